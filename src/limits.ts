@@ -1,0 +1,125 @@
+/**
+ * Every cap and time-out of the project, each with its reason. Durations in milliseconds, sizes in bytes.
+ *
+ * @module
+ */
+
+const KiB = 1024;
+const MiB = 1024 * KiB;
+
+/** A connection must show what it is, and a visitor its whole ClientHello, by then; absolute, never extended. */
+export const HELLO_DEADLINE_MS = 5_000;
+/** An agent's token must be complete by then; longer than a hello because a hub's uplink may be slow. */
+export const TOKEN_DEADLINE_MS = 10_000;
+/**
+ * A token has no end mark. One that could be complete, opens with no key and isn't continued for this long is
+ * refused without waiting for the token's deadline.
+ */
+export const TOKEN_QUIET_MS = 1_000;
+/** The challenge's answer must come by then (spec: 60 s). */
+export const CHALLENGE_DEADLINE_MS = 60_000;
+/** Largest ClientHello with its record headers. Real ones stay under 2 KiB; post-quantum and long ALPN lists under 7. */
+export const HELLO_MAX_BYTES = 64 * KiB;
+/** Largest token: hundreds of aliases. */
+export const TOKEN_MAX_BYTES = 16 * KiB;
+/** A PROXY v1 line is at most 107 bytes (its spec); a v2 header may carry TLVs, of which a kilobyte is plenty. */
+export const PROXY_V2_MAX_BYTES = 1 * KiB;
+/** DNS: a name has at most 253 characters in text. */
+export const HOSTNAME_MAX_LENGTH = 253;
+/** An alert or a last answer is given this long to be read before the connection is dropped. */
+export const FAREWELL_MS = 1_000;
+
+/** Until a TCP connection to an edge or an endpoint stands. */
+export const DIAL_TIMEOUT_MS = 10_000;
+/** First and largest delay between an agent's attempts; the delay is drawn from 0 to the current one (full jitter). */
+export const RECONNECT_FIRST_MS = 500;
+export const RECONNECT_MAX_MS = 60_000;
+/** An answer of the session master must be complete by then. */
+export const MASTER_TIMEOUT_MS = 15_000;
+
+/** The agent pings this often, and the pong must come within PONG_DEADLINE_MS (spec: 50 s and 90 s). */
+export const PING_INTERVAL_MS = 50_000;
+export const PONG_DEADLINE_MS = 90_000;
+/** Sessions and visitors without a byte either way are closed after 90 to 120 s: found idle at four ticks in a row. */
+export const IDLE_TICK_MS = 30_000;
+export const IDLE_TICKS = 4;
+/** SniTun has no FIN: after a visitor's FIN the answer may go on, until this long has passed without a byte of it. */
+export const HALF_CLOSE_GRACE_MS = 10_000;
+/** A replaced session's streams may finish for this long. */
+export const REPLACED_GRACE_MS = 30_000;
+/** At shutdown, streams may finish for this long. */
+export const SHUTDOWN_GRACE_MS = 5_000;
+/** How long a running session's token stays good without being looked at again. */
+export const TOKEN_RECHECK_MS = 30_000;
+
+/** Largest payload of a DATA frame that we send: what a neighbour waits for at most. */
+export const FRAME_MAX_SEND_BYTES = 64 * KiB;
+/** Largest payload of a DATA frame that we accept: the reference sends up to 4.2 MB in one. */
+export const FRAME_MAX_RECEIVE_BYTES = 8 * MiB;
+/** NEW from version 2 on carries an address in one or two cipher blocks. */
+export const NEW_MIN_PAYLOAD_BYTES = 16;
+export const NEW_MAX_PAYLOAD_BYTES = 32;
+/** A peer that goes on sending this much on a stream after a PAUSE loses the stream. */
+export const PAUSE_OVERRUN_BYTES = 8 * MiB;
+/** What one session may hold of received bytes, over all streams, before its socket isn't read any more. */
+export const SESSION_RECEIVE_BUDGET_BYTES = 32 * MiB;
+/** What one session may hold of bytes to send; beyond it the stream that overflows is reset. */
+export const SESSION_SEND_BUDGET_BYTES = 32 * MiB;
+/** A session whose budget stays used up for this long loses its fullest stream, so that the others go on. */
+export const SESSION_STALL_MS = 10_000;
+/** A session whose peer reads nothing for this long, with bytes waiting, is closed. */
+export const SESSION_WRITE_STALL_MS = 90_000;
+/** Pongs that may wait for a peer that doesn't read; more end the session. */
+export const PONGS_QUEUED_MAX = 64;
+/** Streams of one session. */
+export const STREAMS_PER_SESSION_MAX = 4_096;
+/** A frame of at least this size counts for throttling (spec). */
+export const THROTTLED_FRAME_BYTES = 8 * KiB;
+
+/** Connections that haven't shown yet what they are; beyond it new ones are dropped. */
+export const PENDING_CONNECTIONS_MAX = 4_096;
+/** Of those, from one address (an IPv6 /64 counts as one): a single source can't keep the others out. */
+export const PENDING_PER_SOURCE_MAX = 512;
+/** Names in one token: its hostname and aliases. */
+export const NAMES_PER_SESSION_MAX = 256;
+/** More take-overs of one name than this within a minute are flapping; newer sessions are refused until it calms. */
+export const TAKEOVERS_PER_MINUTE_MAX = 5;
+/** Key material remembered to refuse its second use under aes-gcm; the oldest is forgotten beyond it. */
+export const USED_KEYS_MAX = 200_000;
+
+/** The session master: lifetimes of tokens in seconds. */
+export const TOKEN_TTL_DEFAULT_S = 24 * 3600;
+export const TOKEN_TTL_MIN_S = 10;
+export const TOKEN_TTL_MAX_S = 31 * 24 * 3600;
+/** Requests with a wrong key from one address in a minute, before 429. */
+export const AUTH_FAILURES_PER_MINUTE_MAX = 20;
+/** Tokens for one credential in a minute, before 429. */
+export const TOKENS_PER_MINUTE_MAX = 600;
+/** Body of a request to the master. */
+export const MASTER_BODY_MAX_BYTES = 64 * KiB;
+
+/** SniTun's queue figures, per stream; each has an environment variable of the reference's name (see config.ts). */
+export interface QueueLimits {
+  /** Received and not yet taken; beyond it the stream is closed. */
+  readonly incomingMaxBytes: number;
+  /** The same for protocol version 0, which has no PAUSE. */
+  readonly incomingMaxBytesV0: number;
+  /** PAUSE is sent at high, RESUME at low. */
+  readonly incomingLowBytes: number;
+  readonly incomingHighBytes: number;
+  /** Written and not yet sent; `write` says false at high, `drain` comes at low, beyond max the stream is reset. */
+  readonly outgoingMaxBytes: number;
+  readonly outgoingLowBytes: number;
+  readonly outgoingHighBytes: number;
+}
+
+/** The reference's figures (spec: snitun.md, Behaviour). */
+export const DEFAULT_QUEUE_LIMITS: QueueLimits = {
+  incomingMaxBytes: 65 * MiB,
+  incomingMaxBytesV0: 256 * MiB,
+  incomingLowBytes: 512 * KiB,
+  incomingHighBytes: 2 * MiB,
+  outgoingMaxBytes: 12 * MiB,
+  outgoingLowBytes: 512 * KiB,
+  outgoingHighBytes: 1 * MiB,
+};

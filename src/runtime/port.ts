@@ -1,0 +1,162 @@
+/**
+ * The runtime port: what Sallyport needs of the machine below it. `deno.ts`, `bun.ts` and `memory.ts` implement it,
+ * one conformance suite (`tests/conformance/`) holds them to the same behaviour, and nothing else in the project
+ * touches `Deno.*` or `Bun.*`.
+ *
+ * @module
+ */
+
+/** A byte buffer that is not shared memory, as both runtimes' native calls want it. */
+export type Bytes = Uint8Array<ArrayBuffer>;
+
+/** A socket address: `host` is an IP address in text (IPv6 without brackets), `port` 0–65535. */
+export interface Address {
+  readonly host: string;
+  readonly port: number;
+}
+
+/** What happens on a {@link ByteStream}. Callbacks are never called from within a call of the stream's methods. */
+export interface ByteStreamHandler {
+  /**
+   * Bytes arrived. `chunk` is a view that is valid until the call returns; who keeps bytes copies them. Not called
+   * while the stream is paused, nor after `end`.
+   */
+  data(chunk: Bytes): void;
+  /** The peer ended its writing direction in order: every byte it sent has been delivered. Called at most once. */
+  end(): void;
+  /** `write` said false earlier, and the stream takes bytes again. */
+  drain(): void;
+  /**
+   * Both directions are over; the last callback, called exactly once. Without `error` the end was in order: both
+   * sides had ended, or this side aborted without a reason.
+   */
+  close(error?: Error): void;
+}
+
+/**
+ * A full-duplex stream of bytes with back-pressure: a socket, or one visitor's stream inside a session. Nothing is
+ * delivered before the first `attach`.
+ */
+export interface ByteStream {
+  /** Sets who hears of what happens; may be called again to hand the stream on, from within a callback too. */
+  attach(handler: ByteStreamHandler): void;
+  /**
+   * Sends `chunk`, all of it: what can't go out at once is copied, so the caller may reuse its buffer on return.
+   * Says true to go on, false to wait for `drain` (the bytes are accepted all the same). After `closeWrite`, `abort`
+   * or `close` the bytes are dropped and the answer is true.
+   */
+  write(chunk: Bytes): boolean;
+  /** Ends the writing direction behind everything written (TCP: FIN). Reading goes on. */
+  closeWrite(): void;
+  /** Ends both directions at once and drops what is queued (TCP: RST where the runtime can); `close` follows. */
+  abort(error?: Error): void;
+  /** Stops `data` and `end` until `resume`; back-pressure reaches the peer. `close` may still come. */
+  pause(): void;
+  /** Undoes `pause`. */
+  resume(): void;
+  /** Bytes that `write` accepted and that haven't been handed on yet. */
+  readonly bufferedBytes: number;
+}
+
+/** A TCP connection. TCP_NODELAY is set on every one. */
+export interface Conn extends ByteStream {
+  readonly remote: Address;
+  readonly local: Address;
+}
+
+/** Something that accepts: `close` stops accepting and leaves accepted connections alone. */
+export interface Listener {
+  /** Where it listens, with the actual port where 0 was asked for. */
+  readonly address: Address;
+  close(): void;
+}
+
+/** What {@link Runtime.listen} takes. */
+export interface ListenOptions {
+  readonly host: string;
+  /** 0 takes any free port. */
+  readonly port: number;
+  /** Called for each connection, which must be attached to a handler before the call returns. */
+  accept(conn: Conn): void;
+  /** Lets several processes share the port (SO_REUSEPORT), where the runtime can. */
+  readonly reusePort?: boolean;
+}
+
+/** What {@link Runtime.dial} takes. `host` may be a name. */
+export interface DialOptions {
+  readonly host: string;
+  readonly port: number;
+  /** Until the connection stands; beyond it the dial rejects with `deadline_exceeded`. */
+  readonly timeoutMs: number;
+}
+
+/** A UDP socket. */
+export interface DatagramSocket {
+  readonly address: Address;
+  /**
+   * Sends one datagram (`data` may be reused on return). False when the socket can't take it now: it is dropped, as
+   * the network may do with any datagram.
+   */
+  send(data: Bytes, to: Address): boolean;
+  close(): void;
+}
+
+/** What {@link Runtime.bindDatagram} takes. */
+export interface DatagramOptions {
+  readonly host: string;
+  readonly port: number;
+  /** A datagram arrived; the view is valid until the call returns. */
+  receive(data: Bytes, from: Address): void;
+}
+
+/** A running HTTP server. */
+export interface HttpServer {
+  readonly address: Address;
+  /** Stops accepting and resolves when requests under way have been answered, or after `graceMs`. */
+  close(graceMs: number): Promise<void>;
+}
+
+/** What {@link Runtime.serveHttp} takes; `remote` is the peer's address. */
+export interface HttpOptions {
+  readonly host: string;
+  readonly port: number;
+  fetch(request: Request, remote: Address): Response | Promise<Response>;
+}
+
+/** A pending call; `cancel` is idempotent. */
+export interface Timer {
+  cancel(): void;
+}
+
+/** Time. Deadlines and durations use `nowMs`; only tokens and logs know the date. */
+export interface Clock {
+  /** Monotonic milliseconds since an arbitrary point. */
+  nowMs(): number;
+  /** Milliseconds since 1970, as the system's clock has them. */
+  wallMs(): number;
+  /** Calls `run` once, `delayMs` from now. */
+  after(delayMs: number, run: () => void): Timer;
+  /** Calls `run` soon, behind the events that are already being handled: the end of this turn. */
+  soon(run: () => void): void;
+}
+
+/** What the runtime below can do beyond the port's minimum; what is false answers with `not_supported`. */
+export interface Capabilities {
+  readonly reusePort: boolean;
+  /** `abort` sends RST, so the peer can tell it from an orderly end. */
+  readonly hardClose: boolean;
+}
+
+/** The runtime below. All methods reject with a {@link SallyportError}, never with a runtime's own error. */
+export interface Runtime {
+  readonly name: "deno" | "bun" | "memory";
+  readonly version: string;
+  readonly capabilities: Capabilities;
+  readonly clock: Clock;
+  /** Rejects with `address_in_use` or `connection_refused` (address not to be had). */
+  listen(options: ListenOptions): Promise<Listener>;
+  /** Rejects with `connection_refused`, `host_unknown`, `deadline_exceeded` or `connection_lost`. */
+  dial(options: DialOptions): Promise<Conn>;
+  bindDatagram(options: DatagramOptions): Promise<DatagramSocket>;
+  serveHttp(options: HttpOptions): Promise<HttpServer>;
+}
