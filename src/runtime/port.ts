@@ -6,8 +6,8 @@
  * @module
  */
 
-/** A byte buffer that is not shared memory, as both runtimes' native calls want it. */
-export type Bytes = Uint8Array<ArrayBuffer>;
+import type { Bytes } from "../bytes/bytes.ts";
+export type { Bytes };
 
 /** A socket address: `host` is an IP address in text (IPv6 without brackets), `port` 0–65535. */
 export interface Address {
