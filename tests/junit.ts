@@ -1,0 +1,36 @@
+/**
+ * Counts what a JUnit report of `deno test` or `bun test` says.
+ *
+ * @module
+ */
+
+/** Test cases by outcome. */
+export interface CaseCounts {
+  passed: number;
+  failed: number;
+  skipped: number;
+}
+
+/**
+ * Counts the test cases of a report. Deno also lists every `describe` as a case of its own; those (their name opens
+ * another case's, as in "outer > inner") are left out unless they failed by themselves, so that both runtimes count
+ * the same.
+ */
+export function countCases(xml: string): CaseCounts {
+  const cases = [...xml.matchAll(/<testcase\s([^>]*?)(\/>|>([\s\S]*?)<\/testcase>)/g)].map((match) => ({
+    name: /\bname="([^"]*)"/.exec(match[1] ?? "")?.[1] ?? "",
+    failed: /<(failure|error)\b/.test(match[3] ?? ""),
+    skipped: /<skipped\b/.test(match[3] ?? ""),
+  }));
+  const parents = new Set<string>();
+  for (const { name } of cases) {
+    for (let at = name.indexOf(" &gt; "); at >= 0; at = name.indexOf(" &gt; ", at + 1)) {
+      parents.add(name.slice(0, at));
+    }
+  }
+  const counts: CaseCounts = { passed: 0, failed: 0, skipped: 0 };
+  const leaves = cases.filter(({ name }) => !parents.has(name));
+  for (const { failed, skipped } of leaves) counts[failed ? "failed" : skipped ? "skipped" : "passed"]++;
+  if (counts.failed === 0 && cases.some(({ failed }) => failed)) counts.failed = 1;
+  return counts;
+}

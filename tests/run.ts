@@ -1,0 +1,235 @@
+/**
+ * The project's checks, one after the other; runs under Deno and under Bun.
+ *
+ * ```sh
+ * deno task test                          # everything
+ * deno task test -- --only static         # formatting, lint, types, lock files, without the suite
+ * deno task test -- --only bun tests/mux  # the suite under one runtime, for some folders or files
+ * ```
+ *
+ * Ends with the line `N passed, N failed` and exit code 1 if anything failed. A static check counts as one.
+ *
+ * @module
+ */
+import { type ChildProcess, spawn } from "node:child_process";
+import { access, mkdir, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { dirname, join, relative } from "node:path";
+import process from "node:process";
+import { fileURLToPath } from "node:url";
+import { countCases } from "./junit.ts";
+
+const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
+const CACHE = join(ROOT, ".cache");
+const NPX = "npx -y -p deno@2.9.6 -p bun@1.4.5 deno task test";
+const USAGE = `Usage: deno task test [-- [--only static|deno|bun]... [FILE or FOLDER]...]`;
+
+type Group = "static" | "deno" | "bun";
+interface Outcome {
+  passed: number;
+  failed: number;
+  skipped: number;
+  output: string;
+}
+interface Step {
+  readonly name: string;
+  readonly group: Group;
+  run(): Promise<Outcome>;
+}
+
+const { only, paths } = readArguments(process.argv.slice(2));
+const children = new Set<ChildProcess>();
+for (const signal of ["SIGINT", "SIGTERM"] as const) {
+  process.on(signal, () => {
+    for (const child of children) child.kill(signal);
+    process.exit(1);
+  });
+}
+
+const deno = await findRuntime("deno");
+const bun = await findRuntime("bun");
+process.exit(await main());
+
+async function main(): Promise<number> {
+  process.chdir(ROOT);
+  await mkdir(CACHE, { recursive: true });
+  const versions = [await run([deno, "--version"]), await run([bun, "--version"])];
+  const [denoVersion, bunVersion] = versions.map((answer) => answer.output.trim().split("\n")[0] ?? "");
+  console.log(`${denoVersion}, bun ${bunVersion}`);
+
+  const chosen = steps().filter((step) =>
+    only.size === 0 ? paths.length === 0 || step.group !== "static" : only.has(step.group)
+  );
+  let passed = 0;
+  let failed = 0;
+  for (const [index, step] of chosen.entries()) {
+    const started = performance.now();
+    console.log(`[${index + 1}/${chosen.length}] ${step.name} …`);
+    const outcome = await step.run();
+    passed += outcome.passed;
+    failed += outcome.failed;
+    const seconds = ((performance.now() - started) / 1000).toFixed(1);
+    const skipped = outcome.skipped > 0 ? `, ${outcome.skipped} skipped` : "";
+    const verdict = outcome.failed > 0 ? "FAILED" : "ok";
+    if (outcome.failed > 0) console.log(outcome.output.trimEnd());
+    console.log(
+      `      ${verdict}: ${outcome.passed} passed, ${outcome.failed} failed${skipped} (${seconds} s)`,
+    );
+  }
+  // The line that `.ci/run` and readers of its log look for.
+  console.log(`${passed} passed, ${failed} failed`);
+  return failed > 0 || passed === 0 ? 1 : 0;
+}
+
+function steps(): Step[] {
+  return [
+    { name: "lock files", group: "static", run: checkLocks },
+    { name: "format", group: "static", run: () => check([deno, "fmt", "--check"]) },
+    { name: "lint", group: "static", run: () => check([deno, "lint"]) },
+    { name: "types for Deno", group: "static", run: checkTypesForDeno },
+    { name: "types for Bun", group: "static", run: checkTypesForBun },
+    { name: "tests on Deno", group: "deno", run: testOnDeno },
+    { name: "tests on Bun", group: "bun", run: testOnBun },
+  ];
+}
+
+/** Both lock files fit package.json; node_modules comes out of it too, for tsc and for Bun. */
+async function checkLocks(): Promise<Outcome> {
+  const installed = await run([bun, "install", "--frozen-lockfile"]);
+  if (installed.code !== 0) return verdict(installed);
+  return await check([deno, "cache", "--frozen", "mod.ts", "tests/run.ts"]);
+}
+
+async function checkTypesForDeno(): Promise<Outcome> {
+  return await check([deno, "check", "--frozen", ...await existing(["mod.ts", "src", "tests", "bench"])]);
+}
+
+async function checkTypesForBun(): Promise<Outcome> {
+  await needNodeModules();
+  const types = await run([deno, "types"]);
+  if (types.code !== 0) return verdict(types);
+  await writeFile(join(CACHE, "deno.d.ts"), types.output);
+  return await check([bun, "node_modules/typescript/bin/tsc", "--project", "tsconfig.json"]);
+}
+
+async function testOnDeno(): Promise<Outcome> {
+  const report = join(CACHE, "deno-tests.xml");
+  // Types have their own step.
+  const command = [deno, "test", "-A", "--no-check", "--frozen", `--junit-path=${report}`];
+  return await suite([...command, ...await testFiles()], report);
+}
+
+async function testOnBun(): Promise<Outcome> {
+  await needNodeModules();
+  const report = join(CACHE, "bun-tests.xml");
+  const command = [bun, "test", "--reporter=junit", `--reporter-outfile=${report}`];
+  return await suite([...command, ...(await testFiles()).map((file) => `./${file}`)], report);
+}
+
+async function suite(command: string[], report: string): Promise<Outcome> {
+  await rm(report, { force: true });
+  const { code, output } = await run(command);
+  const { passed, failed, skipped } = countCases(await readFile(report, "utf8").catch(() => ""));
+  // A file that doesn't load, or an error between tests, fails the run without failing a case.
+  return { passed, failed: code !== 0 && failed === 0 ? 1 : failed, skipped, output };
+}
+
+async function check(command: string[]): Promise<Outcome> {
+  return verdict(await run(command));
+}
+
+function verdict({ code, output }: { code: number; output: string }): Outcome {
+  return { passed: code === 0 ? 1 : 0, failed: code === 0 ? 0 : 1, skipped: 0, output };
+}
+
+/** Runs a program without stdin; both its outputs come back as one text. */
+function run(command: string[]): Promise<{ code: number; output: string }> {
+  return new Promise((resolve) => {
+    const env: NodeJS.ProcessEnv = { ...process.env, NO_COLOR: "1", DENO_NO_UPDATE_CHECK: "1" };
+    const child = spawn(command[0] as string, command.slice(1), {
+      cwd: ROOT,
+      env,
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+    children.add(child);
+    const parts: Uint8Array[] = [];
+    child.stdout?.on("data", (part: Uint8Array) => parts.push(part));
+    child.stderr?.on("data", (part: Uint8Array) => parts.push(part));
+    const done = (code: number, note = "") => {
+      children.delete(child);
+      resolve({ code, output: new TextDecoder().decode(Buffer.concat(parts)) + note });
+    };
+    child.on("error", (error) => done(127, `Cannot run ${command[0]}: ${error.message}\n`));
+    child.on("close", (code, signal) => done(code ?? 1, signal === null ? "" : `Ended by ${signal}\n`));
+  });
+}
+
+async function needNodeModules(): Promise<void> {
+  const { code, output } = await run([bun, "install", "--frozen-lockfile"]);
+  if (code !== 0) throw new Error(`Cannot install the dependencies: ${output}`);
+}
+
+/** The runtime itself when it runs this file, else the program on PATH, where npx puts it too. */
+async function findRuntime(name: "deno" | "bun"): Promise<string> {
+  const versions: Record<string, string | undefined> = process.versions;
+  if (versions[name] !== undefined) return process.execPath;
+  for (const command of [name, join(ROOT, "node_modules", ".bin", name)]) {
+    if ((await run([command, "--version"])).code === 0) return command;
+  }
+  console.error(`Cannot run the checks: ${name} isn't on PATH. Install it, or run: ${NPX}`);
+  process.exit(1);
+}
+
+/** All test files under the chosen paths, relative to the project, the same list for both runtimes. */
+async function testFiles(): Promise<string[]> {
+  const found = new Set<string>();
+  const visit = async (path: string): Promise<void> => {
+    if ((await stat(path)).isFile()) {
+      found.add(relative(ROOT, path));
+      return;
+    }
+    for (const entry of await readdir(path, { withFileTypes: true })) {
+      if (entry.isDirectory() && entry.name !== "vectors") await visit(join(path, entry.name));
+      else if (entry.name.endsWith("_test.ts")) found.add(relative(ROOT, join(path, entry.name)));
+    }
+  };
+  for (const path of paths.length > 0 ? paths : ["tests"]) {
+    await visit(join(ROOT, path)).catch((error: Error) => {
+      console.error(`Cannot run the checks: ${error.message}\n${USAGE}`);
+      process.exit(1);
+    });
+  }
+  return [...found].sort();
+}
+
+async function existing(names: string[]): Promise<string[]> {
+  const found: string[] = [];
+  for (const name of names) {
+    await access(join(ROOT, name)).then(() => found.push(name), () => {});
+  }
+  return found;
+}
+
+function readArguments(given: string[]): { only: Set<Group>; paths: string[] } {
+  const groups = new Set<Group>();
+  const rest: string[] = [];
+  const words = given.flatMap((word) => word.startsWith("--only=") ? ["--only", word.slice(7)] : [word]);
+  for (let index = 0; index < words.length; index++) {
+    const word = words[index] as string;
+    if (word === "--") continue;
+    if (word === "--only") {
+      const group = words[++index];
+      if (group !== "static" && group !== "deno" && group !== "bun") {
+        console.error(`Cannot run the checks: --only takes static, deno or bun\n${USAGE}`);
+        process.exit(1);
+      }
+      groups.add(group);
+    } else if (word.startsWith("-")) {
+      const help = word === "--help" || word === "-h";
+      (help ? console.log : console.error)(
+        help ? USAGE : `Cannot run the checks: ${word} is unknown\n${USAGE}`,
+      );
+      process.exit(help ? 0 : 1);
+    } else rest.push(word);
+  }
+  return { only: groups, paths: rest };
+}
