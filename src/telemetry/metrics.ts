@@ -1,0 +1,294 @@
+/**
+ * Metrics in Prometheus' text format. Each {@link Metrics} has its own registry, so several edges fit in one process;
+ * what data paths count are plain numbers, handed over when somebody scrapes.
+ *
+ * @module
+ */
+
+import process from "node:process";
+import { Counter, Gauge, Histogram, Registry } from "prom-client";
+import type { ErrorCode } from "../errors.ts";
+import type { Clock, Timer } from "../runtime/port.ts";
+import { VERSION } from "../version.ts";
+
+/** A metric as the documentation lists it. */
+export interface MetricInfo {
+  readonly name: string;
+  readonly type: "counter" | "gauge" | "histogram";
+  readonly help: string;
+  readonly labels: readonly string[];
+}
+
+const SESSION_LABELS = ["protocol_version", "cipher", "transport"] as const;
+
+const INFO = {
+  sessions: {
+    name: "sallyport_sessions",
+    type: "gauge",
+    help: "Sessions that are open",
+    labels: SESSION_LABELS,
+  },
+  handshakes: {
+    name: "sallyport_handshakes_total",
+    type: "counter",
+    help: "Handshakes that led to a session",
+    labels: SESSION_LABELS,
+  },
+  sessionEnds: {
+    name: "sallyport_session_ends_total",
+    type: "counter",
+    help: "Sessions that ended, by reason (an error code; closed is an orderly end)",
+    labels: ["reason"],
+  },
+  streams: {
+    name: "sallyport_streams",
+    type: "gauge",
+    help: "Visitors' streams that are open",
+    labels: [],
+  },
+  streamsTotal: {
+    name: "sallyport_streams_total",
+    type: "counter",
+    help: "Visitors' streams opened",
+    labels: [],
+  },
+  bytes: {
+    name: "sallyport_bytes_total",
+    type: "counter",
+    help: "Payload bytes carried, by direction (to_agent, to_visitor)",
+    labels: ["direction"],
+  },
+  refusals: {
+    name: "sallyport_refusals_total",
+    type: "counter",
+    help: "What was refused (visitor, agent, connection, stream), by reason (an error code)",
+    labels: ["what", "reason"],
+  },
+  tokensIssued: {
+    name: "sallyport_tokens_issued_total",
+    type: "counter",
+    help: "Tokens that the session master issued",
+    labels: ["protocol_version", "cipher"],
+  },
+  masterRequests: {
+    name: "sallyport_master_requests_total",
+    type: "counter",
+    help: "Requests that the session master answered, by route (its path, or other) and status",
+    labels: ["route", "status"],
+  },
+  loopDelay: {
+    name: "sallyport_loop_delay_seconds",
+    type: "histogram",
+    help: "How much later than asked for a timer fires that is set twice a second",
+    labels: [],
+  },
+  buildInfo: {
+    name: "sallyport_build_info",
+    type: "gauge",
+    help: "1, with this program's version and the runtime's",
+    labels: ["version", "runtime", "runtime_version"],
+  },
+  memory: {
+    name: "process_resident_memory_bytes",
+    type: "gauge",
+    help: "Resident memory of the process",
+    labels: [],
+  },
+  started: {
+    name: "process_start_time_seconds",
+    type: "gauge",
+    help: "When the process started, in seconds since 1970",
+    labels: [],
+  },
+} as const satisfies Record<string, MetricInfo>;
+
+/** Every metric that {@link Metrics.render} writes. */
+export const METRICS: readonly MetricInfo[] = Object.values(INFO);
+
+/** How often the loop's delay is measured. */
+const LOOP_DELAY_INTERVAL_MS = 500;
+const LOOP_DELAY_BUCKETS_S = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5];
+
+/** What tells sessions apart in metrics; few values each, none of them chosen by a peer. */
+export interface SessionLabels {
+  readonly protocolVersion: number;
+  /** `aes-cbc`, `aes-gcm`, `aes-gcm-siv`. */
+  readonly cipher: string;
+  /** `snitun` for plain TCP. */
+  readonly transport: string;
+}
+
+/** What can be refused: a visitor, an agent, a connection that never showed which it is, a stream inside a session. */
+export type Refusable = "visitor" | "agent" | "connection" | "stream";
+
+/** What {@link Metrics} takes: what `sallyport_build_info` says of the runtime below. */
+export interface MetricsOptions {
+  readonly runtime?: { readonly name: string; readonly version: string };
+}
+
+function sessionLabels(labels: SessionLabels): Record<(typeof SESSION_LABELS)[number], string> {
+  return {
+    protocol_version: String(labels.protocolVersion),
+    cipher: labels.cipher,
+    transport: labels.transport,
+  };
+}
+
+/**
+ * The counters of one process. {@link METRICS} lists what becomes of them.
+ *
+ * @example
+ * ```ts
+ * const metrics = new Metrics({ runtime });
+ * metrics.bytesToAgent += chunk.length;
+ * metrics.refused("agent", "token_expired");
+ * const text = await metrics.render();
+ * ```
+ */
+export class Metrics {
+  /** Payload bytes from visitors towards agents; data paths add to it. */
+  bytesToAgent = 0;
+  /** Payload bytes from agents towards visitors; data paths add to it. */
+  bytesToVisitor = 0;
+  /** Streams that are open now. */
+  streamsOpen = 0;
+  /** Streams that were ever opened. */
+  streamsTotal = 0;
+  /** What the answer to a scrape is labelled with. */
+  readonly contentType: string;
+
+  readonly #registry = new Registry();
+  readonly #sessions: Gauge<(typeof SESSION_LABELS)[number]>;
+  readonly #handshakes: Counter<(typeof SESSION_LABELS)[number]>;
+  readonly #sessionEnds: Counter<"reason">;
+  readonly #refusals: Counter<"what" | "reason">;
+  readonly #tokensIssued: Counter<"protocol_version" | "cipher">;
+  readonly #masterRequests: Counter<"route" | "status">;
+  readonly #loopDelay: Histogram;
+
+  constructor(options: MetricsOptions = {}) {
+    this.contentType = this.#registry.contentType;
+    const registers = [this.#registry];
+    const config = <Label extends string>(info: MetricInfo & { readonly labels: readonly Label[] }) => ({
+      name: info.name,
+      help: info.help,
+      labelNames: info.labels,
+      registers,
+    });
+    this.#sessions = new Gauge(config(INFO.sessions));
+    this.#handshakes = new Counter(config(INFO.handshakes));
+    this.#sessionEnds = new Counter(config(INFO.sessionEnds));
+    const streamsOpen = () => this.streamsOpen;
+    new Gauge({
+      ...config(INFO.streams),
+      collect() {
+        this.set(streamsOpen());
+      },
+    });
+    const streamsTotal = () => this.streamsTotal;
+    new Counter({
+      ...config(INFO.streamsTotal),
+      collect() {
+        this.reset();
+        this.inc(streamsTotal());
+      },
+    });
+    const bytes = () => [this.bytesToAgent, this.bytesToVisitor];
+    new Counter({
+      ...config(INFO.bytes),
+      collect() {
+        const [toAgent, toVisitor] = bytes();
+        this.reset();
+        this.inc({ direction: "to_agent" }, toAgent);
+        this.inc({ direction: "to_visitor" }, toVisitor);
+      },
+    });
+    this.#refusals = new Counter(config(INFO.refusals));
+    this.#tokensIssued = new Counter(config(INFO.tokensIssued));
+    this.#masterRequests = new Counter(config(INFO.masterRequests));
+    this.#loopDelay = new Histogram({ ...config(INFO.loopDelay), buckets: LOOP_DELAY_BUCKETS_S });
+    new Gauge(config(INFO.buildInfo)).set({
+      version: VERSION,
+      runtime: options.runtime?.name ?? "unknown",
+      runtime_version: options.runtime?.version ?? "unknown",
+    }, 1);
+    new Gauge({
+      ...config(INFO.memory),
+      collect() {
+        this.set(process.memoryUsage().rss);
+      },
+    });
+    new Gauge(config(INFO.started)).set(Math.round(Date.now() / 1000 - process.uptime()));
+  }
+
+  /** A handshake led to a session. */
+  sessionOpened(labels: SessionLabels): void {
+    const named = sessionLabels(labels);
+    this.#sessions.inc(named);
+    this.#handshakes.inc(named);
+  }
+
+  /** A session that was counted by `sessionOpened`, with the same labels, is over; see `sessionEnded` for why. */
+  sessionClosed(labels: SessionLabels): void {
+    this.#sessions.dec(sessionLabels(labels));
+  }
+
+  /** Why a session ended; `closed` is an orderly end. */
+  sessionEnded(reason: ErrorCode): void {
+    this.#sessionEnds.inc({ reason });
+  }
+
+  streamOpened(): void {
+    this.streamsOpen++;
+    this.streamsTotal++;
+  }
+
+  streamClosed(): void {
+    this.streamsOpen--;
+  }
+
+  /** Something was turned away before it was served. */
+  refused(what: Refusable, reason: ErrorCode): void {
+    this.#refusals.inc({ what, reason });
+  }
+
+  /** The session master issued a token. */
+  tokenIssued(protocolVersion: number, cipher: string): void {
+    this.#tokensIssued.inc({ protocol_version: String(protocolVersion), cipher });
+  }
+
+  /** The session master answered. `route` is one of its own paths or `other`, never what the client sent. */
+  masterRequest(route: string, status: number): void {
+    this.#masterRequests.inc({ route, status: String(status) });
+  }
+
+  /**
+   * Measures how late the event loop is, by the drift of a timer twice a second, until the answer is cancelled. The
+   * same on every runtime, unlike `perf_hooks`.
+   */
+  startLoopDelay(clock: Clock): Timer {
+    let cancelled = false;
+    let timer: Timer;
+    const measure = (dueMs: number) => {
+      if (cancelled) return;
+      this.#loopDelay.observe(Math.max(0, clock.nowMs() - dueMs) / 1000);
+      next();
+    };
+    const next = () => {
+      const dueMs = clock.nowMs() + LOOP_DELAY_INTERVAL_MS;
+      timer = clock.after(LOOP_DELAY_INTERVAL_MS, () => measure(dueMs));
+    };
+    next();
+    return {
+      cancel: () => {
+        cancelled = true;
+        timer.cancel();
+      },
+    };
+  }
+
+  /** Everything in Prometheus' text format, version 0.0.4. */
+  render(): Promise<string> {
+    return this.#registry.metrics();
+  }
+}
