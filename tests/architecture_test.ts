@@ -1,0 +1,169 @@
+import assert from "node:assert/strict";
+import { readdir, readFile } from "node:fs/promises";
+import { dirname, join, relative } from "node:path";
+import { test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { VERSION } from "../src/version.ts";
+
+const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
+const LINES_MAX = 400;
+
+/**
+ * Who may import whom: a room imports from rooms with a smaller number, and from itself. Rooms of the same number
+ * don't know each other.
+ */
+const LEVELS: Record<string, number> = {
+  "version.ts": 0,
+  "errors.ts": 0,
+  "limits.ts": 0,
+  bytes: 1,
+  "networks.ts": 1,
+  wire: 2,
+  crypto: 2,
+  mux: 4,
+  handshake: 4,
+  runtime: 4,
+  telemetry: 4,
+  transport: 5,
+  cluster: 5,
+  edge: 6,
+  agent: 6,
+  master: 6,
+  config: 7,
+  "config.ts": 7,
+  cli: 8,
+};
+/** Types alone: importable from anywhere above wire, though it lives in a room of adapters. */
+const PORT = "runtime/port.ts";
+const PORT_LEVEL = 3;
+
+interface Source {
+  readonly path: string;
+  readonly text: string;
+}
+
+async function sources(...folders: string[]): Promise<Source[]> {
+  const found: Source[] = [];
+  for (const folder of folders) {
+    const entries = await readdir(join(ROOT, folder), { recursive: true, withFileTypes: true }).catch(
+      () => [],
+    );
+    for (const entry of entries) {
+      if (!entry.isFile() || !entry.name.endsWith(".ts")) continue;
+      const path = join(entry.parentPath, entry.name);
+      found.push({ path: relative(ROOT, path).replaceAll("\\", "/"), text: await readFile(path, "utf8") });
+    }
+  }
+  return found;
+}
+
+/** Source text without comments and without the insides of plain strings. */
+function code(text: string): string {
+  return text.replace(/\/\*[\s\S]*?\*\//g, "").replace(/"(?:[^"\\\n]|\\.)*"/g, '""').replace(/\/\/.*$/gm, "");
+}
+
+/** What a file imports, statically or dynamically, type imports too. */
+function imports(text: string): string[] {
+  const plain = text.replace(/\/\*[\s\S]*?\*\//g, "").replace(/^\s*\/\/.*$/gm, "");
+  return [...plain.matchAll(/(?:\bfrom\s*|\bimport\s*\(?\s*)"([^"]+)"/g)].map((match) => match[1] as string);
+}
+
+function roomOf(path: string): string {
+  return path.replace(/^src\//, "").split("/")[0] as string;
+}
+
+function levelOf(path: string): number {
+  if (path === `src/${PORT}`) return PORT_LEVEL;
+  const level = LEVELS[roomOf(path)];
+  assert.notEqual(level, undefined, `${path} lies in a room that tests/architecture_test.ts doesn't know`);
+  return level as number;
+}
+
+/** The imports of a file that go against the order, as readable lines. */
+function wrongImports({ path, text }: Source): string[] {
+  const wrong: string[] = [];
+  for (const name of imports(text)) {
+    if (!name.startsWith(".")) continue;
+    const target = join(dirname(path), name).replaceAll("\\", "/");
+    if (!target.startsWith("src/")) {
+      wrong.push(`${path} imports ${target}, which is outside src`);
+      continue;
+    }
+    const same = roomOf(target) === roomOf(path) && path !== `src/${PORT}`;
+    if (!same && levelOf(target) >= levelOf(path)) wrong.push(`${path} imports ${target}`);
+  }
+  return wrong;
+}
+
+test("imports point one way", async () => {
+  const files = await sources("src");
+  assert.ok(files.length > 0);
+  assert.deepEqual(files.flatMap(wrongImports), []);
+});
+
+test("the check of imports sees what is wrong", () => {
+  const wrong = (path: string, text: string) => wrongImports({ path, text }).length;
+  assert.equal(wrong("src/mux/session.ts", 'import { a } from "../edge/edge.ts";'), 1);
+  assert.equal(wrong("src/mux/session.ts", 'import type { A } from "../handshake/token.ts";'), 1);
+  assert.equal(wrong("src/wire/frame.ts", 'export { A } from "../runtime/port.ts";'), 1);
+  assert.equal(wrong("src/mux/session.ts", 'await import("../../tests/run.ts");'), 1);
+  assert.equal(
+    wrong("src/mux/session.ts", 'import { a } from "../wire/b.ts";\nimport { c } from "./d.ts";'),
+    0,
+  );
+  assert.equal(wrong("src/mux/session.ts", 'import type { ByteStream } from "../runtime/port.ts";'), 0);
+});
+
+test("a runtime's own names occur in its adapter alone", async () => {
+  const found: string[] = [];
+  for (const { path, text } of await sources("src")) {
+    const plain = code(text);
+    for (const [name, home] of [["Deno", "src/runtime/deno.ts"], ["Bun", "src/runtime/bun.ts"]] as const) {
+      const uses = new RegExp(`\\b${name}\\s*(\\?\\.|\\.|\\[)`).test(plain);
+      // An adapter may be several files: deno.ts, deno_tcp.ts.
+      if (uses && !path.startsWith(home.slice(0, -3))) found.push(`${path} uses ${name}`);
+    }
+    if (/from\s*"(bun|bun:[^"]*)"/.test(text) && !path.startsWith("src/runtime/bun")) {
+      found.push(`${path} imports bun`);
+    }
+  }
+  assert.deepEqual(found, []);
+});
+
+test(`no file of src has more than ${LINES_MAX} lines`, async () => {
+  const long = (await sources("src")).map(({ path, text }) => ({ path, lines: text.split("\n").length - 1 }))
+    .filter(({ lines }) => lines > LINES_MAX);
+  assert.deepEqual(long, []);
+});
+
+test("file and folder names are snake_case", async () => {
+  const odd = [...await sources("src", "tests", "bench")].map(({ path }) => path)
+    .filter((path) => !/^([a-z0-9]+(_[a-z0-9]+)*\/)*[a-z0-9]+(_[a-z0-9]+)*(\.d)?\.ts$/.test(path));
+  assert.deepEqual(odd, []);
+});
+
+test("every place names the same version", async () => {
+  const read = async (name: string) =>
+    JSON.parse(await readFile(join(ROOT, name), "utf8")) as { version: string };
+  assert.equal((await read("package.json")).version, VERSION);
+  assert.equal((await read("deno.json")).version, VERSION);
+});
+
+test("dependencies are pinned to exact versions, and deno.json adds none of its own", async () => {
+  const manifest = JSON.parse(await readFile(join(ROOT, "package.json"), "utf8")) as Record<string, unknown>;
+  for (const kind of ["dependencies", "devDependencies"]) {
+    for (const [name, version] of Object.entries(manifest[kind] as Record<string, string>)) {
+      assert.match(version, /^\d+\.\d+\.\d+(-[\w.]+)?$/, `${name} in ${kind}`);
+    }
+  }
+  const deno = JSON.parse(await readFile(join(ROOT, "deno.json"), "utf8")) as Record<string, unknown>;
+  assert.equal(deno.imports, undefined);
+});
+
+test("the test command is the same in the runner's help, .ci/run and, where it stands, the README", async () => {
+  const command = "npx -y -p deno@2.9.6 -p bun@1.4.5 deno task test";
+  assert.ok((await readFile(join(ROOT, ".ci", "run"), "utf8")).includes(command));
+  assert.ok((await readFile(join(ROOT, "tests", "run.ts"), "utf8")).includes(command));
+  const readme = await readFile(join(ROOT, "README.md"), "utf8").catch(() => command);
+  assert.ok(readme.includes(command), "README.md");
+});
