@@ -5,6 +5,7 @@ import {
   type ConfigSources,
   loadConfig,
   queueLimits,
+  type SettingInfo,
   SETTINGS,
   settingsOf,
 } from "../src/config.ts";
