@@ -6,6 +6,7 @@
  */
 import { isIPv4, isIPv6 } from "node:net";
 import { z } from "zod";
+import { isFernetKey } from "../crypto/fernet.ts";
 import { errorMessage } from "../errors.ts";
 import { HOSTNAME_MAX_LENGTH } from "../limits.ts";
 import { NetworkSet } from "../networks.ts";
@@ -143,7 +144,7 @@ export const bearerKey = text((given) => {
 
 /** A Fernet key: 32 bytes in URL-safe base64 (fernet spec, Key Format); its value never gets into a message. */
 export const fernetKey = text((given) => {
-  if (/^[\w-]{43}=$/.test(given)) return given;
+  if (isFernetKey(given)) return given;
   throw new Error(
     `a key of ${given.length} characters is not a Fernet key (44 characters of URL-safe base64); ` +
       "`sallyport keygen` makes one",
