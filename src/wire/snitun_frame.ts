@@ -32,6 +32,13 @@ export interface Filler {
   fill(target: Bytes): void;
 }
 
+/** An id for a new channel. */
+export function newChannelId(random: Filler): Bytes {
+  const id = new Uint8Array(CHANNEL_ID_BYTES);
+  random.fill(id);
+  return id;
+}
+
 /** Writes a header at `offset`; `extra` has {@link EXTRA_BYTES} bytes. */
 export function writeHeader(
   out: Bytes,
