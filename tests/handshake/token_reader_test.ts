@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import type { Bytes } from "../../src/bytes/bytes.ts";
-import { FernetRing, generateFernetKey } from "../../src/crypto/fernet.ts";
+import { FernetError, FernetRing, generateFernetKey } from "../../src/crypto/fernet.ts";
 import { SallyportError } from "../../src/errors.ts";
 import { type OpenedToken, TokenReader } from "../../src/handshake/token_reader.ts";
 import { TOKEN_DEADLINE_MS, TOKEN_MAX_BYTES, TOKEN_QUIET_MS } from "../../src/limits.ts";
@@ -222,6 +222,18 @@ describe("TokenReader", () => {
       const reader = new TokenReader({ open, startedAtMs: START_MS });
       throwsCode("token_expired", () => reader.push(tokenWith(ring, padding).token, START_MS));
       throwsCode("token_invalid", () => reader.push(ascii("A"), START_MS));
+    }
+  });
+
+  it("waits for more where no key opens it, not where the envelope is broken", () => {
+    for (const [fault, waits] of [["key", true], ["shape", false], ["padding", false]] as const) {
+      const open = () => {
+        throw new FernetError(fault);
+      };
+      const reader = new TokenReader({ open, startedAtMs: START_MS });
+      const { token } = tokenWith(ring, 0);
+      if (waits) assert.equal(reader.push(token, START_MS), undefined);
+      else throwsCode("token_invalid", () => reader.push(token, START_MS));
     }
   });
 
