@@ -148,7 +148,7 @@ export class AgentRegistry {
       agent: remote.host,
       protocol_version: claims.protocolVersion,
       cipher: claims.cipher,
-      token: tokenId(token.token),
+      token_id: tokenId(token.token),
     }, "agent connected");
     for (const alias of denied) {
       metrics.refused("agent", "name_taken");
@@ -173,7 +173,7 @@ export class AgentRegistry {
         hostname: claims.hostname,
         agent: remote.host,
         reason: error.code,
-        token: tokenId(agent.token.token),
+        token_id: tokenId(agent.token.token),
       },
       `agent disconnected: ${error.message}`,
     );
@@ -186,7 +186,7 @@ export class AgentRegistry {
       agent: remote.host,
       reason: error.code,
       hostname: token === undefined ? undefined : printableName(token.claims.hostname),
-      token: token === undefined ? undefined : tokenId(token.token),
+      token_id: token === undefined ? undefined : tokenId(token.token),
     }, error.message);
   }
 }
