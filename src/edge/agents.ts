@@ -5,7 +5,7 @@
  */
 import type { FernetRing } from "../crypto/fernet.ts";
 import { SallyportError } from "../errors.ts";
-import { openToken, tokenId } from "../handshake/token.ts";
+import { tokenId, tryOpenToken } from "../handshake/token.ts";
 import type { OpenedToken } from "../handshake/token_reader.ts";
 import * as limits from "../limits.ts";
 import { SendScratch } from "../mux/sender.ts";
@@ -82,7 +82,7 @@ export class AgentRegistry {
       conn: arrival.conn,
       received: arrival.received,
       acceptedAtMs: arrival.acceptedAtMs,
-      openToken: (token) => openToken(ring, token, clock.wallMs() / 1000),
+      openToken: (token) => tryOpenToken(ring, token, clock.wallMs() / 1000),
       authorize: (token) => this.#authorize(token, arrival.remote),
       admit: (token, session) => this.#admit(token, session, arrival),
       refused: (error, token) => this.#refused(error, token, arrival),

@@ -7,7 +7,7 @@
 
 import { hash, randomBytes } from "node:crypto";
 import type { Bytes } from "../bytes/bytes.ts";
-import type { FernetRing } from "../crypto/fernet.ts";
+import { FernetError, type FernetFault, type FernetRing } from "../crypto/fernet.ts";
 import { CIPHER_IV_BYTES, CIPHER_KEY_BYTES, type CipherName } from "../crypto/header_cipher.ts";
 import { SallyportError } from "../errors.ts";
 import { encodeTokenPayload, parseTokenPayload, type TokenClaims } from "../wire/token_payload.ts";
@@ -75,7 +75,20 @@ export function createToken(ring: FernetRing, request: TokenRequest): CreatedTok
  * @throws {SallyportError} `token_invalid`, a {@link FernetError} where the envelope is at fault; `token_expired`.
  */
 export function openToken(ring: FernetRing, token: Bytes | string, nowSeconds: number): TokenClaims {
-  const claims = parseTokenPayload(ring.open(token));
+  const opened = tryOpenToken(ring, token, nowSeconds);
+  if (typeof opened === "string") throw new FernetError(opened);
+  return opened;
+}
+
+/** The same as {@link openToken}, but gives the envelope's fault: forged tokens are refused without an exception each. */
+export function tryOpenToken(
+  ring: FernetRing,
+  token: Bytes | string,
+  nowSeconds: number,
+): TokenClaims | FernetFault {
+  const opened = ring.tryOpen(token);
+  if (typeof opened === "string") return opened;
+  const claims = parseTokenPayload(opened);
   checkTokenExpiry(claims, nowSeconds);
   return claims;
 }

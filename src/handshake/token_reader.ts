@@ -11,7 +11,7 @@
 
 import type { Bytes } from "../bytes/bytes.ts";
 import { PAD, sextet } from "../crypto/base64url.ts";
-import { couldBeComplete, FernetError } from "../crypto/fernet.ts";
+import { couldBeComplete, FernetError, type FernetFault } from "../crypto/fernet.ts";
 import { SallyportError } from "../errors.ts";
 import { TOKEN_DEADLINE_MS, TOKEN_MAX_BYTES, TOKEN_QUIET_MS } from "../limits.ts";
 import type { TokenClaims } from "../wire/token_payload.ts";
@@ -32,17 +32,17 @@ export interface OpenedToken {
 /** What {@link TokenReader} takes. */
 export interface TokenReaderOptions {
   /**
-   * Opens a token or throws, as `openToken` does. The view is valid during the call. A {@link FernetError} with the
-   * fault "key" means that more of the token may follow; every other error refuses it.
+   * Opens a token, as `tryOpenToken` does. The view is valid during the call. The fault "key" means that more of the
+   * token may follow; every other one, and every error, refuses it.
    */
-  readonly open: (token: Bytes) => TokenClaims;
+  readonly open: (token: Bytes) => TokenClaims | FernetFault;
   /** When the connection came, on the monotonic clock. */
   readonly startedAtMs: number;
 }
 
 /** Collects one token. Times are monotonic milliseconds. After an error or a token it takes no more. */
 export class TokenReader {
-  readonly #open: (token: Bytes) => TokenClaims;
+  readonly #open: (token: Bytes) => TokenClaims | FernetFault;
   readonly #lateAtMs: number;
   #quietAtMs = Infinity;
   #buffer: Bytes = new Uint8Array(FIRST_BUFFER_BYTES);
@@ -114,14 +114,11 @@ export class TokenReader {
       return undefined;
     }
     const token = this.#buffer.subarray(0, length);
-    try {
-      const claims = this.#open(token);
-      return { token: token.slice(), claims };
-    } catch (error) {
-      if (!(error instanceof FernetError) || error.fault !== "key" || this.#padding > 0) throw error;
-      this.#quietAtMs = nowMs + TOKEN_QUIET_MS;
-      return undefined;
-    }
+    const claims = this.#open(token);
+    if (typeof claims !== "string") return { token: token.slice(), claims };
+    if (claims !== "key" || this.#padding > 0) throw new FernetError(claims);
+    this.#quietAtMs = nowMs + TOKEN_QUIET_MS;
+    return undefined;
   }
 
   /** Refuses characters that can't stand where they stand. */

@@ -8,7 +8,7 @@ import type { Role } from "../crypto/header_cipher.ts";
 import { SallyportError } from "../errors.ts";
 import * as limits from "../limits.ts";
 import {
-  CHANNEL_ID_BYTES,
+  channelIdOf,
   encodePing,
   type Filler,
   FrameType,
@@ -52,6 +52,11 @@ export class Heartbeat {
     this.#host = options.host;
   }
 
+  /** Nothing went either way since the last tick but one. */
+  get idle(): boolean {
+    return this.#idleTicks > 0;
+  }
+
   /** Starts the clocks; says when `tick` is due. */
   start(): number {
     const now = this.#host.nowMs();
@@ -62,7 +67,7 @@ export class Heartbeat {
 
   /** A PING frame came: a question is answered, an answer to a ping of ours is noted, any other passed over. */
   received(header: Bytes, blocked: boolean): void {
-    const id = header.slice(0, CHANNEL_ID_BYTES);
+    const id = channelIdOf(header);
     if (isPing(header)) {
       if (blocked && ++this.#unreadPongs > limits.PONGS_QUEUED_MAX) {
         throw new SallyportError("session_stalled", "Cannot answer pings: the peer doesn't read the answers");

@@ -9,7 +9,7 @@ import type { Opener, Role, Sealer } from "../crypto/header_cipher.ts";
 import { type ErrorCode, SallyportError } from "../errors.ts";
 import * as limits from "../limits.ts";
 import {
-  CHANNEL_ID_BYTES,
+  channelIdOf,
   decodeCallerExtra,
   decodeCallerPayload,
   encodeCallerExtra,
@@ -20,6 +20,7 @@ import {
 import { Endings } from "./endings.ts";
 import { Heartbeat } from "./heartbeat.ts";
 import type { Caller, MuxHost } from "./host.ts";
+import type { MuxOptions } from "./options.ts";
 import { FrameReceiver } from "./receiver.ts";
 import { ReceiveBudget } from "./receive_budget.ts";
 import { SendBudget } from "./send_budget.ts";
@@ -30,21 +31,6 @@ import { StreamTable } from "./stream_table.ts";
 /** Chunks of at least this size are sent from where they are, without passing through the stream's queue. */
 const DIRECT_MIN_BYTES = 4096;
 
-/** What a session is made of. */
-export interface MuxOptions {
-  readonly role: Role;
-  readonly protocolVersion: 0 | 1 | 2;
-  readonly sealer: Sealer;
-  readonly opener: Opener;
-  readonly host: MuxHost;
-  readonly scratch: SendScratch;
-  readonly queueLimits?: limits.QueueLimits;
-  /** Received bytes that the session may hold; {@link limits.SESSION_RECEIVE_BUDGET_BYTES} when absent. */
-  readonly receiveBudgetBytes?: number;
-  /** Large frames that the peer may send a second; 0 or absent for no limit. */
-  readonly largeFramesPerSecond?: number;
-}
-
 /** One session. Feed it with `receive`, `writable`, `turn` and `tick`. */
 export class MuxSession {
   readonly role: Role;
@@ -52,6 +38,8 @@ export class MuxSession {
   readonly #host: MuxHost;
   readonly #scratch: SendScratch;
   readonly #queues: limits.QueueLimits;
+  readonly #sealer: Sealer;
+  readonly #opener: Opener;
   readonly #sender: FrameSender;
   readonly #receiver: FrameReceiver;
   readonly #budget: ReceiveBudget;
@@ -73,6 +61,8 @@ export class MuxSession {
     this.#host = options.host;
     this.#scratch = options.scratch;
     this.#queues = options.queueLimits ?? limits.DEFAULT_QUEUE_LIMITS;
+    this.#sealer = options.sealer;
+    this.#opener = options.opener;
     this.#sender = new FrameSender(options.sealer, options.scratch, this);
     this.#sending = new SendBudget(this.#queues, this.#sender);
     this.#receiver = new FrameReceiver(options.opener, options.protocolVersion, this);
@@ -177,6 +167,7 @@ export class MuxSession {
     const endingsMs = this.#endings.tick(now);
     try {
       this.#host.arm(Math.min(budgetMs, endingsMs, this.#heartbeat.tick(now)));
+      if (this.#heartbeat.idle) this.#park();
     } catch (error) {
       this.end(error as SallyportError);
     }
@@ -192,7 +183,14 @@ export class MuxSession {
       stream.error ??= error;
       this.schedule(stream);
     }
+    this.#park();
     this.#host.ended(error);
+  }
+
+  /** Lets go of the ciphers' native memory until the next frame. */
+  #park(): void {
+    this.#sealer.park();
+    this.#opener.park();
   }
 
   // What the streams ask for (StreamOwner).
@@ -329,7 +327,7 @@ export class MuxSession {
   // Streams.
 
   #accept(header: Bytes, payload: Bytes | undefined): void {
-    const id = header.slice(0, CHANNEL_ID_BYTES);
+    const id = channelIdOf(header);
     const inUse = this.#table.find(header);
     if (inUse !== undefined) {
       // Two visitors' bytes must never meet in one stream.

@@ -6,7 +6,8 @@
 import type { Bytes } from "../bytes/bytes.ts";
 import { type ErrorCode, errorMessage, SallyportError } from "../errors.ts";
 import type { Caller, MuxHost } from "../mux/host.ts";
-import { type MuxOptions, MuxSession } from "../mux/session.ts";
+import type { MuxOptions } from "../mux/options.ts";
+import { MuxSession } from "../mux/session.ts";
 import type { MuxStream } from "../mux/stream.ts";
 import type { Address, ByteStreamHandler, Clock, Conn, Timer } from "../runtime/port.ts";
 import type { Session, SessionHandler } from "./port.ts";

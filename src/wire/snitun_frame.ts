@@ -39,6 +39,11 @@ export function newChannelId(random: Filler): Bytes {
   return id;
 }
 
+/** A copy of the channel's id that an opened header names. */
+export function channelIdOf(header: Bytes): Bytes {
+  return new Uint8Array(header.subarray(0, CHANNEL_ID_BYTES));
+}
+
 /** Writes a header at `offset`; `extra` has {@link EXTRA_BYTES} bytes. */
 export function writeHeader(
   out: Bytes,

@@ -1,9 +1,9 @@
 /** ClientHellos of real stacks and made by hand, cut everywhere (tests/vectors/client-hellos.json, its `about`). */
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
 import { describe, it } from "node:test";
 import fc from "fast-check";
 import type { Bytes } from "../../src/bytes/bytes.ts";
+import vectors from "../vectors/client-hellos.json" with { type: "json" };
 import { HELLO_MAX_BYTES } from "../../src/limits.ts";
 import { ClientHelloReader, type HelloOutcome } from "../../src/wire/client_hello.ts";
 import { seeded } from "../mux/harness.ts";
@@ -16,8 +16,7 @@ interface Sample {
   hello_end: number | null;
   hex: string;
 }
-const path = new URL("../vectors/client-hellos.json", import.meta.url);
-const samples: Sample[] = JSON.parse(readFileSync(path, "utf8")).samples;
+const samples = vectors.samples as Sample[];
 const bytesOf = (sample: Sample): Bytes => new Uint8Array(Buffer.from(sample.hex, "hex"));
 
 function read(pieces: Iterable<Bytes>): { outcome: HelloOutcome; reader: ClientHelloReader } {

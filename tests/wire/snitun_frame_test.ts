@@ -1,8 +1,8 @@
 /** Headers and addresses against the reference's own (tests/vectors/snitun-frames.json). */
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
 import { describe, it } from "node:test";
 import type { Bytes } from "../../src/bytes/bytes.ts";
+import vectors from "../vectors/snitun-frames.json" with { type: "json" };
 import * as frame from "../../src/wire/snitun_frame.ts";
 
 interface Vector {
@@ -17,8 +17,7 @@ interface Case {
   protocol_version: number;
   frames: Vector[];
 }
-const path = new URL("../vectors/snitun-frames.json", import.meta.url);
-const cases: Case[] = JSON.parse(readFileSync(path, "utf8")).cases;
+const cases = vectors.cases as Case[];
 const bytes = (hex: string): Bytes => new Uint8Array(Buffer.from(hex, "hex"));
 const hex = (data: Uint8Array) => Buffer.from(data).toString("hex");
 const zeros = { fill: (target: Bytes) => void target.fill(0) };
