@@ -11,6 +11,7 @@ describe("ChunkQueue", () => {
       fc.record({
         push: fc.integer({ min: 3000, max: 200_000 }).map((n) => new Uint8Array(n).fill(n & 255)),
       }),
+      fc.record({ own: fc.integer({ min: 0, max: 70_000 }).map((n) => new Uint8Array(n).fill(~n & 255)) }),
       fc.record({ drop: fc.integer({ min: 0, max: 150_000 }) }),
     );
     fc.assert(
@@ -23,6 +24,9 @@ describe("ChunkQueue", () => {
             queue.push(chunk);
             model = Buffer.concat([model, chunk]);
             chunk.fill(0xaa); // the queue has copied it
+          } else if ("own" in step) {
+            queue.pushOwned(step.own.slice());
+            model = Buffer.concat([model, step.own]);
           } else {
             queue.drop(step.drop);
             model = model.subarray(step.drop);
@@ -44,7 +48,44 @@ describe("ChunkQueue", () => {
     );
   });
 
-  it("puts small chunks together, so that a million of them are no million buffers", () => {
+  it("keeps an owned chunk itself, and copies it where that is cheaper", () => {
+    const queue = new ChunkQueue();
+    queue.push(Uint8Array.of(1));
+    const owned = new Uint8Array(10_000).fill(2);
+    queue.pushOwned(owned);
+    queue.push(Uint8Array.of(3));
+    assert.deepEqual([...queue.peek()], [1]);
+    assert.equal(queue.peek().buffer.byteLength, 1, "the room behind the first byte is given back");
+    queue.drop(1);
+    assert.equal(queue.peek().buffer, owned.buffer);
+    assert.equal(queue.peek().length, 10_000);
+    queue.drop(10_000);
+    assert.deepEqual([...queue.peek()], [3]);
+    const small = Uint8Array.of(4);
+    queue.pushOwned(small);
+    small[0] = 9;
+    assert.deepEqual([...queue.peek()], [3, 4]);
+  });
+
+  it("holds blocks of 4 to 64 KiB that grow with what waits", () => {
+    const queue = new ChunkQueue();
+    const sizes = new Set<number>();
+    const chunk = new Uint8Array(1000);
+    queue.push(Uint8Array.of(1));
+    assert.equal(queue.peek().buffer.byteLength, 4096);
+    for (let i = 0; i < 300; i++) queue.push(chunk);
+    while (queue.byteLength > 0) {
+      sizes.add(queue.peek().buffer.byteLength);
+      queue.drop(queue.peek().length);
+    }
+    assert.equal(Math.max(...sizes), 64 * 1024);
+    queue.push(Uint8Array.of(1));
+    assert.equal(queue.peek().buffer.byteLength, 4096, "a new start after it has been empty");
+    queue.clear();
+    assert.deepEqual([queue.byteLength, queue.peek().length, queue.peek().buffer.byteLength], [0, 0, 0]);
+  });
+
+  it("puts small chunks together, so that many of them aren't as many buffers", () => {
     const queue = new ChunkQueue();
     for (let i = 0; i < 100_000; i++) queue.push(Uint8Array.of(i & 255));
     let pieces = 0;
@@ -69,7 +110,9 @@ describe("ByteReader", () => {
     assert.equal(part.u8(), 7);
     assert.throws(() => part.u8(), OutOfBounds);
     assert.throws(() => reader.bytes(2), OutOfBounds);
+    for (const length of [-1, NaN]) assert.throws(() => reader.bytes(length), OutOfBounds);
     assert.deepEqual([...reader.bytes(1)], [8]);
     assert.equal(reader.left, 0);
+    assert.throws(() => reader.sub(1), OutOfBounds);
   });
 });
