@@ -46,13 +46,16 @@ export function hostnameFault(text: string): string | undefined {
   return undefined;
 }
 
-/** Text of a peer's as a log may hold it: characters that aren't printable ASCII are escaped, and it is cut. */
+/**
+ * Text of a peer's as a log may hold it: quotes, backslashes and what isn't printable ASCII are escaped; of more than
+ * `maxLength` UTF-16 units the rest is left out, and "…" says so.
+ */
 export function printableName(text: string, maxLength = 80): string {
-  const cut = text.length > maxLength ? `${text.slice(0, maxLength)}…` : text;
-  return cut.replace(
-    /[^\x20-\x7e…]|["\\]/g,
+  const escaped = text.slice(0, maxLength).replace(
+    /[^\x20-\x7e]|["\\]/gu,
     (character) => `\\u{${(character.codePointAt(0) ?? 0).toString(16)}}`,
   );
+  return text.length > maxLength ? `${escaped}…` : escaped;
 }
 
 function strip(text: string): string {
