@@ -100,7 +100,12 @@ async function checkLocks(): Promise<Outcome> {
 }
 
 async function checkTypesForDeno(): Promise<Outcome> {
-  return await check([deno, "check", "--frozen", ...await existing(["mod.ts", "src", "tests", "bench"])]);
+  return await check([
+    deno,
+    "check",
+    "--frozen",
+    ...await existing(["mod.ts", "src", "tests", "bench", "examples"]),
+  ]);
 }
 
 async function checkTypesForBun(): Promise<Outcome> {
