@@ -12,6 +12,9 @@
 #define GOODBYE_BYTES 31
 #define CHUNK_BYTES (256 * 1024)
 
+// All that the endpoint sends; an edge's TLS alert begins with another.
+#define FILLER 0
+
 enum operation {
   OP_UPLOAD = 'U',    // the endpoint discards what comes
   OP_DOWNLOAD = 'D',  // the endpoint sends until the visitor leaves

@@ -28,7 +28,7 @@ struct connection {
 static atomic_ullong received;
 static atomic_ullong connections;
 static int main_epoll, echo_epoll;
-static uint8_t filler[CHUNK_BYTES];
+static uint8_t filler[CHUNK_BYTES];  // FILLER throughout
 
 static void watch(int epoll, struct connection *connection, uint32_t events, int how) {
   struct epoll_event event = {.events = events, .data.ptr = connection};

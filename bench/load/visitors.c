@@ -227,7 +227,7 @@ static void run_visitors(const struct options *options) {
         ssize_t got = recv(newcomer->fd, &byte, 1, 0);
         if (got < 0 && errno == EAGAIN) continue;
         uint64_t arrived = now_ns();
-        if (got == 1) {
+        if (got == 1 && byte == FILLER) {
           if (arrived >= window_start && arrived < end && count < SAMPLES_MAX) samples[count++] = sample_since(newcomer->started);
           if (send(newcomer->fd, goodbye, sizeof goodbye, MSG_NOSIGNAL) < 0) failed++;
           close(newcomer->fd);
@@ -271,7 +271,7 @@ static void run_hold(const struct options *options) {
   for (unsigned i = 0; i < options->streams; i++) {
     int fd = open_stream(options, options->stalled ? OP_DOWNLOAD : OP_HELLO, i);
     set_deadline(fd, 10);
-    if (recv(fd, &byte, 1, options->stalled ? MSG_PEEK : 0) != 1) fail("open a stream");
+    if (recv(fd, &byte, 1, options->stalled ? MSG_PEEK : 0) != 1 || byte != FILLER) fail("open a stream");
   }
   printf("{\"event\":\"running\"}\n");
   fflush(stdout);
