@@ -8,15 +8,7 @@ import type { Bytes } from "../bytes/bytes.ts";
 import type { Opener, Role, Sealer } from "../crypto/header_cipher.ts";
 import { type ErrorCode, SallyportError } from "../errors.ts";
 import * as limits from "../limits.ts";
-import {
-  channelIdOf,
-  decodeCallerExtra,
-  decodeCallerPayload,
-  encodeCallerExtra,
-  encodeCallerPayload,
-  FrameType,
-  newChannelId,
-} from "../wire/snitun_frame.ts";
+import { channelIdOf, decodeCaller, encodeCaller, FrameType, newChannelId } from "../wire/snitun_frame.ts";
 import { Endings } from "./endings.ts";
 import { Heartbeat } from "./heartbeat.ts";
 import type { Caller, MuxHost } from "./host.ts";
@@ -113,13 +105,8 @@ export class MuxSession {
     }
     const stream = new MuxStream(this, newChannelId(this.#scratch.random), caller);
     this.#table.add(stream);
-    const legacy = this.protocolVersion < 2;
-    this.#control({
-      type: FrameType.NEW,
-      id: stream.id,
-      extra: legacy ? encodeCallerExtra(caller.address, this.#scratch.random) : undefined,
-      payload: legacy ? undefined : encodeCallerPayload(caller.address, this.#scratch.random),
-    });
+    const where = encodeCaller(this.protocolVersion, caller.address, this.#scratch.random);
+    this.#control({ type: FrameType.NEW, id: stream.id, ...where });
     return stream;
   }
 
@@ -192,9 +179,8 @@ export class MuxSession {
     this.#opener.park();
   }
 
-  // What the streams ask for (StreamOwner).
+  // What the streams ask for (StreamOwner); internal, as are the next two parts.
 
-  /** Internal. */
   send(stream: MuxStream, chunk: Bytes): boolean {
     if (chunk.length === 0) return true;
     const sender = this.#sender;
@@ -211,7 +197,6 @@ export class MuxSession {
     return this.#sending.mayGoOn(stream);
   }
 
-  /** Internal. */
   finish(stream: MuxStream): void {
     if (this.role === "agent") {
       this.closeBehindData(stream);
@@ -221,7 +206,6 @@ export class MuxSession {
     this.#host.arm(this.#endings.watch(stream, this.#host.nowMs()));
   }
 
-  /** Internal. */
   release(stream: MuxStream): void {
     this.#budget.forget(stream);
     if (stream.remoteClosed || this.#ended !== undefined) {
@@ -232,7 +216,6 @@ export class MuxSession {
     this.#host.arm(this.#endings.watch(stream, this.#host.nowMs()));
   }
 
-  /** Internal. */
   reset(stream: MuxStream, error: Error | undefined): void {
     if (stream.dead) return;
     stream.dead = true;
@@ -247,12 +230,10 @@ export class MuxSession {
     this.schedule(stream);
   }
 
-  /** Internal. */
   consumed(stream: MuxStream, byteLength: number): void {
     this.#budget.release(stream, byteLength);
   }
 
-  /** Internal. */
   schedule(stream: MuxStream): void {
     if (stream.scheduled) return;
     stream.scheduled = true;
@@ -262,7 +243,6 @@ export class MuxSession {
 
   // What the receiver finds (FrameSink).
 
-  /** Internal. */
   frame(type: number, header: Bytes, payload: Bytes | undefined): void {
     switch (type) {
       case FrameType.NEW:
@@ -285,13 +265,11 @@ export class MuxSession {
     }
   }
 
-  /** Internal. */
   dataFrame(header: Bytes, size: number): MuxStream | undefined {
     this.#budget.throttle(size);
     return this.#table.find(header);
   }
 
-  /** Internal. */
   data(stream: MuxStream, piece: Bytes): void {
     if (stream.dead || stream.remoteClosed) return;
     this.bytesReceived += piece.length;
@@ -301,7 +279,6 @@ export class MuxSession {
 
   // What the sender has done (SenderEvents).
 
-  /** Internal. */
   write(bytes: Bytes): boolean {
     this.#heartbeat.active = true;
     if (this.#host.write(bytes)) return true;
@@ -311,13 +288,12 @@ export class MuxSession {
     return false;
   }
 
-  /** Internal. */
   sent(_stream: MuxStream, byteLength: number): void {
     this.#sending.sent(byteLength);
     this.bytesSent += byteLength;
   }
 
-  /** Internal: our CLOSE is out, so the channel is over both ways; what came before is still delivered. */
+  /** Our CLOSE is out, so the channel is over both ways; what came before is still delivered. */
   closeSent(stream: MuxStream): void {
     stream.closePending = false;
     this.#table.unname(stream);
@@ -336,7 +312,7 @@ export class MuxSession {
       this.#refuse(inUse, "frame_invalid", "Cannot open stream: its id is in use");
       return;
     }
-    const caller = payload === undefined ? decodeCallerExtra(header) : decodeCallerPayload(payload);
+    const caller = decodeCaller(header, payload);
     const code: ErrorCode | undefined = this.role === "edge" || caller === undefined
       ? "frame_invalid"
       : this.#table.all.size >= limits.STREAMS_PER_SESSION_MAX
@@ -377,7 +353,6 @@ export class MuxSession {
     if (stream.closed && this.#table.remove(stream)) this.#host.closed(stream);
   }
 
-  /** Internal. */
   closeBehindData(stream: MuxStream): void {
     stream.closePending = true;
     this.#sender.ready(stream);
@@ -394,12 +369,8 @@ export class MuxSession {
   #control(frame: ControlFrame): void {
     this.#sender.control(frame);
     if (this.#sender.controlFrames > limits.CONTROL_FRAMES_QUEUED_MAX) {
-      this.end(
-        new SallyportError(
-          "session_stalled",
-          "Cannot go on: the peer doesn't read, and control frames pile up",
-        ),
-      );
+      const why = "Cannot go on: the peer doesn't read, and control frames pile up";
+      this.end(new SallyportError("session_stalled", why));
     }
     this.#wake();
   }
