@@ -53,7 +53,7 @@ export const SHUTDOWN_GRACE_MS = 5_000;
 export const TOKEN_RECHECK_MS = 5_000;
 /** The agent asks for a fresh token when this part of the old one's life is over. */
 export const TOKEN_RENEW_AT = 0.8;
-/** A session that lasted this long wasn't refused: the next attempt starts without delay again. */
+/** A session that lasted this long wasn't refused: the delay before the next attempt is the first one again. */
 export const SESSION_SETTLED_MS = 10_000;
 
 /** Largest payload of a DATA frame that we send: what a neighbour waits for at most. */
