@@ -56,7 +56,7 @@ export class SenderEnd {
   }
 }
 
-/** A receiver with everything that it asked for, in order; its sink stores at once unless `slow`. */
+/** A receiver with everything that it asked for, in order; its sink stores, and is complete, at once unless `slow`. */
 export class ReceiverEnd {
   readonly machine: PipeReceiver;
   readonly events: string[] = [];
@@ -77,7 +77,7 @@ export class ReceiverEnd {
       },
       ended: (certain) => {
         this.events.push(`ended ${certain ? "certain" : "uncertain"}`);
-        this.machine.finished();
+        if (!this.slow) this.machine.finished();
       },
     }, nowMs);
   }
