@@ -30,8 +30,8 @@ const LEVELS: Record<string, number> = {
   agent: 6,
   master: 6,
   config: 7,
-  "config.ts": 7,
-  cli: 8,
+  "config.ts": 8,
+  cli: 9,
 };
 /** Types alone: importable from anywhere above wire, though it lives in a room of adapters. */
 const PORT = "runtime/port.ts";

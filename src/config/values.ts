@@ -1,0 +1,157 @@
+/**
+ * What settings may hold: zod schemas from text to value. Their messages say what would be right, and never repeat a
+ * secret.
+ *
+ * @module
+ */
+import { isIPv4, isIPv6 } from "node:net";
+import { z } from "zod";
+import { isFernetKey } from "../crypto/fernet.ts";
+import { errorMessage } from "../errors.ts";
+import { HOSTNAME_MAX_LENGTH } from "../limits.ts";
+import { NetworkSet } from "../networks.ts";
+
+/** Where to listen, or whom to dial: `host` is an IP address without brackets, or a name. */
+export interface HostPort {
+  readonly host: string;
+  readonly port: number;
+}
+
+/** Writes HOST:PORT, IPv6 in brackets. */
+export function formatHostPort({ host, port }: HostPort): string {
+  return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
+}
+
+/** A string as messages show it: quoted, controls escaped, cut. */
+function quote(text: string): string {
+  return JSON.stringify(text.length > 100 ? `${text.slice(0, 100)}…` : text);
+}
+
+/** A schema from text to what `read` makes of it; an `Error` that it throws becomes the message. */
+function text<T>(read: (text: string) => T) {
+  return z.string().transform((given, context): T => {
+    try {
+      return read(given);
+    } catch (error) {
+      context.addIssue({ code: "custom", message: errorMessage(error) });
+      return z.NEVER;
+    }
+  });
+}
+
+/** A whole number in decimal. */
+function wholeNumber(given: string): number {
+  return /^(0|[1-9]\d{0,15})$/.test(given) ? Number(given) : NaN;
+}
+
+/** A host name as it is compared and sent in tokens: lower case, without the dot at its end; undefined when wrong. */
+function canonicalName(given: string): string | undefined {
+  const name = given.toLowerCase().replace(/\.$/, "");
+  const fits = name.length > 0 && name.length <= HOSTNAME_MAX_LENGTH &&
+    name.split(".").every((label) => /^[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?$/.test(label));
+  return fits ? name : undefined;
+}
+
+/** HOST:PORT; `portMin` is 0 where the system may choose the port. */
+export function hostPort(portMin: 0 | 1, example: string) {
+  return text((given): HostPort => {
+    const match = /^(?:\[([^\]]*)\]|([^:]*)):(\d{1,5})$/.exec(given);
+    const port = Number(match?.[3]);
+    const host = match?.[1] ?? match?.[2] ?? "";
+    if (isIPv6(given) || /^[0-9a-f:]*:[0-9a-f:]*:\d+$/i.test(given)) {
+      throw new Error(
+        `${quote(given)} is not HOST:PORT: an IPv6 address needs brackets, for example [::1]:8443`,
+      );
+    }
+    const named = match?.[1] === undefined ? isIPv4(host) || isName(host) : isIPv6(host);
+    if (match === null || !named) throw new Error(`${quote(given)} is not HOST:PORT, for example ${example}`);
+    if (port > 65535 || port < portMin) {
+      throw new Error(`${quote(given)} has no port from ${portMin} to 65535`);
+    }
+    return { host, port };
+  });
+}
+
+function isName(host: string): boolean {
+  // 999.1.1.1 is a mistyped address, not a name: no top-level domain is all digits.
+  return canonicalName(host) !== undefined && !/(^|\.)\d+\.?$/.test(host);
+}
+
+/** A name that an agent serves, in lower case, without the dot at its end. */
+export const hostname = text((given) => {
+  const name = canonicalName(given);
+  if (name === undefined) throw new Error(`${quote(given)} is not a host name, for example home.example.org`);
+  return name;
+});
+
+/** A network or a single address; comes out as it was given. */
+export const network = text((given) => {
+  try {
+    new NetworkSet([given]);
+  } catch (error) {
+    throw new Error(errorMessage(error).replace("Cannot parse network: ", ""));
+  }
+  return given;
+});
+
+/** A whole number of `unit` within bounds. */
+export function count(unit: string, min: number, max: number = Number.MAX_SAFE_INTEGER) {
+  return text((given) => {
+    const value = wholeNumber(given);
+    if (value >= min && value <= max) return value;
+    const range = max === Number.MAX_SAFE_INTEGER ? `of at least ${min}` : `from ${min} to ${max}`;
+    throw new Error(`${quote(given)} is not a whole number of ${unit} ${range}`);
+  });
+}
+
+/** One of some words. */
+export function oneOf<const Word extends string>(words: readonly Word[]) {
+  return text((given) => {
+    const word = words.find((candidate) => candidate === given);
+    if (word === undefined) throw new Error(`${quote(given)} is not one of ${words.join(", ")}`);
+    return word;
+  });
+}
+
+/** 0, 1 or 2. */
+export const protocolVersion = oneOf(["0", "1", "2"]).transform((word) => Number(word) as 0 | 1 | 2);
+
+/** An `http` or `https` address without query and credentials; comes out without a slash at its end. */
+export const httpUrl = text((given) => {
+  const url = URL.canParse(given) ? new URL(given) : undefined;
+  if (
+    url === undefined || (url.protocol !== "https:" && url.protocol !== "http:") ||
+    url.search + url.hash !== ""
+  ) {
+    throw new Error(`${quote(given)} is not a URL, for example https://master.example.org`);
+  }
+  if (url.username + url.password !== "") throw new Error("the URL must hold no credentials");
+  return `${url.origin}${url.pathname}`.replace(/\/+$/, "");
+});
+
+/** A path; not empty. */
+export const path = text((given) => {
+  if (given === "" || given.includes("\0")) throw new Error(`${quote(given)} is not a path`);
+  return given;
+});
+
+/** A key that goes into an `Authorization: Bearer` header (RFC 6750 §2.1); its value never gets into a message. */
+export const bearerKey = text((given) => {
+  if (given.length < 16) throw new Error(`the key has ${given.length} characters, needs at least 16`);
+  if (!/^[\w.~+/-]+=*$/.test(given)) throw new Error("the key may have letters, digits and -._~+/= only");
+  return given;
+});
+
+/** A Fernet key: 32 bytes in URL-safe base64 (fernet spec, Key Format); its value never gets into a message. */
+export const fernetKey = text((given) => {
+  if (isFernetKey(given)) return given;
+  throw new Error(
+    `a key of ${given.length} characters is not a Fernet key (44 characters of URL-safe base64); ` +
+      "`sallyport keygen` makes one",
+  );
+});
+
+/** Several values; at most `max`. */
+export function many<Schema extends z.ZodType>(item: Schema, max = 1024) {
+  return z.array(item).max(max, `more than ${max} values`);
+}

@@ -1,0 +1,138 @@
+/**
+ * aes-gcm: `nonce(12) ‖ ciphertext ‖ tag(16)` with AES-256-GCM, nonce = direction (u32 BE: agent 0, edge 1) ‖
+ * counter (u64 BE, from 0) (spec: snitun.md, Handshake).
+ *
+ * The peer's nonces are known before they come, so the opener insists on them: a unit that is replayed, reflected,
+ * reordered or left out is refused, which the tag alone would not tell.
+ *
+ * @module
+ */
+
+import { createCipheriv, createDecipheriv } from "node:crypto";
+import type { Bytes } from "../bytes/bytes.ts";
+import { SallyportError } from "../errors.ts";
+import type { Opener, Role, Sealer } from "./sealer.ts";
+
+const ALGORITHM = "aes-256-gcm";
+const NONCE_BYTES = 12;
+const TAG_BYTES = 16;
+const TAG_OPTIONS = { authTagLength: TAG_BYTES };
+const TWO_32 = 0x1_0000_0000;
+
+/** What an AEAD adds to each unit: nonce and tag. */
+export const AEAD_OVERHEAD_BYTES: number = NONCE_BYTES + TAG_BYTES;
+
+function directionOf(role: Role): number {
+  return role === "agent" ? 0 : 1;
+}
+
+/** Byte `index` (0–11) of the nonce with this direction and counter. */
+function nonceByte(direction: number, counter: number, index: number): number {
+  if (index < 4) return index === 3 ? direction : 0;
+  const half = index < 8 ? Math.floor(counter / TWO_32) : counter % TWO_32;
+  return (half >>> (8 * (3 - index % 4))) & 0xff;
+}
+
+/** The sealing half of aes-gcm; made by `createSealer`. */
+export class GcmSealer implements Sealer {
+  readonly overheadBytes = AEAD_OVERHEAD_BYTES;
+  readonly #key: Bytes;
+  readonly #direction: number;
+  #counter = 0;
+  #out: Bytes | undefined;
+
+  constructor(key: Bytes, role: Role) {
+    this.#key = key.slice();
+    this.#direction = directionOf(role);
+  }
+
+  seal(plain: Bytes, unitBytes: number): Bytes {
+    const units = countUnits(plain, unitBytes, "aes-gcm");
+    const sealedBytes = unitBytes + AEAD_OVERHEAD_BYTES;
+    const total = units * sealedBytes;
+    if (this.#out === undefined || this.#out.length < total) this.#out = new Uint8Array(total);
+    const out = this.#out;
+    for (let unit = 0; unit < units; unit++) {
+      const at = unit * sealedBytes;
+      // Counted before use: whatever fails behind this line, no nonce is used twice.
+      const counter = this.#counter++;
+      for (let i = 0; i < NONCE_BYTES; i++) out[at + i] = nonceByte(this.#direction, counter, i);
+      const cipher = createCipheriv(ALGORITHM, this.#key, out.subarray(at, at + NONCE_BYTES), TAG_OPTIONS);
+      out.set(cipher.update(plain.subarray(unit * unitBytes, (unit + 1) * unitBytes)), at + NONCE_BYTES);
+      cipher.final();
+      out.set(cipher.getAuthTag(), at + NONCE_BYTES + unitBytes);
+    }
+    return out.length === total ? out : out.subarray(0, total);
+  }
+
+  park(): void {
+    this.#out = undefined;
+  }
+}
+
+/** The opening half of aes-gcm; made by `createOpener`. */
+export class GcmOpener implements Opener {
+  readonly overheadBytes = AEAD_OVERHEAD_BYTES;
+  readonly #key: Bytes;
+  readonly #direction: number;
+  #counter = 0;
+
+  constructor(key: Bytes, peerRole: Role) {
+    this.#key = key.slice();
+    this.#direction = directionOf(peerRole);
+  }
+
+  open(wire: Bytes): Bytes {
+    checkSealedLength(wire, "aes-gcm");
+    for (let i = 0; i < NONCE_BYTES; i++) {
+      if (wire[i] !== nonceByte(this.#direction, this.#counter, i)) {
+        throw new SallyportError(
+          "cipher_failed",
+          `Cannot open unit ${this.#counter} with aes-gcm: its nonce isn't the next one of this direction`,
+        );
+      }
+    }
+    const tagAt = wire.length - TAG_BYTES;
+    let plain: Bytes;
+    try {
+      const decipher = createDecipheriv(ALGORITHM, this.#key, wire.subarray(0, NONCE_BYTES), TAG_OPTIONS);
+      decipher.setAuthTag(wire.subarray(tagAt));
+      plain = decipher.update(wire.subarray(NONCE_BYTES, tagAt)) as Bytes;
+      decipher.final();
+    } catch (cause) {
+      throw tagWrong("aes-gcm", cause);
+    }
+    this.#counter++;
+    return plain;
+  }
+
+  /** Nothing is kept between units. */
+  park(): void {}
+}
+
+/** How many units `plain` holds; for the AEAD ciphers. */
+export function countUnits(plain: Bytes, unitBytes: number, cipher: string): number {
+  if (unitBytes <= 0 || plain.length === 0 || plain.length % unitBytes !== 0) {
+    throw new SallyportError(
+      "cipher_failed",
+      `Cannot seal with ${cipher}: ${plain.length} bytes aren't units of ${unitBytes} bytes`,
+      { side: "local" },
+    );
+  }
+  return plain.length / unitBytes;
+}
+
+/** Refuses a sealed unit that has no room for a byte of plain text; for the AEAD ciphers. */
+export function checkSealedLength(wire: Bytes, cipher: string): void {
+  if (wire.length <= AEAD_OVERHEAD_BYTES) {
+    throw new SallyportError(
+      "cipher_failed",
+      `Cannot open unit with ${cipher}: it has ${wire.length} bytes, needs more than ${AEAD_OVERHEAD_BYTES}`,
+    );
+  }
+}
+
+/** The error for a unit that was made with another key or changed on its way. */
+export function tagWrong(cipher: string, cause: unknown): SallyportError {
+  return new SallyportError("cipher_failed", `Cannot open unit with ${cipher}: its tag is wrong`, { cause });
+}

@@ -1,0 +1,493 @@
+/**
+ * A SniTun session in either role, behind the handshake: streams, flow control, pings and time-outs (spec:
+ * snitun.md, Frames and Behaviour). It does no IO: see {@link MuxHost}.
+ *
+ * @module
+ */
+import type { Bytes } from "../bytes/bytes.ts";
+import type { Opener, Role, Sealer } from "../crypto/header_cipher.ts";
+import { type ErrorCode, SallyportError } from "../errors.ts";
+import * as limits from "../limits.ts";
+import {
+  CHANNEL_ID_BYTES,
+  decodeCallerExtra,
+  decodeCallerPayload,
+  encodeCallerExtra,
+  encodeCallerPayload,
+  encodePing,
+  FrameType,
+  isPing,
+  isPong,
+} from "../wire/snitun_frame.ts";
+import { Heartbeat } from "./heartbeat.ts";
+import type { Caller, MuxHost } from "./host.ts";
+import { FrameReceiver } from "./receiver.ts";
+import { ReceiveBudget } from "./receive_budget.ts";
+import { FrameSender, type SendScratch } from "./sender.ts";
+import { MuxStream } from "./stream.ts";
+import { StreamTable } from "./stream_table.ts";
+
+/** Chunks of at least this size are sent from where they are, without passing through the stream's queue. */
+const DIRECT_MIN_BYTES = 4096;
+
+/** What a session is made of. */
+export interface MuxOptions {
+  readonly role: Role;
+  readonly protocolVersion: 0 | 1 | 2;
+  readonly sealer: Sealer;
+  readonly opener: Opener;
+  readonly host: MuxHost;
+  readonly scratch: SendScratch;
+  readonly queueLimits?: limits.QueueLimits;
+  /** Received bytes that the session may hold; {@link limits.SESSION_RECEIVE_BUDGET_BYTES} when absent. */
+  readonly receiveBudgetBytes?: number;
+  /** Large frames that the peer may send a second; 0 or absent for no limit. */
+  readonly largeFramesPerSecond?: number;
+}
+
+/** One session. Feed it with `receive`, `writable`, `turn` and `tick`. */
+export class MuxSession {
+  readonly role: Role;
+  readonly protocolVersion: number;
+  readonly #host: MuxHost;
+  readonly #scratch: SendScratch;
+  readonly #queues: limits.QueueLimits;
+  readonly #sender: FrameSender;
+  readonly #receiver: FrameReceiver;
+  readonly #budget: ReceiveBudget;
+  readonly #heartbeat: Heartbeat;
+  readonly #table = new StreamTable();
+  /** Streams that wait for `drain`, for the end of this turn, or for the answer behind a visitor's FIN. */
+  readonly #draining = new Set<MuxStream>();
+  readonly #inGrace = new Set<MuxStream>();
+  #scheduled: MuxStream[] = [];
+  #woken = false;
+  #queuedBytes = 0;
+  #pongs = 0;
+  #ended: SallyportError | undefined;
+
+  /** Payload bytes, without headers. */
+  bytesSent = 0;
+  bytesReceived = 0;
+
+  constructor(options: MuxOptions) {
+    this.role = options.role;
+    this.protocolVersion = options.protocolVersion;
+    this.#host = options.host;
+    this.#scratch = options.scratch;
+    this.#queues = options.queueLimits ?? limits.DEFAULT_QUEUE_LIMITS;
+    this.#sender = new FrameSender(options.sealer, options.scratch, this);
+    this.#receiver = new FrameReceiver(options.opener, options.protocolVersion, this);
+    this.#budget = new ReceiveBudget({
+      host: options.host,
+      queues: this.#queues,
+      protocolVersion: options.protocolVersion,
+      budgetBytes: options.receiveBudgetBytes ?? limits.SESSION_RECEIVE_BUDGET_BYTES,
+      largeFramesPerSecond: options.largeFramesPerSecond ?? 0,
+      streams: this.#table.all,
+      changePause: (stream) => this.#changePause(stream),
+      drop: (stream, code, why) => this.#refuse(stream, code, why),
+    });
+    this.#heartbeat = new Heartbeat(options.role, options.host);
+  }
+
+  /** Streams that are open or still deliver what came before their end. */
+  get streams(): number {
+    return this.#table.all.size;
+  }
+
+  /** The last measured round trip, undefined before the first pong. */
+  get rttMs(): number | undefined {
+    return this.#heartbeat.rttMs;
+  }
+
+  /** Starts the session's clocks; call it once, when the driver is ready. */
+  start(): void {
+    this.#host.arm(this.#heartbeat.start());
+  }
+
+  /**
+   * Edge only: opens a stream towards the agent for a visitor. Throws `limit_exceeded` where the session has
+   * {@link limits.STREAMS_PER_SESSION_MAX} of them, and why the session ended where it has.
+   */
+  open(caller: Caller): MuxStream {
+    if (this.#ended !== undefined) throw this.#ended;
+    if (this.#table.all.size >= limits.STREAMS_PER_SESSION_MAX) {
+      throw new SallyportError(
+        "limit_exceeded",
+        `Cannot open stream: the session has ${this.streams} already`,
+      );
+    }
+    const stream = new MuxStream(this, this.#newId(), caller);
+    this.#table.add(stream);
+    const legacy = this.protocolVersion < 2;
+    this.#control({
+      type: FrameType.NEW,
+      id: stream.id,
+      extra: legacy ? encodeCallerExtra(caller.address, this.#scratch.random) : undefined,
+      payload: legacy ? undefined : encodeCallerPayload(caller.address, this.#scratch.random),
+    });
+    return stream;
+  }
+
+  /** Takes bytes of the peer, in any pieces. What is wrong with them ends the session. */
+  receive(chunk: Bytes): void {
+    if (this.#ended !== undefined) return;
+    this.#heartbeat.active = true;
+    try {
+      this.#receiver.receive(chunk);
+    } catch (error) {
+      this.end(
+        error instanceof SallyportError
+          ? error
+          : new SallyportError("frame_invalid", `Cannot read session: ${String(error)}`, { cause: error }),
+      );
+    }
+  }
+
+  /** The host takes bytes again after `write` said false. */
+  writable(): void {
+    this.#sender.blocked = false;
+    this.#heartbeat.blockedSinceMs = undefined;
+    this.#heartbeat.active = true;
+    this.turn();
+  }
+
+  /** The end of a turn: delivers what was resumed, sends what was queued, tells who waited. */
+  turn(): void {
+    this.#woken = false;
+    const scheduled = this.#scheduled;
+    this.#scheduled = [];
+    for (const stream of scheduled) this.#settle(stream);
+    if (this.#ended !== undefined) return;
+    this.#sender.flush();
+    if (this.#sender.blocked) return;
+    this.#pongs = 0;
+    for (const stream of this.#draining) {
+      if (stream.outgoing.byteLength > this.#queues.outgoingLowBytes) continue;
+      this.#draining.delete(stream);
+      stream.drain();
+      // Whoever heard `drain` may have filled the connection again.
+      if (this.#sender.blocked) return;
+    }
+  }
+
+  /** Does what has come due, and asks the host for the next call. */
+  tick(): void {
+    if (this.#ended !== undefined) return;
+    const now = this.#host.nowMs();
+    for (const stream of this.#inGrace) this.#checkGrace(stream, now);
+    let next = this.#budget.tick(now);
+    if (this.#inGrace.size > 0) next = Math.min(next, now + limits.HALF_CLOSE_GRACE_MS);
+    try {
+      const { pingDue, nextMs } = this.#heartbeat.tick(now);
+      if (pingDue) this.#ping();
+      this.#host.arm(Math.min(next, nextMs));
+    } catch (error) {
+      this.end(error as SallyportError);
+    }
+  }
+
+  /** Ends the session and every stream in it; streams whose CLOSE has come still deliver what came before it. */
+  end(error: SallyportError): void {
+    if (this.#ended !== undefined) return;
+    this.#ended = error;
+    for (const stream of this.#table.all) {
+      if (stream.remoteClosed) continue;
+      stream.dead = true;
+      stream.error ??= error;
+      this.schedule(stream);
+    }
+    this.#draining.clear();
+    this.#inGrace.clear();
+    this.#host.ended(error);
+  }
+
+  // What the streams ask for (StreamOwner).
+
+  /** Internal. */
+  send(stream: MuxStream, chunk: Bytes): boolean {
+    if (chunk.length === 0) return true;
+    const sender = this.#sender;
+    if (chunk.length >= DIRECT_MIN_BYTES && !sender.blocked && !sender.pending && !stream.peerPaused) {
+      this.bytesSent += chunk.length;
+      sender.direct(stream, chunk);
+      return sender.blocked ? this.#waitForDrain(stream) : true;
+    }
+    stream.outgoing.push(chunk);
+    this.#queuedBytes += chunk.length;
+    if (
+      stream.outgoing.byteLength > this.#queues.outgoingMaxBytes ||
+      this.#queuedBytes > limits.SESSION_SEND_BUDGET_BYTES
+    ) {
+      this.#refuse(
+        stream,
+        "stream_overflow",
+        "Cannot send: the agent's link takes less than the stream brings",
+      );
+      return true;
+    }
+    sender.ready(stream);
+    this.#wake();
+    if (sender.blocked || stream.outgoing.byteLength >= this.#queues.outgoingHighBytes) {
+      return this.#waitForDrain(stream);
+    }
+    return true;
+  }
+
+  /** Internal. */
+  finish(stream: MuxStream): void {
+    if (this.role === "agent") {
+      this.#closeBehindData(stream);
+      return;
+    }
+    // The protocol has no half-close: a CLOSE now would lose the agent's answer.
+    this.#startGrace(stream, this.#host.nowMs());
+  }
+
+  /** Internal. */
+  release(stream: MuxStream): void {
+    this.#budget.forget(stream);
+    if (stream.remoteClosed || this.#ended !== undefined) {
+      this.schedule(stream);
+      return;
+    }
+    this.#closeBehindData(stream);
+    this.#startGrace(stream, this.#host.nowMs());
+  }
+
+  /** Internal. */
+  reset(stream: MuxStream, error: Error | undefined): void {
+    if (stream.dead) return;
+    stream.dead = true;
+    stream.error = error;
+    this.#forgetOutgoing(stream);
+    this.#budget.forget(stream);
+    this.#inGrace.delete(stream);
+    if (!stream.remoteClosed && this.#ended === undefined) {
+      this.#table.unname(stream);
+      this.#control({ type: FrameType.CLOSE, id: stream.id });
+    }
+    this.schedule(stream);
+  }
+
+  /** Internal. */
+  consumed(stream: MuxStream, byteLength: number): void {
+    this.#budget.release(stream, byteLength);
+  }
+
+  /** Internal. */
+  schedule(stream: MuxStream): void {
+    if (stream.scheduled) return;
+    stream.scheduled = true;
+    this.#scheduled.push(stream);
+    this.#wake();
+  }
+
+  // What the receiver finds (FrameSink).
+
+  /** Internal. */
+  frame(type: number, header: Bytes, payload: Bytes | undefined): void {
+    switch (type) {
+      case FrameType.NEW:
+        return this.#accept(header, payload);
+      case FrameType.CLOSE:
+        return this.#remoteClose(this.#table.find(header));
+      case FrameType.PING:
+        return this.#pinged(header);
+      case FrameType.PAUSE:
+      case FrameType.RESUME: {
+        const stream = this.#table.find(header);
+        if (stream === undefined || this.protocolVersion === 0) return;
+        stream.peerPaused = type === FrameType.PAUSE;
+        this.#sender.ready(stream);
+        if (!stream.peerPaused) this.#wake();
+      }
+    }
+  }
+
+  /** Internal. */
+  dataFrame(header: Bytes, size: number): MuxStream | undefined {
+    this.#budget.throttle(size);
+    return this.#table.find(header);
+  }
+
+  /** Internal. */
+  data(stream: MuxStream, piece: Bytes): void {
+    if (stream.dead || stream.remoteClosed) return;
+    this.bytesReceived += piece.length;
+    if (stream.pauseSent) stream.overrunBytes += piece.length;
+    if (!stream.deliver(piece)) this.#budget.hold(stream, piece);
+  }
+
+  // What the sender has done (SenderEvents).
+
+  /** Internal. */
+  write(bytes: Bytes): boolean {
+    this.#heartbeat.active = true;
+    if (this.#host.write(bytes)) return true;
+    const now = this.#host.nowMs();
+    this.#heartbeat.blockedSinceMs = now;
+    this.#host.arm(now + limits.SESSION_WRITE_STALL_MS);
+    return false;
+  }
+
+  /** Internal. */
+  sent(_stream: MuxStream, byteLength: number): void {
+    this.#queuedBytes -= byteLength;
+    this.bytesSent += byteLength;
+  }
+
+  /** Internal: our CLOSE is out, so the channel is over both ways; what came before is still delivered. */
+  closeSent(stream: MuxStream): void {
+    stream.closePending = false;
+    this.#table.unname(stream);
+    this.#inGrace.delete(stream);
+    stream.remoteClosed = true;
+    this.schedule(stream);
+  }
+
+  // Streams.
+
+  #accept(header: Bytes, payload: Bytes | undefined): void {
+    const id = header.slice(0, 16);
+    const inUse = this.#table.find(header);
+    if (inUse !== undefined) {
+      // Two visitors' bytes must never meet in one stream.
+      this.#refuse(inUse, "frame_invalid", "Cannot open stream: its id is in use");
+      return;
+    }
+    const caller = payload === undefined ? decodeCallerExtra(header) : decodeCallerPayload(payload);
+    const code: ErrorCode | undefined = this.role === "edge" || caller === undefined
+      ? "frame_invalid"
+      : this.#table.all.size >= limits.STREAMS_PER_SESSION_MAX
+      ? "limit_exceeded"
+      : undefined;
+    if (code !== undefined || caller === undefined) {
+      this.#host.refused(code ?? "frame_invalid");
+      this.#control({ type: FrameType.CLOSE, id });
+      return;
+    }
+    const stream = new MuxStream(this, id, { address: caller });
+    this.#table.add(stream);
+    this.#host.opened(stream);
+  }
+
+  #remoteClose(stream: MuxStream | undefined): void {
+    if (stream === undefined) return;
+    this.#table.unname(stream);
+    this.#inGrace.delete(stream);
+    stream.remoteClosed = true;
+    stream.closePending = false;
+    this.#forgetOutgoing(stream);
+    this.schedule(stream);
+  }
+
+  #settle(stream: MuxStream): void {
+    stream.scheduled = false;
+    stream.flushIncoming();
+    if (!stream.dead && !(stream.remoteClosed && stream.drained)) return;
+    stream.dead = true;
+    stream.finish();
+    if (stream.closed && this.#table.remove(stream)) this.#host.closed(stream);
+  }
+
+  #closeBehindData(stream: MuxStream): void {
+    stream.closePending = true;
+    this.#sender.ready(stream);
+    this.#wake();
+  }
+
+  /** An ending stream is watched: it may go on as long as its bytes move. */
+  #startGrace(stream: MuxStream, nowMs: number): void {
+    stream.graceEndsMs = nowMs + limits.HALF_CLOSE_GRACE_MS;
+    stream.graceMovedBytes = stream.deliveredBytes - stream.outgoing.byteLength;
+    this.#inGrace.add(stream);
+    this.#host.arm(stream.graceEndsMs);
+  }
+
+  #checkGrace(stream: MuxStream, nowMs: number): void {
+    if (nowMs < stream.graceEndsMs) return;
+    if (stream.deliveredBytes - stream.outgoing.byteLength !== stream.graceMovedBytes) {
+      this.#startGrace(stream, nowMs);
+    } else if (stream.closePending) {
+      this.reset(stream, undefined);
+    } else if (stream.incoming.byteLength === 0 && stream.outgoing.byteLength === 0) {
+      this.#closeBehindData(stream);
+    }
+  }
+
+  #refuse(stream: MuxStream, code: ErrorCode, why: string): void {
+    this.#host.refused(code);
+    this.reset(stream, new SallyportError(code, why));
+  }
+
+  #forgetOutgoing(stream: MuxStream): void {
+    this.#queuedBytes -= stream.outgoing.byteLength;
+    stream.outgoing.clear();
+    stream.peerPaused = false;
+    this.#draining.delete(stream);
+  }
+
+  #waitForDrain(stream: MuxStream): false {
+    stream.wantsDrain = true;
+    this.#draining.add(stream);
+    return false;
+  }
+
+  // Control frames.
+
+  #control(frame: Parameters<FrameSender["control"]>[0]): void {
+    this.#sender.control(frame);
+    if (this.#sender.controlFrames > limits.CONTROL_FRAMES_QUEUED_MAX) {
+      this.end(
+        new SallyportError(
+          "session_stalled",
+          "Cannot go on: the peer doesn't read, and control frames pile up",
+        ),
+      );
+    }
+    this.#wake();
+  }
+
+  #changePause(stream: MuxStream): void {
+    if (stream.flowQueued || this.#ended !== undefined) return;
+    stream.flowQueued = true;
+    this.#control({ type: FrameType.PAUSE, id: stream.id, stream });
+  }
+
+  #ping(): void {
+    this.#control({
+      type: FrameType.PING,
+      id: this.#heartbeat.newPing(this.#newId()),
+      extra: encodePing("ping", this.#scratch.random),
+    });
+  }
+
+  #newId(): Bytes {
+    const id = new Uint8Array(CHANNEL_ID_BYTES);
+    this.#scratch.random.fill(id);
+    return id;
+  }
+
+  #pinged(header: Bytes): void {
+    const id = header.slice(0, 16);
+    if (isPong(header)) {
+      this.#heartbeat.pong(id, this.#host.nowMs());
+    } else if (isPing(header)) {
+      if (this.#sender.blocked && ++this.#pongs > limits.PONGS_QUEUED_MAX) {
+        this.end(
+          new SallyportError("session_stalled", "Cannot answer pings: the peer doesn't read the answers"),
+        );
+        return;
+      }
+      this.#control({ type: FrameType.PING, id, extra: encodePing("pong", this.#scratch.random) });
+    }
+  }
+
+  #wake(): void {
+    if (this.#woken) return;
+    this.#woken = true;
+    this.#host.wake();
+  }
+}

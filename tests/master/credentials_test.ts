@@ -1,0 +1,88 @@
+import { describe, it } from "node:test";
+import assert from "node:assert/strict";
+import {
+  adminCredentials,
+  coversName,
+  type StaticCredential,
+  staticCredentials,
+} from "../../src/master/credentials.ts";
+
+describe("coversName", () => {
+  const cases: [pattern: string, hostname: string, covers: boolean][] = [
+    ["a.example.org", "a.example.org", true],
+    ["a.example.org", "b.a.example.org", false],
+    ["example.org", "a.example.org", false],
+    ["*.example.org", "a.example.org", true],
+    ["*.example.org", "a.b.example.org", true],
+    ["*.example.org", "example.org", false],
+    ["*.example.org", ".example.org", false],
+    ["*.example.org", "badexample.org", false],
+    ["*.example.org", "a.example.org.evil", false],
+    ["*", "a", true],
+    ["*", "a.b.c", true],
+  ];
+  for (const [pattern, hostname, covers] of cases) {
+    it(`${pattern} ${covers ? "covers" : "doesn't cover"} ${hostname}`, () => {
+      assert.equal(coversName(pattern, hostname), covers);
+    });
+  }
+});
+
+describe("staticCredentials", () => {
+  const list: StaticCredential[] = [
+    { id: "one", key: "key-1", names: ["*.Example.org.", "solo.example.net"] },
+    { id: "two", key: "key-2", names: [] },
+  ];
+
+  it("finds a credential by exactly its key", async () => {
+    const credentials = staticCredentials(list);
+    assert.equal((await credentials.find("key-1"))?.id, "one");
+    assert.equal((await credentials.find("key-2"))?.id, "two");
+    for (const key of ["", "key-", "key-11", "KEY-1", "key-1 ", "key-3"]) {
+      assert.equal(await credentials.find(key), undefined, key);
+    }
+  });
+
+  it("gives each the names of its patterns, in any case", async () => {
+    const credentials = staticCredentials(list);
+    const one = await credentials.find("key-1");
+    assert.equal(one?.mayServe("a.example.org"), true);
+    assert.equal(one?.mayServe("solo.example.net"), true);
+    assert.equal(one?.mayServe("a.example.net"), false);
+    assert.equal((await credentials.find("key-2"))?.mayServe("a.example.org"), false);
+  });
+
+  it("holds no key in what it returns", async () => {
+    const credentials = staticCredentials(list);
+    const found = await credentials.find("key-1");
+    assert.ok(!JSON.stringify([credentials, found]).includes("key-1"));
+  });
+
+  it("refuses what can't be meant", () => {
+    const bad: [StaticCredential[], RegExp][] = [
+      [[{ id: "a", key: "", names: [] }], /credential a: its key is empty/],
+      [[{ id: "a", key: "k", names: [] }, { id: "a", key: "l", names: [] }], /the id occurs twice/],
+      [[{ id: "a", key: "k", names: [] }, { id: "b", key: "k", names: [] }], /a has the same key/],
+      ...["a.*.org", "**", "*a.org", "", "a..b", "a b"].map((name): [StaticCredential[], RegExp] => [
+        [{ id: "a", key: "k", names: [name] }],
+        /is no name/,
+      ]),
+    ];
+    for (const [list, message] of bad) {
+      assert.throws(() => staticCredentials(list), { code: "config_invalid", side: "config", message });
+    }
+  });
+});
+
+describe("adminCredentials", () => {
+  it("may serve any name", async () => {
+    const admin = await adminCredentials("secret").find("secret");
+    assert.equal(admin?.id, "admin");
+    assert.equal(admin?.mayServe("any.name.at.all"), true);
+    assert.equal(await adminCredentials("secret").find("Secret"), undefined);
+  });
+
+  it("refuses an empty key", () => {
+    assert.throws(() => adminCredentials(""), { code: "config_invalid" });
+  });
+});
