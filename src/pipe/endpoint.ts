@@ -104,6 +104,11 @@ export abstract class PipeEndpoint {
     this.guard(() => this.onPeerEnd(false));
   }
 
+  /** The connection is gone. */
+  lost(error: SallyportError): void {
+    if (!this.over && !this.survivesLoss) this.fail(error);
+  }
+
   /** Tells a peer of ours why this side can't go on, and fails with it. */
   giveUp(error: SallyportError): void {
     if (this.#over) return;
@@ -117,6 +122,11 @@ export abstract class PipeEndpoint {
   protected abstract onPdu(type: number, body: Bytes): void;
   /** The peer's direction is over; `marked`: by a FINAL tag, which nobody else can forge. */
   protected abstract onPeerEnd(marked: boolean): void;
+
+  /** Whether all that the peer has to say has been said, so that its going away is no failure. */
+  protected get survivesLoss(): boolean {
+    return false;
+  }
 
   protected established(): void {
     this.#keepalive = new Keepalive(this.#nowMs, this.random);

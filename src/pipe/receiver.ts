@@ -128,6 +128,10 @@ export class PipeReceiver extends PipeEndpoint {
     return this.#upgraded;
   }
 
+  protected override get survivesLoss(): boolean {
+    return this.#state === "ended";
+  }
+
   protected override onBox(sealed: Bytes): void {
     const { sodium } = this;
     const plain = sodium.openBox(sealed, this.#options.keys);

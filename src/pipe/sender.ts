@@ -51,6 +51,11 @@ export interface PipeSenderOptions extends PipeOptions {
   readonly totalBytes?: number;
 }
 
+/** Throws `config_invalid` for a login, passphrase or public key that can't be one, before anything is dialled. */
+export function checkSender(options: PipeSenderOptions): void {
+  new PipeSender(options, { write() {}, failed() {}, ready() {}, confirmed() {}, done() {} }, 0);
+}
+
 /**
  * The client. Random bytes are drawn in this order: secret key 32, nonce 24, stream header 24, and for the change of
  * keys another stream header 24.
@@ -61,6 +66,8 @@ export class PipeSender extends PipeEndpoint {
   readonly #keyPair: KeyPair;
   readonly #nonce: Bytes;
   readonly #keys: SessionKeys;
+  readonly #login: Bytes;
+  readonly #passphrase: Bytes;
   #fresh: Bytes | undefined;
   #state: "handshake" | "upgrading" | "open" | "ending" = "handshake";
   #window = 0;
@@ -85,6 +92,8 @@ export class PipeSender extends PipeEndpoint {
       });
     }
     this.#keys = keys;
+    this.#login = encodeText(options.login, "the login");
+    this.#passphrase = encodeText(options.passphrase, "the passphrase");
   }
 
   /** Sends CLIENT_AUTH. */
@@ -95,8 +104,8 @@ export class PipeSender extends PipeEndpoint {
       nonce: this.#nonce,
       streamHeader,
       publicKey: this.#keyPair.publicKey,
-      login: encodeText(this.#options.login, "the login"),
-      passphrase: encodeText(this.#options.passphrase, "the passphrase"),
+      login: this.#login,
+      passphrase: this.#passphrase,
     });
     this.link.sendUnder(this.sodium.streamState(this.#keys.tx, streamHeader));
     this.#host.write(this.sodium.sealBox(plain, this.#options.serverPublicKey));
