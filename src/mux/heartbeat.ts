@@ -7,12 +7,33 @@ import type { Bytes } from "../bytes/bytes.ts";
 import type { Role } from "../crypto/header_cipher.ts";
 import { SallyportError } from "../errors.ts";
 import * as limits from "../limits.ts";
+import {
+  channelIdOf,
+  encodePing,
+  type Filler,
+  FrameType,
+  isPing,
+  isPong,
+  newChannelId,
+} from "../wire/snitun_frame.ts";
 import type { MuxHost } from "./host.ts";
+import type { ControlFrame } from "./sender.ts";
 
-/** The clocks of one session. */
+/** What a {@link Heartbeat} works with. */
+export interface HeartbeatOptions {
+  readonly role: Role;
+  readonly host: MuxHost;
+  readonly random: Filler;
+  /** Sends a control frame. */
+  control(frame: ControlFrame): void;
+}
+
+/** The clocks of one session. Methods throw what ends it. */
 export class Heartbeat {
-  readonly #pings: boolean;
+  readonly #options: HeartbeatOptions;
   readonly #host: MuxHost;
+  /** Pings answered since the peer stopped reading. */
+  #unreadPongs = 0;
   #idleTicks = 0;
   #nextIdleTickMs = 0;
   #nextPingMs = Infinity;
@@ -26,37 +47,59 @@ export class Heartbeat {
   blockedSinceMs: number | undefined;
   rttMs: number | undefined;
 
-  constructor(role: Role, host: MuxHost) {
-    this.#pings = role === "agent";
-    this.#host = host;
+  constructor(options: HeartbeatOptions) {
+    this.#options = options;
+    this.#host = options.host;
+  }
+
+  /** Nothing went either way since the last tick but one. */
+  get idle(): boolean {
+    return this.#idleTicks > 0;
   }
 
   /** Starts the clocks; says when `tick` is due. */
   start(): number {
     const now = this.#host.nowMs();
     this.#nextIdleTickMs = now + limits.IDLE_TICK_MS;
-    if (this.#pings) this.#nextPingMs = now + limits.PING_INTERVAL_MS;
+    if (this.#options.role === "agent") this.#nextPingMs = now + limits.PING_INTERVAL_MS;
     return Math.min(this.#nextIdleTickMs, this.#nextPingMs);
   }
 
-  /** Remembers a ping that goes out now; says its id. */
-  newPing(id: Bytes): Bytes {
-    this.#pingSentMs = this.#host.nowMs();
-    this.#pingId = id;
-    this.#pongDueMs = this.#pingSentMs + limits.PONG_DEADLINE_MS;
-    return id;
+  /** A PING frame came: a question is answered, an answer to a ping of ours is noted, any other passed over. */
+  received(header: Bytes, blocked: boolean): void {
+    const id = channelIdOf(header);
+    if (isPing(header)) {
+      if (blocked && ++this.#unreadPongs > limits.PONGS_QUEUED_MAX) {
+        throw new SallyportError("session_stalled", "Cannot answer pings: the peer doesn't read the answers");
+      }
+      this.#send("pong", id);
+    } else if (isPong(header) && this.#pingId?.every((byte, i) => byte === id[i])) {
+      this.#pingId = undefined;
+      this.#pongDueMs = Infinity;
+      this.rttMs = this.#host.nowMs() - this.#pingSentMs;
+    }
   }
 
-  /** A pong came; one that answers no ping of ours is passed over. */
-  pong(id: Bytes, nowMs: number): void {
-    if (this.#pingId === undefined || !id.every((byte, i) => byte === this.#pingId![i])) return;
-    this.#pingId = undefined;
-    this.#pongDueMs = Infinity;
-    this.rttMs = nowMs - this.#pingSentMs;
+  /** The peer has read everything, pongs too. */
+  answered(): void {
+    this.#unreadPongs = 0;
   }
 
-  /** Throws what ends the session (`pong_missing`, `session_idle`, `session_stalled`); says what is due. */
-  tick(nowMs: number): { pingDue: boolean; nextMs: number } {
+  #ping(nowMs: number): void {
+    this.#nextPingMs = nowMs + limits.PING_INTERVAL_MS;
+    this.#pingSentMs = nowMs;
+    // An unanswered ping keeps its deadline: asking again doesn't make the peer any less silent.
+    this.#pongDueMs = Math.min(this.#pongDueMs, nowMs + limits.PONG_DEADLINE_MS);
+    this.#pingId = newChannelId(this.#options.random);
+    this.#send("ping", this.#pingId);
+  }
+
+  #send(which: "ping" | "pong", id: Bytes): void {
+    this.#options.control({ type: FrameType.PING, id, extra: encodePing(which, this.#options.random) });
+  }
+
+  /** Throws what ends the session (`pong_missing`, `session_idle`, `session_stalled`); says when it is due. */
+  tick(nowMs: number): number {
     if (nowMs >= this.#pongDueMs) {
       throw new SallyportError(
         "pong_missing",
@@ -85,9 +128,7 @@ export class Heartbeat {
         });
       }
     }
-    const pingDue = nowMs >= this.#nextPingMs;
-    if (pingDue) this.#nextPingMs = nowMs + limits.PING_INTERVAL_MS;
-    const pongDueMs = pingDue ? Math.min(this.#pongDueMs, nowMs + limits.PONG_DEADLINE_MS) : this.#pongDueMs;
-    return { pingDue, nextMs: Math.min(this.#nextIdleTickMs, this.#nextPingMs, pongDueMs, stallEndsMs) };
+    if (nowMs >= this.#nextPingMs) this.#ping(nowMs);
+    return Math.min(this.#nextIdleTickMs, this.#nextPingMs, this.#pongDueMs, stallEndsMs);
   }
 }

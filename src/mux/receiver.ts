@@ -87,7 +87,8 @@ export class FrameReceiver {
     const type = frameType(plain);
     const size = frameSize(plain);
     if (type === FrameType.NEW && size > 0) {
-      this.#newHeader = plain.slice();
+      // Not slice(): of a Buffer that would be a view.
+      this.#newHeader = new Uint8Array(plain);
     } else if (type === FrameType.DATA) {
       this.#target = this.#sink.dataFrame(plain, size);
       this.#dataLeft = size;

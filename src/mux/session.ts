@@ -9,41 +9,27 @@ import type { Opener, Role, Sealer } from "../crypto/header_cipher.ts";
 import { type ErrorCode, SallyportError } from "../errors.ts";
 import * as limits from "../limits.ts";
 import {
-  CHANNEL_ID_BYTES,
+  channelIdOf,
   decodeCallerExtra,
   decodeCallerPayload,
   encodeCallerExtra,
   encodeCallerPayload,
-  encodePing,
   FrameType,
-  isPing,
-  isPong,
+  newChannelId,
 } from "../wire/snitun_frame.ts";
+import { Endings } from "./endings.ts";
 import { Heartbeat } from "./heartbeat.ts";
 import type { Caller, MuxHost } from "./host.ts";
+import type { MuxOptions } from "./options.ts";
 import { FrameReceiver } from "./receiver.ts";
 import { ReceiveBudget } from "./receive_budget.ts";
-import { FrameSender, type SendScratch } from "./sender.ts";
+import { SendBudget } from "./send_budget.ts";
+import { type ControlFrame, FrameSender, type SendScratch } from "./sender.ts";
 import { MuxStream } from "./stream.ts";
 import { StreamTable } from "./stream_table.ts";
 
 /** Chunks of at least this size are sent from where they are, without passing through the stream's queue. */
 const DIRECT_MIN_BYTES = 4096;
-
-/** What a session is made of. */
-export interface MuxOptions {
-  readonly role: Role;
-  readonly protocolVersion: 0 | 1 | 2;
-  readonly sealer: Sealer;
-  readonly opener: Opener;
-  readonly host: MuxHost;
-  readonly scratch: SendScratch;
-  readonly queueLimits?: limits.QueueLimits;
-  /** Received bytes that the session may hold; {@link limits.SESSION_RECEIVE_BUDGET_BYTES} when absent. */
-  readonly receiveBudgetBytes?: number;
-  /** Large frames that the peer may send a second; 0 or absent for no limit. */
-  readonly largeFramesPerSecond?: number;
-}
 
 /** One session. Feed it with `receive`, `writable`, `turn` and `tick`. */
 export class MuxSession {
@@ -52,18 +38,17 @@ export class MuxSession {
   readonly #host: MuxHost;
   readonly #scratch: SendScratch;
   readonly #queues: limits.QueueLimits;
+  readonly #sealer: Sealer;
+  readonly #opener: Opener;
   readonly #sender: FrameSender;
   readonly #receiver: FrameReceiver;
   readonly #budget: ReceiveBudget;
   readonly #heartbeat: Heartbeat;
   readonly #table = new StreamTable();
-  /** Streams that wait for `drain`, for the end of this turn, or for the answer behind a visitor's FIN. */
-  readonly #draining = new Set<MuxStream>();
-  readonly #inGrace = new Set<MuxStream>();
+  readonly #endings = new Endings(this);
+  readonly #sending: SendBudget;
   #scheduled: MuxStream[] = [];
   #woken = false;
-  #queuedBytes = 0;
-  #pongs = 0;
   #ended: SallyportError | undefined;
 
   /** Payload bytes, without headers. */
@@ -76,7 +61,10 @@ export class MuxSession {
     this.#host = options.host;
     this.#scratch = options.scratch;
     this.#queues = options.queueLimits ?? limits.DEFAULT_QUEUE_LIMITS;
+    this.#sealer = options.sealer;
+    this.#opener = options.opener;
     this.#sender = new FrameSender(options.sealer, options.scratch, this);
+    this.#sending = new SendBudget(this.#queues, this.#sender);
     this.#receiver = new FrameReceiver(options.opener, options.protocolVersion, this);
     this.#budget = new ReceiveBudget({
       host: options.host,
@@ -88,7 +76,12 @@ export class MuxSession {
       changePause: (stream) => this.#changePause(stream),
       drop: (stream, code, why) => this.#refuse(stream, code, why),
     });
-    this.#heartbeat = new Heartbeat(options.role, options.host);
+    this.#heartbeat = new Heartbeat({
+      role: options.role,
+      host: options.host,
+      random: options.scratch.random,
+      control: (frame) => this.#control(frame),
+    });
   }
 
   /** Streams that are open or still deliver what came before their end. */
@@ -118,7 +111,7 @@ export class MuxSession {
         `Cannot open stream: the session has ${this.streams} already`,
       );
     }
-    const stream = new MuxStream(this, this.#newId(), caller);
+    const stream = new MuxStream(this, newChannelId(this.#scratch.random), caller);
     this.#table.add(stream);
     const legacy = this.protocolVersion < 2;
     this.#control({
@@ -162,27 +155,19 @@ export class MuxSession {
     if (this.#ended !== undefined) return;
     this.#sender.flush();
     if (this.#sender.blocked) return;
-    this.#pongs = 0;
-    for (const stream of this.#draining) {
-      if (stream.outgoing.byteLength > this.#queues.outgoingLowBytes) continue;
-      this.#draining.delete(stream);
-      stream.drain();
-      // Whoever heard `drain` may have filled the connection again.
-      if (this.#sender.blocked) return;
-    }
+    this.#heartbeat.answered();
+    this.#sending.tellDrained();
   }
 
   /** Does what has come due, and asks the host for the next call. */
   tick(): void {
     if (this.#ended !== undefined) return;
     const now = this.#host.nowMs();
-    for (const stream of this.#inGrace) this.#checkGrace(stream, now);
-    let next = this.#budget.tick(now);
-    if (this.#inGrace.size > 0) next = Math.min(next, now + limits.HALF_CLOSE_GRACE_MS);
+    const budgetMs = this.#budget.tick(now);
+    const endingsMs = this.#endings.tick(now);
     try {
-      const { pingDue, nextMs } = this.#heartbeat.tick(now);
-      if (pingDue) this.#ping();
-      this.#host.arm(Math.min(next, nextMs));
+      this.#host.arm(Math.min(budgetMs, endingsMs, this.#heartbeat.tick(now)));
+      if (this.#heartbeat.idle) this.#park();
     } catch (error) {
       this.end(error as SallyportError);
     }
@@ -198,9 +183,14 @@ export class MuxSession {
       stream.error ??= error;
       this.schedule(stream);
     }
-    this.#draining.clear();
-    this.#inGrace.clear();
+    this.#park();
     this.#host.ended(error);
+  }
+
+  /** Lets go of the ciphers' native memory until the next frame. */
+  #park(): void {
+    this.#sealer.park();
+    this.#opener.park();
   }
 
   // What the streams ask for (StreamOwner).
@@ -212,37 +202,24 @@ export class MuxSession {
     if (chunk.length >= DIRECT_MIN_BYTES && !sender.blocked && !sender.pending && !stream.peerPaused) {
       this.bytesSent += chunk.length;
       sender.direct(stream, chunk);
-      return sender.blocked ? this.#waitForDrain(stream) : true;
+    } else {
+      if (!this.#sending.queue(stream, chunk)) {
+        this.#refuse(stream, "stream_overflow", "Cannot send: the peer takes less than the stream brings");
+        return true;
+      }
+      this.#wake();
     }
-    stream.outgoing.push(chunk);
-    this.#queuedBytes += chunk.length;
-    if (
-      stream.outgoing.byteLength > this.#queues.outgoingMaxBytes ||
-      this.#queuedBytes > limits.SESSION_SEND_BUDGET_BYTES
-    ) {
-      this.#refuse(
-        stream,
-        "stream_overflow",
-        "Cannot send: the agent's link takes less than the stream brings",
-      );
-      return true;
-    }
-    sender.ready(stream);
-    this.#wake();
-    if (sender.blocked || stream.outgoing.byteLength >= this.#queues.outgoingHighBytes) {
-      return this.#waitForDrain(stream);
-    }
-    return true;
+    return this.#sending.mayGoOn(stream);
   }
 
   /** Internal. */
   finish(stream: MuxStream): void {
     if (this.role === "agent") {
-      this.#closeBehindData(stream);
+      this.closeBehindData(stream);
       return;
     }
     // The protocol has no half-close: a CLOSE now would lose the agent's answer.
-    this.#startGrace(stream, this.#host.nowMs());
+    this.#host.arm(this.#endings.watch(stream, this.#host.nowMs()));
   }
 
   /** Internal. */
@@ -252,8 +229,8 @@ export class MuxSession {
       this.schedule(stream);
       return;
     }
-    this.#closeBehindData(stream);
-    this.#startGrace(stream, this.#host.nowMs());
+    this.closeBehindData(stream);
+    this.#host.arm(this.#endings.watch(stream, this.#host.nowMs()));
   }
 
   /** Internal. */
@@ -261,9 +238,9 @@ export class MuxSession {
     if (stream.dead) return;
     stream.dead = true;
     stream.error = error;
-    this.#forgetOutgoing(stream);
+    this.#sending.forget(stream);
     this.#budget.forget(stream);
-    this.#inGrace.delete(stream);
+    this.#endings.forget(stream);
     if (!stream.remoteClosed && this.#ended === undefined) {
       this.#table.unname(stream);
       this.#control({ type: FrameType.CLOSE, id: stream.id });
@@ -294,7 +271,7 @@ export class MuxSession {
       case FrameType.CLOSE:
         return this.#remoteClose(this.#table.find(header));
       case FrameType.PING:
-        return this.#pinged(header);
+        return this.#heartbeat.received(header, this.#sender.blocked);
       case FrameType.PAUSE:
       case FrameType.RESUME: {
         const stream = this.#table.find(header);
@@ -334,7 +311,7 @@ export class MuxSession {
 
   /** Internal. */
   sent(_stream: MuxStream, byteLength: number): void {
-    this.#queuedBytes -= byteLength;
+    this.#sending.sent(byteLength);
     this.bytesSent += byteLength;
   }
 
@@ -342,7 +319,7 @@ export class MuxSession {
   closeSent(stream: MuxStream): void {
     stream.closePending = false;
     this.#table.unname(stream);
-    this.#inGrace.delete(stream);
+    this.#endings.forget(stream);
     stream.remoteClosed = true;
     this.schedule(stream);
   }
@@ -350,7 +327,7 @@ export class MuxSession {
   // Streams.
 
   #accept(header: Bytes, payload: Bytes | undefined): void {
-    const id = header.slice(0, 16);
+    const id = channelIdOf(header);
     const inUse = this.#table.find(header);
     if (inUse !== undefined) {
       // Two visitors' bytes must never meet in one stream.
@@ -376,10 +353,10 @@ export class MuxSession {
   #remoteClose(stream: MuxStream | undefined): void {
     if (stream === undefined) return;
     this.#table.unname(stream);
-    this.#inGrace.delete(stream);
+    this.#endings.forget(stream);
     stream.remoteClosed = true;
     stream.closePending = false;
-    this.#forgetOutgoing(stream);
+    this.#sending.forget(stream);
     this.schedule(stream);
   }
 
@@ -392,29 +369,11 @@ export class MuxSession {
     if (stream.closed && this.#table.remove(stream)) this.#host.closed(stream);
   }
 
-  #closeBehindData(stream: MuxStream): void {
+  /** Internal. */
+  closeBehindData(stream: MuxStream): void {
     stream.closePending = true;
     this.#sender.ready(stream);
     this.#wake();
-  }
-
-  /** An ending stream is watched: it may go on as long as its bytes move. */
-  #startGrace(stream: MuxStream, nowMs: number): void {
-    stream.graceEndsMs = nowMs + limits.HALF_CLOSE_GRACE_MS;
-    stream.graceMovedBytes = stream.deliveredBytes - stream.outgoing.byteLength;
-    this.#inGrace.add(stream);
-    this.#host.arm(stream.graceEndsMs);
-  }
-
-  #checkGrace(stream: MuxStream, nowMs: number): void {
-    if (nowMs < stream.graceEndsMs) return;
-    if (stream.deliveredBytes - stream.outgoing.byteLength !== stream.graceMovedBytes) {
-      this.#startGrace(stream, nowMs);
-    } else if (stream.closePending) {
-      this.reset(stream, undefined);
-    } else if (stream.incoming.byteLength === 0 && stream.outgoing.byteLength === 0) {
-      this.#closeBehindData(stream);
-    }
   }
 
   #refuse(stream: MuxStream, code: ErrorCode, why: string): void {
@@ -422,22 +381,9 @@ export class MuxSession {
     this.reset(stream, new SallyportError(code, why));
   }
 
-  #forgetOutgoing(stream: MuxStream): void {
-    this.#queuedBytes -= stream.outgoing.byteLength;
-    stream.outgoing.clear();
-    stream.peerPaused = false;
-    this.#draining.delete(stream);
-  }
-
-  #waitForDrain(stream: MuxStream): false {
-    stream.wantsDrain = true;
-    this.#draining.add(stream);
-    return false;
-  }
-
   // Control frames.
 
-  #control(frame: Parameters<FrameSender["control"]>[0]): void {
+  #control(frame: ControlFrame): void {
     this.#sender.control(frame);
     if (this.#sender.controlFrames > limits.CONTROL_FRAMES_QUEUED_MAX) {
       this.end(
@@ -454,35 +400,6 @@ export class MuxSession {
     if (stream.flowQueued || this.#ended !== undefined) return;
     stream.flowQueued = true;
     this.#control({ type: FrameType.PAUSE, id: stream.id, stream });
-  }
-
-  #ping(): void {
-    this.#control({
-      type: FrameType.PING,
-      id: this.#heartbeat.newPing(this.#newId()),
-      extra: encodePing("ping", this.#scratch.random),
-    });
-  }
-
-  #newId(): Bytes {
-    const id = new Uint8Array(CHANNEL_ID_BYTES);
-    this.#scratch.random.fill(id);
-    return id;
-  }
-
-  #pinged(header: Bytes): void {
-    const id = header.slice(0, 16);
-    if (isPong(header)) {
-      this.#heartbeat.pong(id, this.#host.nowMs());
-    } else if (isPing(header)) {
-      if (this.#sender.blocked && ++this.#pongs > limits.PONGS_QUEUED_MAX) {
-        this.end(
-          new SallyportError("session_stalled", "Cannot answer pings: the peer doesn't read the answers"),
-        );
-        return;
-      }
-      this.#control({ type: FrameType.PING, id, extra: encodePing("pong", this.#scratch.random) });
-    }
   }
 
   #wake(): void {

@@ -53,8 +53,6 @@ export class MuxStream implements ByteStream {
   ready = false;
   /** Internal: the next stream in the ring. */
   nextReady: MuxStream | undefined;
-  /** Internal: a writer waits for `drain`. */
-  wantsDrain = false;
   /** Internal: whether the peer should be paused, and whether it has been told so. */
   wantsPause = false;
   pauseSent = false;
@@ -156,7 +154,6 @@ export class MuxStream implements ByteStream {
 
   /** Internal: tells the handler that it may write again. */
   drain(): void {
-    this.wantsDrain = false;
     try {
       this.#handler?.drain();
     } catch (error) {

@@ -4,10 +4,11 @@
  *
  * @module
  */
-import ipaddr from "ipaddr.js";
 import type { Bytes } from "../bytes/bytes.ts";
 import { SallyportError } from "../errors.ts";
 import { FRAME_MAX_RECEIVE_BYTES, NEW_MAX_PAYLOAD_BYTES, NEW_MIN_PAYLOAD_BYTES } from "../limits.ts";
+import { parseIp } from "../networks.ts";
+import { ipText } from "./ip_text.ts";
 
 /** Length of a header before encryption, of a channel's id, and of the bytes behind the size. */
 export const HEADER_BYTES = 32;
@@ -30,6 +31,18 @@ export const FrameType = {
 /** Overwrites its argument with random bytes. */
 export interface Filler {
   fill(target: Bytes): void;
+}
+
+/** An id for a new channel. */
+export function newChannelId(random: Filler): Bytes {
+  const id = new Uint8Array(CHANNEL_ID_BYTES);
+  random.fill(id);
+  return id;
+}
+
+/** A copy of the channel's id that an opened header names. */
+export function channelIdOf(header: Bytes): Bytes {
+  return new Uint8Array(header.subarray(0, CHANNEL_ID_BYTES));
 }
 
 /** Writes a header at `offset`; `extra` has {@link EXTRA_BYTES} bytes. */
@@ -88,17 +101,21 @@ export function checkHeader(header: Bytes, protocolVersion: number): SallyportEr
     case FrameType.PING:
       return size === 0 ? undefined : wrongSize("PING", size, "0");
     case FrameType.PAUSE:
+      if (protocolVersion === 0) return checkUnknown(type, size);
       return size === 0 ? undefined : wrongSize("PAUSE", size, "0");
     case FrameType.RESUME:
+      if (protocolVersion === 0) return checkUnknown(type, size);
       return size === 0 ? undefined : wrongSize("RESUME", size, "0");
     default:
-      // Unknown flags are passed over with their payload, as long as it could be a frame's.
-      return size <= FRAME_MAX_RECEIVE_BYTES ? undefined : wrongSize(
-        `flag 0x${type.toString(16).padStart(2, "0")}`,
-        size,
-        `at most ${FRAME_MAX_RECEIVE_BYTES}`,
-      );
+      return checkUnknown(type, size);
   }
+}
+
+/** Unknown flags are passed over with their payload, as long as it could be a frame's. */
+function checkUnknown(type: number, size: number): SallyportError | undefined {
+  if (size <= FRAME_MAX_RECEIVE_BYTES) return undefined;
+  const name = `flag 0x${type.toString(16).padStart(2, "0")}`;
+  return wrongSize(name, size, `at most ${FRAME_MAX_RECEIVE_BYTES}`);
 }
 
 function wrongSize(name: string, size: number, allowed: string): SallyportError {
@@ -111,7 +128,11 @@ function wrongSize(name: string, size: number, allowed: string): SallyportError 
 const FAMILY_IPV4 = 0x34; // "4"
 const FAMILY_IPV6 = 0x36; // "6"
 
-/** The address in NEW's `extra` (versions 0 and 1): an IPv6 caller becomes 0.0.0.0. */
+/**
+ * The address in NEW's `extra` (versions 0 and 1): an IPv6 caller becomes 0.0.0.0.
+ *
+ * @throws SallyportError `frame_invalid`, side "local", when `address` is no IP address.
+ */
 export function encodeCallerExtra(address: string, random: Filler): Bytes {
   const extra = new Uint8Array(EXTRA_BYTES);
   random.fill(extra);
@@ -121,12 +142,16 @@ export function encodeCallerExtra(address: string, random: Filler): Bytes {
   return extra;
 }
 
-/** The caller's address in an opened NEW header of version 0 or 1; undefined where there is none. */
+/** The caller's address in an opened NEW header of version 0 or 1, canonical; undefined where there is none. */
 export function decodeCallerExtra(header: Bytes): string | undefined {
   return decodeAddress(frameExtra(header));
 }
 
-/** The address as NEW's payload (version 2), padded to whole cipher blocks with random bytes. */
+/**
+ * The address as NEW's payload (version 2), padded to whole cipher blocks with random bytes.
+ *
+ * @throws SallyportError `frame_invalid`, side "local", when `address` is no IP address.
+ */
 export function encodeCallerPayload(address: string, random: Filler): Bytes {
   const bytes = addressBytes(address);
   const payload = new Uint8Array(bytes.length === 4 ? NEW_MIN_PAYLOAD_BYTES : NEW_MAX_PAYLOAD_BYTES);
@@ -136,19 +161,27 @@ export function encodeCallerPayload(address: string, random: Filler): Bytes {
   return payload;
 }
 
-/** The caller's address in an opened NEW payload; undefined where there is none. */
+/** The caller's address in an opened NEW payload, canonical; undefined where there is none. */
 export function decodeCallerPayload(payload: Bytes): string | undefined {
   return decodeAddress(payload);
 }
 
 function addressBytes(address: string): number[] {
-  return ipaddr.process(address).toByteArray();
+  const bytes = parseIp(address);
+  if (bytes === undefined) {
+    throw new SallyportError(
+      "frame_invalid",
+      `Cannot write NEW: ${JSON.stringify(address)} is not an IP address`,
+      { side: "local" },
+    );
+  }
+  return bytes;
 }
 
 function decodeAddress(bytes: Bytes): string | undefined {
   const length = bytes[0] === FAMILY_IPV4 ? 4 : bytes[0] === FAMILY_IPV6 ? 16 : 0;
   if (length === 0 || bytes.length < 1 + length) return undefined;
-  return ipaddr.process(ipaddr.fromByteArray([...bytes.subarray(1, 1 + length)]).toString()).toString();
+  return ipText(bytes.subarray(1, 1 + length));
 }
 
 const PING_TEXT = [0x70, 0x69, 0x6e, 0x67]; // "ping"

@@ -202,6 +202,7 @@ describe("FernetRing", () => {
       refused(ring, forge(key, plain, { padding: Uint8Array.from(padding) }), "padding");
     }
     refused(ring, forge(key, utf8("0123456789abcdef"), { padding: new Uint8Array(16).fill(17) }), "padding");
+    refused(ring, forge(key, utf8(""), { padding: new Uint8Array(32).fill(17) }), "padding");
     refused(ring, forge(key, utf8("0123456789abcdef"), { padding: new Uint8Array(0) }), "padding");
     refused(ring, forge(key, utf8(""), { padding: new Uint8Array(0) }), "shape");
   });

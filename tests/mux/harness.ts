@@ -6,7 +6,8 @@ import { type CipherName, createOpener, createSealer } from "../../src/crypto/he
 import type { ErrorCode, SallyportError } from "../../src/errors.ts";
 import type { MuxHost } from "../../src/mux/host.ts";
 import { SendScratch } from "../../src/mux/sender.ts";
-import { type MuxOptions, MuxSession } from "../../src/mux/session.ts";
+import type { MuxOptions } from "../../src/mux/options.ts";
+import { MuxSession } from "../../src/mux/session.ts";
 import type { MuxStream } from "../../src/mux/stream.ts";
 import type { ByteStreamHandler } from "../../src/runtime/port.ts";
 
