@@ -142,6 +142,10 @@ export class PipeSender extends PipeEndpoint {
     else this.#finishIfConfirmed();
   }
 
+  override lost(error: SallyportError): void {
+    super.lost(this.authenticated ? error : refused(error));
+  }
+
   protected override get upgraded(): boolean {
     return this.#fresh !== undefined;
   }
@@ -192,13 +196,7 @@ export class PipeSender extends PipeEndpoint {
   }
 
   protected override onPeerEnd(): void {
-    if (!this.authenticated) {
-      throw new SallyportError(
-        "credential_refused",
-        "The receiver closed without an answer: its key, the login or the passphrase is another, or it is busy",
-        { side: "config" },
-      );
-    }
+    if (!this.authenticated) throw refused();
     throw new SallyportError(
       "connection_lost",
       `The receiver closed after it confirmed ${this.#taken} of ${this.#sent} bytes`,
@@ -224,6 +222,15 @@ export class PipeSender extends PipeEndpoint {
     this.finish();
     this.#host.done();
   }
+}
+
+/** A receiver that refuses says nothing: neither the end nor a reset of the connection gives a reason. */
+function refused(cause?: Error): SallyportError {
+  return new SallyportError(
+    "credential_refused",
+    "The receiver closed without an answer: its key, the login or the passphrase is another, or it is busy",
+    { side: "config", cause },
+  );
 }
 
 function wrongCount(): SallyportError {

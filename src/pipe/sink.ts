@@ -5,7 +5,7 @@
  * @module
  */
 import { close, constants, fstat, fsync, open, write, writeSync } from "node:fs";
-import { lstat, realpath, rename, rm, stat } from "node:fs/promises";
+import { lstat, readFile, realpath, rename, rm, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import process from "node:process";
 import { setImmediate } from "node:timers";
@@ -105,8 +105,17 @@ export async function descriptorSink(
   const fresh = !piped ? -1 : await new Promise<number>((resolve) => {
     open(`/dev/fd/${fd}`, NONBLOCKING, (error, opened) => resolve(error ? -1 : opened));
   });
-  const target = { fd: fresh < 0 ? fd : fresh, piecewise: fresh >= 0, place: undefined, sync: false, clock };
+  const piecewise = fresh >= 0 || await isNonblocking(fd);
+  const target = { fd: fresh < 0 ? fd : fresh, piecewise, place: undefined, sync: false, clock };
   return new BlockSink(name, target, host);
+}
+
+/** Whether a descriptor that somebody else opened doesn't block: Bun gives its children sockets that don't. */
+async function isNonblocking(fd: number): Promise<boolean> {
+  if (process.platform !== "linux") return false;
+  const info = await readFile(`/proc/self/fdinfo/${fd}`, "utf8").catch(() => "");
+  const flags = /^flags:\s*([0-7]+)$/m.exec(info)?.[1];
+  return flags !== undefined && (parseInt(flags, 8) & constants.O_NONBLOCK) !== 0;
 }
 
 interface Target {
@@ -182,7 +191,7 @@ class BlockSink implements PipeSink {
       // The name is on disk when the folder is; where folders can't be synced, that is up to the system.
       await syncFolder(dirname(place));
     } catch (error) {
-      this.#error = unwritable(this.name, error as Error);
+      this.#error = broken(this.name, error as Error);
       await this.discard();
       throw this.#error;
     }
@@ -287,7 +296,7 @@ class BlockSink implements PipeSink {
 
   #fail(error: Error): void {
     if (this.#error !== undefined) return;
-    this.#error = unwritable(this.name, error);
+    this.#error = broken(this.name, error);
     if (!this.#discarded) this.#host.failed(this.#error);
   }
 
@@ -310,9 +319,18 @@ async function syncFolder(path: string): Promise<void> {
   await call((done) => close(fd, done)).catch(() => {});
 }
 
+/** What was asked for can't be had. */
 function unwritable(name: string, error: Error): SallyportError {
   return new SallyportError("config_invalid", `Cannot write ${name}: ${errorMessage(error)}`, {
     side: "config",
+    cause: error,
+  });
+}
+
+/** It went wrong on the way: the disk is full, the reader is gone. */
+function broken(name: string, error: Error): SallyportError {
+  return new SallyportError("io_failed", `Cannot write ${name}: ${errorMessage(error)}`, {
+    side: "local",
     cause: error,
   });
 }

@@ -96,7 +96,7 @@ class FdSource implements ByteSource {
     this.#reading = false;
     // Windows says EOF of a pipe that ended.
     if (code === "EOF") this.#done(undefined, 0);
-    else if (error) this.#done(unreadable(this.#name, error), 0);
+    else if (error) this.#done(broken(this.#name, error), 0);
     else this.#done(undefined, count);
   };
 
@@ -109,6 +109,13 @@ class FdSource implements ByteSource {
 function unreadable(name: string, error: Error): SallyportError {
   return new SallyportError("config_invalid", `Cannot read ${name}: ${errorMessage(error)}`, {
     side: "config",
+    cause: error,
+  });
+}
+
+function broken(name: string, error: Error): SallyportError {
+  return new SallyportError("io_failed", `Cannot read ${name}: ${errorMessage(error)}`, {
+    side: "local",
     cause: error,
   });
 }
