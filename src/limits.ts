@@ -63,8 +63,13 @@ export const FRAME_MAX_RECEIVE_BYTES = 8 * MiB;
 /** NEW from version 2 on carries an address in one or two cipher blocks. */
 export const NEW_MIN_PAYLOAD_BYTES = 16;
 export const NEW_MAX_PAYLOAD_BYTES = 32;
-/** A peer that goes on sending this much on a stream after a PAUSE loses the stream. */
+/** A peer that sends this much on a stream after it has seen a PAUSE loses the stream. */
 export const PAUSE_OVERRUN_BYTES = 8 * MiB;
+/**
+ * The same before it can be known to have seen it. What both kernels hold on the way is sent already: 36 MiB where
+ * Linux is set up for long fat links, of which a stream that is served meanwhile gets some through.
+ */
+export const PAUSE_UNSEEN_BYTES = 24 * MiB;
 /** What one session may hold of received bytes, over all streams, before its socket isn't read any more. */
 export const SESSION_RECEIVE_BUDGET_BYTES = 32 * MiB;
 /** What one session may hold of bytes to send; beyond it the stream that overflows is reset. */
@@ -73,9 +78,7 @@ export const SESSION_SEND_BUDGET_BYTES = 32 * MiB;
 export const SESSION_STALL_MS = 10_000;
 /** A session whose peer reads nothing for this long, with bytes waiting, is closed. */
 export const SESSION_WRITE_STALL_MS = 90_000;
-/** Pongs that may wait for a peer that doesn't read; more end the session. */
-export const PONGS_QUEUED_MAX = 64;
-/** Control frames that may wait for a peer that doesn't read: a NEW and a CLOSE per stream, and as much again. */
+/** Control frames, pongs too, that may wait for a peer that doesn't read: some of each kind for every stream. */
 export const CONTROL_FRAMES_QUEUED_MAX = 16_384;
 /** Streams of one session. */
 export const STREAMS_PER_SESSION_MAX = 4_096;

@@ -124,10 +124,7 @@ class AgentNode implements Agent {
       aesIv: grant.aesIv,
       cipher: grant.cipher,
       protocolVersion: grant.protocolVersion,
-      admitted: (session) => {
-        agent.session = session;
-        return agent;
-      },
+      admitted: (session) => agent.begin(session),
     }).catch((error) => Promise.reject(explain(error, grant, this.#runtime)));
     this.#adopt(agent, session, `${edge.host}:${edge.port}`);
     return agent;
@@ -193,8 +190,9 @@ class AgentSession implements SessionHandler {
   readonly #runtime: Runtime;
   readonly #serve: (stream: SessionStream) => void;
   readonly #over = Promise.withResolvers<SallyportError>();
-  readonly #bornMs: number;
-  readonly #renewTimer: Timer;
+  readonly #renewal = Promise.withResolvers<void>();
+  #bornMs = Infinity;
+  #renewTimer: Timer | undefined;
   #retired: SallyportError | undefined;
 
   constructor(runtime: Runtime, grant: Grant, serve: (stream: SessionStream) => void) {
@@ -202,13 +200,16 @@ class AgentSession implements SessionHandler {
     this.grant = grant;
     this.#serve = serve;
     this.over = this.#over.promise;
-    this.#bornMs = runtime.clock.nowMs();
-    const renewal = Promise.withResolvers<void>();
-    this.renewal = renewal.promise;
-    this.#renewTimer = runtime.clock.after(
-      lifetimeMs(grant, runtime) * limits.TOKEN_RENEW_AT,
-      renewal.resolve,
-    );
+    this.renewal = this.#renewal.promise;
+  }
+
+  /** The edge has let us in. Before that there is nothing to renew, nor to clean up where it doesn't. */
+  begin(session: Session): this {
+    this.session = session;
+    this.#bornMs = this.#runtime.clock.nowMs();
+    const renewInMs = lifetimeMs(this.grant, this.#runtime) * limits.TOKEN_RENEW_AT;
+    this.#renewTimer = this.#runtime.clock.after(renewInMs, () => this.#renewal.resolve());
+    return this;
   }
 
   get livedMs(): number {
@@ -234,7 +235,7 @@ class AgentSession implements SessionHandler {
   streamRefused(): void {}
 
   ended(error: SallyportError): void {
-    this.#renewTimer.cancel();
+    this.#renewTimer?.cancel();
     this.#over.resolve(error);
   }
 }

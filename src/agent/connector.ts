@@ -56,7 +56,14 @@ export function tcpConnector(options: TcpConnectorOptions): Connector {
       return dismiss(stream, AlertDescription.internal_error);
     }
     log.debug({ visitor, endpoint: `${host}:${port}` }, "visitor connected");
-    splice({ visitorSide: stream, agentSide: conn, session: "visitorSide", clock: runtime.clock, meter });
+    splice({
+      visitorSide: stream,
+      agentSide: conn,
+      session: "visitorSide",
+      clock: runtime.clock,
+      meter,
+      done: (error) => log.debug({ visitor, endpoint: `${host}:${port}`, error }, "visitor left"),
+    });
   };
 }
 

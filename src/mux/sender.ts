@@ -8,7 +8,7 @@ import type { Bytes } from "../bytes/bytes.ts";
 import type { Sealer } from "../crypto/header_cipher.ts";
 import { RandomPool } from "../crypto/random.ts";
 import { FRAME_MAX_SEND_BYTES } from "../limits.ts";
-import { EXTRA_BYTES, FrameType, HEADER_BYTES, writeHeader } from "../wire/snitun_frame.ts";
+import { encodePing, EXTRA_BYTES, FrameType, HEADER_BYTES, writeHeader } from "../wire/snitun_frame.ts";
 import type { MuxStream } from "./stream.ts";
 
 /** Headers encrypted in one go. */
@@ -132,7 +132,7 @@ export class FrameSender {
 
   #fillControl(): void {
     let taken = 0;
-    while (taken < this.#control.length && this.#roomFor(2 * HEADER_BYTES + MAX_OVERHEAD_BYTES)) {
+    while (taken < this.#control.length && this.#roomFor(2 * (HEADER_BYTES + MAX_OVERHEAD_BYTES))) {
       const frame = this.#control[taken++];
       const stream = frame.stream;
       if (stream !== undefined) {
@@ -142,6 +142,7 @@ export class FrameSender {
         stream.pauseSent = stream.wantsPause;
         stream.overrunBytes = 0;
         this.#header(frame.id, stream.wantsPause ? FrameType.PAUSE : FrameType.RESUME, 0, undefined);
+        if (stream.wantsPause) this.#askWhetherSeen(stream);
       } else {
         this.#header(frame.id, frame.type, frame.payload?.length ?? 0, frame.extra);
         if (frame.payload !== undefined) this.#sealedPayload(frame.payload);
@@ -149,6 +150,12 @@ export class FrameSender {
     }
     if (taken === this.#control.length) this.#control = [];
     else this.#control.splice(0, taken);
+  }
+
+  /** A ping behind a PAUSE, with the stream's id: its pong says that what comes from then on ignores the PAUSE. */
+  #askWhetherSeen(stream: MuxStream): void {
+    stream.pausesUnseen++;
+    this.#header(stream.id, FrameType.PING, 0, encodePing("ping", this.#scratch.random));
   }
 
   #fillData(): void {

@@ -155,7 +155,6 @@ export class MuxSession {
     if (this.#ended !== undefined) return;
     this.#sender.flush();
     if (this.#sender.blocked) return;
-    this.#heartbeat.answered();
     this.#sending.tellDrained();
   }
 
@@ -271,7 +270,10 @@ export class MuxSession {
       case FrameType.CLOSE:
         return this.#remoteClose(this.#table.find(header));
       case FrameType.PING:
-        return this.#heartbeat.received(header, this.#sender.blocked);
+        if (!this.#heartbeat.received(header)) {
+          this.#pauseSeen(this.#table.find(header));
+        }
+        return;
       case FrameType.PAUSE:
       case FrameType.RESUME: {
         const stream = this.#table.find(header);
@@ -358,6 +360,12 @@ export class MuxSession {
     stream.closePending = false;
     this.#sending.forget(stream);
     this.schedule(stream);
+  }
+
+  /** The pong that stands behind a PAUSE; see {@link FrameSender}. */
+  #pauseSeen(stream: MuxStream | undefined): void {
+    if (stream === undefined || stream.pausesUnseen === 0) return;
+    if (--stream.pausesUnseen === 0) stream.overrunBytes = 0;
   }
 
   #settle(stream: MuxStream): void {
