@@ -7,7 +7,7 @@
 import type { Bytes } from "../bytes/bytes.ts";
 import type { SessionKeys, Sodium } from "../crypto/sodium.ts";
 import { SallyportError } from "../errors.ts";
-import { PIPE_AUTH_DEADLINE_MS } from "../limits.ts";
+import { PIPE_AUTH_DEADLINE_MS, PIPE_REASON_MAX_BYTES } from "../limits.ts";
 import { encodePing, PduType, printableText } from "../wire/sodium_pdu.ts";
 import { Keepalive } from "./keepalive.ts";
 import { PduLink } from "./pdu_link.ts";
@@ -210,5 +210,5 @@ function systemDate(): { seconds: number; nanoseconds: number } {
 }
 
 function reasonOf(error: SallyportError): Bytes {
-  return new TextEncoder().encode(error.message.replace(/\s+/g, " ")).subarray(0, 256);
+  return new TextEncoder().encode(error.message.replace(/\s+/g, " ")).subarray(0, PIPE_REASON_MAX_BYTES);
 }

@@ -428,15 +428,38 @@ describe("a pipe under attack", () => {
     assert.throws(() => bench.receiver.machine.stored(1), RangeError);
   });
 
-  it("keeps no constant byte on the wire", () => {
-    const wires: Bytes[] = [];
-    for (let count = 0; count < 64; count++) {
-      const bench = new Bench(sodium, { sender: { random: undefined! } });
-      wires.push(bench.sender.take());
-    }
-    for (let at = 0; at < 400; at++) {
-      // 64 equal bytes by chance: 2^-504.
-      assert.notEqual(new Set(wires.map((wire) => wire[at])).size, 1, `byte ${at}`);
+  it("shows an observer no constant and nothing but noise, over 1,000 connections", () => {
+    // What both sides send first: 400 bytes one way, 236 the other.
+    for (const [size, first] of [[400, true], [236, false]] as const) {
+      const byteCounts = new Uint32Array(256);
+      const bitCounts = new Uint32Array(size * 8);
+      let bits = 0;
+      for (let count = 0; count < 1000; count++) {
+        const bench = new Bench(sodium, { sender: { random: sodium.randomBytes } });
+        const auth = bench.sender.take();
+        if (!first) bench.receiver.machine.receive(auth, 0);
+        const wire = first ? auth : bench.receiver.take();
+        assert.equal(wire.length, size);
+        wire.forEach((byte, at) => {
+          byteCounts[byte]!++;
+          for (let bit = 0; bit < 8; bit++) {
+            const set = byte >> bit & 1;
+            bits += set;
+            bitCounts[at * 8 + bit]! += set;
+          }
+        });
+      }
+      // Every limit lies more than seven standard deviations out: by chance less than once in 10^8 runs.
+      const expected = size * 1000 / 256;
+      const chiSquare = byteCounts.reduce((sum, seen) => sum + (seen - expected) ** 2 / expected, 0);
+      assert.ok(chiSquare > 255 - 7.5 * 22.6 && chiSquare < 255 + 7.5 * 22.6 + 30, `chi-square ${chiSquare}`);
+      const deviation = Math.sqrt(size * 8 * 1000 / 4);
+      assert.ok(Math.abs(bits - size * 8 * 1000 / 2) < 7 * deviation, `${bits} bits set`);
+      // The top bit of an X25519 key is always clear: the box's first 32 bytes are one.
+      bitCounts.forEach((seen, at) => {
+        if (at === 31 * 8 + 7) assert.equal(seen, 0);
+        else assert.ok(Math.abs(seen - 500) < 7.5 * 15.8, `bit ${at} was set ${seen} times of 1000`);
+      });
     }
   });
 
