@@ -26,6 +26,7 @@ export type ErrorCode =
   | "frame_invalid"
   | "hello_invalid"
   | "host_unknown"
+  | "io_failed"
   | "key_reused"
   | "limit_exceeded"
   | "master_unreachable"

@@ -99,6 +99,33 @@ export const TAKEOVERS_PER_MINUTE_MAX = 5;
 /** Key material remembered to refuse its second use under aes-gcm; the oldest is forgotten beyond it. */
 export const USED_KEYS_MAX = 200_000;
 
+/** sodium-tcp: largest body of a PDU (spec; one byte more closes). */
+export const PIPE_BODY_MAX_BYTES = 131_070;
+/** Text of a FAILED PDU: a line. */
+export const PIPE_REASON_MAX_BYTES = 256;
+/** sodium-tcp: the client must have authenticated by then, and the server have answered (spec). */
+export const PIPE_AUTH_DEADLINE_MS = 10_000;
+/** sodium-tcp: a session without a byte of the peer is closed (spec). */
+export const PIPE_IDLE_MS = 180_000;
+/** sodium-tcp: the first ping, and the range of the gaps behind it (spec). */
+export const PIPE_PING_FIRST_MS = 60_000;
+export const PIPE_PING_MIN_MS = 60_000;
+export const PIPE_PING_MAX_MS = 119_000;
+/** sodium-tcp: this many pings without a pong close (spec). */
+export const PIPE_PINGS_UNANSWERED_MAX = 3;
+/** What a receiver lets a sender of ours have under way: a disk's hiccup at 1 GB/s, and 100 ms of a 500 Mbit/s line. */
+export const PIPE_WINDOW_BYTES = 8 * MiB;
+/** PDUs that a receiver holds unconfirmed: a client that doesn't wait for answers can't fill the memory with empty ones. */
+export const PIPE_UNCONFIRMED_PDUS_MAX = 1_024;
+/** Connections of a pipe's receiver that haven't authenticated; beyond it new ones are dropped. */
+export const PIPE_PENDING_MAX = 64;
+/** Failed authentications from one address within a minute, before its connections are dropped unread. */
+export const PIPE_FAILURES_PER_MINUTE_MAX = 20;
+/** Sessions that a receiver's key remembers so that none is replayed; beyond it the key must be replaced. 3.2 MB on disk. */
+export const PIPE_SESSIONS_PER_KEY_MAX = 100_000;
+/** The receiver ends: its last words may be read for this long. */
+export const PIPE_FAREWELL_MS = 2_000;
+
 /** The session master: lifetimes of tokens in seconds. */
 export const TOKEN_TTL_DEFAULT_S = 24 * 3600;
 export const TOKEN_TTL_MIN_S = 10;
