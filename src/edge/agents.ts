@@ -164,7 +164,7 @@ export class AgentRegistry {
   #ended(agent: AgentSession, error: SallyportError, remote: Address): void {
     const { claims } = agent.token;
     this.#sessions.delete(agent);
-    this.#routes.release(agent, [claims.hostname, ...claims.aliases]);
+    this.#routes.release(agent);
     const { log, metrics } = this.#options;
     metrics.sessionClosed(agent.session);
     metrics.sessionEnded(error.code);
