@@ -187,8 +187,12 @@ static void run_visitors(const struct options *options) {
   uint64_t failed = 0;
   unsigned index = 0;
   uint64_t begin = now_ns(), window_start = begin + options->warmup_ns, end = window_start + options->window_ns;
-  for (unsigned i = 0; i < options->streams; i++) newcomers[i].fd = -1;
   if (!samples || !newcomers) fail("allocate");
+  for (unsigned i = 0; i < options->streams; i++) {
+    newcomers[i].fd = -1;
+    // Spread over the interval.
+    newcomers[i].started = begin - options->interval_ns + options->interval_ns * i / options->streams;
+  }
   if (options->background) {
     printf("{\"event\":\"running\"}\n");
     fflush(stdout);

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { mkdtemp, writeFile } from "node:fs/promises";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { CACHE, cacheFolder, exists, freePorts, run, startChild } from "../machine.ts";
 import { type Peer, runningPeer } from "./peer.ts";
@@ -19,12 +19,14 @@ export const rathole: Peer = {
   async prepare(): Promise<string> {
     if (!await exists(PROGRAM)) {
       const folder = await cacheFolder("rathole");
+      const target = `${folder}-target`;
       await run("nice", [
         ...["cargo", "install", "rathole", "--version", VERSION, "--root", folder],
         // Plain TCP is what is measured; TLS, Noise and WebSocket would need OpenSSL's headers. Without --locked: the
         // lock file of 0.5.0 names a crate that today's compiler refuses.
-        ...["--no-default-features", "--features", "server,client", "--target-dir", `${folder}-target`],
+        ...["--no-default-features", "--features", "server,client", "--target-dir", target],
       ]);
+      await rm(target, { recursive: true, force: true });
     }
     return VERSION;
   },
