@@ -82,6 +82,14 @@ export const SESSION_WRITE_STALL_MS = 90_000;
 export const CONTROL_FRAMES_QUEUED_MAX = 16_384;
 /** Streams of one session. */
 export const STREAMS_PER_SESSION_MAX = 4_096;
+/** Credit dialect: longest body of a frame; our DATA has at most FRAME_MAX_SEND_BYTES. */
+export const CREDIT_FRAME_MAX_BYTES = 64 * KiB;
+/** Credit dialect: what a session may send before it hears more; a part of the dialect, both ends assume it. */
+export const CREDIT_SESSION_FIRST_BYTES = 1 * MiB;
+/** Credit dialect: the same for a stream: a hundred visitors who stall from the start fit into a session's budget. */
+export const CREDIT_STREAM_FIRST_BYTES = 128 * KiB;
+/** Credit dialect: what a stream may have under way at most once it has shown that it takes bytes. */
+export const CREDIT_STREAM_WINDOW_BYTES = 4 * MiB;
 /** A frame of at least this size counts for throttling (spec). */
 export const THROTTLED_FRAME_BYTES = 8 * KiB;
 
