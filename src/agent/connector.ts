@@ -59,7 +59,7 @@ export function tcpConnector(options: TcpConnectorOptions): Connector {
     splice({
       visitorSide: stream,
       agentSide: conn,
-      session: "visitorSide",
+      stream,
       clock: runtime.clock,
       meter,
       done: (error) => log.debug({ visitor, endpoint: `${host}:${port}`, error }, "visitor left"),

@@ -12,6 +12,8 @@ export type { Caller };
 /** One visitor's stream: bytes both ways, and who the visitor is. */
 export interface SessionStream extends ByteStream {
   readonly caller: Caller;
+  /** The other side has asked to wait: it still hands on what it got. */
+  readonly peerPaused: boolean;
 }
 
 /** What a {@link Session} tells its owner. */
