@@ -11,7 +11,9 @@ import type { ByteStream, ByteStreamHandler, Clock, Timer } from "../runtime/por
 
 /** Where a splice counts its bytes: plain fields, so that counting costs an addition. */
 export interface ByteMeter {
+  /** From visitors. */
   bytesToAgent: number;
+  /** From agents. */
   bytesToVisitor: number;
 }
 
