@@ -148,6 +148,8 @@ export const AUTH_FAILURES_PER_MINUTE_MAX = 20;
 export const TOKENS_PER_MINUTE_MAX = 600;
 /** Body of a request to the master. */
 export const MASTER_BODY_MAX_BYTES = 64 * KiB;
+/** It must be complete by then, counted from its headers: a body comes in one or two packets. */
+export const MASTER_BODY_DEADLINE_MS = 10_000;
 
 /** SniTun's queue figures, per stream; each has an environment variable of the reference's name (see config.ts). */
 export interface QueueLimits {
@@ -155,12 +157,15 @@ export interface QueueLimits {
   readonly incomingMaxBytes: number;
   /** The same for protocol version 0, which has no PAUSE. */
   readonly incomingMaxBytesV0: number;
-  /** PAUSE is sent at high, RESUME at low. */
+  /** RESUME is sent at this much. */
   readonly incomingLowBytes: number;
+  /** PAUSE is sent at this much received and not yet taken. */
   readonly incomingHighBytes: number;
-  /** Written and not yet sent; `write` says false at high, `drain` comes at low, beyond max the stream is reset. */
+  /** Written and not yet sent; beyond it the stream is reset. */
   readonly outgoingMaxBytes: number;
+  /** `drain` comes at this much. */
   readonly outgoingLowBytes: number;
+  /** `write` says false at this much. */
   readonly outgoingHighBytes: number;
 }
 
