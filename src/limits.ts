@@ -49,6 +49,8 @@ export const HALF_CLOSE_GRACE_MS = 10_000;
 export const REPLACED_GRACE_MS = 30_000;
 /** At shutdown, streams may finish for this long. */
 export const SHUTDOWN_GRACE_MS = 5_000;
+/** A signal to stop that follows another one so soon is the same Ctrl-C, passed on by `bun run` or npx. */
+export const SIGNAL_ECHO_MS = 300;
 /** A session whose token has expired is found within this time. */
 export const TOKEN_RECHECK_MS = 5_000;
 /** The agent asks for a fresh token when this part of the old one's life is over. */
@@ -78,6 +80,16 @@ export const SESSION_SEND_BUDGET_BYTES = 32 * MiB;
 export const SESSION_STALL_MS = 10_000;
 /** A session whose peer reads nothing for this long, with bytes waiting, is closed. */
 export const SESSION_WRITE_STALL_MS = 90_000;
+/**
+ * What one direction of a session may have on its way, at least and at most: a neighbour's small frame waits behind it.
+ * Between the two it follows the path (mux/flight.ts).
+ */
+export const FLIGHT_MIN_BYTES = 256 * KiB;
+export const FLIGHT_MAX_BYTES = 32 * MiB;
+/** The path's round trip is measured anew this often. */
+export const FLIGHT_PROBE_MS = 10_000;
+/** A peer that answers no ping for this long isn't waited for: TCP alone limits what is on its way to it. */
+export const FLIGHT_PATIENCE_MS = 1_000;
 /** Control frames, pongs too, that may wait for a peer that doesn't read: some of each kind for every stream. */
 export const CONTROL_FRAMES_QUEUED_MAX = 16_384;
 /** Streams of one session. */
@@ -144,6 +156,8 @@ export const AUTH_FAILURES_PER_MINUTE_MAX = 20;
 export const TOKENS_PER_MINUTE_MAX = 600;
 /** Body of a request to the master. */
 export const MASTER_BODY_MAX_BYTES = 64 * KiB;
+/** It must be complete by then, counted from its headers: a body comes in one or two packets. */
+export const MASTER_BODY_DEADLINE_MS = 10_000;
 
 /** SniTun's queue figures, per stream; each has an environment variable of the reference's name (see config.ts). */
 export interface QueueLimits {
@@ -151,12 +165,15 @@ export interface QueueLimits {
   readonly incomingMaxBytes: number;
   /** The same for protocol version 0, which has no PAUSE. */
   readonly incomingMaxBytesV0: number;
-  /** PAUSE is sent at high, RESUME at low. */
+  /** RESUME is sent at this much. */
   readonly incomingLowBytes: number;
+  /** PAUSE is sent at this much received and not yet taken. */
   readonly incomingHighBytes: number;
-  /** Written and not yet sent; `write` says false at high, `drain` comes at low, beyond max the stream is reset. */
+  /** Written and not yet sent; beyond it the stream is reset. */
   readonly outgoingMaxBytes: number;
+  /** `drain` comes at this much. */
   readonly outgoingLowBytes: number;
+  /** `write` says false at this much. */
   readonly outgoingHighBytes: number;
 }
 

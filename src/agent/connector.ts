@@ -20,13 +20,17 @@ export type Connector = (stream: SessionStream) => void | Promise<void>;
 
 /** What {@link tcpConnector} takes. */
 export interface TcpConnectorOptions {
+  /** The runtime below. */
   readonly runtime: Runtime;
   /** The endpoint. */
   readonly host: string;
+  /** The endpoint's port. */
   readonly port: number;
   /** Who may come; everybody when absent. */
   readonly accessList?: AccessList;
+  /** Where it logs; nowhere when absent. */
   readonly log?: Logger;
+  /** Counts the bytes that pass. */
   readonly meter?: ByteMeter;
 }
 
@@ -59,7 +63,7 @@ export function tcpConnector(options: TcpConnectorOptions): Connector {
     splice({
       visitorSide: stream,
       agentSide: conn,
-      session: "visitorSide",
+      stream,
       clock: runtime.clock,
       meter,
       done: (error) => log.debug({ visitor, endpoint: `${host}:${port}`, error }, "visitor left"),

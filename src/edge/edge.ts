@@ -16,15 +16,19 @@ import { welcomeVisitor } from "./visitors.ts";
 
 /** What {@link createEdge} takes. */
 export interface EdgeOptions {
+  /** The runtime below. */
   readonly runtime: Runtime;
   /** The keys with which the session master makes tokens. */
   readonly ring: FernetRing;
+  /** Where it logs; nowhere when absent. */
   readonly log?: Logger;
+  /** What it counts with; its own when absent. */
   readonly metrics?: Metrics;
   /** Has the last say about an agent whose token is good. */
   readonly authorize?: Authorize;
   /** Peers from these networks are proxies: they must send a PROXY header, which is believed. Nobody else may. */
   readonly proxyProtocolFrom?: NetworkSet;
+  /** SniTun's queue figures; the reference's when absent. */
   readonly queueLimits?: limits.QueueLimits;
   /** Frames of 8 KiB or more that an agent may send a second; 0 or absent for no limit. */
   readonly throttling?: number;
@@ -32,7 +36,9 @@ export interface EdgeOptions {
 
 /** What {@link Edge.listen} takes. */
 export interface EdgeListenOptions {
+  /** An IP address; `::` and `0.0.0.0` are all of them. */
   readonly host: string;
+  /** 0 takes any free port. */
   readonly port: number;
   /** One port for all, told apart by the first byte (the default), or for one kind alone. */
   readonly accepts?: Accepts;
@@ -40,6 +46,7 @@ export interface EdgeListenOptions {
 
 /** A running edge. */
 export interface Edge {
+  /** What it counts with; its own when absent. */
   readonly metrics: Metrics;
   /** Sessions of agents. */
   readonly sessions: number;

@@ -116,10 +116,9 @@ class Visitor implements ByteStreamHandler {
     splice({
       visitorSide: conn,
       agentSide: stream,
-      session: "agentSide",
+      stream,
       clock,
       meter: metrics,
-      idle: true,
       received: this.#hello.bytes,
       done: (error) => {
         metrics.streamClosed();

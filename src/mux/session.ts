@@ -103,9 +103,9 @@ export class MuxSession {
         `Cannot open stream: the session has ${this.streams} already`,
       );
     }
+    const where = encodeCaller(this.protocolVersion, caller.address, this.#scratch.random);
     const stream = new MuxStream(this, newChannelId(this.#scratch.random), caller);
     this.#table.add(stream);
-    const where = encodeCaller(this.protocolVersion, caller.address, this.#scratch.random);
     this.#control({ type: FrameType.NEW, id: stream.id, ...where });
     return stream;
   }
@@ -141,8 +141,9 @@ export class MuxSession {
     for (const stream of scheduled) this.#settle(stream);
     if (this.#ended !== undefined) return;
     this.#sender.flush();
-    if (this.#sender.blocked) return;
     this.#sending.tellDrained();
+    // Asked for here, since nothing wakes a session whose peer doesn't answer.
+    if (this.#sender.flight.full) this.#host.arm(this.#sender.flight.patienceEndsMs);
   }
 
   /** Does what has come due, and asks the host for the next call. */
@@ -151,6 +152,7 @@ export class MuxSession {
     const now = this.#host.nowMs();
     const budgetMs = this.#budget.tick(now);
     const endingsMs = this.#endings.tick(now);
+    if (this.#sender.flight.tick(now)) this.#wake();
     try {
       this.#host.arm(Math.min(budgetMs, endingsMs, this.#heartbeat.tick(now)));
       if (this.#heartbeat.idle) this.#park();
@@ -184,7 +186,7 @@ export class MuxSession {
   send(stream: MuxStream, chunk: Bytes): boolean {
     if (chunk.length === 0) return true;
     const sender = this.#sender;
-    if (chunk.length >= DIRECT_MIN_BYTES && !sender.blocked && !sender.pending && !stream.peerPaused) {
+    if (chunk.length >= DIRECT_MIN_BYTES && !sender.held && !sender.pending && !stream.peerPaused) {
       this.bytesSent += chunk.length;
       sender.direct(stream, chunk);
     } else {
@@ -250,10 +252,7 @@ export class MuxSession {
       case FrameType.CLOSE:
         return this.#remoteClose(this.#table.find(header));
       case FrameType.PING:
-        if (!this.#heartbeat.received(header)) {
-          this.#pauseSeen(this.#table.find(header));
-        }
-        return;
+        return this.#pinged(header);
       case FrameType.PAUSE:
       case FrameType.RESUME: {
         const stream = this.#table.find(header);
@@ -278,6 +277,10 @@ export class MuxSession {
   }
 
   // What the sender has done (SenderEvents).
+
+  nowMs(): number {
+    return this.#host.nowMs();
+  }
 
   write(bytes: Bytes): boolean {
     this.#heartbeat.active = true;
@@ -336,6 +339,12 @@ export class MuxSession {
     stream.closePending = false;
     this.#sending.forget(stream);
     this.schedule(stream);
+  }
+
+  #pinged(header: Bytes): void {
+    if (this.#heartbeat.received(header)) return;
+    if (this.#sender.flight.pong(channelIdOf(header), this.#host.nowMs())) this.#wake();
+    else this.#pauseSeen(this.#table.find(header));
   }
 
   /** The pong that stands behind a PAUSE; see {@link FrameSender}. */

@@ -23,7 +23,9 @@ export interface TokenClaims {
   readonly aesKey: Bytes;
   /** 16 bytes; aes-cbc alone uses them. */
   readonly aesIv: Bytes;
+  /** SniTun's version. */
   readonly protocolVersion: 0 | 1 | 2;
+  /** The cipher of the session's headers. */
   readonly cipher: "aes-cbc" | "aes-gcm" | "aes-gcm-siv";
   /** Members that SniTun doesn't know. */
   readonly extra: Readonly<Record<string, unknown>>;

@@ -35,7 +35,11 @@ const LIMITS: readonly (readonly [name: keyof typeof limits, meaning: string])[]
     "SESSION_SEND_BUDGET_BYTES",
     "Bytes that one session holds to send; beyond it the stream that overflows is reset",
   ],
-  ["PAUSE_OVERRUN_BYTES", "What a peer may send on a stream after a PAUSE; beyond it the stream is closed"],
+  [
+    "PAUSE_OVERRUN_BYTES",
+    "What a peer may send on a stream after it has seen a PAUSE; beyond it the stream is closed",
+  ],
+  ["PAUSE_UNSEEN_BYTES", "The same as long as the peer can't be known to have seen it"],
   ["SESSION_STALL_MS", "A session whose budget stays used up that long loses its fullest stream"],
   ["SESSION_WRITE_STALL_MS", "A session whose peer reads nothing that long, with bytes waiting, is closed"],
   ["PING_INTERVAL_MS", "Between an agent's pings"],

@@ -91,6 +91,9 @@ export interface TestEdgeOptions extends Partial<Omit<EdgeOptions, "runtime">> {
   readonly listen?: readonly EdgeListenOptions[];
 }
 
+/** What a test sets of an agent's dial; `from` is the agent's host. */
+export type DialMore = Partial<DialSnitunOptions> & { readonly from?: string };
+
 /** An edge and the world around it. */
 export class TestEdge {
   readonly network: MemoryNetwork;
@@ -138,20 +141,28 @@ export class TestEdge {
   /** Opens a session as an agent would; rejects as dialSnitun does. */
   async connect(
     token: CreatedToken | Partial<TokenRequest> = {},
-    more: Partial<DialSnitunOptions> & { from?: string } = {},
+    more: DialMore = {},
   ): Promise<TestAgent> {
-    const created = "claims" in token ? token : this.token(token);
+    const { agent, dialled } = this.begin("claims" in token ? token : this.token(token), more);
+    await this.network.settle(dialled);
+    // The answer to the challenge still has to reach the edge.
+    await this.network.advance(10);
+    return agent;
+  }
+
+  /** The same without letting time pass. */
+  begin(token: CreatedToken, more: DialMore = {}): { agent: TestAgent; dialled: Promise<Session> } {
     const { from = AGENT_HOST, ...options } = more;
     const runtime = this.runtime(from);
-    const agent = new TestAgent(created);
-    const { aesKey, aesIv, cipher, protocolVersion } = created.claims;
-    await this.network.settle(dialSnitun({
+    const agent = new TestAgent(token);
+    const { aesKey, aesIv, cipher, protocolVersion } = token.claims;
+    const dialled = dialSnitun({
       runtime,
       clock: runtime.clock,
       scratch: new SendScratch(),
       host: EDGE_HOST,
       port: EDGE_PORT,
-      token: created.token,
+      token: token.token,
       aesKey,
       aesIv,
       cipher,
@@ -161,10 +172,8 @@ export class TestEdge {
         return agent;
       },
       ...options,
-    }));
-    // The answer to the challenge still has to reach the edge.
-    await this.network.advance(10);
-    return agent;
+    });
+    return { agent, dialled };
   }
 
   /** Opens a connection to the edge and nothing more. */
@@ -246,6 +255,10 @@ export function helloFor(serverName: string): Bytes {
 }
 
 export function concat(...parts: readonly Uint8Array[]): Bytes {
+  return concatAll(parts);
+}
+
+function concatAll(parts: readonly Uint8Array[]): Bytes {
   const all = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
   let at = 0;
   for (const part of parts) {
@@ -257,7 +270,7 @@ export function concat(...parts: readonly Uint8Array[]): Bytes {
 
 /** All that came, in order. */
 export function bytesFrom(watched: Watched): Bytes {
-  return concat(...watched.chunks);
+  return concatAll(watched.chunks);
 }
 
 /** Fails unless a TLS alert and the end came, and nothing else. */
