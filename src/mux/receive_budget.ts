@@ -8,6 +8,7 @@ import type { Bytes } from "../bytes/bytes.ts";
 import type { ErrorCode } from "../errors.ts";
 import * as limits from "../limits.ts";
 import type { MuxHost } from "./host.ts";
+import { STALLED, StallWatch } from "./stall_watch.ts";
 import type { MuxStream } from "./stream.ts";
 
 /** However many streams share the budget, none is paused below this. */
@@ -35,9 +36,8 @@ export class ReceiveBudget {
   readonly #maxBytes: number;
   #heldBytes = 0;
   #heldStreams = 0;
-  /** Not reading since; undefined while the budget isn't used up. */
-  #fullSinceMs: number | undefined;
-  #stalled: Map<MuxStream, number> | undefined;
+  /** Not reading while it says full. */
+  readonly #stall: StallWatch<MuxStream>;
   /** When the large frames that came have been paid for, at the permitted rate. */
   #throttledUntilMs = 0;
   #throttled = false;
@@ -47,6 +47,8 @@ export class ReceiveBudget {
     this.#maxBytes = options.protocolVersion === 0
       ? options.queues.incomingMaxBytesV0
       : options.queues.incomingMaxBytes;
+    const drop = (stream: MuxStream) => options.drop(stream, "stream_overflow", STALLED);
+    this.#stall = new StallWatch(options.host, options.streams, drop);
   }
 
   /** Keeps a piece that `stream` doesn't take now. */
@@ -70,8 +72,8 @@ export class ReceiveBudget {
       stream.wantsPause = true;
       this.#options.changePause(stream);
     }
-    if (this.#fullSinceMs === undefined && this.#heldBytes >= this.#options.budgetBytes) {
-      this.#watchForStall(this.#options.host.nowMs());
+    if (!this.#stall.full && this.#heldBytes >= this.#options.budgetBytes) {
+      this.#stall.begin();
       this.#updateReading();
     }
   }
@@ -117,14 +119,7 @@ export class ReceiveBudget {
       this.#throttled = false;
       this.#updateReading();
     }
-    if (this.#fullSinceMs !== undefined && nowMs >= this.#fullSinceMs + limits.SESSION_STALL_MS) {
-      this.#breakStall();
-      if (this.#fullSinceMs !== undefined) this.#watchForStall(nowMs);
-    }
-    return Math.min(
-      this.#throttled ? this.#throttledUntilMs - 1000 : Infinity,
-      this.#fullSinceMs === undefined ? Infinity : this.#fullSinceMs + limits.SESSION_STALL_MS,
-    );
+    return Math.min(this.#throttled ? this.#throttledUntilMs - 1000 : Infinity, this.#stall.tick(nowMs));
   }
 
   /** Many full queues share the budget, so that stalled visitors don't stop their neighbours. */
@@ -133,41 +128,13 @@ export class ReceiveBudget {
     return Math.min(this.#options.queues.incomingHighBytes, Math.max(PAUSE_MIN_BYTES, share));
   }
 
-  #watchForStall(nowMs: number): void {
-    this.#fullSinceMs = nowMs;
-    this.#stalled = new Map();
-    for (const stream of this.#options.streams) {
-      if (stream.incoming.byteLength > 0) this.#stalled.set(stream, stream.deliveredBytes);
-    }
-    this.#options.host.arm(nowMs + limits.SESSION_STALL_MS);
-  }
-
-  /** Whoever took nothing in all that time goes, the fullest first, until the others can go on. */
-  #breakStall(): void {
-    const stuck = [...this.#stalled ?? []]
-      .filter(([stream, delivered]) => stream.incoming.byteLength > 0 && stream.deliveredBytes === delivered)
-      .map(([stream]) => stream)
-      .sort((a, b) => b.incoming.byteLength - a.incoming.byteLength);
-    for (const stream of stuck) {
-      if (this.#fullSinceMs === undefined) return;
-      this.#options.drop(
-        stream,
-        "stream_overflow",
-        `Cannot hold stream: it took nothing for ${
-          limits.SESSION_STALL_MS / 1000
-        } s while the session was full`,
-      );
-    }
-  }
-
   #reopen(): void {
-    if (this.#fullSinceMs === undefined || this.#heldBytes > this.#options.budgetBytes / 2) return;
-    this.#fullSinceMs = undefined;
-    this.#stalled = undefined;
+    if (!this.#stall.full || this.#heldBytes > this.#options.budgetBytes / 2) return;
+    this.#stall.end();
     this.#updateReading();
   }
 
   #updateReading(): void {
-    this.#options.host.holdReading(this.#throttled || this.#fullSinceMs !== undefined);
+    this.#options.host.holdReading(this.#throttled || this.#stall.full);
   }
 }

@@ -9,7 +9,9 @@ import { errorMessage, SallyportError } from "../errors.ts";
 import { AgentChallenge, EdgeChallenge } from "../handshake/challenge.ts";
 import { type OpenedToken, TokenReader } from "../handshake/token_reader.ts";
 import * as limits from "../limits.ts";
+import type { MuxOptions } from "../mux/options.ts";
 import type { SendScratch } from "../mux/sender.ts";
+import { MuxSession } from "../mux/session.ts";
 import type { Address, ByteStreamHandler, Clock, Conn, Runtime, Timer } from "../runtime/port.ts";
 import { MuxLink } from "./mux_link.ts";
 import type { Session, SessionHandler } from "./port.ts";
@@ -125,15 +127,11 @@ class Acceptance implements ByteStreamHandler {
     const opener = createOpener(claims.cipher, claims.aesKey, claims.aesIv, "agent");
     const machine = new EdgeChallenge(sealer, opener);
     const { conn } = this.#options;
-    const link = new MuxLink({
-      ...shared(this.#options),
-      transport: TRANSPORT,
+    const link = snitunLink(this.#options, conn, claims.cipher, {
       role: "edge",
       protocolVersion: claims.protocolVersion,
-      cipher: claims.cipher,
       sealer,
       opener,
-      conn,
     });
     this.#challenge = { machine, link };
     conn.write(machine.first);
@@ -185,9 +183,16 @@ function asRefusal(cause: unknown): SallyportError {
   });
 }
 
-function shared(options: SnitunShared) {
+function snitunLink(
+  options: SnitunShared,
+  conn: Conn,
+  cipher: CipherName,
+  own: Pick<MuxOptions, "role" | "protocolVersion" | "sealer" | "opener">,
+): MuxLink {
   const { clock, scratch, queueLimits, receiveBudgetBytes, largeFramesPerSecond } = options;
-  return { clock, scratch, queueLimits, receiveBudgetBytes, largeFramesPerSecond };
+  const shared = { scratch, queueLimits, receiveBudgetBytes, largeFramesPerSecond };
+  const mux = (host: MuxOptions["host"]) => new MuxSession({ ...shared, ...own, host });
+  return new MuxLink({ transport: TRANSPORT, cipher, halfClose: false, conn, clock, mux });
 }
 
 /** What {@link dialSnitun} takes. */
@@ -267,16 +272,7 @@ class Dialogue implements ByteStreamHandler {
     const sealer = createSealer(cipher, aesKey, aesIv, "agent");
     const opener = createOpener(cipher, aesKey, aesIv, "edge");
     this.#machine = new AgentChallenge(sealer, opener);
-    this.#link = new MuxLink({
-      ...shared(options),
-      transport: TRANSPORT,
-      role: "agent",
-      protocolVersion,
-      cipher,
-      sealer,
-      opener,
-      conn,
-    });
+    this.#link = snitunLink(options, conn, cipher, { role: "agent", protocolVersion, sealer, opener });
     this.#timer = options.clock.after(limits.CHALLENGE_DEADLINE_MS, () => {
       this.#fail("deadline_exceeded", `no challenge in ${limits.CHALLENGE_DEADLINE_MS / 1000} s`);
     });

@@ -13,7 +13,7 @@ import { ipText } from "./ip_text.ts";
 /** Type u8, length u24, stream u32. */
 export const CREDIT_HEADER_BYTES = 8;
 /** Bytes of a PING's body, which its PONG repeats. */
-export const PING_BYTES = 8;
+export const PING_BYTES = 16;
 /** Longest body of a frame other than DATA that is looked at: OPEN with an IPv6 address and a name. */
 export const CONTROL_MAX_BYTES = 4 + 2 + 1 + 16 + 1 + HOSTNAME_MAX_LENGTH;
 
