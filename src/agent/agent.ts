@@ -3,21 +3,18 @@
  *
  * @module
  */
-import { Buffer } from "node:buffer";
 import { errorMessage, SallyportError } from "../errors.ts";
 import * as limits from "../limits.ts";
-import { SendScratch } from "../mux/sender.ts";
 import type { Runtime, Timer } from "../runtime/port.ts";
 import { type Logger, silentLogger } from "../telemetry/log.ts";
 import type { Session, SessionHandler, SessionStream } from "../transport/port.ts";
-import { dialSnitun } from "../transport/snitun.ts";
 import { Backoff } from "./backoff.ts";
 import type { Connector } from "./connector.ts";
+import { Dialer, type DialerOptions, tokenMadeAtS } from "./dialer.ts";
 import type { Grant, GrantSource } from "./grant.ts";
 
 /** What {@link createAgent} takes. */
-export interface AgentOptions {
-  readonly runtime: Runtime;
+export interface AgentOptions extends DialerOptions {
   /** Where tokens come from, such as {@link masterGrants}; asked before each connection. */
   readonly grants: GrantSource;
   /** What becomes of visitors' streams, such as {@link tcpConnector}. */
@@ -25,7 +22,6 @@ export interface AgentOptions {
   /** Dials this edge in place of the one that the grant names. */
   readonly edge?: { readonly host: string; readonly port: number };
   readonly log?: Logger;
-  readonly queueLimits?: limits.QueueLimits;
   /** Draws the jitter, from 0 to 1; `Math.random` when absent. */
   readonly random?: () => number;
   /** Hears of each session that stands. */
@@ -66,7 +62,7 @@ class AgentNode implements Agent {
   readonly #options: AgentOptions;
   readonly #runtime: Runtime;
   readonly #log: Logger;
-  readonly #scratch = new SendScratch();
+  readonly #dialer: Dialer;
   readonly #backoff: Backoff;
   readonly #sessions = new Set<AgentSession>();
   readonly #closing = Promise.withResolvers<void>();
@@ -79,6 +75,7 @@ class AgentNode implements Agent {
     this.#runtime = options.runtime;
     this.#log = options.log ?? silentLogger;
     this.#backoff = new Backoff(options.random);
+    this.#dialer = new Dialer(options);
   }
 
   get session(): Session | undefined {
@@ -112,30 +109,22 @@ class AgentNode implements Agent {
     const grant = await this.#options.grants();
     const edge = this.#options.edge ?? grant.edge;
     const agent = new AgentSession(this.#runtime, grant, (stream) => this.#serve(stream));
-    const session = await dialSnitun({
-      runtime: this.#runtime,
-      clock: this.#runtime.clock,
-      scratch: this.#scratch,
-      queueLimits: this.#options.queueLimits,
-      host: edge.host,
-      port: edge.port,
-      token: grant.token,
-      aesKey: grant.aesKey,
-      aesIv: grant.aesIv,
-      cipher: grant.cipher,
-      protocolVersion: grant.protocolVersion,
-      admitted: (session) => agent.begin(session),
-    }).catch((error) => Promise.reject(explain(error, grant, this.#runtime)));
+    const session = await this.#dialer.dial(grant, edge, (session) => agent.begin(session))
+      .catch((error) => Promise.reject(explain(error, grant, this.#runtime)));
     this.#adopt(agent, session, `${edge.host}:${edge.port}`);
     return agent;
   }
 
   #adopt(agent: AgentSession, session: Session, edge: string): void {
-    const { hostname, protocolVersion, cipher } = agent.grant;
+    const { hostname } = agent.grant;
+    const { transport, protocolVersion, cipher } = session;
     this.#everConnected = true;
     this.#sessions.add(agent);
     this.#current = agent;
-    this.#log.info({ hostname, edge, protocol_version: protocolVersion, cipher }, "connected to the edge");
+    this.#log.info(
+      { hostname, edge, transport, protocol_version: protocolVersion, cipher },
+      "connected to the edge",
+    );
     this.#options.connected?.(session);
     void agent.over.then((error) => {
       this.#sessions.delete(agent);
@@ -184,13 +173,13 @@ class AgentSession implements SessionHandler {
   readonly grant: Grant;
   /** The session is over, with the reason. */
   readonly over: Promise<SallyportError>;
-  /** It's time for a fresh token. */
-  readonly renewal: Promise<void>;
+  /** It's time for a fresh token; or, with the reason, for another edge: this one takes no new visitors any more. */
+  readonly renewal: Promise<SallyportError | undefined>;
   session!: Session;
   readonly #runtime: Runtime;
   readonly #serve: (stream: SessionStream) => void;
   readonly #over = Promise.withResolvers<SallyportError>();
-  readonly #renewal = Promise.withResolvers<void>();
+  readonly #renewal = Promise.withResolvers<SallyportError | undefined>();
   #bornMs = Infinity;
   #renewTimer: Timer | undefined;
   #retired: SallyportError | undefined;
@@ -208,7 +197,7 @@ class AgentSession implements SessionHandler {
     this.session = session;
     this.#bornMs = this.#runtime.clock.nowMs();
     const renewInMs = lifetimeMs(this.grant, this.#runtime) * limits.TOKEN_RENEW_AT;
-    this.#renewTimer = this.#runtime.clock.after(renewInMs, () => this.#renewal.resolve());
+    this.#renewTimer = this.#runtime.clock.after(renewInMs, () => this.#renewal.resolve(undefined));
     return this;
   }
 
@@ -218,6 +207,7 @@ class AgentSession implements SessionHandler {
 
   async retire(reason: SallyportError, graceMs: number): Promise<void> {
     this.#retired = reason;
+    this.session.goAway(reason);
     const timer = this.#runtime.clock.after(graceMs, () => this.session.close(reason));
     this.streamClosed();
     await this.over;
@@ -234,6 +224,11 @@ class AgentSession implements SessionHandler {
 
   streamRefused(): void {}
 
+  goingAway(code: SallyportError["code"]): void {
+    const why = `Cannot keep session: the edge takes no new visitors any more: ${code}`;
+    this.#renewal.resolve(new SallyportError("shutdown", why, { retryable: true }));
+  }
+
   ended(error: SallyportError): void {
     this.#renewTimer?.cancel();
     this.#over.resolve(error);
@@ -242,9 +237,7 @@ class AgentSession implements SessionHandler {
 
 /** How long the token lives by the clock of who made it, so that a wrong clock here does no harm. */
 function lifetimeMs(grant: Grant, runtime: Runtime): number {
-  // Fernet spec: a version byte, then the time of making in seconds, 64 bits big-endian.
-  const head = Buffer.from(grant.token.slice(0, 12), "base64url");
-  const madeS = head.length === 9 && head[0] === 0x80 ? Number(head.readBigUInt64BE(1)) : 0;
+  const madeS = tokenMadeAtS(grant.token);
   const lifeMs = grant.valid * 1000 - (madeS > 0 ? madeS * 1000 : runtime.clock.wallMs());
   return Math.max(limits.RECONNECT_FIRST_MS, lifeMs);
 }

@@ -15,6 +15,8 @@ export interface LinkCodec {
   seal(plain: Bytes): Bytes;
   /** Takes bytes of the connection and hands on what they hold. Throws what ends the session. */
   open(wire: Bytes, plain: (bytes: Bytes) => void): void;
+  /** The session is over. */
+  close(): void;
 }
 
 /** What a link is made of. */
@@ -164,6 +166,7 @@ export class MuxLink implements Session, MuxHost<SessionStream> {
   ended(error: SallyportError): void {
     this.#gone = true;
     this.#timer?.cancel();
+    this.#codec?.close();
     this.#conn.release();
     this.#handler?.ended(error);
   }

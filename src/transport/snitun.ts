@@ -12,7 +12,8 @@ import * as limits from "../limits.ts";
 import type { MuxOptions } from "../mux/options.ts";
 import type { SendScratch } from "../mux/sender.ts";
 import { MuxSession } from "../mux/session.ts";
-import type { Address, ByteStreamHandler, Clock, Conn, Runtime, Timer } from "../runtime/port.ts";
+import type { Address, ByteStreamHandler, Clock, Conn, Timer } from "../runtime/port.ts";
+import { dialEdge, type DialEdgeOptions } from "./dial_edge.ts";
 import { MuxLink } from "./mux_link.ts";
 import type { Session, SessionHandler } from "./port.ts";
 
@@ -175,7 +176,8 @@ function early(): SallyportError {
   );
 }
 
-function asRefusal(cause: unknown): SallyportError {
+/** Why an agent isn't let in, whatever was thrown. */
+export function asRefusal(cause: unknown): SallyportError {
   if (cause instanceof SallyportError) return cause;
   return new SallyportError("session_refused", `Cannot open session: ${errorMessage(cause)}`, {
     side: "local",
@@ -196,19 +198,13 @@ function snitunLink(
 }
 
 /** What {@link dialSnitun} takes. */
-export interface DialSnitunOptions extends SnitunShared {
-  readonly runtime: Runtime;
-  /** The edge. */
-  readonly host: string;
-  readonly port: number;
+export interface DialSnitunOptions extends SnitunShared, DialEdgeOptions {
   /** The token, as the session master issued it, and what stands in it. */
   readonly token: string;
   readonly aesKey: Bytes;
   readonly aesIv: Bytes;
   readonly cipher: CipherName;
   readonly protocolVersion: 0 | 1 | 2;
-  /** Gives up when it is aborted: the promise rejects with its reason, and no connection stays behind. */
-  readonly signal?: AbortSignal;
   /** The edge has let us in; says who hears of the session. */
   admitted(session: Session): SessionHandler;
 }
@@ -227,23 +223,6 @@ export async function dialSnitun(options: DialSnitunOptions): Promise<Session> {
       conn.abort();
       reject(error);
     }
-  });
-}
-
-function dialEdge({ runtime, host, port, signal }: DialSnitunOptions): Promise<Conn> {
-  return new Promise((resolve, reject) => {
-    const giveUp = () => reject(signal?.reason);
-    if (signal?.aborted) return giveUp();
-    signal?.addEventListener("abort", giveUp, { once: true });
-    runtime.dial({ host, port, timeoutMs: limits.DIAL_TIMEOUT_MS }).then((conn) => {
-      signal?.removeEventListener("abort", giveUp);
-      if (signal?.aborted) conn.abort();
-      else resolve(conn);
-    }, (cause) => {
-      signal?.removeEventListener("abort", giveUp);
-      const why = `Cannot reach edge ${host}:${port}: ${errorMessage(cause)}`;
-      reject(new SallyportError("edge_unreachable", why, { side: "network", retryable: true, cause }));
-    });
   });
 }
 

@@ -44,6 +44,11 @@ export class CreditStream extends StreamCore<CreditStream> {
     this.owner.finish(this);
   }
 
+  /** The peer takes no more of what is written, for now. */
+  get peerPaused(): boolean {
+    return this.sendCredit === 0;
+  }
+
   /** Internal: for {@link Endings}: only a stream of which nothing more is wanted has to move on. */
   get closePending(): boolean {
     return this.released;
