@@ -34,7 +34,9 @@ export interface StatusRoutesOptions {
 
 /** What {@link createStatusApp} takes. */
 export interface StatusOptions extends StatusRoutesOptions {
+  /** Time, of the runtime for example. */
   readonly clock: Clock;
+  /** Where it logs; nowhere when absent. */
   readonly log?: Logger;
 }
 

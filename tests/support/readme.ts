@@ -68,6 +68,7 @@ const LIMITS: readonly (readonly [name: keyof typeof limits, meaning: string])[]
   ["AUTH_FAILURES_PER_MINUTE_MAX", "Wrong keys from one address in a minute, then 429"],
   ["TOKENS_PER_MINUTE_MAX", "Tokens for one key in a minute, then 429"],
   ["MASTER_BODY_MAX_BYTES", "Largest body of a request to the master"],
+  ["MASTER_BODY_DEADLINE_MS", "That body is complete"],
 ];
 
 /** All parts by the name of their marker: `<!-- NAME -->` … `<!-- /NAME -->`. */
