@@ -19,19 +19,18 @@ import {
 import type { MuxHost } from "./host.ts";
 import type { ControlFrame } from "./sender.ts";
 
-/** What a {@link Heartbeat} works with. */
-export interface HeartbeatOptions {
+/** Where a {@link Heartbeat} sends its pings and pongs. */
+export interface HeartbeatEvents {
   readonly role: Role;
-  readonly host: MuxHost;
-  readonly random: Filler;
   /** Sends a control frame. */
   control(frame: ControlFrame): void;
 }
 
 /** The clocks of one session. Methods throw what ends it. */
 export class Heartbeat {
-  readonly #options: HeartbeatOptions;
   readonly #host: MuxHost;
+  readonly #random: Filler;
+  readonly #events: HeartbeatEvents;
   #idleTicks = 0;
   #nextIdleTickMs = 0;
   #nextPingMs = Infinity;
@@ -45,9 +44,10 @@ export class Heartbeat {
   blockedSinceMs: number | undefined;
   rttMs: number | undefined;
 
-  constructor(options: HeartbeatOptions) {
-    this.#options = options;
-    this.#host = options.host;
+  constructor(host: MuxHost, random: Filler, events: HeartbeatEvents) {
+    this.#host = host;
+    this.#random = random;
+    this.#events = events;
   }
 
   /** Nothing went either way since the last tick but one. */
@@ -59,7 +59,7 @@ export class Heartbeat {
   start(): number {
     const now = this.#host.nowMs();
     this.#nextIdleTickMs = now + limits.IDLE_TICK_MS;
-    if (this.#options.role === "agent") this.#nextPingMs = now + limits.PING_INTERVAL_MS;
+    if (this.#events.role === "agent") this.#nextPingMs = now + limits.PING_INTERVAL_MS;
     return Math.min(this.#nextIdleTickMs, this.#nextPingMs);
   }
 
@@ -83,12 +83,12 @@ export class Heartbeat {
     this.#pingSentMs = nowMs;
     // An unanswered ping keeps its deadline: asking again doesn't make the peer any less silent.
     this.#pongDueMs = Math.min(this.#pongDueMs, nowMs + limits.PONG_DEADLINE_MS);
-    this.#pingId = newChannelId(this.#options.random);
+    this.#pingId = newChannelId(this.#random);
     this.#send("ping", this.#pingId);
   }
 
   #send(which: "ping" | "pong", id: Bytes): void {
-    this.#options.control({ type: FrameType.PING, id, extra: encodePing(which, this.#options.random) });
+    this.#events.control({ type: FrameType.PING, id, extra: encodePing(which, this.#random) });
   }
 
   /** Throws what ends the session (`pong_missing`, `session_idle`, `session_stalled`); says when it is due. */

@@ -12,7 +12,8 @@ import type { MuxStream } from "./stream.ts";
 export class SendBudget {
   readonly #queues: QueueLimits;
   readonly #sender: FrameSender;
-  readonly #waiting = new Set<MuxStream>();
+  /** Made when there is one: most sessions are idle. */
+  #waiting: Set<MuxStream> | undefined;
   #queuedBytes = 0;
 
   constructor(queues: QueueLimits, sender: FrameSender) {
@@ -37,7 +38,7 @@ export class SendBudget {
   /** Whether the stream may go on writing; if not, it will hear `drain`. */
   mayGoOn(stream: MuxStream): boolean {
     if (!this.#sender.held && stream.outgoing.byteLength < this.#queues.outgoingHighBytes) return true;
-    this.#waiting.add(stream);
+    (this.#waiting ??= new Set()).add(stream);
     return false;
   }
 
@@ -46,16 +47,17 @@ export class SendBudget {
     this.#queuedBytes -= stream.outgoing.byteLength;
     stream.outgoing.clear();
     stream.peerPaused = false;
-    this.#waiting.delete(stream);
+    this.#waiting?.delete(stream);
   }
 
   /** Tells those who wait that they may write again. */
   tellDrained(): void {
+    if (this.#waiting === undefined) return;
     for (const stream of this.#waiting) {
       // Whoever heard `drain` may have filled the connection again.
       if (this.#sender.held) return;
       if (stream.outgoing.byteLength > this.#queues.outgoingLowBytes) continue;
-      this.#waiting.delete(stream);
+      this.#waiting?.delete(stream);
       stream.drain();
     }
   }

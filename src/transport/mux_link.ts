@@ -47,7 +47,7 @@ export class MuxLink implements Session, MuxHost {
   /** Begins: `handler` hears of the session, `received` are bytes of the peer that have already been read. */
   start(handler: SessionHandler, received: Bytes): void {
     this.#handler = handler;
-    this.#conn.attach(this.#wire());
+    this.#conn.attach(new LinkConn(this, this.#mux));
     this.#mux.start();
     this.#mux.receive(received);
   }
@@ -133,17 +133,8 @@ export class MuxLink implements Session, MuxHost {
     this.#handler?.ended(error);
   }
 
-  /** The connection's side; `close` means another thing there than a session's. */
-  #wire(): ByteStreamHandler {
-    return {
-      data: (chunk) => this.#mux.receive(chunk),
-      end: () => this.#lost("the peer closed it"),
-      drain: () => this.#mux.writable(),
-      close: (error) => this.#lost(error === undefined ? "it was closed" : errorMessage(error), error),
-    };
-  }
-
-  #lost(why: string, cause?: unknown): void {
+  /** Internal: the connection is gone. */
+  lost(why: string, cause?: unknown): void {
     this.#mux.end(
       new SallyportError("connection_lost", `Cannot keep session: ${why}`, {
         side: "network",
@@ -151,5 +142,32 @@ export class MuxLink implements Session, MuxHost {
         cause,
       }),
     );
+  }
+}
+
+/** The connection's side of a link; `close` means another thing there than a session's. */
+class LinkConn implements ByteStreamHandler {
+  readonly #link: MuxLink;
+  readonly #mux: MuxSession;
+
+  constructor(link: MuxLink, mux: MuxSession) {
+    this.#link = link;
+    this.#mux = mux;
+  }
+
+  data(chunk: Bytes): void {
+    this.#mux.receive(chunk);
+  }
+
+  end(): void {
+    this.#link.lost("the peer closed it");
+  }
+
+  drain(): void {
+    this.#mux.writable();
+  }
+
+  close(error?: Error): void {
+    this.#link.lost(error === undefined ? "it was closed" : errorMessage(error), error);
   }
 }
