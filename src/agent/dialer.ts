@@ -21,7 +21,9 @@ export type TransportName = "snitun" | "sealed";
 
 /** What a {@link Dialer} works with. */
 export interface DialerOptions {
+  /** The runtime below. */
   readonly runtime: Runtime;
+  /** SniTun's queue figures; the reference's when absent. */
   readonly queueLimits?: QueueLimits;
   /** "snitun" when absent. */
   readonly transport?: TransportName;
@@ -49,10 +51,21 @@ export class Dialer {
   async dial(
     grant: Grant,
     edge: { readonly host: string; readonly port: number },
+    signal: AbortSignal,
     admitted: (session: Session) => SessionHandler,
   ): Promise<Session> {
     const { runtime, queueLimits, transport } = this.#options;
-    const shared = { runtime, clock: runtime.clock, queueLimits, ...edge, token: grant.token, admitted };
+    const { host, port } = edge;
+    const shared = {
+      runtime,
+      clock: runtime.clock,
+      queueLimits,
+      host,
+      port,
+      token: grant.token,
+      signal,
+      admitted,
+    };
     if (transport !== "sealed") {
       const { aesKey, aesIv, cipher, protocolVersion } = grant;
       return await dialSnitun({ ...shared, scratch: this.#snitun, aesKey, aesIv, cipher, protocolVersion });
@@ -61,8 +74,6 @@ export class Dialer {
     this.#sodium ??= loadSodium();
     return await dialSealed({
       ...shared,
-      host: edge.host,
-      port: edge.port,
       sodium: await this.#sodium,
       scratch: this.#sealed,
       edgePublicKey,

@@ -132,6 +132,7 @@ function toGrant(url: URL, body: unknown): Grant {
     throw unreachable(url, `its answer can't be used: ${member}: ${issue.message}`);
   }
   const answer = parsed.data;
+  const { host, port, public_key: publicKey, transports } = answer.edge;
   return {
     token: answer.token,
     hostname: answer.hostname,
@@ -142,10 +143,10 @@ function toGrant(url: URL, body: unknown): Grant {
     protocolVersion: answer.protocol_version,
     valid: answer.valid,
     edge: {
-      host: answer.edge.host,
-      port: answer.edge.port,
-      publicKey: answer.edge.public_key,
-      transports: answer.edge.transports,
+      host,
+      port,
+      ...(publicKey === undefined ? {} : { publicKey }),
+      ...(transports === undefined ? {} : { transports }),
     },
   };
 }

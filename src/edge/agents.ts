@@ -45,6 +45,7 @@ export interface AgentRequest {
 
 /** What an edge has for the sealed transport. */
 export interface SealedKey {
+  /** libsodium, as {@link loadSodium} gives it. */
   readonly sodium: Sodium;
   /** The long-lived key; agents pin its public half. */
   readonly keys: KeyPair;
@@ -132,7 +133,7 @@ export class AgentRegistry {
     const { clock } = this.#options;
     const nowS = clock.wallMs() / 1000;
     for (const agent of this.#sessions) {
-      if (agent.token.claims.valid < nowS) {
+      if (agent.valid < nowS) {
         agent.session.close(
           new SallyportError("token_expired", "Cannot keep session: its token has expired"),
         );
@@ -172,17 +173,13 @@ export class AgentRegistry {
   #admit(token: OpenedToken, session: Session, { remote, settled }: Arrival): SessionHandler {
     const { clock, log, metrics } = this.#options;
     const { claims } = token;
-    const agent = new AgentSession(
-      session,
-      token,
-      clock,
-      {
-        ended: (error) => this.#ended(agent, error, remote),
-        // It serves no new visitors, so its names are free for whoever does.
-        goingAway: () => this.#routes.release(agent),
-      },
-      metrics,
-    );
+    const id = tokenId(token.token);
+    const agent = new AgentSession(this, session, {
+      hostname: claims.hostname,
+      valid: claims.valid,
+      tokenId: id,
+      remote: remote.host,
+    });
     const { replaced, denied } = this.#routes.claim(claims.hostname, claims.aliases, agent, clock.nowMs());
     this.#sessions.add(agent);
     settled();
@@ -193,7 +190,7 @@ export class AgentRegistry {
       transport: session.transport,
       protocol_version: session.protocolVersion,
       cipher: session.cipher,
-      token_id: tokenId(token.token),
+      token_id: id,
     }, "agent connected");
     for (const alias of denied) {
       metrics.refused("agent", "name_taken");
@@ -206,22 +203,33 @@ export class AgentRegistry {
     return agent;
   }
 
-  #ended(agent: AgentSession, error: SallyportError, remote: Address): void {
-    const { claims } = agent.token;
+  /** Internal: a session is over. */
+  ended(agent: AgentSession, error: SallyportError): void {
     this.#sessions.delete(agent);
     this.#routes.release(agent);
     const { log, metrics } = this.#options;
     metrics.sessionClosed(agent.session);
     metrics.sessionEnded(error.code);
+    const { hostname, remote, tokenId } = agent;
     log.info(
-      {
-        hostname: claims.hostname,
-        agent: remote.host,
-        reason: error.code,
-        token_id: tokenId(agent.token.token),
-      },
+      { hostname, agent: remote, reason: error.code, token_id: tokenId },
       `agent disconnected: ${error.message}`,
     );
+  }
+
+  /** Internal: a session refused or dropped a stream. */
+  streamRefused(code: SallyportError["code"]): void {
+    this.#options.metrics.refused("stream", code);
+  }
+
+  /** Internal: an agent wants no new visitors; its names are free for whoever serves them. */
+  goingAway(agent: AgentSession): void {
+    this.#routes.release(agent);
+  }
+
+  /** Internal. */
+  get clock(): Clock {
+    return this.#options.clock;
   }
 
   #refused(
@@ -242,34 +250,38 @@ export class AgentRegistry {
   }
 }
 
+/** What is kept of an agent while it is connected; its token and keys aren't. */
+interface AgentFacts {
+  readonly hostname: string;
+  readonly valid: number;
+  readonly tokenId: string;
+  readonly remote: string;
+}
+
 /** One agent's session at the edge. */
-class AgentSession implements SessionHandler {
+class AgentSession implements SessionHandler, AgentFacts {
   readonly session: Session;
-  readonly token: OpenedToken;
-  readonly #clock: Clock;
-  readonly #events: { ended(error: SallyportError): void; goingAway(): void };
-  readonly #metrics: Metrics;
+  readonly hostname: string;
+  readonly valid: number;
+  readonly tokenId: string;
+  readonly remote: string;
+  readonly #registry: AgentRegistry;
   #retired: { reason: SallyportError; done: () => void } | undefined;
 
-  constructor(
-    session: Session,
-    token: OpenedToken,
-    clock: Clock,
-    events: { ended(error: SallyportError): void; goingAway(): void },
-    metrics: Metrics,
-  ) {
+  constructor(registry: AgentRegistry, session: Session, facts: AgentFacts) {
+    this.#registry = registry;
     this.session = session;
-    this.token = token;
-    this.#clock = clock;
-    this.#events = events;
-    this.#metrics = metrics;
+    this.hostname = facts.hostname;
+    this.valid = facts.valid;
+    this.tokenId = facts.tokenId;
+    this.remote = facts.remote;
   }
 
   /** Lets the streams finish, then closes; resolves when it's done. */
   retire(reason: SallyportError, graceMs: number): Promise<void> {
     return new Promise((resolve) => {
       const earlier = this.#retired?.done;
-      const timer = this.#clock.after(graceMs, () => this.session.close(reason));
+      const timer = this.#registry.clock.after(graceMs, () => this.session.close(reason));
       this.#retired = {
         reason,
         done: () => {
@@ -290,15 +302,15 @@ class AgentSession implements SessionHandler {
   }
 
   streamRefused(code: SallyportError["code"]): void {
-    this.#metrics.refused("stream", code);
+    this.#registry.streamRefused(code);
   }
 
   goingAway(): void {
-    this.#events.goingAway();
+    this.#registry.goingAway(this);
   }
 
   ended(error: SallyportError): void {
-    this.#events.ended(error);
+    this.#registry.ended(this, error);
     this.#retired?.done();
   }
 

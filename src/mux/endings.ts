@@ -28,7 +28,8 @@ export interface EndingEvents<Stream> {
 /** Watches ending streams; each is looked at every {@link HALF_CLOSE_GRACE_MS}. */
 export class Endings<Stream extends EndingStream> {
   readonly #events: EndingEvents<Stream>;
-  readonly #streams = new Set<Stream>();
+  /** Made when there is one: most sessions are idle. */
+  #streams: Set<Stream> | undefined;
 
   constructor(events: EndingEvents<Stream>) {
     this.#events = events;
@@ -38,21 +39,21 @@ export class Endings<Stream extends EndingStream> {
   watch(stream: Stream, nowMs: number): number {
     stream.graceEndsMs = nowMs + HALF_CLOSE_GRACE_MS;
     stream.graceMovedBytes = moved(stream);
-    this.#streams.add(stream);
+    (this.#streams ??= new Set()).add(stream);
     return stream.graceEndsMs;
   }
 
   /** The stream is over. */
   forget(stream: Stream): void {
-    this.#streams.delete(stream);
+    this.#streams?.delete(stream);
   }
 
   /** Does what is due; says when it wants to be called again. */
   tick(nowMs: number): number {
     let nextMs = Infinity;
-    for (const stream of this.#streams) {
+    for (const stream of this.#streams ?? []) {
       if (nowMs >= stream.graceEndsMs) this.#check(stream, nowMs);
-      if (this.#streams.has(stream)) nextMs = Math.min(nextMs, Math.max(stream.graceEndsMs, nowMs + 1));
+      if (this.#streams?.has(stream)) nextMs = Math.min(nextMs, Math.max(stream.graceEndsMs, nowMs + 1));
     }
     return nextMs;
   }

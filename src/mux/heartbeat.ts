@@ -10,19 +10,18 @@ import * as limits from "../limits.ts";
 import { type Filler, newChannelId } from "../wire/snitun_frame.ts";
 import type { MuxClock } from "./host.ts";
 
-/** What a {@link Heartbeat} works with. */
-export interface HeartbeatOptions {
+/** Where a {@link Heartbeat} sends its pings and pongs. */
+export interface HeartbeatEvents {
   readonly role: Role;
-  readonly host: MuxClock;
-  readonly random: Filler;
   /** Sends a ping or a pong with these 16 bytes. */
-  send(which: "ping" | "pong", id: Bytes): void;
+  sendPing(which: "ping" | "pong", id: Bytes): void;
 }
 
 /** The clocks of one session. Methods throw what ends it. */
 export class Heartbeat {
-  readonly #options: HeartbeatOptions;
   readonly #host: MuxClock;
+  readonly #random: Filler;
+  readonly #events: HeartbeatEvents;
   #idleTicks = 0;
   #nextIdleTickMs = 0;
   #nextPingMs = Infinity;
@@ -36,9 +35,10 @@ export class Heartbeat {
   blockedSinceMs: number | undefined;
   rttMs: number | undefined;
 
-  constructor(options: HeartbeatOptions) {
-    this.#options = options;
-    this.#host = options.host;
+  constructor(host: MuxClock, random: Filler, events: HeartbeatEvents) {
+    this.#host = host;
+    this.#random = random;
+    this.#events = events;
   }
 
   /** Nothing went either way since the last tick but one. */
@@ -50,14 +50,14 @@ export class Heartbeat {
   start(): number {
     const now = this.#host.nowMs();
     this.#nextIdleTickMs = now + limits.IDLE_TICK_MS;
-    if (this.#options.role === "agent") this.#nextPingMs = now + limits.PING_INTERVAL_MS;
+    if (this.#events.role === "agent") this.#nextPingMs = now + limits.PING_INTERVAL_MS;
     return Math.min(this.#nextIdleTickMs, this.#nextPingMs);
   }
 
   /** A ping or a pong came: a question is answered, an answer to a ping of ours noted. False for any other answer. */
   received(which: "ping" | "pong" | undefined, id: Bytes): boolean {
     if (which === "ping") {
-      this.#options.send("pong", id);
+      this.#events.sendPing("pong", id);
     } else if (which === "pong" && this.#pingId?.every((byte, i) => byte === id[i])) {
       this.#pingId = undefined;
       this.#pongDueMs = Infinity;
@@ -73,8 +73,8 @@ export class Heartbeat {
     this.#pingSentMs = nowMs;
     // An unanswered ping keeps its deadline: asking again doesn't make the peer any less silent.
     this.#pongDueMs = Math.min(this.#pongDueMs, nowMs + limits.PONG_DEADLINE_MS);
-    this.#pingId = newChannelId(this.#options.random);
-    this.#options.send("ping", this.#pingId);
+    this.#pingId = newChannelId(this.#random);
+    this.#events.sendPing("ping", this.#pingId);
   }
 
   /** Throws what ends the session (`pong_missing`, `session_idle`, `session_stalled`); says when it is due. */

@@ -26,7 +26,8 @@ export interface QueueSender<Stream> {
 export class SendBudget<Stream extends SendingStream> {
   readonly #queues: QueueLimits;
   readonly #sender: QueueSender<Stream>;
-  readonly #waiting = new Set<Stream>();
+  /** Made when there is one: most sessions are idle. */
+  #waiting: Set<Stream> | undefined;
   #queuedBytes = 0;
 
   constructor(queues: QueueLimits, sender: QueueSender<Stream>) {
@@ -51,7 +52,7 @@ export class SendBudget<Stream extends SendingStream> {
   /** Whether the stream may go on writing; if not, it will hear `drain`. */
   mayGoOn(stream: Stream): boolean {
     if (!this.#sender.held && stream.outgoing.byteLength < this.#queues.outgoingHighBytes) return true;
-    this.#waiting.add(stream);
+    (this.#waiting ??= new Set()).add(stream);
     return false;
   }
 
@@ -59,16 +60,17 @@ export class SendBudget<Stream extends SendingStream> {
   forget(stream: Stream): void {
     this.#queuedBytes -= stream.outgoing.byteLength;
     stream.outgoing.clear();
-    this.#waiting.delete(stream);
+    this.#waiting?.delete(stream);
   }
 
   /** Tells those who wait that they may write again. */
   tellDrained(): void {
+    if (this.#waiting === undefined) return;
     for (const stream of this.#waiting) {
       // Whoever heard `drain` may have filled the connection again.
       if (this.#sender.held) return;
       if (stream.outgoing.byteLength > this.#queues.outgoingLowBytes) continue;
-      this.#waiting.delete(stream);
+      this.#waiting?.delete(stream);
       stream.drain();
     }
   }

@@ -56,25 +56,11 @@ export class MuxSession {
     this.#queues = options.queueLimits ?? limits.DEFAULT_QUEUE_LIMITS;
     this.#sealer = options.sealer;
     this.#opener = options.opener;
-    this.#sender = new FrameSender(options.sealer, options.scratch, this);
+    this.#sender = new FrameSender(options.sealer, options.scratch, options.host, this);
     this.#sending = new SendBudget(this.#queues, this.#sender);
     this.#receiver = new FrameReceiver(options.opener, options.protocolVersion, this);
-    this.#budget = new ReceiveBudget({
-      host: options.host,
-      queues: this.#queues,
-      protocolVersion: options.protocolVersion,
-      budgetBytes: options.receiveBudgetBytes ?? limits.SESSION_RECEIVE_BUDGET_BYTES,
-      largeFramesPerSecond: options.largeFramesPerSecond ?? 0,
-      streams: this.#table.all,
-      changePause: (stream) => this.#changePause(stream),
-      drop: (stream, code, why) => this.#refuse(stream, code, why),
-    });
-    this.#heartbeat = new Heartbeat({
-      role: options.role,
-      host: options.host,
-      random: options.scratch.random,
-      send: (which, id) => this.#control(pingFrame(which, id, options.scratch.random)),
-    });
+    this.#budget = new ReceiveBudget(options, this.#queues, this);
+    this.#heartbeat = new Heartbeat(options.host, options.scratch.random, this);
   }
 
   /** Streams that are open or still deliver what came before their end. */
@@ -85,6 +71,11 @@ export class MuxSession {
   /** The last measured round trip, undefined before the first pong. */
   get rttMs(): number | undefined {
     return this.#heartbeat.rttMs;
+  }
+
+  /** Internal: the streams themselves. */
+  get all(): Iterable<MuxStream> {
+    return this.#table.all;
   }
 
   /** Starts the session's clocks; call it once, when the driver is ready. */
@@ -106,8 +97,8 @@ export class MuxSession {
     }
     const where = encodeCaller(this.protocolVersion, caller.address, this.#scratch.random);
     const stream = new MuxStream(this, newChannelId(this.#scratch.random), caller);
-    this.#table.add(stream);
-    this.#control({ type: FrameType.NEW, id: stream.id, ...where });
+    this.#add(stream);
+    this.control({ type: FrameType.NEW, id: stream.id, ...where });
     return stream;
   }
 
@@ -187,17 +178,21 @@ export class MuxSession {
   send(stream: MuxStream, chunk: Bytes): boolean {
     if (chunk.length === 0) return true;
     const sender = this.#sender;
+    let sent = 0;
     if (chunk.length >= DIRECT_MIN_BYTES && !sender.held && !sender.pending && !stream.peerPaused) {
-      this.bytesSent += chunk.length;
-      sender.direct(stream, chunk);
-    } else {
-      if (!this.#sending.queue(stream, chunk)) {
-        this.#refuse(stream, "stream_overflow", "Cannot send: the peer takes less than the stream brings");
+      sent = sender.direct(stream, chunk);
+      this.bytesSent += sent;
+    }
+    if (sent < chunk.length) {
+      if (!this.#sending.queue(stream, chunk.subarray(sent))) {
+        this.drop(stream, "stream_overflow", "Cannot send: the peer takes less than the stream brings");
         return true;
       }
       this.#wake();
     }
-    return this.#sending.mayGoOn(stream);
+    const goOn = this.#sending.mayGoOn(stream);
+    if (!goOn) this.#wake();
+    return goOn;
   }
 
   finish(stream: MuxStream): void {
@@ -228,7 +223,7 @@ export class MuxSession {
     this.#endings.forget(stream);
     if (!stream.remoteClosed && this.#ended === undefined) {
       this.#table.unname(stream);
-      this.#control({ type: FrameType.CLOSE, id: stream.id });
+      this.control({ type: FrameType.CLOSE, id: stream.id });
     }
     this.schedule(stream);
   }
@@ -279,10 +274,6 @@ export class MuxSession {
 
   // What the sender has done (SenderEvents).
 
-  nowMs(): number {
-    return this.#host.nowMs();
-  }
-
   write(bytes: Bytes): boolean {
     this.#heartbeat.active = true;
     if (this.#host.write(bytes)) return true;
@@ -313,7 +304,7 @@ export class MuxSession {
     const inUse = this.#table.find(header);
     if (inUse !== undefined) {
       // Two visitors' bytes must never meet in one stream.
-      this.#refuse(inUse, "frame_invalid", "Cannot open stream: its id is in use");
+      this.drop(inUse, "frame_invalid", "Cannot open stream: its id is in use");
       return;
     }
     const caller = decodeCaller(header, payload);
@@ -324,11 +315,11 @@ export class MuxSession {
       : undefined;
     if (code !== undefined || caller === undefined) {
       this.#host.refused(code ?? "frame_invalid");
-      this.#control({ type: FrameType.CLOSE, id });
+      this.control({ type: FrameType.CLOSE, id });
       return;
     }
     const stream = new MuxStream(this, id, { address: caller });
-    this.#table.add(stream);
+    this.#add(stream);
     this.#host.opened(stream);
   }
 
@@ -360,7 +351,14 @@ export class MuxSession {
     if (!stream.dead && !(stream.remoteClosed && stream.drained)) return;
     stream.dead = true;
     stream.finish();
-    if (stream.closed && this.#table.remove(stream)) this.#host.closed(stream);
+    if (!stream.closed || !this.#table.remove(stream)) return;
+    this.#sender.flight.alone = this.#table.all.size <= 1;
+    this.#host.closed(stream);
+  }
+
+  #add(stream: MuxStream): void {
+    this.#table.add(stream);
+    this.#sender.flight.alone = this.#table.all.size <= 1;
   }
 
   closeBehindData(stream: MuxStream): void {
@@ -369,12 +367,16 @@ export class MuxSession {
     this.#wake();
   }
 
-  #refuse(stream: MuxStream, code: ErrorCode, why: string): void {
+  drop(stream: MuxStream, code: ErrorCode, why: string): void {
     this.#host.refused(code);
     this.reset(stream, new SallyportError(code, why));
   }
 
-  #control(frame: ControlFrame): void {
+  sendPing(which: "ping" | "pong", id: Bytes): void {
+    this.control(pingFrame(which, id, this.#scratch.random));
+  }
+
+  control(frame: ControlFrame): void {
     this.#sender.control(frame);
     if (this.#sender.controlFrames > limits.CONTROL_FRAMES_QUEUED_MAX) {
       const why = "Cannot go on: the peer doesn't read, and control frames pile up";
@@ -383,10 +385,10 @@ export class MuxSession {
     this.#wake();
   }
 
-  #changePause(stream: MuxStream): void {
+  changePause(stream: MuxStream): void {
     if (stream.flowQueued || this.#ended !== undefined) return;
     stream.flowQueued = true;
-    this.#control({ type: FrameType.PAUSE, id: stream.id, stream });
+    this.control({ type: FrameType.PAUSE, id: stream.id, stream });
   }
 
   #wake(): void {

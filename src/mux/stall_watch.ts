@@ -17,12 +17,12 @@ export const STALLED = `Cannot hold stream: it took nothing for ${
   SESSION_STALL_MS / 1000
 } s while the session was full`;
 
-/** Watches the streams of a session from when it is full until it isn't any more. */
+/** Watches the streams of a session; made when it is full. */
 export class StallWatch<Stream extends StallingStream> {
   readonly #host: MuxClock;
   readonly #streams: Iterable<Stream>;
   readonly #drop: (stream: Stream) => void;
-  #fullSinceMs: number | undefined;
+  #sinceMs = Infinity;
   #held: Map<Stream, number> = new Map();
 
   /** @param drop ends a stream; {@link end} may be called meanwhile. */
@@ -30,35 +30,25 @@ export class StallWatch<Stream extends StallingStream> {
     this.#host = host;
     this.#streams = streams;
     this.#drop = drop;
-  }
-
-  /** Whether the session is full. */
-  get full(): boolean {
-    return this.#fullSinceMs !== undefined;
-  }
-
-  /** The session is full. */
-  begin(): void {
-    this.#watch(this.#host.nowMs());
+    this.#watch(host.nowMs());
   }
 
   /** The session isn't full any more. */
   end(): void {
-    this.#fullSinceMs = undefined;
-    this.#held = new Map();
+    this.#sinceMs = Infinity;
   }
 
   /** Does what is due; says when it wants to be called again. */
   tick(nowMs: number): number {
-    if (this.#fullSinceMs !== undefined && nowMs >= this.#fullSinceMs + SESSION_STALL_MS) {
+    if (nowMs >= this.#sinceMs + SESSION_STALL_MS) {
       this.#break();
-      if (this.full) this.#watch(nowMs);
+      if (this.#sinceMs !== Infinity) this.#watch(nowMs);
     }
-    return this.#fullSinceMs === undefined ? Infinity : this.#fullSinceMs + SESSION_STALL_MS;
+    return this.#sinceMs + SESSION_STALL_MS;
   }
 
   #watch(nowMs: number): void {
-    this.#fullSinceMs = nowMs;
+    this.#sinceMs = nowMs;
     this.#held = new Map();
     for (const stream of this.#streams) {
       if (stream.incoming.byteLength > 0) this.#held.set(stream, stream.deliveredBytes);
@@ -73,7 +63,7 @@ export class StallWatch<Stream extends StallingStream> {
       .map(([stream]) => stream)
       .sort((a, b) => b.incoming.byteLength - a.incoming.byteLength);
     for (const stream of stuck) {
-      if (!this.full) return;
+      if (this.#sinceMs === Infinity) return;
       this.#drop(stream);
     }
   }

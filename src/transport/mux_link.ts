@@ -13,8 +13,8 @@ import type { Session, SessionHandler, SessionStream } from "./port.ts";
 export interface LinkCodec {
   /** What goes over the connection for `plain`; valid until the next call. */
   seal(plain: Bytes): Bytes;
-  /** Takes bytes of the connection and hands on what they hold. Throws what ends the session. */
-  open(wire: Bytes, plain: (bytes: Bytes) => void): void;
+  /** Takes bytes of the connection and hands `mux` what they hold. Throws what ends the session. */
+  open(wire: Bytes, mux: Multiplexer<SessionStream>): void;
   /** The session is over. */
   close(): void;
 }
@@ -43,7 +43,6 @@ export class MuxLink implements Session, MuxHost<SessionStream> {
   #handler: SessionHandler | undefined;
   readonly #mux: Multiplexer<SessionStream>;
   readonly #codec: LinkCodec | undefined;
-  readonly #plain: (bytes: Bytes) => void;
   readonly #turn: () => void;
   #timer: Timer | undefined;
   #armedMs = Infinity;
@@ -59,16 +58,16 @@ export class MuxLink implements Session, MuxHost<SessionStream> {
     this.halfClose = options.halfClose;
     this.#codec = options.codec;
     this.#mux = options.mux(this);
-    this.#plain = (bytes) => this.#mux.receive(bytes);
     this.#turn = () => this.#mux.turn();
   }
 
   /** Begins: `handler` hears of the session, `received` are bytes of the peer that have already been read. */
   start(handler: SessionHandler, received: Bytes): void {
     this.#handler = handler;
-    this.#conn.attach(this.#wire());
+    const conn = new LinkConn(this, this.#mux, this.#codec);
+    this.#conn.attach(conn);
     this.#mux.start();
-    this.#receive(received);
+    conn.data(received);
   }
 
   get protocolVersion(): number {
@@ -171,21 +170,34 @@ export class MuxLink implements Session, MuxHost<SessionStream> {
     this.#handler?.ended(error);
   }
 
-  /** The connection's side; `close` means another thing there than a session's. */
-  #wire(): ByteStreamHandler {
-    return {
-      data: (chunk) => this.#receive(chunk),
-      end: () => this.#lost("the peer closed it"),
-      drain: () => this.#mux.writable(),
-      close: (error) => this.#lost(error === undefined ? "it was closed" : errorMessage(error), error),
-    };
+  /** Internal: the connection is gone. */
+  lost(why: string, cause?: unknown): void {
+    this.#mux.end(
+      new SallyportError("connection_lost", `Cannot keep session: ${why}`, {
+        side: "network",
+        retryable: true,
+        cause,
+      }),
+    );
+  }
+}
+
+/** The connection's side of a link; `close` means another thing there than a session's. */
+class LinkConn implements ByteStreamHandler {
+  readonly #link: MuxLink;
+  readonly #mux: Multiplexer<SessionStream>;
+  readonly #codec: LinkCodec | undefined;
+
+  constructor(link: MuxLink, mux: Multiplexer<SessionStream>, codec: LinkCodec | undefined) {
+    this.#link = link;
+    this.#mux = mux;
+    this.#codec = codec;
   }
 
-  #receive(chunk: Bytes): void {
+  data(chunk: Bytes): void {
     if (this.#codec === undefined) return this.#mux.receive(chunk);
-    if (this.#gone) return;
     try {
-      this.#codec.open(chunk, this.#plain);
+      this.#codec.open(chunk, this.#mux);
     } catch (error) {
       this.#mux.end(
         error instanceof SallyportError
@@ -197,13 +209,15 @@ export class MuxLink implements Session, MuxHost<SessionStream> {
     }
   }
 
-  #lost(why: string, cause?: unknown): void {
-    this.#mux.end(
-      new SallyportError("connection_lost", `Cannot keep session: ${why}`, {
-        side: "network",
-        retryable: true,
-        cause,
-      }),
-    );
+  end(): void {
+    this.#link.lost("the peer closed it");
+  }
+
+  drain(): void {
+    this.#mux.writable();
+  }
+
+  close(error?: Error): void {
+    this.#link.lost(error === undefined ? "it was closed" : errorMessage(error), error);
   }
 }

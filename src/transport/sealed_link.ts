@@ -62,7 +62,7 @@ export function sealedLink(
       clock,
       codec: {
         seal: (plain) => sealer.seal(plain),
-        open: (wire, plain) => opener.open(wire, plain),
+        open: (wire, mux) => opener.open(wire, (data) => mux.receive(data)),
         close: () => opener.close(),
       },
       mux: (host) =>

@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { after, afterEach, before, describe, it } from "node:test";
+import { parsePrometheus, sampleValue } from "../telemetry/prometheus.ts";
 import { Program } from "./program.ts";
 
 const timeout = 60_000;
@@ -54,9 +55,19 @@ describe("the program", () => {
     const other = createServer().listen(0, "127.0.0.1");
     await new Promise((resolve) => other.once("listening", resolve));
     const { port } = other.address() as AddressInfo;
-    const program = start(["edge", "--listen", `127.0.0.1:${port}`, "--data-dir", join(folder, "taken")]);
-    assert.equal(await program.ended, 1);
-    assert.match(program.stderr, new RegExp(`^error: .*127\\.0\\.0\\.1:${port}`, "m"));
+    const taken = `127.0.0.1:${port}`;
+    const free = "127.0.0.1:0";
+    const cases: [flag: string, args: string[]][] = [
+      ["--listen", ["edge", "--listen", taken, "--data-dir", join(folder, "taken")]],
+      ["--listen", ["demo", "--listen", taken, "--master-listen", free]],
+      ["--master-listen", ["demo", "--listen", free, "--master-listen", taken]],
+    ];
+    for (const [flag, args] of cases) {
+      const program = start(args);
+      assert.equal(await program.ended, 1);
+      const [first = ""] = program.stderr.split("\n").filter((line) => line.startsWith("error: "));
+      assert.ok(first.includes(`${taken}: the address is in use; ${flag} HOST:PORT`), program.stderr);
+    }
     other.close();
   });
 });
@@ -74,7 +85,7 @@ describe("serve", () => {
       assert.match(first.stdout, /fernet\.keys, made just now/);
       if (process.platform !== "win32") {
         assert.equal((await stat(dataDir)).mode & 0o777, 0o700);
-        for (const name of ["fernet.keys", "admin.key"]) {
+        for (const name of ["fernet.keys", "admin.key", "edge.key"]) {
           assert.equal((await stat(join(dataDir, name))).mode & 0o777, 0o600, name);
         }
       }
@@ -89,7 +100,13 @@ describe("serve", () => {
       const answer = await ask(adminKey);
       assert.equal(answer.status, 201);
       const { edge } = await answer.json() as { edge: unknown };
-      assert.deepEqual(edge, { host: "localhost", port: Number(edgePort) });
+      const [, publicKey] = await first.seen(/edge's public key +([\w-]{43})$/m);
+      assert.deepEqual(edge, {
+        host: "localhost",
+        port: Number(edgePort),
+        public_key: publicKey,
+        transports: ["snitun", "sealed"],
+      });
       const refused = await ask("another-key-of-some-length");
       assert.equal(refused.status, 401);
       await refused.body?.cancel();
@@ -102,6 +119,7 @@ describe("serve", () => {
 
       const second = start(["serve", ...PORTS, "--data-dir", dataDir]);
       await second.seen(/admin\.key$/m);
+      assert.equal((await second.seen(/edge's public key +([\w-]{43})$/m))[1], publicKey);
       assert.doesNotMatch(second.stdout, /made just now/);
       assert.equal((await readFile(join(dataDir, "admin.key"), "utf8")).trim(), adminKey);
       second.signal("SIGTERM");
@@ -124,7 +142,8 @@ describe("demo", () => {
 describe("agent", () => {
   it("reaches a server by edge and master that run apart, and says why it can't", { timeout }, async () => {
     const dataDir = ["--data-dir", join(folder, "apart")];
-    const edge = start(["edge", "--listen", "127.0.0.1:0", ...dataDir]);
+    const metrics = ["--metrics-listen", "127.0.0.1:0"];
+    const edge = start(["edge", "--listen", "127.0.0.1:0", ...metrics, ...dataDir]);
     const [, edgePort] = await edge.seen(/visitors and agents +127\.0\.0\.1:(\d+)/);
     const master = start([
       "master",
@@ -134,10 +153,27 @@ describe("agent", () => {
     const base = ["agent", "--master", url, "--hostname", "a.example.org", "--to", "127.0.0.1:9"];
     const keyFile = join(folder, "apart", "admin.key");
 
-    const agent = start([...base, "--credential-file", keyFile]);
+    const agent = start([...base, ...metrics, "--credential-file", keyFile]);
     await agent.seen(/connected to the edge/, "stderr");
+    for (
+      const [program, checks] of [[edge, { edge: true, keys: true }], [agent, { session: true }]] as const
+    ) {
+      const [, status] = await program.seen(/metrics +(http:\/\/127\.0\.0\.1:\d+)\/metrics$/m);
+      assert.deepEqual(await (await fetch(`${status}/healthz`)).json(), { status: "ok" });
+      assert.deepEqual(await (await fetch(`${status}/readyz`)).json(), { status: "ready", checks });
+      const text = await (await fetch(`${status}/metrics`)).text();
+      const sessions = sampleValue(parsePrometheus(text), "sallyport_sessions", {
+        ...{ protocol_version: "2", cipher: "aes-gcm", transport: "snitun" },
+      });
+      assert.equal(sessions, 1);
+      const other = await fetch(`${status}/v1/tokens`, { method: "POST" });
+      assert.equal(other.status, 404);
+      await other.body?.cancel();
+    }
     agent.signal("SIGTERM");
     assert.equal(await agent.ended, 0);
+    edge.signal("SIGTERM");
+    assert.equal(await edge.ended, 0);
 
     const stranger = start([...base, "--credential", "another-key-of-some-length"]);
     assert.equal(await stranger.ended, 1);

@@ -46,12 +46,15 @@ export interface CreditSenderEvents {
 /** What waits in front of all data: a whole frame, or for whom a CREDIT is due. */
 type Control = Bytes | CreditStream | "session";
 
+/** Shared by all senders without a control frame; never written to. */
+const NO_CONTROL: Control[] = [];
+
 /** Collects what is to be sent and writes it, as far as the peer takes it. */
 export class CreditSender {
   readonly #wire: Bytes;
   readonly #random: Filler;
   readonly #events: CreditSenderEvents;
-  #control: Control[] = [];
+  #control: Control[] = NO_CONTROL;
   #head: CreditStream | undefined;
   #tail: CreditStream | undefined;
   #at = 0;
@@ -82,6 +85,7 @@ export class CreditSender {
 
   /** Queues a whole frame, or a CREDIT, in front of all data. */
   control(frame: Control): void {
+    if (this.#control === NO_CONTROL) this.#control = [];
     this.#control.push(frame);
   }
 
@@ -95,20 +99,20 @@ export class CreditSender {
     this.#tail = stream;
   }
 
-  /** Writes `chunk` of `stream` at once, without queueing; says false where that can't be. */
-  direct(stream: CreditStream, chunk: Bytes): boolean {
-    const size = chunk.length;
-    if (this.held || this.#head !== undefined || this.#control.length > 0) return false;
-    if (size > stream.sendCredit || size > this.credit || stream.outgoing.byteLength > 0) return false;
-    for (let from = 0; from < size; from += FRAME_MAX_SEND_BYTES) {
-      const length = Math.min(size - from, FRAME_MAX_SEND_BYTES);
-      this.#header(CreditFrame.DATA, length, stream);
-      this.#wire.set(length === size ? chunk : chunk.subarray(from, from + length), this.#at);
-      this.#at += length;
-      this.#count(stream, length);
+  /** Writes `chunk` of `stream` at once, without queueing, as far as that can be; says how much it was. */
+  direct(stream: CreditStream, chunk: Bytes): number {
+    if (this.#head !== undefined || this.#control.length > 0 || stream.outgoing.byteLength > 0) return 0;
+    let from = 0;
+    while (from < chunk.length && !this.held && stream.sendCredit > 0) {
+      const size = Math.min(chunk.length - from, FRAME_MAX_SEND_BYTES, stream.sendCredit, this.credit);
+      this.#header(CreditFrame.DATA, size, stream);
+      this.#wire.set(chunk.subarray(from, from + size), this.#at);
+      this.#at += size;
+      from += size;
+      this.#count(stream, size);
       this.#write();
     }
-    return true;
+    return from;
   }
 
   /** Writes what waits until the peer takes no more or nothing is left. */
@@ -118,6 +122,9 @@ export class CreditSender {
       this.#fillData();
       this.#write();
     }
+    if (this.blocked) return;
+    this.#markIfDue();
+    this.#write();
   }
 
   #fillControl(): void {
@@ -184,7 +191,12 @@ export class CreditSender {
   #count(stream: CreditStream, size: number): void {
     stream.sendCredit -= size;
     this.credit -= size;
-    if (!this.flight.sent(size)) return;
+    this.flight.sent(size);
+    this.#markIfDue();
+  }
+
+  #markIfDue(): void {
+    if (!this.flight.markDue) return;
     const id = this.flight.mark(this.#events.nowMs(), () => newChannelId(this.#random));
     const mark = encodeCreditFrame(CreditFrame.PING, 0, id);
     this.#wire.set(mark, this.#at);

@@ -64,8 +64,8 @@ export class CreditSession implements Multiplexer<CreditStream>, StreamOwner<Cre
   bytesReceived = 0;
 
   constructor(options: CreditOptions) {
-    const { host, random } = options;
-    this.role = options.role;
+    const { host, random, role } = options;
+    this.role = role;
     this.#host = host;
     this.#sender = new CreditSender(options.scratch, random, limits.CREDIT_SESSION_FIRST_BYTES, this);
     this.#sending = new SendBudget(options.queueLimits ?? limits.DEFAULT_QUEUE_LIMITS, this.#sender);
@@ -76,13 +76,7 @@ export class CreditSession implements Multiplexer<CreditStream>, StreamOwner<Cre
       grant: (stream) => this.#control(stream ?? "session"),
       drop: (stream, code, why) => this.#refuse(stream, code, why),
     });
-    this.#heartbeat = new Heartbeat({
-      role: options.role,
-      host,
-      random,
-      send: (which, id) =>
-        this.#control(encodeCreditFrame(which === "ping" ? CreditFrame.PING : CreditFrame.PONG, 0, id)),
-    });
+    this.#heartbeat = new Heartbeat(host, random, this);
   }
 
   get streams(): number {
@@ -123,6 +117,7 @@ export class CreditSession implements Multiplexer<CreditStream>, StreamOwner<Cre
       serverName: caller.serverName,
       creditBytes: stream.grantedBytes,
     }));
+    this.#sender.flight.alone = this.streams <= 1;
     if (this.#streams.usedUp) this.goAway("limit_exceeded");
     return stream;
   }
@@ -188,20 +183,22 @@ export class CreditSession implements Multiplexer<CreditStream>, StreamOwner<Cre
     this.#host.ended(error);
   }
 
-  // What the streams ask for (StreamOwner); internal, as are the next two parts.
+  // What the streams ask for (StreamOwner), the receiver finds and the sender has done; internal.
 
   send(stream: CreditStream, chunk: Bytes): boolean {
     if (chunk.length === 0) return true;
-    if (chunk.length >= DIRECT_MIN_BYTES && this.#sender.direct(stream, chunk)) {
-      this.bytesSent += chunk.length;
-    } else {
-      if (!this.#sending.queue(stream, chunk)) {
+    const sent = chunk.length >= DIRECT_MIN_BYTES ? this.#sender.direct(stream, chunk) : 0;
+    this.bytesSent += sent;
+    if (sent < chunk.length) {
+      if (!this.#sending.queue(stream, chunk.subarray(sent))) {
         this.#refuse(stream, "stream_overflow", "Cannot send: the peer takes less than the stream brings");
         return true;
       }
       this.#wake();
     }
-    return this.#sending.mayGoOn(stream);
+    const goOn = this.#sending.mayGoOn(stream);
+    if (!goOn) this.#wake();
+    return goOn;
   }
 
   finish(stream: CreditStream): void {
@@ -239,7 +236,9 @@ export class CreditSession implements Multiplexer<CreditStream>, StreamOwner<Cre
 
   closeBehindData(): void {}
 
-  // What the receiver finds (CreditFrameSink).
+  sendPing(which: "ping" | "pong", id: Bytes): void {
+    this.#control(encodeCreditFrame(which === "ping" ? CreditFrame.PING : CreditFrame.PONG, 0, id));
+  }
 
   frame(type: number, id: number, body: Bytes): void {
     switch (type) {
@@ -276,8 +275,6 @@ export class CreditSession implements Multiplexer<CreditStream>, StreamOwner<Cre
     if (stream.deliver(piece)) this.#windows.taken(stream, piece.length);
     else this.#windows.hold(stream, piece);
   }
-
-  // What the sender has done (CreditSenderEvents).
 
   nowMs(): number {
     return this.#host.nowMs();
@@ -323,6 +320,7 @@ export class CreditSession implements Multiplexer<CreditStream>, StreamOwner<Cre
       ...(serverName === undefined ? {} : { serverName }),
     });
     stream.sendCredit = creditBytes;
+    this.#sender.flight.alone = this.streams <= 1;
     this.#host.opened(stream);
   }
 
@@ -372,7 +370,9 @@ export class CreditSession implements Multiplexer<CreditStream>, StreamOwner<Cre
     }
     if (!stream.dead) return;
     stream.finish();
-    if (stream.closed && this.#streams.remove(stream)) this.#host.closed(stream);
+    if (!stream.closed || !this.#streams.remove(stream)) return;
+    this.#sender.flight.alone = this.streams <= 1;
+    this.#host.closed(stream);
   }
 
   #refuse(stream: CreditStream, code: ErrorCode, why: string): void {

@@ -28,7 +28,8 @@ export interface ReceiveWindowsOptions {
 /** The received bytes of one session, and what may still come. */
 export class ReceiveWindows {
   readonly #options: ReceiveWindowsOptions;
-  readonly #stall: StallWatch<CreditStream>;
+  /** There while the session is nearly full; most never need one. */
+  #stall: StallWatch<CreditStream> | undefined;
   #heldBytes = 0;
   #heldStreams = 0;
   #grantedBytes = limits.CREDIT_SESSION_FIRST_BYTES;
@@ -38,11 +39,6 @@ export class ReceiveWindows {
 
   constructor(options: ReceiveWindowsOptions) {
     this.#options = options;
-    this.#stall = new StallWatch(
-      options.host,
-      options.streams,
-      (stream) => options.drop(stream, "stream_overflow", STALLED),
-    );
   }
 
   /** The session begins: what it may hold beyond the first bytes is granted. */
@@ -67,7 +63,9 @@ export class ReceiveWindows {
     if (stream.incoming.byteLength === 0) this.#heldStreams++;
     stream.incoming.push(piece);
     this.#heldBytes += piece.length;
-    if (!this.#stall.full && this.#heldBytes >= this.#options.budgetBytes * 3 / 4) this.#stall.begin();
+    if (this.#stall !== undefined || this.#heldBytes < this.#options.budgetBytes * 3 / 4) return;
+    const { host, streams, drop } = this.#options;
+    this.#stall = new StallWatch(host, streams, (stalled) => drop(stalled, "stream_overflow", STALLED));
   }
 
   /** `byteLength` bytes that were held have left `stream`'s queue. */
@@ -114,7 +112,7 @@ export class ReceiveWindows {
 
   /** Does what is due; says when it wants to be called again. */
   tick(nowMs: number): number {
-    return this.#stall.tick(nowMs);
+    return this.#stall?.tick(nowMs) ?? Infinity;
   }
 
   #wanted(stream: CreditStream): number {
@@ -144,7 +142,9 @@ export class ReceiveWindows {
 
   #letGo(byteLength: number): void {
     this.#heldBytes -= byteLength;
-    if (this.#stall.full && this.#heldBytes <= this.#options.budgetBytes / 2) this.#stall.end();
+    if (this.#stall === undefined || this.#heldBytes > this.#options.budgetBytes / 2) return;
+    this.#stall.end();
+    this.#stall = undefined;
   }
 }
 
