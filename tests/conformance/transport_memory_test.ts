@@ -23,5 +23,6 @@ const kinds = [
   sealedKind("native", "native"),
   sealedKind("native", "wasm"),
   sealedKind("wasm", "native"),
+  sealedKind("native", "native", true),
 ];
 for (const kind of kinds) transportSuite("memory", kind, open);
