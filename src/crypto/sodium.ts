@@ -1,0 +1,101 @@
+/**
+ * The few functions of libsodium that Sallyport uses, as a port with two implementations: `sodium-native` (native
+ * code, fast) and `libsodium-wrappers` (WebAssembly, runs everywhere). Neither is loaded before
+ * {@link loadSodium} is called. The functions and their formats are libsodium's own (doc.libsodium.org); one
+ * conformance suite holds both implementations to the same bytes.
+ *
+ * @module
+ */
+import type { Bytes } from "../bytes/bytes.ts";
+import { errorMessage, SallyportError } from "../errors.ts";
+
+/** Bytes of an X25519 key, secret or public. */
+export const KEY_BYTES = 32;
+/** What a sealed box is longer than its plaintext: the sender's one-time public key and the tag. */
+export const SEAL_BYTES = 48;
+/** What a secretstream message is longer than its plaintext: a sealed tag byte and the authenticator. */
+export const STREAM_EXTRA_BYTES = 17;
+/** Bytes of a secretstream header. */
+export const STREAM_HEADER_BYTES = 24;
+/** Bytes of the state of one secretstream direction. */
+export const STREAM_STATE_BYTES = 52;
+/** Tag of an ordinary secretstream message. */
+export const TAG_MESSAGE = 0;
+/** Tag of the last secretstream message. */
+export const TAG_FINAL = 3;
+
+/** An X25519 key pair, 32 bytes each. */
+export interface KeyPair {
+  readonly publicKey: Bytes;
+  readonly secretKey: Bytes;
+}
+
+/** What `crypto_kx` agrees on: a key to receive with and one to send with, 32 bytes each. */
+export interface SessionKeys {
+  readonly rx: Bytes;
+  readonly tx: Bytes;
+}
+
+/** libsodium, as far as it is needed here. All calls are synchronous; wrong lengths throw `TypeError` or `Error`. */
+export interface Sodium {
+  /** `native`: sodium-native; `wasm`: libsodium-wrappers. */
+  readonly name: "native" | "wasm";
+  /** Fills `into` with random bytes. */
+  randomBytes(into: Bytes): void;
+  /** The public key of a secret one (`crypto_scalarmult_base`). */
+  publicKey(secretKey: Bytes): Bytes;
+  /** `crypto_box_seal`: encrypts for `publicKey` under a one-time key; {@link SEAL_BYTES} longer than `plain`. */
+  sealBox(plain: Bytes, publicKey: Bytes): Bytes;
+  /** Undoes {@link sealBox}; undefined when it was sealed for another key or altered. */
+  openBox(sealed: Bytes, keys: KeyPair): Bytes | undefined;
+  /** `crypto_kx_client_session_keys`; undefined when the server's key is not acceptable (of low order). */
+  clientKeys(own: KeyPair, serverPublicKey: Bytes): SessionKeys | undefined;
+  /** `crypto_kx_server_session_keys`; undefined when the client's key is not acceptable (of low order). */
+  serverKeys(own: KeyPair, clientPublicKey: Bytes): SessionKeys | undefined;
+  /** BLAKE2b (`crypto_generichash`) of `input` in `size` bytes (16–64), keyed where `key` (16–64 bytes) is given. */
+  hash(size: number, input: Bytes, key?: Bytes): Bytes;
+  /** Compares in constant time; false at once for unequal lengths. */
+  equal(a: Bytes, b: Bytes): boolean;
+  /**
+   * The state ({@link STREAM_STATE_BYTES}) of one direction of `crypto_secretstream_xchacha20poly1305`. Sender and
+   * receiver start from the same state: the sender draws `header` ({@link STREAM_HEADER_BYTES}) at random.
+   */
+  streamState(key: Bytes, header: Bytes): Bytes;
+  /** Encrypts `plain` into `into` ({@link STREAM_EXTRA_BYTES} longer, elsewhere in memory) and steps the state. */
+  push(state: Bytes, plain: Bytes, into: Bytes, tag: number): void;
+  /**
+   * Decrypts `sealed` into `into` ({@link STREAM_EXTRA_BYTES} shorter, elsewhere in memory) and steps the state.
+   * Answers the message's tag, or −1 when it was altered or isn't the next one; the state is unchanged then.
+   */
+  pull(state: Bytes, sealed: Bytes, into: Bytes): number;
+}
+
+/** A fresh key pair; `random` fills the secret key. */
+export function makeKeyPair(sodium: Sodium, random: (into: Bytes) => void = sodium.randomBytes): KeyPair {
+  const secretKey = new Uint8Array(KEY_BYTES);
+  random(secretKey);
+  return { secretKey, publicKey: sodium.publicKey(secretKey) };
+}
+
+/**
+ * Loads libsodium: the native build, or the WASM one where native code can't be loaded. `kind` asks for one of them.
+ * Rejects with `not_supported` when it can't be had.
+ */
+export async function loadSodium(kind?: "native" | "wasm"): Promise<Sodium> {
+  let reason = "";
+  if (kind !== "wasm") {
+    try {
+      return await (await import("./sodium_native.ts")).loadNativeSodium();
+    } catch (error) {
+      reason = `sodium-native: ${errorMessage(error)}`;
+    }
+  }
+  if (kind !== "native") {
+    try {
+      return await (await import("./sodium_wasm.ts")).loadWasmSodium();
+    } catch (error) {
+      reason += `${reason === "" ? "" : "; "}libsodium-wrappers: ${errorMessage(error)}`;
+    }
+  }
+  throw new SallyportError("not_supported", `Cannot load libsodium: ${reason}`, { side: "local" });
+}

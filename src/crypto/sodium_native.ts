@@ -1,0 +1,127 @@
+/**
+ * libsodium as native code, by `sodium-native`. Its prebuilt libraries come inside the package: no install script.
+ *
+ * @module
+ */
+import type { Bytes } from "../bytes/bytes.ts";
+import { KEY_BYTES, SEAL_BYTES, type SessionKeys, type Sodium, STREAM_STATE_BYTES } from "./sodium.ts";
+
+/** The part of sodium-native that is used; the package brings no types. */
+interface Native {
+  randombytes_buf(into: Bytes): void;
+  sodium_memcmp(a: Bytes, b: Bytes): boolean;
+  crypto_scalarmult_base(publicKey: Bytes, secretKey: Bytes): void;
+  crypto_box_seal(sealed: Bytes, plain: Bytes, publicKey: Bytes): void;
+  crypto_box_seal_open(plain: Bytes, sealed: Bytes, publicKey: Bytes, secretKey: Bytes): boolean;
+  crypto_kx_client_session_keys(rx: Bytes, tx: Bytes, pk: Bytes, sk: Bytes, serverPk: Bytes): void;
+  crypto_kx_server_session_keys(rx: Bytes, tx: Bytes, pk: Bytes, sk: Bytes, clientPk: Bytes): void;
+  crypto_generichash(output: Bytes, input: Bytes, key?: Bytes): void;
+  crypto_secretstream_xchacha20poly1305_init_pull(state: Bytes, header: Bytes, key: Bytes): void;
+  // The tag is a number: given a buffer, Bun encrypts something that nobody can read, without an error.
+  crypto_secretstream_xchacha20poly1305_push(
+    state: Bytes,
+    sealed: Bytes,
+    plain: Bytes,
+    ad: null,
+    tag: number,
+  ): number;
+  crypto_secretstream_xchacha20poly1305_pull(
+    state: Bytes,
+    plain: Bytes,
+    tag: Bytes,
+    sealed: Bytes,
+    ad: null,
+  ): number;
+}
+
+/** Loads `sodium-native`; rejects with whatever the runtime says when that doesn't work. */
+export async function loadNativeSodium(): Promise<Sodium> {
+  // @ts-ignore: the package brings no types; Native above is what is used of it
+  const loaded = await import("sodium-native") as unknown as { default: Native };
+  return new NativeSodium(loaded.default);
+}
+
+class NativeSodium implements Sodium {
+  readonly name = "native";
+  readonly #native: Native;
+  readonly #tag = new Uint8Array(1);
+
+  constructor(native: Native) {
+    this.#native = native;
+  }
+
+  randomBytes = (into: Bytes): void => this.#native.randombytes_buf(into);
+
+  publicKey(secretKey: Bytes): Bytes {
+    const publicKey = new Uint8Array(KEY_BYTES);
+    this.#native.crypto_scalarmult_base(publicKey, secretKey);
+    return publicKey;
+  }
+
+  sealBox(plain: Bytes, publicKey: Bytes): Bytes {
+    const sealed = new Uint8Array(plain.length + SEAL_BYTES);
+    this.#native.crypto_box_seal(sealed, plain, publicKey);
+    return sealed;
+  }
+
+  openBox(sealed: Bytes, keys: { publicKey: Bytes; secretKey: Bytes }): Bytes | undefined {
+    if (sealed.length < SEAL_BYTES) return undefined;
+    const plain = new Uint8Array(sealed.length - SEAL_BYTES);
+    const opened = this.#native.crypto_box_seal_open(plain, sealed, keys.publicKey, keys.secretKey);
+    return opened ? plain : undefined;
+  }
+
+  clientKeys(own: { publicKey: Bytes; secretKey: Bytes }, serverPublicKey: Bytes): SessionKeys | undefined {
+    const rx = new Uint8Array(KEY_BYTES);
+    const tx = new Uint8Array(KEY_BYTES);
+    if (serverPublicKey.length !== KEY_BYTES) throw new TypeError("a public key has 32 bytes");
+    try {
+      this.#native.crypto_kx_client_session_keys(rx, tx, own.publicKey, own.secretKey, serverPublicKey);
+    } catch {
+      return undefined;
+    }
+    return { rx, tx };
+  }
+
+  serverKeys(own: { publicKey: Bytes; secretKey: Bytes }, clientPublicKey: Bytes): SessionKeys | undefined {
+    const rx = new Uint8Array(KEY_BYTES);
+    const tx = new Uint8Array(KEY_BYTES);
+    if (clientPublicKey.length !== KEY_BYTES) throw new TypeError("a public key has 32 bytes");
+    try {
+      this.#native.crypto_kx_server_session_keys(rx, tx, own.publicKey, own.secretKey, clientPublicKey);
+    } catch {
+      return undefined;
+    }
+    return { rx, tx };
+  }
+
+  hash(size: number, input: Bytes, key?: Bytes): Bytes {
+    const output = new Uint8Array(size);
+    if (key === undefined) this.#native.crypto_generichash(output, input);
+    else this.#native.crypto_generichash(output, input, key);
+    return output;
+  }
+
+  equal(a: Bytes, b: Bytes): boolean {
+    return a.length === b.length && this.#native.sodium_memcmp(a, b);
+  }
+
+  streamState(key: Bytes, header: Bytes): Bytes {
+    const state = new Uint8Array(STREAM_STATE_BYTES);
+    this.#native.crypto_secretstream_xchacha20poly1305_init_pull(state, header, key);
+    return state;
+  }
+
+  push(state: Bytes, plain: Bytes, into: Bytes, tag: number): void {
+    this.#native.crypto_secretstream_xchacha20poly1305_push(state, into, plain, null, tag);
+  }
+
+  pull(state: Bytes, sealed: Bytes, into: Bytes): number {
+    try {
+      this.#native.crypto_secretstream_xchacha20poly1305_pull(state, into, this.#tag, sealed, null);
+    } catch {
+      return -1;
+    }
+    return this.#tag[0] as number;
+  }
+}

@@ -1,0 +1,219 @@
+/**
+ * libsodium as WebAssembly, by `libsodium-wrappers`: for machines that load no native code.
+ *
+ * Of a secretstream the wrappers keep the state inside the WASM memory and never free it, and they allocate for each
+ * message. So its three functions are called on the raw module: states live in JavaScript and are copied in and out
+ * (52 bytes), and messages go through two buffers that are allocated once.
+ *
+ * @module
+ */
+import type { Bytes } from "../bytes/bytes.ts";
+import {
+  KEY_BYTES,
+  type KeyPair,
+  SEAL_BYTES,
+  type SessionKeys,
+  type Sodium,
+  STREAM_EXTRA_BYTES,
+  STREAM_HEADER_BYTES,
+  STREAM_STATE_BYTES,
+} from "./sodium.ts";
+
+/** The raw module below the wrappers: addresses are numbers, 64-bit lengths two of them (low, high). */
+interface Raw {
+  /** The module's memory; another object after it grew, so never kept. */
+  readonly HEAPU8: Bytes;
+  _malloc(size: number): number;
+  _free(address: number): void;
+  _crypto_secretstream_xchacha20poly1305_init_pull(state: number, header: number, key: number): number;
+  _crypto_secretstream_xchacha20poly1305_push(
+    state: number,
+    sealed: number,
+    sealedLength: number,
+    plain: number,
+    plainLow: number,
+    plainHigh: number,
+    ad: number,
+    adLow: number,
+    adHigh: number,
+    tag: number,
+  ): number;
+  _crypto_secretstream_xchacha20poly1305_pull(
+    state: number,
+    plain: number,
+    plainLength: number,
+    tag: number,
+    sealed: number,
+    sealedLow: number,
+    sealedHigh: number,
+    ad: number,
+    adLow: number,
+    adHigh: number,
+  ): number;
+}
+
+type Wrappers = (typeof import("libsodium-wrappers"))["default"];
+
+/** Loads and compiles `libsodium-wrappers`. */
+export async function loadWasmSodium(): Promise<Sodium> {
+  const loaded = await import("libsodium-wrappers");
+  await loaded.ready;
+  const raw = (loaded as unknown as { libsodium: Raw }).libsodium;
+  return new WasmSodium(loaded.default, raw);
+}
+
+class WasmSodium implements Sodium {
+  readonly name = "wasm";
+  readonly #wrappers: Wrappers;
+  readonly #raw: Raw;
+  /** State, header, key and tag, one behind the other. */
+  readonly #small: number;
+  /** Two buffers of #room bytes: what goes in and what comes out. */
+  #input = 0;
+  #output = 0;
+  #room = 0;
+
+  constructor(wrappers: Wrappers, raw: Raw) {
+    this.#wrappers = wrappers;
+    this.#raw = raw;
+    this.#small = raw._malloc(STREAM_STATE_BYTES + STREAM_HEADER_BYTES + KEY_BYTES + 4);
+  }
+
+  randomBytes = (into: Bytes): void => into.set(this.#wrappers.randombytes_buf(into.length));
+
+  publicKey(secretKey: Bytes): Bytes {
+    return this.#wrappers.crypto_scalarmult_base(secretKey) as Bytes;
+  }
+
+  sealBox(plain: Bytes, publicKey: Bytes): Bytes {
+    return this.#wrappers.crypto_box_seal(plain, publicKey) as Bytes;
+  }
+
+  openBox(sealed: Bytes, keys: KeyPair): Bytes | undefined {
+    if (sealed.length < SEAL_BYTES) return undefined;
+    try {
+      return this.#wrappers.crypto_box_seal_open(sealed, keys.publicKey, keys.secretKey) as Bytes;
+    } catch {
+      return undefined;
+    }
+  }
+
+  clientKeys(own: KeyPair, serverPublicKey: Bytes): SessionKeys | undefined {
+    if (serverPublicKey.length !== KEY_BYTES) throw new TypeError("a public key has 32 bytes");
+    try {
+      const keys = this.#wrappers.crypto_kx_client_session_keys(
+        own.publicKey,
+        own.secretKey,
+        serverPublicKey,
+      );
+      return { rx: keys.sharedRx as Bytes, tx: keys.sharedTx as Bytes };
+    } catch {
+      return undefined;
+    }
+  }
+
+  serverKeys(own: KeyPair, clientPublicKey: Bytes): SessionKeys | undefined {
+    if (clientPublicKey.length !== KEY_BYTES) throw new TypeError("a public key has 32 bytes");
+    try {
+      const keys = this.#wrappers.crypto_kx_server_session_keys(
+        own.publicKey,
+        own.secretKey,
+        clientPublicKey,
+      );
+      return { rx: keys.sharedRx as Bytes, tx: keys.sharedTx as Bytes };
+    } catch {
+      return undefined;
+    }
+  }
+
+  hash(size: number, input: Bytes, key?: Bytes): Bytes {
+    return this.#wrappers.crypto_generichash(size, input, key ?? null) as Bytes;
+  }
+
+  equal(a: Bytes, b: Bytes): boolean {
+    return a.length === b.length && this.#wrappers.memcmp(a, b);
+  }
+
+  streamState(key: Bytes, header: Bytes): Bytes {
+    if (key.length !== KEY_BYTES) throw new TypeError("a stream's key has 32 bytes");
+    if (header.length !== STREAM_HEADER_BYTES) throw new TypeError("a stream's header has 24 bytes");
+    const raw = this.#raw;
+    const headerAt = this.#small + STREAM_STATE_BYTES;
+    const keyAt = headerAt + STREAM_HEADER_BYTES;
+    raw.HEAPU8.set(header, headerAt);
+    raw.HEAPU8.set(key, keyAt);
+    raw._crypto_secretstream_xchacha20poly1305_init_pull(this.#small, headerAt, keyAt);
+    raw.HEAPU8.fill(0, keyAt, keyAt + KEY_BYTES);
+    return this.#takeState();
+  }
+
+  push(state: Bytes, plain: Bytes, into: Bytes, tag: number): void {
+    if (into.length !== plain.length + STREAM_EXTRA_BYTES) throw new TypeError("the output has another size");
+    const raw = this.#raw;
+    this.#reserve(into.length);
+    raw.HEAPU8.set(state, this.#small);
+    raw.HEAPU8.set(plain, this.#input);
+    raw._crypto_secretstream_xchacha20poly1305_push(
+      this.#small,
+      this.#output,
+      0,
+      this.#input,
+      plain.length,
+      0,
+      0,
+      0,
+      0,
+      tag,
+    );
+    into.set(raw.HEAPU8.subarray(this.#output, this.#output + into.length));
+    this.#putState(state);
+  }
+
+  pull(state: Bytes, sealed: Bytes, into: Bytes): number {
+    if (sealed.length !== into.length + STREAM_EXTRA_BYTES) {
+      throw new TypeError("the output has another size");
+    }
+    const raw = this.#raw;
+    const tagAt = this.#small + STREAM_STATE_BYTES + STREAM_HEADER_BYTES + KEY_BYTES;
+    this.#reserve(sealed.length);
+    raw.HEAPU8.set(state, this.#small);
+    raw.HEAPU8.set(sealed, this.#input);
+    const failed = raw._crypto_secretstream_xchacha20poly1305_pull(
+      this.#small,
+      this.#output,
+      0,
+      tagAt,
+      this.#input,
+      sealed.length,
+      0,
+      0,
+      0,
+      0,
+    );
+    if (failed !== 0) return -1;
+    into.set(raw.HEAPU8.subarray(this.#output, this.#output + into.length));
+    this.#putState(state);
+    return raw.HEAPU8[tagAt] as number;
+  }
+
+  #takeState(): Bytes {
+    return this.#raw.HEAPU8.slice(this.#small, this.#small + STREAM_STATE_BYTES);
+  }
+
+  #putState(state: Bytes): void {
+    state.set(this.#raw.HEAPU8.subarray(this.#small, this.#small + STREAM_STATE_BYTES));
+  }
+
+  /** Makes both buffers at least `size` bytes long. */
+  #reserve(size: number): void {
+    if (size <= this.#room) return;
+    const room = Math.max(4096, 2 ** Math.ceil(Math.log2(size)));
+    if (this.#room > 0) {
+      this.#raw._free(this.#input);
+      this.#raw._free(this.#output);
+    }
+    this.#input = this.#raw._malloc(room);
+    this.#output = this.#raw._malloc(room);
+    this.#room = room;
+  }
+}

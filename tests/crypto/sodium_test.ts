@@ -1,0 +1,192 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import type { Bytes } from "../../src/bytes/bytes.ts";
+import {
+  KEY_BYTES,
+  loadSodium,
+  makeKeyPair,
+  SEAL_BYTES,
+  type Sodium,
+  STREAM_EXTRA_BYTES,
+  STREAM_HEADER_BYTES,
+  STREAM_STATE_BYTES,
+  TAG_FINAL,
+  TAG_MESSAGE,
+} from "../../src/crypto/sodium.ts";
+import { hex, readRecorded, toHex } from "../pipe/vectors.ts";
+
+const count = (size: number): Bytes => Uint8Array.from({ length: size }, (_, index) => index * 7 & 255);
+
+const vectors = await readRecorded();
+
+const KINDS = ["native", "wasm"] as const;
+const loaded: Sodium[] = [];
+for (const kind of KINDS) loaded.push(await loadSodium(kind));
+
+describe("loading libsodium", () => {
+  it("prefers native code", async () => {
+    assert.equal((await loadSodium()).name, "native");
+  });
+  it("gives the one that was asked for", () => {
+    assert.deepEqual(loaded.map((sodium) => sodium.name), ["native", "wasm"]);
+  });
+});
+
+for (const sodium of loaded) {
+  describe(`libsodium, ${sodium.name}`, () => {
+    it("makes the keys that were recorded with the C programs", () => {
+      const session = vectors.sessions[0]!;
+      const server = { secretKey: hex(vectors.server_secret), publicKey: hex(vectors.server_public) };
+      const client = { secretKey: hex(session.client_secret!), publicKey: hex(session.client_public) };
+      assert.equal(toHex(sodium.publicKey(server.secretKey)), vectors.server_public);
+      assert.equal(toHex(sodium.publicKey(client.secretKey)), session.client_public);
+      const keys = sodium.clientKeys(client, server.publicKey)!;
+      assert.equal(toHex(keys.rx), session.client_rx_key);
+      assert.equal(toHex(keys.tx), session.client_tx_key);
+    });
+
+    it("hashes as another implementation does (the text abc, by hashlib.blake2b of Python)", () => {
+      assert.equal(
+        toHex(sodium.hash(64, hex("616263"))),
+        "ba80a53f981c4d0d6a2797b69f12f6e94c212f14685ac4b74b12bb6fdbffa2d1" +
+          "7d87c5392aab792dc252d5de4533cc9518d38aa8dbf1925ab92386edd4009923",
+      );
+      assert.notDeepEqual(sodium.hash(32, count(3), count(32)), sodium.hash(32, count(3)));
+    });
+
+    it("opens what it sealed, for that key alone, and nothing altered", () => {
+      const keys = makeKeyPair(sodium);
+      const sealed = sodium.sealBox(count(340), keys.publicKey);
+      assert.equal(sealed.length, 340 + SEAL_BYTES);
+      assert.deepEqual(sodium.openBox(sealed, keys), count(340));
+      assert.equal(sodium.openBox(sealed, makeKeyPair(sodium)), undefined);
+      assert.equal(sodium.openBox(sealed.subarray(1), keys), undefined);
+      assert.equal(sodium.openBox(sealed.subarray(0, SEAL_BYTES - 1), keys), undefined);
+      for (let at = 0; at < sealed.length; at += 13) {
+        const altered = sealed.slice();
+        altered[at]! ^= 0x10;
+        assert.equal(sodium.openBox(altered, keys), undefined);
+      }
+    });
+
+    it("agrees on crossed session keys", () => {
+      const client = makeKeyPair(sodium);
+      const server = makeKeyPair(sodium);
+      const ours = sodium.clientKeys(client, server.publicKey)!;
+      const theirs = sodium.serverKeys(server, client.publicKey)!;
+      assert.deepEqual(ours.rx, theirs.tx);
+      assert.deepEqual(ours.tx, theirs.rx);
+      assert.notDeepEqual(ours.rx, ours.tx);
+    });
+
+    it("refuses a public key of low order", () => {
+      const own = makeKeyPair(sodium);
+      assert.equal(sodium.clientKeys(own, new Uint8Array(KEY_BYTES)), undefined);
+      assert.equal(sodium.serverKeys(own, new Uint8Array(KEY_BYTES)), undefined);
+    });
+
+    it("compares", () => {
+      assert.equal(sodium.equal(count(32), count(32)), true);
+      assert.equal(sodium.equal(count(32), count(31)), false);
+      assert.equal(sodium.equal(count(32), count(32).fill(1, 31)), false);
+      assert.equal(sodium.equal(new Uint8Array(0), new Uint8Array(0)), true);
+    });
+
+    it("draws different random bytes, into a part of a buffer too", () => {
+      const buffer = new Uint8Array(96);
+      sodium.randomBytes(buffer.subarray(32, 64));
+      assert.deepEqual(buffer.subarray(0, 32), new Uint8Array(32));
+      assert.deepEqual(buffer.subarray(64), new Uint8Array(32));
+      assert.notDeepEqual(buffer.subarray(32, 64), new Uint8Array(32));
+      const other = new Uint8Array(32);
+      sodium.randomBytes(other);
+      assert.notDeepEqual(buffer.subarray(32, 64), other);
+    });
+
+    it("carries messages of any size in a stream, with their tags", () => {
+      const push = sodium.streamState(count(32), count(STREAM_HEADER_BYTES));
+      const pull = sodium.streamState(count(32), count(STREAM_HEADER_BYTES));
+      assert.equal(push.length, STREAM_STATE_BYTES);
+      const sizes = [0, 1, 12, 16, 131_070, 5, 300_000, 0];
+      sizes.forEach((size, index) => {
+        const tag = index === sizes.length - 1 ? TAG_FINAL : TAG_MESSAGE;
+        const sealed = new Uint8Array(size + STREAM_EXTRA_BYTES);
+        sodium.push(push, count(size), sealed, tag);
+        const plain = new Uint8Array(size);
+        assert.equal(sodium.pull(pull, sealed, plain), tag);
+        assert.deepEqual(plain, count(size));
+      });
+      assert.deepEqual(push, pull);
+    });
+
+    it("refuses a message that was altered, repeated or left out, and goes on with the right one", () => {
+      const push = sodium.streamState(count(32), count(STREAM_HEADER_BYTES));
+      const pull = sodium.streamState(count(32), count(STREAM_HEADER_BYTES));
+      const seal = (size: number) => {
+        const sealed = new Uint8Array(size + STREAM_EXTRA_BYTES);
+        sodium.push(push, count(size), sealed, TAG_MESSAGE);
+        return sealed;
+      };
+      const [first, second] = [seal(20), seal(20)];
+      const plain = new Uint8Array(20);
+      for (let bit = 0; bit < first.length * 8; bit++) {
+        const altered = first.slice();
+        altered[bit >> 3]! ^= 1 << (bit & 7);
+        assert.equal(sodium.pull(pull, altered, plain), -1);
+      }
+      assert.equal(sodium.pull(pull, second, plain), -1);
+      assert.equal(sodium.pull(pull, first, plain), TAG_MESSAGE);
+      assert.equal(sodium.pull(pull, first, plain), -1);
+      assert.equal(sodium.pull(pull, second, plain), TAG_MESSAGE);
+      assert.deepEqual(plain, count(20));
+    });
+
+    it("keeps streams apart and works on parts of buffers", () => {
+      const states = [1, 2, 3].map((seed) =>
+        sodium.streamState(count(32).fill(seed, 0, 4), count(STREAM_HEADER_BYTES))
+      );
+      const pulls = states.map((state) => state.slice());
+      const buffer = new Uint8Array(200);
+      for (let round = 0; round < 5; round++) {
+        states.forEach((state, index) => {
+          const sealed = buffer.subarray(10 + index, 10 + index + 40 + STREAM_EXTRA_BYTES);
+          sodium.push(state, count(60).subarray(5, 45), sealed, TAG_MESSAGE);
+          const plain = new Uint8Array(50);
+          assert.equal(sodium.pull(pulls[index]!, sealed, plain.subarray(3, 43)), TAG_MESSAGE);
+          assert.deepEqual(plain.subarray(3, 43), count(60).subarray(5, 45));
+        });
+      }
+    });
+
+    it("names wrong lengths by throwing, not by wrong bytes", () => {
+      const state = sodium.streamState(count(32), count(STREAM_HEADER_BYTES));
+      assert.throws(() => sodium.streamState(count(31), count(24)));
+      assert.throws(() => sodium.streamState(count(32), count(23)));
+      assert.throws(() => sodium.push(state, count(10), new Uint8Array(26), TAG_MESSAGE));
+      assert.throws(() => sodium.clientKeys(makeKeyPair(sodium), count(31)), TypeError);
+      assert.throws(() => sodium.serverKeys(makeKeyPair(sodium), count(33)), TypeError);
+    });
+  });
+}
+
+describe("libsodium, native and WASM", () => {
+  it("give the same bytes", () => {
+    const [one, two] = loaded as [Sodium, Sodium];
+    const client = makeKeyPair(one, (into) => into.set(count(32)));
+    const server = makeKeyPair(two, (into) => into.set(count(40).subarray(8)));
+    assert.deepEqual(one.publicKey(client.secretKey), two.publicKey(client.secretKey));
+    assert.deepEqual(one.clientKeys(client, server.publicKey), two.clientKeys(client, server.publicKey));
+    assert.deepEqual(one.serverKeys(server, client.publicKey), two.serverKeys(server, client.publicKey));
+    assert.deepEqual(one.hash(32, count(99), count(32)), two.hash(32, count(99), count(32)));
+    assert.deepEqual(two.openBox(one.sealBox(count(99), server.publicKey), server), count(99));
+    assert.deepEqual(one.openBox(two.sealBox(count(99), server.publicKey), server), count(99));
+    const a = one.streamState(count(32), count(24));
+    const b = two.streamState(count(32), count(24));
+    assert.deepEqual(a, b);
+    const [fromA, fromB] = [new Uint8Array(117), new Uint8Array(117)];
+    one.push(a, count(100), fromA, TAG_MESSAGE);
+    two.push(b, count(100), fromB, TAG_MESSAGE);
+    assert.deepEqual(fromA, fromB);
+    assert.deepEqual(a, b);
+  });
+});
