@@ -67,10 +67,6 @@ const configSchema = z.object(shape).superRefine((given, context) => {
   rising("incomingLowBytes", "incomingHighBytes", "incomingMaxBytes");
   rising("incomingHighBytes", "incomingMaxBytesV0");
   rising("outgoingLowBytes", "outgoingHighBytes", "outgoingMaxBytes");
-  if (config.allow.length > 0 && config.block.length > 0) {
-    const message = "an access list either allows or blocks; leave out --allow or --block";
-    context.addIssue({ code: "custom", path: ["block", "allow"], message });
-  }
 });
 
 /**

@@ -26,8 +26,8 @@ export const TOKEN_MAX_BYTES = 16 * KiB;
 export const PROXY_V2_MAX_BYTES = 1 * KiB;
 /** DNS: a name has at most 253 characters in text. */
 export const HOSTNAME_MAX_LENGTH = 253;
-/** An alert or a last answer is given this long to be read before the connection is dropped. */
-export const FAREWELL_MS = 1_000;
+/** A connection of which nothing more is wanted waits this long for the peer's end, once everything is written. */
+export const LINGER_MS = 5_000;
 
 /** Until a TCP connection to an edge or an endpoint stands. */
 export const DIAL_TIMEOUT_MS = 10_000;
@@ -49,8 +49,12 @@ export const HALF_CLOSE_GRACE_MS = 10_000;
 export const REPLACED_GRACE_MS = 30_000;
 /** At shutdown, streams may finish for this long. */
 export const SHUTDOWN_GRACE_MS = 5_000;
-/** How long a running session's token stays good without being looked at again. */
-export const TOKEN_RECHECK_MS = 30_000;
+/** A session whose token has expired is found within this time. */
+export const TOKEN_RECHECK_MS = 5_000;
+/** The agent asks for a fresh token when this part of the old one's life is over. */
+export const TOKEN_RENEW_AT = 0.8;
+/** A session that lasted this long wasn't refused: the next attempt starts without delay again. */
+export const SESSION_SETTLED_MS = 10_000;
 
 /** Largest payload of a DATA frame that we send: what a neighbour waits for at most. */
 export const FRAME_MAX_SEND_BYTES = 64 * KiB;
@@ -71,15 +75,20 @@ export const SESSION_STALL_MS = 10_000;
 export const SESSION_WRITE_STALL_MS = 90_000;
 /** Pongs that may wait for a peer that doesn't read; more end the session. */
 export const PONGS_QUEUED_MAX = 64;
+/** Control frames that may wait for a peer that doesn't read: a NEW and a CLOSE per stream, and as much again. */
+export const CONTROL_FRAMES_QUEUED_MAX = 16_384;
 /** Streams of one session. */
 export const STREAMS_PER_SESSION_MAX = 4_096;
 /** A frame of at least this size counts for throttling (spec). */
 export const THROTTLED_FRAME_BYTES = 8 * KiB;
 
-/** Connections that haven't shown yet what they are; beyond it new ones are dropped. */
-export const PENDING_CONNECTIONS_MAX = 4_096;
+/**
+ * Connections that haven't been routed or admitted yet; beyond it new ones are dropped. A reconnect storm of every agent
+ * fits, and a process may have about this many files.
+ */
+export const PENDING_CONNECTIONS_MAX = 16_384;
 /** Of those, from one address (an IPv6 /64 counts as one): a single source can't keep the others out. */
-export const PENDING_PER_SOURCE_MAX = 512;
+export const PENDING_PER_SOURCE_MAX = 8_192;
 /** Names in one token: its hostname and aliases. */
 export const NAMES_PER_SESSION_MAX = 256;
 /** More take-overs of one name than this within a minute are flapping; newer sessions are refused until it calms. */

@@ -157,7 +157,6 @@ describe("a wrong value names itself, its origin and what would be right", () =>
     ["agent", { ...AGENT, hostname: "a b" }, /--hostname: "a b" is not a host name/],
     ["agent", { ...AGENT, alias: ["ok.example", "a..b"] }, /--alias: "a\.\.b" is not a host name/],
     ["agent", { ...AGENT, hostname: `${"a".repeat(64)}.example` }, /is not a host name/],
-    ["agent", { ...AGENT, allow: ["::/0"], block: ["10.0.0.0/8"] }, /either allows or blocks/],
     ["token", { hostname: "a.example", ttl: "9" }, /--ttl: "9" is not a whole number of seconds from 10 to/],
     ["token", { hostname: "a.example", ttl: "1e3" }, /whole number/],
     ["agent", {}, /Cannot start agent: --master is missing \(or SALLYPORT_MASTER in the environment\)/],

@@ -263,7 +263,7 @@ export const SETTINGS = {
     flag: "block",
     placeholder: "CIDR",
     default: [],
-    description: "Networks of visitors that don't get through.",
+    description: "Networks of visitors that don't get through, even where --allow names them.",
     commands: AGENT,
     schema: value.many(value.network),
   }),

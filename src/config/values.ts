@@ -6,9 +6,10 @@
  */
 import { isIPv4, isIPv6 } from "node:net";
 import { z } from "zod";
+import { isFernetKey } from "../crypto/fernet.ts";
 import { errorMessage } from "../errors.ts";
-import { HOSTNAME_MAX_LENGTH } from "../limits.ts";
 import { NetworkSet } from "../networks.ts";
+import { canonicalHostname, hostnameFault } from "../wire/hostname.ts";
 
 /** Where to listen, or whom to dial: `host` is an IP address without brackets, or a name. */
 export interface HostPort {
@@ -43,14 +44,6 @@ function wholeNumber(given: string): number {
   return /^(0|[1-9]\d{0,15})$/.test(given) ? Number(given) : NaN;
 }
 
-/** A host name as it is compared and sent in tokens: lower case, without the dot at its end; undefined when wrong. */
-function canonicalName(given: string): string | undefined {
-  const name = given.toLowerCase().replace(/\.$/, "");
-  const fits = name.length > 0 && name.length <= HOSTNAME_MAX_LENGTH &&
-    name.split(".").every((label) => /^[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?$/.test(label));
-  return fits ? name : undefined;
-}
-
 /** HOST:PORT; `portMin` is 0 where the system may choose the port. */
 export function hostPort(portMin: 0 | 1, example: string) {
   return text((given): HostPort => {
@@ -73,14 +66,16 @@ export function hostPort(portMin: 0 | 1, example: string) {
 
 function isName(host: string): boolean {
   // 999.1.1.1 is a mistyped address, not a name: no top-level domain is all digits.
-  return canonicalName(host) !== undefined && !/(^|\.)\d+\.?$/.test(host);
+  return hostnameFault(host) === undefined && !/(^|\.)\d+\.?$/.test(host);
 }
 
 /** A name that an agent serves, in lower case, without the dot at its end. */
 export const hostname = text((given) => {
-  const name = canonicalName(given);
-  if (name === undefined) throw new Error(`${quote(given)} is not a host name, for example home.example.org`);
-  return name;
+  const fault = hostnameFault(given);
+  if (fault !== undefined) {
+    throw new Error(`${quote(given)} is not a host name such as home.example.org: ${fault}`);
+  }
+  return canonicalHostname(given);
 });
 
 /** A network or a single address; comes out as it was given. */
@@ -143,7 +138,7 @@ export const bearerKey = text((given) => {
 
 /** A Fernet key: 32 bytes in URL-safe base64 (fernet spec, Key Format); its value never gets into a message. */
 export const fernetKey = text((given) => {
-  if (/^[\w-]{43}=$/.test(given)) return given;
+  if (isFernetKey(given)) return given;
   throw new Error(
     `a key of ${given.length} characters is not a Fernet key (44 characters of URL-safe base64); ` +
       "`sallyport keygen` makes one",

@@ -25,7 +25,11 @@ export interface Sealer {
    * @throws {SallyportError} `cipher_failed`, side "local": `plain` isn't n units of a size that the cipher takes.
    */
   seal(plain: Bytes, unitBytes: number): Bytes;
-  /** Lets go of native contexts and buffers while nothing is to send; the next `seal` gets new ones and goes on. */
+  /**
+   * Lets go of native contexts and buffers while nothing is to send; the next `seal` gets new ones and goes on, at
+   * the cost of some 0.5 µs on Bun and 2 µs on Deno (aes-cbc). To be called once more when the session is over:
+   * Deno doesn't free a native context on its own. Idempotent.
+   */
   park(): void;
 }
 
@@ -41,6 +45,6 @@ export interface Opener {
    * @throws {SallyportError} `cipher_failed`: the length is impossible, the nonce not the expected one, the tag wrong.
    */
   open(wire: Bytes): Bytes;
-  /** Lets go of native contexts and buffers while nothing comes in; the next `open` gets new ones and goes on. */
+  /** The same as {@link Sealer.park}, while nothing comes in. To be called when the session is over. */
   park(): void;
 }

@@ -50,6 +50,12 @@ export interface ByteStream {
   closeWrite(): void;
   /** Ends both directions at once and drops what is queued (TCP: RST where the runtime can); `close` follows. */
   abort(error?: Error): void;
+  /**
+   * Nothing more is wanted of the stream: what was written still goes out and ends in order, what comes in is read and
+   * dropped, so that no reset takes the last bytes along; `close` follows when the peer has ended too, or
+   * `LINGER_MS` (limits.ts) after the last byte went out.
+   */
+  release(): void;
   /** Stops `data` and `end` until `resume`; back-pressure reaches the peer. `close` may still come. */
   pause(): void;
   /** Undoes `pause`. */

@@ -237,11 +237,14 @@ export async function openStream(options: VisitOptions, endpoint: PlainEndpoint)
   return { visitor, endpoint: await Promise.race([endpoint.connection(name), refused]) };
 }
 
-/** Closes the visitor's end and waits until the endpoint has heard of it. */
+/**
+ * Ends a stream from the endpoint's side and waits until the visitor has heard of it. (A visitor's FIN alone may mean that
+ * it still wants the answer, and SniTun has no word for that: an edge may wait for a while.)
+ */
 export async function hangUp(stream: Stream): Promise<void> {
-  stream.visitor.socket.destroy();
-  await stream.endpoint.ended();
   stream.endpoint.socket.destroy();
+  await stream.visitor.ended();
+  stream.visitor.socket.destroy();
 }
 
 /** The port a server listens on. */

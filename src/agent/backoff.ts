@@ -1,0 +1,30 @@
+/**
+ * Delays between attempts: exponential, with full jitter, so that agents which lost the same edge don't come back at
+ * the same moment.
+ *
+ * @module
+ */
+import { RECONNECT_FIRST_MS, RECONNECT_MAX_MS } from "../limits.ts";
+
+/** Counts failures and says how long to wait. */
+export class Backoff {
+  readonly #random: () => number;
+  #failures = 0;
+
+  /** @param random Draws from 0 (inclusive) to 1 (exclusive). */
+  constructor(random: () => number = Math.random) {
+    this.#random = random;
+  }
+
+  /** The delay in milliseconds before the next attempt: anything from 0 to a ceiling that doubles up to a minute. */
+  next(): number {
+    const ceilingMs = Math.min(RECONNECT_MAX_MS, RECONNECT_FIRST_MS * 2 ** this.#failures);
+    if (ceilingMs < RECONNECT_MAX_MS) this.#failures++;
+    return Math.floor(this.#random() * ceilingMs);
+  }
+
+  /** The last attempt went well. */
+  reset(): void {
+    this.#failures = 0;
+  }
+}

@@ -1,0 +1,67 @@
+/**
+ * Connectors: what an agent does with a visitor's stream.
+ *
+ * @module
+ */
+import { errorMessage, SallyportError } from "../errors.ts";
+import { DIAL_TIMEOUT_MS } from "../limits.ts";
+import type { Conn, Runtime } from "../runtime/port.ts";
+import { type Logger, silentLogger } from "../telemetry/log.ts";
+import type { SessionStream } from "../transport/port.ts";
+import { type ByteMeter, splice } from "../transport/splice.ts";
+import { AlertDescription, encodeAlert } from "../wire/tls_alert.ts";
+import type { AccessList } from "./access_list.ts";
+
+/**
+ * Takes a visitor's stream: it attaches a handler, now or after a while (the stream waits unread until then), or
+ * aborts it. What it throws or rejects with ends the stream.
+ */
+export type Connector = (stream: SessionStream) => void | Promise<void>;
+
+/** What {@link tcpConnector} takes. */
+export interface TcpConnectorOptions {
+  readonly runtime: Runtime;
+  /** The endpoint. */
+  readonly host: string;
+  readonly port: number;
+  /** Who may come; everybody when absent. */
+  readonly accessList?: AccessList;
+  readonly log?: Logger;
+  readonly meter?: ByteMeter;
+}
+
+/**
+ * Forwards each stream to a TCP endpoint. A visitor who may not come, or for whom the endpoint can't be reached, gets
+ * a TLS alert (`access_denied`, `internal_error`) in place of silence.
+ */
+export function tcpConnector(options: TcpConnectorOptions): Connector {
+  const { runtime, host, port, accessList, meter } = options;
+  const log = options.log ?? silentLogger;
+  return async (stream) => {
+    const visitor = stream.caller.address;
+    if (accessList !== undefined && !accessList.permits(visitor)) {
+      log.info({ visitor, reason: "access_denied" }, "visitor isn't let through by the access list");
+      return dismiss(stream, AlertDescription.access_denied);
+    }
+    let conn: Conn;
+    try {
+      conn = await runtime.dial({ host, port, timeoutMs: DIAL_TIMEOUT_MS });
+    } catch (cause) {
+      const error = new SallyportError(
+        "endpoint_unreachable",
+        `Cannot reach endpoint ${host}:${port}: ${errorMessage(cause)}`,
+        { side: "local", retryable: true, cause },
+      );
+      log.warn({ visitor, endpoint: `${host}:${port}`, reason: error.code }, error.message);
+      return dismiss(stream, AlertDescription.internal_error);
+    }
+    log.debug({ visitor, endpoint: `${host}:${port}` }, "visitor connected");
+    splice({ visitorSide: stream, agentSide: conn, session: "visitorSide", clock: runtime.clock, meter });
+  };
+}
+
+function dismiss(stream: SessionStream, alert: number): void {
+  stream.attach({ data() {}, end() {}, drain() {}, close() {} });
+  stream.write(encodeAlert(alert));
+  stream.release();
+}

@@ -1,0 +1,141 @@
+/**
+ * Grants: a token and what an agent needs to use it, fetched from the session master.
+ *
+ * @module
+ */
+import { z } from "zod";
+import type { Bytes } from "../bytes/bytes.ts";
+import type { CipherName } from "../crypto/header_cipher.ts";
+import { errorMessage, SallyportError } from "../errors.ts";
+import { MASTER_TIMEOUT_MS } from "../limits.ts";
+
+/** A token and what stands in it. */
+export interface Grant {
+  readonly token: string;
+  readonly hostname: string;
+  readonly aliases: readonly string[];
+  readonly aesKey: Bytes;
+  readonly aesIv: Bytes;
+  readonly cipher: CipherName;
+  readonly protocolVersion: 0 | 1 | 2;
+  /** Unix seconds after which an edge refuses the token. */
+  readonly valid: number;
+  /** The edge that the master names. */
+  readonly edge: { readonly host: string; readonly port: number };
+}
+
+/** Gets a fresh grant. Rejects with `credential_refused` where asking again is of no use. */
+export type GrantSource = () => Promise<Grant>;
+
+/** What {@link masterGrants} takes. */
+export interface MasterGrantOptions {
+  /** The session master's base URL, such as `https://master.example.org`. */
+  readonly master: string;
+  readonly credential: string;
+  readonly hostname: string;
+  readonly aliases?: readonly string[];
+  readonly protocolVersion?: 0 | 1 | 2;
+  readonly cipher?: CipherName;
+  readonly ttlSeconds?: number;
+  /** For tests and embedders; the platform's own when absent. */
+  readonly fetch?: (request: Request) => Promise<Response>;
+}
+
+const hex = (byteLength: number) =>
+  z.string().regex(new RegExp(`^[0-9a-f]{${2 * byteLength}}$`, "i"))
+    .transform((text): Bytes => Uint8Array.from(text.match(/../g)!, (pair) => parseInt(pair, 16)));
+
+const answerSchema = z.object({
+  token: z.string().min(1),
+  hostname: z.string(),
+  alias: z.array(z.string()).default([]),
+  aes_key: hex(32),
+  aes_iv: hex(16),
+  cipher: z.enum(["aes-cbc", "aes-gcm", "aes-gcm-siv"]),
+  protocol_version: z.union([z.literal(0), z.literal(1), z.literal(2)]),
+  valid: z.number(),
+  edge: z.object({ host: z.string().min(1), port: z.int().min(1).max(65535) }),
+});
+
+const problemSchema = z.object({ title: z.string().optional(), detail: z.string().optional() });
+
+/** Grants from a session master: `POST /v1/tokens`, fresh key material each time. */
+export function masterGrants(options: MasterGrantOptions): GrantSource {
+  const url = new URL("v1/tokens", options.master.endsWith("/") ? options.master : `${options.master}/`);
+  const call = options.fetch ?? ((request: Request) => fetch(request));
+  return async () => {
+    const request = new Request(url, {
+      method: "POST",
+      headers: { authorization: `Bearer ${options.credential}`, "content-type": "application/json" },
+      body: JSON.stringify({
+        hostname: options.hostname,
+        alias: options.aliases,
+        protocol_version: options.protocolVersion,
+        cipher: options.cipher,
+        ttl_seconds: options.ttlSeconds,
+      }),
+      redirect: "error",
+      signal: AbortSignal.timeout(MASTER_TIMEOUT_MS),
+    });
+    let response: Response;
+    let body: unknown;
+    try {
+      response = await call(request);
+      body = await response.json().catch(() => undefined);
+    } catch (cause) {
+      throw unreachable(url, errorMessage(cause), cause);
+    }
+    if (response.status === 201) return toGrant(url, body);
+    throw refusal(url, response.status, body);
+  };
+}
+
+function toGrant(url: URL, body: unknown): Grant {
+  const parsed = answerSchema.safeParse(body);
+  if (!parsed.success) {
+    const issue = parsed.error.issues[0];
+    const member = issue.path.length === 0 ? "body" : issue.path.join(".");
+    throw unreachable(url, `its answer can't be used: ${member}: ${issue.message}`);
+  }
+  const answer = parsed.data;
+  return {
+    token: answer.token,
+    hostname: answer.hostname,
+    aliases: answer.alias,
+    aesKey: answer.aes_key,
+    aesIv: answer.aes_iv,
+    cipher: answer.cipher,
+    protocolVersion: answer.protocol_version,
+    valid: answer.valid,
+    edge: answer.edge,
+  };
+}
+
+function refusal(url: URL, status: number, body: unknown): SallyportError {
+  const problem = problemSchema.safeParse(body);
+  const why = problem.success ? problem.data.detail ?? problem.data.title : undefined;
+  const said = `it answered ${status}${why === undefined ? "" : `: ${why}`}`;
+  if (status === 401 || status === 403) {
+    return new SallyportError(
+      "credential_refused",
+      `Cannot get token from ${url.origin}: credential refused: ${said}`,
+      {
+        side: "config",
+      },
+    );
+  }
+  if (status >= 400 && status < 500 && status !== 408 && status !== 429) {
+    return new SallyportError("config_invalid", `Cannot get token from ${url.origin}: ${said}`, {
+      side: "config",
+    });
+  }
+  return unreachable(url, said);
+}
+
+function unreachable(url: URL, why: string, cause?: unknown): SallyportError {
+  return new SallyportError("master_unreachable", `Cannot get token from ${url.origin}: ${why}`, {
+    side: "network",
+    retryable: true,
+    cause,
+  });
+}

@@ -1,0 +1,95 @@
+/**
+ * A queue of bytes that wait to be handed on.
+ *
+ * @module
+ */
+import type { Bytes } from "./bytes.ts";
+
+const BLOCK_MIN_BYTES = 4 * 1024;
+const BLOCK_MAX_BYTES = 64 * 1024;
+
+/** First in, first out, in blocks that grow with the traffic; an empty queue holds none. */
+export class ChunkQueue {
+  #blocks: Bytes[] = [];
+  /** Where the first block's unread bytes begin, and where the last block's written bytes end. */
+  #readAt = 0;
+  #writtenTo = 0;
+  #byteLength = 0;
+
+  /** Bytes in the queue. */
+  get byteLength(): number {
+    return this.#byteLength;
+  }
+
+  /** Adds a copy of `chunk`. */
+  push(chunk: Bytes): void {
+    let from = 0;
+    while (from < chunk.length) {
+      let last = this.#blocks.at(-1);
+      if (last === undefined || this.#writtenTo === last.length) {
+        const left = chunk.length - from;
+        last = new Uint8Array(Math.min(BLOCK_MAX_BYTES, Math.max(BLOCK_MIN_BYTES, left, this.#byteLength)));
+        this.#blocks.push(last);
+        this.#writtenTo = 0;
+      }
+      const length = Math.min(last.length - this.#writtenTo, chunk.length - from);
+      last.set(chunk.subarray(from, from + length), this.#writtenTo);
+      this.#writtenTo += length;
+      this.#byteLength += length;
+      from += length;
+    }
+  }
+
+  /**
+   * Adds `chunk` itself, which must not be written to any more. What is shorter than a block is copied all the same:
+   * keeping it would cost more than its bytes.
+   */
+  pushOwned(chunk: Bytes): void {
+    if (chunk.length < BLOCK_MIN_BYTES) return this.push(chunk);
+    const last = this.#blocks.at(-1);
+    if (last !== undefined && this.#writtenTo < last.length) {
+      // Only the last block may have room behind its bytes; a large room is given back.
+      const mostlyEmpty = 2 * this.#writtenTo < last.length;
+      this.#blocks[this.#blocks.length - 1] = mostlyEmpty
+        ? last.slice(0, this.#writtenTo)
+        : last.subarray(0, this.#writtenTo);
+    }
+    this.#blocks.push(chunk);
+    this.#writtenTo = chunk.length;
+    this.#byteLength += chunk.length;
+  }
+
+  /** A view of the first bytes, as many as lie together; empty when the queue is. Valid until the next call. */
+  peek(): Bytes {
+    const first = this.#blocks[0];
+    if (first === undefined) return EMPTY;
+    return first.subarray(this.#readAt, this.#blocks.length === 1 ? this.#writtenTo : first.length);
+  }
+
+  /** Takes away the first `byteLength` bytes. */
+  drop(byteLength: number): void {
+    let left = Math.min(byteLength, this.#byteLength);
+    this.#byteLength -= left;
+    if (this.#byteLength === 0) return this.clear();
+    while (left > 0) {
+      const inFirst = this.#blocks[0].length - this.#readAt;
+      if (left < inFirst) {
+        this.#readAt += left;
+        return;
+      }
+      left -= inFirst;
+      this.#blocks.shift();
+      this.#readAt = 0;
+    }
+  }
+
+  /** Takes away everything. */
+  clear(): void {
+    this.#blocks = [];
+    this.#readAt = 0;
+    this.#writtenTo = 0;
+    this.#byteLength = 0;
+  }
+}
+
+const EMPTY: Bytes = new Uint8Array(0);

@@ -1,0 +1,72 @@
+/**
+ * `agent`: connects a server behind NAT to an edge.
+ *
+ * @module
+ */
+import { AccessList } from "../agent/access_list.ts";
+import { createAgent } from "../agent/agent.ts";
+import { tcpConnector } from "../agent/connector.ts";
+import { masterGrants } from "../agent/grant.ts";
+import { type Config, formatHostPort, type HostPort, queueLimits } from "../config.ts";
+import { SHUTDOWN_GRACE_MS } from "../limits.ts";
+import { addExamples, addSettings, type CliContext, type Command, readSettings } from "./command.ts";
+import { createBase } from "./parts.ts";
+import { printStartup } from "./startup.ts";
+
+/** The settings that the agent doesn't start without, so that they are there. */
+type AgentConfig = Config & {
+  readonly master: string;
+  readonly credential: string;
+  readonly hostname: string;
+  readonly to: HostPort;
+};
+
+/** Adds the command. */
+export function addAgent(program: Command, context: CliContext): void {
+  const { io } = context;
+  const command = program.command("agent").description(
+    "Connect a server to an edge, and stay connected: visitors who ask for the name reach it.\n" +
+      "The server speaks TLS itself; nobody on the way decrypts it.",
+  );
+  addSettings(command, "agent");
+  addExamples(command, io, [
+    {
+      what: "a server on this machine; the credential by file, since other users can see arguments",
+      args: "agent --master https://master.example.org --credential-file agent.key " +
+        "--hostname home.example.org --to 127.0.0.1:443",
+    },
+    {
+      what: "for visitors from two networks alone",
+      args: "agent … --allow 192.0.2.0/24 --allow 2001:db8::/32",
+    },
+  ]);
+  command.action(async () => {
+    const loaded = readSettings(command, "agent", io);
+    const config = loaded.config as AgentConfig;
+    const { master, credential, hostname, alias, to, edge, protocolVersion, cipher, allow, block } = config;
+    const base = await createBase(config, io);
+    const { runtime, log, life } = base;
+    context.exitCode = await life.run(() => {
+      const accessList = new AccessList({ allow, block });
+      const agent = createAgent({
+        runtime,
+        log,
+        edge,
+        queueLimits: queueLimits(config),
+        grants: masterGrants({ master, credential, hostname, aliases: alias, protocolVersion, cipher }),
+        connector: tcpConnector({ runtime, log, accessList, ...to }),
+      });
+      life.add("agent", () => agent.close(SHUTDOWN_GRACE_MS));
+      printStartup(io, {
+        runtime,
+        facts: [
+          ["names", [hostname, ...alias].join(", ")],
+          ["endpoint", formatHostPort(to)],
+          ["session master", master],
+          ["edge", edge === undefined ? "the one that the token names" : formatHostPort(edge)],
+        ],
+      });
+      return Promise.resolve({ over: agent.run() });
+    });
+  });
+}

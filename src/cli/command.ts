@@ -1,0 +1,77 @@
+/**
+ * What all commands share: flags from the table of settings, and help texts.
+ *
+ * @module
+ */
+import { Command, CommanderError, Option } from "commander";
+import { type CommandName, loadConfig, type LoadedConfig, type Setting, settingsOf } from "../config.ts";
+import { didYouMean } from "../config/suggest.ts";
+import type { CliIo } from "./io.ts";
+
+export { Command, CommanderError, Option };
+
+/** What a command gets besides its settings. */
+export interface CliContext {
+  readonly io: CliIo;
+  /** What the process ends with: 0 fine, 1 failed, 2 wrong usage or configuration. */
+  exitCode: number;
+}
+
+/** An example of a help text: what it does, and the arguments behind the program's name. */
+export interface Example {
+  readonly what: string;
+  readonly args: string;
+}
+
+/** Adds the flags of a command's settings. */
+export function addSettings(command: Command, name: CommandName): Command {
+  for (const [, setting] of settingsOf(name)) {
+    if (setting.flag === undefined) continue;
+    const option = new Option(`--${setting.flag} <${setting.placeholder}>`, helpOf(setting, name));
+    // A flag that takes one value and comes twice is a slip; the later value would win without a word.
+    option.argParser((text: string, before: string[] | string | undefined) => {
+      if (!setting.many && before !== undefined) {
+        throw new CommanderError(2, "sallyport.repeated", `error: --${setting.flag} is given twice`);
+      }
+      return setting.many ? [...(before ?? []), text] : text;
+    });
+    command.addOption(option);
+  }
+  const others = settingsOf(name).filter(([, { flag }]) => flag === undefined);
+  if (others.length > 0) {
+    const names = others.map(([, { env, default: figure }]) => `  ${env} (default: ${figure})`);
+    command.addHelpText(
+      "after",
+      `\nSniTun's queue figures, in bytes, from the environment:\n${names.join("\n")}`,
+    );
+  }
+  return command;
+}
+
+/** Adds examples to a command's help, as they can be typed here. */
+export function addExamples(command: Command, io: CliIo, examples: readonly Example[]): Command {
+  const lines = examples.map(({ what, args }) => `  # ${what}\n  ${`${io.program} ${args}`.trimEnd()}`);
+  return command.addHelpText("after", `\nExamples:\n${lines.join("\n")}`);
+}
+
+/** Works out a command's settings from its flags and the environment, and says what looks like a mistake. */
+export function readSettings(command: Command, name: CommandName, io: CliIo): LoadedConfig {
+  const loaded = loadConfig(name, { flags: command.opts(), env: io.env });
+  for (const warning of loaded.warnings) io.err(`Warning: ${warning}`);
+  return loaded;
+}
+
+/** The message for a word that is no command. */
+export function unknownCommand(word: string, names: readonly string[], io: CliIo): string {
+  return `error: unknown command ${JSON.stringify(word)}.${didYouMean(word, names)} ` +
+    `Commands: ${names.join(", ")}; \`${io.program} --help\` tells more.`;
+}
+
+function helpOf({ description, default: standard, env, many, required }: Setting, name: CommandName): string {
+  const notes: string[] = [];
+  if (required.includes(name)) notes.push("required");
+  if (many) notes.push("several");
+  if (standard !== undefined && standard.length > 0) notes.push(`default: ${[standard].flat().join(", ")}`);
+  notes.push(env);
+  return `${description} (${notes.join("; ")})`;
+}

@@ -1,0 +1,154 @@
+/**
+ * The data folder: keys that are made on the first start and kept, for their owner's eyes only (folder 0700, files 0600).
+ *
+ * @module
+ */
+import { randomBytes } from "node:crypto";
+import { chmod, link, lstat, mkdir, open, readdir, readFile, rm, stat } from "node:fs/promises";
+import { join } from "node:path";
+import process from "node:process";
+import { errorMessage, SallyportError } from "../errors.ts";
+
+/** Fernet keys, one a line, newest first. */
+export const FERNET_FILE = "fernet.keys";
+/** The session master's admin key. */
+export const ADMIN_FILE = "admin.key";
+
+const FOLDER_MODE = 0o700;
+const FILE_MODE = 0o600;
+/** Bits that give others than the owner something. */
+const OTHERS = 0o077;
+const KNOWN_FILES: readonly string[] = [FERNET_FILE, ADMIN_FILE];
+
+/** How file systems say that they have no hard links. */
+const NO_LINKS: readonly string[] = ["EPERM", "ENOTSUP", "EOPNOTSUPP", "ENOSYS"];
+
+/** A file of the data folder. */
+export interface DataFile {
+  readonly path: string;
+  readonly content: string;
+  /** It was made by this call. */
+  readonly made: boolean;
+}
+
+/** A folder for keys. */
+export class DataDir {
+  readonly path: string;
+  readonly #warnings: string[] = [];
+
+  constructor(path: string) {
+    this.path = path;
+  }
+
+  /** What was found in a state that needed a word, in sentences: permissions that were too wide. */
+  get warnings(): readonly string[] {
+    return this.#warnings;
+  }
+
+  /** The path of a file of this folder. */
+  file(name: string): string {
+    return join(this.path, name);
+  }
+
+  /**
+   * The content of a file, or undefined where there is none. Permissions that are too wide are narrowed.
+   *
+   * @throws SallyportError `config_invalid` when it can't be read or narrowed.
+   */
+  async read(name: string): Promise<string | undefined> {
+    const path = this.file(name);
+    try {
+      const content = await readFile(path, "utf8");
+      await this.#narrow(path, FILE_MODE);
+      return content;
+    } catch (error) {
+      if (codeOf(error) === "ENOENT") return undefined;
+      throw this.#fault(path, error);
+    }
+  }
+
+  /**
+   * The content of a file, which is made by `make` where there is none; of several processes that make it at once, all
+   * get the content of the first.
+   *
+   * @throws SallyportError `config_invalid` when the folder or the file can't be made or read.
+   */
+  async readOrMake(name: string, make: () => string): Promise<DataFile> {
+    const path = this.file(name);
+    await this.#makeFolder();
+    const found = await this.read(name);
+    if (found !== undefined) return { path, content: found, made: false };
+    // Written beside its place and linked there whole: nobody ever reads half a key, and nobody's key is overwritten.
+    const draft = this.file(`.${name}.${randomBytes(6).toString("hex")}`);
+    const content = make();
+    try {
+      await writeDurably(draft, content);
+      await link(draft, path).catch((error) => {
+        if (!NO_LINKS.includes(codeOf(error) ?? "")) throw error;
+        // A file system without hard links: at least nothing that exists is overwritten.
+        return writeDurably(path, content);
+      });
+      return { path, content, made: true };
+    } catch (error) {
+      if (codeOf(error) !== "EEXIST") throw this.#fault(path, error);
+      const first = await this.read(name);
+      if (first === undefined) throw this.#fault(path, error);
+      return { path, content: first, made: false };
+    } finally {
+      await rm(draft, { force: true });
+    }
+  }
+
+  async #makeFolder(): Promise<void> {
+    try {
+      await mkdir(this.path, { recursive: true, mode: FOLDER_MODE });
+      const names = (await readdir(this.path)).filter((name) => !name.startsWith("."));
+      // A folder with other things in it isn't ours to close; its key files are closed all the same.
+      if (names.every((name) => KNOWN_FILES.includes(name))) await this.#narrow(this.path, FOLDER_MODE);
+    } catch (error) {
+      throw this.#fault(this.path, error);
+    }
+  }
+
+  async #narrow(path: string, mode: number): Promise<void> {
+    // Windows has no such bits.
+    if (process.platform === "win32") return;
+    const found = (await stat(path)).mode & 0o777;
+    if ((found & OTHERS) === 0) return;
+    // What a link points to may be somebody else's, a mounted secret for example.
+    if ((await lstat(path)).isSymbolicLink()) {
+      this.#warn(`${path} links to a file that others can get at (mode ${octal(found)}).`);
+      return;
+    }
+    await chmod(path, found & mode);
+    this.#warn(`${path} could be got at by others (mode ${octal(found)}); it is ${octal(found & mode)} now.`);
+  }
+
+  #warn(text: string): void {
+    if (!this.#warnings.includes(text)) this.#warnings.push(text);
+  }
+
+  #fault(path: string, error: unknown): SallyportError {
+    if (error instanceof SallyportError) return error;
+    const message = `Cannot use data folder ${this.path}: ${path}: ${errorMessage(error)}`;
+    return new SallyportError("config_invalid", message, { side: "config", cause: error });
+  }
+}
+
+async function writeDurably(path: string, content: string): Promise<void> {
+  const file = await open(path, "wx", FILE_MODE);
+  try {
+    await file.writeFile(content);
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+}
+
+function octal(mode: number): string {
+  return mode.toString(8).padStart(4, "0");
+}
+
+function codeOf(error: unknown): string | undefined {
+  return (error as NodeJS.ErrnoException | undefined)?.code;
+}

@@ -1,0 +1,95 @@
+/**
+ * `demo`: edge, session master, agent and a small HTTPS site, all in one process.
+ *
+ * @module
+ */
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createAgent } from "../agent/agent.ts";
+import { tcpConnector } from "../agent/connector.ts";
+import { masterGrants } from "../agent/grant.ts";
+import { FernetRing } from "../crypto/fernet.ts";
+import { SHUTDOWN_GRACE_MS } from "../limits.ts";
+import { addExamples, addSettings, type CliContext, type Command, readSettings } from "./command.ts";
+import { makeAdminKey, makeFernetKey } from "./keys.ts";
+import { addressList, createBase, localUrl, startEdge, startMaster } from "./parts.ts";
+import { printStartup, shellWord } from "./startup.ts";
+
+/** The demo's name; every name below localhost is this machine (RFC 6761 §6.3), so it needs no DNS. */
+const HOSTNAME = "demo.localhost";
+
+/** Adds the command. */
+export function addDemo(program: Command, context: CliContext): void {
+  const { io } = context;
+  const command = program.command("demo").description(
+    "Run all of it at once: an edge, a session master, an agent, and a small HTTPS site behind it.\n" +
+      "Keys and certificate are made on the spot and forgotten at the end.",
+  );
+  addSettings(command, "demo");
+  addExamples(command, io, [
+    { what: "on ports 8443 and 8080", args: "demo" },
+    { what: "on any free ports", args: "demo --listen 127.0.0.1:0 --master-listen 127.0.0.1:0" },
+  ]);
+  command.action(async () => {
+    const loaded = readSettings(command, "demo", io);
+    const { config } = loaded;
+    const base = await createBase(config, io);
+    const { runtime, log, life } = base;
+    context.exitCode = await life.run(async () => {
+      const ring = new FernetRing([makeFernetKey()]);
+      const adminKey = makeAdminKey();
+      const { edge, visitors } = await startEdge(base, ring, loaded);
+      const port = visitors[0]?.port ?? 8443;
+      const edgeAddress = { host: "localhost", port };
+      const masters = await startMaster(base, {
+        ring,
+        adminKey,
+        edgeAddress,
+        edge,
+        listen: config.masterListen,
+      });
+      const master = localUrl(masters[0] ?? { host: "127.0.0.1", port: 8080 });
+
+      // What makes certificates takes long to load, and no other command needs it.
+      const { startDemoSite } = await import("./demo_site.ts");
+      const site = await startDemoSite(HOSTNAME);
+      life.add("site", () => site.close());
+      const folder = await mkdtemp(join(tmpdir(), "sallyport-demo-"));
+      life.add("certificate", () => rm(folder, { recursive: true, force: true }));
+      const certificateFile = join(folder, "demo.pem");
+      await writeFile(certificateFile, site.certificate);
+
+      const connected = Promise.withResolvers<void>();
+      const agent = createAgent({
+        runtime,
+        log,
+        grants: masterGrants({ master, credential: adminKey, hostname: HOSTNAME }),
+        connector: tcpConnector({ runtime, log, host: site.host, port: site.port }),
+        connected: () => connected.resolve(),
+      });
+      life.add("agent", () => agent.close(SHUTDOWN_GRACE_MS));
+      const over = agent.run();
+      await Promise.race([connected.promise, over]);
+
+      printStartup(io, {
+        runtime,
+        facts: [
+          ["edge", addressList(visitors)],
+          ["session master", masters.map(localUrl).join(", ")],
+          ["agent", `connected, serves ${HOSTNAME}`],
+          ["site", `https://${site.host}:${site.port}, reached through the tunnel alone`],
+        ],
+        next: {
+          what: "Visit the site through the tunnel, from another terminal:",
+          lines: [
+            `curl --cacert ${shellWord(certificateFile)} https://${HOSTNAME}:${port}/`,
+            "",
+            "Ctrl-C stops everything.",
+          ],
+        },
+      });
+      return { over };
+    });
+  });
+}

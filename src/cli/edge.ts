@@ -1,0 +1,47 @@
+/**
+ * `edge`: an edge without a session master.
+ *
+ * @module
+ */
+import { addExamples, addSettings, type CliContext, type Command, readSettings } from "./command.ts";
+import { Keys } from "./keys.ts";
+import { addressList, createBase, startEdge } from "./parts.ts";
+import { keyOrigin } from "./serve.ts";
+import { printStartup } from "./startup.ts";
+
+/** Adds the command. */
+export function addEdge(program: Command, context: CliContext): void {
+  const { io } = context;
+  const command = program.command("edge").description(
+    "Run an edge alone; its Fernet keys must be those of the session master.",
+  );
+  addSettings(command, "edge");
+  addExamples(command, io, [
+    { what: "with the master's keys", args: "edge --fernet-keys-file /etc/sallyport/fernet.keys" },
+    { what: "on IPv4 alone", args: "edge --listen 0.0.0.0:8443" },
+  ]);
+  command.action(async () => {
+    const loaded = readSettings(command, "edge", io);
+    const keys = new Keys(loaded.config);
+    const fernet = await keys.fernet();
+    for (const warning of keys.warnings) io.err(`Warning: ${warning}`);
+    const base = await createBase(loaded.config, io);
+    context.exitCode = await base.life.run(async () => {
+      const { visitors, agents } = await startEdge(base, fernet.value, loaded);
+      printStartup(io, {
+        runtime: base.runtime,
+        facts: [
+          [agents.length > 0 ? "visitors" : "visitors and agents", addressList(visitors)],
+          ...agents.length > 0 ? [["agents", addressList(agents)] as const] : [],
+          ["Fernet keys", keyOrigin(fernet)],
+        ],
+        next: fernet.made
+          ? {
+            what: "The Fernet key is new. Next, give the session master the same one:",
+            lines: [`${io.program} master --fernet-keys-file ${fernet.from}`],
+          }
+          : undefined,
+      });
+    });
+  });
+}

@@ -1,0 +1,63 @@
+/**
+ * What the commands need of the process around them, so that tests can give them something else.
+ *
+ * @module
+ */
+import { basename, relative } from "node:path";
+import process from "node:process";
+
+/** Signals that end the program in order. */
+export type StopSignal = "SIGINT" | "SIGTERM";
+
+/** The process around a command. */
+export interface CliIo {
+  /** How to call this program, for examples in messages: `deno run -A mod.ts`. */
+  readonly program: string;
+  readonly env: Readonly<Record<string, string | undefined>>;
+  /** Writes a line to standard output: results and what to do next. */
+  out(line: string): void;
+  /** Writes a line to standard error: faults. Logs go there too. */
+  err(line: string): void;
+  /** Calls `handler` at every signal to stop; the answer undoes it. */
+  onStop(handler: (signal: StopSignal) => void): () => void;
+  /** Ends the process at once. */
+  exit(code: number): void;
+}
+
+/** The real process. */
+export function processIo(): CliIo {
+  // A reader that went away (`sallyport --help | head`) is no reason to fail.
+  for (const stream of [process.stdout, process.stderr]) stream.on("error", () => {});
+  return {
+    program: programName(),
+    env: process.env,
+    out: (line) => void process.stdout.write(`${line}\n`),
+    err: (line) => void process.stderr.write(`${line}\n`),
+    onStop(handler) {
+      const signals: readonly StopSignal[] = ["SIGINT", "SIGTERM"];
+      const handlers = signals.map((signal) => [signal, () => handler(signal)] as const);
+      for (const [signal, call] of handlers) process.on(signal, call);
+      return () => {
+        for (const [signal, call] of handlers) process.off(signal, call);
+      };
+    },
+    exit: (code) => process.exit(code),
+  };
+}
+
+/** Resolves when what was written to both outputs has left the process, so that ending it loses nothing. */
+export async function flushed(): Promise<void> {
+  for (const stream of [process.stdout, process.stderr]) {
+    await new Promise<void>((resolve) => stream.write("", () => resolve()));
+  }
+}
+
+/** The command line that started this program, up to its own arguments. */
+function programName(): string {
+  const script = process.argv[1];
+  const runtime = basename(process.execPath).replace(/\.exe$/, "");
+  // Compiled into one file, the program is its own runtime.
+  if (script === undefined || !/^(deno|bun)/.test(runtime)) return runtime;
+  const file = relative(process.cwd(), script);
+  return `${runtime.startsWith("deno") ? "deno run -A" : "bun"} ${file.startsWith("..") ? script : file}`;
+}

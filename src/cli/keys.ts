@@ -1,0 +1,106 @@
+/**
+ * The keys of a command: from the settings, else from the data folder, where they are made on the first start.
+ *
+ * @module
+ */
+import { randomBytes } from "node:crypto";
+import { type Config, keyLines } from "../config.ts";
+import { FernetRing, generateFernetKey } from "../crypto/fernet.ts";
+import { SallyportError } from "../errors.ts";
+import { ADMIN_FILE, DataDir, type DataFile, FERNET_FILE } from "./data_dir.ts";
+
+/** A key and where it is from. */
+export interface FoundKey<Value> {
+  readonly value: Value;
+  /** "settings", or the path of the file in the data folder. */
+  readonly from: string;
+  /** The file was made by this start. */
+  readonly made: boolean;
+}
+
+/** The keys of one command, looked up in its settings and its data folder. */
+export class Keys {
+  readonly #config: Pick<Config, "dataDir" | "fernetKeys" | "adminKey">;
+  readonly #folder: DataDir;
+
+  constructor(config: Pick<Config, "dataDir" | "fernetKeys" | "adminKey">) {
+    this.#config = config;
+    this.#folder = new DataDir(config.dataDir);
+  }
+
+  /** What was found in the data folder that needs a word, in sentences. */
+  get warnings(): readonly string[] {
+    return this.#folder.warnings;
+  }
+
+  /**
+   * The Fernet keys; a first one is made where there is none.
+   *
+   * @throws SallyportError `config_invalid` when the data folder can't be used, or holds what is no key.
+   */
+  async fernet(): Promise<FoundKey<FernetRing>> {
+    const { fernetKeys } = this.#config;
+    if (fernetKeys !== undefined) return { value: new FernetRing(fernetKeys), from: "settings", made: false };
+    return ringOf(await this.#folder.readOrMake(FERNET_FILE, () => `${makeFernetKey()}\n`));
+  }
+
+  /**
+   * The Fernet keys, if there are any.
+   *
+   * @throws SallyportError `config_invalid` when there are none: keys that nobody else has would make tokens that no
+   * edge takes.
+   */
+  async existingFernet(): Promise<FoundKey<FernetRing>> {
+    if (this.#config.fernetKeys !== undefined) return await this.fernet();
+    const content = await this.#folder.read(FERNET_FILE);
+    const path = this.#folder.file(FERNET_FILE);
+    if (content !== undefined) return ringOf({ path, content, made: false });
+    throw invalid(
+      `Cannot make a token: there are no Fernet keys in ${path}. Start serve, edge or master there first, ` +
+        "or give them with --fernet-keys-file",
+    );
+  }
+
+  /**
+   * The session master's admin key; made where there is none.
+   *
+   * @throws SallyportError `config_invalid` when the data folder can't be used, or its key is empty.
+   */
+  async admin(): Promise<FoundKey<string>> {
+    const { adminKey } = this.#config;
+    if (adminKey !== undefined) return { value: adminKey, from: "settings", made: false };
+    const { path, content, made } = await this.#folder.readOrMake(ADMIN_FILE, () => `${makeAdminKey()}\n`);
+    const value = content.trim();
+    if (value.length < 16 || /\s/.test(value)) {
+      throw invalid(
+        `Cannot use ${path}: it must hold one key of at least 16 characters; delete it for a new one`,
+      );
+    }
+    return { value, from: path, made };
+  }
+}
+
+/** A new Fernet key that doesn't start with a dash, which command lines would take for a flag. */
+export function makeFernetKey(): string {
+  let key = generateFernetKey();
+  while (key.startsWith("-")) key = generateFernetKey();
+  return key;
+}
+
+/** A new admin key: 32 random bytes, with a prefix that scanners for leaked secrets can look for. */
+export function makeAdminKey(): string {
+  return `sallyport_admin_${randomBytes(32).toString("base64url")}`;
+}
+
+function ringOf({ path, content, made }: DataFile): FoundKey<FernetRing> {
+  try {
+    return { value: new FernetRing(keyLines(content)), from: path, made };
+  } catch (error) {
+    if (error instanceof SallyportError) throw invalid(`${error.message} (${path})`);
+    throw error;
+  }
+}
+
+function invalid(message: string): SallyportError {
+  return new SallyportError("config_invalid", message, { side: "config" });
+}

@@ -1,0 +1,68 @@
+/**
+ * How a running command ends: at the first signal in order, at the second at once.
+ *
+ * @module
+ */
+import { errorMessage } from "../errors.ts";
+import type { CliIo } from "./io.ts";
+
+/** Parts of a running program, stopped in the reverse order of their start. */
+export class Lifecycle {
+  readonly #io: CliIo;
+  readonly #parts: { readonly name: string; readonly stop: () => Promise<void> | void }[] = [];
+  #stopped = false;
+
+  constructor(io: CliIo) {
+    this.#io = io;
+  }
+
+  /** Notes a part that was started, and how to stop it. */
+  add(name: string, stop: () => Promise<void> | void): void {
+    this.#parts.push({ name, stop });
+  }
+
+  /**
+   * Starts what `start` starts, and then runs until a signal comes or the promise that it resolves with does (its
+   * failure is the program's). Stops every part in any case, also those that stand when `start` fails.
+   *
+   * @returns the exit code: 0.
+   */
+  async run(start: () => Promise<{ readonly over?: Promise<unknown> } | void>): Promise<number> {
+    let signalled = () => {};
+    const signal = new Promise<void>((resolve) => signalled = resolve);
+    let count = 0;
+    const undo = this.#io.onStop(() => {
+      count++;
+      if (count === 1) {
+        this.#io.err("Stopping; the same signal again stops at once");
+        signalled();
+      } else this.#io.exit(1);
+    });
+    try {
+      const over = start().then((started) => started?.over ?? new Promise<never>(() => {}));
+      await Promise.race([signal, over]);
+    } finally {
+      await this.stop();
+      undo();
+    }
+    return 0;
+  }
+
+  /** Stops every part, the last one first; one that fails to stop doesn't keep the others from it. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    while (this.#parts.length > 0) {
+      const part = this.#parts.pop();
+      try {
+        await part?.stop();
+      } catch (error) {
+        this.#io.err(`Cannot stop ${part?.name} in order: ${errorMessage(error)}`);
+      }
+    }
+  }
+
+  /** Whether stopping has begun. */
+  get stopped(): boolean {
+    return this.#stopped;
+  }
+}

@@ -1,0 +1,48 @@
+/**
+ * `master`: a session master without an edge.
+ *
+ * @module
+ */
+import { formatHostPort } from "../config.ts";
+import { addExamples, addSettings, type CliContext, type Command, readSettings } from "./command.ts";
+import { Keys } from "./keys.ts";
+import { createBase, localUrl, publicAddress, startMaster } from "./parts.ts";
+import { agentCommand, keyOrigin } from "./serve.ts";
+import { printStartup } from "./startup.ts";
+
+/** Adds the command. */
+export function addMaster(program: Command, context: CliContext): void {
+  const { io } = context;
+  const command = program.command("master").description(
+    "Run a session master alone; its edges must have the same Fernet keys.",
+  );
+  addSettings(command, "master");
+  addExamples(command, io, [
+    { what: "for an edge elsewhere", args: "master --public-address edge.example.org:8443" },
+  ]);
+  command.action(async () => {
+    const { config } = readSettings(command, "master", io);
+    const keys = new Keys(config);
+    const [fernet, admin] = [await keys.fernet(), await keys.admin()];
+    for (const warning of keys.warnings) io.err(`Warning: ${warning}`);
+    const base = await createBase(config, io);
+    context.exitCode = await base.life.run(async () => {
+      const edgeAddress = publicAddress(config, []);
+      const options = { ring: fernet.value, adminKey: admin.value, edgeAddress };
+      const masters = await startMaster(base, { ...options, listen: config.masterListen });
+      printStartup(io, {
+        runtime: base.runtime,
+        facts: [
+          ["session master", masters.map(localUrl).join(", ")],
+          ["tokens name the edge", formatHostPort(edgeAddress)],
+          ["Fernet keys", keyOrigin(fernet)],
+          ["admin key", keyOrigin(admin)],
+        ],
+        next: {
+          what: "Next, with an edge that has these Fernet keys, connect an agent:",
+          lines: agentCommand(io.program, masters[0] && localUrl(masters[0]), admin.from),
+        },
+      });
+    });
+  });
+}

@@ -1,0 +1,70 @@
+/**
+ * `serve`: an edge and its session master in one process.
+ *
+ * @module
+ */
+import { addExamples, addSettings, type CliContext, type Command, readSettings } from "./command.ts";
+import { type FoundKey, Keys } from "./keys.ts";
+import { addressList, createBase, localUrl, publicAddress, startEdge, startMaster } from "./parts.ts";
+import { printStartup, shellWord } from "./startup.ts";
+import { formatHostPort } from "../config.ts";
+
+/** Adds the command, which is also what runs without one. */
+export function addServe(program: Command, context: CliContext): void {
+  const { io } = context;
+  const command = program.command("serve", { isDefault: true }).description(
+    "Run an edge and a session master in one process; keys are made on the first start.",
+  );
+  addSettings(command, "serve");
+  addExamples(command, io, [
+    { what: "on ports 8443 and 8080, keys in ./data", args: "serve" },
+    {
+      what: "with agents on a port of their own, for others to reach",
+      args: "serve --listen [::]:443 --agent-listen [::]:8443 --public-address edge.example.org:8443",
+    },
+    { what: "behind a proxy that sends PROXY headers", args: "serve --proxy-protocol-from 10.0.0.0/8" },
+  ]);
+  command.action(async () => {
+    const loaded = readSettings(command, "serve", io);
+    const { config } = loaded;
+    const keys = new Keys(config);
+    const [fernet, admin] = [await keys.fernet(), await keys.admin()];
+    for (const warning of keys.warnings) io.err(`Warning: ${warning}`);
+    const base = await createBase(config, io);
+    context.exitCode = await base.life.run(async () => {
+      const { edge, visitors, agents } = await startEdge(base, fernet.value, loaded);
+      const edgeAddress = publicAddress(config, agents.length > 0 ? agents : visitors);
+      const options = { ring: fernet.value, adminKey: admin.value, edgeAddress, edge };
+      const masters = await startMaster(base, { ...options, listen: config.masterListen });
+      printStartup(io, {
+        runtime: base.runtime,
+        facts: [
+          [agents.length > 0 ? "visitors" : "visitors and agents", addressList(visitors)],
+          ...agents.length > 0 ? [["agents", addressList(agents)] as const] : [],
+          ["session master", masters.map(localUrl).join(", ")],
+          ["tokens name the edge", formatHostPort(edgeAddress)],
+          ["Fernet keys", keyOrigin(fernet)],
+          ["admin key", keyOrigin(admin)],
+        ],
+        next: {
+          what: "Next, connect an agent, here with a server on port 443 of this machine:",
+          lines: agentCommand(io.program, masters[0] && localUrl(masters[0]), admin.from),
+        },
+      });
+    });
+  });
+}
+
+/** Where a key is from, for a start message. */
+export function keyOrigin({ from, made }: FoundKey<unknown>): string {
+  return from === "settings" ? "as set" : made ? `${from}, made just now` : from;
+}
+
+/** How to connect an agent, with the admin key by its file so that it isn't printed. */
+export function agentCommand(program: string, master: string | undefined, keyFrom: string): string[] {
+  const key = keyFrom === "settings" ? "--credential KEY" : `--credential-file ${shellWord(keyFrom)}`;
+  return [
+    `${program} agent --master ${master ?? "URL"} ${key} \\`,
+    "  --hostname demo.localhost --to 127.0.0.1:443",
+  ];
+}

@@ -1,0 +1,33 @@
+/**
+ * What a command says when it is up: a heading, what is where, and what to do next.
+ *
+ * @module
+ */
+import { VERSION } from "../version.ts";
+import type { CliIo } from "./io.ts";
+
+/** A start message. */
+export interface Startup {
+  /** The runtime's name and version. */
+  readonly runtime: { readonly name: string; readonly version: string };
+  /** What is where: pairs of a word and its value. */
+  readonly facts: readonly (readonly [string, string])[];
+  /** What to do next: what it does, and the command line for it, which may have several lines. */
+  readonly next?: { readonly what: string; readonly lines: readonly string[] };
+}
+
+/** Prints a start message to standard output. */
+export function printStartup(io: CliIo, { runtime, facts, next }: Startup): void {
+  const name = { deno: "Deno", bun: "Bun" }[runtime.name] ?? runtime.name;
+  io.out(`Sallyport ${VERSION} on ${name} ${runtime.version}`);
+  const width = Math.max(...facts.map(([word]) => word.length));
+  for (const [word, value] of facts) io.out(`  ${word.padEnd(width)}  ${value}`);
+  if (next === undefined) return;
+  io.out(`\n${next.what}`);
+  for (const line of next.lines) io.out(`  ${line}`);
+}
+
+/** A word as a shell takes it. */
+export function shellWord(word: string): string {
+  return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
+}

@@ -1,0 +1,253 @@
+/**
+ * Agents at the edge: who is let in, which names they get, and when they have to go.
+ *
+ * @module
+ */
+import type { FernetRing } from "../crypto/fernet.ts";
+import { SallyportError } from "../errors.ts";
+import { tokenId, tryOpenToken } from "../handshake/token.ts";
+import type { OpenedToken } from "../handshake/token_reader.ts";
+import * as limits from "../limits.ts";
+import { SendScratch } from "../mux/sender.ts";
+import type { Address, Clock } from "../runtime/port.ts";
+import type { Logger } from "../telemetry/log.ts";
+import type { Metrics } from "../telemetry/metrics.ts";
+import type { Session, SessionHandler } from "../transport/port.ts";
+import { acceptSnitun, type SnitunShared } from "../transport/snitun.ts";
+import { printableName } from "../wire/hostname.ts";
+import type { Arrival } from "./entrance.ts";
+import { Routes } from "./routes.ts";
+import { UsedKeys } from "./used_keys.ts";
+
+/** An agent that asks to be let in, as an {@link Authorize} hook sees it. Its token is genuine and hasn't expired. */
+export interface AgentRequest {
+  readonly hostname: string;
+  readonly aliases: readonly string[];
+  readonly protocolVersion: number;
+  readonly cipher: string;
+  /** Unix seconds after which the token is refused. */
+  readonly valid: number;
+  /** Members of the token that SniTun doesn't know, such as an operator's own. */
+  readonly extra: Readonly<Record<string, unknown>>;
+  readonly remote: Address;
+}
+
+/** An operator's own say: throws, or rejects, where an agent isn't to be let in. The message goes to the log. */
+export type Authorize = (agent: AgentRequest) => void | Promise<void>;
+
+/** What an {@link AgentRegistry} works with. */
+export interface AgentOptions {
+  readonly clock: Clock;
+  readonly ring: FernetRing;
+  readonly log: Logger;
+  readonly metrics: Metrics;
+  readonly authorize?: Authorize;
+  readonly queueLimits?: limits.QueueLimits;
+  readonly largeFramesPerSecond?: number;
+}
+
+/** The agents of one edge. */
+export class AgentRegistry {
+  readonly #options: AgentOptions;
+  readonly #shared: SnitunShared;
+  readonly #routes = new Routes<AgentSession>();
+  readonly #usedKeys = new UsedKeys();
+  readonly #sessions = new Set<AgentSession>();
+
+  constructor(options: AgentOptions) {
+    this.#options = options;
+    this.#shared = {
+      clock: options.clock,
+      scratch: new SendScratch(),
+      queueLimits: options.queueLimits,
+      largeFramesPerSecond: options.largeFramesPerSecond,
+    };
+  }
+
+  /** Sessions, also those that have been replaced and only finish their streams. */
+  get sessions(): number {
+    return this.#sessions.size;
+  }
+
+  /** The session that serves a canonical name. */
+  find(serverName: string): Session | undefined {
+    return this.#routes.find(serverName)?.session;
+  }
+
+  /** Takes a connection that has begun to send a token. */
+  welcome(arrival: Arrival): void {
+    const { clock, ring } = this.#options;
+    acceptSnitun({
+      ...this.#shared,
+      conn: arrival.conn,
+      received: arrival.received,
+      acceptedAtMs: arrival.acceptedAtMs,
+      openToken: (token) => tryOpenToken(ring, token, clock.wallMs() / 1000),
+      authorize: (token) => this.#authorize(token, arrival.remote),
+      admit: (token, session) => this.#admit(token, session, arrival),
+      refused: (error, token) => this.#refused(error, token, arrival),
+    });
+  }
+
+  /** Closes sessions whose token has expired, and forgets what is no longer needed. Call it every few seconds. */
+  sweep(): void {
+    const { clock } = this.#options;
+    const nowS = clock.wallMs() / 1000;
+    for (const agent of this.#sessions) {
+      if (agent.token.claims.valid < nowS) {
+        agent.session.close(
+          new SallyportError("token_expired", "Cannot keep session: its token has expired"),
+        );
+      }
+    }
+    this.#usedKeys.sweep(nowS);
+    this.#routes.sweep(clock.nowMs());
+  }
+
+  /** Serves no new visitors, and ends each session when its streams are over, all of them after `graceMs`. */
+  async close(graceMs: number): Promise<void> {
+    const over = new SallyportError("shutdown", "Cannot keep session: the edge is shutting down", {
+      side: "local",
+      retryable: true,
+    });
+    await Promise.all([...this.#sessions].map((agent) => agent.retire(over, graceMs)));
+  }
+
+  #authorize(token: OpenedToken, remote: Address): void | Promise<void> {
+    const { claims } = token;
+    this.#routes.check(claims.hostname, this.#options.clock.nowMs());
+    // Used from the challenge on, whatever becomes of it: our own half of the nonces starts there.
+    if (claims.cipher === "aes-gcm") this.#usedKeys.use(claims.aesKey, claims.valid);
+    return this.#options.authorize?.({
+      hostname: claims.hostname,
+      aliases: claims.aliases,
+      protocolVersion: claims.protocolVersion,
+      cipher: claims.cipher,
+      valid: claims.valid,
+      extra: claims.extra,
+      remote,
+    });
+  }
+
+  #admit(token: OpenedToken, session: Session, { remote, settled }: Arrival): SessionHandler {
+    const { clock, log, metrics } = this.#options;
+    const { claims } = token;
+    const agent = new AgentSession(
+      session,
+      token,
+      clock,
+      (error) => this.#ended(agent, error, remote),
+      metrics,
+    );
+    const { replaced, denied } = this.#routes.claim(claims.hostname, claims.aliases, agent, clock.nowMs());
+    this.#sessions.add(agent);
+    settled();
+    metrics.sessionOpened(session);
+    log.info({
+      hostname: claims.hostname,
+      agent: remote.host,
+      protocol_version: claims.protocolVersion,
+      cipher: claims.cipher,
+      token_id: tokenId(token.token),
+    }, "agent connected");
+    for (const alias of denied) {
+      metrics.refused("agent", "name_taken");
+      log.warn({ hostname: claims.hostname, alias, reason: "name_taken" }, "alias belongs to another agent");
+    }
+    if (replaced !== undefined) {
+      const reason = new SallyportError("replaced", "Cannot keep session: a newer one serves its names");
+      void replaced.retire(reason, limits.REPLACED_GRACE_MS);
+    }
+    return agent;
+  }
+
+  #ended(agent: AgentSession, error: SallyportError, remote: Address): void {
+    const { claims } = agent.token;
+    this.#sessions.delete(agent);
+    this.#routes.release(agent, [claims.hostname, ...claims.aliases]);
+    const { log, metrics } = this.#options;
+    metrics.sessionClosed(agent.session);
+    metrics.sessionEnded(error.code);
+    log.info(
+      {
+        hostname: claims.hostname,
+        agent: remote.host,
+        reason: error.code,
+        token_id: tokenId(agent.token.token),
+      },
+      `agent disconnected: ${error.message}`,
+    );
+  }
+
+  #refused(error: SallyportError, token: OpenedToken | undefined, { remote, settled }: Arrival): void {
+    settled();
+    this.#options.metrics.refused("agent", error.code);
+    this.#options.log.warn({
+      agent: remote.host,
+      reason: error.code,
+      hostname: token === undefined ? undefined : printableName(token.claims.hostname),
+      token_id: token === undefined ? undefined : tokenId(token.token),
+    }, error.message);
+  }
+}
+
+/** One agent's session at the edge. */
+class AgentSession implements SessionHandler {
+  readonly session: Session;
+  readonly token: OpenedToken;
+  readonly #clock: Clock;
+  readonly #ended: (error: SallyportError) => void;
+  readonly #metrics: Metrics;
+  #retired: { reason: SallyportError; done: () => void } | undefined;
+
+  constructor(
+    session: Session,
+    token: OpenedToken,
+    clock: Clock,
+    ended: (error: SallyportError) => void,
+    metrics: Metrics,
+  ) {
+    this.session = session;
+    this.token = token;
+    this.#clock = clock;
+    this.#ended = ended;
+    this.#metrics = metrics;
+  }
+
+  /** Lets the streams finish, then closes; resolves when it's done. */
+  retire(reason: SallyportError, graceMs: number): Promise<void> {
+    return new Promise((resolve) => {
+      const earlier = this.#retired?.done;
+      const timer = this.#clock.after(graceMs, () => this.session.close(reason));
+      this.#retired = {
+        reason,
+        done: () => {
+          timer.cancel();
+          resolve();
+          earlier?.();
+        },
+      };
+      this.#closeIfFinished();
+    });
+  }
+
+  /** Nobody opens streams towards the edge; the multiplexer has refused it already. */
+  stream(): void {}
+
+  streamClosed(): void {
+    this.#closeIfFinished();
+  }
+
+  streamRefused(code: SallyportError["code"]): void {
+    this.#metrics.refused("stream", code);
+  }
+
+  ended(error: SallyportError): void {
+    this.#ended(error);
+    this.#retired?.done();
+  }
+
+  #closeIfFinished(): void {
+    if (this.#retired !== undefined && this.session.streams === 0) this.session.close(this.#retired.reason);
+  }
+}

@@ -1,0 +1,187 @@
+/**
+ * The edge: the public node at which agents and visitors arrive.
+ *
+ * @module
+ */
+import type { FernetRing } from "../crypto/fernet.ts";
+import type { SallyportError } from "../errors.ts";
+import * as limits from "../limits.ts";
+import { type NetworkSet, parseIp } from "../networks.ts";
+import type { Address, Conn, Listener, Runtime, Timer } from "../runtime/port.ts";
+import { type Logger, silentLogger } from "../telemetry/log.ts";
+import { Metrics } from "../telemetry/metrics.ts";
+import { AgentRegistry, type Authorize } from "./agents.ts";
+import { type Accepts, Entrance } from "./entrance.ts";
+import { welcomeVisitor } from "./visitors.ts";
+
+/** What {@link createEdge} takes. */
+export interface EdgeOptions {
+  readonly runtime: Runtime;
+  /** The keys with which the session master makes tokens. */
+  readonly ring: FernetRing;
+  readonly log?: Logger;
+  readonly metrics?: Metrics;
+  /** Has the last say about an agent whose token is good. */
+  readonly authorize?: Authorize;
+  /** Peers from these networks are proxies: they must send a PROXY header, which is believed. Nobody else may. */
+  readonly proxyProtocolFrom?: NetworkSet;
+  readonly queueLimits?: limits.QueueLimits;
+  /** Frames of 8 KiB or more that an agent may send a second; 0 or absent for no limit. */
+  readonly throttling?: number;
+}
+
+/** What {@link Edge.listen} takes. */
+export interface EdgeListenOptions {
+  readonly host: string;
+  readonly port: number;
+  /** One port for all, told apart by the first byte (the default), or for one kind alone. */
+  readonly accepts?: Accepts;
+}
+
+/** A running edge. */
+export interface Edge {
+  readonly metrics: Metrics;
+  /** Sessions of agents. */
+  readonly sessions: number;
+  /** Where it listens. */
+  readonly addresses: readonly Address[];
+  /** Opens a listener; may be called several times. Rejects as `Runtime.listen`. */
+  listen(options: EdgeListenOptions): Promise<Listener>;
+  /** Whether an agent serves this canonical name now. */
+  serves(hostname: string): boolean;
+  /** Stops accepting, lets streams finish for `graceMs`, ends the rest. */
+  close(graceMs?: number): Promise<void>;
+}
+
+/**
+ * Makes an edge. It listens nowhere until told to.
+ *
+ * @example
+ * ```ts
+ * const edge = createEdge({ runtime: await currentRuntime(), ring: new FernetRing([key]) });
+ * await edge.listen({ host: "0.0.0.0", port: 8443 });
+ * ```
+ */
+export function createEdge(options: EdgeOptions): Edge {
+  return new EdgeNode(options);
+}
+
+class EdgeNode implements Edge {
+  readonly metrics: Metrics;
+  readonly #runtime: Runtime;
+  readonly #log: Logger;
+  readonly #proxies: NetworkSet | undefined;
+  readonly #agents: AgentRegistry;
+  readonly #listeners = new Set<Listener>();
+  readonly #pending = new Map<string, number>();
+  #pendingTotal = 0;
+  #sweep: Timer | undefined;
+  #closed = false;
+
+  constructor(options: EdgeOptions) {
+    this.#runtime = options.runtime;
+    this.#log = options.log ?? silentLogger;
+    this.#proxies = options.proxyProtocolFrom;
+    this.metrics = options.metrics ?? new Metrics({ runtime: options.runtime });
+    this.#agents = new AgentRegistry({
+      clock: options.runtime.clock,
+      ring: options.ring,
+      log: this.#log,
+      metrics: this.metrics,
+      authorize: options.authorize,
+      queueLimits: options.queueLimits,
+      largeFramesPerSecond: options.throttling,
+    });
+  }
+
+  get sessions(): number {
+    return this.#agents.sessions;
+  }
+
+  get addresses(): readonly Address[] {
+    return [...this.#listeners].map((listener) => listener.address);
+  }
+
+  serves(hostname: string): boolean {
+    return this.#agents.find(hostname) !== undefined;
+  }
+
+  async listen({ host, port, accepts = "both" }: EdgeListenOptions): Promise<Listener> {
+    const listener = await this.#runtime.listen({
+      host,
+      port,
+      accept: (conn) => this.#accept(conn, accepts),
+    });
+    this.#listeners.add(listener);
+    if (this.#sweep === undefined && !this.#closed) this.#sweepLater();
+    return listener;
+  }
+
+  async close(graceMs: number = limits.SHUTDOWN_GRACE_MS): Promise<void> {
+    this.#closed = true;
+    this.#sweep?.cancel();
+    for (const listener of this.#listeners) listener.close();
+    this.#listeners.clear();
+    await this.#agents.close(graceMs);
+  }
+
+  #sweepLater(): void {
+    this.#sweep = this.#runtime.clock.after(limits.TOKEN_RECHECK_MS, () => {
+      this.#agents.sweep();
+      if (!this.#closed) this.#sweepLater();
+    });
+  }
+
+  #accept(conn: Conn, accepts: Accepts): void {
+    const source = sourceOf(conn.remote.host);
+    const fromSource = this.#pending.get(source) ?? 0;
+    const proxied = this.#proxies?.contains(conn.remote.host) ?? false;
+    // A proxy's connections come from one address; only what comes directly is counted by it.
+    const crowded = !proxied && fromSource >= limits.PENDING_PER_SOURCE_MAX;
+    if (this.#closed || crowded || this.#pendingTotal >= limits.PENDING_CONNECTIONS_MAX) {
+      this.metrics.refused("connection", this.#closed ? "shutdown" : "limit_exceeded");
+      this.#log.debug(
+        { peer: conn.remote.host, pending: this.#pendingTotal },
+        "too many unfinished connections",
+      );
+      conn.abort();
+      return;
+    }
+    this.#pending.set(source, fromSource + 1);
+    this.#pendingTotal++;
+    new Entrance({
+      conn,
+      clock: this.#runtime.clock,
+      accepts,
+      proxied,
+      settled: () => this.#settled(source),
+      visitor: (arrival) =>
+        welcomeVisitor(arrival, {
+          clock: this.#runtime.clock,
+          log: this.#log,
+          metrics: this.metrics,
+          find: (name) => this.#agents.find(name),
+        }),
+      agent: (arrival) => this.#agents.welcome(arrival),
+      refused: (error, remote) => this.#refused(error, remote),
+    });
+  }
+
+  #settled(source: string): void {
+    this.#pendingTotal--;
+    const left = (this.#pending.get(source) ?? 1) - 1;
+    if (left === 0) this.#pending.delete(source);
+    else this.#pending.set(source, left);
+  }
+
+  #refused(error: SallyportError, remote: Address): void {
+    this.metrics.refused("connection", error.code);
+    this.#log.info({ peer: remote.host, reason: error.code }, error.message);
+  }
+}
+
+/** Whom a connection counts for: an IPv4 address, or an IPv6 /64, which is what one customer gets. */
+function sourceOf(host: string): string {
+  const bytes = parseIp(host);
+  return bytes === undefined || bytes.length === 4 ? host : bytes.slice(0, 8).join(".");
+}

@@ -1,0 +1,91 @@
+/**
+ * Which session serves which hostname. A name has an owner: the hostname of the token that claimed it. Only the
+ * owner's newer session takes it over, and only the session that holds a name can give it up.
+ *
+ * @module
+ */
+import { SallyportError } from "../errors.ts";
+import { TAKEOVERS_PER_MINUTE_MAX } from "../limits.ts";
+
+const MINUTE_MS = 60_000;
+
+interface Route<S> {
+  readonly owner: string;
+  readonly session: S;
+}
+
+/** What {@link Routes.claim} did. */
+export interface Claimed<S> {
+  /** The owner's older session, which serves nothing any more. */
+  readonly replaced: S | undefined;
+  /** Aliases that belong to another owner and stay there. */
+  readonly denied: readonly string[];
+}
+
+/** Routes to sessions of type `S`. Names are canonical (see wire/hostname.ts). */
+export class Routes<S> {
+  readonly #routes = new Map<string, Route<S>>();
+  readonly #takeovers = new Map<string, number[]>();
+
+  /** Names that are served. */
+  get size(): number {
+    return this.#routes.size;
+  }
+
+  /** The session that serves `name`. */
+  find(name: string): S | undefined {
+    return this.#routes.get(name)?.session;
+  }
+
+  /** Throws `name_taken` or `name_flapping` where `owner` couldn't claim its own name now. */
+  check(owner: string, nowMs: number): void {
+    const held = this.#routes.get(owner);
+    if (held === undefined) return;
+    if (held.owner !== owner) {
+      throw new SallyportError("name_taken", `Cannot serve ${owner}: the name is an alias of ${held.owner}`);
+    }
+    if (this.#recent(owner, nowMs).length >= TAKEOVERS_PER_MINUTE_MAX) {
+      throw new SallyportError(
+        "name_flapping",
+        `Cannot serve ${owner}: taken over ${TAKEOVERS_PER_MINUTE_MAX} times within a minute; do two agents share it?`,
+        { retryable: true },
+      );
+    }
+  }
+
+  /** Gives `session` its names: the owner's own, and those aliases that no other owner holds. Throws as `check`. */
+  claim(owner: string, aliases: readonly string[], session: S, nowMs: number): Claimed<S> {
+    this.check(owner, nowMs);
+    const replaced = this.#routes.get(owner)?.session;
+    if (replaced !== undefined) {
+      this.#takeovers.set(owner, [...this.#recent(owner, nowMs), nowMs]);
+      this.release(replaced);
+    }
+    const denied: string[] = [];
+    this.#routes.set(owner, { owner, session });
+    for (const alias of aliases) {
+      const held = this.#routes.get(alias);
+      if (held !== undefined && held.owner !== owner) denied.push(alias);
+      else this.#routes.set(alias, { owner, session });
+    }
+    return { replaced, denied };
+  }
+
+  /** Gives up every name that `session` holds, and no other. */
+  release(session: S, names: Iterable<string> = [...this.#routes.keys()]): void {
+    for (const name of names) {
+      if (this.#routes.get(name)?.session === session) this.#routes.delete(name);
+    }
+  }
+
+  /** Forgets take-overs of more than a minute ago. */
+  sweep(nowMs: number): void {
+    for (const name of this.#takeovers.keys()) {
+      if (this.#recent(name, nowMs).length === 0) this.#takeovers.delete(name);
+    }
+  }
+
+  #recent(name: string, nowMs: number): number[] {
+    return (this.#takeovers.get(name) ?? []).filter((at) => at > nowMs - MINUTE_MS);
+  }
+}

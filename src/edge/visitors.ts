@@ -1,0 +1,145 @@
+/**
+ * Visitors: ClientHello → route → stream. TLS isn't touched; what can't be routed gets a TLS alert.
+ *
+ * @module
+ */
+import type { Bytes } from "../bytes/bytes.ts";
+import { SallyportError } from "../errors.ts";
+import { HELLO_DEADLINE_MS } from "../limits.ts";
+import type { ByteStreamHandler, Clock, Timer } from "../runtime/port.ts";
+import type { Logger } from "../telemetry/log.ts";
+import type { Metrics } from "../telemetry/metrics.ts";
+import type { Session, SessionStream } from "../transport/port.ts";
+import { splice } from "../transport/splice.ts";
+import { ClientHelloReader } from "../wire/client_hello.ts";
+import { AlertDescription, encodeAlert } from "../wire/tls_alert.ts";
+import type { Arrival } from "./entrance.ts";
+
+/** What visitors need of the edge. */
+export interface VisitorOptions {
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly metrics: Metrics;
+  /** The session that serves a name. */
+  find(serverName: string): Session | undefined;
+}
+
+/** Takes a connection that has begun a TLS handshake. */
+export function welcomeVisitor(arrival: Arrival, options: VisitorOptions): void {
+  new Visitor(arrival, options).start();
+}
+
+/** Reads the ClientHello; after that the splice takes over. */
+class Visitor implements ByteStreamHandler {
+  readonly #arrival: Arrival;
+  readonly #options: VisitorOptions;
+  readonly #hello = new ClientHelloReader();
+  readonly #timer: Timer;
+  #over = false;
+
+  constructor(arrival: Arrival, options: VisitorOptions) {
+    this.#arrival = arrival;
+    this.#options = options;
+    const leftMs = arrival.acceptedAtMs + HELLO_DEADLINE_MS - options.clock.nowMs();
+    this.#timer = options.clock.after(Math.max(0, leftMs), () => {
+      const why = `Cannot route visitor: no whole ClientHello in ${HELLO_DEADLINE_MS / 1000} s`;
+      this.#refuse(new SallyportError("deadline_exceeded", why), AlertDescription.handshake_failure);
+    });
+  }
+
+  start(): void {
+    this.#arrival.conn.attach(this);
+    this.data(this.#arrival.received);
+  }
+
+  data(chunk: Bytes): void {
+    if (this.#over) return;
+    const outcome = this.#hello.push(chunk);
+    if (outcome.kind === "refused") {
+      const why = `Cannot route visitor: ${outcome.detail}`;
+      this.#refuse(new SallyportError(outcome.reason, why), outcome.alert);
+    } else if (outcome.kind === "hello") {
+      this.#route(outcome.serverName);
+    }
+  }
+
+  end(): void {
+    this.close();
+  }
+
+  drain(): void {}
+
+  close(): void {
+    this.#refuse(
+      new SallyportError(
+        "connection_lost",
+        "Cannot route visitor: it left before its ClientHello was complete",
+        {
+          side: "network",
+        },
+      ),
+    );
+  }
+
+  #route(serverName: string | undefined): void {
+    if (serverName === undefined) {
+      const why = "Cannot route visitor: its ClientHello names no server (no SNI)";
+      return this.#refuse(new SallyportError("no_server_name", why), AlertDescription.missing_extension);
+    }
+    const session = this.#options.find(serverName);
+    if (session === undefined) {
+      const why = `Cannot route visitor: no agent serves ${serverName}`;
+      return this.#refuse(new SallyportError("unrecognized_name", why), AlertDescription.unrecognized_name);
+    }
+    let stream: SessionStream;
+    try {
+      stream = session.open({
+        address: this.#arrival.remote.host,
+        port: this.#arrival.remote.port,
+        serverName,
+      });
+    } catch (error) {
+      return this.#refuse(error as SallyportError, AlertDescription.internal_error);
+    }
+    this.#join(stream, serverName);
+  }
+
+  #join(stream: SessionStream, serverName: string): void {
+    this.#finish();
+    const { clock, log, metrics } = this.#options;
+    const { conn, remote } = this.#arrival;
+    const startedMs = clock.nowMs();
+    metrics.streamOpened();
+    log.debug({ server_name: serverName, visitor: remote.host }, "visitor connected");
+    splice({
+      visitorSide: conn,
+      agentSide: stream,
+      session: "agentSide",
+      clock,
+      meter: metrics,
+      idle: true,
+      received: this.#hello.bytes,
+      done: (error) => {
+        metrics.streamClosed();
+        const seconds = (clock.nowMs() - startedMs) / 1000;
+        log.debug({ server_name: serverName, visitor: remote.host, seconds, error }, "visitor left");
+      },
+    });
+  }
+
+  #refuse(error: SallyportError, alert?: number): void {
+    if (this.#over) return;
+    this.#finish();
+    const { conn, remote } = this.#arrival;
+    if (alert !== undefined) conn.write(encodeAlert(alert));
+    conn.release();
+    this.#options.metrics.refused("visitor", error.code);
+    this.#options.log.info({ visitor: remote.host, reason: error.code }, error.message);
+  }
+
+  #finish(): void {
+    this.#over = true;
+    this.#timer.cancel();
+    this.#arrival.settled();
+  }
+}

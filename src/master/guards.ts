@@ -1,0 +1,130 @@
+/**
+ * What a request for a token must pass before its body is checked: a key, and a body that is JSON and of bounded size.
+ *
+ * @module
+ */
+
+import type { MiddlewareHandler } from "hono";
+import { MASTER_BODY_MAX_BYTES } from "../limits.ts";
+import type { Logger } from "../telemetry/log.ts";
+import type { Metrics } from "../telemetry/metrics.ts";
+import type { Credentials } from "./credentials.ts";
+import type { MasterEnv } from "./env.ts";
+import { bodyFault, Problem } from "./problem.ts";
+import type { FailureLimit } from "./rate_limits.ts";
+
+/** RFC 6750 §2.1; the scheme's case doesn't matter (RFC 9110 §11.1). */
+const BEARER = /^Bearer +([\w.~+/-]+=*) *$/i;
+const KEY_MAX_LENGTH = 4096;
+const REALM = 'Bearer realm="sallyport"';
+
+function unauthorized(detail: string, challenge: string): Problem {
+  return new Problem(401, `Cannot authenticate: Authorization ${detail}`, {
+    errors: [{ member: "Authorization", detail }],
+    headers: { "WWW-Authenticate": challenge },
+  });
+}
+
+/** What {@link authenticate} needs. */
+export interface AuthenticateOptions {
+  readonly credentials: Credentials;
+  readonly failures: FailureLimit;
+  readonly metrics: Metrics;
+  readonly log: Logger;
+}
+
+/**
+ * Finds whose request it is: 401 without a key that is known, 429 for an address that came with too many wrong ones.
+ * The count is looked at first, for right keys too: otherwise guessing would go on at full speed behind the 429s.
+ */
+export function authenticate(options: AuthenticateOptions): MiddlewareHandler<MasterEnv> {
+  const { credentials, failures, metrics, log } = options;
+  return async (c, next) => {
+    const header = c.req.header("authorization");
+    if (header === undefined) throw unauthorized("is missing; Bearer and a key are needed", REALM);
+    const remote = c.env?.remote?.host ?? "unknown";
+    const waitS = await failures.blockedForS(remote);
+    if (waitS > 0) {
+      metrics.refused("agent", "limit_exceeded");
+      throw new Problem(429, `Cannot authenticate: too many wrong keys from this address, wait ${waitS} s`, {
+        errors: [{ member: "Authorization", detail: "was wrong too often" }],
+        headers: { "Retry-After": String(waitS) },
+      });
+    }
+    const key = header.length <= KEY_MAX_LENGTH ? BEARER.exec(header)?.[1] : undefined;
+    const credential = key === undefined ? undefined : await credentials.find(key);
+    if (credential === undefined) {
+      await failures.count(remote);
+      metrics.refused("agent", "credential_refused");
+      log.warn({ remote, reason: "credential_refused" }, "token request refused");
+      throw unauthorized(
+        key === undefined ? "is not Bearer and a key" : "is not a key that is known",
+        `${REALM}, error="invalid_token"`,
+      );
+    }
+    c.set("credential", credential);
+    await next();
+  };
+}
+
+/** Reads a body of at most `maxBytes`, whatever its length was said to be; undefined for a larger one. */
+async function readBounded(request: Request, maxBytes: number): Promise<Uint8Array<ArrayBuffer> | undefined> {
+  if (Number(request.headers.get("content-length") ?? 0) > maxBytes) return undefined;
+  if (request.body === null) return new Uint8Array(0);
+  const chunks: Uint8Array[] = [];
+  let size = 0;
+  const reader = request.body.getReader();
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) break;
+    size += value.length;
+    if (size > maxBytes) {
+      // Not awaited: who sends too much may also be slow to hear of it.
+      reader.cancel().catch(() => {});
+      return undefined;
+    }
+    chunks.push(value);
+  }
+  const body = new Uint8Array(size);
+  let at = 0;
+  for (const chunk of chunks) {
+    body.set(chunk, at);
+    at += chunk.length;
+  }
+  return body;
+}
+
+/** Lets JSON of a bounded size through: 415 for another type, 413 for a larger body, 400 for one that is no JSON. */
+export function boundedJson(maxBytes: number = MASTER_BODY_MAX_BYTES): MiddlewareHandler<MasterEnv> {
+  return async (c, next) => {
+    const type = c.req.header("content-type");
+    if (type === undefined || !/^application\/json *(;|$)/i.test(type)) {
+      throw new Problem(415, "Cannot read body: its Content-Type must be application/json", {
+        errors: [{
+          member: "Content-Type",
+          detail: type === undefined ? "is missing" : "is not application/json",
+        }],
+      });
+    }
+    const body = await readBounded(c.req.raw, maxBytes).catch(() => {
+      const detail = "ended before it was complete";
+      throw new Problem(400, `Cannot read body: it ${detail}`, { errors: [bodyFault([], detail)] });
+    });
+    if (body === undefined) {
+      const detail = `must have at most ${maxBytes} bytes`;
+      throw new Problem(413, `Cannot read body: it ${detail}`, { errors: [{ member: "body", detail }] });
+    }
+    try {
+      JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(body));
+    } catch {
+      // The parser's own words differ by runtime and repeat what was sent.
+      const detail = body.length === 0 ? "is empty" : "is no JSON in UTF-8";
+      throw new Problem(400, `Cannot read body: it ${detail}`, { errors: [bodyFault([], detail)] });
+    }
+    // What comes next, the schema's validator, reads the body again.
+    const headers = new Headers(c.req.raw.headers);
+    headers.set("content-type", "application/json");
+    c.req.raw = new Request(c.req.url, { method: c.req.method, headers, body });
+    await next();
+  };
+}

@@ -1,0 +1,81 @@
+/**
+ * How often the session master may be asked, counted in memory over windows of a minute.
+ *
+ * @module
+ */
+
+import { createHash, randomBytes } from "node:crypto";
+import { RateLimiterMemory, type RateLimiterRes } from "rate-limiter-flexible";
+import { parseIp } from "../networks.ts";
+
+const WINDOW_S = 60;
+
+/**
+ * The source that an address counts for: itself, for IPv6 its /64 (one host has all of it), for a v4-mapped one the
+ * IPv4 address. What is no address counts as written.
+ */
+export function sourceOf(host: string): string {
+  const bytes = parseIp(host);
+  if (bytes === undefined) return host;
+  const isIPv4 = bytes.length === 4;
+  return `${isIPv4 ? "4" : "6"}:${bytes.slice(0, isIPv4 ? 4 : 8).join(".")}`;
+}
+
+/** Seconds for Retry-After: at least one. */
+function retryAfterS(result: RateLimiterRes): number {
+  return Math.max(1, Math.ceil(result.msBeforeNext / 1000));
+}
+
+/** Wrong keys, counted by the address that they come from. */
+export class FailureLimit {
+  readonly #limiter: RateLimiterMemory;
+  readonly #max: number;
+  readonly #salt = randomBytes(16);
+
+  constructor(maxPerMinute: number) {
+    this.#max = maxPerMinute;
+    this.#limiter = new RateLimiterMemory({ points: maxPerMinute, duration: WINDOW_S });
+  }
+
+  /** Seconds until `host` may try again, 0 when it may now. */
+  async blockedForS(host: string): Promise<number> {
+    const result = await this.#limiter.get(this.#bucket(host));
+    return result === null || result.consumedPoints < this.#max || result.msBeforeNext <= 0
+      ? 0
+      : retryAfterS(result);
+  }
+
+  /** Counts a wrong key from `host`. */
+  async count(host: string): Promise<void> {
+    await this.#limiter.penalty(this.#bucket(host));
+  }
+
+  /**
+   * One of 65,536 buckets, salted: whoever has many addresses can neither fill the memory nor choose with whom it
+   * shares a bucket.
+   */
+  #bucket(host: string): string {
+    return createHash("sha256").update(this.#salt).update(sourceOf(host)).digest("hex").slice(0, 4);
+  }
+}
+
+/** Tokens, counted by credential. */
+export class IssueLimit {
+  readonly #limiter: RateLimiterMemory;
+
+  constructor(maxPerMinute: number) {
+    this.#limiter = new RateLimiterMemory({ points: maxPerMinute, duration: WINDOW_S });
+  }
+
+  /** Takes one; the answer is 0 when it was to be had, otherwise the seconds until the next is. */
+  async take(credentialId: string): Promise<number> {
+    try {
+      await this.#limiter.consume(credentialId);
+      return 0;
+    } catch (result) {
+      // The limiter rejects with its state, and with an Error only when it fails itself.
+      if (result instanceof Error) throw result;
+      return retryAfterS(result as RateLimiterRes);
+    }
+  }
+}

@@ -1,0 +1,137 @@
+/**
+ * The session master's endpoints as OpenAPI knows them; app.ts gives them their handlers.
+ *
+ * @module
+ */
+
+import { createRoute, z } from "@hono/zod-openapi";
+import type { MiddlewareHandler } from "hono";
+import type { MasterEnv } from "./env.ts";
+import { PROBLEM_TITLES, PROBLEM_TYPE, ProblemSchema, type ProblemStatus } from "./problem.ts";
+import {
+  HealthSchema,
+  IndexSchema,
+  ReadinessSchema,
+  tokenRequestSchema,
+  TokenResponseSchema,
+  type TokenTtl,
+} from "./schemas.ts";
+
+/** The name of the security scheme in the document. */
+export const BEARER_SCHEME = "bearer";
+
+function problem<Status extends ProblemStatus>(status: Status, description: string, headers: object = {}) {
+  return {
+    description,
+    headers: headers as Record<string, { schema: { type: "string" | "integer" }; description: string }>,
+    content: {
+      [PROBLEM_TYPE]: {
+        schema: ProblemSchema,
+        example: { type: "about:blank", title: PROBLEM_TITLES[status], status, detail: description },
+      },
+    },
+  };
+}
+
+const retryAfter = {
+  "Retry-After": { schema: { type: "integer" }, description: "Seconds until the next attempt makes sense" },
+};
+const authenticate = {
+  "WWW-Authenticate": { schema: { type: "string" }, description: "`Bearer`, RFC 6750" },
+};
+const failed = problem(500, "Something is broken here; the log has more under the same instance");
+
+/** POST /v1/tokens; `middleware` runs before the body is looked at. */
+export function tokensRoute(ttl: TokenTtl, middleware: MiddlewareHandler<MasterEnv>[]) {
+  return createRoute({
+    method: "post",
+    path: "/v1/tokens",
+    operationId: "issueToken",
+    summary: "Issue a token",
+    description: "Makes a token for an agent, with key material that is fresh each time.",
+    security: [{ [BEARER_SCHEME]: [] }],
+    middleware,
+    request: {
+      body: { required: true, content: { "application/json": { schema: tokenRequestSchema(ttl) } } },
+    },
+    responses: {
+      201: {
+        description: "The token, and what an agent needs beside it",
+        content: { "application/json": { schema: TokenResponseSchema } },
+      },
+      400: problem(400, "The body is no JSON"),
+      401: problem(401, "The key is missing or unknown", authenticate),
+      403: problem(403, "The key may not serve one of these names"),
+      413: problem(413, "The body is too large"),
+      415: problem(415, "The body is not labelled application/json"),
+      422: problem(422, "A member is missing, unknown or wrong"),
+      429: problem(429, "Too many wrong keys from this address, or too many tokens for this key", retryAfter),
+      500: failed,
+    },
+  });
+}
+
+/** GET / */
+export const indexRoute = createRoute({
+  method: "get",
+  path: "/",
+  operationId: "index",
+  summary: "What there is",
+  responses: {
+    200: { description: "The endpoints", content: { "application/json": { schema: IndexSchema } } },
+  },
+});
+
+/** GET /healthz */
+export const healthRoute = createRoute({
+  method: "get",
+  path: "/healthz",
+  operationId: "health",
+  summary: "Whether the process runs",
+  responses: {
+    200: { description: "It does", content: { "application/json": { schema: HealthSchema } } },
+  },
+});
+
+/** GET /readyz */
+export const readyRoute = createRoute({
+  method: "get",
+  path: "/readyz",
+  operationId: "ready",
+  summary: "Whether it can do its work: listeners up, keys loaded",
+  responses: {
+    200: { description: "It can", content: { "application/json": { schema: ReadinessSchema } } },
+    503: { description: "It can't, and why", content: { "application/json": { schema: ReadinessSchema } } },
+    500: failed,
+  },
+});
+
+/** GET /metrics */
+export const metricsRoute = createRoute({
+  method: "get",
+  path: "/metrics",
+  operationId: "metrics",
+  summary: "Metrics in Prometheus' text format",
+  responses: {
+    200: {
+      description: "Version 0.0.4 of the format",
+      content: { "text/plain": { schema: z.string().openapi({ example: "sallyport_sessions 3\n" }) } },
+    },
+    500: failed,
+  },
+});
+
+/** GET /openapi.json */
+export const openapiRoute = createRoute({
+  method: "get",
+  path: "/openapi.json",
+  operationId: "openapi",
+  summary: "This description",
+  responses: {
+    200: {
+      description: "OpenAPI 3.1",
+      content: { "application/json": { schema: z.looseObject({ openapi: z.string() }).openapi("OpenAPI") } },
+    },
+    500: failed,
+  },
+});

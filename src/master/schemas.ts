@@ -1,0 +1,152 @@
+/**
+ * The bodies of the session master's API: one zod schema each, which checks the input and makes the OpenAPI document.
+ *
+ * @module
+ */
+
+import { z } from "@hono/zod-openapi";
+import {
+  HOSTNAME_MAX_LENGTH,
+  NAMES_PER_SESSION_MAX,
+  TOKEN_TTL_DEFAULT_S,
+  TOKEN_TTL_MAX_S,
+  TOKEN_TTL_MIN_S,
+} from "../limits.ts";
+import { canonicalHostname, hostnameFault } from "../wire/hostname.ts";
+
+/** Ciphers that a token may name (spec: snitun.md, Token). */
+export const CIPHERS = ["aes-cbc", "aes-gcm", "aes-gcm-siv"] as const;
+/** Versions of SniTun that a token may name. */
+export const PROTOCOL_VERSIONS = [0, 1, 2] as const;
+const PROTOCOL_VERSION_DEFAULT = 2;
+
+/** Lifetimes that the master grants, in seconds. */
+export interface TokenTtl {
+  readonly defaultS: number;
+  readonly minS: number;
+  readonly maxS: number;
+}
+
+/** The lifetimes of limits.ts. */
+export const DEFAULT_TOKEN_TTL: TokenTtl = {
+  defaultS: TOKEN_TTL_DEFAULT_S,
+  minS: TOKEN_TTL_MIN_S,
+  maxS: TOKEN_TTL_MAX_S,
+};
+
+/** A version; the generator takes only the first value of a literal by itself. */
+function versionSchema(error?: string) {
+  return z.literal([...PROTOCOL_VERSIONS], { error }).openapi({
+    type: "integer",
+    enum: [...PROTOCOL_VERSIONS],
+  });
+}
+
+/** Says "is required" of a member that is absent and `otherwise` of one that is wrong. */
+function required(otherwise: string) {
+  return (issue: { readonly input?: unknown }) => issue.input === undefined ? "is required" : otherwise;
+}
+
+/** A hostname as a client writes it; comes out in canonical form. */
+const HostnameSchema = z.string({ error: required("must be a string") })
+  // One more than a name may have: for the dot at its end.
+  .max(HOSTNAME_MAX_LENGTH + 1, { error: `must have at most ${HOSTNAME_MAX_LENGTH} characters`, abort: true })
+  .superRefine((text, context) => {
+    const fault = hostnameFault(text);
+    if (fault !== undefined) context.addIssue({ code: "custom", message: `is no hostname: ${fault}` });
+  })
+  .transform((text) => canonicalHostname(text));
+
+const EXAMPLE_NAME = "a.example.org";
+const EXAMPLE_ALIAS = "b.example.org";
+
+/** The body of POST /v1/tokens. */
+export function tokenRequestSchema(ttl: TokenTtl) {
+  const ttlText = `must be a whole number from ${ttl.minS} to ${ttl.maxS}`;
+  return z.strictObject({
+    hostname: HostnameSchema.openapi({
+      description: "The name that the agent serves; case and a dot at the end don't matter",
+      example: EXAMPLE_NAME,
+    }),
+    alias: z.array(HostnameSchema, { error: "must be a list of names" })
+      .max(NAMES_PER_SESSION_MAX - 1, {
+        error: `must have at most ${NAMES_PER_SESSION_MAX - 1} names`,
+        abort: true,
+      })
+      .default([])
+      .openapi({ description: "Further names that it serves", example: [EXAMPLE_ALIAS] }),
+    protocol_version: versionSchema("must be 0, 1 or 2")
+      .default(PROTOCOL_VERSION_DEFAULT)
+      .openapi({
+        description: "The version of SniTun that the session speaks",
+        default: PROTOCOL_VERSION_DEFAULT,
+        example: 2,
+      }),
+    cipher: z.enum(CIPHERS, { error: `must be one of ${CIPHERS.join(", ")}` })
+      .default("aes-gcm")
+      .openapi({ description: "What protects the session's headers", example: "aes-gcm" }),
+    ttl_seconds: z.int({ error: ttlText }).min(ttl.minS, { error: ttlText }).max(ttl.maxS, { error: ttlText })
+      .default(ttl.defaultS)
+      .openapi({ description: "How long the token is good for", example: ttl.defaultS }),
+  }, { error: "must be a JSON object" }).openapi("TokenRequest");
+}
+
+/** The answer of POST /v1/tokens. */
+export const TokenResponseSchema = z.object({
+  token: z.string().openapi({
+    description: "What the agent sends to the edge, a Fernet token; secret",
+    example: "gAAAAABo…",
+  }),
+  hostname: z.string().openapi({ description: "The name in canonical form", example: EXAMPLE_NAME }),
+  alias: z.array(z.string()).openapi({
+    description: "The further names in canonical form, each once",
+    example: [EXAMPLE_ALIAS],
+  }),
+  aes_key: z.string().regex(/^[0-9a-f]{64}$/).openapi({
+    description: "32 bytes in hexadecimal, fresh for this token; secret",
+    example: "00".repeat(32),
+  }),
+  aes_iv: z.string().regex(/^[0-9a-f]{32}$/).openapi({
+    description: "16 bytes in hexadecimal, fresh for this token; secret",
+    example: "00".repeat(16),
+  }),
+  cipher: z.enum(CIPHERS).openapi({ example: "aes-gcm" }),
+  protocol_version: versionSchema().openapi({ example: 2 }),
+  valid: z.int().openapi({
+    description: "When the token ends, in seconds since 1970",
+    example: 1_790_000_000,
+  }),
+  edge: z.object({
+    host: z.string().openapi({ example: "edge.example.net" }),
+    port: z.int().min(1).max(65535).openapi({ example: 8443 }),
+  }).openapi({ description: "Where the agent dials" }),
+}).openapi("TokenResponse");
+
+/** The answer of GET /healthz. */
+export const HealthSchema = z.object({
+  status: z.literal("ok").openapi({ example: "ok" }),
+}).openapi("Health");
+
+/** The answer of GET /readyz; a check that is text says what is missing. */
+export const ReadinessSchema = z.object({
+  status: z.enum(["ready", "not ready"]).openapi({ example: "ready" }),
+  checks: z.record(z.string(), z.union([z.boolean(), z.string()])).openapi({
+    description: "What was looked at: true, false, or what is wrong in words",
+    example: { listeners: true, keys: true },
+  }),
+}).openapi("Readiness");
+
+/** The answer of GET /. */
+export const IndexSchema = z.object({
+  name: z.string().openapi({ example: "Sallyport session master" }),
+  version: z.string().openapi({ example: "0.1.0" }),
+  endpoints: z.record(z.string(), z.string()).openapi({
+    description: "What each endpoint does",
+    example: { "GET /healthz": "Whether the process runs" },
+  }),
+}).openapi("Index");
+
+/** The body of POST /v1/tokens, checked. */
+export type TokenRequest = z.output<ReturnType<typeof tokenRequestSchema>>;
+/** The answer of POST /v1/tokens. */
+export type TokenResponse = z.infer<typeof TokenResponseSchema>;

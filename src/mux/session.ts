@@ -1,0 +1,410 @@
+/**
+ * A SniTun session in either role, behind the handshake: streams, flow control, pings and time-outs (spec:
+ * snitun.md, Frames and Behaviour). It does no IO: see {@link MuxHost}.
+ *
+ * @module
+ */
+import type { Bytes } from "../bytes/bytes.ts";
+import type { Opener, Role, Sealer } from "../crypto/header_cipher.ts";
+import { type ErrorCode, SallyportError } from "../errors.ts";
+import * as limits from "../limits.ts";
+import {
+  channelIdOf,
+  decodeCallerExtra,
+  decodeCallerPayload,
+  encodeCallerExtra,
+  encodeCallerPayload,
+  FrameType,
+  newChannelId,
+} from "../wire/snitun_frame.ts";
+import { Endings } from "./endings.ts";
+import { Heartbeat } from "./heartbeat.ts";
+import type { Caller, MuxHost } from "./host.ts";
+import type { MuxOptions } from "./options.ts";
+import { FrameReceiver } from "./receiver.ts";
+import { ReceiveBudget } from "./receive_budget.ts";
+import { SendBudget } from "./send_budget.ts";
+import { type ControlFrame, FrameSender, type SendScratch } from "./sender.ts";
+import { MuxStream } from "./stream.ts";
+import { StreamTable } from "./stream_table.ts";
+
+/** Chunks of at least this size are sent from where they are, without passing through the stream's queue. */
+const DIRECT_MIN_BYTES = 4096;
+
+/** One session. Feed it with `receive`, `writable`, `turn` and `tick`. */
+export class MuxSession {
+  readonly role: Role;
+  readonly protocolVersion: number;
+  readonly #host: MuxHost;
+  readonly #scratch: SendScratch;
+  readonly #queues: limits.QueueLimits;
+  readonly #sealer: Sealer;
+  readonly #opener: Opener;
+  readonly #sender: FrameSender;
+  readonly #receiver: FrameReceiver;
+  readonly #budget: ReceiveBudget;
+  readonly #heartbeat: Heartbeat;
+  readonly #table = new StreamTable();
+  readonly #endings = new Endings(this);
+  readonly #sending: SendBudget;
+  #scheduled: MuxStream[] = [];
+  #woken = false;
+  #ended: SallyportError | undefined;
+
+  /** Payload bytes, without headers. */
+  bytesSent = 0;
+  bytesReceived = 0;
+
+  constructor(options: MuxOptions) {
+    this.role = options.role;
+    this.protocolVersion = options.protocolVersion;
+    this.#host = options.host;
+    this.#scratch = options.scratch;
+    this.#queues = options.queueLimits ?? limits.DEFAULT_QUEUE_LIMITS;
+    this.#sealer = options.sealer;
+    this.#opener = options.opener;
+    this.#sender = new FrameSender(options.sealer, options.scratch, this);
+    this.#sending = new SendBudget(this.#queues, this.#sender);
+    this.#receiver = new FrameReceiver(options.opener, options.protocolVersion, this);
+    this.#budget = new ReceiveBudget({
+      host: options.host,
+      queues: this.#queues,
+      protocolVersion: options.protocolVersion,
+      budgetBytes: options.receiveBudgetBytes ?? limits.SESSION_RECEIVE_BUDGET_BYTES,
+      largeFramesPerSecond: options.largeFramesPerSecond ?? 0,
+      streams: this.#table.all,
+      changePause: (stream) => this.#changePause(stream),
+      drop: (stream, code, why) => this.#refuse(stream, code, why),
+    });
+    this.#heartbeat = new Heartbeat({
+      role: options.role,
+      host: options.host,
+      random: options.scratch.random,
+      control: (frame) => this.#control(frame),
+    });
+  }
+
+  /** Streams that are open or still deliver what came before their end. */
+  get streams(): number {
+    return this.#table.all.size;
+  }
+
+  /** The last measured round trip, undefined before the first pong. */
+  get rttMs(): number | undefined {
+    return this.#heartbeat.rttMs;
+  }
+
+  /** Starts the session's clocks; call it once, when the driver is ready. */
+  start(): void {
+    this.#host.arm(this.#heartbeat.start());
+  }
+
+  /**
+   * Edge only: opens a stream towards the agent for a visitor. Throws `limit_exceeded` where the session has
+   * {@link limits.STREAMS_PER_SESSION_MAX} of them, and why the session ended where it has.
+   */
+  open(caller: Caller): MuxStream {
+    if (this.#ended !== undefined) throw this.#ended;
+    if (this.#table.all.size >= limits.STREAMS_PER_SESSION_MAX) {
+      throw new SallyportError(
+        "limit_exceeded",
+        `Cannot open stream: the session has ${this.streams} already`,
+      );
+    }
+    const stream = new MuxStream(this, newChannelId(this.#scratch.random), caller);
+    this.#table.add(stream);
+    const legacy = this.protocolVersion < 2;
+    this.#control({
+      type: FrameType.NEW,
+      id: stream.id,
+      extra: legacy ? encodeCallerExtra(caller.address, this.#scratch.random) : undefined,
+      payload: legacy ? undefined : encodeCallerPayload(caller.address, this.#scratch.random),
+    });
+    return stream;
+  }
+
+  /** Takes bytes of the peer, in any pieces. What is wrong with them ends the session. */
+  receive(chunk: Bytes): void {
+    if (this.#ended !== undefined) return;
+    this.#heartbeat.active = true;
+    try {
+      this.#receiver.receive(chunk);
+    } catch (error) {
+      this.end(
+        error instanceof SallyportError
+          ? error
+          : new SallyportError("frame_invalid", `Cannot read session: ${String(error)}`, { cause: error }),
+      );
+    }
+  }
+
+  /** The host takes bytes again after `write` said false. */
+  writable(): void {
+    this.#sender.blocked = false;
+    this.#heartbeat.blockedSinceMs = undefined;
+    this.#heartbeat.active = true;
+    this.turn();
+  }
+
+  /** The end of a turn: delivers what was resumed, sends what was queued, tells who waited. */
+  turn(): void {
+    this.#woken = false;
+    const scheduled = this.#scheduled;
+    this.#scheduled = [];
+    for (const stream of scheduled) this.#settle(stream);
+    if (this.#ended !== undefined) return;
+    this.#sender.flush();
+    if (this.#sender.blocked) return;
+    this.#heartbeat.answered();
+    this.#sending.tellDrained();
+  }
+
+  /** Does what has come due, and asks the host for the next call. */
+  tick(): void {
+    if (this.#ended !== undefined) return;
+    const now = this.#host.nowMs();
+    const budgetMs = this.#budget.tick(now);
+    const endingsMs = this.#endings.tick(now);
+    try {
+      this.#host.arm(Math.min(budgetMs, endingsMs, this.#heartbeat.tick(now)));
+      if (this.#heartbeat.idle) this.#park();
+    } catch (error) {
+      this.end(error as SallyportError);
+    }
+  }
+
+  /** Ends the session and every stream in it; streams whose CLOSE has come still deliver what came before it. */
+  end(error: SallyportError): void {
+    if (this.#ended !== undefined) return;
+    this.#ended = error;
+    for (const stream of this.#table.all) {
+      if (stream.remoteClosed) continue;
+      stream.dead = true;
+      stream.error ??= error;
+      this.schedule(stream);
+    }
+    this.#park();
+    this.#host.ended(error);
+  }
+
+  /** Lets go of the ciphers' native memory until the next frame. */
+  #park(): void {
+    this.#sealer.park();
+    this.#opener.park();
+  }
+
+  // What the streams ask for (StreamOwner).
+
+  /** Internal. */
+  send(stream: MuxStream, chunk: Bytes): boolean {
+    if (chunk.length === 0) return true;
+    const sender = this.#sender;
+    if (chunk.length >= DIRECT_MIN_BYTES && !sender.blocked && !sender.pending && !stream.peerPaused) {
+      this.bytesSent += chunk.length;
+      sender.direct(stream, chunk);
+    } else {
+      if (!this.#sending.queue(stream, chunk)) {
+        this.#refuse(stream, "stream_overflow", "Cannot send: the peer takes less than the stream brings");
+        return true;
+      }
+      this.#wake();
+    }
+    return this.#sending.mayGoOn(stream);
+  }
+
+  /** Internal. */
+  finish(stream: MuxStream): void {
+    if (this.role === "agent") {
+      this.closeBehindData(stream);
+      return;
+    }
+    // The protocol has no half-close: a CLOSE now would lose the agent's answer.
+    this.#host.arm(this.#endings.watch(stream, this.#host.nowMs()));
+  }
+
+  /** Internal. */
+  release(stream: MuxStream): void {
+    this.#budget.forget(stream);
+    if (stream.remoteClosed || this.#ended !== undefined) {
+      this.schedule(stream);
+      return;
+    }
+    this.closeBehindData(stream);
+    this.#host.arm(this.#endings.watch(stream, this.#host.nowMs()));
+  }
+
+  /** Internal. */
+  reset(stream: MuxStream, error: Error | undefined): void {
+    if (stream.dead) return;
+    stream.dead = true;
+    stream.error = error;
+    this.#sending.forget(stream);
+    this.#budget.forget(stream);
+    this.#endings.forget(stream);
+    if (!stream.remoteClosed && this.#ended === undefined) {
+      this.#table.unname(stream);
+      this.#control({ type: FrameType.CLOSE, id: stream.id });
+    }
+    this.schedule(stream);
+  }
+
+  /** Internal. */
+  consumed(stream: MuxStream, byteLength: number): void {
+    this.#budget.release(stream, byteLength);
+  }
+
+  /** Internal. */
+  schedule(stream: MuxStream): void {
+    if (stream.scheduled) return;
+    stream.scheduled = true;
+    this.#scheduled.push(stream);
+    this.#wake();
+  }
+
+  // What the receiver finds (FrameSink).
+
+  /** Internal. */
+  frame(type: number, header: Bytes, payload: Bytes | undefined): void {
+    switch (type) {
+      case FrameType.NEW:
+        return this.#accept(header, payload);
+      case FrameType.CLOSE:
+        return this.#remoteClose(this.#table.find(header));
+      case FrameType.PING:
+        return this.#heartbeat.received(header, this.#sender.blocked);
+      case FrameType.PAUSE:
+      case FrameType.RESUME: {
+        const stream = this.#table.find(header);
+        if (stream === undefined || this.protocolVersion === 0) return;
+        stream.peerPaused = type === FrameType.PAUSE;
+        this.#sender.ready(stream);
+        if (!stream.peerPaused) this.#wake();
+      }
+    }
+  }
+
+  /** Internal. */
+  dataFrame(header: Bytes, size: number): MuxStream | undefined {
+    this.#budget.throttle(size);
+    return this.#table.find(header);
+  }
+
+  /** Internal. */
+  data(stream: MuxStream, piece: Bytes): void {
+    if (stream.dead || stream.remoteClosed) return;
+    this.bytesReceived += piece.length;
+    if (stream.pauseSent) stream.overrunBytes += piece.length;
+    if (!stream.deliver(piece)) this.#budget.hold(stream, piece);
+  }
+
+  // What the sender has done (SenderEvents).
+
+  /** Internal. */
+  write(bytes: Bytes): boolean {
+    this.#heartbeat.active = true;
+    if (this.#host.write(bytes)) return true;
+    const now = this.#host.nowMs();
+    this.#heartbeat.blockedSinceMs = now;
+    this.#host.arm(now + limits.SESSION_WRITE_STALL_MS);
+    return false;
+  }
+
+  /** Internal. */
+  sent(_stream: MuxStream, byteLength: number): void {
+    this.#sending.sent(byteLength);
+    this.bytesSent += byteLength;
+  }
+
+  /** Internal: our CLOSE is out, so the channel is over both ways; what came before is still delivered. */
+  closeSent(stream: MuxStream): void {
+    stream.closePending = false;
+    this.#table.unname(stream);
+    this.#endings.forget(stream);
+    stream.remoteClosed = true;
+    this.schedule(stream);
+  }
+
+  // Streams.
+
+  #accept(header: Bytes, payload: Bytes | undefined): void {
+    const id = channelIdOf(header);
+    const inUse = this.#table.find(header);
+    if (inUse !== undefined) {
+      // Two visitors' bytes must never meet in one stream.
+      this.#refuse(inUse, "frame_invalid", "Cannot open stream: its id is in use");
+      return;
+    }
+    const caller = payload === undefined ? decodeCallerExtra(header) : decodeCallerPayload(payload);
+    const code: ErrorCode | undefined = this.role === "edge" || caller === undefined
+      ? "frame_invalid"
+      : this.#table.all.size >= limits.STREAMS_PER_SESSION_MAX
+      ? "limit_exceeded"
+      : undefined;
+    if (code !== undefined || caller === undefined) {
+      this.#host.refused(code ?? "frame_invalid");
+      this.#control({ type: FrameType.CLOSE, id });
+      return;
+    }
+    const stream = new MuxStream(this, id, { address: caller });
+    this.#table.add(stream);
+    this.#host.opened(stream);
+  }
+
+  #remoteClose(stream: MuxStream | undefined): void {
+    if (stream === undefined) return;
+    this.#table.unname(stream);
+    this.#endings.forget(stream);
+    stream.remoteClosed = true;
+    stream.closePending = false;
+    this.#sending.forget(stream);
+    this.schedule(stream);
+  }
+
+  #settle(stream: MuxStream): void {
+    stream.scheduled = false;
+    stream.flushIncoming();
+    if (!stream.dead && !(stream.remoteClosed && stream.drained)) return;
+    stream.dead = true;
+    stream.finish();
+    if (stream.closed && this.#table.remove(stream)) this.#host.closed(stream);
+  }
+
+  /** Internal. */
+  closeBehindData(stream: MuxStream): void {
+    stream.closePending = true;
+    this.#sender.ready(stream);
+    this.#wake();
+  }
+
+  #refuse(stream: MuxStream, code: ErrorCode, why: string): void {
+    this.#host.refused(code);
+    this.reset(stream, new SallyportError(code, why));
+  }
+
+  // Control frames.
+
+  #control(frame: ControlFrame): void {
+    this.#sender.control(frame);
+    if (this.#sender.controlFrames > limits.CONTROL_FRAMES_QUEUED_MAX) {
+      this.end(
+        new SallyportError(
+          "session_stalled",
+          "Cannot go on: the peer doesn't read, and control frames pile up",
+        ),
+      );
+    }
+    this.#wake();
+  }
+
+  #changePause(stream: MuxStream): void {
+    if (stream.flowQueued || this.#ended !== undefined) return;
+    stream.flowQueued = true;
+    this.#control({ type: FrameType.PAUSE, id: stream.id, stream });
+  }
+
+  #wake(): void {
+    if (this.#woken) return;
+    this.#woken = true;
+    this.#host.wake();
+  }
+}

@@ -1,0 +1,229 @@
+/**
+ * The runtime port on Deno's native sockets. `reusePort` and datagrams need `"unstable": ["net"]`.
+ *
+ * @module
+ */
+
+import { DenoConn } from "./deno_conn.ts";
+import { BufferPool } from "./out_queue.ts";
+import type {
+  Conn,
+  DatagramOptions,
+  DatagramSocket,
+  DialOptions,
+  HttpOptions,
+  HttpServer,
+  Listener,
+  ListenOptions,
+  Runtime,
+} from "./port.ts";
+import {
+  asError,
+  dialError,
+  dialTimeoutError,
+  listenError,
+  plainHost,
+  plainResponse,
+  reportStray,
+  systemClock,
+} from "./shared.ts";
+
+/** After a failed accept (out of file descriptors, say) the next waits this long. */
+const ACCEPT_RETRY_MS = 100;
+/** UDP payloads are at most 65,507 bytes over IPv4 (RFC 768). */
+const DATAGRAM_MAX_BYTES = 65_535;
+/** Datagrams that may be on their way into the socket at once; more are dropped. */
+const DATAGRAMS_IN_FLIGHT_MAX = 256;
+
+/** Opens the port on this process's sockets; each call has buffers of its own. */
+export function createDenoRuntime(): Runtime {
+  const pool = new BufferPool();
+  return {
+    name: "deno",
+    version: Deno.version.deno,
+    // Deno.Conn has neither SO_LINGER nor a reset.
+    capabilities: { reusePort: true, hardClose: false },
+    clock: systemClock,
+    listen: (options) => listen(options, pool),
+    dial: (options) => dial(options, pool),
+    bindDatagram,
+    serveHttp,
+  };
+}
+
+// deno-lint-ignore require-await -- what it throws must become a rejection
+async function listen(options: ListenOptions, pool: BufferPool): Promise<Listener> {
+  let listener: Deno.TcpListener;
+  try {
+    listener = Deno.listen({
+      hostname: options.host,
+      port: options.port,
+      reusePort: options.reusePort ?? false,
+    });
+  } catch (error) {
+    throw listenError(options, error);
+  }
+  const state = { closed: false };
+  acceptLoop(listener, state, options, pool);
+  return {
+    address: { host: listener.addr.hostname, port: listener.addr.port },
+    close() {
+      if (state.closed) return;
+      state.closed = true;
+      listener.close();
+    },
+  };
+}
+
+async function acceptLoop(
+  listener: Deno.TcpListener,
+  state: { closed: boolean },
+  options: ListenOptions,
+  pool: BufferPool,
+): Promise<void> {
+  while (!state.closed) {
+    let native: Deno.TcpConn;
+    try {
+      native = await listener.accept();
+    } catch {
+      if (!state.closed) await new Promise((resolve) => setTimeout(resolve, ACCEPT_RETRY_MS));
+      continue;
+    }
+    const conn = newConn(native, pool);
+    if (conn === null) continue;
+    if (state.closed) {
+      conn.abort();
+      continue;
+    }
+    try {
+      options.accept(conn);
+    } catch (thrown) {
+      conn.abort(asError(thrown));
+    }
+  }
+}
+
+/** Null if the peer has reset the connection meanwhile, which makes its options fail. */
+function newConn(native: Deno.TcpConn, pool: BufferPool): DenoConn | null {
+  try {
+    return new DenoConn(native, pool);
+  } catch {
+    native.close();
+    return null;
+  }
+}
+
+/** Deno tries all addresses of a name by itself (RFC 8305). */
+async function dial(options: DialOptions, pool: BufferPool): Promise<Conn> {
+  const abort = new AbortController();
+  let late = false;
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const deadline = new Promise<never>((_resolve, reject) => {
+    timer = setTimeout(() => {
+      late = true;
+      reject(dialTimeoutError(options));
+      abort.abort();
+    }, options.timeoutMs);
+  });
+  const attempt = async () => {
+    const native = await Deno.connect({ hostname: options.host, port: options.port, signal: abort.signal });
+    if (late) native.close();
+    return native;
+  };
+  try {
+    return new DenoConn(await Promise.race([attempt(), deadline]), pool);
+  } catch (error) {
+    throw dialError(options, error);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+// deno-lint-ignore require-await -- what it throws must become a rejection
+async function bindDatagram(options: DatagramOptions): Promise<DatagramSocket> {
+  let socket: Deno.DatagramConn;
+  try {
+    socket = Deno.listenDatagram({ transport: "udp", hostname: options.host, port: options.port });
+  } catch (error) {
+    throw listenError(options, error);
+  }
+  const state = { closed: false };
+  receiveLoop(socket, state, options);
+  const addr = socket.addr as Deno.NetAddr;
+  let inFlight = 0;
+  const done = () => void inFlight--;
+  return {
+    address: { host: plainHost(addr.hostname), port: addr.port },
+    send(data, to) {
+      if (state.closed || inFlight >= DATAGRAMS_IN_FLIGHT_MAX) return false;
+      inFlight++;
+      // Copied: when the socket is full the runtime reads the bytes after this call has returned.
+      socket.send(data.slice(), { transport: "udp", hostname: to.host, port: to.port }).then(done, done);
+      return true;
+    },
+    close() {
+      if (state.closed) return;
+      state.closed = true;
+      socket.close();
+    },
+  };
+}
+
+async function receiveLoop(
+  socket: Deno.DatagramConn,
+  state: { closed: boolean },
+  options: DatagramOptions,
+): Promise<void> {
+  const buffer = new Uint8Array(DATAGRAM_MAX_BYTES);
+  while (!state.closed) {
+    let received: [Uint8Array<ArrayBuffer>, Deno.Addr];
+    try {
+      received = await socket.receive(buffer);
+    } catch {
+      // An ICMP answer to something sent earlier; waiting a turn keeps repeated ones from taking the thread.
+      if (!state.closed) await new Promise((resolve) => setTimeout(resolve, 1));
+      continue;
+    }
+    if (state.closed) return;
+    const from = received[1] as Deno.NetAddr;
+    try {
+      options.receive(received[0], { host: plainHost(from.hostname), port: from.port });
+    } catch (thrown) {
+      reportStray("datagram", thrown);
+    }
+  }
+}
+
+// deno-lint-ignore require-await -- what it throws must become a rejection
+async function serveHttp(options: HttpOptions): Promise<HttpServer> {
+  // Aborting Deno's own signal during its graceful shutdown throws where nobody can catch it, so requests that are
+  // late at close are answered from here.
+  let giveUp = () => {};
+  const givenUp = new Promise<Response | null>((resolve) => giveUp = () => resolve(null));
+  const answer = async (request: Request, info: Deno.ServeHandlerInfo<Deno.NetAddr>) => {
+    const remote = { host: plainHost(info.remoteAddr.hostname), port: info.remoteAddr.port };
+    try {
+      return await Promise.race([options.fetch(request, remote), givenUp]) ??
+        plainResponse(503, "shutting down");
+    } catch (thrown) {
+      reportStray("request", thrown);
+      return plainResponse(500, "internal error");
+    }
+  };
+  try {
+    const server = Deno.serve({ hostname: options.host, port: options.port, onListen() {} }, answer);
+    return {
+      address: { host: server.addr.hostname, port: server.addr.port },
+      async close(graceMs) {
+        const done = server.shutdown().catch(() => {});
+        let timer: ReturnType<typeof setTimeout> | undefined;
+        const late = new Promise<void>((resolve) => timer = setTimeout(resolve, graceMs));
+        await Promise.race([done, late]);
+        clearTimeout(timer);
+        giveUp();
+      },
+    };
+  } catch (error) {
+    throw listenError(options, error);
+  }
+}

@@ -1,0 +1,20 @@
+/**
+ * Picks the adapter of the runtime that this program runs on.
+ *
+ * @module
+ */
+
+import { SallyportError } from "../errors.ts";
+import type { Runtime } from "./port.ts";
+
+/**
+ * The runtime below. Only its own adapter is loaded: the other names globals that don't exist here. Rejects with
+ * `not_supported` on anything but Deno and Bun.
+ */
+export async function currentRuntime(): Promise<Runtime> {
+  if ("Deno" in globalThis) return (await import("./deno.ts")).createDenoRuntime();
+  if ("Bun" in globalThis) return (await import("./bun.ts")).createBunRuntime();
+  throw new SallyportError("not_supported", "Cannot start: Sallyport runs on Deno and on Bun", {
+    side: "config",
+  });
+}

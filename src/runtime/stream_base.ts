@@ -1,0 +1,167 @@
+/**
+ * The part of a byte stream that is the same everywhere: who hears of what, and that a handler's exception harms
+ * its own connection only.
+ *
+ * @module
+ */
+
+import type { Bytes } from "../bytes/bytes.ts";
+import { SallyportError } from "../errors.ts";
+import { LINGER_MS } from "../limits.ts";
+import type { ByteStream, ByteStreamHandler, Clock, Timer } from "./port.ts";
+import { asError, reportStray } from "./shared.ts";
+
+/**
+ * Base of the adapters' connections. Subclasses call the `emit` methods, and only from the runtime's callbacks or
+ * from microtasks: never from within a method that the stream's owner calls.
+ */
+export abstract class StreamBase implements ByteStream {
+  #handler: ByteStreamHandler | null = null;
+  #paused = false;
+  #closed = false;
+  /** Set once nothing may be delivered any more but `close`. */
+  protected dead = false;
+  /** `end` has been delivered. */
+  protected endDelivered = false;
+  /** `closeWrite` has been called. */
+  protected writeEnded = false;
+  #closeError: Error | undefined;
+  #closePending = false;
+  #released = false;
+  #lingerTimer: Timer | null = null;
+  /** What was queued when the linger timer was set. */
+  #lingerBytes = 0;
+
+  abstract write(chunk: Bytes): boolean;
+  abstract closeWrite(): void;
+  abstract readonly bufferedBytes: number;
+  /** Where the linger time is taken from. */
+  protected abstract readonly clock: Clock;
+  /**
+   * Ends the connection below at once; drops what is queued and held. `hard` tells the peer, where that is possible;
+   * otherwise what has been handed on still reaches it. Called once, `dead` is set.
+   */
+  protected abstract destroy(hard: boolean): void;
+  /** The stream may deliver (again): called at the first attach, resume and release, from the owner's call. */
+  protected abstract startFlow(): void;
+  /** The stream must not deliver from now on: called at pause, from the owner's call. */
+  protected abstract stopFlow(): void;
+
+  /** Whether data and end may be delivered now. */
+  protected get flowing(): boolean {
+    return !this.dead && (this.#released || (!this.#paused && this.#handler !== null));
+  }
+
+  attach(handler: ByteStreamHandler): void {
+    const first = this.#handler === null;
+    this.#handler = handler;
+    if (!first) return;
+    if (this.#closePending) queueMicrotask(() => this.emitClose(this.#closeError));
+    else if (this.flowing) this.startFlow();
+  }
+
+  pause(): void {
+    if (this.#paused || this.#released) return;
+    this.#paused = true;
+    if (!this.dead) this.stopFlow();
+  }
+
+  resume(): void {
+    if (!this.#paused) return;
+    this.#paused = false;
+    if (this.flowing) this.startFlow();
+  }
+
+  abort(error?: Error): void {
+    if (this.dead) return;
+    this.dead = true;
+    this.destroy(true);
+    queueMicrotask(() => this.emitClose(error));
+  }
+
+  release(): void {
+    if (this.dead || this.#released) return;
+    this.#released = true;
+    this.closeWrite();
+    this.#linger();
+    this.startFlow();
+  }
+
+  /** FIN went out, behind everything written. */
+  protected writingDone(): void {
+    if (this.#released) this.#linger();
+  }
+
+  #linger(): void {
+    this.#lingerTimer?.cancel();
+    this.#lingerBytes = this.bufferedBytes;
+    this.#lingerTimer = this.clock.after(LINGER_MS, () => this.#lingered());
+  }
+
+  #lingered(): void {
+    if (this.dead) return;
+    const left = this.bufferedBytes;
+    // A slow reader gets its time as long as it reads.
+    if (left !== this.#lingerBytes) {
+      this.#linger();
+      return;
+    }
+    this.dead = true;
+    this.destroy(left > 0);
+    if (left === 0) this.emitClose();
+    else {
+      const message = `Connection given up: the peer took none of ${left} bytes within ${LINGER_MS} ms`;
+      this.emitClose(new SallyportError("deadline_exceeded", message));
+    }
+  }
+
+  /** Delivers bytes; call it while {@link flowing}. */
+  protected emitData(chunk: Bytes): void {
+    if (this.#released) return;
+    try {
+      this.#handler!.data(chunk);
+    } catch (thrown) {
+      this.abort(asError(thrown));
+    }
+  }
+
+  /** Delivers the peer's end; call it while {@link flowing}, once. */
+  protected emitEnd(): void {
+    this.endDelivered = true;
+    if (this.#released) return;
+    try {
+      this.#handler!.end();
+    } catch (thrown) {
+      this.abort(asError(thrown));
+    }
+  }
+
+  /** Tells that `write` takes bytes again. */
+  protected emitDrain(): void {
+    if (this.dead || this.#released || this.#handler === null) return;
+    try {
+      this.#handler.drain();
+    } catch (thrown) {
+      this.abort(asError(thrown));
+    }
+  }
+
+  /** Delivers `close`, or keeps it for the first attach; later calls do nothing. */
+  protected emitClose(error?: Error): void {
+    this.dead = true;
+    this.#lingerTimer?.cancel();
+    this.#lingerTimer = null;
+    if (this.#closed) return;
+    if (this.#handler === null) {
+      if (!this.#closePending) this.#closeError = error;
+      this.#closePending = true;
+      return;
+    }
+    this.#closed = true;
+    try {
+      this.#handler.close(error);
+    } catch (thrown) {
+      reportStray("close", thrown);
+    }
+  }
+}

@@ -1,0 +1,47 @@
+/**
+ * The transport port: a session, however it crosses the network. The edge opens streams in it, the agent gets them.
+ *
+ * @module
+ */
+import type { SallyportError } from "../errors.ts";
+import type { Caller } from "../mux/host.ts";
+import type { Address, ByteStream } from "../runtime/port.ts";
+
+export type { Caller };
+
+/** One visitor's stream: bytes both ways, and who the visitor is. */
+export interface SessionStream extends ByteStream {
+  readonly caller: Caller;
+}
+
+/** What a {@link Session} tells its owner. */
+export interface SessionHandler {
+  /** Agent only: a visitor's stream has come. It waits, unread, until it is attached or aborted. */
+  stream(stream: SessionStream): void;
+  /** A stream is over. */
+  streamClosed(): void;
+  /** A stream was refused or dropped by the session itself, for this reason; the session goes on. */
+  streamRefused(code: SallyportError["code"]): void;
+  /** The session is over, with the reason; every stream has been told. The last call. */
+  ended(error: SallyportError): void;
+}
+
+/** An authenticated connection between an agent and an edge. */
+export interface Session {
+  /** How it crosses the network: "snitun". */
+  readonly transport: string;
+  readonly remote: Address;
+  readonly protocolVersion: number;
+  readonly cipher: string;
+  /** Streams open now. */
+  readonly streams: number;
+  /** Payload bytes since the session began. */
+  readonly bytesSent: number;
+  readonly bytesReceived: number;
+  /** The last measured round trip in milliseconds. */
+  readonly rttMs: number | undefined;
+  /** Edge only: opens a stream to the agent. Throws `limit_exceeded` or what the session ended with. */
+  open(caller: Caller): SessionStream;
+  /** Ends the session and its streams for this reason. */
+  close(reason: SallyportError): void;
+}

@@ -1,0 +1,131 @@
+/**
+ * Joins two byte streams: what comes out of one goes into the other, with back-pressure and half-close.
+ *
+ * @module
+ */
+import type { Bytes } from "../bytes/bytes.ts";
+import { SallyportError } from "../errors.ts";
+import { IDLE_TICK_MS, IDLE_TICKS } from "../limits.ts";
+import type { ByteStream, ByteStreamHandler, Clock, Timer } from "../runtime/port.ts";
+
+/** Where a splice counts its bytes: plain fields, so that counting costs an addition. */
+export interface ByteMeter {
+  bytesToAgent: number;
+  bytesToVisitor: number;
+}
+
+/** What {@link splice} takes. */
+export interface SpliceOptions {
+  /** Where the visitor's bytes come from: the visitor's connection at the edge, the session's stream at the agent. */
+  readonly visitorSide: ByteStream;
+  readonly agentSide: ByteStream;
+  /** Which of the two is the session's stream. */
+  readonly session: "visitorSide" | "agentSide";
+  readonly clock: Clock;
+  readonly meter?: ByteMeter;
+  /** Ends both after 90 to 120 s without a byte either way. */
+  readonly idle?: boolean;
+  /** Bytes of the visitor that have already been read. */
+  readonly received?: Bytes;
+  /** Both sides are over; `error` is the first that either side had. */
+  done?(error: Error | undefined): void;
+}
+
+/** Joins the two sides until both are over. */
+export function splice(options: SpliceOptions): void {
+  new Splice(options);
+}
+
+class Splice {
+  readonly #options: SpliceOptions;
+  readonly #toAgent: Direction;
+  readonly #toVisitor: Direction;
+  #timer: Timer | undefined;
+  #idleTicks = 0;
+  #seenBytes = 0;
+  #open = 2;
+  error: Error | undefined;
+
+  constructor(options: SpliceOptions) {
+    this.#options = options;
+    const { visitorSide, agentSide, received } = options;
+    this.#toAgent = new Direction(this, visitorSide, agentSide);
+    this.#toVisitor = new Direction(this, agentSide, visitorSide);
+    this.#toAgent.back = this.#toVisitor;
+    this.#toVisitor.back = this.#toAgent;
+    if (options.idle === true) this.#watch();
+    agentSide.attach(this.#toVisitor);
+    if (received !== undefined && received.length > 0) this.#toAgent.data(received);
+    visitorSide.attach(this.#toAgent);
+  }
+
+  count(direction: Direction, byteLength: number): void {
+    const meter = this.#options.meter;
+    if (meter === undefined) return;
+    if (direction === this.#toAgent) meter.bytesToAgent += byteLength;
+    else meter.bytesToVisitor += byteLength;
+  }
+
+  isSession(side: ByteStream): boolean {
+    return side === this.#options[this.#options.session];
+  }
+
+  sideClosed(): void {
+    if (--this.#open > 0) return;
+    this.#timer?.cancel();
+    this.#options.done?.(this.error);
+  }
+
+  #watch(): void {
+    this.#timer = this.#options.clock.after(IDLE_TICK_MS, () => {
+      // Bytes that still drain towards a slow reader are traffic too.
+      const { visitorSide, agentSide } = this.#options;
+      const seen = this.#toAgent.byteLength + this.#toVisitor.byteLength - visitorSide.bufferedBytes -
+        agentSide.bufferedBytes;
+      this.#idleTicks = seen === this.#seenBytes ? this.#idleTicks + 1 : 0;
+      this.#seenBytes = seen;
+      if (this.#idleTicks < IDLE_TICKS - 1) return this.#watch();
+      const idle = new SallyportError("session_idle", "Cannot keep visitor: no byte either way for 90 s");
+      visitorSide.abort(idle);
+      agentSide.abort(idle);
+    });
+  }
+}
+
+/** One direction; it listens to its source. */
+class Direction implements ByteStreamHandler {
+  readonly #splice: Splice;
+  readonly #source: ByteStream;
+  readonly #sink: ByteStream;
+  back!: Direction;
+  byteLength = 0;
+
+  constructor(splice: Splice, source: ByteStream, sink: ByteStream) {
+    this.#splice = splice;
+    this.#source = source;
+    this.#sink = sink;
+  }
+
+  data(chunk: Bytes): void {
+    this.byteLength += chunk.length;
+    this.#splice.count(this, chunk.length);
+    if (!this.#sink.write(chunk)) this.#source.pause();
+  }
+
+  end(): void {
+    this.#sink.closeWrite();
+  }
+
+  /** Our source takes bytes again, so its own source may go on. */
+  drain(): void {
+    this.back.#source.resume();
+  }
+
+  close(error?: Error): void {
+    this.#splice.error ??= error;
+    // What a socket brought before it broke is still delivered; a session's loss is shown as what it is.
+    if (error !== undefined && this.#splice.isSession(this.#source)) this.#sink.abort(error);
+    else this.#sink.release();
+    this.#splice.sideClosed();
+  }
+}

@@ -1,0 +1,63 @@
+/**
+ * Hostnames as routing keys, and as text for logs.
+ *
+ * @module
+ */
+import { isIP } from "node:net";
+import { SallyportError } from "../errors.ts";
+import { HOSTNAME_MAX_LENGTH } from "../limits.ts";
+
+const LABEL_MAX_LENGTH = 63;
+
+/**
+ * The one spelling of a hostname that is routed by: lower-case ASCII, without a trailing dot. Labels have 1 to 63
+ * characters of `a-z 0-9 - _` (RFC 1123 §2.1, and the underscore that is seen in practice), all of it at most 253.
+ * IP addresses and wildcards are no hostnames.
+ *
+ * @throws SallyportError `unrecognized_name`, naming what is wrong.
+ */
+export function canonicalHostname(text: string): string {
+  const fault = hostnameFault(text);
+  if (fault !== undefined) {
+    throw new SallyportError("unrecognized_name", `Cannot use hostname "${printableName(text)}": ${fault}`);
+  }
+  return strip(text).toLowerCase();
+}
+
+/** What keeps `text` from being a hostname, undefined where nothing does. */
+export function hostnameFault(text: string): string | undefined {
+  const name = strip(text);
+  if (name.length === 0) return "it is empty";
+  if (name.length > HOSTNAME_MAX_LENGTH) {
+    return `it has ${name.length} characters, at most ${HOSTNAME_MAX_LENGTH} are allowed`;
+  }
+  // deno-lint-ignore no-control-regex
+  if (/[^\x00-\x7f]/.test(name)) {
+    return "it has characters beyond ASCII; internationalised names start with xn--";
+  }
+  if (isIP(name) !== 0) return "it is an IP address";
+  for (const label of name.split(".")) {
+    if (label.length === 0) return "it has an empty label";
+    if (label.length > LABEL_MAX_LENGTH) {
+      return `a label has ${label.length} characters, at most ${LABEL_MAX_LENGTH} are allowed`;
+    }
+    if (!/^[a-z0-9_-]+$/i.test(label)) return "it has characters other than letters, digits, - and _";
+  }
+  return undefined;
+}
+
+/**
+ * Text of a peer's as a log may hold it: quotes, backslashes and what isn't printable ASCII are escaped; of more than
+ * `maxLength` UTF-16 units the rest is left out, and "…" says so.
+ */
+export function printableName(text: string, maxLength = 80): string {
+  const escaped = text.slice(0, maxLength).replace(
+    /[^\x20-\x7e]|["\\]/gu,
+    (character) => `\\u{${(character.codePointAt(0) ?? 0).toString(16)}}`,
+  );
+  return text.length > maxLength ? `${escaped}…` : escaped;
+}
+
+function strip(text: string): string {
+  return text.endsWith(".") ? text.slice(0, -1) : text;
+}

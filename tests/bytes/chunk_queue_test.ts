@@ -1,0 +1,118 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import fc from "fast-check";
+import { ChunkQueue } from "../../src/bytes/chunk_queue.ts";
+import { ByteReader, OutOfBounds } from "../../src/bytes/reader.ts";
+
+describe("ChunkQueue", () => {
+  it("behaves as one string of bytes, whatever is pushed and dropped", () => {
+    const action = fc.oneof(
+      fc.record({ push: fc.uint8Array({ maxLength: 300 }) }),
+      fc.record({
+        push: fc.integer({ min: 3000, max: 200_000 }).map((n) => new Uint8Array(n).fill(n & 255)),
+      }),
+      fc.record({ own: fc.integer({ min: 0, max: 70_000 }).map((n) => new Uint8Array(n).fill(~n & 255)) }),
+      fc.record({ drop: fc.integer({ min: 0, max: 150_000 }) }),
+    );
+    fc.assert(
+      fc.property(fc.array(action, { maxLength: 60 }), (actions) => {
+        const queue = new ChunkQueue();
+        let model = Buffer.alloc(0);
+        for (const step of actions) {
+          if ("push" in step) {
+            const chunk = new Uint8Array(step.push);
+            queue.push(chunk);
+            model = Buffer.concat([model, chunk]);
+            chunk.fill(0xaa); // the queue has copied it
+          } else if ("own" in step) {
+            queue.pushOwned(step.own.slice());
+            model = Buffer.concat([model, step.own]);
+          } else {
+            queue.drop(step.drop);
+            model = model.subarray(step.drop);
+          }
+          assert.equal(queue.byteLength, model.length);
+          const first = queue.peek();
+          assert.equal(first.length > 0, model.length > 0);
+          assert.ok(model.subarray(0, first.length).equals(first));
+        }
+        const rest: Uint8Array[] = [];
+        while (queue.byteLength > 0) {
+          rest.push(queue.peek().slice());
+          queue.drop(rest.at(-1)!.length);
+        }
+        assert.ok(Buffer.concat(rest).equals(model));
+        assert.equal(queue.peek().length, 0);
+      }),
+      { seed: 11, numRuns: 200 },
+    );
+  });
+
+  it("keeps an owned chunk itself, and copies it where that is cheaper", () => {
+    const queue = new ChunkQueue();
+    queue.push(Uint8Array.of(1));
+    const owned = new Uint8Array(10_000).fill(2);
+    queue.pushOwned(owned);
+    queue.push(Uint8Array.of(3));
+    assert.deepEqual([...queue.peek()], [1]);
+    assert.equal(queue.peek().buffer.byteLength, 1, "the room behind the first byte is given back");
+    queue.drop(1);
+    assert.equal(queue.peek().buffer, owned.buffer);
+    assert.equal(queue.peek().length, 10_000);
+    queue.drop(10_000);
+    assert.deepEqual([...queue.peek()], [3]);
+    const small = Uint8Array.of(4);
+    queue.pushOwned(small);
+    small[0] = 9;
+    assert.deepEqual([...queue.peek()], [3, 4]);
+  });
+
+  it("holds blocks of 4 to 64 KiB that grow with what waits", () => {
+    const queue = new ChunkQueue();
+    const sizes = new Set<number>();
+    const chunk = new Uint8Array(1000);
+    queue.push(Uint8Array.of(1));
+    assert.equal(queue.peek().buffer.byteLength, 4096);
+    for (let i = 0; i < 300; i++) queue.push(chunk);
+    while (queue.byteLength > 0) {
+      sizes.add(queue.peek().buffer.byteLength);
+      queue.drop(queue.peek().length);
+    }
+    assert.equal(Math.max(...sizes), 64 * 1024);
+    queue.push(Uint8Array.of(1));
+    assert.equal(queue.peek().buffer.byteLength, 4096, "a new start after it has been empty");
+    queue.clear();
+    assert.deepEqual([queue.byteLength, queue.peek().length, queue.peek().buffer.byteLength], [0, 0, 0]);
+  });
+
+  it("puts small chunks together, so that many of them aren't as many buffers", () => {
+    const queue = new ChunkQueue();
+    for (let i = 0; i < 100_000; i++) queue.push(Uint8Array.of(i & 255));
+    let pieces = 0;
+    while (queue.byteLength > 0) {
+      queue.drop(queue.peek().length);
+      pieces++;
+    }
+    assert.ok(pieces < 50, `${pieces} pieces`);
+  });
+});
+
+describe("ByteReader", () => {
+  it("reads big-endian fields and stops at its end, or its part's", () => {
+    const reader = new ByteReader(Uint8Array.of(1, 2, 3, 4, 5, 6, 0xff, 0xff, 0xff, 0xff, 7, 8));
+    assert.deepEqual([reader.u8(), reader.u16(), reader.u24(), reader.u32()], [
+      1,
+      0x203,
+      0x40506,
+      0xffffffff,
+    ]);
+    const part = reader.sub(1);
+    assert.equal(part.u8(), 7);
+    assert.throws(() => part.u8(), OutOfBounds);
+    assert.throws(() => reader.bytes(2), OutOfBounds);
+    for (const length of [-1, NaN]) assert.throws(() => reader.bytes(length), OutOfBounds);
+    assert.deepEqual([...reader.bytes(1)], [8]);
+    assert.equal(reader.left, 0);
+    assert.throws(() => reader.sub(1), OutOfBounds);
+  });
+});

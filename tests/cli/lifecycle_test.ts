@@ -1,0 +1,88 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import type { CliIo, StopSignal } from "../../src/cli/io.ts";
+import { Lifecycle } from "../../src/cli/lifecycle.ts";
+
+function fakeIo() {
+  const handlers = new Set<(signal: StopSignal) => void>();
+  const exits: number[] = [];
+  const errors: string[] = [];
+  const io: CliIo = {
+    program: "sallyport",
+    env: {},
+    out: () => {},
+    err: (line) => void errors.push(line),
+    onStop: (handler) => {
+      handlers.add(handler);
+      return () => handlers.delete(handler);
+    },
+    exit: (code) => void exits.push(code),
+  };
+  return { io, handlers, exits, errors, signal: () => handlers.forEach((handler) => handler("SIGINT")) };
+}
+
+describe("the life of a command", () => {
+  it("ends at a signal, stops its parts in reverse, and then listens to no signal", async () => {
+    const { io, handlers, signal, exits } = fakeIo();
+    const life = new Lifecycle(io);
+    const stopped: string[] = [];
+    const running = life.run(() => {
+      for (const name of ["edge", "master"]) life.add(name, () => void stopped.push(name));
+      return Promise.resolve();
+    });
+    assert.equal(handlers.size, 1);
+    signal();
+    assert.equal(await running, 0);
+    assert.deepEqual(stopped, ["master", "edge"]);
+    assert.deepEqual([handlers.size, exits.length, life.stopped], [0, 0, true]);
+  });
+
+  it("ends at once at the second signal", async () => {
+    const { io, signal, exits } = fakeIo();
+    const life = new Lifecycle(io);
+    const grace = Promise.withResolvers<void>();
+    const running = life.run(() => {
+      life.add("edge", () => grace.promise);
+      return Promise.resolve();
+    });
+    signal();
+    assert.deepEqual(exits, []);
+    signal();
+    assert.deepEqual(exits, [1]);
+    grace.resolve();
+    await running;
+  });
+
+  it("ends with what it runs", async () => {
+    const life = new Lifecycle(fakeIo().io);
+    assert.equal(await life.run(() => Promise.resolve({ over: Promise.resolve() })), 0);
+    const failing = new Lifecycle(fakeIo().io);
+    await assert.rejects(
+      failing.run(() => Promise.resolve({ over: Promise.reject(new Error("refused")) })),
+      /refused/,
+    );
+  });
+
+  it("stops what stands already when a later part doesn't start", async () => {
+    const { io, handlers } = fakeIo();
+    const life = new Lifecycle(io);
+    let stopped = false;
+    const running = life.run(() => {
+      life.add("edge", () => void (stopped = true));
+      return Promise.reject(new Error("port in use"));
+    });
+    await assert.rejects(running, /port in use/);
+    assert.ok(stopped && handlers.size === 0);
+  });
+
+  it("stops the others when one can't be", async () => {
+    const { io, errors } = fakeIo();
+    const life = new Lifecycle(io);
+    let stopped = false;
+    life.add("edge", () => void (stopped = true));
+    life.add("master", () => Promise.reject(new Error("stuck")));
+    await life.stop();
+    assert.ok(stopped);
+    assert.deepEqual(errors, ["Cannot stop master in order: stuck"]);
+  });
+});

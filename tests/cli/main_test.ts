@@ -1,0 +1,169 @@
+import assert from "node:assert/strict";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, it } from "node:test";
+import type { CliIo } from "../../src/cli/io.ts";
+import { runCli } from "../../src/cli/main.ts";
+import { type CommandName, settingsOf } from "../../src/config.ts";
+import { FernetRing, isFernetKey } from "../../src/crypto/fernet.ts";
+import { VERSION } from "../../src/version.ts";
+
+async function cli(args: string[], env: Record<string, string> = {}) {
+  const [out, err]: [string[], string[]] = [[], []];
+  const io: CliIo = {
+    program: "sallyport",
+    env,
+    out: (line) => void out.push(line),
+    err: (line) => void err.push(line),
+    onStop: () => () => {},
+    exit: () => assert.fail("the process must not be ended"),
+  };
+  const code = await runCli(args, io);
+  return { code, out: out.join("\n"), err: err.join("\n") };
+}
+
+describe("help", () => {
+  it("names every command, and examples", async () => {
+    for (const args of [["--help"], ["-h"], ["help"]]) {
+      const { code, out, err } = await cli(args);
+      assert.deepEqual([code, err], [0, ""]);
+      for (const name of ["serve", "edge", "master", "agent", "token", "keygen", "demo"]) {
+        assert.match(out, new RegExp(`^  ${name} `, "m"));
+      }
+      assert.match(out, /^Examples:$/m);
+    }
+  });
+
+  for (const name of ["serve", "edge", "master", "agent", "token", "demo", "keygen"]) {
+    it(`of ${name} names its flags, variables and examples`, async () => {
+      const { code, out } = await cli([name, "--help"]);
+      assert.equal(code, 0);
+      assert.match(out, /^Examples:$/m);
+      assert.match(out, new RegExp(`^  sallyport ${name}\\b`, "m"));
+      const plain = out.replace(/\s+/g, " ");
+      for (const [, { flag, env, placeholder }] of name === "keygen" ? [] : settingsOf(name as CommandName)) {
+        if (flag !== undefined) assert.ok(plain.includes(`--${flag} <${placeholder}> `), flag);
+        assert.ok(plain.includes(env), env);
+      }
+    });
+  }
+
+  it("tells the version", async () => {
+    assert.deepEqual(await cli(["--version"]), { code: 0, out: `sallyport ${VERSION}`, err: "" });
+  });
+});
+
+describe("wrong usage ends with 2 and a hint", () => {
+  const cases: [string[], RegExp][] = [
+    [["agnet"], /^error: unknown command "agnet"\. Did you mean agent\? Commands: serve, edge/],
+    [["frobnicate"], /^error: unknown command "frobnicate"\. Commands:/],
+    [["agent", "--hostnme", "a"], /unknown option '--hostnme'\n\(Did you mean --hostname\?\)/],
+    [["--lsten", "a"], /unknown option '--lsten'/],
+    [["edge", "somewhere"], /too many arguments/],
+    [["edge", "--listen"], /argument missing/],
+    [["edge", "--throttling", "1", "--throttling", "2"], /--throttling is given twice/],
+    [
+      ["edge", "--listen", "foo:bar"],
+      /^error: Cannot use --listen: "foo:bar" is not HOST:PORT, for example /,
+    ],
+    [["--listen", "foo:bar"], /^error: Cannot use --listen/],
+    [["agent", "--hostname", "a.example"], /^error: Cannot start agent: --master is missing/],
+    [["token"], /--hostname is missing/],
+  ];
+  for (const [args, message] of cases) {
+    it(args.join(" "), async () => {
+      const { code, out, err } = await cli(args);
+      assert.match(err, message);
+      assert.deepEqual([code, out], [2, ""]);
+    });
+  }
+});
+
+describe("keygen", () => {
+  it("prints a key that a ring takes", async () => {
+    const { code, out } = await cli(["keygen"]);
+    assert.equal(code, 0);
+    assert.ok(isFernetKey(out));
+  });
+});
+
+describe("token", () => {
+  let folder: string;
+  let key: string;
+  before(async () => {
+    folder = await mkdtemp(join(tmpdir(), "sallyport-test-"));
+    key = (await cli(["keygen"])).out;
+    await writeFile(join(folder, "fernet.keys"), `${key}\n`, { mode: 0o600 });
+  });
+  after(() => rm(folder, { recursive: true, force: true }));
+
+  const payloadOf = (token: string) =>
+    JSON.parse(new TextDecoder().decode(new FernetRing([key]).open(token))) as Record<string, unknown>;
+
+  it("prints a token made with the data folder's key", async () => {
+    const { code, out } = await cli(["token", "--data-dir", folder, "--hostname", "A.example.org."]);
+    assert.equal(code, 0);
+    const { hostname, protocol_version, cipher, valid } = payloadOf(out);
+    assert.deepEqual({ hostname, protocol_version, cipher }, {
+      hostname: "a.example.org",
+      protocol_version: 2,
+      cipher: "aes-gcm",
+    });
+    assert.ok(Math.abs(Number(valid) - Date.now() / 1000 - 24 * 3600) < 60);
+  });
+
+  it("prints everything as JSON, and takes what it is told", async () => {
+    const args = [
+      "--hostname",
+      "a.example.org",
+      "--alias",
+      "b.example.org,a.example.org",
+      "--alias",
+      "c.example.org",
+    ];
+    const rest = ["--protocol-version", "1", "--cipher", "aes-cbc", "--ttl", "60", "--json"];
+    const { out } = await cli(["token", ...args, ...rest], { SALLYPORT_FERNET_KEYS: key });
+    const { token, aes_key, aes_iv, ...told } = JSON.parse(out) as Record<string, unknown>;
+    const payload = payloadOf(String(token));
+    assert.deepEqual([payload.aes_key, payload.aes_iv], [aes_key, aes_iv]);
+    assert.match(String(aes_key), /^[0-9a-f]{64}$/);
+    assert.match(String(aes_iv), /^[0-9a-f]{32}$/);
+    assert.deepEqual(told, {
+      hostname: "a.example.org",
+      alias: ["b.example.org", "c.example.org"],
+      cipher: "aes-cbc",
+      protocol_version: 1,
+      valid: payload.valid,
+    });
+    assert.ok(Math.abs(Number(payload.valid) - Date.now() / 1000 - 60) < 30);
+  });
+
+  it("has fresh key material each time", async () => {
+    const args = ["token", "--data-dir", folder, "--hostname", "a.example.org", "--json"];
+    const keys = [await cli(args), await cli(args)].map(({ out }) => JSON.parse(out).aes_key as string);
+    assert.notEqual(keys[0], keys[1]);
+  });
+
+  it("isn't made longer than edges take", async () => {
+    const names = Array.from({ length: 200 }, (_, index) => `${index}.${"a".repeat(60)}.example.org`);
+    const { code, err } = await cli([
+      "token",
+      "--data-dir",
+      folder,
+      "--hostname",
+      "a.example.org",
+      "--alias",
+      names.join(),
+    ]);
+    assert.equal(code, 2);
+    assert.match(err, /edges take 16384/);
+  });
+
+  it("isn't made without keys, and makes none", async () => {
+    const dataDir = join(folder, "none");
+    const { code, err } = await cli(["token", "--data-dir", dataDir, "--hostname", "a.example.org"]);
+    assert.equal(code, 2);
+    assert.match(err, /^error: Cannot make a token: there are no Fernet keys in .*none/);
+  });
+});

@@ -1,0 +1,87 @@
+/**
+ * Runs the program as its users do: as a process of the runtime that the tests run on.
+ *
+ * @module
+ */
+import { type ChildProcess, spawn } from "node:child_process";
+import { dirname, join } from "node:path";
+import process from "node:process";
+import { fileURLToPath } from "node:url";
+
+const ROOT = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
+
+/** How long anything that a test waits for may take. */
+const PATIENCE_MS = 30_000;
+
+/** A running program. */
+export class Program {
+  readonly #child: ChildProcess;
+  readonly #watchers = new Set<() => void>();
+  /** The exit code, or the signal's name. */
+  readonly ended: Promise<number | string>;
+  stdout = "";
+  stderr = "";
+  #over = false;
+
+  /** Starts `mod.ts` with these arguments; of the environment's SALLYPORT_ variables only those of `env`. */
+  constructor(args: readonly string[], env: Readonly<Record<string, string>> = {}, cwd: string = ROOT) {
+    const runtime = process.versions.deno === undefined ? [] : ["run", "-A", "--no-check"];
+    const own = Object.entries(process.env).filter(([name]) => !name.startsWith("SALLYPORT_"));
+    const inherited = { ...Object.fromEntries(own), NO_COLOR: "1" };
+    this.#child = spawn(process.execPath, [...runtime, join(ROOT, "mod.ts"), ...args], {
+      cwd,
+      env: { ...inherited, ...env },
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+    this.#child.stdout?.on("data", (part) => this.#take(() => this.stdout += String(part)));
+    this.#child.stderr?.on("data", (part) => this.#take(() => this.stderr += String(part)));
+    this.ended = new Promise((resolve) => {
+      this.#child.on("close", (code, signal) => {
+        this.#take(() => this.#over = true);
+        resolve(code ?? signal ?? "?");
+      });
+    });
+  }
+
+  /** The first match in what the program wrote or will write to an output; rejects when it ends without. */
+  seen(pattern: RegExp, output: "stdout" | "stderr" = "stdout"): Promise<RegExpExecArray> {
+    return new Promise((resolve, reject) => {
+      const done = (why?: string) => {
+        clearTimeout(timer);
+        this.#watchers.delete(look);
+        if (why !== undefined) {
+          reject(new Error(`${why} before ${pattern} was seen\n${this.stdout}\n${this.stderr}`));
+        }
+      };
+      const timer = setTimeout(() => done("time is over"), PATIENCE_MS);
+      const look = () => {
+        const match = pattern.exec(this[output]);
+        if (match === null) {
+          if (this.#over) done("the program ended");
+          return;
+        }
+        done();
+        resolve(match);
+      };
+      this.#watchers.add(look);
+      look();
+    });
+  }
+
+  /** Sends a signal. */
+  signal(name: "SIGINT" | "SIGTERM"): void {
+    // Not by `kill` of the child: Deno then reports this signal as its end, whatever it ended with.
+    if (!this.#over && this.#child.pid !== undefined) process.kill(this.#child.pid, name);
+  }
+
+  /** Ends it, if it still runs. */
+  async kill(): Promise<void> {
+    if (!this.#over) this.#child.kill("SIGKILL");
+    await this.ended;
+  }
+
+  #take(change: () => void): void {
+    change();
+    for (const look of [...this.#watchers]) look();
+  }
+}

@@ -1,0 +1,146 @@
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { mkdtemp, readFile, rm, stat } from "node:fs/promises";
+import { createServer } from "node:net";
+import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import process from "node:process";
+import { after, afterEach, before, describe, it } from "node:test";
+import { Program } from "./program.ts";
+
+const timeout = 60_000;
+const PORTS = ["--listen", "127.0.0.1:0", "--master-listen", "127.0.0.1:0"];
+
+let folder: string;
+const running: Program[] = [];
+before(async () => {
+  folder = await mkdtemp(join(tmpdir(), "sallyport-test-"));
+});
+after(() => rm(folder, { recursive: true, force: true }));
+afterEach(async () => {
+  await Promise.all(running.splice(0).map((program) => program.kill()));
+});
+
+function start(args: readonly string[], env: Record<string, string> = {}): Program {
+  const program = new Program(args, env);
+  running.push(program);
+  return program;
+}
+
+function shell(command: string): Promise<string> {
+  return new Promise((resolve, reject) => {
+    execFile("/bin/sh", ["-c", command], { timeout: 20_000 }, (error, stdout, stderr) => {
+      if (error === null) resolve(stdout);
+      else reject(new Error(`${error.message}\n${stderr}`));
+    });
+  });
+}
+
+describe("the program", () => {
+  it("says its version and ends with 0", { timeout }, async () => {
+    const program = start(["--version"]);
+    assert.equal(await program.ended, 0);
+    assert.match(program.stdout, /^sallyport \d+\.\d+\.\d+\n$/);
+  });
+
+  it("ends with 2 for a wrong value in the environment", { timeout }, async () => {
+    const program = start([], { SALLYPORT_LISTEN: "nowhere" });
+    assert.equal(await program.ended, 2);
+    assert.match(program.stderr, /^error: Cannot use SALLYPORT_LISTEN: "nowhere" is not HOST:PORT/);
+  });
+
+  it("ends with 1 where its port is taken", { timeout }, async () => {
+    const other = createServer().listen(0, "127.0.0.1");
+    await new Promise((resolve) => other.once("listening", resolve));
+    const { port } = other.address() as AddressInfo;
+    const program = start(["edge", "--listen", `127.0.0.1:${port}`, "--data-dir", join(folder, "taken")]);
+    assert.equal(await program.ended, 1);
+    assert.match(program.stderr, new RegExp(`^error: .*127\\.0\\.0\\.1:${port}`, "m"));
+    other.close();
+  });
+});
+
+describe("serve", () => {
+  it(
+    "runs without a command's name, makes its keys once, gives tokens, and stops in order",
+    { timeout },
+    async () => {
+      const dataDir = join(folder, "data");
+      const first = start([...PORTS, "--data-dir", dataDir, "--log-format", "json"]);
+      const [, edgePort] = await first.seen(/visitors and agents +127\.0\.0\.1:(\d+)/);
+      const [, master] = await first.seen(/session master +(http:\/\/127\.0\.0\.1:\d+)/);
+      await first.seen(/--credential-file .*admin\.key/);
+      assert.match(first.stdout, /fernet\.keys, made just now/);
+      if (process.platform !== "win32") {
+        assert.equal((await stat(dataDir)).mode & 0o777, 0o700);
+        for (const name of ["fernet.keys", "admin.key"]) {
+          assert.equal((await stat(join(dataDir, name))).mode & 0o777, 0o600, name);
+        }
+      }
+      const adminKey = (await readFile(join(dataDir, "admin.key"), "utf8")).trim();
+      assert.ok(!first.stdout.includes(adminKey), "the admin key isn't printed");
+      const ask = (key: string) =>
+        fetch(`${master}/v1/tokens`, {
+          method: "POST",
+          headers: { authorization: `Bearer ${key}`, "content-type": "application/json" },
+          body: JSON.stringify({ hostname: "a.example.org" }),
+        });
+      const answer = await ask(adminKey);
+      assert.equal(answer.status, 201);
+      const { edge } = await answer.json() as { edge: unknown };
+      assert.deepEqual(edge, { host: "localhost", port: Number(edgePort) });
+      const refused = await ask("another-key-of-some-length");
+      assert.equal(refused.status, 401);
+      await refused.body?.cancel();
+      const ready = await fetch(`${master}/readyz`);
+      assert.equal(ready.status, 200);
+      await ready.body?.cancel();
+      first.signal("SIGINT");
+      assert.equal(await first.ended, 0);
+      for (const line of first.stderr.split("\n").filter((line) => line.startsWith("{"))) JSON.parse(line);
+
+      const second = start(["serve", ...PORTS, "--data-dir", dataDir]);
+      await second.seen(/admin\.key$/m);
+      assert.doesNotMatch(second.stdout, /made just now/);
+      assert.equal((await readFile(join(dataDir, "admin.key"), "utf8")).trim(), adminKey);
+      second.signal("SIGTERM");
+      assert.equal(await second.ended, 0);
+    },
+  );
+});
+
+describe("demo", () => {
+  it("prints a curl line that works as it stands, and stops in order", { timeout }, async () => {
+    const program = start(["demo", ...PORTS]);
+    const [, line = "", file = ""] = await program.seen(/^ *(curl --cacert (\S+) https:\S+)$/m);
+    assert.match(await shell(`${line} --silent --show-error`), /Hello from behind the tunnel/);
+    program.signal("SIGINT");
+    assert.equal(await program.ended, 0);
+    await assert.rejects(stat(file), "the certificate's file is gone");
+  });
+});
+
+describe("agent", () => {
+  it("reaches a server by edge and master that run apart, and says why it can't", { timeout }, async () => {
+    const dataDir = ["--data-dir", join(folder, "apart")];
+    const edge = start(["edge", "--listen", "127.0.0.1:0", ...dataDir]);
+    const [, edgePort] = await edge.seen(/visitors and agents +127\.0\.0\.1:(\d+)/);
+    const master = start([
+      "master",
+      ...["--master-listen", "127.0.0.1:0", "--public-address", `127.0.0.1:${edgePort}`, ...dataDir],
+    ]);
+    const [, url = ""] = await master.seen(/session master +(http:\/\/127\.0\.0\.1:\d+)/);
+    const base = ["agent", "--master", url, "--hostname", "a.example.org", "--to", "127.0.0.1:9"];
+    const keyFile = join(folder, "apart", "admin.key");
+
+    const agent = start([...base, "--credential-file", keyFile]);
+    await agent.seen(/connected to the edge/, "stderr");
+    agent.signal("SIGTERM");
+    assert.equal(await agent.ended, 0);
+
+    const stranger = start([...base, "--credential", "another-key-of-some-length"]);
+    assert.equal(await stranger.ended, 1);
+    assert.match(stranger.stderr, /^error: Cannot get token from .*credential refused/m);
+  });
+});

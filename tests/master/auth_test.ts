@@ -1,0 +1,176 @@
+import { describe, it } from "node:test";
+import assert from "node:assert/strict";
+import { AUTH_FAILURES_PER_MINUTE_MAX, TOKENS_PER_MINUTE_MAX } from "../../src/limits.ts";
+import { staticCredentials } from "../../src/master/credentials.ts";
+import { FailureLimit, IssueLimit, sourceOf } from "../../src/master/rate_limits.ts";
+import { parsePrometheus, sampleValue } from "../telemetry/prometheus.ts";
+import { ADMIN_KEY, members, problemOf, testMaster } from "./helpers.ts";
+
+const BODY = { hostname: "a.example.org" };
+
+function retryAfter(answer: Response): number {
+  const text = answer.headers.get("retry-after") ?? "";
+  assert.match(text, /^\d+$/);
+  return Number(text);
+}
+
+describe("authentication", () => {
+  it("asks for a key with 401 when there is none", async () => {
+    const { request } = testMaster();
+    const answer = await request("/v1/tokens", { method: "POST", body: "{" });
+    assert.equal(answer.headers.get("www-authenticate"), 'Bearer realm="sallyport"');
+    const problem = await problemOf(answer, 401);
+    assert.deepEqual(members(problem), ["Authorization"]);
+  });
+
+  it("refuses wrong keys and other schemes with 401 before it looks at the body", async () => {
+    const { post, metrics } = testMaster();
+    const headers = [
+      "Bearer wrong",
+      `Bearer ${ADMIN_KEY}x`,
+      `Bearer ${ADMIN_KEY.slice(0, -1)}`,
+      `Basic ${btoa(`admin:${ADMIN_KEY}`)}`,
+      ADMIN_KEY,
+      "Bearer",
+      `Bearer ${ADMIN_KEY} ${ADMIN_KEY}`,
+      `Bearer ${"x".repeat(100_000)}`,
+    ];
+    for (const Authorization of headers) {
+      const answer = await post("no json", { Authorization, "Content-Type": "text/plain" });
+      assert.match(answer.headers.get("www-authenticate") ?? "", /^Bearer .*error="invalid_token"$/);
+      const problem = await problemOf(answer, 401);
+      assert.deepEqual(members(problem), ["Authorization"], Authorization.slice(0, 40));
+    }
+    const labels = { what: "agent", reason: "credential_refused" };
+    const seen = parsePrometheus(await metrics.render());
+    assert.equal(sampleValue(seen, "sallyport_refusals_total", labels), headers.length);
+  });
+
+  it("waits for a store that answers later", async () => {
+    const found = { id: "late", mayServe: () => true };
+    const credentials = { find: (key: string) => Promise.resolve(key === "k" ? found : undefined) };
+    const { post } = testMaster({ credentials });
+    assert.equal((await post(BODY, { Authorization: "Bearer k" })).status, 201);
+    await problemOf(await post(BODY, { Authorization: "Bearer j" }), 401);
+  });
+
+  it("logs neither keys nor tokens", async () => {
+    const { post, lines } = testMaster();
+    const { token, aes_key } = await (await post(BODY)).json() as { token: string; aes_key: string };
+    await post(BODY, { Authorization: "Bearer wrong-key-of-somebody" });
+    const log = lines.join("");
+    assert.match(log, /token issued/);
+    assert.match(log, /credential_refused/);
+    for (const secret of [token, aes_key, ADMIN_KEY, "wrong-key-of-somebody"]) {
+      assert.ok(!log.includes(secret));
+    }
+  });
+});
+
+describe("wrong keys too often", () => {
+  const wrong = { Authorization: "Bearer wrong" };
+
+  it("are answered with 429 from the address that they come from, right keys included, and from no other", async () => {
+    const { post, metrics } = testMaster();
+    const from = { host: "198.51.100.1", port: 1 };
+    for (let count = 0; count < AUTH_FAILURES_PER_MINUTE_MAX; count++) {
+      await problemOf(await post(BODY, wrong, { ...from, port: 1000 + count }), 401);
+    }
+    for (const headers of [wrong, {}]) {
+      const answer = await post(BODY, headers, from);
+      const waitS = retryAfter(answer);
+      assert.ok(waitS > 0 && waitS <= 60);
+      assert.deepEqual(members(await problemOf(answer, 429)), ["Authorization"]);
+    }
+    assert.equal((await post(BODY, {}, { host: "198.51.100.2", port: 1 })).status, 201);
+    const labels = { what: "agent", reason: "limit_exceeded" };
+    assert.equal(sampleValue(parsePrometheus(await metrics.render()), "sallyport_refusals_total", labels), 2);
+  });
+
+  it("count for the /64 of an IPv6 address, and for the IPv4 address of a mapped one", async () => {
+    const { post } = testMaster({ authFailuresPerMinute: 2 });
+    const at = (host: string) => ({ host, port: 1 });
+    await problemOf(await post(BODY, wrong, at("2001:db8:1:2::1")), 401);
+    await problemOf(await post(BODY, wrong, at("2001:db8:1:2:ffff::2")), 401);
+    await problemOf(await post(BODY, wrong, at("2001:0db8:1:2:0:0:0:3")), 429);
+    assert.equal((await post(BODY, {}, at("2001:db8:1:3::1"))).status, 201);
+    await problemOf(await post(BODY, wrong, at("192.0.2.99")), 401);
+    await problemOf(await post(BODY, wrong, at("::ffff:192.0.2.99")), 401);
+    await problemOf(await post(BODY, wrong, at("192.0.2.99")), 429);
+  });
+
+  it("don't count where right ones come in between, nor where there is none", async () => {
+    const { post, request } = testMaster({ authFailuresPerMinute: 1 });
+    for (let count = 0; count < 5; count++) {
+      await problemOf(await request("/v1/tokens", { method: "POST" }), 401);
+      assert.equal((await post(BODY)).status, 201);
+    }
+  });
+
+  it("work without an address", async () => {
+    const { app } = testMaster({ authFailuresPerMinute: 1 });
+    const init = { method: "POST", headers: wrong };
+    assert.equal((await app.request("/v1/tokens", init)).status, 401);
+    assert.equal((await app.request("/v1/tokens", init)).status, 429);
+  });
+});
+
+describe("tokens too often", () => {
+  it("are answered with 429 for the credential that has them, and for no other", async () => {
+    const credentials = staticCredentials([
+      { id: "one", key: "k1", names: ["*"] },
+      { id: "two", key: "k2", names: ["*"] },
+    ]);
+    const { post, metrics } = testMaster({ credentials, tokensPerMinute: 3 });
+    for (let count = 0; count < 3; count++) {
+      assert.equal((await post(BODY, { Authorization: "Bearer k1" })).status, 201);
+    }
+    const answer = await post(BODY, { Authorization: "Bearer k1" });
+    assert.ok(retryAfter(answer) > 0 && retryAfter(answer) <= 60);
+    await problemOf(answer, 429);
+    assert.equal((await post(BODY, { Authorization: "Bearer k2" })).status, 201);
+    const seen = parsePrometheus(await metrics.render());
+    assert.equal(sampleValue(seen, "sallyport_tokens_issued_total"), 4);
+  });
+
+  it("don't count requests that fail before", async () => {
+    const { post } = testMaster({ tokensPerMinute: 1 });
+    for (let count = 0; count < 3; count++) await problemOf(await post({}), 422);
+    assert.equal((await post(BODY)).status, 201);
+  });
+
+  it("stop at the limit of limits.ts unless told otherwise", async () => {
+    const limit = new IssueLimit(TOKENS_PER_MINUTE_MAX);
+    for (let count = 0; count < TOKENS_PER_MINUTE_MAX; count++) assert.equal(await limit.take("one"), 0);
+    assert.ok(await limit.take("one") > 0);
+  });
+});
+
+describe("limits", () => {
+  it("start anew when a minute has passed", async (t) => {
+    t.mock.timers.enable({ apis: ["Date"], now: 1_900_000_000_000 });
+    try {
+      const failures = new FailureLimit(1);
+      const issues = new IssueLimit(1);
+      await failures.count("a");
+      assert.equal(await issues.take("a"), 0);
+      t.mock.timers.setTime(1_900_000_059_100);
+      assert.equal(await failures.blockedForS("a"), 1);
+      assert.equal(await issues.take("a"), 1);
+      t.mock.timers.setTime(1_900_000_060_000);
+      assert.equal(await failures.blockedForS("a"), 0);
+      assert.equal(await issues.take("a"), 0);
+    } finally {
+      t.mock.timers.reset();
+    }
+  });
+
+  it("take an address for its source", () => {
+    assert.equal(sourceOf("::ffff:192.0.2.1"), sourceOf("192.0.2.1"));
+    assert.notEqual(sourceOf("192.0.2.2"), sourceOf("192.0.2.1"));
+    assert.equal(sourceOf("2001:db8:a:b:c:d:e:f"), sourceOf("2001:db8:a:b::"));
+    assert.notEqual(sourceOf("2001:db8:a:c::"), sourceOf("2001:db8:a:b::"));
+    assert.notEqual(sourceOf("::192.0.2.1"), sourceOf("192.0.2.1"));
+    assert.equal(sourceOf("unknown"), "unknown");
+  });
+});

@@ -1,0 +1,64 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import fc from "fast-check";
+import { BUFFER_SIZES, BufferPool, OutQueue } from "../../src/runtime/out_queue.ts";
+
+describe("OutQueue", () => {
+  it("gives back what was pushed, in order, however it is consumed", () => {
+    const step = fc.oneof(
+      fc.record({ push: fc.nat(300_000), offset: fc.nat(50) }),
+      fc.record({ consume: fc.integer({ min: 0, max: 1000 }) }),
+    );
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 40 }), (steps) => {
+        const pool = new BufferPool();
+        const queue = new OutQueue(pool);
+        let pushed = 0;
+        let taken = 0;
+        const take = (share: number) => {
+          const head = queue.head();
+          const count = Math.floor((head.length * share) / 1000);
+          for (let i = 0; i < count; i++) assert.equal(head[i], (taken + i) % 251);
+          queue.consume(count);
+          taken += count;
+          assert.equal(queue.bytes, pushed - taken);
+        };
+        for (const step of steps) {
+          if ("push" in step) {
+            const chunk = new Uint8Array(step.offset + step.push).fill(255);
+            for (let i = 0; i < step.push; i++) chunk[step.offset + i] = (pushed + i) % 251;
+            queue.push(chunk, step.offset);
+            pushed += step.push;
+            chunk.fill(255);
+          } else take(step.consume);
+        }
+        while (queue.bytes > 0) take(1000);
+        assert.equal(taken, pushed);
+      }),
+      { numRuns: 60, seed: 1 },
+    );
+  });
+
+  it("a view of the head stays good while more is pushed", () => {
+    const queue = new OutQueue(new BufferPool());
+    queue.push(new Uint8Array(100).fill(1));
+    const head = queue.head();
+    queue.push(new Uint8Array(10_000).fill(2));
+    assert.ok(head.length === 100 && head.every((byte) => byte === 1));
+  });
+
+  it("an empty queue gives its buffers back, one in use is not reused", () => {
+    const pool = new BufferPool();
+    const queue = new OutQueue(pool);
+    queue.push(new Uint8Array(100));
+    const used = queue.head().buffer;
+    queue.clear(true);
+    assert.equal(queue.bytes, 0);
+    assert.notEqual(pool.take(0).buffer, used);
+    queue.push(new Uint8Array(BUFFER_SIZES[3]));
+    const large = queue.head().buffer;
+    queue.consume(BUFFER_SIZES[3]);
+    queue.release();
+    assert.equal(pool.take(3).buffer, large);
+  });
+});
