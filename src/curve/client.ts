@@ -6,7 +6,8 @@
 import type { Bytes } from "../bytes/bytes.ts";
 import { SallyportError } from "../errors.ts";
 import type { Address } from "../runtime/port.ts";
-import { CurveConnection, type CurveHandler, type CurveIo } from "./connection.ts";
+import { CurveConnection } from "./connection.ts";
+import type { CurveHandler, CurveIo } from "./connection_host.ts";
 import { type CurveCrypto, type CurveKeyPair, KEY_BYTES, keyPair } from "./crypto.ts";
 import { dataEnvelope, initEnvelope } from "./envelopes.ts";
 import { clientFirstKeys, type FirstKeys, type SessionKeys, sessionKeys } from "./key_schedule.ts";
@@ -145,7 +146,9 @@ export class CurveClient {
   #refuseKey(): void {
     this.#state = "over";
     const why = "its key isn't the one that was pinned. Either it was set up anew, or somebody else answers";
-    this.connection.close(new SallyportError("challenge_failed", `Cannot trust edge: ${why}`, { side: "peer" }));
+    this.connection.close(
+      new SallyportError("challenge_failed", `Cannot trust edge: ${why}`, { side: "peer" }),
+    );
   }
 
   #cookie(packet: Bytes, nowMs: number): void {

@@ -5,54 +5,23 @@
  * @module
  */
 import type { Bytes } from "../bytes/bytes.ts";
-import type { RandomSource } from "../crypto/random.ts";
 import { errorCode, errorMessage, SallyportError } from "../errors.ts";
 import { LINGER_MS } from "../limits.ts";
 import type { Address } from "../runtime/port.ts";
 import { AckTracker } from "./acks.ts";
 import { codeOfWire, wireCode } from "./codes.ts";
+import type { ConnectionParts, CurveHandler, CurveIo } from "./connection_host.ts";
 import { AckRanges, type FrameSink, readFrames } from "./frames.ts";
 import type { PacketKey } from "./key_schedule.ts";
 import type { CurveOptions } from "./options.ts";
 import { headBytes, readNumber, SURE_BYTES } from "./packet.ts";
 import { PathState } from "./path.ts";
 import { ReplayWindow } from "./replay_window.ts";
-import { type Envelope, type PacketOut, Sender } from "./sender.ts";
+import { type Envelope, Sender } from "./sender.ts";
 import { type CurveGauges, CurveStats } from "./stats.ts";
-import { brokenFrame, type CurveStream } from "./stream.ts";
+import type { CurveStream } from "./stream.ts";
+import { brokenFrame } from "./stream_host.ts";
 import { CONTROL_STREAM_BYTES, StreamSet } from "./stream_set.ts";
-
-/** What connections share. */
-export interface CurveIo extends PacketOut {
-  /** Asks for a call of `connection.turn()` soon, behind the events that are being handled. */
-  wake(connection: CurveConnection): void;
-  /** Opened packets go here, and are valid until the next packet. */
-  readonly plain: Bytes;
-  readonly random: RandomSource;
-}
-
-/** Who hears of a connection. Called from within receive, turn and tick, never from another method. */
-export interface CurveHandler {
-  /** Client: the server has let us in, with these bytes. Server: here is the client's credential; admit or close. */
-  introduced(bytes: Bytes): void;
-  /** The peer has opened a stream. Not before `introduced`. */
-  stream(stream: CurveStream): void;
-  /** A stream is over. */
-  streamClosed(stream: CurveStream): void;
-  /** The connection is over; the last call. */
-  closed(error: SallyportError): void;
-}
-
-/** What a connection is made of. */
-export interface ConnectionParts {
-  readonly role: "client" | "server";
-  readonly options: CurveOptions;
-  readonly io: CurveIo;
-  readonly peer: Address;
-  /** Packets look like this until {@link CurveConnection.confirm}. */
-  readonly envelope: Envelope;
-  readonly nowMs: number;
-}
 
 /** A connection with this many packets that didn't open must end (docs/curve-transport.md). */
 const FORGERIES_MAX = 2 ** 36;
@@ -63,6 +32,8 @@ export class CurveConnection {
   readonly stats = new CurveStats();
   readonly path: PathState;
   handler: CurveHandler | undefined;
+  /** For {@link CurveIo.wake}: the connection is in its queue. */
+  awake = false;
   readonly #io: CurveIo;
   readonly #client: boolean;
   readonly #streams: StreamSet;
@@ -187,7 +158,8 @@ export class CurveConnection {
   /** Opens a stream. Throws what the connection ended with, `closed` before admission, `limit_exceeded`. */
   open(): CurveStream {
     if (this.#phase !== "open" || !this.#admitted) {
-      throw this.#closeError ?? new SallyportError("closed", "Cannot open stream: the session isn't open yet");
+      throw this.#closeError ??
+        new SallyportError("closed", "Cannot open stream: the session isn't open yet");
     }
     this.stats.streamsOpened++;
     return this.#streams.create();
@@ -320,7 +292,9 @@ export class CurveConnection {
 
   #peerClosed(code: number, reason: string): void {
     const why = reason === "" ? codeOfWire(code) : reason;
-    this.#closeError = new SallyportError(codeOfWire(code), `Session ended by the peer: ${why}`, { retryable: true });
+    this.#closeError = new SallyportError(codeOfWire(code), `Session ended by the peer: ${why}`, {
+      retryable: true,
+    });
     this.#phase = "closed";
     this.#closeOwed = false;
   }
@@ -426,7 +400,10 @@ export class CurveConnection {
   }
 
   #vanish(code: "connection_lost" | "deadline_exceeded", why: string): void {
-    this.#closeError = new SallyportError(code, `Cannot keep session: ${why}`, { side: "network", retryable: true });
+    this.#closeError = new SallyportError(code, `Cannot keep session: ${why}`, {
+      side: "network",
+      retryable: true,
+    });
     this.#phase = "closed";
   }
 

@@ -84,6 +84,8 @@ export function hkdfExpand(key: Bytes, info: string, size: number): Bytes {
   const first = createHmac("sha256", key).update(info).update(Uint8Array.of(1)).digest();
   const output = new Uint8Array(64);
   output.set(first);
-  if (size > 32) output.set(createHmac("sha256", key).update(first).update(info).update(Uint8Array.of(2)).digest(), 32);
+  if (size > 32) {
+    output.set(createHmac("sha256", key).update(first).update(info).update(Uint8Array.of(2)).digest(), 32);
+  }
   return output.slice(0, size);
 }

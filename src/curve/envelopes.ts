@@ -35,5 +35,9 @@ export function readyEnvelope(key: PacketKey, connectionKey: Bytes, ephemeralKey
 
 /** DATA packets. */
 export function dataEnvelope(key: PacketKey, id: Bytes): Envelope {
-  return { key, headBytes: DATA_HEAD_BYTES, write: (target, number) => void writeDataHead(target, id, number) };
+  return {
+    key,
+    headBytes: DATA_HEAD_BYTES,
+    write: (target, number) => void writeDataHead(target, id, number),
+  };
 }

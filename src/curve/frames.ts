@@ -280,7 +280,13 @@ export function streamHeadBytes(id: number, offset: number, length: number): num
 }
 
 /** Writes a STREAM frame up to its data. */
-export function writeStreamHead(writer: FrameWriter, id: number, offset: number, length: number, fin: boolean): void {
+export function writeStreamHead(
+  writer: FrameWriter,
+  id: number,
+  offset: number,
+  length: number,
+  fin: boolean,
+): void {
   writer.byte(fin ? FrameType.streamFin : FrameType.stream);
   writer.varint(id);
   writer.varint(offset);
@@ -291,7 +297,14 @@ export function writeStreamHead(writer: FrameWriter, id: number, offset: number,
 export const CONTROL_MAX_BYTES = 1 + 4 * 8;
 
 /** Writes a frame of nothing but numbers: PING, RESET, the MAX_ frames, PARAMS. */
-export function writeControl(writer: FrameWriter, type: number, a?: number, b?: number, c?: number, d?: number): void {
+export function writeControl(
+  writer: FrameWriter,
+  type: number,
+  a?: number,
+  b?: number,
+  c?: number,
+  d?: number,
+): void {
   writer.byte(type);
   if (a !== undefined) writer.varint(a);
   if (b !== undefined) writer.varint(b);

@@ -4,7 +4,15 @@
  * @module
  */
 import type { Bytes } from "../bytes/bytes.ts";
-import { type CurveCrypto, type CurveKeyPair, hkdfExpand, hkdfExtract, NONCE_BYTES, sha256, TAG_BYTES } from "./crypto.ts";
+import {
+  type CurveCrypto,
+  type CurveKeyPair,
+  hkdfExpand,
+  hkdfExtract,
+  NONCE_BYTES,
+  sha256,
+  TAG_BYTES,
+} from "./crypto.ts";
 import { ID_BYTES, packetNonce, readNumber } from "./packet.ts";
 
 const LABEL = "sallyport curve 1";
@@ -76,7 +84,12 @@ export function firstKeys(
 }
 
 /** `second` and what follows; `shared` is X25519(C, E), `ephemeral` is E. */
-export function sessionKeys(crypto: CurveCrypto, first: FirstKeys, shared: Bytes, ephemeral: Bytes): SessionKeys {
+export function sessionKeys(
+  crypto: CurveCrypto,
+  first: FirstKeys,
+  shared: Bytes,
+  ephemeral: Bytes,
+): SessionKeys {
   const second = hkdfExtract(first.secret, shared, ephemeral);
   const ids = hkdfExpand(second, "id", 2 * ID_BYTES);
   return {

@@ -78,7 +78,13 @@ export class MinuteKeys {
     view.setBigUint64(0, BigInt(this.#counter++));
     new DataView(this.#time.buffer).setFloat64(0, nowMs);
     this.#prepare(cookie, connectionKey, from);
-    this.#crypto.seal(cookie.subarray(COUNTER_BYTES), this.#time, this.#ad, this.#nonce, this.#current.sealKey);
+    this.#crypto.seal(
+      cookie.subarray(COUNTER_BYTES),
+      this.#time,
+      this.#ad,
+      this.#nonce,
+      this.#current.sealKey,
+    );
   }
 
   /** Opens a cookie; undefined when it is forged, expired, or of another server, connection or address. */
@@ -136,7 +142,10 @@ function writeHost(target: Bytes, host: string): void {
     return;
   }
   const percent = host.indexOf("%");
-  const [head, tail] = (percent < 0 ? host : host.slice(0, percent)).split("::") as [string, string | undefined];
+  const [head, tail] = (percent < 0 ? host : host.slice(0, percent)).split("::") as [
+    string,
+    string | undefined,
+  ];
   const front = head === "" ? [] : head.split(":");
   const back = tail === undefined || tail === "" ? [] : tail.split(":");
   write(front, 0);

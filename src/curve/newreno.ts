@@ -3,7 +3,13 @@
  *
  * @module
  */
-import { type AckInfo, type CongestionControl, INITIAL_WINDOW_PACKETS, type LossInfo, WINDOW_MAX_BYTES } from "./congestion.ts";
+import {
+  type AckInfo,
+  type CongestionControl,
+  INITIAL_WINDOW_PACKETS,
+  type LossInfo,
+  WINDOW_MAX_BYTES,
+} from "./congestion.ts";
 
 const MINIMUM_PACKETS = 2;
 

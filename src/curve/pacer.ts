@@ -10,6 +10,9 @@ const BURST_PACKETS = 10;
 /** And what is due within this time. */
 const BURST_MS = 2;
 
+/** A closed bucket waits this long at least: less could vanish in rounding, and no timer is that fine. */
+const WAIT_MIN_MS = 0.05;
+
 /** A token bucket that spreads a window over its round trip. */
 export class Pacer {
   #tokens = 0;
@@ -38,6 +41,6 @@ export class Pacer {
 
   /** When the bucket opens again, if it is closed. */
   openAtMs(): number {
-    return this.#atMs + (1 - this.#tokens) / this.#bytesPerMs;
+    return this.#atMs + Math.max(WAIT_MIN_MS, (1 - this.#tokens) / this.#bytesPerMs);
   }
 }

@@ -32,7 +32,9 @@ const PREFIX = [0x53, 0x50, 0x01] as const;
 
 /** The type of a packet; 0 when it isn't of this protocol and version. */
 export function packetType(packet: Bytes): number {
-  if (packet.length < 4 || packet[0] !== PREFIX[0] || packet[1] !== PREFIX[1] || packet[2] !== PREFIX[2]) return 0;
+  if (packet.length < 4 || packet[0] !== PREFIX[0] || packet[1] !== PREFIX[1] || packet[2] !== PREFIX[2]) {
+    return 0;
+  }
   return packet[3]!;
 }
 
@@ -95,7 +97,12 @@ export function writeInitHead(target: Bytes, connectionKey: Bytes, cookie: Bytes
 }
 
 /** Writes the head of READY; answers its size. */
-export function writeReadyHead(target: Bytes, connectionKey: Bytes, ephemeralKey: Bytes, number: number): number {
+export function writeReadyHead(
+  target: Bytes,
+  connectionKey: Bytes,
+  ephemeralKey: Bytes,
+  number: number,
+): number {
   begin(target, PacketType.ready);
   target.set(connectionKey, 4);
   target.set(ephemeralKey, 4 + KEY_BYTES);

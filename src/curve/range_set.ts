@@ -54,8 +54,9 @@ export class RangeSet {
     ends.splice(from, to - from, high);
   }
 
-  /** Takes `[start, end)` out. */
+  /** Takes `[start, end)` out; an empty range does nothing. */
   remove(start: number, end: number): void {
+    if (end <= start) return;
     const starts = this.#starts;
     const ends = this.#ends;
     for (let i = 0; i < starts.length && starts[i]! < end; i++) {

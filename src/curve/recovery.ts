@@ -152,7 +152,9 @@ export class Recovery<Part> {
     info.largest = -1;
     for (let i = 0; i < ranges.count; i++) {
       const low = Math.max(ranges.low[i]!, this.#base);
-      for (let number = ranges.high[i]!; number >= low; number--) this.#ackOne(number, largest, ackDelayMs, nowMs);
+      for (let number = ranges.high[i]!; number >= low; number--) {
+        this.#ackOne(number, largest, ackDelayMs, nowMs);
+      }
       if (ranges.low[i]! <= this.#base) break;
     }
     if (info.largest < 0) return;
@@ -239,7 +241,7 @@ export class Recovery<Part> {
     for (let number = this.#flying; number <= this.#largestAcked; number++) {
       const packet = this.#at(number);
       if (packet.fate !== Fate.inFlight) continue;
-      if (number <= this.#largestAcked - this.#threshold || packet.sentMs <= nowMs - delayMs) {
+      if (number <= this.#largestAcked - this.#threshold || packet.sentMs + delayMs <= nowMs) {
         // A probe of the MTU may well be lost: that tells of sizes, not of congestion.
         if (packet.probe === 0) {
           info.bytes += packet.bytes;

@@ -9,7 +9,15 @@ import type { AckTracker } from "./acks.ts";
 import type { CongestionControl } from "./congestion.ts";
 import { createCongestion } from "./controls.ts";
 import { TAG_BYTES } from "./crypto.ts";
-import { type AckRanges, FrameType, FrameWriter, writeAck, writeClose, writeControl, writePath } from "./frames.ts";
+import {
+  type AckRanges,
+  FrameType,
+  FrameWriter,
+  writeAck,
+  writeClose,
+  writeControl,
+  writePath,
+} from "./frames.ts";
 import type { PacketKey } from "./key_schedule.ts";
 import { MtuSearch } from "./mtu.ts";
 import type { CurveOptions } from "./options.ts";
@@ -122,7 +130,14 @@ export class Sender implements RecoveryHost<CurveStream> {
     this.#begin(SURE_BYTES);
     const { streams, options } = this.#parts;
     const [maxData, maxStreamData, maxStreams] = streams.announced;
-    writeControl(this.#writer, FrameType.params, maxData, maxStreamData, maxStreams, options.maxDatagramBytes);
+    writeControl(
+      this.#writer,
+      FrameType.params,
+      maxData,
+      maxStreamData,
+      maxStreams,
+      options.maxDatagramBytes,
+    );
     this.#ack(packet);
     if (client) {
       streams.control.framesLost(0, this.#initSent, true);

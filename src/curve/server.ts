@@ -6,7 +6,8 @@
  */
 import type { Bytes } from "../bytes/bytes.ts";
 import type { Address } from "../runtime/port.ts";
-import { CurveConnection, type CurveHandler, type CurveIo } from "./connection.ts";
+import { CurveConnection } from "./connection.ts";
+import type { CurveHandler, CurveIo } from "./connection_host.ts";
 import { type CurveCrypto, type CurveKeyPair, KEY_BYTES, keyPair } from "./crypto.ts";
 import { dataEnvelope, readyEnvelope } from "./envelopes.ts";
 import { type FirstKeys, serverFirstKeys, type SessionKeys, sessionKeys } from "./key_schedule.ts";
@@ -186,7 +187,14 @@ export class CurveServer {
   }
 
   /** INIT is genuine: a connection comes to be. */
-  #open(packet: Bytes, from: Address, nowMs: number, connectionKey: Bytes, source: string, first: FirstKeys): void {
+  #open(
+    packet: Bytes,
+    from: Address,
+    nowMs: number,
+    connectionKey: Bytes,
+    source: string,
+    first: FirstKeys,
+  ): void {
     const { crypto, io, options } = this.#parts;
     const secret = new Uint8Array(KEY_BYTES);
     io.random.fill(secret);

@@ -9,44 +9,10 @@ import type { ByteStream, ByteStreamHandler } from "../runtime/port.ts";
 import { codeOfWire, wireCode } from "./codes.ts";
 import { ReceiveBuffer } from "./receive_buffer.ts";
 import { SendBuffer } from "./send_buffer.ts";
+import { brokenFrame, type StreamHost, type StreamLimits } from "./stream_host.ts";
 
 /** Pieces out of order that a stream may hold; an honest peer stays far below it. */
 const FRAGMENTS_MAX = 4_096;
-
-/** Bounds of a stream's queues in bytes. */
-export interface StreamLimits {
-  /** Credit for received bytes: what may be held for a reader that doesn't read. */
-  readonly windowBytes: number;
-  /** `write` says false from here, `drain` comes at `sendLowBytes`, beyond `sendMaxBytes` the stream is reset. */
-  readonly sendHighBytes: number;
-  readonly sendLowBytes: number;
-  readonly sendMaxBytes: number;
-}
-
-/** What a stream asks of its connection. None of these calls the stream back before it returns. */
-export interface StreamHost {
-  /** The stream may have something to send. */
-  wantsToSend(stream: CurveStream): void;
-  /** The stream has something to tell its handler: call {@link CurveStream.turn} soon. */
-  wantsTurn(stream: CurveStream): void;
-  /** More bytes have arrived (counted by offset); throws beyond the connection's credit. */
-  received(bytes: number): void;
-  /** Bytes have been delivered or dropped: their credit is free. */
-  consumed(bytes: number): void;
-  /** The stream owes the peer a MAX_STREAM_DATA. */
-  owesCredit(stream: CurveStream): void;
-  /** The stream owes the peer a RESET. */
-  owesReset(stream: CurveStream): void;
-  /** A frame brought nothing new. */
-  duplicate(): void;
-  /** Nothing more will happen on the stream. */
-  finished(stream: CurveStream): void;
-}
-
-/** The error of a connection that breaks the format. */
-export function brokenFrame(why: string): SallyportError {
-  return new SallyportError("frame_invalid", `Cannot read packet: ${why}`);
-}
 
 /** See the module. What the connection calls is marked "internal". */
 export class CurveStream implements ByteStream {
@@ -101,10 +67,14 @@ export class CurveStream implements ByteStream {
   }
 
   write(chunk: Bytes): boolean {
-    if (this.#fin !== "none" || this.#resetCode >= 0 || this.#closing !== undefined || chunk.length === 0) return true;
+    if (this.#fin !== "none" || this.#resetCode >= 0 || this.#closing !== undefined || chunk.length === 0) {
+      return true;
+    }
     this.#out.write(chunk);
     if (this.#out.unsent > this.#limits.sendMaxBytes) {
-      this.abort(new SallyportError("stream_overflow", "Cannot send: the stream's queue is full", { side: "local" }));
+      this.abort(
+        new SallyportError("stream_overflow", "Cannot send: the stream's queue is full", { side: "local" }),
+      );
       return true;
     }
     this.#host.wantsToSend(this);
@@ -256,7 +226,9 @@ export class CurveStream implements ByteStream {
     if (this.#done || this.#resetReceived) return;
     this.#resetReceived = true;
     if (!this.#endDelivered) this.#discard();
-    const error = new SallyportError(codeOfWire(code), `Stream reset by the peer: ${codeOfWire(code)}`, { side: "peer" });
+    const error = new SallyportError(codeOfWire(code), `Stream reset by the peer: ${codeOfWire(code)}`, {
+      side: "peer",
+    });
     if (this.#resetCode < 0 && this.#fin !== "acked") this.#reset(wireCode("closed"));
     this.#close(error);
     this.#settle();
@@ -303,7 +275,8 @@ export class CurveStream implements ByteStream {
 
   /** Internal. Everything written is out, and a stream that nobody wants any more waits for the peer's end alone. */
   get waitsForEnd(): boolean {
-    return this.#discarding && !this.#done && this.#fin === "acked" && !this.#endDelivered && this.#resetCode < 0;
+    return this.#discarding && !this.#done && this.#fin === "acked" && !this.#endDelivered &&
+      this.#resetCode < 0;
   }
 
   get #flowing(): boolean {
@@ -312,7 +285,10 @@ export class CurveStream implements ByteStream {
 
   #advance(end: number, finalOffset: number): void {
     if (end > this.#receiveLimit) throw brokenFrame("a stream goes beyond its credit");
-    if (this.#finalOffset >= 0 && (end > this.#finalOffset || (finalOffset >= 0 && finalOffset !== this.#finalOffset))) {
+    if (
+      this.#finalOffset >= 0 &&
+      (end > this.#finalOffset || (finalOffset >= 0 && finalOffset !== this.#finalOffset))
+    ) {
       throw brokenFrame("a stream's end moves");
     }
     if (finalOffset >= 0) {
@@ -327,7 +303,9 @@ export class CurveStream implements ByteStream {
 
   #flow(): void {
     while (this.#flowing && this.#in.ready) this.#deliver(this.#in.take());
-    if (this.#flowing && !this.#endDelivered && this.#finalOffset >= 0 && this.#in.offset === this.#finalOffset) {
+    if (
+      this.#flowing && !this.#endDelivered && this.#finalOffset >= 0 && this.#in.offset === this.#finalOffset
+    ) {
       this.#endDelivered = true;
       this.#guard((handler) => handler.end());
       if (this.#fin === "acked" && this.#out.held === 0) this.#close(undefined);

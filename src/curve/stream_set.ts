@@ -5,9 +5,17 @@
  */
 import type { Bytes } from "../bytes/bytes.ts";
 import { SallyportError } from "../errors.ts";
-import { CONTROL_MAX_BYTES, FrameType, type FrameWriter, streamHeadBytes, writeControl, writeStreamHead } from "./frames.ts";
+import {
+  CONTROL_MAX_BYTES,
+  FrameType,
+  type FrameWriter,
+  streamHeadBytes,
+  writeControl,
+  writeStreamHead,
+} from "./frames.ts";
 import type { SentOther, SentPacket } from "./recovery.ts";
-import { brokenFrame, CurveStream, type StreamHost, type StreamLimits } from "./stream.ts";
+import { CurveStream } from "./stream.ts";
+import { brokenFrame, type StreamHost, type StreamLimits } from "./stream_host.ts";
 
 /** What stream 0 may carry in each direction. */
 export const CONTROL_STREAM_BYTES = 16_384;
@@ -90,7 +98,9 @@ export class StreamSet implements StreamHost {
   /** Opens a stream. Throws `limit_exceeded`. */
   create(): CurveStream {
     if (this.#ownOpened >= this.#ownMax) {
-      throw new SallyportError("limit_exceeded", "Cannot open stream: the peer allows no more", { retryable: true });
+      throw new SallyportError("limit_exceeded", "Cannot open stream: the peer allows no more", {
+        retryable: true,
+      });
     }
     const stream = new CurveStream(this.#nextOwn, this, this.#limits, this.#firstStreamMax);
     this.#nextOwn += 2;
@@ -264,7 +274,9 @@ export class StreamSet implements StreamHost {
 
   /** Whether anything waits to be sent. */
   get sendable(): boolean {
-    if (this.#owesMaxData || this.#owesMaxStreams || this.#credits.length > 0 || this.#resets.length > 0) return true;
+    if (this.#owesMaxData || this.#owesMaxStreams || this.#credits.length > 0 || this.#resets.length > 0) {
+      return true;
+    }
     this.#settleFront();
     return this.#readyAt < this.#ready.length;
   }

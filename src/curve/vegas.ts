@@ -10,7 +10,13 @@
  *
  * @module
  */
-import { type AckInfo, type CongestionControl, INITIAL_WINDOW_PACKETS, type LossInfo, WINDOW_MAX_BYTES } from "./congestion.ts";
+import {
+  type AckInfo,
+  type CongestionControl,
+  INITIAL_WINDOW_PACKETS,
+  type LossInfo,
+  WINDOW_MAX_BYTES,
+} from "./congestion.ts";
 
 /** Own packets in the queue: fewer than ALPHA and the window grows, more than BETA and it shrinks. */
 const ALPHA_PACKETS = 2;
@@ -25,6 +31,8 @@ const BASE_WINDOW_MS = 30_000;
 /** Slow start ends at a queue of an eighth of the round trip, within these bounds (after RFC 9406). */
 const EXIT_MIN_MS = 3;
 const EXIT_MAX_MS = 16;
+/** Measurements in a row that must all show it. */
+const EXIT_SAMPLES = 8;
 /** Smoothed share of lost packets: above HOLD the window doesn't grow, above SHRINK it follows what arrives. */
 const LOSS_HOLD = 0.05;
 const LOSS_SHRINK = 0.1;
@@ -51,6 +59,9 @@ export class Vegas implements CongestionControl {
   #epochAcked = 0;
   #epochLost = 0;
   #limited = false;
+  // Smallest of the last few measurements, for slow start.
+  #recentMs = Infinity;
+  #recentCount = 0;
   #lossShare = 0;
   #recoveryUntil = -1;
   /** Queue at the last epoch's end, in milliseconds. */
@@ -83,6 +94,7 @@ export class Vegas implements CongestionControl {
     if (info.rttMs === info.rttMs) {
       this.#epochMinMs = Math.min(this.#epochMinMs, info.rttMs);
       this.#updateBase(info.nowMs, info.rttMs);
+      if (this.#slowStart) this.#mayLeaveSlowStart(info.rttMs);
     }
     this.#epochAcked += info.packets;
     if (info.limited) this.#limited = true;
@@ -115,7 +127,11 @@ export class Vegas implements CongestionControl {
     this.#slowStart = true;
     this.#baseMs = this.#olderBaseMs = this.#epochMinMs = Infinity;
     this.#baseSinceMs = -Infinity;
-    this.#lossShare = this.#queueMs = this.#foreignMs = this.#shrinking = 0;
+    this.#lossShare =
+      this.#queueMs =
+      this.#foreignMs =
+      this.#shrinking =
+        0;
     this.#epochAcked = this.#epochLost = 0;
     this.#setWindow(INITIAL_WINDOW_PACKETS * this.#datagramBytes);
   }
@@ -146,10 +162,7 @@ export class Vegas implements CongestionControl {
       this.#slowStart = false;
       this.#setWindow(this.#window * (1 - Math.min(0.5, this.#lossShare)));
     } else if (this.#slowStart) {
-      if (queueMs > exitMs(base)) {
-        this.#slowStart = false;
-        this.#setWindow((packets * base / rttMs + alpha) * this.#datagramBytes);
-      }
+      if (queueMs > exitMs(base)) this.#leaveSlowStart(base, rttMs);
     } else if (this.#foreignMs > 0) {
       this.#foreignMs = Math.max(this.#foreignMs, queueMs);
       if (queueMs < 0.1 * this.#foreignMs || queue < beta) this.#foreignMs = this.#shrinking = 0;
@@ -158,12 +171,30 @@ export class Vegas implements CongestionControl {
       this.#shrink(packets, queue - beta, queueMs);
     } else {
       this.#shrinking = 0;
-      if (queue < alpha && mayGrow) this.#setWindow((packets + Math.max(1, packets / 32)) * this.#datagramBytes);
+      if (queue < alpha && mayGrow) {
+        this.#setWindow((packets + Math.max(1, packets / 32)) * this.#datagramBytes);
+      }
     }
     this.#queueMs = queueMs;
     this.#epochMinMs = Infinity;
     this.#epochAcked = this.#epochLost = 0;
     this.#limited = false;
+  }
+
+  /** Within an epoch: waiting for its end would double the queue once more. */
+  #mayLeaveSlowStart(rttMs: number): void {
+    this.#recentMs = Math.min(this.#recentMs, rttMs);
+    if (++this.#recentCount < EXIT_SAMPLES) return;
+    const base = Math.min(this.#baseMs, this.#olderBaseMs);
+    if (this.#recentMs - base > exitMs(base)) this.#leaveSlowStart(base, this.#recentMs);
+    this.#recentMs = Infinity;
+    this.#recentCount = 0;
+  }
+
+  /** The window becomes what the path held without a queue, and a little. */
+  #leaveSlowStart(base: number, rttMs: number): void {
+    this.#slowStart = false;
+    this.#setWindow(this.#window * base / rttMs + ALPHA_PACKETS * this.#datagramBytes);
   }
 
   #shrink(packets: number, excess: number, queueMs: number): void {
