@@ -12,6 +12,7 @@ import { AckTracker } from "./acks.ts";
 import { codeOfWire, wireCode } from "./codes.ts";
 import type { ConnectionParts, CurveHandler, CurveIo } from "./connection_host.ts";
 import { AckRanges, type FrameSink, readFrames } from "./frames.ts";
+import { Introduction } from "./introduction.ts";
 import type { PacketKey } from "./key_schedule.ts";
 import type { CurveOptions } from "./options.ts";
 import { headBytes, readNumber, SURE_BYTES } from "./packet.ts";
@@ -46,9 +47,7 @@ export class CurveConnection {
   #phase: "handshake" | "open" | "closing" | "closed" = "handshake";
   #admitted = false;
   #introduced = false;
-  /** The other side's part of stream 0, and whether it is complete. */
-  #introduction = new Uint8Array(0);
-  #introductionReady = false;
+  readonly #introduction = new Introduction();
   /** Streams that came before the introduction did. */
   #early: CurveStream[] = [];
   #startedMs: number;
@@ -91,12 +90,7 @@ export class CurveConnection {
     });
     this.#startedMs = this.#receivedMs = this.#nowMs = nowMs;
     this.#sink = this.#makeSink();
-    this.#streams.control.attach({
-      data: (chunk) => this.#introductionBytes(chunk),
-      end: () => void (this.#introductionReady = true),
-      drain: () => {},
-      close: () => {},
-    });
+    this.#streams.control.attach(this.#introduction);
   }
 
   /** Nothing happens on it any more, and its handler has been told. */
@@ -299,13 +293,6 @@ export class CurveConnection {
     this.#closeOwed = false;
   }
 
-  #introductionBytes(chunk: Bytes): void {
-    const all = new Uint8Array(this.#introduction.length + chunk.length);
-    all.set(this.#introduction);
-    all.set(chunk, this.#introduction.length);
-    this.#introduction = all;
-  }
-
   #opened(stream: CurveStream): void {
     this.stats.streamsOpened++;
     if (this.#introduced) this.handler?.stream(stream);
@@ -366,7 +353,7 @@ export class CurveConnection {
   /** Tells handlers what waits for them, and sends what may be sent. */
   turn(nowMs: number): void {
     this.#nowMs = nowMs;
-    if (this.#introductionReady && !this.#introduced && this.#phase === "open") this.#introduce();
+    if (this.#introduction.ready && !this.#introduced && this.#phase === "open") this.#introduce();
     this.#streams.turn(nowMs, LINGER_MS);
     if (this.#phase === "handshake" && this.#handshakeWanted) {
       this.#handshakeWanted = false;
@@ -380,8 +367,7 @@ export class CurveConnection {
   #introduce(): void {
     this.#introduced = true;
     if (this.#client) this.#admitted = true;
-    this.handler?.introduced(this.#introduction);
-    this.#introduction = new Uint8Array(0);
+    this.handler?.introduced(this.#introduction.take());
     const early = this.#early;
     this.#early = [];
     for (const stream of early) this.handler?.stream(stream);
