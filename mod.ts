@@ -43,6 +43,8 @@ export {
   openToken,
   tokenId,
   type TokenRequest,
+  type TokenSubject,
+  type TokenUntil,
 } from "./src/handshake/token.ts";
 export type { TokenClaims } from "./src/wire/token_payload.ts";
 export type { CipherName } from "./src/crypto/header_cipher.ts";

@@ -100,7 +100,9 @@ export function loadConfig(command: CommandName, sources: ConfigSources): Loaded
   checkAddresses(settings.map(([name]) => name), config, raw);
   for (const [name, { required, flag, env }] of settings) {
     if (!required.includes(command) || raw.has(name)) continue;
-    throw invalid(`Cannot start ${command}: --${flag} is missing (or ${env} in the environment)`);
+    const twin = settings.find(([, { fileOf }]) => fileOf === name)?.[1].flag;
+    const others = `${twin === undefined ? "" : `--${twin}, `}${env} in the environment`;
+    throw invalid(`Cannot start ${command}: --${flag} is missing (or ${others})`);
   }
   const origins = new Map([...raw].map(([name, { origin }]) => [name, origin]));
   return { config, warnings: strangers(sources.env), origins };

@@ -26,6 +26,7 @@ export type ErrorCode =
   | "frame_invalid"
   | "hello_invalid"
   | "host_unknown"
+  | "io_failed"
   | "key_reused"
   | "limit_exceeded"
   | "master_unreachable"
@@ -51,17 +52,24 @@ export type ErrorCode =
 
 /** Options of {@link SallyportError}; `side` is "peer" and `retryable` false when absent. */
 export interface ErrorDetails {
+  /** Who has to act. */
   readonly side?: Side;
+  /** Whether the same attempt may succeed later. */
   readonly retryable?: boolean;
+  /** What it comes from. */
   readonly cause?: unknown;
 }
 
 /** An error with a stable code. Messages read "Cannot parse token: aes_key has 2 bytes, needs 32". */
 export class SallyportError extends Error {
+  /** What it is about. */
   readonly code: ErrorCode;
+  /** Who has to act. */
   readonly side: Side;
+  /** Whether the same attempt may succeed later. */
   readonly retryable: boolean;
 
+  /** `message` is one line, "Cannot do this: why". */
   constructor(code: ErrorCode, message: string, details: ErrorDetails = {}) {
     super(message, details.cause === undefined ? undefined : { cause: details.cause });
     this.name = "SallyportError";

@@ -49,11 +49,13 @@ export const HALF_CLOSE_GRACE_MS = 10_000;
 export const REPLACED_GRACE_MS = 30_000;
 /** At shutdown, streams may finish for this long. */
 export const SHUTDOWN_GRACE_MS = 5_000;
+/** A signal to stop that follows another one so soon is the same Ctrl-C, passed on by `bun run` or npx. */
+export const SIGNAL_ECHO_MS = 300;
 /** A session whose token has expired is found within this time. */
 export const TOKEN_RECHECK_MS = 5_000;
 /** The agent asks for a fresh token when this part of the old one's life is over. */
 export const TOKEN_RENEW_AT = 0.8;
-/** A session that lasted this long wasn't refused: the next attempt starts without delay again. */
+/** A session that lasted this long wasn't refused: the delay before the next attempt is the first one again. */
 export const SESSION_SETTLED_MS = 10_000;
 
 /** Largest payload of a DATA frame that we send: what a neighbour waits for at most. */
@@ -63,8 +65,13 @@ export const FRAME_MAX_RECEIVE_BYTES = 8 * MiB;
 /** NEW from version 2 on carries an address in one or two cipher blocks. */
 export const NEW_MIN_PAYLOAD_BYTES = 16;
 export const NEW_MAX_PAYLOAD_BYTES = 32;
-/** A peer that goes on sending this much on a stream after a PAUSE loses the stream. */
+/** A peer that sends this much on a stream after it has seen a PAUSE loses the stream. */
 export const PAUSE_OVERRUN_BYTES = 8 * MiB;
+/**
+ * The same before it can be known to have seen it. What both kernels hold on the way is sent already: 36 MiB where
+ * Linux is set up for long fat links, of which a stream that is served meanwhile gets some through.
+ */
+export const PAUSE_UNSEEN_BYTES = 24 * MiB;
 /** What one session may hold of received bytes, over all streams, before its socket isn't read any more. */
 export const SESSION_RECEIVE_BUDGET_BYTES = 32 * MiB;
 /** What one session may hold of bytes to send; beyond it the stream that overflows is reset. */
@@ -73,9 +80,17 @@ export const SESSION_SEND_BUDGET_BYTES = 32 * MiB;
 export const SESSION_STALL_MS = 10_000;
 /** A session whose peer reads nothing for this long, with bytes waiting, is closed. */
 export const SESSION_WRITE_STALL_MS = 90_000;
-/** Pongs that may wait for a peer that doesn't read; more end the session. */
-export const PONGS_QUEUED_MAX = 64;
-/** Control frames that may wait for a peer that doesn't read: a NEW and a CLOSE per stream, and as much again. */
+/**
+ * What one direction of a session may have on its way, at least and at most: a neighbour's small frame waits behind it.
+ * Between the two it follows the path (mux/flight.ts).
+ */
+export const FLIGHT_MIN_BYTES = 256 * KiB;
+export const FLIGHT_MAX_BYTES = 32 * MiB;
+/** The path's round trip is measured anew this often. */
+export const FLIGHT_PROBE_MS = 10_000;
+/** A peer that answers no ping for this long isn't waited for: TCP alone limits what is on its way to it. */
+export const FLIGHT_PATIENCE_MS = 1_000;
+/** Control frames, pongs too, that may wait for a peer that doesn't read: some of each kind for every stream. */
 export const CONTROL_FRAMES_QUEUED_MAX = 16_384;
 /** Streams of one session. */
 export const STREAMS_PER_SESSION_MAX = 4_096;
@@ -96,6 +111,33 @@ export const TAKEOVERS_PER_MINUTE_MAX = 5;
 /** Key material remembered to refuse its second use under aes-gcm; the oldest is forgotten beyond it. */
 export const USED_KEYS_MAX = 200_000;
 
+/** sodium-tcp: largest body of a PDU (spec; one byte more closes). */
+export const PIPE_BODY_MAX_BYTES = 131_070;
+/** Text of a FAILED PDU: a line. */
+export const PIPE_REASON_MAX_BYTES = 256;
+/** sodium-tcp: the client must have authenticated by then, and the server have answered (spec). */
+export const PIPE_AUTH_DEADLINE_MS = 10_000;
+/** sodium-tcp: a session without a byte of the peer is closed (spec). */
+export const PIPE_IDLE_MS = 180_000;
+/** sodium-tcp: the first ping, and the range of the gaps behind it (spec). */
+export const PIPE_PING_FIRST_MS = 60_000;
+export const PIPE_PING_MIN_MS = 60_000;
+export const PIPE_PING_MAX_MS = 119_000;
+/** sodium-tcp: this many pings without a pong close (spec). */
+export const PIPE_PINGS_UNANSWERED_MAX = 3;
+/** What a receiver lets a sender of ours have under way: a disk's hiccup at 1 GB/s, and 100 ms of a 500 Mbit/s line. */
+export const PIPE_WINDOW_BYTES = 8 * MiB;
+/** PDUs that a receiver holds unconfirmed: a client that doesn't wait for answers can't fill the memory with empty ones. */
+export const PIPE_UNCONFIRMED_PDUS_MAX = 1_024;
+/** Connections of a pipe's receiver that haven't authenticated; beyond it new ones are dropped. */
+export const PIPE_PENDING_MAX = 64;
+/** Failed authentications from one address within a minute, before its connections are dropped unread. */
+export const PIPE_FAILURES_PER_MINUTE_MAX = 20;
+/** Sessions that a receiver's key remembers so that none is replayed; beyond it the key must be replaced. 3.2 MB on disk. */
+export const PIPE_SESSIONS_PER_KEY_MAX = 100_000;
+/** The receiver ends: its last words may be read for this long. */
+export const PIPE_FAREWELL_MS = 2_000;
+
 /** The session master: lifetimes of tokens in seconds. */
 export const TOKEN_TTL_DEFAULT_S = 24 * 3600;
 export const TOKEN_TTL_MIN_S = 10;
@@ -106,6 +148,8 @@ export const AUTH_FAILURES_PER_MINUTE_MAX = 20;
 export const TOKENS_PER_MINUTE_MAX = 600;
 /** Body of a request to the master. */
 export const MASTER_BODY_MAX_BYTES = 64 * KiB;
+/** It must be complete by then, counted from its headers: a body comes in one or two packets. */
+export const MASTER_BODY_DEADLINE_MS = 10_000;
 
 /** SniTun's queue figures, per stream; each has an environment variable of the reference's name (see config.ts). */
 export interface QueueLimits {
@@ -113,12 +157,15 @@ export interface QueueLimits {
   readonly incomingMaxBytes: number;
   /** The same for protocol version 0, which has no PAUSE. */
   readonly incomingMaxBytesV0: number;
-  /** PAUSE is sent at high, RESUME at low. */
+  /** RESUME is sent at this much. */
   readonly incomingLowBytes: number;
+  /** PAUSE is sent at this much received and not yet taken. */
   readonly incomingHighBytes: number;
-  /** Written and not yet sent; `write` says false at high, `drain` comes at low, beyond max the stream is reset. */
+  /** Written and not yet sent; beyond it the stream is reset. */
   readonly outgoingMaxBytes: number;
+  /** `drain` comes at this much. */
   readonly outgoingLowBytes: number;
+  /** `write` says false at this much. */
   readonly outgoingHighBytes: number;
 }
 

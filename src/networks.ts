@@ -41,6 +41,8 @@ export class NetworkSet {
   readonly #networks: Network[];
 
   /**
+   * Makes a set.
+   *
    * @param cidrs Networks, or single addresses.
    * @throws SallyportError `config_invalid` when one is no network, or has bits behind its prefix.
    */

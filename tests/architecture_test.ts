@@ -28,6 +28,7 @@ const LEVELS: Record<string, number> = {
   transport: 5,
   cluster: 5,
   edge: 6,
+  pipe: 6,
   agent: 6,
   master: 6,
   config: 7,

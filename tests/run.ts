@@ -100,7 +100,12 @@ async function checkLocks(): Promise<Outcome> {
 }
 
 async function checkTypesForDeno(): Promise<Outcome> {
-  return await check([deno, "check", "--frozen", ...await existing(["mod.ts", "src", "tests", "bench"])]);
+  return await check([
+    deno,
+    "check",
+    "--frozen",
+    ...await existing(["mod.ts", "src", "tests", "bench", "examples"]),
+  ]);
 }
 
 async function checkTypesForBun(): Promise<Outcome> {
@@ -121,7 +126,7 @@ async function testOnDeno(): Promise<Outcome> {
 async function testOnBun(): Promise<Outcome> {
   await needNodeModules();
   const report = join(CACHE, "bun-tests.xml");
-  const command = [bun, "test", "--reporter=junit", `--reporter-outfile=${report}`];
+  const command = [bun, "test", "--only-failures", "--reporter=junit", `--reporter-outfile=${report}`];
   return await suite([...command, ...(await testFiles()).map((file) => `./${file}`)], report);
 }
 
@@ -130,7 +135,9 @@ async function suite(command: string[], report: string): Promise<Outcome> {
   const { code, output } = await run(command);
   const { passed, failed, skipped } = countCases(await readFile(report, "utf8").catch(() => ""));
   // A file that doesn't load, or an error between tests, fails the run without failing a case.
-  return { passed, failed: code !== 0 && failed === 0 ? 1 : failed, skipped, output };
+  // Deno lists every test, then what failed, behind this heading.
+  const failures = output.slice(Math.max(0, output.search(/^ ?ERRORS ?$/m)));
+  return { passed, failed: code !== 0 && failed === 0 ? 1 : failed, skipped, output: failures };
 }
 
 async function check(command: string[]): Promise<Outcome> {

@@ -4,11 +4,12 @@
  * @module
  */
 import { Buffer } from "node:buffer";
-import { errorMessage, SallyportError } from "../errors.ts";
+import { errorCode, errorMessage, SallyportError } from "../errors.ts";
 import * as limits from "../limits.ts";
 import { SendScratch } from "../mux/sender.ts";
-import type { Runtime, Timer } from "../runtime/port.ts";
+import type { Clock, Runtime, Timer } from "../runtime/port.ts";
 import { type Logger, silentLogger } from "../telemetry/log.ts";
+import type { Metrics } from "../telemetry/metrics.ts";
 import type { Session, SessionHandler, SessionStream } from "../transport/port.ts";
 import { dialSnitun } from "../transport/snitun.ts";
 import { Backoff } from "./backoff.ts";
@@ -17,6 +18,7 @@ import type { Grant, GrantSource } from "./grant.ts";
 
 /** What {@link createAgent} takes. */
 export interface AgentOptions {
+  /** The runtime below. */
   readonly runtime: Runtime;
   /** Where tokens come from, such as {@link masterGrants}; asked before each connection. */
   readonly grants: GrantSource;
@@ -24,7 +26,11 @@ export interface AgentOptions {
   readonly connector: Connector;
   /** Dials this edge in place of the one that the grant names. */
   readonly edge?: { readonly host: string; readonly port: number };
+  /** Where it logs; nowhere when absent. */
   readonly log?: Logger;
+  /** Counts sessions and visitors' streams; what they carry is counted by the connector's meter. */
+  readonly metrics?: Metrics;
+  /** SniTun's queue figures; the reference's when absent. */
   readonly queueLimits?: limits.QueueLimits;
   /** Draws the jitter, from 0 to 1; `Math.random` when absent. */
   readonly random?: () => number;
@@ -37,11 +43,11 @@ export interface Agent {
   /** The session that visitors use now. */
   readonly session: Session | undefined;
   /**
-   * Connects and stays connected; resolves after `close`. Rejects only where the first attempt shows that none can
-   * succeed: `credential_refused`, `config_invalid`.
+   * Connects and stays connected; resolves after `close`. Rejects only where no session has stood yet and an attempt
+   * shows that none can: `credential_refused`, `config_invalid`. Further calls give the same promise.
    */
   run(): Promise<void>;
-  /** Ends all sessions; streams may finish for `graceMs`. */
+  /** Gives up whatever attempt is under way and ends all sessions; streams may finish for `graceMs`. */
   close(graceMs?: number): Promise<void>;
 }
 
@@ -69,9 +75,9 @@ class AgentNode implements Agent {
   readonly #scratch = new SendScratch();
   readonly #backoff: Backoff;
   readonly #sessions = new Set<AgentSession>();
-  readonly #closing = Promise.withResolvers<void>();
+  readonly #closing = new AbortController();
   #current: AgentSession | undefined;
-  #closed = false;
+  #running: Promise<void> | undefined;
   #everConnected = false;
 
   constructor(options: AgentOptions) {
@@ -85,34 +91,49 @@ class AgentNode implements Agent {
     return this.#current?.session;
   }
 
-  async run(): Promise<void> {
+  run(): Promise<void> {
+    return this.#running ??= this.#run();
+  }
+
+  async close(graceMs: number = limits.SHUTDOWN_GRACE_MS): Promise<void> {
+    const over = new SallyportError("shutdown", "Cannot keep session: the agent is shutting down", {
+      side: "local",
+    });
+    this.#closing.abort(over);
+    await Promise.all([...this.#sessions].map((session) => session.retire(over, graceMs)));
+  }
+
+  get #closed(): boolean {
+    return this.#closing.signal.aborted;
+  }
+
+  async #run(): Promise<void> {
     while (!this.#closed) {
       try {
         const agent = await this.#connect();
-        const ended = await Promise.race([agent.over, agent.renewal, this.#closing.promise]);
-        // Who was let in and thrown out at once would be so again.
-        if (ended !== undefined && agent.livedMs < limits.SESSION_SETTLED_MS) await this.#afterFailure(ended);
+        // Undefined where it's time for a fresh token: the next session is opened before this one goes.
+        const ended = await this.#unlessClosing(agent.overOrRenewal);
+        if (ended !== undefined) await this.#pause();
       } catch (error) {
-        await this.#afterFailure(error);
+        if (this.#closed) break;
+        const hopeless = error instanceof SallyportError && !error.retryable && error.side === "config";
+        if (hopeless && !this.#everConnected) throw error;
+        await this.#pause(error);
       }
     }
     await Promise.all([...this.#sessions].map((session) => session.over));
   }
 
-  async close(graceMs: number = limits.SHUTDOWN_GRACE_MS): Promise<void> {
-    this.#closed = true;
-    this.#closing.resolve();
-    const over = new SallyportError("shutdown", "Cannot keep session: the agent is shutting down", {
-      side: "local",
-    });
-    await Promise.all([...this.#sessions].map((session) => session.retire(over, graceMs)));
-  }
-
   async #connect(): Promise<AgentSession> {
-    const grant = await this.#options.grants();
+    const grant = await this.#unlessClosing(this.#options.grants());
     const edge = this.#options.edge ?? grant.edge;
-    const agent = new AgentSession(this.#runtime, grant, (stream) => this.#serve(stream));
-    const session = await dialSnitun({
+    const agent = new AgentSession(
+      this.#runtime,
+      grant,
+      (stream) => this.#serve(stream),
+      this.#options.metrics,
+    );
+    await dialSnitun({
       runtime: this.#runtime,
       clock: this.#runtime.clock,
       scratch: this.#scratch,
@@ -124,59 +145,83 @@ class AgentNode implements Agent {
       aesIv: grant.aesIv,
       cipher: grant.cipher,
       protocolVersion: grant.protocolVersion,
-      admitted: (session) => agent.begin(session),
+      signal: this.#closing.signal,
+      admitted: (session) => this.#adopt(agent, session, `${edge.host}:${edge.port}`),
     }).catch((error) => Promise.reject(explain(error, grant, this.#runtime)));
-    this.#adopt(agent, session, `${edge.host}:${edge.port}`);
+    this.#tellConnected(agent.session);
     return agent;
   }
 
-  #adopt(agent: AgentSession, session: Session, edge: string): void {
+  #adopt(agent: AgentSession, session: Session, edge: string): AgentSession {
     const { hostname, protocolVersion, cipher } = agent.grant;
+    agent.begin(session);
     this.#everConnected = true;
     this.#sessions.add(agent);
     this.#current = agent;
     this.#log.info({ hostname, edge, protocol_version: protocolVersion, cipher }, "connected to the edge");
-    this.#options.connected?.(session);
     void agent.over.then((error) => {
       this.#sessions.delete(agent);
+      // Who was let in and thrown out at once would be so again.
       if (agent.livedMs >= limits.SESSION_SETTLED_MS) this.#backoff.reset();
       if (this.#current !== agent) return;
       this.#current = undefined;
       if (!this.#closed) this.#log.warn({ hostname, edge, reason: error.code }, error.message);
     });
-    if (this.#closed) {
-      agent.session.close(new SallyportError("shutdown", "Cannot keep session: shutting down"));
+    return agent;
+  }
+
+  #tellConnected(session: Session): void {
+    try {
+      this.#options.connected?.(session);
+    } catch (error) {
+      this.#log.error({ error: asError(error) }, "the agent's connected callback threw");
     }
   }
 
-  async #afterFailure(error: unknown): Promise<void> {
-    if (this.#closed) return;
-    const known = error instanceof SallyportError;
-    const hopeless = known && !error.retryable && error.side === "config";
-    if (hopeless && !this.#everConnected) throw error;
-    await this.#pause(known ? error.code : "connection_lost", errorMessage(error));
+  /**
+   * Waits before the next attempt: after a failure, and after a session that stood, because every agent of its edge
+   * has lost one with it.
+   */
+  async #pause(failure?: unknown): Promise<void> {
+    const delayMs = this.#backoff.next();
+    const next_attempt_seconds = Math.round(delayMs / 100) / 10;
+    if (failure === undefined) this.#log.info({ next_attempt_seconds }, "dialling again");
+    else this.#log.warn({ reason: errorCode(failure), next_attempt_seconds }, errorMessage(failure));
+    const waited = Promise.withResolvers<undefined>();
+    const timer = this.#runtime.clock.after(delayMs, () => waited.resolve(undefined));
+    // Closing isn't a failure: the loop looks whether to go on.
+    await this.#unlessClosing(waited.promise).catch(() => {});
+    timer.cancel();
   }
 
-  async #pause(reason: string, message: string): Promise<void> {
-    const delayMs = this.#backoff.next();
-    this.#log.warn({ reason, next_attempt_seconds: Math.round(delayMs / 100) / 10 }, message);
-    const waited = Promise.withResolvers<void>();
-    const timer = this.#runtime.clock.after(delayMs, () => waited.resolve());
-    await Promise.race([waited.promise, this.#closing.promise]);
-    timer.cancel();
+  /** The promise's outcome; rejects with the reason at once where the agent is closed first. */
+  #unlessClosing<T>(promise: Promise<T>): Promise<T> {
+    const { signal } = this.#closing;
+    return new Promise((resolve, reject) => {
+      const giveUp = () => reject(signal.reason);
+      if (signal.aborted) giveUp();
+      else signal.addEventListener("abort", giveUp, { once: true });
+      promise.then(resolve, reject).finally(() => signal.removeEventListener("abort", giveUp));
+    });
   }
 
   #serve(stream: SessionStream): void {
     const failed = (error: unknown) => {
       this.#log.warn({ visitor: stream.caller.address }, `Cannot serve visitor: ${errorMessage(error)}`);
-      stream.abort(error instanceof Error ? error : new Error(String(error)));
+      stream.abort(asError(error));
     };
     try {
-      this.#options.connector(stream)?.catch(failed);
+      const served: unknown = this.#options.connector(stream);
+      // TypeScript lets a connector return anything where void is asked for.
+      Promise.resolve(served).catch(failed);
     } catch (error) {
       failed(error);
     }
   }
+}
+
+function asError(thrown: unknown): Error {
+  return thrown instanceof Error ? thrown : new Error(String(thrown));
 }
 
 /** One session of the agent. A renewed one goes on beside it until the edge has let go of the older. */
@@ -184,59 +229,83 @@ class AgentSession implements SessionHandler {
   readonly grant: Grant;
   /** The session is over, with the reason. */
   readonly over: Promise<SallyportError>;
-  /** It's time for a fresh token. */
-  readonly renewal: Promise<void>;
+  /** The same, or undefined when it's time for a fresh token before that. */
+  readonly overOrRenewal: Promise<SallyportError | undefined>;
   session!: Session;
-  readonly #runtime: Runtime;
+  readonly #clock: Clock;
   readonly #serve: (stream: SessionStream) => void;
   readonly #over = Promise.withResolvers<SallyportError>();
-  readonly #renewal = Promise.withResolvers<void>();
-  #bornMs = Infinity;
+  readonly #overOrRenewal = Promise.withResolvers<SallyportError | undefined>();
+  readonly #renewAtMs: number;
+  #bornMs = 0;
   #renewTimer: Timer | undefined;
+  readonly #metrics: Metrics | undefined;
   #retired: SallyportError | undefined;
 
-  constructor(runtime: Runtime, grant: Grant, serve: (stream: SessionStream) => void) {
-    this.#runtime = runtime;
+  /** To be made as soon as the grant is there: from then on its token ages. */
+  constructor(
+    runtime: Runtime,
+    grant: Grant,
+    serve: (stream: SessionStream) => void,
+    metrics: Metrics | undefined,
+  ) {
+    this.#clock = runtime.clock;
     this.grant = grant;
     this.#serve = serve;
+    this.#metrics = metrics;
     this.over = this.#over.promise;
-    this.renewal = this.#renewal.promise;
+    this.overOrRenewal = this.#overOrRenewal.promise;
+    this.#renewAtMs = this.#clock.nowMs() + lifetimeMs(grant, runtime) * limits.TOKEN_RENEW_AT;
   }
 
-  /** The edge has let us in. Before that there is nothing to renew, nor to clean up where it doesn't. */
-  begin(session: Session): this {
+  /** The edge has let us in. */
+  begin(session: Session): void {
     this.session = session;
-    this.#bornMs = this.#runtime.clock.nowMs();
-    const renewInMs = lifetimeMs(this.grant, this.#runtime) * limits.TOKEN_RENEW_AT;
-    this.#renewTimer = this.#runtime.clock.after(renewInMs, () => this.#renewal.resolve());
-    return this;
+    this.#metrics?.sessionOpened(session);
+    this.#bornMs = this.#clock.nowMs();
+    this.#renewTimer = this.#clock.after(
+      Math.max(0, this.#renewAtMs - this.#bornMs),
+      () => this.#overOrRenewal.resolve(undefined),
+    );
   }
 
+  /** How long the session has stood. */
   get livedMs(): number {
-    return this.#runtime.clock.nowMs() - this.#bornMs;
+    return this.#clock.nowMs() - this.#bornMs;
   }
 
   async retire(reason: SallyportError, graceMs: number): Promise<void> {
     this.#retired = reason;
-    const timer = this.#runtime.clock.after(graceMs, () => this.session.close(reason));
-    this.streamClosed();
+    const timer = this.#clock.after(graceMs, () => this.session.close(reason));
+    this.#closeIfRetired();
     await this.over;
     timer.cancel();
   }
 
   stream(stream: SessionStream): void {
+    this.#metrics?.streamOpened();
     this.#serve(stream);
   }
 
   streamClosed(): void {
+    this.#metrics?.streamClosed();
+    this.#closeIfRetired();
+  }
+
+  streamRefused(code: SallyportError["code"]): void {
+    this.#metrics?.refused("stream", code);
+  }
+
+  #closeIfRetired(): void {
     if (this.#retired !== undefined && this.session.streams === 0) this.session.close(this.#retired);
   }
 
-  streamRefused(): void {}
-
   ended(error: SallyportError): void {
     this.#renewTimer?.cancel();
+    this.#metrics?.sessionClosed(this.session);
+    this.#metrics?.sessionEnded(error.code);
     this.#over.resolve(error);
+    this.#overOrRenewal.resolve(error);
   }
 }
 

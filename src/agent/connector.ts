@@ -20,13 +20,17 @@ export type Connector = (stream: SessionStream) => void | Promise<void>;
 
 /** What {@link tcpConnector} takes. */
 export interface TcpConnectorOptions {
+  /** The runtime below. */
   readonly runtime: Runtime;
   /** The endpoint. */
   readonly host: string;
+  /** The endpoint's port. */
   readonly port: number;
   /** Who may come; everybody when absent. */
   readonly accessList?: AccessList;
+  /** Where it logs; nowhere when absent. */
   readonly log?: Logger;
+  /** Counts the bytes that pass. */
   readonly meter?: ByteMeter;
 }
 
@@ -56,7 +60,14 @@ export function tcpConnector(options: TcpConnectorOptions): Connector {
       return dismiss(stream, AlertDescription.internal_error);
     }
     log.debug({ visitor, endpoint: `${host}:${port}` }, "visitor connected");
-    splice({ visitorSide: stream, agentSide: conn, session: "visitorSide", clock: runtime.clock, meter });
+    splice({
+      visitorSide: stream,
+      agentSide: conn,
+      stream,
+      clock: runtime.clock,
+      meter,
+      done: (error) => log.debug({ visitor, endpoint: `${host}:${port}`, error }, "visitor left"),
+    });
   };
 }
 

@@ -11,12 +11,19 @@ import { MASTER_TIMEOUT_MS } from "../limits.ts";
 
 /** A token and what stands in it. */
 export interface Grant {
+  /** What the edge wants to see. */
   readonly token: string;
+  /** The name that the agent serves. */
   readonly hostname: string;
+  /** Further names. */
   readonly aliases: readonly string[];
+  /** 32 bytes, the session's key. */
   readonly aesKey: Bytes;
+  /** 16 bytes; aes-cbc alone uses them. */
   readonly aesIv: Bytes;
+  /** The cipher of the session's headers. */
   readonly cipher: CipherName;
+  /** SniTun's version. */
   readonly protocolVersion: 0 | 1 | 2;
   /** Unix seconds after which an edge refuses the token. */
   readonly valid: number;
@@ -31,11 +38,17 @@ export type GrantSource = () => Promise<Grant>;
 export interface MasterGrantOptions {
   /** The session master's base URL, such as `https://master.example.org`. */
   readonly master: string;
+  /** The key that the session master knows. */
   readonly credential: string;
+  /** The name that the agent serves. */
   readonly hostname: string;
+  /** Further names. */
   readonly aliases?: readonly string[];
+  /** SniTun's version. */
   readonly protocolVersion?: 0 | 1 | 2;
+  /** The cipher of the session's headers. */
   readonly cipher?: CipherName;
+  /** How long the token is to be good for; the master's choice when absent. */
   readonly ttlSeconds?: number;
   /** For tests and embedders; the platform's own when absent. */
   readonly fetch?: (request: Request) => Promise<Response>;

@@ -29,23 +29,23 @@ export function addAgent(program: Command, context: CliContext): void {
       "The server speaks TLS itself; nobody on the way decrypts it.",
   );
   addSettings(command, "agent");
+  const base = "agent --master https://master.example.org --credential-file agent.key " +
+    "--hostname home.example.org --to 127.0.0.1:443";
   addExamples(command, io, [
     {
       what: "a server on this machine; the credential by file, since other users can see arguments",
-      args: "agent --master https://master.example.org --credential-file agent.key " +
-        "--hostname home.example.org --to 127.0.0.1:443",
+      args: base,
     },
     {
       what: "for visitors from two networks alone",
-      args: "agent … --allow 192.0.2.0/24 --allow 2001:db8::/32",
+      args: `${base} --allow 192.0.2.0/24 --allow 2001:db8::/32`,
     },
   ]);
   command.action(async () => {
     const loaded = readSettings(command, "agent", io);
     const config = loaded.config as AgentConfig;
     const { master, credential, hostname, alias, to, edge, protocolVersion, cipher, allow, block } = config;
-    const base = await createBase(config, io);
-    const { runtime, log, life } = base;
+    const { runtime, log, life } = await createBase(config, io);
     context.exitCode = await life.run(() => {
       const accessList = new AccessList({ allow, block });
       const agent = createAgent({

@@ -25,9 +25,13 @@ export interface Example {
 
 /** Adds the flags of a command's settings. */
 export function addSettings(command: Command, name: CommandName): Command {
-  for (const [, setting] of settingsOf(name)) {
+  const twins = new Map(settingsOf(name).map(([, { fileOf, flag }]) => [fileOf, flag]));
+  for (const [settingName, setting] of settingsOf(name)) {
     if (setting.flag === undefined) continue;
-    const option = new Option(`--${setting.flag} <${setting.placeholder}>`, helpOf(setting, name));
+    const option = new Option(
+      `--${setting.flag} <${setting.placeholder}>`,
+      helpOf(setting, name, twins.get(settingName)),
+    );
     // A flag that takes one value and comes twice is a slip; the later value would win without a word.
     option.argParser((text: string, before: string[] | string | undefined) => {
       if (!setting.many && before !== undefined) {
@@ -67,9 +71,10 @@ export function unknownCommand(word: string, names: readonly string[], io: CliIo
     `Commands: ${names.join(", ")}; \`${io.program} --help\` tells more.`;
 }
 
-function helpOf({ description, default: standard, env, many, required }: Setting, name: CommandName): string {
+function helpOf(setting: Setting, name: CommandName, twin: string | undefined): string {
+  const { description, default: standard, env, many, required } = setting;
   const notes: string[] = [];
-  if (required.includes(name)) notes.push("required");
+  if (required.includes(name)) notes.push(`required${twin === undefined ? "" : `, or --${twin}`}`);
   if (many) notes.push("several");
   if (standard !== undefined && standard.length > 0) notes.push(`default: ${[standard].flat().join(", ")}`);
   notes.push(env);

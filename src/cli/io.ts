@@ -5,6 +5,7 @@
  */
 import { basename, relative } from "node:path";
 import process from "node:process";
+import { SIGNAL_ECHO_MS } from "../limits.ts";
 
 /** Signals that end the program in order. */
 export type StopSignal = "SIGINT" | "SIGTERM";
@@ -35,13 +36,31 @@ export function processIo(): CliIo {
     err: (line) => void process.stderr.write(`${line}\n`),
     onStop(handler) {
       const signals: readonly StopSignal[] = ["SIGINT", "SIGTERM"];
-      const handlers = signals.map((signal) => [signal, () => handler(signal)] as const);
+      const stop = withoutEchoes(handler, () => performance.now());
+      const handlers = signals.map((signal) => [signal, () => stop(signal)] as const);
       for (const [signal, call] of handlers) process.on(signal, call);
       return () => {
         for (const [signal, call] of handlers) process.off(signal, call);
       };
     },
     exit: (code) => process.exit(code),
+  };
+}
+
+/**
+ * Calls `handler` for the first signal, and for those that somebody sent on purpose behind it: a runner (`bun run`, npx)
+ * passes Ctrl-C on to a program that the terminal has told already, and that must not count as the second one.
+ */
+export function withoutEchoes(
+  handler: (signal: StopSignal) => void,
+  nowMs: () => number,
+): (signal: StopSignal) => void {
+  let lastMs = -Infinity;
+  return (signal) => {
+    const now = nowMs();
+    if (now - lastMs < SIGNAL_ECHO_MS) return;
+    lastMs = now;
+    handler(signal);
   };
 }
 

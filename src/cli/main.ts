@@ -12,6 +12,7 @@ import { addEdge } from "./edge.ts";
 import { type CliIo, flushed, processIo } from "./io.ts";
 import { addKeygen } from "./keygen.ts";
 import { addMaster } from "./master.ts";
+import { addPipe } from "./pipe.ts";
 import { addServe } from "./serve.ts";
 import { addToken } from "./token.ts";
 
@@ -62,7 +63,7 @@ function createProgram(context: CliContext): Command {
     writeErr: (text) => io.err(text.replace(/\n$/, "")),
   });
   program.showHelpAfterError("(--help tells more)");
-  for (const add of [addServe, addEdge, addMaster, addAgent, addToken, addKeygen, addDemo]) {
+  for (const add of [addServe, addEdge, addMaster, addAgent, addToken, addKeygen, addPipe, addDemo]) {
     add(program, context);
   }
   addExamples(program, io, [

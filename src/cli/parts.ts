@@ -123,7 +123,7 @@ export function publicAddress(config: Config, agents: readonly HostPort[]): Host
  * Listens on every address. Where `[::]` is IPv4 too, `0.0.0.0` with the same port is covered by it; where there is no
  * IPv6, `replaceable` `[::]` becomes `0.0.0.0`.
  */
-async function listenOnAll(
+export async function listenOnAll(
   addresses: readonly HostPort[],
   replaceable: boolean,
   listen: (at: HostPort) => Promise<Address>,

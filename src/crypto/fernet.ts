@@ -41,8 +41,10 @@ const FAULTS: Readonly<Record<FernetFault, string>> = {
 
 /** A token that {@link FernetRing.open} refuses; code `token_invalid`. */
 export class FernetError extends SallyportError {
+  /** What is wrong with the token. */
   readonly fault: FernetFault;
 
+  /** An error for this fault. */
   constructor(fault: FernetFault) {
     super("token_invalid", `Cannot open token: ${FAULTS[fault]}`);
     this.name = "FernetError";
@@ -73,6 +75,8 @@ export class FernetRing {
   #work: Bytes = new Uint8Array(1024);
 
   /**
+   * Takes the keys.
+   *
    * @param keys newest first, at least one, each 32 bytes in URL-safe base64 with padding, as
    * {@link generateFernetKey} makes them.
    * @throws {SallyportError} `config_invalid`: names the key by its place, never by its text.

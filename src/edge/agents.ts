@@ -21,14 +21,19 @@ import { UsedKeys } from "./used_keys.ts";
 
 /** An agent that asks to be let in, as an {@link Authorize} hook sees it. Its token is genuine and hasn't expired. */
 export interface AgentRequest {
+  /** The name that it serves, canonical. */
   readonly hostname: string;
+  /** Further names, canonical. */
   readonly aliases: readonly string[];
+  /** SniTun's version. */
   readonly protocolVersion: number;
+  /** The cipher of the session's headers. */
   readonly cipher: string;
   /** Unix seconds after which the token is refused. */
   readonly valid: number;
   /** Members of the token that SniTun doesn't know, such as an operator's own. */
   readonly extra: Readonly<Record<string, unknown>>;
+  /** Where it comes from, as a trusted proxy names it where there is one. */
   readonly remote: Address;
 }
 
@@ -164,7 +169,7 @@ export class AgentRegistry {
   #ended(agent: AgentSession, error: SallyportError, remote: Address): void {
     const { claims } = agent.token;
     this.#sessions.delete(agent);
-    this.#routes.release(agent, [claims.hostname, ...claims.aliases]);
+    this.#routes.release(agent);
     const { log, metrics } = this.#options;
     metrics.sessionClosed(agent.session);
     metrics.sessionEnded(error.code);

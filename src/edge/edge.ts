@@ -4,7 +4,7 @@
  * @module
  */
 import type { FernetRing } from "../crypto/fernet.ts";
-import type { SallyportError } from "../errors.ts";
+import { SallyportError } from "../errors.ts";
 import * as limits from "../limits.ts";
 import { type NetworkSet, parseIp } from "../networks.ts";
 import type { Address, Conn, Listener, Runtime, Timer } from "../runtime/port.ts";
@@ -16,15 +16,19 @@ import { welcomeVisitor } from "./visitors.ts";
 
 /** What {@link createEdge} takes. */
 export interface EdgeOptions {
+  /** The runtime below. */
   readonly runtime: Runtime;
   /** The keys with which the session master makes tokens. */
   readonly ring: FernetRing;
+  /** Where it logs; nowhere when absent. */
   readonly log?: Logger;
+  /** What it counts with; its own when absent. */
   readonly metrics?: Metrics;
   /** Has the last say about an agent whose token is good. */
   readonly authorize?: Authorize;
   /** Peers from these networks are proxies: they must send a PROXY header, which is believed. Nobody else may. */
   readonly proxyProtocolFrom?: NetworkSet;
+  /** SniTun's queue figures; the reference's when absent. */
   readonly queueLimits?: limits.QueueLimits;
   /** Frames of 8 KiB or more that an agent may send a second; 0 or absent for no limit. */
   readonly throttling?: number;
@@ -32,7 +36,9 @@ export interface EdgeOptions {
 
 /** What {@link Edge.listen} takes. */
 export interface EdgeListenOptions {
+  /** An IP address; `::` and `0.0.0.0` are all of them. */
   readonly host: string;
+  /** 0 takes any free port. */
   readonly port: number;
   /** One port for all, told apart by the first byte (the default), or for one kind alone. */
   readonly accepts?: Accepts;
@@ -40,6 +46,7 @@ export interface EdgeListenOptions {
 
 /** A running edge. */
 export interface Edge {
+  /** What it counts with; its own when absent. */
   readonly metrics: Metrics;
   /** Sessions of agents. */
   readonly sessions: number;
@@ -73,8 +80,9 @@ class EdgeNode implements Edge {
   readonly #proxies: NetworkSet | undefined;
   readonly #agents: AgentRegistry;
   readonly #listeners = new Set<Listener>();
-  readonly #pending = new Map<string, number>();
-  #pendingTotal = 0;
+  /** Connections that haven't been routed or admitted yet, and how many there are from one source. */
+  readonly #pending = new Set<Conn>();
+  readonly #pendingFrom = new Map<string, number>();
   #sweep: Timer | undefined;
   #closed = false;
 
@@ -107,13 +115,24 @@ class EdgeNode implements Edge {
   }
 
   async listen({ host, port, accepts = "both" }: EdgeListenOptions): Promise<Listener> {
-    const listener = await this.#runtime.listen({
+    const opened = await this.#runtime.listen({
       host,
       port,
       accept: (conn) => this.#accept(conn, accepts),
     });
+    if (this.#closed) {
+      opened.close();
+      throw shutdown("Cannot listen");
+    }
+    const listener: Listener = {
+      address: opened.address,
+      close: () => {
+        this.#listeners.delete(listener);
+        opened.close();
+      },
+    };
     this.#listeners.add(listener);
-    if (this.#sweep === undefined && !this.#closed) this.#sweepLater();
+    if (this.#sweep === undefined) this.#sweepLater();
     return listener;
   }
 
@@ -121,7 +140,7 @@ class EdgeNode implements Edge {
     this.#closed = true;
     this.#sweep?.cancel();
     for (const listener of this.#listeners) listener.close();
-    this.#listeners.clear();
+    for (const conn of this.#pending) conn.abort(shutdown("Cannot accept connection"));
     await this.#agents.close(graceMs);
   }
 
@@ -134,27 +153,29 @@ class EdgeNode implements Edge {
 
   #accept(conn: Conn, accepts: Accepts): void {
     const source = sourceOf(conn.remote.host);
-    const fromSource = this.#pending.get(source) ?? 0;
+    const fromSource = this.#pendingFrom.get(source) ?? 0;
     const proxied = this.#proxies?.contains(conn.remote.host) ?? false;
     // A proxy's connections come from one address; only what comes directly is counted by it.
     const crowded = !proxied && fromSource >= limits.PENDING_PER_SOURCE_MAX;
-    if (this.#closed || crowded || this.#pendingTotal >= limits.PENDING_CONNECTIONS_MAX) {
-      this.metrics.refused("connection", this.#closed ? "shutdown" : "limit_exceeded");
+    if (this.#closed || crowded || this.#pending.size >= limits.PENDING_CONNECTIONS_MAX) {
+      const reason = this.#closed ? "shutdown" : "limit_exceeded";
+      this.metrics.refused("connection", reason);
+      // Not at info: whoever floods the edge shouldn't flood its log too; the metric tells.
       this.#log.debug(
-        { peer: conn.remote.host, pending: this.#pendingTotal },
-        "too many unfinished connections",
+        { peer: conn.remote.host, reason, pending: this.#pending.size },
+        `Cannot accept connection: ${this.#closed ? "the edge is shutting down" : "too many are unfinished"}`,
       );
       conn.abort();
       return;
     }
-    this.#pending.set(source, fromSource + 1);
-    this.#pendingTotal++;
+    this.#pending.add(conn);
+    this.#pendingFrom.set(source, fromSource + 1);
     new Entrance({
       conn,
       clock: this.#runtime.clock,
       accepts,
       proxied,
-      settled: () => this.#settled(source),
+      settled: () => this.#settled(conn, source),
       visitor: (arrival) =>
         welcomeVisitor(arrival, {
           clock: this.#runtime.clock,
@@ -167,17 +188,24 @@ class EdgeNode implements Edge {
     });
   }
 
-  #settled(source: string): void {
-    this.#pendingTotal--;
-    const left = (this.#pending.get(source) ?? 1) - 1;
-    if (left === 0) this.#pending.delete(source);
-    else this.#pending.set(source, left);
+  #settled(conn: Conn, source: string): void {
+    if (!this.#pending.delete(conn)) return;
+    const left = (this.#pendingFrom.get(source) ?? 1) - 1;
+    if (left === 0) this.#pendingFrom.delete(source);
+    else this.#pendingFrom.set(source, left);
   }
 
   #refused(error: SallyportError, remote: Address): void {
     this.metrics.refused("connection", error.code);
     this.#log.info({ peer: remote.host, reason: error.code }, error.message);
   }
+}
+
+function shutdown(what: string): SallyportError {
+  return new SallyportError("shutdown", `${what}: the edge is shutting down`, {
+    side: "local",
+    retryable: true,
+  });
 }
 
 /** Whom a connection counts for: an IPv4 address, or an IPv6 /64, which is what one customer gets. */

@@ -94,8 +94,10 @@ export class Entrance implements ByteStreamHandler {
 
   drain(): void {}
 
-  close(): void {
-    this.#lost();
+  close(error?: Error): void {
+    // Whoever ends the connection on this side says why.
+    if (error instanceof SallyportError && error.side === "local") this.#refuse(error);
+    else this.#lost();
   }
 
   #stripProxy(): boolean {
@@ -119,13 +121,15 @@ export class Entrance implements ByteStreamHandler {
 
   #dispatch(): void {
     const first = this.#received[0];
-    const { conn, accepts } = this.#options;
+    const { conn, accepts, proxied } = this.#options;
     if (first === TLS_HANDSHAKE && accepts !== "agents") return this.#leave(this.#options.visitor);
     if (first === TOKEN_FIRST && accepts !== "visitors") return this.#leave(this.#options.agent);
     if (first === PROXY_V1_FIRST || first === PROXY_V2_FIRST) {
       throw new SallyportError(
         "proxy_header_unexpected",
-        `Cannot accept connection: ${conn.remote.host} sends a PROXY header and isn't a trusted proxy`,
+        `Cannot accept connection: ${conn.remote.host} sends a ${
+          proxied ? "second PROXY header" : "PROXY header and isn't a trusted proxy"
+        }`,
       );
     }
     const expected = { both: "TLS or a token", agents: "a token", visitors: "TLS" }[accepts];

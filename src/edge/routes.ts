@@ -25,6 +25,8 @@ export interface Claimed<S> {
 /** Routes to sessions of type `S`. Names are canonical (see wire/hostname.ts). */
 export class Routes<S> {
   readonly #routes = new Map<string, Route<S>>();
+  /** What each session holds, so that giving it up doesn't look through all routes. */
+  readonly #names = new Map<S, string[]>();
   readonly #takeovers = new Map<string, number[]>();
 
   /** Names that are served. */
@@ -62,20 +64,21 @@ export class Routes<S> {
       this.release(replaced);
     }
     const denied: string[] = [];
-    this.#routes.set(owner, { owner, session });
+    const held = [owner];
     for (const alias of aliases) {
-      const held = this.#routes.get(alias);
-      if (held !== undefined && held.owner !== owner) denied.push(alias);
-      else this.#routes.set(alias, { owner, session });
+      const route = this.#routes.get(alias);
+      if (route !== undefined && route.owner !== owner) denied.push(alias);
+      else held.push(alias);
     }
+    for (const name of held) this.#routes.set(name, { owner, session });
+    this.#names.set(session, held);
     return { replaced, denied };
   }
 
-  /** Gives up every name that `session` holds, and no other. */
-  release(session: S, names: Iterable<string> = [...this.#routes.keys()]): void {
-    for (const name of names) {
-      if (this.#routes.get(name)?.session === session) this.#routes.delete(name);
-    }
+  /** Gives up every name that `session` holds, and no other; does nothing the second time. */
+  release(session: S): void {
+    for (const name of this.#names.get(session) ?? []) this.#routes.delete(name);
+    this.#names.delete(session);
   }
 
   /** Forgets take-overs of more than a minute ago. */

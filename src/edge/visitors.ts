@@ -69,7 +69,9 @@ class Visitor implements ByteStreamHandler {
 
   drain(): void {}
 
-  close(): void {
+  close(error?: Error): void {
+    // Whoever ends the connection on this side says why.
+    if (error instanceof SallyportError && error.side === "local") return this.#refuse(error);
     this.#refuse(
       new SallyportError(
         "connection_lost",
@@ -114,10 +116,9 @@ class Visitor implements ByteStreamHandler {
     splice({
       visitorSide: conn,
       agentSide: stream,
-      session: "agentSide",
+      stream,
       clock,
       meter: metrics,
-      idle: true,
       received: this.#hello.bytes,
       done: (error) => {
         metrics.streamClosed();

@@ -19,12 +19,15 @@ const ID_CHARS = 12;
 export type TokenRequest = TokenSubject & ({ ttlSeconds: number; valid?: undefined } | TokenUntil);
 
 /** A token's end as Unix seconds, possibly fractional. */
-interface TokenUntil {
+export interface TokenUntil {
+  /** Unix seconds. */
   readonly valid: number;
+  /** Not both. */
   readonly ttlSeconds?: undefined;
 }
 
-interface TokenSubject {
+/** What a token is for. */
+export interface TokenSubject {
   /** The name that the agent serves. */
   readonly hostname: string;
   /** Further names. */
@@ -43,7 +46,9 @@ interface TokenSubject {
 
 /** A token and what it says. */
 export interface CreatedToken {
+  /** For the agent, to show to the edge. */
   readonly token: string;
+  /** What stands in it. */
   readonly claims: TokenClaims;
 }
 

@@ -24,7 +24,9 @@ export interface Credentials {
 
 /** A key of {@link staticCredentials}. */
 export interface StaticCredential {
+  /** Names it in logs and counts its requests; not a secret. */
   readonly id: string;
+  /** What its holder presents; a secret. */
   readonly key: string;
   /** Names that it may serve: `a.example.org`, `*.example.org` (all below, at any depth), or `*` (every name). */
   readonly names: readonly string[];

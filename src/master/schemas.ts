@@ -22,8 +22,11 @@ const PROTOCOL_VERSION_DEFAULT = 2;
 
 /** Lifetimes that the master grants, in seconds. */
 export interface TokenTtl {
+  /** A token's that doesn't ask for another. */
   readonly defaultS: number;
+  /** The shortest. */
   readonly minS: number;
+  /** The longest. */
   readonly maxS: number;
 }
 

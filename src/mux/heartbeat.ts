@@ -32,8 +32,6 @@ export interface HeartbeatOptions {
 export class Heartbeat {
   readonly #options: HeartbeatOptions;
   readonly #host: MuxHost;
-  /** Pings answered since the peer stopped reading. */
-  #unreadPongs = 0;
   #idleTicks = 0;
   #nextIdleTickMs = 0;
   #nextPingMs = Infinity;
@@ -65,24 +63,19 @@ export class Heartbeat {
     return Math.min(this.#nextIdleTickMs, this.#nextPingMs);
   }
 
-  /** A PING frame came: a question is answered, an answer to a ping of ours is noted, any other passed over. */
-  received(header: Bytes, blocked: boolean): void {
+  /** A PING frame came: a question is answered, an answer to a ping of ours noted. False for any other answer. */
+  received(header: Bytes): boolean {
     const id = channelIdOf(header);
     if (isPing(header)) {
-      if (blocked && ++this.#unreadPongs > limits.PONGS_QUEUED_MAX) {
-        throw new SallyportError("session_stalled", "Cannot answer pings: the peer doesn't read the answers");
-      }
       this.#send("pong", id);
     } else if (isPong(header) && this.#pingId?.every((byte, i) => byte === id[i])) {
       this.#pingId = undefined;
       this.#pongDueMs = Infinity;
       this.rttMs = this.#host.nowMs() - this.#pingSentMs;
+    } else {
+      return false;
     }
-  }
-
-  /** The peer has read everything, pongs too. */
-  answered(): void {
-    this.#unreadPongs = 0;
+    return true;
   }
 
   #ping(nowMs: number): void {

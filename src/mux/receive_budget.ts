@@ -55,7 +55,8 @@ export class ReceiveBudget {
     stream.incoming.push(piece);
     this.#heldBytes += piece.length;
     const held = stream.incoming.byteLength;
-    if (held > this.#maxBytes || stream.overrunBytes > limits.PAUSE_OVERRUN_BYTES) {
+    const mayOverrun = stream.pausesUnseen > 0 ? limits.PAUSE_UNSEEN_BYTES : limits.PAUSE_OVERRUN_BYTES;
+    if (held > this.#maxBytes || stream.overrunBytes > mayOverrun) {
       this.#options.drop(
         stream,
         "stream_overflow",

@@ -36,7 +36,7 @@ export class SendBudget {
 
   /** Whether the stream may go on writing; if not, it will hear `drain`. */
   mayGoOn(stream: MuxStream): boolean {
-    if (!this.#sender.blocked && stream.outgoing.byteLength < this.#queues.outgoingHighBytes) return true;
+    if (!this.#sender.held && stream.outgoing.byteLength < this.#queues.outgoingHighBytes) return true;
     this.#waiting.add(stream);
     return false;
   }
@@ -53,7 +53,7 @@ export class SendBudget {
   tellDrained(): void {
     for (const stream of this.#waiting) {
       // Whoever heard `drain` may have filled the connection again.
-      if (this.#sender.blocked) return;
+      if (this.#sender.held) return;
       if (stream.outgoing.byteLength > this.#queues.outgoingLowBytes) continue;
       this.#waiting.delete(stream);
       stream.drain();

@@ -8,7 +8,15 @@ import type { Bytes } from "../bytes/bytes.ts";
 import type { Sealer } from "../crypto/header_cipher.ts";
 import { RandomPool } from "../crypto/random.ts";
 import { FRAME_MAX_SEND_BYTES } from "../limits.ts";
-import { EXTRA_BYTES, FrameType, HEADER_BYTES, writeHeader } from "../wire/snitun_frame.ts";
+import {
+  encodePing,
+  EXTRA_BYTES,
+  FrameType,
+  HEADER_BYTES,
+  newChannelId,
+  writeHeader,
+} from "../wire/snitun_frame.ts";
+import { Flight } from "./flight.ts";
 import type { MuxStream } from "./stream.ts";
 
 /** Headers encrypted in one go. */
@@ -52,6 +60,8 @@ export interface ControlFrame {
 export interface SenderEvents {
   /** Sends bytes; false means: no more until `writable` is called. */
   write(bytes: Bytes): boolean;
+  /** Monotonic milliseconds. */
+  nowMs(): number;
   /** `byteLength` bytes of payload have left `stream`'s queue. */
   sent(stream: MuxStream, byteLength: number): void;
   /** The CLOSE that stood behind `stream`'s data is out. */
@@ -71,7 +81,9 @@ export class FrameSender {
   #at = 0;
   #batched = 0;
 
-  /** The peer doesn't take more for now. */
+  /** What is on its way to the peer. */
+  readonly flight = new Flight();
+  /** The connection doesn't take more for now. */
   blocked = false;
 
   constructor(sealer: Sealer, scratch: SendScratch, events: SenderEvents) {
@@ -79,6 +91,11 @@ export class FrameSender {
     this.#scratch = scratch;
     this.#events = events;
     this.#headerBytes = HEADER_BYTES + sealer.overheadBytes;
+  }
+
+  /** Whether data has to wait: for the connection, or for the peer to have read what is on its way. */
+  get held(): boolean {
+    return this.blocked || this.flight.full;
   }
 
   /** Whether something waits to be sent. */
@@ -117,13 +134,14 @@ export class FrameSender {
       wire.set(chunk.subarray(from, from + size), this.#at);
       this.#at += size;
       from += size;
+      this.#count(size);
     }
     this.#write();
   }
 
   /** Writes what waits until the peer takes no more or nothing is left. */
   flush(): void {
-    while (!this.blocked && this.pending) {
+    while (!this.blocked && (this.#control.length > 0 || (this.#head !== undefined && !this.flight.full))) {
       this.#fillControl();
       this.#fillData();
       this.#write();
@@ -132,7 +150,7 @@ export class FrameSender {
 
   #fillControl(): void {
     let taken = 0;
-    while (taken < this.#control.length && this.#roomFor(2 * HEADER_BYTES + MAX_OVERHEAD_BYTES)) {
+    while (taken < this.#control.length && this.#roomFor(2 * (HEADER_BYTES + MAX_OVERHEAD_BYTES))) {
       const frame = this.#control[taken++];
       const stream = frame.stream;
       if (stream !== undefined) {
@@ -142,6 +160,7 @@ export class FrameSender {
         stream.pauseSent = stream.wantsPause;
         stream.overrunBytes = 0;
         this.#header(frame.id, stream.wantsPause ? FrameType.PAUSE : FrameType.RESUME, 0, undefined);
+        if (stream.wantsPause) this.#askWhetherSeen(stream);
       } else {
         this.#header(frame.id, frame.type, frame.payload?.length ?? 0, frame.extra);
         if (frame.payload !== undefined) this.#sealedPayload(frame.payload);
@@ -151,8 +170,14 @@ export class FrameSender {
     else this.#control.splice(0, taken);
   }
 
+  /** A ping behind a PAUSE, with the stream's id: its pong says that what comes from then on ignores the PAUSE. */
+  #askWhetherSeen(stream: MuxStream): void {
+    stream.pausesUnseen++;
+    this.#header(stream.id, FrameType.PING, 0, encodePing("ping", this.#scratch.random));
+  }
+
   #fillData(): void {
-    while (this.#head !== undefined) {
+    while (this.#head !== undefined && !this.flight.full) {
       const stream = this.#head;
       const size = stream.dead ? 0 : Math.min(stream.outgoing.byteLength, FRAME_MAX_SEND_BYTES);
       if (!this.#roomFor(size)) return;
@@ -165,12 +190,22 @@ export class FrameSender {
         this.#header(stream.id, FrameType.DATA, size, undefined);
         this.#takePayload(stream, size);
         this.#events.sent(stream, size);
+        this.#count(size);
       } else if (stream.closePending) {
         this.#header(stream.id, FrameType.CLOSE, 0, undefined);
         this.#events.closeSent(stream);
       }
       this.ready(stream);
     }
+  }
+
+  /** Counts what is on its way, and sends a mark along where one is due. */
+  #count(size: number): void {
+    if (!this.flight.sent(size)) return;
+    const { random } = this.#scratch;
+    if (!this.#roomFor(0)) this.#write();
+    const id = this.flight.mark(this.#events.nowMs(), () => newChannelId(random));
+    this.#header(id, FrameType.PING, 0, encodePing("ping", random));
   }
 
   #takePayload(stream: MuxStream, size: number): void {
@@ -185,14 +220,14 @@ export class FrameSender {
     }
   }
 
-  /** Whether a frame with `size` bytes of payload fits; a full batch of headers makes room by being encrypted. */
+  /** Whether a frame with `size` bytes of payload fits. */
   #roomFor(size: number): boolean {
-    if (this.#batched === BATCH) this.#sealBatch();
     return this.#at + this.#headerBytes + size <= this.#scratch.wire.length;
   }
 
   /** Leaves a place for the header; it's encrypted with the others of its batch. */
   #header(id: Bytes, type: number, size: number, extra: Bytes | undefined): void {
+    if (this.#batched === BATCH) this.#sealBatch();
     writeHeader(
       this.#scratch.headers,
       this.#batched * HEADER_BYTES,

@@ -8,15 +8,7 @@ import type { Bytes } from "../bytes/bytes.ts";
 import type { Opener, Role, Sealer } from "../crypto/header_cipher.ts";
 import { type ErrorCode, SallyportError } from "../errors.ts";
 import * as limits from "../limits.ts";
-import {
-  channelIdOf,
-  decodeCallerExtra,
-  decodeCallerPayload,
-  encodeCallerExtra,
-  encodeCallerPayload,
-  FrameType,
-  newChannelId,
-} from "../wire/snitun_frame.ts";
+import { channelIdOf, decodeCaller, encodeCaller, FrameType, newChannelId } from "../wire/snitun_frame.ts";
 import { Endings } from "./endings.ts";
 import { Heartbeat } from "./heartbeat.ts";
 import type { Caller, MuxHost } from "./host.ts";
@@ -111,15 +103,10 @@ export class MuxSession {
         `Cannot open stream: the session has ${this.streams} already`,
       );
     }
+    const where = encodeCaller(this.protocolVersion, caller.address, this.#scratch.random);
     const stream = new MuxStream(this, newChannelId(this.#scratch.random), caller);
     this.#table.add(stream);
-    const legacy = this.protocolVersion < 2;
-    this.#control({
-      type: FrameType.NEW,
-      id: stream.id,
-      extra: legacy ? encodeCallerExtra(caller.address, this.#scratch.random) : undefined,
-      payload: legacy ? undefined : encodeCallerPayload(caller.address, this.#scratch.random),
-    });
+    this.#control({ type: FrameType.NEW, id: stream.id, ...where });
     return stream;
   }
 
@@ -154,9 +141,9 @@ export class MuxSession {
     for (const stream of scheduled) this.#settle(stream);
     if (this.#ended !== undefined) return;
     this.#sender.flush();
-    if (this.#sender.blocked) return;
-    this.#heartbeat.answered();
     this.#sending.tellDrained();
+    // Asked for here, since nothing wakes a session whose peer doesn't answer.
+    if (this.#sender.flight.full) this.#host.arm(this.#sender.flight.patienceEndsMs);
   }
 
   /** Does what has come due, and asks the host for the next call. */
@@ -165,6 +152,7 @@ export class MuxSession {
     const now = this.#host.nowMs();
     const budgetMs = this.#budget.tick(now);
     const endingsMs = this.#endings.tick(now);
+    if (this.#sender.flight.tick(now)) this.#wake();
     try {
       this.#host.arm(Math.min(budgetMs, endingsMs, this.#heartbeat.tick(now)));
       if (this.#heartbeat.idle) this.#park();
@@ -193,13 +181,12 @@ export class MuxSession {
     this.#opener.park();
   }
 
-  // What the streams ask for (StreamOwner).
+  // What the streams ask for (StreamOwner); internal, as are the next two parts.
 
-  /** Internal. */
   send(stream: MuxStream, chunk: Bytes): boolean {
     if (chunk.length === 0) return true;
     const sender = this.#sender;
-    if (chunk.length >= DIRECT_MIN_BYTES && !sender.blocked && !sender.pending && !stream.peerPaused) {
+    if (chunk.length >= DIRECT_MIN_BYTES && !sender.held && !sender.pending && !stream.peerPaused) {
       this.bytesSent += chunk.length;
       sender.direct(stream, chunk);
     } else {
@@ -212,7 +199,6 @@ export class MuxSession {
     return this.#sending.mayGoOn(stream);
   }
 
-  /** Internal. */
   finish(stream: MuxStream): void {
     if (this.role === "agent") {
       this.closeBehindData(stream);
@@ -222,7 +208,6 @@ export class MuxSession {
     this.#host.arm(this.#endings.watch(stream, this.#host.nowMs()));
   }
 
-  /** Internal. */
   release(stream: MuxStream): void {
     this.#budget.forget(stream);
     if (stream.remoteClosed || this.#ended !== undefined) {
@@ -233,7 +218,6 @@ export class MuxSession {
     this.#host.arm(this.#endings.watch(stream, this.#host.nowMs()));
   }
 
-  /** Internal. */
   reset(stream: MuxStream, error: Error | undefined): void {
     if (stream.dead) return;
     stream.dead = true;
@@ -248,12 +232,10 @@ export class MuxSession {
     this.schedule(stream);
   }
 
-  /** Internal. */
   consumed(stream: MuxStream, byteLength: number): void {
     this.#budget.release(stream, byteLength);
   }
 
-  /** Internal. */
   schedule(stream: MuxStream): void {
     if (stream.scheduled) return;
     stream.scheduled = true;
@@ -263,7 +245,6 @@ export class MuxSession {
 
   // What the receiver finds (FrameSink).
 
-  /** Internal. */
   frame(type: number, header: Bytes, payload: Bytes | undefined): void {
     switch (type) {
       case FrameType.NEW:
@@ -271,7 +252,7 @@ export class MuxSession {
       case FrameType.CLOSE:
         return this.#remoteClose(this.#table.find(header));
       case FrameType.PING:
-        return this.#heartbeat.received(header, this.#sender.blocked);
+        return this.#pinged(header);
       case FrameType.PAUSE:
       case FrameType.RESUME: {
         const stream = this.#table.find(header);
@@ -283,13 +264,11 @@ export class MuxSession {
     }
   }
 
-  /** Internal. */
   dataFrame(header: Bytes, size: number): MuxStream | undefined {
     this.#budget.throttle(size);
     return this.#table.find(header);
   }
 
-  /** Internal. */
   data(stream: MuxStream, piece: Bytes): void {
     if (stream.dead || stream.remoteClosed) return;
     this.bytesReceived += piece.length;
@@ -299,7 +278,10 @@ export class MuxSession {
 
   // What the sender has done (SenderEvents).
 
-  /** Internal. */
+  nowMs(): number {
+    return this.#host.nowMs();
+  }
+
   write(bytes: Bytes): boolean {
     this.#heartbeat.active = true;
     if (this.#host.write(bytes)) return true;
@@ -309,13 +291,12 @@ export class MuxSession {
     return false;
   }
 
-  /** Internal. */
   sent(_stream: MuxStream, byteLength: number): void {
     this.#sending.sent(byteLength);
     this.bytesSent += byteLength;
   }
 
-  /** Internal: our CLOSE is out, so the channel is over both ways; what came before is still delivered. */
+  /** Our CLOSE is out, so the channel is over both ways; what came before is still delivered. */
   closeSent(stream: MuxStream): void {
     stream.closePending = false;
     this.#table.unname(stream);
@@ -334,7 +315,7 @@ export class MuxSession {
       this.#refuse(inUse, "frame_invalid", "Cannot open stream: its id is in use");
       return;
     }
-    const caller = payload === undefined ? decodeCallerExtra(header) : decodeCallerPayload(payload);
+    const caller = decodeCaller(header, payload);
     const code: ErrorCode | undefined = this.role === "edge" || caller === undefined
       ? "frame_invalid"
       : this.#table.all.size >= limits.STREAMS_PER_SESSION_MAX
@@ -360,6 +341,18 @@ export class MuxSession {
     this.schedule(stream);
   }
 
+  #pinged(header: Bytes): void {
+    if (this.#heartbeat.received(header)) return;
+    if (this.#sender.flight.pong(channelIdOf(header), this.#host.nowMs())) this.#wake();
+    else this.#pauseSeen(this.#table.find(header));
+  }
+
+  /** The pong that stands behind a PAUSE; see {@link FrameSender}. */
+  #pauseSeen(stream: MuxStream | undefined): void {
+    if (stream === undefined || stream.pausesUnseen === 0) return;
+    if (--stream.pausesUnseen === 0) stream.overrunBytes = 0;
+  }
+
   #settle(stream: MuxStream): void {
     stream.scheduled = false;
     stream.flushIncoming();
@@ -369,7 +362,6 @@ export class MuxSession {
     if (stream.closed && this.#table.remove(stream)) this.#host.closed(stream);
   }
 
-  /** Internal. */
   closeBehindData(stream: MuxStream): void {
     stream.closePending = true;
     this.#sender.ready(stream);
@@ -386,12 +378,8 @@ export class MuxSession {
   #control(frame: ControlFrame): void {
     this.#sender.control(frame);
     if (this.#sender.controlFrames > limits.CONTROL_FRAMES_QUEUED_MAX) {
-      this.end(
-        new SallyportError(
-          "session_stalled",
-          "Cannot go on: the peer doesn't read, and control frames pile up",
-        ),
-      );
+      const why = "Cannot go on: the peer doesn't read, and control frames pile up";
+      this.end(new SallyportError("session_stalled", why));
     }
     this.#wake();
   }

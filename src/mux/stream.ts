@@ -57,7 +57,9 @@ export class MuxStream implements ByteStream {
   wantsPause = false;
   pauseSent = false;
   flowQueued = false;
-  /** Internal: bytes that came after our PAUSE. */
+  /** Internal: PAUSEs of ours that the peer hasn't acknowledged, and bytes that came since the last, or since its
+   * acknowledgement. */
+  pausesUnseen = 0;
   overrunBytes = 0;
   /** Internal: the stream waits in the session's turn. */
   scheduled = false;

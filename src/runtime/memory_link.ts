@@ -25,6 +25,7 @@ export interface LinkSettings {
   readonly datagramDuplicates: number;
   /** Share of datagrams that are held back by up to `reorderMs`. */
   readonly datagramReorder: number;
+  /** The longest that a datagram is held back. */
   readonly reorderMs: number;
   /** Datagrams that would wait longer than this for the bandwidth are dropped: the router's queue. */
   readonly queueMs: number;

@@ -11,7 +11,9 @@ export type { Bytes };
 
 /** A socket address: `host` is an IP address in text (IPv6 without brackets), `port` 0–65535. */
 export interface Address {
+  /** An IP address in text, IPv6 without brackets. */
   readonly host: string;
+  /** 0–65535. */
   readonly port: number;
 }
 
@@ -66,7 +68,9 @@ export interface ByteStream {
 
 /** A TCP connection. TCP_NODELAY is set on every one. */
 export interface Conn extends ByteStream {
+  /** The peer's address. */
   readonly remote: Address;
+  /** This end. */
   readonly local: Address;
 }
 
@@ -74,11 +78,13 @@ export interface Conn extends ByteStream {
 export interface Listener {
   /** Where it listens, with the actual port where 0 was asked for. */
   readonly address: Address;
+  /** Stops accepting. */
   close(): void;
 }
 
 /** What {@link Runtime.listen} takes. */
 export interface ListenOptions {
+  /** An IP address in text, IPv6 without brackets. */
   readonly host: string;
   /** 0 takes any free port. */
   readonly port: number;
@@ -90,7 +96,9 @@ export interface ListenOptions {
 
 /** What {@link Runtime.dial} takes. `host` may be a name. */
 export interface DialOptions {
+  /** An IP address in text, IPv6 without brackets. */
   readonly host: string;
+  /** 0–65535. */
   readonly port: number;
   /** Until the connection stands; beyond it the dial rejects with `deadline_exceeded`. */
   readonly timeoutMs: number;
@@ -98,18 +106,22 @@ export interface DialOptions {
 
 /** A UDP socket. */
 export interface DatagramSocket {
+  /** Where it is, with the actual port where 0 was asked for. */
   readonly address: Address;
   /**
    * Sends one datagram (`data` may be reused on return). False when the socket can't take it now: it is dropped, as
    * the network may do with any datagram.
    */
   send(data: Bytes, to: Address): boolean;
+  /** Stops accepting. */
   close(): void;
 }
 
 /** What {@link Runtime.bindDatagram} takes. */
 export interface DatagramOptions {
+  /** An IP address in text, IPv6 without brackets. */
   readonly host: string;
+  /** 0–65535. */
   readonly port: number;
   /** A datagram arrived; the view is valid until the call returns. */
   receive(data: Bytes, from: Address): void;
@@ -117,6 +129,7 @@ export interface DatagramOptions {
 
 /** A running HTTP server. */
 export interface HttpServer {
+  /** Where it is, with the actual port where 0 was asked for. */
   readonly address: Address;
   /** Stops accepting and resolves when requests under way have been answered, or after `graceMs`. */
   close(graceMs: number): Promise<void>;
@@ -124,13 +137,17 @@ export interface HttpServer {
 
 /** What {@link Runtime.serveHttp} takes; `remote` is the peer's address. */
 export interface HttpOptions {
+  /** An IP address in text, IPv6 without brackets. */
   readonly host: string;
+  /** 0–65535. */
   readonly port: number;
+  /** Answers one request. */
   fetch(request: Request, remote: Address): Response | Promise<Response>;
 }
 
 /** A pending call; `cancel` is idempotent. */
 export interface Timer {
+  /** Takes the call back, if it is still to come. */
   cancel(): void;
 }
 
@@ -148,6 +165,7 @@ export interface Clock {
 
 /** What the runtime below can do beyond the port's minimum; what is false answers with `not_supported`. */
 export interface Capabilities {
+  /** Several processes can share a port. */
   readonly reusePort: boolean;
   /** `abort` sends RST, so the peer can tell it from an orderly end. */
   readonly hardClose: boolean;
@@ -155,14 +173,20 @@ export interface Capabilities {
 
 /** The runtime below. All methods reject with a {@link SallyportError}, never with a runtime's own error. */
 export interface Runtime {
+  /** Which one it is. */
   readonly name: "deno" | "bun" | "memory";
+  /** Its version. */
   readonly version: string;
+  /** What it can do beyond the minimum. */
   readonly capabilities: Capabilities;
+  /** Its time. */
   readonly clock: Clock;
   /** Rejects with `address_in_use` or `connection_refused` (address not to be had). */
   listen(options: ListenOptions): Promise<Listener>;
   /** Rejects with `connection_refused`, `host_unknown`, `deadline_exceeded` or `connection_lost`. */
   dial(options: DialOptions): Promise<Conn>;
+  /** Opens a UDP socket; rejects as `listen`. */
   bindDatagram(options: DatagramOptions): Promise<DatagramSocket>;
+  /** Starts an HTTP server; rejects as `listen`. */
   serveHttp(options: HttpOptions): Promise<HttpServer>;
 }

@@ -30,14 +30,19 @@ export type LogValue =
 
 /** The fields of a log line; names in snake_case. `level`, `time` and `msg` are taken. */
 export interface LogFields {
+  /** A field. */
   readonly [name: string]: LogValue;
 }
 
 /** Takes log lines. The narrow part of a logger that Sallyport needs: an embedder can bring another one. */
 export interface Logger {
+  /** For who looks for a fault. */
   debug(fields: LogFields, message: string): void;
+  /** What happens. */
   info(fields: LogFields, message: string): void;
+  /** What somebody should know of. */
   warn(fields: LogFields, message: string): void;
+  /** What is broken here. */
   error(fields: LogFields, message: string): void;
   /** A logger that adds `fields` to every line. */
   child(fields: LogFields): Logger;
@@ -45,6 +50,7 @@ export interface Logger {
 
 /** What {@link createLogger} takes. */
 export interface LogOptions {
+  /** The least that is written. */
   readonly level: LogLevel;
   /** `text`: `[2026-01-31 12:00:00.000] INFO: session opened hostname=a.example.org`; `json`: one object a line. */
   readonly format: "text" | "json";

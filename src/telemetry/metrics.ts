@@ -13,9 +13,13 @@ import { VERSION } from "../version.ts";
 
 /** A metric as the documentation lists it. */
 export interface MetricInfo {
+  /** As Prometheus knows it. */
   readonly name: string;
+  /** What kind it is. */
   readonly type: "counter" | "gauge" | "histogram";
+  /** What it counts, in a sentence. */
   readonly help: string;
+  /** The names of its labels. */
   readonly labels: readonly string[];
 }
 
@@ -111,6 +115,7 @@ const LOOP_DELAY_BUCKETS_S = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0
 
 /** What tells sessions apart in metrics; few values each, none of them chosen by a peer. */
 export interface SessionLabels {
+  /** SniTun's version. */
   readonly protocolVersion: number;
   /** `aes-cbc`, `aes-gcm`, `aes-gcm-siv`. */
   readonly cipher: string;
@@ -123,6 +128,7 @@ export type Refusable = "visitor" | "agent" | "connection" | "stream";
 
 /** What {@link Metrics} takes: what `sallyport_build_info` says of the runtime below. */
 export interface MetricsOptions {
+  /** Its name and version. */
   readonly runtime?: { readonly name: string; readonly version: string };
 }
 
@@ -166,6 +172,7 @@ export class Metrics {
   readonly #masterRequests: Counter<"route" | "status">;
   readonly #loopDelay: Histogram;
 
+  /** Makes a registry of its own; nothing is measured yet. */
   constructor(options: MetricsOptions = {}) {
     this.contentType = this.#registry.contentType;
     const registers = [this.#registry];
@@ -238,11 +245,13 @@ export class Metrics {
     this.#sessionEnds.inc({ reason });
   }
 
+  /** A visitor's stream began. */
   streamOpened(): void {
     this.streamsOpen++;
     this.streamsTotal++;
   }
 
+  /** A visitor's stream is over. */
   streamClosed(): void {
     this.streamsOpen--;
   }

@@ -11,7 +11,10 @@ export type { Caller };
 
 /** One visitor's stream: bytes both ways, and who the visitor is. */
 export interface SessionStream extends ByteStream {
+  /** Who the visitor is. */
   readonly caller: Caller;
+  /** The other side has asked to wait: it still hands on what it got. */
+  readonly peerPaused: boolean;
 }
 
 /** What a {@link Session} tells its owner. */
@@ -30,13 +33,17 @@ export interface SessionHandler {
 export interface Session {
   /** How it crosses the network: "snitun". */
   readonly transport: string;
+  /** The peer's address. */
   readonly remote: Address;
+  /** SniTun's version. */
   readonly protocolVersion: number;
+  /** The cipher of its headers. */
   readonly cipher: string;
   /** Streams open now. */
   readonly streams: number;
   /** Payload bytes since the session began. */
   readonly bytesSent: number;
+  /** The same, received. */
   readonly bytesReceived: number;
   /** The last measured round trip in milliseconds. */
   readonly rttMs: number | undefined;

@@ -83,6 +83,8 @@ class Acceptance implements ByteStreamHandler {
   drain(): void {}
 
   close(error?: Error): void {
+    // Whoever ends the connection on this side says why.
+    if (error instanceof SallyportError && error.side === "local") return this.#refuse(error);
     const when = this.#token === undefined ? "before its token was complete" : "during the challenge";
     this.#refuse(
       new SallyportError("connection_lost", `Cannot open session: the agent left ${when}`, {
@@ -109,11 +111,12 @@ class Acceptance implements ByteStreamHandler {
         },
       );
     });
-    const allowed = this.#options.authorize(token, this.#options.conn.remote);
-    if (allowed === undefined) this.#sendChallenge(token);
-    else {allowed.then(() => this.#sendChallenge(token), (error) => this.#refuse(error)).catch((e) =>
-        this.#refuse(e)
-      );}
+    const allowed: unknown = this.#options.authorize(token, this.#options.conn.remote);
+    // TypeScript lets a hook return anything where void is asked for; whatever can be awaited is awaited.
+    if (typeof (allowed as PromiseLike<void> | undefined)?.then !== "function") {
+      return this.#sendChallenge(token);
+    }
+    Promise.resolve(allowed).then(() => this.#sendChallenge(token)).catch((error) => this.#refuse(error));
   }
 
   #sendChallenge({ claims }: OpenedToken): void {
@@ -199,6 +202,8 @@ export interface DialSnitunOptions extends SnitunShared {
   readonly aesIv: Bytes;
   readonly cipher: CipherName;
   readonly protocolVersion: 0 | 1 | 2;
+  /** Gives up when it is aborted: the promise rejects with its reason, and no connection stays behind. */
+  readonly signal?: AbortSignal;
   /** The edge has let us in; says who hears of the session. */
   admitted(session: Session): SessionHandler;
 }
@@ -209,22 +214,32 @@ export interface DialSnitunOptions extends SnitunShared {
  * token is for), `deadline_exceeded`.
  */
 export async function dialSnitun(options: DialSnitunOptions): Promise<Session> {
-  const { runtime, host, port } = options;
-  let conn: Conn;
-  try {
-    conn = await runtime.dial({ host, port, timeoutMs: limits.DIAL_TIMEOUT_MS });
-  } catch (cause) {
-    throw new SallyportError(
-      "edge_unreachable",
-      `Cannot reach edge ${host}:${port}: ${errorMessage(cause)}`,
-      {
-        side: "network",
-        retryable: true,
-        cause,
-      },
-    );
-  }
-  return await new Promise((resolve, reject) => new Dialogue(options, conn, resolve, reject).start());
+  const conn = await dialEdge(options);
+  return await new Promise((resolve, reject) => {
+    try {
+      new Dialogue(options, conn, resolve, reject).start();
+    } catch (error) {
+      conn.abort();
+      reject(error);
+    }
+  });
+}
+
+function dialEdge({ runtime, host, port, signal }: DialSnitunOptions): Promise<Conn> {
+  return new Promise((resolve, reject) => {
+    const giveUp = () => reject(signal?.reason);
+    if (signal?.aborted) return giveUp();
+    signal?.addEventListener("abort", giveUp, { once: true });
+    runtime.dial({ host, port, timeoutMs: limits.DIAL_TIMEOUT_MS }).then((conn) => {
+      signal?.removeEventListener("abort", giveUp);
+      if (signal?.aborted) conn.abort();
+      else resolve(conn);
+    }, (cause) => {
+      signal?.removeEventListener("abort", giveUp);
+      const why = `Cannot reach edge ${host}:${port}: ${errorMessage(cause)}`;
+      reject(new SallyportError("edge_unreachable", why, { side: "network", retryable: true, cause }));
+    });
+  });
 }
 
 class Dialogue implements ByteStreamHandler {
@@ -233,7 +248,8 @@ class Dialogue implements ByteStreamHandler {
   readonly #link: MuxLink;
   readonly #machine: AgentChallenge;
   readonly #resolve: (session: Session) => void;
-  readonly #reject: (error: SallyportError) => void;
+  readonly #reject: (error: unknown) => void;
+  readonly #giveUp: () => void;
   readonly #timer: Timer;
   #over = false;
 
@@ -241,7 +257,7 @@ class Dialogue implements ByteStreamHandler {
     options: DialSnitunOptions,
     conn: Conn,
     resolve: (session: Session) => void,
-    reject: (error: SallyportError) => void,
+    reject: (error: unknown) => void,
   ) {
     this.#options = options;
     this.#conn = conn;
@@ -264,6 +280,8 @@ class Dialogue implements ByteStreamHandler {
     this.#timer = options.clock.after(limits.CHALLENGE_DEADLINE_MS, () => {
       this.#fail("deadline_exceeded", `no challenge in ${limits.CHALLENGE_DEADLINE_MS / 1000} s`);
     });
+    this.#giveUp = () => this.#leave(options.signal?.reason);
+    options.signal?.addEventListener("abort", this.#giveUp, { once: true });
   }
 
   start(): void {
@@ -277,13 +295,11 @@ class Dialogue implements ByteStreamHandler {
       const challenged = this.#machine.push(chunk);
       if (challenged === undefined) return;
       this.#conn.write(challenged.answer);
-      this.#over = true;
-      this.#timer.cancel();
+      this.#finish();
       this.#link.start(this.#options.admitted(this.#link), challenged.rest);
       this.#resolve(this.#link);
     } catch (error) {
-      this.#over = true;
-      this.#timer.cancel();
+      this.#finish();
       this.#conn.abort();
       this.#reject(asRefusal(error));
     }
@@ -303,15 +319,21 @@ class Dialogue implements ByteStreamHandler {
   }
 
   #fail(code: "session_refused" | "deadline_exceeded", why: string): void {
+    const { host, port } = this.#options;
+    const message = `Cannot open session: edge ${host}:${port} refused: ${why}`;
+    this.#leave(new SallyportError(code, message, { retryable: true }));
+  }
+
+  #leave(reason: unknown): void {
     if (this.#over) return;
+    this.#finish();
+    this.#conn.abort();
+    this.#reject(reason);
+  }
+
+  #finish(): void {
     this.#over = true;
     this.#timer.cancel();
-    this.#conn.abort();
-    const { host, port } = this.#options;
-    this.#reject(
-      new SallyportError(code, `Cannot open session: edge ${host}:${port} refused: ${why}`, {
-        retryable: true,
-      }),
-    );
+    this.#options.signal?.removeEventListener("abort", this.#giveUp);
   }
 }

@@ -6,11 +6,14 @@
 import type { Bytes } from "../bytes/bytes.ts";
 import { SallyportError } from "../errors.ts";
 import { IDLE_TICK_MS, IDLE_TICKS } from "../limits.ts";
+import type { SessionStream } from "./port.ts";
 import type { ByteStream, ByteStreamHandler, Clock, Timer } from "../runtime/port.ts";
 
 /** Where a splice counts its bytes: plain fields, so that counting costs an addition. */
 export interface ByteMeter {
+  /** From visitors. */
   bytesToAgent: number;
+  /** From agents. */
   bytesToVisitor: number;
 }
 
@@ -19,19 +22,17 @@ export interface SpliceOptions {
   /** Where the visitor's bytes come from: the visitor's connection at the edge, the session's stream at the agent. */
   readonly visitorSide: ByteStream;
   readonly agentSide: ByteStream;
-  /** Which of the two is the session's stream. */
-  readonly session: "visitorSide" | "agentSide";
+  /** The one of the two that is the session's stream. */
+  readonly stream: SessionStream;
   readonly clock: Clock;
   readonly meter?: ByteMeter;
-  /** Ends both after 90 to 120 s without a byte either way. */
-  readonly idle?: boolean;
   /** Bytes of the visitor that have already been read. */
   readonly received?: Bytes;
   /** Both sides are over; `error` is the first that either side had. */
   done?(error: Error | undefined): void;
 }
 
-/** Joins the two sides until both are over. */
+/** Joins the two sides until both are over, or until no byte has gone either way for 90 to 120 s. */
 export function splice(options: SpliceOptions): void {
   new Splice(options);
 }
@@ -53,7 +54,7 @@ class Splice {
     this.#toVisitor = new Direction(this, agentSide, visitorSide);
     this.#toAgent.back = this.#toVisitor;
     this.#toVisitor.back = this.#toAgent;
-    if (options.idle === true) this.#watch();
+    this.#watch();
     agentSide.attach(this.#toVisitor);
     if (received !== undefined && received.length > 0) this.#toAgent.data(received);
     visitorSide.attach(this.#toAgent);
@@ -66,8 +67,8 @@ class Splice {
     else meter.bytesToVisitor += byteLength;
   }
 
-  isSession(side: ByteStream): boolean {
-    return side === this.#options[this.#options.session];
+  isStream(side: ByteStream): boolean {
+    return side === this.#options.stream;
   }
 
   sideClosed(): void {
@@ -82,7 +83,9 @@ class Splice {
       const { visitorSide, agentSide } = this.#options;
       const seen = this.#toAgent.byteLength + this.#toVisitor.byteLength - visitorSide.bufferedBytes -
         agentSide.bufferedBytes;
-      this.#idleTicks = seen === this.#seenBytes ? this.#idleTicks + 1 : 0;
+      // A peer that has said PAUSE is handing on what it got; whether that moves is seen at its own splice.
+      const busy = seen !== this.#seenBytes || this.#options.stream.peerPaused;
+      this.#idleTicks = busy ? 0 : this.#idleTicks + 1;
       this.#seenBytes = seen;
       if (this.#idleTicks < IDLE_TICKS - 1) return this.#watch();
       const idle = new SallyportError("session_idle", "Cannot keep visitor: no byte either way for 90 s");
@@ -124,7 +127,7 @@ class Direction implements ByteStreamHandler {
   close(error?: Error): void {
     this.#splice.error ??= error;
     // What a socket brought before it broke is still delivered; a session's loss is shown as what it is.
-    if (error !== undefined && this.#splice.isSession(this.#source)) this.#sink.abort(error);
+    if (error !== undefined && this.#splice.isStream(this.#source)) this.#sink.abort(error);
     else this.#sink.release();
     this.#splice.sideClosed();
   }

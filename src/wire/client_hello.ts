@@ -1,5 +1,5 @@
 /**
- * The ClientHello, read for its server name and nothing else (RFC 8446 §4.1.2 and §5.1, RFC 6066 §3). It may come in
+ * The ClientHello, read for its server name and ALPN and nothing else (RFC 8446 §4.1.2 and §5.1, RFC 6066 §3). It may come in
  * any number of TCP segments and TLS records; the outcome doesn't depend on where they are cut.
  *
  * @module
@@ -15,7 +15,10 @@ import { AlertDescription } from "./tls_alert.ts";
 export type HelloOutcome =
   /** More bytes are needed. */
   | { readonly kind: "incomplete" }
-  /** It is complete; `serverName` is canonical, undefined where the client named none. */
+  /**
+   * It is complete; `serverName` is canonical, undefined where the client named none. `alpnProtocols` has a character
+   * per byte, as RFC 7301 leaves the encoding open.
+   */
   | {
     readonly kind: "hello";
     readonly serverName: string | undefined;
@@ -60,27 +63,27 @@ export class ClientHelloReader {
     if (this.#outcome.kind === "refused") return this.#outcome;
     this.#buffer = append(this.#buffer, this.#length, chunk);
     this.#length += chunk.length;
-    if (this.#outcome.kind === "incomplete") this.#outcome = this.#advance();
-    // What counts is where the hello ends, not how much has come with it: the cut must not matter.
-    const hello = this.#outcome.kind === "incomplete" ? this.#length : this.#recordAt;
-    if (hello > HELLO_MAX_BYTES) {
+    if (this.#outcome.kind === "hello") return this.#outcome;
+    // Nothing beyond the cap is looked at, so that it doesn't matter how much comes at once.
+    this.#outcome = this.#advance(Math.min(this.#length, HELLO_MAX_BYTES));
+    if (this.#outcome.kind === "incomplete" && this.#length > HELLO_MAX_BYTES) {
       this.#outcome = malformed(`it is longer than ${HELLO_MAX_BYTES} bytes`);
     }
     return this.#outcome;
   }
 
-  /** Takes over every whole record, then looks whether the message is whole. */
-  #advance(): HelloOutcome {
-    while (this.#length > this.#recordAt) {
-      const available = this.#length - this.#recordAt;
+  /** Takes over every whole record of the first `end` bytes, then looks whether the message is whole. */
+  #advance(end: number): HelloOutcome {
+    while (end > this.#recordAt) {
+      const available = end - this.#recordAt;
       const refused = checkRecordHeader(this.#buffer, this.#recordAt, available);
       if (refused !== undefined) return refused;
       if (available < RECORD_HEADER_BYTES) return INCOMPLETE;
       const size = (this.#buffer[this.#recordAt + 3] << 8) | this.#buffer[this.#recordAt + 4];
       const from = this.#recordAt + RECORD_HEADER_BYTES;
       const whole = available >= RECORD_HEADER_BYTES + size;
-      // The message's own header is judged as soon as it's there, before its record is whole.
-      const head = this.#peekMessageHeader(from, Math.min(size, available - RECORD_HEADER_BYTES));
+      // The message's type is judged as soon as it's there, before its record is whole.
+      const head = this.#checkMessageType(from, Math.min(size, available - RECORD_HEADER_BYTES));
       if (head !== undefined) return head;
       if (!whole) return INCOMPLETE;
       this.#message = append(this.#message, this.#messageLength, this.#buffer.subarray(from, from + size));
@@ -95,7 +98,7 @@ export class ClientHelloReader {
     return INCOMPLETE;
   }
 
-  #peekMessageHeader(from: number, available: number): HelloOutcome | undefined {
+  #checkMessageType(from: number, available: number): HelloOutcome | undefined {
     if (this.#messageLength === 0 && available > 0 && this.#buffer[from] !== HANDSHAKE_CLIENT_HELLO) {
       return refusal(
         AlertDescription.unexpected_message,
@@ -162,7 +165,7 @@ function parseHello(body: Bytes): HelloOutcome {
 function parseExtensions(extensions: ByteReader): HelloOutcome {
   let name: Uint8Array | undefined;
   let named = false;
-  let alpnProtocols: string[] = [];
+  let alpnProtocols: string[] | undefined;
   while (extensions.left > 0) {
     const type = extensions.u16();
     const extension = extensions.sub(extensions.u16());
@@ -177,13 +180,18 @@ function parseExtensions(extensions: ByteReader): HelloOutcome {
         const nameType = list.u8();
         const value = list.bytes(list.u16());
         if (nameType !== NAME_TYPE_HOST) continue;
+        // RFC 6066 §3: HostName<1..2^16-1>.
+        if (value.length === 0) return malformed("its host name is empty");
         if (name !== undefined) return malformed("it has two host names");
         name = value;
       }
     } else if (type === EXTENSION_ALPN) {
+      if (alpnProtocols !== undefined) return malformed("it has two ALPN extensions");
       alpnProtocols = parseAlpn(extension);
+      if (alpnProtocols === undefined) return malformed("its ALPN list isn't one");
     }
   }
+  alpnProtocols ??= [];
   if (name === undefined) return { kind: "hello", serverName: undefined, alpnProtocols };
   const text = Array.from(name, (byte) => String.fromCharCode(byte)).join("");
   const fault = hostnameFault(text);
@@ -199,14 +207,15 @@ function parseExtensions(extensions: ByteReader): HelloOutcome {
   return { kind: "hello", serverName: canonicalHostname(text), alpnProtocols };
 }
 
-/** RFC 7301 §3.1. Whoever needs ALPN gets it; a fault in it is the endpoint's to judge. */
-function parseAlpn(extension: ByteReader): string[] {
+/** RFC 7301 §3.1: a list of at least one name, none of them empty; undefined where it is anything else. */
+function parseAlpn(extension: ByteReader): string[] | undefined {
+  const list = extension.sub(extension.u16());
+  if (extension.left > 0 || list.left === 0) return undefined;
   const protocols: string[] = [];
-  try {
-    const list = extension.sub(extension.u16());
-    while (list.left > 0) protocols.push(String.fromCharCode(...list.bytes(list.u8())));
-  } catch (error) {
-    if (!(error instanceof OutOfBounds)) throw error;
+  while (list.left > 0) {
+    const length = list.u8();
+    if (length === 0) return undefined;
+    protocols.push(String.fromCharCode(...list.bytes(length)));
   }
   return protocols;
 }

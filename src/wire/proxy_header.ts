@@ -3,11 +3,14 @@
  *
  * @module
  */
-import ipaddr from "ipaddr.js";
 import { isIPv4, isIPv6 } from "node:net";
 import type { Bytes } from "../bytes/bytes.ts";
 import { ByteReader } from "../bytes/reader.ts";
+import { ByteWriter } from "../bytes/writer.ts";
+import { SallyportError } from "../errors.ts";
 import { PROXY_V2_MAX_BYTES } from "../limits.ts";
+import { normalizeIp, parseIp } from "../networks.ts";
+import { ipText } from "./ip_text.ts";
 
 /** An address as the header has it; `host` is canonical text. */
 export interface ProxyAddress {
@@ -32,6 +35,7 @@ const V1_PREFIX = "PROXY ";
 const V1_MAX_BYTES = 107;
 const V2_SIGNATURE = Uint8Array.of(0x0d, 0x0a, 0x0d, 0x0a, 0x00, 0x0d, 0x0a, 0x51, 0x55, 0x49, 0x54, 0x0a);
 const V2_HEADER_BYTES = 16;
+const PORT_MAX = 65_535;
 const CR = 0x0d;
 const LF = 0x0a;
 const INCOMPLETE: ProxyOutcome = { kind: "incomplete" };
@@ -67,8 +71,8 @@ function parseV1(bytes: Bytes): ProxyOutcome {
   }
   return {
     kind: "header",
-    source: { host: canonical(source), port: ports[0] },
-    destination: { host: canonical(destination), port: ports[1] },
+    source: { host: normalizeIp(source) ?? source, port: ports[0] },
+    destination: { host: normalizeIp(destination) ?? destination, port: ports[1] },
     length,
   };
 }
@@ -101,8 +105,8 @@ function parseV2(bytes: Bytes): ProxyOutcome {
   if (command === 0 || addressBytes === 0) {
     return { kind: "header", source: undefined, destination: undefined, length };
   }
-  const source = fromBytes(reader.bytes(addressBytes));
-  const destination = fromBytes(reader.bytes(addressBytes));
+  const source = ipText(reader.bytes(addressBytes));
+  const destination = ipText(reader.bytes(addressBytes));
   return {
     kind: "header",
     source: { host: source, port: reader.u16() },
@@ -111,22 +115,44 @@ function parseV2(bytes: Bytes): ProxyOutcome {
   };
 }
 
-/** Makes a header of version 1 (text) or 2 (binary); without addresses `UNKNOWN` or LOCAL. Families must agree. */
+/**
+ * Makes a header of version 1 (text) or 2 (binary); without addresses `UNKNOWN` or LOCAL.
+ *
+ * @throws SallyportError `proxy_header_invalid`, side "local": an address isn't IP, one is IPv4 and the other IPv6
+ * (a mapped IPv4 address is IPv4), or a port isn't one.
+ */
 export function encodeProxyHeader(version: 1 | 2, source?: ProxyAddress, destination?: ProxyAddress): Bytes {
-  const known = source !== undefined && destination !== undefined;
-  if (version === 1) {
-    if (!known) return fromLatin1("PROXY UNKNOWN\r\n");
-    const family = isIPv4(source.host) ? "TCP4" : "TCP6";
-    return fromLatin1(
-      `PROXY ${family} ${source.host} ${destination.host} ${source.port} ${destination.port}\r\n`,
-    );
+  if (source === undefined || destination === undefined) {
+    if (version === 1) return fromLatin1("PROXY UNKNOWN\r\n");
+    return v2Writer(0x20, 0, 0).finish();
   }
-  const from = known ? ipaddr.parse(source.host).toByteArray() : [];
-  const to = known ? ipaddr.parse(destination.host).toByteArray() : [];
-  const ports = known ? [...u16(source.port), ...u16(destination.port)] : [];
-  const body = [...from, ...to, ...ports];
-  const family = !known ? 0 : from.length === 4 ? 0x11 : 0x21;
-  return Uint8Array.from([...V2_SIGNATURE, known ? 0x21 : 0x20, family, ...u16(body.length), ...body]);
+  const from = addressBytes(source);
+  const to = addressBytes(destination);
+  if (from.length !== to.length) throw unwritable("one address is IPv4, the other IPv6");
+  if (version === 1) {
+    const family = from.length === 4 ? "TCP4" : "TCP6";
+    const hosts = `${ipText(Uint8Array.from(from))} ${ipText(Uint8Array.from(to))}`;
+    return fromLatin1(`PROXY ${family} ${hosts} ${source.port} ${destination.port}\r\n`);
+  }
+  return v2Writer(0x21, from.length === 4 ? 0x11 : 0x21, 2 * from.length + 4)
+    .bytes(from).bytes(to).u16(source.port).u16(destination.port).finish();
+}
+
+function v2Writer(versionAndCommand: number, family: number, size: number): ByteWriter {
+  return new ByteWriter(V2_HEADER_BYTES + size).bytes(V2_SIGNATURE).u8(versionAndCommand).u8(family).u16(
+    size,
+  );
+}
+
+function addressBytes({ host, port }: ProxyAddress): number[] {
+  const bytes = parseIp(host);
+  if (bytes === undefined) throw unwritable(`${JSON.stringify(host)} is not an IP address`);
+  if (!Number.isInteger(port) || port < 0 || port > PORT_MAX) throw unwritable(`${port} is not a port`);
+  return bytes;
+}
+
+function unwritable(why: string): SallyportError {
+  return new SallyportError("proxy_header_invalid", `Cannot write PROXY header: ${why}`, { side: "local" });
 }
 
 function refused(detail: string): ProxyOutcome {
@@ -136,19 +162,7 @@ function refused(detail: string): ProxyOutcome {
 function parsePort(text: string): number | undefined {
   if (!/^(0|[1-9][0-9]{0,4})$/.test(text)) return undefined;
   const port = Number(text);
-  return port <= 65_535 ? port : undefined;
-}
-
-function canonical(host: string): string {
-  return ipaddr.process(host).toString();
-}
-
-function fromBytes(bytes: Uint8Array): string {
-  return canonical(ipaddr.fromByteArray([...bytes]).toString());
-}
-
-function u16(value: number): number[] {
-  return [value >>> 8, value & 0xff];
+  return port <= PORT_MAX ? port : undefined;
 }
 
 function latin1(bytes: Uint8Array): string {

@@ -166,6 +166,21 @@ export function decodeCallerPayload(payload: Bytes): string | undefined {
   return decodeAddress(payload);
 }
 
+/** The address where the version has it: in the header's `extra`, or as a payload of its own. */
+export function encodeCaller(
+  protocolVersion: number,
+  address: string,
+  random: Filler,
+): { readonly extra?: Bytes; readonly payload?: Bytes } {
+  if (protocolVersion < 2) return { extra: encodeCallerExtra(address, random) };
+  return { payload: encodeCallerPayload(address, random) };
+}
+
+/** The caller's address in an opened NEW frame, undefined where there is none. */
+export function decodeCaller(header: Bytes, payload: Bytes | undefined): string | undefined {
+  return payload === undefined ? decodeCallerExtra(header) : decodeCallerPayload(payload);
+}
+
 function addressBytes(address: string): number[] {
   const bytes = parseIp(address);
   if (bytes === undefined) {

@@ -3,7 +3,6 @@
  *
  * @module
  */
-import { z } from "zod";
 import type { Bytes } from "../bytes/bytes.ts";
 import { SallyportError } from "../errors.ts";
 import { NAMES_PER_SESSION_MAX } from "../limits.ts";
@@ -24,60 +23,84 @@ export interface TokenClaims {
   readonly aesKey: Bytes;
   /** 16 bytes; aes-cbc alone uses them. */
   readonly aesIv: Bytes;
+  /** SniTun's version. */
   readonly protocolVersion: 0 | 1 | 2;
+  /** The cipher of the session's headers. */
   readonly cipher: "aes-cbc" | "aes-gcm" | "aes-gcm-siv";
   /** Members that SniTun doesn't know. */
   readonly extra: Readonly<Record<string, unknown>>;
 }
 
-const name = z.string().superRefine((text, context) => {
-  const fault = hostnameFault(text);
-  if (fault !== undefined) context.addIssue({ code: "custom", message: fault });
-}).transform((text) => canonicalHostname(text));
+const CIPHERS = ["aes-cbc", "aes-gcm", "aes-gcm-siv"] as const;
 
-const hex = (byteLength: number) =>
-  z.string().superRefine((text, context) => {
-    if (!/^([0-9a-f]{2})*$/i.test(text)) {
-      context.addIssue({ code: "custom", message: "it isn't hexadecimal" });
-    } else if (text.length !== 2 * byteLength) {
-      context.addIssue({ code: "custom", message: `it has ${text.length / 2} bytes, needs ${byteLength}` });
-    }
-  }).transform((text): Bytes => Uint8Array.from(text.match(/../g) ?? [], (pair) => parseInt(pair, 16)));
-
-const payload = z.looseObject({
-  valid: z.number(),
-  hostname: name,
-  aes_key: hex(AES_KEY_BYTES),
-  aes_iv: hex(AES_IV_BYTES),
-  protocol_version: z.union([z.literal(0), z.literal(1), z.literal(2)], "it isn't 0, 1 or 2").default(0),
-  cipher: z.enum(["aes-cbc", "aes-gcm", "aes-gcm-siv"], "it isn't aes-cbc, aes-gcm or aes-gcm-siv").default(
-    "aes-cbc",
-  ),
-  alias: z.array(name).max(NAMES_PER_SESSION_MAX - 1).nullish(),
-});
-
-/** Parses a token's payload; throws `token_invalid`, naming the member. Whether it has expired is the caller's to judge. */
+/**
+ * Parses a token's payload. Whether it has expired is the caller's to judge.
+ *
+ * @throws SallyportError `token_invalid`, naming the member at fault and never repeating what it holds.
+ */
 export function parseTokenPayload(bytes: Bytes): TokenClaims {
-  const parsed = payload.safeParse(parseJson(bytes));
-  if (!parsed.success) {
-    const issue = parsed.error.issues[0];
-    const member = issue.path.length === 0 ? "payload" : issue.path.join(".");
-    throw invalid(
-      /^it /.test(issue.message) ? `${member}${issue.message.slice(2)}` : `${member}: ${issue.message}`,
-    );
+  const payload = parseJson(bytes);
+  if (!isObject(payload)) throw invalid("payload is not an object");
+  const { valid, hostname, aes_key, aes_iv, protocol_version = 0, cipher = "aes-cbc", alias, ...extra } =
+    payload;
+  // JSON has no NaN, but 1e999 is Infinity: a token for ever.
+  if (typeof valid !== "number" || !Number.isFinite(valid)) {
+    throw invalid(wrong("valid", valid, "a finite number"));
   }
-  const { valid, hostname, aes_key, aes_iv, protocol_version, cipher, alias, ...extra } = parsed.data;
-  const aliases = [...new Set(alias ?? [])].filter((other) => other !== hostname);
+  if (protocol_version !== 0 && protocol_version !== 1 && protocol_version !== 2) {
+    throw invalid("protocol_version isn't 0, 1 or 2");
+  }
+  const knownCipher = CIPHERS.find((known) => known === cipher);
+  if (knownCipher === undefined) throw invalid(`cipher isn't ${CIPHERS.join(", ")}`);
+  const name = parseName("hostname", hostname);
   return {
     valid,
-    hostname,
-    aliases,
-    aesKey: aes_key,
-    aesIv: aes_iv,
+    hostname: name,
+    aliases: parseAliases(alias, name),
+    aesKey: parseHex("aes_key", aes_key, AES_KEY_BYTES),
+    aesIv: parseHex("aes_iv", aes_iv, AES_IV_BYTES),
     protocolVersion: protocol_version,
-    cipher,
+    cipher: knownCipher,
     extra,
   };
+}
+
+function parseAliases(value: unknown, hostname: string): string[] {
+  if (value === undefined || value === null) return [];
+  if (!Array.isArray(value)) throw invalid(wrong("alias", value, "an array or null"));
+  if (value.length >= NAMES_PER_SESSION_MAX) {
+    throw invalid(`alias has ${value.length} names, at most ${NAMES_PER_SESSION_MAX - 1} are allowed`);
+  }
+  const names = new Set(value.map((alias, index) => parseName(`alias.${index}`, alias)));
+  names.delete(hostname);
+  return [...names];
+}
+
+function parseName(member: string, value: unknown): string {
+  if (typeof value !== "string") throw invalid(wrong(member, value, "a string"));
+  const fault = hostnameFault(value);
+  // Faults read "it is empty", "a label has ...".
+  if (fault !== undefined) {
+    throw invalid(fault.startsWith("it ") ? member + fault.slice(2) : `${member}: ${fault}`);
+  }
+  return canonicalHostname(value);
+}
+
+function parseHex(member: string, value: unknown, byteLength: number): Bytes {
+  if (typeof value !== "string") throw invalid(wrong(member, value, "a string"));
+  if (!/^([0-9a-f]{2})*$/i.test(value)) throw invalid(`${member} isn't hexadecimal`);
+  if (value.length !== 2 * byteLength) {
+    throw invalid(`${member} has ${value.length / 2} bytes, needs ${byteLength}`);
+  }
+  return Uint8Array.from({ length: byteLength }, (_, i) => parseInt(value.slice(2 * i, 2 * i + 2), 16));
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function wrong(member: string, value: unknown, needed: string): string {
+  return value === undefined ? `${member} is missing` : `${member} is not ${needed}`;
 }
 
 /** The payload of a token, as JSON in UTF-8. */
@@ -99,7 +122,7 @@ export function encodeTokenPayload(
 function parseJson(bytes: Bytes): unknown {
   let text: string;
   try {
-    text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+    text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
   } catch {
     throw invalid("payload isn't UTF-8");
   }

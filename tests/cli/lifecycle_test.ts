@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import type { CliIo, StopSignal } from "../../src/cli/io.ts";
+import { type CliIo, type StopSignal, withoutEchoes } from "../../src/cli/io.ts";
 import { Lifecycle } from "../../src/cli/lifecycle.ts";
+import { SIGNAL_ECHO_MS } from "../../src/limits.ts";
 
 function fakeIo() {
   const handlers = new Set<(signal: StopSignal) => void>();
@@ -84,5 +85,21 @@ describe("the life of a command", () => {
     await life.stop();
     assert.ok(stopped);
     assert.deepEqual(errors, ["Cannot stop master in order: stuck"]);
+  });
+});
+
+describe("signals to stop", () => {
+  it("count once when a runner passes them on, and twice when somebody means it", () => {
+    const heard: string[] = [];
+    let nowMs = 5;
+    const stop = withoutEchoes((signal) => void heard.push(`${signal} ${nowMs}`), () => nowMs);
+    stop("SIGINT");
+    nowMs += SIGNAL_ECHO_MS - 1;
+    stop("SIGINT");
+    stop("SIGTERM");
+    assert.deepEqual(heard, ["SIGINT 5"]);
+    nowMs += 1;
+    stop("SIGINT");
+    assert.deepEqual(heard, ["SIGINT 5", `SIGINT ${5 + SIGNAL_ECHO_MS}`]);
   });
 });

@@ -204,27 +204,40 @@ describe("flow control", () => {
     assert.equal(visitor.byteLength, written);
   });
 
-  it("closes a stream whose peer ignores PAUSE for 8 MiB, and no other", () => {
-    const world = new World({ protocolVersion: 1, agent: {} });
-    const visitor = new Recorder();
-    const stream = world.edge.mux.open(V4);
-    stream.attach(visitor);
-    const other = world.edge.mux.open(V4);
-    other.attach(new Recorder());
-    world.edge.mux.turn();
-    stream.pause();
-    const peer = new Peer("agent");
-    const chunk = new Uint8Array(1024 * 1024);
-    for (let i = 0; i < 11 && !stream.dead; i++) {
-      world.edge.mux.receive(peer.frame(FrameType.DATA, stream.id, chunk.length));
-      world.edge.mux.receive(chunk);
+  for (
+    const [name, acknowledges, allowed] of [
+      ["has seen", true, limits.PAUSE_OVERRUN_BYTES],
+      ["doesn't say whether it has seen", false, limits.PAUSE_UNSEEN_BYTES],
+    ] as const
+  ) {
+    it(`closes a stream whose peer ignores a PAUSE that it ${name}, and no other`, () => {
+      const world = new World({ protocolVersion: 1 });
+      const visitor = new Recorder();
+      const stream = world.edge.mux.open(V4);
+      stream.attach(visitor);
+      const other = world.edge.mux.open(V4);
+      other.attach(new Recorder());
       world.edge.mux.turn();
-    }
-    assert.match(visitor.error?.message ?? "", /after PAUSE/);
-    assert.deepEqual(world.edge.refusals, ["stream_overflow"]);
-    assert.equal(other.dead, false);
-    assert.equal(world.edge.endedWith, undefined);
-  });
+      stream.pause();
+      const peer = new Peer("agent");
+      const chunk = new Uint8Array(1024 * 1024);
+      let afterPause = 0;
+      for (let i = 0; i < 40 && !stream.dead; i++) {
+        if (stream.pauseSent) afterPause += chunk.length;
+        world.edge.mux.receive(peer.frame(FrameType.DATA, stream.id, chunk.length));
+        world.edge.mux.receive(chunk);
+        world.edge.mux.turn();
+        if (acknowledges && stream.pausesUnseen > 0) {
+          world.edge.mux.receive(peer.frame(FrameType.PING, stream.id, 0, encodePing("pong", zeros)));
+        }
+      }
+      assert.equal(afterPause, allowed + chunk.length);
+      assert.match(visitor.error?.message ?? "", /after PAUSE/);
+      assert.deepEqual(world.edge.refusals, ["stream_overflow"]);
+      assert.equal(other.dead, false);
+      assert.equal(world.edge.endedWith, undefined);
+    });
+  }
 
   it("stops reading the session at its budget, version 0 too, and goes on when there is room", () => {
     for (const protocolVersion of [0, 2] as const) {
@@ -412,7 +425,7 @@ describe("hostile peers", () => {
     const world = new World({ windowBytes: 1000 });
     const peer = new Peer("agent");
     const id = newChannelId(zeros);
-    for (let i = 0; i < 2000 && world.edge.endedWith === undefined; i++) {
+    for (let i = 0; i <= limits.CONTROL_FRAMES_QUEUED_MAX + 100; i++) {
       world.edge.mux.receive(peer.frame(FrameType.PING, id, 0, encodePing("ping", zeros)));
       world.edge.mux.turn();
     }

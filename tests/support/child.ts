@@ -110,6 +110,11 @@ export class LineChild {
     this.#child.stdin.write(line + "\n");
   }
 
+  /** Ends its stdin. */
+  endInput(): void {
+    this.#child.stdin.end();
+  }
+
   /** Ends its stdin, asks it to end by `signal`, and kills it after `graceMs`. Resolves when it is gone. */
   async stop(signal: "SIGTERM" | "SIGINT" = "SIGTERM", graceMs = 3_000): Promise<void> {
     if (!this.#over) {

@@ -1,0 +1,148 @@
+/**
+ * The load generator and the endpoint: built from C, run as children.
+ *
+ * @module
+ */
+
+import { readdir, stat } from "node:fs/promises";
+import { join } from "node:path";
+import type { ChildEvent, LineChild } from "../../tests/support/child.ts";
+import { CACHE, cacheFolder, pause, ROOT, run, startChild, stopChild, Unavailable } from "../machine.ts";
+import { type RunningPeer, SERVER_NAME } from "../peers/peer.ts";
+
+const SOURCES = join(ROOT, "bench", "load");
+const PROGRAM = join(CACHE, "load");
+/** Set-up within the load program, and its end. */
+const MARGIN_MS = 30_000;
+
+/** Builds the load program when its source is newer. */
+export async function buildLoad(): Promise<void> {
+  const sources = (await readdir(SOURCES)).filter((name) => /\.[ch]$/.test(name)).map((name) =>
+    join(SOURCES, name)
+  );
+  const times = await Promise.all(sources.map(async (source) => (await stat(source)).mtimeMs));
+  const built = await stat(PROGRAM).then((file) => file.mtimeMs, () => 0);
+  if (built > Math.max(...times)) return;
+  await cacheFolder();
+  const files = sources.filter((name) => name.endsWith(".c"));
+  await run("cc", ["-std=gnu11", "-D_GNU_SOURCE", "-O2", "-Wall", "-o", PROGRAM, ...files, "-lpthread"])
+    .catch((error) => {
+      throw new Unavailable(`the load generator needs a C compiler: ${(error as Error).message}`);
+    });
+}
+
+/** The endpoint behind all tunnels. */
+export interface Endpoint {
+  readonly port: number;
+  readonly pid: number;
+  /** Resolves once no visitor is left, or rejects when some stay. */
+  quiet(): Promise<void>;
+  stop(): Promise<void>;
+}
+
+/** Starts the endpoint. */
+export async function startEndpoint(): Promise<Endpoint> {
+  const child = startChild(PROGRAM, ["endpoint", "127.0.0.1:0"]);
+  const port = Number((await child.event("ready")).port);
+  return {
+    port,
+    pid: child.pid,
+    async quiet(): Promise<void> {
+      let left = 0;
+      for (let i = 0; i < 150; i++) {
+        left = Number((await loadOnce(["connections", "--query", `127.0.0.1:${port}`])).connections);
+        if (left === 0) return;
+        await pause(100);
+      }
+      throw new Error(`${left} connections stayed open at the endpoint after the visitors had gone`);
+    },
+    stop: () => stopChild(child),
+  };
+}
+
+/** What visitors do; see the modes in visitors.c. */
+export interface LoadOptions {
+  readonly peer: RunningPeer;
+  readonly endpoint: Endpoint;
+  readonly streams?: number;
+  readonly warmupMs?: number;
+  readonly windowMs: number;
+  readonly intervalMs?: number;
+  readonly upload?: boolean;
+  readonly stalled?: boolean;
+  /** Processes whose processor seconds are counted. */
+  readonly pids?: readonly number[];
+}
+
+/** A mode of the load program. */
+export type LoadMode = "bulk" | "visitors" | "pingpong" | "hold";
+
+/** Runs a load to its end and answers its result. */
+export function runLoad(mode: LoadMode, options: LoadOptions): Promise<ChildEvent> {
+  return loadOnce(loadArgs(mode, options), (options.warmupMs ?? 0) + options.windowMs + MARGIN_MS);
+}
+
+/** A load that goes on beside something else. */
+export interface BackgroundLoad {
+  /** Ends it; the result of a mode that has one. */
+  stop(): Promise<ChildEvent | undefined>;
+}
+
+/** Starts a load and resolves once it is under way; it ends after `windowMs` at the latest. */
+export async function startLoad(mode: LoadMode, options: LoadOptions): Promise<BackgroundLoad> {
+  const child = startChild(PROGRAM, [...loadArgs(mode, options), "--background"]);
+  try {
+    await child.event("running", undefined, MARGIN_MS);
+  } catch (error) {
+    await stopChild(child);
+    throw error;
+  }
+  return {
+    async stop(): Promise<ChildEvent | undefined> {
+      child.endInput();
+      const done = mode === "visitors" ? await child.event("done") : undefined;
+      await stopChild(child);
+      return done;
+    },
+  };
+}
+
+/** Resolves once the tunnel carries a visitor to the endpoint. */
+export async function carries(peer: RunningPeer, endpoint: Endpoint): Promise<void> {
+  for (let attempt = 0; attempt < 100; attempt++) {
+    const tried = await runLoad("visitors", { peer, endpoint, windowMs: 100, intervalMs: 20 }).catch(() =>
+      undefined
+    );
+    if (Number(tried?.count ?? 0) > 0) return;
+    await pause(100);
+  }
+  throw new Unavailable("it started, but no visitor reached the endpoint through it");
+}
+
+function loadArgs(mode: LoadMode, options: LoadOptions): string[] {
+  return [
+    ...[
+      mode,
+      "--to",
+      options.peer.visitors,
+      "--query",
+      `127.0.0.1:${options.endpoint.port}`,
+      "--name",
+      SERVER_NAME,
+    ],
+    ...["--streams", String(options.streams ?? 1), "--warmup-ms", String(options.warmupMs ?? 0)],
+    ...["--window-ms", String(options.windowMs), "--interval-ms", String(options.intervalMs ?? 0)],
+    ...(options.upload ? ["--upload"] : []),
+    ...(options.stalled ? ["--stalled"] : []),
+    ...(options.pids ?? []).flatMap((pid) => ["--pid", String(pid)]),
+  ];
+}
+
+async function loadOnce(args: readonly string[], timeoutMs = MARGIN_MS): Promise<ChildEvent> {
+  const child: LineChild = startChild(PROGRAM, args);
+  try {
+    return await child.event("done", undefined, timeoutMs);
+  } finally {
+    await stopChild(child);
+  }
+}

@@ -1,0 +1,137 @@
+/**
+ * Nanoseconds of the small steps, on the runtime that runs this: `deno task bench:micro`, `bun run bench:micro`. Each
+ * step runs for a while to be compiled, then in several slices, of which the median counts.
+ *
+ * @module
+ */
+
+import { randomBytes } from "node:crypto";
+import type { Bytes } from "../../src/bytes/bytes.ts";
+import { FernetRing } from "../../src/crypto/fernet.ts";
+import { type CipherName, createOpener, createSealer } from "../../src/crypto/header_cipher.ts";
+import { tryOpenToken } from "../../src/handshake/token.ts";
+import { currentRuntime } from "../../src/runtime/mod.ts";
+import { ClientHelloReader } from "../../src/wire/client_hello.ts";
+import {
+  checkHeader,
+  EXTRA_BYTES,
+  frameSize,
+  FrameType,
+  HEADER_BYTES,
+  writeHeader,
+} from "../../src/wire/snitun_frame.ts";
+import { clientHello } from "../../tests/support/client_hello.ts";
+import { fernetKey, issueToken } from "../../tests/support/tokens.ts";
+import { median } from "../machine.ts";
+
+const SLICES = 9;
+const SLICE_MS = 60;
+const CIPHERS: readonly CipherName[] = ["aes-cbc", "aes-gcm", "aes-gcm-siv"];
+/** Headers that wait together under load. */
+const BATCH = 16;
+
+/** Keeps results alive, so that no step is optimised away. */
+let sink = 0;
+
+/** Median nanoseconds of one of the `per` things that a call of `step` does. */
+function measure(step: () => number, per = 1): number {
+  const slice = (): number => {
+    const start = performance.now();
+    let calls = 0;
+    let elapsed = 0;
+    while (elapsed < SLICE_MS) {
+      for (let i = 0; i < 32; i++) sink ^= step();
+      calls += 32;
+      elapsed = performance.now() - start;
+    }
+    return elapsed * 1e6 / calls / per;
+  };
+  slice();
+  return median(Array.from({ length: SLICES }, slice));
+}
+
+function show(what: string, nanoseconds: number): void {
+  console.log(`| ${what} | ${nanoseconds < 1000 ? nanoseconds.toFixed(0) : nanoseconds.toPrecision(4)} |`);
+}
+
+function frames(): void {
+  const channel = bytes(16);
+  const extra = bytes(EXTRA_BYTES);
+  const header: Bytes = new Uint8Array(HEADER_BYTES);
+  let size = 0;
+  show(
+    "frame: write a header",
+    measure(() => {
+      writeHeader(header, 0, channel, FrameType.DATA, ++size & 0xffff, extra);
+      return header[20]!;
+    }),
+  );
+  writeHeader(header, 0, channel, FrameType.DATA, 65_536, extra);
+  show("frame: check a header", measure(() => checkHeader(header, 2) === undefined ? frameSize(header) : 1));
+}
+
+function ciphers(): void {
+  for (const cipher of CIPHERS) {
+    const [key, iv] = [bytes(32), bytes(16)];
+    for (const count of [1, BATCH]) {
+      const plain = bytes(HEADER_BYTES * count);
+      const each = count === 1 ? "" : `, ${count} at once`;
+      const sealer = createSealer(cipher, key, iv, "edge");
+      show(`${cipher}: seal a header${each}`, measure(() => sealer.seal(plain, HEADER_BYTES)[0]!, count));
+    }
+    // What is opened must come in order, so sealing is measured along and taken off.
+    const sealer = createSealer(cipher, key, iv, "edge");
+    const opener = createOpener(cipher, key, iv, "edge");
+    const plain = bytes(HEADER_BYTES);
+    const both = measure(() => opener.open(sealer.seal(plain, HEADER_BYTES))[0]!);
+    const alone = createSealer(cipher, key, iv, "edge");
+    const seal = measure(() => alone.seal(plain, HEADER_BYTES)[0]!);
+    show(`${cipher}: open a header`, Math.max(0, both - seal));
+  }
+}
+
+function hellos(): void {
+  const hello: Bytes = new Uint8Array(clientHello("home.example.org"));
+  const cut = hello.length >> 1;
+  const [head, tail] = [hello.slice(0, cut), hello.slice(cut)];
+  show(
+    `ClientHello of ${hello.length} bytes`,
+    measure(() => new ClientHelloReader().push(hello).kind.length),
+  );
+  show(
+    "the same in two segments",
+    measure(() => {
+      const reader = new ClientHelloReader();
+      reader.push(head);
+      return reader.push(tail).kind.length;
+    }),
+  );
+}
+
+function tokens(): void {
+  const key = fernetKey();
+  const now = Date.now() / 1000;
+  const encode = (text: string): Bytes => new TextEncoder().encode(text);
+  const good = encode(issueToken(key, { hostname: "home.example.org" }).token);
+  const forged = encode(issueToken(fernetKey(), { hostname: "home.example.org" }).token);
+  const ring = new FernetRing([key]);
+  const threeKeys = new FernetRing([fernetKey(), fernetKey(), key]);
+  const open = (keys: FernetRing, token: Bytes) => (): number =>
+    typeof tryOpenToken(keys, token, now) === "string" ? 1 : 2;
+  show("token: open", measure(open(ring, good)));
+  show("token: open with the oldest of three keys", measure(open(threeKeys, good)));
+  show("token: refuse a forged one", measure(open(ring, forged)));
+  show("token: refuse a forged one, three keys", measure(open(threeKeys, forged)));
+}
+
+function bytes(length: number): Bytes {
+  return new Uint8Array(randomBytes(length));
+}
+
+const runtime = await currentRuntime();
+console.log(`| ${runtime.name} ${runtime.version} | ns |\n| --- | ---: |`);
+frames();
+ciphers();
+hellos();
+tokens();
+if (sink === Infinity) console.log(sink);

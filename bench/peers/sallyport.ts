@@ -1,0 +1,133 @@
+/**
+ * Sallyport on Bun or on Deno, by its command line. The session master is the bench's own, so that it decides about
+ * cipher and version.
+ *
+ * @module
+ */
+
+import { createServer } from "node:http";
+import { join } from "node:path";
+import { type CipherName, fernetKey, issueToken } from "../../tests/support/tokens.ts";
+import { portOf } from "../../tests/support/plain_peer.ts";
+import { cacheFolder, exists, freePorts, ROOT, run, startChild, Unavailable } from "../machine.ts";
+import { type Peer, runningPeer, SERVER_NAME } from "./peer.ts";
+
+/** A JavaScript runtime. */
+export type RuntimeName = "bun" | "deno";
+
+const PACKAGES: Record<RuntimeName, string> = { bun: "bun@1.4.5", deno: "deno@2.9.6" };
+const programs = new Map<RuntimeName, Promise<string>>();
+
+/**
+ * The runtime's own executable, not a script that starts it: from PATH, or else from npm.
+ *
+ * @throws {Unavailable} where it is neither installed nor to be had.
+ */
+export function runtimeProgram(runtime: RuntimeName): Promise<string> {
+  let program = programs.get(runtime);
+  if (program === undefined) programs.set(runtime, program = findRuntime(runtime));
+  return program;
+}
+
+async function findRuntime(runtime: RuntimeName): Promise<string> {
+  const ask = runtime === "bun"
+    ? ["-e", "console.log(process.execPath)"]
+    : ["eval", "console.log(Deno.execPath())"];
+  const installed = await run(runtime, ask).catch(() => "");
+  if (installed !== "") return installed;
+  const folder = await cacheFolder("runtimes");
+  const script = join(folder, "node_modules", ".bin", runtime);
+  if (!await exists(script)) await run("npm", ["install", "--prefix", folder, PACKAGES[runtime]]);
+  return await run(script, ask);
+}
+
+/** Arguments that run a program of this repository. */
+export function runtimeArgs(runtime: RuntimeName, file: string): string[] {
+  return runtime === "bun" ? [file] : ["run", "-A", "--no-check", file];
+}
+
+/** The edge and the agent of this repository, on two ports, protocol version 2. */
+export function sallyport(
+  runtime: RuntimeName,
+  name: string,
+  title: string,
+  cipher: CipherName,
+  cases?: readonly string[],
+): Peer {
+  return {
+    name,
+    title,
+    snitun: true,
+    ...(cases === undefined ? {} : { cases }),
+    async prepare(): Promise<string> {
+      const program = await runtimeProgram(runtime);
+      const commit = await run("git", ["-C", ROOT, "describe", "--always", "--dirty"]).catch(() => "unknown");
+      const version = await run(program, ["--version"]);
+      return `commit ${commit}, ${runtime} ${version.split("\n")[0]!.replace(/^deno /, "")}`;
+    },
+    async start(endpointPort) {
+      const program = await runtimeProgram(runtime);
+      const key = fernetKey();
+      const [visitors, agents] = await freePorts(2);
+      const master = await startMaster(key, cipher, agents!);
+      const dataFolder = await cacheFolder("run", `data-${visitors}`);
+      const env = {
+        SALLYPORT_FERNET_KEYS: key,
+        SALLYPORT_LOG_LEVEL: "error",
+        SALLYPORT_DATA_DIR: dataFolder,
+      };
+      const mod = runtimeArgs(runtime, join(ROOT, "mod.ts"));
+      const edge = startChild(program, [
+        ...[...mod, "edge", "--listen", `127.0.0.1:${visitors}`, "--agent-listen", `127.0.0.1:${agents}`],
+      ], { env });
+      const agent = startChild(program, [
+        ...[
+          ...mod,
+          "agent",
+          "--master",
+          master.url,
+          "--hostname",
+          SERVER_NAME,
+          "--to",
+          `127.0.0.1:${endpointPort}`,
+        ],
+      ], { env: { SALLYPORT_CREDENTIAL: "bench-credential", SALLYPORT_LOG_LEVEL: "error" } });
+      return runningPeer(visitors!, edge, agent, {
+        sessions: { port: agents!, fernetKey: key },
+        stop: master.stop,
+      });
+    },
+  };
+}
+
+/** A session master that gives whoever asks a token. */
+function startMaster(
+  key: string,
+  cipher: CipherName,
+  agentPort: number,
+): Promise<{ url: string; stop: () => Promise<void> }> {
+  const server = createServer((request, response) => {
+    request.resume();
+    const issued = issueToken(key, { hostname: SERVER_NAME, cipher });
+    response.writeHead(201, { "content-type": "application/json", connection: "close" });
+    response.end(JSON.stringify({
+      token: issued.token,
+      hostname: SERVER_NAME,
+      alias: [],
+      aes_key: issued.aesKey,
+      aes_iv: issued.aesIv,
+      cipher,
+      protocol_version: issued.protocolVersion,
+      valid: Date.now() / 1000 + 3600,
+      edge: { host: "127.0.0.1", port: agentPort },
+    }));
+  });
+  return new Promise((resolve, reject) => {
+    server.on("error", (error) => reject(new Unavailable(error.message)));
+    server.listen(0, "127.0.0.1", () =>
+      resolve({
+        url: `http://127.0.0.1:${portOf(server)}`,
+        stop: () => new Promise((done) => server.close(() => done())),
+      }));
+  });
+}

@@ -1,0 +1,214 @@
+/**
+ * What both roles of a pipe share: the handshake's deadline, pings, failing. Bytes and the time go in; bytes, events
+ * and the next deadline come out.
+ *
+ * @module
+ */
+import type { Bytes } from "../bytes/bytes.ts";
+import type { SessionKeys, Sodium } from "../crypto/sodium.ts";
+import { SallyportError } from "../errors.ts";
+import { PIPE_AUTH_DEADLINE_MS, PIPE_REASON_MAX_BYTES } from "../limits.ts";
+import { encodePing, PduType, printableText } from "../wire/sodium_pdu.ts";
+import { Keepalive } from "./keepalive.ts";
+import { PduLink } from "./pdu_link.ts";
+
+/** What an end asks of its driver, whichever its role. */
+export interface PipeHost {
+  /** Sends bytes to the peer; the view is valid during the call. */
+  write(bytes: Bytes): void;
+  /** It is over, and nothing more is sent or taken; the connection is to be dropped. Called at most once. */
+  failed(error: SallyportError): void;
+}
+
+/** What both roles take. */
+export interface PipeOptions {
+  readonly sodium: Sodium;
+  /** Where random bytes come from; libsodium's own when absent. */
+  readonly random?: (into: Bytes) => void;
+  /** The date for pings; the system's clock when absent. */
+  readonly date?: () => { readonly seconds: number; readonly nanoseconds: number };
+  /** Whether to use what only Sallyport's own ends know (true when absent). */
+  readonly extended?: boolean;
+}
+
+/** One end of a pipe; `PipeSender` and `PipeReceiver` are the roles. */
+export abstract class PipeEndpoint {
+  protected readonly sodium: Sodium;
+  protected readonly random: (into: Bytes) => void;
+  protected readonly link: PduLink;
+  protected readonly extended: boolean;
+  readonly #host: PipeHost;
+  readonly #date: () => { readonly seconds: number; readonly nanoseconds: number };
+  readonly #authDeadlineMs: number;
+  #keepalive: Keepalive | undefined;
+  #nowMs: number;
+  #over = false;
+
+  constructor(options: PipeOptions, host: PipeHost, boxBytes: number, nowMs: number) {
+    this.sodium = options.sodium;
+    this.random = options.random ?? options.sodium.randomBytes;
+    this.extended = options.extended ?? true;
+    this.#host = host;
+    this.#date = options.date ?? systemDate;
+    this.#nowMs = nowMs;
+    this.#authDeadlineMs = nowMs + PIPE_AUTH_DEADLINE_MS;
+    this.link = new PduLink(options.sodium, boxBytes, {
+      write: (bytes) => this.#host.write(bytes),
+      box: (sealed) => this.onBox(sealed),
+      pdu: (type, body) => this.#onPdu(type, body),
+      final: () => this.onPeerEnd(true),
+    });
+  }
+
+  /** Whether it failed or is done. */
+  get over(): boolean {
+    return this.#over;
+  }
+
+  /** Whether both sides have shown who they are. */
+  get authenticated(): boolean {
+    return this.#keepalive !== undefined;
+  }
+
+  /** When {@link tick} wants to be called, on the same clock as `nowMs`; `Infinity` when it is over. */
+  get deadlineMs(): number {
+    if (this.#over) return Infinity;
+    return this.#keepalive?.deadlineMs ?? this.#authDeadlineMs;
+  }
+
+  /** Takes bytes of the peer, cut anywhere; the view is used during the call only. */
+  receive(chunk: Bytes, nowMs: number): void {
+    if (this.#over) return;
+    this.#nowMs = nowMs;
+    this.#keepalive?.heard(nowMs);
+    this.guard(() => this.link.receive(chunk));
+  }
+
+  /** The time has come to look at the deadlines. */
+  tick(nowMs: number): void {
+    if (this.#over) return;
+    this.#nowMs = nowMs;
+    this.guard(() => {
+      if (this.#keepalive === undefined) {
+        if (nowMs < this.#authDeadlineMs) return;
+        throw new SallyportError("deadline_exceeded", "The peer did not authenticate within 10 s");
+      }
+      if (this.#keepalive.tick(nowMs)) this.link.send(PduType.Ping, this.#now());
+    });
+  }
+
+  /** The peer ended its direction in order (FIN). */
+  peerEnded(nowMs: number): void {
+    if (this.#over) return;
+    this.#nowMs = nowMs;
+    this.guard(() => this.onPeerEnd(false));
+  }
+
+  /** The connection is gone. */
+  lost(error: SallyportError): void {
+    if (!this.over && !this.survivesLoss) this.fail(error);
+  }
+
+  /** Tells a peer of ours why this side can't go on, and fails with it. */
+  giveUp(error: SallyportError): void {
+    if (this.#over) return;
+    if (this.upgraded) this.link.send(PduType.Failed, reasonOf(error));
+    this.fail(error);
+  }
+
+  /** Whether both ends are Sallyport's own. */
+  protected abstract get upgraded(): boolean;
+  protected abstract onBox(sealed: Bytes): void;
+  protected abstract onPdu(type: number, body: Bytes): void;
+  /** The peer's direction is over; `marked`: by a FINAL tag, which nobody else can forge. */
+  protected abstract onPeerEnd(marked: boolean): void;
+
+  /** Whether all that the peer has to say has been said, so that its going away is no failure. */
+  protected get survivesLoss(): boolean {
+    return false;
+  }
+
+  protected established(): void {
+    this.#keepalive = new Keepalive(this.#nowMs, this.random);
+  }
+
+  /** It is done, in order. */
+  protected finish(): void {
+    this.#over = true;
+    this.link.stop();
+  }
+
+  protected fail(error: SallyportError): void {
+    if (this.#over) return;
+    this.finish();
+    this.#host.failed(error);
+  }
+
+  protected guard(run: () => void): void {
+    try {
+      run();
+    } catch (error) {
+      if (!(error instanceof SallyportError)) throw error;
+      this.fail(error);
+    }
+  }
+
+  #onPdu(type: number, body: Bytes): void {
+    if (this.#over) return;
+    switch (type) {
+      case PduType.Ping:
+        return this.link.send(PduType.Pong, this.#now());
+      case PduType.Pong:
+        return this.#keepalive?.ponged();
+      case PduType.Failed: {
+        const reason = printableText(body);
+        throw new SallyportError("aborted", `The other side gave up${reason === "" ? "" : `: ${reason}`}`);
+      }
+      default:
+        return this.onPdu(type, body);
+    }
+  }
+
+  #now(): Bytes {
+    const { seconds, nanoseconds } = this.#date();
+    return encodePing(seconds, nanoseconds);
+  }
+}
+
+/** The error for a PDU that has no place here. */
+export function unexpected(type: number): SallyportError {
+  return new SallyportError("frame_invalid", `Cannot go on: a PDU of type ${type} has no place here`);
+}
+
+/**
+ * The keys after the change of keys between two of ours. The one-time keys of both sides go in, so that a later leak
+ * of the server's key opens nothing, and the version 1 keys, which prove that the server has its key.
+ *
+ * Per direction: BLAKE2b-256, keyed with that direction's version 1 key, of the label, that direction's `crypto_kx`
+ * key of client and server one-time keys, and the client's nonce.
+ */
+export function upgradeKeys(
+  sodium: Sodium,
+  first: SessionKeys,
+  fresh: SessionKeys,
+  nonce: Bytes,
+): SessionKeys {
+  const label = new TextEncoder().encode("sallyport pipe 1");
+  const derive = (own: Bytes, key: Bytes): Bytes => {
+    const input = new Uint8Array(label.length + own.length + nonce.length);
+    input.set(label);
+    input.set(own, label.length);
+    input.set(nonce, label.length + own.length);
+    return sodium.hash(32, input, key);
+  };
+  return { rx: derive(fresh.rx, first.rx), tx: derive(fresh.tx, first.tx) };
+}
+
+function systemDate(): { seconds: number; nanoseconds: number } {
+  const ms = Date.now();
+  return { seconds: Math.floor(ms / 1000), nanoseconds: ms % 1000 * 1_000_000 };
+}
+
+function reasonOf(error: SallyportError): Bytes {
+  return new TextEncoder().encode(error.message.replace(/\s+/g, " ")).subarray(0, PIPE_REASON_MAX_BYTES);
+}

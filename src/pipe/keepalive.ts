@@ -1,0 +1,60 @@
+/**
+ * When a sodium-tcp session pings, and when it gives up (spec: sodium-tcp.md, Limits).
+ *
+ * @module
+ */
+import type { Bytes } from "../bytes/bytes.ts";
+import { SallyportError } from "../errors.ts";
+import {
+  PIPE_IDLE_MS,
+  PIPE_PING_FIRST_MS,
+  PIPE_PING_MAX_MS,
+  PIPE_PING_MIN_MS,
+  PIPE_PINGS_UNANSWERED_MAX,
+} from "../limits.ts";
+
+/** The clockwork of one authenticated session. Times are monotonic milliseconds. */
+export class Keepalive {
+  readonly #random: (into: Bytes) => void;
+  #heardMs: number;
+  #pingMs: number;
+  #unanswered = 0;
+
+  constructor(nowMs: number, random: (into: Bytes) => void) {
+    this.#random = random;
+    this.#heardMs = nowMs;
+    this.#pingMs = nowMs + PIPE_PING_FIRST_MS;
+  }
+
+  /** When {@link tick} wants to be called next. */
+  get deadlineMs(): number {
+    return Math.min(this.#pingMs, this.#heardMs + PIPE_IDLE_MS);
+  }
+
+  /** Bytes of the peer came. */
+  heard(nowMs: number): void {
+    this.#heardMs = nowMs;
+  }
+
+  /** A pong came. */
+  ponged(): void {
+    this.#unanswered = 0;
+  }
+
+  /** True when a ping must be sent now. Throws `pong_missing` or `session_idle` when the session is to be closed. */
+  tick(nowMs: number): boolean {
+    if (nowMs >= this.#heardMs + PIPE_IDLE_MS) {
+      throw new SallyportError("session_idle", "The peer has been silent for 180 s", { side: "network" });
+    }
+    if (nowMs < this.#pingMs) return false;
+    if (this.#unanswered >= PIPE_PINGS_UNANSWERED_MAX) {
+      throw new SallyportError("pong_missing", `The peer left ${this.#unanswered} pings unanswered`);
+    }
+    this.#unanswered++;
+    const draw = new Uint8Array(4);
+    this.#random(draw);
+    const gap = new DataView(draw.buffer).getUint32(0) % (PIPE_PING_MAX_MS - PIPE_PING_MIN_MS + 1);
+    this.#pingMs = nowMs + PIPE_PING_MIN_MS + gap;
+    return true;
+  }
+}

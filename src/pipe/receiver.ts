@@ -1,0 +1,254 @@
+/**
+ * The receiving role of a pipe: sodium-tcp's server (spec: sodium-tcp.md).
+ *
+ * @module
+ */
+import type { Bytes } from "../bytes/bytes.ts";
+import {
+  type KeyPair,
+  makeKeyPair,
+  SEAL_BYTES,
+  type SessionKeys,
+  STREAM_HEADER_BYTES,
+} from "../crypto/sodium.ts";
+import { SallyportError } from "../errors.ts";
+import { PIPE_UNCONFIRMED_PDUS_MAX, PIPE_WINDOW_BYTES } from "../limits.ts";
+import {
+  type Announcement,
+  CLIENT_AUTH_BYTES,
+  type ClientAuth,
+  encodeCount,
+  encodeMessage,
+  encodeReceived,
+  encodeServerHelo,
+  encodeText,
+  encodeWindow,
+  incrementNonce,
+  parseClientAuth,
+  parseCount,
+  parseUpgrade,
+  PduType,
+  trimText,
+} from "../wire/sodium_pdu.ts";
+import { PipeEndpoint, type PipeHost, type PipeOptions, unexpected, upgradeKeys } from "./endpoint.ts";
+
+/** What a {@link PipeReceiver} asks of its driver. */
+export interface PipeReceiverHost extends PipeHost {
+  /**
+   * The client has shown the right credentials. False refuses it all the same (there is a transfer already), and it
+   * is closed without an answer.
+   */
+  admit(): boolean;
+  /** How long the transfer will be, where the client says so. */
+  announced(totalBytes: number): void;
+  /** Bytes of the transfer, valid during the call; {@link PipeReceiver.stored} is called when they are in the sink. */
+  data(body: Bytes): void;
+  /**
+   * The transfer is over; {@link PipeReceiver.finished} is called when the sink is complete. `certain`: the client
+   * said how many bytes there are, and that many came. Version 1 has no such mark: the connection's end is the only one.
+   */
+  ended(certain: boolean): void;
+}
+
+/** What a {@link PipeReceiver} takes. */
+export interface PipeReceiverOptions extends PipeOptions {
+  readonly keys: KeyPair;
+  readonly login: string;
+  readonly passphrase: string;
+  /** Text for the client, at most 63 bytes; "Welcome." when absent, as the C program says. */
+  readonly message?: string;
+  /** Claims a session's 32-byte id; false when it was claimed before: a replay. May throw a `SallyportError`. */
+  claim(id: Bytes): boolean;
+}
+
+/**
+ * The server. Random bytes are drawn in this order: stream header 24, and where it announces itself (`extended`)
+ * secret key 32 and stream header 24.
+ */
+export class PipeReceiver extends PipeEndpoint {
+  readonly #host: PipeReceiverHost;
+  readonly #options: PipeReceiverOptions;
+  readonly #login: Bytes;
+  readonly #passphrase: Bytes;
+  /** What the change of keys needs, until it has happened. */
+  #offer: { readonly pair: KeyPair; readonly auth: ClientAuth; readonly keys: SessionKeys } | undefined;
+  #offeredHeader: Bytes | undefined;
+  #upgraded = false;
+  #state: "handshake" | "open" | "ended" = "handshake";
+  #received = 0;
+  #stored = 0;
+  #confirmed = 0;
+  /** Version 1: sizes of the DATA PDUs that wait for their answer. */
+  readonly #unanswered: number[] = [];
+
+  /** Throws `config_invalid` for a login or passphrase that can't be one. */
+  constructor(options: PipeReceiverOptions, host: PipeReceiverHost, nowMs: number) {
+    super(options, host, CLIENT_AUTH_BYTES + SEAL_BYTES, nowMs);
+    this.#host = host;
+    this.#options = options;
+    this.#login = encodeText(options.login, "the login");
+    this.#passphrase = encodeText(options.passphrase, "the passphrase");
+  }
+
+  /** Bytes that came, and of those the ones in the sink. */
+  get receivedBytes(): number {
+    return this.#received;
+  }
+  get storedBytes(): number {
+    return this.#stored;
+  }
+
+  /** `bytes` more of what `data` brought are in the sink: the client hears of it. */
+  stored(bytes: number): void {
+    this.#stored += bytes;
+    if (this.#stored > this.#received) throw new RangeError("more stored than received");
+    if (!this.upgraded) {
+      for (let next; (next = this.#unanswered[0]) !== undefined && this.#confirmed + next <= this.#stored;) {
+        this.#unanswered.shift();
+        this.#confirmed += next;
+        this.link.send(PduType.Data, encodeReceived(next));
+      }
+      return;
+    }
+    // An answer for each eighth of the window keeps the client going; a lone one needn't wait.
+    if (this.#stored - this.#confirmed >= PIPE_WINDOW_BYTES / 8 || this.#stored === this.#received) {
+      this.#confirmed = this.#stored;
+      this.link.send(PduType.Taken, encodeCount(this.#stored));
+    }
+  }
+
+  /** The sink is complete and in its place. */
+  finished(): void {
+    if (this.over || this.#state !== "ended") return;
+    if (this.upgraded) this.link.send(PduType.Done, encodeCount(this.#received));
+    this.finish();
+  }
+
+  protected override get upgraded(): boolean {
+    return this.#upgraded;
+  }
+
+  protected override get survivesLoss(): boolean {
+    return this.#state === "ended";
+  }
+
+  protected override onBox(sealed: Bytes): void {
+    const { sodium } = this;
+    const plain = sodium.openBox(sealed, this.#options.keys);
+    if (plain === undefined) {
+      throw new SallyportError(
+        "cipher_failed",
+        "Cannot open the client's first message: it is for another key",
+      );
+    }
+    const auth = parseClientAuth(plain);
+    // Both are compared, whatever the first says.
+    const login = sodium.equal(trimText(auth.login), this.#login);
+    const passphrase = sodium.equal(trimText(auth.passphrase), this.#passphrase);
+    plain.fill(0, 96);
+    if (!login || !passphrase) throw new SallyportError("credential_refused", "Login or passphrase is wrong");
+    const keys = sodium.serverKeys(this.#options.keys, auth.publicKey);
+    if (keys === undefined) throw new SallyportError("cipher_failed", "The client's key is of low order");
+    if (!this.#options.claim(sodium.hash(32, plain.subarray(16, 96)))) {
+      throw new SallyportError(
+        "key_reused",
+        "The session was replayed: this client's key has been used before",
+      );
+    }
+    if (!this.#host.admit()) {
+      throw new SallyportError("session_refused", "Another transfer is under way", { side: "local" });
+    }
+
+    const streamHeader = new Uint8Array(STREAM_HEADER_BYTES);
+    this.random(streamHeader);
+    const helo = encodeServerHelo({
+      nonce: incrementNonce(auth.nonce),
+      streamHeader,
+      message: encodeMessage(this.#options.message ?? "Welcome.", this.#announce(auth, keys)),
+    });
+    this.#host.write(sodium.sealBox(helo, auth.publicKey));
+    this.link.sendUnder(sodium.streamState(keys.tx, streamHeader));
+    this.link.receiveUnder(sodium.streamState(keys.rx, auth.streamHeader));
+    this.#state = "open";
+    this.established();
+  }
+
+  #announce(auth: ClientAuth, keys: SessionKeys): Announcement | undefined {
+    if (!this.extended) return undefined;
+    const pair = makeKeyPair(this.sodium, this.random);
+    this.#offeredHeader = new Uint8Array(STREAM_HEADER_BYTES);
+    this.random(this.#offeredHeader);
+    this.#offer = { pair, auth, keys };
+    return { publicKey: pair.publicKey, streamHeader: this.#offeredHeader };
+  }
+
+  protected override onPdu(type: number, body: Bytes): void {
+    if (this.#state !== "open") throw unexpected(type);
+    switch (type) {
+      case PduType.Data:
+        return this.#onData(body);
+      case PduType.Upgrade:
+        return this.#onUpgrade(body);
+      case PduType.End: {
+        if (!this.upgraded) throw unexpected(type);
+        const total = parseCount(body);
+        if (total !== this.#received) {
+          throw new SallyportError(
+            "frame_invalid",
+            `${this.#received} bytes came of ${total} that were sent`,
+          );
+        }
+        this.#state = "ended";
+        return this.#host.ended(true);
+      }
+      default:
+        throw unexpected(type);
+    }
+  }
+
+  protected override onPeerEnd(marked: boolean): void {
+    if (this.#state === "ended") {
+      // Before the sink is complete: the confirmation reaches nobody, but what came is whole.
+      return;
+    }
+    if (this.#state === "handshake") {
+      throw new SallyportError("closed", "The client closed before it authenticated");
+    }
+    if (this.upgraded || (!marked && !this.link.atBoundary)) {
+      throw new SallyportError("connection_lost", `The client broke off after ${this.#received} bytes`);
+    }
+    this.#state = "ended";
+    this.#host.ended(marked);
+  }
+
+  #onData(body: Bytes): void {
+    // A client of ours may change the keys before its first byte only.
+    this.#offer = undefined;
+    this.#received += body.length;
+    if (this.#received - this.#stored > PIPE_WINDOW_BYTES) {
+      throw new SallyportError("limit_exceeded", "The client sent more than its window without waiting");
+    }
+    if (!this.upgraded) {
+      if (this.#unanswered.length >= PIPE_UNCONFIRMED_PDUS_MAX) {
+        throw new SallyportError("limit_exceeded", "The client didn't wait for answers");
+      }
+      this.#unanswered.push(body.length);
+    }
+    this.#host.data(body);
+  }
+
+  #onUpgrade(body: Bytes): void {
+    const offer = this.#offer;
+    if (offer === undefined) throw unexpected(PduType.Upgrade);
+    this.#offer = undefined;
+    const { streamHeader, totalBytes } = parseUpgrade(body);
+    const fresh = this.sodium.serverKeys(offer.pair, offer.auth.publicKey);
+    if (fresh === undefined) throw new SallyportError("cipher_failed", "The client's key is of low order");
+    const keys = upgradeKeys(this.sodium, offer.keys, fresh, offer.auth.nonce);
+    this.link.receiveUnder(this.sodium.streamState(keys.rx, streamHeader));
+    this.link.send(PduType.Upgraded, encodeWindow(PIPE_WINDOW_BYTES));
+    this.link.sendUnder(this.sodium.streamState(keys.tx, this.#offeredHeader as Bytes));
+    this.#upgraded = true;
+    if (totalBytes !== undefined) this.#host.announced(totalBytes);
+  }
+}

@@ -1,0 +1,253 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import { createAgent } from "../../src/agent/agent.ts";
+import { type MasterGrantOptions, masterGrants } from "../../src/agent/grant.ts";
+import { SallyportError } from "../../src/errors.ts";
+import { createMasterApp } from "../../src/master/app.ts";
+import { staticCredentials } from "../../src/master/credentials.ts";
+import type { Runtime } from "../../src/runtime/port.ts";
+import {
+  AGENT_HOST,
+  bytesFrom,
+  EDGE_HOST,
+  EDGE_PORT,
+  type LogLine,
+  recordingLogger,
+  TestEdge,
+  WatchedStream,
+} from "../support/tunnel.ts";
+
+const CREDENTIAL = "agent-key.for_tests~1234567890";
+const OTHER_CREDENTIAL = "other-key.for_tests~1234567890";
+
+/** A session master beside an edge, reached by a function in place of a network. */
+async function withMaster() {
+  const test = await TestEdge.start();
+  const master = createMasterApp({
+    ring: test.ring,
+    credentials: staticCredentials([
+      { id: "a", key: CREDENTIAL, names: ["a.test", "*.a.test"] },
+      { id: "other", key: OTHER_CREDENTIAL, names: ["other.test"] },
+    ]),
+    edgeAddress: { host: EDGE_HOST, port: EDGE_PORT },
+    clock: test.network.clock,
+  });
+  const requests: Request[] = [];
+  const grants = (options: Partial<MasterGrantOptions> = {}) =>
+    masterGrants({
+      master: "https://master.test",
+      credential: CREDENTIAL,
+      hostname: "a.test",
+      fetch: async (request) => {
+        requests.push(request);
+        return await master.fetch(request, { remote: { host: AGENT_HOST, port: 1 } });
+      },
+      ...options,
+    });
+  return { test, grants, requests };
+}
+
+/** Grants from a master that answers as it is told to. */
+function answering(
+  answer: () => Response | Promise<Response>,
+  master = "http://master.test/base",
+): Promise<unknown> {
+  const grants = masterGrants({
+    master,
+    credential: CREDENTIAL,
+    hostname: "a.test",
+    fetch: async () => await answer(),
+  });
+  return grants().then(() => assert.fail("a grant came"), (error) => error);
+}
+
+function assertSaid(error: unknown, code: string, message: RegExp, retryable: boolean): void {
+  assert.ok(error instanceof SallyportError, String(error));
+  assert.equal(error.code, code);
+  assert.match(error.message, message);
+  assert.equal(error.retryable, retryable);
+  assert.ok(!error.message.includes(CREDENTIAL));
+}
+
+describe("masterGrants with the session master", () => {
+  it("gives what a session needs, fresh each time", async () => {
+    const { test, grants, requests } = await withMaster();
+    const source = grants({
+      aliases: ["b.a.test"],
+      protocolVersion: 1,
+      cipher: "aes-gcm-siv",
+      ttlSeconds: 600,
+    });
+    const [one, two] = [await source(), await source()];
+    assert.equal(one.hostname, "a.test");
+    assert.deepEqual(one.aliases, ["b.a.test"]);
+    assert.equal(one.protocolVersion, 1);
+    assert.equal(one.cipher, "aes-gcm-siv");
+    assert.equal(one.valid, Math.floor(test.network.clock.wallMs() / 1000) + 600);
+    assert.deepEqual(one.edge, { host: EDGE_HOST, port: EDGE_PORT });
+    assert.notEqual(one.token, two.token);
+    assert.notDeepEqual(one.aesKey, two.aesKey);
+    assert.equal(requests[0]!.url, "https://master.test/v1/tokens");
+    assert.equal(requests[0]!.redirect, "error");
+    await test.assertNothingLeft();
+  });
+
+  it("asks for version 2 and an authenticated cipher by leaving the choice to the master", async () => {
+    const { grants } = await withMaster();
+    const grant = await grants()();
+    assert.equal(grant.protocolVersion, 2);
+    assert.equal(grant.cipher, "aes-gcm");
+  });
+
+  it("serves an agent: sessions, renewal, visitors", async () => {
+    const { test, grants, requests } = await withMaster();
+    const inner = test.runtime(AGENT_HOST);
+    // The agent's own wall clock is a year off; the master's counts.
+    const runtime: Runtime = {
+      ...inner,
+      clock: { ...inner.clock, wallMs: () => inner.clock.wallMs() - 3e10 },
+    };
+    const streams: WatchedStream[] = [];
+    const agent = createAgent({
+      runtime,
+      grants: grants({ ttlSeconds: 100, aliases: ["b.a.test"] }),
+      connector: (stream) => void streams.push(new WatchedStream(stream)),
+    });
+    let connected = false;
+    const running = agent.run();
+    while (!connected) {
+      // The app's answer isn't made of virtual events: it needs turns of the real loop.
+      await test.advance(1);
+      connected = test.edge.serves("a.test");
+    }
+    const { hello } = await test.visit("b.a.test");
+    assert.deepEqual(bytesFrom(streams[0]!), hello);
+    await test.advance(79_000);
+    assert.equal(requests.length, 1);
+    for (let i = 0; requests.length < 2 && i < 10_000; i++) await test.advance(1);
+    for (let i = 0; test.edge.sessions < 2 && i < 10_000; i++) await test.advance(1);
+    assert.ok(test.edge.serves("a.test"));
+    await test.network.settle(agent.close(0));
+    await running;
+    await test.assertNothingLeft();
+  });
+
+  it("says plainly that a credential is refused, for a wrong key and for another's name", async () => {
+    const { grants } = await withMaster();
+    for (const options of [{ credential: "wrong-key.for_tests~1234567" }, { credential: OTHER_CREDENTIAL }]) {
+      const error = await grants(options)().catch((error) => error);
+      assertSaid(
+        error,
+        "credential_refused",
+        /^Cannot get token from https:\/\/master\.test: credential refused: /,
+        false,
+      );
+      assert.equal(error.side, "config");
+    }
+  });
+
+  it("makes an agent's run reject where its first attempt shows that", async () => {
+    const { test, grants } = await withMaster();
+    const lines: LogLine[] = [];
+    const agent = createAgent({
+      runtime: test.runtime(AGENT_HOST),
+      grants: grants({ credential: OTHER_CREDENTIAL }),
+      connector: () => {},
+      log: recordingLogger(lines),
+    });
+    await assert.rejects(agent.run(), { code: "credential_refused" });
+    assert.ok(!JSON.stringify(lines).includes(OTHER_CREDENTIAL));
+    await test.assertNothingLeft(0);
+  });
+
+  it("says which member the master found fault with", async () => {
+    const { grants } = await withMaster();
+    const error = await grants({ ttlSeconds: 1 })().catch((error) => error);
+    assertSaid(error, "config_invalid", /it answered 422: .*ttl_seconds/, false);
+  });
+});
+
+describe("masterGrants with a master that is out of order", () => {
+  const problem = (status: number, body: string, type = "application/problem+json") => () =>
+    new Response(body, { status, headers: { "content-type": type } });
+
+  it("says so where it can't be reached", async () => {
+    const error = await answering(() => Promise.reject(new TypeError("connection refused")));
+    assertSaid(
+      error,
+      "master_unreachable",
+      /^Cannot get token from http:\/\/master\.test: connection refused$/,
+      true,
+    );
+  });
+
+  it("counts answers that may be different later among these", async () => {
+    for (const status of [408, 429, 500, 502, 503]) {
+      assertSaid(
+        await answering(problem(status, "busy", "text/html")),
+        "master_unreachable",
+        new RegExp(`answered ${status}`),
+        true,
+      );
+    }
+  });
+
+  it("gives the problem's own words", async () => {
+    const detail = JSON.stringify({ title: "Too many", detail: "wait a minute" });
+    assertSaid(
+      await answering(problem(429, detail)),
+      "master_unreachable",
+      /it answered 429: wait a minute$/,
+      true,
+    );
+    assertSaid(await answering(problem(401, "{}")), "credential_refused", /it answered 401$/, false);
+    assertSaid(await answering(problem(404, "no")), "config_invalid", /it answered 404$/, false);
+  });
+
+  it("doesn't take an answer that isn't a grant", async () => {
+    const whole = {
+      token: "t",
+      hostname: "a.test",
+      alias: [],
+      aes_key: "00".repeat(32),
+      aes_iv: "00".repeat(16),
+      cipher: "aes-gcm",
+      protocol_version: 2,
+      valid: 1,
+      edge: { host: "e", port: 1 },
+    };
+    const wrong: [string, unknown][] = [
+      ["body", "<html>"],
+      ["body", []],
+      ["token", { ...whole, token: "" }],
+      ["aes_key", { ...whole, aes_key: "00" }],
+      ["aes_iv", { ...whole, aes_iv: "zz".repeat(16) }],
+      ["cipher", { ...whole, cipher: "rot13" }],
+      ["protocol_version", { ...whole, protocol_version: 3 }],
+      ["edge.port", { ...whole, edge: { host: "e", port: 0 } }],
+      ["valid", { ...whole, valid: "soon" }],
+    ];
+    for (const [member, body] of wrong) {
+      const text = typeof body === "string" ? body : JSON.stringify(body);
+      const error = await answering(problem(201, text, "application/json"));
+      assertSaid(error, "master_unreachable", new RegExp(`its answer can't be used: ${member}`), true);
+    }
+  });
+
+  it("keeps the base URL's path", async () => {
+    for (const master of ["http://master.test/base", "http://master.test/base/"]) {
+      let url = "";
+      const grants = masterGrants({
+        master,
+        credential: "c",
+        hostname: "a.test",
+        fetch: (request) => {
+          url = request.url;
+          return Promise.reject(new Error("enough"));
+        },
+      });
+      await assert.rejects(grants(), { code: "master_unreachable" });
+      assert.equal(url, "http://master.test/base/v1/tokens");
+    }
+  });
+});

@@ -1,0 +1,61 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import { listenOnAll } from "../../src/cli/parts.ts";
+import { formatHostPort, type HostPort } from "../../src/config.ts";
+import { type ErrorCode, SallyportError } from "../../src/errors.ts";
+
+const V4 = { host: "0.0.0.0", port: 8443 };
+const V6 = { host: "::", port: 8443 };
+
+/** A machine on which some addresses fail, also depending on what is open already. */
+function machine(fault: (at: HostPort, open: readonly string[]) => ErrorCode | undefined) {
+  const open: string[] = [];
+  const listen = (at: HostPort) => {
+    const code = fault(at, open);
+    if (code !== undefined) return Promise.reject(new SallyportError(code, "Cannot listen"));
+    open.push(formatHostPort(at));
+    return Promise.resolve(at);
+  };
+  return { open, listen };
+}
+
+/** [::] is IPv4 too: who comes second finds the port taken. */
+const dualStack = (_at: HostPort, open: readonly string[]): ErrorCode | undefined =>
+  open.length > 0 ? "address_in_use" : undefined;
+const noIpv6 = ({ host }: HostPort): ErrorCode | undefined =>
+  host.includes(":") ? "connection_refused" : undefined;
+
+describe("listening on several addresses", () => {
+  it("lets [::] cover 0.0.0.0 with the same port where it does, in either order", async () => {
+    for (const addresses of [[V6, V4], [V4, V6]]) {
+      const { open, listen } = machine(dualStack);
+      await listenOnAll(addresses, false, listen);
+      assert.deepEqual(open, ["[::]:8443"]);
+    }
+  });
+
+  it("opens both where they are separate", async () => {
+    const { open, listen } = machine(() => undefined);
+    await listenOnAll([V4, V6], false, listen);
+    assert.deepEqual(open, ["[::]:8443", "0.0.0.0:8443"]);
+  });
+
+  it("takes another port's 0.0.0.0 in use for what it is", async () => {
+    const { listen } = machine(dualStack);
+    await assert.rejects(listenOnAll([V6, { ...V4, port: 8444 }], true, listen), { code: "address_in_use" });
+  });
+
+  it("puts 0.0.0.0 in the place of a default [::] where there is no IPv6, and of no other", async () => {
+    const { open, listen } = machine(noIpv6);
+    await listenOnAll([V6], true, listen);
+    assert.deepEqual(open, ["0.0.0.0:8443"]);
+    await assert.rejects(listenOnAll([V6], false, machine(noIpv6).listen), { code: "connection_refused" });
+    await assert.rejects(listenOnAll([{ ...V6, host: "::1" }], true, machine(noIpv6).listen));
+  });
+
+  it("doesn't look elsewhere when the port is taken", async () => {
+    const { open, listen } = machine(() => "address_in_use");
+    await assert.rejects(listenOnAll([V6], true, listen), { code: "address_in_use" });
+    assert.deepEqual(open, []);
+  });
+});

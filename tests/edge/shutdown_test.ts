@@ -1,0 +1,155 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import { createEdge } from "../../src/edge/edge.ts";
+import { type Arrival, Entrance } from "../../src/edge/entrance.ts";
+import { SHUTDOWN_GRACE_MS } from "../../src/limits.ts";
+import type { Conn } from "../../src/runtime/port.ts";
+import { bytesOf, pattern } from "../conformance/runtime_helpers.ts";
+import {
+  AGENT_HOST,
+  bytesFrom,
+  EDGE_HOST,
+  EDGE_PORT,
+  helloFor,
+  TestEdge,
+  VISITOR_HOST,
+} from "../support/tunnel.ts";
+
+describe("edge: close", () => {
+  it("lets streams finish, and takes nobody new meanwhile", async () => {
+    const test = await TestEdge.start();
+    const agent = await test.connect();
+    const idle = await test.connect({ hostname: "idle.test" }, { from: "10.0.0.3" });
+    const { conn } = await test.visit();
+    let closed = false;
+    const closing = test.edge.close(10_000).then(() => closed = true);
+    await test.advance(100);
+    assert.equal(idle.endedWith?.code, "connection_lost", "a session without streams ends at once");
+    await assert.rejects(test.dial(), { code: "connection_refused" });
+    assert.deepEqual(test.edge.addresses, []);
+    assert.equal(closed, false);
+    agent.streams[0]!.write(pattern(100_000));
+    agent.streams[0]!.closeWrite();
+    await test.advance(100);
+    assert.deepEqual(bytesFrom(conn), pattern(100_000));
+    await test.network.settle(closing, test.network.clock.nowMs() + 1_000);
+    assert.equal(agent.endedWith?.code, "connection_lost");
+    assert.equal(await test.metric("session_ends_total", { reason: "shutdown" }), 2);
+    await test.assertNothingLeft();
+  });
+
+  it("ends what goes on beyond the grace", async () => {
+    const test = await TestEdge.start();
+    const agent = await test.connect();
+    const { conn } = await test.visit();
+    const closing = test.edge.close();
+    await test.advance(SHUTDOWN_GRACE_MS - 100);
+    assert.equal(conn.closes, 0);
+    await test.advance(200);
+    await closing;
+    assert.equal(conn.closes, 1);
+    assert.equal(agent.endedWith?.code, "connection_lost");
+    await test.assertNothingLeft();
+  });
+
+  it("may be called again, to cut the grace short", async () => {
+    const test = await TestEdge.start();
+    await test.connect();
+    await test.visit();
+    const first = test.edge.close(60_000);
+    await test.advance(100);
+    await test.network.settle(test.edge.close(0), test.network.clock.nowMs() + 100);
+    await test.network.settle(first, test.network.clock.nowMs() + 100);
+    await test.assertNothingLeft();
+  });
+
+  it("ends connections that haven't been routed or admitted, whatever they wait for", async () => {
+    const test = await TestEdge.start({ authorize: () => new Promise(() => {}) });
+    const silent = await test.dial();
+    const hello = await test.dial();
+    hello.write(helloFor("a.test").slice(0, 50));
+    const token = await test.dial(AGENT_HOST);
+    token.write(bytesOf(test.token().token.slice(0, 50)));
+    const asked = await test.dial(AGENT_HOST);
+    asked.write(bytesOf(test.token().token));
+    await test.advance(10);
+    await test.network.settle(test.edge.close(60_000), test.network.clock.nowMs() + 10);
+    await test.advance(10);
+    for (const conn of [silent, hello, token, asked]) assert.equal(conn.closes, 1);
+    assert.equal(await test.refusals("connection", "shutdown"), 1);
+    assert.equal(await test.refusals("visitor", "shutdown"), 1);
+    assert.equal(await test.refusals("agent", "shutdown"), 2);
+    await test.assertNothingLeft(0);
+  });
+
+  it("ends an agent that is in its challenge", async () => {
+    const test = await TestEdge.start();
+    const conn = await test.dial(AGENT_HOST);
+    conn.write(bytesOf(test.token().token));
+    await test.advance(10);
+    assert.equal(conn.byteLength, 60);
+    await test.edge.close(60_000);
+    await test.advance(10);
+    assert.equal(conn.closes, 1);
+    await test.assertNothingLeft(0);
+  });
+
+  it("catches a listener that is being opened", async () => {
+    const test = await TestEdge.start({ listen: [] });
+    const runtime = test.runtime(EDGE_HOST);
+    const edge = createEdge({ runtime, ring: test.ring });
+    const opening = edge.listen({ host: EDGE_HOST, port: EDGE_PORT });
+    const closing = edge.close();
+    await assert.rejects(test.network.settle(opening), { code: "shutdown" });
+    await closing;
+    await assert.rejects(test.dial(), { code: "connection_refused" });
+    await test.assertNothingLeft(0);
+  });
+});
+
+/** What becomes of connections, by how often each was said to be settled. */
+describe("edge: a connection is settled once", () => {
+  const hello = helloFor("a.test");
+  for (
+    const [what, act] of [
+      ["a visitor", (conn: Conn) => void conn.write(hello)],
+      ["an unknown protocol", (conn: Conn) => void conn.write(bytesOf("hello"))],
+      ["an end without a byte", (conn: Conn) => conn.closeWrite()],
+      ["a reset", (conn: Conn) => conn.abort()],
+      ["silence", () => {}],
+    ] as const
+  ) {
+    it(what, async () => {
+      const test = await TestEdge.start({ listen: [] });
+      let settled = 0;
+      let refused = 0;
+      let arrived: Arrival | undefined;
+      await test.runtime(EDGE_HOST).listen({
+        host: EDGE_HOST,
+        port: 1,
+        accept: (conn) =>
+          void new Entrance({
+            conn,
+            clock: test.network.clock,
+            accepts: "visitors",
+            proxied: false,
+            settled: () => settled++,
+            refused: () => refused++,
+            visitor: (arrival) => {
+              arrived = arrival;
+              arrival.settled();
+              arrival.conn.abort();
+            },
+            agent: () => assert.fail("no agent came"),
+          }),
+      });
+      const conn = await test.dial(VISITOR_HOST, 1);
+      act(conn.conn);
+      await test.network.runUntilIdle();
+      assert.equal(settled, 1);
+      assert.equal(refused, arrived === undefined ? 1 : 0);
+      assert.equal(arrived !== undefined, what === "a visitor");
+      await test.assertNothingLeft();
+    });
+  }
+});

@@ -1,0 +1,36 @@
+import assert from "node:assert/strict";
+import { readdir } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { runFile } from "./support/run_file.ts";
+
+const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
+
+/** What each example prints, whole. */
+const EXPECTED: Readonly<Record<string, readonly string[]>> = {
+  "agent_with_own_connector.ts": ["127.0.0.1 said hello"],
+  "edge_with_own_authorisation.ts": [
+    "alice.example.org comes from 127.0.0.1: welcome",
+    "bob.example.org comes from 127.0.0.1: refused",
+    'sallyport_refusals_total{what="agent",reason="unauthorized"} 1',
+  ],
+  "master_without_a_server.ts": [
+    "201: alice.example.org and www.alice.example.org at edge.example.org:8443",
+    "403: Cannot issue token: hostname is not a name that this key may serve",
+  ],
+};
+
+for (const [name, lines] of Object.entries(EXPECTED)) {
+  test(`examples/${name} does what it shows, and ends by itself`, async () => {
+    const { code, stdout, stderr } = await runFile(join("examples", name));
+    assert.equal(code, 0, stderr);
+    assert.deepEqual(stdout.trimEnd().split("\n"), lines);
+    assert.equal(stderr, "");
+  });
+}
+
+test("every example is run", async () => {
+  const files = (await readdir(join(ROOT, "examples"))).filter((name) => name.endsWith(".ts"));
+  assert.deepEqual(files.sort(), Object.keys(EXPECTED).sort());
+});

@@ -1,0 +1,75 @@
+import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { test } from "node:test";
+import { fileURLToPath } from "node:url";
+import * as library from "../mod.ts";
+import { runFile } from "./support/run_file.ts";
+
+const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
+
+/** What embedders' programs break without; a type that goes missing breaks the examples' check. */
+const VALUES = [
+  "AccessList",
+  "DEFAULT_QUEUE_LIMITS",
+  "FernetError",
+  "FernetRing",
+  "METRICS",
+  "Metrics",
+  "NetworkSet",
+  "SallyportError",
+  "VERSION",
+  "adminCredentials",
+  "createAgent",
+  "createEdge",
+  "createLogger",
+  "createMasterApp",
+  "createMemoryNetwork",
+  "createToken",
+  "currentRuntime",
+  "errorCode",
+  "generateFernetKey",
+  "masterGrants",
+  "openToken",
+  "silentLogger",
+  "staticCredentials",
+  "tcpConnector",
+  "tokenId",
+];
+
+/** The project's files that a module loads by itself, dynamic imports left out. */
+async function loaded(path: string, found: Set<string> = new Set()): Promise<Set<string>> {
+  if (found.has(path)) return found;
+  found.add(path);
+  const text = (await readFile(join(ROOT, path), "utf8")).replace(/\/\*[\s\S]*?\*\/|^\s*\/\/.*$/gm, "");
+  // Whole statements: types are erased, and load nothing.
+  for (const [, kind, target] of text.matchAll(/^(import|export)\b(?! type\b)[^;"]*?"(\.[^"]+)";/gm)) {
+    assert.ok(kind);
+    await loaded(join(dirname(path), target as string).replaceAll("\\", "/"), found);
+  }
+  return found;
+}
+
+test("the library's names are those that are meant to be public", () => {
+  assert.deepEqual(Object.keys(library).sort(), VALUES);
+});
+
+test("names are listed one by one", async () => {
+  const text = await readFile(join(ROOT, "mod.ts"), "utf8");
+  assert.doesNotMatch(text, /export\s*\*/);
+});
+
+test("importing the library prints nothing, listens to nothing and keeps nothing alive", async () => {
+  const { code, stdout, stderr } = await runFile("tests/support/import_mod.ts");
+  assert.equal(code, 0, stderr);
+  assert.equal(stderr, "");
+  assert.deepEqual(JSON.parse(stdout), { missing: [], listeners: [] });
+});
+
+test("importing the library doesn't load the command line", async () => {
+  const files = [...await loaded("mod.ts")];
+  assert.ok(files.includes("src/edge/visitors.ts"), files.join(" "));
+  assert.deepEqual(files.filter((path) => /^src\/(cli|config)\b/.test(path)), []);
+  // The walk would see it: from the command line's own entry it is all there.
+  assert.ok((await loaded("src/cli/main.ts")).has("src/config/settings.ts"));
+});
