@@ -57,7 +57,8 @@ export class CurveConnection {
   #handshakeWanted = false;
   #closeError: SallyportError | undefined;
   #closeOwed = false;
-  #closeUntilMs = 0;
+  /** Counted from the turn that tells: the time of a call from outside isn't known. */
+  #closeUntilMs = Infinity;
   #heardClosing = 0;
   #told = false;
 
@@ -166,7 +167,6 @@ export class CurveConnection {
     this.#closeOwed = this.#phase === "open" || !this.#client;
     this.#phase = this.#closeOwed ? "closing" : "closed";
     this.#closeError = error;
-    this.#closeUntilMs = this.#nowMs + 3 * this.#sender.rtt.ptoMs(0);
     this.#wake();
   }
 
@@ -381,6 +381,7 @@ export class CurveConnection {
     }
     if (this.#told) return;
     this.#told = true;
+    this.#closeUntilMs = nowMs + 3 * this.#sender.rtt.ptoMs(0);
     this.#streams.end(error);
     this.handler?.closed(error);
   }

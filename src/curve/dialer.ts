@@ -75,11 +75,13 @@ class Dialer implements CurveLink, CurveHandler {
     });
     // Whoever dials awaits it behind the socket; until then nobody does.
     this.admission.catch(() => {});
-    this.#io = new SocketIo(clock, options.random ?? systemRandom, () => this.#turn());
+    const connectionOptions = curveOptions(options.options);
+    const random = options.random ?? systemRandom;
+    this.#io = new SocketIo(clock, random, connectionOptions.maxDatagramBytes, () => this.#turn());
     this.#client = new CurveClient({
       crypto: options.crypto,
       io: this.#io,
-      options: curveOptions(options.options),
+      options: connectionOptions,
       server: options.server,
       serverKey: options.serverKey,
       credential: options.credential,
@@ -90,7 +92,7 @@ class Dialer implements CurveLink, CurveHandler {
         options.serverProved?.(key);
       },
     });
-    this.#timer = new DrivenTimer(clock, this.#client, () => this.#afterTick());
+    this.#timer = new DrivenTimer(clock, this.#client, this.connection, () => this.#afterTick());
   }
 
   get connection(): CurveConnection {
@@ -116,6 +118,7 @@ class Dialer implements CurveLink, CurveHandler {
     });
     own.socket = socket;
     if (this.#over) return socket.close();
+    this.#io.flush();
     this.#io.socket?.close();
     this.#io.socket = socket;
     if (this.#proved) this.connection.ping();
@@ -143,6 +146,7 @@ class Dialer implements CurveLink, CurveHandler {
     if (!this.connection.over) return this.#timer.arm();
     this.#over = true;
     this.#timer.stop();
+    this.#io.flush();
     this.#io.socket?.close();
   }
 

@@ -4,6 +4,7 @@
  * @module
  */
 import type { Bytes } from "../bytes/bytes.ts";
+import { ViewCache } from "../bytes/view_cache.ts";
 import { SallyportError } from "../errors.ts";
 
 /** Types of frames. */
@@ -37,7 +38,8 @@ export function varintBytes(value: number): number {
 
 /** Writes frames into a buffer, one behind the other. The caller sees to the room: {@link room} says what is left. */
 export class FrameWriter {
-  #buffer: Bytes;
+  readonly #buffer: Bytes;
+  readonly #written = new ViewCache();
   #end = 0;
   /** Bytes written. */
   at = 0;
@@ -59,7 +61,7 @@ export class FrameWriter {
 
   /** What has been written: a view. */
   get written(): Bytes {
-    return this.#buffer.subarray(0, this.at);
+    return this.#written.view(this.#buffer, 0, this.at);
   }
 
   byte(value: number): void {

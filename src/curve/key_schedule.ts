@@ -4,6 +4,7 @@
  * @module
  */
 import type { Bytes } from "../bytes/bytes.ts";
+import { ViewCache } from "../bytes/view_cache.ts";
 import {
   type CurveCrypto,
   type CurveKeyPair,
@@ -13,7 +14,7 @@ import {
   sha256,
   TAG_BYTES,
 } from "./crypto.ts";
-import { ID_BYTES, packetNonce, readNumber } from "./packet.ts";
+import { DATA_HEAD_BYTES, ID_BYTES, packetNonce, readNumber } from "./packet.ts";
 
 const LABEL = "sallyport curve 1";
 
@@ -23,6 +24,10 @@ export class PacketKey {
   readonly #key: Bytes;
   readonly #iv: Bytes;
   readonly #nonce = new Uint8Array(NONCE_BYTES);
+  /** The associated data of DATA packets, copied: cheaper than a view. */
+  readonly #ad = new Uint8Array(DATA_HEAD_BYTES);
+  readonly #plain = new ViewCache();
+  readonly #sealed = new ViewCache();
 
   /** @param material 44 bytes: key and iv. */
   constructor(crypto: CurveCrypto, material: Bytes) {
@@ -35,7 +40,8 @@ export class PacketKey {
   seal(packet: Bytes, head: number, plain: Bytes): number {
     packetNonce(this.#nonce, this.#iv, readNumber(packet, head));
     const size = head + plain.length + TAG_BYTES;
-    this.#crypto.seal(packet.subarray(head, size), plain, packet.subarray(0, head), this.#nonce, this.#key);
+    const sealed = this.#sealed.view(packet, head, size);
+    this.#crypto.seal(sealed, plain, this.#associated(packet, head), this.#nonce, this.#key);
     return size;
   }
 
@@ -43,9 +49,15 @@ export class PacketKey {
   open(packet: Bytes, head: number, room: Bytes): Bytes | undefined {
     if (packet.length < head + TAG_BYTES || packet.length > room.length) return undefined;
     packetNonce(this.#nonce, this.#iv, readNumber(packet, head));
-    const plain = room.subarray(0, packet.length - head - TAG_BYTES);
-    const ad = packet.subarray(0, head);
+    const plain = this.#plain.view(room, 0, packet.length - head - TAG_BYTES);
+    const ad = this.#associated(packet, head);
     return this.#crypto.open(plain, packet.subarray(head), ad, this.#nonce, this.#key) ? plain : undefined;
+  }
+
+  #associated(packet: Bytes, head: number): Bytes {
+    if (head !== DATA_HEAD_BYTES) return packet.subarray(0, head);
+    for (let i = 0; i < DATA_HEAD_BYTES; i++) this.#ad[i] = packet[i]!;
+    return this.#ad;
   }
 }
 

@@ -70,11 +70,17 @@ class SocketListener implements CurveListener {
   constructor(options: ListenCurveOptions) {
     this.#options = options;
     const { clock } = options.runtime;
-    this.#io = new SocketIo(clock, options.random ?? systemRandom, (connection) => this.#turn(connection));
+    const connectionOptions = curveOptions(options.options);
+    this.#io = new SocketIo(
+      clock,
+      options.random ?? systemRandom,
+      connectionOptions.maxDatagramBytes,
+      (connection) => this.#turn(connection),
+    );
     this.#server = new CurveServer({
       crypto: options.crypto,
       io: this.#io,
-      options: curveOptions(options.options),
+      options: connectionOptions,
       limits: { ...DEFAULT_LIMITS, ...options.limits },
       keys: options.keys,
       nowMs: clock.nowMs(),
@@ -137,12 +143,18 @@ class SocketListener implements CurveListener {
       this.#timers.get(connection)?.stop();
     }
     this.#closed = true;
+    this.#io.flush();
     this.#rotation?.cancel();
     this.#io.socket?.close();
   }
 
   #accept(connection: CurveConnection): CurveHandler {
-    const timer = new DrivenTimer(this.#options.runtime.clock, connection, () => this.#settle(connection));
+    const timer = new DrivenTimer(
+      this.#options.runtime.clock,
+      connection,
+      connection,
+      () => this.#settle(connection),
+    );
     this.#timers.set(connection, timer);
     return this.#options.accept(connection);
   }

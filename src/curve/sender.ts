@@ -162,10 +162,10 @@ export class Sender implements RecoveryHost<CurveStream> {
     this.#sendPathFrames();
     const { recovery, control } = this;
     const { streams, acks } = this.#parts;
-    if (this.#mtu.probe(nowMs) > 0) this.#sendMtuProbe(this.#mtu.probe(nowMs));
     this.#pacer.update(nowMs, control, this.rtt.smoothedMs, this.#mtu.bytes);
     this.#paced = recovery.limited = false;
     let count = 0;
+    let more = false;
     while (this.pings > 0 || streams.sendable) {
       if (this.pings === 0) {
         if (recovery.full) break;
@@ -177,13 +177,18 @@ export class Sender implements RecoveryHost<CurveStream> {
           recovery.limited = this.#paced = true;
           break;
         }
-        if (count >= PACKETS_PER_TURN) return true;
+        if (count >= PACKETS_PER_TURN) {
+          more = true;
+          break;
+        }
       }
       count++;
       this.#sendData();
     }
     if (acks.due(nowMs)) this.#sendAck();
-    return false;
+    // Whatever the window says: it is one packet in a round trip.
+    if (this.#mtu.probe(nowMs) > 0) this.#sendMtuProbe(this.#mtu.probe(nowMs));
+    return more;
   }
 
   #begin(size: number): void {

@@ -209,7 +209,7 @@ export class CurveStream implements ByteStream {
     if (this.#discarding) return this.#discard();
     if (this.#flowing && this.#in.empty && offset <= this.#in.offset) {
       if (end > this.#in.offset) {
-        const fresh = data.subarray(this.#in.offset - offset);
+        const fresh = offset === this.#in.offset ? data : data.subarray(this.#in.offset - offset);
         this.#in.skip(fresh.length);
         this.#deliver(fresh);
       }

@@ -40,6 +40,8 @@ const LOSS_SHRINK = 0.1;
 const LOSS_MEMORY_PACKETS = 400;
 /** Round trips in which the window fell and the queue didn't, before the queue counts as somebody else's. */
 const FOREIGN_EPOCHS = 6;
+/** Below this round trip every loss counts: a window regrows quickly there, and buffers are small. */
+const SHORT_MS = 5;
 /** The window's factor at a loss with a queue. */
 const BACKOFF = 0.75;
 
@@ -112,7 +114,7 @@ export class Vegas implements CongestionControl {
       this.#setWindow(FLOOR_PACKETS * this.#datagramBytes);
       return;
     }
-    if (info.largest < this.#recoveryUntil || !this.#queued()) return;
+    if (info.largest < this.#recoveryUntil || !this.#congested()) return;
     this.#recoveryUntil = info.nextNumber;
     this.#slowStart = false;
     this.#setWindow(BACKOFF * this.#window);
@@ -136,10 +138,11 @@ export class Vegas implements CongestionControl {
     this.#setWindow(INITIAL_WINDOW_PACKETS * this.#datagramBytes);
   }
 
-  /** Whether there is a queue by which a loss may be explained. */
-  #queued(): boolean {
+  /** Whether a loss is to be taken for congestion: there is a queue, or the round trip is short. */
+  #congested(): boolean {
     const base = Math.min(this.#baseMs, this.#olderBaseMs);
     if (base === Infinity) return false;
+    if (base < SHORT_MS) return true;
     const now = this.#epochMinMs < Infinity ? this.#epochMinMs - base : this.#queueMs;
     return Math.max(now, this.#queueMs) > exitMs(base);
   }

@@ -257,6 +257,10 @@ export class VirtualNetwork {
         this.#send({ data: data.slice(), from: this.nat.get(key) ?? address, to }, host);
         return true;
       },
+      sendMany: (data, to, count) => {
+        for (let i = 0; i < count; i++) socket.send(data[i]!, to[i]!);
+        return count;
+      },
       close: () => void this.#sockets.delete(key),
     };
     this.#sockets.set(key, socket);

@@ -489,13 +489,33 @@ describe("many, and the end", () => {
     assert.ok(stage.net.sent >= 60 && stage.net.sent <= 300, `${stage.net.sent} packets in ten minutes`);
   });
 
-  it("a peer that breaks the rules is told so and dropped", async () => {
-    const stage = await pair({ delayMs: 5 }, { streamsMax: 2 });
-    // The client's limits are the server's to keep: pretend they were higher.
-    const inner = stage.there as unknown as { open(): unknown };
-    stage.client.closed.length = 0;
-    for (let i = 0; i < 2; i++) inner.open();
-    assert.throws(() => inner.open(), (error) => errorCode(error) === "limit_exceeded");
-    assert.equal(stage.client.closed.length, 0);
+  it("an owner that throws loses its own connection, and the socket's others go on", async () => {
+    const net = world();
+    let count = 0;
+    const server = await startServer(net, crypto, {
+      accept: (connection) => {
+        const bad = count++ === 0;
+        server.connections.push(connection);
+        return {
+          introduced: () => {
+            if (bad) throw new Error("mine");
+            connection.admit(new Uint8Array(0));
+          },
+          stream: () => {},
+          streamClosed: () => {},
+          closed: () => {
+            if (bad) throw new Error("mine too");
+          },
+        };
+      },
+    });
+    await assert.rejects(connect(net, crypto), (error) => errorCode(error) === "aborted");
+    const client = await connect(net, crypto, {}, "10.0.0.3");
+    const got = new Collector();
+    client.onStream = (stream) => stream.attach(got);
+    pour(server.connections[1]!.open(), pattern(10_000));
+    assert.ok(net.clock.runUntil(() => got.ended, 5_000));
+    net.clock.run(5_000);
+    assert.equal(server.listener.size, 1);
   });
 });
