@@ -25,7 +25,13 @@ export { type Connector, tcpConnector, type TcpConnectorOptions } from "./src/ag
 export { AccessList, type AccessListOptions } from "./src/agent/access_list.ts";
 
 // The session master.
-export { createMasterApp, type EdgeAddress, type MasterOptions, type Readiness } from "./src/master/app.ts";
+export { createMasterApp, type EdgeAddress, type MasterOptions } from "./src/master/app.ts";
+export {
+  createStatusApp,
+  type Readiness,
+  type StatusOptions,
+  type StatusRoutesOptions,
+} from "./src/master/status.ts";
 export {
   adminCredentials,
   type Credential,

@@ -146,7 +146,7 @@ function checkAddresses(
   raw: ReadonlyMap<SettingName, Raw>,
 ): void {
   const taken = new Map<string, SettingName>();
-  for (const name of ["listen", "agentListen", "masterListen"] as const) {
+  for (const name of ["listen", "agentListen", "masterListen", "metricsListen"] as const) {
     if (!names.includes(name)) continue;
     for (const address of config[name].filter(({ port }) => port !== 0).map(formatHostPort)) {
       const other = taken.get(address);

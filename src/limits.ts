@@ -74,8 +74,11 @@ export const PAUSE_OVERRUN_BYTES = 8 * MiB;
 export const PAUSE_UNSEEN_BYTES = 24 * MiB;
 /** What one session may hold of received bytes, over all streams, before its socket isn't read any more. */
 export const SESSION_RECEIVE_BUDGET_BYTES = 32 * MiB;
-/** What one session may hold of bytes to send; beyond it the stream that overflows is reset. */
-export const SESSION_SEND_BUDGET_BYTES = 32 * MiB;
+/**
+ * What one session may hold of bytes to send; beyond it the stream that overflows is reset. Bun's sockets bring up to
+ * 512 KiB before they can be paused, and some hundreds of visitors may be uploading when an agent's link stalls.
+ */
+export const SESSION_SEND_BUDGET_BYTES = 128 * MiB;
 /** A session whose budget stays used up for this long loses its fullest stream, so that the others go on. */
 export const SESSION_STALL_MS = 10_000;
 /** A session whose peer reads nothing for this long, with bytes waiting, is closed. */
@@ -84,7 +87,7 @@ export const SESSION_WRITE_STALL_MS = 90_000;
  * What one direction of a session may have on its way, at least and at most: a neighbour's small frame waits behind it.
  * Between the two it follows the path (mux/flight.ts).
  */
-export const FLIGHT_MIN_BYTES = 256 * KiB;
+export const FLIGHT_MIN_BYTES = 192 * KiB;
 export const FLIGHT_MAX_BYTES = 32 * MiB;
 /** The path's round trip is measured anew this often. */
 export const FLIGHT_PROBE_MS = 10_000;

@@ -52,6 +52,7 @@ describe("precedence", () => {
     assert.deepEqual(config.listen, [{ host: "::", port: 8443 }]);
     assert.deepEqual(config.agentListen, []);
     assert.deepEqual(config.masterListen, [{ host: "127.0.0.1", port: 8080 }]);
+    assert.deepEqual(config.metricsListen, []);
     assert.equal(config.dataDir, "./data");
     assert.equal(config.throttling, 0);
     assert.equal(config.publicAddress, undefined);
@@ -103,6 +104,31 @@ describe("lists", () => {
   }
 });
 
+describe("--metrics-listen", () => {
+  const expected = [{ host: "127.0.0.1", port: 9090 }, { host: "::1", port: 9090 }];
+  const value = "127.0.0.1:9090,[::1]:9090";
+
+  it("is taken by edge and agent, from all sources", () => {
+    const files = { f: `{"metrics_listen":"${value}"}` };
+    for (const [command, flags] of [["edge", {}], ["agent", AGENT]] as const) {
+      const sources: Parameters<typeof load>[1][] = [
+        { flags: { ...flags, metricsListen: value } },
+        { flags, env: { SALLYPORT_METRICS_LISTEN: value } },
+        { flags: { ...flags, config: "f" }, files },
+      ];
+      for (const source of sources) assert.deepEqual(load(command, source).config.metricsListen, expected);
+    }
+  });
+
+  it("is nothing for those who have a session master's address", () => {
+    for (const command of ["serve", "master", "demo", "token"] as const) {
+      assert.ok(settingsOf(command).every(([name]) => name !== "metricsListen"), command);
+    }
+    const file = { flags: { config: "f" }, files: { f: `{"metrics_listen":"${value}"}` } };
+    assert.deepEqual(load("serve", file).config.metricsListen, []);
+  });
+});
+
 describe("a wrong value names itself, its origin and what would be right", () => {
   it("in a flag", () => {
     refuses(
@@ -140,6 +166,12 @@ describe("a wrong value names itself, its origin and what would be right", () =>
       "edge",
       { listen: ["[::]:1"], agentListen: ["[::]:1"] },
       /--agent-listen: \[::\]:1 is listened on already/,
+    ],
+    ["edge", { metricsListen: ["9090"] }, /--metrics-listen: "9090" is not HOST:PORT/],
+    [
+      "edge",
+      { listen: ["[::]:1"], metricsListen: ["[::]:1"] },
+      /--metrics-listen: \[::\]:1 is listened on already/,
     ],
     ["serve", { publicAddress: "edge.example.org:0" }, /no port from 1 to 65535/],
     [

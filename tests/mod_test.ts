@@ -25,6 +25,7 @@ const VALUES = [
   "createLogger",
   "createMasterApp",
   "createMemoryNetwork",
+  "createStatusApp",
   "createToken",
   "currentRuntime",
   "errorCode",

@@ -10,7 +10,7 @@ import { masterGrants } from "../agent/grant.ts";
 import { type Config, formatHostPort, type HostPort, queueLimits } from "../config.ts";
 import { SHUTDOWN_GRACE_MS } from "../limits.ts";
 import { addExamples, addSettings, type CliContext, type Command, readSettings } from "./command.ts";
-import { createBase } from "./parts.ts";
+import { createBase, startStatus, statusFacts } from "./parts.ts";
 import { printStartup } from "./startup.ts";
 
 /** The settings that the agent doesn't start without, so that they are there. */
@@ -45,18 +45,23 @@ export function addAgent(program: Command, context: CliContext): void {
     const loaded = readSettings(command, "agent", io);
     const config = loaded.config as AgentConfig;
     const { master, credential, hostname, alias, to, edge, protocolVersion, cipher, allow, block } = config;
-    const { runtime, log, life } = await createBase(config, io);
-    context.exitCode = await life.run(() => {
+    const base = await createBase(config, io);
+    const { runtime, log, metrics, life } = base;
+    context.exitCode = await life.run(async () => {
       const accessList = new AccessList({ allow, block });
       const agent = createAgent({
         runtime,
         log,
+        metrics,
         edge,
         queueLimits: queueLimits(config),
         grants: masterGrants({ master, credential, hostname, aliases: alias, protocolVersion, cipher }),
-        connector: tcpConnector({ runtime, log, accessList, ...to }),
+        connector: tcpConnector({ runtime, log, accessList, meter: metrics, ...to }),
       });
       life.add("agent", () => agent.close(SHUTDOWN_GRACE_MS));
+      const status = await startStatus(base, config.metricsListen, () => ({
+        session: agent.session !== undefined,
+      }));
       printStartup(io, {
         runtime,
         facts: [
@@ -64,9 +69,10 @@ export function addAgent(program: Command, context: CliContext): void {
           ["endpoint", formatHostPort(to)],
           ["session master", master],
           ["edge", edge === undefined ? "the one that the token names" : formatHostPort(edge)],
+          ...statusFacts(status),
         ],
       });
-      return Promise.resolve({ over: agent.run() });
+      return { over: agent.run() };
     });
   });
 }

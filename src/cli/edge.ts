@@ -5,7 +5,7 @@
  */
 import { addExamples, addSettings, type CliContext, type Command, readSettings } from "./command.ts";
 import { Keys } from "./keys.ts";
-import { addressList, createBase, startEdge } from "./parts.ts";
+import { addressList, createBase, startEdge, startStatus, statusFacts } from "./parts.ts";
 import { keyOrigin } from "./serve.ts";
 import { printStartup } from "./startup.ts";
 
@@ -19,6 +19,7 @@ export function addEdge(program: Command, context: CliContext): void {
   addExamples(command, io, [
     { what: "with the master's keys", args: "edge --fernet-keys-file /etc/sallyport/fernet.keys" },
     { what: "on IPv4 alone", args: "edge --listen 0.0.0.0:8443" },
+    { what: "with metrics for this machine", args: "edge --metrics-listen 127.0.0.1:9090" },
   ]);
   command.action(async () => {
     const loaded = readSettings(command, "edge", io);
@@ -27,12 +28,17 @@ export function addEdge(program: Command, context: CliContext): void {
     for (const warning of keys.warnings) io.err(`Warning: ${warning}`);
     const base = await createBase(loaded.config, io);
     context.exitCode = await base.life.run(async () => {
-      const { visitors, agents } = await startEdge(base, fernet.value, loaded);
+      const { edge, visitors, agents } = await startEdge(base, fernet.value, loaded);
+      const status = await startStatus(base, loaded.config.metricsListen, () => ({
+        edge: edge.addresses.length > 0,
+        keys: fernet.value.size > 0,
+      }));
       printStartup(io, {
         runtime: base.runtime,
         facts: [
           [agents.length > 0 ? "visitors" : "visitors and agents", addressList(visitors)],
           ...agents.length > 0 ? [["agents", addressList(agents)] as const] : [],
+          ...statusFacts(status),
           ["Fernet keys", keyOrigin(fernet)],
         ],
         next: fernet.made

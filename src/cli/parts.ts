@@ -7,10 +7,11 @@ import type { Config, HostPort, LoadedConfig } from "../config.ts";
 import { formatHostPort, queueLimits } from "../config.ts";
 import type { FernetRing } from "../crypto/fernet.ts";
 import { createEdge, type Edge } from "../edge/edge.ts";
-import { errorCode } from "../errors.ts";
+import { errorCode, SallyportError } from "../errors.ts";
 import { SHUTDOWN_GRACE_MS } from "../limits.ts";
 import { createMasterApp } from "../master/app.ts";
 import { adminCredentials } from "../master/credentials.ts";
+import { createStatusApp, type Readiness } from "../master/status.ts";
 import { NetworkSet } from "../networks.ts";
 import { currentRuntime } from "../runtime/mod.ts";
 import type { Address, Runtime } from "../runtime/port.ts";
@@ -67,12 +68,10 @@ export async function startEdge(base: Base, ring: FernetRing, loaded: LoadedConf
   const apart = config.agentListen.length > 0;
   const open = (accepts: "agents" | "visitors" | "both") => async (at: HostPort) =>
     (await edge.listen({ ...at, accepts })).address;
-  const visitors = await listenOnAll(
-    config.listen,
-    !origins.has("listen"),
-    open(apart ? "visitors" : "both"),
-  );
-  const agents = await listenOnAll(config.agentListen, false, open("agents"));
+  const visitors = await listenOnAll("listen", config.listen, open(apart ? "visitors" : "both"), {
+    replaceable: !origins.has("listen"),
+  });
+  const agents = await listenOnAll("agent-listen", config.agentListen, open("agents"));
   return { edge, visitors, agents };
 }
 
@@ -98,13 +97,9 @@ export async function startMaster(base: Base, options: MasterPartOptions): Promi
     clock: runtime.clock,
     metrics,
     log,
-    ready: () => {
-      const stopping: Record<string, string> = life.stopped ? { process: "is stopping" } : {};
-      const checks = { ...edge && { edge: edge.addresses.length > 0 }, keys: ring.size > 0, ...stopping };
-      return { ok: Object.values(checks).every((check) => check === true), checks };
-    },
+    ready: () => readiness(life, { ...edge && { edge: edge.addresses.length > 0 }, keys: ring.size > 0 }),
   });
-  return await listenOnAll(options.listen, false, async (at) => {
+  return await listenOnAll("master-listen", options.listen, async (at) => {
     const server = await runtime.serveHttp({
       ...at,
       fetch: (request, remote) => app.fetch(request, { remote }),
@@ -112,6 +107,39 @@ export async function startMaster(base: Base, options: MasterPartOptions): Promi
     life.add("session master", () => server.close(SHUTDOWN_GRACE_MS));
     return server.address;
   });
+}
+
+/**
+ * Starts what answers probes and scrapes in a process without a session master; gives where it listens.
+ *
+ * @param checks what must be there for /readyz, asked at each request
+ */
+export async function startStatus(
+  base: Base,
+  listen: readonly HostPort[],
+  checks: () => Readonly<Record<string, boolean>>,
+): Promise<readonly Address[]> {
+  const { runtime, log, metrics, life } = base;
+  const { clock } = runtime;
+  const app = createStatusApp({ clock, log, metrics, ready: () => readiness(life, checks()) });
+  return await listenOnAll("metrics-listen", listen, async (at) => {
+    const server = await runtime.serveHttp({ ...at, fetch: (request) => app.fetch(request) });
+    life.add("metrics", () => server.close(SHUTDOWN_GRACE_MS));
+    return server.address;
+  });
+}
+
+/** The line of a start message that names these addresses; none where there are none. */
+export function statusFacts(addresses: readonly Address[]): (readonly [string, string])[] {
+  return addresses.length === 0
+    ? []
+    : [["metrics", addresses.map((at) => `${localUrl(at)}/metrics`).join(", ")]];
+}
+
+function readiness(life: Lifecycle, checks: Readonly<Record<string, boolean>>): Readiness {
+  const stopping: Record<string, string> = life.stopped ? { process: "is stopping" } : {};
+  const ok = !life.stopped && Object.values(checks).every((check) => check);
+  return { ok, checks: { ...checks, ...stopping } };
 }
 
 /** The edge's address that tokens name: as set, else this machine and the port of the first agents' listener. */
@@ -122,11 +150,15 @@ export function publicAddress(config: Config, agents: readonly HostPort[]): Host
 /**
  * Listens on every address. Where `[::]` is IPv4 too, `0.0.0.0` with the same port is covered by it; where there is no
  * IPv6, `replaceable` `[::]` becomes `0.0.0.0`.
+ *
+ * @param flag the flag that sets the addresses, without dashes, for the message where one can't be had
+ * @throws SallyportError what `listen` threw, with the flag in its message
  */
 export async function listenOnAll(
+  flag: string,
   addresses: readonly HostPort[],
-  replaceable: boolean,
   listen: (at: HostPort) => Promise<Address>,
+  { replaceable = false }: { readonly replaceable?: boolean } = {},
 ): Promise<readonly Address[]> {
   const open: Address[] = [];
   // [::] first: behind 0.0.0.0 it would find its port taken.
@@ -138,11 +170,21 @@ export async function listenOnAll(
       const covered = at.host === "0.0.0.0" &&
         open.some(({ host, port }) => host === "::" && port === at.port);
       if (inUse && covered) continue;
-      if (inUse || !replaceable || at.host !== "::") throw error;
-      open.push(await listen({ ...at, host: "0.0.0.0" }));
+      if (inUse || !replaceable || at.host !== "::") throw namingFlag(error, flag);
+      open.push(
+        await listen({ ...at, host: "0.0.0.0" }).catch((cause) => Promise.reject(namingFlag(cause, flag))),
+      );
     }
   }
   return open;
+}
+
+/** The error with the flag that helps. */
+function namingFlag(error: unknown, flag: string): unknown {
+  if (!(error instanceof SallyportError)) return error;
+  const { code, message, side, retryable } = error;
+  const hint = `--${flag} HOST:PORT takes another, with port 0 any that is free`;
+  return new SallyportError(code, `${message}; ${hint}`, { side, retryable, cause: error });
 }
 
 /** Addresses as a start message shows them. */

@@ -113,6 +113,15 @@ export const SETTINGS = {
     commands: [...MASTERS, "demo"],
     schema: value.many(value.hostPort(0, "127.0.0.1:8080 or [::1]:8080")),
   }),
+  metricsListen: setting({
+    flag: "metrics-listen",
+    placeholder: "HOST:PORT",
+    default: [],
+    description:
+      "Where GET /metrics, /healthz and /readyz are answered; a session master has them at its own address.",
+    commands: ["edge", "agent"],
+    schema: value.many(value.hostPort(0, "127.0.0.1:9090 or [::1]:9090")),
+  }),
   publicAddress: optional({
     flag: "public-address",
     placeholder: "HOST:PORT",

@@ -4,10 +4,7 @@
  * @module
  */
 
-import { randomUUID } from "node:crypto";
-import { OpenAPIHono } from "@hono/zod-openapi";
-import type { Context } from "hono";
-import { HTTPException } from "hono/http-exception";
+import type { OpenAPIHono } from "@hono/zod-openapi";
 import type { FernetRing } from "../crypto/fernet.ts";
 import { createToken } from "../handshake/token.ts";
 import { AUTH_FAILURES_PER_MINUTE_MAX, TOKEN_MAX_BYTES, TOKENS_PER_MINUTE_MAX } from "../limits.ts";
@@ -18,29 +15,20 @@ import { VERSION } from "../version.ts";
 import type { Credential, Credentials } from "./credentials.ts";
 import type { MasterEnv } from "./env.ts";
 import { authenticate, boundedJson } from "./guards.ts";
-import {
-  bodyFault,
-  Problem,
-  PROBLEM_TITLES,
-  type ProblemStatus,
-  schemaProblem,
-  unprocessable,
-} from "./problem.ts";
+import { bodyFault, Problem, schemaProblem, unprocessable } from "./problem.ts";
 import { FailureLimit, IssueLimit } from "./rate_limits.ts";
 import * as routes from "./routes.ts";
 import { DEFAULT_TOKEN_TTL, type TokenRequest, type TokenResponse, type TokenTtl } from "./schemas.ts";
+import { addOtherMethods, addStatusRoutes, createBaseApp, type Readiness, STATUS_ROUTES } from "./status.ts";
+
+export type { Readiness };
 
 /** Where agents dial; a name or an IP address, and a port. */
 export interface EdgeAddress {
+  /** A name or an IP address. */
   readonly host: string;
+  /** 1–65535. */
   readonly port: number;
-}
-
-/** What GET /readyz answers with. */
-export interface Readiness {
-  readonly ok: boolean;
-  /** Each thing that must be there: true, false, or what is wrong in words. */
-  readonly checks: Readonly<Record<string, boolean | string>>;
 }
 
 /** What {@link createMasterApp} takes. */
@@ -51,9 +39,11 @@ export interface MasterOptions {
   readonly credentials: Credentials;
   /** What tokens name as the edge; a function when it is only known once a listener is up. */
   readonly edgeAddress: EdgeAddress | (() => EdgeAddress);
+  /** Time, of the runtime for example. */
   readonly clock: Clock;
   /** What GET /metrics shows; its own when absent. */
   readonly metrics?: Metrics;
+  /** Where it logs; nowhere when absent. */
   readonly log?: Logger;
   /** Asked for GET /readyz; always ready when absent. */
   readonly ready?: () => Readiness;
@@ -66,13 +56,7 @@ export interface MasterOptions {
 }
 
 const CANNOT_ISSUE = "Cannot issue token";
-const ENDPOINTS = [
-  routes.indexRoute,
-  routes.healthRoute,
-  routes.readyRoute,
-  routes.metricsRoute,
-  routes.openapiRoute,
-];
+const ENDPOINTS = [routes.indexRoute, ...STATUS_ROUTES, routes.openapiRoute];
 
 /** Throws 403 when `credential` may not serve one of the names, with all of these. */
 function checkNames(credential: Credential, request: TokenRequest): void {
@@ -117,17 +101,6 @@ function issueToken(options: MasterOptions, request: TokenRequest): TokenRespons
   };
 }
 
-/** Any thrown value as the problem to answer with; what nobody expected is logged, and told to the client by number only. */
-function problemOf(error: unknown, log: Logger): Problem {
-  if (error instanceof Problem) return error;
-  if (error instanceof HTTPException && error.status in PROBLEM_TITLES && error.status !== 500) {
-    return new Problem(error.status as ProblemStatus, error.message);
-  }
-  const instance = `urn:uuid:${randomUUID()}`;
-  log.error({ instance, error: error instanceof Error ? error : String(error) }, "request failed");
-  return new Problem(500, "Cannot answer: something is broken here", { instance });
-}
-
 /**
  * Makes the session master. Serve `app.fetch(request, { remote })`, or call `app.request(path, init, { remote })`.
  *
@@ -163,36 +136,19 @@ export function createMasterApp(options: MasterOptions): OpenAPIHono<MasterEnv> 
   const issues = new IssueLimit(options.tokensPerMinute ?? TOKENS_PER_MINUTE_MAX);
   const tokensRoute = routes.tokensRoute(options.ttl ?? DEFAULT_TOKEN_TTL, [
     authenticate({ credentials, failures, metrics, log }),
-    boundedJson(),
+    boundedJson({ clock }),
   ]);
   const endpoints = [tokensRoute, ...ENDPOINTS];
   const paths = new Set(endpoints.map((route) => route.path as string));
 
-  const app = new OpenAPIHono<MasterEnv>({
+  const app = createBaseApp({
+    clock,
+    log,
+    elsewhere: "GET / names those that there are",
+    answered: (path, status) => metrics.masterRequest(paths.has(path) ? path : "other", status),
     defaultHook: (result) => {
       if (!result.success) throw schemaProblem(CANNOT_ISSUE, result.error);
     },
-  });
-  app.onError((error) => problemOf(error, log).response());
-  app.notFound(() => new Problem(404, "Cannot find this path; GET / names those that there are").response());
-
-  app.use("*", async (c, next) => {
-    const startedMs = clock.nowMs();
-    try {
-      await next();
-    } catch (error) {
-      // Hono hands only instances of Error to onError.
-      c.res = problemOf(error, log).response();
-    }
-    c.header("Cache-Control", "no-store");
-    c.header("X-Content-Type-Options", "nosniff");
-    const { method, path } = c.req;
-    const { status } = c.res;
-    metrics.masterRequest(paths.has(path) ? path : "other", status);
-    const fields = { method, path, status, duration_ms: Math.round((clock.nowMs() - startedMs) * 10) / 10 };
-    // Probes and scrapes come all the time; what changes something is worth a line.
-    if (path.startsWith("/v1/")) log.info(fields, "request");
-    else log.debug(fields, "request");
   });
 
   app.openapi(tokensRoute, async (c) => {
@@ -222,28 +178,11 @@ export function createMasterApp(options: MasterOptions): OpenAPIHono<MasterEnv> 
       endpoints: Object.fromEntries(named) as Record<string, string>,
     }, 200);
   });
-  app.openapi(routes.healthRoute, (c) => c.json({ status: "ok" } as const, 200));
-  app.openapi(routes.readyRoute, (c) => {
-    const { ok, checks } = ready?.() ?? { ok: true, checks: {} };
-    return ok
-      ? c.json({ status: "ready", checks: { ...checks } } as const, 200)
-      : c.json({ status: "not ready", checks: { ...checks } } as const, 503);
-  });
-  app.openapi(routes.metricsRoute, async (c) => {
-    return c.body(await metrics.render(), 200, { "Content-Type": metrics.contentType }) as never;
-  });
+  addStatusRoutes(app, { metrics, ready });
   let document: ReturnType<typeof openApiDocument> | undefined;
   app.openapi(routes.openapiRoute, (c) => c.json(document ??= openApiDocument(app), 200));
 
-  for (const route of endpoints) {
-    const allow = route.method === "get" ? "GET, HEAD, OPTIONS" : `${route.method.toUpperCase()}, OPTIONS`;
-    app.options(route.path, (c) => c.body(null, 204, { Allow: allow }));
-    app.all(route.path, (c: Context) => {
-      throw new Problem(405, `Cannot ${c.req.method} this path; it takes ${allow}`, {
-        headers: { Allow: allow },
-      });
-    });
-  }
+  addOtherMethods(app, endpoints);
 
   app.openAPIRegistry.registerComponent("securitySchemes", routes.BEARER_SCHEME, {
     type: "http",

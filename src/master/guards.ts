@@ -5,7 +5,8 @@
  */
 
 import type { MiddlewareHandler } from "hono";
-import { MASTER_BODY_MAX_BYTES } from "../limits.ts";
+import { MASTER_BODY_DEADLINE_MS, MASTER_BODY_MAX_BYTES } from "../limits.ts";
+import type { Clock } from "../runtime/port.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { Credentials } from "./credentials.ts";
@@ -67,22 +68,44 @@ export function authenticate(options: AuthenticateOptions): MiddlewareHandler<Ma
   };
 }
 
-/** Reads a body of at most `maxBytes`, whatever its length was said to be; undefined for a larger one. */
-async function readBounded(request: Request, maxBytes: number): Promise<Uint8Array<ArrayBuffer> | undefined> {
-  if (Number(request.headers.get("content-length") ?? 0) > maxBytes) return undefined;
+/** What {@link boundedJson} takes. */
+export interface BoundedJsonOptions {
+  readonly clock: Clock;
+  readonly maxBytes?: number;
+  readonly deadlineMs?: number;
+}
+
+/** Why a body wasn't read to its end. */
+type BodyFailure = "broken" | "late" | "large";
+
+/** Reads a body of at most `maxBytes`, whatever its length was said to be, until `deadlineMs` from now. */
+async function readBounded(
+  request: Request,
+  { clock, maxBytes, deadlineMs }: Required<BoundedJsonOptions>,
+): Promise<Uint8Array<ArrayBuffer> | BodyFailure> {
+  if (Number(request.headers.get("content-length") ?? 0) > maxBytes) return "large";
   if (request.body === null) return new Uint8Array(0);
+  const reader = request.body.getReader();
+  const late = Promise.withResolvers<BodyFailure>();
+  const timer = clock.after(deadlineMs, () => late.resolve("late"));
+  const read = await Promise.race([late.promise, readAll(reader, maxBytes)]).catch(() => "broken" as const);
+  timer.cancel();
+  // Not awaited: who sends too much or too slowly may also be slow to hear of it.
+  if (typeof read === "string") reader.cancel().catch(() => {});
+  return read;
+}
+
+async function readAll(
+  reader: ReadableStreamDefaultReader<Uint8Array>,
+  maxBytes: number,
+): Promise<Uint8Array<ArrayBuffer> | BodyFailure> {
   const chunks: Uint8Array[] = [];
   let size = 0;
-  const reader = request.body.getReader();
   for (;;) {
     const { done, value } = await reader.read();
     if (done) break;
     size += value.length;
-    if (size > maxBytes) {
-      // Not awaited: who sends too much may also be slow to hear of it.
-      reader.cancel().catch(() => {});
-      return undefined;
-    }
+    if (size > maxBytes) return "large";
     chunks.push(value);
   }
   const body = new Uint8Array(size);
@@ -94,8 +117,28 @@ async function readBounded(request: Request, maxBytes: number): Promise<Uint8Arr
   return body;
 }
 
-/** Lets JSON of a bounded size through: 415 for another type, 413 for a larger body, 400 for one that is no JSON. */
-export function boundedJson(maxBytes: number = MASTER_BODY_MAX_BYTES): MiddlewareHandler<MasterEnv> {
+/** The problem of a body that wasn't read to its end. */
+function bodyProblem(failure: BodyFailure, { maxBytes, deadlineMs }: Required<BoundedJsonOptions>): Problem {
+  if (failure === "broken") {
+    const detail = "ended before it was complete";
+    return new Problem(400, `Cannot read body: it ${detail}`, { errors: [bodyFault([], detail)] });
+  }
+  const detail = failure === "large"
+    ? `must have at most ${maxBytes} bytes`
+    : `must be complete within ${deadlineMs / 1000} s`;
+  return new Problem(failure === "large" ? 413 : 408, `Cannot read body: it ${detail}`, {
+    errors: [{ member: "body", detail }],
+    // RFC 9110 §15.5.9. Bun closes the connection itself, Deno leaves that to the client.
+    headers: failure === "late" ? { Connection: "close" } : {},
+  });
+}
+
+/**
+ * Lets JSON of a bounded size through: 415 for another type, 413 for a larger body, 408 for one that isn't complete in
+ * time, 400 for one that is no JSON.
+ */
+export function boundedJson(options: BoundedJsonOptions): MiddlewareHandler<MasterEnv> {
+  const bounds = { maxBytes: MASTER_BODY_MAX_BYTES, deadlineMs: MASTER_BODY_DEADLINE_MS, ...options };
   return async (c, next) => {
     const type = c.req.header("content-type");
     if (type === undefined || !/^application\/json *(;|$)/i.test(type)) {
@@ -106,14 +149,8 @@ export function boundedJson(maxBytes: number = MASTER_BODY_MAX_BYTES): Middlewar
         }],
       });
     }
-    const body = await readBounded(c.req.raw, maxBytes).catch(() => {
-      const detail = "ended before it was complete";
-      throw new Problem(400, `Cannot read body: it ${detail}`, { errors: [bodyFault([], detail)] });
-    });
-    if (body === undefined) {
-      const detail = `must have at most ${maxBytes} bytes`;
-      throw new Problem(413, `Cannot read body: it ${detail}`, { errors: [{ member: "body", detail }] });
-    }
+    const body = await readBounded(c.req.raw, bounds);
+    if (typeof body === "string") throw bodyProblem(body, bounds);
     try {
       JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(body));
     } catch {

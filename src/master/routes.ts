@@ -62,6 +62,7 @@ export function tokensRoute(ttl: TokenTtl, middleware: MiddlewareHandler<MasterE
       400: problem(400, "The body is no JSON"),
       401: problem(401, "The key is missing or unknown", authenticate),
       403: problem(403, "The key may not serve one of these names"),
+      408: problem(408, "The body took too long"),
       413: problem(413, "The body is too large"),
       415: problem(415, "The body is not labelled application/json"),
       422: problem(422, "A member is missing, unknown or wrong"),

@@ -1,7 +1,7 @@
 /**
  * How much of a session may be on its way. Kernels would take megabytes into their buffers, behind which the next
  * small frame waits for milliseconds; so pings go along with the data, and their pongs say how far the peer has read.
- * The window is twice what the path holds by its rate and its least round trip, after BBR (Cardwell et al., 2016).
+ * The window is what the path holds by its rate and its least round trip, after BBR (Cardwell et al., 2016).
  *
  * @module
  */
@@ -11,9 +11,25 @@ import { CHANNEL_ID_BYTES } from "../wire/snitun_frame.ts";
 
 /** Marks in one window: the pongs come often enough for the sender never to wait for the last byte. */
 const MARKS_PER_WINDOW = 4;
+/** A stream that is alone in its session delays nobody. */
+const ALONE_FACTOR = 4;
+/** What the path holds, and a little for the pongs' distance. */
+const GAIN = 1.25;
 /** A rate that was once reached is believed a little less with each mark. */
 const RATE_DECAY = 0.98;
 const COUNT_AT = 8;
+/** Marks on their way; a peer that answers none gets no more. */
+const MARKS_MAX = 64;
+/** Clocks may be as coarse as this. */
+const CLOCK_STEP_MS = 0.01;
+
+interface Mark {
+  /** Bytes sent before it, and when it left. */
+  readonly bytes: number;
+  readonly atMs: number;
+}
+
+const NO_MARKS: Mark[] = [];
 
 /** The bytes on their way, of one direction of a session. Times are monotonic milliseconds. */
 export class Flight {
@@ -23,16 +39,23 @@ export class Flight {
   #seenBytes = 0;
   #seenAtMs = 0;
   #markedBytes = 0;
-  /** Marks on their way: bytes before them, and when they left. */
-  #marks: { bytes: number; atMs: number }[] = [];
+  /** Marks on their way. */
+  #marks: Mark[] = NO_MARKS;
   #bytesPerMs = 0;
   #leastRttMs = Infinity;
   #probeAtMs = 0;
   /** The peer doesn't answer: TCP alone limits what is on its way. */
   #blind = false;
 
+  #windowBytes = FLIGHT_MIN_BYTES;
+
+  /** Whether the session has one stream only. */
+  alone = true;
+
   /** What may be on its way. */
-  windowBytes = FLIGHT_MIN_BYTES;
+  get windowBytes(): number {
+    return this.alone ? ALONE_FACTOR * this.#windowBytes : this.#windowBytes;
+  }
 
   /** Whether as much is on its way as may be. */
   get full(): boolean {
@@ -44,16 +67,26 @@ export class Flight {
     return this.#blind || this.#marks.length === 0 ? Infinity : this.#marks[0].atMs + FLIGHT_PATIENCE_MS;
   }
 
-  /** `byteLength` bytes of payload have been sent; says whether a mark should follow them. */
-  sent(byteLength: number): boolean {
+  /** `byteLength` bytes of payload have been sent. */
+  sent(byteLength: number): void {
     this.#sentBytes += byteLength;
-    return this.#sentBytes - this.#markedBytes >= this.windowBytes / MARKS_PER_WINDOW;
+  }
+
+  /** Whether a mark should go out now: a part of the window is unmarked, or nothing else would open it again. */
+  get markDue(): boolean {
+    const unmarked = this.#sentBytes - this.#markedBytes;
+    if (unmarked === 0 || this.#marks.length >= MARKS_MAX) return false;
+    return unmarked >= this.windowBytes / MARKS_PER_WINDOW || (this.full && this.#marks.length === 0);
   }
 
   /** The id of a mark that goes out now. `newPrefix` makes eight bytes that no other ping begins with. */
   mark(nowMs: number, newPrefix: () => Bytes): Bytes {
     this.#prefix ??= newPrefix().slice(0, COUNT_AT);
-    if (this.#marks.length === 0) this.#seenAtMs = Math.max(this.#seenAtMs, nowMs);
+    if (this.#marks.length === 0) {
+      this.#marks = [];
+      // Nothing was on its way until now: the time before says nothing of the rate.
+      this.#seenAtMs = nowMs;
+    }
     this.#markedBytes = this.#sentBytes;
     this.#marks.push({ bytes: this.#sentBytes, atMs: nowMs });
     const id = new Uint8Array(CHANNEL_ID_BYTES);
@@ -67,8 +100,13 @@ export class Flight {
     const prefix = this.#prefix;
     if (prefix === undefined || !prefix.every((byte, i) => byte === id[i])) return false;
     const bytes = new DataView(id.buffer, id.byteOffset).getFloat64(COUNT_AT);
-    // Marks come back in order; whoever invents one has only its own window to lose.
-    while (this.#marks.length > 0 && this.#marks[0].bytes <= bytes) this.#seen(this.#marks.shift()!, nowMs);
+    // Whoever invents a mark has only its own window to lose.
+    if (!(bytes > this.#seenBytes && bytes <= this.#markedBytes)) return true;
+    let mark: Mark | undefined;
+    while (this.#marks.length > 0 && this.#marks[0].bytes <= bytes) mark = this.#marks.shift();
+    if (mark !== undefined) this.#measure(mark, nowMs);
+    this.#seenBytes = bytes;
+    this.#seenAtMs = nowMs;
     this.#blind = false;
     return true;
   }
@@ -77,26 +115,22 @@ export class Flight {
   tick(nowMs: number): boolean {
     if (nowMs < this.patienceEndsMs) return false;
     this.#blind = true;
-    this.#marks = [];
     return true;
   }
 
-  #seen(mark: { bytes: number; atMs: number }, nowMs: number): void {
-    const rttMs = nowMs - mark.atMs;
-    const sinceMs = Math.max(nowMs - Math.max(this.#seenAtMs, 0), 0.01);
-    const rate = (mark.bytes - this.#seenBytes) / Math.max(sinceMs, rttMs / MARKS_PER_WINDOW);
-    this.#bytesPerMs = Math.max(rate, this.#bytesPerMs * RATE_DECAY);
-    this.#seenBytes = mark.bytes;
-    this.#seenAtMs = nowMs;
+  #measure(mark: Mark, nowMs: number): void {
     if (nowMs >= this.#probeAtMs) {
-      // Our own queue hides the path's round trip: drain it now and then, and look again.
+      // Our own queue hides the path's round trip: it's drained now and then, to look again.
       this.#leastRttMs = Infinity;
       this.#probeAtMs = nowMs + FLIGHT_PROBE_MS;
-      this.windowBytes = FLIGHT_MIN_BYTES;
+      this.#windowBytes = Math.max(FLIGHT_MIN_BYTES, this.#windowBytes / 2);
       return;
     }
+    const rttMs = nowMs - mark.atMs;
+    const sinceMs = Math.max(nowMs - this.#seenAtMs, rttMs / MARKS_PER_WINDOW, CLOCK_STEP_MS);
+    this.#bytesPerMs = Math.max((mark.bytes - this.#seenBytes) / sinceMs, this.#bytesPerMs * RATE_DECAY);
     this.#leastRttMs = Math.min(this.#leastRttMs, rttMs);
-    const wanted = 2 * this.#bytesPerMs * this.#leastRttMs;
-    this.windowBytes = Math.min(FLIGHT_MAX_BYTES, Math.max(FLIGHT_MIN_BYTES, wanted));
+    const wanted = GAIN * this.#bytesPerMs * this.#leastRttMs;
+    this.#windowBytes = Math.min(FLIGHT_MAX_BYTES, Math.max(FLIGHT_MIN_BYTES, wanted));
   }
 }

@@ -10,10 +10,10 @@ import * as limits from "../limits.ts";
 import type { MuxHost } from "./host.ts";
 import type { MuxStream } from "./stream.ts";
 
-/** However many streams share the budget, none is paused below this. */
-const PAUSE_MIN_BYTES = 64 * 1024;
-/** The streams' queues together stay below this part of the budget, as far as PAUSE can make them. */
-const PAUSE_SHARE = 4;
+/** However little is left of the budget, no stream is paused below this. */
+const PAUSE_MIN_BYTES = 32 * 1024;
+/** A stream may take this part of what is left of the budget before it is paused: a hundred stalled ones fit. */
+const PAUSE_SHARE = 256;
 
 /** What a {@link ReceiveBudget} works with. */
 export interface ReceiveBudgetOptions {
@@ -34,7 +34,6 @@ export class ReceiveBudget {
   readonly #options: ReceiveBudgetOptions;
   readonly #maxBytes: number;
   #heldBytes = 0;
-  #heldStreams = 0;
   /** Not reading since; undefined while the budget isn't used up. */
   #fullSinceMs: number | undefined;
   #stalled: Map<MuxStream, number> | undefined;
@@ -51,7 +50,6 @@ export class ReceiveBudget {
 
   /** Keeps a piece that `stream` doesn't take now. */
   hold(stream: MuxStream, piece: Bytes): void {
-    if (stream.incoming.byteLength === 0) this.#heldStreams++;
     stream.incoming.push(piece);
     this.#heldBytes += piece.length;
     const held = stream.incoming.byteLength;
@@ -79,7 +77,6 @@ export class ReceiveBudget {
   /** `byteLength` bytes have left `stream`'s queue. */
   release(stream: MuxStream, byteLength: number): void {
     this.#heldBytes -= byteLength;
-    if (stream.incoming.byteLength === 0) this.#heldStreams--;
     const resumeAt = Math.min(this.#options.queues.incomingLowBytes, this.#pauseAtBytes() / 4);
     if (stream.wantsPause && stream.incoming.byteLength <= resumeAt) {
       stream.wantsPause = false;
@@ -94,7 +91,6 @@ export class ReceiveBudget {
     if (held === 0) return;
     stream.incoming.clear();
     this.#heldBytes -= held;
-    this.#heldStreams--;
     this.#reopen();
   }
 
@@ -127,9 +123,9 @@ export class ReceiveBudget {
     );
   }
 
-  /** Many full queues share the budget, so that stalled visitors don't stop their neighbours. */
+  /** The less is left, the sooner a stream is paused, so that stalled visitors don't stop their neighbours. */
   #pauseAtBytes(): number {
-    const share = this.#options.budgetBytes / PAUSE_SHARE / Math.max(1, this.#heldStreams);
+    const share = (this.#options.budgetBytes - this.#heldBytes) / PAUSE_SHARE;
     return Math.min(this.#options.queues.incomingHighBytes, Math.max(PAUSE_MIN_BYTES, share));
   }
 

@@ -17,6 +17,7 @@ import {
   writeHeader,
 } from "../wire/snitun_frame.ts";
 import { Flight } from "./flight.ts";
+import type { MuxHost } from "./host.ts";
 import type { MuxStream } from "./stream.ts";
 
 /** Headers encrypted in one go. */
@@ -60,8 +61,6 @@ export interface ControlFrame {
 export interface SenderEvents {
   /** Sends bytes; false means: no more until `writable` is called. */
   write(bytes: Bytes): boolean;
-  /** Monotonic milliseconds. */
-  nowMs(): number;
   /** `byteLength` bytes of payload have left `stream`'s queue. */
   sent(stream: MuxStream, byteLength: number): void;
   /** The CLOSE that stood behind `stream`'s data is out. */
@@ -72,6 +71,7 @@ export interface SenderEvents {
 export class FrameSender {
   readonly #sealer: Sealer;
   readonly #scratch: SendScratch;
+  readonly #host: MuxHost;
   readonly #events: SenderEvents;
   readonly #headerBytes: number;
   #control: ControlFrame[] = [];
@@ -86,7 +86,8 @@ export class FrameSender {
   /** The connection doesn't take more for now. */
   blocked = false;
 
-  constructor(sealer: Sealer, scratch: SendScratch, events: SenderEvents) {
+  constructor(sealer: Sealer, scratch: SendScratch, host: MuxHost, events: SenderEvents) {
+    this.#host = host;
     this.#sealer = sealer;
     this.#scratch = scratch;
     this.#events = events;
@@ -123,13 +124,19 @@ export class FrameSender {
     this.#tail = stream;
   }
 
-  /** Writes `chunk` as frames of `stream` at once, without queueing; only where nothing else waits. */
-  direct(stream: MuxStream, chunk: Bytes): void {
+  /**
+   * Writes `chunk` as frames of `stream` at once, without queueing, as far as it may be on its way; says how much that
+   * was. Only where nothing else waits.
+   */
+  direct(stream: MuxStream, chunk: Bytes): number {
     const wire = this.#scratch.wire;
     let from = 0;
-    while (from < chunk.length) {
+    while (from < chunk.length && !this.held) {
       const size = Math.min(chunk.length - from, FRAME_MAX_SEND_BYTES);
-      if (!this.#roomFor(size)) this.#write();
+      if (!this.#roomFor(size)) {
+        this.#write();
+        continue;
+      }
       this.#header(stream.id, FrameType.DATA, size, undefined);
       wire.set(chunk.subarray(from, from + size), this.#at);
       this.#at += size;
@@ -137,6 +144,7 @@ export class FrameSender {
       this.#count(size);
     }
     this.#write();
+    return from;
   }
 
   /** Writes what waits until the peer takes no more or nothing is left. */
@@ -146,6 +154,9 @@ export class FrameSender {
       this.#fillData();
       this.#write();
     }
+    if (this.blocked) return;
+    this.#markIfDue();
+    this.#write();
   }
 
   #fillControl(): void {
@@ -201,10 +212,15 @@ export class FrameSender {
 
   /** Counts what is on its way, and sends a mark along where one is due. */
   #count(size: number): void {
-    if (!this.flight.sent(size)) return;
+    this.flight.sent(size);
+    this.#markIfDue();
+  }
+
+  #markIfDue(): void {
+    if (!this.flight.markDue) return;
     const { random } = this.#scratch;
     if (!this.#roomFor(0)) this.#write();
-    const id = this.flight.mark(this.#events.nowMs(), () => newChannelId(random));
+    const id = this.flight.mark(this.#host.nowMs(), () => newChannelId(random));
     this.#header(id, FrameType.PING, 0, encodePing("ping", random));
   }
 

@@ -55,7 +55,7 @@ export class MuxSession {
     this.#queues = options.queueLimits ?? limits.DEFAULT_QUEUE_LIMITS;
     this.#sealer = options.sealer;
     this.#opener = options.opener;
-    this.#sender = new FrameSender(options.sealer, options.scratch, this);
+    this.#sender = new FrameSender(options.sealer, options.scratch, options.host, this);
     this.#sending = new SendBudget(this.#queues, this.#sender);
     this.#receiver = new FrameReceiver(options.opener, options.protocolVersion, this);
     this.#budget = new ReceiveBudget({
@@ -105,7 +105,7 @@ export class MuxSession {
     }
     const where = encodeCaller(this.protocolVersion, caller.address, this.#scratch.random);
     const stream = new MuxStream(this, newChannelId(this.#scratch.random), caller);
-    this.#table.add(stream);
+    this.#add(stream);
     this.#control({ type: FrameType.NEW, id: stream.id, ...where });
     return stream;
   }
@@ -186,17 +186,21 @@ export class MuxSession {
   send(stream: MuxStream, chunk: Bytes): boolean {
     if (chunk.length === 0) return true;
     const sender = this.#sender;
+    let sent = 0;
     if (chunk.length >= DIRECT_MIN_BYTES && !sender.held && !sender.pending && !stream.peerPaused) {
-      this.bytesSent += chunk.length;
-      sender.direct(stream, chunk);
-    } else {
-      if (!this.#sending.queue(stream, chunk)) {
+      sent = sender.direct(stream, chunk);
+      this.bytesSent += sent;
+    }
+    if (sent < chunk.length) {
+      if (!this.#sending.queue(stream, chunk.subarray(sent))) {
         this.#refuse(stream, "stream_overflow", "Cannot send: the peer takes less than the stream brings");
         return true;
       }
       this.#wake();
     }
-    return this.#sending.mayGoOn(stream);
+    const goOn = this.#sending.mayGoOn(stream);
+    if (!goOn) this.#wake();
+    return goOn;
   }
 
   finish(stream: MuxStream): void {
@@ -278,10 +282,6 @@ export class MuxSession {
 
   // What the sender has done (SenderEvents).
 
-  nowMs(): number {
-    return this.#host.nowMs();
-  }
-
   write(bytes: Bytes): boolean {
     this.#heartbeat.active = true;
     if (this.#host.write(bytes)) return true;
@@ -327,7 +327,7 @@ export class MuxSession {
       return;
     }
     const stream = new MuxStream(this, id, { address: caller });
-    this.#table.add(stream);
+    this.#add(stream);
     this.#host.opened(stream);
   }
 
@@ -359,7 +359,14 @@ export class MuxSession {
     if (!stream.dead && !(stream.remoteClosed && stream.drained)) return;
     stream.dead = true;
     stream.finish();
-    if (stream.closed && this.#table.remove(stream)) this.#host.closed(stream);
+    if (!stream.closed || !this.#table.remove(stream)) return;
+    this.#sender.flight.alone = this.#table.all.size <= 1;
+    this.#host.closed(stream);
+  }
+
+  #add(stream: MuxStream): void {
+    this.#table.add(stream);
+    this.#sender.flight.alone = this.#table.all.size <= 1;
   }
 
   closeBehindData(stream: MuxStream): void {

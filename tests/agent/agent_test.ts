@@ -423,6 +423,12 @@ describe("agent: close", () => {
     await finish(s);
   });
 
+  it("is done at once where there are no streams, whatever the grace", async () => {
+    const s = await site();
+    await s.test.network.settle(s.agent.close(60_000), s.test.network.clock.nowMs() + 10);
+    await finish(s);
+  });
+
   it("lets streams finish within the grace, run resolving behind them", async () => {
     const s = await site();
     const { conn } = await s.test.visit();

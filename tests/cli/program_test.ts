@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { after, afterEach, before, describe, it } from "node:test";
+import { parsePrometheus, sampleValue } from "../telemetry/prometheus.ts";
 import { Program } from "./program.ts";
 
 const timeout = 60_000;
@@ -54,9 +55,19 @@ describe("the program", () => {
     const other = createServer().listen(0, "127.0.0.1");
     await new Promise((resolve) => other.once("listening", resolve));
     const { port } = other.address() as AddressInfo;
-    const program = start(["edge", "--listen", `127.0.0.1:${port}`, "--data-dir", join(folder, "taken")]);
-    assert.equal(await program.ended, 1);
-    assert.match(program.stderr, new RegExp(`^error: .*127\\.0\\.0\\.1:${port}`, "m"));
+    const taken = `127.0.0.1:${port}`;
+    const free = "127.0.0.1:0";
+    const cases: [flag: string, args: string[]][] = [
+      ["--listen", ["edge", "--listen", taken, "--data-dir", join(folder, "taken")]],
+      ["--listen", ["demo", "--listen", taken, "--master-listen", free]],
+      ["--master-listen", ["demo", "--listen", free, "--master-listen", taken]],
+    ];
+    for (const [flag, args] of cases) {
+      const program = start(args);
+      assert.equal(await program.ended, 1);
+      const [first = ""] = program.stderr.split("\n").filter((line) => line.startsWith("error: "));
+      assert.ok(first.includes(`${taken}: the address is in use; ${flag} HOST:PORT`), program.stderr);
+    }
     other.close();
   });
 });
@@ -124,7 +135,8 @@ describe("demo", () => {
 describe("agent", () => {
   it("reaches a server by edge and master that run apart, and says why it can't", { timeout }, async () => {
     const dataDir = ["--data-dir", join(folder, "apart")];
-    const edge = start(["edge", "--listen", "127.0.0.1:0", ...dataDir]);
+    const metrics = ["--metrics-listen", "127.0.0.1:0"];
+    const edge = start(["edge", "--listen", "127.0.0.1:0", ...metrics, ...dataDir]);
     const [, edgePort] = await edge.seen(/visitors and agents +127\.0\.0\.1:(\d+)/);
     const master = start([
       "master",
@@ -134,10 +146,27 @@ describe("agent", () => {
     const base = ["agent", "--master", url, "--hostname", "a.example.org", "--to", "127.0.0.1:9"];
     const keyFile = join(folder, "apart", "admin.key");
 
-    const agent = start([...base, "--credential-file", keyFile]);
+    const agent = start([...base, ...metrics, "--credential-file", keyFile]);
     await agent.seen(/connected to the edge/, "stderr");
+    for (
+      const [program, checks] of [[edge, { edge: true, keys: true }], [agent, { session: true }]] as const
+    ) {
+      const [, status] = await program.seen(/metrics +(http:\/\/127\.0\.0\.1:\d+)\/metrics$/m);
+      assert.deepEqual(await (await fetch(`${status}/healthz`)).json(), { status: "ok" });
+      assert.deepEqual(await (await fetch(`${status}/readyz`)).json(), { status: "ready", checks });
+      const text = await (await fetch(`${status}/metrics`)).text();
+      const sessions = sampleValue(parsePrometheus(text), "sallyport_sessions", {
+        ...{ protocol_version: "2", cipher: "aes-gcm", transport: "snitun" },
+      });
+      assert.equal(sessions, 1);
+      const other = await fetch(`${status}/v1/tokens`, { method: "POST" });
+      assert.equal(other.status, 404);
+      await other.body?.cancel();
+    }
     agent.signal("SIGTERM");
     assert.equal(await agent.ended, 0);
+    edge.signal("SIGTERM");
+    assert.equal(await edge.ended, 0);
 
     const stranger = start([...base, "--credential", "another-key-of-some-length"]);
     assert.equal(await stranger.ended, 1);

@@ -94,6 +94,31 @@ describe("edge: close", () => {
     await test.assertNothingLeft(0);
   });
 
+  it("leaves alone what has been routed, admitted or refused: each has its own end", async () => {
+    const test = await TestEdge.start({
+      authorize: ({ hostname }) => {
+        if (hostname === "no.test") throw new Error("no");
+      },
+    });
+    await test.connect();
+    const routed = await test.visit();
+    const unknown = await test.visit("b.test");
+    const odd = await test.dial();
+    odd.write(bytesOf("hello"));
+    const forged = await test.dial(AGENT_HOST);
+    forged.write(bytesOf("gA" + "=".repeat(100)));
+    const denied = await test.dial(AGENT_HOST);
+    denied.write(bytesOf(test.token({ hostname: "no.test" }).token));
+    await test.advance(100);
+    const closing = test.edge.close(60_000);
+    await test.advance(100);
+    // Nobody has ended their own side yet: a reset would show.
+    for (const conn of [routed.conn, unknown.conn, odd, forged, denied]) assert.equal(conn.closes, 0);
+    for (const conn of [unknown.conn, odd, forged, denied]) assert.equal(conn.ended, true);
+    await test.network.settle(Promise.all([test.edge.close(0), closing]));
+    await test.assertNothingLeft();
+  });
+
   it("catches a listener that is being opened", async () => {
     const test = await TestEdge.start({ listen: [] });
     const runtime = test.runtime(EDGE_HOST);

@@ -13,17 +13,35 @@ export const FERNET_KEY = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 export const WALL_MS = 1_900_000_000_500;
 export const REMOTE: Address = { host: "192.0.2.7", port: 50_000 };
 
-const clock: Clock = {
-  nowMs: () => 5_000,
-  wallMs: () => WALL_MS,
-  after: () => assert.fail("the master sets no timers on the clock"),
-  soon: (run) => run(),
-};
+/** A timer that a test fires by hand. */
+export interface HandTimer {
+  readonly delayMs: number;
+  readonly run: () => void;
+  cancelled: boolean;
+}
+
+/** A clock that stands still, with the timers that were set on it; `set` hears of each. */
+export function handClock(set: (timer: HandTimer) => void = () => {}) {
+  const timers: HandTimer[] = [];
+  const clock: Clock = {
+    nowMs: () => 5_000,
+    wallMs: () => WALL_MS,
+    after(delayMs, run) {
+      const timer: HandTimer = { delayMs, run, cancelled: false };
+      timers.push(timer);
+      set(timer);
+      return { cancel: () => void (timer.cancelled = true) };
+    },
+    soon: (run) => run(),
+  };
+  return { clock, timers };
+}
 
 /** A master for tests, with what it logs and counts. */
 export function testMaster(options: Partial<MasterOptions> = {}) {
   const lines: string[] = [];
   const metrics = new Metrics();
+  const { clock, timers } = handClock();
   const ring = new FernetRing([FERNET_KEY]);
   const app = createMasterApp({
     ring,
@@ -43,7 +61,7 @@ export function testMaster(options: Partial<MasterOptions> = {}) {
       headers: { Authorization: `Bearer ${ADMIN_KEY}`, "Content-Type": "application/json", ...headers },
       body: typeof body === "string" ? body : JSON.stringify(body),
     }, remote);
-  return { app, ring, metrics, lines, request, post };
+  return { app, ring, metrics, lines, timers, request, post };
 }
 
 /** Checks that an answer is a problem of this status, as the schema has it, and returns it. */

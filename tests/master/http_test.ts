@@ -1,8 +1,9 @@
 import { after, before, describe, it } from "node:test";
 import assert from "node:assert/strict";
+import { connect } from "node:net";
 import type { HttpServer } from "../../src/runtime/port.ts";
 import { currentRuntime } from "../../src/runtime/mod.ts";
-import { ADMIN_KEY, problemOf, testMaster } from "./helpers.ts";
+import { ADMIN_KEY, handClock, type HandTimer, problemOf, testMaster } from "./helpers.ts";
 
 describe("the master over HTTP", () => {
   let server: HttpServer;
@@ -37,5 +38,43 @@ describe("the master over HTTP", () => {
     const head = await fetch(`${origin}/healthz`, { method: "HEAD" });
     assert.equal(head.status, 200);
     assert.equal(await head.text(), "");
+  });
+});
+
+describe("a body that never comes to its end", () => {
+  it("is answered with 408", async () => {
+    const waiting = Promise.withResolvers<HandTimer>();
+    const { app } = testMaster({ clock: handClock((timer) => waiting.resolve(timer)).clock });
+    const runtime = await currentRuntime();
+    const server = await runtime.serveHttp({
+      host: "127.0.0.1",
+      port: 0,
+      fetch: (request, remote) => app.fetch(request, { remote }),
+    });
+    const socket = connect(server.address.port, "127.0.0.1");
+    try {
+      let answer = "";
+      const over = new Promise<void>((resolve, reject) => {
+        // Bun then closes the connection; Deno says that it will, and leaves it to the client.
+        socket.on("data", (part) => {
+          answer += String(part);
+          if (answer.endsWith("}]}")) resolve();
+        });
+        socket.on("close", () => reject(new Error(`closed behind ${answer}`)));
+        socket.on("error", reject);
+      });
+      socket.write(
+        `POST /v1/tokens HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer ${ADMIN_KEY}\r\n` +
+          'Content-Type: application/json\r\nContent-Length: 30\r\n\r\n{"hostname":',
+      );
+      (await waiting.promise).run();
+      await over;
+      assert.match(answer, /^HTTP\/1\.1 408 Request Timeout\r\n/);
+      assert.match(answer, /^content-type: application\/problem\+json\r$/im);
+      assert.match(answer, /^connection: close\r$/im);
+    } finally {
+      socket.destroy();
+      await server.close(0);
+    }
   });
 });

@@ -85,7 +85,18 @@ describe("GET /openapi.json", () => {
   it("describes every answer of POST /v1/tokens, errors as problems", async () => {
     const { paths } = await load();
     const { responses } = paths["/v1/tokens"].post;
-    assert.deepEqual(Object.keys(responses), ["201", "400", "401", "403", "413", "415", "422", "429", "500"]);
+    assert.deepEqual(Object.keys(responses), [
+      "201",
+      "400",
+      "401",
+      "403",
+      "408",
+      "413",
+      "415",
+      "422",
+      "429",
+      "500",
+    ]);
     for (const [status, response] of Object.entries(responses)) {
       assert.notEqual(response.description, "");
       const [type, name] = status === "201"

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import { openToken } from "../../src/handshake/token.ts";
 import {
+  MASTER_BODY_DEADLINE_MS,
   MASTER_BODY_MAX_BYTES,
   TOKEN_TTL_DEFAULT_S,
   TOKEN_TTL_MAX_S,
@@ -223,6 +224,41 @@ describe("POST /v1/tokens refuses", () => {
     const init = { method: "POST", headers, body, duplex: "half" } as RequestInit;
     await problemOf(await request("/v1/tokens", init), 400);
     assert.ok(lines.every((line) => !line.includes('"level":"error"')), "a client's fault is logged as ours");
+  });
+
+  it("a body that isn't complete in time with 408, and reads no more of it", async () => {
+    const { request, lines, timers } = testMaster();
+    const cancelled = Promise.withResolvers<void>();
+    const asked = Promise.withResolvers<void>();
+    let parts = 0;
+    const slow = new ReadableStream<Uint8Array>({
+      pull(controller) {
+        if (parts++ === 0) controller.enqueue(new TextEncoder().encode('{"hostname":'));
+        else asked.resolve();
+        return parts > 1 ? new Promise(() => {}) : undefined;
+      },
+      cancel: () => cancelled.resolve(),
+    });
+    const headers = { Authorization: `Bearer ${ADMIN_KEY}`, "Content-Type": "application/json" };
+    const init = { method: "POST", headers, body: slow, duplex: "half" } as RequestInit;
+    const answering = request("/v1/tokens", init);
+    await asked.promise;
+    const [timer] = timers;
+    assert.deepEqual([timers.length, timer?.delayMs], [1, MASTER_BODY_DEADLINE_MS]);
+    timer?.run();
+    const answer = await answering;
+    assert.equal(answer.headers.get("connection"), "close");
+    const problem = await problemOf(answer, 408);
+    assert.equal(problem.detail, "Cannot read body: it must be complete within 10 s");
+    assert.deepEqual(members(problem), ["body"]);
+    await cancelled.promise;
+    assert.ok(lines.every((line) => !line.includes('"level":"error"')), "a client's fault is logged as ours");
+  });
+
+  it("no body for the time that others took: its deadline ends with it", async () => {
+    const { post, timers } = testMaster();
+    for (const body of [{ hostname: "a" }, "{", "x".repeat(MASTER_BODY_MAX_BYTES + 1)]) await post(body);
+    assert.ok(timers.length >= 2 && timers.every((timer) => timer.cancelled));
   });
 
   it("valid JSON cut at any byte", async () => {

@@ -35,6 +35,8 @@ const LIMITS: readonly (readonly [name: keyof typeof limits, meaning: string])[]
     "SESSION_SEND_BUDGET_BYTES",
     "Bytes that one session holds to send; beyond it the stream that overflows is reset",
   ],
+  ["FLIGHT_MIN_BYTES", "What a session may have on its way, at least; it follows the path"],
+  ["FLIGHT_MAX_BYTES", "The same, at most"],
   [
     "PAUSE_OVERRUN_BYTES",
     "What a peer may send on a stream after it has seen a PAUSE; beyond it the stream is closed",
@@ -68,6 +70,7 @@ const LIMITS: readonly (readonly [name: keyof typeof limits, meaning: string])[]
   ["AUTH_FAILURES_PER_MINUTE_MAX", "Wrong keys from one address in a minute, then 429"],
   ["TOKENS_PER_MINUTE_MAX", "Tokens for one key in a minute, then 429"],
   ["MASTER_BODY_MAX_BYTES", "Largest body of a request to the master"],
+  ["MASTER_BODY_DEADLINE_MS", "That body is complete"],
 ];
 
 /** All parts by the name of their marker: `<!-- NAME -->` … `<!-- /NAME -->`. */

@@ -1,0 +1,137 @@
+/**
+ * How a process is, over HTTP: health, readiness and metrics. The session master has these endpoints beside its own; an
+ * edge or an agent alone serves nothing else.
+ *
+ * @module
+ */
+
+import { randomUUID } from "node:crypto";
+import { OpenAPIHono } from "@hono/zod-openapi";
+import type { Context } from "hono";
+import { HTTPException } from "hono/http-exception";
+import type { Clock } from "../runtime/port.ts";
+import { type Logger, silentLogger } from "../telemetry/log.ts";
+import type { Metrics } from "../telemetry/metrics.ts";
+import type { MasterEnv } from "./env.ts";
+import { Problem, PROBLEM_TITLES, type ProblemStatus } from "./problem.ts";
+import * as routes from "./routes.ts";
+
+/** What GET /readyz answers with. */
+export interface Readiness {
+  /** Whether all is there. */
+  readonly ok: boolean;
+  /** Each thing that must be there: true, false, or what is wrong in words. */
+  readonly checks: Readonly<Record<string, boolean | string>>;
+}
+
+/** What {@link addStatusRoutes} takes. */
+export interface StatusRoutesOptions {
+  /** What GET /metrics shows. */
+  readonly metrics: Metrics;
+  /** Asked for GET /readyz; always ready when absent. */
+  readonly ready?: () => Readiness;
+}
+
+/** What {@link createStatusApp} takes. */
+export interface StatusOptions extends StatusRoutesOptions {
+  /** Time, of the runtime for example. */
+  readonly clock: Clock;
+  /** Where it logs; nowhere when absent. */
+  readonly log?: Logger;
+}
+
+/** What {@link createBaseApp} takes. */
+export interface BaseAppOptions {
+  readonly clock: Clock;
+  readonly log: Logger;
+  /** What a 404 says behind "Cannot find this path; ". */
+  readonly elsewhere: string;
+  /** Hears of each answer. */
+  answered?(path: string, status: number): void;
+  /** What a body that doesn't fit its schema is answered with. */
+  readonly defaultHook?: NonNullable<ConstructorParameters<typeof OpenAPIHono<MasterEnv>>[0]>["defaultHook"];
+}
+
+/** The endpoints of {@link addStatusRoutes}. */
+export const STATUS_ROUTES = [routes.healthRoute, routes.readyRoute, routes.metricsRoute] as const;
+
+/** Any thrown value as the problem to answer with; what nobody expected is logged, and told to the client by number only. */
+function problemOf(error: unknown, log: Logger): Problem {
+  if (error instanceof Problem) return error;
+  if (error instanceof HTTPException && error.status in PROBLEM_TITLES && error.status !== 500) {
+    return new Problem(error.status as ProblemStatus, error.message);
+  }
+  const instance = `urn:uuid:${randomUUID()}`;
+  log.error({ instance, error: error instanceof Error ? error : String(error) }, "request failed");
+  return new Problem(500, "Cannot answer: something is broken here", { instance });
+}
+
+/** An app without endpoints: errors as problem details, headers that every answer has, a log line for each request. */
+export function createBaseApp(options: BaseAppOptions): OpenAPIHono<MasterEnv> {
+  const { clock, log, defaultHook } = options;
+  const app = new OpenAPIHono<MasterEnv>({ defaultHook });
+  app.onError((error) => problemOf(error, log).response());
+  app.notFound(() => new Problem(404, `Cannot find this path; ${options.elsewhere}`).response());
+  app.use("*", async (c, next) => {
+    const startedMs = clock.nowMs();
+    try {
+      await next();
+    } catch (error) {
+      // Hono hands only instances of Error to onError.
+      c.res = problemOf(error, log).response();
+    }
+    c.header("Cache-Control", "no-store");
+    c.header("X-Content-Type-Options", "nosniff");
+    const { method, path } = c.req;
+    const { status } = c.res;
+    options.answered?.(path, status);
+    const fields = { method, path, status, duration_ms: Math.round((clock.nowMs() - startedMs) * 10) / 10 };
+    // Probes and scrapes come all the time; what changes something is worth a line.
+    if (path.startsWith("/v1/")) log.info(fields, "request");
+    else log.debug(fields, "request");
+  });
+  return app;
+}
+
+/** Adds the endpoints of {@link STATUS_ROUTES}. */
+export function addStatusRoutes(app: OpenAPIHono<MasterEnv>, options: StatusRoutesOptions): void {
+  const { metrics, ready } = options;
+  app.openapi(routes.healthRoute, (c) => c.json({ status: "ok" } as const, 200));
+  app.openapi(routes.readyRoute, (c) => {
+    const { ok, checks } = ready?.() ?? { ok: true, checks: {} };
+    return ok
+      ? c.json({ status: "ready", checks: { ...checks } } as const, 200)
+      : c.json({ status: "not ready", checks: { ...checks } } as const, 503);
+  });
+  app.openapi(routes.metricsRoute, async (c) => {
+    return c.body(await metrics.render(), 200, { "Content-Type": metrics.contentType }) as never;
+  });
+}
+
+/** Adds, behind all other handlers, what answers the methods that endpoints don't take: OPTIONS, and 405. */
+export function addOtherMethods(
+  app: OpenAPIHono<MasterEnv>,
+  endpoints: readonly { readonly method: string; readonly path: string }[],
+): void {
+  for (const { method, path } of endpoints) {
+    const allow = method === "get" ? "GET, HEAD, OPTIONS" : `${method.toUpperCase()}, OPTIONS`;
+    app.options(path, (c) => c.body(null, 204, { Allow: allow }));
+    app.all(path, (c: Context) => {
+      throw new Problem(405, `Cannot ${c.req.method} this path; it takes ${allow}`, {
+        headers: { Allow: allow },
+      });
+    });
+  }
+}
+
+/**
+ * Makes an app with `GET /healthz`, `GET /readyz` and `GET /metrics` and nothing else. Serve `app.fetch(request)`.
+ */
+export function createStatusApp(options: StatusOptions): OpenAPIHono<MasterEnv> {
+  const { clock } = options;
+  const paths = STATUS_ROUTES.map((route) => route.path).join(", ");
+  const app = createBaseApp({ clock, log: options.log ?? silentLogger, elsewhere: `there are ${paths}` });
+  addStatusRoutes(app, options);
+  addOtherMethods(app, STATUS_ROUTES);
+  return app;
+}
