@@ -10,7 +10,13 @@ import { CurveConnection } from "./connection.ts";
 import type { CurveHandler, CurveIo } from "./connection_host.ts";
 import { type CurveCrypto, type CurveKeyPair, KEY_BYTES, keyPair } from "./crypto.ts";
 import { dataEnvelope, readyEnvelope } from "./envelopes.ts";
-import { type FirstKeys, serverFirstKeys, type SessionKeys, sessionKeys } from "./key_schedule.ts";
+import {
+  type FirstKeys,
+  type PacketKey,
+  serverFirstKeys,
+  type SessionKeys,
+  sessionKeys,
+} from "./key_schedule.ts";
 import { MinuteKeys } from "./minute_keys.ts";
 import type { CurveOptions } from "./options.ts";
 import {
@@ -54,7 +60,8 @@ interface Entry {
   readonly connectionKey: string;
   readonly id: string;
   readonly source: string;
-  readonly first: FirstKeys;
+  /** Opens the client's INITs, until it is confirmed: what would show its credential isn't kept longer than that. */
+  init: PacketKey | undefined;
   readonly session: SessionKeys;
   pending: boolean;
 }
@@ -145,6 +152,7 @@ export class CurveServer {
     const { connection, session } = entry;
     if (connection.confirmed) return void connection.receive(packet, from, nowMs);
     if (!connection.receive(packet, from, nowMs, session.client)) return;
+    entry.init = undefined;
     connection.confirm(dataEnvelope(session.server, session.toClientId), session.client);
   }
 
@@ -203,6 +211,8 @@ export class CurveServer {
     secret.fill(0);
     if (shared === undefined) return void this.stats.initsRefused++;
     const session = sessionKeys(crypto, first, shared, ephemeral.publicKey);
+    first.secret.fill(0);
+    shared.fill(0);
     const id = idText(session.toServerId, 0);
     if (this.#byId.has(id)) return void this.stats.initsRefused++;
     const envelope = readyEnvelope(session.server, connectionKey, ephemeral.publicKey);
@@ -212,7 +222,7 @@ export class CurveServer {
       connectionKey: keyText(connectionKey),
       id,
       source,
-      first,
+      init: first.init,
       session,
       pending: true,
     };
@@ -229,10 +239,10 @@ export class CurveServer {
 
   #repeated(entry: Entry, packet: Bytes, from: Address, nowMs: number): void {
     this.stats.initsRepeated++;
-    const { connection, first } = entry;
-    if (connection.confirmed) return;
+    const { connection, init } = entry;
+    if (connection.confirmed || init === undefined) return;
     // Only a new INIT of the client's gets another READY; a copy of an old one nothing.
-    if (connection.receive(packet, from, nowMs, first.init)) connection.sendHandshake();
+    if (connection.receive(packet, from, nowMs, init)) connection.sendHandshake();
   }
 
   #notPending(entry: Entry): void {
