@@ -5,7 +5,7 @@
  */
 import type { Bytes } from "../bytes/bytes.ts";
 import { type QueueLimits, SESSION_SEND_BUDGET_BYTES } from "../limits.ts";
-import type { FrameSender } from "./sender.ts";
+import { type FrameSender, SMALL_BYTES } from "./sender.ts";
 import type { MuxStream } from "./stream.ts";
 
 /** The outgoing queues of a session, and their bounds. */
@@ -37,7 +37,9 @@ export class SendBudget {
 
   /** Whether the stream may go on writing; if not, it will hear `drain`. */
   mayGoOn(stream: MuxStream): boolean {
-    if (!this.#sender.held && stream.outgoing.byteLength < this.#queues.outgoingHighBytes) return true;
+    const { byteLength } = stream.outgoing;
+    const passes = !this.#sender.flight.full || byteLength <= SMALL_BYTES;
+    if (!this.#sender.blocked && passes && byteLength < this.#queues.outgoingHighBytes) return true;
     (this.#waiting ??= new Set()).add(stream);
     return false;
   }
