@@ -4,15 +4,19 @@
  * @module
  */
 import type { FernetRing } from "../crypto/fernet.ts";
+import type { KeyPair, Sodium } from "../crypto/sodium.ts";
 import { SallyportError } from "../errors.ts";
 import { tokenId, tryOpenToken } from "../handshake/token.ts";
 import type { OpenedToken } from "../handshake/token_reader.ts";
 import * as limits from "../limits.ts";
+import { AnsweredFlights } from "../handshake/sealed_edge.ts";
 import { SendScratch } from "../mux/sender.ts";
 import type { Address, Clock } from "../runtime/port.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { Session, SessionHandler } from "../transport/port.ts";
+import { acceptSealed, type SealedIdentity } from "../transport/sealed_accept.ts";
+import { SEALED, SealedScratch, type SealedShared } from "../transport/sealed_link.ts";
 import { acceptSnitun, type SnitunShared } from "../transport/snitun.ts";
 import { printableName } from "../wire/hostname.ts";
 import type { Arrival } from "./entrance.ts";
@@ -35,6 +39,16 @@ export interface AgentRequest {
   readonly extra: Readonly<Record<string, unknown>>;
   /** Where it comes from, as a trusted proxy names it where there is one. */
   readonly remote: Address;
+  /** How its session crosses the network: "snitun", "sealed". */
+  readonly transport: string;
+}
+
+/** What an edge has for the sealed transport. */
+export interface SealedKey {
+  /** libsodium, as {@link loadSodium} gives it. */
+  readonly sodium: Sodium;
+  /** The long-lived key; agents pin its public half. */
+  readonly keys: KeyPair;
 }
 
 /** An operator's own say: throws, or rejects, where an agent isn't to be let in. The message goes to the log. */
@@ -47,6 +61,7 @@ export interface AgentOptions {
   readonly log: Logger;
   readonly metrics: Metrics;
   readonly authorize?: Authorize;
+  readonly sealed?: SealedKey;
   readonly queueLimits?: limits.QueueLimits;
   readonly largeFramesPerSecond?: number;
 }
@@ -55,6 +70,7 @@ export interface AgentOptions {
 export class AgentRegistry {
   readonly #options: AgentOptions;
   readonly #shared: SnitunShared;
+  readonly #sealed: (SealedShared & SealedIdentity) | undefined;
   readonly #routes = new Routes<AgentSession>();
   readonly #usedKeys = new UsedKeys();
   readonly #sessions = new Set<AgentSession>();
@@ -67,6 +83,9 @@ export class AgentRegistry {
       queueLimits: options.queueLimits,
       largeFramesPerSecond: options.largeFramesPerSecond,
     };
+    const { clock, queueLimits, sealed } = options;
+    this.#sealed = sealed &&
+      { ...sealed, clock, queueLimits, scratch: new SealedScratch(), answered: new AnsweredFlights() };
   }
 
   /** Sessions, also those that have been replaced and only finish their streams. */
@@ -88,9 +107,24 @@ export class AgentRegistry {
       received: arrival.received,
       acceptedAtMs: arrival.acceptedAtMs,
       openToken: (token) => tryOpenToken(ring, token, clock.wallMs() / 1000),
-      authorize: (token) => this.#authorize(token, arrival.remote),
+      authorize: (token) => this.#authorize(token, arrival.remote, "snitun"),
       admit: (token, session) => this.#admit(token, session, arrival),
       refused: (error, token) => this.#refused(error, token, arrival),
+    });
+  }
+
+  /** Takes a connection that begins with nothing known, and may be a sealed agent's; only with a sealed key. */
+  welcomeSealed(arrival: Arrival): void {
+    const { clock, ring } = this.#options;
+    acceptSealed({
+      ...this.#sealed!,
+      conn: arrival.conn,
+      received: arrival.received,
+      acceptedAtMs: arrival.acceptedAtMs,
+      openToken: (token) => tryOpenToken(ring, token, clock.wallMs() / 1000),
+      authorize: (token) => this.#authorize(token, arrival.remote, SEALED),
+      admit: (token, session) => this.#admit(token, session, arrival),
+      refused: (error, token, known) => this.#refused(error, token, arrival, known ? "agent" : "connection"),
     });
   }
 
@@ -115,14 +149,15 @@ export class AgentRegistry {
       side: "local",
       retryable: true,
     });
+    for (const agent of this.#sessions) agent.session.goAway(over);
     await Promise.all([...this.#sessions].map((agent) => agent.retire(over, graceMs)));
   }
 
-  #authorize(token: OpenedToken, remote: Address): void | Promise<void> {
+  #authorize(token: OpenedToken, remote: Address, transport: string): void | Promise<void> {
     const { claims } = token;
     this.#routes.check(claims.hostname, this.#options.clock.nowMs());
     // Used from the challenge on, whatever becomes of it: our own half of the nonces starts there.
-    if (claims.cipher === "aes-gcm") this.#usedKeys.use(claims.aesKey, claims.valid);
+    if (claims.cipher === "aes-gcm" && transport !== SEALED) this.#usedKeys.use(claims.aesKey, claims.valid);
     return this.#options.authorize?.({
       hostname: claims.hostname,
       aliases: claims.aliases,
@@ -131,6 +166,7 @@ export class AgentRegistry {
       valid: claims.valid,
       extra: claims.extra,
       remote,
+      transport,
     });
   }
 
@@ -151,8 +187,9 @@ export class AgentRegistry {
     log.info({
       hostname: claims.hostname,
       agent: remote.host,
-      protocol_version: claims.protocolVersion,
-      cipher: claims.cipher,
+      transport: session.transport,
+      protocol_version: session.protocolVersion,
+      cipher: session.cipher,
       token_id: id,
     }, "agent connected");
     for (const alias of denied) {
@@ -185,15 +222,26 @@ export class AgentRegistry {
     this.#options.metrics.refused("stream", code);
   }
 
+  /** Internal: an agent wants no new visitors; its names are free for whoever serves them. */
+  goingAway(agent: AgentSession): void {
+    this.#routes.release(agent);
+  }
+
   /** Internal. */
   get clock(): Clock {
     return this.#options.clock;
   }
 
-  #refused(error: SallyportError, token: OpenedToken | undefined, { remote, settled }: Arrival): void {
+  #refused(
+    error: SallyportError,
+    token: OpenedToken | undefined,
+    { remote, settled }: Arrival,
+    what: "agent" | "connection" = "agent",
+  ): void {
     settled();
-    this.#options.metrics.refused("agent", error.code);
-    this.#options.log.warn({
+    this.#options.metrics.refused(what, error.code);
+    // Strangers are no more than information: anybody can send a server bytes.
+    this.#options.log[what === "agent" ? "warn" : "info"]({
       agent: remote.host,
       reason: error.code,
       hostname: token === undefined ? undefined : printableName(token.claims.hostname),
@@ -255,6 +303,10 @@ class AgentSession implements SessionHandler, AgentFacts {
 
   streamRefused(code: SallyportError["code"]): void {
     this.#registry.streamRefused(code);
+  }
+
+  goingAway(): void {
+    this.#registry.goingAway(this);
   }
 
   ended(error: SallyportError): void {

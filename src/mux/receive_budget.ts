@@ -9,6 +9,7 @@ import type { ErrorCode } from "../errors.ts";
 import * as limits from "../limits.ts";
 import type { MuxHost } from "./host.ts";
 import type { MuxOptions } from "./options.ts";
+import { STALLED, StallWatch } from "./stall_watch.ts";
 import type { MuxStream } from "./stream.ts";
 
 /** However little is left of the budget, no stream is paused below this. */
@@ -35,9 +36,8 @@ export class ReceiveBudget {
   readonly #budgetBytes: number;
   readonly #largeFramesPerSecond: number;
   #heldBytes = 0;
-  /** Not reading since; undefined while the budget isn't used up. */
-  #fullSinceMs: number | undefined;
-  #stalled: Map<MuxStream, number> | undefined;
+  /** Not reading while it is there; most sessions never need one. */
+  #stall: StallWatch<MuxStream> | undefined;
   /** When the large frames that came have been paid for, at the permitted rate. */
   #throttledUntilMs = 0;
   #throttled = false;
@@ -72,8 +72,9 @@ export class ReceiveBudget {
       stream.wantsPause = true;
       this.#events.changePause(stream);
     }
-    if (this.#fullSinceMs === undefined && this.#heldBytes >= this.#budgetBytes) {
-      this.#watchForStall(this.#host.nowMs());
+    if (this.#stall === undefined && this.#heldBytes >= this.#budgetBytes) {
+      const drop = (stalled: MuxStream) => this.#events.drop(stalled, "stream_overflow", STALLED);
+      this.#stall = new StallWatch(this.#host, this.#events.all, drop);
       this.#updateReading();
     }
   }
@@ -117,13 +118,9 @@ export class ReceiveBudget {
       this.#throttled = false;
       this.#updateReading();
     }
-    if (this.#fullSinceMs !== undefined && nowMs >= this.#fullSinceMs + limits.SESSION_STALL_MS) {
-      this.#breakStall();
-      if (this.#fullSinceMs !== undefined) this.#watchForStall(nowMs);
-    }
     return Math.min(
       this.#throttled ? this.#throttledUntilMs - 1000 : Infinity,
-      this.#fullSinceMs === undefined ? Infinity : this.#fullSinceMs + limits.SESSION_STALL_MS,
+      this.#stall?.tick(nowMs) ?? Infinity,
     );
   }
 
@@ -133,41 +130,14 @@ export class ReceiveBudget {
     return Math.min(this.#queues.incomingHighBytes, Math.max(PAUSE_MIN_BYTES, share));
   }
 
-  #watchForStall(nowMs: number): void {
-    this.#fullSinceMs = nowMs;
-    this.#stalled = new Map();
-    for (const stream of this.#events.all) {
-      if (stream.incoming.byteLength > 0) this.#stalled.set(stream, stream.deliveredBytes);
-    }
-    this.#host.arm(nowMs + limits.SESSION_STALL_MS);
-  }
-
-  /** Whoever took nothing in all that time goes, the fullest first, until the others can go on. */
-  #breakStall(): void {
-    const stuck = [...this.#stalled ?? []]
-      .filter(([stream, delivered]) => stream.incoming.byteLength > 0 && stream.deliveredBytes === delivered)
-      .map(([stream]) => stream)
-      .sort((a, b) => b.incoming.byteLength - a.incoming.byteLength);
-    for (const stream of stuck) {
-      if (this.#fullSinceMs === undefined) return;
-      this.#events.drop(
-        stream,
-        "stream_overflow",
-        `Cannot hold stream: it took nothing for ${
-          limits.SESSION_STALL_MS / 1000
-        } s while the session was full`,
-      );
-    }
-  }
-
   #reopen(): void {
-    if (this.#fullSinceMs === undefined || this.#heldBytes > this.#budgetBytes / 2) return;
-    this.#fullSinceMs = undefined;
-    this.#stalled = undefined;
+    if (this.#stall === undefined || this.#heldBytes > this.#budgetBytes / 2) return;
+    this.#stall.end();
+    this.#stall = undefined;
     this.#updateReading();
   }
 
   #updateReading(): void {
-    this.#host.holdReading(this.#throttled || this.#fullSinceMs !== undefined);
+    this.#host.holdReading(this.#throttled || this.#stall !== undefined);
   }
 }

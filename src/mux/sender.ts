@@ -125,6 +125,11 @@ export class FrameSender {
     return this.blocked || this.flight.full;
   }
 
+  /** Whether a stream that has this much to send doesn't have to wait: small frames pass a full window. */
+  passes(queuedBytes: number): boolean {
+    return !this.blocked && (queuedBytes <= SMALL_BYTES || !this.flight.full);
+  }
+
   /** Whether something waits to be sent. */
   get pending(): boolean {
     return this.#control.length > 0 || this.#small.head !== undefined || this.#bulk.head !== undefined;

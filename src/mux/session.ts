@@ -13,6 +13,7 @@ import { Endings } from "./endings.ts";
 import { Heartbeat } from "./heartbeat.ts";
 import type { Caller, MuxHost } from "./host.ts";
 import type { MuxOptions } from "./options.ts";
+import { pingFrame, pingKind } from "./pings.ts";
 import { FrameReceiver } from "./receiver.ts";
 import { ReceiveBudget } from "./receive_budget.ts";
 import { SendBudget } from "./send_budget.ts";
@@ -37,8 +38,8 @@ export class MuxSession {
   readonly #budget: ReceiveBudget;
   readonly #heartbeat: Heartbeat;
   readonly #table = new StreamTable();
-  readonly #endings = new Endings(this);
-  readonly #sending: SendBudget;
+  readonly #endings = new Endings<MuxStream>(this);
+  readonly #sending: SendBudget<MuxStream>;
   #scheduled: MuxStream[] = [];
   #woken = false;
   #ended: SallyportError | undefined;
@@ -333,7 +334,7 @@ export class MuxSession {
   }
 
   #pinged(header: Bytes): void {
-    if (this.#heartbeat.received(header)) return;
+    if (this.#heartbeat.received(pingKind(header), channelIdOf(header))) return;
     if (this.#sender.flight.pong(channelIdOf(header), this.#host.nowMs())) this.#wake();
     else this.#pauseSeen(this.#table.find(header));
   }
@@ -370,7 +371,9 @@ export class MuxSession {
     this.reset(stream, new SallyportError(code, why));
   }
 
-  // Control frames.
+  sendPing(which: "ping" | "pong", id: Bytes): void {
+    this.control(pingFrame(which, id, this.#scratch.random));
+  }
 
   control(frame: ControlFrame): void {
     this.#sender.control(frame);
