@@ -21,6 +21,7 @@ const LEVELS: Record<string, number> = {
   wire: 2,
   crypto: 2,
   mux: 4,
+  curve: 4,
   handshake: 4,
   runtime: 4,
   telemetry: 4,

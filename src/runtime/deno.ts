@@ -7,6 +7,8 @@
 import { DenoConn } from "./deno_conn.ts";
 import { BufferPool } from "./out_queue.ts";
 import type {
+  Address,
+  Bytes,
   Conn,
   DatagramOptions,
   DatagramSocket,
@@ -153,14 +155,20 @@ async function bindDatagram(options: DatagramOptions): Promise<DatagramSocket> {
   const addr = socket.addr as Deno.NetAddr;
   let inFlight = 0;
   const done = () => void inFlight--;
+  const send = (data: Bytes, to: Address): boolean => {
+    if (state.closed || inFlight >= DATAGRAMS_IN_FLIGHT_MAX) return false;
+    inFlight++;
+    // Copied: when the socket is full the runtime reads the bytes after this call has returned.
+    socket.send(data.slice(), { transport: "udp", hostname: to.host, port: to.port }).then(done, done);
+    return true;
+  };
   return {
     address: { host: plainHost(addr.hostname), port: addr.port },
-    send(data, to) {
-      if (state.closed || inFlight >= DATAGRAMS_IN_FLIGHT_MAX) return false;
-      inFlight++;
-      // Copied: when the socket is full the runtime reads the bytes after this call has returned.
-      socket.send(data.slice(), { transport: "udp", hostname: to.host, port: to.port }).then(done, done);
-      return true;
+    send,
+    sendMany(data, to, count) {
+      let taken = 0;
+      for (let i = 0; i < count; i++) if (send(data[i]!, to[i]!)) taken++;
+      return taken;
     },
     close() {
       if (state.closed) return;

@@ -184,6 +184,13 @@ export class MemoryHost {
     return {
       address: bound.address,
       send: (data, to) => !closed && this.#sendDatagram(bound.address, data, to),
+      sendMany: (data, to, count) => {
+        let taken = 0;
+        for (let i = 0; i < count && !closed; i++) {
+          if (this.#sendDatagram(bound.address, data[i]!, to[i]!)) taken++;
+        }
+        return taken;
+      },
       close: () => {
         closed = true;
         this.#datagrams.unbind(bound);

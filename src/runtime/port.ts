@@ -113,6 +113,11 @@ export interface DatagramSocket {
    * the network may do with any datagram.
    */
   send(data: Bytes, to: Address): boolean;
+  /**
+   * Sends the first `count` of `data`, each to the address at its index, in as few system calls as the runtime can.
+   * Says how many the socket took; the others are dropped.
+   */
+  sendMany(data: readonly Bytes[], to: readonly Address[], count: number): number;
   /** Stops accepting. */
   close(): void;
 }

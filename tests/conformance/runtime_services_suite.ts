@@ -105,6 +105,23 @@ export function runtimeServicesSuite(name: string, open: () => Promise<Harness>)
       assert.equal(a.socket.send(bytesOf("x"), b.socket.address), false);
     });
 
+    test("many datagrams go in one call, each to its own address", async (h) => {
+      const a = await socketAt(h, h.host);
+      const b = await socketAt(h, h.host);
+      const c = await socketAt(h, h.host);
+      const data = ["one", "two", "three", "not sent"].map(bytesOf);
+      const to = [b, c, b, b].map(({ socket }) => socket.address);
+      assert.equal(a.socket.sendMany(data, to, 3), 3);
+      for (const bytes of data) bytes.fill(0);
+      await b.until(2);
+      await c.until(1);
+      assert.deepEqual(b.received.map(({ data }) => data).sort(), ["one", "three"]);
+      assert.deepEqual(c.received.map(({ data }) => data), ["two"]);
+      assert.equal(a.socket.sendMany(data, to, 0), 0);
+      for (const { socket } of [a, b, c]) socket.close();
+      assert.equal(a.socket.sendMany(data, to, 3), 0);
+    });
+
     test("a handler's exception, a closed port and a datagram that is too large harm nothing", async (h) => {
       const a = await socketAt(h, h.host);
       const b = await socketAt(h, h.host);

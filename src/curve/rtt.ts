@@ -1,0 +1,62 @@
+/**
+ * The round trip's estimate (RFC 9002, section 5). Milliseconds throughout.
+ *
+ * @module
+ */
+
+/** Assumed before the first measurement. */
+const INITIAL_RTT_MS = 333;
+/** An acknowledgement may wait this long on purpose. */
+export const MAX_ACK_DELAY_MS = 20;
+/** What timers can tell apart. */
+const GRANULARITY_MS = 1;
+/** No probe waits longer than this: the peer may have moved, and a NAT may have forgotten us. */
+const PTO_MAX_MS = 4_000;
+
+/** Latest, smallest and smoothed round trip of a path. */
+export class RttEstimate {
+  latestMs = 0;
+  minMs = Infinity;
+  smoothedMs = INITIAL_RTT_MS;
+  variationMs = INITIAL_RTT_MS / 2;
+  /** The latest measurement without the peer's delay, as far as the minimum allows to believe in it. */
+  adjustedMs = 0;
+  measured = false;
+
+  /** Takes a measurement; `ackDelayMs` is what the peer says it waited. */
+  update(sampleMs: number, ackDelayMs: number): void {
+    this.latestMs = sampleMs;
+    this.minMs = Math.min(this.minMs, sampleMs);
+    const delayMs = Math.min(ackDelayMs, MAX_ACK_DELAY_MS);
+    const adjusted = sampleMs - delayMs >= this.minMs ? sampleMs - delayMs : sampleMs;
+    this.adjustedMs = adjusted;
+    if (!this.measured) {
+      this.measured = true;
+      this.smoothedMs = adjusted;
+      this.variationMs = adjusted / 2;
+      return;
+    }
+    this.variationMs = 0.75 * this.variationMs + 0.25 * Math.abs(this.smoothedMs - adjusted);
+    this.smoothedMs = 0.875 * this.smoothedMs + 0.125 * adjusted;
+  }
+
+  /** How long an acknowledgement may be overdue before a probe, after `count` probes in vain. */
+  ptoMs(count: number): number {
+    const one = this.smoothedMs + Math.max(4 * this.variationMs, GRANULARITY_MS) + MAX_ACK_DELAY_MS;
+    return Math.min(PTO_MAX_MS, one * 2 ** Math.min(count, 10));
+  }
+
+  /** How long after a later packet's acknowledgement a packet counts as lost. */
+  lossDelayMs(): number {
+    return Math.max(GRANULARITY_MS, 1.125 * Math.max(this.latestMs, this.smoothedMs));
+  }
+
+  /** The path has changed: everything is unknown again. */
+  reset(): void {
+    this.latestMs = 0;
+    this.minMs = Infinity;
+    this.smoothedMs = INITIAL_RTT_MS;
+    this.variationMs = INITIAL_RTT_MS / 2;
+    this.measured = false;
+  }
+}
