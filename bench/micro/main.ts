@@ -7,8 +7,14 @@
 
 import { randomBytes } from "node:crypto";
 import type { Bytes } from "../../src/bytes/bytes.ts";
+import { chooseAeads } from "../../src/crypto/aead.ts";
 import { FernetRing } from "../../src/crypto/fernet.ts";
 import { type CipherName, createOpener, createSealer } from "../../src/crypto/header_cipher.ts";
+import { systemRandom } from "../../src/crypto/random.ts";
+import { loadSodium, makeKeyPair } from "../../src/crypto/sodium.ts";
+import { SealedAgentHandshake } from "../../src/handshake/sealed_agent.ts";
+import { AnsweredFlights, SealedEdgeHandshake } from "../../src/handshake/sealed_edge.ts";
+import { RecordOpener, RecordScratch, RecordSealer } from "../../src/handshake/sealed_records.ts";
 import { tryOpenToken } from "../../src/handshake/token.ts";
 import { currentRuntime } from "../../src/runtime/mod.ts";
 import { ClientHelloReader } from "../../src/wire/client_hello.ts";
@@ -124,6 +130,50 @@ function tokens(): void {
   show("token: refuse a forged one, three keys", measure(open(threeKeys, forged)));
 }
 
+async function sealed(): Promise<void> {
+  for (const build of ["native", "wasm"] as const) {
+    const sodium = await loadSodium(build);
+    const { chacha, aes } = chooseAeads(sodium);
+    const edgeKeys = makeKeyPair(sodium);
+    const unixSeconds = Math.floor(Date.now() / 1000);
+    const dial = (): SealedAgentHandshake =>
+      new SealedAgentHandshake({ sodium, edgePublicKey: edgeKeys.publicKey, unixSeconds });
+    const accept = (): SealedEdgeHandshake =>
+      new SealedEdgeHandshake({
+        sodium,
+        keys: edgeKeys,
+        answered: new AnsweredFlights(),
+        unixSeconds: () => unixSeconds,
+      });
+    const { first } = dial();
+    show(`sealed, ${build}: a first flight`, measure(() => dial().first.length));
+    show(`sealed, ${build}: an answer`, measure(() => accept().push(first)!.answer.length));
+    show(
+      `sealed, ${build}: a stranger`,
+      measure(() => {
+        try {
+          accept().push(new Uint8Array(1000).fill(1));
+        } catch {
+          return 1;
+        }
+        return 2;
+      }),
+    );
+    for (const bulk of aes === undefined ? [chacha] : [chacha, aes]) {
+      const ends = { sodium, bulk, key: bytes(32) };
+      const scratch = new RecordScratch();
+      for (const size of [64, 65_536]) {
+        const plain = bytes(size);
+        const sealer = new RecordSealer(ends, scratch, systemRandom);
+        const opener = new RecordOpener(ends, scratch);
+        opener.maxBytes = 2 * size;
+        const step = () => opener.openOne(sealer.seal(plain))!.data.length;
+        show(`sealed, ${build}: seal and open a record of ${size}, ${bulk.name}`, measure(step));
+      }
+    }
+  }
+}
+
 function bytes(length: number): Bytes {
   return new Uint8Array(randomBytes(length));
 }
@@ -134,4 +184,5 @@ frames();
 ciphers();
 hellos();
 tokens();
+await sealed();
 if (sink === Infinity) console.log(sink);

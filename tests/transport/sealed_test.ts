@@ -4,7 +4,7 @@ import { describe, it } from "node:test";
 import { Dialer, keyText } from "../../src/agent/dialer.ts";
 import { SodiumAead } from "../../src/crypto/aead.ts";
 import { loadSodium, makeKeyPair } from "../../src/crypto/sodium.ts";
-import type { ErrorCode } from "../../src/errors.ts";
+import { type ErrorCode, SallyportError } from "../../src/errors.ts";
 import { SealedAgentHandshake } from "../../src/handshake/sealed_agent.ts";
 import { RecordScratch, RecordSealer } from "../../src/handshake/sealed_records.ts";
 import type { CreatedToken, TokenRequest } from "../../src/handshake/token.ts";
@@ -198,18 +198,17 @@ describe("edge: sealed agents", () => {
     const closed = test.edge.close(30_000);
     await test.advance(20);
     assert.deepEqual(away, ["shutdown"]);
-    assert.equal(agent.endedWith, undefined);
+    assert.equal(agent.session.streams, 1);
     agent.streams[0]!.abort();
     await test.network.settle(closed);
     await test.advance(10);
-    assert.equal(agent.endedWith?.code, "connection_lost");
+    assert.equal((agent as TestAgent).endedWith?.code, "connection_lost");
     await test.assertNothingLeft();
   });
 
   it("that go away get no more visitors", async () => {
     const test = await start();
     const agent = await connect(test);
-    const { SallyportError } = await import("../../src/errors.ts");
     agent.session.goAway(new SallyportError("shutdown", "Cannot open stream: the agent is shutting down"));
     await test.advance(20);
     assert.equal(test.edge.serves("a.test"), false);
