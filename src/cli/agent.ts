@@ -60,6 +60,7 @@ export function addAgent(program: Command, context: CliContext): void {
         edge,
         queueLimits: queueLimits(config),
         transport: config.transport,
+        libsodium: config.libsodium === "any" ? undefined : config.libsodium,
         edgePublicKey: config.edgePublicKey,
         grants: masterGrants({ master, credential, hostname, aliases: alias, protocolVersion, cipher }),
         connector: tcpConnector({ runtime, log, accessList, meter: metrics, ...to }),

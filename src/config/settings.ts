@@ -269,6 +269,15 @@ export const SETTINGS = {
     commands: ["master", "agent"],
     schema: value.publicKey,
   }),
+  libsodium: setting({
+    flag: "libsodium",
+    placeholder: "BUILD",
+    default: "any",
+    description:
+      "Which build of libsodium the sealed transport uses: native, wasm (slower), or any: native where it can be loaded.",
+    commands: [...EDGES, "agent"],
+    schema: value.oneOf(["any", "native", "wasm"]),
+  }),
   protocolVersion: setting({
     flag: "protocol-version",
     placeholder: "N",
