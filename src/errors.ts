@@ -21,6 +21,7 @@ export type ErrorCode =
   | "connection_refused"
   | "credential_refused"
   | "deadline_exceeded"
+  | "edge_key_changed"
   | "edge_unreachable"
   | "endpoint_unreachable"
   | "frame_invalid"

@@ -97,6 +97,14 @@ export const FLIGHT_PATIENCE_MS = 1_000;
 export const CONTROL_FRAMES_QUEUED_MAX = 16_384;
 /** Streams of one session. */
 export const STREAMS_PER_SESSION_MAX = 4_096;
+/** Credit dialect: longest body of a frame; our DATA has at most FRAME_MAX_SEND_BYTES. */
+export const CREDIT_FRAME_MAX_BYTES = 64 * KiB;
+/** Credit dialect: what a session may send before it hears more; a part of the dialect, both ends assume it. */
+export const CREDIT_SESSION_FIRST_BYTES = 1 * MiB;
+/** Credit dialect: the same for a stream: a hundred visitors who stall from the start fit into a session's budget. */
+export const CREDIT_STREAM_FIRST_BYTES = 128 * KiB;
+/** Credit dialect: what a stream may have under way at most once it has shown that it takes bytes. */
+export const CREDIT_STREAM_WINDOW_BYTES = 4 * MiB;
 /** A frame of at least this size counts for throttling (spec). */
 export const THROTTLED_FRAME_BYTES = 8 * KiB;
 
@@ -113,6 +121,24 @@ export const NAMES_PER_SESSION_MAX = 256;
 export const TAKEOVERS_PER_MINUTE_MAX = 5;
 /** Key material remembered to refuse its second use under aes-gcm; the oldest is forgotten beyond it. */
 export const USED_KEYS_MAX = 200_000;
+
+/** Sealed: the first flights and records are padded by up to this much, evenly; one less than a power of two. */
+export const SEALED_PADDING_MAX_BYTES = 1_023;
+/** Sealed: so many records of each direction are padded, so that no handshake's sizes are alike. */
+export const SEALED_PADDED_RECORDS = 8;
+/** Sealed: data of one record: a frame of the largest size, and small ones around it. */
+export const SEALED_RECORD_MAX_BYTES = 68 * KiB;
+/** Sealed: a direction's key is replaced behind so many records, 2 GiB at most. */
+export const SEALED_REKEY_RECORDS = 32_768;
+/** Sealed: an agent's clock may be wrong by this much; first flights are remembered for twice as long. */
+export const SEALED_CLOCK_SKEW_S = 3_600;
+/** Sealed: first flights remembered at once in each half of that time; the oldest are forgotten beyond it. */
+export const SEALED_FLIGHTS_MAX = 200_000;
+/** Sealed: who shows nothing of use is dropped at a time drawn from here to there, whatever it sends meanwhile. */
+export const SEALED_SILENCE_MIN_MS = 5_000;
+export const SEALED_SILENCE_MAX_MS = 20_000;
+/** Sealed: an agent waits so long for the edge's answer, and an edge for the agent's login. */
+export const SEALED_ANSWER_DEADLINE_MS = 10_000;
 
 /** sodium-tcp: largest body of a PDU (spec; one byte more closes). */
 export const PIPE_BODY_MAX_BYTES = 131_070;

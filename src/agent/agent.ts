@@ -3,23 +3,19 @@
  *
  * @module
  */
-import { Buffer } from "node:buffer";
 import { errorCode, errorMessage, SallyportError } from "../errors.ts";
 import * as limits from "../limits.ts";
-import { SendScratch } from "../mux/sender.ts";
 import type { Clock, Runtime, Timer } from "../runtime/port.ts";
 import { type Logger, silentLogger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { Session, SessionHandler, SessionStream } from "../transport/port.ts";
-import { dialSnitun } from "../transport/snitun.ts";
 import { Backoff } from "./backoff.ts";
 import type { Connector } from "./connector.ts";
+import { Dialer, type DialerOptions, tokenMadeAtS } from "./dialer.ts";
 import type { Grant, GrantSource } from "./grant.ts";
 
 /** What {@link createAgent} takes. */
-export interface AgentOptions {
-  /** The runtime below. */
-  readonly runtime: Runtime;
+export interface AgentOptions extends DialerOptions {
   /** Where tokens come from, such as {@link masterGrants}; asked before each connection. */
   readonly grants: GrantSource;
   /** What becomes of visitors' streams, such as {@link tcpConnector}. */
@@ -30,8 +26,6 @@ export interface AgentOptions {
   readonly log?: Logger;
   /** Counts sessions and visitors' streams; what they carry is counted by the connector's meter. */
   readonly metrics?: Metrics;
-  /** SniTun's queue figures; the reference's when absent. */
-  readonly queueLimits?: limits.QueueLimits;
   /** Draws the jitter, from 0 to 1; `Math.random` when absent. */
   readonly random?: () => number;
   /** Hears of each session that stands. */
@@ -72,7 +66,7 @@ class AgentNode implements Agent {
   readonly #options: AgentOptions;
   readonly #runtime: Runtime;
   readonly #log: Logger;
-  readonly #scratch = new SendScratch();
+  readonly #dialer: Dialer;
   readonly #backoff: Backoff;
   readonly #sessions = new Set<AgentSession>();
   readonly #closing = new AbortController();
@@ -85,6 +79,7 @@ class AgentNode implements Agent {
     this.#runtime = options.runtime;
     this.#log = options.log ?? silentLogger;
     this.#backoff = new Backoff(options.random);
+    this.#dialer = new Dialer(options);
   }
 
   get session(): Session | undefined {
@@ -133,32 +128,25 @@ class AgentNode implements Agent {
       (stream) => this.#serve(stream),
       this.#options.metrics,
     );
-    await dialSnitun({
-      runtime: this.#runtime,
-      clock: this.#runtime.clock,
-      scratch: this.#scratch,
-      queueLimits: this.#options.queueLimits,
-      host: edge.host,
-      port: edge.port,
-      token: grant.token,
-      aesKey: grant.aesKey,
-      aesIv: grant.aesIv,
-      cipher: grant.cipher,
-      protocolVersion: grant.protocolVersion,
-      signal: this.#closing.signal,
-      admitted: (session) => this.#adopt(agent, session, `${edge.host}:${edge.port}`),
-    }).catch((error) => Promise.reject(explain(error, grant, this.#runtime)));
+    const { signal } = this.#closing;
+    const adopt = (session: Session) => this.#adopt(agent, session, `${edge.host}:${edge.port}`);
+    await this.#dialer.dial(grant, edge, signal, adopt)
+      .catch((error) => Promise.reject(explain(error, grant, this.#runtime)));
     this.#tellConnected(agent.session);
     return agent;
   }
 
   #adopt(agent: AgentSession, session: Session, edge: string): AgentSession {
-    const { hostname, protocolVersion, cipher } = agent.grant;
+    const { hostname } = agent.grant;
+    const { transport, protocolVersion, cipher } = session;
     agent.begin(session);
     this.#everConnected = true;
     this.#sessions.add(agent);
     this.#current = agent;
-    this.#log.info({ hostname, edge, protocol_version: protocolVersion, cipher }, "connected to the edge");
+    this.#log.info(
+      { hostname, edge, transport, protocol_version: protocolVersion, cipher },
+      "connected to the edge",
+    );
     void agent.over.then((error) => {
       this.#sessions.delete(agent);
       // Who was let in and thrown out at once would be so again.
@@ -229,7 +217,7 @@ class AgentSession implements SessionHandler {
   readonly grant: Grant;
   /** The session is over, with the reason. */
   readonly over: Promise<SallyportError>;
-  /** The same, or undefined when it's time for a fresh token before that. */
+  /** The same, or that the edge takes no new visitors; undefined when it's time for a fresh token before that. */
   readonly overOrRenewal: Promise<SallyportError | undefined>;
   session!: Session;
   readonly #clock: Clock;
@@ -276,6 +264,7 @@ class AgentSession implements SessionHandler {
 
   async retire(reason: SallyportError, graceMs: number): Promise<void> {
     this.#retired = reason;
+    this.session.goAway(reason);
     const timer = this.#clock.after(graceMs, () => this.session.close(reason));
     this.#closeIfRetired();
     await this.over;
@@ -296,6 +285,11 @@ class AgentSession implements SessionHandler {
     this.#metrics?.refused("stream", code);
   }
 
+  goingAway(code: SallyportError["code"]): void {
+    const why = `Cannot keep session: the edge takes no new visitors any more: ${code}`;
+    this.#overOrRenewal.resolve(new SallyportError("shutdown", why, { retryable: true }));
+  }
+
   #closeIfRetired(): void {
     if (this.#retired !== undefined && this.session.streams === 0) this.session.close(this.#retired);
   }
@@ -311,9 +305,7 @@ class AgentSession implements SessionHandler {
 
 /** How long the token lives by the clock of who made it, so that a wrong clock here does no harm. */
 function lifetimeMs(grant: Grant, runtime: Runtime): number {
-  // Fernet spec: a version byte, then the time of making in seconds, 64 bits big-endian.
-  const head = Buffer.from(grant.token.slice(0, 12), "base64url");
-  const madeS = head.length === 9 && head[0] === 0x80 ? Number(head.readBigUInt64BE(1)) : 0;
+  const madeS = tokenMadeAtS(grant.token);
   const lifeMs = grant.valid * 1000 - (madeS > 0 ? madeS * 1000 : runtime.clock.wallMs());
   return Math.max(limits.RECONNECT_FIRST_MS, lifeMs);
 }

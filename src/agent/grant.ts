@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { Buffer } from "node:buffer";
 import { z } from "zod";
 import type { Bytes } from "../bytes/bytes.ts";
 import type { CipherName } from "../crypto/header_cipher.ts";
@@ -28,7 +29,17 @@ export interface Grant {
   /** Unix seconds after which an edge refuses the token. */
   readonly valid: number;
   /** The edge that the master names. */
-  readonly edge: { readonly host: string; readonly port: number };
+  readonly edge: GrantEdge;
+}
+
+/** An edge, as a session master names it. */
+export interface GrantEdge {
+  readonly host: string;
+  readonly port: number;
+  /** 32 bytes, where the edge speaks the sealed transport and the master knows it. */
+  readonly publicKey?: Bytes;
+  /** How sessions may cross the network to it, where the master says: "snitun", "sealed". */
+  readonly transports?: readonly string[];
 }
 
 /** Gets a fresh grant. Rejects with `credential_refused` where asking again is of no use. */
@@ -67,8 +78,18 @@ const answerSchema = z.object({
   cipher: z.enum(["aes-cbc", "aes-gcm", "aes-gcm-siv"]),
   protocol_version: z.union([z.literal(0), z.literal(1), z.literal(2)]),
   valid: z.number(),
-  edge: z.object({ host: z.string().min(1), port: z.int().min(1).max(65535) }),
+  edge: z.object({
+    host: z.string().min(1),
+    port: z.int().min(1).max(65535),
+    public_key: z.string().regex(/^[\w-]{43}$/).transform((text) => decodeKey(text)).optional(),
+    transports: z.array(z.string()).optional(),
+  }),
 });
+
+/** A public key of 32 bytes from 43 characters of base64url (RFC 4648 §5, without padding). */
+function decodeKey(text: string): Bytes {
+  return new Uint8Array(Buffer.from(text, "base64url"));
+}
 
 const problemSchema = z.object({ title: z.string().optional(), detail: z.string().optional() });
 
@@ -111,6 +132,7 @@ function toGrant(url: URL, body: unknown): Grant {
     throw unreachable(url, `its answer can't be used: ${member}: ${issue.message}`);
   }
   const answer = parsed.data;
+  const { host, port, public_key: publicKey, transports } = answer.edge;
   return {
     token: answer.token,
     hostname: answer.hostname,
@@ -120,7 +142,12 @@ function toGrant(url: URL, body: unknown): Grant {
     cipher: answer.cipher,
     protocolVersion: answer.protocol_version,
     valid: answer.valid,
-    edge: answer.edge,
+    edge: {
+      host,
+      port,
+      ...(publicKey === undefined ? {} : { publicKey }),
+      ...(transports === undefined ? {} : { transports }),
+    },
   };
 }
 

@@ -37,6 +37,10 @@ export function addAgent(program: Command, context: CliContext): void {
       args: base,
     },
     {
+      what: "so that nobody on the way sees what it is",
+      args: `${base} --transport sealed`,
+    },
+    {
       what: "for visitors from two networks alone",
       args: `${base} --allow 192.0.2.0/24 --allow 2001:db8::/32`,
     },
@@ -55,6 +59,8 @@ export function addAgent(program: Command, context: CliContext): void {
         metrics,
         edge,
         queueLimits: queueLimits(config),
+        transport: config.transport,
+        edgePublicKey: config.edgePublicKey,
         grants: masterGrants({ master, credential, hostname, aliases: alias, protocolVersion, cipher }),
         connector: tcpConnector({ runtime, log, accessList, meter: metrics, ...to }),
       });
@@ -69,6 +75,7 @@ export function addAgent(program: Command, context: CliContext): void {
           ["endpoint", formatHostPort(to)],
           ["session master", master],
           ["edge", edge === undefined ? "the one that the token names" : formatHostPort(edge)],
+          ...config.transport === "snitun" ? [] : [["transport", config.transport] as const],
           ...statusFacts(status),
         ],
       });

@@ -13,12 +13,14 @@ import { errorMessage, SallyportError } from "../errors.ts";
 export const FERNET_FILE = "fernet.keys";
 /** The session master's admin key. */
 export const ADMIN_FILE = "admin.key";
+/** The edge's secret key for the sealed transport. */
+export const EDGE_FILE = "edge.key";
 
 const FOLDER_MODE = 0o700;
 const FILE_MODE = 0o600;
 /** Bits that give others than the owner something. */
 const OTHERS = 0o077;
-const KNOWN_FILES: readonly string[] = [FERNET_FILE, ADMIN_FILE];
+const KNOWN_FILES: readonly string[] = [FERNET_FILE, ADMIN_FILE, EDGE_FILE];
 
 /** How file systems say that they have no hard links. */
 const NO_LINKS: readonly string[] = ["EPERM", "ENOTSUP", "EOPNOTSUPP", "ENOSYS"];

@@ -7,6 +7,7 @@ import { addExamples, addSettings, type CliContext, type Command, readSettings }
 import { Keys } from "./keys.ts";
 import { addressList, createBase, startEdge, startStatus, statusFacts } from "./parts.ts";
 import { keyOrigin } from "./serve.ts";
+import { findSealed, sealedFacts } from "./sealed.ts";
 import { printStartup } from "./startup.ts";
 
 /** Adds the command. */
@@ -18,6 +19,10 @@ export function addEdge(program: Command, context: CliContext): void {
   addSettings(command, "edge");
   addExamples(command, io, [
     { what: "with the master's keys", args: "edge --fernet-keys-file /etc/sallyport/fernet.keys" },
+    {
+      what: "with a port for agents by the sealed transport",
+      args: "edge --fernet-keys-file /etc/sallyport/fernet.keys --sealed-listen 0.0.0.0:8445",
+    },
     { what: "on IPv4 alone", args: "edge --listen 0.0.0.0:8443" },
     { what: "with metrics for this machine", args: "edge --metrics-listen 127.0.0.1:9090" },
   ]);
@@ -25,10 +30,11 @@ export function addEdge(program: Command, context: CliContext): void {
     const loaded = readSettings(command, "edge", io);
     const keys = new Keys(loaded.config);
     const fernet = await keys.fernet();
+    const sealedKey = await findSealed(keys, loaded.config, io);
     for (const warning of keys.warnings) io.err(`Warning: ${warning}`);
     const base = await createBase(loaded.config, io);
     context.exitCode = await base.life.run(async () => {
-      const { edge, visitors, agents } = await startEdge(base, fernet.value, loaded);
+      const { edge, visitors, agents, sealed } = await startEdge(base, fernet.value, loaded, sealedKey?.key);
       const status = await startStatus(base, loaded.config.metricsListen, () => ({
         edge: edge.addresses.length > 0,
         keys: fernet.value.size > 0,
@@ -38,8 +44,10 @@ export function addEdge(program: Command, context: CliContext): void {
         facts: [
           [agents.length > 0 ? "visitors" : "visitors and agents", addressList(visitors)],
           ...agents.length > 0 ? [["agents", addressList(agents)] as const] : [],
+          ...sealed.length > 0 ? [["sealed agents", addressList(sealed)] as const] : [],
           ...statusFacts(status),
           ["Fernet keys", keyOrigin(fernet)],
+          ...sealedFacts(sealedKey),
         ],
         next: fernet.made
           ? {

@@ -3,11 +3,13 @@
  *
  * @module
  */
+import { Buffer } from "node:buffer";
 import { randomBytes } from "node:crypto";
 import { type Config, keyLines } from "../config.ts";
 import { FernetRing, generateFernetKey } from "../crypto/fernet.ts";
+import { KEY_BYTES, type KeyPair, type Sodium } from "../crypto/sodium.ts";
 import { SallyportError } from "../errors.ts";
-import { ADMIN_FILE, DataDir, type DataFile, FERNET_FILE } from "./data_dir.ts";
+import { ADMIN_FILE, DataDir, type DataFile, EDGE_FILE, FERNET_FILE } from "./data_dir.ts";
 
 /** A key and where it is from. */
 export interface FoundKey<Value> {
@@ -62,6 +64,20 @@ export class Keys {
   }
 
   /**
+   * The edge's key pair for the sealed transport, from the data folder; made where there is none.
+   *
+   * @throws SallyportError `config_invalid` when the data folder can't be used, or holds what is no key.
+   */
+  async edge(sodium: Sodium): Promise<FoundKey<KeyPair>> {
+    const { path, content, made } = await this.#folder.readOrMake(EDGE_FILE, makeEdgeKey);
+    const secretKey = new Uint8Array(Buffer.from(content.trim(), "base64url"));
+    if (!/^[\w-]{43}$/.test(content.trim()) || secretKey.length !== KEY_BYTES) {
+      throw invalid(`Cannot use ${path}: it must hold one key, 43 characters of base64url`);
+    }
+    return { value: { secretKey, publicKey: sodium.publicKey(secretKey) }, from: path, made };
+  }
+
+  /**
    * The session master's admin key; made where there is none.
    *
    * @throws SallyportError `config_invalid` when the data folder can't be used, or its key is empty.
@@ -78,6 +94,11 @@ export class Keys {
     }
     return { value, from: path, made };
   }
+}
+
+/** A new secret key of an edge, as its file has it. */
+function makeEdgeKey(): string {
+  return `${randomBytes(KEY_BYTES).toString("base64url")}\n`;
 }
 
 /** A new Fernet key that doesn't start with a dash, which command lines would take for a flag. */

@@ -28,7 +28,8 @@ export function addMaster(program: Command, context: CliContext): void {
     const base = await createBase(config, io);
     context.exitCode = await base.life.run(async () => {
       const edgeAddress = publicAddress(config, []);
-      const options = { ring: fernet.value, adminKey: admin.value, edgeAddress };
+      const named = { ...edgeAddress, publicKey: config.edgePublicKey };
+      const options = { ring: fernet.value, adminKey: admin.value, edgeAddress: named };
       const masters = await startMaster(base, { ...options, listen: config.masterListen });
       printStartup(io, {
         runtime: base.runtime,

@@ -6,10 +6,12 @@
 import type { Config, HostPort, LoadedConfig } from "../config.ts";
 import { formatHostPort, queueLimits } from "../config.ts";
 import type { FernetRing } from "../crypto/fernet.ts";
+import type { SealedKey } from "../edge/agents.ts";
 import { createEdge, type Edge } from "../edge/edge.ts";
+import type { Accepts } from "../edge/entrance.ts";
 import { errorCode, SallyportError } from "../errors.ts";
 import { SHUTDOWN_GRACE_MS } from "../limits.ts";
-import { createMasterApp } from "../master/app.ts";
+import { createMasterApp, type EdgeAddress } from "../master/app.ts";
 import { adminCredentials } from "../master/credentials.ts";
 import { createStatusApp, type Readiness } from "../master/status.ts";
 import { NetworkSet } from "../networks.ts";
@@ -47,10 +49,17 @@ export interface EdgePart {
   readonly visitors: readonly Address[];
   /** Empty where agents come in by the visitors' door. */
   readonly agents: readonly Address[];
+  /** Where only sealed agents come in. */
+  readonly sealed: readonly Address[];
 }
 
 /** Starts an edge. */
-export async function startEdge(base: Base, ring: FernetRing, loaded: LoadedConfig): Promise<EdgePart> {
+export async function startEdge(
+  base: Base,
+  ring: FernetRing,
+  loaded: LoadedConfig,
+  sealedKey?: SealedKey,
+): Promise<EdgePart> {
   const { config, origins } = loaded;
   const { runtime, log, metrics, life } = base;
   const edge = createEdge({
@@ -58,6 +67,7 @@ export async function startEdge(base: Base, ring: FernetRing, loaded: LoadedConf
     ring,
     log,
     metrics,
+    ...sealedKey === undefined ? {} : { sealed: sealedKey },
     proxyProtocolFrom: config.proxyProtocolFrom.length > 0
       ? new NetworkSet(config.proxyProtocolFrom)
       : undefined,
@@ -66,13 +76,13 @@ export async function startEdge(base: Base, ring: FernetRing, loaded: LoadedConf
   });
   life.add("edge", () => edge.close(SHUTDOWN_GRACE_MS));
   const apart = config.agentListen.length > 0;
-  const open = (accepts: "agents" | "visitors" | "both") => async (at: HostPort) =>
-    (await edge.listen({ ...at, accepts })).address;
+  const open = (accepts: Accepts) => async (at: HostPort) => (await edge.listen({ ...at, accepts })).address;
   const visitors = await listenOnAll("listen", config.listen, open(apart ? "visitors" : "both"), {
     replaceable: !origins.has("listen"),
   });
   const agents = await listenOnAll("agent-listen", config.agentListen, open("agents"));
-  return { edge, visitors, agents };
+  const sealed = await listenOnAll("sealed-listen", config.sealedListen, open("sealed"));
+  return { edge, visitors, agents, sealed };
 }
 
 /** What {@link startMaster} takes besides the base. */
@@ -81,7 +91,7 @@ export interface MasterPartOptions {
   readonly adminKey: string;
   readonly listen: readonly HostPort[];
   /** What tokens name as the edge. */
-  readonly edgeAddress: HostPort;
+  readonly edgeAddress: EdgeAddress;
   /** The edge of the same process, for /readyz. */
   readonly edge?: Edge;
 }

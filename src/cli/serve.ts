@@ -6,6 +6,7 @@
 import { addExamples, addSettings, type CliContext, type Command, readSettings } from "./command.ts";
 import { type FoundKey, Keys } from "./keys.ts";
 import { addressList, createBase, localUrl, publicAddress, startEdge, startMaster } from "./parts.ts";
+import { findSealed, sealedFacts } from "./sealed.ts";
 import { printStartup, shellWord } from "./startup.ts";
 import { formatHostPort } from "../config.ts";
 
@@ -29,22 +30,31 @@ export function addServe(program: Command, context: CliContext): void {
     const { config } = loaded;
     const keys = new Keys(config);
     const [fernet, admin] = [await keys.fernet(), await keys.admin()];
+    const sealedKey = await findSealed(keys, config, io);
     for (const warning of keys.warnings) io.err(`Warning: ${warning}`);
     const base = await createBase(config, io);
     context.exitCode = await base.life.run(async () => {
-      const { edge, visitors, agents } = await startEdge(base, fernet.value, loaded);
+      const { edge, visitors, agents, sealed } = await startEdge(base, fernet.value, loaded, sealedKey?.key);
       const edgeAddress = publicAddress(config, agents.length > 0 ? agents : visitors);
-      const options = { ring: fernet.value, adminKey: admin.value, edgeAddress, edge };
+      const publicKey = sealedKey?.found.value.publicKey;
+      const options = {
+        ring: fernet.value,
+        adminKey: admin.value,
+        edgeAddress: { ...edgeAddress, publicKey },
+        edge,
+      };
       const masters = await startMaster(base, { ...options, listen: config.masterListen });
       printStartup(io, {
         runtime: base.runtime,
         facts: [
           [agents.length > 0 ? "visitors" : "visitors and agents", addressList(visitors)],
           ...agents.length > 0 ? [["agents", addressList(agents)] as const] : [],
+          ...sealed.length > 0 ? [["sealed agents", addressList(sealed)] as const] : [],
           ["session master", masters.map(localUrl).join(", ")],
           ["tokens name the edge", formatHostPort(edgeAddress)],
           ["Fernet keys", keyOrigin(fernet)],
           ["admin key", keyOrigin(admin)],
+          ...sealedFacts(sealedKey),
         ],
         next: {
           what: "Next, connect an agent, here with a server on port 443 of this machine:",

@@ -104,6 +104,15 @@ export const SETTINGS = {
     commands: EDGES,
     schema: value.many(value.hostPort(0, "0.0.0.0:8444 or [::]:8444")),
   }),
+  sealedListen: setting({
+    flag: "sealed-listen",
+    placeholder: "HOST:PORT",
+    default: [],
+    description:
+      "Where agents connect by the sealed transport alone. They may also come in where agents do, or with everybody else.",
+    commands: EDGES,
+    schema: value.many(value.hostPort(0, "0.0.0.0:8445 or [::]:8445")),
+  }),
   masterListen: setting({
     flag: "master-listen",
     placeholder: "HOST:PORT",
@@ -241,6 +250,24 @@ export const SETTINGS = {
     description: "The edge to connect to. Default: the one that the token names.",
     commands: AGENT,
     schema: value.hostPort(1, "edge.example.org:8443"),
+  }),
+  transport: setting({
+    flag: "transport",
+    placeholder: "NAME",
+    default: "snitun",
+    description:
+      "How the session crosses the network: snitun, or sealed, in which nobody on the way sees a protocol.",
+    commands: AGENT,
+    schema: value.oneOf(["snitun", "sealed"]),
+  }),
+  edgePublicKey: optional({
+    flag: "edge-public-key",
+    placeholder: "KEY",
+    description:
+      "The edge's public key for the sealed transport, as the edge prints it. A master hands it to agents; " +
+      "an agent refuses every other one. Default: what serve's own edge has, and what the master names.",
+    commands: ["master", "agent"],
+    schema: value.publicKey,
   }),
   protocolVersion: setting({
     flag: "protocol-version",

@@ -4,8 +4,10 @@
  *
  * @module
  */
+import { Buffer } from "node:buffer";
 import { isIPv4, isIPv6 } from "node:net";
 import { z } from "zod";
+import type { Bytes } from "../bytes/bytes.ts";
 import { isFernetKey } from "../crypto/fernet.ts";
 import { errorMessage } from "../errors.ts";
 import { NetworkSet } from "../networks.ts";
@@ -143,6 +145,13 @@ export const fernetKey = text((given) => {
     `a key of ${given.length} characters is not a Fernet key (44 characters of URL-safe base64); ` +
       "`sallyport keygen` makes one",
   );
+});
+
+/** A public key: 32 bytes in 43 characters of base64url (RFC 4648 §5, without padding). */
+export const publicKey = text((given): Bytes => {
+  const key = new Uint8Array(Buffer.from(given, "base64url"));
+  if (/^[\w-]{43}$/.test(given) && key.length === 32) return key;
+  throw new Error(`${quote(given)} is not a public key: 43 characters of base64url, as the edge prints it`);
 });
 
 /** Several values; at most `max`. */

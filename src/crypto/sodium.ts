@@ -19,6 +19,10 @@ export const STREAM_EXTRA_BYTES = 17;
 export const STREAM_HEADER_BYTES = 24;
 /** Bytes of the state of one secretstream direction. */
 export const STREAM_STATE_BYTES = 52;
+/** Bytes of a nonce of {@link Sodium.seal}. */
+export const NONCE_BYTES = 12;
+/** What {@link Sodium.seal} makes longer: the authenticator. */
+export const TAG_BYTES = 16;
 /** Tag of an ordinary secretstream message. */
 export const TAG_MESSAGE = 0;
 /** Tag of the last secretstream message. */
@@ -54,6 +58,15 @@ export interface Sodium {
   serverKeys(own: KeyPair, clientPublicKey: Bytes): SessionKeys | undefined;
   /** BLAKE2b (`crypto_generichash`) of `input` in `size` bytes (16–64), keyed where `key` (16–64 bytes) is given. */
   hash(size: number, input: Bytes, key?: Bytes): Bytes;
+  /** X25519 (`crypto_scalarmult`) of an own secret and another's public key; undefined when that is of low order. */
+  sharedSecret(secretKey: Bytes, publicKey: Bytes): Bytes | undefined;
+  /**
+   * `crypto_aead_chacha20poly1305_ietf_encrypt` without additional data: `plain` into `into`, which is
+   * {@link TAG_BYTES} longer and elsewhere in memory. A nonce must not come twice under one key.
+   */
+  seal(plain: Bytes, into: Bytes, nonce: Bytes, key: Bytes): void;
+  /** Undoes {@link seal}; false when it was altered, or sealed under another key or nonce. */
+  open(sealed: Bytes, into: Bytes, nonce: Bytes, key: Bytes): boolean;
   /** Compares in constant time; false at once for unequal lengths. */
   equal(a: Bytes, b: Bytes): boolean;
   /**

@@ -16,6 +16,23 @@ interface Native {
   crypto_kx_client_session_keys(rx: Bytes, tx: Bytes, pk: Bytes, sk: Bytes, serverPk: Bytes): void;
   crypto_kx_server_session_keys(rx: Bytes, tx: Bytes, pk: Bytes, sk: Bytes, clientPk: Bytes): void;
   crypto_generichash(output: Bytes, input: Bytes, key?: Bytes): void;
+  crypto_scalarmult(output: Bytes, secretKey: Bytes, publicKey: Bytes): void;
+  crypto_aead_chacha20poly1305_ietf_encrypt(
+    sealed: Bytes,
+    plain: Bytes,
+    ad: null,
+    unused: null,
+    nonce: Bytes,
+    key: Bytes,
+  ): number;
+  crypto_aead_chacha20poly1305_ietf_decrypt(
+    plain: Bytes,
+    unused: null,
+    sealed: Bytes,
+    ad: null,
+    nonce: Bytes,
+    key: Bytes,
+  ): number;
   crypto_secretstream_xchacha20poly1305_init_pull(state: Bytes, header: Bytes, key: Bytes): void;
   // The tag is a number: given a buffer, Bun encrypts something that nobody can read, without an error.
   crypto_secretstream_xchacha20poly1305_push(
@@ -100,6 +117,30 @@ class NativeSodium implements Sodium {
     if (key === undefined) this.#native.crypto_generichash(output, input);
     else this.#native.crypto_generichash(output, input, key);
     return output;
+  }
+
+  sharedSecret(secretKey: Bytes, publicKey: Bytes): Bytes | undefined {
+    if (publicKey.length !== KEY_BYTES) throw new TypeError("a public key has 32 bytes");
+    const secret = new Uint8Array(KEY_BYTES);
+    try {
+      this.#native.crypto_scalarmult(secret, secretKey, publicKey);
+    } catch {
+      return undefined;
+    }
+    return secret.some((byte) => byte !== 0) ? secret : undefined;
+  }
+
+  seal(plain: Bytes, into: Bytes, nonce: Bytes, key: Bytes): void {
+    this.#native.crypto_aead_chacha20poly1305_ietf_encrypt(into, plain, null, null, nonce, key);
+  }
+
+  open(sealed: Bytes, into: Bytes, nonce: Bytes, key: Bytes): boolean {
+    try {
+      this.#native.crypto_aead_chacha20poly1305_ietf_decrypt(into, null, sealed, null, nonce, key);
+      return true;
+    } catch {
+      return false;
+    }
   }
 
   equal(a: Bytes, b: Bytes): boolean {

@@ -11,12 +11,14 @@ import type { Bytes } from "../bytes/bytes.ts";
 import {
   KEY_BYTES,
   type KeyPair,
+  NONCE_BYTES,
   SEAL_BYTES,
   type SessionKeys,
   type Sodium,
   STREAM_EXTRA_BYTES,
   STREAM_HEADER_BYTES,
   STREAM_STATE_BYTES,
+  TAG_BYTES,
 } from "./sodium.ts";
 
 /** The raw module below the wrappers: addresses are numbers, 64-bit lengths two of them (low, high). */
@@ -26,6 +28,32 @@ interface Raw {
   _malloc(size: number): number;
   _free(address: number): void;
   _crypto_secretstream_xchacha20poly1305_init_pull(state: number, header: number, key: number): number;
+  _crypto_aead_chacha20poly1305_ietf_encrypt(
+    sealed: number,
+    sealedLength: number,
+    plain: number,
+    plainLow: number,
+    plainHigh: number,
+    ad: number,
+    adLow: number,
+    adHigh: number,
+    unused: number,
+    nonce: number,
+    key: number,
+  ): number;
+  _crypto_aead_chacha20poly1305_ietf_decrypt(
+    plain: number,
+    plainLength: number,
+    unused: number,
+    sealed: number,
+    sealedLow: number,
+    sealedHigh: number,
+    ad: number,
+    adLow: number,
+    adHigh: number,
+    nonce: number,
+    key: number,
+  ): number;
   _crypto_secretstream_xchacha20poly1305_push(
     state: number,
     sealed: number,
@@ -128,6 +156,74 @@ class WasmSodium implements Sodium {
 
   hash(size: number, input: Bytes, key?: Bytes): Bytes {
     return this.#wrappers.crypto_generichash(size, input, key ?? null) as Bytes;
+  }
+
+  sharedSecret(secretKey: Bytes, publicKey: Bytes): Bytes | undefined {
+    if (publicKey.length !== KEY_BYTES) throw new TypeError("a public key has 32 bytes");
+    try {
+      const secret = this.#wrappers.crypto_scalarmult(secretKey, publicKey) as Bytes;
+      return secret.some((byte) => byte !== 0) ? secret : undefined;
+    } catch {
+      return undefined;
+    }
+  }
+
+  seal(plain: Bytes, into: Bytes, nonce: Bytes, key: Bytes): void {
+    if (into.length !== plain.length + TAG_BYTES) throw new TypeError("the output has another size");
+    const raw = this.#raw;
+    this.#reserve(into.length);
+    raw.HEAPU8.set(plain, this.#input);
+    const [nonceAt, keyAt] = this.#putNonceAndKey(nonce, key);
+    raw._crypto_aead_chacha20poly1305_ietf_encrypt(
+      this.#output,
+      0,
+      this.#input,
+      plain.length,
+      0,
+      0,
+      0,
+      0,
+      0,
+      nonceAt,
+      keyAt,
+    );
+    into.set(raw.HEAPU8.subarray(this.#output, this.#output + into.length));
+  }
+
+  open(sealed: Bytes, into: Bytes, nonce: Bytes, key: Bytes): boolean {
+    if (sealed.length !== into.length + TAG_BYTES) throw new TypeError("the output has another size");
+    const raw = this.#raw;
+    this.#reserve(sealed.length);
+    raw.HEAPU8.set(sealed, this.#input);
+    const [nonceAt, keyAt] = this.#putNonceAndKey(nonce, key);
+    const failed = raw._crypto_aead_chacha20poly1305_ietf_decrypt(
+      this.#output,
+      0,
+      0,
+      this.#input,
+      sealed.length,
+      0,
+      0,
+      0,
+      0,
+      nonceAt,
+      keyAt,
+    );
+    if (failed !== 0) return false;
+    into.set(raw.HEAPU8.subarray(this.#output, this.#output + into.length));
+    return true;
+  }
+
+  /** Nonce and key into the module's memory, in the places of a secretstream's header and key. */
+  #putNonceAndKey(nonce: Bytes, key: Bytes): [nonceAt: number, keyAt: number] {
+    if (nonce.length !== NONCE_BYTES || key.length !== KEY_BYTES) {
+      throw new TypeError("a nonce has 12 bytes and a key 32");
+    }
+    const nonceAt = this.#small + STREAM_STATE_BYTES;
+    const keyAt = nonceAt + STREAM_HEADER_BYTES;
+    this.#raw.HEAPU8.set(nonce, nonceAt);
+    this.#raw.HEAPU8.set(key, keyAt);
+    return [nonceAt, keyAt];
   }
 
   equal(a: Bytes, b: Bytes): boolean {

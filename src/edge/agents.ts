@@ -4,15 +4,19 @@
  * @module
  */
 import type { FernetRing } from "../crypto/fernet.ts";
+import type { KeyPair, Sodium } from "../crypto/sodium.ts";
 import { SallyportError } from "../errors.ts";
 import { tokenId, tryOpenToken } from "../handshake/token.ts";
 import type { OpenedToken } from "../handshake/token_reader.ts";
 import * as limits from "../limits.ts";
+import { AnsweredFlights } from "../handshake/sealed_edge.ts";
 import { SendScratch } from "../mux/sender.ts";
 import type { Address, Clock } from "../runtime/port.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { Session, SessionHandler } from "../transport/port.ts";
+import { acceptSealed, type SealedIdentity } from "../transport/sealed_accept.ts";
+import { SEALED, SealedScratch, type SealedShared } from "../transport/sealed_link.ts";
 import { acceptSnitun, type SnitunShared } from "../transport/snitun.ts";
 import { printableName } from "../wire/hostname.ts";
 import type { Arrival } from "./entrance.ts";
@@ -35,6 +39,16 @@ export interface AgentRequest {
   readonly extra: Readonly<Record<string, unknown>>;
   /** Where it comes from, as a trusted proxy names it where there is one. */
   readonly remote: Address;
+  /** How its session crosses the network: "snitun", "sealed". */
+  readonly transport: string;
+}
+
+/** What an edge has for the sealed transport. */
+export interface SealedKey {
+  /** libsodium, as {@link loadSodium} gives it. */
+  readonly sodium: Sodium;
+  /** The long-lived key; agents pin its public half. */
+  readonly keys: KeyPair;
 }
 
 /** An operator's own say: throws, or rejects, where an agent isn't to be let in. The message goes to the log. */
@@ -47,6 +61,7 @@ export interface AgentOptions {
   readonly log: Logger;
   readonly metrics: Metrics;
   readonly authorize?: Authorize;
+  readonly sealed?: SealedKey;
   readonly queueLimits?: limits.QueueLimits;
   readonly largeFramesPerSecond?: number;
 }
@@ -55,6 +70,7 @@ export interface AgentOptions {
 export class AgentRegistry {
   readonly #options: AgentOptions;
   readonly #shared: SnitunShared;
+  readonly #sealed: (SealedShared & SealedIdentity) | undefined;
   readonly #routes = new Routes<AgentSession>();
   readonly #usedKeys = new UsedKeys();
   readonly #sessions = new Set<AgentSession>();
@@ -67,6 +83,9 @@ export class AgentRegistry {
       queueLimits: options.queueLimits,
       largeFramesPerSecond: options.largeFramesPerSecond,
     };
+    const { clock, queueLimits, sealed } = options;
+    this.#sealed = sealed &&
+      { ...sealed, clock, queueLimits, scratch: new SealedScratch(), answered: new AnsweredFlights() };
   }
 
   /** Sessions, also those that have been replaced and only finish their streams. */
@@ -88,9 +107,24 @@ export class AgentRegistry {
       received: arrival.received,
       acceptedAtMs: arrival.acceptedAtMs,
       openToken: (token) => tryOpenToken(ring, token, clock.wallMs() / 1000),
-      authorize: (token) => this.#authorize(token, arrival.remote),
+      authorize: (token) => this.#authorize(token, arrival.remote, "snitun"),
       admit: (token, session) => this.#admit(token, session, arrival),
       refused: (error, token) => this.#refused(error, token, arrival),
+    });
+  }
+
+  /** Takes a connection that begins with nothing known, and may be a sealed agent's; only with a sealed key. */
+  welcomeSealed(arrival: Arrival): void {
+    const { clock, ring } = this.#options;
+    acceptSealed({
+      ...this.#sealed!,
+      conn: arrival.conn,
+      received: arrival.received,
+      acceptedAtMs: arrival.acceptedAtMs,
+      openToken: (token) => tryOpenToken(ring, token, clock.wallMs() / 1000),
+      authorize: (token) => this.#authorize(token, arrival.remote, SEALED),
+      admit: (token, session) => this.#admit(token, session, arrival),
+      refused: (error, token, known) => this.#refused(error, token, arrival, known ? "agent" : "connection"),
     });
   }
 
@@ -99,7 +133,7 @@ export class AgentRegistry {
     const { clock } = this.#options;
     const nowS = clock.wallMs() / 1000;
     for (const agent of this.#sessions) {
-      if (agent.token.claims.valid < nowS) {
+      if (agent.valid < nowS) {
         agent.session.close(
           new SallyportError("token_expired", "Cannot keep session: its token has expired"),
         );
@@ -115,14 +149,15 @@ export class AgentRegistry {
       side: "local",
       retryable: true,
     });
+    for (const agent of this.#sessions) agent.session.goAway(over);
     await Promise.all([...this.#sessions].map((agent) => agent.retire(over, graceMs)));
   }
 
-  #authorize(token: OpenedToken, remote: Address): void | Promise<void> {
+  #authorize(token: OpenedToken, remote: Address, transport: string): void | Promise<void> {
     const { claims } = token;
     this.#routes.check(claims.hostname, this.#options.clock.nowMs());
     // Used from the challenge on, whatever becomes of it: our own half of the nonces starts there.
-    if (claims.cipher === "aes-gcm") this.#usedKeys.use(claims.aesKey, claims.valid);
+    if (claims.cipher === "aes-gcm" && transport !== SEALED) this.#usedKeys.use(claims.aesKey, claims.valid);
     return this.#options.authorize?.({
       hostname: claims.hostname,
       aliases: claims.aliases,
@@ -131,19 +166,20 @@ export class AgentRegistry {
       valid: claims.valid,
       extra: claims.extra,
       remote,
+      transport,
     });
   }
 
   #admit(token: OpenedToken, session: Session, { remote, settled }: Arrival): SessionHandler {
     const { clock, log, metrics } = this.#options;
     const { claims } = token;
-    const agent = new AgentSession(
-      session,
-      token,
-      clock,
-      (error) => this.#ended(agent, error, remote),
-      metrics,
-    );
+    const id = tokenId(token.token);
+    const agent = new AgentSession(this, session, {
+      hostname: claims.hostname,
+      valid: claims.valid,
+      tokenId: id,
+      remote: remote.host,
+    });
     const { replaced, denied } = this.#routes.claim(claims.hostname, claims.aliases, agent, clock.nowMs());
     this.#sessions.add(agent);
     settled();
@@ -151,9 +187,10 @@ export class AgentRegistry {
     log.info({
       hostname: claims.hostname,
       agent: remote.host,
-      protocol_version: claims.protocolVersion,
-      cipher: claims.cipher,
-      token_id: tokenId(token.token),
+      transport: session.transport,
+      protocol_version: session.protocolVersion,
+      cipher: session.cipher,
+      token_id: id,
     }, "agent connected");
     for (const alias of denied) {
       metrics.refused("agent", "name_taken");
@@ -166,28 +203,45 @@ export class AgentRegistry {
     return agent;
   }
 
-  #ended(agent: AgentSession, error: SallyportError, remote: Address): void {
-    const { claims } = agent.token;
+  /** Internal: a session is over. */
+  ended(agent: AgentSession, error: SallyportError): void {
     this.#sessions.delete(agent);
     this.#routes.release(agent);
     const { log, metrics } = this.#options;
     metrics.sessionClosed(agent.session);
     metrics.sessionEnded(error.code);
+    const { hostname, remote, tokenId } = agent;
     log.info(
-      {
-        hostname: claims.hostname,
-        agent: remote.host,
-        reason: error.code,
-        token_id: tokenId(agent.token.token),
-      },
+      { hostname, agent: remote, reason: error.code, token_id: tokenId },
       `agent disconnected: ${error.message}`,
     );
   }
 
-  #refused(error: SallyportError, token: OpenedToken | undefined, { remote, settled }: Arrival): void {
+  /** Internal: a session refused or dropped a stream. */
+  streamRefused(code: SallyportError["code"]): void {
+    this.#options.metrics.refused("stream", code);
+  }
+
+  /** Internal: an agent wants no new visitors; its names are free for whoever serves them. */
+  goingAway(agent: AgentSession): void {
+    this.#routes.release(agent);
+  }
+
+  /** Internal. */
+  get clock(): Clock {
+    return this.#options.clock;
+  }
+
+  #refused(
+    error: SallyportError,
+    token: OpenedToken | undefined,
+    { remote, settled }: Arrival,
+    what: "agent" | "connection" = "agent",
+  ): void {
     settled();
-    this.#options.metrics.refused("agent", error.code);
-    this.#options.log.warn({
+    this.#options.metrics.refused(what, error.code);
+    // Strangers are no more than information: anybody can send a server bytes.
+    this.#options.log[what === "agent" ? "warn" : "info"]({
       agent: remote.host,
       reason: error.code,
       hostname: token === undefined ? undefined : printableName(token.claims.hostname),
@@ -196,34 +250,38 @@ export class AgentRegistry {
   }
 }
 
+/** What is kept of an agent while it is connected; its token and keys aren't. */
+interface AgentFacts {
+  readonly hostname: string;
+  readonly valid: number;
+  readonly tokenId: string;
+  readonly remote: string;
+}
+
 /** One agent's session at the edge. */
-class AgentSession implements SessionHandler {
+class AgentSession implements SessionHandler, AgentFacts {
   readonly session: Session;
-  readonly token: OpenedToken;
-  readonly #clock: Clock;
-  readonly #ended: (error: SallyportError) => void;
-  readonly #metrics: Metrics;
+  readonly hostname: string;
+  readonly valid: number;
+  readonly tokenId: string;
+  readonly remote: string;
+  readonly #registry: AgentRegistry;
   #retired: { reason: SallyportError; done: () => void } | undefined;
 
-  constructor(
-    session: Session,
-    token: OpenedToken,
-    clock: Clock,
-    ended: (error: SallyportError) => void,
-    metrics: Metrics,
-  ) {
+  constructor(registry: AgentRegistry, session: Session, facts: AgentFacts) {
+    this.#registry = registry;
     this.session = session;
-    this.token = token;
-    this.#clock = clock;
-    this.#ended = ended;
-    this.#metrics = metrics;
+    this.hostname = facts.hostname;
+    this.valid = facts.valid;
+    this.tokenId = facts.tokenId;
+    this.remote = facts.remote;
   }
 
   /** Lets the streams finish, then closes; resolves when it's done. */
   retire(reason: SallyportError, graceMs: number): Promise<void> {
     return new Promise((resolve) => {
       const earlier = this.#retired?.done;
-      const timer = this.#clock.after(graceMs, () => this.session.close(reason));
+      const timer = this.#registry.clock.after(graceMs, () => this.session.close(reason));
       this.#retired = {
         reason,
         done: () => {
@@ -244,11 +302,15 @@ class AgentSession implements SessionHandler {
   }
 
   streamRefused(code: SallyportError["code"]): void {
-    this.#metrics.refused("stream", code);
+    this.#registry.streamRefused(code);
+  }
+
+  goingAway(): void {
+    this.#registry.goingAway(this);
   }
 
   ended(error: SallyportError): void {
-    this.#ended(error);
+    this.#registry.ended(this, error);
     this.#retired?.done();
   }
 

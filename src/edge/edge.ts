@@ -10,7 +10,7 @@ import { type NetworkSet, parseIp } from "../networks.ts";
 import type { Address, Conn, Listener, Runtime, Timer } from "../runtime/port.ts";
 import { type Logger, silentLogger } from "../telemetry/log.ts";
 import { Metrics } from "../telemetry/metrics.ts";
-import { AgentRegistry, type Authorize } from "./agents.ts";
+import { AgentRegistry, type Authorize, type SealedKey } from "./agents.ts";
 import { type Accepts, Entrance } from "./entrance.ts";
 import { welcomeVisitor } from "./visitors.ts";
 
@@ -26,6 +26,8 @@ export interface EdgeOptions {
   readonly metrics?: Metrics;
   /** Has the last say about an agent whose token is good. */
   readonly authorize?: Authorize;
+  /** Lets agents in by the sealed transport too, which knows the edge by this key. */
+  readonly sealed?: SealedKey;
   /** Peers from these networks are proxies: they must send a PROXY header, which is believed. Nobody else may. */
   readonly proxyProtocolFrom?: NetworkSet;
   /** SniTun's queue figures; the reference's when absent. */
@@ -52,7 +54,8 @@ export interface Edge {
   readonly sessions: number;
   /** Where it listens. */
   readonly addresses: readonly Address[];
-  /** Opens a listener; may be called several times. Rejects as `Runtime.listen`. */
+  /** Opens a listener; may be called several times. Rejects as `Runtime.listen`, and with `config_invalid` for sealed
+   * agents where there is no key for them. */
   listen(options: EdgeListenOptions): Promise<Listener>;
   /** Whether an agent serves this canonical name now. */
   serves(hostname: string): boolean;
@@ -79,6 +82,7 @@ class EdgeNode implements Edge {
   readonly #log: Logger;
   readonly #proxies: NetworkSet | undefined;
   readonly #agents: AgentRegistry;
+  readonly #hasSealed: boolean;
   readonly #listeners = new Set<Listener>();
   /** Connections that haven't been routed or admitted yet, and how many there are from one source. */
   readonly #pending = new Set<Conn>();
@@ -91,12 +95,14 @@ class EdgeNode implements Edge {
     this.#log = options.log ?? silentLogger;
     this.#proxies = options.proxyProtocolFrom;
     this.metrics = options.metrics ?? new Metrics({ runtime: options.runtime });
+    this.#hasSealed = options.sealed !== undefined;
     this.#agents = new AgentRegistry({
       clock: options.runtime.clock,
       ring: options.ring,
       log: this.#log,
       metrics: this.metrics,
       authorize: options.authorize,
+      sealed: options.sealed,
       queueLimits: options.queueLimits,
       largeFramesPerSecond: options.throttling,
     });
@@ -115,6 +121,11 @@ class EdgeNode implements Edge {
   }
 
   async listen({ host, port, accepts = "both" }: EdgeListenOptions): Promise<Listener> {
+    if (accepts === "sealed" && !this.#hasSealed) {
+      throw new SallyportError("config_invalid", "Cannot listen for sealed agents: the edge has no key", {
+        side: "config",
+      });
+    }
     const opened = await this.#runtime.listen({
       host,
       port,
@@ -184,6 +195,7 @@ class EdgeNode implements Edge {
           find: (name) => this.#agents.find(name),
         }),
       agent: (arrival) => this.#agents.welcome(arrival),
+      ...this.#hasSealed ? { sealed: (arrival) => this.#agents.welcomeSealed(arrival) } : {},
       refused: (error, remote) => this.#refused(error, remote),
     });
   }

@@ -10,8 +10,8 @@ import { HELLO_DEADLINE_MS } from "../limits.ts";
 import type { Address, ByteStreamHandler, Clock, Conn, Timer } from "../runtime/port.ts";
 import { parseProxyHeader } from "../wire/proxy_header.ts";
 
-/** Who may come in at a listener. */
-export type Accepts = "both" | "agents" | "visitors";
+/** Who may come in at a listener; sealed agents come in with the others too, where the edge has a key for them. */
+export type Accepts = "both" | "agents" | "visitors" | "sealed";
 
 const TLS_HANDSHAKE = 0x16;
 const TOKEN_FIRST = 0x67; // "g": Fernet's version byte 0x80 in base64 starts "gA"
@@ -40,6 +40,8 @@ export interface EntranceOptions {
   readonly proxied: boolean;
   visitor(arrival: Arrival): void;
   agent(arrival: Arrival): void;
+  /** Takes what begins with nothing known; absent where there is no sealed transport. */
+  sealed?(arrival: Arrival): void;
   /** The connection showed nothing of use and is being closed. */
   refused(error: SallyportError, remote: Address): void;
   /** See {@link Arrival.settled}. */
@@ -71,6 +73,10 @@ export class Entrance implements ByteStreamHandler {
       );
     });
     options.conn.attach(this);
+    // Nothing is to be told apart, and whoever says nothing is to be dropped as whoever says the wrong thing.
+    if (options.accepts === "sealed" && !options.proxied && options.sealed !== undefined) {
+      this.#leave(options.sealed);
+    }
   }
 
   data(chunk: Bytes): void {
@@ -121,7 +127,8 @@ export class Entrance implements ByteStreamHandler {
 
   #dispatch(): void {
     const first = this.#received[0];
-    const { conn, accepts, proxied } = this.#options;
+    const { conn, accepts, proxied, sealed } = this.#options;
+    if (accepts === "sealed" && sealed !== undefined) return this.#leave(sealed);
     if (first === TLS_HANDSHAKE && accepts !== "agents") return this.#leave(this.#options.visitor);
     if (first === TOKEN_FIRST && accepts !== "visitors") return this.#leave(this.#options.agent);
     if (first === PROXY_V1_FIRST || first === PROXY_V2_FIRST) {
@@ -132,7 +139,11 @@ export class Entrance implements ByteStreamHandler {
         }`,
       );
     }
-    const expected = { both: "TLS or a token", agents: "a token", visitors: "TLS" }[accepts];
+    if (sealed !== undefined && accepts !== "visitors" && first !== TLS_HANDSHAKE && first !== TOKEN_FIRST) {
+      return this.#leave(sealed);
+    }
+    const expected =
+      { both: "TLS or a token", agents: "a token", visitors: "TLS", sealed: "nothing" }[accepts];
     throw new SallyportError(
       "unknown_protocol",
       `Cannot accept connection: it starts with byte 0x${

@@ -4,7 +4,9 @@
  * @module
  */
 
+import { Buffer } from "node:buffer";
 import type { OpenAPIHono } from "@hono/zod-openapi";
+import type { Bytes } from "../bytes/bytes.ts";
 import type { FernetRing } from "../crypto/fernet.ts";
 import { createToken } from "../handshake/token.ts";
 import { AUTH_FAILURES_PER_MINUTE_MAX, TOKEN_MAX_BYTES, TOKENS_PER_MINUTE_MAX } from "../limits.ts";
@@ -29,6 +31,8 @@ export interface EdgeAddress {
   readonly host: string;
   /** 1–65535. */
   readonly port: number;
+  /** The edge's public key, 32 bytes, where it speaks the sealed transport. */
+  readonly publicKey?: Bytes;
 }
 
 /** What {@link createMasterApp} takes. */
@@ -97,7 +101,14 @@ function issueToken(options: MasterOptions, request: TokenRequest): TokenRespons
     cipher: claims.cipher,
     protocol_version: request.protocol_version,
     valid: claims.valid,
-    edge: { host: edge.host, port: edge.port },
+    edge: {
+      host: edge.host,
+      port: edge.port,
+      ...edge.publicKey === undefined ? {} : {
+        public_key: Buffer.from(edge.publicKey).toString("base64url"),
+        transports: ["snitun", "sealed"],
+      },
+    },
   };
 }
 

@@ -122,6 +122,15 @@ export const TokenResponseSchema = z.object({
   edge: z.object({
     host: z.string().openapi({ example: "edge.example.net" }),
     port: z.int().min(1).max(65535).openapi({ example: 8443 }),
+    public_key: z.string().regex(/^[\w-]{43}$/).optional().openapi({
+      description:
+        "The edge's public key for the sealed transport, 32 bytes in base64url; absent where it has none",
+      example: "A".repeat(43),
+    }),
+    transports: z.array(z.string()).optional().openapi({
+      description: "How sessions may cross the network to it",
+      example: ["snitun", "sealed"],
+    }),
   }).openapi({ description: "Where the agent dials" }),
 }).openapi("TokenResponse");
 

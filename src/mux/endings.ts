@@ -5,49 +5,60 @@
  * @module
  */
 import { HALF_CLOSE_GRACE_MS } from "../limits.ts";
-import type { MuxStream } from "./stream.ts";
+
+/** What is looked at of a stream. */
+export interface EndingStream {
+  readonly incoming: { readonly byteLength: number };
+  readonly outgoing: { readonly byteLength: number };
+  readonly deliveredBytes: number;
+  /** Its end stands behind what it has to send, and nobody waits for what it receives. */
+  readonly closePending: boolean;
+  graceEndsMs: number;
+  graceMovedBytes: number;
+}
 
 /** What happens to a stream whose bytes don't move any more. */
-export interface EndingEvents {
+export interface EndingEvents<Stream> {
   /** The answer behind a visitor's FIN is over. */
-  closeBehindData(stream: MuxStream): void;
+  closeBehindData(stream: Stream): void;
   /** The peer doesn't take what stands before the CLOSE. */
-  reset(stream: MuxStream, error: Error | undefined): void;
+  reset(stream: Stream, error: Error | undefined): void;
 }
 
 /** Watches ending streams; each is looked at every {@link HALF_CLOSE_GRACE_MS}. */
-export class Endings {
-  readonly #events: EndingEvents;
-  readonly #streams = new Set<MuxStream>();
+export class Endings<Stream extends EndingStream> {
+  readonly #events: EndingEvents<Stream>;
+  /** Made when there is one: most sessions are idle. */
+  #streams: Set<Stream> | undefined;
 
-  constructor(events: EndingEvents) {
+  constructor(events: EndingEvents<Stream>) {
     this.#events = events;
   }
 
   /** Begins, or begins again, to watch a stream; says when `tick` is due. */
-  watch(stream: MuxStream, nowMs: number): number {
+  watch(stream: Stream, nowMs: number): number {
     stream.graceEndsMs = nowMs + HALF_CLOSE_GRACE_MS;
     stream.graceMovedBytes = moved(stream);
-    this.#streams.add(stream);
+    (this.#streams ??= new Set()).add(stream);
     return stream.graceEndsMs;
   }
 
   /** The stream is over. */
-  forget(stream: MuxStream): void {
-    this.#streams.delete(stream);
+  forget(stream: Stream): void {
+    this.#streams?.delete(stream);
   }
 
   /** Does what is due; says when it wants to be called again. */
   tick(nowMs: number): number {
     let nextMs = Infinity;
-    for (const stream of this.#streams) {
+    for (const stream of this.#streams ?? []) {
       if (nowMs >= stream.graceEndsMs) this.#check(stream, nowMs);
-      if (this.#streams.has(stream)) nextMs = Math.min(nextMs, Math.max(stream.graceEndsMs, nowMs + 1));
+      if (this.#streams?.has(stream)) nextMs = Math.min(nextMs, Math.max(stream.graceEndsMs, nowMs + 1));
     }
     return nextMs;
   }
 
-  #check(stream: MuxStream, nowMs: number): void {
+  #check(stream: Stream, nowMs: number): void {
     const stuck = moved(stream) === stream.graceMovedBytes;
     const empty = stream.incoming.byteLength === 0 && stream.outgoing.byteLength === 0;
     if (stuck && stream.closePending) return this.#events.reset(stream, undefined);
@@ -57,6 +68,6 @@ export class Endings {
 }
 
 /** Changes whenever a byte of the stream moves. */
-function moved(stream: MuxStream): number {
+function moved(stream: EndingStream): number {
   return stream.deliveredBytes - stream.outgoing.byteLength;
 }

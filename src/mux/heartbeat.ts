@@ -7,31 +7,21 @@ import type { Bytes } from "../bytes/bytes.ts";
 import type { Role } from "../crypto/header_cipher.ts";
 import { SallyportError } from "../errors.ts";
 import * as limits from "../limits.ts";
-import {
-  channelIdOf,
-  encodePing,
-  type Filler,
-  FrameType,
-  isPing,
-  isPong,
-  newChannelId,
-} from "../wire/snitun_frame.ts";
-import type { MuxHost } from "./host.ts";
-import type { ControlFrame } from "./sender.ts";
+import { type Filler, newChannelId } from "../wire/snitun_frame.ts";
+import type { MuxClock } from "./host.ts";
 
-/** What a {@link Heartbeat} works with. */
-export interface HeartbeatOptions {
+/** Where a {@link Heartbeat} sends its pings and pongs. */
+export interface HeartbeatEvents {
   readonly role: Role;
-  readonly host: MuxHost;
-  readonly random: Filler;
-  /** Sends a control frame. */
-  control(frame: ControlFrame): void;
+  /** Sends a ping or a pong with these 16 bytes. */
+  sendPing(which: "ping" | "pong", id: Bytes): void;
 }
 
 /** The clocks of one session. Methods throw what ends it. */
 export class Heartbeat {
-  readonly #options: HeartbeatOptions;
-  readonly #host: MuxHost;
+  readonly #host: MuxClock;
+  readonly #random: Filler;
+  readonly #events: HeartbeatEvents;
   #idleTicks = 0;
   #nextIdleTickMs = 0;
   #nextPingMs = Infinity;
@@ -45,9 +35,10 @@ export class Heartbeat {
   blockedSinceMs: number | undefined;
   rttMs: number | undefined;
 
-  constructor(options: HeartbeatOptions) {
-    this.#options = options;
-    this.#host = options.host;
+  constructor(host: MuxClock, random: Filler, events: HeartbeatEvents) {
+    this.#host = host;
+    this.#random = random;
+    this.#events = events;
   }
 
   /** Nothing went either way since the last tick but one. */
@@ -59,16 +50,15 @@ export class Heartbeat {
   start(): number {
     const now = this.#host.nowMs();
     this.#nextIdleTickMs = now + limits.IDLE_TICK_MS;
-    if (this.#options.role === "agent") this.#nextPingMs = now + limits.PING_INTERVAL_MS;
+    if (this.#events.role === "agent") this.#nextPingMs = now + limits.PING_INTERVAL_MS;
     return Math.min(this.#nextIdleTickMs, this.#nextPingMs);
   }
 
-  /** A PING frame came: a question is answered, an answer to a ping of ours noted. False for any other answer. */
-  received(header: Bytes): boolean {
-    const id = channelIdOf(header);
-    if (isPing(header)) {
-      this.#send("pong", id);
-    } else if (isPong(header) && this.#pingId?.every((byte, i) => byte === id[i])) {
+  /** A ping or a pong came: a question is answered, an answer to a ping of ours noted. False for any other answer. */
+  received(which: "ping" | "pong" | undefined, id: Bytes): boolean {
+    if (which === "ping") {
+      this.#events.sendPing("pong", id);
+    } else if (which === "pong" && this.#pingId?.every((byte, i) => byte === id[i])) {
       this.#pingId = undefined;
       this.#pongDueMs = Infinity;
       this.rttMs = this.#host.nowMs() - this.#pingSentMs;
@@ -83,12 +73,8 @@ export class Heartbeat {
     this.#pingSentMs = nowMs;
     // An unanswered ping keeps its deadline: asking again doesn't make the peer any less silent.
     this.#pongDueMs = Math.min(this.#pongDueMs, nowMs + limits.PONG_DEADLINE_MS);
-    this.#pingId = newChannelId(this.#options.random);
-    this.#send("ping", this.#pingId);
-  }
-
-  #send(which: "ping" | "pong", id: Bytes): void {
-    this.#options.control({ type: FrameType.PING, id, extra: encodePing(which, this.#options.random) });
+    this.#pingId = newChannelId(this.#random);
+    this.#events.sendPing("ping", this.#pingId);
   }
 
   /** Throws what ends the session (`pong_missing`, `session_idle`, `session_stalled`); says when it is due. */

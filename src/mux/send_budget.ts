@@ -4,24 +4,39 @@
  * @module
  */
 import type { Bytes } from "../bytes/bytes.ts";
+import type { ChunkQueue } from "../bytes/chunk_queue.ts";
 import { type QueueLimits, SESSION_SEND_BUDGET_BYTES } from "../limits.ts";
-import type { FrameSender } from "./sender.ts";
-import type { MuxStream } from "./stream.ts";
+
+/** What is held of a stream. */
+export interface SendingStream {
+  readonly outgoing: ChunkQueue;
+  /** Tells its handler that it may write again. */
+  drain(): void;
+}
+
+/** The sender that empties the queues. */
+export interface QueueSender<Stream> {
+  /** Whether data has to wait. */
+  readonly held: boolean;
+  /** The stream has something to send. */
+  ready(stream: Stream): void;
+}
 
 /** The outgoing queues of a session, and their bounds. */
-export class SendBudget {
+export class SendBudget<Stream extends SendingStream> {
   readonly #queues: QueueLimits;
-  readonly #sender: FrameSender;
-  readonly #waiting = new Set<MuxStream>();
+  readonly #sender: QueueSender<Stream>;
+  /** Made when there is one: most sessions are idle. */
+  #waiting: Set<Stream> | undefined;
   #queuedBytes = 0;
 
-  constructor(queues: QueueLimits, sender: FrameSender) {
+  constructor(queues: QueueLimits, sender: QueueSender<Stream>) {
     this.#queues = queues;
     this.#sender = sender;
   }
 
   /** Queues a copy of `chunk`; false where the stream has overflown and must go. */
-  queue(stream: MuxStream, chunk: Bytes): boolean {
+  queue(stream: Stream, chunk: Bytes): boolean {
     stream.outgoing.push(chunk);
     this.#queuedBytes += chunk.length;
     this.#sender.ready(stream);
@@ -35,27 +50,27 @@ export class SendBudget {
   }
 
   /** Whether the stream may go on writing; if not, it will hear `drain`. */
-  mayGoOn(stream: MuxStream): boolean {
+  mayGoOn(stream: Stream): boolean {
     if (!this.#sender.held && stream.outgoing.byteLength < this.#queues.outgoingHighBytes) return true;
-    this.#waiting.add(stream);
+    (this.#waiting ??= new Set()).add(stream);
     return false;
   }
 
   /** What the stream still had to send is dropped. */
-  forget(stream: MuxStream): void {
+  forget(stream: Stream): void {
     this.#queuedBytes -= stream.outgoing.byteLength;
     stream.outgoing.clear();
-    stream.peerPaused = false;
-    this.#waiting.delete(stream);
+    this.#waiting?.delete(stream);
   }
 
   /** Tells those who wait that they may write again. */
   tellDrained(): void {
+    if (this.#waiting === undefined) return;
     for (const stream of this.#waiting) {
       // Whoever heard `drain` may have filled the connection again.
       if (this.#sender.held) return;
       if (stream.outgoing.byteLength > this.#queues.outgoingLowBytes) continue;
-      this.#waiting.delete(stream);
+      this.#waiting?.delete(stream);
       stream.drain();
     }
   }

@@ -23,6 +23,8 @@ import type { MuxStream } from "./stream.ts";
 /** Headers encrypted in one go. */
 const BATCH = 16;
 const MAX_OVERHEAD_BYTES = 28;
+/** Shared by all senders without a control frame; never written to. */
+const NOTHING: ControlFrame[] = [];
 
 /**
  * Working memory for writing frames. A session holds none of it between two turns, so all sessions of a transport
@@ -74,7 +76,7 @@ export class FrameSender {
   readonly #host: MuxHost;
   readonly #events: SenderEvents;
   readonly #headerBytes: number;
-  #control: ControlFrame[] = [];
+  #control: ControlFrame[] = NOTHING;
   #head: MuxStream | undefined;
   #tail: MuxStream | undefined;
   /** The end of what stands in the scratch, and how many of its headers are still in clear. */
@@ -111,6 +113,7 @@ export class FrameSender {
 
   /** Queues a control frame, in front of all data. */
   control(frame: ControlFrame): void {
+    if (this.#control === NOTHING) this.#control = [];
     this.#control.push(frame);
   }
 
@@ -177,7 +180,7 @@ export class FrameSender {
         if (frame.payload !== undefined) this.#sealedPayload(frame.payload);
       }
     }
-    if (taken === this.#control.length) this.#control = [];
+    if (taken === this.#control.length) this.#control = NOTHING;
     else this.#control.splice(0, taken);
   }
 

@@ -13,6 +13,7 @@ import { Endings } from "./endings.ts";
 import { Heartbeat } from "./heartbeat.ts";
 import type { Caller, MuxHost } from "./host.ts";
 import type { MuxOptions } from "./options.ts";
+import { pingFrame, pingKind } from "./pings.ts";
 import { FrameReceiver } from "./receiver.ts";
 import { ReceiveBudget } from "./receive_budget.ts";
 import { SendBudget } from "./send_budget.ts";
@@ -37,8 +38,8 @@ export class MuxSession {
   readonly #budget: ReceiveBudget;
   readonly #heartbeat: Heartbeat;
   readonly #table = new StreamTable();
-  readonly #endings = new Endings(this);
-  readonly #sending: SendBudget;
+  readonly #endings = new Endings<MuxStream>(this);
+  readonly #sending: SendBudget<MuxStream>;
   #scheduled: MuxStream[] = [];
   #woken = false;
   #ended: SallyportError | undefined;
@@ -58,22 +59,8 @@ export class MuxSession {
     this.#sender = new FrameSender(options.sealer, options.scratch, options.host, this);
     this.#sending = new SendBudget(this.#queues, this.#sender);
     this.#receiver = new FrameReceiver(options.opener, options.protocolVersion, this);
-    this.#budget = new ReceiveBudget({
-      host: options.host,
-      queues: this.#queues,
-      protocolVersion: options.protocolVersion,
-      budgetBytes: options.receiveBudgetBytes ?? limits.SESSION_RECEIVE_BUDGET_BYTES,
-      largeFramesPerSecond: options.largeFramesPerSecond ?? 0,
-      streams: this.#table.all,
-      changePause: (stream) => this.#changePause(stream),
-      drop: (stream, code, why) => this.#refuse(stream, code, why),
-    });
-    this.#heartbeat = new Heartbeat({
-      role: options.role,
-      host: options.host,
-      random: options.scratch.random,
-      control: (frame) => this.#control(frame),
-    });
+    this.#budget = new ReceiveBudget(options, this.#queues, this);
+    this.#heartbeat = new Heartbeat(options.host, options.scratch.random, this);
   }
 
   /** Streams that are open or still deliver what came before their end. */
@@ -84,6 +71,11 @@ export class MuxSession {
   /** The last measured round trip, undefined before the first pong. */
   get rttMs(): number | undefined {
     return this.#heartbeat.rttMs;
+  }
+
+  /** Internal: the streams themselves. */
+  get all(): Iterable<MuxStream> {
+    return this.#table.all;
   }
 
   /** Starts the session's clocks; call it once, when the driver is ready. */
@@ -106,7 +98,7 @@ export class MuxSession {
     const where = encodeCaller(this.protocolVersion, caller.address, this.#scratch.random);
     const stream = new MuxStream(this, newChannelId(this.#scratch.random), caller);
     this.#add(stream);
-    this.#control({ type: FrameType.NEW, id: stream.id, ...where });
+    this.control({ type: FrameType.NEW, id: stream.id, ...where });
     return stream;
   }
 
@@ -193,7 +185,7 @@ export class MuxSession {
     }
     if (sent < chunk.length) {
       if (!this.#sending.queue(stream, chunk.subarray(sent))) {
-        this.#refuse(stream, "stream_overflow", "Cannot send: the peer takes less than the stream brings");
+        this.drop(stream, "stream_overflow", "Cannot send: the peer takes less than the stream brings");
         return true;
       }
       this.#wake();
@@ -231,7 +223,7 @@ export class MuxSession {
     this.#endings.forget(stream);
     if (!stream.remoteClosed && this.#ended === undefined) {
       this.#table.unname(stream);
-      this.#control({ type: FrameType.CLOSE, id: stream.id });
+      this.control({ type: FrameType.CLOSE, id: stream.id });
     }
     this.schedule(stream);
   }
@@ -312,7 +304,7 @@ export class MuxSession {
     const inUse = this.#table.find(header);
     if (inUse !== undefined) {
       // Two visitors' bytes must never meet in one stream.
-      this.#refuse(inUse, "frame_invalid", "Cannot open stream: its id is in use");
+      this.drop(inUse, "frame_invalid", "Cannot open stream: its id is in use");
       return;
     }
     const caller = decodeCaller(header, payload);
@@ -323,7 +315,7 @@ export class MuxSession {
       : undefined;
     if (code !== undefined || caller === undefined) {
       this.#host.refused(code ?? "frame_invalid");
-      this.#control({ type: FrameType.CLOSE, id });
+      this.control({ type: FrameType.CLOSE, id });
       return;
     }
     const stream = new MuxStream(this, id, { address: caller });
@@ -342,7 +334,7 @@ export class MuxSession {
   }
 
   #pinged(header: Bytes): void {
-    if (this.#heartbeat.received(header)) return;
+    if (this.#heartbeat.received(pingKind(header), channelIdOf(header))) return;
     if (this.#sender.flight.pong(channelIdOf(header), this.#host.nowMs())) this.#wake();
     else this.#pauseSeen(this.#table.find(header));
   }
@@ -375,14 +367,16 @@ export class MuxSession {
     this.#wake();
   }
 
-  #refuse(stream: MuxStream, code: ErrorCode, why: string): void {
+  drop(stream: MuxStream, code: ErrorCode, why: string): void {
     this.#host.refused(code);
     this.reset(stream, new SallyportError(code, why));
   }
 
-  // Control frames.
+  sendPing(which: "ping" | "pong", id: Bytes): void {
+    this.control(pingFrame(which, id, this.#scratch.random));
+  }
 
-  #control(frame: ControlFrame): void {
+  control(frame: ControlFrame): void {
     this.#sender.control(frame);
     if (this.#sender.controlFrames > limits.CONTROL_FRAMES_QUEUED_MAX) {
       const why = "Cannot go on: the peer doesn't read, and control frames pile up";
@@ -391,10 +385,10 @@ export class MuxSession {
     this.#wake();
   }
 
-  #changePause(stream: MuxStream): void {
+  changePause(stream: MuxStream): void {
     if (stream.flowQueued || this.#ended !== undefined) return;
     stream.flowQueued = true;
-    this.#control({ type: FrameType.PAUSE, id: stream.id, stream });
+    this.control({ type: FrameType.PAUSE, id: stream.id, stream });
   }
 
   #wake(): void {

@@ -22,25 +22,26 @@ import type {
   Runtime,
 } from "./port.ts";
 import {
+  createSystemClock,
   dialError,
   dialTimeoutError,
   listenError,
   plainHost,
   plainResponse,
   reportStray,
-  systemClock,
+  type Shared,
 } from "./shared.ts";
 
 /** Opens the port on this process's sockets; each call has buffers of its own. */
 export function createBunRuntime(): Runtime {
-  const pool = new BufferPool();
+  const shared: Shared = { pool: new BufferPool(), clock: createSystemClock() };
   return {
     name: "bun",
     version: Bun.version,
     capabilities: { reusePort: true, hardClose: true },
-    clock: systemClock,
-    listen: (options) => listen(options, pool),
-    dial: (options) => dial(options, pool),
+    clock: shared.clock,
+    listen: (options) => listen(options, shared),
+    dial: (options) => dial(options, shared),
     bindDatagram,
     serveHttp,
   };
@@ -54,7 +55,7 @@ async function hostAddress(host: string): Promise<string> {
   return found.address;
 }
 
-async function listen(options: ListenOptions, pool: BufferPool): Promise<Listener> {
+async function listen(options: ListenOptions, shared: Shared): Promise<Listener> {
   try {
     const host = await hostAddress(options.host);
     // Bun.listen takes it, its types don't know it.
@@ -64,7 +65,7 @@ async function listen(options: ListenOptions, pool: BufferPool): Promise<Listene
       hostname: host,
       port: options.port,
       allowHalfOpen: true,
-      data: { pool, accept: (conn) => options.accept(conn) },
+      data: { shared, accept: (conn) => options.accept(conn) },
       socket: socketHandlers,
     });
     return { address: { host, port: listener.port }, close: () => listener.stop(false) };
@@ -77,7 +78,7 @@ async function listen(options: ListenOptions, pool: BufferPool): Promise<Listene
  * Bun tries all addresses of a name by itself. A dial can't be called off, so one that is late is reset as soon as it
  * stands.
  */
-function dial(options: DialOptions, pool: BufferPool): Promise<Conn> {
+function dial(options: DialOptions, shared: Shared): Promise<Conn> {
   return new Promise((resolve, reject) => {
     let late = false;
     const timer = setTimeout(() => {
@@ -98,7 +99,7 @@ function dial(options: DialOptions, pool: BufferPool): Promise<Conn> {
         hostname: options.host,
         port: options.port,
         allowHalfOpen: true,
-        data: { pool, accept, fail },
+        data: { shared, accept, fail },
         socket: socketHandlers,
       }).catch(fail);
     } catch (error) {

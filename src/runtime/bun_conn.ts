@@ -6,13 +6,13 @@
  */
 
 import { type BufferPool, OutQueue } from "./out_queue.ts";
-import type { Address, Bytes, Conn } from "./port.ts";
-import { asError, lostError, plainHost, systemClock } from "./shared.ts";
+import type { Address, Bytes, Clock, Conn } from "./port.ts";
+import { asError, lostError, plainHost, type Shared } from "./shared.ts";
 import { StreamBase } from "./stream_base.ts";
 
 /** What a socket's `data` slot has before the connection stands. */
 export interface SocketBirth {
-  readonly pool: BufferPool;
+  readonly shared: Shared;
   /** Takes the new connection; an exception aborts it. */
   accept(conn: BunConn): void;
   /** Hears of a connection that the peer had reset before it was opened. */
@@ -26,7 +26,7 @@ export type SocketOwner = SocketBirth | BunConn;
 export class BunConn extends StreamBase implements Conn {
   readonly remote: Address;
   readonly local: Address;
-  protected readonly clock = systemClock;
+  protected readonly clock: Clock;
   #socket: Bun.Socket<SocketOwner>;
   #pool: BufferPool;
   #out: OutQueue | null = null;
@@ -41,10 +41,11 @@ export class BunConn extends StreamBase implements Conn {
   /** One of our methods runs, and what the socket reports meanwhile must wait for its end. */
   #inMethod = false;
 
-  constructor(socket: Bun.Socket<SocketOwner>, pool: BufferPool) {
+  constructor(socket: Bun.Socket<SocketOwner>, { pool, clock }: Shared) {
     super();
     this.#socket = socket;
     this.#pool = pool;
+    this.clock = clock;
     this.remote = { host: plainHost(socket.remoteAddress), port: socket.remotePort };
     this.local = { host: plainHost(socket.localAddress), port: socket.localPort };
   }
@@ -206,7 +207,7 @@ export const socketHandlers: Bun.SocketHandler<SocketOwner> = Object.freeze({
     }
     // Bun sets TCP_NODELAY itself; saying so keeps it true should that change.
     socket.setNoDelay(true);
-    const conn = new BunConn(socket, birth.pool);
+    const conn = new BunConn(socket, birth.shared);
     socket.data = conn;
     try {
       birth.accept(conn);

@@ -21,13 +21,14 @@ import type {
 } from "./port.ts";
 import {
   asError,
+  createSystemClock,
   dialError,
   dialTimeoutError,
   listenError,
   plainHost,
   plainResponse,
   reportStray,
-  systemClock,
+  type Shared,
 } from "./shared.ts";
 
 /** After a failed accept (out of file descriptors, say) the next waits this long. */
@@ -39,22 +40,22 @@ const DATAGRAMS_IN_FLIGHT_MAX = 256;
 
 /** Opens the port on this process's sockets; each call has buffers of its own. */
 export function createDenoRuntime(): Runtime {
-  const pool = new BufferPool();
+  const shared: Shared = { pool: new BufferPool(), clock: createSystemClock() };
   return {
     name: "deno",
     version: Deno.version.deno,
     // Deno.Conn has neither SO_LINGER nor a reset.
     capabilities: { reusePort: true, hardClose: false },
-    clock: systemClock,
-    listen: (options) => listen(options, pool),
-    dial: (options) => dial(options, pool),
+    clock: shared.clock,
+    listen: (options) => listen(options, shared),
+    dial: (options) => dial(options, shared),
     bindDatagram,
     serveHttp,
   };
 }
 
 // deno-lint-ignore require-await -- what it throws must become a rejection
-async function listen(options: ListenOptions, pool: BufferPool): Promise<Listener> {
+async function listen(options: ListenOptions, shared: Shared): Promise<Listener> {
   let listener: Deno.TcpListener;
   try {
     listener = Deno.listen({
@@ -66,7 +67,7 @@ async function listen(options: ListenOptions, pool: BufferPool): Promise<Listene
     throw listenError(options, error);
   }
   const state = { closed: false };
-  acceptLoop(listener, state, options, pool);
+  acceptLoop(listener, state, options, shared);
   return {
     address: { host: listener.addr.hostname, port: listener.addr.port },
     close() {
@@ -81,7 +82,7 @@ async function acceptLoop(
   listener: Deno.TcpListener,
   state: { closed: boolean },
   options: ListenOptions,
-  pool: BufferPool,
+  shared: Shared,
 ): Promise<void> {
   while (!state.closed) {
     let native: Deno.TcpConn;
@@ -91,7 +92,7 @@ async function acceptLoop(
       if (!state.closed) await new Promise((resolve) => setTimeout(resolve, ACCEPT_RETRY_MS));
       continue;
     }
-    const conn = newConn(native, pool);
+    const conn = newConn(native, shared);
     if (conn === null) continue;
     if (state.closed) {
       conn.abort();
@@ -106,9 +107,9 @@ async function acceptLoop(
 }
 
 /** Null if the peer has reset the connection meanwhile, which makes its options fail. */
-function newConn(native: Deno.TcpConn, pool: BufferPool): DenoConn | null {
+function newConn(native: Deno.TcpConn, shared: Shared): DenoConn | null {
   try {
-    return new DenoConn(native, pool);
+    return new DenoConn(native, shared);
   } catch {
     native.close();
     return null;
@@ -116,7 +117,7 @@ function newConn(native: Deno.TcpConn, pool: BufferPool): DenoConn | null {
 }
 
 /** Deno tries all addresses of a name by itself (RFC 8305). */
-async function dial(options: DialOptions, pool: BufferPool): Promise<Conn> {
+async function dial(options: DialOptions, shared: Shared): Promise<Conn> {
   const abort = new AbortController();
   let late = false;
   let timer: ReturnType<typeof setTimeout> | undefined;
@@ -133,7 +134,7 @@ async function dial(options: DialOptions, pool: BufferPool): Promise<Conn> {
     return native;
   };
   try {
-    return new DenoConn(await Promise.race([attempt(), deadline]), pool);
+    return new DenoConn(await Promise.race([attempt(), deadline]), shared);
   } catch (error) {
     throw dialError(options, error);
   } finally {

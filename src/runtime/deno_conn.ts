@@ -5,8 +5,8 @@
  */
 
 import { BUFFER_SIZES, type BufferPool, OutQueue } from "./out_queue.ts";
-import type { Address, Bytes, Conn } from "./port.ts";
-import { lostError, plainHost, systemClock } from "./shared.ts";
+import type { Address, Bytes, Clock, Conn } from "./port.ts";
+import { lostError, plainHost, type Shared } from "./shared.ts";
 import { StreamBase } from "./stream_base.ts";
 
 const KiB = 1024;
@@ -22,7 +22,7 @@ const WRITE_LOW_BYTES = 128 * KiB;
 export class DenoConn extends StreamBase implements Conn {
   readonly remote: Address;
   readonly local: Address;
-  protected readonly clock = systemClock;
+  protected readonly clock: Clock;
   #conn: Deno.TcpConn;
   #pool: BufferPool;
   #out: OutQueue | null = null;
@@ -39,11 +39,12 @@ export class DenoConn extends StreamBase implements Conn {
   #kept = 0;
   #endKept = false;
 
-  constructor(conn: Deno.TcpConn, pool: BufferPool) {
+  constructor(conn: Deno.TcpConn, { pool, clock }: Shared) {
     super();
     conn.setNoDelay(true);
     this.#conn = conn;
     this.#pool = pool;
+    this.clock = clock;
     const { remoteAddr, localAddr } = conn;
     this.remote = { host: plainHost(remoteAddr.hostname), port: remoteAddr.port };
     this.local = { host: plainHost(localAddr.hostname), port: localAddr.port };

@@ -6,7 +6,15 @@
 
 import { setImmediate } from "node:timers";
 import { SallyportError } from "../errors.ts";
-import type { Address, Clock, DialOptions, ListenOptions, Timer } from "./port.ts";
+import type { BufferPool } from "./out_queue.ts";
+import type { Address, Clock, DialOptions, ListenOptions } from "./port.ts";
+import { Timers } from "./timers.ts";
+
+/** What the connections of one runtime share. */
+export interface Shared {
+  readonly pool: BufferPool;
+  readonly clock: Clock;
+}
 
 /** `host` with an IPv4-mapped IPv6 address as plain IPv4 (`::ffff:192.0.2.1` → `192.0.2.1`). */
 export function plainHost(host: string): string {
@@ -119,36 +127,16 @@ export function reportStray(where: string, thrown: unknown): void {
   console.error(`sallyport: exception in a ${where} handler:`, thrown);
 }
 
-/** setTimeout fires at once beyond this. */
-const LONGEST_TIMEOUT_MS = 2 ** 31 - 1;
-
-class SystemTimer implements Timer {
-  #handle: ReturnType<typeof setTimeout> | undefined;
-  #run: () => void;
-
-  constructor(delayMs: number, run: () => void) {
-    this.#run = run;
-    this.#arm(delayMs);
-  }
-
-  #arm(delayMs: number): void {
-    this.#handle = delayMs > LONGEST_TIMEOUT_MS
-      ? setTimeout(() => this.#arm(delayMs - LONGEST_TIMEOUT_MS), LONGEST_TIMEOUT_MS)
-      : setTimeout(this.#run, delayMs);
-  }
-
-  cancel(): void {
-    clearTimeout(this.#handle);
-  }
-}
-
 /**
  * The system's clock. `soon` is `setImmediate`: on both runtimes it runs behind microtasks and the IO events of this
  * turn and before the next poll; it costs 0.1 to 0.9 µs where `setTimeout(0)` takes a millisecond.
  */
-export const systemClock: Clock = Object.freeze({
-  nowMs: () => performance.now(),
-  wallMs: () => Date.now(),
-  after: (delayMs: number, run: () => void) => new SystemTimer(delayMs, run),
-  soon: (run: () => void) => void setImmediate(run),
-});
+export function createSystemClock(): Clock {
+  const timers = new Timers();
+  return {
+    nowMs: () => performance.now(),
+    wallMs: () => Date.now(),
+    after: (delayMs, run) => timers.after(delayMs, run),
+    soon: (run) => void setImmediate(run),
+  };
+}

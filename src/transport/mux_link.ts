@@ -5,34 +5,49 @@
  */
 import type { Bytes } from "../bytes/bytes.ts";
 import { type ErrorCode, errorMessage, SallyportError } from "../errors.ts";
-import type { Caller, MuxHost } from "../mux/host.ts";
-import type { MuxOptions } from "../mux/options.ts";
-import { MuxSession } from "../mux/session.ts";
-import type { MuxStream } from "../mux/stream.ts";
+import type { Caller, Multiplexer, MuxHost } from "../mux/host.ts";
 import type { Address, ByteStreamHandler, Clock, Conn, Timer } from "../runtime/port.ts";
-import type { Session, SessionHandler } from "./port.ts";
+import type { Session, SessionHandler, SessionStream } from "./port.ts";
 
-/** What a link is made of besides the multiplexer's own options. */
-export interface MuxLinkOptions extends Omit<MuxOptions, "host"> {
+/** What stands between the multiplexer and the connection, where anything does. */
+export interface LinkCodec {
+  /** What goes over the connection for `plain`; valid until the next call. */
+  seal(plain: Bytes): Bytes;
+  /** Takes bytes of the connection and hands `mux` what they hold. Throws what ends the session. */
+  open(wire: Bytes, mux: Multiplexer<SessionStream>): void;
+  /** The session is over. */
+  close(): void;
+}
+
+/** What a link is made of. */
+export interface MuxLinkOptions {
   readonly transport: string;
   readonly cipher: string;
+  /** See {@link Session.halfClose}. */
+  readonly halfClose: boolean;
   readonly conn: Conn;
   readonly clock: Clock;
+  readonly codec?: LinkCodec;
+  /** Makes the multiplexer, whose host the link is. */
+  mux(host: MuxHost<SessionStream>): Multiplexer<SessionStream>;
 }
 
 /** A {@link Session} over one connection. */
-export class MuxLink implements Session, MuxHost {
+export class MuxLink implements Session, MuxHost<SessionStream> {
   readonly transport: string;
   readonly cipher: string;
+  readonly halfClose: boolean;
   readonly remote: Address;
   readonly #conn: Conn;
   readonly #clock: Clock;
   #handler: SessionHandler | undefined;
-  readonly #mux: MuxSession;
+  readonly #mux: Multiplexer<SessionStream>;
+  readonly #codec: LinkCodec | undefined;
   readonly #turn: () => void;
   #timer: Timer | undefined;
   #armedMs = Infinity;
   #gone = false;
+  #leaving: SallyportError | undefined;
 
   constructor(options: MuxLinkOptions) {
     this.transport = options.transport;
@@ -40,16 +55,19 @@ export class MuxLink implements Session, MuxHost {
     this.remote = options.conn.remote;
     this.#conn = options.conn;
     this.#clock = options.clock;
-    this.#mux = new MuxSession({ ...options, host: this });
+    this.halfClose = options.halfClose;
+    this.#codec = options.codec;
+    this.#mux = options.mux(this);
     this.#turn = () => this.#mux.turn();
   }
 
   /** Begins: `handler` hears of the session, `received` are bytes of the peer that have already been read. */
   start(handler: SessionHandler, received: Bytes): void {
     this.#handler = handler;
-    this.#conn.attach(this.#wire());
+    const conn = new LinkConn(this, this.#mux, this.#codec);
+    this.#conn.attach(conn);
     this.#mux.start();
-    this.#mux.receive(received);
+    conn.data(received);
   }
 
   get protocolVersion(): number {
@@ -68,8 +86,14 @@ export class MuxLink implements Session, MuxHost {
     return this.#mux.rttMs;
   }
 
-  open(caller: Caller): MuxStream {
+  open(caller: Caller): SessionStream {
+    if (this.#leaving !== undefined) throw this.#leaving;
     return this.#mux.open(caller);
+  }
+
+  goAway(reason: SallyportError): void {
+    this.#leaving ??= reason;
+    this.#mux.goAway?.(reason.code);
   }
 
   close(reason: SallyportError): void {
@@ -80,7 +104,7 @@ export class MuxLink implements Session, MuxHost {
 
   /** Internal. */
   write(bytes: Bytes): boolean {
-    return this.#conn.write(bytes);
+    return this.#conn.write(this.#codec === undefined ? bytes : this.#codec.seal(bytes));
   }
 
   /** Internal. */
@@ -111,7 +135,7 @@ export class MuxLink implements Session, MuxHost {
   }
 
   /** Internal. */
-  opened(stream: MuxStream): void {
+  opened(stream: SessionStream): void {
     this.#handler?.stream(stream);
   }
 
@@ -126,24 +150,28 @@ export class MuxLink implements Session, MuxHost {
   }
 
   /** Internal. */
+  goingAway(code: ErrorCode): void {
+    this.#leaving ??= new SallyportError(
+      "shutdown",
+      `Cannot open stream: the other side goes away: ${code}`,
+      {
+        retryable: true,
+      },
+    );
+    this.#handler?.goingAway?.(code);
+  }
+
+  /** Internal. */
   ended(error: SallyportError): void {
     this.#gone = true;
     this.#timer?.cancel();
+    this.#codec?.close();
     this.#conn.release();
     this.#handler?.ended(error);
   }
 
-  /** The connection's side; `close` means another thing there than a session's. */
-  #wire(): ByteStreamHandler {
-    return {
-      data: (chunk) => this.#mux.receive(chunk),
-      end: () => this.#lost("the peer closed it"),
-      drain: () => this.#mux.writable(),
-      close: (error) => this.#lost(error === undefined ? "it was closed" : errorMessage(error), error),
-    };
-  }
-
-  #lost(why: string, cause?: unknown): void {
+  /** Internal: the connection is gone. */
+  lost(why: string, cause?: unknown): void {
     this.#mux.end(
       new SallyportError("connection_lost", `Cannot keep session: ${why}`, {
         side: "network",
@@ -151,5 +179,45 @@ export class MuxLink implements Session, MuxHost {
         cause,
       }),
     );
+  }
+}
+
+/** The connection's side of a link; `close` means another thing there than a session's. */
+class LinkConn implements ByteStreamHandler {
+  readonly #link: MuxLink;
+  readonly #mux: Multiplexer<SessionStream>;
+  readonly #codec: LinkCodec | undefined;
+
+  constructor(link: MuxLink, mux: Multiplexer<SessionStream>, codec: LinkCodec | undefined) {
+    this.#link = link;
+    this.#mux = mux;
+    this.#codec = codec;
+  }
+
+  data(chunk: Bytes): void {
+    if (this.#codec === undefined) return this.#mux.receive(chunk);
+    try {
+      this.#codec.open(chunk, this.#mux);
+    } catch (error) {
+      this.#mux.end(
+        error instanceof SallyportError
+          ? error
+          : new SallyportError("cipher_failed", `Cannot read session: ${errorMessage(error)}`, {
+            cause: error,
+          }),
+      );
+    }
+  }
+
+  end(): void {
+    this.#link.lost("the peer closed it");
+  }
+
+  drain(): void {
+    this.#mux.writable();
+  }
+
+  close(error?: Error): void {
+    this.#link.lost(error === undefined ? "it was closed" : errorMessage(error), error);
   }
 }

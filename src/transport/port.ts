@@ -25,13 +25,18 @@ export interface SessionHandler {
   streamClosed(): void;
   /** A stream was refused or dropped by the session itself, for this reason; the session goes on. */
   streamRefused(code: SallyportError["code"]): void;
+  /**
+   * The other side wants no new streams, for this reason; those that are open go on. Not every transport can say it.
+   * Called at most once.
+   */
+  goingAway?(code: SallyportError["code"]): void;
   /** The session is over, with the reason; every stream has been told. The last call. */
   ended(error: SallyportError): void;
 }
 
 /** An authenticated connection between an agent and an edge. */
 export interface Session {
-  /** How it crosses the network: "snitun". */
+  /** How it crosses the network: "snitun", "sealed". */
   readonly transport: string;
   /** The peer's address. */
   readonly remote: Address;
@@ -39,6 +44,11 @@ export interface Session {
   readonly protocolVersion: number;
   /** The cipher of its headers. */
   readonly cipher: string;
+  /**
+   * The two directions of a stream end one by one. Where they don't, a visitor's end lets the answer go on as long as
+   * its bytes come (limits.ts, `HALF_CLOSE_GRACE_MS`), and an endpoint's end is the end of both.
+   */
+  readonly halfClose: boolean;
   /** Streams open now. */
   readonly streams: number;
   /** Payload bytes since the session began. */
@@ -47,6 +57,11 @@ export interface Session {
   readonly bytesReceived: number;
   /** The last measured round trip in milliseconds. */
   readonly rttMs: number | undefined;
+  /**
+   * No new streams from now on: `open` throws `reason`, and the other side is told where the transport can say it.
+   * Streams that are open go on.
+   */
+  goAway(reason: SallyportError): void;
   /** Edge only: opens a stream to the agent. Throws `limit_exceeded` or what the session ended with. */
   open(caller: Caller): SessionStream;
   /** Ends the session and its streams for this reason. */

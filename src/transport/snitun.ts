@@ -9,8 +9,11 @@ import { errorMessage, SallyportError } from "../errors.ts";
 import { AgentChallenge, EdgeChallenge } from "../handshake/challenge.ts";
 import { type OpenedToken, TokenReader } from "../handshake/token_reader.ts";
 import * as limits from "../limits.ts";
+import type { MuxOptions } from "../mux/options.ts";
 import type { SendScratch } from "../mux/sender.ts";
-import type { Address, ByteStreamHandler, Clock, Conn, Runtime, Timer } from "../runtime/port.ts";
+import { MuxSession } from "../mux/session.ts";
+import type { Address, ByteStreamHandler, Clock, Conn, Timer } from "../runtime/port.ts";
+import { dialEdge, type DialEdgeOptions } from "./dial_edge.ts";
 import { MuxLink } from "./mux_link.ts";
 import type { Session, SessionHandler } from "./port.ts";
 
@@ -125,15 +128,11 @@ class Acceptance implements ByteStreamHandler {
     const opener = createOpener(claims.cipher, claims.aesKey, claims.aesIv, "agent");
     const machine = new EdgeChallenge(sealer, opener);
     const { conn } = this.#options;
-    const link = new MuxLink({
-      ...shared(this.#options),
-      transport: TRANSPORT,
+    const link = snitunLink(this.#options, conn, claims.cipher, {
       role: "edge",
       protocolVersion: claims.protocolVersion,
-      cipher: claims.cipher,
       sealer,
       opener,
-      conn,
     });
     this.#challenge = { machine, link };
     conn.write(machine.first);
@@ -177,7 +176,8 @@ function early(): SallyportError {
   );
 }
 
-function asRefusal(cause: unknown): SallyportError {
+/** Why an agent isn't let in, whatever was thrown. */
+export function asRefusal(cause: unknown): SallyportError {
   if (cause instanceof SallyportError) return cause;
   return new SallyportError("session_refused", `Cannot open session: ${errorMessage(cause)}`, {
     side: "local",
@@ -185,25 +185,26 @@ function asRefusal(cause: unknown): SallyportError {
   });
 }
 
-function shared(options: SnitunShared) {
+function snitunLink(
+  options: SnitunShared,
+  conn: Conn,
+  cipher: CipherName,
+  own: Pick<MuxOptions, "role" | "protocolVersion" | "sealer" | "opener">,
+): MuxLink {
   const { clock, scratch, queueLimits, receiveBudgetBytes, largeFramesPerSecond } = options;
-  return { clock, scratch, queueLimits, receiveBudgetBytes, largeFramesPerSecond };
+  const shared = { scratch, queueLimits, receiveBudgetBytes, largeFramesPerSecond };
+  const mux = (host: MuxOptions["host"]) => new MuxSession({ ...shared, ...own, host });
+  return new MuxLink({ transport: TRANSPORT, cipher, halfClose: false, conn, clock, mux });
 }
 
 /** What {@link dialSnitun} takes. */
-export interface DialSnitunOptions extends SnitunShared {
-  readonly runtime: Runtime;
-  /** The edge. */
-  readonly host: string;
-  readonly port: number;
+export interface DialSnitunOptions extends SnitunShared, DialEdgeOptions {
   /** The token, as the session master issued it, and what stands in it. */
   readonly token: string;
   readonly aesKey: Bytes;
   readonly aesIv: Bytes;
   readonly cipher: CipherName;
   readonly protocolVersion: 0 | 1 | 2;
-  /** Gives up when it is aborted: the promise rejects with its reason, and no connection stays behind. */
-  readonly signal?: AbortSignal;
   /** The edge has let us in; says who hears of the session. */
   admitted(session: Session): SessionHandler;
 }
@@ -222,23 +223,6 @@ export async function dialSnitun(options: DialSnitunOptions): Promise<Session> {
       conn.abort();
       reject(error);
     }
-  });
-}
-
-function dialEdge({ runtime, host, port, signal }: DialSnitunOptions): Promise<Conn> {
-  return new Promise((resolve, reject) => {
-    const giveUp = () => reject(signal?.reason);
-    if (signal?.aborted) return giveUp();
-    signal?.addEventListener("abort", giveUp, { once: true });
-    runtime.dial({ host, port, timeoutMs: limits.DIAL_TIMEOUT_MS }).then((conn) => {
-      signal?.removeEventListener("abort", giveUp);
-      if (signal?.aborted) conn.abort();
-      else resolve(conn);
-    }, (cause) => {
-      signal?.removeEventListener("abort", giveUp);
-      const why = `Cannot reach edge ${host}:${port}: ${errorMessage(cause)}`;
-      reject(new SallyportError("edge_unreachable", why, { side: "network", retryable: true, cause }));
-    });
   });
 }
 
@@ -267,16 +251,7 @@ class Dialogue implements ByteStreamHandler {
     const sealer = createSealer(cipher, aesKey, aesIv, "agent");
     const opener = createOpener(cipher, aesKey, aesIv, "edge");
     this.#machine = new AgentChallenge(sealer, opener);
-    this.#link = new MuxLink({
-      ...shared(options),
-      transport: TRANSPORT,
-      role: "agent",
-      protocolVersion,
-      cipher,
-      sealer,
-      opener,
-      conn,
-    });
+    this.#link = snitunLink(options, conn, cipher, { role: "agent", protocolVersion, sealer, opener });
     this.#timer = options.clock.after(limits.CHALLENGE_DEADLINE_MS, () => {
       this.#fail("deadline_exceeded", `no challenge in ${limits.CHALLENGE_DEADLINE_MS / 1000} s`);
     });

@@ -118,6 +118,7 @@ describe("agent: connecting", () => {
     assert.deepEqual(line!.fields, {
       hostname: "a.test",
       edge: "10.0.0.1:8443",
+      transport: "snitun",
       protocol_version: 2,
       cipher: "aes-gcm",
     });

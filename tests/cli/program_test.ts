@@ -85,7 +85,7 @@ describe("serve", () => {
       assert.match(first.stdout, /fernet\.keys, made just now/);
       if (process.platform !== "win32") {
         assert.equal((await stat(dataDir)).mode & 0o777, 0o700);
-        for (const name of ["fernet.keys", "admin.key"]) {
+        for (const name of ["fernet.keys", "admin.key", "edge.key"]) {
           assert.equal((await stat(join(dataDir, name))).mode & 0o777, 0o600, name);
         }
       }
@@ -100,7 +100,13 @@ describe("serve", () => {
       const answer = await ask(adminKey);
       assert.equal(answer.status, 201);
       const { edge } = await answer.json() as { edge: unknown };
-      assert.deepEqual(edge, { host: "localhost", port: Number(edgePort) });
+      const [, publicKey] = await first.seen(/edge's public key +([\w-]{43})$/m);
+      assert.deepEqual(edge, {
+        host: "localhost",
+        port: Number(edgePort),
+        public_key: publicKey,
+        transports: ["snitun", "sealed"],
+      });
       const refused = await ask("another-key-of-some-length");
       assert.equal(refused.status, 401);
       await refused.body?.cancel();
@@ -113,6 +119,7 @@ describe("serve", () => {
 
       const second = start(["serve", ...PORTS, "--data-dir", dataDir]);
       await second.seen(/admin\.key$/m);
+      assert.equal((await second.seen(/edge's public key +([\w-]{43})$/m))[1], publicKey);
       assert.doesNotMatch(second.stdout, /made just now/);
       assert.equal((await readFile(join(dataDir, "admin.key"), "utf8")).trim(), adminKey);
       second.signal("SIGTERM");

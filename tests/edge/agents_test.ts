@@ -317,6 +317,7 @@ describe("edge: the operator's authorize hook", () => {
       cipher: "aes-gcm",
       valid: 4_000_000_000,
       extra: { tenant: "t-1" },
+      transport: "snitun",
     });
     await test.assertNothingLeft();
   });

@@ -4,7 +4,7 @@
 import type { Bytes } from "../../src/bytes/bytes.ts";
 import { type CipherName, createOpener, createSealer } from "../../src/crypto/header_cipher.ts";
 import type { ErrorCode, SallyportError } from "../../src/errors.ts";
-import type { MuxHost } from "../../src/mux/host.ts";
+import type { Multiplexer, MuxHost } from "../../src/mux/host.ts";
 import { SendScratch } from "../../src/mux/sender.ts";
 import type { MuxOptions } from "../../src/mux/options.ts";
 import { MuxSession } from "../../src/mux/session.ts";
@@ -24,10 +24,14 @@ export function seeded(seed: number): () => number {
 }
 
 /** One side: a multiplexer and the host that drives it. */
-export class Side implements MuxHost {
-  readonly mux: MuxSession;
-  readonly streams: MuxStream[] = [];
-  readonly closedStreams: MuxStream[] = [];
+export class Side<
+  Mux extends Multiplexer<Stream>,
+  Stream,
+> implements MuxHost<Stream> {
+  readonly mux: Mux;
+  readonly streams: Stream[] = [];
+  readonly closedStreams: Stream[] = [];
+  wentAway: ErrorCode | undefined;
   readonly refusals: ErrorCode[] = [];
   endedWith: SallyportError | undefined;
   /** Bytes on their way to the peer. */
@@ -38,14 +42,14 @@ export class Side implements MuxHost {
   woken = false;
   armedMs = Infinity;
   blocked = false;
-  onStream: (stream: MuxStream) => void = () => {};
-  readonly #world: World;
+  onStream: (stream: Stream) => void = () => {};
+  readonly #world: WireWorld<Mux, Stream>;
   readonly #windowBytes: number;
 
-  constructor(world: World, windowBytes: number, options: Omit<MuxOptions, "host">) {
+  constructor(world: WireWorld<Mux, Stream>, windowBytes: number, make: (host: MuxHost<Stream>) => Mux) {
     this.#world = world;
     this.#windowBytes = windowBytes;
-    this.mux = new MuxSession({ ...options, host: this });
+    this.mux = make(this);
   }
 
   write(bytes: Bytes): boolean {
@@ -67,15 +71,18 @@ export class Side implements MuxHost {
   holdReading(hold: boolean): void {
     this.holding = hold;
   }
-  opened(stream: MuxStream): void {
+  opened(stream: Stream): void {
     this.streams.push(stream);
     this.onStream(stream);
   }
   refused(code: ErrorCode): void {
     this.refusals.push(code);
   }
-  closed(stream: MuxStream): void {
+  closed(stream: Stream): void {
     this.closedStreams.push(stream);
+  }
+  goingAway(code: ErrorCode): void {
+    this.wentAway = code;
   }
   ended(error: SallyportError): void {
     this.endedWith = error;
@@ -92,55 +99,42 @@ export class Side implements MuxHost {
   }
 }
 
-/** What a {@link World} is made of. */
-export interface WorldOptions {
-  readonly cipher?: CipherName;
-  readonly protocolVersion?: 0 | 1 | 2;
+/** What a wire does. */
+export interface WireOptions {
   readonly windowBytes?: number;
   readonly random?: () => number;
   /** Largest piece in which bytes arrive. */
   readonly pieceBytes?: number;
+  readonly record?: boolean;
+}
+
+/** What a {@link World} is made of. */
+export interface WorldOptions extends WireOptions {
+  readonly cipher?: CipherName;
+  readonly protocolVersion?: 0 | 1 | 2;
   readonly edge?: Partial<MuxOptions>;
   readonly agent?: Partial<MuxOptions>;
-  readonly record?: boolean;
 }
 
 const KEY: Bytes = new Uint8Array(32).fill(7);
 const IV: Bytes = new Uint8Array(16).fill(9);
 
-/** An edge and an agent behind their handshake. */
-export class World {
+/** An edge and an agent behind their handshake, of any dialect. */
+export class WireWorld<Mux extends Multiplexer<Stream>, Stream> {
   nowMs = 1000;
   readonly record: boolean;
-  readonly edge: Side;
-  readonly agent: Side;
+  readonly edge: Side<Mux, Stream>;
+  readonly agent: Side<Mux, Stream>;
   readonly random: () => number;
   readonly #pieceBytes: number;
 
-  constructor(options: WorldOptions = {}) {
-    const cipher = options.cipher ?? "aes-gcm";
-    const protocolVersion = options.protocolVersion ?? 2;
+  constructor(options: WireOptions, make: (role: "edge" | "agent", host: MuxHost<Stream>) => Mux) {
     const windowBytes = options.windowBytes ?? 256 * 1024;
     this.record = options.record ?? false;
     this.random = options.random ?? seeded(1);
     this.#pieceBytes = options.pieceBytes ?? 96 * 1024;
-    const scratch = new SendScratch();
-    this.edge = new Side(this, windowBytes, {
-      role: "edge",
-      protocolVersion,
-      sealer: createSealer(cipher, KEY, IV, "edge"),
-      opener: createOpener(cipher, KEY, IV, "agent"),
-      scratch,
-      ...options.edge,
-    });
-    this.agent = new Side(this, windowBytes, {
-      role: "agent",
-      protocolVersion,
-      sealer: createSealer(cipher, KEY, IV, "agent"),
-      opener: createOpener(cipher, KEY, IV, "edge"),
-      scratch,
-      ...options.agent,
-    });
+    this.edge = new Side(this, windowBytes, (host) => make("edge", host));
+    this.agent = new Side(this, windowBytes, (host) => make("agent", host));
     this.edge.mux.start();
     this.agent.mux.start();
   }
@@ -187,13 +181,32 @@ export class World {
     this.settle();
   }
 
-  #deliver(from: Side, to: Side): void {
+  #deliver(from: Side<Mux, Stream>, to: Side<Mux, Stream>): void {
     const piece = from.take(1 + Math.floor(this.random() * this.#pieceBytes));
     to.mux.receive(piece);
     if (from.blocked && from.wireBytes === 0) {
       from.blocked = false;
       from.mux.writable();
     }
+  }
+}
+
+/** SniTun's edge and agent. */
+export class World extends WireWorld<MuxSession, MuxStream> {
+  constructor(options: WorldOptions = {}) {
+    const cipher = options.cipher ?? "aes-gcm";
+    const protocolVersion = options.protocolVersion ?? 2;
+    const scratch = new SendScratch();
+    super(options, (role, host) =>
+      new MuxSession({
+        role,
+        protocolVersion,
+        sealer: createSealer(cipher, KEY, IV, role),
+        opener: createOpener(cipher, KEY, IV, role === "edge" ? "agent" : "edge"),
+        scratch,
+        ...options[role],
+        host,
+      }));
   }
 }
 

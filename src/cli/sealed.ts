@@ -1,0 +1,45 @@
+/**
+ * What the edge's commands need for the sealed transport.
+ *
+ * @module
+ */
+import { Buffer } from "node:buffer";
+import type { Config } from "../config.ts";
+import { type KeyPair, loadSodium } from "../crypto/sodium.ts";
+import type { SealedKey } from "../edge/agents.ts";
+import { errorMessage } from "../errors.ts";
+import type { CliIo } from "./io.ts";
+import type { FoundKey, Keys } from "./keys.ts";
+
+/** An edge's key for sealed agents. */
+export interface SealedPart {
+  readonly key: SealedKey;
+  readonly found: FoundKey<KeyPair>;
+}
+
+/**
+ * Loads libsodium and the edge's key. Where there is no libsodium the edge does without sealed agents, unless they have
+ * a listener of their own.
+ */
+export async function findSealed(
+  keys: Keys,
+  config: Pick<Config, "sealedListen">,
+  io: CliIo,
+): Promise<SealedPart | undefined> {
+  let sodium;
+  try {
+    sodium = await loadSodium();
+  } catch (error) {
+    if (config.sealedListen.length > 0) throw error;
+    io.err(`Warning: no sealed transport: ${errorMessage(error)}`);
+    return undefined;
+  }
+  const found = await keys.edge(sodium);
+  return { key: { sodium, keys: found.value }, found };
+}
+
+/** The edge's public key for a start message. */
+export function sealedFacts(part: SealedPart | undefined): (readonly [string, string])[] {
+  if (part === undefined) return [];
+  return [["edge's public key", Buffer.from(part.found.value.publicKey).toString("base64url")]];
+}

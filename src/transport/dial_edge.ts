@@ -1,0 +1,36 @@
+/**
+ * The connection to an edge, before anything is said on it.
+ *
+ * @module
+ */
+import { errorMessage, SallyportError } from "../errors.ts";
+import { DIAL_TIMEOUT_MS } from "../limits.ts";
+import type { Conn, Runtime } from "../runtime/port.ts";
+
+/** Whom to dial. */
+export interface DialEdgeOptions {
+  readonly runtime: Runtime;
+  /** The edge. */
+  readonly host: string;
+  readonly port: number;
+  /** Gives up when it is aborted: the promise rejects with its reason, and no connection stays behind. */
+  readonly signal?: AbortSignal;
+}
+
+/** Dials an edge; rejects with `edge_unreachable`, or the signal's reason. */
+export function dialEdge({ runtime, host, port, signal }: DialEdgeOptions): Promise<Conn> {
+  return new Promise((resolve, reject) => {
+    const giveUp = () => reject(signal?.reason);
+    if (signal?.aborted) return giveUp();
+    signal?.addEventListener("abort", giveUp, { once: true });
+    runtime.dial({ host, port, timeoutMs: DIAL_TIMEOUT_MS }).then((conn) => {
+      signal?.removeEventListener("abort", giveUp);
+      if (signal?.aborted) conn.abort();
+      else resolve(conn);
+    }, (cause) => {
+      signal?.removeEventListener("abort", giveUp);
+      const why = `Cannot reach edge ${host}:${port}: ${errorMessage(cause)}`;
+      reject(new SallyportError("edge_unreachable", why, { side: "network", retryable: true, cause }));
+    });
+  });
+}
