@@ -11,8 +11,12 @@ import { CHANNEL_ID_BYTES } from "../wire/snitun_frame.ts";
 
 /** Marks in one window: the pongs come often enough for the sender never to wait for the last byte. */
 const MARKS_PER_WINDOW = 4;
-/** A stream that is alone in its session delays nobody. */
-const ALONE_FACTOR = 4;
+/** Where all is bulk, nobody waits behind it, and a larger window costs less. */
+const BULK_FACTOR = 4;
+/** A new stream, or a small frame, makes the window small for as many bytes. */
+const POLITE_BYTES = 64 * 1024 * 1024;
+/** Small frames may go beyond a full window by this. */
+const HEADROOM_BYTES = 64 * 1024;
 /** What the path holds, and a little for the pongs' distance. */
 const GAIN = 1.25;
 /** A rate that was once reached is believed a little less with each mark. */
@@ -49,17 +53,27 @@ export class Flight {
 
   #windowBytes = FLIGHT_MIN_BYTES;
 
-  /** Whether the session has one stream only. */
-  alone = true;
+  /** Up to which byte the window stays small. */
+  #politeUntil = POLITE_BYTES;
 
   /** What may be on its way. */
   get windowBytes(): number {
-    return this.alone ? ALONE_FACTOR * this.#windowBytes : this.#windowBytes;
+    return this.#sentBytes < this.#politeUntil ? this.#windowBytes : BULK_FACTOR * this.#windowBytes;
   }
 
   /** Whether as much is on its way as may be. */
   get full(): boolean {
     return !this.#blind && this.#sentBytes - this.#seenBytes >= this.windowBytes;
+  }
+
+  /** Whether not even a small frame may go. */
+  get overfull(): boolean {
+    return this.full && this.#sentBytes - this.#seenBytes >= this.windowBytes + HEADROOM_BYTES;
+  }
+
+  /** Somebody has come, or sends, who would wait behind a bulk transfer. */
+  beSmall(): void {
+    this.#politeUntil = this.#sentBytes + POLITE_BYTES;
   }
 
   /** Until when the oldest mark's pong is waited for; Infinity where none is. */

@@ -18,6 +18,8 @@ export interface SendingStream {
 export interface QueueSender<Stream> {
   /** Whether data has to wait. */
   readonly held: boolean;
+  /** Whether a stream that has this much to send doesn't have to wait. */
+  passes(queuedBytes: number): boolean;
   /** The stream has something to send. */
   ready(stream: Stream): void;
 }
@@ -51,7 +53,8 @@ export class SendBudget<Stream extends SendingStream> {
 
   /** Whether the stream may go on writing; if not, it will hear `drain`. */
   mayGoOn(stream: Stream): boolean {
-    if (!this.#sender.held && stream.outgoing.byteLength < this.#queues.outgoingHighBytes) return true;
+    const { byteLength } = stream.outgoing;
+    if (this.#sender.passes(byteLength) && byteLength < this.#queues.outgoingHighBytes) return true;
     (this.#waiting ??= new Set()).add(stream);
     return false;
   }

@@ -47,6 +47,30 @@ export class SendScratch {
   }
 }
 
+/** A stream that has no more than this to send goes before the bulk, and past a full window. */
+export const SMALL_BYTES = 2 * 1024;
+
+/** Streams that wait for their turn, each at most once; linked through `nextReady`. */
+class Ring {
+  head: MuxStream | undefined;
+  #tail: MuxStream | undefined;
+
+  push(stream: MuxStream): void {
+    if (this.#tail === undefined) this.head = stream;
+    else this.#tail.nextReady = stream;
+    this.#tail = stream;
+  }
+
+  shift(): MuxStream | undefined {
+    const stream = this.head;
+    if (stream === undefined) return undefined;
+    this.head = stream.nextReady;
+    if (this.head === undefined) this.#tail = undefined;
+    stream.nextReady = undefined;
+    return stream;
+  }
+}
+
 /** A frame without payload, or NEW with the caller's address. */
 export interface ControlFrame {
   readonly type: number;
@@ -77,8 +101,8 @@ export class FrameSender {
   readonly #events: SenderEvents;
   readonly #headerBytes: number;
   #control: ControlFrame[] = NOTHING;
-  #head: MuxStream | undefined;
-  #tail: MuxStream | undefined;
+  readonly #small = new Ring();
+  readonly #bulk = new Ring();
   /** The end of what stands in the scratch, and how many of its headers are still in clear. */
   #at = 0;
   #batched = 0;
@@ -101,9 +125,14 @@ export class FrameSender {
     return this.blocked || this.flight.full;
   }
 
+  /** Whether a stream that has this much to send doesn't have to wait: small frames pass a full window. */
+  passes(queuedBytes: number): boolean {
+    return !this.blocked && (queuedBytes <= SMALL_BYTES || !this.flight.full);
+  }
+
   /** Whether something waits to be sent. */
   get pending(): boolean {
-    return this.#head !== undefined || this.#control.length > 0;
+    return this.#control.length > 0 || this.#small.head !== undefined || this.#bulk.head !== undefined;
   }
 
   /** Control frames that wait. */
@@ -122,9 +151,7 @@ export class FrameSender {
     if (stream.ready || stream.dead) return;
     if (stream.outgoing.byteLength === 0 ? !stream.closePending : stream.peerPaused) return;
     stream.ready = true;
-    if (this.#tail === undefined) this.#head = stream;
-    else this.#tail.nextReady = stream;
-    this.#tail = stream;
+    (stream.outgoing.byteLength <= SMALL_BYTES ? this.#small : this.#bulk).push(stream);
   }
 
   /**
@@ -152,14 +179,21 @@ export class FrameSender {
 
   /** Writes what waits until the peer takes no more or nothing is left. */
   flush(): void {
-    while (!this.blocked && (this.#control.length > 0 || (this.#head !== undefined && !this.flight.full))) {
+    while (!this.blocked && this.#canSend()) {
       this.#fillControl();
-      this.#fillData();
+      this.#fillSmall();
+      this.#fillBulk();
       this.#write();
     }
     if (this.blocked) return;
     this.#markIfDue();
     this.#write();
+  }
+
+  #canSend(): boolean {
+    if (this.#control.length > 0) return true;
+    if (this.#small.head !== undefined && !this.flight.overfull) return true;
+    return this.#bulk.head !== undefined && !this.flight.full;
   }
 
   #fillControl(): void {
@@ -190,27 +224,43 @@ export class FrameSender {
     this.#header(stream.id, FrameType.PING, 0, encodePing("ping", this.#scratch.random));
   }
 
-  #fillData(): void {
-    while (this.#head !== undefined && !this.flight.full) {
-      const stream = this.#head;
-      const size = stream.dead ? 0 : Math.min(stream.outgoing.byteLength, FRAME_MAX_SEND_BYTES);
-      if (!this.#roomFor(size)) return;
-      this.#head = stream.nextReady;
-      if (this.#head === undefined) this.#tail = undefined;
-      stream.nextReady = undefined;
+  #fillSmall(): void {
+    while (this.#small.head !== undefined && !this.flight.overfull && this.#roomFor(SMALL_BYTES)) {
+      const stream = this.#small.shift()!;
       stream.ready = false;
-      if (stream.dead || (size > 0 && stream.peerPaused)) continue;
-      if (size > 0) {
-        this.#header(stream.id, FrameType.DATA, size, undefined);
-        this.#takePayload(stream, size);
-        this.#events.sent(stream, size);
-        this.#count(size);
-      } else if (stream.closePending) {
-        this.#header(stream.id, FrameType.CLOSE, 0, undefined);
-        this.#events.closeSent(stream);
+      if (stream.outgoing.byteLength > SMALL_BYTES) {
+        this.ready(stream); // it has become bulk while it waited
+        continue;
       }
-      this.ready(stream);
+      if (stream.outgoing.byteLength > 0) this.flight.beSmall();
+      this.#frame(stream, stream.outgoing.byteLength);
     }
+  }
+
+  /** A frame of each stream in turn. */
+  #fillBulk(): void {
+    while (this.#bulk.head !== undefined && !this.flight.full) {
+      const size = Math.min(this.#bulk.head.outgoing.byteLength, FRAME_MAX_SEND_BYTES);
+      if (!this.#roomFor(size)) return;
+      const stream = this.#bulk.shift()!;
+      stream.ready = false;
+      this.#frame(stream, size);
+    }
+  }
+
+  /** The stream's next frame: payload, or the CLOSE that stood behind it. */
+  #frame(stream: MuxStream, size: number): void {
+    if (stream.dead || (size > 0 && stream.peerPaused)) return;
+    if (size > 0) {
+      this.#header(stream.id, FrameType.DATA, size, undefined);
+      this.#takePayload(stream, size);
+      this.#events.sent(stream, size);
+      this.#count(size);
+    } else if (stream.closePending) {
+      this.#header(stream.id, FrameType.CLOSE, 0, undefined);
+      this.#events.closeSent(stream);
+    }
+    this.ready(stream);
   }
 
   /** Counts what is on its way, and sends a mark along where one is due. */

@@ -352,13 +352,12 @@ export class MuxSession {
     stream.dead = true;
     stream.finish();
     if (!stream.closed || !this.#table.remove(stream)) return;
-    this.#sender.flight.alone = this.#table.all.size <= 1;
     this.#host.closed(stream);
   }
 
   #add(stream: MuxStream): void {
     this.#table.add(stream);
-    this.#sender.flight.alone = this.#table.all.size <= 1;
+    this.#sender.flight.beSmall();
   }
 
   closeBehindData(stream: MuxStream): void {

@@ -24,12 +24,12 @@ export type SocketOwner = SocketBirth | BunConn;
 
 /** A TCP connection on a Bun socket. */
 export class BunConn extends StreamBase implements Conn {
-  readonly remote: Address;
-  readonly local: Address;
   protected readonly clock: Clock;
   #socket: Bun.Socket<SocketOwner>;
   #pool: BufferPool;
   #out: OutQueue | null = null;
+  #remote: Address | undefined;
+  #local: Address | undefined;
   #drainWanted = false;
   /** Chunks that came while they couldn't be delivered. Bun makes a fresh buffer for each, so they need no copy. */
   #kept: Bytes[] = [];
@@ -46,8 +46,17 @@ export class BunConn extends StreamBase implements Conn {
     this.#socket = socket;
     this.#pool = pool;
     this.clock = clock;
-    this.remote = { host: plainHost(socket.remoteAddress), port: socket.remotePort };
-    this.local = { host: plainHost(socket.localAddress), port: socket.localPort };
+  }
+
+  /** Asked for when needed: each part is a system call. Remembered, since a closed socket knows it no more. */
+  get remote(): Address {
+    const socket = this.#socket;
+    return this.#remote ??= { host: plainHost(socket.remoteAddress ?? ""), port: socket.remotePort };
+  }
+
+  get local(): Address {
+    const socket = this.#socket;
+    return this.#local ??= { host: plainHost(socket.localAddress ?? ""), port: socket.localPort };
   }
 
   get bufferedBytes(): number {
@@ -205,8 +214,7 @@ export const socketHandlers: Bun.SocketHandler<SocketOwner> = Object.freeze({
       socket.terminate();
       return;
     }
-    // Bun sets TCP_NODELAY itself; saying so keeps it true should that change.
-    socket.setNoDelay(true);
+    // No setNoDelay: Bun sets TCP_NODELAY itself, and asking again is a system call per connection.
     const conn = new BunConn(socket, birth.shared);
     socket.data = conn;
     try {

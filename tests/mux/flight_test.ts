@@ -11,12 +11,12 @@ const prefix = () => new Uint8Array(16).fill(5) as Bytes;
 /** Drives a path of a fixed rate and delay as a greedy sender would; says the window and the standing queue. */
 function run(bytesPerMs: number, delayMs: number, seconds: number): { windowBytes: number; sent: number } {
   const flight = new Flight();
-  flight.alone = false;
   const pongs: { id: Bytes; atMs: number }[] = [];
   let freeAtMs = 0;
   let sent = 0;
   for (let nowMs = 0; nowMs < seconds * 1000; nowMs += 0.25) {
     while (pongs.length > 0 && pongs[0].atMs <= nowMs) flight.pong(pongs.shift()!.id, nowMs);
+    flight.beSmall();
     while (!flight.full) {
       freeAtMs = Math.max(freeAtMs, nowMs) + 16_384 / bytesPerMs;
       flight.sent(16_384);

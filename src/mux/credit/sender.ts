@@ -78,6 +78,11 @@ export class CreditSender {
     return this.blocked || this.credit === 0 || this.flight.full;
   }
 
+  /** Whether a stream that has this much to send doesn't have to wait. */
+  passes(_queuedBytes: number): boolean {
+    return !this.held;
+  }
+
   /** Frames that wait before all data. */
   get controlFrames(): number {
     return this.#control.length;

@@ -117,7 +117,7 @@ export class CreditSession implements Multiplexer<CreditStream>, StreamOwner<Cre
       serverName: caller.serverName,
       creditBytes: stream.grantedBytes,
     }));
-    this.#sender.flight.alone = this.streams <= 1;
+    this.#sender.flight.beSmall();
     if (this.#streams.usedUp) this.goAway("limit_exceeded");
     return stream;
   }
@@ -320,7 +320,7 @@ export class CreditSession implements Multiplexer<CreditStream>, StreamOwner<Cre
       ...(serverName === undefined ? {} : { serverName }),
     });
     stream.sendCredit = creditBytes;
-    this.#sender.flight.alone = this.streams <= 1;
+    this.#sender.flight.beSmall();
     this.#host.opened(stream);
   }
 
@@ -371,7 +371,6 @@ export class CreditSession implements Multiplexer<CreditStream>, StreamOwner<Cre
     if (!stream.dead) return;
     stream.finish();
     if (!stream.closed || !this.#streams.remove(stream)) return;
-    this.#sender.flight.alone = this.streams <= 1;
     this.#host.closed(stream);
   }
 
