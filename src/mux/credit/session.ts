@@ -366,6 +366,7 @@ export class CreditSession implements Multiplexer<CreditStream>, StreamOwner<Cre
     stream.flushEnd();
     if (!stream.dead && stream.endDelivered && stream.finSent) {
       stream.dead = true;
+      this.#sending.forget(stream);
       this.#endings.forget(stream);
     }
     if (!stream.dead) return;
@@ -390,9 +391,8 @@ export class CreditSession implements Multiplexer<CreditStream>, StreamOwner<Cre
   }
 
   #wake(): void {
-    if (this.#woken) return;
+    if (!this.#woken) this.#host.wake();
     this.#woken = true;
-    this.#host.wake();
   }
 }
 

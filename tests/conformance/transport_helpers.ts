@@ -1,0 +1,245 @@
+/**
+ * Sessions for the transport suite: both ends of one in this process, over any runtime.
+ *
+ * @module
+ */
+import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
+import { FernetRing, generateFernetKey } from "../../src/crypto/fernet.ts";
+import type { CipherName } from "../../src/crypto/header_cipher.ts";
+import { loadSodium, makeKeyPair, type Sodium } from "../../src/crypto/sodium.ts";
+import type { ErrorCode, SallyportError } from "../../src/errors.ts";
+import { AnsweredFlights } from "../../src/handshake/sealed_edge.ts";
+import { createToken, tryOpenToken } from "../../src/handshake/token.ts";
+import { SendScratch } from "../../src/mux/sender.ts";
+import type { Bytes, Conn, Listener, Runtime } from "../../src/runtime/port.ts";
+import type { Caller, Session, SessionHandler, SessionStream } from "../../src/transport/port.ts";
+import { acceptSealed } from "../../src/transport/sealed_accept.ts";
+import { dialSealed } from "../../src/transport/sealed_dial.ts";
+import { SealedScratch } from "../../src/transport/sealed_link.ts";
+import { acceptSnitun, dialSnitun } from "../../src/transport/snitun.ts";
+import { WatchedStream } from "../support/tunnel.ts";
+
+/** A transport under test. */
+export interface TransportKind {
+  readonly name: string;
+  /** What it promises beyond the least: each direction of a stream ends by itself. */
+  readonly halfClose: boolean;
+  /** It carries the visitor's port and the name that was asked for. */
+  readonly fullCaller: boolean;
+  /** A reset says why. */
+  readonly reasons: boolean;
+  /** An IPv6 visitor's address gets through. */
+  readonly ipv6: boolean;
+  /** Either side can say that it wants no new streams. */
+  readonly goAway: boolean;
+  /** What the receiver of a stalled stream may hold of it; Infinity where the protocol can't stop the sender. */
+  readonly stalledMaxBytes: number;
+  open(runtime: Runtime, host: string): Promise<SessionPair>;
+}
+
+/** A session's handler that notes what it hears. */
+export class Ear implements SessionHandler {
+  readonly streams: SessionStream[] = [];
+  readonly refusals: ErrorCode[] = [];
+  closedStreams = 0;
+  wentAway: ErrorCode | undefined;
+  endedWith: SallyportError | undefined;
+  #waiting: (() => void)[] = [];
+
+  stream(stream: SessionStream): void {
+    this.streams.push(stream);
+    this.#wake();
+  }
+  streamClosed(): void {
+    this.closedStreams++;
+    this.#wake();
+  }
+  streamRefused(code: ErrorCode): void {
+    this.refusals.push(code);
+  }
+  goingAway(code: ErrorCode): void {
+    assert.equal(this.wentAway, undefined, "said once");
+    this.wentAway = code;
+    this.#wake();
+  }
+  ended(error: SallyportError): void {
+    assert.equal(this.endedWith, undefined, "a session ends once");
+    this.endedWith = error;
+    this.#wake();
+  }
+  /** Resolves when `met` holds. */
+  async until(met: () => boolean): Promise<void> {
+    while (!met()) await new Promise<void>((resolve) => this.#waiting.push(resolve));
+  }
+  #wake(): void {
+    for (const open of this.#waiting.splice(0)) open();
+  }
+}
+
+/** Both ends of a session. */
+export class SessionPair {
+  readonly edge: Session;
+  readonly agent: Session;
+  readonly edgeEar: Ear;
+  readonly agentEar: Ear;
+  readonly #conns: Conn[];
+  readonly #listener: Listener;
+
+  constructor(
+    ends: { edge: Session; agent: Session; edgeEar: Ear; agentEar: Ear },
+    conns: Conn[],
+    listener: Listener,
+  ) {
+    this.edge = ends.edge;
+    this.agent = ends.agent;
+    this.edgeEar = ends.edgeEar;
+    this.agentEar = ends.agentEar;
+    this.#conns = conns;
+    this.#listener = listener;
+  }
+
+  /** A stream, watched at both ends. */
+  async join(
+    caller: Caller = { address: "192.0.2.7" },
+  ): Promise<{ near: WatchedStream; far: WatchedStream }> {
+    const near = new WatchedStream(this.edge.open(caller));
+    const count = this.agentEar.streams.length;
+    await this.agentEar.until(() => this.agentEar.streams.length > count);
+    return { near, far: new WatchedStream(this.agentEar.streams[count]!) };
+  }
+
+  /** Breaks the connection below. */
+  cut(): void {
+    for (const conn of this.#conns) conn.abort();
+  }
+
+  /** Ends what is left. */
+  async close(reason: SallyportError): Promise<void> {
+    this.edge.close(reason);
+    this.agent.close(reason);
+    this.#listener.close();
+    const ends = [[this.edge, this.edgeEar], [this.agent, this.agentEar]] as const;
+    await Promise.all(
+      ends.map(([session, ear]) => ear.until(() => ear.endedWith !== undefined && session.streams === 0)),
+    );
+  }
+}
+
+async function pair(
+  runtime: Runtime,
+  host: string,
+  accept: (conn: Conn, admit: (session: Session) => Ear, failed: (error: unknown) => void) => void,
+  dial: (port: number, admitted: (session: Session) => Ear) => Promise<Session>,
+): Promise<SessionPair> {
+  const edgeEar = new Ear();
+  const agentEar = new Ear();
+  const conns: Conn[] = [];
+  const edge = Promise.withResolvers<Session>();
+  const listener = await runtime.listen({
+    host,
+    port: 0,
+    accept: (conn) => {
+      conns.push(conn);
+      accept(conn, (session) => {
+        edge.resolve(session);
+        return edgeEar;
+      }, edge.reject);
+    },
+  });
+  const agent = await dial(listener.address.port, () => agentEar);
+  return new SessionPair({ edge: await edge.promise, agent, edgeEar, agentEar }, conns, listener);
+}
+
+const NOTHING: Bytes = new Uint8Array(0);
+
+/** SniTun of a version and with a cipher. */
+export function snitunKind(protocolVersion: 0 | 1 | 2, cipher: CipherName): TransportKind {
+  return {
+    name: `snitun ${protocolVersion}, ${cipher}`,
+    halfClose: false,
+    fullCaller: false,
+    reasons: false,
+    ipv6: protocolVersion === 2,
+    goAway: false,
+    stalledMaxBytes: protocolVersion === 0 ? Infinity : 24 * 1024 * 1024,
+    open: (runtime, host) => {
+      const ring = new FernetRing([generateFernetKey()]);
+      const { clock } = runtime;
+      const shared = { clock, scratch: new SendScratch() };
+      const { token, claims } = createToken(ring, {
+        hostname: "a.test",
+        protocolVersion,
+        cipher,
+        ttlSeconds: 3600,
+        nowMs: clock.wallMs(),
+      });
+      const { aesKey, aesIv } = claims;
+      return pair(runtime, host, (conn, admit, failed) =>
+        acceptSnitun({
+          ...shared,
+          conn,
+          received: NOTHING,
+          acceptedAtMs: clock.nowMs(),
+          openToken: (bytes) => tryOpenToken(ring, bytes, clock.wallMs() / 1000),
+          authorize: () => {},
+          admit: (_, session) => admit(session),
+          refused: failed,
+        }), (port, admitted) =>
+        dialSnitun({
+          ...shared,
+          runtime,
+          host,
+          port,
+          token,
+          aesKey,
+          aesIv,
+          cipher,
+          protocolVersion,
+          admitted,
+        }));
+    },
+  };
+}
+
+/** The sealed transport, with each side's own libsodium. */
+export function sealedKind(edgeKind: Sodium["name"], agentKind: Sodium["name"]): TransportKind {
+  return {
+    name: `sealed, edge ${edgeKind}, agent ${agentKind}`,
+    halfClose: true,
+    fullCaller: true,
+    reasons: true,
+    ipv6: true,
+    goAway: true,
+    stalledMaxBytes: 4 * 1024 * 1024,
+    open: async (runtime, host) => {
+      const ring = new FernetRing([generateFernetKey()]);
+      const { clock } = runtime;
+      const sodium = await loadSodium(edgeKind);
+      const keys = makeKeyPair(sodium, (into) => into.set(randomBytes(into.length)));
+      const { token } = createToken(ring, { hostname: "a.test", ttlSeconds: 3600, nowMs: clock.wallMs() });
+      const answered = new AnsweredFlights();
+      const edgeShared = { clock, sodium, scratch: new SealedScratch() };
+      const agentShared = { clock, sodium: await loadSodium(agentKind), scratch: new SealedScratch() };
+      return await pair(
+        runtime,
+        host,
+        (conn, admit, failed) =>
+          acceptSealed({
+            ...edgeShared,
+            keys,
+            answered,
+            conn,
+            received: NOTHING,
+            acceptedAtMs: clock.nowMs(),
+            openToken: (bytes) => tryOpenToken(ring, bytes, clock.wallMs() / 1000),
+            authorize: () => {},
+            admit: (_, session) => admit(session),
+            refused: failed,
+          }),
+        (port, admitted) =>
+          dialSealed({ ...agentShared, runtime, host, port, token, edgePublicKey: keys.publicKey, admitted }),
+      );
+    },
+  };
+}
