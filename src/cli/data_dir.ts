@@ -4,19 +4,7 @@
  * @module
  */
 import { randomBytes } from "node:crypto";
-import {
-  appendFile,
-  appendFile,
-  chmod,
-  link,
-  lstat,
-  mkdir,
-  open,
-  readdir,
-  readFile,
-  rm,
-  stat,
-} from "node:fs/promises";
+import { appendFile, chmod, link, lstat, mkdir, open, readdir, readFile, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import process from "node:process";
 import { errorMessage, SallyportError } from "../errors.ts";
