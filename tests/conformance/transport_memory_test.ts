@@ -1,6 +1,6 @@
 import { createMemoryNetwork } from "../../src/runtime/memory.ts";
 import type { Harness } from "./runtime_helpers.ts";
-import { sealedKind, snitunKind } from "./transport_helpers.ts";
+import { curveKind, sealedKind, snitunKind } from "./transport_helpers.ts";
 import { transportSuite } from "./transport_suite.ts";
 
 function open(): Promise<Harness> {
@@ -23,5 +23,7 @@ const kinds = [
   sealedKind("native", "native"),
   sealedKind("native", "wasm"),
   sealedKind("wasm", "native"),
+  curveKind("vegas"),
+  curveKind("newreno"),
 ];
 for (const kind of kinds) transportSuite("memory", kind, open);
