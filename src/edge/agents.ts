@@ -138,10 +138,8 @@ export class AgentRegistry {
       openToken: (token) => tryOpenToken(ring, token, clock.wallMs() / 1000),
       authorize: (token, remote) => this.#authorize(token, remote, CURVE),
       admit: (token, session) => this.#admit(token, session, { remote: session.remote, settled }),
-      refused: (error, token, remote) => {
-        // Who hasn't shown a token may be anybody, or nobody any more.
-        this.#refused(error, token, { remote, settled }, token === undefined ? "connection" : "agent");
-      },
+      refused: (error, token, remote, known) =>
+        this.#refused(error, token, { remote, settled }, known ? "agent" : "connection"),
     };
   }
 

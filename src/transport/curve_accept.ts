@@ -36,8 +36,11 @@ export interface CurveGate {
   authorize(token: OpenedToken, remote: Address): void | Promise<void>;
   /** The agent is let in; says who hears of the session. May throw to refuse it. */
   admit(token: OpenedToken, session: Session): SessionHandler;
-  /** The connection came to nothing. Called at most once, never after `admit`. */
-  refused(error: SallyportError, token: OpenedToken | undefined, remote: Address): void;
+  /**
+   * The connection came to nothing; `known` says whether it has shown anything in place of a token. Called at most
+   * once, never after `admit`.
+   */
+  refused(error: SallyportError, token: OpenedToken | undefined, remote: Address, known: boolean): void;
 }
 
 /** What {@link listenForCurve} takes. */
@@ -74,6 +77,7 @@ class CurveAcceptance implements CurveHandler {
   readonly #connection: CurveConnection;
   #token: OpenedToken | undefined;
   #why: SallyportError | undefined;
+  #known = false;
   #over = false;
 
   constructor(gate: CurveGate, clock: Clock, connection: CurveConnection) {
@@ -83,6 +87,7 @@ class CurveAcceptance implements CurveHandler {
   }
 
   introduced(bytes: Bytes): void {
+    this.#known = true;
     void this.#decide(bytes);
   }
 
@@ -93,7 +98,7 @@ class CurveAcceptance implements CurveHandler {
   closed(error: SallyportError): void {
     if (this.#over) return;
     this.#over = true;
-    this.#gate.refused(this.#why ?? error, this.#token, this.#connection.path.current);
+    this.#gate.refused(this.#why ?? error, this.#token, this.#connection.path.current, this.#known);
   }
 
   async #decide(token: Bytes): Promise<void> {
