@@ -45,6 +45,11 @@ export const IDLE_TICK_MS = 30_000;
 export const IDLE_TICKS = 4;
 /** SniTun has no FIN: after a visitor's FIN the answer may go on, until this long has passed without a byte of it. */
 export const HALF_CLOSE_GRACE_MS = 10_000;
+/**
+ * The same where the visitor's FIN follows an answer: it has most likely gone, and a plain FIN a visit mustn't fill the
+ * session with streams that wait.
+ */
+export const HALF_CLOSE_ANSWERED_MS = 2_000;
 /** A replaced session's streams may finish for this long. */
 export const REPLACED_GRACE_MS = 30_000;
 /** At shutdown, streams may finish for this long. */

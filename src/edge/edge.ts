@@ -255,7 +255,9 @@ class EdgeNode implements Edge {
 
   #refused(error: SallyportError, remote: Address): void {
     this.metrics.refused("connection", error.code);
-    this.#log.info({ peer: remote.host, reason: error.code }, error.message);
+    // Health checks, port scans and dials that lost a race come and go without a byte.
+    const log = error.code === "connection_lost" ? "debug" : "info";
+    this.#log[log]({ peer: remote.host, reason: error.code }, error.message);
   }
 }
 

@@ -35,9 +35,9 @@ export class Endings<Stream extends EndingStream> {
     this.#events = events;
   }
 
-  /** Begins, or begins again, to watch a stream; says when `tick` is due. */
-  watch(stream: Stream, nowMs: number): number {
-    stream.graceEndsMs = nowMs + HALF_CLOSE_GRACE_MS;
+  /** Begins, or begins again, to watch a stream, which is looked at after `graceMs`; says when `tick` is due. */
+  watch(stream: Stream, nowMs: number, graceMs = HALF_CLOSE_GRACE_MS): number {
+    stream.graceEndsMs = nowMs + graceMs;
     stream.graceMovedBytes = moved(stream);
     (this.#streams ??= new Set()).add(stream);
     return stream.graceEndsMs;

@@ -109,11 +109,9 @@ export class MuxSession {
     try {
       this.#receiver.receive(chunk);
     } catch (error) {
-      this.end(
-        error instanceof SallyportError
-          ? error
-          : new SallyportError("frame_invalid", `Cannot read session: ${String(error)}`, { cause: error }),
-      );
+      const why = `Cannot read session: ${String(error)}`;
+      const known = error instanceof SallyportError;
+      this.end(known ? error : new SallyportError("frame_invalid", why, { cause: error }));
     }
   }
 
@@ -177,6 +175,7 @@ export class MuxSession {
 
   send(stream: MuxStream, chunk: Bytes): boolean {
     if (chunk.length === 0) return true;
+    stream.answered = false;
     const sender = this.#sender;
     let sent = 0;
     if (chunk.length >= DIRECT_MIN_BYTES && !sender.held && !sender.pending && !stream.peerPaused) {
@@ -190,9 +189,9 @@ export class MuxSession {
       }
       this.#wake();
     }
-    const goOn = this.#sending.mayGoOn(stream);
-    if (!goOn) this.#wake();
-    return goOn;
+    if (this.#sending.mayGoOn(stream)) return true;
+    this.#wake();
+    return false;
   }
 
   finish(stream: MuxStream): void {
@@ -201,7 +200,8 @@ export class MuxSession {
       return;
     }
     // The protocol has no half-close: a CLOSE now would lose the agent's answer.
-    this.#host.arm(this.#endings.watch(stream, this.#host.nowMs()));
+    const graceMs = stream.answered ? limits.HALF_CLOSE_ANSWERED_MS : limits.HALF_CLOSE_GRACE_MS;
+    this.#host.arm(this.#endings.watch(stream, this.#host.nowMs(), graceMs));
   }
 
   release(stream: MuxStream): void {
@@ -268,6 +268,7 @@ export class MuxSession {
   data(stream: MuxStream, piece: Bytes): void {
     if (stream.dead || stream.remoteClosed) return;
     this.bytesReceived += piece.length;
+    stream.answered = true;
     if (stream.pauseSent) stream.overrunBytes += piece.length;
     if (!stream.deliver(piece)) this.#budget.hold(stream, piece);
   }

@@ -12,6 +12,8 @@ export class MuxStream extends StreamCore<MuxStream> {
   /** The 16 bytes that name the stream on the wire. */
   readonly id: Bytes;
 
+  /** Internal: the last bytes of the stream came from the peer. */
+  answered = false;
   /** Internal: the peer said PAUSE. */
   peerPaused = false;
   /** Internal: a CLOSE stands behind what is queued in `outgoing`. */

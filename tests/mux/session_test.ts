@@ -106,6 +106,19 @@ describe("streams", () => {
     assert.deepEqual([visitor.ends, visitor.closes, endpoint.ends, endpoint.closes], [1, 1, 1, 1]);
   });
 
+  it("don't wait long behind the FIN of a visitor who has had an answer", () => {
+    const { world, visitor, endpoint, edge, agent } = open();
+    edge.write(pattern(10, 1));
+    world.settle();
+    agent.write(pattern(1000, 2));
+    world.settle();
+    edge.closeWrite();
+    world.advance(limits.HALF_CLOSE_ANSWERED_MS * 0.9);
+    assert.equal(visitor.closes, 0);
+    world.advance(limits.HALF_CLOSE_ANSWERED_MS * 0.2);
+    assert.deepEqual([visitor.ends, visitor.closes, endpoint.ends, endpoint.closes], [1, 1, 1, 1]);
+  });
+
   it("end by the agent's CLOSE right behind the answer", () => {
     const { world, visitor, edge, agent } = open();
     edge.write(pattern(10, 1));
