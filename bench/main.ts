@@ -30,6 +30,12 @@ import { writeReport } from "./report.ts";
 import { type PeerEntry, record, type Results } from "./results.ts";
 import { judge, met } from "./targets.ts";
 
+/** The sealed transport, with each build of libsodium. */
+const SEALED = [
+  ["sealed", "sealed", ["bulk", "visitors", "pingpong"], "native"],
+  ["sealed-wasm", "sealed, WASM", ["bulk"], "wasm"],
+] as const;
+
 const PEERS: readonly Peer[] = [
   direct,
   haproxy,
@@ -40,6 +46,10 @@ const PEERS: readonly Peer[] = [
   frp,
   sallyport("bun", "sallyport-bun-gcm", "Sallyport, Bun, GCM", "aes-gcm", ["bulk"]),
   sallyport("deno", "sallyport-deno-gcm", "Sallyport, Deno, GCM", "aes-gcm", ["bulk"]),
+  ...SEALED.flatMap(([name, title, cases, build]) => [
+    sallyport("bun", `sallyport-bun-${name}`, `Sallyport, Bun, ${title}`, "aes-gcm", cases, build),
+    sallyport("deno", `sallyport-deno-${name}`, `Sallyport, Deno, ${title}`, "aes-gcm", cases, build),
+  ]),
   reference("reference-gcm", "reference, GCM", "aes-gcm", ["bulk"]),
 ];
 const CASES: readonly Case[] = [bulk, visitors, pingpong, memory, sessions, slow];

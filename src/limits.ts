@@ -135,6 +135,8 @@ export const SEALED_PADDING_MAX_BYTES = 1_023;
 export const SEALED_PADDED_RECORDS = 8;
 /** Sealed: data of one record: a frame of the largest size, and small ones around it. */
 export const SEALED_RECORD_MAX_BYTES = 68 * KiB;
+/** Sealed: boxes with at least so much in them are worth the start of another cipher; the wire's, both ends assume it. */
+export const SEALED_BULK_MIN_BYTES = 4 * KiB;
 /** Sealed: a direction's key is replaced behind so many records, 2 GiB at most. */
 export const SEALED_REKEY_RECORDS = 32_768;
 /** Sealed: an agent's clock may be wrong by this much; first flights are remembered for twice as long. */

@@ -5,8 +5,10 @@
  * @module
  */
 
+import { writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import { join } from "node:path";
+import { loadSodium, makeKeyPair } from "../../src/crypto/sodium.ts";
 import { type CipherName, fernetKey, issueToken } from "../../tests/support/tokens.ts";
 import { portOf } from "../../tests/support/plain_peer.ts";
 import { cacheFolder, exists, freePorts, ROOT, run, startChild, Unavailable } from "../machine.ts";
@@ -53,6 +55,7 @@ export function sallyport(
   title: string,
   cipher: CipherName,
   cases?: readonly string[],
+  libsodium?: "native" | "wasm",
 ): Peer {
   return {
     name,
@@ -71,6 +74,7 @@ export function sallyport(
       const [visitors, agents] = await freePorts(2);
       const master = await startMaster(key, cipher, agents!);
       const dataFolder = await cacheFolder("run", `data-${visitors}`);
+      const sealed = libsodium === undefined ? undefined : await makeEdgeKey(dataFolder);
       const env = {
         SALLYPORT_FERNET_KEYS: key,
         SALLYPORT_LOG_LEVEL: "error",
@@ -79,6 +83,7 @@ export function sallyport(
       const mod = runtimeArgs(runtime, join(ROOT, "mod.ts"));
       const edge = startChild(program, [
         ...[...mod, "edge", "--listen", `127.0.0.1:${visitors}`, "--agent-listen", `127.0.0.1:${agents}`],
+        ...libsodium === undefined ? [] : ["--libsodium", libsodium],
       ], { env });
       const agent = startChild(program, [
         ...[
@@ -91,6 +96,9 @@ export function sallyport(
           "--to",
           `127.0.0.1:${endpointPort}`,
         ],
+        ...sealed === undefined || libsodium === undefined
+          ? []
+          : ["--transport", "sealed", "--edge-public-key", sealed, "--libsodium", libsodium],
       ], { env: { SALLYPORT_CREDENTIAL: "bench-credential", SALLYPORT_LOG_LEVEL: "error" } });
       return runningPeer(visitors!, edge, agent, {
         sessions: { port: agents!, fernetKey: key },
@@ -98,6 +106,14 @@ export function sallyport(
       });
     },
   };
+}
+
+/** Makes an edge's key for the sealed transport and gives its public half. */
+async function makeEdgeKey(folder: string): Promise<string> {
+  const sodium = await loadSodium();
+  const { secretKey, publicKey } = makeKeyPair(sodium);
+  await writeFile(join(folder, "edge.key"), Buffer.from(secretKey).toString("base64url"), { mode: 0o600 });
+  return Buffer.from(publicKey).toString("base64url");
 }
 
 /** A session master that gives whoever asks a token. */

@@ -5,6 +5,7 @@
  */
 import { Buffer } from "node:buffer";
 import type { Bytes } from "../bytes/bytes.ts";
+import { type AeadChoice, chooseAeads } from "../crypto/aead.ts";
 import { loadSodium, type Sodium } from "../crypto/sodium.ts";
 import type { CongestionName } from "../curve/congestion.ts";
 import { type CurveCrypto, loadCurveCrypto } from "../curve/crypto.ts";
@@ -43,6 +44,8 @@ export interface DialerOptions {
   readonly queueLimits?: QueueLimits;
   /** "snitun" when absent. */
   readonly transport?: TransportName;
+  /** The build of libsodium for the sealed transport; native where it can be loaded when absent. */
+  readonly libsodium?: Sodium["name"];
   /** The edge's public key for the sealed and the curve transport; the first that a grant names when absent. */
   readonly edgePublicKey?: Bytes;
   /** For the curve transport, where nobody names the edge's key; without it such a key is kept until the agent ends. */
@@ -58,7 +61,7 @@ export class Dialer {
   readonly #options: DialerOptions;
   readonly #snitun = new SendScratch();
   readonly #sealed = new SealedScratch();
-  #sodium: Promise<Sodium> | undefined;
+  #crypto: Promise<{ sodium: Sodium; aeads: AeadChoice }> | undefined;
   #pinned: Bytes | undefined;
   #curveCrypto: Promise<CurveCrypto> | undefined;
   #curveLink: CurveLink | undefined;
@@ -99,10 +102,10 @@ export class Dialer {
       return await dialSnitun({ ...shared, scratch: this.#snitun, aesKey, aesIv, cipher, protocolVersion });
     }
     const edgePublicKey = this.#pin(grant);
-    this.#sodium ??= loadSodium();
+    this.#crypto ??= loadCrypto(this.#options.libsodium);
     return await dialSealed({
       ...shared,
-      sodium: await this.#sodium,
+      ...await this.#crypto,
       scratch: this.#sealed,
       edgePublicKey,
       // A device without a battery starts in the past; no token comes from the future.
@@ -208,6 +211,11 @@ export class Dialer {
     this.#pinned = pinned;
     return pinned;
   }
+}
+
+async function loadCrypto(build: Sodium["name"] | undefined): Promise<{ sodium: Sodium; aeads: AeadChoice }> {
+  const sodium = await loadSodium(build);
+  return { sodium, aeads: chooseAeads(sodium) };
 }
 
 /** A public key as settings and messages have it: base64url. */

@@ -65,6 +65,7 @@ export function addAgent(program: Command, context: CliContext): void {
         edge,
         queueLimits: queueLimits(config),
         transport: config.transport,
+        libsodium: config.libsodium === "any" ? undefined : config.libsodium,
         edgePublicKey: config.edgePublicKey,
         edgePins: edgePins(config.dataDir),
         congestion: config.congestion,

@@ -26,12 +26,12 @@ export interface SealedPart {
  */
 export async function findSealed(
   keys: Keys,
-  config: Pick<Config, "sealedListen" | "curveListen">,
+  config: Pick<Config, "sealedListen" | "curveListen" | "libsodium">,
   io: CliIo,
 ): Promise<SealedPart | undefined> {
   let sodium;
   try {
-    sodium = await loadSodium();
+    sodium = await loadSodium(config.libsodium === "any" ? undefined : config.libsodium);
   } catch (error) {
     if (config.sealedListen.length + config.curveListen.length > 0) throw error;
     io.err(`Warning: no sealed transport: ${errorMessage(error)}`);

@@ -152,8 +152,7 @@ export const SETTINGS = {
     placeholder: "FOLDER",
     default: "./data",
     description:
-      "Where keys are kept that are made on the first start, for their owner's eyes only; an agent keeps keys of " +
-      "edges there that nobody named.",
+      "Where keys are kept that are made on the first start, or that an agent believed on first use.",
     commands: [...KEY_HOLDERS, ...AGENT],
     schema: value.path,
   }),
@@ -266,8 +265,7 @@ export const SETTINGS = {
     placeholder: "NAME",
     default: "snitun",
     description:
-      "How the session crosses the network: snitun; sealed, in which nobody on the way sees a protocol; or curve, " +
-      "which is UDP, bears loss, and survives a change of address.",
+      "How the session crosses the network: snitun; sealed, without visible protocol; curve, UDP that bears loss and moves.",
     commands: AGENT,
     schema: value.oneOf(["snitun", "sealed", "curve"]),
   }),
@@ -275,8 +273,7 @@ export const SETTINGS = {
     flag: "congestion",
     placeholder: "NAME",
     default: "vegas",
-    description:
-      "How this side of the curve transport finds its speed: vegas, by the round trip, or newreno, by loss.",
+    description: "How the curve transport finds its speed: vegas, by the round trip; newreno, by loss.",
     commands: [...EDGES, ...AGENT],
     schema: value.oneOf(["vegas", "newreno"]),
   }),
@@ -288,6 +285,15 @@ export const SETTINGS = {
       "an agent refuses every other one. Default: what serve's own edge has, and what the master names.",
     commands: ["master", "agent"],
     schema: value.publicKey,
+  }),
+  libsodium: setting({
+    flag: "libsodium",
+    placeholder: "BUILD",
+    default: "any",
+    description:
+      "Which build of libsodium the sealed transport uses: native, wasm (slower), or any: native where it can be loaded.",
+    commands: [...EDGES, "agent"],
+    schema: value.oneOf(["any", "native", "wasm"]),
   }),
   protocolVersion: setting({
     flag: "protocol-version",

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { chooseAeads } from "../crypto/aead.ts";
 import type { FernetRing } from "../crypto/fernet.ts";
 import type { KeyPair, Sodium } from "../crypto/sodium.ts";
 import { SallyportError } from "../errors.ts";
@@ -87,7 +88,14 @@ export class AgentRegistry {
     };
     const { clock, queueLimits, sealed } = options;
     this.#sealed = sealed &&
-      { ...sealed, clock, queueLimits, scratch: new SealedScratch(), answered: new AnsweredFlights() };
+      {
+        ...sealed,
+        aeads: chooseAeads(sealed.sodium),
+        clock,
+        queueLimits,
+        scratch: new SealedScratch(),
+        answered: new AnsweredFlights(),
+      };
   }
 
   /** Sessions, also those that have been replaced and only finish their streams. */

@@ -35,6 +35,8 @@ export interface SealedAgentOptions {
   readonly edgePublicKey: Bytes;
   /** The date, by the best clock there is. */
   readonly unixSeconds: number;
+  /** Asks for AES-256-GCM in large boxes. */
+  readonly aes?: boolean;
   /** Asked for the salt, the fresh secret key and the padding's length, in this order; the system when absent. */
   readonly random?: RandomSource;
 }
@@ -50,12 +52,15 @@ export class SealedAgentHandshake {
   readonly #answerKey: Bytes;
   readonly #flight = new FlightCollector(ANSWER_BYTES + TAG_BYTES);
   #edgeKey: Bytes | undefined;
+  readonly #asksForAes: boolean;
+  #aes = false;
 
   /** @throws {SallyportError} `config_invalid`: the edge's public key is none. */
   constructor(options: SealedAgentOptions) {
     const { sodium, edgePublicKey, random = systemRandom } = options;
     this.#sodium = sodium;
     this.#edgePublicKey = edgePublicKey;
+    this.#asksForAes = options.aes ?? false;
     const salt = new Uint8Array(SALT_BYTES);
     do random.fill(salt); while (!mayComeFirst(salt[0]!));
     this.#own = makeKeyPair(sodium, (into) => random.fill(into));
@@ -71,7 +76,12 @@ export class SealedAgentHandshake {
     }
     this.#es = es;
     const paddingBytes = paddingOf(padding[0]!, padding[1]!);
-    const hello = encodeHello({ version: SEALED_VERSION, paddingBytes, unixSeconds: options.unixSeconds });
+    const hello = encodeHello({
+      version: SEALED_VERSION,
+      paddingBytes,
+      unixSeconds: options.unixSeconds,
+      aes: options.aes ?? false,
+    });
     const key = helloKey(sodium, es, edgePublicKey, salt, this.#own.publicKey);
     this.first = concat(
       salt,
@@ -93,7 +103,9 @@ export class SealedAgentHandshake {
     if (this.#edgeKey === undefined && head !== undefined) {
       const plain = openBox(this.#sodium, this.#answerKey, head, 0);
       if (plain === undefined) throw failed("the answer isn't sealed with the key of the edge");
-      const { publicKey, paddingBytes } = decodeAnswer(plain);
+      const { publicKey, paddingBytes, aes } = decodeAnswer(plain);
+      if (aes && !this.#asksForAes) throw failed("the answer grants what wasn't asked for");
+      this.#aes = aes;
       if (!this.#flight.expectPadding(paddingBytes)) throw failed("the answer's length can't be");
       this.#edgeKey = publicKey;
       rest = this.#flight.push(rest);
@@ -106,7 +118,10 @@ export class SealedAgentHandshake {
     const ee = this.#sodium.sharedSecret(this.#own.secretKey, this.#edgeKey);
     if (ee === undefined) throw failed("the edge's fresh key is none");
     const secrets = { es: this.#es, ee };
-    return { keys: sessionKeys(this.#sodium, secrets, this.#edgePublicKey, this.first, whole), rest };
+    return {
+      keys: sessionKeys(this.#sodium, secrets, this.#edgePublicKey, this.first, whole, this.#aes),
+      rest,
+    };
   }
 }
 

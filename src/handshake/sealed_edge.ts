@@ -59,6 +59,8 @@ export interface SealedEdgeOptions {
   readonly answered: AnsweredFlights;
   /** The date. */
   unixSeconds(): number;
+  /** Grants AES-256-GCM in large boxes to who asks for it. */
+  readonly aes?: boolean;
   /** Asked for the fresh secret key and the padding's length, in this order; the system when absent. */
   readonly random?: RandomSource;
 }
@@ -69,6 +71,8 @@ export class SealedEdgeHandshake {
   readonly #flight = new FlightCollector(HEAD_END);
   #es: Bytes | undefined;
   #key: Bytes = new Uint8Array(0);
+  #agentKey: Bytes = new Uint8Array(0);
+  #aes = false;
 
   constructor(options: SealedEdgeOptions) {
     this.#options = options;
@@ -116,9 +120,8 @@ export class SealedEdgeHandshake {
     if (!this.#flight.expectPadding(hello.paddingBytes)) throw refused("its length can't be");
     this.#es = es;
     this.#agentKey = agentKey;
+    this.#aes = hello.aes && this.#options.aes === true;
   }
-
-  #agentKey: Bytes = new Uint8Array(0);
 
   #answer(es: Bytes, first: Bytes): { answer: Bytes; keys: SealedKeys } {
     const { sodium, keys, random = systemRandom } = this.#options;
@@ -126,11 +129,11 @@ export class SealedEdgeHandshake {
     const padding = new Uint8Array(2);
     random.fill(padding);
     const paddingBytes = paddingOf(padding[0]!, padding[1]!);
-    const head = encodeAnswer({ publicKey: fresh.publicKey, paddingBytes });
+    const head = encodeAnswer({ publicKey: fresh.publicKey, paddingBytes, aes: this.#aes });
     const answer = sealFlight(sodium, answerKey(sodium, es, first), head, paddingBytes);
     const ee = sodium.sharedSecret(fresh.secretKey, this.#agentKey);
     if (ee === undefined) throw stranger();
-    return { answer, keys: sessionKeys(sodium, { es, ee }, keys.publicKey, first, answer) };
+    return { answer, keys: sessionKeys(sodium, { es, ee }, keys.publicKey, first, answer, this.#aes) };
   }
 }
 

@@ -15,6 +15,8 @@ const PREFIX = "sallyport sealed 2 ";
 export interface SealedKeys {
   readonly agent: Bytes;
   readonly edge: Bytes;
+  /** Large boxes are AES-256-GCM's. */
+  readonly aes: boolean;
 }
 
 /** Hides a public key from who doesn't know the edge's; done twice, it is undone. */
@@ -46,18 +48,25 @@ export function sessionKeys(
   edgePublicKey: Bytes,
   firstFlight: Bytes,
   answer: Bytes,
+  aes: boolean,
 ): SealedKeys {
   const transcript = sodium.hash(64, concat(edgePublicKey, sodium.hash(64, firstFlight), answer));
   const root = derive(sodium, 64, secrets.ee, "session", secrets.es, transcript);
   return {
     agent: derive(sodium, 32, root, "agent to edge"),
     edge: derive(sodium, 32, root, "edge to agent"),
+    aes,
   };
 }
 
 /** The key that follows `key`. */
 export function nextKey(sodium: Sodium, key: Bytes): Bytes {
   return derive(sodium, 32, key, "rekey");
+}
+
+/** The key of large boxes that goes with `key`. */
+export function bulkKey(sodium: Sodium, key: Bytes): Bytes {
+  return derive(sodium, 32, key, "bulk");
 }
 
 /** BLAKE2b under `key` of a label and parts of fixed length. */

@@ -5,10 +5,12 @@
  * @module
  */
 import type { Bytes } from "../bytes/bytes.ts";
+import type { Aead } from "../crypto/aead.ts";
 import type { RandomSource } from "../crypto/random.ts";
 import { NONCE_BYTES, type Sodium, TAG_BYTES } from "../crypto/sodium.ts";
 import { SallyportError } from "../errors.ts";
 import {
+  SEALED_BULK_MIN_BYTES,
   SEALED_PADDED_RECORDS,
   SEALED_PADDING_MAX_BYTES,
   SEALED_RECORD_MAX_BYTES,
@@ -16,7 +18,7 @@ import {
   TOKEN_MAX_BYTES,
 } from "../limits.ts";
 import { paddingOf, RECORD_HEAD_BYTES } from "../wire/sealed_messages.ts";
-import { nextKey, writeNonce } from "./sealed_keys.ts";
+import { bulkKey, nextKey, writeNonce } from "./sealed_keys.ts";
 
 const SEALED_HEAD_BYTES = RECORD_HEAD_BYTES + TAG_BYTES;
 const BODY_MAX_BYTES = SEALED_RECORD_MAX_BYTES + SEALED_PADDING_MAX_BYTES + TAG_BYTES;
@@ -43,27 +45,53 @@ export class RecordScratch {
   }
 }
 
-/** A direction's key and how often it has been used. */
-class Chain {
+/** What seals one direction's boxes. */
+export interface RecordCipher {
   readonly sodium: Sodium;
-  readonly nonce: Bytes = new Uint8Array(NONCE_BYTES);
-  key: Bytes;
+  /** For boxes with at least {@link SEALED_BULK_MIN_BYTES} in them. */
+  readonly bulk: Aead;
+  readonly key: Bytes;
+}
+
+/** A direction's keys and how often they have been used. */
+class Chain {
+  readonly #sodium: Sodium;
+  readonly #bulk: Aead;
+  readonly #nonce: Bytes = new Uint8Array(NONCE_BYTES);
+  #key: Bytes;
+  #bulkKey: Bytes;
   #boxes = 0;
 
-  constructor(sodium: Sodium, key: Bytes) {
-    this.sodium = sodium;
-    this.key = key;
-    writeNonce(this.nonce, 0);
+  constructor({ sodium, bulk, key }: RecordCipher) {
+    this.#sodium = sodium;
+    this.#bulk = bulk;
+    this.#key = key;
+    this.#bulkKey = bulkKey(sodium, key);
+  }
+
+  seal(plain: Bytes, into: Bytes): void {
+    if (plain.length < SEALED_BULK_MIN_BYTES) this.#sodium.seal(plain, into, this.#nonce, this.#key);
+    else this.#bulk.seal(plain, into, this.#nonce, this.#bulkKey);
+    this.#step();
+  }
+
+  open(sealed: Bytes, into: Bytes): void {
+    const opened = into.length < SEALED_BULK_MIN_BYTES
+      ? this.#sodium.open(sealed, into, this.#nonce, this.#key)
+      : this.#bulk.open(sealed, into, this.#nonce, this.#bulkKey);
+    if (!opened) throw broken("was altered");
+    this.#step();
   }
 
   /** A box has been sealed or opened: the next nonce, or the next key. */
-  step(): void {
+  #step(): void {
     this.#boxes++;
     if (this.#boxes === 2 * SEALED_REKEY_RECORDS) {
-      this.key = nextKey(this.sodium, this.key);
+      this.#key = nextKey(this.#sodium, this.#key);
+      this.#bulkKey = bulkKey(this.#sodium, this.#key);
       this.#boxes = 0;
     }
-    writeNonce(this.nonce, this.#boxes);
+    writeNonce(this.#nonce, this.#boxes);
   }
 }
 
@@ -77,8 +105,8 @@ export class RecordSealer {
   #toPad = SEALED_PADDED_RECORDS;
 
   /** @param random asked for two bytes for each of the first records. */
-  constructor(sodium: Sodium, key: Bytes, scratch: RecordScratch, random: RandomSource) {
-    this.#chain = new Chain(sodium, key);
+  constructor(cipher: RecordCipher, scratch: RecordScratch, random: RandomSource) {
+    this.#chain = new Chain(cipher);
     this.#scratch = scratch;
     this.#random = random;
   }
@@ -93,9 +121,7 @@ export class RecordSealer {
     const { wire, outgoing } = this.#scratch;
     this.#headView.setUint32(0, plain.length);
     this.#headView.setUint16(4, padding);
-    const chain = this.#chain;
-    chain.sodium.seal(this.#head, wire.subarray(0, SEALED_HEAD_BYTES), chain.nonce, chain.key);
-    chain.step();
+    this.#chain.seal(this.#head, wire.subarray(0, SEALED_HEAD_BYTES));
     let body = plain;
     if (padding > 0) {
       outgoing.set(plain);
@@ -103,8 +129,7 @@ export class RecordSealer {
       body = outgoing.subarray(0, bodyBytes);
     }
     const end = SEALED_HEAD_BYTES + bodyBytes + TAG_BYTES;
-    chain.sodium.seal(body, wire.subarray(SEALED_HEAD_BYTES, end), chain.nonce, chain.key);
-    chain.step();
+    this.#chain.seal(body, wire.subarray(SEALED_HEAD_BYTES, end));
     return wire.subarray(0, end);
   }
 
@@ -134,8 +159,8 @@ export class RecordOpener {
   /** The longest record that is taken: a login, until the peer is known. */
   maxBytes: number = TOKEN_MAX_BYTES + 64;
 
-  constructor(sodium: Sodium, key: Bytes, scratch: RecordScratch) {
-    this.#chain = new Chain(sodium, key);
+  constructor(cipher: RecordCipher, scratch: RecordScratch) {
+    this.#chain = new Chain(cipher);
     this.#scratch = scratch;
   }
 
@@ -206,9 +231,7 @@ export class RecordOpener {
   }
 
   #openHead(): void {
-    const chain = this.#chain;
-    if (!chain.sodium.open(this.#head, this.#plainHead, chain.nonce, chain.key)) throw broken("was altered");
-    chain.step();
+    this.#chain.open(this.#head, this.#plainHead);
     this.#dataBytes = this.#headView.getUint32(0);
     const padding = this.#headView.getUint16(4);
     if (this.#dataBytes > this.maxBytes || padding > SEALED_PADDING_MAX_BYTES) {
@@ -218,10 +241,8 @@ export class RecordOpener {
   }
 
   #openBody(sealed: Bytes): void {
-    const chain = this.#chain;
     const body = this.#scratch.incoming.subarray(0, sealed.length - TAG_BYTES);
-    if (!chain.sodium.open(sealed, body, chain.nonce, chain.key)) throw broken("was altered");
-    chain.step();
+    this.#chain.open(sealed, body);
     this.#headFilled = 0;
     this.#bodyFilled = 0;
     this.#data = body.subarray(0, this.#dataBytes);

@@ -63,11 +63,12 @@ class SealedAcceptance implements ByteStreamHandler {
 
   constructor(options: AcceptSealedOptions) {
     this.#options = options;
-    const { sodium, keys, answered, clock, scratch } = options;
+    const { sodium, keys, answered, aeads, clock, scratch } = options;
     this.#handshake = new SealedEdgeHandshake({
       sodium,
       keys,
       answered,
+      aes: aeads.aes !== undefined,
       unixSeconds: () => Math.floor(clock.wallMs() / 1000),
     });
     const drawn = new Uint8Array(2);

@@ -47,6 +47,7 @@ export async function dialSealed(options: DialSealedOptions): Promise<Session> {
   const handshake = new SealedAgentHandshake({
     sodium: options.sodium,
     edgePublicKey: options.edgePublicKey,
+    aes: options.aeads.aes !== undefined,
     unixSeconds: options.unixSeconds ?? Math.floor(options.clock.wallMs() / 1000),
   });
   const conn = await dialEdge(options);

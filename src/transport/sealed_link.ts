@@ -3,6 +3,7 @@
  *
  * @module
  */
+import type { AeadChoice } from "../crypto/aead.ts";
 import { RandomPool } from "../crypto/random.ts";
 import type { Sodium } from "../crypto/sodium.ts";
 import type { SealedKeys } from "../handshake/sealed_keys.ts";
@@ -13,9 +14,8 @@ import { CreditSession } from "../mux/credit/session.ts";
 import type { Clock, Conn } from "../runtime/port.ts";
 import { MuxLink } from "./mux_link.ts";
 
-/** The transport's name in logs and metrics, and its cipher's. */
+/** The transport's name in logs and metrics. */
 export const SEALED = "sealed";
-const CIPHER = "chacha20-poly1305";
 
 /** Working memory that all sealed sessions of an edge or an agent share. */
 export class SealedScratch {
@@ -29,6 +29,7 @@ export class SealedScratch {
 export interface SealedShared {
   readonly clock: Clock;
   readonly sodium: Sodium;
+  readonly aeads: AeadChoice;
   readonly scratch: SealedScratch;
   readonly queueLimits?: QueueLimits;
   readonly receiveBudgetBytes?: number;
@@ -49,14 +50,16 @@ export function sealedLink(
   role: "agent" | "edge",
   keys: SealedKeys,
 ): SealedLink {
-  const { clock, sodium, scratch, queueLimits, receiveBudgetBytes } = shared;
-  const sealer = new RecordSealer(sodium, keys[role], scratch.records, scratch.random);
-  const opener = new RecordOpener(sodium, keys[role === "edge" ? "agent" : "edge"], scratch.records);
+  const { clock, sodium, aeads, scratch, queueLimits, receiveBudgetBytes } = shared;
+  const bulk = keys.aes && aeads.aes !== undefined ? aeads.aes : aeads.chacha;
+  const other = role === "edge" ? "agent" : "edge";
+  const sealer = new RecordSealer({ sodium, bulk, key: keys[role] }, scratch.records, scratch.random);
+  const opener = new RecordOpener({ sodium, bulk, key: keys[other] }, scratch.records);
   const link = () => {
     opener.maxBytes = SEALED_RECORD_MAX_BYTES;
     return new MuxLink({
       transport: SEALED,
-      cipher: CIPHER,
+      cipher: bulk.name,
       halfClose: true,
       conn,
       clock,

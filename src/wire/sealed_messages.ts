@@ -10,10 +10,12 @@ import { SEALED_PADDING_MAX_BYTES, TOKEN_MAX_BYTES } from "../limits.ts";
 
 /** The transport's version; sodium-tcp's is 0xDEADCAFE. */
 export const SEALED_VERSION = 2;
-/** Version u32, padding u16, Unix seconds u64. */
-export const HELLO_BYTES = 14;
-/** The edge's fresh public key, padding u16. */
-export const ANSWER_BYTES = 34;
+/** Version u32, padding u16, Unix seconds u64, flags u8. */
+export const HELLO_BYTES = 15;
+/** The edge's fresh public key, padding u16, flags u8. */
+export const ANSWER_BYTES = 35;
+/** The flag by which the agent asks for AES-256-GCM in large boxes, and the edge grants it. */
+const AES_FLAG = 1;
 /** Data u32, padding u16. */
 export const RECORD_HEAD_BYTES = 6;
 /** Bytes before the token in LOGIN. */
@@ -40,6 +42,8 @@ export interface SealedHello {
   readonly version: number;
   readonly paddingBytes: number;
   readonly unixSeconds: number;
+  /** Asks for AES-256-GCM in large boxes. */
+  readonly aes: boolean;
 }
 
 /** Writes a hello. */
@@ -49,6 +53,7 @@ export function encodeHello(hello: SealedHello): Bytes {
   view.setUint32(0, hello.version);
   view.setUint16(4, hello.paddingBytes);
   view.setBigUint64(6, BigInt(Math.floor(hello.unixSeconds)));
+  bytes[14] = hello.aes ? AES_FLAG : 0;
   return bytes;
 }
 
@@ -59,6 +64,7 @@ export function decodeHello(bytes: Bytes): SealedHello {
     version: view.getUint32(0),
     paddingBytes: view.getUint16(4),
     unixSeconds: Number(view.getBigUint64(6)),
+    aes: (bytes[14]! & AES_FLAG) !== 0,
   };
 }
 
@@ -66,13 +72,16 @@ export function decodeHello(bytes: Bytes): SealedHello {
 export interface SealedAnswer {
   readonly publicKey: Bytes;
   readonly paddingBytes: number;
+  /** Large boxes are AES-256-GCM's. */
+  readonly aes: boolean;
 }
 
 /** Writes an answer. */
-export function encodeAnswer({ publicKey, paddingBytes }: SealedAnswer): Bytes {
+export function encodeAnswer({ publicKey, paddingBytes, aes }: SealedAnswer): Bytes {
   const bytes = new Uint8Array(ANSWER_BYTES);
   bytes.set(publicKey);
   viewOf(bytes).setUint16(KEY_BYTES, paddingBytes);
+  bytes[34] = aes ? AES_FLAG : 0;
   return bytes;
 }
 
@@ -81,6 +90,7 @@ export function decodeAnswer(bytes: Bytes): SealedAnswer {
   return {
     publicKey: new Uint8Array(bytes.subarray(0, KEY_BYTES)),
     paddingBytes: viewOf(bytes).getUint16(KEY_BYTES),
+    aes: (bytes[34]! & AES_FLAG) !== 0,
   };
 }
 

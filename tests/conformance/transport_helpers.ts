@@ -5,6 +5,7 @@
  */
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
+import { type AeadChoice, NodeAead, SodiumAead } from "../../src/crypto/aead.ts";
 import { FernetRing, generateFernetKey } from "../../src/crypto/fernet.ts";
 import type { CipherName } from "../../src/crypto/header_cipher.ts";
 import { loadSodium, makeKeyPair, type Sodium } from "../../src/crypto/sodium.ts";
@@ -210,9 +211,13 @@ export function snitunKind(protocolVersion: 0 | 1 | 2, cipher: CipherName): Tran
 }
 
 /** The sealed transport, with each side's own libsodium. */
-export function sealedKind(edgeKind: Sodium["name"], agentKind: Sodium["name"]): TransportKind {
+export function sealedKind(
+  edgeKind: Sodium["name"],
+  agentKind: Sodium["name"],
+  aes = false,
+): TransportKind {
   return {
-    name: `sealed, edge ${edgeKind}, agent ${agentKind}`,
+    name: `sealed, edge ${edgeKind}, agent ${agentKind}${aes ? ", aes" : ""}`,
     halfClose: true,
     fullCaller: true,
     reasons: true,
@@ -226,8 +231,13 @@ export function sealedKind(edgeKind: Sodium["name"], agentKind: Sodium["name"]):
       const keys = makeKeyPair(sodium, (into) => into.set(randomBytes(into.length)));
       const { token } = createToken(ring, { hostname: "a.test", ttlSeconds: 3600, nowMs: clock.wallMs() });
       const answered = new AnsweredFlights();
-      const edgeShared = { clock, sodium, scratch: new SealedScratch() };
-      const agentShared = { clock, sodium: await loadSodium(agentKind), scratch: new SealedScratch() };
+      const aeads = (own: Sodium): AeadChoice => ({
+        chacha: new SodiumAead(own),
+        aes: aes ? new NodeAead("aes-256-gcm") : undefined,
+      });
+      const edgeShared = { clock, sodium, aeads: aeads(sodium), scratch: new SealedScratch() };
+      const other = await loadSodium(agentKind);
+      const agentShared = { clock, sodium: other, aeads: aeads(other), scratch: new SealedScratch() };
       return await pair(
         runtime,
         host,

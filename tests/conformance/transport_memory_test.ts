@@ -23,6 +23,7 @@ const kinds = [
   sealedKind("native", "native"),
   sealedKind("native", "wasm"),
   sealedKind("wasm", "native"),
+  sealedKind("native", "native", true),
   curveKind("vegas"),
   curveKind("newreno"),
 ];

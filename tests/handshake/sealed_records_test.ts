@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import type { Bytes } from "../../src/bytes/bytes.ts";
+import { type Aead, NodeAead, SodiumAead } from "../../src/crypto/aead.ts";
 import { systemRandom } from "../../src/crypto/random.ts";
 import { loadSodium, type Sodium } from "../../src/crypto/sodium.ts";
 import { RecordOpener, RecordScratch, RecordSealer } from "../../src/handshake/sealed_records.ts";
@@ -17,10 +18,10 @@ import { assertLooksRandom, flipped } from "../support/sealed.ts";
 const KEY: Bytes = new Uint8Array(32).fill(3);
 const HEAD = 22;
 
-function ends(sodium: Sodium, maxBytes = SEALED_RECORD_MAX_BYTES) {
+function ends(sodium: Sodium, maxBytes = SEALED_RECORD_MAX_BYTES, bulk: Aead = new SodiumAead(sodium)) {
   const scratch = new RecordScratch();
-  const sealer = new RecordSealer(sodium, KEY, scratch, systemRandom);
-  const opener = new RecordOpener(sodium, KEY, scratch);
+  const sealer = new RecordSealer({ sodium, bulk, key: KEY }, scratch, systemRandom);
+  const opener = new RecordOpener({ sodium, bulk, key: KEY }, scratch);
   opener.maxBytes = maxBytes;
   const got: Bytes[] = [];
   const open = (wire: Bytes) => opener.open(wire, (data) => void got.push(data.slice()));
@@ -34,8 +35,16 @@ for (const kind of ["native", "wasm"] as const) {
     it("open in any pieces, one byte at a time, several at once", async () => {
       const sodium = await loadSodium(kind);
       const plain = sizes.map((size) => pattern(size, size & 255));
-      for (const step of [Infinity, 100_000, 70_001, 1000]) {
-        const { seal, got, open } = ends(sodium);
+      for (
+        const [step, bulk] of [
+          [Infinity, undefined],
+          [100_000, undefined],
+          [70_001, undefined],
+          [1000, undefined],
+          [5000, new NodeAead("aes-256-gcm")],
+        ] as const
+      ) {
+        const { seal, got, open } = ends(sodium, undefined, bulk);
         const wire = concat(...plain.map(seal));
         for (let at = 0; at < wire.length; at += step) open(wire.slice(at, at + step));
         assert.deepEqual(got, plain);
@@ -58,6 +67,16 @@ describe("sealed records", () => {
       assert.equal(record.length, HEAD + 100 + 16);
       assert.throws(() => open(flipped(record, at, at % 8)), { code: "cipher_failed" });
       assert.equal(got.length, SEALED_PADDED_RECORDS);
+    }
+  });
+
+  it("the same for large ones, whichever cipher they have", () => {
+    for (const bulk of [new SodiumAead(sodium), new NodeAead("aes-256-gcm")]) {
+      for (let at = 0; at < HEAD + 5000; at += 97) {
+        const { seal, open } = ends(sodium, undefined, bulk);
+        const record = seal(pattern(5000, 1));
+        assert.throws(() => open(flipped(record, at, at % 8)), { code: "cipher_failed" });
+      }
     }
   });
 
@@ -91,7 +110,11 @@ describe("sealed records", () => {
     for (let i = 0; i < 1000; i++) {
       const key = new Uint8Array(32);
       systemRandom.fill(key);
-      const sealer = new RecordSealer(sodium, key, new RecordScratch(), systemRandom);
+      const sealer = new RecordSealer(
+        { sodium, bulk: new SodiumAead(sodium), key },
+        new RecordScratch(),
+        systemRandom,
+      );
       const record = sealer.seal(new Uint8Array(12)).slice();
       lengths.add(record.length);
       samples.push(record.slice(0, HEAD + 12 + 16));

@@ -9,7 +9,7 @@ import { assertLooksRandom, flipped, knownRandom, NOW_S, TestEdgeSide } from "..
 
 const sodium = await loadSodium("native");
 const SALT = 32;
-const HEAD = 32 + 32 + 14 + 16;
+const HEAD = 32 + 32 + 15 + 16;
 
 for (const kind of ["native", "wasm"] as const) {
   describe(`the sealed handshake, libsodium ${kind}`, () => {
@@ -60,7 +60,7 @@ describe("the sealed handshake", () => {
     // The first byte keeps clear of four values, by which an edge's port knows others; the rest is free.
     for (const first of flights) assert.ok(![0x16, 0x67, 0x50, 0x0d].includes(first[0]!));
     assertLooksRandom(flights.map((flight) => flight.slice(1, HEAD + 16)));
-    assertLooksRandom(answers.map((answer) => answer.slice(0, 50 + 16)));
+    assertLooksRandom(answers.map((answer) => answer.slice(0, 51 + 16)));
     assertLooksRandom(flights.filter((flight) => flight.length >= 600).map((flight) => flight.slice(1, 600)));
     for (const messages of [flights, answers]) {
       const lengths = new Set(messages.map((message) => message.length));
