@@ -125,6 +125,8 @@ export const THROTTLED_FRAME_BYTES = 8 * KiB;
 export const PENDING_CONNECTIONS_MAX = 16_384;
 /** Of those, from one address (an IPv6 /64 counts as one): a single source can't keep the others out. */
 export const PENDING_PER_SOURCE_MAX = 8_192;
+/** Agents of one UDP socket of the curve transport, those included that aren't let in yet. */
+export const CURVE_CONNECTIONS_MAX = 65_536;
 /** Names in one token: its hostname and aliases. */
 export const NAMES_PER_SESSION_MAX = 256;
 /** More take-overs of one name than this within a minute are flapping; newer sessions are refused until it calms. */

@@ -121,7 +121,7 @@ class AgentNode implements Agent {
 
   async #connect(): Promise<AgentSession> {
     const grant = await this.#unlessClosing(this.#options.grants());
-    const edge = this.#options.edge ?? grant.edge;
+    const edge = this.#options.edge ?? this.#dialer.edgeOf(grant);
     const agent = new AgentSession(
       this.#runtime,
       grant,
@@ -149,6 +149,8 @@ class AgentNode implements Agent {
     );
     void agent.over.then((error) => {
       this.#sessions.delete(agent);
+      const summary = session.summary?.();
+      if (summary !== undefined) this.#log.info({ hostname, edge, ...summary }, "what the session counted");
       // Who was let in and thrown out at once would be so again.
       if (agent.livedMs >= limits.SESSION_SETTLED_MS) this.#backoff.reset();
       if (this.#current !== agent) return;

@@ -36,9 +36,11 @@ export interface Grant {
 export interface GrantEdge {
   readonly host: string;
   readonly port: number;
-  /** 32 bytes, where the edge speaks the sealed transport and the master knows it. */
+  /** 32 bytes, where the edge speaks the sealed or the curve transport and the master knows it. */
   readonly publicKey?: Bytes;
-  /** How sessions may cross the network to it, where the master says: "snitun", "sealed". */
+  /** Its UDP port for the curve transport; `port` where the master doesn't say. */
+  readonly curvePort?: number;
+  /** How sessions may cross the network to it, where the master says: "snitun", "sealed", "curve". */
   readonly transports?: readonly string[];
 }
 
@@ -82,6 +84,7 @@ const answerSchema = z.object({
     host: z.string().min(1),
     port: z.int().min(1).max(65535),
     public_key: z.string().regex(/^[\w-]{43}$/).transform((text) => decodeKey(text)).optional(),
+    curve_port: z.int().min(1).max(65535).optional(),
     transports: z.array(z.string()).optional(),
   }),
 });
@@ -132,7 +135,7 @@ function toGrant(url: URL, body: unknown): Grant {
     throw unreachable(url, `its answer can't be used: ${member}: ${issue.message}`);
   }
   const answer = parsed.data;
-  const { host, port, public_key: publicKey, transports } = answer.edge;
+  const { host, port, public_key: publicKey, transports, curve_port: curvePort } = answer.edge;
   return {
     token: answer.token,
     hostname: answer.hostname,
@@ -146,6 +149,7 @@ function toGrant(url: URL, body: unknown): Grant {
       host,
       port,
       ...(publicKey === undefined ? {} : { publicKey }),
+      ...(curvePort === undefined ? {} : { curvePort }),
       ...(transports === undefined ? {} : { transports }),
     },
   };

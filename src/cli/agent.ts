@@ -10,6 +10,7 @@ import { masterGrants } from "../agent/grant.ts";
 import { type Config, formatHostPort, type HostPort, queueLimits } from "../config.ts";
 import { SHUTDOWN_GRACE_MS } from "../limits.ts";
 import { addExamples, addSettings, type CliContext, type Command, readSettings } from "./command.ts";
+import { edgePins } from "./pins.ts";
 import { createBase, startStatus, statusFacts } from "./parts.ts";
 import { printStartup } from "./startup.ts";
 
@@ -41,6 +42,10 @@ export function addAgent(program: Command, context: CliContext): void {
       args: `${base} --transport sealed`,
     },
     {
+      what: "over UDP, where packets are lost or the address changes",
+      args: `${base} --transport curve`,
+    },
+    {
       what: "for visitors from two networks alone",
       args: `${base} --allow 192.0.2.0/24 --allow 2001:db8::/32`,
     },
@@ -62,6 +67,8 @@ export function addAgent(program: Command, context: CliContext): void {
         transport: config.transport,
         libsodium: config.libsodium === "any" ? undefined : config.libsodium,
         edgePublicKey: config.edgePublicKey,
+        edgePins: edgePins(config.dataDir),
+        congestion: config.congestion,
         grants: masterGrants({ master, credential, hostname, aliases: alias, protocolVersion, cipher }),
         connector: tcpConnector({ runtime, log, accessList, meter: metrics, ...to }),
       });

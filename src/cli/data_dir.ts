@@ -4,7 +4,7 @@
  * @module
  */
 import { randomBytes } from "node:crypto";
-import { chmod, link, lstat, mkdir, open, readdir, readFile, rm, stat } from "node:fs/promises";
+import { appendFile, chmod, link, lstat, mkdir, open, readdir, readFile, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import process from "node:process";
 import { errorMessage, SallyportError } from "../errors.ts";
@@ -15,12 +15,14 @@ export const FERNET_FILE = "fernet.keys";
 export const ADMIN_FILE = "admin.key";
 /** The edge's secret key for the sealed transport. */
 export const EDGE_FILE = "edge.key";
+/** Keys of edges that an agent believed on first use. */
+export const PINS_FILE = "known_edges";
 
 const FOLDER_MODE = 0o700;
 const FILE_MODE = 0o600;
 /** Bits that give others than the owner something. */
 const OTHERS = 0o077;
-const KNOWN_FILES: readonly string[] = [FERNET_FILE, ADMIN_FILE, EDGE_FILE];
+const KNOWN_FILES: readonly string[] = [FERNET_FILE, ADMIN_FILE, EDGE_FILE, PINS_FILE, PINS_FILE];
 
 /** How file systems say that they have no hard links. */
 const NO_LINKS: readonly string[] = ["EPERM", "ENOTSUP", "EOPNOTSUPP", "ENOSYS"];
@@ -98,6 +100,21 @@ export class DataDir {
       return { path, content: first, made: false };
     } finally {
       await rm(draft, { force: true });
+    }
+  }
+
+  /**
+   * Adds to a file, which is made where there is none.
+   *
+   * @throws SallyportError `config_invalid` when that can't be done.
+   */
+  async append(name: string, text: string): Promise<void> {
+    const path = this.file(name);
+    await this.#makeFolder();
+    try {
+      await appendFile(path, text, { mode: FILE_MODE });
+    } catch (error) {
+      throw this.#fault(path, error);
     }
   }
 

@@ -34,7 +34,12 @@ export function addEdge(program: Command, context: CliContext): void {
     for (const warning of keys.warnings) io.err(`Warning: ${warning}`);
     const base = await createBase(loaded.config, io);
     context.exitCode = await base.life.run(async () => {
-      const { edge, visitors, agents, sealed } = await startEdge(base, fernet.value, loaded, sealedKey?.key);
+      const { edge, visitors, agents, sealed, curve } = await startEdge(
+        base,
+        fernet.value,
+        loaded,
+        sealedKey,
+      );
       const status = await startStatus(base, loaded.config.metricsListen, () => ({
         edge: edge.addresses.length > 0,
         keys: fernet.value.size > 0,
@@ -45,6 +50,7 @@ export function addEdge(program: Command, context: CliContext): void {
           [agents.length > 0 ? "visitors" : "visitors and agents", addressList(visitors)],
           ...agents.length > 0 ? [["agents", addressList(agents)] as const] : [],
           ...sealed.length > 0 ? [["sealed agents", addressList(sealed)] as const] : [],
+          ...curve.length > 0 ? [["curve agents (UDP)", addressList(curve)] as const] : [],
           ...statusFacts(status),
           ["Fernet keys", keyOrigin(fernet)],
           ...sealedFacts(sealedKey),

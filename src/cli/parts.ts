@@ -6,7 +6,6 @@
 import type { Config, HostPort, LoadedConfig } from "../config.ts";
 import { formatHostPort, queueLimits } from "../config.ts";
 import type { FernetRing } from "../crypto/fernet.ts";
-import type { SealedKey } from "../edge/agents.ts";
 import { createEdge, type Edge } from "../edge/edge.ts";
 import type { Accepts } from "../edge/entrance.ts";
 import { errorCode, SallyportError } from "../errors.ts";
@@ -21,6 +20,7 @@ import { createLogger, type Logger } from "../telemetry/log.ts";
 import { Metrics } from "../telemetry/metrics.ts";
 import type { CliIo } from "./io.ts";
 import { Lifecycle } from "./lifecycle.ts";
+import type { SealedPart } from "./sealed.ts";
 
 /** What every part of one process shares. */
 export interface Base {
@@ -51,6 +51,8 @@ export interface EdgePart {
   readonly agents: readonly Address[];
   /** Where only sealed agents come in. */
   readonly sealed: readonly Address[];
+  /** UDP sockets of the curve transport. */
+  readonly curve: readonly Address[];
 }
 
 /** Starts an edge. */
@@ -58,7 +60,7 @@ export async function startEdge(
   base: Base,
   ring: FernetRing,
   loaded: LoadedConfig,
-  sealedKey?: SealedKey,
+  keyPart?: SealedPart,
 ): Promise<EdgePart> {
   const { config, origins } = loaded;
   const { runtime, log, metrics, life } = base;
@@ -67,7 +69,10 @@ export async function startEdge(
     ring,
     log,
     metrics,
-    ...sealedKey === undefined ? {} : { sealed: sealedKey },
+    ...keyPart === undefined ? {} : { sealed: keyPart.key },
+    ...keyPart?.curveCrypto === undefined ? {} : {
+      curve: { crypto: keyPart.curveCrypto, keys: keyPart.found.value, congestion: config.congestion },
+    },
     proxyProtocolFrom: config.proxyProtocolFrom.length > 0
       ? new NetworkSet(config.proxyProtocolFrom)
       : undefined,
@@ -82,7 +87,12 @@ export async function startEdge(
   });
   const agents = await listenOnAll("agent-listen", config.agentListen, open("agents"));
   const sealed = await listenOnAll("sealed-listen", config.sealedListen, open("sealed"));
-  return { edge, visitors, agents, sealed };
+  const curve = await listenOnAll(
+    "curve-listen",
+    config.curveListen,
+    async (at) => (await edge.listenCurve(at)).address,
+  );
+  return { edge, visitors, agents, sealed, curve };
 }
 
 /** What {@link startMaster} takes besides the base. */

@@ -1,10 +1,11 @@
 /**
- * What the edge's commands need for the sealed transport.
+ * What the edge's commands need for the sealed and the curve transport, which know the edge by the same key.
  *
  * @module
  */
 import { Buffer } from "node:buffer";
 import type { Config } from "../config.ts";
+import { type CurveCrypto, loadCurveCrypto } from "../curve/crypto.ts";
 import { type KeyPair, loadSodium } from "../crypto/sodium.ts";
 import type { SealedKey } from "../edge/agents.ts";
 import { errorMessage } from "../errors.ts";
@@ -15,6 +16,8 @@ import type { FoundKey, Keys } from "./keys.ts";
 export interface SealedPart {
   readonly key: SealedKey;
   readonly found: FoundKey<KeyPair>;
+  /** For the curve transport, where it is listened for. */
+  readonly curveCrypto?: CurveCrypto;
 }
 
 /**
@@ -23,19 +26,20 @@ export interface SealedPart {
  */
 export async function findSealed(
   keys: Keys,
-  config: Pick<Config, "sealedListen" | "libsodium">,
+  config: Pick<Config, "sealedListen" | "curveListen" | "libsodium">,
   io: CliIo,
 ): Promise<SealedPart | undefined> {
   let sodium;
   try {
     sodium = await loadSodium(config.libsodium === "any" ? undefined : config.libsodium);
   } catch (error) {
-    if (config.sealedListen.length > 0) throw error;
+    if (config.sealedListen.length + config.curveListen.length > 0) throw error;
     io.err(`Warning: no sealed transport: ${errorMessage(error)}`);
     return undefined;
   }
   const found = await keys.edge(sodium);
-  return { key: { sodium, keys: found.value }, found };
+  const curveCrypto = config.curveListen.length > 0 ? await loadCurveCrypto() : undefined;
+  return { key: { sodium, keys: found.value }, found, ...curveCrypto === undefined ? {} : { curveCrypto } };
 }
 
 /** The edge's public key for a start message. */

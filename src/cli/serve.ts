@@ -34,13 +34,18 @@ export function addServe(program: Command, context: CliContext): void {
     for (const warning of keys.warnings) io.err(`Warning: ${warning}`);
     const base = await createBase(config, io);
     context.exitCode = await base.life.run(async () => {
-      const { edge, visitors, agents, sealed } = await startEdge(base, fernet.value, loaded, sealedKey?.key);
+      const { edge, visitors, agents, sealed, curve } = await startEdge(
+        base,
+        fernet.value,
+        loaded,
+        sealedKey,
+      );
       const edgeAddress = publicAddress(config, agents.length > 0 ? agents : visitors);
       const publicKey = sealedKey?.found.value.publicKey;
       const options = {
         ring: fernet.value,
         adminKey: admin.value,
-        edgeAddress: { ...edgeAddress, publicKey },
+        edgeAddress: { ...edgeAddress, publicKey, curvePort: curve[0]?.port },
         edge,
       };
       const masters = await startMaster(base, { ...options, listen: config.masterListen });
@@ -50,6 +55,7 @@ export function addServe(program: Command, context: CliContext): void {
           [agents.length > 0 ? "visitors" : "visitors and agents", addressList(visitors)],
           ...agents.length > 0 ? [["agents", addressList(agents)] as const] : [],
           ...sealed.length > 0 ? [["sealed agents", addressList(sealed)] as const] : [],
+          ...curve.length > 0 ? [["curve agents (UDP)", addressList(curve)] as const] : [],
           ["session master", masters.map(localUrl).join(", ")],
           ["tokens name the edge", formatHostPort(edgeAddress)],
           ["Fernet keys", keyOrigin(fernet)],

@@ -113,6 +113,14 @@ export const SETTINGS = {
     commands: EDGES,
     schema: value.many(value.hostPort(0, "0.0.0.0:8445 or [::]:8445")),
   }),
+  curveListen: setting({
+    flag: "curve-listen",
+    placeholder: "HOST:PORT",
+    default: [],
+    description: "Where agents connect by the curve transport, over UDP.",
+    commands: EDGES,
+    schema: value.many(value.hostPort(0, "0.0.0.0:8443 or [::]:8443")),
+  }),
   masterListen: setting({
     flag: "master-listen",
     placeholder: "HOST:PORT",
@@ -143,8 +151,9 @@ export const SETTINGS = {
     flag: "data-dir",
     placeholder: "FOLDER",
     default: "./data",
-    description: "Where keys are kept that are made on the first start, for their owner's eyes only.",
-    commands: KEY_HOLDERS,
+    description:
+      "Where keys are kept that are made on the first start, or that an agent believed on first use.",
+    commands: [...KEY_HOLDERS, ...AGENT],
     schema: value.path,
   }),
   fernetKeys: optional({
@@ -256,15 +265,23 @@ export const SETTINGS = {
     placeholder: "NAME",
     default: "snitun",
     description:
-      "How the session crosses the network: snitun, or sealed, in which nobody on the way sees a protocol.",
+      "How the session crosses the network: snitun; sealed, without visible protocol; curve, UDP that bears loss and moves.",
     commands: AGENT,
-    schema: value.oneOf(["snitun", "sealed"]),
+    schema: value.oneOf(["snitun", "sealed", "curve"]),
+  }),
+  congestion: setting({
+    flag: "congestion",
+    placeholder: "NAME",
+    default: "vegas",
+    description: "How the curve transport finds its speed: vegas, by the round trip; newreno, by loss.",
+    commands: [...EDGES, ...AGENT],
+    schema: value.oneOf(["vegas", "newreno"]),
   }),
   edgePublicKey: optional({
     flag: "edge-public-key",
     placeholder: "KEY",
     description:
-      "The edge's public key for the sealed transport, as the edge prints it. A master hands it to agents; " +
+      "The edge's public key for the sealed and the curve transport, as the edge prints it. A master hands it to agents; " +
       "an agent refuses every other one. Default: what serve's own edge has, and what the master names.",
     commands: ["master", "agent"],
     schema: value.publicKey,

@@ -29,6 +29,8 @@ export interface DialCurveOptions {
   readonly credential: Bytes;
   readonly options?: Partial<CurveOptions>;
   readonly random?: RandomSource;
+  /** Gives up when it is aborted before the server has let us in: the promise rejects with its reason. */
+  readonly signal?: AbortSignal;
   /** The server has shown that it has this key: time to pin it. */
   serverProved?(key: Bytes): void;
   /** Hears of the connection once it is admitted, with the server's welcome; `introduced` isn't called again. */
@@ -48,9 +50,17 @@ export interface CurveLink {
  * server refused the credential with, or what the socket can't do.
  */
 export async function dialCurve(options: DialCurveOptions): Promise<CurveLink> {
+  const { signal } = options;
+  signal?.throwIfAborted();
   const dialer = new Dialer(options);
-  await dialer.rebind();
-  return await dialer.admission;
+  const giveUp = () => dialer.giveUp(signal?.reason);
+  signal?.addEventListener("abort", giveUp, { once: true });
+  try {
+    await dialer.rebind();
+    return await dialer.admission;
+  } finally {
+    signal?.removeEventListener("abort", giveUp);
+  }
 }
 
 class Dialer implements CurveLink, CurveHandler {
@@ -60,7 +70,7 @@ class Dialer implements CurveLink, CurveHandler {
   readonly #client: CurveClient;
   readonly #timer: DrivenTimer;
   #resolve!: (link: CurveLink) => void;
-  #reject!: (error: SallyportError) => void;
+  #reject!: (error: unknown) => void;
   #handler: Omit<CurveHandler, "introduced"> | undefined;
   #proved = false;
   #over = false;
@@ -123,6 +133,14 @@ class Dialer implements CurveLink, CurveHandler {
     this.#io.socket = socket;
     if (this.#proved) this.connection.ping();
     else this.#io.wake(this.connection);
+  }
+
+  /** Ends an attempt. */
+  giveUp(reason: unknown): void {
+    this.#reject(reason);
+    this.connection.close(
+      reason instanceof SallyportError ? reason : new SallyportError("aborted", errorMessage(reason)),
+    );
   }
 
   #turn(): void {

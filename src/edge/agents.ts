@@ -15,6 +15,8 @@ import { SendScratch } from "../mux/sender.ts";
 import type { Address, Clock } from "../runtime/port.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
+import type { CurveGate } from "../transport/curve_accept.ts";
+import { CURVE } from "../transport/curve_link.ts";
 import type { Session, SessionHandler } from "../transport/port.ts";
 import { acceptSealed, type SealedIdentity } from "../transport/sealed_accept.ts";
 import { SEALED, SealedScratch, type SealedShared } from "../transport/sealed_link.ts";
@@ -40,7 +42,7 @@ export interface AgentRequest {
   readonly extra: Readonly<Record<string, unknown>>;
   /** Where it comes from, as a trusted proxy names it where there is one. */
   readonly remote: Address;
-  /** How its session crosses the network: "snitun", "sealed". */
+  /** How its session crosses the network: "snitun", "sealed", "curve". */
   readonly transport: string;
 }
 
@@ -136,6 +138,19 @@ export class AgentRegistry {
     });
   }
 
+  /** Takes agents by the curve transport: they have no connection, and its listener counts them itself. */
+  get curveGate(): CurveGate {
+    const { clock, ring } = this.#options;
+    const settled = () => {};
+    return {
+      openToken: (token) => tryOpenToken(ring, token, clock.wallMs() / 1000),
+      authorize: (token, remote) => this.#authorize(token, remote, CURVE),
+      admit: (token, session) => this.#admit(token, session, { remote: session.remote, settled }),
+      refused: (error, token, remote, known) =>
+        this.#refused(error, token, { remote, settled }, known ? "agent" : "connection"),
+    };
+  }
+
   /** Closes sessions whose token has expired, and forgets what is no longer needed. Call it every few seconds. */
   sweep(): void {
     const { clock } = this.#options;
@@ -165,7 +180,9 @@ export class AgentRegistry {
     const { claims } = token;
     this.#routes.check(claims.hostname, this.#options.clock.nowMs());
     // Used from the challenge on, whatever becomes of it: our own half of the nonces starts there.
-    if (claims.cipher === "aes-gcm" && transport !== SEALED) this.#usedKeys.use(claims.aesKey, claims.valid);
+    if (claims.cipher === "aes-gcm" && transport === "snitun") {
+      this.#usedKeys.use(claims.aesKey, claims.valid);
+    }
     return this.#options.authorize?.({
       hostname: claims.hostname,
       aliases: claims.aliases,
@@ -178,7 +195,11 @@ export class AgentRegistry {
     });
   }
 
-  #admit(token: OpenedToken, session: Session, { remote, settled }: Arrival): SessionHandler {
+  #admit(
+    token: OpenedToken,
+    session: Session,
+    { remote, settled }: Pick<Arrival, "remote" | "settled">,
+  ): SessionHandler {
     const { clock, log, metrics } = this.#options;
     const { claims } = token;
     const id = tokenId(token.token);
@@ -223,6 +244,8 @@ export class AgentRegistry {
       { hostname, agent: remote, reason: error.code, token_id: tokenId },
       `agent disconnected: ${error.message}`,
     );
+    const summary = agent.session.summary?.();
+    if (summary !== undefined) log.debug({ hostname, agent: remote, ...summary }, "what the session counted");
   }
 
   /** Internal: a session refused or dropped a stream. */
@@ -243,7 +266,7 @@ export class AgentRegistry {
   #refused(
     error: SallyportError,
     token: OpenedToken | undefined,
-    { remote, settled }: Arrival,
+    { remote, settled }: Pick<Arrival, "remote" | "settled">,
     what: "agent" | "connection" = "agent",
   ): void {
     settled();

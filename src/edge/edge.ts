@@ -4,12 +4,15 @@
  * @module
  */
 import type { FernetRing } from "../crypto/fernet.ts";
+import type { CurveListener } from "../curve/listener.ts";
 import { SallyportError } from "../errors.ts";
 import * as limits from "../limits.ts";
 import { type NetworkSet, parseIp } from "../networks.ts";
 import type { Address, Conn, Listener, Runtime, Timer } from "../runtime/port.ts";
 import { type Logger, silentLogger } from "../telemetry/log.ts";
 import { Metrics } from "../telemetry/metrics.ts";
+import { type CurveIdentity, listenForCurve } from "../transport/curve_accept.ts";
+import { curveListenerSource } from "../transport/curve_metrics.ts";
 import { AgentRegistry, type Authorize, type SealedKey } from "./agents.ts";
 import { type Accepts, Entrance } from "./entrance.ts";
 import { welcomeVisitor } from "./visitors.ts";
@@ -28,6 +31,8 @@ export interface EdgeOptions {
   readonly authorize?: Authorize;
   /** Lets agents in by the sealed transport too, which knows the edge by this key. */
   readonly sealed?: SealedKey;
+  /** Lets agents in by the curve transport, which knows the edge by this key, where {@link Edge.listenCurve} says. */
+  readonly curve?: CurveIdentity;
   /** Peers from these networks are proxies: they must send a PROXY header, which is believed. Nobody else may. */
   readonly proxyProtocolFrom?: NetworkSet;
   /** SniTun's queue figures; the reference's when absent. */
@@ -57,6 +62,9 @@ export interface Edge {
   /** Opens a listener; may be called several times. Rejects as `Runtime.listen`, and with `config_invalid` for sealed
    * agents where there is no key for them. */
   listen(options: EdgeListenOptions): Promise<Listener>;
+  /** Opens a UDP socket for agents by the curve transport; may be called several times. Rejects as
+   * `Runtime.bindDatagram`, and with `config_invalid` where there is no key for it. */
+  listenCurve(options: Address): Promise<Listener>;
   /** Whether an agent serves this canonical name now. */
   serves(hostname: string): boolean;
   /** Stops accepting, lets streams finish for `graceMs`, ends the rest. */
@@ -83,6 +91,9 @@ class EdgeNode implements Edge {
   readonly #proxies: NetworkSet | undefined;
   readonly #agents: AgentRegistry;
   readonly #hasSealed: boolean;
+  readonly #curve: CurveIdentity | undefined;
+  readonly #curveListeners = new Set<CurveListener>();
+  readonly #curveClosers: (() => void)[] = [];
   readonly #listeners = new Set<Listener>();
   /** Connections that haven't been routed or admitted yet, and how many there are from one source. */
   readonly #pending = new Set<Conn>();
@@ -96,6 +107,7 @@ class EdgeNode implements Edge {
     this.#proxies = options.proxyProtocolFrom;
     this.metrics = options.metrics ?? new Metrics({ runtime: options.runtime });
     this.#hasSealed = options.sealed !== undefined;
+    this.#curve = options.curve;
     this.#agents = new AgentRegistry({
       clock: options.runtime.clock,
       ring: options.ring,
@@ -147,12 +159,46 @@ class EdgeNode implements Edge {
     return listener;
   }
 
+  async listenCurve({ host, port }: Address): Promise<Listener> {
+    if (this.#curve === undefined) {
+      throw new SallyportError("config_invalid", "Cannot listen for curve agents: the edge has no key", {
+        side: "config",
+      });
+    }
+    const opened = await listenForCurve({
+      runtime: this.#runtime,
+      host,
+      port,
+      ...this.#curve,
+      ...this.#agents.curveGate,
+    });
+    if (this.#closed) {
+      opened.close();
+      throw shutdown("Cannot listen");
+    }
+    const uncount = this.metrics.curve.add(curveListenerSource(opened));
+    const listener: Listener = {
+      address: opened.address,
+      close: () => {
+        if (!this.#curveListeners.delete(opened)) return;
+        uncount();
+        opened.close();
+      },
+    };
+    this.#curveListeners.add(opened);
+    this.#curveClosers.push(() => listener.close());
+    if (this.#sweep === undefined) this.#sweepLater();
+    return listener;
+  }
+
   async close(graceMs: number = limits.SHUTDOWN_GRACE_MS): Promise<void> {
     this.#closed = true;
     this.#sweep?.cancel();
     for (const listener of this.#listeners) listener.close();
     for (const conn of this.#pending) conn.abort(shutdown("Cannot accept connection"));
     await this.#agents.close(graceMs);
+    // Their sockets are their sessions' too, so they go last.
+    for (const close of this.#curveClosers) close();
   }
 
   #sweepLater(): void {

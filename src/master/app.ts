@@ -31,8 +31,10 @@ export interface EdgeAddress {
   readonly host: string;
   /** 1–65535. */
   readonly port: number;
-  /** The edge's public key, 32 bytes, where it speaks the sealed transport. */
+  /** The edge's public key, 32 bytes, where it speaks the sealed or the curve transport. */
   readonly publicKey?: Bytes;
+  /** Its UDP port for the curve transport, where it has one. */
+  readonly curvePort?: number;
 }
 
 /** What {@link createMasterApp} takes. */
@@ -105,8 +107,9 @@ function issueToken(options: MasterOptions, request: TokenRequest): TokenRespons
       host: edge.host,
       port: edge.port,
       ...edge.publicKey === undefined ? {} : {
+        ...edge.curvePort === undefined ? {} : { curve_port: edge.curvePort },
         public_key: Buffer.from(edge.publicKey).toString("base64url"),
-        transports: ["snitun", "sealed"],
+        transports: ["snitun", "sealed", ...edge.curvePort === undefined ? [] : ["curve"]],
       },
     },
   };

@@ -124,8 +124,12 @@ export const TokenResponseSchema = z.object({
     port: z.int().min(1).max(65535).openapi({ example: 8443 }),
     public_key: z.string().regex(/^[\w-]{43}$/).optional().openapi({
       description:
-        "The edge's public key for the sealed transport, 32 bytes in base64url; absent where it has none",
+        "The edge's public key for the sealed and the curve transport, 32 bytes in base64url; absent where it has none",
       example: "A".repeat(43),
+    }),
+    curve_port: z.int().min(1).max(65535).optional().openapi({
+      description: "Its UDP port for the curve transport, where it has one",
+      example: 8443,
     }),
     transports: z.array(z.string()).optional().openapi({
       description: "How sessions may cross the network to it",

@@ -10,6 +10,7 @@ import { Counter, Gauge, Histogram, Registry } from "prom-client";
 import type { ErrorCode } from "../errors.ts";
 import type { Clock, Timer } from "../runtime/port.ts";
 import { VERSION } from "../version.ts";
+import { CURVE_METRICS, CurveMetrics } from "./metrics_curve.ts";
 
 /** A metric as the documentation lists it. */
 export interface MetricInfo {
@@ -107,7 +108,7 @@ const INFO = {
 } as const satisfies Record<string, MetricInfo>;
 
 /** Every metric that {@link Metrics.render} writes. */
-export const METRICS: readonly MetricInfo[] = Object.values(INFO);
+export const METRICS: readonly MetricInfo[] = [...Object.values(INFO), ...CURVE_METRICS];
 
 /** How often the loop's delay is measured. */
 const LOOP_DELAY_INTERVAL_MS = 500;
@@ -119,7 +120,7 @@ export interface SessionLabels {
   readonly protocolVersion: number;
   /** `aes-cbc`, `aes-gcm`, `aes-gcm-siv`. */
   readonly cipher: string;
-  /** `snitun` for plain TCP. */
+  /** `snitun` for plain TCP, `sealed`, `curve`. */
   readonly transport: string;
 }
 
@@ -163,6 +164,8 @@ export class Metrics {
   /** What the answer to a scrape is labelled with. */
   readonly contentType: string;
 
+  /** What the curve transport counts. */
+  readonly curve: CurveMetrics;
   readonly #registry = new Registry();
   readonly #sessions: Gauge<(typeof SESSION_LABELS)[number]>;
   readonly #handshakes: Counter<(typeof SESSION_LABELS)[number]>;
@@ -176,6 +179,7 @@ export class Metrics {
   constructor(options: MetricsOptions = {}) {
     this.contentType = this.#registry.contentType;
     const registers = [this.#registry];
+    this.curve = new CurveMetrics(this.#registry);
     const config = <Label extends string>(info: MetricInfo & { readonly labels: readonly Label[] }) => ({
       name: info.name,
       help: info.help,

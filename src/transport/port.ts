@@ -36,7 +36,7 @@ export interface SessionHandler {
 
 /** An authenticated connection between an agent and an edge. */
 export interface Session {
-  /** How it crosses the network: "snitun", "sealed". */
+  /** How it crosses the network: "snitun", "sealed", "curve". */
   readonly transport: string;
   /** The peer's address. */
   readonly remote: Address;
@@ -57,6 +57,8 @@ export interface Session {
   readonly bytesReceived: number;
   /** The last measured round trip in milliseconds. */
   readonly rttMs: number | undefined;
+  /** What the transport has counted and measured of this session, for logs; not every transport does. */
+  summary?(): Readonly<Record<string, number>>;
   /**
    * No new streams from now on: `open` throws `reason`, and the other side is told where the transport can say it.
    * Streams that are open go on.

@@ -12,9 +12,12 @@ import { loadSodium, makeKeyPair, type Sodium } from "../../src/crypto/sodium.ts
 import type { ErrorCode, SallyportError } from "../../src/errors.ts";
 import { AnsweredFlights } from "../../src/handshake/sealed_edge.ts";
 import { createToken, tryOpenToken } from "../../src/handshake/token.ts";
+import { keyPair, loadCurveCrypto } from "../../src/curve/crypto.ts";
 import { SendScratch } from "../../src/mux/sender.ts";
 import type { Bytes, Conn, Listener, Runtime } from "../../src/runtime/port.ts";
 import type { Caller, Session, SessionHandler, SessionStream } from "../../src/transport/port.ts";
+import { listenForCurve } from "../../src/transport/curve_accept.ts";
+import { dialForCurve } from "../../src/transport/curve_dial.ts";
 import { acceptSealed } from "../../src/transport/sealed_accept.ts";
 import { dialSealed } from "../../src/transport/sealed_dial.ts";
 import { SealedScratch } from "../../src/transport/sealed_link.ts";
@@ -28,6 +31,10 @@ export interface TransportKind {
   readonly halfClose: boolean;
   /** It carries the visitor's port and the name that was asked for. */
   readonly fullCaller: boolean;
+  /** The end of a session says why, to the other side's streams too. */
+  readonly endReasons?: boolean;
+  /** A connection below can break; what has none notices a dead peer by its silence (tests/curve). */
+  readonly breaks?: boolean;
   /** A reset says why. */
   readonly reasons: boolean;
   /** An IPv6 visitor's address gets through. */
@@ -250,6 +257,62 @@ export function sealedKind(
         (port, admitted) =>
           dialSealed({ ...agentShared, runtime, host, port, token, edgePublicKey: keys.publicKey, admitted }),
       );
+    },
+  };
+}
+
+/** The curve transport, over UDP. */
+export function curveKind(congestion: "vegas" | "newreno"): TransportKind {
+  return {
+    name: `curve, ${congestion}`,
+    halfClose: true,
+    fullCaller: true,
+    endReasons: true,
+    breaks: false,
+    reasons: true,
+    ipv6: true,
+    goAway: true,
+    stalledMaxBytes: 4 * 1024 * 1024,
+    open: async (runtime, host) => {
+      const ring = new FernetRing([generateFernetKey()]);
+      const { clock } = runtime;
+      const crypto = await loadCurveCrypto();
+      const keys = keyPair(crypto, new Uint8Array(randomBytes(32)));
+      const { token } = createToken(ring, { hostname: "a.test", ttlSeconds: 3600, nowMs: clock.wallMs() });
+      const edgeEar = new Ear();
+      const agentEar = new Ear();
+      const edge = Promise.withResolvers<Session>();
+      const listener = await listenForCurve({
+        runtime,
+        host,
+        port: 0,
+        crypto,
+        keys,
+        congestion,
+        openToken: (bytes) => tryOpenToken(ring, bytes, clock.wallMs() / 1000),
+        authorize: () => {},
+        admit: (_, session) => {
+          edge.resolve(session);
+          return edgeEar;
+        },
+        refused: edge.reject,
+      });
+      const { session: agent } = await dialForCurve({
+        runtime,
+        ...listener.address,
+        token,
+        crypto,
+        edgePublicKey: keys.publicKey,
+        congestion,
+        admitted: () => agentEar,
+      });
+      // The socket is the sessions' too: it goes when they have said their last.
+      const close = () =>
+        void edgeEar.until(() => edgeEar.endedWith !== undefined).then(() => listener.close());
+      return new SessionPair({ edge: await edge.promise, agent, edgeEar, agentEar }, [], {
+        address: listener.address,
+        close,
+      });
     },
   };
 }

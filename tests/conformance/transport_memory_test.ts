@@ -1,6 +1,6 @@
 import { createMemoryNetwork } from "../../src/runtime/memory.ts";
 import type { Harness } from "./runtime_helpers.ts";
-import { sealedKind, snitunKind } from "./transport_helpers.ts";
+import { curveKind, sealedKind, snitunKind } from "./transport_helpers.ts";
 import { transportSuite } from "./transport_suite.ts";
 
 function open(): Promise<Harness> {
@@ -24,5 +24,7 @@ const kinds = [
   sealedKind("native", "wasm"),
   sealedKind("wasm", "native"),
   sealedKind("native", "native", true),
+  curveKind("vegas"),
+  curveKind("newreno"),
 ];
 for (const kind of kinds) transportSuite("memory", kind, open);

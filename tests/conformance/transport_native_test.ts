@@ -1,6 +1,6 @@
 import { currentRuntime } from "../../src/runtime/mod.ts";
 import type { Harness } from "./runtime_helpers.ts";
-import { sealedKind, snitunKind } from "./transport_helpers.ts";
+import { curveKind, sealedKind, snitunKind } from "./transport_helpers.ts";
 import { transportSuite } from "./transport_suite.ts";
 
 async function open(): Promise<Harness> {
@@ -13,6 +13,13 @@ async function open(): Promise<Harness> {
   };
 }
 
-for (const kind of [snitunKind(2, "aes-gcm"), sealedKind("native", "native"), sealedKind("wasm", "wasm")]) {
+for (
+  const kind of [
+    curveKind("vegas"),
+    snitunKind(2, "aes-gcm"),
+    sealedKind("native", "native"),
+    sealedKind("wasm", "wasm"),
+  ]
+) {
   transportSuite("native", kind, open);
 }

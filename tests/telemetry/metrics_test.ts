@@ -4,6 +4,7 @@ import { register } from "prom-client";
 import type { Clock } from "../../src/runtime/port.ts";
 import { METRICS, Metrics } from "../../src/telemetry/metrics.ts";
 import { VERSION } from "../../src/version.ts";
+import type { CurveSource } from "../../src/telemetry/metrics_curve.ts";
 import { parsePrometheus, sampleValue } from "./prometheus.ts";
 
 const LABELS = { protocolVersion: 2, cipher: "aes-gcm", transport: "snitun" };
@@ -40,6 +41,18 @@ function manualClock() {
   };
 }
 
+/** A source with one connection; all its figures are multiples of `times`. */
+function curveSource(times: number): CurveSource {
+  const counts = {
+    ...{ packetsSent: 1, packetsReceived: 2, packetsLost: 3, bytesResent: 4, duplicates: 5, reordered: 6 },
+    ...{ replays: 7, forgeries: 8, pathMoves: 9, cookiesIssued: 10, cookiesRefused: 11 },
+  };
+  const state = { rttLastMs: 10, rttMinMs: 5, rttSmoothedMs: 9, windowBytes: 1000, inFlightBytes: 100 };
+  const scaled = <Of extends Record<string, number>>(of: Of) =>
+    Object.fromEntries(Object.entries(of).map(([name, value]) => [name, value * times])) as Of;
+  return { counts: () => scaled(counts), gauges: () => [scaled(state)] };
+}
+
 describe("Metrics", () => {
   it("writes exactly the metrics that METRICS lists, with their types and labels", async () => {
     const metrics = new Metrics();
@@ -48,6 +61,7 @@ describe("Metrics", () => {
     metrics.refused("agent", "token_invalid");
     metrics.tokenIssued(2, "aes-gcm");
     metrics.masterRequest("/v1/tokens", 201);
+    metrics.curve.add(curveSource(1));
     const { samples, families } = await scrape(metrics);
     assert.deepEqual([...families.keys()].sort(), METRICS.map((metric) => metric.name).sort());
     for (const { name, type, help, labels } of METRICS) {
@@ -56,6 +70,24 @@ describe("Metrics", () => {
       assert.ok(sample, name);
       assert.deepEqual(Object.keys(sample.labels).sort(), [...labels].sort(), name);
     }
+  });
+
+  it("sums over curve connections, and forgets no counter of what is gone", async () => {
+    const metrics = new Metrics();
+    const remove = metrics.curve.add(curveSource(1));
+    metrics.curve.add(curveSource(3));
+    const value = async (name: string, labels = {}) =>
+      sampleValue(await scrape(metrics), `sallyport_curve_${name}`, labels);
+    assert.equal(await value("packets_lost_total"), 12);
+    assert.equal(await value("cookies_refused_total"), 44);
+    assert.equal(await value("window_bytes"), 4000);
+    assert.equal(await value("in_flight_bytes"), 400);
+    assert.equal(await value("round_trip_seconds", { stat: "last" }), 0.02);
+    assert.equal(await value("round_trip_seconds", { stat: "min" }), 0.005);
+    assert.equal(await value("round_trip_seconds", { stat: "smoothed" }), 0.018);
+    remove();
+    assert.equal(await value("packets_lost_total"), 12);
+    assert.equal(await value("window_bytes"), 3000);
   });
 
   it("says what its text is", () => {

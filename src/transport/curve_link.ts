@@ -1,0 +1,178 @@
+/**
+ * A session over a curve connection (docs/curve-transport.md, Sessions): what both ends have in common.
+ *
+ * @module
+ */
+import { codeOfWire, wireCode } from "../curve/codes.ts";
+import type { CurveConnection } from "../curve/connection.ts";
+import type { CurveHandler } from "../curve/connection_host.ts";
+import type { CurveGauges, CurveStats } from "../curve/stats.ts";
+import type { CurveStream } from "../curve/stream.ts";
+import { SallyportError } from "../errors.ts";
+import type { Caller } from "../mux/host.ts";
+import type { Address, Clock } from "../runtime/port.ts";
+import { type CurveHead, encodeCallerHead, encodeGoingAwayHead } from "../wire/curve_head.ts";
+import { type CurveStreamHost, CurveVisitor } from "./curve_stream.ts";
+import type { Session, SessionHandler, SessionStream } from "./port.ts";
+
+/** The transport's name in logs and metrics, and its cipher's. */
+export const CURVE = "curve";
+const CIPHER = "chacha20-poly1305";
+
+/** A {@link Session} over one connection; hears of it once it is admitted. */
+export class CurveSession implements Session, CurveStreamHost, CurveHandler {
+  readonly transport = CURVE;
+  readonly protocolVersion = 1;
+  readonly cipher = CIPHER;
+  readonly halfClose = true;
+  readonly clock: Clock;
+  bytesSent = 0;
+  bytesReceived = 0;
+  readonly #role: "agent" | "edge";
+  readonly #connection: CurveConnection;
+  /** Streams that the owner knows of. */
+  readonly #visitors = new Set<CurveStream>();
+  #handler: SessionHandler | undefined;
+  #leaving: SallyportError | undefined;
+  #peerLeaves = false;
+  /** It has ended. */
+  over = false;
+
+  constructor(role: "agent" | "edge", connection: CurveConnection, clock: Clock) {
+    this.#role = role;
+    this.#connection = connection;
+    this.clock = clock;
+  }
+
+  /** Says who hears of the session. */
+  start(handler: SessionHandler): void {
+    this.#handler = handler;
+  }
+
+  /** Where the peer is now; it may move. */
+  get remote(): Address {
+    return this.#connection.path.current;
+  }
+  get streams(): number {
+    return this.#visitors.size;
+  }
+  get rttMs(): number | undefined {
+    const { rttSmoothedMs } = this.#connection.gauges;
+    return rttSmoothedMs > 0 ? rttSmoothedMs : undefined;
+  }
+  /** How the connection does. */
+  get gauges(): CurveGauges {
+    return this.#connection.gauges;
+  }
+  /** The connection's counters, up to date. */
+  get stats(): CurveStats {
+    void this.#connection.gauges;
+    return this.#connection.stats;
+  }
+
+  summary(): Readonly<Record<string, number>> {
+    const { rttLastMs, rttMinMs, rttSmoothedMs, windowBytes, inFlightBytes, datagramBytes } = this.gauges;
+    const {
+      packetsSent,
+      packetsReceived,
+      packetsLost,
+      bytesResent,
+      duplicates,
+      reordered,
+      replays,
+      pathMoves,
+    } = this.stats;
+    return {
+      rtt_last_ms: round(rttLastMs),
+      rtt_min_ms: round(rttMinMs),
+      rtt_smoothed_ms: round(rttSmoothedMs),
+      window_bytes: Math.round(windowBytes),
+      in_flight_bytes: inFlightBytes,
+      datagram_bytes: datagramBytes,
+      packets_sent: packetsSent,
+      packets_received: packetsReceived,
+      packets_lost: packetsLost,
+      bytes_resent: bytesResent,
+      duplicates,
+      reordered,
+      replays,
+      path_moves: pathMoves,
+    };
+  }
+
+  open(caller: Caller): SessionStream {
+    if (this.#leaving !== undefined) throw this.#leaving;
+    const stream = this.#connection.open();
+    stream.write(encodeCallerHead(caller));
+    const visitor = new CurveVisitor(this, stream);
+    visitor.caller = caller;
+    this.#visitors.add(stream);
+    return visitor;
+  }
+
+  goAway(reason: SallyportError): void {
+    if (this.#leaving !== undefined) return;
+    this.#leaving = reason;
+    try {
+      const stream = this.#connection.open();
+      stream.write(encodeGoingAwayHead(wireCode(reason.code)));
+      stream.release();
+    } catch {
+      // The session is over, or full: the peer will hear of it by its end.
+    }
+  }
+
+  close(reason: SallyportError): void {
+    this.#connection.close(reason);
+  }
+
+  // From the connection.
+
+  /** Whoever let the other side in, or was let in, has done this. */
+  introduced(): void {}
+
+  stream(stream: CurveStream): void {
+    new CurveVisitor(this, stream).awaitHead();
+  }
+
+  streamClosed(stream: CurveStream): void {
+    if (this.#visitors.delete(stream)) this.#handler?.streamClosed();
+  }
+
+  closed(error: SallyportError): void {
+    this.over = true;
+    this.#handler?.ended(error);
+  }
+
+  // From a stream.
+
+  headed(visitor: CurveVisitor, head: CurveHead): boolean {
+    if (head.kind === "going away") {
+      visitor.release();
+      this.#goingAway(codeOfWire(head.code));
+      return false;
+    }
+    if (this.#role === "edge") {
+      visitor.abort(new SallyportError("frame_invalid", "Cannot open stream: the edge serves no visitors"));
+      return false;
+    }
+    this.#visitors.add(visitor.stream);
+    this.#handler?.stream(visitor);
+    return true;
+  }
+
+  #goingAway(code: SallyportError["code"]): void {
+    if (this.#peerLeaves) return;
+    this.#peerLeaves = true;
+    this.#leaving ??= new SallyportError(
+      "shutdown",
+      `Cannot open stream: the other side goes away: ${code}`,
+      { retryable: true },
+    );
+    this.#handler?.goingAway?.(code);
+  }
+}
+
+function round(ms: number): number {
+  return Math.round(ms * 10) / 10;
+}
