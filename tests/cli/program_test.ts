@@ -1,13 +1,14 @@
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { mkdtemp, readFile, rm, stat } from "node:fs/promises";
-import { createServer } from "node:net";
+import { connect, createServer } from "node:net";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { after, afterEach, before, describe, it } from "node:test";
 import { parsePrometheus, sampleValue } from "../telemetry/prometheus.ts";
+import { clientHello } from "../support/client_hello.ts";
 import { Program } from "./program.ts";
 
 const timeout = 60_000;
@@ -126,6 +127,42 @@ describe("serve", () => {
       assert.equal(await second.ended, 0);
     },
   );
+});
+
+describe("the sealed transport", () => {
+  it("carries a visitor from a port of its own, and names a changed key", { timeout }, async () => {
+    const dataDir = join(folder, "sealed");
+    const site = createServer((socket) => socket.end("not TLS, but it came through"));
+    await new Promise<void>((resolve) => site.listen(0, "127.0.0.1", resolve));
+    const { port: sitePort } = site.address() as AddressInfo;
+    const edge = start(["serve", ...PORTS, "--sealed-listen", "127.0.0.1:0", "--data-dir", dataDir]);
+    const [, visitors] = await edge.seen(/visitors and agents +127\.0\.0\.1:(\d+)/);
+    const [, sealed] = await edge.seen(/sealed agents +127\.0\.0\.1:(\d+)/);
+    const [, url = ""] = await edge.seen(/session master +(http:\/\/127\.0\.0\.1:\d+)/);
+    const base = [
+      ...["agent", "--master", url, "--hostname", "a.test", "--to", `127.0.0.1:${sitePort}`],
+      ...["--credential-file", join(dataDir, "admin.key"), "--transport", "sealed"],
+      ...["--edge", `127.0.0.1:${sealed}`],
+    ];
+    const agent = start(base);
+    await agent.seen(/connected to the edge.*transport=sealed/, "stderr");
+    const answer = await new Promise<string>((resolve, reject) => {
+      let text = "";
+      const visitor = connect(Number(visitors), "127.0.0.1", () => visitor.write(clientHello("a.test")));
+      visitor.on("data", (part) => text += String(part)).on("end", () => resolve(text)).on("error", reject);
+    });
+    assert.equal(answer, "not TLS, but it came through");
+    agent.signal("SIGTERM");
+    assert.equal(await agent.ended, 0);
+
+    const other = start([...base, "--edge-public-key", "A".repeat(42) + "E"]);
+    assert.equal(await other.ended, 1);
+    assert.match(
+      other.stderr,
+      /^error: Cannot open session: the edge's public key is .* by the session master/m,
+    );
+    site.close();
+  });
 });
 
 describe("demo", () => {
