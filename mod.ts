@@ -15,14 +15,24 @@ import process from "node:process";
 
 // The edge.
 export { createEdge, type Edge, type EdgeListenOptions, type EdgeOptions } from "./src/edge/edge.ts";
-export type { AgentRequest, Authorize } from "./src/edge/agents.ts";
+export type { AgentRequest, Authorize, SealedKey } from "./src/edge/agents.ts";
 export type { Accepts } from "./src/edge/entrance.ts";
 
 // The agent: where its tokens come from, and what becomes of visitors' streams.
 export { type Agent, type AgentOptions, createAgent } from "./src/agent/agent.ts";
-export { type Grant, type GrantSource, type MasterGrantOptions, masterGrants } from "./src/agent/grant.ts";
+export type { DialerOptions, TransportName } from "./src/agent/dialer.ts";
+export {
+  type Grant,
+  type GrantEdge,
+  type GrantSource,
+  type MasterGrantOptions,
+  masterGrants,
+} from "./src/agent/grant.ts";
 export { type Connector, tcpConnector, type TcpConnectorOptions } from "./src/agent/connector.ts";
 export { AccessList, type AccessListOptions } from "./src/agent/access_list.ts";
+
+// The sealed transport: an edge's key, and libsodium, which makes it.
+export { type KeyPair, loadSodium, makeKeyPair, type SessionKeys, type Sodium } from "./src/crypto/sodium.ts";
 
 // The session master.
 export { createMasterApp, type EdgeAddress, type MasterOptions } from "./src/master/app.ts";

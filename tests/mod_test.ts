@@ -30,6 +30,8 @@ const VALUES = [
   "currentRuntime",
   "errorCode",
   "generateFernetKey",
+  "loadSodium",
+  "makeKeyPair",
   "masterGrants",
   "openToken",
   "silentLogger",

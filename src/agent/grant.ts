@@ -34,7 +34,9 @@ export interface Grant {
 
 /** An edge, as a session master names it. */
 export interface GrantEdge {
+  /** A name or an IP address. */
   readonly host: string;
+  /** Its TCP port. */
   readonly port: number;
   /** 32 bytes, where the edge speaks the sealed or the curve transport and the master knows it. */
   readonly publicKey?: Bytes;

@@ -30,13 +30,17 @@ export const TAG_FINAL = 3;
 
 /** An X25519 key pair, 32 bytes each. */
 export interface KeyPair {
+  /** What others may know. */
   readonly publicKey: Bytes;
+  /** What nobody else may. */
   readonly secretKey: Bytes;
 }
 
 /** What `crypto_kx` agrees on: a key to receive with and one to send with, 32 bytes each. */
 export interface SessionKeys {
+  /** To receive with. */
   readonly rx: Bytes;
+  /** To send with. */
   readonly tx: Bytes;
 }
 

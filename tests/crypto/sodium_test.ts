@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
+import { getCiphers } from "node:crypto";
 import { describe, it } from "node:test";
 import type { Bytes } from "../../src/bytes/bytes.ts";
+import { chooseAeads, NodeAead } from "../../src/crypto/aead.ts";
 import {
   KEY_BYTES,
   loadSodium,
@@ -10,6 +12,7 @@ import {
   STREAM_EXTRA_BYTES,
   STREAM_HEADER_BYTES,
   STREAM_STATE_BYTES,
+  TAG_BYTES,
   TAG_FINAL,
   TAG_MESSAGE,
 } from "../../src/crypto/sodium.ts";
@@ -188,5 +191,83 @@ describe("libsodium, native and WASM", () => {
     two.push(b, count(100), fromB, TAG_MESSAGE);
     assert.deepEqual(fromA, fromB);
     assert.deepEqual(a, b);
+  });
+});
+
+for (const sodium of loaded) {
+  describe(`libsodium, ${sodium.name}: X25519 and ChaCha20-Poly1305`, () => {
+    it("agrees on one secret, on RFC 7748's too (section 5.2), and refuses keys of low order", () => {
+      const bob = makeKeyPair(sodium, (into) => into.set(count(32)));
+      const other = makeKeyPair(sodium, (into) => into.set(count(32).reverse()));
+      const one = sodium.sharedSecret(bob.secretKey, other.publicKey)!;
+      assert.deepEqual(one, sodium.sharedSecret(other.secretKey, bob.publicKey));
+      assert.equal(
+        toHex(
+          sodium.sharedSecret(
+            hex("a546e36bf0527c9d3b16154b82465edd62144c0ac1fc5a18506a2244ba449ac4"),
+            hex("e6db6867583030db3594c1a424b15f7c726624ec26b3353b10a903a6d0ab1c4c"),
+          )!,
+        ),
+        "c3da55379de9c6908e94ea4df28d084f32eccf03491c71f754b4075577a28552",
+      );
+      assert.equal(sodium.sharedSecret(bob.secretKey, new Uint8Array(32)), undefined);
+      assert.equal(sodium.sharedSecret(bob.secretKey, Uint8Array.of(1, ...new Uint8Array(31))), undefined);
+    });
+
+    it("seals as the other build and the runtimes do, and opens nothing altered", () => {
+      const [key, nonce] = [count(32), count(12)];
+      for (const size of [0, 1, 63, 64, 65, 1000, 70_000]) {
+        const plain = count(size);
+        const sealed = new Uint8Array(size + TAG_BYTES);
+        sodium.seal(plain, sealed, nonce, key);
+        for (const other of loaded) {
+          const opened = new Uint8Array(size);
+          assert.equal(other.open(sealed, opened, nonce, key), true);
+          assert.deepEqual(opened, plain);
+        }
+        if (getCiphers().includes("chacha20-poly1305")) {
+          const opened = new Uint8Array(size);
+          assert.equal(new NodeAead("chacha20-poly1305").open(sealed, opened, nonce, key), true);
+          assert.deepEqual(opened, plain);
+        }
+        for (const at of new Set([0, size >> 1, size, size + TAG_BYTES - 1])) {
+          const altered = sealed.slice();
+          altered[at]! ^= 0x10;
+          assert.equal(sodium.open(altered, new Uint8Array(size), nonce, key), false);
+        }
+        assert.equal(sodium.open(sealed, new Uint8Array(size), count(12).fill(9), key), false);
+      }
+    });
+  });
+}
+
+describe("AES-256-GCM of the runtime", () => {
+  it("is NIST's (test case 14 of the GCM specification, and its tag)", () => {
+    const aes = new NodeAead("aes-256-gcm");
+    const sealed = new Uint8Array(32);
+    aes.seal(new Uint8Array(16), sealed, new Uint8Array(12), new Uint8Array(32));
+    assert.equal(toHex(sealed), "cea7403d4d606b6e074ec5d3baf39d18" + "d0d1c8a799996bf0265b98b5d48ab919");
+  });
+
+  it("opens what it sealed, in any size, and leaves nothing of what was altered", () => {
+    const aes = new NodeAead("aes-256-gcm");
+    for (const size of [1, 4096, 16_384, 16_385, 70_000]) {
+      const sealed = new Uint8Array(size + TAG_BYTES);
+      aes.seal(count(size), sealed, count(12), count(32));
+      const opened = new Uint8Array(size);
+      assert.equal(aes.open(sealed, opened, count(12), count(32)), true);
+      assert.deepEqual(opened, count(size));
+      sealed[size >> 1]! ^= 1;
+      assert.equal(aes.open(sealed, opened, count(12), count(32)), false);
+      assert.ok(opened.every((byte) => byte === 0));
+    }
+  });
+
+  it("is asked for only where it is fast, and ChaCha20-Poly1305 is there always", () => {
+    for (const sodium of loaded) {
+      const { chacha, aes } = chooseAeads(sodium);
+      assert.equal(chacha.name, "chacha20-poly1305");
+      assert.ok(aes === undefined || aes.name === "aes-256-gcm");
+    }
   });
 });
