@@ -31,12 +31,12 @@ export interface AeadChoice {
 /** Results come in new buffers: small ones are reused by the allocator, large ones are new pages each time. */
 const PIECE_BYTES = 16 * 1024;
 const PROBE_BYTES = 64 * 1024;
-const PROBES = 12;
+const PROBES = 24;
 /**
  * AES-GCM may take so many times as long in the first calls, in which it is four times as slow as in later ones.
  * Where the processor's instructions aren't used, it takes ten times as long as the other.
  */
-const FIRST_CALLS = 1.5;
+const FIRST_CALLS = 2.5;
 
 /** Finds out what is fastest here, by sealing a few boxes of 64 KiB: some milliseconds. */
 export function chooseAeads(sodium: Sodium): AeadChoice {

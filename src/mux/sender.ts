@@ -18,6 +18,7 @@ import {
 } from "../wire/snitun_frame.ts";
 import { Flight } from "./flight.ts";
 import type { MuxHost } from "./host.ts";
+import { Ring, SMALL_BYTES } from "./ring.ts";
 import type { MuxStream } from "./stream.ts";
 
 /** Headers encrypted in one go. */
@@ -44,30 +45,6 @@ export class SendScratch {
   randomExtra(): Bytes {
     this.random.fill(this.#extra);
     return this.#extra;
-  }
-}
-
-/** A stream that has no more than this to send goes before the bulk, and past a full window. */
-export const SMALL_BYTES = 2 * 1024;
-
-/** Streams that wait for their turn, each at most once; linked through `nextReady`. */
-class Ring {
-  head: MuxStream | undefined;
-  #tail: MuxStream | undefined;
-
-  push(stream: MuxStream): void {
-    if (this.#tail === undefined) this.head = stream;
-    else this.#tail.nextReady = stream;
-    this.#tail = stream;
-  }
-
-  shift(): MuxStream | undefined {
-    const stream = this.head;
-    if (stream === undefined) return undefined;
-    this.head = stream.nextReady;
-    if (this.head === undefined) this.#tail = undefined;
-    stream.nextReady = undefined;
-    return stream;
   }
 }
 
@@ -101,8 +78,8 @@ export class FrameSender {
   readonly #events: SenderEvents;
   readonly #headerBytes: number;
   #control: ControlFrame[] = NOTHING;
-  readonly #small = new Ring();
-  readonly #bulk = new Ring();
+  readonly #small = new Ring<MuxStream>();
+  readonly #bulk = new Ring<MuxStream>();
   /** The end of what stands in the scratch, and how many of its headers are still in clear. */
   #at = 0;
   #batched = 0;

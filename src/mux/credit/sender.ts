@@ -16,6 +16,7 @@ import {
   writeU32,
 } from "../../wire/credit_frame.ts";
 import { Flight } from "../flight.ts";
+import { Ring, SMALL_BYTES } from "../ring.ts";
 import type { CreditStream } from "./stream.ts";
 
 /** A CREDIT: how much it grants is asked when it goes out. */
@@ -55,8 +56,8 @@ export class CreditSender {
   readonly #random: Filler;
   readonly #events: CreditSenderEvents;
   #control: Control[] = NO_CONTROL;
-  #head: CreditStream | undefined;
-  #tail: CreditStream | undefined;
+  readonly #small = new Ring<CreditStream>();
+  readonly #bulk = new Ring<CreditStream>();
   #at = 0;
 
   /** What is on its way to the peer. */
@@ -78,9 +79,9 @@ export class CreditSender {
     return this.blocked || this.credit === 0 || this.flight.full;
   }
 
-  /** Whether a stream that has this much to send doesn't have to wait. */
-  passes(_queuedBytes: number): boolean {
-    return !this.held;
+  /** Whether a stream that has this much to send doesn't have to wait: small frames pass a full window. */
+  passes(queuedBytes: number): boolean {
+    return !this.blocked && this.credit > 0 && (queuedBytes <= SMALL_BYTES || !this.flight.full);
   }
 
   /** Frames that wait before all data. */
@@ -99,14 +100,13 @@ export class CreditSender {
     if (stream.ready || stream.dead) return;
     if (stream.outgoing.byteLength === 0 || stream.sendCredit === 0) return;
     stream.ready = true;
-    if (this.#tail === undefined) this.#head = stream;
-    else this.#tail.nextReady = stream;
-    this.#tail = stream;
+    (stream.outgoing.byteLength <= SMALL_BYTES ? this.#small : this.#bulk).push(stream);
   }
 
   /** Writes `chunk` of `stream` at once, without queueing, as far as that can be; says how much it was. */
   direct(stream: CreditStream, chunk: Bytes): number {
-    if (this.#head !== undefined || this.#control.length > 0 || stream.outgoing.byteLength > 0) return 0;
+    if (this.#control.length > 0 || this.#small.head !== undefined || this.#bulk.head !== undefined) return 0;
+    if (stream.outgoing.byteLength > 0) return 0;
     let from = 0;
     while (from < chunk.length && !this.held && stream.sendCredit > 0) {
       const size = Math.min(chunk.length - from, FRAME_MAX_SEND_BYTES, stream.sendCredit, this.credit);
@@ -122,9 +122,10 @@ export class CreditSender {
 
   /** Writes what waits until the peer takes no more or nothing is left. */
   flush(): void {
-    while (!this.blocked && (this.#control.length > 0 || (this.#head !== undefined && !this.held))) {
+    while (!this.blocked && this.#canSend()) {
       this.#fillControl();
-      this.#fillData();
+      this.#fillSmall();
+      this.#fillBulk();
       this.#write();
     }
     if (this.blocked) return;
@@ -147,7 +148,7 @@ export class CreditSender {
       }
       taken++;
     }
-    if (taken === this.#control.length) this.#control = [];
+    if (taken === this.#control.length) this.#control = NO_CONTROL;
     else this.#control.splice(0, taken);
   }
 
@@ -159,32 +160,57 @@ export class CreditSender {
     this.#at += CREDIT_FRAME_BYTES;
   }
 
-  #fillData(): void {
-    while (this.#head !== undefined && !this.held) {
-      const stream = this.#head;
-      const wanted = stream.dead
-        ? 0
-        : Math.min(stream.outgoing.byteLength, stream.sendCredit, this.credit, FRAME_MAX_SEND_BYTES);
-      // Room for a mark and for FIN is kept behind every payload.
-      const room = this.#wire.length - this.#at - 3 * CREDIT_HEADER_BYTES - PING_BYTES;
-      const size = Math.min(wanted, room);
-      // A frame isn't cut down to what the buffer has left, where writing that first makes room.
-      if (size < wanted && size < PIECE_MIN_BYTES) return;
-      this.#head = stream.nextReady;
-      if (this.#head === undefined) this.#tail = undefined;
-      stream.nextReady = undefined;
+  #canSend(): boolean {
+    if (this.#control.length > 0) return true;
+    if (this.credit === 0) return false;
+    if (this.#small.head !== undefined && !this.flight.overfull) return true;
+    return this.#bulk.head !== undefined && !this.flight.full;
+  }
+
+  /** What a frame may have in it now: room for a mark and for FIN is kept behind every payload. */
+  get #room(): number {
+    return this.#wire.length - this.#at - 3 * CREDIT_HEADER_BYTES - PING_BYTES;
+  }
+
+  #fillSmall(): void {
+    while (this.#small.head !== undefined && this.credit > 0 && !this.flight.overfull) {
+      if (this.#room < SMALL_BYTES) return;
+      const stream = this.#small.shift()!;
       stream.ready = false;
-      if (size === 0) continue;
-      this.#header(CreditFrame.DATA, size, stream);
-      this.#takePayload(stream, size);
-      this.#count(stream, size);
-      this.#events.sent(stream, size);
-      if (stream.finPending && stream.outgoing.byteLength === 0) {
-        this.#header(CreditFrame.FIN, 0, stream);
-        this.#events.finSent(stream);
+      if (stream.outgoing.byteLength > SMALL_BYTES) {
+        this.ready(stream); // it has become bulk while it waited
+        continue;
       }
-      this.ready(stream);
+      this.flight.beSmall();
+      this.#frame(stream, SMALL_BYTES);
     }
+  }
+
+  /** A frame of each stream in turn. */
+  #fillBulk(): void {
+    while (this.#bulk.head !== undefined && !this.held) {
+      const room = this.#room;
+      // A frame isn't cut down to what the buffer has left, where writing that first makes room.
+      if (room < Math.min(this.#bulk.head.outgoing.byteLength, PIECE_MIN_BYTES)) return;
+      const stream = this.#bulk.shift()!;
+      stream.ready = false;
+      this.#frame(stream, Math.min(room, FRAME_MAX_SEND_BYTES));
+    }
+  }
+
+  /** The stream's next frame of at most so many bytes, and FIN where that stood behind it. */
+  #frame(stream: CreditStream, maxBytes: number): void {
+    const size = Math.min(stream.outgoing.byteLength, stream.sendCredit, this.credit, maxBytes);
+    if (stream.dead || size === 0) return;
+    this.#header(CreditFrame.DATA, size, stream);
+    this.#takePayload(stream, size);
+    this.#count(stream, size);
+    this.#events.sent(stream, size);
+    if (stream.finPending && stream.outgoing.byteLength === 0) {
+      this.#header(CreditFrame.FIN, 0, stream);
+      this.#events.finSent(stream);
+    }
+    this.ready(stream);
   }
 
   #header(type: number, size: number, stream: CreditStream): void {

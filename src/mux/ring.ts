@@ -1,0 +1,34 @@
+/**
+ * Streams that wait for their turn to send.
+ *
+ * @module
+ */
+
+/** A stream that has no more than this to send goes before the bulk, and past a full window. */
+export const SMALL_BYTES = 2 * 1024;
+
+/** What a {@link Ring} links streams by. */
+export interface Ringed<Stream> {
+  nextReady: Stream | undefined;
+}
+
+/** First in, first out, each stream at most once; linked through `nextReady`. */
+export class Ring<Stream extends Ringed<Stream>> {
+  head: Stream | undefined;
+  #tail: Stream | undefined;
+
+  push(stream: Stream): void {
+    if (this.#tail === undefined) this.head = stream;
+    else this.#tail.nextReady = stream;
+    this.#tail = stream;
+  }
+
+  shift(): Stream | undefined {
+    const stream = this.head;
+    if (stream === undefined) return undefined;
+    this.head = stream.nextReady;
+    if (this.head === undefined) this.#tail = undefined;
+    stream.nextReady = undefined;
+    return stream;
+  }
+}
