@@ -51,10 +51,17 @@ export class Flight {
   /** The peer doesn't answer: TCP alone limits what is on its way. */
   #blind = false;
 
-  #windowBytes = FLIGHT_MIN_BYTES;
+  readonly #minBytes: number;
+  #windowBytes: number;
 
   /** Up to which byte the window stays small. */
   #politeUntil = POLITE_BYTES;
+
+  /** @param minBytes what may be on its way at least. */
+  constructor(minBytes: number = FLIGHT_MIN_BYTES) {
+    this.#minBytes = minBytes;
+    this.#windowBytes = minBytes;
+  }
 
   /** What may be on its way. */
   get windowBytes(): number {
@@ -137,7 +144,7 @@ export class Flight {
       // Our own queue hides the path's round trip: it's drained now and then, to look again.
       this.#leastRttMs = Infinity;
       this.#probeAtMs = nowMs + FLIGHT_PROBE_MS;
-      this.#windowBytes = Math.max(FLIGHT_MIN_BYTES, this.#windowBytes / 2);
+      this.#windowBytes = Math.max(this.#minBytes, this.#windowBytes / 2);
       return;
     }
     const rttMs = nowMs - mark.atMs;
@@ -145,6 +152,6 @@ export class Flight {
     this.#bytesPerMs = Math.max((mark.bytes - this.#seenBytes) / sinceMs, this.#bytesPerMs * RATE_DECAY);
     this.#leastRttMs = Math.min(this.#leastRttMs, rttMs);
     const wanted = GAIN * this.#bytesPerMs * this.#leastRttMs;
-    this.#windowBytes = Math.min(FLIGHT_MAX_BYTES, Math.max(FLIGHT_MIN_BYTES, wanted));
+    this.#windowBytes = Math.min(FLIGHT_MAX_BYTES, Math.max(this.#minBytes, wanted));
   }
 }

@@ -6,7 +6,7 @@
  */
 import type { Bytes } from "../../bytes/bytes.ts";
 import { type Filler, newChannelId } from "../../wire/snitun_frame.ts";
-import { FRAME_MAX_SEND_BYTES } from "../../limits.ts";
+import { CREDIT_FLIGHT_MIN_BYTES, FRAME_MAX_SEND_BYTES } from "../../limits.ts";
 import {
   CREDIT_HEADER_BYTES,
   CreditFrame,
@@ -60,7 +60,7 @@ export class CreditSender {
   #at = 0;
 
   /** What is on its way to the peer. */
-  readonly flight = new Flight();
+  readonly flight = new Flight(CREDIT_FLIGHT_MIN_BYTES);
   /** The connection doesn't take more for now. */
   blocked = false;
   /** What the peer still takes, over all streams. */
