@@ -34,7 +34,7 @@ for loss in ${*:-0 1 3}; do
   ip -n "$b" addr replace 10.9.0.2 peer 10.9.0.1 dev link0
   for end in $ends; do
     ip -n "$end" link set link0 up mtu 1500
-    [ -z "${TCP:-}" ] || ip netns exec "$end" sh -c "echo $TCP >/proc/sys/net/ipv4/tcp_congestion_control"
+    [ -z "${TCP:-}" ] || ip netns exec "$end" sh -c "printf %s $TCP >/proc/sys/net/ipv4/tcp_congestion_control"
   done
   for kind in ${KINDS:-"snitun" "curve:vegas" "curve:newreno"}; do
     transport=${kind%%:*} control=${kind#*:}
