@@ -234,12 +234,13 @@ describe("edge: strangers at a sealed port", () => {
     it(`hear nothing, and are dropped at a time that tells nothing: ${what}`, async () => {
       const test = await start();
       const times = new Set<number>();
-      for (let i = 0; i < 3; i++) {
+      // Drawn times may agree, six of them don't all.
+      for (let i = 0; i < 6; i++) {
         const conn = await test.dial(VISITOR_HOST, SEALED_PORT);
         conn.write(bytes(test));
         times.add(await assertDroppedSilently(test, conn));
       }
-      assert.equal(times.size, 3, "each time is drawn");
+      assert.ok(times.size > 1, "each time is drawn");
       const counted = await test.refusals("connection", "unknown_protocol") +
         await test.refusals("connection", "challenge_failed");
       assert.equal(counted, 3);
