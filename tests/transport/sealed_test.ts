@@ -243,7 +243,7 @@ describe("edge: strangers at a sealed port", () => {
       assert.ok(times.size > 1, "each time is drawn");
       const counted = await test.refusals("connection", "unknown_protocol") +
         await test.refusals("connection", "challenge_failed");
-      assert.equal(counted, 3);
+      assert.equal(counted, 6);
       await test.assertNothingLeft();
     });
   }
