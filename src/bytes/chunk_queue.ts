@@ -40,25 +40,6 @@ export class ChunkQueue {
     }
   }
 
-  /**
-   * Adds `chunk` itself, which must not be written to any more. What is shorter than a block is copied all the same:
-   * keeping it would cost more than its bytes.
-   */
-  pushOwned(chunk: Bytes): void {
-    if (chunk.length < BLOCK_MIN_BYTES) return this.push(chunk);
-    const last = this.#blocks.at(-1);
-    if (last !== undefined && this.#writtenTo < last.length) {
-      // Only the last block may have room behind its bytes; a large room is given back.
-      const mostlyEmpty = 2 * this.#writtenTo < last.length;
-      this.#blocks[this.#blocks.length - 1] = mostlyEmpty
-        ? last.slice(0, this.#writtenTo)
-        : last.subarray(0, this.#writtenTo);
-    }
-    this.#blocks.push(chunk);
-    this.#writtenTo = chunk.length;
-    this.#byteLength += chunk.length;
-  }
-
   /** A view of the first bytes, as many as lie together; empty when the queue is. Valid until the next call. */
   peek(): Bytes {
     const first = this.#blocks[0];

@@ -11,7 +11,7 @@ describe("ChunkQueue", () => {
       fc.record({
         push: fc.integer({ min: 3000, max: 200_000 }).map((n) => new Uint8Array(n).fill(n & 255)),
       }),
-      fc.record({ own: fc.integer({ min: 0, max: 70_000 }).map((n) => new Uint8Array(n).fill(~n & 255)) }),
+      fc.record({ push: fc.integer({ min: 0, max: 70_000 }).map((n) => new Uint8Array(n).fill(~n & 255)) }),
       fc.record({ drop: fc.integer({ min: 0, max: 150_000 }) }),
     );
     fc.assert(
@@ -24,9 +24,6 @@ describe("ChunkQueue", () => {
             queue.push(chunk);
             model = Buffer.concat([model, chunk]);
             chunk.fill(0xaa); // the queue has copied it
-          } else if ("own" in step) {
-            queue.pushOwned(step.own.slice());
-            model = Buffer.concat([model, step.own]);
           } else {
             queue.drop(step.drop);
             model = model.subarray(step.drop);
@@ -46,25 +43,6 @@ describe("ChunkQueue", () => {
       }),
       { seed: 11, numRuns: 200 },
     );
-  });
-
-  it("keeps an owned chunk itself, and copies it where that is cheaper", () => {
-    const queue = new ChunkQueue();
-    queue.push(Uint8Array.of(1));
-    const owned = new Uint8Array(10_000).fill(2);
-    queue.pushOwned(owned);
-    queue.push(Uint8Array.of(3));
-    assert.deepEqual([...queue.peek()], [1]);
-    assert.equal(queue.peek().buffer.byteLength, 1, "the room behind the first byte is given back");
-    queue.drop(1);
-    assert.equal(queue.peek().buffer, owned.buffer);
-    assert.equal(queue.peek().length, 10_000);
-    queue.drop(10_000);
-    assert.deepEqual([...queue.peek()], [3]);
-    const small = Uint8Array.of(4);
-    queue.pushOwned(small);
-    small[0] = 9;
-    assert.deepEqual([...queue.peek()], [3, 4]);
   });
 
   it("holds blocks of 4 to 64 KiB that grow with what waits", () => {
