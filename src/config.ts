@@ -7,19 +7,14 @@
 import { readFileSync } from "node:fs";
 import { z } from "zod";
 import { didYouMean } from "./config/suggest.ts";
-import { type CommandName, type Setting, type SettingName, SETTINGS, settingsOf } from "./config/settings.ts";
+import type { CommandName, Setting } from "./config/setting.ts";
+import { type SettingName, SETTINGS, settingsOf } from "./config/settings.ts";
 import { formatHostPort } from "./config/values.ts";
 import { errorMessage, SallyportError } from "./errors.ts";
 import type { QueueLimits } from "./limits.ts";
 
-export {
-  type CommandName,
-  type Setting,
-  type SettingInfo,
-  type SettingName,
-  SETTINGS,
-  settingsOf,
-} from "./config/settings.ts";
+export type { CommandName, Setting, SettingInfo } from "./config/setting.ts";
+export { type SettingName, SETTINGS, settingsOf } from "./config/settings.ts";
 export { formatHostPort, type HostPort } from "./config/values.ts";
 
 /** What every setting came to; those that a command doesn't take have their defaults. */

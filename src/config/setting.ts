@@ -1,0 +1,84 @@
+/**
+ * What a setting is: its flag, environment variable and member of the configuration file, its default, what it is for,
+ * and the schema that judges it.
+ *
+ * @module
+ */
+import { z } from "zod";
+import * as value from "./values.ts";
+
+/** A command that takes settings. */
+export type CommandName = "serve" | "edge" | "master" | "agent" | "token" | "demo";
+
+/** One setting, apart from its schema. */
+export interface SettingInfo {
+  /** The flag without dashes; absent where there is none. */
+  readonly flag?: string;
+  /** The environment variable. */
+  readonly env: string;
+  /** The member of the configuration file. */
+  readonly member: string;
+  /** What stands for its value in help texts, `HOST:PORT` for example. */
+  readonly placeholder: string;
+  /** Takes several values: the flag repeated, or separated by commas; in the file also as a list. */
+  readonly many: boolean;
+  /** What holds when it is set nowhere, as text; several values for `many`. */
+  readonly default?: string | readonly string[];
+  /** What it is for, in one or two sentences. */
+  readonly description: string;
+  /** The commands that take it. */
+  readonly commands: readonly CommandName[];
+  /** The commands that don't start without it. */
+  readonly required: readonly CommandName[];
+  /** The setting whose value is read from the file that this one names. */
+  readonly fileOf?: string;
+}
+
+/** A setting with the schema of its value: from text, or a list of texts for `many`. */
+export interface Setting<Schema extends z.ZodType = z.ZodType> extends SettingInfo {
+  readonly schema: Schema;
+}
+
+type Given<Schema extends z.ZodType> =
+  & { readonly flag: string; readonly schema: Schema }
+  & Pick<SettingInfo, "placeholder" | "description" | "commands">
+  & Partial<Pick<SettingInfo, "default" | "required" | "fileOf">>;
+
+/** A setting that always has a value, its default. */
+export function setting<Schema extends z.ZodType>(given: Given<Schema>): Setting<Schema> {
+  const word = given.flag.replaceAll("-", "_");
+  const many = given.schema instanceof z.ZodArray;
+  return { required: [], ...given, env: `SALLYPORT_${word.toUpperCase()}`, member: word, many };
+}
+
+/** A setting that may be set nowhere. */
+export function optional<Schema extends z.ZodType>(given: Given<Schema>): Setting<z.ZodOptional<Schema>> {
+  return { ...setting(given), schema: given.schema.optional() };
+}
+
+/** One of SniTun's queue figures: by environment and file alone, under the reference's own name. */
+export function queueFigure(name: string, figure: number, description: string) {
+  const env = `MULTIPLEXER_${name}`;
+  return {
+    env,
+    member: env.toLowerCase(),
+    placeholder: "BYTES",
+    many: false,
+    default: String(figure),
+    description,
+    commands: ["serve", "edge", "agent"] as CommandName[],
+    required: [],
+    schema: value.count("bytes", 1),
+  } satisfies Setting;
+}
+
+/** Commands with an edge. */
+export const EDGES: readonly CommandName[] = ["serve", "edge"];
+/** Commands with a session master. */
+export const MASTERS: readonly CommandName[] = ["serve", "master"];
+/** Commands that make or open tokens. */
+export const KEY_HOLDERS: readonly CommandName[] = ["serve", "edge", "master", "token"];
+/** The agent alone. */
+export const AGENT: readonly CommandName[] = ["agent"];
+/** Every command that takes settings. */
+export const ALL: readonly CommandName[] = ["serve", "edge", "master", "agent", "token", "demo"];

@@ -1,0 +1,144 @@
+/**
+ * Settings: the agent, the tokens it asks for, and how its session crosses the network.
+ *
+ * @module
+ */
+import { TOKEN_TTL_DEFAULT_S, TOKEN_TTL_MAX_S, TOKEN_TTL_MIN_S } from "../../limits.ts";
+import { AGENT, EDGES, optional, setting } from "../setting.ts";
+import * as value from "../values.ts";
+
+/** The agent, the tokens, and how a session crosses the network. */
+export const AGENT_SETTINGS = {
+  master: optional({
+    flag: "master",
+    placeholder: "URL",
+    description: "The session master that gives tokens.",
+    commands: AGENT,
+    required: AGENT,
+    schema: value.httpUrl,
+  }),
+  credential: optional({
+    flag: "credential",
+    placeholder: "KEY",
+    description: "Key that the session master knows this agent by.",
+    commands: AGENT,
+    required: AGENT,
+    schema: value.bearerKey,
+  }),
+  credentialFile: optional({
+    flag: "credential-file",
+    placeholder: "FILE",
+    description: "File with that key.",
+    commands: AGENT,
+    fileOf: "credential",
+    schema: value.path,
+  }),
+  hostname: optional({
+    flag: "hostname",
+    placeholder: "NAME",
+    description: "The name that visitors ask for.",
+    commands: ["agent", "token"],
+    required: ["agent", "token"],
+    schema: value.hostname,
+  }),
+  alias: setting({
+    flag: "alias",
+    placeholder: "NAME",
+    default: [],
+    description: "Further names.",
+    commands: ["agent", "token"],
+    schema: value.many(value.hostname, 255),
+  }),
+  to: optional({
+    flag: "to",
+    placeholder: "HOST:PORT",
+    description: "The endpoint that visitors reach, a server that speaks TLS itself.",
+    commands: AGENT,
+    required: AGENT,
+    schema: value.hostPort(1, "127.0.0.1:443 or [::1]:443"),
+  }),
+  edge: optional({
+    flag: "edge",
+    placeholder: "HOST:PORT",
+    description: "The edge to connect to. Default: the one that the token names.",
+    commands: AGENT,
+    schema: value.hostPort(1, "edge.example.org:8443"),
+  }),
+  transport: setting({
+    flag: "transport",
+    placeholder: "NAME",
+    default: "snitun",
+    description:
+      "How the session crosses the network: snitun; sealed, without visible protocol; curve, UDP that bears loss and moves.",
+    commands: AGENT,
+    schema: value.oneOf(["snitun", "sealed", "curve"]),
+  }),
+  congestion: setting({
+    flag: "congestion",
+    placeholder: "NAME",
+    default: "vegas",
+    description: "How the curve transport finds its speed: vegas, by the round trip; newreno, by loss.",
+    commands: [...EDGES, ...AGENT],
+    schema: value.oneOf(["vegas", "newreno"]),
+  }),
+  edgePublicKey: optional({
+    flag: "edge-public-key",
+    placeholder: "KEY",
+    description:
+      "The edge's public key for the sealed and the curve transport, as the edge prints it. A master hands it to agents; " +
+      "an agent refuses every other one. Default: what serve's own edge has, and what the master names.",
+    commands: ["master", "agent"],
+    schema: value.publicKey,
+  }),
+  libsodium: setting({
+    flag: "libsodium",
+    placeholder: "BUILD",
+    default: "any",
+    description:
+      "Which build of libsodium the sealed transport uses: native, wasm (slower), or any: native where it can be loaded.",
+    commands: [...EDGES, "agent"],
+    schema: value.oneOf(["any", "native", "wasm"]),
+  }),
+  protocolVersion: setting({
+    flag: "protocol-version",
+    placeholder: "N",
+    default: "2",
+    description:
+      "SniTun's version: 2; or 1 and 0, without visitors' IPv6 addresses, and in 0 without flow control.",
+    commands: ["agent", "token"],
+    schema: value.protocolVersion,
+  }),
+  cipher: setting({
+    flag: "cipher",
+    placeholder: "NAME",
+    default: "aes-gcm",
+    description:
+      "Cipher of the frames' headers: aes-gcm, aes-gcm-siv, or aes-cbc, which can't tell a forged header.",
+    commands: ["agent", "token"],
+    schema: value.oneOf(["aes-gcm", "aes-gcm-siv", "aes-cbc"]),
+  }),
+  allow: setting({
+    flag: "allow",
+    placeholder: "CIDR",
+    default: [],
+    description: "Networks of visitors that get through; all others don't.",
+    commands: AGENT,
+    schema: value.many(value.network),
+  }),
+  block: setting({
+    flag: "block",
+    placeholder: "CIDR",
+    default: [],
+    description: "Networks of visitors that don't get through, even where --allow names them.",
+    commands: AGENT,
+    schema: value.many(value.network),
+  }),
+  ttl: setting({
+    flag: "ttl",
+    placeholder: "SECONDS",
+    default: String(TOKEN_TTL_DEFAULT_S),
+    description: "How long the token is good for.",
+    commands: ["token"],
+    schema: value.count("seconds", TOKEN_TTL_MIN_S, TOKEN_TTL_MAX_S),
+  }),
+};

@@ -1,0 +1,60 @@
+/**
+ * Settings: keys, and what an edge believes of its peers.
+ *
+ * @module
+ */
+import { EDGES, KEY_HOLDERS, MASTERS, optional, setting } from "../setting.ts";
+import * as value from "../values.ts";
+
+/** Keys, and whom an edge believes. */
+export const KEYS = {
+  fernetKeys: optional({
+    flag: "fernet-keys",
+    placeholder: "KEY",
+    description: "Keys that tokens are made with (the first) and opened with (any): newest first. " +
+      "Default: those of the data folder.",
+    commands: KEY_HOLDERS,
+    schema: value.many(value.fernetKey).min(1, "there is no key in it"),
+  }),
+  fernetKeysFile: optional({
+    flag: "fernet-keys-file",
+    placeholder: "FILE",
+    description: "File with the Fernet keys, one a line, newest first.",
+    commands: KEY_HOLDERS,
+    fileOf: "fernetKeys",
+    schema: value.path,
+  }),
+  adminKey: optional({
+    flag: "admin-key",
+    placeholder: "KEY",
+    description: "Key that may ask the session master for any name. Default: that of the data folder.",
+    commands: MASTERS,
+    schema: value.bearerKey,
+  }),
+  adminKeyFile: optional({
+    flag: "admin-key-file",
+    placeholder: "FILE",
+    description: "File with the admin key.",
+    commands: MASTERS,
+    fileOf: "adminKey",
+    schema: value.path,
+  }),
+  proxyProtocolFrom: setting({
+    flag: "proxy-protocol-from",
+    placeholder: "CIDR",
+    default: [],
+    description:
+      "Networks of proxies: their connections must open with a PROXY header (v1 or v2), which is believed. " +
+      "From everybody else such a header is refused.",
+    commands: EDGES,
+    schema: value.many(value.network),
+  }),
+  throttling: setting({
+    flag: "throttling",
+    placeholder: "FRAMES",
+    default: "0",
+    description: "Frames of 8 KiB or more that a session may send in a second; 0 is without limit.",
+    commands: EDGES,
+    schema: value.count("frames a second", 0, 1_000_000),
+  }),
+};

@@ -1,0 +1,87 @@
+/**
+ * Settings: where the parts listen, and how the edge is called.
+ *
+ * @module
+ */
+import { AGENT, ALL, EDGES, KEY_HOLDERS, MASTERS, optional, setting } from "../setting.ts";
+import * as value from "../values.ts";
+
+/** Where the parts listen, and how the edge is called. */
+export const LISTENING = {
+  config: optional({
+    flag: "config",
+    placeholder: "FILE",
+    description: "JSON file with settings: the flags' names with _ for -, such as agent_listen.",
+    commands: ALL,
+    schema: value.path,
+  }),
+  listen: setting({
+    flag: "listen",
+    placeholder: "HOST:PORT",
+    default: ["[::]:8443"],
+    description:
+      "Where visitors and agents connect. [::] is IPv4 too, except where the system separates them.",
+    commands: [...EDGES, "demo"],
+    schema: value.many(value.hostPort(0, "0.0.0.0:8443 or [::]:8443")),
+  }),
+  agentListen: setting({
+    flag: "agent-listen",
+    placeholder: "HOST:PORT",
+    default: [],
+    description: "Where agents connect, apart from visitors, who then have --listen for themselves.",
+    commands: EDGES,
+    schema: value.many(value.hostPort(0, "0.0.0.0:8444 or [::]:8444")),
+  }),
+  sealedListen: setting({
+    flag: "sealed-listen",
+    placeholder: "HOST:PORT",
+    default: [],
+    description:
+      "Where agents connect by the sealed transport alone. They may also come in where agents do, or with everybody else.",
+    commands: EDGES,
+    schema: value.many(value.hostPort(0, "0.0.0.0:8445 or [::]:8445")),
+  }),
+  curveListen: setting({
+    flag: "curve-listen",
+    placeholder: "HOST:PORT",
+    default: [],
+    description: "Where agents connect by the curve transport, over UDP.",
+    commands: EDGES,
+    schema: value.many(value.hostPort(0, "0.0.0.0:8443 or [::]:8443")),
+  }),
+  masterListen: setting({
+    flag: "master-listen",
+    placeholder: "HOST:PORT",
+    default: ["127.0.0.1:8080"],
+    description:
+      "Where the session master answers HTTP. Put a TLS proxy before it where others can reach it.",
+    commands: [...MASTERS, "demo"],
+    schema: value.many(value.hostPort(0, "127.0.0.1:8080 or [::1]:8080")),
+  }),
+  metricsListen: setting({
+    flag: "metrics-listen",
+    placeholder: "HOST:PORT",
+    default: [],
+    description:
+      "Where GET /metrics, /healthz and /readyz are answered; a session master has them at its own address.",
+    commands: ["edge", "agent"],
+    schema: value.many(value.hostPort(0, "127.0.0.1:9090 or [::1]:9090")),
+  }),
+  publicAddress: optional({
+    flag: "public-address",
+    placeholder: "HOST:PORT",
+    description:
+      "The edge's address that tokens name. Default: localhost and the port of the first agents' listener.",
+    commands: MASTERS,
+    schema: value.hostPort(1, "edge.example.org:8443"),
+  }),
+  dataDir: setting({
+    flag: "data-dir",
+    placeholder: "FOLDER",
+    default: "./data",
+    description:
+      "Where keys are kept that are made on the first start, or that an agent believed on first use.",
+    commands: [...KEY_HOLDERS, ...AGENT],
+    schema: value.path,
+  }),
+};

@@ -1,0 +1,64 @@
+/**
+ * Settings: logs, and SniTun's queue figures.
+ *
+ * @module
+ */
+import { DEFAULT_QUEUE_LIMITS } from "../../limits.ts";
+import { LOG_LEVELS } from "../../telemetry/log.ts";
+import { queueFigure, setting } from "../setting.ts";
+import * as value from "../values.ts";
+
+/** Logs, and SniTun's queue figures. */
+export const TUNING = {
+  logLevel: setting({
+    flag: "log-level",
+    placeholder: "LEVEL",
+    default: "info",
+    description: `How much is logged on standard error: ${LOG_LEVELS.join(", ")}.`,
+    commands: ["serve", "edge", "master", "agent", "demo"],
+    schema: value.oneOf(LOG_LEVELS),
+  }),
+  logFormat: setting({
+    flag: "log-format",
+    placeholder: "FORMAT",
+    default: "text",
+    description: "How it is logged: text for people, json for machines.",
+    commands: ["serve", "edge", "master", "agent", "demo"],
+    schema: value.oneOf(["text", "json"]),
+  }),
+  incomingMaxBytes: queueFigure(
+    "INCOMING_QUEUE_MAX_BYTES_CHANNEL",
+    DEFAULT_QUEUE_LIMITS.incomingMaxBytes,
+    "Received bytes of a stream that may wait; beyond it the stream is closed.",
+  ),
+  incomingMaxBytesV0: queueFigure(
+    "INCOMING_QUEUE_MAX_BYTES_CHANNEL_V0",
+    DEFAULT_QUEUE_LIMITS.incomingMaxBytesV0,
+    "The same for protocol version 0, which can't pause its sender.",
+  ),
+  incomingLowBytes: queueFigure(
+    "INCOMING_QUEUE_LOW_WATERMARK",
+    DEFAULT_QUEUE_LIMITS.incomingLowBytes,
+    "A paused sender of a stream may go on when so few received bytes wait.",
+  ),
+  incomingHighBytes: queueFigure(
+    "INCOMING_QUEUE_HIGH_WATERMARK",
+    DEFAULT_QUEUE_LIMITS.incomingHighBytes,
+    "A stream's sender is paused when so many received bytes wait.",
+  ),
+  outgoingMaxBytes: queueFigure(
+    "OUTGOING_QUEUE_MAX_BYTES_CHANNEL",
+    DEFAULT_QUEUE_LIMITS.outgoingMaxBytes,
+    "Bytes of a stream that may wait to be sent; beyond it the stream is reset.",
+  ),
+  outgoingLowBytes: queueFigure(
+    "OUTGOING_QUEUE_LOW_WATERMARK",
+    DEFAULT_QUEUE_LIMITS.outgoingLowBytes,
+    "The socket that feeds a stream is read again when so few bytes wait to be sent.",
+  ),
+  outgoingHighBytes: queueFigure(
+    "OUTGOING_QUEUE_HIGH_WATERMARK",
+    DEFAULT_QUEUE_LIMITS.outgoingHighBytes,
+    "The socket that feeds a stream isn't read when so many bytes wait to be sent.",
+  ),
+};
