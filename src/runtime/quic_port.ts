@@ -1,0 +1,101 @@
+/**
+ * QUIC as Sallyport needs it of the machine below: connections that carry streams opened by either side. Part of the
+ * runtime port; adapters are `quic_deno.ts`, `quic_bun.ts` and, in memory, `quic_memory.ts`.
+ *
+ * @module
+ */
+import type { SallyportError } from "../errors.ts";
+import type { Address, Bytes, ByteStream } from "./port.ts";
+
+/** A QUIC connection: streams either way, one certificate at least. */
+export interface QuicConn {
+  /** Where the peer is now; it may move. */
+  readonly remote: Address;
+  /** The application protocol that both sides chose. */
+  readonly alpn: string;
+  /** SHA-256 of the peer's certificate (DER), 32 bytes; undefined where the peer showed none or the runtime hides it. */
+  readonly peerFingerprint: Bytes | undefined;
+  /** Says who hears of it. Nothing is delivered before. */
+  attach(handler: QuicConnHandler): void;
+  /** Opens a bidirectional stream; waits while the peer allows no more of them. Rejects with what the connection ended with. */
+  open(): Promise<ByteStream>;
+  /** Ends the connection and its streams for this reason; `ended` follows. */
+  close(reason: SallyportError): void;
+}
+
+/** What a {@link QuicConn} tells its owner. */
+export interface QuicConnHandler {
+  /** The peer opened a stream. It waits, unread, until it is attached or aborted. */
+  stream(stream: ByteStream): void;
+  /** The connection is over; every stream has been told. The last call. */
+  ended(error: SallyportError): void;
+}
+
+/** A certificate chain and its key, both as PEM text. */
+export interface QuicIdentity {
+  readonly certificatePem: string;
+  readonly keyPem: string;
+}
+
+/** What {@link Quic.listen} takes. */
+export interface QuicListenOptions {
+  /** An IP address in text, IPv6 without brackets. */
+  readonly host: string;
+  /** 0 takes any free port. */
+  readonly port: number;
+  readonly identity: QuicIdentity;
+  /** Application protocols, the preferred one first. */
+  readonly alpn: readonly string[];
+  /** A connection has come through the handshake; it must be attached before the call returns. */
+  accept(conn: QuicConn): void;
+  /** A handshake failed or was given up; others aren't held up by it. */
+  refused?(error: SallyportError): void;
+}
+
+/** Whom a client believes. */
+export type QuicTrust =
+  /** The certificate with this SHA-256 (DER), whatever name and issuer stand in it. */
+  | { readonly fingerprint: Bytes }
+  /** Certificates that chain to these authorities and carry the name. */
+  | { readonly authoritiesPem: string; readonly serverName: string };
+
+/** What {@link Quic.dial} takes. */
+export interface QuicDialOptions {
+  readonly host: string;
+  readonly port: number;
+  readonly alpn: readonly string[];
+  readonly trust: QuicTrust;
+  /** Gives up when it is aborted: rejects with its reason, and nothing stays behind. */
+  readonly signal?: AbortSignal;
+  /** Until the handshake is through; beyond it the dial rejects with `deadline_exceeded`. */
+  readonly timeoutMs: number;
+}
+
+/** An open QUIC endpoint that accepts. */
+export interface QuicListener {
+  /** Where it is, with the actual port where 0 was asked for. */
+  readonly address: Address;
+  /** Stops accepting; connections that stand go on until `close` of each, or `end`. */
+  close(): void;
+  /** Ends the socket with everything on it. */
+  end(): void;
+}
+
+/** What the QUIC below can't do, so that who builds on it can make up for it. */
+export interface QuicCapabilities {
+  /** `pause` of a stream reaches the sender; without it what comes in piles up here. */
+  readonly receiveBackPressure: boolean;
+  /** `abort` of a stream reaches the peer as a reset; without it the peer sees an orderly end. */
+  readonly reset: boolean;
+  /** TLS secrets can be written to the file that `SSLKEYLOGFILE` names. */
+  readonly keyLog: boolean;
+}
+
+/** The runtime's QUIC. */
+export interface Quic {
+  readonly capabilities: QuicCapabilities;
+  /** Rejects with `address_in_use`, `connection_refused` (address not to be had) or `config_invalid` (identity). */
+  listen(options: QuicListenOptions): Promise<QuicListener>;
+  /** Rejects with `edge_unreachable`, `deadline_exceeded` or `certificate_refused`. */
+  dial(options: QuicDialOptions): Promise<QuicConn>;
+}

@@ -1,0 +1,32 @@
+/**
+ * The carrier: an established connection in which both sides open streams, whatever transport is below. Everything in
+ * this room is built on it, so that it serves SniTun, sealed, curve and QUIC sessions alike.
+ *
+ * @module
+ */
+import type { SallyportError } from "../errors.ts";
+import type { Address, ByteStream } from "../runtime/port.ts";
+
+/** A connection that carries streams opened by either side. */
+export interface Carrier {
+  /** How it crosses the network: "snitun", "sealed", "curve", "quic". */
+  readonly transport: string;
+  /** The peer's address; it may move. */
+  readonly remote: Address;
+  /** Says who hears of it; may be called again to hand the carrier on. Nothing is delivered before the first call. */
+  attach(handler: CarrierHandler): void;
+  /** Opens a stream to the other side. Rejects with what the carrier ended with, or with `limit_exceeded`. */
+  open(): Promise<ByteStream>;
+  /** No new streams from now on; those that are open go on. */
+  goAway(reason: SallyportError): void;
+  /** Ends it and its streams for this reason; `ended` follows. */
+  close(reason: SallyportError): void;
+}
+
+/** What a {@link Carrier} tells its owner. */
+export interface CarrierHandler {
+  /** The other side opened a stream. It waits, unread, until it is attached or aborted. */
+  stream(stream: ByteStream): void;
+  /** It is over; every stream has been told. The last call. */
+  ended(error: SallyportError): void;
+}
