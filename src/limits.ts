@@ -194,6 +194,15 @@ export const MASTER_BODY_MAX_BYTES = 64 * KiB;
 /** It must be complete by then, counted from its headers: a body comes in one or two packets. */
 export const MASTER_BODY_DEADLINE_MS = 10_000;
 
+/** Tunnels: the longest address that a stream may ask for, in UTF-8 (spec: snocat.md). */
+export const TUNNEL_ADDRESS_MAX_BYTES = 2_048;
+/** Tunnels: whoever opens a stream must have said what for by then; it is one small packet. */
+export const TUNNEL_REQUEST_DEADLINE_MS = 5_000;
+/** Tunnels: a service decides by then, a dial to its target included (DIAL_TIMEOUT_MS). */
+export const TUNNEL_SERVICE_DEADLINE_MS = 15_000;
+/** Tunnels: the opener waits so long for the answer: as long as a service may take, and the way there and back. */
+export const TUNNEL_ANSWER_DEADLINE_MS = 20_000;
+
 /** SniTun's queue figures, per stream; each has an environment variable of the reference's name (see config.ts). */
 export interface QueueLimits {
   /** Received and not yet taken; beyond it the stream is closed. */

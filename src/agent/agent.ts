@@ -9,6 +9,9 @@ import type { Clock, Runtime, Timer } from "../runtime/port.ts";
 import { type Logger, silentLogger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { Session, SessionHandler, SessionStream } from "../transport/port.ts";
+import type { Router } from "../tunnel/router.ts";
+import { chooseByFirstByte, SessionCarrier } from "../tunnel/session_carrier.ts";
+import { Tunnel } from "../tunnel/tunnel.ts";
 import { Backoff } from "./backoff.ts";
 import type { Connector } from "./connector.ts";
 import { Dialer, type DialerOptions, tokenMadeAtS } from "./dialer.ts";
@@ -20,6 +23,11 @@ export interface AgentOptions extends DialerOptions {
   readonly grants: GrantSource;
   /** What becomes of visitors' streams, such as {@link tcpConnector}. */
   readonly connector: Connector;
+  /**
+   * Serves the edge's requests, and lets the agent make some ({@link Agent.tunnel}); streams that begin with a request
+   * go to the connector when absent. An empty router does where the agent only asks.
+   */
+  readonly router?: Router;
   /** Dials this edge in place of the one that the grant names. */
   readonly edge?: { readonly host: string; readonly port: number };
   /** Where it logs; nowhere when absent. */
@@ -28,14 +36,16 @@ export interface AgentOptions extends DialerOptions {
   readonly metrics?: Metrics;
   /** Draws the jitter, from 0 to 1; `Math.random` when absent. */
   readonly random?: () => number;
-  /** Hears of each session that stands. */
-  connected?(session: Session): void;
+  /** Hears of each session that stands, and its tunnel where there is a router. */
+  connected?(session: Session, tunnel: Tunnel | undefined): void;
 }
 
 /** An agent. */
 export interface Agent {
   /** The session that visitors use now. */
   readonly session: Session | undefined;
+  /** The tunnel in that session; only with a router. */
+  readonly tunnel: Tunnel | undefined;
   /**
    * Connects and stays connected; resolves after `close`. Rejects only where no session has stood yet and an attempt
    * shows that none can: `credential_refused`, `config_invalid`. Further calls give the same promise.
@@ -86,6 +96,10 @@ class AgentNode implements Agent {
     return this.#current?.session;
   }
 
+  get tunnel(): Tunnel | undefined {
+    return this.#current?.tunnel;
+  }
+
   run(): Promise<void> {
     return this.#running ??= this.#run();
   }
@@ -132,7 +146,7 @@ class AgentNode implements Agent {
     const adopt = (session: Session) => this.#adopt(agent, session, `${edge.host}:${edge.port}`);
     await this.#dialer.dial(grant, edge, signal, adopt)
       .catch((error) => Promise.reject(explain(error, grant, this.#runtime)));
-    this.#tellConnected(agent.session);
+    this.#tellConnected(agent);
     return agent;
   }
 
@@ -140,6 +154,9 @@ class AgentNode implements Agent {
     const { hostname } = agent.grant;
     const { transport, protocolVersion, cipher } = session;
     agent.begin(session);
+    if (this.#options.router !== undefined) {
+      agent.openTunnel({ router: this.#options.router, name: edge, log: this.#log });
+    }
     this.#everConnected = true;
     this.#sessions.add(agent);
     this.#current = agent;
@@ -160,9 +177,9 @@ class AgentNode implements Agent {
     return agent;
   }
 
-  #tellConnected(session: Session): void {
+  #tellConnected({ session, tunnel }: AgentSession): void {
     try {
-      this.#options.connected?.(session);
+      this.#options.connected?.(session, tunnel);
     } catch (error) {
       this.#log.error({ error: asError(error) }, "the agent's connected callback threw");
     }
@@ -222,6 +239,8 @@ class AgentSession implements SessionHandler {
   /** The same, or that the edge takes no new visitors; undefined when it's time for a fresh token before that. */
   readonly overOrRenewal: Promise<SallyportError | undefined>;
   session!: Session;
+  tunnel: Tunnel | undefined;
+  #carrier: SessionCarrier | undefined;
   readonly #clock: Clock;
   readonly #serve: (stream: SessionStream) => void;
   readonly #over = Promise.withResolvers<SallyportError>();
@@ -259,6 +278,17 @@ class AgentSession implements SessionHandler {
     );
   }
 
+  /** The other side may make requests from now on, and this side too. */
+  openTunnel(options: { readonly router: Router; readonly name: string; readonly log: Logger }): void {
+    this.#carrier = new SessionCarrier(this.session, () => this.#metrics?.streamOpened());
+    this.tunnel = new Tunnel({
+      ...options,
+      carrier: this.#carrier,
+      clock: this.#clock,
+      refused: (code) => this.streamRefused(code),
+    });
+  }
+
   /** How long the session has stood. */
   get livedMs(): number {
     return this.#clock.nowMs() - this.#bornMs;
@@ -275,7 +305,12 @@ class AgentSession implements SessionHandler {
 
   stream(stream: SessionStream): void {
     this.#metrics?.streamOpened();
-    this.#serve(stream);
+    const carrier = this.#carrier;
+    if (carrier === undefined) return this.#serve(stream);
+    chooseByFirstByte(stream, this.#clock, {
+      request: (request) => carrier.offer(request),
+      visitor: this.#serve,
+    });
   }
 
   streamClosed(): void {
@@ -297,6 +332,7 @@ class AgentSession implements SessionHandler {
   }
 
   ended(error: SallyportError): void {
+    this.#carrier?.ended(error);
     this.#renewTimer?.cancel();
     this.#metrics?.sessionClosed(this.session);
     this.#metrics?.sessionEnded(error.code);

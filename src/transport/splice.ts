@@ -22,8 +22,8 @@ export interface SpliceOptions {
   /** Where the visitor's bytes come from: the visitor's connection at the edge, the session's stream at the agent. */
   readonly visitorSide: ByteStream;
   readonly agentSide: ByteStream;
-  /** The one of the two that is the session's stream. */
-  readonly stream: SessionStream;
+  /** The one of the two that is the session's stream; `peerPaused` where it knows. */
+  readonly stream: ByteStream & Partial<Pick<SessionStream, "peerPaused">>;
   readonly clock: Clock;
   readonly meter?: ByteMeter;
   /** Bytes of the visitor that have already been read. */
@@ -84,7 +84,7 @@ class Splice {
       const seen = this.#toAgent.byteLength + this.#toVisitor.byteLength - visitorSide.bufferedBytes -
         agentSide.bufferedBytes;
       // A peer that has said PAUSE is handing on what it got; whether that moves is seen at its own splice.
-      const busy = seen !== this.#seenBytes || this.#options.stream.peerPaused;
+      const busy = seen !== this.#seenBytes || this.#options.stream.peerPaused === true;
       this.#idleTicks = busy ? 0 : this.#idleTicks + 1;
       this.#seenBytes = seen;
       if (this.#idleTicks < IDLE_TICKS - 1) return this.#watch();
