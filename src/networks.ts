@@ -64,7 +64,7 @@ export class NetworkSet {
 }
 
 function parseUnmapped(text: string): number[] | undefined {
-  if (isIPv4(text)) return text.split(".").map(Number);
+  if (!text.includes(":")) return isIPv4(text) ? text.split(".").map(Number) : undefined;
   const address = text.split("%", 1)[0] as string;
   if (!isIPv6(address)) return undefined;
   // ipaddr.js takes the dotted end of any address for a mapped one, so it gets it in hexadecimal.
