@@ -156,7 +156,6 @@ class Dialer implements CurveLink, CurveHandler {
       this.#reboundAt = inVain;
       this.rebind().catch(() => {});
     }
-    this.#client.turn(this.#options.runtime.clock.nowMs());
     this.#settle();
   }
 
