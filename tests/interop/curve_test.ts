@@ -1,5 +1,6 @@
 /** The curve transport between the two runtimes, each in both roles. */
 import assert from "node:assert/strict";
+import { dirname, join } from "node:path";
 import process from "node:process";
 import { after, before, describe, it } from "node:test";
 import { fileURLToPath } from "node:url";
@@ -7,7 +8,7 @@ import { LineChild } from "../support/child.ts";
 import { type OtherRuntime, otherRuntime } from "../support/other_runtime.ts";
 import { runAgent, runEdge, type Tell } from "./curve_peer.ts";
 
-const FILE = fileURLToPath(new URL("./curve_peer.ts", import.meta.url));
+const FILE = join(dirname(fileURLToPath(import.meta.url)), "curve_peer.ts");
 const timeout = 60_000;
 
 const other = await otherRuntime();

@@ -4,10 +4,12 @@
  * @module
  */
 import { execFile } from "node:child_process";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
+
+const ROOT = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 
 /** How a file of this project is run on the other runtime. */
 export interface OtherRuntime {
@@ -20,7 +22,7 @@ export interface OtherRuntime {
 export async function otherRuntime(): Promise<OtherRuntime | undefined> {
   const name = process.versions.deno === undefined ? "deno" : "bun";
   const args = name === "deno" ? ["run", "-A", "--no-check"] : [];
-  const own = join(fileURLToPath(new URL("../../node_modules/.bin/", import.meta.url)), name);
+  const own = join(ROOT, "node_modules", ".bin", name);
   for (const command of [name, own]) {
     try {
       await promisify(execFile)(command, ["--version"]);
