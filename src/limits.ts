@@ -181,6 +181,24 @@ export const PIPE_SESSIONS_PER_KEY_MAX = 100_000;
 /** The receiver ends: its last words may be read for this long. */
 export const PIPE_FAREWELL_MS = 2_000;
 
+/** Demand proxy: longest text of a client (spec: 256 bytes). */
+export const DEMAND_TEXT_MAX_BYTES = 256;
+/** Demand proxy: longest answer of a server: dozens of addresses. */
+export const DEMAND_GRANT_MAX_BYTES = 4 * KiB;
+/** Demand proxy: the client's text must come by then, and the server's answer, which has to open a port first. */
+export const DEMAND_DEADLINE_MS = 10_000;
+/** Demand proxy: a lease that ends is answered by then; the port is free in any case. */
+export const DEMAND_FAREWELL_MS = 2_000;
+/** Public connections of one lease, those included whose way to the client isn't open yet. */
+export const DEMAND_CONNECTIONS_MAX = 1_024;
+/**
+ * Public connections without a byte either way are closed after so many ticks of IDLE_TICK_MS, two hours as TCP's own
+ * keep-alive: SSH and MQTT sessions are quiet for long, and the way to the client tells of its end by itself.
+ */
+export const DEMAND_IDLE_TICKS = 240;
+/** Ports that one client may hold at once. */
+export const DEMAND_LEASES_PER_CLIENT_MAX = 16;
+
 /** The session master: lifetimes of tokens in seconds. */
 export const TOKEN_TTL_DEFAULT_S = 24 * 3600;
 export const TOKEN_TTL_MIN_S = 10;

@@ -11,8 +11,9 @@ import type { Metrics } from "../telemetry/metrics.ts";
 import type { Session, SessionHandler, SessionStream } from "../transport/port.ts";
 import { Backoff } from "./backoff.ts";
 import type { Connector } from "./connector.ts";
-import { Dialer, type DialerOptions, tokenMadeAtS } from "./dialer.ts";
-import type { Grant, GrantSource } from "./grant.ts";
+import { createDialer } from "./dialer.ts";
+import { type Grant, type GrantSource, tokenMadeAtS } from "./grant.ts";
+import type { DialerOptions, TransportDialer } from "./transports/port.ts";
 
 /** What {@link createAgent} takes. */
 export interface AgentOptions extends DialerOptions {
@@ -66,7 +67,7 @@ class AgentNode implements Agent {
   readonly #options: AgentOptions;
   readonly #runtime: Runtime;
   readonly #log: Logger;
-  readonly #dialer: Dialer;
+  readonly #dialer: TransportDialer;
   readonly #backoff: Backoff;
   readonly #sessions = new Set<AgentSession>();
   readonly #closing = new AbortController();
@@ -79,7 +80,7 @@ class AgentNode implements Agent {
     this.#runtime = options.runtime;
     this.#log = options.log ?? silentLogger;
     this.#backoff = new Backoff(options.random);
-    this.#dialer = new Dialer(options);
+    this.#dialer = createDialer(options);
   }
 
   get session(): Session | undefined {
@@ -129,8 +130,8 @@ class AgentNode implements Agent {
       this.#options.metrics,
     );
     const { signal } = this.#closing;
-    const adopt = (session: Session) => this.#adopt(agent, session, `${edge.host}:${edge.port}`);
-    await this.#dialer.dial(grant, edge, signal, adopt)
+    const admitted = (session: Session) => this.#adopt(agent, session, `${edge.host}:${edge.port}`);
+    await this.#dialer.dial({ grant, edge, signal, admitted })
       .catch((error) => Promise.reject(explain(error, grant, this.#runtime)));
     this.#tellConnected(agent.session);
     return agent;

@@ -31,6 +31,8 @@ export interface DialCurveOptions {
   readonly random?: RandomSource;
   /** Gives up when it is aborted before the server has let us in: the promise rejects with its reason. */
   readonly signal?: AbortSignal;
+  /** Awaited before the credential is sent to a server that answers; where it rejects, the attempt is over with that. */
+  turn?(): Promise<void>;
   /** The server has shown that it has this key: time to pin it. */
   serverProved?(key: Bytes): void;
   /** Hears of the connection once it is admitted, with the server's welcome; `introduced` isn't called again. */
@@ -97,6 +99,7 @@ class Dialer implements CurveLink, CurveHandler {
       credential: options.credential,
       handler: this,
       nowMs: clock.nowMs(),
+      ...options.turn === undefined ? {} : { answered: () => this.#awaitTurn() },
       serverProved: (key) => {
         this.#proved = true;
         options.serverProved?.(key);
@@ -141,6 +144,13 @@ class Dialer implements CurveLink, CurveHandler {
     this.connection.close(
       reason instanceof SallyportError ? reason : new SallyportError("aborted", errorMessage(reason)),
     );
+  }
+
+  #awaitTurn(): void {
+    this.#options.turn?.().then(() => {
+      this.#client.proceed(this.#options.runtime.clock.nowMs());
+      this.#io.wake(this.connection);
+    }, (error) => this.giveUp(error));
   }
 
   #turn(): void {

@@ -55,6 +55,7 @@ export async function dialForCurve(options: DialForCurveOptions): Promise<Dialle
     credential: new TextEncoder().encode(options.token),
     options: congestion === undefined ? options.options : { ...options.options, congestion },
     signal,
+    turn: options.turn?.bind(options),
     serverProved: options.edgeProved?.bind(options),
     admitted: (connection) => {
       const session = new CurveSession("agent", connection, runtime.clock);
