@@ -166,7 +166,6 @@ class Dialer implements CurveLink, CurveHandler {
       this.#reboundAt = inVain;
       this.rebind().catch(() => {});
     }
-    this.#client.turn(this.#options.runtime.clock.nowMs());
     this.#settle();
   }
 

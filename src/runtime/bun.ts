@@ -156,6 +156,7 @@ async function bindDatagram(options: DatagramOptions): Promise<DatagramSocket> {
     return {
       address: { host: plainHost(socket.hostname), port: socket.port },
       send,
+      waiting: 0,
       sendMany(data, to, count) {
         if (socket.closed) return 0;
         batch.length = 3 * count;

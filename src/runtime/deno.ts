@@ -190,6 +190,9 @@ async function bindDatagram(options: DatagramOptions): Promise<DatagramSocket> {
   return {
     address: { host: plainHost(addr.hostname), port: addr.port },
     send,
+    get waiting() {
+      return inFlight;
+    },
     sendMany(data, to, count) {
       let taken = 0;
       for (let i = 0; i < count; i++) if (send(data[i]!, to[i]!)) taken++;

@@ -118,6 +118,8 @@ export interface DatagramSocket {
    * Says how many the socket took; the others are dropped.
    */
   sendMany(data: readonly Bytes[], to: readonly Address[], count: number): number;
+  /** Datagrams that the socket took and the system hasn't yet: who goes on sending meanwhile may see them change places. */
+  readonly waiting: number;
   /** Stops accepting. */
   close(): void;
 }
