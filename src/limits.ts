@@ -31,6 +31,17 @@ export const LINGER_MS = 5_000;
 
 /** Until a TCP connection to an edge or an endpoint stands. */
 export const DIAL_TIMEOUT_MS = 10_000;
+/** `--transport auto`: the next transport is tried when the one before it hasn't got there in this time (RFC 8305, section 5). */
+export const ATTEMPT_DELAY_MS = 250;
+/**
+ * `--transport auto`: one attempt at a time shows its token; one that hears nothing for this long makes room for another
+ * that is ready. A lost packet may be sent twice more by then.
+ */
+export const TURN_PATIENCE_MS = 3_000;
+/** `--transport auto`: what worked in a network is tried first for this long, then its better ones have a chance again. */
+export const TRANSPORT_REMEMBERED_MS = 24 * 3_600_000;
+/** `--transport auto`: networks remembered; the oldest is forgotten beyond it. */
+export const NETWORKS_REMEMBERED_MAX = 64;
 /** First and largest delay between an agent's attempts; the delay is drawn from 0 to the current one (full jitter). */
 export const RECONNECT_FIRST_MS = 500;
 export const RECONNECT_MAX_MS = 60_000;

@@ -107,6 +107,16 @@ function parseNetwork(cidr: string): Network {
   return { bytes, bits };
 }
 
+/** The network that `address/prefix` lies in, as `10.1.0.0/16`; undefined when `text` is none. */
+export function networkOf(text: string): string | undefined {
+  const [address = "", prefix = ""] = text.split("/");
+  const bytes = parseUnmapped(address);
+  const bits = Number(prefix);
+  if (bytes === undefined || !/^\d{1,3}$/.test(prefix) || bits > bytes.length * 8) return undefined;
+  const masked = bytes.map((byte, index) => byte & mask(bits - index * 8));
+  return `${ipaddr.fromByteArray(masked).toString()}/${bits}`;
+}
+
 /** The mask of one byte of which `bits` belong to the prefix: none below 1, all from 8 on. */
 function mask(bits: number): number {
   return bits <= 0 ? 0 : bits >= 8 ? 255 : (255 << (8 - bits)) & 255;
