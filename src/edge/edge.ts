@@ -280,6 +280,6 @@ function shutdown(what: string): SallyportError {
 
 /** Whom a connection counts for: an IPv4 address, or an IPv6 /64, which is what one customer gets. */
 function sourceOf(host: string): string {
-  const bytes = parseIp(host);
+  const bytes = host.includes(":") ? parseIp(host) : undefined;
   return bytes === undefined || bytes.length === 4 ? host : bytes.slice(0, 8).join(".");
 }
