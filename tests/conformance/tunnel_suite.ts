@@ -6,10 +6,12 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { SallyportError } from "../../src/errors.ts";
+import { NetworkSet } from "../../src/networks.ts";
 import type { ByteStream, Conn } from "../../src/runtime/port.ts";
 import type { TunnelRequest, TunnelService } from "../../src/tunnel/router.ts";
 import { createRouter } from "../../src/tunnel/router.ts";
 import { chooseByFirstByte, SessionCarrier } from "../../src/tunnel/session_carrier.ts";
+import { tcpProxy } from "../../src/tunnel/tcp_proxy.ts";
 import { Tunnel } from "../../src/tunnel/tunnel.ts";
 import { encodeAddress } from "../../src/wire/tunnel_request.ts";
 import { concat, WatchedStream } from "../support/tunnel.ts";
@@ -210,6 +212,53 @@ export function tunnelSuite(runtimeName: string, kind: TransportKind, open: () =
       assert.equal(stream.text, "NYAN\0\0welcome early");
       stream.abort();
     });
+
+    it(
+      "the TCP proxy dials before it accepts, and keeps what half-close the transport has",
+      { timeout },
+      async () => {
+        const harness = await open();
+        const { runtime, host } = harness;
+        await harness.run(async () => {
+          const pair = await kind.open(runtime, host);
+          const arrived: Watched[] = [];
+          const listener = await runtime.listen({
+            host,
+            port: 0,
+            accept: (conn) => {
+              const watched = new Watched(conn);
+              arrived.push(watched);
+              watched.onData = (chunk) => watched.write(chunk);
+              watched.onEnd = () => {
+                watched.write(bytesOf("last words"));
+                watched.closeWrite();
+              };
+            },
+          });
+          const proxy = tcpProxy({ runtime, networks: new NetworkSet([host]) });
+          const tunnels = tunnelPair(harness, pair, { "/proxy-tcp": proxy });
+          for (const side of ["edge", "agent"] as const) {
+            const port = String(listener.address.port);
+            const stream = watch(await tunnels[side].open(["proxy-tcp", "ip4", host, "tcp", port]));
+            assert.ok(arrived.length > 0, "the target has been dialled");
+            const bytes = pattern(500_000, 8);
+            stream.write(bytes);
+            await stream.received(bytes.length);
+            stream.closeWrite();
+            if (kind.halfClose) {
+              await stream.received(bytes.length + 10);
+              await stream.sawClose;
+              stream.assertOver();
+            } else stream.abort();
+          }
+          listener.close();
+          const { port } = listener.address;
+          await assertRejects(tunnels.edge.open(`/proxy-tcp/ip4/${host}/tcp/${port}`), "request_refused");
+          assert.equal(tunnels.refusals.agent[0], "endpoint_unreachable");
+          await pair.close(new SallyportError("shutdown", "Cannot keep session: the test is over"));
+        });
+      },
+    );
 
     test("a stream that begins otherwise is a visitor's, whole", {}, async (tunnels) => {
       const near = new WatchedStream(tunnels.pair.edge.open({ address: "192.0.2.7" }));
