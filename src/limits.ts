@@ -231,6 +231,14 @@ export const TUNNEL_REQUEST_DEADLINE_MS = 5_000;
 export const TUNNEL_SERVICE_DEADLINE_MS = 15_000;
 /** Tunnels: the opener waits so long for the answer: as long as a service may take, and the way there and back. */
 export const TUNNEL_ANSWER_DEADLINE_MS = 20_000;
+/** Tunnels: a name is a host's, or little more. */
+export const TUNNEL_NAME_MAX_BYTES = 255;
+/** Tunnels: a message of an authentication: a token, or a certificate. */
+export const TUNNEL_AUTH_MESSAGE_MAX_BYTES = 16 * KiB;
+/** Tunnels: the other side's next message must come by then. */
+export const TUNNEL_AUTH_STEP_MS = 5_000;
+/** Tunnels: an authentication must be through by then, look-ups of an operator's own included. */
+export const TUNNEL_AUTH_DEADLINE_MS = 15_000;
 
 /** SniTun's queue figures, per stream; each has an environment variable of the reference's name (see config.ts). */
 export interface QueueLimits {
