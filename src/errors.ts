@@ -13,6 +13,7 @@ export type ErrorCode =
   | "aborted"
   | "access_denied"
   | "address_in_use"
+  | "certificate_refused"
   | "challenge_failed"
   | "cipher_failed"
   | "closed"

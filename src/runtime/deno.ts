@@ -5,6 +5,7 @@
  */
 
 import { DenoConn } from "./deno_conn.ts";
+import { denoQuic } from "./deno_quic.ts";
 import { BufferPool } from "./out_queue.ts";
 import type {
   Address,
@@ -51,6 +52,8 @@ export function createDenoRuntime(): Runtime {
     dial: (options) => dial(options, shared),
     bindDatagram,
     serveHttp,
+    // deno-lint-ignore require-await -- what it throws must become a rejection
+    quic: async () => denoQuic(shared),
   };
 }
 

@@ -7,6 +7,7 @@
  */
 
 import type { Bytes } from "../bytes/bytes.ts";
+import type { Quic } from "./quic_port.ts";
 export type { Bytes };
 
 /** A socket address: `host` is an IP address in text (IPv6 without brackets), `port` 0–65535. */
@@ -194,4 +195,6 @@ export interface Runtime {
   bindDatagram(options: DatagramOptions): Promise<DatagramSocket>;
   /** Starts an HTTP server; rejects as `listen`. */
   serveHttp(options: HttpOptions): Promise<HttpServer>;
+  /** Its QUIC; rejects with `not_supported` where it has none. */
+  quic(): Promise<Quic>;
 }
