@@ -102,7 +102,7 @@ export class Dialer {
       return await dialSnitun({ ...shared, scratch: this.#snitun, aesKey, aesIv, cipher, protocolVersion });
     }
     const edgePublicKey = this.#pin(grant);
-    this.#crypto ??= loadCrypto(this.#options.libsodium);
+    this.#crypto ??= loadCrypto(this.#options.libsodium, this.#options.runtime);
     return await dialSealed({
       ...shared,
       ...await this.#crypto,
@@ -213,9 +213,12 @@ export class Dialer {
   }
 }
 
-async function loadCrypto(build: Sodium["name"] | undefined): Promise<{ sodium: Sodium; aeads: AeadChoice }> {
+async function loadCrypto(
+  build: Sodium["name"] | undefined,
+  runtime: Runtime,
+): Promise<{ sodium: Sodium; aeads: AeadChoice }> {
   const sodium = await loadSodium(build);
-  return { sodium, aeads: chooseAeads(sodium) };
+  return { sodium, aeads: chooseAeads(sodium, runtime) };
 }
 
 /** A public key as settings and messages have it: base64url. */

@@ -115,6 +115,7 @@ class EdgeNode implements Edge {
       metrics: this.metrics,
       authorize: options.authorize,
       sealed: options.sealed,
+      aeadSource: options.runtime,
       queueLimits: options.queueLimits,
       largeFramesPerSecond: options.throttling,
     });

@@ -47,7 +47,10 @@ export class RecordScratch {
 
 /** What seals one direction's boxes. */
 export interface RecordCipher {
+  /** Derives keys. */
   readonly sodium: Sodium;
+  /** For small boxes: ChaCha20-Poly1305. */
+  readonly small: Aead;
   /** For boxes with at least {@link SEALED_BULK_MIN_BYTES} in them. */
   readonly bulk: Aead;
   readonly key: Bytes;
@@ -56,28 +59,30 @@ export interface RecordCipher {
 /** A direction's keys and how often they have been used. */
 class Chain {
   readonly #sodium: Sodium;
+  readonly #small: Aead;
   readonly #bulk: Aead;
   readonly #nonce: Bytes = new Uint8Array(NONCE_BYTES);
   #key: Bytes;
   #bulkKey: Bytes;
   #boxes = 0;
 
-  constructor({ sodium, bulk, key }: RecordCipher) {
+  constructor({ sodium, small, bulk, key }: RecordCipher) {
     this.#sodium = sodium;
+    this.#small = small;
     this.#bulk = bulk;
     this.#key = key;
     this.#bulkKey = bulkKey(sodium, key);
   }
 
   seal(plain: Bytes, into: Bytes): void {
-    if (plain.length < SEALED_BULK_MIN_BYTES) this.#sodium.seal(plain, into, this.#nonce, this.#key);
+    if (plain.length < SEALED_BULK_MIN_BYTES) this.#small.seal(plain, into, this.#nonce, this.#key);
     else this.#bulk.seal(plain, into, this.#nonce, this.#bulkKey);
     this.#step();
   }
 
   open(sealed: Bytes, into: Bytes): void {
     const opened = into.length < SEALED_BULK_MIN_BYTES
-      ? this.#sodium.open(sealed, into, this.#nonce, this.#key)
+      ? this.#small.open(sealed, into, this.#nonce, this.#key)
       : this.#bulk.open(sealed, into, this.#nonce, this.#bulkKey);
     if (!opened) throw broken("was altered");
     this.#step();

@@ -44,6 +44,7 @@ export function createBunRuntime(): Runtime {
     dial: (options) => dial(options, shared),
     bindDatagram,
     serveHttp,
+    systemAeads: () => [],
   };
 }
 

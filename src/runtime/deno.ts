@@ -4,7 +4,9 @@
  * @module
  */
 
+import type { Aead } from "../crypto/aead.ts";
 import { DenoConn } from "./deno_conn.ts";
+import { openOpensslAeads } from "./deno_openssl.ts";
 import { BufferPool } from "./out_queue.ts";
 import type {
   Address,
@@ -41,6 +43,7 @@ const DATAGRAMS_IN_FLIGHT_MAX = 256;
 /** Opens the port on this process's sockets; each call has buffers of its own. */
 export function createDenoRuntime(): Runtime {
   const shared: Shared = { pool: new BufferPool(), clock: createSystemClock() };
+  let aeads: readonly Aead[] | undefined;
   return {
     name: "deno",
     version: Deno.version.deno,
@@ -51,6 +54,7 @@ export function createDenoRuntime(): Runtime {
     dial: (options) => dial(options, shared),
     bindDatagram,
     serveHttp,
+    systemAeads: () => aeads ??= openOpensslAeads(),
   };
 }
 

@@ -102,6 +102,7 @@ export function createMemoryNetwork(options: MemoryNetworkOptions = {}): MemoryN
         dial: (options) => host.dial(options),
         bindDatagram: (options) => host.bindDatagram(options),
         serveHttp: (options) => host.serveHttp(options),
+        systemAeads: () => [],
       };
     },
     setName: (name, host) => void world.names.set(name, host),

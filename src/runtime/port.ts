@@ -7,6 +7,7 @@
  */
 
 import type { Bytes } from "../bytes/bytes.ts";
+import type { Aead } from "../crypto/aead.ts";
 export type { Bytes };
 
 /** A socket address: `host` is an IP address in text (IPv6 without brackets), `port` 0–65535. */
@@ -194,4 +195,9 @@ export interface Runtime {
   bindDatagram(options: DatagramOptions): Promise<DatagramSocket>;
   /** Starts an HTTP server; rejects as `listen`. */
   serveHttp(options: HttpOptions): Promise<HttpServer>;
+  /**
+   * Ciphers of a library of the system, where the runtime's own are slow and there is one to be opened; none else.
+   * Opened at the first call.
+   */
+  systemAeads(): readonly Aead[];
 }

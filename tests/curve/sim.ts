@@ -237,6 +237,7 @@ export class VirtualNetwork {
       listen: () => Promise.reject(new Error("no TCP here")),
       dial: () => Promise.reject(new Error("no TCP here")),
       serveHttp: () => Promise.reject(new Error("no HTTP here")),
+      systemAeads: () => [],
     } as Runtime;
   }
 
