@@ -119,6 +119,8 @@ export interface DatagramSocket {
    * Says how many the socket took; the others are dropped.
    */
   sendMany(data: readonly Bytes[], to: readonly Address[], count: number): number;
+  /** Datagrams that the socket took and the system hasn't yet: who goes on sending meanwhile may see them change places. */
+  readonly waiting: number;
   /** Stops accepting. */
   close(): void;
 }
@@ -165,7 +167,10 @@ export interface Clock {
   wallMs(): number;
   /** Calls `run` once, `delayMs` from now. */
   after(delayMs: number, run: () => void): Timer;
-  /** Calls `run` soon, behind the events that are already being handled: the end of this turn. */
+  /**
+   * Calls `run` soon, in the order asked for, behind the events that are already being handled: the end of this turn, or
+   * the next one where it is asked for by what is called so.
+   */
   soon(run: () => void): void;
 }
 

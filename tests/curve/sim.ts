@@ -253,6 +253,7 @@ export class VirtualNetwork {
     const key = `${host}:${address.port}`;
     const socket: Bound = {
       address,
+      waiting: 0,
       receive: (data, from) => options.receive(data, from),
       send: (data, to) => {
         this.#send({ data: data.slice(), from: this.nat.get(key) ?? address, to }, host);
