@@ -12,6 +12,7 @@ export type Side = "peer" | "local" | "config" | "network";
 export type ErrorCode =
   | "aborted"
   | "access_denied"
+  | "address_invalid"
   | "address_in_use"
   | "certificate_refused"
   | "challenge_failed"
@@ -41,6 +42,8 @@ export type ErrorCode =
   | "proxy_header_missing"
   | "proxy_header_unexpected"
   | "replaced"
+  | "request_invalid"
+  | "request_refused"
   | "session_idle"
   | "session_refused"
   | "session_stalled"

@@ -4,8 +4,8 @@
  * @module
  */
 import { Buffer } from "node:buffer";
-import type { EdgePins } from "../agent/dialer.ts";
-import { keyText } from "../agent/dialer.ts";
+import { keyText } from "../agent/transports/edge_key.ts";
+import type { EdgePins } from "../agent/transports/port.ts";
 import { SallyportError } from "../errors.ts";
 import { DataDir, PINS_FILE } from "./data_dir.ts";
 

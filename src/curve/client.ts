@@ -44,6 +44,8 @@ export interface CurveClientParts {
   readonly credential: Bytes;
   readonly handler: CurveHandler;
   readonly nowMs: number;
+  /** The server has answered; nothing more is said until {@link CurveClient.proceed}. Without it the client goes on. */
+  answered?(): void;
   /** The handshake is through: this key is the server's own, and may be pinned. */
   serverProved(key: Bytes): void;
 }
@@ -54,7 +56,7 @@ export class CurveClient {
   readonly #keys: CurveKeyPair;
   /** The connection; the handshake's packets are its own from INIT on. */
   readonly connection: CurveConnection;
-  #state: "hello" | "init" | "open" | "over" = "hello";
+  #state: "hello" | "held" | "init" | "open" | "over" = "hello";
   #serverKey: Bytes | undefined;
   #first: FirstKeys | undefined;
   #session: SessionKeys | undefined;
@@ -64,6 +66,9 @@ export class CurveClient {
   #repeatMs = REPEAT_FIRST_MS;
   #repeatAtMs: number;
   #helloOwed = true;
+  /** What came of the answer, until it may be used. */
+  #held: CookiePacket | undefined;
+  #mayProceed = false;
 
   constructor(parts: CurveClientParts) {
     this.#parts = parts;
@@ -107,7 +112,7 @@ export class CurveClient {
 
   /** When {@link tick} wants to be called. */
   get deadlineMs(): number {
-    if (this.#state === "open" || this.#state === "over") return this.connection.deadlineMs;
+    if (this.#state !== "hello" && this.#state !== "init") return this.connection.deadlineMs;
     return this.#helloOwed ? -Infinity : Math.min(this.#repeatAtMs, this.connection.deadlineMs);
   }
 
@@ -162,7 +167,25 @@ export class CurveClient {
       return;
     }
     this.#cookies++;
-    this.#init(read, nowMs);
+    if (this.#mayProceed || this.#parts.answered === undefined) return this.#init(read, nowMs);
+    this.#state = "held";
+    this.#held = {
+      ...read,
+      serverKey: read.serverKey.slice(),
+      minuteKey: read.minuteKey.slice(),
+      cookie: read.cookie.slice(),
+    };
+    this.#parts.answered();
+  }
+
+  /** Shows the credential to the server that has answered. */
+  proceed(nowMs: number): void {
+    const held = this.#held;
+    this.#mayProceed = true;
+    this.#held = undefined;
+    if (this.#state !== "held" || held === undefined) return;
+    this.#state = "hello";
+    this.#init(held, nowMs);
   }
 
   #init(cookie: CookiePacket, nowMs: number): void {

@@ -320,7 +320,7 @@ export class CurveConnection {
     );
   }
 
-  /** Time has passed. */
+  /** Time has passed. What is to be sent goes out in the turn that this asks for. */
   tick(nowMs: number): void {
     this.#nowMs = nowMs;
     const { options } = this;
@@ -333,7 +333,7 @@ export class CurveConnection {
         this.#vanish("deadline_exceeded", `no admission within ${options.handshakeTimeoutMs / 1000} s`);
       } else this.#tickOpen(nowMs);
     }
-    this.turn(nowMs);
+    this.#wake();
   }
 
   #tickOpen(nowMs: number): void {

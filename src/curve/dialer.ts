@@ -31,6 +31,8 @@ export interface DialCurveOptions {
   readonly random?: RandomSource;
   /** Gives up when it is aborted before the server has let us in: the promise rejects with its reason. */
   readonly signal?: AbortSignal;
+  /** Awaited before the credential is sent to a server that answers; where it rejects, the attempt is over with that. */
+  turn?(): Promise<void>;
   /** The server has shown that it has this key: time to pin it. */
   serverProved?(key: Bytes): void;
   /** Hears of the connection once it is admitted, with the server's welcome; `introduced` isn't called again. */
@@ -97,6 +99,7 @@ class Dialer implements CurveLink, CurveHandler {
       credential: options.credential,
       handler: this,
       nowMs: clock.nowMs(),
+      ...options.turn === undefined ? {} : { answered: () => this.#awaitTurn() },
       serverProved: (key) => {
         this.#proved = true;
         options.serverProved?.(key);
@@ -143,6 +146,13 @@ class Dialer implements CurveLink, CurveHandler {
     );
   }
 
+  #awaitTurn(): void {
+    this.#options.turn?.().then(() => {
+      this.#client.proceed(this.#options.runtime.clock.nowMs());
+      this.#io.wake(this.connection);
+    }, (error) => this.giveUp(error));
+  }
+
   #turn(): void {
     if (this.#over || this.#io.socket === undefined) return;
     this.#client.turn(this.#options.runtime.clock.nowMs());
@@ -156,7 +166,6 @@ class Dialer implements CurveLink, CurveHandler {
       this.#reboundAt = inVain;
       this.rebind().catch(() => {});
     }
-    this.#client.turn(this.#options.runtime.clock.nowMs());
     this.#settle();
   }
 

@@ -36,8 +36,9 @@ export class DrivenTimer {
     this.#after = after;
   }
 
-  /** Looks at the deadline. */
+  /** Looks at the deadline; a connection that waits for its turn is looked at behind it. */
   arm(): void {
+    if (this.#connection.awake) return;
     const atMs = this.#driven.deadlineMs;
     if (atMs >= this.#armedMs) return;
     this.#timer?.cancel();
@@ -75,6 +76,13 @@ export function guarded(connection: CurveConnection, run: () => void): void {
 
 /** Datagrams that go to the socket at once. */
 const BATCH = 32;
+/**
+ * Datagrams of a turn, after which what has come in is read first: a server's acknowledgements would overflow its
+ * buffer while hundreds of connections send, and Deno's socket takes about a hundred at once.
+ */
+const DATAGRAMS_PER_TURN = 64;
+/** A socket that is still full in the next turn is asked again after this long. */
+const FULL_RETRY_MS = 1;
 
 /** What a socket's connections share: buffers, datagrams on their way out, and the queue of those that want a turn. */
 export class SocketIo implements CurveIo {
@@ -92,8 +100,16 @@ export class SocketIo implements CurveIo {
   readonly #to: Address[] = [];
   #count = 0;
   #waiting: CurveConnection[] = [];
-  #next: CurveConnection[] = [];
+  /** Those whose round it is, from `#at` on. */
+  #round: CurveConnection[] = [];
+  #at = 0;
+  /** Datagrams of this turn. */
+  #sent = 0;
   #soon = false;
+  /** The socket was full in the last turn. */
+  #full = false;
+  /** It took less than it was given. */
+  #short = false;
 
   /**
    * @param datagramBytes the largest datagram that will be sent
@@ -122,6 +138,7 @@ export class SocketIo implements CurveIo {
 
   send(size: number, to: Address): void {
     const at = this.#count++;
+    this.#sent++;
     this.#data[at] = this.#views[at]!.view(this.#slots[at]!, 0, size);
     this.#to[at] = to;
     if (this.#count === BATCH) this.flush();
@@ -133,7 +150,9 @@ export class SocketIo implements CurveIo {
     const count = this.#count;
     if (count === 0) return;
     this.#count = 0;
-    this.refused += count - (this.socket?.sendMany(this.#data, this.#to, count) ?? 0);
+    const refused = count - (this.socket?.sendMany(this.#data, this.#to, count) ?? 0);
+    this.refused += refused;
+    if (refused > 0) this.#short = true;
   }
 
   wake(connection: CurveConnection): void {
@@ -150,17 +169,29 @@ export class SocketIo implements CurveIo {
   }
 
   readonly #run = (): void => {
-    const turns = this.#waiting;
-    this.#waiting = this.#next;
-    for (const connection of turns) {
+    if (this.#short || (this.socket?.waiting ?? 0) > 0) {
+      this.#short = false;
+      if (this.#full) this.#clock.after(FULL_RETRY_MS, this.#run);
+      else this.#clock.soon(this.#run);
+      this.#full = true;
+      return;
+    }
+    this.#full = false;
+    this.#sent = 0;
+    if (this.#at === this.#round.length) {
+      const done = this.#round;
+      done.length = this.#at = 0;
+      this.#round = this.#waiting;
+      this.#waiting = done;
+    }
+    while (this.#at < this.#round.length && this.#sent < DATAGRAMS_PER_TURN) {
+      const connection = this.#round[this.#at++]!;
       connection.awake = false;
       guarded(connection, () => this.#turn(connection));
     }
-    turns.length = 0;
-    this.#next = turns;
     this.flush();
     this.#soon = false;
     // Some want another turn, behind what comes in meanwhile.
-    if (this.#waiting.length > 0) this.#later();
+    if (this.#at < this.#round.length || this.#waiting.length > 0) this.#later();
   };
 }

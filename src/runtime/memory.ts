@@ -104,6 +104,7 @@ export function createMemoryNetwork(options: MemoryNetworkOptions = {}): MemoryN
         bindDatagram: (options) => host.bindDatagram(options),
         serveHttp: (options) => host.serveHttp(options),
         quic: () => Promise.resolve(memoryQuic(host)),
+        systemAeads: () => [],
       };
     },
     setName: (name, host) => void world.names.set(name, host),

@@ -220,6 +220,7 @@ export class MemoryHost {
     let closed = false;
     return {
       address: bound.address,
+      waiting: 0,
       send: (data, to) => !closed && this.#sendDatagram(bound.address, data, to),
       sendMany: (data, to, count) => {
         let taken = 0;

@@ -8,6 +8,7 @@
 
 import type { Bytes } from "../bytes/bytes.ts";
 import type { Quic } from "./quic_port.ts";
+import type { Aead } from "../crypto/aead.ts";
 export type { Bytes };
 
 /** A socket address: `host` is an IP address in text (IPv6 without brackets), `port` 0–65535. */
@@ -119,6 +120,8 @@ export interface DatagramSocket {
    * Says how many the socket took; the others are dropped.
    */
   sendMany(data: readonly Bytes[], to: readonly Address[], count: number): number;
+  /** Datagrams that the socket took and the system hasn't yet: who goes on sending meanwhile may see them change places. */
+  readonly waiting: number;
   /** Stops accepting. */
   close(): void;
 }
@@ -165,7 +168,10 @@ export interface Clock {
   wallMs(): number;
   /** Calls `run` once, `delayMs` from now. */
   after(delayMs: number, run: () => void): Timer;
-  /** Calls `run` soon, behind the events that are already being handled: the end of this turn. */
+  /**
+   * Calls `run` soon, in the order asked for, behind the events that are already being handled: the end of this turn, or
+   * the next one where it is asked for by what is called so.
+   */
   soon(run: () => void): void;
 }
 
@@ -197,4 +203,9 @@ export interface Runtime {
   serveHttp(options: HttpOptions): Promise<HttpServer>;
   /** Its QUIC; rejects with `not_supported` where it has none. */
   quic(): Promise<Quic>;
+  /**
+   * Ciphers of a library of the system, where the runtime's own are slow and there is one to be opened; none else.
+   * Opened at the first call.
+   */
+  systemAeads(): readonly Aead[];
 }

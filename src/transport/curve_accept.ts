@@ -9,6 +9,7 @@ import type { CurveConnection } from "../curve/connection.ts";
 import type { CurveHandler } from "../curve/connection_host.ts";
 import type { CurveCrypto, CurveKeyPair } from "../curve/crypto.ts";
 import { type CurveListener, listenCurve } from "../curve/listener.ts";
+import type { CurveOptions } from "../curve/options.ts";
 import { FernetError, type FernetFault } from "../crypto/fernet.ts";
 import { SallyportError } from "../errors.ts";
 import type { OpenedToken } from "../handshake/token_reader.ts";
@@ -49,6 +50,8 @@ export interface ListenForCurveOptions extends CurveIdentity, CurveGate {
   readonly host: string;
   /** 0 takes any free port. */
   readonly port: number;
+  /** Anything else about connections; the defaults of docs/curve-transport.md when absent. */
+  readonly options?: Partial<CurveOptions>;
 }
 
 /** Binds a UDP socket for agents. Rejects as {@link Runtime.bindDatagram}. */
@@ -65,7 +68,7 @@ export async function listenForCurve(options: ListenForCurveOptions): Promise<Cu
       pendingMax: PENDING_CONNECTIONS_MAX,
       pendingPerSourceMax: PENDING_PER_SOURCE_MAX,
     },
-    options: congestion === undefined ? {} : { congestion },
+    options: congestion === undefined ? options.options : { ...options.options, congestion },
     accept: (connection) => new CurveAcceptance(options, runtime.clock, connection),
   });
 }
@@ -117,7 +120,7 @@ class CurveAcceptance implements CurveHandler {
   }
 
   #admit(token: OpenedToken): void {
-    const session = new CurveSession("edge", this.#connection, this.#clock);
+    const session = new CurveSession(this.#connection, this.#clock);
     session.start(this.#gate.admit(token, session));
     this.#over = true;
     this.#connection.handler = session;

@@ -8,6 +8,7 @@ import type { Bytes } from "../bytes/bytes.ts";
 import type { CongestionName } from "../curve/congestion.ts";
 import type { CurveCrypto } from "../curve/crypto.ts";
 import { type CurveLink, dialCurve } from "../curve/dialer.ts";
+import type { CurveOptions } from "../curve/options.ts";
 import { errorMessage, SallyportError } from "../errors.ts";
 import { parseIp } from "../networks.ts";
 import { CurveSession } from "./curve_link.ts";
@@ -23,6 +24,8 @@ export interface DialForCurveOptions extends DialEdgeOptions {
   readonly edgePublicKey?: Bytes;
   /** "vegas" when absent. */
   readonly congestion?: CongestionName;
+  /** Anything else about the connection; the defaults of docs/curve-transport.md when absent. */
+  readonly options?: Partial<CurveOptions>;
   /** The edge has shown that it has this key. */
   edgeProved?(publicKey: Bytes): void;
   /** The edge has let us in; says who hears of the session. */
@@ -50,11 +53,12 @@ export async function dialForCurve(options: DialForCurveOptions): Promise<Dialle
     crypto,
     serverKey: edgePublicKey,
     credential: new TextEncoder().encode(options.token),
-    options: congestion === undefined ? {} : { congestion },
+    options: congestion === undefined ? options.options : { ...options.options, congestion },
     signal,
+    turn: options.turn?.bind(options),
     serverProved: options.edgeProved?.bind(options),
     admitted: (connection) => {
-      const session = new CurveSession("agent", connection, runtime.clock);
+      const session = new CurveSession(connection, runtime.clock);
       made.session = session;
       session.start(options.admitted(session));
       return session;

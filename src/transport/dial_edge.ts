@@ -15,6 +15,11 @@ export interface DialEdgeOptions {
   readonly port: number;
   /** Gives up when it is aborted: the promise rejects with its reason, and no connection stays behind. */
   readonly signal?: AbortSignal;
+  /**
+   * Awaited when all is there to show the token, and before that is done: only one of several attempts is to
+   * authenticate. Where it rejects the attempt is given up with that reason. At once when absent.
+   */
+  turn?(): Promise<void>;
 }
 
 /** Dials an edge; rejects with `edge_unreachable`, or the signal's reason. */

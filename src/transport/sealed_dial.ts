@@ -112,9 +112,15 @@ class SealedDialogue implements ByteStreamHandler {
     const answered = this.#handshake.push(chunk);
     if (answered === undefined) return undefined;
     this.#ends = sealedLink(this.#options, this.#conn, "agent", answered.keys);
-    const token = new TextEncoder().encode(this.#options.token);
-    this.#conn.write(this.#ends.sealer.seal(encodeLogin(token)));
+    const { turn } = this.#options;
+    if (turn === undefined) this.#login(this.#ends);
+    else turn.call(this.#options).then(() => this.#login(this.#ends!), (error) => this.#leave(error));
     return answered.rest;
+  }
+
+  #login(ends: SealedLink): void {
+    if (this.#over) return;
+    this.#conn.write(ends.sealer.seal(encodeLogin(new TextEncoder().encode(this.#options.token))));
   }
 
   #readVerdict(ends: SealedLink, records: Bytes): void {

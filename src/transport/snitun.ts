@@ -216,6 +216,13 @@ export interface DialSnitunOptions extends SnitunShared, DialEdgeOptions {
  */
 export async function dialSnitun(options: DialSnitunOptions): Promise<Session> {
   const conn = await dialEdge(options);
+  try {
+    await options.turn?.();
+    options.signal?.throwIfAborted();
+  } catch (error) {
+    conn.abort();
+    throw error;
+  }
   return await new Promise((resolve, reject) => {
     try {
       new Dialogue(options, conn, resolve, reject).start();

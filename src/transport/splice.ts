@@ -6,7 +6,6 @@
 import type { Bytes } from "../bytes/bytes.ts";
 import { SallyportError } from "../errors.ts";
 import { IDLE_TICK_MS, IDLE_TICKS } from "../limits.ts";
-import type { SessionStream } from "./port.ts";
 import type { ByteStream, ByteStreamHandler, Clock, Timer } from "../runtime/port.ts";
 
 /** Where a splice counts its bytes: plain fields, so that counting costs an addition. */
@@ -22,12 +21,14 @@ export interface SpliceOptions {
   /** Where the visitor's bytes come from: the visitor's connection at the edge, the session's stream at the agent. */
   readonly visitorSide: ByteStream;
   readonly agentSide: ByteStream;
-  /** The one of the two that is the session's stream. */
-  readonly stream: SessionStream;
+  /** The one of the two that is the session's stream; its peer's PAUSE counts as traffic. */
+  readonly stream: ByteStream & { readonly peerPaused?: boolean };
   readonly clock: Clock;
   readonly meter?: ByteMeter;
   /** Bytes of the visitor that have already been read. */
   readonly received?: Bytes;
+  /** How many ticks of IDLE_TICK_MS without a byte end both sides; IDLE_TICKS when absent. */
+  readonly idleTicks?: number;
   /** Both sides are over; `error` is the first that either side had. */
   done?(error: Error | undefined): void;
 }
@@ -80,15 +81,18 @@ class Splice {
   #watch(): void {
     this.#timer = this.#options.clock.after(IDLE_TICK_MS, () => {
       // Bytes that still drain towards a slow reader are traffic too.
-      const { visitorSide, agentSide } = this.#options;
+      const { visitorSide, agentSide, idleTicks: ticks = IDLE_TICKS } = this.#options;
       const seen = this.#toAgent.byteLength + this.#toVisitor.byteLength - visitorSide.bufferedBytes -
         agentSide.bufferedBytes;
       // A peer that has said PAUSE is handing on what it got; whether that moves is seen at its own splice.
-      const busy = seen !== this.#seenBytes || this.#options.stream.peerPaused;
+      const busy = seen !== this.#seenBytes || this.#options.stream.peerPaused === true;
       this.#idleTicks = busy ? 0 : this.#idleTicks + 1;
       this.#seenBytes = seen;
-      if (this.#idleTicks < IDLE_TICKS - 1) return this.#watch();
-      const idle = new SallyportError("session_idle", "Cannot keep visitor: no byte either way for 90 s");
+      if (this.#idleTicks < ticks - 1) return this.#watch();
+      const idle = new SallyportError(
+        "session_idle",
+        `Cannot keep visitor: no byte either way for ${(ticks - 1) * IDLE_TICK_MS / 1000} s`,
+      );
       visitorSide.abort(idle);
       agentSide.abort(idle);
     });

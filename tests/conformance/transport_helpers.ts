@@ -33,8 +33,6 @@ export interface TransportKind {
   readonly fullCaller: boolean;
   /** The end of a session says why, to the other side's streams too. */
   readonly endReasons?: boolean;
-  /** A connection below can break; what has none notices a dead peer by its silence (tests/curve). */
-  readonly breaks?: boolean;
   /** A reset says why. */
   readonly reasons: boolean;
   /** An IPv6 visitor's address gets through. */
@@ -43,7 +41,8 @@ export interface TransportKind {
   readonly goAway: boolean;
   /** What the receiver of a stalled stream may hold of it; Infinity where the protocol can't stop the sender. */
   readonly stalledMaxBytes: number;
-  open(runtime: Runtime, host: string): Promise<SessionPair>;
+  /** `impatient`: what has no connection below notices a dead peer within a second or two. */
+  open(runtime: Runtime, host: string, impatient?: boolean): Promise<SessionPair>;
 }
 
 /** A session's handler that notes what it hears. */
@@ -53,10 +52,13 @@ export class Ear implements SessionHandler {
   closedStreams = 0;
   wentAway: ErrorCode | undefined;
   endedWith: SallyportError | undefined;
+  /** Hears of things too, from now on. */
+  also: Partial<SessionHandler> | undefined;
   #waiting: (() => void)[] = [];
 
   stream(stream: SessionStream): void {
     this.streams.push(stream);
+    this.also?.stream?.(stream);
     this.#wake();
   }
   streamClosed(): void {
@@ -74,6 +76,7 @@ export class Ear implements SessionHandler {
   ended(error: SallyportError): void {
     assert.equal(this.endedWith, undefined, "a session ends once");
     this.endedWith = error;
+    this.also?.ended?.(error);
     this.#wake();
   }
   /** Resolves when `met` holds. */
@@ -91,19 +94,20 @@ export class SessionPair {
   readonly agent: Session;
   readonly edgeEar: Ear;
   readonly agentEar: Ear;
-  readonly #conns: Conn[];
   readonly #listener: Listener;
+  /** Breaks the connection below: resets it, or lets nothing through any more. */
+  readonly cut: () => void;
 
   constructor(
     ends: { edge: Session; agent: Session; edgeEar: Ear; agentEar: Ear },
-    conns: Conn[],
+    cut: () => void,
     listener: Listener,
   ) {
     this.edge = ends.edge;
     this.agent = ends.agent;
     this.edgeEar = ends.edgeEar;
     this.agentEar = ends.agentEar;
-    this.#conns = conns;
+    this.cut = cut;
     this.#listener = listener;
   }
 
@@ -117,9 +121,12 @@ export class SessionPair {
     return { near, far: new WatchedStream(this.agentEar.streams[count]!) };
   }
 
-  /** Breaks the connection below. */
-  cut(): void {
-    for (const conn of this.#conns) conn.abort();
+  /** The same, opened by the agent. */
+  async joinFromAgent(): Promise<{ near: WatchedStream; far: WatchedStream }> {
+    const near = new WatchedStream(this.agent.open({ address: "0.0.0.0" }));
+    const count = this.edgeEar.streams.length;
+    await this.edgeEar.until(() => this.edgeEar.streams.length > count);
+    return { near, far: new WatchedStream(this.edgeEar.streams[count]!) };
   }
 
   /** Ends what is left. */
@@ -156,7 +163,8 @@ async function pair(
     },
   });
   const agent = await dial(listener.address.port, () => agentEar);
-  return new SessionPair({ edge: await edge.promise, agent, edgeEar, agentEar }, conns, listener);
+  const cut = () => conns.forEach((conn) => conn.abort());
+  return new SessionPair({ edge: await edge.promise, agent, edgeEar, agentEar }, cut, listener);
 }
 
 const NOTHING: Bytes = new Uint8Array(0);
@@ -232,6 +240,7 @@ export function sealedKind(
       const { token } = createToken(ring, { hostname: "a.test", ttlSeconds: 3600, nowMs: clock.wallMs() });
       const answered = new AnsweredFlights();
       const aeads = (own: Sodium): AeadChoice => ({
+        small: new SodiumAead(own),
         chacha: new SodiumAead(own),
         aes: aes ? new NodeAead("aes-256-gcm") : undefined,
       });
@@ -268,12 +277,13 @@ export function curveKind(congestion: "vegas" | "newreno"): TransportKind {
     halfClose: true,
     fullCaller: true,
     endReasons: true,
-    breaks: false,
     reasons: true,
     ipv6: true,
     goAway: true,
     stalledMaxBytes: 4 * 1024 * 1024,
-    open: async (runtime, host) => {
+    open: async (native, host, impatient = false) => {
+      const { runtime, cut } = severable(native);
+      const options = impatient ? { idleTimeoutMs: 1_500, keepAliveMs: 300 } : {};
       const ring = new FernetRing([generateFernetKey()]);
       const { clock } = runtime;
       const crypto = await loadCurveCrypto();
@@ -289,6 +299,7 @@ export function curveKind(congestion: "vegas" | "newreno"): TransportKind {
         crypto,
         keys,
         congestion,
+        options,
         openToken: (bytes) => tryOpenToken(ring, bytes, clock.wallMs() / 1000),
         authorize: () => {},
         admit: (_, session) => {
@@ -304,15 +315,40 @@ export function curveKind(congestion: "vegas" | "newreno"): TransportKind {
         crypto,
         edgePublicKey: keys.publicKey,
         congestion,
+        options,
         admitted: () => agentEar,
       });
       // The socket is the sessions' too: it goes when they have said their last.
       const close = () =>
         void edgeEar.until(() => edgeEar.endedWith !== undefined).then(() => listener.close());
-      return new SessionPair({ edge: await edge.promise, agent, edgeEar, agentEar }, [], {
+      return new SessionPair({ edge: await edge.promise, agent, edgeEar, agentEar }, cut, {
         address: listener.address,
         close,
       });
     },
   };
+}
+
+/** A runtime whose datagrams all vanish once it has been cut. */
+function severable(native: Runtime): { runtime: Runtime; cut: () => void } {
+  let whole = true;
+  const runtime: Runtime = {
+    ...native,
+    bindDatagram: async (options) => {
+      const socket = await native.bindDatagram({
+        ...options,
+        receive: (data, from) => whole && options.receive(data, from),
+      });
+      return {
+        address: socket.address,
+        get waiting() {
+          return socket.waiting;
+        },
+        send: (data, to) => !whole || socket.send(data, to),
+        sendMany: (data, to, count) => whole ? socket.sendMany(data, to, count) : count,
+        close: () => socket.close(),
+      };
+    },
+  };
+  return { runtime, cut: () => void (whole = false) };
 }

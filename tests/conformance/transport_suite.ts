@@ -16,11 +16,11 @@ const timeout = 60_000;
 
 /** Registers the suite for one transport on one runtime. */
 export function transportSuite(runtimeName: string, kind: TransportKind, open: () => Promise<Harness>): void {
-  const test = (title: string, body: (pair: SessionPair) => Promise<void>) =>
+  const test = (title: string, body: (pair: SessionPair) => Promise<void>, impatient = false) =>
     it(title, { timeout }, async () => {
       const harness = await open();
       await harness.run(async () => {
-        const pair = await kind.open(harness.runtime, harness.host);
+        const pair = await kind.open(harness.runtime, harness.host, impatient);
         await body(pair);
         await pair.close(new SallyportError("shutdown", "Cannot keep session: the test is over"));
         assert.deepEqual([pair.edge.streams, pair.agent.streams], [0, 0]);
@@ -107,6 +107,29 @@ export function transportSuite(runtimeName: string, kind: TransportKind, open: (
       })();
       await Promise.all([...exchanges, serve]);
       await pair.agentEar.until(() => pair.agent.streams === 0);
+    });
+
+    test("the agent opens streams too, beside the edge's", async (pair) => {
+      const [ours, theirs] = await Promise.all([pair.joinFromAgent(), pair.join()]);
+      assert.equal(ours.far.stream.caller.address, "0.0.0.0");
+      const [up, down] = [pattern(MiB, 1), pattern(MiB, 2)];
+      for (const { near, far } of [ours, theirs]) {
+        near.write(up);
+        near.closeWrite();
+        await far.received(up.length);
+        far.write(down);
+        far.closeWrite();
+      }
+      for (const { near, far } of [ours, theirs]) {
+        await Promise.all([near.sawClose, far.sawClose]);
+        assert.deepEqual([near.hash, far.hash], [hashOf(down), hashOf(up)]);
+        near.assertOver();
+        far.assertOver();
+      }
+      const reset = await pair.joinFromAgent();
+      reset.far.abort(new SallyportError("access_denied", "Cannot open stream"));
+      await reset.near.sawClose;
+      if (kind.reasons) assertCode(reset.near.closeError, "access_denied");
     });
 
     if (kind.halfClose) {
@@ -232,16 +255,17 @@ export function transportSuite(runtimeName: string, kind: TransportKind, open: (
       assert.throws(() => pair.edge.open({ address: "192.0.2.7" }), { code: "token_expired" });
     });
 
-    if (kind.breaks !== false) {
-      test("a session whose connection breaks says so, and so do its streams", async (pair) => {
-        const { near, far } = await pair.join();
-        pair.cut();
-        await Promise.all([near.sawClose, far.sawClose]);
-        near.assertOver("connection_lost");
-        far.assertOver("connection_lost");
-        assert.equal(pair.edgeEar.endedWith?.code, "connection_lost");
-      });
-    }
+    test("a session whose connection breaks says so, and so do its streams", async (pair) => {
+      const { near, far } = await pair.join();
+      pair.cut();
+      await Promise.all([near.sawClose, far.sawClose]);
+      near.assertOver("connection_lost");
+      far.assertOver("connection_lost");
+      for (const ear of [pair.edgeEar, pair.agentEar]) {
+        await ear.until(() => ear.endedWith !== undefined);
+        assert.equal(ear.endedWith?.code, "connection_lost");
+      }
+    }, true);
 
     test("an edge that goes away opens nothing more, and its streams finish", async (pair) => {
       const { near, far } = await pair.join();

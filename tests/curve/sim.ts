@@ -238,6 +238,7 @@ export class VirtualNetwork {
       dial: () => Promise.reject(new Error("no TCP here")),
       serveHttp: () => Promise.reject(new Error("no HTTP here")),
       quic: () => Promise.reject(new Error("no QUIC here")),
+      systemAeads: () => [],
     } as Runtime;
   }
 
@@ -253,6 +254,7 @@ export class VirtualNetwork {
     const key = `${host}:${address.port}`;
     const socket: Bound = {
       address,
+      waiting: 0,
       receive: (data, from) => options.receive(data, from),
       send: (data, to) => {
         this.#send({ data: data.slice(), from: this.nat.get(key) ?? address, to }, host);

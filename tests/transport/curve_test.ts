@@ -1,7 +1,9 @@
 /** The curve transport in front of a whole edge, in the network in memory. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { Dialer, type DialerOptions, type EdgePins, keyText } from "../../src/agent/dialer.ts";
+import { CurveDialer } from "../../src/agent/transports/curve.ts";
+import { EdgeKey, keyText } from "../../src/agent/transports/edge_key.ts";
+import type { DialerOptions, EdgePins } from "../../src/agent/transports/port.ts";
 import type { Grant } from "../../src/agent/grant.ts";
 import { keyPair, loadCurveCrypto } from "../../src/curve/crypto.ts";
 import { errorCode, SallyportError } from "../../src/errors.ts";
@@ -17,6 +19,7 @@ import {
   type TestEdgeOptions,
 } from "../support/tunnel.ts";
 import { decodeCurveHead, encodeCallerHead, encodeGoingAwayHead } from "../../src/wire/curve_head.ts";
+import type { Session } from "../../src/transport/port.ts";
 import { parsePrometheus, sampleValue } from "../telemetry/prometheus.ts";
 
 const PORT = 4500;
@@ -37,21 +40,22 @@ function grantOf({ token, claims }: CreatedToken, publicKey?: Uint8Array<ArrayBu
   return { token, hostname, aliases, aesKey, aesIv, cipher, protocolVersion: 2, valid, edge };
 }
 
-/** An agent's dial; rejects as `Dialer.dial`. */
+/** An agent's dial; rejects as `CurveDialer.dial`. */
 async function dial(test: TestEdge, token: CreatedToken, publicKey?: Uint8Array<ArrayBuffer>, more: {
-  dialer?: Dialer;
+  dialer?: CurveDialer;
   signal?: AbortSignal;
   options?: Partial<DialerOptions>;
 } = {}) {
   const dialer = more.dialer ??
-    new Dialer({ runtime: test.runtime(AGENT_HOST), transport: "curve", ...more.options });
+    new CurveDialer({ runtime: test.runtime(AGENT_HOST), edgeKey: new EdgeKey(), ...more.options });
   const agent = new TestAgent(token);
   const grant = grantOf(token, publicKey);
   const signal = more.signal ?? new AbortController().signal;
-  await test.network.settle(dialer.dial(grant, grant.edge, signal, (session) => {
+  const admitted = (session: Session) => {
     agent.session = session;
     return agent;
-  }));
+  };
+  await test.network.settle(dialer.dial({ grant, edge: grant.edge, signal, admitted }));
   await test.advance(100);
   return { agent, dialer };
 }
@@ -106,9 +110,9 @@ describe("agents by the curve transport", () => {
     feed();
     await test.advance(30);
     assert.ok(conn.byteLength < data.length, "in mid-transfer");
-    const port = dialer.curveLink!.local.port;
-    await test.network.settle(dialer.curveLink!.rebind());
-    assert.notEqual(dialer.curveLink!.local.port, port);
+    const port = dialer.link!.local.port;
+    await test.network.settle(dialer.link!.rebind());
+    assert.notEqual(dialer.link!.local.port, port);
     await test.advance(60_000);
     assert.equal(hashOf(bytesFrom(conn)), hashOf(data));
     assert.equal(await test.metric("curve_path_moves_total"), 1);

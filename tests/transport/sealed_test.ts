@@ -1,7 +1,9 @@
 /** The sealed transport between an agent and a whole edge, in the network in memory. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { Dialer, keyText } from "../../src/agent/dialer.ts";
+import { Dialers } from "../../src/agent/dialer.ts";
+import { keyText } from "../../src/agent/transports/edge_key.ts";
+import type { TransportDialer } from "../../src/agent/transports/port.ts";
 import { SodiumAead } from "../../src/crypto/aead.ts";
 import { loadSodium, makeKeyPair } from "../../src/crypto/sodium.ts";
 import { type ErrorCode, SallyportError } from "../../src/errors.ts";
@@ -15,6 +17,7 @@ import { SealedScratch } from "../../src/transport/sealed_link.ts";
 import { encodeLogin } from "../../src/wire/sealed_messages.ts";
 import { bytesOf, type Watched } from "../conformance/runtime_helpers.ts";
 import { systemRandom } from "../../src/crypto/random.ts";
+import type { Session } from "../../src/transport/port.ts";
 import { edgeKeys, flipped } from "../support/sealed.ts";
 import {
   AGENT_HOST,
@@ -32,7 +35,8 @@ import {
 const SEALED_PORT = 8445;
 const sodium = await loadSodium();
 const keys = edgeKeys(sodium);
-const aeads = { chacha: new SodiumAead(sodium), aes: undefined };
+const chacha = new SodiumAead(sodium);
+const aeads = { small: chacha, chacha, aes: undefined };
 
 const start = (options: TestEdgeOptions = {}): Promise<TestEdge> =>
   TestEdge.start({
@@ -284,7 +288,7 @@ describe("edge: strangers at a sealed port", () => {
     await test.advance(20);
     const answer = bytesFrom(conn);
     const opened = handshake.push(answer)!;
-    const cipher = { sodium, bulk: aeads.chacha, key: opened.keys.agent };
+    const cipher = { sodium, small: aeads.small, bulk: aeads.chacha, key: opened.keys.agent };
     const sealer = new RecordSealer(cipher, new RecordScratch(), systemRandom);
     const login = sealer.seal(encodeLogin(bytesOf(test.token().token))).slice();
     conn.write(flipped(login, 30));
@@ -326,15 +330,16 @@ describe("sealed agents pin the edge's key", () => {
       const named = { ...edge, ...publicKey === undefined ? {} : { publicKey } };
       return { token, hostname, aliases, aesKey, aesIv, cipher, protocolVersion, valid, edge: named };
     };
-    const dial = (dialer: Dialer, publicKey?: Bytes) => {
+    const dial = (dialer: TransportDialer, publicKey?: Bytes) => {
       const { signal } = new AbortController();
       const agent = new TestAgent(test.token());
-      return test.network.settle(dialer.dial(grant(publicKey), edge, signal, (session) => {
+      const admitted = (session: Session) => {
         agent.session = session;
         return agent;
-      }));
+      };
+      return test.network.settle(dialer.dial({ grant: grant(publicKey), edge, signal, admitted }));
     };
-    const fixed = new Dialer({ runtime, transport: "sealed", edgePublicKey: keys.publicKey });
+    const fixed = new Dialers({ runtime, edgePublicKey: keys.publicKey }).of("sealed");
     assert.equal((await dial(fixed)).transport, "sealed");
     await assert.rejects(dial(fixed, other), {
       code: "edge_key_changed",
@@ -344,7 +349,7 @@ describe("sealed agents pin the edge's key", () => {
         `${keyText(other)} by the session master, and ${keyText(keys.publicKey)} by --edge`,
       ),
     });
-    const first = new Dialer({ runtime, transport: "sealed" });
+    const first = new Dialers({ runtime }).of("sealed");
     await assert.rejects(dial(first), { code: "config_invalid", message: /give it with --edge-public-key/ });
     assert.equal((await dial(first, keys.publicKey)).transport, "sealed");
     assert.equal((await dial(first)).transport, "sealed");

@@ -1,0 +1,96 @@
+/**
+ * Dials edges with the curve transport, over UDP.
+ *
+ * @module
+ */
+import type { Bytes } from "../../bytes/bytes.ts";
+import { type CurveCrypto, loadCurveCrypto } from "../../curve/crypto.ts";
+import type { CurveLink } from "../../curve/dialer.ts";
+import { errorCode, errorMessage, SallyportError } from "../../errors.ts";
+import type { Address } from "../../runtime/port.ts";
+import { dialForCurve } from "../../transport/curve_dial.ts";
+import { CurveSessionsSource } from "../../transport/curve_metrics.ts";
+import type { Session } from "../../transport/port.ts";
+import type { Grant } from "../grant.ts";
+import { keyText } from "./edge_key.ts";
+import type { DialerParts, DialRequest, TransportDialer } from "./port.ts";
+
+/** See {@link dialForCurve}; rejects also with `edge_key_changed` where the key isn't the one that is pinned. */
+export class CurveDialer implements TransportDialer {
+  readonly overUdp = true;
+  readonly #parts: DialerParts;
+  /** Keys believed on first use, by edge. */
+  readonly #believed = new Map<string, Bytes>();
+  #crypto: Promise<CurveCrypto> | undefined;
+  #link: CurveLink | undefined;
+  #sessions: CurveSessionsSource | undefined;
+
+  constructor(parts: DialerParts) {
+    this.#parts = parts;
+  }
+
+  /** The last session's connection, to go on from another port; undefined before there is one. */
+  get link(): CurveLink | undefined {
+    return this.#link;
+  }
+
+  edgeOf({ edge }: Grant): Address {
+    return { host: edge.host, port: edge.curvePort ?? edge.port };
+  }
+
+  async dial({ grant, edge, ...request }: DialRequest): Promise<Session> {
+    const { runtime, congestion, edgeKey, edgePins } = this.#parts;
+    const name = `${edge.host}:${edge.port}`;
+    const named = edgeKey.named(grant);
+    const believed = named ? undefined : this.#believed.get(name) ?? await edgePins?.read(name);
+    this.#crypto ??= loadCurveCrypto();
+    let proved: Bytes | undefined;
+    const { session, link } = await dialForCurve({
+      ...request,
+      ...edge,
+      runtime,
+      token: grant.token,
+      crypto: await this.#crypto,
+      edgePublicKey: named ? edgeKey.pin(grant) : believed,
+      congestion,
+      edgeProved: (key) => void (proved = key.slice()),
+      admitted: (session) => {
+        this.#count().add(session);
+        return request.admitted(session);
+      },
+    }).catch((error) =>
+      Promise.reject(believed === undefined ? error : this.#explain(error, name, believed))
+    );
+    this.#link = link;
+    // Kept only once the edge has let us in: who doesn't take our token isn't our edge.
+    if (!named && believed === undefined && proved !== undefined) {
+      this.#believed.set(name, proved);
+      await edgePins?.write(name, proved).catch((error) => {
+        session.close(new SallyportError("config_invalid", errorMessage(error), { side: "config" }));
+        throw error;
+      });
+    }
+    return session;
+  }
+
+  #count(): CurveSessionsSource {
+    if (this.#sessions === undefined) {
+      this.#sessions = new CurveSessionsSource();
+      this.#parts.metrics?.curve.add(this.#sessions);
+    }
+    return this.#sessions;
+  }
+
+  #explain(error: unknown, edge: string, believed: Bytes): unknown {
+    if (errorCode(error) !== "challenge_failed") return error;
+    const place = this.#parts.edgePins?.place ?? "this agent's memory";
+    return new SallyportError(
+      "edge_key_changed",
+      `Cannot open session: the key of edge ${edge} isn't ${
+        keyText(believed)
+      }, which it had at first and which ` +
+        `is kept in ${place}. If the edge was given a new key, remove that line; if not, somebody stands between`,
+      { side: "config", retryable: true, cause: error },
+    );
+  }
+}

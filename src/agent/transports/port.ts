@@ -1,0 +1,82 @@
+/**
+ * The dialer port: how an agent's session comes about over one transport. Each transport has one small dialer.
+ *
+ * @module
+ */
+import type { Bytes } from "../../bytes/bytes.ts";
+import type { Sodium } from "../../crypto/sodium.ts";
+import type { CongestionName } from "../../curve/congestion.ts";
+import type { QueueLimits } from "../../limits.ts";
+import type { Address, Runtime } from "../../runtime/port.ts";
+import type { Metrics } from "../../telemetry/metrics.ts";
+import type { Session, SessionHandler } from "../../transport/port.ts";
+import type { Grant } from "../grant.ts";
+import type { EdgeKey } from "./edge_key.ts";
+
+/** How a session crosses the network. */
+export type TransportName = "snitun" | "sealed" | "curve";
+/** A transport; "auto" tries those that the edge offers and keeps the first that gets through. */
+export type TransportSetting = TransportName | "auto";
+
+/** Where an agent keeps the key that it believed on first use, for edges whose key nobody names. */
+export interface EdgePins {
+  /** Where that is, for messages. */
+  readonly place: string;
+  /** The key of an edge, `HOST:PORT`; undefined where none is known. */
+  read(edge: string): Promise<Bytes | undefined>;
+  /** Keeps it. */
+  write(edge: string, publicKey: Bytes): Promise<void>;
+}
+
+/** What dialers work with. */
+export interface DialerOptions {
+  /** The runtime below. */
+  readonly runtime: Runtime;
+  /** SniTun's queue figures; the reference's when absent. */
+  readonly queueLimits?: QueueLimits;
+  /** "snitun" when absent. */
+  readonly transport?: TransportSetting;
+  /** The build of libsodium for the sealed transport; native where it can be loaded when absent. */
+  readonly libsodium?: Sodium["name"];
+  /** The edge's public key for the sealed and the curve transport; the first that a grant names when absent. */
+  readonly edgePublicKey?: Bytes;
+  /** For the curve transport, where nobody names the edge's key; without it such a key is kept until the agent ends. */
+  readonly edgePins?: EdgePins;
+  /** How the curve transport finds its speed; "vegas" when absent. */
+  readonly congestion?: CongestionName;
+  /** Counts what the curve transport does. */
+  readonly metrics?: Metrics;
+}
+
+/** The same, with what the dialers of one agent share. */
+export interface DialerParts extends DialerOptions {
+  /** The edge's public key. */
+  readonly edgeKey: EdgeKey;
+}
+
+/** One attempt to open a session. */
+export interface DialRequest {
+  /** The token and what belongs to it; no other attempt uses it. */
+  readonly grant: Grant;
+  /** Whom to dial. */
+  readonly edge: Address;
+  /** Gives up when it is aborted: the promise rejects with its reason, and nothing stays behind. */
+  readonly signal: AbortSignal;
+  /**
+   * Awaited when all is there to show the token, and before that is done: only one of several attempts is to
+   * authenticate. Rejects where another one has. At once when absent.
+   */
+  turn?(): Promise<void>;
+  /** The edge has let us in; says who hears of the session. */
+  admitted(session: Session): SessionHandler;
+}
+
+/** Dials edges over one transport, with what all its sessions of one agent share. */
+export interface TransportDialer {
+  /** It uses UDP, which some networks drop. */
+  readonly overUdp: boolean;
+  /** Whom to dial, by what the session master says. */
+  edgeOf(grant: Grant): Address;
+  /** Opens a session; rejects as the transport does. */
+  dial(request: DialRequest): Promise<Session>;
+}

@@ -1,0 +1,298 @@
+/**
+ * The demand proxy's server: gives clients public TCP ports of a range, and carries what connects there to them, each
+ * connection as a request of its own (spec: snocat.md, Demand proxy). It works over any {@link Carrier}.
+ *
+ * A lease lasts as long as the stream that asked for it. What has connected until then goes on.
+ *
+ * @module
+ */
+import { errorCode, errorMessage, SallyportError } from "../errors.ts";
+import {
+  DEMAND_CONNECTIONS_MAX,
+  DEMAND_DEADLINE_MS,
+  DEMAND_IDLE_TICKS,
+  DEMAND_LEASES_PER_CLIENT_MAX,
+} from "../limits.ts";
+import type {
+  Address,
+  Bytes,
+  ByteStream,
+  ByteStreamHandler,
+  Conn,
+  Listener,
+  Timer,
+} from "../runtime/port.ts";
+import type { Runtime } from "../runtime/port.ts";
+import { type Logger, silentLogger } from "../telemetry/log.ts";
+import { splice } from "../transport/splice.ts";
+import {
+  DEMAND_FAREWELL_BYTES,
+  demandFrame,
+  type DemandTarget,
+  encodeGrant,
+  parseDemand,
+  type PublicAddress,
+} from "../wire/demand_proxy.ts";
+import type { PortLease, PortLeases } from "./port_leases.ts";
+
+/** What {@link DemandProxy} takes. */
+export interface DemandProxyOptions {
+  /** The runtime below. */
+  readonly runtime: Runtime;
+  /** The ports that there are; several proxies may share them. */
+  readonly leases: PortLeases;
+  /** The one address on which public ports listen: an IP address in text, `::` for every interface. */
+  readonly host: string;
+  /** What clients are told in place of the address that listens: behind NAT, or for a wildcard. */
+  readonly publicHost?: string;
+  /** Where it logs; nowhere when absent. */
+  readonly log?: Logger;
+}
+
+/** Who asks for a port, and the way back. */
+export interface DemandClient {
+  /** Whose ports are counted together: the same object for all that one client asks for, such as its carrier. */
+  readonly owner: object;
+  /** The client's name, for logs. */
+  readonly name: string;
+  /** Where public connections go, as the client sees it. */
+  readonly target: DemandTarget;
+  /** Opens a stream to the target, through the client; rejects when the client refuses. */
+  open(target: DemandTarget): Promise<ByteStream>;
+  /** Whether the client may have this port, undefined: any one. Throws what it is refused with; absent: it may. */
+  allow?(wishedPort: number | undefined): void;
+}
+
+/** Serves demands for public ports. */
+export class DemandProxy {
+  readonly #options: DemandProxyOptions;
+  readonly #log: Logger;
+  readonly #leases = new Set<Lease>();
+  readonly #held = new WeakMap<object, number>();
+
+  constructor(options: DemandProxyOptions) {
+    this.#options = options;
+    this.#log = options.log ?? silentLogger;
+  }
+
+  /** Leases that stand. */
+  get leases(): number {
+    return this.#leases.size;
+  }
+
+  /** Serves a demand: `stream` is its request's, accepted, and nothing of it has been read. */
+  serve(stream: ByteStream, client: DemandClient): void {
+    const log = this.#log.child({ client: client.name });
+    const lease = new Lease(this.#options, client, stream, log, {
+      claim: () => {
+        const held = this.#held.get(client.owner) ?? 0;
+        if (held >= DEMAND_LEASES_PER_CLIENT_MAX) {
+          const message = `Cannot lease a public port: the client holds ${held} already`;
+          throw new SallyportError("limit_exceeded", message, { side: "peer" });
+        }
+        this.#held.set(client.owner, held + 1);
+      },
+      unclaim: () => void this.#held.set(client.owner, (this.#held.get(client.owner) ?? 1) - 1),
+      over: () => void this.#leases.delete(lease),
+    });
+    this.#leases.add(lease);
+    stream.attach(lease);
+  }
+
+  /** Takes every port back: nobody connects any more, and what is connected goes on. */
+  close(): void {
+    for (const lease of [...this.#leases]) lease.end("the server stops");
+  }
+}
+
+/** What a lease tells its proxy. */
+interface LeaseHost {
+  /** One more port for the client; throws `limit_exceeded`. */
+  claim(): void;
+  unclaim(): void;
+  over(): void;
+}
+
+/** One demand, from its first byte to the end of its lease; it listens to the demand's stream. */
+class Lease implements ByteStreamHandler {
+  readonly #options: DemandProxyOptions;
+  readonly #client: DemandClient;
+  readonly #stream: ByteStream;
+  readonly #log: Logger;
+  readonly #host: LeaseHost;
+  readonly #frame = demandFrame();
+  readonly #timer: Timer;
+  #state: "asking" | "opening" | "leased" | "over" = "asking";
+  #port: PortLease<Listener> | undefined;
+  #farewellBytes = 0;
+  #connections = 0;
+
+  constructor(
+    options: DemandProxyOptions,
+    client: DemandClient,
+    stream: ByteStream,
+    log: Logger,
+    host: LeaseHost,
+  ) {
+    this.#options = options;
+    this.#client = client;
+    this.#stream = stream;
+    this.#log = log;
+    this.#host = host;
+    this.#timer = options.runtime.clock.after(DEMAND_DEADLINE_MS, () => {
+      const message = `Cannot serve demand: it isn't complete after ${DEMAND_DEADLINE_MS} ms`;
+      this.#fail(new SallyportError("deadline_exceeded", message));
+    });
+  }
+
+  data(chunk: Bytes): void {
+    let taken = 0;
+    if (this.#state === "asking") {
+      try {
+        taken = this.#frame.push(chunk);
+        const { body } = this.#frame;
+        if (body === undefined) return;
+        this.#timer.cancel();
+        this.#open(parseDemand(body));
+      } catch (error) {
+        return this.#fail(error);
+      }
+    }
+    this.#farewellBytes += chunk.length - taken;
+    if (this.#farewellBytes >= DEMAND_FAREWELL_BYTES) this.end("the client gave it back");
+  }
+
+  end(why?: string): void {
+    if (this.#state === "over") return;
+    if (this.#state === "leased") this.#stream.write(new Uint8Array(DEMAND_FAREWELL_BYTES));
+    this.#over(why ?? "the client ended its request");
+    this.#stream.release();
+  }
+
+  drain(): void {}
+
+  close(error?: Error): void {
+    this.#over(error === undefined ? "its stream ended" : errorMessage(error));
+  }
+
+  #open(wished: number | undefined): void {
+    this.#state = "opening";
+    const { runtime, leases, host } = this.#options;
+    const leased = this.#permitted(wished)
+      ? leases.lease((port) => runtime.listen({ host, port, accept: (conn) => this.#accept(conn) }), wished)
+      : Promise.resolve(undefined);
+    leased.then((port) => this.#granted(port), (error) => {
+      this.#host.unclaim();
+      this.#refuse(error);
+    });
+  }
+
+  /** Whether the client may ask for this; refuses it where not. */
+  #permitted(wished: number | undefined): boolean {
+    try {
+      this.#client.allow?.(wished);
+      this.#host.claim();
+      return true;
+    } catch (error) {
+      this.#refuse(error);
+      return false;
+    }
+  }
+
+  #granted(port: PortLease<Listener> | undefined): void {
+    if (port === undefined) return;
+    this.#port = port;
+    // The client may have gone while the port was being opened.
+    if (this.#state !== "opening") return this.#giveBack();
+    this.#state = "leased";
+    const { address } = port.opened;
+    const told: PublicAddress = { host: this.#options.publicHost ?? address.host, port: address.port };
+    this.#log.info({ port: port.port, ...this.#target() }, "public port opened");
+    this.#stream.write(encodeGrant([told]));
+  }
+
+  #refuse(error: unknown): void {
+    this.#log.warn({ ...this.#target(), reason: errorCode(error) }, errorMessage(error));
+    if (this.#state === "over") return;
+    this.#over(undefined);
+    this.#stream.write(encodeGrant(undefined));
+    this.#stream.release();
+  }
+
+  /** The request itself is wrong. */
+  #fail(error: unknown): void {
+    this.#log.warn({ reason: errorCode(error) }, errorMessage(error));
+    this.#over(undefined);
+    this.#stream.abort(error instanceof Error ? error : undefined);
+  }
+
+  #over(why: string | undefined): void {
+    if (this.#state === "over") return;
+    this.#state = "over";
+    this.#timer.cancel();
+    if (this.#port !== undefined) {
+      this.#log.info({ port: this.#port.port, ...this.#target() }, `public port closed: ${why}`);
+      this.#giveBack();
+    }
+    this.#host.over();
+  }
+
+  #giveBack(): void {
+    this.#port?.opened.close();
+    this.#port?.free();
+    this.#port = undefined;
+    this.#host.unclaim();
+  }
+
+  #target(): { readonly target: string } {
+    const { host, port } = this.#client.target;
+    return { target: `${host ?? "localhost"}:${port}` };
+  }
+
+  /** A public connection. Whatever becomes of it, the port stays open. */
+  #accept(conn: Conn): void {
+    const visitor = conn.remote.host;
+    const waiting = new Waiting();
+    conn.pause();
+    conn.attach(waiting);
+    if (this.#state !== "leased" || this.#connections >= DEMAND_CONNECTIONS_MAX) {
+      const message = `Cannot take connection: the port has ${this.#connections} already`;
+      this.#log.warn({ visitor, reason: "limit_exceeded" }, message);
+      return conn.abort(new SallyportError("limit_exceeded", message));
+    }
+    this.#connections++;
+    void this.#join(conn, waiting, visitor);
+  }
+
+  async #join(conn: Conn, waiting: Waiting, visitor: Address["host"]): Promise<void> {
+    const done = (): void => void this.#connections--;
+    let stream: ByteStream;
+    try {
+      stream = await this.#client.open(this.#client.target);
+    } catch (error) {
+      this.#log.warn({ visitor, ...this.#target(), reason: errorCode(error) }, errorMessage(error));
+      done();
+      return conn.abort(error instanceof Error ? error : undefined);
+    }
+    if (waiting.closed) {
+      done();
+      stream.attach(waiting);
+      return stream.abort();
+    }
+    const { clock } = this.#options.runtime;
+    const idleTicks = DEMAND_IDLE_TICKS;
+    splice({ visitorSide: conn, agentSide: stream, stream, clock, idleTicks, done });
+    conn.resume();
+  }
+}
+
+/** Holds a connection until the way to the client is open. */
+class Waiting implements ByteStreamHandler {
+  closed = false;
+  data(): void {}
+  end(): void {}
+  drain(): void {}
+  close(): void {
+    this.closed = true;
+  }
+}
