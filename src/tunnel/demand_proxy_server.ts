@@ -12,6 +12,7 @@ import {
   DEMAND_DEADLINE_MS,
   DEMAND_IDLE_TICKS,
   DEMAND_LEASES_PER_CLIENT_MAX,
+  DEMAND_OPEN_DEADLINE_MS,
 } from "../limits.ts";
 import type {
   Address,
@@ -266,24 +267,38 @@ class Lease implements ByteStreamHandler {
 
   async #join(conn: Conn, waiting: Waiting, visitor: Address["host"]): Promise<void> {
     const done = (): void => void this.#connections--;
+    const { clock } = this.#options.runtime;
+    const opening = this.#client.open(this.#client.target);
+    const late = Promise.withResolvers<never>();
+    const timer = clock.after(DEMAND_OPEN_DEADLINE_MS, () => {
+      const message = `Cannot reach client: no stream to it in ${DEMAND_OPEN_DEADLINE_MS / 1000} s`;
+      late.reject(new SallyportError("deadline_exceeded", message, { retryable: true }));
+    });
     let stream: ByteStream;
     try {
-      stream = await this.#client.open(this.#client.target);
+      stream = await Promise.race([opening, late.promise]);
     } catch (error) {
       this.#log.warn({ visitor, ...this.#target(), reason: errorCode(error) }, errorMessage(error));
       done();
-      return conn.abort(error instanceof Error ? error : undefined);
+      conn.abort(error instanceof Error ? error : undefined);
+      // One that comes too late is nobody's.
+      return void opening.then(drop, () => {});
+    } finally {
+      timer.cancel();
     }
     if (waiting.closed) {
       done();
-      stream.attach(waiting);
-      return stream.abort();
+      return drop(stream);
     }
-    const { clock } = this.#options.runtime;
     const idleTicks = DEMAND_IDLE_TICKS;
     splice({ visitorSide: conn, agentSide: stream, stream, clock, idleTicks, done });
     conn.resume();
   }
+}
+
+function drop(stream: ByteStream): void {
+  stream.attach(new Waiting());
+  stream.abort();
 }
 
 /** Holds a connection until the way to the client is open. */

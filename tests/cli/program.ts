@@ -10,8 +10,17 @@ import { fileURLToPath } from "node:url";
 
 const ROOT = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 
+/** The program's own file. */
+export const MAIN = join(ROOT, "mod.ts");
+
 /** How long anything that a test waits for may take. */
 const PATIENCE_MS = 30_000;
+
+/** The program on the runtime that the tests run on. */
+function ownCommand(): string[] {
+  const flags = process.versions.deno === undefined ? [] : ["run", "-A", "--no-check"];
+  return [process.execPath, ...flags, MAIN];
+}
 
 /** A running program. */
 export class Program {
@@ -23,12 +32,20 @@ export class Program {
   stderr = "";
   #over = false;
 
-  /** Starts `mod.ts` with these arguments; of the environment's SALLYPORT_ variables only those of `env`. */
-  constructor(args: readonly string[], env: Readonly<Record<string, string>> = {}, cwd: string = ROOT) {
-    const runtime = process.versions.deno === undefined ? [] : ["run", "-A", "--no-check"];
+  /**
+   * Starts `mod.ts` with these arguments; of the environment's SALLYPORT_ variables only those of `env`. `command` is
+   * started in place of it, where it is given: another runtime with `mod.ts`, or another program.
+   */
+  constructor(
+    args: readonly string[],
+    env: Readonly<Record<string, string>> = {},
+    cwd: string = ROOT,
+    command: readonly string[] = ownCommand(),
+  ) {
     const own = Object.entries(process.env).filter(([name]) => !name.startsWith("SALLYPORT_"));
     const inherited = { ...Object.fromEntries(own), NO_COLOR: "1" };
-    this.#child = spawn(process.execPath, [...runtime, join(ROOT, "mod.ts"), ...args], {
+    const [file, ...first] = command as [string, ...string[]];
+    this.#child = spawn(file, [...first, ...args], {
       cwd,
       env: { ...inherited, ...env },
       stdio: ["ignore", "pipe", "pipe"],
