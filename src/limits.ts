@@ -233,6 +233,8 @@ export const AUTH_FAILURES_PER_MINUTE_MAX = 20;
 export const TOKENS_PER_MINUTE_MAX = 600;
 /** Body of a request to the master. */
 export const MASTER_BODY_MAX_BYTES = 64 * KiB;
+/** Addresses of X-Forwarded-For that are looked at, from the end: more proxies than that stand before nobody. */
+export const FORWARDED_ADDRESSES_MAX = 16;
 /** It must be complete by then, counted from its headers: a body comes in one or two packets. */
 export const MASTER_BODY_DEADLINE_MS = 10_000;
 

@@ -73,9 +73,7 @@ export async function startEdge(
     ...keyPart?.curveCrypto === undefined ? {} : {
       curve: { crypto: keyPart.curveCrypto, keys: keyPart.found.value, congestion: config.congestion },
     },
-    proxyProtocolFrom: config.proxyProtocolFrom.length > 0
-      ? new NetworkSet(config.proxyProtocolFrom)
-      : undefined,
+    proxyProtocolFrom: networks(config.proxyProtocolFrom),
     queueLimits: queueLimits(config),
     throttling: config.throttling,
   });
@@ -95,6 +93,10 @@ export async function startEdge(
   return { edge, visitors, agents, sealed, curve };
 }
 
+function networks(cidrs: readonly string[]): NetworkSet | undefined {
+  return cidrs.length > 0 ? new NetworkSet(cidrs) : undefined;
+}
+
 /** What {@link startMaster} takes besides the base. */
 export interface MasterPartOptions {
   readonly ring: FernetRing;
@@ -104,6 +106,8 @@ export interface MasterPartOptions {
   readonly edgeAddress: EdgeAddress;
   /** The edge of the same process, for /readyz. */
   readonly edge?: Edge;
+  /** Networks of proxies whose X-Forwarded-For is believed. */
+  readonly forwardedFrom?: readonly string[];
 }
 
 /** Starts a session master; gives where it listens. */
@@ -114,6 +118,7 @@ export async function startMaster(base: Base, options: MasterPartOptions): Promi
     ring,
     credentials: adminCredentials(options.adminKey),
     edgeAddress: options.edgeAddress,
+    forwardedFrom: networks(options.forwardedFrom ?? []),
     clock: runtime.clock,
     metrics,
     log,

@@ -45,6 +45,7 @@ export function addServe(program: Command, context: CliContext): void {
       const options = {
         ring: fernet.value,
         adminKey: admin.value,
+        forwardedFrom: config.forwardedFrom,
         edgeAddress: { ...edgeAddress, publicKey, curvePort: config.curvePort ?? curve[0]?.port },
         edge,
       };

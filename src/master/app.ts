@@ -10,6 +10,7 @@ import type { Bytes } from "../bytes/bytes.ts";
 import type { FernetRing } from "../crypto/fernet.ts";
 import { createToken } from "../handshake/token.ts";
 import { AUTH_FAILURES_PER_MINUTE_MAX, TOKEN_MAX_BYTES, TOKENS_PER_MINUTE_MAX } from "../limits.ts";
+import type { NetworkSet } from "../networks.ts";
 import type { Clock } from "../runtime/port.ts";
 import { type Logger, silentLogger } from "../telemetry/log.ts";
 import { Metrics } from "../telemetry/metrics.ts";
@@ -53,6 +54,8 @@ export interface MasterOptions {
   readonly log?: Logger;
   /** Asked for GET /readyz; always ready when absent. */
   readonly ready?: () => Readiness;
+  /** Proxies whose X-Forwarded-For says whom a request comes from; nobody is believed when absent. */
+  readonly forwardedFrom?: NetworkSet;
   /** Lifetimes in seconds; those of limits.ts when absent. */
   readonly ttl?: TokenTtl;
   /** Wrong keys from one address (an IPv6 /64 counts as one) in a minute. */
@@ -149,7 +152,7 @@ export function createMasterApp(options: MasterOptions): OpenAPIHono<MasterEnv> 
   const failures = new FailureLimit(options.authFailuresPerMinute ?? AUTH_FAILURES_PER_MINUTE_MAX);
   const issues = new IssueLimit(options.tokensPerMinute ?? TOKENS_PER_MINUTE_MAX);
   const tokensRoute = routes.tokensRoute(options.ttl ?? DEFAULT_TOKEN_TTL, [
-    authenticate({ credentials, failures, metrics, log }),
+    authenticate({ credentials, failures, forwardedFrom: options.forwardedFrom, metrics, log }),
     boundedJson({ clock }),
   ]);
   const endpoints = [tokensRoute, ...ENDPOINTS];
