@@ -20,7 +20,13 @@ export type { Accepts } from "./src/edge/entrance.ts";
 
 // The agent: where its tokens come from, and what becomes of visitors' streams.
 export { type Agent, type AgentOptions, createAgent } from "./src/agent/agent.ts";
-export type { DialerOptions, TransportName } from "./src/agent/transports/port.ts";
+export type {
+  DialerOptions,
+  EdgePins,
+  TransportName,
+  TransportSetting,
+} from "./src/agent/transports/port.ts";
+export type { RememberedTransport, TransportMemory } from "./src/agent/transport_choice.ts";
 export {
   type Grant,
   type GrantEdge,

@@ -12,6 +12,7 @@ export type Side = "peer" | "local" | "config" | "network";
 export type ErrorCode =
   | "aborted"
   | "access_denied"
+  | "address_invalid"
   | "address_in_use"
   | "challenge_failed"
   | "cipher_failed"
@@ -40,6 +41,8 @@ export type ErrorCode =
   | "proxy_header_missing"
   | "proxy_header_unexpected"
   | "replaced"
+  | "request_invalid"
+  | "request_refused"
   | "session_idle"
   | "session_refused"
   | "session_stalled"

@@ -31,6 +31,17 @@ export const LINGER_MS = 5_000;
 
 /** Until a TCP connection to an edge or an endpoint stands. */
 export const DIAL_TIMEOUT_MS = 10_000;
+/** `--transport auto`: the next transport is tried when the one before it hasn't got there in this time (RFC 8305, section 5). */
+export const ATTEMPT_DELAY_MS = 250;
+/**
+ * `--transport auto`: one attempt at a time shows its token; one that hears nothing for this long makes room for another
+ * that is ready. A lost packet may be sent twice more by then.
+ */
+export const TURN_PATIENCE_MS = 3_000;
+/** `--transport auto`: what worked in a network is tried first for this long, then its better ones have a chance again. */
+export const TRANSPORT_REMEMBERED_MS = 24 * 3_600_000;
+/** `--transport auto`: networks remembered; the oldest is forgotten beyond it. */
+export const NETWORKS_REMEMBERED_MAX = 64;
 /** First and largest delay between an agent's attempts; the delay is drawn from 0 to the current one (full jitter). */
 export const RECONNECT_FIRST_MS = 500;
 export const RECONNECT_MAX_MS = 60_000;
@@ -211,6 +222,15 @@ export const TOKENS_PER_MINUTE_MAX = 600;
 export const MASTER_BODY_MAX_BYTES = 64 * KiB;
 /** It must be complete by then, counted from its headers: a body comes in one or two packets. */
 export const MASTER_BODY_DEADLINE_MS = 10_000;
+
+/** Tunnels: the longest address that a stream may ask for, in UTF-8 (spec: snocat.md). */
+export const TUNNEL_ADDRESS_MAX_BYTES = 2_048;
+/** Tunnels: whoever opens a stream must have said what for by then; it is one small packet. */
+export const TUNNEL_REQUEST_DEADLINE_MS = 5_000;
+/** Tunnels: a service decides by then, a dial to its target included (DIAL_TIMEOUT_MS). */
+export const TUNNEL_SERVICE_DEADLINE_MS = 15_000;
+/** Tunnels: the opener waits so long for the answer: as long as a service may take, and the way there and back. */
+export const TUNNEL_ANSWER_DEADLINE_MS = 20_000;
 
 /** SniTun's queue figures, per stream; each has an environment variable of the reference's name (see config.ts). */
 export interface QueueLimits {

@@ -64,7 +64,7 @@ export class NetworkSet {
 }
 
 function parseUnmapped(text: string): number[] | undefined {
-  if (isIPv4(text)) return text.split(".").map(Number);
+  if (!text.includes(":")) return isIPv4(text) ? text.split(".").map(Number) : undefined;
   const address = text.split("%", 1)[0] as string;
   if (!isIPv6(address)) return undefined;
   // ipaddr.js takes the dotted end of any address for a mapped one, so it gets it in hexadecimal.
@@ -105,6 +105,16 @@ function parseNetwork(cidr: string): Network {
     );
   }
   return { bytes, bits };
+}
+
+/** The network that `address/prefix` lies in, as `10.1.0.0/16`; undefined when `text` is none. */
+export function networkOf(text: string): string | undefined {
+  const [address = "", prefix = ""] = text.split("/");
+  const bytes = parseUnmapped(address);
+  const bits = Number(prefix);
+  if (bytes === undefined || !/^\d{1,3}$/.test(prefix) || bits > bytes.length * 8) return undefined;
+  const masked = bytes.map((byte, index) => byte & mask(bits - index * 8));
+  return `${ipaddr.fromByteArray(masked).toString()}/${bits}`;
 }
 
 /** The mask of one byte of which `bits` belong to the prefix: none below 1, all from 8 on. */

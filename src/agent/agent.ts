@@ -5,15 +5,20 @@
  */
 import { errorCode, errorMessage, SallyportError } from "../errors.ts";
 import * as limits from "../limits.ts";
-import type { Clock, Runtime, Timer } from "../runtime/port.ts";
+import type { Address, Runtime } from "../runtime/port.ts";
 import { type Logger, silentLogger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
-import type { Session, SessionHandler, SessionStream } from "../transport/port.ts";
+import type { Session, SessionStream } from "../transport/port.ts";
+import type { Router } from "../tunnel/router.ts";
+import type { Tunnel } from "../tunnel/tunnel.ts";
+import { AgentSession } from "./agent_session.ts";
 import { Backoff } from "./backoff.ts";
 import type { Connector } from "./connector.ts";
-import { createDialer } from "./dialer.ts";
-import { type Grant, type GrantSource, tokenMadeAtS } from "./grant.ts";
-import type { DialerOptions, TransportDialer } from "./transports/port.ts";
+import { Dialers } from "./dialer.ts";
+import type { Grant, GrantSource } from "./grant.ts";
+import { type Lane, race } from "./race.ts";
+import { TransportChoice, type TransportMemory, type TransportPlan } from "./transport_choice.ts";
+import type { DialerOptions, TransportName } from "./transports/port.ts";
 
 /** What {@link createAgent} takes. */
 export interface AgentOptions extends DialerOptions {
@@ -21,22 +26,33 @@ export interface AgentOptions extends DialerOptions {
   readonly grants: GrantSource;
   /** What becomes of visitors' streams, such as {@link tcpConnector}. */
   readonly connector: Connector;
+  /**
+   * Serves the edge's requests, and lets the agent make some ({@link Agent.tunnel}); streams that begin with a request
+   * go to the connector when absent. An empty router does where the agent only asks.
+   */
+  readonly router?: Router;
   /** Dials this edge in place of the one that the grant names. */
   readonly edge?: { readonly host: string; readonly port: number };
+  /** For the transport "auto": where it's kept which one worked; in this agent's memory alone when absent. */
+  readonly transportMemory?: TransportMemory;
+  /** For the same: names the networks that this machine is in, without spaces; by its addresses when absent. */
+  readonly networks?: () => string;
   /** Where it logs; nowhere when absent. */
   readonly log?: Logger;
   /** Counts sessions and visitors' streams; what they carry is counted by the connector's meter. */
   readonly metrics?: Metrics;
   /** Draws the jitter, from 0 to 1; `Math.random` when absent. */
   readonly random?: () => number;
-  /** Hears of each session that stands. */
-  connected?(session: Session): void;
+  /** Hears of each session that stands, and its tunnel where there is a router. */
+  connected?(session: Session, tunnel: Tunnel | undefined): void;
 }
 
 /** An agent. */
 export interface Agent {
   /** The session that visitors use now. */
   readonly session: Session | undefined;
+  /** The tunnel in that session; only with a router. */
+  readonly tunnel: Tunnel | undefined;
   /**
    * Connects and stays connected; resolves after `close`. Rejects only where no session has stood yet and an attempt
    * shows that none can: `credential_refused`, `config_invalid`. Further calls give the same promise.
@@ -67,7 +83,8 @@ class AgentNode implements Agent {
   readonly #options: AgentOptions;
   readonly #runtime: Runtime;
   readonly #log: Logger;
-  readonly #dialer: TransportDialer;
+  readonly #dialers: Dialers;
+  readonly #choice: TransportChoice;
   readonly #backoff: Backoff;
   readonly #sessions = new Set<AgentSession>();
   readonly #closing = new AbortController();
@@ -80,11 +97,21 @@ class AgentNode implements Agent {
     this.#runtime = options.runtime;
     this.#log = options.log ?? silentLogger;
     this.#backoff = new Backoff(options.random);
-    this.#dialer = createDialer(options);
+    this.#dialers = new Dialers(options);
+    this.#choice = new TransportChoice({
+      ...options,
+      clock: this.#runtime.clock,
+      log: this.#log,
+      dialers: this.#dialers,
+    });
   }
 
   get session(): Session | undefined {
     return this.#current?.session;
+  }
+
+  get tunnel(): Tunnel | undefined {
+    return this.#current?.tunnel;
   }
 
   run(): Promise<void> {
@@ -97,6 +124,7 @@ class AgentNode implements Agent {
     });
     this.#closing.abort(over);
     await Promise.all([...this.#sessions].map((session) => session.retire(over, graceMs)));
+    await this.#choice.written;
   }
 
   get #closed(): boolean {
@@ -122,25 +150,97 @@ class AgentNode implements Agent {
 
   async #connect(): Promise<AgentSession> {
     const grant = await this.#unlessClosing(this.#options.grants());
-    const edge = this.#options.edge ?? this.#dialer.edgeOf(grant);
+    const plan = await this.#choice.plan(
+      this.#options.edge === undefined ? grant.edge : {
+        ...grant.edge,
+        ...this.#options.edge,
+      },
+    );
+    // An attempt whose token wasn't shown leaves it to the next one.
+    const spare = [grant];
+    const several = plan.names.length > 1;
+    const agent = await race(
+      plan.names.map((name) => ({ name, start: (lane) => this.#attempt(plan, name, lane, spare) })),
+      {
+        clock: this.#runtime.clock,
+        signal: this.#closing.signal,
+        lost: (name) => this.#options.metrics?.transportAttempted(name, "lost"),
+        failed: (name, error) => {
+          this.#options.metrics?.transportAttempted(name, "failed");
+          if (several) this.#log.info({ transport: name, reason: errorCode(error) }, errorMessage(error));
+        },
+      },
+    );
+    this.#tellConnected(agent);
+    return agent;
+  }
+
+  async #attempt(
+    plan: TransportPlan,
+    name: TransportName,
+    lane: Lane,
+    spare: Grant[],
+  ): Promise<AgentSession> {
+    const grant = spare.pop() ?? await this.#options.grants();
+    const dialer = this.#dialers.of(name);
     const agent = new AgentSession(
       this.#runtime,
       grant,
       (stream) => this.#serve(stream),
       this.#options.metrics,
     );
-    const { signal } = this.#closing;
-    const admitted = (session: Session) => this.#adopt(agent, session, `${edge.host}:${edge.port}`);
-    await this.#dialer.dial({ grant, edge, signal, admitted })
-      .catch((error) => Promise.reject(explain(error, grant, this.#runtime)));
-    this.#tellConnected(agent.session);
+    const edge = this.#edgeOf(name, grant);
+    let shown = false;
+    try {
+      await dialer.dial({
+        grant,
+        edge,
+        signal: lane.signal,
+        turn: async () => {
+          await lane.turn();
+          shown = true;
+        },
+        admitted: (session) => {
+          lane.arrived();
+          this.#won(agent, plan, name);
+          return this.#adopt(agent, session, `${edge.host}:${edge.port}`);
+        },
+      });
+    } catch (error) {
+      if (!shown) spare.push(grant);
+      throw explain(error, grant, this.#runtime);
+    }
     return agent;
+  }
+
+  /** Whom to dial: who was set, with the port that the session master names where one port doesn't do for all transports. */
+  #edgeOf(name: TransportName, grant: Grant): Address {
+    const { edge, transport } = this.#options;
+    const dialer = this.#dialers.of(name);
+    if (edge === undefined) return dialer.edgeOf(grant);
+    return transport === "auto" ? dialer.edgeOf({ ...grant, edge: { ...grant.edge, ...edge } }) : edge;
+  }
+
+  #won(agent: AgentSession, plan: TransportPlan, name: TransportName): void {
+    this.#options.metrics?.transportAttempted(name, "won");
+    this.#choice.won(plan, name);
+    void agent.over.then(({ code }) => {
+      const instead = this.#choice.ended(plan, name, code);
+      if (instead === undefined || this.#closed) return;
+      this.#log.warn(
+        { transport: name, reason: code },
+        `${name} stalled: ${instead} is tried first from now on`,
+      );
+    });
   }
 
   #adopt(agent: AgentSession, session: Session, edge: string): AgentSession {
     const { hostname } = agent.grant;
     const { transport, protocolVersion, cipher } = session;
     agent.begin(session);
+    if (this.#options.router !== undefined) {
+      agent.openTunnel({ router: this.#options.router, name: edge, log: this.#log });
+    }
     this.#everConnected = true;
     this.#sessions.add(agent);
     this.#current = agent;
@@ -161,9 +261,9 @@ class AgentNode implements Agent {
     return agent;
   }
 
-  #tellConnected(session: Session): void {
+  #tellConnected({ session, tunnel }: AgentSession): void {
     try {
-      this.#options.connected?.(session);
+      this.#options.connected?.(session, tunnel);
     } catch (error) {
       this.#log.error({ error: asError(error) }, "the agent's connected callback threw");
     }
@@ -213,104 +313,6 @@ class AgentNode implements Agent {
 
 function asError(thrown: unknown): Error {
   return thrown instanceof Error ? thrown : new Error(String(thrown));
-}
-
-/** One session of the agent. A renewed one goes on beside it until the edge has let go of the older. */
-class AgentSession implements SessionHandler {
-  readonly grant: Grant;
-  /** The session is over, with the reason. */
-  readonly over: Promise<SallyportError>;
-  /** The same, or that the edge takes no new visitors; undefined when it's time for a fresh token before that. */
-  readonly overOrRenewal: Promise<SallyportError | undefined>;
-  session!: Session;
-  readonly #clock: Clock;
-  readonly #serve: (stream: SessionStream) => void;
-  readonly #over = Promise.withResolvers<SallyportError>();
-  readonly #overOrRenewal = Promise.withResolvers<SallyportError | undefined>();
-  readonly #renewAtMs: number;
-  #bornMs = 0;
-  #renewTimer: Timer | undefined;
-  readonly #metrics: Metrics | undefined;
-  #retired: SallyportError | undefined;
-
-  /** To be made as soon as the grant is there: from then on its token ages. */
-  constructor(
-    runtime: Runtime,
-    grant: Grant,
-    serve: (stream: SessionStream) => void,
-    metrics: Metrics | undefined,
-  ) {
-    this.#clock = runtime.clock;
-    this.grant = grant;
-    this.#serve = serve;
-    this.#metrics = metrics;
-    this.over = this.#over.promise;
-    this.overOrRenewal = this.#overOrRenewal.promise;
-    this.#renewAtMs = this.#clock.nowMs() + lifetimeMs(grant, runtime) * limits.TOKEN_RENEW_AT;
-  }
-
-  /** The edge has let us in. */
-  begin(session: Session): void {
-    this.session = session;
-    this.#metrics?.sessionOpened(session);
-    this.#bornMs = this.#clock.nowMs();
-    this.#renewTimer = this.#clock.after(
-      Math.max(0, this.#renewAtMs - this.#bornMs),
-      () => this.#overOrRenewal.resolve(undefined),
-    );
-  }
-
-  /** How long the session has stood. */
-  get livedMs(): number {
-    return this.#clock.nowMs() - this.#bornMs;
-  }
-
-  async retire(reason: SallyportError, graceMs: number): Promise<void> {
-    this.#retired = reason;
-    this.session.goAway(reason);
-    const timer = this.#clock.after(graceMs, () => this.session.close(reason));
-    this.#closeIfRetired();
-    await this.over;
-    timer.cancel();
-  }
-
-  stream(stream: SessionStream): void {
-    this.#metrics?.streamOpened();
-    this.#serve(stream);
-  }
-
-  streamClosed(): void {
-    this.#metrics?.streamClosed();
-    this.#closeIfRetired();
-  }
-
-  streamRefused(code: SallyportError["code"]): void {
-    this.#metrics?.refused("stream", code);
-  }
-
-  goingAway(code: SallyportError["code"]): void {
-    const why = `Cannot keep session: the edge takes no new visitors any more: ${code}`;
-    this.#overOrRenewal.resolve(new SallyportError("shutdown", why, { retryable: true }));
-  }
-
-  #closeIfRetired(): void {
-    if (this.#retired !== undefined && this.session.streams === 0) this.session.close(this.#retired);
-  }
-
-  ended(error: SallyportError): void {
-    this.#renewTimer?.cancel();
-    this.#metrics?.sessionClosed(this.session);
-    this.#metrics?.sessionEnded(error.code);
-    this.#over.resolve(error);
-    this.#overOrRenewal.resolve(error);
-  }
-}
-
-/** How long the token lives by the clock of who made it, so that a wrong clock here does no harm. */
-function lifetimeMs(grant: Grant, runtime: Runtime): number {
-  const madeS = tokenMadeAtS(grant.token);
-  const lifeMs = grant.valid * 1000 - (madeS > 0 ? madeS * 1000 : runtime.clock.wallMs());
-  return Math.max(limits.RECONNECT_FIRST_MS, lifeMs);
 }
 
 /** SniTun's edge refuses by closing; what can be known of the reason from here is said. */

@@ -1,5 +1,5 @@
 /**
- * Which transport an agent's sessions cross the network by.
+ * A dialer for each transport that an agent's sessions may cross the network by.
  *
  * @module
  */
@@ -9,15 +9,29 @@ import type { DialerOptions, DialerParts, TransportDialer, TransportName } from 
 import { SealedDialer } from "./transports/sealed.ts";
 import { SnitunDialer } from "./transports/snitun.ts";
 
-/** A dialer for each transport. */
+/** All transports; those that "auto" prefers come first. */
 const DIALERS: { readonly [N in TransportName]: new (parts: DialerParts) => TransportDialer } = {
+  curve: CurveDialer,
   snitun: SnitunDialer,
   sealed: SealedDialer,
-  curve: CurveDialer,
 };
 
-/** Makes the dialer of the transport that is set. */
-export function createDialer(options: DialerOptions): TransportDialer {
-  const parts = { ...options, edgeKey: new EdgeKey(options.edgePublicKey) };
-  return new DIALERS[options.transport ?? "snitun"](parts);
+/** The names of all transports, in the order in which "auto" tries them. */
+export const TRANSPORTS: readonly TransportName[] = Object.keys(DIALERS) as TransportName[];
+
+/** The dialers of one agent, each made when it is first asked for. */
+export class Dialers {
+  readonly #parts: DialerParts;
+  readonly #made = new Map<TransportName, TransportDialer>();
+
+  constructor(options: DialerOptions) {
+    this.#parts = { ...options, edgeKey: new EdgeKey(options.edgePublicKey) };
+  }
+
+  /** The dialer of this transport. */
+  of(name: TransportName): TransportDialer {
+    const made = this.#made.get(name) ?? new DIALERS[name](this.#parts);
+    this.#made.set(name, made);
+    return made;
+  }
 }

@@ -5,7 +5,7 @@
  */
 import type { Bytes } from "./bytes.ts";
 
-const BLOCK_MIN_BYTES = 4 * 1024;
+const BLOCK_MIN_BYTES = 256;
 const BLOCK_MAX_BYTES = 64 * 1024;
 
 /** First in, first out, in blocks that grow with the traffic; an empty queue holds none. */

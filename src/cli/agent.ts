@@ -10,6 +10,7 @@ import { masterGrants } from "../agent/grant.ts";
 import { type Config, formatHostPort, type HostPort, queueLimits } from "../config.ts";
 import { SHUTDOWN_GRACE_MS } from "../limits.ts";
 import { addExamples, addSettings, type CliContext, type Command, readSettings } from "./command.ts";
+import { transportMemory } from "./known_transports.ts";
 import { edgePins } from "./pins.ts";
 import { createBase, startStatus, statusFacts } from "./parts.ts";
 import { printStartup } from "./startup.ts";
@@ -46,6 +47,10 @@ export function addAgent(program: Command, context: CliContext): void {
       args: `${base} --transport curve`,
     },
     {
+      what: "by the first way that gets through",
+      args: `${base} --transport auto`,
+    },
+    {
       what: "for visitors from two networks alone",
       args: `${base} --allow 192.0.2.0/24 --allow 2001:db8::/32`,
     },
@@ -69,6 +74,7 @@ export function addAgent(program: Command, context: CliContext): void {
         edgePublicKey: config.edgePublicKey,
         edgePins: edgePins(config.dataDir),
         congestion: config.congestion,
+        transportMemory: transportMemory(config.dataDir),
         grants: masterGrants({ master, credential, hostname, aliases: alias, protocolVersion, cipher }),
         connector: tcpConnector({ runtime, log, accessList, meter: metrics, ...to }),
       });

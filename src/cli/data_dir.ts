@@ -4,7 +4,19 @@
  * @module
  */
 import { randomBytes } from "node:crypto";
-import { appendFile, chmod, link, lstat, mkdir, open, readdir, readFile, rm, stat } from "node:fs/promises";
+import {
+  appendFile,
+  chmod,
+  link,
+  lstat,
+  mkdir,
+  open,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  stat,
+} from "node:fs/promises";
 import { join } from "node:path";
 import process from "node:process";
 import { errorMessage, SallyportError } from "../errors.ts";
@@ -18,11 +30,14 @@ export const EDGE_FILE = "edge.key";
 /** Keys of edges that an agent believed on first use. */
 export const PINS_FILE = "known_edges";
 
+/** Which transport got through, by edge and network. */
+export const TRANSPORTS_FILE = "known_transports";
+
 const FOLDER_MODE = 0o700;
 const FILE_MODE = 0o600;
 /** Bits that give others than the owner something. */
 const OTHERS = 0o077;
-const KNOWN_FILES: readonly string[] = [FERNET_FILE, ADMIN_FILE, EDGE_FILE, PINS_FILE, PINS_FILE];
+const KNOWN_FILES: readonly string[] = [FERNET_FILE, ADMIN_FILE, EDGE_FILE, PINS_FILE, TRANSPORTS_FILE];
 
 /** How file systems say that they have no hard links. */
 const NO_LINKS: readonly string[] = ["EPERM", "ENOTSUP", "EOPNOTSUPP", "ENOSYS"];
@@ -115,6 +130,25 @@ export class DataDir {
       await appendFile(path, text, { mode: FILE_MODE });
     } catch (error) {
       throw this.#fault(path, error);
+    }
+  }
+
+  /**
+   * Puts a file in the place of what there was, whole.
+   *
+   * @throws SallyportError `config_invalid` when that can't be done.
+   */
+  async replace(name: string, content: string): Promise<void> {
+    const path = this.file(name);
+    await this.#makeFolder();
+    const draft = this.file(`.${name}.${randomBytes(6).toString("hex")}`);
+    try {
+      await writeDurably(draft, content);
+      await rename(draft, path);
+    } catch (error) {
+      throw this.#fault(path, error);
+    } finally {
+      await rm(draft, { force: true });
     }
   }
 

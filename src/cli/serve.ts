@@ -45,7 +45,7 @@ export function addServe(program: Command, context: CliContext): void {
       const options = {
         ring: fernet.value,
         adminKey: admin.value,
-        edgeAddress: { ...edgeAddress, publicKey, curvePort: curve[0]?.port },
+        edgeAddress: { ...edgeAddress, publicKey, curvePort: config.curvePort ?? curve[0]?.port },
         edge,
       };
       const masters = await startMaster(base, { ...options, listen: config.masterListen });

@@ -17,10 +17,13 @@ import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { CurveGate } from "../transport/curve_accept.ts";
 import { CURVE } from "../transport/curve_link.ts";
-import type { Session, SessionHandler } from "../transport/port.ts";
+import type { Session, SessionHandler, SessionStream } from "../transport/port.ts";
 import { acceptSealed, type SealedIdentity } from "../transport/sealed_accept.ts";
 import { SEALED, SealedScratch, type SealedShared } from "../transport/sealed_link.ts";
 import { acceptSnitun, type SnitunShared } from "../transport/snitun.ts";
+import type { Router } from "../tunnel/router.ts";
+import { SessionCarrier } from "../tunnel/session_carrier.ts";
+import { Tunnel } from "../tunnel/tunnel.ts";
 import { printableName } from "../wire/hostname.ts";
 import type { Arrival } from "./entrance.ts";
 import { Routes } from "./routes.ts";
@@ -57,6 +60,14 @@ export interface SealedKey {
 /** An operator's own say: throws, or rejects, where an agent isn't to be let in. The message goes to the log. */
 export type Authorize = (agent: AgentRequest) => void | Promise<void>;
 
+/** What agents may ask an edge for, besides carrying visitors, and the edge its agents. */
+export interface EdgeTunnels {
+  /** What serves the requests of this agent; undefined where it may make none. */
+  router(agent: AgentRequest): Router | undefined;
+  /** Hears of each tunnel, before any request in it. */
+  opened?(tunnel: Tunnel, agent: AgentRequest): void;
+}
+
 /** What an {@link AgentRegistry} works with. */
 export interface AgentOptions {
   readonly clock: Clock;
@@ -65,6 +76,7 @@ export interface AgentOptions {
   readonly metrics: Metrics;
   readonly authorize?: Authorize;
   readonly sealed?: SealedKey;
+  readonly tunnels?: EdgeTunnels;
   readonly queueLimits?: limits.QueueLimits;
   readonly largeFramesPerSecond?: number;
 }
@@ -106,6 +118,11 @@ export class AgentRegistry {
   /** The session that serves a canonical name. */
   find(serverName: string): Session | undefined {
     return this.#routes.find(serverName)?.session;
+  }
+
+  /** The tunnel to the agent that serves a canonical name, where there is one. */
+  findTunnel(serverName: string): Tunnel | undefined {
+    return this.#routes.find(serverName)?.tunnel;
   }
 
   /** Takes a connection that has begun to send a token. */
@@ -183,16 +200,7 @@ export class AgentRegistry {
     if (claims.cipher === "aes-gcm" && transport === "snitun") {
       this.#usedKeys.use(claims.aesKey, claims.valid);
     }
-    return this.#options.authorize?.({
-      hostname: claims.hostname,
-      aliases: claims.aliases,
-      protocolVersion: claims.protocolVersion,
-      cipher: claims.cipher,
-      valid: claims.valid,
-      extra: claims.extra,
-      remote,
-      transport,
-    });
+    return this.#options.authorize?.(agentRequest(token, remote, transport));
   }
 
   #admit(
@@ -209,6 +217,7 @@ export class AgentRegistry {
       tokenId: id,
       remote: remote.host,
     });
+    this.#openTunnel(agent, agentRequest(token, remote, session.transport));
     const { replaced, denied } = this.#routes.claim(claims.hostname, claims.aliases, agent, clock.nowMs());
     this.#sessions.add(agent);
     settled();
@@ -230,6 +239,23 @@ export class AgentRegistry {
       void replaced.retire(reason, limits.REPLACED_GRACE_MS);
     }
     return agent;
+  }
+
+  /** Comes before the routes: what the operator's router throws refuses the agent. */
+  #openTunnel(agent: AgentSession, request: AgentRequest): void {
+    const { tunnels, clock, log } = this.#options;
+    const router = tunnels?.router(request);
+    if (router === undefined) return;
+    agent.carrier = new SessionCarrier(agent.session);
+    agent.tunnel = new Tunnel({
+      carrier: agent.carrier,
+      clock,
+      log,
+      router,
+      name: request.hostname,
+      refused: (code) => this.streamRefused(code),
+    });
+    tunnels?.opened?.(agent.tunnel, request);
   }
 
   /** Internal: a session is over. */
@@ -281,6 +307,11 @@ export class AgentRegistry {
   }
 }
 
+function agentRequest({ claims }: OpenedToken, remote: Address, transport: string): AgentRequest {
+  const { hostname, aliases, protocolVersion, cipher, valid, extra } = claims;
+  return { hostname, aliases, protocolVersion, cipher, valid, extra, remote, transport };
+}
+
 /** What is kept of an agent while it is connected; its token and keys aren't. */
 interface AgentFacts {
   readonly hostname: string;
@@ -296,6 +327,9 @@ class AgentSession implements SessionHandler, AgentFacts {
   readonly valid: number;
   readonly tokenId: string;
   readonly remote: string;
+  /** Where agents may make requests. */
+  carrier: SessionCarrier | undefined;
+  tunnel: Tunnel | undefined;
   readonly #registry: AgentRegistry;
   #retired: { reason: SallyportError; done: () => void } | undefined;
 
@@ -325,8 +359,12 @@ class AgentSession implements SessionHandler, AgentFacts {
     });
   }
 
-  /** Nobody opens streams towards the edge; the multiplexer has refused it already. */
-  stream(): void {}
+  /** Agents open streams for requests alone. */
+  stream(stream: SessionStream): void {
+    if (this.carrier !== undefined) return this.carrier.offer(stream);
+    this.#registry.streamRefused("access_denied");
+    stream.abort(new SallyportError("access_denied", "Cannot open stream: the edge takes no requests"));
+  }
 
   streamClosed(): void {
     this.#closeIfFinished();
@@ -341,6 +379,7 @@ class AgentSession implements SessionHandler, AgentFacts {
   }
 
   ended(error: SallyportError): void {
+    this.carrier?.ended(error);
     this.#registry.ended(this, error);
     this.#retired?.done();
   }

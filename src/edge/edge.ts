@@ -13,7 +13,8 @@ import { type Logger, silentLogger } from "../telemetry/log.ts";
 import { Metrics } from "../telemetry/metrics.ts";
 import { type CurveIdentity, listenForCurve } from "../transport/curve_accept.ts";
 import { curveListenerSource } from "../transport/curve_metrics.ts";
-import { AgentRegistry, type Authorize, type SealedKey } from "./agents.ts";
+import type { Tunnel } from "../tunnel/tunnel.ts";
+import { AgentRegistry, type Authorize, type EdgeTunnels, type SealedKey } from "./agents.ts";
 import { type Accepts, Entrance } from "./entrance.ts";
 import { welcomeVisitor } from "./visitors.ts";
 
@@ -33,6 +34,8 @@ export interface EdgeOptions {
   readonly sealed?: SealedKey;
   /** Lets agents in by the curve transport, which knows the edge by this key, where {@link Edge.listenCurve} says. */
   readonly curve?: CurveIdentity;
+  /** Lets agents ask for streams of their own, and the edge ask its agents; refused when absent. */
+  readonly tunnels?: EdgeTunnels;
   /** Peers from these networks are proxies: they must send a PROXY header, which is believed. Nobody else may. */
   readonly proxyProtocolFrom?: NetworkSet;
   /** SniTun's queue figures; the reference's when absent. */
@@ -67,6 +70,8 @@ export interface Edge {
   listenCurve(options: Address): Promise<Listener>;
   /** Whether an agent serves this canonical name now. */
   serves(hostname: string): boolean;
+  /** The tunnel to the agent that serves this canonical name, where {@link EdgeOptions.tunnels} has a router for it. */
+  tunnel(hostname: string): Tunnel | undefined;
   /** Stops accepting, lets streams finish for `graceMs`, ends the rest. */
   close(graceMs?: number): Promise<void>;
 }
@@ -115,6 +120,7 @@ class EdgeNode implements Edge {
       metrics: this.metrics,
       authorize: options.authorize,
       sealed: options.sealed,
+      tunnels: options.tunnels,
       queueLimits: options.queueLimits,
       largeFramesPerSecond: options.throttling,
     });
@@ -130,6 +136,10 @@ class EdgeNode implements Edge {
 
   serves(hostname: string): boolean {
     return this.#agents.find(hostname) !== undefined;
+  }
+
+  tunnel(hostname: string): Tunnel | undefined {
+    return this.#agents.findTunnel(hostname);
   }
 
   async listen({ host, port, accepts = "both" }: EdgeListenOptions): Promise<Listener> {
@@ -270,6 +280,6 @@ function shutdown(what: string): SallyportError {
 
 /** Whom a connection counts for: an IPv4 address, or an IPv6 /64, which is what one customer gets. */
 function sourceOf(host: string): string {
-  const bytes = parseIp(host);
+  const bytes = host.includes(":") ? parseIp(host) : undefined;
   return bytes === undefined || bytes.length === 4 ? host : bytes.slice(0, 8).join(".");
 }

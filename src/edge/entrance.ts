@@ -21,7 +21,7 @@ const PROXY_V2_FIRST = 0x0d;
 /** A connection that has shown what it is. */
 export interface Arrival {
   readonly conn: Conn;
-  /** Everything read of it behind a PROXY header. */
+  /** Everything read of it behind a PROXY header; valid until the call returns that it is handed over with. */
   readonly received: Bytes;
   /** The peer, as the trusted proxy named it where there is one. */
   readonly remote: Address;
@@ -81,10 +81,12 @@ export class Entrance implements ByteStreamHandler {
 
   data(chunk: Bytes): void {
     if (this.#over) return;
-    this.#received = join(this.#received, chunk);
+    // Most show in their first bytes what they are: only what has to wait is copied.
+    const waits = this.#received.length > 0;
+    this.#received = waits ? join(this.#received, chunk) : chunk;
     try {
-      if (this.#awaitsProxy && !this.#stripProxy()) return;
-      if (this.#received.length > 0) this.#dispatch();
+      if ((!this.#awaitsProxy || this.#stripProxy()) && this.#received.length > 0) this.#dispatch();
+      else if (!waits) this.#received = new Uint8Array(this.#received);
     } catch (error) {
       this.#refuse(
         error instanceof SallyportError

@@ -27,7 +27,7 @@ export interface MuxHost<Stream = MuxStream> extends MuxClock {
   wake(): void;
   /** Stops (true) or takes up again (false) the reading of the peer's bytes. */
   holdReading(hold: boolean): void;
-  /** Agent only: a visitor's stream has come; it must be attached or aborted before the call returns or later. */
+  /** The other side has opened a stream; it must be attached or aborted before the call returns or later. */
   opened(stream: Stream): void;
   /** A stream was refused or dropped for this reason, to be counted; the session goes on. */
   refused(code: ErrorCode): void;
@@ -69,7 +69,7 @@ export interface Multiplexer<Stream = MuxStream> {
   turn(): void;
   /** Does what has come due, and asks the host for the next call. */
   tick(): void;
-  /** Edge only: opens a stream. Throws `limit_exceeded`, or why there are no new ones any more. */
+  /** Opens a stream. Throws `limit_exceeded`, or why there are no new ones any more. */
   open(caller: Caller): Stream;
   /** Tells the peer that no new streams are wanted, where the dialect can say it; those that are open go on. */
   goAway?(code: ErrorCode): void;

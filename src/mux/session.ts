@@ -84,7 +84,7 @@ export class MuxSession {
   }
 
   /**
-   * Edge only: opens a stream towards the agent for a visitor. Throws `limit_exceeded` where the session has
+   * Opens a stream towards the other side. Throws `limit_exceeded` where the session has
    * {@link limits.STREAMS_PER_SESSION_MAX} of them, and why the session ended where it has.
    */
   open(caller: Caller): MuxStream {
@@ -96,7 +96,7 @@ export class MuxSession {
       );
     }
     const where = encodeCaller(this.protocolVersion, caller.address, this.#scratch.random);
-    const stream = new MuxStream(this, newChannelId(this.#scratch.random), caller);
+    const stream = new MuxStream(this, newChannelId(this.#scratch.random), caller, true);
     this.#add(stream);
     this.control({ type: FrameType.NEW, id: stream.id, ...where });
     return stream;
@@ -195,11 +195,11 @@ export class MuxSession {
   }
 
   finish(stream: MuxStream): void {
-    if (this.role === "agent") {
+    if (!stream.own) {
       this.closeBehindData(stream);
       return;
     }
-    // The protocol has no half-close: a CLOSE now would lose the agent's answer.
+    // The protocol has no half-close: a CLOSE now would lose the other side's answer.
     const graceMs = stream.answered ? limits.HALF_CLOSE_ANSWERED_MS : limits.HALF_CLOSE_GRACE_MS;
     this.#host.arm(this.#endings.watch(stream, this.#host.nowMs(), graceMs));
   }
@@ -309,7 +309,7 @@ export class MuxSession {
       return;
     }
     const caller = decodeCaller(header, payload);
-    const code: ErrorCode | undefined = this.role === "edge" || caller === undefined
+    const code: ErrorCode | undefined = caller === undefined
       ? "frame_invalid"
       : this.#table.all.size >= limits.STREAMS_PER_SESSION_MAX
       ? "limit_exceeded"
@@ -319,7 +319,7 @@ export class MuxSession {
       this.control({ type: FrameType.CLOSE, id });
       return;
     }
-    const stream = new MuxStream(this, id, { address: caller });
+    const stream = new MuxStream(this, id, { address: caller }, false);
     this.#add(stream);
     this.#host.opened(stream);
   }

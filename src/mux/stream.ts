@@ -31,8 +31,8 @@ export class MuxStream extends StreamCore<MuxStream> {
   /** Internal: another stream of the session whose id starts alike. */
   nextAlike: MuxStream | undefined;
 
-  constructor(owner: StreamOwner<MuxStream>, id: Bytes, caller: Caller) {
-    super(owner, caller);
+  constructor(owner: StreamOwner<MuxStream>, id: Bytes, caller: Caller, own: boolean) {
+    super(owner, caller, own);
     this.id = id;
   }
 

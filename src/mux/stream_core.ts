@@ -29,6 +29,8 @@ export interface StreamOwner<Stream> {
 export abstract class StreamCore<Self> implements ByteStream {
   protected readonly owner: StreamOwner<Self>;
   readonly caller: Caller;
+  /** Internal: this side opened it. */
+  readonly own: boolean;
   #handler: ByteStreamHandler | undefined;
   #paused = false;
   #closed = false;
@@ -57,9 +59,10 @@ export abstract class StreamCore<Self> implements ByteStream {
   /** Internal: over for the session: what is left is to tell the handler. */
   dead = false;
 
-  constructor(owner: StreamOwner<Self>, caller: Caller) {
+  constructor(owner: StreamOwner<Self>, caller: Caller, own: boolean) {
     this.owner = owner;
     this.caller = caller;
+    this.own = own;
   }
 
   get #self(): Self {
@@ -79,14 +82,21 @@ export abstract class StreamCore<Self> implements ByteStream {
   abstract closeWrite(): void;
 
   abort(error?: Error): void {
+    this.#giveUp();
     if (!this.dead) this.owner.reset(this.#self, error);
   }
 
   release(): void {
+    this.#giveUp();
     if (this.dead || this.released) return;
     this.released = true;
     this.writeEnded = true;
     this.owner.release(this.#self);
+  }
+
+  /** Nobody will come to hear of the end of a stream that is given up unattached. */
+  #giveUp(): void {
+    if (this.#handler === undefined) this.attach(NOBODY);
   }
 
   pause(): void {
@@ -140,6 +150,7 @@ export abstract class StreamCore<Self> implements ByteStream {
 
   /** Internal: tells the handler that it may write again. */
   drain(): void {
+    if (this.#closed) return;
     try {
       this.#handler?.drain();
     } catch (error) {
@@ -184,3 +195,5 @@ export abstract class StreamCore<Self> implements ByteStream {
     else this.owner.reset(this.#self, reason);
   }
 }
+
+const NOBODY: ByteStreamHandler = { data() {}, end() {}, drain() {}, close() {} };

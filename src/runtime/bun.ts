@@ -5,6 +5,7 @@
  */
 
 import { isIP } from "node:net";
+import { setImmediate } from "node:timers";
 import { SallyportError } from "../errors.ts";
 import { type BunConn, socketHandlers, type SocketOwner } from "./bun_conn.ts";
 import { BufferPool } from "./out_queue.ts";
@@ -34,7 +35,7 @@ import {
 
 /** Opens the port on this process's sockets; each call has buffers of its own. */
 export function createBunRuntime(): Runtime {
-  const shared: Shared = { pool: new BufferPool(), clock: createSystemClock() };
+  const shared: Shared = { pool: new BufferPool(), clock: createSystemClock(soon) };
   return {
     name: "bun",
     version: Bun.version,
@@ -45,6 +46,14 @@ export function createBunRuntime(): Runtime {
     bindDatagram,
     serveHttp,
   };
+}
+
+/**
+ * Each event has its microtasks to itself on Bun, so that only `setImmediate` lets those of one turn act together: it
+ * runs behind them and before the next poll.
+ */
+function soon(run: () => void): void {
+  setImmediate(run);
 }
 
 /** Bun reports the name it was given as the listener's address, so a name is resolved first. */
@@ -81,17 +90,17 @@ async function listen(options: ListenOptions, shared: Shared): Promise<Listener>
 function dial(options: DialOptions, shared: Shared): Promise<Conn> {
   return new Promise((resolve, reject) => {
     let late = false;
-    const timer = setTimeout(() => {
+    const timer = shared.clock.after(options.timeoutMs, () => {
       late = true;
       reject(dialTimeoutError(options));
-    }, options.timeoutMs);
+    });
     const accept = (conn: BunConn) => {
-      clearTimeout(timer);
+      timer.cancel();
       if (late) conn.abort();
       else resolve(conn);
     };
     const fail = (error: unknown) => {
-      clearTimeout(timer);
+      timer.cancel();
       reject(dialError(options, error));
     };
     try {

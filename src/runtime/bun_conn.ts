@@ -90,6 +90,7 @@ export class BunConn extends StreamBase implements Conn {
 
   #shutdown(): void {
     if (this.#gone) return;
+    if (this.endDelivered) return this.closeInOrder();
     this.#inMethod = true;
     this.#socket.shutdown();
     this.#inMethod = false;
@@ -101,7 +102,7 @@ export class BunConn extends StreamBase implements Conn {
     this.#kept = [];
     if (this.#gone) return;
     if (hard) this.#socket.terminate();
-    else this.#socket.end();
+    else this.#socket.close();
   }
 
   protected startFlow(): void {

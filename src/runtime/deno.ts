@@ -4,6 +4,7 @@
  * @module
  */
 
+import { setImmediate } from "node:timers";
 import { DenoConn } from "./deno_conn.ts";
 import { BufferPool } from "./out_queue.ts";
 import type {
@@ -18,6 +19,7 @@ import type {
   Listener,
   ListenOptions,
   Runtime,
+  Timer,
 } from "./port.ts";
 import {
   asError,
@@ -40,7 +42,7 @@ const DATAGRAMS_IN_FLIGHT_MAX = 256;
 
 /** Opens the port on this process's sockets; each call has buffers of its own. */
 export function createDenoRuntime(): Runtime {
-  const shared: Shared = { pool: new BufferPool(), clock: createSystemClock() };
+  const shared: Shared = { pool: new BufferPool(), clock: createSystemClock(createSoon()) };
   return {
     name: "deno",
     version: Deno.version.deno,
@@ -51,6 +53,29 @@ export function createDenoRuntime(): Runtime {
     dial: (options) => dial(options, shared),
     bindDatagram,
     serveHttp,
+  };
+}
+
+/**
+ * Deno settles all that has come about in a turn before the first microtask runs, so one that such a microtask asks for
+ * runs behind them all, without the further turn that `setImmediate` costs (a fifth of a new visitor's processor time).
+ * Who asks again when called comes in the next turn, so that nobody keeps the IO out.
+ */
+function createSoon(): (run: () => void) => void {
+  let calling = false;
+  return (run) => {
+    if (calling) {
+      setImmediate(run);
+      return;
+    }
+    queueMicrotask(() => {
+      calling = true;
+      try {
+        run();
+      } finally {
+        calling = false;
+      }
+    });
   };
 }
 
@@ -120,13 +145,13 @@ function newConn(native: Deno.TcpConn, shared: Shared): DenoConn | null {
 async function dial(options: DialOptions, shared: Shared): Promise<Conn> {
   const abort = new AbortController();
   let late = false;
-  let timer: ReturnType<typeof setTimeout> | undefined;
+  let timer: Timer | undefined;
   const deadline = new Promise<never>((_resolve, reject) => {
-    timer = setTimeout(() => {
+    timer = shared.clock.after(options.timeoutMs, () => {
       late = true;
       reject(dialTimeoutError(options));
       abort.abort();
-    }, options.timeoutMs);
+    });
   });
   const attempt = async () => {
     const native = await Deno.connect({ hostname: options.host, port: options.port, signal: abort.signal });
@@ -138,7 +163,7 @@ async function dial(options: DialOptions, shared: Shared): Promise<Conn> {
   } catch (error) {
     throw dialError(options, error);
   } finally {
-    clearTimeout(timer);
+    timer?.cancel();
   }
 }
 

@@ -33,8 +33,9 @@ export class DenoConn extends StreamBase implements Conn {
   #finSent = false;
   #readLooping = false;
   #readBuffer: Bytes | null = null;
-  /** 0 for the idle buffer, else one more than the pool's index. */
-  #readSize = 0;
+  /** 0 for the idle buffer, else one more than the pool's index. Most begin with more than the idle one holds. */
+  #readSize = 1;
+  #hasRead = false;
   /** Bytes at the start of the read buffer that came while they couldn't be delivered. */
   #kept = 0;
   #endKept = false;
@@ -94,6 +95,7 @@ export class DenoConn extends StreamBase implements Conn {
       out?.release();
       this.#writing = false;
       if (!this.writeEnded || this.dead) return;
+      if (this.endDelivered) return this.closeInOrder();
       // No further turn of this loop: writeEnded refuses new bytes.
       this.#writing = true;
       await this.#conn.closeWrite();
@@ -133,7 +135,7 @@ export class DenoConn extends StreamBase implements Conn {
       if (this.flowing && this.#kept > 0) this.#deliver(this.#readBuffer!, this.#kept);
       while (this.flowing && !this.#endKept && !this.endDelivered) {
         const buffer = this.#readBuffer ??= this.#takeReadBuffer();
-        const since = performance.now();
+        const since = Date.now();
         const count = await this.#conn.read(buffer);
         if (this.dead) break;
         if (count === null) {
@@ -171,16 +173,20 @@ export class DenoConn extends StreamBase implements Conn {
     this.#readBuffer = null;
   }
 
-  /** Full reads take the next larger buffer; small ones a smaller one; sparse traffic ends at the idle one. */
+  /**
+   * Full reads take the next larger buffer; small ones a smaller one; sparse traffic ends at the idle one, which is also
+   * next behind the first read: an agent is idle once it's let in.
+   */
   #fitReadBuffer(buffer: Bytes, count: number, since: number): void {
     let size = this.#readSize;
     if (count === buffer.length) {
       if (size < BUFFER_SIZES.length) size++;
-    } else if (size > 0 && performance.now() - since > IDLE_READ_MS) {
+    } else if (!this.#hasRead || (size > 0 && Date.now() - since > IDLE_READ_MS)) {
       size = 0;
     } else {
       while (size > 1 && count < buffer.length >> 2 && BUFFER_SIZES[size - 2]! >= count * 2) size--;
     }
+    this.#hasRead = true;
     if (size === this.#readSize) return;
     this.#releaseReadBuffer();
     this.#readSize = size;

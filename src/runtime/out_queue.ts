@@ -10,8 +10,8 @@ const KiB = 1024;
 /** Sizes of pooled buffers; each is four times the one before. */
 export const BUFFER_SIZES = [4 * KiB, 16 * KiB, 64 * KiB, 256 * KiB] as const;
 const LARGEST = BUFFER_SIZES.length - 1;
-/** What a pool keeps of each size for reuse: 1.3 MiB at most, per runtime. */
-const KEPT_PER_SIZE = 4;
+/** What a pool keeps of each size for reuse. */
+const KEPT_PER_SIZE_BYTES = 512 * KiB;
 
 /**
  * Buffers that go from connection to connection: a burst on one costs no allocation, and an idle one holds none.
@@ -28,7 +28,9 @@ export class BufferPool {
   /** Gives a buffer back that nobody else holds; other than pooled sizes are let go. */
   give(buffer: Bytes): void {
     const index = BUFFER_SIZES.indexOf(buffer.length as 4096);
-    if (index >= 0 && this.#free[index]!.length < KEPT_PER_SIZE) this.#free[index]!.push(buffer);
+    if (index < 0) return;
+    const free = this.#free[index]!;
+    if (free.length * buffer.length < KEPT_PER_SIZE_BYTES) free.push(buffer);
   }
 }
 

@@ -166,7 +166,10 @@ export interface Clock {
   wallMs(): number;
   /** Calls `run` once, `delayMs` from now. */
   after(delayMs: number, run: () => void): Timer;
-  /** Calls `run` soon, behind the events that are already being handled: the end of this turn. */
+  /**
+   * Calls `run` soon, in the order asked for, behind the events that are already being handled: the end of this turn, or
+   * the next one where it is asked for by what is called so.
+   */
   soon(run: () => void): void;
 }
 

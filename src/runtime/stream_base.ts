@@ -83,8 +83,19 @@ export abstract class StreamBase implements ByteStream {
     if (this.dead || this.#released) return;
     this.#released = true;
     this.closeWrite();
+    if (this.dead) return;
     this.#linger();
     this.startFlow();
+  }
+
+  /**
+   * The peer has ended, everything written is on its way, and our own end was asked for: closing the connection is that
+   * end, and saves telling it first.
+   */
+  protected closeInOrder(): void {
+    this.dead = true;
+    this.destroy(false);
+    queueMicrotask(() => this.emitClose());
   }
 
   /** FIN went out, behind everything written. */

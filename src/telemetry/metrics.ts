@@ -39,6 +39,13 @@ const INFO = {
     help: "Handshakes that led to a session",
     labels: SESSION_LABELS,
   },
+  transportAttempts: {
+    name: "sallyport_transport_attempts_total",
+    type: "counter",
+    help:
+      "An agent's attempts to open a session, by transport and outcome (won, failed; lost to a faster one)",
+    labels: ["transport", "outcome"],
+  },
   sessionEnds: {
     name: "sallyport_session_ends_total",
     type: "counter",
@@ -169,6 +176,7 @@ export class Metrics {
   readonly #registry = new Registry();
   readonly #sessions: Gauge<(typeof SESSION_LABELS)[number]>;
   readonly #handshakes: Counter<(typeof SESSION_LABELS)[number]>;
+  readonly #transportAttempts: Counter<"transport" | "outcome">;
   readonly #sessionEnds: Counter<"reason">;
   readonly #refusals: Counter<"what" | "reason">;
   readonly #tokensIssued: Counter<"protocol_version" | "cipher">;
@@ -188,6 +196,7 @@ export class Metrics {
     });
     this.#sessions = new Gauge(config(INFO.sessions));
     this.#handshakes = new Counter(config(INFO.handshakes));
+    this.#transportAttempts = new Counter(config(INFO.transportAttempts));
     this.#sessionEnds = new Counter(config(INFO.sessionEnds));
     const streamsOpen = () => this.streamsOpen;
     new Gauge({
@@ -242,6 +251,11 @@ export class Metrics {
   /** A session that was counted by `sessionOpened`, with the same labels, is over; see `sessionEnded` for why. */
   sessionClosed(labels: SessionLabels): void {
     this.#sessions.dec(sessionLabels(labels));
+  }
+
+  /** An agent's attempt to open a session is over: it has one, it failed, or another transport was faster. */
+  transportAttempted(transport: string, outcome: "won" | "failed" | "lost"): void {
+    this.#transportAttempts.inc({ transport, outcome });
   }
 
   /** Why a session ended; `closed` is an orderly end. */

@@ -120,7 +120,7 @@ class CurveAcceptance implements CurveHandler {
   }
 
   #admit(token: OpenedToken): void {
-    const session = new CurveSession("edge", this.#connection, this.#clock);
+    const session = new CurveSession(this.#connection, this.#clock);
     session.start(this.#gate.admit(token, session));
     this.#over = true;
     this.#connection.handler = session;

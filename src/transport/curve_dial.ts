@@ -58,7 +58,7 @@ export async function dialForCurve(options: DialForCurveOptions): Promise<Dialle
     turn: options.turn?.bind(options),
     serverProved: options.edgeProved?.bind(options),
     admitted: (connection) => {
-      const session = new CurveSession("agent", connection, runtime.clock);
+      const session = new CurveSession(connection, runtime.clock);
       made.session = session;
       session.start(options.admitted(session));
       return session;

@@ -28,7 +28,6 @@ export class CurveSession implements Session, CurveStreamHost, CurveHandler {
   readonly clock: Clock;
   bytesSent = 0;
   bytesReceived = 0;
-  readonly #role: "agent" | "edge";
   readonly #connection: CurveConnection;
   /** Streams that the owner knows of. */
   readonly #visitors = new Set<CurveStream>();
@@ -38,8 +37,7 @@ export class CurveSession implements Session, CurveStreamHost, CurveHandler {
   /** It has ended. */
   over = false;
 
-  constructor(role: "agent" | "edge", connection: CurveConnection, clock: Clock) {
-    this.#role = role;
+  constructor(connection: CurveConnection, clock: Clock) {
     this.#connection = connection;
     this.clock = clock;
   }
@@ -150,10 +148,6 @@ export class CurveSession implements Session, CurveStreamHost, CurveHandler {
     if (head.kind === "going away") {
       visitor.release();
       this.#goingAway(codeOfWire(head.code));
-      return false;
-    }
-    if (this.#role === "edge") {
-      visitor.abort(new SallyportError("frame_invalid", "Cannot open stream: the edge serves no visitors"));
       return false;
     }
     this.#visitors.add(visitor.stream);

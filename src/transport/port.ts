@@ -1,5 +1,6 @@
 /**
- * The transport port: a session, however it crosses the network. The edge opens streams in it, the agent gets them.
+ * The transport port: a session, however it crosses the network. The edge opens a stream in it for each visitor; either
+ * side opens streams for tunnel requests (src/tunnel).
  *
  * @module
  */
@@ -9,9 +10,9 @@ import type { Address, ByteStream } from "../runtime/port.ts";
 
 export type { Caller };
 
-/** One visitor's stream: bytes both ways, and who the visitor is. */
+/** One stream of a session: bytes both ways, and who calls. */
 export interface SessionStream extends ByteStream {
-  /** Who the visitor is. */
+  /** Who calls: the visitor, where it is a visitor's. */
   readonly caller: Caller;
   /** The other side has asked to wait: it still hands on what it got. */
   readonly peerPaused: boolean;
@@ -19,7 +20,7 @@ export interface SessionStream extends ByteStream {
 
 /** What a {@link Session} tells its owner. */
 export interface SessionHandler {
-  /** Agent only: a visitor's stream has come. It waits, unread, until it is attached or aborted. */
+  /** The other side has opened a stream. It waits, unread, until it is attached or aborted. */
   stream(stream: SessionStream): void;
   /** A stream is over. */
   streamClosed(): void;
@@ -64,7 +65,7 @@ export interface Session {
    * Streams that are open go on.
    */
   goAway(reason: SallyportError): void;
-  /** Edge only: opens a stream to the agent. Throws `limit_exceeded` or what the session ended with. */
+  /** Opens a stream to the other side. Throws `limit_exceeded` or what the session ended with. */
   open(caller: Caller): SessionStream;
   /** Ends the session and its streams for this reason. */
   close(reason: SallyportError): void;

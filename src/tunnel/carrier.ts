@@ -5,6 +5,7 @@
  * @module
  */
 import type { SallyportError } from "../errors.ts";
+import type { Caller } from "../mux/host.ts";
 import type { Address, ByteStream } from "../runtime/port.ts";
 
 /** A connection that carries streams opened by either side. */
@@ -15,8 +16,11 @@ export interface Carrier {
   readonly remote: Address;
   /** Says who hears of it; may be called again to hand the carrier on. Nothing is delivered before the first call. */
   attach(handler: CarrierHandler): void;
-  /** Opens a stream to the other side. Rejects with what the carrier ended with, or with `limit_exceeded`. */
-  open(): Promise<ByteStream>;
+  /**
+   * Opens a stream to the other side, on behalf of `caller` where there is one and the carrier can say so. Rejects with
+   * what the carrier ended with, or with `limit_exceeded`.
+   */
+  open(caller?: Caller): Promise<ByteStream>;
   /** No new streams from now on; those that are open go on. */
   goAway(reason: SallyportError): void;
   /** Ends it and its streams for this reason; `ended` follows. */

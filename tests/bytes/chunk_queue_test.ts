@@ -45,12 +45,12 @@ describe("ChunkQueue", () => {
     );
   });
 
-  it("holds blocks of 4 to 64 KiB that grow with what waits", () => {
+  it("holds blocks from 256 bytes to 64 KiB that grow with what waits", () => {
     const queue = new ChunkQueue();
     const sizes = new Set<number>();
     const chunk = new Uint8Array(1000);
     queue.push(Uint8Array.of(1));
-    assert.equal(queue.peek().buffer.byteLength, 4096);
+    assert.equal(queue.peek().buffer.byteLength, 256);
     for (let i = 0; i < 300; i++) queue.push(chunk);
     while (queue.byteLength > 0) {
       sizes.add(queue.peek().buffer.byteLength);
@@ -58,7 +58,7 @@ describe("ChunkQueue", () => {
     }
     assert.equal(Math.max(...sizes), 64 * 1024);
     queue.push(Uint8Array.of(1));
-    assert.equal(queue.peek().buffer.byteLength, 4096, "a new start after it has been empty");
+    assert.equal(queue.peek().buffer.byteLength, 256, "a new start after it has been empty");
     queue.clear();
     assert.deepEqual([queue.byteLength, queue.peek().length, queue.peek().buffer.byteLength], [0, 0, 0]);
   });

@@ -517,7 +517,7 @@ export function runtimeSuite(name: string, open: () => Promise<Harness>): void {
       const { port } = pairs.listener.address;
       pairs.listener.close();
       // The kernel may complete connections until the runtime has let go of the socket.
-      for (let turns = 0; turns < 10; turns++) await new Promise<void>((r) => h.runtime.clock.soon(r));
+      for (let turns = 0; turns < 10; turns++) await new Promise<void>((r) => h.runtime.clock.after(1, r));
       await assertRejects(h.runtime.dial({ host: h.host, port, timeoutMs: 10_000 }), "connection_refused");
       client.write(bytesOf("ping"));
       await server.received(4);

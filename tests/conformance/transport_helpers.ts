@@ -52,10 +52,13 @@ export class Ear implements SessionHandler {
   closedStreams = 0;
   wentAway: ErrorCode | undefined;
   endedWith: SallyportError | undefined;
+  /** Hears of things too, from now on. */
+  also: Partial<SessionHandler> | undefined;
   #waiting: (() => void)[] = [];
 
   stream(stream: SessionStream): void {
     this.streams.push(stream);
+    this.also?.stream?.(stream);
     this.#wake();
   }
   streamClosed(): void {
@@ -73,6 +76,7 @@ export class Ear implements SessionHandler {
   ended(error: SallyportError): void {
     assert.equal(this.endedWith, undefined, "a session ends once");
     this.endedWith = error;
+    this.also?.ended?.(error);
     this.#wake();
   }
   /** Resolves when `met` holds. */
@@ -115,6 +119,14 @@ export class SessionPair {
     const count = this.agentEar.streams.length;
     await this.agentEar.until(() => this.agentEar.streams.length > count);
     return { near, far: new WatchedStream(this.agentEar.streams[count]!) };
+  }
+
+  /** The same, opened by the agent. */
+  async joinFromAgent(): Promise<{ near: WatchedStream; far: WatchedStream }> {
+    const near = new WatchedStream(this.agent.open({ address: "0.0.0.0" }));
+    const count = this.edgeEar.streams.length;
+    await this.edgeEar.until(() => this.edgeEar.streams.length > count);
+    return { near, far: new WatchedStream(this.edgeEar.streams[count]!) };
   }
 
   /** Ends what is left. */

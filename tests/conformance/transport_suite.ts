@@ -109,6 +109,29 @@ export function transportSuite(runtimeName: string, kind: TransportKind, open: (
       await pair.agentEar.until(() => pair.agent.streams === 0);
     });
 
+    test("the agent opens streams too, beside the edge's", async (pair) => {
+      const [ours, theirs] = await Promise.all([pair.joinFromAgent(), pair.join()]);
+      assert.equal(ours.far.stream.caller.address, "0.0.0.0");
+      const [up, down] = [pattern(MiB, 1), pattern(MiB, 2)];
+      for (const { near, far } of [ours, theirs]) {
+        near.write(up);
+        near.closeWrite();
+        await far.received(up.length);
+        far.write(down);
+        far.closeWrite();
+      }
+      for (const { near, far } of [ours, theirs]) {
+        await Promise.all([near.sawClose, far.sawClose]);
+        assert.deepEqual([near.hash, far.hash], [hashOf(down), hashOf(up)]);
+        near.assertOver();
+        far.assertOver();
+      }
+      const reset = await pair.joinFromAgent();
+      reset.far.abort(new SallyportError("access_denied", "Cannot open stream"));
+      await reset.near.sawClose;
+      if (kind.reasons) assertCode(reset.near.closeError, "access_denied");
+    });
+
     if (kind.halfClose) {
       test("each direction ends by itself, the visitor's first or the endpoint's", async (pair) => {
         for (const first of ["near", "far"] as const) {

@@ -267,7 +267,11 @@ describe("the credit dialect", () => {
     ["DATA for a stream that was never opened", "agent", header(2, 10, 9)],
     ["a frame that is too long", "agent", header(2, 65_537, 1)],
     ["a CREDIT of another length", "agent", header(3, 5, 0)],
-    ["an OPEN by the agent", "edge", new Uint8Array([...header(1, 8, 9), 0, 0, 0, 0, 0, 0, 0, 0])],
+    [
+      "an OPEN by the agent with a number of the edge's",
+      "edge",
+      new Uint8Array([...header(1, 8, 9), 0, 0, 0, 0, 0, 0, 0, 0]),
+    ],
     ["an OPEN without its parts", "agent", new Uint8Array([...header(1, 3, 2), 0, 0, 0])],
     [
       "an OPEN with a number that was used",

@@ -12,6 +12,7 @@ import {
   writeHeader,
 } from "../../src/wire/snitun_frame.ts";
 import type { RandomSource } from "../../src/crypto/random.ts";
+import type { MuxStream } from "../../src/mux/stream.ts";
 import { pattern, Recorder, World, type WorldOptions } from "./harness.ts";
 
 const V4 = { address: "192.0.2.1" };
@@ -417,15 +418,28 @@ describe("hostile peers", () => {
     assert.deepEqual(world.agent.refusals, ["frame_invalid"]);
   });
 
-  it("are refused a NEW towards the edge, and one without an address", () => {
-    const edge = new World({ protocolVersion: 1 });
-    const extra = new Uint8Array(11);
-    extra.set([0x34, 192, 0, 2, 1]);
-    edge.edge.mux.receive(new Peer("agent").frame(FrameType.NEW, new Uint8Array(16), 0, extra));
-    assert.deepEqual([edge.edge.refusals, edge.edge.mux.streams], [["frame_invalid"], 0]);
+  it("are refused a NEW without an address", () => {
     const agent = new World({ protocolVersion: 1 });
     agent.agent.mux.receive(new Peer("edge").frame(FrameType.NEW, new Uint8Array(16)));
     assert.deepEqual([agent.agent.refusals, agent.agent.mux.streams], [["frame_invalid"], 0]);
+  });
+
+  it("are forgotten when they are given up unattached, whichever side has ended them", () => {
+    const world = new World();
+    for (const ends of ["abort", "release"] as const) {
+      const opened: MuxStream[] = [];
+      world.agent.onStream = (stream) => opened.push(stream);
+      const [first, second] = [world.edge.mux.open(V4), world.edge.mux.open(V4)];
+      for (const stream of [first, second]) stream.attach(new Recorder());
+      world.settle();
+      second.abort();
+      world.settle();
+      for (const stream of opened) stream[ends]();
+      world.settle();
+      first.closeWrite();
+      world.advance(20_000);
+      assert.deepEqual([world.edge.mux.streams, world.agent.mux.streams], [0, 0], ends);
+    }
   });
 
   it("get no more streams than the cap", () => {

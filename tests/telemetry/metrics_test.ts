@@ -57,6 +57,7 @@ describe("Metrics", () => {
   it("writes exactly the metrics that METRICS lists, with their types and labels", async () => {
     const metrics = new Metrics();
     metrics.sessionOpened(LABELS);
+    metrics.transportAttempted("curve", "won");
     metrics.sessionEnded("closed");
     metrics.refused("agent", "token_invalid");
     metrics.tokenIssued(2, "aes-gcm");

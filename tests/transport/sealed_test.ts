@@ -1,7 +1,7 @@
 /** The sealed transport between an agent and a whole edge, in the network in memory. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { createDialer } from "../../src/agent/dialer.ts";
+import { Dialers } from "../../src/agent/dialer.ts";
 import { keyText } from "../../src/agent/transports/edge_key.ts";
 import type { TransportDialer } from "../../src/agent/transports/port.ts";
 import { SodiumAead } from "../../src/crypto/aead.ts";
@@ -338,7 +338,7 @@ describe("sealed agents pin the edge's key", () => {
       };
       return test.network.settle(dialer.dial({ grant: grant(publicKey), edge, signal, admitted }));
     };
-    const fixed = createDialer({ runtime, transport: "sealed", edgePublicKey: keys.publicKey });
+    const fixed = new Dialers({ runtime, edgePublicKey: keys.publicKey }).of("sealed");
     assert.equal((await dial(fixed)).transport, "sealed");
     await assert.rejects(dial(fixed, other), {
       code: "edge_key_changed",
@@ -348,7 +348,7 @@ describe("sealed agents pin the edge's key", () => {
         `${keyText(other)} by the session master, and ${keyText(keys.publicKey)} by --edge`,
       ),
     });
-    const first = createDialer({ runtime, transport: "sealed" });
+    const first = new Dialers({ runtime }).of("sealed");
     await assert.rejects(dial(first), { code: "config_invalid", message: /give it with --edge-public-key/ });
     assert.equal((await dial(first, keys.publicKey)).transport, "sealed");
     assert.equal((await dial(first)).transport, "sealed");

@@ -17,6 +17,7 @@ import type { DialerParts, DialRequest, TransportDialer } from "./port.ts";
 
 /** See {@link dialForCurve}; rejects also with `edge_key_changed` where the key isn't the one that is pinned. */
 export class CurveDialer implements TransportDialer {
+  readonly overUdp = true;
   readonly #parts: DialerParts;
   /** Keys believed on first use, by edge. */
   readonly #believed = new Map<string, Bytes>();

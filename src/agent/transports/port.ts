@@ -15,6 +15,8 @@ import type { EdgeKey } from "./edge_key.ts";
 
 /** How a session crosses the network. */
 export type TransportName = "snitun" | "sealed" | "curve";
+/** A transport; "auto" tries those that the edge offers and keeps the first that gets through. */
+export type TransportSetting = TransportName | "auto";
 
 /** Where an agent keeps the key that it believed on first use, for edges whose key nobody names. */
 export interface EdgePins {
@@ -33,7 +35,7 @@ export interface DialerOptions {
   /** SniTun's queue figures; the reference's when absent. */
   readonly queueLimits?: QueueLimits;
   /** "snitun" when absent. */
-  readonly transport?: TransportName;
+  readonly transport?: TransportSetting;
   /** The build of libsodium for the sealed transport; native where it can be loaded when absent. */
   readonly libsodium?: Sodium["name"];
   /** The edge's public key for the sealed and the curve transport; the first that a grant names when absent. */
@@ -71,6 +73,8 @@ export interface DialRequest {
 
 /** Dials edges over one transport, with what all its sessions of one agent share. */
 export interface TransportDialer {
+  /** It uses UDP, which some networks drop. */
+  readonly overUdp: boolean;
   /** Whom to dial, by what the session master says. */
   edgeOf(grant: Grant): Address;
   /** Opens a session; rejects as the transport does. */

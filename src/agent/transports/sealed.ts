@@ -14,6 +14,7 @@ import type { DialerParts, DialRequest, TransportDialer } from "./port.ts";
 
 /** See {@link dialSealed}; rejects also as {@link EdgeKey.pin} throws. */
 export class SealedDialer implements TransportDialer {
+  readonly overUdp = false;
   readonly #parts: DialerParts;
   readonly #scratch = new SealedScratch();
   #crypto: Promise<{ sodium: Sodium; aeads: AeadChoice }> | undefined;

@@ -12,6 +12,7 @@ import type { DialerParts, DialRequest, TransportDialer } from "./port.ts";
 
 /** See {@link dialSnitun}. */
 export class SnitunDialer implements TransportDialer {
+  readonly overUdp = false;
   readonly #parts: DialerParts;
   readonly #scratch = new SendScratch();
 

@@ -69,9 +69,10 @@ export const AGENT_SETTINGS = {
     placeholder: "NAME",
     default: "snitun",
     description:
-      "How the session crosses the network: snitun; sealed, without visible protocol; curve, UDP that bears loss and moves.",
+      "How the session crosses the network: snitun; sealed, without visible protocol; curve, UDP that bears loss and moves; " +
+      "auto: the first of those that the edge offers that gets through.",
     commands: AGENT,
-    schema: value.oneOf(["snitun", "sealed", "curve"]),
+    schema: value.oneOf(["snitun", "sealed", "curve", "auto"]),
   }),
   congestion: setting({
     flag: "congestion",

@@ -75,6 +75,14 @@ export const LISTENING = {
     commands: MASTERS,
     schema: value.hostPort(1, "edge.example.org:8443"),
   }),
+  curvePort: optional({
+    flag: "curve-port",
+    placeholder: "PORT",
+    description:
+      "The edge's UDP port for the curve transport that tokens name. Default: that of serve's own first listener for it.",
+    commands: MASTERS,
+    schema: value.count("a UDP port", 1, 65535),
+  }),
   dataDir: setting({
     flag: "data-dir",
     placeholder: "FOLDER",

@@ -55,7 +55,7 @@ export class CreditSession implements Multiplexer<CreditStream>, StreamOwner<Cre
   readonly #windows: ReceiveWindows;
   readonly #heartbeat: Heartbeat;
   readonly #endings = new Endings<CreditStream>(this);
-  readonly #streams = new CreditTable(this);
+  readonly #streams: CreditTable;
   #scheduled: CreditStream[] = [];
   #woken = false;
   #leaving: ErrorCode | undefined;
@@ -66,6 +66,7 @@ export class CreditSession implements Multiplexer<CreditStream>, StreamOwner<Cre
   constructor(options: CreditOptions) {
     const { host, random, role } = options;
     this.role = role;
+    this.#streams = new CreditTable(this, role);
     this.#host = host;
     this.#sender = new CreditSender(options.scratch, random, limits.CREDIT_SESSION_FIRST_BYTES, this);
     this.#sending = new SendBudget(options.queueLimits ?? limits.DEFAULT_QUEUE_LIMITS, this.#sender);
@@ -93,7 +94,7 @@ export class CreditSession implements Multiplexer<CreditStream>, StreamOwner<Cre
   }
 
   /**
-   * Edge only: opens a stream towards the agent for a visitor. Throws `limit_exceeded` where the session has as many
+   * Opens a stream towards the other side. Throws `limit_exceeded` where the session has as many
    * as it may, `shutdown` where either side goes away, and why the session ended where it has.
    */
   open(caller: Caller): CreditStream {
@@ -109,8 +110,7 @@ export class CreditSession implements Multiplexer<CreditStream>, StreamOwner<Cre
         `Cannot open stream: the session has ${this.streams} already`,
       );
     }
-    this.#streams.take(this.#streams.nextId);
-    const stream = this.#streams.add(this.#streams.nextId - 1, caller);
+    const stream = this.#streams.add(this.#streams.takeOwn(), caller, true);
     this.#control(encodeOpen(stream.id, {
       address: caller.address,
       port: caller.port ?? 0,
@@ -305,9 +305,8 @@ export class CreditSession implements Multiplexer<CreditStream>, StreamOwner<Cre
 
   #accept(id: number, body: Bytes): void {
     if (this.#ended !== undefined) return;
-    if (this.role === "edge") throw invalidFrame("the agent opens a stream");
     const { address, port, serverName, creditBytes } = decodeOpen(body);
-    this.#streams.take(id);
+    this.#streams.takePeers(id);
     const code = this.#streams.full ? "limit_exceeded" : this.#leaving !== undefined ? "shutdown" : undefined;
     if (code !== undefined) {
       this.#host.refused(code);
@@ -318,7 +317,7 @@ export class CreditSession implements Multiplexer<CreditStream>, StreamOwner<Cre
       address,
       port,
       ...(serverName === undefined ? {} : { serverName }),
-    });
+    }, false);
     stream.sendCredit = creditBytes;
     this.#sender.flight.beSmall();
     this.#host.opened(stream);

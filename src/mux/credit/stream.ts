@@ -28,8 +28,8 @@ export class CreditStream extends StreamCore<CreditStream> {
   /** Internal: the handler has heard `end`. */
   endDelivered = false;
 
-  constructor(owner: StreamOwner<CreditStream>, id: number, caller: Caller) {
-    super(owner, caller);
+  constructor(owner: StreamOwner<CreditStream>, id: number, caller: Caller, own: boolean) {
+    super(owner, caller, own);
     this.id = id;
   }
 

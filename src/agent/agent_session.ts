@@ -1,0 +1,132 @@
+/**
+ * One session of an agent, from its grant to its end.
+ *
+ * @module
+ */
+import { SallyportError } from "../errors.ts";
+import * as limits from "../limits.ts";
+import type { Clock, Runtime, Timer } from "../runtime/port.ts";
+import type { Metrics } from "../telemetry/metrics.ts";
+import type { Session, SessionHandler, SessionStream } from "../transport/port.ts";
+import type { Logger } from "../telemetry/log.ts";
+import type { Router } from "../tunnel/router.ts";
+import { chooseByFirstByte, SessionCarrier } from "../tunnel/session_carrier.ts";
+import { Tunnel } from "../tunnel/tunnel.ts";
+import { type Grant, tokenMadeAtS } from "./grant.ts";
+
+/** One session of the agent. A renewed one goes on beside it until the edge has let go of the older. */
+export class AgentSession implements SessionHandler {
+  readonly grant: Grant;
+  /** The session is over, with the reason. */
+  readonly over: Promise<SallyportError>;
+  /** The same, or that the edge takes no new visitors; undefined when it's time for a fresh token before that. */
+  readonly overOrRenewal: Promise<SallyportError | undefined>;
+  session!: Session;
+  tunnel: Tunnel | undefined;
+  #carrier: SessionCarrier | undefined;
+  readonly #clock: Clock;
+  readonly #serve: (stream: SessionStream) => void;
+  readonly #over = Promise.withResolvers<SallyportError>();
+  readonly #overOrRenewal = Promise.withResolvers<SallyportError | undefined>();
+  readonly #renewAtMs: number;
+  #bornMs = 0;
+  #renewTimer: Timer | undefined;
+  readonly #metrics: Metrics | undefined;
+  #retired: SallyportError | undefined;
+
+  /** To be made as soon as the grant is there: from then on its token ages. */
+  constructor(
+    runtime: Runtime,
+    grant: Grant,
+    serve: (stream: SessionStream) => void,
+    metrics: Metrics | undefined,
+  ) {
+    this.#clock = runtime.clock;
+    this.grant = grant;
+    this.#serve = serve;
+    this.#metrics = metrics;
+    this.over = this.#over.promise;
+    this.overOrRenewal = this.#overOrRenewal.promise;
+    this.#renewAtMs = this.#clock.nowMs() + lifetimeMs(grant, runtime) * limits.TOKEN_RENEW_AT;
+  }
+
+  /** The edge has let us in. */
+  begin(session: Session): void {
+    this.session = session;
+    this.#metrics?.sessionOpened(session);
+    this.#bornMs = this.#clock.nowMs();
+    this.#renewTimer = this.#clock.after(
+      Math.max(0, this.#renewAtMs - this.#bornMs),
+      () => this.#overOrRenewal.resolve(undefined),
+    );
+  }
+
+  /** The other side may make requests from now on, and this side too. */
+  openTunnel(options: { readonly router: Router; readonly name: string; readonly log: Logger }): void {
+    this.#carrier = new SessionCarrier(this.session, () => this.#metrics?.streamOpened());
+    this.tunnel = new Tunnel({
+      ...options,
+      carrier: this.#carrier,
+      clock: this.#clock,
+      refused: (code) => this.streamRefused(code),
+    });
+  }
+
+  /** How long the session has stood. */
+  get livedMs(): number {
+    return this.#clock.nowMs() - this.#bornMs;
+  }
+
+  async retire(reason: SallyportError, graceMs: number): Promise<void> {
+    this.#retired = reason;
+    this.session.goAway(reason);
+    const timer = this.#clock.after(graceMs, () => this.session.close(reason));
+    this.#closeIfRetired();
+    await this.over;
+    timer.cancel();
+  }
+
+  stream(stream: SessionStream): void {
+    this.#metrics?.streamOpened();
+    const carrier = this.#carrier;
+    if (carrier === undefined) return this.#serve(stream);
+    chooseByFirstByte(stream, this.#clock, {
+      request: (request) => carrier.offer(request),
+      visitor: this.#serve,
+    });
+  }
+
+  streamClosed(): void {
+    this.#metrics?.streamClosed();
+    this.#closeIfRetired();
+  }
+
+  streamRefused(code: SallyportError["code"]): void {
+    this.#metrics?.refused("stream", code);
+  }
+
+  goingAway(code: SallyportError["code"]): void {
+    const why = `Cannot keep session: the edge takes no new visitors any more: ${code}`;
+    this.#overOrRenewal.resolve(new SallyportError("shutdown", why, { retryable: true }));
+  }
+
+  #closeIfRetired(): void {
+    if (this.#retired !== undefined && this.session.streams === 0) this.session.close(this.#retired);
+  }
+
+  ended(error: SallyportError): void {
+    this.#carrier?.ended(error);
+    this.#renewTimer?.cancel();
+    this.#metrics?.sessionClosed(this.session);
+    this.#metrics?.sessionEnded(error.code);
+    this.#over.resolve(error);
+    this.#overOrRenewal.resolve(error);
+  }
+}
+
+/** How long the token lives by the clock of who made it, so that a wrong clock here does no harm. */
+function lifetimeMs(grant: Grant, runtime: Runtime): number {
+  const madeS = tokenMadeAtS(grant.token);
+  const lifeMs = grant.valid * 1000 - (madeS > 0 ? madeS * 1000 : runtime.clock.wallMs());
+  return Math.max(limits.RECONNECT_FIRST_MS, lifeMs);
+}

@@ -1,0 +1,131 @@
+/**
+ * Which transports an agent tries, and in which order: what worked in this network comes first.
+ *
+ * @module
+ */
+import { errorMessage, SallyportError } from "../errors.ts";
+import { NETWORKS_REMEMBERED_MAX, TRANSPORT_REMEMBERED_MS } from "../limits.ts";
+import type { Clock } from "../runtime/port.ts";
+import type { Logger } from "../telemetry/log.ts";
+import { type Dialers, TRANSPORTS } from "./dialer.ts";
+import type { GrantEdge } from "./grant.ts";
+import { localNetworks } from "./local_networks.ts";
+import type { TransportName, TransportSetting } from "./transports/port.ts";
+
+/** A transport that is to be tried first. */
+export interface RememberedTransport {
+  /** Its name. */
+  readonly transport: string;
+  /** Milliseconds since 1970 after which it doesn't count any more. */
+  readonly untilMs: number;
+}
+
+/** Where an agent keeps beyond its end which transport worked. */
+export interface TransportMemory {
+  /** What is known of a place: an edge and the networks that the agent was in, without spaces. */
+  read(place: string): Promise<RememberedTransport | undefined>;
+  /** Keeps it. */
+  write(place: string, remembered: RememberedTransport): Promise<void>;
+}
+
+/** What {@link TransportChoice} works with. */
+export interface TransportChoiceOptions {
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly dialers: Dialers;
+  /** "snitun" when absent. */
+  readonly transport?: TransportSetting;
+  readonly transportMemory?: TransportMemory;
+  /** Names the networks that this machine is in; {@link localNetworks} when absent. */
+  readonly networks?: () => string;
+}
+
+/** Transports to try, in this order, and where that is. */
+export interface TransportPlan {
+  readonly names: readonly TransportName[];
+  readonly place: string;
+}
+
+/** How a session over UDP ends where the network doesn't let it go on. */
+const STALLED: ReadonlySet<SallyportError["code"]> = new Set(
+  ["connection_lost", "deadline_exceeded", "pong_missing", "session_idle", "session_stalled"] as const,
+);
+
+/** See the module. */
+export class TransportChoice {
+  readonly #options: TransportChoiceOptions;
+  /** By place, the last one last; in front of the options' memory. */
+  readonly #known = new Map<string, RememberedTransport>();
+
+  #written: Promise<void> = Promise.resolve();
+
+  constructor(options: TransportChoiceOptions) {
+    this.#options = options;
+  }
+
+  /** The plan for an edge as the session master names it. */
+  async plan(edge: GrantEdge): Promise<TransportPlan> {
+    const { transport = "snitun", networks = localNetworks } = this.#options;
+    if (transport !== "auto") return { names: [transport], place: "" };
+    // A session master that doesn't say is SniTun's own kind.
+    const offered = edge.transports ?? ["snitun"];
+    const names = TRANSPORTS.filter((name) => offered.includes(name));
+    if (names.length === 0) {
+      const why = `the edge offers ${offered.join(", ") || "none"}, this agent has ${TRANSPORTS.join(", ")}`;
+      throw new SallyportError("not_supported", `Cannot choose a transport: ${why}`, { retryable: true });
+    }
+    const place = `${edge.host}:${edge.port}/${networks()}`.replaceAll(/\s/g, "");
+    const first = (await this.#read(place))?.transport;
+    const rank = (name: TransportName) => Number(name !== first);
+    return { names: names.toSorted((a, b) => rank(a) - rank(b)), place };
+  }
+
+  /** This transport got through first. */
+  won(plan: TransportPlan, name: TransportName): void {
+    if (plan.names.length < 2) return;
+    this.#inTurn(async () => {
+      if ((await this.#read(plan.place))?.transport !== name) await this.#write(plan.place, name);
+    });
+  }
+
+  /** A session has ended: where it stalled, TCP is tried first from now on. Says which transport that is. */
+  ended(plan: TransportPlan, name: TransportName, code: SallyportError["code"]): TransportName | undefined {
+    const { dialers } = this.#options;
+    if (!STALLED.has(code) || !dialers.of(name).overUdp) return undefined;
+    const tcp = TRANSPORTS.find((other) => plan.names.includes(other) && !dialers.of(other).overUdp);
+    if (tcp !== undefined) this.#inTurn(() => this.#write(plan.place, tcp));
+    return tcp;
+  }
+
+  /** Resolves when what was learned is kept. */
+  get written(): Promise<void> {
+    return this.#written;
+  }
+
+  /** One by one: of two that read and write a whole file at once, one would be forgotten. */
+  #inTurn(task: () => Promise<void>): void {
+    this.#written = this.#written.then(task);
+  }
+
+  async #read(place: string): Promise<RememberedTransport | undefined> {
+    const { clock, transportMemory, log } = this.#options;
+    const known = this.#known.get(place) ??
+      await transportMemory?.read(place).catch((error) => {
+        log.warn({ error }, `Cannot look up which transport worked: ${errorMessage(error)}`);
+        return undefined;
+      });
+    return known !== undefined && known.untilMs > clock.wallMs() ? known : undefined;
+  }
+
+  async #write(place: string, transport: TransportName): Promise<void> {
+    const { clock, transportMemory, log } = this.#options;
+    const remembered = { transport, untilMs: clock.wallMs() + TRANSPORT_REMEMBERED_MS };
+    this.#known.delete(place);
+    this.#known.set(place, remembered);
+    const [oldest] = this.#known.keys();
+    if (this.#known.size > NETWORKS_REMEMBERED_MAX && oldest !== undefined) this.#known.delete(oldest);
+    await transportMemory?.write(place, remembered).catch((error) => {
+      log.warn({ error }, `Cannot keep which transport worked: ${errorMessage(error)}`);
+    });
+  }
+}

@@ -1,0 +1,191 @@
+/**
+ * A tunnel: a carrier with a name, on which both sides ask each other's services for streams.
+ *
+ * @module
+ */
+import { randomUUID } from "node:crypto";
+import type { Bytes } from "../bytes/bytes.ts";
+import { errorMessage, SallyportError } from "../errors.ts";
+import { TUNNEL_SERVICE_DEADLINE_MS } from "../limits.ts";
+import type { Caller } from "../mux/host.ts";
+import type { Address, ByteStream, Clock } from "../runtime/port.ts";
+import { type Logger, silentLogger } from "../telemetry/log.ts";
+import { formatTunnelAddress, parseTunnelAddress } from "../wire/tunnel_address.ts";
+import type { Carrier, CarrierHandler } from "./carrier.ts";
+import { receiveRequest, sendRequest } from "./request.ts";
+import { refusal, type Router, type ServeStream } from "./router.ts";
+
+/** What an authenticator, or whoever else knows, says of a tunnel besides its name. */
+export type TunnelAttributes = ReadonlyMap<string, Bytes>;
+
+/** What a {@link Tunnel} is made of. */
+export interface TunnelOptions {
+  /** The connection; the tunnel attaches itself. */
+  readonly carrier: Carrier;
+  readonly clock: Clock;
+  /** The other side's name. */
+  readonly name: string;
+  /** What else is known of it; nothing when absent. */
+  readonly attributes?: TunnelAttributes;
+  /** Serves the requests of the other side. */
+  readonly router: Router;
+  /** Where it logs; nowhere when absent. */
+  readonly log?: Logger;
+  /** Hears why a request of the other side came to nothing, to be counted. */
+  refused?(code: SallyportError["code"]): void;
+}
+
+/** What {@link Tunnel.open} takes besides the address. */
+export interface OpenTunnelOptions {
+  /** On whose behalf, where there is somebody. */
+  readonly caller?: Caller;
+  /** Until the answer, in milliseconds; 20 s when absent. */
+  readonly timeoutMs?: number;
+  /** Gives up. */
+  readonly signal?: AbortSignal;
+}
+
+/** See the module. */
+export class Tunnel implements CarrierHandler {
+  /** Names this one connection; random. */
+  readonly id: string = randomUUID();
+  /** The other side's name. */
+  readonly name: string;
+  /** What else is known of the other side. */
+  readonly attributes: TunnelAttributes;
+  /** Resolves when it is over, with the reason. */
+  readonly closed: Promise<SallyportError>;
+  readonly #options: TunnelOptions;
+  readonly #log: Logger;
+  readonly #closed = Promise.withResolvers<SallyportError>();
+
+  constructor(options: TunnelOptions) {
+    this.#options = options;
+    this.name = options.name;
+    this.attributes = options.attributes ?? new Map();
+    this.closed = this.#closed.promise;
+    this.#log = options.log ?? silentLogger;
+    options.carrier.attach(this);
+  }
+
+  /** How it crosses the network: "snitun", "sealed", "curve", "quic". */
+  get transport(): string {
+    return this.#options.carrier.transport;
+  }
+
+  /** The other side's address; it may move. */
+  get remote(): Address {
+    return this.#options.carrier.remote;
+  }
+
+  /**
+   * Asks the other side for a stream to an address, in text or in segments. Resolves once its service has accepted; the
+   * stream is unread then. Rejects with `request_refused`, `request_invalid`, `address_invalid`, `deadline_exceeded`,
+   * `limit_exceeded`, or what the tunnel ended with.
+   */
+  async open(address: string | readonly string[], options: OpenTunnelOptions = {}): Promise<ByteStream> {
+    const segments = typeof address === "string" ? parseTunnelAddress(address) : address;
+    const { carrier, clock } = this.#options;
+    const { caller, timeoutMs, signal } = options;
+    signal?.throwIfAborted();
+    return await sendRequest(await carrier.open(caller), segments, { clock, timeoutMs, signal });
+  }
+
+  /** Wants no new streams from now on; those that are open go on. */
+  goAway(reason: SallyportError): void {
+    this.#options.carrier.goAway(reason);
+  }
+
+  /** Ends it and its streams for this reason. */
+  close(reason: SallyportError): void {
+    this.#options.carrier.close(reason);
+  }
+
+  /** Internal: from the carrier. */
+  stream(stream: ByteStream): void {
+    void this.#serve(stream);
+  }
+
+  /** Internal: from the carrier. */
+  ended(error: SallyportError): void {
+    this.#closed.resolve(error);
+  }
+
+  async #serve(stream: ByteStream & { readonly caller?: Caller }): Promise<void> {
+    let address: readonly string[] | undefined;
+    try {
+      const request = await receiveRequest(stream, this.#options);
+      address = request.address;
+      let serve: ServeStream;
+      try {
+        serve = await this.#decide(request, stream.caller ?? { address: "0.0.0.0" });
+      } catch (error) {
+        request.refuse();
+        throw error;
+      }
+      begin(serve, request.accept());
+    } catch (thrown) {
+      const error = thrown instanceof SallyportError ? thrown : refusal(errorMessage(thrown), thrown);
+      this.#options.refused?.(error.code);
+      this.#log.info({
+        tunnel: this.name,
+        address: address === undefined ? undefined : JSON.stringify(formatTunnelAddress(address)),
+        reason: error.code,
+      }, error.message);
+    }
+  }
+
+  /** What takes the stream. A service that decides too late finds its stream over. */
+  #decide(
+    { address, signal }: { readonly address: readonly string[]; readonly signal: AbortSignal },
+    caller: Caller,
+  ): Promise<ServeStream> {
+    const found = this.#options.router.find(address);
+    if (found === undefined) throw refusal("no service has this address");
+    const { service, rest } = found;
+    const late = new AbortController();
+    const stop = AbortSignal.any([signal, late.signal]);
+    return new Promise((resolve, reject) => {
+      let over = false;
+      const settle = (tell: () => void) => {
+        if (over) return;
+        over = true;
+        timer.cancel();
+        tell();
+      };
+      const timer = this.#options.clock.after(TUNNEL_SERVICE_DEADLINE_MS, () => {
+        const why = `Cannot take tunnel request: no decision in ${TUNNEL_SERVICE_DEADLINE_MS / 1000} s`;
+        late.abort(new SallyportError("deadline_exceeded", why, { side: "local" }));
+      });
+      stop.addEventListener("abort", () => settle(() => reject(stop.reason)), { once: true });
+      Promise.resolve().then(() => service({ address, rest, tunnel: this, caller, signal: stop })).then(
+        (serve) => {
+          if (over) begin(serve, OVER);
+          else settle(() => resolve(serve));
+        },
+        (error) => settle(() => reject(error)),
+      );
+    });
+  }
+}
+
+/** Hands a stream to its service, which loses it where it throws. */
+function begin(serve: ServeStream, stream: ByteStream): void {
+  try {
+    serve(stream);
+  } catch (error) {
+    stream.abort(error instanceof Error ? error : new Error(String(error)));
+  }
+}
+
+/** What a service gets that decided too late: it is over, and says so. */
+const OVER: ByteStream = {
+  attach: (handler) => queueMicrotask(() => handler.close(refusal("it was decided too late"))),
+  write: () => true,
+  closeWrite() {},
+  abort() {},
+  release() {},
+  pause() {},
+  resume() {},
+  bufferedBytes: 0,
+};
