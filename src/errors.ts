@@ -14,6 +14,7 @@ export type ErrorCode =
   | "access_denied"
   | "address_invalid"
   | "address_in_use"
+  | "certificate_refused"
   | "challenge_failed"
   | "cipher_failed"
   | "closed"

@@ -165,6 +165,19 @@ export const SEALED_SILENCE_MAX_MS = 20_000;
 /** Sealed: an agent waits so long for the edge's answer, and an edge for the agent's login. */
 export const SEALED_ANSWER_DEADLINE_MS = 10_000;
 
+/** QUIC: a connection says something this often (snocat's), so that mappings of a NAT stay, */
+export const QUIC_KEEP_ALIVE_MS = 5_000;
+/** and one that has heard nothing for this long is over (snocat's). */
+export const QUIC_IDLE_MS = 30_000;
+/** QUIC: streams that a peer may have open at once: a session's, its control stream, and some that are ending. */
+export const QUIC_STREAMS_MAX = STREAMS_PER_SESSION_MAX + 512;
+/** QUIC: kernel buffers of a UDP socket that is ours to set: 5 ms of 6 Gbit/s, during which the program may be busy. */
+export const QUIC_SOCKET_BUFFER_BYTES = 4 * MiB;
+/** QUIC: connections of one socket, and of one address: as many as Bun counts up to. */
+export const QUIC_CONNECTIONS_MAX = 65_535;
+/** QUIC: what of a peer's reason for closing is shown. */
+export const QUIC_REASON_MAX_LENGTH = 128;
+
 /** sodium-tcp: largest body of a PDU (spec; one byte more closes). */
 export const PIPE_BODY_MAX_BYTES = 131_070;
 /** Text of a FAILED PDU: a line. */

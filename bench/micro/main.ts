@@ -131,9 +131,10 @@ function tokens(): void {
 }
 
 async function sealed(): Promise<void> {
+  const runtime = await currentRuntime();
   for (const build of ["native", "wasm"] as const) {
     const sodium = await loadSodium(build);
-    const { chacha, aes } = chooseAeads(sodium);
+    const { small, chacha, aes } = chooseAeads(sodium, runtime);
     const edgeKeys = makeKeyPair(sodium);
     const unixSeconds = Math.floor(Date.now() / 1000);
     const dial = (): SealedAgentHandshake =>
@@ -160,7 +161,7 @@ async function sealed(): Promise<void> {
       }),
     );
     for (const bulk of aes === undefined ? [chacha] : [chacha, aes]) {
-      const ends = { sodium, bulk, key: bytes(32) };
+      const ends = { sodium, small, bulk, key: bytes(32) };
       const scratch = new RecordScratch();
       for (const size of [64, 65_536]) {
         const plain = bytes(size);

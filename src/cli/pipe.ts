@@ -7,6 +7,7 @@
 import { access } from "node:fs/promises";
 import process from "node:process";
 import type { Bytes } from "../bytes/bytes.ts";
+import { chooseAeads } from "../crypto/aead.ts";
 import { loadSodium } from "../crypto/sodium.ts";
 import { SallyportError } from "../errors.ts";
 import { ProgressMeter } from "../pipe/progress.ts";
@@ -151,7 +152,8 @@ async function send(io: CliIo, file: string, flags: SendFlags, signal: AbortSign
   try {
     const result = await sendPipe({
       ...credentials,
-      ...{ sodium, runtime, to, serverPublicKey, source, signal, extended: flags.plain !== true },
+      ...{ sodium, aeads: chooseAeads(sodium, runtime), runtime, to, serverPublicKey, source, signal },
+      extended: flags.plain !== true,
       progress: (bytes, total) => meter.update(bytes, total, clock.nowMs()),
     });
     meter.update(result.bytes, source.sizeBytes, clock.nowMs());
@@ -181,7 +183,8 @@ async function receive(io: CliIo, file: string, flags: ReceiveFlags, signal: Abo
   try {
     const result = await receivePipe({
       ...credentials,
-      ...{ sodium, runtime, listen, keys, signal, extended: flags.plain !== true },
+      ...{ sodium, aeads: chooseAeads(sodium, runtime), runtime, listen, keys, signal },
+      extended: flags.plain !== true,
       claim: sessions,
       sink: (host) => openOutput(file, flags.force === true, sodium.randomBytes, clock, host),
       listening: ({ host, port }) => {

@@ -1,7 +1,8 @@
 /**
  * Authenticated encryption of large boxes, where it is fastest: libsodium's ChaCha20-Poly1305 (RFC 8439) everywhere,
- * the runtime's own where libsodium is WebAssembly, AES-256-GCM (NIST SP 800-38D) where the runtime uses the
- * processor's instructions for it. Keys have 32 bytes, nonces 12, tags 16 behind the ciphertext.
+ * the runtime's own where libsodium is WebAssembly, AES-256-GCM (NIST SP 800-38D) where the processor's instructions
+ * are used for it, and the system's library for both where the runtime can open one. Keys have 32 bytes, nonces 12, tags
+ * 16 behind the ciphertext.
  *
  * @module
  */
@@ -21,8 +22,16 @@ export interface Aead {
   open(sealed: Bytes, into: Bytes, nonce: Bytes, key: Bytes): boolean;
 }
 
+/** Where further implementations come from: the system's libraries, as a runtime opens them. */
+export interface AeadSource {
+  systemAeads(): readonly Aead[];
+}
+
 /** What one end can do, and what of it is worth asking for. */
 export interface AeadChoice {
+  /** ChaCha20-Poly1305 for boxes of some bytes, where a call's own cost is what counts. */
+  readonly small: Aead;
+  /** ChaCha20-Poly1305 for large ones. */
   readonly chacha: Aead;
   /** There where it is so much faster than the other that it is preferred. */
   readonly aes: Aead | undefined;
@@ -31,6 +40,7 @@ export interface AeadChoice {
 /** Results come in new buffers: small ones are reused by the allocator, large ones are new pages each time. */
 const PIECE_BYTES = 16 * 1024;
 const PROBE_BYTES = 64 * 1024;
+const SMALL_PROBE_BYTES = 16;
 const PROBES = 24;
 /**
  * AES-GCM may take so many times as long in the first calls, in which it is four times as slow as in later ones.
@@ -38,16 +48,30 @@ const PROBES = 24;
  */
 const FIRST_CALLS = 2.5;
 
-/** Finds out what is fastest here, by sealing a few boxes of 64 KiB: some milliseconds. */
-export function chooseAeads(sodium: Sodium): AeadChoice {
+/**
+ * Finds out what is fastest here, by sealing a few boxes of 64 KiB: some milliseconds. `source` isn't asked where
+ * libsodium is WebAssembly: native code can't be loaded, or isn't wanted, there.
+ */
+export function chooseAeads(sodium: Sodium, source?: AeadSource): AeadChoice {
   const ciphers = getCiphers();
   const own = (name: AeadName): Aead[] => ciphers.includes(name) ? [new NodeAead(name)] : [];
-  const chachas = [new SodiumAead(sodium), ...sodium.name === "wasm" ? own("chacha20-poly1305") : []];
-  const [chacha] = fastest(chachas);
-  const [aes] = own("aes-256-gcm");
-  if (aes === undefined) return { chacha, aes };
-  const [first, ratio] = fastest([chacha, aes]);
-  return { chacha, aes: first === aes || ratio <= FIRST_CALLS ? aes : undefined };
+  const system = sodium.name === "native" && source !== undefined ? source.systemAeads() : [];
+  const reference = new SodiumAead(sodium);
+  const chachas = [
+    reference,
+    ...sodium.name === "wasm" ? own("chacha20-poly1305") : [],
+    ...system.filter(({ name }) => name === "chacha20-poly1305").filter((aead) => agree(aead, reference)),
+  ];
+  const [chacha] = fastest(chachas, PROBE_BYTES);
+  const [small] = fastest(chachas, SMALL_PROBE_BYTES);
+  const [node] = own("aes-256-gcm");
+  if (node === undefined) return { small, chacha, aes: undefined };
+  const [aes] = fastest([
+    node,
+    ...system.filter(({ name }) => name === node.name).filter((aead) => agree(aead, node)),
+  ], PROBE_BYTES);
+  const [first, ratio] = fastest([chacha, aes], PROBE_BYTES);
+  return { small, chacha, aes: first === aes || ratio <= FIRST_CALLS ? aes : undefined };
 }
 
 /** libsodium's ChaCha20-Poly1305. */
@@ -105,10 +129,29 @@ export class NodeAead implements Aead {
   }
 }
 
+/** Whether two implementations make the same of some boxes: a library that the system brings is tried before use. */
+function agree(one: Aead, other: Aead): boolean {
+  const [nonce, key] = [new Uint8Array(NONCE_BYTES).fill(1), new Uint8Array(KEY_BYTES).fill(2)];
+  return [0, 6, 1000].every((size) => {
+    const plain = new Uint8Array(size).map((_, i) => i);
+    const [sealed, same, opened] = [size + TAG_BYTES, size + TAG_BYTES, size].map((n) => new Uint8Array(n));
+    try {
+      one.seal(plain, sealed!, nonce, key);
+      other.seal(plain, same!, nonce, key);
+      if (sealed!.some((byte, i) => byte !== same![i])) return false;
+      if (!one.open(same!, opened!, nonce, key) || opened!.some((byte, i) => byte !== plain[i])) return false;
+      same![size]! ^= 1;
+      return !one.open(same!, opened!, nonce, key);
+    } catch {
+      return false;
+    }
+  });
+}
+
 /** The fastest, and how many times as long the second takes. */
-function fastest(aeads: readonly Aead[]): [first: Aead, ratio: number] {
-  const plain = new Uint8Array(PROBE_BYTES);
-  const into = new Uint8Array(PROBE_BYTES + TAG_BYTES);
+function fastest(aeads: readonly Aead[], size: number): [first: Aead, ratio: number] {
+  const plain = new Uint8Array(size);
+  const into = new Uint8Array(size + TAG_BYTES);
   const runs = aeads.map((aead) => ({ aead, leastMs: Infinity }));
   // In turns, so that what else the machine does hits all of them; the first calls are slow, the least time counts.
   for (let i = 0; i < PROBES; i++) {

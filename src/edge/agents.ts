@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { chooseAeads } from "../crypto/aead.ts";
+import { type AeadSource, chooseAeads } from "../crypto/aead.ts";
 import type { FernetRing } from "../crypto/fernet.ts";
 import type { KeyPair, Sodium } from "../crypto/sodium.ts";
 import { SallyportError } from "../errors.ts";
@@ -76,6 +76,8 @@ export interface AgentOptions {
   readonly metrics: Metrics;
   readonly authorize?: Authorize;
   readonly sealed?: SealedKey;
+  /** Further ciphers for sealed sessions. */
+  readonly aeadSource?: AeadSource;
   readonly tunnels?: EdgeTunnels;
   readonly queueLimits?: limits.QueueLimits;
   readonly largeFramesPerSecond?: number;
@@ -102,7 +104,7 @@ export class AgentRegistry {
     this.#sealed = sealed &&
       {
         ...sealed,
-        aeads: chooseAeads(sealed.sodium),
+        aeads: chooseAeads(sealed.sodium, options.aeadSource),
         clock,
         queueLimits,
         scratch: new SealedScratch(),

@@ -120,6 +120,7 @@ class EdgeNode implements Edge {
       metrics: this.metrics,
       authorize: options.authorize,
       sealed: options.sealed,
+      aeadSource: options.runtime,
       tunnels: options.tunnels,
       queueLimits: options.queueLimits,
       largeFramesPerSecond: options.throttling,

@@ -5,20 +5,17 @@
  * @module
  */
 import type { Bytes } from "../bytes/bytes.ts";
-import type { Aead } from "../crypto/aead.ts";
 import type { RandomSource } from "../crypto/random.ts";
-import { NONCE_BYTES, type Sodium, TAG_BYTES } from "../crypto/sodium.ts";
+import { TAG_BYTES } from "../crypto/sodium.ts";
 import { SallyportError } from "../errors.ts";
 import {
-  SEALED_BULK_MIN_BYTES,
   SEALED_PADDED_RECORDS,
   SEALED_PADDING_MAX_BYTES,
   SEALED_RECORD_MAX_BYTES,
-  SEALED_REKEY_RECORDS,
   TOKEN_MAX_BYTES,
 } from "../limits.ts";
 import { paddingOf, RECORD_HEAD_BYTES } from "../wire/sealed_messages.ts";
-import { bulkKey, nextKey, writeNonce } from "./sealed_keys.ts";
+import { BoxChain, type BoxCipher } from "./box_chain.ts";
 
 const SEALED_HEAD_BYTES = RECORD_HEAD_BYTES + TAG_BYTES;
 const BODY_MAX_BYTES = SEALED_RECORD_MAX_BYTES + SEALED_PADDING_MAX_BYTES + TAG_BYTES;
@@ -45,59 +42,9 @@ export class RecordScratch {
   }
 }
 
-/** What seals one direction's boxes. */
-export interface RecordCipher {
-  readonly sodium: Sodium;
-  /** For boxes with at least {@link SEALED_BULK_MIN_BYTES} in them. */
-  readonly bulk: Aead;
-  readonly key: Bytes;
-}
-
-/** A direction's keys and how often they have been used. */
-class Chain {
-  readonly #sodium: Sodium;
-  readonly #bulk: Aead;
-  readonly #nonce: Bytes = new Uint8Array(NONCE_BYTES);
-  #key: Bytes;
-  #bulkKey: Bytes;
-  #boxes = 0;
-
-  constructor({ sodium, bulk, key }: RecordCipher) {
-    this.#sodium = sodium;
-    this.#bulk = bulk;
-    this.#key = key;
-    this.#bulkKey = bulkKey(sodium, key);
-  }
-
-  seal(plain: Bytes, into: Bytes): void {
-    if (plain.length < SEALED_BULK_MIN_BYTES) this.#sodium.seal(plain, into, this.#nonce, this.#key);
-    else this.#bulk.seal(plain, into, this.#nonce, this.#bulkKey);
-    this.#step();
-  }
-
-  open(sealed: Bytes, into: Bytes): void {
-    const opened = into.length < SEALED_BULK_MIN_BYTES
-      ? this.#sodium.open(sealed, into, this.#nonce, this.#key)
-      : this.#bulk.open(sealed, into, this.#nonce, this.#bulkKey);
-    if (!opened) throw broken("was altered");
-    this.#step();
-  }
-
-  /** A box has been sealed or opened: the next nonce, or the next key. */
-  #step(): void {
-    this.#boxes++;
-    if (this.#boxes === 2 * SEALED_REKEY_RECORDS) {
-      this.#key = nextKey(this.#sodium, this.#key);
-      this.#bulkKey = bulkKey(this.#sodium, this.#key);
-      this.#boxes = 0;
-    }
-    writeNonce(this.#nonce, this.#boxes);
-  }
-}
-
 /** Seals one direction. */
 export class RecordSealer {
-  readonly #chain: Chain;
+  readonly #chain: BoxChain;
   readonly #scratch: RecordScratch;
   readonly #random: RandomSource;
   readonly #head: Bytes = new Uint8Array(RECORD_HEAD_BYTES);
@@ -105,8 +52,8 @@ export class RecordSealer {
   #toPad = SEALED_PADDED_RECORDS;
 
   /** @param random asked for two bytes for each of the first records. */
-  constructor(cipher: RecordCipher, scratch: RecordScratch, random: RandomSource) {
-    this.#chain = new Chain(cipher);
+  constructor(cipher: BoxCipher, scratch: RecordScratch, random: RandomSource) {
+    this.#chain = new BoxChain(cipher);
     this.#scratch = scratch;
     this.#random = random;
   }
@@ -143,7 +90,7 @@ export class RecordSealer {
 
 /** Opens one direction. */
 export class RecordOpener {
-  readonly #chain: Chain;
+  readonly #chain: BoxChain;
   readonly #scratch: RecordScratch;
   readonly #head: Bytes = new Uint8Array(SEALED_HEAD_BYTES);
   readonly #plainHead: Bytes = new Uint8Array(RECORD_HEAD_BYTES);
@@ -159,8 +106,8 @@ export class RecordOpener {
   /** The longest record that is taken: a login, until the peer is known. */
   maxBytes: number = TOKEN_MAX_BYTES + 64;
 
-  constructor(cipher: RecordCipher, scratch: RecordScratch) {
-    this.#chain = new Chain(cipher);
+  constructor(cipher: BoxCipher, scratch: RecordScratch) {
+    this.#chain = new BoxChain(cipher);
     this.#scratch = scratch;
   }
 
@@ -231,7 +178,7 @@ export class RecordOpener {
   }
 
   #openHead(): void {
-    this.#chain.open(this.#head, this.#plainHead);
+    if (!this.#chain.open(this.#head, this.#plainHead)) throw broken("was altered");
     this.#dataBytes = this.#headView.getUint32(0);
     const padding = this.#headView.getUint16(4);
     if (this.#dataBytes > this.maxBytes || padding > SEALED_PADDING_MAX_BYTES) {
@@ -242,7 +189,7 @@ export class RecordOpener {
 
   #openBody(sealed: Bytes): void {
     const body = this.#scratch.incoming.subarray(0, sealed.length - TAG_BYTES);
-    this.#chain.open(sealed, body);
+    if (!this.#chain.open(sealed, body)) throw broken("was altered");
     this.#headFilled = 0;
     this.#bodyFilled = 0;
     this.#data = body.subarray(0, this.#dataBytes);

@@ -5,11 +5,13 @@
  * @module
  */
 import type { Bytes } from "../bytes/bytes.ts";
+import { type AeadChoice, SodiumAead } from "../crypto/aead.ts";
 import type { SessionKeys, Sodium } from "../crypto/sodium.ts";
 import { SallyportError } from "../errors.ts";
 import { PIPE_AUTH_DEADLINE_MS, PIPE_REASON_MAX_BYTES } from "../limits.ts";
 import { encodePing, PduType, printableText } from "../wire/sodium_pdu.ts";
 import { Keepalive } from "./keepalive.ts";
+import { BoxMessages } from "./message_cipher.ts";
 import { PduLink } from "./pdu_link.ts";
 
 /** What an end asks of its driver, whichever its role. */
@@ -27,6 +29,8 @@ export interface PipeOptions {
   readonly random?: (into: Bytes) => void;
   /** The date for pings; the system's clock when absent. */
   readonly date?: () => { readonly seconds: number; readonly nanoseconds: number };
+  /** Ciphers for what only Sallyport's own ends know; libsodium's ChaCha20-Poly1305 when absent. */
+  readonly aeads?: AeadChoice;
   /** Whether to use what only Sallyport's own ends know (true when absent). */
   readonly extended?: boolean;
 }
@@ -37,6 +41,7 @@ export abstract class PipeEndpoint {
   protected readonly random: (into: Bytes) => void;
   protected readonly link: PduLink;
   protected readonly extended: boolean;
+  protected readonly aeads: AeadChoice;
   readonly #host: PipeHost;
   readonly #date: () => { readonly seconds: number; readonly nanoseconds: number };
   readonly #authDeadlineMs: number;
@@ -48,11 +53,13 @@ export abstract class PipeEndpoint {
     this.sodium = options.sodium;
     this.random = options.random ?? options.sodium.randomBytes;
     this.extended = options.extended ?? true;
+    const chacha = new SodiumAead(options.sodium);
+    this.aeads = options.aeads ?? { small: chacha, chacha, aes: undefined };
     this.#host = host;
     this.#date = options.date ?? systemDate;
     this.#nowMs = nowMs;
     this.#authDeadlineMs = nowMs + PIPE_AUTH_DEADLINE_MS;
-    this.link = new PduLink(options.sodium, boxBytes, {
+    this.link = new PduLink(boxBytes, {
       write: (bytes) => this.#host.write(bytes),
       box: (sealed) => this.onBox(sealed),
       pdu: (type, body) => this.#onPdu(type, body),
@@ -128,6 +135,15 @@ export abstract class PipeEndpoint {
     return false;
   }
 
+  /** The messages of one direction behind the change of keys. */
+  protected boxes(key: Bytes, aes: boolean): BoxMessages {
+    const { small, chacha, aes: own } = this.aeads;
+    if (aes && own === undefined) {
+      throw new SallyportError("frame_invalid", "Cannot go on: AES-256-GCM is used and was not offered");
+    }
+    return new BoxMessages({ sodium: this.sodium, small, bulk: aes ? own! : chacha, key });
+  }
+
   protected established(): void {
     this.#keepalive = new Keepalive(this.#nowMs, this.random);
   }
@@ -193,7 +209,7 @@ export function upgradeKeys(
   fresh: SessionKeys,
   nonce: Bytes,
 ): SessionKeys {
-  const label = new TextEncoder().encode("sallyport pipe 1");
+  const label = new TextEncoder().encode("sallyport pipe 2");
   const derive = (own: Bytes, key: Bytes): Bytes => {
     const input = new Uint8Array(label.length + own.length + nonce.length);
     input.set(label);

@@ -1,14 +1,15 @@
 /**
- * One end of a sodium-tcp connection as a stream of PDUs (spec: sodium-tcp.md): sealed box first, then two secretstream
+ * One end of a sodium-tcp connection as a stream of PDUs (spec: sodium-tcp.md): sealed box first, then two
  * messages a PDU. No sockets and no time in here.
  *
  * @module
  */
 import type { Bytes } from "../bytes/bytes.ts";
-import { type Sodium, STREAM_EXTRA_BYTES, TAG_FINAL, TAG_MESSAGE } from "../crypto/sodium.ts";
+import { TAG_FINAL } from "../crypto/sodium.ts";
 import { SallyportError } from "../errors.ts";
 import { PIPE_BODY_MAX_BYTES } from "../limits.ts";
 import { encodeHeader, parseHeader, PDU_HEADER_BYTES, type PduType } from "../wire/sodium_pdu.ts";
+import { MESSAGE_EXTRA_MAX_BYTES, type MessageCipher } from "./message_cipher.ts";
 
 /** Who drives a {@link PduLink}. */
 export interface PduLinkHost {
@@ -22,11 +23,8 @@ export interface PduLinkHost {
   final(): void;
 }
 
-const SEALED_HEADER_BYTES = PDU_HEADER_BYTES + STREAM_EXTRA_BYTES;
-
 /** Cuts a byte stream into messages, opens them, and seals those to send. */
 export class PduLink {
-  readonly #sodium: Sodium;
   readonly #host: PduLinkHost;
   #phase: "box" | "header" | "body" | "over" = "box";
   /** Length of the message that is waited for, and what of it lies in #pending. */
@@ -37,12 +35,11 @@ export class PduLink {
   #out: Bytes = new Uint8Array(0);
   readonly #header = new Uint8Array(PDU_HEADER_BYTES);
   #type = 0;
-  #sendState: Bytes | undefined;
-  #receiveState: Bytes | undefined;
+  #sealer: MessageCipher | undefined;
+  #opener: MessageCipher | undefined;
 
   /** @param boxBytes length of the peer's sealed box, which comes first. */
-  constructor(sodium: Sodium, boxBytes: number, host: PduLinkHost) {
-    this.#sodium = sodium;
+  constructor(boxBytes: number, host: PduLinkHost) {
     this.#host = host;
     this.#need = boxBytes;
   }
@@ -52,21 +49,21 @@ export class PduLink {
     return this.#phase !== "body" && this.#have === 0;
   }
 
-  /** From the next message on, sends under this secretstream state, which the link keeps and steps. */
-  sendUnder(state: Bytes): void {
-    this.#sendState = state;
+  /** From the next message on, seals with this. */
+  sendUnder(cipher: MessageCipher): void {
+    this.#sealer = cipher;
   }
 
-  /** From the next message on, receives under this secretstream state, which the link keeps and steps. */
-  receiveUnder(state: Bytes): void {
-    this.#receiveState = state;
-    if (this.#phase === "box") this.#expect("header", SEALED_HEADER_BYTES);
+  /** From the next message on, opens with this. To be called between two PDUs. */
+  receiveUnder(cipher: MessageCipher): void {
+    this.#opener = cipher;
+    if (this.#phase !== "over") this.#expect("header", PDU_HEADER_BYTES);
   }
 
   /** Takes no more bytes and sends none. */
   stop(): void {
     this.#phase = "over";
-    this.#sendState = undefined;
+    this.#sealer = undefined;
   }
 
   /**
@@ -97,20 +94,21 @@ export class PduLink {
 
   /** Seals and sends one PDU; nothing once stopped. `body` has at most 131,070 bytes. */
   send(type: PduType, body: Bytes): void {
-    const state = this.#sendState;
-    if (state === undefined) return;
+    const sealer = this.#sealer;
+    if (sealer === undefined) return;
     if (body.length > PIPE_BODY_MAX_BYTES) throw new RangeError(`a body of ${body.length} bytes is too long`);
-    const size = SEALED_HEADER_BYTES + body.length + STREAM_EXTRA_BYTES;
+    const headerEnd = PDU_HEADER_BYTES + sealer.extraBytes;
+    const size = headerEnd + body.length + sealer.extraBytes;
     if (this.#out.length < size) this.#out = new Uint8Array(roomFor(size));
     encodeHeader(type, body.length, this.#header);
-    this.#sodium.push(state, this.#header, this.#out.subarray(0, SEALED_HEADER_BYTES), TAG_MESSAGE);
-    this.#sodium.push(state, body, this.#out.subarray(SEALED_HEADER_BYTES, size), TAG_MESSAGE);
+    sealer.seal(this.#header, this.#out.subarray(0, headerEnd));
+    sealer.seal(body, this.#out.subarray(headerEnd, size));
     this.#host.write(this.#out.subarray(0, size));
   }
 
-  #expect(phase: "header" | "body", need: number): void {
+  #expect(phase: "header" | "body", plainBytes: number): void {
     this.#phase = phase;
-    this.#need = need;
+    this.#need = plainBytes + this.#opener!.extraBytes;
   }
 
   #growPending(need: number): void {
@@ -125,19 +123,20 @@ export class PduLink {
       this.#host.box(message);
       return;
     }
-    const size = message.length - STREAM_EXTRA_BYTES;
+    const opener = this.#opener!;
+    const size = message.length - opener.extraBytes;
     if (this.#plain.length < size) this.#plain = new Uint8Array(roomFor(size));
     const plain = this.#plain.subarray(0, size);
-    const tag = this.#sodium.pull(this.#receiveState as Bytes, message, plain);
+    const tag = opener.open(message, plain);
     if (tag < 0) throw new SallyportError("cipher_failed", "Cannot open a message: it was altered");
     if (this.#phase === "header") {
       if (tag === TAG_FINAL) return this.#end();
       const header = parseHeader(plain);
       this.#type = header.type;
-      this.#expect("body", header.size + STREAM_EXTRA_BYTES);
+      this.#expect("body", header.size);
       return;
     }
-    this.#expect("header", SEALED_HEADER_BYTES);
+    this.#expect("header", PDU_HEADER_BYTES);
     this.#host.pdu(this.#type, plain);
     if (tag === TAG_FINAL) this.#end();
   }
@@ -151,5 +150,5 @@ export class PduLink {
 
 /** Small PDUs need little, large ones all of it: an idle connection doesn't hold 128 KiB. */
 function roomFor(size: number): number {
-  return size <= 1024 ? 1024 : PIPE_BODY_MAX_BYTES + SEALED_HEADER_BYTES + STREAM_EXTRA_BYTES;
+  return size <= 1024 ? 1024 : PIPE_BODY_MAX_BYTES + PDU_HEADER_BYTES + 2 * MESSAGE_EXTRA_MAX_BYTES;
 }

@@ -30,6 +30,7 @@ import {
   PduType,
   trimText,
 } from "../wire/sodium_pdu.ts";
+import { StreamMessages } from "./message_cipher.ts";
 import { PipeEndpoint, type PipeHost, type PipeOptions, unexpected, upgradeKeys } from "./endpoint.ts";
 
 /** What a {@link PipeReceiver} asks of its driver. */
@@ -63,7 +64,7 @@ export interface PipeReceiverOptions extends PipeOptions {
 
 /**
  * The server. Random bytes are drawn in this order: stream header 24, and where it announces itself (`extended`)
- * secret key 32 and stream header 24.
+ * secret key 32.
  */
 export class PipeReceiver extends PipeEndpoint {
   readonly #host: PipeReceiverHost;
@@ -72,7 +73,6 @@ export class PipeReceiver extends PipeEndpoint {
   readonly #passphrase: Bytes;
   /** What the change of keys needs, until it has happened. */
   #offer: { readonly pair: KeyPair; readonly auth: ClientAuth; readonly keys: SessionKeys } | undefined;
-  #offeredHeader: Bytes | undefined;
   #upgraded = false;
   #state: "handshake" | "open" | "ended" = "handshake";
   #received = 0;
@@ -167,8 +167,8 @@ export class PipeReceiver extends PipeEndpoint {
       message: encodeMessage(this.#options.message ?? "Welcome.", this.#announce(auth, keys)),
     });
     this.#host.write(sodium.sealBox(helo, auth.publicKey));
-    this.link.sendUnder(sodium.streamState(keys.tx, streamHeader));
-    this.link.receiveUnder(sodium.streamState(keys.rx, auth.streamHeader));
+    this.link.sendUnder(new StreamMessages(sodium, keys.tx, streamHeader));
+    this.link.receiveUnder(new StreamMessages(sodium, keys.rx, auth.streamHeader));
     this.#state = "open";
     this.established();
   }
@@ -176,10 +176,8 @@ export class PipeReceiver extends PipeEndpoint {
   #announce(auth: ClientAuth, keys: SessionKeys): Announcement | undefined {
     if (!this.extended) return undefined;
     const pair = makeKeyPair(this.sodium, this.random);
-    this.#offeredHeader = new Uint8Array(STREAM_HEADER_BYTES);
-    this.random(this.#offeredHeader);
     this.#offer = { pair, auth, keys };
-    return { publicKey: pair.publicKey, streamHeader: this.#offeredHeader };
+    return { publicKey: pair.publicKey, aes: this.aeads.aes !== undefined };
   }
 
   protected override onPdu(type: number, body: Bytes): void {
@@ -241,13 +239,13 @@ export class PipeReceiver extends PipeEndpoint {
     const offer = this.#offer;
     if (offer === undefined) throw unexpected(PduType.Upgrade);
     this.#offer = undefined;
-    const { streamHeader, totalBytes } = parseUpgrade(body);
+    const { totalBytes, aes } = parseUpgrade(body);
     const fresh = this.sodium.serverKeys(offer.pair, offer.auth.publicKey);
     if (fresh === undefined) throw new SallyportError("cipher_failed", "The client's key is of low order");
     const keys = upgradeKeys(this.sodium, offer.keys, fresh, offer.auth.nonce);
-    this.link.receiveUnder(this.sodium.streamState(keys.rx, streamHeader));
+    this.link.receiveUnder(this.boxes(keys.rx, aes));
     this.link.send(PduType.Upgraded, encodeWindow(PIPE_WINDOW_BYTES));
-    this.link.sendUnder(this.sodium.streamState(keys.tx, this.#offeredHeader as Bytes));
+    this.link.sendUnder(this.boxes(keys.tx, aes));
     this.#upgraded = true;
     if (totalBytes !== undefined) this.#host.announced(totalBytes);
   }

@@ -29,6 +29,7 @@ import {
   printableText,
   SERVER_HELO_BYTES,
 } from "../wire/sodium_pdu.ts";
+import { type MessageCipher, StreamMessages } from "./message_cipher.ts";
 import { PipeEndpoint, type PipeHost, type PipeOptions, unexpected, upgradeKeys } from "./endpoint.ts";
 
 /** What a {@link PipeSender} asks of its driver. */
@@ -57,8 +58,7 @@ export function checkSender(options: PipeSenderOptions): void {
 }
 
 /**
- * The client. Random bytes are drawn in this order: secret key 32, nonce 24, stream header 24, and for the change of
- * keys another stream header 24.
+ * The client. Random bytes are drawn in this order: secret key 32, nonce 24, stream header 24.
  */
 export class PipeSender extends PipeEndpoint {
   readonly #host: PipeSenderHost;
@@ -68,7 +68,7 @@ export class PipeSender extends PipeEndpoint {
   readonly #keys: SessionKeys;
   readonly #login: Bytes;
   readonly #passphrase: Bytes;
-  #fresh: Bytes | undefined;
+  #fresh: MessageCipher | undefined;
   #state: "handshake" | "upgrading" | "open" | "ending" = "handshake";
   #window = 0;
   #sent = 0;
@@ -107,7 +107,7 @@ export class PipeSender extends PipeEndpoint {
       login: this.#login,
       passphrase: this.#passphrase,
     });
-    this.link.sendUnder(this.sodium.streamState(this.#keys.tx, streamHeader));
+    this.link.sendUnder(new StreamMessages(this.sodium, this.#keys.tx, streamHeader));
     this.#host.write(this.sodium.sealBox(plain, this.#options.serverPublicKey));
     plain.fill(0);
   }
@@ -158,7 +158,7 @@ export class PipeSender extends PipeEndpoint {
       throw new SallyportError("challenge_failed", "The receiver answered another nonce");
     }
     this.#message = printableText(helo.message);
-    this.link.receiveUnder(this.sodium.streamState(this.#keys.rx, helo.streamHeader));
+    this.link.receiveUnder(new StreamMessages(this.sodium, this.#keys.rx, helo.streamHeader));
     this.established();
     const announced = this.extended ? parseAnnouncement(helo.message) : undefined;
     const fresh = announced && this.sodium.clientKeys(this.#keyPair, announced.publicKey);
@@ -167,11 +167,10 @@ export class PipeSender extends PipeEndpoint {
       return this.#host.ready(this.#message, false);
     }
     const keys = upgradeKeys(this.sodium, this.#keys, fresh, this.#nonce);
-    const streamHeader = new Uint8Array(STREAM_HEADER_BYTES);
-    this.random(streamHeader);
-    this.link.send(PduType.Upgrade, encodeUpgrade(streamHeader, this.#options.totalBytes));
-    this.link.sendUnder(this.sodium.streamState(keys.tx, streamHeader));
-    this.#fresh = this.sodium.streamState(keys.rx, announced.streamHeader);
+    const aes = announced.aes && this.aeads.aes !== undefined;
+    this.link.send(PduType.Upgrade, encodeUpgrade({ totalBytes: this.#options.totalBytes, aes }));
+    this.link.sendUnder(this.boxes(keys.tx, aes));
+    this.#fresh = this.boxes(keys.rx, aes);
     this.#state = "upgrading";
   }
 
@@ -180,7 +179,7 @@ export class PipeSender extends PipeEndpoint {
       if (type !== PduType.Upgraded) throw unexpected(type);
       this.#window = parseWindow(body);
       if (this.#window === 0) throw new SallyportError("frame_invalid", "The receiver's window is empty");
-      this.link.receiveUnder(this.#fresh as Bytes);
+      this.link.receiveUnder(this.#fresh!);
       this.#state = "open";
       return this.#host.ready(this.#message, true);
     }

@@ -8,6 +8,7 @@ import { isIP } from "node:net";
 import { setImmediate } from "node:timers";
 import { SallyportError } from "../errors.ts";
 import { type BunConn, socketHandlers, type SocketOwner } from "./bun_conn.ts";
+import { bunQuic } from "./bun_quic.ts";
 import { BufferPool } from "./out_queue.ts";
 import type {
   Address,
@@ -45,6 +46,8 @@ export function createBunRuntime(): Runtime {
     dial: (options) => dial(options, shared),
     bindDatagram,
     serveHttp,
+    quic: () => bunQuic(shared),
+    systemAeads: () => [],
   };
 }
 

@@ -5,7 +5,10 @@
  */
 
 import { setImmediate } from "node:timers";
+import type { Aead } from "../crypto/aead.ts";
 import { DenoConn } from "./deno_conn.ts";
+import { denoQuic } from "./deno_quic.ts";
+import { openOpensslAeads } from "./deno_openssl.ts";
 import { BufferPool } from "./out_queue.ts";
 import type {
   Address,
@@ -42,6 +45,7 @@ const DATAGRAMS_IN_FLIGHT_MAX = 256;
 
 /** Opens the port on this process's sockets; each call has buffers of its own. */
 export function createDenoRuntime(): Runtime {
+  let aeads: readonly Aead[] | undefined;
   const turn = new Turn();
   const shared: Shared = { pool: new BufferPool(), clock: createSystemClock(turn.soon) };
   return {
@@ -54,6 +58,9 @@ export function createDenoRuntime(): Runtime {
     dial: (options) => dial(options, shared),
     bindDatagram: (options) => bindDatagram(options, turn),
     serveHttp,
+    // deno-lint-ignore require-await -- what it throws must become a rejection
+    quic: async () => denoQuic(shared),
+    systemAeads: () => aeads ??= openOpensslAeads(),
   };
 }
 

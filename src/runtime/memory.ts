@@ -8,6 +8,7 @@
 import { VERSION } from "../version.ts";
 import { DEFAULT_LINK, type LinkSettings, MemoryLink } from "./memory_link.ts";
 import { MemoryHost } from "./memory_host.ts";
+import { memoryQuic } from "./quic_memory.ts";
 import { seededRandom, VirtualTime } from "./memory_time.ts";
 import type { Clock, Runtime } from "./port.ts";
 
@@ -102,6 +103,8 @@ export function createMemoryNetwork(options: MemoryNetworkOptions = {}): MemoryN
         dial: (options) => host.dial(options),
         bindDatagram: (options) => host.bindDatagram(options),
         serveHttp: (options) => host.serveHttp(options),
+        quic: () => Promise.resolve(memoryQuic(host)),
+        systemAeads: () => [],
       };
     },
     setName: (name, host) => void world.names.set(name, host),

@@ -4,6 +4,7 @@
  * @module
  */
 
+import type { SallyportError } from "../errors.ts";
 import type { Direction, MemoryLink } from "./memory_link.ts";
 import type { Address, Bytes, Clock, Conn } from "./port.ts";
 import { lostError } from "./shared.ts";
@@ -16,6 +17,8 @@ const POISON = 0xee;
 export class MemoryConn extends StreamBase implements Conn {
   readonly remote: Address;
   readonly local: Address;
+  /** Called once, when nothing is to happen any more. */
+  over: (() => void) | undefined;
   protected readonly clock: Clock;
   #link: MemoryLink;
   #direction: Direction;
@@ -173,14 +176,20 @@ export class MemoryConn extends StreamBase implements Conn {
     this.#outBytes = 0;
     this.#received = [];
     this.#link.conns.delete(this);
+    this.over?.();
   }
 
   /** A reset arrived, or the network broke the connection. */
   breakOff(): void {
+    this.lost(lostError({ code: "ECONNRESET" }));
+  }
+
+  /** What carries the connection is over. */
+  lost(error: SallyportError): void {
     if (this.dead) return;
     this.dead = true;
     this.#forget();
-    this.emitClose(lostError({ code: "ECONNRESET" }));
+    this.emitClose(error);
   }
 
   protected startFlow(): void {

@@ -8,6 +8,7 @@ import { isIP } from "node:net";
 import { SallyportError } from "../errors.ts";
 import { MemoryConn } from "./memory_conn.ts";
 import type { Direction, MemoryLink } from "./memory_link.ts";
+import type { VirtualTime } from "./memory_time.ts";
 import type { MemoryWorld } from "./memory.ts";
 import type {
   Address,
@@ -76,8 +77,20 @@ function isLoopback(host: string): boolean {
   return host === "::1" || host.startsWith("127.");
 }
 
+/** Where QUIC connections of others arrive. */
+export interface QuicDoor {
+  arrive(caller: QuicCaller): void;
+}
+
+/** Who asks for a QUIC connection, and how to reach it. */
+export interface QuicCaller {
+  readonly way: Way;
+  readonly from: Address;
+  readonly to: Address;
+}
+
 /** Where something goes: over which link, from and to which addresses. */
-interface Way {
+export interface Way {
   readonly host: MemoryHost | undefined;
   readonly link: MemoryLink;
   readonly direction: Direction;
@@ -92,6 +105,7 @@ export class MemoryHost {
   readonly #streams: Ports<(conn: Conn) => void> = new Ports();
   readonly #servers: Ports<MemoryServer> = new Ports();
   readonly #datagrams: Ports<DatagramOptions> = new Ports();
+  readonly #quic: Ports<QuicDoor> = new Ports();
 
   constructor(world: MemoryWorld, address: string) {
     this.#world = world;
@@ -175,6 +189,29 @@ export class MemoryHost {
         far.abort(asError(thrown));
       }
     });
+  }
+
+  /** The time that all hosts share. */
+  get time(): VirtualTime {
+    return this.#world.time;
+  }
+
+  /** Lets QUIC connections of others in at an address; gives it, and how to take that back. */
+  bindQuic(options: Address, door: QuicDoor): { readonly address: Address; unbind(): void } {
+    const bound = this.#quic.bind(this.#own(options), options.port, door);
+    return { address: bound.address, unbind: () => this.#quic.unbind(bound) };
+  }
+
+  /** Knocks at another host's address for QUIC; nothing answers where nobody listens. Undefined for an unknown name. */
+  knockQuic({ host, port }: Address): Way | undefined {
+    const name = host === "localhost" ? "127.0.0.1" : this.#world.names.get(host) ?? host;
+    if (isIP(name) === 0) return undefined;
+    const way = this.#wayTo(name);
+    const caller = { way, from: { host: way.from, port: this.#quic.freePort() }, to: { host: way.to, port } };
+    way.link.carry(way.direction, 0, 0, () => {
+      if (way.host !== undefined) way.host.#quic.find(caller.to)?.owner.arrive(caller);
+    });
+    return way;
   }
 
   // deno-lint-ignore require-await -- what it throws must become a rejection

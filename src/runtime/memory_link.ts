@@ -4,7 +4,6 @@
  * @module
  */
 
-import type { MemoryConn } from "./memory_conn.ts";
 import type { VirtualTime } from "./memory_time.ts";
 
 /** What a way does to what goes over it; the same in both directions. */
@@ -45,6 +44,12 @@ export const DEFAULT_LINK: LinkSettings = Object.freeze({
   queueMs: 200,
 });
 
+/** A connection over a link. */
+export interface Breakable {
+  /** The network breaks it. */
+  breakOff(): void;
+}
+
 /** Direction of travel: from the host whose name sorts first, or towards it. */
 export type Direction = 0 | 1;
 
@@ -52,7 +57,7 @@ export type Direction = 0 | 1;
 export class MemoryLink {
   settings: LinkSettings;
   /** The connections over it whose ends haven't both closed. */
-  readonly conns: Set<MemoryConn> = new Set();
+  readonly conns: Set<Breakable> = new Set();
   readonly time: VirtualTime;
   readonly random: () => number;
   /** When each direction has put everything on the wire. */

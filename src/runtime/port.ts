@@ -7,6 +7,8 @@
  */
 
 import type { Bytes } from "../bytes/bytes.ts";
+import type { Quic } from "./quic_port.ts";
+import type { Aead } from "../crypto/aead.ts";
 export type { Bytes };
 
 /** A socket address: `host` is an IP address in text (IPv6 without brackets), `port` 0–65535. */
@@ -199,4 +201,11 @@ export interface Runtime {
   bindDatagram(options: DatagramOptions): Promise<DatagramSocket>;
   /** Starts an HTTP server; rejects as `listen`. */
   serveHttp(options: HttpOptions): Promise<HttpServer>;
+  /** Its QUIC; rejects with `not_supported` where it has none. */
+  quic(): Promise<Quic>;
+  /**
+   * Ciphers of a library of the system, where the runtime's own are slow and there is one to be opened; none else.
+   * Opened at the first call.
+   */
+  systemAeads(): readonly Aead[];
 }

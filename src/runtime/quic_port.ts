@@ -1,6 +1,6 @@
 /**
  * QUIC as Sallyport needs it of the machine below: connections that carry streams opened by either side. Part of the
- * runtime port; adapters are `quic_deno.ts`, `quic_bun.ts` and, in memory, `quic_memory.ts`.
+ * runtime port; adapters are `deno_quic.ts`, `bun_quic.ts` and, in memory, `quic_memory.ts`.
  *
  * @module
  */
@@ -13,13 +13,16 @@ export interface QuicConn {
   readonly remote: Address;
   /** The application protocol that both sides chose. */
   readonly alpn: string;
-  /** SHA-256 of the peer's certificate (DER), 32 bytes; undefined where the peer showed none or the runtime hides it. */
+  /** SHA-256 of the peer's certificate (DER), 32 bytes; undefined where the peer showed none, and where Deno hides it. */
   readonly peerFingerprint: Bytes | undefined;
   /** Says who hears of it. Nothing is delivered before. */
   attach(handler: QuicConnHandler): void;
   /** Opens a bidirectional stream; waits while the peer allows no more of them. Rejects with what the connection ended with. */
   open(): Promise<ByteStream>;
-  /** Ends the connection and its streams for this reason; `ended` follows. */
+  /**
+   * Ends the connection and its streams for this reason; `ended` follows. What was written last may get lost on the
+   * way, so whoever has something to say says it and leaves the closing to the peer.
+   */
   close(reason: SallyportError): void;
 }
 
@@ -31,7 +34,7 @@ export interface QuicConnHandler {
   ended(error: SallyportError): void;
 }
 
-/** A certificate chain and its key, both as PEM text. */
+/** A certificate chain, its own first, and its private key (PKCS #8), both as PEM text. */
 export interface QuicIdentity {
   readonly certificatePem: string;
   readonly keyPem: string;
@@ -56,14 +59,16 @@ export interface QuicListenOptions {
 export type QuicTrust =
   /** The certificate with this SHA-256 (DER), whatever name and issuer stand in it. */
   | { readonly fingerprint: Bytes }
-  /** Certificates that chain to these authorities and carry the name. */
+  /** Certificates that chain to these authorities and carry the name. Deno takes the public authorities', too. */
   | { readonly authoritiesPem: string; readonly serverName: string };
 
 /** What {@link Quic.dial} takes. */
 export interface QuicDialOptions {
+  /** A name, or an IP address in text, IPv6 without brackets. */
   readonly host: string;
   readonly port: number;
-  readonly alpn: readonly string[];
+  /** The application protocol; one, since Bun's client offers no more. */
+  readonly alpn: string;
   readonly trust: QuicTrust;
   /** Gives up when it is aborted: rejects with its reason, and nothing stays behind. */
   readonly signal?: AbortSignal;
@@ -87,8 +92,10 @@ export interface QuicCapabilities {
   readonly receiveBackPressure: boolean;
   /** `abort` of a stream reaches the peer as a reset; without it the peer sees an orderly end. */
   readonly reset: boolean;
-  /** TLS secrets can be written to the file that `SSLKEYLOGFILE` names. */
+  /** TLS secrets are written to the file that `SSLKEYLOGFILE` names. */
   readonly keyLog: boolean;
+  /** A client must show that it has the address it comes from before the server keeps anything of it (Retry). */
+  readonly retry: boolean;
 }
 
 /** The runtime's QUIC. */
@@ -96,6 +103,9 @@ export interface Quic {
   readonly capabilities: QuicCapabilities;
   /** Rejects with `address_in_use`, `connection_refused` (address not to be had) or `config_invalid` (identity). */
   listen(options: QuicListenOptions): Promise<QuicListener>;
-  /** Rejects with `edge_unreachable`, `deadline_exceeded` or `certificate_refused`. */
+  /**
+   * Rejects with `certificate_refused` (side "peer"), `deadline_exceeded` (nobody answers), `host_unknown`,
+   * `connection_lost` (the peer said no, to the application protocol for one), or the signal's reason.
+   */
   dial(options: QuicDialOptions): Promise<QuicConn>;
 }

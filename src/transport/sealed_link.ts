@@ -53,8 +53,9 @@ export function sealedLink(
   const { clock, sodium, aeads, scratch, queueLimits, receiveBudgetBytes } = shared;
   const bulk = keys.aes && aeads.aes !== undefined ? aeads.aes : aeads.chacha;
   const other = role === "edge" ? "agent" : "edge";
-  const sealer = new RecordSealer({ sodium, bulk, key: keys[role] }, scratch.records, scratch.random);
-  const opener = new RecordOpener({ sodium, bulk, key: keys[other] }, scratch.records);
+  const ciphers = { sodium, small: aeads.small, bulk };
+  const sealer = new RecordSealer({ ...ciphers, key: keys[role] }, scratch.records, scratch.random);
+  const opener = new RecordOpener({ ...ciphers, key: keys[other] }, scratch.records);
   const link = () => {
     opener.maxBytes = SEALED_RECORD_MAX_BYTES;
     return new MuxLink({

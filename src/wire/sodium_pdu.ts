@@ -25,7 +25,6 @@ export const RECEIVED_BYTES = 32;
 const MAGIC = 0xbaadc0de;
 const VERSION = 0xdeadcafe;
 const NONCE_BYTES = 24;
-const STREAM_HEADER_BYTES = 24;
 const KEY_BYTES = 32;
 
 /** What a PDU is. */
@@ -85,13 +84,18 @@ export interface ServerHelo {
 export interface Announcement {
   /** 32 bytes: a fresh X25519 key of the server. */
   readonly publicKey: Bytes;
-  /** 24 bytes: the secretstream from server to client after the change of keys. */
-  readonly streamHeader: Bytes;
+  /** The server would have AES-256-GCM in large boxes. */
+  readonly aes: boolean;
 }
 
 /** Where an announcement lies in the message, behind a text of at most 63 bytes and its NUL. */
 const ANNOUNCEMENT_OFFSET = 64;
-const ANNOUNCEMENT_MARK = new TextEncoder().encode("sallypt1");
+const ANNOUNCEMENT_MARK = new TextEncoder().encode("sallypt2");
+
+/** `total u64 · flags u8`. */
+const UPGRADE_BYTES = 9;
+/** Flag of an announcement and of UPGRADE; others are ignored. */
+const FLAG_AES = 1;
 
 /** Body sizes that each type admits; judged before the body is waited for. */
 const BODY_SIZES: ReadonlyMap<number, readonly [number, number]> = new Map([
@@ -100,7 +104,7 @@ const BODY_SIZES: ReadonlyMap<number, readonly [number, number]> = new Map([
   [PduType.Data, [0, PIPE_BODY_MAX_BYTES]],
   [PduType.Ping, [PING_BYTES, PING_BYTES]],
   [PduType.Pong, [PING_BYTES, PING_BYTES]],
-  [PduType.Upgrade, [STREAM_HEADER_BYTES + 8, STREAM_HEADER_BYTES + 8]],
+  [PduType.Upgrade, [UPGRADE_BYTES, UPGRADE_BYTES]],
   [PduType.Upgraded, [4, 4]],
   [PduType.Taken, [8, 8]],
   [PduType.End, [8, 8]],
@@ -250,11 +254,11 @@ export function encodeMessage(text: string, announcement?: Announcement): Bytes 
   if (message[ANNOUNCEMENT_OFFSET - 1] !== 0) throw new RangeError("the text leaves no room to announce");
   message.set(ANNOUNCEMENT_MARK, ANNOUNCEMENT_OFFSET);
   message.set(announcement.publicKey, ANNOUNCEMENT_OFFSET + 8);
-  message.set(announcement.streamHeader, ANNOUNCEMENT_OFFSET + 8 + KEY_BYTES);
+  message[ANNOUNCEMENT_OFFSET + 8 + KEY_BYTES] = announcement.aes ? FLAG_AES : 0;
   return message;
 }
 
-/** What a Sallyport server announced in its message, if it is one; the parts are copies. */
+/** What a Sallyport server announced in its message, if it is one; the key is a copy. */
 export function parseAnnouncement(message: Bytes): Announcement | undefined {
   const mark = message.subarray(ANNOUNCEMENT_OFFSET, ANNOUNCEMENT_OFFSET + 8);
   if (message[ANNOUNCEMENT_OFFSET - 1] !== 0) return undefined;
@@ -262,7 +266,7 @@ export function parseAnnouncement(message: Bytes): Announcement | undefined {
   const keyAt = ANNOUNCEMENT_OFFSET + 8;
   return {
     publicKey: message.slice(keyAt, keyAt + KEY_BYTES),
-    streamHeader: message.slice(keyAt + KEY_BYTES, TEXT_BYTES),
+    aes: (message[keyAt + KEY_BYTES]! & FLAG_AES) !== 0,
   };
 }
 
@@ -288,23 +292,28 @@ export function parseReceived(body: Bytes): number {
   return Number(match[1]);
 }
 
-/** Body of {@link PduType.Upgrade}: the new secretstream header, and how long the transfer is (unknown: undefined). */
-export function encodeUpgrade(streamHeader: Bytes, totalBytes?: number): Bytes {
-  const body = new Uint8Array(STREAM_HEADER_BYTES + 8);
-  body.set(streamHeader);
-  view(body).setBigUint64(
-    STREAM_HEADER_BYTES,
-    totalBytes === undefined ? 0xffff_ffff_ffff_ffffn : BigInt(totalBytes),
-  );
+/** What a client says when it changes keys. */
+export interface Upgrade {
+  /** How long the transfer is, where that is known. */
+  readonly totalBytes: number | undefined;
+  /** Large boxes are AES-256-GCM's from here on, which the server announced. */
+  readonly aes: boolean;
+}
+
+/** Body of {@link PduType.Upgrade}. */
+export function encodeUpgrade({ totalBytes, aes }: Upgrade): Bytes {
+  const body = new Uint8Array(UPGRADE_BYTES);
+  view(body).setBigUint64(0, totalBytes === undefined ? 0xffff_ffff_ffff_ffffn : BigInt(totalBytes));
+  body[8] = aes ? FLAG_AES : 0;
   return body;
 }
 
-/** Reads what {@link encodeUpgrade} wrote; the header is a copy. Throws `frame_invalid`. */
-export function parseUpgrade(body: Bytes): { streamHeader: Bytes; totalBytes: number | undefined } {
-  const total = view(body).getBigUint64(STREAM_HEADER_BYTES);
+/** Reads what {@link encodeUpgrade} wrote. Throws `frame_invalid`. */
+export function parseUpgrade(body: Bytes): Upgrade {
+  const total = view(body).getBigUint64(0);
   return {
-    streamHeader: body.slice(0, STREAM_HEADER_BYTES),
     totalBytes: total === 0xffff_ffff_ffff_ffffn ? undefined : safe(total),
+    aes: (body[8]! & FLAG_AES) !== 0,
   };
 }
 

@@ -240,6 +240,7 @@ export function sealedKind(
       const { token } = createToken(ring, { hostname: "a.test", ttlSeconds: 3600, nowMs: clock.wallMs() });
       const answered = new AnsweredFlights();
       const aeads = (own: Sodium): AeadChoice => ({
+        small: new SodiumAead(own),
         chacha: new SodiumAead(own),
         aes: aes ? new NodeAead("aes-256-gcm") : undefined,
       });

@@ -237,6 +237,8 @@ export class VirtualNetwork {
       listen: () => Promise.reject(new Error("no TCP here")),
       dial: () => Promise.reject(new Error("no TCP here")),
       serveHttp: () => Promise.reject(new Error("no HTTP here")),
+      quic: () => Promise.reject(new Error("no QUIC here")),
+      systemAeads: () => [],
     } as Runtime;
   }
 

@@ -20,8 +20,12 @@ const HEAD = 22;
 
 function ends(sodium: Sodium, maxBytes = SEALED_RECORD_MAX_BYTES, bulk: Aead = new SodiumAead(sodium)) {
   const scratch = new RecordScratch();
-  const sealer = new RecordSealer({ sodium, bulk, key: KEY }, scratch, systemRandom);
-  const opener = new RecordOpener({ sodium, bulk, key: KEY }, scratch);
+  const sealer = new RecordSealer(
+    { sodium, small: new SodiumAead(sodium), bulk, key: KEY },
+    scratch,
+    systemRandom,
+  );
+  const opener = new RecordOpener({ sodium, small: new SodiumAead(sodium), bulk, key: KEY }, scratch);
   opener.maxBytes = maxBytes;
   const got: Bytes[] = [];
   const open = (wire: Bytes) => opener.open(wire, (data) => void got.push(data.slice()));
@@ -111,7 +115,7 @@ describe("sealed records", () => {
       const key = new Uint8Array(32);
       systemRandom.fill(key);
       const sealer = new RecordSealer(
-        { sodium, bulk: new SodiumAead(sodium), key },
+        { sodium, small: new SodiumAead(sodium), bulk: new SodiumAead(sodium), key },
         new RecordScratch(),
         systemRandom,
       );

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
 import type { Bytes } from "../../src/bytes/bytes.ts";
+import { type AeadChoice, NodeAead, SodiumAead } from "../../src/crypto/aead.ts";
 import {
   loadSodium,
   makeKeyPair,
@@ -29,6 +30,10 @@ import { Bench, concat, scripted } from "./bench.ts";
 
 const sodium = await loadSodium();
 const body = (size: number, seed = 1): Bytes => Uint8Array.from({ length: size }, (_, at) => at * seed & 255);
+const aeads = (aes: boolean): AeadChoice => {
+  const chacha = new SodiumAead(sodium);
+  return { small: chacha, chacha, aes: aes ? new NodeAead("aes-256-gcm") : undefined };
+};
 const plainV1 = { sender: { extended: false } } as const;
 
 /** A client made by hand over the same primitives, to say what ours would never say. */
@@ -227,10 +232,75 @@ describe("a pipe between two of ours", () => {
     const keys = sodium.serverKeys(bench.keys, plain.publicKey)!;
     const state = sodium.streamState(keys.rx, plain.streamHeader);
     assert.equal(sodium.pull(state, upgrade.subarray(0, 29), new Uint8Array(12)), 0);
-    assert.equal(sodium.pull(state, upgrade.subarray(29), new Uint8Array(32)), 0);
+    assert.equal(sodium.pull(state, upgrade.subarray(29), new Uint8Array(9)), 0);
     assert.equal(sodium.pull(state, wire.subarray(0, 29), new Uint8Array(12)), -1);
     bench.receiver.machine.receive(wire, 0);
     assert.deepEqual(concat(bench.receiver.sink), body(100));
+  });
+
+  it("is sealed as docs/pipe.md says, with AES-256-GCM where both would have it", () => {
+    for (const [sends, receives] of [[true, true], [true, false], [false, true], [false, false]] as const) {
+      // Secrets of the client and of the receiver, as they are drawn.
+      const [c, s] = [new Uint8Array(32).fill(3), new Uint8Array(32).fill(8)];
+      const bench = new Bench(sodium, {
+        sender: { random: scripted(c), aeads: aeads(sends) },
+        receiver: { random: scripted(new Uint8Array(24).fill(9), s), aeads: aeads(receives) },
+      });
+      const nonce = parseClientAuth(sodium.openBox(bench.sender.out[0]!, bench.keys)!).nonce;
+      bench.settle();
+      bench.sender.machine.send(body(100));
+      bench.sender.machine.send(body(5000, 3));
+      const wire = bench.sender.take();
+
+      const pair = { secretKey: c, publicKey: sodium.publicKey(c) };
+      const k1 = sodium.clientKeys(pair, bench.keys.publicKey)!.tx;
+      const k2 = sodium.clientKeys(pair, sodium.publicKey(s))!.tx;
+      const label = new TextEncoder().encode("sallyport pipe 2");
+      const key = sodium.hash(32, concat([label, k2, nonce]), k1);
+      const bulk = sodium.hash(32, new TextEncoder().encode("sallyport sealed 2 bulk"), key);
+      const large = sends && receives ? new NodeAead("aes-256-gcm") : new SodiumAead(sodium);
+      const open = (from: number, size: number, count: number): Bytes => {
+        const [plain, boxNonce] = [new Uint8Array(size), new Uint8Array(12)];
+        boxNonce[4] = count;
+        const sealed = wire.subarray(from, from + size + 16);
+        const opened = size < 4096
+          ? sodium.open(sealed, plain, boxNonce, key)
+          : large.open(sealed, plain, boxNonce, bulk);
+        assert.ok(opened, `box ${count}, AES ${sends} ${receives}`);
+        return plain;
+      };
+      assert.deepEqual(open(28, 100, 1), body(100));
+      const header = new Uint8Array(12);
+      encodeHeader(PduType.Data, 5000, header);
+      assert.deepEqual(open(144, 12, 2), header);
+      assert.deepEqual(open(172, 5000, 3), body(5000, 3));
+      assert.equal(wire.length, 172 + 5016);
+      bench.receiver.machine.receive(wire, 0);
+      assert.deepEqual(concat(bench.receiver.sink), concat([body(100), body(5000, 3)]));
+    }
+  });
+
+  it("refuses ciphers that it didn't offer, and every altered bit behind the change of keys", () => {
+    const bench = new Bench(sodium, { sender: { aeads: aeads(false) }, receiver: { aeads: aeads(false) } });
+    const client = new HandClient(bench);
+    const other = bench.receive({ extended: true });
+    other.machine.receive(client.auth(), 0);
+    other.machine.receive(client.pdu(0x10, Uint8Array.from([0, 0, 0, 0, 0, 0, 0, 5, 1])), 0);
+    assert.equal(other.events.at(-1), "failed frame_invalid");
+    bench.settle();
+    bench.sender.machine.send(body(40));
+    const wire = bench.sender.take();
+    for (let at = 0; at < wire.length; at++) {
+      const copy = new Bench(sodium, { sender: { random: scripted() }, receiver: { random: scripted() } });
+      copy.settle();
+      copy.sender.machine.send(body(40));
+      const altered = copy.sender.take();
+      assert.equal(altered.length, wire.length);
+      altered[at]! ^= 1 << at % 8;
+      copy.receiver.machine.receive(altered, 0);
+      assert.equal(copy.receiver.events.at(-1), "failed cipher_failed", `byte ${at}`);
+      assert.deepEqual(copy.receiver.sink, []);
+    }
   });
 
   it("delivers any bytes, however they are cut", () => {
@@ -373,7 +443,7 @@ describe("a pipe under attack", () => {
       assert.equal(after((client) => client.pdu(type, body(size))), "failed frame_invalid", `type ${type}`);
     }
     assert.equal(
-      after((client) => concat([client.pdu(3, body(1)), client.pdu(0x10, new Uint8Array(32))])),
+      after((client) => concat([client.pdu(3, body(1)), client.pdu(0x10, new Uint8Array(9))])),
       "failed frame_invalid",
       "a change of keys behind the first byte",
     );
@@ -503,7 +573,7 @@ describe("a pipe's time", () => {
       gaps.push(next - now);
       now = next;
       bench.sender.machine.tick(now);
-      assert.deepEqual(bench.sender.out.map((part) => part.length), [62]);
+      assert.deepEqual(bench.sender.out.map((part) => part.length), [60]);
       bench.settle(now);
       bench.receiver.machine.tick(Math.min(now, bench.receiver.machine.deadlineMs));
       bench.settle(now);

@@ -66,7 +66,11 @@ function session(sodium: Sodium, aes: boolean): unknown {
   const bulk = aes ? new NodeAead("aes-256-gcm") : new SodiumAead(sodium);
   const records = (role: "agent" | "edge", plain: Bytes[]) => {
     const random = noting(knownRandom(`${role} records ${aes}`));
-    const sealer = new RecordSealer({ sodium, bulk, key: derived[role] }, new RecordScratch(), random);
+    const sealer = new RecordSealer(
+      { sodium, small: new SodiumAead(sodium), bulk, key: derived[role] },
+      new RecordScratch(),
+      random,
+    );
     return plain.map((data, i) => {
       const wire = hex(sealer.seal(data));
       return { data: hex(data), padding_drawn: random.given[i] ?? null, wire };

@@ -35,7 +35,8 @@ import {
 const SEALED_PORT = 8445;
 const sodium = await loadSodium();
 const keys = edgeKeys(sodium);
-const aeads = { chacha: new SodiumAead(sodium), aes: undefined };
+const chacha = new SodiumAead(sodium);
+const aeads = { small: chacha, chacha, aes: undefined };
 
 const start = (options: TestEdgeOptions = {}): Promise<TestEdge> =>
   TestEdge.start({
@@ -287,7 +288,7 @@ describe("edge: strangers at a sealed port", () => {
     await test.advance(20);
     const answer = bytesFrom(conn);
     const opened = handshake.push(answer)!;
-    const cipher = { sodium, bulk: aeads.chacha, key: opened.keys.agent };
+    const cipher = { sodium, small: aeads.small, bulk: aeads.chacha, key: opened.keys.agent };
     const sealer = new RecordSealer(cipher, new RecordScratch(), systemRandom);
     const login = sealer.seal(encodeLogin(bytesOf(test.token().token))).slice();
     conn.write(flipped(login, 30));

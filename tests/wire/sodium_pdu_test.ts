@@ -141,11 +141,13 @@ describe("sodium-tcp PDUs", () => {
   });
 
   it("carries an announcement behind the text, where a C client doesn't look", () => {
-    const announcement = { publicKey: new Uint8Array(32).fill(7), streamHeader: new Uint8Array(24).fill(9) };
+    const announcement = { publicKey: new Uint8Array(32).fill(7), aes: true };
     const message = encodeMessage("Welcome.", announcement);
     assert.equal(message.length, 128);
     assert.equal(printableText(message), "Welcome.");
     assert.deepEqual(parseAnnouncement(message), announcement);
+    const without = { ...announcement, aes: false };
+    assert.deepEqual(parseAnnouncement(encodeMessage("Welcome.", without)), without);
     for (let at = 63; at < 72; at++) {
       const altered = message.slice();
       altered[at]! ^= 1;
@@ -159,15 +161,13 @@ describe("sodium-tcp PDUs", () => {
       fc.property(fc.nat(Number.MAX_SAFE_INTEGER), fc.nat(0xffff_ffff), (count, window) => {
         assert.equal(parseCount(encodeCount(count)), count);
         assert.equal(parseWindow(encodeWindow(window)), window);
-        const header = new Uint8Array(24).fill(count & 255);
-        assert.deepEqual(parseUpgrade(encodeUpgrade(header, count)), {
-          streamHeader: header,
-          totalBytes: count,
-        });
+        const upgrade = { totalBytes: count, aes: window % 2 === 0 };
+        assert.deepEqual(parseUpgrade(encodeUpgrade(upgrade)), upgrade);
       }),
       { numRuns: 100, seed: 2 },
     );
-    assert.equal(parseUpgrade(encodeUpgrade(new Uint8Array(24))).totalBytes, undefined);
+    const unknown = { totalBytes: undefined, aes: false };
+    assert.deepEqual(parseUpgrade(encodeUpgrade(unknown)), unknown);
     assert.equal(codeOf(() => parseCount(new Uint8Array(8).fill(0xfe))), "frame_invalid");
   });
 

@@ -5,7 +5,7 @@
  */
 import { type AeadChoice, chooseAeads } from "../../crypto/aead.ts";
 import { loadSodium, type Sodium } from "../../crypto/sodium.ts";
-import type { Address } from "../../runtime/port.ts";
+import type { Address, Runtime } from "../../runtime/port.ts";
 import type { Session } from "../../transport/port.ts";
 import { dialSealed } from "../../transport/sealed_dial.ts";
 import { SealedScratch } from "../../transport/sealed_link.ts";
@@ -30,7 +30,7 @@ export class SealedDialer implements TransportDialer {
   async dial({ grant, edge, ...request }: DialRequest): Promise<Session> {
     const { runtime, queueLimits, libsodium, edgeKey } = this.#parts;
     const edgePublicKey = edgeKey.pin(grant);
-    this.#crypto ??= loadCrypto(libsodium);
+    this.#crypto ??= loadCrypto(libsodium, runtime);
     return await dialSealed({
       ...request,
       ...edge,
@@ -47,7 +47,10 @@ export class SealedDialer implements TransportDialer {
   }
 }
 
-async function loadCrypto(build: Sodium["name"] | undefined): Promise<{ sodium: Sodium; aeads: AeadChoice }> {
+async function loadCrypto(
+  build: Sodium["name"] | undefined,
+  runtime: Runtime,
+): Promise<{ sodium: Sodium; aeads: AeadChoice }> {
   const sodium = await loadSodium(build);
-  return { sodium, aeads: chooseAeads(sodium) };
+  return { sodium, aeads: chooseAeads(sodium, runtime) };
 }

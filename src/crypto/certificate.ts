@@ -1,0 +1,118 @@
+/**
+ * Certificates for QUIC: an edge's own, which its agents pin by fingerprint, and those that an authority of one's own
+ * issues. Keys are P-256; every QUIC takes them.
+ *
+ * @module
+ */
+import { Buffer } from "node:buffer";
+import { createHash } from "node:crypto";
+import { isIP } from "node:net";
+import type { Bytes } from "../bytes/bytes.ts";
+import { errorMessage, SallyportError } from "../errors.ts";
+
+/** A certificate (a chain, its own first) and its private key, both as PEM text. */
+export interface Identity {
+  readonly certificatePem: string;
+  /** PKCS #8. */
+  readonly keyPem: string;
+}
+
+/** What {@link makeAuthority} takes. */
+export interface AuthorityRequest {
+  /** What the certificate is called; people read it. */
+  readonly commonName: string;
+  /** How long it is good for, from now. */
+  readonly validDays: number;
+  /** The date, in milliseconds since 1970. */
+  readonly wallMs: number;
+}
+
+/** What {@link makeCertificate} takes. */
+export interface CertificateRequest extends AuthorityRequest {
+  /** DNS names and IP addresses that it is good for. */
+  readonly names: readonly string[];
+  /** Who signs it; it signs itself when absent. */
+  readonly authority?: Identity;
+}
+
+const DAY_MS = 24 * 3600 * 1000;
+
+/** Makes a server's certificate. Rejects with `config_invalid` where the authority can't sign. */
+export async function makeCertificate(request: CertificateRequest): Promise<Identity> {
+  const { names, authority } = request;
+  return await generateIdentity(request, authority, [
+    // A certificate that is an authority too is refused as a server's own by strict clients (Bun's QUIC).
+    { name: "basicConstraints", cA: false, critical: true },
+    { name: "keyUsage", digitalSignature: true, critical: true },
+    { name: "extKeyUsage", serverAuth: true },
+    {
+      name: "subjectAltName",
+      altNames: names.map((name) => isIP(name) === 0 ? { type: 2, value: name } : { type: 7, ip: name }),
+    },
+  ]);
+}
+
+/** Makes an authority: its certificate is what clients are told to trust, its key signs others. */
+export async function makeAuthority(request: AuthorityRequest): Promise<Identity> {
+  return await generateIdentity(request, undefined, [
+    { name: "basicConstraints", cA: true, pathLenConstraint: 0, critical: true },
+    { name: "keyUsage", keyCertSign: true, cRLSign: true, critical: true },
+  ]);
+}
+
+type Extensions = NonNullable<NonNullable<Parameters<typeof import("selfsigned").generate>[1]>["extensions"]>;
+
+async function generateIdentity(
+  { commonName, validDays, wallMs }: AuthorityRequest,
+  authority: Identity | undefined,
+  extensions: Extensions,
+): Promise<Identity> {
+  // Loaded when it is needed: it brings a good deal along, and most runs never make a certificate.
+  const { generate } = await import("selfsigned");
+  try {
+    const made = await generate([{ name: "commonName", value: commonName }], {
+      keyType: "ec",
+      curve: "P-256",
+      algorithm: "sha256",
+      // A clock that is a little behind must not refuse it.
+      notBeforeDate: new Date(wallMs - DAY_MS),
+      notAfterDate: new Date(wallMs + validDays * DAY_MS),
+      extensions,
+      ...authority === undefined
+        ? {}
+        : { ca: { key: authority.keyPem, cert: firstCertificate(authority.certificatePem) } },
+    });
+    return { certificatePem: `${made.cert.trim()}\n`, keyPem: `${made.private.trim()}\n` };
+  } catch (cause) {
+    if (cause instanceof SallyportError) throw cause;
+    const why = `Cannot make certificate ${commonName}: ${errorMessage(cause)}`;
+    throw new SallyportError("config_invalid", why, { side: "config", cause });
+  }
+}
+
+/** SHA-256 of the first certificate in PEM text (its DER), 32 bytes. Throws `config_invalid` where there is none. */
+export function certificateFingerprint(pem: string): Bytes {
+  const body = firstCertificate(pem).replace(/-----[A-Z ]+-----/g, "");
+  return new Uint8Array(createHash("sha256").update(Buffer.from(body, "base64")).digest());
+}
+
+function firstCertificate(pem: string): string {
+  const found = /-----BEGIN CERTIFICATE-----[\sA-Za-z0-9+/=]+-----END CERTIFICATE-----/.exec(pem);
+  if (found === null) {
+    const why = "Cannot read certificate: the text has none, it needs -----BEGIN CERTIFICATE-----";
+    throw new SallyportError("config_invalid", why, { side: "config" });
+  }
+  return found[0];
+}
+
+/** A fingerprint as settings and messages have it, and as `openssl x509 -fingerprint -sha256` prints it: `AB:CD:…`. */
+export function fingerprintText(fingerprint: Bytes): string {
+  return Array.from(fingerprint, (byte) => byte.toString(16).padStart(2, "0").toUpperCase()).join(":");
+}
+
+/** Reads a SHA-256 fingerprint: 64 hexadecimal digits, with or without colons; undefined for anything else. */
+export function parseFingerprint(text: string): Bytes | undefined {
+  const digits = text.trim();
+  if (!/^([0-9a-f]{2}:){31}[0-9a-f]{2}$/i.test(digits) && !/^[0-9a-f]{64}$/i.test(digits)) return undefined;
+  return new Uint8Array(Buffer.from(digits.replaceAll(":", ""), "hex"));
+}

@@ -1,0 +1,286 @@
+/**
+ * QUIC on Bun: `node:quic`. It doesn't stop a sender whose stream nobody reads.
+ *
+ * @module
+ */
+import { Buffer } from "node:buffer";
+import { createPrivateKey } from "node:crypto";
+import { isIP, isIPv6 } from "node:net";
+import { constants } from "node:os";
+import type { Bytes } from "../bytes/bytes.ts";
+import { errorMessage, SallyportError } from "../errors.ts";
+import * as limits from "../limits.ts";
+import type {
+  NodeQuic,
+  NodeQuicEndpoint,
+  NodeQuicOptions,
+  NodeQuicSession,
+  NodeQuicStream,
+  NodeQuicWriter,
+} from "./bun_quic_types.ts";
+import type { Address, ByteStream } from "./port.ts";
+import type { Quic, QuicConn, QuicDialOptions, QuicListener, QuicListenOptions } from "./quic_port.ts";
+import {
+  certificateRefused,
+  closedError,
+  ipOf,
+  peerClosed,
+  QuicConnBase,
+  withinDeadline,
+} from "./quic_shared.ts";
+import { QuicByteStream, type QuicStreamIo } from "./quic_stream.ts";
+import { addressText, asError, dialError, listenError, plainHost, type Shared } from "./shared.ts";
+
+/** A writer's method that waits for room. */
+const DRAINED = Symbol.for("Stream.drainableProtocol");
+/** What Bun takes of a stream before its writer has to wait. */
+const WRITE_HIGH_BYTES = 256 * 1024;
+
+const SESSION: NodeQuicOptions = {
+  keepAlive: limits.QUIC_KEEP_ALIVE_MS,
+  transportParams: {
+    initialMaxStreamsBidi: limits.QUIC_STREAMS_MAX,
+    initialMaxStreamsUni: 0,
+    // Seconds, where node has milliseconds.
+    maxIdleTimeout: limits.QUIC_IDLE_MS / 1000,
+  },
+};
+const SOCKET = {
+  udpReceiveBufferSize: limits.QUIC_SOCKET_BUFFER_BYTES,
+  udpSendBufferSize: limits.QUIC_SOCKET_BUFFER_BYTES,
+};
+
+/** Bun's QUIC. Rejects with `not_supported` where it has none. */
+export async function bunQuic(shared: Shared): Promise<Quic> {
+  let native: NodeQuic;
+  try {
+    // In two parts, since Deno's type checker knows no such module.
+    native = await import("node:" + "quic") as NodeQuic;
+  } catch (cause) {
+    throw new SallyportError(
+      "not_supported",
+      `Cannot use QUIC: this Bun (${Bun.version}) has none, 1.4.5 has`,
+      {
+        side: "config",
+        cause,
+      },
+    );
+  }
+  return {
+    capabilities: { receiveBackPressure: false, reset: true, keyLog: false, retry: true },
+    listen: (options) => listen(native, options, shared),
+    dial: (options) => dial(native, options, shared),
+  };
+}
+
+async function listen(quic: NodeQuic, options: QuicListenOptions, shared: Shared): Promise<QuicListener> {
+  let identity;
+  try {
+    const { keyPem, certificatePem } = options.identity;
+    identity = { keys: [createPrivateKey(keyPem)], certs: [Buffer.from(certificatePem)] };
+  } catch (cause) {
+    throw new SallyportError(
+      "config_invalid",
+      `Cannot listen for QUIC: the key can't be used: ${errorMessage(cause)}`,
+      {
+        side: "config",
+        cause,
+      },
+    );
+  }
+  let endpoint: NodeQuicEndpoint;
+  try {
+    endpoint = await quic.listen((session) => void shakeHands(session, options, shared), {
+      ...SESSION,
+      alpn: options.alpn,
+      sni: { "*": identity },
+      endpoint: {
+        ...SOCKET,
+        address: addressText(options),
+        maxConnectionsPerHost: limits.QUIC_CONNECTIONS_MAX,
+        maxConnectionsTotal: limits.QUIC_CONNECTIONS_MAX,
+        validateAddress: true,
+      },
+    });
+    // A socket that can't be bound shows by its end alone.
+    if (endpoint.address === undefined) await endpoint.closed;
+  } catch (cause) {
+    throw listenError(options, { code: bindFailure(cause), cause });
+  }
+  endpoint.closed.catch(() => {});
+  const { address: host, port } = endpoint.address!;
+  return {
+    address: { host: plainHost(host), port },
+    close: () => void (endpoint.busy = true),
+    end: () => endpoint.destroy(),
+  };
+}
+
+/** The system's code of a bind that failed; Bun names its number alone. */
+function bindFailure(cause: unknown): string {
+  const number = Number(/Bind failure \((\d+)\)/.exec(errorMessage(cause))?.[1]);
+  return Object.entries(constants.errno).find(([, value]) => value === number)?.[0] ?? errorMessage(cause);
+}
+
+async function shakeHands(
+  session: NodeQuicSession,
+  options: QuicListenOptions,
+  shared: Shared,
+): Promise<void> {
+  const conn = new BunQuicConn(session, shared, undefined);
+  try {
+    conn.opened(await session.opened);
+  } catch (error) {
+    options.refused?.(closedError(error));
+    return;
+  }
+  try {
+    options.accept(conn);
+  } catch (thrown) {
+    conn.close(closedError(asError(thrown)));
+  }
+}
+
+async function dial(quic: NodeQuic, options: QuicDialOptions, shared: Shared): Promise<QuicConn> {
+  options.signal?.throwIfAborted();
+  const { trust } = options;
+  const host = await ipOf(options);
+  let endpoint: NodeQuicEndpoint;
+  let session: NodeQuicSession;
+  try {
+    endpoint = new quic.QuicEndpoint({ ...SOCKET, address: isIPv6(host) ? "[::]:0" : "0.0.0.0:0" });
+    endpoint.closed.catch(() => {});
+    session = await quic.connect(addressText({ host, port: options.port }), {
+      ...SESSION,
+      alpn: options.alpn,
+      endpoint,
+      ..."fingerprint" in trust
+        ? { verifyPeer: "manual", ...isIP(options.host) === 0 ? { servername: options.host } : {} }
+        : { verifyPeer: "auto", ca: [Buffer.from(trust.authoritiesPem)], servername: trust.serverName },
+    });
+  } catch (cause) {
+    throw dialError(options, cause);
+  }
+  const conn = new BunQuicConn(session, shared, endpoint);
+  const attempt = async (): Promise<QuicConn> => {
+    try {
+      conn.opened(await session.opened);
+    } catch (cause) {
+      const why = errorMessage(cause);
+      throw /certificate/i.test(why) ? certificateRefused(options, why, cause) : dialError(options, cause);
+    }
+    if ("fingerprint" in trust && !same(conn.peerFingerprint, trust.fingerprint)) {
+      throw certificateRefused(options, "it isn't the one that is pinned");
+    }
+    return conn;
+  };
+  return await withinDeadline(
+    options,
+    attempt(),
+    () => conn.close(new SallyportError("aborted", "Cannot use connection: it was given up")),
+  );
+}
+
+function same(a: Bytes | undefined, b: Bytes): boolean {
+  return a !== undefined && a.length === b.length && a.every((byte, i) => byte === b[i]);
+}
+
+class BunQuicConn extends QuicConnBase {
+  alpn = "";
+  peerFingerprint: Bytes | undefined;
+  remote: Address = { host: "", port: 0 };
+  readonly #native: NodeQuicSession;
+  readonly #shared: Shared;
+  /** A client's own socket, which goes with its connection. */
+  readonly #endpoint: NodeQuicEndpoint | undefined;
+
+  constructor(native: NodeQuicSession, shared: Shared, endpoint: NodeQuicEndpoint | undefined) {
+    super();
+    this.#native = native;
+    this.#shared = shared;
+    this.#endpoint = endpoint;
+    // With a handler Bun reports nothing as unhandled; `closed` says the same.
+    native.onerror = () => {};
+    native.onstream = (stream) => this.came(this.#stream(stream));
+    native.closed.then(() => this.lost(peerClosed("")), (error) => this.lost(reasonOf(error)));
+    native.opened.catch(() => {});
+  }
+
+  /** The handshake is through. */
+  opened(info: { readonly protocol: string }): void {
+    this.alpn = info.protocol;
+    const { address, port } = this.#native.path!.remote;
+    this.remote = { host: plainHost(address), port };
+    const print = this.#native.peerCertificate?.fingerprint256;
+    if (print !== undefined) {
+      this.peerFingerprint = new Uint8Array(Buffer.from(print.replaceAll(":", ""), "hex"));
+    }
+  }
+
+  protected async openBelow(): Promise<ByteStream> {
+    return this.#stream(await this.#native.createBidirectionalStream({ highWaterMark: WRITE_HIGH_BYTES }));
+  }
+
+  protected closeBelow(reason: SallyportError): void {
+    this.#native.destroy(undefined, { code: 0, type: "application", reason: reason.code });
+    this.#endpoint?.close().catch(() => {});
+  }
+
+  #stream(native: NodeQuicStream): QuicByteStream {
+    return this.keep(
+      new QuicByteStream(new BunStreamIo(native), this.#shared, (stream) => this.forget(stream)),
+    );
+  }
+}
+
+/** What a session ended with: the peer's reason, or the runtime's. */
+function reasonOf(error: unknown): SallyportError {
+  const { type, message } = error as { type?: unknown; message?: unknown };
+  if (type !== "application" || typeof message !== "string") return closedError(error);
+  return peerClosed(message.replace(/^QUIC application error \d+:?\s*/, ""));
+}
+
+class BunStreamIo implements QuicStreamIo {
+  readonly #native: NodeQuicStream;
+  readonly #writer: NodeQuicWriter;
+  #batches: AsyncIterator<Bytes[]> | undefined;
+  #batch: Bytes[] = [];
+
+  constructor(native: NodeQuicStream) {
+    this.#native = native;
+    native.onerror = () => {};
+    native.closed.catch(() => {});
+    native.highWaterMark = WRITE_HIGH_BYTES;
+    this.#writer = native.writer;
+  }
+
+  async read(): Promise<Bytes | null> {
+    if (this.#batch.length === 0) {
+      this.#batches ??= this.#native[Symbol.asyncIterator]();
+      const { value, done } = await this.#batches.next();
+      if (done) return null;
+      this.#batch = value.reverse();
+    }
+    return this.#batch.pop()!;
+  }
+
+  /** Bun copies what it takes, and takes a whole buffer where it has any room at all. */
+  async write(bytes: Bytes): Promise<void> {
+    while (!this.#writer.writeSync(bytes)) {
+      const drained = this.#writer[DRAINED]();
+      if (drained === null) {
+        if (this.#writer.desiredSize === null) throw new Error("the stream is closed");
+        continue;
+      }
+      await drained;
+    }
+  }
+
+  async closeWrite(): Promise<void> {
+    await this.#writer.end();
+  }
+
+  destroy(): void {
+    if (!this.#native.destroyed) this.#native.destroy(undefined, { code: 1 });
+  }
+}

@@ -1,0 +1,187 @@
+/**
+ * What the QUIC adapters have in common: a connection's bookkeeping, and errors.
+ *
+ * @module
+ */
+import { lookup } from "node:dns/promises";
+import { isIP } from "node:net";
+import type { Bytes } from "../bytes/bytes.ts";
+import { SallyportError } from "../errors.ts";
+import { QUIC_REASON_MAX_LENGTH } from "../limits.ts";
+import type { Address, ByteStream } from "./port.ts";
+import type { QuicConn, QuicConnHandler, QuicDialOptions } from "./quic_port.ts";
+import { addressText, asError, dialError, dialTimeoutError, reportStray } from "./shared.ts";
+
+/** A stream as its connection sees it: it has to be told when the connection is over. */
+export interface QuicConnStream extends ByteStream {
+  lost(error: SallyportError): void;
+}
+
+/** Base of the adapters' connections. */
+export abstract class QuicConnBase implements QuicConn {
+  abstract readonly remote: Address;
+  abstract readonly alpn: string;
+  abstract readonly peerFingerprint: Bytes | undefined;
+  #handler: QuicConnHandler | undefined;
+  readonly #streams = new Set<QuicConnStream>();
+  #endedWith: SallyportError | undefined;
+  #told = false;
+
+  /** Opens a stream in the runtime; the base knows it by {@link keep}. */
+  protected abstract openBelow(): Promise<ByteStream>;
+  /** Ends the connection in the runtime. Called once, at the end, whoever brought that about. */
+  protected abstract closeBelow(reason: SallyportError): void;
+
+  attach(handler: QuicConnHandler): void {
+    const first = this.#handler === undefined;
+    this.#handler = handler;
+    if (!first) return;
+    queueMicrotask(() => {
+      for (const stream of this.#waiting.splice(0)) this.#tell(stream);
+      this.#tellEnded();
+    });
+  }
+
+  readonly #waiting: ByteStream[] = [];
+
+  async open(): Promise<ByteStream> {
+    if (this.#endedWith !== undefined) throw this.#endedWith;
+    try {
+      const stream = await this.openBelow();
+      if (this.#endedWith === undefined) return stream;
+    } catch (error) {
+      throw this.#endedWith ?? closedError(error);
+    }
+    throw this.#endedWith;
+  }
+
+  close(reason: SallyportError): void {
+    if (this.#endedWith !== undefined) return;
+    this.#endedWith = reason;
+    this.closeBelow(reason);
+    queueMicrotask(() => this.#finish(reason));
+  }
+
+  /** Whether it has ended. */
+  protected get over(): boolean {
+    return this.#endedWith !== undefined;
+  }
+
+  /** Remembers a stream until {@link forget}. */
+  protected keep<S extends QuicConnStream>(stream: S): S {
+    this.#streams.add(stream);
+    return stream;
+  }
+
+  /** A stream is over. */
+  protected forget(stream: QuicConnStream): void {
+    this.#streams.delete(stream);
+  }
+
+  /** The peer opened a stream. */
+  protected came(stream: QuicConnStream): void {
+    if (this.#handler === undefined) this.#waiting.push(stream);
+    else this.#tell(stream);
+  }
+
+  /** The runtime says that the connection is over. */
+  protected lost(error: SallyportError): void {
+    if (this.#endedWith !== undefined) return;
+    this.#endedWith = error;
+    this.closeBelow(error);
+    this.#finish(error);
+  }
+
+  #tell(stream: ByteStream): void {
+    try {
+      this.#handler!.stream(stream);
+    } catch (thrown) {
+      stream.abort(asError(thrown));
+    }
+  }
+
+  #finish(error: SallyportError): void {
+    for (const stream of [...this.#streams]) stream.lost(error);
+    this.#streams.clear();
+    // Microtasks that tell of aborted streams come first.
+    queueMicrotask(() => this.#tellEnded());
+  }
+
+  #tellEnded(): void {
+    if (this.#handler === undefined || this.#endedWith === undefined || this.#told) return;
+    this.#told = true;
+    try {
+      this.#handler.ended(this.#endedWith);
+    } catch (thrown) {
+      reportStray("QUIC connection", thrown);
+    }
+  }
+}
+
+/** The error of a connection that stood and is over: what its runtime, or the peer, says of it. */
+export function closedError(cause: unknown): SallyportError {
+  if (cause instanceof SallyportError) return cause;
+  const text = cause === undefined ? "" : asError(cause).message;
+  const why = /timed out|timeout|idle/i.test(text) ? "nothing was heard of the peer" : shown(text);
+  const message = `Connection lost: ${why === "" ? "the peer closed it" : why}`;
+  return new SallyportError("connection_lost", message, { side: "network", retryable: true, cause });
+}
+
+/** The error of a connection that the peer closed for this reason. */
+export function peerClosed(reason: string): SallyportError {
+  const why = shown(reason);
+  const message = `Connection lost: the peer closed it${why === "" ? "" : `: ${why}`}`;
+  return new SallyportError("connection_lost", message, { side: "network", retryable: true });
+}
+
+/** Text of a peer's or a runtime's, fit for a log's line. */
+function shown(text: string): string {
+  return text.replace(/[^\x20-\x7e]+/g, " ").trim().slice(0, QUIC_REASON_MAX_LENGTH);
+}
+
+/** The error of a server's certificate that isn't believed. */
+export function certificateRefused({ host, port }: Address, why: string, cause?: unknown): SallyportError {
+  const message = `Cannot connect to ${addressText({ host, port })}: its certificate isn't believed: ${why}`;
+  return new SallyportError("certificate_refused", message, { retryable: true, cause });
+}
+
+/** The IP address of a name; of several the first, as the system sorts them. Rejects with `host_unknown`. */
+export async function ipOf(options: QuicDialOptions): Promise<string> {
+  if (isIP(options.host) !== 0) return options.host;
+  try {
+    return (await lookup(options.host)).address;
+  } catch (cause) {
+    const code = (cause as { code?: unknown }).code;
+    throw dialError(options, { code: code === "EAI_AGAIN" ? code : "ENOTFOUND" });
+  }
+}
+
+/**
+ * Waits for a dial with its deadline and its signal. `giveUp` ends the attempt, whose own promise may then do as it
+ * likes; a connection that comes too late all the same is closed.
+ */
+export async function withinDeadline(
+  options: QuicDialOptions,
+  attempt: Promise<QuicConn>,
+  giveUp: () => void,
+): Promise<QuicConn> {
+  const { signal, timeoutMs } = options;
+  const early = Promise.withResolvers<never>();
+  const aborted = () => early.reject(signal!.reason);
+  signal?.addEventListener("abort", aborted, { once: true });
+  if (signal?.aborted) aborted();
+  const timer = setTimeout(() => early.reject(dialTimeoutError(options)), timeoutMs);
+  try {
+    return await Promise.race([attempt, early.promise]);
+  } catch (error) {
+    giveUp();
+    attempt.then(
+      (conn) => conn.close(new SallyportError("aborted", "Cannot use connection: it came too late")),
+      () => {},
+    );
+    throw error;
+  } finally {
+    clearTimeout(timer);
+    signal?.removeEventListener("abort", aborted);
+  }
+}
