@@ -40,6 +40,11 @@ export { AccessList, type AccessListOptions } from "./src/agent/access_list.ts";
 // The sealed transport: an edge's key, and libsodium, which makes it.
 export { type KeyPair, loadSodium, makeKeyPair, type SessionKeys, type Sodium } from "./src/crypto/sodium.ts";
 
+// The curve transport: the edge's key, of the same kind, and the cryptography below it.
+export { type CurveCrypto, type CurveKeyPair, loadCurveCrypto } from "./src/curve/crypto.ts";
+export type { CongestionName } from "./src/curve/congestion.ts";
+export type { CurveIdentity } from "./src/transport/curve_accept.ts";
+
 // The session master.
 export { createMasterApp, type EdgeAddress, type MasterOptions } from "./src/master/app.ts";
 export {
