@@ -231,6 +231,8 @@ export const DEMAND_CONNECTIONS_MAX = 1_024;
  * keep-alive: SSH and MQTT sessions are quiet for long, and the way to the client tells of its end by itself.
  */
 export const DEMAND_IDLE_TICKS = 240;
+/** Public ports of one agent's token; a token stays small, and nobody takes a whole range. */
+export const PUBLISHED_PORTS_MAX = 16;
 /** Ports that one client may hold at once. */
 export const DEMAND_LEASES_PER_CLIENT_MAX = 16;
 

@@ -64,6 +64,8 @@ export async function startEdge(
 ): Promise<EdgePart> {
   const { config, origins } = loaded;
   const { runtime, log, metrics, life } = base;
+  const publishHost = config.publishPorts &&
+    await hostThatListens(runtime, config.publishListen, !origins.has("publishListen"));
   const edge = createEdge({
     runtime,
     ring,
@@ -74,6 +76,7 @@ export async function startEdge(
       curve: { crypto: keyPart.curveCrypto, keys: keyPart.found.value, congestion: config.congestion },
     },
     proxyProtocolFrom: networks(config.proxyProtocolFrom),
+    publish: config.publishPorts && { ports: config.publishPorts, host: publishHost! },
     queueLimits: queueLimits(config),
     throttling: config.throttling,
   });
@@ -91,6 +94,22 @@ export async function startEdge(
     async (at) => (await edge.listenCurve(at)).address,
   );
   return { edge, visitors, agents, sealed, curve };
+}
+
+/** The address of public ports: where there is no IPv6, `replaceable` `::` becomes `0.0.0.0`. */
+async function hostThatListens(runtime: Runtime, host: string, replaceable: boolean): Promise<string> {
+  const [open] = await listenOnAll("publish-listen", [{ host, port: 0 }], async (at) => {
+    const listener = await runtime.listen({ ...at, accept: (conn) => conn.abort() });
+    listener.close();
+    return listener.address;
+  }, { replaceable });
+  return open?.host ?? host;
+}
+
+/** The line of a start message that names an edge's public ports; none where there are none. */
+export function publishFacts({ publishPorts, publishListen }: Config): (readonly [string, string])[] {
+  if (publishPorts === undefined) return [];
+  return [["public ports", `${publishPorts.first}-${publishPorts.last} on ${publishListen}`]];
 }
 
 function networks(cidrs: readonly string[]): NetworkSet | undefined {
