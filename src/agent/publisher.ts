@@ -4,6 +4,7 @@
  * @module
  */
 import { errorCode, errorMessage, SallyportError } from "../errors.ts";
+import { DEMAND_DEADLINE_MS } from "../limits.ts";
 import type { ByteStream, Clock } from "../runtime/port.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Caller, SessionStream } from "../transport/port.ts";
@@ -162,7 +163,7 @@ class Publication {
   async #request(tunnel: Tunnel, wishedPort: number | undefined, signal: AbortSignal): Promise<PublicPort> {
     const { clock } = this.#options;
     const segments = demandSegments(this.#target);
-    const stream = await tunnel.open(segments, { signal }).catch((cause) => {
+    const stream = await tunnel.open(segments, { signal, timeoutMs: DEMAND_DEADLINE_MS }).catch((cause) => {
       const why = "the edge has none for its agents, or is of a kind that doesn't know them " +
         `(a Sallyport edge needs --publish-ports): ${errorMessage(cause)}`;
       throw new SallyportError("not_supported", `Cannot publish ${this.#name}: ${why}`, { cause });
