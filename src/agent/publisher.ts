@@ -22,6 +22,8 @@ export interface PublishedPort {
   readonly port?: number;
   /** What becomes of who connects there, such as {@link tcpConnector} with `plain`. */
   readonly connector: Connector;
+  /** Hears where it is reached, each time that it is opened. */
+  opened?(address: PublicAddress): void;
 }
 
 /** What a {@link Publisher} works with. */
@@ -141,11 +143,16 @@ class Publication {
     const edge = tunnel.name.slice(0, tunnel.name.lastIndexOf(":"));
     const host = told === undefined || ["::", "0.0.0.0"].includes(told.host) ? edge : told.host;
     this.#lease = lease;
-    this.address = { host, port: told?.port ?? 0 };
+    const address = this.address = { host, port: told?.port ?? 0 };
     this.#options.log.info(
       { publish: this.#name, public_host: host, public_port: told?.port },
       "public port open",
     );
+    try {
+      this.port.opened?.(address);
+    } catch (error) {
+      this.#options.log.error({ error: errorMessage(error) }, "a public port's opened callback threw");
+    }
   }
 
   /** Asks for the port that is set, else for the one that we had, else for any. */
