@@ -219,15 +219,18 @@ for (const transport of TRANSPORTS) {
     it("move to a renewed session, and who is connected stays", async () => {
       const test = await startEdge();
       const ttlSeconds = 60;
-      const device = await new Device(test, AGENT_HOST, { transport, ttlSeconds }).start();
+      // Without a pause the older session's end is asked for a port once more: it mustn't have one.
+      const random = () => 0;
+      const device = await new Device(test, AGENT_HOST, { transport, ttlSeconds, random }).start();
       const first = device.agent.session;
       await test.advance(TOKEN_RENEW_AT * ttlSeconds * 1_000 - 1_000);
       const conn = await test.dial(VISITOR_HOST, 20_000);
       await test.network.settle(conn.received(14));
       await test.advance(3_000);
       assert.notEqual(device.agent.session, first);
-      assert.deepEqual(device.ports, [20_000]);
+      assert.deepEqual([device.ports, device.opened], [[20_000], [20_000, 20_000]]);
       assert.equal(await test.metric("public_ports"), 1);
+      assert.equal(await test.refusals("port", "address_in_use"), 0);
       conn.write(bytesOf("still here"));
       await test.network.settle(conn.received(14 + 10));
       await assertEchoes(test, 20_000, false);
@@ -290,6 +293,24 @@ describe("public ports", () => {
     assert.deepEqual(late.ports, [20_000]);
     await late.stop();
     await test.assertNothingLeft();
+  });
+
+  it("are nobody's whose session was replaced, though it goes on for those connected", async () => {
+    const test = await startEdge();
+    const older = await new Device(test, AGENT_HOST, {}).start();
+    const conn = await test.dial(VISITOR_HOST, 20_000);
+    await test.network.settle(conn.received(14));
+    const newer = await new Device(test, "10.0.0.3", {}).start();
+    await test.advance(5_000);
+    assert.equal(test.edge.sessions, 2);
+    assert.deepEqual([older.ports, newer.ports], [[undefined], [20_000]]);
+    assert.ok(await test.refusals("port", "replaced") >= 1);
+    conn.write(bytesOf("still here"));
+    await test.network.settle(conn.received(14 + 10));
+    conn.conn.abort();
+    await older.stop();
+    await newer.stop();
+    await test.assertNothingLeft(20_000);
   });
 
   it("are told from visitors, whom the same agent goes on serving", async () => {
