@@ -5,12 +5,12 @@
  * @module
  */
 import { execFile } from "node:child_process";
-import { mkdir, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
+import { readdir, rename, rm, stat } from "node:fs/promises";
 import { homedir } from "node:os";
 import { dirname, join } from "node:path";
 import process from "node:process";
-import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
+import { alone } from "../support/alone.ts";
 
 /** The reference's version on PyPI. */
 export const REFERENCE_VERSION = "0.47.0";
@@ -19,7 +19,6 @@ export const PYTHON_MINIMUM: readonly [number, number] = [3, 13];
 
 const ROOT = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 const FOLDER = join(ROOT, ".cache", `reference-${REFERENCE_VERSION}`);
-const LOCK = `${FOLDER}.lock`;
 const INSTALL_TIMEOUT_MS = 300_000;
 
 let made: Promise<string> | undefined;
@@ -52,13 +51,9 @@ async function prepare(): Promise<string> {
   const python = interpreterOf(FOLDER);
   if (await exists(python)) return python;
   const base = await findPython();
-  await mkdir(dirname(FOLDER), { recursive: true });
-  await lock();
-  try {
+  await alone(FOLDER, async () => {
     if (!await exists(python)) await install(base);
-  } finally {
-    await rm(LOCK, { recursive: true, force: true });
-  }
+  });
   return python;
 }
 
@@ -77,36 +72,6 @@ async function install(base: string): Promise<void> {
   } catch (error) {
     await rm(building, { recursive: true, force: true });
     throw new Error(`Cannot install snitun==${REFERENCE_VERSION} with ${base}: ${messageOf(error)}`);
-  }
-}
-
-/** A folder is made by one process alone; one whose maker is gone is taken over. */
-async function lock(): Promise<void> {
-  const deadline = Date.now() + INSTALL_TIMEOUT_MS;
-  const note = join(LOCK, "pid");
-  while (true) {
-    try {
-      await mkdir(LOCK);
-      await writeFile(note, String(process.pid));
-      return;
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
-    }
-    const pid = Number(await readFile(note, "utf8").catch(() => "0"));
-    const age = Date.now() - await stat(LOCK).then((info) => info.mtimeMs, () => Date.now());
-    if (pid > 0 ? !alive(pid) : age > 5_000) await rm(LOCK, { recursive: true, force: true });
-    else if (Date.now() > deadline) {
-      throw new Error(`Cannot install the reference: ${LOCK} is held by process ${pid}`);
-    } else await delay(200);
-  }
-}
-
-function alive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === "EPERM";
   }
 }
 
