@@ -171,6 +171,8 @@ export const QUIC_KEEP_ALIVE_MS = 5_000;
 export const QUIC_IDLE_MS = 30_000;
 /** QUIC: streams that a peer may have open at once: a session's, its control stream, and some that are ending. */
 export const QUIC_STREAMS_MAX = STREAMS_PER_SESSION_MAX + 512;
+/** QUIC on Bun: what a peer may send on a stream before it hears more; larger or smaller made no difference. */
+export const QUIC_STREAM_WINDOW_BYTES = 1 * MiB;
 /** QUIC: kernel buffers of a UDP socket that is ours to set: 5 ms of 6 Gbit/s, during which the program may be busy. */
 export const QUIC_SOCKET_BUFFER_BYTES = 4 * MiB;
 /** QUIC: connections of one socket, and of one address: as many as Bun counts up to. */
@@ -205,6 +207,15 @@ export const PIPE_SESSIONS_PER_KEY_MAX = 100_000;
 /** The receiver ends: its last words may be read for this long. */
 export const PIPE_FAREWELL_MS = 2_000;
 
+/**
+ * QUIC without receive back-pressure (Bun): what one stream may keep that nobody has read yet; beyond it the stream ends.
+ * A reader that is slower than the sender by more than this loses its stream, so it is as large as can be borne.
+ */
+export const QUIC_STREAM_UNREAD_MAX_BYTES = 64 * MiB;
+/** The same for all streams of one connection. */
+export const QUIC_CARRIER_UNREAD_MAX_BYTES = 256 * MiB;
+/** A QUIC connection that stops is closed so long after its last stream: closing drops what is still on its way. */
+export const QUIC_FAREWELL_MS = 300;
 /** Demand proxy: longest text of a client (spec: 256 bytes). */
 export const DEMAND_TEXT_MAX_BYTES = 256;
 /** Demand proxy: longest answer of a server: dozens of addresses. */
@@ -220,6 +231,8 @@ export const DEMAND_CONNECTIONS_MAX = 1_024;
  * keep-alive: SSH and MQTT sessions are quiet for long, and the way to the client tells of its end by itself.
  */
 export const DEMAND_IDLE_TICKS = 240;
+/** Public ports of one agent's token; a token stays small, and nobody takes a whole range. */
+export const PUBLISHED_PORTS_MAX = 16;
 /** Ports that one client may hold at once. */
 export const DEMAND_LEASES_PER_CLIENT_MAX = 16;
 
@@ -233,6 +246,8 @@ export const AUTH_FAILURES_PER_MINUTE_MAX = 20;
 export const TOKENS_PER_MINUTE_MAX = 600;
 /** Body of a request to the master. */
 export const MASTER_BODY_MAX_BYTES = 64 * KiB;
+/** Addresses of X-Forwarded-For that are looked at, from the end: more proxies than that stand before nobody. */
+export const FORWARDED_ADDRESSES_MAX = 16;
 /** It must be complete by then, counted from its headers: a body comes in one or two packets. */
 export const MASTER_BODY_DEADLINE_MS = 10_000;
 

@@ -5,7 +5,7 @@
  */
 import { addExamples, addSettings, type CliContext, type Command, readSettings } from "./command.ts";
 import { Keys } from "./keys.ts";
-import { addressList, createBase, startEdge, startStatus, statusFacts } from "./parts.ts";
+import { addressList, createBase, publishFacts, startEdge, startStatus, statusFacts } from "./parts.ts";
 import { keyOrigin } from "./serve.ts";
 import { findSealed, sealedFacts } from "./sealed.ts";
 import { printStartup } from "./startup.ts";
@@ -51,6 +51,7 @@ export function addEdge(program: Command, context: CliContext): void {
           ...agents.length > 0 ? [["agents", addressList(agents)] as const] : [],
           ...sealed.length > 0 ? [["sealed agents", addressList(sealed)] as const] : [],
           ...curve.length > 0 ? [["curve agents (UDP)", addressList(curve)] as const] : [],
+          ...publishFacts(loaded.config),
           ...statusFacts(status),
           ["Fernet keys", keyOrigin(fernet)],
           ...sealedFacts(sealedKey),

@@ -64,6 +64,8 @@ export async function startEdge(
 ): Promise<EdgePart> {
   const { config, origins } = loaded;
   const { runtime, log, metrics, life } = base;
+  const publishHost = config.publishPorts &&
+    await hostThatListens(runtime, config.publishListen, !origins.has("publishListen"));
   const edge = createEdge({
     runtime,
     ring,
@@ -73,9 +75,8 @@ export async function startEdge(
     ...keyPart?.curveCrypto === undefined ? {} : {
       curve: { crypto: keyPart.curveCrypto, keys: keyPart.found.value, congestion: config.congestion },
     },
-    proxyProtocolFrom: config.proxyProtocolFrom.length > 0
-      ? new NetworkSet(config.proxyProtocolFrom)
-      : undefined,
+    proxyProtocolFrom: networks(config.proxyProtocolFrom),
+    publish: config.publishPorts && { ports: config.publishPorts, host: publishHost! },
     queueLimits: queueLimits(config),
     throttling: config.throttling,
   });
@@ -95,6 +96,26 @@ export async function startEdge(
   return { edge, visitors, agents, sealed, curve };
 }
 
+/** The address of public ports: where there is no IPv6, `replaceable` `::` becomes `0.0.0.0`. */
+async function hostThatListens(runtime: Runtime, host: string, replaceable: boolean): Promise<string> {
+  const [open] = await listenOnAll("publish-listen", [{ host, port: 0 }], async (at) => {
+    const listener = await runtime.listen({ ...at, accept: (conn) => conn.abort() });
+    listener.close();
+    return listener.address;
+  }, { replaceable });
+  return open?.host ?? host;
+}
+
+/** The line of a start message that names an edge's public ports; none where there are none. */
+export function publishFacts({ publishPorts, publishListen }: Config): (readonly [string, string])[] {
+  if (publishPorts === undefined) return [];
+  return [["public ports", `${publishPorts.first}-${publishPorts.last} on ${publishListen}`]];
+}
+
+function networks(cidrs: readonly string[]): NetworkSet | undefined {
+  return cidrs.length > 0 ? new NetworkSet(cidrs) : undefined;
+}
+
 /** What {@link startMaster} takes besides the base. */
 export interface MasterPartOptions {
   readonly ring: FernetRing;
@@ -104,6 +125,8 @@ export interface MasterPartOptions {
   readonly edgeAddress: EdgeAddress;
   /** The edge of the same process, for /readyz. */
   readonly edge?: Edge;
+  /** Networks of proxies whose X-Forwarded-For is believed. */
+  readonly forwardedFrom?: readonly string[];
 }
 
 /** Starts a session master; gives where it listens. */
@@ -114,6 +137,7 @@ export async function startMaster(base: Base, options: MasterPartOptions): Promi
     ring,
     credentials: adminCredentials(options.adminKey),
     edgeAddress: options.edgeAddress,
+    forwardedFrom: networks(options.forwardedFrom ?? []),
     clock: runtime.clock,
     metrics,
     log,

@@ -5,7 +5,15 @@
  */
 import { addExamples, addSettings, type CliContext, type Command, readSettings } from "./command.ts";
 import { type FoundKey, Keys } from "./keys.ts";
-import { addressList, createBase, localUrl, publicAddress, startEdge, startMaster } from "./parts.ts";
+import {
+  addressList,
+  createBase,
+  localUrl,
+  publicAddress,
+  publishFacts,
+  startEdge,
+  startMaster,
+} from "./parts.ts";
 import { findSealed, sealedFacts } from "./sealed.ts";
 import { printStartup, shellWord } from "./startup.ts";
 import { formatHostPort } from "../config.ts";
@@ -45,6 +53,7 @@ export function addServe(program: Command, context: CliContext): void {
       const options = {
         ring: fernet.value,
         adminKey: admin.value,
+        forwardedFrom: config.forwardedFrom,
         edgeAddress: { ...edgeAddress, publicKey, curvePort: config.curvePort ?? curve[0]?.port },
         edge,
       };
@@ -56,6 +65,7 @@ export function addServe(program: Command, context: CliContext): void {
           ...agents.length > 0 ? [["agents", addressList(agents)] as const] : [],
           ...sealed.length > 0 ? [["sealed agents", addressList(sealed)] as const] : [],
           ...curve.length > 0 ? [["curve agents (UDP)", addressList(curve)] as const] : [],
+          ...publishFacts(config),
           ["session master", masters.map(localUrl).join(", ")],
           ["tokens name the edge", formatHostPort(edgeAddress)],
           ["Fernet keys", keyOrigin(fernet)],

@@ -14,8 +14,10 @@ import { Metrics } from "../telemetry/metrics.ts";
 import { type CurveIdentity, listenForCurve } from "../transport/curve_accept.ts";
 import { curveListenerSource } from "../transport/curve_metrics.ts";
 import type { Tunnel } from "../tunnel/tunnel.ts";
-import { AgentRegistry, type Authorize, type EdgeTunnels, type SealedKey } from "./agents.ts";
+import type { Authorize, EdgeTunnels } from "./agent_request.ts";
+import { AgentRegistry, type SealedKey } from "./agents.ts";
 import { type Accepts, Entrance } from "./entrance.ts";
+import { publicPorts, type PublicPortsOptions } from "./public_ports.ts";
 import { welcomeVisitor } from "./visitors.ts";
 
 /** What {@link createEdge} takes. */
@@ -36,6 +38,8 @@ export interface EdgeOptions {
   readonly curve?: CurveIdentity;
   /** Lets agents ask for streams of their own, and the edge ask its agents; refused when absent. */
   readonly tunnels?: EdgeTunnels;
+  /** Public TCP ports for agents whose token allows them; none when absent. */
+  readonly publish?: PublicPortsOptions;
   /** Peers from these networks are proxies: they must send a PROXY header, which is believed. Nobody else may. */
   readonly proxyProtocolFrom?: NetworkSet;
   /** SniTun's queue figures; the reference's when absent. */
@@ -120,8 +124,13 @@ class EdgeNode implements Edge {
       metrics: this.metrics,
       authorize: options.authorize,
       sealed: options.sealed,
+      tunnels: options.publish === undefined ? options.tunnels : publicPorts({
+        ...options.publish,
+        runtime: this.#runtime,
+        log: this.#log,
+        metrics: this.metrics,
+      }, options.tunnels),
       aeadSource: options.runtime,
-      tunnels: options.tunnels,
       queueLimits: options.queueLimits,
       largeFramesPerSecond: options.throttling,
     });

@@ -41,6 +41,9 @@ const SESSION: NodeQuicOptions = {
   transportParams: {
     initialMaxStreamsBidi: limits.QUIC_STREAMS_MAX,
     initialMaxStreamsUni: 0,
+    // Bun's own figures leave none for streams that the server opens: a peer that isn't Bun may send nothing on those.
+    initialMaxStreamDataBidiLocal: limits.QUIC_STREAM_WINDOW_BYTES,
+    initialMaxStreamDataBidiRemote: limits.QUIC_STREAM_WINDOW_BYTES,
     // Seconds, where node has milliseconds.
     maxIdleTimeout: limits.QUIC_IDLE_MS / 1000,
   },

