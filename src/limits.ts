@@ -204,6 +204,8 @@ export const PIPE_PENDING_MAX = 64;
 export const PIPE_FAILURES_PER_MINUTE_MAX = 20;
 /** Sessions that a receiver's key remembers so that none is replayed; beyond it the key must be replaced. 3.2 MB on disk. */
 export const PIPE_SESSIONS_PER_KEY_MAX = 100_000;
+/** Transfers that an edge receives at once: each may hold a window of 8 MiB. */
+export const PIPE_TRANSFERS_MAX = 16;
 /** The receiver ends: its last words may be read for this long. */
 export const PIPE_FAREWELL_MS = 2_000;
 

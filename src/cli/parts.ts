@@ -20,6 +20,7 @@ import { createLogger, type Logger } from "../telemetry/log.ts";
 import { Metrics } from "../telemetry/metrics.ts";
 import type { CliIo } from "./io.ts";
 import { Lifecycle } from "./lifecycle.ts";
+import { findPipes, type PipePart } from "./pipe_gate.ts";
 import type { SealedPart } from "./sealed.ts";
 
 /** What every part of one process shares. */
@@ -53,6 +54,8 @@ export interface EdgePart {
   readonly sealed: readonly Address[];
   /** UDP sockets of the curve transport. */
   readonly curve: readonly Address[];
+  /** Receives transfers where sealed agents come in. */
+  readonly pipes?: PipePart | undefined;
 }
 
 /** Starts an edge. */
@@ -62,6 +65,7 @@ export async function startEdge(
   loaded: LoadedConfig,
   keyPart?: SealedPart,
 ): Promise<EdgePart> {
+  const pipes = await findPipes(base, loaded.config, keyPart?.key.sodium);
   const { config, origins } = loaded;
   const { runtime, log, metrics, life } = base;
   const publishHost = config.publishPorts &&
@@ -72,6 +76,7 @@ export async function startEdge(
     log,
     metrics,
     ...keyPart === undefined ? {} : { sealed: keyPart.key },
+    ...pipes === undefined ? {} : { older: pipes.gate },
     ...keyPart?.curveCrypto === undefined ? {} : {
       curve: { crypto: keyPart.curveCrypto, keys: keyPart.found.value, congestion: config.congestion },
     },
@@ -93,7 +98,7 @@ export async function startEdge(
     config.curveListen,
     async (at) => (await edge.listenCurve(at)).address,
   );
-  return { edge, visitors, agents, sealed, curve };
+  return { edge, visitors, agents, sealed, curve, pipes };
 }
 
 /** The address of public ports: where there is no IPv6, `replaceable` `::` becomes `0.0.0.0`. */

@@ -14,6 +14,7 @@ import {
   startEdge,
   startMaster,
 } from "./parts.ts";
+import { pipeFacts } from "./pipe_gate.ts";
 import { findSealed, sealedFacts } from "./sealed.ts";
 import { printStartup, shellWord } from "./startup.ts";
 import { formatHostPort } from "../config.ts";
@@ -42,7 +43,7 @@ export function addServe(program: Command, context: CliContext): void {
     for (const warning of keys.warnings) io.err(`Warning: ${warning}`);
     const base = await createBase(config, io);
     context.exitCode = await base.life.run(async () => {
-      const { edge, visitors, agents, sealed, curve } = await startEdge(
+      const { edge, visitors, agents, sealed, curve, pipes } = await startEdge(
         base,
         fernet.value,
         loaded,
@@ -71,6 +72,7 @@ export function addServe(program: Command, context: CliContext): void {
           ["Fernet keys", keyOrigin(fernet)],
           ["admin key", keyOrigin(admin)],
           ...sealedFacts(sealedKey),
+          ...pipeFacts(pipes),
         ],
         next: {
           what: "Next, connect an agent, here with a server on port 443 of this machine:",

@@ -18,7 +18,7 @@ import type { Metrics } from "../telemetry/metrics.ts";
 import type { CurveGate } from "../transport/curve_accept.ts";
 import { CURVE } from "../transport/curve_link.ts";
 import type { Session, SessionHandler, SessionStream } from "../transport/port.ts";
-import { acceptSealed, type SealedIdentity } from "../transport/sealed_accept.ts";
+import { acceptSealed, type AcceptSealedOptions, type SealedIdentity } from "../transport/sealed_accept.ts";
 import { SEALED, SealedScratch, type SealedShared } from "../transport/sealed_link.ts";
 import { acceptSnitun, type SnitunShared } from "../transport/snitun.ts";
 import { SessionCarrier } from "../tunnel/session_carrier.ts";
@@ -112,9 +112,10 @@ export class AgentRegistry {
   }
 
   /** Takes a connection that begins with nothing known, and may be a sealed agent's; only with a sealed key. */
-  welcomeSealed(arrival: Arrival): void {
+  welcomeSealed(arrival: Arrival, older?: AcceptSealedOptions["older"]): void {
     const { clock, ring } = this.#options;
     acceptSealed({
+      older,
       ...this.#sealed!,
       conn: arrival.conn,
       received: arrival.received,

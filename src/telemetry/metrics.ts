@@ -94,6 +94,12 @@ const INFO = {
     help: "Requests that the session master answered, by route (its path, or other) and status",
     labels: ["route", "status"],
   },
+  pipeTransfers: {
+    name: "sallyport_pipe_transfers_total",
+    type: "counter",
+    help: "Transfers of pipe send that came to the edge, by outcome (received, failed, refused)",
+    labels: ["outcome"],
+  },
   loopDelay: {
     name: "sallyport_loop_delay_seconds",
     type: "histogram",
@@ -187,6 +193,7 @@ export class Metrics {
   readonly #transportAttempts: Counter<"transport" | "outcome">;
   readonly #sessionEnds: Counter<"reason">;
   readonly #refusals: Counter<"what" | "reason">;
+  readonly #pipeTransfers: Counter<"outcome">;
   readonly #tokensIssued: Counter<"protocol_version" | "cipher">;
   readonly #masterRequests: Counter<"route" | "status">;
   readonly #loopDelay: Histogram;
@@ -239,6 +246,7 @@ export class Metrics {
       },
     });
     this.#refusals = new Counter(config(INFO.refusals));
+    this.#pipeTransfers = new Counter(config(INFO.pipeTransfers));
     this.#tokensIssued = new Counter(config(INFO.tokensIssued));
     this.#masterRequests = new Counter(config(INFO.masterRequests));
     this.#loopDelay = new Histogram({ ...config(INFO.loopDelay), buckets: LOOP_DELAY_BUCKETS_S });
@@ -302,6 +310,11 @@ export class Metrics {
   /** Something was turned away before it was served. */
   refused(what: Refusable, reason: ErrorCode): void {
     this.#refusals.inc({ what, reason });
+  }
+
+  /** A transfer of version 1 came to the edge. */
+  pipeTransfer(outcome: "received" | "failed" | "refused"): void {
+    this.#pipeTransfers.inc({ outcome });
   }
 
   /** The session master issued a token. */
