@@ -30,6 +30,7 @@ const VALUES = [
   "currentRuntime",
   "errorCode",
   "generateFernetKey",
+  "loadCurveCrypto",
   "loadSodium",
   "makeKeyPair",
   "masterGrants",

@@ -7,20 +7,12 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { dirname, join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
+import type { OtherRuntime } from "../support/other_runtime.ts";
 
 const ROOT = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 
-/** The program's own file. */
-export const MAIN = join(ROOT, "mod.ts");
-
 /** How long anything that a test waits for may take. */
 const PATIENCE_MS = 30_000;
-
-/** The program on the runtime that the tests run on. */
-function ownCommand(): string[] {
-  const flags = process.versions.deno === undefined ? [] : ["run", "-A", "--no-check"];
-  return [process.execPath, ...flags, MAIN];
-}
 
 /** A running program. */
 export class Program {
@@ -33,19 +25,21 @@ export class Program {
   #over = false;
 
   /**
-   * Starts `mod.ts` with these arguments; of the environment's SALLYPORT_ variables only those of `env`. `command` is
-   * started in place of it, where it is given: another runtime with `mod.ts`, or another program.
+   * Starts `mod.ts` with these arguments; of the environment's SALLYPORT_ variables only those of `env`. `on` is another
+   * runtime than the tests'; with `foreign` it is another program altogether.
    */
   constructor(
     args: readonly string[],
     env: Readonly<Record<string, string>> = {},
     cwd: string = ROOT,
-    command: readonly string[] = ownCommand(),
+    on?: Pick<OtherRuntime, "command" | "args"> & { readonly foreign?: boolean },
   ) {
-    const own = Object.entries(process.env).filter(([name]) => !name.startsWith("SALLYPORT_"));
-    const inherited = { ...Object.fromEntries(own), NO_COLOR: "1" };
-    const [file, ...first] = command as [string, ...string[]];
-    this.#child = spawn(file, [...first, ...args], {
+    const own = process.versions.deno === undefined ? [] : ["run", "-A", "--no-check"];
+    const runtime = on ?? { command: process.execPath, args: own };
+    const main = on?.foreign === true ? [] : [join(ROOT, "mod.ts")];
+    const outer = Object.entries(process.env).filter(([name]) => !name.startsWith("SALLYPORT_"));
+    const inherited = { ...Object.fromEntries(outer), NO_COLOR: "1" };
+    this.#child = spawn(runtime.command, [...runtime.args, ...main, ...args], {
       cwd,
       env: { ...inherited, ...env },
       stdio: ["ignore", "pipe", "pipe"],

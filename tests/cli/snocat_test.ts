@@ -5,13 +5,15 @@ import { join } from "node:path";
 import process from "node:process";
 import { after, afterEach, before, describe, it } from "node:test";
 import { freePorts } from "../support/free_ports.ts";
-import { otherPlayer, SnocatPrograms } from "../support/snocat_programs.ts";
+import { otherRuntime } from "../support/other_runtime.ts";
+import { type Player, SnocatPrograms } from "../support/snocat_programs.ts";
 import { startEcho, untilRefused, visitEcho } from "../support/tcp_echo.ts";
 
 const timeout = 120_000;
-const other = await otherPlayer();
+const other = await otherRuntime();
 const own = process.versions.deno === undefined ? "bun" : "deno";
-const players = [{ name: own, command: undefined }, ...other === undefined ? [] : [other]];
+const players: { readonly name: string; readonly player: Player }[] = [{ name: own, player: undefined }];
+if (other !== undefined) players.push({ name: other.name, player: other });
 
 let programs: SnocatPrograms;
 before(async () => {
@@ -21,12 +23,12 @@ before(async () => {
 after(() => programs.close());
 afterEach(() => programs.reset());
 
-for (const { name, command } of players) {
+for (const { name, player } of players) {
   describe(`snocat, server on ${own}, client on ${name}`, () => {
     it("visitors reach the target, half-close kept, and Ctrl-C ends both in order", { timeout }, async () => {
       const parts = await programs.parts(2, "leaf");
       const server = await programs.server(parts);
-      const client = programs.client(parts, command);
+      const client = programs.client(parts, player);
       assert.equal(await programs.port(client), parts.firstPort);
       await visitEcho(parts.firstPort, 3_000_000);
       client.signal("SIGINT");
@@ -39,16 +41,16 @@ for (const { name, command } of players) {
     it("two clients get two ports, a third none, and who leaves makes room", { timeout }, async () => {
       const parts = await programs.parts(2);
       await programs.server(parts);
-      const first = programs.client(parts, command);
+      const first = programs.client(parts, player);
       assert.equal(await programs.port(first), parts.firstPort);
       assert.equal(await programs.port(programs.client(parts)), parts.lastPort);
-      const third = programs.client(parts, command);
+      const third = programs.client(parts, player);
       assert.equal(await third.ended, 1);
       assert.match(third.stderr, /^error: Cannot get a public port: the server has none free/m);
       await Promise.all([visitEcho(parts.firstPort, 50_000), visitEcho(parts.lastPort, 50_000)]);
       first.signal("SIGTERM");
       assert.equal(await first.ended, 0, first.stderr);
-      const next = programs.client(parts, command);
+      const next = programs.client(parts, player);
       assert.equal(await programs.port(next), parts.firstPort);
       await visitEcho(parts.firstPort, 10);
     });
@@ -56,10 +58,10 @@ for (const { name, command } of players) {
     it("an untrusted certificate and a wrong name are refused", { timeout }, async () => {
       const parts = await programs.parts(1);
       await programs.server(parts);
-      const strange = programs.client(parts, command, ["--authority", "ca.pub.pem"]);
+      const strange = programs.client(parts, player, ["--authority", "ca.pub.pem"]);
       assert.equal(await strange.ended, 1);
       assert.match(strange.stderr, /^error: Cannot connect to \S+: its certificate isn't believed/m);
-      const misnamed = programs.client(parts, command, ["--server-name", "other.example.org"]);
+      const misnamed = programs.client(parts, player, ["--server-name", "other.example.org"]);
       assert.equal(await misnamed.ended, 1);
       assert.match(misnamed.stderr, /^error: Cannot connect to \S+: its certificate isn't believed/m);
     });
@@ -67,7 +69,7 @@ for (const { name, command } of players) {
     it("200 visitors at once stay intact", { timeout }, async () => {
       const parts = await programs.parts(1);
       await programs.server(parts);
-      await programs.port(programs.client(parts, command));
+      await programs.port(programs.client(parts, player));
       const visits = Array.from(
         { length: 200 },
         (_, i) => visitEcho(parts.firstPort, 20_000 + i, "127.0.0.1", i + 1),
@@ -78,7 +80,7 @@ for (const { name, command } of players) {
     it("a client comes back after the server's restart", { timeout }, async () => {
       const parts = await programs.parts(1);
       const server = await programs.server(parts);
-      const client = programs.client(parts, command);
+      const client = programs.client(parts, player);
       await programs.port(client);
       server.signal("SIGINT");
       assert.equal(await server.ended, 0, server.stderr);

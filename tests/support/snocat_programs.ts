@@ -8,21 +8,12 @@ import { mkdtemp, rm } from "node:fs/promises";
 import type { Server } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { MAIN, Program } from "../cli/program.ts";
+import { Program } from "../cli/program.ts";
 import { freePorts } from "./free_ports.ts";
-import { otherRuntime } from "./other_runtime.ts";
 import { startEcho } from "./tcp_echo.ts";
 
-/** Who plays a side: undefined is ours on the runtime of the tests, otherwise a command. */
-export type Player = readonly string[] | undefined;
-
-/** The program on the other runtime; undefined where that isn't installed. */
-export async function otherPlayer(): Promise<
-  { readonly name: string; readonly command: Player } | undefined
-> {
-  const other = await otherRuntime();
-  return other && { name: other.name, command: [other.command, ...other.args, MAIN] };
-}
+/** Who plays a side: undefined is ours on the runtime of the tests. */
+export type Player = ConstructorParameters<typeof Program>[3];
 
 /** How both programs are told what a server needs. */
 export interface ServerParts {
