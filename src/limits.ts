@@ -210,6 +210,8 @@ export const PIPE_PENDING_MAX = 64;
 export const PIPE_FAILURES_PER_MINUTE_MAX = 20;
 /** Sessions that a receiver's key remembers so that none is replayed; beyond it the key must be replaced. 3.2 MB on disk. */
 export const PIPE_SESSIONS_PER_KEY_MAX = 100_000;
+/** Transfers that an edge receives at once: each may hold a window of 8 MiB. */
+export const PIPE_TRANSFERS_MAX = 16;
 /** The receiver ends: its last words may be read for this long. */
 export const PIPE_FAREWELL_MS = 2_000;
 
@@ -237,6 +239,8 @@ export const DEMAND_CONNECTIONS_MAX = 1_024;
  * keep-alive: SSH and MQTT sessions are quiet for long, and the way to the client tells of its end by itself.
  */
 export const DEMAND_IDLE_TICKS = 240;
+/** Public ports of one agent's token; a token stays small, and nobody takes a whole range. */
+export const PUBLISHED_PORTS_MAX = 16;
 /** Ports that one client may hold at once. */
 export const DEMAND_LEASES_PER_CLIENT_MAX = 16;
 
@@ -250,6 +254,8 @@ export const AUTH_FAILURES_PER_MINUTE_MAX = 20;
 export const TOKENS_PER_MINUTE_MAX = 600;
 /** Body of a request to the master. */
 export const MASTER_BODY_MAX_BYTES = 64 * KiB;
+/** Addresses of X-Forwarded-For that are looked at, from the end: more proxies than that stand before nobody. */
+export const FORWARDED_ADDRESSES_MAX = 16;
 /** It must be complete by then, counted from its headers: a body comes in one or two packets. */
 export const MASTER_BODY_DEADLINE_MS = 10_000;
 
@@ -269,6 +275,17 @@ export const TUNNEL_AUTH_MESSAGE_MAX_BYTES = 16 * KiB;
 export const TUNNEL_AUTH_STEP_MS = 5_000;
 /** Tunnels: an authentication must be through by then, look-ups of an operator's own included. */
 export const TUNNEL_AUTH_DEADLINE_MS = 15_000;
+
+/** Registry of tunnels: a record lives so long unless it's renewed: a crash is forgotten by then (spec: snocat.md). */
+export const REGISTRY_RECORD_TTL_MS = 60_000;
+/** Registry of tunnels: the same for names, which find nobody without a record. */
+export const REGISTRY_NAME_TTL_MS = 600_000;
+/** Registry of tunnels: entries are renewed this often, so that two attempts may fail. */
+export const REGISTRY_RENEW_MS = 20_000;
+/** Registry of tunnels: an attempt that failed is made again after this. */
+export const REGISTRY_RETRY_MS = 2_000;
+/** Registry of tunnels: Redis answers in a millisecond, or is in trouble. */
+export const REGISTRY_TIMEOUT_MS = 5_000;
 
 /** SniTun's queue figures, per stream; each has an environment variable of the reference's name (see config.ts). */
 export interface QueueLimits {

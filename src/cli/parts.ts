@@ -20,6 +20,7 @@ import { createLogger, type Logger } from "../telemetry/log.ts";
 import { Metrics } from "../telemetry/metrics.ts";
 import type { CliIo } from "./io.ts";
 import { Lifecycle } from "./lifecycle.ts";
+import { findPipes, type PipePart } from "./pipe_gate.ts";
 import type { SealedPart } from "./sealed.ts";
 
 /** What every part of one process shares. */
@@ -53,6 +54,8 @@ export interface EdgePart {
   readonly sealed: readonly Address[];
   /** UDP sockets of the curve transport. */
   readonly curve: readonly Address[];
+  /** Receives transfers where sealed agents come in. */
+  readonly pipes?: PipePart | undefined;
 }
 
 /** Starts an edge. */
@@ -62,20 +65,23 @@ export async function startEdge(
   loaded: LoadedConfig,
   keyPart?: SealedPart,
 ): Promise<EdgePart> {
+  const pipes = await findPipes(base, loaded.config, keyPart?.key.sodium);
   const { config, origins } = loaded;
   const { runtime, log, metrics, life } = base;
+  const publishHost = config.publishPorts &&
+    await hostThatListens(runtime, config.publishListen, !origins.has("publishListen"));
   const edge = createEdge({
     runtime,
     ring,
     log,
     metrics,
     ...keyPart === undefined ? {} : { sealed: keyPart.key },
+    ...pipes === undefined ? {} : { older: pipes.gate },
     ...keyPart?.curveCrypto === undefined ? {} : {
       curve: { crypto: keyPart.curveCrypto, keys: keyPart.found.value, congestion: config.congestion },
     },
-    proxyProtocolFrom: config.proxyProtocolFrom.length > 0
-      ? new NetworkSet(config.proxyProtocolFrom)
-      : undefined,
+    proxyProtocolFrom: networks(config.proxyProtocolFrom),
+    publish: config.publishPorts && { ports: config.publishPorts, host: publishHost! },
     queueLimits: queueLimits(config),
     throttling: config.throttling,
   });
@@ -92,7 +98,27 @@ export async function startEdge(
     config.curveListen,
     async (at) => (await edge.listenCurve(at)).address,
   );
-  return { edge, visitors, agents, sealed, curve };
+  return { edge, visitors, agents, sealed, curve, pipes };
+}
+
+/** The address of public ports: where there is no IPv6, `replaceable` `::` becomes `0.0.0.0`. */
+async function hostThatListens(runtime: Runtime, host: string, replaceable: boolean): Promise<string> {
+  const [open] = await listenOnAll("publish-listen", [{ host, port: 0 }], async (at) => {
+    const listener = await runtime.listen({ ...at, accept: (conn) => conn.abort() });
+    listener.close();
+    return listener.address;
+  }, { replaceable });
+  return open?.host ?? host;
+}
+
+/** The line of a start message that names an edge's public ports; none where there are none. */
+export function publishFacts({ publishPorts, publishListen }: Config): (readonly [string, string])[] {
+  if (publishPorts === undefined) return [];
+  return [["public ports", `${publishPorts.first}-${publishPorts.last} on ${publishListen}`]];
+}
+
+function networks(cidrs: readonly string[]): NetworkSet | undefined {
+  return cidrs.length > 0 ? new NetworkSet(cidrs) : undefined;
 }
 
 /** What {@link startMaster} takes besides the base. */
@@ -104,6 +130,8 @@ export interface MasterPartOptions {
   readonly edgeAddress: EdgeAddress;
   /** The edge of the same process, for /readyz. */
   readonly edge?: Edge;
+  /** Networks of proxies whose X-Forwarded-For is believed. */
+  readonly forwardedFrom?: readonly string[];
 }
 
 /** Starts a session master; gives where it listens. */
@@ -114,6 +142,7 @@ export async function startMaster(base: Base, options: MasterPartOptions): Promi
     ring,
     credentials: adminCredentials(options.adminKey),
     edgeAddress: options.edgeAddress,
+    forwardedFrom: networks(options.forwardedFrom ?? []),
     clock: runtime.clock,
     metrics,
     log,

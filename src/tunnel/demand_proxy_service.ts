@@ -20,6 +20,8 @@ import type { Tunnel } from "./tunnel.ts";
 export interface DemandServiceOptions {
   /** Whether the tunnel may have this port, undefined: any one. Throws what it is refused with; absent: it may. */
   allow?(tunnel: Tunnel, wishedPort: number | undefined): void;
+  /** Ports that a tunnel may hold at once; DEMAND_LEASES_PER_CLIENT_MAX (limits.ts) when absent, and at most. */
+  readonly portsMax?: number;
 }
 
 /** Serves `/proxyme/0.0.1/HOST/PORT` of the tunnels whose router has it under `/proxyme`. */
@@ -32,7 +34,11 @@ export function demandProxyService(proxy: DemandProxy, options: DemandServiceOpt
         owner: tunnel,
         name: tunnel.name,
         target,
-        open: ({ host, port }) => tunnel.open(["proxy-tcp", "dns", host ?? "localhost", "tcp", String(port)]),
+        portsMax: options.portsMax,
+        open: ({ host, port }, visitor) =>
+          tunnel.open(["proxy-tcp", "dns", host ?? "localhost", "tcp", String(port)], {
+            caller: { address: visitor.host, port: visitor.port },
+          }),
         allow: (wished) => options.allow?.(tunnel, wished),
       });
   };

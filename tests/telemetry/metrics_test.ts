@@ -60,6 +60,7 @@ describe("Metrics", () => {
     metrics.transportAttempted("curve", "won");
     metrics.sessionEnded("closed");
     metrics.refused("agent", "token_invalid");
+    metrics.pipeTransfer("received");
     metrics.tokenIssued(2, "aes-gcm");
     metrics.masterRequest("/v1/tokens", 201);
     metrics.curve.add(curveSource(1));
