@@ -61,7 +61,11 @@ function routerFor(proxy: DemandProxy, agent: AgentRequest, left: WeakSet<Tunnel
     judge(claims, wished);
   };
   return createRouter({
-    [`/${DEMAND_PREFIX[0]}`]: demandProxyService(proxy, { allow, portsMax: claims.length }),
+    [`/${DEMAND_PREFIX[0]}`]: demandProxyService(proxy, {
+      allow,
+      portsMax: claims.length,
+      keepForName: true,
+    }),
   });
 }
 

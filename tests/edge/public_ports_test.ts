@@ -313,6 +313,24 @@ describe("public ports", () => {
     await test.assertNothingLeft(20_000);
   });
 
+  it("are kept for their agent's name as long as there are others", async () => {
+    const test = await startEdge();
+    const device = await new Device(test, AGENT_HOST, {}).start();
+    await device.stop();
+    const others: Device[] = [];
+    for (const name of ["b.test", "c.test"]) {
+      others.push(await new Device(test, `10.0.1.${others.length}`, { name }).start());
+    }
+    assert.deepEqual(others.map(({ ports }) => ports), [[20_001], [20_002]]);
+    const again = await new Device(test, "10.0.0.4", {}).start();
+    assert.deepEqual(again.ports, [20_000]);
+    await again.stop();
+    const needy = await new Device(test, "10.0.0.5", { name: "d.test" }).start();
+    assert.deepEqual(needy.ports, [20_000]);
+    for (const other of [...others, needy]) await other.stop();
+    await test.assertNothingLeft(20_000);
+  });
+
   it("are told from visitors, whom the same agent goes on serving", async () => {
     const test = await startEdge();
     const visitors: unknown[] = [];
@@ -352,7 +370,7 @@ describe("public ports", () => {
     conn.conn.abort();
     assert.equal(conn.byteLength, 0);
     assert.ok(nobody.lines.some(({ fields }) => fields.reason === "endpoint_unreachable"));
-    assert.deepEqual(nobody.ports, [20_000], "the port stays");
+    assert.deepEqual(nobody.ports, [20_001], "the port stays");
     await nobody.stop();
     await test.assertNothingLeft();
   });
