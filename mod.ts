@@ -15,7 +15,11 @@ import process from "node:process";
 
 // The edge.
 export { createEdge, type Edge, type EdgeListenOptions, type EdgeOptions } from "./src/edge/edge.ts";
-export type { AgentRequest, Authorize, SealedKey } from "./src/edge/agents.ts";
+export type { PublicPortsOptions } from "./src/edge/public_ports.ts";
+export type { PortRange } from "./src/tunnel/port_leases.ts";
+export type { PublicAddress } from "./src/wire/demand_proxy.ts";
+export type { AgentRequest, Authorize, EdgeTunnels } from "./src/edge/agent_request.ts";
+export type { SealedKey } from "./src/edge/agents.ts";
 export type { Accepts } from "./src/edge/entrance.ts";
 
 // The agent: where its tokens come from, and what becomes of visitors' streams.
@@ -34,6 +38,7 @@ export {
   type MasterGrantOptions,
   masterGrants,
 } from "./src/agent/grant.ts";
+export type { PublishedPort } from "./src/agent/publisher.ts";
 export { type Connector, tcpConnector, type TcpConnectorOptions } from "./src/agent/connector.ts";
 export { AccessList, type AccessListOptions } from "./src/agent/access_list.ts";
 

@@ -138,6 +138,12 @@ export const PENDING_CONNECTIONS_MAX = 16_384;
 export const PENDING_PER_SOURCE_MAX = 8_192;
 /** Agents of one UDP socket of the curve transport, those included that aren't let in yet. */
 export const CURVE_CONNECTIONS_MAX = 65_536;
+/**
+ * Handshakes of the curve transport in a minute that come to nothing, from one address (an IPv6 /64 counts as one); beyond
+ * it the address's handshakes are dropped for the rest of the minute. Each costs a tenth of a millisecond on the curve, and up to
+ * one where a token has to be judged: a second of a minute at most.
+ */
+export const CURVE_FAILURES_PER_SOURCE_MAX = 1_024;
 /** Names in one token: its hostname and aliases. */
 export const NAMES_PER_SESSION_MAX = 256;
 /** More take-overs of one name than this within a minute are flapping; newer sessions are refused until it calms. */
@@ -204,6 +210,8 @@ export const PIPE_PENDING_MAX = 64;
 export const PIPE_FAILURES_PER_MINUTE_MAX = 20;
 /** Sessions that a receiver's key remembers so that none is replayed; beyond it the key must be replaced. 3.2 MB on disk. */
 export const PIPE_SESSIONS_PER_KEY_MAX = 100_000;
+/** Transfers that an edge receives at once: each may hold a window of 8 MiB. */
+export const PIPE_TRANSFERS_MAX = 16;
 /** The receiver ends: its last words may be read for this long. */
 export const PIPE_FAREWELL_MS = 2_000;
 
@@ -231,6 +239,8 @@ export const DEMAND_CONNECTIONS_MAX = 1_024;
  * keep-alive: SSH and MQTT sessions are quiet for long, and the way to the client tells of its end by itself.
  */
 export const DEMAND_IDLE_TICKS = 240;
+/** Public ports of one agent's token; a token stays small, and nobody takes a whole range. */
+export const PUBLISHED_PORTS_MAX = 16;
 /** Ports that one client may hold at once. */
 export const DEMAND_LEASES_PER_CLIENT_MAX = 16;
 
@@ -265,6 +275,17 @@ export const TUNNEL_AUTH_MESSAGE_MAX_BYTES = 16 * KiB;
 export const TUNNEL_AUTH_STEP_MS = 5_000;
 /** Tunnels: an authentication must be through by then, look-ups of an operator's own included. */
 export const TUNNEL_AUTH_DEADLINE_MS = 15_000;
+
+/** Registry of tunnels: a record lives so long unless it's renewed: a crash is forgotten by then (spec: snocat.md). */
+export const REGISTRY_RECORD_TTL_MS = 60_000;
+/** Registry of tunnels: the same for names, which find nobody without a record. */
+export const REGISTRY_NAME_TTL_MS = 600_000;
+/** Registry of tunnels: entries are renewed this often, so that two attempts may fail. */
+export const REGISTRY_RENEW_MS = 20_000;
+/** Registry of tunnels: an attempt that failed is made again after this. */
+export const REGISTRY_RETRY_MS = 2_000;
+/** Registry of tunnels: Redis answers in a millisecond, or is in trouble. */
+export const REGISTRY_TIMEOUT_MS = 5_000;
 
 /** SniTun's queue figures, per stream; each has an environment variable of the reference's name (see config.ts). */
 export interface QueueLimits {

@@ -5,8 +5,9 @@
  */
 import { addExamples, addSettings, type CliContext, type Command, readSettings } from "./command.ts";
 import { Keys } from "./keys.ts";
-import { addressList, createBase, startEdge, startStatus, statusFacts } from "./parts.ts";
+import { addressList, createBase, publishFacts, startEdge, startStatus, statusFacts } from "./parts.ts";
 import { keyOrigin } from "./serve.ts";
+import { pipeFacts } from "./pipe_gate.ts";
 import { findSealed, sealedFacts } from "./sealed.ts";
 import { printStartup } from "./startup.ts";
 
@@ -34,7 +35,7 @@ export function addEdge(program: Command, context: CliContext): void {
     for (const warning of keys.warnings) io.err(`Warning: ${warning}`);
     const base = await createBase(loaded.config, io);
     context.exitCode = await base.life.run(async () => {
-      const { edge, visitors, agents, sealed, curve } = await startEdge(
+      const { edge, visitors, agents, sealed, curve, pipes } = await startEdge(
         base,
         fernet.value,
         loaded,
@@ -51,9 +52,11 @@ export function addEdge(program: Command, context: CliContext): void {
           ...agents.length > 0 ? [["agents", addressList(agents)] as const] : [],
           ...sealed.length > 0 ? [["sealed agents", addressList(sealed)] as const] : [],
           ...curve.length > 0 ? [["curve agents (UDP)", addressList(curve)] as const] : [],
+          ...publishFacts(loaded.config),
           ...statusFacts(status),
           ["Fernet keys", keyOrigin(fernet)],
           ...sealedFacts(sealedKey),
+          ...pipeFacts(pipes),
         ],
         next: fernet.made
           ? {

@@ -12,6 +12,7 @@ import { isFernetKey } from "../crypto/fernet.ts";
 import { errorMessage } from "../errors.ts";
 import { NetworkSet } from "../networks.ts";
 import { canonicalHostname, hostnameFault } from "../wire/hostname.ts";
+import { parsePublishClaim, type PublishClaim } from "../wire/publish_claim.ts";
 
 /** Where to listen, or whom to dial: `host` is an IP address without brackets, or a name. */
 export interface HostPort {
@@ -152,6 +153,34 @@ export const publicKey = text((given): Bytes => {
   const key = new Uint8Array(Buffer.from(given, "base64url"));
   if (/^[\w-]{43}$/.test(given) && key.length === 32) return key;
   throw new Error(`${quote(given)} is not a public key: 43 characters of base64url, as the edge prints it`);
+});
+
+/** First and last port of a range, `20000-20999`. */
+export const portRange = text((given) => {
+  const [first = NaN, last = first, ...more] = given.split("-").map(wholeNumber);
+  if (more.length > 0 || !(1 <= first && first <= last && last <= 65_535)) {
+    throw new Error(`${quote(given)} is no range of ports, for example 20000-20999`);
+  }
+  return { first, last };
+});
+
+/** An IP address. */
+export const ipAddress = text((given) => {
+  if (isIPv4(given) || isIPv6(given)) return given;
+  throw new Error(`${quote(given)} is no IP address, for example 0.0.0.0 or ::`);
+});
+
+/** A public port, and the target of who connects there: `tcp:2222=127.0.0.1:22`, `tcp=HOST:PORT` for any port. */
+export const published = text((given): PublishClaim & { readonly target?: HostPort } => {
+  const [, port = "", target] = /^([^=]*)(?:=(.*))?$/s.exec(given) ?? [];
+  const claim = parsePublishClaim(port);
+  if (claim === undefined) {
+    throw new Error(`${quote(given)} is no public port, for example tcp:2222, tcp:2222=127.0.0.1:22 or tcp`);
+  }
+  if (target === undefined) return claim;
+  const parsed = hostPort(1, "127.0.0.1:22").safeParse(target);
+  if (!parsed.success) throw new Error(parsed.error.issues[0]?.message);
+  return { ...claim, target: parsed.data };
 });
 
 /** Several values; at most `max`. */

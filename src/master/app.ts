@@ -15,6 +15,7 @@ import type { Clock } from "../runtime/port.ts";
 import { type Logger, silentLogger } from "../telemetry/log.ts";
 import { Metrics } from "../telemetry/metrics.ts";
 import { VERSION } from "../version.ts";
+import { PUBLISH_MEMBER } from "../wire/publish_claim.ts";
 import type { Credential, Credentials } from "./credentials.ts";
 import type { MasterEnv } from "./env.ts";
 import { authenticate, boundedJson } from "./guards.ts";
@@ -67,14 +68,18 @@ export interface MasterOptions {
 const CANNOT_ISSUE = "Cannot issue token";
 const ENDPOINTS = [routes.indexRoute, ...STATUS_ROUTES, routes.openapiRoute];
 
-/** Throws 403 when `credential` may not serve one of the names, with all of these. */
-function checkNames(credential: Credential, request: TokenRequest): void {
+/** Throws 403 when `credential` may not serve one of the names, or have one of the ports, with all of these. */
+function checkPermission(credential: Credential, request: TokenRequest): void {
   const names = [request.hostname, ...request.alias];
   const refused = names.flatMap((name, index) =>
     credential.mayServe(name) ? [] : [
       bodyFault(index === 0 ? ["hostname"] : ["alias", index - 1], "is not a name that this key may serve"),
     ]
   );
+  for (const [index, port] of request.publish.entries()) {
+    if (credential.mayPublish?.(port) === true) continue;
+    refused.push(bodyFault(["publish", index], "is not a public port that this key may have"));
+  }
   if (refused.length > 0) {
     throw new Problem(403, `${CANNOT_ISSUE}: ${refused[0].member} ${refused[0].detail}`, { errors: refused });
   }
@@ -89,6 +94,7 @@ function issueToken(options: MasterOptions, request: TokenRequest): TokenRespons
     protocolVersion: request.protocol_version,
     cipher: request.cipher,
     ttlSeconds: request.ttl_seconds,
+    extra: request.publish.length > 0 ? { [PUBLISH_MEMBER]: request.publish } : {},
     nowMs: options.clock.wallMs(),
   });
   if (token.length > TOKEN_MAX_BYTES) {
@@ -105,6 +111,7 @@ function issueToken(options: MasterOptions, request: TokenRequest): TokenRespons
     aes_iv: claims.aesIv.toHex(),
     cipher: claims.cipher,
     protocol_version: request.protocol_version,
+    publish: request.publish,
     valid: claims.valid,
     edge: {
       host: edge.host,
@@ -171,7 +178,7 @@ export function createMasterApp(options: MasterOptions): OpenAPIHono<MasterEnv> 
   app.openapi(tokensRoute, async (c) => {
     const credential = c.get("credential");
     const request = c.req.valid("json");
-    checkNames(credential, request);
+    checkPermission(credential, request);
     const waitS = await issues.take(credential.id);
     if (waitS > 0) {
       metrics.refused("agent", "limit_exceeded");
@@ -182,8 +189,11 @@ export function createMasterApp(options: MasterOptions): OpenAPIHono<MasterEnv> 
     }
     const issued = issueToken(options, request);
     metrics.tokenIssued(issued.protocol_version, issued.cipher);
-    const { hostname, alias, cipher, protocol_version, valid } = issued;
-    log.info({ client: credential.id, hostname, alias, cipher, protocol_version, valid }, "token issued");
+    const { hostname, alias, cipher, protocol_version, publish, valid } = issued;
+    log.info(
+      { client: credential.id, hostname, alias, cipher, protocol_version, publish, valid },
+      "token issued",
+    );
     return c.json(issued, 201);
   });
 

@@ -20,6 +20,10 @@ import type { Tunnel } from "./tunnel.ts";
 export interface DemandServiceOptions {
   /** Whether the tunnel may have this port, undefined: any one. Throws what it is refused with; absent: it may. */
   allow?(tunnel: Tunnel, wishedPort: number | undefined): void;
+  /** Ports that a tunnel may hold at once; DEMAND_LEASES_PER_CLIENT_MAX (limits.ts) when absent, and at most. */
+  readonly portsMax?: number;
+  /** Ports are kept for the tunnel's name as long as there are others. */
+  readonly keepForName?: boolean;
 }
 
 /** Serves `/proxyme/0.0.1/HOST/PORT` of the tunnels whose router has it under `/proxyme`. */
@@ -32,7 +36,12 @@ export function demandProxyService(proxy: DemandProxy, options: DemandServiceOpt
         owner: tunnel,
         name: tunnel.name,
         target,
-        open: ({ host, port }) => tunnel.open(["proxy-tcp", "dns", host ?? "localhost", "tcp", String(port)]),
+        portsMax: options.portsMax,
+        holder: options.keepForName === true ? tunnel.name : undefined,
+        open: ({ host, port }, visitor) =>
+          tunnel.open(["proxy-tcp", "dns", host ?? "localhost", "tcp", String(port)], {
+            caller: { address: visitor.host, port: visitor.port },
+          }),
         allow: (wished) => options.allow?.(tunnel, wished),
       });
   };

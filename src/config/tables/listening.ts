@@ -49,6 +49,22 @@ export const LISTENING = {
     commands: EDGES,
     schema: value.many(value.hostPort(0, "0.0.0.0:8443 or [::]:8443")),
   }),
+  publishPorts: optional({
+    flag: "publish-ports",
+    placeholder: "FIRST-LAST",
+    description:
+      "Public TCP ports that agents may ask for with --publish, where their tokens allow it; none when absent.",
+    commands: EDGES,
+    schema: value.portRange,
+  }),
+  publishListen: setting({
+    flag: "publish-listen",
+    placeholder: "HOST",
+    default: "::",
+    description: "The IP address on which those ports listen; :: and 0.0.0.0 are all of them.",
+    commands: EDGES,
+    schema: value.ipAddress,
+  }),
   masterListen: setting({
     flag: "master-listen",
     placeholder: "HOST:PORT",
@@ -88,7 +104,8 @@ export const LISTENING = {
     placeholder: "FOLDER",
     default: "./data",
     description:
-      "Where keys are kept that are made on the first start, or that an agent believed on first use.",
+      "Where keys are kept that are made on the first start, or that an agent believed on first use; and which transport " +
+      "got it through.",
     commands: [...KEY_HOLDERS, ...AGENT],
     schema: value.path,
   }),
