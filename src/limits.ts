@@ -269,6 +269,12 @@ export const TUNNEL_AUTH_MESSAGE_MAX_BYTES = 16 * KiB;
 export const TUNNEL_AUTH_STEP_MS = 5_000;
 /** Tunnels: an authentication must be through by then, look-ups of an operator's own included. */
 export const TUNNEL_AUTH_DEADLINE_MS = 15_000;
+/** Tunnels: a refusal may be read for this long before the connection is closed. */
+export const TUNNEL_FAREWELL_MS = 2_000;
+/** Tunnels: connections of a daemon that aren't authenticated yet; beyond it new ones are closed. */
+export const TUNNEL_PENDING_MAX = 1_024;
+/** Tunnels: streams that may wait until a tunnel is registered. */
+export const TUNNEL_EARLY_STREAMS_MAX = 64;
 
 /** Registry of tunnels: a record lives so long unless it's renewed: a crash is forgotten by then (spec: snocat.md). */
 export const REGISTRY_RECORD_TTL_MS = 60_000;

@@ -36,6 +36,7 @@ export function publicPorts(parts: PublicPortsParts, tunnels?: EdgeTunnels): Edg
   const { ports, ...rest } = parts;
   const proxy = new DemandProxy({ ...rest, leases: new PortLeases(ports) });
   return {
+    adopt: (carrier, agent) => tunnels?.adopt?.(carrier, agent) ?? false,
     router: (agent) => either(routerFor(proxy, agent), tunnels?.router(agent)),
     opened: (tunnel, agent) => tunnels?.opened?.(tunnel, agent),
     left(tunnel, why) {
