@@ -138,6 +138,12 @@ export const PENDING_CONNECTIONS_MAX = 16_384;
 export const PENDING_PER_SOURCE_MAX = 8_192;
 /** Agents of one UDP socket of the curve transport, those included that aren't let in yet. */
 export const CURVE_CONNECTIONS_MAX = 65_536;
+/**
+ * Handshakes of the curve transport in a minute that come to nothing, from one address (an IPv6 /64 counts as one); beyond
+ * it the address's handshakes are dropped for the rest of the minute. Each costs a tenth of a millisecond on the curve, and up to
+ * one where a token has to be judged: a second of a minute at most.
+ */
+export const CURVE_FAILURES_PER_SOURCE_MAX = 1_024;
 /** Names in one token: its hostname and aliases. */
 export const NAMES_PER_SESSION_MAX = 256;
 /** More take-overs of one name than this within a minute are flapping; newer sessions are refused until it calms. */

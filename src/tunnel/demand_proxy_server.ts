@@ -69,6 +69,8 @@ export interface DemandClient {
   allow?(wishedPort: number | undefined): void;
   /** Ports that it may hold at once; `DEMAND_LEASES_PER_CLIENT_MAX` (limits.ts) when absent, and at most. */
   readonly portsMax?: number;
+  /** Keeps the client's ports for this name as long as there are others, see {@link PortLeases.lease}. */
+  readonly holder?: string;
 }
 
 /** Serves demands for public ports. */
@@ -198,7 +200,11 @@ class Lease implements ByteStreamHandler {
     this.#state = "opening";
     const { runtime, leases, host } = this.#options;
     const leased = this.#permitted(wished)
-      ? leases.lease((port) => runtime.listen({ host, port, accept: (conn) => this.#accept(conn) }), wished)
+      ? leases.lease(
+        (port) => runtime.listen({ host, port, accept: (conn) => this.#accept(conn) }),
+        wished,
+        this.#client.holder,
+      )
       : Promise.resolve(undefined);
     leased.then((port) => this.#granted(port), (error) => {
       this.#host.unclaim();

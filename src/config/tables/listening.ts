@@ -104,7 +104,8 @@ export const LISTENING = {
     placeholder: "FOLDER",
     default: "./data",
     description:
-      "Where keys are kept that are made on the first start, or that an agent believed on first use.",
+      "Where keys are kept that are made on the first start, or that an agent believed on first use; and which transport " +
+      "got it through.",
     commands: [...KEY_HOLDERS, ...AGENT],
     schema: value.path,
   }),
