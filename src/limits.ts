@@ -230,6 +230,11 @@ export const DEMAND_TEXT_MAX_BYTES = 256;
 export const DEMAND_GRANT_MAX_BYTES = 4 * KiB;
 /** Demand proxy: the client's text must come by then, and the server's answer, which has to open a port first. */
 export const DEMAND_DEADLINE_MS = 10_000;
+/**
+ * Demand proxy: a visitor's stream to the client must be open by then. Longer than a request's answer may take, since a
+ * peer may allow no more streams for a while.
+ */
+export const DEMAND_OPEN_DEADLINE_MS = 30_000;
 /** Demand proxy: a lease that ends is answered by then; the port is free in any case. */
 export const DEMAND_FAREWELL_MS = 2_000;
 /** Public connections of one lease, those included whose way to the client isn't open yet. */
