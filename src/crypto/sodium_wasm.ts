@@ -127,27 +127,21 @@ class WasmSodium implements Sodium {
   }
 
   clientKeys(own: KeyPair, serverPublicKey: Bytes): SessionKeys | undefined {
-    if (serverPublicKey.length !== KEY_BYTES) throw new TypeError("a public key has 32 bytes");
-    try {
-      const keys = this.#wrappers.crypto_kx_client_session_keys(
-        own.publicKey,
-        own.secretKey,
-        serverPublicKey,
-      );
-      return { rx: keys.sharedRx as Bytes, tx: keys.sharedTx as Bytes };
-    } catch {
-      return undefined;
-    }
+    return this.#agree("crypto_kx_client_session_keys", own, serverPublicKey);
   }
 
   serverKeys(own: KeyPair, clientPublicKey: Bytes): SessionKeys | undefined {
-    if (clientPublicKey.length !== KEY_BYTES) throw new TypeError("a public key has 32 bytes");
+    return this.#agree("crypto_kx_server_session_keys", own, clientPublicKey);
+  }
+
+  #agree(
+    role: "crypto_kx_client_session_keys" | "crypto_kx_server_session_keys",
+    own: KeyPair,
+    publicKey: Bytes,
+  ): SessionKeys | undefined {
+    if (publicKey.length !== KEY_BYTES) throw new TypeError("a public key has 32 bytes");
     try {
-      const keys = this.#wrappers.crypto_kx_server_session_keys(
-        own.publicKey,
-        own.secretKey,
-        clientPublicKey,
-      );
+      const keys = this.#wrappers[role](own.publicKey, own.secretKey, publicKey);
       return { rx: keys.sharedRx as Bytes, tx: keys.sharedTx as Bytes };
     } catch {
       return undefined;
