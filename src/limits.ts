@@ -270,6 +270,17 @@ export const TUNNEL_AUTH_STEP_MS = 5_000;
 /** Tunnels: an authentication must be through by then, look-ups of an operator's own included. */
 export const TUNNEL_AUTH_DEADLINE_MS = 15_000;
 
+/** Registry of tunnels: a record lives so long unless it's renewed: a crash is forgotten by then (spec: snocat.md). */
+export const REGISTRY_RECORD_TTL_MS = 60_000;
+/** Registry of tunnels: the same for names, which find nobody without a record. */
+export const REGISTRY_NAME_TTL_MS = 600_000;
+/** Registry of tunnels: entries are renewed this often, so that two attempts may fail. */
+export const REGISTRY_RENEW_MS = 20_000;
+/** Registry of tunnels: an attempt that failed is made again after this. */
+export const REGISTRY_RETRY_MS = 2_000;
+/** Registry of tunnels: Redis answers in a millisecond, or is in trouble. */
+export const REGISTRY_TIMEOUT_MS = 5_000;
+
 /** SniTun's queue figures, per stream; each has an environment variable of the reference's name (see config.ts). */
 export interface QueueLimits {
   /** Received and not yet taken; beyond it the stream is closed. */

@@ -19,6 +19,7 @@ const EXPECTED: Readonly<Record<string, readonly string[]>> = {
     "201: alice.example.org and www.alice.example.org at edge.example.org:8443",
     "403: Cannot issue token: hostname is not a name that this key may serve",
   ],
+  "public_port.ts": ["hello from the device"],
 };
 
 for (const [name, lines] of Object.entries(EXPECTED)) {

@@ -4,6 +4,7 @@
  * @module
  */
 import { errorCode, errorMessage, SallyportError } from "../errors.ts";
+import { DEMAND_DEADLINE_MS } from "../limits.ts";
 import type { ByteStream, Clock } from "../runtime/port.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Caller, SessionStream } from "../transport/port.ts";
@@ -21,6 +22,8 @@ export interface PublishedPort {
   readonly port?: number;
   /** What becomes of who connects there, such as {@link tcpConnector} with `plain`. */
   readonly connector: Connector;
+  /** Hears where it is reached, each time that it is opened. */
+  opened?(address: PublicAddress): void;
 }
 
 /** What a {@link Publisher} works with. */
@@ -140,11 +143,16 @@ class Publication {
     const edge = tunnel.name.slice(0, tunnel.name.lastIndexOf(":"));
     const host = told === undefined || ["::", "0.0.0.0"].includes(told.host) ? edge : told.host;
     this.#lease = lease;
-    this.address = { host, port: told?.port ?? 0 };
+    const address = this.address = { host, port: told?.port ?? 0 };
     this.#options.log.info(
       { publish: this.#name, public_host: host, public_port: told?.port },
       "public port open",
     );
+    try {
+      this.port.opened?.(address);
+    } catch (error) {
+      this.#options.log.error({ error: errorMessage(error) }, "a public port's opened callback threw");
+    }
   }
 
   /** Asks for the port that is set, else for the one that we had, else for any. */
@@ -162,7 +170,7 @@ class Publication {
   async #request(tunnel: Tunnel, wishedPort: number | undefined, signal: AbortSignal): Promise<PublicPort> {
     const { clock } = this.#options;
     const segments = demandSegments(this.#target);
-    const stream = await tunnel.open(segments, { signal }).catch((cause) => {
+    const stream = await tunnel.open(segments, { signal, timeoutMs: DEMAND_DEADLINE_MS }).catch((cause) => {
       const why = "the edge has none for its agents, or is of a kind that doesn't know them " +
         `(a Sallyport edge needs --publish-ports): ${errorMessage(cause)}`;
       throw new SallyportError("not_supported", `Cannot publish ${this.#name}: ${why}`, { cause });

@@ -275,8 +275,8 @@ export class AgentRegistry {
   ): void {
     settled();
     this.#options.metrics.refused(what, error.code);
-    // Strangers are no more than information: anybody can send a server bytes.
-    this.#options.log[what === "agent" ? "warn" : "info"]({
+    // Strangers are no more than information: anybody can send a server bytes. So is an attempt that lost a race.
+    this.#options.log[what === "agent" && error.code !== "connection_lost" ? "warn" : "info"]({
       agent: remote.host,
       reason: error.code,
       hostname: token === undefined ? undefined : printableName(token.claims.hostname),

@@ -4,7 +4,7 @@
  * @module
  */
 import { randomUUID } from "node:crypto";
-import type { Bytes } from "../bytes/bytes.ts";
+import type { TunnelAttributes } from "../cluster/registry.ts";
 import { errorMessage, SallyportError } from "../errors.ts";
 import { TUNNEL_SERVICE_DEADLINE_MS } from "../limits.ts";
 import type { Caller } from "../mux/host.ts";
@@ -14,9 +14,6 @@ import { formatTunnelAddress, parseTunnelAddress } from "../wire/tunnel_address.
 import type { Carrier, CarrierHandler } from "./carrier.ts";
 import { receiveRequest, sendRequest } from "./request.ts";
 import { refusal, type Router, type ServeStream } from "./router.ts";
-
-/** What an authenticator, or whoever else knows, says of a tunnel besides its name. */
-export type TunnelAttributes = ReadonlyMap<string, Bytes>;
 
 /** What a {@link Tunnel} is made of. */
 export interface TunnelOptions {

@@ -61,6 +61,8 @@ function startEdge(options: TestEdgeOptions = {}): Promise<TestEdge> {
 class Device {
   readonly lines: LogLine[] = [];
   readonly served: Watched[] = [];
+  /** Ports, as they were opened. */
+  readonly opened: number[] = [];
   readonly agent: Agent;
   readonly name: string;
   #endpoint: Listener | undefined;
@@ -91,6 +93,7 @@ class Device {
       connector: (stream) => stream.abort(),
       random: () => 0.5,
       publish: ports.map((port) => ({
+        opened: ({ port }) => void this.opened.push(port),
         ...port === undefined ? {} : { port },
         connector: tcpConnector({
           ...{ runtime, host, port: ENDPOINT_PORT, plain: true, accessList },
@@ -207,6 +210,7 @@ for (const transport of TRANSPORTS) {
       const other = await new Device(test, "10.0.0.3", { name: "b.test", ports: [20_000] }).start();
       await test.advance(5_000);
       assert.deepEqual([device.ports, other.ports], [[20_001, 20_002], [20_000]]);
+      assert.deepEqual(device.opened.toSorted(), [20_000, 20_001, 20_002, 20_002]);
       await assertEchoes(test, 20_002, false);
       await Promise.all([device.stop(), other.stop()]);
       await test.assertNothingLeft(20_000);

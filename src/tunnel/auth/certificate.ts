@@ -6,8 +6,8 @@
  */
 import { createHash, createPrivateKey, sign, verify, X509Certificate } from "node:crypto";
 import type { Bytes } from "../../bytes/bytes.ts";
+import type { TunnelAttributes } from "../../cluster/registry.ts";
 import { errorMessage, SallyportError } from "../../errors.ts";
-import type { TunnelAttributes } from "../tunnel.ts";
 import { joinClaim, makeNonce, NONCE_BYTES, splitClaim, transcript } from "./challenge.ts";
 import { unauthorized } from "./negotiate.ts";
 import type { Authenticator, TunnelCredential } from "./port.ts";

@@ -5,8 +5,8 @@
  * @module
  */
 import type { Bytes } from "../../bytes/bytes.ts";
+import type { TunnelAttributes } from "../../cluster/registry.ts";
 import type { Address, Clock } from "../../runtime/port.ts";
-import type { TunnelAttributes } from "../tunnel.ts";
 
 /** Steps of a method: messages of up to 16 KiB, each waited for {@link TUNNEL_AUTH_STEP_MS} at most. */
 export interface AuthSteps {
