@@ -8,7 +8,7 @@ import { formatHostPort, queueLimits } from "../config.ts";
 import type { FernetRing } from "../crypto/fernet.ts";
 import { createEdge, type Edge } from "../edge/edge.ts";
 import type { Accepts } from "../edge/entrance.ts";
-import { errorCode, SallyportError } from "../errors.ts";
+import { errorCode, errorMessage, SallyportError } from "../errors.ts";
 import { SHUTDOWN_GRACE_MS } from "../limits.ts";
 import { createMasterApp, type EdgeAddress } from "../master/app.ts";
 import { adminCredentials } from "../master/credentials.ts";
@@ -101,14 +101,16 @@ export async function startEdge(
   return { edge, visitors, agents, sealed, curve, pipes };
 }
 
-/** The address of public ports: where there is no IPv6, `replaceable` `::` becomes `0.0.0.0`. */
+/** The address of public ports, tried once: where there is no IPv6, `replaceable` `::` becomes `0.0.0.0`. */
 async function hostThatListens(runtime: Runtime, host: string, replaceable: boolean): Promise<string> {
-  const [open] = await listenOnAll("publish-listen", [{ host, port: 0 }], async (at) => {
-    const listener = await runtime.listen({ ...at, accept: (conn) => conn.abort() });
-    listener.close();
-    return listener.address;
-  }, { replaceable });
-  return open?.host ?? host;
+  try {
+    (await runtime.listen({ host, port: 0, accept: (conn) => conn.abort() })).close();
+    return host;
+  } catch (cause) {
+    if (replaceable && host === "::") return "0.0.0.0";
+    const why = `${errorMessage(cause)}; --publish-listen takes an IP address of this machine`;
+    throw new SallyportError("config_invalid", why, { side: "config", cause });
+  }
 }
 
 /** The line of a start message that names an edge's public ports; none where there are none. */

@@ -21,7 +21,7 @@ import {
   PacketType,
   packetType,
   readCookie,
-  READY_HEAD_BYTES,
+  SURE_BYTES,
   writeHello,
 } from "./packet.ts";
 
@@ -225,7 +225,7 @@ export class CurveClient {
   #ready(packet: Bytes, from: Address, nowMs: number): void {
     const first = this.#first;
     if (first === undefined || this.#state === "open" || this.#state === "over") return;
-    if (packet.length <= READY_HEAD_BYTES || !equal(packet.subarray(4, 36), this.#keys.publicKey)) return;
+    if (packet.length !== SURE_BYTES || !equal(packet.subarray(4, 36), this.#keys.publicKey)) return;
     const ephemeral = packet.slice(36, 68);
     const shared = this.#parts.crypto.shared(this.#keys.secretKey, ephemeral);
     if (shared === undefined) return;

@@ -12,6 +12,7 @@ import { DemandProxy } from "../tunnel/demand_proxy_server.ts";
 import { demandProxyService } from "../tunnel/demand_proxy_service.ts";
 import { PortLeases, type PortRange } from "../tunnel/port_leases.ts";
 import { createRouter, type Router } from "../tunnel/router.ts";
+import type { Tunnel } from "../tunnel/tunnel.ts";
 import { DEMAND_PREFIX } from "../wire/demand_proxy.ts";
 import { claimsAllow, formatPublishClaim, type PublishClaim, publishClaims } from "../wire/publish_claim.ts";
 import type { AgentRequest, EdgeTunnels } from "./agent_request.ts";
@@ -35,21 +36,37 @@ export interface PublicPortsParts extends PublicPortsOptions {
 export function publicPorts(parts: PublicPortsParts, tunnels?: EdgeTunnels): EdgeTunnels {
   const { ports, ...rest } = parts;
   const proxy = new DemandProxy({ ...rest, leases: new PortLeases(ports) });
+  /** Their agents may not know yet. */
+  const left = new WeakSet<Tunnel>();
   return {
-    router: (agent) => either(routerFor(proxy, agent), tunnels?.router(agent)),
+    adopt: (carrier, agent) => tunnels?.adopt?.(carrier, agent) ?? false,
+    router: (agent) => either(routerFor(proxy, agent, left), tunnels?.router(agent)),
     opened: (tunnel, agent) => tunnels?.opened?.(tunnel, agent),
     left(tunnel, why) {
+      left.add(tunnel);
       proxy.release(tunnel, why);
       tunnels?.left?.(tunnel, why);
     },
   };
 }
 
-function routerFor(proxy: DemandProxy, agent: AgentRequest): Router {
+function routerFor(proxy: DemandProxy, agent: AgentRequest, left: WeakSet<Tunnel>): Router {
   const claims = publishClaims(agent.extra);
-  const allow = (_: unknown, wished: number | undefined) => judge(claims, wished);
+  const allow = (tunnel: Tunnel, wished: number | undefined) => {
+    if (left.has(tunnel)) {
+      throw new SallyportError(
+        "replaced",
+        "Cannot lease a public port: the session takes no visitors any more",
+      );
+    }
+    judge(claims, wished);
+  };
   return createRouter({
-    [`/${DEMAND_PREFIX[0]}`]: demandProxyService(proxy, { allow, portsMax: claims.length }),
+    [`/${DEMAND_PREFIX[0]}`]: demandProxyService(proxy, {
+      allow,
+      portsMax: claims.length,
+      keepForName: true,
+    }),
   });
 }
 

@@ -22,6 +22,8 @@ export interface DemandServiceOptions {
   allow?(tunnel: Tunnel, wishedPort: number | undefined): void;
   /** Ports that a tunnel may hold at once; DEMAND_LEASES_PER_CLIENT_MAX (limits.ts) when absent, and at most. */
   readonly portsMax?: number;
+  /** Ports are kept for the tunnel's name as long as there are others. */
+  readonly keepForName?: boolean;
 }
 
 /** Serves `/proxyme/0.0.1/HOST/PORT` of the tunnels whose router has it under `/proxyme`. */
@@ -35,6 +37,7 @@ export function demandProxyService(proxy: DemandProxy, options: DemandServiceOpt
         name: tunnel.name,
         target,
         portsMax: options.portsMax,
+        holder: options.keepForName === true ? tunnel.name : undefined,
         open: ({ host, port }, visitor) =>
           tunnel.open(["proxy-tcp", "dns", host ?? "localhost", "tcp", String(port)], {
             caller: { address: visitor.host, port: visitor.port },

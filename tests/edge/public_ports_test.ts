@@ -219,15 +219,18 @@ for (const transport of TRANSPORTS) {
     it("move to a renewed session, and who is connected stays", async () => {
       const test = await startEdge();
       const ttlSeconds = 60;
-      const device = await new Device(test, AGENT_HOST, { transport, ttlSeconds }).start();
+      // Without a pause the older session's end is asked for a port once more: it mustn't have one.
+      const random = () => 0;
+      const device = await new Device(test, AGENT_HOST, { transport, ttlSeconds, random }).start();
       const first = device.agent.session;
       await test.advance(TOKEN_RENEW_AT * ttlSeconds * 1_000 - 1_000);
       const conn = await test.dial(VISITOR_HOST, 20_000);
       await test.network.settle(conn.received(14));
       await test.advance(3_000);
       assert.notEqual(device.agent.session, first);
-      assert.deepEqual(device.ports, [20_000]);
+      assert.deepEqual([device.ports, device.opened], [[20_000], [20_000, 20_000]]);
       assert.equal(await test.metric("public_ports"), 1);
+      assert.equal(await test.refusals("port", "address_in_use"), 0);
       conn.write(bytesOf("still here"));
       await test.network.settle(conn.received(14 + 10));
       await assertEchoes(test, 20_000, false);
@@ -292,6 +295,42 @@ describe("public ports", () => {
     await test.assertNothingLeft();
   });
 
+  it("are nobody's whose session was replaced, though it goes on for those connected", async () => {
+    const test = await startEdge();
+    const older = await new Device(test, AGENT_HOST, {}).start();
+    const conn = await test.dial(VISITOR_HOST, 20_000);
+    await test.network.settle(conn.received(14));
+    const newer = await new Device(test, "10.0.0.3", {}).start();
+    await test.advance(5_000);
+    assert.equal(test.edge.sessions, 2);
+    assert.deepEqual([older.ports, newer.ports], [[undefined], [20_000]]);
+    assert.ok(await test.refusals("port", "replaced") >= 1);
+    conn.write(bytesOf("still here"));
+    await test.network.settle(conn.received(14 + 10));
+    conn.conn.abort();
+    await older.stop();
+    await newer.stop();
+    await test.assertNothingLeft(20_000);
+  });
+
+  it("are kept for their agent's name as long as there are others", async () => {
+    const test = await startEdge();
+    const device = await new Device(test, AGENT_HOST, {}).start();
+    await device.stop();
+    const others: Device[] = [];
+    for (const name of ["b.test", "c.test"]) {
+      others.push(await new Device(test, `10.0.1.${others.length}`, { name }).start());
+    }
+    assert.deepEqual(others.map(({ ports }) => ports), [[20_001], [20_002]]);
+    const again = await new Device(test, "10.0.0.4", {}).start();
+    assert.deepEqual(again.ports, [20_000]);
+    await again.stop();
+    const needy = await new Device(test, "10.0.0.5", { name: "d.test" }).start();
+    assert.deepEqual(needy.ports, [20_000]);
+    for (const other of [...others, needy]) await other.stop();
+    await test.assertNothingLeft(20_000);
+  });
+
   it("are told from visitors, whom the same agent goes on serving", async () => {
     const test = await startEdge();
     const visitors: unknown[] = [];
@@ -331,7 +370,7 @@ describe("public ports", () => {
     conn.conn.abort();
     assert.equal(conn.byteLength, 0);
     assert.ok(nobody.lines.some(({ fields }) => fields.reason === "endpoint_unreachable"));
-    assert.deepEqual(nobody.ports, [20_000], "the port stays");
+    assert.deepEqual(nobody.ports, [20_001], "the port stays");
     await nobody.stop();
     await test.assertNothingLeft();
   });

@@ -97,14 +97,15 @@ export const LISTENING = {
     description:
       "The edge's UDP port for the curve transport that tokens name. Default: that of serve's own first listener for it.",
     commands: MASTERS,
-    schema: value.count("a UDP port", 1, 65535),
+    schema: value.port,
   }),
   dataDir: setting({
     flag: "data-dir",
     placeholder: "FOLDER",
     default: "./data",
     description:
-      "Where keys are kept that are made on the first start, or that an agent believed on first use.",
+      "Where keys are kept that are made on the first start, or that an agent believed on first use; and which transport " +
+      "got it through.",
     commands: [...KEY_HOLDERS, ...AGENT],
     schema: value.path,
   }),
