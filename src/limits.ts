@@ -119,7 +119,7 @@ export const CREDIT_FRAME_MAX_BYTES = 64 * KiB;
  * Credit dialect: a session's least window of bytes on their way. Larger than SniTun's, since the transport below may
  * hold a whole record at either end, of which nothing has been read yet.
  */
-export const CREDIT_FLIGHT_MIN_BYTES = 384 * KiB;
+export const CREDIT_FLIGHT_MIN_BYTES = 256 * KiB;
 /** Credit dialect: what a session may send before it hears more; a part of the dialect, both ends assume it. */
 export const CREDIT_SESSION_FIRST_BYTES = 1 * MiB;
 /** Credit dialect: the same for a stream: a hundred visitors who stall from the start fit into a session's budget. */
