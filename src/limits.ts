@@ -139,6 +139,11 @@ export const PENDING_PER_SOURCE_MAX = 8_192;
 /** Agents of one UDP socket of the curve transport, those included that aren't let in yet. */
 export const CURVE_CONNECTIONS_MAX = 65_536;
 /**
+ * A stream of a curve session whose head isn't whole by then is reset. Heads come in the first packet; this leaves
+ * time to send that one again over a bad path.
+ */
+export const CURVE_HEAD_TIMEOUT_MS = 15_000;
+/**
  * Handshakes of the curve transport in a minute that come to nothing, from one address (an IPv6 /64 counts as one); beyond
  * it the address's handshakes are dropped for the rest of the minute. Each costs a tenth of a millisecond on the curve, and up to
  * one where a token has to be judged: a second of a minute at most.
