@@ -139,6 +139,11 @@ export const PENDING_PER_SOURCE_MAX = 8_192;
 /** Agents of one UDP socket of the curve transport, those included that aren't let in yet. */
 export const CURVE_CONNECTIONS_MAX = 65_536;
 /**
+ * A stream of a curve session whose head isn't whole by then is reset. Heads come in the first packet; this leaves
+ * time to send that one again over a bad path.
+ */
+export const CURVE_HEAD_TIMEOUT_MS = 15_000;
+/**
  * Handshakes of the curve transport in a minute that come to nothing, from one address (an IPv6 /64 counts as one); beyond
  * it the address's handshakes are dropped for the rest of the minute. Each costs a tenth of a millisecond on the curve, and up to
  * one where a token has to be judged: a second of a minute at most.
@@ -282,6 +287,8 @@ export const TUNNEL_AUTH_STEP_MS = 5_000;
 export const TUNNEL_AUTH_DEADLINE_MS = 15_000;
 /** Tunnels: a refusal may be read for this long before the connection is closed. */
 export const TUNNEL_FAREWELL_MS = 2_000;
+/** Tunnels: one whose proof has run out is found within this time, if the clock was set meanwhile. */
+export const TUNNEL_EXPIRY_CHECK_MS = 60_000;
 /** Tunnels: connections of a daemon that aren't authenticated yet; beyond it new ones are closed. */
 export const TUNNEL_PENDING_MAX = 1_024;
 /** Tunnels: streams that may wait until a tunnel is registered. */

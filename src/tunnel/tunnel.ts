@@ -10,6 +10,7 @@ import { TUNNEL_SERVICE_DEADLINE_MS } from "../limits.ts";
 import type { Caller } from "../mux/host.ts";
 import type { Address, ByteStream, Clock } from "../runtime/port.ts";
 import { type Logger, silentLogger } from "../telemetry/log.ts";
+import { printableName } from "../wire/hostname.ts";
 import { formatTunnelAddress, parseTunnelAddress } from "../wire/tunnel_address.ts";
 import { type Carrier, type CarrierHandler, closeWhenQuiet } from "./carrier.ts";
 import { receiveRequest, sendRequest } from "./request.ts";
@@ -144,7 +145,7 @@ export class Tunnel implements CarrierHandler {
       this.#options.refused?.(error.code);
       this.#log.info({
         tunnel: this.name,
-        address: address === undefined ? undefined : JSON.stringify(formatTunnelAddress(address)),
+        address: address === undefined ? undefined : printableName(formatTunnelAddress(address)),
         reason: error.code,
       }, error.message);
     }
