@@ -119,7 +119,7 @@ export const CREDIT_FRAME_MAX_BYTES = 64 * KiB;
  * Credit dialect: a session's least window of bytes on their way. Larger than SniTun's, since the transport below may
  * hold a whole record at either end, of which nothing has been read yet.
  */
-export const CREDIT_FLIGHT_MIN_BYTES = 384 * KiB;
+export const CREDIT_FLIGHT_MIN_BYTES = 256 * KiB;
 /** Credit dialect: what a session may send before it hears more; a part of the dialect, both ends assume it. */
 export const CREDIT_SESSION_FIRST_BYTES = 1 * MiB;
 /** Credit dialect: the same for a stream: a hundred visitors who stall from the start fit into a session's budget. */
@@ -138,6 +138,11 @@ export const PENDING_CONNECTIONS_MAX = 16_384;
 export const PENDING_PER_SOURCE_MAX = 8_192;
 /** Agents of one UDP socket of the curve transport, those included that aren't let in yet. */
 export const CURVE_CONNECTIONS_MAX = 65_536;
+/**
+ * A stream of a curve session whose head isn't whole by then is reset. Heads come in the first packet; this leaves
+ * time to send that one again over a bad path.
+ */
+export const CURVE_HEAD_TIMEOUT_MS = 15_000;
 /**
  * Handshakes of the curve transport in a minute that come to nothing, from one address (an IPv6 /64 counts as one); beyond
  * it the address's handshakes are dropped for the rest of the minute. Each costs a tenth of a millisecond on the curve, and up to
@@ -230,6 +235,11 @@ export const DEMAND_TEXT_MAX_BYTES = 256;
 export const DEMAND_GRANT_MAX_BYTES = 4 * KiB;
 /** Demand proxy: the client's text must come by then, and the server's answer, which has to open a port first. */
 export const DEMAND_DEADLINE_MS = 10_000;
+/**
+ * Demand proxy: a visitor's stream to the client must be open by then. Longer than a request's answer may take, since a
+ * peer may allow no more streams for a while.
+ */
+export const DEMAND_OPEN_DEADLINE_MS = 30_000;
 /** Demand proxy: a lease that ends is answered by then; the port is free in any case. */
 export const DEMAND_FAREWELL_MS = 2_000;
 /** Public connections of one lease, those included whose way to the client isn't open yet. */
@@ -275,6 +285,12 @@ export const TUNNEL_AUTH_MESSAGE_MAX_BYTES = 16 * KiB;
 export const TUNNEL_AUTH_STEP_MS = 5_000;
 /** Tunnels: an authentication must be through by then, look-ups of an operator's own included. */
 export const TUNNEL_AUTH_DEADLINE_MS = 15_000;
+/** Tunnels: a refusal may be read for this long before the connection is closed. */
+export const TUNNEL_FAREWELL_MS = 2_000;
+/** Tunnels: connections of a daemon that aren't authenticated yet; beyond it new ones are closed. */
+export const TUNNEL_PENDING_MAX = 1_024;
+/** Tunnels: streams that may wait until a tunnel is registered. */
+export const TUNNEL_EARLY_STREAMS_MAX = 64;
 
 /** Registry of tunnels: a record lives so long unless it's renewed: a crash is forgotten by then (spec: snocat.md). */
 export const REGISTRY_RECORD_TTL_MS = 60_000;

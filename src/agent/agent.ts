@@ -11,6 +11,7 @@ import type { Metrics } from "../telemetry/metrics.ts";
 import type { Session, SessionStream } from "../transport/port.ts";
 import type { Router } from "../tunnel/router.ts";
 import type { PublicAddress } from "../wire/demand_proxy.ts";
+import type { TunnelCredential } from "../tunnel/auth/port.ts";
 import type { Tunnel } from "../tunnel/tunnel.ts";
 import { AgentSession } from "./agent_session.ts";
 import { Backoff } from "./backoff.ts";
@@ -33,6 +34,8 @@ export interface AgentOptions extends DialerOptions {
    * go to the connector when absent. An empty router does where the agent only asks.
    */
   readonly router?: Router;
+  /** With a router: how the agent says who it is before there is a tunnel, to an edge that asks ({@link EdgeTunnels}). */
+  readonly credentials?: readonly TunnelCredential[];
   /** Public TCP ports to ask the edge for, where the token allows them. */
   readonly publish?: readonly PublishedPort[];
   /** Dials this edge in place of the one that the grant names. */
@@ -192,6 +195,7 @@ class AgentNode implements Agent {
         },
       },
     );
+    await agent.join();
     this.#tellConnected(agent);
     return agent;
   }
@@ -260,7 +264,8 @@ class AgentNode implements Agent {
     const { transport, protocolVersion, cipher } = session;
     agent.begin(session);
     const router = this.#publisher?.router ?? this.#options.router;
-    if (router !== undefined) agent.openTunnel({ router, name: edge, log: this.#log });
+    const { credentials } = this.#options;
+    if (router !== undefined) agent.openTunnel({ router, name: edge, log: this.#log, credentials });
     this.#everConnected = true;
     this.#sessions.add(agent);
     this.#current = agent;

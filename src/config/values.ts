@@ -155,6 +155,13 @@ export const publicKey = text((given): Bytes => {
   throw new Error(`${quote(given)} is not a public key: 43 characters of base64url, as the edge prints it`);
 });
 
+/** A port. */
+export const port = text((given) => {
+  const value = wholeNumber(given);
+  if (value >= 1 && value <= 65_535) return value;
+  throw new Error(`${quote(given)} is no port from 1 to 65535`);
+});
+
 /** First and last port of a range, `20000-20999`. */
 export const portRange = text((given) => {
   const [first = NaN, last = first, ...more] = given.split("-").map(wholeNumber);

@@ -5,6 +5,7 @@
  */
 import type { OpenedToken } from "../handshake/token_reader.ts";
 import type { Address } from "../runtime/port.ts";
+import type { Carrier } from "../tunnel/carrier.ts";
 import type { Router } from "../tunnel/router.ts";
 import type { Tunnel } from "../tunnel/tunnel.ts";
 
@@ -33,6 +34,11 @@ export type Authorize = (agent: AgentRequest) => void | Promise<void>;
 
 /** What agents may ask an edge for, besides carrying visitors, and the edge its agents. */
 export interface EdgeTunnels {
+  /**
+   * Takes an agent's carrier in place of a tunnel of the edge's own, as a source that authenticates it does; says
+   * whether it has.
+   */
+  adopt?(carrier: Carrier, agent: AgentRequest): boolean;
   /** What serves the requests of this agent; undefined where it may make none. */
   router(agent: AgentRequest): Router | undefined;
   /** Hears of each tunnel, before any request in it. */

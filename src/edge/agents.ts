@@ -216,11 +216,15 @@ export class AgentRegistry {
   /** Comes before the routes: what the operator's router throws refuses the agent. */
   #openTunnel(agent: AgentSession, request: AgentRequest): void {
     const { tunnels, clock, log } = this.#options;
-    const router = tunnels?.router(request);
+    if (tunnels === undefined) return;
+    const carrier = new SessionCarrier(agent.session);
+    const adopted = tunnels.adopt?.(carrier, request) ?? false;
+    const router = adopted ? undefined : tunnels.router(request);
+    if (!adopted && router === undefined) return;
+    agent.carrier = carrier;
     if (router === undefined) return;
-    agent.carrier = new SessionCarrier(agent.session);
     agent.tunnel = new Tunnel({
-      carrier: agent.carrier,
+      carrier,
       clock,
       log,
       router,
@@ -341,6 +345,7 @@ class AgentSession implements SessionHandler, AgentFacts {
   }
 
   streamClosed(): void {
+    this.carrier?.streamClosed();
     this.#closeIfFinished();
   }
 

@@ -39,6 +39,7 @@ export function publicPorts(parts: PublicPortsParts, tunnels?: EdgeTunnels): Edg
   /** Their agents may not know yet. */
   const left = new WeakSet<Tunnel>();
   return {
+    adopt: (carrier, agent) => tunnels?.adopt?.(carrier, agent) ?? false,
     router: (agent) => either(routerFor(proxy, agent, left), tunnels?.router(agent)),
     opened: (tunnel, agent) => tunnels?.opened?.(tunnel, agent),
     left(tunnel, why) {

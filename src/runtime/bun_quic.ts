@@ -36,6 +36,8 @@ const DRAINED = Symbol.for("Stream.drainableProtocol");
 /** What Bun takes of a stream before its writer has to wait. */
 const WRITE_HIGH_BYTES = 256 * 1024;
 
+/** A client of Bun's breaks the connection at one stream more, whatever it has announced: others are to wait. */
+const CLIENT_STREAMS_MAX = 100;
 const SESSION: NodeQuicOptions = {
   keepAlive: limits.QUIC_KEEP_ALIVE_MS,
   transportParams: {
@@ -147,6 +149,12 @@ async function shakeHands(
 async function dial(quic: NodeQuic, options: QuicDialOptions, shared: Shared): Promise<QuicConn> {
   options.signal?.throwIfAborted();
   const { trust } = options;
+  if (!("fingerprint" in trust) && isIP(trust.serverName) !== 0) {
+    const why =
+      `Cannot connect to ${addressText(options)}: Bun compares a certificate with names alone, and ` +
+      `${trust.serverName} is an address; a name that the certificate carries would be right`;
+    throw new SallyportError("not_supported", why, { side: "config" });
+  }
   const host = await ipOf(options);
   let endpoint: NodeQuicEndpoint;
   let session: NodeQuicSession;
@@ -155,6 +163,7 @@ async function dial(quic: NodeQuic, options: QuicDialOptions, shared: Shared): P
     endpoint.closed.catch(() => {});
     session = await quic.connect(addressText({ host, port: options.port }), {
       ...SESSION,
+      transportParams: { ...SESSION.transportParams!, initialMaxStreamsBidi: CLIENT_STREAMS_MAX },
       alpn: options.alpn,
       endpoint,
       ..."fingerprint" in trust

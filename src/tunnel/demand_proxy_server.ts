@@ -12,6 +12,7 @@ import {
   DEMAND_DEADLINE_MS,
   DEMAND_IDLE_TICKS,
   DEMAND_LEASES_PER_CLIENT_MAX,
+  DEMAND_OPEN_DEADLINE_MS,
 } from "../limits.ts";
 import type {
   Address,
@@ -298,32 +299,45 @@ class Lease implements ByteStreamHandler {
   }
 
   async #join(conn: Conn, waiting: Waiting, remote: Address): Promise<void> {
-    const { metrics } = this.#options;
+    const { metrics, runtime: { clock } } = this.#options;
     const visitor = remote.host;
     metrics?.streamOpened();
     const done = (): void => {
       this.#connections--;
       metrics?.streamClosed();
     };
+    const opening = this.#client.open(this.#client.target, remote);
+    const late = Promise.withResolvers<never>();
+    const timer = clock.after(DEMAND_OPEN_DEADLINE_MS, () => {
+      const message = `Cannot reach client: no stream to it in ${DEMAND_OPEN_DEADLINE_MS / 1000} s`;
+      late.reject(new SallyportError("deadline_exceeded", message, { retryable: true }));
+    });
     let stream: ByteStream;
     try {
-      stream = await this.#client.open(this.#client.target, remote);
+      stream = await Promise.race([opening, late.promise]);
     } catch (error) {
       metrics?.refused("visitor", errorCode(error));
       this.#log.warn({ visitor, ...this.#target(), reason: errorCode(error) }, errorMessage(error));
       done();
-      return conn.abort(error instanceof Error ? error : undefined);
+      conn.abort(error instanceof Error ? error : undefined);
+      // One that comes too late is nobody's.
+      return void opening.then(drop, () => {});
+    } finally {
+      timer.cancel();
     }
     if (waiting.closed) {
       done();
-      stream.attach(waiting);
-      return stream.abort();
+      return drop(stream);
     }
-    const { clock } = this.#options.runtime;
     const idleTicks = DEMAND_IDLE_TICKS;
     splice({ visitorSide: conn, agentSide: stream, stream, clock, idleTicks, meter: metrics, done });
     conn.resume();
   }
+}
+
+function drop(stream: ByteStream): void {
+  stream.attach(new Waiting());
+  stream.abort();
 }
 
 /** What a refusal is to who asked. */

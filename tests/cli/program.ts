@@ -26,19 +26,20 @@ export class Program {
 
   /**
    * Starts `mod.ts` with these arguments; of the environment's SALLYPORT_ variables only those of `env`. `on` is another
-   * runtime than the tests'.
+   * runtime than the tests'; with `foreign` it is another program altogether.
    */
   constructor(
     args: readonly string[],
     env: Readonly<Record<string, string>> = {},
     cwd: string = ROOT,
-    on?: Pick<OtherRuntime, "command" | "args">,
+    on?: Pick<OtherRuntime, "command" | "args"> & { readonly foreign?: boolean },
   ) {
     const own = process.versions.deno === undefined ? [] : ["run", "-A", "--no-check"];
     const runtime = on ?? { command: process.execPath, args: own };
+    const main = on?.foreign === true ? [] : [join(ROOT, "mod.ts")];
     const outer = Object.entries(process.env).filter(([name]) => !name.startsWith("SALLYPORT_"));
     const inherited = { ...Object.fromEntries(outer), NO_COLOR: "1" };
-    this.#child = spawn(runtime.command, [...runtime.args, join(ROOT, "mod.ts"), ...args], {
+    this.#child = spawn(runtime.command, [...runtime.args, ...main, ...args], {
       cwd,
       env: { ...inherited, ...env },
       stdio: ["ignore", "pipe", "pipe"],

@@ -273,6 +273,7 @@ describe("demand proxy over a stream", () => {
     const world = new World();
     await world.run(async () => {
       await world.ask();
+      const { open } = world;
       world.open = () => new Promise(() => {});
       const visitors = await Promise.all(
         Array.from({ length: DEMAND_CONNECTIONS_MAX }, () => world.visit(5000)),
@@ -280,6 +281,10 @@ describe("demand proxy over a stream", () => {
       const more = await world.visit(5000);
       await more.sawClose;
       assert.deepEqual(visitors.filter(({ closes }) => closes > 0), []);
+      // Nobody waits for ever, and then there is room again.
+      for (const visitor of visitors) await visitor.sawClose;
+      world.open = open;
+      await world.echoes(5000);
     });
   });
 

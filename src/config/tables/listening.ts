@@ -97,7 +97,7 @@ export const LISTENING = {
     description:
       "The edge's UDP port for the curve transport that tokens name. Default: that of serve's own first listener for it.",
     commands: MASTERS,
-    schema: value.count("a UDP port", 1, 65535),
+    schema: value.port,
   }),
   dataDir: setting({
     flag: "data-dir",
