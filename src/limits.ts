@@ -287,6 +287,8 @@ export const TUNNEL_AUTH_STEP_MS = 5_000;
 export const TUNNEL_AUTH_DEADLINE_MS = 15_000;
 /** Tunnels: a refusal may be read for this long before the connection is closed. */
 export const TUNNEL_FAREWELL_MS = 2_000;
+/** Tunnels: one whose proof has run out is found within this time, if the clock was set meanwhile. */
+export const TUNNEL_EXPIRY_CHECK_MS = 60_000;
 /** Tunnels: connections of a daemon that aren't authenticated yet; beyond it new ones are closed. */
 export const TUNNEL_PENDING_MAX = 1_024;
 /** Tunnels: streams that may wait until a tunnel is registered. */

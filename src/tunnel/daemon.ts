@@ -7,8 +7,13 @@
 import { TunnelLease } from "../cluster/lease.ts";
 import type { TunnelRegistry } from "../cluster/registry.ts";
 import { errorMessage, SallyportError } from "../errors.ts";
-import { SHUTDOWN_GRACE_MS, TUNNEL_FAREWELL_MS, TUNNEL_PENDING_MAX } from "../limits.ts";
-import type { Clock } from "../runtime/port.ts";
+import {
+  SHUTDOWN_GRACE_MS,
+  TUNNEL_EXPIRY_CHECK_MS,
+  TUNNEL_FAREWELL_MS,
+  TUNNEL_PENDING_MAX,
+} from "../limits.ts";
+import type { Clock, Timer } from "../runtime/port.ts";
 import { type Logger, silentLogger } from "../telemetry/log.ts";
 import { Arrival } from "./arrival.ts";
 import { checkMethods } from "./auth/negotiate.ts";
@@ -85,6 +90,8 @@ class Daemon implements TunnelDaemon, TunnelSink {
   readonly #arrivals = new Set<Arrival>();
   /** Tunnels that stand, each with its end: the newest last. */
   readonly #tunnels = new Map<Tunnel, Promise<void>>();
+  /** Of each name the newest. */
+  readonly #byName = new Map<string, Tunnel>();
   #closed = false;
 
   constructor(options: TunnelDaemonOptions) {
@@ -98,7 +105,7 @@ class Daemon implements TunnelDaemon, TunnelSink {
   }
 
   find(name: string): Tunnel | undefined {
-    return [...this.#tunnels.keys()].findLast((tunnel) => tunnel.name === name);
+    return this.#byName.get(name);
   }
 
   attach(source: TunnelSource): void {
@@ -163,6 +170,7 @@ class Daemon implements TunnelDaemon, TunnelSink {
         tunnel.serve();
         arrival.handOn(tunnel);
       });
+      if (peer.validUntilS !== undefined) this.#expire(tunnel, peer.validUntilS);
     } catch (thrown) {
       const error = thrown instanceof SallyportError ? thrown : unknown(thrown);
       this.#options.refused?.(error);
@@ -177,7 +185,29 @@ class Daemon implements TunnelDaemon, TunnelSink {
   }
 
   #keep(tunnel: Tunnel, method: string | undefined, serve: () => void): void {
+    this.#byName.set(tunnel.name, tunnel);
     this.#tunnels.set(tunnel, this.#live(tunnel, method, serve));
+  }
+
+  #forget(tunnel: Tunnel): void {
+    this.#tunnels.delete(tunnel);
+    if (this.#byName.get(tunnel.name) !== tunnel) return;
+    const next = [...this.#tunnels.keys()].findLast(({ name }) => name === tunnel.name);
+    if (next === undefined) this.#byName.delete(tunnel.name);
+    else this.#byName.set(tunnel.name, next);
+  }
+
+  /** Ends a tunnel whose proof has run out; looked at now and then, since clocks may be set. */
+  #expire(tunnel: Tunnel, validUntilS: number): void {
+    const { clock } = this.#options;
+    let timer: Timer | undefined;
+    const look = () => {
+      const leftMs = validUntilS * 1000 - clock.wallMs();
+      if (leftMs >= 0) return timer = clock.after(Math.min(leftMs + 1, TUNNEL_EXPIRY_CHECK_MS), look);
+      tunnel.close(new SallyportError("token_expired", "Cannot keep tunnel: its token has expired"));
+    };
+    look();
+    void tunnel.closed.then(() => timer?.cancel());
   }
 
   /** A tunnel's life from here on; never rejects. */
@@ -192,7 +222,7 @@ class Daemon implements TunnelDaemon, TunnelSink {
     serve();
     const reason = await tunnel.closed;
     await lease?.leave();
-    this.#tunnels.delete(tunnel);
+    this.#forget(tunnel);
     this.#tell({ kind: "disconnected", tunnel, reason });
   }
 

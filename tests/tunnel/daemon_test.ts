@@ -31,14 +31,14 @@ function world() {
   const events: string[] = [];
   const kinds: TunnelEvent[] = [];
   const refusals: string[] = [];
-  const held: { authenticators: Authenticator[] } = {
-    authenticators: [secretAuthenticator((name) => name.startsWith("device") ? { secret } : undefined)],
-  };
+  const held: Authenticator[] = [
+    secretAuthenticator((name) => name.startsWith("device") ? { secret } : undefined),
+  ];
   const daemon = createTunnelDaemon({
     clock,
     registry,
     node: "here",
-    authenticators: held.authenticators,
+    authenticators: held,
     router: createRouter({ "/echo": echo }),
     event: (event) => {
       kinds.push(event);
@@ -77,7 +77,7 @@ function world() {
     }
     await network.runUntilIdle();
   };
-  return { network, daemon, source, registry, events, kinds, refusals, settle, connect, join, end };
+  return { network, daemon, source, registry, events, kinds, refusals, held, settle, connect, join, end };
 }
 
 describe("the daemon", () => {
@@ -223,6 +223,26 @@ describe("the daemon", () => {
     await settle(daemon.close(5_000));
     assert.ok(Math.abs(network.clock.nowMs() - startedMs - 5_000) < 500);
     await settle(stream.sawClose);
+    await end();
+  });
+
+  it("ends a tunnel when what it was let in by has run out", async () => {
+    const { daemon, source, network, events, held, connect, settle, end } = world();
+    daemon.attach(source);
+    const { clock } = network;
+    const validUntilS = clock.wallMs() / 1000 + 300;
+    held.push({ method: "brief", verify: () => Promise.resolve({ name: "brief", validUntilS }) });
+    const { carrier } = await connect();
+    const credentials = [{ method: "brief", prove: () => Promise.resolve() }];
+    const tunnel = await settle(
+      joinTunnel({ carrier, clock, credentials, router: createRouter({}), name: "daemon" }),
+    );
+    await network.advance(299_000);
+    assert.equal(daemon.find("brief")?.name, "brief");
+    await network.advance(2_000);
+    assert.deepEqual(events, ["connected brief", "authenticated brief", "disconnected brief"]);
+    await settle(tunnel.closed);
+    assert.equal(daemon.find("brief"), undefined);
     await end();
   });
 

@@ -31,6 +31,8 @@ export interface TunnelIdentity {
   readonly name: string;
   /** What else is known; nothing when absent. */
   readonly attributes?: TunnelAttributes;
+  /** Unix seconds after which it must be proved anew: the daemon ends the tunnel then. For good when absent. */
+  readonly validUntilS?: number;
   /** What the other side gets with the acceptance, such as a proof of this side. */
   readonly confirmation?: Bytes;
 }

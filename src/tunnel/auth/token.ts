@@ -18,7 +18,7 @@ export interface TokenAuthenticatorOptions {
 }
 
 /**
- * Takes tokens. The tunnel's name is the token's hostname; attributes are `aliases` (JSON), `valid` (Unix seconds in
+ * Takes tokens. The tunnel's name is the token's hostname, and it ends when the token expires; attributes are `aliases` (JSON), `valid` (Unix seconds in
  * text), `token_id`, and `extra` (JSON), the members that SniTun doesn't know. The key in the token is proved and not
  * shown, so that a token alone is of no use to who has overheard it.
  */
@@ -33,6 +33,7 @@ export function tokenAuthenticator({ ring }: TokenAuthenticatorOptions): Authent
       const text = new TextEncoder();
       return {
         name: claims.hostname,
+        validUntilS: claims.valid,
         attributes: new Map([
           ["aliases", text.encode(JSON.stringify(claims.aliases))],
           ["valid", text.encode(String(claims.valid))],
