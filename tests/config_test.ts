@@ -145,6 +145,32 @@ describe("public ports", () => {
   });
 });
 
+describe("sizes", () => {
+  it("are bytes, with a unit of 1000 or 1024 or without", () => {
+    const sizes: [string, number][] = [
+      ["1", 1],
+      ["500000B", 500_000],
+      ["10GB", 10_000_000_000],
+      ["10 GB", 10_000_000_000],
+      ["3kB", 3000],
+      ["3KiB", 3072],
+      ["2TiB", 2 * 1024 ** 4],
+    ];
+    for (const [text, bytes] of sizes) {
+      assert.equal(load("edge", { flags: { pipeFolderMax: text } }).config.pipeFolderMax, bytes);
+    }
+  });
+  for (const text of ["0", "", "-1", "1.5GB", "10G", "GB", "9999999999999TB", "1iB"]) {
+    it(`aren't ${JSON.stringify(text)}`, () => {
+      refuses(
+        "edge",
+        { flags: { pipeTransferMax: text } },
+        `Cannot use --pipe-transfer-max: ${JSON.stringify(text)} is not a size such as 10GB or 512MiB`,
+      );
+    });
+  }
+});
+
 describe("a wrong value names itself, its origin and what would be right", () => {
   it("in a flag", () => {
     refuses(

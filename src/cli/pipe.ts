@@ -7,6 +7,7 @@
 import { access } from "node:fs/promises";
 import process from "node:process";
 import type { Bytes } from "../bytes/bytes.ts";
+import { byteSize } from "../config/values.ts";
 import { chooseAeads } from "../crypto/aead.ts";
 import { loadSodium } from "../crypto/sodium.ts";
 import { SallyportError } from "../errors.ts";
@@ -53,6 +54,7 @@ interface ReceiveFlags extends CommonFlags {
   readonly keyFile?: string;
   readonly sessionsFile?: string;
   readonly force?: boolean;
+  readonly maxSize?: string;
 }
 
 /** Adds the command. */
@@ -104,6 +106,7 @@ function addReceive(pipe: Command, context: CliContext): void {
     "sessions seen, so that none is replayed (default: KEY-FILE.sessions)",
   );
   command.option("--force", "replace a file that exists");
+  command.option("--max-size <size>", "give up a transfer that is longer, 10GB for example");
   addCommon(command);
   addExamples(command, io, [
     { what: "into a file", args: "pipe receive --key-file pipe.key backup.tar" },
@@ -170,6 +173,7 @@ async function receive(io: CliIo, file: string, flags: ReceiveFlags, signal: Abo
   if (file === "-" && process.stdout.isTTY) {
     throw wrong("Cannot write to a terminal: name a file, or use a pipe");
   }
+  const maxBytes = flags.maxSize === undefined ? undefined : parseSize(flags.maxSize, "--max-size");
   const credentials = await readCredentials(flags.credentialsFile, io);
   const [sodium, runtime] = [await loadSodium(), await currentRuntime()];
   const { clock } = runtime;
@@ -185,6 +189,7 @@ async function receive(io: CliIo, file: string, flags: ReceiveFlags, signal: Abo
       ...credentials,
       ...{ sodium, aeads: chooseAeads(sodium, runtime), runtime, listen, keys, signal },
       extended: flags.plain !== true,
+      ...maxBytes === undefined ? {} : { maxBytes },
       claim: sessions,
       sink: (host) => openOutput(file, flags.force === true, sodium.randomBytes, clock, host),
       listening: ({ host, port }) => {
@@ -277,6 +282,12 @@ export function parseAddress(text: string, what: string): Address {
     throw wrong(`Cannot use ${what} ${JSON.stringify(text)}: needs host:port, an IPv6 address in brackets`);
   }
   return { host, port };
+}
+
+function parseSize(text: string, what: string): number {
+  const { data, error } = byteSize.safeParse(text);
+  if (data === undefined) throw wrong(`Cannot use ${what}: ${error?.issues[0]?.message}`);
+  return data;
 }
 
 function formatAddress({ host, port }: Address): string {

@@ -9,6 +9,7 @@ import type { Config } from "../config.ts";
 import { chooseAeads } from "../crypto/aead.ts";
 import type { Sodium } from "../crypto/sodium.ts";
 import { SallyportError } from "../errors.ts";
+import { FolderSpace } from "../pipe/folder_space.ts";
 import { PipeGate } from "../pipe/gate.ts";
 import { SessionLog } from "../pipe/session_log.ts";
 import { fileSink } from "../pipe/sink.ts";
@@ -25,7 +26,15 @@ export interface PipePart {
 /** Makes the receiver, where a folder is named for it. Rejects with `config_invalid` for settings that can't be used. */
 export async function findPipes(
   base: Base,
-  config: Pick<Config, "pipeFolder" | "pipeKeyFile" | "pipeCredentialsFile" | "sealedListen">,
+  config: Pick<
+    Config,
+    | "pipeFolder"
+    | "pipeTransferMax"
+    | "pipeFolderMax"
+    | "pipeKeyFile"
+    | "pipeCredentialsFile"
+    | "sealedListen"
+  >,
   sodium: Sodium | undefined,
 ): Promise<PipePart | undefined> {
   const { pipeFolder: folder, pipeKeyFile, pipeCredentialsFile } = config;
@@ -44,23 +53,26 @@ export async function findPipes(
   const keys = await readKeyPair(sodium, pipeKeyFile, io);
   const credentials = await readCredentials(pipeCredentialsFile, io);
   const sessions = new SessionLog(`${pipeKeyFile}.sessions`, sodium.randomBytes);
+  const space = new FolderSpace(folder, config.pipeFolderMax);
   const gate = new PipeGate({
     ...credentials,
     ...{ sodium, aeads: chooseAeads(sodium, runtime), keys, clock },
+    maxBytes: config.pipeTransferMax,
     claim: (id) => sessions.claim(id),
     sink: (host) => {
       const mark = new Uint8Array(8);
       sodium.randomBytes(mark);
       const at = new Date(clock.wallMs()).toISOString().replace(/[-:]|\.\d+/g, "");
-      const path = join(folder, `${at}-${formatKey(mark)}`);
-      return fileSink({ path, force: false, clock, suffix: formatKey(mark.subarray(0, 6)) }, host);
+      const name = `${at}-${formatKey(mark)}`;
+      const file = { path: join(folder, name), force: false, clock, suffix: formatKey(mark.subarray(0, 6)) };
+      return space.sink(name, host, () => fileSink(file, host));
     },
     received: ({ host: peer }, name, { bytes, certain }) => {
       metrics.pipeTransfer("received");
       log.info({ peer, bytes, certain, file: name }, "Received a transfer");
     },
     failed: ({ host: peer }, error) => {
-      metrics.pipeTransfer("failed");
+      metrics.pipeTransfer(error.code === "limit_exceeded" ? "too_large" : "failed");
       log.warn({ peer, reason: error.code }, `Cannot receive transfer: ${error.message}`);
     },
     refused: ({ host: peer }, error) => {

@@ -101,6 +101,17 @@ export function count(unit: string, min: number, max: number = Number.MAX_SAFE_I
   });
 }
 
+const SIZE_UNITS = ["", "k", "M", "G", "T"];
+
+/** A number of bytes, with a unit or without: `500000`, `10GB` (powers of 1000), `4GiB` (of 1024). */
+export const byteSize = text((given) => {
+  const [, digits, prefix = "", binary] = /^(\d{1,15}) ?(?:(?:([kKMGT])(i?))?B)?$/.exec(given) ?? [];
+  const power = SIZE_UNITS.indexOf(prefix.replace("K", "k"));
+  const bytes = Number(digits) * (binary === "i" ? 1024 : 1000) ** power;
+  if (Number.isSafeInteger(bytes) && bytes > 0) return bytes;
+  throw new Error(`${quote(given)} is not a size such as 10GB or 512MiB`);
+});
+
 /** One of some words. */
 export function oneOf<const Word extends string>(words: readonly Word[]) {
   return text((given) => {

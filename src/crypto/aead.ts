@@ -57,10 +57,10 @@ export function chooseAeads(sodium: Sodium, source?: AeadSource): AeadChoice {
   const own = (name: AeadName): Aead[] => ciphers.includes(name) ? [new NodeAead(name)] : [];
   const system = sodium.name === "native" && source !== undefined ? source.systemAeads() : [];
   const reference = new SodiumAead(sodium);
+  const others = [...sodium.name === "wasm" ? own(reference.name) : [], ...system];
   const chachas = [
     reference,
-    ...sodium.name === "wasm" ? own("chacha20-poly1305") : [],
-    ...system.filter(({ name }) => name === "chacha20-poly1305").filter((aead) => agree(aead, reference)),
+    ...others.filter(({ name }) => name === reference.name).filter((aead) => agree(aead, reference)),
   ];
   const [chacha] = fastest(chachas, PROBE_BYTES);
   const [small] = fastest(chachas, SMALL_PROBE_BYTES);
@@ -129,10 +129,10 @@ export class NodeAead implements Aead {
   }
 }
 
-/** Whether two implementations make the same of some boxes: a library that the system brings is tried before use. */
+/** Whether two implementations make the same of some boxes: what others bring is tried before use. */
 function agree(one: Aead, other: Aead): boolean {
   const [nonce, key] = [new Uint8Array(NONCE_BYTES).fill(1), new Uint8Array(KEY_BYTES).fill(2)];
-  return [0, 6, 1000].every((size) => {
+  return [0, 6, 1000, PIECE_BYTES + 7].every((size) => {
     const plain = new Uint8Array(size).map((_, i) => i);
     const [sealed, same, opened] = [size + TAG_BYTES, size + TAG_BYTES, size].map((n) => new Uint8Array(n));
     try {

@@ -105,6 +105,9 @@ class Transfer {
   /** What came before the sink was there: the window bounds it. */
   #waiting: Bytes[] = [];
   #ended: boolean | undefined;
+  #spoken = false;
+  /** Why there is no sink. */
+  #unusable: SallyportError | undefined;
 
   constructor(options: PipeGateOptions, conn: Conn, remote: Address, host: TransferHost) {
     this.#options = options;
@@ -114,13 +117,15 @@ class Transfer {
     this.#machine = new PipeReceiver(options, {
       write: (bytes) => this.#pipe.write(bytes),
       admit: () => this.#admit(),
-      announced() {},
+      announced: () => this.#speak(),
       data: (body) => {
+        this.#speak();
         if (this.#sink === undefined) this.#waiting.push(body.slice());
         else this.#sink.write(body);
       },
       ended: (certain) => {
         this.#ended = certain;
+        this.#speak();
         if (this.#sink !== undefined) void this.#complete(this.#sink, certain);
       },
       failed: (error) => void this.#fail(error),
@@ -145,12 +150,24 @@ class Transfer {
       },
       failed: (error) => this.#machine.giveUp(error),
     });
-    opened.then((sink) => this.#begin(sink), (error) => this.#machine.giveUp(asError(error)));
+    opened.then((sink) => this.#begin(sink), (error) => this.#noSink(asError(error)));
     return true;
   }
 
+  /** A client of ours hears why once it has changed keys, which it does at once. */
+  #noSink(error: SallyportError): void {
+    this.#unusable = error;
+    if (this.#spoken) this.#machine.giveUp(error);
+  }
+
+  /** The client has begun: with a change of keys, bytes, or its end. */
+  #speak(): void {
+    this.#spoken = true;
+    if (this.#unusable !== undefined) this.#machine.giveUp(this.#unusable);
+  }
+
   #begin(sink: PipeSink): void {
-    if (this.#machine.over) return void sink.discard();
+    if (this.#machine.over) return void discard(sink);
     this.#sink = sink;
     for (const body of this.#waiting.splice(0)) sink.write(body);
     if (this.#ended !== undefined) void this.#complete(sink, this.#ended);
@@ -180,9 +197,14 @@ class Transfer {
     // A reason that was sent must arrive; for all others there is nothing to wait for.
     if (error.side === "local" || error.side === "config") await this.#pipe.end();
     else this.#pipe.drop();
-    await this.#sink?.discard();
+    if (this.#sink !== undefined) await discard(this.#sink);
     this.#host.over();
   }
+}
+
+/** A file that can't be removed is no reason to keep the transfer's place, and none to end the edge. */
+function discard(sink: PipeSink): Promise<void> {
+  return sink.discard().catch(() => {});
 }
 
 function asError(error: unknown): SallyportError {

@@ -8,7 +8,7 @@ import type { Bytes } from "../bytes/bytes.ts";
 import { TAG_FINAL } from "../crypto/sodium.ts";
 import { SallyportError } from "../errors.ts";
 import { PIPE_BODY_MAX_BYTES } from "../limits.ts";
-import { encodeHeader, parseHeader, PDU_HEADER_BYTES, type PduType } from "../wire/sodium_pdu.ts";
+import { encodeHeader, parseHeader, PDU_HEADER_BYTES, PduType } from "../wire/sodium_pdu.ts";
 import { MESSAGE_EXTRA_MAX_BYTES, type MessageCipher } from "./message_cipher.ts";
 
 /** Who drives a {@link PduLink}. */
@@ -104,6 +104,16 @@ export class PduLink {
     sealer.seal(this.#header, this.#out.subarray(0, headerEnd));
     sealer.seal(body, this.#out.subarray(headerEnd, size));
     this.#host.write(this.#out.subarray(0, size));
+  }
+
+  /** Sends the header of a PDU and no body: a connection that ends behind it didn't end in order. */
+  sendCut(): void {
+    const sealer = this.#sealer;
+    if (sealer === undefined) return;
+    const sealed = new Uint8Array(PDU_HEADER_BYTES + sealer.extraBytes);
+    encodeHeader(PduType.Data, 1, this.#header);
+    sealer.seal(this.#header, sealed);
+    this.#host.write(sealed);
   }
 
   #expect(phase: "header" | "body", plainBytes: number): void {

@@ -40,8 +40,8 @@ export interface PipeReceiverHost extends PipeHost {
    * is closed without an answer.
    */
   admit(): boolean;
-  /** How long the transfer will be, where the client says so. */
-  announced(totalBytes: number): void;
+  /** The client is ours, and hears why where this side gives up; how long the transfer will be, where it knows. */
+  announced(totalBytes: number | undefined): void;
   /** Bytes of the transfer, valid during the call; {@link PipeReceiver.stored} is called when they are in the sink. */
   data(body: Bytes): void;
   /**
@@ -58,6 +58,8 @@ export interface PipeReceiverOptions extends PipeOptions {
   readonly passphrase: string;
   /** Text for the client, at most 63 bytes; "Welcome." when absent, as the C program says. */
   readonly message?: string;
+  /** The longest transfer that is taken, in bytes; no bound when absent. */
+  readonly maxBytes?: number;
   /** Claims a session's 32-byte id; false when it was claimed before: a replay. May throw a `SallyportError`. */
   claim(id: Bytes): boolean;
 }
@@ -223,6 +225,7 @@ export class PipeReceiver extends PipeEndpoint {
     // A client of ours may change the keys before its first byte only.
     this.#offer = undefined;
     this.#received += body.length;
+    if (this.#tooLong(this.#received)) return;
     if (this.#received - this.#stored > PIPE_WINDOW_BYTES) {
       throw new SallyportError("limit_exceeded", "The client sent more than its window without waiting");
     }
@@ -247,6 +250,16 @@ export class PipeReceiver extends PipeEndpoint {
     this.link.send(PduType.Upgraded, encodeWindow(PIPE_WINDOW_BYTES));
     this.link.sendUnder(this.boxes(keys.tx, aes));
     this.#upgraded = true;
-    if (totalBytes !== undefined) this.#host.announced(totalBytes);
+    if (totalBytes === undefined || !this.#tooLong(totalBytes)) this.#host.announced(totalBytes);
+  }
+
+  /** Gives up a transfer of more bytes than are taken; a client of ours hears why. */
+  #tooLong(bytes: number): boolean {
+    const { maxBytes } = this.#options;
+    if (maxBytes === undefined || bytes <= maxBytes) return false;
+    const why =
+      `Cannot receive transfer: it has more than ${maxBytes} bytes, which is the most that is taken`;
+    this.giveUp(new SallyportError("limit_exceeded", why, { side: "local" }));
+    return true;
   }
 }

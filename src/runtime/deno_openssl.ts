@@ -39,9 +39,18 @@ export function openOpensslAeads(): readonly Aead[] {
     if (Deno.permissions.querySync({ name: "ffi", path: LIBRARY }).state !== "granted") return [];
     const library = Deno.dlopen(LIBRARY, FUNCTIONS).symbols;
     return [
-      new OpensslAead("chacha20-poly1305", library, library.EVP_chacha20_poly1305()),
-      new OpensslAead("aes-256-gcm", library, library.EVP_aes_256_gcm()),
+      ...make("chacha20-poly1305", library, library.EVP_chacha20_poly1305()),
+      ...make("aes-256-gcm", library, library.EVP_aes_256_gcm()),
     ];
+  } catch {
+    return [];
+  }
+}
+
+/** None where the library doesn't have it: FIPS providers lack ChaCha20-Poly1305. */
+function make(name: AeadName, library: Library, cipher: Deno.PointerValue): OpensslAead[] {
+  try {
+    return [new OpensslAead(name, library, cipher)];
   } catch {
     return [];
   }

@@ -97,7 +97,7 @@ const INFO = {
   pipeTransfers: {
     name: "sallyport_pipe_transfers_total",
     type: "counter",
-    help: "Transfers of pipe send that came to the edge, by outcome (received, failed, refused)",
+    help: "Transfers of pipe send that came to the edge, by outcome (received, failed, too_large, refused)",
     labels: ["outcome"],
   },
   loopDelay: {
@@ -313,7 +313,7 @@ export class Metrics {
   }
 
   /** A transfer of version 1 came to the edge. */
-  pipeTransfer(outcome: "received" | "failed" | "refused"): void {
+  pipeTransfer(outcome: "received" | "failed" | "too_large" | "refused"): void {
     this.#pipeTransfers.inc({ outcome });
   }
 

@@ -248,12 +248,23 @@ describe("pipe, as processes", () => {
       [["receive"], ENV, /key is missing/],
       [["receive", "--key-file", "pipe.key", "pipe.key"], ENV, /it exists/],
       [["receive", "--key-file", "none"], ENV, /Cannot read none/],
+      [["receive", "--key-file", "pipe.key", "--max-size", "big"], ENV, /--max-size: "big" is not a size/],
     ];
     const ended = await Promise.all(runs.map(([args, env]) => start(args, { env }).ended));
     for (const [index, { code, stderr }] of ended.entries()) {
       assert.equal(code, 2, stderr);
       assert.match(stderr, runs[index]![2]);
     }
+  });
+
+  it("a transfer that is longer than --max-size is 1 for both, and nothing of it stays", async () => {
+    const { receiver, to } = await listen(["long", "--max-size", "100kB"]);
+    const sent = await send(to, [], { input: bytes(100_004) }).ended;
+    const received = await receiver.ended;
+    assert.deepEqual([sent.code, received.code], [1, 1]);
+    assert.match(sent.stderr, /gave up: Cannot receive transfer: it has more than 100000 bytes/);
+    assert.match(received.stderr, /it has more than 100000 bytes/);
+    assert.deepEqual((await readdir(folder)).filter((name) => name.includes("long")), []);
   });
 
   it("credentials come from a file too; nobody listening is 1", async () => {

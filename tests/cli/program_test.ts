@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { mkdtemp, readFile, rm, stat } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { connect, createServer } from "node:net";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
@@ -147,12 +147,33 @@ describe("transfers at the edge", () => {
       assert.equal(await edge.ended, 2);
       assert.match(edge.stderr, why);
     }
+    const drop = join(folder, "drop");
+    await mkdir(drop);
+    const login = { SALLYPORT_PIPE_LOGIN: "name", SALLYPORT_PIPE_PASSPHRASE: "a phrase" };
+    const bounds = ["--pipe-transfer-max", "8kB", "--pipe-folder-max", "12KiB"];
     const edge = start(
-      ["edge", "--listen", "127.0.0.1:0", "--data-dir", dataDir, ...sealed, ...pipes],
-      { SALLYPORT_PIPE_LOGIN: "name", SALLYPORT_PIPE_PASSPHRASE: "a phrase" },
+      ["edge", "--listen", "127.0.0.1:0", "--data-dir", dataDir, ...sealed, ...pipes, ...bounds]
+        .map((arg, i, all) => all[i - 1] === "--pipe-folder" ? drop : arg),
+      login,
     );
-    await edge.seen(/transfers by pipe +into .*, public key [0-9a-f]{64}$/m);
+    const [, publicKey] = await edge.seen(/transfers by pipe +into .*, public key ([0-9a-f]{64})$/m);
+    const [, port] = await edge.seen(/sealed agents +127\.0\.0\.1:(\d+)/);
     assert.doesNotMatch(edge.stderr, /Warning/);
+    // Each file counts for 4 KiB more than it has.
+    const transfers: [number, RegExp][] = [
+      [5000, /confirmed, and in its place/],
+      [8001, /gave up: Cannot receive transfer: it has more than 8000 bytes/],
+      [4000, /gave up: Cannot receive transfer: there is no room for more/],
+    ];
+    for (const [size, says] of transfers) {
+      const file = join(folder, `send ${size}`);
+      await writeFile(file, new Uint8Array(size));
+      const to = ["--to", `127.0.0.1:${port}`, "--public-key", publicKey!];
+      const sender = start(["pipe", "send", ...to, file], login);
+      assert.equal(await sender.ended, size === 5000 ? 0 : 1);
+      assert.match(sender.stderr, says);
+    }
+    assert.equal((await readdir(drop)).length, 1);
     assert.doesNotMatch(edge.stdout + edge.stderr, /a phrase/);
     edge.signal("SIGTERM");
     assert.equal(await edge.ended, 0);

@@ -108,11 +108,11 @@ class World {
     return world;
   }
 
-  send(bytes: Bytes, more: Record<string, unknown> = {}): Promise<string> {
+  send(bytes: Bytes, more: Record<string, unknown> = {}, sized = true): Promise<string> {
     let at = 0;
     const { clock } = this.test.network;
     const source = {
-      sizeBytes: bytes.length,
+      sizeBytes: sized ? bytes.length : undefined,
       read: (into: Bytes, done: (error: undefined, count: number) => void) => {
         clock.after(0, () => {
           const part = bytes.subarray(at, at + into.length);
@@ -301,11 +301,46 @@ describe("edge: transfers of version 1 beside sealed agents", () => {
   it("a sink that can't be had fails its transfer alone, and the sender hears of it", async () => {
     const world = await World.start();
     world.fails = true;
-    world.openMs = 500;
-    assert.equal(await world.test.network.settle(world.send(body(10))), "failed aborted");
-    assert.deepEqual(world.said, [`failed ${VISITOR_HOST} io_failed`]);
+    const said: string[] = [];
+    for (const openMs of [0, 500]) {
+      world.openMs = openMs;
+      const ends = [
+        [body(10), { extended: true }, "failed aborted"],
+        [body(0), { extended: true }, "failed aborted"],
+        // The C programs know no reasons.
+        [body(10), { extended: false }, "failed connection_lost"],
+      ] as const;
+      for (const [bytes, more, how] of ends) {
+        assert.equal(await world.test.network.settle(world.send(bytes, more)), how);
+        said.push(`failed ${VISITOR_HOST} io_failed`);
+      }
+    }
+    await world.test.advance(100);
+    assert.deepEqual(world.said, said);
     world.fails = false;
     assert.equal(await world.test.network.settle(world.send(body(10))), "sent 10 extended");
+    await world.test.assertNothingLeft();
+  });
+
+  it("no longer ones than it takes, told before the first byte or found at the last, and nothing of them stays", async () => {
+    const world = await World.start({ maxBytes: 300_000 });
+    assert.equal(await world.test.network.settle(world.send(body(300_000))), "sent 300000 extended");
+    assert.equal(
+      await world.test.network.settle(world.send(body(300_000), { extended: false })),
+      "sent 300000",
+    );
+    // Ours says how much will come; without that, and from a C client, it shows when it has come.
+    assert.equal(await world.test.network.settle(world.send(body(300_001))), "failed aborted");
+    assert.equal(world.sinks[2]!.chunks.length, 0);
+    assert.equal(await world.test.network.settle(world.send(body(300_001), {}, false)), "failed aborted");
+    const plain = await world.test.network.settle(world.send(body(300_001), { extended: false }));
+    assert.equal(plain, "failed connection_lost");
+    await world.test.advance(100);
+    const states = world.sinks.map(({ state }) => state);
+    assert.deepEqual(states, ["finished", "finished", "discarded", "discarded", "discarded"]);
+    for (const { chunks } of world.sinks) assert.ok(concat(...chunks).length <= 300_000);
+    const limited = `failed ${VISITOR_HOST} limit_exceeded`;
+    assert.deepEqual(world.said.slice(2), [limited, limited, limited]);
     await world.test.assertNothingLeft();
   });
 

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { EDGES, optional } from "../setting.ts";
+import { EDGES, optional, setting } from "../setting.ts";
 import * as value from "../values.ts";
 
 /** Transfers that come in beside sealed agents. */
@@ -15,6 +15,23 @@ export const PIPES = {
       "Transfers of pipe send, and of sodium-tcp's C client, that come to --sealed-listen become files in here. None are taken when absent.",
     commands: EDGES,
     schema: value.path,
+  }),
+  pipeTransferMax: setting({
+    flag: "pipe-transfer-max",
+    placeholder: "SIZE",
+    default: "10GB",
+    description:
+      "The longest of such transfers that is taken; a longer one is given up, and nothing of it stays.",
+    commands: EDGES,
+    schema: value.byteSize,
+  }),
+  pipeFolderMax: setting({
+    flag: "pipe-folder-max",
+    placeholder: "SIZE",
+    default: "50GB",
+    description: "What may lie in --pipe-folder in all, transfers that are under way included.",
+    commands: EDGES,
+    schema: value.byteSize,
   }),
   pipeKeyFile: optional({
     flag: "pipe-key-file",
