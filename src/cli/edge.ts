@@ -7,6 +7,7 @@ import { addExamples, addSettings, type CliContext, type Command, readSettings }
 import { Keys } from "./keys.ts";
 import { addressList, createBase, startEdge, startStatus, statusFacts } from "./parts.ts";
 import { keyOrigin } from "./serve.ts";
+import { findQuic, quicFacts } from "./quic.ts";
 import { findSealed, sealedFacts } from "./sealed.ts";
 import { printStartup } from "./startup.ts";
 
@@ -31,14 +32,16 @@ export function addEdge(program: Command, context: CliContext): void {
     const keys = new Keys(loaded.config);
     const fernet = await keys.fernet();
     const sealedKey = await findSealed(keys, loaded.config, io);
+    const quicPart = await findQuic(keys, loaded.config);
     for (const warning of keys.warnings) io.err(`Warning: ${warning}`);
     const base = await createBase(loaded.config, io);
     context.exitCode = await base.life.run(async () => {
-      const { edge, visitors, agents, sealed, curve } = await startEdge(
+      const { edge, visitors, agents, sealed, curve, quic } = await startEdge(
         base,
         fernet.value,
         loaded,
         sealedKey,
+        quicPart,
       );
       const status = await startStatus(base, loaded.config.metricsListen, () => ({
         edge: edge.addresses.length > 0,
@@ -51,9 +54,11 @@ export function addEdge(program: Command, context: CliContext): void {
           ...agents.length > 0 ? [["agents", addressList(agents)] as const] : [],
           ...sealed.length > 0 ? [["sealed agents", addressList(sealed)] as const] : [],
           ...curve.length > 0 ? [["curve agents (UDP)", addressList(curve)] as const] : [],
+          ...quic.length > 0 ? [["QUIC agents (UDP)", addressList(quic)] as const] : [],
           ...statusFacts(status),
           ["Fernet keys", keyOrigin(fernet)],
           ...sealedFacts(sealedKey),
+          ...quicFacts(quicPart),
         ],
         next: fernet.made
           ? {

@@ -20,6 +20,7 @@ import { createLogger, type Logger } from "../telemetry/log.ts";
 import { Metrics } from "../telemetry/metrics.ts";
 import type { CliIo } from "./io.ts";
 import { Lifecycle } from "./lifecycle.ts";
+import type { QuicPart } from "./quic.ts";
 import type { SealedPart } from "./sealed.ts";
 
 /** What every part of one process shares. */
@@ -53,6 +54,8 @@ export interface EdgePart {
   readonly sealed: readonly Address[];
   /** UDP sockets of the curve transport. */
   readonly curve: readonly Address[];
+  /** UDP sockets of the QUIC transport. */
+  readonly quic: readonly Address[];
 }
 
 /** Starts an edge. */
@@ -61,6 +64,7 @@ export async function startEdge(
   ring: FernetRing,
   loaded: LoadedConfig,
   keyPart?: SealedPart,
+  quicPart?: QuicPart,
 ): Promise<EdgePart> {
   const { config, origins } = loaded;
   const { runtime, log, metrics, life } = base;
@@ -73,6 +77,7 @@ export async function startEdge(
     ...keyPart?.curveCrypto === undefined ? {} : {
       curve: { crypto: keyPart.curveCrypto, keys: keyPart.found.value, congestion: config.congestion },
     },
+    ...quicPart === undefined ? {} : { quic: quicPart.identity },
     proxyProtocolFrom: config.proxyProtocolFrom.length > 0
       ? new NetworkSet(config.proxyProtocolFrom)
       : undefined,
@@ -92,7 +97,12 @@ export async function startEdge(
     config.curveListen,
     async (at) => (await edge.listenCurve(at)).address,
   );
-  return { edge, visitors, agents, sealed, curve };
+  const quic = await listenOnAll(
+    "quic-listen",
+    config.quicListen,
+    async (at) => (await edge.listenQuic(at)).address,
+  );
+  return { edge, visitors, agents, sealed, curve, quic };
 }
 
 /** What {@link startMaster} takes besides the base. */

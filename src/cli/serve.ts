@@ -6,6 +6,7 @@
 import { addExamples, addSettings, type CliContext, type Command, readSettings } from "./command.ts";
 import { type FoundKey, Keys } from "./keys.ts";
 import { addressList, createBase, localUrl, publicAddress, startEdge, startMaster } from "./parts.ts";
+import { findQuic, quicFacts } from "./quic.ts";
 import { findSealed, sealedFacts } from "./sealed.ts";
 import { printStartup, shellWord } from "./startup.ts";
 import { formatHostPort } from "../config.ts";
@@ -31,21 +32,29 @@ export function addServe(program: Command, context: CliContext): void {
     const keys = new Keys(config);
     const [fernet, admin] = [await keys.fernet(), await keys.admin()];
     const sealedKey = await findSealed(keys, config, io);
+    const quicPart = await findQuic(keys, config);
     for (const warning of keys.warnings) io.err(`Warning: ${warning}`);
     const base = await createBase(config, io);
     context.exitCode = await base.life.run(async () => {
-      const { edge, visitors, agents, sealed, curve } = await startEdge(
+      const { edge, visitors, agents, sealed, curve, quic } = await startEdge(
         base,
         fernet.value,
         loaded,
         sealedKey,
+        quicPart,
       );
       const edgeAddress = publicAddress(config, agents.length > 0 ? agents : visitors);
       const publicKey = sealedKey?.found.value.publicKey;
       const options = {
         ring: fernet.value,
         adminKey: admin.value,
-        edgeAddress: { ...edgeAddress, publicKey, curvePort: config.curvePort ?? curve[0]?.port },
+        edgeAddress: {
+          ...edgeAddress,
+          publicKey,
+          curvePort: config.curvePort ?? curve[0]?.port,
+          quicPort: config.quicPort ?? quic[0]?.port,
+          certificateFingerprint: quicPart?.fingerprint,
+        },
         edge,
       };
       const masters = await startMaster(base, { ...options, listen: config.masterListen });
@@ -56,11 +65,13 @@ export function addServe(program: Command, context: CliContext): void {
           ...agents.length > 0 ? [["agents", addressList(agents)] as const] : [],
           ...sealed.length > 0 ? [["sealed agents", addressList(sealed)] as const] : [],
           ...curve.length > 0 ? [["curve agents (UDP)", addressList(curve)] as const] : [],
+          ...quic.length > 0 ? [["QUIC agents (UDP)", addressList(quic)] as const] : [],
           ["session master", masters.map(localUrl).join(", ")],
           ["tokens name the edge", formatHostPort(edgeAddress)],
           ["Fernet keys", keyOrigin(fernet)],
           ["admin key", keyOrigin(admin)],
           ...sealedFacts(sealedKey),
+          ...quicFacts(quicPart),
         ],
         next: {
           what: "Next, connect an agent, here with a server on port 443 of this machine:",

@@ -7,6 +7,7 @@ import { Buffer } from "node:buffer";
 import { createPrivateKey } from "node:crypto";
 import { isIP, isIPv6 } from "node:net";
 import { constants } from "node:os";
+import { setImmediate } from "node:timers";
 import type { Bytes } from "../bytes/bytes.ts";
 import { errorMessage, SallyportError } from "../errors.ts";
 import * as limits from "../limits.ts";
@@ -41,9 +42,22 @@ const SESSION: NodeQuicOptions = {
   transportParams: {
     initialMaxStreamsBidi: limits.QUIC_STREAMS_MAX,
     initialMaxStreamsUni: 0,
+    // Bun's own differ, and a client holds a server that opens a stream to the wrong one of them.
+    initialMaxStreamDataBidiLocal: limits.QUIC_STREAM_WINDOW_BYTES,
+    initialMaxStreamDataBidiRemote: limits.QUIC_STREAM_WINDOW_BYTES,
+    initialMaxData: limits.QUIC_WINDOW_BYTES,
     // Seconds, where node has milliseconds.
     maxIdleTimeout: limits.QUIC_IDLE_MS / 1000,
   },
+};
+/**
+ * What Bun bears of a server as a client, whatever it was told to announce (1.4.5): a stream more ends the connection.
+ * Servers that know wait until one of them is over.
+ */
+const CLIENT_STREAMS = 100;
+const CLIENT_SESSION: NodeQuicOptions = {
+  ...SESSION,
+  transportParams: { ...SESSION.transportParams!, initialMaxStreamsBidi: CLIENT_STREAMS },
 };
 const SOCKET = {
   udpReceiveBufferSize: limits.QUIC_SOCKET_BUFFER_BYTES,
@@ -151,7 +165,7 @@ async function dial(quic: NodeQuic, options: QuicDialOptions, shared: Shared): P
     endpoint = new quic.QuicEndpoint({ ...SOCKET, address: isIPv6(host) ? "[::]:0" : "0.0.0.0:0" });
     endpoint.closed.catch(() => {});
     session = await quic.connect(addressText({ host, port: options.port }), {
-      ...SESSION,
+      ...CLIENT_SESSION,
       alpn: options.alpn,
       endpoint,
       ..."fingerprint" in trust
@@ -258,7 +272,11 @@ class BunStreamIo implements QuicStreamIo {
     if (this.#batch.length === 0) {
       this.#batches ??= this.#native[Symbol.asyncIterator]();
       const { value, done } = await this.#batches.next();
-      if (done) return null;
+      if (done) {
+        // Where the connection broke, Bun ends its streams in order first and tells of it then.
+        await new Promise<void>((resolve) => void setImmediate(resolve));
+        return null;
+      }
       this.#batch = value.reverse();
     }
     return this.#batch.pop()!;

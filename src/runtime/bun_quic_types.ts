@@ -22,6 +22,9 @@ export interface NodeQuicOptions {
   readonly transportParams?: {
     readonly initialMaxStreamsBidi: number;
     readonly initialMaxStreamsUni: number;
+    readonly initialMaxStreamDataBidiLocal: number;
+    readonly initialMaxStreamDataBidiRemote: number;
+    readonly initialMaxData: number;
     readonly maxIdleTimeout: number;
   };
   readonly endpoint?: NodeQuicEndpoint | NodeQuicEndpointOptions;
