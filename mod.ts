@@ -15,7 +15,11 @@ import process from "node:process";
 
 // The edge.
 export { createEdge, type Edge, type EdgeListenOptions, type EdgeOptions } from "./src/edge/edge.ts";
-export type { AgentRequest, Authorize, SealedKey } from "./src/edge/agents.ts";
+export type { PublicPortsOptions } from "./src/edge/public_ports.ts";
+export type { PortRange } from "./src/tunnel/port_leases.ts";
+export type { PublicAddress } from "./src/wire/demand_proxy.ts";
+export type { AgentRequest, Authorize, EdgeTunnels } from "./src/edge/agent_request.ts";
+export type { SealedKey } from "./src/edge/agents.ts";
 export type { Accepts } from "./src/edge/entrance.ts";
 
 // The agent: where its tokens come from, and what becomes of visitors' streams.
@@ -34,11 +38,17 @@ export {
   type MasterGrantOptions,
   masterGrants,
 } from "./src/agent/grant.ts";
+export type { PublishedPort } from "./src/agent/publisher.ts";
 export { type Connector, tcpConnector, type TcpConnectorOptions } from "./src/agent/connector.ts";
 export { AccessList, type AccessListOptions } from "./src/agent/access_list.ts";
 
 // The sealed transport: an edge's key, and libsodium, which makes it.
 export { type KeyPair, loadSodium, makeKeyPair, type SessionKeys, type Sodium } from "./src/crypto/sodium.ts";
+
+// The curve transport: the edge's key, of the same kind, and the cryptography below it.
+export { type CurveCrypto, type CurveKeyPair, loadCurveCrypto } from "./src/curve/crypto.ts";
+export type { CongestionName } from "./src/curve/congestion.ts";
+export type { CurveIdentity } from "./src/transport/curve_accept.ts";
 
 // The session master.
 export { createMasterApp, type EdgeAddress, type MasterOptions } from "./src/master/app.ts";
@@ -77,6 +87,66 @@ export {
   type FernetSealOptions,
   generateFernetKey,
 } from "./src/crypto/fernet.ts";
+
+// Tunnels: what both sides of a session may ask each other for, and what serves it.
+export {
+  createRouter,
+  type Router,
+  type ServeStream,
+  type TunnelRequest,
+  type TunnelService,
+} from "./src/tunnel/router.ts";
+export { type OpenTunnelOptions, Tunnel, type TunnelOptions } from "./src/tunnel/tunnel.ts";
+export type { Carrier, CarrierHandler } from "./src/tunnel/carrier.ts";
+export { type ProxyDestination, tcpProxy, type TcpProxyOptions } from "./src/tunnel/tcp_proxy.ts";
+export type { ProxyHostKind, ProxyTarget } from "./src/wire/proxy_target.ts";
+export { httpService, type HttpServiceOptions } from "./src/tunnel/http_service.ts";
+export { formatTunnelAddress, parseTunnelAddress } from "./src/wire/tunnel_address.ts";
+
+// Who is at a tunnel's other side: methods that are negotiated by name, each with what verifies and what proves.
+export type {
+  AuthContext,
+  Authenticator,
+  AuthSteps,
+  TunnelCredential,
+  TunnelIdentity,
+} from "./src/tunnel/auth/port.ts";
+export {
+  tokenAuthenticator,
+  type TokenAuthenticatorOptions,
+  tokenCredential,
+  type TunnelToken,
+} from "./src/tunnel/auth/token.ts";
+export { secretAuthenticator, secretCredential, type SecretEntry } from "./src/tunnel/auth/secret.ts";
+export {
+  certificateAuthenticator,
+  certificateCredential,
+  type CertificateEntry,
+} from "./src/tunnel/auth/certificate.ts";
+export { simpleAckAuthenticator, simpleAckCredential } from "./src/tunnel/auth/simple_ack.ts";
+
+// Tunnels from connection to end: sources, a daemon, and a registry that several nodes share.
+export {
+  createTunnelDaemon,
+  type TunnelDaemon,
+  type TunnelDaemonOptions,
+  type TunnelEvent,
+} from "./src/tunnel/daemon.ts";
+export { createTunnelSource, type TunnelSink, type TunnelSource } from "./src/tunnel/source.ts";
+export { joinTunnel, type JoinTunnelOptions } from "./src/tunnel/join.ts";
+export type {
+  RegistryLifetimes,
+  TunnelAttributes,
+  TunnelKey,
+  TunnelRecord,
+  TunnelRegistry,
+} from "./src/cluster/registry.ts";
+export {
+  createMemoryRegistry,
+  type MemoryRegistryOptions,
+  MemoryRegistryStore,
+} from "./src/cluster/memory_registry.ts";
+export { connectRedisRegistry, type RedisRegistryOptions } from "./src/cluster/redis_registry.ts";
 
 // Sessions and the streams in them.
 export type { Caller, Session, SessionStream } from "./src/transport/port.ts";

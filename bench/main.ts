@@ -25,16 +25,20 @@ import { haproxy } from "./peers/haproxy.ts";
 import type { Peer, RunningPeer } from "./peers/peer.ts";
 import { rathole } from "./peers/rathole.ts";
 import { reference, stopReferences } from "./peers/reference.ts";
-import { sallyport } from "./peers/sallyport.ts";
+import { type OtherTransport, sallyport } from "./peers/sallyport.ts";
 import { writeReport } from "./report.ts";
 import { type PeerEntry, record, type Results } from "./results.ts";
 import { judge, met } from "./targets.ts";
 
-/** The sealed transport, with each build of libsodium. */
-const SEALED = [
-  ["sealed", "sealed", ["bulk", "visitors", "pingpong"], "native"],
-  ["sealed-wasm", "sealed, WASM", ["bulk"], "wasm"],
-] as const;
+/** The other transports: the sealed one with each build of libsodium, and curve, over UDP. */
+const OTHERS: readonly [name: string, title: string, cases: readonly string[], OtherTransport][] = [
+  ["sealed", "sealed", ["bulk", "visitors", "pingpong"], {
+    transport: "sealed",
+    options: ["--libsodium", "native"],
+  }],
+  ["sealed-wasm", "sealed, WASM", ["bulk"], { transport: "sealed", options: ["--libsodium", "wasm"] }],
+  ["curve", "curve", ["bulk", "visitors", "pingpong"], { transport: "curve", options: [] }],
+];
 
 const PEERS: readonly Peer[] = [
   direct,
@@ -46,9 +50,9 @@ const PEERS: readonly Peer[] = [
   frp,
   sallyport("bun", "sallyport-bun-gcm", "Sallyport, Bun, GCM", "aes-gcm", ["bulk"]),
   sallyport("deno", "sallyport-deno-gcm", "Sallyport, Deno, GCM", "aes-gcm", ["bulk"]),
-  ...SEALED.flatMap(([name, title, cases, build]) => [
-    sallyport("bun", `sallyport-bun-${name}`, `Sallyport, Bun, ${title}`, "aes-gcm", cases, build),
-    sallyport("deno", `sallyport-deno-${name}`, `Sallyport, Deno, ${title}`, "aes-gcm", cases, build),
+  ...OTHERS.flatMap(([name, title, cases, other]) => [
+    sallyport("bun", `sallyport-bun-${name}`, `Sallyport, Bun, ${title}`, "aes-gcm", cases, other),
+    sallyport("deno", `sallyport-deno-${name}`, `Sallyport, Deno, ${title}`, "aes-gcm", cases, other),
   ]),
   reference("reference-gcm", "reference, GCM", "aes-gcm", ["bulk"]),
 ];

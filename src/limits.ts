@@ -119,7 +119,7 @@ export const CREDIT_FRAME_MAX_BYTES = 64 * KiB;
  * Credit dialect: a session's least window of bytes on their way. Larger than SniTun's, since the transport below may
  * hold a whole record at either end, of which nothing has been read yet.
  */
-export const CREDIT_FLIGHT_MIN_BYTES = 384 * KiB;
+export const CREDIT_FLIGHT_MIN_BYTES = 256 * KiB;
 /** Credit dialect: what a session may send before it hears more; a part of the dialect, both ends assume it. */
 export const CREDIT_SESSION_FIRST_BYTES = 1 * MiB;
 /** Credit dialect: the same for a stream: a hundred visitors who stall from the start fit into a session's budget. */
@@ -138,6 +138,17 @@ export const PENDING_CONNECTIONS_MAX = 16_384;
 export const PENDING_PER_SOURCE_MAX = 8_192;
 /** Agents of one UDP socket of the curve transport, those included that aren't let in yet. */
 export const CURVE_CONNECTIONS_MAX = 65_536;
+/**
+ * A stream of a curve session whose head isn't whole by then is reset. Heads come in the first packet; this leaves
+ * time to send that one again over a bad path.
+ */
+export const CURVE_HEAD_TIMEOUT_MS = 15_000;
+/**
+ * Handshakes of the curve transport in a minute that come to nothing, from one address (an IPv6 /64 counts as one); beyond
+ * it the address's handshakes are dropped for the rest of the minute. Each costs a tenth of a millisecond on the curve, and up to
+ * one where a token has to be judged: a second of a minute at most.
+ */
+export const CURVE_FAILURES_PER_SOURCE_MAX = 1_024;
 /** Names in one token: its hostname and aliases. */
 export const NAMES_PER_SESSION_MAX = 256;
 /** More take-overs of one name than this within a minute are flapping; newer sessions are refused until it calms. */
@@ -171,11 +182,10 @@ export const QUIC_KEEP_ALIVE_MS = 5_000;
 export const QUIC_IDLE_MS = 30_000;
 /** QUIC: streams that a peer may have open at once: a session's, its control stream, and some that are ending. */
 export const QUIC_STREAMS_MAX = STREAMS_PER_SESSION_MAX + 512;
+/** QUIC on Bun: what a peer may send on a stream before it hears more; larger or smaller made no difference. */
+export const QUIC_STREAM_WINDOW_BYTES = 1 * MiB;
 /** QUIC: kernel buffers of a UDP socket that is ours to set: 5 ms of 6 Gbit/s, during which the program may be busy. */
 export const QUIC_SOCKET_BUFFER_BYTES = 4 * MiB;
-/** QUIC: what a stream, and a connection, may have under way at first, where that is ours to set; it grows. */
-export const QUIC_STREAM_WINDOW_BYTES = 1 * MiB;
-export const QUIC_WINDOW_BYTES = 16 * MiB;
 /** QUIC: connections of one socket, and of one address: as many as Bun counts up to. */
 export const QUIC_CONNECTIONS_MAX = 65_535;
 /** QUIC: an agent waits so long for the edge's verdict. */
@@ -211,15 +221,31 @@ export const PIPE_PENDING_MAX = 64;
 export const PIPE_FAILURES_PER_MINUTE_MAX = 20;
 /** Sessions that a receiver's key remembers so that none is replayed; beyond it the key must be replaced. 3.2 MB on disk. */
 export const PIPE_SESSIONS_PER_KEY_MAX = 100_000;
+/** Transfers that an edge receives at once: each may hold a window of 8 MiB. */
+export const PIPE_TRANSFERS_MAX = 16;
 /** The receiver ends: its last words may be read for this long. */
 export const PIPE_FAREWELL_MS = 2_000;
 
+/**
+ * QUIC without receive back-pressure (Bun): what one stream may keep that nobody has read yet; beyond it the stream ends.
+ * A reader that is slower than the sender by more than this loses its stream, so it is as large as can be borne.
+ */
+export const QUIC_STREAM_UNREAD_MAX_BYTES = 64 * MiB;
+/** The same for all streams of one connection. */
+export const QUIC_CARRIER_UNREAD_MAX_BYTES = 256 * MiB;
+/** A QUIC connection that stops is closed so long after its last stream: closing drops what is still on its way. */
+export const QUIC_FAREWELL_MS = 300;
 /** Demand proxy: longest text of a client (spec: 256 bytes). */
 export const DEMAND_TEXT_MAX_BYTES = 256;
 /** Demand proxy: longest answer of a server: dozens of addresses. */
 export const DEMAND_GRANT_MAX_BYTES = 4 * KiB;
 /** Demand proxy: the client's text must come by then, and the server's answer, which has to open a port first. */
 export const DEMAND_DEADLINE_MS = 10_000;
+/**
+ * Demand proxy: a visitor's stream to the client must be open by then. Longer than a request's answer may take, since a
+ * peer may allow no more streams for a while.
+ */
+export const DEMAND_OPEN_DEADLINE_MS = 30_000;
 /** Demand proxy: a lease that ends is answered by then; the port is free in any case. */
 export const DEMAND_FAREWELL_MS = 2_000;
 /** Public connections of one lease, those included whose way to the client isn't open yet. */
@@ -229,6 +255,8 @@ export const DEMAND_CONNECTIONS_MAX = 1_024;
  * keep-alive: SSH and MQTT sessions are quiet for long, and the way to the client tells of its end by itself.
  */
 export const DEMAND_IDLE_TICKS = 240;
+/** Public ports of one agent's token; a token stays small, and nobody takes a whole range. */
+export const PUBLISHED_PORTS_MAX = 16;
 /** Ports that one client may hold at once. */
 export const DEMAND_LEASES_PER_CLIENT_MAX = 16;
 
@@ -242,6 +270,8 @@ export const AUTH_FAILURES_PER_MINUTE_MAX = 20;
 export const TOKENS_PER_MINUTE_MAX = 600;
 /** Body of a request to the master. */
 export const MASTER_BODY_MAX_BYTES = 64 * KiB;
+/** Addresses of X-Forwarded-For that are looked at, from the end: more proxies than that stand before nobody. */
+export const FORWARDED_ADDRESSES_MAX = 16;
 /** It must be complete by then, counted from its headers: a body comes in one or two packets. */
 export const MASTER_BODY_DEADLINE_MS = 10_000;
 
@@ -253,6 +283,33 @@ export const TUNNEL_REQUEST_DEADLINE_MS = 5_000;
 export const TUNNEL_SERVICE_DEADLINE_MS = 15_000;
 /** Tunnels: the opener waits so long for the answer: as long as a service may take, and the way there and back. */
 export const TUNNEL_ANSWER_DEADLINE_MS = 20_000;
+/** Tunnels: a name is a host's, or little more. */
+export const TUNNEL_NAME_MAX_BYTES = 255;
+/** Tunnels: a message of an authentication: a token, or a certificate. */
+export const TUNNEL_AUTH_MESSAGE_MAX_BYTES = 16 * KiB;
+/** Tunnels: the other side's next message must come by then. */
+export const TUNNEL_AUTH_STEP_MS = 5_000;
+/** Tunnels: an authentication must be through by then, look-ups of an operator's own included. */
+export const TUNNEL_AUTH_DEADLINE_MS = 15_000;
+/** Tunnels: a refusal may be read for this long before the connection is closed. */
+export const TUNNEL_FAREWELL_MS = 2_000;
+/** Tunnels: one whose proof has run out is found within this time, if the clock was set meanwhile. */
+export const TUNNEL_EXPIRY_CHECK_MS = 60_000;
+/** Tunnels: connections of a daemon that aren't authenticated yet; beyond it new ones are closed. */
+export const TUNNEL_PENDING_MAX = 1_024;
+/** Tunnels: streams that may wait until a tunnel is registered. */
+export const TUNNEL_EARLY_STREAMS_MAX = 64;
+
+/** Registry of tunnels: a record lives so long unless it's renewed: a crash is forgotten by then (spec: snocat.md). */
+export const REGISTRY_RECORD_TTL_MS = 60_000;
+/** Registry of tunnels: the same for names, which find nobody without a record. */
+export const REGISTRY_NAME_TTL_MS = 600_000;
+/** Registry of tunnels: entries are renewed this often, so that two attempts may fail. */
+export const REGISTRY_RENEW_MS = 20_000;
+/** Registry of tunnels: an attempt that failed is made again after this. */
+export const REGISTRY_RETRY_MS = 2_000;
+/** Registry of tunnels: Redis answers in a millisecond, or is in trouble. */
+export const REGISTRY_TIMEOUT_MS = 5_000;
 
 /** SniTun's queue figures, per stream; each has an environment variable of the reference's name (see config.ts). */
 export interface QueueLimits {

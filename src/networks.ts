@@ -24,7 +24,7 @@ export function parseIp(text: string): number[] | undefined {
 
 /** Whom an address counts for: an IPv4 address alone, or an IPv6 /64, which is what one customer gets. */
 export function sourceOf(host: string): string {
-  const bytes = parseIp(host);
+  const bytes = host.includes(":") ? parseIp(host) : undefined;
   return bytes === undefined || bytes.length === 4 ? host : bytes.slice(0, 8).join(".");
 }
 

@@ -32,6 +32,7 @@ const LEVELS: Record<string, number> = {
   pipe: 6,
   agent: 6,
   master: 6,
+  snocat: 6.5,
   config: 7,
   "config.ts": 8,
   cli: 9,

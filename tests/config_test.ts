@@ -129,6 +129,22 @@ describe("--metrics-listen", () => {
   });
 });
 
+describe("public ports", () => {
+  it("are read with and without a port, and with and without a target", () => {
+    const publish = ["tcp:2222=127.0.0.1:22", "tcp=[::1]:1883,tcp:0", "tcp:22"];
+    assert.deepEqual(load("agent", { flags: { ...AGENT, publish } }).config.publish, [
+      { port: 2222, target: { host: "127.0.0.1", port: 22 } },
+      { target: { host: "::1", port: 1883 } },
+      {},
+      { port: 22 },
+    ]);
+    const ports = (text: string) => load("edge", { flags: { publishPorts: text } }).config.publishPorts;
+    assert.deepEqual(ports("20000-20999"), { first: 20_000, last: 20_999 });
+    assert.deepEqual(ports("22"), { first: 22, last: 22 });
+    assert.equal(load("edge", {}).config.publishPorts, undefined);
+  });
+});
+
 describe("a wrong value names itself, its origin and what would be right", () => {
   it("in a flag", () => {
     refuses(
@@ -167,6 +183,22 @@ describe("a wrong value names itself, its origin and what would be right", () =>
       { listen: ["[::]:1"], agentListen: ["[::]:1"] },
       /--agent-listen: \[::\]:1 is listened on already/,
     ],
+    [
+      "edge",
+      { publishPorts: "20-10" },
+      /--publish-ports: "20-10" is no range of ports, for example 20000-20999/,
+    ],
+    ["edge", { publishPorts: "0-10" }, /no range of ports/],
+    ["edge", { publishPorts: "1-65536" }, /no range of ports/],
+    ["edge", { publishPorts: "1-2-3" }, /no range of ports/],
+    ["edge", { publishListen: "localhost" }, /"localhost" is no IP address, for example 0\.0\.0\.0 or ::/],
+    ["agent", { ...AGENT, publish: ["2222"] }, /--publish: "2222" is no public port, for example tcp:2222/],
+    ["agent", { ...AGENT, publish: ["tcp:65536=a:1"] }, /is no public port/],
+    ["agent", { ...AGENT, publish: ["tcp:1="] }, /"" is not HOST:PORT, for example 127\.0\.0\.1:22/],
+    ["agent", { ...AGENT, publish: ["tcp:1=a:0"] }, /"a:0" has no port from 1 to 65535/],
+    ["agent", { ...AGENT, publish: new Array(17).fill("tcp") }, /more than 16 values/],
+    ["agent", { ...AGENT, transport: "any" }, /"any" is not one of snitun, .*auto/],
+    ["master", { curvePort: "0" }, /--curve-port: "0" is no port from 1 to 65535/],
     ["edge", { metricsListen: ["9090"] }, /--metrics-listen: "9090" is not HOST:PORT/],
     [
       "edge",

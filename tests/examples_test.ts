@@ -19,6 +19,20 @@ const EXPECTED: Readonly<Record<string, readonly string[]>> = {
     "201: alice.example.org and www.alice.example.org at edge.example.org:8443",
     "403: Cannot issue token: hostname is not a name that this key may serve",
   ],
+  "tunnel_services.ts": [
+    "the edge asks the device: GET /status: 21 °C",
+    "the device asks the edge: what time is it? 12:00",
+    "request_refused",
+  ],
+  "tunnel_daemon.ts": [
+    "connected: kitchen",
+    "authenticated: kitchen by secret",
+    "registered: kitchen at node-1, room: ground floor",
+    "unauthorized",
+    "disconnected: kitchen",
+    "registered: nobody",
+  ],
+  "public_port.ts": ["hello from the device"],
 };
 
 for (const [name, lines] of Object.entries(EXPECTED)) {

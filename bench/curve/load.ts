@@ -4,8 +4,8 @@
  *     bun bench/curve/load.ts            deno run -A bench/curve/load.ts
  *
  * prints a line of JSON each for 100,000 HELLOs from random keys (memory, processor time, sizes of questions and
- * answers), for handshakes a second, and for 300 connections with a stream each. CLIENT, a command like `deno run -A`,
- * runs the clients on another runtime.
+ * answers), for handshakes a second, and for 300 connections with a stream each; `hellos` behind it stops after the
+ * first. CLIENT, a command like `deno run -A`, runs the clients on another runtime.
  *
  * @module
  */
@@ -43,7 +43,7 @@ const print = (line: Record<string, unknown>): void => console.log(JSON.stringif
 
 if (role === "flood") await flood();
 else if (role === "clients") await dialAll();
-else await serve();
+else await serve(role === "hellos");
 process.exit(0);
 
 /** Sends HELLOs and looks at the answers. */
@@ -147,7 +147,7 @@ async function listen(connections: CurveConnection[], streamOver: () => void): P
   });
 }
 
-async function serve(): Promise<void> {
+async function serve(hellosAlone: boolean): Promise<void> {
   const connections: CurveConnection[] = [];
   let streamsOver = 0;
   let all = () => {};
@@ -173,6 +173,7 @@ async function serve(): Promise<void> {
     connections: listener.size,
     pending: listener.pending,
   });
+  if (hellosAlone) return;
 
   cpu = cpuSeconds();
   const clients = start("clients", port);

@@ -48,6 +48,12 @@ export function runtimeArgs(runtime: RuntimeName, file: string): string[] {
   return runtime === "bun" ? [file] : ["run", "-A", "--no-check", file];
 }
 
+/** Which way between edge and agent, where it isn't SniTun's, with options of both for it. */
+export interface OtherTransport {
+  readonly transport: "sealed" | "curve";
+  readonly options: readonly string[];
+}
+
 /** The edge and the agent of this repository, on two ports, protocol version 2. */
 export function sallyport(
   runtime: RuntimeName,
@@ -55,7 +61,7 @@ export function sallyport(
   title: string,
   cipher: CipherName,
   cases?: readonly string[],
-  libsodium?: "native" | "wasm",
+  other?: OtherTransport,
 ): Peer {
   return {
     name,
@@ -74,7 +80,7 @@ export function sallyport(
       const [visitors, agents] = await freePorts(2);
       const master = await startMaster(key, cipher, agents!);
       const dataFolder = await cacheFolder("run", `data-${visitors}`);
-      const sealed = libsodium === undefined ? undefined : await makeEdgeKey(dataFolder);
+      const publicKey = other === undefined ? "" : await makeEdgeKey(dataFolder);
       const env = {
         SALLYPORT_FERNET_KEYS: key,
         SALLYPORT_LOG_LEVEL: "error",
@@ -83,7 +89,8 @@ export function sallyport(
       const mod = runtimeArgs(runtime, join(ROOT, "mod.ts"));
       const edge = startChild(program, [
         ...[...mod, "edge", "--listen", `127.0.0.1:${visitors}`, "--agent-listen", `127.0.0.1:${agents}`],
-        ...libsodium === undefined ? [] : ["--libsodium", libsodium],
+        ...other?.transport === "curve" ? ["--curve-listen", `127.0.0.1:${agents}`] : [],
+        ...other?.options ?? [],
       ], { env });
       const agent = startChild(program, [
         ...[
@@ -96,9 +103,9 @@ export function sallyport(
           "--to",
           `127.0.0.1:${endpointPort}`,
         ],
-        ...sealed === undefined || libsodium === undefined
+        ...other === undefined
           ? []
-          : ["--transport", "sealed", "--edge-public-key", sealed, "--libsodium", libsodium],
+          : ["--transport", other.transport, "--edge-public-key", publicKey, ...other.options],
       ], { env: { SALLYPORT_CREDENTIAL: "bench-credential", SALLYPORT_LOG_LEVEL: "error" } });
       return runningPeer(visitors!, edge, agent, {
         sessions: { port: agents!, fernetKey: key },
@@ -108,7 +115,7 @@ export function sallyport(
   };
 }
 
-/** Makes an edge's key for the sealed transport and gives its public half. */
+/** Makes an edge's key for the sealed and the curve transport and gives its public half. */
 async function makeEdgeKey(folder: string): Promise<string> {
   const sodium = await loadSodium();
   const { secretKey, publicKey } = makeKeyPair(sodium);

@@ -10,12 +10,15 @@ import { type Logger, silentLogger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { Session, SessionStream } from "../transport/port.ts";
 import type { Router } from "../tunnel/router.ts";
+import type { PublicAddress } from "../wire/demand_proxy.ts";
+import type { TunnelCredential } from "../tunnel/auth/port.ts";
 import type { Tunnel } from "../tunnel/tunnel.ts";
 import { AgentSession } from "./agent_session.ts";
 import { Backoff } from "./backoff.ts";
 import type { Connector } from "./connector.ts";
 import { Dialers } from "./dialer.ts";
 import type { Grant, GrantSource } from "./grant.ts";
+import { type PublishedPort, Publisher } from "./publisher.ts";
 import { type Lane, race } from "./race.ts";
 import { TransportChoice, type TransportMemory, type TransportPlan } from "./transport_choice.ts";
 import type { DialerOptions, TransportName } from "./transports/port.ts";
@@ -31,6 +34,10 @@ export interface AgentOptions extends DialerOptions {
    * go to the connector when absent. An empty router does where the agent only asks.
    */
   readonly router?: Router;
+  /** With a router: how the agent says who it is before there is a tunnel, to an edge that asks ({@link EdgeTunnels}). */
+  readonly credentials?: readonly TunnelCredential[];
+  /** Public TCP ports to ask the edge for, where the token allows them. */
+  readonly publish?: readonly PublishedPort[];
   /** Dials this edge in place of the one that the grant names. */
   readonly edge?: { readonly host: string; readonly port: number };
   /** For the transport "auto": where it's kept which one worked; in this agent's memory alone when absent. */
@@ -53,6 +60,8 @@ export interface Agent {
   readonly session: Session | undefined;
   /** The tunnel in that session; only with a router. */
   readonly tunnel: Tunnel | undefined;
+  /** Where the ports of {@link AgentOptions.publish} are reached now, in their order; undefined where one isn't. */
+  readonly published: readonly (PublicAddress | undefined)[];
   /**
    * Connects and stays connected; resolves after `close`. Rejects only where no session has stood yet and an attempt
    * shows that none can: `credential_refused`, `config_invalid`. Further calls give the same promise.
@@ -85,6 +94,7 @@ class AgentNode implements Agent {
   readonly #log: Logger;
   readonly #dialers: Dialers;
   readonly #choice: TransportChoice;
+  readonly #publisher: Publisher | undefined;
   readonly #backoff: Backoff;
   readonly #sessions = new Set<AgentSession>();
   readonly #closing = new AbortController();
@@ -104,6 +114,15 @@ class AgentNode implements Agent {
       log: this.#log,
       dialers: this.#dialers,
     });
+    const { publish: ports = [], router, random } = options;
+    this.#publisher = ports.length === 0 ? undefined : new Publisher({
+      ports,
+      clock: this.#runtime.clock,
+      log: this.#log,
+      random,
+      router,
+      serve: (connector, stream) => this.#serve(stream, connector),
+    });
   }
 
   get session(): Session | undefined {
@@ -112,6 +131,10 @@ class AgentNode implements Agent {
 
   get tunnel(): Tunnel | undefined {
     return this.#current?.tunnel;
+  }
+
+  get published(): readonly (PublicAddress | undefined)[] {
+    return this.#publisher?.addresses ?? [];
   }
 
   run(): Promise<void> {
@@ -123,6 +146,7 @@ class AgentNode implements Agent {
       side: "local",
     });
     this.#closing.abort(over);
+    this.#publisher?.close();
     await Promise.all([...this.#sessions].map((session) => session.retire(over, graceMs)));
     await this.#choice.written;
   }
@@ -171,6 +195,7 @@ class AgentNode implements Agent {
         },
       },
     );
+    await agent.join();
     this.#tellConnected(agent);
     return agent;
   }
@@ -238,9 +263,9 @@ class AgentNode implements Agent {
     const { hostname } = agent.grant;
     const { transport, protocolVersion, cipher } = session;
     agent.begin(session);
-    if (this.#options.router !== undefined) {
-      agent.openTunnel({ router: this.#options.router, name: edge, log: this.#log });
-    }
+    const router = this.#publisher?.router ?? this.#options.router;
+    const { credentials } = this.#options;
+    if (router !== undefined) agent.openTunnel({ router, name: edge, log: this.#log, credentials });
     this.#everConnected = true;
     this.#sessions.add(agent);
     this.#current = agent;
@@ -262,6 +287,7 @@ class AgentNode implements Agent {
   }
 
   #tellConnected({ session, tunnel }: AgentSession): void {
+    if (tunnel !== undefined) this.#publisher?.connected(tunnel);
     try {
       this.#options.connected?.(session, tunnel);
     } catch (error) {
@@ -296,13 +322,13 @@ class AgentNode implements Agent {
     });
   }
 
-  #serve(stream: SessionStream): void {
+  #serve(stream: SessionStream, connector: Connector = this.#options.connector): void {
     const failed = (error: unknown) => {
       this.#log.warn({ visitor: stream.caller.address }, `Cannot serve visitor: ${errorMessage(error)}`);
       stream.abort(asError(error));
     };
     try {
-      const served: unknown = this.#options.connector(stream);
+      const served: unknown = connector(stream);
       // TypeScript lets a connector return anything where void is asked for.
       Promise.resolve(served).catch(failed);
     } catch (error) {

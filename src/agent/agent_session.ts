@@ -11,8 +11,18 @@ import type { Session, SessionHandler, SessionStream } from "../transport/port.t
 import type { Logger } from "../telemetry/log.ts";
 import type { Router } from "../tunnel/router.ts";
 import { chooseByFirstByte, SessionCarrier } from "../tunnel/session_carrier.ts";
-import { Tunnel } from "../tunnel/tunnel.ts";
+import type { TunnelCredential } from "../tunnel/auth/port.ts";
+import { joinTunnel } from "../tunnel/join.ts";
+import { Tunnel, type TunnelOptions } from "../tunnel/tunnel.ts";
 import { type Grant, tokenMadeAtS } from "./grant.ts";
+
+/** What a session's tunnel is made of. */
+export interface AgentTunnelOptions {
+  readonly router: Router;
+  readonly name: string;
+  readonly log: Logger;
+  readonly credentials: readonly TunnelCredential[] | undefined;
+}
 
 /** One session of the agent. A renewed one goes on beside it until the edge has let go of the older. */
 export class AgentSession implements SessionHandler {
@@ -24,6 +34,7 @@ export class AgentSession implements SessionHandler {
   session!: Session;
   tunnel: Tunnel | undefined;
   #carrier: SessionCarrier | undefined;
+  #joining: (TunnelOptions & Pick<AgentTunnelOptions, "credentials">) | undefined;
   readonly #clock: Clock;
   readonly #serve: (stream: SessionStream) => void;
   readonly #over = Promise.withResolvers<SallyportError>();
@@ -61,15 +72,23 @@ export class AgentSession implements SessionHandler {
     );
   }
 
-  /** The other side may make requests from now on, and this side too. */
-  openTunnel(options: { readonly router: Router; readonly name: string; readonly log: Logger }): void {
+  /** The other side may make requests from now on, and this side too; where there are credentials, behind {@link join}. */
+  openTunnel(options: AgentTunnelOptions): void {
     this.#carrier = new SessionCarrier(this.session, () => this.#metrics?.streamOpened());
-    this.tunnel = new Tunnel({
+    this.#joining = {
       ...options,
       carrier: this.#carrier,
       clock: this.#clock,
       refused: (code) => this.streamRefused(code),
-    });
+    };
+    if (options.credentials === undefined) this.tunnel = new Tunnel(this.#joining);
+  }
+
+  /** Proves this side, where that is asked for; rejects where the other side refuses, and the session ends. */
+  async join(): Promise<void> {
+    const joining = this.#joining;
+    if (joining?.credentials === undefined) return;
+    this.tunnel = await joinTunnel({ ...joining, credentials: joining.credentials });
   }
 
   /** How long the session has stood. */
@@ -98,6 +117,7 @@ export class AgentSession implements SessionHandler {
 
   streamClosed(): void {
     this.#metrics?.streamClosed();
+    this.#carrier?.streamClosed();
     this.#closeIfRetired();
   }
 

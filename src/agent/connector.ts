@@ -4,7 +4,7 @@
  * @module
  */
 import { errorMessage, SallyportError } from "../errors.ts";
-import { DIAL_TIMEOUT_MS } from "../limits.ts";
+import { DEMAND_IDLE_TICKS, DIAL_TIMEOUT_MS } from "../limits.ts";
 import type { Conn, Runtime } from "../runtime/port.ts";
 import { type Logger, silentLogger } from "../telemetry/log.ts";
 import type { SessionStream } from "../transport/port.ts";
@@ -32,20 +32,25 @@ export interface TcpConnectorOptions {
   readonly log?: Logger;
   /** Counts the bytes that pass. */
   readonly meter?: ByteMeter;
+  /**
+   * The streams are anything, not TLS, such as those of a public port: who can't be served gets no alert, and an idle one
+   * is kept for two hours, as SSH wants.
+   */
+  readonly plain?: boolean;
 }
 
 /**
  * Forwards each stream to a TCP endpoint. A visitor who may not come, or for whom the endpoint can't be reached, gets
- * a TLS alert (`access_denied`, `internal_error`) in place of silence.
+ * a TLS alert (`access_denied`, `internal_error`) in place of silence, and where `plain` an end.
  */
 export function tcpConnector(options: TcpConnectorOptions): Connector {
-  const { runtime, host, port, accessList, meter } = options;
+  const { runtime, host, port, accessList, meter, plain = false } = options;
   const log = options.log ?? silentLogger;
   return async (stream) => {
     const visitor = stream.caller.address;
     if (accessList !== undefined && !accessList.permits(visitor)) {
       log.info({ visitor, reason: "access_denied" }, "visitor isn't let through by the access list");
-      return dismiss(stream, AlertDescription.access_denied);
+      return plain ? stream.abort() : dismiss(stream, AlertDescription.access_denied);
     }
     let conn: Conn;
     try {
@@ -57,7 +62,7 @@ export function tcpConnector(options: TcpConnectorOptions): Connector {
         { side: "local", retryable: true, cause },
       );
       log.warn({ visitor, endpoint: `${host}:${port}`, reason: error.code }, error.message);
-      return dismiss(stream, AlertDescription.internal_error);
+      return plain ? stream.abort(error) : dismiss(stream, AlertDescription.internal_error);
     }
     log.debug({ visitor, endpoint: `${host}:${port}` }, "visitor connected");
     splice({
@@ -66,6 +71,7 @@ export function tcpConnector(options: TcpConnectorOptions): Connector {
       stream,
       clock: runtime.clock,
       meter,
+      idleTicks: plain ? DEMAND_IDLE_TICKS : undefined,
       done: (error) => log.debug({ visitor, endpoint: `${host}:${port}`, error }, "visitor left"),
     });
   };

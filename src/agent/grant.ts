@@ -29,6 +29,8 @@ export interface Grant {
   readonly protocolVersion: 0 | 1 | 2;
   /** Unix seconds after which an edge refuses the token. */
   readonly valid: number;
+  /** Public ports that it allows, as `tcp:2222` or `tcp`; none where the master doesn't say. */
+  readonly publish?: readonly string[];
   /** The edge that the master names. */
   readonly edge: GrantEdge;
 }
@@ -68,6 +70,8 @@ export interface MasterGrantOptions {
   readonly protocolVersion?: 0 | 1 | 2;
   /** The cipher of the session's headers. */
   readonly cipher?: CipherName;
+  /** Public ports to ask for: `tcp:2222`, or `tcp` for any one; none when absent. */
+  readonly publish?: readonly string[];
   /** How long the token is to be good for; the master's choice when absent. */
   readonly ttlSeconds?: number;
   /** For tests and embedders; the platform's own when absent. */
@@ -86,6 +90,7 @@ const answerSchema = z.object({
   aes_iv: hex(16),
   cipher: z.enum(["aes-cbc", "aes-gcm", "aes-gcm-siv"]),
   protocol_version: z.union([z.literal(0), z.literal(1), z.literal(2)]),
+  publish: z.array(z.string()).optional(),
   valid: z.number(),
   edge: z.object({
     host: z.string().min(1),
@@ -122,6 +127,7 @@ export function masterGrants(options: MasterGrantOptions): GrantSource {
         alias: options.aliases,
         protocol_version: options.protocolVersion,
         cipher: options.cipher,
+        publish: options.publish?.length === 0 ? undefined : options.publish,
         ttl_seconds: options.ttlSeconds,
       }),
       redirect: "error",
@@ -159,6 +165,7 @@ function toGrant(url: URL, body: unknown): Grant {
     cipher: answer.cipher,
     protocolVersion: answer.protocol_version,
     valid: answer.valid,
+    ...(answer.publish === undefined ? {} : { publish: answer.publish }),
     edge: {
       host,
       port,

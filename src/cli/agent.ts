@@ -9,6 +9,7 @@ import { tcpConnector } from "../agent/connector.ts";
 import { masterGrants } from "../agent/grant.ts";
 import { type Config, formatHostPort, type HostPort, queueLimits } from "../config.ts";
 import { SHUTDOWN_GRACE_MS } from "../limits.ts";
+import { formatPublishClaim } from "../wire/publish_claim.ts";
 import { addExamples, addSettings, type CliContext, type Command, readSettings } from "./command.ts";
 import { transportMemory } from "./known_transports.ts";
 import { edgePins } from "./pins.ts";
@@ -55,6 +56,10 @@ export function addAgent(program: Command, context: CliContext): void {
       args: `${base} --transport auto`,
     },
     {
+      what: "and SSH by a public port of the edge",
+      args: `${base} --publish tcp:2222=127.0.0.1:22`,
+    },
+    {
       what: "for visitors from two networks alone",
       args: `${base} --allow 192.0.2.0/24 --allow 2001:db8::/32`,
     },
@@ -62,7 +67,8 @@ export function addAgent(program: Command, context: CliContext): void {
   command.action(async () => {
     const loaded = readSettings(command, "agent", io);
     const config = loaded.config as AgentConfig;
-    const { master, credential, hostname, alias, to, edge, protocolVersion, cipher, allow, block } = config;
+    const { master, credential, hostname, alias, to, edge, protocolVersion, cipher, allow, block, publish } =
+      config;
     const base = await createBase(config, io);
     const { runtime, log, metrics, life } = base;
     context.exitCode = await life.run(async () => {
@@ -80,7 +86,14 @@ export function addAgent(program: Command, context: CliContext): void {
         edgePins: edgePins(config.dataDir),
         congestion: config.congestion,
         transportMemory: transportMemory(config.dataDir),
-        grants: masterGrants({ master, credential, hostname, aliases: alias, protocolVersion, cipher }),
+        grants: masterGrants({
+          ...{ master, credential, hostname, aliases: alias, protocolVersion, cipher },
+          publish: publish.map(formatPublishClaim),
+        }),
+        publish: publish.map(({ port, target = to }) => ({
+          port,
+          connector: tcpConnector({ runtime, log, accessList, meter: metrics, plain: true, ...target }),
+        })),
         connector: tcpConnector({ runtime, log, accessList, meter: metrics, ...to }),
       });
       life.add("agent", () => agent.close(SHUTDOWN_GRACE_MS));
@@ -92,6 +105,9 @@ export function addAgent(program: Command, context: CliContext): void {
         facts: [
           ["names", [hostname, ...alias].join(", ")],
           ["endpoint", formatHostPort(to)],
+          ...publish.map((port) =>
+            ["public port", `${formatPublishClaim(port)} to ${formatHostPort(port.target ?? to)}`] as const
+          ),
           ["session master", master],
           ["edge", edge === undefined ? "the one that the token names" : formatHostPort(edge)],
           ...config.transport === "snitun" ? [] : [["transport", config.transport] as const],

@@ -5,9 +5,10 @@
  */
 import { addExamples, addSettings, type CliContext, type Command, readSettings } from "./command.ts";
 import { Keys } from "./keys.ts";
-import { addressList, createBase, startEdge, startStatus, statusFacts } from "./parts.ts";
+import { addressList, createBase, publishFacts, startEdge, startStatus, statusFacts } from "./parts.ts";
 import { keyOrigin } from "./serve.ts";
 import { findQuic, quicFacts } from "./quic.ts";
+import { pipeFacts } from "./pipe_gate.ts";
 import { findSealed, sealedFacts } from "./sealed.ts";
 import { printStartup } from "./startup.ts";
 
@@ -36,7 +37,7 @@ export function addEdge(program: Command, context: CliContext): void {
     for (const warning of keys.warnings) io.err(`Warning: ${warning}`);
     const base = await createBase(loaded.config, io);
     context.exitCode = await base.life.run(async () => {
-      const { edge, visitors, agents, sealed, curve, quic } = await startEdge(
+      const { edge, visitors, agents, sealed, curve, quic, pipes } = await startEdge(
         base,
         fernet.value,
         loaded,
@@ -55,10 +56,12 @@ export function addEdge(program: Command, context: CliContext): void {
           ...sealed.length > 0 ? [["sealed agents", addressList(sealed)] as const] : [],
           ...curve.length > 0 ? [["curve agents (UDP)", addressList(curve)] as const] : [],
           ...quic.length > 0 ? [["QUIC agents (UDP)", addressList(quic)] as const] : [],
+          ...publishFacts(loaded.config),
           ...statusFacts(status),
           ["Fernet keys", keyOrigin(fernet)],
           ...sealedFacts(sealedKey),
           ...quicFacts(quicPart),
+          ...pipeFacts(pipes),
         ],
         next: fernet.made
           ? {

@@ -7,6 +7,7 @@ import { errorMessage, SallyportError } from "../errors.ts";
 import { VERSION } from "../version.ts";
 import { addAgent } from "./agent.ts";
 import { addExamples, type CliContext, Command, CommanderError, unknownCommand } from "./command.ts";
+import { addCert } from "./cert.ts";
 import { addDemo } from "./demo.ts";
 import { addEdge } from "./edge.ts";
 import { type CliIo, flushed, processIo } from "./io.ts";
@@ -14,6 +15,7 @@ import { addKeygen } from "./keygen.ts";
 import { addMaster } from "./master.ts";
 import { addPipe } from "./pipe.ts";
 import { addServe } from "./serve.ts";
+import { addSnocat } from "./snocat.ts";
 import { addToken } from "./token.ts";
 
 /**
@@ -63,7 +65,20 @@ function createProgram(context: CliContext): Command {
     writeErr: (text) => io.err(text.replace(/\n$/, "")),
   });
   program.showHelpAfterError("(--help tells more)");
-  for (const add of [addServe, addEdge, addMaster, addAgent, addToken, addKeygen, addPipe, addDemo]) {
+  for (
+    const add of [
+      addServe,
+      addEdge,
+      addMaster,
+      addAgent,
+      addToken,
+      addKeygen,
+      addPipe,
+      addSnocat,
+      addCert,
+      addDemo,
+    ]
+  ) {
     add(program, context);
   }
   addExamples(program, io, [

@@ -8,7 +8,7 @@ import { formatHostPort, queueLimits } from "../config.ts";
 import type { FernetRing } from "../crypto/fernet.ts";
 import { createEdge, type Edge } from "../edge/edge.ts";
 import type { Accepts } from "../edge/entrance.ts";
-import { errorCode, SallyportError } from "../errors.ts";
+import { errorCode, errorMessage, SallyportError } from "../errors.ts";
 import { SHUTDOWN_GRACE_MS } from "../limits.ts";
 import { createMasterApp, type EdgeAddress } from "../master/app.ts";
 import { adminCredentials } from "../master/credentials.ts";
@@ -21,6 +21,7 @@ import { Metrics } from "../telemetry/metrics.ts";
 import type { CliIo } from "./io.ts";
 import { Lifecycle } from "./lifecycle.ts";
 import type { QuicPart } from "./quic.ts";
+import { findPipes, type PipePart } from "./pipe_gate.ts";
 import type { SealedPart } from "./sealed.ts";
 
 /** What every part of one process shares. */
@@ -56,6 +57,8 @@ export interface EdgePart {
   readonly curve: readonly Address[];
   /** UDP sockets of the QUIC transport. */
   readonly quic: readonly Address[];
+  /** Receives transfers where sealed agents come in. */
+  readonly pipes?: PipePart | undefined;
 }
 
 /** Starts an edge. */
@@ -66,21 +69,24 @@ export async function startEdge(
   keyPart?: SealedPart,
   quicPart?: QuicPart,
 ): Promise<EdgePart> {
+  const pipes = await findPipes(base, loaded.config, keyPart?.key.sodium);
   const { config, origins } = loaded;
   const { runtime, log, metrics, life } = base;
+  const publishHost = config.publishPorts &&
+    await hostThatListens(runtime, config.publishListen, !origins.has("publishListen"));
   const edge = createEdge({
     runtime,
     ring,
     log,
     metrics,
     ...keyPart === undefined ? {} : { sealed: keyPart.key },
+    ...pipes === undefined ? {} : { older: pipes.gate },
     ...keyPart?.curveCrypto === undefined ? {} : {
       curve: { crypto: keyPart.curveCrypto, keys: keyPart.found.value, congestion: config.congestion },
     },
     ...quicPart === undefined ? {} : { quic: quicPart.identity },
-    proxyProtocolFrom: config.proxyProtocolFrom.length > 0
-      ? new NetworkSet(config.proxyProtocolFrom)
-      : undefined,
+    proxyProtocolFrom: networks(config.proxyProtocolFrom),
+    publish: config.publishPorts && { ports: config.publishPorts, host: publishHost! },
     queueLimits: queueLimits(config),
     throttling: config.throttling,
   });
@@ -102,7 +108,29 @@ export async function startEdge(
     config.quicListen,
     async (at) => (await edge.listenQuic(at)).address,
   );
-  return { edge, visitors, agents, sealed, curve, quic };
+  return { edge, visitors, agents, sealed, curve, quic, pipes };
+}
+
+/** The address of public ports, tried once: where there is no IPv6, `replaceable` `::` becomes `0.0.0.0`. */
+async function hostThatListens(runtime: Runtime, host: string, replaceable: boolean): Promise<string> {
+  try {
+    (await runtime.listen({ host, port: 0, accept: (conn) => conn.abort() })).close();
+    return host;
+  } catch (cause) {
+    if (replaceable && host === "::") return "0.0.0.0";
+    const why = `${errorMessage(cause)}; --publish-listen takes an IP address of this machine`;
+    throw new SallyportError("config_invalid", why, { side: "config", cause });
+  }
+}
+
+/** The line of a start message that names an edge's public ports; none where there are none. */
+export function publishFacts({ publishPorts, publishListen }: Config): (readonly [string, string])[] {
+  if (publishPorts === undefined) return [];
+  return [["public ports", `${publishPorts.first}-${publishPorts.last} on ${publishListen}`]];
+}
+
+function networks(cidrs: readonly string[]): NetworkSet | undefined {
+  return cidrs.length > 0 ? new NetworkSet(cidrs) : undefined;
 }
 
 /** What {@link startMaster} takes besides the base. */
@@ -114,6 +142,8 @@ export interface MasterPartOptions {
   readonly edgeAddress: EdgeAddress;
   /** The edge of the same process, for /readyz. */
   readonly edge?: Edge;
+  /** Networks of proxies whose X-Forwarded-For is believed. */
+  readonly forwardedFrom?: readonly string[];
 }
 
 /** Starts a session master; gives where it listens. */
@@ -124,6 +154,7 @@ export async function startMaster(base: Base, options: MasterPartOptions): Promi
     ring,
     credentials: adminCredentials(options.adminKey),
     edgeAddress: options.edgeAddress,
+    forwardedFrom: networks(options.forwardedFrom ?? []),
     clock: runtime.clock,
     metrics,
     log,

@@ -5,7 +5,16 @@
  */
 import { addExamples, addSettings, type CliContext, type Command, readSettings } from "./command.ts";
 import { type FoundKey, Keys } from "./keys.ts";
-import { addressList, createBase, localUrl, publicAddress, startEdge, startMaster } from "./parts.ts";
+import {
+  addressList,
+  createBase,
+  localUrl,
+  publicAddress,
+  publishFacts,
+  startEdge,
+  startMaster,
+} from "./parts.ts";
+import { pipeFacts } from "./pipe_gate.ts";
 import { findQuic, quicFacts } from "./quic.ts";
 import { findSealed, sealedFacts } from "./sealed.ts";
 import { printStartup, shellWord } from "./startup.ts";
@@ -36,7 +45,7 @@ export function addServe(program: Command, context: CliContext): void {
     for (const warning of keys.warnings) io.err(`Warning: ${warning}`);
     const base = await createBase(config, io);
     context.exitCode = await base.life.run(async () => {
-      const { edge, visitors, agents, sealed, curve, quic } = await startEdge(
+      const { edge, visitors, agents, sealed, curve, quic, pipes } = await startEdge(
         base,
         fernet.value,
         loaded,
@@ -48,6 +57,7 @@ export function addServe(program: Command, context: CliContext): void {
       const options = {
         ring: fernet.value,
         adminKey: admin.value,
+        forwardedFrom: config.forwardedFrom,
         edgeAddress: {
           ...edgeAddress,
           publicKey,
@@ -66,12 +76,14 @@ export function addServe(program: Command, context: CliContext): void {
           ...sealed.length > 0 ? [["sealed agents", addressList(sealed)] as const] : [],
           ...curve.length > 0 ? [["curve agents (UDP)", addressList(curve)] as const] : [],
           ...quic.length > 0 ? [["QUIC agents (UDP)", addressList(quic)] as const] : [],
+          ...publishFacts(config),
           ["session master", masters.map(localUrl).join(", ")],
           ["tokens name the edge", formatHostPort(edgeAddress)],
           ["Fernet keys", keyOrigin(fernet)],
           ["admin key", keyOrigin(admin)],
           ...sealedFacts(sealedKey),
           ...quicFacts(quicPart),
+          ...pipeFacts(pipes),
         ],
         next: {
           what: "Next, connect an agent, here with a server on port 443 of this machine:",

@@ -8,6 +8,7 @@ import type { FernetRing } from "../crypto/fernet.ts";
 import { SallyportError } from "../errors.ts";
 import { createToken } from "../handshake/token.ts";
 import { TOKEN_MAX_BYTES } from "../limits.ts";
+import { formatPublishClaim, PUBLISH_MEMBER } from "../wire/publish_claim.ts";
 import { addExamples, addSettings, type CliContext, type Command, readSettings } from "./command.ts";
 import { Keys } from "./keys.ts";
 
@@ -40,14 +41,16 @@ export function addToken(program: Command, { io }: CliContext): void {
 /** Makes a token with fresh key material; the members are those of the session master's answer. */
 export function makeToken(
   ring: FernetRing,
-  config: Pick<Config, "hostname" | "alias" | "protocolVersion" | "cipher" | "ttl">,
+  config: Pick<Config, "hostname" | "alias" | "protocolVersion" | "cipher" | "publish" | "ttl">,
   nowMs: number,
 ) {
   const { hostname = "", cipher, protocolVersion, ttl } = config;
+  const publish = config.publish.map(formatPublishClaim);
   const aliases = [...new Set(config.alias)].filter((name) => name !== hostname);
   const { token, claims } = createToken(ring, {
     ...{ hostname, aliases, cipher, protocolVersion },
     ...{ nowMs, ttlSeconds: ttl },
+    extra: publish.length > 0 ? { [PUBLISH_MEMBER]: publish } : {},
   });
   if (token.length > TOKEN_MAX_BYTES) {
     const message =
@@ -62,6 +65,7 @@ export function makeToken(
     aes_iv: claims.aesIv.toHex(),
     cipher: claims.cipher,
     protocol_version: claims.protocolVersion,
+    publish,
     valid: claims.valid,
   };
 }

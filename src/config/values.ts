@@ -13,6 +13,7 @@ import { isFernetKey } from "../crypto/fernet.ts";
 import { errorMessage } from "../errors.ts";
 import { NetworkSet } from "../networks.ts";
 import { canonicalHostname, hostnameFault } from "../wire/hostname.ts";
+import { parsePublishClaim, type PublishClaim } from "../wire/publish_claim.ts";
 
 /** Where to listen, or whom to dial: `host` is an IP address without brackets, or a name. */
 export interface HostPort {
@@ -164,6 +165,41 @@ export const fingerprint = text((given): Bytes => {
       quote(given)
     } is not a SHA-256 fingerprint: 64 hexadecimal digits, with colons or without, as the edge prints it`,
   );
+});
+
+/** A port. */
+export const port = text((given) => {
+  const value = wholeNumber(given);
+  if (value >= 1 && value <= 65_535) return value;
+  throw new Error(`${quote(given)} is no port from 1 to 65535`);
+});
+
+/** First and last port of a range, `20000-20999`. */
+export const portRange = text((given) => {
+  const [first = NaN, last = first, ...more] = given.split("-").map(wholeNumber);
+  if (more.length > 0 || !(1 <= first && first <= last && last <= 65_535)) {
+    throw new Error(`${quote(given)} is no range of ports, for example 20000-20999`);
+  }
+  return { first, last };
+});
+
+/** An IP address. */
+export const ipAddress = text((given) => {
+  if (isIPv4(given) || isIPv6(given)) return given;
+  throw new Error(`${quote(given)} is no IP address, for example 0.0.0.0 or ::`);
+});
+
+/** A public port, and the target of who connects there: `tcp:2222=127.0.0.1:22`, `tcp=HOST:PORT` for any port. */
+export const published = text((given): PublishClaim & { readonly target?: HostPort } => {
+  const [, port = "", target] = /^([^=]*)(?:=(.*))?$/s.exec(given) ?? [];
+  const claim = parsePublishClaim(port);
+  if (claim === undefined) {
+    throw new Error(`${quote(given)} is no public port, for example tcp:2222, tcp:2222=127.0.0.1:22 or tcp`);
+  }
+  if (target === undefined) return claim;
+  const parsed = hostPort(1, "127.0.0.1:22").safeParse(target);
+  if (!parsed.success) throw new Error(parsed.error.issues[0]?.message);
+  return { ...claim, target: parsed.data };
 });
 
 /** Several values; at most `max`. */

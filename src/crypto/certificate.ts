@@ -43,7 +43,8 @@ export async function makeCertificate(request: CertificateRequest): Promise<Iden
   return await generateIdentity(request, authority, [
     // A certificate that is an authority too is refused as a server's own by strict clients (Bun's QUIC).
     { name: "basicConstraints", cA: false, critical: true },
-    { name: "keyUsage", digitalSignature: true, critical: true },
+    // One that signs itself is its own issuer, which Bun wouldn't believe of a key that may not sign certificates.
+    ...authority === undefined ? [] : [{ name: "keyUsage" as const, digitalSignature: true, critical: true }],
     { name: "extKeyUsage", serverAuth: true },
     {
       name: "subjectAltName",

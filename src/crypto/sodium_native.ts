@@ -4,7 +4,14 @@
  * @module
  */
 import type { Bytes } from "../bytes/bytes.ts";
-import { KEY_BYTES, SEAL_BYTES, type SessionKeys, type Sodium, STREAM_STATE_BYTES } from "./sodium.ts";
+import {
+  KEY_BYTES,
+  type KeyPair,
+  SEAL_BYTES,
+  type SessionKeys,
+  type Sodium,
+  STREAM_STATE_BYTES,
+} from "./sodium.ts";
 
 /** The part of sodium-native that is used; the package brings no types. */
 interface Native {
@@ -88,24 +95,24 @@ class NativeSodium implements Sodium {
     return opened ? plain : undefined;
   }
 
-  clientKeys(own: { publicKey: Bytes; secretKey: Bytes }, serverPublicKey: Bytes): SessionKeys | undefined {
-    const rx = new Uint8Array(KEY_BYTES);
-    const tx = new Uint8Array(KEY_BYTES);
-    if (serverPublicKey.length !== KEY_BYTES) throw new TypeError("a public key has 32 bytes");
-    try {
-      this.#native.crypto_kx_client_session_keys(rx, tx, own.publicKey, own.secretKey, serverPublicKey);
-    } catch {
-      return undefined;
-    }
-    return { rx, tx };
+  clientKeys(own: KeyPair, serverPublicKey: Bytes): SessionKeys | undefined {
+    return this.#agree("crypto_kx_client_session_keys", own, serverPublicKey);
   }
 
-  serverKeys(own: { publicKey: Bytes; secretKey: Bytes }, clientPublicKey: Bytes): SessionKeys | undefined {
+  serverKeys(own: KeyPair, clientPublicKey: Bytes): SessionKeys | undefined {
+    return this.#agree("crypto_kx_server_session_keys", own, clientPublicKey);
+  }
+
+  #agree(
+    role: "crypto_kx_client_session_keys" | "crypto_kx_server_session_keys",
+    own: KeyPair,
+    publicKey: Bytes,
+  ): SessionKeys | undefined {
     const rx = new Uint8Array(KEY_BYTES);
     const tx = new Uint8Array(KEY_BYTES);
-    if (clientPublicKey.length !== KEY_BYTES) throw new TypeError("a public key has 32 bytes");
+    if (publicKey.length !== KEY_BYTES) throw new TypeError("a public key has 32 bytes");
     try {
-      this.#native.crypto_kx_server_session_keys(rx, tx, own.publicKey, own.secretKey, clientPublicKey);
+      this.#native[role](rx, tx, own.publicKey, own.secretKey, publicKey);
     } catch {
       return undefined;
     }

@@ -20,6 +20,7 @@ import {
   STREAM_STATE_BYTES,
   TAG_BYTES,
 } from "./sodium.ts";
+import { nodeHasX25519, nodePublicKey, nodeSharedSecret } from "./x25519_node.ts";
 
 /** The raw module below the wrappers: addresses are numbers, 64-bit lengths two of them (low, high). */
 interface Raw {
@@ -82,18 +83,19 @@ interface Raw {
 
 type Wrappers = (typeof import("libsodium-wrappers"))["default"];
 
-/** Loads and compiles `libsodium-wrappers`. */
-export async function loadWasmSodium(): Promise<Sodium> {
+/** Loads and compiles `libsodium-wrappers`; `runtimeX25519` says whether the runtime's X25519 takes its place there. */
+export async function loadWasmSodium(runtimeX25519: boolean = nodeHasX25519()): Promise<Sodium> {
   const loaded = await import("libsodium-wrappers");
   await loaded.ready;
   const raw = (loaded as unknown as { libsodium: Raw }).libsodium;
-  return new WasmSodium(loaded.default, raw);
+  return new WasmSodium(loaded.default, raw, runtimeX25519);
 }
 
 class WasmSodium implements Sodium {
   readonly name = "wasm";
   readonly #wrappers: Wrappers;
   readonly #raw: Raw;
+  readonly #runtimeX25519: boolean;
   /** State, header, key and tag, one behind the other. */
   readonly #small: number;
   /** Two buffers of #room bytes: what goes in and what comes out. */
@@ -101,7 +103,8 @@ class WasmSodium implements Sodium {
   #output = 0;
   #room = 0;
 
-  constructor(wrappers: Wrappers, raw: Raw) {
+  constructor(wrappers: Wrappers, raw: Raw, runtimeX25519: boolean) {
+    this.#runtimeX25519 = runtimeX25519;
     this.#wrappers = wrappers;
     this.#raw = raw;
     this.#small = raw._malloc(STREAM_STATE_BYTES + STREAM_HEADER_BYTES + KEY_BYTES + 4);
@@ -110,6 +113,8 @@ class WasmSodium implements Sodium {
   randomBytes = (into: Bytes): void => into.set(this.#wrappers.randombytes_buf(into.length));
 
   publicKey(secretKey: Bytes): Bytes {
+    if (secretKey.length !== KEY_BYTES) throw new TypeError("a secret key has 32 bytes");
+    if (this.#runtimeX25519) return nodePublicKey(secretKey);
     return this.#wrappers.crypto_scalarmult_base(secretKey) as Bytes;
   }
 
@@ -127,27 +132,21 @@ class WasmSodium implements Sodium {
   }
 
   clientKeys(own: KeyPair, serverPublicKey: Bytes): SessionKeys | undefined {
-    if (serverPublicKey.length !== KEY_BYTES) throw new TypeError("a public key has 32 bytes");
-    try {
-      const keys = this.#wrappers.crypto_kx_client_session_keys(
-        own.publicKey,
-        own.secretKey,
-        serverPublicKey,
-      );
-      return { rx: keys.sharedRx as Bytes, tx: keys.sharedTx as Bytes };
-    } catch {
-      return undefined;
-    }
+    return this.#agree("crypto_kx_client_session_keys", own, serverPublicKey);
   }
 
   serverKeys(own: KeyPair, clientPublicKey: Bytes): SessionKeys | undefined {
-    if (clientPublicKey.length !== KEY_BYTES) throw new TypeError("a public key has 32 bytes");
+    return this.#agree("crypto_kx_server_session_keys", own, clientPublicKey);
+  }
+
+  #agree(
+    role: "crypto_kx_client_session_keys" | "crypto_kx_server_session_keys",
+    own: KeyPair,
+    publicKey: Bytes,
+  ): SessionKeys | undefined {
+    if (publicKey.length !== KEY_BYTES) throw new TypeError("a public key has 32 bytes");
     try {
-      const keys = this.#wrappers.crypto_kx_server_session_keys(
-        own.publicKey,
-        own.secretKey,
-        clientPublicKey,
-      );
+      const keys = this.#wrappers[role](own.publicKey, own.secretKey, publicKey);
       return { rx: keys.sharedRx as Bytes, tx: keys.sharedTx as Bytes };
     } catch {
       return undefined;
@@ -159,7 +158,10 @@ class WasmSodium implements Sodium {
   }
 
   sharedSecret(secretKey: Bytes, publicKey: Bytes): Bytes | undefined {
-    if (publicKey.length !== KEY_BYTES) throw new TypeError("a public key has 32 bytes");
+    if (secretKey.length !== KEY_BYTES || publicKey.length !== KEY_BYTES) {
+      throw new TypeError("a key has 32 bytes");
+    }
+    if (this.#runtimeX25519) return nodeSharedSecret(secretKey, publicKey);
     try {
       const secret = this.#wrappers.crypto_scalarmult(secretKey, publicKey) as Bytes;
       return secret.some((byte) => byte !== 0) ? secret : undefined;

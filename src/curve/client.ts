@@ -10,6 +10,7 @@ import { CurveConnection } from "./connection.ts";
 import type { CurveHandler, CurveIo } from "./connection_host.ts";
 import { type CurveCrypto, type CurveKeyPair, KEY_BYTES, keyPair } from "./crypto.ts";
 import { dataEnvelope, initEnvelope } from "./envelopes.ts";
+import { Inquiry } from "./inquiry.ts";
 import { clientFirstKeys, type FirstKeys, type SessionKeys, sessionKeys } from "./key_schedule.ts";
 import type { CurveOptions } from "./options.ts";
 import {
@@ -20,7 +21,7 @@ import {
   PacketType,
   packetType,
   readCookie,
-  READY_HEAD_BYTES,
+  SURE_BYTES,
   writeHello,
 } from "./packet.ts";
 
@@ -69,6 +70,7 @@ export class CurveClient {
   /** What came of the answer, until it may be used. */
   #held: CookiePacket | undefined;
   #mayProceed = false;
+  readonly #inquiry = new Inquiry();
 
   constructor(parts: CurveClientParts) {
     this.#parts = parts;
@@ -112,6 +114,7 @@ export class CurveClient {
 
   /** When {@link tick} wants to be called. */
   get deadlineMs(): number {
+    if (this.#state === "open") return Math.min(this.#inquiry.deadlineMs, this.connection.deadlineMs);
     if (this.#state !== "hello" && this.#state !== "init") return this.connection.deadlineMs;
     return this.#helloOwed ? -Infinity : Math.min(this.#repeatAtMs, this.connection.deadlineMs);
   }
@@ -120,11 +123,12 @@ export class CurveClient {
   tick(nowMs: number): void {
     if (this.#state === "hello" || this.#state === "init") this.#repeat(nowMs);
     this.connection.tick(nowMs);
+    if (this.#state === "open") this.#inquire(nowMs);
   }
 
   /** Sends what waits to be sent. */
   turn(nowMs: number): void {
-    if (this.#helloOwed && this.#state === "hello" && this.connection.deadlineMs < Infinity) {
+    if (this.#helloOwed && this.connection.deadlineMs < Infinity) {
       this.#helloOwed = false;
       const { io, server } = this.#parts;
       writeHello(io.slot(), this.#keys.publicKey);
@@ -148,8 +152,23 @@ export class CurveClient {
     this.#helloOwed = true;
   }
 
+  #inquire(nowMs: number): void {
+    const next = this.#inquiry.tick(this.connection, nowMs);
+    if (next === "ask") {
+      this.#helloOwed = true;
+      this.connection.ping();
+    } else if (next === "give up") {
+      this.#state = "over";
+      const why = "Session lost: the edge is there and no longer knows it";
+      this.connection.close(
+        new SallyportError("connection_lost", why, { side: "peer", retryable: true }),
+      );
+    }
+  }
+
   #refuseKey(): void {
     this.#state = "over";
+    this.#helloOwed = false;
     const why = "its key isn't the one that was pinned. Either it was set up anew, or somebody else answers";
     this.connection.close(
       new SallyportError("challenge_failed", `Cannot trust edge: ${why}`, { side: "peer" }),
@@ -158,8 +177,9 @@ export class CurveClient {
 
   #cookie(packet: Bytes, nowMs: number): void {
     const read = readCookie(packet);
-    if (read === undefined || this.#state !== "hello" || this.#helloOwed) return;
-    if (!equal(read.connectionKey, this.#keys.publicKey) || this.#cookies >= COOKIES_PER_HELLO) return;
+    if (read === undefined || this.#helloOwed || !equal(read.connectionKey, this.#keys.publicKey)) return;
+    if (this.#state === "open" && equal(read.serverKey, this.#serverKey!)) this.#inquiry.answered();
+    if (this.#state !== "hello" || this.#cookies >= COOKIES_PER_HELLO) return;
     const { serverKey } = this.#parts;
     if (serverKey !== undefined && !equal(read.serverKey, serverKey)) {
       // Perhaps somebody was quicker than the edge: its own answer may still come.
@@ -205,7 +225,7 @@ export class CurveClient {
   #ready(packet: Bytes, from: Address, nowMs: number): void {
     const first = this.#first;
     if (first === undefined || this.#state === "open" || this.#state === "over") return;
-    if (packet.length <= READY_HEAD_BYTES || !equal(packet.subarray(4, 36), this.#keys.publicKey)) return;
+    if (packet.length !== SURE_BYTES || !equal(packet.subarray(4, 36), this.#keys.publicKey)) return;
     const ephemeral = packet.slice(36, 68);
     const shared = this.#parts.crypto.shared(this.#keys.secretKey, ephemeral);
     if (shared === undefined) return;

@@ -49,7 +49,12 @@ export interface CurveListener {
 }
 
 /** A server without limits of its own takes this. */
-const DEFAULT_LIMITS: ServerLimits = { connectionsMax: 4_096, pendingMax: 4_096, pendingPerSourceMax: 512 };
+const DEFAULT_LIMITS: ServerLimits = {
+  connectionsMax: 4_096,
+  pendingMax: 4_096,
+  pendingPerSourceMax: 512,
+  failuresPerSourceMax: 512,
+};
 
 /** Binds a UDP socket and takes connections. Rejects as {@link Runtime.bindDatagram} does. */
 export async function listenCurve(options: ListenCurveOptions): Promise<CurveListener> {
@@ -149,6 +154,7 @@ class SocketListener implements CurveListener {
   }
 
   #accept(connection: CurveConnection): CurveHandler {
+    const handler = this.#options.accept(connection);
     const timer = new DrivenTimer(
       this.#options.runtime.clock,
       connection,
@@ -156,7 +162,7 @@ class SocketListener implements CurveListener {
       () => this.#settle(connection),
     );
     this.#timers.set(connection, timer);
-    return this.#options.accept(connection);
+    return handler;
   }
 
   #turn(connection: CurveConnection): void {

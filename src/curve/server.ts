@@ -28,6 +28,7 @@ import {
   PacketType,
   packetType,
   readHello,
+  SURE_BYTES,
   writeCookie,
 } from "./packet.ts";
 import { CurveServerStats, CurveStats } from "./stats.ts";
@@ -37,6 +38,8 @@ export interface ServerLimits {
   readonly connectionsMax: number;
   readonly pendingMax: number;
   readonly pendingPerSourceMax: number;
+  /** INITs of one address in a minute that weren't genuine or never led to an admission; beyond it all of its are dropped. */
+  readonly failuresPerSourceMax: number;
 }
 
 /** Keys of ended connections that are remembered in a minute, so that their INITs can't be played again. */
@@ -77,6 +80,8 @@ export class CurveServer {
   readonly #byKey = new Map<string, Entry>();
   readonly #byConnection = new Map<CurveConnection, Entry>();
   readonly #pendingBySource = new Map<string, number>();
+  /** Of this minute. Each one has shown a cookie for its address, so nobody fills it by inventing addresses. */
+  readonly #failuresBySource = new Map<string, number>();
   #pending = 0;
   #used = new Set<string>();
   #usedBefore = new Set<string>();
@@ -127,6 +132,7 @@ export class CurveServer {
     if (!this.#minutes.rotate(nowMs)) return;
     this.#usedBefore = this.#used;
     this.#used = new Set();
+    this.#failuresBySource.clear();
   }
 
   /** After every turn or tick of a connection: keeps the books. True when the connection is over and forgotten. */
@@ -135,6 +141,7 @@ export class CurveServer {
     if (entry === undefined) return true;
     if (entry.pending && (connection.admitted || connection.over)) this.#notPending(entry);
     if (!connection.over) return false;
+    if (!connection.admitted) this.#failed(entry.source);
     this.#byConnection.delete(connection);
     this.#byId.delete(entry.id);
     this.#byKey.delete(entry.connectionKey);
@@ -170,7 +177,8 @@ export class CurveServer {
   }
 
   #init(packet: Bytes, from: Address, nowMs: number): void {
-    if (packet.length <= INIT_HEAD_BYTES) return void this.stats.strays++;
+    // READY is as large: an INIT of any other size would get more than it brought.
+    if (packet.length !== SURE_BYTES) return void this.stats.strays++;
     this.rotate(nowMs);
     const connectionKey = packet.subarray(4, 4 + KEY_BYTES);
     const cookie = packet.subarray(4 + KEY_BYTES, 4 + KEY_BYTES + COOKIE_BYTES);
@@ -184,12 +192,13 @@ export class CurveServer {
     const { crypto, keys, limits } = this.#parts;
     if (
       this.#byConnection.size >= limits.connectionsMax || this.#pending >= limits.pendingMax ||
-      (this.#pendingBySource.get(source) ?? 0) >= limits.pendingPerSourceMax
+      (this.#pendingBySource.get(source) ?? 0) >= limits.pendingPerSourceMax ||
+      (this.#failuresBySource.get(source) ?? 0) >= limits.failuresPerSourceMax
     ) return void this.stats.initsRefused++;
     const first = serverFirstKeys(crypto, keys, opened.minute, connectionKey);
     if (first === undefined || first.init.open(packet, INIT_HEAD_BYTES, this.#parts.io.plain) === undefined) {
       this.stats.initsRefused++;
-      return;
+      return this.#failed(source);
     }
     this.#open(packet, from, nowMs, connectionKey.slice(), source, first);
   }
@@ -217,6 +226,8 @@ export class CurveServer {
     if (this.#byId.has(id)) return void this.stats.initsRefused++;
     const envelope = readyEnvelope(session.server, connectionKey, ephemeral.publicKey);
     const connection = new CurveConnection({ role: "server", options, io, peer: from, envelope, nowMs });
+    // An owner that throws leaves nothing behind.
+    connection.handler = this.#parts.accept(connection);
     const entry: Entry = {
       connection,
       connectionKey: keyText(connectionKey),
@@ -232,7 +243,6 @@ export class CurveServer {
     this.#pending++;
     this.#pendingBySource.set(source, (this.#pendingBySource.get(source) ?? 0) + 1);
     this.stats.connectionsOpened++;
-    connection.handler = this.#parts.accept(connection);
     connection.receive(packet, from, nowMs, first.init);
     connection.sendHandshake();
   }
@@ -243,6 +253,11 @@ export class CurveServer {
     if (connection.confirmed || init === undefined) return;
     // Only a new INIT of the client's gets another READY; a copy of an old one nothing.
     if (connection.receive(packet, from, nowMs, init)) connection.sendHandshake();
+  }
+
+  /** A cookie is good for two minutes: who has one mustn't have the curve computed as often as the line allows. */
+  #failed(source: string): void {
+    this.#failuresBySource.set(source, (this.#failuresBySource.get(source) ?? 0) + 1);
   }
 
   #notPending(entry: Entry): void {

@@ -17,36 +17,16 @@ import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { CurveGate } from "../transport/curve_accept.ts";
 import type { Session, SessionHandler, SessionStream } from "../transport/port.ts";
-import { acceptSealed, type SealedIdentity } from "../transport/sealed_accept.ts";
+import { acceptSealed, type AcceptSealedOptions, type SealedIdentity } from "../transport/sealed_accept.ts";
 import { SEALED, SealedScratch, type SealedShared } from "../transport/sealed_link.ts";
 import { acceptSnitun, type SnitunShared } from "../transport/snitun.ts";
-import type { Router } from "../tunnel/router.ts";
 import { SessionCarrier } from "../tunnel/session_carrier.ts";
 import { Tunnel } from "../tunnel/tunnel.ts";
 import { printableName } from "../wire/hostname.ts";
+import { type AgentRequest, agentRequest, type Authorize, type EdgeTunnels } from "./agent_request.ts";
 import type { Arrival } from "./entrance.ts";
 import { Routes } from "./routes.ts";
 import { UsedKeys } from "./used_keys.ts";
-
-/** An agent that asks to be let in, as an {@link Authorize} hook sees it. Its token is genuine and hasn't expired. */
-export interface AgentRequest {
-  /** The name that it serves, canonical. */
-  readonly hostname: string;
-  /** Further names, canonical. */
-  readonly aliases: readonly string[];
-  /** SniTun's version. */
-  readonly protocolVersion: number;
-  /** The cipher of the session's headers. */
-  readonly cipher: string;
-  /** Unix seconds after which the token is refused. */
-  readonly valid: number;
-  /** Members of the token that SniTun doesn't know, such as an operator's own. */
-  readonly extra: Readonly<Record<string, unknown>>;
-  /** Where it comes from, as a trusted proxy names it where there is one. */
-  readonly remote: Address;
-  /** How its session crosses the network: "snitun", "sealed", "curve", "quic". */
-  readonly transport: string;
-}
 
 /** What an edge has for the sealed transport. */
 export interface SealedKey {
@@ -54,17 +34,6 @@ export interface SealedKey {
   readonly sodium: Sodium;
   /** The long-lived key; agents pin its public half. */
   readonly keys: KeyPair;
-}
-
-/** An operator's own say: throws, or rejects, where an agent isn't to be let in. The message goes to the log. */
-export type Authorize = (agent: AgentRequest) => void | Promise<void>;
-
-/** What agents may ask an edge for, besides carrying visitors, and the edge its agents. */
-export interface EdgeTunnels {
-  /** What serves the requests of this agent; undefined where it may make none. */
-  router(agent: AgentRequest): Router | undefined;
-  /** Hears of each tunnel, before any request in it. */
-  opened?(tunnel: Tunnel, agent: AgentRequest): void;
 }
 
 /** What an {@link AgentRegistry} works with. */
@@ -142,9 +111,10 @@ export class AgentRegistry {
   }
 
   /** Takes a connection that begins with nothing known, and may be a sealed agent's; only with a sealed key. */
-  welcomeSealed(arrival: Arrival): void {
+  welcomeSealed(arrival: Arrival, older?: AcceptSealedOptions["older"]): void {
     const { clock, ring } = this.#options;
     acceptSealed({
+      older,
       ...this.#sealed!,
       conn: arrival.conn,
       received: arrival.received,
@@ -245,11 +215,15 @@ export class AgentRegistry {
   /** Comes before the routes: what the operator's router throws refuses the agent. */
   #openTunnel(agent: AgentSession, request: AgentRequest): void {
     const { tunnels, clock, log } = this.#options;
-    const router = tunnels?.router(request);
+    if (tunnels === undefined) return;
+    const carrier = new SessionCarrier(agent.session);
+    const adopted = tunnels.adopt?.(carrier, request) ?? false;
+    const router = adopted ? undefined : tunnels.router(request);
+    if (!adopted && router === undefined) return;
+    agent.carrier = carrier;
     if (router === undefined) return;
-    agent.carrier = new SessionCarrier(agent.session);
     agent.tunnel = new Tunnel({
-      carrier: agent.carrier,
+      carrier,
       clock,
       log,
       router,
@@ -283,6 +257,12 @@ export class AgentRegistry {
   /** Internal: an agent wants no new visitors; its names are free for whoever serves them. */
   goingAway(agent: AgentSession): void {
     this.#routes.release(agent);
+    this.left(agent, "the agent is leaving");
+  }
+
+  /** Internal: an agent gets no visitors any more. */
+  left({ tunnel }: AgentSession, why: string): void {
+    if (tunnel !== undefined) this.#options.tunnels?.left?.(tunnel, why);
   }
 
   /** Internal. */
@@ -298,19 +278,14 @@ export class AgentRegistry {
   ): void {
     settled();
     this.#options.metrics.refused(what, error.code);
-    // Strangers are no more than information: anybody can send a server bytes.
-    this.#options.log[what === "agent" ? "warn" : "info"]({
+    // Strangers are no more than information: anybody can send a server bytes. So is an attempt that lost a race.
+    this.#options.log[what === "agent" && error.code !== "connection_lost" ? "warn" : "info"]({
       agent: remote.host,
       reason: error.code,
       hostname: token === undefined ? undefined : printableName(token.claims.hostname),
       token_id: token === undefined ? undefined : tokenId(token.token),
     }, error.message);
   }
-}
-
-function agentRequest({ claims }: OpenedToken, remote: Address, transport: string): AgentRequest {
-  const { hostname, aliases, protocolVersion, cipher, valid, extra } = claims;
-  return { hostname, aliases, protocolVersion, cipher, valid, extra, remote, transport };
 }
 
 /** What is kept of an agent while it is connected; its token and keys aren't. */
@@ -345,6 +320,7 @@ class AgentSession implements SessionHandler, AgentFacts {
 
   /** Lets the streams finish, then closes; resolves when it's done. */
   retire(reason: SallyportError, graceMs: number): Promise<void> {
+    this.#registry.left(this, reason.message);
     return new Promise((resolve) => {
       const earlier = this.#retired?.done;
       const timer = this.#registry.clock.after(graceMs, () => this.session.close(reason));
@@ -368,6 +344,7 @@ class AgentSession implements SessionHandler, AgentFacts {
   }
 
   streamClosed(): void {
+    this.carrier?.streamClosed();
     this.#closeIfFinished();
   }
 

@@ -8,18 +8,21 @@ import type { CurveListener } from "../curve/listener.ts";
 import { SallyportError } from "../errors.ts";
 import * as limits from "../limits.ts";
 import { type NetworkSet, sourceOf } from "../networks.ts";
-import type { Address, Conn, Listener, Runtime, Timer } from "../runtime/port.ts";
+import type { Address, Bytes, Conn, Listener, Runtime, Timer } from "../runtime/port.ts";
+import type { QuicIdentity } from "../runtime/quic_port.ts";
 import { type Logger, silentLogger } from "../telemetry/log.ts";
 import { Metrics } from "../telemetry/metrics.ts";
 import { type CurveIdentity, listenForCurve } from "../transport/curve_accept.ts";
 import { CURVE } from "../transport/curve_link.ts";
 import { curveListenerSource } from "../transport/curve_metrics.ts";
+import type { AcceptSealedOptions, OlderProtocol } from "../transport/sealed_accept.ts";
 import type { Tunnel } from "../tunnel/tunnel.ts";
-import type { QuicIdentity } from "../runtime/quic_port.ts";
-import { QUIC } from "../transport/quic_options.ts";
 import { listenForQuic } from "../transport/quic_accept.ts";
-import { AgentRegistry, type Authorize, type EdgeTunnels, type SealedKey } from "./agents.ts";
-import { type Accepts, Entrance } from "./entrance.ts";
+import { QUIC } from "../transport/quic_options.ts";
+import type { Authorize, EdgeTunnels } from "./agent_request.ts";
+import { AgentRegistry, type SealedKey } from "./agents.ts";
+import { type Accepts, type Arrival, Entrance } from "./entrance.ts";
+import { publicPorts, type PublicPortsOptions } from "./public_ports.ts";
 import { welcomeVisitor } from "./visitors.ts";
 
 /** What {@link createEdge} takes. */
@@ -36,12 +39,16 @@ export interface EdgeOptions {
   readonly authorize?: Authorize;
   /** Lets agents in by the sealed transport too, which knows the edge by this key. */
   readonly sealed?: SealedKey;
+  /** Takes what comes to a listener for sealed agents alone and isn't one's: transfers of version 1. */
+  readonly older?: OlderProtocol;
   /** Lets agents in by the curve transport, which knows the edge by this key, where {@link Edge.listenCurve} says. */
   readonly curve?: CurveIdentity;
   /** Lets agents ask for streams of their own, and the edge ask its agents; refused when absent. */
   readonly tunnels?: EdgeTunnels;
   /** Lets agents in by the QUIC transport, which knows the edge by this certificate, where {@link Edge.listenQuic} says. */
   readonly quic?: QuicIdentity;
+  /** Public TCP ports for agents whose token allows them; none when absent. */
+  readonly publish?: PublicPortsOptions;
   /** Peers from these networks are proxies: they must send a PROXY header, which is believed. Nobody else may. */
   readonly proxyProtocolFrom?: NetworkSet;
   /** SniTun's queue figures; the reference's when absent. */
@@ -106,6 +113,7 @@ class EdgeNode implements Edge {
   readonly #agents: AgentRegistry;
   readonly #hasSealed: boolean;
   readonly #queueLimits: limits.QueueLimits | undefined;
+  readonly #older: OlderProtocol | undefined;
   readonly #curve: CurveIdentity | undefined;
   readonly #curveListeners = new Set<CurveListener>();
   /** Sockets that are their sessions' too. */
@@ -124,6 +132,7 @@ class EdgeNode implements Edge {
     this.#proxies = options.proxyProtocolFrom;
     this.metrics = options.metrics ?? new Metrics({ runtime: options.runtime });
     this.#hasSealed = options.sealed !== undefined;
+    this.#older = options.older;
     this.#curve = options.curve;
     this.#quic = options.quic;
     this.#queueLimits = options.queueLimits;
@@ -134,8 +143,13 @@ class EdgeNode implements Edge {
       metrics: this.metrics,
       authorize: options.authorize,
       sealed: options.sealed,
+      tunnels: options.publish === undefined ? options.tunnels : publicPorts({
+        ...options.publish,
+        runtime: this.#runtime,
+        log: this.#log,
+        metrics: this.metrics,
+      }, options.tunnels),
       aeadSource: options.runtime,
-      tunnels: options.tunnels,
       queueLimits: options.queueLimits,
       largeFramesPerSecond: options.throttling,
     });
@@ -243,7 +257,7 @@ class EdgeNode implements Edge {
     this.#sweep?.cancel();
     for (const listener of this.#listeners) listener.close();
     for (const conn of this.#pending) conn.abort(shutdown("Cannot accept connection"));
-    await this.#agents.close(graceMs);
+    await Promise.all([this.#agents.close(graceMs), this.#older?.close(graceMs)]);
     // Their sockets are their sessions' too, so they go last.
     for (const close of this.#datagramClosers) close();
   }
@@ -272,6 +286,7 @@ class EdgeNode implements Edge {
       conn.abort();
       return;
     }
+    const older = accepts === "sealed" ? this.#older : undefined;
     this.#pending.add(conn);
     this.#pendingFrom.set(source, fromSource + 1);
     new Entrance({
@@ -288,7 +303,9 @@ class EdgeNode implements Edge {
           find: (name) => this.#agents.find(name),
         }),
       agent: (arrival) => this.#agents.welcome(arrival),
-      ...this.#hasSealed ? { sealed: (arrival) => this.#agents.welcomeSealed(arrival) } : {},
+      ...this.#hasSealed
+        ? { sealed: (arrival) => this.#agents.welcomeSealed(arrival, older && olderFor(older, arrival)) }
+        : {},
       refused: (error, remote) => this.#refused(error, remote),
     });
   }
@@ -313,4 +330,10 @@ function shutdown(what: string): SallyportError {
     side: "local",
     retryable: true,
   });
+}
+
+/** Version 1 for one arrival, which is settled when it is taken. */
+function olderFor(older: OlderProtocol, { remote, settled }: Arrival): AcceptSealedOptions["older"] {
+  const take = (conn: Conn, first: Bytes) => older.take(conn, first, remote) && (settled(), true);
+  return { firstBytes: older.firstBytes, take };
 }

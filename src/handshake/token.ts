@@ -36,6 +36,8 @@ export interface TokenSubject {
   readonly protocolVersion?: TokenClaims["protocolVersion"];
   /** aes-gcm when absent: aes-cbc doesn't authenticate anything. */
   readonly cipher?: CipherName;
+  /** Further members, which SniTun doesn't know; none when absent. */
+  readonly extra?: Readonly<Record<string, unknown>>;
   /** Milliseconds since 1970. */
   readonly nowMs: number;
   /** 32 bytes; random when absent. */
@@ -67,7 +69,7 @@ export function createToken(ring: FernetRing, request: TokenRequest): CreatedTok
     aesIv: request.aesIv ?? new Uint8Array(randomBytes(CIPHER_IV_BYTES)),
     protocolVersion: request.protocolVersion ?? 2,
     cipher: request.cipher ?? "aes-gcm",
-    extra: {},
+    extra: request.extra ?? {},
   });
   // Read as an edge reads it: what no edge accepts isn't handed out.
   const claims = parseTokenPayload(payload);

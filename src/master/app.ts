@@ -11,10 +11,12 @@ import { fingerprintText } from "../crypto/certificate.ts";
 import type { FernetRing } from "../crypto/fernet.ts";
 import { createToken } from "../handshake/token.ts";
 import { AUTH_FAILURES_PER_MINUTE_MAX, TOKEN_MAX_BYTES, TOKENS_PER_MINUTE_MAX } from "../limits.ts";
+import type { NetworkSet } from "../networks.ts";
 import type { Clock } from "../runtime/port.ts";
 import { type Logger, silentLogger } from "../telemetry/log.ts";
 import { Metrics } from "../telemetry/metrics.ts";
 import { VERSION } from "../version.ts";
+import { PUBLISH_MEMBER } from "../wire/publish_claim.ts";
 import type { Credential, Credentials } from "./credentials.ts";
 import type { MasterEnv } from "./env.ts";
 import { authenticate, boundedJson } from "./guards.ts";
@@ -58,6 +60,8 @@ export interface MasterOptions {
   readonly log?: Logger;
   /** Asked for GET /readyz; always ready when absent. */
   readonly ready?: () => Readiness;
+  /** Proxies whose X-Forwarded-For says whom a request comes from; nobody is believed when absent. */
+  readonly forwardedFrom?: NetworkSet;
   /** Lifetimes in seconds; those of limits.ts when absent. */
   readonly ttl?: TokenTtl;
   /** Wrong keys from one address (an IPv6 /64 counts as one) in a minute. */
@@ -69,14 +73,18 @@ export interface MasterOptions {
 const CANNOT_ISSUE = "Cannot issue token";
 const ENDPOINTS = [routes.indexRoute, ...STATUS_ROUTES, routes.openapiRoute];
 
-/** Throws 403 when `credential` may not serve one of the names, with all of these. */
-function checkNames(credential: Credential, request: TokenRequest): void {
+/** Throws 403 when `credential` may not serve one of the names, or have one of the ports, with all of these. */
+function checkPermission(credential: Credential, request: TokenRequest): void {
   const names = [request.hostname, ...request.alias];
   const refused = names.flatMap((name, index) =>
     credential.mayServe(name) ? [] : [
       bodyFault(index === 0 ? ["hostname"] : ["alias", index - 1], "is not a name that this key may serve"),
     ]
   );
+  for (const [index, port] of request.publish.entries()) {
+    if (credential.mayPublish?.(port) === true) continue;
+    refused.push(bodyFault(["publish", index], "is not a public port that this key may have"));
+  }
   if (refused.length > 0) {
     throw new Problem(403, `${CANNOT_ISSUE}: ${refused[0].member} ${refused[0].detail}`, { errors: refused });
   }
@@ -91,6 +99,7 @@ function issueToken(options: MasterOptions, request: TokenRequest): TokenRespons
     protocolVersion: request.protocol_version,
     cipher: request.cipher,
     ttlSeconds: request.ttl_seconds,
+    extra: request.publish.length > 0 ? { [PUBLISH_MEMBER]: request.publish } : {},
     nowMs: options.clock.wallMs(),
   });
   if (token.length > TOKEN_MAX_BYTES) {
@@ -107,6 +116,7 @@ function issueToken(options: MasterOptions, request: TokenRequest): TokenRespons
     aes_iv: claims.aesIv.toHex(),
     cipher: claims.cipher,
     protocol_version: request.protocol_version,
+    publish: request.publish,
     valid: claims.valid,
     edge: {
       host: edge.host,
@@ -164,7 +174,7 @@ export function createMasterApp(options: MasterOptions): OpenAPIHono<MasterEnv> 
   const failures = new FailureLimit(options.authFailuresPerMinute ?? AUTH_FAILURES_PER_MINUTE_MAX);
   const issues = new IssueLimit(options.tokensPerMinute ?? TOKENS_PER_MINUTE_MAX);
   const tokensRoute = routes.tokensRoute(options.ttl ?? DEFAULT_TOKEN_TTL, [
-    authenticate({ credentials, failures, metrics, log }),
+    authenticate({ credentials, failures, forwardedFrom: options.forwardedFrom, metrics, log }),
     boundedJson({ clock }),
   ]);
   const endpoints = [tokensRoute, ...ENDPOINTS];
@@ -183,7 +193,7 @@ export function createMasterApp(options: MasterOptions): OpenAPIHono<MasterEnv> 
   app.openapi(tokensRoute, async (c) => {
     const credential = c.get("credential");
     const request = c.req.valid("json");
-    checkNames(credential, request);
+    checkPermission(credential, request);
     const waitS = await issues.take(credential.id);
     if (waitS > 0) {
       metrics.refused("agent", "limit_exceeded");
@@ -194,8 +204,11 @@ export function createMasterApp(options: MasterOptions): OpenAPIHono<MasterEnv> 
     }
     const issued = issueToken(options, request);
     metrics.tokenIssued(issued.protocol_version, issued.cipher);
-    const { hostname, alias, cipher, protocol_version, valid } = issued;
-    log.info({ client: credential.id, hostname, alias, cipher, protocol_version, valid }, "token issued");
+    const { hostname, alias, cipher, protocol_version, publish, valid } = issued;
+    log.info(
+      { client: credential.id, hostname, alias, cipher, protocol_version, publish, valid },
+      "token issued",
+    );
     return c.json(issued, 201);
   });
 

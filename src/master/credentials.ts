@@ -7,6 +7,7 @@
 
 import { createHash, timingSafeEqual } from "node:crypto";
 import { SallyportError } from "../errors.ts";
+import { parsePublishClaim } from "../wire/publish_claim.ts";
 
 /** Somebody who may ask for tokens. */
 export interface Credential {
@@ -14,6 +15,8 @@ export interface Credential {
   readonly id: string;
   /** Whether it may serve `hostname`, a name in canonical form. */
   mayServe(hostname: string): boolean;
+  /** Whether it may have this public port, `tcp:2222`, or any one, `tcp`; none when absent. */
+  mayPublish?(port: string): boolean;
 }
 
 /** Where the master looks credentials up: its port to a store. */
@@ -30,6 +33,8 @@ export interface StaticCredential {
   readonly key: string;
   /** Names that it may serve: `a.example.org`, `*.example.org` (all below, at any depth), or `*` (every name). */
   readonly names: readonly string[];
+  /** Public ports that it may have: `tcp:2222`, `tcp` (any of the edge's range), or `*`; none when absent. */
+  readonly publish?: readonly string[];
 }
 
 function digest(key: string): Uint8Array {
@@ -71,8 +76,10 @@ export function staticCredentials(list: readonly StaticCredential[]): Credential
   const refuse = (id: string, why: string) =>
     new SallyportError("config_invalid", `Cannot use credential ${id}: ${why}`, { side: "config" });
   const known: { readonly digest: Uint8Array; readonly credential: Credential }[] = [];
-  for (const { id, key, names } of list) {
+  for (const { id, key, names, publish = [] } of list) {
     if (key === "") throw refuse(id, "its key is empty");
+    const wrong = publish.find((port) => port !== "*" && parsePublishClaim(port) === undefined);
+    if (wrong !== undefined) throw refuse(id, `${wrong} is no public port: tcp:2222, tcp or *`);
     const patterns = names.map((pattern) => canonicalPattern(id, pattern));
     const own = digest(key);
     for (const other of known) {
@@ -80,7 +87,8 @@ export function staticCredentials(list: readonly StaticCredential[]): Credential
       if (timingSafeEqual(other.digest, own)) throw refuse(id, `${other.credential.id} has the same key`);
     }
     const mayServe = (hostname: string) => patterns.some((pattern) => coversName(pattern, hostname));
-    known.push({ digest: own, credential: { id, mayServe } });
+    const mayPublish = (port: string) => publish.some((own) => own === "*" || own === "tcp" || own === port);
+    known.push({ digest: own, credential: { id, mayServe, mayPublish } });
   }
   return {
     find(bearer) {
@@ -93,7 +101,7 @@ export function staticCredentials(list: readonly StaticCredential[]): Credential
   };
 }
 
-/** The one credential `admin`, which may serve every name. Throws `config_invalid` for an empty key. */
+/** The one credential `admin`, which may serve every name and have every public port. Throws `config_invalid` for an empty key. */
 export function adminCredentials(adminKey: string): Credentials {
-  return staticCredentials([{ id: "admin", key: adminKey, names: ["*"] }]);
+  return staticCredentials([{ id: "admin", key: adminKey, names: ["*"], publish: ["*"] }]);
 }

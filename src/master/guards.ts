@@ -6,9 +6,11 @@
 
 import type { MiddlewareHandler } from "hono";
 import { MASTER_BODY_DEADLINE_MS, MASTER_BODY_MAX_BYTES } from "../limits.ts";
+import type { NetworkSet } from "../networks.ts";
 import type { Clock } from "../runtime/port.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
+import { clientAddress } from "./client_address.ts";
 import type { Credentials } from "./credentials.ts";
 import type { MasterEnv } from "./env.ts";
 import { bodyFault, Problem } from "./problem.ts";
@@ -30,6 +32,8 @@ function unauthorized(detail: string, challenge: string): Problem {
 export interface AuthenticateOptions {
   readonly credentials: Credentials;
   readonly failures: FailureLimit;
+  /** Proxies whose X-Forwarded-For is believed. */
+  readonly forwardedFrom?: NetworkSet;
   readonly metrics: Metrics;
   readonly log: Logger;
 }
@@ -39,11 +43,14 @@ export interface AuthenticateOptions {
  * The count is looked at first, for right keys too: otherwise guessing would go on at full speed behind the 429s.
  */
 export function authenticate(options: AuthenticateOptions): MiddlewareHandler<MasterEnv> {
-  const { credentials, failures, metrics, log } = options;
+  const { credentials, failures, forwardedFrom, metrics, log } = options;
   return async (c, next) => {
     const header = c.req.header("authorization");
     if (header === undefined) throw unauthorized("is missing; Bearer and a key are needed", REALM);
-    const remote = c.env?.remote?.host ?? "unknown";
+    const peer = c.env?.remote?.host ?? "unknown";
+    const remote = forwardedFrom === undefined
+      ? peer
+      : clientAddress(peer, c.req.header("x-forwarded-for"), forwardedFrom);
     const waitS = await failures.blockedForS(remote);
     if (waitS > 0) {
       metrics.refused("agent", "limit_exceeded");

@@ -8,11 +8,13 @@ import { z } from "@hono/zod-openapi";
 import {
   HOSTNAME_MAX_LENGTH,
   NAMES_PER_SESSION_MAX,
+  PUBLISHED_PORTS_MAX,
   TOKEN_TTL_DEFAULT_S,
   TOKEN_TTL_MAX_S,
   TOKEN_TTL_MIN_S,
 } from "../limits.ts";
 import { canonicalHostname, hostnameFault } from "../wire/hostname.ts";
+import { formatPublishClaim, parsePublishClaim } from "../wire/publish_claim.ts";
 
 /** Ciphers that a token may name (spec: snitun.md, Token). */
 export const CIPHERS = ["aes-cbc", "aes-gcm", "aes-gcm-siv"] as const;
@@ -60,6 +62,13 @@ const HostnameSchema = z.string({ error: required("must be a string") })
   })
   .transform((text) => canonicalHostname(text));
 
+/** A public port as a client writes it; comes out in one form. */
+const PublishSchema = z.string({ error: "must be a string" }).superRefine((text, context) => {
+  if (parsePublishClaim(text) === undefined) {
+    context.addIssue({ code: "custom", message: "is no public port: tcp, or tcp:2222 with a port to 65535" });
+  }
+}).transform((text) => formatPublishClaim(parsePublishClaim(text) ?? {}));
+
 const EXAMPLE_NAME = "a.example.org";
 const EXAMPLE_ALIAS = "b.example.org";
 
@@ -88,6 +97,14 @@ export function tokenRequestSchema(ttl: TokenTtl) {
     cipher: z.enum(CIPHERS, { error: `must be one of ${CIPHERS.join(", ")}` })
       .default("aes-gcm")
       .openapi({ description: "What protects the session's headers", example: "aes-gcm" }),
+    publish: z.array(PublishSchema, { error: "must be a list of public ports" })
+      .max(PUBLISHED_PORTS_MAX, { error: `must have at most ${PUBLISHED_PORTS_MAX} ports`, abort: true })
+      .default([])
+      .openapi({
+        description:
+          "Public TCP ports that the agent may ask the edge for, one each: tcp:2222, or tcp for any one",
+        example: ["tcp:2222"],
+      }),
     ttl_seconds: z.int({ error: ttlText }).min(ttl.minS, { error: ttlText }).max(ttl.maxS, { error: ttlText })
       .default(ttl.defaultS)
       .openapi({ description: "How long the token is good for", example: ttl.defaultS }),
@@ -115,6 +132,10 @@ export const TokenResponseSchema = z.object({
   }),
   cipher: z.enum(CIPHERS).openapi({ example: "aes-gcm" }),
   protocol_version: versionSchema().openapi({ example: 2 }),
+  publish: z.array(z.string()).openapi({
+    description: "The public TCP ports that the token allows",
+    example: ["tcp:2222"],
+  }),
   valid: z.int().openapi({
     description: "When the token ends, in seconds since 1970",
     example: 1_790_000_000,

@@ -5,62 +5,47 @@
  * @module
  */
 import type { Bytes } from "../bytes/bytes.ts";
-import type { Opener, Role, Sealer } from "../crypto/header_cipher.ts";
+import type { Opener, Sealer } from "../crypto/header_cipher.ts";
 import { type ErrorCode, SallyportError } from "../errors.ts";
 import * as limits from "../limits.ts";
 import { channelIdOf, decodeCaller, encodeCaller, FrameType, newChannelId } from "../wire/snitun_frame.ts";
-import { Endings } from "./endings.ts";
-import { Heartbeat } from "./heartbeat.ts";
-import type { Caller, MuxHost } from "./host.ts";
+import type { Caller } from "./host.ts";
 import type { MuxOptions } from "./options.ts";
 import { pingFrame, pingKind } from "./pings.ts";
 import { FrameReceiver } from "./receiver.ts";
 import { ReceiveBudget } from "./receive_budget.ts";
 import { SendBudget } from "./send_budget.ts";
 import { type ControlFrame, FrameSender, type SendScratch } from "./sender.ts";
+import { DIRECT_MIN_BYTES, SessionCore } from "./session_core.ts";
 import { MuxStream } from "./stream.ts";
 import { StreamTable } from "./stream_table.ts";
 
-/** Chunks of at least this size are sent from where they are, without passing through the stream's queue. */
-const DIRECT_MIN_BYTES = 4096;
-
 /** One session. Feed it with `receive`, `writable`, `turn` and `tick`. */
-export class MuxSession {
-  readonly role: Role;
+export class MuxSession extends SessionCore<MuxStream> {
   readonly protocolVersion: number;
-  readonly #host: MuxHost;
   readonly #scratch: SendScratch;
   readonly #queues: limits.QueueLimits;
   readonly #sealer: Sealer;
   readonly #opener: Opener;
-  readonly #sender: FrameSender;
+  protected readonly sender: FrameSender;
+  protected readonly sending: SendBudget<MuxStream>;
   readonly #receiver: FrameReceiver;
   readonly #budget: ReceiveBudget;
-  readonly #heartbeat: Heartbeat;
   readonly #table = new StreamTable();
-  readonly #endings = new Endings<MuxStream>(this);
-  readonly #sending: SendBudget<MuxStream>;
-  #scheduled: MuxStream[] = [];
-  #woken = false;
-  #ended: SallyportError | undefined;
-
-  /** Payload bytes, without headers. */
-  bytesSent = 0;
-  bytesReceived = 0;
+  /** There have been streams lately, so the ciphers stay. */
+  #warm = false;
 
   constructor(options: MuxOptions) {
-    this.role = options.role;
+    super(options.role, options.host, options.scratch.random);
     this.protocolVersion = options.protocolVersion;
-    this.#host = options.host;
     this.#scratch = options.scratch;
     this.#queues = options.queueLimits ?? limits.DEFAULT_QUEUE_LIMITS;
     this.#sealer = options.sealer;
     this.#opener = options.opener;
-    this.#sender = new FrameSender(options.sealer, options.scratch, options.host, this);
-    this.#sending = new SendBudget(this.#queues, this.#sender);
+    this.sender = new FrameSender(options.sealer, options.scratch, options.host, this);
+    this.sending = new SendBudget(this.#queues, this.sender);
     this.#receiver = new FrameReceiver(options.opener, options.protocolVersion, this);
     this.#budget = new ReceiveBudget(options, this.#queues, this);
-    this.#heartbeat = new Heartbeat(options.host, options.scratch.random, this);
   }
 
   /** Streams that are open or still deliver what came before their end. */
@@ -68,19 +53,9 @@ export class MuxSession {
     return this.#table.all.size;
   }
 
-  /** The last measured round trip, undefined before the first pong. */
-  get rttMs(): number | undefined {
-    return this.#heartbeat.rttMs;
-  }
-
   /** Internal: the streams themselves. */
   get all(): Iterable<MuxStream> {
     return this.#table.all;
-  }
-
-  /** Starts the session's clocks; call it once, when the driver is ready. */
-  start(): void {
-    this.#host.arm(this.#heartbeat.start());
   }
 
   /**
@@ -88,7 +63,7 @@ export class MuxSession {
    * {@link limits.STREAMS_PER_SESSION_MAX} of them, and why the session ended where it has.
    */
   open(caller: Caller): MuxStream {
-    if (this.#ended !== undefined) throw this.#ended;
+    if (this.ended !== undefined) throw this.ended;
     if (this.#table.all.size >= limits.STREAMS_PER_SESSION_MAX) {
       throw new SallyportError(
         "limit_exceeded",
@@ -102,59 +77,30 @@ export class MuxSession {
     return stream;
   }
 
-  /** Takes bytes of the peer, in any pieces. What is wrong with them ends the session. */
-  receive(chunk: Bytes): void {
-    if (this.#ended !== undefined) return;
-    this.#heartbeat.active = true;
-    try {
-      this.#receiver.receive(chunk);
-    } catch (error) {
-      const why = `Cannot read session: ${String(error)}`;
-      const known = error instanceof SallyportError;
-      this.end(known ? error : new SallyportError("frame_invalid", why, { cause: error }));
-    }
+  protected override read(chunk: Bytes): void {
+    this.#receiver.receive(chunk);
   }
 
-  /** The host takes bytes again after `write` said false. */
-  writable(): void {
-    this.#sender.blocked = false;
-    this.#heartbeat.blockedSinceMs = undefined;
-    this.#heartbeat.active = true;
-    this.turn();
+  override turn(): void {
+    super.turn();
+    if (!this.#warm) this.#park();
   }
 
-  /** The end of a turn: delivers what was resumed, sends what was queued, tells who waited. */
-  turn(): void {
-    this.#woken = false;
-    const scheduled = this.#scheduled;
-    this.#scheduled = [];
-    for (const stream of scheduled) this.#settle(stream);
-    if (this.#ended !== undefined) return;
-    this.#sender.flush();
-    this.#sending.tellDrained();
-    // Asked for here, since nothing wakes a session whose peer doesn't answer.
-    if (this.#sender.flight.full) this.#host.arm(this.#sender.flight.patienceEndsMs);
+  override tick(): void {
+    super.tick();
+    if (!this.heartbeat.idle) return;
+    if (this.streams === 0) this.#warm = false;
+    this.#park();
   }
 
-  /** Does what has come due, and asks the host for the next call. */
-  tick(): void {
-    if (this.#ended !== undefined) return;
-    const now = this.#host.nowMs();
-    const budgetMs = this.#budget.tick(now);
-    const endingsMs = this.#endings.tick(now);
-    if (this.#sender.flight.tick(now)) this.#wake();
-    try {
-      this.#host.arm(Math.min(budgetMs, endingsMs, this.#heartbeat.tick(now)));
-      if (this.#heartbeat.idle) this.#park();
-    } catch (error) {
-      this.end(error as SallyportError);
-    }
+  protected override tickFlow(nowMs: number): number {
+    return this.#budget.tick(nowMs);
   }
 
   /** Ends the session and every stream in it; streams whose CLOSE has come still deliver what came before it. */
   end(error: SallyportError): void {
-    if (this.#ended !== undefined) return;
-    this.#ended = error;
+    if (this.ended !== undefined) return;
+    this.ended = error;
     for (const stream of this.#table.all) {
       if (stream.remoteClosed) continue;
       stream.dead = true;
@@ -162,7 +108,7 @@ export class MuxSession {
       this.schedule(stream);
     }
     this.#park();
-    this.#host.ended(error);
+    this.host.ended(error);
   }
 
   /** Lets go of the ciphers' native memory until the next frame. */
@@ -176,21 +122,21 @@ export class MuxSession {
   send(stream: MuxStream, chunk: Bytes): boolean {
     if (chunk.length === 0) return true;
     stream.answered = false;
-    const sender = this.#sender;
+    const sender = this.sender;
     let sent = 0;
     if (chunk.length >= DIRECT_MIN_BYTES && !sender.held && !sender.pending && !stream.peerPaused) {
       sent = sender.direct(stream, chunk);
       this.bytesSent += sent;
     }
     if (sent < chunk.length) {
-      if (!this.#sending.queue(stream, chunk.subarray(sent))) {
+      if (!this.sending.queue(stream, chunk.subarray(sent))) {
         this.drop(stream, "stream_overflow", "Cannot send: the peer takes less than the stream brings");
         return true;
       }
-      this.#wake();
+      this.wake();
     }
-    if (this.#sending.mayGoOn(stream)) return true;
-    this.#wake();
+    if (this.sending.mayGoOn(stream)) return true;
+    this.wake();
     return false;
   }
 
@@ -201,27 +147,27 @@ export class MuxSession {
     }
     // The protocol has no half-close: a CLOSE now would lose the other side's answer.
     const graceMs = stream.answered ? limits.HALF_CLOSE_ANSWERED_MS : limits.HALF_CLOSE_GRACE_MS;
-    this.#host.arm(this.#endings.watch(stream, this.#host.nowMs(), graceMs));
+    this.host.arm(this.endings.watch(stream, this.host.nowMs(), graceMs));
   }
 
   release(stream: MuxStream): void {
     this.#budget.forget(stream);
-    if (stream.remoteClosed || this.#ended !== undefined) {
+    if (stream.remoteClosed || this.ended !== undefined) {
       this.schedule(stream);
       return;
     }
     this.closeBehindData(stream);
-    this.#host.arm(this.#endings.watch(stream, this.#host.nowMs()));
+    this.host.arm(this.endings.watch(stream, this.host.nowMs()));
   }
 
   reset(stream: MuxStream, error: Error | undefined): void {
     if (stream.dead) return;
     stream.dead = true;
     stream.error = error;
-    this.#sending.forget(stream);
+    this.sending.forget(stream);
     this.#budget.forget(stream);
-    this.#endings.forget(stream);
-    if (!stream.remoteClosed && this.#ended === undefined) {
+    this.endings.forget(stream);
+    if (!stream.remoteClosed && this.ended === undefined) {
       this.#table.unname(stream);
       this.control({ type: FrameType.CLOSE, id: stream.id });
     }
@@ -230,13 +176,6 @@ export class MuxSession {
 
   consumed(stream: MuxStream, byteLength: number): void {
     this.#budget.release(stream, byteLength);
-  }
-
-  schedule(stream: MuxStream): void {
-    if (stream.scheduled) return;
-    stream.scheduled = true;
-    this.#scheduled.push(stream);
-    this.#wake();
   }
 
   // What the receiver finds (FrameSink).
@@ -254,8 +193,8 @@ export class MuxSession {
         const stream = this.#table.find(header);
         if (stream === undefined || this.protocolVersion === 0) return;
         stream.peerPaused = type === FrameType.PAUSE;
-        this.#sender.ready(stream);
-        if (!stream.peerPaused) this.#wake();
+        this.sender.ready(stream);
+        if (!stream.peerPaused) this.wake();
       }
     }
   }
@@ -275,25 +214,11 @@ export class MuxSession {
 
   // What the sender has done (SenderEvents).
 
-  write(bytes: Bytes): boolean {
-    this.#heartbeat.active = true;
-    if (this.#host.write(bytes)) return true;
-    const now = this.#host.nowMs();
-    this.#heartbeat.blockedSinceMs = now;
-    this.#host.arm(now + limits.SESSION_WRITE_STALL_MS);
-    return false;
-  }
-
-  sent(_stream: MuxStream, byteLength: number): void {
-    this.#sending.sent(byteLength);
-    this.bytesSent += byteLength;
-  }
-
   /** Our CLOSE is out, so the channel is over both ways; what came before is still delivered. */
   closeSent(stream: MuxStream): void {
     stream.closePending = false;
     this.#table.unname(stream);
-    this.#endings.forget(stream);
+    this.endings.forget(stream);
     stream.remoteClosed = true;
     this.schedule(stream);
   }
@@ -315,28 +240,28 @@ export class MuxSession {
       ? "limit_exceeded"
       : undefined;
     if (code !== undefined || caller === undefined) {
-      this.#host.refused(code ?? "frame_invalid");
+      this.host.refused(code ?? "frame_invalid");
       this.control({ type: FrameType.CLOSE, id });
       return;
     }
     const stream = new MuxStream(this, id, { address: caller }, false);
     this.#add(stream);
-    this.#host.opened(stream);
+    this.host.opened(stream);
   }
 
   #remoteClose(stream: MuxStream | undefined): void {
     if (stream === undefined) return;
     this.#table.unname(stream);
-    this.#endings.forget(stream);
+    this.endings.forget(stream);
     stream.remoteClosed = true;
     stream.closePending = false;
-    this.#sending.forget(stream);
+    this.sending.forget(stream);
     this.schedule(stream);
   }
 
   #pinged(header: Bytes): void {
-    if (this.#heartbeat.received(pingKind(header), channelIdOf(header))) return;
-    if (this.#sender.flight.pong(channelIdOf(header), this.#host.nowMs())) this.#wake();
+    if (this.heartbeat.received(pingKind(header), channelIdOf(header))) return;
+    if (this.sender.flight.pong(channelIdOf(header), this.host.nowMs())) this.wake();
     else this.#pauseSeen(this.#table.find(header));
   }
 
@@ -346,29 +271,29 @@ export class MuxSession {
     if (--stream.pausesUnseen === 0) stream.overrunBytes = 0;
   }
 
-  #settle(stream: MuxStream): void {
-    stream.scheduled = false;
+  protected override settle(stream: MuxStream): void {
     stream.flushIncoming();
     if (!stream.dead && !(stream.remoteClosed && stream.drained)) return;
     stream.dead = true;
     stream.finish();
     if (!stream.closed || !this.#table.remove(stream)) return;
-    this.#host.closed(stream);
+    this.host.closed(stream);
   }
 
   #add(stream: MuxStream): void {
     this.#table.add(stream);
-    this.#sender.flight.beSmall();
+    this.#warm = true;
+    this.sender.flight.beSmall();
   }
 
   closeBehindData(stream: MuxStream): void {
     stream.closePending = true;
-    this.#sender.ready(stream);
-    this.#wake();
+    this.sender.ready(stream);
+    this.wake();
   }
 
   drop(stream: MuxStream, code: ErrorCode, why: string): void {
-    this.#host.refused(code);
+    this.host.refused(code);
     this.reset(stream, new SallyportError(code, why));
   }
 
@@ -377,23 +302,13 @@ export class MuxSession {
   }
 
   control(frame: ControlFrame): void {
-    this.#sender.control(frame);
-    if (this.#sender.controlFrames > limits.CONTROL_FRAMES_QUEUED_MAX) {
-      const why = "Cannot go on: the peer doesn't read, and control frames pile up";
-      this.end(new SallyportError("session_stalled", why));
-    }
-    this.#wake();
+    this.sender.control(frame);
+    this.checkControl();
   }
 
   changePause(stream: MuxStream): void {
-    if (stream.flowQueued || this.#ended !== undefined) return;
+    if (stream.flowQueued || this.ended !== undefined) return;
     stream.flowQueued = true;
     this.control({ type: FrameType.PAUSE, id: stream.id, stream });
-  }
-
-  #wake(): void {
-    if (this.#woken) return;
-    this.#woken = true;
-    this.#host.wake();
   }
 }

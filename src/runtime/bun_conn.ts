@@ -10,6 +10,9 @@ import type { Address, Bytes, Clock, Conn } from "./port.ts";
 import { asError, lostError, plainHost, type Shared } from "./shared.ts";
 import { StreamBase } from "./stream_base.ts";
 
+/** Shared by all connections that keep no chunk; never written to. */
+const NOTHING: Bytes[] = [];
+
 /** What a socket's `data` slot has before the connection stands. */
 export interface SocketBirth {
   readonly shared: Shared;
@@ -32,7 +35,7 @@ export class BunConn extends StreamBase implements Conn {
   #local: Address | undefined;
   #drainWanted = false;
   /** Chunks that came while they couldn't be delivered. Bun makes a fresh buffer for each, so they need no copy. */
-  #kept: Bytes[] = [];
+  #kept: Bytes[] = NOTHING;
   #socketPaused = false;
   /** The peer's FIN came while it couldn't be delivered. */
   #endKept = false;
@@ -99,7 +102,7 @@ export class BunConn extends StreamBase implements Conn {
 
   protected destroy(hard: boolean): void {
     this.#out?.clear();
-    this.#kept = [];
+    this.#kept = NOTHING;
     if (this.#gone) return;
     if (hard) this.#socket.terminate();
     else this.#socket.close();
@@ -143,6 +146,7 @@ export class BunConn extends StreamBase implements Conn {
       this.emitData(chunk);
       return;
     }
+    if (this.#kept === NOTHING) this.#kept = [];
     this.#kept.push(chunk);
     this.stopFlow();
   }
@@ -189,7 +193,7 @@ export class BunConn extends StreamBase implements Conn {
     // Without our own FIN behind all we wrote, an end without an error is none in order either.
     if (error !== undefined || !this.writeEnded || this.bufferedBytes > 0) {
       this.#out?.clear();
-      this.#kept = [];
+      this.#kept = NOTHING;
       this.emitClose(lostError(error));
       return;
     }

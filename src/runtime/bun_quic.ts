@@ -37,27 +37,19 @@ const DRAINED = Symbol.for("Stream.drainableProtocol");
 /** What Bun takes of a stream before its writer has to wait. */
 const WRITE_HIGH_BYTES = 256 * 1024;
 
+/** A client of Bun's breaks the connection at one stream more, whatever it has announced: others are to wait. */
+const CLIENT_STREAMS_MAX = 100;
 const SESSION: NodeQuicOptions = {
   keepAlive: limits.QUIC_KEEP_ALIVE_MS,
   transportParams: {
     initialMaxStreamsBidi: limits.QUIC_STREAMS_MAX,
     initialMaxStreamsUni: 0,
-    // Bun's own differ, and a client holds a server that opens a stream to the wrong one of them.
+    // Bun's own figures leave none for streams that the server opens: a peer that isn't Bun may send nothing on those.
     initialMaxStreamDataBidiLocal: limits.QUIC_STREAM_WINDOW_BYTES,
     initialMaxStreamDataBidiRemote: limits.QUIC_STREAM_WINDOW_BYTES,
-    initialMaxData: limits.QUIC_WINDOW_BYTES,
     // Seconds, where node has milliseconds.
     maxIdleTimeout: limits.QUIC_IDLE_MS / 1000,
   },
-};
-/**
- * What Bun bears of a server as a client, whatever it was told to announce (1.4.5): a stream more ends the connection.
- * Servers that know wait until one of them is over.
- */
-const CLIENT_STREAMS = 100;
-const CLIENT_SESSION: NodeQuicOptions = {
-  ...SESSION,
-  transportParams: { ...SESSION.transportParams!, initialMaxStreamsBidi: CLIENT_STREAMS },
 };
 const SOCKET = {
   udpReceiveBufferSize: limits.QUIC_SOCKET_BUFFER_BYTES,
@@ -158,6 +150,12 @@ async function shakeHands(
 async function dial(quic: NodeQuic, options: QuicDialOptions, shared: Shared): Promise<QuicConn> {
   options.signal?.throwIfAborted();
   const { trust } = options;
+  if (!("fingerprint" in trust) && isIP(trust.serverName) !== 0) {
+    const why =
+      `Cannot connect to ${addressText(options)}: Bun compares a certificate with names alone, and ` +
+      `${trust.serverName} is an address; a name that the certificate carries would be right`;
+    throw new SallyportError("not_supported", why, { side: "config" });
+  }
   const host = await ipOf(options);
   let endpoint: NodeQuicEndpoint;
   let session: NodeQuicSession;
@@ -165,7 +163,8 @@ async function dial(quic: NodeQuic, options: QuicDialOptions, shared: Shared): P
     endpoint = new quic.QuicEndpoint({ ...SOCKET, address: isIPv6(host) ? "[::]:0" : "0.0.0.0:0" });
     endpoint.closed.catch(() => {});
     session = await quic.connect(addressText({ host, port: options.port }), {
-      ...CLIENT_SESSION,
+      ...SESSION,
+      transportParams: { ...SESSION.transportParams!, initialMaxStreamsBidi: CLIENT_STREAMS_MAX },
       alpn: options.alpn,
       endpoint,
       ..."fingerprint" in trust

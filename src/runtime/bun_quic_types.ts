@@ -24,7 +24,6 @@ export interface NodeQuicOptions {
     readonly initialMaxStreamsUni: number;
     readonly initialMaxStreamDataBidiLocal: number;
     readonly initialMaxStreamDataBidiRemote: number;
-    readonly initialMaxData: number;
     readonly maxIdleTimeout: number;
   };
   readonly endpoint?: NodeQuicEndpoint | NodeQuicEndpointOptions;

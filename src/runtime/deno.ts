@@ -46,7 +46,8 @@ const DATAGRAMS_IN_FLIGHT_MAX = 256;
 /** Opens the port on this process's sockets; each call has buffers of its own. */
 export function createDenoRuntime(): Runtime {
   let aeads: readonly Aead[] | undefined;
-  const shared: Shared = { pool: new BufferPool(), clock: createSystemClock(createSoon()) };
+  const turn = new Turn();
+  const shared: Shared = { pool: new BufferPool(), clock: createSystemClock(turn.soon) };
   return {
     name: "deno",
     version: Deno.version.deno,
@@ -55,7 +56,7 @@ export function createDenoRuntime(): Runtime {
     clock: shared.clock,
     listen: (options) => listen(options, shared),
     dial: (options) => dial(options, shared),
-    bindDatagram,
+    bindDatagram: (options) => bindDatagram(options, turn),
     serveHttp,
     // deno-lint-ignore require-await -- what it throws must become a rejection
     quic: async () => denoQuic(shared),
@@ -68,22 +69,24 @@ export function createDenoRuntime(): Runtime {
  * runs behind them all, without the further turn that `setImmediate` costs (a fifth of a new visitor's processor time).
  * Who asks again when called comes in the next turn, so that nobody keeps the IO out.
  */
-function createSoon(): (run: () => void) => void {
-  let calling = false;
-  return (run) => {
-    if (calling) {
-      setImmediate(run);
-      return;
-    }
-    queueMicrotask(() => {
-      calling = true;
-      try {
-        run();
-      } finally {
-        calling = false;
-      }
-    });
+class Turn {
+  /** What is called now comes from `soon`, or has more of its kind behind it. */
+  #calling = false;
+
+  readonly soon = (run: () => void): void => {
+    if (this.#calling) setImmediate(run);
+    else queueMicrotask(() => this.within(run));
   };
+
+  /** Calls `run`; what it wants to have called soon is called in the next turn. */
+  within(run: () => void): void {
+    this.#calling = true;
+    try {
+      run();
+    } finally {
+      this.#calling = false;
+    }
+  }
 }
 
 // deno-lint-ignore require-await -- what it throws must become a rejection
@@ -175,7 +178,7 @@ async function dial(options: DialOptions, shared: Shared): Promise<Conn> {
 }
 
 // deno-lint-ignore require-await -- what it throws must become a rejection
-async function bindDatagram(options: DatagramOptions): Promise<DatagramSocket> {
+async function bindDatagram(options: DatagramOptions, turn: Turn): Promise<DatagramSocket> {
   let socket: Deno.DatagramConn;
   try {
     socket = Deno.listenDatagram({ transport: "udp", hostname: options.host, port: options.port });
@@ -183,7 +186,7 @@ async function bindDatagram(options: DatagramOptions): Promise<DatagramSocket> {
     throw listenError(options, error);
   }
   const state = { closed: false };
-  receiveLoop(socket, state, options);
+  receiveLoop(socket, state, options, turn);
   const addr = socket.addr as Deno.NetAddr;
   let inFlight = 0;
   const done = () => void inFlight--;
@@ -217,6 +220,7 @@ async function receiveLoop(
   socket: Deno.DatagramConn,
   state: { closed: boolean },
   options: DatagramOptions,
+  turn: Turn,
 ): Promise<void> {
   const buffer = new Uint8Array(DATAGRAM_MAX_BYTES);
   while (!state.closed) {
@@ -231,7 +235,8 @@ async function receiveLoop(
     if (state.closed) return;
     const from = received[1] as Deno.NetAddr;
     try {
-      options.receive(received[0], { host: plainHost(from.hostname), port: from.port });
+      // Those that wait in the socket come in this turn still, each in a microtask of its own.
+      turn.within(() => options.receive(received[0], { host: plainHost(from.hostname), port: from.port }));
     } catch (thrown) {
       reportStray("datagram", thrown);
     }

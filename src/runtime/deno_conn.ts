@@ -10,8 +10,11 @@ import { lostError, plainHost, type Shared } from "./shared.ts";
 import { StreamBase } from "./stream_base.ts";
 
 const KiB = 1024;
-/** The buffer of a connection without traffic: 5.6 KB per idle connection, where 16 KiB make 20.5 (runtimes.md). */
-const IDLE_READ_BYTES = 64;
+/**
+ * The buffer of a connection without traffic: 5.6 KB per idle connection, where 16 KiB make 20.5 (runtimes.md). An agent's
+ * last words in the handshake don't fill it, with the first ping behind them.
+ */
+const IDLE_READ_BYTES = 128;
 /** A read that waited this long found an idle connection; the next gets the small buffer again. */
 const IDLE_READ_MS = 1_000;
 /** Waiting bytes at which `write` says false, and at which `drain` follows. */

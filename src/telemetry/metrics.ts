@@ -64,6 +64,12 @@ const INFO = {
     help: "Visitors' streams opened",
     labels: [],
   },
+  publicPorts: {
+    name: "sallyport_public_ports",
+    type: "gauge",
+    help: "Public TCP ports that agents hold",
+    labels: [],
+  },
   bytes: {
     name: "sallyport_bytes_total",
     type: "counter",
@@ -73,7 +79,7 @@ const INFO = {
   refusals: {
     name: "sallyport_refusals_total",
     type: "counter",
-    help: "What was refused (visitor, agent, connection, stream), by reason (an error code)",
+    help: "What was refused (visitor, agent, connection, stream, public port), by reason (an error code)",
     labels: ["what", "reason"],
   },
   tokensIssued: {
@@ -87,6 +93,12 @@ const INFO = {
     type: "counter",
     help: "Requests that the session master answered, by route (its path, or other) and status",
     labels: ["route", "status"],
+  },
+  pipeTransfers: {
+    name: "sallyport_pipe_transfers_total",
+    type: "counter",
+    help: "Transfers of pipe send that came to the edge, by outcome (received, failed, refused)",
+    labels: ["outcome"],
   },
   loopDelay: {
     name: "sallyport_loop_delay_seconds",
@@ -131,8 +143,8 @@ export interface SessionLabels {
   readonly transport: string;
 }
 
-/** What can be refused: a visitor, an agent, a connection that never showed which it is, a stream inside a session. */
-export type Refusable = "visitor" | "agent" | "connection" | "stream";
+/** What can be refused: a visitor, an agent, a connection that never showed which it is, a stream inside a session, a public port. */
+export type Refusable = "visitor" | "agent" | "connection" | "stream" | "port";
 
 /** What {@link Metrics} takes: what `sallyport_build_info` says of the runtime below. */
 export interface MetricsOptions {
@@ -166,6 +178,8 @@ export class Metrics {
   bytesToVisitor = 0;
   /** Streams that are open now. */
   streamsOpen = 0;
+  /** Public ports that are open now. */
+  publicPorts = 0;
   /** Streams that were ever opened. */
   streamsTotal = 0;
   /** What the answer to a scrape is labelled with. */
@@ -179,6 +193,7 @@ export class Metrics {
   readonly #transportAttempts: Counter<"transport" | "outcome">;
   readonly #sessionEnds: Counter<"reason">;
   readonly #refusals: Counter<"what" | "reason">;
+  readonly #pipeTransfers: Counter<"outcome">;
   readonly #tokensIssued: Counter<"protocol_version" | "cipher">;
   readonly #masterRequests: Counter<"route" | "status">;
   readonly #loopDelay: Histogram;
@@ -205,6 +220,13 @@ export class Metrics {
         this.set(streamsOpen());
       },
     });
+    const publicPorts = () => this.publicPorts;
+    new Gauge({
+      ...config(INFO.publicPorts),
+      collect() {
+        this.set(publicPorts());
+      },
+    });
     const streamsTotal = () => this.streamsTotal;
     new Counter({
       ...config(INFO.streamsTotal),
@@ -224,6 +246,7 @@ export class Metrics {
       },
     });
     this.#refusals = new Counter(config(INFO.refusals));
+    this.#pipeTransfers = new Counter(config(INFO.pipeTransfers));
     this.#tokensIssued = new Counter(config(INFO.tokensIssued));
     this.#masterRequests = new Counter(config(INFO.masterRequests));
     this.#loopDelay = new Histogram({ ...config(INFO.loopDelay), buckets: LOOP_DELAY_BUCKETS_S });
@@ -274,9 +297,24 @@ export class Metrics {
     this.streamsOpen--;
   }
 
+  /** An agent has got a public port. */
+  publicPortOpened(): void {
+    this.publicPorts++;
+  }
+
+  /** A public port was given or taken back. */
+  publicPortClosed(): void {
+    this.publicPorts--;
+  }
+
   /** Something was turned away before it was served. */
   refused(what: Refusable, reason: ErrorCode): void {
     this.#refusals.inc({ what, reason });
+  }
+
+  /** A transfer of version 1 came to the edge. */
+  pipeTransfer(outcome: "received" | "failed" | "refused"): void {
+    this.#pipeTransfers.inc({ outcome });
   }
 
   /** The session master issued a token. */

@@ -19,6 +19,7 @@ export interface CurveCounts {
   readonly pathMoves: number;
   readonly cookiesIssued: number;
   readonly cookiesRefused: number;
+  readonly initsRefused: number;
 }
 
 /** How one connection does now. */
@@ -51,6 +52,11 @@ const COUNTERS: readonly (MetricInfo & { readonly of: keyof CurveCounts })[] = (
     "cookiesRefused",
     "cookies_refused",
     "Cookies of the curve transport that were forged, expired or foreign",
+  ],
+  [
+    "initsRefused",
+    "handshakes_refused",
+    "Handshakes of the curve transport with a good cookie that weren't genuine, or beyond what one address may have",
   ],
 ] as const).map(([of, name, help]) => ({
   of,

@@ -13,7 +13,12 @@ import type { CurveOptions } from "../curve/options.ts";
 import { FernetError, type FernetFault } from "../crypto/fernet.ts";
 import { SallyportError } from "../errors.ts";
 import type { OpenedToken } from "../handshake/token_reader.ts";
-import { CURVE_CONNECTIONS_MAX, PENDING_CONNECTIONS_MAX, PENDING_PER_SOURCE_MAX } from "../limits.ts";
+import {
+  CURVE_CONNECTIONS_MAX,
+  CURVE_FAILURES_PER_SOURCE_MAX,
+  PENDING_CONNECTIONS_MAX,
+  PENDING_PER_SOURCE_MAX,
+} from "../limits.ts";
 import type { Address, Clock, Runtime } from "../runtime/port.ts";
 import type { TokenClaims } from "../wire/token_payload.ts";
 import { CurveSession } from "./curve_link.ts";
@@ -67,6 +72,7 @@ export async function listenForCurve(options: ListenForCurveOptions): Promise<Cu
       connectionsMax: CURVE_CONNECTIONS_MAX,
       pendingMax: PENDING_CONNECTIONS_MAX,
       pendingPerSourceMax: PENDING_PER_SOURCE_MAX,
+      failuresPerSourceMax: CURVE_FAILURES_PER_SOURCE_MAX,
     },
     options: congestion === undefined ? options.options : { ...options.options, congestion },
     accept: (connection) => new CurveAcceptance(options, runtime.clock, connection),

@@ -9,8 +9,9 @@ import type { CurveHandler } from "../curve/connection_host.ts";
 import type { CurveGauges, CurveStats } from "../curve/stats.ts";
 import type { CurveStream } from "../curve/stream.ts";
 import { SallyportError } from "../errors.ts";
+import { CURVE_HEAD_TIMEOUT_MS } from "../limits.ts";
 import type { Caller } from "../mux/host.ts";
-import type { Address, Clock } from "../runtime/port.ts";
+import type { Address, Clock, Timer } from "../runtime/port.ts";
 import { type CurveHead, encodeCallerHead, encodeGoingAwayHead } from "../wire/curve_head.ts";
 import { type CurveStreamHost, CurveVisitor } from "./curve_stream.ts";
 import type { Session, SessionHandler, SessionStream } from "./port.ts";
@@ -31,6 +32,9 @@ export class CurveSession implements Session, CurveStreamHost, CurveHandler {
   readonly #connection: CurveConnection;
   /** Streams that the owner knows of. */
   readonly #visitors = new Set<CurveStream>();
+  /** Streams of the peer without a head, and when they are given up; in the order of their coming. */
+  readonly #headless = new Map<CurveVisitor, number>();
+  #headTimer: Timer | undefined;
   #handler: SessionHandler | undefined;
   #leaving: SallyportError | undefined;
   #peerLeaves = false;
@@ -130,7 +134,10 @@ export class CurveSession implements Session, CurveStreamHost, CurveHandler {
   introduced(): void {}
 
   stream(stream: CurveStream): void {
-    new CurveVisitor(this, stream).awaitHead();
+    const visitor = new CurveVisitor(this, stream);
+    this.#headless.set(visitor, this.clock.nowMs() + CURVE_HEAD_TIMEOUT_MS);
+    this.#watchHeads();
+    visitor.awaitHead();
   }
 
   streamClosed(stream: CurveStream): void {
@@ -139,12 +146,18 @@ export class CurveSession implements Session, CurveStreamHost, CurveHandler {
 
   closed(error: SallyportError): void {
     this.over = true;
+    this.#headTimer?.cancel();
     this.#handler?.ended(error);
   }
 
   // From a stream.
 
+  headless(visitor: CurveVisitor): void {
+    this.#headless.delete(visitor);
+  }
+
   headed(visitor: CurveVisitor, head: CurveHead): boolean {
+    this.#headless.delete(visitor);
     if (head.kind === "going away") {
       visitor.release();
       this.#goingAway(codeOfWire(head.code));
@@ -153,6 +166,19 @@ export class CurveSession implements Session, CurveStreamHost, CurveHandler {
     this.#visitors.add(visitor.stream);
     this.#handler?.stream(visitor);
     return true;
+  }
+
+  /** One timer for all: nearly every stream has its head long before. */
+  #watchHeads(): void {
+    this.#headTimer ??= this.clock.after(CURVE_HEAD_TIMEOUT_MS, () => {
+      this.#headTimer = undefined;
+      for (const [visitor, atMs] of this.#headless) {
+        if (atMs > this.clock.nowMs()) break;
+        this.#headless.delete(visitor);
+        visitor.abort(new SallyportError("deadline_exceeded", "Cannot open stream: its head doesn't come"));
+      }
+      if (this.#headless.size > 0) this.#watchHeads();
+    });
   }
 
   #goingAway(code: SallyportError["code"]): void {

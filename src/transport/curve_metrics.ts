@@ -12,8 +12,8 @@ import type { CurveSession } from "./curve_link.ts";
 export function curveListenerSource(listener: CurveListener): CurveSource {
   return {
     counts: () => {
-      const { cookiesIssued, cookiesRefused } = listener.stats;
-      return { ...listener.totals(), cookiesIssued, cookiesRefused };
+      const { cookiesIssued, cookiesRefused, initsRefused } = listener.stats;
+      return { ...listener.totals(), cookiesIssued, cookiesRefused, initsRefused };
     },
     gauges: function* () {
       for (const connection of listener.connections) if (connection.admitted) yield connection.gauges;
@@ -45,7 +45,7 @@ export class CurveSessionsSource implements CurveSource {
     const sum = new CurveStats();
     sum.add(this.#past);
     for (const { stats } of this.#sessions) sum.add(stats);
-    return { ...sum, cookiesIssued: 0, cookiesRefused: 0 };
+    return { ...sum, cookiesIssued: 0, cookiesRefused: 0, initsRefused: 0 };
   }
 
   *gauges(): Iterable<CurveSession["gauges"]> {

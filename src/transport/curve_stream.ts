@@ -18,6 +18,8 @@ export interface CurveStreamHost {
   bytesReceived: number;
   /** A stream's head has come whole. False: the stream is nobody's, and has been dealt with. */
   headed(visitor: CurveVisitor, head: CurveHead): boolean;
+  /** A stream is over, and its head hasn't come. */
+  headless(visitor: CurveVisitor): void;
 }
 
 const NOBODY: Caller = { address: "0.0.0.0" };
@@ -109,6 +111,7 @@ export class CurveVisitor implements SessionStream, ByteStreamHandler {
   close(error?: Error): void {
     this.#rest = NOTHING;
     this.#closed = { error };
+    if (this.#awaitsHead) this.#host.headless(this);
     if (this.#handler !== undefined) this.#tellClosed();
   }
 

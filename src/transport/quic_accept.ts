@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { BlockPool } from "../bytes/block_pool.ts";
 import type { Bytes } from "../bytes/bytes.ts";
 import { FernetError } from "../crypto/fernet.ts";
 import { RandomPool } from "../crypto/random.ts";
@@ -49,6 +50,7 @@ export async function listenForQuic(options: ListenForQuicOptions): Promise<List
 class Door {
   readonly options: ListenForQuicOptions;
   readonly random = new RandomPool();
+  readonly blocks = new BlockPool();
   /** Connections that haven't been let in, and how many there are from one source. */
   #pending = 0;
   readonly #pendingFrom = new Map<string, number>();
@@ -161,13 +163,14 @@ class QuicAcceptance implements QuicConnHandler, ByteStreamHandler {
   }
 
   #admit(token: OpenedToken, control: ByteStream): void {
-    const { options, random } = this.#door;
+    const { options, random, blocks } = this.#door;
     const session = new QuicSession({
       role: "edge",
       conn: this.#conn,
       control,
       clock: options.runtime.clock,
       random,
+      blocks,
       queueLimits: options.queueLimits,
       receiveBudgetBytes: options.receiveBudgetBytes,
     });

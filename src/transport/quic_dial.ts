@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { BlockPool } from "../bytes/block_pool.ts";
 import type { Bytes } from "../bytes/bytes.ts";
 import { RandomPool } from "../crypto/random.ts";
 import { errorCode, errorMessage, SallyportError } from "../errors.ts";
@@ -152,6 +153,7 @@ class Dialogue implements QuicConnHandler, ByteStreamHandler {
       control: this.#control!,
       clock: runtime.clock,
       random: new RandomPool(),
+      blocks: new BlockPool(),
       queueLimits,
       receiveBudgetBytes,
     });

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import type { BlockPool } from "../bytes/block_pool.ts";
 import type { Role } from "../crypto/header_cipher.ts";
 import type { QueueLimits } from "../limits.ts";
 import type { ByteStream, Clock } from "../runtime/port.ts";
@@ -23,6 +24,8 @@ export interface QuicSessionOptions {
   readonly control: ByteStream;
   readonly clock: Clock;
   readonly random: Filler;
+  /** What the streams' queues are made of. */
+  readonly blocks: BlockPool;
   readonly queueLimits?: QueueLimits;
   /** Received bytes that the session may hold; `SESSION_RECEIVE_BUDGET_BYTES` (limits.ts) when absent. */
   readonly receiveBudgetBytes?: number;

@@ -4,12 +4,13 @@
  *
  * @module
  */
+import type { BlockPool } from "../bytes/block_pool.ts";
 import type { Bytes } from "../bytes/bytes.ts";
 import type { Role } from "../crypto/header_cipher.ts";
-import { type ErrorCode, errorCode, SallyportError } from "../errors.ts";
+import { type ErrorCode, errorCode, errorMessage, SallyportError } from "../errors.ts";
 import * as limits from "../limits.ts";
 import { CreditStream } from "../mux/credit/stream.ts";
-import { invalidFrame, readingError } from "../mux/credit/table.ts";
+import { invalidFrame } from "../mux/credit/table.ts";
 import { ReceiveWindows } from "../mux/credit/windows.ts";
 import { Endings } from "../mux/endings.ts";
 import type { Caller } from "../mux/host.ts";
@@ -39,6 +40,7 @@ export class QuicSession implements Session, StreamOwner<CreditStream>, PipeOwne
   readonly cipher = QUIC_CIPHER;
   readonly halfClose = true;
   readonly role: Role;
+  readonly blocks: BlockPool;
   bytesReceived = 0;
   readonly #conn: QuicConn;
   readonly #clock: Clock;
@@ -61,6 +63,7 @@ export class QuicSession implements Session, StreamOwner<CreditStream>, PipeOwne
   constructor(options: QuicSessionOptions) {
     const { role, conn, clock, random, control } = options;
     this.role = role;
+    this.blocks = options.blocks;
     this.#conn = conn;
     this.#clock = clock;
     this.#controlStream = control;
@@ -264,7 +267,7 @@ export class QuicSession implements Session, StreamOwner<CreditStream>, PipeOwne
   }
 
   unreadable(error: unknown): void {
-    this.close(readingError(error));
+    this.close(error instanceof SallyportError ? error : invalidFrame(errorMessage(error)));
   }
 
   get #peer(): string {

@@ -9,6 +9,7 @@ import { FernetError, type FernetFault } from "../crypto/fernet.ts";
 import type { KeyPair } from "../crypto/sodium.ts";
 import { SallyportError } from "../errors.ts";
 import { type AnsweredFlights, SealedEdgeHandshake } from "../handshake/sealed_edge.ts";
+import { concat } from "../handshake/sealed_keys.ts";
 import type { OpenedToken } from "../handshake/token_reader.ts";
 import * as limits from "../limits.ts";
 import type { Address, ByteStreamHandler, Conn, Timer } from "../runtime/port.ts";
@@ -25,6 +26,16 @@ export interface SealedIdentity {
   readonly answered: AnsweredFlights;
 }
 
+/** Who takes connections that don't begin as this version does, where an edge has it: version 1. */
+export interface OlderProtocol {
+  /** How many bytes show whether a connection is for it. */
+  readonly firstBytes: number;
+  /** Takes the connection where it is; false leaves it as it was. `first` is all that came, at least so many bytes. */
+  take(conn: Conn, first: Bytes, remote: Address): boolean;
+  /** Takes no more; lets what it has finish for `graceMs`. */
+  close(graceMs: number): Promise<void>;
+}
+
 /** What {@link acceptSealed} takes. */
 export interface AcceptSealedOptions extends SealedShared, SealedIdentity {
   readonly conn: Conn;
@@ -38,6 +49,8 @@ export interface AcceptSealedOptions extends SealedShared, SealedIdentity {
   authorize(token: OpenedToken, remote: Address): void | Promise<void>;
   /** The agent is let in; says who hears of the session. May throw to refuse it. */
   admit(token: OpenedToken, session: Session): SessionHandler;
+  /** Tried with what doesn't open as a first flight; whether it takes the connection, which isn't ours any more then. */
+  readonly older?: Pick<OlderProtocol, "firstBytes"> & { take(conn: Conn, first: Bytes): boolean };
   /**
    * The connection came to nothing and is being closed; `known` says whether it has shown that it knows the edge's
    * key. Called at most once, never after `admit`.
@@ -59,10 +72,13 @@ class SealedAcceptance implements ByteStreamHandler {
   /** What was wrong: from then on nothing is looked at, and nothing said, until the silence is over. */
   #wrong: SallyportError | undefined;
   #timer: Timer | undefined;
+  /** What came, as long as it may be the older protocol's. */
+  #first: Bytes | undefined;
   #over = false;
 
   constructor(options: AcceptSealedOptions) {
     this.#options = options;
+    if (options.older !== undefined) this.#first = new Uint8Array(0);
     const { sodium, keys, answered, aeads, clock, scratch } = options;
     this.#handshake = new SealedEdgeHandshake({
       sodium,
@@ -86,7 +102,13 @@ class SealedAcceptance implements ByteStreamHandler {
   }
 
   data(chunk: Bytes): void {
-    if (this.#over || this.#wrong !== undefined || chunk.length === 0) return;
+    if (this.#over || chunk.length === 0) return;
+    if (this.#first !== undefined) this.#first = concat(this.#first, chunk);
+    if (this.#wrong === undefined) this.#read(chunk);
+    if (this.#first !== undefined) this.#tryOlder(this.#first);
+  }
+
+  #read(chunk: Bytes): void {
     try {
       if (this.#ends === undefined) this.#readFlight(chunk);
       else if (this.#token === undefined) this.#readLogin(this.#ends, chunk);
@@ -113,6 +135,19 @@ class SealedAcceptance implements ByteStreamHandler {
         cause: error,
       }),
     );
+  }
+
+  /** The first message of the older protocol is longer than what shows whether a first flight opens. */
+  #tryOlder(first: Bytes): void {
+    const { older, conn } = this.#options;
+    const stranger = this.#wrong?.code === "unknown_protocol";
+    if (older === undefined || (this.#wrong !== undefined && !stranger)) this.#first = undefined;
+    else if (first.length >= older.firstBytes) {
+      this.#first = undefined;
+      if (!stranger || !older.take(conn, first)) return;
+      this.#over = true;
+      this.#timer?.cancel();
+    }
   }
 
   #readFlight(chunk: Bytes): void {

@@ -6,7 +6,7 @@
  */
 import type { SallyportError } from "../errors.ts";
 import type { Caller } from "../mux/host.ts";
-import type { Address, ByteStream } from "../runtime/port.ts";
+import type { Address, ByteStream, Clock } from "../runtime/port.ts";
 
 /** A connection that carries streams opened by either side. */
 export interface Carrier {
@@ -23,6 +23,8 @@ export interface Carrier {
   open(caller?: Caller): Promise<ByteStream>;
   /** No new streams from now on; those that are open go on. */
   goAway(reason: SallyportError): void;
+  /** Resolves when no stream is open, or when it is over; who can't tell leaves it out. */
+  quiet?(): Promise<void>;
   /** Ends it and its streams for this reason; `ended` follows. */
   close(reason: SallyportError): void;
 }
@@ -33,4 +35,18 @@ export interface CarrierHandler {
   stream(stream: ByteStream): void;
   /** It is over; every stream has been told. The last call. */
   ended(error: SallyportError): void;
+}
+
+/** Closes a carrier when its streams have ended, or after `graceMs`. */
+export async function closeWhenQuiet(
+  carrier: Carrier,
+  clock: Clock,
+  reason: SallyportError,
+  graceMs: number,
+): Promise<void> {
+  const late = Promise.withResolvers<void>();
+  const timer = clock.after(graceMs, late.resolve);
+  await Promise.race([carrier.quiet?.(), late.promise].filter((wait) => wait !== undefined));
+  timer.cancel();
+  carrier.close(reason);
 }

@@ -8,11 +8,13 @@ import { DEMAND_DEADLINE_MS, DEMAND_FAREWELL_MS } from "../limits.ts";
 import type { Bytes, ByteStream, ByteStreamHandler, Clock, Timer } from "../runtime/port.ts";
 import {
   DEMAND_FAREWELL_BYTES,
+  type DemandRefusal,
   encodeDemand,
   encodeGrant,
   grantFrame,
   parseGrant,
   type PublicAddress,
+  refusalReason,
 } from "../wire/demand_proxy.ts";
 
 /** What {@link requestPublicPort} takes. */
@@ -22,6 +24,8 @@ export interface PublicPortOptions {
   readonly clock: Clock;
   /** A port that would be best; servers of snocat look at no wish. */
   readonly wishedPort?: number;
+  /** Asks to be told why it is refused; servers of snocat look at no such wish either. */
+  readonly reasons?: boolean;
 }
 
 /** A public port that the server keeps open for us. */
@@ -37,14 +41,14 @@ export interface PublicPort {
 /**
  * Asks for a public port.
  *
- * @throws SallyportError `limit_exceeded` when the server refuses, `deadline_exceeded` or `connection_lost` when it
- *   doesn't answer, `frame_invalid` when it answers nonsense.
+ * @throws SallyportError `limit_exceeded` when the server refuses, or `access_denied` and `address_in_use` where it says
+ *   so; `deadline_exceeded` or `connection_lost` when it doesn't answer, `frame_invalid` when it answers nonsense.
  */
 export function requestPublicPort(options: PublicPortOptions): Promise<PublicPort> {
   return new Promise((resolve, reject) => {
     const holder = new Holder(options, resolve, reject);
     options.stream.attach(holder);
-    options.stream.write(encodeDemand(options.wishedPort));
+    options.stream.write(encodeDemand(options.wishedPort, options.reasons));
   });
 }
 
@@ -82,7 +86,7 @@ class Holder implements ByteStreamHandler {
       try {
         taken = this.#frame.push(chunk);
         if (this.#frame.body === undefined) return;
-        if (!this.#hold(parseGrant(this.#frame.body))) return;
+        if (!this.#hold(this.#frame.body)) return;
       } catch (error) {
         return this.#finish(error as SallyportError, true);
       }
@@ -112,10 +116,12 @@ class Holder implements ByteStreamHandler {
   }
 
   /** The answer is here; false when it is the refusal. */
-  #hold(addresses: PublicAddress[] | undefined): boolean {
+  #hold(body: Bytes): boolean {
+    const addresses = parseGrant(body);
     if (addresses === undefined) {
-      const why = "the server has none free, or doesn't allow this one";
-      this.#finish(failed("limit_exceeded", why), false);
+      const reason = refusalReason(body);
+      const why = reason === undefined ? "the server has none free, or doesn't allow this one" : WHY[reason];
+      this.#finish(failed(reason ?? "limit_exceeded", why), false);
       return false;
     }
     this.#timer.cancel();
@@ -154,8 +160,14 @@ class Holder implements ByteStreamHandler {
   }
 }
 
+const WHY: { readonly [Reason in DemandRefusal]: string } = {
+  access_denied: "this one isn't allowed: the token doesn't have it, or the server's range",
+  address_in_use: "this one is taken",
+  limit_exceeded: "the server has none free, or no more for us",
+};
+
 function failed(
-  code: "connection_lost" | "deadline_exceeded" | "limit_exceeded",
+  code: "connection_lost" | "deadline_exceeded" | DemandRefusal,
   why: string,
   cause?: unknown,
 ): SallyportError {

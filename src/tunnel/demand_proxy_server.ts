@@ -12,6 +12,7 @@ import {
   DEMAND_DEADLINE_MS,
   DEMAND_IDLE_TICKS,
   DEMAND_LEASES_PER_CLIENT_MAX,
+  DEMAND_OPEN_DEADLINE_MS,
 } from "../limits.ts";
 import type {
   Address,
@@ -24,14 +25,18 @@ import type {
 } from "../runtime/port.ts";
 import type { Runtime } from "../runtime/port.ts";
 import { type Logger, silentLogger } from "../telemetry/log.ts";
+import type { Metrics } from "../telemetry/metrics.ts";
 import { splice } from "../transport/splice.ts";
 import {
   DEMAND_FAREWELL_BYTES,
   demandFrame,
+  type DemandRefusal,
   type DemandTarget,
   encodeGrant,
+  encodeRefusal,
   parseDemand,
   type PublicAddress,
+  wantsReasons,
 } from "../wire/demand_proxy.ts";
 import type { PortLease, PortLeases } from "./port_leases.ts";
 
@@ -47,6 +52,8 @@ export interface DemandProxyOptions {
   readonly publicHost?: string;
   /** Where it logs; nowhere when absent. */
   readonly log?: Logger;
+  /** Counts ports, what connects to them, and what is refused. */
+  readonly metrics?: Metrics;
 }
 
 /** Who asks for a port, and the way back. */
@@ -57,10 +64,14 @@ export interface DemandClient {
   readonly name: string;
   /** Where public connections go, as the client sees it. */
   readonly target: DemandTarget;
-  /** Opens a stream to the target, through the client; rejects when the client refuses. */
-  open(target: DemandTarget): Promise<ByteStream>;
+  /** Opens a stream to the target, through the client, for who has connected; rejects when the client refuses. */
+  open(target: DemandTarget, visitor: Address): Promise<ByteStream>;
   /** Whether the client may have this port, undefined: any one. Throws what it is refused with; absent: it may. */
   allow?(wishedPort: number | undefined): void;
+  /** Ports that it may hold at once; `DEMAND_LEASES_PER_CLIENT_MAX` (limits.ts) when absent, and at most. */
+  readonly portsMax?: number;
+  /** Keeps the client's ports for this name as long as there are others, see {@link PortLeases.lease}. */
+  readonly holder?: string;
 }
 
 /** Serves demands for public ports. */
@@ -86,7 +97,7 @@ export class DemandProxy {
     const lease = new Lease(this.#options, client, stream, log, {
       claim: () => {
         const held = this.#held.get(client.owner) ?? 0;
-        if (held >= DEMAND_LEASES_PER_CLIENT_MAX) {
+        if (held >= Math.min(client.portsMax ?? Infinity, DEMAND_LEASES_PER_CLIENT_MAX)) {
           const message = `Cannot lease a public port: the client holds ${held} already`;
           throw new SallyportError("limit_exceeded", message, { side: "peer" });
         }
@@ -97,6 +108,11 @@ export class DemandProxy {
     });
     this.#leases.add(lease);
     stream.attach(lease);
+  }
+
+  /** Takes a client's ports back, as {@link DemandProxy.close} does with all. */
+  release(owner: object, why: string): void {
+    for (const lease of [...this.#leases]) if (lease.owner === owner) lease.end(why);
   }
 
   /** Takes every port back: nobody connects any more, and what is connected goes on. */
@@ -126,6 +142,7 @@ class Lease implements ByteStreamHandler {
   #port: PortLease<Listener> | undefined;
   #farewellBytes = 0;
   #connections = 0;
+  #reasons = false;
 
   constructor(
     options: DemandProxyOptions,
@@ -145,6 +162,10 @@ class Lease implements ByteStreamHandler {
     });
   }
 
+  get owner(): object {
+    return this.#client.owner;
+  }
+
   data(chunk: Bytes): void {
     let taken = 0;
     if (this.#state === "asking") {
@@ -153,6 +174,7 @@ class Lease implements ByteStreamHandler {
         const { body } = this.#frame;
         if (body === undefined) return;
         this.#timer.cancel();
+        this.#reasons = wantsReasons(body);
         this.#open(parseDemand(body));
       } catch (error) {
         return this.#fail(error);
@@ -179,7 +201,11 @@ class Lease implements ByteStreamHandler {
     this.#state = "opening";
     const { runtime, leases, host } = this.#options;
     const leased = this.#permitted(wished)
-      ? leases.lease((port) => runtime.listen({ host, port, accept: (conn) => this.#accept(conn) }), wished)
+      ? leases.lease(
+        (port) => runtime.listen({ host, port, accept: (conn) => this.#accept(conn) }),
+        wished,
+        this.#client.holder,
+      )
       : Promise.resolve(undefined);
     leased.then((port) => this.#granted(port), (error) => {
       this.#host.unclaim();
@@ -207,23 +233,29 @@ class Lease implements ByteStreamHandler {
     this.#state = "leased";
     const { address } = port.opened;
     const told: PublicAddress = { host: this.#options.publicHost ?? address.host, port: address.port };
+    this.#options.metrics?.publicPortOpened();
     this.#log.info({ port: port.port, ...this.#target() }, "public port opened");
     this.#stream.write(encodeGrant([told]));
   }
 
   #refuse(error: unknown): void {
-    this.#log.warn({ ...this.#target(), reason: errorCode(error) }, errorMessage(error));
+    this.#refused(error);
     if (this.#state === "over") return;
     this.#over(undefined);
-    this.#stream.write(encodeGrant(undefined));
+    this.#stream.write(this.#reasons ? encodeRefusal(reasonOf(error)) : encodeGrant(undefined));
     this.#stream.release();
   }
 
   /** The request itself is wrong. */
   #fail(error: unknown): void {
-    this.#log.warn({ reason: errorCode(error) }, errorMessage(error));
+    this.#refused(error);
     this.#over(undefined);
     this.#stream.abort(error instanceof Error ? error : undefined);
+  }
+
+  #refused(error: unknown): void {
+    this.#options.metrics?.refused("port", errorCode(error));
+    this.#log.warn({ ...this.#target(), reason: errorCode(error) }, errorMessage(error));
   }
 
   #over(why: string | undefined): void {
@@ -231,6 +263,7 @@ class Lease implements ByteStreamHandler {
     this.#state = "over";
     this.#timer.cancel();
     if (this.#port !== undefined) {
+      this.#options.metrics?.publicPortClosed();
       this.#log.info({ port: this.#port.port, ...this.#target() }, `public port closed: ${why}`);
       this.#giveBack();
     }
@@ -257,33 +290,60 @@ class Lease implements ByteStreamHandler {
     conn.attach(waiting);
     if (this.#state !== "leased" || this.#connections >= DEMAND_CONNECTIONS_MAX) {
       const message = `Cannot take connection: the port has ${this.#connections} already`;
+      this.#options.metrics?.refused("visitor", "limit_exceeded");
       this.#log.warn({ visitor, reason: "limit_exceeded" }, message);
       return conn.abort(new SallyportError("limit_exceeded", message));
     }
     this.#connections++;
-    void this.#join(conn, waiting, visitor);
+    void this.#join(conn, waiting, conn.remote);
   }
 
-  async #join(conn: Conn, waiting: Waiting, visitor: Address["host"]): Promise<void> {
-    const done = (): void => void this.#connections--;
+  async #join(conn: Conn, waiting: Waiting, remote: Address): Promise<void> {
+    const { metrics, runtime: { clock } } = this.#options;
+    const visitor = remote.host;
+    metrics?.streamOpened();
+    const done = (): void => {
+      this.#connections--;
+      metrics?.streamClosed();
+    };
+    const opening = this.#client.open(this.#client.target, remote);
+    const late = Promise.withResolvers<never>();
+    const timer = clock.after(DEMAND_OPEN_DEADLINE_MS, () => {
+      const message = `Cannot reach client: no stream to it in ${DEMAND_OPEN_DEADLINE_MS / 1000} s`;
+      late.reject(new SallyportError("deadline_exceeded", message, { retryable: true }));
+    });
     let stream: ByteStream;
     try {
-      stream = await this.#client.open(this.#client.target);
+      stream = await Promise.race([opening, late.promise]);
     } catch (error) {
+      metrics?.refused("visitor", errorCode(error));
       this.#log.warn({ visitor, ...this.#target(), reason: errorCode(error) }, errorMessage(error));
       done();
-      return conn.abort(error instanceof Error ? error : undefined);
+      conn.abort(error instanceof Error ? error : undefined);
+      // One that comes too late is nobody's.
+      return void opening.then(drop, () => {});
+    } finally {
+      timer.cancel();
     }
     if (waiting.closed) {
       done();
-      stream.attach(waiting);
-      return stream.abort();
+      return drop(stream);
     }
-    const { clock } = this.#options.runtime;
     const idleTicks = DEMAND_IDLE_TICKS;
-    splice({ visitorSide: conn, agentSide: stream, stream, clock, idleTicks, done });
+    splice({ visitorSide: conn, agentSide: stream, stream, clock, idleTicks, meter: metrics, done });
     conn.resume();
   }
+}
+
+function drop(stream: ByteStream): void {
+  stream.attach(new Waiting());
+  stream.abort();
+}
+
+/** What a refusal is to who asked. */
+function reasonOf(error: unknown): DemandRefusal {
+  const code = errorCode(error);
+  return code === "access_denied" || code === "address_in_use" ? code : "limit_exceeded";
 }
 
 /** Holds a connection until the way to the client is open. */

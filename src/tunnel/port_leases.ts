@@ -24,6 +24,8 @@ export interface PortRange {
 export class PortLeases {
   readonly #range: PortRange;
   readonly #taken = new Set<number>();
+  /** Who had each port last. */
+  readonly #holders = new Map<number, string>();
 
   /** @throws SallyportError `config_invalid` when the range is none. */
   constructor(range: PortRange) {
@@ -52,20 +54,27 @@ export class PortLeases {
    * are passed over.
    *
    * @param open Opens the port; rejects with `address_in_use` when it is open already.
+   * @param holder A name. Who has one gets the port that it had last, else one that nobody had, where there is such a
+   *   port: what people have noted of a device shouldn't lead them to another one.
    * @throws SallyportError `limit_exceeded` when there is none, `access_denied` when the wished one lies outside the
    *   range, `address_in_use` when it is taken, or what `open` rejects with.
    */
-  async lease<T>(open: (port: number) => Promise<T>, wished?: number): Promise<PortLease<T>> {
+  async lease<T>(
+    open: (port: number) => Promise<T>,
+    wished?: number,
+    holder?: string,
+  ): Promise<PortLease<T>> {
     const { first, last } = this.#range;
     if (wished !== undefined && (wished < first || wished > last)) {
       throw refused("access_denied", `${wished} lies outside ${first}:${last}`);
     }
-    for (let port = wished ?? first; port <= (wished ?? last); port++) {
+    for (const port of wished === undefined ? this.#inOrder(holder) : [wished]) {
       if (this.#taken.has(port)) continue;
       // Taken before the wait: others who ask meanwhile get the next one.
       this.#taken.add(port);
       try {
         const opened = await open(port);
+        if (holder !== undefined) this.#holders.set(port, holder);
         return { port, opened, free: once(() => void this.#taken.delete(port)) };
       } catch (error) {
         this.#taken.delete(port);
@@ -74,6 +83,18 @@ export class PortLeases {
     }
     if (wished !== undefined) throw refused("address_in_use", `${wished} is taken`);
     throw refused("limit_exceeded", `all of ${first}:${last} are taken`);
+  }
+
+  /** All ports, in the order in which this holder is given one. */
+  *#inOrder(holder: string | undefined): Generator<number> {
+    const { first, last } = this.#range;
+    const rank = (port: number) => {
+      const before = holder === undefined ? undefined : this.#holders.get(port);
+      return before === undefined ? 1 : before === holder ? 0 : 2;
+    };
+    for (const wanted of [0, 1, 2]) {
+      for (let port = first; port <= last; port++) if (rank(port) === wanted) yield port;
+    }
   }
 }
 

@@ -8,6 +8,7 @@ import type { Bytes } from "../bytes/bytes.ts";
 import { SallyportError } from "../errors.ts";
 import { TUNNEL_ANSWER_DEADLINE_MS, TUNNEL_REQUEST_DEADLINE_MS } from "../limits.ts";
 import type { ByteStream, ByteStreamHandler, Clock, Timer } from "../runtime/port.ts";
+import { printableName } from "../wire/hostname.ts";
 import { formatTunnelAddress, parseTunnelAddress } from "../wire/tunnel_address.ts";
 import {
   ANSWER_ACCEPTED,
@@ -215,7 +216,7 @@ class Opening extends Exchange<ByteStream> {
   #refused(why: string): SallyportError {
     return new SallyportError(
       "request_refused",
-      `Cannot open tunnel stream to ${JSON.stringify(this.#address)}: the other side refused: ${why}`,
+      `Cannot open tunnel stream to "${printableName(this.#address)}": the other side refused: ${why}`,
     );
   }
 }

@@ -21,6 +21,7 @@ export class SessionCarrier implements Carrier {
   readonly #opened: (() => void) | undefined;
   #handler: CarrierHandler | undefined;
   #waiting: SessionStream[] = [];
+  #quiet: (() => void)[] = [];
   #ended: SallyportError | undefined;
 
   /** `opened` hears of each stream that this side opens. */
@@ -53,8 +54,18 @@ export class SessionCarrier implements Carrier {
     this.#session.goAway(reason);
   }
 
+  async quiet(): Promise<void> {
+    if (this.#session.streams === 0 || this.#ended !== undefined) return;
+    await new Promise<void>((resolve) => void this.#quiet.push(resolve));
+  }
+
   close(reason: SallyportError): void {
     this.#session.close(reason);
+  }
+
+  /** From the session's owner: a stream is over. */
+  streamClosed(): void {
+    if (this.#quiet.length > 0 && this.#session.streams === 0) this.#tellQuiet();
   }
 
   /** From the session's owner: a stream that begins a request. */
@@ -67,7 +78,12 @@ export class SessionCarrier implements Carrier {
   ended(error: SallyportError): void {
     this.#ended = error;
     this.#waiting = [];
+    this.#tellQuiet();
     this.#handler?.ended(error);
+  }
+
+  #tellQuiet(): void {
+    for (const resolve of this.#quiet.splice(0)) resolve();
   }
 }
 

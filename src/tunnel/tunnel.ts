@@ -4,19 +4,17 @@
  * @module
  */
 import { randomUUID } from "node:crypto";
-import type { Bytes } from "../bytes/bytes.ts";
+import type { TunnelAttributes } from "../cluster/registry.ts";
 import { errorMessage, SallyportError } from "../errors.ts";
 import { TUNNEL_SERVICE_DEADLINE_MS } from "../limits.ts";
 import type { Caller } from "../mux/host.ts";
 import type { Address, ByteStream, Clock } from "../runtime/port.ts";
 import { type Logger, silentLogger } from "../telemetry/log.ts";
+import { printableName } from "../wire/hostname.ts";
 import { formatTunnelAddress, parseTunnelAddress } from "../wire/tunnel_address.ts";
-import type { Carrier, CarrierHandler } from "./carrier.ts";
+import { type Carrier, type CarrierHandler, closeWhenQuiet } from "./carrier.ts";
 import { receiveRequest, sendRequest } from "./request.ts";
 import { refusal, type Router, type ServeStream } from "./router.ts";
-
-/** What an authenticator, or whoever else knows, says of a tunnel besides its name. */
-export type TunnelAttributes = ReadonlyMap<string, Bytes>;
 
 /** What a {@link Tunnel} is made of. */
 export interface TunnelOptions {
@@ -31,6 +29,8 @@ export interface TunnelOptions {
   readonly router: Router;
   /** Where it logs; nowhere when absent. */
   readonly log?: Logger;
+  /** Requests wait until {@link Tunnel.serve} is called. */
+  readonly held?: boolean;
   /** Hears why a request of the other side came to nothing, to be counted. */
   refused?(code: SallyportError["code"]): void;
 }
@@ -58,6 +58,7 @@ export class Tunnel implements CarrierHandler {
   readonly #options: TunnelOptions;
   readonly #log: Logger;
   readonly #closed = Promise.withResolvers<SallyportError>();
+  #leaving: SallyportError | undefined;
 
   constructor(options: TunnelOptions) {
     this.#options = options;
@@ -65,7 +66,12 @@ export class Tunnel implements CarrierHandler {
     this.attributes = options.attributes ?? new Map();
     this.closed = this.#closed.promise;
     this.#log = options.log ?? silentLogger;
-    options.carrier.attach(this);
+    if (options.held !== true) this.serve();
+  }
+
+  /** Internal: serves from now on. */
+  serve(): void {
+    this.#options.carrier.attach(this);
   }
 
   /** How it crosses the network: "snitun", "sealed", "curve", "quic". */
@@ -93,7 +99,15 @@ export class Tunnel implements CarrierHandler {
 
   /** Wants no new streams from now on; those that are open go on. */
   goAway(reason: SallyportError): void {
+    this.#leaving ??= reason;
     this.#options.carrier.goAway(reason);
+  }
+
+  /** Goes away, and ends when its streams have, or after `graceMs`; resolves then. */
+  async drain(reason: SallyportError, graceMs: number): Promise<void> {
+    this.goAway(reason);
+    void closeWhenQuiet(this.#options.carrier, this.#options.clock, reason, graceMs);
+    await this.closed;
   }
 
   /** Ends it and its streams for this reason. */
@@ -103,6 +117,8 @@ export class Tunnel implements CarrierHandler {
 
   /** Internal: from the carrier. */
   stream(stream: ByteStream): void {
+    // Not every transport can tell the other side.
+    if (this.#leaving !== undefined) return stream.abort(this.#leaving);
     void this.#serve(stream);
   }
 
@@ -129,7 +145,7 @@ export class Tunnel implements CarrierHandler {
       this.#options.refused?.(error.code);
       this.#log.info({
         tunnel: this.name,
-        address: address === undefined ? undefined : JSON.stringify(formatTunnelAddress(address)),
+        address: address === undefined ? undefined : printableName(formatTunnelAddress(address)),
         reason: error.code,
       }, error.message);
     }

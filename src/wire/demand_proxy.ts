@@ -3,7 +3,8 @@
  * big-endian length and JSON. The client says what it wants by a text; the server answers with the public addresses or
  * with `null`, which refuses (spec: snocat.md, Demand proxy).
  *
- * snocat's own client sends an empty text and its server looks at none. Ours names a wished port in it, `tcp:2222`.
+ * snocat's own client sends an empty text and its server looks at none. Ours names a wished port in it, `tcp:2222`, or
+ * says `tcp`; who does is told why it is refused: `{"refused":"limit_exceeded"}` in place of `null`.
  *
  * @module
  */
@@ -46,9 +47,19 @@ export function parseDemandSegments(segments: readonly string[]): DemandTarget |
   return { host, port };
 }
 
-/** The client's frame: its wish for a public port, or none. */
-export function encodeDemand(wishedPort?: number): Bytes {
-  return encodeFrame(wishedPort === undefined ? "" : `tcp:${wishedPort}`);
+/** Why a server refuses: the port isn't this client's to have, it is taken, or all of them are. */
+export type DemandRefusal = "access_denied" | "address_in_use" | "limit_exceeded";
+const REFUSALS: readonly DemandRefusal[] = ["access_denied", "address_in_use", "limit_exceeded"];
+
+/** The client's frame: its wish for a public port, or none; `reasons` asks to be told why it is refused. */
+export function encodeDemand(wishedPort?: number, reasons = false): Bytes {
+  return encodeFrame(wishedPort === undefined ? (reasons ? "tcp" : "") : `tcp:${wishedPort}`);
+}
+
+/** Whether a client's frame asks to be told why it is refused. */
+export function wantsReasons(body: Bytes): boolean {
+  const text = parseJson(body, "demand");
+  return typeof text === "string" && /^tcp(:|$)/.test(text);
 }
 
 /**
@@ -72,6 +83,22 @@ export function encodeGrant(addresses: readonly PublicAddress[] | undefined): By
   );
 }
 
+/** The server's frame to who {@link wantsReasons}: the refusal, with its reason. */
+export function encodeRefusal(reason: DemandRefusal): Bytes {
+  return encodeFrame({ refused: reason });
+}
+
+/** The reason in a server's frame that refuses; undefined where it says none. */
+export function refusalReason(body: Bytes): DemandRefusal | undefined {
+  const answer = parseJson(body, "grant");
+  const reason = isRefusal(answer) ? answer.refused : undefined;
+  return REFUSALS.find((known) => known === reason);
+}
+
+function isRefusal(answer: unknown): answer is { readonly refused: unknown } {
+  return typeof answer === "object" && answer !== null && "refused" in answer;
+}
+
 /**
  * The public addresses of a server's frame; undefined for the refusal.
  *
@@ -79,7 +106,7 @@ export function encodeGrant(addresses: readonly PublicAddress[] | undefined): By
  */
 export function parseGrant(body: Bytes): PublicAddress[] | undefined {
   const answer = parseJson(body, "grant");
-  if (answer === null) return undefined;
+  if (answer === null || isRefusal(answer)) return undefined;
   if (!Array.isArray(answer) || answer.length === 0) throw invalid("grant", "it is no list of addresses");
   return answer.map(parsePublicAddress);
 }

@@ -345,7 +345,7 @@ describe("transport auto", () => {
     await strange.test.advance(100);
     assert.equal(strange.transport, undefined);
     const line = strange.lines.find(({ fields }) => fields.reason === "not_supported")!;
-    assert.match(line.message, /the edge offers smoke-signs, this agent has quic, curve, snitun, sealed/);
+    assert.match(line.message, /the edge offers smoke-signs, this agent has .*curve, snitun, sealed/);
     await strange.finish();
   });
 

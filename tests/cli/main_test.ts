@@ -122,7 +122,17 @@ describe("token", () => {
       "--alias",
       "c.example.org",
     ];
-    const rest = ["--protocol-version", "1", "--cipher", "aes-cbc", "--ttl", "60", "--json"];
+    const rest = [
+      "--protocol-version",
+      "1",
+      "--cipher",
+      "aes-cbc",
+      "--ttl",
+      "60",
+      "--publish",
+      "tcp:2222",
+      "--json",
+    ];
     const { out } = await cli(["token", ...args, ...rest], { SALLYPORT_FERNET_KEYS: key });
     const { token, aes_key, aes_iv, ...told } = JSON.parse(out) as Record<string, unknown>;
     const payload = payloadOf(String(token));
@@ -134,8 +144,10 @@ describe("token", () => {
       alias: ["b.example.org", "c.example.org"],
       cipher: "aes-cbc",
       protocol_version: 1,
+      publish: ["tcp:2222"],
       valid: payload.valid,
     });
+    assert.deepEqual(payload.publish, ["tcp:2222"]);
     assert.ok(Math.abs(Number(payload.valid) - Date.now() / 1000 - 60) < 30);
   });
 

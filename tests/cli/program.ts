@@ -7,6 +7,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { dirname, join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
+import type { OtherRuntime } from "../support/other_runtime.ts";
 
 const ROOT = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 
@@ -23,12 +24,22 @@ export class Program {
   stderr = "";
   #over = false;
 
-  /** Starts `mod.ts` with these arguments; of the environment's SALLYPORT_ variables only those of `env`. */
-  constructor(args: readonly string[], env: Readonly<Record<string, string>> = {}, cwd: string = ROOT) {
-    const runtime = process.versions.deno === undefined ? [] : ["run", "-A", "--no-check"];
-    const own = Object.entries(process.env).filter(([name]) => !name.startsWith("SALLYPORT_"));
-    const inherited = { ...Object.fromEntries(own), NO_COLOR: "1" };
-    this.#child = spawn(process.execPath, [...runtime, join(ROOT, "mod.ts"), ...args], {
+  /**
+   * Starts `mod.ts` with these arguments; of the environment's SALLYPORT_ variables only those of `env`. `on` is another
+   * runtime than the tests'; with `foreign` it is another program altogether.
+   */
+  constructor(
+    args: readonly string[],
+    env: Readonly<Record<string, string>> = {},
+    cwd: string = ROOT,
+    on?: Pick<OtherRuntime, "command" | "args"> & { readonly foreign?: boolean },
+  ) {
+    const own = process.versions.deno === undefined ? [] : ["run", "-A", "--no-check"];
+    const runtime = on ?? { command: process.execPath, args: own };
+    const main = on?.foreign === true ? [] : [join(ROOT, "mod.ts")];
+    const outer = Object.entries(process.env).filter(([name]) => !name.startsWith("SALLYPORT_"));
+    const inherited = { ...Object.fromEntries(outer), NO_COLOR: "1" };
+    this.#child = spawn(runtime.command, [...runtime.args, ...main, ...args], {
       cwd,
       env: { ...inherited, ...env },
       stdio: ["ignore", "pipe", "pipe"],

@@ -129,6 +129,36 @@ describe("serve", () => {
   );
 });
 
+describe("transfers at the edge", () => {
+  it("need a folder, a key, credentials and a port, and say which is missing", { timeout }, async () => {
+    const dataDir = join(folder, "pipes");
+    const key = join(folder, "gate.key");
+    assert.equal(await start(["pipe", "keygen", key]).ended, 0);
+    const sealed = ["--sealed-listen", "127.0.0.1:0"];
+    const pipes = ["--pipe-folder", folder, "--pipe-key-file", key];
+    const cases: [string[], RegExp][] = [
+      [pipes, /--pipe-folder needs --sealed-listen/],
+      [[...sealed, ...pipes.slice(0, 2)], /--pipe-folder needs --pipe-key-file/],
+      [[...sealed, ...pipes], /login and passphrase are missing/],
+      [[...sealed, "--pipe-folder", key, ...pipes.slice(2)], /gate\.key is no folder/],
+    ];
+    for (const [args, why] of cases) {
+      const edge = start(["edge", "--listen", "127.0.0.1:0", "--data-dir", dataDir, ...args]);
+      assert.equal(await edge.ended, 2);
+      assert.match(edge.stderr, why);
+    }
+    const edge = start(
+      ["edge", "--listen", "127.0.0.1:0", "--data-dir", dataDir, ...sealed, ...pipes],
+      { SALLYPORT_PIPE_LOGIN: "name", SALLYPORT_PIPE_PASSPHRASE: "a phrase" },
+    );
+    await edge.seen(/transfers by pipe +into .*, public key [0-9a-f]{64}$/m);
+    assert.doesNotMatch(edge.stderr, /Warning/);
+    assert.doesNotMatch(edge.stdout + edge.stderr, /a phrase/);
+    edge.signal("SIGTERM");
+    assert.equal(await edge.ended, 0);
+  });
+});
+
 describe("the sealed transport", () => {
   it("carries a visitor from a port of its own, and names a changed key", { timeout }, async () => {
     const dataDir = join(folder, "sealed");

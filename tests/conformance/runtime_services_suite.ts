@@ -123,14 +123,45 @@ export function runtimeServicesSuite(name: string, open: () => Promise<Harness>)
       const data = ["one", "two", "three", "not sent"].map(bytesOf);
       const to = [b, c, b, b].map(({ socket }) => socket.address);
       assert.equal(a.socket.sendMany(data, to, 3), 3);
+      assert.ok(a.socket.waiting >= 0 && a.socket.waiting <= 3);
       for (const bytes of data) bytes.fill(0);
       await b.until(2);
       await c.until(1);
+      // What has arrived doesn't wait; that it left may be told a little later.
+      while (a.socket.waiting > 0) await new Promise<void>((resolve) => h.runtime.clock.soon(resolve));
       assert.deepEqual(b.received.map(({ data }) => data).sort(), ["one", "three"]);
       assert.deepEqual(c.received.map(({ data }) => data), ["two"]);
       assert.equal(a.socket.sendMany(data, to, 0), 0);
       for (const { socket } of [a, b, c]) socket.close();
       assert.equal(a.socket.sendMany(data, to, 3), 0);
+    });
+
+    test("what a datagram's handler asks for soon comes behind those that have come with it", async (h) => {
+      let received = 0;
+      const { clock, name } = h.runtime;
+      // Its datagrams come one by one.
+      if (name === "memory") return;
+      const counts: number[] = [];
+      const all = Promise.withResolvers<void>();
+      const b = await h.runtime.bindDatagram({
+        host: h.host,
+        port: 0,
+        receive() {
+          if (received++ === 0) {
+            clock.soon(() => {
+              counts.push(received);
+              all.resolve();
+            });
+          }
+        },
+      });
+      const a = await socketAt(h, h.host);
+      const data = Array.from({ length: 8 }, () => bytesOf("x"));
+      a.socket.sendMany(data, data.map(() => b.address), data.length);
+      await all.promise;
+      assert.deepEqual(counts, [data.length]);
+      a.socket.close();
+      b.close();
     });
 
     test("a handler's exception, a closed port and a datagram that is too large harm nothing", async (h) => {

@@ -67,6 +67,7 @@ export class Ear implements SessionHandler {
   }
   streamClosed(): void {
     this.closedStreams++;
+    this.also?.streamClosed?.();
     this.#wake();
   }
   streamRefused(code: ErrorCode): void {

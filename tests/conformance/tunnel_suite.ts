@@ -6,6 +6,13 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { SallyportError } from "../../src/errors.ts";
+import { createMemoryRegistry } from "../../src/cluster/memory_registry.ts";
+import { secretAuthenticator, secretCredential } from "../../src/tunnel/auth/secret.ts";
+import { simpleAckAuthenticator, simpleAckCredential } from "../../src/tunnel/auth/simple_ack.ts";
+import { createTunnelDaemon } from "../../src/tunnel/daemon.ts";
+import { httpService } from "../../src/tunnel/http_service.ts";
+import { joinTunnel } from "../../src/tunnel/join.ts";
+import { createTunnelSource } from "../../src/tunnel/source.ts";
 import { NetworkSet } from "../../src/networks.ts";
 import type { ByteStream, Conn } from "../../src/runtime/port.ts";
 import type { TunnelRequest, TunnelService } from "../../src/tunnel/router.ts";
@@ -259,6 +266,63 @@ export function tunnelSuite(runtimeName: string, kind: TransportKind, open: () =
         });
       },
     );
+
+    it("who connects says who it is, is registered, and asks an HTTP service", { timeout }, async () => {
+      const harness = await open();
+      const { clock } = harness.runtime;
+      await harness.run(async () => {
+        const pair = await kind.open(harness.runtime, harness.host);
+        const carriers = { edge: new SessionCarrier(pair.edge), agent: new SessionCarrier(pair.agent) };
+        for (const side of ["edge", "agent"] as const) {
+          pair[`${side}Ear`].also = {
+            stream: (stream) => carriers[side].offer(stream),
+            streamClosed: () => carriers[side].streamClosed(),
+            ended: (error) => carriers[side].ended(error),
+          };
+        }
+        const secret = pattern(32, 7);
+        const registry = createMemoryRegistry({ clock });
+        const over = Promise.withResolvers<void>();
+        const events: string[] = [];
+        const daemon = createTunnelDaemon({
+          clock,
+          registry,
+          authenticators: [simpleAckAuthenticator(), secretAuthenticator(() => ({ secret }))],
+          router: createRouter({
+            "/http": httpService({
+              clock,
+              fetch: (request, { tunnel }) => new Response(`${request.url} ${tunnel.name}.`),
+            }),
+          }),
+          event: ({ kind }) => {
+            events.push(kind);
+            if (kind === "disconnected") over.resolve();
+          },
+        });
+        const source = createTunnelSource();
+        daemon.attach(source);
+        source.carrier(carriers.edge);
+        const credentials = [secretCredential("device", secret), simpleAckCredential()];
+        const router = createRouter({});
+        const tunnel = await joinTunnel({
+          carrier: carriers.agent,
+          clock,
+          credentials,
+          router,
+          name: "daemon",
+        });
+        const stream = watch(await tunnel.open("/http"));
+        stream.write(bytesOf("GET /page HTTP/1.1\r\nhost: a.test\r\n\r\n"));
+        await stream.until(() => stream.text.includes("http://a.test/page device."));
+        assert.equal((await registry.byName("device"))?.transport, pair.edge.transport);
+        stream.abort();
+        await daemon.close(1_000);
+        await over.promise;
+        assert.deepEqual(events, ["connected", "authenticated", "disconnected"]);
+        assert.equal(await registry.byName("device"), undefined);
+        await pair.close(new SallyportError("shutdown", "Cannot keep session: the test is over"));
+      });
+    });
 
     test("a stream that begins otherwise is a visitor's, whole", {}, async (tunnels) => {
       const near = new WatchedStream(tunnels.pair.edge.open({ address: "192.0.2.7" }));

@@ -3,6 +3,8 @@ import { getCiphers } from "node:crypto";
 import { describe, it } from "node:test";
 import type { Bytes } from "../../src/bytes/bytes.ts";
 import { chooseAeads, NodeAead } from "../../src/crypto/aead.ts";
+import { loadWasmSodium } from "../../src/crypto/sodium_wasm.ts";
+import { nodeHasX25519 } from "../../src/crypto/x25519_node.ts";
 import {
   KEY_BYTES,
   loadSodium,
@@ -191,6 +193,38 @@ describe("libsodium, native and WASM", () => {
     two.push(b, count(100), fromB, TAG_MESSAGE);
     assert.deepEqual(fromA, fromB);
     assert.deepEqual(a, b);
+  });
+});
+
+describe("X25519 of the runtime in place of WebAssembly's", () => {
+  it("is there on both, and gives what libsodium gives, for every kind of key", async () => {
+    assert.equal(nodeHasX25519(), true);
+    const [own, wasm] = [await loadWasmSodium(true), await loadWasmSodium(false)];
+    const random = (): Bytes => {
+      const bytes = new Uint8Array(KEY_BYTES);
+      wasm.randomBytes(bytes);
+      return bytes;
+    };
+    // Any 32 bytes are a key of either kind: unclamped, with the top bit set, beyond the prime.
+    const odd = [
+      new Uint8Array(KEY_BYTES),
+      Uint8Array.of(1, ...new Uint8Array(31)),
+      new Uint8Array(KEY_BYTES).fill(255),
+      hex("edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f"),
+      hex("ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f"),
+      hex("eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f"),
+      hex("e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800"),
+    ];
+    for (const publicKey of [...odd, ...Array.from({ length: 100 }, random)]) {
+      const secretKey = random();
+      assert.deepEqual(own.publicKey(secretKey), wasm.publicKey(secretKey));
+      assert.deepEqual(own.sharedSecret(secretKey, publicKey), wasm.sharedSecret(secretKey, publicKey));
+      assert.deepEqual(own.sharedSecret(publicKey, secretKey), wasm.sharedSecret(publicKey, secretKey));
+    }
+    for (const sodium of [own, wasm]) {
+      assert.throws(() => sodium.publicKey(new Uint8Array(31)), TypeError);
+      assert.throws(() => sodium.sharedSecret(new Uint8Array(33), random()), TypeError);
+    }
   });
 });
 

@@ -240,6 +240,81 @@ describe("cookies before state", () => {
     assert.equal(server.listener.pending, 5);
     for (const dial of dials) assert.equal(await dial, "edge_unreachable");
   });
+
+  it("an INIT of another size than READY's gets no answer, whatever it holds", async () => {
+    const { init, net, server } = await record();
+    const before = { ...server.listener.stats };
+    net.watch = () => assert.fail("it answered");
+    for (const size of [75, 91, init.data.length - 1]) {
+      net.inject({ ...init, data: init.data.slice(0, size) });
+    }
+    net.inject({ ...init, data: new Uint8Array([...init.data, 0]) });
+    assert.equal(server.listener.stats.strays - before.strays, 4);
+    assert.equal(server.listener.stats.initsRepeated, before.initsRepeated);
+  });
+
+  for (const kind of ["forged", "refused"] as const) {
+    it(`an address whose handshakes come to nothing is left alone for a minute (${kind})`, async () => {
+      let computed = 0;
+      const counting = { ...crypto, name: crypto.name };
+      // Methods live on the class.
+      const spied = Object.setPrototypeOf(counting, crypto) as typeof crypto;
+      spied.publicKey = (secret) => crypto.publicKey(secret);
+      spied.shared = (secret, key) => {
+        computed++;
+        return crypto.shared(secret, key);
+      };
+      spied.seal = (...args) => crypto.seal(...args);
+      spied.open = (...args) => crypto.open(...args);
+      const { net, server } = await stage({ crypto: spied, limits: { failuresPerSourceMax: 5 } });
+      net.link("10.0.0.3", { delayMs: 20 });
+      if (kind === "refused") {
+        server.refusal = new SallyportError("token_expired", "over");
+        for (let i = 0; i < 5; i++) await assert.rejects(connect(net, crypto), { code: "token_expired" });
+        net.clock.run(5_000);
+        server.refusal = undefined;
+      } else {
+        let init: Passing | undefined;
+        net.watch = (datagram) => {
+          if (packetType(datagram.data) === PacketType.init) init ??= datagram;
+          return packetType(datagram.data) !== PacketType.init;
+        };
+        const dial = connect(net, crypto).catch((error) => error);
+        await net.clock.settle(() => init !== undefined, 5_000);
+        init!.data[500] = init!.data[500]! ^ 1;
+        for (let i = 0; i < 1_000; i++) net.inject(init!);
+        assert.equal(computed, 2 * 5, "two computations on the curve for each INIT that is looked at");
+        net.watch = undefined;
+        await dial;
+      }
+      const until = computed;
+      const vain = connect(net, crypto, { options: { handshakeTimeoutMs: 3_000 } });
+      await assert.rejects(vain, { code: "edge_unreachable" });
+      assert.equal(computed, until);
+      await connect(net, crypto, {}, "10.0.0.3");
+      net.clock.run(MINUTE_MS);
+      await connect(net, crypto);
+    });
+  }
+
+  it("an owner that throws at a new connection leaves nothing behind", async () => {
+    const { net, server } = await stage({
+      accept: () => {
+        throw new Error("not now");
+      },
+    });
+    // The runtime reports such errors and goes on; the network of the tests lets them through.
+    let init: Passing | undefined;
+    net.watch = (datagram) => {
+      if (packetType(datagram.data) === PacketType.init) init ??= datagram;
+      return packetType(datagram.data) !== PacketType.init;
+    };
+    const dial = connect(net, crypto).catch((error) => errorCode(error));
+    await net.clock.settle(() => init !== undefined, 5_000);
+    assert.throws(() => net.inject(init!), /not now/);
+    assert.deepEqual([server.listener.size, server.listener.pending], [0, 0]);
+    assert.equal(await dial, "edge_unreachable");
+  });
 });
 
 describe("admission", () => {

@@ -10,6 +10,7 @@ import { currentRuntime } from "../../src/runtime/mod.ts";
 import { Collector, cryptoForTests, digest, pattern, pour, text } from "./support.ts";
 
 const crypto = await cryptoForTests();
+const CONNECTIONS = 300;
 
 async function stage(host: string) {
   const runtime = await currentRuntime();
@@ -88,13 +89,13 @@ describe("on real sockets", () => {
     });
   }
 
-  it("fifty connections at once", async () => {
+  it("9: 300 connections on one socket, which takes what they send", { timeout: 60_000 }, async () => {
     const { listener, connections, dial } = await stage("127.0.0.1");
     const data = pattern(50_000);
     const links = [];
     const done: Promise<void>[] = [];
     const collectors: Collector[] = [];
-    for (let i = 0; i < 50; i++) {
+    for (let i = 0; i < CONNECTIONS; i++) {
       const collector = new Collector();
       collectors.push(collector);
       let arrived!: () => void;
@@ -105,8 +106,11 @@ describe("on real sockets", () => {
     for (const connection of connections) pour(connection.open(), data);
     await Promise.all(done);
     assert.ok(collectors.every((one) => one.digest() === digest(data)));
-    assert.equal(listener.size, 50);
-    assert.ok(listener.totals().bytesSent > 50 * data.length);
+    assert.equal(listener.size, CONNECTIONS);
+    assert.ok(listener.totals().bytesSent > CONNECTIONS * data.length);
+    // What a socket doesn't take at once waits for it: Deno's would drop all but 256 of the first 10,000. Some may be for
+    // ports that slow clients have left, which Bun refuses.
+    assert.ok(listener.refusedByNetwork < listener.totals().packetsSent / 10, `${listener.refusedByNetwork}`);
     for (const { connection } of opened) connection.close(new SallyportError("shutdown", "done"));
     listener.close();
   });

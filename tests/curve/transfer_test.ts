@@ -481,6 +481,55 @@ describe("many, and the end", () => {
     assert.equal(stage.server.listener.size, 0);
   });
 
+  for (const idle of [true, false]) {
+    it(`a server that was started anew is noticed long before the time-out (${idle ? "idle" : "busy"})`, async () => {
+      const stage = await pair();
+      const got = idle ? undefined : download(stage, pattern(10_000_000));
+      stage.net.clock.run(300);
+      stage.net.watch = () => false;
+      stage.server.listener.close();
+      stage.net.clock.run(10);
+      stage.net.watch = undefined;
+      await startServer(stage.net, crypto);
+      // The next PING may be ten seconds off; three probes and as many answers follow.
+      const found = stage.net.clock.runUntil(() => stage.client.closed.length > 0, idle ? 15_000 : 5_000);
+      assert.ok(found, "it still waits");
+      assert.match(stage.client.closed[0]!.message, /no longer knows/);
+      assert.equal(errorCode(stage.client.closed[0]), "connection_lost");
+      assert.equal(stage.client.closed[0]!.retryable, true);
+      assert.equal(got?.ended ?? false, false);
+    });
+  }
+
+  it("an outage isn't taken for a restart, whatever strangers answer", async () => {
+    const stage = await pair();
+    const got = download(stage, pattern(3_000_000));
+    stage.net.clock.run(100);
+    let cookie: Passing | undefined;
+    let asked = 0;
+    // The server's own packets get lost for a while; a COOKIE to each HELLO doesn't, as if somebody forged it.
+    stage.net.watch = (datagram) => {
+      const type = packetType(datagram.data);
+      if (type === PacketType.hello) asked++;
+      if (type === PacketType.cookie) cookie = datagram;
+      return type !== PacketType.data || datagram.from.host === CLIENT_HOST;
+    };
+    stage.net.clock.runUntil(() => asked === 3, 20_000);
+    assert.equal(asked, 3);
+    stage.net.watch = undefined;
+    for (let i = 0; i < 100; i++) stage.net.inject(cookie!);
+    assert.ok(stage.net.clock.runUntil(() => got.ended, 60_000));
+    for (let i = 0; i < 100; i++) stage.net.inject(cookie!);
+    stage.net.clock.run(60_000);
+    assert.equal(stage.client.closed.length + stage.server.closed.length, 0);
+    // And a path that is dead both ways is waited for.
+    stage.links.up.down = stage.links.down.down = true;
+    stage.net.clock.run(15_000);
+    stage.links.up.down = stage.links.down.down = false;
+    stage.net.clock.run(30_000);
+    assert.equal(stage.client.closed.length + stage.server.closed.length, 0);
+  });
+
   it("an idle connection is kept open, with few packets", async () => {
     const stage = await pair();
     stage.net.sent = 0;

@@ -3,7 +3,7 @@ import { randomBytes } from "node:crypto";
 import { describe, it } from "node:test";
 import { type CipherName, createOpener, createSealer } from "../../src/crypto/header_cipher.ts";
 import { FernetRing, generateFernetKey } from "../../src/crypto/fernet.ts";
-import type { AgentRequest } from "../../src/edge/agents.ts";
+import type { AgentRequest } from "../../src/edge/agent_request.ts";
 import { SallyportError } from "../../src/errors.ts";
 import { AgentChallenge } from "../../src/handshake/challenge.ts";
 import {

@@ -4,22 +4,17 @@
  *
  * @module
  */
-import { execFile } from "node:child_process";
-import { mkdir, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
+import { readdir } from "node:fs/promises";
 import { homedir } from "node:os";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import process from "node:process";
-import { setTimeout as delay } from "node:timers/promises";
-import { fileURLToPath } from "node:url";
+import { isCi, madeOnce, output } from "../support/made_once.ts";
 
 /** The reference's version on PyPI. */
 export const REFERENCE_VERSION = "0.47.0";
 /** The oldest Python that it runs on. */
 export const PYTHON_MINIMUM: readonly [number, number] = [3, 13];
 
-const ROOT = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
-const FOLDER = join(ROOT, ".cache", `reference-${REFERENCE_VERSION}`);
-const LOCK = `${FOLDER}.lock`;
 const INSTALL_TIMEOUT_MS = 300_000;
 
 let made: Promise<string> | undefined;
@@ -39,7 +34,7 @@ export function referencePython(): Promise<string> {
  * For the `skip` option of `node:test`.
  */
 export async function skipInterop(): Promise<string | false> {
-  if (process.env.CI !== undefined && process.env.CI !== "" && process.env.CI !== "false") return false;
+  if (isCi()) return false;
   try {
     await referencePython();
     return false;
@@ -49,64 +44,22 @@ export async function skipInterop(): Promise<string | false> {
 }
 
 async function prepare(): Promise<string> {
-  const python = interpreterOf(FOLDER);
-  if (await exists(python)) return python;
-  const base = await findPython();
-  await mkdir(dirname(FOLDER), { recursive: true });
-  await lock();
-  try {
-    if (!await exists(python)) await install(base);
-  } finally {
-    await rm(LOCK, { recursive: true, force: true });
-  }
-  return python;
+  return interpreterOf(
+    await madeOnce(`reference-${REFERENCE_VERSION}`, INSTALL_TIMEOUT_MS, async (folder) => {
+      await install(await findPython(), folder);
+    }),
+  );
 }
 
-/** Builds beside the final place and moves it there whole, so that a broken run leaves nothing that looks finished. */
-async function install(base: string): Promise<void> {
-  // A virtual environment's scripts name its folder, but its interpreter works wherever it is moved.
-  const building = `${FOLDER}.${process.pid}`;
-  await rm(building, { recursive: true, force: true });
+/** A virtual environment's scripts name its folder, but its interpreter works wherever it is moved. */
+async function install(base: string, folder: string): Promise<void> {
   try {
-    await run(base, ["-m", "venv", building]);
+    await run(base, ["-m", "venv", folder]);
     const pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"];
-    await run(interpreterOf(building), [...pip, `snitun==${REFERENCE_VERSION}`]);
-    await run(interpreterOf(building), ["-c", "import snitun"]);
-    await rm(FOLDER, { recursive: true, force: true });
-    await rename(building, FOLDER);
+    await run(interpreterOf(folder), [...pip, `snitun==${REFERENCE_VERSION}`]);
+    await run(interpreterOf(folder), ["-c", "import snitun"]);
   } catch (error) {
-    await rm(building, { recursive: true, force: true });
     throw new Error(`Cannot install snitun==${REFERENCE_VERSION} with ${base}: ${messageOf(error)}`);
-  }
-}
-
-/** A folder is made by one process alone; one whose maker is gone is taken over. */
-async function lock(): Promise<void> {
-  const deadline = Date.now() + INSTALL_TIMEOUT_MS;
-  const note = join(LOCK, "pid");
-  while (true) {
-    try {
-      await mkdir(LOCK);
-      await writeFile(note, String(process.pid));
-      return;
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
-    }
-    const pid = Number(await readFile(note, "utf8").catch(() => "0"));
-    const age = Date.now() - await stat(LOCK).then((info) => info.mtimeMs, () => Date.now());
-    if (pid > 0 ? !alive(pid) : age > 5_000) await rm(LOCK, { recursive: true, force: true });
-    else if (Date.now() > deadline) {
-      throw new Error(`Cannot install the reference: ${LOCK} is held by process ${pid}`);
-    } else await delay(200);
-  }
-}
-
-function alive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === "EPERM";
   }
 }
 
@@ -158,17 +111,8 @@ function interpreterOf(folder: string): string {
   return process.platform === "win32" ? join(folder, "Scripts", "python.exe") : join(folder, "bin", "python");
 }
 
-function exists(path: string): Promise<boolean> {
-  return stat(path).then(() => true, () => false);
-}
-
 function run(program: string, args: string[]): Promise<string> {
-  return new Promise((resolve, reject) => {
-    execFile(program, args, { timeout: INSTALL_TIMEOUT_MS }, (error, stdout, stderr) => {
-      if (error === null) resolve(stdout.trim());
-      else reject(new Error(stderr.trim().split("\n").slice(-3).join(" ") || error.message));
-    });
-  });
+  return output(program, args, INSTALL_TIMEOUT_MS);
 }
 
 function messageOf(error: unknown): string {

@@ -1,8 +1,10 @@
 import { describe, it } from "node:test";
 import assert from "node:assert/strict";
 import { AUTH_FAILURES_PER_MINUTE_MAX, TOKENS_PER_MINUTE_MAX } from "../../src/limits.ts";
+import { clientAddress } from "../../src/master/client_address.ts";
 import { staticCredentials } from "../../src/master/credentials.ts";
 import { FailureLimit, IssueLimit, sourceOf } from "../../src/master/rate_limits.ts";
+import { NetworkSet } from "../../src/networks.ts";
 import { parsePrometheus, sampleValue } from "../telemetry/prometheus.ts";
 import { ADMIN_KEY, members, problemOf, testMaster } from "./helpers.ts";
 
@@ -107,6 +109,23 @@ describe("wrong keys too often", () => {
     }
   });
 
+  it("count for whom a trusted proxy names, and for nobody whom the client names itself", async () => {
+    const { post } = testMaster({
+      authFailuresPerMinute: 1,
+      forwardedFrom: new NetworkSet(["10.0.0.0/8", "fd00::/8"]),
+    });
+    const sent = (headers: Record<string, string>, forwarded: string, host = "10.0.0.1") =>
+      post(BODY, { ...headers, "X-Forwarded-For": forwarded }, { host, port: 1 });
+    await problemOf(await sent(wrong, "198.51.100.1"), 401);
+    await problemOf(await sent({}, "198.51.100.1"), 429);
+    await problemOf(await sent({}, "192.0.2.1, 198.51.100.1, 10.0.0.2"), 429);
+    assert.equal((await sent({}, "198.51.100.1, 198.51.100.2")).status, 201);
+    // A peer that is no proxy is believed nothing.
+    await problemOf(await sent(wrong, "198.51.100.3", "203.0.113.9"), 401);
+    await problemOf(await sent({}, "198.51.100.4", "203.0.113.9"), 429);
+    assert.equal((await sent({}, "198.51.100.3")).status, 201);
+  });
+
   it("work without an address", async () => {
     const { app } = testMaster({ authFailuresPerMinute: 1 });
     const init = { method: "POST", headers: wrong };
@@ -173,4 +192,29 @@ describe("limits", () => {
     assert.notEqual(sourceOf("::192.0.2.1"), sourceOf("192.0.2.1"));
     assert.equal(sourceOf("unknown"), "unknown");
   });
+});
+
+describe("the client's address behind proxies", () => {
+  const trusted = new NetworkSet(["10.0.0.0/8", "::1/128"]);
+  for (
+    const [peer, header, client] of [
+      ["10.0.0.1", undefined, "10.0.0.1"],
+      ["10.0.0.1", "", "10.0.0.1"],
+      ["10.0.0.1", "unknown", "10.0.0.1"],
+      ["10.0.0.1", "192.0.2.1, unknown", "10.0.0.1"],
+      ["10.0.0.1", "192.0.2.1", "192.0.2.1"],
+      ["10.0.0.1", " 192.0.2.1:4711 ", "192.0.2.1"],
+      ["10.0.0.1", "2001:db8::1", "2001:db8::1"],
+      ["10.0.0.1", "[2001:DB8:0::1]:443", "2001:db8::1"],
+      ["10.0.0.1", "10.0.0.3,10.0.0.2", "10.0.0.3"],
+      ["::1", "192.0.2.1, 10.9.9.9", "192.0.2.1"],
+      ["192.0.2.9", "192.0.2.1", "192.0.2.9"],
+      ["unknown", "192.0.2.1", "unknown"],
+      ["10.0.0.1", "192.0.2.1," + "10.0.0.2,".repeat(100_000) + "10.0.0.3", "10.0.0.2"],
+    ] as const
+  ) {
+    it(`is ${client} for ${peer} and ${header?.slice(0, 40)}`, () => {
+      assert.equal(clientAddress(peer, header, trusted), client);
+    });
+  }
 });

@@ -52,6 +52,26 @@ describe("staticCredentials", () => {
     assert.equal((await credentials.find("key-2"))?.mayServe("a.example.org"), false);
   });
 
+  it("gives public ports where they are named, and refuses what is none", async () => {
+    const list = [
+      { id: "one", key: "key-1", names: [], publish: ["tcp:22"] },
+      { id: "any", key: "key-2", names: [], publish: ["tcp"] },
+      { id: "none", key: "key-3", names: ["*"] },
+    ];
+    const credentials = staticCredentials(list);
+    const may = async (key: string) =>
+      await Promise.all(
+        ["tcp:22", "tcp:23", "tcp"].map(async (port) => (await credentials.find(key))?.mayPublish?.(port)),
+      );
+    assert.deepEqual(await may("key-1"), [true, false, false]);
+    assert.deepEqual(await may("key-2"), [true, true, true]);
+    assert.deepEqual(await may("key-3"), [false, false, false]);
+    assert.throws(() => staticCredentials([{ id: "x", key: "k", names: [], publish: ["22"] }]), {
+      code: "config_invalid",
+      message: "Cannot use credential x: 22 is no public port: tcp:2222, tcp or *",
+    });
+  });
+
   it("holds no key in what it returns", async () => {
     const credentials = staticCredentials(list);
     const found = await credentials.find("key-1");

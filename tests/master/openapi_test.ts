@@ -131,10 +131,12 @@ describe("GET /openapi.json", () => {
     };
     assert.deepEqual(schema.required, ["hostname"]);
     assert.equal(schema.additionalProperties, false);
-    const { hostname, alias, protocol_version, cipher, ttl_seconds } = schema.properties;
+    const { hostname, alias, protocol_version, cipher, ttl_seconds, publish } = schema.properties;
     assert.equal(hostname.type, "string");
     assert.equal(alias.type, "array");
     assert.equal((alias.items as Dict).type, "string");
+    assert.equal(publish.type, "array");
+    assert.equal(publish.maxItems, 16);
     assert.deepEqual(protocol_version.enum, [0, 1, 2]);
     assert.equal(protocol_version.type, "integer");
     assert.equal(protocol_version.default, 2);

@@ -34,6 +34,7 @@ describe("POST /v1/tokens", () => {
       alias: [],
       cipher: "aes-gcm",
       protocol_version: 2,
+      publish: [],
       valid: Math.floor(WALL_MS / 1000) + TOKEN_TTL_DEFAULT_S,
       edge: { host: "edge.example.net", port: 8443 },
     });
@@ -324,6 +325,43 @@ describe("POST /v1/tokens refuses", () => {
     assert.equal(problem.detail, "Cannot issue token: hostname is not a name that this key may serve");
     const seen = parsePrometheus(await metrics.render());
     assert.equal(sampleValue(seen, "sallyport_tokens_issued_total"), 1);
+  });
+});
+
+describe("POST /v1/tokens, public ports", () => {
+  it("go into the token and the answer in one form, and only where they are asked for", async () => {
+    const { post, ring } = testMaster();
+    const claims = async (body: Record<string, unknown>) => {
+      const answer = await issued(await post({ hostname: "a.example.org", ...body }));
+      return { answer: answer.publish, extra: openToken(ring, answer.token, WALL_MS / 1000).extra };
+    };
+    assert.deepEqual(await claims({}), { answer: [], extra: {} });
+    const publish = ["tcp:2222", "tcp", "tcp"];
+    assert.deepEqual(await claims({ publish: ["tcp:2222", "tcp", "tcp:0"] }), {
+      answer: publish,
+      extra: { publish },
+    });
+    for (const wrong of ["tcp", ["udp:1"], ["tcp:65536"], [7], new Array(17).fill("tcp")]) {
+      const problem = await problemOf(await post({ hostname: "a.example.org", publish: wrong }), 422);
+      assert.match(problem.errors?.[0]?.pointer ?? "", /^#\/publish/);
+    }
+  });
+
+  it("are refused with 403 to a key that may not have them, each of them", async () => {
+    const credentials = staticCredentials([
+      { id: "none", key: "k0", names: ["*"] },
+      { id: "one", key: "k1", names: ["*"], publish: ["tcp:2222"] },
+      { id: "any", key: "k2", names: ["*"], publish: ["tcp"] },
+    ]);
+    const { post } = testMaster({ credentials });
+    const asked = (key: string, publish: string[]) =>
+      post({ hostname: "a.example.org", publish }, { Authorization: `Bearer ${key}` });
+    const refused = async (key: string, publish: string[]) =>
+      (await problemOf(await asked(key, publish), 403)).errors?.map((fault) => fault.pointer);
+    assert.deepEqual(await refused("k0", ["tcp"]), ["#/publish/0"]);
+    assert.deepEqual(await refused("k1", ["tcp:2222", "tcp:2223", "tcp"]), ["#/publish/1", "#/publish/2"]);
+    await issued(await asked("k1", ["tcp:2222"]));
+    await issued(await asked("k2", ["tcp", "tcp:2223"]));
   });
 });
 

@@ -535,4 +535,30 @@ describe("a session's clocks", () => {
     assert.deepEqual([other.closes, (other.error as { code?: string }).code], [1, "cipher_failed"]);
     assert.throws(() => world.edge.mux.open(V4), { code: "cipher_failed" });
   });
+
+  it("let go of their ciphers at each turn's end while there are no streams, and when nothing goes any more", () => {
+    let parked = 0;
+    const sealer = createSealer("aes-cbc", new Uint8Array(32).fill(7), new Uint8Array(16).fill(9), "edge");
+    const counting: Sealer = {
+      overheadBytes: 0,
+      seal: (plain, unitBytes) => sealer.seal(plain, unitBytes),
+      park: () => void parked++,
+    };
+    const world = new World({ cipher: "aes-cbc", edge: { sealer: counting } });
+    world.agent.mux.sendPing("ping", new Uint8Array(16));
+    world.settle();
+    const idle = parked;
+    assert.ok(idle > 0, "behind the pong");
+    const stream = world.edge.mux.open(V4);
+    stream.attach(new Recorder());
+    world.settle();
+    stream.write(pattern(10_000, 1));
+    world.settle();
+    assert.equal(parked, idle, "not while streams come and go");
+    stream.abort();
+    world.settle();
+    assert.equal(parked, idle);
+    world.advance(3 * limits.IDLE_TICK_MS);
+    assert.ok(parked > idle, "when it has been idle for a while");
+  });
 });

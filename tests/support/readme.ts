@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { readFile, writeFile } from "node:fs/promises";
+import { readdir, readFile, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { type Setting, SETTINGS } from "../../src/config.ts";
@@ -81,9 +81,9 @@ export async function readmeParts(): Promise<Map<string, string>> {
     ["metrics", metricsTable()],
     ["limits", limitsTable()],
   ]);
-  for (const name of ["edge_with_own_authorisation", "agent_with_own_connector", "master_without_a_server"]) {
-    const text = await readFile(join(ROOT, "examples", `${name}.ts`), "utf8");
-    parts.set(`examples/${name}.ts`, `\`\`\`ts\n${text}\`\`\``);
+  for (const name of await readdir(join(ROOT, "examples"))) {
+    const text = await readFile(join(ROOT, "examples", name), "utf8");
+    parts.set(`examples/${name}`, `\`\`\`ts\n${text}\`\`\``);
   }
   return parts;
 }

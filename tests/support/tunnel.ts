@@ -204,7 +204,7 @@ export class TestEdge {
   }
 
   /** How often something was refused for this reason. */
-  refusals(what: "agent" | "visitor" | "connection" | "stream", reason: ErrorCode): Promise<number> {
+  refusals(what: "agent" | "visitor" | "connection" | "stream" | "port", reason: ErrorCode): Promise<number> {
     return this.metric("refusals_total", { what, reason });
   }
 

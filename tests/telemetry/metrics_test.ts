@@ -45,7 +45,7 @@ function manualClock() {
 function curveSource(times: number): CurveSource {
   const counts = {
     ...{ packetsSent: 1, packetsReceived: 2, packetsLost: 3, bytesResent: 4, duplicates: 5, reordered: 6 },
-    ...{ replays: 7, forgeries: 8, pathMoves: 9, cookiesIssued: 10, cookiesRefused: 11 },
+    ...{ replays: 7, forgeries: 8, pathMoves: 9, cookiesIssued: 10, cookiesRefused: 11, initsRefused: 12 },
   };
   const state = { rttLastMs: 10, rttMinMs: 5, rttSmoothedMs: 9, windowBytes: 1000, inFlightBytes: 100 };
   const scaled = <Of extends Record<string, number>>(of: Of) =>
@@ -60,6 +60,7 @@ describe("Metrics", () => {
     metrics.transportAttempted("curve", "won");
     metrics.sessionEnded("closed");
     metrics.refused("agent", "token_invalid");
+    metrics.pipeTransfer("received");
     metrics.tokenIssued(2, "aes-gcm");
     metrics.masterRequest("/v1/tokens", 201);
     metrics.curve.add(curveSource(1));
@@ -81,6 +82,7 @@ describe("Metrics", () => {
       sampleValue(await scrape(metrics), `sallyport_curve_${name}`, labels);
     assert.equal(await value("packets_lost_total"), 12);
     assert.equal(await value("cookies_refused_total"), 44);
+    assert.equal(await value("handshakes_refused_total"), 48);
     assert.equal(await value("window_bytes"), 4000);
     assert.equal(await value("in_flight_bytes"), 400);
     assert.equal(await value("round_trip_seconds", { stat: "last" }), 0.02);

@@ -6,6 +6,7 @@ import { EdgeKey, keyText } from "../../src/agent/transports/edge_key.ts";
 import type { DialerOptions, EdgePins } from "../../src/agent/transports/port.ts";
 import type { Grant } from "../../src/agent/grant.ts";
 import { keyPair, loadCurveCrypto } from "../../src/curve/crypto.ts";
+import type { CurveStream } from "../../src/curve/stream.ts";
 import { errorCode, SallyportError } from "../../src/errors.ts";
 import type { CreatedToken } from "../../src/handshake/token.ts";
 import { Metrics } from "../../src/telemetry/metrics.ts";
@@ -19,7 +20,10 @@ import {
   type TestEdgeOptions,
 } from "../support/tunnel.ts";
 import { decodeCurveHead, encodeCallerHead, encodeGoingAwayHead } from "../../src/wire/curve_head.ts";
+import { CurveSession } from "../../src/transport/curve_link.ts";
 import type { Session } from "../../src/transport/port.ts";
+import { Ear } from "../conformance/transport_helpers.ts";
+import { CLIENT_HOST, Collector, connect, startServer, world } from "../curve/support.ts";
 import { parsePrometheus, sampleValue } from "../telemetry/prometheus.ts";
 
 const PORT = 4500;
@@ -185,7 +189,50 @@ describe("agents by the curve transport", () => {
   });
 });
 
+/** A stream and what comes back on it. */
+interface Held {
+  readonly stream: CurveStream;
+  readonly collector: Collector;
+}
+
 describe("heads of streams", () => {
+  it("are waited for, but not without end", async () => {
+    const net = world();
+    net.link(CLIENT_HOST, { delayMs: 20 });
+    const server = await startServer(net, crypto);
+    const ear = new Ear();
+    const { link } = await connect(net, crypto, {
+      admitted: (connection) => {
+        const session = new CurveSession(connection, net.clock);
+        session.start(ear);
+        return session;
+      },
+    });
+    net.clock.run(100);
+    const there = server.connections[0]!;
+    const head = encodeCallerHead({ address: "192.0.2.7", port: 1, serverName: "a.test" });
+    const [cut, whole, late] = [there.open(), there.open(), there.open()].map((stream, at) => {
+      const collector = new Collector();
+      stream.attach(collector);
+      stream.write([head.slice(0, 5), head, new Uint8Array(0)][at]!);
+      return { stream, collector };
+    }) as [Held, Held, Held];
+    net.clock.run(10_000);
+    late.stream.write(head.slice(0, 1));
+    net.clock.run(4_000);
+    assert.equal(ear.streams.length, 1);
+    assert.deepEqual([cut, whole, late].map(({ collector }) => collector.closed), [false, false, false]);
+    net.clock.run(2_000);
+    assert.equal(cut.collector.closed, true);
+    assert.equal(errorCode(cut.collector.error), "deadline_exceeded");
+    late.stream.write(head.slice(1));
+    net.clock.run(60_000);
+    // The third's time runs from its own first frame.
+    assert.deepEqual([whole, late].map(({ collector }) => collector.closed), [false, false]);
+    assert.equal(ear.streams.length, 2);
+    assert.equal(link.connection.streams, 2);
+  });
+
   const head = encodeCallerHead({ address: "2001:db8::7", port: 54_321, serverName: "a.test" });
 
   it("come back as they were, and are whole or not there", () => {

@@ -66,9 +66,9 @@ class World {
           owner,
           name: conn.remote.host,
           target: { host: "localhost", port: TARGET },
-          open: (target) => {
+          open: (target, visitor) => {
             this.opened++;
-            return this.open(target);
+            return this.open(target, visitor);
           },
           allow: (wished) => this.allow?.(wished),
         });
@@ -179,13 +179,13 @@ describe("demand proxy over a stream", () => {
     const world = new World({ first: 5000, last: 5009 });
     await world.run(async () => {
       assert.equal((await world.ask(5004)).addresses[0]?.port, 5004);
-      await assertRejects(world.ask(5004), "limit_exceeded");
-      await assertRejects(world.ask(4999), "limit_exceeded");
+      await assertRejects(world.ask(5004), "address_in_use");
+      await assertRejects(world.ask(4999), "access_denied");
       world.allow = (wished) => {
         if (wished !== 5005) throw new SallyportError("access_denied", "Cannot lease: 5005 alone");
       };
       await assertRejects(world.ask(), "limit_exceeded");
-      await assertRejects(world.ask(5006), "limit_exceeded");
+      await assertRejects(world.ask(5006), "access_denied");
       assert.equal((await world.ask(5005)).addresses[0]?.port, 5005);
     });
     const codes = world.lines.filter(({ level }) => level === "warn").map(({ fields }) => fields.reason);
@@ -217,9 +217,9 @@ describe("demand proxy over a stream", () => {
 
       // It leaves while its stream is being opened; the stream that comes late is ended.
       let go = () => {};
-      world.open = async (target) => {
+      world.open = async (target, visitor) => {
         await new Promise<void>((resolve) => go = resolve);
-        return await open(target);
+        return await open(target, visitor);
       };
       const hasty = await world.visit(5000);
       while (world.opened < 2) await world.wait(10);
@@ -273,6 +273,7 @@ describe("demand proxy over a stream", () => {
     const world = new World();
     await world.run(async () => {
       await world.ask();
+      const { open } = world;
       world.open = () => new Promise(() => {});
       const visitors = await Promise.all(
         Array.from({ length: DEMAND_CONNECTIONS_MAX }, () => world.visit(5000)),
@@ -280,6 +281,10 @@ describe("demand proxy over a stream", () => {
       const more = await world.visit(5000);
       await more.sawClose;
       assert.deepEqual(visitors.filter(({ closes }) => closes > 0), []);
+      // Nobody waits for ever, and then there is room again.
+      for (const visitor of visitors) await visitor.sawClose;
+      world.open = open;
+      await world.echoes(5000);
     });
   });
 

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { createAgent } from "../../src/agent/agent.ts";
-import type { EdgeTunnels } from "../../src/edge/agents.ts";
+import type { EdgeTunnels } from "../../src/edge/agent_request.ts";
 import { SallyportError } from "../../src/errors.ts";
 import { createRouter, type Router } from "../../src/tunnel/router.ts";
 import type { Tunnel } from "../../src/tunnel/tunnel.ts";

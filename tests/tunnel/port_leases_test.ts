@@ -23,6 +23,23 @@ describe("port leases", () => {
     assert.equal((await leases.lease(opens)).port, 5000);
   });
 
+  it("keeps a port for the name of who had it, as long as there is another", async () => {
+    const leases = new PortLeases({ first: 5000, last: 5002 });
+    const lease = async (holder?: string) => await leases.lease(opens, undefined, holder);
+    const [a, b] = [await lease("a"), await lease("b")];
+    assert.deepEqual([a.port, b.port], [5000, 5001]);
+    a.free();
+    b.free();
+    assert.equal((await lease("c")).port, 5002);
+    assert.equal((await lease("b")).port, 5001);
+    const last = await lease("c");
+    assert.equal(last.port, 5000, "it is all that is left");
+    last.free();
+    // Who has no name gets the lowest one.
+    assert.equal((await lease()).port, 5000);
+    await assert.rejects(lease("a"), { code: "limit_exceeded" });
+  });
+
   it("never gives one port to two who ask at the same time", async () => {
     const leases = new PortLeases({ first: 5000, last: 5001 });
     const results = await Promise.allSettled([1, 2, 3].map(() => leases.lease(opens)));

@@ -10,10 +10,13 @@ import {
   demandSegments,
   encodeDemand,
   encodeGrant,
+  encodeRefusal,
   grantFrame,
   parseDemand,
   parseDemandSegments,
   parseGrant,
+  refusalReason,
+  wantsReasons,
 } from "../../src/wire/demand_proxy.ts";
 import { hex, toHex } from "../pipe/vectors.ts";
 
@@ -86,6 +89,25 @@ describe("demand proxy", () => {
     }
     assert.equal(codeOf(() => parseDemand(hex("22ff22"))), "frame_invalid");
     assert.equal(codeOf(() => parseDemand(new Uint8Array(0))), "frame_invalid");
+  });
+
+  it("tells who asks for it why it refuses", () => {
+    const body = (frame: Bytes) => frame.subarray(4);
+    assert.equal(wantsReasons(body(encodeDemand())), false);
+    assert.equal(wantsReasons(body(encodeDemand(undefined, true))), true);
+    assert.equal(wantsReasons(body(encodeDemand(22))), true);
+    assert.equal(wantsReasons(json("tcpip")), false);
+    assert.equal(wantsReasons(json(7)), false);
+    assert.equal(parseDemand(body(encodeDemand(undefined, true))), undefined);
+    for (const reason of ["access_denied", "address_in_use", "limit_exceeded"] as const) {
+      const answer = body(encodeRefusal(reason));
+      assert.equal(parseGrant(answer), undefined);
+      assert.equal(refusalReason(answer), reason);
+    }
+    for (const answer of [null, { refused: "shutdown" }, { refused: 7 }]) {
+      assert.equal(parseGrant(json(answer)), undefined);
+      assert.equal(refusalReason(json(answer)), undefined);
+    }
   });
 
   it("takes IP addresses alone as a grant", () => {

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { TOKEN_TTL_DEFAULT_S, TOKEN_TTL_MAX_S, TOKEN_TTL_MIN_S } from "../../limits.ts";
+import { PUBLISHED_PORTS_MAX, TOKEN_TTL_DEFAULT_S, TOKEN_TTL_MAX_S, TOKEN_TTL_MIN_S } from "../../limits.ts";
 import { AGENT, EDGES, optional, setting } from "../setting.ts";
 import * as value from "../values.ts";
 
@@ -109,6 +109,16 @@ export const AGENT_SETTINGS = {
       "Which build of libsodium the sealed transport uses: native, wasm (slower), or any: native where it can be loaded.",
     commands: [...EDGES, "agent"],
     schema: value.oneOf(["any", "native", "wasm"]),
+  }),
+  publish: setting({
+    flag: "publish",
+    placeholder: "tcp[:PORT][=HOST:PORT]",
+    default: [],
+    description:
+      "Public TCP ports to ask the edge for, tcp without a port for any one, and where who connects there gets; --to when " +
+      "absent. In a token: ports that it allows.",
+    commands: ["agent", "token"],
+    schema: value.many(value.published, PUBLISHED_PORTS_MAX),
   }),
   protocolVersion: setting({
     flag: "protocol-version",

@@ -49,6 +49,16 @@ export const KEYS = {
     commands: EDGES,
     schema: value.many(value.network),
   }),
+  forwardedFrom: setting({
+    flag: "forwarded-from",
+    placeholder: "CIDR",
+    default: [],
+    description:
+      "Networks of proxies before the session master: their X-Forwarded-For is believed, so that wrong keys count " +
+      "for who sent them.",
+    commands: MASTERS,
+    schema: value.many(value.network),
+  }),
   throttling: setting({
     flag: "throttling",
     placeholder: "FRAMES",

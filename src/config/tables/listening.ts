@@ -58,6 +58,22 @@ export const LISTENING = {
     commands: EDGES,
     schema: value.many(value.hostPort(0, "0.0.0.0:8444 or [::]:8444")),
   }),
+  publishPorts: optional({
+    flag: "publish-ports",
+    placeholder: "FIRST-LAST",
+    description:
+      "Public TCP ports that agents may ask for with --publish, where their tokens allow it; none when absent.",
+    commands: EDGES,
+    schema: value.portRange,
+  }),
+  publishListen: setting({
+    flag: "publish-listen",
+    placeholder: "HOST",
+    default: "::",
+    description: "The IP address on which those ports listen; :: and 0.0.0.0 are all of them.",
+    commands: EDGES,
+    schema: value.ipAddress,
+  }),
   masterListen: setting({
     flag: "master-listen",
     placeholder: "HOST:PORT",
@@ -90,7 +106,7 @@ export const LISTENING = {
     description:
       "The edge's UDP port for the curve transport that tokens name. Default: that of serve's own first listener for it.",
     commands: MASTERS,
-    schema: value.count("a UDP port", 1, 65535),
+    schema: value.port,
   }),
   quicPort: optional({
     flag: "quic-port",
@@ -98,14 +114,15 @@ export const LISTENING = {
     description:
       "The edge's UDP port for the QUIC transport that tokens name. Default: that of serve's own first listener for it.",
     commands: MASTERS,
-    schema: value.count("a UDP port", 1, 65535),
+    schema: value.port,
   }),
   dataDir: setting({
     flag: "data-dir",
     placeholder: "FOLDER",
     default: "./data",
     description:
-      "Where keys are kept that are made on the first start, or that an agent believed on first use.",
+      "Where keys are kept that are made on the first start, or that an agent believed on first use; and which transport " +
+      "got it through.",
     commands: [...KEY_HOLDERS, ...AGENT],
     schema: value.path,
   }),

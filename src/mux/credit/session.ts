@@ -20,19 +20,16 @@ import {
   PING_BYTES,
 } from "../../wire/credit_frame.ts";
 import type { Filler } from "../../wire/snitun_frame.ts";
-import { Endings } from "../endings.ts";
-import { Heartbeat } from "../heartbeat.ts";
 import type { Caller, Multiplexer, MuxHost } from "../host.ts";
 import { SendBudget } from "../send_budget.ts";
+import { DIRECT_MIN_BYTES, SessionCore } from "../session_core.ts";
 import type { StreamOwner } from "../stream_core.ts";
 import { CreditReceiver } from "./receiver.ts";
 import { type CreditScratch, CreditSender } from "./sender.ts";
 import type { CreditStream } from "./stream.ts";
-import { CreditTable, invalidFrame, readingError } from "./table.ts";
+import { CreditTable, invalidFrame } from "./table.ts";
 import { ReceiveWindows } from "./windows.ts";
 
-/** Chunks of at least this size are sent from where they are, without passing through the stream's queue. */
-const DIRECT_MIN_BYTES = 4096;
 /** What a {@link CreditSession} is made of. */
 export interface CreditOptions {
   readonly role: Role;
@@ -45,31 +42,22 @@ export interface CreditOptions {
 }
 
 /** One session. Feed it with `receive`, `writable`, `turn` and `tick`. */
-export class CreditSession implements Multiplexer<CreditStream>, StreamOwner<CreditStream> {
+export class CreditSession extends SessionCore<CreditStream>
+  implements Multiplexer<CreditStream>, StreamOwner<CreditStream> {
   readonly protocolVersion = 1;
-  readonly role: Role;
-  readonly #host: MuxHost<CreditStream>;
-  readonly #sender: CreditSender;
-  readonly #sending: SendBudget<CreditStream>;
+  protected readonly sender: CreditSender;
+  protected readonly sending: SendBudget<CreditStream>;
   readonly #receiver = new CreditReceiver(this);
   readonly #windows: ReceiveWindows;
-  readonly #heartbeat: Heartbeat;
-  readonly #endings = new Endings<CreditStream>(this);
   readonly #streams: CreditTable;
-  #scheduled: CreditStream[] = [];
-  #woken = false;
   #leaving: ErrorCode | undefined;
-  #ended: SallyportError | undefined;
-  bytesSent = 0;
-  bytesReceived = 0;
 
   constructor(options: CreditOptions) {
     const { host, random, role } = options;
-    this.role = role;
+    super(role, host, random);
     this.#streams = new CreditTable(this, role);
-    this.#host = host;
-    this.#sender = new CreditSender(options.scratch, random, limits.CREDIT_SESSION_FIRST_BYTES, this);
-    this.#sending = new SendBudget(options.queueLimits ?? limits.DEFAULT_QUEUE_LIMITS, this.#sender);
+    this.sender = new CreditSender(options.scratch, random, limits.CREDIT_SESSION_FIRST_BYTES, this);
+    this.sending = new SendBudget(options.queueLimits ?? limits.DEFAULT_QUEUE_LIMITS, this.sender);
     this.#windows = new ReceiveWindows({
       host,
       budgetBytes: options.receiveBudgetBytes ?? limits.SESSION_RECEIVE_BUDGET_BYTES,
@@ -77,19 +65,14 @@ export class CreditSession implements Multiplexer<CreditStream>, StreamOwner<Cre
       grant: (stream) => this.#control(stream ?? "session"),
       drop: (stream, code, why) => this.#refuse(stream, code, why),
     });
-    this.#heartbeat = new Heartbeat(host, random, this);
   }
 
   get streams(): number {
     return this.#streams.size;
   }
 
-  get rttMs(): number | undefined {
-    return this.#heartbeat.rttMs;
-  }
-
-  start(): void {
-    this.#host.arm(this.#heartbeat.start());
+  override start(): void {
+    super.start();
     this.#windows.start();
   }
 
@@ -98,7 +81,7 @@ export class CreditSession implements Multiplexer<CreditStream>, StreamOwner<Cre
    * as it may, `shutdown` where either side goes away, and why the session ended where it has.
    */
   open(caller: Caller): CreditStream {
-    if (this.#ended !== undefined) throw this.#ended;
+    if (this.ended !== undefined) throw this.ended;
     if (this.#leaving !== undefined) {
       throw new SallyportError("shutdown", "Cannot open stream: the session takes no new ones any more", {
         retryable: true,
@@ -117,93 +100,60 @@ export class CreditSession implements Multiplexer<CreditStream>, StreamOwner<Cre
       serverName: caller.serverName,
       creditBytes: stream.grantedBytes,
     }));
-    this.#sender.flight.beSmall();
+    this.sender.flight.beSmall();
     if (this.#streams.usedUp) this.goAway("limit_exceeded");
     return stream;
   }
 
-  receive(chunk: Bytes): void {
-    if (this.#ended !== undefined) return;
-    this.#heartbeat.active = true;
-    try {
-      this.#receiver.receive(chunk);
-    } catch (error) {
-      this.end(readingError(error));
-    }
+  protected override read(chunk: Bytes): void {
+    this.#receiver.receive(chunk);
   }
 
-  writable(): void {
-    this.#sender.blocked = false;
-    this.#heartbeat.blockedSinceMs = undefined;
-    this.#heartbeat.active = true;
-    this.turn();
-  }
-
-  turn(): void {
-    this.#woken = false;
-    const scheduled = this.#scheduled;
-    this.#scheduled = [];
-    for (const stream of scheduled) this.#settle(stream);
-    if (this.#ended !== undefined) return;
-    this.#sender.flush();
-    this.#sending.tellDrained();
-    // Asked for here, since nothing wakes a session whose peer doesn't answer.
-    if (this.#sender.flight.full) this.#host.arm(this.#sender.flight.patienceEndsMs);
-  }
-
-  tick(): void {
-    if (this.#ended !== undefined) return;
-    const now = this.#host.nowMs();
-    const nextMs = Math.min(this.#windows.tick(now), this.#endings.tick(now));
-    if (this.#sender.flight.tick(now)) this.#wake();
-    try {
-      this.#host.arm(Math.min(nextMs, this.#heartbeat.tick(now)));
-    } catch (error) {
-      this.end(error as SallyportError);
-    }
+  protected override tickFlow(nowMs: number): number {
+    return this.#windows.tick(nowMs);
   }
 
   /** Says that no new streams are wanted; those that are open go on. */
   goAway(code: ErrorCode): void {
-    if (this.#leaving !== undefined || this.#ended !== undefined) return;
+    if (this.#leaving !== undefined || this.ended !== undefined) return;
     this.#leaving = code;
     this.#control(encodeReason(CreditFrame.GOAWAY, 0, code));
   }
 
   /** Ends the session and every stream in it; streams that are over both ways still deliver what came. */
   end(error: SallyportError): void {
-    if (this.#ended !== undefined) return;
-    this.#ended = error;
+    if (this.ended !== undefined) return;
+    this.ended = error;
     for (const stream of this.#streams) {
       if (stream.remoteClosed && stream.finSent) continue;
       stream.dead = true;
       stream.error ??= error;
       this.schedule(stream);
     }
-    this.#host.ended(error);
+    this.host.ended(error);
   }
 
   // What the streams ask for (StreamOwner), the receiver finds and the sender has done; internal.
 
   send(stream: CreditStream, chunk: Bytes): boolean {
     if (chunk.length === 0) return true;
-    const sent = chunk.length >= DIRECT_MIN_BYTES ? this.#sender.direct(stream, chunk) : 0;
+    const sent = chunk.length >= DIRECT_MIN_BYTES ? this.sender.direct(stream, chunk) : 0;
     this.bytesSent += sent;
     if (sent < chunk.length) {
-      if (!this.#sending.queue(stream, chunk.subarray(sent))) {
+      if (!this.sending.queue(stream, chunk.subarray(sent))) {
         this.#refuse(stream, "stream_overflow", "Cannot send: the peer takes less than the stream brings");
         return true;
       }
-      this.#wake();
+      this.wake();
     }
-    const goOn = this.#sending.mayGoOn(stream);
-    if (!goOn) this.#wake();
+    const goOn = this.sending.mayGoOn(stream);
+    if (!goOn) this.wake();
     return goOn;
   }
 
   finish(stream: CreditStream): void {
     stream.finPending = true;
-    if (stream.outgoing.byteLength > 0 || this.#ended !== undefined) return;
+    if (stream.outgoing.byteLength > 0 || this.ended !== undefined) return;
     this.#control(encodeCreditFrame(CreditFrame.FIN, stream.id, NOTHING));
     this.finSent(stream);
   }
@@ -212,26 +162,19 @@ export class CreditSession implements Multiplexer<CreditStream>, StreamOwner<Cre
     this.#windows.forget(stream);
     if (!stream.finPending) this.finish(stream);
     if (stream.remoteClosed && stream.finSent) this.schedule(stream);
-    else this.#host.arm(this.#endings.watch(stream, this.#host.nowMs()));
+    else this.host.arm(this.endings.watch(stream, this.host.nowMs()));
   }
 
   reset(stream: CreditStream, error: Error | undefined): void {
     if (stream.dead) return;
     const code = error === undefined ? "aborted" : errorCode(error);
     const over = stream.remoteClosed && stream.finSent;
-    if (!over && this.#ended === undefined) this.#control(encodeReason(CreditFrame.RESET, stream.id, code));
+    if (!over && this.ended === undefined) this.#control(encodeReason(CreditFrame.RESET, stream.id, code));
     this.#kill(stream, error);
   }
 
   consumed(stream: CreditStream, byteLength: number): void {
     this.#windows.release(stream, byteLength);
-  }
-
-  schedule(stream: CreditStream): void {
-    if (stream.scheduled) return;
-    stream.scheduled = true;
-    this.#scheduled.push(stream);
-    this.#wake();
   }
 
   closeBehindData(): void {}
@@ -255,8 +198,8 @@ export class CreditSession implements Multiplexer<CreditStream>, StreamOwner<Cre
       case CreditFrame.PING:
       case CreditFrame.PONG: {
         const question = body.slice(0, PING_BYTES);
-        if (this.#heartbeat.received(type === CreditFrame.PING ? "ping" : "pong", question)) return;
-        if (this.#sender.flight.pong(question, this.#host.nowMs())) this.#wake();
+        if (this.heartbeat.received(type === CreditFrame.PING ? "ping" : "pong", question)) return;
+        if (this.sender.flight.pong(question, this.host.nowMs())) this.wake();
       }
     }
   }
@@ -277,21 +220,7 @@ export class CreditSession implements Multiplexer<CreditStream>, StreamOwner<Cre
   }
 
   nowMs(): number {
-    return this.#host.nowMs();
-  }
-
-  write(bytes: Bytes): boolean {
-    this.#heartbeat.active = true;
-    if (this.#host.write(bytes)) return true;
-    const now = this.#host.nowMs();
-    this.#heartbeat.blockedSinceMs = now;
-    this.#host.arm(now + limits.SESSION_WRITE_STALL_MS);
-    return false;
-  }
-
-  sent(_stream: CreditStream, byteLength: number): void {
-    this.#sending.sent(byteLength);
-    this.bytesSent += byteLength;
+    return this.host.nowMs();
   }
 
   finSent(stream: CreditStream): void {
@@ -304,12 +233,12 @@ export class CreditSession implements Multiplexer<CreditStream>, StreamOwner<Cre
   }
 
   #accept(id: number, body: Bytes): void {
-    if (this.#ended !== undefined) return;
+    if (this.ended !== undefined) return;
     const { address, port, serverName, creditBytes } = decodeOpen(body);
     this.#streams.takePeers(id);
     const code = this.#streams.full ? "limit_exceeded" : this.#leaving !== undefined ? "shutdown" : undefined;
     if (code !== undefined) {
-      this.#host.refused(code);
+      this.host.refused(code);
       this.#control(encodeReason(CreditFrame.RESET, id, code));
       return;
     }
@@ -319,20 +248,20 @@ export class CreditSession implements Multiplexer<CreditStream>, StreamOwner<Cre
       ...(serverName === undefined ? {} : { serverName }),
     }, false);
     stream.sendCredit = creditBytes;
-    this.#sender.flight.beSmall();
-    this.#host.opened(stream);
+    this.sender.flight.beSmall();
+    this.host.opened(stream);
   }
 
   #credit(id: number, bytes: number): void {
     const stream = id === 0 ? undefined : this.#streams.find(id);
-    if (id === 0) this.#sender.credit += bytes;
+    if (id === 0) this.sender.credit += bytes;
     if (stream !== undefined) stream.sendCredit += bytes;
-    if (stream !== undefined) this.#sender.ready(stream);
-    this.#wake();
+    if (stream !== undefined) this.sender.ready(stream);
+    this.wake();
   }
 
   #remoteGoAway(code: ErrorCode): void {
-    if (this.#leaving === undefined) this.#host.goingAway?.(code);
+    if (this.#leaving === undefined) this.host.goingAway?.(code);
     this.#leaving ??= code;
   }
 
@@ -353,45 +282,34 @@ export class CreditSession implements Multiplexer<CreditStream>, StreamOwner<Cre
   #kill(stream: CreditStream, error: Error | undefined): void {
     stream.error = error;
     stream.dead = true;
-    this.#sending.forget(stream);
+    this.sending.forget(stream);
     this.#windows.forget(stream);
-    this.#endings.forget(stream);
+    this.endings.forget(stream);
     this.schedule(stream);
   }
 
-  #settle(stream: CreditStream): void {
-    stream.scheduled = false;
+  protected override settle(stream: CreditStream): void {
     stream.flushIncoming();
     stream.flushEnd();
     if (!stream.dead && stream.endDelivered && stream.finSent) {
       stream.dead = true;
-      this.#sending.forget(stream);
-      this.#endings.forget(stream);
+      this.sending.forget(stream);
+      this.endings.forget(stream);
     }
     if (!stream.dead) return;
     stream.finish();
     if (!stream.closed || !this.#streams.remove(stream)) return;
-    this.#host.closed(stream);
+    this.host.closed(stream);
   }
 
   #refuse(stream: CreditStream, code: ErrorCode, why: string): void {
-    this.#host.refused(code);
+    this.host.refused(code);
     this.reset(stream, new SallyportError(code, why));
   }
 
   #control(frame: Bytes | CreditStream | "session"): void {
-    this.#sender.control(frame);
-    if (this.#sender.controlFrames > limits.CONTROL_FRAMES_QUEUED_MAX) {
-      this.end(
-        new SallyportError("session_stalled", "Cannot go on: control frames pile up, the peer doesn't read"),
-      );
-    }
-    this.#wake();
-  }
-
-  #wake(): void {
-    if (!this.#woken) this.#host.wake();
-    this.#woken = true;
+    this.sender.control(frame);
+    this.checkControl();
   }
 }
 

@@ -4,7 +4,7 @@
  * @module
  */
 import type { Role } from "../../crypto/header_cipher.ts";
-import { errorMessage, SallyportError } from "../../errors.ts";
+import { SallyportError } from "../../errors.ts";
 import { CREDIT_STREAM_FIRST_BYTES, STREAMS_PER_SESSION_MAX } from "../../limits.ts";
 import type { Caller } from "../host.ts";
 import type { StreamOwner } from "../stream_core.ts";
@@ -95,9 +95,4 @@ export class CreditTable {
 /** What the peer sent can't be. */
 export function invalidFrame(why: string): SallyportError {
   return new SallyportError("frame_invalid", `Cannot read session: ${why}`);
-}
-
-/** What reading the peer's frames threw, as what ends the session. */
-export function readingError(error: unknown): SallyportError {
-  return error instanceof SallyportError ? error : invalidFrame(errorMessage(error));
 }

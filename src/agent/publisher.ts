@@ -1,0 +1,220 @@
+/**
+ * Public TCP ports that an agent asks its edge for, for what has no SNI; each session's edge is asked anew.
+ *
+ * @module
+ */
+import { errorCode, errorMessage, SallyportError } from "../errors.ts";
+import { DEMAND_DEADLINE_MS } from "../limits.ts";
+import type { ByteStream, Clock } from "../runtime/port.ts";
+import type { Logger } from "../telemetry/log.ts";
+import type { Caller, SessionStream } from "../transport/port.ts";
+import { type PublicPort, requestPublicPort } from "../tunnel/demand_proxy_client.ts";
+import type { Router } from "../tunnel/router.ts";
+import type { Tunnel } from "../tunnel/tunnel.ts";
+import { demandSegments, type PublicAddress } from "../wire/demand_proxy.ts";
+import { formatPublishClaim } from "../wire/publish_claim.ts";
+import { Backoff } from "./backoff.ts";
+import type { Connector } from "./connector.ts";
+
+/** A public TCP port that an agent asks for. */
+export interface PublishedPort {
+  /** Which one; any one of the edge's range when absent. */
+  readonly port?: number;
+  /** What becomes of who connects there, such as {@link tcpConnector} with `plain`. */
+  readonly connector: Connector;
+  /** Hears where it is reached, each time that it is opened. */
+  opened?(address: PublicAddress): void;
+}
+
+/** What a {@link Publisher} works with. */
+export interface PublisherOptions {
+  readonly ports: readonly PublishedPort[];
+  readonly clock: Clock;
+  readonly log: Logger;
+  /** Draws from 0 to 1. */
+  readonly random?: () => number;
+  /** Serves the requests that aren't for a public port. */
+  readonly router?: Router;
+  /** Hands a stream to a connector. */
+  serve(connector: Connector, stream: SessionStream): void;
+}
+
+/** The edge opens streams to `published:1`, `published:2`: it needn't know what is behind its agents. */
+const TARGET_HOST = "published";
+/** With these an edge says that a port, or all of them, can't be had; the last one's is one wish among others. */
+const UNFIT: readonly string[] = ["access_denied", "address_in_use", "limit_exceeded"];
+
+/** Holds an agent's public ports, in its newest session. */
+export class Publisher {
+  /** Serves those who connect to the public ports, and what the options' router serves. */
+  readonly router: Router;
+  readonly #publications: readonly Publication[];
+  #leaving = new AbortController();
+  #closed = false;
+
+  constructor(options: PublisherOptions) {
+    this.#publications = options.ports.map((port, index) => new Publication(options, port, index + 1));
+    this.router = {
+      find: (address) => {
+        const found = this.#publications.find(({ path }) => address.join("/") === path);
+        if (found === undefined) return options.router?.find(address);
+        const service = ({ caller }: { readonly caller: Caller }) => (stream: ByteStream) =>
+          options.serve(found.port.connector, withCaller(stream, caller));
+        return { service, rest: [] };
+      },
+    };
+  }
+
+  /** Where each port is reached now, in the order of the options; undefined where it isn't. */
+  get addresses(): readonly (PublicAddress | undefined)[] {
+    return this.#publications.map(({ address }) => address);
+  }
+
+  /** A session stands: its edge is asked, and no longer the one of the session before. */
+  connected(tunnel: Tunnel): void {
+    this.#leaving.abort();
+    if (this.#closed) return;
+    const leaving = this.#leaving = new AbortController();
+    void tunnel.closed.then(() => leaving.abort());
+    for (const publication of this.#publications) void publication.hold(tunnel, leaving.signal);
+  }
+
+  /** Gives all ports back. */
+  close(): void {
+    this.#closed = true;
+    this.#leaving.abort();
+    for (const publication of this.#publications) publication.giveBack();
+  }
+}
+
+/** One public port. */
+class Publication {
+  readonly port: PublishedPort;
+  /** The address with which the edge opens streams for it, its segments joined. */
+  readonly path: string;
+  address: PublicAddress | undefined;
+  readonly #options: PublisherOptions;
+  readonly #target: { readonly host: string; readonly port: number };
+  readonly #name: string;
+  #lease: PublicPort | undefined;
+  /** The port that we had. */
+  #last: number | undefined;
+
+  constructor(options: PublisherOptions, port: PublishedPort, index: number) {
+    this.#options = options;
+    this.port = port;
+    this.#target = { host: TARGET_HOST, port: index };
+    this.path = `proxy-tcp/dns/${TARGET_HOST}/tcp/${index}`;
+    this.#name = formatPublishClaim(port);
+  }
+
+  giveBack(): void {
+    void this.#lease?.close();
+    this.#lease = this.address = undefined;
+  }
+
+  /** Has the port as long as the signal isn't aborted, or until asking again is of no use. */
+  async hold(tunnel: Tunnel, signal: AbortSignal): Promise<void> {
+    const { clock, log, random } = this.#options;
+    const backoff = new Backoff(random);
+    while (!signal.aborted) {
+      try {
+        const lease = await this.#ask(tunnel, signal);
+        if (signal.aborted) return void lease.close();
+        this.#tell(lease, tunnel);
+        backoff.reset();
+        const error = await lease.ended;
+        // A newer session's lease may be there already.
+        if (this.#lease === lease) this.#lease = this.address = undefined;
+        if (error === undefined || signal.aborted) return;
+        log.info({ publish: this.#name, reason: error.code }, error.message);
+      } catch (error) {
+        if (signal.aborted) return;
+        log.warn({ publish: this.#name, reason: errorCode(error) }, errorMessage(error));
+        if (error instanceof SallyportError && !error.retryable) return;
+      }
+      await pause(clock, backoff.next(), signal);
+    }
+  }
+
+  #tell(lease: PublicPort, tunnel: Tunnel): void {
+    const [told] = lease.addresses;
+    // A wildcard is the edge itself, by the name that we know it by.
+    const edge = tunnel.name.slice(0, tunnel.name.lastIndexOf(":"));
+    const host = told === undefined || ["::", "0.0.0.0"].includes(told.host) ? edge : told.host;
+    this.#lease = lease;
+    const address = this.address = { host, port: told?.port ?? 0 };
+    this.#options.log.info(
+      { publish: this.#name, public_host: host, public_port: told?.port },
+      "public port open",
+    );
+    try {
+      this.port.opened?.(address);
+    } catch (error) {
+      this.#options.log.error({ error: errorMessage(error) }, "a public port's opened callback threw");
+    }
+  }
+
+  /** Asks for the port that is set, else for the one that we had, else for any. */
+  async #ask(tunnel: Tunnel, signal: AbortSignal): Promise<PublicPort> {
+    const { port } = this.port;
+    const wished = port ?? this.#last;
+    const lease = await this.#request(tunnel, wished, signal).catch((error) => {
+      if (port !== undefined || wished === undefined || !UNFIT.includes(errorCode(error))) throw error;
+      return this.#request(tunnel, undefined, signal);
+    });
+    this.#last = lease.addresses[0]?.port;
+    return lease;
+  }
+
+  async #request(tunnel: Tunnel, wishedPort: number | undefined, signal: AbortSignal): Promise<PublicPort> {
+    const { clock } = this.#options;
+    const segments = demandSegments(this.#target);
+    const stream = await tunnel.open(segments, { signal, timeoutMs: DEMAND_DEADLINE_MS }).catch((cause) => {
+      const why = "the edge has none for its agents, or is of a kind that doesn't know them " +
+        `(a Sallyport edge needs --publish-ports): ${errorMessage(cause)}`;
+      throw new SallyportError("not_supported", `Cannot publish ${this.#name}: ${why}`, { cause });
+    });
+    return await requestPublicPort({ stream, clock, wishedPort, reasons: true }).catch((error) => {
+      const { code, retryable } = error as SallyportError;
+      // What the token doesn't allow it won't allow later; the next session has another.
+      throw new SallyportError(code, `Cannot publish ${this.#name}: ${errorMessage(error)}`, {
+        retryable: retryable && code !== "access_denied",
+        cause: error,
+      });
+    });
+  }
+}
+
+/** Resolves after a while, or when the signal is aborted. */
+function pause(clock: Clock, delayMs: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const timer = clock.after(delayMs, done);
+    signal.addEventListener("abort", done, { once: true });
+    function done(): void {
+      timer.cancel();
+      signal.removeEventListener("abort", done);
+      resolve();
+    }
+  });
+}
+
+/** A request's stream as connectors take it. */
+function withCaller(stream: ByteStream, caller: Caller): SessionStream {
+  return {
+    caller,
+    get peerPaused() {
+      return (stream as Partial<SessionStream>).peerPaused ?? false;
+    },
+    get bufferedBytes() {
+      return stream.bufferedBytes;
+    },
+    attach: (handler) => stream.attach(handler),
+    write: (bytes) => stream.write(bytes),
+    closeWrite: () => stream.closeWrite(),
+    abort: (error) => stream.abort(error),
+    release: () => stream.release(),
+    pause: () => stream.pause(),
+    resume: () => stream.resume(),
+  };
+}

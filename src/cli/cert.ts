@@ -1,0 +1,114 @@
+/**
+ * `cert`: makes certificates for QUIC, as `snocat server` needs one.
+ *
+ * @module
+ */
+import { open, readFile, rm } from "node:fs/promises";
+import { type Identity, makeAuthority, makeCertificate } from "../crypto/certificate.ts";
+import { errorMessage, SallyportError } from "../errors.ts";
+import { addExamples, type CliContext, type Command } from "./command.ts";
+
+/** As snocat-cli's `cert` names them. */
+const CERTIFICATE_ENDING = ".pub.pem";
+const KEY_ENDING = ".priv.pem";
+const DEFAULT_NAME = "localhost";
+const DEFAULT_DAYS = 365;
+const DAYS_MAX = 36_500;
+
+interface CertFlags {
+  readonly san?: readonly string[];
+  readonly days?: string;
+  readonly ca?: boolean;
+  readonly authority?: string;
+}
+
+/** Adds the command. */
+export function addCert(program: Command, { io }: CliContext): void {
+  const command = program.command("cert").argument("<path>", "where it goes, without the endings")
+    .description(
+      "Make a certificate and its key, PATH.pub.pem and PATH.priv.pem, for `snocat server`.\n" +
+        "It signs itself, and clients are given it as their authority, unless --authority names one.",
+    );
+  command.option(
+    "--san <name>",
+    `a name or an IP address that it is good for (several; default: ${DEFAULT_NAME})`,
+    (name: string, before: readonly string[] = []) => [...before, name],
+  );
+  command.option("--days <number>", `how long it is good for (default: ${DEFAULT_DAYS})`);
+  command.option("--ca", "make an authority, which signs certificates and is no server's own");
+  command.option("--authority <path>", "have it signed by the authority at this path, without the endings");
+  addExamples(command, io, [
+    { what: "for one server", args: "cert edge --san edge.example.org" },
+    { what: "an authority, and a certificate that it signs", args: "cert ca --ca" },
+    { what: "", args: "cert edge --san edge.example.org --san 192.0.2.7 --authority ca" },
+  ]);
+  command.action(async (path: string) => {
+    const flags = command.opts<CertFlags>();
+    await writeIdentity(path, await make(flags));
+    io.out(`Certificate  ${path}${CERTIFICATE_ENDING}`);
+    io.out(`Secret key   ${path}${KEY_ENDING}`);
+  });
+}
+
+async function make({ san, days, ca, authority }: CertFlags): Promise<Identity> {
+  const validDays = days === undefined ? DEFAULT_DAYS : Number(days);
+  if (!Number.isInteger(validDays) || validDays < 1 || validDays > DAYS_MAX) {
+    throw wrong(`Cannot use --days ${JSON.stringify(days)}: needs a number from 1 to ${DAYS_MAX}`);
+  }
+  const wallMs = Date.now();
+  if (ca) {
+    if (san !== undefined || authority !== undefined) {
+      throw wrong("Cannot make an authority with --san or --authority: it is no server's, and signs itself");
+    }
+    return await makeAuthority({ commonName: "Sallyport authority", validDays, wallMs });
+  }
+  const names = san ?? [DEFAULT_NAME];
+  const signer = authority === undefined ? undefined : await readIdentity(authority);
+  return await makeCertificate({
+    commonName: names[0] as string,
+    names,
+    validDays,
+    wallMs,
+    authority: signer,
+  });
+}
+
+async function readIdentity(path: string): Promise<Identity> {
+  try {
+    return {
+      certificatePem: await readFile(`${path}${CERTIFICATE_ENDING}`, "utf8"),
+      keyPem: await readFile(`${path}${KEY_ENDING}`, "utf8"),
+    };
+  } catch (error) {
+    throw wrong(`Cannot use --authority: ${errorMessage(error)}; cert --ca makes one`);
+  }
+}
+
+/** Both files or none, and nothing is overwritten. */
+async function writeIdentity(path: string, { certificatePem, keyPem }: Identity): Promise<void> {
+  const key = `${path}${KEY_ENDING}`;
+  await writeNew(key, keyPem, 0o600);
+  try {
+    await writeNew(`${path}${CERTIFICATE_ENDING}`, certificatePem, 0o644);
+  } catch (error) {
+    await rm(key, { force: true });
+    throw error;
+  }
+}
+
+async function writeNew(path: string, text: string, mode: number): Promise<void> {
+  try {
+    const file = await open(path, "wx", mode);
+    try {
+      await file.writeFile(text);
+    } finally {
+      await file.close();
+    }
+  } catch (error) {
+    throw wrong(`Cannot write ${path}: ${errorMessage(error)}`);
+  }
+}
+
+function wrong(message: string): SallyportError {
+  return new SallyportError("config_invalid", message, { side: "config" });
+}

@@ -1,0 +1,70 @@
+/**
+ * A tunnel's entry in a registry, kept alive for as long as the tunnel.
+ *
+ * @module
+ */
+import { errorCode, errorMessage } from "../errors.ts";
+import { REGISTRY_RENEW_MS, REGISTRY_RETRY_MS } from "../limits.ts";
+import type { Clock, Timer } from "../runtime/port.ts";
+import type { Logger } from "../telemetry/log.ts";
+import type { TunnelRecord, TunnelRegistry } from "./registry.ts";
+
+/** What a {@link TunnelLease} is made of. */
+export interface LeaseOptions {
+  readonly registry: TunnelRegistry;
+  readonly record: TunnelRecord;
+  readonly clock: Clock;
+  readonly log: Logger;
+}
+
+/** See the module. A registry that can't be reached is asked again: the tunnel goes on without it. */
+export class TunnelLease {
+  readonly #options: LeaseOptions;
+  #registered = false;
+  #left = false;
+  #timer: Timer | undefined;
+  #asking: Promise<void> = Promise.resolve();
+
+  constructor(options: LeaseOptions) {
+    this.#options = options;
+  }
+
+  /** Registers; resolves when that has been tried once. */
+  start(): Promise<void> {
+    return this.#asking = this.#ask();
+  }
+
+  /** Takes the entry out, its name only where no successor has it; resolves when that has been tried. */
+  async leave(): Promise<void> {
+    this.#left = true;
+    this.#timer?.cancel();
+    // Whatever is under way would enter it again.
+    await this.#asking;
+    const { registry, record } = this.#options;
+    await registry.remove(record).catch((error) => this.#failed(error));
+  }
+
+  async #ask(): Promise<void> {
+    const { registry, record, clock } = this.#options;
+    let nextMs = REGISTRY_RENEW_MS;
+    try {
+      // Only the first is a registration: renewals don't take a name from a later tunnel.
+      if (this.#registered) await registry.renew(record);
+      else await registry.register(record);
+      this.#registered = true;
+    } catch (error) {
+      this.#failed(error);
+      nextMs = REGISTRY_RETRY_MS;
+    }
+    if (this.#left) return;
+    this.#timer = clock.after(nextMs, () => void (this.#asking = this.#ask()));
+  }
+
+  #failed(error: unknown): void {
+    const { record, log } = this.#options;
+    log.warn(
+      { tunnel: record.name, reason: errorCode(error) },
+      `Cannot register tunnel: ${errorMessage(error)}`,
+    );
+  }
+}

@@ -1,0 +1,174 @@
+/**
+ * The registry in Redis, for several nodes. What compares before it changes is done by scripts, which Redis runs whole
+ * (spec: snocat.md, Around it). One Redis, not a cluster of them: the scripts look at keys of several slots.
+ *
+ * @module
+ */
+import { Buffer } from "node:buffer";
+import { errorMessage, SallyportError } from "../errors.ts";
+import { REGISTRY_NAME_TTL_MS, REGISTRY_RECORD_TTL_MS, REGISTRY_TIMEOUT_MS } from "../limits.ts";
+import type { Clock } from "../runtime/port.ts";
+import type { RegistryLifetimes, TunnelKey, TunnelRecord, TunnelRegistry } from "./registry.ts";
+
+/** What {@link connectRedisRegistry} takes. */
+export interface RedisRegistryOptions extends RegistryLifetimes {
+  /** Such as `redis://user:password@host:6379/0`; `rediss:` for TLS. */
+  readonly url: string;
+  readonly clock: Clock;
+  /** What its keys begin with; "sallyport:" when absent. */
+  readonly prefix?: string;
+}
+
+/** Name → id, id → record: KEYS name, id; ARGV id, record, both lifetimes. */
+const REGISTER = `
+redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[4])`;
+
+/** The same, but the name only where no other living tunnel has it; ARGV[5] is what ids' keys begin with. */
+const RENEW = `
+redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])
+local holder = redis.call('GET', KEYS[1])
+if holder and holder ~= ARGV[1] and redis.call('EXISTS', ARGV[5] .. holder) == 1 then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[4])
+return 1`;
+
+/** Compare and delete: a successor keeps its name. */
+const REMOVE = `
+redis.call('DEL', KEYS[2])
+if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end`;
+
+const BY_NAME = `
+local id = redis.call('GET', KEYS[1])
+return id and redis.call('GET', ARGV[1] .. id)`;
+
+/**
+ * Connects to Redis, and connects again whenever the connection is lost; what is asked meanwhile rejects. Rejects with
+ * `io_failed` where Redis can't be reached, `config_invalid` for a wrong URL.
+ */
+export async function connectRedisRegistry(options: RedisRegistryOptions): Promise<TunnelRegistry> {
+  const { createClient } = await import("@redis/client");
+  const { clock, url } = options;
+  let client: RedisClient;
+  try {
+    client = createClient({
+      url,
+      // A lease that waits in a queue is renewed too late; its owner tries again.
+      disableOfflineQueue: true,
+      socket: {
+        connectTimeout: REGISTRY_TIMEOUT_MS,
+        reconnectStrategy: (tries: number) => Math.min(100 * 2 ** tries, 5_000),
+      },
+    }) as unknown as RedisClient;
+  } catch (cause) {
+    const why = `Cannot use Redis: its URL isn't redis://HOST:PORT: ${errorMessage(cause)}`;
+    throw new SallyportError("config_invalid", why, { side: "config" });
+  }
+  // Each is told to whoever asked; without a listener it would end the process.
+  client.on("error", () => {});
+  try {
+    await within(clock, client.connect());
+  } catch (error) {
+    client.destroy();
+    throw error;
+  }
+  return new RedisRegistry(client, options);
+}
+
+/** What is used of node-redis. */
+interface RedisClient {
+  on(event: "error", listener: (error: unknown) => void): unknown;
+  connect(): Promise<unknown>;
+  get(key: string): Promise<string | null>;
+  eval(script: string, options: { readonly keys: string[]; readonly arguments: string[] }): Promise<unknown>;
+  close(): Promise<unknown>;
+  destroy(): void;
+}
+
+class RedisRegistry implements TunnelRegistry {
+  readonly #client: RedisClient;
+  readonly #clock: Clock;
+  readonly #names: string;
+  readonly #ids: string;
+  readonly #lifetimes: readonly [string, string];
+
+  constructor(client: RedisClient, options: RedisRegistryOptions) {
+    const { clock, prefix = "sallyport:", recordTtlMs, nameTtlMs } = options;
+    this.#client = client;
+    this.#clock = clock;
+    this.#names = `${prefix}name:`;
+    this.#ids = `${prefix}tunnel:`;
+    this.#lifetimes = [
+      String(recordTtlMs ?? REGISTRY_RECORD_TTL_MS),
+      String(nameTtlMs ?? REGISTRY_NAME_TTL_MS),
+    ];
+  }
+
+  async register(record: TunnelRecord): Promise<void> {
+    await this.#run(REGISTER, record, [record.id, encode(record), ...this.#lifetimes]);
+  }
+
+  async renew(record: TunnelRecord): Promise<"current" | "replaced"> {
+    const held = await this.#run(RENEW, record, [record.id, encode(record), ...this.#lifetimes, this.#ids]);
+    return held === 1 ? "current" : "replaced";
+  }
+
+  async remove(key: TunnelKey): Promise<void> {
+    await this.#run(REMOVE, key, [key.id]);
+  }
+
+  async byId(id: string): Promise<TunnelRecord | undefined> {
+    return decode(await within(this.#clock, this.#client.get(this.#ids + id)));
+  }
+
+  async byName(name: string): Promise<TunnelRecord | undefined> {
+    const asked = this.#client.eval(BY_NAME, { keys: [this.#names + name], arguments: [this.#ids] });
+    return decode(await within(this.#clock, asked));
+  }
+
+  async close(): Promise<void> {
+    await within(this.#clock, this.#client.close()).catch(() => this.#client.destroy());
+  }
+
+  async #run(script: string, { id, name }: TunnelKey, args: string[]): Promise<unknown> {
+    const keys = [this.#names + name, this.#ids + id];
+    return await within(this.#clock, this.#client.eval(script, { keys, arguments: args }));
+  }
+}
+
+function encode({ id, name, node, transport, attributes }: TunnelRecord): string {
+  const encoded = [...attributes].map(([key, value]) => [key, Buffer.from(value).toString("base64")]);
+  return JSON.stringify({ id, name, node, transport, attributes: Object.fromEntries(encoded) });
+}
+
+/** A record; undefined where there is none, or something that isn't ours. */
+function decode(text: unknown): TunnelRecord | undefined {
+  if (typeof text !== "string") return undefined;
+  try {
+    const { id, name, node, transport, attributes } = JSON.parse(text) as Record<string, unknown>;
+    const texts = [id, name, node, transport];
+    if (!texts.every((one) => typeof one === "string") || typeof attributes !== "object") return undefined;
+    const decoded = Object.entries(attributes ?? {}).map(([key, value]) =>
+      [key, new Uint8Array(Buffer.from(String(value), "base64"))] as const
+    );
+    return { id, name, node, transport, attributes: new Map(decoded) } as TunnelRecord;
+  } catch {
+    return undefined;
+  }
+}
+
+/** The answer, if it comes in time. */
+async function within<T>(clock: Clock, asked: Promise<T>): Promise<T> {
+  const late = Promise.withResolvers<never>();
+  const timer = clock.after(REGISTRY_TIMEOUT_MS, () => late.reject(new Error("no answer in time")));
+  try {
+    return await Promise.race([asked, late.promise]);
+  } catch (cause) {
+    throw new SallyportError("io_failed", `Cannot ask Redis: ${errorMessage(cause)}`, {
+      side: "network",
+      retryable: true,
+      cause,
+    });
+  } finally {
+    timer.cancel();
+  }
+}

@@ -1,0 +1,192 @@
+/**
+ * Receives transfers of version 1 at a listener that isn't its own: the sealed transport's, which is version 2 of the same
+ * protocol (docs/pipe.md, At the edge). Each transfer gets a sink of its own.
+ *
+ * @module
+ */
+import type { Bytes } from "../bytes/bytes.ts";
+import { SEAL_BYTES } from "../crypto/sodium.ts";
+import { errorMessage, SallyportError } from "../errors.ts";
+import { PIPE_FAILURES_PER_MINUTE_MAX, PIPE_TRANSFERS_MAX } from "../limits.ts";
+import type { Address, Clock, Conn } from "../runtime/port.ts";
+import type { OlderProtocol } from "../transport/sealed_accept.ts";
+import { CLIENT_AUTH_BYTES } from "../wire/sodium_pdu.ts";
+import { FailureLimiter } from "./failure_limiter.ts";
+import { PipeConn } from "./pipe_conn.ts";
+import type { ReceiveResult } from "./receive.ts";
+import { PipeReceiver, type PipeReceiverOptions } from "./receiver.ts";
+import type { PipeSink, SinkHost } from "./sink.ts";
+
+/** What a {@link PipeGate} takes. */
+export interface PipeGateOptions extends PipeReceiverOptions {
+  readonly clock: Clock;
+  /** Makes the sink of a transfer whose client has authenticated. */
+  sink(host: SinkHost): Promise<PipeSink>;
+  /** A transfer is in its place. */
+  received?(from: Address, name: string, result: ReceiveResult): void;
+  /** A transfer that had begun came to nothing. */
+  failed?(from: Address, error: SallyportError): void;
+  /** A client that knows the key was closed without an answer. */
+  refused?(from: Address, error: SallyportError): void;
+}
+
+/** Takes version 1's connections from a listener for version 2. */
+export class PipeGate implements OlderProtocol {
+  readonly firstBytes: number = CLIENT_AUTH_BYTES + SEAL_BYTES;
+  readonly #options: PipeGateOptions;
+  readonly #limiter = new FailureLimiter(PIPE_FAILURES_PER_MINUTE_MAX);
+  readonly #transfers = new Set<Transfer>();
+  #closing: SallyportError | undefined;
+  #emptied = (): void => {};
+
+  /** Throws `config_invalid` for a login or passphrase that can't be one. */
+  constructor(options: PipeGateOptions) {
+    this.#options = options;
+    new PipeReceiver(options, IDLE_HOST, 0);
+  }
+
+  /** Transfers under way. */
+  get transfers(): number {
+    return this.#transfers.size;
+  }
+
+  take(conn: Conn, first: Bytes, remote: Address): boolean {
+    const { sodium, keys, clock } = this.#options;
+    if (this.#closing !== undefined || this.#limiter.over(remote.host, clock.nowMs())) return false;
+    const plain = sodium.openBox(first.subarray(0, this.firstBytes), keys);
+    if (plain === undefined) return false;
+    plain.fill(0);
+    const transfer: Transfer = new Transfer(this.#options, conn, remote, {
+      // Its own place is counted: it is in the set already.
+      room: () => this.#transfers.size <= PIPE_TRANSFERS_MAX,
+      guessed: () => this.#limiter.failed(remote.host, clock.nowMs()),
+      over: () => {
+        this.#transfers.delete(transfer);
+        if (this.#transfers.size === 0) this.#emptied();
+      },
+    });
+    this.#transfers.add(transfer);
+    transfer.start(first);
+    return true;
+  }
+
+  async close(graceMs: number): Promise<void> {
+    const over = new SallyportError("shutdown", "The receiver is shutting down", { side: "local" });
+    this.#closing ??= over;
+    if (this.#transfers.size === 0) return;
+    const emptied = new Promise<void>((resolve) => this.#emptied = resolve);
+    const timer = this.#options.clock.after(graceMs, () => {
+      for (const transfer of this.#transfers) transfer.giveUp(over);
+    });
+    await emptied;
+    timer.cancel();
+  }
+}
+
+const IDLE_HOST = { write() {}, failed() {}, admit: () => false, announced() {}, data() {}, ended() {} };
+
+interface TransferHost {
+  /** Whether one more may begin. */
+  room(): boolean;
+  /** The client guessed wrong. */
+  guessed(): void;
+  over(): void;
+}
+
+/** One connection's transfer. */
+class Transfer {
+  readonly #options: PipeGateOptions;
+  readonly #remote: Address;
+  readonly #host: TransferHost;
+  readonly #pipe: PipeConn;
+  readonly #machine: PipeReceiver;
+  #admitted = false;
+  #sink: PipeSink | undefined;
+  /** What came before the sink was there: the window bounds it. */
+  #waiting: Bytes[] = [];
+  #ended: boolean | undefined;
+
+  constructor(options: PipeGateOptions, conn: Conn, remote: Address, host: TransferHost) {
+    this.#options = options;
+    this.#remote = remote;
+    this.#host = host;
+    this.#pipe = new PipeConn(conn, options.clock);
+    this.#machine = new PipeReceiver(options, {
+      write: (bytes) => this.#pipe.write(bytes),
+      admit: () => this.#admit(),
+      announced() {},
+      data: (body) => {
+        if (this.#sink === undefined) this.#waiting.push(body.slice());
+        else this.#sink.write(body);
+      },
+      ended: (certain) => {
+        this.#ended = certain;
+        if (this.#sink !== undefined) void this.#complete(this.#sink, certain);
+      },
+      failed: (error) => void this.#fail(error),
+    }, options.clock.nowMs());
+  }
+
+  start(received: Bytes): void {
+    this.#pipe.bind(this.#machine);
+    this.#machine.receive(received, this.#options.clock.nowMs());
+  }
+
+  giveUp(error: SallyportError): void {
+    this.#machine.giveUp(error);
+  }
+
+  #admit(): boolean {
+    if (!this.#host.room()) return false;
+    this.#admitted = true;
+    const opened = this.#options.sink({
+      stored: (bytes) => {
+        if (!this.#machine.over) this.#machine.stored(bytes);
+      },
+      failed: (error) => this.#machine.giveUp(error),
+    });
+    opened.then((sink) => this.#begin(sink), (error) => this.#machine.giveUp(asError(error)));
+    return true;
+  }
+
+  #begin(sink: PipeSink): void {
+    if (this.#machine.over) return void sink.discard();
+    this.#sink = sink;
+    for (const body of this.#waiting.splice(0)) sink.write(body);
+    if (this.#ended !== undefined) void this.#complete(sink, this.#ended);
+  }
+
+  async #complete(sink: PipeSink, certain: boolean): Promise<void> {
+    try {
+      await sink.finish();
+    } catch (error) {
+      return this.#machine.giveUp(asError(error));
+    }
+    if (this.#machine.over) return;
+    this.#machine.finished();
+    this.#options.received?.(this.#remote, sink.name, { bytes: this.#machine.receivedBytes, certain });
+    await this.#pipe.end();
+    this.#host.over();
+  }
+
+  async #fail(error: SallyportError): Promise<void> {
+    if (!this.#admitted) {
+      this.#pipe.drop();
+      if (error.code === "credential_refused") this.#host.guessed();
+      this.#options.refused?.(this.#remote, error);
+      return this.#host.over();
+    }
+    this.#options.failed?.(this.#remote, error);
+    // A reason that was sent must arrive; for all others there is nothing to wait for.
+    if (error.side === "local" || error.side === "config") await this.#pipe.end();
+    else this.#pipe.drop();
+    await this.#sink?.discard();
+    this.#host.over();
+  }
+}
+
+function asError(error: unknown): SallyportError {
+  return error instanceof SallyportError
+    ? error
+    : new SallyportError("io_failed", errorMessage(error), { side: "local", cause: error });
+}

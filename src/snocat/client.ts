@@ -1,0 +1,162 @@
+/**
+ * snocat's client: joins a server by QUIC, asks it for a public TCP port, and connects what comes there to one target
+ * (spec: snocat.md). It works with snocat-cli's server and with ours, and comes back when the server does.
+ *
+ * @module
+ */
+import { Backoff } from "../agent/backoff.ts";
+import { errorCode, errorMessage, SallyportError } from "../errors.ts";
+import { DIAL_TIMEOUT_MS, SESSION_SETTLED_MS } from "../limits.ts";
+import { NetworkSet } from "../networks.ts";
+import type { Address, Runtime } from "../runtime/port.ts";
+import { type Logger, silentLogger } from "../telemetry/log.ts";
+import type { PublicPort } from "../tunnel/demand_proxy_client.ts";
+import { openPublicPort } from "../tunnel/demand_proxy_service.ts";
+import { QuicCarrier } from "../tunnel/quic_carrier.ts";
+import { createRouter, type Router } from "../tunnel/router.ts";
+import { tcpProxy } from "../tunnel/tcp_proxy.ts";
+import { Tunnel } from "../tunnel/tunnel.ts";
+import type { PublicAddress } from "../wire/demand_proxy.ts";
+import { answerBySimpleAck, SNOCAT_ALPN } from "./handshake.ts";
+import { waitFor } from "./wait.ts";
+
+/** What {@link SnocatClient} takes. */
+export interface SnocatClientOptions {
+  readonly runtime: Runtime;
+  /** The server's QUIC address. */
+  readonly server: Address;
+  /** The name that must stand in its certificate. */
+  readonly serverName: string;
+  /** Certificates that the server's must chain to, or be one of; PEM text. */
+  readonly authoritiesPem: string;
+  /** Where public connections go: the one address that is dialled, whatever the server asks for. */
+  readonly target: Address;
+  /** A public port that would be best; snocat's own server gives the lowest free one in any case. */
+  readonly wishedPort?: number;
+  /** Where it logs; nowhere when absent. */
+  readonly log?: Logger;
+  /** The public port is open: at the start, and whenever the client has come back. */
+  opened?(addresses: readonly PublicAddress[]): void;
+}
+
+/** A tunnel with its public port. */
+interface Joined {
+  readonly carrier: QuicCarrier;
+  readonly tunnel: Tunnel;
+  readonly port: PublicPort;
+}
+
+/** See the module. */
+export class SnocatClient {
+  readonly #options: SnocatClientOptions;
+  readonly #log: Logger;
+  readonly #router: Router;
+  readonly #backoff: Backoff = new Backoff();
+  readonly #stop = new AbortController();
+  readonly #carriers = new Set<QuicCarrier>();
+  #joined: Joined | undefined;
+
+  constructor(options: SnocatClientOptions) {
+    this.#options = options;
+    this.#log = options.log ?? silentLogger;
+    const { runtime, target } = options;
+    const proxy = tcpProxy({
+      runtime,
+      networks: new NetworkSet(["0.0.0.0/0", "::/0"]),
+      permits: ({ host, port }) => host?.name === target.host && port === target.port,
+    });
+    this.#router = createRouter({ "/proxy-tcp": proxy });
+  }
+
+  /**
+   * Joins, and stays joined until {@link close}. Rejects when the first attempt fails, and later when there is no use in
+   * another: `certificate_refused`, `limit_exceeded` where the server has no port, or why it can't be reached.
+   */
+  async run(): Promise<void> {
+    const { clock } = this.#options.runtime;
+    let before = false;
+    while (!this.#stop.signal.aborted) {
+      let error: unknown;
+      try {
+        const joined = await this.#join();
+        before = true;
+        const sinceMs = clock.nowMs();
+        error = await Promise.race([joined.port.ended, joined.tunnel.closed]);
+        this.#leave(joined, error);
+        if (clock.nowMs() - sinceMs >= SESSION_SETTLED_MS) this.#backoff.reset();
+      } catch (thrown) {
+        if (!this.#stop.signal.aborted && !(before && mayPass(thrown))) throw thrown;
+        error = thrown;
+      }
+      if (this.#stop.signal.aborted) return;
+      const delayMs = this.#backoff.next();
+      this.#log.warn({ reason: errorCode(error), delay_ms: delayMs }, errorMessage(error));
+      await waitFor(new Promise(() => {}), delayMs, clock, this.#stop.signal);
+    }
+  }
+
+  /** Gives the port back, lets what is connected end for `graceMs`, and ends the rest. */
+  async close(graceMs: number): Promise<void> {
+    if (this.#stop.signal.aborted) return;
+    const reason = stopping();
+    this.#stop.abort(reason);
+    const { clock } = this.#options.runtime;
+    await this.#joined?.port.close();
+    for (const carrier of this.#carriers) carrier.goAway(reason);
+    await waitFor(Promise.all([...this.#carriers].map((carrier) => carrier.quiet())), graceMs, clock);
+    for (const carrier of this.#carriers) carrier.close(reason);
+  }
+
+  async #join(): Promise<Joined> {
+    const { runtime, server, serverName, authoritiesPem, target, wishedPort } = this.#options;
+    const { clock } = runtime;
+    const quic = await runtime.quic();
+    const { signal } = this.#stop;
+    const conn = await quic.dial({
+      ...server,
+      alpn: SNOCAT_ALPN,
+      trust: { authoritiesPem, serverName },
+      signal,
+      timeoutMs: DIAL_TIMEOUT_MS,
+    });
+    const carrier = new QuicCarrier({ conn, clock, capabilities: quic.capabilities });
+    this.#carriers.add(carrier);
+    const abort = () => carrier.close(signal.reason);
+    signal.addEventListener("abort", abort, { once: true });
+    try {
+      await answerBySimpleAck(carrier, clock);
+      const name = `${server.host}:${server.port}`;
+      const tunnel = new Tunnel({ carrier, clock, name, router: this.#router, log: this.#log });
+      void tunnel.closed.then(() => this.#carriers.delete(carrier));
+      const port = await openPublicPort(tunnel, { clock, target, wishedPort });
+      this.#joined = { carrier, tunnel, port };
+      this.#options.opened?.(port.addresses);
+      return this.#joined;
+    } catch (error) {
+      carrier.close(error instanceof SallyportError ? error : stopping());
+      this.#carriers.delete(carrier);
+      throw error;
+    } finally {
+      signal.removeEventListener("abort", abort);
+    }
+  }
+
+  /** The port is gone; visitors that are connected may finish, where the tunnel still stands. */
+  #leave({ carrier }: Joined, error: unknown): void {
+    this.#joined = undefined;
+    if (this.#stop.signal.aborted) return;
+    void carrier.quiet().then(() => {
+      carrier.close(error instanceof SallyportError ? error : stopping());
+      this.#carriers.delete(carrier);
+    });
+  }
+}
+
+/** Whether another attempt may go better. */
+function mayPass(error: unknown): boolean {
+  return error instanceof SallyportError && error.retryable && error.code !== "certificate_refused";
+}
+
+function stopping(): SallyportError {
+  return new SallyportError("shutdown", "Tunnel ended: the client stops", { side: "local" });
+}

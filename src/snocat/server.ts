@@ -1,0 +1,118 @@
+/**
+ * snocat's server: takes QUIC tunnels from clients, gives each the public TCP ports it asks for, and forwards what
+ * connects there (spec: snocat.md). It works with snocat-cli's clients and with ours.
+ *
+ * @module
+ */
+import { errorCode, errorMessage, SallyportError } from "../errors.ts";
+import type { Address, Runtime } from "../runtime/port.ts";
+import type { QuicConn, QuicIdentity } from "../runtime/quic_port.ts";
+import { type Logger, silentLogger } from "../telemetry/log.ts";
+import { demandProxyService } from "../tunnel/demand_proxy_service.ts";
+import { DemandProxy } from "../tunnel/demand_proxy_server.ts";
+import { PortLeases, type PortRange } from "../tunnel/port_leases.ts";
+import { QuicCarrier } from "../tunnel/quic_carrier.ts";
+import { createRouter, type Router } from "../tunnel/router.ts";
+import { greetBySimpleAck, SNOCAT_ALPN } from "./handshake.ts";
+import { Tunnel } from "../tunnel/tunnel.ts";
+import { waitFor } from "./wait.ts";
+
+/** What {@link startSnocatServer} takes. */
+export interface SnocatServerOptions {
+  readonly runtime: Runtime;
+  /** Where clients connect, over UDP; port 0 takes any free one. */
+  readonly listen: Address;
+  readonly identity: QuicIdentity;
+  /** Where public ports listen: one IP address. */
+  readonly publicHost: string;
+  /** The public ports. */
+  readonly ports: PortRange;
+  /** What clients are told in place of `publicHost`. */
+  readonly toldHost?: string;
+  /** Where it logs; nowhere when absent. */
+  readonly log?: Logger;
+}
+
+/** A running server. */
+export interface SnocatServer {
+  /** Where clients connect. */
+  readonly address: Address;
+  /** Tunnels that stand. */
+  readonly tunnels: number;
+  /** Stops taking clients and visitors, lets what is connected end for `graceMs`, and ends the rest. */
+  close(graceMs: number): Promise<void>;
+}
+
+/** Starts a server. Rejects as QUIC's `listen` does, and with `config_invalid` where the ports are no range. */
+export async function startSnocatServer(options: SnocatServerOptions): Promise<SnocatServer> {
+  const { runtime, listen, identity } = options;
+  const quic = await runtime.quic();
+  const log = options.log ?? silentLogger;
+  const proxy = new DemandProxy({
+    runtime,
+    leases: new PortLeases(options.ports),
+    host: options.publicHost,
+    publicHost: options.toldHost,
+    log,
+  });
+  const router = createRouter({ "/proxyme": demandProxyService(proxy) });
+  const carriers = new Set<QuicCarrier>();
+  const accept = (conn: QuicConn): void => {
+    const carrier = new QuicCarrier({ conn, clock: runtime.clock, capabilities: quic.capabilities });
+    carriers.add(carrier);
+    void serve(carrier, { runtime, router, log }).finally(() => carriers.delete(carrier));
+  };
+  const listener = await quic.listen({
+    ...listen,
+    identity,
+    alpn: [SNOCAT_ALPN],
+    accept,
+    refused: (error) => log.debug({ reason: error.code }, error.message),
+  });
+  return {
+    address: listener.address,
+    get tunnels() {
+      return carriers.size;
+    },
+    async close(graceMs) {
+      const reason = new SallyportError("shutdown", "Tunnel ended: the server stops", {
+        side: "local",
+        retryable: true,
+      });
+      listener.close();
+      proxy.close();
+      for (const carrier of carriers) carrier.goAway(reason);
+      await waitFor(Promise.all([...carriers].map((carrier) => carrier.quiet())), graceMs, runtime.clock);
+      for (const carrier of carriers) carrier.close(reason);
+      listener.end();
+    },
+  };
+}
+
+/** One client, from its connection to its end. Others aren't held up by it. */
+async function serve(
+  carrier: QuicCarrier,
+  { runtime, router, log: parent }: { runtime: Runtime; router: Router; log: Logger },
+): Promise<void> {
+  const { clock } = runtime;
+  const name = addressText(carrier.remote);
+  const log = parent.child({ client: name });
+  try {
+    await greetBySimpleAck(carrier, clock);
+  } catch (thrown) {
+    log.warn({ reason: errorCode(thrown) }, errorMessage(thrown));
+    carrier.close(
+      thrown instanceof SallyportError ? thrown : new SallyportError("aborted", errorMessage(thrown)),
+    );
+    return;
+  }
+  log.info({}, "client connected");
+  const tunnel = new Tunnel({ carrier, clock, name, router, log: parent });
+  const error = await tunnel.closed;
+  log.info({ reason: error.code }, `client left: ${error.message}`);
+}
+
+/** `host:port`, IPv6 in brackets: a tunnel's name, and an address in messages. */
+export function addressText({ host, port }: Address): string {
+  return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
+}

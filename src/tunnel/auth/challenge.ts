@@ -1,0 +1,95 @@
+/**
+ * Proof of a key without showing it: both sides give nonces, and each proves that it has the key by an HMAC over both,
+ * its side, the method and who is proved. What was heard once is of no use again, or in the other direction.
+ *
+ * @module
+ */
+import { createHmac, randomBytes, timingSafeEqual } from "node:crypto";
+import type { Bytes } from "../../bytes/bytes.ts";
+import { SallyportError } from "../../errors.ts";
+import { unauthorized } from "./negotiate.ts";
+import type { AuthSteps } from "./port.ts";
+
+/** Bytes of a nonce, and of a proof. */
+export const NONCE_BYTES = 32;
+
+/** What is signed, or goes into an HMAC: nothing of it can stand for something else. */
+export function transcript(
+  method: string,
+  side: "prover" | "verifier",
+  proverNonce: Bytes,
+  verifierNonce: Bytes,
+  subject: Bytes,
+): Bytes {
+  const label = new TextEncoder().encode(`sallyport tunnel ${method} ${side}\0`);
+  const bytes = new Uint8Array(label.length + 2 * NONCE_BYTES + subject.length);
+  bytes.set(label);
+  bytes.set(proverNonce, label.length);
+  bytes.set(verifierNonce, label.length + NONCE_BYTES);
+  bytes.set(subject, label.length + 2 * NONCE_BYTES);
+  return bytes;
+}
+
+/** A nonce. */
+export function makeNonce(): Bytes {
+  return new Uint8Array(randomBytes(NONCE_BYTES));
+}
+
+/** The prover's first message: its nonce, and who it says it is. */
+export function splitClaim(message: Bytes): { readonly nonce: Bytes; readonly subject: Bytes } {
+  if (message.length <= NONCE_BYTES) throw unauthorized("its first message is too short");
+  return { nonce: message.slice(0, NONCE_BYTES), subject: message.slice(NONCE_BYTES) };
+}
+
+/** The same, to be sent. */
+export function joinClaim(nonce: Bytes, subject: Bytes): Bytes {
+  const message = new Uint8Array(nonce.length + subject.length);
+  message.set(nonce);
+  message.set(subject, nonce.length);
+  return message;
+}
+
+/** Takes the verifier's steps behind the claim: challenge, proof. Gives the verifier's own proof, to confirm with. */
+export async function verifyKey(
+  steps: AuthSteps,
+  method: string,
+  claim: { readonly nonce: Bytes; readonly subject: Bytes },
+  key: Bytes,
+): Promise<Bytes> {
+  const nonce = makeNonce();
+  steps.send(nonce);
+  const proof = await steps.receive();
+  if (!same(proof, mac(key, transcript(method, "prover", claim.nonce, nonce, claim.subject)))) {
+    throw unauthorized("its proof is wrong");
+  }
+  return mac(key, transcript(method, "verifier", claim.nonce, nonce, claim.subject));
+}
+
+/** Takes the prover's steps; what it gives back judges the verifier's own proof. */
+export async function proveKey(
+  steps: AuthSteps,
+  method: string,
+  subject: Bytes,
+  key: Bytes,
+): Promise<(confirmation: Bytes) => void> {
+  const nonce = makeNonce();
+  steps.send(joinClaim(nonce, subject));
+  const theirs = await steps.receive();
+  if (theirs.length !== NONCE_BYTES) throw unauthorized("the challenge has another length");
+  steps.send(mac(key, transcript(method, "prover", nonce, theirs, subject)));
+  return (confirmation) => {
+    if (same(confirmation, mac(key, transcript(method, "verifier", nonce, theirs, subject)))) return;
+    throw new SallyportError(
+      "challenge_failed",
+      "Cannot authenticate: the other side doesn't have the key itself",
+    );
+  };
+}
+
+function mac(key: Bytes, message: Bytes): Bytes {
+  return new Uint8Array(createHmac("sha256", key).update(message).digest());
+}
+
+function same(one: Bytes, other: Bytes): boolean {
+  return one.length === other.length && timingSafeEqual(one, other);
+}

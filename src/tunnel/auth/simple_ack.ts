@@ -1,0 +1,34 @@
+/**
+ * snocat's simple-ack, which authenticates nobody: the tunnel's name is the peer's address and port.
+ *
+ * @module
+ */
+import { checkSimpleAck, encodeSimpleAck } from "../../wire/simple_ack.ts";
+import { unauthorized } from "./negotiate.ts";
+import type { Authenticator, TunnelCredential } from "./port.ts";
+
+const METHOD = "simple-ack";
+
+/** Takes anybody; for networks in which everybody may come. */
+export function simpleAckAuthenticator(): Authenticator {
+  return {
+    method: METHOD,
+    async verify(steps, { remote }) {
+      steps.send(encodeSimpleAck("hello"));
+      if (!checkSimpleAck("answer", await steps.receive())) throw unauthorized("its answer is too short");
+      const host = remote.host.includes(":") ? `[${remote.host}]` : remote.host;
+      return { name: `${host}:${remote.port}` };
+    },
+  };
+}
+
+/** Answers simple-ack. */
+export function simpleAckCredential(): TunnelCredential {
+  return {
+    method: METHOD,
+    async prove(steps) {
+      if (!checkSimpleAck("hello", await steps.receive())) throw unauthorized("the greeting is too short");
+      steps.send(encodeSimpleAck("answer"));
+    },
+  };
+}

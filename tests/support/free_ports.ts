@@ -1,0 +1,35 @@
+/**
+ * Ports that nothing has open just now.
+ *
+ * @module
+ */
+import { createSocket } from "node:dgram";
+import { createServer } from "node:net";
+
+/** Below the ports that systems give out by themselves. */
+const FIRST = 15_000;
+const LAST = 30_000;
+
+/** The first of `count` neighbouring ports that are free over TCP and UDP on 127.0.0.1. */
+export async function freePorts(count: number): Promise<number> {
+  for (let tries = 0; tries < 100; tries++) {
+    const first = FIRST + Math.floor(Math.random() * (LAST - FIRST - count));
+    const ports = Array.from({ length: count }, (_, i) => first + i);
+    if ((await Promise.all(ports.map(isFree))).every((free) => free)) return first;
+  }
+  throw new Error(`Cannot find ${count} free ports`);
+}
+
+async function isFree(port: number): Promise<boolean> {
+  const tcp = await new Promise<boolean>((resolve) => {
+    const server = createServer();
+    server.once("error", () => resolve(false));
+    server.listen(port, "127.0.0.1", () => server.close(() => resolve(true)));
+  });
+  const udp = await new Promise<boolean>((resolve) => {
+    const socket = createSocket("udp4");
+    socket.once("error", () => resolve(false));
+    socket.bind(port, "127.0.0.1", () => socket.close(() => resolve(true)));
+  });
+  return tcp && udp;
+}
