@@ -103,7 +103,7 @@ export const SESSION_WRITE_STALL_MS = 90_000;
  * What one direction of a session may have on its way, at least and at most: a neighbour's small frame waits behind it.
  * Between the two it follows the path (mux/flight.ts).
  */
-export const FLIGHT_MIN_BYTES = 192 * KiB;
+export const FLIGHT_MIN_BYTES = 96 * KiB;
 export const FLIGHT_MAX_BYTES = 32 * MiB;
 /** The path's round trip is measured anew this often. */
 export const FLIGHT_PROBE_MS = 10_000;

@@ -3,18 +3,24 @@
  *
  * @module
  */
+import { BLOCK_BYTES, type BlockPool } from "./block_pool.ts";
 import type { Bytes } from "./bytes.ts";
 
 const BLOCK_MIN_BYTES = 256;
-const BLOCK_MAX_BYTES = 64 * 1024;
 
 /** First in, first out, in blocks that grow with the traffic; an empty queue holds none. */
 export class ChunkQueue {
+  readonly #pool: BlockPool | undefined;
   #blocks: Bytes[] = [];
   /** Where the first block's unread bytes begin, and where the last block's written bytes end. */
   #readAt = 0;
   #writtenTo = 0;
   #byteLength = 0;
+
+  /** @param pool where full-size blocks come from and go to. */
+  constructor(pool?: BlockPool) {
+    this.#pool = pool;
+  }
 
   /** Bytes in the queue. */
   get byteLength(): number {
@@ -28,7 +34,7 @@ export class ChunkQueue {
       let last = this.#blocks.at(-1);
       if (last === undefined || this.#writtenTo === last.length) {
         const left = chunk.length - from;
-        last = new Uint8Array(Math.min(BLOCK_MAX_BYTES, Math.max(BLOCK_MIN_BYTES, left, this.#byteLength)));
+        last = this.#makeBlock(Math.max(BLOCK_MIN_BYTES, left, this.#byteLength));
         this.#blocks.push(last);
         this.#writtenTo = 0;
       }
@@ -51,7 +57,10 @@ export class ChunkQueue {
   drop(byteLength: number): void {
     let left = Math.min(byteLength, this.#byteLength);
     this.#byteLength -= left;
-    if (this.#byteLength === 0) return this.clear();
+    if (this.#byteLength === 0) {
+      for (const block of this.#blocks) this.#pool?.give(block);
+      return this.clear();
+    }
     while (left > 0) {
       const inFirst = this.#blocks[0].length - this.#readAt;
       if (left < inFirst) {
@@ -59,12 +68,18 @@ export class ChunkQueue {
         return;
       }
       left -= inFirst;
-      this.#blocks.shift();
+      const block = this.#blocks.shift()!;
+      this.#pool?.give(block);
       this.#readAt = 0;
     }
   }
 
-  /** Takes away everything. */
+  #makeBlock(wantedBytes: number): Bytes {
+    if (wantedBytes < BLOCK_BYTES) return new Uint8Array(wantedBytes);
+    return this.#pool?.take() ?? new Uint8Array(BLOCK_BYTES);
+  }
+
+  /** Takes away everything. The blocks aren't used again: someone may still be reading what {@link peek} gave. */
   clear(): void {
     this.#blocks = [];
     this.#readAt = 0;

@@ -11,8 +11,9 @@ import { CHANNEL_ID_BYTES } from "../wire/snitun_frame.ts";
 
 /** Marks in one window: the pongs come often enough for the sender never to wait for the last byte. */
 const MARKS_PER_WINDOW = 4;
-/** Where all is bulk, nobody waits behind it, and a larger window costs less. */
+/** Where all is bulk, nobody waits behind it, and a larger window costs less: so many times the small one, or so much. */
 const BULK_FACTOR = 4;
+const BULK_MIN_BYTES = 768 * 1024;
 /** A new stream, or a small frame, makes the window small for as many bytes. */
 const POLITE_BYTES = 64 * 1024 * 1024;
 /** Small frames may go beyond a full window by this. */
@@ -65,7 +66,9 @@ export class Flight {
 
   /** What may be on its way. */
   get windowBytes(): number {
-    return this.#sentBytes < this.#politeUntil ? this.#windowBytes : BULK_FACTOR * this.#windowBytes;
+    return this.#sentBytes < this.#politeUntil
+      ? this.#windowBytes
+      : Math.max(BULK_FACTOR * this.#windowBytes, BULK_MIN_BYTES);
   }
 
   /** Whether as much is on its way as may be. */

@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { BlockPool } from "../bytes/block_pool.ts";
 import type { Bytes } from "../bytes/bytes.ts";
 import type { Sealer } from "../crypto/header_cipher.ts";
 import { RandomPool } from "../crypto/random.ts";
@@ -37,6 +38,8 @@ export class SendScratch {
   /** Headers in clear, one after another, and where in `wire` each one's place is. */
   readonly headers: Bytes = new Uint8Array(BATCH * HEADER_BYTES);
   readonly places = new Int32Array(BATCH);
+  /** What the streams' queues are made of. */
+  readonly blocks: BlockPool = new BlockPool();
   /** For ids and for the unused bytes of headers. */
   readonly random = new RandomPool(4096);
   readonly #extra: Bytes = new Uint8Array(EXTRA_BYTES);

@@ -4,6 +4,7 @@
  *
  * @module
  */
+import type { BlockPool } from "../bytes/block_pool.ts";
 import type { Bytes } from "../bytes/bytes.ts";
 import type { Opener, Sealer } from "../crypto/header_cipher.ts";
 import { type ErrorCode, SallyportError } from "../errors.ts";
@@ -118,6 +119,10 @@ export class MuxSession extends SessionCore<MuxStream> {
   }
 
   // What the streams ask for (StreamOwner); internal, as are the next two parts.
+
+  get blocks(): BlockPool {
+    return this.#scratch.blocks;
+  }
 
   send(stream: MuxStream, chunk: Bytes): boolean {
     if (chunk.length === 0) return true;

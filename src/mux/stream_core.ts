@@ -5,12 +5,15 @@
  * @module
  */
 import type { Bytes } from "../bytes/bytes.ts";
+import type { BlockPool } from "../bytes/block_pool.ts";
 import { ChunkQueue } from "../bytes/chunk_queue.ts";
 import type { ByteStream, ByteStreamHandler } from "../runtime/port.ts";
 import type { Caller } from "./host.ts";
 
 /** What a stream needs of its session. */
 export interface StreamOwner<Stream> {
+  /** Where the streams' queues have their blocks from. */
+  readonly blocks: BlockPool;
   /** Bytes were written: send them now if nothing stands before them, else queue them; false means wait for drain. */
   send(stream: Stream, chunk: Bytes): boolean;
   /** The writing direction has ended. */
@@ -36,9 +39,9 @@ export abstract class StreamCore<Self> implements ByteStream {
   #closed = false;
 
   /** Internal: written and not yet in a frame. */
-  readonly outgoing = new ChunkQueue();
+  readonly outgoing: ChunkQueue;
   /** Internal: received and not yet delivered. */
-  readonly incoming = new ChunkQueue();
+  readonly incoming: ChunkQueue;
   /** Internal: `closeWrite` was called. */
   writeEnded = false;
   /** Internal: `release` was called: what comes in is dropped. */
@@ -61,6 +64,8 @@ export abstract class StreamCore<Self> implements ByteStream {
 
   constructor(owner: StreamOwner<Self>, caller: Caller, own: boolean) {
     this.owner = owner;
+    this.outgoing = new ChunkQueue(owner.blocks);
+    this.incoming = new ChunkQueue(owner.blocks);
     this.caller = caller;
     this.own = own;
   }

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
+import { BlockPool } from "../../src/bytes/block_pool.ts";
 import { ChunkQueue } from "../../src/bytes/chunk_queue.ts";
 import { ByteReader, OutOfBounds } from "../../src/bytes/reader.ts";
 
@@ -61,6 +62,27 @@ describe("ChunkQueue", () => {
     assert.equal(queue.peek().buffer.byteLength, 256, "a new start after it has been empty");
     queue.clear();
     assert.deepEqual([queue.byteLength, queue.peek().length, queue.peek().buffer.byteLength], [0, 0, 0]);
+  });
+
+  it("gives full blocks that were dropped to the next queue of its pool, with nothing of theirs to be seen", () => {
+    const pool = new BlockPool();
+    const first = new ChunkQueue(pool);
+    const second = new ChunkQueue(pool);
+    first.push(new Uint8Array(200_000).fill(1));
+    const block = first.peek().buffer;
+    first.drop(100_000);
+    second.push(new Uint8Array(65_536).fill(2));
+    assert.equal(second.peek().buffer, block);
+    assert.ok(second.peek().every((byte) => byte === 2));
+    second.push(new Uint8Array(10).fill(3));
+    second.drop(65_536);
+    assert.deepEqual([second.byteLength, ...second.peek()], [10, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3]);
+    assert.equal(first.byteLength, 100_000);
+    assert.ok(first.peek().every((byte) => byte === 1));
+    const seen = first.peek();
+    first.clear();
+    second.push(new Uint8Array(300_000).fill(4));
+    assert.ok(seen.every((byte) => byte === 1), "what is cleared may still be read");
   });
 
   it("puts small chunks together, so that many of them aren't as many buffers", () => {

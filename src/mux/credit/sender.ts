@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { BlockPool } from "../../bytes/block_pool.ts";
 import type { Bytes } from "../../bytes/bytes.ts";
 import { type Filler, newChannelId } from "../../wire/snitun_frame.ts";
 import { CREDIT_FLIGHT_MIN_BYTES, FRAME_MAX_SEND_BYTES } from "../../limits.ts";
@@ -28,6 +29,8 @@ const PIECE_MIN_BYTES = 4096;
 export class CreditScratch {
   /** Frames as they go out: a full one, and control frames before and behind it. */
   readonly wire: Bytes = new Uint8Array(CREDIT_HEADER_BYTES + FRAME_MAX_SEND_BYTES + 1024);
+  /** What the streams' queues are made of. */
+  readonly blocks: BlockPool = new BlockPool();
 }
 
 /** Who hears of what was sent. */

@@ -5,6 +5,7 @@
  *
  * @module
  */
+import type { BlockPool } from "../../bytes/block_pool.ts";
 import type { Bytes } from "../../bytes/bytes.ts";
 import type { Role } from "../../crypto/header_cipher.ts";
 import { type ErrorCode, errorCode, SallyportError } from "../../errors.ts";
@@ -45,6 +46,7 @@ export interface CreditOptions {
 export class CreditSession extends SessionCore<CreditStream>
   implements Multiplexer<CreditStream>, StreamOwner<CreditStream> {
   readonly protocolVersion = 1;
+  readonly blocks: BlockPool;
   protected readonly sender: CreditSender;
   protected readonly sending: SendBudget<CreditStream>;
   readonly #receiver = new CreditReceiver(this);
@@ -55,6 +57,7 @@ export class CreditSession extends SessionCore<CreditStream>
   constructor(options: CreditOptions) {
     const { host, random, role } = options;
     super(role, host, random);
+    this.blocks = options.scratch.blocks;
     this.#streams = new CreditTable(this, role);
     this.sender = new CreditSender(options.scratch, random, limits.CREDIT_SESSION_FIRST_BYTES, this);
     this.sending = new SendBudget(options.queueLimits ?? limits.DEFAULT_QUEUE_LIMITS, this.sender);

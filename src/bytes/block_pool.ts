@@ -1,0 +1,29 @@
+/**
+ * Blocks of memory that go from queue to queue.
+ *
+ * @module
+ */
+import type { Bytes } from "./bytes.ts";
+
+/** The size of a pooled block. */
+export const BLOCK_BYTES = 64 * 1024;
+/** What a pool keeps for reuse: what a session's bulk streams hold while they wait for each other. */
+const KEPT_BYTES = 4 * 1024 * 1024;
+
+/**
+ * Full-size blocks, kept for the next queue: a runtime wipes each new one, and its collector hears late of those that
+ * are let go. What stands in a block is left over from others, so only what has been written to it may be looked at.
+ */
+export class BlockPool {
+  readonly #free: Bytes[] = [];
+
+  /** A block of {@link BLOCK_BYTES}. */
+  take(): Bytes {
+    return this.#free.pop() ?? new Uint8Array(BLOCK_BYTES);
+  }
+
+  /** Gives back a block that nobody else holds; other sizes are let go. */
+  give(block: Bytes): void {
+    if (block.length === BLOCK_BYTES && this.#free.length * BLOCK_BYTES < KEPT_BYTES) this.#free.push(block);
+  }
+}
