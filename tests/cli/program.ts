@@ -55,7 +55,11 @@ export class Program {
   }
 
   /** The first match in what the program wrote or will write to an output; rejects when it ends without. */
-  seen(pattern: RegExp, output: "stdout" | "stderr" = "stdout"): Promise<RegExpExecArray> {
+  seen(
+    pattern: RegExp,
+    output: "stdout" | "stderr" = "stdout",
+    patienceMs = PATIENCE_MS,
+  ): Promise<RegExpExecArray> {
     return new Promise((resolve, reject) => {
       const done = (why?: string) => {
         clearTimeout(timer);
@@ -64,7 +68,7 @@ export class Program {
           reject(new Error(`${why} before ${pattern} was seen\n${this.stdout}\n${this.stderr}`));
         }
       };
-      const timer = setTimeout(() => done("time is over"), PATIENCE_MS);
+      const timer = setTimeout(() => done("time is over"), patienceMs);
       const look = () => {
         const match = pattern.exec(this[output]);
         if (match === null) {

@@ -111,8 +111,8 @@ export class SnocatPrograms {
   }
 
   /** The public port that a client of ours has got. */
-  async port(client: Program): Promise<number> {
-    const [, port] = await client.seen(/Public at [\d.]+:(\d+), connected to /);
+  async port(client: Program, patienceMs?: number): Promise<number> {
+    const [, port] = await client.seen(/Public at [\d.]+:(\d+), connected to /, "stdout", patienceMs);
     client.stdout = "";
     return Number(port);
   }
