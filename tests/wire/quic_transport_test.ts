@@ -1,6 +1,7 @@
 /** The bytes of docs/quic-transport.md. */
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import type { Bytes } from "../../src/bytes/bytes.ts";
@@ -33,7 +34,10 @@ interface Vectors {
 }
 
 const VECTORS = JSON.parse(
-  await readFile(fileURLToPath(new URL("../vectors/quic_transport.json", import.meta.url)), "utf8"),
+  await readFile(
+    join(dirname(dirname(fileURLToPath(import.meta.url))), "vectors", "quic_transport.json"),
+    "utf8",
+  ),
 ) as Vectors;
 const utf8 = (text: string) => new TextEncoder().encode(text);
 
