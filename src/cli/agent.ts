@@ -44,6 +44,10 @@ export function addAgent(program: Command, context: CliContext): void {
       args: `${base} --transport sealed`,
     },
     {
+      what: "over QUIC, so that a lost packet delays one visitor alone",
+      args: `${base} --transport quic`,
+    },
+    {
       what: "over UDP, where packets are lost or the address changes",
       args: `${base} --transport curve`,
     },
@@ -78,6 +82,7 @@ export function addAgent(program: Command, context: CliContext): void {
         transport: config.transport,
         libsodium: config.libsodium === "any" ? undefined : config.libsodium,
         edgePublicKey: config.edgePublicKey,
+        edgeCertificateFingerprint: config.edgeCertificateFingerprint,
         edgePins: edgePins(config.dataDir),
         congestion: config.congestion,
         transportMemory: transportMemory(config.dataDir),

@@ -7,6 +7,7 @@ import { Buffer } from "node:buffer";
 import { createPrivateKey } from "node:crypto";
 import { isIP, isIPv6 } from "node:net";
 import { constants } from "node:os";
+import { setImmediate } from "node:timers";
 import type { Bytes } from "../bytes/bytes.ts";
 import { errorMessage, SallyportError } from "../errors.ts";
 import * as limits from "../limits.ts";
@@ -270,7 +271,11 @@ class BunStreamIo implements QuicStreamIo {
     if (this.#batch.length === 0) {
       this.#batches ??= this.#native[Symbol.asyncIterator]();
       const { value, done } = await this.#batches.next();
-      if (done) return null;
+      if (done) {
+        // Where the connection broke, Bun ends its streams in order first and tells of it then.
+        await new Promise<void>((resolve) => void setImmediate(resolve));
+        return null;
+      }
       this.#batch = value.reverse();
     }
     return this.#batch.pop()!;

@@ -1,0 +1,30 @@
+/**
+ * What the edge's commands need for the QUIC transport: the certificate that agents know the edge by.
+ *
+ * @module
+ */
+import type { Bytes } from "../bytes/bytes.ts";
+import type { Config } from "../config.ts";
+import { certificateFingerprint, fingerprintText, type Identity } from "../crypto/certificate.ts";
+import type { Keys } from "./keys.ts";
+
+/** An edge's certificate. */
+export interface QuicPart {
+  readonly identity: Identity;
+  readonly fingerprint: Bytes;
+}
+
+/** The edge's certificate, where QUIC is listened for. */
+export async function findQuic(
+  keys: Keys,
+  config: Pick<Config, "quicListen">,
+): Promise<QuicPart | undefined> {
+  if (config.quicListen.length === 0) return undefined;
+  const { value: identity } = await keys.certificate();
+  return { identity, fingerprint: certificateFingerprint(identity.certificatePem) };
+}
+
+/** Its fingerprint for a start message. */
+export function quicFacts(part: QuicPart | undefined): (readonly [string, string])[] {
+  return part === undefined ? [] : [["edge's certificate", fingerprintText(part.fingerprint)]];
+}
