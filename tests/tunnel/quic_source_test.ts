@@ -66,7 +66,7 @@ async function story(server: Runtime, client: Runtime, host: string): Promise<vo
   await near(tunnel, 1);
   const there = daemon.find("device");
   assert.ok(there);
-  const both = Array.from({ length: 40 }, (_, i) => near(i % 2 === 0 ? tunnel : there, i + 2));
+  const both = Array.from({ length: 200 }, (_, i) => near(i % 2 === 0 ? tunnel : there, i + 2));
   await Promise.all(both);
   await assertRejects(there.open("/nothing"), "request_refused");
   await daemon.close(1_000);
