@@ -7,7 +7,7 @@ import { addExamples, addSettings, type CliContext, type Command, readSettings }
 import { Keys } from "./keys.ts";
 import { addressList, createBase, publishFacts, startEdge, startStatus, statusFacts } from "./parts.ts";
 import { keyOrigin } from "./serve.ts";
-import { findQuic, quicFacts } from "./quic.ts";
+import { findQuic, quicFacts, warnOfKeyLog } from "./quic.ts";
 import { pipeFacts } from "./pipe_gate.ts";
 import { findSealed, sealedFacts } from "./sealed.ts";
 import { printStartup } from "./startup.ts";
@@ -37,6 +37,7 @@ export function addEdge(program: Command, context: CliContext): void {
     for (const warning of keys.warnings) io.err(`Warning: ${warning}`);
     const base = await createBase(loaded.config, io);
     context.exitCode = await base.life.run(async () => {
+      if (quicPart !== undefined) await warnOfKeyLog(io, base.runtime);
       const { edge, visitors, agents, sealed, curve, quic, pipes } = await startEdge(
         base,
         fernet.value,

@@ -15,7 +15,7 @@ import {
   startMaster,
 } from "./parts.ts";
 import { pipeFacts } from "./pipe_gate.ts";
-import { findQuic, quicFacts } from "./quic.ts";
+import { findQuic, quicFacts, warnOfKeyLog } from "./quic.ts";
 import { findSealed, sealedFacts } from "./sealed.ts";
 import { printStartup, shellWord } from "./startup.ts";
 import { formatHostPort } from "../config.ts";
@@ -45,6 +45,7 @@ export function addServe(program: Command, context: CliContext): void {
     for (const warning of keys.warnings) io.err(`Warning: ${warning}`);
     const base = await createBase(config, io);
     context.exitCode = await base.life.run(async () => {
+      if (quicPart !== undefined) await warnOfKeyLog(io, base.runtime);
       const { edge, visitors, agents, sealed, curve, quic, pipes } = await startEdge(
         base,
         fernet.value,

@@ -8,7 +8,7 @@ import { isIP } from "node:net";
 import { errorMessage, SallyportError } from "../errors.ts";
 import { SHUTDOWN_GRACE_MS } from "../limits.ts";
 import { currentRuntime } from "../runtime/mod.ts";
-import type { Address, Runtime } from "../runtime/port.ts";
+import type { Address } from "../runtime/port.ts";
 import { addressText } from "../runtime/shared.ts";
 import { SnocatClient } from "../snocat/client.ts";
 import { startSnocatServer } from "../snocat/server.ts";
@@ -16,7 +16,7 @@ import { createLogger, LOG_LEVELS, type Logger, type LogLevel } from "../telemet
 import type { PortRange } from "../tunnel/port_leases.ts";
 import type { PublicAddress } from "../wire/demand_proxy.ts";
 import { addExamples, type CliContext, type Command, Option } from "./command.ts";
-import type { CliIo } from "./io.ts";
+import { warnOfKeyLog } from "./quic.ts";
 import { Lifecycle } from "./lifecycle.ts";
 
 const DEFAULT_QUIC = "127.0.0.1:9090";
@@ -158,15 +158,6 @@ function addLogFlags(command: Command): void {
 
 function loggerOf({ logLevel, logFormat }: LogFlags): Logger {
   return createLogger({ level: logLevel, format: logFormat });
-}
-
-/** Whoever wants to look into the connection with Wireshark is told where that can't be. */
-async function warnOfKeyLog(io: CliIo, runtime: Runtime): Promise<void> {
-  const { keyLog } = (await runtime.quic()).capabilities;
-  if ((io.env.SSLKEYLOGFILE ?? "") === "" || keyLog) return;
-  io.err(
-    `Warning: SSLKEYLOGFILE is set, and nothing is written there: QUIC on ${runtime.name} shows no secrets`,
-  );
 }
 
 /** A server that listens on every address is reached at the one that the client knows. */
