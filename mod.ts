@@ -134,6 +134,14 @@ export {
 } from "./src/tunnel/daemon.ts";
 export { createTunnelSource, type TunnelSink, type TunnelSource } from "./src/tunnel/source.ts";
 export { joinTunnel, type JoinTunnelOptions } from "./src/tunnel/join.ts";
+export {
+  dialQuicTunnel,
+  listenQuicTunnels,
+  type QuicTunnelDialOptions,
+  type QuicTunnelListenOptions,
+  type QuicTunnelSource,
+  TUNNEL_ALPN,
+} from "./src/tunnel/quic_source.ts";
 export type {
   RegistryLifetimes,
   TunnelAttributes,
@@ -207,3 +215,16 @@ if (import.meta.main) {
   const { runCli } = await import("./src/cli/main.ts");
   process.exit(await runCli(process.argv.slice(2)));
 }
+
+// snocat over QUIC: public TCP ports, with its own programs at either end; and certificates for QUIC.
+export { SnocatClient, type SnocatClientOptions } from "./src/snocat/client.ts";
+export { type SnocatServer, type SnocatServerOptions, startSnocatServer } from "./src/snocat/server.ts";
+export {
+  type AuthorityRequest,
+  certificateFingerprint,
+  type CertificateRequest,
+  type Identity,
+  makeAuthority,
+  makeCertificate,
+} from "./src/crypto/certificate.ts";
+export type { QuicIdentity, QuicTrust } from "./src/runtime/quic_port.ts";

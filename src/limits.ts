@@ -188,6 +188,12 @@ export const QUIC_STREAM_WINDOW_BYTES = 1 * MiB;
 export const QUIC_SOCKET_BUFFER_BYTES = 4 * MiB;
 /** QUIC: connections of one socket, and of one address: as many as Bun counts up to. */
 export const QUIC_CONNECTIONS_MAX = 65_535;
+/** QUIC: an agent waits so long for the edge's verdict. */
+export const QUIC_VERDICT_DEADLINE_MS = 10_000;
+/** QUIC: how long an edge's own certificate is good for; its agents look at the fingerprint alone. */
+export const EDGE_CERTIFICATE_DAYS = 3_650;
+/** QUIC: control frames that may wait for a peer that doesn't read: some thousands of pongs. */
+export const QUIC_CONTROL_MAX_BYTES = 256 * KiB;
 /** QUIC: what of a peer's reason for closing is shown. */
 export const QUIC_REASON_MAX_LENGTH = 128;
 

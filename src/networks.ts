@@ -22,6 +22,12 @@ export function parseIp(text: string): number[] | undefined {
   return bytes !== undefined && isMapped(bytes) ? bytes.slice(12) : bytes;
 }
 
+/** Whom an address counts for: an IPv4 address alone, or an IPv6 /64, which is what one customer gets. */
+export function sourceOf(host: string): string {
+  const bytes = host.includes(":") ? parseIp(host) : undefined;
+  return bytes === undefined || bytes.length === 4 ? host : bytes.slice(0, 8).join(".");
+}
+
 /** The one spelling of an IP address that is used in logs and comparisons; undefined when `text` is none. */
 export function normalizeIp(text: string): string | undefined {
   const bytes = parseIp(text);

@@ -6,11 +6,13 @@
 import { CurveDialer } from "./transports/curve.ts";
 import { EdgeKey } from "./transports/edge_key.ts";
 import type { DialerOptions, DialerParts, TransportDialer, TransportName } from "./transports/port.ts";
+import { QuicDialer } from "./transports/quic.ts";
 import { SealedDialer } from "./transports/sealed.ts";
 import { SnitunDialer } from "./transports/snitun.ts";
 
 /** All transports; those that "auto" prefers come first. */
 const DIALERS: { readonly [N in TransportName]: new (parts: DialerParts) => TransportDialer } = {
+  quic: QuicDialer,
   curve: CurveDialer,
   snitun: SnitunDialer,
   sealed: SealedDialer,

@@ -7,6 +7,7 @@ import { Buffer } from "node:buffer";
 import { z } from "zod";
 import type { Bytes } from "../bytes/bytes.ts";
 import type { CipherName } from "../crypto/header_cipher.ts";
+import { parseFingerprint } from "../crypto/certificate.ts";
 import { errorMessage, SallyportError } from "../errors.ts";
 import { MASTER_TIMEOUT_MS } from "../limits.ts";
 
@@ -44,7 +45,11 @@ export interface GrantEdge {
   readonly publicKey?: Bytes;
   /** Its UDP port for the curve transport; `port` where the master doesn't say. */
   readonly curvePort?: number;
-  /** How sessions may cross the network to it, where the master says: "snitun", "sealed", "curve". */
+  /** Its UDP port for the QUIC transport; `port` where the master doesn't say. */
+  readonly quicPort?: number;
+  /** SHA-256 of its certificate for QUIC, 32 bytes, where the master knows it. */
+  readonly certificateFingerprint?: Bytes;
+  /** How sessions may cross the network to it, where the master says: "snitun", "sealed", "curve", "quic". */
   readonly transports?: readonly string[];
 }
 
@@ -92,6 +97,12 @@ const answerSchema = z.object({
     port: z.int().min(1).max(65535),
     public_key: z.string().regex(/^[\w-]{43}$/).transform((text) => decodeKey(text)).optional(),
     curve_port: z.int().min(1).max(65535).optional(),
+    quic_port: z.int().min(1).max(65535).optional(),
+    certificate_fingerprint: z.string().transform((text, context) => {
+      const fingerprint = parseFingerprint(text);
+      if (fingerprint === undefined) context.addIssue("isn't a SHA-256 fingerprint");
+      return fingerprint ?? z.NEVER;
+    }).optional(),
     transports: z.array(z.string()).optional(),
   }),
 });
@@ -144,6 +155,7 @@ function toGrant(url: URL, body: unknown): Grant {
   }
   const answer = parsed.data;
   const { host, port, public_key: publicKey, transports, curve_port: curvePort } = answer.edge;
+  const { quic_port: quicPort, certificate_fingerprint: certificateFingerprint } = answer.edge;
   return {
     token: answer.token,
     hostname: answer.hostname,
@@ -159,6 +171,8 @@ function toGrant(url: URL, body: unknown): Grant {
       port,
       ...(publicKey === undefined ? {} : { publicKey }),
       ...(curvePort === undefined ? {} : { curvePort }),
+      ...(quicPort === undefined ? {} : { quicPort }),
+      ...(certificateFingerprint === undefined ? {} : { certificateFingerprint }),
       ...(transports === undefined ? {} : { transports }),
     },
   };

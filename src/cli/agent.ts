@@ -14,6 +14,7 @@ import { addExamples, addSettings, type CliContext, type Command, readSettings }
 import { transportMemory } from "./known_transports.ts";
 import { edgePins } from "./pins.ts";
 import { createBase, startStatus, statusFacts } from "./parts.ts";
+import { warnOfKeyLog } from "./quic.ts";
 import { printStartup } from "./startup.ts";
 
 /** The settings that the agent doesn't start without, so that they are there. */
@@ -44,6 +45,10 @@ export function addAgent(program: Command, context: CliContext): void {
       args: `${base} --transport sealed`,
     },
     {
+      what: "over QUIC, so that a lost packet delays one visitor alone",
+      args: `${base} --transport quic`,
+    },
+    {
       what: "over UDP, where packets are lost or the address changes",
       args: `${base} --transport curve`,
     },
@@ -68,6 +73,7 @@ export function addAgent(program: Command, context: CliContext): void {
     const base = await createBase(config, io);
     const { runtime, log, metrics, life } = base;
     context.exitCode = await life.run(async () => {
+      if (config.transport === "quic") await warnOfKeyLog(io, runtime);
       const accessList = new AccessList({ allow, block });
       const agent = createAgent({
         runtime,
@@ -78,6 +84,7 @@ export function addAgent(program: Command, context: CliContext): void {
         transport: config.transport,
         libsodium: config.libsodium === "any" ? undefined : config.libsodium,
         edgePublicKey: config.edgePublicKey,
+        edgeCertificateFingerprint: config.edgeCertificateFingerprint,
         edgePins: edgePins(config.dataDir),
         congestion: config.congestion,
         transportMemory: transportMemory(config.dataDir),

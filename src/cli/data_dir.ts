@@ -27,6 +27,8 @@ export const FERNET_FILE = "fernet.keys";
 export const ADMIN_FILE = "admin.key";
 /** The edge's secret key for the sealed transport. */
 export const EDGE_FILE = "edge.key";
+/** The edge's certificate for the QUIC transport, and its secret key behind it. */
+export const CERTIFICATE_FILE = "edge.pem";
 /** Keys of edges that an agent believed on first use. */
 export const PINS_FILE = "known_edges";
 
@@ -37,7 +39,14 @@ const FOLDER_MODE = 0o700;
 const FILE_MODE = 0o600;
 /** Bits that give others than the owner something. */
 const OTHERS = 0o077;
-const KNOWN_FILES: readonly string[] = [FERNET_FILE, ADMIN_FILE, EDGE_FILE, PINS_FILE, TRANSPORTS_FILE];
+const KNOWN_FILES: readonly string[] = [
+  FERNET_FILE,
+  ADMIN_FILE,
+  EDGE_FILE,
+  CERTIFICATE_FILE,
+  PINS_FILE,
+  TRANSPORTS_FILE,
+];
 
 /** How file systems say that they have no hard links. */
 const NO_LINKS: readonly string[] = ["EPERM", "ENOTSUP", "EOPNOTSUPP", "ENOSYS"];
@@ -92,14 +101,14 @@ export class DataDir {
    *
    * @throws SallyportError `config_invalid` when the folder or the file can't be made or read.
    */
-  async readOrMake(name: string, make: () => string): Promise<DataFile> {
+  async readOrMake(name: string, make: () => string | Promise<string>): Promise<DataFile> {
     const path = this.file(name);
     await this.#makeFolder();
     const found = await this.read(name);
     if (found !== undefined) return { path, content: found, made: false };
     // Written beside its place and linked there whole: nobody ever reads half a key, and nobody's key is overwritten.
     const draft = this.file(`.${name}.${randomBytes(6).toString("hex")}`);
-    const content = make();
+    const content = await make();
     try {
       await writeDurably(draft, content);
       await link(draft, path).catch((error) => {

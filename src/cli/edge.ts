@@ -7,6 +7,7 @@ import { addExamples, addSettings, type CliContext, type Command, readSettings }
 import { Keys } from "./keys.ts";
 import { addressList, createBase, publishFacts, startEdge, startStatus, statusFacts } from "./parts.ts";
 import { keyOrigin } from "./serve.ts";
+import { findQuic, quicFacts, warnOfKeyLog } from "./quic.ts";
 import { pipeFacts } from "./pipe_gate.ts";
 import { findSealed, sealedFacts } from "./sealed.ts";
 import { printStartup } from "./startup.ts";
@@ -32,14 +33,17 @@ export function addEdge(program: Command, context: CliContext): void {
     const keys = new Keys(loaded.config);
     const fernet = await keys.fernet();
     const sealedKey = await findSealed(keys, loaded.config, io);
+    const quicPart = await findQuic(keys, loaded.config);
     for (const warning of keys.warnings) io.err(`Warning: ${warning}`);
     const base = await createBase(loaded.config, io);
     context.exitCode = await base.life.run(async () => {
-      const { edge, visitors, agents, sealed, curve, pipes } = await startEdge(
+      if (quicPart !== undefined) await warnOfKeyLog(io, base.runtime);
+      const { edge, visitors, agents, sealed, curve, quic, pipes } = await startEdge(
         base,
         fernet.value,
         loaded,
         sealedKey,
+        quicPart,
       );
       const status = await startStatus(base, loaded.config.metricsListen, () => ({
         edge: edge.addresses.length > 0,
@@ -52,10 +56,12 @@ export function addEdge(program: Command, context: CliContext): void {
           ...agents.length > 0 ? [["agents", addressList(agents)] as const] : [],
           ...sealed.length > 0 ? [["sealed agents", addressList(sealed)] as const] : [],
           ...curve.length > 0 ? [["curve agents (UDP)", addressList(curve)] as const] : [],
+          ...quic.length > 0 ? [["QUIC agents (UDP)", addressList(quic)] as const] : [],
           ...publishFacts(loaded.config),
           ...statusFacts(status),
           ["Fernet keys", keyOrigin(fernet)],
           ...sealedFacts(sealedKey),
+          ...quicFacts(quicPart),
           ...pipeFacts(pipes),
         ],
         next: fernet.made

@@ -7,9 +7,11 @@ import { Buffer } from "node:buffer";
 import { randomBytes } from "node:crypto";
 import { type Config, keyLines } from "../config.ts";
 import { FernetRing, generateFernetKey } from "../crypto/fernet.ts";
+import { certificateFingerprint, type Identity, makeCertificate } from "../crypto/certificate.ts";
 import { KEY_BYTES, type KeyPair, type Sodium } from "../crypto/sodium.ts";
-import { SallyportError } from "../errors.ts";
-import { ADMIN_FILE, DataDir, type DataFile, EDGE_FILE, FERNET_FILE } from "./data_dir.ts";
+import { errorMessage, SallyportError } from "../errors.ts";
+import { EDGE_CERTIFICATE_DAYS } from "../limits.ts";
+import { ADMIN_FILE, CERTIFICATE_FILE, DataDir, type DataFile, EDGE_FILE, FERNET_FILE } from "./data_dir.ts";
 
 /** A key and where it is from. */
 export interface FoundKey<Value> {
@@ -78,6 +80,24 @@ export class Keys {
   }
 
   /**
+   * The edge's certificate and its key for the QUIC transport, from the data folder; made where there is none.
+   *
+   * @throws SallyportError `config_invalid` when the data folder can't be used, or holds what is no certificate.
+   */
+  async certificate(): Promise<FoundKey<Identity>> {
+    const { path, content, made } = await this.#folder.readOrMake(CERTIFICATE_FILE, makeEdgeCertificate);
+    const keyPem = /-----BEGIN PRIVATE KEY-----[^-]+-----END PRIVATE KEY-----\n?/.exec(content)?.[0];
+    if (keyPem === undefined) throw invalid(`Cannot use ${path}: it holds no private key (PKCS #8, PEM)`);
+    const certificatePem = content.replace(keyPem, "");
+    try {
+      certificateFingerprint(certificatePem);
+    } catch (error) {
+      throw invalid(`Cannot use ${path}: ${errorMessage(error)}`);
+    }
+    return { value: { certificatePem, keyPem }, from: path, made };
+  }
+
+  /**
    * The session master's admin key; made where there is none.
    *
    * @throws SallyportError `config_invalid` when the data folder can't be used, or its key is empty.
@@ -99,6 +119,17 @@ export class Keys {
 /** A new secret key of an edge, as its file has it. */
 function makeEdgeKey(): string {
   return `${randomBytes(KEY_BYTES).toString("base64url")}\n`;
+}
+
+/** A new certificate of an edge, as its file has it: agents know it by its fingerprint, whatever else stands in it. */
+async function makeEdgeCertificate(): Promise<string> {
+  const { certificatePem, keyPem } = await makeCertificate({
+    commonName: "Sallyport edge",
+    names: ["edge.invalid"],
+    validDays: EDGE_CERTIFICATE_DAYS,
+    wallMs: Date.now(),
+  });
+  return certificatePem + keyPem;
 }
 
 /** A new Fernet key that doesn't start with a dash, which command lines would take for a flag. */

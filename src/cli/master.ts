@@ -28,7 +28,13 @@ export function addMaster(program: Command, context: CliContext): void {
     const base = await createBase(config, io);
     context.exitCode = await base.life.run(async () => {
       const edgeAddress = publicAddress(config, []);
-      const named = { ...edgeAddress, publicKey: config.edgePublicKey, curvePort: config.curvePort };
+      const named = {
+        ...edgeAddress,
+        publicKey: config.edgePublicKey,
+        curvePort: config.curvePort,
+        quicPort: config.quicPort,
+        certificateFingerprint: config.edgeCertificateFingerprint,
+      };
       const options = { ring: fernet.value, adminKey: admin.value, edgeAddress: named };
       const masters = await startMaster(base, { ...options, listen: config.masterListen });
       printStartup(io, {

@@ -20,6 +20,7 @@ import { createLogger, type Logger } from "../telemetry/log.ts";
 import { Metrics } from "../telemetry/metrics.ts";
 import type { CliIo } from "./io.ts";
 import { Lifecycle } from "./lifecycle.ts";
+import type { QuicPart } from "./quic.ts";
 import { findPipes, type PipePart } from "./pipe_gate.ts";
 import type { SealedPart } from "./sealed.ts";
 
@@ -54,6 +55,8 @@ export interface EdgePart {
   readonly sealed: readonly Address[];
   /** UDP sockets of the curve transport. */
   readonly curve: readonly Address[];
+  /** UDP sockets of the QUIC transport. */
+  readonly quic: readonly Address[];
   /** Receives transfers where sealed agents come in. */
   readonly pipes?: PipePart | undefined;
 }
@@ -64,6 +67,7 @@ export async function startEdge(
   ring: FernetRing,
   loaded: LoadedConfig,
   keyPart?: SealedPart,
+  quicPart?: QuicPart,
 ): Promise<EdgePart> {
   const pipes = await findPipes(base, loaded.config, keyPart?.key.sodium);
   const { config, origins } = loaded;
@@ -80,6 +84,7 @@ export async function startEdge(
     ...keyPart?.curveCrypto === undefined ? {} : {
       curve: { crypto: keyPart.curveCrypto, keys: keyPart.found.value, congestion: config.congestion },
     },
+    ...quicPart === undefined ? {} : { quic: quicPart.identity },
     proxyProtocolFrom: networks(config.proxyProtocolFrom),
     publish: config.publishPorts && { ports: config.publishPorts, host: publishHost! },
     queueLimits: queueLimits(config),
@@ -98,7 +103,12 @@ export async function startEdge(
     config.curveListen,
     async (at) => (await edge.listenCurve(at)).address,
   );
-  return { edge, visitors, agents, sealed, curve, pipes };
+  const quic = await listenOnAll(
+    "quic-listen",
+    config.quicListen,
+    async (at) => (await edge.listenQuic(at)).address,
+  );
+  return { edge, visitors, agents, sealed, curve, quic, pipes };
 }
 
 /** The address of public ports, tried once: where there is no IPv6, `replaceable` `::` becomes `0.0.0.0`. */

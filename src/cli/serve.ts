@@ -15,6 +15,7 @@ import {
   startMaster,
 } from "./parts.ts";
 import { pipeFacts } from "./pipe_gate.ts";
+import { findQuic, quicFacts, warnOfKeyLog } from "./quic.ts";
 import { findSealed, sealedFacts } from "./sealed.ts";
 import { printStartup, shellWord } from "./startup.ts";
 import { formatHostPort } from "../config.ts";
@@ -40,14 +41,17 @@ export function addServe(program: Command, context: CliContext): void {
     const keys = new Keys(config);
     const [fernet, admin] = [await keys.fernet(), await keys.admin()];
     const sealedKey = await findSealed(keys, config, io);
+    const quicPart = await findQuic(keys, config);
     for (const warning of keys.warnings) io.err(`Warning: ${warning}`);
     const base = await createBase(config, io);
     context.exitCode = await base.life.run(async () => {
-      const { edge, visitors, agents, sealed, curve, pipes } = await startEdge(
+      if (quicPart !== undefined) await warnOfKeyLog(io, base.runtime);
+      const { edge, visitors, agents, sealed, curve, quic, pipes } = await startEdge(
         base,
         fernet.value,
         loaded,
         sealedKey,
+        quicPart,
       );
       const edgeAddress = publicAddress(config, agents.length > 0 ? agents : visitors);
       const publicKey = sealedKey?.found.value.publicKey;
@@ -55,7 +59,13 @@ export function addServe(program: Command, context: CliContext): void {
         ring: fernet.value,
         adminKey: admin.value,
         forwardedFrom: config.forwardedFrom,
-        edgeAddress: { ...edgeAddress, publicKey, curvePort: config.curvePort ?? curve[0]?.port },
+        edgeAddress: {
+          ...edgeAddress,
+          publicKey,
+          curvePort: config.curvePort ?? curve[0]?.port,
+          quicPort: config.quicPort ?? quic[0]?.port,
+          certificateFingerprint: quicPart?.fingerprint,
+        },
         edge,
       };
       const masters = await startMaster(base, { ...options, listen: config.masterListen });
@@ -66,12 +76,14 @@ export function addServe(program: Command, context: CliContext): void {
           ...agents.length > 0 ? [["agents", addressList(agents)] as const] : [],
           ...sealed.length > 0 ? [["sealed agents", addressList(sealed)] as const] : [],
           ...curve.length > 0 ? [["curve agents (UDP)", addressList(curve)] as const] : [],
+          ...quic.length > 0 ? [["QUIC agents (UDP)", addressList(quic)] as const] : [],
           ...publishFacts(config),
           ["session master", masters.map(localUrl).join(", ")],
           ["tokens name the edge", formatHostPort(edgeAddress)],
           ["Fernet keys", keyOrigin(fernet)],
           ["admin key", keyOrigin(admin)],
           ...sealedFacts(sealedKey),
+          ...quicFacts(quicPart),
           ...pipeFacts(pipes),
         ],
         next: {

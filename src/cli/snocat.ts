@@ -9,12 +9,14 @@ import { errorMessage, SallyportError } from "../errors.ts";
 import { SHUTDOWN_GRACE_MS } from "../limits.ts";
 import { currentRuntime } from "../runtime/mod.ts";
 import type { Address } from "../runtime/port.ts";
+import { addressText } from "../runtime/shared.ts";
 import { SnocatClient } from "../snocat/client.ts";
-import { addressText, startSnocatServer } from "../snocat/server.ts";
+import { startSnocatServer } from "../snocat/server.ts";
 import { createLogger, LOG_LEVELS, type Logger, type LogLevel } from "../telemetry/log.ts";
 import type { PortRange } from "../tunnel/port_leases.ts";
 import type { PublicAddress } from "../wire/demand_proxy.ts";
 import { addExamples, type CliContext, type Command, Option } from "./command.ts";
+import { warnOfKeyLog } from "./quic.ts";
 import { Lifecycle } from "./lifecycle.ts";
 
 const DEFAULT_QUIC = "127.0.0.1:9090";
@@ -84,6 +86,7 @@ function addServer(snocat: Command, context: CliContext): void {
       : parseIpFlag(flags.publicHost, "--public-host");
     const identity = { certificatePem: await read(flags.cert), keyPem: await read(flags.key) };
     const runtime = await currentRuntime();
+    await warnOfKeyLog(io, runtime);
     const life = new Lifecycle(io);
     context.exitCode = await life.run(async () => {
       const log = loggerOf(flags);
@@ -123,6 +126,7 @@ function addClient(snocat: Command, context: CliContext): void {
     const wishedPort = flags.port === undefined ? undefined : parsePort(flags.port, "--port");
     const authoritiesPem = await read(flags.authority);
     const runtime = await currentRuntime();
+    await warnOfKeyLog(io, runtime);
     const life = new Lifecycle(io);
     // deno-lint-ignore require-await -- what it throws must become a rejection
     context.exitCode = await life.run(async () => {

@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { parseFingerprint } from "../crypto/certificate.ts";
 import { Buffer } from "node:buffer";
 import { isIPv4, isIPv6 } from "node:net";
 import { z } from "zod";
@@ -164,6 +165,17 @@ export const publicKey = text((given): Bytes => {
   const key = new Uint8Array(Buffer.from(given, "base64url"));
   if (/^[\w-]{43}$/.test(given) && key.length === 32) return key;
   throw new Error(`${quote(given)} is not a public key: 43 characters of base64url, as the edge prints it`);
+});
+
+/** SHA-256 of a certificate. */
+export const fingerprint = text((given): Bytes => {
+  const bytes = parseFingerprint(given);
+  if (bytes !== undefined) return bytes;
+  throw new Error(
+    `${
+      quote(given)
+    } is not a SHA-256 fingerprint: 64 hexadecimal digits, with colons or without, as the edge prints it`,
+  );
 });
 
 /** A port. */

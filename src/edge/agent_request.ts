@@ -25,7 +25,7 @@ export interface AgentRequest {
   readonly extra: Readonly<Record<string, unknown>>;
   /** Where it comes from, as a trusted proxy names it where there is one. */
   readonly remote: Address;
-  /** How its session crosses the network: "snitun", "sealed", "curve". */
+  /** How its session crosses the network: "snitun", "sealed", "curve", "quic". */
   readonly transport: string;
 }
 

@@ -16,7 +16,6 @@ import type { Address, Clock } from "../runtime/port.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { CurveGate } from "../transport/curve_accept.ts";
-import { CURVE } from "../transport/curve_link.ts";
 import type { Session, SessionHandler, SessionStream } from "../transport/port.ts";
 import { acceptSealed, type AcceptSealedOptions, type SealedIdentity } from "../transport/sealed_accept.ts";
 import { SEALED, SealedScratch, type SealedShared } from "../transport/sealed_link.ts";
@@ -127,13 +126,13 @@ export class AgentRegistry {
     });
   }
 
-  /** Takes agents by the curve transport: they have no connection, and its listener counts them itself. */
-  get curveGate(): CurveGate {
+  /** Takes agents by a transport over UDP: they have no connection, and its listener counts them itself. */
+  gate(transport: string): CurveGate {
     const { clock, ring } = this.#options;
     const settled = () => {};
     return {
       openToken: (token) => tryOpenToken(ring, token, clock.wallMs() / 1000),
-      authorize: (token, remote) => this.#authorize(token, remote, CURVE),
+      authorize: (token, remote) => this.#authorize(token, remote, transport),
       admit: (token, session) => this.#admit(token, session, { remote: session.remote, settled }),
       refused: (error, token, remote, known) =>
         this.#refused(error, token, { remote, settled }, known ? "agent" : "connection"),

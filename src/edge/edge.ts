@@ -7,14 +7,18 @@ import type { FernetRing } from "../crypto/fernet.ts";
 import type { CurveListener } from "../curve/listener.ts";
 import { SallyportError } from "../errors.ts";
 import * as limits from "../limits.ts";
-import { type NetworkSet, parseIp } from "../networks.ts";
+import { type NetworkSet, sourceOf } from "../networks.ts";
 import type { Address, Bytes, Conn, Listener, Runtime, Timer } from "../runtime/port.ts";
+import type { QuicIdentity } from "../runtime/quic_port.ts";
 import { type Logger, silentLogger } from "../telemetry/log.ts";
 import { Metrics } from "../telemetry/metrics.ts";
 import { type CurveIdentity, listenForCurve } from "../transport/curve_accept.ts";
+import { CURVE } from "../transport/curve_link.ts";
 import { curveListenerSource } from "../transport/curve_metrics.ts";
 import type { AcceptSealedOptions, OlderProtocol } from "../transport/sealed_accept.ts";
 import type { Tunnel } from "../tunnel/tunnel.ts";
+import { listenForQuic } from "../transport/quic_accept.ts";
+import { QUIC } from "../transport/quic_options.ts";
 import type { Authorize, EdgeTunnels } from "./agent_request.ts";
 import { AgentRegistry, type SealedKey } from "./agents.ts";
 import { type Accepts, type Arrival, Entrance } from "./entrance.ts";
@@ -41,6 +45,8 @@ export interface EdgeOptions {
   readonly curve?: CurveIdentity;
   /** Lets agents ask for streams of their own, and the edge ask its agents; refused when absent. */
   readonly tunnels?: EdgeTunnels;
+  /** Lets agents in by the QUIC transport, which knows the edge by this certificate, where {@link Edge.listenQuic} says. */
+  readonly quic?: QuicIdentity;
   /** Public TCP ports for agents whose token allows them; none when absent. */
   readonly publish?: PublicPortsOptions;
   /** Peers from these networks are proxies: they must send a PROXY header, which is believed. Nobody else may. */
@@ -75,6 +81,9 @@ export interface Edge {
   /** Opens a UDP socket for agents by the curve transport; may be called several times. Rejects as
    * `Runtime.bindDatagram`, and with `config_invalid` where there is no key for it. */
   listenCurve(options: Address): Promise<Listener>;
+  /** Opens a UDP socket for agents by the QUIC transport; may be called several times. Rejects as `Quic.listen`, with
+   * `not_supported` where the runtime has no QUIC, and with `config_invalid` where there is no certificate for it. */
+  listenQuic(options: Address): Promise<Listener>;
   /** Whether an agent serves this canonical name now. */
   serves(hostname: string): boolean;
   /** The tunnel to the agent that serves this canonical name, where {@link EdgeOptions.tunnels} has a router for it. */
@@ -103,10 +112,13 @@ class EdgeNode implements Edge {
   readonly #proxies: NetworkSet | undefined;
   readonly #agents: AgentRegistry;
   readonly #hasSealed: boolean;
+  readonly #queueLimits: limits.QueueLimits | undefined;
   readonly #older: OlderProtocol | undefined;
   readonly #curve: CurveIdentity | undefined;
   readonly #curveListeners = new Set<CurveListener>();
-  readonly #curveClosers: (() => void)[] = [];
+  /** Sockets that are their sessions' too. */
+  readonly #datagramClosers: (() => void)[] = [];
+  readonly #quic: QuicIdentity | undefined;
   readonly #listeners = new Set<Listener>();
   /** Connections that haven't been routed or admitted yet, and how many there are from one source. */
   readonly #pending = new Set<Conn>();
@@ -122,6 +134,8 @@ class EdgeNode implements Edge {
     this.#hasSealed = options.sealed !== undefined;
     this.#older = options.older;
     this.#curve = options.curve;
+    this.#quic = options.quic;
+    this.#queueLimits = options.queueLimits;
     this.#agents = new AgentRegistry({
       clock: options.runtime.clock,
       ring: options.ring,
@@ -195,7 +209,7 @@ class EdgeNode implements Edge {
       host,
       port,
       ...this.#curve,
-      ...this.#agents.curveGate,
+      ...this.#agents.gate(CURVE),
     });
     if (this.#closed) {
       opened.close();
@@ -211,7 +225,29 @@ class EdgeNode implements Edge {
       },
     };
     this.#curveListeners.add(opened);
-    this.#curveClosers.push(() => listener.close());
+    this.#datagramClosers.push(() => listener.close());
+    if (this.#sweep === undefined) this.#sweepLater();
+    return listener;
+  }
+
+  async listenQuic({ host, port }: Address): Promise<Listener> {
+    if (this.#quic === undefined) {
+      const why = "Cannot listen for QUIC agents: the edge has no certificate";
+      throw new SallyportError("config_invalid", why, { side: "config" });
+    }
+    const listener = await listenForQuic({
+      runtime: this.#runtime,
+      host,
+      port,
+      identity: this.#quic,
+      queueLimits: this.#queueLimits,
+      ...this.#agents.gate(QUIC),
+    });
+    if (this.#closed) {
+      listener.close();
+      throw shutdown("Cannot listen");
+    }
+    this.#datagramClosers.push(() => listener.close());
     if (this.#sweep === undefined) this.#sweepLater();
     return listener;
   }
@@ -223,7 +259,7 @@ class EdgeNode implements Edge {
     for (const conn of this.#pending) conn.abort(shutdown("Cannot accept connection"));
     await Promise.all([this.#agents.close(graceMs), this.#older?.close(graceMs)]);
     // Their sockets are their sessions' too, so they go last.
-    for (const close of this.#curveClosers) close();
+    for (const close of this.#datagramClosers) close();
   }
 
   #sweepLater(): void {
@@ -294,12 +330,6 @@ function shutdown(what: string): SallyportError {
     side: "local",
     retryable: true,
   });
-}
-
-/** Whom a connection counts for: an IPv4 address, or an IPv6 /64, which is what one customer gets. */
-function sourceOf(host: string): string {
-  const bytes = host.includes(":") ? parseIp(host) : undefined;
-  return bytes === undefined || bytes.length === 4 ? host : bytes.slice(0, 8).join(".");
 }
 
 /** Version 1 for one arrival, which is settled when it is taken. */

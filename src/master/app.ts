@@ -7,6 +7,7 @@
 import { Buffer } from "node:buffer";
 import type { OpenAPIHono } from "@hono/zod-openapi";
 import type { Bytes } from "../bytes/bytes.ts";
+import { fingerprintText } from "../crypto/certificate.ts";
 import type { FernetRing } from "../crypto/fernet.ts";
 import { createToken } from "../handshake/token.ts";
 import { AUTH_FAILURES_PER_MINUTE_MAX, TOKEN_MAX_BYTES, TOKENS_PER_MINUTE_MAX } from "../limits.ts";
@@ -37,6 +38,10 @@ export interface EdgeAddress {
   readonly publicKey?: Bytes;
   /** Its UDP port for the curve transport, where it has one. */
   readonly curvePort?: number;
+  /** Its UDP port for the QUIC transport, where it has one. */
+  readonly quicPort?: number;
+  /** SHA-256 of its certificate for QUIC, 32 bytes. */
+  readonly certificateFingerprint?: Bytes;
 }
 
 /** What {@link createMasterApp} takes. */
@@ -116,12 +121,22 @@ function issueToken(options: MasterOptions, request: TokenRequest): TokenRespons
     edge: {
       host: edge.host,
       port: edge.port,
-      ...edge.publicKey === undefined ? {} : {
-        ...edge.curvePort === undefined ? {} : { curve_port: edge.curvePort },
-        public_key: Buffer.from(edge.publicKey).toString("base64url"),
-        transports: ["snitun", "sealed", ...edge.curvePort === undefined ? [] : ["curve"]],
-      },
+      ...offerOf(edge),
     },
+  };
+}
+
+/** How agents may come to the edge, besides SniTun, and what they insist on. */
+function offerOf({ publicKey, curvePort, quicPort, certificateFingerprint }: EdgeAddress) {
+  const keyed = publicKey !== undefined;
+  const curve = keyed && curvePort !== undefined;
+  const quic = quicPort !== undefined && certificateFingerprint !== undefined;
+  if (!keyed && !quic) return {};
+  return {
+    ...keyed ? { public_key: Buffer.from(publicKey).toString("base64url") } : {},
+    ...curve ? { curve_port: curvePort } : {},
+    ...quic ? { quic_port: quicPort, certificate_fingerprint: fingerprintText(certificateFingerprint) } : {},
+    transports: ["snitun", ...keyed ? ["sealed"] : [], ...curve ? ["curve"] : [], ...quic ? ["quic"] : []],
   };
 }
 

@@ -152,6 +152,14 @@ export const TokenResponseSchema = z.object({
       description: "Its UDP port for the curve transport, where it has one",
       example: 8443,
     }),
+    quic_port: z.int().min(1).max(65535).optional().openapi({
+      description: "Its UDP port for the QUIC transport, where it has one",
+      example: 8444,
+    }),
+    certificate_fingerprint: z.string().regex(/^([0-9A-F]{2}:){31}[0-9A-F]{2}$/).optional().openapi({
+      description: "SHA-256 of its certificate for the QUIC transport, where it has one",
+      example: Array(32).fill("00").join(":"),
+    }),
     transports: z.array(z.string()).optional().openapi({
       description: "How sessions may cross the network to it",
       example: ["snitun", "sealed"],

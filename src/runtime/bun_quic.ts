@@ -5,8 +5,11 @@
  */
 import { Buffer } from "node:buffer";
 import { createPrivateKey } from "node:crypto";
+import { appendFileSync } from "node:fs";
 import { isIP, isIPv6 } from "node:net";
 import { constants } from "node:os";
+import process from "node:process";
+import { setImmediate } from "node:timers";
 import type { Bytes } from "../bytes/bytes.ts";
 import { errorMessage, SallyportError } from "../errors.ts";
 import * as limits from "../limits.ts";
@@ -29,7 +32,15 @@ import {
   withinDeadline,
 } from "./quic_shared.ts";
 import { QuicByteStream, type QuicStreamIo } from "./quic_stream.ts";
-import { addressText, asError, dialError, listenError, plainHost, type Shared } from "./shared.ts";
+import {
+  addressText,
+  asError,
+  dialError,
+  listenError,
+  plainHost,
+  reportStray,
+  type Shared,
+} from "./shared.ts";
 
 /** A writer's method that waits for room. */
 const DRAINED = Symbol.for("Stream.drainableProtocol");
@@ -72,7 +83,7 @@ export async function bunQuic(shared: Shared): Promise<Quic> {
     );
   }
   return {
-    capabilities: { receiveBackPressure: false, reset: true, keyLog: false, retry: true },
+    capabilities: { receiveBackPressure: false, reset: true, keyLog: true, retry: true },
     listen: (options) => listen(native, options, shared),
     dial: (options) => dial(native, options, shared),
   };
@@ -97,6 +108,7 @@ async function listen(quic: NodeQuic, options: QuicListenOptions, shared: Shared
   try {
     endpoint = await quic.listen((session) => void shakeHands(session, options, shared), {
       ...SESSION,
+      ...keyLogging(),
       alpn: options.alpn,
       sni: { "*": identity },
       endpoint: {
@@ -119,6 +131,20 @@ async function listen(quic: NodeQuic, options: QuicListenOptions, shared: Shared
     close: () => void (endpoint.busy = true),
     end: () => endpoint.destroy(),
   };
+}
+
+/** Where the environment names a file for TLS secrets, as NSS's format has them, they go there. */
+function keyLogging(): Pick<NodeQuicOptions, "keylog" | "onkeylog"> {
+  const file = process.env.SSLKEYLOGFILE ?? "";
+  if (file === "") return {};
+  const onkeylog = (line: string) => {
+    try {
+      appendFileSync(file, `${line.trimEnd()}\n`, { mode: 0o600 });
+    } catch (error) {
+      reportStray("key log", error);
+    }
+  };
+  return { keylog: true, onkeylog };
 }
 
 /** The system's code of a bind that failed; Bun names its number alone. */
@@ -164,6 +190,7 @@ async function dial(quic: NodeQuic, options: QuicDialOptions, shared: Shared): P
     session = await quic.connect(addressText({ host, port: options.port }), {
       ...SESSION,
       transportParams: { ...SESSION.transportParams!, initialMaxStreamsBidi: CLIENT_STREAMS_MAX },
+      ...keyLogging(),
       alpn: options.alpn,
       endpoint,
       ..."fingerprint" in trust
@@ -270,7 +297,11 @@ class BunStreamIo implements QuicStreamIo {
     if (this.#batch.length === 0) {
       this.#batches ??= this.#native[Symbol.asyncIterator]();
       const { value, done } = await this.#batches.next();
-      if (done) return null;
+      if (done) {
+        // Where the connection broke, Bun ends its streams in order first and tells of it then.
+        await new Promise<void>((resolve) => void setImmediate(resolve));
+        return null;
+      }
       this.#batch = value.reverse();
     }
     return this.#batch.pop()!;

@@ -18,8 +18,8 @@ const IDLE_READ_BYTES = 128;
 /** A read that waited this long found an idle connection; the next gets the small buffer again. */
 const IDLE_READ_MS = 1_000;
 /** Waiting bytes at which `write` says false, and at which `drain` follows. */
-const WRITE_HIGH_BYTES = 256 * KiB;
-const WRITE_LOW_BYTES = 128 * KiB;
+const WRITE_HIGH_BYTES = 128 * KiB;
+const WRITE_LOW_BYTES = 64 * KiB;
 
 /** A TCP connection on a `Deno.Conn`. */
 export class DenoConn extends StreamBase implements Conn {

@@ -8,8 +8,9 @@ import { Backoff } from "../agent/backoff.ts";
 import { errorCode, errorMessage, SallyportError } from "../errors.ts";
 import { DIAL_TIMEOUT_MS, SESSION_SETTLED_MS } from "../limits.ts";
 import { NetworkSet } from "../networks.ts";
-import type { Address, Runtime } from "../runtime/port.ts";
+import type { Address, Clock, Runtime } from "../runtime/port.ts";
 import { type Logger, silentLogger } from "../telemetry/log.ts";
+import { closeWhenQuiet } from "../tunnel/carrier.ts";
 import type { PublicPort } from "../tunnel/demand_proxy_client.ts";
 import { openPublicPort } from "../tunnel/demand_proxy_service.ts";
 import { QuicCarrier } from "../tunnel/quic_carrier.ts";
@@ -18,7 +19,6 @@ import { tcpProxy } from "../tunnel/tcp_proxy.ts";
 import { Tunnel } from "../tunnel/tunnel.ts";
 import type { PublicAddress } from "../wire/demand_proxy.ts";
 import { answerBySimpleAck, SNOCAT_ALPN } from "./handshake.ts";
-import { waitFor } from "./wait.ts";
 
 /** What {@link SnocatClient} takes. */
 export interface SnocatClientOptions {
@@ -91,7 +91,7 @@ export class SnocatClient {
       if (this.#stop.signal.aborted) return;
       const delayMs = this.#backoff.next();
       this.#log.warn({ reason: errorCode(error), delay_ms: delayMs }, errorMessage(error));
-      await waitFor(new Promise(() => {}), delayMs, clock, this.#stop.signal);
+      await pause(delayMs, clock, this.#stop.signal);
     }
   }
 
@@ -103,8 +103,9 @@ export class SnocatClient {
     const { clock } = this.#options.runtime;
     await this.#joined?.port.close();
     for (const carrier of this.#carriers) carrier.goAway(reason);
-    await waitFor(Promise.all([...this.#carriers].map((carrier) => carrier.quiet())), graceMs, clock);
-    for (const carrier of this.#carriers) carrier.close(reason);
+    await Promise.all(
+      [...this.#carriers].map((carrier) => closeWhenQuiet(carrier, clock, reason, graceMs)),
+    );
   }
 
   async #join(): Promise<Joined> {
@@ -155,6 +156,19 @@ export class SnocatClient {
 /** Whether another attempt may go better. */
 function mayPass(error: unknown): boolean {
   return error instanceof SallyportError && error.retryable && error.code !== "certificate_refused";
+}
+
+/** Waits for `delayMs`, or until the signal comes. */
+function pause(delayMs: number, clock: Clock, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const over = () => {
+      timer.cancel();
+      signal.removeEventListener("abort", over);
+      resolve();
+    };
+    const timer = clock.after(delayMs, over);
+    signal.addEventListener("abort", over, { once: true });
+  });
 }
 
 function stopping(): SallyportError {

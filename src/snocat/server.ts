@@ -6,8 +6,10 @@
  */
 import { errorCode, errorMessage, SallyportError } from "../errors.ts";
 import type { Address, Runtime } from "../runtime/port.ts";
+import { addressText } from "../runtime/shared.ts";
 import type { QuicConn, QuicIdentity } from "../runtime/quic_port.ts";
 import { type Logger, silentLogger } from "../telemetry/log.ts";
+import { closeWhenQuiet } from "../tunnel/carrier.ts";
 import { demandProxyService } from "../tunnel/demand_proxy_service.ts";
 import { DemandProxy } from "../tunnel/demand_proxy_server.ts";
 import { PortLeases, type PortRange } from "../tunnel/port_leases.ts";
@@ -15,7 +17,6 @@ import { QuicCarrier } from "../tunnel/quic_carrier.ts";
 import { createRouter, type Router } from "../tunnel/router.ts";
 import { greetBySimpleAck, SNOCAT_ALPN } from "./handshake.ts";
 import { Tunnel } from "../tunnel/tunnel.ts";
-import { waitFor } from "./wait.ts";
 
 /** What {@link startSnocatServer} takes. */
 export interface SnocatServerOptions {
@@ -82,8 +83,8 @@ export async function startSnocatServer(options: SnocatServerOptions): Promise<S
       listener.close();
       proxy.close();
       for (const carrier of carriers) carrier.goAway(reason);
-      await waitFor(Promise.all([...carriers].map((carrier) => carrier.quiet())), graceMs, runtime.clock);
-      for (const carrier of carriers) carrier.close(reason);
+      const { clock } = runtime;
+      await Promise.all([...carriers].map((carrier) => closeWhenQuiet(carrier, clock, reason, graceMs)));
       listener.end();
     },
   };
@@ -110,9 +111,4 @@ async function serve(
   const tunnel = new Tunnel({ carrier, clock, name, router, log: parent });
   const error = await tunnel.closed;
   log.info({ reason: error.code }, `client left: ${error.message}`);
-}
-
-/** `host:port`, IPv6 in brackets: a tunnel's name, and an address in messages. */
-export function addressText({ host, port }: Address): string {
-  return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
 }

@@ -6,7 +6,9 @@
 import type { Bytes } from "../bytes/bytes.ts";
 import { type ErrorCode, errorMessage, SallyportError } from "../errors.ts";
 import type { Caller, Multiplexer, MuxHost } from "../mux/host.ts";
-import type { Address, ByteStreamHandler, Clock, Conn, Timer } from "../runtime/port.ts";
+import type { Address, ByteStreamHandler, Clock, Conn } from "../runtime/port.ts";
+import { Alarm } from "./alarm.ts";
+import { lostSession } from "./lost.ts";
 import type { Session, SessionHandler, SessionStream } from "./port.ts";
 
 /** What stands between the multiplexer and the connection, where anything does. */
@@ -44,12 +46,11 @@ export class MuxLink implements Session, MuxHost<SessionStream> {
   readonly #mux: Multiplexer<SessionStream>;
   readonly #codec: LinkCodec | undefined;
   readonly #turn: () => void;
-  #timer: Timer | undefined;
-  #armedMs = Infinity;
-  #gone = false;
+  readonly #alarm: Alarm;
   #leaving: SallyportError | undefined;
 
   constructor(options: MuxLinkOptions) {
+    this.#alarm = new Alarm(options.clock, () => this.#mux.tick());
     this.transport = options.transport;
     this.cipher = options.cipher;
     this.remote = options.conn.remote;
@@ -114,18 +115,12 @@ export class MuxLink implements Session, MuxHost<SessionStream> {
 
   /** Internal. */
   arm(atMs: number): void {
-    if (atMs >= this.#armedMs || this.#gone) return;
-    this.#timer?.cancel();
-    this.#armedMs = atMs;
-    this.#timer = this.#clock.after(Math.max(0, atMs - this.#clock.nowMs()), () => {
-      this.#armedMs = Infinity;
-      this.#mux.tick();
-    });
+    this.#alarm.arm(atMs);
   }
 
   /** Internal. */
   nowMs(): number {
-    return this.#clock.nowMs();
+    return this.#alarm.nowMs();
   }
 
   /** Internal. */
@@ -163,8 +158,7 @@ export class MuxLink implements Session, MuxHost<SessionStream> {
 
   /** Internal. */
   ended(error: SallyportError): void {
-    this.#gone = true;
-    this.#timer?.cancel();
+    this.#alarm.stop();
     this.#codec?.close();
     this.#conn.release();
     this.#handler?.ended(error);
@@ -172,13 +166,7 @@ export class MuxLink implements Session, MuxHost<SessionStream> {
 
   /** Internal: the connection is gone. */
   lost(why: string, cause?: unknown): void {
-    this.#mux.end(
-      new SallyportError("connection_lost", `Cannot keep session: ${why}`, {
-        side: "network",
-        retryable: true,
-        cause,
-      }),
-    );
+    this.#mux.end(lostSession(why, cause));
   }
 }
 

@@ -4,11 +4,11 @@
  * @module
  */
 import type { Bytes } from "../bytes/bytes.ts";
-import { type ErrorCode, errorMessage, SallyportError } from "../errors.ts";
+import { errorMessage, SallyportError } from "../errors.ts";
 import { SealedAgentHandshake } from "../handshake/sealed_agent.ts";
 import { SEALED_ANSWER_DEADLINE_MS, SEALED_CLOCK_SKEW_S } from "../limits.ts";
 import type { ByteStreamHandler, Conn, Timer } from "../runtime/port.ts";
-import { decodeVerdict, encodeLogin } from "../wire/sealed_messages.ts";
+import { decodeVerdict, encodeLogin, verdictCode } from "../wire/sealed_messages.ts";
 import { dialEdge, type DialEdgeOptions } from "./dial_edge.ts";
 import type { Session, SessionHandler } from "./port.ts";
 import { type SealedLink, sealedLink, type SealedShared } from "./sealed_link.ts";
@@ -25,18 +25,6 @@ export interface DialSealedOptions extends SealedShared, DialEdgeOptions {
   /** The edge has let us in; says who hears of the session. */
   admitted(session: Session): SessionHandler;
 }
-
-/** What an edge says no with, and the agent says again as its own reason. */
-const VERDICTS: readonly string[] = [
-  "deadline_exceeded",
-  "limit_exceeded",
-  "name_flapping",
-  "name_taken",
-  "shutdown",
-  "token_expired",
-  "token_invalid",
-  "unauthorized",
-];
 
 /**
  * Opens a session to an edge, as its agent. Rejects with `edge_unreachable` (no connection), `session_refused` (the
@@ -128,10 +116,9 @@ class SealedDialogue implements ByteStreamHandler {
     if (record === undefined) return;
     const code = decodeVerdict(record.data);
     if (code !== undefined) {
-      const known = VERDICTS.includes(code) ? code as ErrorCode : "session_refused";
       const { host, port } = this.#options;
       const why = `Cannot open session: edge ${host}:${port} refused: ${code}`;
-      return this.#leave(new SallyportError(known, why, { retryable: true }));
+      return this.#leave(new SallyportError(verdictCode(code), why, { retryable: true }));
     }
     this.#finish();
     const link = ends.link();

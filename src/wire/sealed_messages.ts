@@ -5,7 +5,7 @@
  * @module
  */
 import type { Bytes } from "../bytes/bytes.ts";
-import { SallyportError } from "../errors.ts";
+import { type ErrorCode, SallyportError } from "../errors.ts";
 import { SEALED_PADDING_MAX_BYTES, TOKEN_MAX_BYTES } from "../limits.ts";
 
 /** The transport's version; sodium-tcp's is 0xDEADCAFE. */
@@ -102,15 +102,17 @@ export function encodeLogin(token: Bytes): Bytes {
   return bytes;
 }
 
+/** The length of the LOGIN that begins with these bytes, undefined before it can be known. Throws `token_invalid`. */
+export function loginLength(bytes: Bytes): number | undefined {
+  if (bytes.length < LOGIN_HEAD_BYTES) return undefined;
+  const length = viewOf(bytes).getUint16(0);
+  if (length < 1 || length > TOKEN_MAX_BYTES) throw invalidLogin();
+  return LOGIN_HEAD_BYTES + length;
+}
+
 /** Reads the token of a LOGIN; a copy. Throws `token_invalid`. */
 export function decodeLogin(bytes: Bytes): Bytes {
-  const length = bytes.length < LOGIN_HEAD_BYTES ? -1 : viewOf(bytes).getUint16(0);
-  if (length < 1 || length > TOKEN_MAX_BYTES || bytes.length !== LOGIN_HEAD_BYTES + length) {
-    throw new SallyportError(
-      "token_invalid",
-      "Cannot read token: the login's length isn't that of its parts",
-    );
-  }
+  if (loginLength(bytes) !== bytes.length) throw invalidLogin();
   return new Uint8Array(bytes.subarray(LOGIN_HEAD_BYTES));
 }
 
@@ -123,6 +125,28 @@ export function encodeVerdict(code: string | undefined): Bytes {
   return bytes;
 }
 
+/** What an edge says no with, and the agent says again as its own reason. */
+const VERDICTS: readonly ErrorCode[] = [
+  "deadline_exceeded",
+  "limit_exceeded",
+  "name_flapping",
+  "name_taken",
+  "shutdown",
+  "token_expired",
+  "token_invalid",
+  "unauthorized",
+];
+
+/** An agent's own reason for a verdict's: `session_refused` for one that no agent knows. */
+export function verdictCode(code: string): ErrorCode {
+  return VERDICTS.find((known) => known === code) ?? "session_refused";
+}
+
+/** The length of the VERDICT that begins with these bytes, undefined before it can be known. */
+export function verdictLength(bytes: Bytes): number | undefined {
+  return bytes.length === 0 ? undefined : 1 + bytes[0]!;
+}
+
 /** Reads a VERDICT: undefined for welcome, else an error code. Throws `challenge_failed`. */
 export function decodeVerdict(bytes: Bytes): string | undefined {
   const text = new TextDecoder().decode(bytes.subarray(1));
@@ -130,6 +154,10 @@ export function decodeVerdict(bytes: Bytes): string | undefined {
     throw new SallyportError("challenge_failed", "Cannot open session: the edge's verdict can't be read");
   }
   return text === "" ? undefined : text;
+}
+
+function invalidLogin(): SallyportError {
+  return new SallyportError("token_invalid", "Cannot read token: the login's length isn't that of its parts");
 }
 
 function viewOf(bytes: Bytes): DataView {

@@ -10,6 +10,7 @@ import { SallyportError } from "../../src/errors.ts";
 import { ATTEMPT_DELAY_MS, TRANSPORT_REMEMBERED_MS, TURN_PATIENCE_MS } from "../../src/limits.ts";
 import type { Conn, Runtime } from "../../src/runtime/port.ts";
 import { Metrics } from "../../src/telemetry/metrics.ts";
+import { identities } from "../conformance/quic_helpers.ts";
 import { pattern } from "../conformance/runtime_helpers.ts";
 import { edgeKeys } from "../support/sealed.ts";
 import {
@@ -26,9 +27,11 @@ import {
 import { parsePrometheus, sampleValue } from "../telemetry/prometheus.ts";
 
 const CURVE_PORT = 4500;
+const QUIC_PORT = 4600;
 const crypto = await loadCurveCrypto();
 const sodium = await loadSodium();
 const keys = edgeKeys(sodium);
+const { own: identity, fingerprint } = await identities();
 
 /** What the network does to the agent. */
 interface Network {
@@ -87,8 +90,9 @@ class Site {
 
   static async start(options: SiteOptions = {}): Promise<Site> {
     const { network = {}, udp = true, latencyMs = 1, offer = {}, ...agentOptions } = options;
-    const test = await TestEdge.start({ sealed: { sodium, keys }, curve: { crypto, keys } });
+    const test = await TestEdge.start({ sealed: { sodium, keys }, curve: { crypto, keys }, quic: identity });
     await test.edge.listenCurve({ host: "0.0.0.0", port: CURVE_PORT });
+    await test.edge.listenQuic({ host: "0.0.0.0", port: QUIC_PORT });
     test.network.setLink(EDGE_HOST, AGENT_HOST, { latencyMs, datagramLoss: udp ? 0 : 1 });
     const site = new Site(test, network, agentOptions, offer);
     site.agent.run().then(() => site.outcome ??= "closed", (error) => site.outcome = error);
@@ -117,7 +121,7 @@ class Site {
   async attempts(outcome: string): Promise<Record<string, number>> {
     const parsed = parsePrometheus(await this.metrics.render());
     const found: Record<string, number> = {};
-    for (const transport of ["curve", "snitun", "sealed"]) {
+    for (const transport of ["quic", "curve", "snitun", "sealed"]) {
       const labels = { transport, outcome };
       const count = sampleValue(parsed, "sallyport_transport_attempts_total", labels);
       if (count > 0) found[transport] = count;
@@ -154,6 +158,13 @@ const OFFER: Grant["edge"] = {
   curvePort: CURVE_PORT,
   publicKey: keys.publicKey,
   transports: ["snitun", "sealed", "curve"],
+};
+
+/** The same with QUIC, which comes first. */
+const WITH_QUIC: Partial<Grant["edge"]> = {
+  quicPort: QUIC_PORT,
+  certificateFingerprint: fingerprint,
+  transports: ["snitun", "sealed", "curve", "quic"],
 };
 
 /** A connection whose bytes get lost. */
@@ -329,6 +340,44 @@ describe("transport auto", () => {
     await site.test.advance(2_000);
     assert.equal(site.transport, "curve");
     assert.notEqual(site.agent.session, before);
+    await site.finish();
+  });
+
+  it("prefers QUIC where the edge has it, and gets past it where it doesn't get through", async () => {
+    const site = await Site.start({ offer: WITH_QUIC });
+    await site.test.advance(ATTEMPT_DELAY_MS - 1);
+    assert.equal(site.transport, "quic");
+    assert.equal(site.grants, 1);
+    await site.assertServes();
+    await site.test.advance(15_000);
+    site.test.network.cut(EDGE_HOST, AGENT_HOST);
+    await site.test.advance(180_000);
+    assert.equal(site.transport, undefined);
+    site.test.network.heal(EDGE_HOST, AGENT_HOST);
+    await site.test.advance(90_000);
+    assert.equal(site.transport, "snitun");
+    assert.ok(
+      site.lines.some(({ message }) => message === "quic stalled: snitun is tried first from now on"),
+    );
+    await site.assertServes();
+    await site.finish();
+
+    const elsewhere = await Site.start({ offer: { ...WITH_QUIC, quicPort: QUIC_PORT + 1 } });
+    await elsewhere.test.advance(20_000);
+    assert.equal(elsewhere.transport, "curve");
+    await elsewhere.assertServes();
+    await elsewhere.finish();
+  });
+
+  it("lets QUIC show no token before its turn", async () => {
+    const transportMemory = memory();
+    transportMemory.kept.set(PLACE, { transport: "curve", untilMs: Infinity });
+    const site = await Site.start({ offer: WITH_QUIC, transportMemory, latencyMs: 150 });
+    await site.test.advance(5_000);
+    assert.equal(site.transport, "curve");
+    assert.ok("quic" in await site.attempts("lost"));
+    assert.equal(site.test.lines.filter(({ message }) => message === "agent connected").length, 1);
+    await site.assertServes();
     await site.finish();
   });
 

@@ -28,7 +28,20 @@ describe("help", () => {
     for (const args of [["--help"], ["-h"], ["help"]]) {
       const { code, out, err } = await cli(args);
       assert.deepEqual([code, err], [0, ""]);
-      for (const name of ["serve", "edge", "master", "agent", "token", "keygen", "demo"]) {
+      for (
+        const name of [
+          "serve",
+          "edge",
+          "master",
+          "agent",
+          "token",
+          "keygen",
+          "pipe",
+          "snocat",
+          "cert",
+          "demo",
+        ]
+      ) {
         assert.match(out, new RegExp(`^  ${name} `, "m"));
       }
       assert.match(out, /^Examples:$/m);

@@ -8,7 +8,15 @@ import { createHash } from "node:crypto";
 import { describe, it } from "node:test";
 import { SallyportError } from "../../src/errors.ts";
 import type { Quic } from "../../src/runtime/quic_port.ts";
-import { ALPN, identities, joinStreams, QuicEar, type QuicEnd, QuicPairs } from "./quic_helpers.ts";
+import {
+  ALPN,
+  identities,
+  joinStreams,
+  QuicEar,
+  type QuicEnd,
+  QuicPairs,
+  type WatchedQuicStream,
+} from "./quic_helpers.ts";
 import { assertCode, assertRejects, bytesOf, type Harness, pattern } from "./runtime_helpers.ts";
 
 const MiB = 1024 * 1024;
@@ -60,9 +68,8 @@ export function quicSuite(runtimeName: string, open: () => Promise<Harness>): vo
     withPair(
       "bytes go both ways in order, large and small, from a buffer that is used again",
       async (ends) => {
-        const { near, far } = await joinStreams(ends.client, ends.server, { keep: false });
         const bytes = pattern(3 * MiB, 1);
-        const send = async (from: typeof near) => {
+        const send = async (from: WatchedQuicStream) => {
           let size = 1;
           for (let at = 0; at < bytes.length; at += size, size = size * 7 % 100_003 + 1) {
             const drains = from.drains;
@@ -73,11 +80,14 @@ export function quicSuite(runtimeName: string, open: () => Promise<Harness>): vo
           }
           from.closeWrite();
         };
-        await Promise.all([send(near), send(far), near.sawClose, far.sawClose]);
-        assert.equal(near.hash, createHash("sha256").update(bytes).digest("hex"));
-        assert.equal(far.hash, createHash("sha256").update(bytesOf("*")).update(bytes).digest("hex"));
-        near.assertOver();
-        far.assertOver();
+        for (const [from, to] of [[ends.client, ends.server], [ends.server, ends.client]] as const) {
+          const { near, far } = await joinStreams(from, to, { keep: false });
+          await Promise.all([send(near), send(far), near.sawClose, far.sawClose]);
+          assert.equal(near.hash, createHash("sha256").update(bytes).digest("hex"));
+          assert.equal(far.hash, createHash("sha256").update(bytesOf("*")).update(bytes).digest("hex"));
+          near.assertOver();
+          far.assertOver();
+        }
       },
     );
 

@@ -9,7 +9,7 @@ import { type AeadChoice, NodeAead, SodiumAead } from "../../src/crypto/aead.ts"
 import { FernetRing, generateFernetKey } from "../../src/crypto/fernet.ts";
 import type { CipherName } from "../../src/crypto/header_cipher.ts";
 import { loadSodium, makeKeyPair, type Sodium } from "../../src/crypto/sodium.ts";
-import type { ErrorCode, SallyportError } from "../../src/errors.ts";
+import { type ErrorCode, SallyportError } from "../../src/errors.ts";
 import { AnsweredFlights } from "../../src/handshake/sealed_edge.ts";
 import { createToken, tryOpenToken } from "../../src/handshake/token.ts";
 import { keyPair, loadCurveCrypto } from "../../src/curve/crypto.ts";
@@ -18,6 +18,10 @@ import type { Bytes, Conn, Listener, Runtime } from "../../src/runtime/port.ts";
 import type { Caller, Session, SessionHandler, SessionStream } from "../../src/transport/port.ts";
 import { listenForCurve } from "../../src/transport/curve_accept.ts";
 import { dialForCurve } from "../../src/transport/curve_dial.ts";
+import type { Quic, QuicConn } from "../../src/runtime/quic_port.ts";
+import { listenForQuic } from "../../src/transport/quic_accept.ts";
+import { dialForQuic } from "../../src/transport/quic_dial.ts";
+import { identities } from "./quic_helpers.ts";
 import { acceptSealed } from "../../src/transport/sealed_accept.ts";
 import { dialSealed } from "../../src/transport/sealed_dial.ts";
 import { SealedScratch } from "../../src/transport/sealed_link.ts";
@@ -326,6 +330,83 @@ export function curveKind(congestion: "vegas" | "newreno"): TransportKind {
         address: listener.address,
         close,
       });
+    },
+  };
+}
+
+/** The QUIC transport; cutting it ends both connections below without a word. */
+export function quicKind(): TransportKind {
+  return {
+    name: "quic",
+    halfClose: true,
+    fullCaller: true,
+    reasons: true,
+    ipv6: true,
+    goAway: true,
+    stalledMaxBytes: 4 * 1024 * 1024,
+    open: async (native, host) => {
+      const conns: QuicConn[] = [];
+      const runtime: Runtime = { ...native, quic: async () => watchedQuic(await native.quic(), conns) };
+      const ring = new FernetRing([generateFernetKey()]);
+      const { clock } = runtime;
+      const { own, fingerprint } = await identities();
+      const { token } = createToken(ring, { hostname: "a.test", ttlSeconds: 3600, nowMs: clock.wallMs() });
+      const edgeEar = new Ear();
+      const agentEar = new Ear();
+      const edge = Promise.withResolvers<Session>();
+      const listener = await listenForQuic({
+        runtime,
+        host,
+        port: 0,
+        identity: own,
+        openToken: (bytes) => tryOpenToken(ring, bytes, clock.wallMs() / 1000),
+        authorize: () => {},
+        admit: (_, session) => {
+          edge.resolve(session);
+          return edgeEar;
+        },
+        refused: edge.reject,
+      });
+      const agent = await dialForQuic({
+        runtime,
+        ...listener.address,
+        token,
+        edgeFingerprint: fingerprint,
+        admitted: () => agentEar,
+      });
+      const cut = () => {
+        const why = new SallyportError("connection_lost", "Connection lost: the test has cut it");
+        for (const conn of conns) conn.close(why);
+      };
+      // The socket is the sessions' too: it goes when they have said their last.
+      const over = () => edgeEar.endedWith !== undefined && agentEar.endedWith !== undefined;
+      const close = () => {
+        void Promise.all([edgeEar.until(over), agentEar.until(over)]).then(() => listener.close());
+      };
+      return new SessionPair({ edge: await edge.promise, agent, edgeEar, agentEar }, cut, {
+        address: listener.address,
+        close,
+      });
+    },
+  };
+}
+
+/** A QUIC that notes its connections. */
+function watchedQuic(quic: Quic, conns: QuicConn[]): Quic {
+  return {
+    capabilities: quic.capabilities,
+    listen: (options) =>
+      quic.listen({
+        ...options,
+        accept(conn) {
+          conns.push(conn);
+          options.accept(conn);
+        },
+      }),
+    dial: async (options) => {
+      const conn = await quic.dial(options);
+      conns.push(conn);
+      return conn;
     },
   };
 }

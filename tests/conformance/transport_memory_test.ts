@@ -1,6 +1,6 @@
 import { createMemoryNetwork } from "../../src/runtime/memory.ts";
 import type { Harness } from "./runtime_helpers.ts";
-import { curveKind, sealedKind, snitunKind } from "./transport_helpers.ts";
+import { curveKind, quicKind, sealedKind, snitunKind } from "./transport_helpers.ts";
 import { transportSuite } from "./transport_suite.ts";
 
 function open(): Promise<Harness> {
@@ -26,5 +26,6 @@ const kinds = [
   sealedKind("native", "native", true),
   curveKind("vegas"),
   curveKind("newreno"),
+  quicKind(),
 ];
 for (const kind of kinds) transportSuite("memory", kind, open);

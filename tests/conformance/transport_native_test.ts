@@ -1,6 +1,6 @@
 import { currentRuntime } from "../../src/runtime/mod.ts";
 import type { Harness } from "./runtime_helpers.ts";
-import { curveKind, sealedKind, snitunKind } from "./transport_helpers.ts";
+import { curveKind, quicKind, sealedKind, snitunKind } from "./transport_helpers.ts";
 import { transportSuite } from "./transport_suite.ts";
 
 async function open(): Promise<Harness> {
@@ -16,6 +16,7 @@ async function open(): Promise<Harness> {
 for (
   const kind of [
     curveKind("vegas"),
+    quicKind(),
     snitunKind(2, "aes-gcm"),
     sealedKind("native", "native"),
     sealedKind("wasm", "wasm"),

@@ -1,6 +1,6 @@
 import { createMemoryNetwork } from "../../src/runtime/memory.ts";
 import type { Harness } from "./runtime_helpers.ts";
-import { curveKind, sealedKind, snitunKind } from "./transport_helpers.ts";
+import { curveKind, quicKind, sealedKind, snitunKind } from "./transport_helpers.ts";
 import { tunnelSuite } from "./tunnel_suite.ts";
 
 function open(): Promise<Harness> {
@@ -19,5 +19,6 @@ const kinds = [
   snitunKind(2, "aes-gcm"),
   sealedKind("native", "native"),
   curveKind("vegas"),
+  quicKind(),
 ];
 for (const kind of kinds) tunnelSuite("memory", kind, open);

@@ -4,7 +4,7 @@ import { createRouter, type TunnelRequest } from "../../src/tunnel/router.ts";
 import { tcpProxy } from "../../src/tunnel/tcp_proxy.ts";
 import { currentRuntime } from "../../src/runtime/mod.ts";
 import { bytesOf, type Harness, Watched } from "./runtime_helpers.ts";
-import { curveKind, sealedKind, snitunKind } from "./transport_helpers.ts";
+import { curveKind, quicKind, sealedKind, snitunKind } from "./transport_helpers.ts";
 import { tunnelSuite, watch } from "./tunnel_suite.ts";
 
 async function open(): Promise<Harness> {
@@ -17,7 +17,9 @@ async function open(): Promise<Harness> {
   };
 }
 
-for (const kind of [snitunKind(2, "aes-gcm"), sealedKind("native", "native"), curveKind("vegas")]) {
+for (
+  const kind of [snitunKind(2, "aes-gcm"), sealedKind("native", "native"), curveKind("vegas"), quicKind()]
+) {
   tunnelSuite("native", kind, open);
 }
 

@@ -12,6 +12,7 @@ import { TOKEN_RENEW_AT } from "../../src/limits.ts";
 import type { Conn, Listener } from "../../src/runtime/port.ts";
 import { createRouter } from "../../src/tunnel/router.ts";
 import { PUBLISH_MEMBER } from "../../src/wire/publish_claim.ts";
+import { identities } from "../conformance/quic_helpers.ts";
 import { bytesOf, pattern, Watched } from "../conformance/runtime_helpers.ts";
 import { edgeKeys } from "../support/sealed.ts";
 import {
@@ -28,12 +29,14 @@ import {
 } from "../support/tunnel.ts";
 
 const CURVE_PORT = 4500;
+const QUIC_PORT = 4600;
 const ENDPOINT_PORT = 2200;
 const RANGE = { first: 20_000, last: 20_002 };
 const sodium = await loadSodium();
 const crypto = await loadCurveCrypto();
 const keys = edgeKeys(sodium);
-const TRANSPORTS: readonly TransportName[] = ["snitun", "sealed", "curve"];
+const { own: identity, fingerprint } = await identities();
+const TRANSPORTS: readonly TransportName[] = ["snitun", "sealed", "curve", "quic"];
 
 interface SiteOptions extends Partial<AgentOptions> {
   readonly edge?: never;
@@ -49,10 +52,12 @@ function startEdge(options: TestEdgeOptions = {}): Promise<TestEdge> {
   return TestEdge.start({
     sealed: { sodium, keys },
     curve: { crypto, keys },
+    quic: identity,
     publish: { ports: RANGE, host: "0.0.0.0" },
     ...options,
   }).then(async (test) => {
     await test.edge.listenCurve({ host: "0.0.0.0", port: CURVE_PORT });
+    await test.edge.listenQuic({ host: "0.0.0.0", port: QUIC_PORT });
     return test;
   });
 }
@@ -87,7 +92,10 @@ class Device {
           ttlSeconds,
           extra: { [PUBLISH_MEMBER]: this.allowed },
         });
-        const edge = { host: EDGE_HOST, port: EDGE_PORT, curvePort: CURVE_PORT, publicKey: keys.publicKey };
+        const edge = {
+          ...{ host: EDGE_HOST, port: EDGE_PORT, curvePort: CURVE_PORT, publicKey: keys.publicKey },
+          ...{ quicPort: QUIC_PORT, certificateFingerprint: fingerprint },
+        };
         return Promise.resolve({ token, ...claims, edge });
       },
       connector: (stream) => stream.abort(),

@@ -14,7 +14,7 @@ import type { Grant } from "../grant.ts";
 import type { EdgeKey } from "./edge_key.ts";
 
 /** How a session crosses the network. */
-export type TransportName = "snitun" | "sealed" | "curve";
+export type TransportName = "snitun" | "sealed" | "curve" | "quic";
 /** A transport; "auto" tries those that the edge offers and keeps the first that gets through. */
 export type TransportSetting = TransportName | "auto";
 
@@ -40,6 +40,8 @@ export interface DialerOptions {
   readonly libsodium?: Sodium["name"];
   /** The edge's public key for the sealed and the curve transport; the first that a grant names when absent. */
   readonly edgePublicKey?: Bytes;
+  /** SHA-256 of the edge's certificate for the QUIC transport; the first that a grant names when absent. */
+  readonly edgeCertificateFingerprint?: Bytes;
   /** For the curve transport, where nobody names the edge's key; without it such a key is kept until the agent ends. */
   readonly edgePins?: EdgePins;
   /** How the curve transport finds its speed; "vegas" when absent. */

@@ -70,9 +70,10 @@ export const AGENT_SETTINGS = {
     default: "snitun",
     description:
       "How the session crosses the network: snitun; sealed, without visible protocol; curve, UDP that bears loss and moves; " +
+      "quic; " +
       "auto: the first of those that the edge offers that gets through.",
     commands: AGENT,
-    schema: value.oneOf(["snitun", "sealed", "curve", "auto"]),
+    schema: value.oneOf(["snitun", "sealed", "curve", "quic", "auto"]),
   }),
   congestion: setting({
     flag: "congestion",
@@ -90,6 +91,15 @@ export const AGENT_SETTINGS = {
       "an agent refuses every other one. Default: what serve's own edge has, and what the master names.",
     commands: ["master", "agent"],
     schema: value.publicKey,
+  }),
+  edgeCertificateFingerprint: optional({
+    flag: "edge-certificate-fingerprint",
+    placeholder: "SHA256",
+    description:
+      "Fingerprint of the edge's certificate for the QUIC transport, as the edge prints it. A master hands it to agents; " +
+      "an agent refuses every other certificate. Default: what serve's own edge has, and what the master names.",
+    commands: ["master", "agent"],
+    schema: value.fingerprint,
   }),
   libsodium: setting({
     flag: "libsodium",

@@ -49,6 +49,15 @@ export const LISTENING = {
     commands: EDGES,
     schema: value.many(value.hostPort(0, "0.0.0.0:8443 or [::]:8443")),
   }),
+  quicListen: setting({
+    flag: "quic-listen",
+    placeholder: "HOST:PORT",
+    default: [],
+    description:
+      "Where agents connect by the QUIC transport, over UDP; another port than the curve transport's.",
+    commands: EDGES,
+    schema: value.many(value.hostPort(0, "0.0.0.0:8444 or [::]:8444")),
+  }),
   publishPorts: optional({
     flag: "publish-ports",
     placeholder: "FIRST-LAST",
@@ -96,6 +105,14 @@ export const LISTENING = {
     placeholder: "PORT",
     description:
       "The edge's UDP port for the curve transport that tokens name. Default: that of serve's own first listener for it.",
+    commands: MASTERS,
+    schema: value.port,
+  }),
+  quicPort: optional({
+    flag: "quic-port",
+    placeholder: "PORT",
+    description:
+      "The edge's UDP port for the QUIC transport that tokens name. Default: that of serve's own first listener for it.",
     commands: MASTERS,
     schema: value.port,
   }),

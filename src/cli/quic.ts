@@ -1,0 +1,40 @@
+/**
+ * What the edge's commands need for the QUIC transport: the certificate that agents know the edge by.
+ *
+ * @module
+ */
+import type { Bytes } from "../bytes/bytes.ts";
+import type { Config } from "../config.ts";
+import { certificateFingerprint, fingerprintText, type Identity } from "../crypto/certificate.ts";
+import type { Runtime } from "../runtime/port.ts";
+import type { CliIo } from "./io.ts";
+import type { Keys } from "./keys.ts";
+
+/** An edge's certificate. */
+export interface QuicPart {
+  readonly identity: Identity;
+  readonly fingerprint: Bytes;
+}
+
+/** The edge's certificate, where QUIC is listened for. */
+export async function findQuic(
+  keys: Keys,
+  config: Pick<Config, "quicListen">,
+): Promise<QuicPart | undefined> {
+  if (config.quicListen.length === 0) return undefined;
+  const { value: identity } = await keys.certificate();
+  return { identity, fingerprint: certificateFingerprint(identity.certificatePem) };
+}
+
+/** Whoever wants to look into the connection with Wireshark is told where that can't be. */
+export async function warnOfKeyLog(io: CliIo, runtime: Runtime): Promise<void> {
+  if ((io.env.SSLKEYLOGFILE ?? "") === "" || (await runtime.quic()).capabilities.keyLog) return;
+  io.err(
+    `Warning: SSLKEYLOGFILE is set, and nothing is written there: QUIC on ${runtime.name} shows no secrets`,
+  );
+}
+
+/** Its fingerprint for a start message. */
+export function quicFacts(part: QuicPart | undefined): (readonly [string, string])[] {
+  return part === undefined ? [] : [["edge's certificate", fingerprintText(part.fingerprint)]];
+}

@@ -1,0 +1,88 @@
+/** The QUIC transport by the whole program: edge, session master and agent as processes, curl as the visitor. */
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, afterEach, before, describe, it } from "node:test";
+import { promisify } from "node:util";
+import { startTlsSite, type TlsSite } from "../support/tls_site.ts";
+import { Program } from "./program.ts";
+
+const timeout = 90_000;
+const NAME = "a.example.org";
+
+let folder: string;
+let site: TlsSite;
+const running: Program[] = [];
+before(async () => {
+  folder = await mkdtemp(join(tmpdir(), "sallyport-quic-"));
+  site = await startTlsSite(NAME);
+});
+after(async () => {
+  await site.stop();
+  await rm(folder, { recursive: true, force: true });
+});
+afterEach(async () => {
+  await Promise.all(running.splice(0).map((program) => program.kill()));
+});
+
+function start(args: readonly string[]): Program {
+  const program = new Program(args);
+  running.push(program);
+  return program;
+}
+
+async function visit(edgePort: string): Promise<string> {
+  const { stdout } = await promisify(execFile)("curl", [
+    ...["--silent", "--show-error", "--cacert", site.caFile],
+    ...["--connect-to", `${NAME}:443:127.0.0.1:${edgePort}`, `https://${NAME}/hello`],
+  ], { timeout: 30_000 });
+  return stdout;
+}
+
+interface Served {
+  readonly dataDir: string;
+  readonly port: string;
+  readonly master: string;
+  readonly fingerprint: string;
+}
+
+async function serve(name: string): Promise<Served> {
+  const dataDir = join(folder, name);
+  const edge = start([
+    ...["--listen", "127.0.0.1:0", "--master-listen", "127.0.0.1:0", "--quic-listen", "127.0.0.1:0"],
+    ...["--data-dir", dataDir],
+  ]);
+  const [, port = ""] = await edge.seen(/visitors and agents +127\.0\.0\.1:(\d+)/);
+  await edge.seen(/QUIC agents \(UDP\) +127\.0\.0\.1:\d+/);
+  const [, master = ""] = await edge.seen(/session master +(http:\/\/127\.0\.0\.1:\d+)/);
+  const [, fingerprint = ""] = await edge.seen(/edge's certificate +([0-9A-F:]{95})/);
+  return { dataDir, port, master, fingerprint };
+}
+
+function agentArgs({ dataDir, master }: Served): string[] {
+  return [
+    ...["agent", "--master", master, "--credential-file", join(dataDir, "admin.key"), "--hostname", NAME],
+    ...["--to", `127.0.0.1:${site.port}`, "--transport", "quic", "--data-dir", join(folder, "agent")],
+  ];
+}
+
+describe("the QUIC transport by the program", () => {
+  it("serve tells agents all they need: certificate, port, transport", { timeout }, async () => {
+    const served = await serve("first");
+    const agent = start(agentArgs(served));
+    await agent.seen(/connected to the edge/, "stderr");
+    assert.match(await visit(served.port), /./);
+    const kept = await readFile(join(served.dataDir, "edge.pem"), "utf8");
+    assert.match(kept, /BEGIN CERTIFICATE[\s\S]+BEGIN PRIVATE KEY/);
+  });
+
+  it("an agent that insists on another certificate says so, and stays out", { timeout }, async () => {
+    const served = await serve("second");
+    const other = served.fingerprint.replace(/^../, (byte) => byte === "00" ? "11" : "00");
+    const agent = start([...agentArgs(served), "--edge-certificate-fingerprint", other]);
+    await agent.seen(/the edge.s certificate is .* by --edge-certificate-fingerprint/, "stderr");
+    await assert.rejects(visit(served.port));
+  });
+});
