@@ -30,7 +30,7 @@ import { writeReport } from "./report.ts";
 import { type PeerEntry, record, type Results } from "./results.ts";
 import { judge, met } from "./targets.ts";
 
-/** The other transports: the sealed one with each build of libsodium, and curve, over UDP. */
+/** The other transports: the sealed one with each build of libsodium, and curve and QUIC, over UDP. */
 const OTHERS: readonly [name: string, title: string, cases: readonly string[], OtherTransport][] = [
   ["sealed", "sealed", ["bulk", "visitors", "pingpong"], {
     transport: "sealed",
@@ -38,6 +38,7 @@ const OTHERS: readonly [name: string, title: string, cases: readonly string[], O
   }],
   ["sealed-wasm", "sealed, WASM", ["bulk"], { transport: "sealed", options: ["--libsodium", "wasm"] }],
   ["curve", "curve", ["bulk", "visitors", "pingpong"], { transport: "curve", options: [] }],
+  ["quic", "QUIC", ["bulk", "visitors", "pingpong"], { transport: "quic", options: [] }],
 ];
 
 const PEERS: readonly Peer[] = [

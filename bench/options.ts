@@ -25,7 +25,7 @@ export const HELP = `Compares tunnels on this machine, turn by turn.
   --only CASE,…      of bulk, visitors, pingpong, memory, sessions, slow
   --peers NAME,…     of direct, haproxy, sallyport-bun, sallyport-deno, reference, rathole, frp, and with aes-gcm
                      sallyport-bun-gcm, sallyport-deno-gcm, reference-gcm (bulk alone); the other transports:
-                     -sealed, -sealed-wasm and -curve behind sallyport-bun and sallyport-deno
+                     -sealed, -sealed-wasm, -curve and -quic behind sallyport-bun and sallyport-deno
   --rounds N         medians over N rounds (3; with --quick 1)
   --quick            shorter, rougher
   --out FOLDER       where results.json, results.md and chart.svg go (bench/results)

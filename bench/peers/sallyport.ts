@@ -8,6 +8,7 @@
 import { writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import { join } from "node:path";
+import { certificateFingerprint, fingerprintText, makeCertificate } from "../../src/crypto/certificate.ts";
 import { loadSodium, makeKeyPair } from "../../src/crypto/sodium.ts";
 import { type CipherName, fernetKey, issueToken } from "../../tests/support/tokens.ts";
 import { portOf } from "../../tests/support/plain_peer.ts";
@@ -50,7 +51,7 @@ export function runtimeArgs(runtime: RuntimeName, file: string): string[] {
 
 /** Which way between edge and agent, where it isn't SniTun's, with options of both for it. */
 export interface OtherTransport {
-  readonly transport: "sealed" | "curve";
+  readonly transport: "sealed" | "curve" | "quic";
   readonly options: readonly string[];
 }
 
@@ -80,7 +81,7 @@ export function sallyport(
       const [visitors, agents] = await freePorts(2);
       const master = await startMaster(key, cipher, agents!);
       const dataFolder = await cacheFolder("run", `data-${visitors}`);
-      const publicKey = other === undefined ? "" : await makeEdgeKey(dataFolder);
+      const known = other === undefined ? [] : await makeEdgeKey(other.transport, dataFolder);
       const env = {
         SALLYPORT_FERNET_KEYS: key,
         SALLYPORT_LOG_LEVEL: "error",
@@ -89,7 +90,9 @@ export function sallyport(
       const mod = runtimeArgs(runtime, join(ROOT, "mod.ts"));
       const edge = startChild(program, [
         ...[...mod, "edge", "--listen", `127.0.0.1:${visitors}`, "--agent-listen", `127.0.0.1:${agents}`],
-        ...other?.transport === "curve" ? ["--curve-listen", `127.0.0.1:${agents}`] : [],
+        ...other === undefined || other.transport === "sealed"
+          ? []
+          : [`--${other.transport}-listen`, `127.0.0.1:${agents}`],
         ...other?.options ?? [],
       ], { env });
       const agent = startChild(program, [
@@ -103,9 +106,7 @@ export function sallyport(
           "--to",
           `127.0.0.1:${endpointPort}`,
         ],
-        ...other === undefined
-          ? []
-          : ["--transport", other.transport, "--edge-public-key", publicKey, ...other.options],
+        ...other === undefined ? [] : ["--transport", other.transport, ...known, ...other.options],
       ], { env: { SALLYPORT_CREDENTIAL: "bench-credential", SALLYPORT_LOG_LEVEL: "error" } });
       return runningPeer(visitors!, edge, agent, {
         sessions: { port: agents!, fernetKey: key },
@@ -115,12 +116,18 @@ export function sallyport(
   };
 }
 
-/** Makes an edge's key for the sealed and the curve transport and gives its public half. */
-async function makeEdgeKey(folder: string): Promise<string> {
+/** Makes what the edge is known by and gives the agent's flag for it. */
+async function makeEdgeKey(transport: OtherTransport["transport"], folder: string): Promise<string[]> {
+  if (transport === "quic") {
+    const request = { commonName: "bench", names: ["edge.invalid"], validDays: 1, wallMs: Date.now() };
+    const { certificatePem, keyPem } = await makeCertificate(request);
+    await writeFile(join(folder, "edge.pem"), certificatePem + keyPem, { mode: 0o600 });
+    return ["--edge-certificate-fingerprint", fingerprintText(certificateFingerprint(certificatePem))];
+  }
   const sodium = await loadSodium();
   const { secretKey, publicKey } = makeKeyPair(sodium);
   await writeFile(join(folder, "edge.key"), Buffer.from(secretKey).toString("base64url"), { mode: 0o600 });
-  return Buffer.from(publicKey).toString("base64url");
+  return ["--edge-public-key", Buffer.from(publicKey).toString("base64url")];
 }
 
 /** A session master that gives whoever asks a token. */
