@@ -182,6 +182,13 @@ export const QUIC_KEEP_ALIVE_MS = 5_000;
 export const QUIC_IDLE_MS = 30_000;
 /** QUIC: streams that a peer may have open at once: a session's, its control stream, and some that are ending. */
 export const QUIC_STREAMS_MAX = STREAMS_PER_SESSION_MAX + 512;
+/**
+ * QUIC: from this share of the streams that an edge may open at its agent, the agent offers some of its own; Bun lets 100
+ * be open and allows the next ones when 50 have ended, so that 51 that stay could keep out all others,
+ */
+export const QUIC_OFFER_SHARE = 1 / 4;
+/** and so many offers may wait: as many visitors come at once without a round trip more. */
+export const QUIC_OFFERS_MAX = 128;
 /** QUIC on Bun: what a peer may send on a stream before it hears more; larger or smaller made no difference. */
 export const QUIC_STREAM_WINDOW_BYTES = 1 * MiB;
 /** QUIC: kernel buffers of a UDP socket that is ours to set: 5 ms of 6 Gbit/s, during which the program may be busy. */
@@ -233,7 +240,10 @@ export const PIPE_FAREWELL_MS = 2_000;
 export const QUIC_STREAM_UNREAD_MAX_BYTES = 64 * MiB;
 /** The same for all streams of one connection. */
 export const QUIC_CARRIER_UNREAD_MAX_BYTES = 256 * MiB;
-/** A QUIC connection that stops is closed so long after its last stream: closing drops what is still on its way. */
+/**
+ * A QUIC connection that stops is closed so long after its last stream: closing drops what is still on its way. On Bun a
+ * socket stays as long, so that what its connections say last gets out.
+ */
 export const QUIC_FAREWELL_MS = 300;
 /** Demand proxy: longest text of a client (spec: 256 bytes). */
 export const DEMAND_TEXT_MAX_BYTES = 256;
