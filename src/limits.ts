@@ -180,7 +180,10 @@ export const SEALED_ANSWER_DEADLINE_MS = 10_000;
 export const QUIC_KEEP_ALIVE_MS = 5_000;
 /** and one that has heard nothing for this long is over (snocat's). */
 export const QUIC_IDLE_MS = 30_000;
-/** QUIC: streams that a peer may have open at once: a session's, its control stream, and some that are ending. */
+/**
+ * QUIC: streams that a peer may have open at once: a session's, its control stream, and some that are ending. No more of
+ * our own may wait until the peer allows them.
+ */
 export const QUIC_STREAMS_MAX = STREAMS_PER_SESSION_MAX + 512;
 /** QUIC on Bun: what a peer may send on a stream before it hears more; larger or smaller made no difference. */
 export const QUIC_STREAM_WINDOW_BYTES = 1 * MiB;
