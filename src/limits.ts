@@ -220,7 +220,10 @@ export const PIPE_WINDOW_BYTES = 8 * MiB;
 export const PIPE_UNCONFIRMED_PDUS_MAX = 1_024;
 /** Connections of a pipe's receiver that haven't authenticated; beyond it new ones are dropped. */
 export const PIPE_PENDING_MAX = 64;
-/** Failed authentications from one address within a minute, before its connections are dropped unread. */
+/**
+ * Failed authentications from one address (an IPv6 /64 counts as one) within a minute, before its connections are
+ * dropped unread.
+ */
 export const PIPE_FAILURES_PER_MINUTE_MAX = 20;
 /** Sessions that a receiver's key remembers so that none is replayed; beyond it the key must be replaced. 3.2 MB on disk. */
 export const PIPE_SESSIONS_PER_KEY_MAX = 100_000;
