@@ -57,7 +57,6 @@ class Relay {
 
 it("a visitor whose packets are lost holds up nobody else", { timeout: 30_000 }, async () => {
   const native = await currentRuntime();
-  const { clock } = native;
   let relay: Relay | undefined;
   const runtime: Runtime = {
     ...native,
