@@ -180,7 +180,10 @@ export const SEALED_ANSWER_DEADLINE_MS = 10_000;
 export const QUIC_KEEP_ALIVE_MS = 5_000;
 /** and one that has heard nothing for this long is over (snocat's). */
 export const QUIC_IDLE_MS = 30_000;
-/** QUIC: streams that a peer may have open at once: a session's, its control stream, and some that are ending. */
+/**
+ * QUIC: streams that a peer may have open at once: a session's, its control stream, and some that are ending. No more of
+ * our own may wait until the peer allows them.
+ */
 export const QUIC_STREAMS_MAX = STREAMS_PER_SESSION_MAX + 512;
 /**
  * QUIC: from this share of the streams that an edge may open at its agent, the agent offers some of its own; Bun lets 100
@@ -224,7 +227,10 @@ export const PIPE_WINDOW_BYTES = 8 * MiB;
 export const PIPE_UNCONFIRMED_PDUS_MAX = 1_024;
 /** Connections of a pipe's receiver that haven't authenticated; beyond it new ones are dropped. */
 export const PIPE_PENDING_MAX = 64;
-/** Failed authentications from one address within a minute, before its connections are dropped unread. */
+/**
+ * Failed authentications from one address (an IPv6 /64 counts as one) within a minute, before its connections are
+ * dropped unread.
+ */
 export const PIPE_FAILURES_PER_MINUTE_MAX = 20;
 /** Sessions that a receiver's key remembers so that none is replayed; beyond it the key must be replaced. 3.2 MB on disk. */
 export const PIPE_SESSIONS_PER_KEY_MAX = 100_000;

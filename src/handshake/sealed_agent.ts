@@ -49,8 +49,8 @@ export class SealedAgentHandshake {
   readonly #edgePublicKey: Bytes;
   readonly #own: KeyPair;
   readonly #es: Bytes;
-  readonly #answerKey: Bytes;
-  readonly #flight = new FlightCollector(ANSWER_BYTES + TAG_BYTES);
+  #answerKey: Bytes = new Uint8Array(0);
+  readonly #flight = new FlightCollector(SALT_BYTES + ANSWER_BYTES + TAG_BYTES);
   #edgeKey: Bytes | undefined;
   readonly #asksForAes: boolean;
   #aes = false;
@@ -88,7 +88,6 @@ export class SealedAgentHandshake {
       maskKey(sodium, edgePublicKey, salt, this.#own.publicKey),
       sealFlight(sodium, key, hello, paddingBytes),
     );
-    this.#answerKey = answerKey(sodium, es, this.first);
   }
 
   /**
@@ -101,7 +100,8 @@ export class SealedAgentHandshake {
     let rest = this.#flight.push(chunk);
     const head = this.#flight.head;
     if (this.#edgeKey === undefined && head !== undefined) {
-      const plain = openBox(this.#sodium, this.#answerKey, head, 0);
+      this.#answerKey = answerKey(this.#sodium, this.#es, this.first, head.subarray(0, SALT_BYTES));
+      const plain = openBox(this.#sodium, this.#answerKey, head.subarray(SALT_BYTES), 0);
       if (plain === undefined) throw failed("the answer isn't sealed with the key of the edge");
       const { publicKey, paddingBytes, aes } = decodeAnswer(plain);
       if (aes && !this.#asksForAes) throw failed("the answer grants what wasn't asked for");

@@ -19,6 +19,7 @@ import {
 import { FlightCollector } from "./sealed_flight.ts";
 import {
   answerKey,
+  concat,
   helloKey,
   maskKey,
   openBox,
@@ -61,7 +62,7 @@ export interface SealedEdgeOptions {
   unixSeconds(): number;
   /** Grants AES-256-GCM in large boxes to who asks for it. */
   readonly aes?: boolean;
-  /** Asked for the fresh secret key and the padding's length, in this order; the system when absent. */
+  /** Asked for the salt, the fresh secret key and the padding's length, in this order; the system when absent. */
   readonly random?: RandomSource;
 }
 
@@ -125,12 +126,15 @@ export class SealedEdgeHandshake {
 
   #answer(es: Bytes, first: Bytes): { answer: Bytes; keys: SealedKeys } {
     const { sodium, keys, random = systemRandom } = this.#options;
+    const salt = new Uint8Array(SALT_BYTES);
+    random.fill(salt);
     const fresh = makeKeyPair(sodium, (into) => random.fill(into));
     const padding = new Uint8Array(2);
     random.fill(padding);
     const paddingBytes = paddingOf(padding[0]!, padding[1]!);
     const head = encodeAnswer({ publicKey: fresh.publicKey, paddingBytes, aes: this.#aes });
-    const answer = sealFlight(sodium, answerKey(sodium, es, first), head, paddingBytes);
+    const key = answerKey(sodium, es, first, salt);
+    const answer = concat(salt, sealFlight(sodium, key, head, paddingBytes));
     const ee = sodium.sharedSecret(fresh.secretKey, this.#agentKey);
     if (ee === undefined) throw stranger();
     return { answer, keys: sessionKeys(sodium, { es, ee }, keys.publicKey, first, answer, this.#aes) };

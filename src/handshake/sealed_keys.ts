@@ -6,7 +6,7 @@
 import type { Bytes } from "../bytes/bytes.ts";
 import { KEY_BYTES, NONCE_BYTES, type Sodium, TAG_BYTES } from "../crypto/sodium.ts";
 
-/** Random bytes that begin the first flight. */
+/** Random bytes that begin each flight. */
 export const SALT_BYTES = 32;
 
 const PREFIX = "sallyport sealed 2 ";
@@ -36,9 +36,12 @@ export function helloKey(
   return derive(sodium, 32, es, "hello", edgePublicKey, salt, agentKey);
 }
 
-/** The key of the answer's boxes. `firstFlight` is the flight as it was on the wire. */
-export function answerKey(sodium: Sodium, es: Bytes, firstFlight: Bytes): Bytes {
-  return derive(sodium, 32, es, "answer", sodium.hash(64, firstFlight));
+/**
+ * The key of the answer's boxes. `firstFlight` is the flight as it was on the wire; the answer's own `salt` keeps two
+ * answers to one flight (a replay to an edge that has forgotten it, or to another with the same key) apart.
+ */
+export function answerKey(sodium: Sodium, es: Bytes, firstFlight: Bytes, salt: Bytes): Bytes {
+  return derive(sodium, 32, es, "answer", sodium.hash(64, firstFlight), salt);
 }
 
 /** The session's keys: both shared secrets and every byte of both flights go into them. */

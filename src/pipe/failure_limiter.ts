@@ -4,11 +4,13 @@
  * @module
  */
 
+import { sourceOf } from "../networks.ts";
+
 const WINDOW_MS = 60_000;
 /** Sources that are remembered; the oldest is forgotten beyond it. */
 const SOURCES_MAX = 4_096;
 
-/** Counts failures by source within a minute. */
+/** Counts failures by source within a minute; an IPv6 /64 is one source. */
 export class FailureLimiter {
   readonly #maximum: number;
   readonly #sources = new Map<string, { count: number; readonly sinceMs: number }>();
@@ -18,14 +20,15 @@ export class FailureLimiter {
     this.#maximum = maximum;
   }
 
-  /** Whether the source has failed too often. */
-  over(source: string, nowMs: number): boolean {
-    const found = this.#sources.get(source);
+  /** Whether the source of an address has failed too often. */
+  over(host: string, nowMs: number): boolean {
+    const found = this.#sources.get(sourceOf(host));
     return found !== undefined && nowMs - found.sinceMs < WINDOW_MS && found.count >= this.#maximum;
   }
 
-  /** The source failed. True when that made it go over the limit. */
-  failed(source: string, nowMs: number): boolean {
+  /** The source of an address failed. True when that made it go over the limit. */
+  failed(host: string, nowMs: number): boolean {
+    const source = sourceOf(host);
     const found = this.#sources.get(source);
     if (found !== undefined && nowMs - found.sinceMs < WINDOW_MS) return ++found.count === this.#maximum;
     this.#sources.delete(source);

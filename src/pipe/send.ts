@@ -107,8 +107,9 @@ class Transfer {
         },
         failed: (error) => {
           this.#open = false;
-          // A reason that was sent must arrive; for all others there is nothing to wait for.
-          if (error.side === "local" || error.side === "config") {
+          // A reason that was sent must arrive, and to version 1 that this is no end; else there is nothing to wait for.
+          const local = error.side === "local" || error.side === "config";
+          if (local || (this.#machine.authenticated && !this.#extended)) {
             void pipe.end().then(() => reject(error));
           } else {
             pipe.drop();

@@ -142,14 +142,14 @@ export class PipeSender extends PipeEndpoint {
     else this.#finishIfConfirmed();
   }
 
-  override giveUp(error: SallyportError): void {
-    // In version 1 the connection's end is the transfer's, unless it cuts a PDU.
-    if (!this.over && this.authenticated && !this.upgraded) this.link.sendCut();
-    super.giveUp(error);
-  }
-
   override lost(error: SallyportError): void {
     super.lost(this.authenticated ? error : refused(error));
+  }
+
+  protected override fail(error: SallyportError): void {
+    // In version 1 the connection's end is the transfer's, unless it cuts a PDU.
+    if (!this.over && this.authenticated && !this.upgraded) this.link.sendCut();
+    super.fail(error);
   }
 
   protected override get upgraded(): boolean {

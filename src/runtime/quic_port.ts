@@ -17,7 +17,10 @@ export interface QuicConn {
   readonly peerFingerprint: Bytes | undefined;
   /** Says who hears of it. Nothing is delivered before. */
   attach(handler: QuicConnHandler): void;
-  /** Opens a bidirectional stream; waits while the peer allows no more of them. Rejects with what the connection ended with. */
+  /**
+   * Opens a bidirectional stream; waits while the peer allows no more of them. Rejects with what the connection ended
+   * with, and with `limit_exceeded` where QUIC_STREAMS_MAX (limits.ts) wait already.
+   */
   open(): Promise<ByteStream>;
   /**
    * Ends the connection and its streams for this reason; `ended` follows. What was written last may get lost on the

@@ -7,7 +7,7 @@ import { lookup } from "node:dns/promises";
 import { isIP } from "node:net";
 import type { Bytes } from "../bytes/bytes.ts";
 import { SallyportError } from "../errors.ts";
-import { QUIC_REASON_MAX_LENGTH } from "../limits.ts";
+import { QUIC_REASON_MAX_LENGTH, QUIC_STREAMS_MAX } from "../limits.ts";
 import type { Address, ByteStream } from "./port.ts";
 import type { QuicConn, QuicConnHandler, QuicDialOptions } from "./quic_port.ts";
 import { addressText, asError, dialError, dialTimeoutError, reportStray } from "./shared.ts";
@@ -24,6 +24,10 @@ export abstract class QuicConnBase implements QuicConn {
   abstract readonly peerFingerprint: Bytes | undefined;
   #handler: QuicConnHandler | undefined;
   readonly #streams = new Set<QuicConnStream>();
+  /** The peer's, before somebody hears of them. */
+  readonly #waiting: ByteStream[] = [];
+  /** Streams of ours that the peer hasn't allowed yet. */
+  #opening = 0;
   #endedWith: SallyportError | undefined;
   #told = false;
 
@@ -42,15 +46,21 @@ export abstract class QuicConnBase implements QuicConn {
     });
   }
 
-  readonly #waiting: ByteStream[] = [];
-
   async open(): Promise<ByteStream> {
     if (this.#endedWith !== undefined) throw this.#endedWith;
+    // Who has lost interest in its stream still waits for it here: nothing below takes an opening back.
+    if (this.#opening >= QUIC_STREAMS_MAX) {
+      const why = `Cannot open stream: ${this.#opening} wait for the peer to allow them`;
+      throw new SallyportError("limit_exceeded", why, { side: "peer", retryable: true });
+    }
+    this.#opening++;
     try {
       const stream = await this.openBelow();
       if (this.#endedWith === undefined) return stream;
     } catch (error) {
       throw this.#endedWith ?? closedError(error);
+    } finally {
+      this.#opening--;
     }
     throw this.#endedWith;
   }

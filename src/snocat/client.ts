@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { isIP } from "node:net";
 import { Backoff } from "../agent/backoff.ts";
 import { errorCode, errorMessage, SallyportError } from "../errors.ts";
 import { DIAL_TIMEOUT_MS, SESSION_SETTLED_MS } from "../limits.ts";
@@ -18,6 +19,7 @@ import { createRouter, type Router } from "../tunnel/router.ts";
 import { tcpProxy } from "../tunnel/tcp_proxy.ts";
 import { Tunnel } from "../tunnel/tunnel.ts";
 import type { PublicAddress } from "../wire/demand_proxy.ts";
+import { canonicalHostname } from "../wire/hostname.ts";
 import { answerBySimpleAck, SNOCAT_ALPN } from "./handshake.ts";
 
 /** What {@link SnocatClient} takes. */
@@ -60,10 +62,12 @@ export class SnocatClient {
     this.#options = options;
     this.#log = options.log ?? silentLogger;
     const { runtime, target } = options;
+    // As requests are read: names have one spelling there.
+    const targetHost = isIP(target.host) === 0 ? canonicalHostname(target.host) : target.host;
     const proxy = tcpProxy({
       runtime,
       networks: new NetworkSet(["0.0.0.0/0", "::/0"]),
-      permits: ({ host, port }) => host?.name === target.host && port === target.port,
+      permits: ({ host, port }) => host?.name === targetHost && port === target.port,
     });
     this.#router = createRouter({ "/proxy-tcp": proxy });
   }

@@ -13,6 +13,7 @@ import {
   SIMPLE_ACK_BYTES,
   type SimpleAckMessage,
 } from "../wire/simple_ack.ts";
+import { openWithin } from "../tunnel/carrier.ts";
 import type { QuicCarrier } from "../tunnel/quic_carrier.ts";
 
 /** snocat's application protocol (ALPN). */
@@ -21,7 +22,7 @@ export const SNOCAT_ALPN = "ms-snocat-1";
 /** The listening side: opens the first stream, greets, and waits for the answer. Rejects with `credential_refused`,
  * `deadline_exceeded`, or what the connection ended with. */
 export async function greetBySimpleAck(carrier: QuicCarrier, clock: Clock): Promise<void> {
-  const stream = await carrier.open();
+  const stream = await openWithin(carrier, { clock, timeoutMs: HELLO_DEADLINE_MS });
   stream.write(encodeSimpleAck("hello"));
   await expectSimpleAck(stream, "answer", clock);
   stream.release();

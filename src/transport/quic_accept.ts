@@ -116,6 +116,8 @@ class QuicAcceptance implements QuicConnHandler, ByteStreamHandler {
   ended(error: SallyportError): void {
     this.#timer?.cancel();
     this.#refuse(error);
+    // Until here it counts as unfinished: who is turned down may stay for a while.
+    this.#settled();
   }
 
   // From the control stream.
@@ -198,7 +200,6 @@ class QuicAcceptance implements QuicConnHandler, ByteStreamHandler {
   #refuse(error: SallyportError): void {
     if (this.#over) return;
     this.#over = true;
-    this.#settled();
     this.#door.options.refused(error, this.#token, this.#conn.remote, this.#token !== undefined);
   }
 

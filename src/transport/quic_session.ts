@@ -175,6 +175,7 @@ export class QuicSession implements Session, StreamOwner<CreditStream>, PipeOwne
     const expected = what.over;
     what.finish();
     if (expected || stream === undefined || stream.dead) return;
+    if (errorCode(error) === "limit_exceeded") this.#handler?.streamRefused("limit_exceeded");
     this.#kill(stream, new SallyportError("connection_lost", `The ${this.#peer} has broken the stream off`));
   }
 

@@ -202,9 +202,9 @@ class SealedAcceptance implements ByteStreamHandler {
     link.start(handler, new Uint8Array(0));
   }
 
-  /** Says no, in a record: to who knows the edge's key, and has the session's. */
+  /** Says no, in a record: to who knows the edge's key, and has the session's; silence that has begun stays. */
   #turnDown(ends: SealedLink, cause: unknown): void {
-    if (this.#over) return;
+    if (this.#over || this.#wrong !== undefined) return;
     const error = asRefusal(cause);
     this.#options.conn.write(ends.sealer.seal(encodeVerdict(error.code)));
     this.#refuse(error);

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import type { SallyportError } from "../errors.ts";
+import { SallyportError } from "../errors.ts";
 import type { Caller } from "../mux/host.ts";
 import type { Address, ByteStream, Clock } from "../runtime/port.ts";
 
@@ -49,4 +49,39 @@ export async function closeWhenQuiet(
   await Promise.race([carrier.quiet?.(), late.promise].filter((wait) => wait !== undefined));
   timer.cancel();
   carrier.close(reason);
+}
+
+/** What {@link openWithin} takes. */
+export interface OpenWithinOptions {
+  readonly clock: Clock;
+  readonly timeoutMs: number;
+  /** On whose behalf, where there is somebody. */
+  readonly caller?: Caller;
+  /** Gives up. */
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * Opens a stream, for which a peer may let us wait. Rejects as {@link Carrier.open}, with `deadline_exceeded`, or with
+ * the signal's reason; a stream that comes too late is nobody's.
+ */
+export async function openWithin(carrier: Carrier, options: OpenWithinOptions): Promise<ByteStream> {
+  const { clock, timeoutMs, caller, signal } = options;
+  const early = Promise.withResolvers<never>();
+  const giveUp = () => early.reject(signal!.reason);
+  signal?.addEventListener("abort", giveUp, { once: true });
+  const timer = clock.after(timeoutMs, () => {
+    const why = `Cannot open stream: the other side allowed none in ${timeoutMs / 1000} s`;
+    early.reject(new SallyportError("deadline_exceeded", why, { side: "network", retryable: true }));
+  });
+  const opening = carrier.open(caller);
+  try {
+    return await Promise.race([opening, early.promise]);
+  } catch (error) {
+    opening.then((stream) => stream.abort(), () => {});
+    throw error;
+  } finally {
+    timer.cancel();
+    signal?.removeEventListener("abort", giveUp);
+  }
 }

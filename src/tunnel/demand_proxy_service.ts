@@ -4,6 +4,7 @@
  * @module
  */
 import { SallyportError } from "../errors.ts";
+import { DEMAND_OPEN_DEADLINE_MS } from "../limits.ts";
 import type { Clock } from "../runtime/port.ts";
 import {
   DEMAND_PREFIX,
@@ -41,6 +42,7 @@ export function demandProxyService(proxy: DemandProxy, options: DemandServiceOpt
         open: ({ host, port }, visitor) =>
           tunnel.open(["proxy-tcp", "dns", host ?? "localhost", "tcp", String(port)], {
             caller: { address: visitor.host, port: visitor.port },
+            timeoutMs: DEMAND_OPEN_DEADLINE_MS,
           }),
         allow: (wished) => options.allow?.(tunnel, wished),
       });

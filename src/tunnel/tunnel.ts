@@ -6,13 +6,13 @@
 import { randomUUID } from "node:crypto";
 import type { TunnelAttributes } from "../cluster/registry.ts";
 import { errorMessage, SallyportError } from "../errors.ts";
-import { TUNNEL_SERVICE_DEADLINE_MS } from "../limits.ts";
+import { TUNNEL_ANSWER_DEADLINE_MS, TUNNEL_SERVICE_DEADLINE_MS } from "../limits.ts";
 import type { Caller } from "../mux/host.ts";
 import type { Address, ByteStream, Clock } from "../runtime/port.ts";
 import { type Logger, silentLogger } from "../telemetry/log.ts";
 import { printableName } from "../wire/hostname.ts";
 import { formatTunnelAddress, parseTunnelAddress } from "../wire/tunnel_address.ts";
-import { type Carrier, type CarrierHandler, closeWhenQuiet } from "./carrier.ts";
+import { type Carrier, type CarrierHandler, closeWhenQuiet, openWithin } from "./carrier.ts";
 import { receiveRequest, sendRequest } from "./request.ts";
 import { refusal, type Router, type ServeStream } from "./router.ts";
 
@@ -39,7 +39,7 @@ export interface TunnelOptions {
 export interface OpenTunnelOptions {
   /** On whose behalf, where there is somebody. */
   readonly caller?: Caller;
-  /** Until the answer, in milliseconds; 20 s when absent. */
+  /** Until the stream is there, and once more until the answer, in milliseconds; 20 s when absent. */
   readonly timeoutMs?: number;
   /** Gives up. */
   readonly signal?: AbortSignal;
@@ -94,7 +94,8 @@ export class Tunnel implements CarrierHandler {
     const { carrier, clock } = this.#options;
     const { caller, timeoutMs, signal } = options;
     signal?.throwIfAborted();
-    return await sendRequest(await carrier.open(caller), segments, { clock, timeoutMs, signal });
+    const patience = { clock, timeoutMs: timeoutMs ?? TUNNEL_ANSWER_DEADLINE_MS, signal };
+    return await sendRequest(await openWithin(carrier, { ...patience, caller }), segments, patience);
   }
 
   /** Wants no new streams from now on; those that are open go on. */

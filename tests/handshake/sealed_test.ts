@@ -60,7 +60,7 @@ describe("the sealed handshake", () => {
     // The first byte keeps clear of four values, by which an edge's port knows others; the rest is free.
     for (const first of flights) assert.ok(![0x16, 0x67, 0x50, 0x0d].includes(first[0]!));
     assertLooksRandom(flights.map((flight) => flight.slice(1, HEAD + 16)));
-    assertLooksRandom(answers.map((answer) => answer.slice(0, 51 + 16)));
+    assertLooksRandom(answers.map((answer) => answer.slice(0, 32 + 51 + 16)));
     assertLooksRandom(flights.filter((flight) => flight.length >= 600).map((flight) => flight.slice(1, 600)));
     for (const messages of [flights, answers]) {
       const lengths = new Set(messages.map((message) => message.length));
@@ -128,6 +128,18 @@ describe("the sealed handshake", () => {
     assert.throws(() => edge.accept().push(agent.first), /it has come before/);
     edge.nowS += 2;
     assert.throws(() => edge.accept().push(agent.first), /the agent's clock is 3601 s behind/);
+  });
+
+  it("seals two answers to one flight under two keys, should an edge have forgotten the first", () => {
+    const first = new TestEdgeSide(sodium).dial().first;
+    const answers = [1, 2].map((salt) => {
+      let drawn = 0;
+      // All that is drawn is the same, but the salt.
+      const random = { fill: (target: Bytes) => void target.fill(drawn++ === 0 ? salt : 9) };
+      return new TestEdgeSide(sodium).accept(random).push(first)!.answer;
+    });
+    const [one, two] = answers.map((answer) => answer.slice(32, 64)) as [Bytes, Bytes];
+    assert.ok(one.filter((byte, i) => byte === two[i]).length < 16);
   });
 
   it("remembers what came early for as long as it is in time", () => {

@@ -18,7 +18,7 @@ interface Record {
 interface Session {
   readonly aes: boolean;
   readonly agent: { readonly salt: string; readonly secret_key: string };
-  readonly edge: { readonly secret_key: string };
+  readonly edge: { readonly salt: string; readonly secret_key: string };
   readonly first_flight: string;
   readonly answer: string;
   readonly agent_key: string;
@@ -97,13 +97,14 @@ describe("tests/vectors/sealed.json", () => {
       );
 
       const flightHash = b2b(64, undefined, flight);
-      const answerKey = b2b(32, es, label("answer"), flightHash);
-      const head = box(answerKey, 0, answer.slice(0, 51));
+      assert.equal(hex(answer.slice(0, 32)), session.edge.salt);
+      const answerKey = b2b(32, es, label("answer"), flightHash, answer.slice(0, 32));
+      const head = box(answerKey, 0, answer.slice(32, 83));
       const F = head.slice(0, 32);
       assert.deepEqual(F, sodium.publicKey(bytes(session.edge.secret_key)));
       assert.equal(head[34], session.aes ? 1 : 0);
       const answerPadding = new DataView(head.buffer).getUint16(32);
-      assert.deepEqual(box(answerKey, 1, answer.slice(51)), new Uint8Array(answerPadding));
+      assert.deepEqual(box(answerKey, 1, answer.slice(83)), new Uint8Array(answerPadding));
 
       const ee = sodium.sharedSecret(bytes(session.agent.secret_key), F)!;
       const transcript = b2b(64, undefined, S, flightHash, answer);

@@ -137,6 +137,27 @@ describe("a pipe as the C programs speak it", () => {
     }
   });
 
+  it("a sender that fails, for whatever reason, doesn't end in order", () => {
+    for (
+      const fail of [
+        (bench: Bench) => bench.sender.machine.tick(181_000),
+        (bench: Bench) => bench.sender.machine.receive(bench.receiver.take().map((byte) => byte ^ 1), 0),
+        (bench: Bench) =>
+          bench.sender.machine.giveUp(new SallyportError("aborted", "over", { side: "local" })),
+      ]
+    ) {
+      const bench = new Bench(sodium, { sender: { extended: false } });
+      bench.settle();
+      bench.sender.machine.send(body(10));
+      bench.receiver.machine.receive(bench.sender.take(), 0);
+      fail(bench);
+      assert.match(bench.sender.events.at(-1)!, /^failed/);
+      bench.receiver.machine.receive(bench.sender.take(), 0);
+      bench.receiver.machine.peerEnded(0);
+      assert.equal(bench.receiver.events.at(-1), "failed connection_lost");
+    }
+  });
+
   it("an end within a PDU is no end", () => {
     for (const cut of [1, 28, 29, 30, 50]) {
       const bench = new Bench(sodium);

@@ -1,5 +1,5 @@
 /**
- * The parts of README.md that are made from the source: tables of settings, metrics and limits, and the examples. Run as
+ * The parts of README.md that are made from the source: tables of settings, metrics, limits and examples. Run as
  * a program (`deno task readme`) it writes them; tests/readme_test.ts keeps them equal.
  *
  * @module
@@ -81,6 +81,9 @@ const LIMITS: readonly (readonly [name: keyof typeof limits, meaning: string])[]
   ["MASTER_BODY_DEADLINE_MS", "That body is complete"],
 ];
 
+/** The one example that README.md has in full. */
+const SHOWN = "edge_with_own_authorisation.ts";
+
 /** All parts by the name of their marker: `<!-- NAME -->` … `<!-- /NAME -->`. */
 export async function readmeParts(): Promise<Map<string, string>> {
   const parts = new Map([
@@ -89,10 +92,13 @@ export async function readmeParts(): Promise<Map<string, string>> {
     ["metrics", metricsTable()],
     ["limits", limitsTable()],
   ]);
-  for (const name of await readdir(join(ROOT, "examples"))) {
+  const examples: string[][] = [];
+  for (const name of (await readdir(join(ROOT, "examples"))).sort()) {
     const text = await readFile(join(ROOT, "examples", name), "utf8");
-    parts.set(`examples/${name}`, `\`\`\`ts\n${text}\`\`\``);
+    examples.push([`[examples/${name}](examples/${name})`, leadingComment(text)]);
+    if (name === SHOWN) parts.set(`examples/${name}`, `\`\`\`ts\n${text}\`\`\``);
   }
+  parts.set("examples", table(["Example", "Shows"], examples));
   return parts;
 }
 
@@ -106,6 +112,14 @@ export function partOf(readme: string, name: string): string | undefined {
 /** A table as it is compared: how wide its columns are drawn doesn't matter. */
 export function plainTable(text: string): string {
   return text.split("\n").map((line) => line.replace(/ *\| */g, "|").replace(/-{3,}/g, "---")).join("\n");
+}
+
+/** What a file's first comment says. */
+function leadingComment(text: string): string {
+  const lines = text.split("\n");
+  return lines.slice(0, lines.findIndex((line) => !line.startsWith("//"))).map((line) => line.slice(3)).join(
+    " ",
+  );
 }
 
 function settingsTable(settings: readonly Setting[]): string {

@@ -83,7 +83,11 @@ function session(sodium: Sodium, aes: boolean): unknown {
       secret_key: agentRandom.given[1],
       padding_drawn: agentRandom.given[2],
     },
-    edge: { secret_key: edgeRandom.given[0], padding_drawn: edgeRandom.given[1] },
+    edge: {
+      salt: edgeRandom.given[0],
+      secret_key: edgeRandom.given[1],
+      padding_drawn: edgeRandom.given[2],
+    },
     first_flight: hex(agent.first),
     answer: hex(answer),
     agent_key: hex(derived.agent),

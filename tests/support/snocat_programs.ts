@@ -101,7 +101,8 @@ export class SnocatPrograms {
     return this.start(
       [
         ...["snocat", "client", "--server", `127.0.0.1:${parts.quicPort}`],
-        ...["--target", `127.0.0.1:${this.echoPort}`],
+        // A name that isn't spelled as requests spell it.
+        ...["--target", `LocalHost:${this.echoPort}`],
         ...more.includes("--authority") ? [] : ["--authority", `${authority}.pub.pem`],
         ...more.includes("--server-name") ? [] : ["--server-name", "localhost"],
         ...more,

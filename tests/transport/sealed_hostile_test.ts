@@ -243,6 +243,29 @@ describe("a sealed session ends at once, alone, and with a reason", () => {
     await test.assertNothingLeft();
   });
 
+  it("by a byte behind the login while it is being decided, silently, whatever is decided", async () => {
+    for (const lets of [true, false]) {
+      const test = await start({
+        authorize: () =>
+          new Promise((resolve, reject) => {
+            test.network.clock.after(200, () => lets ? resolve() : reject(new Error("no")));
+          }),
+      });
+      const { end, write } = await greet(test);
+      const answered = end.conn.byteLength;
+      write(end.record(encodeLogin(bytesOf(test.token().token))));
+      await test.advance(100);
+      write(new Uint8Array(1));
+      await test.advance(SEALED_SILENCE_MIN_MS - 100);
+      assert.deepEqual([end.conn.ended, end.conn.byteLength], [false, answered]);
+      await test.advance(SEALED_SILENCE_MAX_MS);
+      assert.deepEqual([end.conn.ended, end.conn.byteLength], [true, answered]);
+      assert.equal(test.edge.serves("a.test"), false);
+      assert.equal(await test.refusals("agent", "challenge_failed"), 1);
+      await test.assertNothingLeft();
+    }
+  });
+
   it("by a byte behind the login, before the verdict", async () => {
     const authorized: string[] = [];
     const test = await start({ authorize: ({ transport }) => void authorized.push(transport) });

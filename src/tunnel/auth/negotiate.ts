@@ -17,7 +17,7 @@ import {
   encodeAuthOffer,
   NO_METHOD,
 } from "../../wire/tunnel_auth.ts";
-import type { Carrier } from "../carrier.ts";
+import { type Carrier, openWithin } from "../carrier.ts";
 import type { AuthContext, Authenticator, AuthSteps, TunnelCredential, TunnelIdentity } from "./port.ts";
 
 const NOTHING: Bytes = new Uint8Array(0);
@@ -77,7 +77,7 @@ export async function proveSelf(
   context: AuthContext,
 ): Promise<string> {
   const offer = encodeAuthOffer(credentials.map(({ method }) => method));
-  const stream = await carrier.open();
+  const stream = await openWithin(carrier, { clock: context.clock, timeoutMs: TUNNEL_AUTH_STEP_MS });
   const dialogue = new Dialogue(stream, context);
   try {
     stream.write(offer);
