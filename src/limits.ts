@@ -246,6 +246,10 @@ export const PIPE_FAREWELL_MS = 2_000;
 export const QUIC_STREAM_UNREAD_MAX_BYTES = 64 * MiB;
 /** The same for all streams of one connection. */
 export const QUIC_CARRIER_UNREAD_MAX_BYTES = 256 * MiB;
+/** The same for all connections of one listener, whoever they are: beyond it each must do with the next figure, */
+export const QUIC_LISTENER_UNREAD_MAX_BYTES = 512 * MiB;
+/** which those keep that do no harm: some round trips of a fast line. */
+export const QUIC_CARRIER_UNREAD_CROWDED_BYTES = 8 * MiB;
 /**
  * A QUIC connection that stops is closed so long after its last stream: closing drops what is still on its way. On Bun a
  * socket stays as long, so that what its connections say last gets out.

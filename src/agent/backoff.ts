@@ -5,6 +5,7 @@
  * @module
  */
 import { RECONNECT_FIRST_MS, RECONNECT_MAX_MS } from "../limits.ts";
+import type { Clock } from "../runtime/port.ts";
 
 /** Counts failures and says how long to wait. */
 export class Backoff {
@@ -27,4 +28,17 @@ export class Backoff {
   reset(): void {
     this.#failures = 0;
   }
+}
+
+/** Resolves after a while, or when the signal is aborted. */
+export function pause(clock: Clock, delayMs: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const timer = clock.after(delayMs, done);
+    signal.addEventListener("abort", done, { once: true });
+    function done(): void {
+      timer.cancel();
+      signal.removeEventListener("abort", done);
+      resolve();
+    }
+  });
 }

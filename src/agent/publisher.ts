@@ -13,7 +13,7 @@ import type { Router } from "../tunnel/router.ts";
 import type { Tunnel } from "../tunnel/tunnel.ts";
 import { demandSegments, type PublicAddress } from "../wire/demand_proxy.ts";
 import { formatPublishClaim } from "../wire/publish_claim.ts";
-import { Backoff } from "./backoff.ts";
+import { Backoff, pause } from "./backoff.ts";
 import type { Connector } from "./connector.ts";
 
 /** A public TCP port that an agent asks for. */
@@ -184,19 +184,6 @@ class Publication {
       });
     });
   }
-}
-
-/** Resolves after a while, or when the signal is aborted. */
-function pause(clock: Clock, delayMs: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const timer = clock.after(delayMs, done);
-    signal.addEventListener("abort", done, { once: true });
-    function done(): void {
-      timer.cancel();
-      signal.removeEventListener("abort", done);
-      resolve();
-    }
-  });
 }
 
 /** A request's stream as connectors take it. */

@@ -5,11 +5,11 @@
  * @module
  */
 import { isIP } from "node:net";
-import { Backoff } from "../agent/backoff.ts";
+import { Backoff, pause } from "../agent/backoff.ts";
 import { errorCode, errorMessage, SallyportError } from "../errors.ts";
 import { DIAL_TIMEOUT_MS, SESSION_SETTLED_MS } from "../limits.ts";
 import { NetworkSet } from "../networks.ts";
-import type { Address, Clock, Runtime } from "../runtime/port.ts";
+import type { Address, Runtime } from "../runtime/port.ts";
 import { type Logger, silentLogger } from "../telemetry/log.ts";
 import { closeWhenQuiet } from "../tunnel/carrier.ts";
 import type { PublicPort } from "../tunnel/demand_proxy_client.ts";
@@ -95,7 +95,7 @@ export class SnocatClient {
       if (this.#stop.signal.aborted) return;
       const delayMs = this.#backoff.next();
       this.#log.warn({ reason: errorCode(error), delay_ms: delayMs }, errorMessage(error));
-      await pause(delayMs, clock, this.#stop.signal);
+      await pause(clock, delayMs, this.#stop.signal);
     }
   }
 
@@ -160,19 +160,6 @@ export class SnocatClient {
 /** Whether another attempt may go better. */
 function mayPass(error: unknown): boolean {
   return error instanceof SallyportError && error.retryable && error.code !== "certificate_refused";
-}
-
-/** Waits for `delayMs`, or until the signal comes. */
-function pause(delayMs: number, clock: Clock, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const over = () => {
-      timer.cancel();
-      signal.removeEventListener("abort", over);
-      resolve();
-    };
-    const timer = clock.after(delayMs, over);
-    signal.addEventListener("abort", over, { once: true });
-  });
 }
 
 function stopping(): SallyportError {

@@ -14,6 +14,7 @@ import { demandProxyService } from "../tunnel/demand_proxy_service.ts";
 import { DemandProxy } from "../tunnel/demand_proxy_server.ts";
 import { PortLeases, type PortRange } from "../tunnel/port_leases.ts";
 import { QuicCarrier } from "../tunnel/quic_carrier.ts";
+import { UnreadBytes } from "../tunnel/quic_stream.ts";
 import { createRouter, type Router } from "../tunnel/router.ts";
 import { greetBySimpleAck, SNOCAT_ALPN } from "./handshake.ts";
 import { Tunnel } from "../tunnel/tunnel.ts";
@@ -58,8 +59,14 @@ export async function startSnocatServer(options: SnocatServerOptions): Promise<S
   });
   const router = createRouter({ "/proxyme": demandProxyService(proxy) });
   const carriers = new Set<QuicCarrier>();
+  const unread = new UnreadBytes();
   const accept = (conn: QuicConn): void => {
-    const carrier = new QuicCarrier({ conn, clock: runtime.clock, capabilities: quic.capabilities });
+    const carrier = new QuicCarrier({
+      conn,
+      clock: runtime.clock,
+      capabilities: quic.capabilities,
+      unread,
+    });
     carriers.add(carrier);
     void serve(carrier, { runtime, router, log }).finally(() => carriers.delete(carrier));
   };

@@ -8,7 +8,7 @@ import { QUIC_FAREWELL_MS } from "../limits.ts";
 import type { Address, ByteStream, Clock } from "../runtime/port.ts";
 import type { QuicCapabilities, QuicConn, QuicConnHandler } from "../runtime/quic_port.ts";
 import type { Carrier, CarrierHandler } from "./carrier.ts";
-import { QuicCarrierStream, type QuicStreamHost } from "./quic_stream.ts";
+import { QuicCarrierStream, type QuicStreamHost, UnreadBytes } from "./quic_stream.ts";
 
 /** What a {@link QuicCarrier} is made of. */
 export interface QuicCarrierOptions {
@@ -17,6 +17,8 @@ export interface QuicCarrierOptions {
   readonly clock: Clock;
   /** What the QUIC below can do. */
   readonly capabilities: QuicCapabilities;
+  /** Where it counts with others what nobody has read yet; for itself alone when absent. */
+  readonly unread?: UnreadBytes;
 }
 
 /** See the module. */
@@ -32,12 +34,12 @@ export class QuicCarrier implements Carrier, QuicConnHandler {
   #told = false;
   #quiet: (() => void)[] = [];
 
-  constructor({ conn, clock, capabilities }: QuicCarrierOptions) {
+  constructor({ conn, clock, capabilities, unread }: QuicCarrierOptions) {
     this.#conn = conn;
     this.#host = {
       clock,
       backPressure: capabilities.receiveBackPressure,
-      unreadBytes: 0,
+      unread: new UnreadBytes(unread),
       over: (stream) => {
         this.#streams.delete(stream);
         if (this.#streams.size === 0) this.#tellQuiet();

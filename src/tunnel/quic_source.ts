@@ -9,6 +9,7 @@ import type { Address, Runtime } from "../runtime/port.ts";
 import type { QuicIdentity, QuicTrust } from "../runtime/quic_port.ts";
 import type { Carrier } from "./carrier.ts";
 import { QuicCarrier } from "./quic_carrier.ts";
+import { UnreadBytes } from "./quic_stream.ts";
 import { createTunnelSource, type TunnelSource } from "./source.ts";
 
 /** The application protocol (ALPN) of tunnels, where none is named. */
@@ -49,11 +50,12 @@ export async function listenQuicTunnels(options: QuicTunnelListenOptions): Promi
   const quic = await runtime.quic();
   const { capabilities } = quic;
   const source = createTunnelSource();
+  const unread = new UnreadBytes();
   const listener = await quic.listen({
     ...listen,
     identity,
     alpn: [alpn],
-    accept: (conn) => source.carrier(new QuicCarrier({ conn, clock: runtime.clock, capabilities })),
+    accept: (conn) => source.carrier(new QuicCarrier({ conn, clock: runtime.clock, capabilities, unread })),
     refused: (error) => options.refused?.(error),
   });
   return {

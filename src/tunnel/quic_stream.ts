@@ -6,8 +6,35 @@
 import type { Bytes } from "../bytes/bytes.ts";
 import { ChunkQueue } from "../bytes/chunk_queue.ts";
 import { SallyportError } from "../errors.ts";
-import { QUIC_CARRIER_UNREAD_MAX_BYTES, QUIC_STREAM_UNREAD_MAX_BYTES } from "../limits.ts";
+import {
+  QUIC_CARRIER_UNREAD_CROWDED_BYTES,
+  QUIC_CARRIER_UNREAD_MAX_BYTES,
+  QUIC_LISTENER_UNREAD_MAX_BYTES,
+  QUIC_STREAM_UNREAD_MAX_BYTES,
+} from "../limits.ts";
 import type { ByteStream, ByteStreamHandler, Clock } from "../runtime/port.ts";
+
+/** Counts what streams keep that nobody has read yet: those of a carrier, and of all carriers of a listener. */
+export class UnreadBytes {
+  bytes = 0;
+  readonly #all: UnreadBytes | undefined;
+
+  /** @param all the listener's count; none for a carrier of its own */
+  constructor(all?: UnreadBytes) {
+    this.#all = all;
+  }
+
+  add(bytes: number): void {
+    this.bytes += bytes;
+    this.#all?.add(bytes);
+  }
+
+  /** Whether a carrier keeps too much: less than else where there is much of others'. */
+  get tooMany(): boolean {
+    const crowded = this.#all !== undefined && this.#all.bytes > QUIC_LISTENER_UNREAD_MAX_BYTES;
+    return this.bytes > (crowded ? QUIC_CARRIER_UNREAD_CROWDED_BYTES : QUIC_CARRIER_UNREAD_MAX_BYTES);
+  }
+}
 
 /** What a carrier's streams share. */
 export interface QuicStreamHost {
@@ -15,7 +42,7 @@ export interface QuicStreamHost {
   /** Whether a pause reaches the sender; without it the stream is read all the time, and what isn't wanted yet is kept. */
   readonly backPressure: boolean;
   /** Kept of all streams together. */
-  unreadBytes: number;
+  readonly unread: UnreadBytes;
   /** A stream is over. */
   over(stream: QuicCarrierStream): void;
 }
@@ -93,11 +120,8 @@ export class QuicCarrierStream implements ByteStream, ByteStreamHandler {
     if (this.#dropped) return;
     if (this.#flowing && this.#unread.byteLength === 0) return this.#handler!.data(chunk);
     this.#unread.push(chunk);
-    this.#host.unreadBytes += chunk.length;
-    if (
-      this.#unread.byteLength > QUIC_STREAM_UNREAD_MAX_BYTES ||
-      this.#host.unreadBytes > QUIC_CARRIER_UNREAD_MAX_BYTES
-    ) {
+    this.#host.unread.add(chunk.length);
+    if (this.#unread.byteLength > QUIC_STREAM_UNREAD_MAX_BYTES || this.#host.unread.tooMany) {
       const message = `Cannot keep stream: ${this.#unread.byteLength} bytes came that nobody read, ` +
         "and this runtime's QUIC can't ask the sender to wait";
       this.abort(new SallyportError("stream_overflow", message, { side: "local" }));
@@ -128,7 +152,7 @@ export class QuicCarrierStream implements ByteStream, ByteStreamHandler {
   }
 
   #forget(): void {
-    this.#host.unreadBytes -= this.#unread.byteLength;
+    this.#host.unread.add(-this.#unread.byteLength);
     this.#unread.clear();
   }
 
@@ -151,7 +175,7 @@ export class QuicCarrierStream implements ByteStream, ByteStreamHandler {
       } catch (thrown) {
         this.abort(thrown instanceof Error ? thrown : new Error(String(thrown)));
       }
-      this.#host.unreadBytes -= Math.min(chunk.length, this.#unread.byteLength);
+      this.#host.unread.add(-Math.min(chunk.length, this.#unread.byteLength));
       this.#unread.drop(chunk.length);
     }
     const empty = this.#unread.byteLength === 0;

@@ -70,6 +70,8 @@ const LIMITS: readonly (readonly [name: keyof typeof limits, meaning: string])[]
     "snocat on Bun: received bytes of a stream that nobody has read; beyond it the stream ends",
   ],
   ["QUIC_CARRIER_UNREAD_MAX_BYTES", "The same for all streams of a connection"],
+  ["QUIC_LISTENER_UNREAD_MAX_BYTES", "The same for all connections of a listener, and"],
+  ["QUIC_CARRIER_UNREAD_CROWDED_BYTES", "for a connection once that is reached"],
   ["DIAL_TIMEOUT_MS", "A connection to an edge or an endpoint stands"],
   ["RECONNECT_MAX_MS", "Longest delay between an agent's attempts, drawn from 0 to a doubling ceiling"],
   ["TOKEN_TTL_DEFAULT_S", "Life of a token that doesn't ask for another"],

@@ -1,10 +1,16 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { SallyportError } from "../../src/errors.ts";
-import { QUIC_CARRIER_UNREAD_MAX_BYTES, QUIC_STREAM_UNREAD_MAX_BYTES } from "../../src/limits.ts";
+import {
+  QUIC_CARRIER_UNREAD_CROWDED_BYTES,
+  QUIC_CARRIER_UNREAD_MAX_BYTES,
+  QUIC_LISTENER_UNREAD_MAX_BYTES,
+  QUIC_STREAM_UNREAD_MAX_BYTES,
+} from "../../src/limits.ts";
 import { createMemoryNetwork, type MemoryNetwork } from "../../src/runtime/memory.ts";
 import type { ByteStream, Conn } from "../../src/runtime/port.ts";
 import { QuicCarrier } from "../../src/tunnel/quic_carrier.ts";
+import { UnreadBytes } from "../../src/tunnel/quic_stream.ts";
 import { assertRejects, bytesOf, pattern, Watched } from "../conformance/runtime_helpers.ts";
 import { NAME, serverIdentity } from "../snocat/world.ts";
 
@@ -23,7 +29,11 @@ interface Pair {
 }
 
 /** Two ends of a connection in memory, as over a QUIC with or without receive back-pressure. */
-async function withPair(receiveBackPressure: boolean, body: (pair: Pair) => Promise<void>): Promise<void> {
+async function withPair(
+  receiveBackPressure: boolean,
+  body: (pair: Pair) => Promise<void>,
+  unread?: UnreadBytes,
+): Promise<void> {
   const network = createMemoryNetwork({ seed: 11 });
   const { clock } = network;
   const run = async () => {
@@ -37,7 +47,7 @@ async function withPair(receiveBackPressure: boolean, body: (pair: Pair) => Prom
       port: 1,
       identity,
       alpn: ["test"],
-      accept: (conn) => accepted.resolve(new QuicCarrier({ conn, clock, capabilities })),
+      accept: (conn) => accepted.resolve(new QuicCarrier({ conn, clock, capabilities, unread })),
     });
     const trust = { authoritiesPem: identity.certificatePem, serverName: NAME };
     const conn = await quicB.dial({ host: "10.0.0.1", port: 1, alpn: "test", trust, timeoutMs: 1_000 });
@@ -211,4 +221,31 @@ describe("QUIC carrier, without receive back-pressure", () => {
       lost[0]!.assertOver("stream_overflow");
       assert.equal(far.streams, receivers.length - 1);
     }));
+
+  it("bounds what all connections of a listener keep together, at the cost of those that keep much", () => {
+    const all = new UnreadBytes();
+    const small = new UnreadBytes(all);
+    const greedy = [new UnreadBytes(all), new UnreadBytes(all)];
+    small.add(QUIC_CARRIER_UNREAD_CROWDED_BYTES);
+    for (const one of greedy) one.add(QUIC_CARRIER_UNREAD_MAX_BYTES);
+    assert.ok(all.bytes > QUIC_LISTENER_UNREAD_MAX_BYTES);
+    assert.deepEqual([small, ...greedy].map(({ tooMany }) => tooMany), [false, true, true]);
+    greedy[0]!.add(-MiB * 16);
+    assert.deepEqual(greedy.map(({ tooMany }) => tooMany), [false, false]);
+    greedy[0]!.add(MiB * 32);
+    assert.deepEqual(greedy.map(({ tooMany }) => tooMany), [true, true]);
+  });
+
+  it("counts with its listener's others, and is counted no more when it's over", () => {
+    const all = new UnreadBytes();
+    return withPair(false, async ({ near, next, wait }) => {
+      const sender = watch(await near.open());
+      sender.write(pattern(50_000));
+      const receiver = watch(await next(), false);
+      await wait(1_000);
+      assert.equal(all.bytes, 50_000);
+      receiver.abort();
+      assert.equal(all.bytes, 0);
+    }, all);
+  });
 });
