@@ -185,6 +185,13 @@ export const QUIC_IDLE_MS = 30_000;
  * our own may wait until the peer allows them.
  */
 export const QUIC_STREAMS_MAX = STREAMS_PER_SESSION_MAX + 512;
+/**
+ * QUIC: from this share of the streams that an edge may open at its agent, the agent offers some of its own; Bun lets 100
+ * be open and allows the next ones when 50 have ended, so that 51 that stay could keep out all others,
+ */
+export const QUIC_OFFER_SHARE = 1 / 4;
+/** and so many offers may wait: as many visitors come at once without a round trip more. */
+export const QUIC_OFFERS_MAX = 128;
 /** QUIC on Bun: what a peer may send on a stream before it hears more; larger or smaller made no difference. */
 export const QUIC_STREAM_WINDOW_BYTES = 1 * MiB;
 /** QUIC: kernel buffers of a UDP socket that is ours to set: 5 ms of 6 Gbit/s, during which the program may be busy. */
@@ -243,7 +250,10 @@ export const QUIC_CARRIER_UNREAD_MAX_BYTES = 256 * MiB;
 export const QUIC_LISTENER_UNREAD_MAX_BYTES = 512 * MiB;
 /** which those keep that do no harm: some round trips of a fast line. */
 export const QUIC_CARRIER_UNREAD_CROWDED_BYTES = 8 * MiB;
-/** A QUIC connection that stops is closed so long after its last stream: closing drops what is still on its way. */
+/**
+ * A QUIC connection that stops is closed so long after its last stream: closing drops what is still on its way. On Bun a
+ * socket stays as long, so that what its connections say last gets out.
+ */
 export const QUIC_FAREWELL_MS = 300;
 /** Demand proxy: longest text of a client (spec: 256 bytes). */
 export const DEMAND_TEXT_MAX_BYTES = 256;

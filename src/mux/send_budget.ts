@@ -7,6 +7,9 @@ import type { Bytes } from "../bytes/bytes.ts";
 import type { ChunkQueue } from "../bytes/chunk_queue.ts";
 import { type QueueLimits, SESSION_SEND_BUDGET_BYTES } from "../limits.ts";
 
+/** Once half of the budget is used, a stream may hold so much of what is left: those that stall leave room for others. */
+const SHARE = 1 / 512;
+
 /** What is held of a stream. */
 export interface SendingStream {
   readonly outgoing: ChunkQueue;
@@ -54,7 +57,8 @@ export class SendBudget<Stream extends SendingStream> {
   /** Whether the stream may go on writing; if not, it will hear `drain`. */
   mayGoOn(stream: Stream): boolean {
     const { byteLength } = stream.outgoing;
-    if (this.#sender.passes(byteLength) && byteLength < this.#queues.outgoingHighBytes) return true;
+    const mostBytes = Math.min(this.#share, this.#queues.outgoingHighBytes);
+    if (this.#sender.passes(byteLength) && byteLength < mostBytes) return true;
     (this.#waiting ??= new Set()).add(stream);
     return false;
   }
@@ -66,13 +70,18 @@ export class SendBudget<Stream extends SendingStream> {
     this.#waiting?.delete(stream);
   }
 
+  get #share(): number {
+    const left = SESSION_SEND_BUDGET_BYTES - this.#queuedBytes;
+    return left > SESSION_SEND_BUDGET_BYTES / 2 ? Infinity : left * SHARE;
+  }
+
   /** Tells those who wait that they may write again. */
   tellDrained(): void {
     if (this.#waiting === undefined) return;
     for (const stream of this.#waiting) {
       // Whoever heard `drain` may have filled the connection again.
       if (this.#sender.held) return;
-      if (stream.outgoing.byteLength > this.#queues.outgoingLowBytes) continue;
+      if (stream.outgoing.byteLength > Math.min(this.#share / 2, this.#queues.outgoingLowBytes)) continue;
       this.#waiting?.delete(stream);
       stream.drain();
     }

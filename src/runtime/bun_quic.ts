@@ -10,6 +10,7 @@ import { isIP, isIPv6 } from "node:net";
 import { constants } from "node:os";
 import process from "node:process";
 import { setImmediate } from "node:timers";
+import { setTimeout as delay } from "node:timers/promises";
 import type { Bytes } from "../bytes/bytes.ts";
 import { errorMessage, SallyportError } from "../errors.ts";
 import * as limits from "../limits.ts";
@@ -47,6 +48,8 @@ const DRAINED = Symbol.for("Stream.drainableProtocol");
 /** What Bun takes of a stream before its writer has to wait. */
 const WRITE_HIGH_BYTES = 256 * 1024;
 
+/** How often a stream is looked at, at least, that the peer doesn't allow yet. */
+const PENDING_POLL_MAX_MS = 50;
 /** A client of Bun's breaks the connection at one stream more, whatever it has announced: others are to wait. */
 const CLIENT_STREAMS_MAX = 100;
 const SESSION: NodeQuicOptions = {
@@ -83,7 +86,13 @@ export async function bunQuic(shared: Shared): Promise<Quic> {
     );
   }
   return {
-    capabilities: { receiveBackPressure: false, reset: true, keyLog: true, retry: true },
+    capabilities: {
+      receiveBackPressure: false,
+      reset: true,
+      acceptedStreams: CLIENT_STREAMS_MAX,
+      keyLog: true,
+      retry: true,
+    },
     listen: (options) => listen(native, options, shared),
     dial: (options) => dial(native, options, shared),
   };
@@ -129,8 +138,14 @@ async function listen(quic: NodeQuic, options: QuicListenOptions, shared: Shared
   return {
     address: { host: plainHost(host), port },
     close: () => void (endpoint.busy = true),
-    end: () => endpoint.destroy(),
+    end: () => end(endpoint),
   };
+}
+
+/** What connections that are closed say last has to leave first: others would find out by the idle time-out alone. */
+function end(endpoint: NodeQuicEndpoint): void {
+  endpoint.busy = true;
+  setTimeout(() => endpoint.destroy(), limits.QUIC_FAREWELL_MS);
 }
 
 /** Where the environment names a file for TLS secrets, as NSS's format has them, they go there. */
@@ -232,6 +247,10 @@ class BunQuicConn extends QuicConnBase {
   readonly #shared: Shared;
   /** A client's own socket, which goes with its connection. */
   readonly #endpoint: NodeQuicEndpoint | undefined;
+  /** A stream that the peer doesn't allow yet. */
+  #pending: NodeQuicStream | undefined;
+  /** The one that was asked for last is there: one after the other, since Bun doesn't close with many that wait. */
+  #allowed: Promise<void> = Promise.resolve();
 
   constructor(native: NodeQuicSession, shared: Shared, endpoint: NodeQuicEndpoint | undefined) {
     super();
@@ -257,10 +276,31 @@ class BunQuicConn extends QuicConnBase {
   }
 
   protected async openBelow(): Promise<ByteStream> {
-    return this.#stream(await this.#native.createBidirectionalStream({ highWaterMark: WRITE_HIGH_BYTES }));
+    const before = this.#allowed;
+    const next = Promise.withResolvers<void>();
+    this.#allowed = next.promise;
+    try {
+      await before;
+      if (this.over) throw new Error("the connection is over");
+      return this.#stream(await this.#begin());
+    } finally {
+      next.resolve();
+    }
+  }
+
+  /** A stream is there before the peer allows it, and nothing tells when that is. */
+  async #begin(): Promise<NodeQuicStream> {
+    const native = await this.#native.createBidirectionalStream({ highWaterMark: WRITE_HIGH_BYTES });
+    for (let waitMs = 1; native.pending && !this.over; waitMs = Math.min(2 * waitMs, PENDING_POLL_MAX_MS)) {
+      this.#pending = native;
+      await delay(waitMs);
+    }
+    this.#pending = undefined;
+    return native;
   }
 
   protected closeBelow(reason: SallyportError): void {
+    this.#pending?.destroy(undefined, { code: 1 });
     this.#native.destroy(undefined, { code: 0, type: "application", reason: reason.code });
     this.#endpoint?.close().catch(() => {});
   }

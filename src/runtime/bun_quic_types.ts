@@ -70,6 +70,8 @@ export interface NodeQuicSession {
 export interface NodeQuicStream {
   readonly closed: Promise<void>;
   readonly destroyed: boolean;
+  /** The peer doesn't allow it yet. */
+  readonly pending: boolean | undefined;
   readonly writer: NodeQuicWriter;
   highWaterMark: number;
   onerror: ((error: unknown) => void) | undefined;

@@ -49,7 +49,13 @@ export function denoQuic(shared: Shared): Quic {
     );
   }
   return {
-    capabilities: { receiveBackPressure: true, reset: false, keyLog: false, retry: false },
+    capabilities: {
+      receiveBackPressure: true,
+      reset: false,
+      acceptedStreams: limits.QUIC_STREAMS_MAX,
+      keyLog: false,
+      retry: false,
+    },
     listen: (options) => listen(options, shared),
     dial: (options) => dial(options, shared),
   };

@@ -9,7 +9,7 @@ import { isIP } from "node:net";
 import type { Bytes } from "../bytes/bytes.ts";
 import { certificateFingerprint } from "../crypto/certificate.ts";
 import { SallyportError } from "../errors.ts";
-import { QUIC_IDLE_MS, QUIC_KEEP_ALIVE_MS } from "../limits.ts";
+import { QUIC_IDLE_MS, QUIC_KEEP_ALIVE_MS, QUIC_STREAMS_MAX } from "../limits.ts";
 import { MemoryConn } from "./memory_conn.ts";
 import type { MemoryHost, QuicCaller, Way } from "./memory_host.ts";
 import type { Direction } from "./memory_link.ts";
@@ -25,10 +25,19 @@ import type {
 import { certificateRefused, peerClosed, QuicConnBase } from "./quic_shared.ts";
 import { asError, dialError, dialTimeoutError, lostError } from "./shared.ts";
 
+/** Streams that a client lets its server have open, as few as Bun does. */
+const ACCEPTED_STREAMS = 100;
+
 /** The QUIC of a host in memory. */
 export function memoryQuic(host: MemoryHost): Quic {
   return {
-    capabilities: { receiveBackPressure: true, reset: true, keyLog: false, retry: false },
+    capabilities: {
+      receiveBackPressure: true,
+      reset: true,
+      acceptedStreams: ACCEPTED_STREAMS,
+      keyLog: false,
+      retry: false,
+    },
     // deno-lint-ignore require-await -- what it throws must become a rejection
     listen: async (options) => new Listening(host, options),
     dial: (options) => new Promise((resolve, reject) => new Dialling(host, options, resolve, reject).start()),
@@ -188,6 +197,10 @@ class MemoryQuicConn extends QuicConnBase {
   readonly #direction: Direction;
   readonly #host: MemoryHost;
   #peer!: MemoryQuicConn;
+  /** Streams of this end that are open, how many may be, and who waits for that. */
+  #opened = 0;
+  readonly #openMax: number;
+  readonly #held: (() => void)[] = [];
   #heardMs: number;
   #keepAlive: Timer;
 
@@ -203,6 +216,7 @@ class MemoryQuicConn extends QuicConnBase {
     this.#host = host;
     this.#way = way;
     this.#direction = direction;
+    this.#openMax = direction === way.direction ? QUIC_STREAMS_MAX : ACCEPTED_STREAMS;
     this.#local = addresses.local;
     this.remote = addresses.remote;
     this.alpn = alpn;
@@ -232,21 +246,30 @@ class MemoryQuicConn extends QuicConnBase {
     this.lost(lostError({ code: "ECONNRESET" }));
   }
 
-  protected openBelow(): Promise<ByteStream> {
+  protected async openBelow(): Promise<ByteStream> {
+    while (this.#opened >= this.#openMax && !this.over) {
+      await new Promise<void>((resolve) => this.#held.push(resolve));
+    }
+    this.#opened++;
     const { link } = this.#way;
     const peer = this.#peer;
     const [near, far] = MemoryConn.pair(link, this.#direction, this.#local, this.remote);
-    near.over = () => this.forget(near);
+    near.over = () => {
+      this.forget(near);
+      this.#opened--;
+      this.#held.shift()?.();
+    };
     this.#send(() => {
       if (peer.over) return far.abort();
       far.over = () => peer.forget(far);
       peer.came(peer.keep(far));
     });
-    return Promise.resolve(this.keep(near));
+    return this.keep(near);
   }
 
   protected closeBelow(reason: SallyportError): void {
     this.#keepAlive.cancel();
+    for (const resolve of this.#held.splice(0)) resolve();
     this.#way.link.conns.delete(this);
     this.onOver?.();
     const peer = this.#peer;

@@ -95,6 +95,8 @@ export interface QuicCapabilities {
   readonly receiveBackPressure: boolean;
   /** `abort` of a stream reaches the peer as a reset; without it the peer sees an orderly end. */
   readonly reset: boolean;
+  /** Streams that a server may have open at once on a connection that was dialled here. */
+  readonly acceptedStreams: number;
   /** TLS secrets are written to the file that `SSLKEYLOGFILE` names. */
   readonly keyLog: boolean;
   /** A client must show that it has the address it comes from before the server keeps anything of it (Retry). */

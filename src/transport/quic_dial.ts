@@ -7,7 +7,7 @@ import { BlockPool } from "../bytes/block_pool.ts";
 import type { Bytes } from "../bytes/bytes.ts";
 import { RandomPool } from "../crypto/random.ts";
 import { errorCode, errorMessage, SallyportError } from "../errors.ts";
-import { DIAL_TIMEOUT_MS, type QueueLimits, QUIC_VERDICT_DEADLINE_MS } from "../limits.ts";
+import { DIAL_TIMEOUT_MS, type QueueLimits, QUIC_OFFER_SHARE, QUIC_VERDICT_DEADLINE_MS } from "../limits.ts";
 import type { ByteStream, ByteStreamHandler, Timer } from "../runtime/port.ts";
 import type { QuicConn, QuicConnHandler } from "../runtime/quic_port.ts";
 import { decodeVerdict, encodeLogin, verdictCode, verdictLength } from "../wire/sealed_messages.ts";
@@ -52,8 +52,9 @@ export async function dialForQuic(options: DialForQuicOptions): Promise<Session>
     const why = `Cannot reach edge ${host}:${port} by QUIC: ${errorMessage(cause)}`;
     throw new SallyportError("edge_unreachable", why, { side: "network", retryable: true, cause });
   });
+  const offerFrom = Math.ceil(quic.capabilities.acceptedStreams * QUIC_OFFER_SHARE);
   return await new Promise((resolve, reject) => {
-    void new Dialogue(options, conn, resolve, reject).start();
+    void new Dialogue(options, conn, offerFrom, resolve, reject).start();
   });
 }
 
@@ -63,6 +64,7 @@ class Dialogue implements QuicConnHandler, ByteStreamHandler {
   readonly #resolve: (session: Session) => void;
   readonly #reject: (error: unknown) => void;
   readonly #giveUp: () => void;
+  readonly #offerFrom: number;
   #timer: Timer | undefined;
   #control: ByteStream | undefined;
   #received: Bytes = new Uint8Array(0);
@@ -73,11 +75,13 @@ class Dialogue implements QuicConnHandler, ByteStreamHandler {
   constructor(
     options: DialForQuicOptions,
     conn: QuicConn,
+    offerFrom: number,
     resolve: (session: Session) => void,
     reject: (error: unknown) => void,
   ) {
     this.#options = options;
     this.#conn = conn;
+    this.#offerFrom = offerFrom;
     this.#resolve = resolve;
     this.#reject = reject;
     this.#giveUp = () => this.#leave(options.signal?.reason);
@@ -156,6 +160,7 @@ class Dialogue implements QuicConnHandler, ByteStreamHandler {
       blocks: new BlockPool(),
       queueLimits,
       receiveBudgetBytes,
+      offerFrom: this.#offerFrom,
     });
     const handler = this.#options.admitted(session);
     this.#finish();

@@ -29,4 +29,6 @@ export interface QuicSessionOptions {
   readonly queueLimits?: QueueLimits;
   /** Received bytes that the session may hold; `SESSION_RECEIVE_BUDGET_BYTES` (limits.ts) when absent. */
   readonly receiveBudgetBytes?: number;
+  /** At an agent: from so many QUIC streams of the edge's on, it is offered some of the agent's. */
+  readonly offerFrom?: number;
 }

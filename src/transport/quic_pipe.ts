@@ -111,6 +111,12 @@ export class QuicPipe implements ByteStreamHandler {
     this.#inner?.closeWrite();
   }
 
+  /** Gives the QUIC stream away; what comes on it is its new owner's. */
+  detach(): ByteStream {
+    this.over = this.#gone = true;
+    return this.#inner!;
+  }
+
   /** Ends it at once; nothing is heard of it any more. */
   abort(): void {
     this.over = this.#gone = true;

@@ -32,6 +32,7 @@ import { QuicControl } from "./quic_control.ts";
 import { PipeDeadlines, type PipeOwner, QuicPipe } from "./quic_pipe.ts";
 import { QUIC, QUIC_CIPHER, type QuicSessionOptions } from "./quic_options.ts";
 import { QuicSender } from "./quic_sender.ts";
+import { QuicSupply } from "./quic_supply.ts";
 
 /** A session in either role; hears of its connection once it is started. */
 export class QuicSession implements Session, StreamOwner<CreditStream>, PipeOwner, QuicConnHandler {
@@ -48,13 +49,14 @@ export class QuicSession implements Session, StreamOwner<CreditStream>, PipeOwne
   readonly #controlStream: ByteStream;
   readonly #pipes = new Map<CreditStream, QuicPipe>();
   readonly #deadlines: PipeDeadlines;
+  readonly #supply: QuicSupply;
   readonly #sender: QuicSender;
   readonly #windows: ReceiveWindows;
   readonly #alarm: Alarm;
   readonly #endings = new Endings<CreditStream>(this);
   readonly #turn = () => this.#doTurn();
-  #sessionCreditDue = false;
-  #creditsDue: CreditStream[] = [];
+  /** Whose CREDITs wait for the turn; undefined is the session. */
+  #creditsDue: (CreditStream | undefined)[] = [];
   #scheduled: CreditStream[] = [];
   #woken = false;
   #handler: SessionHandler | undefined;
@@ -74,8 +76,13 @@ export class QuicSession implements Session, StreamOwner<CreditStream>, PipeOwne
       peerLeaves: (code) => this.#handler?.goingAway?.(code),
       failed: (error) => this.close(error),
     });
-    const late = (pipe: QuicPipe) => pipe.over || this.#handler?.streamRefused("deadline_exceeded");
-    this.#deadlines = new PipeDeadlines(this.#alarm, late);
+    const late = (pipe: QuicPipe) => {
+      this.#supply.ended(pipe);
+      if (!pipe.over) this.#handler?.streamRefused("deadline_exceeded");
+    };
+    const deadlines = this.#deadlines = new PipeDeadlines(this.#alarm, late);
+    const wanted = () => this.#over === undefined;
+    this.#supply = new QuicSupply({ conn, owner: this, deadlines, offerFrom: options.offerFrom, wanted });
     this.#sender = new QuicSender(options.queueLimits ?? limits.DEFAULT_QUEUE_LIMITS, {
       pipeOf: (stream) => this.#pipes.get(stream),
       finSent: (stream) => this.#finSent(stream),
@@ -114,13 +121,10 @@ export class QuicSession implements Session, StreamOwner<CreditStream>, PipeOwne
   }
 
   open(caller: Caller): SessionStream {
-    const over = this.#ended ?? this.#control.leaving;
-    if (over !== undefined) throw over;
+    if (this.#over !== undefined) throw this.#over;
     if (this.streams >= limits.STREAMS_PER_SESSION_MAX) {
-      throw new SallyportError(
-        "limit_exceeded",
-        `Cannot open stream: the session has ${this.streams} already`,
-      );
+      const why = `Cannot open stream: the session has ${this.streams} already`;
+      throw new SallyportError("limit_exceeded", why);
     }
     const pipe = new QuicPipe(this);
     const stream = this.#add(pipe, caller, true);
@@ -130,11 +134,7 @@ export class QuicSession implements Session, StreamOwner<CreditStream>, PipeOwne
       serverName: caller.serverName,
       creditBytes: stream.grantedBytes,
     }));
-    this.#conn.open().then((inner) => {
-      if (this.#ended !== undefined) return inner.abort();
-      pipe.carriedBy(inner);
-      this.drained(pipe);
-    }, (error) => this.ended(pipe, error));
+    this.#supply.carry(pipe);
     return stream;
   }
 
@@ -162,9 +162,7 @@ export class QuicSession implements Session, StreamOwner<CreditStream>, PipeOwne
 
   stream(inner: ByteStream): void {
     if (this.#ended !== undefined) return inner.abort();
-    const pipe = new QuicPipe(this);
-    this.#deadlines.watch(pipe, limits.HELLO_DEADLINE_MS);
-    pipe.carriedBy(inner);
+    this.#supply.came(inner);
   }
 
   ended(error: SallyportError): void;
@@ -172,7 +170,7 @@ export class QuicSession implements Session, StreamOwner<CreditStream>, PipeOwne
   ended(what: SallyportError | QuicPipe, error?: unknown): void {
     if (what instanceof SallyportError) return this.close(lostSession(what));
     if (what === this.#control.pipe) return this.close(lostSession(error ?? "the peer closed it"));
-    this.#deadlines.forget(what);
+    this.#supply.ended(what);
     const { stream } = what;
     const expected = what.over;
     what.finish();
@@ -229,6 +227,7 @@ export class QuicSession implements Session, StreamOwner<CreditStream>, PipeOwne
     if (pipe.over) return;
     const { stream } = pipe;
     if (stream === undefined) {
+      if (type === CreditFrame.OFFER) return this.#supply.offered(pipe);
       if (type !== CreditFrame.OPEN) throw invalidFrame("a stream doesn't begin with OPEN");
       return this.#accept(pipe, body);
     }
@@ -271,6 +270,11 @@ export class QuicSession implements Session, StreamOwner<CreditStream>, PipeOwne
     this.close(error instanceof SallyportError ? error : invalidFrame(errorMessage(error)));
   }
 
+  /** Why there are to be no new streams. */
+  get #over(): SallyportError | undefined {
+    return this.#ended ?? this.#control.leaving;
+  }
+
   get #peer(): string {
     return this.role === "edge" ? "agent" : "edge";
   }
@@ -286,7 +290,7 @@ export class QuicSession implements Session, StreamOwner<CreditStream>, PipeOwne
 
   #accept(pipe: QuicPipe, body: Bytes): void {
     const { address, port, serverName, creditBytes } = decodeOpen(body);
-    this.#deadlines.forget(pipe);
+    this.#supply.opened(pipe);
     const leaving = this.#control.leaving === undefined ? undefined : "shutdown";
     const code = this.streams >= limits.STREAMS_PER_SESSION_MAX ? "limit_exceeded" : leaving;
     if (code !== undefined) {
@@ -323,24 +327,18 @@ export class QuicSession implements Session, StreamOwner<CreditStream>, PipeOwne
   #finishPipe(pipe: QuicPipe | undefined): void {
     if (pipe === undefined || pipe.over) return;
     pipe.finish();
-    this.#deadlines.watch(pipe, limits.SESSION_WRITE_STALL_MS);
+    if (!this.#supply.withdraw(pipe)) this.#deadlines.watch(pipe, limits.SESSION_WRITE_STALL_MS);
   }
 
   #grant(stream: CreditStream | undefined): void {
-    if (stream === undefined) this.#sessionCreditDue = true;
-    else this.#creditsDue.push(stream);
+    this.#creditsDue.push(stream);
     this.#wake();
   }
 
   #sendCredits(): void {
-    if (this.#sessionCreditDue) {
-      this.#sessionCreditDue = false;
-      const more = this.#windows.takeGrant(undefined);
-      if (more > 0) this.#control.pipe.sendCredit(more);
-    }
     for (const stream of this.#creditsDue.splice(0)) {
       const more = this.#windows.takeGrant(stream);
-      if (more > 0) this.#pipes.get(stream)?.sendCredit(more);
+      if (more > 0) (stream === undefined ? this.#control.pipe : this.#pipes.get(stream))?.sendCredit(more);
     }
   }
 

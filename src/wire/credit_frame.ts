@@ -27,6 +27,8 @@ export const CreditFrame = {
   GOAWAY: 6,
   PING: 7,
   PONG: 8,
+  /** Over QUIC alone: the stream may be taken for one of the receiver's. */
+  OFFER: 9,
 } as const;
 
 /** Reasons of RESET and GOAWAY; the index is the wire's. What isn't here travels as `aborted`. */
@@ -109,6 +111,7 @@ const EXACT: Readonly<Record<number, number>> = {
   [CreditFrame.GOAWAY]: 2,
   [CreditFrame.PING]: PING_BYTES,
   [CreditFrame.PONG]: PING_BYTES,
+  [CreditFrame.OFFER]: 0,
 };
 
 /** A whole frame with this body. */

@@ -1,7 +1,7 @@
 /**
  * Both roles of a QUIC session, for a test that runs one in its own process and the other on the other runtime:
  *
- *     quic_peer.ts edge            prints its port; sends, looks at what comes back, and at a visitor who never reads
+ *     quic_peer.ts edge            prints its port; sends, looks at what comes back, and at visitors who never read
  *     quic_peer.ts agent PORT      sends back whatever comes, but reads nothing of visitors who ask for "still.test"
  *
  * @module
@@ -20,7 +20,8 @@ import type { Session, SessionHandler, SessionStream } from "../../src/transport
 import { identities } from "../conformance/quic_helpers.ts";
 
 const HOST = "127.0.0.1";
-const STREAMS = 200;
+const STREAMS = 400;
+const SLEEPERS = 150;
 const BYTES = 50_000;
 const MiB = 1024 * 1024;
 // Both processes know it; what it protects is a test.
@@ -55,14 +56,17 @@ export async function runEdge(tell: Tell): Promise<void> {
 
 async function check(session: Session, tell: Tell): Promise<void> {
   const sent = pattern(BYTES);
-  const stalled = stall(session.open({ address: "192.0.2.1", serverName: "still.test" }));
+  const sleepers = Array.from({ length: SLEEPERS }, () => {
+    return stall(session.open({ address: "192.0.2.1", serverName: "still.test" }));
+  });
   const back = await Promise.all(Array.from({ length: STREAMS }, (_, at) => {
     const caller = { address: "2001:db8::7", port: 50_000 + at, serverName: "a.test" };
     return exchange(session.open(caller), sent);
   }));
   const equal = back.every((digest) => digest === hash(sent));
-  // By now everything that the sleeper's window lets through is there.
-  tell({ event: "checked", equal, streams: back.length, stalledBytes: stalled() });
+  const stalledBytes = Math.max(...sleepers.map((sent) => sent()));
+  // By now everything that the sleepers' windows let through is there, and their streams are still open.
+  tell({ event: "checked", equal, streams: back.length, sleepers: session.streams, stalledBytes });
   session.close(new SallyportError("shutdown", "Session ended: the test is over"));
 }
 
@@ -83,16 +87,24 @@ function stall(stream: SessionStream): () => number {
 
 /** Writes all, ends, and gives the digest of what came back up to its end. */
 function exchange(stream: SessionStream, data: Bytes): Promise<string> {
+  let at = 0;
+  const pump = () => {
+    while (at < data.length) {
+      const from = at;
+      at += 16 * 1024;
+      if (!stream.write(data.subarray(from, at))) return;
+    }
+    stream.closeWrite();
+  };
   return new Promise((resolve, reject) => {
     const digest = createHash("sha256");
     stream.attach({
       data: (chunk) => void digest.update(chunk),
       end: () => resolve(digest.digest("hex")),
-      drain() {},
+      drain: pump,
       close: (error) => error === undefined ? undefined : reject(error),
     });
-    stream.write(data);
-    stream.closeWrite();
+    pump();
   });
 }
 

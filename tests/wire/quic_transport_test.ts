@@ -30,6 +30,7 @@ interface Vectors {
   readonly login: { readonly token: string; readonly bytes: string };
   readonly verdicts: readonly { readonly code?: string; readonly bytes: string }[];
   readonly stream: { readonly bytes: string; readonly frames: readonly string[] };
+  readonly offer: { readonly bytes: string; readonly frames: readonly string[] };
   readonly control: { readonly bytes: string; readonly frames: readonly string[] };
 }
 
@@ -53,6 +54,7 @@ function read(pieces: Iterable<Bytes>): string[] {
         frames.push(`OPEN ${address} ${port} ${serverName} ${creditBytes}`);
       } else if (type === CreditFrame.CREDIT) frames.push(`CREDIT ${decodeCredit(body)}`);
       else if (type === CreditFrame.FIN) frames.push("FIN");
+      else if (type === CreditFrame.OFFER) frames.push("OFFER");
       else if (type === CreditFrame.RESET) frames.push(`RESET ${decodeReason(body)}`);
       else if (type === CreditFrame.GOAWAY) frames.push(`GOAWAY ${decodeReason(body)}`);
       else frames.push(`${type === CreditFrame.PING ? "PING" : "PONG"} ${body.toHex()}`);
@@ -83,6 +85,7 @@ test("the vectors are what is written", () => {
     encodeReason(CreditFrame.RESET, 0, "endpoint_unreachable"),
   ];
   assert.equal(stream.map((frame) => frame.toHex()).join(""), VECTORS.stream.bytes);
+  assert.equal(encodeCreditFrame(CreditFrame.OFFER, 0, new Uint8Array(0)).toHex(), VECTORS.offer.bytes);
   const id = Uint8Array.from({ length: 16 }, (_, i) => i);
   const control = [
     encodeCreditFrame(CreditFrame.CREDIT, 0, Uint8Array.from([1, 0xf0, 0, 0])),
@@ -94,7 +97,7 @@ test("the vectors are what is written", () => {
 });
 
 test("frames are read whole, byte by byte, and cut at every byte", () => {
-  for (const { bytes: hex, frames } of [VECTORS.stream, VECTORS.control]) {
+  for (const { bytes: hex, frames } of [VECTORS.stream, VECTORS.control, VECTORS.offer]) {
     const bytes = Uint8Array.fromHex(hex);
     assert.deepEqual(read([bytes]), frames);
     assert.deepEqual(read(Array.from(bytes, (byte) => Uint8Array.of(byte))), frames);

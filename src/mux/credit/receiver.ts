@@ -102,7 +102,7 @@ export class CreditReceiver {
       this.#left = size;
       return 0;
     }
-    if (type === 0 || type > CreditFrame.PONG) {
+    if (type === 0 || type > CreditFrame.OFFER) {
       // A type of a later day: passed over.
       this.#target = undefined;
       this.#left = size;
