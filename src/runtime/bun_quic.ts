@@ -336,12 +336,13 @@ class BunStreamIo implements QuicStreamIo {
   async read(): Promise<Bytes | null> {
     if (this.#batch.length === 0) {
       this.#batches ??= this.#native[Symbol.asyncIterator]();
-      const next = await this.#batches.next().catch((broken) => ({ broken }));
-      // Where the connection is over, Bun ends its streams first and tells of it then.
-      if ("broken" in next || next.done) await new Promise<void>((resolve) => void setImmediate(resolve));
-      if ("broken" in next) throw next.broken;
-      if (next.done) return null;
-      this.#batch = next.value.reverse();
+      const { value, done } = await this.#batches.next();
+      if (done) {
+        // Where the connection broke, Bun ends its streams in order first and tells of it then.
+        await new Promise<void>((resolve) => void setImmediate(resolve));
+        return null;
+      }
+      this.#batch = value.reverse();
     }
     return this.#batch.pop()!;
   }

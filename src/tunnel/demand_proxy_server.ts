@@ -306,7 +306,8 @@ class Lease implements ByteStreamHandler {
       this.#connections--;
       metrics?.streamClosed();
     };
-    const opening = this.#client.open(this.#client.target, remote);
+    // A promise in any case, since nobody would catch what is thrown here.
+    const opening = Promise.try(() => this.#client.open(this.#client.target, remote));
     const late = Promise.withResolvers<never>();
     const timer = clock.after(DEMAND_OPEN_DEADLINE_MS, () => {
       const message = `Cannot reach client: no stream to it in ${DEMAND_OPEN_DEADLINE_MS / 1000} s`;

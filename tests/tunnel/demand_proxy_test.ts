@@ -210,10 +210,16 @@ describe("demand proxy over a stream", () => {
     await world.run(async () => {
       await world.ask();
       const { open } = world;
-      world.open = () => Promise.reject(new SallyportError("access_denied", "Cannot dial: no"));
-      const refused = await world.visit(5000);
-      await refused.sawClose;
-      refused.assertOver("connection_lost");
+      const no = new SallyportError("access_denied", "Cannot dial: no");
+      const throwing = () => {
+        throw no;
+      };
+      for (const refusing of [() => Promise.reject(no), throwing]) {
+        world.open = refusing;
+        const refused = await world.visit(5000);
+        await refused.sawClose;
+        refused.assertOver("connection_lost");
+      }
 
       // It leaves while its stream is being opened; the stream that comes late is ended.
       let go = () => {};
@@ -222,7 +228,7 @@ describe("demand proxy over a stream", () => {
         return await open(target, visitor);
       };
       const hasty = await world.visit(5000);
-      while (world.opened < 2) await world.wait(10);
+      while (world.opened < 3) await world.wait(10);
       hasty.abort();
       await hasty.sawClose;
       await world.wait(100);
