@@ -6,7 +6,6 @@ import { currentRuntime } from "../../src/runtime/mod.ts";
 import type { Address, Bytes, DatagramSocket, Runtime } from "../../src/runtime/port.ts";
 import { pattern } from "../conformance/runtime_helpers.ts";
 import { quicKind } from "../conformance/transport_helpers.ts";
-import { WatchedStream } from "../support/tunnel.ts";
 
 const HOST = "127.0.0.1";
 const BYTES = 600_000;
