@@ -5,34 +5,22 @@
  *     transfer.ts agent snitun|quic PORT MEGABYTES
  *
  * The edge sends so many bytes in one stream, then makes 200 exchanges of 100 kB at once, then 2,000 small ones by 50 at a
- * time. Each side prints a line of JSON with rates and processor seconds; run each on whichever runtime. 0 megabytes is an
- * idle session, for its memory.
+ * time. Each side prints a line of JSON with rates and processor seconds; run each on whichever runtime.
  *
  * @module
  */
 import process from "node:process";
-import { certificateFingerprint } from "../../src/crypto/certificate.ts";
-import { FernetRing } from "../../src/crypto/fernet.ts";
 import { SallyportError } from "../../src/errors.ts";
-import { createToken, tryOpenToken } from "../../src/handshake/token.ts";
-import { SendScratch } from "../../src/mux/sender.ts";
 import { currentRuntime } from "../../src/runtime/mod.ts";
 import type { Bytes } from "../../src/runtime/port.ts";
 import type { Session, SessionHandler } from "../../src/transport/port.ts";
-import { listenForQuic } from "../../src/transport/quic_accept.ts";
-import { dialForQuic } from "../../src/transport/quic_dial.ts";
-import { acceptSnitun, dialSnitun } from "../../src/transport/snitun.ts";
-import { makeCertificate } from "../../src/crypto/certificate.ts";
+import { dial, listen } from "./ends.ts";
 
-const [role, transport, portText, megabytes] = process.argv.slice(2);
-const host = "127.0.0.1";
+const [role, transport = "", portText, megabytes] = process.argv.slice(2);
 const port = Number(portText);
 const total = Number(megabytes) * 1e6;
 const runtime = await currentRuntime();
 const { clock } = runtime;
-const ring = new FernetRing(["AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="]);
-const name = "a.test";
-const TOKEN = { hostname: name, ttlSeconds: 3600, nowMs: clock.wallMs(), protocolVersion: 2 as const };
 
 const cpuSeconds = (): number => {
   const { user, system } = process.cpuUsage();
@@ -121,52 +109,10 @@ function handler(): SessionHandler {
   };
 }
 
-const openToken = (token: Bytes) => tryOpenToken(ring, token, clock.wallMs() / 1000);
-const admit = (_: unknown, session: Session) => {
-  setTimeout(() => void measure(session), 0);
-  return handler();
-};
-const refused = (error: unknown) => {
-  console.error(error);
-  process.exit(1);
-};
-
-if (role === "edge" && transport === "quic") {
-  const identity = await makeCertificate({
-    commonName: name,
-    names: [name],
-    validDays: 1,
-    wallMs: clock.wallMs(),
+if (role === "edge") {
+  const ready = await listen(runtime, transport, port, (session) => {
+    setTimeout(() => void measure(session), 0);
+    return handler();
   });
-  await listenForQuic({ runtime, host, port, identity, openToken, authorize() {}, admit, refused });
-  console.log(certificateFingerprint(identity.certificatePem).toHex());
-} else if (role === "edge") {
-  const scratch = new SendScratch();
-  await runtime.listen({
-    host,
-    port,
-    accept: (conn) =>
-      acceptSnitun({
-        conn,
-        clock,
-        scratch,
-        received: new Uint8Array(0),
-        acceptedAtMs: clock.nowMs(),
-        openToken,
-        authorize() {},
-        admit,
-        refused,
-      }),
-  });
-  console.log("ready");
-} else {
-  const { token, claims } = createToken(ring, TOKEN);
-  const shared = { runtime, host, port, token, admitted: handler };
-  if (transport === "quic") {
-    await dialForQuic({ ...shared, edgeFingerprint: Uint8Array.fromHex(process.argv[6] ?? "") });
-  } else {
-    const { aesKey, aesIv, cipher } = claims;
-    const scratch = new SendScratch();
-    await dialSnitun({ ...shared, clock, scratch, aesKey, aesIv, cipher, protocolVersion: 2 });
-  }
-}
+  console.log(ready);
+} else await dial(runtime, transport, port, process.argv[6] ?? "", handler);

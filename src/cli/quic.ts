@@ -29,9 +29,7 @@ export async function findQuic(
 /** Whoever wants to look into the connection with Wireshark is told where that can't be. */
 export async function warnOfKeyLog(io: CliIo, runtime: Runtime): Promise<void> {
   if ((io.env.SSLKEYLOGFILE ?? "") === "" || (await runtime.quic()).capabilities.keyLog) return;
-  io.err(
-    `Warning: SSLKEYLOGFILE is set, and nothing is written there: QUIC on ${runtime.name} shows no secrets`,
-  );
+  io.err("Warning: SSLKEYLOGFILE is set, and nothing is written there: this runtime's QUIC shows no secrets");
 }
 
 /** Its fingerprint for a start message. */
