@@ -3,26 +3,17 @@ import assert from "node:assert/strict";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { after, afterEach, before, describe, it } from "node:test";
-import { Program } from "./program.ts";
+import { after, before, describe, it } from "node:test";
+import { programStarter } from "./program.ts";
 
 const timeout = 60_000;
 
 let folder: string;
-const running: Program[] = [];
+const start = programStarter();
 before(async () => {
   folder = await mkdtemp(join(tmpdir(), "sallyport-auto-"));
 });
 after(() => rm(folder, { recursive: true, force: true }));
-afterEach(async () => {
-  await Promise.all(running.splice(0).map((program) => program.kill()));
-});
-
-function start(args: readonly string[]): Program {
-  const program = new Program(args);
-  running.push(program);
-  return program;
-}
 
 /** An edge with `flags`, and an agent that has come to it by any way; says which one, and what the agent remembers. */
 async function connect(

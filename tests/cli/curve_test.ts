@@ -6,10 +6,10 @@ import { once } from "node:events";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { after, afterEach, before, describe, it } from "node:test";
+import { after, before, describe, it } from "node:test";
 import { startTlsSite, type TlsSite } from "../support/tls_site.ts";
 import { parsePrometheus, sampleValue } from "../telemetry/prometheus.ts";
-import { Program } from "./program.ts";
+import { type Program, programStarter } from "./program.ts";
 
 const timeout = 60_000;
 const NAME = "a.example.org";
@@ -17,7 +17,7 @@ const BYTES = 20_000_000;
 
 let folder: string;
 let site: TlsSite;
-const running: Program[] = [];
+const start = programStarter();
 before(async () => {
   folder = await mkdtemp(join(tmpdir(), "sallyport-curve-"));
   site = await startTlsSite(NAME);
@@ -26,15 +26,6 @@ after(async () => {
   await site.stop();
   await rm(folder, { recursive: true, force: true });
 });
-afterEach(async () => {
-  await Promise.all(running.splice(0).map((program) => program.kill()));
-});
-
-function start(args: readonly string[]): Program {
-  const program = new Program(args);
-  running.push(program);
-  return program;
-}
 
 /** SHA-256 of what a visitor downloads, and its length. */
 function download(edgePort: string, path: string, caFile = site.caFile): Promise<string> {

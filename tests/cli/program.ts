@@ -6,6 +6,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { dirname, join } from "node:path";
 import process from "node:process";
+import { afterEach } from "node:test";
 import { fileURLToPath } from "node:url";
 import type { OtherRuntime } from "../support/other_runtime.ts";
 
@@ -99,4 +100,17 @@ export class Program {
     change();
     for (const look of [...this.#watchers]) look();
   }
+}
+
+/** Starts programs for the tests of a file; behind each test it ends those that still run. */
+export function programStarter(): (args: readonly string[]) => Program {
+  const running: Program[] = [];
+  afterEach(async () => {
+    await Promise.all(running.splice(0).map((program) => program.kill()));
+  });
+  return (args) => {
+    const program = new Program(args);
+    running.push(program);
+    return program;
+  };
 }

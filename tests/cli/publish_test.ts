@@ -5,9 +5,9 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { type AddressInfo, connect, createServer, type Server, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { after, afterEach, before, describe, it } from "node:test";
+import { after, before, describe, it } from "node:test";
 import { parsePrometheus, sampleValue } from "../telemetry/prometheus.ts";
-import { Program } from "./program.ts";
+import { programStarter } from "./program.ts";
 
 const timeout = 90_000;
 const GREETING = "SSH-2.0-device\r\n";
@@ -16,7 +16,7 @@ const BYTES = 1_000_000;
 let folder: string;
 /** It speaks first, and sends back all that comes, the end too. */
 let device: Server;
-const running: Program[] = [];
+const start = programStarter();
 before(async () => {
   folder = await mkdtemp(join(tmpdir(), "sallyport-publish-"));
   device = createServer({ allowHalfOpen: true }, (socket) => {
@@ -31,15 +31,6 @@ after(async () => {
   device.close();
   await rm(folder, { recursive: true, force: true });
 });
-afterEach(async () => {
-  await Promise.all(running.splice(0).map((program) => program.kill()));
-});
-
-function start(args: readonly string[]): Program {
-  const program = new Program(args);
-  running.push(program);
-  return program;
-}
 
 /** Whether nobody listens there. */
 async function isFree(port: number): Promise<boolean> {

@@ -4,17 +4,17 @@ import { execFile } from "node:child_process";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { after, afterEach, before, describe, it } from "node:test";
+import { after, before, describe, it } from "node:test";
 import { promisify } from "node:util";
 import { startTlsSite, type TlsSite } from "../support/tls_site.ts";
-import { Program } from "./program.ts";
+import { programStarter } from "./program.ts";
 
 const timeout = 90_000;
 const NAME = "a.example.org";
 
 let folder: string;
 let site: TlsSite;
-const running: Program[] = [];
+const start = programStarter();
 before(async () => {
   folder = await mkdtemp(join(tmpdir(), "sallyport-quic-"));
   site = await startTlsSite(NAME);
@@ -23,15 +23,6 @@ after(async () => {
   await site.stop();
   await rm(folder, { recursive: true, force: true });
 });
-afterEach(async () => {
-  await Promise.all(running.splice(0).map((program) => program.kill()));
-});
-
-function start(args: readonly string[]): Program {
-  const program = new Program(args);
-  running.push(program);
-  return program;
-}
 
 async function visit(edgePort: string): Promise<string> {
   const { stdout } = await promisify(execFile)("curl", [

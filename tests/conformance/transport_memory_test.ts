@@ -1,18 +1,8 @@
-import { createMemoryNetwork } from "../../src/runtime/memory.ts";
-import type { Harness } from "./runtime_helpers.ts";
+import { memoryHarness } from "./memory_harness.ts";
 import { curveKind, quicKind, sealedKind, snitunKind } from "./transport_helpers.ts";
 import { transportSuite } from "./transport_suite.ts";
 
-function open(): Promise<Harness> {
-  const network = createMemoryNetwork({ seed: 5 });
-  return Promise.resolve({
-    runtime: network.runtime(),
-    host: "10.0.0.1",
-    virtualTime: true,
-    run: (body) => network.settle(body()),
-    fetch: (url) => network.fetch(url),
-  });
-}
+const open = memoryHarness({ seed: 5 }, "10.0.0.1");
 
 const kinds = [
   snitunKind(0, "aes-cbc"),
