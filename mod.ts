@@ -16,11 +16,11 @@ import process from "node:process";
 // The edge.
 export { createEdge, type Edge, type EdgeListenOptions, type EdgeOptions } from "./src/edge/edge.ts";
 export type { PublicPortsOptions } from "./src/edge/public_ports.ts";
-export type { PortRange } from "./src/tunnel/port_leases.ts";
-export type { PublicAddress } from "./src/wire/demand_proxy.ts";
+export type { PortRange } from "./src/tunnel/ports/port_leases.ts";
+export type { PublicAddress } from "./src/wire/snocat/demand_proxy.ts";
 export type { AgentRequest, Authorize, EdgeTunnels } from "./src/edge/agent_request.ts";
 export type { SealedKey } from "./src/edge/agents.ts";
-export type { Accepts } from "./src/edge/entrance.ts";
+export type { Accepts } from "./src/edge/protocol_detector.ts";
 
 // The agent: where its tokens come from, and what becomes of visitors' streams.
 export { type Agent, type AgentOptions, createAgent } from "./src/agent/agent.ts";
@@ -46,9 +46,9 @@ export { AccessList, type AccessListOptions } from "./src/agent/access_list.ts";
 export { type KeyPair, loadSodium, makeKeyPair, type SessionKeys, type Sodium } from "./src/crypto/sodium.ts";
 
 // The curve transport: the edge's key, of the same kind, and the cryptography below it.
-export { type CurveCrypto, type CurveKeyPair, loadCurveCrypto } from "./src/curve/crypto.ts";
-export type { CongestionName } from "./src/curve/congestion.ts";
-export type { CurveIdentity } from "./src/transport/curve_accept.ts";
+export { type CurveCrypto, type CurveKeyPair, loadCurveCrypto } from "./src/protocol/curve/crypto.ts";
+export type { CongestionName } from "./src/protocol/curve/congestion/congestion.ts";
+export type { CurveIdentity } from "./src/transport/curve/accept.ts";
 
 // The session master.
 export { createMasterApp, type EdgeAddress, type MasterOptions } from "./src/master/app.ts";
@@ -77,8 +77,8 @@ export {
   type TokenRequest,
   type TokenSubject,
   type TokenUntil,
-} from "./src/handshake/token.ts";
-export type { TokenClaims } from "./src/wire/token_payload.ts";
+} from "./src/protocol/token/token.ts";
+export type { TokenClaims } from "./src/wire/token/token_payload.ts";
 export type { CipherName } from "./src/crypto/header_cipher.ts";
 export {
   FernetError,
@@ -95,13 +95,13 @@ export {
   type ServeStream,
   type TunnelRequest,
   type TunnelService,
-} from "./src/tunnel/router.ts";
+} from "./src/tunnel/requests/router.ts";
 export { type OpenTunnelOptions, Tunnel, type TunnelOptions } from "./src/tunnel/tunnel.ts";
-export type { Carrier, CarrierHandler } from "./src/tunnel/carrier.ts";
-export { type ProxyDestination, tcpProxy, type TcpProxyOptions } from "./src/tunnel/tcp_proxy.ts";
-export type { ProxyHostKind, ProxyTarget } from "./src/wire/proxy_target.ts";
-export { httpService, type HttpServiceOptions } from "./src/tunnel/http_service.ts";
-export { formatTunnelAddress, parseTunnelAddress } from "./src/wire/tunnel_address.ts";
+export type { Carrier, CarrierHandler } from "./src/tunnel/carriers/carrier.ts";
+export { type ProxyDestination, tcpProxy, type TcpProxyOptions } from "./src/tunnel/requests/tcp_proxy.ts";
+export type { ProxyHostKind, ProxyTarget } from "./src/wire/snocat/proxy_target.ts";
+export { httpService, type HttpServiceOptions } from "./src/tunnel/requests/http_service.ts";
+export { formatTunnelAddress, parseTunnelAddress } from "./src/wire/snocat/tunnel_address.ts";
 
 // Who is at a tunnel's other side: methods that are negotiated by name, each with what verifies and what proves.
 export type {
@@ -131,9 +131,9 @@ export {
   type TunnelDaemon,
   type TunnelDaemonOptions,
   type TunnelEvent,
-} from "./src/tunnel/daemon.ts";
-export { createTunnelSource, type TunnelSink, type TunnelSource } from "./src/tunnel/source.ts";
-export { joinTunnel, type JoinTunnelOptions } from "./src/tunnel/join.ts";
+} from "./src/tunnel/daemon/daemon.ts";
+export { createTunnelSource, type TunnelSink, type TunnelSource } from "./src/tunnel/daemon/source.ts";
+export { joinTunnel, type JoinTunnelOptions } from "./src/tunnel/daemon/join.ts";
 export {
   dialQuicTunnel,
   listenQuicTunnels,
@@ -141,7 +141,7 @@ export {
   type QuicTunnelListenOptions,
   type QuicTunnelSource,
   TUNNEL_ALPN,
-} from "./src/tunnel/quic_source.ts";
+} from "./src/tunnel/daemon/quic_source.ts";
 export type {
   RegistryLifetimes,
   TunnelAttributes,
@@ -167,7 +167,7 @@ export {
   type LinkSettings,
   type MemoryNetwork,
   type MemoryNetworkOptions,
-} from "./src/runtime/memory.ts";
+} from "./src/runtime/memory/memory.ts";
 export type {
   Address,
   Bytes,
@@ -190,7 +190,7 @@ export type {
 // What all parts share: errors, limits, networks, logs, metrics.
 export { type ErrorCode, errorCode, type ErrorDetails, SallyportError, type Side } from "./src/errors.ts";
 export { DEFAULT_QUEUE_LIMITS, type QueueLimits } from "./src/limits.ts";
-export { NetworkSet } from "./src/networks.ts";
+export { NetworkSet } from "./src/wire/ip/networks.ts";
 export {
   createLogger,
   type LogFields,

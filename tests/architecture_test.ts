@@ -17,25 +17,21 @@ const LEVELS: Record<string, number> = {
   "errors.ts": 0,
   "limits.ts": 0,
   bytes: 1,
-  "networks.ts": 1,
-  wire: 2,
   crypto: 2,
-  mux: 4,
-  curve: 4,
-  handshake: 4,
+  wire: 2,
+  protocol: 4,
   runtime: 4,
   telemetry: 4,
   transport: 5,
   cluster: 5,
-  tunnel: 5.5,
-  edge: 6,
-  pipe: 6,
-  agent: 6,
-  master: 6,
-  snocat: 6.5,
-  config: 7,
-  "config.ts": 8,
-  cli: 9,
+  tunnel: 6,
+  edge: 7,
+  pipe: 7,
+  agent: 7,
+  master: 7,
+  snocat: 8,
+  config: 9,
+  cli: 10,
 };
 /** Types alone: importable from anywhere above wire, though they live in a room of adapters. */
 const PORTS = ["src/runtime/port.ts", "src/runtime/quic_port.ts"];
@@ -107,25 +103,33 @@ test("imports point one way", async () => {
 
 test("the check of imports sees what is wrong", () => {
   const wrong = (path: string, text: string) => wrongImports({ path, text }).length;
-  assert.equal(wrong("src/mux/session.ts", 'import { a } from "../edge/edge.ts";'), 1);
-  assert.equal(wrong("src/mux/session.ts", 'import type { A } from "../handshake/token.ts";'), 1);
-  assert.equal(wrong("src/wire/frame.ts", 'export { A } from "../runtime/port.ts";'), 1);
-  assert.equal(wrong("src/mux/session.ts", 'await import("../../tests/run.ts");'), 1);
+  assert.equal(wrong("src/protocol/session.ts", 'import { a } from "../edge/edge.ts";'), 1);
   assert.equal(
-    wrong("src/mux/session.ts", 'import { a } from "../wire/b.ts";\nimport { c } from "./d.ts";'),
+    wrong("src/protocol/mux/snitun/session.ts", 'import type { A } from "../handshake/token.ts";'),
+    1,
+  );
+  assert.equal(wrong("src/wire/frame.ts", 'export { A } from "../runtime/port.ts";'), 1);
+  assert.equal(wrong("src/protocol/mux/snitun/session.ts", 'await import("../../tests/run.ts");'), 1);
+  assert.equal(
+    wrong(
+      "src/protocol/mux/snitun/session.ts",
+      'import { a } from "../wire/b.ts";\nimport { c } from "./d.ts";',
+    ),
     0,
   );
-  assert.equal(wrong("src/mux/session.ts", 'import type { ByteStream } from "../runtime/port.ts";'), 0);
+  assert.equal(
+    wrong("src/protocol/mux/snitun/session.ts", 'import type { ByteStream } from "../runtime/port.ts";'),
+    0,
+  );
 });
 
 test("a runtime's own names occur in its adapter alone", async () => {
   const found: string[] = [];
   for (const { path, text } of await sources("src")) {
     const plain = code(text);
-    for (const [name, home] of [["Deno", "src/runtime/deno.ts"], ["Bun", "src/runtime/bun.ts"]] as const) {
+    for (const [name, home] of [["Deno", "src/runtime/deno/"], ["Bun", "src/runtime/bun/"]] as const) {
       const uses = new RegExp(`\\b${name}\\s*(\\?\\.|\\.|\\[)`).test(plain);
-      // An adapter may be several files: deno.ts, deno_tcp.ts.
-      if (uses && !path.startsWith(home.slice(0, -3))) found.push(`${path} uses ${name}`);
+      if (uses && !path.startsWith(home)) found.push(`${path} uses ${name}`);
     }
     if (/from\s*"(bun|bun:[^"]*)"/.test(text) && !path.startsWith("src/runtime/bun")) {
       found.push(`${path} imports bun`);

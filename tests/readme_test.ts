@@ -3,7 +3,7 @@ import { access, readFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { loadConfig, SETTINGS } from "../src/config.ts";
+import { loadConfig, SETTINGS } from "../src/config/config.ts";
 import { PROBLEM_TITLES } from "../src/master/problem.ts";
 import { TokenResponseSchema } from "../src/master/schemas.ts";
 import { VERSION } from "../src/version.ts";

@@ -13,11 +13,11 @@ import { spawn } from "node:child_process";
 import process from "node:process";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
-import { keyPair, loadCurveCrypto } from "../../src/curve/crypto.ts";
-import type { CurveConnection } from "../../src/curve/connection.ts";
-import { dialCurve } from "../../src/curve/dialer.ts";
-import { type CurveListener, listenCurve } from "../../src/curve/listener.ts";
-import { COOKIE_PACKET_BYTES, HELLO_BYTES, writeHello } from "../../src/curve/packet.ts";
+import { keyPair, loadCurveCrypto } from "../../src/protocol/curve/crypto.ts";
+import type { CurveConnection } from "../../src/protocol/curve/connection.ts";
+import { dialCurve } from "../../src/transport/curve/socket_dialer.ts";
+import { type CurveListener, listenCurve } from "../../src/transport/curve/socket_listener.ts";
+import { COOKIE_PACKET_BYTES, HELLO_BYTES, writeHello } from "../../src/protocol/curve/packet.ts";
 import { currentRuntime } from "../../src/runtime/mod.ts";
 import type { Address, Bytes } from "../../src/runtime/port.ts";
 

@@ -10,16 +10,16 @@
  */
 import process from "node:process";
 import { FernetRing } from "../../src/crypto/fernet.ts";
-import { keyPair, loadCurveCrypto } from "../../src/curve/crypto.ts";
+import { keyPair, loadCurveCrypto } from "../../src/protocol/curve/crypto.ts";
 import { SallyportError } from "../../src/errors.ts";
-import { createToken, tryOpenToken } from "../../src/handshake/token.ts";
-import { SendScratch } from "../../src/mux/sender.ts";
+import { createToken, tryOpenToken } from "../../src/protocol/token/token.ts";
+import { SendScratch } from "../../src/protocol/mux/snitun/sender.ts";
 import { currentRuntime } from "../../src/runtime/mod.ts";
 import type { Bytes } from "../../src/runtime/port.ts";
-import { listenForCurve } from "../../src/transport/curve_accept.ts";
-import { dialForCurve } from "../../src/transport/curve_dial.ts";
+import { listenForCurve } from "../../src/transport/curve/accept.ts";
+import { dialForCurve } from "../../src/transport/curve/dial.ts";
 import type { Session, SessionHandler, SessionStream } from "../../src/transport/port.ts";
-import { acceptSnitun, dialSnitun } from "../../src/transport/snitun.ts";
+import { acceptSnitun, dialSnitun } from "../../src/transport/snitun/snitun.ts";
 
 const [role, transport, host = "", portText, megabytes, congestion = "vegas"] = process.argv.slice(2);
 const port = Number(portText);

@@ -12,12 +12,12 @@ import { FernetRing } from "../../src/crypto/fernet.ts";
 import { type CipherName, createOpener, createSealer } from "../../src/crypto/header_cipher.ts";
 import { systemRandom } from "../../src/crypto/random.ts";
 import { loadSodium, makeKeyPair } from "../../src/crypto/sodium.ts";
-import { SealedAgentHandshake } from "../../src/handshake/sealed_agent.ts";
-import { AnsweredFlights, SealedEdgeHandshake } from "../../src/handshake/sealed_edge.ts";
-import { RecordOpener, RecordScratch, RecordSealer } from "../../src/handshake/sealed_records.ts";
-import { tryOpenToken } from "../../src/handshake/token.ts";
+import { SealedAgentHandshake } from "../../src/protocol/handshake/sealed_agent.ts";
+import { AnsweredFlights, SealedEdgeHandshake } from "../../src/protocol/handshake/sealed_edge.ts";
+import { RecordOpener, RecordScratch, RecordSealer } from "../../src/protocol/records/sealed_records.ts";
+import { tryOpenToken } from "../../src/protocol/token/token.ts";
 import { currentRuntime } from "../../src/runtime/mod.ts";
-import { ClientHelloReader } from "../../src/wire/client_hello.ts";
+import { ClientHelloReader } from "../../src/wire/tls/client_hello.ts";
 import {
   checkHeader,
   EXTRA_BYTES,
@@ -25,7 +25,7 @@ import {
   FrameType,
   HEADER_BYTES,
   writeHeader,
-} from "../../src/wire/snitun_frame.ts";
+} from "../../src/wire/snitun/snitun_frame.ts";
 import { clientHello } from "../../tests/support/client_hello.ts";
 import { fernetKey, issueToken } from "../../tests/support/tokens.ts";
 import { median } from "../machine.ts";

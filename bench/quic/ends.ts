@@ -6,13 +6,13 @@
 import process from "node:process";
 import { certificateFingerprint, makeCertificate } from "../../src/crypto/certificate.ts";
 import { FernetRing } from "../../src/crypto/fernet.ts";
-import { createToken, tryOpenToken } from "../../src/handshake/token.ts";
-import { SendScratch } from "../../src/mux/sender.ts";
+import { createToken, tryOpenToken } from "../../src/protocol/token/token.ts";
+import { SendScratch } from "../../src/protocol/mux/snitun/sender.ts";
 import type { Bytes, Runtime } from "../../src/runtime/port.ts";
 import type { Session, SessionHandler } from "../../src/transport/port.ts";
-import { listenForQuic } from "../../src/transport/quic_accept.ts";
-import { dialForQuic } from "../../src/transport/quic_dial.ts";
-import { acceptSnitun, dialSnitun } from "../../src/transport/snitun.ts";
+import { listenForQuic } from "../../src/transport/quic/accept.ts";
+import { dialForQuic } from "../../src/transport/quic/dial.ts";
+import { acceptSnitun, dialSnitun } from "../../src/transport/snitun/snitun.ts";
 
 const HOST = "127.0.0.1";
 const NAME = "a.test";

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { NetworkSet } from "../networks.ts";
+import { NetworkSet } from "../wire/ip/networks.ts";
 
 /** What {@link AccessList} is made of: networks (CIDR) or single addresses, IPv4 and IPv6. */
 export interface AccessListOptions {

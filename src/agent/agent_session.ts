@@ -9,10 +9,10 @@ import type { Clock, Runtime, Timer } from "../runtime/port.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { Session, SessionHandler, SessionStream } from "../transport/port.ts";
 import type { Logger } from "../telemetry/log.ts";
-import type { Router } from "../tunnel/router.ts";
-import { chooseByFirstByte, SessionCarrier } from "../tunnel/session_carrier.ts";
+import type { Router } from "../tunnel/requests/router.ts";
+import { chooseByFirstByte, SessionCarrier } from "../tunnel/carriers/session_carrier.ts";
 import type { TunnelCredential } from "../tunnel/auth/port.ts";
-import { joinTunnel } from "../tunnel/join.ts";
+import { joinTunnel } from "../tunnel/daemon/join.ts";
 import { Tunnel, type TunnelOptions } from "../tunnel/tunnel.ts";
 import { type Grant, tokenMadeAtS } from "./grant.ts";
 

@@ -9,7 +9,7 @@ import type { Conn, Runtime } from "../runtime/port.ts";
 import { type Logger, silentLogger } from "../telemetry/log.ts";
 import type { SessionStream } from "../transport/port.ts";
 import { type ByteMeter, splice } from "../transport/splice.ts";
-import { AlertDescription, encodeAlert } from "../wire/tls_alert.ts";
+import { AlertDescription, encodeAlert } from "../wire/tls/tls_alert.ts";
 import type { AccessList } from "./access_list.ts";
 
 /**

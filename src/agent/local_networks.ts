@@ -4,7 +4,7 @@
  * @module
  */
 import { networkInterfaces } from "node:os";
-import { networkOf } from "../networks.ts";
+import { networkOf } from "../wire/ip/networks.ts";
 
 /**
  * The networks of this machine's addresses, sorted, such as `192.168.1.0/24,2001:db8:0:1::/64`; loopback and link-local

@@ -8,11 +8,11 @@ import { DEMAND_DEADLINE_MS } from "../limits.ts";
 import type { ByteStream, Clock } from "../runtime/port.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Caller, SessionStream } from "../transport/port.ts";
-import { type PublicPort, requestPublicPort } from "../tunnel/demand_proxy_client.ts";
-import type { Router } from "../tunnel/router.ts";
+import { type PublicPort, requestPublicPort } from "../tunnel/ports/demand_proxy_client.ts";
+import type { Router } from "../tunnel/requests/router.ts";
 import type { Tunnel } from "../tunnel/tunnel.ts";
-import { demandSegments, type PublicAddress } from "../wire/demand_proxy.ts";
-import { formatPublishClaim } from "../wire/publish_claim.ts";
+import { demandSegments, type PublicAddress } from "../wire/snocat/demand_proxy.ts";
+import { formatPublishClaim } from "../wire/token/publish_claim.ts";
 import { Backoff, pause } from "./backoff.ts";
 import type { Connector } from "./connector.ts";
 

@@ -4,7 +4,13 @@
  * @module
  */
 import { Command, CommanderError, Option } from "commander";
-import { type CommandName, loadConfig, type LoadedConfig, type Setting, settingsOf } from "../config.ts";
+import {
+  type CommandName,
+  loadConfig,
+  type LoadedConfig,
+  type Setting,
+  settingsOf,
+} from "../config/config.ts";
 import { didYouMean } from "../config/suggest.ts";
 import type { CliIo } from "./io.ts";
 

@@ -5,7 +5,7 @@
  */
 import { Buffer } from "node:buffer";
 import { randomBytes } from "node:crypto";
-import { type Config, keyLines } from "../config.ts";
+import { type Config, keyLines } from "../config/config.ts";
 import { FernetRing, generateFernetKey } from "../crypto/fernet.ts";
 import { certificateFingerprint, type Identity, makeCertificate } from "../crypto/certificate.ts";
 import { KEY_BYTES, type KeyPair, type Sodium } from "../crypto/sodium.ts";

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { formatHostPort } from "../config.ts";
+import { formatHostPort } from "../config/config.ts";
 import { addExamples, addSettings, type CliContext, type Command, readSettings } from "./command.ts";
 import { Keys } from "./keys.ts";
 import { createBase, localUrl, publicAddress, startMaster } from "./parts.ts";

@@ -3,17 +3,17 @@
  *
  * @module
  */
-import type { Config, HostPort, LoadedConfig } from "../config.ts";
-import { formatHostPort, queueLimits } from "../config.ts";
+import type { Config, HostPort, LoadedConfig } from "../config/config.ts";
+import { formatHostPort, queueLimits } from "../config/config.ts";
 import type { FernetRing } from "../crypto/fernet.ts";
 import { createEdge, type Edge } from "../edge/edge.ts";
-import type { Accepts } from "../edge/entrance.ts";
+import type { Accepts } from "../edge/protocol_detector.ts";
 import { errorCode, errorMessage, SallyportError } from "../errors.ts";
 import { SHUTDOWN_GRACE_MS } from "../limits.ts";
 import { createMasterApp, type EdgeAddress } from "../master/app.ts";
 import { adminCredentials } from "../master/credentials.ts";
 import { createStatusApp, type Readiness } from "../master/status.ts";
-import { NetworkSet } from "../networks.ts";
+import { NetworkSet } from "../wire/ip/networks.ts";
 import { currentRuntime } from "../runtime/mod.ts";
 import type { Address, Runtime } from "../runtime/port.ts";
 import { createLogger, type Logger } from "../telemetry/log.ts";

@@ -5,7 +5,7 @@
  */
 import { stat } from "node:fs/promises";
 import { join } from "node:path";
-import type { Config } from "../config.ts";
+import type { Config } from "../config/config.ts";
 import { chooseAeads } from "../crypto/aead.ts";
 import type { Sodium } from "../crypto/sodium.ts";
 import { SallyportError } from "../errors.ts";

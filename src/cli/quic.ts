@@ -4,7 +4,7 @@
  * @module
  */
 import type { Bytes } from "../bytes/bytes.ts";
-import type { Config } from "../config.ts";
+import type { Config } from "../config/config.ts";
 import { certificateFingerprint, fingerprintText, type Identity } from "../crypto/certificate.ts";
 import type { Runtime } from "../runtime/port.ts";
 import type { CliIo } from "./io.ts";

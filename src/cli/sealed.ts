@@ -4,8 +4,8 @@
  * @module
  */
 import { Buffer } from "node:buffer";
-import type { Config } from "../config.ts";
-import { type CurveCrypto, loadCurveCrypto } from "../curve/crypto.ts";
+import type { Config } from "../config/config.ts";
+import { type CurveCrypto, loadCurveCrypto } from "../protocol/curve/crypto.ts";
 import { type KeyPair, loadSodium } from "../crypto/sodium.ts";
 import type { SealedKey } from "../edge/agents.ts";
 import { errorMessage } from "../errors.ts";

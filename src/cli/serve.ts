@@ -18,7 +18,7 @@ import { pipeFacts } from "./pipe_gate.ts";
 import { findQuic, quicFacts, warnOfKeyLog } from "./quic.ts";
 import { findSealed, sealedFacts } from "./sealed.ts";
 import { printStartup, shellWord } from "./startup.ts";
-import { formatHostPort } from "../config.ts";
+import { formatHostPort } from "../config/config.ts";
 
 /** Adds the command, which is also what runs without one. */
 export function addServe(program: Command, context: CliContext): void {

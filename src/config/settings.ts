@@ -11,7 +11,7 @@ import { LISTENING } from "./tables/listening.ts";
 import { PIPES } from "./tables/pipes.ts";
 import { TUNING } from "./tables/tuning.ts";
 
-/** All settings; the names are those of {@link import("../config.ts").Config}. */
+/** All settings; the names are those of {@link import("./config.ts").Config}. */
 export const SETTINGS = { ...LISTENING, ...KEYS, ...AGENT_SETTINGS, ...PIPES, ...TUNING };
 
 /** The name of a setting in {@link SETTINGS}. */

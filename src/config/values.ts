@@ -11,9 +11,9 @@ import { z } from "zod";
 import type { Bytes } from "../bytes/bytes.ts";
 import { isFernetKey } from "../crypto/fernet.ts";
 import { errorMessage } from "../errors.ts";
-import { NetworkSet } from "../networks.ts";
+import { NetworkSet } from "../wire/ip/networks.ts";
 import { canonicalHostname, hostnameFault } from "../wire/hostname.ts";
-import { parsePublishClaim, type PublishClaim } from "../wire/publish_claim.ts";
+import { parsePublishClaim, type PublishClaim } from "../wire/token/publish_claim.ts";
 
 /** Where to listen, or whom to dial: `host` is an IP address without brackets, or a name. */
 export interface HostPort {

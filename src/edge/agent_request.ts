@@ -3,10 +3,10 @@
  *
  * @module
  */
-import type { OpenedToken } from "../handshake/token_reader.ts";
+import type { OpenedToken } from "../protocol/token/token_reader.ts";
 import type { Address } from "../runtime/port.ts";
-import type { Carrier } from "../tunnel/carrier.ts";
-import type { Router } from "../tunnel/router.ts";
+import type { Carrier } from "../tunnel/carriers/carrier.ts";
+import type { Router } from "../tunnel/requests/router.ts";
 import type { Tunnel } from "../tunnel/tunnel.ts";
 
 /** An agent that asks to be let in, as an {@link Authorize} hook sees it. Its token is genuine and hasn't expired. */

@@ -4,24 +4,24 @@
  * @module
  */
 import type { FernetRing } from "../crypto/fernet.ts";
-import type { CurveListener } from "../curve/listener.ts";
+import type { CurveListener } from "../transport/curve/socket_listener.ts";
 import { SallyportError } from "../errors.ts";
 import * as limits from "../limits.ts";
-import { type NetworkSet, sourceOf } from "../networks.ts";
+import { type NetworkSet, sourceOf } from "../wire/ip/networks.ts";
 import type { Address, Bytes, Conn, Listener, Runtime, Timer } from "../runtime/port.ts";
 import type { QuicIdentity } from "../runtime/quic_port.ts";
 import { type Logger, silentLogger } from "../telemetry/log.ts";
 import { Metrics } from "../telemetry/metrics.ts";
-import { type CurveIdentity, listenForCurve } from "../transport/curve_accept.ts";
-import { CURVE } from "../transport/curve_link.ts";
-import { curveListenerSource } from "../transport/curve_metrics.ts";
-import type { AcceptSealedOptions, OlderProtocol } from "../transport/sealed_accept.ts";
+import { type CurveIdentity, listenForCurve } from "../transport/curve/accept.ts";
+import { CURVE } from "../transport/curve/session.ts";
+import { curveListenerSource } from "../transport/curve/metrics.ts";
+import type { AcceptSealedOptions, OlderProtocol } from "../transport/sealed/accept.ts";
 import type { Tunnel } from "../tunnel/tunnel.ts";
-import { listenForQuic } from "../transport/quic_accept.ts";
-import { QUIC } from "../transport/quic_options.ts";
+import { listenForQuic } from "../transport/quic/accept.ts";
+import { QUIC } from "../transport/quic/options.ts";
 import type { Authorize, EdgeTunnels } from "./agent_request.ts";
 import { AgentRegistry, type SealedKey } from "./agents.ts";
-import { type Accepts, type Arrival, Entrance } from "./entrance.ts";
+import { type Accepts, type Arrival, Entrance } from "./protocol_detector.ts";
 import { publicPorts, type PublicPortsOptions } from "./public_ports.ts";
 import { welcomeVisitor } from "./visitors.ts";
 

@@ -8,13 +8,18 @@ import { SallyportError } from "../errors.ts";
 import type { Runtime } from "../runtime/port.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
-import { DemandProxy } from "../tunnel/demand_proxy_server.ts";
-import { demandProxyService } from "../tunnel/demand_proxy_service.ts";
-import { PortLeases, type PortRange } from "../tunnel/port_leases.ts";
-import { createRouter, type Router } from "../tunnel/router.ts";
+import { DemandProxy } from "../tunnel/ports/demand_proxy_server.ts";
+import { demandProxyService } from "../tunnel/ports/demand_proxy_service.ts";
+import { PortLeases, type PortRange } from "../tunnel/ports/port_leases.ts";
+import { createRouter, type Router } from "../tunnel/requests/router.ts";
 import type { Tunnel } from "../tunnel/tunnel.ts";
-import { DEMAND_PREFIX } from "../wire/demand_proxy.ts";
-import { claimsAllow, formatPublishClaim, type PublishClaim, publishClaims } from "../wire/publish_claim.ts";
+import { DEMAND_PREFIX } from "../wire/snocat/demand_proxy.ts";
+import {
+  claimsAllow,
+  formatPublishClaim,
+  type PublishClaim,
+  publishClaims,
+} from "../wire/token/publish_claim.ts";
 import type { AgentRequest, EdgeTunnels } from "./agent_request.ts";
 
 /** Which public ports an edge has. */

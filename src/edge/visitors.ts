@@ -11,9 +11,9 @@ import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { Session, SessionStream } from "../transport/port.ts";
 import { splice } from "../transport/splice.ts";
-import { ClientHelloReader } from "../wire/client_hello.ts";
-import { AlertDescription, encodeAlert } from "../wire/tls_alert.ts";
-import type { Arrival } from "./entrance.ts";
+import { ClientHelloReader } from "../wire/tls/client_hello.ts";
+import { AlertDescription, encodeAlert } from "../wire/tls/tls_alert.ts";
+import type { Arrival } from "./protocol_detector.ts";
 
 /** What visitors need of the edge. */
 export interface VisitorOptions {

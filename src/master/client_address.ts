@@ -4,7 +4,7 @@
  * @module
  */
 import { FORWARDED_ADDRESSES_MAX } from "../limits.ts";
-import { type NetworkSet, normalizeIp } from "../networks.ts";
+import { type NetworkSet, normalizeIp } from "../wire/ip/networks.ts";
 
 /**
  * The client's address by the X-Forwarded-For header of trusted proxies: the last one that isn't itself a trusted proxy.

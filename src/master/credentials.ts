@@ -7,7 +7,7 @@
 
 import { createHash, timingSafeEqual } from "node:crypto";
 import { SallyportError } from "../errors.ts";
-import { parsePublishClaim } from "../wire/publish_claim.ts";
+import { parsePublishClaim } from "../wire/token/publish_claim.ts";
 
 /** Somebody who may ask for tokens. */
 export interface Credential {

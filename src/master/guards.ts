@@ -6,7 +6,7 @@
 
 import type { MiddlewareHandler } from "hono";
 import { MASTER_BODY_DEADLINE_MS, MASTER_BODY_MAX_BYTES } from "../limits.ts";
-import type { NetworkSet } from "../networks.ts";
+import type { NetworkSet } from "../wire/ip/networks.ts";
 import type { Clock } from "../runtime/port.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";

@@ -6,7 +6,7 @@
 
 import { createHash, randomBytes } from "node:crypto";
 import { RateLimiterMemory, type RateLimiterRes } from "rate-limiter-flexible";
-import { parseIp } from "../networks.ts";
+import { parseIp } from "../wire/ip/networks.ts";
 
 const WINDOW_S = 60;
 

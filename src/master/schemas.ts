@@ -14,7 +14,7 @@ import {
   TOKEN_TTL_MIN_S,
 } from "../limits.ts";
 import { canonicalHostname, hostnameFault } from "../wire/hostname.ts";
-import { formatPublishClaim, parsePublishClaim } from "../wire/publish_claim.ts";
+import { formatPublishClaim, parsePublishClaim } from "../wire/token/publish_claim.ts";
 
 /** Ciphers that a token may name (spec: snitun.md, Token). */
 export const CIPHERS = ["aes-cbc", "aes-gcm", "aes-gcm-siv"] as const;

@@ -9,7 +9,7 @@ import { type AeadChoice, SodiumAead } from "../crypto/aead.ts";
 import type { SessionKeys, Sodium } from "../crypto/sodium.ts";
 import { SallyportError } from "../errors.ts";
 import { PIPE_AUTH_DEADLINE_MS, PIPE_REASON_MAX_BYTES } from "../limits.ts";
-import { encodePing, PduType, printableText } from "../wire/sodium_pdu.ts";
+import { encodePing, PduType, printableText } from "../wire/sodium/sodium_pdu.ts";
 import { Keepalive } from "./keepalive.ts";
 import { BoxMessages } from "./message_cipher.ts";
 import { PduLink } from "./pdu_link.ts";

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { sourceOf } from "../networks.ts";
+import { sourceOf } from "../wire/ip/networks.ts";
 
 const WINDOW_MS = 60_000;
 /** Sources that are remembered; the oldest is forgotten beyond it. */

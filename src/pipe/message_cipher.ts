@@ -5,7 +5,7 @@
  */
 import type { Bytes } from "../bytes/bytes.ts";
 import { type Sodium, STREAM_EXTRA_BYTES, TAG_BYTES, TAG_MESSAGE } from "../crypto/sodium.ts";
-import { BoxChain, type BoxCipher } from "../handshake/box_chain.ts";
+import { BoxChain, type BoxCipher } from "../protocol/records/box_chain.ts";
 
 /** The most that a message gets longer by. */
 export const MESSAGE_EXTRA_MAX_BYTES = Math.max(STREAM_EXTRA_BYTES, TAG_BYTES);

@@ -29,7 +29,7 @@ import {
   parseUpgrade,
   PduType,
   trimText,
-} from "../wire/sodium_pdu.ts";
+} from "../wire/sodium/sodium_pdu.ts";
 import { StreamMessages } from "./message_cipher.ts";
 import { PipeEndpoint, type PipeHost, type PipeOptions, unexpected, upgradeKeys } from "./endpoint.ts";
 

@@ -28,7 +28,7 @@ import {
   PduType,
   printableText,
   SERVER_HELO_BYTES,
-} from "../wire/sodium_pdu.ts";
+} from "../wire/sodium/sodium_pdu.ts";
 import { type MessageCipher, StreamMessages } from "./message_cipher.ts";
 import { PipeEndpoint, type PipeHost, type PipeOptions, unexpected, upgradeKeys } from "./endpoint.ts";
 

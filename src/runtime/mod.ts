@@ -12,8 +12,8 @@ import type { Runtime } from "./port.ts";
  * `not_supported` on anything but Deno and Bun.
  */
 export async function currentRuntime(): Promise<Runtime> {
-  if ("Deno" in globalThis) return (await import("./deno.ts")).createDenoRuntime();
-  if ("Bun" in globalThis) return (await import("./bun.ts")).createBunRuntime();
+  if ("Deno" in globalThis) return (await import("./deno/deno.ts")).createDenoRuntime();
+  if ("Bun" in globalThis) return (await import("./bun/bun.ts")).createBunRuntime();
   throw new SallyportError("not_supported", "Cannot start: Sallyport runs on Deno and on Bun", {
     side: "config",
   });

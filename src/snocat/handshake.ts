@@ -12,9 +12,9 @@ import {
   encodeSimpleAck,
   SIMPLE_ACK_BYTES,
   type SimpleAckMessage,
-} from "../wire/simple_ack.ts";
-import { openWithin } from "../tunnel/carrier.ts";
-import type { QuicCarrier } from "../tunnel/quic_carrier.ts";
+} from "../wire/snocat/simple_ack.ts";
+import { openWithin } from "../tunnel/carriers/carrier.ts";
+import type { QuicCarrier } from "../tunnel/carriers/quic_carrier.ts";
 
 /** snocat's application protocol (ALPN). */
 export const SNOCAT_ALPN = "ms-snocat-1";

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { MuxClock } from "../mux/host.ts";
+import type { MuxClock } from "../protocol/mux/host.ts";
 import type { Clock, Timer } from "../runtime/port.ts";
 
 /** See the module. */

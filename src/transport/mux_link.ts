@@ -5,7 +5,7 @@
  */
 import type { Bytes } from "../bytes/bytes.ts";
 import { type ErrorCode, errorMessage, SallyportError } from "../errors.ts";
-import type { Caller, Multiplexer, MuxHost } from "../mux/host.ts";
+import type { Caller, Multiplexer, MuxHost } from "../protocol/mux/host.ts";
 import type { Address, ByteStreamHandler, Clock, Conn } from "../runtime/port.ts";
 import { Alarm } from "./alarm.ts";
 import { lostSession } from "./lost.ts";

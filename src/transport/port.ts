@@ -5,7 +5,7 @@
  * @module
  */
 import type { SallyportError } from "../errors.ts";
-import type { Caller } from "../mux/host.ts";
+import type { Caller } from "../protocol/mux/host.ts";
 import type { Address, ByteStream } from "../runtime/port.ts";
 
 export type { Caller };

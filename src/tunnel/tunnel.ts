@@ -7,14 +7,14 @@ import { randomUUID } from "node:crypto";
 import type { TunnelAttributes } from "../cluster/registry.ts";
 import { errorMessage, SallyportError } from "../errors.ts";
 import { TUNNEL_ANSWER_DEADLINE_MS, TUNNEL_SERVICE_DEADLINE_MS } from "../limits.ts";
-import type { Caller } from "../mux/host.ts";
+import type { Caller } from "../protocol/mux/host.ts";
 import type { Address, ByteStream, Clock } from "../runtime/port.ts";
 import { type Logger, silentLogger } from "../telemetry/log.ts";
 import { printableName } from "../wire/hostname.ts";
-import { formatTunnelAddress, parseTunnelAddress } from "../wire/tunnel_address.ts";
-import { type Carrier, type CarrierHandler, closeWhenQuiet, openWithin } from "./carrier.ts";
-import { receiveRequest, sendRequest } from "./request.ts";
-import { refusal, type Router, type ServeStream } from "./router.ts";
+import { formatTunnelAddress, parseTunnelAddress } from "../wire/snocat/tunnel_address.ts";
+import { type Carrier, type CarrierHandler, closeWhenQuiet, openWithin } from "./carriers/carrier.ts";
+import { receiveRequest, sendRequest } from "./requests/request.ts";
+import { refusal, type Router, type ServeStream } from "./requests/router.ts";
 
 /** What a {@link Tunnel} is made of. */
 export interface TunnelOptions {

@@ -4,7 +4,7 @@ import { type Agent, type AgentOptions, createAgent } from "../../src/agent/agen
 import type { Connector } from "../../src/agent/connector.ts";
 import type { Grant } from "../../src/agent/grant.ts";
 import { SallyportError } from "../../src/errors.ts";
-import type { CreatedToken } from "../../src/handshake/token.ts";
+import type { CreatedToken } from "../../src/protocol/token/token.ts";
 import {
   DIAL_TIMEOUT_MS,
   RECONNECT_MAX_MS,

@@ -5,7 +5,7 @@ import { type Agent, type AgentOptions, createAgent } from "../../src/agent/agen
 import type { Grant } from "../../src/agent/grant.ts";
 import type { RememberedTransport, TransportMemory } from "../../src/agent/transport_choice.ts";
 import { loadSodium } from "../../src/crypto/sodium.ts";
-import { loadCurveCrypto } from "../../src/curve/crypto.ts";
+import { loadCurveCrypto } from "../../src/protocol/curve/crypto.ts";
 import { SallyportError } from "../../src/errors.ts";
 import { ATTEMPT_DELAY_MS, TRANSPORT_REMEMBERED_MS, TURN_PATIENCE_MS } from "../../src/limits.ts";
 import type { Conn, Runtime } from "../../src/runtime/port.ts";

@@ -3,7 +3,7 @@ import { describe, it } from "node:test";
 import { type Entrant, type Lane, race } from "../../src/agent/race.ts";
 import { type ErrorCode, SallyportError } from "../../src/errors.ts";
 import { ATTEMPT_DELAY_MS, TURN_PATIENCE_MS } from "../../src/limits.ts";
-import { createMemoryNetwork, type MemoryNetwork } from "../../src/runtime/memory.ts";
+import { createMemoryNetwork, type MemoryNetwork } from "../../src/runtime/memory/memory.ts";
 
 /** A race among attempts that a test moves along by hand, and what became of each. */
 class Track {

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import type { CliIo } from "../../src/cli/io.ts";
 import { runCli } from "../../src/cli/main.ts";
-import { type CommandName, settingsOf } from "../../src/config.ts";
+import { type CommandName, settingsOf } from "../../src/config/config.ts";
 import { FernetRing, isFernetKey } from "../../src/crypto/fernet.ts";
 import { VERSION } from "../../src/version.ts";
 

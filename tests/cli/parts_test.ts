@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { listenOnAll } from "../../src/cli/parts.ts";
-import { formatHostPort, type HostPort } from "../../src/config.ts";
+import { formatHostPort, type HostPort } from "../../src/config/config.ts";
 import { type ErrorCode, SallyportError } from "../../src/errors.ts";
 
 const V4 = { host: "0.0.0.0", port: 8443 };

@@ -5,7 +5,7 @@ import { createMemoryRegistry, MemoryRegistryStore } from "../../src/cluster/mem
 import type { TunnelRecord, TunnelRegistry } from "../../src/cluster/registry.ts";
 import { SallyportError } from "../../src/errors.ts";
 import { REGISTRY_RENEW_MS, REGISTRY_RETRY_MS } from "../../src/limits.ts";
-import { createMemoryNetwork } from "../../src/runtime/memory.ts";
+import { createMemoryNetwork } from "../../src/runtime/memory/memory.ts";
 import { type LogLine, recordingLogger } from "../support/tunnel.ts";
 
 /** A registry that can be out of reach, and a lease of it. */

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { createMemoryRegistry, MemoryRegistryStore } from "../../src/cluster/memory_registry.ts";
-import { createMemoryNetwork } from "../../src/runtime/memory.ts";
+import { createMemoryNetwork } from "../../src/runtime/memory/memory.ts";
 import { registrySuite } from "../conformance/registry_suite.ts";
 
 registrySuite(() => {

@@ -1,4 +1,4 @@
-import { createMemoryNetwork, type MemoryNetworkOptions } from "../../src/runtime/memory.ts";
+import { createMemoryNetwork, type MemoryNetworkOptions } from "../../src/runtime/memory/memory.ts";
 import type { Harness } from "./runtime_helpers.ts";
 
 /** Opens the network in memory for a suite, a new one for each test, with `host` as this machine's address. */

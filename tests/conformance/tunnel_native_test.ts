@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { it } from "node:test";
-import { createRouter, type TunnelRequest } from "../../src/tunnel/router.ts";
-import { tcpProxy } from "../../src/tunnel/tcp_proxy.ts";
+import { createRouter, type TunnelRequest } from "../../src/tunnel/requests/router.ts";
+import { tcpProxy } from "../../src/tunnel/requests/tcp_proxy.ts";
 import { currentRuntime } from "../../src/runtime/mod.ts";
 import { bytesOf, type Harness, Watched } from "./runtime_helpers.ts";
 import { curveKind, quicKind, sealedKind, snitunKind } from "./transport_helpers.ts";

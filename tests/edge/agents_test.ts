@@ -5,7 +5,7 @@ import { type CipherName, createOpener, createSealer } from "../../src/crypto/he
 import { FernetRing, generateFernetKey } from "../../src/crypto/fernet.ts";
 import type { AgentRequest } from "../../src/edge/agent_request.ts";
 import { SallyportError } from "../../src/errors.ts";
-import { AgentChallenge } from "../../src/handshake/challenge.ts";
+import { AgentChallenge } from "../../src/protocol/handshake/snitun_challenge.ts";
 import {
   CHALLENGE_DEADLINE_MS,
   FRAME_MAX_SEND_BYTES,

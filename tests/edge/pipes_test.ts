@@ -14,7 +14,7 @@ import { PipeGate, type PipeGateOptions } from "../../src/pipe/gate.ts";
 import { sendPipe } from "../../src/pipe/send.ts";
 import type { PipeSink, SinkHost } from "../../src/pipe/sink.ts";
 import type { Watched } from "../conformance/runtime_helpers.ts";
-import { parseServerHelo } from "../../src/wire/sodium_pdu.ts";
+import { parseServerHelo } from "../../src/wire/sodium/sodium_pdu.ts";
 import { SenderEnd } from "../pipe/bench.ts";
 import { hex, readRecorded, toHex } from "../pipe/vectors.ts";
 import { edgeKeys } from "../support/sealed.ts";

@@ -6,12 +6,12 @@ import { type Agent, type AgentOptions, createAgent } from "../../src/agent/agen
 import { tcpConnector } from "../../src/agent/connector.ts";
 import type { TransportName } from "../../src/agent/transports/port.ts";
 import { loadSodium } from "../../src/crypto/sodium.ts";
-import { loadCurveCrypto } from "../../src/curve/crypto.ts";
+import { loadCurveCrypto } from "../../src/protocol/curve/crypto.ts";
 import { SallyportError } from "../../src/errors.ts";
 import { TOKEN_RENEW_AT } from "../../src/limits.ts";
 import type { Conn, Listener } from "../../src/runtime/port.ts";
-import { createRouter } from "../../src/tunnel/router.ts";
-import { PUBLISH_MEMBER } from "../../src/wire/publish_claim.ts";
+import { createRouter } from "../../src/tunnel/requests/router.ts";
+import { PUBLISH_MEMBER } from "../../src/wire/token/publish_claim.ts";
 import { identities } from "../conformance/quic_helpers.ts";
 import { bytesOf, pattern, Watched } from "../conformance/runtime_helpers.ts";
 import { edgeKeys } from "../support/sealed.ts";

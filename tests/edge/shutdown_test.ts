@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { createEdge } from "../../src/edge/edge.ts";
-import { type Arrival, Entrance } from "../../src/edge/entrance.ts";
+import { type Arrival, Entrance } from "../../src/edge/protocol_detector.ts";
 import { SHUTDOWN_GRACE_MS } from "../../src/limits.ts";
 import type { Conn } from "../../src/runtime/port.ts";
 import { bytesOf, pattern } from "../conformance/runtime_helpers.ts";

@@ -9,13 +9,13 @@
 import { createHash } from "node:crypto";
 import process from "node:process";
 import { FernetRing } from "../../src/crypto/fernet.ts";
-import { keyPair, loadCurveCrypto } from "../../src/curve/crypto.ts";
+import { keyPair, loadCurveCrypto } from "../../src/protocol/curve/crypto.ts";
 import { SallyportError } from "../../src/errors.ts";
-import { createToken, tryOpenToken } from "../../src/handshake/token.ts";
+import { createToken, tryOpenToken } from "../../src/protocol/token/token.ts";
 import type { Bytes } from "../../src/bytes/bytes.ts";
 import { currentRuntime } from "../../src/runtime/mod.ts";
-import { listenForCurve } from "../../src/transport/curve_accept.ts";
-import { dialForCurve, type DialledCurve } from "../../src/transport/curve_dial.ts";
+import { listenForCurve } from "../../src/transport/curve/accept.ts";
+import { dialForCurve, type DialledCurve } from "../../src/transport/curve/dial.ts";
 import type { Session, SessionStream } from "../../src/transport/port.ts";
 
 const HOST = "127.0.0.1";

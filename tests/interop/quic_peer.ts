@@ -12,10 +12,10 @@ import type { Bytes } from "../../src/bytes/bytes.ts";
 import { certificateFingerprint } from "../../src/crypto/certificate.ts";
 import { FernetRing } from "../../src/crypto/fernet.ts";
 import { SallyportError } from "../../src/errors.ts";
-import { createToken, tryOpenToken } from "../../src/handshake/token.ts";
+import { createToken, tryOpenToken } from "../../src/protocol/token/token.ts";
 import { currentRuntime } from "../../src/runtime/mod.ts";
-import { listenForQuic } from "../../src/transport/quic_accept.ts";
-import { dialForQuic } from "../../src/transport/quic_dial.ts";
+import { listenForQuic } from "../../src/transport/quic/accept.ts";
+import { dialForQuic } from "../../src/transport/quic/dial.ts";
 import type { Session, SessionHandler, SessionStream } from "../../src/transport/port.ts";
 import { identities } from "../conformance/quic_helpers.ts";
 

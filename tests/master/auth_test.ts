@@ -4,7 +4,7 @@ import { AUTH_FAILURES_PER_MINUTE_MAX, TOKENS_PER_MINUTE_MAX } from "../../src/l
 import { clientAddress } from "../../src/master/client_address.ts";
 import { staticCredentials } from "../../src/master/credentials.ts";
 import { FailureLimit, IssueLimit, sourceOf } from "../../src/master/rate_limits.ts";
-import { NetworkSet } from "../../src/networks.ts";
+import { NetworkSet } from "../../src/wire/ip/networks.ts";
 import { parsePrometheus, sampleValue } from "../telemetry/prometheus.ts";
 import { ADMIN_KEY, members, problemOf, testMaster } from "./helpers.ts";
 

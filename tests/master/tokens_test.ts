@@ -1,7 +1,7 @@
 import { describe, it } from "node:test";
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { openToken } from "../../src/handshake/token.ts";
+import { openToken } from "../../src/protocol/token/token.ts";
 import {
   MASTER_BODY_DEADLINE_MS,
   MASTER_BODY_MAX_BYTES,

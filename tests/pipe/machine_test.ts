@@ -25,7 +25,7 @@ import {
   incrementNonce,
   parseClientAuth,
   PduType,
-} from "../../src/wire/sodium_pdu.ts";
+} from "../../src/wire/sodium/sodium_pdu.ts";
 import { Bench, concat, scripted } from "./bench.ts";
 
 const sodium = await loadSodium();

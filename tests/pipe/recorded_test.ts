@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import type { Bytes } from "../../src/bytes/bytes.ts";
 import { loadSodium, makeKeyPair, type Sodium } from "../../src/crypto/sodium.ts";
-import { parseClientAuth, parseServerHelo, PduType } from "../../src/wire/sodium_pdu.ts";
+import { parseClientAuth, parseServerHelo, PduType } from "../../src/wire/sodium/sodium_pdu.ts";
 import { concat, ReceiverEnd, scripted, SenderEnd } from "./bench.ts";
 import { hex, readRecorded, type RecordedSession, toHex } from "./vectors.ts";
 

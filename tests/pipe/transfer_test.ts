@@ -8,7 +8,7 @@ import { type ReceiveOptions, receivePipe } from "../../src/pipe/receive.ts";
 import { type SendOptions, sendPipe } from "../../src/pipe/send.ts";
 import type { PipeSink, SinkHost } from "../../src/pipe/sink.ts";
 import type { ByteSource } from "../../src/pipe/source.ts";
-import { createMemoryNetwork } from "../../src/runtime/memory.ts";
+import { createMemoryNetwork } from "../../src/runtime/memory/memory.ts";
 import type { Conn } from "../../src/runtime/port.ts";
 import { concat } from "./bench.ts";
 

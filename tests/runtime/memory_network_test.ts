@@ -5,7 +5,7 @@ import {
   createMemoryNetwork,
   type MemoryNetwork,
   type MemoryNetworkOptions,
-} from "../../src/runtime/memory.ts";
+} from "../../src/runtime/memory/memory.ts";
 import type { Conn } from "../../src/runtime/port.ts";
 import { assertRejects, bytesOf, pattern, Watched } from "../conformance/runtime_helpers.ts";
 

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { describe, it } from "node:test";
 import type { ByteStream, Runtime } from "../../src/runtime/port.ts";
 import { SNOCAT_ALPN } from "../../src/snocat/handshake.ts";
-import { QuicCarrier } from "../../src/tunnel/quic_carrier.ts";
+import { QuicCarrier } from "../../src/tunnel/carriers/quic_carrier.ts";
 import { Watched } from "../conformance/runtime_helpers.ts";
 import { hex, toHex } from "../pipe/vectors.ts";
 import { NAME, QUIC_PORT, SERVER, serverIdentity, SnocatWorld } from "./world.ts";

@@ -5,11 +5,11 @@ import { errorCode, SallyportError } from "../../src/errors.ts";
 import { HELLO_DEADLINE_MS, SHUTDOWN_GRACE_MS } from "../../src/limits.ts";
 import type { ByteStream, Runtime } from "../../src/runtime/port.ts";
 import { answerBySimpleAck, greetBySimpleAck, SNOCAT_ALPN } from "../../src/snocat/handshake.ts";
-import { openPublicPort } from "../../src/tunnel/demand_proxy_service.ts";
-import { QuicCarrier } from "../../src/tunnel/quic_carrier.ts";
-import { createRouter } from "../../src/tunnel/router.ts";
+import { openPublicPort } from "../../src/tunnel/ports/demand_proxy_service.ts";
+import { QuicCarrier } from "../../src/tunnel/carriers/quic_carrier.ts";
+import { createRouter } from "../../src/tunnel/requests/router.ts";
 import { Tunnel } from "../../src/tunnel/tunnel.ts";
-import { encodeSimpleAck } from "../../src/wire/simple_ack.ts";
+import { encodeSimpleAck } from "../../src/wire/snocat/simple_ack.ts";
 import { assertCode, assertRejects, bytesOf, pattern, Watched } from "../conformance/runtime_helpers.ts";
 import {
   NAME,

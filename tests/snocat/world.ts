@@ -5,11 +5,11 @@
  */
 import assert from "node:assert/strict";
 import { type Identity, makeCertificate } from "../../src/crypto/certificate.ts";
-import { createMemoryNetwork, type MemoryNetwork } from "../../src/runtime/memory.ts";
+import { createMemoryNetwork, type MemoryNetwork } from "../../src/runtime/memory/memory.ts";
 import type { Runtime } from "../../src/runtime/port.ts";
 import { SnocatClient, type SnocatClientOptions } from "../../src/snocat/client.ts";
 import { type SnocatServer, type SnocatServerOptions, startSnocatServer } from "../../src/snocat/server.ts";
-import type { PublicAddress } from "../../src/wire/demand_proxy.ts";
+import type { PublicAddress } from "../../src/wire/snocat/demand_proxy.ts";
 import { pattern, Watched } from "../conformance/runtime_helpers.ts";
 import { type LogLine, recordingLogger } from "../support/tunnel.ts";
 

@@ -5,14 +5,14 @@
  */
 import { FernetRing, generateFernetKey } from "../../src/crypto/fernet.ts";
 import type { SallyportError } from "../../src/errors.ts";
-import { createToken, tryOpenToken } from "../../src/handshake/token.ts";
-import { createMemoryNetwork } from "../../src/runtime/memory.ts";
+import { createToken, tryOpenToken } from "../../src/protocol/token/token.ts";
+import { createMemoryNetwork } from "../../src/runtime/memory/memory.ts";
 import type { Bytes } from "../../src/runtime/port.ts";
 import type { QuicConn } from "../../src/runtime/quic_port.ts";
 import type { Session } from "../../src/transport/port.ts";
-import { listenForQuic } from "../../src/transport/quic_accept.ts";
-import { QUIC_ALPN } from "../../src/transport/quic_options.ts";
-import { encodeLogin } from "../../src/wire/sealed_messages.ts";
+import { listenForQuic } from "../../src/transport/quic/accept.ts";
+import { QUIC_ALPN } from "../../src/transport/quic/options.ts";
+import { encodeLogin } from "../../src/wire/sealed/sealed_messages.ts";
 import { identities, QuicEar, WatchedQuicStream } from "../conformance/quic_helpers.ts";
 import { Ear } from "../conformance/transport_helpers.ts";
 

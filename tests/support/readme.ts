@@ -7,7 +7,7 @@
 import { readdir, readFile, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { type Setting, SETTINGS } from "../../src/config.ts";
+import { type Setting, SETTINGS } from "../../src/config/config.ts";
 import * as limits from "../../src/limits.ts";
 import { METRICS } from "../../src/telemetry/metrics.ts";
 

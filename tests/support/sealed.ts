@@ -7,9 +7,9 @@ import { createHash } from "node:crypto";
 import type { Bytes } from "../../src/bytes/bytes.ts";
 import { type RandomSource, systemRandom } from "../../src/crypto/random.ts";
 import { type KeyPair, makeKeyPair, type Sodium } from "../../src/crypto/sodium.ts";
-import { SealedAgentHandshake } from "../../src/handshake/sealed_agent.ts";
-import { AnsweredFlights, SealedEdgeHandshake } from "../../src/handshake/sealed_edge.ts";
-import type { SealedKeys } from "../../src/handshake/sealed_keys.ts";
+import { SealedAgentHandshake } from "../../src/protocol/handshake/sealed_agent.ts";
+import { AnsweredFlights, SealedEdgeHandshake } from "../../src/protocol/handshake/sealed_edge.ts";
+import type { SealedKeys } from "../../src/protocol/handshake/sealed_keys.ts";
 
 /** Unix seconds by which all of it happens. */
 export const NOW_S = 1_800_000_000;

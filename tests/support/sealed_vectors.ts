@@ -8,11 +8,16 @@ import type { Bytes } from "../../src/bytes/bytes.ts";
 import { NodeAead, SodiumAead } from "../../src/crypto/aead.ts";
 import type { RandomSource } from "../../src/crypto/random.ts";
 import type { Sodium } from "../../src/crypto/sodium.ts";
-import { SealedAgentHandshake } from "../../src/handshake/sealed_agent.ts";
-import { AnsweredFlights, SealedEdgeHandshake } from "../../src/handshake/sealed_edge.ts";
-import { RecordScratch, RecordSealer } from "../../src/handshake/sealed_records.ts";
-import { CreditFrame, encodeCreditFrame, encodeOpen, encodeReason } from "../../src/wire/credit_frame.ts";
-import { encodeLogin, encodeVerdict } from "../../src/wire/sealed_messages.ts";
+import { SealedAgentHandshake } from "../../src/protocol/handshake/sealed_agent.ts";
+import { AnsweredFlights, SealedEdgeHandshake } from "../../src/protocol/handshake/sealed_edge.ts";
+import { RecordScratch, RecordSealer } from "../../src/protocol/records/sealed_records.ts";
+import {
+  CreditFrame,
+  encodeCreditFrame,
+  encodeOpen,
+  encodeReason,
+} from "../../src/wire/credit/credit_frame.ts";
+import { encodeLogin, encodeVerdict } from "../../src/wire/sealed/sealed_messages.ts";
 import { edgeKeys, knownRandom, NOW_S } from "./sealed.ts";
 
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString("hex");

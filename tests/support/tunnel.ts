@@ -9,18 +9,18 @@ import assert from "node:assert/strict";
 import { FernetRing } from "../../src/crypto/fernet.ts";
 import { createEdge, type Edge, type EdgeListenOptions, type EdgeOptions } from "../../src/edge/edge.ts";
 import type { ErrorCode, SallyportError } from "../../src/errors.ts";
-import { type CreatedToken, createToken, type TokenRequest } from "../../src/handshake/token.ts";
-import { SendScratch } from "../../src/mux/sender.ts";
+import { type CreatedToken, createToken, type TokenRequest } from "../../src/protocol/token/token.ts";
+import { SendScratch } from "../../src/protocol/mux/snitun/sender.ts";
 import {
   createMemoryNetwork,
   type MemoryNetwork,
   type MemoryNetworkOptions,
-} from "../../src/runtime/memory.ts";
+} from "../../src/runtime/memory/memory.ts";
 import type { Bytes, ByteStream, ByteStreamHandler, Conn, Runtime } from "../../src/runtime/port.ts";
 import type { LogFields, Logger, LogLevel } from "../../src/telemetry/log.ts";
 import type { Session, SessionHandler, SessionStream } from "../../src/transport/port.ts";
-import { dialSnitun, type DialSnitunOptions } from "../../src/transport/snitun.ts";
-import { decodeAlert } from "../../src/wire/tls_alert.ts";
+import { dialSnitun, type DialSnitunOptions } from "../../src/transport/snitun/snitun.ts";
+import { decodeAlert } from "../../src/wire/tls/tls_alert.ts";
 import { Watched } from "../conformance/runtime_helpers.ts";
 import { parsePrometheus, sampleValue } from "../telemetry/prometheus.ts";
 import { clientHello } from "./client_hello.ts";

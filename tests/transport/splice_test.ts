@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { tcpConnector } from "../../src/agent/connector.ts";
 import { HALF_CLOSE_GRACE_MS, IDLE_TICK_MS, IDLE_TICKS, LINGER_MS } from "../../src/limits.ts";
-import type { LinkSettings } from "../../src/runtime/memory.ts";
+import type { LinkSettings } from "../../src/runtime/memory/memory.ts";
 import type { ByteMeter } from "../../src/transport/splice.ts";
 import { pattern, Watched } from "../conformance/runtime_helpers.ts";
 import {

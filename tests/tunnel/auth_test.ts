@@ -4,9 +4,9 @@ import { describe, it } from "node:test";
 import { generate } from "selfsigned";
 import { FernetRing, generateFernetKey } from "../../src/crypto/fernet.ts";
 import { SallyportError } from "../../src/errors.ts";
-import { createToken } from "../../src/handshake/token.ts";
+import { createToken } from "../../src/protocol/token/token.ts";
 import { TUNNEL_AUTH_DEADLINE_MS, TUNNEL_AUTH_STEP_MS } from "../../src/limits.ts";
-import { createMemoryNetwork, type MemoryNetwork } from "../../src/runtime/memory.ts";
+import { createMemoryNetwork, type MemoryNetwork } from "../../src/runtime/memory/memory.ts";
 import type { Bytes, ByteStream } from "../../src/runtime/port.ts";
 import { certificateAuthenticator, certificateCredential } from "../../src/tunnel/auth/certificate.ts";
 import { checkMethods, proveSelf, type VerifiedPeer, verifyPeer } from "../../src/tunnel/auth/negotiate.ts";
@@ -14,8 +14,8 @@ import type { AuthContext, Authenticator, TunnelCredential } from "../../src/tun
 import { secretAuthenticator, secretCredential } from "../../src/tunnel/auth/secret.ts";
 import { simpleAckAuthenticator, simpleAckCredential } from "../../src/tunnel/auth/simple_ack.ts";
 import { tokenAuthenticator, tokenCredential } from "../../src/tunnel/auth/token.ts";
-import type { Carrier } from "../../src/tunnel/carrier.ts";
-import { encodeAuthOffer } from "../../src/wire/tunnel_auth.ts";
+import type { Carrier } from "../../src/tunnel/carriers/carrier.ts";
+import { encodeAuthOffer } from "../../src/wire/snocat/tunnel_auth.ts";
 import { assertCode, bytesOf, Watched } from "../conformance/runtime_helpers.ts";
 import { concat } from "../support/tunnel.ts";
 

@@ -7,12 +7,12 @@ import {
   DEMAND_FAREWELL_MS,
   DEMAND_LEASES_PER_CLIENT_MAX,
 } from "../../src/limits.ts";
-import { createMemoryNetwork, type MemoryNetwork } from "../../src/runtime/memory.ts";
+import { createMemoryNetwork, type MemoryNetwork } from "../../src/runtime/memory/memory.ts";
 import type { Conn, Runtime } from "../../src/runtime/port.ts";
-import { type PublicPort, requestPublicPort } from "../../src/tunnel/demand_proxy_client.ts";
-import { type DemandClient, DemandProxy } from "../../src/tunnel/demand_proxy_server.ts";
-import { PortLeases, type PortRange } from "../../src/tunnel/port_leases.ts";
-import { encodeDemand } from "../../src/wire/demand_proxy.ts";
+import { type PublicPort, requestPublicPort } from "../../src/tunnel/ports/demand_proxy_client.ts";
+import { type DemandClient, DemandProxy } from "../../src/tunnel/ports/demand_proxy_server.ts";
+import { PortLeases, type PortRange } from "../../src/tunnel/ports/port_leases.ts";
+import { encodeDemand } from "../../src/wire/snocat/demand_proxy.ts";
 import { assertRejects, bytesOf, pattern, Watched } from "../conformance/runtime_helpers.ts";
 import { type LogLine, recordingLogger } from "../support/tunnel.ts";
 

@@ -3,7 +3,7 @@ import { describe, it } from "node:test";
 import { createAgent } from "../../src/agent/agent.ts";
 import type { EdgeTunnels } from "../../src/edge/agent_request.ts";
 import { SallyportError } from "../../src/errors.ts";
-import { createRouter, type Router } from "../../src/tunnel/router.ts";
+import { createRouter, type Router } from "../../src/tunnel/requests/router.ts";
 import type { Tunnel } from "../../src/tunnel/tunnel.ts";
 import { Metrics } from "../../src/telemetry/metrics.ts";
 import type { SessionStream } from "../../src/transport/port.ts";

@@ -6,7 +6,7 @@ import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import type { Bytes } from "../../src/bytes/bytes.ts";
 import { SallyportError } from "../../src/errors.ts";
-import { CreditReceiver } from "../../src/mux/credit/receiver.ts";
+import { CreditReceiver } from "../../src/protocol/mux/credit/receiver.ts";
 import {
   CreditFrame,
   decodeCredit,
@@ -15,7 +15,7 @@ import {
   encodeCreditFrame,
   encodeOpen,
   encodeReason,
-} from "../../src/wire/credit_frame.ts";
+} from "../../src/wire/credit/credit_frame.ts";
 import {
   decodeLogin,
   decodeVerdict,
@@ -24,7 +24,7 @@ import {
   loginLength,
   verdictCode,
   verdictLength,
-} from "../../src/wire/sealed_messages.ts";
+} from "../../src/wire/sealed/sealed_messages.ts";
 
 interface Vectors {
   readonly login: { readonly token: string; readonly bytes: string };

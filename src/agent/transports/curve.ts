@@ -4,12 +4,12 @@
  * @module
  */
 import type { Bytes } from "../../bytes/bytes.ts";
-import { type CurveCrypto, loadCurveCrypto } from "../../curve/crypto.ts";
-import type { CurveLink } from "../../curve/dialer.ts";
+import { type CurveCrypto, loadCurveCrypto } from "../../protocol/curve/crypto.ts";
+import type { CurveLink } from "../../transport/curve/socket_dialer.ts";
 import { errorCode, errorMessage, SallyportError } from "../../errors.ts";
 import type { Address } from "../../runtime/port.ts";
-import { dialForCurve } from "../../transport/curve_dial.ts";
-import { CurveSessionsSource } from "../../transport/curve_metrics.ts";
+import { dialForCurve } from "../../transport/curve/dial.ts";
+import { CurveSessionsSource } from "../../transport/curve/metrics.ts";
 import type { Session } from "../../transport/port.ts";
 import type { Grant } from "../grant.ts";
 import { keyText } from "./edge_key.ts";

@@ -5,7 +5,7 @@
  */
 import type { Bytes } from "../../bytes/bytes.ts";
 import type { Sodium } from "../../crypto/sodium.ts";
-import type { CongestionName } from "../../curve/congestion.ts";
+import type { CongestionName } from "../../protocol/curve/congestion/congestion.ts";
 import type { QueueLimits } from "../../limits.ts";
 import type { Address, Runtime } from "../../runtime/port.ts";
 import type { Metrics } from "../../telemetry/metrics.ts";

@@ -7,7 +7,7 @@ import { fingerprintText } from "../../crypto/certificate.ts";
 import { errorCode, errorMessage, SallyportError } from "../../errors.ts";
 import type { Address } from "../../runtime/port.ts";
 import type { Session } from "../../transport/port.ts";
-import { dialForQuic } from "../../transport/quic_dial.ts";
+import { dialForQuic } from "../../transport/quic/dial.ts";
 import type { Grant } from "../grant.ts";
 import { EdgeKey } from "./edge_key.ts";
 import type { DialerParts, DialRequest, TransportDialer } from "./port.ts";

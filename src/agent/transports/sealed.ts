@@ -7,8 +7,8 @@ import { type AeadChoice, chooseAeads } from "../../crypto/aead.ts";
 import { loadSodium, type Sodium } from "../../crypto/sodium.ts";
 import type { Address, Runtime } from "../../runtime/port.ts";
 import type { Session } from "../../transport/port.ts";
-import { dialSealed } from "../../transport/sealed_dial.ts";
-import { SealedScratch } from "../../transport/sealed_link.ts";
+import { dialSealed } from "../../transport/sealed/dial.ts";
+import { SealedScratch } from "../../transport/sealed/session.ts";
 import { type Grant, tokenMadeAtS } from "../grant.ts";
 import type { DialerParts, DialRequest, TransportDialer } from "./port.ts";
 

@@ -3,10 +3,10 @@
  *
  * @module
  */
-import { SendScratch } from "../../mux/sender.ts";
+import { SendScratch } from "../../protocol/mux/snitun/sender.ts";
 import type { Address } from "../../runtime/port.ts";
 import type { Session } from "../../transport/port.ts";
-import { dialSnitun } from "../../transport/snitun.ts";
+import { dialSnitun } from "../../transport/snitun/snitun.ts";
 import type { Grant } from "../grant.ts";
 import type { DialerParts, DialRequest, TransportDialer } from "./port.ts";
 

@@ -16,8 +16,8 @@ import {
   encodeAuthMessage,
   encodeAuthOffer,
   NO_METHOD,
-} from "../../wire/tunnel_auth.ts";
-import { type Carrier, openWithin } from "../carrier.ts";
+} from "../../wire/snocat/tunnel_auth.ts";
+import { type Carrier, openWithin } from "../carriers/carrier.ts";
 import type { AuthContext, Authenticator, AuthSteps, TunnelCredential, TunnelIdentity } from "./port.ts";
 
 const NOTHING: Bytes = new Uint8Array(0);

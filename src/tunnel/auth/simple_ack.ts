@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { checkSimpleAck, encodeSimpleAck } from "../../wire/simple_ack.ts";
+import { checkSimpleAck, encodeSimpleAck } from "../../wire/snocat/simple_ack.ts";
 import { unauthorized } from "./negotiate.ts";
 import type { Authenticator, TunnelCredential } from "./port.ts";
 

@@ -5,7 +5,7 @@
  */
 import type { Bytes } from "../../bytes/bytes.ts";
 import { FernetError, type FernetRing } from "../../crypto/fernet.ts";
-import { tokenId, tryOpenToken } from "../../handshake/token.ts";
+import { tokenId, tryOpenToken } from "../../protocol/token/token.ts";
 import { proveKey, splitClaim, verifyKey } from "./challenge.ts";
 import type { Authenticator, TunnelCredential } from "./port.ts";
 

@@ -1,0 +1,238 @@
+/**
+ * Configuration: defaults, then the file, then the environment, then flags, each over the one before, judged by one
+ * schema. A wrong value names itself, where it came from and what would be right.
+ *
+ * @module
+ */
+import { readFileSync } from "node:fs";
+import { z } from "zod";
+import { didYouMean } from "./suggest.ts";
+import type { CommandName, Setting } from "./setting.ts";
+import { type SettingName, SETTINGS, settingsOf } from "./settings.ts";
+import { formatHostPort } from "./values.ts";
+import { errorMessage, SallyportError } from "../errors.ts";
+import type { QueueLimits } from "../limits.ts";
+
+export type { CommandName, Setting, SettingInfo } from "./setting.ts";
+export { type SettingName, SETTINGS, settingsOf } from "./settings.ts";
+export { formatHostPort, type HostPort } from "./values.ts";
+
+/** What every setting came to; those that a command doesn't take have their defaults. */
+export type Config = { [Name in SettingName]: z.output<(typeof SETTINGS)[Name]["schema"]> };
+
+/** Where settings come from. */
+export interface ConfigSources {
+  /** Values of flags by setting name; `undefined` for those not given. */
+  readonly flags: Readonly<Record<string, string | readonly string[] | undefined>>;
+  /** Environment variables. */
+  readonly env: Readonly<Record<string, string | undefined>>;
+  /** Reads a file as text; the file system by default. */
+  readonly readFile?: (path: string) => string;
+}
+
+/** What {@link loadConfig} gives. */
+export interface LoadedConfig {
+  readonly config: Config;
+  /** What looks like a mistake and isn't certain to be one, in sentences. */
+  readonly warnings: readonly string[];
+  /** Settings that were set, and where: "--listen", "SALLYPORT_LISTEN", "listen in sallyport.json". */
+  readonly origins: ReadonlyMap<SettingName, string>;
+}
+
+/** A value on its way to the schema. `rank` rises from file to environment to flag. */
+interface Raw {
+  readonly text: string | string[];
+  readonly origin: string;
+  readonly rank: number;
+}
+
+const shape = Object.fromEntries(Object.entries(SETTINGS).map(([name, { schema }]) => [name, schema]));
+/** The one schema: every setting by itself, and those that must fit one another. */
+const configSchema = z.object(shape).superRefine((given, context) => {
+  const config = given as Config;
+  const rising = (...names: SettingName[]) => {
+    for (const [index, name] of names.slice(1).entries()) {
+      const before = names[index] as SettingName;
+      if ((config[before] as number) <= (config[name] as number)) continue;
+      const figure = (of: SettingName) => `${SETTINGS[of].env} (${config[of]})`;
+      const message = `${figure(before)} is more than ${figure(name)}`;
+      context.addIssue({ code: "custom", path: [before, name], message });
+    }
+  };
+  rising("incomingLowBytes", "incomingHighBytes", "incomingMaxBytes");
+  rising("incomingHighBytes", "incomingMaxBytesV0");
+  rising("outgoingLowBytes", "outgoingHighBytes", "outgoingMaxBytes");
+});
+
+/**
+ * Works out the settings of a command.
+ *
+ * @throws SallyportError `config_invalid`, side "config": the first value that is wrong or missing.
+ */
+export function loadConfig(command: CommandName, sources: ConfigSources): LoadedConfig {
+  const readFile = sources.readFile ?? ((path) => readFileSync(path, "utf8"));
+  const raw = new Map<SettingName, Raw>();
+  const settings = settingsOf(command);
+  const put = (name: SettingName, value: Raw) => void raw.set(name, value);
+
+  const file = sources.flags.config ?? (sources.env.SALLYPORT_CONFIG || undefined);
+  if (typeof file === "string") readMembers(file, settings, readFile, put);
+  for (const [name, { env, many }] of settings) {
+    const text = sources.env[env];
+    // An empty variable is how many tools write "not set".
+    if (text !== undefined && text !== "") {
+      put(name, { text: many ? split(text) : text, origin: env, rank: 2 });
+    }
+  }
+  for (const [name, { flag, many }] of settings) {
+    const text = sources.flags[name];
+    if (text === undefined || flag === undefined) continue;
+    const list = (typeof text === "string" ? [text] : text).flatMap(many ? split : (item) => [item]);
+    put(name, { text: many ? list : list.at(-1) as string, origin: `--${flag}`, rank: 3 });
+  }
+  for (const [name, setting] of settings) readSecret(name, setting, raw, readFile);
+  const config = judge(raw);
+  checkAddresses(settings.map(([name]) => name), config, raw);
+  for (const [name, { required, flag, env }] of settings) {
+    if (!required.includes(command) || raw.has(name)) continue;
+    const twin = settings.find(([, { fileOf }]) => fileOf === name)?.[1].flag;
+    const others = `${twin === undefined ? "" : `--${twin}, `}${env} in the environment`;
+    throw invalid(`Cannot start ${command}: --${flag} is missing (or ${others})`);
+  }
+  const origins = new Map([...raw].map(([name, { origin }]) => [name, origin]));
+  return { config, warnings: strangers(sources.env), origins };
+}
+
+/** SniTun's queue figures as the multiplexer takes them. */
+export function queueLimits(config: Config): QueueLimits {
+  const { incomingMaxBytes, incomingMaxBytesV0, incomingLowBytes, incomingHighBytes } = config;
+  const { outgoingMaxBytes, outgoingLowBytes, outgoingHighBytes } = config;
+  const incoming = { incomingMaxBytes, incomingMaxBytesV0, incomingLowBytes, incomingHighBytes };
+  return { ...incoming, outgoingMaxBytes, outgoingLowBytes, outgoingHighBytes };
+}
+
+function invalid(message: string): SallyportError {
+  return new SallyportError("config_invalid", message, { side: "config" });
+}
+
+function split(text: string): string[] {
+  return text.split(",").map((item) => item.trim());
+}
+
+/** Judges what was given, defaults included, and reports the first fault with its origin. */
+function judge(raw: ReadonlyMap<SettingName, Raw>): Config {
+  const input: Record<string, unknown> = {};
+  for (const [name, setting] of Object.entries(SETTINGS) as [SettingName, Setting][]) {
+    input[name] = raw.get(name)?.text ?? setting.default;
+  }
+  const result = configSchema.safeParse(input);
+  if (result.success) return result.data as Config;
+  const [first] = result.error.issues;
+  // The path holds one name and a place in its list, or two that don't fit: what was set is to blame, not a default.
+  const names = (first?.path ?? []) as SettingName[];
+  const origin = names.map((name) => raw.get(name)?.origin).find((set) => set !== undefined) ?? "a default";
+  throw invalid(`Cannot use ${origin}: ${first?.message}`);
+}
+
+/** No address is listened on twice; of those settings alone that the command takes. */
+function checkAddresses(
+  names: readonly SettingName[],
+  config: Config,
+  raw: ReadonlyMap<SettingName, Raw>,
+): void {
+  const taken = new Map<string, SettingName>();
+  for (const name of ["listen", "agentListen", "masterListen", "metricsListen"] as const) {
+    if (!names.includes(name)) continue;
+    for (const address of config[name].filter(({ port }) => port !== 0).map(formatHostPort)) {
+      const other = taken.get(address);
+      if (other !== undefined) {
+        const origin = raw.get(name)?.origin ?? raw.get(other)?.origin;
+        throw invalid(`Cannot use ${origin}: ${address} is listened on already`);
+      }
+      taken.set(address, name);
+    }
+  }
+}
+
+function readMembers(
+  path: string,
+  settings: readonly [SettingName, Setting][],
+  readFile: (path: string) => string,
+  put: (name: SettingName, value: Raw) => void,
+): void {
+  let content: unknown;
+  try {
+    content = JSON.parse(readFile(path));
+  } catch (error) {
+    throw invalid(`Cannot read configuration file ${path}: ${errorMessage(error)}`);
+  }
+  if (typeof content !== "object" || content === null || Array.isArray(content)) {
+    throw invalid(`Cannot read configuration file ${path}: it must hold one JSON object`);
+  }
+  const members = new Map(
+    Object.entries(SETTINGS).map(([name, { member }]) => [member, name as SettingName]),
+  );
+  members.delete(SETTINGS.config.member);
+  const used = new Set(settings.map(([name]) => name));
+  for (const [member, value] of Object.entries(content)) {
+    const name = members.get(member);
+    const origin = `${member} in ${path}`;
+    if (name === undefined) {
+      throw invalid(`Cannot use ${origin}: there is no such setting.${didYouMean(member, members.keys())}`);
+    }
+    // One file may serve several commands.
+    if (used.has(name)) put(name, { text: memberText(value, SETTINGS[name].many, origin), origin, rank: 1 });
+  }
+}
+
+/** A member as text; numbers may be written as such, lists as JSON arrays or with commas. */
+function memberText(value: unknown, many: boolean, origin: string): string | string[] {
+  const plain = (item: unknown): string => {
+    if (typeof item === "string") return item;
+    if (typeof item === "number") return String(item);
+    throw invalid(`Cannot use ${origin}: it must be ${many ? "a list of strings" : "a string or a number"}`);
+  };
+  if (!many) return plain(value);
+  return Array.isArray(value) ? value.map(plain) : split(plain(value));
+}
+
+/** Takes the value of a setting from the file that its `-file` twin names, unless the value itself came later. */
+function readSecret(
+  name: SettingName,
+  { fileOf }: Setting,
+  raw: Map<SettingName, Raw>,
+  readFile: (path: string) => string,
+): void {
+  const from = raw.get(name);
+  if (fileOf === undefined || from === undefined) return;
+  const target = fileOf as SettingName;
+  const direct = raw.get(target);
+  if (direct !== undefined && direct.rank > from.rank) return;
+  if (direct?.rank === from.rank) {
+    throw invalid(`Cannot use ${from.origin}: ${direct.origin} is set too, leave out one of them`);
+  }
+  let content: string;
+  try {
+    content = readFile(from.text as string);
+  } catch (error) {
+    throw invalid(`Cannot use ${from.origin}: ${errorMessage(error)}`);
+  }
+  const text = SETTINGS[target].many ? keyLines(content) : content.trim();
+  raw.set(target, { ...from, text });
+}
+
+/** The keys of a file: one a line, or separated by commas; empty lines and those that start with # don't count. */
+export function keyLines(content: string): string[] {
+  const lines = content.split(/\r?\n/).map((line) => line.trim()).filter((line) => !line.startsWith("#"));
+  return lines.flatMap(split).filter((key) => key !== "");
+}
+
+/** Variables that look like settings and are none. */
+/** What `pipe` reads itself: secrets are no settings. */
+const PIPES_OWN = ["LOGIN", "PASSPHRASE", "KEY", "PUBLIC_KEY"].map((name) => `SALLYPORT_PIPE_${name}`);
+
+function strangers(env: Readonly<Record<string, string | undefined>>): string[] {
+  const known = new Set([...Object.values(SETTINGS).map((setting) => setting.env), ...PIPES_OWN]);
+  return Object.keys(env).filter((name) => name.startsWith("SALLYPORT_") && !known.has(name)).sort()
+    .map((name) => `${name} in the environment is no setting.${didYouMean(name, known)}`);
+}

@@ -1,0 +1,248 @@
+/**
+ * The client's handshake and, behind it, its connection; no IO, no clock (docs/curve-transport.md, "The handshake").
+ *
+ * @module
+ */
+import type { Bytes } from "../../bytes/bytes.ts";
+import { SallyportError } from "../../errors.ts";
+import type { Address } from "../../runtime/port.ts";
+import { CurveConnection } from "./connection.ts";
+import type { CurveHandler, CurveIo } from "./connection_host.ts";
+import { type CurveCrypto, type CurveKeyPair, KEY_BYTES, keyPair } from "./crypto.ts";
+import { dataEnvelope, initEnvelope } from "./envelopes.ts";
+import { Inquiry } from "./inquiry.ts";
+import { clientFirstKeys, type FirstKeys, type SessionKeys, sessionKeys } from "./key_schedule.ts";
+import type { CurveOptions } from "./options.ts";
+import {
+  type CookiePacket,
+  DATA_HEAD_BYTES,
+  HELLO_BYTES,
+  ID_BYTES,
+  PacketType,
+  packetType,
+  readCookie,
+  SURE_BYTES,
+  writeHello,
+} from "./packet.ts";
+
+/** HELLO and INIT are repeated after this long, then twice as long, up to the longest. */
+const REPEAT_FIRST_MS = 500;
+const REPEAT_MAX_MS = 4_000;
+/** INITs without an answer before the client asks for another cookie. */
+const INITS_MAX = 3;
+/** Cookies looked at in answer to one HELLO: each costs two computations on the curve. */
+const COOKIES_PER_HELLO = 4;
+
+/** What a client is made of. */
+export interface CurveClientParts {
+  readonly crypto: CurveCrypto;
+  readonly io: CurveIo;
+  readonly options: CurveOptions;
+  readonly server: Address;
+  /** The server's long-term key, if it is known; else the first that answers is believed. */
+  readonly serverKey: Bytes | undefined;
+  /** At most 16,384 bytes. */
+  readonly credential: Bytes;
+  readonly handler: CurveHandler;
+  readonly nowMs: number;
+  /** The server has answered; nothing more is said until {@link CurveClient.proceed}. Without it the client goes on. */
+  answered?(): void;
+  /** The handshake is through: this key is the server's own, and may be pinned. */
+  serverProved(key: Bytes): void;
+}
+
+/** See the module. */
+export class CurveClient {
+  readonly #parts: CurveClientParts;
+  readonly #keys: CurveKeyPair;
+  /** The connection; the handshake's packets are its own from INIT on. */
+  readonly connection: CurveConnection;
+  #state: "hello" | "held" | "init" | "open" | "over" = "hello";
+  #serverKey: Bytes | undefined;
+  #first: FirstKeys | undefined;
+  #session: SessionKeys | undefined;
+  #wrongKey = false;
+  #cookies = 0;
+  #inits = 0;
+  #repeatMs = REPEAT_FIRST_MS;
+  #repeatAtMs: number;
+  #helloOwed = true;
+  /** What came of the answer, until it may be used. */
+  #held: CookiePacket | undefined;
+  #mayProceed = false;
+  readonly #inquiry = new Inquiry();
+
+  constructor(parts: CurveClientParts) {
+    this.#parts = parts;
+    const secret = new Uint8Array(KEY_BYTES);
+    parts.io.random.fill(secret);
+    this.#keys = keyPair(parts.crypto, secret);
+    this.#repeatAtMs = parts.nowMs + REPEAT_FIRST_MS;
+    this.connection = new CurveConnection({
+      role: "client",
+      options: parts.options,
+      io: parts.io,
+      peer: parts.server,
+      // Never used: the first INIT has its own.
+      envelope: { key: undefined as never, headBytes: 0, write: () => {} },
+      nowMs: parts.nowMs,
+    });
+    this.connection.handler = parts.handler;
+    this.connection.introduce(parts.credential);
+  }
+
+  /** The name in DATA packets to us, once it is known. */
+  get id(): Bytes | undefined {
+    return this.#session?.toClientId;
+  }
+
+  /** A datagram has come. Packets that aren't for this client are dropped. */
+  receive(packet: Bytes, from: Address, nowMs: number): void {
+    switch (packetType(packet)) {
+      case PacketType.cookie:
+        return this.#cookie(packet, nowMs);
+      case PacketType.ready:
+        return this.#ready(packet, from, nowMs);
+      case PacketType.data: {
+        const id = this.#session?.toClientId;
+        if (this.#state !== "open" || packet.length < DATA_HEAD_BYTES || id === undefined) return;
+        for (let i = 0; i < ID_BYTES; i++) if (packet[4 + i] !== id[i]) return;
+        this.connection.receive(packet, from, nowMs);
+      }
+    }
+  }
+
+  /** When {@link tick} wants to be called. */
+  get deadlineMs(): number {
+    if (this.#state === "open") return Math.min(this.#inquiry.deadlineMs, this.connection.deadlineMs);
+    if (this.#state !== "hello" && this.#state !== "init") return this.connection.deadlineMs;
+    return this.#helloOwed ? -Infinity : Math.min(this.#repeatAtMs, this.connection.deadlineMs);
+  }
+
+  /** Time has passed. */
+  tick(nowMs: number): void {
+    if (this.#state === "hello" || this.#state === "init") this.#repeat(nowMs);
+    this.connection.tick(nowMs);
+    if (this.#state === "open") this.#inquire(nowMs);
+  }
+
+  /** Sends what waits to be sent. */
+  turn(nowMs: number): void {
+    if (this.#helloOwed && this.connection.deadlineMs < Infinity) {
+      this.#helloOwed = false;
+      const { io, server } = this.#parts;
+      writeHello(io.slot(), this.#keys.publicKey);
+      io.send(HELLO_BYTES, server);
+    }
+    this.connection.turn(nowMs);
+  }
+
+  #repeat(nowMs: number): void {
+    if (nowMs < this.#repeatAtMs) return;
+    if (this.#wrongKey) return this.#refuseKey();
+    this.#repeatMs = Math.min(REPEAT_MAX_MS, 2 * this.#repeatMs);
+    this.#repeatAtMs = nowMs + this.#repeatMs;
+    if (this.#state === "init" && this.#inits < INITS_MAX) {
+      this.#inits++;
+      this.connection.sendHandshake();
+      return;
+    }
+    this.#state = "hello";
+    this.#cookies = 0;
+    this.#helloOwed = true;
+  }
+
+  #inquire(nowMs: number): void {
+    const next = this.#inquiry.tick(this.connection, nowMs);
+    if (next === "ask") {
+      this.#helloOwed = true;
+      this.connection.ping();
+    } else if (next === "give up") {
+      this.#state = "over";
+      const why = "Session lost: the edge is there and no longer knows it";
+      this.connection.close(
+        new SallyportError("connection_lost", why, { side: "peer", retryable: true }),
+      );
+    }
+  }
+
+  #refuseKey(): void {
+    this.#state = "over";
+    this.#helloOwed = false;
+    const why = "its key isn't the one that was pinned. Either it was set up anew, or somebody else answers";
+    this.connection.close(
+      new SallyportError("challenge_failed", `Cannot trust edge: ${why}`, { side: "peer" }),
+    );
+  }
+
+  #cookie(packet: Bytes, nowMs: number): void {
+    const read = readCookie(packet);
+    if (read === undefined || this.#helloOwed || !equal(read.connectionKey, this.#keys.publicKey)) return;
+    if (this.#state === "open" && equal(read.serverKey, this.#serverKey!)) this.#inquiry.answered();
+    if (this.#state !== "hello" || this.#cookies >= COOKIES_PER_HELLO) return;
+    const { serverKey } = this.#parts;
+    if (serverKey !== undefined && !equal(read.serverKey, serverKey)) {
+      // Perhaps somebody was quicker than the edge: its own answer may still come.
+      this.#wrongKey = true;
+      return;
+    }
+    this.#cookies++;
+    if (this.#mayProceed || this.#parts.answered === undefined) return this.#init(read, nowMs);
+    this.#state = "held";
+    this.#held = {
+      ...read,
+      serverKey: read.serverKey.slice(),
+      minuteKey: read.minuteKey.slice(),
+      cookie: read.cookie.slice(),
+    };
+    this.#parts.answered();
+  }
+
+  /** Shows the credential to the server that has answered. */
+  proceed(nowMs: number): void {
+    const held = this.#held;
+    this.#mayProceed = true;
+    this.#held = undefined;
+    if (this.#state !== "held" || held === undefined) return;
+    this.#state = "hello";
+    this.#init(held, nowMs);
+  }
+
+  #init(cookie: CookiePacket, nowMs: number): void {
+    const { crypto } = this.#parts;
+    this.#serverKey = cookie.serverKey.slice();
+    this.#first = clientFirstKeys(crypto, this.#keys, this.#serverKey, cookie.minuteKey);
+    if (this.#first === undefined) return;
+    this.#wrongKey = false;
+    this.#state = "init";
+    this.#inits = 1;
+    this.#repeatMs = REPEAT_FIRST_MS;
+    this.#repeatAtMs = nowMs + REPEAT_FIRST_MS;
+    this.connection.setEnvelope(initEnvelope(this.#first.init, this.#keys.publicKey, cookie.cookie.slice()));
+    this.connection.sendHandshake();
+  }
+
+  #ready(packet: Bytes, from: Address, nowMs: number): void {
+    const first = this.#first;
+    if (first === undefined || this.#state === "open" || this.#state === "over") return;
+    if (packet.length !== SURE_BYTES || !equal(packet.subarray(4, 36), this.#keys.publicKey)) return;
+    const ephemeral = packet.slice(36, 68);
+    const shared = this.#parts.crypto.shared(this.#keys.secretKey, ephemeral);
+    if (shared === undefined) return;
+    const session = sessionKeys(this.#parts.crypto, first, shared, ephemeral);
+    if (!this.connection.receive(packet, from, nowMs, session.server)) return;
+    this.#state = "open";
+    this.#session = session;
+    this.connection.confirm(dataEnvelope(session.client, session.toServerId), session.server);
+    this.#keys.secretKey.fill(0);
+    first.secret.fill(0);
+    this.#parts.serverProved(this.#serverKey!);
+  }
+}
+
+function equal(a: Bytes, b: Bytes): boolean {
+  // Public values only: no need for constant time.
+  if (a.length !== b.length) return false;
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
+  return true;
+}

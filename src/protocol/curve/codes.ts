@@ -1,0 +1,45 @@
+/**
+ * Numbers for error codes on the wire, in RESET and CLOSE. Numbers are never used again for something else.
+ *
+ * @module
+ */
+import type { ErrorCode } from "../../errors.ts";
+
+/** Index: the number on the wire. */
+const CODES: readonly ErrorCode[] = [
+  "closed",
+  "aborted",
+  "access_denied",
+  "challenge_failed",
+  "connection_lost",
+  "connection_refused",
+  "credential_refused",
+  "deadline_exceeded",
+  "endpoint_unreachable",
+  "frame_invalid",
+  "key_reused",
+  "limit_exceeded",
+  "name_flapping",
+  "name_taken",
+  "replaced",
+  "session_idle",
+  "session_refused",
+  "session_stalled",
+  "shutdown",
+  "stream_overflow",
+  "token_expired",
+  "token_invalid",
+  "unauthorized",
+  "unrecognized_name",
+  "host_unknown",
+];
+
+/** The number of a code; codes that have none travel as 0, "closed". */
+export function wireCode(code: ErrorCode): number {
+  return Math.max(0, CODES.indexOf(code));
+}
+
+/** The code of a number; "closed" for unknown ones. */
+export function codeOfWire(number: number): ErrorCode {
+  return CODES[number] ?? "closed";
+}

@@ -1,0 +1,400 @@
+/**
+ * One connection, without IO or clock: packets and the time go in; packets, events and the next deadline come out.
+ * The handshakes in front of it are `client.ts` and `server.ts`; the format is docs/curve-transport.md.
+ *
+ * @module
+ */
+import type { Bytes } from "../../bytes/bytes.ts";
+import { errorCode, errorMessage, SallyportError } from "../../errors.ts";
+import { LINGER_MS } from "../../limits.ts";
+import type { Address } from "../../runtime/port.ts";
+import { AckTracker } from "./recovery/acks.ts";
+import { codeOfWire, wireCode } from "./codes.ts";
+import type { ConnectionParts, CurveHandler, CurveIo } from "./connection_host.ts";
+import { AckRanges, type FrameSink, readFrames } from "./frames.ts";
+import { Introduction } from "./introduction.ts";
+import type { PacketKey } from "./key_schedule.ts";
+import type { CurveOptions } from "./options.ts";
+import { headBytes, readNumber, SURE_BYTES } from "./packet.ts";
+import { PathState } from "./path.ts";
+import { ReplayWindow } from "./replay_window.ts";
+import { type Envelope, Sender } from "./sender.ts";
+import { type CurveGauges, CurveStats } from "./stats.ts";
+import type { CurveStream } from "./streams/stream.ts";
+import { brokenFrame } from "./streams/stream_host.ts";
+import { CONTROL_STREAM_BYTES, StreamSet } from "./streams/stream_set.ts";
+
+/** A connection with this many packets that didn't open must end (docs/curve-transport.md). */
+const FORGERIES_MAX = 2 ** 36;
+
+/** See the module. */
+export class CurveConnection {
+  readonly options: CurveOptions;
+  readonly stats = new CurveStats();
+  readonly path: PathState;
+  handler: CurveHandler | undefined;
+  /** For {@link CurveIo.wake}: the connection is in its queue. */
+  awake = false;
+  readonly #io: CurveIo;
+  readonly #client: boolean;
+  readonly #streams: StreamSet;
+  readonly #sender: Sender;
+  readonly #replay = new ReplayWindow();
+  readonly #acks = new AckTracker();
+  readonly #ranges = new AckRanges();
+  readonly #sink: FrameSink;
+  #openKey: PacketKey | undefined;
+  #phase: "handshake" | "open" | "closing" | "closed" = "handshake";
+  #admitted = false;
+  #introduced = false;
+  readonly #introduction = new Introduction();
+  /** Streams that came before the introduction did. */
+  #early: CurveStream[] = [];
+  #startedMs: number;
+  #receivedMs: number;
+  #nowMs: number;
+  #from: Address;
+  #handshakeWanted = false;
+  #closeError: SallyportError | undefined;
+  #closeOwed = false;
+  /** Counted from the turn that tells: the time of a call from outside isn't known. */
+  #closeUntilMs = Infinity;
+  #heardClosing = 0;
+  #told = false;
+
+  constructor(parts: ConnectionParts) {
+    const { options, io, nowMs } = parts;
+    this.options = options;
+    this.#io = io;
+    this.#client = parts.role === "client";
+    this.#from = { host: parts.peer.host, port: parts.peer.port };
+    this.path = new PathState(this.#from, io.random);
+    this.#streams = new StreamSet(
+      {
+        wake: () => this.#wake(),
+        opened: (stream) => this.#opened(stream),
+        closed: (stream) => this.handler?.streamClosed(stream),
+        duplicate: () => void this.stats.duplicates++,
+      },
+      options,
+      this.#client ? 2 : 1,
+    );
+    this.#sender = new Sender({
+      options,
+      out: io,
+      envelope: parts.envelope,
+      acks: this.#acks,
+      streams: this.#streams,
+      path: this.path,
+      stats: this.stats,
+      nowMs,
+    });
+    this.#startedMs = this.#receivedMs = this.#nowMs = nowMs;
+    this.#sink = this.#makeSink();
+    this.#streams.control.attach(this.#introduction);
+  }
+
+  /** Nothing happens on it any more, and its handler has been told. */
+  get over(): boolean {
+    return this.#phase === "closed" && this.#told;
+  }
+  /** Both sides have proved that they are there. */
+  get confirmed(): boolean {
+    return this.#phase !== "handshake";
+  }
+  /** The server has let the client in. */
+  get admitted(): boolean {
+    return this.#admitted;
+  }
+  /** Streams open now. */
+  get streams(): number {
+    return this.#streams.open;
+  }
+  /** Probe time-outs in a row: the path may be gone. */
+  get probesInVain(): number {
+    return this.#sender.recovery.ptoCount;
+  }
+  /** How the connection does; brings {@link stats} up to date as well. */
+  get gauges(): CurveGauges {
+    const { rtt, control, recovery, datagramBytes } = this.#sender;
+    this.stats.bytesResent = this.#streams.bytesResent;
+    this.stats.reordered = this.#acks.reordered;
+    this.stats.pathMoves = this.path.moves;
+    return {
+      rttLastMs: rtt.latestMs,
+      rttMinMs: rtt.measured ? rtt.minMs : 0,
+      rttSmoothedMs: rtt.measured ? rtt.smoothedMs : 0,
+      windowBytes: control.windowBytes,
+      inFlightBytes: recovery.inFlightBytes,
+      datagramBytes,
+      streams: this.streams,
+    };
+  }
+
+  // For the owner.
+
+  /** Server: lets the client in, with bytes for it (at most 16,384). */
+  admit(welcome: Bytes): void {
+    if (this.#client || this.#admitted || this.#phase !== "open") return;
+    this.#admitted = true;
+    this.introduce(welcome);
+  }
+
+  /** Client: the credential, before the first INIT. Throws `limit_exceeded`. */
+  introduce(bytes: Bytes): void {
+    if (bytes.length > CONTROL_STREAM_BYTES) {
+      const why = `it has ${bytes.length} bytes, at most ${CONTROL_STREAM_BYTES}`;
+      throw new SallyportError("limit_exceeded", `Cannot send credential: ${why}`, { side: "local" });
+    }
+    this.#streams.control.write(bytes);
+    this.#streams.control.closeWrite();
+  }
+
+  /** Opens a stream. Throws what the connection ended with, `closed` before admission, `limit_exceeded`. */
+  open(): CurveStream {
+    if (this.#phase !== "open" || !this.#admitted) {
+      throw this.#closeError ??
+        new SallyportError("closed", "Cannot open stream: the session isn't open yet");
+    }
+    this.stats.streamsOpened++;
+    return this.#streams.create();
+  }
+
+  /** Ends the connection, tells the peer why, and the handler in the next turn. */
+  close(error: SallyportError): void {
+    if (this.#phase === "closing" || this.#phase === "closed") return;
+    // A client whose INIT wasn't answered has nobody to tell.
+    this.#closeOwed = this.#phase === "open" || !this.#client;
+    this.#phase = this.#closeOwed ? "closing" : "closed";
+    this.#closeError = error;
+    this.#wake();
+  }
+
+  /** Makes the peer hear of us, so that it learns of a new address. */
+  ping(): void {
+    this.#sender.pings = Math.max(1, this.#sender.pings);
+    this.#wake();
+  }
+
+  // For the handshakes.
+
+  /** Client: another cookie, another INIT. */
+  setEnvelope(envelope: Envelope): void {
+    this.#sender.envelope = envelope;
+  }
+
+  /** Both sides are there: from now on DATA, opened with this key. */
+  confirm(envelope: Envelope, openKey: PacketKey): void {
+    if (this.#phase === "handshake") this.#phase = "open";
+    this.#sender.envelope = envelope;
+    this.#openKey = openKey;
+    this.#handshakeWanted = false;
+    if (this.#client) this.ping();
+    this.#wake();
+  }
+
+  /** Sends INIT or READY in the next turn. */
+  sendHandshake(): void {
+    this.#handshakeWanted = true;
+    this.#wake();
+  }
+
+  // Receiving.
+
+  /**
+   * Takes an INIT, READY or DATA of this connection; `key` opens it, by default the session's. False when it wasn't
+   * genuine or has been here before.
+   */
+  receive(packet: Bytes, from: Address, nowMs: number, key: PacketKey | undefined = this.#openKey): boolean {
+    const head = headBytes(packet);
+    if (head === 0 || this.#phase === "closed" || key === undefined) return false;
+    this.#nowMs = nowMs;
+    const number = readNumber(packet, head);
+    if (!this.#replay.check(number)) {
+      this.stats.replays++;
+      return false;
+    }
+    const plain = key.open(packet, head, this.#io.plain);
+    if (plain === undefined) {
+      if (++this.stats.forgeries >= FORGERIES_MAX) this.close(brokenFrame("too many were forged"));
+      return false;
+    }
+    const newest = number > this.#replay.highest;
+    this.#replay.mark(number);
+    this.stats.packetsReceived++;
+    this.stats.bytesReceived += packet.length;
+    this.#wake();
+    if (this.#phase === "closing") {
+      // The peer hasn't heard yet; told again after 1, 2, 4, 8… packets.
+      this.#heardClosing++;
+      if ((this.#heardClosing & (this.#heardClosing - 1)) === 0) this.#closeOwed = true;
+      return true;
+    }
+    this.#receivedMs = nowMs;
+    this.#from = from;
+    if (this.#phase === "open") this.path.received(from, number, newest, packet.length, nowMs);
+    try {
+      const eliciting = readFrames(plain, this.#sink, this.#ranges);
+      this.#acks.received(number, eliciting, nowMs);
+    } catch (error) {
+      this.close(error instanceof SallyportError ? error : brokenFrame(errorMessage(error)));
+    }
+    return true;
+  }
+
+  #makeSink(): FrameSink {
+    const streams = this.#streams;
+    return {
+      ping: () => {},
+      ack: (ranges, delayUs) => this.#sender.acknowledge(ranges, delayUs, this.#nowMs),
+      stream: (id, offset, data, fin) => {
+        this.#mayUse(id);
+        streams.data(id, offset, data, fin);
+      },
+      reset: (id, code, finalOffset) => {
+        this.#mayUse(id);
+        streams.reset(id, code, finalOffset);
+      },
+      maxData: (limit) => streams.maxData(limit),
+      maxStreamData: (id, limit) => {
+        this.#mayUse(id);
+        streams.maxStreamData(id, limit);
+      },
+      maxStreams: (limit) => streams.maxStreams(limit),
+      pathChallenge: (data) => this.path.challenged(this.#from, data),
+      pathResponse: (data) => this.#pathResponse(data),
+      close: (code, reason) => this.#peerClosed(code, reason),
+      params: (maxData, maxStreamData, maxStreams, maxDatagramBytes) => {
+        if (maxDatagramBytes < SURE_BYTES) throw brokenFrame("it accepts no packets of 1088 bytes");
+        streams.params(maxData, maxStreamData, maxStreams);
+        this.#sender.capDatagram(maxDatagramBytes);
+      },
+    };
+  }
+
+  #mayUse(id: number): void {
+    // Only the server can tell: its welcome may come behind its first stream.
+    if (id !== 0 && !this.#client && !this.#admitted) throw brokenFrame("it uses a stream before admission");
+  }
+
+  #pathResponse(data: Bytes): void {
+    const before = this.path.current.host;
+    if (!this.path.answered(this.#from, data)) return;
+    this.#sender.pathMoved(this.path.current.host === before, this.#nowMs);
+    this.ping();
+  }
+
+  #peerClosed(code: number, reason: string): void {
+    const why = reason === "" ? codeOfWire(code) : reason;
+    this.#closeError = new SallyportError(codeOfWire(code), `Session ended by the peer: ${why}`, {
+      retryable: true,
+    });
+    this.#phase = "closed";
+    this.#closeOwed = false;
+  }
+
+  #opened(stream: CurveStream): void {
+    this.stats.streamsOpened++;
+    if (this.#introduced) this.handler?.stream(stream);
+    else this.#early.push(stream);
+  }
+
+  // Time.
+
+  /** When {@link tick} wants to be called; Infinity: not at all. */
+  get deadlineMs(): number {
+    if (this.#phase === "closed") return this.#told ? Infinity : -Infinity;
+    if (this.#phase === "closing") return this.#closeUntilMs;
+    const { recovery, sentMs, pacedUntilMs } = this.#sender;
+    let atMs = this.#receivedMs + this.options.idleTimeoutMs;
+    if (!this.#admitted) atMs = Math.min(atMs, this.#startedMs + this.options.handshakeTimeoutMs);
+    if (this.#phase === "handshake") return this.#client ? atMs : Math.min(atMs, recovery.deadlineMs);
+    if (this.#client) atMs = Math.min(atMs, sentMs + this.options.keepAliveMs);
+    return Math.min(
+      atMs,
+      recovery.deadlineMs,
+      this.#acks.dueMs,
+      this.path.deadlineMs,
+      this.#streams.deadlineMs,
+      pacedUntilMs,
+    );
+  }
+
+  /** Time has passed. What is to be sent goes out in the turn that this asks for. */
+  tick(nowMs: number): void {
+    this.#nowMs = nowMs;
+    const { options } = this;
+    if (this.#phase === "closing" && nowMs >= this.#closeUntilMs) this.#phase = "closed";
+    if (this.#phase === "handshake" || this.#phase === "open") {
+      const silentMs = nowMs - this.#receivedMs;
+      if (silentMs >= options.idleTimeoutMs) {
+        this.#vanish("connection_lost", `the peer is silent for ${Math.round(silentMs / 1000)} s`);
+      } else if (!this.#admitted && nowMs >= this.#startedMs + options.handshakeTimeoutMs) {
+        this.#vanish("deadline_exceeded", `no admission within ${options.handshakeTimeoutMs / 1000} s`);
+      } else this.#tickOpen(nowMs);
+    }
+    this.#wake();
+  }
+
+  #tickOpen(nowMs: number): void {
+    const { recovery, sentMs } = this.#sender;
+    if (this.#phase === "open" || !this.#client) {
+      if (recovery.timeout(nowMs)) {
+        this.#sender.probe(nowMs);
+        if (this.#phase === "handshake") this.#handshakeWanted = true;
+      }
+    }
+    if (this.#client && this.#phase === "open" && nowMs - sentMs >= this.options.keepAliveMs) {
+      this.#sender.pings = Math.max(1, this.#sender.pings);
+    }
+    this.#streams.tick(nowMs);
+  }
+
+  /** Tells handlers what waits for them, and sends what may be sent. */
+  turn(nowMs: number): void {
+    this.#nowMs = nowMs;
+    if (this.#introduction.ready && !this.#introduced && this.#phase === "open") this.#introduce();
+    this.#streams.turn(nowMs, LINGER_MS);
+    if (this.#phase === "handshake" && this.#handshakeWanted) {
+      this.#handshakeWanted = false;
+      this.#sender.sendHandshake(this.#client, nowMs);
+    } else if (this.#phase === "open") {
+      if (this.#sender.flush(nowMs)) this.#wake();
+    }
+    if (this.#closeError !== undefined) this.#turnClosed(nowMs);
+  }
+
+  #introduce(): void {
+    this.#introduced = true;
+    if (this.#client) this.#admitted = true;
+    this.handler?.introduced(this.#introduction.take());
+    const early = this.#early;
+    this.#early = [];
+    for (const stream of early) this.handler?.stream(stream);
+  }
+
+  #turnClosed(nowMs: number): void {
+    const error = this.#closeError!;
+    if (this.#closeOwed && this.#phase === "closing") {
+      this.#closeOwed = false;
+      this.#sender.sendClose(wireCode(errorCode(error)), error.message, nowMs);
+    }
+    if (this.#told) return;
+    this.#told = true;
+    this.#closeUntilMs = nowMs + 3 * this.#sender.rtt.ptoMs(0);
+    this.#streams.end(error);
+    this.handler?.closed(error);
+  }
+
+  #vanish(code: "connection_lost" | "deadline_exceeded", why: string): void {
+    this.#closeError = new SallyportError(code, `Cannot keep session: ${why}`, {
+      side: "network",
+      retryable: true,
+    });
+    this.#phase = "closed";
+  }
+
+  #wake(): void {
+    this.#io.wake(this);
+  }
+}

@@ -1,0 +1,141 @@
+/**
+ * From keys that were agreed on to keys that seal (docs/curve-transport.md, "Keys").
+ *
+ * @module
+ */
+import type { Bytes } from "../../bytes/bytes.ts";
+import { ViewCache } from "../../bytes/view_cache.ts";
+import {
+  type CurveCrypto,
+  type CurveKeyPair,
+  hkdfExpand,
+  hkdfExtract,
+  NONCE_BYTES,
+  sha256,
+  TAG_BYTES,
+} from "./crypto.ts";
+import { DATA_HEAD_BYTES, ID_BYTES, packetNonce, readNumber } from "./packet.ts";
+
+const LABEL = "sallyport curve 1";
+
+/** One direction's key and iv, with the sealing and opening of whole packets. */
+export class PacketKey {
+  readonly #crypto: CurveCrypto;
+  readonly #key: Bytes;
+  readonly #iv: Bytes;
+  readonly #nonce = new Uint8Array(NONCE_BYTES);
+  /** The associated data of DATA packets, copied: cheaper than a view. */
+  readonly #ad = new Uint8Array(DATA_HEAD_BYTES);
+  readonly #plain = new ViewCache();
+  readonly #sealed = new ViewCache();
+
+  /** @param material 44 bytes: key and iv. */
+  constructor(crypto: CurveCrypto, material: Bytes) {
+    this.#crypto = crypto;
+    this.#key = material.slice(0, 32);
+    this.#iv = material.slice(32, 44);
+  }
+
+  /** Seals `plain` behind the `head` bytes that `packet` begins with; answers the packet's size. */
+  seal(packet: Bytes, head: number, plain: Bytes): number {
+    packetNonce(this.#nonce, this.#iv, readNumber(packet, head));
+    const size = head + plain.length + TAG_BYTES;
+    const sealed = this.#sealed.view(packet, head, size);
+    this.#crypto.seal(sealed, plain, this.#associated(packet, head), this.#nonce, this.#key);
+    return size;
+  }
+
+  /** Opens what follows the `head` bytes of `packet` into the front of `room`; undefined when that fails. */
+  open(packet: Bytes, head: number, room: Bytes): Bytes | undefined {
+    if (packet.length < head + TAG_BYTES || packet.length > room.length) return undefined;
+    packetNonce(this.#nonce, this.#iv, readNumber(packet, head));
+    const plain = this.#plain.view(room, 0, packet.length - head - TAG_BYTES);
+    const ad = this.#associated(packet, head);
+    return this.#crypto.open(plain, packet.subarray(head), ad, this.#nonce, this.#key) ? plain : undefined;
+  }
+
+  #associated(packet: Bytes, head: number): Bytes {
+    if (head !== DATA_HEAD_BYTES) return packet.subarray(0, head);
+    for (let i = 0; i < DATA_HEAD_BYTES; i++) this.#ad[i] = packet[i]!;
+    return this.#ad;
+  }
+}
+
+/** The public keys of a handshake. */
+export interface PublicKeys {
+  readonly connection: Bytes;
+  readonly server: Bytes;
+  readonly minute: Bytes;
+}
+
+/** The handshake after INIT: the key of INIT, and what the rest is derived from. */
+export interface FirstKeys {
+  readonly init: PacketKey;
+  readonly secret: Bytes;
+}
+
+/** The keys that a connection stands on. */
+export interface SessionKeys {
+  readonly client: PacketKey;
+  readonly server: PacketKey;
+  /** Names in DATA packets to the server and to the client. */
+  readonly toServerId: Bytes;
+  readonly toClientId: Bytes;
+}
+
+/** `first` and `init`; `serverShared` is X25519(C, S), `minuteShared` X25519(C, M). */
+export function firstKeys(
+  crypto: CurveCrypto,
+  keys: PublicKeys,
+  serverShared: Bytes,
+  minuteShared: Bytes,
+): FirstKeys {
+  const salt = sha256(LABEL, keys.connection, keys.server, keys.minute);
+  const secret = hkdfExtract(salt, serverShared, minuteShared);
+  return { secret, init: new PacketKey(crypto, hkdfExpand(secret, "init", 44)) };
+}
+
+/** `second` and what follows; `shared` is X25519(C, E), `ephemeral` is E. */
+export function sessionKeys(
+  crypto: CurveCrypto,
+  first: FirstKeys,
+  shared: Bytes,
+  ephemeral: Bytes,
+): SessionKeys {
+  const second = hkdfExtract(first.secret, shared, ephemeral);
+  const ids = hkdfExpand(second, "id", 2 * ID_BYTES);
+  return {
+    client: new PacketKey(crypto, hkdfExpand(second, "client", 44)),
+    server: new PacketKey(crypto, hkdfExpand(second, "server", 44)),
+    toServerId: ids.slice(0, ID_BYTES),
+    toClientId: ids.slice(ID_BYTES),
+  };
+}
+
+/** The client's way to {@link firstKeys}; undefined when a key of the server is of low order. */
+export function clientFirstKeys(
+  crypto: CurveCrypto,
+  own: CurveKeyPair,
+  serverKey: Bytes,
+  minuteKey: Bytes,
+): FirstKeys | undefined {
+  const serverShared = crypto.shared(own.secretKey, serverKey);
+  const minuteShared = crypto.shared(own.secretKey, minuteKey);
+  if (serverShared === undefined || minuteShared === undefined) return undefined;
+  const keys = { connection: own.publicKey, server: serverKey, minute: minuteKey };
+  return firstKeys(crypto, keys, serverShared, minuteShared);
+}
+
+/** The server's way to {@link firstKeys}; undefined when the connection's key is of low order. */
+export function serverFirstKeys(
+  crypto: CurveCrypto,
+  own: CurveKeyPair,
+  minute: CurveKeyPair,
+  connectionKey: Bytes,
+): FirstKeys | undefined {
+  const serverShared = crypto.shared(own.secretKey, connectionKey);
+  const minuteShared = crypto.shared(minute.secretKey, connectionKey);
+  if (serverShared === undefined || minuteShared === undefined) return undefined;
+  const keys = { connection: connectionKey, server: own.publicKey, minute: minute.publicKey };
+  return firstKeys(crypto, keys, serverShared, minuteShared);
+}

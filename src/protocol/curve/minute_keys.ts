@@ -1,0 +1,160 @@
+/**
+ * The server's minute keys: they seal cookies, and the key pair among them is the server's half of INIT's secrecy. Only
+ * this minute's and the last one's are kept, so a cookie lives for one to two minutes and nothing is stored for it.
+ *
+ * @module
+ */
+import type { Bytes } from "../../bytes/bytes.ts";
+import type { RandomSource } from "../../crypto/random.ts";
+import type { Address } from "../../runtime/port.ts";
+import { type CurveCrypto, type CurveKeyPair, KEY_BYTES, keyPair, NONCE_BYTES } from "./crypto.ts";
+import { COOKIE_BYTES } from "./packet.ts";
+
+/** How long a minute key seals; it opens for as long again. */
+export const MINUTE_MS = 60_000;
+
+const COUNTER_BYTES = 8;
+const TIME_BYTES = 8;
+const AD_BYTES = KEY_BYTES + 16 + 2;
+
+interface Minute {
+  readonly sealKey: Bytes;
+  readonly pair: CurveKeyPair;
+}
+
+/** A cookie that proved genuine. */
+export interface OpenedCookie {
+  /** The key pair that the COOKIE offered. */
+  readonly minute: CurveKeyPair;
+  readonly issuedAtMs: number;
+}
+
+/** See the module. Times are milliseconds of one monotonic clock. */
+export class MinuteKeys {
+  readonly #crypto: CurveCrypto;
+  readonly #random: RandomSource;
+  #current: Minute;
+  #last: Minute | undefined;
+  #rotateAtMs: number;
+  #counter = 0;
+  readonly #ad = new Uint8Array(AD_BYTES);
+  readonly #nonce = new Uint8Array(NONCE_BYTES);
+  readonly #time = new Uint8Array(TIME_BYTES);
+
+  constructor(crypto: CurveCrypto, random: RandomSource, nowMs: number) {
+    this.#crypto = crypto;
+    this.#random = random;
+    this.#current = this.#draw();
+    this.#rotateAtMs = nowMs + MINUTE_MS;
+  }
+
+  /** When {@link rotate} will have something to do. */
+  get rotateAtMs(): number {
+    return this.#rotateAtMs;
+  }
+
+  /** Changes the keys if it is time; true when they changed. After a long pause both are new. */
+  rotate(nowMs: number): boolean {
+    if (nowMs < this.#rotateAtMs) return false;
+    if (this.#last !== undefined) wipe(this.#last);
+    this.#last = this.#current;
+    this.#current = this.#draw();
+    if (nowMs >= this.#rotateAtMs + MINUTE_MS) {
+      wipe(this.#last);
+      this.#last = undefined;
+    }
+    this.#rotateAtMs = nowMs + MINUTE_MS;
+    return true;
+  }
+
+  /** The public key for a COOKIE made now. */
+  get publicKey(): Bytes {
+    return this.#current.pair.publicKey;
+  }
+
+  /** Writes a cookie for this connection key at this address into `cookie` (32 bytes). Computes no curve. */
+  seal(cookie: Bytes, connectionKey: Bytes, from: Address, nowMs: number): void {
+    const view = new DataView(cookie.buffer, cookie.byteOffset, COOKIE_BYTES);
+    view.setBigUint64(0, BigInt(this.#counter++));
+    new DataView(this.#time.buffer).setFloat64(0, nowMs);
+    this.#prepare(cookie, connectionKey, from);
+    this.#crypto.seal(
+      cookie.subarray(COUNTER_BYTES),
+      this.#time,
+      this.#ad,
+      this.#nonce,
+      this.#current.sealKey,
+    );
+  }
+
+  /** Opens a cookie; undefined when it is forged, expired, or of another server, connection or address. */
+  open(cookie: Bytes, connectionKey: Bytes, from: Address): OpenedCookie | undefined {
+    if (cookie.length !== COOKIE_BYTES) return undefined;
+    this.#prepare(cookie, connectionKey, from);
+    for (const minute of [this.#current, this.#last]) {
+      if (minute === undefined) continue;
+      const sealed = cookie.subarray(COUNTER_BYTES);
+      if (this.#crypto.open(this.#time, sealed, this.#ad, this.#nonce, minute.sealKey)) {
+        return { minute: minute.pair, issuedAtMs: new DataView(this.#time.buffer).getFloat64(0) };
+      }
+    }
+    return undefined;
+  }
+
+  #prepare(cookie: Bytes, connectionKey: Bytes, from: Address): void {
+    this.#nonce.fill(0, 0, 4);
+    this.#nonce.set(cookie.subarray(0, COUNTER_BYTES), 4);
+    this.#ad.set(connectionKey);
+    writeHost(this.#ad.subarray(KEY_BYTES, KEY_BYTES + 16), from.host);
+    this.#ad[AD_BYTES - 2] = from.port >> 8;
+    this.#ad[AD_BYTES - 1] = from.port;
+  }
+
+  #draw(): Minute {
+    const sealKey = new Uint8Array(KEY_BYTES);
+    const secretKey = new Uint8Array(KEY_BYTES);
+    this.#random.fill(sealKey);
+    this.#random.fill(secretKey);
+    return { sealKey, pair: keyPair(this.#crypto, secretKey) };
+  }
+}
+
+function wipe(minute: Minute): void {
+  minute.sealKey.fill(0);
+  minute.pair.secretKey.fill(0);
+}
+
+/** An address in 16 bytes; IPv4 is mapped, the scope of an IPv6 address is left out. */
+function writeHost(target: Bytes, host: string): void {
+  target.fill(0);
+  if (!host.includes(":")) {
+    target[10] = 0xff;
+    target[11] = 0xff;
+    let at = 12;
+    let value = 0;
+    for (let i = 0; i <= host.length && at < 16; i++) {
+      const code = i === host.length ? 46 : host.charCodeAt(i);
+      if (code === 46) {
+        target[at++] = value;
+        value = 0;
+      } else value = value * 10 + (code - 48);
+    }
+    return;
+  }
+  const percent = host.indexOf("%");
+  const [head, tail] = (percent < 0 ? host : host.slice(0, percent)).split("::") as [
+    string,
+    string | undefined,
+  ];
+  const front = head === "" ? [] : head.split(":");
+  const back = tail === undefined || tail === "" ? [] : tail.split(":");
+  write(front, 0);
+  write(back, 8 - back.length);
+  function write(groups: string[], from: number): void {
+    for (let i = 0; i < groups.length && from + i < 8; i++) {
+      const value = parseInt(groups[i]!, 16);
+      target[2 * (from + i)] = value >> 8;
+      target[2 * (from + i) + 1] = value;
+    }
+  }
+}

@@ -1,0 +1,52 @@
+/**
+ * What an owner may choose about curve connections, with defaults.
+ *
+ * @module
+ */
+import { type CongestionName, WINDOW_MAX_BYTES } from "./congestion/congestion.ts";
+import type { StreamSetLimits } from "./streams/stream_set.ts";
+import { SURE_BYTES } from "./packet.ts";
+
+const KiB = 1024;
+const MiB = 1024 * KiB;
+
+/** Options of a connection; durations in milliseconds, sizes in bytes. */
+export interface CurveOptions extends StreamSetLimits {
+  readonly congestion: CongestionName;
+  /** Largest datagram to send and to accept, 1,088 to 16,384. */
+  readonly maxDatagramBytes: number;
+  /** The client says something at least this often. */
+  readonly keepAliveMs: number;
+  /** A peer that is silent for this long is dead. */
+  readonly idleTimeoutMs: number;
+  /** Until the server has let the client in. */
+  readonly handshakeTimeoutMs: number;
+}
+
+/** The defaults (docs/curve-transport.md). */
+export const DEFAULT_CURVE_OPTIONS: CurveOptions = {
+  congestion: "vegas",
+  // Ethernet's 1500 less IPv6's and UDP's heads: what goes through without fragments nearly everywhere.
+  maxDatagramBytes: 1_452,
+  // NATs forget UDP after 30 s at the earliest.
+  keepAliveMs: 10_000,
+  idleTimeoutMs: 30_000,
+  handshakeTimeoutMs: 15_000,
+  // A stream at 270 Mbit/s over 60 ms; eight of them fill the connection's credit.
+  windowBytes: 2 * MiB,
+  connectionWindowBytes: WINDOW_MAX_BYTES,
+  streamsMax: 4_096,
+  sendHighBytes: 1 * MiB,
+  sendLowBytes: 512 * KiB,
+  sendMaxBytes: 12 * MiB,
+};
+
+/** Largest datagram that any configuration allows. */
+export const DATAGRAM_MAX_BYTES = 16_384;
+
+/** Options with defaults filled in; sizes of datagrams outside 1,088 to 16,384 are brought inside. */
+export function curveOptions(options: Partial<CurveOptions> = {}): CurveOptions {
+  const all = { ...DEFAULT_CURVE_OPTIONS, ...options };
+  const maxDatagramBytes = Math.min(DATAGRAM_MAX_BYTES, Math.max(SURE_BYTES, all.maxDatagramBytes));
+  return { ...all, maxDatagramBytes };
+}

@@ -1,0 +1,113 @@
+/**
+ * Where the peer is: the current path, a candidate that has to answer a challenge, and the challenges of the peer that wait
+ * for an answer.
+ *
+ * @module
+ */
+import type { Bytes } from "../../bytes/bytes.ts";
+import type { RandomSource } from "../../crypto/random.ts";
+import type { Address } from "../../runtime/port.ts";
+import { CHALLENGE_BYTES } from "./frames.ts";
+
+const TRIES = 3;
+/** To an address that hasn't answered go at most this many times the bytes that came from it. */
+const AMPLIFICATION = 3;
+const RESPONSES_MAX = 4;
+
+/** Whether two addresses are the same. */
+export function sameAddress(a: Address, b: Address): boolean {
+  return a.port === b.port && a.host === b.host;
+}
+
+interface Candidate {
+  readonly address: Address;
+  readonly data: Bytes;
+  /** Number of the packet that came from there. */
+  number: number;
+  received: number;
+  sent: number;
+  tries: number;
+  nextMs: number;
+}
+
+/** An answer to a challenge of the peer. */
+export interface PathAnswer {
+  readonly to: Address;
+  readonly data: Bytes;
+}
+
+/** See the module. */
+export class PathState {
+  current: Address;
+  moves = 0;
+  #candidate: Candidate | undefined;
+  readonly #answers: PathAnswer[] = [];
+  readonly #random: RandomSource;
+
+  constructor(current: Address, random: RandomSource) {
+    this.current = current;
+    this.#random = random;
+  }
+
+  /** A packet has opened; `newest` when its number is higher than any before. */
+  received(from: Address, number: number, newest: boolean, bytes: number, nowMs: number): void {
+    const candidate = this.#candidate;
+    if (sameAddress(from, this.current)) {
+      // Whoever is there still talks: what came from elsewhere was a copy, or the peer has come back.
+      if (candidate !== undefined && newest) this.#candidate = undefined;
+      return;
+    }
+    if (candidate !== undefined && sameAddress(from, candidate.address)) {
+      candidate.received += bytes;
+      if (newest) candidate.number = number;
+      return;
+    }
+    if (!newest) return;
+    const data = new Uint8Array(CHALLENGE_BYTES);
+    this.#random.fill(data);
+    const address = { host: from.host, port: from.port };
+    this.#candidate = { address, data, number, received: bytes, sent: 0, tries: 0, nextMs: nowMs };
+  }
+
+  /** A PATH_RESPONSE has come. True: the path has moved to where it came from. */
+  answered(from: Address, data: Bytes): boolean {
+    const candidate = this.#candidate;
+    if (candidate === undefined || !sameAddress(from, candidate.address)) return false;
+    if (candidate.tries === 0 || data.some((byte, i) => byte !== candidate.data[i])) return false;
+    this.current = candidate.address;
+    this.#candidate = undefined;
+    this.moves++;
+    return true;
+  }
+
+  /** The peer's PATH_CHALLENGE: an answer goes back to where it came from. */
+  challenged(from: Address, data: Bytes): void {
+    if (this.#answers.length >= RESPONSES_MAX) return;
+    this.#answers.push({ to: { host: from.host, port: from.port }, data: data.slice() });
+  }
+
+  /** The next answer to send. */
+  takeAnswer(): PathAnswer | undefined {
+    return this.#answers.shift();
+  }
+
+  /** The challenge to send now, if one is due and `bytes` may still go there. */
+  challenge(nowMs: number, bytes: number, retryMs: number): PathAnswer | undefined {
+    const candidate = this.#candidate;
+    if (candidate === undefined || nowMs < candidate.nextMs) return undefined;
+    if (candidate.tries >= TRIES) {
+      this.#candidate = undefined;
+      return undefined;
+    }
+    candidate.nextMs = nowMs + retryMs;
+    if (candidate.sent + bytes > AMPLIFICATION * candidate.received) return undefined;
+    candidate.tries++;
+    candidate.sent += bytes;
+    return { to: candidate.address, data: candidate.data };
+  }
+
+  /** When {@link challenge} wants to be asked. */
+  get deadlineMs(): number {
+    return this.#candidate?.nextMs ?? Infinity;
+  }
+}

@@ -1,0 +1,82 @@
+/**
+ * What is to be acknowledged, and when.
+ *
+ * @module
+ */
+import { ACK_RANGES_MAX } from "../frames.ts";
+import { RangeSet } from "../range_set.ts";
+import { MAX_ACK_DELAY_MS } from "./rtt.ts";
+
+/** An ACK goes out for every this many eliciting packets. */
+const PACKETS_PER_ACK = 2;
+/** Every this many packets with nothing but an ACK of several ranges, one asks to be acknowledged itself. */
+const PING_EVERY = 16;
+const PING_RANGES = 8;
+
+/** Received packet numbers of one direction. */
+export class AckTracker {
+  readonly ranges = new RangeSet();
+  #largest = -1;
+  #largestAtMs = 0;
+  /** Eliciting packets since the last ACK. */
+  #waiting = 0;
+  #atOnce = false;
+  #dueMs = Infinity;
+  #bare = 0;
+  /** Packets that came behind a later one. */
+  reordered = 0;
+
+  /** A packet has opened, for the first time. */
+  received(number: number, eliciting: boolean, nowMs: number): void {
+    this.ranges.add(number, number + 1);
+    if (this.ranges.size > ACK_RANGES_MAX) this.ranges.dropLowest();
+    const inOrder = number === this.#largest + 1;
+    if (number > this.#largest) {
+      this.#largest = number;
+      this.#largestAtMs = nowMs;
+    } else this.reordered++;
+    if (!eliciting) return;
+    this.#waiting++;
+    if (!inOrder || this.#waiting >= PACKETS_PER_ACK) this.#atOnce = true;
+    else this.#dueMs = Math.min(this.#dueMs, nowMs + MAX_ACK_DELAY_MS);
+  }
+
+  /** Whether there is news for an ACK: it goes along with whatever is sent. */
+  get pending(): boolean {
+    return this.#waiting > 0 && this.ranges.size > 0;
+  }
+
+  /** Whether an ACK must go out now even alone. */
+  due(nowMs: number): boolean {
+    return this.pending && (this.#atOnce || nowMs >= this.#dueMs);
+  }
+
+  /** When an ACK will be due; −Infinity: now. */
+  get dueMs(): number {
+    return !this.pending ? Infinity : this.#atOnce ? -Infinity : this.#dueMs;
+  }
+
+  /** The highest number that an ACK written now acknowledges. */
+  get largest(): number {
+    return this.ranges.size === 0 ? -1 : this.ranges.end(this.ranges.size - 1) - 1;
+  }
+
+  /** How long the largest number has waited, in µs. */
+  delayUs(nowMs: number): number {
+    return Math.max(0, Math.round((nowMs - this.#largestAtMs) * 1000));
+  }
+
+  /** An ACK was written; says whether its packet, if it carries nothing else, should ask for one in return. */
+  written(alone: boolean): boolean {
+    this.#waiting = 0;
+    this.#atOnce = false;
+    this.#dueMs = Infinity;
+    this.#bare = alone ? this.#bare + 1 : 0;
+    return alone && this.ranges.size >= PING_RANGES && this.#bare % PING_EVERY === 0;
+  }
+
+  /** The peer knows that everything up to `number` has come. */
+  confirmed(number: number): void {
+    this.ranges.dropBelow(number + 1);
+  }
+}

@@ -1,0 +1,277 @@
+/**
+ * The server's side of all its connections: who may have one, and which one a packet belongs to. No IO, no clock.
+ * Before a cookie has proved good nothing is kept and nothing is computed on the curve (docs/curve-transport.md).
+ *
+ * @module
+ */
+import type { Bytes } from "../../bytes/bytes.ts";
+import type { Address } from "../../runtime/port.ts";
+import { CurveConnection } from "./connection.ts";
+import type { CurveHandler, CurveIo } from "./connection_host.ts";
+import { type CurveCrypto, type CurveKeyPair, KEY_BYTES, keyPair } from "./crypto.ts";
+import { dataEnvelope, readyEnvelope } from "./envelopes.ts";
+import {
+  type FirstKeys,
+  type PacketKey,
+  serverFirstKeys,
+  type SessionKeys,
+  sessionKeys,
+} from "./key_schedule.ts";
+import { MinuteKeys } from "./minute_keys.ts";
+import type { CurveOptions } from "./options.ts";
+import {
+  COOKIE_BYTES,
+  DATA_HEAD_BYTES,
+  idText,
+  INIT_HEAD_BYTES,
+  keyText,
+  PacketType,
+  packetType,
+  readHello,
+  SURE_BYTES,
+  writeCookie,
+} from "./packet.ts";
+import { CurveServerStats, CurveStats } from "./stats.ts";
+
+/** Connections of one server, and of those the ones whose client hasn't been admitted yet; of those, from one address. */
+export interface ServerLimits {
+  readonly connectionsMax: number;
+  readonly pendingMax: number;
+  readonly pendingPerSourceMax: number;
+  /** INITs of one address in a minute that weren't genuine or never led to an admission; beyond it all of its are dropped. */
+  readonly failuresPerSourceMax: number;
+}
+
+/** Keys of ended connections that are remembered in a minute, so that their INITs can't be played again. */
+const USED_KEYS_MAX = 65_536;
+
+/** What a server is made of. */
+export interface CurveServerParts {
+  readonly crypto: CurveCrypto;
+  readonly io: CurveIo;
+  readonly options: CurveOptions;
+  readonly limits: ServerLimits;
+  /** The long-term key. */
+  readonly keys: CurveKeyPair;
+  readonly nowMs: number;
+  /** A connection stands; says who hears of it. */
+  accept(connection: CurveConnection): CurveHandler;
+}
+
+interface Entry {
+  readonly connection: CurveConnection;
+  readonly connectionKey: string;
+  readonly id: string;
+  readonly source: string;
+  /** Opens the client's INITs, until it is confirmed: what would show its credential isn't kept longer than that. */
+  init: PacketKey | undefined;
+  readonly session: SessionKeys;
+  pending: boolean;
+}
+
+/** See the module. */
+export class CurveServer {
+  readonly stats = new CurveServerStats();
+  /** Counters of connections that are over. */
+  readonly past = new CurveStats();
+  readonly #parts: CurveServerParts;
+  readonly #minutes: MinuteKeys;
+  readonly #byId = new Map<string, Entry>();
+  readonly #byKey = new Map<string, Entry>();
+  readonly #byConnection = new Map<CurveConnection, Entry>();
+  readonly #pendingBySource = new Map<string, number>();
+  /** Of this minute. Each one has shown a cookie for its address, so nobody fills it by inventing addresses. */
+  readonly #failuresBySource = new Map<string, number>();
+  #pending = 0;
+  #used = new Set<string>();
+  #usedBefore = new Set<string>();
+  readonly #cookie = new Uint8Array(COOKIE_BYTES);
+
+  constructor(parts: CurveServerParts) {
+    this.#parts = parts;
+    this.#minutes = new MinuteKeys(parts.crypto, parts.io.random, parts.nowMs);
+  }
+
+  /** Connections now. */
+  get connections(): Iterable<CurveConnection> {
+    return this.#byConnection.keys();
+  }
+  /** Number of connections, and of those not yet admitted. */
+  get size(): number {
+    return this.#byConnection.size;
+  }
+  get pending(): number {
+    return this.#pending;
+  }
+  /** The long-term public key. */
+  get publicKey(): Bytes {
+    return this.#parts.keys.publicKey;
+  }
+
+  /** A datagram has come. */
+  receive(packet: Bytes, from: Address, nowMs: number): void {
+    switch (packetType(packet)) {
+      case PacketType.data:
+        return this.#data(packet, from, nowMs);
+      case PacketType.hello:
+        return this.#hello(packet, from, nowMs);
+      case PacketType.init:
+        return this.#init(packet, from, nowMs);
+      default:
+        this.stats.strays++;
+    }
+  }
+
+  /** When {@link rotate} wants to be called. */
+  get rotateAtMs(): number {
+    return this.#minutes.rotateAtMs;
+  }
+
+  /** Changes the minute key if it is time. */
+  rotate(nowMs: number): void {
+    if (!this.#minutes.rotate(nowMs)) return;
+    this.#usedBefore = this.#used;
+    this.#used = new Set();
+    this.#failuresBySource.clear();
+  }
+
+  /** After every turn or tick of a connection: keeps the books. True when the connection is over and forgotten. */
+  settle(connection: CurveConnection): boolean {
+    const entry = this.#byConnection.get(connection);
+    if (entry === undefined) return true;
+    if (entry.pending && (connection.admitted || connection.over)) this.#notPending(entry);
+    if (!connection.over) return false;
+    if (!connection.admitted) this.#failed(entry.source);
+    this.#byConnection.delete(connection);
+    this.#byId.delete(entry.id);
+    this.#byKey.delete(entry.connectionKey);
+    if (this.#used.size < USED_KEYS_MAX) this.#used.add(entry.connectionKey);
+    void connection.gauges;
+    this.past.add(connection.stats);
+    this.stats.connectionsClosed++;
+    return true;
+  }
+
+  #data(packet: Bytes, from: Address, nowMs: number): void {
+    if (packet.length < DATA_HEAD_BYTES) return void this.stats.strays++;
+    const entry = this.#byId.get(idText(packet, 4));
+    if (entry === undefined) return void this.stats.strays++;
+    const { connection, session } = entry;
+    if (connection.confirmed) return void connection.receive(packet, from, nowMs);
+    if (!connection.receive(packet, from, nowMs, session.client)) return;
+    entry.init = undefined;
+    connection.confirm(dataEnvelope(session.server, session.toClientId), session.client);
+  }
+
+  #hello(packet: Bytes, from: Address, nowMs: number): void {
+    const connectionKey = readHello(packet);
+    if (connectionKey === undefined) return void this.stats.strays++;
+    this.rotate(nowMs);
+    this.stats.hellos++;
+    this.stats.cookiesIssued++;
+    const { io, keys } = this.#parts;
+    const cookie = this.#cookie;
+    this.#minutes.seal(cookie, connectionKey, from, nowMs);
+    const answer = { connectionKey, serverKey: keys.publicKey, minuteKey: this.#minutes.publicKey, cookie };
+    io.send(writeCookie(io.slot(), answer), from);
+  }
+
+  #init(packet: Bytes, from: Address, nowMs: number): void {
+    // READY is as large: an INIT of any other size would get more than it brought.
+    if (packet.length !== SURE_BYTES) return void this.stats.strays++;
+    this.rotate(nowMs);
+    const connectionKey = packet.subarray(4, 4 + KEY_BYTES);
+    const cookie = packet.subarray(4 + KEY_BYTES, 4 + KEY_BYTES + COOKIE_BYTES);
+    const opened = this.#minutes.open(cookie, connectionKey, from);
+    if (opened === undefined) return void this.stats.cookiesRefused++;
+    const name = keyText(connectionKey);
+    const known = this.#byKey.get(name);
+    if (known !== undefined) return this.#repeated(known, packet, from, nowMs);
+    if (this.#used.has(name) || this.#usedBefore.has(name)) return void this.stats.initsRepeated++;
+    const source = sourceOf(from.host);
+    const { crypto, keys, limits } = this.#parts;
+    if (
+      this.#byConnection.size >= limits.connectionsMax || this.#pending >= limits.pendingMax ||
+      (this.#pendingBySource.get(source) ?? 0) >= limits.pendingPerSourceMax ||
+      (this.#failuresBySource.get(source) ?? 0) >= limits.failuresPerSourceMax
+    ) return void this.stats.initsRefused++;
+    const first = serverFirstKeys(crypto, keys, opened.minute, connectionKey);
+    if (first === undefined || first.init.open(packet, INIT_HEAD_BYTES, this.#parts.io.plain) === undefined) {
+      this.stats.initsRefused++;
+      return this.#failed(source);
+    }
+    this.#open(packet, from, nowMs, connectionKey.slice(), source, first);
+  }
+
+  /** INIT is genuine: a connection comes to be. */
+  #open(
+    packet: Bytes,
+    from: Address,
+    nowMs: number,
+    connectionKey: Bytes,
+    source: string,
+    first: FirstKeys,
+  ): void {
+    const { crypto, io, options } = this.#parts;
+    const secret = new Uint8Array(KEY_BYTES);
+    io.random.fill(secret);
+    const ephemeral = keyPair(crypto, secret);
+    const shared = crypto.shared(secret, connectionKey);
+    secret.fill(0);
+    if (shared === undefined) return void this.stats.initsRefused++;
+    const session = sessionKeys(crypto, first, shared, ephemeral.publicKey);
+    first.secret.fill(0);
+    shared.fill(0);
+    const id = idText(session.toServerId, 0);
+    if (this.#byId.has(id)) return void this.stats.initsRefused++;
+    const envelope = readyEnvelope(session.server, connectionKey, ephemeral.publicKey);
+    const connection = new CurveConnection({ role: "server", options, io, peer: from, envelope, nowMs });
+    // An owner that throws leaves nothing behind.
+    connection.handler = this.#parts.accept(connection);
+    const entry: Entry = {
+      connection,
+      connectionKey: keyText(connectionKey),
+      id,
+      source,
+      init: first.init,
+      session,
+      pending: true,
+    };
+    this.#byConnection.set(connection, entry);
+    this.#byId.set(id, entry);
+    this.#byKey.set(entry.connectionKey, entry);
+    this.#pending++;
+    this.#pendingBySource.set(source, (this.#pendingBySource.get(source) ?? 0) + 1);
+    this.stats.connectionsOpened++;
+    connection.receive(packet, from, nowMs, first.init);
+    connection.sendHandshake();
+  }
+
+  #repeated(entry: Entry, packet: Bytes, from: Address, nowMs: number): void {
+    this.stats.initsRepeated++;
+    const { connection, init } = entry;
+    if (connection.confirmed || init === undefined) return;
+    // Only a new INIT of the client's gets another READY; a copy of an old one nothing.
+    if (connection.receive(packet, from, nowMs, init)) connection.sendHandshake();
+  }
+
+  /** A cookie is good for two minutes: who has one mustn't have the curve computed as often as the line allows. */
+  #failed(source: string): void {
+    this.#failuresBySource.set(source, (this.#failuresBySource.get(source) ?? 0) + 1);
+  }
+
+  #notPending(entry: Entry): void {
+    entry.pending = false;
+    this.#pending--;
+    const left = this.#pendingBySource.get(entry.source)! - 1;
+    if (left === 0) this.#pendingBySource.delete(entry.source);
+    else this.#pendingBySource.set(entry.source, left);
+  }
+}
+
+/** Whom an address stands for: itself, or its /64 in IPv6. */
+function sourceOf(host: string): string {
+  if (!host.includes(":")) return host;
+  const [head] = host.split("::") as [string];
+  return head.split(":").slice(0, 4).join(":");
+}

@@ -1,0 +1,96 @@
+/**
+ * What a stream has received and not delivered: bytes out of order, or for a reader that pauses.
+ *
+ * @module
+ */
+import type { Bytes } from "../../../bytes/bytes.ts";
+import { RangeSet } from "../range_set.ts";
+
+const FIRST_BYTES = 8 * 1024;
+
+/** A ring of bytes with offsets; its size follows what it holds. The credit that was given bounds it. */
+export class ReceiveBuffer {
+  #ring: Bytes | undefined;
+  /** Everything below has been delivered. */
+  #base = 0;
+  readonly #held = new RangeSet();
+
+  /** Offset of the next byte to deliver. */
+  get offset(): number {
+    return this.#base;
+  }
+  /** Whether nothing is held. */
+  get empty(): boolean {
+    return this.#held.size === 0;
+  }
+  /** Whether bytes that can be delivered are held. */
+  get ready(): boolean {
+    return this.#held.size > 0 && this.#held.start(0) === this.#base;
+  }
+  /** Ranges held: bounded by whoever calls {@link add}. */
+  get fragments(): number {
+    return this.#held.size;
+  }
+
+  /** Bytes were delivered past the buffer, straight from the packet. */
+  skip(length: number): void {
+    this.#base += length;
+    this.#held.dropBelow(this.#base);
+    if (this.#held.size === 0) this.#ring = undefined;
+  }
+
+  /** Copies in what of `[offset, …)` is new; false when it was all there already. */
+  add(offset: number, data: Bytes): boolean {
+    let start = offset;
+    const end = offset + data.length;
+    if (start < this.#base) start = this.#base;
+    if (start >= end || this.#held.covers(start, end)) return false;
+    const ring = this.#reserve(end - this.#base);
+    for (let from = start; from < end;) {
+      const at = from % ring.length;
+      const count = Math.min(end - from, ring.length - at);
+      ring.set(data.subarray(from - offset, from - offset + count), at);
+      from += count;
+    }
+    this.#held.add(start, end);
+    return true;
+  }
+
+  /** A view of bytes that can be delivered, as many as lie together; they count as delivered. */
+  take(): Bytes {
+    const ring = this.#ring!;
+    const at = this.#base % ring.length;
+    const count = Math.min(this.#held.end(0) - this.#base, ring.length - at);
+    this.#base += count;
+    this.#held.dropBelow(this.#base);
+    if (this.#held.size === 0) this.#ring = undefined;
+    return ring.subarray(at, at + count);
+  }
+
+  /** Drops everything held. */
+  clear(): void {
+    this.#held.clear();
+    this.#ring = undefined;
+  }
+
+  #reserve(size: number): Bytes {
+    const old = this.#ring;
+    if (old !== undefined && old.length >= size) return old;
+    let length = old?.length ?? FIRST_BYTES;
+    while (length < size) length *= 2;
+    const ring = new Uint8Array(length);
+    this.#ring = ring;
+    if (old !== undefined) {
+      for (let i = 0; i < this.#held.size; i++) {
+        for (let offset = this.#held.start(i); offset < this.#held.end(i);) {
+          const from = offset % old.length;
+          const to = offset % length;
+          const count = Math.min(this.#held.end(i) - offset, old.length - from, length - to);
+          ring.set(old.subarray(from, from + count), to);
+          offset += count;
+        }
+      }
+    }
+    return ring;
+  }
+}

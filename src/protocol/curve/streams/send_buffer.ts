@@ -1,0 +1,134 @@
+/**
+ * What a stream has written and the peer hasn't acknowledged: a ring of bytes with offsets, and which of them were
+ * acknowledged out of order or lost.
+ *
+ * @module
+ */
+import type { Bytes } from "../../../bytes/bytes.ts";
+import { RangeSet } from "../range_set.ts";
+
+const FIRST_BYTES = 8 * 1024;
+
+/** See the module. Offsets count from the stream's beginning. */
+export class SendBuffer {
+  #ring: Bytes | undefined;
+  /** Everything below is acknowledged. */
+  #base = 0;
+  #end = 0;
+  /** Everything from here on has never been sent. */
+  #next = 0;
+  readonly #acked = new RangeSet();
+  readonly #lost = new RangeSet();
+
+  /** Bytes written since the beginning. */
+  get end(): number {
+    return this.#end;
+  }
+  /** Offset of what has never been sent. */
+  get next(): number {
+    return this.#next;
+  }
+  /** Bytes written and never sent. */
+  get unsent(): number {
+    return this.#end - this.#next;
+  }
+  /** Bytes held: written and not acknowledged. */
+  get held(): number {
+    return this.#end - this.#base;
+  }
+  /** Whether something lost waits to be sent again. */
+  get hasLost(): boolean {
+    return this.#lost.size > 0;
+  }
+
+  /** Copies `chunk` in. */
+  write(chunk: Bytes): void {
+    const length = chunk.length;
+    if (length === 0) return;
+    const ring = this.#reserve(this.held + length);
+    const at = this.#end % ring.length;
+    const first = Math.min(length, ring.length - at);
+    ring.set(first === length ? chunk : chunk.subarray(0, first), at);
+    if (first < length) ring.set(chunk.subarray(first), 0);
+    this.#end += length;
+  }
+
+  /** Start of the first lost range. Call it only if {@link hasLost}. */
+  get lostStart(): number {
+    return this.#lost.start(0);
+  }
+  /** Length of the first lost range. */
+  get lostLength(): number {
+    return this.#lost.end(0) - this.#lost.start(0);
+  }
+
+  /** Copies `[offset, offset + target.length)`, all of it held, into `target`. */
+  copy(offset: number, target: Bytes): void {
+    const ring = this.#ring!;
+    const at = offset % ring.length;
+    const first = Math.min(target.length, ring.length - at);
+    target.set(ring.subarray(at, at + first), 0);
+    if (first < target.length) target.set(ring.subarray(0, target.length - first), first);
+  }
+
+  /** `[offset, offset + length)` has been sent (again). */
+  sent(offset: number, length: number): void {
+    if (offset + length > this.#next) this.#next = offset + length;
+    if (this.#lost.size > 0) this.#lost.remove(offset, offset + length);
+  }
+
+  /** The peer has acknowledged `[offset, offset + length)`. */
+  acked(offset: number, length: number): void {
+    const end = offset + length;
+    if (end <= this.#base) return;
+    if (this.#lost.size > 0) this.#lost.remove(offset, end);
+    if (offset <= this.#base) this.#base = end;
+    else {
+      this.#acked.add(offset, end);
+      return;
+    }
+    if (this.#acked.size > 0 && this.#acked.start(0) <= this.#base) {
+      this.#base = Math.max(this.#base, this.#acked.end(0));
+      this.#acked.dropBelow(this.#base);
+    }
+    if (this.#base === this.#end) this.#ring = undefined;
+  }
+
+  /** `[offset, offset + length)` was in a packet that is given up: what isn't acknowledged must go again. */
+  lost(offset: number, length: number): void {
+    const end = offset + length;
+    const start = Math.max(offset, this.#base);
+    if (start >= end) return;
+    this.#lost.add(start, end);
+    for (let i = 0; i < this.#acked.size && this.#acked.start(i) < end; i++) {
+      this.#lost.remove(this.#acked.start(i), this.#acked.end(i));
+    }
+  }
+
+  /** Drops everything: the stream was reset. */
+  clear(): void {
+    this.#ring = undefined;
+    this.#base = this.#next = this.#end;
+    this.#acked.clear();
+    this.#lost.clear();
+  }
+
+  #reserve(size: number): Bytes {
+    const old = this.#ring;
+    if (old !== undefined && old.length >= size) return old;
+    let length = old?.length ?? FIRST_BYTES;
+    while (length < size) length *= 2;
+    const ring = new Uint8Array(length);
+    this.#ring = ring;
+    if (old !== undefined) {
+      for (let offset = this.#base; offset < this.#end;) {
+        const from = offset % old.length;
+        const to = offset % length;
+        const count = Math.min(this.#end - offset, old.length - from, length - to);
+        ring.set(old.subarray(from, from + count), to);
+        offset += count;
+      }
+    }
+    return ring;
+  }
+}

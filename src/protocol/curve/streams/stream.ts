@@ -1,0 +1,393 @@
+/**
+ * A stream of a curve connection: ordered bytes both ways, each direction with its own offsets, credit and end.
+ *
+ * @module
+ */
+import type { Bytes } from "../../../bytes/bytes.ts";
+import { type ErrorCode, errorCode, SallyportError } from "../../../errors.ts";
+import type { ByteStream, ByteStreamHandler } from "../../../runtime/port.ts";
+import { codeOfWire, wireCode } from "../codes.ts";
+import { ReceiveBuffer } from "./receive_buffer.ts";
+import { SendBuffer } from "./send_buffer.ts";
+import { brokenFrame, type StreamHost, type StreamLimits } from "./stream_host.ts";
+
+/** Pieces out of order that a stream may hold; an honest peer stays far below it. */
+const FRAGMENTS_MAX = 4_096;
+
+/** See the module. What the connection calls is marked "internal". */
+export class CurveStream implements ByteStream {
+  readonly id: number;
+  readonly #host: StreamHost;
+  readonly #limits: StreamLimits;
+  readonly #counted: boolean;
+  #handler: ByteStreamHandler | undefined;
+  #paused = false;
+  #discarding = false;
+  #closed = false;
+  #closing: { error: Error | undefined } | undefined;
+
+  readonly #out = new SendBuffer();
+  #sendLimit: number;
+  #wantDrain = false;
+  #fin: "none" | "wanted" | "sent" | "acked" = "none";
+  #resetCode = -1;
+  #resetOffset = 0;
+  #resetAcked = false;
+
+  readonly #in = new ReceiveBuffer();
+  #receiveLimit: number;
+  #highest = 0;
+  #finalOffset = -1;
+  #endDelivered = false;
+  #resetReceived = false;
+  #done = false;
+
+  /** Internal: in the connection's queues. */
+  queued = false;
+  turnQueued = false;
+  creditOwed = false;
+  resetOwed = false;
+
+  /** @param counted whether the connection's credit counts this stream's bytes (all but stream 0's). */
+  constructor(id: number, host: StreamHost, limits: StreamLimits, sendLimit: number, counted = true) {
+    this.id = id;
+    this.#host = host;
+    this.#limits = limits;
+    this.#counted = counted;
+    this.#sendLimit = sendLimit;
+    this.#receiveLimit = limits.windowBytes;
+  }
+
+  // ByteStream.
+
+  attach(handler: ByteStreamHandler): void {
+    const first = this.#handler === undefined;
+    this.#handler = handler;
+    if (first) this.#host.wantsTurn(this);
+  }
+
+  write(chunk: Bytes): boolean {
+    if (this.#fin !== "none" || this.#resetCode >= 0 || this.#closing !== undefined || chunk.length === 0) {
+      return true;
+    }
+    this.#out.write(chunk);
+    if (this.#out.unsent > this.#limits.sendMaxBytes) {
+      this.abort(
+        new SallyportError("stream_overflow", "Cannot send: the stream's queue is full", { side: "local" }),
+      );
+      return true;
+    }
+    this.#host.wantsToSend(this);
+    if (this.#out.unsent < this.#limits.sendHighBytes) return true;
+    this.#wantDrain = true;
+    return false;
+  }
+
+  closeWrite(): void {
+    if (this.#fin !== "none" || this.#resetCode >= 0) return;
+    this.#fin = "wanted";
+    this.#host.wantsToSend(this);
+  }
+
+  abort(error?: Error): void {
+    if (this.#closed || this.#closing !== undefined) return;
+    this.#drop(error === undefined ? "aborted" : errorCode(error), error);
+  }
+
+  release(): void {
+    this.#discarding = true;
+    this.closeWrite();
+    this.#host.wantsTurn(this);
+  }
+
+  pause(): void {
+    this.#paused = true;
+  }
+
+  resume(): void {
+    if (!this.#paused) return;
+    this.#paused = false;
+    this.#host.wantsTurn(this);
+  }
+
+  get bufferedBytes(): number {
+    return this.#out.unsent;
+  }
+
+  // Sending. Internal, called while packets are packed.
+
+  /** Internal. Whether something could go out now; `connectionCredit` counts for new bytes alone. */
+  sendable(connectionCredit: number): boolean {
+    if (this.#resetCode >= 0) return false;
+    if (this.#out.hasLost) return true;
+    const credit = this.#counted ? connectionCredit : Infinity;
+    if (this.#out.unsent > 0) return credit > 0 && this.#out.next < this.#sendLimit;
+    return this.#fin === "wanted";
+  }
+
+  /** Internal. Whether new bytes wait for the connection's credit and nothing else. */
+  get waitsForConnection(): boolean {
+    return this.#resetCode < 0 && this.#counted && this.#out.unsent > 0 && this.#out.next < this.#sendLimit;
+  }
+
+  /** Internal. Offset of the next bytes to send: lost ones first. */
+  get sendOffset(): number {
+    return this.#out.hasLost ? this.#out.lostStart : this.#out.next;
+  }
+
+  /** Internal. How many bytes may go from {@link sendOffset} on. */
+  sendLength(connectionCredit: number): number {
+    if (this.#out.hasLost) return this.#out.lostLength;
+    const credit = this.#counted ? connectionCredit : Infinity;
+    return Math.max(0, Math.min(this.#out.unsent, this.#sendLimit - this.#out.next, credit));
+  }
+
+  /** Internal. Whether a frame of these bytes carries the end. */
+  finAt(end: number): boolean {
+    return this.#fin !== "none" && end === this.#out.end;
+  }
+
+  /** Internal. Copies bytes into a frame and counts them as sent; answers how many were new to the connection's credit. */
+  takeInto(target: Bytes, offset: number, fin: boolean): number {
+    const before = this.#out.next;
+    if (target.length > 0) this.#out.copy(offset, target);
+    this.#out.sent(offset, target.length);
+    if (fin && this.#fin === "wanted") this.#fin = "sent";
+    if (this.#wantDrain && this.#out.unsent <= this.#limits.sendLowBytes) this.#host.wantsTurn(this);
+    return this.#counted ? this.#out.next - before : 0;
+  }
+
+  /** Internal. The peer has these bytes. */
+  framesAcked(offset: number, length: number, fin: boolean): void {
+    if (this.#resetCode >= 0) return;
+    this.#out.acked(offset, length);
+    if (fin) this.#fin = "acked";
+    if (this.#out.held > 0 || this.#fin !== "acked") return;
+    if (this.#endDelivered) this.#close(undefined);
+    else if (this.#discarding) this.#host.wantsTurn(this);
+    this.#settle();
+  }
+
+  /** Internal. These bytes must go again. */
+  framesLost(offset: number, length: number, fin: boolean): number {
+    if (this.#resetCode >= 0) return 0;
+    this.#out.lost(offset, length);
+    if (fin && this.#fin === "sent") this.#fin = "wanted";
+    this.#host.wantsToSend(this);
+    return length;
+  }
+
+  /** Internal. The RESET to send: code and final offset. */
+  get resetCode(): number {
+    return this.#resetCode;
+  }
+  get resetOffset(): number {
+    return this.#resetOffset;
+  }
+
+  /** Internal. */
+  resetWasAcked(): void {
+    this.#resetAcked = true;
+    this.#settle();
+  }
+
+  /** Internal. The peer takes more. */
+  raiseSendLimit(limit: number): void {
+    if (limit <= this.#sendLimit) return;
+    this.#sendLimit = limit;
+    this.#host.wantsToSend(this);
+  }
+
+  // Receiving. Internal.
+
+  /** Internal. Throws `frame_invalid` when the peer breaks its credit or moves the end. */
+  frameReceived(offset: number, data: Bytes, fin: boolean): void {
+    const end = offset + data.length;
+    if (end <= this.#in.offset && data.length > 0) this.#host.duplicate();
+    this.#advance(end, fin ? end : -1);
+    if (this.#done || this.#resetReceived || this.#endDelivered) return;
+    if (this.#discarding) return this.#discard();
+    if (this.#flowing && this.#in.empty && offset <= this.#in.offset) {
+      if (end > this.#in.offset) {
+        const fresh = offset === this.#in.offset ? data : data.subarray(this.#in.offset - offset);
+        this.#in.skip(fresh.length);
+        this.#deliver(fresh);
+      }
+    } else {
+      this.#in.add(offset, data);
+      if (this.#in.fragments > FRAGMENTS_MAX) throw brokenFrame("a stream arrives in too many pieces");
+    }
+    this.#flow();
+  }
+
+  /** Internal. */
+  resetReceived(code: number, finalOffset: number): void {
+    this.#advance(finalOffset, finalOffset);
+    if (this.#done || this.#resetReceived) return;
+    this.#resetReceived = true;
+    if (!this.#endDelivered) this.#discard();
+    const error = new SallyportError(codeOfWire(code), `Stream reset by the peer: ${codeOfWire(code)}`, {
+      side: "peer",
+    });
+    if (this.#resetCode < 0 && this.#fin !== "acked") this.#reset(wireCode("closed"));
+    this.#close(error);
+    this.#settle();
+  }
+
+  /** Internal. The MAX_STREAM_DATA to send. */
+  get receiveLimit(): number {
+    return this.#receiveLimit;
+  }
+
+  /** Internal. Whether more credit still means something. */
+  get receiving(): boolean {
+    return this.#finalOffset < 0 && !this.#done;
+  }
+
+  /** Internal. Tells the handler what waits: bytes, drain, close. */
+  turn(): void {
+    if (this.#closing !== undefined) {
+      const { error } = this.#closing;
+      if (this.#handler !== undefined) this.#close(error);
+      return;
+    }
+    if (this.#discarding) {
+      this.#discard();
+      if (this.#finalOffset >= 0 && this.#in.offset >= this.#finalOffset && !this.#endDelivered) {
+        this.#endDelivered = true;
+        if (this.#fin === "acked") this.#close(undefined);
+        this.#settle();
+      }
+    } else this.#flow();
+    if (this.#wantDrain && this.#out.unsent <= this.#limits.sendLowBytes && this.#handler !== undefined) {
+      this.#wantDrain = false;
+      this.#guard((handler) => handler.drain());
+    }
+  }
+
+  /** Internal. The connection is over. */
+  end(error: SallyportError): void {
+    this.#done = true;
+    this.#out.clear();
+    this.#in.clear();
+    this.#close(error);
+  }
+
+  /** Internal. Everything written is out, and a stream that nobody wants any more waits for the peer's end alone. */
+  get waitsForEnd(): boolean {
+    return this.#discarding && !this.#done && this.#fin === "acked" && !this.#endDelivered &&
+      this.#resetCode < 0;
+  }
+
+  get #flowing(): boolean {
+    return this.#handler !== undefined && !this.#paused && !this.#closed && this.#closing === undefined;
+  }
+
+  #advance(end: number, finalOffset: number): void {
+    if (end > this.#receiveLimit) throw brokenFrame("a stream goes beyond its credit");
+    if (
+      this.#finalOffset >= 0 &&
+      (end > this.#finalOffset || (finalOffset >= 0 && finalOffset !== this.#finalOffset))
+    ) {
+      throw brokenFrame("a stream's end moves");
+    }
+    if (finalOffset >= 0) {
+      if (finalOffset < this.#highest) throw brokenFrame("a stream ends before its own bytes");
+      this.#finalOffset = finalOffset;
+    }
+    if (end > this.#highest) {
+      if (this.#counted) this.#host.received(end - this.#highest);
+      this.#highest = end;
+    }
+  }
+
+  #flow(): void {
+    while (this.#flowing && this.#in.ready) this.#deliver(this.#in.take());
+    if (
+      this.#flowing && !this.#endDelivered && this.#finalOffset >= 0 && this.#in.offset === this.#finalOffset
+    ) {
+      this.#endDelivered = true;
+      this.#guard((handler) => handler.end());
+      if (this.#fin === "acked" && this.#out.held === 0) this.#close(undefined);
+      this.#settle();
+    }
+  }
+
+  #deliver(chunk: Bytes): void {
+    this.#credit(chunk.length);
+    try {
+      this.#handler!.data(chunk);
+    } catch (thrown) {
+      this.abort(asError(thrown));
+    }
+  }
+
+  #credit(bytes: number): void {
+    if (this.#counted) this.#host.consumed(bytes);
+    else return;
+    const window = this.#limits.windowBytes;
+    if (this.#finalOffset < 0 && this.#receiveLimit - this.#in.offset <= window / 2) {
+      this.#receiveLimit = this.#in.offset + window;
+      this.#host.owesCredit(this);
+    }
+  }
+
+  /** Drops what has come; its credit is free at once, gaps included. */
+  #discard(): void {
+    const gap = this.#highest - this.#in.offset;
+    if (gap > 0) {
+      this.#in.skip(gap);
+      this.#credit(gap);
+    }
+    this.#in.clear();
+    if (this.#finalOffset >= 0 && !this.#endDelivered) this.#host.wantsTurn(this);
+  }
+
+  #drop(code: ErrorCode, error: Error | undefined): void {
+    if (this.#resetCode < 0 && this.#fin !== "acked") this.#reset(wireCode(code));
+    else if (this.#fin === "acked" && !this.#endDelivered) this.#reset(wireCode(code));
+    this.#discarding = true;
+    this.#discard();
+    this.#closing ??= { error };
+    this.#host.wantsTurn(this);
+  }
+
+  #reset(code: number): void {
+    this.#resetCode = code;
+    this.#resetOffset = this.#out.next;
+    this.#out.clear();
+    this.#host.owesReset(this);
+  }
+
+  #close(error: Error | undefined): void {
+    if (this.#closed) return;
+    if (this.#handler === undefined) {
+      this.#closing ??= { error };
+      return;
+    }
+    this.#closed = true;
+    this.#closing ??= { error };
+    this.#guard((handler) => handler.close(error));
+  }
+
+  #settle(): void {
+    const sent = this.#resetCode >= 0 ? this.#resetAcked : this.#fin === "acked" && this.#out.held === 0;
+    const received = this.#resetReceived || this.#endDelivered ||
+      (this.#resetCode >= 0 && this.#finalOffset >= 0 && this.#highest >= this.#finalOffset);
+    if (!sent || !received || this.#done) return;
+    this.#done = true;
+    this.#host.finished(this);
+  }
+
+  #guard(call: (handler: ByteStreamHandler) => void): void {
+    try {
+      call(this.#handler!);
+    } catch (thrown) {
+      this.abort(asError(thrown));
+    }
+  }
+}
+
+function asError(thrown: unknown): Error {
+  return thrown instanceof Error ? thrown : new Error(String(thrown));
+}

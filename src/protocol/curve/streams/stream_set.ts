@@ -1,0 +1,392 @@
+/**
+ * The streams of a connection: who may open them, whose turn it is, and the credit they share.
+ *
+ * @module
+ */
+import type { Bytes } from "../../../bytes/bytes.ts";
+import { SallyportError } from "../../../errors.ts";
+import {
+  CONTROL_MAX_BYTES,
+  FrameType,
+  type FrameWriter,
+  streamHeadBytes,
+  writeControl,
+  writeStreamHead,
+} from "../frames.ts";
+import type { SentOther, SentPacket } from "../recovery/recovery.ts";
+import { CurveStream } from "./stream.ts";
+import { brokenFrame, type StreamHost, type StreamLimits } from "./stream_host.ts";
+
+/** What stream 0 may carry in each direction. */
+export const CONTROL_STREAM_BYTES = 16_384;
+/** A STREAM frame with less data than this isn't worth its head. */
+const PIECE_MIN_BYTES = 24;
+
+/** Bounds of a connection's streams. */
+export interface StreamSetLimits extends StreamLimits {
+  /** Credit for received bytes over all streams. */
+  readonly connectionWindowBytes: number;
+  /** Streams that the peer may have open at once. */
+  readonly streamsMax: number;
+}
+
+/** What the set asks of its connection. */
+export interface StreamSetHost {
+  /** There may be something to send or to tell. */
+  wake(): void;
+  /** The peer has opened a stream. */
+  opened(stream: CurveStream): void;
+  /** A stream is over. */
+  closed(stream: CurveStream): void;
+  /** Bytes came that had come before. */
+  duplicate(): void;
+}
+
+/** See the module. */
+export class StreamSet implements StreamHost {
+  readonly control: CurveStream;
+  readonly #host: StreamSetHost;
+  readonly #limits: StreamSetLimits;
+  readonly #streams = new Map<number, CurveStream>();
+  /** Next id of ours, and the lowest of the peer's that hasn't been opened. */
+  #nextOwn: number;
+  #nextPeer: number;
+  #ownMax = 0;
+  #peerMax: number;
+  #peerOpened = 0;
+  #ownOpened = 0;
+
+  // Credit over all streams: what we may send, what the peer may.
+  #sendMax = 0;
+  #sent = 0;
+  #firstStreamMax = 0;
+  #receiveMax: number;
+  #received = 0;
+  #consumed = 0;
+  #owesMaxData = false;
+  #owesMaxStreams = false;
+
+  /** Streams with something to send; taken from the front, put back at the end. */
+  #ready: CurveStream[] = [];
+  #readyAt = 0;
+  /** Streams that wait for the connection's credit. */
+  #blocked: CurveStream[] = [];
+  #credits: CurveStream[] = [];
+  #resets: CurveStream[] = [];
+  #turns: CurveStream[] = [];
+  /** Released streams that wait for the peer's end, with the time to give up. */
+  readonly #lingering = new Map<CurveStream, number>();
+  bytesResent = 0;
+
+  constructor(host: StreamSetHost, limits: StreamSetLimits, firstOwnId: 1 | 2) {
+    this.#host = host;
+    this.#limits = limits;
+    this.#nextOwn = firstOwnId;
+    this.#nextPeer = firstOwnId === 1 ? 2 : 1;
+    this.#peerMax = limits.streamsMax;
+    this.#receiveMax = limits.connectionWindowBytes;
+    const control = { ...limits, windowBytes: CONTROL_STREAM_BYTES, sendMaxBytes: CONTROL_STREAM_BYTES };
+    this.control = new CurveStream(0, this, control, CONTROL_STREAM_BYTES, false);
+    this.#streams.set(0, this.control);
+  }
+
+  /** Streams open now, stream 0 left out. */
+  get open(): number {
+    return this.#streams.size - (this.#streams.has(0) ? 1 : 0);
+  }
+
+  /** Opens a stream. Throws `limit_exceeded`. */
+  create(): CurveStream {
+    if (this.#ownOpened >= this.#ownMax) {
+      throw new SallyportError("limit_exceeded", "Cannot open stream: the peer allows no more", {
+        retryable: true,
+      });
+    }
+    const stream = new CurveStream(this.#nextOwn, this, this.#limits, this.#firstStreamMax);
+    this.#nextOwn += 2;
+    this.#ownOpened++;
+    this.#streams.set(stream.id, stream);
+    return stream;
+  }
+
+  /** Ends all streams. */
+  end(error: SallyportError): void {
+    const streams = [...this.#streams.values()];
+    this.#streams.clear();
+    this.#ready = [];
+    this.#blocked = [];
+    this.#credits = [];
+    this.#resets = [];
+    this.#lingering.clear();
+    for (const stream of streams) {
+      stream.end(error);
+      if (stream.id !== 0) this.#host.closed(stream);
+    }
+  }
+
+  // Frames of the peer.
+
+  /** The peer's PARAMS: limits of both kinds. */
+  params(maxData: number, maxStreamData: number, maxStreams: number): void {
+    this.#firstStreamMax = Math.max(this.#firstStreamMax, maxStreamData);
+    this.maxStreams(maxStreams);
+    this.maxData(maxData);
+  }
+
+  maxData(limit: number): void {
+    if (limit <= this.#sendMax) return;
+    this.#sendMax = limit;
+    const blocked = this.#blocked;
+    this.#blocked = [];
+    for (const stream of blocked) {
+      stream.queued = false;
+      this.wantsToSend(stream);
+    }
+  }
+
+  maxStreams(limit: number): void {
+    this.#ownMax = Math.max(this.#ownMax, limit);
+  }
+
+  maxStreamData(id: number, limit: number): void {
+    this.#find(id)?.raiseSendLimit(limit);
+  }
+
+  data(id: number, offset: number, bytes: Bytes, fin: boolean): void {
+    this.#find(id)?.frameReceived(offset, bytes, fin);
+  }
+
+  reset(id: number, code: number, finalOffset: number): void {
+    this.#find(id)?.resetReceived(code, finalOffset);
+  }
+
+  /** The stream of an id; undefined when it is over. */
+  #find(id: number): CurveStream | undefined {
+    const known = this.#streams.get(id);
+    if (known !== undefined || id === 0) return known;
+    if (id % 2 === this.#nextOwn % 2) {
+      if (id >= this.#nextOwn) throw brokenFrame("it names a stream that isn't open");
+      return undefined;
+    }
+    while (this.#nextPeer <= id) {
+      if (this.#peerOpened >= this.#peerMax) throw brokenFrame("it opens more streams than are allowed");
+      const stream = new CurveStream(this.#nextPeer, this, this.#limits, this.#firstStreamMax);
+      this.#nextPeer += 2;
+      this.#peerOpened++;
+      this.#streams.set(stream.id, stream);
+      this.#host.opened(stream);
+    }
+    return this.#streams.get(id);
+  }
+
+  // StreamHost.
+
+  wantsToSend(stream: CurveStream): void {
+    if (!stream.queued) {
+      stream.queued = true;
+      this.#ready.push(stream);
+    }
+    this.#host.wake();
+  }
+
+  wantsTurn(stream: CurveStream): void {
+    if (!stream.turnQueued) {
+      stream.turnQueued = true;
+      this.#turns.push(stream);
+    }
+    this.#host.wake();
+  }
+
+  received(bytes: number): void {
+    this.#received += bytes;
+    if (this.#received > this.#receiveMax) throw brokenFrame("it goes beyond the connection's credit");
+  }
+
+  consumed(bytes: number): void {
+    this.#consumed += bytes;
+    const window = this.#limits.connectionWindowBytes;
+    if (this.#receiveMax - this.#consumed > window / 2) return;
+    this.#receiveMax = this.#consumed + window;
+    this.#owesMaxData = true;
+    this.#host.wake();
+  }
+
+  owesCredit(stream: CurveStream): void {
+    if (stream.creditOwed) return;
+    stream.creditOwed = true;
+    this.#credits.push(stream);
+    this.#host.wake();
+  }
+
+  owesReset(stream: CurveStream): void {
+    if (stream.resetOwed) return;
+    stream.resetOwed = true;
+    this.#resets.push(stream);
+    this.#host.wake();
+  }
+
+  finished(stream: CurveStream): void {
+    if (!this.#streams.delete(stream.id) || stream.id === 0) return;
+    this.#lingering.delete(stream);
+    if (stream.id % 2 !== this.#nextOwn % 2) {
+      this.#peerMax++;
+      this.#owesMaxStreams = true;
+      this.#host.wake();
+    }
+    this.#host.closed(stream);
+  }
+
+  duplicate(): void {
+    this.#host.duplicate();
+  }
+
+  // Turns and time.
+
+  /** Tells handlers what waits for them. */
+  turn(nowMs: number, lingerMs: number): void {
+    const turns = this.#turns;
+    if (turns.length === 0) return;
+    this.#turns = [];
+    for (const stream of turns) {
+      stream.turnQueued = false;
+      stream.turn();
+      if (stream.waitsForEnd && !this.#lingering.has(stream)) this.#lingering.set(stream, nowMs + lingerMs);
+    }
+  }
+
+  /** When {@link tick} has something to do. */
+  get deadlineMs(): number {
+    // Insertion order is order of time.
+    for (const atMs of this.#lingering.values()) return atMs;
+    return Infinity;
+  }
+
+  /** Gives up released streams whose peer doesn't end them. */
+  tick(nowMs: number): void {
+    for (const [stream, atMs] of this.#lingering) {
+      if (atMs > nowMs) return;
+      this.#lingering.delete(stream);
+      stream.abort();
+    }
+  }
+
+  // Packing.
+
+  /** Whether anything waits to be sent. */
+  get sendable(): boolean {
+    if (this.#owesMaxData || this.#owesMaxStreams || this.#credits.length > 0 || this.#resets.length > 0) {
+      return true;
+    }
+    this.#settleFront();
+    return this.#readyAt < this.#ready.length;
+  }
+
+  /** Numbers for PARAMS: MAX_DATA, first MAX_STREAM_DATA, MAX_STREAMS. */
+  get announced(): [maxData: number, maxStreamData: number, maxStreams: number] {
+    return [this.#receiveMax, this.#limits.windowBytes, this.#peerMax];
+  }
+
+  /** Fills a packet: control frames first, then streams in turn. True when it wrote something. */
+  fill(writer: FrameWriter, packet: SentPacket<CurveStream>): boolean {
+    const from = writer.at;
+    this.#fillControl(writer, packet);
+    for (;;) {
+      this.#settleFront();
+      const stream = this.#ready[this.#readyAt];
+      if (stream === undefined) break;
+      const credit = this.#sendMax - this.#sent;
+      const offset = stream.sendOffset;
+      const head = streamHeadBytes(stream.id, offset, writer.room);
+      const wanted = stream.sendLength(credit);
+      const length = Math.min(wanted, writer.room - head);
+      if (length < 0 || (length < wanted && length < PIECE_MIN_BYTES)) break;
+      const fin = stream.finAt(offset + length);
+      writeStreamHead(writer, stream.id, offset, length, fin);
+      const fresh = stream.takeInto(writer.take(length), offset, fin);
+      this.#sent += fresh;
+      this.bytesResent += length - fresh;
+      if (packet.part === undefined) {
+        packet.part = stream;
+        packet.offset = offset;
+        packet.length = length;
+        packet.fin = fin;
+      } else note(packet, { kind: 0, part: stream, offset, length, fin });
+      this.#readyAt++;
+      // Its neighbours come first now; the front of the next packet decides whether it has more.
+      this.#ready.push(stream);
+    }
+    return writer.at > from;
+  }
+
+  /** Moves the front to a stream that can send; those that can't leave the queue. */
+  #settleFront(): void {
+    const credit = this.#sendMax - this.#sent;
+    while (this.#readyAt < this.#ready.length) {
+      const stream = this.#ready[this.#readyAt]!;
+      if (stream.sendable(credit)) break;
+      this.#readyAt++;
+      if (stream.waitsForConnection) this.#blocked.push(stream);
+      else stream.queued = false;
+    }
+    if (this.#readyAt > 256 || this.#readyAt === this.#ready.length) {
+      this.#ready.splice(0, this.#readyAt);
+      this.#readyAt = 0;
+    }
+  }
+
+  #fillControl(writer: FrameWriter, packet: SentPacket<CurveStream>): void {
+    if (this.#owesMaxData && writer.room >= CONTROL_MAX_BYTES) {
+      this.#owesMaxData = false;
+      writeControl(writer, FrameType.maxData, this.#receiveMax);
+      note(packet, { kind: FrameType.maxData, part: undefined, offset: 0, length: 0, fin: false });
+    }
+    if (this.#owesMaxStreams && writer.room >= CONTROL_MAX_BYTES) {
+      this.#owesMaxStreams = false;
+      writeControl(writer, FrameType.maxStreams, this.#peerMax);
+      note(packet, { kind: FrameType.maxStreams, part: undefined, offset: 0, length: 0, fin: false });
+    }
+    while (this.#resets.length > 0 && writer.room >= CONTROL_MAX_BYTES) {
+      const stream = this.#resets.pop()!;
+      stream.resetOwed = false;
+      writeControl(writer, FrameType.reset, stream.id, stream.resetCode, stream.resetOffset);
+      note(packet, { kind: FrameType.reset, part: stream, offset: 0, length: 0, fin: false });
+    }
+    while (this.#credits.length > 0 && writer.room >= CONTROL_MAX_BYTES) {
+      const stream = this.#credits.pop()!;
+      stream.creditOwed = false;
+      if (!stream.receiving) continue;
+      writeControl(writer, FrameType.maxStreamData, stream.id, stream.receiveLimit);
+      note(packet, { kind: FrameType.maxStreamData, part: stream, offset: 0, length: 0, fin: false });
+    }
+  }
+
+  // Fates of packets.
+
+  /** What the packet carried has arrived. */
+  acked(packet: SentPacket<CurveStream>): void {
+    packet.part?.framesAcked(packet.offset, packet.length, packet.fin);
+    if (packet.others === undefined) return;
+    for (const other of packet.others) {
+      if (other.kind === 0) other.part!.framesAcked(other.offset, other.length, other.fin);
+      else if (other.kind === FrameType.reset) other.part!.resetWasAcked();
+    }
+  }
+
+  /** What the packet carried must go again. */
+  lost(packet: SentPacket<CurveStream>): void {
+    packet.part?.framesLost(packet.offset, packet.length, packet.fin);
+    if (packet.others === undefined) return;
+    for (const { kind, part, offset, length, fin } of packet.others) {
+      if (kind === 0) part!.framesLost(offset, length, fin);
+      else if (kind === FrameType.reset) this.owesReset(part!);
+      else if (kind === FrameType.maxStreamData) this.owesCredit(part!);
+      else if (kind === FrameType.maxData) this.#owesMaxData = true;
+      else if (kind === FrameType.maxStreams) this.#owesMaxStreams = true;
+    }
+    this.#host.wake();
+  }
+}
+
+function note(packet: SentPacket<CurveStream>, other: SentOther<CurveStream>): void {
+  (packet.others ??= []).push(other);
+}

@@ -1,0 +1,115 @@
+/**
+ * Keys of the sealed transport (docs/sealed-transport.md, Keys): X25519 and BLAKE2b, both libsodium's.
+ *
+ * @module
+ */
+import type { Bytes } from "../../bytes/bytes.ts";
+import { KEY_BYTES, NONCE_BYTES, type Sodium, TAG_BYTES } from "../../crypto/sodium.ts";
+
+/** Random bytes that begin each flight. */
+export const SALT_BYTES = 32;
+
+const PREFIX = "sallyport sealed 2 ";
+
+/** Keys of a session, one a direction. */
+export interface SealedKeys {
+  readonly agent: Bytes;
+  readonly edge: Bytes;
+  /** Large boxes are AES-256-GCM's. */
+  readonly aes: boolean;
+}
+
+/** Hides a public key from who doesn't know the edge's; done twice, it is undone. */
+export function maskKey(sodium: Sodium, edgePublicKey: Bytes, salt: Bytes, publicKey: Bytes): Bytes {
+  const mask = derive(sodium, 32, edgePublicKey, "mask", salt);
+  return publicKey.map((byte, i) => byte ^ mask[i]!);
+}
+
+/** The key of the first flight's boxes. */
+export function helloKey(
+  sodium: Sodium,
+  es: Bytes,
+  edgePublicKey: Bytes,
+  salt: Bytes,
+  agentKey: Bytes,
+): Bytes {
+  return derive(sodium, 32, es, "hello", edgePublicKey, salt, agentKey);
+}
+
+/**
+ * The key of the answer's boxes. `firstFlight` is the flight as it was on the wire; the answer's own `salt` keeps two
+ * answers to one flight (a replay to an edge that has forgotten it, or to another with the same key) apart.
+ */
+export function answerKey(sodium: Sodium, es: Bytes, firstFlight: Bytes, salt: Bytes): Bytes {
+  return derive(sodium, 32, es, "answer", sodium.hash(64, firstFlight), salt);
+}
+
+/** The session's keys: both shared secrets and every byte of both flights go into them. */
+export function sessionKeys(
+  sodium: Sodium,
+  secrets: { readonly es: Bytes; readonly ee: Bytes },
+  edgePublicKey: Bytes,
+  firstFlight: Bytes,
+  answer: Bytes,
+  aes: boolean,
+): SealedKeys {
+  const transcript = sodium.hash(64, concat(edgePublicKey, sodium.hash(64, firstFlight), answer));
+  const root = derive(sodium, 64, secrets.ee, "session", secrets.es, transcript);
+  return {
+    agent: derive(sodium, 32, root, "agent to edge"),
+    edge: derive(sodium, 32, root, "edge to agent"),
+    aes,
+  };
+}
+
+/** The key that follows `key`. */
+export function nextKey(sodium: Sodium, key: Bytes): Bytes {
+  return derive(sodium, 32, key, "rekey");
+}
+
+/** The key of large boxes that goes with `key`. */
+export function bulkKey(sodium: Sodium, key: Bytes): Bytes {
+  return derive(sodium, 32, key, "bulk");
+}
+
+/** BLAKE2b under `key` of a label and parts of fixed length. */
+function derive(sodium: Sodium, size: number, key: Bytes, label: string, ...parts: Bytes[]): Bytes {
+  return sodium.hash(size, concat(new TextEncoder().encode(PREFIX + label) as Bytes, ...parts), key);
+}
+
+/** Parts one behind the other. */
+export function concat(...parts: readonly Bytes[]): Bytes {
+  const all = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    all.set(part, at);
+    at += part.length;
+  }
+  return all;
+}
+
+/** Writes the nonce of a key's n-th box: four zero bytes, then n as u64, little-endian (as in WireGuard). */
+export function writeNonce(nonce: Bytes, count: number): void {
+  const view = new DataView(nonce.buffer, nonce.byteOffset);
+  view.setUint32(4, count >>> 0, true);
+  view.setUint32(8, Math.floor(count / 2 ** 32), true);
+}
+
+/** A flight of two boxes under a key of its own: a head of fixed length, then zeros as padding. */
+export function sealFlight(sodium: Sodium, key: Bytes, head: Bytes, paddingBytes: number): Bytes {
+  const headBytes = head.length + TAG_BYTES;
+  const sealed = new Uint8Array(headBytes + paddingBytes + TAG_BYTES);
+  const nonce = new Uint8Array(NONCE_BYTES);
+  sodium.seal(head, sealed.subarray(0, headBytes), nonce, key);
+  writeNonce(nonce, 1);
+  sodium.seal(new Uint8Array(paddingBytes), sealed.subarray(headBytes), nonce, key);
+  return sealed;
+}
+
+/** Opens one of a flight's two boxes; undefined where it was altered, or isn't sealed with this key. */
+export function openBox(sodium: Sodium, key: Bytes, sealed: Bytes, count: 0 | 1): Bytes | undefined {
+  const nonce = new Uint8Array(NONCE_BYTES);
+  writeNonce(nonce, count);
+  const plain = new Uint8Array(sealed.length - TAG_BYTES);
+  return key.length === KEY_BYTES && sodium.open(sealed, plain, nonce, key) ? plain : undefined;
+}

@@ -1,0 +1,156 @@
+/**
+ * How much a credit session lets its peer send: a window for each stream, which grows with what the stream takes, and
+ * one for all of them, which bounds the session's memory.
+ *
+ * @module
+ */
+import type { Bytes } from "../../../bytes/bytes.ts";
+import { type ErrorCode, SallyportError } from "../../../errors.ts";
+import * as limits from "../../../limits.ts";
+import type { MuxClock } from "../host.ts";
+import { STALLED, StallWatch } from "../stall_watch.ts";
+import type { CreditStream } from "./stream.ts";
+
+/** What stalled streams may hold together, as a part of the budget: the others go on in the rest. */
+const SHARE = 4;
+
+/** What {@link ReceiveWindows} works with. */
+export interface ReceiveWindowsOptions {
+  readonly host: MuxClock;
+  readonly budgetBytes: number;
+  readonly streams: Iterable<CreditStream>;
+  /** A CREDIT should be sent, for a stream or for the session. How much is asked when it goes out. */
+  grant(stream: CreditStream | undefined): void;
+  /** The stream must go, the session stays. */
+  drop(stream: CreditStream, code: ErrorCode, why: string): void;
+}
+
+/** The received bytes of one session, and what may still come. */
+export class ReceiveWindows {
+  readonly #options: ReceiveWindowsOptions;
+  /** There while the session is nearly full; most never need one. */
+  #stall: StallWatch<CreditStream> | undefined;
+  #heldBytes = 0;
+  #heldStreams = 0;
+  #grantedBytes = limits.CREDIT_SESSION_FIRST_BYTES;
+  #receivedBytes = 0;
+  #consumedBytes = 0;
+  #creditQueued = false;
+
+  constructor(options: ReceiveWindowsOptions) {
+    this.#options = options;
+  }
+
+  /** The session begins: what it may hold beyond the first bytes is granted. */
+  start(): void {
+    this.#offerSession();
+  }
+
+  /** `byteLength` bytes of the session have come, for `stream` where it is still there. Throws `frame_invalid`. */
+  received(stream: CreditStream | undefined, byteLength: number): void {
+    this.#receivedBytes += byteLength;
+    if (this.#receivedBytes > this.#grantedBytes) throw overrun("session", this.#grantedBytes);
+    if (stream === undefined) {
+      this.#consume(byteLength);
+      return;
+    }
+    stream.receivedBytes += byteLength;
+    if (stream.receivedBytes > stream.grantedBytes) throw overrun("stream", stream.grantedBytes);
+  }
+
+  /** Keeps a piece that `stream` doesn't take now. */
+  hold(stream: CreditStream, piece: Bytes): void {
+    if (stream.incoming.byteLength === 0) this.#heldStreams++;
+    stream.incoming.push(piece);
+    this.#heldBytes += piece.length;
+    if (this.#stall !== undefined || this.#heldBytes < this.#options.budgetBytes * 3 / 4) return;
+    const { host, streams, drop } = this.#options;
+    this.#stall = new StallWatch(host, streams, (stalled) => drop(stalled, "stream_overflow", STALLED));
+  }
+
+  /** `byteLength` bytes that were held have left `stream`'s queue. */
+  release(stream: CreditStream, byteLength: number): void {
+    if (stream.incoming.byteLength === 0) this.#heldStreams--;
+    this.#letGo(byteLength);
+    this.taken(stream, byteLength);
+  }
+
+  /** `byteLength` bytes of `stream` aren't in our memory any more: more may come. */
+  taken(stream: CreditStream, byteLength: number): void {
+    stream.consumedBytes += byteLength;
+    this.#consume(byteLength);
+    if (stream.creditQueued || stream.remoteClosed || stream.dead) return;
+    if (this.#wanted(stream) - stream.grantedBytes < this.#windowOf(stream) / 2) return;
+    stream.creditQueued = true;
+    this.#options.grant(stream);
+  }
+
+  /** The stream is over, or nobody wants what it brings: what it held is dropped. */
+  forget(stream: CreditStream): void {
+    const held = stream.incoming.byteLength;
+    if (held === 0) return;
+    stream.incoming.clear();
+    this.#heldStreams--;
+    this.#letGo(held);
+    this.taken(stream, held);
+  }
+
+  /** How much the CREDIT that goes out now grants `stream`, or the session; 0 for none. */
+  takeGrant(stream: CreditStream | undefined): number {
+    if (stream === undefined) {
+      this.#creditQueued = false;
+      const more = this.#consumedBytes + this.#options.budgetBytes - this.#grantedBytes;
+      this.#grantedBytes += more;
+      return more;
+    }
+    stream.creditQueued = false;
+    if (stream.dead || stream.remoteClosed) return 0;
+    const more = Math.max(0, this.#wanted(stream) - stream.grantedBytes);
+    stream.grantedBytes += more;
+    return more;
+  }
+
+  /** Does what is due; says when it wants to be called again. */
+  tick(nowMs: number): number {
+    return this.#stall?.tick(nowMs) ?? Infinity;
+  }
+
+  #wanted(stream: CreditStream): number {
+    return stream.consumedBytes + this.#windowOf(stream);
+  }
+
+  /** A stream that has shown that it takes bytes gets a large window; many that stall get a small one each. */
+  #windowOf(stream: CreditStream): number {
+    const share = this.#options.budgetBytes / SHARE / Math.max(1, this.#heldStreams);
+    const most = Math.min(share, limits.CREDIT_STREAM_WINDOW_BYTES);
+    const first = limits.CREDIT_STREAM_FIRST_BYTES;
+    return Math.floor(Math.max(first, Math.min(most, first + stream.consumedBytes)));
+  }
+
+  #consume(byteLength: number): void {
+    this.#consumedBytes += byteLength;
+    this.#offerSession();
+  }
+
+  #offerSession(): void {
+    const { budgetBytes } = this.#options;
+    if (this.#creditQueued) return;
+    if (this.#consumedBytes + budgetBytes - this.#grantedBytes < budgetBytes / 4) return;
+    this.#creditQueued = true;
+    this.#options.grant(undefined);
+  }
+
+  #letGo(byteLength: number): void {
+    this.#heldBytes -= byteLength;
+    if (this.#stall === undefined || this.#heldBytes > this.#options.budgetBytes / 2) return;
+    this.#stall.end();
+    this.#stall = undefined;
+  }
+}
+
+function overrun(what: string, grantedBytes: number): SallyportError {
+  return new SallyportError(
+    "frame_invalid",
+    `Cannot read session: the peer sent more on the ${what} than the ${grantedBytes} bytes it may`,
+  );
+}

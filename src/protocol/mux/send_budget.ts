@@ -1,0 +1,89 @@
+/**
+ * What a session holds of bytes to send, and which streams wait until there is less of it.
+ *
+ * @module
+ */
+import type { Bytes } from "../../bytes/bytes.ts";
+import type { ChunkQueue } from "../../bytes/chunk_queue.ts";
+import { type QueueLimits, SESSION_SEND_BUDGET_BYTES } from "../../limits.ts";
+
+/** Once half of the budget is used, a stream may hold so much of what is left: those that stall leave room for others. */
+const SHARE = 1 / 512;
+
+/** What is held of a stream. */
+export interface SendingStream {
+  readonly outgoing: ChunkQueue;
+  /** Tells its handler that it may write again. */
+  drain(): void;
+}
+
+/** The sender that empties the queues. */
+export interface QueueSender<Stream> {
+  /** Whether data has to wait. */
+  readonly held: boolean;
+  /** Whether a stream that has this much to send doesn't have to wait. */
+  passes(queuedBytes: number): boolean;
+  /** The stream has something to send. */
+  ready(stream: Stream): void;
+}
+
+/** The outgoing queues of a session, and their bounds. */
+export class SendBudget<Stream extends SendingStream> {
+  readonly #queues: QueueLimits;
+  readonly #sender: QueueSender<Stream>;
+  /** Made when there is one: most sessions are idle. */
+  #waiting: Set<Stream> | undefined;
+  #queuedBytes = 0;
+
+  constructor(queues: QueueLimits, sender: QueueSender<Stream>) {
+    this.#queues = queues;
+    this.#sender = sender;
+  }
+
+  /** Queues a copy of `chunk`; false where the stream has overflown and must go. */
+  queue(stream: Stream, chunk: Bytes): boolean {
+    stream.outgoing.push(chunk);
+    this.#queuedBytes += chunk.length;
+    this.#sender.ready(stream);
+    return stream.outgoing.byteLength <= this.#queues.outgoingMaxBytes &&
+      this.#queuedBytes <= SESSION_SEND_BUDGET_BYTES;
+  }
+
+  /** `byteLength` bytes have left a queue. */
+  sent(byteLength: number): void {
+    this.#queuedBytes -= byteLength;
+  }
+
+  /** Whether the stream may go on writing; if not, it will hear `drain`. */
+  mayGoOn(stream: Stream): boolean {
+    const { byteLength } = stream.outgoing;
+    const mostBytes = Math.min(this.#share, this.#queues.outgoingHighBytes);
+    if (this.#sender.passes(byteLength) && byteLength < mostBytes) return true;
+    (this.#waiting ??= new Set()).add(stream);
+    return false;
+  }
+
+  /** What the stream still had to send is dropped. */
+  forget(stream: Stream): void {
+    this.#queuedBytes -= stream.outgoing.byteLength;
+    stream.outgoing.clear();
+    this.#waiting?.delete(stream);
+  }
+
+  get #share(): number {
+    const left = SESSION_SEND_BUDGET_BYTES - this.#queuedBytes;
+    return left > SESSION_SEND_BUDGET_BYTES / 2 ? Infinity : left * SHARE;
+  }
+
+  /** Tells those who wait that they may write again. */
+  tellDrained(): void {
+    if (this.#waiting === undefined) return;
+    for (const stream of this.#waiting) {
+      // Whoever heard `drain` may have filled the connection again.
+      if (this.#sender.held) return;
+      if (stream.outgoing.byteLength > Math.min(this.#share / 2, this.#queues.outgoingLowBytes)) continue;
+      this.#waiting?.delete(stream);
+      stream.drain();
+    }
+  }
+}

@@ -1,0 +1,160 @@
+/**
+ * How much of a session may be on its way. Kernels would take megabytes into their buffers, behind which the next
+ * small frame waits for milliseconds; so pings go along with the data, and their pongs say how far the peer has read.
+ * The window is what the path holds by its rate and its least round trip, after BBR (Cardwell et al., 2016).
+ *
+ * @module
+ */
+import type { Bytes } from "../../../bytes/bytes.ts";
+import { FLIGHT_MAX_BYTES, FLIGHT_MIN_BYTES, FLIGHT_PATIENCE_MS, FLIGHT_PROBE_MS } from "../../../limits.ts";
+import { CHANNEL_ID_BYTES } from "../../../wire/snitun/snitun_frame.ts";
+
+/** Marks in one window: the pongs come often enough for the sender never to wait for the last byte. */
+const MARKS_PER_WINDOW = 4;
+/** Where all is bulk, nobody waits behind it, and a larger window costs less: so many times the small one, or so much. */
+const BULK_FACTOR = 4;
+const BULK_MIN_BYTES = 768 * 1024;
+/** A new stream, or a small frame, makes the window small for as many bytes. */
+const POLITE_BYTES = 64 * 1024 * 1024;
+/** Small frames may go beyond a full window by this. */
+const HEADROOM_BYTES = 64 * 1024;
+/** What the path holds, and a little for the pongs' distance. */
+const GAIN = 1.25;
+/** A rate that was once reached is believed a little less with each mark. */
+const RATE_DECAY = 0.98;
+const COUNT_AT = 8;
+/** Marks on their way; a peer that answers none gets no more. */
+const MARKS_MAX = 64;
+/** Clocks may be as coarse as this. */
+const CLOCK_STEP_MS = 0.01;
+
+interface Mark {
+  /** Bytes sent before it, and when it left. */
+  readonly bytes: number;
+  readonly atMs: number;
+}
+
+const NO_MARKS: Mark[] = [];
+
+/** The bytes on their way, of one direction of a session. Times are monotonic milliseconds. */
+export class Flight {
+  /** The first half of the marks' ids; the second counts the bytes before the mark. */
+  #prefix: Bytes | undefined;
+  #sentBytes = 0;
+  #seenBytes = 0;
+  #seenAtMs = 0;
+  #markedBytes = 0;
+  /** Marks on their way. */
+  #marks: Mark[] = NO_MARKS;
+  #bytesPerMs = 0;
+  #leastRttMs = Infinity;
+  #probeAtMs = 0;
+  /** The peer doesn't answer: TCP alone limits what is on its way. */
+  #blind = false;
+
+  readonly #minBytes: number;
+  #windowBytes: number;
+
+  /** Up to which byte the window stays small. */
+  #politeUntil = POLITE_BYTES;
+
+  /** @param minBytes what may be on its way at least. */
+  constructor(minBytes: number = FLIGHT_MIN_BYTES) {
+    this.#minBytes = minBytes;
+    this.#windowBytes = minBytes;
+  }
+
+  /** What may be on its way. */
+  get windowBytes(): number {
+    return this.#sentBytes < this.#politeUntil
+      ? this.#windowBytes
+      : Math.max(BULK_FACTOR * this.#windowBytes, BULK_MIN_BYTES);
+  }
+
+  /** Whether as much is on its way as may be. */
+  get full(): boolean {
+    return !this.#blind && this.#sentBytes - this.#seenBytes >= this.windowBytes;
+  }
+
+  /** Whether not even a small frame may go. */
+  get overfull(): boolean {
+    return this.full && this.#sentBytes - this.#seenBytes >= this.windowBytes + HEADROOM_BYTES;
+  }
+
+  /** Somebody has come, or sends, who would wait behind a bulk transfer. */
+  beSmall(): void {
+    this.#politeUntil = this.#sentBytes + POLITE_BYTES;
+  }
+
+  /** Until when the oldest mark's pong is waited for; Infinity where none is. */
+  get patienceEndsMs(): number {
+    return this.#blind || this.#marks.length === 0 ? Infinity : this.#marks[0].atMs + FLIGHT_PATIENCE_MS;
+  }
+
+  /** `byteLength` bytes of payload have been sent. */
+  sent(byteLength: number): void {
+    this.#sentBytes += byteLength;
+  }
+
+  /** Whether a mark should go out now: a part of the window is unmarked, or nothing else would open it again. */
+  get markDue(): boolean {
+    const unmarked = this.#sentBytes - this.#markedBytes;
+    if (unmarked === 0 || this.#marks.length >= MARKS_MAX) return false;
+    return unmarked >= this.windowBytes / MARKS_PER_WINDOW || (this.full && this.#marks.length === 0);
+  }
+
+  /** The id of a mark that goes out now. `newPrefix` makes eight bytes that no other ping begins with. */
+  mark(nowMs: number, newPrefix: () => Bytes): Bytes {
+    this.#prefix ??= newPrefix().slice(0, COUNT_AT);
+    if (this.#marks.length === 0) {
+      this.#marks = [];
+      // Nothing was on its way until now: the time before says nothing of the rate.
+      this.#seenAtMs = nowMs;
+    }
+    this.#markedBytes = this.#sentBytes;
+    this.#marks.push({ bytes: this.#sentBytes, atMs: nowMs });
+    const id = new Uint8Array(CHANNEL_ID_BYTES);
+    id.set(this.#prefix);
+    new DataView(id.buffer).setFloat64(COUNT_AT, this.#sentBytes);
+    return id;
+  }
+
+  /** A pong came; says whether it was a mark's. */
+  pong(id: Bytes, nowMs: number): boolean {
+    const prefix = this.#prefix;
+    if (prefix === undefined || !prefix.every((byte, i) => byte === id[i])) return false;
+    const bytes = new DataView(id.buffer, id.byteOffset).getFloat64(COUNT_AT);
+    // Whoever invents a mark has only its own window to lose.
+    if (!(bytes > this.#seenBytes && bytes <= this.#markedBytes)) return true;
+    let mark: Mark | undefined;
+    while (this.#marks.length > 0 && this.#marks[0].bytes <= bytes) mark = this.#marks.shift();
+    if (mark !== undefined) this.#measure(mark, nowMs);
+    this.#seenBytes = bytes;
+    this.#seenAtMs = nowMs;
+    this.#blind = false;
+    return true;
+  }
+
+  /** Stops waiting for a peer that doesn't answer; says whether that was due. */
+  tick(nowMs: number): boolean {
+    if (nowMs < this.patienceEndsMs) return false;
+    this.#blind = true;
+    return true;
+  }
+
+  #measure(mark: Mark, nowMs: number): void {
+    if (nowMs >= this.#probeAtMs) {
+      // Our own queue hides the path's round trip: it's drained now and then, to look again.
+      this.#leastRttMs = Infinity;
+      this.#probeAtMs = nowMs + FLIGHT_PROBE_MS;
+      this.#windowBytes = Math.max(this.#minBytes, this.#windowBytes / 2);
+      return;
+    }
+    const rttMs = nowMs - mark.atMs;
+    const sinceMs = Math.max(nowMs - this.#seenAtMs, rttMs / MARKS_PER_WINDOW, CLOCK_STEP_MS);
+    this.#bytesPerMs = Math.max((mark.bytes - this.#seenBytes) / sinceMs, this.#bytesPerMs * RATE_DECAY);
+    this.#leastRttMs = Math.min(this.#leastRttMs, rttMs);
+    const wanted = GAIN * this.#bytesPerMs * this.#leastRttMs;
+    this.#windowBytes = Math.min(FLIGHT_MAX_BYTES, Math.max(this.#minBytes, wanted));
+  }
+}

@@ -1,0 +1,24 @@
+/**
+ * What a session of the multiplexer is made of.
+ *
+ * @module
+ */
+import type { Opener, Role, Sealer } from "../../../crypto/header_cipher.ts";
+import type * as limits from "../../../limits.ts";
+import type { MuxHost } from "../host.ts";
+import type { SendScratch } from "./sender.ts";
+
+/** What a session is made of. */
+export interface MuxOptions {
+  readonly role: Role;
+  readonly protocolVersion: 0 | 1 | 2;
+  readonly sealer: Sealer;
+  readonly opener: Opener;
+  readonly host: MuxHost;
+  readonly scratch: SendScratch;
+  readonly queueLimits?: limits.QueueLimits;
+  /** Received bytes that the session may hold; {@link limits.SESSION_RECEIVE_BUDGET_BYTES} when absent. */
+  readonly receiveBudgetBytes?: number;
+  /** Large frames that the peer may send a second; 0 or absent for no limit. */
+  readonly largeFramesPerSecond?: number;
+}

@@ -1,0 +1,143 @@
+/**
+ * Flow control for what a session receives and its streams don't take at once: PAUSE and RESUME at the watermarks, a
+ * budget over all streams that holds by not reading the session's socket, throttling.
+ *
+ * @module
+ */
+import type { Bytes } from "../../../bytes/bytes.ts";
+import type { ErrorCode } from "../../../errors.ts";
+import * as limits from "../../../limits.ts";
+import type { MuxHost } from "../host.ts";
+import type { MuxOptions } from "./options.ts";
+import { STALLED, StallWatch } from "../stall_watch.ts";
+import type { MuxStream } from "./stream.ts";
+
+/** However little is left of the budget, no stream is paused below this. */
+const PAUSE_MIN_BYTES = 32 * 1024;
+/** A stream may take this part of what is left of the budget before it is paused: a hundred stalled ones fit. */
+const PAUSE_SHARE = 256;
+
+/** Who acts on what a {@link ReceiveBudget} finds: the session. */
+export interface ReceiveBudgetEvents {
+  readonly protocolVersion: number;
+  /** The streams of the session. */
+  readonly all: Iterable<MuxStream>;
+  /** `stream.wantsPause` has changed. */
+  changePause(stream: MuxStream): void;
+  /** The stream must go, the session stays. */
+  drop(stream: MuxStream, code: ErrorCode, why: string): void;
+}
+
+/** The received bytes that one session holds. */
+export class ReceiveBudget {
+  readonly #host: MuxHost;
+  readonly #events: ReceiveBudgetEvents;
+  readonly #queues: limits.QueueLimits;
+  readonly #budgetBytes: number;
+  readonly #largeFramesPerSecond: number;
+  #heldBytes = 0;
+  /** Not reading while it is there; most sessions never need one. */
+  #stall: StallWatch<MuxStream> | undefined;
+  /** When the large frames that came have been paid for, at the permitted rate. */
+  #throttledUntilMs = 0;
+  #throttled = false;
+
+  constructor(options: MuxOptions, queues: limits.QueueLimits, events: ReceiveBudgetEvents) {
+    this.#host = options.host;
+    this.#events = events;
+    this.#queues = queues;
+    this.#budgetBytes = options.receiveBudgetBytes ?? limits.SESSION_RECEIVE_BUDGET_BYTES;
+    this.#largeFramesPerSecond = options.largeFramesPerSecond ?? 0;
+  }
+
+  /** Keeps a piece that `stream` doesn't take now. */
+  hold(stream: MuxStream, piece: Bytes): void {
+    stream.incoming.push(piece);
+    this.#heldBytes += piece.length;
+    const held = stream.incoming.byteLength;
+    const { protocolVersion } = this.#events;
+    const maxBytes = protocolVersion === 0 ? this.#queues.incomingMaxBytesV0 : this.#queues.incomingMaxBytes;
+    const mayOverrun = stream.pausesUnseen > 0 ? limits.PAUSE_UNSEEN_BYTES : limits.PAUSE_OVERRUN_BYTES;
+    if (held > maxBytes || stream.overrunBytes > mayOverrun) {
+      this.#events.drop(
+        stream,
+        "stream_overflow",
+        held > maxBytes
+          ? `Cannot hold stream: ${held} bytes wait, at most ${maxBytes} may`
+          : `Cannot hold stream: the peer sent ${stream.overrunBytes} bytes after PAUSE`,
+      );
+      return;
+    }
+    if (protocolVersion > 0 && !stream.wantsPause && held >= this.#pauseAtBytes()) {
+      stream.wantsPause = true;
+      this.#events.changePause(stream);
+    }
+    if (this.#stall === undefined && this.#heldBytes >= this.#budgetBytes) {
+      const drop = (stalled: MuxStream) => this.#events.drop(stalled, "stream_overflow", STALLED);
+      this.#stall = new StallWatch(this.#host, this.#events.all, drop);
+      this.#updateReading();
+    }
+  }
+
+  /** `byteLength` bytes have left `stream`'s queue. */
+  release(stream: MuxStream, byteLength: number): void {
+    this.#heldBytes -= byteLength;
+    const resumeAt = Math.min(this.#queues.incomingLowBytes, this.#pauseAtBytes() / 4);
+    if (stream.wantsPause && stream.incoming.byteLength <= resumeAt) {
+      stream.wantsPause = false;
+      this.#events.changePause(stream);
+    }
+    this.#reopen();
+  }
+
+  /** The stream is over: what it held is dropped. */
+  forget(stream: MuxStream): void {
+    const held = stream.incoming.byteLength;
+    if (held === 0) return;
+    stream.incoming.clear();
+    this.#heldBytes -= held;
+    this.#reopen();
+  }
+
+  /** A DATA frame begins; large ones count (spec: snitun.md, Behaviour, throttling). */
+  throttle(size: number): void {
+    const rate = this.#largeFramesPerSecond;
+    if (rate === 0 || size < limits.THROTTLED_FRAME_BYTES) return;
+    const now = this.#host.nowMs();
+    this.#throttledUntilMs = Math.max(this.#throttledUntilMs, now) + 1000 / rate;
+    // A second's worth may come at once.
+    if (this.#throttled || this.#throttledUntilMs - now <= 1000) return;
+    this.#throttled = true;
+    this.#updateReading();
+    this.#host.arm(this.#throttledUntilMs - 1000);
+  }
+
+  /** Does what is due; says when it wants to be called again. */
+  tick(nowMs: number): number {
+    if (this.#throttled && nowMs >= this.#throttledUntilMs - 1000) {
+      this.#throttled = false;
+      this.#updateReading();
+    }
+    return Math.min(
+      this.#throttled ? this.#throttledUntilMs - 1000 : Infinity,
+      this.#stall?.tick(nowMs) ?? Infinity,
+    );
+  }
+
+  /** The less is left, the sooner a stream is paused, so that stalled visitors don't stop their neighbours. */
+  #pauseAtBytes(): number {
+    const share = (this.#budgetBytes - this.#heldBytes) / PAUSE_SHARE;
+    return Math.min(this.#queues.incomingHighBytes, Math.max(PAUSE_MIN_BYTES, share));
+  }
+
+  #reopen(): void {
+    if (this.#stall === undefined || this.#heldBytes > this.#budgetBytes / 2) return;
+    this.#stall.end();
+    this.#stall = undefined;
+    this.#updateReading();
+  }
+
+  #updateReading(): void {
+    this.#host.holdReading(this.#throttled || this.#stall !== undefined);
+  }
+}

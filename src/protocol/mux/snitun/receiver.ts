@@ -1,0 +1,108 @@
+/**
+ * The incoming half of a SniTun session: cuts the peer's bytes into frames and passes payload on as it comes.
+ * Nothing waits for a whole frame, and a length is judged before a byte of it is read (spec: snitun.md, Frames).
+ *
+ * @module
+ */
+import type { Bytes } from "../../../bytes/bytes.ts";
+import type { Opener } from "../../../crypto/header_cipher.ts";
+import {
+  checkHeader,
+  frameSize,
+  FrameType,
+  frameType,
+  HEADER_BYTES,
+} from "../../../wire/snitun/snitun_frame.ts";
+import type { MuxStream } from "./stream.ts";
+
+/** Who hears of frames. `header` and `payload` are valid during the call. */
+export interface FrameSink {
+  /** A frame without payload, or NEW of version 2 with its opened payload. */
+  frame(type: number, header: Bytes, payload: Bytes | undefined): void;
+  /** A DATA frame of `size` bytes begins; says which stream takes them, undefined to discard them as they come. */
+  dataFrame(header: Bytes, size: number): MuxStream | undefined;
+  /** A piece of the current DATA frame's payload. */
+  data(stream: MuxStream, piece: Bytes): void;
+}
+
+/** Takes the peer's bytes in any pieces. Every error it throws ends the session. */
+export class FrameReceiver {
+  readonly #opener: Opener;
+  readonly #version: number;
+  readonly #sink: FrameSink;
+  readonly #headerBytes: number;
+  /** A header or a NEW payload of which a part has come; no buffer is held between frames. */
+  #partial: Bytes | undefined;
+  #filled = 0;
+  /** The opened header of a NEW frame whose payload is still coming. */
+  #newHeader: Bytes | undefined;
+  #dataLeft = 0;
+  #target: MuxStream | undefined;
+
+  constructor(opener: Opener, version: number, sink: FrameSink) {
+    this.#opener = opener;
+    this.#version = version;
+    this.#sink = sink;
+    this.#headerBytes = HEADER_BYTES + opener.overheadBytes;
+  }
+
+  /** Takes a chunk; throws `frame_invalid` or `cipher_failed`. */
+  receive(chunk: Bytes): void {
+    const end = chunk.length;
+    let at = 0;
+    while (at < end) {
+      if (this.#dataLeft > 0) {
+        const length = Math.min(this.#dataLeft, end - at);
+        this.#dataLeft -= length;
+        if (this.#target !== undefined) this.#sink.data(this.#target, chunk.subarray(at, at + length));
+        at += length;
+        continue;
+      }
+      const needed = this.#newHeader === undefined
+        ? this.#headerBytes
+        : frameSize(this.#newHeader) + this.#opener.overheadBytes;
+      const missing = needed - this.#filled;
+      const length = Math.min(missing, end - at);
+      if (this.#filled === 0 && length === needed) {
+        this.#unit(chunk.subarray(at, at + length));
+      } else {
+        this.#partial ??= new Uint8Array(needed);
+        this.#partial.set(chunk.subarray(at, at + length), this.#filled);
+        this.#filled += length;
+        if (length === missing) {
+          const unit = this.#partial;
+          this.#partial = undefined;
+          this.#filled = 0;
+          this.#unit(unit);
+        }
+      }
+      at += length;
+    }
+  }
+
+  #unit(wire: Bytes): void {
+    const plain = this.#opener.open(wire);
+    if (this.#newHeader !== undefined) {
+      const header = this.#newHeader;
+      this.#newHeader = undefined;
+      this.#sink.frame(FrameType.NEW, header, plain);
+      return;
+    }
+    const problem = checkHeader(plain, this.#version);
+    if (problem !== undefined) throw problem;
+    const type = frameType(plain);
+    const size = frameSize(plain);
+    if (type === FrameType.NEW && size > 0) {
+      // Not slice(): of a Buffer that would be a view.
+      this.#newHeader = new Uint8Array(plain);
+    } else if (type === FrameType.DATA) {
+      this.#target = this.#sink.dataFrame(plain, size);
+      this.#dataLeft = size;
+    } else {
+      // An unknown type may carry payload, which is passed over.
+      this.#target = undefined;
+      this.#dataLeft = size;
+      this.#sink.frame(type, plain, undefined);
+    }
+  }
+}

@@ -1,0 +1,317 @@
+/**
+ * The outgoing half of a SniTun session: control frames first, then the streams in turn, a frame each, at most 64 KiB.
+ * Headers that wait together are encrypted together, and a header goes out with its payload in one write.
+ *
+ * @module
+ */
+import { BlockPool } from "../../../bytes/block_pool.ts";
+import type { Bytes } from "../../../bytes/bytes.ts";
+import type { Sealer } from "../../../crypto/header_cipher.ts";
+import { RandomPool } from "../../../crypto/random.ts";
+import { FRAME_MAX_SEND_BYTES } from "../../../limits.ts";
+import {
+  encodePing,
+  EXTRA_BYTES,
+  FrameType,
+  HEADER_BYTES,
+  newChannelId,
+  writeHeader,
+} from "../../../wire/snitun/snitun_frame.ts";
+import { Flight } from "./flight.ts";
+import type { MuxHost } from "../host.ts";
+import { Ring, SMALL_BYTES } from "../ring.ts";
+import type { MuxStream } from "./stream.ts";
+
+/** Headers encrypted in one go. */
+const BATCH = 16;
+const MAX_OVERHEAD_BYTES = 28;
+/** Shared by all senders without a control frame; never written to. */
+const NOTHING: ControlFrame[] = [];
+
+/**
+ * Working memory for writing frames. A session holds none of it between two turns, so all sessions of a transport
+ * share one.
+ */
+export class SendScratch {
+  /** Frames as they go out; room for two full ones, so that a write is worth its system call. */
+  readonly wire: Bytes = new Uint8Array(2 * (FRAME_MAX_SEND_BYTES + HEADER_BYTES + MAX_OVERHEAD_BYTES));
+  /** Headers in clear, one after another, and where in `wire` each one's place is. */
+  readonly headers: Bytes = new Uint8Array(BATCH * HEADER_BYTES);
+  readonly places = new Int32Array(BATCH);
+  /** What the streams' queues are made of. */
+  readonly blocks: BlockPool = new BlockPool();
+  /** For ids and for the unused bytes of headers. */
+  readonly random = new RandomPool(4096);
+  readonly #extra: Bytes = new Uint8Array(EXTRA_BYTES);
+
+  /** Random bytes for one header; valid until the next call. */
+  randomExtra(): Bytes {
+    this.random.fill(this.#extra);
+    return this.#extra;
+  }
+}
+
+/** A frame without payload, or NEW with the caller's address. */
+export interface ControlFrame {
+  readonly type: number;
+  readonly id: Bytes;
+  /** Bytes for the header's `extra`, random when absent. */
+  readonly extra?: Bytes;
+  /** NEW of version 2: the caller's address, sealed as a unit of its own. */
+  readonly payload?: Bytes;
+  /** PAUSE and RESUME are decided when they go out: what has been revoked by then isn't sent. */
+  readonly stream?: MuxStream;
+}
+
+/** Who hears of what was sent. */
+export interface SenderEvents {
+  /** Sends bytes; false means: no more until `writable` is called. */
+  write(bytes: Bytes): boolean;
+  /** `byteLength` bytes of payload have left `stream`'s queue. */
+  sent(stream: MuxStream, byteLength: number): void;
+  /** The CLOSE that stood behind `stream`'s data is out. */
+  closeSent(stream: MuxStream): void;
+}
+
+/** Collects what is to be sent and writes it, as far as the peer takes it. */
+export class FrameSender {
+  readonly #sealer: Sealer;
+  readonly #scratch: SendScratch;
+  readonly #host: MuxHost;
+  readonly #events: SenderEvents;
+  readonly #headerBytes: number;
+  #control: ControlFrame[] = NOTHING;
+  readonly #small = new Ring<MuxStream>();
+  readonly #bulk = new Ring<MuxStream>();
+  /** The end of what stands in the scratch, and how many of its headers are still in clear. */
+  #at = 0;
+  #batched = 0;
+
+  /** What is on its way to the peer. */
+  readonly flight = new Flight();
+  /** The connection doesn't take more for now. */
+  blocked = false;
+
+  constructor(sealer: Sealer, scratch: SendScratch, host: MuxHost, events: SenderEvents) {
+    this.#host = host;
+    this.#sealer = sealer;
+    this.#scratch = scratch;
+    this.#events = events;
+    this.#headerBytes = HEADER_BYTES + sealer.overheadBytes;
+  }
+
+  /** Whether data has to wait: for the connection, or for the peer to have read what is on its way. */
+  get held(): boolean {
+    return this.blocked || this.flight.full;
+  }
+
+  /** Whether a stream that has this much to send doesn't have to wait: small frames pass a full window. */
+  passes(queuedBytes: number): boolean {
+    return !this.blocked && (queuedBytes <= SMALL_BYTES || !this.flight.full);
+  }
+
+  /** Whether something waits to be sent. */
+  get pending(): boolean {
+    return this.#control.length > 0 || this.#small.head !== undefined || this.#bulk.head !== undefined;
+  }
+
+  /** Control frames that wait. */
+  get controlFrames(): number {
+    return this.#control.length;
+  }
+
+  /** Queues a control frame, in front of all data. */
+  control(frame: ControlFrame): void {
+    if (this.#control === NOTHING) this.#control = [];
+    this.#control.push(frame);
+  }
+
+  /** Puts a stream at the end of the ring, if it has something to send, may send it, and isn't there yet. */
+  ready(stream: MuxStream): void {
+    if (stream.ready || stream.dead) return;
+    if (stream.outgoing.byteLength === 0 ? !stream.closePending : stream.peerPaused) return;
+    stream.ready = true;
+    (stream.outgoing.byteLength <= SMALL_BYTES ? this.#small : this.#bulk).push(stream);
+  }
+
+  /**
+   * Writes `chunk` as frames of `stream` at once, without queueing, as far as it may be on its way; says how much that
+   * was. Only where nothing else waits.
+   */
+  direct(stream: MuxStream, chunk: Bytes): number {
+    const wire = this.#scratch.wire;
+    let from = 0;
+    while (from < chunk.length && !this.held) {
+      const size = Math.min(chunk.length - from, FRAME_MAX_SEND_BYTES);
+      if (!this.#roomFor(size)) {
+        this.#write();
+        continue;
+      }
+      this.#header(stream.id, FrameType.DATA, size, undefined);
+      wire.set(chunk.subarray(from, from + size), this.#at);
+      this.#at += size;
+      from += size;
+      this.#count(size);
+    }
+    this.#write();
+    return from;
+  }
+
+  /** Writes what waits until the peer takes no more or nothing is left. */
+  flush(): void {
+    while (!this.blocked && this.#canSend()) {
+      this.#fillControl();
+      this.#fillSmall();
+      this.#fillBulk();
+      this.#write();
+    }
+    if (this.blocked) return;
+    this.#markIfDue();
+    this.#write();
+  }
+
+  #canSend(): boolean {
+    if (this.#control.length > 0) return true;
+    if (this.#small.head !== undefined && !this.flight.overfull) return true;
+    return this.#bulk.head !== undefined && !this.flight.full;
+  }
+
+  #fillControl(): void {
+    let taken = 0;
+    while (taken < this.#control.length && this.#roomFor(2 * (HEADER_BYTES + MAX_OVERHEAD_BYTES))) {
+      const frame = this.#control[taken++];
+      const stream = frame.stream;
+      if (stream !== undefined) {
+        // PAUSE or RESUME: only the last word counts, and nothing is said of a stream that is closed.
+        stream.flowQueued = false;
+        if (stream.dead || stream.remoteClosed || stream.wantsPause === stream.pauseSent) continue;
+        stream.pauseSent = stream.wantsPause;
+        stream.overrunBytes = 0;
+        this.#header(frame.id, stream.wantsPause ? FrameType.PAUSE : FrameType.RESUME, 0, undefined);
+        if (stream.wantsPause) this.#askWhetherSeen(stream);
+      } else {
+        this.#header(frame.id, frame.type, frame.payload?.length ?? 0, frame.extra);
+        if (frame.payload !== undefined) this.#sealedPayload(frame.payload);
+      }
+    }
+    if (taken === this.#control.length) this.#control = NOTHING;
+    else this.#control.splice(0, taken);
+  }
+
+  /** A ping behind a PAUSE, with the stream's id: its pong says that what comes from then on ignores the PAUSE. */
+  #askWhetherSeen(stream: MuxStream): void {
+    stream.pausesUnseen++;
+    this.#header(stream.id, FrameType.PING, 0, encodePing("ping", this.#scratch.random));
+  }
+
+  #fillSmall(): void {
+    while (this.#small.head !== undefined && !this.flight.overfull && this.#roomFor(SMALL_BYTES)) {
+      const stream = this.#small.shift()!;
+      stream.ready = false;
+      if (stream.outgoing.byteLength > SMALL_BYTES) {
+        this.ready(stream); // it has become bulk while it waited
+        continue;
+      }
+      if (stream.outgoing.byteLength > 0) this.flight.beSmall();
+      this.#frame(stream, stream.outgoing.byteLength);
+    }
+  }
+
+  /** A frame of each stream in turn. */
+  #fillBulk(): void {
+    while (this.#bulk.head !== undefined && !this.flight.full) {
+      const size = Math.min(this.#bulk.head.outgoing.byteLength, FRAME_MAX_SEND_BYTES);
+      if (!this.#roomFor(size)) return;
+      const stream = this.#bulk.shift()!;
+      stream.ready = false;
+      this.#frame(stream, size);
+    }
+  }
+
+  /** The stream's next frame: payload, or the CLOSE that stood behind it. */
+  #frame(stream: MuxStream, size: number): void {
+    if (stream.dead || (size > 0 && stream.peerPaused)) return;
+    if (size > 0) {
+      this.#header(stream.id, FrameType.DATA, size, undefined);
+      this.#takePayload(stream, size);
+      this.#events.sent(stream, size);
+      this.#count(size);
+    } else if (stream.closePending) {
+      this.#header(stream.id, FrameType.CLOSE, 0, undefined);
+      this.#events.closeSent(stream);
+    }
+    this.ready(stream);
+  }
+
+  /** Counts what is on its way, and sends a mark along where one is due. */
+  #count(size: number): void {
+    this.flight.sent(size);
+    this.#markIfDue();
+  }
+
+  #markIfDue(): void {
+    if (!this.flight.markDue) return;
+    const { random } = this.#scratch;
+    if (!this.#roomFor(0)) this.#write();
+    const id = this.flight.mark(this.#host.nowMs(), () => newChannelId(random));
+    this.#header(id, FrameType.PING, 0, encodePing("ping", random));
+  }
+
+  #takePayload(stream: MuxStream, size: number): void {
+    let left = size;
+    while (left > 0) {
+      const piece = stream.outgoing.peek();
+      const length = Math.min(piece.length, left);
+      this.#scratch.wire.set(length === piece.length ? piece : piece.subarray(0, length), this.#at);
+      stream.outgoing.drop(length);
+      this.#at += length;
+      left -= length;
+    }
+  }
+
+  /** Whether a frame with `size` bytes of payload fits. */
+  #roomFor(size: number): boolean {
+    return this.#at + this.#headerBytes + size <= this.#scratch.wire.length;
+  }
+
+  /** Leaves a place for the header; it's encrypted with the others of its batch. */
+  #header(id: Bytes, type: number, size: number, extra: Bytes | undefined): void {
+    if (this.#batched === BATCH) this.#sealBatch();
+    writeHeader(
+      this.#scratch.headers,
+      this.#batched * HEADER_BYTES,
+      id,
+      type,
+      size,
+      extra ?? this.#scratch.randomExtra(),
+    );
+    this.#scratch.places[this.#batched++] = this.#at;
+    this.#at += this.#headerBytes;
+  }
+
+  /** A unit of its own, in the cipher's order behind the headers before it. */
+  #sealedPayload(payload: Bytes): void {
+    this.#sealBatch();
+    const sealed = this.#sealer.seal(payload, payload.length);
+    this.#scratch.wire.set(sealed, this.#at);
+    this.#at += sealed.length;
+  }
+
+  #sealBatch(): void {
+    if (this.#batched === 0) return;
+    const { wire, headers, places } = this.#scratch;
+    const sealed = this.#sealer.seal(headers.subarray(0, this.#batched * HEADER_BYTES), HEADER_BYTES);
+    for (let i = 0; i < this.#batched; i++) {
+      wire.set(sealed.subarray(i * this.#headerBytes, (i + 1) * this.#headerBytes), places[i]);
+    }
+    this.#batched = 0;
+  }
+
+  #write(): void {
+    this.#sealBatch();
+    if (this.#at === 0) return;
+    const bytes = this.#scratch.wire.subarray(0, this.#at);
+    this.#at = 0;
+    if (!this.#events.write(bytes)) this.blocked = true;
+  }
+}

@@ -1,0 +1,325 @@
+/**
+ * A SniTun session in either role, behind the handshake: streams, flow control, pings and time-outs (spec:
+ * snitun.md, Frames and Behaviour). It does no IO: see {@link MuxHost}.
+ *
+ * @module
+ */
+import type { BlockPool } from "../../../bytes/block_pool.ts";
+import type { Bytes } from "../../../bytes/bytes.ts";
+import type { Opener, Sealer } from "../../../crypto/header_cipher.ts";
+import { type ErrorCode, SallyportError } from "../../../errors.ts";
+import * as limits from "../../../limits.ts";
+import {
+  channelIdOf,
+  decodeCaller,
+  encodeCaller,
+  FrameType,
+  newChannelId,
+} from "../../../wire/snitun/snitun_frame.ts";
+import type { Caller } from "../host.ts";
+import type { MuxOptions } from "./options.ts";
+import { pingFrame, pingKind } from "./pings.ts";
+import { FrameReceiver } from "./receiver.ts";
+import { ReceiveBudget } from "./receive_budget.ts";
+import { SendBudget } from "../send_budget.ts";
+import { type ControlFrame, FrameSender, type SendScratch } from "./sender.ts";
+import { DIRECT_MIN_BYTES, SessionCore } from "../session_core.ts";
+import { MuxStream } from "./stream.ts";
+import { StreamTable } from "./stream_table.ts";
+
+/** One session. Feed it with `receive`, `writable`, `turn` and `tick`. */
+export class MuxSession extends SessionCore<MuxStream> {
+  readonly protocolVersion: number;
+  readonly #scratch: SendScratch;
+  readonly #queues: limits.QueueLimits;
+  readonly #sealer: Sealer;
+  readonly #opener: Opener;
+  protected readonly sender: FrameSender;
+  protected readonly sending: SendBudget<MuxStream>;
+  readonly #receiver: FrameReceiver;
+  readonly #budget: ReceiveBudget;
+  readonly #table = new StreamTable();
+  /** There have been streams lately, so the ciphers stay. */
+  #warm = false;
+
+  constructor(options: MuxOptions) {
+    super(options.role, options.host, options.scratch.random);
+    this.protocolVersion = options.protocolVersion;
+    this.#scratch = options.scratch;
+    this.#queues = options.queueLimits ?? limits.DEFAULT_QUEUE_LIMITS;
+    this.#sealer = options.sealer;
+    this.#opener = options.opener;
+    this.sender = new FrameSender(options.sealer, options.scratch, options.host, this);
+    this.sending = new SendBudget(this.#queues, this.sender);
+    this.#receiver = new FrameReceiver(options.opener, options.protocolVersion, this);
+    this.#budget = new ReceiveBudget(options, this.#queues, this);
+  }
+
+  /** Streams that are open or still deliver what came before their end. */
+  get streams(): number {
+    return this.#table.all.size;
+  }
+
+  /** Internal: the streams themselves. */
+  get all(): Iterable<MuxStream> {
+    return this.#table.all;
+  }
+
+  /**
+   * Opens a stream towards the other side. Throws `limit_exceeded` where the session has
+   * {@link limits.STREAMS_PER_SESSION_MAX} of them, and why the session ended where it has.
+   */
+  open(caller: Caller): MuxStream {
+    if (this.ended !== undefined) throw this.ended;
+    if (this.#table.all.size >= limits.STREAMS_PER_SESSION_MAX) {
+      throw new SallyportError(
+        "limit_exceeded",
+        `Cannot open stream: the session has ${this.streams} already`,
+      );
+    }
+    const where = encodeCaller(this.protocolVersion, caller.address, this.#scratch.random);
+    const stream = new MuxStream(this, newChannelId(this.#scratch.random), caller, true);
+    this.#add(stream);
+    this.control({ type: FrameType.NEW, id: stream.id, ...where });
+    return stream;
+  }
+
+  protected override read(chunk: Bytes): void {
+    this.#receiver.receive(chunk);
+  }
+
+  override turn(): void {
+    super.turn();
+    if (!this.#warm) this.#park();
+  }
+
+  override tick(): void {
+    super.tick();
+    if (!this.heartbeat.idle) return;
+    if (this.streams === 0) this.#warm = false;
+    this.#park();
+  }
+
+  protected override tickFlow(nowMs: number): number {
+    return this.#budget.tick(nowMs);
+  }
+
+  /** Ends the session and every stream in it; streams whose CLOSE has come still deliver what came before it. */
+  end(error: SallyportError): void {
+    if (this.ended !== undefined) return;
+    this.ended = error;
+    for (const stream of this.#table.all) {
+      if (stream.remoteClosed) continue;
+      stream.dead = true;
+      stream.error ??= error;
+      this.schedule(stream);
+    }
+    this.#park();
+    this.host.ended(error);
+  }
+
+  /** Lets go of the ciphers' native memory until the next frame. */
+  #park(): void {
+    this.#sealer.park();
+    this.#opener.park();
+  }
+
+  // What the streams ask for (StreamOwner); internal, as are the next two parts.
+
+  get blocks(): BlockPool {
+    return this.#scratch.blocks;
+  }
+
+  send(stream: MuxStream, chunk: Bytes): boolean {
+    if (chunk.length === 0) return true;
+    stream.answered = false;
+    const sender = this.sender;
+    let sent = 0;
+    if (chunk.length >= DIRECT_MIN_BYTES && !sender.held && !sender.pending && !stream.peerPaused) {
+      sent = sender.direct(stream, chunk);
+      this.bytesSent += sent;
+    }
+    if (sent < chunk.length) {
+      if (!this.sending.queue(stream, chunk.subarray(sent))) {
+        this.drop(stream, "stream_overflow", "Cannot send: the peer takes less than the stream brings");
+        return true;
+      }
+      this.wake();
+    }
+    if (this.sending.mayGoOn(stream)) return true;
+    this.wake();
+    return false;
+  }
+
+  finish(stream: MuxStream): void {
+    if (!stream.own) {
+      this.closeBehindData(stream);
+      return;
+    }
+    // The protocol has no half-close: a CLOSE now would lose the other side's answer.
+    const graceMs = stream.answered ? limits.HALF_CLOSE_ANSWERED_MS : limits.HALF_CLOSE_GRACE_MS;
+    this.host.arm(this.endings.watch(stream, this.host.nowMs(), graceMs));
+  }
+
+  release(stream: MuxStream): void {
+    this.#budget.forget(stream);
+    if (stream.remoteClosed || this.ended !== undefined) {
+      this.schedule(stream);
+      return;
+    }
+    this.closeBehindData(stream);
+    this.host.arm(this.endings.watch(stream, this.host.nowMs()));
+  }
+
+  reset(stream: MuxStream, error: Error | undefined): void {
+    if (stream.dead) return;
+    stream.dead = true;
+    stream.error = error;
+    this.sending.forget(stream);
+    this.#budget.forget(stream);
+    this.endings.forget(stream);
+    if (!stream.remoteClosed && this.ended === undefined) {
+      this.#table.unname(stream);
+      this.control({ type: FrameType.CLOSE, id: stream.id });
+    }
+    this.schedule(stream);
+  }
+
+  consumed(stream: MuxStream, byteLength: number): void {
+    this.#budget.release(stream, byteLength);
+  }
+
+  // What the receiver finds (FrameSink).
+
+  frame(type: number, header: Bytes, payload: Bytes | undefined): void {
+    switch (type) {
+      case FrameType.NEW:
+        return this.#accept(header, payload);
+      case FrameType.CLOSE:
+        return this.#remoteClose(this.#table.find(header));
+      case FrameType.PING:
+        return this.#pinged(header);
+      case FrameType.PAUSE:
+      case FrameType.RESUME: {
+        const stream = this.#table.find(header);
+        if (stream === undefined || this.protocolVersion === 0) return;
+        stream.peerPaused = type === FrameType.PAUSE;
+        this.sender.ready(stream);
+        if (!stream.peerPaused) this.wake();
+      }
+    }
+  }
+
+  dataFrame(header: Bytes, size: number): MuxStream | undefined {
+    this.#budget.throttle(size);
+    return this.#table.find(header);
+  }
+
+  data(stream: MuxStream, piece: Bytes): void {
+    if (stream.dead || stream.remoteClosed) return;
+    this.bytesReceived += piece.length;
+    stream.answered = true;
+    if (stream.pauseSent) stream.overrunBytes += piece.length;
+    if (!stream.deliver(piece)) this.#budget.hold(stream, piece);
+  }
+
+  // What the sender has done (SenderEvents).
+
+  /** Our CLOSE is out, so the channel is over both ways; what came before is still delivered. */
+  closeSent(stream: MuxStream): void {
+    stream.closePending = false;
+    this.#table.unname(stream);
+    this.endings.forget(stream);
+    stream.remoteClosed = true;
+    this.schedule(stream);
+  }
+
+  // Streams.
+
+  #accept(header: Bytes, payload: Bytes | undefined): void {
+    const id = channelIdOf(header);
+    const inUse = this.#table.find(header);
+    if (inUse !== undefined) {
+      // Two visitors' bytes must never meet in one stream.
+      this.drop(inUse, "frame_invalid", "Cannot open stream: its id is in use");
+      return;
+    }
+    const caller = decodeCaller(header, payload);
+    const code: ErrorCode | undefined = caller === undefined
+      ? "frame_invalid"
+      : this.#table.all.size >= limits.STREAMS_PER_SESSION_MAX
+      ? "limit_exceeded"
+      : undefined;
+    if (code !== undefined || caller === undefined) {
+      this.host.refused(code ?? "frame_invalid");
+      this.control({ type: FrameType.CLOSE, id });
+      return;
+    }
+    const stream = new MuxStream(this, id, { address: caller }, false);
+    this.#add(stream);
+    this.host.opened(stream);
+  }
+
+  #remoteClose(stream: MuxStream | undefined): void {
+    if (stream === undefined) return;
+    this.#table.unname(stream);
+    this.endings.forget(stream);
+    stream.remoteClosed = true;
+    stream.closePending = false;
+    this.sending.forget(stream);
+    this.schedule(stream);
+  }
+
+  #pinged(header: Bytes): void {
+    if (this.heartbeat.received(pingKind(header), channelIdOf(header))) return;
+    if (this.sender.flight.pong(channelIdOf(header), this.host.nowMs())) this.wake();
+    else this.#pauseSeen(this.#table.find(header));
+  }
+
+  /** The pong that stands behind a PAUSE; see {@link FrameSender}. */
+  #pauseSeen(stream: MuxStream | undefined): void {
+    if (stream === undefined || stream.pausesUnseen === 0) return;
+    if (--stream.pausesUnseen === 0) stream.overrunBytes = 0;
+  }
+
+  protected override settle(stream: MuxStream): void {
+    stream.flushIncoming();
+    if (!stream.dead && !(stream.remoteClosed && stream.drained)) return;
+    stream.dead = true;
+    stream.finish();
+    if (!stream.closed || !this.#table.remove(stream)) return;
+    this.host.closed(stream);
+  }
+
+  #add(stream: MuxStream): void {
+    this.#table.add(stream);
+    this.#warm = true;
+    this.sender.flight.beSmall();
+  }
+
+  closeBehindData(stream: MuxStream): void {
+    stream.closePending = true;
+    this.sender.ready(stream);
+    this.wake();
+  }
+
+  drop(stream: MuxStream, code: ErrorCode, why: string): void {
+    this.host.refused(code);
+    this.reset(stream, new SallyportError(code, why));
+  }
+
+  sendPing(which: "ping" | "pong", id: Bytes): void {
+    this.control(pingFrame(which, id, this.#scratch.random));
+  }
+
+  control(frame: ControlFrame): void {
+    this.sender.control(frame);
+    this.checkControl();
+  }
+
+  changePause(stream: MuxStream): void {
+    if (stream.flowQueued || this.ended !== undefined) return;
+    stream.flowQueued = true;
+    this.control({ type: FrameType.PAUSE, id: stream.id, stream });
+  }
+}

@@ -1,0 +1,68 @@
+/**
+ * The streams of a session, found by the 16 bytes that name them.
+ *
+ * @module
+ */
+import type { Bytes } from "../../../bytes/bytes.ts";
+import type { MuxStream } from "./stream.ts";
+
+const ID_BYTES = 16;
+const NO_STREAMS: ReadonlySet<MuxStream> = new Set();
+
+/** Streams by id. Look-ups make no strings: the first 30 bits choose a chain, whose members are compared whole. */
+export class StreamTable {
+  /** Made, as the set, for the first stream: most sessions are idle. */
+  #chains: Map<number, MuxStream> | undefined;
+  #all: Set<MuxStream> | undefined;
+
+  /** Every stream that isn't over, also those that have no name any more but still deliver. */
+  get all(): ReadonlySet<MuxStream> {
+    return this.#all ?? NO_STREAMS;
+  }
+
+  add(stream: MuxStream): void {
+    const key = keyOf(stream.id);
+    const chains = this.#chains ??= new Map();
+    stream.nextAlike = chains.get(key);
+    chains.set(key, stream);
+    (this.#all ??= new Set()).add(stream);
+  }
+
+  /** The stream whose id stands at the start of `header`. */
+  find(header: Bytes): MuxStream | undefined {
+    let stream = this.#chains?.get(keyOf(header));
+    while (stream !== undefined && !sameId(stream.id, header)) stream = stream.nextAlike;
+    return stream;
+  }
+
+  /** Takes away the stream's name: frames for it are for an unknown stream from now on. */
+  unname(stream: MuxStream): void {
+    const chains = this.#chains;
+    if (chains === undefined) return;
+    const key = keyOf(stream.id);
+    let at = chains.get(key);
+    if (at === stream) {
+      if (stream.nextAlike === undefined) chains.delete(key);
+      else chains.set(key, stream.nextAlike);
+    }
+    for (; at !== undefined; at = at.nextAlike) {
+      if (at.nextAlike === stream) at.nextAlike = stream.nextAlike;
+    }
+    stream.nextAlike = undefined;
+  }
+
+  /** Forgets the stream whole; says whether it was there. */
+  remove(stream: MuxStream): boolean {
+    this.unname(stream);
+    return this.#all?.delete(stream) ?? false;
+  }
+}
+
+function keyOf(id: Bytes): number {
+  return ((id[0] & 0x3f) << 24) | (id[1] << 16) | (id[2] << 8) | id[3];
+}
+
+function sameId(id: Bytes, header: Bytes): boolean {
+  for (let i = 0; i < ID_BYTES; i++) if (id[i] !== header[i]) return false;
+  return true;
+}

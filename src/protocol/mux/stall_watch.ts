@@ -1,0 +1,70 @@
+/**
+ * Streams that take nothing while their session's memory is used up: after a while they go, so that the others go on.
+ *
+ * @module
+ */
+import { SESSION_STALL_MS } from "../../limits.ts";
+import type { MuxClock } from "./host.ts";
+
+/** What is looked at of a stream. */
+export interface StallingStream {
+  readonly incoming: { readonly byteLength: number };
+  readonly deliveredBytes: number;
+}
+
+/** Why a stream has to go. */
+export const STALLED = `Cannot hold stream: it took nothing for ${
+  SESSION_STALL_MS / 1000
+} s while the session was full`;
+
+/** Watches the streams of a session; made when it is full. */
+export class StallWatch<Stream extends StallingStream> {
+  readonly #host: MuxClock;
+  readonly #streams: Iterable<Stream>;
+  readonly #drop: (stream: Stream) => void;
+  #sinceMs = Infinity;
+  #held: Map<Stream, number> = new Map();
+
+  /** @param drop ends a stream; {@link end} may be called meanwhile. */
+  constructor(host: MuxClock, streams: Iterable<Stream>, drop: (stream: Stream) => void) {
+    this.#host = host;
+    this.#streams = streams;
+    this.#drop = drop;
+    this.#watch(host.nowMs());
+  }
+
+  /** The session isn't full any more. */
+  end(): void {
+    this.#sinceMs = Infinity;
+  }
+
+  /** Does what is due; says when it wants to be called again. */
+  tick(nowMs: number): number {
+    if (nowMs >= this.#sinceMs + SESSION_STALL_MS) {
+      this.#break();
+      if (this.#sinceMs !== Infinity) this.#watch(nowMs);
+    }
+    return this.#sinceMs + SESSION_STALL_MS;
+  }
+
+  #watch(nowMs: number): void {
+    this.#sinceMs = nowMs;
+    this.#held = new Map();
+    for (const stream of this.#streams) {
+      if (stream.incoming.byteLength > 0) this.#held.set(stream, stream.deliveredBytes);
+    }
+    this.#host.arm(nowMs + SESSION_STALL_MS);
+  }
+
+  /** Whoever took nothing in all that time goes, the fullest first, until the others can go on. */
+  #break(): void {
+    const stuck = [...this.#held]
+      .filter(([stream, delivered]) => stream.incoming.byteLength > 0 && stream.deliveredBytes === delivered)
+      .map(([stream]) => stream)
+      .sort((a, b) => b.incoming.byteLength - a.incoming.byteLength);
+    for (const stream of stuck) {
+      if (this.#sinceMs === Infinity) return;
+      this.#drop(stream);
+    }
+  }
+}

@@ -1,0 +1,204 @@
+/**
+ * What the streams of every dialect have in common: the handler, what has been received and waits for it, and how
+ * all of it comes to an end.
+ *
+ * @module
+ */
+import type { Bytes } from "../../bytes/bytes.ts";
+import type { BlockPool } from "../../bytes/block_pool.ts";
+import { ChunkQueue } from "../../bytes/chunk_queue.ts";
+import type { ByteStream, ByteStreamHandler } from "../../runtime/port.ts";
+import type { Caller } from "./host.ts";
+
+/** What a stream needs of its session. */
+export interface StreamOwner<Stream> {
+  /** Where the streams' queues have their blocks from. */
+  readonly blocks: BlockPool;
+  /** Bytes were written: send them now if nothing stands before them, else queue them; false means wait for drain. */
+  send(stream: Stream, chunk: Bytes): boolean;
+  /** The writing direction has ended. */
+  finish(stream: Stream): void;
+  /** Nothing more is wanted of the stream: its end follows what was written. */
+  release(stream: Stream): void;
+  /** The stream is to end at once, in both directions. */
+  reset(stream: Stream, error: Error | undefined): void;
+  /** Received bytes have left the stream's queue. */
+  consumed(stream: Stream, byteLength: number): void;
+  /** The stream has something to do at the end of this turn. */
+  schedule(stream: Stream): void;
+}
+
+/** A stream of a session; `Self` is the dialect's own class. Members marked internal belong to the session alone. */
+export abstract class StreamCore<Self> implements ByteStream {
+  protected readonly owner: StreamOwner<Self>;
+  readonly caller: Caller;
+  /** Internal: this side opened it. */
+  readonly own: boolean;
+  #handler: ByteStreamHandler | undefined;
+  #paused = false;
+  #closed = false;
+
+  /** Internal: written and not yet in a frame. */
+  readonly outgoing: ChunkQueue;
+  /** Internal: received and not yet delivered. */
+  readonly incoming: ChunkQueue;
+  /** Internal: `closeWrite` was called. */
+  writeEnded = false;
+  /** Internal: `release` was called: what comes in is dropped. */
+  released = false;
+  /** Internal: the peer's end has come; it stands behind what is queued in `incoming`. */
+  remoteClosed = false;
+  /** Internal: the stream is in the sender's ring. */
+  ready = false;
+  /** Internal: the stream waits in the session's turn. */
+  scheduled = false;
+  /** Internal: bytes delivered, to see progress. */
+  deliveredBytes = 0;
+  /** Internal: when to look whether an ending stream still moves, and what had moved until then. */
+  graceEndsMs = 0;
+  graceMovedBytes = 0;
+  /** Internal: what `close` will say. */
+  error: Error | undefined;
+  /** Internal: over for the session: what is left is to tell the handler. */
+  dead = false;
+
+  constructor(owner: StreamOwner<Self>, caller: Caller, own: boolean) {
+    this.owner = owner;
+    this.outgoing = new ChunkQueue(owner.blocks);
+    this.incoming = new ChunkQueue(owner.blocks);
+    this.caller = caller;
+    this.own = own;
+  }
+
+  get #self(): Self {
+    return this as unknown as Self;
+  }
+
+  attach(handler: ByteStreamHandler): void {
+    const first = this.#handler === undefined;
+    this.#handler = handler;
+    if (first && (this.incoming.byteLength > 0 || this.remoteClosed || this.dead)) {
+      this.owner.schedule(this.#self);
+    }
+  }
+
+  abstract write(chunk: Bytes): boolean;
+
+  abstract closeWrite(): void;
+
+  abort(error?: Error): void {
+    this.#giveUp();
+    if (!this.dead) this.owner.reset(this.#self, error);
+  }
+
+  release(): void {
+    this.#giveUp();
+    if (this.dead || this.released) return;
+    this.released = true;
+    this.writeEnded = true;
+    this.owner.release(this.#self);
+  }
+
+  /** Nobody will come to hear of the end of a stream that is given up unattached. */
+  #giveUp(): void {
+    if (this.#handler === undefined) this.attach(NOBODY);
+  }
+
+  pause(): void {
+    this.#paused = true;
+  }
+
+  resume(): void {
+    if (!this.#paused) return;
+    this.#paused = false;
+    if (this.incoming.byteLength > 0 || this.remoteClosed) this.owner.schedule(this.#self);
+  }
+
+  get bufferedBytes(): number {
+    return this.outgoing.byteLength;
+  }
+
+  /** Internal: whether the handler has heard `close`. */
+  get closed(): boolean {
+    return this.#closed;
+  }
+
+  /** Internal: whether there is a handler. */
+  get attached(): boolean {
+    return this.#handler !== undefined;
+  }
+
+  /** Internal: passes received bytes on, or says false where they have to be queued. */
+  deliver(chunk: Bytes): boolean {
+    if (this.released) return true;
+    if (this.#handler === undefined || this.#paused || this.incoming.byteLength > 0) return false;
+    this.#hand(this.#handler, chunk);
+    return true;
+  }
+
+  /** Internal: delivers what is queued, as far as the handler takes it. */
+  flushIncoming(): void {
+    while (!this.#paused && !this.dead && this.#handler !== undefined && this.incoming.byteLength > 0) {
+      const chunk = this.incoming.peek();
+      const byteLength = chunk.length;
+      this.#hand(this.#handler, chunk);
+      if (this.dead) return;
+      this.incoming.drop(byteLength);
+      this.owner.consumed(this.#self, byteLength);
+    }
+  }
+
+  /** Internal: whether everything received has been delivered, so that the end may follow. */
+  get drained(): boolean {
+    return this.#handler !== undefined && (this.released || !this.#paused) && this.incoming.byteLength === 0;
+  }
+
+  /** Internal: tells the handler that it may write again. */
+  drain(): void {
+    if (this.#closed) return;
+    try {
+      this.#handler?.drain();
+    } catch (error) {
+      this.#failed(error);
+    }
+  }
+
+  /** Internal: tells the handler that the peer has ended. */
+  protected deliverEnd(): void {
+    try {
+      this.#handler?.end();
+    } catch (error) {
+      this.#failed(error);
+    }
+  }
+
+  /** Internal: the last callback; the queues are dropped. */
+  protected deliverClose(): void {
+    this.#closed = true;
+    this.incoming.clear();
+    this.outgoing.clear();
+    try {
+      this.#handler?.close(this.error);
+    } catch {
+      // There is nothing left to end, and a handler's fault is not its neighbours'.
+    }
+  }
+
+  #hand(handler: ByteStreamHandler, chunk: Bytes): void {
+    this.deliveredBytes += chunk.length;
+    try {
+      handler.data(chunk);
+    } catch (error) {
+      this.#failed(error);
+    }
+  }
+
+  /** A handler that throws loses its stream, not the session. */
+  #failed(error: unknown): void {
+    const reason = error instanceof Error ? error : new Error(String(error));
+    if (this.dead) this.error ??= reason;
+    else this.owner.reset(this.#self, reason);
+  }
+}
+
+const NOBODY: ByteStreamHandler = { data() {}, end() {}, drain() {}, close() {} };

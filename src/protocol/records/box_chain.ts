@@ -1,0 +1,68 @@
+/**
+ * Boxes of one direction, numbered one behind the other, under keys that follow from each other
+ * (docs/sealed-transport.md, Records). The pipe between two of ours uses them too (docs/pipe.md).
+ *
+ * @module
+ */
+import type { Bytes } from "../../bytes/bytes.ts";
+import type { Aead } from "../../crypto/aead.ts";
+import { NONCE_BYTES, type Sodium } from "../../crypto/sodium.ts";
+import { SEALED_BULK_MIN_BYTES, SEALED_REKEY_RECORDS } from "../../limits.ts";
+import { bulkKey, nextKey, writeNonce } from "../handshake/sealed_keys.ts";
+
+/** What seals one direction's boxes. */
+export interface BoxCipher {
+  /** Derives keys. */
+  readonly sodium: Sodium;
+  /** For small boxes: ChaCha20-Poly1305. */
+  readonly small: Aead;
+  /** For boxes with at least {@link SEALED_BULK_MIN_BYTES} in them. */
+  readonly bulk: Aead;
+  readonly key: Bytes;
+}
+
+/** A direction's keys and how often they have been used. */
+export class BoxChain {
+  readonly #sodium: Sodium;
+  readonly #small: Aead;
+  readonly #bulk: Aead;
+  readonly #nonce: Bytes = new Uint8Array(NONCE_BYTES);
+  #key: Bytes;
+  #bulkKey: Bytes;
+  #boxes = 0;
+
+  constructor({ sodium, small, bulk, key }: BoxCipher) {
+    this.#sodium = sodium;
+    this.#small = small;
+    this.#bulk = bulk;
+    this.#key = key;
+    this.#bulkKey = bulkKey(sodium, key);
+  }
+
+  /** Seals the next box into `into`, which is `TAG_BYTES` longer and elsewhere in memory. */
+  seal(plain: Bytes, into: Bytes): void {
+    if (plain.length < SEALED_BULK_MIN_BYTES) this.#small.seal(plain, into, this.#nonce, this.#key);
+    else this.#bulk.seal(plain, into, this.#nonce, this.#bulkKey);
+    this.#step();
+  }
+
+  /** Opens the next box; false where it was altered or isn't the next. */
+  open(sealed: Bytes, into: Bytes): boolean {
+    const opened = into.length < SEALED_BULK_MIN_BYTES
+      ? this.#small.open(sealed, into, this.#nonce, this.#key)
+      : this.#bulk.open(sealed, into, this.#nonce, this.#bulkKey);
+    if (opened) this.#step();
+    return opened;
+  }
+
+  /** A box has been sealed or opened: the next nonce, or the next key. */
+  #step(): void {
+    this.#boxes++;
+    if (this.#boxes === 2 * SEALED_REKEY_RECORDS) {
+      this.#key = nextKey(this.#sodium, this.#key);
+      this.#bulkKey = bulkKey(this.#sodium, this.#key);
+      this.#boxes = 0;
+    }
+    writeNonce(this.#nonce, this.#boxes);
+  }
+}

@@ -1,0 +1,118 @@
+/**
+ * Tokens as a whole: payload (wire/token_payload.ts) in a Fernet envelope (crypto/fernet.ts) (spec: snitun.md,
+ * Token).
+ *
+ * @module
+ */
+
+import { hash, randomBytes } from "node:crypto";
+import type { Bytes } from "../../bytes/bytes.ts";
+import { FernetError, type FernetFault, type FernetRing } from "../../crypto/fernet.ts";
+import { CIPHER_IV_BYTES, CIPHER_KEY_BYTES, type CipherName } from "../../crypto/header_cipher.ts";
+import { SallyportError } from "../../errors.ts";
+import { encodeTokenPayload, parseTokenPayload, type TokenClaims } from "../../wire/token/token_payload.ts";
+
+/** Characters of {@link tokenId}: enough to tell the tokens of a log apart. */
+const ID_CHARS = 12;
+
+/** What {@link createToken} takes: either `ttlSeconds` or `valid`. */
+export type TokenRequest = TokenSubject & ({ ttlSeconds: number; valid?: undefined } | TokenUntil);
+
+/** A token's end as Unix seconds, possibly fractional. */
+export interface TokenUntil {
+  /** Unix seconds. */
+  readonly valid: number;
+  /** Not both. */
+  readonly ttlSeconds?: undefined;
+}
+
+/** What a token is for. */
+export interface TokenSubject {
+  /** The name that the agent serves. */
+  readonly hostname: string;
+  /** Further names. */
+  readonly aliases?: readonly string[];
+  /** 0, 1 or 2; 2 when absent. */
+  readonly protocolVersion?: TokenClaims["protocolVersion"];
+  /** aes-gcm when absent: aes-cbc doesn't authenticate anything. */
+  readonly cipher?: CipherName;
+  /** Further members, which SniTun doesn't know; none when absent. */
+  readonly extra?: Readonly<Record<string, unknown>>;
+  /** Milliseconds since 1970. */
+  readonly nowMs: number;
+  /** 32 bytes; random when absent. */
+  readonly aesKey?: Bytes;
+  /** 16 bytes; random when absent. */
+  readonly aesIv?: Bytes;
+}
+
+/** A token and what it says. */
+export interface CreatedToken {
+  /** For the agent, to show to the edge. */
+  readonly token: string;
+  /** What stands in it. */
+  readonly claims: TokenClaims;
+}
+
+/**
+ * Makes a token with the ring's newest key and fresh key material.
+ *
+ * @throws {SallyportError} `token_invalid`: an edge would refuse what is asked for.
+ */
+export function createToken(ring: FernetRing, request: TokenRequest): CreatedToken {
+  const { nowMs } = request;
+  const payload = encodeTokenPayload({
+    valid: request.valid ?? Math.floor(nowMs / 1000) + request.ttlSeconds,
+    hostname: request.hostname,
+    aliases: [...request.aliases ?? []],
+    aesKey: request.aesKey ?? new Uint8Array(randomBytes(CIPHER_KEY_BYTES)),
+    aesIv: request.aesIv ?? new Uint8Array(randomBytes(CIPHER_IV_BYTES)),
+    protocolVersion: request.protocolVersion ?? 2,
+    cipher: request.cipher ?? "aes-gcm",
+    extra: request.extra ?? {},
+  });
+  // Read as an edge reads it: what no edge accepts isn't handed out.
+  const claims = parseTokenPayload(payload);
+  return { token: ring.seal(payload, { nowMs }), claims };
+}
+
+/**
+ * Opens a token and judges it at `nowSeconds` (Unix seconds).
+ *
+ * @throws {SallyportError} `token_invalid`, a {@link FernetError} where the envelope is at fault; `token_expired`.
+ */
+export function openToken(ring: FernetRing, token: Bytes | string, nowSeconds: number): TokenClaims {
+  const opened = tryOpenToken(ring, token, nowSeconds);
+  if (typeof opened === "string") throw new FernetError(opened);
+  return opened;
+}
+
+/** The same as {@link openToken}, but gives the envelope's fault: forged tokens are refused without an exception each. */
+export function tryOpenToken(
+  ring: FernetRing,
+  token: Bytes | string,
+  nowSeconds: number,
+): TokenClaims | FernetFault {
+  const opened = ring.tryOpen(token);
+  if (typeof opened === "string") return opened;
+  const claims = parseTokenPayload(opened);
+  checkTokenExpiry(claims, nowSeconds);
+  return claims;
+}
+
+/**
+ * Refuses a token that isn't valid any more at `nowSeconds` (Unix seconds); also for sessions that have been running
+ * for a while.
+ *
+ * @throws {SallyportError} `token_expired`.
+ */
+export function checkTokenExpiry(claims: TokenClaims, nowSeconds: number): void {
+  if (nowSeconds <= claims.valid) return;
+  const late = Math.ceil(nowSeconds - claims.valid);
+  throw new SallyportError("token_expired", `Cannot accept token: it expired ${late} s ago`);
+}
+
+/** Names a token in logs without giving it away: the first twelve hex digits of its SHA-256. */
+export function tokenId(token: Bytes | string): string {
+  return hash("sha256", token, "hex").slice(0, ID_CHARS);
+}

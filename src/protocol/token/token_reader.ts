@@ -1,0 +1,154 @@
+/**
+ * Reads the token that opens an agent's connection, without IO. A token has no length in front and no mark behind
+ * (spec: snitun.md, Handshake), and may come in any number of segments. What ends it is found like this:
+ *
+ * - Padding (`=`) can only stand at the end. A padded token that doesn't open is refused at once.
+ * - A third of all tokens have no padding. Whenever the bytes so far could be a whole one, it is tried; if no key
+ *   opens it, more may follow, and if nothing follows for TOKEN_QUIET_MS, it is refused.
+ *
+ * @module
+ */
+
+import type { Bytes } from "../../bytes/bytes.ts";
+import { PAD, sextet } from "../../crypto/base64url.ts";
+import { couldBeComplete, FernetError, type FernetFault } from "../../crypto/fernet.ts";
+import { SallyportError } from "../../errors.ts";
+import { TOKEN_DEADLINE_MS, TOKEN_MAX_BYTES, TOKEN_QUIET_MS } from "../../limits.ts";
+import type { TokenClaims } from "../../wire/token/token_payload.ts";
+
+/** Most tokens fit. */
+const FIRST_BUFFER_BYTES = 512;
+/** The version byte 0x80 makes a token's first character `g`, and its second one of `A` to `P`. */
+const FIRST_CHAR = 0x67;
+const SECOND_CHAR_MIN = 0x41;
+const SECOND_CHAR_MAX = 0x50;
+
+/** A token that came in and what it says. */
+export interface OpenedToken {
+  readonly token: Bytes;
+  readonly claims: TokenClaims;
+}
+
+/** What {@link TokenReader} takes. */
+export interface TokenReaderOptions {
+  /**
+   * Opens a token, as `tryOpenToken` does. The view is valid during the call. The fault "key" means that more of the
+   * token may follow; every other one, and every error, refuses it.
+   */
+  readonly open: (token: Bytes) => TokenClaims | FernetFault;
+  /** When the connection came, on the monotonic clock. */
+  readonly startedAtMs: number;
+}
+
+/** Collects one token. Times are monotonic milliseconds. After an error or a token it takes no more. */
+export class TokenReader {
+  readonly #open: (token: Bytes) => TokenClaims | FernetFault;
+  readonly #lateAtMs: number;
+  #quietAtMs = Infinity;
+  #buffer: Bytes = new Uint8Array(FIRST_BUFFER_BYTES);
+  #length = 0;
+  #padding = 0;
+  #over = false;
+
+  constructor(options: TokenReaderOptions) {
+    this.#open = options.open;
+    this.#lateAtMs = options.startedAtMs + TOKEN_DEADLINE_MS;
+  }
+
+  /** When to call {@link tick}; changes with each `push`. */
+  get deadlineMs(): number {
+    return Math.min(this.#lateAtMs, this.#quietAtMs);
+  }
+
+  /**
+   * Takes what came in, copying it. Undefined while the token isn't whole; then the token. Everything behind it is
+   * against the protocol until the challenge has been sent: in the same chunk it spoils the token, a later `push`
+   * throws.
+   *
+   * @throws {SallyportError} `token_invalid` or what `open` throws, as soon as nothing that follows can mend it;
+   * `deadline_exceeded`.
+   */
+  push(chunk: Bytes, nowMs: number): OpenedToken | undefined {
+    if (this.#over) throw invalid("bytes follow it before the challenge");
+    try {
+      const opened = this.#take(chunk, nowMs);
+      this.#over = opened !== undefined;
+      return opened;
+    } catch (error) {
+      this.#over = true;
+      throw error;
+    }
+  }
+
+  /**
+   * Throws what is due at `nowMs`; does nothing before the deadline or after a token.
+   *
+   * @throws {SallyportError} `token_invalid`: no key opens what came and nothing followed; `deadline_exceeded`.
+   */
+  tick(nowMs: number): void {
+    if (this.#over) return;
+    if (nowMs >= this.#quietAtMs) {
+      this.#over = true;
+      throw new FernetError("key");
+    }
+    if (nowMs >= this.#lateAtMs) {
+      this.#over = true;
+      throw new SallyportError(
+        "deadline_exceeded",
+        `Cannot read token: not complete in ${TOKEN_DEADLINE_MS / 1000} s, ${this.#length} bytes came`,
+      );
+    }
+  }
+
+  #take(chunk: Bytes, nowMs: number): OpenedToken | undefined {
+    // A busy process may run late timers after the bytes that came too late.
+    this.tick(nowMs);
+    if (chunk.length === 0) return undefined;
+    const length = this.#length + chunk.length;
+    if (length > TOKEN_MAX_BYTES) throw invalid(`it has more than ${TOKEN_MAX_BYTES} bytes`);
+    this.#check(chunk);
+    this.#append(chunk, length);
+    this.#quietAtMs = Infinity;
+    if (!couldBeComplete(this.#buffer, length)) {
+      if (this.#padding > 0 && length % 4 === 0) throw new FernetError("shape");
+      return undefined;
+    }
+    const token = this.#buffer.subarray(0, length);
+    const claims = this.#open(token);
+    if (typeof claims !== "string") return { token: token.slice(), claims };
+    if (claims !== "key" || this.#padding > 0) throw new FernetError(claims);
+    this.#quietAtMs = nowMs + TOKEN_QUIET_MS;
+    return undefined;
+  }
+
+  /** Refuses characters that can't stand where they stand. */
+  #check(chunk: Bytes): void {
+    for (let i = 0; i < chunk.length; i++) {
+      const at = this.#length + i;
+      const char = chunk[i]!;
+      let fits: boolean;
+      if (char === PAD) {
+        // The last one or two of a group of four.
+        fits = at % 4 === 3 || (at % 4 === 2 && this.#padding === 0);
+        this.#padding++;
+      } else if (at === 0) fits = char === FIRST_CHAR;
+      else if (at === 1) fits = char >= SECOND_CHAR_MIN && char <= SECOND_CHAR_MAX;
+      else fits = this.#padding === 0 && sextet(char) >= 0;
+      if (!fits) throw invalid(`byte ${at + 1} can't stand there in a token`);
+    }
+  }
+
+  #append(chunk: Bytes, length: number): void {
+    if (length > this.#buffer.length) {
+      const larger = new Uint8Array(Math.min(TOKEN_MAX_BYTES, Math.max(length, 2 * this.#buffer.length)));
+      larger.set(this.#buffer.subarray(0, this.#length));
+      this.#buffer = larger;
+    }
+    this.#buffer.set(chunk, this.#length);
+    this.#length = length;
+  }
+}
+
+function invalid(why: string): SallyportError {
+  return new SallyportError("token_invalid", `Cannot read token: ${why}`);
+}

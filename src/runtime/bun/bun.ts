@@ -1,0 +1,221 @@
+/**
+ * The runtime port on Bun's native sockets.
+ *
+ * @module
+ */
+
+import { isIP } from "node:net";
+import { setImmediate } from "node:timers";
+import { SallyportError } from "../../errors.ts";
+import { type BunConn, socketHandlers, type SocketOwner } from "./bun_conn.ts";
+import { bunQuic } from "./bun_quic.ts";
+import { BufferPool } from "../out_queue.ts";
+import type {
+  Address,
+  Bytes,
+  Conn,
+  DatagramOptions,
+  DatagramSocket,
+  DialOptions,
+  HttpOptions,
+  HttpServer,
+  Listener,
+  ListenOptions,
+  Runtime,
+} from "../port.ts";
+import {
+  createSystemClock,
+  dialError,
+  dialTimeoutError,
+  listenError,
+  plainHost,
+  plainResponse,
+  reportStray,
+  type Shared,
+} from "../shared.ts";
+
+/** Opens the port on this process's sockets; each call has buffers of its own. */
+export function createBunRuntime(): Runtime {
+  const shared: Shared = { pool: new BufferPool(), clock: createSystemClock(soon) };
+  return {
+    name: "bun",
+    version: Bun.version,
+    capabilities: { reusePort: true, hardClose: true },
+    clock: shared.clock,
+    listen: (options) => listen(options, shared),
+    dial: (options) => dial(options, shared),
+    bindDatagram,
+    serveHttp,
+    quic: () => bunQuic(shared),
+    systemAeads: () => [],
+  };
+}
+
+/**
+ * Each event has its microtasks to itself on Bun, so that only `setImmediate` lets those of one turn act together: it
+ * runs behind them and before the next poll.
+ */
+function soon(run: () => void): void {
+  setImmediate(run);
+}
+
+/** Bun reports the name it was given as the listener's address, so a name is resolved first. */
+async function hostAddress(host: string): Promise<string> {
+  if (isIP(host) !== 0) return host;
+  const [found] = await Bun.dns.lookup(host);
+  if (found === undefined) throw new SallyportError("host_unknown", `Cannot find ${host}: no address`);
+  return found.address;
+}
+
+async function listen(options: ListenOptions, shared: Shared): Promise<Listener> {
+  try {
+    const host = await hostAddress(options.host);
+    // Bun.listen takes it, its types don't know it.
+    const untyped = { reusePort: options.reusePort ?? false };
+    const listener = Bun.listen<SocketOwner>({
+      ...untyped,
+      hostname: host,
+      port: options.port,
+      allowHalfOpen: true,
+      data: { shared, accept: (conn) => options.accept(conn) },
+      socket: socketHandlers,
+    });
+    return { address: { host, port: listener.port }, close: () => listener.stop(false) };
+  } catch (error) {
+    throw listenError(options, error);
+  }
+}
+
+/**
+ * Bun tries all addresses of a name by itself. A dial can't be called off, so one that is late is reset as soon as it
+ * stands.
+ */
+function dial(options: DialOptions, shared: Shared): Promise<Conn> {
+  return new Promise((resolve, reject) => {
+    let late = false;
+    const timer = shared.clock.after(options.timeoutMs, () => {
+      late = true;
+      reject(dialTimeoutError(options));
+    });
+    const accept = (conn: BunConn) => {
+      timer.cancel();
+      if (late) conn.abort();
+      else resolve(conn);
+    };
+    const fail = (error: unknown) => {
+      timer.cancel();
+      reject(dialError(options, error));
+    };
+    try {
+      Bun.connect<SocketOwner>({
+        hostname: options.host,
+        port: options.port,
+        allowHalfOpen: true,
+        data: { shared, accept, fail },
+        socket: socketHandlers,
+      }).catch(fail);
+    } catch (error) {
+      fail(error);
+    }
+  });
+}
+
+function sendAgain(socket: Bun.udp.Socket<"uint8array">, data: Bytes, to: Address): boolean {
+  try {
+    return socket.send(data, to.port, to.host);
+  } catch {
+    return false;
+  }
+}
+
+async function bindDatagram(options: DatagramOptions): Promise<DatagramSocket> {
+  try {
+    const socket = await Bun.udpSocket({
+      hostname: options.host,
+      port: options.port,
+      binaryType: "uint8array",
+      socket: {
+        data(_socket, data, port, address) {
+          try {
+            options.receive(data as Bytes, { host: plainHost(address), port });
+          } catch (thrown) {
+            reportStray("datagram", thrown);
+          }
+        },
+        // An ICMP answer to something sent earlier; without this method it would end the process.
+        error() {},
+      },
+    });
+    const send = (data: Bytes, to: Address): boolean => {
+      if (socket.closed) return false;
+      try {
+        return socket.send(data, to.port, to.host);
+      } catch (error) {
+        // The answer to an earlier datagram, reported at this one's expense.
+        return (error as { code?: string }).code === "ECONNREFUSED" && sendAgain(socket, data, to);
+      }
+    };
+    const batch: (Bytes | number | string)[] = [];
+    return {
+      address: { host: plainHost(socket.hostname), port: socket.port },
+      send,
+      waiting: 0,
+      sendMany(data, to, count) {
+        if (socket.closed) return 0;
+        batch.length = 3 * count;
+        for (let i = 0; i < count; i++) {
+          batch[3 * i] = data[i]!;
+          batch[3 * i + 1] = to[i]!.port;
+          batch[3 * i + 2] = to[i]!.host;
+        }
+        try {
+          return socket.sendMany(batch);
+        } catch {
+          // It isn't told which one it failed at; a datagram that arrives twice does no harm.
+          let taken = 0;
+          for (let i = 0; i < count; i++) if (send(data[i]!, to[i]!)) taken++;
+          return taken;
+        }
+      },
+      close: () => socket.close(),
+    };
+  } catch (error) {
+    throw listenError(options, error);
+  }
+}
+
+async function serveHttp(options: HttpOptions): Promise<HttpServer> {
+  try {
+    const host = await hostAddress(options.host);
+    const server = Bun.serve({
+      hostname: host,
+      port: options.port,
+      development: false,
+      // Outside development Bun's default is true, and a second server would share the port unnoticed.
+      reusePort: false,
+      async fetch(request, server) {
+        const peer = server.requestIP(request);
+        const remote: Address = { host: plainHost(peer?.address ?? ""), port: peer?.port ?? 0 };
+        try {
+          return await options.fetch(request, remote);
+        } catch (thrown) {
+          reportStray("request", thrown);
+          return plainResponse(500, "internal error");
+        }
+      },
+    });
+    return {
+      address: { host, port: server.port ?? options.port },
+      async close(graceMs) {
+        const done = server.stop(false);
+        let timer: ReturnType<typeof setTimeout> | undefined;
+        const late = new Promise<void>((resolve) => timer = setTimeout(resolve, graceMs));
+        await Promise.race([done, late]);
+        clearTimeout(timer);
+        await server.stop(true);
+      },
+    };
+  } catch (error) {
+    throw listenError(options, error);
+  }
+}

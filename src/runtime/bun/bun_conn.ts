@@ -1,0 +1,248 @@
+/**
+ * One TCP connection on Bun. All sockets share one set of handlers; what belongs to a connection hangs on its
+ * socket's `data` slot.
+ *
+ * @module
+ */
+
+import { type BufferPool, OutQueue } from "../out_queue.ts";
+import type { Address, Bytes, Clock, Conn } from "../port.ts";
+import { asError, lostError, plainHost, type Shared } from "../shared.ts";
+import { StreamBase } from "../stream_base.ts";
+
+/** Shared by all connections that keep no chunk; never written to. */
+const NOTHING: Bytes[] = [];
+
+/** What a socket's `data` slot has before the connection stands. */
+export interface SocketBirth {
+  readonly shared: Shared;
+  /** Takes the new connection; an exception aborts it. */
+  accept(conn: BunConn): void;
+  /** Hears of a connection that the peer had reset before it was opened. */
+  fail?(error: Error): void;
+}
+
+/** What a socket's `data` slot has: its connection, once that stands. */
+export type SocketOwner = SocketBirth | BunConn;
+
+/** A TCP connection on a Bun socket. */
+export class BunConn extends StreamBase implements Conn {
+  protected readonly clock: Clock;
+  #socket: Bun.Socket<SocketOwner>;
+  #pool: BufferPool;
+  #out: OutQueue | null = null;
+  #remote: Address | undefined;
+  #local: Address | undefined;
+  #drainWanted = false;
+  /** Chunks that came while they couldn't be delivered. Bun makes a fresh buffer for each, so they need no copy. */
+  #kept: Bytes[] = NOTHING;
+  #socketPaused = false;
+  /** The peer's FIN came while it couldn't be delivered. */
+  #endKept = false;
+  /** Bun has closed the socket. */
+  #gone = false;
+  /** One of our methods runs, and what the socket reports meanwhile must wait for its end. */
+  #inMethod = false;
+
+  constructor(socket: Bun.Socket<SocketOwner>, { pool, clock }: Shared) {
+    super();
+    this.#socket = socket;
+    this.#pool = pool;
+    this.clock = clock;
+  }
+
+  /** Asked for when needed: each part is a system call. Remembered, since a closed socket knows it no more. */
+  get remote(): Address {
+    const socket = this.#socket;
+    return this.#remote ??= { host: plainHost(socket.remoteAddress ?? ""), port: socket.remotePort };
+  }
+
+  get local(): Address {
+    const socket = this.#socket;
+    return this.#local ??= { host: plainHost(socket.localAddress ?? ""), port: socket.localPort };
+  }
+
+  get bufferedBytes(): number {
+    return this.#out === null ? 0 : this.#out.bytes;
+  }
+
+  write(chunk: Bytes): boolean {
+    if (this.writeEnded || this.dead || this.#gone) return true;
+    if (this.#out !== null && this.#out.bytes > 0) {
+      this.#out.push(chunk);
+      return false;
+    }
+    if (chunk.length === 0) return true;
+    this.#inMethod = true;
+    const sent = this.#socket.write(chunk);
+    this.#inMethod = false;
+    if (sent === chunk.length) return true;
+    // Below zero the socket is closed or about to be; `close` will tell.
+    if (sent < 0) return true;
+    this.#out ??= new OutQueue(this.#pool);
+    this.#out.push(chunk, sent);
+    this.#drainWanted = true;
+    return false;
+  }
+
+  closeWrite(): void {
+    if (this.writeEnded || this.dead) return;
+    this.writeEnded = true;
+    if (this.bufferedBytes === 0) this.#shutdown();
+  }
+
+  #shutdown(): void {
+    if (this.#gone) return;
+    if (this.endDelivered) return this.closeInOrder();
+    this.#inMethod = true;
+    this.#socket.shutdown();
+    this.#inMethod = false;
+    this.writingDone();
+  }
+
+  protected destroy(hard: boolean): void {
+    this.#out?.clear();
+    this.#kept = NOTHING;
+    if (this.#gone) return;
+    if (hard) this.#socket.terminate();
+    else this.#socket.close();
+  }
+
+  protected startFlow(): void {
+    if (this.#kept.length > 0 || this.#endKept || this.#gone) queueMicrotask(() => this.#deliverKept());
+    else this.#resumeSocket();
+  }
+
+  protected stopFlow(): void {
+    if (this.#socketPaused || this.#gone) return;
+    this.#socketPaused = true;
+    this.#socket.pause();
+  }
+
+  #resumeSocket(): void {
+    if (!this.#socketPaused || this.#gone) return;
+    this.#socketPaused = false;
+    this.#inMethod = true;
+    this.#socket.resume();
+    this.#inMethod = false;
+  }
+
+  #deliverKept(): void {
+    while (this.flowing && this.#kept.length > 0) this.emitData(this.#kept.shift()!);
+    if (!this.flowing) return;
+    if (this.#endKept) {
+      this.#endKept = false;
+      if (!this.endDelivered) this.emitEnd();
+    }
+    if (this.#gone) {
+      if (!this.dead) this.emitClose();
+    } else if (this.flowing) this.#resumeSocket();
+  }
+
+  /** Bytes arrived. A paused socket delivers too, when an error follows them. */
+  received(chunk: Bytes): void {
+    if (this.dead) return;
+    if (this.flowing && this.#kept.length === 0) {
+      this.emitData(chunk);
+      return;
+    }
+    if (this.#kept === NOTHING) this.#kept = [];
+    this.#kept.push(chunk);
+    this.stopFlow();
+  }
+
+  /** The peer's FIN arrived. */
+  peerEnded(): void {
+    if (this.dead || this.endDelivered) return;
+    if (this.flowing && this.#kept.length === 0) this.emitEnd();
+    else this.#endKept = true;
+  }
+
+  /** The socket takes bytes again; Bun says so also when nothing waits. */
+  drained(): void {
+    const out = this.#out;
+    if (out === null || this.dead) return;
+    while (out.bytes > 0) {
+      const head = out.head();
+      const sent = this.#socket.write(head);
+      if (sent < 0) {
+        out.clear();
+        return;
+      }
+      out.consume(sent);
+      if (sent < head.length) return;
+    }
+    out.release();
+    if (this.writeEnded) this.#shutdown();
+    if (!this.#drainWanted) return;
+    this.#drainWanted = false;
+    if (!this.writeEnded) this.emitDrain();
+  }
+
+  /** The socket is closed. */
+  socketClosed(error: Error | undefined): void {
+    if (this.#gone) return;
+    this.#gone = true;
+    if (this.dead) return;
+    if (this.#inMethod) queueMicrotask(() => this.#finish(error));
+    else this.#finish(error);
+  }
+
+  #finish(error: Error | undefined): void {
+    if (this.dead) return;
+    // Without our own FIN behind all we wrote, an end without an error is none in order either.
+    if (error !== undefined || !this.writeEnded || this.bufferedBytes > 0) {
+      this.#out?.clear();
+      this.#kept = NOTHING;
+      this.emitClose(lostError(error));
+      return;
+    }
+    if (this.endDelivered) {
+      this.emitClose();
+      return;
+    }
+    // After our own shutdown Bun reports the peer's FIN as close, without `end`.
+    this.#endKept = true;
+    this.#deliverKept();
+  }
+}
+
+/** The handlers that all sockets share. */
+export const socketHandlers: Bun.SocketHandler<SocketOwner> = Object.freeze({
+  // A Buffer's `slice` is a view, a Uint8Array's a copy: handlers get the same on both runtimes.
+  binaryType: "uint8array",
+  open(socket: Bun.Socket<SocketOwner>) {
+    const birth = socket.data as SocketBirth;
+    if (socket.remoteAddress === undefined) {
+      // Reset by the peer already; the socket knows no addresses any more.
+      birth.fail?.(lostError({ code: "ECONNRESET" }));
+      socket.terminate();
+      return;
+    }
+    // No setNoDelay: Bun sets TCP_NODELAY itself, and asking again is a system call per connection.
+    const conn = new BunConn(socket, birth.shared);
+    socket.data = conn;
+    try {
+      birth.accept(conn);
+    } catch (thrown) {
+      conn.abort(asError(thrown));
+    }
+  },
+  data(socket: Bun.Socket<SocketOwner>, chunk: Uint8Array) {
+    if (socket.data instanceof BunConn) socket.data.received(chunk as Bytes);
+  },
+  end(socket: Bun.Socket<SocketOwner>) {
+    if (socket.data instanceof BunConn) socket.data.peerEnded();
+  },
+  drain(socket: Bun.Socket<SocketOwner>) {
+    if (socket.data instanceof BunConn) socket.data.drained();
+  },
+  close(socket: Bun.Socket<SocketOwner>, error?: Error) {
+    if (socket.data instanceof BunConn) socket.data.socketClosed(error);
+  },
+  error(socket: Bun.Socket<SocketOwner>, error: Error) {
+    if (socket.data instanceof BunConn) socket.data.abort(error);
+  },
+  // The dial's promise tells; with this method Bun doesn't report the rejection as unhandled.
+  connectError() {},
+});

@@ -1,0 +1,369 @@
+/**
+ * QUIC on Bun: `node:quic`. It doesn't stop a sender whose stream nobody reads.
+ *
+ * @module
+ */
+import { Buffer } from "node:buffer";
+import { createPrivateKey } from "node:crypto";
+import { appendFileSync } from "node:fs";
+import { isIP, isIPv6 } from "node:net";
+import { constants } from "node:os";
+import process from "node:process";
+import { setImmediate } from "node:timers";
+import { setTimeout as delay } from "node:timers/promises";
+import type { Bytes } from "../../bytes/bytes.ts";
+import { errorMessage, SallyportError } from "../../errors.ts";
+import * as limits from "../../limits.ts";
+import type {
+  NodeQuic,
+  NodeQuicEndpoint,
+  NodeQuicOptions,
+  NodeQuicSession,
+  NodeQuicStream,
+  NodeQuicWriter,
+} from "./bun_quic_types.ts";
+import type { Address, ByteStream } from "../port.ts";
+import type { Quic, QuicConn, QuicDialOptions, QuicListener, QuicListenOptions } from "../quic_port.ts";
+import {
+  certificateRefused,
+  closedError,
+  ipOf,
+  peerClosed,
+  QuicConnBase,
+  withinDeadline,
+} from "../quic_shared.ts";
+import { QuicByteStream, type QuicStreamIo } from "../quic_stream.ts";
+import {
+  addressText,
+  asError,
+  dialError,
+  listenError,
+  plainHost,
+  reportStray,
+  type Shared,
+} from "../shared.ts";
+
+/** A writer's method that waits for room. */
+const DRAINED = Symbol.for("Stream.drainableProtocol");
+/** What Bun takes of a stream before its writer has to wait. */
+const WRITE_HIGH_BYTES = 256 * 1024;
+
+/** How often a stream is looked at, at least, that the peer doesn't allow yet. */
+const PENDING_POLL_MAX_MS = 50;
+/** A client of Bun's breaks the connection at one stream more, whatever it has announced: others are to wait. */
+const CLIENT_STREAMS_MAX = 100;
+const SESSION: NodeQuicOptions = {
+  keepAlive: limits.QUIC_KEEP_ALIVE_MS,
+  transportParams: {
+    initialMaxStreamsBidi: limits.QUIC_STREAMS_MAX,
+    initialMaxStreamsUni: 0,
+    // Bun's own figures leave none for streams that the server opens: a peer that isn't Bun may send nothing on those.
+    initialMaxStreamDataBidiLocal: limits.QUIC_STREAM_WINDOW_BYTES,
+    initialMaxStreamDataBidiRemote: limits.QUIC_STREAM_WINDOW_BYTES,
+    // Seconds, where node has milliseconds.
+    maxIdleTimeout: limits.QUIC_IDLE_MS / 1000,
+  },
+};
+const SOCKET = {
+  udpReceiveBufferSize: limits.QUIC_SOCKET_BUFFER_BYTES,
+  udpSendBufferSize: limits.QUIC_SOCKET_BUFFER_BYTES,
+};
+
+/** Bun's QUIC. Rejects with `not_supported` where it has none. */
+export async function bunQuic(shared: Shared): Promise<Quic> {
+  let native: NodeQuic;
+  try {
+    // In two parts, since Deno's type checker knows no such module.
+    native = await import("node:" + "quic") as NodeQuic;
+  } catch (cause) {
+    throw new SallyportError(
+      "not_supported",
+      `Cannot use QUIC: this Bun (${Bun.version}) has none, 1.4.5 has`,
+      {
+        side: "config",
+        cause,
+      },
+    );
+  }
+  return {
+    capabilities: {
+      receiveBackPressure: false,
+      reset: true,
+      acceptedStreams: CLIENT_STREAMS_MAX,
+      keyLog: true,
+      retry: true,
+    },
+    listen: (options) => listen(native, options, shared),
+    dial: (options) => dial(native, options, shared),
+  };
+}
+
+async function listen(quic: NodeQuic, options: QuicListenOptions, shared: Shared): Promise<QuicListener> {
+  let identity;
+  try {
+    const { keyPem, certificatePem } = options.identity;
+    identity = { keys: [createPrivateKey(keyPem)], certs: [Buffer.from(certificatePem)] };
+  } catch (cause) {
+    throw new SallyportError(
+      "config_invalid",
+      `Cannot listen for QUIC: the key can't be used: ${errorMessage(cause)}`,
+      {
+        side: "config",
+        cause,
+      },
+    );
+  }
+  let endpoint: NodeQuicEndpoint;
+  try {
+    endpoint = await quic.listen((session) => void shakeHands(session, options, shared), {
+      ...SESSION,
+      ...keyLogging(),
+      alpn: options.alpn,
+      sni: { "*": identity },
+      endpoint: {
+        ...SOCKET,
+        address: addressText(options),
+        maxConnectionsPerHost: limits.QUIC_CONNECTIONS_MAX,
+        maxConnectionsTotal: limits.QUIC_CONNECTIONS_MAX,
+        validateAddress: true,
+      },
+    });
+    // A socket that can't be bound shows by its end alone.
+    if (endpoint.address === undefined) await endpoint.closed;
+  } catch (cause) {
+    throw listenError(options, { code: bindFailure(cause), cause });
+  }
+  endpoint.closed.catch(() => {});
+  const { address: host, port } = endpoint.address!;
+  return {
+    address: { host: plainHost(host), port },
+    close: () => void (endpoint.busy = true),
+    end: () => end(endpoint),
+  };
+}
+
+/** What connections that are closed say last has to leave first: others would find out by the idle time-out alone. */
+function end(endpoint: NodeQuicEndpoint): void {
+  endpoint.busy = true;
+  setTimeout(() => endpoint.destroy(), limits.QUIC_FAREWELL_MS);
+}
+
+/** Where the environment names a file for TLS secrets, as NSS's format has them, they go there. */
+function keyLogging(): Pick<NodeQuicOptions, "keylog" | "onkeylog"> {
+  const file = process.env.SSLKEYLOGFILE ?? "";
+  if (file === "") return {};
+  const onkeylog = (line: string) => {
+    try {
+      appendFileSync(file, `${line.trimEnd()}\n`, { mode: 0o600 });
+    } catch (error) {
+      reportStray("key log", error);
+    }
+  };
+  return { keylog: true, onkeylog };
+}
+
+/** The system's code of a bind that failed; Bun names its number alone. */
+function bindFailure(cause: unknown): string {
+  const number = Number(/Bind failure \((\d+)\)/.exec(errorMessage(cause))?.[1]);
+  return Object.entries(constants.errno).find(([, value]) => value === number)?.[0] ?? errorMessage(cause);
+}
+
+async function shakeHands(
+  session: NodeQuicSession,
+  options: QuicListenOptions,
+  shared: Shared,
+): Promise<void> {
+  const conn = new BunQuicConn(session, shared, undefined);
+  try {
+    conn.opened(await session.opened);
+  } catch (error) {
+    options.refused?.(closedError(error));
+    return;
+  }
+  try {
+    options.accept(conn);
+  } catch (thrown) {
+    conn.close(closedError(asError(thrown)));
+  }
+}
+
+async function dial(quic: NodeQuic, options: QuicDialOptions, shared: Shared): Promise<QuicConn> {
+  options.signal?.throwIfAborted();
+  const { trust } = options;
+  if (!("fingerprint" in trust) && isIP(trust.serverName) !== 0) {
+    const why =
+      `Cannot connect to ${addressText(options)}: Bun compares a certificate with names alone, and ` +
+      `${trust.serverName} is an address; a name that the certificate carries would be right`;
+    throw new SallyportError("not_supported", why, { side: "config" });
+  }
+  const host = await ipOf(options);
+  let endpoint: NodeQuicEndpoint;
+  let session: NodeQuicSession;
+  try {
+    endpoint = new quic.QuicEndpoint({ ...SOCKET, address: isIPv6(host) ? "[::]:0" : "0.0.0.0:0" });
+    endpoint.closed.catch(() => {});
+    session = await quic.connect(addressText({ host, port: options.port }), {
+      ...SESSION,
+      transportParams: { ...SESSION.transportParams!, initialMaxStreamsBidi: CLIENT_STREAMS_MAX },
+      ...keyLogging(),
+      alpn: options.alpn,
+      endpoint,
+      ..."fingerprint" in trust
+        ? { verifyPeer: "manual", ...isIP(options.host) === 0 ? { servername: options.host } : {} }
+        : { verifyPeer: "auto", ca: [Buffer.from(trust.authoritiesPem)], servername: trust.serverName },
+    });
+  } catch (cause) {
+    throw dialError(options, cause);
+  }
+  const conn = new BunQuicConn(session, shared, endpoint);
+  const attempt = async (): Promise<QuicConn> => {
+    try {
+      conn.opened(await session.opened);
+    } catch (cause) {
+      const why = errorMessage(cause);
+      throw /certificate/i.test(why) ? certificateRefused(options, why, cause) : dialError(options, cause);
+    }
+    if ("fingerprint" in trust && !same(conn.peerFingerprint, trust.fingerprint)) {
+      throw certificateRefused(options, "it isn't the one that is pinned");
+    }
+    return conn;
+  };
+  return await withinDeadline(
+    options,
+    attempt(),
+    () => conn.close(new SallyportError("aborted", "Cannot use connection: it was given up")),
+  );
+}
+
+function same(a: Bytes | undefined, b: Bytes): boolean {
+  return a !== undefined && a.length === b.length && a.every((byte, i) => byte === b[i]);
+}
+
+class BunQuicConn extends QuicConnBase {
+  alpn = "";
+  peerFingerprint: Bytes | undefined;
+  remote: Address = { host: "", port: 0 };
+  readonly #native: NodeQuicSession;
+  readonly #shared: Shared;
+  /** A client's own socket, which goes with its connection. */
+  readonly #endpoint: NodeQuicEndpoint | undefined;
+  /** A stream that the peer doesn't allow yet. */
+  #pending: NodeQuicStream | undefined;
+  /** The one that was asked for last is there: one after the other, since Bun doesn't close with many that wait. */
+  #allowed: Promise<void> = Promise.resolve();
+
+  constructor(native: NodeQuicSession, shared: Shared, endpoint: NodeQuicEndpoint | undefined) {
+    super();
+    this.#native = native;
+    this.#shared = shared;
+    this.#endpoint = endpoint;
+    // With a handler Bun reports nothing as unhandled; `closed` says the same.
+    native.onerror = () => {};
+    native.onstream = (stream) => this.came(this.#stream(stream));
+    native.closed.then(() => this.lost(peerClosed("")), (error) => this.lost(reasonOf(error)));
+    native.opened.catch(() => {});
+  }
+
+  /** The handshake is through. */
+  opened(info: { readonly protocol: string }): void {
+    this.alpn = info.protocol;
+    const { address, port } = this.#native.path!.remote;
+    this.remote = { host: plainHost(address), port };
+    const print = this.#native.peerCertificate?.fingerprint256;
+    if (print !== undefined) {
+      this.peerFingerprint = new Uint8Array(Buffer.from(print.replaceAll(":", ""), "hex"));
+    }
+  }
+
+  protected async openBelow(): Promise<ByteStream> {
+    const before = this.#allowed;
+    const next = Promise.withResolvers<void>();
+    this.#allowed = next.promise;
+    try {
+      await before;
+      if (this.over) throw new Error("the connection is over");
+      return this.#stream(await this.#begin());
+    } finally {
+      next.resolve();
+    }
+  }
+
+  /** A stream is there before the peer allows it, and nothing tells when that is. */
+  async #begin(): Promise<NodeQuicStream> {
+    const native = await this.#native.createBidirectionalStream({ highWaterMark: WRITE_HIGH_BYTES });
+    for (let waitMs = 1; native.pending && !this.over; waitMs = Math.min(2 * waitMs, PENDING_POLL_MAX_MS)) {
+      this.#pending = native;
+      await delay(waitMs);
+    }
+    this.#pending = undefined;
+    return native;
+  }
+
+  protected closeBelow(reason: SallyportError): void {
+    this.#pending?.destroy(undefined, { code: 1 });
+    this.#native.destroy(undefined, { code: 0, type: "application", reason: reason.code });
+    this.#endpoint?.close().catch(() => {});
+  }
+
+  #stream(native: NodeQuicStream): QuicByteStream {
+    return this.keep(
+      new QuicByteStream(new BunStreamIo(native), this.#shared, (stream) => this.forget(stream)),
+    );
+  }
+}
+
+/** What a session ended with: the peer's reason, or the runtime's. */
+function reasonOf(error: unknown): SallyportError {
+  const { type, message } = error as { type?: unknown; message?: unknown };
+  if (type !== "application" || typeof message !== "string") return closedError(error);
+  return peerClosed(message.replace(/^QUIC application error \d+:?\s*/, ""));
+}
+
+class BunStreamIo implements QuicStreamIo {
+  readonly #native: NodeQuicStream;
+  readonly #writer: NodeQuicWriter;
+  #batches: AsyncIterator<Bytes[]> | undefined;
+  #batch: Bytes[] = [];
+
+  constructor(native: NodeQuicStream) {
+    this.#native = native;
+    native.onerror = () => {};
+    native.closed.catch(() => {});
+    native.highWaterMark = WRITE_HIGH_BYTES;
+    this.#writer = native.writer;
+  }
+
+  async read(): Promise<Bytes | null> {
+    if (this.#batch.length === 0) {
+      this.#batches ??= this.#native[Symbol.asyncIterator]();
+      const { value, done } = await this.#batches.next();
+      if (done) {
+        // Where the connection broke, Bun ends its streams in order first and tells of it then.
+        await new Promise<void>((resolve) => void setImmediate(resolve));
+        return null;
+      }
+      this.#batch = value.reverse();
+    }
+    return this.#batch.pop()!;
+  }
+
+  /** Bun copies what it takes, and takes a whole buffer where it has any room at all. */
+  async write(bytes: Bytes): Promise<void> {
+    while (!this.#writer.writeSync(bytes)) {
+      const drained = this.#writer[DRAINED]();
+      if (drained === null) {
+        if (this.#writer.desiredSize === null) throw new Error("the stream is closed");
+        continue;
+      }
+      await drained;
+    }
+  }
+
+  async closeWrite(): Promise<void> {
+    await this.#writer.end();
+  }
+
+  destroy(): void {
+    if (!this.#native.destroyed) this.#native.destroy(undefined, { code: 1 });
+  }
+}

@@ -1,0 +1,278 @@
+/**
+ * The runtime port on Deno's native sockets. `reusePort` and datagrams need `"unstable": ["net"]`.
+ *
+ * @module
+ */
+
+import { setImmediate } from "node:timers";
+import type { Aead } from "../../crypto/aead.ts";
+import { DenoConn } from "./deno_conn.ts";
+import { denoQuic } from "./deno_quic.ts";
+import { openOpensslAeads } from "./deno_openssl.ts";
+import { BufferPool } from "../out_queue.ts";
+import type {
+  Address,
+  Bytes,
+  Conn,
+  DatagramOptions,
+  DatagramSocket,
+  DialOptions,
+  HttpOptions,
+  HttpServer,
+  Listener,
+  ListenOptions,
+  Runtime,
+  Timer,
+} from "../port.ts";
+import {
+  asError,
+  createSystemClock,
+  dialError,
+  dialTimeoutError,
+  listenError,
+  plainHost,
+  plainResponse,
+  reportStray,
+  type Shared,
+} from "../shared.ts";
+
+/** After a failed accept (out of file descriptors, say) the next waits this long. */
+const ACCEPT_RETRY_MS = 100;
+/** UDP payloads are at most 65,507 bytes over IPv4 (RFC 768). */
+const DATAGRAM_MAX_BYTES = 65_535;
+/** Datagrams that may be on their way into the socket at once; more are dropped. */
+const DATAGRAMS_IN_FLIGHT_MAX = 256;
+
+/** Opens the port on this process's sockets; each call has buffers of its own. */
+export function createDenoRuntime(): Runtime {
+  let aeads: readonly Aead[] | undefined;
+  const turn = new Turn();
+  const shared: Shared = { pool: new BufferPool(), clock: createSystemClock(turn.soon) };
+  return {
+    name: "deno",
+    version: Deno.version.deno,
+    // Deno.Conn has neither SO_LINGER nor a reset.
+    capabilities: { reusePort: true, hardClose: false },
+    clock: shared.clock,
+    listen: (options) => listen(options, shared),
+    dial: (options) => dial(options, shared),
+    bindDatagram: (options) => bindDatagram(options, turn),
+    serveHttp,
+    // deno-lint-ignore require-await -- what it throws must become a rejection
+    quic: async () => denoQuic(shared),
+    systemAeads: () => aeads ??= openOpensslAeads(),
+  };
+}
+
+/**
+ * Deno settles all that has come about in a turn before the first microtask runs, so one that such a microtask asks for
+ * runs behind them all, without the further turn that `setImmediate` costs (a fifth of a new visitor's processor time).
+ * Who asks again when called comes in the next turn, so that nobody keeps the IO out.
+ */
+class Turn {
+  /** What is called now comes from `soon`, or has more of its kind behind it. */
+  #calling = false;
+
+  readonly soon = (run: () => void): void => {
+    if (this.#calling) setImmediate(run);
+    else queueMicrotask(() => this.within(run));
+  };
+
+  /** Calls `run`; what it wants to have called soon is called in the next turn. */
+  within(run: () => void): void {
+    this.#calling = true;
+    try {
+      run();
+    } finally {
+      this.#calling = false;
+    }
+  }
+}
+
+// deno-lint-ignore require-await -- what it throws must become a rejection
+async function listen(options: ListenOptions, shared: Shared): Promise<Listener> {
+  let listener: Deno.TcpListener;
+  try {
+    listener = Deno.listen({
+      hostname: options.host,
+      port: options.port,
+      reusePort: options.reusePort ?? false,
+    });
+  } catch (error) {
+    throw listenError(options, error);
+  }
+  const state = { closed: false };
+  acceptLoop(listener, state, options, shared);
+  return {
+    address: { host: listener.addr.hostname, port: listener.addr.port },
+    close() {
+      if (state.closed) return;
+      state.closed = true;
+      listener.close();
+    },
+  };
+}
+
+async function acceptLoop(
+  listener: Deno.TcpListener,
+  state: { closed: boolean },
+  options: ListenOptions,
+  shared: Shared,
+): Promise<void> {
+  while (!state.closed) {
+    let native: Deno.TcpConn;
+    try {
+      native = await listener.accept();
+    } catch {
+      if (!state.closed) await new Promise((resolve) => setTimeout(resolve, ACCEPT_RETRY_MS));
+      continue;
+    }
+    const conn = newConn(native, shared);
+    if (conn === null) continue;
+    if (state.closed) {
+      conn.abort();
+      continue;
+    }
+    try {
+      options.accept(conn);
+    } catch (thrown) {
+      conn.abort(asError(thrown));
+    }
+  }
+}
+
+/** Null if the peer has reset the connection meanwhile, which makes its options fail. */
+function newConn(native: Deno.TcpConn, shared: Shared): DenoConn | null {
+  try {
+    return new DenoConn(native, shared);
+  } catch {
+    native.close();
+    return null;
+  }
+}
+
+/** Deno tries all addresses of a name by itself (RFC 8305). */
+async function dial(options: DialOptions, shared: Shared): Promise<Conn> {
+  const abort = new AbortController();
+  let late = false;
+  let timer: Timer | undefined;
+  const deadline = new Promise<never>((_resolve, reject) => {
+    timer = shared.clock.after(options.timeoutMs, () => {
+      late = true;
+      reject(dialTimeoutError(options));
+      abort.abort();
+    });
+  });
+  const attempt = async () => {
+    const native = await Deno.connect({ hostname: options.host, port: options.port, signal: abort.signal });
+    if (late) native.close();
+    return native;
+  };
+  try {
+    return new DenoConn(await Promise.race([attempt(), deadline]), shared);
+  } catch (error) {
+    throw dialError(options, error);
+  } finally {
+    timer?.cancel();
+  }
+}
+
+// deno-lint-ignore require-await -- what it throws must become a rejection
+async function bindDatagram(options: DatagramOptions, turn: Turn): Promise<DatagramSocket> {
+  let socket: Deno.DatagramConn;
+  try {
+    socket = Deno.listenDatagram({ transport: "udp", hostname: options.host, port: options.port });
+  } catch (error) {
+    throw listenError(options, error);
+  }
+  const state = { closed: false };
+  receiveLoop(socket, state, options, turn);
+  const addr = socket.addr as Deno.NetAddr;
+  let inFlight = 0;
+  const done = () => void inFlight--;
+  const send = (data: Bytes, to: Address): boolean => {
+    if (state.closed || inFlight >= DATAGRAMS_IN_FLIGHT_MAX) return false;
+    inFlight++;
+    // Copied: when the socket is full the runtime reads the bytes after this call has returned.
+    socket.send(data.slice(), { transport: "udp", hostname: to.host, port: to.port }).then(done, done);
+    return true;
+  };
+  return {
+    address: { host: plainHost(addr.hostname), port: addr.port },
+    send,
+    get waiting() {
+      return inFlight;
+    },
+    sendMany(data, to, count) {
+      let taken = 0;
+      for (let i = 0; i < count; i++) if (send(data[i]!, to[i]!)) taken++;
+      return taken;
+    },
+    close() {
+      if (state.closed) return;
+      state.closed = true;
+      socket.close();
+    },
+  };
+}
+
+async function receiveLoop(
+  socket: Deno.DatagramConn,
+  state: { closed: boolean },
+  options: DatagramOptions,
+  turn: Turn,
+): Promise<void> {
+  const buffer = new Uint8Array(DATAGRAM_MAX_BYTES);
+  while (!state.closed) {
+    let received: [Uint8Array<ArrayBuffer>, Deno.Addr];
+    try {
+      received = await socket.receive(buffer);
+    } catch {
+      // An ICMP answer to something sent earlier; waiting a turn keeps repeated ones from taking the thread.
+      if (!state.closed) await new Promise((resolve) => setTimeout(resolve, 1));
+      continue;
+    }
+    if (state.closed) return;
+    const from = received[1] as Deno.NetAddr;
+    try {
+      // Those that wait in the socket come in this turn still, each in a microtask of its own.
+      turn.within(() => options.receive(received[0], { host: plainHost(from.hostname), port: from.port }));
+    } catch (thrown) {
+      reportStray("datagram", thrown);
+    }
+  }
+}
+
+// deno-lint-ignore require-await -- what it throws must become a rejection
+async function serveHttp(options: HttpOptions): Promise<HttpServer> {
+  // Aborting Deno's own signal during its graceful shutdown throws where nobody can catch it, so requests that are
+  // late at close are answered from here.
+  let giveUp = () => {};
+  const givenUp = new Promise<Response | null>((resolve) => giveUp = () => resolve(null));
+  const answer = async (request: Request, info: Deno.ServeHandlerInfo<Deno.NetAddr>) => {
+    const remote = { host: plainHost(info.remoteAddr.hostname), port: info.remoteAddr.port };
+    try {
+      return await Promise.race([options.fetch(request, remote), givenUp]) ??
+        plainResponse(503, "shutting down");
+    } catch (thrown) {
+      reportStray("request", thrown);
+      return plainResponse(500, "internal error");
+    }
+  };
+  try {
+    const server = Deno.serve({ hostname: options.host, port: options.port, onListen() {} }, answer);
+    return {
+      address: { host: server.addr.hostname, port: server.addr.port },
+      async close(graceMs) {
+        const done = server.shutdown().catch(() => {});
+        let timer: ReturnType<typeof setTimeout> | undefined;
+        const late = new Promise<void>((resolve) => timer = setTimeout(resolve, graceMs));
+        await Promise.race([done, late]);
+        clearTimeout(timer);
+        giveUp();
+      },
+    };
+  } catch (error) {
+    throw listenError(options, error);
+  }
+}

@@ -1,0 +1,283 @@
+/**
+ * QUIC on Deno, which needs `"unstable": ["net"]`. It neither tells of resets nor sends them, offers no Retry, and keeps
+ * the peer's certificate to itself.
+ *
+ * @module
+ */
+import { isIPv6 } from "node:net";
+import type { Bytes } from "../../bytes/bytes.ts";
+import { errorMessage, SallyportError } from "../../errors.ts";
+import * as limits from "../../limits.ts";
+import type { Address, ByteStream } from "../port.ts";
+import type {
+  Quic,
+  QuicConn,
+  QuicDialOptions,
+  QuicListener,
+  QuicListenOptions,
+  QuicTrust,
+} from "../quic_port.ts";
+import {
+  certificateRefused,
+  closedError,
+  ipOf,
+  peerClosed,
+  QuicConnBase,
+  withinDeadline,
+} from "../quic_shared.ts";
+import { QuicByteStream, type QuicStreamIo } from "../quic_stream.ts";
+import { asError, dialError, listenError, plainHost, type Shared } from "../shared.ts";
+
+/** A stream without traffic waits with a buffer of this size, a busy one with the other. */
+const IDLE_READ_BYTES = 64;
+const BUSY_READ_BYTES = 64 * 1024;
+
+const TRANSPORT: Deno.QuicTransportOptions = {
+  keepAliveInterval: limits.QUIC_KEEP_ALIVE_MS,
+  maxIdleTimeout: limits.QUIC_IDLE_MS,
+  maxConcurrentBidirectionalStreams: limits.QUIC_STREAMS_MAX,
+  maxConcurrentUnidirectionalStreams: 0,
+};
+
+/** Deno's QUIC. Throws `not_supported` where the program was started without `--unstable-net`. */
+export function denoQuic(shared: Shared): Quic {
+  if (typeof Deno.QuicEndpoint !== "function") {
+    throw new SallyportError(
+      "not_supported",
+      "Cannot use QUIC: Deno has it behind --unstable-net, which deno.json sets where mod.ts lies beside it",
+      { side: "config" },
+    );
+  }
+  return {
+    capabilities: {
+      receiveBackPressure: true,
+      reset: false,
+      acceptedStreams: limits.QUIC_STREAMS_MAX,
+      keyLog: false,
+      retry: false,
+    },
+    listen: (options) => listen(options, shared),
+    dial: (options) => dial(options, shared),
+  };
+}
+
+// deno-lint-ignore require-await -- what it throws must become a rejection
+async function listen(options: QuicListenOptions, shared: Shared): Promise<QuicListener> {
+  let endpoint: Deno.QuicEndpoint;
+  try {
+    endpoint = new Deno.QuicEndpoint({ hostname: options.host, port: options.port });
+  } catch (error) {
+    throw listenError(options, error);
+  }
+  let listener: Deno.QuicListener;
+  try {
+    listener = endpoint.listen({
+      cert: options.identity.certificatePem,
+      key: options.identity.keyPem,
+      alpnProtocols: [...options.alpn],
+      ...TRANSPORT,
+    });
+  } catch (cause) {
+    endpoint.close();
+    const why = `Cannot listen for QUIC: the certificate or its key can't be used: ${errorMessage(cause)}`;
+    throw new SallyportError("config_invalid", why, { side: "config", cause });
+  }
+  const state = { closed: false };
+  void acceptLoop(listener, state, options, shared);
+  const close = () => {
+    if (state.closed) return;
+    state.closed = true;
+    listener.stop();
+  };
+  const { hostname, port } = endpoint.addr;
+  return {
+    address: { host: plainHost(hostname), port },
+    close,
+    end() {
+      close();
+      endpoint.close();
+    },
+  };
+}
+
+/** Handshakes run beside each other: none is waited for here. */
+async function acceptLoop(
+  listener: Deno.QuicListener,
+  state: { closed: boolean },
+  options: QuicListenOptions,
+  shared: Shared,
+): Promise<void> {
+  let pending = 0;
+  const shakeHands = async (incoming: Deno.QuicIncoming) => {
+    pending++;
+    try {
+      const conn = new DenoQuicConn(await incoming.accept(), shared, undefined, undefined);
+      try {
+        options.accept(conn);
+      } catch (thrown) {
+        conn.close(closedError(asError(thrown)));
+      }
+    } catch (error) {
+      options.refused?.(closedError(error));
+    } finally {
+      pending--;
+    }
+  };
+  while (!state.closed) {
+    try {
+      const incoming = await listener.incoming();
+      if (pending >= limits.PENDING_CONNECTIONS_MAX) incoming.refuse();
+      else void shakeHands(incoming);
+    } catch {
+      // One that was gone before it was looked at; the pause keeps a broken listener from taking the thread.
+      if (!state.closed) await new Promise((resolve) => setTimeout(resolve, 1));
+    }
+  }
+}
+
+async function dial(options: QuicDialOptions, shared: Shared): Promise<QuicConn> {
+  options.signal?.throwIfAborted();
+  const host = await ipOf(options);
+  let endpoint: Deno.QuicEndpoint;
+  try {
+    endpoint = new Deno.QuicEndpoint({ hostname: isIPv6(host) ? "::" : "0.0.0.0", port: 0 });
+  } catch (cause) {
+    throw dialError(options, cause);
+  }
+  const { trust } = options;
+  const attempt = async (): Promise<QuicConn> => {
+    try {
+      const native = await Deno.connectQuic({
+        hostname: host,
+        port: options.port,
+        alpnProtocols: [options.alpn],
+        endpoint,
+        ...trusting(trust),
+        ...TRANSPORT,
+      });
+      return new DenoQuicConn(
+        native,
+        shared,
+        endpoint,
+        "fingerprint" in trust ? trust.fingerprint : undefined,
+      );
+    } catch (cause) {
+      const why = errorMessage(cause);
+      throw /certificate/i.test(why) ? certificateRefused(options, why, cause) : dialError(options, cause);
+    }
+  };
+  return await withinDeadline(options, attempt(), () => endpoint.close());
+}
+
+function trusting(trust: QuicTrust): Partial<Deno.ConnectQuicOptions<false>> {
+  if (!("fingerprint" in trust)) return { caCerts: [trust.authoritiesPem], serverName: trust.serverName };
+  // Deno takes it from its WebTransport; it isn't among the types.
+  const hashes = { serverCertificateHashes: [{ algorithm: "sha-256", value: trust.fingerprint }] };
+  return hashes as Partial<Deno.ConnectQuicOptions<false>>;
+}
+
+class DenoQuicConn extends QuicConnBase {
+  readonly alpn: string;
+  readonly peerFingerprint: Bytes | undefined;
+  readonly #native: Deno.QuicConn;
+  readonly #shared: Shared;
+  /** A client's own socket, which goes with its connection. */
+  readonly #endpoint: Deno.QuicEndpoint | undefined;
+  #remote: Address;
+
+  constructor(
+    native: Deno.QuicConn,
+    shared: Shared,
+    endpoint: Deno.QuicEndpoint | undefined,
+    peerFingerprint: Bytes | undefined,
+  ) {
+    super();
+    this.#native = native;
+    this.#shared = shared;
+    this.#endpoint = endpoint;
+    this.peerFingerprint = peerFingerprint;
+    this.alpn = native.protocol ?? "";
+    this.#remote = addressOf(native.remoteAddr);
+    native.closed.then(
+      ({ reason }) => this.lost(peerClosed(reason)),
+      (error) => this.lost(closedError(error)),
+    );
+    void this.#acceptStreams();
+  }
+
+  get remote(): Address {
+    // A connection that is over knows it no more.
+    if (!this.over) this.#remote = addressOf(this.#native.remoteAddr);
+    return this.#remote;
+  }
+
+  protected async openBelow(): Promise<ByteStream> {
+    return this.#stream(await this.#native.createBidirectionalStream({ waitUntilAvailable: true }));
+  }
+
+  protected closeBelow(reason: SallyportError): void {
+    this.#native.close({ closeCode: 0, reason: reason.code });
+    this.#endpoint?.close();
+  }
+
+  async #acceptStreams(): Promise<void> {
+    try {
+      for await (const native of this.#native.incomingBidirectionalStreams) this.came(this.#stream(native));
+    } catch {
+      // `closed` tells why there are no more.
+    }
+  }
+
+  #stream(native: Deno.QuicBidirectionalStream): QuicByteStream {
+    return this.keep(
+      new QuicByteStream(new DenoStreamIo(native), this.#shared, (stream) => this.forget(stream)),
+    );
+  }
+}
+
+function addressOf({ hostname, port }: Deno.NetAddr): Address {
+  return { host: plainHost(hostname), port };
+}
+
+class DenoStreamIo implements QuicStreamIo {
+  readonly #reader: ReadableStreamBYOBReader;
+  readonly #writer: WritableStreamDefaultWriter<Uint8Array>;
+  #buffer: Bytes | undefined;
+  #bufferBytes = IDLE_READ_BYTES;
+
+  constructor(native: Deno.QuicBidirectionalStream) {
+    this.#reader = native.readable.getReader({ mode: "byob" });
+    this.#writer = native.writable.getWriter();
+    // What breaks is found by the loops; nobody else waits for these.
+    this.#reader.closed.catch(() => {});
+    this.#writer.closed.catch(() => {});
+    this.#writer.ready.catch(() => {});
+  }
+
+  async read(): Promise<Bytes | null> {
+    const buffer = this.#buffer?.length === this.#bufferBytes
+      ? this.#buffer
+      : new Uint8Array(this.#bufferBytes);
+    this.#buffer = undefined;
+    const { value, done } = await this.#reader.read(buffer);
+    if (done || value === undefined) return null;
+    // Full reads take the large buffer, small ones the small one: an idle stream mustn't hold much.
+    if (value.length === this.#bufferBytes) this.#bufferBytes = BUSY_READ_BYTES;
+    else if (value.length <= IDLE_READ_BYTES) this.#bufferBytes = IDLE_READ_BYTES;
+    this.#buffer = new Uint8Array(value.buffer);
+    return value as Bytes;
+  }
+
+  write(bytes: Bytes): Promise<void> {
+    return this.#writer.write(bytes);
+  }
+
+  closeWrite(): Promise<void> {
+    return this.#writer.close();
+  }
+
+  destroy(): void {
+    this.#reader.cancel().catch(() => {});
+    this.#writer.abort().catch(() => {});
+  }
+}

@@ -1,0 +1,130 @@
+/**
+ * A network in memory with virtual time: deterministic tests of everything above the port, and embedders that want
+ * no sockets. Hosts are runtimes; between any two there is a link whose behaviour can be set.
+ *
+ * @module
+ */
+
+import { VERSION } from "../../version.ts";
+import { DEFAULT_LINK, type LinkSettings, MemoryLink } from "./memory_link.ts";
+import { MemoryHost } from "./memory_host.ts";
+import { memoryQuic } from "./memory_quic.ts";
+import { seededRandom, VirtualTime } from "./memory_time.ts";
+import type { Clock, Runtime } from "../port.ts";
+
+export type { LinkSettings } from "./memory_link.ts";
+
+/** What {@link createMemoryNetwork} takes. */
+export interface MemoryNetworkOptions {
+  /** Everything random follows from it; 1 when absent. */
+  readonly seed?: number;
+  /** What links do unless set otherwise. */
+  readonly link?: Partial<LinkSettings>;
+}
+
+/**
+ * A network in memory. Time stands still except inside `advance`, `run`, `runUntilIdle` and `settle`. The same seed
+ * and the same calls give the same course of events, to the byte.
+ */
+export interface MemoryNetwork {
+  /** The clock that all its runtimes share. */
+  readonly clock: Clock;
+  /** The runtime of the host with this IP address, "10.0.0.1" when absent; every call gives the same host. */
+  runtime(host?: string): Runtime;
+  /** Makes `name` resolve to `host`, for all. */
+  setName(name: string, host: string): void;
+  /** Changes what the link between two hosts (or a host's loopback) does, from now on. */
+  setLink(a: string, b: string, settings: Partial<LinkSettings>): void;
+  /** From now on nothing crosses: streams stall, datagrams get lost, dials time out. Neither side is told. */
+  cut(a: string, b: string): void;
+  /** Undoes `cut`; what streams had sent arrives now. */
+  heal(a: string, b: string): void;
+  /** Breaks all connections between two hosts: both ends close with `connection_lost`. */
+  reset(a: string, b: string): void;
+  /** Sends a request to the `serveHttp` server at the URL's address or name. */
+  fetch(url: string | URL, init?: RequestInit): Promise<Response>;
+  /** Lets `durationMs` of virtual time pass. */
+  advance(durationMs: number): Promise<void>;
+  /** Lets virtual time pass until `nowMs()` is `untilMs`. */
+  run(untilMs: number): Promise<void>;
+  /** Lets time pass until nothing is left to happen. */
+  runUntilIdle(): Promise<void>;
+  /** Lets time pass just until `promise` settles; rejects if it can't, or not by `limitMs`. */
+  settle<T>(promise: Promise<T>, limitMs?: number): Promise<T>;
+}
+
+/** The state that hosts share: who is where, and the ways between them. */
+export class MemoryWorld {
+  readonly time: VirtualTime = new VirtualTime();
+  readonly hosts: Map<string, MemoryHost> = new Map();
+  readonly names: Map<string, string> = new Map();
+  #links: Map<string, MemoryLink> = new Map();
+  #random: () => number;
+  #linkDefaults: LinkSettings;
+
+  constructor(options: MemoryNetworkOptions) {
+    this.#random = seededRandom(options.seed ?? 1);
+    this.#linkDefaults = { ...DEFAULT_LINK, ...options.link };
+  }
+
+  /** The host with this address, made at its first mention. */
+  host(address: string): MemoryHost {
+    let host = this.hosts.get(address);
+    if (host === undefined) this.hosts.set(address, host = new MemoryHost(this, address));
+    return host;
+  }
+
+  /** The way between two hosts. */
+  link(a: string, b: string): MemoryLink {
+    const key = a < b ? `${a} ${b}` : `${b} ${a}`;
+    let link = this.#links.get(key);
+    if (link === undefined) {
+      link = new MemoryLink(this.time, this.#random, this.#linkDefaults);
+      this.#links.set(key, link);
+    }
+    return link;
+  }
+}
+
+/** Makes a network in memory. */
+export function createMemoryNetwork(options: MemoryNetworkOptions = {}): MemoryNetwork {
+  const world = new MemoryWorld(options);
+  const { time } = world;
+  return {
+    clock: time.clock,
+    runtime(address = "10.0.0.1") {
+      const host = world.host(address);
+      return {
+        name: "memory",
+        version: VERSION,
+        capabilities: { reusePort: false, hardClose: true },
+        clock: time.clock,
+        listen: (options) => host.listen(options),
+        dial: (options) => host.dial(options),
+        bindDatagram: (options) => host.bindDatagram(options),
+        serveHttp: (options) => host.serveHttp(options),
+        quic: () => Promise.resolve(memoryQuic(host)),
+        systemAeads: () => [],
+      };
+    },
+    setName: (name, host) => void world.names.set(name, host),
+    setLink(a, b, settings) {
+      const link = world.link(a, b);
+      link.settings = { ...link.settings, ...settings };
+    },
+    cut: (a, b) => world.link(a, b).cut(),
+    heal: (a, b) => world.link(a, b).heal(),
+    reset: (a, b) => world.link(a, b).reset(),
+    async fetch(url, init) {
+      const request = new Request(url, init);
+      const { hostname, port, protocol } = new URL(request.url);
+      const name = hostname.replace(/^\[|\]$/g, "");
+      const host = world.host(world.names.get(name) ?? name);
+      return await host.answer(request, port === "" ? (protocol === "https:" ? 443 : 80) : Number(port));
+    },
+    advance: (durationMs) => time.advance(durationMs),
+    run: (untilMs) => time.run(untilMs),
+    runUntilIdle: () => time.runUntilIdle(),
+    settle: (promise, limitMs) => time.settle(promise, limitMs),
+  };
+}

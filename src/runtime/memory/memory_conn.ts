@@ -1,0 +1,209 @@
+/**
+ * One end of a TCP-like connection in memory.
+ *
+ * @module
+ */
+
+import type { SallyportError } from "../../errors.ts";
+import type { Direction, MemoryLink } from "./memory_link.ts";
+import type { Address, Bytes, Clock, Conn } from "../port.ts";
+import { lostError } from "../shared.ts";
+import { StreamBase } from "../stream_base.ts";
+
+/** Delivered bytes are overwritten with this when the handler returns: who keeps a view finds out. */
+const POISON = 0xee;
+
+/** A connection's end. */
+export class MemoryConn extends StreamBase implements Conn {
+  readonly remote: Address;
+  readonly local: Address;
+  /** Called once, when nothing is to happen any more. */
+  over: (() => void) | undefined;
+  protected readonly clock: Clock;
+  #link: MemoryLink;
+  #direction: Direction;
+  #peer: MemoryConn | null = null;
+  /** Written, and beyond the window. */
+  #out: Bytes[] = [];
+  #outBytes = 0;
+  #drainWanted = false;
+  /** Sent, and not yet taken by the other end's handler. */
+  #unacknowledged = 0;
+  /** When what was sent last arrives: nothing overtakes it. */
+  #lastArrivalMs = 0;
+  #finSent = false;
+  #received: Bytes[] = [];
+  #finReceived = false;
+  #deliveryDue = false;
+
+  private constructor(link: MemoryLink, direction: Direction, local: Address, remote: Address) {
+    super();
+    this.clock = link.time.clock;
+    this.#link = link;
+    this.#direction = direction;
+    this.local = local;
+    this.remote = remote;
+    link.conns.add(this);
+  }
+
+  /** Two connected ends: the dialler's, which sends in `direction`, and the listener's. */
+  static pair(
+    link: MemoryLink,
+    direction: Direction,
+    dialler: Address,
+    listener: Address,
+  ): [MemoryConn, MemoryConn] {
+    const near = new MemoryConn(link, direction, dialler, listener);
+    const far = new MemoryConn(link, direction === 0 ? 1 : 0, listener, dialler);
+    near.#peer = far;
+    far.#peer = near;
+    return [near, far];
+  }
+
+  get bufferedBytes(): number {
+    return this.#outBytes;
+  }
+
+  write(chunk: Bytes): boolean {
+    if (this.writeEnded || this.dead) return true;
+    if (chunk.length > 0) {
+      this.#out.push(chunk.slice());
+      this.#outBytes += chunk.length;
+      this.#pump();
+    }
+    if (this.#outBytes === 0) return true;
+    this.#drainWanted = true;
+    return false;
+  }
+
+  closeWrite(): void {
+    if (this.writeEnded || this.dead) return;
+    this.writeEnded = true;
+    this.#pump();
+  }
+
+  /** Sends what the window has room for, and FIN behind the last byte. */
+  #pump(): void {
+    const peer = this.#peer!;
+    for (;;) {
+      const room = this.#link.settings.windowBytes - this.#unacknowledged;
+      const first = this.#out[0];
+      if (first === undefined || room <= 0) break;
+      const piece = first.length <= room ? first : first.subarray(0, room);
+      if (piece === first) this.#out.shift();
+      else this.#out[0] = first.subarray(room);
+      this.#outBytes -= piece.length;
+      this.#unacknowledged += piece.length;
+      this.#send(piece.length, () => peer.#arrived(piece));
+    }
+    if (!this.writeEnded || this.#finSent || this.#outBytes > 0) return;
+    this.#finSent = true;
+    this.writingDone();
+    this.#send(0, () => peer.#ended());
+    this.#link.time.soon(() => this.#finishIfOver());
+  }
+
+  #send(bytes: number, arrive: () => void): void {
+    this.#lastArrivalMs = this.#link.carry(this.#direction, bytes, this.#lastArrivalMs, arrive);
+  }
+
+  #arrived(piece: Bytes): void {
+    if (this.dead) {
+      // Nobody is there any more to take bytes, which TCP answers with RST.
+      this.#send(0, () => this.#peer!.breakOff());
+      return;
+    }
+    this.#received.push(piece);
+    this.#deliverSoon();
+  }
+
+  #ended(): void {
+    if (this.dead) return;
+    this.#finReceived = true;
+    this.#deliverSoon();
+  }
+
+  /** Each piece is an event of its own, as each readiness of a socket is. */
+  #deliverSoon(): void {
+    if (this.#deliveryDue) return;
+    this.#deliveryDue = true;
+    this.#link.time.soon(() => this.#deliverNext());
+  }
+
+  #deliverNext(): void {
+    this.#deliveryDue = false;
+    if (!this.flowing) return;
+    const first = this.#received[0];
+    if (first !== undefined) {
+      const { pieceMaxBytes } = this.#link.settings;
+      const length = Math.min(first.length, 1 + Math.floor(this.#link.random() * pieceMaxBytes));
+      const piece = first.subarray(0, length);
+      if (length === first.length) this.#received.shift();
+      else this.#received[0] = first.subarray(length);
+      this.emitData(piece);
+      piece.fill(POISON);
+      this.#acknowledge(length);
+      this.#deliverSoon();
+    } else if (this.#finReceived && !this.endDelivered) {
+      this.emitEnd();
+      this.#finishIfOver();
+    }
+  }
+
+  #acknowledge(bytes: number): void {
+    if (this.dead) return;
+    const peer = this.#peer!;
+    this.#send(0, () => peer.#acknowledged(bytes));
+  }
+
+  #acknowledged(bytes: number): void {
+    if (this.dead) return;
+    this.#unacknowledged -= bytes;
+    this.#pump();
+    if (!this.#drainWanted || this.#outBytes > 0) return;
+    this.#drainWanted = false;
+    if (!this.writeEnded) this.emitDrain();
+  }
+
+  protected destroy(hard: boolean): void {
+    const peer = this.#peer!;
+    this.#forget();
+    if (hard) this.#send(0, () => peer.breakOff());
+  }
+
+  #forget(): void {
+    this.#out = [];
+    this.#outBytes = 0;
+    this.#received = [];
+    this.#link.conns.delete(this);
+    this.over?.();
+  }
+
+  /** A reset arrived, or the network broke the connection. */
+  breakOff(): void {
+    this.lost(lostError({ code: "ECONNRESET" }));
+  }
+
+  /** What carries the connection is over. */
+  lost(error: SallyportError): void {
+    if (this.dead) return;
+    this.dead = true;
+    this.#forget();
+    this.emitClose(error);
+  }
+
+  protected startFlow(): void {
+    this.#deliverSoon();
+  }
+
+  protected stopFlow(): void {
+    // Deliveries look whether they may.
+  }
+
+  #finishIfOver(): void {
+    if (this.dead || !this.#finSent || !this.endDelivered) return;
+    this.dead = true;
+    this.#forget();
+    this.emitClose();
+  }
+}

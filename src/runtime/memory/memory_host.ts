@@ -1,0 +1,318 @@
+/**
+ * A host in memory: its ports, and what listens on them.
+ *
+ * @module
+ */
+
+import { isIP } from "node:net";
+import { SallyportError } from "../../errors.ts";
+import { MemoryConn } from "./memory_conn.ts";
+import type { Direction, MemoryLink } from "./memory_link.ts";
+import type { VirtualTime } from "./memory_time.ts";
+import type { MemoryWorld } from "./memory.ts";
+import type {
+  Address,
+  Bytes,
+  Conn,
+  DatagramOptions,
+  DatagramSocket,
+  DialOptions,
+  HttpOptions,
+  HttpServer,
+  Listener,
+  ListenOptions,
+} from "../port.ts";
+import { addressText, asError, dialError, dialTimeoutError, listenError, reportStray } from "../shared.ts";
+
+/** Ports that a host gives out by itself start here (RFC 6335). */
+const FIRST_EPHEMERAL_PORT = 49_152;
+/** UDP over IPv4 (RFC 768). */
+const DATAGRAM_MAX_BYTES = 65_507;
+
+/** Something bound to an address: a listener, an HTTP server, a datagram socket. */
+interface Bound<T> {
+  readonly address: Address;
+  readonly owner: T;
+}
+
+/** Ports of one protocol. */
+class Ports<T> {
+  #bound: Bound<T>[] = [];
+  #next = FIRST_EPHEMERAL_PORT;
+
+  bind(host: string, port: number, owner: T): Bound<T> {
+    const bound = { address: { host, port: port === 0 ? this.freePort() : port }, owner };
+    const clash = this.#bound.some(({ address: other }) =>
+      other.port === bound.address.port && (other.host === host || isWildcard(other.host) || isWildcard(host))
+    );
+    if (clash) throw listenError(bound.address, { code: "EADDRINUSE" });
+    this.#bound.push(bound);
+    return bound;
+  }
+
+  unbind(bound: Bound<T>): void {
+    this.#bound = this.#bound.filter((other) => other !== bound);
+  }
+
+  find(to: Address): Bound<T> | undefined {
+    return this.#bound.find(({ address: { host, port } }) =>
+      port === to.port && (host === to.host || host === "::" || (host === "0.0.0.0" && isIP(to.host) === 4))
+    );
+  }
+
+  freePort(): number {
+    for (;;) {
+      const port = this.#next;
+      this.#next = port === 65_535 ? FIRST_EPHEMERAL_PORT : port + 1;
+      if (!this.#bound.some(({ address }) => address.port === port)) return port;
+    }
+  }
+}
+
+function isWildcard(host: string): boolean {
+  return host === "::" || host === "0.0.0.0";
+}
+
+function isLoopback(host: string): boolean {
+  return host === "::1" || host.startsWith("127.");
+}
+
+/** Where QUIC connections of others arrive. */
+export interface QuicDoor {
+  arrive(caller: QuicCaller): void;
+}
+
+/** Who asks for a QUIC connection, and how to reach it. */
+export interface QuicCaller {
+  readonly way: Way;
+  readonly from: Address;
+  readonly to: Address;
+}
+
+/** Where something goes: over which link, from and to which addresses. */
+export interface Way {
+  readonly host: MemoryHost | undefined;
+  readonly link: MemoryLink;
+  readonly direction: Direction;
+  readonly from: string;
+  readonly to: string;
+}
+
+/** One host of the network. */
+export class MemoryHost {
+  readonly #world: MemoryWorld;
+  readonly #address: string;
+  readonly #streams: Ports<(conn: Conn) => void> = new Ports();
+  readonly #servers: Ports<MemoryServer> = new Ports();
+  readonly #datagrams: Ports<DatagramOptions> = new Ports();
+  readonly #quic: Ports<QuicDoor> = new Ports();
+
+  constructor(world: MemoryWorld, address: string) {
+    this.#world = world;
+    this.#address = address;
+  }
+
+  /** The address to bind for what a caller named, or an error. */
+  #own(options: { host: string; port: number }): string {
+    const host = options.host === "localhost" ? "127.0.0.1" : options.host;
+    if (host === this.#address || isWildcard(host) || isLoopback(host)) return host;
+    throw listenError(options, { code: "EADDRNOTAVAIL" });
+  }
+
+  #wayTo(address: string): Way {
+    const loop = isLoopback(address);
+    const to = loop ? this.#address : address;
+    return {
+      host: this.#world.hosts.get(to),
+      link: this.#world.link(this.#address, to),
+      direction: this.#address <= to ? 0 : 1,
+      from: loop ? address : this.#address,
+      to: address,
+    };
+  }
+
+  // deno-lint-ignore require-await -- what it throws must become a rejection
+  async listen(options: ListenOptions): Promise<Listener> {
+    if (options.reusePort) {
+      throw new SallyportError(
+        "not_supported",
+        "Cannot share a port: the network in memory has one process",
+        {
+          side: "config",
+        },
+      );
+    }
+    const bound = this.#streams.bind(this.#own(options), options.port, (conn) => options.accept(conn));
+    return { address: bound.address, close: () => this.#streams.unbind(bound) };
+  }
+
+  dial(options: DialOptions): Promise<Conn> {
+    const { time, names } = this.#world;
+    return new Promise((resolve, reject) => {
+      const name = options.host === "localhost" ? "127.0.0.1" : names.get(options.host) ?? options.host;
+      if (isIP(name) === 0) {
+        time.soon(() => reject(dialError(options, { code: "ENOTFOUND" })));
+        return;
+      }
+      let late = false;
+      const timer = time.at(time.nowMs + options.timeoutMs, () => {
+        late = true;
+        reject(dialTimeoutError(options));
+      });
+      this.#connect(name, options.port, (conn) => {
+        timer.cancel();
+        if (conn === null) reject(dialError(options, { code: "ECONNREFUSED" }));
+        else if (late) conn.abort();
+        else resolve(conn);
+      });
+    });
+  }
+
+  /** Calls back with the connection, or null if nothing listens; not at all where there is no host. */
+  #connect(address: string, port: number, done: (conn: MemoryConn | null) => void): void {
+    const way = this.#wayTo(address);
+    const from: Address = { host: way.from, port: this.#streams.freePort() };
+    const to: Address = { host: way.to, port };
+    const back: Direction = way.direction === 0 ? 1 : 0;
+    way.link.carry(way.direction, 0, 0, () => {
+      if (way.host === undefined) return;
+      const listener = way.host.#streams.find(to);
+      if (listener === undefined) {
+        way.link.carry(back, 0, 0, () => done(null));
+        return;
+      }
+      const [near, far] = MemoryConn.pair(way.link, way.direction, from, to);
+      way.link.carry(back, 0, 0, () => done(near));
+      try {
+        listener.owner(far);
+      } catch (thrown) {
+        far.abort(asError(thrown));
+      }
+    });
+  }
+
+  /** The time that all hosts share. */
+  get time(): VirtualTime {
+    return this.#world.time;
+  }
+
+  /** Lets QUIC connections of others in at an address; gives it, and how to take that back. */
+  bindQuic(options: Address, door: QuicDoor): { readonly address: Address; unbind(): void } {
+    const bound = this.#quic.bind(this.#own(options), options.port, door);
+    return { address: bound.address, unbind: () => this.#quic.unbind(bound) };
+  }
+
+  /** Knocks at another host's address for QUIC; nothing answers where nobody listens. Undefined for an unknown name. */
+  knockQuic({ host, port }: Address): Way | undefined {
+    const name = host === "localhost" ? "127.0.0.1" : this.#world.names.get(host) ?? host;
+    if (isIP(name) === 0) return undefined;
+    const way = this.#wayTo(name);
+    const caller = { way, from: { host: way.from, port: this.#quic.freePort() }, to: { host: way.to, port } };
+    way.link.carry(way.direction, 0, 0, () => {
+      if (way.host !== undefined) way.host.#quic.find(caller.to)?.owner.arrive(caller);
+    });
+    return way;
+  }
+
+  // deno-lint-ignore require-await -- what it throws must become a rejection
+  async bindDatagram(options: DatagramOptions): Promise<DatagramSocket> {
+    const bound = this.#datagrams.bind(this.#own(options), options.port, options);
+    let closed = false;
+    return {
+      address: bound.address,
+      waiting: 0,
+      send: (data, to) => !closed && this.#sendDatagram(bound.address, data, to),
+      sendMany: (data, to, count) => {
+        let taken = 0;
+        for (let i = 0; i < count && !closed; i++) {
+          if (this.#sendDatagram(bound.address, data[i]!, to[i]!)) taken++;
+        }
+        return taken;
+      },
+      close: () => {
+        closed = true;
+        this.#datagrams.unbind(bound);
+      },
+    };
+  }
+
+  #sendDatagram(local: Address, data: Bytes, to: Address): boolean {
+    if (data.length > DATAGRAM_MAX_BYTES || isIP(to.host) === 0) return false;
+    const way = this.#wayTo(to.host);
+    const from: Address = { host: way.from, port: local.port };
+    const copy = data.slice();
+    way.link.carryDatagram(way.direction, data.length, () => {
+      const target = way.host === undefined ? undefined : way.host.#datagrams.find(to);
+      if (target === undefined) return;
+      try {
+        // A copy for each arrival: a duplicate must not see what a handler did to the first.
+        target.owner.receive(copy.slice(), from);
+      } catch (thrown) {
+        reportStray("datagram", thrown);
+      }
+    });
+    return true;
+  }
+
+  // deno-lint-ignore require-await -- what it throws must become a rejection
+  async serveHttp(options: HttpOptions): Promise<HttpServer> {
+    const server = new MemoryServer(options);
+    const bound = this.#servers.bind(this.#own(options), options.port, server);
+    return {
+      address: bound.address,
+      close: (graceMs) => {
+        this.#servers.unbind(bound);
+        const { time } = this.#world;
+        return new Promise((resolve) => {
+          const timer = time.at(time.nowMs + graceMs, resolve);
+          server.whenQuiet(() => {
+            timer.cancel();
+            resolve();
+          });
+        });
+      },
+    };
+  }
+
+  /** Hands a request to the server on a port of this host. */
+  answer(request: Request, port: number): Promise<Response> {
+    const bound = this.#servers.find({ host: this.#address, port }) ??
+      this.#servers.find({ host: "127.0.0.1", port });
+    if (bound === undefined) {
+      const to = addressText({ host: this.#address, port });
+      throw new SallyportError("connection_refused", `Cannot connect to ${to}: connection refused`, {
+        retryable: true,
+      });
+    }
+    return bound.owner.answer(request, { host: "127.0.0.1", port: this.#streams.freePort() });
+  }
+}
+
+/** An HTTP server without a network: requests go straight to its handler. */
+class MemoryServer {
+  #options: HttpOptions;
+  #open = 0;
+  #quiet: (() => void) | null = null;
+
+  constructor(options: HttpOptions) {
+    this.#options = options;
+  }
+
+  async answer(request: Request, remote: Address): Promise<Response> {
+    this.#open++;
+    try {
+      return await this.#options.fetch(request, remote);
+    } catch (thrown) {
+      reportStray("request", thrown);
+      return new Response("internal error\n", { status: 500 });
+    } finally {
+      if (--this.#open === 0) this.#quiet?.();
+    }
+  }
+
+  /** Calls `done` once no request is under way. */
+  whenQuiet(done: () => void): void {
+    this.#quiet = done;
+    if (this.#open === 0) done();
+  }
+}

@@ -1,0 +1,135 @@
+/**
+ * The curve transport at the edge: a UDP socket, and the tokens of those who come by it.
+ *
+ * @module
+ */
+import type { Bytes } from "../../bytes/bytes.ts";
+import type { CongestionName } from "../../protocol/curve/congestion/congestion.ts";
+import type { CurveConnection } from "../../protocol/curve/connection.ts";
+import type { CurveHandler } from "../../protocol/curve/connection_host.ts";
+import type { CurveCrypto, CurveKeyPair } from "../../protocol/curve/crypto.ts";
+import { type CurveListener, listenCurve } from "./socket_listener.ts";
+import type { CurveOptions } from "../../protocol/curve/options.ts";
+import { FernetError, type FernetFault } from "../../crypto/fernet.ts";
+import { SallyportError } from "../../errors.ts";
+import type { OpenedToken } from "../../protocol/token/token_reader.ts";
+import {
+  CURVE_CONNECTIONS_MAX,
+  CURVE_FAILURES_PER_SOURCE_MAX,
+  PENDING_CONNECTIONS_MAX,
+  PENDING_PER_SOURCE_MAX,
+} from "../../limits.ts";
+import type { Address, Clock, Runtime } from "../../runtime/port.ts";
+import type { TokenClaims } from "../../wire/token/token_payload.ts";
+import { CurveSession } from "./session.ts";
+import type { Session, SessionHandler } from "../port.ts";
+import { asRefusal } from "../snitun/snitun.ts";
+
+/** What an edge needs to speak the curve transport. */
+export interface CurveIdentity {
+  readonly crypto: CurveCrypto;
+  /** The long-lived key; agents pin its public half. */
+  readonly keys: CurveKeyPair;
+  /** "vegas" when absent. */
+  readonly congestion?: CongestionName;
+}
+
+/** Who decides about agents. */
+export interface CurveGate {
+  /** Opens a token, as `tryOpenToken` does. */
+  openToken(token: Bytes): TokenClaims | FernetFault;
+  /** Decides whether the agent is let in: throws, or rejects, with the reason where it isn't. */
+  authorize(token: OpenedToken, remote: Address): void | Promise<void>;
+  /** The agent is let in; says who hears of the session. May throw to refuse it. */
+  admit(token: OpenedToken, session: Session): SessionHandler;
+  /**
+   * The connection came to nothing; `known` says whether it has shown anything in place of a token. Called at most
+   * once, never after `admit`.
+   */
+  refused(error: SallyportError, token: OpenedToken | undefined, remote: Address, known: boolean): void;
+}
+
+/** What {@link listenForCurve} takes. */
+export interface ListenForCurveOptions extends CurveIdentity, CurveGate {
+  readonly runtime: Runtime;
+  readonly host: string;
+  /** 0 takes any free port. */
+  readonly port: number;
+  /** Anything else about connections; the defaults of docs/curve-transport.md when absent. */
+  readonly options?: Partial<CurveOptions>;
+}
+
+/** Binds a UDP socket for agents. Rejects as {@link Runtime.bindDatagram}. */
+export async function listenForCurve(options: ListenForCurveOptions): Promise<CurveListener> {
+  const { runtime, host, port, crypto, keys, congestion } = options;
+  return await listenCurve({
+    runtime,
+    host,
+    port,
+    crypto,
+    keys,
+    limits: {
+      connectionsMax: CURVE_CONNECTIONS_MAX,
+      pendingMax: PENDING_CONNECTIONS_MAX,
+      pendingPerSourceMax: PENDING_PER_SOURCE_MAX,
+      failuresPerSourceMax: CURVE_FAILURES_PER_SOURCE_MAX,
+    },
+    options: congestion === undefined ? options.options : { ...options.options, congestion },
+    accept: (connection) => new CurveAcceptance(options, runtime.clock, connection),
+  });
+}
+
+/** A connection whose agent has yet to be let in; it is handed on to its session then. */
+class CurveAcceptance implements CurveHandler {
+  readonly #gate: CurveGate;
+  readonly #clock: Clock;
+  readonly #connection: CurveConnection;
+  #token: OpenedToken | undefined;
+  #why: SallyportError | undefined;
+  #known = false;
+  #over = false;
+
+  constructor(gate: CurveGate, clock: Clock, connection: CurveConnection) {
+    this.#gate = gate;
+    this.#clock = clock;
+    this.#connection = connection;
+  }
+
+  introduced(bytes: Bytes): void {
+    this.#known = true;
+    void this.#decide(bytes);
+  }
+
+  // Nothing of the kind comes before admission.
+  stream(): void {}
+  streamClosed(): void {}
+
+  closed(error: SallyportError): void {
+    if (this.#over) return;
+    this.#over = true;
+    this.#gate.refused(this.#why ?? error, this.#token, this.#connection.path.current, this.#known);
+  }
+
+  async #decide(token: Bytes): Promise<void> {
+    try {
+      const claims = this.#gate.openToken(token);
+      if (typeof claims === "string") throw new FernetError(claims);
+      this.#token = { token, claims };
+      await this.#gate.authorize(this.#token, this.#connection.path.current);
+      // It may have left, or waited for too long.
+      if (!this.#over) this.#admit(this.#token);
+    } catch (error) {
+      this.#why = asRefusal(error);
+      // Why in words is for the log: an operator's own say may hold what isn't for strangers.
+      this.#connection.close(new SallyportError(this.#why.code, ""));
+    }
+  }
+
+  #admit(token: OpenedToken): void {
+    const session = new CurveSession(this.#connection, this.#clock);
+    session.start(this.#gate.admit(token, session));
+    this.#over = true;
+    this.#connection.handler = session;
+    this.#connection.admit(new Uint8Array(0));
+  }
+}

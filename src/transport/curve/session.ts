@@ -1,0 +1,198 @@
+/**
+ * A session over a curve connection (docs/curve-transport.md, Sessions): what both ends have in common.
+ *
+ * @module
+ */
+import { codeOfWire, wireCode } from "../../protocol/curve/codes.ts";
+import type { CurveConnection } from "../../protocol/curve/connection.ts";
+import type { CurveHandler } from "../../protocol/curve/connection_host.ts";
+import type { CurveGauges, CurveStats } from "../../protocol/curve/stats.ts";
+import type { CurveStream } from "../../protocol/curve/streams/stream.ts";
+import { SallyportError } from "../../errors.ts";
+import { CURVE_HEAD_TIMEOUT_MS } from "../../limits.ts";
+import type { Caller } from "../../protocol/mux/host.ts";
+import type { Address, Clock, Timer } from "../../runtime/port.ts";
+import { type CurveHead, encodeCallerHead, encodeGoingAwayHead } from "../../wire/credit/stream_head.ts";
+import { type CurveStreamHost, CurveVisitor } from "./stream.ts";
+import type { Session, SessionHandler, SessionStream } from "../port.ts";
+
+/** The transport's name in logs and metrics, and its cipher's. */
+export const CURVE = "curve";
+const CIPHER = "chacha20-poly1305";
+
+/** A {@link Session} over one connection; hears of it once it is admitted. */
+export class CurveSession implements Session, CurveStreamHost, CurveHandler {
+  readonly transport = CURVE;
+  readonly protocolVersion = 1;
+  readonly cipher = CIPHER;
+  readonly halfClose = true;
+  readonly clock: Clock;
+  bytesSent = 0;
+  bytesReceived = 0;
+  readonly #connection: CurveConnection;
+  /** Streams that the owner knows of. */
+  readonly #visitors = new Set<CurveStream>();
+  /** Streams of the peer without a head, and when they are given up; in the order of their coming. */
+  readonly #headless = new Map<CurveVisitor, number>();
+  #headTimer: Timer | undefined;
+  #handler: SessionHandler | undefined;
+  #leaving: SallyportError | undefined;
+  #peerLeaves = false;
+  /** It has ended. */
+  over = false;
+
+  constructor(connection: CurveConnection, clock: Clock) {
+    this.#connection = connection;
+    this.clock = clock;
+  }
+
+  /** Says who hears of the session. */
+  start(handler: SessionHandler): void {
+    this.#handler = handler;
+  }
+
+  /** Where the peer is now; it may move. */
+  get remote(): Address {
+    return this.#connection.path.current;
+  }
+  get streams(): number {
+    return this.#visitors.size;
+  }
+  get rttMs(): number | undefined {
+    const { rttSmoothedMs } = this.#connection.gauges;
+    return rttSmoothedMs > 0 ? rttSmoothedMs : undefined;
+  }
+  /** How the connection does. */
+  get gauges(): CurveGauges {
+    return this.#connection.gauges;
+  }
+  /** The connection's counters, up to date. */
+  get stats(): CurveStats {
+    void this.#connection.gauges;
+    return this.#connection.stats;
+  }
+
+  summary(): Readonly<Record<string, number>> {
+    const { rttLastMs, rttMinMs, rttSmoothedMs, windowBytes, inFlightBytes, datagramBytes } = this.gauges;
+    const {
+      packetsSent,
+      packetsReceived,
+      packetsLost,
+      bytesResent,
+      duplicates,
+      reordered,
+      replays,
+      pathMoves,
+    } = this.stats;
+    return {
+      rtt_last_ms: round(rttLastMs),
+      rtt_min_ms: round(rttMinMs),
+      rtt_smoothed_ms: round(rttSmoothedMs),
+      window_bytes: Math.round(windowBytes),
+      in_flight_bytes: inFlightBytes,
+      datagram_bytes: datagramBytes,
+      packets_sent: packetsSent,
+      packets_received: packetsReceived,
+      packets_lost: packetsLost,
+      bytes_resent: bytesResent,
+      duplicates,
+      reordered,
+      replays,
+      path_moves: pathMoves,
+    };
+  }
+
+  open(caller: Caller): SessionStream {
+    if (this.#leaving !== undefined) throw this.#leaving;
+    const stream = this.#connection.open();
+    stream.write(encodeCallerHead(caller));
+    const visitor = new CurveVisitor(this, stream);
+    visitor.caller = caller;
+    this.#visitors.add(stream);
+    return visitor;
+  }
+
+  goAway(reason: SallyportError): void {
+    if (this.#leaving !== undefined) return;
+    this.#leaving = reason;
+    try {
+      const stream = this.#connection.open();
+      stream.write(encodeGoingAwayHead(wireCode(reason.code)));
+      stream.release();
+    } catch {
+      // The session is over, or full: the peer will hear of it by its end.
+    }
+  }
+
+  close(reason: SallyportError): void {
+    this.#connection.close(reason);
+  }
+
+  // From the connection.
+
+  /** Whoever let the other side in, or was let in, has done this. */
+  introduced(): void {}
+
+  stream(stream: CurveStream): void {
+    const visitor = new CurveVisitor(this, stream);
+    this.#headless.set(visitor, this.clock.nowMs() + CURVE_HEAD_TIMEOUT_MS);
+    this.#watchHeads();
+    visitor.awaitHead();
+  }
+
+  streamClosed(stream: CurveStream): void {
+    if (this.#visitors.delete(stream)) this.#handler?.streamClosed();
+  }
+
+  closed(error: SallyportError): void {
+    this.over = true;
+    this.#headTimer?.cancel();
+    this.#handler?.ended(error);
+  }
+
+  // From a stream.
+
+  headless(visitor: CurveVisitor): void {
+    this.#headless.delete(visitor);
+  }
+
+  headed(visitor: CurveVisitor, head: CurveHead): boolean {
+    this.#headless.delete(visitor);
+    if (head.kind === "going away") {
+      visitor.release();
+      this.#goingAway(codeOfWire(head.code));
+      return false;
+    }
+    this.#visitors.add(visitor.stream);
+    this.#handler?.stream(visitor);
+    return true;
+  }
+
+  /** One timer for all: nearly every stream has its head long before. */
+  #watchHeads(): void {
+    this.#headTimer ??= this.clock.after(CURVE_HEAD_TIMEOUT_MS, () => {
+      this.#headTimer = undefined;
+      for (const [visitor, atMs] of this.#headless) {
+        if (atMs > this.clock.nowMs()) break;
+        this.#headless.delete(visitor);
+        visitor.abort(new SallyportError("deadline_exceeded", "Cannot open stream: its head doesn't come"));
+      }
+      if (this.#headless.size > 0) this.#watchHeads();
+    });
+  }
+
+  #goingAway(code: SallyportError["code"]): void {
+    if (this.#peerLeaves) return;
+    this.#peerLeaves = true;
+    this.#leaving ??= new SallyportError(
+      "shutdown",
+      `Cannot open stream: the other side goes away: ${code}`,
+      { retryable: true },
+    );
+    this.#handler?.goingAway?.(code);
+  }
+}
+
+function round(ms: number): number {
+  return Math.round(ms * 10) / 10;
+}

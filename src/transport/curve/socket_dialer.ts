@@ -1,0 +1,206 @@
+/**
+ * A curve connection to a server, on a UDP socket of its own.
+ *
+ * @module
+ */
+import type { Bytes } from "../../bytes/bytes.ts";
+import { type RandomSource, systemRandom } from "../../crypto/random.ts";
+import { errorMessage, SallyportError } from "../../errors.ts";
+import type { Address, DatagramSocket, Runtime } from "../../runtime/port.ts";
+import { CurveClient } from "../../protocol/curve/client.ts";
+import type { CurveConnection } from "../../protocol/curve/connection.ts";
+import type { CurveHandler } from "../../protocol/curve/connection_host.ts";
+import type { CurveCrypto } from "../../protocol/curve/crypto.ts";
+import { DrivenTimer, SocketIo } from "./socket_driver.ts";
+import { type CurveOptions, curveOptions } from "../../protocol/curve/options.ts";
+
+/** After this many probes in vain the client tries another port: its NAT may have forgotten the old one. */
+const PROBES_BEFORE_REBIND = 3;
+
+/** What {@link dialCurve} takes. */
+export interface DialCurveOptions {
+  readonly runtime: Runtime;
+  /** The server; `host` is an IP address. */
+  readonly server: Address;
+  readonly crypto: CurveCrypto;
+  /** The server's long-term key; without it the first key seen is believed, see `serverProved`. */
+  readonly serverKey?: Bytes;
+  /** At most 16,384 bytes. */
+  readonly credential: Bytes;
+  readonly options?: Partial<CurveOptions>;
+  readonly random?: RandomSource;
+  /** Gives up when it is aborted before the server has let us in: the promise rejects with its reason. */
+  readonly signal?: AbortSignal;
+  /** Awaited before the credential is sent to a server that answers; where it rejects, the attempt is over with that. */
+  turn?(): Promise<void>;
+  /** The server has shown that it has this key: time to pin it. */
+  serverProved?(key: Bytes): void;
+  /** Hears of the connection once it is admitted, with the server's welcome; `introduced` isn't called again. */
+  admitted(connection: CurveConnection, welcome: Bytes): Omit<CurveHandler, "introduced">;
+}
+
+/** An admitted connection. */
+export interface CurveLink {
+  readonly connection: CurveConnection;
+  readonly local: Address;
+  /** Goes on from another port. */
+  rebind(): Promise<void>;
+}
+
+/**
+ * Opens a connection. Rejects with `edge_unreachable` (no answer), `challenge_failed` (another key than the pinned one), what the
+ * server refused the credential with, or what the socket can't do.
+ */
+export async function dialCurve(options: DialCurveOptions): Promise<CurveLink> {
+  const { signal } = options;
+  signal?.throwIfAborted();
+  const dialer = new Dialer(options);
+  const giveUp = () => dialer.giveUp(signal?.reason);
+  signal?.addEventListener("abort", giveUp, { once: true });
+  try {
+    await dialer.rebind();
+    return await dialer.admission;
+  } finally {
+    signal?.removeEventListener("abort", giveUp);
+  }
+}
+
+class Dialer implements CurveLink, CurveHandler {
+  readonly admission: Promise<CurveLink>;
+  readonly #options: DialCurveOptions;
+  readonly #io: SocketIo;
+  readonly #client: CurveClient;
+  readonly #timer: DrivenTimer;
+  #resolve!: (link: CurveLink) => void;
+  #reject!: (error: unknown) => void;
+  #handler: Omit<CurveHandler, "introduced"> | undefined;
+  #proved = false;
+  #over = false;
+  #reboundAt = 0;
+
+  constructor(options: DialCurveOptions) {
+    this.#options = options;
+    const { clock } = options.runtime;
+    this.admission = new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+    });
+    // Whoever dials awaits it behind the socket; until then nobody does.
+    this.admission.catch(() => {});
+    const connectionOptions = curveOptions(options.options);
+    const random = options.random ?? systemRandom;
+    this.#io = new SocketIo(clock, random, connectionOptions.maxDatagramBytes, () => this.#turn());
+    this.#client = new CurveClient({
+      crypto: options.crypto,
+      io: this.#io,
+      options: connectionOptions,
+      server: options.server,
+      serverKey: options.serverKey,
+      credential: options.credential,
+      handler: this,
+      nowMs: clock.nowMs(),
+      ...options.turn === undefined ? {} : { answered: () => this.#awaitTurn() },
+      serverProved: (key) => {
+        this.#proved = true;
+        options.serverProved?.(key);
+      },
+    });
+    this.#timer = new DrivenTimer(clock, this.#client, this.connection, () => this.#afterTick());
+  }
+
+  get connection(): CurveConnection {
+    return this.#client.connection;
+  }
+  get local(): Address {
+    return this.#io.socket!.address;
+  }
+
+  async rebind(): Promise<void> {
+    const { runtime, server } = this.#options;
+    const { clock } = runtime;
+    // What comes to a socket that has been replaced is too old to matter.
+    const own: { socket: DatagramSocket | undefined } = { socket: undefined };
+    const socket = await runtime.bindDatagram({
+      host: server.host.includes(":") ? "::" : "0.0.0.0",
+      port: 0,
+      receive: (data, from) => {
+        if (!this.#over && (own.socket === undefined || own.socket === this.#io.socket)) {
+          this.#client.receive(data, from, clock.nowMs());
+        }
+      },
+    });
+    own.socket = socket;
+    if (this.#over) return socket.close();
+    this.#io.flush();
+    this.#io.socket?.close();
+    this.#io.socket = socket;
+    if (this.#proved) this.connection.ping();
+    else this.#io.wake(this.connection);
+  }
+
+  /** Ends an attempt. */
+  giveUp(reason: unknown): void {
+    this.#reject(reason);
+    this.connection.close(
+      reason instanceof SallyportError ? reason : new SallyportError("aborted", errorMessage(reason)),
+    );
+  }
+
+  #awaitTurn(): void {
+    this.#options.turn?.().then(() => {
+      this.#client.proceed(this.#options.runtime.clock.nowMs());
+      this.#io.wake(this.connection);
+    }, (error) => this.giveUp(error));
+  }
+
+  #turn(): void {
+    if (this.#over || this.#io.socket === undefined) return;
+    this.#client.turn(this.#options.runtime.clock.nowMs());
+    this.#settle();
+  }
+
+  #afterTick(): void {
+    const inVain = this.connection.probesInVain;
+    if (inVain < this.#reboundAt) this.#reboundAt = 0;
+    if (this.#proved && inVain >= PROBES_BEFORE_REBIND + this.#reboundAt) {
+      this.#reboundAt = inVain;
+      this.rebind().catch(() => {});
+    }
+    this.#settle();
+  }
+
+  #settle(): void {
+    if (!this.connection.over) return this.#timer.arm();
+    this.#over = true;
+    this.#timer.stop();
+    this.#io.flush();
+    this.#io.socket?.close();
+  }
+
+  // From the connection.
+
+  introduced(welcome: Bytes): void {
+    this.#handler = this.#options.admitted(this.connection, welcome);
+    this.#resolve(this);
+  }
+
+  stream(stream: Parameters<CurveHandler["stream"]>[0]): void {
+    this.#handler?.stream(stream);
+  }
+
+  streamClosed(stream: Parameters<CurveHandler["streamClosed"]>[0]): void {
+    this.#handler?.streamClosed(stream);
+  }
+
+  closed(error: SallyportError): void {
+    if (this.#handler !== undefined) return this.#handler.closed(error);
+    const { host, port } = this.#options.server;
+    this.#reject(
+      this.#proved || error.code === "challenge_failed" ? error : new SallyportError(
+        "edge_unreachable",
+        `Cannot reach edge ${host}:${port} over UDP: ${errorMessage(error)}`,
+        { side: "network", retryable: true, cause: error },
+      ),
+    );
+  }
+}

@@ -1,0 +1,197 @@
+/**
+ * Clock and socket under the curve core: turns, timers, and datagrams out.
+ *
+ * @module
+ */
+import type { Bytes } from "../../bytes/bytes.ts";
+import { ViewCache } from "../../bytes/view_cache.ts";
+import { errorMessage, SallyportError } from "../../errors.ts";
+import type { RandomSource } from "../../crypto/random.ts";
+import type { Address, Clock, DatagramSocket, Timer } from "../../runtime/port.ts";
+import type { CurveConnection } from "../../protocol/curve/connection.ts";
+import type { CurveIo } from "../../protocol/curve/connection_host.ts";
+import { DATAGRAM_MAX_BYTES } from "../../protocol/curve/options.ts";
+
+/** Something with a deadline. */
+export interface Driven {
+  readonly deadlineMs: number;
+  turn(nowMs: number): void;
+  tick(nowMs: number): void;
+}
+
+/** One timer for something driven; it is set anew only when the deadline comes nearer. */
+export class DrivenTimer {
+  readonly #clock: Clock;
+  readonly #driven: Driven;
+  readonly #connection: CurveConnection;
+  readonly #after: () => void;
+  #timer: Timer | undefined;
+  #armedMs = Infinity;
+
+  /** @param after called behind every tick. */
+  constructor(clock: Clock, driven: Driven, connection: CurveConnection, after: () => void) {
+    this.#clock = clock;
+    this.#driven = driven;
+    this.#connection = connection;
+    this.#after = after;
+  }
+
+  /** Looks at the deadline; a connection that waits for its turn is looked at behind it. */
+  arm(): void {
+    if (this.#connection.awake) return;
+    const atMs = this.#driven.deadlineMs;
+    if (atMs >= this.#armedMs) return;
+    this.#timer?.cancel();
+    this.#armedMs = atMs;
+    this.#timer = this.#clock.after(Math.max(0, atMs - this.#clock.nowMs()), this.#due);
+  }
+
+  /** No more ticks. */
+  stop(): void {
+    this.#timer?.cancel();
+    this.#armedMs = -Infinity;
+  }
+
+  readonly #due = (): void => {
+    if (this.#armedMs === -Infinity) return;
+    this.#armedMs = Infinity;
+    const nowMs = this.#clock.nowMs();
+    if (nowMs >= this.#driven.deadlineMs) {
+      guarded(this.#connection, () => this.#driven.tick(nowMs));
+      this.#after();
+    }
+    this.arm();
+  };
+}
+
+/** An owner's handler that throws costs its own connection, not the socket's others. */
+export function guarded(connection: CurveConnection, run: () => void): void {
+  try {
+    run();
+  } catch (cause) {
+    const why = `Session ended: its handler failed: ${errorMessage(cause)}`;
+    connection.close(new SallyportError("aborted", why, { side: "local", cause }));
+  }
+}
+
+/** Datagrams that go to the socket at once. */
+const BATCH = 32;
+/**
+ * Datagrams of a turn, after which what has come in is read first: a server's acknowledgements would overflow its
+ * buffer while hundreds of connections send, and Deno's socket takes about a hundred at once.
+ */
+const DATAGRAMS_PER_TURN = 64;
+/** A socket that is still full in the next turn is asked again after this long. */
+const FULL_RETRY_MS = 1;
+
+/** What a socket's connections share: buffers, datagrams on their way out, and the queue of those that want a turn. */
+export class SocketIo implements CurveIo {
+  readonly plain: Bytes = new Uint8Array(DATAGRAM_MAX_BYTES);
+  readonly random: RandomSource;
+  socket: DatagramSocket | undefined;
+  /** Datagrams that the socket didn't take. */
+  refused = 0;
+  readonly #clock: Clock;
+  readonly #turn: (connection: CurveConnection) => void;
+  readonly #slotBytes: number;
+  readonly #slots: Bytes[] = [];
+  readonly #views: ViewCache[] = [];
+  readonly #data: Bytes[] = [];
+  readonly #to: Address[] = [];
+  #count = 0;
+  #waiting: CurveConnection[] = [];
+  /** Those whose round it is, from `#at` on. */
+  #round: CurveConnection[] = [];
+  #at = 0;
+  /** Datagrams of this turn. */
+  #sent = 0;
+  #soon = false;
+  /** The socket was full in the last turn. */
+  #full = false;
+  /** It took less than it was given. */
+  #short = false;
+
+  /**
+   * @param datagramBytes the largest datagram that will be sent
+   * @param turn gives a connection its turn
+   */
+  constructor(
+    clock: Clock,
+    random: RandomSource,
+    datagramBytes: number,
+    turn: (connection: CurveConnection) => void,
+  ) {
+    this.#clock = clock;
+    this.random = random;
+    this.#slotBytes = datagramBytes;
+    this.#turn = turn;
+  }
+
+  slot(): Bytes {
+    const slot = this.#slots[this.#count];
+    if (slot !== undefined) return slot;
+    const made = new Uint8Array(this.#slotBytes);
+    this.#slots.push(made);
+    this.#views.push(new ViewCache());
+    return made;
+  }
+
+  send(size: number, to: Address): void {
+    const at = this.#count++;
+    this.#sent++;
+    this.#data[at] = this.#views[at]!.view(this.#slots[at]!, 0, size);
+    this.#to[at] = to;
+    if (this.#count === BATCH) this.flush();
+    else this.#later();
+  }
+
+  /** Hands what waits to the socket. */
+  flush(): void {
+    const count = this.#count;
+    if (count === 0) return;
+    this.#count = 0;
+    const refused = count - (this.socket?.sendMany(this.#data, this.#to, count) ?? 0);
+    this.refused += refused;
+    if (refused > 0) this.#short = true;
+  }
+
+  wake(connection: CurveConnection): void {
+    if (connection.awake) return;
+    connection.awake = true;
+    this.#waiting.push(connection);
+    this.#later();
+  }
+
+  #later(): void {
+    if (this.#soon) return;
+    this.#soon = true;
+    this.#clock.soon(this.#run);
+  }
+
+  readonly #run = (): void => {
+    if (this.#short || (this.socket?.waiting ?? 0) > 0) {
+      this.#short = false;
+      if (this.#full) this.#clock.after(FULL_RETRY_MS, this.#run);
+      else this.#clock.soon(this.#run);
+      this.#full = true;
+      return;
+    }
+    this.#full = false;
+    this.#sent = 0;
+    if (this.#at === this.#round.length) {
+      const done = this.#round;
+      done.length = this.#at = 0;
+      this.#round = this.#waiting;
+      this.#waiting = done;
+    }
+    while (this.#at < this.#round.length && this.#sent < DATAGRAMS_PER_TURN) {
+      const connection = this.#round[this.#at++]!;
+      connection.awake = false;
+      guarded(connection, () => this.#turn(connection));
+    }
+    this.flush();
+    this.#soon = false;
+    // Some want another turn, behind what comes in meanwhile.
+    if (this.#at < this.#round.length || this.#waiting.length > 0) this.#later();
+  };
+}

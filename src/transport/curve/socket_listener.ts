@@ -1,0 +1,191 @@
+/**
+ * A UDP socket that takes curve connections.
+ *
+ * @module
+ */
+import type { Bytes } from "../../bytes/bytes.ts";
+import { type RandomSource, systemRandom } from "../../crypto/random.ts";
+import { SallyportError } from "../../errors.ts";
+import type { Address, Runtime, Timer } from "../../runtime/port.ts";
+import type { CurveConnection } from "../../protocol/curve/connection.ts";
+import type { CurveHandler } from "../../protocol/curve/connection_host.ts";
+import type { CurveCrypto, CurveKeyPair } from "../../protocol/curve/crypto.ts";
+import { DrivenTimer, SocketIo } from "./socket_driver.ts";
+import { type CurveOptions, curveOptions } from "../../protocol/curve/options.ts";
+import { CurveServer, type ServerLimits } from "../../protocol/curve/server.ts";
+import { type CurveServerStats, CurveStats } from "../../protocol/curve/stats.ts";
+
+/** What {@link listenCurve} takes. */
+export interface ListenCurveOptions {
+  readonly runtime: Runtime;
+  readonly host: string;
+  /** 0 takes any free port. */
+  readonly port: number;
+  readonly crypto: CurveCrypto;
+  /** The long-term key. */
+  readonly keys: CurveKeyPair;
+  readonly limits?: Partial<ServerLimits>;
+  readonly options?: Partial<CurveOptions>;
+  readonly random?: RandomSource;
+  /** A connection stands; says who hears of it. Its credential follows in `introduced`. */
+  accept(connection: CurveConnection): CurveHandler;
+}
+
+/** A listening socket. */
+export interface CurveListener {
+  readonly address: Address;
+  readonly publicKey: Bytes;
+  /** Connections now, and of those not yet admitted. */
+  readonly size: number;
+  readonly pending: number;
+  readonly connections: Iterable<CurveConnection>;
+  readonly stats: CurveServerStats;
+  /** Datagrams that the socket didn't take. */
+  readonly refusedByNetwork: number;
+  /** Counters over all connections, past and present. */
+  totals(): CurveStats;
+  /** Ends all connections for this reason and closes the socket. */
+  close(reason?: SallyportError): void;
+}
+
+/** A server without limits of its own takes this. */
+const DEFAULT_LIMITS: ServerLimits = {
+  connectionsMax: 4_096,
+  pendingMax: 4_096,
+  pendingPerSourceMax: 512,
+  failuresPerSourceMax: 512,
+};
+
+/** Binds a UDP socket and takes connections. Rejects as {@link Runtime.bindDatagram} does. */
+export async function listenCurve(options: ListenCurveOptions): Promise<CurveListener> {
+  const listener = new SocketListener(options);
+  await listener.bind();
+  return listener;
+}
+
+class SocketListener implements CurveListener {
+  readonly #options: ListenCurveOptions;
+  readonly #io: SocketIo;
+  readonly #server: CurveServer;
+  readonly #timers = new Map<CurveConnection, DrivenTimer>();
+  #rotation: Timer | undefined;
+  #closed = false;
+  address: Address = { host: "", port: 0 };
+
+  constructor(options: ListenCurveOptions) {
+    this.#options = options;
+    const { clock } = options.runtime;
+    const connectionOptions = curveOptions(options.options);
+    this.#io = new SocketIo(
+      clock,
+      options.random ?? systemRandom,
+      connectionOptions.maxDatagramBytes,
+      (connection) => this.#turn(connection),
+    );
+    this.#server = new CurveServer({
+      crypto: options.crypto,
+      io: this.#io,
+      options: connectionOptions,
+      limits: { ...DEFAULT_LIMITS, ...options.limits },
+      keys: options.keys,
+      nowMs: clock.nowMs(),
+      accept: (connection) => this.#accept(connection),
+    });
+    this.#armRotation();
+  }
+
+  async bind(): Promise<void> {
+    const { runtime, host, port } = this.#options;
+    const { clock } = runtime;
+    const socket = await runtime.bindDatagram({
+      host,
+      port,
+      receive: (data, from) => {
+        if (!this.#closed) this.#server.receive(data, from, clock.nowMs());
+      },
+    });
+    this.#io.socket = socket;
+    this.address = socket.address;
+  }
+
+  get publicKey(): Bytes {
+    return this.#server.publicKey;
+  }
+  get size(): number {
+    return this.#server.size;
+  }
+  get pending(): number {
+    return this.#server.pending;
+  }
+  get connections(): Iterable<CurveConnection> {
+    return this.#server.connections;
+  }
+  get stats(): CurveServerStats {
+    return this.#server.stats;
+  }
+  get refusedByNetwork(): number {
+    return this.#io.refused;
+  }
+
+  totals(): CurveStats {
+    const sum = new CurveStats();
+    sum.add(this.#server.past);
+    for (const connection of this.#server.connections) {
+      void connection.gauges;
+      sum.add(connection.stats);
+    }
+    return sum;
+  }
+
+  close(
+    reason = new SallyportError("shutdown", "Session ended: the edge shuts down", { side: "local" }),
+  ): void {
+    if (this.#closed) return;
+    const nowMs = this.#options.runtime.clock.nowMs();
+    for (const connection of [...this.#server.connections]) {
+      connection.close(reason);
+      connection.turn(nowMs);
+      this.#timers.get(connection)?.stop();
+    }
+    this.#closed = true;
+    this.#io.flush();
+    this.#rotation?.cancel();
+    this.#io.socket?.close();
+  }
+
+  #accept(connection: CurveConnection): CurveHandler {
+    const handler = this.#options.accept(connection);
+    const timer = new DrivenTimer(
+      this.#options.runtime.clock,
+      connection,
+      connection,
+      () => this.#settle(connection),
+    );
+    this.#timers.set(connection, timer);
+    return handler;
+  }
+
+  #turn(connection: CurveConnection): void {
+    if (this.#closed) return;
+    connection.turn(this.#options.runtime.clock.nowMs());
+    this.#settle(connection);
+  }
+
+  #settle(connection: CurveConnection): void {
+    const timer = this.#timers.get(connection);
+    if (timer === undefined) return;
+    if (this.#server.settle(connection)) {
+      this.#timers.delete(connection);
+      timer.stop();
+    } else timer.arm();
+  }
+
+  /** An idle server's keys must go too: nobody's HELLO or INIT would see to it. */
+  #armRotation(): void {
+    const { clock } = this.#options.runtime;
+    this.#rotation = clock.after(Math.max(1, this.#server.rotateAtMs - clock.nowMs()), () => {
+      this.#server.rotate(clock.nowMs());
+      this.#armRotation();
+    });
+  }
+}

@@ -1,0 +1,162 @@
+/**
+ * A visitor's stream in a curve session: the head with the caller is taken off, bytes are counted.
+ *
+ * @module
+ */
+import type { Bytes } from "../../bytes/bytes.ts";
+import type { CurveStream } from "../../protocol/curve/streams/stream.ts";
+import type { Caller } from "../../protocol/mux/host.ts";
+import type { ByteStreamHandler, Clock } from "../../runtime/port.ts";
+import { type CurveHead, decodeCurveHead } from "../../wire/credit/stream_head.ts";
+import type { SessionStream } from "../port.ts";
+
+/** What a session's streams share. */
+export interface CurveStreamHost {
+  readonly clock: Clock;
+  /** Payload of all streams, heads left out. */
+  bytesSent: number;
+  bytesReceived: number;
+  /** A stream's head has come whole. False: the stream is nobody's, and has been dealt with. */
+  headed(visitor: CurveVisitor, head: CurveHead): boolean;
+  /** A stream is over, and its head hasn't come. */
+  headless(visitor: CurveVisitor): void;
+}
+
+const NOBODY: Caller = { address: "0.0.0.0" };
+const NOTHING: Bytes = new Uint8Array(0);
+
+/** See the module. It is the inner stream's handler, and a stream to its user. */
+export class CurveVisitor implements SessionStream, ByteStreamHandler {
+  readonly stream: CurveStream;
+  caller: Caller = NOBODY;
+  readonly #host: CurveStreamHost;
+  #handler: ByteStreamHandler | undefined;
+  #paused = false;
+  /** The inner stream stands still: its head has come, and what came with it waits in `#rest` for a user. */
+  #held = false;
+  #awaitsHead = false;
+  #rest: Bytes = NOTHING;
+  #closed: { readonly error: Error | undefined } | undefined;
+  #over = false;
+
+  constructor(host: CurveStreamHost, stream: CurveStream) {
+    this.#host = host;
+    this.stream = stream;
+  }
+
+  /** For a stream that the peer has opened. */
+  awaitHead(): void {
+    this.#awaitsHead = true;
+    this.stream.attach(this);
+  }
+
+  // To the user.
+
+  get peerPaused(): boolean {
+    return false;
+  }
+  get bufferedBytes(): number {
+    return this.stream.bufferedBytes;
+  }
+
+  attach(handler: ByteStreamHandler): void {
+    const first = this.#handler === undefined;
+    this.#handler = handler;
+    if (!first) return;
+    if (this.#held || this.#closed !== undefined) this.#goOnSoon();
+    else this.stream.attach(this);
+  }
+
+  write(chunk: Bytes): boolean {
+    this.#host.bytesSent += chunk.length;
+    return this.stream.write(chunk);
+  }
+  closeWrite(): void {
+    this.stream.closeWrite();
+  }
+  abort(error?: Error): void {
+    this.#rest = NOTHING;
+    this.stream.abort(error);
+  }
+  release(): void {
+    this.#rest = NOTHING;
+    this.stream.release();
+  }
+  pause(): void {
+    this.#paused = true;
+    this.stream.pause();
+  }
+  resume(): void {
+    if (!this.#paused) return;
+    this.#paused = false;
+    if (this.#held) this.#goOnSoon();
+    else this.stream.resume();
+  }
+
+  // From the inner stream.
+
+  data(chunk: Bytes): void {
+    if (this.#awaitsHead) return this.#head(chunk);
+    this.#host.bytesReceived += chunk.length;
+    this.#handler?.data(chunk);
+  }
+  end(): void {
+    // Whoever opens a stream and says nothing is nobody.
+    if (this.#awaitsHead) this.stream.abort();
+    else this.#handler?.end();
+  }
+  drain(): void {
+    this.#handler?.drain();
+  }
+  close(error?: Error): void {
+    this.#rest = NOTHING;
+    this.#closed = { error };
+    if (this.#awaitsHead) this.#host.headless(this);
+    if (this.#handler !== undefined) this.#tellClosed();
+  }
+
+  #head(chunk: Bytes): void {
+    const bytes = new Uint8Array(this.#rest.length + chunk.length);
+    bytes.set(this.#rest);
+    bytes.set(chunk, this.#rest.length);
+    this.#rest = bytes;
+    const head = decodeCurveHead(bytes);
+    if (head === undefined) return;
+    this.#awaitsHead = false;
+    this.#rest = bytes.slice(head.size);
+    this.#held = true;
+    this.stream.pause();
+    if (head.kind === "caller") {
+      const { address, port, serverName } = head;
+      this.caller = { address, port, ...(serverName === undefined ? {} : { serverName }) };
+    }
+    if (!this.#host.headed(this, head)) this.#rest = NOTHING;
+  }
+
+  #goOnSoon(): void {
+    this.#host.clock.soon(() => this.#goOn());
+  }
+
+  #goOn(): void {
+    if (this.#closed !== undefined) return this.#tellClosed();
+    if (this.#handler === undefined || this.#paused || !this.#held) return;
+    this.#held = false;
+    const rest = this.#rest;
+    this.#rest = NOTHING;
+    if (rest.length > 0) {
+      this.#host.bytesReceived += rest.length;
+      try {
+        this.#handler.data(rest);
+      } catch (thrown) {
+        this.abort(thrown instanceof Error ? thrown : new Error(String(thrown)));
+      }
+    }
+    if (!this.#paused) this.stream.resume();
+  }
+
+  #tellClosed(): void {
+    if (this.#over) return;
+    this.#over = true;
+    this.#handler?.close(this.#closed?.error);
+  }
+}

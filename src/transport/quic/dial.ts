@@ -1,0 +1,195 @@
+/**
+ * The QUIC transport at the agent (docs/quic-transport.md).
+ *
+ * @module
+ */
+import { BlockPool } from "../../bytes/block_pool.ts";
+import type { Bytes } from "../../bytes/bytes.ts";
+import { RandomPool } from "../../crypto/random.ts";
+import { errorCode, errorMessage, SallyportError } from "../../errors.ts";
+import {
+  DIAL_TIMEOUT_MS,
+  type QueueLimits,
+  QUIC_OFFER_SHARE,
+  QUIC_VERDICT_DEADLINE_MS,
+} from "../../limits.ts";
+import type { ByteStream, ByteStreamHandler, Timer } from "../../runtime/port.ts";
+import type { QuicConn, QuicConnHandler } from "../../runtime/quic_port.ts";
+import { decodeVerdict, encodeLogin, verdictCode, verdictLength } from "../../wire/sealed/sealed_messages.ts";
+import type { DialEdgeOptions } from "../dial_edge.ts";
+import type { Session, SessionHandler } from "../port.ts";
+import { QUIC_ALPN } from "./options.ts";
+import { QuicSession } from "./session.ts";
+import { asRefusal } from "../snitun/snitun.ts";
+
+/** What {@link dialForQuic} takes. */
+export interface DialForQuicOptions extends DialEdgeOptions {
+  /** The token, as the session master issued it. */
+  readonly token: string;
+  /** SHA-256 of the edge's certificate; no other is believed. */
+  readonly edgeFingerprint: Bytes;
+  readonly queueLimits?: QueueLimits;
+  readonly receiveBudgetBytes?: number;
+  /** Awaited when the edge has answered and before the token is shown; rejects where it isn't to be. */
+  turn?(): Promise<void>;
+  /** The edge has let us in; says who hears of the session. */
+  admitted(session: Session): SessionHandler;
+}
+
+/**
+ * Opens a session to an edge over QUIC, as its agent. Rejects with `not_supported` (no QUIC in this runtime),
+ * `edge_unreachable` (no name, no answer), `certificate_refused` (another certificate than the pinned one), the edge's
+ * own reason (`token_expired`, `name_taken`), `deadline_exceeded`, or the signal's reason.
+ */
+export async function dialForQuic(options: DialForQuicOptions): Promise<Session> {
+  const { runtime, host, port, signal, edgeFingerprint } = options;
+  const quic = await runtime.quic();
+  const trust = { fingerprint: edgeFingerprint };
+  const conn = await quic.dial({
+    host,
+    port,
+    alpn: QUIC_ALPN,
+    trust,
+    timeoutMs: DIAL_TIMEOUT_MS,
+    ...signal === undefined ? {} : { signal },
+  }).catch((cause) => {
+    if (signal?.aborted || errorCode(cause) === "certificate_refused") throw cause;
+    const why = `Cannot reach edge ${host}:${port} by QUIC: ${errorMessage(cause)}`;
+    throw new SallyportError("edge_unreachable", why, { side: "network", retryable: true, cause });
+  });
+  const offerFrom = Math.ceil(quic.capabilities.acceptedStreams * QUIC_OFFER_SHARE);
+  return await new Promise((resolve, reject) => {
+    void new Dialogue(options, conn, offerFrom, resolve, reject).start();
+  });
+}
+
+class Dialogue implements QuicConnHandler, ByteStreamHandler {
+  readonly #options: DialForQuicOptions;
+  readonly #conn: QuicConn;
+  readonly #resolve: (session: Session) => void;
+  readonly #reject: (error: unknown) => void;
+  readonly #giveUp: () => void;
+  readonly #offerFrom: number;
+  #timer: Timer | undefined;
+  #control: ByteStream | undefined;
+  #received: Bytes = new Uint8Array(0);
+  /** Streams of the edge's that have overtaken its verdict. */
+  readonly #early: ByteStream[] = [];
+  #over = false;
+
+  constructor(
+    options: DialForQuicOptions,
+    conn: QuicConn,
+    offerFrom: number,
+    resolve: (session: Session) => void,
+    reject: (error: unknown) => void,
+  ) {
+    this.#options = options;
+    this.#conn = conn;
+    this.#offerFrom = offerFrom;
+    this.#resolve = resolve;
+    this.#reject = reject;
+    this.#giveUp = () => this.#leave(options.signal?.reason);
+  }
+
+  async start(): Promise<void> {
+    const { signal, token, runtime } = this.#options;
+    signal?.addEventListener("abort", this.#giveUp, { once: true });
+    if (signal?.aborted) return this.#giveUp();
+    this.#conn.attach(this);
+    try {
+      await this.#options.turn?.();
+      if (this.#over) return;
+      this.#timer = runtime.clock.after(QUIC_VERDICT_DEADLINE_MS, () => {
+        this.#fail("deadline_exceeded", `said nothing in ${QUIC_VERDICT_DEADLINE_MS / 1000} s`);
+      });
+      const control = await this.#conn.open();
+      if (this.#over) return;
+      this.#control = control;
+      control.attach(this);
+      control.write(encodeLogin(new TextEncoder().encode(token)));
+    } catch (error) {
+      this.#leave(asRefusal(error));
+    }
+  }
+
+  // From the connection.
+
+  stream(stream: ByteStream): void {
+    this.#early.push(stream);
+  }
+
+  ended(error: SallyportError): void {
+    this.#fail("session_refused", `closed: ${error.message}`);
+  }
+
+  // From the control stream.
+
+  data(chunk: Bytes): void {
+    if (this.#over) return;
+    try {
+      const bytes = new Uint8Array(this.#received.length + chunk.length);
+      bytes.set(this.#received);
+      bytes.set(chunk, this.#received.length);
+      this.#received = bytes;
+      const length = verdictLength(bytes);
+      if (length !== undefined && bytes.length >= length) this.#judge(bytes, length);
+    } catch (error) {
+      this.#leave(asRefusal(error));
+    }
+  }
+
+  end(): void {
+    this.#fail("session_refused", "closed");
+  }
+
+  drain(): void {}
+
+  close(error?: Error): void {
+    this.#fail("session_refused", error === undefined ? "closed" : `closed: ${errorMessage(error)}`);
+  }
+
+  #judge(bytes: Bytes, length: number): void {
+    const code = decodeVerdict(bytes.subarray(0, length));
+    const { host, port, runtime, queueLimits, receiveBudgetBytes } = this.#options;
+    if (code !== undefined) {
+      const why = `Cannot open session: edge ${host}:${port} refused: ${code}`;
+      return this.#leave(new SallyportError(verdictCode(code), why, { retryable: true }));
+    }
+    const session = new QuicSession({
+      role: "agent",
+      conn: this.#conn,
+      control: this.#control!,
+      clock: runtime.clock,
+      random: new RandomPool(),
+      blocks: new BlockPool(),
+      queueLimits,
+      receiveBudgetBytes,
+      offerFrom: this.#offerFrom,
+    });
+    const handler = this.#options.admitted(session);
+    this.#finish();
+    session.start(handler, bytes.subarray(length));
+    for (const stream of this.#early.splice(0)) session.stream(stream);
+    this.#resolve(session);
+  }
+
+  #fail(code: "session_refused" | "deadline_exceeded", what: string): void {
+    const { host, port } = this.#options;
+    const why = `Cannot open session: edge ${host}:${port} ${what} without a verdict`;
+    this.#leave(new SallyportError(code, why, { retryable: true }));
+  }
+
+  #leave(reason: unknown): void {
+    if (this.#over) return;
+    this.#finish();
+    this.#conn.close(new SallyportError("aborted", "Cannot open session"));
+    this.#reject(reason);
+  }
+
+  #finish(): void {
+    this.#over = true;
+    this.#timer?.cancel();
+    this.#options.signal?.removeEventListener("abort", this.#giveUp);
+  }
+}

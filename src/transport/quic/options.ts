@@ -1,0 +1,34 @@
+/**
+ * What both ends of the QUIC transport share: its names, and what a session is made of.
+ *
+ * @module
+ */
+import type { BlockPool } from "../../bytes/block_pool.ts";
+import type { Role } from "../../crypto/header_cipher.ts";
+import type { QueueLimits } from "../../limits.ts";
+import type { ByteStream, Clock } from "../../runtime/port.ts";
+import type { QuicConn } from "../../runtime/quic_port.ts";
+import type { Filler } from "../../wire/snitun/snitun_frame.ts";
+
+/** The application protocol; its number is the transport's version. */
+export const QUIC_ALPN = "sallyport/1";
+/** The transport's name in logs and metrics, and its cipher's. */
+export const QUIC = "quic";
+export const QUIC_CIPHER = "tls-1.3";
+
+/** What a {@link QuicSession} is made of. */
+export interface QuicSessionOptions {
+  readonly role: Role;
+  readonly conn: QuicConn;
+  /** The control stream, behind login and verdict. */
+  readonly control: ByteStream;
+  readonly clock: Clock;
+  readonly random: Filler;
+  /** What the streams' queues are made of. */
+  readonly blocks: BlockPool;
+  readonly queueLimits?: QueueLimits;
+  /** Received bytes that the session may hold; `SESSION_RECEIVE_BUDGET_BYTES` (limits.ts) when absent. */
+  readonly receiveBudgetBytes?: number;
+  /** At an agent: from so many QUIC streams of the edge's on, it is offered some of the agent's. */
+  readonly offerFrom?: number;
+}

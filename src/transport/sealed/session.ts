@@ -1,0 +1,84 @@
+/**
+ * What both ends of the sealed transport have in common behind the handshake: records, and the credit dialect in them.
+ *
+ * @module
+ */
+import type { AeadChoice } from "../../crypto/aead.ts";
+import { RandomPool } from "../../crypto/random.ts";
+import type { Sodium } from "../../crypto/sodium.ts";
+import type { SealedKeys } from "../../protocol/handshake/sealed_keys.ts";
+import { RecordOpener, RecordScratch, RecordSealer } from "../../protocol/records/sealed_records.ts";
+import { type QueueLimits, SEALED_RECORD_MAX_BYTES } from "../../limits.ts";
+import { CreditScratch } from "../../protocol/mux/credit/sender.ts";
+import { CreditSession } from "../../protocol/mux/credit/session.ts";
+import type { Clock, Conn } from "../../runtime/port.ts";
+import { MuxLink } from "../mux_link.ts";
+
+/** The transport's name in logs and metrics. */
+export const SEALED = "sealed";
+
+/** Working memory that all sealed sessions of an edge or an agent share. */
+export class SealedScratch {
+  readonly frames: CreditScratch = new CreditScratch();
+  readonly records: RecordScratch = new RecordScratch();
+  /** For stream marks, pings and padding. */
+  readonly random: RandomPool = new RandomPool(4096);
+}
+
+/** What the sessions of one edge or agent have in common. */
+export interface SealedShared {
+  readonly clock: Clock;
+  readonly sodium: Sodium;
+  readonly aeads: AeadChoice;
+  readonly scratch: SealedScratch;
+  readonly queueLimits?: QueueLimits;
+  readonly receiveBudgetBytes?: number;
+}
+
+/** Both directions' records, and the session inside. */
+export interface SealedLink {
+  readonly sealer: RecordSealer;
+  readonly opener: RecordOpener;
+  /** Makes the session, once the edge has let the agent in. */
+  link(): MuxLink;
+}
+
+/** What stands on a connection when both ends have the keys. */
+export function sealedLink(
+  shared: SealedShared,
+  conn: Conn,
+  role: "agent" | "edge",
+  keys: SealedKeys,
+): SealedLink {
+  const { clock, sodium, aeads, scratch, queueLimits, receiveBudgetBytes } = shared;
+  const bulk = keys.aes && aeads.aes !== undefined ? aeads.aes : aeads.chacha;
+  const other = role === "edge" ? "agent" : "edge";
+  const ciphers = { sodium, small: aeads.small, bulk };
+  const sealer = new RecordSealer({ ...ciphers, key: keys[role] }, scratch.records, scratch.random);
+  const opener = new RecordOpener({ ...ciphers, key: keys[other] }, scratch.records);
+  const link = () => {
+    opener.maxBytes = SEALED_RECORD_MAX_BYTES;
+    return new MuxLink({
+      transport: SEALED,
+      cipher: bulk.name,
+      halfClose: true,
+      conn,
+      clock,
+      codec: {
+        seal: (plain) => sealer.seal(plain),
+        open: (wire, mux) => opener.open(wire, (data) => mux.receive(data)),
+        close: () => opener.close(),
+      },
+      mux: (host) =>
+        new CreditSession({
+          role,
+          host,
+          scratch: scratch.frames,
+          random: scratch.random,
+          queueLimits,
+          receiveBudgetBytes,
+        }),
+    });
+  };
+  return { sealer, opener, link };
+}

@@ -1,0 +1,139 @@
+/**
+ * A session as a carrier: SniTun's, sealed and curve sessions, whose other streams are visitors'.
+ *
+ * @module
+ */
+import type { Bytes } from "../../bytes/bytes.ts";
+import { SallyportError } from "../../errors.ts";
+import { HELLO_DEADLINE_MS } from "../../limits.ts";
+import type { Caller } from "../../protocol/mux/host.ts";
+import type { Address, ByteStream, ByteStreamHandler, Clock, Timer } from "../../runtime/port.ts";
+import type { Session, SessionStream } from "../../transport/port.ts";
+import { REQUEST_FIRST_BYTE } from "../../wire/snocat/tunnel_request.ts";
+import type { Carrier, CarrierHandler } from "./carrier.ts";
+import { UnreadStream } from "../requests/unread_stream.ts";
+
+const NOBODY: Caller = { address: "0.0.0.0" };
+
+/** See the module. Its owner, who hears of the session, passes on what is the carrier's. */
+export class SessionCarrier implements Carrier {
+  readonly #session: Session;
+  readonly #opened: (() => void) | undefined;
+  #handler: CarrierHandler | undefined;
+  #waiting: SessionStream[] = [];
+  #quiet: (() => void)[] = [];
+  #ended: SallyportError | undefined;
+
+  /** `opened` hears of each stream that this side opens. */
+  constructor(session: Session, opened?: () => void) {
+    this.#session = session;
+    this.#opened = opened;
+  }
+
+  get transport(): string {
+    return this.#session.transport;
+  }
+  get remote(): Address {
+    return this.#session.remote;
+  }
+
+  attach(handler: CarrierHandler): void {
+    this.#handler = handler;
+    for (const stream of this.#waiting.splice(0)) handler.stream(stream);
+    if (this.#ended !== undefined) handler.ended(this.#ended);
+  }
+
+  // deno-lint-ignore require-await -- what it throws is a rejection
+  async open(caller: Caller = NOBODY): Promise<ByteStream> {
+    const stream = this.#session.open(caller);
+    this.#opened?.();
+    return stream;
+  }
+
+  goAway(reason: SallyportError): void {
+    this.#session.goAway(reason);
+  }
+
+  async quiet(): Promise<void> {
+    if (this.#session.streams === 0 || this.#ended !== undefined) return;
+    await new Promise<void>((resolve) => void this.#quiet.push(resolve));
+  }
+
+  close(reason: SallyportError): void {
+    this.#session.close(reason);
+  }
+
+  /** From the session's owner: a stream is over. */
+  streamClosed(): void {
+    if (this.#quiet.length > 0 && this.#session.streams === 0) this.#tellQuiet();
+  }
+
+  /** From the session's owner: a stream that begins a request. */
+  offer(stream: SessionStream): void {
+    if (this.#handler === undefined) this.#waiting.push(stream);
+    else this.#handler.stream(stream);
+  }
+
+  /** From the session's owner: it is over. */
+  ended(error: SallyportError): void {
+    this.#ended = error;
+    this.#waiting = [];
+    this.#tellQuiet();
+    this.#handler?.ended(error);
+  }
+
+  #tellQuiet(): void {
+    for (const resolve of this.#quiet.splice(0)) resolve();
+  }
+}
+
+/** Who gets a stream, by its first byte. */
+export interface FirstByteChoice {
+  /** It begins a tunnel request. */
+  request(stream: SessionStream): void;
+  /** It is a visitor's. */
+  visitor(stream: SessionStream): void;
+}
+
+/**
+ * Waits for a stream's first byte: a visitor's begins with TLS, a request with its magic. A stream that says nothing
+ * for {@link HELLO_DEADLINE_MS} is ended.
+ */
+export function chooseByFirstByte(stream: SessionStream, clock: Clock, choice: FirstByteChoice): void {
+  stream.attach(new FirstByte(stream, clock, choice));
+}
+
+class FirstByte implements ByteStreamHandler {
+  readonly #stream: SessionStream;
+  readonly #clock: Clock;
+  readonly #choice: FirstByteChoice;
+  readonly #timer: Timer;
+
+  constructor(stream: SessionStream, clock: Clock, choice: FirstByteChoice) {
+    this.#stream = stream;
+    this.#clock = clock;
+    this.#choice = choice;
+    this.#timer = clock.after(HELLO_DEADLINE_MS, () => {
+      stream.abort(new SallyportError("deadline_exceeded", "Cannot serve stream: it says nothing"));
+    });
+  }
+
+  data(chunk: Bytes): void {
+    this.#timer.cancel();
+    const isRequest = chunk[0] === REQUEST_FIRST_BYTE;
+    const stream = new UnreadStream(this.#stream, { clock: this.#clock, rest: chunk.slice() });
+    if (isRequest) this.#choice.request(stream);
+    else this.#choice.visitor(stream);
+  }
+
+  end(): void {
+    this.#timer.cancel();
+    this.#stream.abort();
+  }
+
+  drain(): void {}
+
+  close(): void {
+    this.#timer.cancel();
+  }
+}

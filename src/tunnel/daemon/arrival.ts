@@ -1,0 +1,75 @@
+/**
+ * A connection that has come, until its other side is known: it may say who it is in its first stream, within a bounded
+ * time.
+ *
+ * @module
+ */
+import { SallyportError } from "../../errors.ts";
+import { TUNNEL_AUTH_STEP_MS, TUNNEL_EARLY_STREAMS_MAX } from "../../limits.ts";
+import type { ByteStream, Clock, Timer } from "../../runtime/port.ts";
+import { type VerifiedPeer, verifyPeer } from "../auth/negotiate.ts";
+import type { Authenticator } from "../auth/port.ts";
+import type { Carrier, CarrierHandler } from "../carriers/carrier.ts";
+
+/** What an {@link Arrival} is made of. */
+export interface ArrivalOptions {
+  readonly carrier: Carrier;
+  readonly authenticators: readonly Authenticator[];
+  readonly clock: Clock;
+}
+
+/** See the module. Streams behind the first wait for whoever takes the carrier over. */
+export class Arrival implements CarrierHandler {
+  readonly carrier: Carrier;
+  /** Who it is. Rejects with why it isn't let in; the carrier is still to be closed then. */
+  readonly verified: Promise<VerifiedPeer>;
+  readonly #options: ArrivalOptions;
+  readonly #verified = Promise.withResolvers<VerifiedPeer>();
+  readonly #timer: Timer;
+  #first = true;
+  #early: ByteStream[] = [];
+  #ended: SallyportError | undefined;
+
+  constructor(options: ArrivalOptions) {
+    this.#options = options;
+    this.carrier = options.carrier;
+    this.verified = this.#verified.promise;
+    this.#timer = options.clock.after(TUNNEL_AUTH_STEP_MS, () => {
+      const why = `Cannot authenticate: no stream in ${TUNNEL_AUTH_STEP_MS / 1000} s`;
+      this.#verified.reject(new SallyportError("deadline_exceeded", why, { side: "network" }));
+    });
+    options.carrier.attach(this);
+  }
+
+  /** Hands on what has come meanwhile; the carrier has been attached to `handler`. */
+  handOn(handler: CarrierHandler): void {
+    for (const stream of this.#early.splice(0)) handler.stream(stream);
+    if (this.#ended !== undefined) handler.ended(this.#ended);
+  }
+
+  /** Gives it up. */
+  close(reason: SallyportError): void {
+    this.#timer.cancel();
+    this.#verified.reject(reason);
+    this.carrier.close(reason);
+  }
+
+  /** Internal: from the carrier. */
+  stream(stream: ByteStream): void {
+    if (this.#first) {
+      this.#first = false;
+      this.#timer.cancel();
+      const { carrier, authenticators, clock } = this.#options;
+      const { transport, remote } = carrier;
+      this.#verified.resolve(verifyPeer(stream, authenticators, { transport, remote, clock }));
+    } else if (this.#early.length < TUNNEL_EARLY_STREAMS_MAX) this.#early.push(stream);
+    else stream.abort(new SallyportError("limit_exceeded", "Cannot open stream: too many come too early"));
+  }
+
+  /** Internal: from the carrier. */
+  ended(error: SallyportError): void {
+    this.#timer.cancel();
+    this.#ended = error;
+    this.#verified.reject(error);
+  }
+}

@@ -1,0 +1,251 @@
+/**
+ * The daemon: takes what its sources give from connection to end: authenticate, register, serve, deregister. Each goes
+ * its way beside the others, so that a slow one holds nobody up.
+ *
+ * @module
+ */
+import { TunnelLease } from "../../cluster/lease.ts";
+import type { TunnelRegistry } from "../../cluster/registry.ts";
+import { errorMessage, SallyportError } from "../../errors.ts";
+import {
+  SHUTDOWN_GRACE_MS,
+  TUNNEL_EXPIRY_CHECK_MS,
+  TUNNEL_FAREWELL_MS,
+  TUNNEL_PENDING_MAX,
+} from "../../limits.ts";
+import type { Clock, Timer } from "../../runtime/port.ts";
+import { type Logger, silentLogger } from "../../telemetry/log.ts";
+import { Arrival } from "./arrival.ts";
+import { checkMethods } from "../auth/negotiate.ts";
+import type { Authenticator } from "../auth/port.ts";
+import { type Carrier, closeWhenQuiet } from "../carriers/carrier.ts";
+import type { Router } from "../requests/router.ts";
+import type { TunnelSink, TunnelSource } from "./source.ts";
+import { Tunnel } from "../tunnel.ts";
+
+/** What becomes of a tunnel. Of each tunnel they come in this order, and of who isn't let in none comes. */
+export type TunnelEvent =
+  | { readonly kind: "connected"; readonly tunnel: Tunnel }
+  /** `method` is the authenticator's; undefined where the source has seen to it. */
+  | { readonly kind: "authenticated"; readonly tunnel: Tunnel; readonly method: string | undefined }
+  /** It is registered no more. */
+  | { readonly kind: "disconnected"; readonly tunnel: Tunnel; readonly reason: SallyportError };
+
+/** What {@link createTunnelDaemon} takes. */
+export interface TunnelDaemonOptions {
+  readonly clock: Clock;
+  /** How the other sides may say who they are; at least one. */
+  readonly authenticators: readonly Authenticator[];
+  /** Serves the requests of the tunnels that are authenticated here. */
+  readonly router: Router;
+  /** Where tunnels are registered; nowhere when absent. It isn't closed. */
+  readonly registry?: TunnelRegistry;
+  /** What the registry says of where they are; "" when absent. */
+  readonly node?: string;
+  /** Where it logs; nowhere when absent. */
+  readonly log?: Logger;
+  /** Hears what becomes of tunnels. */
+  event?(event: TunnelEvent): void;
+  /** Hears why somebody isn't let in, to be counted. */
+  refused?(error: SallyportError): void;
+}
+
+/** A running daemon. */
+export interface TunnelDaemon {
+  /** The tunnels that stand. */
+  readonly tunnels: Iterable<Tunnel>;
+  /** The newest of this daemon's tunnels with this name. */
+  find(name: string): Tunnel | undefined;
+  /** Takes what this source gives, from now on. Throws `shutdown` behind `close`. */
+  attach(source: TunnelSource): void;
+  /** Takes nothing more of it; its tunnels stay. */
+  detach(source: TunnelSource): void;
+  /** Takes nothing more, lets streams end for `graceMs`, then ends every tunnel. Resolves when all are deregistered. */
+  close(graceMs?: number): Promise<void>;
+}
+
+/**
+ * Makes a daemon; it waits for sources. Throws `config_invalid` for authenticators that can't be used.
+ *
+ * @example
+ * ```ts
+ * const daemon = createTunnelDaemon({
+ *   clock: runtime.clock,
+ *   authenticators: [tokenAuthenticator({ ring })],
+ *   router: createRouter({ "/proxy-tcp": tcpProxy({ runtime }) }),
+ *   registry: createMemoryRegistry({ clock: runtime.clock }),
+ *   event: ({ kind, tunnel }) => console.log(kind, tunnel.name),
+ * });
+ * daemon.attach(source);
+ * ```
+ */
+export function createTunnelDaemon(options: TunnelDaemonOptions): TunnelDaemon {
+  return new Daemon(options);
+}
+
+class Daemon implements TunnelDaemon, TunnelSink {
+  readonly #options: TunnelDaemonOptions;
+  readonly #log: Logger;
+  readonly #sources = new Set<TunnelSource>();
+  readonly #arrivals = new Set<Arrival>();
+  /** Tunnels that stand, each with its end: the newest last. */
+  readonly #tunnels = new Map<Tunnel, Promise<void>>();
+  /** Of each name the newest. */
+  readonly #byName = new Map<string, Tunnel>();
+  #closed = false;
+
+  constructor(options: TunnelDaemonOptions) {
+    checkMethods(options.authenticators);
+    this.#options = options;
+    this.#log = options.log ?? silentLogger;
+  }
+
+  get tunnels(): Iterable<Tunnel> {
+    return this.#tunnels.keys();
+  }
+
+  find(name: string): Tunnel | undefined {
+    return this.#byName.get(name);
+  }
+
+  attach(source: TunnelSource): void {
+    if (this.#closed) throw shutdown();
+    if (this.#sources.has(source)) return;
+    this.#sources.add(source);
+    source.start(this);
+  }
+
+  detach(source: TunnelSource): void {
+    if (this.#sources.delete(source)) source.stop();
+  }
+
+  async close(graceMs: number = SHUTDOWN_GRACE_MS): Promise<void> {
+    this.#closed = true;
+    for (const source of [...this.#sources]) this.detach(source);
+    for (const arrival of this.#arrivals) arrival.close(shutdown());
+    for (const tunnel of this.#tunnels.keys()) void tunnel.drain(shutdown(), graceMs);
+    await Promise.all(this.#tunnels.values());
+  }
+
+  // From the sources.
+
+  /** Internal. */
+  carrier(carrier: Carrier): void {
+    if (this.#closed || this.#arrivals.size >= TUNNEL_PENDING_MAX) {
+      const crowded = new SallyportError("limit_exceeded", "Cannot take tunnel: too many are unfinished");
+      const error = this.#closed ? shutdown() : crowded;
+      this.#options.refused?.(error);
+      return carrier.close(error);
+    }
+    const { authenticators, clock } = this.#options;
+    const arrival = new Arrival({ carrier, authenticators, clock });
+    this.#arrivals.add(arrival);
+    void this.#welcome(arrival);
+  }
+
+  /** Internal. */
+  tunnel(tunnel: Tunnel): void {
+    if (this.#closed) return tunnel.close(shutdown());
+    this.#keep(tunnel, undefined, () => {});
+  }
+
+  async #welcome(arrival: Arrival): Promise<void> {
+    const { carrier } = arrival;
+    try {
+      const peer = await arrival.verified;
+      if (this.#closed) throw shutdown();
+      const { clock, router, log } = this.#options;
+      const { name, attributes, method } = peer;
+      const tunnel = new Tunnel({
+        carrier,
+        clock,
+        router,
+        name,
+        ...attributes === undefined ? {} : { attributes },
+        ...log === undefined ? {} : { log },
+        // Registered before it serves: until then requests wait.
+        held: true,
+      });
+      this.#keep(tunnel, method, () => {
+        tunnel.serve();
+        arrival.handOn(tunnel);
+      });
+      if (peer.validUntilS !== undefined) this.#expire(tunnel, peer.validUntilS);
+    } catch (thrown) {
+      const error = thrown instanceof SallyportError ? thrown : unknown(thrown);
+      this.#options.refused?.(error);
+      const { transport, remote } = carrier;
+      this.#log.info({ transport, peer: remote.host, reason: error.code }, error.message);
+      // Why is for this side alone; that it is refused stands in the stream, which may still be read.
+      const reason = new SallyportError("unauthorized", "Cannot keep tunnel: it isn't authenticated");
+      await closeWhenQuiet(carrier, this.#options.clock, reason, TUNNEL_FAREWELL_MS);
+    } finally {
+      this.#arrivals.delete(arrival);
+    }
+  }
+
+  #keep(tunnel: Tunnel, method: string | undefined, serve: () => void): void {
+    this.#byName.set(tunnel.name, tunnel);
+    this.#tunnels.set(tunnel, this.#live(tunnel, method, serve));
+  }
+
+  #forget(tunnel: Tunnel): void {
+    this.#tunnels.delete(tunnel);
+    if (this.#byName.get(tunnel.name) !== tunnel) return;
+    const next = [...this.#tunnels.keys()].findLast(({ name }) => name === tunnel.name);
+    if (next === undefined) this.#byName.delete(tunnel.name);
+    else this.#byName.set(tunnel.name, next);
+  }
+
+  /** Ends a tunnel whose proof has run out; looked at now and then, since clocks may be set. */
+  #expire(tunnel: Tunnel, validUntilS: number): void {
+    const { clock } = this.#options;
+    let timer: Timer | undefined;
+    const look = () => {
+      const leftMs = validUntilS * 1000 - clock.wallMs();
+      if (leftMs >= 0) return timer = clock.after(Math.min(leftMs + 1, TUNNEL_EXPIRY_CHECK_MS), look);
+      tunnel.close(new SallyportError("token_expired", "Cannot keep tunnel: its token has expired"));
+    };
+    look();
+    void tunnel.closed.then(() => timer?.cancel());
+  }
+
+  /** A tunnel's life from here on; never rejects. */
+  async #live(tunnel: Tunnel, method: string | undefined, serve: () => void): Promise<void> {
+    const { registry, node = "", clock } = this.#options;
+    const { id, name, transport, attributes } = tunnel;
+    const record = { id, name, node, transport, attributes };
+    const lease = registry && new TunnelLease({ registry, record, clock, log: this.#log });
+    await lease?.start();
+    this.#tell({ kind: "connected", tunnel });
+    this.#tell({ kind: "authenticated", tunnel, method });
+    serve();
+    const reason = await tunnel.closed;
+    await lease?.leave();
+    this.#forget(tunnel);
+    this.#tell({ kind: "disconnected", tunnel, reason });
+  }
+
+  #tell(event: TunnelEvent): void {
+    const { name, transport, remote, id } = event.tunnel;
+    this.#log.info({ tunnel: name, tunnel_id: id, transport, peer: remote.host }, `tunnel ${event.kind}`);
+    try {
+      this.#options.event?.(event);
+    } catch (error) {
+      this.#log.error({ tunnel: name }, `the daemon's event callback threw: ${errorMessage(error)}`);
+    }
+  }
+}
+
+function unknown(thrown: unknown): SallyportError {
+  return new SallyportError("unauthorized", `Cannot authenticate: ${errorMessage(thrown)}`, {
+    cause: thrown,
+  });
+}
+
+function shutdown(): SallyportError {
+  return new SallyportError("shutdown", "Cannot keep tunnel: the daemon is shutting down", {
+    side: "local",
+    retryable: true,
+  });
+}

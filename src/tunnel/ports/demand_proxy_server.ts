@@ -1,0 +1,359 @@
+/**
+ * The demand proxy's server: gives clients public TCP ports of a range, and carries what connects there to them, each
+ * connection as a request of its own (spec: snocat.md, Demand proxy). It works over any {@link Carrier}.
+ *
+ * A lease lasts as long as the stream that asked for it. What has connected until then goes on.
+ *
+ * @module
+ */
+import { errorCode, errorMessage, SallyportError } from "../../errors.ts";
+import {
+  DEMAND_CONNECTIONS_MAX,
+  DEMAND_DEADLINE_MS,
+  DEMAND_IDLE_TICKS,
+  DEMAND_LEASES_PER_CLIENT_MAX,
+  DEMAND_OPEN_DEADLINE_MS,
+} from "../../limits.ts";
+import type {
+  Address,
+  Bytes,
+  ByteStream,
+  ByteStreamHandler,
+  Conn,
+  Listener,
+  Timer,
+} from "../../runtime/port.ts";
+import type { Runtime } from "../../runtime/port.ts";
+import { type Logger, silentLogger } from "../../telemetry/log.ts";
+import type { Metrics } from "../../telemetry/metrics.ts";
+import { splice } from "../../transport/splice.ts";
+import {
+  DEMAND_FAREWELL_BYTES,
+  demandFrame,
+  type DemandRefusal,
+  type DemandTarget,
+  encodeGrant,
+  encodeRefusal,
+  parseDemand,
+  type PublicAddress,
+  wantsReasons,
+} from "../../wire/snocat/demand_proxy.ts";
+import type { PortLease, PortLeases } from "./port_leases.ts";
+
+/** What {@link DemandProxy} takes. */
+export interface DemandProxyOptions {
+  /** The runtime below. */
+  readonly runtime: Runtime;
+  /** The ports that there are; several proxies may share them. */
+  readonly leases: PortLeases;
+  /** The one address on which public ports listen: an IP address in text, `::` for every interface. */
+  readonly host: string;
+  /** What clients are told in place of the address that listens: behind NAT, or for a wildcard. */
+  readonly publicHost?: string;
+  /** Where it logs; nowhere when absent. */
+  readonly log?: Logger;
+  /** Counts ports, what connects to them, and what is refused. */
+  readonly metrics?: Metrics;
+}
+
+/** Who asks for a port, and the way back. */
+export interface DemandClient {
+  /** Whose ports are counted together: the same object for all that one client asks for, such as its carrier. */
+  readonly owner: object;
+  /** The client's name, for logs. */
+  readonly name: string;
+  /** Where public connections go, as the client sees it. */
+  readonly target: DemandTarget;
+  /** Opens a stream to the target, through the client, for who has connected; rejects when the client refuses. */
+  open(target: DemandTarget, visitor: Address): Promise<ByteStream>;
+  /** Whether the client may have this port, undefined: any one. Throws what it is refused with; absent: it may. */
+  allow?(wishedPort: number | undefined): void;
+  /** Ports that it may hold at once; `DEMAND_LEASES_PER_CLIENT_MAX` (limits.ts) when absent, and at most. */
+  readonly portsMax?: number;
+  /** Keeps the client's ports for this name as long as there are others, see {@link PortLeases.lease}. */
+  readonly holder?: string;
+}
+
+/** Serves demands for public ports. */
+export class DemandProxy {
+  readonly #options: DemandProxyOptions;
+  readonly #log: Logger;
+  readonly #leases = new Set<Lease>();
+  readonly #held = new WeakMap<object, number>();
+
+  constructor(options: DemandProxyOptions) {
+    this.#options = options;
+    this.#log = options.log ?? silentLogger;
+  }
+
+  /** Leases that stand. */
+  get leases(): number {
+    return this.#leases.size;
+  }
+
+  /** Serves a demand: `stream` is its request's, accepted, and nothing of it has been read. */
+  serve(stream: ByteStream, client: DemandClient): void {
+    const log = this.#log.child({ client: client.name });
+    const lease = new Lease(this.#options, client, stream, log, {
+      claim: () => {
+        const held = this.#held.get(client.owner) ?? 0;
+        if (held >= Math.min(client.portsMax ?? Infinity, DEMAND_LEASES_PER_CLIENT_MAX)) {
+          const message = `Cannot lease a public port: the client holds ${held} already`;
+          throw new SallyportError("limit_exceeded", message, { side: "peer" });
+        }
+        this.#held.set(client.owner, held + 1);
+      },
+      unclaim: () => void this.#held.set(client.owner, (this.#held.get(client.owner) ?? 1) - 1),
+      over: () => void this.#leases.delete(lease),
+    });
+    this.#leases.add(lease);
+    stream.attach(lease);
+  }
+
+  /** Takes a client's ports back, as {@link DemandProxy.close} does with all. */
+  release(owner: object, why: string): void {
+    for (const lease of [...this.#leases]) if (lease.owner === owner) lease.end(why);
+  }
+
+  /** Takes every port back: nobody connects any more, and what is connected goes on. */
+  close(): void {
+    for (const lease of [...this.#leases]) lease.end("the server stops");
+  }
+}
+
+/** What a lease tells its proxy. */
+interface LeaseHost {
+  /** One more port for the client; throws `limit_exceeded`. */
+  claim(): void;
+  unclaim(): void;
+  over(): void;
+}
+
+/** One demand, from its first byte to the end of its lease; it listens to the demand's stream. */
+class Lease implements ByteStreamHandler {
+  readonly #options: DemandProxyOptions;
+  readonly #client: DemandClient;
+  readonly #stream: ByteStream;
+  readonly #log: Logger;
+  readonly #host: LeaseHost;
+  readonly #frame = demandFrame();
+  readonly #timer: Timer;
+  #state: "asking" | "opening" | "leased" | "over" = "asking";
+  #port: PortLease<Listener> | undefined;
+  #farewellBytes = 0;
+  #connections = 0;
+  #reasons = false;
+
+  constructor(
+    options: DemandProxyOptions,
+    client: DemandClient,
+    stream: ByteStream,
+    log: Logger,
+    host: LeaseHost,
+  ) {
+    this.#options = options;
+    this.#client = client;
+    this.#stream = stream;
+    this.#log = log;
+    this.#host = host;
+    this.#timer = options.runtime.clock.after(DEMAND_DEADLINE_MS, () => {
+      const message = `Cannot serve demand: it isn't complete after ${DEMAND_DEADLINE_MS} ms`;
+      this.#fail(new SallyportError("deadline_exceeded", message));
+    });
+  }
+
+  get owner(): object {
+    return this.#client.owner;
+  }
+
+  data(chunk: Bytes): void {
+    let taken = 0;
+    if (this.#state === "asking") {
+      try {
+        taken = this.#frame.push(chunk);
+        const { body } = this.#frame;
+        if (body === undefined) return;
+        this.#timer.cancel();
+        this.#reasons = wantsReasons(body);
+        this.#open(parseDemand(body));
+      } catch (error) {
+        return this.#fail(error);
+      }
+    }
+    this.#farewellBytes += chunk.length - taken;
+    if (this.#farewellBytes >= DEMAND_FAREWELL_BYTES) this.end("the client gave it back");
+  }
+
+  end(why?: string): void {
+    if (this.#state === "over") return;
+    if (this.#state === "leased") this.#stream.write(new Uint8Array(DEMAND_FAREWELL_BYTES));
+    this.#over(why ?? "the client ended its request");
+    this.#stream.release();
+  }
+
+  drain(): void {}
+
+  close(error?: Error): void {
+    this.#over(error === undefined ? "its stream ended" : errorMessage(error));
+  }
+
+  #open(wished: number | undefined): void {
+    this.#state = "opening";
+    const { runtime, leases, host } = this.#options;
+    const leased = this.#permitted(wished)
+      ? leases.lease(
+        (port) => runtime.listen({ host, port, accept: (conn) => this.#accept(conn) }),
+        wished,
+        this.#client.holder,
+      )
+      : Promise.resolve(undefined);
+    leased.then((port) => this.#granted(port), (error) => {
+      this.#host.unclaim();
+      this.#refuse(error);
+    });
+  }
+
+  /** Whether the client may ask for this; refuses it where not. */
+  #permitted(wished: number | undefined): boolean {
+    try {
+      this.#client.allow?.(wished);
+      this.#host.claim();
+      return true;
+    } catch (error) {
+      this.#refuse(error);
+      return false;
+    }
+  }
+
+  #granted(port: PortLease<Listener> | undefined): void {
+    if (port === undefined) return;
+    this.#port = port;
+    // The client may have gone while the port was being opened.
+    if (this.#state !== "opening") return this.#giveBack();
+    this.#state = "leased";
+    const { address } = port.opened;
+    const told: PublicAddress = { host: this.#options.publicHost ?? address.host, port: address.port };
+    this.#options.metrics?.publicPortOpened();
+    this.#log.info({ port: port.port, ...this.#target() }, "public port opened");
+    this.#stream.write(encodeGrant([told]));
+  }
+
+  #refuse(error: unknown): void {
+    this.#refused(error);
+    if (this.#state === "over") return;
+    this.#over(undefined);
+    this.#stream.write(this.#reasons ? encodeRefusal(reasonOf(error)) : encodeGrant(undefined));
+    this.#stream.release();
+  }
+
+  /** The request itself is wrong. */
+  #fail(error: unknown): void {
+    this.#refused(error);
+    this.#over(undefined);
+    this.#stream.abort(error instanceof Error ? error : undefined);
+  }
+
+  #refused(error: unknown): void {
+    this.#options.metrics?.refused("port", errorCode(error));
+    this.#log.warn({ ...this.#target(), reason: errorCode(error) }, errorMessage(error));
+  }
+
+  #over(why: string | undefined): void {
+    if (this.#state === "over") return;
+    this.#state = "over";
+    this.#timer.cancel();
+    if (this.#port !== undefined) {
+      this.#options.metrics?.publicPortClosed();
+      this.#log.info({ port: this.#port.port, ...this.#target() }, `public port closed: ${why}`);
+      this.#giveBack();
+    }
+    this.#host.over();
+  }
+
+  #giveBack(): void {
+    this.#port?.opened.close();
+    this.#port?.free();
+    this.#port = undefined;
+    this.#host.unclaim();
+  }
+
+  #target(): { readonly target: string } {
+    const { host, port } = this.#client.target;
+    return { target: `${host ?? "localhost"}:${port}` };
+  }
+
+  /** A public connection. Whatever becomes of it, the port stays open. */
+  #accept(conn: Conn): void {
+    const visitor = conn.remote.host;
+    const waiting = new Waiting();
+    conn.pause();
+    conn.attach(waiting);
+    if (this.#state !== "leased" || this.#connections >= DEMAND_CONNECTIONS_MAX) {
+      const message = `Cannot take connection: the port has ${this.#connections} already`;
+      this.#options.metrics?.refused("visitor", "limit_exceeded");
+      this.#log.warn({ visitor, reason: "limit_exceeded" }, message);
+      return conn.abort(new SallyportError("limit_exceeded", message));
+    }
+    this.#connections++;
+    void this.#join(conn, waiting, conn.remote);
+  }
+
+  async #join(conn: Conn, waiting: Waiting, remote: Address): Promise<void> {
+    const { metrics, runtime: { clock } } = this.#options;
+    const visitor = remote.host;
+    metrics?.streamOpened();
+    const done = (): void => {
+      this.#connections--;
+      metrics?.streamClosed();
+    };
+    // A promise in any case, since nobody would catch what is thrown here.
+    const opening = Promise.try(() => this.#client.open(this.#client.target, remote));
+    const late = Promise.withResolvers<never>();
+    const timer = clock.after(DEMAND_OPEN_DEADLINE_MS, () => {
+      const message = `Cannot reach client: no stream to it in ${DEMAND_OPEN_DEADLINE_MS / 1000} s`;
+      late.reject(new SallyportError("deadline_exceeded", message, { retryable: true }));
+    });
+    let stream: ByteStream;
+    try {
+      stream = await Promise.race([opening, late.promise]);
+    } catch (error) {
+      metrics?.refused("visitor", errorCode(error));
+      this.#log.warn({ visitor, ...this.#target(), reason: errorCode(error) }, errorMessage(error));
+      done();
+      conn.abort(error instanceof Error ? error : undefined);
+      // One that comes too late is nobody's.
+      return void opening.then(drop, () => {});
+    } finally {
+      timer.cancel();
+    }
+    if (waiting.closed) {
+      done();
+      return drop(stream);
+    }
+    const idleTicks = DEMAND_IDLE_TICKS;
+    splice({ visitorSide: conn, agentSide: stream, stream, clock, idleTicks, meter: metrics, done });
+    conn.resume();
+  }
+}
+
+function drop(stream: ByteStream): void {
+  stream.attach(new Waiting());
+  stream.abort();
+}
+
+/** What a refusal is to who asked. */
+function reasonOf(error: unknown): DemandRefusal {
+  const code = errorCode(error);
+  return code === "access_denied" || code === "address_in_use" ? code : "limit_exceeded";
+}
+
+/** Holds a connection until the way to the client is open. */
+class Waiting implements ByteStreamHandler {
+  closed = false;
+  data(): void {}
+  end(): void {}
+  drain(): void {}
+  close(): void {
+    this.closed = true;
+  }
+}

@@ -1,0 +1,111 @@
+/**
+ * Which public ports are taken: the lowest free one goes to the next who asks, and comes back when its lease ends.
+ *
+ * @module
+ */
+import { errorCode, SallyportError } from "../../errors.ts";
+
+/** A port that is taken. */
+export interface PortLease<T> {
+  readonly port: number;
+  /** What was opened on it. */
+  readonly opened: T;
+  /** Gives the port back; close what was opened before. Later calls do nothing. */
+  free(): void;
+}
+
+/** A range of ports, both ends included. */
+export interface PortRange {
+  readonly first: number;
+  readonly last: number;
+}
+
+/** Ports of a range that are leased out. */
+export class PortLeases {
+  readonly #range: PortRange;
+  readonly #taken = new Set<number>();
+  /** Who had each port last. */
+  readonly #holders = new Map<number, string>();
+
+  /** @throws SallyportError `config_invalid` when the range is none. */
+  constructor(range: PortRange) {
+    this.#range = range;
+    const { first, last } = range;
+    if (
+      !(Number.isInteger(first) && Number.isInteger(last) && 1 <= first && first <= last && last <= 65_535)
+    ) {
+      const message = `Cannot lease ports: ${first}:${last} is no range, for example 8080:8090`;
+      throw new SallyportError("config_invalid", message, { side: "config" });
+    }
+  }
+
+  /** How many ports the range has. */
+  get size(): number {
+    return this.#range.last - this.#range.first + 1;
+  }
+
+  /** How many of them are leased. */
+  get leased(): number {
+    return this.#taken.size;
+  }
+
+  /**
+   * Leases a port: `wished`, or the lowest free one. Ports of the range that something else on this machine has open
+   * are passed over.
+   *
+   * @param open Opens the port; rejects with `address_in_use` when it is open already.
+   * @param holder A name. Who has one gets the port that it had last, else one that nobody had, where there is such a
+   *   port: what people have noted of a device shouldn't lead them to another one.
+   * @throws SallyportError `limit_exceeded` when there is none, `access_denied` when the wished one lies outside the
+   *   range, `address_in_use` when it is taken, or what `open` rejects with.
+   */
+  async lease<T>(
+    open: (port: number) => Promise<T>,
+    wished?: number,
+    holder?: string,
+  ): Promise<PortLease<T>> {
+    const { first, last } = this.#range;
+    if (wished !== undefined && (wished < first || wished > last)) {
+      throw refused("access_denied", `${wished} lies outside ${first}:${last}`);
+    }
+    for (const port of wished === undefined ? this.#inOrder(holder) : [wished]) {
+      if (this.#taken.has(port)) continue;
+      // Taken before the wait: others who ask meanwhile get the next one.
+      this.#taken.add(port);
+      try {
+        const opened = await open(port);
+        if (holder !== undefined) this.#holders.set(port, holder);
+        return { port, opened, free: once(() => void this.#taken.delete(port)) };
+      } catch (error) {
+        this.#taken.delete(port);
+        if (errorCode(error) !== "address_in_use") throw error;
+      }
+    }
+    if (wished !== undefined) throw refused("address_in_use", `${wished} is taken`);
+    throw refused("limit_exceeded", `all of ${first}:${last} are taken`);
+  }
+
+  /** All ports, in the order in which this holder is given one. */
+  *#inOrder(holder: string | undefined): Generator<number> {
+    const { first, last } = this.#range;
+    const rank = (port: number) => {
+      const before = holder === undefined ? undefined : this.#holders.get(port);
+      return before === undefined ? 1 : before === holder ? 0 : 2;
+    };
+    for (const wanted of [0, 1, 2]) {
+      for (let port = first; port <= last; port++) if (rank(port) === wanted) yield port;
+    }
+  }
+}
+
+function once(run: () => void): () => void {
+  let done = false;
+  return () => {
+    if (!done) run();
+    done = true;
+  };
+}
+
+function refused(code: "access_denied" | "address_in_use" | "limit_exceeded", why: string): SallyportError {
+  return new SallyportError(code, `Cannot lease a public port: ${why}`, { side: "local", retryable: true });
+}

@@ -1,0 +1,183 @@
+/**
+ * Frames of the credit dialect, which the multiplexer speaks where both ends are Sallyports and the transport below
+ * protects every byte (docs/sealed-transport.md, Frames). Integers are big-endian.
+ *
+ * @module
+ */
+import type { Bytes } from "../../bytes/bytes.ts";
+import { type ErrorCode, SallyportError } from "../../errors.ts";
+import { CREDIT_FRAME_MAX_BYTES, HOSTNAME_MAX_LENGTH } from "../../limits.ts";
+import { parseIp } from "../ip/networks.ts";
+import { ipText } from "../ip/ip_text.ts";
+
+/** Type u8, length u24, stream u32. */
+export const CREDIT_HEADER_BYTES = 8;
+/** Bytes of a PING's body, which its PONG repeats. */
+export const PING_BYTES = 16;
+/** Longest body of a frame other than DATA that is looked at: OPEN with an IPv6 address and a name. */
+export const CONTROL_MAX_BYTES = 4 + 2 + 1 + 16 + 1 + HOSTNAME_MAX_LENGTH;
+
+/** Types of frames; the values are the wire's. */
+export const CreditFrame = {
+  OPEN: 1,
+  DATA: 2,
+  CREDIT: 3,
+  FIN: 4,
+  RESET: 5,
+  GOAWAY: 6,
+  PING: 7,
+  PONG: 8,
+  /** Over QUIC alone: the stream may be taken for one of the receiver's. */
+  OFFER: 9,
+} as const;
+
+/** Reasons of RESET and GOAWAY; the index is the wire's. What isn't here travels as `aborted`. */
+const REASONS: readonly ErrorCode[] = [
+  "aborted",
+  "stream_overflow",
+  "limit_exceeded",
+  "access_denied",
+  "endpoint_unreachable",
+  "session_idle",
+  "shutdown",
+  "replaced",
+  "token_expired",
+  "connection_lost",
+  "frame_invalid",
+];
+
+/** What an OPEN says: who calls, and how much the stream's acceptor may send at first. */
+export interface OpenFrame {
+  /** The visitor's address in canonical text. */
+  readonly address: string;
+  readonly port: number;
+  readonly serverName: string | undefined;
+  readonly creditBytes: number;
+}
+
+/** Writes a frame's header at `at`. */
+export function writeCreditHeader(
+  into: Bytes,
+  at: number,
+  type: number,
+  size: number,
+  stream: number,
+): void {
+  into[at] = type;
+  into[at + 1] = size >>> 16;
+  into[at + 2] = size >>> 8;
+  into[at + 3] = size;
+  writeU32(into, at + 4, stream);
+}
+
+/** The length of a frame's body, by its header. */
+export function creditFrameSize(header: Bytes): number {
+  return (header[1]! << 16) | (header[2]! << 8) | header[3]!;
+}
+
+/** The stream of a frame, by its header; 0 is the session. */
+export function creditFrameStream(header: Bytes): number {
+  return readU32(header, 4);
+}
+
+/** The number at the start of a CREDIT's body. */
+export function decodeCredit(body: Bytes): number {
+  return readU32(body, 0);
+}
+
+/** The reason that a RESET or a GOAWAY gives. */
+export function decodeReason(body: Bytes): ErrorCode {
+  return REASONS[(body[0]! << 8) | body[1]!] ?? "aborted";
+}
+
+/** Throws `frame_invalid` where a frame of this type can't have this length, before any of its body has come. */
+export function checkCreditHeader(header: Bytes): void {
+  const type = header[0]!;
+  const size = creditFrameSize(header);
+  if (size > CREDIT_FRAME_MAX_BYTES) throw invalid(`a frame of ${size} bytes is too long`);
+  const exact = EXACT[type];
+  if (exact !== undefined && size !== exact) {
+    throw invalid(`a frame of type ${type} has ${size} bytes, needs ${exact}`);
+  }
+  if (type === CreditFrame.OPEN && size > CONTROL_MAX_BYTES) {
+    throw invalid(`an OPEN of ${size} bytes is too long`);
+  }
+}
+
+const EXACT: Readonly<Record<number, number>> = {
+  [CreditFrame.CREDIT]: 4,
+  [CreditFrame.FIN]: 0,
+  [CreditFrame.RESET]: 2,
+  [CreditFrame.GOAWAY]: 2,
+  [CreditFrame.PING]: PING_BYTES,
+  [CreditFrame.PONG]: PING_BYTES,
+  [CreditFrame.OFFER]: 0,
+};
+
+/** A whole frame with this body. */
+export function encodeCreditFrame(type: number, stream: number, body: Bytes): Bytes {
+  const frame = new Uint8Array(CREDIT_HEADER_BYTES + body.length);
+  writeCreditHeader(frame, 0, type, body.length, stream);
+  frame.set(body, CREDIT_HEADER_BYTES);
+  return frame;
+}
+
+/** A frame whose body is a reason: RESET or GOAWAY. */
+export function encodeReason(type: number, stream: number, code: ErrorCode): Bytes {
+  return encodeCreditFrame(type, stream, new Uint8Array([0, Math.max(0, REASONS.indexOf(code))]));
+}
+
+/** An OPEN. An address that is none is left out, as is a name that is too long. */
+export function encodeOpen(stream: number, open: OpenFrame): Bytes {
+  const address = parseIp(open.address) ?? [];
+  const asked = new TextEncoder().encode(open.serverName ?? "");
+  const name = asked.length > HOSTNAME_MAX_LENGTH ? new Uint8Array(0) : asked;
+  const body = new Uint8Array(8 + address.length + name.length);
+  writeU32(body, 0, open.creditBytes);
+  body[4] = open.port >>> 8;
+  body[5] = open.port;
+  body[6] = address.length;
+  body.set(address, 7);
+  body[7 + address.length] = name.length;
+  body.set(name, 8 + address.length);
+  return encodeCreditFrame(CreditFrame.OPEN, stream, body);
+}
+
+/** An OPEN's body. Throws `frame_invalid`. */
+export function decodeOpen(body: Bytes): OpenFrame {
+  const addressLength = body[6];
+  const nameAt = 8 + (addressLength ?? 0);
+  const nameLength = body[nameAt - 1];
+  if (addressLength !== 0 && addressLength !== 4 && addressLength !== 16) {
+    throw invalid(`an address has ${addressLength} bytes, needs 0, 4 or 16`);
+  }
+  if (nameLength === undefined || body.length !== nameAt + nameLength) {
+    throw invalid("an OPEN's length isn't that of its parts");
+  }
+  const name = body.subarray(nameAt);
+  for (const byte of name) {
+    // Goes into logs: printable ASCII without blanks, as host names are.
+    if (byte <= 0x20 || byte >= 0x7f) throw invalid("a server name has a byte that no name has");
+  }
+  return {
+    creditBytes: readU32(body, 0),
+    port: (body[4]! << 8) | body[5]!,
+    address: addressLength === 0 ? "0.0.0.0" : ipText(body.subarray(7, 7 + addressLength)),
+    serverName: nameLength === 0 ? undefined : new TextDecoder().decode(name),
+  };
+}
+
+export function writeU32(into: Bytes, at: number, value: number): void {
+  into[at] = value >>> 24;
+  into[at + 1] = value >>> 16;
+  into[at + 2] = value >>> 8;
+  into[at + 3] = value;
+}
+
+function readU32(from: Bytes, at: number): number {
+  return ((from[at]! << 24) | (from[at + 1]! << 16) | (from[at + 2]! << 8) | from[at + 3]!) >>> 0;
+}
+
+function invalid(why: string): SallyportError {
+  return new SallyportError("frame_invalid", `Cannot read session: ${why}`);
+}

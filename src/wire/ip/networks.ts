@@ -1,0 +1,137 @@
+/**
+ * IP addresses and networks (CIDR, RFC 4632 and RFC 4291 §2.3), with IPv4-mapped IPv6 addresses (RFC 4291 §2.5.5.2)
+ * taken for the IPv4 addresses that they stand for: a dual-stack socket reports those.
+ *
+ * @module
+ */
+import { isIPv4, isIPv6 } from "node:net";
+import ipaddr from "ipaddr.js";
+import { SallyportError } from "../../errors.ts";
+
+interface Network {
+  readonly bytes: readonly number[];
+  readonly bits: number;
+}
+
+/**
+ * The bytes of an IP address: 4, or 16; undefined when `text` is none. Takes the usual notations alone, no
+ * `127.1`, octal or hexadecimal IPv4. A zone (`fe80::1%eth0`) is ignored, a mapped IPv4 address becomes IPv4.
+ */
+export function parseIp(text: string): number[] | undefined {
+  const bytes = parseUnmapped(text);
+  return bytes !== undefined && isMapped(bytes) ? bytes.slice(12) : bytes;
+}
+
+/** Whom an address counts for: an IPv4 address alone, or an IPv6 /64, which is what one customer gets. */
+export function sourceOf(host: string): string {
+  const bytes = host.includes(":") ? parseIp(host) : undefined;
+  return bytes === undefined || bytes.length === 4 ? host : bytes.slice(0, 8).join(".");
+}
+
+/** The one spelling of an IP address that is used in logs and comparisons; undefined when `text` is none. */
+export function normalizeIp(text: string): string | undefined {
+  const bytes = parseIp(text);
+  return bytes === undefined ? undefined : ipaddr.fromByteArray(bytes).toString();
+}
+
+/**
+ * A set of networks, as access lists and trusted proxies need it.
+ *
+ * @example
+ * ```ts
+ * const trusted = new NetworkSet(["10.0.0.0/8", "fd00::/8", "192.0.2.7"]);
+ * trusted.contains("::ffff:10.1.2.3"); // true
+ * ```
+ */
+export class NetworkSet {
+  readonly #networks: Network[];
+
+  /**
+   * Makes a set.
+   *
+   * @param cidrs Networks, or single addresses.
+   * @throws SallyportError `config_invalid` when one is no network, or has bits behind its prefix.
+   */
+  constructor(cidrs: readonly string[]) {
+    this.#networks = cidrs.map(parseNetwork);
+  }
+
+  /** How many networks the set was made of. */
+  get size(): number {
+    return this.#networks.length;
+  }
+
+  /** Whether the address lies in one of the networks; false for what is no IP address. */
+  contains(ip: string): boolean {
+    if (this.#networks.length === 0) return false;
+    const bytes = parseIp(ip);
+    return bytes !== undefined && this.#networks.some((network) => covers(network, bytes));
+  }
+}
+
+function parseUnmapped(text: string): number[] | undefined {
+  if (!text.includes(":")) return isIPv4(text) ? text.split(".").map(Number) : undefined;
+  const address = text.split("%", 1)[0] as string;
+  if (!isIPv6(address)) return undefined;
+  // ipaddr.js takes the dotted end of any address for a mapped one, so it gets it in hexadecimal.
+  const plain = address.replace(/(\d+)\.(\d+)\.(\d+)\.(\d+)$/, (_, ...parts: string[]) => {
+    const [a = 0, b = 0, c = 0, d = 0] = parts.map(Number);
+    return `${((a << 8) | b).toString(16)}:${((c << 8) | d).toString(16)}`;
+  });
+  return ipaddr.IPv6.parse(plain).toByteArray();
+}
+
+function isMapped(bytes: readonly number[]): boolean {
+  return bytes.length === 16 && bytes[10] === 255 && bytes[11] === 255 &&
+    bytes.slice(0, 10).every((byte) => byte === 0);
+}
+
+function parseNetwork(cidr: string): Network {
+  const wrong = (why: string) =>
+    new SallyportError("config_invalid", `Cannot parse network: ${JSON.stringify(cidr)} ${why}`, {
+      side: "config",
+    });
+  const [address = "", prefix, ...more] = cidr.split("/");
+  let bytes = address.includes("%") ? undefined : parseUnmapped(address);
+  if (
+    bytes === undefined || more.length > 0 || (prefix !== undefined && !/^(0|[1-9]\d{0,2})$/.test(prefix))
+  ) {
+    throw wrong("is not CIDR, for example 10.0.0.0/8 or fd00::/8");
+  }
+  let bits = prefix === undefined ? bytes.length * 8 : Number(prefix);
+  if (bits > bytes.length * 8) throw wrong(`has a prefix of more than ${bytes.length * 8} bits`);
+  if (bits >= 96 && isMapped(bytes)) {
+    bytes = bytes.slice(12);
+    bits -= 96;
+  }
+  const masked = bytes.map((byte, index) => byte & mask(bits - index * 8));
+  if (masked.some((byte, index) => byte !== bytes[index])) {
+    throw wrong(
+      `has bits behind its prefix; did you mean ${ipaddr.fromByteArray(masked).toString()}/${bits}?`,
+    );
+  }
+  return { bytes, bits };
+}
+
+/** The network that `address/prefix` lies in, as `10.1.0.0/16`; undefined when `text` is none. */
+export function networkOf(text: string): string | undefined {
+  const [address = "", prefix = ""] = text.split("/");
+  const bytes = parseUnmapped(address);
+  const bits = Number(prefix);
+  if (bytes === undefined || !/^\d{1,3}$/.test(prefix) || bits > bytes.length * 8) return undefined;
+  const masked = bytes.map((byte, index) => byte & mask(bits - index * 8));
+  return `${ipaddr.fromByteArray(masked).toString()}/${bits}`;
+}
+
+/** The mask of one byte of which `bits` belong to the prefix: none below 1, all from 8 on. */
+function mask(bits: number): number {
+  return bits <= 0 ? 0 : bits >= 8 ? 255 : (255 << (8 - bits)) & 255;
+}
+
+function covers({ bytes, bits }: Network, address: readonly number[]): boolean {
+  if (bytes.length !== address.length) return false;
+  for (let index = 0; index * 8 < bits; index++) {
+    if (((bytes[index] as number) ^ (address[index] as number)) & mask(bits - index * 8)) return false;
+  }
+  return true;
+}

@@ -1,0 +1,174 @@
+/**
+ * The PROXY protocol, versions 1 and 2 (HAProxy, "The PROXY protocol", 2020-03-05), in front of a connection.
+ *
+ * @module
+ */
+import { isIPv4, isIPv6 } from "node:net";
+import type { Bytes } from "../../bytes/bytes.ts";
+import { ByteReader } from "../../bytes/reader.ts";
+import { ByteWriter } from "../../bytes/writer.ts";
+import { SallyportError } from "../../errors.ts";
+import { PROXY_V2_MAX_BYTES } from "../../limits.ts";
+import { normalizeIp, parseIp } from "../ip/networks.ts";
+import { ipText } from "../ip/ip_text.ts";
+
+/** An address as the header has it; `host` is canonical text. */
+export interface ProxyAddress {
+  readonly host: string;
+  readonly port: number;
+}
+
+/** What stands at the start of some bytes. */
+export type ProxyOutcome =
+  | { readonly kind: "incomplete" }
+  /** A header of `length` bytes; without `source` the peer's own address stays (UNKNOWN, LOCAL, other families). */
+  | {
+    readonly kind: "header";
+    readonly source: ProxyAddress | undefined;
+    readonly destination: ProxyAddress | undefined;
+    readonly length: number;
+  }
+  | { readonly kind: "refused"; readonly detail: string };
+
+const V1_PREFIX = "PROXY ";
+/** The longest line, with CRLF (§2.1). */
+const V1_MAX_BYTES = 107;
+const V2_SIGNATURE = Uint8Array.of(0x0d, 0x0a, 0x0d, 0x0a, 0x00, 0x0d, 0x0a, 0x51, 0x55, 0x49, 0x54, 0x0a);
+const V2_HEADER_BYTES = 16;
+const PORT_MAX = 65_535;
+const CR = 0x0d;
+const LF = 0x0a;
+const INCOMPLETE: ProxyOutcome = { kind: "incomplete" };
+
+/** Parses the header at the start of `bytes`, which may have more behind it, or not yet all of it. */
+export function parseProxyHeader(bytes: Bytes): ProxyOutcome {
+  if (bytes.length === 0) return INCOMPLETE;
+  return bytes[0] === V2_SIGNATURE[0] ? parseV2(bytes) : parseV1(bytes);
+}
+
+function parseV1(bytes: Bytes): ProxyOutcome {
+  const end = bytes.subarray(0, V1_MAX_BYTES).indexOf(LF);
+  const seen = latin1(bytes.subarray(0, end < 0 ? V1_MAX_BYTES : end + 1));
+  const prefix = seen.slice(0, V1_PREFIX.length);
+  if (!V1_PREFIX.startsWith(prefix)) return refused("it starts with neither version's signature");
+  if (end < 0) {
+    return bytes.length < V1_MAX_BYTES ? INCOMPLETE : refused(`no line end in ${V1_MAX_BYTES} bytes`);
+  }
+  if (bytes[end - 1] !== CR) return refused("its line doesn't end with CRLF");
+  const length = end + 1;
+  const fields = seen.slice(0, -2).split(" ");
+  const [, family, source, destination, sourcePort, destinationPort] = fields;
+  if (family === "UNKNOWN") return { kind: "header", source: undefined, destination: undefined, length };
+  if (family !== "TCP4" && family !== "TCP6") return refused("its family is neither TCP4, TCP6 nor UNKNOWN");
+  if (fields.length !== 6) return refused(`it has ${fields.length} fields, needs 6`);
+  const isAddress = family === "TCP4" ? isIPv4 : isIPv6;
+  if (!isAddress(source) || !isAddress(destination) || source.includes("%") || destination.includes("%")) {
+    return refused(`its addresses aren't both ${family === "TCP4" ? "IPv4" : "IPv6"}`);
+  }
+  const ports = [parsePort(sourcePort), parsePort(destinationPort)];
+  if (ports[0] === undefined || ports[1] === undefined) {
+    return refused("its ports aren't numbers from 0 to 65535");
+  }
+  return {
+    kind: "header",
+    source: { host: normalizeIp(source) ?? source, port: ports[0] },
+    destination: { host: normalizeIp(destination) ?? destination, port: ports[1] },
+    length,
+  };
+}
+
+function parseV2(bytes: Bytes): ProxyOutcome {
+  const compared = Math.min(bytes.length, V2_SIGNATURE.length);
+  for (let i = 0; i < compared; i++) {
+    if (bytes[i] !== V2_SIGNATURE[i]) return refused("it starts with neither version's signature");
+  }
+  if (bytes.length > 12 && bytes[12] >>> 4 !== 2) {
+    return refused(`its version is ${bytes[12] >>> 4}, expected 2`);
+  }
+  const command = bytes[12] & 0x0f;
+  if (bytes.length > 12 && command > 1) return refused(`its command is ${command}, expected 0 or 1`);
+  if (bytes.length < V2_HEADER_BYTES) return INCOMPLETE;
+  const reader = new ByteReader(bytes);
+  reader.bytes(13);
+  const family = reader.u8();
+  const size = reader.u16();
+  const length = V2_HEADER_BYTES + size;
+  if (length > PROXY_V2_MAX_BYTES) {
+    return refused(`it announces ${length} bytes, at most ${PROXY_V2_MAX_BYTES} are allowed`);
+  }
+  const addressBytes = family === 0x11 ? 4 : family === 0x21 ? 16 : 0;
+  if (command === 1 && size < 2 * addressBytes + (addressBytes > 0 ? 4 : 0)) {
+    return refused(`it announces ${size} bytes, too few for its addresses`);
+  }
+  if (bytes.length < length) return INCOMPLETE;
+  // LOCAL, and families other than TCP over IP, say nothing of a visitor.
+  if (command === 0 || addressBytes === 0) {
+    return { kind: "header", source: undefined, destination: undefined, length };
+  }
+  const source = ipText(reader.bytes(addressBytes));
+  const destination = ipText(reader.bytes(addressBytes));
+  return {
+    kind: "header",
+    source: { host: source, port: reader.u16() },
+    destination: { host: destination, port: reader.u16() },
+    length,
+  };
+}
+
+/**
+ * Makes a header of version 1 (text) or 2 (binary); without addresses `UNKNOWN` or LOCAL.
+ *
+ * @throws SallyportError `proxy_header_invalid`, side "local": an address isn't IP, one is IPv4 and the other IPv6
+ * (a mapped IPv4 address is IPv4), or a port isn't one.
+ */
+export function encodeProxyHeader(version: 1 | 2, source?: ProxyAddress, destination?: ProxyAddress): Bytes {
+  if (source === undefined || destination === undefined) {
+    if (version === 1) return fromLatin1("PROXY UNKNOWN\r\n");
+    return v2Writer(0x20, 0, 0).finish();
+  }
+  const from = addressBytes(source);
+  const to = addressBytes(destination);
+  if (from.length !== to.length) throw unwritable("one address is IPv4, the other IPv6");
+  if (version === 1) {
+    const family = from.length === 4 ? "TCP4" : "TCP6";
+    const hosts = `${ipText(Uint8Array.from(from))} ${ipText(Uint8Array.from(to))}`;
+    return fromLatin1(`PROXY ${family} ${hosts} ${source.port} ${destination.port}\r\n`);
+  }
+  return v2Writer(0x21, from.length === 4 ? 0x11 : 0x21, 2 * from.length + 4)
+    .bytes(from).bytes(to).u16(source.port).u16(destination.port).finish();
+}
+
+function v2Writer(versionAndCommand: number, family: number, size: number): ByteWriter {
+  return new ByteWriter(V2_HEADER_BYTES + size).bytes(V2_SIGNATURE).u8(versionAndCommand).u8(family).u16(
+    size,
+  );
+}
+
+function addressBytes({ host, port }: ProxyAddress): number[] {
+  const bytes = parseIp(host);
+  if (bytes === undefined) throw unwritable(`${JSON.stringify(host)} is not an IP address`);
+  if (!Number.isInteger(port) || port < 0 || port > PORT_MAX) throw unwritable(`${port} is not a port`);
+  return bytes;
+}
+
+function unwritable(why: string): SallyportError {
+  return new SallyportError("proxy_header_invalid", `Cannot write PROXY header: ${why}`, { side: "local" });
+}
+
+function refused(detail: string): ProxyOutcome {
+  return { kind: "refused", detail };
+}
+
+function parsePort(text: string): number | undefined {
+  if (!/^(0|[1-9][0-9]{0,4})$/.test(text)) return undefined;
+  const port = Number(text);
+  return port <= PORT_MAX ? port : undefined;
+}
+
+function latin1(bytes: Uint8Array): string {
+  return Array.from(bytes, (byte) => String.fromCharCode(byte)).join("");
+}
+
+function fromLatin1(text: string): Bytes {
+  return Uint8Array.from(text, (character) => character.charCodeAt(0));
+}

@@ -1,0 +1,221 @@
+/**
+ * SniTun's frame header, and what stands in it (spec: snitun.md, Frames):
+ * `channel id 16 | flag u8 | size u32 | extra 11`, big-endian.
+ *
+ * @module
+ */
+import type { Bytes } from "../../bytes/bytes.ts";
+import { SallyportError } from "../../errors.ts";
+import { FRAME_MAX_RECEIVE_BYTES, NEW_MAX_PAYLOAD_BYTES, NEW_MIN_PAYLOAD_BYTES } from "../../limits.ts";
+import { parseIp } from "../ip/networks.ts";
+import { ipText } from "../ip/ip_text.ts";
+
+/** Length of a header before encryption, of a channel's id, and of the bytes behind the size. */
+export const HEADER_BYTES = 32;
+export const CHANNEL_ID_BYTES = 16;
+export const EXTRA_BYTES = 11;
+const FLAG_AT = 16;
+const SIZE_AT = 17;
+const EXTRA_AT = 21;
+
+/** The flags. PAUSE and RESUME exist from protocol version 1 on. */
+export const FrameType = {
+  NEW: 0x01,
+  DATA: 0x02,
+  CLOSE: 0x04,
+  PING: 0x08,
+  PAUSE: 0x16,
+  RESUME: 0x32,
+} as const;
+
+/** Overwrites its argument with random bytes. */
+export interface Filler {
+  fill(target: Bytes): void;
+}
+
+/** An id for a new channel. */
+export function newChannelId(random: Filler): Bytes {
+  const id = new Uint8Array(CHANNEL_ID_BYTES);
+  random.fill(id);
+  return id;
+}
+
+/** A copy of the channel's id that an opened header names. */
+export function channelIdOf(header: Bytes): Bytes {
+  return new Uint8Array(header.subarray(0, CHANNEL_ID_BYTES));
+}
+
+/** Writes a header at `offset`; `extra` has {@link EXTRA_BYTES} bytes. */
+export function writeHeader(
+  out: Bytes,
+  offset: number,
+  channelId: Bytes,
+  type: number,
+  size: number,
+  extra: Bytes,
+): void {
+  for (let i = 0; i < CHANNEL_ID_BYTES; i++) out[offset + i] = channelId[i];
+  out[offset + FLAG_AT] = type;
+  out[offset + SIZE_AT] = size >>> 24;
+  out[offset + SIZE_AT + 1] = size >>> 16;
+  out[offset + SIZE_AT + 2] = size >>> 8;
+  out[offset + SIZE_AT + 3] = size;
+  for (let i = 0; i < EXTRA_BYTES; i++) out[offset + EXTRA_AT + i] = extra[i];
+}
+
+/** The flag of an opened header. */
+export function frameType(header: Bytes): number {
+  return header[FLAG_AT];
+}
+
+/** The payload's size that an opened header announces. */
+export function frameSize(header: Bytes): number {
+  return header[SIZE_AT] * 0x1000000 + (header[SIZE_AT + 1] << 16) + (header[SIZE_AT + 2] << 8) +
+    header[SIZE_AT + 3];
+}
+
+/** The last bytes of an opened header, as a view. */
+export function frameExtra(header: Bytes): Bytes {
+  return header.subarray(EXTRA_AT, HEADER_BYTES);
+}
+
+/**
+ * What is wrong with an opened header, undefined where nothing is. Called before a byte of payload is read: whoever
+ * lacks the key, or lost count, announces sizes that no frame has.
+ */
+export function checkHeader(header: Bytes, protocolVersion: number): SallyportError | undefined {
+  const size = frameSize(header);
+  const type = frameType(header);
+  switch (type) {
+    case FrameType.DATA:
+      return size <= FRAME_MAX_RECEIVE_BYTES
+        ? undefined
+        : wrongSize("DATA", size, `at most ${FRAME_MAX_RECEIVE_BYTES}`);
+    case FrameType.NEW:
+      if (protocolVersion < 2) return size === 0 ? undefined : wrongSize("NEW", size, "0");
+      return size === NEW_MIN_PAYLOAD_BYTES || size === NEW_MAX_PAYLOAD_BYTES
+        ? undefined
+        : wrongSize("NEW", size, `${NEW_MIN_PAYLOAD_BYTES} or ${NEW_MAX_PAYLOAD_BYTES}`);
+    case FrameType.CLOSE:
+      return size === 0 ? undefined : wrongSize("CLOSE", size, "0");
+    case FrameType.PING:
+      return size === 0 ? undefined : wrongSize("PING", size, "0");
+    case FrameType.PAUSE:
+      if (protocolVersion === 0) return checkUnknown(type, size);
+      return size === 0 ? undefined : wrongSize("PAUSE", size, "0");
+    case FrameType.RESUME:
+      if (protocolVersion === 0) return checkUnknown(type, size);
+      return size === 0 ? undefined : wrongSize("RESUME", size, "0");
+    default:
+      return checkUnknown(type, size);
+  }
+}
+
+/** Unknown flags are passed over with their payload, as long as it could be a frame's. */
+function checkUnknown(type: number, size: number): SallyportError | undefined {
+  if (size <= FRAME_MAX_RECEIVE_BYTES) return undefined;
+  const name = `flag 0x${type.toString(16).padStart(2, "0")}`;
+  return wrongSize(name, size, `at most ${FRAME_MAX_RECEIVE_BYTES}`);
+}
+
+function wrongSize(name: string, size: number, allowed: string): SallyportError {
+  return new SallyportError(
+    "frame_invalid",
+    `Cannot parse frame: ${name} announces ${size} bytes, may have ${allowed}`,
+  );
+}
+
+const FAMILY_IPV4 = 0x34; // "4"
+const FAMILY_IPV6 = 0x36; // "6"
+
+/**
+ * The address in NEW's `extra` (versions 0 and 1): an IPv6 caller becomes 0.0.0.0.
+ *
+ * @throws SallyportError `frame_invalid`, side "local", when `address` is no IP address.
+ */
+export function encodeCallerExtra(address: string, random: Filler): Bytes {
+  const extra = new Uint8Array(EXTRA_BYTES);
+  random.fill(extra);
+  const bytes = addressBytes(address);
+  extra[0] = FAMILY_IPV4;
+  extra.set(bytes.length === 4 ? bytes : [0, 0, 0, 0], 1);
+  return extra;
+}
+
+/** The caller's address in an opened NEW header of version 0 or 1, canonical; undefined where there is none. */
+export function decodeCallerExtra(header: Bytes): string | undefined {
+  return decodeAddress(frameExtra(header));
+}
+
+/**
+ * The address as NEW's payload (version 2), padded to whole cipher blocks with random bytes.
+ *
+ * @throws SallyportError `frame_invalid`, side "local", when `address` is no IP address.
+ */
+export function encodeCallerPayload(address: string, random: Filler): Bytes {
+  const bytes = addressBytes(address);
+  const payload = new Uint8Array(bytes.length === 4 ? NEW_MIN_PAYLOAD_BYTES : NEW_MAX_PAYLOAD_BYTES);
+  random.fill(payload);
+  payload[0] = bytes.length === 4 ? FAMILY_IPV4 : FAMILY_IPV6;
+  payload.set(bytes, 1);
+  return payload;
+}
+
+/** The caller's address in an opened NEW payload, canonical; undefined where there is none. */
+export function decodeCallerPayload(payload: Bytes): string | undefined {
+  return decodeAddress(payload);
+}
+
+/** The address where the version has it: in the header's `extra`, or as a payload of its own. */
+export function encodeCaller(
+  protocolVersion: number,
+  address: string,
+  random: Filler,
+): { readonly extra?: Bytes; readonly payload?: Bytes } {
+  if (protocolVersion < 2) return { extra: encodeCallerExtra(address, random) };
+  return { payload: encodeCallerPayload(address, random) };
+}
+
+/** The caller's address in an opened NEW frame, undefined where there is none. */
+export function decodeCaller(header: Bytes, payload: Bytes | undefined): string | undefined {
+  return payload === undefined ? decodeCallerExtra(header) : decodeCallerPayload(payload);
+}
+
+function addressBytes(address: string): number[] {
+  const bytes = parseIp(address);
+  if (bytes === undefined) {
+    throw new SallyportError(
+      "frame_invalid",
+      `Cannot write NEW: ${JSON.stringify(address)} is not an IP address`,
+      { side: "local" },
+    );
+  }
+  return bytes;
+}
+
+function decodeAddress(bytes: Bytes): string | undefined {
+  const length = bytes[0] === FAMILY_IPV4 ? 4 : bytes[0] === FAMILY_IPV6 ? 16 : 0;
+  if (length === 0 || bytes.length < 1 + length) return undefined;
+  return ipText(bytes.subarray(1, 1 + length));
+}
+
+const PING_TEXT = [0x70, 0x69, 0x6e, 0x67]; // "ping"
+const PONG_TEXT = [0x70, 0x6f, 0x6e, 0x67]; // "pong"
+
+/** The `extra` of a ping or of its answer. */
+export function encodePing(which: "ping" | "pong", random: Filler): Bytes {
+  const extra = new Uint8Array(EXTRA_BYTES);
+  random.fill(extra);
+  extra.set(which === "ping" ? PING_TEXT : PONG_TEXT);
+  return extra;
+}
+
+/** Whether an opened PING header asks. */
+export function isPing(header: Bytes): boolean {
+  return PING_TEXT.every((byte, i) => header[EXTRA_AT + i] === byte);
+}
+
+/** Whether an opened PING header answers. */
+export function isPong(header: Bytes): boolean {
+  return PONG_TEXT.every((byte, i) => header[EXTRA_AT + i] === byte);
+}

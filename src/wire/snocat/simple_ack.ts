@@ -1,0 +1,39 @@
+/**
+ * snocat's simple-ack (spec: snocat.md, Authentication): two messages of 64 bytes that authenticate nobody.
+ *
+ * @module
+ */
+import type { Bytes } from "../../bytes/bytes.ts";
+import { SallyportError } from "../../errors.ts";
+
+/** Bytes of either message. */
+export const SIMPLE_ACK_BYTES = 64;
+
+/** Who says what: the side that listens begins, the side that connected answers. */
+export type SimpleAckMessage = "hello" | "answer";
+
+const TEXTS: Readonly<Record<SimpleAckMessage, string>> = { hello: "HELO", answer: "HELO/HELO" };
+
+/** The message: its text, then zeros. */
+export function encodeSimpleAck(message: SimpleAckMessage): Bytes {
+  const bytes = new Uint8Array(SIMPLE_ACK_BYTES);
+  new TextEncoder().encodeInto(TEXTS[message], bytes);
+  return bytes;
+}
+
+/**
+ * Whether `bytes`, the first that came, are the whole message yet. Throws `credential_refused` at the first byte that
+ * isn't the message's.
+ */
+export function checkSimpleAck(message: SimpleAckMessage, bytes: Bytes): boolean {
+  const expected = encodeSimpleAck(message);
+  for (let i = 0; i < bytes.length && i < SIMPLE_ACK_BYTES; i++) {
+    if (bytes[i] !== expected[i]) {
+      throw new SallyportError(
+        "credential_refused",
+        "Cannot authenticate: the peer doesn't speak simple-ack",
+      );
+    }
+  }
+  return bytes.length >= SIMPLE_ACK_BYTES;
+}

@@ -1,0 +1,48 @@
+/**
+ * Addresses inside a tunnel: segments in text, `/proxy-tcp/tcp/80` (spec: snocat.md, Addresses).
+ *
+ * @module
+ */
+import { SallyportError } from "../../errors.ts";
+
+/**
+ * The segments of an address. Empty text has none; otherwise `/` stands before each, which may be empty. `\/` and `\\`
+ * stand for `/` and `\`; there are no other escapes. Throws `address_invalid`.
+ *
+ * @example
+ * ```ts
+ * parseTunnelAddress("/proxy-tcp/tcp/80"); // ["proxy-tcp", "tcp", "80"]
+ * parseTunnelAddress("/"); // [""]
+ * parseTunnelAddress(""); // []
+ * ```
+ */
+export function parseTunnelAddress(text: string): string[] {
+  if (text === "") return [];
+  if (!text.startsWith("/")) throw invalid("it doesn't start with /");
+  const segments: string[] = [];
+  let segment = "";
+  for (let i = 1; i < text.length; i++) {
+    const character = text[i]!;
+    if (character === "/") {
+      segments.push(segment);
+      segment = "";
+    } else if (character === "\\") {
+      const escaped = text[++i];
+      if (escaped !== "/" && escaped !== "\\") {
+        throw invalid("a backslash stands before something other than / and \\");
+      }
+      segment += escaped;
+    } else segment += character;
+  }
+  segments.push(segment);
+  return segments;
+}
+
+/** The text of an address: what {@link parseTunnelAddress} makes the same segments of. */
+export function formatTunnelAddress(segments: readonly string[]): string {
+  return segments.map((segment) => "/" + segment.replace(/[/\\]/g, "\\$&")).join("");
+}
+
+function invalid(why: string): SallyportError {
+  return new SallyportError("address_invalid", `Cannot parse tunnel address: ${why}`);
+}

@@ -1,0 +1,260 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import { HELLO_DEADLINE_MS, PENDING_PER_SOURCE_MAX } from "../../src/limits.ts";
+import { NetworkSet } from "../../src/wire/ip/networks.ts";
+import { encodeProxyHeader } from "../../src/wire/proxy/proxy_header.ts";
+import { bytesOf, pattern } from "../conformance/runtime_helpers.ts";
+import {
+  AGENT_HOST,
+  assertSilentEnd,
+  bytesFrom,
+  concat,
+  EDGE_HOST,
+  EDGE_PORT,
+  helloFor,
+  NOTHING,
+  TestEdge,
+  VISITOR_HOST,
+} from "../support/tunnel.ts";
+
+const PROXY = "10.9.0.1";
+const SOURCE = { host: "203.0.113.9", port: 5_555 };
+const TARGET = { host: "192.0.2.1", port: 443 };
+
+describe("edge: two ports", () => {
+  const start = () =>
+    TestEdge.start({
+      listen: [
+        { host: "0.0.0.0", port: 443, accepts: "visitors" },
+        { host: "0.0.0.0", port: 9443, accepts: "agents" },
+      ],
+    });
+
+  it("serve their own kind", async () => {
+    const test = await start();
+    const agent = await test.connect({}, { port: 9443 });
+    await test.visit("a.test", { port: 443 });
+    assert.equal(agent.streams.length, 1);
+    assert.deepEqual(test.edge.addresses.map(({ port }) => port), [443, 9443]);
+    await test.assertNothingLeft();
+  });
+
+  it("refuse the other kind, which learns nothing", async () => {
+    const test = await start();
+    await assert.rejects(test.connect({}, { port: 443 }), { code: "session_refused" });
+    await test.connect({}, { port: 9443 });
+    const { conn } = await test.visit("a.test", { port: 9443 });
+    assertSilentEnd(conn);
+    assert.equal(await test.refusals("connection", "unknown_protocol"), 2);
+    await test.assertNothingLeft();
+  });
+
+  it("a listener that is closed leaves the other, and its connections, alone", async () => {
+    const test = await TestEdge.start({ listen: [] });
+    const first = await test.edge.listen({ host: EDGE_HOST, port: 1000 });
+    await test.edge.listen({ host: EDGE_HOST, port: 1001 });
+    const agent = await test.connect({}, { port: 1000 });
+    first.close();
+    assert.deepEqual(test.edge.addresses, [{ host: EDGE_HOST, port: 1001 }]);
+    await test.visit("a.test", { port: 1001 });
+    assert.equal(agent.streams.length, 1);
+    await test.assertNothingLeft();
+  });
+});
+
+describe("edge: the first byte", () => {
+  it("that is neither TLS's nor a token's is refused", async () => {
+    const test = await TestEdge.start();
+    const conn = await test.dial();
+    conn.write(bytesOf("GET / HTTP/1.1\r\n\r\n"));
+    await test.advance(10);
+    assertSilentEnd(conn);
+    assert.equal(await test.refusals("connection", "unknown_protocol"), 1);
+    assert.match(test.logged("unknown_protocol").message, /byte 0x47/);
+    await test.assertNothingLeft();
+  });
+
+  it("must come by the deadline", async () => {
+    const test = await TestEdge.start();
+    const conn = await test.dial();
+    await test.advance(HELLO_DEADLINE_MS - 100);
+    assert.equal(conn.ended, false);
+    await test.advance(200);
+    assertSilentEnd(conn);
+    assert.equal(await test.refusals("connection", "deadline_exceeded"), 1);
+    await test.assertNothingLeft();
+  });
+
+  it("may never come: that is counted, and nothing is left", async () => {
+    const test = await TestEdge.start();
+    (await test.dial()).abort();
+    (await test.dial()).closeWrite();
+    await test.advance(10);
+    assert.equal(await test.refusals("connection", "connection_lost"), 2);
+    await test.assertNothingLeft();
+  });
+});
+
+describe("edge: PROXY headers", () => {
+  const start = (network = {}) =>
+    TestEdge.start({ proxyProtocolFrom: new NetworkSet(["10.9.0.0/16", "fd00::/8"]), network });
+
+  for (const version of [1, 2] as const) {
+    it(`version ${version} from a trusted proxy names the visitor`, async () => {
+      const test = await start();
+      const agent = await test.connect();
+      const conn = await test.dial(PROXY);
+      const hello = helloFor("a.test");
+      conn.write(concat(encodeProxyHeader(version, SOURCE, TARGET), hello, pattern(300)));
+      await test.advance(10);
+      assert.equal(agent.streams[0]!.stream.caller.address, SOURCE.host);
+      assert.deepEqual(bytesFrom(agent.streams[0]!), concat(hello, pattern(300)));
+      await test.assertNothingLeft();
+    });
+
+    it(`version ${version} may come byte by byte`, async () => {
+      const test = await start({ link: { pieceMaxBytes: 1 } });
+      const agent = await test.connect();
+      const conn = await test.dial(PROXY);
+      const hello = helloFor("a.test");
+      conn.write(concat(encodeProxyHeader(version, SOURCE, TARGET), hello));
+      await test.advance(10);
+      assert.equal(agent.streams[0]!.stream.caller.address, SOURCE.host);
+      assert.deepEqual(bytesFrom(agent.streams[0]!), hello);
+      await test.assertNothingLeft();
+    });
+
+    it(`version ${version} without an address keeps the peer's own`, async () => {
+      const test = await start();
+      const agent = await test.connect();
+      const conn = await test.dial(PROXY);
+      conn.write(concat(encodeProxyHeader(version), helloFor("a.test")));
+      await test.advance(10);
+      assert.equal(agent.streams[0]!.stream.caller.address, PROXY);
+      await test.assertNothingLeft();
+    });
+
+    it(`version ${version} from anyone else is refused`, async () => {
+      const test = await start();
+      const agent = await test.connect();
+      const conn = await test.dial(VISITOR_HOST);
+      conn.write(concat(encodeProxyHeader(version, SOURCE, TARGET), helloFor("a.test")));
+      await test.advance(10);
+      assertSilentEnd(conn);
+      assert.equal(agent.streams.length, 0);
+      assert.equal(await test.refusals("connection", "proxy_header_unexpected"), 1);
+      await test.assertNothingLeft();
+    });
+
+    it(`version ${version} is refused where no proxies are configured`, async () => {
+      const test = await TestEdge.start();
+      const conn = await test.dial(PROXY);
+      conn.write(concat(encodeProxyHeader(version, SOURCE, TARGET), helloFor("a.test")));
+      await test.advance(10);
+      assertSilentEnd(conn);
+      assert.equal(await test.refusals("connection", "proxy_header_unexpected"), 1);
+      await test.assertNothingLeft();
+    });
+
+    it(`version ${version} may stand there once`, async () => {
+      const test = await start();
+      const conn = await test.dial(PROXY);
+      const header = encodeProxyHeader(version, SOURCE, TARGET);
+      conn.write(concat(header, header, helloFor("a.test")));
+      await test.advance(10);
+      assertSilentEnd(conn);
+      assert.equal(await test.refusals("connection", "proxy_header_unexpected"), 1);
+      assert.match(test.logged("proxy_header_unexpected").message, /second PROXY header/);
+      await test.assertNothingLeft();
+    });
+  }
+
+  it("are required from a trusted proxy", async () => {
+    const test = await start();
+    const { conn } = await test.visit("a.test", { from: PROXY });
+    assertSilentEnd(conn);
+    assert.equal(await test.refusals("connection", "proxy_header_missing"), 1);
+    await test.assertNothingLeft();
+  });
+
+  it("that are malformed are refused", async () => {
+    const test = await start();
+    const conn = await test.dial(PROXY);
+    conn.write(bytesOf("PROXY TCP4 nonsense\r\n"));
+    await test.advance(10);
+    assertSilentEnd(conn);
+    assert.equal(await test.refusals("connection", "proxy_header_invalid"), 1);
+    await test.assertNothingLeft();
+  });
+
+  it("name agents too, in the log; a v4-mapped address is the IPv4 address that it stands for", async () => {
+    const test = await start();
+    const { token } = test.token();
+    const conn = await test.dial(PROXY);
+    conn.write(bytesOf("PROXY TCP6 ::ffff:203.0.113.9 ::1 5555 443\r\n" + token + "="));
+    await test.advance(1_100);
+    assert.equal(test.logged("token_invalid").fields.agent, "203.0.113.9");
+    const visitor = await test.dial(PROXY);
+    const agent = await test.connect();
+    visitor.write(
+      concat(bytesOf("PROXY TCP6 ::ffff:203.0.113.10 ::1 5555 443\r\n"), helloFor("a.test")),
+    );
+    await test.advance(10);
+    assert.equal(agent.streams[0]!.stream.caller.address, "203.0.113.10");
+    await test.assertNothingLeft();
+  });
+
+  it("carry IPv6 callers to the agent", async () => {
+    const test = await start();
+    const agent = await test.connect();
+    const conn = await test.dial("fd00::9");
+    const source = { host: "2001:db8::5", port: 1 };
+    conn.write(concat(encodeProxyHeader(2, source, { host: "2001:db8::1", port: 443 }), helloFor("a.test")));
+    await test.advance(10);
+    assert.equal(agent.streams[0]!.stream.caller.address, "2001:db8::5");
+    await test.assertNothingLeft();
+  });
+
+  it("trickled beyond the deadline are refused", async () => {
+    const test = await start();
+    const conn = await test.dial(PROXY);
+    const header = encodeProxyHeader(1, SOURCE, TARGET);
+    for (let i = 0; i < 20; i++) {
+      conn.write(header.slice(i, i + 1));
+      await test.advance(HELLO_DEADLINE_MS / 20);
+    }
+    await test.advance(10);
+    assertSilentEnd(conn);
+    assert.equal(await test.refusals("connection", "deadline_exceeded"), 1);
+    await test.assertNothingLeft();
+  });
+});
+
+describe("edge: connections that haven't shown what they are", () => {
+  it("are bounded per source, an IPv6 /64 being one; others still get in, and places become free", async () => {
+    const test = await TestEdge.start();
+    const agent = await test.connect({}, { from: AGENT_HOST });
+    const flood = (host: string, count: number) =>
+      Promise.all(
+        Array.from({ length: count }, async () => {
+          const conn = await test.runtime(host).dial({ host: EDGE_HOST, port: EDGE_PORT, timeoutMs: 1_000 });
+          conn.attach(NOTHING);
+        }),
+      );
+    await test.network.settle(Promise.all([
+      flood("2001:db8::1", PENDING_PER_SOURCE_MAX / 2),
+      flood("2001:db8::2", PENDING_PER_SOURCE_MAX / 2),
+    ]));
+    const crowded = await test.dial("2001:db8::3");
+    await test.advance(10);
+    crowded.assertOver("connection_lost");
+    assert.equal(await test.refusals("connection", "limit_exceeded"), 1);
+    await test.visit("a.test", { from: "2001:db8:0:1::3" });
+    await test.visit("a.test", { from: VISITOR_HOST });
+    assert.equal(agent.streams.length, 2);
+    await test.advance(HELLO_DEADLINE_MS);
+    await test.visit("a.test", { from: "2001:db8::3" });
+    assert.equal(agent.streams.length, 3);
+    await test.assertNothingLeft();
+  });
+});

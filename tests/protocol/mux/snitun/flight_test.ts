@@ -1,0 +1,133 @@
+/** How much of a session may be on its way. */
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import type { Bytes } from "../../../../src/bytes/bytes.ts";
+import { FLIGHT_MIN_BYTES, FLIGHT_PATIENCE_MS, FLIGHT_PROBE_MS } from "../../../../src/limits.ts";
+import { Flight } from "../../../../src/protocol/mux/snitun/flight.ts";
+import { pattern, Recorder, World } from "../harness.ts";
+
+const prefix = () => new Uint8Array(16).fill(5) as Bytes;
+
+/** Drives a path of a fixed rate and delay as a greedy sender would; says the window and the standing queue. */
+function run(bytesPerMs: number, delayMs: number, seconds: number): { windowBytes: number; sent: number } {
+  const flight = new Flight();
+  const pongs: { id: Bytes; atMs: number }[] = [];
+  let freeAtMs = 0;
+  let sent = 0;
+  for (let nowMs = 0; nowMs < seconds * 1000; nowMs += 0.25) {
+    while (pongs.length > 0 && pongs[0].atMs <= nowMs) flight.pong(pongs.shift()!.id, nowMs);
+    flight.beSmall();
+    while (!flight.full) {
+      freeAtMs = Math.max(freeAtMs, nowMs) + 16_384 / bytesPerMs;
+      flight.sent(16_384);
+      sent += 16_384;
+      if (flight.markDue) pongs.push({ id: flight.mark(nowMs, prefix), atMs: freeAtMs + delayMs });
+    }
+    if (flight.markDue) pongs.push({ id: flight.mark(nowMs, prefix), atMs: freeAtMs + delayMs });
+  }
+  return { windowBytes: flight.windowBytes, sent };
+}
+
+describe("Flight", () => {
+  it("stays small on a short path, however fast", () => {
+    const { windowBytes, sent } = run(1_000_000, 0.1, 5);
+    // The test's clock steps by 0.25 ms, so that is the round trip.
+    assert.ok(windowBytes <= 1_000_000, `${windowBytes}`);
+    assert.ok(sent > 0.5 * 5000 * 1_000_000, `${sent}`);
+  });
+
+  it("grows to what a long path holds, and fills it", () => {
+    for (const [bytesPerMs, delayMs] of [[12_500, 100], [125_000, 40]] as const) {
+      const { windowBytes, sent } = run(bytesPerMs, delayMs, 8);
+      const holds = bytesPerMs * delayMs;
+      assert.ok(
+        windowBytes > holds && windowBytes < 2 * holds + FLIGHT_MIN_BYTES,
+        `${windowBytes} for ${holds}`,
+      );
+      assert.ok(sent > 0.75 * bytesPerMs * 8000, `${sent} of ${bytesPerMs * 8000}`);
+    }
+  });
+
+  it("doesn't take its own queue for the path, over many probes", () => {
+    const { windowBytes } = run(12_500, 10, 5 * FLIGHT_PROBE_MS / 1000);
+    assert.ok(windowBytes <= 2 * 12_500 * 10 + FLIGHT_MIN_BYTES, `${windowBytes}`);
+  });
+
+  it("goes on where no pong comes, and takes a late one for what it is", () => {
+    const flight = new Flight();
+    const marks: Bytes[] = [];
+    const fill = (nowMs: number) => {
+      while (!flight.full) {
+        flight.sent(10_000);
+        if (flight.markDue) marks.push(flight.mark(nowMs, prefix));
+      }
+    };
+    fill(0);
+    assert.equal(flight.tick(FLIGHT_PATIENCE_MS - 1), false);
+    assert.equal(flight.tick(FLIGHT_PATIENCE_MS), true);
+    assert.equal(flight.full, false);
+    for (let i = 0; i < 1000; i++) {
+      flight.sent(10_000);
+      if (flight.markDue) marks.push(flight.mark(2000, prefix));
+    }
+    assert.ok(marks.length <= 64);
+    flight.pong(marks[0], 3000);
+    assert.equal(flight.full, true);
+    flight.pong(marks.at(-1)!, 3001);
+    if (flight.full) {
+      // Bytes behind the last mark: a new one must open the window again.
+      assert.ok(flight.markDue);
+      flight.pong(flight.mark(3002, prefix), 3003);
+    }
+    assert.equal(flight.full, false);
+  });
+
+  it("isn't moved by pongs that answer no mark", () => {
+    const flight = new Flight();
+    while (!flight.full) {
+      flight.sent(10_000);
+      if (flight.markDue) flight.mark(0, prefix);
+    }
+    const invented = new Uint8Array(16).fill(5);
+    new DataView(invented.buffer).setFloat64(8, 1e15);
+    assert.equal(flight.pong(invented, 1), true);
+    new DataView(invented.buffer).setFloat64(8, NaN);
+    assert.equal(flight.pong(invented, 1), true);
+    assert.equal(flight.pong(new Uint8Array(16).fill(6), 1), false);
+    assert.equal(flight.full, true);
+  });
+
+  it("lets a session go on with a peer that answers no ping", () => {
+    const world = new World();
+    const reader = new Recorder();
+    const stream = world.edge.mux.open({ address: "192.0.2.1" });
+    world.agent.onStream = (accepted) => accepted.attach(reader);
+    const writer = new Recorder();
+    stream.attach(writer);
+    world.settle();
+    // Pongs are lost: nothing of the agent's reaches the edge.
+    let goOn = true;
+    let written = 0;
+    for (let round = 0; round < 400; round++) {
+      while (goOn && written < 3_000_000) {
+        goOn = stream.write(pattern(50_000, written));
+        written += 50_000;
+      }
+      for (let i = 0; i < 50; i++) {
+        world.agent.wire.length = 0;
+        world.agent.wireBytes = 0;
+        world.step();
+      }
+      world.nowMs += 20;
+      if (world.edge.armedMs <= world.nowMs) {
+        world.edge.armedMs = Infinity;
+        world.edge.mux.tick();
+      }
+      if (writer.drains > 0) {
+        writer.drains = 0;
+        goOn = true;
+      }
+    }
+    assert.equal(reader.byteLength, 3_000_000);
+  });
+});

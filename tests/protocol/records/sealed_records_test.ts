@@ -1,0 +1,129 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import type { Bytes } from "../../../src/bytes/bytes.ts";
+import { type Aead, NodeAead, SodiumAead } from "../../../src/crypto/aead.ts";
+import { systemRandom } from "../../../src/crypto/random.ts";
+import { loadSodium, type Sodium } from "../../../src/crypto/sodium.ts";
+import { RecordOpener, RecordScratch, RecordSealer } from "../../../src/protocol/records/sealed_records.ts";
+import {
+  SEALED_PADDED_RECORDS,
+  SEALED_RECORD_MAX_BYTES,
+  SEALED_REKEY_RECORDS,
+  TOKEN_MAX_BYTES,
+} from "../../../src/limits.ts";
+import { pattern } from "../mux/harness.ts";
+import { concat } from "../../support/tunnel.ts";
+import { assertLooksRandom, flipped } from "../../support/sealed.ts";
+
+const KEY: Bytes = new Uint8Array(32).fill(3);
+const HEAD = 22;
+
+function ends(sodium: Sodium, maxBytes = SEALED_RECORD_MAX_BYTES, bulk: Aead = new SodiumAead(sodium)) {
+  const scratch = new RecordScratch();
+  const sealer = new RecordSealer(
+    { sodium, small: new SodiumAead(sodium), bulk, key: KEY },
+    scratch,
+    systemRandom,
+  );
+  const opener = new RecordOpener({ sodium, small: new SodiumAead(sodium), bulk, key: KEY }, scratch);
+  opener.maxBytes = maxBytes;
+  const got: Bytes[] = [];
+  const open = (wire: Bytes) => opener.open(wire, (data) => void got.push(data.slice()));
+  return { sealer, opener, got, open, seal: (plain: Bytes): Bytes => sealer.seal(plain).slice() };
+}
+
+const sizes = [0, 1, 12, 4096, 65_536, SEALED_RECORD_MAX_BYTES];
+
+for (const kind of ["native", "wasm"] as const) {
+  describe(`sealed records, libsodium ${kind}`, () => {
+    it("open in any pieces, one byte at a time, several at once", async () => {
+      const sodium = await loadSodium(kind);
+      const plain = sizes.map((size) => pattern(size, size & 255));
+      for (
+        const [step, bulk] of [
+          [Infinity, undefined],
+          [100_000, undefined],
+          [70_001, undefined],
+          [1000, undefined],
+          [5000, new NodeAead("aes-256-gcm")],
+        ] as const
+      ) {
+        const { seal, got, open } = ends(sodium, undefined, bulk);
+        const wire = concat(...plain.map(seal));
+        for (let at = 0; at < wire.length; at += step) open(wire.slice(at, at + step));
+        assert.deepEqual(got, plain);
+      }
+      const { seal, got, open } = ends(sodium);
+      for (const byte of concat(seal(pattern(300, 1)), seal(pattern(20, 2)))) open(new Uint8Array([byte]));
+      assert.deepEqual(got, [pattern(300, 1), pattern(20, 2)]);
+    });
+  });
+}
+
+const sodium = await loadSodium("native");
+
+describe("sealed records", () => {
+  it("end the session by one flipped bit, wherever it is", () => {
+    for (let at = 0; at < HEAD + 100 + 16; at++) {
+      const { seal, open, got } = ends(sodium);
+      for (let i = 0; i < SEALED_PADDED_RECORDS; i++) open(seal(pattern(3, i)));
+      const record = seal(pattern(100, 1));
+      assert.equal(record.length, HEAD + 100 + 16);
+      assert.throws(() => open(flipped(record, at, at % 8)), { code: "cipher_failed" });
+      assert.equal(got.length, SEALED_PADDED_RECORDS);
+    }
+  });
+
+  it("the same for large ones, whichever cipher they have", () => {
+    for (const bulk of [new SodiumAead(sodium), new NodeAead("aes-256-gcm")]) {
+      for (let at = 0; at < HEAD + 5000; at += 97) {
+        const { seal, open } = ends(sodium, undefined, bulk);
+        const record = seal(pattern(5000, 1));
+        assert.throws(() => open(flipped(record, at, at % 8)), { code: "cipher_failed" });
+      }
+    }
+  });
+
+  it("can't be replayed, left out or swapped", () => {
+    const { seal, open } = ends(sodium);
+    const [first, second] = [seal(pattern(10, 1)), seal(pattern(10, 2))];
+    assert.throws(() => ends(sodium).open(second), { code: "cipher_failed" });
+    open(first);
+    assert.throws(() => open(first), { code: "cipher_failed" });
+  });
+
+  it("are judged by their length before a byte of them is taken", () => {
+    const { seal } = ends(sodium);
+    const record = seal(pattern(TOKEN_MAX_BYTES + 65, 1));
+    const { open } = ends(sodium, TOKEN_MAX_BYTES + 64);
+    assert.throws(() => open(record.slice(0, HEAD)), /is too long/);
+    assert.throws(() => seal(new Uint8Array(SEALED_RECORD_MAX_BYTES + 1)), RangeError);
+  });
+
+  it("get new keys behind so many, without a word", () => {
+    const { seal, open, got } = ends(sodium);
+    for (let i = 0; i < SEALED_REKEY_RECORDS + 3; i++) {
+      open(seal(new Uint8Array([i & 255])));
+      assert.equal(got.pop()![0], i & 255);
+    }
+  });
+
+  it("look random, and the first ones vary in length", () => {
+    const samples: Bytes[] = [];
+    const lengths = new Set<number>();
+    for (let i = 0; i < 1000; i++) {
+      const key = new Uint8Array(32);
+      systemRandom.fill(key);
+      const sealer = new RecordSealer(
+        { sodium, small: new SodiumAead(sodium), bulk: new SodiumAead(sodium), key },
+        new RecordScratch(),
+        systemRandom,
+      );
+      const record = sealer.seal(new Uint8Array(12)).slice();
+      lengths.add(record.length);
+      samples.push(record.slice(0, HEAD + 12 + 16));
+    }
+    assertLooksRandom(samples);
+    assert.ok(lengths.size > 560, `${lengths.size} lengths`);
+  });
+});
