@@ -189,7 +189,7 @@ export type {
 
 // What all parts share: errors, limits, networks, logs, metrics.
 export { type ErrorCode, errorCode, type ErrorDetails, SallyportError, type Side } from "./src/errors.ts";
-export { DEFAULT_QUEUE_LIMITS, type QueueLimits } from "./src/limits.ts";
+export { DEFAULT_QUEUE_LIMITS, type QueueLimits } from "./src/protocol/mux/queue_limits.ts";
 export { NetworkSet } from "./src/wire/ip/networks.ts";
 export {
   createLogger,

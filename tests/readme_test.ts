@@ -7,7 +7,7 @@ import { loadConfig, SETTINGS } from "../src/config/config.ts";
 import { PROBLEM_TITLES } from "../src/master/problem.ts";
 import { TokenResponseSchema } from "../src/master/schemas.ts";
 import { VERSION } from "../src/version.ts";
-import { partOf, plainTable, readmeParts } from "./support/readme.ts";
+import { limitsPage, partOf, plainTable, readmeParts } from "./support/readme.ts";
 
 const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
 const readme = await readFile(join(ROOT, "README.md"), "utf8");
@@ -34,6 +34,11 @@ for (const [name, part] of await readmeParts()) {
     assert.equal(plainTable(found), plainTable(part));
   });
 }
+
+test("docs/reference/limits.md lists the limits of the source (deno task readme writes it)", async () => {
+  const page = await readFile(join(ROOT, "docs", "reference", "limits.md"), "utf8");
+  assert.equal(plainTable(page), plainTable(await limitsPage()));
+});
 
 test("README.md's links lead somewhere", async () => {
   const headings = new Set([...readme.matchAll(/^#+ (.+)$/gm)].map(([, text]) => anchor(text as string)));

@@ -4,7 +4,6 @@
  * @module
  */
 import { errorCode, errorMessage, SallyportError } from "../errors.ts";
-import * as limits from "../limits.ts";
 import type { Address, Runtime } from "../runtime/port.ts";
 import { type Logger, silentLogger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
@@ -22,6 +21,8 @@ import { type PublishedPort, Publisher } from "./publisher.ts";
 import { type Lane, race } from "./race.ts";
 import { TransportChoice, type TransportMemory, type TransportPlan } from "./transport_choice.ts";
 import type { DialerOptions, TransportName } from "./transports/port.ts";
+import { SESSION_SETTLED_MS } from "./backoff.ts";
+import { SHUTDOWN_GRACE_MS } from "../transport/port.ts";
 
 /** What {@link createAgent} takes. */
 export interface AgentOptions extends DialerOptions {
@@ -141,7 +142,7 @@ class AgentNode implements Agent {
     return this.#running ??= this.#run();
   }
 
-  async close(graceMs: number = limits.SHUTDOWN_GRACE_MS): Promise<void> {
+  async close(graceMs: number = SHUTDOWN_GRACE_MS): Promise<void> {
     const over = new SallyportError("shutdown", "Cannot keep session: the agent is shutting down", {
       side: "local",
     });
@@ -278,7 +279,7 @@ class AgentNode implements Agent {
       const summary = session.summary?.();
       if (summary !== undefined) this.#log.info({ hostname, edge, ...summary }, "what the session counted");
       // Who was let in and thrown out at once would be so again.
-      if (agent.livedMs >= limits.SESSION_SETTLED_MS) this.#backoff.reset();
+      if (agent.livedMs >= SESSION_SETTLED_MS) this.#backoff.reset();
       if (this.#current !== agent) return;
       this.#current = undefined;
       if (!this.#closed) this.#log.warn({ hostname, edge, reason: error.code }, error.message);

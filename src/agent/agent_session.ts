@@ -4,7 +4,6 @@
  * @module
  */
 import { SallyportError } from "../errors.ts";
-import * as limits from "../limits.ts";
 import type { Clock, Runtime, Timer } from "../runtime/port.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { Session, SessionHandler, SessionStream } from "../transport/port.ts";
@@ -15,6 +14,10 @@ import type { TunnelCredential } from "../tunnel/auth/port.ts";
 import { joinTunnel } from "../tunnel/daemon/join.ts";
 import { Tunnel, type TunnelOptions } from "../tunnel/tunnel.ts";
 import { type Grant, tokenMadeAtS } from "./grant.ts";
+import { RECONNECT_FIRST_MS } from "./backoff.ts";
+
+/** The agent asks for a fresh token when this part of the old one's life is over. */
+export const TOKEN_RENEW_AT = 0.8;
 
 /** What a session's tunnel is made of. */
 export interface AgentTunnelOptions {
@@ -58,7 +61,7 @@ export class AgentSession implements SessionHandler {
     this.#metrics = metrics;
     this.over = this.#over.promise;
     this.overOrRenewal = this.#overOrRenewal.promise;
-    this.#renewAtMs = this.#clock.nowMs() + lifetimeMs(grant, runtime) * limits.TOKEN_RENEW_AT;
+    this.#renewAtMs = this.#clock.nowMs() + lifetimeMs(grant, runtime) * TOKEN_RENEW_AT;
   }
 
   /** The edge has let us in. */
@@ -148,5 +151,5 @@ export class AgentSession implements SessionHandler {
 function lifetimeMs(grant: Grant, runtime: Runtime): number {
   const madeS = tokenMadeAtS(grant.token);
   const lifeMs = grant.valid * 1000 - (madeS > 0 ? madeS * 1000 : runtime.clock.wallMs());
-  return Math.max(limits.RECONNECT_FIRST_MS, lifeMs);
+  return Math.max(RECONNECT_FIRST_MS, lifeMs);
 }

@@ -4,8 +4,13 @@
  *
  * @module
  */
-import { RECONNECT_FIRST_MS, RECONNECT_MAX_MS } from "../limits.ts";
 import type { Clock } from "../runtime/port.ts";
+
+/** First and largest delay between an agent's attempts; the delay is drawn from 0 to the current one (full jitter). */
+export const RECONNECT_FIRST_MS = 500;
+export const RECONNECT_MAX_MS = 60_000;
+/** A session that lasted this long wasn't refused: the delay before the next attempt is the first one again. */
+export const SESSION_SETTLED_MS = 10_000;
 
 /** Counts failures and says how long to wait. */
 export class Backoff {

@@ -4,13 +4,14 @@
  * @module
  */
 import { errorMessage, SallyportError } from "../errors.ts";
-import { DEMAND_IDLE_TICKS, DIAL_TIMEOUT_MS } from "../limits.ts";
 import type { Conn, Runtime } from "../runtime/port.ts";
 import { type Logger, silentLogger } from "../telemetry/log.ts";
 import type { SessionStream } from "../transport/port.ts";
 import { type ByteMeter, splice } from "../transport/splice.ts";
 import { AlertDescription, encodeAlert } from "../wire/tls/tls_alert.ts";
 import type { AccessList } from "./access_list.ts";
+import { DIAL_TIMEOUT_MS } from "../runtime/port.ts";
+import { DEMAND_IDLE_TICKS } from "../tunnel/requests/tcp_proxy.ts";
 
 /**
  * Takes a visitor's stream: it attaches a handler, now or after a while (the stream waits unread until then), or

@@ -9,7 +9,9 @@ import type { Bytes } from "../bytes/bytes.ts";
 import type { CipherName } from "../crypto/header_cipher.ts";
 import { parseFingerprint } from "../crypto/certificate.ts";
 import { errorMessage, SallyportError } from "../errors.ts";
-import { MASTER_TIMEOUT_MS } from "../limits.ts";
+
+/** An answer of the session master must be complete by then. */
+export const MASTER_TIMEOUT_MS = 15_000;
 
 /** A token and what stands in it. */
 export interface Grant {

@@ -4,7 +4,6 @@
  * @module
  */
 import { errorCode, errorMessage, SallyportError } from "../errors.ts";
-import { DEMAND_DEADLINE_MS } from "../limits.ts";
 import type { ByteStream, Clock } from "../runtime/port.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Caller, SessionStream } from "../transport/port.ts";
@@ -15,6 +14,7 @@ import { demandSegments, type PublicAddress } from "../wire/snocat/demand_proxy.
 import { formatPublishClaim } from "../wire/token/publish_claim.ts";
 import { Backoff, pause } from "./backoff.ts";
 import type { Connector } from "./connector.ts";
+import { DEMAND_DEADLINE_MS } from "../wire/snocat/demand_proxy.ts";
 
 /** A public TCP port that an agent asks for. */
 export interface PublishedPort {

@@ -4,8 +4,15 @@
  * @module
  */
 import { errorCode, errorMessage, SallyportError } from "../errors.ts";
-import { ATTEMPT_DELAY_MS, TURN_PATIENCE_MS } from "../limits.ts";
 import type { Clock, Timer } from "../runtime/port.ts";
+
+/** `--transport auto`: the next transport is tried when the one before it hasn't got there in this time (RFC 8305, section 5). */
+export const ATTEMPT_DELAY_MS = 250;
+/**
+ * `--transport auto`: one attempt at a time shows its token; one that hears nothing for this long makes room for another
+ * that is ready. A lost packet may be sent twice more by then.
+ */
+export const TURN_PATIENCE_MS = 3_000;
 
 /** What an attempt hears of its race. */
 export interface Lane {

@@ -4,13 +4,17 @@
  * @module
  */
 import { errorMessage, SallyportError } from "../errors.ts";
-import { NETWORKS_REMEMBERED_MAX, TRANSPORT_REMEMBERED_MS } from "../limits.ts";
 import type { Clock } from "../runtime/port.ts";
 import type { Logger } from "../telemetry/log.ts";
 import { type Dialers, TRANSPORTS } from "./dialer.ts";
 import type { GrantEdge } from "./grant.ts";
 import { localNetworks } from "./local_networks.ts";
 import type { TransportName, TransportSetting } from "./transports/port.ts";
+
+/** `--transport auto`: what worked in a network is tried first for this long, then its better ones have a chance again. */
+export const TRANSPORT_REMEMBERED_MS = 24 * 3_600_000;
+/** `--transport auto`: networks remembered; the oldest is forgotten beyond it. */
+export const NETWORKS_REMEMBERED_MAX = 64;
 
 /** A transport that is to be tried first. */
 export interface RememberedTransport {

@@ -8,7 +8,6 @@ import { createAgent } from "../agent/agent.ts";
 import { tcpConnector } from "../agent/connector.ts";
 import { masterGrants } from "../agent/grant.ts";
 import { type Config, formatHostPort, type HostPort, queueLimits } from "../config/config.ts";
-import { SHUTDOWN_GRACE_MS } from "../limits.ts";
 import { formatPublishClaim } from "../wire/token/publish_claim.ts";
 import { addExamples, addSettings, type CliContext, type Command, readSettings } from "./command.ts";
 import { transportMemory } from "./known_transports.ts";
@@ -16,6 +15,7 @@ import { edgePins } from "./pins.ts";
 import { createBase, startStatus, statusFacts } from "./parts.ts";
 import { warnOfKeyLog } from "./quic.ts";
 import { printStartup } from "./startup.ts";
+import { SHUTDOWN_GRACE_MS } from "../transport/port.ts";
 
 /** The settings that the agent doesn't start without, so that they are there. */
 type AgentConfig = Config & {

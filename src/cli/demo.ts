@@ -10,11 +10,11 @@ import { createAgent } from "../agent/agent.ts";
 import { tcpConnector } from "../agent/connector.ts";
 import { masterGrants } from "../agent/grant.ts";
 import { FernetRing } from "../crypto/fernet.ts";
-import { SHUTDOWN_GRACE_MS } from "../limits.ts";
 import { addExamples, addSettings, type CliContext, type Command, readSettings } from "./command.ts";
 import { makeAdminKey, makeFernetKey } from "./keys.ts";
 import { addressList, createBase, localUrl, startEdge, startMaster } from "./parts.ts";
 import { printStartup, shellWord } from "./startup.ts";
+import { SHUTDOWN_GRACE_MS } from "../transport/port.ts";
 
 /** The demo's name; every name below localhost is this machine (RFC 6761 §6.3), so it needs no DNS. */
 const HOSTNAME = "demo.localhost";

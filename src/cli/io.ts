@@ -5,7 +5,9 @@
  */
 import { basename, relative } from "node:path";
 import process from "node:process";
-import { SIGNAL_ECHO_MS } from "../limits.ts";
+
+/** A signal to stop that follows another one so soon is the same Ctrl-C, passed on by `bun run` or npx. */
+export const SIGNAL_ECHO_MS = 300;
 
 /** Signals that end the program in order. */
 export type StopSignal = "SIGINT" | "SIGTERM";

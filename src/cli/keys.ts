@@ -10,8 +10,10 @@ import { FernetRing, generateFernetKey } from "../crypto/fernet.ts";
 import { certificateFingerprint, type Identity, makeCertificate } from "../crypto/certificate.ts";
 import { KEY_BYTES, type KeyPair, type Sodium } from "../crypto/sodium.ts";
 import { errorMessage, SallyportError } from "../errors.ts";
-import { EDGE_CERTIFICATE_DAYS } from "../limits.ts";
 import { ADMIN_FILE, CERTIFICATE_FILE, DataDir, type DataFile, EDGE_FILE, FERNET_FILE } from "./data_dir.ts";
+
+/** QUIC: how long an edge's own certificate is good for; its agents look at the fingerprint alone. */
+export const EDGE_CERTIFICATE_DAYS = 3_650;
 
 /** A key and where it is from. */
 export interface FoundKey<Value> {

@@ -4,8 +4,8 @@
  * @module
  */
 import type { TransportMemory } from "../agent/transport_choice.ts";
-import { NETWORKS_REMEMBERED_MAX } from "../limits.ts";
 import { DataDir, TRANSPORTS_FILE } from "./data_dir.ts";
+import { NETWORKS_REMEMBERED_MAX } from "../agent/transport_choice.ts";
 
 /** The memory of a data folder: a line for each place, `EDGE/NETWORKS TRANSPORT UNTIL`, the last in Unix seconds. */
 export function transportMemory(path: string): TransportMemory {

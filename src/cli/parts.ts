@@ -9,7 +9,6 @@ import type { FernetRing } from "../crypto/fernet.ts";
 import { createEdge, type Edge } from "../edge/edge.ts";
 import type { Accepts } from "../edge/protocol_detector.ts";
 import { errorCode, errorMessage, SallyportError } from "../errors.ts";
-import { SHUTDOWN_GRACE_MS } from "../limits.ts";
 import { createMasterApp, type EdgeAddress } from "../master/app.ts";
 import { adminCredentials } from "../master/credentials.ts";
 import { createStatusApp, type Readiness } from "../master/status.ts";
@@ -23,6 +22,7 @@ import { Lifecycle } from "./lifecycle.ts";
 import type { QuicPart } from "./quic.ts";
 import { findPipes, type PipePart } from "./pipe_gate.ts";
 import type { SealedPart } from "./sealed.ts";
+import { SHUTDOWN_GRACE_MS } from "../transport/port.ts";
 
 /** What every part of one process shares. */
 export interface Base {

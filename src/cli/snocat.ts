@@ -6,7 +6,6 @@
 import { readFile } from "node:fs/promises";
 import { isIP } from "node:net";
 import { errorMessage, SallyportError } from "../errors.ts";
-import { SHUTDOWN_GRACE_MS } from "../limits.ts";
 import { currentRuntime } from "../runtime/mod.ts";
 import type { Address } from "../runtime/port.ts";
 import { addressText } from "../runtime/shared.ts";
@@ -18,6 +17,7 @@ import type { PublicAddress } from "../wire/snocat/demand_proxy.ts";
 import { addExamples, type CliContext, type Command, Option } from "./command.ts";
 import { warnOfKeyLog } from "./quic.ts";
 import { Lifecycle } from "./lifecycle.ts";
+import { SHUTDOWN_GRACE_MS } from "../transport/port.ts";
 
 const DEFAULT_QUIC = "127.0.0.1:9090";
 const DEFAULT_PORTS = "8080:8090";

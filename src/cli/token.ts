@@ -7,10 +7,10 @@ import type { Config } from "../config/config.ts";
 import type { FernetRing } from "../crypto/fernet.ts";
 import { SallyportError } from "../errors.ts";
 import { createToken } from "../protocol/token/token.ts";
-import { TOKEN_MAX_BYTES } from "../limits.ts";
 import { formatPublishClaim, PUBLISH_MEMBER } from "../wire/token/publish_claim.ts";
 import { addExamples, addSettings, type CliContext, type Command, readSettings } from "./command.ts";
 import { Keys } from "./keys.ts";
+import { TOKEN_MAX_BYTES } from "../wire/token/token_payload.ts";
 
 /** Adds the command. */
 export function addToken(program: Command, { io }: CliContext): void {

@@ -4,10 +4,14 @@
  * @module
  */
 import { errorCode, errorMessage } from "../errors.ts";
-import { REGISTRY_RENEW_MS, REGISTRY_RETRY_MS } from "../limits.ts";
 import type { Clock, Timer } from "../runtime/port.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { TunnelRecord, TunnelRegistry } from "./registry.ts";
+
+/** Registry of tunnels: entries are renewed this often, so that two attempts may fail. */
+export const REGISTRY_RENEW_MS = 20_000;
+/** Registry of tunnels: an attempt that failed is made again after this. */
+export const REGISTRY_RETRY_MS = 2_000;
 
 /** What a {@link TunnelLease} is made of. */
 export interface LeaseOptions {

@@ -3,9 +3,9 @@
  *
  * @module
  */
-import { REGISTRY_NAME_TTL_MS, REGISTRY_RECORD_TTL_MS } from "../limits.ts";
 import type { Clock } from "../runtime/port.ts";
 import type { RegistryLifetimes, TunnelKey, TunnelRecord, TunnelRegistry } from "./registry.ts";
+import { REGISTRY_NAME_TTL_MS, REGISTRY_RECORD_TTL_MS } from "./registry.ts";
 
 /** What {@link createMemoryRegistry} takes. */
 export interface MemoryRegistryOptions extends RegistryLifetimes {

@@ -6,9 +6,12 @@
  */
 import { Buffer } from "node:buffer";
 import { errorMessage, SallyportError } from "../errors.ts";
-import { REGISTRY_NAME_TTL_MS, REGISTRY_RECORD_TTL_MS, REGISTRY_TIMEOUT_MS } from "../limits.ts";
 import type { Clock } from "../runtime/port.ts";
 import type { RegistryLifetimes, TunnelKey, TunnelRecord, TunnelRegistry } from "./registry.ts";
+import { REGISTRY_NAME_TTL_MS, REGISTRY_RECORD_TTL_MS } from "./registry.ts";
+
+/** Registry of tunnels: Redis answers in a millisecond, or is in trouble. */
+export const REGISTRY_TIMEOUT_MS = 5_000;
 
 /** What {@link connectRedisRegistry} takes. */
 export interface RedisRegistryOptions extends RegistryLifetimes {

@@ -11,11 +11,11 @@ import type { CommandName, Setting } from "./setting.ts";
 import { type SettingName, SETTINGS, settingsOf } from "./settings.ts";
 import { formatHostPort } from "./values.ts";
 import { errorMessage, SallyportError } from "../errors.ts";
-import type { QueueLimits } from "../limits.ts";
 
 export type { CommandName, Setting, SettingInfo } from "./setting.ts";
 export { type SettingName, SETTINGS, settingsOf } from "./settings.ts";
 export { formatHostPort, type HostPort } from "./values.ts";
+import type { QueueLimits } from "../protocol/mux/queue_limits.ts";
 
 /** What every setting came to; those that a command doesn't take have their defaults. */
 export type Config = { [Name in SettingName]: z.output<(typeof SETTINGS)[Name]["schema"]> };

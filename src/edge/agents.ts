@@ -9,7 +9,6 @@ import type { KeyPair, Sodium } from "../crypto/sodium.ts";
 import { SallyportError } from "../errors.ts";
 import { tokenId, tryOpenToken } from "../protocol/token/token.ts";
 import type { OpenedToken } from "../protocol/token/token_reader.ts";
-import * as limits from "../limits.ts";
 import { AnsweredFlights } from "../protocol/handshake/sealed_edge.ts";
 import { SendScratch } from "../protocol/mux/snitun/sender.ts";
 import type { Address, Clock } from "../runtime/port.ts";
@@ -27,6 +26,10 @@ import { type AgentRequest, agentRequest, type Authorize, type EdgeTunnels } fro
 import type { Arrival } from "./protocol_detector.ts";
 import { Routes } from "./routes.ts";
 import { UsedKeys } from "./used_keys.ts";
+import type { QueueLimits } from "../protocol/mux/queue_limits.ts";
+
+/** A replaced session's streams may finish for this long. */
+export const REPLACED_GRACE_MS = 30_000;
 
 /** What an edge has for the sealed transport. */
 export interface SealedKey {
@@ -47,7 +50,7 @@ export interface AgentOptions {
   /** Further ciphers for sealed sessions. */
   readonly aeadSource?: AeadSource;
   readonly tunnels?: EdgeTunnels;
-  readonly queueLimits?: limits.QueueLimits;
+  readonly queueLimits?: QueueLimits;
   readonly largeFramesPerSecond?: number;
 }
 
@@ -207,7 +210,7 @@ export class AgentRegistry {
     }
     if (replaced !== undefined) {
       const reason = new SallyportError("replaced", "Cannot keep session: a newer one serves its names");
-      void replaced.retire(reason, limits.REPLACED_GRACE_MS);
+      void replaced.retire(reason, REPLACED_GRACE_MS);
     }
     return agent;
   }

@@ -6,7 +6,6 @@
 import type { FernetRing } from "../crypto/fernet.ts";
 import type { CurveListener } from "../transport/curve/socket_listener.ts";
 import { SallyportError } from "../errors.ts";
-import * as limits from "../limits.ts";
 import { type NetworkSet, sourceOf } from "../wire/ip/networks.ts";
 import type { Address, Bytes, Conn, Listener, Runtime, Timer } from "../runtime/port.ts";
 import type { QuicIdentity } from "../runtime/quic_port.ts";
@@ -24,6 +23,12 @@ import { AgentRegistry, type SealedKey } from "./agents.ts";
 import { type Accepts, type Arrival, Entrance } from "./protocol_detector.ts";
 import { publicPorts, type PublicPortsOptions } from "./public_ports.ts";
 import { welcomeVisitor } from "./visitors.ts";
+import type { QueueLimits } from "../protocol/mux/queue_limits.ts";
+import { PENDING_CONNECTIONS_MAX, PENDING_PER_SOURCE_MAX } from "../runtime/port.ts";
+import { SHUTDOWN_GRACE_MS } from "../transport/port.ts";
+
+/** A session whose token has expired is found within this time. */
+export const TOKEN_RECHECK_MS = 5_000;
 
 /** What {@link createEdge} takes. */
 export interface EdgeOptions {
@@ -52,7 +57,7 @@ export interface EdgeOptions {
   /** Peers from these networks are proxies: they must send a PROXY header, which is believed. Nobody else may. */
   readonly proxyProtocolFrom?: NetworkSet;
   /** SniTun's queue figures; the reference's when absent. */
-  readonly queueLimits?: limits.QueueLimits;
+  readonly queueLimits?: QueueLimits;
   /** Frames of 8 KiB or more that an agent may send a second; 0 or absent for no limit. */
   readonly throttling?: number;
 }
@@ -112,7 +117,7 @@ class EdgeNode implements Edge {
   readonly #proxies: NetworkSet | undefined;
   readonly #agents: AgentRegistry;
   readonly #hasSealed: boolean;
-  readonly #queueLimits: limits.QueueLimits | undefined;
+  readonly #queueLimits: QueueLimits | undefined;
   readonly #older: OlderProtocol | undefined;
   readonly #curve: CurveIdentity | undefined;
   readonly #curveListeners = new Set<CurveListener>();
@@ -252,7 +257,7 @@ class EdgeNode implements Edge {
     return listener;
   }
 
-  async close(graceMs: number = limits.SHUTDOWN_GRACE_MS): Promise<void> {
+  async close(graceMs: number = SHUTDOWN_GRACE_MS): Promise<void> {
     this.#closed = true;
     this.#sweep?.cancel();
     for (const listener of this.#listeners) listener.close();
@@ -263,7 +268,7 @@ class EdgeNode implements Edge {
   }
 
   #sweepLater(): void {
-    this.#sweep = this.#runtime.clock.after(limits.TOKEN_RECHECK_MS, () => {
+    this.#sweep = this.#runtime.clock.after(TOKEN_RECHECK_MS, () => {
       this.#agents.sweep();
       if (!this.#closed) this.#sweepLater();
     });
@@ -274,8 +279,8 @@ class EdgeNode implements Edge {
     const fromSource = this.#pendingFrom.get(source) ?? 0;
     const proxied = this.#proxies?.contains(conn.remote.host) ?? false;
     // A proxy's connections come from one address; only what comes directly is counted by it.
-    const crowded = !proxied && fromSource >= limits.PENDING_PER_SOURCE_MAX;
-    if (this.#closed || crowded || this.#pending.size >= limits.PENDING_CONNECTIONS_MAX) {
+    const crowded = !proxied && fromSource >= PENDING_PER_SOURCE_MAX;
+    if (this.#closed || crowded || this.#pending.size >= PENDING_CONNECTIONS_MAX) {
       const reason = this.#closed ? "shutdown" : "limit_exceeded";
       this.metrics.refused("connection", reason);
       // Not at info: whoever floods the edge shouldn't flood its log too; the metric tells.

@@ -6,9 +6,9 @@
  */
 import type { Bytes } from "../bytes/bytes.ts";
 import { errorMessage, SallyportError } from "../errors.ts";
-import { HELLO_DEADLINE_MS } from "../limits.ts";
 import type { Address, ByteStreamHandler, Clock, Conn, Timer } from "../runtime/port.ts";
 import { parseProxyHeader } from "../wire/proxy/proxy_header.ts";
+import { HELLO_DEADLINE_MS } from "../wire/tls/client_hello.ts";
 
 /** Who may come in at a listener; sealed agents come in with the others too, where the edge has a key for them. */
 export type Accepts = "both" | "agents" | "visitors" | "sealed";

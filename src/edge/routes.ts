@@ -5,7 +5,9 @@
  * @module
  */
 import { SallyportError } from "../errors.ts";
-import { TAKEOVERS_PER_MINUTE_MAX } from "../limits.ts";
+
+/** More take-overs of one name than this within a minute are flapping; newer sessions are refused until it calms. */
+export const TAKEOVERS_PER_MINUTE_MAX = 5;
 
 const MINUTE_MS = 60_000;
 

@@ -6,7 +6,9 @@
 import { createHash } from "node:crypto";
 import type { Bytes } from "../bytes/bytes.ts";
 import { SallyportError } from "../errors.ts";
-import { USED_KEYS_MAX } from "../limits.ts";
+
+/** Key material remembered to refuse its second use under aes-gcm; the oldest is forgotten beyond it. */
+export const USED_KEYS_MAX = 200_000;
 
 /** Remembers keys until their token expires, in bounded memory. */
 export class UsedKeys {

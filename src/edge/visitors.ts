@@ -5,7 +5,6 @@
  */
 import type { Bytes } from "../bytes/bytes.ts";
 import { SallyportError } from "../errors.ts";
-import { HELLO_DEADLINE_MS } from "../limits.ts";
 import type { ByteStreamHandler, Clock, Timer } from "../runtime/port.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
@@ -14,6 +13,7 @@ import { splice } from "../transport/splice.ts";
 import { ClientHelloReader } from "../wire/tls/client_hello.ts";
 import { AlertDescription, encodeAlert } from "../wire/tls/tls_alert.ts";
 import type { Arrival } from "./protocol_detector.ts";
+import { HELLO_DEADLINE_MS } from "../wire/tls/client_hello.ts";
 
 /** What visitors need of the edge. */
 export interface VisitorOptions {

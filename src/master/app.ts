@@ -10,7 +10,6 @@ import type { Bytes } from "../bytes/bytes.ts";
 import { fingerprintText } from "../crypto/certificate.ts";
 import type { FernetRing } from "../crypto/fernet.ts";
 import { createToken } from "../protocol/token/token.ts";
-import { AUTH_FAILURES_PER_MINUTE_MAX, TOKEN_MAX_BYTES, TOKENS_PER_MINUTE_MAX } from "../limits.ts";
 import type { NetworkSet } from "../wire/ip/networks.ts";
 import type { Clock } from "../runtime/port.ts";
 import { type Logger, silentLogger } from "../telemetry/log.ts";
@@ -25,6 +24,12 @@ import { FailureLimit, IssueLimit } from "./rate_limits.ts";
 import * as routes from "./routes.ts";
 import { DEFAULT_TOKEN_TTL, type TokenRequest, type TokenResponse, type TokenTtl } from "./schemas.ts";
 import { addOtherMethods, addStatusRoutes, createBaseApp, type Readiness, STATUS_ROUTES } from "./status.ts";
+import { TOKEN_MAX_BYTES } from "../wire/token/token_payload.ts";
+
+/** Requests with a wrong key from one address in a minute, before 429. */
+export const AUTH_FAILURES_PER_MINUTE_MAX = 20;
+/** Tokens for one credential in a minute, before 429. */
+export const TOKENS_PER_MINUTE_MAX = 600;
 
 export type { Readiness };
 
@@ -62,7 +67,7 @@ export interface MasterOptions {
   readonly ready?: () => Readiness;
   /** Proxies whose X-Forwarded-For says whom a request comes from; nobody is believed when absent. */
   readonly forwardedFrom?: NetworkSet;
-  /** Lifetimes in seconds; those of limits.ts when absent. */
+  /** Lifetimes in seconds; those of protocol/token/token.ts when absent. */
   readonly ttl?: TokenTtl;
   /** Wrong keys from one address (an IPv6 /64 counts as one) in a minute. */
   readonly authFailuresPerMinute?: number;

@@ -3,8 +3,10 @@
  *
  * @module
  */
-import { FORWARDED_ADDRESSES_MAX } from "../limits.ts";
 import { type NetworkSet, normalizeIp } from "../wire/ip/networks.ts";
+
+/** Addresses of X-Forwarded-For that are looked at, from the end: more proxies than that stand before nobody. */
+export const FORWARDED_ADDRESSES_MAX = 16;
 
 /**
  * The client's address by the X-Forwarded-For header of trusted proxies: the last one that isn't itself a trusted proxy.

@@ -5,7 +5,6 @@
  */
 
 import type { MiddlewareHandler } from "hono";
-import { MASTER_BODY_DEADLINE_MS, MASTER_BODY_MAX_BYTES } from "../limits.ts";
 import type { NetworkSet } from "../wire/ip/networks.ts";
 import type { Clock } from "../runtime/port.ts";
 import type { Logger } from "../telemetry/log.ts";
@@ -15,6 +14,11 @@ import type { Credentials } from "./credentials.ts";
 import type { MasterEnv } from "./env.ts";
 import { bodyFault, Problem } from "./problem.ts";
 import type { FailureLimit } from "./rate_limits.ts";
+
+/** Body of a request to the master. */
+export const MASTER_BODY_MAX_BYTES = 64 * 1024;
+/** It must be complete by then, counted from its headers: a body comes in one or two packets. */
+export const MASTER_BODY_DEADLINE_MS = 10_000;
 
 /** RFC 6750 §2.1; the scheme's case doesn't matter (RFC 9110 §11.1). */
 const BEARER = /^Bearer +([\w.~+/-]+=*) *$/i;

@@ -5,16 +5,12 @@
  */
 
 import { z } from "@hono/zod-openapi";
-import {
-  HOSTNAME_MAX_LENGTH,
-  NAMES_PER_SESSION_MAX,
-  PUBLISHED_PORTS_MAX,
-  TOKEN_TTL_DEFAULT_S,
-  TOKEN_TTL_MAX_S,
-  TOKEN_TTL_MIN_S,
-} from "../limits.ts";
 import { canonicalHostname, hostnameFault } from "../wire/hostname.ts";
 import { formatPublishClaim, parsePublishClaim } from "../wire/token/publish_claim.ts";
+import { TOKEN_TTL_DEFAULT_S, TOKEN_TTL_MAX_S, TOKEN_TTL_MIN_S } from "../protocol/token/token.ts";
+import { HOSTNAME_MAX_LENGTH } from "../wire/hostname.ts";
+import { PUBLISHED_PORTS_MAX } from "../wire/token/publish_claim.ts";
+import { NAMES_PER_SESSION_MAX } from "../wire/token/token_payload.ts";
 
 /** Ciphers that a token may name (spec: snitun.md, Token). */
 export const CIPHERS = ["aes-cbc", "aes-gcm", "aes-gcm-siv"] as const;
@@ -32,7 +28,7 @@ export interface TokenTtl {
   readonly maxS: number;
 }
 
-/** The lifetimes of limits.ts. */
+/** The lifetimes of protocol/token/token.ts. */
 export const DEFAULT_TOKEN_TTL: TokenTtl = {
   defaultS: TOKEN_TTL_DEFAULT_S,
   minS: TOKEN_TTL_MIN_S,

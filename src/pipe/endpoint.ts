@@ -8,11 +8,14 @@ import type { Bytes } from "../bytes/bytes.ts";
 import { type AeadChoice, SodiumAead } from "../crypto/aead.ts";
 import type { SessionKeys, Sodium } from "../crypto/sodium.ts";
 import { SallyportError } from "../errors.ts";
-import { PIPE_AUTH_DEADLINE_MS, PIPE_REASON_MAX_BYTES } from "../limits.ts";
 import { encodePing, PduType, printableText } from "../wire/sodium/sodium_pdu.ts";
 import { Keepalive } from "./keepalive.ts";
 import { BoxMessages } from "./message_cipher.ts";
 import { PduLink } from "./pdu_link.ts";
+import { PIPE_REASON_MAX_BYTES } from "../wire/sodium/sodium_pdu.ts";
+
+/** sodium-tcp: the client must have authenticated by then, and the server have answered (spec). */
+export const PIPE_AUTH_DEADLINE_MS = 10_000;
 
 /** What an end asks of its driver, whichever its role. */
 export interface PipeHost {

@@ -6,6 +6,12 @@
 
 import { sourceOf } from "../wire/ip/networks.ts";
 
+/**
+ * Failed authentications from one address (an IPv6 /64 counts as one) within a minute, before its connections are
+ * dropped unread.
+ */
+export const PIPE_FAILURES_PER_MINUTE_MAX = 20;
+
 const WINDOW_MS = 60_000;
 /** Sources that are remembered; the oldest is forgotten beyond it. */
 const SOURCES_MAX = 4_096;

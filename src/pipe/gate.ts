@@ -7,7 +7,6 @@
 import type { Bytes } from "../bytes/bytes.ts";
 import { SEAL_BYTES } from "../crypto/sodium.ts";
 import { errorMessage, SallyportError } from "../errors.ts";
-import { PIPE_FAILURES_PER_MINUTE_MAX, PIPE_TRANSFERS_MAX } from "../limits.ts";
 import type { Address, Clock, Conn } from "../runtime/port.ts";
 import type { OlderProtocol } from "../transport/sealed/accept.ts";
 import { CLIENT_AUTH_BYTES } from "../wire/sodium/sodium_pdu.ts";
@@ -16,6 +15,10 @@ import { PipeConn } from "./pipe_conn.ts";
 import type { ReceiveResult } from "./receive.ts";
 import { PipeReceiver, type PipeReceiverOptions } from "./receiver.ts";
 import type { PipeSink, SinkHost } from "./sink.ts";
+import { PIPE_FAILURES_PER_MINUTE_MAX } from "./failure_limiter.ts";
+
+/** Transfers that an edge receives at once: each may hold a window of 8 MiB. */
+export const PIPE_TRANSFERS_MAX = 16;
 
 /** What a {@link PipeGate} takes. */
 export interface PipeGateOptions extends PipeReceiverOptions {

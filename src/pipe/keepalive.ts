@@ -5,13 +5,15 @@
  */
 import type { Bytes } from "../bytes/bytes.ts";
 import { SallyportError } from "../errors.ts";
-import {
-  PIPE_IDLE_MS,
-  PIPE_PING_FIRST_MS,
-  PIPE_PING_MAX_MS,
-  PIPE_PING_MIN_MS,
-  PIPE_PINGS_UNANSWERED_MAX,
-} from "../limits.ts";
+
+/** sodium-tcp: a session without a byte of the peer is closed (spec). */
+export const PIPE_IDLE_MS = 180_000;
+/** sodium-tcp: the first ping, and the range of the gaps behind it (spec). */
+export const PIPE_PING_FIRST_MS = 60_000;
+export const PIPE_PING_MIN_MS = 60_000;
+export const PIPE_PING_MAX_MS = 119_000;
+/** sodium-tcp: this many pings without a pong close (spec). */
+export const PIPE_PINGS_UNANSWERED_MAX = 3;
 
 /** The clockwork of one authenticated session. Times are monotonic milliseconds. */
 export class Keepalive {

@@ -7,9 +7,9 @@
 import type { Bytes } from "../bytes/bytes.ts";
 import { TAG_FINAL } from "../crypto/sodium.ts";
 import { SallyportError } from "../errors.ts";
-import { PIPE_BODY_MAX_BYTES } from "../limits.ts";
 import { encodeHeader, parseHeader, PDU_HEADER_BYTES, PduType } from "../wire/sodium/sodium_pdu.ts";
 import { MESSAGE_EXTRA_MAX_BYTES, type MessageCipher } from "./message_cipher.ts";
+import { PIPE_BODY_MAX_BYTES } from "../wire/sodium/sodium_pdu.ts";
 
 /** Who drives a {@link PduLink}. */
 export interface PduLinkHost {

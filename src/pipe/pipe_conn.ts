@@ -5,9 +5,11 @@
  */
 import type { Bytes } from "../bytes/bytes.ts";
 import { errorMessage, SallyportError } from "../errors.ts";
-import { PIPE_FAREWELL_MS } from "../limits.ts";
 import type { Clock, Conn, Timer } from "../runtime/port.ts";
 import type { PipeEndpoint } from "./endpoint.ts";
+
+/** The receiver ends: its last words may be read for this long. */
+export const PIPE_FAREWELL_MS = 2_000;
 
 /** Drives one {@link PipeEndpoint} over one connection. */
 export class PipeConn {

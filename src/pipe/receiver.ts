@@ -12,7 +12,6 @@ import {
   STREAM_HEADER_BYTES,
 } from "../crypto/sodium.ts";
 import { SallyportError } from "../errors.ts";
-import { PIPE_UNCONFIRMED_PDUS_MAX, PIPE_WINDOW_BYTES } from "../limits.ts";
 import {
   type Announcement,
   CLIENT_AUTH_BYTES,
@@ -32,6 +31,11 @@ import {
 } from "../wire/sodium/sodium_pdu.ts";
 import { StreamMessages } from "./message_cipher.ts";
 import { PipeEndpoint, type PipeHost, type PipeOptions, unexpected, upgradeKeys } from "./endpoint.ts";
+
+/** What a receiver lets a sender of ours have under way: a disk's hiccup at 1 GB/s, and 100 ms of a 500 Mbit/s line. */
+export const PIPE_WINDOW_BYTES = 8 * 1024 * 1024;
+/** PDUs that a receiver holds unconfirmed: a client that doesn't wait for answers can't fill the memory with empty ones. */
+export const PIPE_UNCONFIRMED_PDUS_MAX = 1_024;
 
 /** What a {@link PipeReceiver} asks of its driver. */
 export interface PipeReceiverHost extends PipeHost {

@@ -13,7 +13,6 @@ import {
   STREAM_HEADER_BYTES,
 } from "../crypto/sodium.ts";
 import { SallyportError } from "../errors.ts";
-import { PIPE_BODY_MAX_BYTES } from "../limits.ts";
 import {
   encodeClientAuth,
   encodeCount,
@@ -31,6 +30,7 @@ import {
 } from "../wire/sodium/sodium_pdu.ts";
 import { type MessageCipher, StreamMessages } from "./message_cipher.ts";
 import { PipeEndpoint, type PipeHost, type PipeOptions, unexpected, upgradeKeys } from "./endpoint.ts";
+import { PIPE_BODY_MAX_BYTES } from "../wire/sodium/sodium_pdu.ts";
 
 /** What a {@link PipeSender} asks of its driver. */
 export interface PipeSenderHost extends PipeHost {

@@ -10,7 +10,9 @@
 import { closeSync, fstatSync, fsyncSync, openSync, readSync, writeSync } from "node:fs";
 import type { Bytes } from "../bytes/bytes.ts";
 import { errorMessage, SallyportError } from "../errors.ts";
-import { PIPE_SESSIONS_PER_KEY_MAX } from "../limits.ts";
+
+/** Sessions that a receiver's key remembers so that none is replayed; beyond it the key must be replaced. 3.2 MB on disk. */
+export const PIPE_SESSIONS_PER_KEY_MAX = 100_000;
 
 const RECORD_BYTES = 32;
 const HALF_BYTES = 16;

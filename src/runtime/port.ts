@@ -9,6 +9,18 @@
 import type { Bytes } from "../bytes/bytes.ts";
 import type { Quic } from "./quic_port.ts";
 import type { Aead } from "../crypto/aead.ts";
+
+/** A connection of which nothing more is wanted waits this long for the peer's end, once everything is written. */
+export const LINGER_MS = 5_000;
+/** Until a TCP connection to an edge or an endpoint stands. */
+export const DIAL_TIMEOUT_MS = 10_000;
+/**
+ * Connections that haven't been routed or admitted yet; beyond it new ones are dropped. A reconnect storm of every agent
+ * fits, and a process may have about this many files.
+ */
+export const PENDING_CONNECTIONS_MAX = 16_384;
+/** Of those, from one address (an IPv6 /64 counts as one): a single source can't keep the others out. */
+export const PENDING_PER_SOURCE_MAX = 8_192;
 export type { Bytes };
 
 /** A socket address: `host` is an IP address in text (IPv6 without brackets), `port` 0–65535. */
@@ -57,7 +69,7 @@ export interface ByteStream {
   /**
    * Nothing more is wanted of the stream: what was written still goes out and ends in order, what comes in is read and
    * dropped, so that no reset takes the last bytes along; `close` follows when the peer has ended too, or
-   * `LINGER_MS` (limits.ts) after the last byte went out.
+   * `LINGER_MS` after the last byte went out.
    */
   release(): void;
   /** Stops `data` and `end` until `resume`; back-pressure reaches the peer. `close` may still come. */

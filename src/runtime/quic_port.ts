@@ -7,6 +7,21 @@
 import type { SallyportError } from "../errors.ts";
 import type { Address, Bytes, ByteStream } from "./port.ts";
 
+/** QUIC: a connection says something this often (snocat's), so that mappings of a NAT stay, */
+export const QUIC_KEEP_ALIVE_MS = 5_000;
+/** and one that has heard nothing for this long is over (snocat's). */
+export const QUIC_IDLE_MS = 30_000;
+/**
+ * QUIC: streams that a peer may have open at once: a session's, its control stream, and some that are ending. No more of
+ * our own may wait until the peer allows them.
+ */
+export const QUIC_STREAMS_MAX = 4_096 + 512;
+/**
+ * A QUIC connection that stops is closed so long after its last stream: closing drops what is still on its way. On Bun a
+ * socket stays as long, so that what its connections say last gets out.
+ */
+export const QUIC_FAREWELL_MS = 300;
+
 /** A QUIC connection: streams either way, one certificate at least. */
 export interface QuicConn {
   /** Where the peer is now; it may move. */
@@ -19,7 +34,7 @@ export interface QuicConn {
   attach(handler: QuicConnHandler): void;
   /**
    * Opens a bidirectional stream; waits while the peer allows no more of them. Rejects with what the connection ended
-   * with, and with `limit_exceeded` where QUIC_STREAMS_MAX (limits.ts) wait already.
+   * with, and with `limit_exceeded` where QUIC_STREAMS_MAX wait already.
    */
   open(): Promise<ByteStream>;
   /**

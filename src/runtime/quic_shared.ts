@@ -7,10 +7,13 @@ import { lookup } from "node:dns/promises";
 import { isIP } from "node:net";
 import type { Bytes } from "../bytes/bytes.ts";
 import { SallyportError } from "../errors.ts";
-import { QUIC_REASON_MAX_LENGTH, QUIC_STREAMS_MAX } from "../limits.ts";
 import type { Address, ByteStream } from "./port.ts";
 import type { QuicConn, QuicConnHandler, QuicDialOptions } from "./quic_port.ts";
 import { addressText, asError, dialError, dialTimeoutError, reportStray } from "./shared.ts";
+import { QUIC_STREAMS_MAX } from "./quic_port.ts";
+
+/** QUIC: what of a peer's reason for closing is shown. */
+export const QUIC_REASON_MAX_LENGTH = 128;
 
 /** A stream as its connection sees it: it has to be told when the connection is over. */
 export interface QuicConnStream extends ByteStream {

@@ -7,9 +7,9 @@
 
 import type { Bytes } from "../bytes/bytes.ts";
 import { SallyportError } from "../errors.ts";
-import { LINGER_MS } from "../limits.ts";
 import type { ByteStream, ByteStreamHandler, Clock, Timer } from "./port.ts";
 import { asError, reportStray } from "./shared.ts";
+import { LINGER_MS } from "./port.ts";
 
 /**
  * Base of the adapters' connections. Subclasses call the `emit` methods, and only from the runtime's callbacks or

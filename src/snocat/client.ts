@@ -7,7 +7,6 @@
 import { isIP } from "node:net";
 import { Backoff, pause } from "../agent/backoff.ts";
 import { errorCode, errorMessage, SallyportError } from "../errors.ts";
-import { DIAL_TIMEOUT_MS, SESSION_SETTLED_MS } from "../limits.ts";
 import { NetworkSet } from "../wire/ip/networks.ts";
 import type { Address, Runtime } from "../runtime/port.ts";
 import { type Logger, silentLogger } from "../telemetry/log.ts";
@@ -21,6 +20,8 @@ import { Tunnel } from "../tunnel/tunnel.ts";
 import type { PublicAddress } from "../wire/snocat/demand_proxy.ts";
 import { canonicalHostname } from "../wire/hostname.ts";
 import { answerBySimpleAck, SNOCAT_ALPN } from "./handshake.ts";
+import { SESSION_SETTLED_MS } from "../agent/backoff.ts";
+import { DIAL_TIMEOUT_MS } from "../runtime/port.ts";
 
 /** What {@link SnocatClient} takes. */
 export interface SnocatClientOptions {

@@ -5,7 +5,6 @@
  * @module
  */
 import { SallyportError } from "../errors.ts";
-import { HELLO_DEADLINE_MS } from "../limits.ts";
 import type { Bytes, ByteStream, ByteStreamHandler, Clock } from "../runtime/port.ts";
 import {
   checkSimpleAck,
@@ -15,6 +14,7 @@ import {
 } from "../wire/snocat/simple_ack.ts";
 import { openWithin } from "../tunnel/carriers/carrier.ts";
 import type { QuicCarrier } from "../tunnel/carriers/quic_carrier.ts";
+import { HELLO_DEADLINE_MS } from "../wire/tls/client_hello.ts";
 
 /** snocat's application protocol (ALPN). */
 export const SNOCAT_ALPN = "ms-snocat-1";

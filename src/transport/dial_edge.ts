@@ -4,8 +4,8 @@
  * @module
  */
 import { errorMessage, SallyportError } from "../errors.ts";
-import { DIAL_TIMEOUT_MS } from "../limits.ts";
 import type { Conn, Runtime } from "../runtime/port.ts";
+import { DIAL_TIMEOUT_MS } from "../runtime/port.ts";
 
 /** Whom to dial. */
 export interface DialEdgeOptions {

@@ -8,6 +8,9 @@ import type { SallyportError } from "../errors.ts";
 import type { Caller } from "../protocol/mux/host.ts";
 import type { Address, ByteStream } from "../runtime/port.ts";
 
+/** At shutdown, streams may finish for this long. */
+export const SHUTDOWN_GRACE_MS = 5_000;
+
 export type { Caller };
 
 /** One stream of a session: bytes both ways, and who calls. */
@@ -47,7 +50,7 @@ export interface Session {
   readonly cipher: string;
   /**
    * The two directions of a stream end one by one. Where they don't, a visitor's end lets the answer go on as long as
-   * its bytes come (limits.ts, `HALF_CLOSE_GRACE_MS`), and an endpoint's end is the end of both.
+   * its bytes come (`HALF_CLOSE_GRACE_MS`), and an endpoint's end is the end of both.
    */
   readonly halfClose: boolean;
   /** Streams open now. */

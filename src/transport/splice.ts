@@ -5,8 +5,8 @@
  */
 import type { Bytes } from "../bytes/bytes.ts";
 import { SallyportError } from "../errors.ts";
-import { IDLE_TICK_MS, IDLE_TICKS } from "../limits.ts";
 import type { ByteStream, ByteStreamHandler, Clock, Timer } from "../runtime/port.ts";
+import { IDLE_TICK_MS, IDLE_TICKS } from "../protocol/mux/heartbeat.ts";
 
 /** Where a splice counts its bytes: plain fields, so that counting costs an addition. */
 export interface ByteMeter {

@@ -6,7 +6,6 @@
 import { randomUUID } from "node:crypto";
 import type { TunnelAttributes } from "../cluster/registry.ts";
 import { errorMessage, SallyportError } from "../errors.ts";
-import { TUNNEL_ANSWER_DEADLINE_MS, TUNNEL_SERVICE_DEADLINE_MS } from "../limits.ts";
 import type { Caller } from "../protocol/mux/host.ts";
 import type { Address, ByteStream, Clock } from "../runtime/port.ts";
 import { type Logger, silentLogger } from "../telemetry/log.ts";
@@ -15,6 +14,10 @@ import { formatTunnelAddress, parseTunnelAddress } from "../wire/snocat/tunnel_a
 import { type Carrier, type CarrierHandler, closeWhenQuiet, openWithin } from "./carriers/carrier.ts";
 import { receiveRequest, sendRequest } from "./requests/request.ts";
 import { refusal, type Router, type ServeStream } from "./requests/router.ts";
+import { TUNNEL_ANSWER_DEADLINE_MS } from "./requests/request.ts";
+
+/** Tunnels: a service decides by then, a dial to its target included (DIAL_TIMEOUT_MS). */
+export const TUNNEL_SERVICE_DEADLINE_MS = 15_000;
 
 /** What a {@link Tunnel} is made of. */
 export interface TunnelOptions {

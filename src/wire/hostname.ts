@@ -5,7 +5,9 @@
  */
 import { isIP } from "node:net";
 import { SallyportError } from "../errors.ts";
-import { HOSTNAME_MAX_LENGTH } from "../limits.ts";
+
+/** DNS: a name has at most 253 characters in text. */
+export const HOSTNAME_MAX_LENGTH = 253;
 
 const LABEL_MAX_LENGTH = 63;
 

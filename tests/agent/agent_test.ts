@@ -5,13 +5,6 @@ import type { Connector } from "../../src/agent/connector.ts";
 import type { Grant } from "../../src/agent/grant.ts";
 import { SallyportError } from "../../src/errors.ts";
 import type { CreatedToken } from "../../src/protocol/token/token.ts";
-import {
-  DIAL_TIMEOUT_MS,
-  RECONNECT_MAX_MS,
-  SESSION_SETTLED_MS,
-  SHUTDOWN_GRACE_MS,
-  TOKEN_RENEW_AT,
-} from "../../src/limits.ts";
 import type { Runtime } from "../../src/runtime/port.ts";
 import type { SessionStream } from "../../src/transport/port.ts";
 import { bytesOf, pattern } from "../conformance/runtime_helpers.ts";
@@ -27,6 +20,10 @@ import {
   type TestEdgeOptions,
   WatchedStream,
 } from "../support/tunnel.ts";
+import { TOKEN_RENEW_AT } from "../../src/agent/agent_session.ts";
+import { RECONNECT_MAX_MS, SESSION_SETTLED_MS } from "../../src/agent/backoff.ts";
+import { DIAL_TIMEOUT_MS } from "../../src/runtime/port.ts";
+import { SHUTDOWN_GRACE_MS } from "../../src/transport/port.ts";
 
 function grantOf(created: CreatedToken, more: Partial<Grant> = {}): Grant {
   return { token: created.token, ...created.claims, edge: { host: EDGE_HOST, port: EDGE_PORT }, ...more };

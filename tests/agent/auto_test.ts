@@ -7,7 +7,6 @@ import type { RememberedTransport, TransportMemory } from "../../src/agent/trans
 import { loadSodium } from "../../src/crypto/sodium.ts";
 import { loadCurveCrypto } from "../../src/protocol/curve/crypto.ts";
 import { SallyportError } from "../../src/errors.ts";
-import { ATTEMPT_DELAY_MS, TRANSPORT_REMEMBERED_MS, TURN_PATIENCE_MS } from "../../src/limits.ts";
 import type { Conn, Runtime } from "../../src/runtime/port.ts";
 import { Metrics } from "../../src/telemetry/metrics.ts";
 import { identities } from "../conformance/quic_helpers.ts";
@@ -25,6 +24,8 @@ import {
   WatchedStream,
 } from "../support/tunnel.ts";
 import { parsePrometheus, sampleValue } from "../telemetry/prometheus.ts";
+import { ATTEMPT_DELAY_MS, TURN_PATIENCE_MS } from "../../src/agent/race.ts";
+import { TRANSPORT_REMEMBERED_MS } from "../../src/agent/transport_choice.ts";
 
 const CURVE_PORT = 4500;
 const QUIC_PORT = 4600;

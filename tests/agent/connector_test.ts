@@ -3,7 +3,6 @@ import { describe, it } from "node:test";
 import { AccessList } from "../../src/agent/access_list.ts";
 import { Backoff } from "../../src/agent/backoff.ts";
 import { tcpConnector, type TcpConnectorOptions } from "../../src/agent/connector.ts";
-import { DIAL_TIMEOUT_MS, LINGER_MS, RECONNECT_FIRST_MS, RECONNECT_MAX_MS } from "../../src/limits.ts";
 import { pattern, Watched } from "../conformance/runtime_helpers.ts";
 import {
   AGENT_HOST,
@@ -14,6 +13,8 @@ import {
   recordingLogger,
   TestEdge,
 } from "../support/tunnel.ts";
+import { RECONNECT_FIRST_MS, RECONNECT_MAX_MS } from "../../src/agent/backoff.ts";
+import { DIAL_TIMEOUT_MS, LINGER_MS } from "../../src/runtime/port.ts";
 
 const ENDPOINT = { host: "10.0.9.9", port: 80 };
 

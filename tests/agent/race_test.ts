@@ -2,8 +2,8 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { type Entrant, type Lane, race } from "../../src/agent/race.ts";
 import { type ErrorCode, SallyportError } from "../../src/errors.ts";
-import { ATTEMPT_DELAY_MS, TURN_PATIENCE_MS } from "../../src/limits.ts";
 import { createMemoryNetwork, type MemoryNetwork } from "../../src/runtime/memory/memory.ts";
+import { ATTEMPT_DELAY_MS, TURN_PATIENCE_MS } from "../../src/agent/race.ts";
 
 /** A race among attempts that a test moves along by hand, and what became of each. */
 class Track {

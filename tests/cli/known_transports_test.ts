@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { transportMemory } from "../../src/cli/known_transports.ts";
-import { NETWORKS_REMEMBERED_MAX } from "../../src/limits.ts";
+import { NETWORKS_REMEMBERED_MAX } from "../../src/agent/transport_choice.ts";
 
 const PLACE = "edge.example.org:8443/192.0.2.0/24";
 

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { type CliIo, type StopSignal, withoutEchoes } from "../../src/cli/io.ts";
 import { Lifecycle } from "../../src/cli/lifecycle.ts";
-import { SIGNAL_ECHO_MS } from "../../src/limits.ts";
+import { SIGNAL_ECHO_MS } from "../../src/cli/io.ts";
 
 function fakeIo() {
   const handlers = new Set<(signal: StopSignal) => void>();

@@ -4,9 +4,9 @@ import { TunnelLease } from "../../src/cluster/lease.ts";
 import { createMemoryRegistry, MemoryRegistryStore } from "../../src/cluster/memory_registry.ts";
 import type { TunnelRecord, TunnelRegistry } from "../../src/cluster/registry.ts";
 import { SallyportError } from "../../src/errors.ts";
-import { REGISTRY_RENEW_MS, REGISTRY_RETRY_MS } from "../../src/limits.ts";
 import { createMemoryNetwork } from "../../src/runtime/memory/memory.ts";
 import { type LogLine, recordingLogger } from "../support/tunnel.ts";
+import { REGISTRY_RENEW_MS, REGISTRY_RETRY_MS } from "../../src/cluster/lease.ts";
 
 /** A registry that can be out of reach, and a lease of it. */
 function world() {

@@ -11,7 +11,7 @@ import {
 } from "../../src/config/config.ts";
 import { nearest } from "../../src/config/suggest.ts";
 import { SallyportError } from "../../src/errors.ts";
-import { DEFAULT_QUEUE_LIMITS } from "../../src/limits.ts";
+import { DEFAULT_QUEUE_LIMITS } from "../../src/protocol/mux/queue_limits.ts";
 
 const KEY_A = `${"A".repeat(43)}=`;
 const KEY_B = `${"B".repeat(42)}A=`;

@@ -6,17 +6,14 @@ import { FernetRing, generateFernetKey } from "../../src/crypto/fernet.ts";
 import type { AgentRequest } from "../../src/edge/agent_request.ts";
 import { SallyportError } from "../../src/errors.ts";
 import { AgentChallenge } from "../../src/protocol/handshake/snitun_challenge.ts";
-import {
-  CHALLENGE_DEADLINE_MS,
-  FRAME_MAX_SEND_BYTES,
-  TOKEN_DEADLINE_MS,
-  TOKEN_MAX_BYTES,
-  TOKEN_QUIET_MS,
-  TOKEN_RECHECK_MS,
-} from "../../src/limits.ts";
 import { bytesOf, pattern } from "../conformance/runtime_helpers.ts";
 import { AGENT_HOST, assertSilentEnd, FERNET_KEY, TestEdge } from "../support/tunnel.ts";
 import { fernetSeal } from "../support/tokens.ts";
+import { TOKEN_RECHECK_MS } from "../../src/edge/edge.ts";
+import { CHALLENGE_DEADLINE_MS } from "../../src/protocol/handshake/snitun_challenge.ts";
+import { FRAME_MAX_SEND_BYTES } from "../../src/protocol/mux/queue_limits.ts";
+import { TOKEN_DEADLINE_MS, TOKEN_QUIET_MS } from "../../src/protocol/token/token_reader.ts";
+import { TOKEN_MAX_BYTES } from "../../src/wire/token/token_payload.ts";
 
 const CIPHERS: readonly CipherName[] = ["aes-cbc", "aes-gcm", "aes-gcm-siv"];
 

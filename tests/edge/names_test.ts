@@ -3,9 +3,11 @@ import { randomBytes } from "node:crypto";
 import { describe, it } from "node:test";
 import { Routes } from "../../src/edge/routes.ts";
 import { UsedKeys } from "../../src/edge/used_keys.ts";
-import { REPLACED_GRACE_MS, TAKEOVERS_PER_MINUTE_MAX, USED_KEYS_MAX } from "../../src/limits.ts";
 import { pattern } from "../conformance/runtime_helpers.ts";
 import { bytesFrom, TestEdge } from "../support/tunnel.ts";
+import { REPLACED_GRACE_MS } from "../../src/edge/agents.ts";
+import { TAKEOVERS_PER_MINUTE_MAX } from "../../src/edge/routes.ts";
+import { USED_KEYS_MAX } from "../../src/edge/used_keys.ts";
 
 describe("edge: who owns a name", () => {
   it("an alias that is another agent's hostname stays there; the session serves its other names", async () => {

@@ -4,12 +4,6 @@ import { describe, it } from "node:test";
 import type { Bytes } from "../../src/bytes/bytes.ts";
 import { loadSodium, makeKeyPair } from "../../src/crypto/sodium.ts";
 import { errorCode, SallyportError } from "../../src/errors.ts";
-import {
-  PIPE_FAILURES_PER_MINUTE_MAX,
-  PIPE_TRANSFERS_MAX,
-  SEALED_SILENCE_MAX_MS,
-  SEALED_SILENCE_MIN_MS,
-} from "../../src/limits.ts";
 import { PipeGate, type PipeGateOptions } from "../../src/pipe/gate.ts";
 import { sendPipe } from "../../src/pipe/send.ts";
 import type { PipeSink, SinkHost } from "../../src/pipe/sink.ts";
@@ -19,6 +13,9 @@ import { SenderEnd } from "../pipe/bench.ts";
 import { hex, readRecorded, toHex } from "../pipe/vectors.ts";
 import { edgeKeys } from "../support/sealed.ts";
 import { concat, EDGE_HOST, EDGE_PORT, TestEdge, VISITOR_HOST } from "../support/tunnel.ts";
+import { PIPE_FAILURES_PER_MINUTE_MAX } from "../../src/pipe/failure_limiter.ts";
+import { PIPE_TRANSFERS_MAX } from "../../src/pipe/gate.ts";
+import { SEALED_SILENCE_MAX_MS, SEALED_SILENCE_MIN_MS } from "../../src/transport/sealed/accept.ts";
 
 const SEALED_PORT = 8445;
 const sodium = await loadSodium();

@@ -1,6 +1,5 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { HELLO_DEADLINE_MS, PENDING_PER_SOURCE_MAX } from "../../src/limits.ts";
 import { NetworkSet } from "../../src/wire/ip/networks.ts";
 import { encodeProxyHeader } from "../../src/wire/proxy/proxy_header.ts";
 import { bytesOf, pattern } from "../conformance/runtime_helpers.ts";
@@ -16,6 +15,8 @@ import {
   TestEdge,
   VISITOR_HOST,
 } from "../support/tunnel.ts";
+import { PENDING_PER_SOURCE_MAX } from "../../src/runtime/port.ts";
+import { HELLO_DEADLINE_MS } from "../../src/wire/tls/client_hello.ts";
 
 const PROXY = "10.9.0.1";
 const SOURCE = { host: "203.0.113.9", port: 5_555 };

@@ -8,7 +8,6 @@ import type { TransportName } from "../../src/agent/transports/port.ts";
 import { loadSodium } from "../../src/crypto/sodium.ts";
 import { loadCurveCrypto } from "../../src/protocol/curve/crypto.ts";
 import { SallyportError } from "../../src/errors.ts";
-import { TOKEN_RENEW_AT } from "../../src/limits.ts";
 import type { Conn, Listener } from "../../src/runtime/port.ts";
 import { createRouter } from "../../src/tunnel/requests/router.ts";
 import { PUBLISH_MEMBER } from "../../src/wire/token/publish_claim.ts";
@@ -27,6 +26,7 @@ import {
   type TestEdgeOptions,
   VISITOR_HOST,
 } from "../support/tunnel.ts";
+import { TOKEN_RENEW_AT } from "../../src/agent/agent_session.ts";
 
 const CURVE_PORT = 4500;
 const QUIC_PORT = 4600;

@@ -2,7 +2,6 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { createEdge } from "../../src/edge/edge.ts";
 import { type Arrival, Entrance } from "../../src/edge/protocol_detector.ts";
-import { SHUTDOWN_GRACE_MS } from "../../src/limits.ts";
 import type { Conn } from "../../src/runtime/port.ts";
 import { bytesOf, pattern } from "../conformance/runtime_helpers.ts";
 import {
@@ -14,6 +13,7 @@ import {
   TestEdge,
   VISITOR_HOST,
 } from "../support/tunnel.ts";
+import { SHUTDOWN_GRACE_MS } from "../../src/transport/port.ts";
 
 describe("edge: close", () => {
   it("lets streams finish, and takes nobody new meanwhile", async () => {

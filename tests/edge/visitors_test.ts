@@ -1,9 +1,11 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { HELLO_DEADLINE_MS, LINGER_MS, STREAMS_PER_SESSION_MAX } from "../../src/limits.ts";
 import { pattern } from "../conformance/runtime_helpers.ts";
 import { clientHello } from "../support/client_hello.ts";
 import { assertAlert, bytesFrom, concat, helloFor, TestEdge, VISITOR_HOST } from "../support/tunnel.ts";
+import { STREAMS_PER_SESSION_MAX } from "../../src/protocol/mux/queue_limits.ts";
+import { LINGER_MS } from "../../src/runtime/port.ts";
+import { HELLO_DEADLINE_MS } from "../../src/wire/tls/client_hello.ts";
 
 /** A ClientHello without extensions: it names no server. */
 function helloWithoutName(): Uint8Array<ArrayBuffer> {

@@ -1,12 +1,12 @@
 import { describe, it } from "node:test";
 import assert from "node:assert/strict";
-import { AUTH_FAILURES_PER_MINUTE_MAX, TOKENS_PER_MINUTE_MAX } from "../../src/limits.ts";
 import { clientAddress } from "../../src/master/client_address.ts";
 import { staticCredentials } from "../../src/master/credentials.ts";
 import { FailureLimit, IssueLimit, sourceOf } from "../../src/master/rate_limits.ts";
 import { NetworkSet } from "../../src/wire/ip/networks.ts";
 import { parsePrometheus, sampleValue } from "../telemetry/prometheus.ts";
 import { ADMIN_KEY, members, problemOf, testMaster } from "./helpers.ts";
+import { AUTH_FAILURES_PER_MINUTE_MAX, TOKENS_PER_MINUTE_MAX } from "../../src/master/app.ts";
 
 const BODY = { hostname: "a.example.org" };
 

@@ -2,17 +2,12 @@ import { describe, it } from "node:test";
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { openToken } from "../../src/protocol/token/token.ts";
-import {
-  MASTER_BODY_DEADLINE_MS,
-  MASTER_BODY_MAX_BYTES,
-  TOKEN_TTL_DEFAULT_S,
-  TOKEN_TTL_MAX_S,
-  TOKEN_TTL_MIN_S,
-} from "../../src/limits.ts";
 import { staticCredentials } from "../../src/master/credentials.ts";
 import { type TokenResponse, TokenResponseSchema } from "../../src/master/schemas.ts";
 import { parsePrometheus, sampleValue } from "../telemetry/prometheus.ts";
 import { ADMIN_KEY, members, problemOf, testMaster, WALL_MS } from "./helpers.ts";
+import { MASTER_BODY_DEADLINE_MS, MASTER_BODY_MAX_BYTES } from "../../src/master/guards.ts";
+import { TOKEN_TTL_DEFAULT_S, TOKEN_TTL_MAX_S, TOKEN_TTL_MIN_S } from "../../src/protocol/token/token.ts";
 
 async function issued(answer: Response): Promise<TokenResponse> {
   assert.equal(answer.status, 201, await answer.clone().text());

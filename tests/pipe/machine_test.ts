@@ -12,13 +12,6 @@ import {
 } from "../../src/crypto/sodium.ts";
 import { errorCode, SallyportError } from "../../src/errors.ts";
 import {
-  PIPE_AUTH_DEADLINE_MS,
-  PIPE_BODY_MAX_BYTES,
-  PIPE_IDLE_MS,
-  PIPE_UNCONFIRMED_PDUS_MAX,
-  PIPE_WINDOW_BYTES,
-} from "../../src/limits.ts";
-import {
   encodeHeader,
   encodeReceived,
   encodeServerHelo,
@@ -27,6 +20,10 @@ import {
   PduType,
 } from "../../src/wire/sodium/sodium_pdu.ts";
 import { Bench, concat, scripted } from "./bench.ts";
+import { PIPE_AUTH_DEADLINE_MS } from "../../src/pipe/endpoint.ts";
+import { PIPE_IDLE_MS } from "../../src/pipe/keepalive.ts";
+import { PIPE_UNCONFIRMED_PDUS_MAX, PIPE_WINDOW_BYTES } from "../../src/pipe/receiver.ts";
+import { PIPE_BODY_MAX_BYTES } from "../../src/wire/sodium/sodium_pdu.ts";
 
 const sodium = await loadSodium();
 const body = (size: number, seed = 1): Bytes => Uint8Array.from({ length: size }, (_, at) => at * seed & 255);

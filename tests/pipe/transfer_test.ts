@@ -3,7 +3,6 @@ import { describe, it } from "node:test";
 import type { Bytes } from "../../src/bytes/bytes.ts";
 import { loadSodium, makeKeyPair } from "../../src/crypto/sodium.ts";
 import { errorCode, SallyportError } from "../../src/errors.ts";
-import { PIPE_FAILURES_PER_MINUTE_MAX, PIPE_PENDING_MAX } from "../../src/limits.ts";
 import { type ReceiveOptions, receivePipe } from "../../src/pipe/receive.ts";
 import { type SendOptions, sendPipe } from "../../src/pipe/send.ts";
 import type { PipeSink, SinkHost } from "../../src/pipe/sink.ts";
@@ -11,6 +10,8 @@ import type { ByteSource } from "../../src/pipe/source.ts";
 import { createMemoryNetwork } from "../../src/runtime/memory/memory.ts";
 import type { Conn } from "../../src/runtime/port.ts";
 import { concat } from "./bench.ts";
+import { PIPE_FAILURES_PER_MINUTE_MAX } from "../../src/pipe/failure_limiter.ts";
+import { PIPE_PENDING_MAX } from "../../src/pipe/receive.ts";
 
 const sodium = await loadSodium();
 const keys = makeKeyPair(sodium);

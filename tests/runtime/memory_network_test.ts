@@ -1,6 +1,5 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { LINGER_MS } from "../../src/limits.ts";
 import {
   createMemoryNetwork,
   type MemoryNetwork,
@@ -8,6 +7,7 @@ import {
 } from "../../src/runtime/memory/memory.ts";
 import type { Conn } from "../../src/runtime/port.ts";
 import { assertRejects, bytesOf, pattern, Watched } from "../conformance/runtime_helpers.ts";
+import { LINGER_MS } from "../../src/runtime/port.ts";
 
 const A = "10.0.0.1";
 const B = "10.0.0.2";

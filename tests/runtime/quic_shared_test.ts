@@ -1,10 +1,10 @@
 import assert from "node:assert/strict";
 import { it } from "node:test";
 import { SallyportError } from "../../src/errors.ts";
-import { QUIC_STREAMS_MAX } from "../../src/limits.ts";
 import type { ByteStream } from "../../src/runtime/port.ts";
 import { QuicConnBase } from "../../src/runtime/quic_shared.ts";
 import { assertRejects } from "../conformance/runtime_helpers.ts";
+import { QUIC_STREAMS_MAX } from "../../src/runtime/quic_port.ts";
 
 /** A connection whose peer allows no streams until the test says so. */
 class ShutConn extends QuicConnBase {

@@ -2,7 +2,6 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { makeCertificate } from "../../src/crypto/certificate.ts";
 import { errorCode, SallyportError } from "../../src/errors.ts";
-import { HELLO_DEADLINE_MS, SHUTDOWN_GRACE_MS } from "../../src/limits.ts";
 import type { ByteStream, Runtime } from "../../src/runtime/port.ts";
 import { answerBySimpleAck, greetBySimpleAck, SNOCAT_ALPN } from "../../src/snocat/handshake.ts";
 import { openPublicPort } from "../../src/tunnel/ports/demand_proxy_service.ts";
@@ -20,6 +19,8 @@ import {
   TARGET_PORT,
   VIRTUAL_NOW_MS,
 } from "./world.ts";
+import { SHUTDOWN_GRACE_MS } from "../../src/transport/port.ts";
+import { HELLO_DEADLINE_MS } from "../../src/wire/tls/client_hello.ts";
 
 const ALICE = "10.0.0.2";
 const BOB = "10.0.0.3";

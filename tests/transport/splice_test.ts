@@ -1,7 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { tcpConnector } from "../../src/agent/connector.ts";
-import { HALF_CLOSE_GRACE_MS, IDLE_TICK_MS, IDLE_TICKS, LINGER_MS } from "../../src/limits.ts";
 import type { LinkSettings } from "../../src/runtime/memory/memory.ts";
 import type { ByteMeter } from "../../src/transport/splice.ts";
 import { pattern, Watched } from "../conformance/runtime_helpers.ts";
@@ -14,6 +13,9 @@ import {
   type Visitor,
   VISITOR_HOST,
 } from "../support/tunnel.ts";
+import { HALF_CLOSE_GRACE_MS } from "../../src/protocol/mux/endings.ts";
+import { IDLE_TICK_MS, IDLE_TICKS } from "../../src/protocol/mux/heartbeat.ts";
+import { LINGER_MS } from "../../src/runtime/port.ts";
 
 const MiB = 1024 * 1024;
 const CHUNK_BYTES = 128 * 1024;

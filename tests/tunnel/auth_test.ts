@@ -5,7 +5,6 @@ import { generate } from "selfsigned";
 import { FernetRing, generateFernetKey } from "../../src/crypto/fernet.ts";
 import { SallyportError } from "../../src/errors.ts";
 import { createToken } from "../../src/protocol/token/token.ts";
-import { TUNNEL_AUTH_DEADLINE_MS, TUNNEL_AUTH_STEP_MS } from "../../src/limits.ts";
 import { createMemoryNetwork, type MemoryNetwork } from "../../src/runtime/memory/memory.ts";
 import type { Bytes, ByteStream } from "../../src/runtime/port.ts";
 import { certificateAuthenticator, certificateCredential } from "../../src/tunnel/auth/certificate.ts";
@@ -18,6 +17,8 @@ import type { Carrier } from "../../src/tunnel/carriers/carrier.ts";
 import { encodeAuthOffer } from "../../src/wire/snocat/tunnel_auth.ts";
 import { assertCode, bytesOf, Watched } from "../conformance/runtime_helpers.ts";
 import { concat } from "../support/tunnel.ts";
+import { TUNNEL_AUTH_DEADLINE_MS } from "../../src/tunnel/auth/negotiate.ts";
+import { TUNNEL_AUTH_STEP_MS } from "../../src/tunnel/auth/port.ts";
 
 /** Both ends of a connection, one as a carrier whose first stream it is; what passes is recorded. */
 async function ends(network: MemoryNetwork) {

@@ -1,12 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { SallyportError } from "../../src/errors.ts";
-import {
-  DEMAND_CONNECTIONS_MAX,
-  DEMAND_DEADLINE_MS,
-  DEMAND_FAREWELL_MS,
-  DEMAND_LEASES_PER_CLIENT_MAX,
-} from "../../src/limits.ts";
 import { createMemoryNetwork, type MemoryNetwork } from "../../src/runtime/memory/memory.ts";
 import type { Conn, Runtime } from "../../src/runtime/port.ts";
 import { type PublicPort, requestPublicPort } from "../../src/tunnel/ports/demand_proxy_client.ts";
@@ -15,6 +9,12 @@ import { PortLeases, type PortRange } from "../../src/tunnel/ports/port_leases.t
 import { encodeDemand } from "../../src/wire/snocat/demand_proxy.ts";
 import { assertRejects, bytesOf, pattern, Watched } from "../conformance/runtime_helpers.ts";
 import { type LogLine, recordingLogger } from "../support/tunnel.ts";
+import { DEMAND_FAREWELL_MS } from "../../src/tunnel/ports/demand_proxy_client.ts";
+import {
+  DEMAND_CONNECTIONS_MAX,
+  DEMAND_LEASES_PER_CLIENT_MAX,
+} from "../../src/tunnel/ports/demand_proxy_server.ts";
+import { DEMAND_DEADLINE_MS } from "../../src/wire/snocat/demand_proxy.ts";
 
 const SERVER = "10.0.0.1";
 const CLIENT = "10.0.0.2";

@@ -2,7 +2,6 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { SallyportError } from "../../src/errors.ts";
-import { HELLO_DEADLINE_MS, TUNNEL_ANSWER_DEADLINE_MS, TUNNEL_AUTH_STEP_MS } from "../../src/limits.ts";
 import { createMemoryNetwork } from "../../src/runtime/memory/memory.ts";
 import type { ByteStream } from "../../src/runtime/port.ts";
 import { greetBySimpleAck } from "../../src/snocat/handshake.ts";
@@ -13,6 +12,9 @@ import { createRouter } from "../../src/tunnel/requests/router.ts";
 import { simpleAckCredential } from "../../src/tunnel/auth/simple_ack.ts";
 import { Tunnel } from "../../src/tunnel/tunnel.ts";
 import { assertRejects } from "../conformance/runtime_helpers.ts";
+import { TUNNEL_AUTH_STEP_MS } from "../../src/tunnel/auth/port.ts";
+import { TUNNEL_ANSWER_DEADLINE_MS } from "../../src/tunnel/requests/request.ts";
+import { HELLO_DEADLINE_MS } from "../../src/wire/tls/client_hello.ts";
 
 const router = createRouter({});
 

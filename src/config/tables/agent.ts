@@ -3,9 +3,10 @@
  *
  * @module
  */
-import { PUBLISHED_PORTS_MAX, TOKEN_TTL_DEFAULT_S, TOKEN_TTL_MAX_S, TOKEN_TTL_MIN_S } from "../../limits.ts";
 import { AGENT, EDGES, optional, setting } from "../setting.ts";
 import * as value from "../values.ts";
+import { TOKEN_TTL_DEFAULT_S, TOKEN_TTL_MAX_S, TOKEN_TTL_MIN_S } from "../../protocol/token/token.ts";
+import { PUBLISHED_PORTS_MAX } from "../../wire/token/publish_claim.ts";
 
 /** The agent, the tokens, and how a session crosses the network. */
 export const AGENT_SETTINGS = {

@@ -3,10 +3,10 @@
  *
  * @module
  */
-import { DEFAULT_QUEUE_LIMITS } from "../../limits.ts";
 import { LOG_LEVELS } from "../../telemetry/log.ts";
 import { queueFigure, setting } from "../setting.ts";
 import * as value from "../values.ts";
+import { DEFAULT_QUEUE_LIMITS } from "../../protocol/mux/queue_limits.ts";
 
 /** Logs, and SniTun's queue figures. */
 export const TUNING = {

@@ -6,7 +6,6 @@
  */
 import type { Bytes } from "../../bytes/bytes.ts";
 import { errorCode, errorMessage, SallyportError } from "../../errors.ts";
-import { LINGER_MS } from "../../limits.ts";
 import type { Address } from "../../runtime/port.ts";
 import { AckTracker } from "./recovery/acks.ts";
 import { codeOfWire, wireCode } from "./codes.ts";
@@ -23,6 +22,7 @@ import { type CurveGauges, CurveStats } from "./stats.ts";
 import type { CurveStream } from "./streams/stream.ts";
 import { brokenFrame } from "./streams/stream_host.ts";
 import { CONTROL_STREAM_BYTES, StreamSet } from "./streams/stream_set.ts";
+import { LINGER_MS } from "../../runtime/port.ts";
 
 /** A connection with this many packets that didn't open must end (docs/curve-transport.md). */
 const FORGERIES_MAX = 2 ** 36;

@@ -8,7 +8,6 @@ import type { Bytes } from "../../bytes/bytes.ts";
 import { type RandomSource, systemRandom } from "../../crypto/random.ts";
 import { KEY_BYTES, type KeyPair, makeKeyPair, type Sodium, TAG_BYTES } from "../../crypto/sodium.ts";
 import { type ErrorCode, SallyportError } from "../../errors.ts";
-import { SEALED_CLOCK_SKEW_S, SEALED_FLIGHTS_MAX } from "../../limits.ts";
 import {
   decodeHello,
   encodeAnswer,
@@ -28,6 +27,11 @@ import {
   sealFlight,
   sessionKeys,
 } from "./sealed_keys.ts";
+
+/** Sealed: an agent's clock may be wrong by this much; first flights are remembered for twice as long. */
+export const SEALED_CLOCK_SKEW_S = 3_600;
+/** Sealed: first flights remembered at once in each half of that time; the oldest are forgotten beyond it. */
+export const SEALED_FLIGHTS_MAX = 200_000;
 
 const HEAD_END = SALT_BYTES + KEY_BYTES + HELLO_BYTES + TAG_BYTES;
 

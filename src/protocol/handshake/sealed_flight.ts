@@ -5,7 +5,10 @@
  */
 import type { Bytes } from "../../bytes/bytes.ts";
 import { TAG_BYTES } from "../../crypto/sodium.ts";
-import { SEALED_PADDING_MAX_BYTES } from "../../limits.ts";
+import { SEALED_PADDING_MAX_BYTES } from "../../wire/sealed/sealed_messages.ts";
+
+/** Sealed: an agent waits so long for the edge's answer, and an edge for the agent's login. */
+export const SEALED_ANSWER_DEADLINE_MS = 10_000;
 
 /** Takes bytes in any pieces, up to the flight's end. */
 export class FlightCollector {

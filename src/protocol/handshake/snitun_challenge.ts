@@ -15,6 +15,9 @@ import type { Opener, Sealer } from "../../crypto/header_cipher.ts";
 import { type RandomSource, systemRandom } from "../../crypto/random.ts";
 import { SallyportError } from "../../errors.ts";
 
+/** The challenge's answer must come by then (spec: 60 s). */
+export const CHALLENGE_DEADLINE_MS = 60_000;
+
 /** Length of the challenge and of its answer before E. */
 export const CHALLENGE_BYTES = 32;
 const SEED_BYTES = 40;

@@ -4,7 +4,14 @@
  *
  * @module
  */
-import { HALF_CLOSE_GRACE_MS } from "../../limits.ts";
+
+/** SniTun has no FIN: after a visitor's FIN the answer may go on, until this long has passed without a byte of it. */
+export const HALF_CLOSE_GRACE_MS = 10_000;
+/**
+ * The same where the visitor's FIN follows an answer: it has most likely gone, and a plain FIN a visit mustn't fill the
+ * session with streams that wait.
+ */
+export const HALF_CLOSE_ANSWERED_MS = 2_000;
 
 /** What is looked at of a stream. */
 export interface EndingStream {

@@ -6,9 +6,16 @@
 import type { Bytes } from "../../bytes/bytes.ts";
 import type { Role } from "../../crypto/header_cipher.ts";
 import { SallyportError } from "../../errors.ts";
-import * as limits from "../../limits.ts";
 import { type Filler, newChannelId } from "../../wire/snitun/snitun_frame.ts";
 import type { MuxClock } from "./host.ts";
+import { SESSION_WRITE_STALL_MS } from "./queue_limits.ts";
+
+/** The agent pings this often, and the pong must come within PONG_DEADLINE_MS (spec: 50 s and 90 s). */
+export const PING_INTERVAL_MS = 50_000;
+export const PONG_DEADLINE_MS = 90_000;
+/** Sessions and visitors without a byte either way are closed after 90 to 120 s: found idle at four ticks in a row. */
+export const IDLE_TICK_MS = 30_000;
+export const IDLE_TICKS = 4;
 
 /** Where a {@link Heartbeat} sends its pings and pongs. */
 export interface HeartbeatEvents {
@@ -49,8 +56,8 @@ export class Heartbeat {
   /** Starts the clocks; says when `tick` is due. */
   start(): number {
     const now = this.#host.nowMs();
-    this.#nextIdleTickMs = now + limits.IDLE_TICK_MS;
-    if (this.#events.role === "agent") this.#nextPingMs = now + limits.PING_INTERVAL_MS;
+    this.#nextIdleTickMs = now + IDLE_TICK_MS;
+    if (this.#events.role === "agent") this.#nextPingMs = now + PING_INTERVAL_MS;
     return Math.min(this.#nextIdleTickMs, this.#nextPingMs);
   }
 
@@ -69,10 +76,10 @@ export class Heartbeat {
   }
 
   #ping(nowMs: number): void {
-    this.#nextPingMs = nowMs + limits.PING_INTERVAL_MS;
+    this.#nextPingMs = nowMs + PING_INTERVAL_MS;
     this.#pingSentMs = nowMs;
     // An unanswered ping keeps its deadline: asking again doesn't make the peer any less silent.
-    this.#pongDueMs = Math.min(this.#pongDueMs, nowMs + limits.PONG_DEADLINE_MS);
+    this.#pongDueMs = Math.min(this.#pongDueMs, nowMs + PONG_DEADLINE_MS);
     this.#pingId = newChannelId(this.#random);
     this.#events.sendPing("ping", this.#pingId);
   }
@@ -82,14 +89,14 @@ export class Heartbeat {
     if (nowMs >= this.#pongDueMs) {
       throw new SallyportError(
         "pong_missing",
-        `Cannot go on: no pong within ${limits.PONG_DEADLINE_MS / 1000} s`,
+        `Cannot go on: no pong within ${PONG_DEADLINE_MS / 1000} s`,
         {
           side: "network",
           retryable: true,
         },
       );
     }
-    const stallEndsMs = (this.blockedSinceMs ?? Infinity) + limits.SESSION_WRITE_STALL_MS;
+    const stallEndsMs = (this.blockedSinceMs ?? Infinity) + SESSION_WRITE_STALL_MS;
     if (nowMs >= stallEndsMs) {
       throw new SallyportError("session_stalled", "Cannot go on: the peer has stopped reading", {
         side: "network",
@@ -97,10 +104,10 @@ export class Heartbeat {
       });
     }
     if (nowMs >= this.#nextIdleTickMs) {
-      this.#nextIdleTickMs = nowMs + limits.IDLE_TICK_MS;
+      this.#nextIdleTickMs = nowMs + IDLE_TICK_MS;
       this.#idleTicks = this.active ? 0 : this.#idleTicks + 1;
       this.active = false;
-      if (this.#idleTicks >= limits.IDLE_TICKS - 1) {
+      if (this.#idleTicks >= IDLE_TICKS - 1) {
         throw new SallyportError("session_idle", "Cannot go on: no byte either way for 90 s", {
           side: "network",
           retryable: true,

@@ -5,7 +5,7 @@
  */
 import type { Bytes } from "../../bytes/bytes.ts";
 import type { ChunkQueue } from "../../bytes/chunk_queue.ts";
-import { type QueueLimits, SESSION_SEND_BUDGET_BYTES } from "../../limits.ts";
+import { type QueueLimits, SESSION_SEND_BUDGET_BYTES } from "./queue_limits.ts";
 
 /** Once half of the budget is used, a stream may hold so much of what is left: those that stall leave room for others. */
 const SHARE = 1 / 512;

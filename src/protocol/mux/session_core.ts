@@ -6,13 +6,16 @@
 import type { Bytes } from "../../bytes/bytes.ts";
 import type { Role } from "../../crypto/header_cipher.ts";
 import { errorMessage, SallyportError } from "../../errors.ts";
-import * as limits from "../../limits.ts";
 import type { Filler } from "../../wire/snitun/snitun_frame.ts";
 import { type EndingEvents, Endings, type EndingStream } from "./endings.ts";
 import type { Flight } from "./snitun/flight.ts";
 import { Heartbeat, type HeartbeatEvents } from "./heartbeat.ts";
 import type { MuxHost } from "./host.ts";
 import type { QueueSender, SendBudget, SendingStream } from "./send_budget.ts";
+import { SESSION_WRITE_STALL_MS } from "./queue_limits.ts";
+
+/** Control frames, pongs too, that may wait for a peer that doesn't read: some of each kind for every stream. */
+export const CONTROL_FRAMES_QUEUED_MAX = 16_384;
 
 /** Chunks of at least this size are sent from where they are, without passing through the stream's queue. */
 export const DIRECT_MIN_BYTES = 4096;
@@ -154,7 +157,7 @@ export abstract class SessionCore<Stream extends CoreStream>
     if (this.host.write(bytes)) return true;
     const now = this.host.nowMs();
     this.heartbeat.blockedSinceMs = now;
-    this.host.arm(now + limits.SESSION_WRITE_STALL_MS);
+    this.host.arm(now + SESSION_WRITE_STALL_MS);
     return false;
   }
 
@@ -171,7 +174,7 @@ export abstract class SessionCore<Stream extends CoreStream>
 
   /** Ends the session where more control frames wait than a peer that reads can have caused. */
   protected checkControl(): void {
-    if (this.sender.controlFrames > limits.CONTROL_FRAMES_QUEUED_MAX) {
+    if (this.sender.controlFrames > CONTROL_FRAMES_QUEUED_MAX) {
       const why = "Cannot go on: the peer doesn't read, and control frames pile up";
       this.end(new SallyportError("session_stalled", why));
     }

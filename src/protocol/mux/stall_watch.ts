@@ -3,8 +3,10 @@
  *
  * @module
  */
-import { SESSION_STALL_MS } from "../../limits.ts";
 import type { MuxClock } from "./host.ts";
+
+/** A session whose budget stays used up for this long loses its fullest stream, so that the others go on. */
+export const SESSION_STALL_MS = 10_000;
 
 /** What is looked at of a stream. */
 export interface StallingStream {

@@ -7,8 +7,12 @@
 import type { Bytes } from "../../bytes/bytes.ts";
 import type { Aead } from "../../crypto/aead.ts";
 import { NONCE_BYTES, type Sodium } from "../../crypto/sodium.ts";
-import { SEALED_BULK_MIN_BYTES, SEALED_REKEY_RECORDS } from "../../limits.ts";
 import { bulkKey, nextKey, writeNonce } from "../handshake/sealed_keys.ts";
+
+/** Sealed: boxes with at least so much in them are worth the start of another cipher; the wire's, both ends assume it. */
+export const SEALED_BULK_MIN_BYTES = 4 * 1024;
+/** Sealed: a direction's key is replaced behind so many records, 2 GiB at most. */
+export const SEALED_REKEY_RECORDS = 32_768;
 
 /** What seals one direction's boxes. */
 export interface BoxCipher {

@@ -8,14 +8,15 @@ import type { Bytes } from "../../bytes/bytes.ts";
 import type { RandomSource } from "../../crypto/random.ts";
 import { TAG_BYTES } from "../../crypto/sodium.ts";
 import { SallyportError } from "../../errors.ts";
-import {
-  SEALED_PADDED_RECORDS,
-  SEALED_PADDING_MAX_BYTES,
-  SEALED_RECORD_MAX_BYTES,
-  TOKEN_MAX_BYTES,
-} from "../../limits.ts";
 import { paddingOf, RECORD_HEAD_BYTES } from "../../wire/sealed/sealed_messages.ts";
 import { BoxChain, type BoxCipher } from "./box_chain.ts";
+import { SEALED_PADDING_MAX_BYTES } from "../../wire/sealed/sealed_messages.ts";
+import { TOKEN_MAX_BYTES } from "../../wire/token/token_payload.ts";
+
+/** Sealed: so many records of each direction are padded, so that no handshake's sizes are alike. */
+export const SEALED_PADDED_RECORDS = 8;
+/** Sealed: data of one record: a frame of the largest size, and small ones around it. */
+export const SEALED_RECORD_MAX_BYTES = 68 * 1024;
 
 const SEALED_HEAD_BYTES = RECORD_HEAD_BYTES + TAG_BYTES;
 const BODY_MAX_BYTES = SEALED_RECORD_MAX_BYTES + SEALED_PADDING_MAX_BYTES + TAG_BYTES;

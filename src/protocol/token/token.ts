@@ -12,6 +12,11 @@ import { CIPHER_IV_BYTES, CIPHER_KEY_BYTES, type CipherName } from "../../crypto
 import { SallyportError } from "../../errors.ts";
 import { encodeTokenPayload, parseTokenPayload, type TokenClaims } from "../../wire/token/token_payload.ts";
 
+/** The session master: lifetimes of tokens in seconds. */
+export const TOKEN_TTL_DEFAULT_S = 24 * 3600;
+export const TOKEN_TTL_MIN_S = 10;
+export const TOKEN_TTL_MAX_S = 31 * 24 * 3600;
+
 /** Characters of {@link tokenId}: enough to tell the tokens of a log apart. */
 const ID_CHARS = 12;
 

@@ -13,8 +13,16 @@ import type { Bytes } from "../../bytes/bytes.ts";
 import { PAD, sextet } from "../../crypto/base64url.ts";
 import { couldBeComplete, FernetError, type FernetFault } from "../../crypto/fernet.ts";
 import { SallyportError } from "../../errors.ts";
-import { TOKEN_DEADLINE_MS, TOKEN_MAX_BYTES, TOKEN_QUIET_MS } from "../../limits.ts";
 import type { TokenClaims } from "../../wire/token/token_payload.ts";
+import { TOKEN_MAX_BYTES } from "../../wire/token/token_payload.ts";
+
+/** An agent's token must be complete by then; longer than a hello because a hub's uplink may be slow. */
+export const TOKEN_DEADLINE_MS = 10_000;
+/**
+ * A token has no end mark. One that could be complete, opens with no key and isn't continued for this long is
+ * refused without waiting for the token's deadline.
+ */
+export const TOKEN_QUIET_MS = 1_000;
 
 /** Most tokens fit. */
 const FIRST_BUFFER_BYTES = 512;

@@ -13,7 +13,6 @@ import { setImmediate } from "node:timers";
 import { setTimeout as delay } from "node:timers/promises";
 import type { Bytes } from "../../bytes/bytes.ts";
 import { errorMessage, SallyportError } from "../../errors.ts";
-import * as limits from "../../limits.ts";
 import type {
   NodeQuic,
   NodeQuicEndpoint,
@@ -42,6 +41,14 @@ import {
   reportStray,
   type Shared,
 } from "../shared.ts";
+import { QUIC_FAREWELL_MS, QUIC_IDLE_MS, QUIC_KEEP_ALIVE_MS, QUIC_STREAMS_MAX } from "../quic_port.ts";
+
+/** QUIC on Bun: what a peer may send on a stream before it hears more; larger or smaller made no difference. */
+export const QUIC_STREAM_WINDOW_BYTES = 1 * 1024 * 1024;
+/** QUIC: kernel buffers of a UDP socket that is ours to set: 5 ms of 6 Gbit/s, during which the program may be busy. */
+export const QUIC_SOCKET_BUFFER_BYTES = 4 * 1024 * 1024;
+/** QUIC: connections of one socket, and of one address: as many as Bun counts up to. */
+export const QUIC_CONNECTIONS_MAX = 65_535;
 
 /** A writer's method that waits for room. */
 const DRAINED = Symbol.for("Stream.drainableProtocol");
@@ -53,20 +60,20 @@ const PENDING_POLL_MAX_MS = 50;
 /** A client of Bun's breaks the connection at one stream more, whatever it has announced: others are to wait. */
 const CLIENT_STREAMS_MAX = 100;
 const SESSION: NodeQuicOptions = {
-  keepAlive: limits.QUIC_KEEP_ALIVE_MS,
+  keepAlive: QUIC_KEEP_ALIVE_MS,
   transportParams: {
-    initialMaxStreamsBidi: limits.QUIC_STREAMS_MAX,
+    initialMaxStreamsBidi: QUIC_STREAMS_MAX,
     initialMaxStreamsUni: 0,
     // Bun's own figures leave none for streams that the server opens: a peer that isn't Bun may send nothing on those.
-    initialMaxStreamDataBidiLocal: limits.QUIC_STREAM_WINDOW_BYTES,
-    initialMaxStreamDataBidiRemote: limits.QUIC_STREAM_WINDOW_BYTES,
+    initialMaxStreamDataBidiLocal: QUIC_STREAM_WINDOW_BYTES,
+    initialMaxStreamDataBidiRemote: QUIC_STREAM_WINDOW_BYTES,
     // Seconds, where node has milliseconds.
-    maxIdleTimeout: limits.QUIC_IDLE_MS / 1000,
+    maxIdleTimeout: QUIC_IDLE_MS / 1000,
   },
 };
 const SOCKET = {
-  udpReceiveBufferSize: limits.QUIC_SOCKET_BUFFER_BYTES,
-  udpSendBufferSize: limits.QUIC_SOCKET_BUFFER_BYTES,
+  udpReceiveBufferSize: QUIC_SOCKET_BUFFER_BYTES,
+  udpSendBufferSize: QUIC_SOCKET_BUFFER_BYTES,
 };
 
 /** Bun's QUIC. Rejects with `not_supported` where it has none. */
@@ -123,8 +130,8 @@ async function listen(quic: NodeQuic, options: QuicListenOptions, shared: Shared
       endpoint: {
         ...SOCKET,
         address: addressText(options),
-        maxConnectionsPerHost: limits.QUIC_CONNECTIONS_MAX,
-        maxConnectionsTotal: limits.QUIC_CONNECTIONS_MAX,
+        maxConnectionsPerHost: QUIC_CONNECTIONS_MAX,
+        maxConnectionsTotal: QUIC_CONNECTIONS_MAX,
         validateAddress: true,
       },
     });
@@ -145,7 +152,7 @@ async function listen(quic: NodeQuic, options: QuicListenOptions, shared: Shared
 /** What connections that are closed say last has to leave first: others would find out by the idle time-out alone. */
 function end(endpoint: NodeQuicEndpoint): void {
   endpoint.busy = true;
-  setTimeout(() => endpoint.destroy(), limits.QUIC_FAREWELL_MS);
+  setTimeout(() => endpoint.destroy(), QUIC_FAREWELL_MS);
 }
 
 /** Where the environment names a file for TLS secrets, as NSS's format has them, they go there. */

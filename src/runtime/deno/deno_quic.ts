@@ -7,7 +7,6 @@
 import { isIPv6 } from "node:net";
 import type { Bytes } from "../../bytes/bytes.ts";
 import { errorMessage, SallyportError } from "../../errors.ts";
-import * as limits from "../../limits.ts";
 import type { Address, ByteStream } from "../port.ts";
 import type {
   Quic,
@@ -27,15 +26,17 @@ import {
 } from "../quic_shared.ts";
 import { QuicByteStream, type QuicStreamIo } from "../quic_stream.ts";
 import { asError, dialError, listenError, plainHost, type Shared } from "../shared.ts";
+import { PENDING_CONNECTIONS_MAX } from "../port.ts";
+import { QUIC_IDLE_MS, QUIC_KEEP_ALIVE_MS, QUIC_STREAMS_MAX } from "../quic_port.ts";
 
 /** A stream without traffic waits with a buffer of this size, a busy one with the other. */
 const IDLE_READ_BYTES = 64;
 const BUSY_READ_BYTES = 64 * 1024;
 
 const TRANSPORT: Deno.QuicTransportOptions = {
-  keepAliveInterval: limits.QUIC_KEEP_ALIVE_MS,
-  maxIdleTimeout: limits.QUIC_IDLE_MS,
-  maxConcurrentBidirectionalStreams: limits.QUIC_STREAMS_MAX,
+  keepAliveInterval: QUIC_KEEP_ALIVE_MS,
+  maxIdleTimeout: QUIC_IDLE_MS,
+  maxConcurrentBidirectionalStreams: QUIC_STREAMS_MAX,
   maxConcurrentUnidirectionalStreams: 0,
 };
 
@@ -52,7 +53,7 @@ export function denoQuic(shared: Shared): Quic {
     capabilities: {
       receiveBackPressure: true,
       reset: false,
-      acceptedStreams: limits.QUIC_STREAMS_MAX,
+      acceptedStreams: QUIC_STREAMS_MAX,
       keyLog: false,
       retry: false,
     },
@@ -126,7 +127,7 @@ async function acceptLoop(
   while (!state.closed) {
     try {
       const incoming = await listener.incoming();
-      if (pending >= limits.PENDING_CONNECTIONS_MAX) incoming.refuse();
+      if (pending >= PENDING_CONNECTIONS_MAX) incoming.refuse();
       else void shakeHands(incoming);
     } catch {
       // One that was gone before it was looked at; the pause keeps a broken listener from taking the thread.

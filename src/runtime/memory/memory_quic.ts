@@ -9,7 +9,6 @@ import { isIP } from "node:net";
 import type { Bytes } from "../../bytes/bytes.ts";
 import { certificateFingerprint } from "../../crypto/certificate.ts";
 import { SallyportError } from "../../errors.ts";
-import { QUIC_IDLE_MS, QUIC_KEEP_ALIVE_MS, QUIC_STREAMS_MAX } from "../../limits.ts";
 import { MemoryConn } from "./memory_conn.ts";
 import type { MemoryHost, QuicCaller, Way } from "./memory_host.ts";
 import type { Direction } from "./memory_link.ts";
@@ -24,6 +23,7 @@ import type {
 } from "../quic_port.ts";
 import { certificateRefused, peerClosed, QuicConnBase } from "../quic_shared.ts";
 import { asError, dialError, dialTimeoutError, lostError } from "../shared.ts";
+import { QUIC_IDLE_MS, QUIC_KEEP_ALIVE_MS, QUIC_STREAMS_MAX } from "../quic_port.ts";
 
 /** Streams that a client lets its server have open, as few as Bun does. */
 const ACCEPTED_STREAMS = 100;

@@ -13,17 +13,21 @@ import type { CurveOptions } from "../../protocol/curve/options.ts";
 import { FernetError, type FernetFault } from "../../crypto/fernet.ts";
 import { SallyportError } from "../../errors.ts";
 import type { OpenedToken } from "../../protocol/token/token_reader.ts";
-import {
-  CURVE_CONNECTIONS_MAX,
-  CURVE_FAILURES_PER_SOURCE_MAX,
-  PENDING_CONNECTIONS_MAX,
-  PENDING_PER_SOURCE_MAX,
-} from "../../limits.ts";
 import type { Address, Clock, Runtime } from "../../runtime/port.ts";
 import type { TokenClaims } from "../../wire/token/token_payload.ts";
 import { CurveSession } from "./session.ts";
 import type { Session, SessionHandler } from "../port.ts";
 import { asRefusal } from "../snitun/snitun.ts";
+import { PENDING_CONNECTIONS_MAX, PENDING_PER_SOURCE_MAX } from "../../runtime/port.ts";
+
+/** Agents of one UDP socket of the curve transport, those included that aren't let in yet. */
+export const CURVE_CONNECTIONS_MAX = 65_536;
+/**
+ * Handshakes of the curve transport in a minute that come to nothing, from one address (an IPv6 /64 counts as one); beyond
+ * it the address's handshakes are dropped for the rest of the minute. Each costs a tenth of a millisecond on the curve, and up to
+ * one where a token has to be judged: a second of a minute at most.
+ */
+export const CURVE_FAILURES_PER_SOURCE_MAX = 1_024;
 
 /** What an edge needs to speak the curve transport. */
 export interface CurveIdentity {

@@ -9,12 +9,17 @@ import type { CurveHandler } from "../../protocol/curve/connection_host.ts";
 import type { CurveGauges, CurveStats } from "../../protocol/curve/stats.ts";
 import type { CurveStream } from "../../protocol/curve/streams/stream.ts";
 import { SallyportError } from "../../errors.ts";
-import { CURVE_HEAD_TIMEOUT_MS } from "../../limits.ts";
 import type { Caller } from "../../protocol/mux/host.ts";
 import type { Address, Clock, Timer } from "../../runtime/port.ts";
 import { type CurveHead, encodeCallerHead, encodeGoingAwayHead } from "../../wire/credit/stream_head.ts";
 import { type CurveStreamHost, CurveVisitor } from "./stream.ts";
 import type { Session, SessionHandler, SessionStream } from "../port.ts";
+
+/**
+ * A stream of a curve session whose head isn't whole by then is reset. Heads come in the first packet; this leaves
+ * time to send that one again over a bad path.
+ */
+export const CURVE_HEAD_TIMEOUT_MS = 15_000;
 
 /** The transport's name in logs and metrics, and its cipher's. */
 export const CURVE = "curve";

@@ -9,7 +9,6 @@ import { FernetError } from "../../crypto/fernet.ts";
 import { RandomPool } from "../../crypto/random.ts";
 import { SallyportError } from "../../errors.ts";
 import type { OpenedToken } from "../../protocol/token/token_reader.ts";
-import * as limits from "../../limits.ts";
 import { sourceOf } from "../../wire/ip/networks.ts";
 import type { ByteStream, ByteStreamHandler, Listener, Runtime, Timer } from "../../runtime/port.ts";
 import type { QuicConn, QuicConnHandler, QuicIdentity, QuicListener } from "../../runtime/quic_port.ts";
@@ -18,6 +17,10 @@ import type { CurveGate } from "../curve/accept.ts";
 import { QUIC_ALPN } from "./options.ts";
 import { QuicSession } from "./session.ts";
 import { asRefusal } from "../snitun/snitun.ts";
+import { CHALLENGE_DEADLINE_MS } from "../../protocol/handshake/snitun_challenge.ts";
+import type { QueueLimits } from "../../protocol/mux/queue_limits.ts";
+import { TOKEN_DEADLINE_MS } from "../../protocol/token/token_reader.ts";
+import { LINGER_MS, PENDING_CONNECTIONS_MAX, PENDING_PER_SOURCE_MAX } from "../../runtime/port.ts";
 
 /** What {@link listenForQuic} takes; a gate as the curve transport's. */
 export interface ListenForQuicOptions extends CurveGate {
@@ -27,7 +30,7 @@ export interface ListenForQuicOptions extends CurveGate {
   readonly port: number;
   /** The edge's certificate and key; agents pin its fingerprint. */
   readonly identity: QuicIdentity;
-  readonly queueLimits?: limits.QueueLimits;
+  readonly queueLimits?: QueueLimits;
   readonly receiveBudgetBytes?: number;
 }
 
@@ -62,7 +65,7 @@ class Door {
   accept(conn: QuicConn): void {
     const source = sourceOf(conn.remote.host);
     const fromSource = this.#pendingFrom.get(source) ?? 0;
-    if (this.#pending >= limits.PENDING_CONNECTIONS_MAX || fromSource >= limits.PENDING_PER_SOURCE_MAX) {
+    if (this.#pending >= PENDING_CONNECTIONS_MAX || fromSource >= PENDING_PER_SOURCE_MAX) {
       const error = new SallyportError("limit_exceeded", "Cannot accept connection: too many are unfinished");
       conn.close(error);
       return this.options.refused(error, undefined, conn.remote, false);
@@ -97,7 +100,7 @@ class QuicAcceptance implements QuicConnHandler, ByteStreamHandler {
   }
 
   start(): void {
-    this.#wait(limits.TOKEN_DEADLINE_MS, () => this.#turnDown(late("no whole token came")));
+    this.#wait(TOKEN_DEADLINE_MS, () => this.#turnDown(late("no whole token came")));
     this.#conn.attach(this);
   }
 
@@ -155,7 +158,7 @@ class QuicAcceptance implements QuicConnHandler, ByteStreamHandler {
       const claims = openToken(token);
       if (typeof claims === "string") throw new FernetError(claims);
       this.#token = { token, claims };
-      this.#wait(limits.CHALLENGE_DEADLINE_MS, () => this.#turnDown(late("nobody decided")));
+      this.#wait(CHALLENGE_DEADLINE_MS, () => this.#turnDown(late("nobody decided")));
       await authorize(this.#token, this.#conn.remote);
       // It may have left, or waited for too long.
       if (!this.#over) this.#admit(this.#token, this.#control!);
@@ -191,7 +194,7 @@ class QuicAcceptance implements QuicConnHandler, ByteStreamHandler {
     this.#control?.write(encodeVerdict(error.code));
     this.#control?.release();
     this.#wait(
-      limits.LINGER_MS,
+      LINGER_MS,
       () => this.#conn.close(new SallyportError(error.code, "Cannot open session")),
     );
     this.#refuse(error);

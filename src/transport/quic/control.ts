@@ -6,7 +6,6 @@
 import type { Bytes } from "../../bytes/bytes.ts";
 import type { Role } from "../../crypto/header_cipher.ts";
 import { type ErrorCode, SallyportError } from "../../errors.ts";
-import { QUIC_CONTROL_MAX_BYTES } from "../../limits.ts";
 import { invalidFrame } from "../../protocol/mux/credit/table.ts";
 import { Heartbeat, type HeartbeatEvents } from "../../protocol/mux/heartbeat.ts";
 import type { MuxClock } from "../../protocol/mux/host.ts";
@@ -20,6 +19,9 @@ import {
 } from "../../wire/credit/credit_frame.ts";
 import type { Filler } from "../../wire/snitun/snitun_frame.ts";
 import type { QuicPipe } from "./framed_stream.ts";
+
+/** QUIC: control frames that may wait for a peer that doesn't read: some thousands of pongs. */
+export const QUIC_CONTROL_MAX_BYTES = 256 * 1024;
 
 /** What a session hears of its control stream. */
 export interface QuicControlEvents {

@@ -7,12 +7,6 @@ import { BlockPool } from "../../bytes/block_pool.ts";
 import type { Bytes } from "../../bytes/bytes.ts";
 import { RandomPool } from "../../crypto/random.ts";
 import { errorCode, errorMessage, SallyportError } from "../../errors.ts";
-import {
-  DIAL_TIMEOUT_MS,
-  type QueueLimits,
-  QUIC_OFFER_SHARE,
-  QUIC_VERDICT_DEADLINE_MS,
-} from "../../limits.ts";
 import type { ByteStream, ByteStreamHandler, Timer } from "../../runtime/port.ts";
 import type { QuicConn, QuicConnHandler } from "../../runtime/quic_port.ts";
 import { decodeVerdict, encodeLogin, verdictCode, verdictLength } from "../../wire/sealed/sealed_messages.ts";
@@ -21,6 +15,16 @@ import type { Session, SessionHandler } from "../port.ts";
 import { QUIC_ALPN } from "./options.ts";
 import { QuicSession } from "./session.ts";
 import { asRefusal } from "../snitun/snitun.ts";
+import type { QueueLimits } from "../../protocol/mux/queue_limits.ts";
+import { DIAL_TIMEOUT_MS } from "../../runtime/port.ts";
+
+/**
+ * QUIC: from this share of the streams that an edge may open at its agent, the agent offers some of its own; Bun lets 100
+ * be open and allows the next ones when 50 have ended, so that 51 that stay could keep out all others,
+ */
+export const QUIC_OFFER_SHARE = 1 / 4;
+/** QUIC: an agent waits so long for the edge's verdict. */
+export const QUIC_VERDICT_DEADLINE_MS = 10_000;
 
 /** What {@link dialForQuic} takes. */
 export interface DialForQuicOptions extends DialEdgeOptions {

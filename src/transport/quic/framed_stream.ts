@@ -5,7 +5,6 @@
  * @module
  */
 import type { Bytes } from "../../bytes/bytes.ts";
-import { FRAME_MAX_SEND_BYTES } from "../../limits.ts";
 import { CreditReceiver } from "../../protocol/mux/credit/receiver.ts";
 import type { CreditStream } from "../../protocol/mux/credit/stream.ts";
 import type { MuxClock } from "../../protocol/mux/host.ts";
@@ -17,6 +16,7 @@ import {
   writeCreditHeader,
   writeU32,
 } from "../../wire/credit/credit_frame.ts";
+import { FRAME_MAX_SEND_BYTES } from "../../protocol/mux/queue_limits.ts";
 
 /** What a session does with its pipes. */
 export interface PipeOwner {

@@ -5,10 +5,10 @@
  */
 import type { BlockPool } from "../../bytes/block_pool.ts";
 import type { Role } from "../../crypto/header_cipher.ts";
-import type { QueueLimits } from "../../limits.ts";
 import type { ByteStream, Clock } from "../../runtime/port.ts";
 import type { QuicConn } from "../../runtime/quic_port.ts";
 import type { Filler } from "../../wire/snitun/snitun_frame.ts";
+import type { QueueLimits } from "../../protocol/mux/queue_limits.ts";
 
 /** The application protocol; its number is the transport's version. */
 export const QUIC_ALPN = "sallyport/1";
@@ -27,7 +27,7 @@ export interface QuicSessionOptions {
   /** What the streams' queues are made of. */
   readonly blocks: BlockPool;
   readonly queueLimits?: QueueLimits;
-  /** Received bytes that the session may hold; `SESSION_RECEIVE_BUDGET_BYTES` (limits.ts) when absent. */
+  /** Received bytes that the session may hold; `SESSION_RECEIVE_BUDGET_BYTES` when absent. */
   readonly receiveBudgetBytes?: number;
   /** At an agent: from so many QUIC streams of the edge's on, it is offered some of the agent's. */
   readonly offerFrom?: number;

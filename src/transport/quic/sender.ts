@@ -5,12 +5,13 @@
  * @module
  */
 import type { Bytes } from "../../bytes/bytes.ts";
-import { CREDIT_SESSION_FIRST_BYTES, FRAME_MAX_SEND_BYTES, type QueueLimits } from "../../limits.ts";
 import type { CreditStream } from "../../protocol/mux/credit/stream.ts";
 import { Ring } from "../../protocol/mux/ring.ts";
 import { type QueueSender, SendBudget } from "../../protocol/mux/send_budget.ts";
 import { CreditFrame, encodeCreditFrame } from "../../wire/credit/credit_frame.ts";
 import type { QuicPipe } from "./framed_stream.ts";
+import { CREDIT_SESSION_FIRST_BYTES } from "../../protocol/mux/credit/windows.ts";
+import { FRAME_MAX_SEND_BYTES, type QueueLimits } from "../../protocol/mux/queue_limits.ts";
 
 /** Chunks of at least this size are sent from where they are, without passing through the stream's queue. */
 const DIRECT_MIN_BYTES = 4096;

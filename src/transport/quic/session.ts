@@ -8,7 +8,6 @@ import type { BlockPool } from "../../bytes/block_pool.ts";
 import type { Bytes } from "../../bytes/bytes.ts";
 import type { Role } from "../../crypto/header_cipher.ts";
 import { type ErrorCode, errorCode, errorMessage, SallyportError } from "../../errors.ts";
-import * as limits from "../../limits.ts";
 import { CreditStream } from "../../protocol/mux/credit/stream.ts";
 import { invalidFrame } from "../../protocol/mux/credit/table.ts";
 import { ReceiveWindows } from "../../protocol/mux/credit/windows.ts";
@@ -33,6 +32,13 @@ import { PipeDeadlines, type PipeOwner, QuicPipe } from "./framed_stream.ts";
 import { QUIC, QUIC_CIPHER, type QuicSessionOptions } from "./options.ts";
 import { QuicSender } from "./sender.ts";
 import { QuicSupply } from "./supply.ts";
+import { CREDIT_STREAM_FIRST_BYTES } from "../../protocol/mux/credit/windows.ts";
+import {
+  DEFAULT_QUEUE_LIMITS,
+  SESSION_RECEIVE_BUDGET_BYTES,
+  SESSION_WRITE_STALL_MS,
+  STREAMS_PER_SESSION_MAX,
+} from "../../protocol/mux/queue_limits.ts";
 
 /** A session in either role; hears of its connection once it is started. */
 export class QuicSession implements Session, StreamOwner<CreditStream>, PipeOwner, QuicConnHandler {
@@ -83,14 +89,14 @@ export class QuicSession implements Session, StreamOwner<CreditStream>, PipeOwne
     const deadlines = this.#deadlines = new PipeDeadlines(this.#alarm, late);
     const wanted = () => this.#over === undefined;
     this.#supply = new QuicSupply({ conn, owner: this, deadlines, offerFrom: options.offerFrom, wanted });
-    this.#sender = new QuicSender(options.queueLimits ?? limits.DEFAULT_QUEUE_LIMITS, {
+    this.#sender = new QuicSender(options.queueLimits ?? DEFAULT_QUEUE_LIMITS, {
       pipeOf: (stream) => this.#pipes.get(stream),
       finSent: (stream) => this.#finSent(stream),
       wake: () => this.#wake(),
     });
     this.#windows = new ReceiveWindows({
       host: this.#alarm,
-      budgetBytes: options.receiveBudgetBytes ?? limits.SESSION_RECEIVE_BUDGET_BYTES,
+      budgetBytes: options.receiveBudgetBytes ?? SESSION_RECEIVE_BUDGET_BYTES,
       streams: { [Symbol.iterator]: () => this.#pipes.keys() },
       grant: (stream) => this.#grant(stream),
       drop: (stream, code, why) => this.#refuse(stream, code, why),
@@ -122,7 +128,7 @@ export class QuicSession implements Session, StreamOwner<CreditStream>, PipeOwne
 
   open(caller: Caller): SessionStream {
     if (this.#over !== undefined) throw this.#over;
-    if (this.streams >= limits.STREAMS_PER_SESSION_MAX) {
+    if (this.streams >= STREAMS_PER_SESSION_MAX) {
       const why = `Cannot open stream: the session has ${this.streams} already`;
       throw new SallyportError("limit_exceeded", why);
     }
@@ -281,8 +287,8 @@ export class QuicSession implements Session, StreamOwner<CreditStream>, PipeOwne
 
   #add(pipe: QuicPipe, caller: Caller, own: boolean): CreditStream {
     const stream = new CreditStream(this, 0, caller, own);
-    stream.grantedBytes = limits.CREDIT_STREAM_FIRST_BYTES;
-    stream.sendCredit = limits.CREDIT_STREAM_FIRST_BYTES;
+    stream.grantedBytes = CREDIT_STREAM_FIRST_BYTES;
+    stream.sendCredit = CREDIT_STREAM_FIRST_BYTES;
     pipe.stream = stream;
     this.#pipes.set(stream, pipe);
     return stream;
@@ -292,7 +298,7 @@ export class QuicSession implements Session, StreamOwner<CreditStream>, PipeOwne
     const { address, port, serverName, creditBytes } = decodeOpen(body);
     this.#supply.opened(pipe);
     const leaving = this.#control.leaving === undefined ? undefined : "shutdown";
-    const code = this.streams >= limits.STREAMS_PER_SESSION_MAX ? "limit_exceeded" : leaving;
+    const code = this.streams >= STREAMS_PER_SESSION_MAX ? "limit_exceeded" : leaving;
     if (code !== undefined) {
       this.#handler?.streamRefused(code);
       pipe.send(encodeReason(CreditFrame.RESET, 0, code));
@@ -327,7 +333,7 @@ export class QuicSession implements Session, StreamOwner<CreditStream>, PipeOwne
   #finishPipe(pipe: QuicPipe | undefined): void {
     if (pipe === undefined || pipe.over) return;
     pipe.finish();
-    if (!this.#supply.withdraw(pipe)) this.#deadlines.watch(pipe, limits.SESSION_WRITE_STALL_MS);
+    if (!this.#supply.withdraw(pipe)) this.#deadlines.watch(pipe, SESSION_WRITE_STALL_MS);
   }
 
   #grant(stream: CreditStream | undefined): void {

@@ -6,13 +6,16 @@
  * @module
  */
 import type { Bytes } from "../../bytes/bytes.ts";
-import { HELLO_DEADLINE_MS, QUIC_OFFERS_MAX } from "../../limits.ts";
 import { invalidFrame } from "../../protocol/mux/credit/table.ts";
 import type { ByteStream } from "../../runtime/port.ts";
 import type { QuicConn } from "../../runtime/quic_port.ts";
 import { asError } from "../../runtime/shared.ts";
 import { CreditFrame, encodeCreditFrame } from "../../wire/credit/credit_frame.ts";
 import { type PipeDeadlines, type PipeOwner, QuicPipe } from "./framed_stream.ts";
+import { HELLO_DEADLINE_MS } from "../../wire/tls/client_hello.ts";
+
+/** and so many offers may wait: as many visitors come at once without a round trip more. */
+export const QUIC_OFFERS_MAX = 128;
 
 const NOTHING: Bytes = new Uint8Array(0);
 

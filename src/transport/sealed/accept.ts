@@ -11,13 +11,18 @@ import { SallyportError } from "../../errors.ts";
 import { type AnsweredFlights, SealedEdgeHandshake } from "../../protocol/handshake/sealed_edge.ts";
 import { concat } from "../../protocol/handshake/sealed_keys.ts";
 import type { OpenedToken } from "../../protocol/token/token_reader.ts";
-import * as limits from "../../limits.ts";
 import type { Address, ByteStreamHandler, Conn, Timer } from "../../runtime/port.ts";
 import { decodeLogin, encodeVerdict } from "../../wire/sealed/sealed_messages.ts";
 import type { TokenClaims } from "../../wire/token/token_payload.ts";
 import type { Session, SessionHandler } from "../port.ts";
 import { type SealedLink, sealedLink, type SealedShared } from "./session.ts";
 import { asRefusal } from "../snitun/snitun.ts";
+import { SEALED_ANSWER_DEADLINE_MS } from "../../protocol/handshake/sealed_flight.ts";
+import { CHALLENGE_DEADLINE_MS } from "../../protocol/handshake/snitun_challenge.ts";
+
+/** Sealed: who shows nothing of use is dropped at a time drawn from here to there, whatever it sends meanwhile. */
+export const SEALED_SILENCE_MIN_MS = 5_000;
+export const SEALED_SILENCE_MAX_MS = 20_000;
 
 /** What an edge needs to speak the sealed transport. */
 export interface SealedIdentity {
@@ -89,8 +94,8 @@ class SealedAcceptance implements ByteStreamHandler {
     });
     const drawn = new Uint8Array(2);
     scratch.random.fill(drawn);
-    const span = limits.SEALED_SILENCE_MAX_MS - limits.SEALED_SILENCE_MIN_MS;
-    this.#silenceMs = limits.SEALED_SILENCE_MIN_MS + span * (drawn[0]! * 256 + drawn[1]!) / 65_536;
+    const span = SEALED_SILENCE_MAX_MS - SEALED_SILENCE_MIN_MS;
+    this.#silenceMs = SEALED_SILENCE_MIN_MS + span * (drawn[0]! * 256 + drawn[1]!) / 65_536;
   }
 
   start(): void {
@@ -155,8 +160,8 @@ class SealedAcceptance implements ByteStreamHandler {
     if (answered === undefined) return;
     const { conn, clock } = this.#options;
     this.#ends = sealedLink(this.#options, conn, "edge", answered.keys);
-    this.#wait(clock.nowMs() + limits.SEALED_ANSWER_DEADLINE_MS, () => {
-      const why = `Cannot open session: no login in ${limits.SEALED_ANSWER_DEADLINE_MS / 1000} s`;
+    this.#wait(clock.nowMs() + SEALED_ANSWER_DEADLINE_MS, () => {
+      const why = `Cannot open session: no login in ${SEALED_ANSWER_DEADLINE_MS / 1000} s`;
       this.#refuse(new SallyportError("deadline_exceeded", why, { side: "network" }));
     });
     conn.write(answered.answer);
@@ -174,7 +179,7 @@ class SealedAcceptance implements ByteStreamHandler {
     } catch (error) {
       return this.#turnDown(ends, error);
     }
-    const deadlineMs = this.#options.clock.nowMs() + limits.CHALLENGE_DEADLINE_MS;
+    const deadlineMs = this.#options.clock.nowMs() + CHALLENGE_DEADLINE_MS;
     this.#wait(deadlineMs, () => {
       this.#turnDown(
         ends,

@@ -6,13 +6,14 @@
 import type { Bytes } from "../../bytes/bytes.ts";
 import { errorMessage, SallyportError } from "../../errors.ts";
 import { SealedAgentHandshake } from "../../protocol/handshake/sealed_agent.ts";
-import { SEALED_ANSWER_DEADLINE_MS, SEALED_CLOCK_SKEW_S } from "../../limits.ts";
 import type { ByteStreamHandler, Conn, Timer } from "../../runtime/port.ts";
 import { decodeVerdict, encodeLogin, verdictCode } from "../../wire/sealed/sealed_messages.ts";
 import { dialEdge, type DialEdgeOptions } from "../dial_edge.ts";
 import type { Session, SessionHandler } from "../port.ts";
 import { type SealedLink, sealedLink, type SealedShared } from "./session.ts";
 import { asRefusal } from "../snitun/snitun.ts";
+import { SEALED_CLOCK_SKEW_S } from "../../protocol/handshake/sealed_edge.ts";
+import { SEALED_ANSWER_DEADLINE_MS } from "../../protocol/handshake/sealed_flight.ts";
 
 /** What {@link dialSealed} takes. */
 export interface DialSealedOptions extends SealedShared, DialEdgeOptions {

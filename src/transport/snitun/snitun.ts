@@ -8,7 +8,6 @@ import { type CipherName, createOpener, createSealer } from "../../crypto/header
 import { errorMessage, SallyportError } from "../../errors.ts";
 import { AgentChallenge, EdgeChallenge } from "../../protocol/handshake/snitun_challenge.ts";
 import { type OpenedToken, TokenReader } from "../../protocol/token/token_reader.ts";
-import * as limits from "../../limits.ts";
 import type { MuxOptions } from "../../protocol/mux/snitun/options.ts";
 import type { SendScratch } from "../../protocol/mux/snitun/sender.ts";
 import { MuxSession } from "../../protocol/mux/snitun/session.ts";
@@ -16,6 +15,8 @@ import type { Address, ByteStreamHandler, Clock, Conn, Timer } from "../../runti
 import { dialEdge, type DialEdgeOptions } from "../dial_edge.ts";
 import { MuxLink } from "../mux_link.ts";
 import type { Session, SessionHandler } from "../port.ts";
+import { CHALLENGE_DEADLINE_MS } from "../../protocol/handshake/snitun_challenge.ts";
+import type { QueueLimits } from "../../protocol/mux/queue_limits.ts";
 
 const TRANSPORT = "snitun";
 
@@ -23,7 +24,7 @@ const TRANSPORT = "snitun";
 export interface SnitunShared {
   readonly clock: Clock;
   readonly scratch: SendScratch;
-  readonly queueLimits?: limits.QueueLimits;
+  readonly queueLimits?: QueueLimits;
   readonly receiveBudgetBytes?: number;
   readonly largeFramesPerSecond?: number;
 }
@@ -105,7 +106,7 @@ class Acceptance implements ByteStreamHandler {
       return;
     }
     this.#token = token;
-    this.#wait(now + limits.CHALLENGE_DEADLINE_MS, () => {
+    this.#wait(now + CHALLENGE_DEADLINE_MS, () => {
       throw new SallyportError(
         "deadline_exceeded",
         "Cannot open session: no answer to the challenge in 60 s",
@@ -259,8 +260,8 @@ class Dialogue implements ByteStreamHandler {
     const opener = createOpener(cipher, aesKey, aesIv, "edge");
     this.#machine = new AgentChallenge(sealer, opener);
     this.#link = snitunLink(options, conn, cipher, { role: "agent", protocolVersion, sealer, opener });
-    this.#timer = options.clock.after(limits.CHALLENGE_DEADLINE_MS, () => {
-      this.#fail("deadline_exceeded", `no challenge in ${limits.CHALLENGE_DEADLINE_MS / 1000} s`);
+    this.#timer = options.clock.after(CHALLENGE_DEADLINE_MS, () => {
+      this.#fail("deadline_exceeded", `no challenge in ${CHALLENGE_DEADLINE_MS / 1000} s`);
     });
     this.#giveUp = () => this.#leave(options.signal?.reason);
     options.signal?.addEventListener("abort", this.#giveUp, { once: true });

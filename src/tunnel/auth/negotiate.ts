@@ -6,7 +6,6 @@
  */
 import type { Bytes } from "../../bytes/bytes.ts";
 import { errorMessage, SallyportError } from "../../errors.ts";
-import { TUNNEL_AUTH_DEADLINE_MS, TUNNEL_AUTH_STEP_MS, TUNNEL_NAME_MAX_BYTES } from "../../limits.ts";
 import type { ByteStream, ByteStreamHandler, Timer } from "../../runtime/port.ts";
 import {
   AuthMessage,
@@ -19,6 +18,10 @@ import {
 } from "../../wire/snocat/tunnel_auth.ts";
 import { type Carrier, openWithin } from "../carriers/carrier.ts";
 import type { AuthContext, Authenticator, AuthSteps, TunnelCredential, TunnelIdentity } from "./port.ts";
+import { TUNNEL_AUTH_STEP_MS, TUNNEL_NAME_MAX_BYTES } from "./port.ts";
+
+/** Tunnels: an authentication must be through by then, look-ups of an operator's own included. */
+export const TUNNEL_AUTH_DEADLINE_MS = 15_000;
 
 const NOTHING: Bytes = new Uint8Array(0);
 

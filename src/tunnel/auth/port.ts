@@ -8,6 +8,11 @@ import type { Bytes } from "../../bytes/bytes.ts";
 import type { TunnelAttributes } from "../../cluster/registry.ts";
 import type { Address, Clock } from "../../runtime/port.ts";
 
+/** Tunnels: a name is a host's, or little more. */
+export const TUNNEL_NAME_MAX_BYTES = 255;
+/** Tunnels: the other side's next message must come by then. */
+export const TUNNEL_AUTH_STEP_MS = 5_000;
+
 /** Steps of a method: messages of up to 16 KiB, each waited for {@link TUNNEL_AUTH_STEP_MS} at most. */
 export interface AuthSteps {
   /** Sends a message. */

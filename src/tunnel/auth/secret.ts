@@ -7,10 +7,10 @@ import { randomBytes } from "node:crypto";
 import type { Bytes } from "../../bytes/bytes.ts";
 import type { TunnelAttributes } from "../../cluster/registry.ts";
 import { SallyportError } from "../../errors.ts";
-import { TUNNEL_NAME_MAX_BYTES } from "../../limits.ts";
 import { NONCE_BYTES, proveKey, splitClaim, verifyKey } from "./challenge.ts";
 import { unauthorized } from "./negotiate.ts";
 import type { Authenticator, TunnelCredential } from "./port.ts";
+import { TUNNEL_NAME_MAX_BYTES } from "./port.ts";
 
 const METHOD = "secret";
 /** Less than this can be guessed from one recorded proof. */

@@ -4,11 +4,11 @@
  * @module
  */
 import type { SallyportError } from "../../errors.ts";
-import { QUIC_FAREWELL_MS } from "../../limits.ts";
 import type { Address, ByteStream, Clock } from "../../runtime/port.ts";
 import type { QuicCapabilities, QuicConn, QuicConnHandler } from "../../runtime/quic_port.ts";
 import type { Carrier, CarrierHandler } from "./carrier.ts";
 import { QuicCarrierStream, type QuicStreamHost, UnreadBytes } from "./quic_stream.ts";
+import { QUIC_FAREWELL_MS } from "../../runtime/quic_port.ts";
 
 /** What a {@link QuicCarrier} is made of. */
 export interface QuicCarrierOptions {

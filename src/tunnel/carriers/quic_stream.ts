@@ -6,13 +6,19 @@
 import type { Bytes } from "../../bytes/bytes.ts";
 import { ChunkQueue } from "../../bytes/chunk_queue.ts";
 import { SallyportError } from "../../errors.ts";
-import {
-  QUIC_CARRIER_UNREAD_CROWDED_BYTES,
-  QUIC_CARRIER_UNREAD_MAX_BYTES,
-  QUIC_LISTENER_UNREAD_MAX_BYTES,
-  QUIC_STREAM_UNREAD_MAX_BYTES,
-} from "../../limits.ts";
 import type { ByteStream, ByteStreamHandler, Clock } from "../../runtime/port.ts";
+
+/**
+ * QUIC without receive back-pressure (Bun): what one stream may keep that nobody has read yet; beyond it the stream ends.
+ * A reader that is slower than the sender by more than this loses its stream, so it is as large as can be borne.
+ */
+export const QUIC_STREAM_UNREAD_MAX_BYTES = 64 * 1024 * 1024;
+/** The same for all streams of one connection. */
+export const QUIC_CARRIER_UNREAD_MAX_BYTES = 256 * 1024 * 1024;
+/** The same for all connections of one listener, whoever they are: beyond it each must do with the next figure, */
+export const QUIC_LISTENER_UNREAD_MAX_BYTES = 512 * 1024 * 1024;
+/** which those keep that do no harm: some round trips of a fast line. */
+export const QUIC_CARRIER_UNREAD_CROWDED_BYTES = 8 * 1024 * 1024;
 
 /** Counts what streams keep that nobody has read yet: those of a carrier, and of all carriers of a listener. */
 export class UnreadBytes {

@@ -5,13 +5,13 @@
  */
 import type { Bytes } from "../../bytes/bytes.ts";
 import { SallyportError } from "../../errors.ts";
-import { HELLO_DEADLINE_MS } from "../../limits.ts";
 import type { Caller } from "../../protocol/mux/host.ts";
 import type { Address, ByteStream, ByteStreamHandler, Clock, Timer } from "../../runtime/port.ts";
 import type { Session, SessionStream } from "../../transport/port.ts";
 import { REQUEST_FIRST_BYTE } from "../../wire/snocat/tunnel_request.ts";
 import type { Carrier, CarrierHandler } from "./carrier.ts";
 import { UnreadStream } from "../requests/unread_stream.ts";
+import { HELLO_DEADLINE_MS } from "../../wire/tls/client_hello.ts";
 
 const NOBODY: Caller = { address: "0.0.0.0" };
 

@@ -5,11 +5,14 @@
  * @module
  */
 import { SallyportError } from "../../errors.ts";
-import { TUNNEL_AUTH_STEP_MS, TUNNEL_EARLY_STREAMS_MAX } from "../../limits.ts";
 import type { ByteStream, Clock, Timer } from "../../runtime/port.ts";
 import { type VerifiedPeer, verifyPeer } from "../auth/negotiate.ts";
 import type { Authenticator } from "../auth/port.ts";
 import type { Carrier, CarrierHandler } from "../carriers/carrier.ts";
+import { TUNNEL_AUTH_STEP_MS } from "../auth/port.ts";
+
+/** Tunnels: streams that may wait until a tunnel is registered. */
+export const TUNNEL_EARLY_STREAMS_MAX = 64;
 
 /** What an {@link Arrival} is made of. */
 export interface ArrivalOptions {

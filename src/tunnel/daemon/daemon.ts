@@ -7,12 +7,6 @@
 import { TunnelLease } from "../../cluster/lease.ts";
 import type { TunnelRegistry } from "../../cluster/registry.ts";
 import { errorMessage, SallyportError } from "../../errors.ts";
-import {
-  SHUTDOWN_GRACE_MS,
-  TUNNEL_EXPIRY_CHECK_MS,
-  TUNNEL_FAREWELL_MS,
-  TUNNEL_PENDING_MAX,
-} from "../../limits.ts";
 import type { Clock, Timer } from "../../runtime/port.ts";
 import { type Logger, silentLogger } from "../../telemetry/log.ts";
 import { Arrival } from "./arrival.ts";
@@ -22,6 +16,14 @@ import { type Carrier, closeWhenQuiet } from "../carriers/carrier.ts";
 import type { Router } from "../requests/router.ts";
 import type { TunnelSink, TunnelSource } from "./source.ts";
 import { Tunnel } from "../tunnel.ts";
+import { SHUTDOWN_GRACE_MS } from "../../transport/port.ts";
+
+/** Tunnels: a refusal may be read for this long before the connection is closed. */
+export const TUNNEL_FAREWELL_MS = 2_000;
+/** Tunnels: one whose proof has run out is found within this time, if the clock was set meanwhile. */
+export const TUNNEL_EXPIRY_CHECK_MS = 60_000;
+/** Tunnels: connections of a daemon that aren't authenticated yet; beyond it new ones are closed. */
+export const TUNNEL_PENDING_MAX = 1_024;
 
 /** What becomes of a tunnel. Of each tunnel they come in this order, and of who isn't let in none comes. */
 export type TunnelEvent =

@@ -4,13 +4,13 @@
  * @module
  */
 import type { SallyportError } from "../../errors.ts";
-import { DIAL_TIMEOUT_MS } from "../../limits.ts";
 import type { Address, Runtime } from "../../runtime/port.ts";
 import type { QuicIdentity, QuicTrust } from "../../runtime/quic_port.ts";
 import type { Carrier } from "../carriers/carrier.ts";
 import { QuicCarrier } from "../carriers/quic_carrier.ts";
 import { UnreadBytes } from "../carriers/quic_stream.ts";
 import { createTunnelSource, type TunnelSource } from "./source.ts";
+import { DIAL_TIMEOUT_MS } from "../../runtime/port.ts";
 
 /** The application protocol (ALPN) of tunnels, where none is named. */
 export const TUNNEL_ALPN = "sallyport-tunnel-1";

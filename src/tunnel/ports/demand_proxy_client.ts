@@ -4,7 +4,6 @@
  * @module
  */
 import { SallyportError } from "../../errors.ts";
-import { DEMAND_DEADLINE_MS, DEMAND_FAREWELL_MS } from "../../limits.ts";
 import type { Bytes, ByteStream, ByteStreamHandler, Clock, Timer } from "../../runtime/port.ts";
 import {
   DEMAND_FAREWELL_BYTES,
@@ -16,6 +15,10 @@ import {
   type PublicAddress,
   refusalReason,
 } from "../../wire/snocat/demand_proxy.ts";
+import { DEMAND_DEADLINE_MS } from "../../wire/snocat/demand_proxy.ts";
+
+/** Demand proxy: a lease that ends is answered by then; the port is free in any case. */
+export const DEMAND_FAREWELL_MS = 2_000;
 
 /** What {@link requestPublicPort} takes. */
 export interface PublicPortOptions {
@@ -34,7 +37,7 @@ export interface PublicPort {
   readonly addresses: readonly PublicAddress[];
   /** Resolves when the lease is over, with what ended it; without an error, we gave the port back. Never rejects. */
   readonly ended: Promise<SallyportError | undefined>;
-  /** Gives the port back. Resolves when the server has said so, or after `DEMAND_FAREWELL_MS` (limits.ts). */
+  /** Gives the port back. Resolves when the server has said so, or after `DEMAND_FAREWELL_MS`. */
   close(): Promise<void>;
 }
 

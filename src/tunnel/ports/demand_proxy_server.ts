@@ -7,13 +7,6 @@
  * @module
  */
 import { errorCode, errorMessage, SallyportError } from "../../errors.ts";
-import {
-  DEMAND_CONNECTIONS_MAX,
-  DEMAND_DEADLINE_MS,
-  DEMAND_IDLE_TICKS,
-  DEMAND_LEASES_PER_CLIENT_MAX,
-  DEMAND_OPEN_DEADLINE_MS,
-} from "../../limits.ts";
 import type {
   Address,
   Bytes,
@@ -39,6 +32,18 @@ import {
   wantsReasons,
 } from "../../wire/snocat/demand_proxy.ts";
 import type { PortLease, PortLeases } from "./port_leases.ts";
+import { DEMAND_IDLE_TICKS } from "../requests/tcp_proxy.ts";
+import { DEMAND_DEADLINE_MS } from "../../wire/snocat/demand_proxy.ts";
+
+/**
+ * Demand proxy: a visitor's stream to the client must be open by then. Longer than a request's answer may take, since a
+ * peer may allow no more streams for a while.
+ */
+export const DEMAND_OPEN_DEADLINE_MS = 30_000;
+/** Public connections of one lease, those included whose way to the client isn't open yet. */
+export const DEMAND_CONNECTIONS_MAX = 1_024;
+/** Ports that one client may hold at once. */
+export const DEMAND_LEASES_PER_CLIENT_MAX = 16;
 
 /** What {@link DemandProxy} takes. */
 export interface DemandProxyOptions {
@@ -68,7 +73,7 @@ export interface DemandClient {
   open(target: DemandTarget, visitor: Address): Promise<ByteStream>;
   /** Whether the client may have this port, undefined: any one. Throws what it is refused with; absent: it may. */
   allow?(wishedPort: number | undefined): void;
-  /** Ports that it may hold at once; `DEMAND_LEASES_PER_CLIENT_MAX` (limits.ts) when absent, and at most. */
+  /** Ports that it may hold at once; `DEMAND_LEASES_PER_CLIENT_MAX` when absent, and at most. */
   readonly portsMax?: number;
   /** Keeps the client's ports for this name as long as there are others, see {@link PortLeases.lease}. */
   readonly holder?: string;

@@ -4,7 +4,6 @@
  * @module
  */
 import { SallyportError } from "../../errors.ts";
-import { DEMAND_OPEN_DEADLINE_MS } from "../../limits.ts";
 import type { Clock } from "../../runtime/port.ts";
 import {
   DEMAND_PREFIX,
@@ -16,12 +15,13 @@ import { type PublicPort, requestPublicPort } from "./demand_proxy_client.ts";
 import type { DemandProxy } from "./demand_proxy_server.ts";
 import { refusal, type TunnelService } from "../requests/router.ts";
 import type { Tunnel } from "../tunnel.ts";
+import { DEMAND_OPEN_DEADLINE_MS } from "./demand_proxy_server.ts";
 
 /** What {@link demandProxyService} takes besides the proxy. */
 export interface DemandServiceOptions {
   /** Whether the tunnel may have this port, undefined: any one. Throws what it is refused with; absent: it may. */
   allow?(tunnel: Tunnel, wishedPort: number | undefined): void;
-  /** Ports that a tunnel may hold at once; DEMAND_LEASES_PER_CLIENT_MAX (limits.ts) when absent, and at most. */
+  /** Ports that a tunnel may hold at once; DEMAND_LEASES_PER_CLIENT_MAX when absent, and at most. */
   readonly portsMax?: number;
   /** Ports are kept for the tunnel's name as long as there are others. */
   readonly keepForName?: boolean;

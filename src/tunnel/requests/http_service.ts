@@ -5,10 +5,10 @@
  * @module
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
-import { IDLE_TICK_MS, IDLE_TICKS } from "../../limits.ts";
 import type { ByteStream, Clock, Timer } from "../../runtime/port.ts";
 import { toNodeDuplex } from "./node_duplex.ts";
 import type { TunnelRequest, TunnelService } from "./router.ts";
+import { IDLE_TICK_MS, IDLE_TICKS } from "../../protocol/mux/heartbeat.ts";
 
 /** What {@link httpService} takes. */
 export interface HttpServiceOptions {

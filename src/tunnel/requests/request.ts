@@ -6,7 +6,6 @@
  */
 import type { Bytes } from "../../bytes/bytes.ts";
 import { SallyportError } from "../../errors.ts";
-import { TUNNEL_ANSWER_DEADLINE_MS, TUNNEL_REQUEST_DEADLINE_MS } from "../../limits.ts";
 import type { ByteStream, ByteStreamHandler, Clock, Timer } from "../../runtime/port.ts";
 import { printableName } from "../../wire/hostname.ts";
 import { formatTunnelAddress, parseTunnelAddress } from "../../wire/snocat/tunnel_address.ts";
@@ -21,6 +20,11 @@ import {
   TUNNEL_VERSION,
 } from "../../wire/snocat/tunnel_request.ts";
 import { UnreadStream } from "./unread_stream.ts";
+
+/** Tunnels: whoever opens a stream must have said what for by then; it is one small packet. */
+export const TUNNEL_REQUEST_DEADLINE_MS = 5_000;
+/** Tunnels: the opener waits so long for the answer: as long as a service may take, and the way there and back. */
+export const TUNNEL_ANSWER_DEADLINE_MS = 20_000;
 
 const NOTHING: Bytes = new Uint8Array(0);
 

@@ -6,12 +6,18 @@
  */
 import { lookup } from "node:dns/promises";
 import { errorMessage, SallyportError } from "../../errors.ts";
-import { DEMAND_IDLE_TICKS, DIAL_TIMEOUT_MS } from "../../limits.ts";
 import { NetworkSet, normalizeIp } from "../../wire/ip/networks.ts";
 import type { Conn, Runtime } from "../../runtime/port.ts";
 import { type ByteMeter, splice } from "../../transport/splice.ts";
 import { parseProxyTarget, type ProxyTarget } from "../../wire/snocat/proxy_target.ts";
 import type { TunnelRequest, TunnelService } from "./router.ts";
+import { DIAL_TIMEOUT_MS } from "../../runtime/port.ts";
+
+/**
+ * Public connections without a byte either way are closed after so many ticks of IDLE_TICK_MS, two hours as TCP's own
+ * keep-alive: SSH and MQTT sessions are quiet for long, and the way to the client tells of its end by itself.
+ */
+export const DEMAND_IDLE_TICKS = 240;
 
 /** Where a connection would go, as a policy sees it. */
 export interface ProxyDestination {

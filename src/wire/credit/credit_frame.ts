@@ -6,9 +6,12 @@
  */
 import type { Bytes } from "../../bytes/bytes.ts";
 import { type ErrorCode, SallyportError } from "../../errors.ts";
-import { CREDIT_FRAME_MAX_BYTES, HOSTNAME_MAX_LENGTH } from "../../limits.ts";
 import { parseIp } from "../ip/networks.ts";
 import { ipText } from "../ip/ip_text.ts";
+import { HOSTNAME_MAX_LENGTH } from "../hostname.ts";
+
+/** Credit dialect: longest body of a frame; our DATA has at most FRAME_MAX_SEND_BYTES. */
+export const CREDIT_FRAME_MAX_BYTES = 64 * 1024;
 
 /** Type u8, length u24, stream u32. */
 export const CREDIT_HEADER_BYTES = 8;

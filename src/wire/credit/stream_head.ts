@@ -6,9 +6,9 @@
  */
 import type { Bytes } from "../../bytes/bytes.ts";
 import { SallyportError } from "../../errors.ts";
-import { HOSTNAME_MAX_LENGTH } from "../../limits.ts";
 import { parseIp } from "../ip/networks.ts";
 import { ipText } from "../ip/ip_text.ts";
+import { HOSTNAME_MAX_LENGTH } from "../hostname.ts";
 
 const CALLER = 0;
 const GOING_AWAY = 1;

@@ -8,9 +8,11 @@ import type { Bytes } from "../../bytes/bytes.ts";
 import { ByteReader } from "../../bytes/reader.ts";
 import { ByteWriter } from "../../bytes/writer.ts";
 import { SallyportError } from "../../errors.ts";
-import { PROXY_V2_MAX_BYTES } from "../../limits.ts";
 import { normalizeIp, parseIp } from "../ip/networks.ts";
 import { ipText } from "../ip/ip_text.ts";
+
+/** A PROXY v1 line is at most 107 bytes (its spec); a v2 header may carry TLVs, of which a kilobyte is plenty. */
+export const PROXY_V2_MAX_BYTES = 1 * 1024;
 
 /** An address as the header has it; `host` is canonical text. */
 export interface ProxyAddress {

@@ -6,7 +6,10 @@
  */
 import type { Bytes } from "../../bytes/bytes.ts";
 import { type ErrorCode, SallyportError } from "../../errors.ts";
-import { SEALED_PADDING_MAX_BYTES, TOKEN_MAX_BYTES } from "../../limits.ts";
+import { TOKEN_MAX_BYTES } from "../token/token_payload.ts";
+
+/** Sealed: the first flights and records are padded by up to this much, evenly; one less than a power of two. */
+export const SEALED_PADDING_MAX_BYTES = 1_023;
 
 /** The transport's version; sodium-tcp's is 0xDEADCAFE. */
 export const SEALED_VERSION = 2;

@@ -6,9 +6,14 @@
  */
 import type { Bytes } from "../../bytes/bytes.ts";
 import { SallyportError } from "../../errors.ts";
-import { FRAME_MAX_RECEIVE_BYTES, NEW_MAX_PAYLOAD_BYTES, NEW_MIN_PAYLOAD_BYTES } from "../../limits.ts";
 import { parseIp } from "../ip/networks.ts";
 import { ipText } from "../ip/ip_text.ts";
+
+/** Largest payload of a DATA frame that we accept: the reference sends up to 4.2 MB in one. */
+export const FRAME_MAX_RECEIVE_BYTES = 8 * 1024 * 1024;
+/** NEW from version 2 on carries an address in one or two cipher blocks. */
+export const NEW_MIN_PAYLOAD_BYTES = 16;
+export const NEW_MAX_PAYLOAD_BYTES = 32;
 
 /** Length of a header before encryption, of a channel's id, and of the bytes behind the size. */
 export const HEADER_BYTES = 32;

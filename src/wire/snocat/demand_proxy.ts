@@ -10,8 +10,15 @@
  */
 import type { Bytes } from "../../bytes/bytes.ts";
 import { SallyportError } from "../../errors.ts";
-import { DEMAND_GRANT_MAX_BYTES, DEMAND_TEXT_MAX_BYTES, HOSTNAME_MAX_LENGTH } from "../../limits.ts";
 import { parseIp } from "../ip/networks.ts";
+import { HOSTNAME_MAX_LENGTH } from "../hostname.ts";
+
+/** Demand proxy: longest text of a client (spec: 256 bytes). */
+export const DEMAND_TEXT_MAX_BYTES = 256;
+/** Demand proxy: longest answer of a server: dozens of addresses. */
+export const DEMAND_GRANT_MAX_BYTES = 4 * 1024;
+/** Demand proxy: the client's text must come by then, and the server's answer, which has to open a port first. */
+export const DEMAND_DEADLINE_MS = 10_000;
 
 /** First segments of a demand's address. */
 export const DEMAND_PREFIX: readonly [string, string] = ["proxyme", "0.0.1"];

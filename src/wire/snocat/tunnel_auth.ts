@@ -6,7 +6,9 @@
  */
 import type { Bytes } from "../../bytes/bytes.ts";
 import { SallyportError } from "../../errors.ts";
-import { TUNNEL_AUTH_MESSAGE_MAX_BYTES } from "../../limits.ts";
+
+/** Tunnels: a message of an authentication: a token, or a certificate. */
+export const TUNNEL_AUTH_MESSAGE_MAX_BYTES = 16 * 1024;
 
 /** "NAME" and a version. Like a request it begins with a byte that no TLS record begins with. */
 const MAGIC = [0x4e, 0x41, 0x4d, 0x45, 0x00];

@@ -6,7 +6,9 @@
  */
 import type { Bytes } from "../../bytes/bytes.ts";
 import { SallyportError } from "../../errors.ts";
-import { TUNNEL_ADDRESS_MAX_BYTES } from "../../limits.ts";
+
+/** Tunnels: the longest address that a stream may ask for, in UTF-8 (spec: snocat.md). */
+export const TUNNEL_ADDRESS_MAX_BYTES = 2_048;
 
 /** "NYAN": no TLS record begins so, which tells a request from a visitor. */
 const MAGIC = [0x4e, 0x59, 0x41, 0x4e];

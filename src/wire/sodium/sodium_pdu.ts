@@ -7,7 +7,11 @@
  */
 import type { Bytes } from "../../bytes/bytes.ts";
 import { SallyportError } from "../../errors.ts";
-import { PIPE_BODY_MAX_BYTES, PIPE_REASON_MAX_BYTES } from "../../limits.ts";
+
+/** sodium-tcp: largest body of a PDU (spec; one byte more closes). */
+export const PIPE_BODY_MAX_BYTES = 131_070;
+/** Text of a FAILED PDU: a line. */
+export const PIPE_REASON_MAX_BYTES = 256;
 
 /** `magic u32 · type u32 · body size u32`. */
 export const PDU_HEADER_BYTES = 12;

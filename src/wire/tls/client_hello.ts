@@ -7,9 +7,13 @@
 import type { Bytes } from "../../bytes/bytes.ts";
 import { ByteReader, OutOfBounds } from "../../bytes/reader.ts";
 import type { ErrorCode } from "../../errors.ts";
-import { HELLO_MAX_BYTES } from "../../limits.ts";
 import { canonicalHostname, hostnameFault, printableName } from "../hostname.ts";
 import { AlertDescription } from "./tls_alert.ts";
+
+/** A connection must show what it is, and a visitor its whole ClientHello, by then; absolute, never extended. */
+export const HELLO_DEADLINE_MS = 5_000;
+/** Largest ClientHello with its record headers. Real ones stay under 2 KiB; post-quantum and long ALPN lists under 7. */
+export const HELLO_MAX_BYTES = 64 * 1024;
 
 /** What has become of a ClientHello. */
 export type HelloOutcome =

@@ -4,7 +4,9 @@
  *
  * @module
  */
-import { PUBLISHED_PORTS_MAX } from "../../limits.ts";
+
+/** Public ports of one agent's token; a token stays small, and nobody takes a whole range. */
+export const PUBLISHED_PORTS_MAX = 16;
 
 /** The member's name, in a token's payload and in the session master's API. */
 export const PUBLISH_MEMBER = "publish";

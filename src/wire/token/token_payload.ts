@@ -5,8 +5,12 @@
  */
 import type { Bytes } from "../../bytes/bytes.ts";
 import { SallyportError } from "../../errors.ts";
-import { NAMES_PER_SESSION_MAX } from "../../limits.ts";
 import { canonicalHostname, hostnameFault } from "../hostname.ts";
+
+/** Largest token: hundreds of aliases. */
+export const TOKEN_MAX_BYTES = 16 * 1024;
+/** Names in one token: its hostname and aliases. */
+export const NAMES_PER_SESSION_MAX = 256;
 
 const AES_KEY_BYTES = 32;
 const AES_IV_BYTES = 16;

@@ -3,9 +3,9 @@ import { describe, it } from "node:test";
 import type { Bytes } from "../../../src/bytes/bytes.ts";
 import { loadSodium, makeKeyPair } from "../../../src/crypto/sodium.ts";
 import { SealedAgentHandshake } from "../../../src/protocol/handshake/sealed_agent.ts";
-import { SEALED_CLOCK_SKEW_S } from "../../../src/limits.ts";
 import { concat } from "../../support/tunnel.ts";
 import { assertLooksRandom, flipped, knownRandom, NOW_S, TestEdgeSide } from "../../support/sealed.ts";
+import { SEALED_CLOCK_SKEW_S } from "../../../src/protocol/handshake/sealed_edge.ts";
 
 const sodium = await loadSodium("native");
 const SALT = 32;

@@ -3,8 +3,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { BlockPool } from "../../../src/bytes/block_pool.ts";
 import { ChunkQueue } from "../../../src/bytes/chunk_queue.ts";
-import { DEFAULT_QUEUE_LIMITS, SESSION_SEND_BUDGET_BYTES } from "../../../src/limits.ts";
 import { SendBudget, type SendingStream } from "../../../src/protocol/mux/send_budget.ts";
+import { DEFAULT_QUEUE_LIMITS, SESSION_SEND_BUDGET_BYTES } from "../../../src/protocol/mux/queue_limits.ts";
 
 const blocks = new BlockPool();
 const CHUNK = new Uint8Array(64 * 1024);

@@ -5,15 +5,15 @@ import { type Aead, NodeAead, SodiumAead } from "../../../src/crypto/aead.ts";
 import { systemRandom } from "../../../src/crypto/random.ts";
 import { loadSodium, type Sodium } from "../../../src/crypto/sodium.ts";
 import { RecordOpener, RecordScratch, RecordSealer } from "../../../src/protocol/records/sealed_records.ts";
-import {
-  SEALED_PADDED_RECORDS,
-  SEALED_RECORD_MAX_BYTES,
-  SEALED_REKEY_RECORDS,
-  TOKEN_MAX_BYTES,
-} from "../../../src/limits.ts";
 import { pattern } from "../mux/harness.ts";
 import { concat } from "../../support/tunnel.ts";
 import { assertLooksRandom, flipped } from "../../support/sealed.ts";
+import { SEALED_REKEY_RECORDS } from "../../../src/protocol/records/box_chain.ts";
+import {
+  SEALED_PADDED_RECORDS,
+  SEALED_RECORD_MAX_BYTES,
+} from "../../../src/protocol/records/sealed_records.ts";
+import { TOKEN_MAX_BYTES } from "../../../src/wire/token/token_payload.ts";
 
 const KEY: Bytes = new Uint8Array(32).fill(3);
 const HEAD = 22;

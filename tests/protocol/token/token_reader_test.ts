@@ -4,9 +4,10 @@ import type { Bytes } from "../../../src/bytes/bytes.ts";
 import { type FernetFault, FernetRing, generateFernetKey } from "../../../src/crypto/fernet.ts";
 import { SallyportError } from "../../../src/errors.ts";
 import { type OpenedToken, TokenReader } from "../../../src/protocol/token/token_reader.ts";
-import { TOKEN_DEADLINE_MS, TOKEN_MAX_BYTES, TOKEN_QUIET_MS } from "../../../src/limits.ts";
 import type { TokenClaims } from "../../../src/wire/token/token_payload.ts";
 import { ascii, concat, seededBytes } from "../../crypto/vectors.ts";
+import { TOKEN_DEADLINE_MS, TOKEN_QUIET_MS } from "../../../src/protocol/token/token_reader.ts";
+import { TOKEN_MAX_BYTES } from "../../../src/wire/token/token_payload.ts";
 
 const START_MS = 5_000;
 const ring = new FernetRing([generateFernetKey(), generateFernetKey()]);

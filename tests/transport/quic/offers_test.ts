@@ -1,7 +1,6 @@
 /** Streams that an agent offers, and edges and agents that make too much of that, in virtual time. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import * as limits from "../../../src/limits.ts";
 import { SallyportError } from "../../../src/errors.ts";
 import { createMemoryNetwork } from "../../../src/runtime/memory/memory.ts";
 import type { Bytes } from "../../../src/runtime/port.ts";
@@ -13,6 +12,9 @@ import { encodeVerdict } from "../../../src/wire/sealed/sealed_messages.ts";
 import { identities, QuicEar, WatchedQuicStream } from "../../conformance/quic_helpers.ts";
 import { Ear } from "../../conformance/transport_helpers.ts";
 import { QuicSite, utf8 } from "../../support/quic_site.ts";
+import { QUIC_OFFER_SHARE } from "../../../src/transport/quic/dial.ts";
+import { QUIC_OFFERS_MAX } from "../../../src/transport/quic/supply.ts";
+import { HELLO_DEADLINE_MS } from "../../../src/wire/tls/client_hello.ts";
 
 const HOST = "10.0.0.1";
 const OFFER = encodeCreditFrame(CreditFrame.OFFER, 0, new Uint8Array(0));
@@ -61,7 +63,7 @@ describe("an edge that is offered streams", () => {
     const gone = await offer(conn);
     const stays = await offer(conn);
     gone.abort();
-    await site.later(limits.HELLO_DEADLINE_MS * 3);
+    await site.later(HELLO_DEADLINE_MS * 3);
     await roundTrip(control);
     assert.deepEqual(site.ear.refusals, []);
     site.session!.open(CALLER);
@@ -102,7 +104,7 @@ describe("an edge that is offered streams", () => {
 
   test("ends the session where there are too many", async (site) => {
     const { conn, control } = await site.login();
-    for (let i = 0; i < limits.QUIC_OFFERS_MAX; i++) await offer(conn);
+    for (let i = 0; i < QUIC_OFFERS_MAX; i++) await offer(conn);
     await roundTrip(control);
     assert.equal(site.session!.streams, 0);
     await offer(conn);
@@ -149,8 +151,8 @@ async function rawEdge(network = createMemoryNetwork({ seed: 5 })) {
 }
 
 describe("an agent", () => {
-  const from = 100 * limits.QUIC_OFFER_SHARE;
-  const most = limits.QUIC_OFFERS_MAX;
+  const from = 100 * QUIC_OFFER_SHARE;
+  const most = QUIC_OFFERS_MAX;
 
   it("offers streams from a quarter of what the edge may open, and replaces those that are taken", async () => {
     const network = createMemoryNetwork({ seed: 5 });

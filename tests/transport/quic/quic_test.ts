@@ -4,16 +4,6 @@ import { describe, it } from "node:test";
 import { FernetRing, generateFernetKey } from "../../../src/crypto/fernet.ts";
 import { type ErrorCode, SallyportError } from "../../../src/errors.ts";
 import { createToken, tryOpenToken } from "../../../src/protocol/token/token.ts";
-import {
-  CREDIT_SESSION_FIRST_BYTES,
-  CREDIT_STREAM_FIRST_BYTES,
-  HELLO_DEADLINE_MS,
-  LINGER_MS,
-  PENDING_PER_SOURCE_MAX,
-  SESSION_WRITE_STALL_MS,
-  STREAMS_PER_SESSION_MAX,
-  TOKEN_DEADLINE_MS,
-} from "../../../src/limits.ts";
 import { createMemoryNetwork } from "../../../src/runtime/memory/memory.ts";
 import type { Bytes, Conn } from "../../../src/runtime/port.ts";
 import type { QuicConn } from "../../../src/runtime/quic_port.ts";
@@ -31,6 +21,14 @@ import { identities, QuicEar } from "../../conformance/quic_helpers.ts";
 import { pattern, Watched } from "../../conformance/runtime_helpers.ts";
 import { concat } from "../../support/tunnel.ts";
 import { Ear } from "../../conformance/transport_helpers.ts";
+import {
+  CREDIT_SESSION_FIRST_BYTES,
+  CREDIT_STREAM_FIRST_BYTES,
+} from "../../../src/protocol/mux/credit/windows.ts";
+import { SESSION_WRITE_STALL_MS, STREAMS_PER_SESSION_MAX } from "../../../src/protocol/mux/queue_limits.ts";
+import { TOKEN_DEADLINE_MS } from "../../../src/protocol/token/token_reader.ts";
+import { LINGER_MS, PENDING_PER_SOURCE_MAX } from "../../../src/runtime/port.ts";
+import { HELLO_DEADLINE_MS } from "../../../src/wire/tls/client_hello.ts";
 
 const HOST = "10.0.0.1";
 const AGENT = "10.0.0.2";

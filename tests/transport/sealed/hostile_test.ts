@@ -8,15 +8,6 @@ import { BoxChain } from "../../../src/protocol/records/box_chain.ts";
 import { SealedAgentHandshake } from "../../../src/protocol/handshake/sealed_agent.ts";
 import { AnsweredFlights, SealedEdgeHandshake } from "../../../src/protocol/handshake/sealed_edge.ts";
 import { RecordOpener, RecordScratch, RecordSealer } from "../../../src/protocol/records/sealed_records.ts";
-import {
-  PING_INTERVAL_MS,
-  PONG_DEADLINE_MS,
-  SEALED_PADDING_MAX_BYTES,
-  SEALED_RECORD_MAX_BYTES,
-  SEALED_SILENCE_MAX_MS,
-  SEALED_SILENCE_MIN_MS,
-  TOKEN_MAX_BYTES,
-} from "../../../src/limits.ts";
 import type { Bytes, Conn } from "../../../src/runtime/port.ts";
 import { dialSealed } from "../../../src/transport/sealed/dial.ts";
 import { SealedScratch } from "../../../src/transport/sealed/session.ts";
@@ -33,6 +24,11 @@ import {
   TestEdge,
   type TestEdgeOptions,
 } from "../../support/tunnel.ts";
+import { PING_INTERVAL_MS, PONG_DEADLINE_MS } from "../../../src/protocol/mux/heartbeat.ts";
+import { SEALED_RECORD_MAX_BYTES } from "../../../src/protocol/records/sealed_records.ts";
+import { SEALED_SILENCE_MAX_MS, SEALED_SILENCE_MIN_MS } from "../../../src/transport/sealed/accept.ts";
+import { SEALED_PADDING_MAX_BYTES } from "../../../src/wire/sealed/sealed_messages.ts";
+import { TOKEN_MAX_BYTES } from "../../../src/wire/token/token_payload.ts";
 
 const sodium = await loadSodium();
 const keys = edgeKeys(sodium);

@@ -10,11 +10,6 @@ import { type ErrorCode, SallyportError } from "../../../src/errors.ts";
 import { SealedAgentHandshake } from "../../../src/protocol/handshake/sealed_agent.ts";
 import { RecordScratch, RecordSealer } from "../../../src/protocol/records/sealed_records.ts";
 import type { CreatedToken, TokenRequest } from "../../../src/protocol/token/token.ts";
-import {
-  SEALED_ANSWER_DEADLINE_MS,
-  SEALED_SILENCE_MAX_MS,
-  SEALED_SILENCE_MIN_MS,
-} from "../../../src/limits.ts";
 import type { Bytes } from "../../../src/runtime/port.ts";
 import { dialSealed, type DialSealedOptions } from "../../../src/transport/sealed/dial.ts";
 import { SealedScratch } from "../../../src/transport/sealed/session.ts";
@@ -35,6 +30,8 @@ import {
   type TestEdgeOptions,
   VISITOR_HOST,
 } from "../../support/tunnel.ts";
+import { SEALED_ANSWER_DEADLINE_MS } from "../../../src/protocol/handshake/sealed_flight.ts";
+import { SEALED_SILENCE_MAX_MS, SEALED_SILENCE_MIN_MS } from "../../../src/transport/sealed/accept.ts";
 
 const SEALED_PORT = 8445;
 const sodium = await loadSodium();

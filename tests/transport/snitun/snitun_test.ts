@@ -4,10 +4,11 @@ import { describe, it } from "node:test";
 import { type CipherName, createOpener, createSealer } from "../../../src/crypto/header_cipher.ts";
 import { SallyportError } from "../../../src/errors.ts";
 import { EdgeChallenge } from "../../../src/protocol/handshake/snitun_challenge.ts";
-import { CHALLENGE_DEADLINE_MS, DIAL_TIMEOUT_MS, LINGER_MS } from "../../../src/limits.ts";
 import type { Conn } from "../../../src/runtime/port.ts";
 import { bytesOf, pattern, Watched } from "../../conformance/runtime_helpers.ts";
 import { AGENT_HOST, bytesFrom, concat, EDGE_HOST, EDGE_PORT, TestEdge } from "../../support/tunnel.ts";
+import { CHALLENGE_DEADLINE_MS } from "../../../src/protocol/handshake/snitun_challenge.ts";
+import { DIAL_TIMEOUT_MS, LINGER_MS } from "../../../src/runtime/port.ts";
 
 const CIPHERS: readonly CipherName[] = ["aes-cbc", "aes-gcm", "aes-gcm-siv"];
 const VERSIONS = [0, 1, 2] as const;

@@ -1,18 +1,18 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { SallyportError } from "../../../src/errors.ts";
-import {
-  QUIC_CARRIER_UNREAD_CROWDED_BYTES,
-  QUIC_CARRIER_UNREAD_MAX_BYTES,
-  QUIC_LISTENER_UNREAD_MAX_BYTES,
-  QUIC_STREAM_UNREAD_MAX_BYTES,
-} from "../../../src/limits.ts";
 import { createMemoryNetwork, type MemoryNetwork } from "../../../src/runtime/memory/memory.ts";
 import type { ByteStream, Conn } from "../../../src/runtime/port.ts";
 import { QuicCarrier } from "../../../src/tunnel/carriers/quic_carrier.ts";
 import { UnreadBytes } from "../../../src/tunnel/carriers/quic_stream.ts";
 import { assertRejects, bytesOf, pattern, Watched } from "../../conformance/runtime_helpers.ts";
 import { NAME, serverIdentity } from "../../snocat/world.ts";
+import {
+  QUIC_CARRIER_UNREAD_CROWDED_BYTES,
+  QUIC_CARRIER_UNREAD_MAX_BYTES,
+  QUIC_LISTENER_UNREAD_MAX_BYTES,
+  QUIC_STREAM_UNREAD_MAX_BYTES,
+} from "../../../src/tunnel/carriers/quic_stream.ts";
 
 const MiB = 1024 * 1024;
 const reason = new SallyportError("shutdown", "The test is over");

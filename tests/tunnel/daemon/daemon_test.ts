@@ -4,7 +4,6 @@ import { describe, it } from "node:test";
 import { createAgent } from "../../../src/agent/agent.ts";
 import { createMemoryRegistry } from "../../../src/cluster/memory_registry.ts";
 import { SallyportError } from "../../../src/errors.ts";
-import { REGISTRY_RECORD_TTL_MS, TUNNEL_AUTH_STEP_MS } from "../../../src/limits.ts";
 import { createMemoryNetwork } from "../../../src/runtime/memory/memory.ts";
 import type { ByteStream } from "../../../src/runtime/port.ts";
 import type { Authenticator, TunnelCredential } from "../../../src/tunnel/auth/port.ts";
@@ -19,6 +18,8 @@ import { assertCode, assertRejects, bytesOf } from "../../conformance/runtime_he
 import { sealedKind, type SessionPair } from "../../conformance/transport_helpers.ts";
 import { echo, watch } from "../../conformance/tunnel_suite.ts";
 import { AGENT_HOST, EDGE_HOST, EDGE_PORT, TestEdge } from "../../support/tunnel.ts";
+import { REGISTRY_RECORD_TTL_MS } from "../../../src/cluster/registry.ts";
+import { TUNNEL_AUTH_STEP_MS } from "../../../src/tunnel/auth/port.ts";
 
 const secret = bytesOf("0123456789abcdef");
 const kind = sealedKind("native", "native");

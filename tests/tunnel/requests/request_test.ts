@@ -3,7 +3,6 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
 import { SallyportError } from "../../../src/errors.ts";
-import { TUNNEL_ANSWER_DEADLINE_MS, TUNNEL_REQUEST_DEADLINE_MS } from "../../../src/limits.ts";
 import { createMemoryNetwork } from "../../../src/runtime/memory/memory.ts";
 import type { Bytes, ByteStream, Conn } from "../../../src/runtime/port.ts";
 import { type ReceivedRequest, receiveRequest, sendRequest } from "../../../src/tunnel/requests/request.ts";
@@ -11,6 +10,10 @@ import { UnreadStream } from "../../../src/tunnel/requests/unread_stream.ts";
 import { encodeAddress, encodeGreeting } from "../../../src/wire/snocat/tunnel_request.ts";
 import { assertCode, assertRejects, bytesOf, pattern, Watched } from "../../conformance/runtime_helpers.ts";
 import { bytesFrom, concat } from "../../support/tunnel.ts";
+import {
+  TUNNEL_ANSWER_DEADLINE_MS,
+  TUNNEL_REQUEST_DEADLINE_MS,
+} from "../../../src/tunnel/requests/request.ts";
 
 /** Both ends of a connection; `far` is unattached. */
 async function ends() {

@@ -3,13 +3,13 @@ import { isIPv4 } from "node:net";
 import { describe, it } from "node:test";
 import fc from "fast-check";
 import type { Bytes } from "../../../src/bytes/bytes.ts";
-import { PROXY_V2_MAX_BYTES } from "../../../src/limits.ts";
 import { normalizeIp } from "../../../src/wire/ip/networks.ts";
 import {
   encodeProxyHeader,
   parseProxyHeader,
   type ProxyOutcome,
 } from "../../../src/wire/proxy/proxy_header.ts";
+import { PROXY_V2_MAX_BYTES } from "../../../src/wire/proxy/proxy_header.ts";
 
 const text = (line: string): Bytes => Uint8Array.from(line, (c) => c.charCodeAt(0));
 const v4 = [{ host: "192.0.2.1", port: 51234 }, { host: "198.51.100.7", port: 443 }] as const;

@@ -3,7 +3,6 @@ import { describe, it } from "node:test";
 import fc from "fast-check";
 import type { Bytes } from "../../../src/bytes/bytes.ts";
 import { errorCode, SallyportError } from "../../../src/errors.ts";
-import { DEMAND_TEXT_MAX_BYTES } from "../../../src/limits.ts";
 import {
   type DemandFrame,
   demandFrame,
@@ -19,6 +18,7 @@ import {
   wantsReasons,
 } from "../../../src/wire/snocat/demand_proxy.ts";
 import { hex, toHex } from "../../pipe/vectors.ts";
+import { DEMAND_TEXT_MAX_BYTES } from "../../../src/wire/snocat/demand_proxy.ts";
 
 const json = (value: unknown): Bytes => new TextEncoder().encode(JSON.stringify(value));
 const codeOf = (run: () => unknown): string => {

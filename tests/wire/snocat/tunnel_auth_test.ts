@@ -2,7 +2,6 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
 import type { Bytes } from "../../../src/bytes/bytes.ts";
-import { TUNNEL_AUTH_MESSAGE_MAX_BYTES } from "../../../src/limits.ts";
 import {
   AuthMessage,
   decodeAuthMessage,
@@ -10,6 +9,7 @@ import {
   encodeAuthMessage,
   encodeAuthOffer,
 } from "../../../src/wire/snocat/tunnel_auth.ts";
+import { TUNNEL_AUTH_MESSAGE_MAX_BYTES } from "../../../src/wire/snocat/tunnel_auth.ts";
 
 const hex = (data: Uint8Array) => Buffer.from(data).toString("hex");
 const bytes = (text: string): Bytes => new Uint8Array(Buffer.from(text.replaceAll(" ", ""), "hex"));

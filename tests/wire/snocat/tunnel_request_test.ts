@@ -2,7 +2,6 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
 import type { Bytes } from "../../../src/bytes/bytes.ts";
-import { TUNNEL_ADDRESS_MAX_BYTES } from "../../../src/limits.ts";
 import { checkSimpleAck, encodeSimpleAck, SIMPLE_ACK_BYTES } from "../../../src/wire/snocat/simple_ack.ts";
 import {
   decodeAddress,
@@ -10,6 +9,7 @@ import {
   encodeAddress,
   encodeGreeting,
 } from "../../../src/wire/snocat/tunnel_request.ts";
+import { TUNNEL_ADDRESS_MAX_BYTES } from "../../../src/wire/snocat/tunnel_request.ts";
 
 const bytes = (hex: string): Bytes => new Uint8Array(Buffer.from(hex.replaceAll(" ", ""), "hex"));
 const hex = (data: Uint8Array) => Buffer.from(data).toString("hex");

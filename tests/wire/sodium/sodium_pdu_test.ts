@@ -3,7 +3,6 @@ import { describe, it } from "node:test";
 import fc from "fast-check";
 import type { Bytes } from "../../../src/bytes/bytes.ts";
 import { errorCode } from "../../../src/errors.ts";
-import { PIPE_BODY_MAX_BYTES } from "../../../src/limits.ts";
 import {
   encodeClientAuth,
   encodeCount,
@@ -30,6 +29,7 @@ import {
   trimText,
 } from "../../../src/wire/sodium/sodium_pdu.ts";
 import { hex, readRecorded, toHex } from "../../pipe/vectors.ts";
+import { PIPE_BODY_MAX_BYTES } from "../../../src/wire/sodium/sodium_pdu.ts";
 
 const recorded = await readRecorded();
 const header = (type: number, size: number, magic = 0xbaadc0de): Bytes => {

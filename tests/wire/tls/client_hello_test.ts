@@ -4,9 +4,9 @@ import { describe, it } from "node:test";
 import fc from "fast-check";
 import type { Bytes } from "../../../src/bytes/bytes.ts";
 import vectors from "../../vectors/client-hellos.json" with { type: "json" };
-import { HELLO_MAX_BYTES } from "../../../src/limits.ts";
 import { ByteWriter } from "../../../src/bytes/writer.ts";
 import { ClientHelloReader, type HelloOutcome } from "../../../src/wire/tls/client_hello.ts";
+import { HELLO_MAX_BYTES } from "../../../src/wire/tls/client_hello.ts";
 
 interface Sample {
   name: string;

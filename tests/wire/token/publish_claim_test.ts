@@ -1,12 +1,12 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { PUBLISHED_PORTS_MAX } from "../../../src/limits.ts";
 import {
   claimsAllow,
   formatPublishClaim,
   parsePublishClaim,
   publishClaims,
 } from "../../../src/wire/token/publish_claim.ts";
+import { PUBLISHED_PORTS_MAX } from "../../../src/wire/token/publish_claim.ts";
 
 describe("publish claims", () => {
   it("are one port, or any one", () => {

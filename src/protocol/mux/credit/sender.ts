@@ -7,7 +7,6 @@
 import { BlockPool } from "../../../bytes/block_pool.ts";
 import type { Bytes } from "../../../bytes/bytes.ts";
 import { type Filler, newChannelId } from "../../../wire/snitun/snitun_frame.ts";
-import { CREDIT_FLIGHT_MIN_BYTES, FRAME_MAX_SEND_BYTES } from "../../../limits.ts";
 import {
   CREDIT_HEADER_BYTES,
   CreditFrame,
@@ -19,6 +18,13 @@ import {
 import { Flight } from "../snitun/flight.ts";
 import { Ring, SMALL_BYTES } from "../ring.ts";
 import type { CreditStream } from "./stream.ts";
+import { FRAME_MAX_SEND_BYTES } from "../queue_limits.ts";
+
+/**
+ * Credit dialect: a session's least window of bytes on their way. Larger than SniTun's, since the transport below may
+ * hold a whole record at either end, of which nothing has been read yet.
+ */
+export const CREDIT_FLIGHT_MIN_BYTES = 256 * 1024;
 
 /** A CREDIT: how much it grants is asked when it goes out. */
 const CREDIT_FRAME_BYTES = CREDIT_HEADER_BYTES + 4;

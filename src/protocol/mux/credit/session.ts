@@ -9,7 +9,6 @@ import type { BlockPool } from "../../../bytes/block_pool.ts";
 import type { Bytes } from "../../../bytes/bytes.ts";
 import type { Role } from "../../../crypto/header_cipher.ts";
 import { type ErrorCode, errorCode, SallyportError } from "../../../errors.ts";
-import * as limits from "../../../limits.ts";
 import {
   CreditFrame,
   decodeCredit,
@@ -30,6 +29,8 @@ import { type CreditScratch, CreditSender } from "./sender.ts";
 import type { CreditStream } from "./stream.ts";
 import { CreditTable, invalidFrame } from "./table.ts";
 import { ReceiveWindows } from "./windows.ts";
+import { CREDIT_SESSION_FIRST_BYTES } from "./windows.ts";
+import { DEFAULT_QUEUE_LIMITS, type QueueLimits, SESSION_RECEIVE_BUDGET_BYTES } from "../queue_limits.ts";
 
 /** What a {@link CreditSession} is made of. */
 export interface CreditOptions {
@@ -37,8 +38,8 @@ export interface CreditOptions {
   readonly host: MuxHost<CreditStream>;
   readonly scratch: CreditScratch;
   readonly random: Filler;
-  readonly queueLimits?: limits.QueueLimits;
-  /** Received bytes that the session may hold; {@link limits.SESSION_RECEIVE_BUDGET_BYTES} when absent. */
+  readonly queueLimits?: QueueLimits;
+  /** Received bytes that the session may hold; {@link SESSION_RECEIVE_BUDGET_BYTES} when absent. */
   readonly receiveBudgetBytes?: number;
 }
 
@@ -59,11 +60,11 @@ export class CreditSession extends SessionCore<CreditStream>
     super(role, host, random);
     this.blocks = options.scratch.blocks;
     this.#streams = new CreditTable(this, role);
-    this.sender = new CreditSender(options.scratch, random, limits.CREDIT_SESSION_FIRST_BYTES, this);
-    this.sending = new SendBudget(options.queueLimits ?? limits.DEFAULT_QUEUE_LIMITS, this.sender);
+    this.sender = new CreditSender(options.scratch, random, CREDIT_SESSION_FIRST_BYTES, this);
+    this.sending = new SendBudget(options.queueLimits ?? DEFAULT_QUEUE_LIMITS, this.sender);
     this.#windows = new ReceiveWindows({
       host,
-      budgetBytes: options.receiveBudgetBytes ?? limits.SESSION_RECEIVE_BUDGET_BYTES,
+      budgetBytes: options.receiveBudgetBytes ?? SESSION_RECEIVE_BUDGET_BYTES,
       streams: this.#streams,
       grant: (stream) => this.#control(stream ?? "session"),
       drop: (stream, code, why) => this.#refuse(stream, code, why),

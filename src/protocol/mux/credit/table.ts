@@ -5,10 +5,11 @@
  */
 import type { Role } from "../../../crypto/header_cipher.ts";
 import { SallyportError } from "../../../errors.ts";
-import { CREDIT_STREAM_FIRST_BYTES, STREAMS_PER_SESSION_MAX } from "../../../limits.ts";
 import type { Caller } from "../host.ts";
 import type { StreamOwner } from "../stream_core.ts";
 import { CreditStream } from "./stream.ts";
+import { CREDIT_STREAM_FIRST_BYTES } from "./windows.ts";
+import { STREAMS_PER_SESSION_MAX } from "../queue_limits.ts";
 
 /** The highest bit of a stream's number says that the agent opened it. */
 const AGENTS = 0x8000_0000;

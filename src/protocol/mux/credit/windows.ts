@@ -6,10 +6,16 @@
  */
 import type { Bytes } from "../../../bytes/bytes.ts";
 import { type ErrorCode, SallyportError } from "../../../errors.ts";
-import * as limits from "../../../limits.ts";
 import type { MuxClock } from "../host.ts";
 import { STALLED, StallWatch } from "../stall_watch.ts";
 import type { CreditStream } from "./stream.ts";
+
+/** Credit dialect: what a session may send before it hears more; a part of the dialect, both ends assume it. */
+export const CREDIT_SESSION_FIRST_BYTES = 1 * 1024 * 1024;
+/** Credit dialect: the same for a stream: a hundred visitors who stall from the start fit into a session's budget. */
+export const CREDIT_STREAM_FIRST_BYTES = 128 * 1024;
+/** Credit dialect: what a stream may have under way at most once it has shown that it takes bytes. */
+export const CREDIT_STREAM_WINDOW_BYTES = 4 * 1024 * 1024;
 
 /** What stalled streams may hold together, as a part of the budget: the others go on in the rest. */
 const SHARE = 4;
@@ -32,7 +38,7 @@ export class ReceiveWindows {
   #stall: StallWatch<CreditStream> | undefined;
   #heldBytes = 0;
   #heldStreams = 0;
-  #grantedBytes = limits.CREDIT_SESSION_FIRST_BYTES;
+  #grantedBytes = CREDIT_SESSION_FIRST_BYTES;
   #receivedBytes = 0;
   #consumedBytes = 0;
   #creditQueued = false;
@@ -122,8 +128,8 @@ export class ReceiveWindows {
   /** A stream that has shown that it takes bytes gets a large window; many that stall get a small one each. */
   #windowOf(stream: CreditStream): number {
     const share = this.#options.budgetBytes / SHARE / Math.max(1, this.#heldStreams);
-    const most = Math.min(share, limits.CREDIT_STREAM_WINDOW_BYTES);
-    const first = limits.CREDIT_STREAM_FIRST_BYTES;
+    const most = Math.min(share, CREDIT_STREAM_WINDOW_BYTES);
+    const first = CREDIT_STREAM_FIRST_BYTES;
     return Math.floor(Math.max(first, Math.min(most, first + stream.consumedBytes)));
   }
 

@@ -6,8 +6,18 @@
  * @module
  */
 import type { Bytes } from "../../../bytes/bytes.ts";
-import { FLIGHT_MAX_BYTES, FLIGHT_MIN_BYTES, FLIGHT_PATIENCE_MS, FLIGHT_PROBE_MS } from "../../../limits.ts";
 import { CHANNEL_ID_BYTES } from "../../../wire/snitun/snitun_frame.ts";
+
+/**
+ * What one direction of a session may have on its way, at least and at most: a neighbour's small frame waits behind it.
+ * Between the two it follows the path (flight.ts).
+ */
+export const FLIGHT_MIN_BYTES = 96 * 1024;
+export const FLIGHT_MAX_BYTES = 32 * 1024 * 1024;
+/** The path's round trip is measured anew this often. */
+export const FLIGHT_PROBE_MS = 10_000;
+/** A peer that answers no ping for this long isn't waited for: TCP alone limits what is on its way to it. */
+export const FLIGHT_PATIENCE_MS = 1_000;
 
 /** Marks in one window: the pongs come often enough for the sender never to wait for the last byte. */
 const MARKS_PER_WINDOW = 4;

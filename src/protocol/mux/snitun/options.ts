@@ -4,9 +4,9 @@
  * @module
  */
 import type { Opener, Role, Sealer } from "../../../crypto/header_cipher.ts";
-import type * as limits from "../../../limits.ts";
 import type { MuxHost } from "../host.ts";
 import type { SendScratch } from "./sender.ts";
+import type { QueueLimits } from "../queue_limits.ts";
 
 /** What a session is made of. */
 export interface MuxOptions {
@@ -16,8 +16,8 @@ export interface MuxOptions {
   readonly opener: Opener;
   readonly host: MuxHost;
   readonly scratch: SendScratch;
-  readonly queueLimits?: limits.QueueLimits;
-  /** Received bytes that the session may hold; {@link limits.SESSION_RECEIVE_BUDGET_BYTES} when absent. */
+  readonly queueLimits?: QueueLimits;
+  /** Received bytes that the session may hold; {@link SESSION_RECEIVE_BUDGET_BYTES} when absent. */
   readonly receiveBudgetBytes?: number;
   /** Large frames that the peer may send a second; 0 or absent for no limit. */
   readonly largeFramesPerSecond?: number;

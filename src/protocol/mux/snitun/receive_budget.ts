@@ -6,11 +6,21 @@
  */
 import type { Bytes } from "../../../bytes/bytes.ts";
 import type { ErrorCode } from "../../../errors.ts";
-import * as limits from "../../../limits.ts";
 import type { MuxHost } from "../host.ts";
 import type { MuxOptions } from "./options.ts";
 import { STALLED, StallWatch } from "../stall_watch.ts";
 import type { MuxStream } from "./stream.ts";
+import { type QueueLimits, SESSION_RECEIVE_BUDGET_BYTES } from "../queue_limits.ts";
+
+/** A peer that sends this much on a stream after it has seen a PAUSE loses the stream. */
+export const PAUSE_OVERRUN_BYTES = 8 * 1024 * 1024;
+/**
+ * The same before it can be known to have seen it. What both kernels hold on the way is sent already: 36 MiB where
+ * Linux is set up for long fat links, of which a stream that is served meanwhile gets some through.
+ */
+export const PAUSE_UNSEEN_BYTES = 24 * 1024 * 1024;
+/** A frame of at least this size counts for throttling (spec). */
+export const THROTTLED_FRAME_BYTES = 8 * 1024;
 
 /** However little is left of the budget, no stream is paused below this. */
 const PAUSE_MIN_BYTES = 32 * 1024;
@@ -32,7 +42,7 @@ export interface ReceiveBudgetEvents {
 export class ReceiveBudget {
   readonly #host: MuxHost;
   readonly #events: ReceiveBudgetEvents;
-  readonly #queues: limits.QueueLimits;
+  readonly #queues: QueueLimits;
   readonly #budgetBytes: number;
   readonly #largeFramesPerSecond: number;
   #heldBytes = 0;
@@ -42,11 +52,11 @@ export class ReceiveBudget {
   #throttledUntilMs = 0;
   #throttled = false;
 
-  constructor(options: MuxOptions, queues: limits.QueueLimits, events: ReceiveBudgetEvents) {
+  constructor(options: MuxOptions, queues: QueueLimits, events: ReceiveBudgetEvents) {
     this.#host = options.host;
     this.#events = events;
     this.#queues = queues;
-    this.#budgetBytes = options.receiveBudgetBytes ?? limits.SESSION_RECEIVE_BUDGET_BYTES;
+    this.#budgetBytes = options.receiveBudgetBytes ?? SESSION_RECEIVE_BUDGET_BYTES;
     this.#largeFramesPerSecond = options.largeFramesPerSecond ?? 0;
   }
 
@@ -57,7 +67,7 @@ export class ReceiveBudget {
     const held = stream.incoming.byteLength;
     const { protocolVersion } = this.#events;
     const maxBytes = protocolVersion === 0 ? this.#queues.incomingMaxBytesV0 : this.#queues.incomingMaxBytes;
-    const mayOverrun = stream.pausesUnseen > 0 ? limits.PAUSE_UNSEEN_BYTES : limits.PAUSE_OVERRUN_BYTES;
+    const mayOverrun = stream.pausesUnseen > 0 ? PAUSE_UNSEEN_BYTES : PAUSE_OVERRUN_BYTES;
     if (held > maxBytes || stream.overrunBytes > mayOverrun) {
       this.#events.drop(
         stream,
@@ -102,7 +112,7 @@ export class ReceiveBudget {
   /** A DATA frame begins; large ones count (spec: snitun.md, Behaviour, throttling). */
   throttle(size: number): void {
     const rate = this.#largeFramesPerSecond;
-    if (rate === 0 || size < limits.THROTTLED_FRAME_BYTES) return;
+    if (rate === 0 || size < THROTTLED_FRAME_BYTES) return;
     const now = this.#host.nowMs();
     this.#throttledUntilMs = Math.max(this.#throttledUntilMs, now) + 1000 / rate;
     // A second's worth may come at once.

@@ -8,7 +8,6 @@ import { BlockPool } from "../../../bytes/block_pool.ts";
 import type { Bytes } from "../../../bytes/bytes.ts";
 import type { Sealer } from "../../../crypto/header_cipher.ts";
 import { RandomPool } from "../../../crypto/random.ts";
-import { FRAME_MAX_SEND_BYTES } from "../../../limits.ts";
 import {
   encodePing,
   EXTRA_BYTES,
@@ -21,6 +20,7 @@ import { Flight } from "./flight.ts";
 import type { MuxHost } from "../host.ts";
 import { Ring, SMALL_BYTES } from "../ring.ts";
 import type { MuxStream } from "./stream.ts";
+import { FRAME_MAX_SEND_BYTES } from "../queue_limits.ts";
 
 /** Headers encrypted in one go. */
 const BATCH = 16;

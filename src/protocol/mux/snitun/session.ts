@@ -8,7 +8,6 @@ import type { BlockPool } from "../../../bytes/block_pool.ts";
 import type { Bytes } from "../../../bytes/bytes.ts";
 import type { Opener, Sealer } from "../../../crypto/header_cipher.ts";
 import { type ErrorCode, SallyportError } from "../../../errors.ts";
-import * as limits from "../../../limits.ts";
 import {
   channelIdOf,
   decodeCaller,
@@ -26,12 +25,14 @@ import { type ControlFrame, FrameSender, type SendScratch } from "./sender.ts";
 import { DIRECT_MIN_BYTES, SessionCore } from "../session_core.ts";
 import { MuxStream } from "./stream.ts";
 import { StreamTable } from "./stream_table.ts";
+import { HALF_CLOSE_ANSWERED_MS, HALF_CLOSE_GRACE_MS } from "../endings.ts";
+import { DEFAULT_QUEUE_LIMITS, type QueueLimits, STREAMS_PER_SESSION_MAX } from "../queue_limits.ts";
 
 /** One session. Feed it with `receive`, `writable`, `turn` and `tick`. */
 export class MuxSession extends SessionCore<MuxStream> {
   readonly protocolVersion: number;
   readonly #scratch: SendScratch;
-  readonly #queues: limits.QueueLimits;
+  readonly #queues: QueueLimits;
   readonly #sealer: Sealer;
   readonly #opener: Opener;
   protected readonly sender: FrameSender;
@@ -46,7 +47,7 @@ export class MuxSession extends SessionCore<MuxStream> {
     super(options.role, options.host, options.scratch.random);
     this.protocolVersion = options.protocolVersion;
     this.#scratch = options.scratch;
-    this.#queues = options.queueLimits ?? limits.DEFAULT_QUEUE_LIMITS;
+    this.#queues = options.queueLimits ?? DEFAULT_QUEUE_LIMITS;
     this.#sealer = options.sealer;
     this.#opener = options.opener;
     this.sender = new FrameSender(options.sealer, options.scratch, options.host, this);
@@ -67,11 +68,11 @@ export class MuxSession extends SessionCore<MuxStream> {
 
   /**
    * Opens a stream towards the other side. Throws `limit_exceeded` where the session has
-   * {@link limits.STREAMS_PER_SESSION_MAX} of them, and why the session ended where it has.
+   * {@link STREAMS_PER_SESSION_MAX} of them, and why the session ended where it has.
    */
   open(caller: Caller): MuxStream {
     if (this.ended !== undefined) throw this.ended;
-    if (this.#table.all.size >= limits.STREAMS_PER_SESSION_MAX) {
+    if (this.#table.all.size >= STREAMS_PER_SESSION_MAX) {
       throw new SallyportError(
         "limit_exceeded",
         `Cannot open stream: the session has ${this.streams} already`,
@@ -157,7 +158,7 @@ export class MuxSession extends SessionCore<MuxStream> {
       return;
     }
     // The protocol has no half-close: a CLOSE now would lose the other side's answer.
-    const graceMs = stream.answered ? limits.HALF_CLOSE_ANSWERED_MS : limits.HALF_CLOSE_GRACE_MS;
+    const graceMs = stream.answered ? HALF_CLOSE_ANSWERED_MS : HALF_CLOSE_GRACE_MS;
     this.host.arm(this.endings.watch(stream, this.host.nowMs(), graceMs));
   }
 
@@ -247,7 +248,7 @@ export class MuxSession extends SessionCore<MuxStream> {
     const caller = decodeCaller(header, payload);
     const code: ErrorCode | undefined = caller === undefined
       ? "frame_invalid"
-      : this.#table.all.size >= limits.STREAMS_PER_SESSION_MAX
+      : this.#table.all.size >= STREAMS_PER_SESSION_MAX
       ? "limit_exceeded"
       : undefined;
     if (code !== undefined || caller === undefined) {

@@ -2,9 +2,13 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import type { Bytes } from "../../../../src/bytes/bytes.ts";
-import { FLIGHT_MIN_BYTES, FLIGHT_PATIENCE_MS, FLIGHT_PROBE_MS } from "../../../../src/limits.ts";
 import { Flight } from "../../../../src/protocol/mux/snitun/flight.ts";
 import { pattern, Recorder, World } from "../harness.ts";
+import {
+  FLIGHT_MIN_BYTES,
+  FLIGHT_PATIENCE_MS,
+  FLIGHT_PROBE_MS,
+} from "../../../../src/protocol/mux/snitun/flight.ts";
 
 const prefix = () => new Uint8Array(16).fill(5) as Bytes;
 

@@ -3,7 +3,6 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import type { Bytes } from "../../../../src/bytes/bytes.ts";
 import { createSealer, type Sealer } from "../../../../src/crypto/header_cipher.ts";
-import * as limits from "../../../../src/limits.ts";
 import {
   encodePing,
   FrameType,
@@ -14,6 +13,19 @@ import {
 import type { RandomSource } from "../../../../src/crypto/random.ts";
 import type { MuxStream } from "../../../../src/protocol/mux/snitun/stream.ts";
 import { pattern, Recorder, World, type WorldOptions } from "../harness.ts";
+import { HALF_CLOSE_ANSWERED_MS, HALF_CLOSE_GRACE_MS } from "../../../../src/protocol/mux/endings.ts";
+import { IDLE_TICK_MS } from "../../../../src/protocol/mux/heartbeat.ts";
+import {
+  DEFAULT_QUEUE_LIMITS,
+  SESSION_WRITE_STALL_MS,
+  STREAMS_PER_SESSION_MAX,
+} from "../../../../src/protocol/mux/queue_limits.ts";
+import { CONTROL_FRAMES_QUEUED_MAX } from "../../../../src/protocol/mux/session_core.ts";
+import {
+  PAUSE_OVERRUN_BYTES,
+  PAUSE_UNSEEN_BYTES,
+} from "../../../../src/protocol/mux/snitun/receive_budget.ts";
+import { SESSION_STALL_MS } from "../../../../src/protocol/mux/stall_watch.ts";
 
 const V4 = { address: "192.0.2.1" };
 const zeros: RandomSource = { fill: (target) => void target.fill(0) };
@@ -97,13 +109,13 @@ describe("streams", () => {
     edge.write(pattern(10, 1));
     edge.closeWrite();
     for (let i = 0; i < 5; i++) {
-      world.advance(limits.HALF_CLOSE_GRACE_MS * 0.9);
+      world.advance(HALF_CLOSE_GRACE_MS * 0.9);
       agent.write(pattern(1000, i));
     }
-    world.advance(limits.HALF_CLOSE_GRACE_MS * 0.9);
+    world.advance(HALF_CLOSE_GRACE_MS * 0.9);
     assert.equal(visitor.byteLength, 5000);
     assert.equal(visitor.closes + endpoint.closes, 0);
-    world.advance(limits.HALF_CLOSE_GRACE_MS * 2.2);
+    world.advance(HALF_CLOSE_GRACE_MS * 2.2);
     assert.deepEqual([visitor.ends, visitor.closes, endpoint.ends, endpoint.closes], [1, 1, 1, 1]);
   });
 
@@ -114,9 +126,9 @@ describe("streams", () => {
     agent.write(pattern(1000, 2));
     world.settle();
     edge.closeWrite();
-    world.advance(limits.HALF_CLOSE_ANSWERED_MS * 0.9);
+    world.advance(HALF_CLOSE_ANSWERED_MS * 0.9);
     assert.equal(visitor.closes, 0);
-    world.advance(limits.HALF_CLOSE_ANSWERED_MS * 0.2);
+    world.advance(HALF_CLOSE_ANSWERED_MS * 0.2);
     assert.deepEqual([visitor.ends, visitor.closes, endpoint.ends, endpoint.closes], [1, 1, 1, 1]);
   });
 
@@ -160,7 +172,7 @@ describe("streams", () => {
     let i = 0;
     while (edge.write(pattern(100_000, i)) && i++ < 100) world.settle();
     edge.release();
-    world.advance(limits.HALF_CLOSE_GRACE_MS * 2.5);
+    world.advance(HALF_CLOSE_GRACE_MS * 2.5);
     assert.equal(visitor.closes, 1);
     assert.equal(world.edge.mux.streams, 0);
   });
@@ -189,7 +201,7 @@ describe("flow control", () => {
     }
     world.settle();
     assert.ok(agent.peerPaused);
-    const { incomingHighBytes, outgoingHighBytes } = limits.DEFAULT_QUEUE_LIMITS;
+    const { incomingHighBytes, outgoingHighBytes } = DEFAULT_QUEUE_LIMITS;
     assert.ok(
       edge.incoming.byteLength <= incomingHighBytes + 2 * 256 * 1024,
       `held ${edge.incoming.byteLength}`,
@@ -220,8 +232,8 @@ describe("flow control", () => {
 
   for (
     const [name, acknowledges, allowed] of [
-      ["has seen", true, limits.PAUSE_OVERRUN_BYTES],
-      ["doesn't say whether it has seen", false, limits.PAUSE_UNSEEN_BYTES],
+      ["has seen", true, PAUSE_OVERRUN_BYTES],
+      ["doesn't say whether it has seen", false, PAUSE_UNSEEN_BYTES],
     ] as const
   ) {
     it(`closes a stream whose peer ignores a PAUSE that it ${name}, and no other`, () => {
@@ -289,7 +301,7 @@ describe("flow control", () => {
     toSlow.write(pattern(1000, 2));
     world.settle();
     assert.equal(b.byteLength, 0);
-    world.advance(limits.SESSION_STALL_MS + 1);
+    world.advance(SESSION_STALL_MS + 1);
     assert.equal(a.closes, 1);
     assert.equal(b.byteLength, 1000);
     assert.deepEqual(world.edge.refusals, ["stream_overflow"]);
@@ -444,7 +456,7 @@ describe("hostile peers", () => {
 
   it("get no more streams than the cap", () => {
     const world = new World();
-    for (let i = 0; i < limits.STREAMS_PER_SESSION_MAX; i++) world.edge.mux.open(V4);
+    for (let i = 0; i < STREAMS_PER_SESSION_MAX; i++) world.edge.mux.open(V4);
     assert.throws(() => world.edge.mux.open(V4), { code: "limit_exceeded" });
   });
 
@@ -452,7 +464,7 @@ describe("hostile peers", () => {
     const world = new World({ windowBytes: 1000 });
     const peer = new Peer("agent");
     const id = newChannelId(zeros);
-    for (let i = 0; i <= limits.CONTROL_FRAMES_QUEUED_MAX + 100; i++) {
+    for (let i = 0; i <= CONTROL_FRAMES_QUEUED_MAX + 100; i++) {
       world.edge.mux.receive(peer.frame(FrameType.PING, id, 0, encodePing("ping", zeros)));
       world.edge.mux.turn();
     }
@@ -464,7 +476,7 @@ describe("hostile peers", () => {
     stream.attach(new Recorder());
     stream.write(pattern(5000, 1));
     deaf.edge.mux.turn();
-    deaf.nowMs += limits.SESSION_WRITE_STALL_MS;
+    deaf.nowMs += SESSION_WRITE_STALL_MS;
     deaf.edge.mux.tick();
     assert.equal(deaf.edge.endedWith?.code, "session_stalled");
   });
@@ -558,7 +570,7 @@ describe("a session's clocks", () => {
     stream.abort();
     world.settle();
     assert.equal(parked, idle);
-    world.advance(3 * limits.IDLE_TICK_MS);
+    world.advance(3 * IDLE_TICK_MS);
     assert.ok(parked > idle, "when it has been idle for a while");
   });
 });
