@@ -81,7 +81,7 @@ test("the documents' commands exist, and their flags", async () => {
   }
   const commands = new Set([...sources.matchAll(/\.command\("([a-z-]+)/g)].map(([, word]) => word));
   const flags = new Set([...sources.matchAll(/"(?:-\w, )?--([a-z-]+)/g)].map(([, flag]) => flag));
-  for (const setting of Object.values(SETTINGS)) if (setting.flag !== undefined) flags.add(setting.flag);
+  for (const setting of Object.values(SETTINGS)) if ("flag" in setting) flags.add(setting.flag!);
   for (const flag of ["help", "version"]) flags.add(flag);
   let lines = 0;
   const wrong: string[] = [];
