@@ -47,3 +47,11 @@ export function permissionFlag(command: string): string {
   const set = permissionSetOf(command);
   return set === "default" ? "-P" : `-P=${set}`;
 }
+
+/**
+ * Whether native code (FFI, native modules) can be loaded without a question; true on other runtimes. Deno would ask on a
+ * terminal, for what the program can do without.
+ */
+export function nativeCodePermitted(): boolean {
+  return typeof Deno === "undefined" || Deno.permissions.querySync({ name: "ffi" }).state === "granted";
+}
