@@ -1,5 +1,5 @@
 /**
- * The receiving role of a pipe: sodium-tcp's server (spec: sodium-tcp.md).
+ * The receiving role of a pipe: sodium-tcp's server (docs/protocols/pipe.md).
  *
  * @module
  */

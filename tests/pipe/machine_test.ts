@@ -256,7 +256,7 @@ describe("a pipe between two of ours", () => {
     assert.deepEqual(concat(bench.receiver.sink), body(100));
   });
 
-  it("is sealed as docs/pipe.md says, with AES-256-GCM where both would have it", () => {
+  it("is sealed as docs/protocols/pipe.md says, with AES-256-GCM where both would have it", () => {
     for (const [sends, receives] of [[true, true], [true, false], [false, true], [false, false]] as const) {
       // Secrets of the client and of the receiver, as they are drawn.
       const [c, s] = [new Uint8Array(32).fill(3), new Uint8Array(32).fill(8)];
