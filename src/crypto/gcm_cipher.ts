@@ -1,6 +1,6 @@
 /**
  * aes-gcm: `nonce(12) ‖ ciphertext ‖ tag(16)` with AES-256-GCM, nonce = direction (u32 BE: agent 0, edge 1) ‖
- * counter (u64 BE, from 0) (spec: snitun.md, Handshake).
+ * counter (u64 BE, from 0) (docs/protocols/snitun.md, Handshake).
  *
  * The peer's nonces are known before they come, so the opener insists on them: a unit that is replayed, reflected,
  * reordered or left out is refused, which the tag alone would not tell.

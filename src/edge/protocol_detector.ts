@@ -1,6 +1,6 @@
 /**
  * The first bytes of a connection: an optional PROXY header where the peer is a trusted proxy, then either a TLS
- * ClientHello (a visitor) or a token (an agent), told apart by the first byte (spec: snitun.md, Ports).
+ * ClientHello (a visitor) or a token (an agent), told apart by the first byte (docs/protocols/snitun.md, Ports).
  *
  * @module
  */

@@ -1,6 +1,6 @@
 /**
  * Public TCP ports at the edge, for what has no SNI: an agent whose token allows it asks for one, and who connects there
- * reaches the agent by a stream of its session (spec: snocat.md, Demand proxy).
+ * reaches the agent by a stream of its session (docs/protocols/snocat.md, Demand proxy).
  *
  * @module
  */

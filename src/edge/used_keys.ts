@@ -1,5 +1,5 @@
 /**
- * Key material that has opened a session: under aes-gcm its second use would repeat nonces (spec: snitun.md, Faults).
+ * Key material that has opened a session: under aes-gcm its second use would repeat nonces (docs/protocols/snitun.md, Faults).
  *
  * @module
  */

@@ -1,5 +1,5 @@
 /**
- * When a sodium-tcp session pings, and when it gives up (spec: sodium-tcp.md, Limits).
+ * When a sodium-tcp session pings, and when it gives up (docs/protocols/pipe.md, Limits).
  *
  * @module
  */

@@ -1,5 +1,5 @@
 /**
- * One end of a sodium-tcp connection as a stream of PDUs (spec: sodium-tcp.md): sealed box first, then two
+ * One end of a sodium-tcp connection as a stream of PDUs (docs/protocols/pipe.md): sealed box first, then two
  * messages a PDU. No sockets and no time in here.
  *
  * @module

@@ -1,5 +1,5 @@
 /**
- * The receiving role of a pipe: sodium-tcp's server (spec: sodium-tcp.md).
+ * The receiving role of a pipe: sodium-tcp's server (docs/protocols/pipe.md).
  *
  * @module
  */
@@ -108,14 +108,7 @@ export class PipeReceiver extends PipeEndpoint {
   stored(bytes: number): void {
     this.#stored += bytes;
     if (this.#stored > this.#received) throw new RangeError("more stored than received");
-    if (!this.upgraded) {
-      for (let next; (next = this.#unanswered[0]) !== undefined && this.#confirmed + next <= this.#stored;) {
-        this.#unanswered.shift();
-        this.#confirmed += next;
-        this.link.send(PduType.Data, encodeReceived(next));
-      }
-      return;
-    }
+    if (!this.upgraded) return this.#answer();
     // An answer for each eighth of the window keeps the client going; a lone one needn't wait.
     if (this.#stored - this.#confirmed >= PIPE_WINDOW_BYTES / 8 || this.#stored === this.#received) {
       this.#confirmed = this.#stored;
@@ -225,6 +218,15 @@ export class PipeReceiver extends PipeEndpoint {
     this.#host.ended(marked);
   }
 
+  /** Version 1: an answer for each DATA PDU whose bytes are in the sink, in their order. */
+  #answer(): void {
+    for (let next; (next = this.#unanswered[0]) !== undefined && this.#confirmed + next <= this.#stored;) {
+      this.#unanswered.shift();
+      this.#confirmed += next;
+      this.link.send(PduType.Data, encodeReceived(next));
+    }
+  }
+
   #onData(body: Bytes): void {
     // A client of ours may change the keys before its first byte only.
     this.#offer = undefined;
@@ -240,6 +242,8 @@ export class PipeReceiver extends PipeEndpoint {
       this.#unanswered.push(body.length);
     }
     this.#host.data(body);
+    // The sink says nothing of an empty body, and a client that stops and waits sends nothing more before its answer.
+    if (body.length === 0 && !this.upgraded) this.#answer();
   }
 
   #onUpgrade(body: Bytes): void {

@@ -1,5 +1,5 @@
 /**
- * The sending role of a pipe: sodium-tcp's client (spec: sodium-tcp.md). Against the C server it stops and waits;
+ * The sending role of a pipe: sodium-tcp's client (docs/protocols/pipe.md). Against the C server it stops and waits;
  * against a receiver of ours it changes to fresh keys, keeps a window of bytes under way and has the end confirmed.
  *
  * @module

@@ -31,7 +31,7 @@ export function asError(thrown: unknown): Error {
 }
 
 /** The system's error code (`ECONNRESET`...) of a thrown value, "" if it has none. */
-function systemCode(error: unknown): string {
+export function systemCode(error: unknown): string {
   const code = (error as { code?: unknown } | null)?.code;
   return typeof code === "string" ? code : "";
 }

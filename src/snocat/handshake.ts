@@ -1,6 +1,6 @@
 /**
  * How a snocat connection begins: its application protocol, and simple-ack on the first stream, which authenticates
- * nobody (spec: snocat.md, Authentication).
+ * nobody (docs/protocols/snocat.md, Authentication).
  *
  * @module
  */

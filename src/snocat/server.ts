@@ -1,6 +1,6 @@
 /**
  * snocat's server: takes QUIC tunnels from clients, gives each the public TCP ports it asks for, and forwards what
- * connects there (spec: snocat.md). It works with snocat-cli's clients and with ours.
+ * connects there (docs/protocols/snocat.md). It works with snocat-cli's clients and with ours.
  *
  * @module
  */

@@ -54,7 +54,7 @@ class Nat {
 }
 
 const native = await currentRuntime();
-const skip = native.name === "bun" && "Bun's QUIC may stall then (docs/quic-transport.md)";
+const skip = native.name === "bun" && "Bun's QUIC may stall then (docs/protocols/quic.md)";
 
 it("a session goes on when its agent comes from another port", { timeout: 60_000, skip }, async () => {
   let nat: Nat | undefined;

@@ -1,6 +1,6 @@
 /**
  * One connection, without IO or clock: packets and the time go in; packets, events and the next deadline come out.
- * The handshakes in front of it are `client.ts` and `server.ts`; the format is docs/curve-transport.md.
+ * The handshakes in front of it are `client.ts` and `server.ts`; the format is docs/protocols/curve.md.
  *
  * @module
  */
@@ -24,7 +24,7 @@ import { brokenFrame } from "./streams/stream_host.ts";
 import { CONTROL_STREAM_BYTES, StreamSet } from "./streams/stream_set.ts";
 import { LINGER_MS } from "../../runtime/port.ts";
 
-/** A connection with this many packets that didn't open must end (docs/curve-transport.md). */
+/** A connection with this many packets that didn't open must end (docs/protocols/curve.md). */
 const FORGERIES_MAX = 2 ** 36;
 
 /** See the module. */

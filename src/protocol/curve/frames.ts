@@ -1,5 +1,5 @@
 /**
- * The frames inside packets (docs/curve-transport.md, "Frames"): one writer and one reader for each.
+ * The frames inside packets (docs/protocols/curve.md, "Frames"): one writer and one reader for each.
  *
  * @module
  */

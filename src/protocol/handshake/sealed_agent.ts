@@ -1,5 +1,5 @@
 /**
- * The agent's side of the sealed handshake, without IO or time (docs/sealed-transport.md, Handshake).
+ * The agent's side of the sealed handshake, without IO or time (docs/protocols/sealed.md, Handshake).
  *
  * @module
  */

@@ -1,5 +1,5 @@
 /**
- * The edge's side of the sealed handshake, without IO or time (docs/sealed-transport.md, Handshake). Whoever doesn't
+ * The edge's side of the sealed handshake, without IO or time (docs/protocols/sealed.md, Handshake). Whoever doesn't
  * show that it knows the edge's public key gets no answer at all.
  *
  * @module

@@ -1,6 +1,6 @@
 /**
  * Records of the sealed transport: everything behind the handshake, in each direction under a key of its own
- * (docs/sealed-transport.md, Records). A record is two boxes: its lengths, then data and padding.
+ * (docs/protocols/sealed.md, Records). A record is two boxes: its lengths, then data and padding.
  *
  * @module
  */

@@ -1,5 +1,5 @@
 /**
- * Tokens as a whole: payload (wire/token_payload.ts) in a Fernet envelope (crypto/fernet.ts) (spec: snitun.md,
+ * Tokens as a whole: payload (wire/token_payload.ts) in a Fernet envelope (crypto/fernet.ts) (docs/protocols/snitun.md,
  * Token).
  *
  * @module

@@ -36,6 +36,7 @@ export function memoryQuic(host: MemoryHost): Quic {
       reset: true,
       acceptedStreams: ACCEPTED_STREAMS,
       keyLog: false,
+      withstandsFloods: true,
       retry: false,
     },
     // deno-lint-ignore require-await -- what it throws must become a rejection

@@ -59,7 +59,7 @@ export interface ListenForCurveOptions extends CurveIdentity, CurveGate {
   readonly host: string;
   /** 0 takes any free port. */
   readonly port: number;
-  /** Anything else about connections; the defaults of docs/curve-transport.md when absent. */
+  /** Anything else about connections; the defaults of docs/protocols/curve.md when absent. */
   readonly options?: Partial<CurveOptions>;
 }
 

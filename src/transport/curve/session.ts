@@ -1,5 +1,5 @@
 /**
- * A session over a curve connection (docs/curve-transport.md, Sessions): what both ends have in common.
+ * A session over a curve connection (docs/protocols/curve.md, Sessions): what both ends have in common.
  *
  * @module
  */

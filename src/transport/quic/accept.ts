@@ -1,5 +1,5 @@
 /**
- * The QUIC transport at the edge (docs/quic-transport.md): a UDP socket, and the tokens of those who come by it.
+ * The QUIC transport at the edge (docs/protocols/quic.md): a UDP socket, and the tokens of those who come by it.
  *
  * @module
  */

@@ -1,5 +1,5 @@
 /**
- * The QUIC transport at the agent (docs/quic-transport.md).
+ * The QUIC transport at the agent (docs/protocols/quic.md).
  *
  * @module
  */

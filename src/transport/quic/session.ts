@@ -1,5 +1,5 @@
 /**
- * A session over a QUIC connection (docs/quic-transport.md): each visitor has a QUIC stream of its own, so that a lost
+ * A session over a QUIC connection (docs/protocols/quic.md): each visitor has a QUIC stream of its own, so that a lost
  * packet delays nobody else, and frames of the credit dialect on it say what QUIC's own signs can't on every runtime.
  *
  * @module

@@ -1,5 +1,5 @@
 /**
- * The sealed transport at the edge (docs/sealed-transport.md): whoever doesn't know the edge's public key hears
+ * The sealed transport at the edge (docs/protocols/sealed.md): whoever doesn't know the edge's public key hears
  * nothing, and is dropped at a time that tells nothing.
  *
  * @module

@@ -1,5 +1,5 @@
 /**
- * The sealed transport at the agent (docs/sealed-transport.md).
+ * The sealed transport at the agent (docs/protocols/sealed.md).
  *
  * @module
  */

@@ -1,5 +1,5 @@
 /**
- * SniTun over TCP, both roles: token, challenge, multiplexer (spec: snitun.md).
+ * SniTun over TCP, both roles: token, challenge, multiplexer (docs/protocols/snitun.md).
  *
  * @module
  */

@@ -1,6 +1,6 @@
 /**
  * Authentication in a carrier's first stream: the side that connected opens it, offers its methods, and proves itself
- * by the one that the other side chooses (docs/tunnels.md, Authentication). Everything is timed and bounded.
+ * by the one that the other side chooses (docs/protocols/tunnels.md, Authentication). Everything is timed and bounded.
  *
  * @module
  */

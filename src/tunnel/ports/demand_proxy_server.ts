@@ -1,6 +1,6 @@
 /**
  * The demand proxy's server: gives clients public TCP ports of a range, and carries what connects there to them, each
- * connection as a request of its own (spec: snocat.md, Demand proxy). It works over any {@link Carrier}.
+ * connection as a request of its own (docs/protocols/snocat.md, Demand proxy). It works over any {@link Carrier}.
  *
  * A lease lasts as long as the stream that asked for it. What has connected until then goes on.
  *

@@ -1,5 +1,5 @@
 /**
- * A request at the start of a stream, both sides of it (spec: snocat.md, A request). What comes behind it is the
+ * A request at the start of a stream, both sides of it (docs/protocols/snocat.md, A request). What comes behind it is the
  * service's, raw.
  *
  * @module

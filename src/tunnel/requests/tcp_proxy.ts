@@ -1,6 +1,6 @@
 /**
  * The TCP proxy as a service of tunnels: `/proxy-tcp/tcp/PORT`, `/proxy-tcp/{ip4|ip6|dns|dns4|dns6}/HOST/tcp/PORT`
- * (spec: snocat.md, proxy-tcp). It dials before it accepts, and only what its policy lets through.
+ * (docs/protocols/snocat.md, proxy-tcp). It dials before it accepts, and only what its policy lets through.
  *
  * @module
  */

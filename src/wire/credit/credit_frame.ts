@@ -1,6 +1,6 @@
 /**
  * Frames of the credit dialect, which the multiplexer speaks where both ends are Sallyports and the transport below
- * protects every byte (docs/sealed-transport.md, Frames). Integers are big-endian.
+ * protects every byte (docs/protocols/sealed.md, Frames). Integers are big-endian.
  *
  * @module
  */

@@ -1,5 +1,5 @@
 /**
- * The first bytes of every stream of a curve session (docs/curve-transport.md, Sessions): who calls, or that the sender
+ * The first bytes of every stream of a curve session (docs/protocols/curve.md, Sessions): who calls, or that the sender
  * goes away.
  *
  * @module

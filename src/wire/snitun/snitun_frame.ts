@@ -1,5 +1,5 @@
 /**
- * SniTun's frame header, and what stands in it (spec: snitun.md, Frames):
+ * SniTun's frame header, and what stands in it (docs/protocols/snitun.md, Frames):
  * `channel id 16 | flag u8 | size u32 | extra 11`, big-endian.
  *
  * @module

@@ -1,5 +1,5 @@
 /**
- * Targets of the TCP proxy, as the segments of an address name them (spec: snocat.md, proxy-tcp).
+ * Targets of the TCP proxy, as the segments of an address name them (docs/protocols/snocat.md, proxy-tcp).
  *
  * @module
  */

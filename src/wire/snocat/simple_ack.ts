@@ -1,5 +1,5 @@
 /**
- * snocat's simple-ack (spec: snocat.md, Authentication): two messages of 64 bytes that authenticate nobody.
+ * snocat's simple-ack (docs/protocols/snocat.md, Authentication): two messages of 64 bytes that authenticate nobody.
  *
  * @module
  */

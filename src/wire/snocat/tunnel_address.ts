@@ -1,5 +1,5 @@
 /**
- * Addresses inside a tunnel: segments in text, `/proxy-tcp/tcp/80` (spec: snocat.md, Addresses).
+ * Addresses inside a tunnel: segments in text, `/proxy-tcp/tcp/80` (docs/protocols/snocat.md, Addresses).
  *
  * @module
  */

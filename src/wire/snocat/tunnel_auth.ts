@@ -1,5 +1,5 @@
 /**
- * The authentication stream of a tunnel (docs/tunnels.md, Authentication): an offer of methods, a choice, and messages.
+ * The authentication stream of a tunnel (docs/protocols/tunnels.md, Authentication): an offer of methods, a choice, and messages.
  * Integers are big-endian.
  *
  * @module

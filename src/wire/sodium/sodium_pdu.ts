@@ -1,5 +1,5 @@
 /**
- * PDUs of sodium-tcp, version 1 (spec: sodium-tcp.md), in clear: what goes into the sealed boxes and the secretstream
+ * PDUs of sodium-tcp, version 1 (docs/protocols/pipe.md), in clear: what goes into the sealed boxes and the secretstream
  * messages. Integers are big-endian. The types from {@link PduType.Upgrade} on are Sallyport's own; they are sent to
  * a peer that announced them only.
  *

@@ -1,5 +1,5 @@
 /**
- * The JSON inside a token (spec: snitun.md, Token).
+ * The JSON inside a token (docs/protocols/snitun.md, Token).
  *
  * @module
  */

@@ -1,6 +1,6 @@
 /**
  * A session in the credit dialect, in either role: streams whose directions end one by one, credit for each stream and
- * for all, resets with a reason, go-away (docs/sealed-transport.md, Frames). It does no IO: see {@link MuxHost}; the
+ * for all, resets with a reason, go-away (docs/protocols/sealed.md, Frames). It does no IO: see {@link MuxHost}; the
  * transport below keeps its bytes whole and secret.
  *
  * @module

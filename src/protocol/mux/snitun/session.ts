@@ -1,6 +1,5 @@
 /**
- * A SniTun session in either role, behind the handshake: streams, flow control, pings and time-outs (spec:
- * snitun.md, Frames and Behaviour). It does no IO: see {@link MuxHost}.
+ * A SniTun session in either role, behind the handshake: streams, flow control, pings and time-outs (docs/protocols/snitun.md, Frames and Behaviour). It does no IO: see {@link MuxHost}.
  *
  * @module
  */

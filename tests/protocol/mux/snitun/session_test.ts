@@ -1,4 +1,4 @@
-/** One rule of the multiplexer a test; every fault of the reference that is the multiplexer's (spec: snitun.md). */
+/** One rule of the multiplexer a test; every fault of the reference that is the multiplexer's (docs/protocols/snitun.md). */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import type { Bytes } from "../../../../src/bytes/bytes.ts";
