@@ -72,6 +72,7 @@ export function dialError(options: DialOptions | DialUnixOptions, cause: unknown
   const what = `Cannot connect to ${dialledText(options)}: `;
   if ("path" in options && code === "ENOENT") {
     return new SallyportError("connection_refused", what + "there is no such socket", {
+      side: "config",
       retryable: true,
       cause,
     });

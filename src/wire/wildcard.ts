@@ -34,7 +34,9 @@ export function servedNameFault(text: string): string | undefined {
 export function canonicalServedName(text: string): string {
   const fault = servedNameFault(text);
   if (fault !== undefined) {
-    throw new SallyportError("unrecognized_name", `Cannot use name "${printableName(text)}": ${fault}`);
+    throw new SallyportError("unrecognized_name", `Cannot use name "${printableName(text)}": ${fault}`, {
+      side: "peer",
+    });
   }
   return isWildcard(text) ? PREFIX + canonicalHostname(text.slice(PREFIX.length)) : canonicalHostname(text);
 }

@@ -41,7 +41,7 @@ class HelloHandler implements ByteStreamHandler {
     this.#events = events;
     this.#timer = clock.after(HELLO_DEADLINE_MS, () => {
       const why = `Cannot serve visitor: no whole ClientHello in ${HELLO_DEADLINE_MS / 1000} s`;
-      stream.abort(new SallyportError("deadline_exceeded", why));
+      stream.abort(new SallyportError("deadline_exceeded", why, { side: "peer" }));
     });
   }
 
@@ -50,7 +50,9 @@ class HelloHandler implements ByteStreamHandler {
     if (outcome.kind === "incomplete") return;
     this.#timer.cancel();
     if (outcome.kind === "refused") {
-      const error = new SallyportError(outcome.reason, `Cannot serve visitor: ${outcome.detail}`);
+      const error = new SallyportError(outcome.reason, `Cannot serve visitor: ${outcome.detail}`, {
+        side: "peer",
+      });
       this.#events.refused({ alert: outcome.alert, error }, this.#stream);
       return;
     }

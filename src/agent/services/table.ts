@@ -183,6 +183,7 @@ export class ServiceTable {
         const error = new SallyportError(
           "no_server_name",
           "Cannot serve visitor: it names no server (no SNI)",
+          { side: "peer" },
         );
         this.#refuse(unread, error, AlertDescription.missing_extension);
       },
@@ -196,6 +197,7 @@ export class ServiceTable {
     const error = new SallyportError(
       "unrecognized_name",
       `Cannot serve visitor: no service here is called ${name}`,
+      { side: "peer" },
     );
     this.#refuse(stream, error, AlertDescription.unrecognized_name);
   }
