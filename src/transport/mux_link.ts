@@ -4,7 +4,7 @@
  * @module
  */
 import type { Bytes } from "../bytes/bytes.ts";
-import { errorMessage, SallyportError } from "../errors.ts";
+import { errorMessage, internalError } from "../errors.ts";
 import type { Multiplexer, MuxHost } from "../protocol/mux/host.ts";
 import type { Address, ByteStreamHandler, Clock, Conn } from "../runtime/port.ts";
 import { DrivenSession, type SessionTraits } from "./driven_session.ts";
@@ -93,13 +93,7 @@ class LinkConn implements ByteStreamHandler {
     try {
       this.#codec.open(chunk, this.#mux);
     } catch (error) {
-      this.#mux.end(
-        error instanceof SallyportError
-          ? error
-          : new SallyportError("cipher_failed", `Cannot read session: ${errorMessage(error)}`, {
-            cause: error,
-          }),
-      );
+      this.#mux.end(internalError("session", error));
     }
   }
 

@@ -5,7 +5,7 @@
  */
 import type { Bytes } from "../../bytes/bytes.ts";
 import type { Role } from "../../crypto/header_cipher.ts";
-import { errorMessage, SallyportError } from "../../errors.ts";
+import { internalError, SallyportError } from "../../errors.ts";
 import type { Filler } from "../../wire/snitun/snitun_frame.ts";
 import { type EndingEvents, Endings, type EndingStream } from "./endings.ts";
 import { Heartbeat, type HeartbeatEvents } from "./heartbeat.ts";
@@ -116,7 +116,7 @@ export abstract class SessionCore<Stream extends CoreStream>
     try {
       this.host.arm(Math.min(nextMs, this.heartbeat.tick(now)));
     } catch (error) {
-      this.end(error as SallyportError);
+      this.end(internalError("session", error));
     }
   }
 
@@ -146,15 +146,9 @@ export abstract class SessionCore<Stream extends CoreStream>
     this.bytesSent += byteLength;
   }
 
-  /** Bytes of the peer can't be read, for this reason: the session ends. */
+  /** Bytes of the peer couldn't be read, for this reason, which may be a fault of our own: the session ends. */
   unreadable(error: unknown): void {
-    this.end(
-      error instanceof SallyportError
-        ? error
-        : new SallyportError("frame_invalid", `Cannot read session: ${errorMessage(error)}`, {
-          cause: error,
-        }),
-    );
+    this.end(internalError("session", error));
   }
 
   /** Notes that bytes were written, and whether the connection takes more; says the latter. */
@@ -178,7 +172,7 @@ export abstract class SessionCore<Stream extends CoreStream>
   protected checkControl(): void {
     if (this.sender.congested) {
       const why = "Cannot go on: the peer doesn't read, and control frames pile up";
-      this.end(new SallyportError("session_stalled", why));
+      this.end(new SallyportError("session_stalled", why, { side: "peer" }));
     }
     this.wake();
   }

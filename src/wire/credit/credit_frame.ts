@@ -193,5 +193,5 @@ function readU32(from: Bytes, at: number): number {
 
 /** The error for bytes of the peer that break the rules of the dialect. */
 export function invalidFrame(why: string): SallyportError {
-  return new SallyportError("frame_invalid", `Cannot read session: ${why}`);
+  return new SallyportError("frame_invalid", `Cannot read session: ${why}`, { side: "peer" });
 }

@@ -100,6 +100,7 @@ export class CreditEngine<Lane> extends SessionCore<CreditStream<Lane>>
       throw new SallyportError(
         "limit_exceeded",
         `Cannot open stream: the session has ${this.streams} already`,
+        { side: "local" },
       );
     }
     const stream = this.#add(this.sender.newLane(), caller, true);
@@ -282,7 +283,8 @@ export class CreditEngine<Lane> extends SessionCore<CreditStream<Lane>>
   lost(stream: CreditStream<Lane>, error: unknown): void {
     if (stream.dead) return;
     if (errorCode(error) === "limit_exceeded") this.host.refused("limit_exceeded");
-    this.#kill(stream, new SallyportError("connection_lost", `The ${this.#peer} has broken the stream off`));
+    const why = `The ${this.#peer} has broken the stream off`;
+    this.#kill(stream, new SallyportError("connection_lost", why, { side: "network" }));
   }
 
   // Streams.
@@ -306,7 +308,7 @@ export class CreditEngine<Lane> extends SessionCore<CreditStream<Lane>>
   #remoteGoAway(code: ErrorCode): void {
     if (this.leaving !== undefined) return;
     const why = `Cannot open stream: the other side goes away: ${code}`;
-    this.leaving = new SallyportError("shutdown", why, { retryable: true });
+    this.leaving = new SallyportError("shutdown", why, { side: "peer", retryable: true });
     this.host.goingAway?.(code);
   }
 
@@ -320,7 +322,8 @@ export class CreditEngine<Lane> extends SessionCore<CreditStream<Lane>>
 
   #remoteReset(stream: CreditStream<Lane> | undefined, code: ErrorCode): void {
     if (stream === undefined || stream.dead) return;
-    this.#kill(stream, new SallyportError(code, `The ${this.#peer} has ended the stream: ${code}`));
+    const why = `The ${this.#peer} has ended the stream: ${code}`;
+    this.#kill(stream, new SallyportError(code, why, { side: "peer" }));
   }
 
   #bothEnded(stream: CreditStream<Lane>): void {
@@ -356,7 +359,7 @@ export class CreditEngine<Lane> extends SessionCore<CreditStream<Lane>>
 
   #refuse(stream: CreditStream<Lane>, code: ErrorCode, why: string): void {
     this.host.refused(code);
-    this.reset(stream, new SallyportError(code, why));
+    this.reset(stream, new SallyportError(code, why, { side: "peer" }));
   }
 
   #control(lane: Lane | undefined, type: number, body: Bytes): void {

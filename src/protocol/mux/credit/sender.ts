@@ -94,7 +94,7 @@ export class CreditSender implements FrameChannel<number> {
     this.flight.staySmall();
     if (!stream.own || !this.#table.usedUp) return;
     const why = "Cannot open stream: the session has used up its stream numbers";
-    this.#sink.goAway(new SallyportError("limit_exceeded", why, { retryable: true }));
+    this.#sink.goAway(new SallyportError("limit_exceeded", why, { side: "local", retryable: true }));
   }
 
   control(lane: number | undefined, type: number, body: Bytes): void {
