@@ -30,6 +30,7 @@ import { createBase, startStatus, statusFacts } from "./parts.ts";
 import { edgePins } from "./pins.ts";
 import { warnOfKeyLog } from "./quic.ts";
 import { watchForReload } from "./reload.ts";
+import { libsodiumBuild } from "./sealed.ts";
 import { printStartup } from "./startup.ts";
 
 /** Services that the start message names one by one; of more it says how many. */
@@ -119,7 +120,7 @@ async function runAgent(command: Command, { io }: CliContext): Promise<number> {
       edge,
       queueLimits: queueLimits(config),
       transport: config.transport,
-      libsodium: config.libsodium === "any" ? undefined : config.libsodium,
+      libsodium: libsodiumBuild(config.libsodium),
       edgePublicKey: config.edgePublicKey,
       edgeCertificateFingerprint: config.edgeCertificateFingerprint,
       edgePins: edgePins(config.dataDir),

@@ -237,7 +237,10 @@ export function readServices(
       if (before !== undefined) {
         const path = ["services", index, ...place === 0 ? ["name"] : ["aliases", place - 1]];
         const other = result.data[before]!.names[0];
-        faults.push({ ...file.position(path), message: `${labelOf(path)}: ${served} is served by ${other} already` });
+        faults.push({
+          ...file.position(path),
+          message: `${labelOf(path)}: ${served} is served by ${other} already`,
+        });
       }
       first.set(served, index);
     }
