@@ -4,7 +4,13 @@
  * @module
  */
 import type { Bytes } from "../bytes/bytes.ts";
-import { type ErrorCode, errorMessage, internalError, SallyportError } from "../errors.ts";
+import {
+  type ErrorCode,
+  errorMessage,
+  type InternalError,
+  internalError,
+  SallyportError,
+} from "../errors.ts";
 import type { Caller, Multiplexer, MuxHost } from "../protocol/mux/host.ts";
 import type { Address, ByteStreamHandler, Clock, Conn } from "../runtime/port.ts";
 import { Alarm } from "./alarm.ts";
@@ -145,6 +151,11 @@ export class MuxLink implements Session, MuxHost<SessionStream> {
   }
 
   /** Internal. */
+  fault(error: InternalError): void {
+    this.#handler?.fault?.(error);
+  }
+
+  /** Internal. */
   goingAway(code: ErrorCode): void {
     this.#leaving ??= new SallyportError(
       "shutdown",
@@ -190,7 +201,7 @@ class LinkConn implements ByteStreamHandler {
   }
 
   end(): void {
-    this.#link.lost("the peer closed it");
+    this.#link.lost("the peer closed the connection");
   }
 
   drain(): void {

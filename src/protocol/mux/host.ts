@@ -4,7 +4,7 @@
  *
  * @module
  */
-import type { ErrorCode, SallyportError } from "../../errors.ts";
+import type { ErrorCode, InternalError, SallyportError } from "../../errors.ts";
 import type { Bytes } from "../../bytes/bytes.ts";
 import type { MuxStream } from "./snitun/stream.ts";
 
@@ -35,6 +35,8 @@ export interface MuxHost<Stream = MuxStream> extends MuxClock {
   closed(stream: Stream): void;
   /** The peer wants no new streams, for this reason; those that are open go on. Called once, where the dialect can say it. */
   goingAway?(code: ErrorCode): void;
+  /** A stream's handler has thrown; the stream is over, the session goes on. */
+  fault?(error: InternalError): void;
   /** The session is over: nothing is sent or received any more, every stream has been told. Called once. */
   ended(error: SallyportError): void;
 }

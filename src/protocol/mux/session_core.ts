@@ -5,7 +5,7 @@
  */
 import type { Bytes } from "../../bytes/bytes.ts";
 import type { Role } from "../../crypto/header_cipher.ts";
-import { internalError, SallyportError } from "../../errors.ts";
+import { type InternalError, internalError, SallyportError } from "../../errors.ts";
 import type { Filler } from "../../wire/snitun/snitun_frame.ts";
 import { type EndingEvents, Endings, type EndingStream } from "./endings.ts";
 import type { Flight } from "./snitun/flight.ts";
@@ -28,6 +28,8 @@ export interface CoreStream extends EndingStream, SendingStream {
   readonly outgoing: SendingStream["outgoing"];
   /** It waits in the session's turn. */
   scheduled: boolean;
+  failed(error: unknown): void;
+  abort(error?: Error): void;
 }
 
 /** What a session needs of its sender in either dialect. */
@@ -109,6 +111,14 @@ export abstract class SessionCore<Stream extends CoreStream>
 
   /** The end of a turn: delivers what was resumed, sends what was queued, tells who waited. */
   turn(): void {
+    try {
+      this.#turn();
+    } catch (error) {
+      this.end(internalError("session", error));
+    }
+  }
+
+  #turn(): void {
     this.#woken = false;
     const scheduled = this.#scheduled;
     this.#scheduled = NOBODY;
@@ -127,9 +137,9 @@ export abstract class SessionCore<Stream extends CoreStream>
   tick(): void {
     if (this.ended !== undefined) return;
     const now = this.host.nowMs();
-    const nextMs = Math.min(this.tickFlow(now), this.endings.tick(now));
-    if (this.sender.flight.tick(now)) this.wake();
     try {
+      const nextMs = Math.min(this.tickFlow(now), this.endings.tick(now));
+      if (this.sender.flight.tick(now)) this.wake();
       this.host.arm(Math.min(nextMs, this.heartbeat.tick(now)));
     } catch (error) {
       this.end(internalError("session", error));
@@ -144,6 +154,21 @@ export abstract class SessionCore<Stream extends CoreStream>
     if (this.#scheduled === NOBODY) this.#scheduled = [];
     this.#scheduled.push(stream);
     this.wake();
+  }
+
+  /** Tells of a stream that the peer has opened; an owner that throws loses the stream, not the session. */
+  protected announce(stream: Stream): void {
+    try {
+      this.host.opened(stream);
+    } catch (error) {
+      stream.failed(error);
+      // Nobody will attach.
+      stream.abort();
+    }
+  }
+
+  fault(error: InternalError): void {
+    this.host.fault?.(error);
   }
 
   write(bytes: Bytes): boolean {

@@ -25,14 +25,13 @@ import type {
   Timer,
 } from "../port.ts";
 import {
-  asError,
   createSystemClock,
   dialError,
   dialTimeoutError,
+  Faults,
   listenError,
   plainHost,
   plainResponse,
-  reportStray,
   type Shared,
   systemCode,
 } from "../shared.ts";
@@ -50,17 +49,22 @@ const DATAGRAMS_IN_FLIGHT_MAX = 256;
 export function createDenoRuntime(): Runtime {
   let aeads: readonly Aead[] | undefined;
   const turn = new Turn();
-  const shared: Shared = { pool: new BufferPool(), clock: createSystemClock(turn.soon) };
+  const shared: Shared = {
+    pool: new BufferPool(),
+    clock: createSystemClock(turn.soon),
+    faults: new Faults(),
+  };
   return {
     name: "deno",
     version: Deno.version.deno,
     // Deno.Conn has neither SO_LINGER nor a reset.
     capabilities: { reusePort: true, hardClose: false },
     clock: shared.clock,
+    faults: shared.faults,
     listen: (options) => listen(options, shared),
     dial: (options) => dial(options, shared),
-    bindDatagram: (options) => bindDatagram(options, turn),
-    serveHttp,
+    bindDatagram: (options) => bindDatagram(options, turn, shared),
+    serveHttp: (options) => serveHttp(options, shared),
     // deno-lint-ignore require-await -- what it throws must become a rejection
     quic: async () => denoQuic(shared),
     systemAeads: () => aeads ??= openOpensslAeads(),
@@ -143,7 +147,7 @@ async function acceptLoop(
     try {
       options.accept(conn);
     } catch (thrown) {
-      conn.abort(asError(thrown));
+      conn.abort(shared.faults.report("accept", thrown));
     }
   }
 }
@@ -185,7 +189,7 @@ async function dial(options: DialOptions, shared: Shared): Promise<Conn> {
 }
 
 // deno-lint-ignore require-await -- what it throws must become a rejection
-async function bindDatagram(options: DatagramOptions, turn: Turn): Promise<DatagramSocket> {
+async function bindDatagram(options: DatagramOptions, turn: Turn, shared: Shared): Promise<DatagramSocket> {
   let socket: Deno.DatagramConn;
   try {
     socket = Deno.listenDatagram({ transport: "udp", hostname: options.host, port: options.port });
@@ -193,7 +197,7 @@ async function bindDatagram(options: DatagramOptions, turn: Turn): Promise<Datag
     throw listenError(options, error);
   }
   const state = { closed: false };
-  receiveLoop(socket, state, options, turn);
+  receiveLoop(socket, state, options, turn, shared);
   const addr = socket.addr as Deno.NetAddr;
   let inFlight = 0;
   const done = () => void inFlight--;
@@ -228,6 +232,7 @@ async function receiveLoop(
   state: { closed: boolean },
   options: DatagramOptions,
   turn: Turn,
+  shared: Shared,
 ): Promise<void> {
   const buffer = new Uint8Array(DATAGRAM_MAX_BYTES);
   while (!state.closed) {
@@ -245,13 +250,13 @@ async function receiveLoop(
       // Those that wait in the socket come in this turn still, each in a microtask of its own.
       turn.within(() => options.receive(received[0], { host: plainHost(from.hostname), port: from.port }));
     } catch (thrown) {
-      reportStray("datagram", thrown);
+      shared.faults.report("datagram", thrown);
     }
   }
 }
 
 // deno-lint-ignore require-await -- what it throws must become a rejection
-async function serveHttp(options: HttpOptions): Promise<HttpServer> {
+async function serveHttp(options: HttpOptions, shared: Shared): Promise<HttpServer> {
   // Aborting Deno's own signal during its graceful shutdown throws where nobody can catch it, so requests that are
   // late at close are answered from here.
   let giveUp = () => {};
@@ -262,7 +267,7 @@ async function serveHttp(options: HttpOptions): Promise<HttpServer> {
       return await Promise.race([options.fetch(request, remote), givenUp]) ??
         plainResponse(503, "shutting down");
     } catch (thrown) {
-      reportStray("request", thrown);
+      shared.faults.report("http_request", thrown);
       return plainResponse(500, "internal error");
     }
   };

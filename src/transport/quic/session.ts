@@ -7,7 +7,13 @@
 import type { BlockPool } from "../../bytes/block_pool.ts";
 import type { Bytes } from "../../bytes/bytes.ts";
 import type { Role } from "../../crypto/header_cipher.ts";
-import { type ErrorCode, errorCode, internalError, SallyportError } from "../../errors.ts";
+import {
+  type ErrorCode,
+  errorCode,
+  type InternalError,
+  internalError,
+  SallyportError,
+} from "../../errors.ts";
 import { CreditStream } from "../../protocol/mux/credit/stream.ts";
 import { invalidFrame } from "../../protocol/mux/credit/table.ts";
 import { ReceiveWindows } from "../../protocol/mux/credit/windows.ts";
@@ -175,7 +181,9 @@ export class QuicSession implements Session, StreamOwner<CreditStream>, PipeOwne
   ended(pipe: QuicPipe, error: unknown): void;
   ended(what: SallyportError | QuicPipe, error?: unknown): void {
     if (what instanceof SallyportError) return this.close(lostSession(what));
-    if (what === this.#control.pipe) return this.close(lostSession(error ?? "the peer closed it"));
+    if (what === this.#control.pipe) {
+      return this.close(lostSession(error ?? "the peer closed the connection"));
+    }
     this.#supply.ended(what);
     const { stream } = what;
     const expected = what.over;
@@ -312,7 +320,13 @@ export class QuicSession implements Session, StreamOwner<CreditStream>, PipeOwne
     const caller = { address, port, ...serverName === undefined ? {} : { serverName } };
     const stream = this.#add(pipe, caller, false);
     stream.sendCredit = creditBytes;
-    this.#handler?.stream(stream);
+    try {
+      this.#handler?.stream(stream);
+    } catch (error) {
+      stream.failed(error);
+      // Nobody will attach.
+      stream.abort();
+    }
   }
 
   #remoteEnd(stream: CreditStream): void {
@@ -358,10 +372,14 @@ export class QuicSession implements Session, StreamOwner<CreditStream>, PipeOwne
 
   #doTurn(): void {
     this.#woken = false;
-    for (const stream of this.#scheduled.splice(0)) this.#settle(stream);
-    if (this.#ended !== undefined) return;
-    this.#sendCredits();
-    this.#sender.flush();
+    try {
+      for (const stream of this.#scheduled.splice(0)) this.#settle(stream);
+      if (this.#ended !== undefined) return;
+      this.#sendCredits();
+      this.#sender.flush();
+    } catch (error) {
+      this.close(internalError("session", error));
+    }
   }
 
   #settle(stream: CreditStream): void {
@@ -394,10 +412,14 @@ export class QuicSession implements Session, StreamOwner<CreditStream>, PipeOwne
     this.reset(stream, new SallyportError(code, why, { side: "peer" }));
   }
 
+  fault(error: InternalError): void {
+    this.#handler?.fault?.(error);
+  }
+
   #tick(): void {
     const now = this.#alarm.nowMs();
-    const nextMs = Math.min(this.#windows.tick(now), this.#endings.tick(now), this.#deadlines.tick(now));
     try {
+      const nextMs = Math.min(this.#windows.tick(now), this.#endings.tick(now), this.#deadlines.tick(now));
       this.#alarm.arm(Math.min(nextMs, this.#control.heartbeat.tick(now)));
     } catch (error) {
       this.close(internalError("session", error));

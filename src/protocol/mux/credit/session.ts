@@ -255,7 +255,7 @@ export class CreditSession extends SessionCore<CreditStream>
     }, false);
     stream.sendCredit = creditBytes;
     this.sender.flight.beSmall();
-    this.host.opened(stream);
+    this.announce(stream);
   }
 
   #credit(id: number, bytes: number): void {

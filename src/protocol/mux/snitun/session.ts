@@ -258,7 +258,7 @@ export class MuxSession extends SessionCore<MuxStream> {
     }
     const stream = new MuxStream(this, id, { address: caller }, false);
     this.#add(stream);
-    this.host.opened(stream);
+    this.announce(stream);
   }
 
   #remoteClose(stream: MuxStream | undefined): void {
