@@ -11,7 +11,7 @@ import { FernetRing } from "../src/crypto/fernet.ts";
 import { createLogger, type Logger } from "../src/telemetry/log.ts";
 import { Metrics } from "../src/telemetry/metrics.ts";
 import { reportFault } from "../src/telemetry/faults.ts";
-import { MuxSession } from "../src/protocol/mux/snitun/session.ts";
+import { FrameReceiver } from "../src/protocol/mux/snitun/receiver.ts";
 import { MuxLink } from "../src/transport/mux_link.ts";
 import { createRouter } from "../src/tunnel/requests/router.ts";
 import { runFile } from "./support/run_file.ts";
@@ -169,8 +169,7 @@ describe("a fault of our own", () => {
     const witness = new Witness();
     const { test, agent, finish } = await site(witness, {});
     // The next bytes of any session, which are the ClientHello for the agent.
-    const session = MuxSession.prototype as unknown as { read(chunk: Uint8Array): void };
-    const broken = t.mock.method(session, "read", () => {
+    const broken = t.mock.method(FrameReceiver.prototype, "receive", () => {
       broken.mock.restore();
       breaks();
     });

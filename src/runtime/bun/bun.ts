@@ -17,6 +17,7 @@ import type {
   DatagramOptions,
   DatagramSocket,
   DialOptions,
+  DialUnixOptions,
   HttpOptions,
   HttpServer,
   Listener,
@@ -36,11 +37,7 @@ import {
 
 /** Opens the port on this process's sockets; each call has buffers of its own. */
 export function createBunRuntime(): Runtime {
-  const shared: Shared = {
-    pool: new BufferPool(),
-    clock: createSystemClock(soon),
-    faults: new Faults(),
-  };
+  const shared: Shared = { pool: new BufferPool(), clock: createSystemClock(soon), faults: new Faults() };
   return {
     name: "bun",
     version: Bun.version,
@@ -48,7 +45,8 @@ export function createBunRuntime(): Runtime {
     clock: shared.clock,
     faults: shared.faults,
     listen: (options) => listen(options, shared),
-    dial: (options) => dial(options, shared),
+    dial: (options) => dial(options, shared, { hostname: options.host, port: options.port }),
+    dialUnix: (options) => dial(options, shared, { unix: options.path }),
     bindDatagram: (options) => bindDatagram(options, shared),
     serveHttp: (options) => serveHttp(options, shared),
     quic: () => bunQuic(shared),
@@ -97,7 +95,11 @@ async function listen(options: ListenOptions, shared: Shared): Promise<Listener>
  * Bun tries all addresses of a name by itself. A dial can't be called off, so one that is late is reset as soon as it
  * stands.
  */
-function dial(options: DialOptions, shared: Shared): Promise<Conn> {
+function dial(
+  options: DialOptions | DialUnixOptions,
+  shared: Shared,
+  to: { readonly hostname: string; readonly port: number } | { readonly unix: string },
+): Promise<Conn> {
   return new Promise((resolve, reject) => {
     let late = false;
     const timer = shared.clock.after(options.timeoutMs, () => {
@@ -115,10 +117,9 @@ function dial(options: DialOptions, shared: Shared): Promise<Conn> {
     };
     try {
       Bun.connect<SocketOwner>({
-        hostname: options.host,
-        port: options.port,
+        ...to as { readonly unix: string },
         allowHalfOpen: true,
-        data: { shared, accept, fail },
+        data: { shared, accept, fail, ..."unix" in to ? { unixPath: to.unix } : {} },
         socket: socketHandlers,
       }).catch(fail);
     } catch (error) {

@@ -27,7 +27,7 @@ export class DenoConn extends StreamBase implements Conn {
   readonly local: Address;
   protected readonly clock: Clock;
   protected readonly faults: Faults;
-  #conn: Deno.TcpConn;
+  #conn: Deno.TcpConn | Deno.UnixConn;
   #pool: BufferPool;
   #out: OutQueue | null = null;
   #writing = false;
@@ -44,16 +44,15 @@ export class DenoConn extends StreamBase implements Conn {
   #kept = 0;
   #endKept = false;
 
-  constructor(conn: Deno.TcpConn, { pool, clock, faults }: Shared) {
+  constructor(conn: Deno.TcpConn | Deno.UnixConn, { pool, clock, faults }: Shared) {
     super();
-    conn.setNoDelay(true);
+    if ("setNoDelay" in conn) conn.setNoDelay(true);
     this.#conn = conn;
     this.#pool = pool;
     this.clock = clock;
     this.faults = faults;
-    const { remoteAddr, localAddr } = conn;
-    this.remote = { host: plainHost(remoteAddr.hostname), port: remoteAddr.port };
-    this.local = { host: plainHost(localAddr.hostname), port: localAddr.port };
+    this.remote = addressOf(conn.remoteAddr);
+    this.local = addressOf(conn.localAddr);
   }
 
   get bufferedBytes(): number {
@@ -211,4 +210,9 @@ export class DenoConn extends StreamBase implements Conn {
     this.destroy(false);
     this.emitClose(lostError(error));
   }
+}
+
+function addressOf(address: Deno.NetAddr | Deno.UnixAddr): Address {
+  if ("path" in address) return { host: address.path ?? "", port: 0 };
+  return { host: plainHost(address.hostname), port: address.port };
 }
