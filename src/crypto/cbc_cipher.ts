@@ -83,6 +83,7 @@ export class CbcOpener implements Opener {
       throw new SallyportError(
         "cipher_failed",
         `Cannot open unit with aes-cbc: it has ${wire.length} bytes, not a multiple of 16`,
+        { side: "peer" },
       );
     }
     const state = this.#state;

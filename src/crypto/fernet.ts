@@ -46,7 +46,7 @@ export class FernetError extends SallyportError {
 
   /** An error for this fault. */
   constructor(fault: FernetFault) {
-    super("token_invalid", `Cannot open token: ${FAULTS[fault]}`);
+    super("token_invalid", `Cannot open token: ${FAULTS[fault]}`, { side: "peer" });
     this.name = "FernetError";
     this.fault = fault;
   }

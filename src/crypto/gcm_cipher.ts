@@ -89,6 +89,7 @@ export class GcmOpener implements Opener {
         throw new SallyportError(
           "cipher_failed",
           `Cannot open unit ${this.#counter} with aes-gcm: its nonce isn't the next one of this direction`,
+          { side: "peer" },
         );
       }
     }
@@ -128,11 +129,15 @@ export function checkSealedLength(wire: Bytes, cipher: string): void {
     throw new SallyportError(
       "cipher_failed",
       `Cannot open unit with ${cipher}: it has ${wire.length} bytes, needs more than ${AEAD_OVERHEAD_BYTES}`,
+      { side: "peer" },
     );
   }
 }
 
 /** The error for a unit that was made with another key or changed on its way. */
 export function tagWrong(cipher: string, cause: unknown): SallyportError {
-  return new SallyportError("cipher_failed", `Cannot open unit with ${cipher}: its tag is wrong`, { cause });
+  return new SallyportError("cipher_failed", `Cannot open unit with ${cipher}: its tag is wrong`, {
+    side: "peer",
+    cause,
+  });
 }

@@ -22,6 +22,7 @@ export class UsedKeys {
       throw new SallyportError(
         "key_reused",
         "Cannot open session: the token's key has been used before, and aes-gcm allows one session per key; ask for a fresh token",
+        { side: "peer" },
       );
     }
     if (this.#keys.size >= USED_KEYS_MAX) {

@@ -138,7 +138,9 @@ export class PduLink {
     if (this.#plain.length < size) this.#plain = new Uint8Array(roomFor(size));
     const plain = this.#plain.subarray(0, size);
     const tag = opener.open(message, plain);
-    if (tag < 0) throw new SallyportError("cipher_failed", "Cannot open a message: it was altered");
+    if (tag < 0) {
+      throw new SallyportError("cipher_failed", "Cannot open a message: it was altered", { side: "peer" });
+    }
     if (this.#phase === "header") {
       if (tag === TAG_FINAL) return this.#end();
       const header = parseHeader(plain);

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { errorCode, errorMessage, SallyportError } from "../errors.ts";
+import { errorCode, errorMessage, internalError, SallyportError } from "../errors.ts";
 import type { Address, Runtime } from "../runtime/port.ts";
 import { addressText } from "../runtime/shared.ts";
 import type { QuicConn, QuicIdentity } from "../runtime/quic_port.ts";
@@ -109,9 +109,7 @@ async function serve(
     await greetBySimpleAck(carrier, clock);
   } catch (thrown) {
     log.warn({ reason: errorCode(thrown) }, errorMessage(thrown));
-    carrier.close(
-      thrown instanceof SallyportError ? thrown : new SallyportError("aborted", errorMessage(thrown)),
-    );
+    carrier.close(internalError("session", thrown));
     return;
   }
   log.info({}, "client connected");

@@ -164,13 +164,13 @@ describe("a pipe between two of ours", () => {
   it("tells the sender why the receiver gives up, and the other way round", () => {
     const bench = new Bench(sodium);
     bench.settle();
-    bench.receiver.machine.giveUp(new SallyportError("limit_exceeded", "No space left"));
+    bench.receiver.machine.giveUp(new SallyportError("limit_exceeded", "No space left", { side: "peer" }));
     bench.settle();
     assert.deepEqual(bench.sender.events, ["ready Welcome. extended", "failed aborted"]);
 
     const other = new Bench(sodium);
     other.settle();
-    other.sender.machine.giveUp(new SallyportError("aborted", "Cannot read"));
+    other.sender.machine.giveUp(new SallyportError("aborted", "Cannot read", { side: "local" }));
     other.settle();
     assert.equal(other.receiver.events.at(-1), "failed aborted");
   });

@@ -5,7 +5,7 @@
  * @module
  */
 import type { Bytes } from "../../bytes/bytes.ts";
-import { errorCode, errorMessage, SallyportError } from "../../errors.ts";
+import { errorCode, internalError, SallyportError } from "../../errors.ts";
 import type { Address } from "../../runtime/port.ts";
 import { AckTracker } from "./recovery/acks.ts";
 import { codeOfWire, wireCode } from "./codes.ts";
@@ -154,7 +154,7 @@ export class CurveConnection {
   open(): CurveStream {
     if (this.#phase !== "open" || !this.#admitted) {
       throw this.#closeError ??
-        new SallyportError("closed", "Cannot open stream: the session isn't open yet");
+        new SallyportError("closed", "Cannot open stream: the session isn't open yet", { side: "local" });
     }
     this.stats.streamsOpened++;
     return this.#streams.create();
@@ -237,7 +237,7 @@ export class CurveConnection {
       const eliciting = readFrames(plain, this.#sink, this.#ranges);
       this.#acks.received(number, eliciting, nowMs);
     } catch (error) {
-      this.close(error instanceof SallyportError ? error : brokenFrame(errorMessage(error)));
+      this.close(internalError("session", error));
     }
     return true;
   }
@@ -287,6 +287,7 @@ export class CurveConnection {
   #peerClosed(code: number, reason: string): void {
     const why = reason === "" ? codeOfWire(code) : reason;
     this.#closeError = new SallyportError(codeOfWire(code), `Session ended by the peer: ${why}`, {
+      side: "peer",
       retryable: true,
     });
     this.#phase = "closed";

@@ -130,7 +130,7 @@ export interface FrameSink {
 }
 
 function invalid(why: string): SallyportError {
-  return new SallyportError("frame_invalid", `Cannot read packet: ${why}`);
+  return new SallyportError("frame_invalid", `Cannot read packet: ${why}`, { side: "peer" });
 }
 
 class FrameReader {

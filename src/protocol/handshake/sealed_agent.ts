@@ -126,5 +126,5 @@ export class SealedAgentHandshake {
 }
 
 function failed(why: string): SallyportError {
-  return new SallyportError("challenge_failed", `Cannot open session: ${why}`);
+  return new SallyportError("challenge_failed", `Cannot open session: ${why}`, { side: "peer" });
 }

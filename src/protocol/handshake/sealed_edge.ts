@@ -146,9 +146,13 @@ export class SealedEdgeHandshake {
 }
 
 function stranger(): SallyportError {
-  return new SallyportError("unknown_protocol", "Cannot open session: it begins with nothing that we know");
+  return new SallyportError("unknown_protocol", "Cannot open session: it begins with nothing that we know", {
+    side: "peer",
+  });
 }
 
 function refused(why: string, code: ErrorCode = "challenge_failed"): SallyportError {
-  return new SallyportError(code, `Cannot open session: the first flight isn't answered: ${why}`);
+  return new SallyportError(code, `Cannot open session: the first flight isn't answered: ${why}`, {
+    side: "peer",
+  });
 }

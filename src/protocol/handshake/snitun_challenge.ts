@@ -129,7 +129,7 @@ function openUnit(opener: Opener, unit: Bytes, what: string): Bytes {
 }
 
 function failed(why: string, cause?: unknown): SallyportError {
-  return new SallyportError("challenge_failed", `Cannot open session: ${why}`, { cause });
+  return new SallyportError("challenge_failed", `Cannot open session: ${why}`, { side: "peer", cause });
 }
 
 function sha256(bytes: Bytes): Bytes {

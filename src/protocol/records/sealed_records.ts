@@ -199,5 +199,5 @@ export class RecordOpener {
 }
 
 function broken(why: string): SallyportError {
-  return new SallyportError("cipher_failed", `Cannot read session: a record ${why}`);
+  return new SallyportError("cipher_failed", `Cannot read session: a record ${why}`, { side: "peer" });
 }

@@ -104,6 +104,7 @@ export class TokenReader {
       throw new SallyportError(
         "deadline_exceeded",
         `Cannot read token: not complete in ${TOKEN_DEADLINE_MS / 1000} s, ${this.#length} bytes came`,
+        { side: "peer" },
       );
     }
   }
@@ -158,5 +159,5 @@ export class TokenReader {
 }
 
 function invalid(why: string): SallyportError {
-  return new SallyportError("token_invalid", `Cannot read token: ${why}`);
+  return new SallyportError("token_invalid", `Cannot read token: ${why}`, { side: "peer" });
 }

@@ -240,7 +240,8 @@ async function dial(quic: NodeQuic, options: QuicDialOptions, shared: Shared): P
   return await withinDeadline(
     options,
     attempt(),
-    () => conn.close(new SallyportError("aborted", "Cannot use connection: it was given up")),
+    () =>
+      conn.close(new SallyportError("aborted", "Cannot use connection: it was given up", { side: "local" })),
   );
 }
 

@@ -67,7 +67,7 @@ class Listening implements QuicListener {
   end(): void {
     this.#unbind();
     for (const conn of this.#conns) {
-      conn.close(new SallyportError("shutdown", "Cannot go on: the socket is closed"));
+      conn.close(new SallyportError("shutdown", "Cannot go on: the socket is closed", { side: "local" }));
     }
   }
 

@@ -125,7 +125,7 @@ class CurveAcceptance implements CurveHandler {
     } catch (error) {
       this.#why = asRefusal(error);
       // Why in words is for the log: an operator's own say may hold what isn't for strangers.
-      this.#connection.close(new SallyportError(this.#why.code, ""));
+      this.#connection.close(new SallyportError(this.#why.code, "", { side: "local" }));
     }
   }
 

@@ -182,5 +182,5 @@ function readU32(from: Bytes, at: number): number {
 }
 
 function invalid(why: string): SallyportError {
-  return new SallyportError("frame_invalid", `Cannot read session: ${why}`);
+  return new SallyportError("frame_invalid", `Cannot read session: ${why}`, { side: "peer" });
 }

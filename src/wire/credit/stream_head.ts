@@ -82,5 +82,5 @@ export function decodeCurveHead(bytes: Bytes): CurveHead | undefined {
 }
 
 function invalid(why: string): SallyportError {
-  return new SallyportError("frame_invalid", `Cannot read stream: ${why}`);
+  return new SallyportError("frame_invalid", `Cannot read stream: ${why}`, { side: "peer" });
 }

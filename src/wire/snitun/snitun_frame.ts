@@ -127,6 +127,7 @@ function wrongSize(name: string, size: number, allowed: string): SallyportError 
   return new SallyportError(
     "frame_invalid",
     `Cannot parse frame: ${name} announces ${size} bytes, may have ${allowed}`,
+    { side: "peer" },
   );
 }
 

@@ -207,5 +207,5 @@ function parsePort(text: string): number | undefined {
 }
 
 function invalid(what: string, why: string, cause?: unknown): SallyportError {
-  return new SallyportError("frame_invalid", `Cannot parse ${what}: ${why}`, { cause });
+  return new SallyportError("frame_invalid", `Cannot parse ${what}: ${why}`, { side: "peer", cause });
 }

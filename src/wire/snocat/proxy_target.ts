@@ -55,5 +55,8 @@ function checkHost(kind: string, name: string): string {
 }
 
 function invalid(why: string, cause?: unknown): SallyportError {
-  return new SallyportError("address_invalid", `Cannot parse proxy-tcp address: ${why}`, { cause });
+  return new SallyportError("address_invalid", `Cannot parse proxy-tcp address: ${why}`, {
+    side: "peer",
+    cause,
+  });
 }

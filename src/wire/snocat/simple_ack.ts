@@ -32,6 +32,7 @@ export function checkSimpleAck(message: SimpleAckMessage, bytes: Bytes): boolean
       throw new SallyportError(
         "credential_refused",
         "Cannot authenticate: the peer doesn't speak simple-ack",
+        { side: "peer" },
       );
     }
   }

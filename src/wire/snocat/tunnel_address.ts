@@ -44,5 +44,5 @@ export function formatTunnelAddress(segments: readonly string[]): string {
 }
 
 function invalid(why: string): SallyportError {
-  return new SallyportError("address_invalid", `Cannot parse tunnel address: ${why}`);
+  return new SallyportError("address_invalid", `Cannot parse tunnel address: ${why}`, { side: "peer" });
 }

@@ -112,7 +112,7 @@ export function decodeAuthMessage(bytes: Bytes): AuthMessageFrame | undefined {
 }
 
 function invalid(why: string): SallyportError {
-  return new SallyportError("request_invalid", `Cannot read authentication: ${why}`);
+  return new SallyportError("request_invalid", `Cannot read authentication: ${why}`, { side: "peer" });
 }
 
 function unusable(why: string): SallyportError {

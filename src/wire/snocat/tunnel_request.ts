@@ -78,5 +78,5 @@ export function decodeAddress(bytes: Bytes): { readonly address: string; readonl
 }
 
 function invalid(why: string, cause?: unknown): SallyportError {
-  return new SallyportError("request_invalid", `Cannot read tunnel request: ${why}`, { cause });
+  return new SallyportError("request_invalid", `Cannot read tunnel request: ${why}`, { side: "peer", cause });
 }

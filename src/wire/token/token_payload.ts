@@ -138,7 +138,7 @@ function parseJson(bytes: Bytes): unknown {
 }
 
 function invalid(why: string): SallyportError {
-  return new SallyportError("token_invalid", `Cannot parse token: ${why}`);
+  return new SallyportError("token_invalid", `Cannot parse token: ${why}`, { side: "peer" });
 }
 
 function toHex(bytes: Bytes): string {
