@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { InternalError, internalError } from "../errors.ts";
+import { InternalError } from "../errors.ts";
 import type { LogFields, Logger } from "./log.ts";
 import type { Metrics } from "./metrics.ts";
 
