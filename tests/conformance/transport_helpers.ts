@@ -9,7 +9,7 @@ import { type AeadChoice, NodeAead, SodiumAead } from "../../src/crypto/aead.ts"
 import { FernetRing, generateFernetKey } from "../../src/crypto/fernet.ts";
 import type { CipherName } from "../../src/crypto/header_cipher.ts";
 import { keyPair, loadSodium, makeKeyPair, type Sodium } from "../../src/crypto/sodium.ts";
-import { type ErrorCode, SallyportError } from "../../src/errors.ts";
+import { type ErrorCode, type InternalError, SallyportError } from "../../src/errors.ts";
 import { AnsweredFlights } from "../../src/protocol/handshake/sealed_edge.ts";
 import { createToken, tryOpenToken } from "../../src/protocol/token/token.ts";
 import { SendScratch } from "../../src/protocol/mux/snitun/sender.ts";
@@ -55,6 +55,7 @@ export class Ear implements SessionHandler {
   closedStreams = 0;
   wentAway: ErrorCode | undefined;
   endedWith: SallyportError | undefined;
+  readonly faults: InternalError[] = [];
   /** Hears of things too, from now on. */
   also: Partial<SessionHandler> | undefined;
   #waiting: (() => void)[] = [];
@@ -75,6 +76,10 @@ export class Ear implements SessionHandler {
   goingAway(code: ErrorCode): void {
     assert.equal(this.wentAway, undefined, "said once");
     this.wentAway = code;
+    this.#wake();
+  }
+  fault(error: InternalError): void {
+    this.faults.push(error);
     this.#wake();
   }
   ended(error: SallyportError): void {
