@@ -9,6 +9,8 @@ import type { Aead } from "../../crypto/aead.ts";
 import { DenoConn } from "./deno_conn.ts";
 import { denoQuic } from "./deno_quic.ts";
 import { openOpensslAeads } from "./deno_openssl.ts";
+import { DescriptorGuard } from "../descriptors.ts";
+import { listenHttp } from "../http_server.ts";
 import { BufferPool } from "../out_queue.ts";
 import type {
   Address,
@@ -17,8 +19,6 @@ import type {
   DatagramOptions,
   DatagramSocket,
   DialOptions,
-  HttpOptions,
-  HttpServer,
   Listener,
   ListenOptions,
   Runtime,
@@ -29,18 +29,15 @@ import {
   createSystemClock,
   dialError,
   dialTimeoutError,
+  isExhausted,
   listenError,
   plainHost,
-  plainResponse,
   reportStray,
   type Shared,
-  systemCode,
 } from "../shared.ts";
 
-/** Out of file descriptors or memory, the next accept waits this long. */
+/** Out of file descriptors or memory, accepting pauses for this long. */
 const ACCEPT_RETRY_MS = 100;
-/** System errors after which an accept at once would fail again. Others concern one connection alone. */
-const EXHAUSTED = new Set(["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM"]);
 /** UDP payloads are at most 65,507 bytes over IPv4 (RFC 768). */
 const DATAGRAM_MAX_BYTES = 65_535;
 /** Datagrams that may be on their way into the socket at once; more are dropped. */
@@ -50,17 +47,22 @@ const DATAGRAMS_IN_FLIGHT_MAX = 256;
 export function createDenoRuntime(): Runtime {
   let aeads: readonly Aead[] | undefined;
   const turn = new Turn();
-  const shared: Shared = { pool: new BufferPool(), clock: createSystemClock(turn.soon) };
+  const shared: Shared = {
+    pool: new BufferPool(),
+    clock: createSystemClock(turn.soon),
+    descriptors: new DescriptorGuard(),
+  };
   return {
     name: "deno",
     version: Deno.version.deno,
     // Deno.Conn has neither SO_LINGER nor a reset.
     capabilities: { reusePort: true, hardClose: false },
     clock: shared.clock,
+    descriptors: shared.descriptors,
     listen: (options) => listen(options, shared),
     dial: (options) => dial(options, shared),
     bindDatagram: (options) => bindDatagram(options, turn),
-    serveHttp,
+    serveHttp: (options) => listenHttp(options, (at) => listen(at, shared), shared.clock),
     // deno-lint-ignore require-await -- what it throws must become a rejection
     quic: async () => denoQuic(shared),
     systemAeads: () => aeads ??= openOpensslAeads(),
@@ -129,8 +131,9 @@ async function acceptLoop(
     } catch (error) {
       if (error instanceof Deno.errors.BadResource) return;
       // A connection that its peer has reset while it waited fails with ENOTCONN: that is no reason to let others wait.
-      if (EXHAUSTED.has(systemCode(error))) {
-        await new Promise((resolve) => setTimeout(resolve, ACCEPT_RETRY_MS));
+      if (isExhausted(error)) {
+        shared.descriptors.exhausted();
+        await pause();
       }
       continue;
     }
@@ -145,7 +148,13 @@ async function acceptLoop(
     } catch (thrown) {
       conn.abort(asError(thrown));
     }
+    // Those behind it wait in the system's queue.
+    while (!state.closed && !shared.descriptors.accepted()) await pause();
   }
+}
+
+function pause(): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ACCEPT_RETRY_MS));
 }
 
 /** Null if the peer has reset the connection meanwhile, which makes its options fail. */
@@ -160,6 +169,7 @@ function newConn(native: Deno.TcpConn, shared: Shared): DenoConn | null {
 
 /** Deno tries all addresses of a name by itself (RFC 8305). */
 async function dial(options: DialOptions, shared: Shared): Promise<Conn> {
+  shared.descriptors.assertDialable(options);
   const abort = new AbortController();
   let late = false;
   let timer: Timer | undefined;
@@ -178,7 +188,7 @@ async function dial(options: DialOptions, shared: Shared): Promise<Conn> {
   try {
     return new DenoConn(await Promise.race([attempt(), deadline]), shared);
   } catch (error) {
-    throw dialError(options, error);
+    throw isExhausted(error) ? shared.descriptors.dialError(options, error) : dialError(options, error);
   } finally {
     timer?.cancel();
   }
@@ -247,39 +257,5 @@ async function receiveLoop(
     } catch (thrown) {
       reportStray("datagram", thrown);
     }
-  }
-}
-
-// deno-lint-ignore require-await -- what it throws must become a rejection
-async function serveHttp(options: HttpOptions): Promise<HttpServer> {
-  // Aborting Deno's own signal during its graceful shutdown throws where nobody can catch it, so requests that are
-  // late at close are answered from here.
-  let giveUp = () => {};
-  const givenUp = new Promise<Response | null>((resolve) => giveUp = () => resolve(null));
-  const answer = async (request: Request, info: Deno.ServeHandlerInfo<Deno.NetAddr>) => {
-    const remote = { host: plainHost(info.remoteAddr.hostname), port: info.remoteAddr.port };
-    try {
-      return await Promise.race([options.fetch(request, remote), givenUp]) ??
-        plainResponse(503, "shutting down");
-    } catch (thrown) {
-      reportStray("request", thrown);
-      return plainResponse(500, "internal error");
-    }
-  };
-  try {
-    const server = Deno.serve({ hostname: options.host, port: options.port, onListen() {} }, answer);
-    return {
-      address: { host: server.addr.hostname, port: server.addr.port },
-      async close(graceMs) {
-        const done = server.shutdown().catch(() => {});
-        let timer: ReturnType<typeof setTimeout> | undefined;
-        const late = new Promise<void>((resolve) => timer = setTimeout(resolve, graceMs));
-        await Promise.race([done, late]);
-        clearTimeout(timer);
-        giveUp();
-      },
-    };
-  } catch (error) {
-    throw listenError(options, error);
   }
 }
