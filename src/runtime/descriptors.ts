@@ -6,8 +6,8 @@
  */
 import { readdirSync, readFileSync } from "node:fs";
 import { SallyportError } from "../errors.ts";
-import type { Descriptors, DescriptorState, DialOptions } from "./port.ts";
-import { addressText } from "./shared.ts";
+import type { Descriptors, DescriptorState, DialOptions, DialUnixOptions } from "./port.ts";
+import { dialledText } from "./shared.ts";
 
 /** File descriptors that accepted connections leave to everything else: one in this many, */
 const RESERVE_SHARE = 16;
@@ -48,7 +48,7 @@ export class DescriptorGuard implements Descriptors {
   /** What accepted connections leave free. */
   readonly #reserve: number;
   /** The last count, and every connection since; those that have ended meanwhile show at the next count. */
-  #open = 0;
+  #taken = 0;
   #countedMs = -Infinity;
   #paused = false;
   #watcher: (state: DescriptorState) => void = () => {};
@@ -58,11 +58,19 @@ export class DescriptorGuard implements Descriptors {
     this.limit = system.limit();
     this.#reserve = Math.max(RESERVE_MIN, Math.floor((this.limit ?? 0) / RESERVE_SHARE));
     // Counted at the first connection.
-    this.#open = this.limit ?? 0;
+    this.#taken = this.limit ?? 0;
   }
 
   watch(watcher: (state: DescriptorState) => void): void {
     this.#watcher = watcher;
+  }
+
+  get connectionsMax(): number | undefined {
+    return this.limit === undefined ? undefined : Math.max(0, this.limit - this.#reserve);
+  }
+
+  open(): number | undefined {
+    return this.limit === undefined ? undefined : this.#count();
   }
 
   /** Whether an accepted connection leaves room for the next one. False pauses accepting until a later call says true. */
@@ -79,14 +87,15 @@ export class DescriptorGuard implements Descriptors {
   }
 
   /** Throws where there is no descriptor left for a connection that is dialled. They may take of the reserve. */
-  assertDialable(options: DialOptions): void {
+  assertDialable(options: DialOptions | DialUnixOptions): void {
     if (!this.#take(Math.floor(this.#reserve / 4))) throw this.dialError(options);
   }
 
   /** The error of a dial for want of descriptors. */
-  dialError(options: Pick<DialOptions, "host" | "port">, cause?: unknown): SallyportError {
+  dialError(options: DialOptions | DialUnixOptions, cause?: unknown): SallyportError {
     const limit = this.limit === undefined ? "" : ` of ${this.limit}`;
-    const why = `Cannot connect to ${addressText(options)}: this process has no file descriptors left${limit}; ` +
+    const why =
+      `Cannot connect to ${dialledText(options)}: this process has no file descriptors left${limit}; ` +
       "raise its limit (ulimit -n, or LimitNOFILE= of a systemd unit)";
     return new SallyportError("limit_exceeded", why, { side: "local", retryable: true, cause });
   }
@@ -94,14 +103,14 @@ export class DescriptorGuard implements Descriptors {
   #take(reserve: number): boolean {
     if (this.limit === undefined) return true;
     const most = this.limit - reserve;
-    if (this.#open >= most) {
+    if (this.#taken >= most) {
       const nowMs = this.#system.nowMs();
       if (nowMs - this.#countedMs < RECOUNT_MS) return false;
       this.#countedMs = nowMs;
-      this.#open = this.#count();
-      if (this.#open >= most) return false;
+      this.#taken = this.#count();
+      if (this.#taken >= most) return false;
     }
-    this.#open++;
+    this.#taken++;
     return true;
   }
 
@@ -128,6 +137,6 @@ export class DescriptorGuard implements Descriptors {
   }
 
   #tell(): void {
-    this.#watcher({ paused: this.#paused, open: this.#open, limit: this.limit });
+    this.#watcher({ paused: this.#paused, open: this.#taken, limit: this.limit });
   }
 }

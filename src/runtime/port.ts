@@ -118,6 +118,14 @@ export interface DialOptions {
   readonly timeoutMs: number;
 }
 
+/** What {@link Runtime.dialUnix} takes. */
+export interface DialUnixOptions {
+  /** The path of the socket. */
+  readonly path: string;
+  /** Until the connection stands; beyond it the dial rejects with `deadline_exceeded`. */
+  readonly timeoutMs: number;
+}
+
 /** A UDP socket. */
 export interface DatagramSocket {
   /** Where it is, with the actual port where 0 was asked for. */
@@ -212,6 +220,10 @@ export interface DescriptorState {
 export interface Descriptors {
   /** Files and sockets that the process may have open; undefined where the system doesn't tell. */
   readonly limit: number | undefined;
+  /** Connections for which there is room beside what the process needs for itself; undefined with the limit. */
+  readonly connectionsMax: number | undefined;
+  /** How many are open; undefined where the system doesn't tell. */
+  open(): number | undefined;
   /** How many times accepting was paused. */
   readonly acceptPauses: number;
   /** Sets who hears when accepting pauses, and when it goes on. */
@@ -237,6 +249,11 @@ export interface Runtime {
    * this process has no file descriptor left.
    */
   dial(options: DialOptions): Promise<Conn>;
+  /**
+   * Connects to a unix socket, whose path and port 0 are the connection's addresses. Rejects as `dial`, and with
+   * `not_supported` where there are none.
+   */
+  dialUnix(options: DialUnixOptions): Promise<Conn>;
   /** Opens a UDP socket; rejects as `listen`. */
   bindDatagram(options: DatagramOptions): Promise<DatagramSocket>;
   /** Starts an HTTP server; rejects as `listen`. */

@@ -20,6 +20,7 @@ import type {
   DatagramOptions,
   DatagramSocket,
   DialOptions,
+  DialUnixOptions,
   Listener,
   ListenOptions,
   Runtime,
@@ -49,7 +50,8 @@ export function createBunRuntime(): Runtime {
     clock: shared.clock,
     descriptors: shared.descriptors,
     listen: (options) => listen(options, shared),
-    dial: (options) => dial(options, shared),
+    dial: (options) => dial(options, shared, { hostname: options.host, port: options.port }),
+    dialUnix: (options) => dial(options, shared, { unix: options.path }),
     bindDatagram,
     serveHttp: (options) => listenHttp(options, (at) => listen(at, shared), shared.clock),
     quic: () => bunQuic(shared),
@@ -109,7 +111,11 @@ async function listen(options: ListenOptions, shared: Shared): Promise<Listener>
  * Bun tries all addresses of a name by itself. A dial can't be called off, so one that is late is reset as soon as it
  * stands.
  */
-function dial(options: DialOptions, shared: Shared): Promise<Conn> {
+function dial(
+  options: DialOptions | DialUnixOptions,
+  shared: Shared,
+  to: { readonly hostname: string; readonly port: number } | { readonly unix: string },
+): Promise<Conn> {
   return new Promise((resolve, reject) => {
     shared.descriptors.assertDialable(options);
     let late = false;
@@ -130,10 +136,9 @@ function dial(options: DialOptions, shared: Shared): Promise<Conn> {
     };
     try {
       Bun.connect<SocketOwner>({
-        hostname: options.host,
-        port: options.port,
+        ...to as { readonly unix: string },
         allowHalfOpen: true,
-        data: { shared, accept, fail },
+        data: { shared, accept, fail, ..."unix" in to ? { unixPath: to.unix } : {} },
         socket: socketHandlers,
       }).catch(fail);
     } catch (error) {

@@ -19,6 +19,7 @@ import type {
   DatagramOptions,
   DatagramSocket,
   DialOptions,
+  DialUnixOptions,
   Listener,
   ListenOptions,
   Runtime,
@@ -60,7 +61,12 @@ export function createDenoRuntime(): Runtime {
     clock: shared.clock,
     descriptors: shared.descriptors,
     listen: (options) => listen(options, shared),
-    dial: (options) => dial(options, shared),
+    dial: (options) => {
+      const { host: hostname, port } = options;
+      return dial(options, shared, (signal) => Deno.connect({ hostname, port, signal }));
+    },
+    dialUnix: (options) =>
+      dial(options, shared, () => Deno.connect({ transport: "unix", path: options.path })),
     bindDatagram: (options) => bindDatagram(options, turn),
     serveHttp: (options) => listenHttp(options, (at) => listen(at, shared), shared.clock),
     // deno-lint-ignore require-await -- what it throws must become a rejection
@@ -168,7 +174,11 @@ function newConn(native: Deno.TcpConn, shared: Shared): DenoConn | null {
 }
 
 /** Deno tries all addresses of a name by itself (RFC 8305). */
-async function dial(options: DialOptions, shared: Shared): Promise<Conn> {
+async function dial(
+  options: DialOptions | DialUnixOptions,
+  shared: Shared,
+  connect: (signal: AbortSignal) => Promise<Deno.TcpConn | Deno.UnixConn>,
+): Promise<Conn> {
   shared.descriptors.assertDialable(options);
   const abort = new AbortController();
   let late = false;
@@ -181,7 +191,7 @@ async function dial(options: DialOptions, shared: Shared): Promise<Conn> {
     });
   });
   const attempt = async () => {
-    const native = await Deno.connect({ hostname: options.host, port: options.port, signal: abort.signal });
+    const native = await connect(abort.signal);
     if (late) native.close();
     return native;
   };
