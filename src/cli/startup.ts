@@ -24,7 +24,7 @@ export function printStartup(io: CliIo, { runtime, facts: given, next }: Startup
     ...given,
     ["file limit", `${limit} files and sockets at once, so about ${connectionsMax} connections`] as const,
   ];
-  const name = { deno: "Deno", bun: "Bun" }[runtime.name] ?? runtime.name;
+  const name = { deno: "Deno", bun: "Bun", memory: "memory" }[runtime.name] ?? runtime.name;
   io.out(`Sallyport ${VERSION} on ${name} ${runtime.version}`);
   const width = Math.max(...facts.map(([word]) => word.length));
   for (const [word, value] of facts) io.out(`  ${word.padEnd(width)}  ${value}`);

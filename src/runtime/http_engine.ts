@@ -67,7 +67,7 @@ export class HttpEngine<Context> {
     Object.defineProperty(this.#server, "listening", { value: true });
   }
 
-  /** Serves a stream, which is taken over. `over` is called once, when its connection has ended. */
+  /** Serves a stream, which is taken over. `over` is called when it takes no more requests, and again when it has closed. */
   serve(stream: ByteStream, context: Context, over: () => void = () => {}): HttpConnection {
     const connection = new Connection(this.#options, stream, context, over);
     this.#connections.set(connection.duplex, connection);
@@ -81,6 +81,7 @@ class Connection<Context> implements HttpConnection {
   state: "head" | "idle" | "busy" = "head";
   readonly #options: HttpEngineOptions<Context>;
   readonly #context: Context;
+  readonly #over: () => void;
   readonly #stream: ByteStream;
   #timer: Timer | undefined;
   /** When the current state began, and when a byte moved last. */
@@ -100,9 +101,10 @@ class Connection<Context> implements HttpConnection {
   ) {
     this.#options = options;
     this.#context = context;
+    this.#over = over;
     this.#stream = stream;
     this.#sinceMs = this.#movedMs = options.clock.nowMs();
-    this.duplex = toNodeDuplex(this.#watched(stream, over));
+    this.duplex = toNodeDuplex(this.#watched(stream));
     // Node's HTTP server asks a socket for these.
     Object.assign(this.duplex, {
       setTimeout: () => this.duplex,
@@ -165,7 +167,8 @@ class Connection<Context> implements HttpConnection {
       const answered = this.#options.fetch(requestOf(incoming, url, leaving.signal), this.#context);
       return await Promise.race([answered, givenUp]);
     } catch (thrown) {
-      reportStray("request", thrown);
+      // A client that leaves in the middle of its request makes the handler fail; that is no fault of the handler's.
+      if (!leaving.signal.aborted && !incoming.destroyed) reportStray("request", thrown);
       return plain(500, "internal error");
     }
   }
@@ -179,6 +182,7 @@ class Connection<Context> implements HttpConnection {
     this.#timer?.cancel();
     this.duplex.end();
     this.#stream.release();
+    this.#over();
   }
 
   #watch(): void {
@@ -197,7 +201,7 @@ class Connection<Context> implements HttpConnection {
   }
 
   /** The same stream, with a note of when a byte moved. */
-  #watched(stream: ByteStream, over: () => void): ByteStream {
+  #watched(stream: ByteStream): ByteStream {
     const { clock } = this.#options;
     const moved = () => void (this.#movedMs = clock.nowMs());
     return {
@@ -223,7 +227,7 @@ class Connection<Context> implements HttpConnection {
           close: (error) => {
             this.#timer?.cancel();
             handler.close(error);
-            over();
+            this.#over();
           },
         }),
       write: (chunk) => {

@@ -411,7 +411,8 @@ export function runtimeSuite(name: string, open: () => Promise<Harness>): void {
         if (where === "onData") server.write(bytesOf("x"));
         if (where === "onEnd") server.closeWrite();
         await client.sawClose;
-        client.assertOver(thrown);
+        client.assertOver("internal");
+        assert.equal(client.closeError?.cause, thrown);
         server.closeWrite();
         await server.sawClose;
       }
