@@ -34,7 +34,7 @@ function startLimited(files: number, args: readonly string[]): Program {
 }
 
 /** Opens connections that stay, and say `first`. They may be reset. */
-async function hold(port: number, count: number, first = new Uint8Array(0)): Promise<void> {
+async function hold(port: number, count: number, first: Uint8Array = new Uint8Array(0)): Promise<void> {
   for (let i = 0; i < count; i++) {
     await new Promise<void>((resolve) => {
       const socket = connect(port, "127.0.0.1", () => {
