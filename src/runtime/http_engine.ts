@@ -264,8 +264,9 @@ async function respond(
   response: Response,
   { noBody, close }: RespondOptions,
 ): Promise<void> {
+  const last = close || response.headers.get("connection")?.toLowerCase() === "close";
   const headers: [string, string][] = [...response.headers].filter(([name]) => name !== "connection");
-  if (close) headers.push(["connection", "close"]);
+  if (last) headers.push(["connection", "close"]);
   const head = () => outgoing.writeHead(response.status, headers.flat());
   const reader = response.body?.getReader();
   if (reader === undefined || noBody) {

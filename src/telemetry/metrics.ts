@@ -121,13 +121,13 @@ const INFO = {
   openFiles: {
     name: "process_open_fds",
     type: "gauge",
-    help: "File descriptors that are open; absent where the system doesn't tell",
+    help: "File descriptors that are open; 0 where the system doesn't tell",
     labels: [],
   },
   maxFiles: {
     name: "process_max_fds",
     type: "gauge",
-    help: "File descriptors that the process may have open; absent where the system doesn't tell",
+    help: "File descriptors that the process may have open; 0 where the system doesn't tell",
     labels: [],
   },
   memory: {
@@ -285,15 +285,13 @@ export class Metrics {
         this.inc(descriptors?.acceptPauses ?? 0);
       },
     });
-    if (descriptors?.limit !== undefined) {
-      new Gauge(config(INFO.maxFiles)).set(descriptors.limit);
-      new Gauge({
-        ...config(INFO.openFiles),
-        collect() {
-          this.set(descriptors.open() ?? 0);
-        },
-      });
-    }
+    new Gauge(config(INFO.maxFiles)).set(descriptors?.limit ?? 0);
+    new Gauge({
+      ...config(INFO.openFiles),
+      collect() {
+        this.set(descriptors?.open() ?? 0);
+      },
+    });
     new Gauge({
       ...config(INFO.memory),
       collect() {
