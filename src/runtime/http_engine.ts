@@ -10,7 +10,6 @@ import type { Duplex } from "node:stream";
 import { setImmediate } from "node:timers";
 import { toNodeDuplex } from "./node_duplex.ts";
 import type { ByteStream, Clock, Timer } from "./port.ts";
-import { reportStray } from "./shared.ts";
 
 /** HTTP: the head of a request must be whole by then, from the first moment at which it could come. */
 export const HTTP_HEAD_DEADLINE_MS = 10_000;
@@ -28,6 +27,8 @@ export interface HttpEngineOptions<Context> {
   readonly clock: Clock;
   /** Answers one request. What it throws is answered with 500. */
   fetch(request: Request, context: Context): Response | Promise<Response>;
+  /** Hears of what the handler threw. */
+  failed?(thrown: unknown): void;
   /** A connection may carry several requests, one behind the other. */
   readonly keepAlive: boolean;
 }
@@ -168,7 +169,7 @@ class Connection<Context> implements HttpConnection {
       return await Promise.race([answered, givenUp]);
     } catch (thrown) {
       // A client that leaves in the middle of its request makes the handler fail; that is no fault of the handler's.
-      if (!leaving.signal.aborted && !incoming.destroyed) reportStray("request", thrown);
+      if (!leaving.signal.aborted && !incoming.destroyed) this.#options.failed?.(thrown);
       return plain(500, "internal error");
     }
   }

@@ -7,7 +7,8 @@
  */
 import { sourceOf } from "../wire/ip/networks.ts";
 import { type HttpConnection, HttpEngine } from "./http_engine.ts";
-import type { Address, Clock, Conn, HttpOptions, HttpServer, Listener, ListenOptions } from "./port.ts";
+import type { Address, Conn, HttpOptions, HttpServer, Listener, ListenOptions } from "./port.ts";
+import type { Shared } from "./shared.ts";
 
 /** HTTP: connections of one server. Beyond it the longest idle one goes, then the one that waits longest for a head. */
 export const HTTP_CONNECTIONS_MAX = 1_024;
@@ -18,9 +19,14 @@ export const HTTP_PER_SOURCE_MAX = 256;
 export async function listenHttp(
   options: HttpOptions,
   listen: (options: ListenOptions) => Promise<Listener>,
-  clock: Clock,
+  { clock, faults }: Pick<Shared, "clock" | "faults">,
 ): Promise<HttpServer> {
-  const engine = new HttpEngine<Address>({ clock, keepAlive: true, fetch: options.fetch });
+  const engine = new HttpEngine<Address>({
+    clock,
+    keepAlive: true,
+    fetch: options.fetch,
+    failed: (thrown) => void faults.report("http_request", thrown),
+  });
   const open = new OpenConnections();
   const listener = await listen({
     host: options.host,

@@ -7,6 +7,7 @@ import {
   HTTP_KEEP_ALIVE_MS,
   HTTP_REQUEST_DEADLINE_MS,
 } from "../../src/runtime/http_engine.ts";
+import { Faults } from "../../src/runtime/shared.ts";
 import { HTTP_PER_SOURCE_MAX, listenHttp } from "../../src/runtime/http_server.ts";
 import { currentRuntime } from "../../src/runtime/mod.ts";
 import type { Clock, HttpOptions, HttpServer } from "../../src/runtime/port.ts";
@@ -64,7 +65,7 @@ async function serve(
   const server = await listenHttp(
     { host: "127.0.0.1", port: 0, fetch },
     (options) => runtime.listen(options),
-    clock,
+    { clock, faults: new Faults() },
   );
   servers.push(server);
   const connect = async () => {

@@ -29,10 +29,10 @@ import {
   createSystemClock,
   dialError,
   dialTimeoutError,
+  Faults,
   isExhausted,
   listenError,
   plainHost,
-  reportStray,
   type Shared,
 } from "../shared.ts";
 
@@ -42,6 +42,7 @@ export function createBunRuntime(): Runtime {
     pool: new BufferPool(),
     clock: createSystemClock(soon),
     descriptors: new DescriptorGuard(),
+    faults: new Faults(),
   };
   return {
     name: "bun",
@@ -49,11 +50,12 @@ export function createBunRuntime(): Runtime {
     capabilities: { reusePort: true, hardClose: true },
     clock: shared.clock,
     descriptors: shared.descriptors,
+    faults: shared.faults,
     listen: (options) => listen(options, shared),
     dial: (options) => dial(options, shared, { hostname: options.host, port: options.port }),
     dialUnix: (options) => dial(options, shared, { unix: options.path }),
-    bindDatagram,
-    serveHttp: (options) => listenHttp(options, (at) => listen(at, shared), shared.clock),
+    bindDatagram: (options) => bindDatagram(options, shared),
+    serveHttp: (options) => listenHttp(options, (at) => listen(at, shared), shared),
     quic: () => bunQuic(shared),
     systemAeads: () => [],
   };
@@ -155,7 +157,7 @@ function sendAgain(socket: Bun.udp.Socket<"uint8array">, data: Bytes, to: Addres
   }
 }
 
-async function bindDatagram(options: DatagramOptions): Promise<DatagramSocket> {
+async function bindDatagram(options: DatagramOptions, shared: Shared): Promise<DatagramSocket> {
   try {
     const socket = await Bun.udpSocket({
       hostname: options.host,
@@ -166,7 +168,7 @@ async function bindDatagram(options: DatagramOptions): Promise<DatagramSocket> {
           try {
             options.receive(data as Bytes, { host: plainHost(address), port });
           } catch (thrown) {
-            reportStray("datagram", thrown);
+            shared.faults.report("datagram", thrown);
           }
         },
         // An ICMP answer to something sent earlier; without this method it would end the process.

@@ -26,14 +26,13 @@ import type {
   Timer,
 } from "../port.ts";
 import {
-  asError,
   createSystemClock,
   dialError,
   dialTimeoutError,
+  Faults,
   isExhausted,
   listenError,
   plainHost,
-  reportStray,
   type Shared,
 } from "../shared.ts";
 
@@ -52,6 +51,7 @@ export function createDenoRuntime(): Runtime {
     pool: new BufferPool(),
     clock: createSystemClock(turn.soon),
     descriptors: new DescriptorGuard(),
+    faults: new Faults(),
   };
   return {
     name: "deno",
@@ -60,6 +60,7 @@ export function createDenoRuntime(): Runtime {
     capabilities: { reusePort: true, hardClose: false },
     clock: shared.clock,
     descriptors: shared.descriptors,
+    faults: shared.faults,
     listen: (options) => listen(options, shared),
     dial: (options) => {
       const { host: hostname, port } = options;
@@ -67,8 +68,8 @@ export function createDenoRuntime(): Runtime {
     },
     dialUnix: (options) =>
       dial(options, shared, () => Deno.connect({ transport: "unix", path: options.path })),
-    bindDatagram: (options) => bindDatagram(options, turn),
-    serveHttp: (options) => listenHttp(options, (at) => listen(at, shared), shared.clock),
+    bindDatagram: (options) => bindDatagram(options, turn, shared),
+    serveHttp: (options) => listenHttp(options, (at) => listen(at, shared), shared),
     // deno-lint-ignore require-await -- what it throws must become a rejection
     quic: async () => denoQuic(shared),
     systemAeads: () => aeads ??= openOpensslAeads(),
@@ -152,7 +153,7 @@ async function acceptLoop(
     try {
       options.accept(conn);
     } catch (thrown) {
-      conn.abort(asError(thrown));
+      conn.abort(shared.faults.report("accept", thrown));
     }
     // Those behind it wait in the system's queue.
     while (!state.closed && !shared.descriptors.accepted()) await pause();
@@ -205,7 +206,7 @@ async function dial(
 }
 
 // deno-lint-ignore require-await -- what it throws must become a rejection
-async function bindDatagram(options: DatagramOptions, turn: Turn): Promise<DatagramSocket> {
+async function bindDatagram(options: DatagramOptions, turn: Turn, shared: Shared): Promise<DatagramSocket> {
   let socket: Deno.DatagramConn;
   try {
     socket = Deno.listenDatagram({ transport: "udp", hostname: options.host, port: options.port });
@@ -213,7 +214,7 @@ async function bindDatagram(options: DatagramOptions, turn: Turn): Promise<Datag
     throw listenError(options, error);
   }
   const state = { closed: false };
-  receiveLoop(socket, state, options, turn);
+  receiveLoop(socket, state, options, turn, shared);
   const addr = socket.addr as Deno.NetAddr;
   let inFlight = 0;
   const done = () => void inFlight--;
@@ -248,6 +249,7 @@ async function receiveLoop(
   state: { closed: boolean },
   options: DatagramOptions,
   turn: Turn,
+  shared: Shared,
 ): Promise<void> {
   const buffer = new Uint8Array(DATAGRAM_MAX_BYTES);
   while (!state.closed) {
@@ -265,7 +267,7 @@ async function receiveLoop(
       // Those that wait in the socket come in this turn still, each in a microtask of its own.
       turn.within(() => options.receive(received[0], { host: plainHost(from.hostname), port: from.port }));
     } catch (thrown) {
-      reportStray("datagram", thrown);
+      shared.faults.report("datagram", thrown);
     }
   }
 }

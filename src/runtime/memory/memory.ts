@@ -107,6 +107,7 @@ export function createMemoryNetwork(options: MemoryNetworkOptions = {}): MemoryN
           open: () => undefined,
           watch() {},
         },
+        faults: time.faults,
         listen: (options) => host.listen(options),
         dial: (options) => host.dial(options),
         dialUnix: ({ path }) =>

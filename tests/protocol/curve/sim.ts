@@ -240,6 +240,7 @@ export class VirtualNetwork {
         open: () => undefined,
         watch() {},
       },
+      faults: { handle() {} },
       bindDatagram: (options: DatagramOptions) => Promise.resolve(this.bind(host, options)),
       listen: () => Promise.reject(new Error("no TCP here")),
       dial: () => Promise.reject(new Error("no TCP here")),
