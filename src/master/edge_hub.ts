@@ -60,16 +60,16 @@ export class EdgeHub {
     this.#sweepLater();
   }
 
-  /** Something was decided here: edges hear of it now. */
-  wake(): void {
-    void this.#pump();
+  /** Something was decided here: resolves when the edges that listen to this master have been told. */
+  wake(): Promise<void> {
+    return this.#pump();
   }
 
   /** Takes the store's Fernet keys, and tells edges. */
   async reloadKeys(): Promise<void> {
     const { store, keys } = this.#options;
     keys.update(await store.fernetKeys());
-    this.wake();
+    await this.wake();
   }
 
   /**

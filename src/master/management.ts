@@ -177,7 +177,7 @@ export class Management {
     const agent = await this.agent(actor, idOrName);
     checkRevision(agent, revision);
     await this.store.removeAgent(agent.id, this.#entry(actor, "agent.removed", agent, { name: agent.name }));
-    this.hub.wake();
+    await this.hub.wake();
   }
 
   /** Ends a live session; its agent may come back. */
@@ -191,7 +191,7 @@ export class Management {
       agent: session.agent,
     });
     await this.store.addChange({ kind: "close_session", session: id }, entry);
-    this.hub.wake();
+    await this.hub.wake();
   }
 
   /** Adds a key of the API; the key itself is shown once. */
@@ -293,7 +293,7 @@ export class Management {
       "Cannot change agent",
       () => this.store.changeAgent(agent, join, this.#entry(actor, action, agent, detail)),
     );
-    this.hub.wake();
+    await this.hub.wake();
     return agent;
   }
 
