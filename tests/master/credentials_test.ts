@@ -100,10 +100,10 @@ describe("staticCredentials", () => {
 
 describe("adminCredentials", () => {
   it("may serve any name", async () => {
-    const admin = await adminCredentials("secret").find("secret");
+    const admin = await adminCredentials("secret").find("secret", USE);
     assert.equal(admin?.id, "admin");
     assert.equal(admin?.mayServe("any.name.at.all"), true);
-    assert.equal(await adminCredentials("secret").find("Secret"), undefined);
+    assert.equal(await adminCredentials("secret").find("Secret", USE), undefined);
   });
 
   it("refuses an empty key", () => {
