@@ -53,7 +53,9 @@ export function openLink(
   shared: LinkShared,
   handler: (link: Link) => SessionHandler,
 ): Promise<Link> {
-  return new Promise((resolve, reject) => new LinkOpening(conn, end, shared, handler, resolve, reject).start());
+  return new Promise((resolve, reject) =>
+    new LinkOpening(conn, end, shared, handler, resolve, reject).start()
+  );
 }
 
 class LinkOpening implements ByteStreamHandler {
@@ -136,7 +138,10 @@ class LinkOpening implements ByteStreamHandler {
 
   #lost(why: string): void {
     this.#fail(
-      new SallyportError("connection_lost", `Cannot link nodes: ${why}`, { side: "network", retryable: true }),
+      new SallyportError("connection_lost", `Cannot link nodes: ${why}`, {
+        side: "network",
+        retryable: true,
+      }),
     );
   }
 

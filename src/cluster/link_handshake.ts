@@ -70,9 +70,13 @@ export class LinkHandshake {
     if (this.#received.length < PROOF_BYTES) return send === undefined ? {} : { send };
     const expected = this.#proof(this.#end === "dialer" ? "acceptor" : "dialer", this.#peerHello, this.hello);
     if (!timingSafeEqual(this.#take(PROOF_BYTES), expected)) {
-      throw new SallyportError("challenge_failed", "Cannot link nodes: the other node has another cluster secret", {
-        side: "config",
-      });
+      throw new SallyportError(
+        "challenge_failed",
+        "Cannot link nodes: the other node has another cluster secret",
+        {
+          side: "config",
+        },
+      );
     }
     const version = Math.min(LINK_VERSION, this.#peerHello[MAGIC.length]!);
     const peer = [...this.#peerHello.subarray(MAGIC.length + 1, MAGIC.length + 1 + ID_BYTES)]
@@ -88,7 +92,9 @@ export class LinkHandshake {
 
   #judgeHello(hello: Bytes): void {
     if (MAGIC.some((byte, index) => hello[index] !== byte)) {
-      throw new SallyportError("unknown_protocol", "Cannot link nodes: the other end is no node", { side: "peer" });
+      throw new SallyportError("unknown_protocol", "Cannot link nodes: the other end is no node", {
+        side: "peer",
+      });
     }
     const version = hello[MAGIC.length]!;
     if (version < LINK_VERSION_MIN) {
@@ -101,7 +107,9 @@ export class LinkHandshake {
   }
 
   #proof(end: LinkEnd, own: Bytes, other: Bytes): Bytes {
-    return new Uint8Array(createHmac("sha256", this.#secret).update(`sallyport link ${end}`).update(own).update(other)
-      .digest());
+    return new Uint8Array(
+      createHmac("sha256", this.#secret).update(`sallyport link ${end}`).update(own).update(other)
+        .digest(),
+    );
   }
 }
