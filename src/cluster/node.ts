@@ -59,6 +59,8 @@ export interface ClusterNodeOptions {
 
 interface Registration {
   readonly claim: SessionClaim;
+  /** Names that are still to be held: all of the claim's, without those that were lost. */
+  readonly names: Set<string>;
   /** Names that the directory has confirmed. */
   readonly held: Set<string>;
   released: boolean;
@@ -109,7 +111,12 @@ export class ClusterNode {
 
   /** Claims a session's names; what is refused or lost later comes to `claim.lost`. */
   register(claim: SessionClaim): void {
-    const registration: Registration = { claim, held: new Set(), released: false };
+    const registration: Registration = {
+      claim,
+      names: new Set(claim.names),
+      held: new Set(),
+      released: false,
+    };
     this.#registrations.set(claim.session, registration);
     this.#claimAll(registration);
   }
@@ -208,7 +215,7 @@ export class ClusterNode {
   // Claims.
 
   #claimAll(registration: Registration): void {
-    for (const name of registration.claim.names) this.#waiting.push({ registration, name });
+    for (const name of registration.names) this.#waiting.push({ registration, name });
     this.#claimNext();
   }
 
@@ -236,13 +243,17 @@ export class ClusterNode {
         registration.held.add(name);
         this.#routes.delete(name);
       } else {
-        registration.held.delete(name);
-        registration.claim.lost([name], outcome.reason);
+        this.#lost(registration, name, outcome.reason);
       }
     } catch (error) {
       // Made up for when the lease is renewed again.
       this.#away(error);
     }
+  }
+
+  #lost(registration: Registration, name: string, reason: "name_taken" | "replaced"): void {
+    registration.held.delete(name);
+    if (registration.names.delete(name)) registration.claim.lost([name], reason);
   }
 
   #giveUp(name: string, session: string): void {
@@ -275,7 +286,7 @@ export class ClusterNode {
         this.#routes.delete(holder.name);
         for (const { session, name } of replaced) {
           const registration = this.#registrations.get(session);
-          if (registration?.held.delete(name)) registration.claim.lost([name], "replaced");
+          if (registration !== undefined) this.#lost(registration, name, "replaced");
         }
         return;
       }

@@ -22,6 +22,7 @@ import type {
   HttpServer,
   Listener,
   ListenOptions,
+  ListenUnixOptions,
   Runtime,
 } from "../port.ts";
 import {
@@ -32,6 +33,7 @@ import {
   listenError,
   plainHost,
   plainResponse,
+  removeStaleSocket,
   type Shared,
 } from "../shared.ts";
 
@@ -47,6 +49,7 @@ export function createBunRuntime(): Runtime {
     listen: (options) => listen(options, shared),
     dial: (options) => dial(options, shared, { hostname: options.host, port: options.port }),
     dialUnix: (options) => dial(options, shared, { unix: options.path }),
+    listenUnix: (options) => listenUnix(options, shared),
     bindDatagram: (options) => bindDatagram(options, shared),
     serveHttp: (options) => serveHttp(options, shared),
     quic: () => bunQuic(shared),
@@ -86,6 +89,21 @@ async function listen(options: ListenOptions, shared: Shared): Promise<Listener>
       socket: socketHandlers,
     });
     return { address: { host, port: listener.port }, close: () => listener.stop(false) };
+  } catch (error) {
+    throw listenError(options, error);
+  }
+}
+
+async function listenUnix(options: ListenUnixOptions, shared: Shared): Promise<Listener> {
+  try {
+    await removeStaleSocket(options.path);
+    const listener = Bun.listen<SocketOwner>({
+      unix: options.path,
+      allowHalfOpen: true,
+      data: { shared, accept: (conn) => options.accept(conn), unixPath: options.path },
+      socket: socketHandlers,
+    });
+    return { address: { host: options.path, port: 0 }, close: () => listener.stop(false) };
   } catch (error) {
     throw listenError(options, error);
   }

@@ -22,6 +22,7 @@ import type {
   HttpServer,
   Listener,
   ListenOptions,
+  ListenUnixOptions,
   Runtime,
   Timer,
 } from "../port.ts";
@@ -33,6 +34,7 @@ import {
   listenError,
   plainHost,
   plainResponse,
+  removeStaleSocket,
   type Shared,
   systemCode,
 } from "../shared.ts";
@@ -69,6 +71,7 @@ export function createDenoRuntime(): Runtime {
     },
     dialUnix: (options) =>
       dial(options, shared, () => Deno.connect({ transport: "unix", path: options.path })),
+    listenUnix: (options) => listenUnix(options, shared),
     bindDatagram: (options) => bindDatagram(options, turn, shared),
     serveHttp: (options) => serveHttp(options, shared),
     // deno-lint-ignore require-await -- what it throws must become a rejection
@@ -114,10 +117,29 @@ async function listen(options: ListenOptions, shared: Shared): Promise<Listener>
   } catch (error) {
     throw listenError(options, error);
   }
+  return accepting(listener, { host: listener.addr.hostname, port: listener.addr.port }, options, shared);
+}
+
+async function listenUnix(options: ListenUnixOptions, shared: Shared): Promise<Listener> {
+  try {
+    await removeStaleSocket(options.path);
+    const listener = Deno.listen({ transport: "unix", path: options.path });
+    return accepting(listener, { host: options.path, port: 0 }, options, shared);
+  } catch (error) {
+    throw listenError(options, error);
+  }
+}
+
+function accepting(
+  listener: Deno.TcpListener | Deno.UnixListener,
+  address: Address,
+  options: Pick<ListenOptions, "accept">,
+  shared: Shared,
+): Listener {
   const state = { closed: false };
   acceptLoop(listener, state, options, shared);
   return {
-    address: { host: listener.addr.hostname, port: listener.addr.port },
+    address,
     close() {
       if (state.closed) return;
       state.closed = true;
@@ -127,13 +149,13 @@ async function listen(options: ListenOptions, shared: Shared): Promise<Listener>
 }
 
 async function acceptLoop(
-  listener: Deno.TcpListener,
+  listener: Deno.TcpListener | Deno.UnixListener,
   state: { closed: boolean },
-  options: ListenOptions,
+  options: Pick<ListenOptions, "accept">,
   shared: Shared,
 ): Promise<void> {
   while (!state.closed) {
-    let native: Deno.TcpConn;
+    let native: Deno.TcpConn | Deno.UnixConn;
     try {
       native = await listener.accept();
     } catch (error) {
@@ -159,7 +181,7 @@ async function acceptLoop(
 }
 
 /** Null if the peer has reset the connection meanwhile, which makes its options fail. */
-function newConn(native: Deno.TcpConn, shared: Shared): DenoConn | null {
+function newConn(native: Deno.TcpConn | Deno.UnixConn, shared: Shared): DenoConn | null {
   try {
     return new DenoConn(native, shared);
   } catch {
