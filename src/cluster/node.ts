@@ -10,6 +10,7 @@ import type { Clock, Timer } from "../runtime/port.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Session, SessionHandler, SessionStream } from "../transport/port.ts";
 import { splice } from "../transport/splice.ts";
+import { wildcardOf } from "../wire/wildcard.ts";
 import type { Directory, DirectoryChange, NodeRecord, RouteClaim, RouteHolder } from "./directory.ts";
 import { NODE_RENEW_MS } from "./directory.ts";
 
@@ -508,10 +509,4 @@ class ForwardingSession implements Session {
   close(reason: SallyportError): void {
     this.#link.close(reason);
   }
-}
-
-/** The wildcard one label above a name: `*.example.org` for `www.example.org`. */
-export function wildcardOf(name: string): string | undefined {
-  const dot = name.indexOf(".");
-  return dot < 1 || dot === name.length - 1 ? undefined : `*${name.slice(dot)}`;
 }
