@@ -34,11 +34,8 @@ import {
   isExhausted,
   listenError,
   plainHost,
-<<<<<<< HEAD
   plainResponse,
   removeStaleSocket,
-=======
->>>>>>> main
   type Shared,
 } from "../shared.ts";
 
