@@ -95,16 +95,19 @@ describe("agent --service", () => {
       const running = agent(
         ...["--service", `a.services.example=127.0.0.1:${endpoints[0]!.port}`],
         ...["--service", `b.services.example=tcp://127.0.0.1:${endpoints[1]!.port}`],
+        ...["--service", `*.services.example=127.0.0.1:${endpoints[2]!.port}`],
       );
       await running.seen(/service +a\.services\.example to 127\.0\.0\.1:\d+ \(TLS: passthrough\)/);
       await running.seen(/connected to the edge/, "stderr");
       const before = endpoints.map(({ connections }) => connections);
-      for (const name of ["a.services.example", "b.services.example", "b.services.example"]) {
+      for (const label of ["a", "b", "b", "x", "y", "z"]) {
+        const name = `${label}.services.example`;
+
         const visitor = await visit(name);
         assert.ok(visitor, name);
         visitor.destroy();
       }
-      assert.deepEqual(endpoints.map(({ connections }, i) => connections - before[i]!), [1, 2, 0]);
+      assert.deepEqual(endpoints.map(({ connections }, i) => connections - before[i]!), [1, 2, 3]);
       running.signal("SIGTERM");
       assert.equal(await running.ended, 0);
     },
