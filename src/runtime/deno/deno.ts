@@ -34,7 +34,6 @@ import {
   isExhausted,
   listenError,
   plainHost,
-  plainResponse,
   removeStaleSocket,
   type Shared,
 } from "../shared.ts";
