@@ -7,10 +7,12 @@
  * - {@link createAgent}: behind NAT, it dials the edge and hands visitors' streams to a {@link Connector},
  * - {@link createMasterApp}: the session master, a Hono app that issues tokens.
  *
- * Run as a program (`deno run -A mod.ts --help`) it is the command line.
+ * Run as a program (`deno run -P mod.ts --help`) it is the command line.
  *
  * @module
  */
+// First, because libraries ask Deno for permissions when they are loaded.
+import "./src/runtime/deno/ask_permissions.ts";
 import process from "node:process";
 
 // The edge.
@@ -188,7 +190,15 @@ export type {
 } from "./src/runtime/port.ts";
 
 // What all parts share: errors, limits, networks, logs, metrics.
-export { type ErrorCode, errorCode, type ErrorDetails, SallyportError, type Side } from "./src/errors.ts";
+export {
+  type Boundary,
+  type ErrorCode,
+  errorCode,
+  type ErrorDetails,
+  InternalError,
+  SallyportError,
+  type Side,
+} from "./src/errors.ts";
 export { DEFAULT_QUEUE_LIMITS, type QueueLimits } from "./src/protocol/mux/queue_limits.ts";
 export { NetworkSet } from "./src/wire/ip/networks.ts";
 export {

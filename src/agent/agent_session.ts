@@ -99,6 +99,11 @@ export class AgentSession implements SessionHandler {
     return this.#clock.nowMs() - this.#bornMs;
   }
 
+  /** It's time for a fresh token. */
+  renew(): void {
+    this.#overOrRenewal.resolve(undefined);
+  }
+
   async retire(reason: SallyportError, graceMs: number): Promise<void> {
     this.#retired = reason;
     this.session.goAway(reason);
@@ -130,7 +135,7 @@ export class AgentSession implements SessionHandler {
 
   goingAway(code: SallyportError["code"]): void {
     const why = `Cannot keep session: the edge takes no new visitors any more: ${code}`;
-    this.#overOrRenewal.resolve(new SallyportError("shutdown", why, { retryable: true }));
+    this.#overOrRenewal.resolve(new SallyportError("shutdown", why, { side: "peer", retryable: true }));
   }
 
   #closeIfRetired(): void {

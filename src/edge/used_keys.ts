@@ -1,5 +1,5 @@
 /**
- * Key material that has opened a session: under aes-gcm its second use would repeat nonces (spec: snitun.md, Faults).
+ * Key material that has opened a session: under aes-gcm its second use would repeat nonces (docs/protocols/snitun.md, Faults).
  *
  * @module
  */
@@ -22,6 +22,7 @@ export class UsedKeys {
       throw new SallyportError(
         "key_reused",
         "Cannot open session: the token's key has been used before, and aes-gcm allows one session per key; ask for a fresh token",
+        { side: "peer" },
       );
     }
     if (this.#keys.size >= USED_KEYS_MAX) {

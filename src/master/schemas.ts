@@ -12,7 +12,7 @@ import { HOSTNAME_MAX_LENGTH } from "../wire/hostname.ts";
 import { PUBLISHED_PORTS_MAX } from "../wire/token/publish_claim.ts";
 import { NAMES_PER_SESSION_MAX } from "../wire/token/token_payload.ts";
 
-/** Ciphers that a token may name (spec: snitun.md, Token). */
+/** Ciphers that a token may name (docs/protocols/snitun.md, Token). */
 export const CIPHERS = ["aes-cbc", "aes-gcm", "aes-gcm-siv"] as const;
 /** Versions of SniTun that a token may name. */
 export const PROTOCOL_VERSIONS = [0, 1, 2] as const;

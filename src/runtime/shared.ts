@@ -6,7 +6,7 @@
 
 import { SallyportError } from "../errors.ts";
 import type { BufferPool } from "./out_queue.ts";
-import type { Address, Clock, DialOptions, ListenOptions } from "./port.ts";
+import type { Address, Clock, DialOptions, DialUnixOptions, ListenOptions } from "./port.ts";
 import { Timers } from "./timers.ts";
 
 /** What the connections of one runtime share. */
@@ -31,7 +31,7 @@ export function asError(thrown: unknown): Error {
 }
 
 /** The system's error code (`ECONNRESET`...) of a thrown value, "" if it has none. */
-function systemCode(error: unknown): string {
+export function systemCode(error: unknown): string {
   const code = (error as { code?: unknown } | null)?.code;
   return typeof code === "string" ? code : "";
 }
@@ -51,22 +51,38 @@ export function lostError(cause?: unknown): SallyportError {
   });
 }
 
+/** What was dialled, for messages. */
+function dialledText(options: DialOptions | DialUnixOptions): string {
+  return "path" in options ? `unix:${options.path}` : addressText(options);
+}
+
 /** The error of a dial whose time is up. */
-export function dialTimeoutError(options: DialOptions): SallyportError {
+export function dialTimeoutError(options: DialOptions | DialUnixOptions): SallyportError {
   return new SallyportError(
     "deadline_exceeded",
-    `Cannot connect to ${addressText(options)}: no answer within ${options.timeoutMs} ms`,
+    `Cannot connect to ${dialledText(options)}: no answer within ${options.timeoutMs} ms`,
     { side: "network", retryable: true },
   );
 }
 
 /** Translates what a runtime threw at a dial. */
-export function dialError(options: DialOptions, cause: unknown): SallyportError {
+export function dialError(options: DialOptions | DialUnixOptions, cause: unknown): SallyportError {
   if (cause instanceof SallyportError) return cause;
   const code = systemCode(cause);
-  const what = `Cannot connect to ${addressText(options)}: `;
+  const what = `Cannot connect to ${dialledText(options)}: `;
+  if ("path" in options && code === "ENOENT") {
+    return new SallyportError("connection_refused", what + "there is no such socket", {
+      side: "config",
+      retryable: true,
+      cause,
+    });
+  }
   if (code === "ECONNREFUSED") {
-    return new SallyportError("connection_refused", what + "connection refused", { retryable: true, cause });
+    return new SallyportError("connection_refused", what + "connection refused", {
+      side: "network",
+      retryable: true,
+      cause,
+    });
   }
   if (code === "ETIMEDOUT") {
     return new SallyportError("deadline_exceeded", what + "no answer", {

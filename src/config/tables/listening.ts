@@ -11,7 +11,8 @@ export const LISTENING = {
   config: optional({
     flag: "config",
     placeholder: "FILE",
-    description: "JSON file with settings: the flags' names with _ for -, such as agent_listen.",
+    description:
+      "File with settings, YAML or JSON: the flags' names with _ for -, such as agent_listen; and an agent's services.",
     commands: ALL,
     schema: value.path,
   }),
@@ -57,6 +58,16 @@ export const LISTENING = {
       "Where agents connect by the QUIC transport, over UDP; another port than the curve transport's.",
     commands: EDGES,
     schema: value.many(value.hostPort(0, "0.0.0.0:8444 or [::]:8444")),
+  }),
+  quicOnBun: setting({
+    flag: "quic-on-bun",
+    placeholder: "WORD",
+    default: "refuse",
+    description:
+      "Whether --quic-listen works on Bun, whose QUIC lets strangers stop the whole edge with a few hundred packets a " +
+      "second: refuse or accept-risk. Deno needs no consent.",
+    commands: EDGES,
+    schema: value.oneOf(["refuse", "accept-risk"]),
   }),
   publishPorts: optional({
     flag: "publish-ports",

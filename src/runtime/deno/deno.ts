@@ -17,6 +17,7 @@ import type {
   DatagramOptions,
   DatagramSocket,
   DialOptions,
+  DialUnixOptions,
   HttpOptions,
   HttpServer,
   Listener,
@@ -34,10 +35,13 @@ import {
   plainResponse,
   reportStray,
   type Shared,
+  systemCode,
 } from "../shared.ts";
 
-/** After a failed accept (out of file descriptors, say) the next waits this long. */
+/** Out of file descriptors or memory, the next accept waits this long. */
 const ACCEPT_RETRY_MS = 100;
+/** System errors after which an accept at once would fail again. Others concern one connection alone. */
+const EXHAUSTED = new Set(["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM"]);
 /** UDP payloads are at most 65,507 bytes over IPv4 (RFC 768). */
 const DATAGRAM_MAX_BYTES = 65_535;
 /** Datagrams that may be on their way into the socket at once; more are dropped. */
@@ -55,7 +59,12 @@ export function createDenoRuntime(): Runtime {
     capabilities: { reusePort: true, hardClose: false },
     clock: shared.clock,
     listen: (options) => listen(options, shared),
-    dial: (options) => dial(options, shared),
+    dial: (options) => {
+      const { host: hostname, port } = options;
+      return dial(options, shared, (signal) => Deno.connect({ hostname, port, signal }));
+    },
+    dialUnix: (options) =>
+      dial(options, shared, () => Deno.connect({ transport: "unix", path: options.path })),
     bindDatagram: (options) => bindDatagram(options, turn),
     serveHttp,
     // deno-lint-ignore require-await -- what it throws must become a rejection
@@ -123,8 +132,12 @@ async function acceptLoop(
     let native: Deno.TcpConn;
     try {
       native = await listener.accept();
-    } catch {
-      if (!state.closed) await new Promise((resolve) => setTimeout(resolve, ACCEPT_RETRY_MS));
+    } catch (error) {
+      if (error instanceof Deno.errors.BadResource) return;
+      // A connection that its peer has reset while it waited fails with ENOTCONN: that is no reason to let others wait.
+      if (EXHAUSTED.has(systemCode(error))) {
+        await new Promise((resolve) => setTimeout(resolve, ACCEPT_RETRY_MS));
+      }
       continue;
     }
     const conn = newConn(native, shared);
@@ -152,7 +165,11 @@ function newConn(native: Deno.TcpConn, shared: Shared): DenoConn | null {
 }
 
 /** Deno tries all addresses of a name by itself (RFC 8305). */
-async function dial(options: DialOptions, shared: Shared): Promise<Conn> {
+async function dial(
+  options: DialOptions | DialUnixOptions,
+  shared: Shared,
+  connect: (signal: AbortSignal) => Promise<Deno.TcpConn | Deno.UnixConn>,
+): Promise<Conn> {
   const abort = new AbortController();
   let late = false;
   let timer: Timer | undefined;
@@ -164,7 +181,7 @@ async function dial(options: DialOptions, shared: Shared): Promise<Conn> {
     });
   });
   const attempt = async () => {
-    const native = await Deno.connect({ hostname: options.host, port: options.port, signal: abort.signal });
+    const native = await connect(abort.signal);
     if (late) native.close();
     return native;
   };

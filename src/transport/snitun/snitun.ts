@@ -1,11 +1,11 @@
 /**
- * SniTun over TCP, both roles: token, challenge, multiplexer (spec: snitun.md).
+ * SniTun over TCP, both roles: token, challenge, multiplexer (docs/protocols/snitun.md).
  *
  * @module
  */
 import type { Bytes } from "../../bytes/bytes.ts";
 import { type CipherName, createOpener, createSealer } from "../../crypto/header_cipher.ts";
-import { errorMessage, SallyportError } from "../../errors.ts";
+import { errorMessage, internalError, SallyportError } from "../../errors.ts";
 import { AgentChallenge, EdgeChallenge } from "../../protocol/handshake/snitun_challenge.ts";
 import { type OpenedToken, TokenReader } from "../../protocol/token/token_reader.ts";
 import type { MuxOptions } from "../../protocol/mux/snitun/options.ts";
@@ -174,16 +174,13 @@ function early(): SallyportError {
   return new SallyportError(
     "token_invalid",
     "Cannot open session: bytes follow the token before the challenge",
+    { side: "peer" },
   );
 }
 
 /** Why an agent isn't let in, whatever was thrown. */
 export function asRefusal(cause: unknown): SallyportError {
-  if (cause instanceof SallyportError) return cause;
-  return new SallyportError("session_refused", `Cannot open session: ${errorMessage(cause)}`, {
-    side: "local",
-    cause,
-  });
+  return internalError("handshake", cause);
 }
 
 function snitunLink(
@@ -304,7 +301,7 @@ class Dialogue implements ByteStreamHandler {
   #fail(code: "session_refused" | "deadline_exceeded", why: string): void {
     const { host, port } = this.#options;
     const message = `Cannot open session: edge ${host}:${port} refused: ${why}`;
-    this.#leave(new SallyportError(code, message, { retryable: true }));
+    this.#leave(new SallyportError(code, message, { side: "peer", retryable: true }));
   }
 
   #leave(reason: unknown): void {
