@@ -149,7 +149,6 @@ function headOf(raw: readonly string[]): RequestHead | undefined {
 }
 
 const NAME = /^[!#$%&'*+.^_`|~0-9a-z-]+$/;
-// deno-lint-ignore no-control-regex
 const VALUE = /^[\t\x20-\x7e\x80-\xff]*$/;
 
 function rawOf(headers: Readonly<Record<string, unknown>>): string[] {

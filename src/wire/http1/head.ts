@@ -6,7 +6,7 @@
  */
 import { Buffer } from "node:buffer";
 import type { Bytes } from "../../bytes/bytes.ts";
-import { type Field, fieldOf, listOf } from "./fields.ts";
+import { type Field, type fieldOf, listOf } from "./fields.ts";
 
 /** Largest head of a message. */
 export const HTTP_HEAD_MAX_BYTES = 64 * 1024;
@@ -54,10 +54,8 @@ const INCOMPLETE = { kind: "incomplete" } as const;
 const NONE: BodyFraming = { kind: "none" };
 
 const TOKEN = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
-// deno-lint-ignore no-control-regex
 const VALUE = /^[\t\x20-\x7e\x80-\xff]*$/;
 const REQUEST_LINE = /^([!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}) ([\x21-\x7e]+) HTTP\/(\d)\.(\d)$/;
-// deno-lint-ignore no-control-regex
 const STATUS_LINE = /^HTTP\/1\.([01]) ([1-5]\d\d)(?: [\t\x20-\x7e\x80-\xff]*)?$/;
 /** RFC 3986 §3.2, without user information. */
 const AUTHORITY = /^(?:\[[0-9a-f:.]+\]|[a-z0-9._~-]+)(?::\d{0,5})?$/i;
