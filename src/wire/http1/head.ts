@@ -6,7 +6,7 @@
  */
 import { Buffer } from "node:buffer";
 import type { Bytes } from "../../bytes/bytes.ts";
-import { type Field, type fieldOf, listOf } from "./fields.ts";
+import { type Field, listOf } from "./fields.ts";
 
 /** Largest head of a message. */
 export const HTTP_HEAD_MAX_BYTES = 64 * 1024;
