@@ -14,6 +14,7 @@ import { SocketPairs } from "../../src/agent/http/socket_pair.ts";
 import { TlsTerminator } from "../../src/agent/tls/terminator.ts";
 import { type Identity, makeCertificate } from "../../src/crypto/certificate.ts";
 import type { SallyportError } from "../../src/errors.ts";
+import { Faults } from "../../src/runtime/shared.ts";
 import { currentRuntime } from "../../src/runtime/mod.ts";
 
 /** A port where TLS ends and HTTP is served. */
@@ -33,6 +34,7 @@ export async function startTerminatedSite(
 ): Promise<TerminatedSite> {
   const runtime = await currentRuntime();
   const { clock } = runtime;
+  const faults = new Faults();
   const identity = await makeCertificate({
     commonName: "site.localhost",
     names: ["site.localhost"],
@@ -42,6 +44,7 @@ export async function startTerminatedSite(
   const context = createSecureContext({ cert: identity.certificatePem, key: identity.keyPem });
   const terminator = new TlsTerminator({
     clock,
+    faults,
     choose: () => ({ context, alpnProtocols: ["h2", "http/1.1"] }),
   });
   const pairs = new SocketPairs();
@@ -54,7 +57,7 @@ export async function startTerminatedSite(
         failed: (error) => failures.push(error),
         secured: ({ stream, serverName, alpnProtocol }) => {
           const visitor = { address: conn.remote.host, port: conn.remote.port, serverName };
-          const options = { stream, visitor, clock, handler, idleTimeoutMs };
+          const options = { stream, visitor, clock, faults, handler, idleTimeoutMs };
           if (alpnProtocol === "h2") serveHttp2(options, pairs);
           else serveHttp1(options);
         },

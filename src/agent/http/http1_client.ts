@@ -6,6 +6,7 @@
 import type { Bytes } from "../../bytes/bytes.ts";
 import { SallyportError } from "../../errors.ts";
 import type { ByteStream, ByteStreamHandler, Clock, Timer } from "../../runtime/port.ts";
+import type { Faults } from "../../runtime/shared.ts";
 import { BodyReader, CHUNK_END, chunkLine, LAST_CHUNK } from "../../wire/http1/body.ts";
 import { type Field, listOf } from "../../wire/http1/fields.ts";
 import {
@@ -47,6 +48,7 @@ export interface TargetRequest {
 /** What {@link Http1Client} takes. */
 export interface Http1ClientOptions {
   readonly clock: Clock;
+  readonly faults: Faults;
   /** Connects to a target. */
   dial(): Promise<ByteStream>;
   /** Each request gets a connection of its own. */
@@ -82,7 +84,7 @@ export class Http1Client {
       const repeatable = request.body === "none" && ["GET", "HEAD", "OPTIONS"].includes(request.method);
       const connection = this.#take(repeatable) ??
         new ClientConnection(this, await dial(), this.#options.clock);
-      const exchange = new ClientExchange(request, this.#options.clock, repeatable ? dial : undefined);
+      const exchange = new ClientExchange(request, this.#options, repeatable ? dial : undefined);
       exchange.start(connection);
       return exchange;
     } catch (error) {
@@ -214,6 +216,7 @@ class ClientConnection implements ByteStreamHandler {
 /** One request to a target. */
 class ClientExchange extends BodyStream {
   protected readonly clock: Clock;
+  protected readonly faults: Faults;
   readonly #request: TargetRequest;
   /** Connects anew where the connection turns out to have been closed meanwhile; absent where that mustn't be done. */
   #again: (() => Promise<ByteStream>) | undefined;
@@ -228,10 +231,15 @@ class ClientExchange extends BodyStream {
   #inputWhole = false;
   #inputDelivered = false;
 
-  constructor(request: TargetRequest, clock: Clock, again: (() => Promise<ByteStream>) | undefined) {
+  constructor(
+    request: TargetRequest,
+    { clock, faults }: Http1ClientOptions,
+    again: (() => Promise<ByteStream>) | undefined,
+  ) {
     super();
     this.#request = request;
     this.clock = clock;
+    this.faults = faults;
     this.#again = again;
     this.#left = request.byteLength ?? 0;
     this.#outputDone = false;
@@ -345,7 +353,11 @@ class ClientExchange extends BodyStream {
     this.writeEnded = true;
     const { body } = this.#request;
     if (body === "length" && this.#left !== 0) {
-      this.abort(new SallyportError("connection_lost", "Connection lost: the request's body isn't whole"));
+      this.abort(
+        new SallyportError("connection_lost", "Connection lost: the request's body isn't whole", {
+          side: "peer",
+        }),
+      );
       return;
     }
     if (body === "chunked") this.#connection?.writer.write(LAST_CHUNK);

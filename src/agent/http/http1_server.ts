@@ -7,6 +7,7 @@ import { Buffer } from "node:buffer";
 import type { Bytes } from "../../bytes/bytes.ts";
 import { SallyportError } from "../../errors.ts";
 import type { ByteStream, ByteStreamHandler, Clock, Timer } from "../../runtime/port.ts";
+import type { Faults } from "../../runtime/shared.ts";
 import type { Caller } from "../../transport/port.ts";
 import { BodyReader, CHUNK_END, chunkLine, LAST_CHUNK } from "../../wire/http1/body.ts";
 import { endToEnd, type Field, fieldOf, listOf, upgradeOf } from "../../wire/http1/fields.ts";
@@ -33,6 +34,7 @@ export interface HttpServerOptions {
   readonly stream: ByteStream;
   readonly visitor: Caller;
   readonly clock: Clock;
+  readonly faults: Faults;
   readonly handler: HttpHandler;
   /** A request or an answer of which no byte moves is ended after this time. */
   readonly idleTimeoutMs: number;
@@ -114,7 +116,10 @@ class Http1Connection implements ByteStreamHandler, HttpConnection {
     this.#timer?.cancel();
     const exchange = this.#exchange;
     this.#exchange = undefined;
-    exchange?.lost(error ?? new SallyportError("connection_lost", "Connection lost: the visitor has left"));
+    exchange?.lost(
+      error ??
+        new SallyportError("connection_lost", "Connection lost: the visitor has left", { side: "peer" }),
+    );
     this.options.closed?.(error);
   }
 
@@ -223,7 +228,7 @@ class Http1Connection implements ByteStreamHandler, HttpConnection {
       }
       if (this.#exchange !== undefined) {
         const why = `Cannot keep request: no byte either way for ${limitMs / 1000} s`;
-        const idle = new SallyportError("session_idle", why);
+        const idle = new SallyportError("session_idle", why, { side: "peer" });
         this.#over = true;
         this.#stream.abort(idle);
         this.#exchange.lost(idle);
@@ -242,6 +247,7 @@ class ServerExchange extends BodyStream implements Exchange {
   readonly hasBody: boolean;
   readonly stream: ByteStream = this;
   protected readonly clock: Clock;
+  protected readonly faults: Faults;
   answered = false;
   readonly #connection: Http1Connection;
   readonly #reader: BodyReader;
@@ -260,9 +266,10 @@ class ServerExchange extends BodyStream implements Exchange {
     this.#connection = connection;
     this.request = request;
     this.#minor = minor;
-    const { visitor, clock } = connection.options;
+    const { visitor, clock, faults } = connection.options;
     this.visitor = visitor;
     this.clock = clock;
+    this.faults = faults;
     this.#reader = new BodyReader(framing);
     this.hasBody = framing.kind !== "none";
     this.upgrade = framing.kind === "none" && minor === 1 ? upgradeOf(request.fields) : undefined;
@@ -299,7 +306,9 @@ class ServerExchange extends BodyStream implements Exchange {
   inputEnded(): void {
     if (this.#out === "raw") return this.takeEnd();
     // A visitor that closes its side doesn't wait for the answer: nothing else tells of one that has gone.
-    const error = new SallyportError("connection_lost", "Connection lost: the visitor has left");
+    const error = new SallyportError("connection_lost", "Connection lost: the visitor has left", {
+      side: "peer",
+    });
     if (!this.dead) {
       this.lost(error);
       this.#connection.exchangeOver(false, true);
@@ -343,7 +352,9 @@ class ServerExchange extends BodyStream implements Exchange {
       this.#left -= piece.length;
       if (this.#left < 0) {
         this.abort(
-          new SallyportError("io_failed", "Cannot answer: the body is longer than its Content-Length"),
+          new SallyportError("io_failed", "Cannot answer: the body is longer than its Content-Length", {
+            side: "local",
+          }),
         );
         return true;
       }
@@ -360,7 +371,7 @@ class ServerExchange extends BodyStream implements Exchange {
     const cutShort = !this.answered || (this.#out === "length" && this.#left > 0);
     if (cutShort) {
       // The length or the last chunk is missing, by which the visitor sees that it isn't whole.
-      this.abort(new SallyportError("io_failed", "Cannot answer: the body ends early"));
+      this.abort(new SallyportError("io_failed", "Cannot answer: the body ends early", { side: "local" }));
       return;
     }
     if (this.#out === "chunked") this.#connection.write(LAST_CHUNK);

@@ -24,7 +24,7 @@ export const HTTP2_WINDOW_BYTES = 256 * 1024;
  * of a pair.
  */
 export function serveHttp2(options: HttpServerOptions, pairs: SocketPairs): HttpConnection {
-  const { stream, clock } = options;
+  const { stream, clock, faults } = options;
   let finishing = false;
   let session: ServerHttp2Session | undefined;
   const closed = once((error: Error | undefined) => options.closed?.(error));
@@ -38,7 +38,7 @@ export function serveHttp2(options: HttpServerOptions, pairs: SocketPairs): Http
       far.destroy();
       return;
     }
-    joinStreams(stream, new NodeStream(near, { clock }), closed);
+    joinStreams(stream, new NodeStream(near, { clock, faults }), closed);
     // One for each connection: it knows whose it is.
     const server = createServer({
       settings: {
@@ -88,13 +88,14 @@ class Http2Exchange implements Exchange {
   answered = false;
   readonly #h2: ServerHttp2Stream;
 
-  constructor({ visitor, clock }: HttpServerOptions, h2: ServerHttp2Stream, request: RequestHead) {
+  constructor({ visitor, clock, faults }: HttpServerOptions, h2: ServerHttp2Stream, request: RequestHead) {
     this.request = request;
     this.visitor = visitor;
     this.#h2 = h2;
     this.hasBody = !h2.endAfterHeaders && !h2.readableEnded;
     this.stream = new NodeStream(h2 as unknown as Duplex, {
       clock,
+      faults,
       destroy: (hard) => {
         // RFC 9113 §8.1: an answer that is whole may end a request that isn't, with NO_ERROR.
         if (hard) h2.close(this.answered ? INTERNAL_ERROR : CANCEL);

@@ -6,6 +6,7 @@
 import { isIPv6 } from "node:net";
 import { errorMessage, SallyportError } from "../../errors.ts";
 import type { ByteStream, Clock } from "../../runtime/port.ts";
+import type { Faults } from "../../runtime/shared.ts";
 import { type Logger, silentLogger } from "../../telemetry/log.ts";
 import type { Caller } from "../../transport/port.ts";
 import { endToEnd, type Field, fieldOf } from "../../wire/http1/fields.ts";
@@ -16,6 +17,7 @@ import { Http1Client } from "./http1_client.ts";
 /** What {@link httpProxy} takes. */
 export interface HttpProxyOptions {
   readonly clock: Clock;
+  readonly faults: Faults;
   /** Connects to the server: to one of several, where it has several. `visitor` is whom the connection is for. */
   dial(visitor: Caller): Promise<ByteStream>;
   /** Each request gets a connection of its own, as one that begins with the visitor's address needs. */
@@ -35,9 +37,9 @@ export interface HttpProxy {
 
 /** Makes a proxy. The server gets the visitor's Host, and its address in `X-Forwarded-For` and `Forwarded`. */
 export function httpProxy(options: HttpProxyOptions): HttpProxy {
-  const { clock, single } = options;
+  const { clock, faults, single } = options;
   const nobody: Caller = { address: "0.0.0.0" };
-  const client = new Http1Client({ clock, single, dial: () => options.dial(nobody) });
+  const client = new Http1Client({ clock, faults, single, dial: () => options.dial(nobody) });
   return { handler: (exchange) => passOn(options, client, exchange), close: () => client.close() };
 }
 
@@ -75,7 +77,12 @@ async function passOn(options: HttpProxyOptions, client: Http1Client, exchange: 
     if (answered) return;
     timedOut = true;
     const why = `no answer in ${options.answerTimeoutMs / 1000} s`;
-    failed(new SallyportError("deadline_exceeded", `Cannot reach server: ${why}`, { retryable: true }));
+    failed(
+      new SallyportError("deadline_exceeded", `Cannot reach server: ${why}`, {
+        side: "local",
+        retryable: true,
+      }),
+    );
     server?.abort();
   });
   try {

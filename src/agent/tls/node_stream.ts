@@ -7,6 +7,7 @@ import { Buffer } from "node:buffer";
 import type { Duplex } from "node:stream";
 import type { Bytes } from "../../bytes/bytes.ts";
 import type { Clock } from "../../runtime/port.ts";
+import type { Faults } from "../../runtime/shared.ts";
 import { StreamBase } from "../../runtime/stream_base.ts";
 
 /** What is kept for a reader that has paused, in case the stream below doesn't heed a pause at once. */
@@ -15,6 +16,7 @@ export const NODE_STREAM_BUFFER_BYTES = 256 * 1024;
 /** What a {@link NodeStream} is made of. */
 export interface NodeStreamOptions {
   readonly clock: Clock;
+  readonly faults: Faults;
   /**
    * The stream that carries this one, where it doesn't act back on it: Bun's TLS takes whatever it is given. Its `drain`
    * counts then.
@@ -27,6 +29,7 @@ export interface NodeStreamOptions {
 /** The stream, to which the given one belongs from here on. */
 export class NodeStream extends StreamBase {
   protected readonly clock: Clock;
+  protected readonly faults: Faults;
   readonly #duplex: Duplex;
   readonly #options: NodeStreamOptions;
   #ended = false;
@@ -41,6 +44,7 @@ export class NodeStream extends StreamBase {
     this.#duplex = duplex;
     this.#options = options;
     this.clock = options.clock;
+    this.faults = options.faults;
     duplex.pause();
     duplex.on("data", (chunk: Uint8Array<ArrayBuffer>) => {
       this.bytesIn += chunk.length;

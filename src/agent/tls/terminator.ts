@@ -8,6 +8,7 @@ import { type SecureContext, TLSSocket } from "node:tls";
 import type { Bytes } from "../../bytes/bytes.ts";
 import { errorMessage, SallyportError } from "../../errors.ts";
 import type { ByteStream, ByteStreamHandler, Clock, Timer } from "../../runtime/port.ts";
+import type { Faults } from "../../runtime/shared.ts";
 import type { ByteMeter } from "../../transport/splice.ts";
 import { toNodeDuplex } from "../../tunnel/requests/node_duplex.ts";
 import { ClientHelloReader, HELLO_DEADLINE_MS } from "../../wire/tls/client_hello.ts";
@@ -51,6 +52,8 @@ export interface SecureStream {
 /** What a {@link TlsTerminator} is made of. */
 export interface TlsTerminatorOptions {
   readonly clock: Clock;
+  /** Hears what the handlers of streams throw. */
+  readonly faults: Faults;
   /** Says which certificate a visitor gets, or why none. */
   choose(hello: HelloFacts): TlsChoice | TlsRefusal | Promise<TlsChoice | TlsRefusal>;
 }
@@ -116,7 +119,11 @@ class Handshake implements ByteStreamHandler {
     this.#accept = accept;
     this.#settled = settled;
     const late = (what: string, ms: number) => () => {
-      this.#fail(new SallyportError("deadline_exceeded", `Cannot serve visitor: ${what} in ${ms / 1000} s`));
+      this.#fail(
+        new SallyportError("deadline_exceeded", `Cannot serve visitor: ${what} in ${ms / 1000} s`, {
+          side: "peer",
+        }),
+      );
     };
     this.#timers = [
       options.clock.after(HELLO_DEADLINE_MS, () => {
@@ -133,7 +140,9 @@ class Handshake implements ByteStreamHandler {
     if (this.#chosen || outcome.kind === "incomplete") return;
     this.#chosen = true;
     if (outcome.kind === "refused") {
-      const error = new SallyportError(outcome.reason, `Cannot serve visitor: ${outcome.detail}`);
+      const error = new SallyportError(outcome.reason, `Cannot serve visitor: ${outcome.detail}`, {
+        side: "peer",
+      });
       return this.#refuse({ alert: outcome.alert, error });
     }
     // Held until the certificate is there; what comes meanwhile stays in the stream.
@@ -155,14 +164,22 @@ class Handshake implements ByteStreamHandler {
 
   end(): void {
     this.#fail(
-      new SallyportError("connection_lost", "Cannot serve visitor: it left before its ClientHello was whole"),
+      new SallyportError(
+        "connection_lost",
+        "Cannot serve visitor: it left before its ClientHello was whole",
+        { side: "peer" },
+      ),
     );
   }
 
   drain(): void {}
 
   close(): void {
-    this.#fail(new SallyportError("connection_lost", "Cannot serve visitor: it left during the handshake"));
+    this.#fail(
+      new SallyportError("connection_lost", "Cannot serve visitor: it left during the handshake", {
+        side: "peer",
+      }),
+    );
   }
 
   #begin(choice: TlsChoice, serverName: string | undefined, offered: readonly string[]): void {
@@ -172,6 +189,7 @@ class Handshake implements ByteStreamHandler {
       const error = new SallyportError(
         "hello_invalid",
         "Cannot serve visitor: it speaks none of our protocols",
+        { side: "peer" },
       );
       return this.#refuse({ alert: AlertDescription.no_application_protocol, error });
     }
@@ -197,6 +215,7 @@ class Handshake implements ByteStreamHandler {
       tls.destroy();
       this.#fail(
         new SallyportError("connection_lost", `Cannot serve visitor: TLS handshake failed: ${why}`, {
+          side: "peer",
           cause,
         }),
       );
@@ -216,6 +235,7 @@ class Handshake implements ByteStreamHandler {
       tls.pause();
       const stream = new NodeStream(tls as unknown as Duplex, {
         clock: this.#options.clock,
+        faults: this.#options.faults,
         carrier: duplex,
         destroy: (hard) => {
           tls.destroy();

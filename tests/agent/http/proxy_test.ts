@@ -8,6 +8,7 @@ import { connect as connectTls, type TLSSocket } from "node:tls";
 import { joinStreams } from "../../../src/agent/http/join_streams.ts";
 import { layered, ownHostsOnly, setFields } from "../../../src/agent/http/front.ts";
 import { httpProxy, type HttpProxyOptions } from "../../../src/agent/http/proxy.ts";
+import { Faults } from "../../../src/runtime/shared.ts";
 import { currentRuntime } from "../../../src/runtime/mod.ts";
 import { pattern } from "../../conformance/runtime_helpers.ts";
 import { portOf } from "../../support/plain_peer.ts";
@@ -30,6 +31,7 @@ let stopProxy = () => {};
 function proxyTo(port: number, options: Partial<HttpProxyOptions> = {}) {
   return httpProxy({
     clock: runtime.clock,
+    faults: new Faults(),
     answerTimeoutMs: 20_000,
     dial: () => runtime.dial({ host: "127.0.0.1", port, timeoutMs: 5_000 }),
     ...options,

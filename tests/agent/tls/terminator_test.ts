@@ -16,6 +16,7 @@ import {
 import { makeCertificate } from "../../../src/crypto/certificate.ts";
 import { SallyportError } from "../../../src/errors.ts";
 import { createMemoryNetwork } from "../../../src/runtime/memory/memory.ts";
+import { Faults } from "../../../src/runtime/shared.ts";
 import { currentRuntime } from "../../../src/runtime/mod.ts";
 import { AlertDescription, decodeAlert } from "../../../src/wire/tls/tls_alert.ts";
 import { clientHello } from "../../support/client_hello.ts";
@@ -39,7 +40,7 @@ async function listen(
   const failed = Promise.withResolvers<SallyportError>();
   const secured = Promise.withResolvers<string | undefined>();
   const closed = Promise.withResolvers<Error | undefined>();
-  const terminator = new TlsTerminator({ clock: runtime.clock, choose });
+  const terminator = new TlsTerminator({ clock: runtime.clock, faults: new Faults(), choose });
   const listener = await runtime.listen({
     host: "127.0.0.1",
     port: 0,
@@ -130,7 +131,9 @@ describe("TLS that ends here", () => {
   it("answers with an alert where there is no certificate, and no common protocol", { timeout }, async () => {
     const refusal: TlsRefusal = {
       alert: AlertDescription.unrecognized_name,
-      error: new SallyportError("unrecognized_name", "Cannot serve visitor: no certificate"),
+      error: new SallyportError("unrecognized_name", "Cannot serve visitor: no certificate", {
+        side: "peer",
+      }),
     };
     const cases = [
       [() => refusal, AlertDescription.unrecognized_name, "unrecognized_name"],
@@ -188,7 +191,11 @@ describe("TLS that ends here", () => {
   it("gives a handshake a limited time, and takes a limited number at once", { timeout }, async () => {
     const network = createMemoryNetwork();
     const [agent, visitor] = [network.runtime("10.0.0.1"), network.runtime("10.0.0.2")];
-    const terminator = new TlsTerminator({ clock: agent.clock, choose: () => new Promise(() => {}) });
+    const terminator = new TlsTerminator({
+      clock: agent.clock,
+      faults: new Faults(),
+      choose: () => new Promise(() => {}),
+    });
     const failures: string[] = [];
     await network.settle(agent.listen({
       host: "10.0.0.1",
