@@ -10,7 +10,7 @@ import { errorMessage, SallyportError } from "../../errors.ts";
 import type { ByteStream, ByteStreamHandler, Clock, Timer } from "../../runtime/port.ts";
 import type { Faults } from "../../runtime/shared.ts";
 import type { ByteMeter } from "../../transport/splice.ts";
-import { toNodeDuplex } from "../../tunnel/requests/node_duplex.ts";
+import { toNodeDuplex } from "../../runtime/node_duplex.ts";
 import { ClientHelloReader, HELLO_DEADLINE_MS } from "../../wire/tls/client_hello.ts";
 import { AlertDescription, encodeAlert } from "../../wire/tls/tls_alert.ts";
 import { NODE_STREAM_BUFFER_BYTES, NodeStream } from "./node_stream.ts";
