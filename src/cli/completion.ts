@@ -29,7 +29,10 @@ export function addCompletion(program: Command, { io }: CliContext): void {
   const command = program.command("completion").argument("<shell>", SHELLS.join(", "))
     .description("Print what bash, zsh or fish needs to complete commands and flags.");
   addExamples(command, io, [
-    { what: "bash: in ~/.bashrc", args: "completion bash > ~/.local/share/bash-completion/completions/sallyport" },
+    {
+      what: "bash: in ~/.bashrc",
+      args: "completion bash > ~/.local/share/bash-completion/completions/sallyport",
+    },
     { what: "zsh: in a folder of $fpath", args: "completion zsh > ~/.zfunc/_sallyport" },
     { what: "fish", args: "completion fish > ~/.config/fish/completions/sallyport.fish" },
   ]);
@@ -86,8 +89,10 @@ function walk(nodes: readonly Node[], words: string): string {
 }
 
 function forBash(nodes: readonly Node[]): string {
-  const values = new Map(nodes.flatMap(({ flags }) => flags).filter(({ takesValue }) => takesValue)
-    .map(({ name, choices }) => [name, choices]));
+  const values = new Map(
+    nodes.flatMap(({ flags }) => flags).filter(({ takesValue }) => takesValue)
+      .map(({ name, choices }) => [name, choices]),
+  );
   const choices = [...values].filter(([, known]) => known.length > 0);
   const free = [...values].filter(([, known]) => known.length === 0).map(([name]) => name);
   return [
