@@ -242,7 +242,11 @@ export function sealedKind(
       const { clock } = runtime;
       const sodium = await loadSodium(edgeKind);
       const keys = makeKeyPair(sodium, (into) => into.set(randomBytes(into.length)));
-      const { token } = createToken(ring, { hostname: "a.test", ttlSeconds: 3600, nowMs: clock.wallMs() });
+      const { token, claims: { aesKey } } = createToken(ring, {
+        hostname: "a.test",
+        ttlSeconds: 3600,
+        nowMs: clock.wallMs(),
+      });
       const answered = new AnsweredFlights();
       const aeads = (own: Sodium): AeadChoice => ({
         small: new SodiumAead(own),
@@ -269,7 +273,16 @@ export function sealedKind(
             refused: failed,
           }),
         (port, admitted) =>
-          dialSealed({ ...agentShared, runtime, host, port, token, edgePublicKey: keys.publicKey, admitted }),
+          dialSealed({
+            ...agentShared,
+            runtime,
+            host,
+            port,
+            token,
+            aesKey,
+            edgePublicKey: keys.publicKey,
+            admitted,
+          }),
       );
     },
   };
@@ -293,7 +306,11 @@ export function curveKind(congestion: "vegas" | "newreno"): TransportKind {
       const { clock } = runtime;
       const crypto = await loadCurveCrypto();
       const keys = keyPair(crypto, new Uint8Array(randomBytes(32)));
-      const { token } = createToken(ring, { hostname: "a.test", ttlSeconds: 3600, nowMs: clock.wallMs() });
+      const { token, claims: { aesKey } } = createToken(ring, {
+        hostname: "a.test",
+        ttlSeconds: 3600,
+        nowMs: clock.wallMs(),
+      });
       const edgeEar = new Ear();
       const agentEar = new Ear();
       const edge = Promise.withResolvers<Session>();
@@ -317,6 +334,7 @@ export function curveKind(congestion: "vegas" | "newreno"): TransportKind {
         runtime,
         ...listener.address,
         token,
+        aesKey,
         crypto,
         edgePublicKey: keys.publicKey,
         congestion,
@@ -350,7 +368,11 @@ export function quicKind(): TransportKind {
       const ring = new FernetRing([generateFernetKey()]);
       const { clock } = runtime;
       const { own, fingerprint } = await identities();
-      const { token } = createToken(ring, { hostname: "a.test", ttlSeconds: 3600, nowMs: clock.wallMs() });
+      const { token, claims: { aesKey } } = createToken(ring, {
+        hostname: "a.test",
+        ttlSeconds: 3600,
+        nowMs: clock.wallMs(),
+      });
       const edgeEar = new Ear();
       const agentEar = new Ear();
       const edge = Promise.withResolvers<Session>();
@@ -371,6 +393,7 @@ export function quicKind(): TransportKind {
         runtime,
         ...listener.address,
         token,
+        aesKey,
         edgeFingerprint: fingerprint,
         admitted: () => agentEar,
       });

@@ -13,12 +13,14 @@ import type { SendScratch } from "../../protocol/mux/snitun/sender.ts";
 import { MuxSession } from "../../protocol/mux/snitun/session.ts";
 import type { Address, ByteStreamHandler, Clock, Conn, Timer } from "../../runtime/port.ts";
 import { dialEdge, type DialEdgeOptions } from "../dial_edge.ts";
+import { asRefusal } from "../admission.ts";
 import { MuxLink } from "../mux_link.ts";
 import type { Session, SessionHandler } from "../port.ts";
 import { CHALLENGE_DEADLINE_MS } from "../../protocol/handshake/snitun_challenge.ts";
 import type { QueueLimits } from "../../protocol/mux/queue_limits.ts";
 
-const TRANSPORT = "snitun";
+/** The transport's name in logs and metrics. */
+export const SNITUN = "snitun";
 
 /** What the sessions of one edge or agent have in common. */
 export interface SnitunShared {
@@ -177,15 +179,6 @@ function early(): SallyportError {
   );
 }
 
-/** Why an agent isn't let in, whatever was thrown. */
-export function asRefusal(cause: unknown): SallyportError {
-  if (cause instanceof SallyportError) return cause;
-  return new SallyportError("session_refused", `Cannot open session: ${errorMessage(cause)}`, {
-    side: "local",
-    cause,
-  });
-}
-
 function snitunLink(
   options: SnitunShared,
   conn: Conn,
@@ -195,7 +188,7 @@ function snitunLink(
   const { clock, scratch, queueLimits, receiveBudgetBytes, largeFramesPerSecond } = options;
   const shared = { scratch, queueLimits, receiveBudgetBytes, largeFramesPerSecond };
   const mux = (host: MuxOptions["host"]) => new MuxSession({ ...shared, ...own, host });
-  return new MuxLink({ transport: TRANSPORT, cipher, halfClose: false, conn, clock, mux });
+  return new MuxLink({ transport: SNITUN, cipher, halfClose: false, conn, clock, mux });
 }
 
 /** What {@link dialSnitun} takes. */
