@@ -189,7 +189,15 @@ export type {
 } from "./src/runtime/port.ts";
 
 // What all parts share: errors, limits, networks, logs, metrics.
-export { type ErrorCode, errorCode, type ErrorDetails, SallyportError, type Side } from "./src/errors.ts";
+export {
+  type Boundary,
+  type ErrorCode,
+  errorCode,
+  type ErrorDetails,
+  InternalError,
+  SallyportError,
+  type Side,
+} from "./src/errors.ts";
 export { DEFAULT_QUEUE_LIMITS, type QueueLimits } from "./src/protocol/mux/queue_limits.ts";
 export { NetworkSet } from "./src/wire/ip/networks.ts";
 export {

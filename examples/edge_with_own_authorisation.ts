@@ -20,7 +20,7 @@ function authorize({ hostname, remote }: AgentRequest): void {
   asked.get(hostname)?.();
   console.log(`${hostname} comes from ${remote.host}: ${paying.has(hostname) ? "welcome" : "refused"}`);
   if (paying.has(hostname)) return;
-  throw new SallyportError("unauthorized", `Cannot let in ${hostname}: it has no contract`);
+  throw new SallyportError("unauthorized", `Cannot let in ${hostname}: it has no contract`, { side: "peer" });
 }
 
 const edge = createEdge({ runtime, ring, authorize });

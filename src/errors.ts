@@ -29,6 +29,7 @@ export type ErrorCode =
   | "frame_invalid"
   | "hello_invalid"
   | "host_unknown"
+  | "internal"
   | "io_failed"
   | "key_reused"
   | "limit_exceeded"
@@ -56,10 +57,10 @@ export type ErrorCode =
   | "unknown_protocol"
   | "unrecognized_name";
 
-/** Options of {@link SallyportError}; `side` is "peer" and `retryable` false when absent. */
+/** Options of {@link SallyportError}; `retryable` is false when absent. */
 export interface ErrorDetails {
   /** Who has to act. */
-  readonly side?: Side;
+  readonly side: Side;
   /** Whether the same attempt may succeed later. */
   readonly retryable?: boolean;
   /** What it comes from. */
@@ -76,18 +77,56 @@ export class SallyportError extends Error {
   readonly retryable: boolean;
 
   /** `message` is one line, "Cannot do this: why". */
-  constructor(code: ErrorCode, message: string, details: ErrorDetails = {}) {
+  constructor(code: ErrorCode, message: string, details: ErrorDetails) {
     super(message, details.cause === undefined ? undefined : { cause: details.cause });
     this.name = "SallyportError";
     this.code = code;
-    this.side = details.side ?? "peer";
+    this.side = details.side;
     this.retryable = details.retryable ?? false;
   }
 }
 
-/** The code of any thrown value: a {@link SallyportError}'s own, `connection_lost` for everything else. */
+/** Where a fault of this program, or of a callback that an embedder gave it, came to light: a boundary. */
+export type Boundary =
+  | "accept"
+  | "authorize"
+  | "callback"
+  | "connection"
+  | "connector"
+  | "datagram"
+  | "handshake"
+  | "http_request"
+  | "process"
+  | "service"
+  | "session"
+  | "stream"
+  | "visitor";
+
+/** A fault of this program or of an embedder's callback, never of the peer: code `internal`, side `local`. */
+export class InternalError extends SallyportError {
+  /** Where it was caught. */
+  readonly where: Boundary;
+
+  /** `cause` is what was thrown; its stack is what the log shows. */
+  constructor(where: Boundary, cause: unknown) {
+    super("internal", `Internal error (${where}): ${errorMessage(cause)}`, { side: "local", cause });
+    this.name = "InternalError";
+    this.where = where;
+  }
+}
+
+/**
+ * What a boundary makes of anything thrown: a {@link SallyportError} stays what it is, everything else is a fault of this
+ * program. Only boundaries call it (a session, a stream, a callback, the process); what has a log and metrics at hand
+ * then hands the error to `reportFault`.
+ */
+export function internalError(where: Boundary, cause: unknown): SallyportError {
+  return cause instanceof SallyportError ? cause : new InternalError(where, cause);
+}
+
+/** The code of any thrown value: a {@link SallyportError}'s own, `internal` for everything else. */
 export function errorCode(error: unknown): ErrorCode {
-  return error instanceof SallyportError ? error.code : "connection_lost";
+  return error instanceof SallyportError ? error.code : "internal";
 }
 
 /** The message of any thrown value, on one line. */

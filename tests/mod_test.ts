@@ -14,6 +14,7 @@ const VALUES = [
   "DEFAULT_QUEUE_LIMITS",
   "FernetError",
   "FernetRing",
+  "InternalError",
   "METRICS",
   "MemoryRegistryStore",
   "Metrics",

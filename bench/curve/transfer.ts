@@ -69,7 +69,7 @@ function write(session: Session): void {
       console.log(
         JSON.stringify({ edge_cpu_s: cpuSeconds() - started, rtt_ms: rttMs, ...session.summary?.() }),
       );
-      session.close(new SallyportError("shutdown", "Session ended: all is sent"));
+      session.close(new SallyportError("shutdown", "Session ended: all is sent", { side: "local" }));
     },
   });
   pump();

@@ -6,6 +6,7 @@
  */
 
 import { randomBytes } from "node:crypto";
+import process from "node:process";
 import type { Bytes } from "../../src/bytes/bytes.ts";
 import { chooseAeads } from "../../src/crypto/aead.ts";
 import { FernetRing } from "../../src/crypto/fernet.ts";
@@ -29,6 +30,7 @@ import {
 import { clientHello } from "../../tests/support/client_hello.ts";
 import { fernetKey, issueToken } from "../../tests/support/tokens.ts";
 import { median } from "../machine.ts";
+import { creditPair, quicPair, snitunPair } from "./sessions.ts";
 
 const SLICES = 9;
 const SLICE_MS = 60;
@@ -175,15 +177,49 @@ async function sealed(): Promise<void> {
   }
 }
 
+/** What the multiplexers cost without ciphers and sockets: chunks of two sizes, and a visitor's whole stream. */
+function sessions(): void {
+  for (const [name, make] of [["snitun", snitunPair], ["credit", creditPair], ["quic", quicPair]] as const) {
+    const pair = make();
+    const stream = pair.open();
+    pair.settle();
+    for (const size of [64, 65_536]) {
+      const chunk = bytes(size);
+      const step = () => {
+        stream.write(chunk);
+        pair.settle();
+        return pair.receivedBytes;
+      };
+      show(`session, ${name}: a chunk of ${size}`, measure(step));
+    }
+    const visit = () => {
+      const visitor = pair.open();
+      visitor.write(chunkOfVisit);
+      visitor.closeWrite();
+      pair.settle();
+      return pair.receivedBytes;
+    };
+    // SniTun has no FIN: its streams would wait for the grace to pass.
+    if (name !== "snitun") show(`session, ${name}: a visitor's stream`, measure(visit));
+  }
+}
+
+const chunkOfVisit = new Uint8Array(500);
+
 function bytes(length: number): Bytes {
   return new Uint8Array(randomBytes(length));
 }
 
+/** `sessions` as the argument measures the multiplexers alone. */
+const only = process.argv[2];
 const runtime = await currentRuntime();
 console.log(`| ${runtime.name} ${runtime.version} | ns |\n| --- | ---: |`);
-frames();
-ciphers();
-hellos();
-tokens();
-await sealed();
+if (only === undefined) {
+  frames();
+  ciphers();
+  hellos();
+  tokens();
+  await sealed();
+}
+sessions();
 if (sink === Infinity) console.log(sink);

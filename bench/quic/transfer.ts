@@ -78,7 +78,7 @@ async function measure(session: Session): Promise<void> {
     result.streams_cpu_us = Math.round((cpuSeconds() - cpu) * 500);
   }
   console.log(JSON.stringify(result));
-  session.close(new SallyportError("shutdown", "Session ended: all is measured"));
+  session.close(new SallyportError("shutdown", "Session ended: all is measured", { side: "local" }));
 }
 
 function handler(): SessionHandler {

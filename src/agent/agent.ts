@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { errorCode, errorMessage, SallyportError } from "../errors.ts";
+import { errorCode, errorMessage, internalError, SallyportError } from "../errors.ts";
 import type { Address, Runtime } from "../runtime/port.ts";
 import { type Logger, silentLogger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
@@ -292,7 +292,7 @@ class AgentNode implements Agent {
     try {
       this.#options.connected?.(session, tunnel);
     } catch (error) {
-      this.#log.error({ error: asError(error) }, "the agent's connected callback threw");
+      this.#log.error({ error: internalError("callback", error) }, "the agent's connected callback threw");
     }
   }
 
@@ -326,7 +326,7 @@ class AgentNode implements Agent {
   #serve(stream: SessionStream, connector: Connector = this.#options.connector): void {
     const failed = (error: unknown) => {
       this.#log.warn({ visitor: stream.caller.address }, `Cannot serve visitor: ${errorMessage(error)}`);
-      stream.abort(asError(error));
+      stream.abort(internalError("connector", error));
     };
     try {
       const served: unknown = connector(stream);
@@ -338,10 +338,6 @@ class AgentNode implements Agent {
   }
 }
 
-function asError(thrown: unknown): Error {
-  return thrown instanceof Error ? thrown : new Error(String(thrown));
-}
-
 /** SniTun's edge refuses by closing; what can be known of the reason from here is said. */
 function explain(error: unknown, grant: Grant, runtime: Runtime): unknown {
   const refused = error instanceof SallyportError && error.code === "session_refused";
@@ -349,9 +345,6 @@ function explain(error: unknown, grant: Grant, runtime: Runtime): unknown {
   return new SallyportError(
     "token_expired",
     `${error.message}; by this machine's clock the token has expired`,
-    {
-      retryable: true,
-      cause: error,
-    },
+    { side: "local", retryable: true, cause: error },
   );
 }

@@ -131,7 +131,7 @@ export class AgentSession implements SessionHandler {
 
   goingAway(code: SallyportError["code"]): void {
     const why = `Cannot keep session: the edge takes no new visitors any more: ${code}`;
-    this.#overOrRenewal.resolve(new SallyportError("shutdown", why, { retryable: true }));
+    this.#overOrRenewal.resolve(new SallyportError("shutdown", why, { side: "peer", retryable: true }));
   }
 
   #closeIfRetired(): void {

@@ -173,12 +173,16 @@ class Publication {
     const stream = await tunnel.open(segments, { signal, timeoutMs: DEMAND_DEADLINE_MS }).catch((cause) => {
       const why = "the edge has none for its agents, or is of a kind that doesn't know them " +
         `(a Sallyport edge needs --publish-ports): ${errorMessage(cause)}`;
-      throw new SallyportError("not_supported", `Cannot publish ${this.#name}: ${why}`, { cause });
+      throw new SallyportError("not_supported", `Cannot publish ${this.#name}: ${why}`, {
+        side: "peer",
+        cause,
+      });
     });
     return await requestPublicPort({ stream, clock, wishedPort, reasons: true }).catch((error) => {
-      const { code, retryable } = error as SallyportError;
+      const { code, side, retryable } = error as SallyportError;
       // What the token doesn't allow it won't allow later; the next session has another.
       throw new SallyportError(code, `Cannot publish ${this.#name}: ${errorMessage(error)}`, {
+        side,
         retryable: retryable && code !== "access_denied",
         cause: error,
       });

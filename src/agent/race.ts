@@ -156,7 +156,9 @@ class Race<T> {
     for (const other of this.#runners.slice(0, this.#started)) {
       if (other === runner || other.done) continue;
       this.#options.lost?.(other.entrant.name);
-      other.control.abort(new SallyportError("aborted", `Cannot go on: ${runner.entrant.name} was first`));
+      other.control.abort(
+        new SallyportError("aborted", `Cannot go on: ${runner.entrant.name} was first`, { side: "local" }),
+      );
     }
   }
 

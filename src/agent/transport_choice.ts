@@ -76,7 +76,10 @@ export class TransportChoice {
     const names = TRANSPORTS.filter((name) => offered.includes(name));
     if (names.length === 0) {
       const why = `the edge offers ${offered.join(", ") || "none"}, this agent has ${TRANSPORTS.join(", ")}`;
-      throw new SallyportError("not_supported", `Cannot choose a transport: ${why}`, { retryable: true });
+      throw new SallyportError("not_supported", `Cannot choose a transport: ${why}`, {
+        side: "peer",
+        retryable: true,
+      });
     }
     const place = `${edge.host}:${edge.port}/${networks()}`.replaceAll(/\s/g, "");
     const first = (await this.#read(place))?.transport;

@@ -19,7 +19,7 @@ import { createLogger, type Logger } from "../telemetry/log.ts";
 import { Metrics } from "../telemetry/metrics.ts";
 import type { CliIo } from "./io.ts";
 import { Lifecycle } from "./lifecycle.ts";
-import type { QuicPart } from "./quic.ts";
+import { checkQuicConsent, type QuicPart } from "./quic.ts";
 import { findPipes, type PipePart } from "./pipe_gate.ts";
 import type { SealedPart } from "./sealed.ts";
 import { SHUTDOWN_GRACE_MS } from "../transport/port.ts";
@@ -72,6 +72,7 @@ export async function startEdge(
   const pipes = await findPipes(base, loaded.config, keyPart?.key.sodium);
   const { config, origins } = loaded;
   const { runtime, log, metrics, life } = base;
+  await checkQuicConsent(config, runtime);
   const publishHost = config.publishPorts &&
     await hostThatListens(runtime, config.publishListen, !origins.has("publishListen"));
   const edge = createEdge({

@@ -1,6 +1,6 @@
 /**
  * `pipe`: sends a file, a FIFO or standard input to another machine, encrypted from the first byte, and receives it
- * there. It speaks with the programs of sodium-tcp too (spec: sodium-tcp.md).
+ * there. It speaks with the programs of sodium-tcp too (docs/protocols/pipe.md).
  *
  * @module
  */

@@ -6,6 +6,7 @@
 import type { Bytes } from "../bytes/bytes.ts";
 import type { Config } from "../config/config.ts";
 import { certificateFingerprint, fingerprintText, type Identity } from "../crypto/certificate.ts";
+import { SallyportError } from "../errors.ts";
 import type { Runtime } from "../runtime/port.ts";
 import type { CliIo } from "./io.ts";
 import type { Keys } from "./keys.ts";
@@ -30,6 +31,20 @@ export async function findQuic(
 export async function warnOfKeyLog(io: CliIo, runtime: Runtime): Promise<void> {
   if ((io.env.SSLKEYLOGFILE ?? "") === "" || (await runtime.quic()).capabilities.keyLog) return;
   io.err("Warning: SSLKEYLOGFILE is set, and nothing is written there: this runtime's QUIC shows no secrets");
+}
+
+/** Refuses to listen where strangers could stop the process by it, unless the settings consent. */
+export async function checkQuicConsent(
+  config: Pick<Config, "quicListen" | "quicOnBun">,
+  runtime: Runtime,
+): Promise<void> {
+  if (config.quicListen.length === 0 || config.quicOnBun === "accept-risk") return;
+  if ((await runtime.quic()).capabilities.withstandsFloods) return;
+  const why =
+    `Cannot use --quic-listen on ${runtime.name} ${runtime.version}: its QUIC lets anybody stop the edge ` +
+    "for every visitor with a few hundred packets a second. Run the edge on Deno, leave QUIC out, or accept that " +
+    "risk with --quic-on-bun accept-risk";
+  throw new SallyportError("config_invalid", why, { side: "config" });
 }
 
 /** Its fingerprint for a start message. */

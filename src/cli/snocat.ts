@@ -1,5 +1,5 @@
 /**
- * `snocat`: public TCP ports over QUIC, spoken as snocat-cli does (spec: snocat.md).
+ * `snocat`: public TCP ports over QUIC, spoken as snocat-cli does (docs/protocols/snocat.md).
  *
  * @module
  */

@@ -1,6 +1,6 @@
 /**
  * The registry in Redis, for several nodes. What compares before it changes is done by scripts, which Redis runs whole
- * (spec: snocat.md, Around it). One Redis, not a cluster of them: the scripts look at keys of several slots.
+ * (docs/protocols/snocat.md, Around it). One Redis, not a cluster of them: the scripts look at keys of several slots.
  *
  * @module
  */

@@ -6,7 +6,7 @@
  */
 import type { Bytes } from "../bytes/bytes.ts";
 
-/** Registry of tunnels: a record lives so long unless it's renewed: a crash is forgotten by then (spec: snocat.md). */
+/** Registry of tunnels: a record lives so long unless it's renewed: a crash is forgotten by then (docs/protocols/snocat.md). */
 export const REGISTRY_RECORD_TTL_MS = 60_000;
 /** Registry of tunnels: the same for names, which find nobody without a record. */
 export const REGISTRY_NAME_TTL_MS = 600_000;

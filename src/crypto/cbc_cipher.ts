@@ -1,6 +1,6 @@
 /**
  * aes-cbc: AES-256-CBC without padding, one endless chain per direction, the same IV for both directions. It adds
- * no bytes and authenticates nothing (spec: snitun.md, Handshake and Faults).
+ * no bytes and authenticates nothing (docs/protocols/snitun.md, Handshake and Faults).
  *
  * The chain's whole state is its last ciphertext block. It is kept beside the native context, which therefore can
  * be dropped at any time: the contexts of one session weigh 1.5 KB on Bun and 6 KB on Deno, too much for an idle one.
@@ -83,6 +83,7 @@ export class CbcOpener implements Opener {
       throw new SallyportError(
         "cipher_failed",
         `Cannot open unit with aes-cbc: it has ${wire.length} bytes, not a multiple of 16`,
+        { side: "peer" },
       );
     }
     const state = this.#state;

@@ -46,7 +46,7 @@ export class FernetError extends SallyportError {
 
   /** An error for this fault. */
   constructor(fault: FernetFault) {
-    super("token_invalid", `Cannot open token: ${FAULTS[fault]}`);
+    super("token_invalid", `Cannot open token: ${FAULTS[fault]}`, { side: "peer" });
     this.name = "FernetError";
     this.fault = fault;
   }
@@ -122,7 +122,7 @@ export class FernetRing {
 
   /**
    * Opens a token with whichever key made it. Strict: URL-safe alphabet, canonical padding, known version, possible
-   * length, MAC (compared in constant time), PKCS #7. The time stamp isn't judged (spec: snitun.md, Token).
+   * length, MAC (compared in constant time), PKCS #7. The time stamp isn't judged (docs/protocols/snitun.md, Token).
    *
    * @throws {FernetError} `token_invalid`, with the fault.
    */

@@ -1,6 +1,6 @@
 /**
  * aes-gcm: `nonce(12) ‖ ciphertext ‖ tag(16)` with AES-256-GCM, nonce = direction (u32 BE: agent 0, edge 1) ‖
- * counter (u64 BE, from 0) (spec: snitun.md, Handshake).
+ * counter (u64 BE, from 0) (docs/protocols/snitun.md, Handshake).
  *
  * The peer's nonces are known before they come, so the opener insists on them: a unit that is replayed, reflected,
  * reordered or left out is refused, which the tag alone would not tell.
@@ -89,6 +89,7 @@ export class GcmOpener implements Opener {
         throw new SallyportError(
           "cipher_failed",
           `Cannot open unit ${this.#counter} with aes-gcm: its nonce isn't the next one of this direction`,
+          { side: "peer" },
         );
       }
     }
@@ -128,11 +129,15 @@ export function checkSealedLength(wire: Bytes, cipher: string): void {
     throw new SallyportError(
       "cipher_failed",
       `Cannot open unit with ${cipher}: it has ${wire.length} bytes, needs more than ${AEAD_OVERHEAD_BYTES}`,
+      { side: "peer" },
     );
   }
 }
 
 /** The error for a unit that was made with another key or changed on its way. */
 export function tagWrong(cipher: string, cause: unknown): SallyportError {
-  return new SallyportError("cipher_failed", `Cannot open unit with ${cipher}: its tag is wrong`, { cause });
+  return new SallyportError("cipher_failed", `Cannot open unit with ${cipher}: its tag is wrong`, {
+    side: "peer",
+    cause,
+  });
 }

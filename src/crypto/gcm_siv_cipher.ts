@@ -1,6 +1,5 @@
 /**
- * aes-gcm-siv (RFC 8452): `nonce(12) ‖ ciphertext ‖ tag(16)` with AES-256-GCM-SIV and random nonces (spec:
- * snitun.md, Handshake). Neither runtime has it, so it comes from @noble/ciphers and costs some 12 µs a unit.
+ * aes-gcm-siv (RFC 8452): `nonce(12) ‖ ciphertext ‖ tag(16)` with AES-256-GCM-SIV and random nonces (docs/protocols/snitun.md, Handshake). Neither runtime has it, so it comes from @noble/ciphers and costs some 12 µs a unit.
  * A receiver can't foresee a random nonce: replayed and reflected units pass, changed ones don't.
  *
  * @module

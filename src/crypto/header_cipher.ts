@@ -1,6 +1,5 @@
 /**
- * E of the SniTun handshake: makes the sealer and the opener of a session from what its token says (spec:
- * snitun.md, Handshake). The challenge uses them first, the multiplexer goes on with the same two.
+ * E of the SniTun handshake: makes the sealer and the opener of a session from what its token says (docs/protocols/snitun.md, Handshake). The challenge uses them first, the multiplexer goes on with the same two.
  *
  * @module
  */

@@ -1,6 +1,6 @@
 /**
  * What a header cipher looks like to those who use it: a {@link Sealer} for what this side sends and an
- * {@link Opener} for what the peer sends, each with the state of its direction (spec: snitun.md, Handshake: E).
+ * {@link Opener} for what the peer sends, each with the state of its direction (docs/protocols/snitun.md, Handshake: E).
  *
  * @module
  */

@@ -29,7 +29,11 @@ export interface AgentRequest {
   readonly transport: string;
 }
 
-/** An operator's own say: throws, or rejects, where an agent isn't to be let in. The message goes to the log. */
+/**
+ * An operator's own say: refuses an agent by throwing, or rejecting with, a {@link SallyportError} (such as
+ * `unauthorized`), whose message goes to the log. Anything else that it throws is a fault of the hook: the agent is
+ * refused, and the log has the stack.
+ */
 export type Authorize = (agent: AgentRequest) => void | Promise<void>;
 
 /** What agents may ask an edge for, besides carrying visitors, and the edge its agents. */

@@ -6,7 +6,7 @@
 import { type AeadSource, chooseAeads } from "../crypto/aead.ts";
 import type { FernetRing } from "../crypto/fernet.ts";
 import type { KeyPair, Sodium } from "../crypto/sodium.ts";
-import { SallyportError } from "../errors.ts";
+import { internalError, SallyportError } from "../errors.ts";
 import { tokenId, tokenMadeAtS, tryOpenToken } from "../protocol/token/token.ts";
 import type { OpenedToken } from "../protocol/token/token_reader.ts";
 import { AnsweredFlights } from "../protocol/handshake/sealed_edge.ts";
@@ -20,6 +20,7 @@ import { acceptSealed, type AcceptSealedOptions, type SealedIdentity } from "../
 import { SEALED, SealedScratch, type SealedShared } from "../transport/sealed/session.ts";
 import { acceptSnitun, SNITUN, type SnitunShared } from "../transport/snitun/snitun.ts";
 import { SessionCarrier } from "../tunnel/carriers/session_carrier.ts";
+import type { Router } from "../tunnel/requests/router.ts";
 import { Tunnel } from "../tunnel/tunnel.ts";
 import { printableName } from "../wire/hostname.ts";
 import { type AgentRequest, agentRequest, type Authorize, type EdgeTunnels } from "./agent_request.ts";
@@ -153,7 +154,7 @@ export class AgentRegistry {
     for (const agent of this.#sessions) {
       if (agent.valid < nowS) {
         agent.session.close(
-          new SallyportError("token_expired", "Cannot keep session: its token has expired"),
+          new SallyportError("token_expired", "Cannot keep session: its token has expired", { side: "peer" }),
         );
       }
     }
@@ -174,12 +175,24 @@ export class AgentRegistry {
   #authorize(token: OpenedToken, remote: Address, transport: string): void | Promise<void> {
     checkTransport(token, transport);
     this.#routes.check(token.claims.hostname, ageOf(token), this.#options.clock.nowMs());
-    const allowed: unknown = this.#options.authorize?.(agentRequest(token, remote, transport));
+    const { authorize } = this.#options;
+    if (authorize === undefined) return this.#useKey(token, transport);
+    const fault = (thrown: unknown): never => {
+      throw internalError("authorize", thrown);
+    };
+    let allowed: unknown;
+    try {
+      allowed = authorize(agentRequest(token, remote, transport));
+    } catch (thrown) {
+      return fault(thrown);
+    }
     // TypeScript lets a hook return anything where void is asked for; whatever can be awaited is awaited.
     if (typeof (allowed as PromiseLike<void> | undefined)?.then !== "function") {
       return this.#useKey(token, transport);
     }
-    return Promise.resolve(allowed).then(() => this.#useKey(token, transport));
+    return Promise.resolve(allowed as PromiseLike<void>).catch(fault).then(() =>
+      this.#useKey(token, transport)
+    );
   }
 
   /** The last step before a session: from here on the key counts as used, whatever becomes of it. */
@@ -234,7 +247,9 @@ export class AgentRegistry {
       log.warn({ hostname: claims.hostname, alias, reason: "name_taken" }, "alias belongs to another agent");
     }
     if (replaced !== undefined) {
-      const reason = new SallyportError("replaced", "Cannot keep session: a newer one serves its names");
+      const reason = new SallyportError("replaced", "Cannot keep session: a newer one serves its names", {
+        side: "local",
+      });
       void replaced.retire(reason, REPLACED_GRACE_MS);
     }
     return agent;
@@ -245,8 +260,7 @@ export class AgentRegistry {
     const { tunnels, clock, log } = this.#options;
     if (tunnels === undefined) return;
     const carrier = new SessionCarrier(agent.session);
-    const adopted = tunnels.adopt?.(carrier, request) ?? false;
-    const router = adopted ? undefined : tunnels.router(request);
+    const [adopted, router] = this.#routerOf(tunnels, carrier, request);
     if (!adopted && router === undefined) return;
     agent.carrier = carrier;
     if (router === undefined) return;
@@ -259,6 +273,16 @@ export class AgentRegistry {
       refused: (code) => this.streamRefused(code),
     });
     tunnels?.opened?.(agent.tunnel, request);
+  }
+
+  /** Asks the operator, whose exceptions are faults of this side. */
+  #routerOf(tunnels: EdgeTunnels, carrier: SessionCarrier, request: AgentRequest): [boolean, Router?] {
+    try {
+      if (tunnels.adopt?.(carrier, request) ?? false) return [true];
+      return [false, tunnels.router(request)];
+    } catch (thrown) {
+      throw internalError("callback", thrown);
+    }
   }
 
   /** Internal: a session is over. */
@@ -368,7 +392,9 @@ class AgentSession implements SessionHandler, AgentFacts {
   stream(stream: SessionStream): void {
     if (this.carrier !== undefined) return this.carrier.offer(stream);
     this.#registry.streamRefused("access_denied");
-    stream.abort(new SallyportError("access_denied", "Cannot open stream: the edge takes no requests"));
+    stream.abort(
+      new SallyportError("access_denied", "Cannot open stream: the edge takes no requests", { side: "peer" }),
+    );
   }
 
   streamClosed(): void {
@@ -405,5 +431,5 @@ function checkTransport({ claims }: OpenedToken, transport: string): void {
   const why = `its token may be used with ${
     allowed.join(", ") || "no transport"
   }, and it comes by ${transport}`;
-  throw new SallyportError("access_denied", `Cannot open session: ${why}`);
+  throw new SallyportError("access_denied", `Cannot open session: ${why}`, { side: "peer" });
 }

@@ -1,11 +1,11 @@
 /**
  * The first bytes of a connection: an optional PROXY header where the peer is a trusted proxy, then either a TLS
- * ClientHello (a visitor) or a token (an agent), told apart by the first byte (spec: snitun.md, Ports).
+ * ClientHello (a visitor) or a token (an agent), told apart by the first byte (docs/protocols/snitun.md, Ports).
  *
  * @module
  */
 import type { Bytes } from "../bytes/bytes.ts";
-import { errorMessage, SallyportError } from "../errors.ts";
+import { internalError, SallyportError } from "../errors.ts";
 import type { Address, ByteStreamHandler, Clock, Conn, Timer } from "../runtime/port.ts";
 import { parseProxyHeader } from "../wire/proxy/proxy_header.ts";
 import { HELLO_DEADLINE_MS } from "../wire/tls/client_hello.ts";
@@ -69,6 +69,7 @@ export class Entrance implements ByteStreamHandler {
         new SallyportError(
           "deadline_exceeded",
           `Cannot tell visitor from agent: ${what} in ${HELLO_DEADLINE_MS / 1000} s`,
+          { side: "peer" },
         ),
       );
     });
@@ -88,11 +89,7 @@ export class Entrance implements ByteStreamHandler {
       if ((!this.#awaitsProxy || this.#stripProxy()) && this.#received.length > 0) this.#dispatch();
       else if (!waits) this.#received = new Uint8Array(this.#received);
     } catch (error) {
-      this.#refuse(
-        error instanceof SallyportError
-          ? error
-          : new SallyportError("unknown_protocol", errorMessage(error), { side: "local", cause: error }),
-      );
+      this.#refuse(internalError("accept", error));
     }
   }
 
@@ -114,12 +111,15 @@ export class Entrance implements ByteStreamHandler {
       throw new SallyportError(
         "proxy_header_missing",
         "Cannot accept connection: it comes from a trusted proxy and has no PROXY header",
+        { side: "peer" },
       );
     }
     const outcome = parseProxyHeader(this.#received);
     if (outcome.kind === "incomplete") return false;
     if (outcome.kind === "refused") {
-      throw new SallyportError("proxy_header_invalid", `Cannot parse PROXY header: ${outcome.detail}`);
+      throw new SallyportError("proxy_header_invalid", `Cannot parse PROXY header: ${outcome.detail}`, {
+        side: "peer",
+      });
     }
     this.#awaitsProxy = false;
     this.#remote = outcome.source ?? this.#remote;
@@ -139,6 +139,7 @@ export class Entrance implements ByteStreamHandler {
         `Cannot accept connection: ${conn.remote.host} sends a ${
           proxied ? "second PROXY header" : "PROXY header and isn't a trusted proxy"
         }`,
+        { side: "peer" },
       );
     }
     if (sealed !== undefined && accepts !== "visitors" && first !== TLS_HANDSHAKE && first !== TOKEN_FIRST) {
@@ -151,6 +152,7 @@ export class Entrance implements ByteStreamHandler {
       `Cannot accept connection: it starts with byte 0x${
         first.toString(16).padStart(2, "0")
       }, expected ${expected}`,
+      { side: "peer" },
     );
   }
 

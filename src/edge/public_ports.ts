@@ -1,6 +1,6 @@
 /**
  * Public TCP ports at the edge, for what has no SNI: an agent whose token allows it asks for one, and who connects there
- * reaches the agent by a stream of its session (spec: snocat.md, Demand proxy).
+ * reaches the agent by a stream of its session (docs/protocols/snocat.md, Demand proxy).
  *
  * @module
  */
@@ -62,6 +62,7 @@ function routerFor(proxy: DemandProxy, agent: AgentRequest, left: WeakSet<Tunnel
       throw new SallyportError(
         "replaced",
         "Cannot lease a public port: the session takes no visitors any more",
+        { side: "local" },
       );
     }
     judge(claims, wished);
@@ -84,6 +85,7 @@ function judge(claims: readonly PublishClaim[], wished: number | undefined): voi
   throw new SallyportError(
     "access_denied",
     `Cannot lease a public port: ${asked}: the token allows ${allowed}`,
+    { side: "peer" },
   );
 }
 

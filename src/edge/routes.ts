@@ -60,14 +60,16 @@ export class Routes<S> {
     const held = this.#routes.get(owner);
     if (held === undefined) return;
     if (held.owner !== owner) {
-      throw new SallyportError("name_taken", `Cannot serve ${owner}: the name is an alias of ${held.owner}`);
+      throw new SallyportError("name_taken", `Cannot serve ${owner}: the name is an alias of ${held.owner}`, {
+        side: "peer",
+      });
     }
     if (isNewer(age, held.age)) return;
     if (this.#recent(owner, nowMs).length >= TAKEOVERS_PER_MINUTE_MAX) {
       throw new SallyportError(
         "name_flapping",
         `Cannot serve ${owner}: taken over ${TAKEOVERS_PER_MINUTE_MAX} times within a minute; do two agents share it?`,
-        { retryable: true },
+        { side: "peer", retryable: true },
       );
     }
   }

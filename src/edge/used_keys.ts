@@ -92,6 +92,7 @@ export class UsedKeys {
       this.#knownSinceS - madeAtS
     } s before this edge began to note which were used`;
     throw new SallyportError("token_stale", `Cannot open session: ${why}; ask for a fresh token`, {
+      side: "peer",
       retryable: true,
     });
   }
@@ -110,6 +111,6 @@ function reused(): SallyportError {
   return new SallyportError(
     "key_reused",
     "Cannot open session: the token's key has opened one before, and it opens one only; ask for a fresh token",
-    { retryable: true },
+    { side: "peer", retryable: true },
   );
 }

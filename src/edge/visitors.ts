@@ -4,7 +4,7 @@
  * @module
  */
 import type { Bytes } from "../bytes/bytes.ts";
-import { SallyportError } from "../errors.ts";
+import { internalError, SallyportError } from "../errors.ts";
 import type { ByteStreamHandler, Clock, Timer } from "../runtime/port.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
@@ -43,7 +43,10 @@ class Visitor implements ByteStreamHandler {
     const leftMs = arrival.acceptedAtMs + HELLO_DEADLINE_MS - options.clock.nowMs();
     this.#timer = options.clock.after(Math.max(0, leftMs), () => {
       const why = `Cannot route visitor: no whole ClientHello in ${HELLO_DEADLINE_MS / 1000} s`;
-      this.#refuse(new SallyportError("deadline_exceeded", why), AlertDescription.handshake_failure);
+      this.#refuse(
+        new SallyportError("deadline_exceeded", why, { side: "peer" }),
+        AlertDescription.handshake_failure,
+      );
     });
   }
 
@@ -57,7 +60,7 @@ class Visitor implements ByteStreamHandler {
     const outcome = this.#hello.push(chunk);
     if (outcome.kind === "refused") {
       const why = `Cannot route visitor: ${outcome.detail}`;
-      this.#refuse(new SallyportError(outcome.reason, why), outcome.alert);
+      this.#refuse(new SallyportError(outcome.reason, why, { side: "peer" }), outcome.alert);
     } else if (outcome.kind === "hello") {
       this.#route(outcome.serverName);
     }
@@ -86,12 +89,18 @@ class Visitor implements ByteStreamHandler {
   #route(serverName: string | undefined): void {
     if (serverName === undefined) {
       const why = "Cannot route visitor: its ClientHello names no server (no SNI)";
-      return this.#refuse(new SallyportError("no_server_name", why), AlertDescription.missing_extension);
+      return this.#refuse(
+        new SallyportError("no_server_name", why, { side: "peer" }),
+        AlertDescription.missing_extension,
+      );
     }
     const session = this.#options.find(serverName);
     if (session === undefined) {
       const why = `Cannot route visitor: no agent serves ${serverName}`;
-      return this.#refuse(new SallyportError("unrecognized_name", why), AlertDescription.unrecognized_name);
+      return this.#refuse(
+        new SallyportError("unrecognized_name", why, { side: "peer" }),
+        AlertDescription.unrecognized_name,
+      );
     }
     let stream: SessionStream;
     try {
@@ -101,7 +110,7 @@ class Visitor implements ByteStreamHandler {
         serverName,
       });
     } catch (error) {
-      return this.#refuse(error as SallyportError, AlertDescription.internal_error);
+      return this.#refuse(internalError("visitor", error), AlertDescription.internal_error);
     }
     this.#join(stream, serverName);
   }

@@ -16,6 +16,7 @@ import { type Logger, silentLogger } from "../telemetry/log.ts";
 import { Metrics } from "../telemetry/metrics.ts";
 import { VERSION } from "../version.ts";
 import { PUBLISH_MEMBER } from "../wire/token/publish_claim.ts";
+import { TRANSPORTS_MEMBER } from "../wire/token/transports_claim.ts";
 import type { Credential, Credentials } from "./credentials.ts";
 import type { MasterEnv } from "./env.ts";
 import { authenticate, boundedJson } from "./guards.ts";
@@ -104,7 +105,10 @@ function issueToken(options: MasterOptions, request: TokenRequest): TokenRespons
     protocolVersion: request.protocol_version,
     cipher: request.cipher,
     ttlSeconds: request.ttl_seconds,
-    extra: request.publish.length > 0 ? { [PUBLISH_MEMBER]: request.publish } : {},
+    extra: {
+      ...request.publish.length > 0 ? { [PUBLISH_MEMBER]: request.publish } : {},
+      ...request.transports === undefined ? {} : { [TRANSPORTS_MEMBER]: request.transports },
+    },
     nowMs: options.clock.wallMs(),
   });
   if (token.length > TOKEN_MAX_BYTES) {

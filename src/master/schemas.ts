@@ -9,10 +9,11 @@ import { canonicalHostname, hostnameFault } from "../wire/hostname.ts";
 import { formatPublishClaim, parsePublishClaim } from "../wire/token/publish_claim.ts";
 import { TOKEN_TTL_DEFAULT_S, TOKEN_TTL_MAX_S, TOKEN_TTL_MIN_S } from "../protocol/token/token.ts";
 import { HOSTNAME_MAX_LENGTH } from "../wire/hostname.ts";
+import { TRANSPORT_NAME, TRANSPORTS_MAX } from "../wire/token/transports_claim.ts";
 import { PUBLISHED_PORTS_MAX } from "../wire/token/publish_claim.ts";
 import { NAMES_PER_SESSION_MAX } from "../wire/token/token_payload.ts";
 
-/** Ciphers that a token may name (spec: snitun.md, Token). */
+/** Ciphers that a token may name (docs/protocols/snitun.md, Token). */
 export const CIPHERS = ["aes-cbc", "aes-gcm", "aes-gcm-siv"] as const;
 /** Versions of SniTun that a token may name. */
 export const PROTOCOL_VERSIONS = [0, 1, 2] as const;
@@ -100,6 +101,16 @@ export function tokenRequestSchema(ttl: TokenTtl) {
         description:
           "Public TCP ports that the agent may ask the edge for, one each: tcp:2222, or tcp for any one",
         example: ["tcp:2222"],
+      }),
+    transports: z.array(z.string().regex(TRANSPORT_NAME, { error: "must be a transport's name" }), {
+      error: "must be a list of transports",
+    })
+      .min(1, { error: "must name a transport" })
+      .max(TRANSPORTS_MAX, { error: `must have at most ${TRANSPORTS_MAX} transports`, abort: true })
+      .optional()
+      .openapi({
+        description: "The transports that the token may be used with; any when absent",
+        example: ["sealed", "curve"],
       }),
     ttl_seconds: z.int({ error: ttlText }).min(ttl.minS, { error: ttlText }).max(ttl.maxS, { error: ttlText })
       .default(ttl.defaultS)

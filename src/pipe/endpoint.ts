@@ -101,7 +101,9 @@ export abstract class PipeEndpoint {
     this.guard(() => {
       if (this.#keepalive === undefined) {
         if (nowMs < this.#authDeadlineMs) return;
-        throw new SallyportError("deadline_exceeded", "The peer did not authenticate within 10 s");
+        throw new SallyportError("deadline_exceeded", "The peer did not authenticate within 10 s", {
+          side: "peer",
+        });
       }
       if (this.#keepalive.tick(nowMs)) this.link.send(PduType.Ping, this.#now());
     });
@@ -142,7 +144,9 @@ export abstract class PipeEndpoint {
   protected boxes(key: Bytes, aes: boolean): BoxMessages {
     const { small, chacha, aes: own } = this.aeads;
     if (aes && own === undefined) {
-      throw new SallyportError("frame_invalid", "Cannot go on: AES-256-GCM is used and was not offered");
+      throw new SallyportError("frame_invalid", "Cannot go on: AES-256-GCM is used and was not offered", {
+        side: "peer",
+      });
     }
     return new BoxMessages({ sodium: this.sodium, small, bulk: aes ? own! : chacha, key });
   }
@@ -181,7 +185,9 @@ export abstract class PipeEndpoint {
         return this.#keepalive?.ponged();
       case PduType.Failed: {
         const reason = printableText(body);
-        throw new SallyportError("aborted", `The other side gave up${reason === "" ? "" : `: ${reason}`}`);
+        throw new SallyportError("aborted", `The other side gave up${reason === "" ? "" : `: ${reason}`}`, {
+          side: "peer",
+        });
       }
       default:
         return this.onPdu(type, body);
@@ -196,7 +202,9 @@ export abstract class PipeEndpoint {
 
 /** The error for a PDU that has no place here. */
 export function unexpected(type: number): SallyportError {
-  return new SallyportError("frame_invalid", `Cannot go on: a PDU of type ${type} has no place here`);
+  return new SallyportError("frame_invalid", `Cannot go on: a PDU of type ${type} has no place here`, {
+    side: "peer",
+  });
 }
 
 /**

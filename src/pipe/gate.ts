@@ -1,6 +1,6 @@
 /**
  * Receives transfers of version 1 at a listener that isn't its own: the sealed transport's, which is version 2 of the same
- * protocol (docs/pipe.md, At the edge). Each transfer gets a sink of its own.
+ * protocol (docs/protocols/pipe.md, At the edge). Each transfer gets a sink of its own.
  *
  * @module
  */

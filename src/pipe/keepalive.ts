@@ -1,5 +1,5 @@
 /**
- * When a sodium-tcp session pings, and when it gives up (spec: sodium-tcp.md, Limits).
+ * When a sodium-tcp session pings, and when it gives up (docs/protocols/pipe.md, Limits).
  *
  * @module
  */
@@ -50,7 +50,9 @@ export class Keepalive {
     }
     if (nowMs < this.#pingMs) return false;
     if (this.#unanswered >= PIPE_PINGS_UNANSWERED_MAX) {
-      throw new SallyportError("pong_missing", `The peer left ${this.#unanswered} pings unanswered`);
+      throw new SallyportError("pong_missing", `The peer left ${this.#unanswered} pings unanswered`, {
+        side: "peer",
+      });
     }
     this.#unanswered++;
     const draw = new Uint8Array(4);

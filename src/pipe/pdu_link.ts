@@ -1,5 +1,5 @@
 /**
- * One end of a sodium-tcp connection as a stream of PDUs (spec: sodium-tcp.md): sealed box first, then two
+ * One end of a sodium-tcp connection as a stream of PDUs (docs/protocols/pipe.md): sealed box first, then two
  * messages a PDU. No sockets and no time in here.
  *
  * @module
@@ -138,7 +138,9 @@ export class PduLink {
     if (this.#plain.length < size) this.#plain = new Uint8Array(roomFor(size));
     const plain = this.#plain.subarray(0, size);
     const tag = opener.open(message, plain);
-    if (tag < 0) throw new SallyportError("cipher_failed", "Cannot open a message: it was altered");
+    if (tag < 0) {
+      throw new SallyportError("cipher_failed", "Cannot open a message: it was altered", { side: "peer" });
+    }
     if (this.#phase === "header") {
       if (tag === TAG_FINAL) return this.#end();
       const header = parseHeader(plain);

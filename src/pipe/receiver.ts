@@ -1,5 +1,5 @@
 /**
- * The receiving role of a pipe: sodium-tcp's server (spec: sodium-tcp.md).
+ * The receiving role of a pipe: sodium-tcp's server (docs/protocols/pipe.md).
  *
  * @module
  */
@@ -108,14 +108,7 @@ export class PipeReceiver extends PipeEndpoint {
   stored(bytes: number): void {
     this.#stored += bytes;
     if (this.#stored > this.#received) throw new RangeError("more stored than received");
-    if (!this.upgraded) {
-      for (let next; (next = this.#unanswered[0]) !== undefined && this.#confirmed + next <= this.#stored;) {
-        this.#unanswered.shift();
-        this.#confirmed += next;
-        this.link.send(PduType.Data, encodeReceived(next));
-      }
-      return;
-    }
+    if (!this.upgraded) return this.#answer();
     // An answer for each eighth of the window keeps the client going; a lone one needn't wait.
     if (this.#stored - this.#confirmed >= PIPE_WINDOW_BYTES / 8 || this.#stored === this.#received) {
       this.#confirmed = this.#stored;
@@ -145,6 +138,7 @@ export class PipeReceiver extends PipeEndpoint {
       throw new SallyportError(
         "cipher_failed",
         "Cannot open the client's first message: it is for another key",
+        { side: "peer" },
       );
     }
     const auth = parseClientAuth(plain);
@@ -152,13 +146,18 @@ export class PipeReceiver extends PipeEndpoint {
     const login = sodium.equal(trimText(auth.login), this.#login);
     const passphrase = sodium.equal(trimText(auth.passphrase), this.#passphrase);
     plain.fill(0, 96);
-    if (!login || !passphrase) throw new SallyportError("credential_refused", "Login or passphrase is wrong");
+    if (!login || !passphrase) {
+      throw new SallyportError("credential_refused", "Login or passphrase is wrong", { side: "peer" });
+    }
     const keys = sodium.serverKeys(this.#options.keys, auth.publicKey);
-    if (keys === undefined) throw new SallyportError("cipher_failed", "The client's key is of low order");
+    if (keys === undefined) {
+      throw new SallyportError("cipher_failed", "The client's key is of low order", { side: "peer" });
+    }
     if (!this.#options.claim(sodium.hash(32, plain.subarray(16, 96)))) {
       throw new SallyportError(
         "key_reused",
         "The session was replayed: this client's key has been used before",
+        { side: "peer" },
       );
     }
     if (!this.#host.admit()) {
@@ -200,6 +199,7 @@ export class PipeReceiver extends PipeEndpoint {
           throw new SallyportError(
             "frame_invalid",
             `${this.#received} bytes came of ${total} that were sent`,
+            { side: "peer" },
           );
         }
         this.#state = "ended";
@@ -216,13 +216,24 @@ export class PipeReceiver extends PipeEndpoint {
       return;
     }
     if (this.#state === "handshake") {
-      throw new SallyportError("closed", "The client closed before it authenticated");
+      throw new SallyportError("closed", "The client closed before it authenticated", { side: "peer" });
     }
     if (this.upgraded || (!marked && !this.link.atBoundary)) {
-      throw new SallyportError("connection_lost", `The client broke off after ${this.#received} bytes`);
+      throw new SallyportError("connection_lost", `The client broke off after ${this.#received} bytes`, {
+        side: "network",
+      });
     }
     this.#state = "ended";
     this.#host.ended(marked);
+  }
+
+  /** Version 1: an answer for each DATA PDU whose bytes are in the sink, in their order. */
+  #answer(): void {
+    for (let next; (next = this.#unanswered[0]) !== undefined && this.#confirmed + next <= this.#stored;) {
+      this.#unanswered.shift();
+      this.#confirmed += next;
+      this.link.send(PduType.Data, encodeReceived(next));
+    }
   }
 
   #onData(body: Bytes): void {
@@ -231,15 +242,19 @@ export class PipeReceiver extends PipeEndpoint {
     this.#received += body.length;
     if (this.#tooLong(this.#received)) return;
     if (this.#received - this.#stored > PIPE_WINDOW_BYTES) {
-      throw new SallyportError("limit_exceeded", "The client sent more than its window without waiting");
+      throw new SallyportError("limit_exceeded", "The client sent more than its window without waiting", {
+        side: "peer",
+      });
     }
     if (!this.upgraded) {
       if (this.#unanswered.length >= PIPE_UNCONFIRMED_PDUS_MAX) {
-        throw new SallyportError("limit_exceeded", "The client didn't wait for answers");
+        throw new SallyportError("limit_exceeded", "The client didn't wait for answers", { side: "peer" });
       }
       this.#unanswered.push(body.length);
     }
     this.#host.data(body);
+    // The sink says nothing of an empty body, and a client that stops and waits sends nothing more before its answer.
+    if (body.length === 0 && !this.upgraded) this.#answer();
   }
 
   #onUpgrade(body: Bytes): void {
@@ -248,7 +263,9 @@ export class PipeReceiver extends PipeEndpoint {
     this.#offer = undefined;
     const { totalBytes, aes } = parseUpgrade(body);
     const fresh = this.sodium.serverKeys(offer.pair, offer.auth.publicKey);
-    if (fresh === undefined) throw new SallyportError("cipher_failed", "The client's key is of low order");
+    if (fresh === undefined) {
+      throw new SallyportError("cipher_failed", "The client's key is of low order", { side: "peer" });
+    }
     const keys = upgradeKeys(this.sodium, offer.keys, fresh, offer.auth.nonce);
     this.link.receiveUnder(this.boxes(keys.rx, aes));
     this.link.send(PduType.Upgraded, encodeWindow(PIPE_WINDOW_BYTES));

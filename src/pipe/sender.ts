@@ -1,5 +1,5 @@
 /**
- * The sending role of a pipe: sodium-tcp's client (spec: sodium-tcp.md). Against the C server it stops and waits;
+ * The sending role of a pipe: sodium-tcp's client (docs/protocols/pipe.md). Against the C server it stops and waits;
  * against a receiver of ours it changes to fresh keys, keeps a window of bytes under way and has the end confirmed.
  *
  * @module
@@ -158,10 +158,12 @@ export class PipeSender extends PipeEndpoint {
 
   protected override onBox(sealed: Bytes): void {
     const plain = this.sodium.openBox(sealed, this.#keyPair);
-    if (plain === undefined) throw new SallyportError("cipher_failed", "Cannot open the receiver's answer");
+    if (plain === undefined) {
+      throw new SallyportError("cipher_failed", "Cannot open the receiver's answer", { side: "peer" });
+    }
     const helo = parseServerHelo(plain);
     if (!this.sodium.equal(helo.nonce, incrementNonce(this.#nonce))) {
-      throw new SallyportError("challenge_failed", "The receiver answered another nonce");
+      throw new SallyportError("challenge_failed", "The receiver answered another nonce", { side: "peer" });
     }
     this.#message = printableText(helo.message);
     this.link.receiveUnder(new StreamMessages(this.sodium, this.#keys.rx, helo.streamHeader));
@@ -184,7 +186,9 @@ export class PipeSender extends PipeEndpoint {
     if (this.#state === "upgrading") {
       if (type !== PduType.Upgraded) throw unexpected(type);
       this.#window = parseWindow(body);
-      if (this.#window === 0) throw new SallyportError("frame_invalid", "The receiver's window is empty");
+      if (this.#window === 0) {
+        throw new SallyportError("frame_invalid", "The receiver's window is empty", { side: "peer" });
+      }
       this.link.receiveUnder(this.#fresh!);
       this.#state = "open";
       return this.#host.ready(this.#message, true);
@@ -205,7 +209,7 @@ export class PipeSender extends PipeEndpoint {
     throw new SallyportError(
       "connection_lost",
       `The receiver closed after it confirmed ${this.#taken} of ${this.#sent} bytes`,
-      { retryable: true },
+      { side: "peer", retryable: true },
     );
   }
 
@@ -239,5 +243,9 @@ function refused(cause?: Error): SallyportError {
 }
 
 function wrongCount(): SallyportError {
-  return new SallyportError("frame_invalid", "The receiver confirmed another number of bytes than were sent");
+  return new SallyportError(
+    "frame_invalid",
+    "The receiver confirmed another number of bytes than were sent",
+    { side: "peer" },
+  );
 }

@@ -114,6 +114,11 @@ export interface QuicCapabilities {
   readonly acceptedStreams: number;
   /** TLS secrets are written to the file that `SSLKEYLOGFILE` names. */
   readonly keyLog: boolean;
+  /**
+   * Datagrams that strangers send to a listener take a bounded share of the thread. Without it a few hundred Initial
+   * packets a second stop the whole process.
+   */
+  readonly withstandsFloods: boolean;
   /** A client must show that it has the address it comes from before the server keeps anything of it (Retry). */
   readonly retry: boolean;
 }

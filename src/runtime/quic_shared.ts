@@ -155,7 +155,7 @@ function shown(text: string): string {
 /** The error of a server's certificate that isn't believed. */
 export function certificateRefused({ host, port }: Address, why: string, cause?: unknown): SallyportError {
   const message = `Cannot connect to ${addressText({ host, port })}: its certificate isn't believed: ${why}`;
-  return new SallyportError("certificate_refused", message, { retryable: true, cause });
+  return new SallyportError("certificate_refused", message, { side: "peer", retryable: true, cause });
 }
 
 /** The IP address of a name; of several the first, as the system sorts them. Rejects with `host_unknown`. */
@@ -189,7 +189,10 @@ export async function withinDeadline(
   } catch (error) {
     giveUp();
     attempt.then(
-      (conn) => conn.close(new SallyportError("aborted", "Cannot use connection: it came too late")),
+      (conn) =>
+        conn.close(
+          new SallyportError("aborted", "Cannot use connection: it came too late", { side: "local" }),
+        ),
       () => {},
     );
     throw error;

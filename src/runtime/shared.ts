@@ -31,7 +31,7 @@ export function asError(thrown: unknown): Error {
 }
 
 /** The system's error code (`ECONNRESET`...) of a thrown value, "" if it has none. */
-function systemCode(error: unknown): string {
+export function systemCode(error: unknown): string {
   const code = (error as { code?: unknown } | null)?.code;
   return typeof code === "string" ? code : "";
 }
@@ -66,7 +66,11 @@ export function dialError(options: DialOptions, cause: unknown): SallyportError 
   const code = systemCode(cause);
   const what = `Cannot connect to ${addressText(options)}: `;
   if (code === "ECONNREFUSED") {
-    return new SallyportError("connection_refused", what + "connection refused", { retryable: true, cause });
+    return new SallyportError("connection_refused", what + "connection refused", {
+      side: "network",
+      retryable: true,
+      cause,
+    });
   }
   if (code === "ETIMEDOUT") {
     return new SallyportError("deadline_exceeded", what + "no answer", {

@@ -6,9 +6,9 @@
  */
 
 import type { Bytes } from "../bytes/bytes.ts";
-import { SallyportError } from "../errors.ts";
+import { internalError, SallyportError } from "../errors.ts";
 import type { ByteStream, ByteStreamHandler, Clock, Timer } from "./port.ts";
-import { asError, reportStray } from "./shared.ts";
+import { reportStray } from "./shared.ts";
 import { LINGER_MS } from "./port.ts";
 
 /**
@@ -122,7 +122,7 @@ export abstract class StreamBase implements ByteStream {
     if (left === 0) this.emitClose();
     else {
       const message = `Connection given up: the peer took none of ${left} bytes within ${LINGER_MS} ms`;
-      this.emitClose(new SallyportError("deadline_exceeded", message));
+      this.emitClose(new SallyportError("deadline_exceeded", message, { side: "network" }));
     }
   }
 
@@ -132,7 +132,7 @@ export abstract class StreamBase implements ByteStream {
     try {
       this.#handler!.data(chunk);
     } catch (thrown) {
-      this.abort(asError(thrown));
+      this.abort(internalError("connection", thrown));
     }
   }
 
@@ -143,7 +143,7 @@ export abstract class StreamBase implements ByteStream {
     try {
       this.#handler!.end();
     } catch (thrown) {
-      this.abort(asError(thrown));
+      this.abort(internalError("connection", thrown));
     }
   }
 
@@ -153,7 +153,7 @@ export abstract class StreamBase implements ByteStream {
     try {
       this.#handler.drain();
     } catch (thrown) {
-      this.abort(asError(thrown));
+      this.abort(internalError("connection", thrown));
     }
   }
 

@@ -34,13 +34,15 @@ class SharedTimer implements Timer {
   }
 }
 
-/** Timers of one delay: whoever comes later falls due later. */
+/** Timers of one delay: one that is added later falls due later. */
 class TimerList {
   readonly #delayMs: number;
   readonly #empty: (list: TimerList) => void;
   #first: SharedTimer | undefined;
   #last: SharedTimer | undefined;
   #native: ReturnType<typeof setTimeout> | undefined;
+  /** Callbacks run; the native timer is set for the first one left when they are through. */
+  #firing = false;
 
   constructor(delayMs: number, empty: (list: TimerList) => void) {
     this.#delayMs = delayMs;
@@ -57,7 +59,7 @@ class TimerList {
     if (this.#last === undefined) this.#first = timer;
     else this.#last.next = timer;
     this.#last = timer;
-    this.#native ??= setTimeout(() => this.#fire(), Math.min(this.#delayMs, LONGEST_MS));
+    if (!this.#firing) this.#arm();
     return timer;
   }
 
@@ -71,6 +73,13 @@ class TimerList {
     if (this.#first === undefined) this.#stop();
   }
 
+  /** Sets the native timer for the first to fall due, unless it is set: later ones never fall due earlier. */
+  #arm(): void {
+    if (this.#native !== undefined || this.#first === undefined) return;
+    const waitMs = Math.max(1, this.#first.dueMs - performance.now());
+    this.#native = setTimeout(() => this.#fire(), Math.min(waitMs, LONGEST_MS));
+  }
+
   #stop(): void {
     clearTimeout(this.#native);
     this.#native = undefined;
@@ -79,9 +88,9 @@ class TimerList {
 
   #fire(): void {
     this.#native = undefined;
+    this.#firing = true;
     const now = performance.now();
-    let first = this.#first;
-    while (first !== undefined && first.dueMs <= now) {
+    for (let first = this.#first; first !== undefined && first.dueMs <= now; first = this.#first) {
       const run = first.run!;
       first.cancel();
       try {
@@ -92,10 +101,9 @@ class TimerList {
           throw error;
         });
       }
-      first = this.#first;
     }
-    if (first === undefined || this.#native !== undefined) return;
-    this.#native = setTimeout(() => this.#fire(), Math.min(Math.max(1, first.dueMs - now), LONGEST_MS));
+    this.#firing = false;
+    this.#arm();
   }
 }
 

@@ -1,6 +1,6 @@
 /**
  * snocat's client: joins a server by QUIC, asks it for a public TCP port, and connects what comes there to one target
- * (spec: snocat.md). It works with snocat-cli's server and with ours, and comes back when the server does.
+ * (docs/protocols/snocat.md). It works with snocat-cli's server and with ours, and comes back when the server does.
  *
  * @module
  */

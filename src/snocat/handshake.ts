@@ -1,6 +1,6 @@
 /**
  * How a snocat connection begins: its application protocol, and simple-ack on the first stream, which authenticates
- * nobody (spec: snocat.md, Authentication).
+ * nobody (docs/protocols/snocat.md, Authentication).
  *
  * @module
  */
@@ -79,7 +79,9 @@ class Listener implements ByteStreamHandler {
 
   close(error?: Error): void {
     const message = "Cannot authenticate: the peer ended before it had said simple-ack's words";
-    this.#heard.reject(error ?? new SallyportError("connection_lost", message, { retryable: true }));
+    this.#heard.reject(
+      error ?? new SallyportError("connection_lost", message, { side: "network", retryable: true }),
+    );
   }
 }
 
@@ -87,7 +89,7 @@ async function within<T>(promise: Promise<T>, clock: Clock): Promise<T> {
   const late = Promise.withResolvers<never>();
   const timer = clock.after(HELLO_DEADLINE_MS, () => {
     const message = `Cannot authenticate: the peer said nothing for ${HELLO_DEADLINE_MS / 1000} s`;
-    late.reject(new SallyportError("deadline_exceeded", message, { retryable: true }));
+    late.reject(new SallyportError("deadline_exceeded", message, { side: "peer", retryable: true }));
   });
   try {
     return await Promise.race([promise, late.promise]);

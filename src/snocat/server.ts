@@ -1,10 +1,10 @@
 /**
  * snocat's server: takes QUIC tunnels from clients, gives each the public TCP ports it asks for, and forwards what
- * connects there (spec: snocat.md). It works with snocat-cli's clients and with ours.
+ * connects there (docs/protocols/snocat.md). It works with snocat-cli's clients and with ours.
  *
  * @module
  */
-import { errorCode, errorMessage, SallyportError } from "../errors.ts";
+import { errorCode, errorMessage, internalError, SallyportError } from "../errors.ts";
 import type { Address, Runtime } from "../runtime/port.ts";
 import { addressText } from "../runtime/shared.ts";
 import type { QuicConn, QuicIdentity } from "../runtime/quic_port.ts";
@@ -109,9 +109,7 @@ async function serve(
     await greetBySimpleAck(carrier, clock);
   } catch (thrown) {
     log.warn({ reason: errorCode(thrown) }, errorMessage(thrown));
-    carrier.close(
-      thrown instanceof SallyportError ? thrown : new SallyportError("aborted", errorMessage(thrown)),
-    );
+    carrier.close(internalError("session", thrown));
     return;
   }
   log.info({}, "client connected");

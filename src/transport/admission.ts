@@ -5,7 +5,7 @@
  */
 import type { Bytes } from "../bytes/bytes.ts";
 import { FernetError, type FernetFault } from "../crypto/fernet.ts";
-import { errorMessage, SallyportError } from "../errors.ts";
+import { internalError, type SallyportError } from "../errors.ts";
 import { checkLoginProof, type LoginBinding } from "../protocol/handshake/login_proof.ts";
 import type { OpenedToken } from "../protocol/token/token_reader.ts";
 import type { Address } from "../runtime/port.ts";
@@ -42,9 +42,5 @@ export function checkLogin({ proof }: Login, { token, claims }: OpenedToken, bin
 
 /** Why an agent isn't let in, whatever was thrown. */
 export function asRefusal(cause: unknown): SallyportError {
-  if (cause instanceof SallyportError) return cause;
-  return new SallyportError("session_refused", `Cannot open session: ${errorMessage(cause)}`, {
-    side: "local",
-    cause,
-  });
+  return internalError("handshake", cause);
 }

@@ -4,7 +4,7 @@
  * @module
  */
 import type { Bytes } from "../bytes/bytes.ts";
-import { type ErrorCode, errorMessage, SallyportError } from "../errors.ts";
+import { type ErrorCode, errorMessage, internalError, SallyportError } from "../errors.ts";
 import type { Caller, Multiplexer, MuxHost } from "../protocol/mux/host.ts";
 import type { Address, ByteStreamHandler, Clock, Conn } from "../runtime/port.ts";
 import { Alarm } from "./alarm.ts";
@@ -149,9 +149,7 @@ export class MuxLink implements Session, MuxHost<SessionStream> {
     this.#leaving ??= new SallyportError(
       "shutdown",
       `Cannot open stream: the other side goes away: ${code}`,
-      {
-        retryable: true,
-      },
+      { side: "peer", retryable: true },
     );
     this.#handler?.goingAway?.(code);
   }
@@ -187,13 +185,7 @@ class LinkConn implements ByteStreamHandler {
     try {
       this.#codec.open(chunk, this.#mux);
     } catch (error) {
-      this.#mux.end(
-        error instanceof SallyportError
-          ? error
-          : new SallyportError("cipher_failed", `Cannot read session: ${errorMessage(error)}`, {
-            cause: error,
-          }),
-      );
+      this.#mux.end(internalError("session", error));
     }
   }
 

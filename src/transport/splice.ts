@@ -92,6 +92,7 @@ class Splice {
       const idle = new SallyportError(
         "session_idle",
         `Cannot keep visitor: no byte either way for ${(ticks - 1) * IDLE_TICK_MS / 1000} s`,
+        { side: "peer" },
       );
       visitorSide.abort(idle);
       agentSide.abort(idle);

@@ -5,7 +5,7 @@
  */
 import { randomUUID } from "node:crypto";
 import type { TunnelAttributes } from "../cluster/registry.ts";
-import { errorMessage, SallyportError } from "../errors.ts";
+import { internalError, SallyportError } from "../errors.ts";
 import type { Caller } from "../protocol/mux/host.ts";
 import type { Address, ByteStream, Clock } from "../runtime/port.ts";
 import { type Logger, silentLogger } from "../telemetry/log.ts";
@@ -145,7 +145,7 @@ export class Tunnel implements CarrierHandler {
       }
       begin(serve, request.accept());
     } catch (thrown) {
-      const error = thrown instanceof SallyportError ? thrown : refusal(errorMessage(thrown), thrown);
+      const error = internalError("service", thrown);
       this.#options.refused?.(error.code);
       this.#log.info({
         tunnel: this.name,
@@ -194,7 +194,7 @@ function begin(serve: ServeStream, stream: ByteStream): void {
   try {
     serve(stream);
   } catch (error) {
-    stream.abort(error instanceof Error ? error : new Error(String(error)));
+    stream.abort(internalError("service", error));
   }
 }
 

@@ -21,7 +21,9 @@ const LABEL_MAX_LENGTH = 63;
 export function canonicalHostname(text: string): string {
   const fault = hostnameFault(text);
   if (fault !== undefined) {
-    throw new SallyportError("unrecognized_name", `Cannot use hostname "${printableName(text)}": ${fault}`);
+    throw new SallyportError("unrecognized_name", `Cannot use hostname "${printableName(text)}": ${fault}`, {
+      side: "peer",
+    });
   }
   return strip(text).toLowerCase();
 }

@@ -277,7 +277,7 @@ describe("agent: what it says when it can't connect", () => {
   });
 
   it("an edge that doesn't let it in, likewise", async () => {
-    const denied = new SallyportError("unauthorized", "Cannot let agent in");
+    const denied = new SallyportError("unauthorized", "Cannot let agent in", { side: "peer" });
     const s = await site({ edgeOptions: { authorize: () => Promise.reject(denied) } });
     assert.deepEqual(reasons(s.lines), ["session_refused"]);
     assert.match(s.lines[0]!.message, /edge 10\.0\.0\.1:8443 refused: it closed/);
@@ -341,7 +341,12 @@ describe("agent: renewal", () => {
     const s = await site({
       ttlSeconds: 100,
       before: () => {
-        if (broken) throw new SallyportError("master_unreachable", "Cannot get token", { retryable: true });
+        if (broken) {
+          throw new SallyportError("master_unreachable", "Cannot get token", {
+            side: "peer",
+            retryable: true,
+          });
+        }
       },
     });
     broken = true;

@@ -106,7 +106,7 @@ class Site {
     const dial: Runtime["dial"] = async (options) => {
       if (this.network.tcpDropped) {
         await wait(options.timeoutMs);
-        throw new SallyportError("deadline_exceeded", "nobody answers");
+        throw new SallyportError("deadline_exceeded", "nobody answers", { side: "peer" });
       }
       const conn = await inner.dial(options);
       return this.network.tcpMute ? mute(conn) : conn;
@@ -337,7 +337,7 @@ describe("transport auto", () => {
     const site = await Site.start();
     await site.test.advance(100);
     const before = site.agent.session!;
-    before.close(new SallyportError("closed", "Cannot keep session: the test closes it"));
+    before.close(new SallyportError("closed", "Cannot keep session: the test closes it", { side: "local" }));
     await site.test.advance(2_000);
     assert.equal(site.transport, "curve");
     assert.notEqual(site.agent.session, before);
@@ -424,7 +424,8 @@ describe("transport auto", () => {
   });
 
   it("connects all the same where the memory fails, and says so", async () => {
-    const broken = () => Promise.reject(new SallyportError("config_invalid", "the disk is full"));
+    const broken = () =>
+      Promise.reject(new SallyportError("config_invalid", "the disk is full", { side: "config" }));
     const site = await Site.start({ transportMemory: { read: broken, write: broken } });
     await site.test.advance(100);
     assert.equal(site.transport, "curve");

@@ -57,7 +57,7 @@ async function connect(
 describe("transport auto by the program", () => {
   it("prefers UDP where the edge has it, and keeps what got through", { timeout }, async () => {
     const { transport, remembered } = await connect("udp", [
-      ...["--curve-listen", "127.0.0.1:0", "--quic-listen", "127.0.0.1:0"],
+      ...["--curve-listen", "127.0.0.1:0", "--quic-listen", "127.0.0.1:0", "--quic-on-bun", "accept-risk"],
     ]);
     // On a machine under load TCP may be first all the same.
     assert.ok(["quic", "curve", "snitun"].includes(transport), transport);

@@ -13,7 +13,9 @@ function machine(fault: (at: HostPort, open: readonly string[]) => ErrorCode | u
   const open: string[] = [];
   const listen = (at: HostPort) => {
     const code = fault(at, open);
-    if (code !== undefined) return Promise.reject(new SallyportError(code, "Cannot listen"));
+    if (code !== undefined) {
+      return Promise.reject(new SallyportError(code, "Cannot listen", { side: "peer" }));
+    }
     open.push(formatHostPort(at));
     return Promise.resolve(at);
   };

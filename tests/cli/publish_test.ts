@@ -66,7 +66,7 @@ async function startEdge(name: string, flags: readonly string[] = []) {
       "--publish-listen",
       "127.0.0.1",
     ],
-    ...["--quic-listen", "127.0.0.1:0"],
+    ...["--quic-listen", "127.0.0.1:0", "--quic-on-bun", "accept-risk"],
     ...flags,
   ]);
   await edge.seen(new RegExp(`public ports +${first}-${last} on 127\\.0\\.0\\.1`));

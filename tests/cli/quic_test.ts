@@ -4,6 +4,7 @@ import { execFile } from "node:child_process";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import process from "node:process";
 import { after, before, describe, it } from "node:test";
 import { promisify } from "node:util";
 import { startTlsSite, type TlsSite } from "../support/tls_site.ts";
@@ -42,7 +43,16 @@ interface Served {
 async function serve(name: string): Promise<Served> {
   const dataDir = join(folder, name);
   const edge = start([
-    ...["--listen", "127.0.0.1:0", "--master-listen", "127.0.0.1:0", "--quic-listen", "127.0.0.1:0"],
+    ...[
+      "--listen",
+      "127.0.0.1:0",
+      "--master-listen",
+      "127.0.0.1:0",
+      "--quic-listen",
+      "127.0.0.1:0",
+      "--quic-on-bun",
+      "accept-risk",
+    ],
     ...["--data-dir", dataDir],
   ]);
   const [, port = ""] = await edge.seen(/visitors and agents +127\.0\.0\.1:(\d+)/);
@@ -75,5 +85,17 @@ describe("the QUIC transport by the program", () => {
     const agent = start([...agentArgs(served), "--edge-certificate-fingerprint", other]);
     await agent.seen(/the edge.s certificate is .* by --edge-certificate-fingerprint/, "stderr");
     await assert.rejects(visit(served.port));
+  });
+
+  it("an edge on Bun listens for QUIC by consent alone, and says why", { timeout }, async () => {
+    const args = ["serve", "--listen", "127.0.0.1:0", "--master-listen", "127.0.0.1:0"];
+    const edge = start([...args, "--quic-listen", "127.0.0.1:0", "--data-dir", join(folder, "third")]);
+    if (process.versions.bun === undefined) {
+      await edge.seen(/QUIC agents \(UDP\) +127\.0\.0\.1:\d+/);
+      return;
+    }
+    assert.equal(await edge.ended, 2);
+    assert.match(edge.stderr, /Cannot use --quic-listen on bun .* --quic-on-bun accept-risk/);
+    assert.equal(edge.stdout, "");
   });
 });

@@ -20,7 +20,7 @@ function world() {
   const pass = <A extends unknown[], T>(name: string, run: (...args: A) => Promise<T>) => (...args: A) => {
     calls.push(name);
     return state.down
-      ? Promise.reject(new SallyportError("io_failed", "Cannot ask Redis: it is down"))
+      ? Promise.reject(new SallyportError("io_failed", "Cannot ask Redis: it is down", { side: "peer" }))
       : run(...args);
   };
   const registry: TunnelRegistry = {

@@ -173,7 +173,7 @@ export class QuicPairs {
 
   /** Ends everything, and waits until the connections have said so. */
   async end(...ends: QuicEnd[]): Promise<void> {
-    const over = new SallyportError("shutdown", "Cannot go on: the test is over");
+    const over = new SallyportError("shutdown", "Cannot go on: the test is over", { side: "local" });
     for (const { conn } of ends) conn.close(over);
     await Promise.all(ends.map(({ ear }) => ear.over));
     this.listener.end();

@@ -168,7 +168,7 @@ export function quicSuite(runtimeName: string, open: () => Promise<Harness>): vo
     withPair("an abort ends the stream at both ends, and no other", async ({ client, server }, quic) => {
       const kept = await joinStreams(client, server);
       const { near, far } = await joinStreams(client, server);
-      const why = new SallyportError("aborted", "Cannot go on: the test wants it so");
+      const why = new SallyportError("aborted", "Cannot go on: the test wants it so", { side: "local" });
       near.abort(why);
       await near.sawClose;
       near.assertOver(why);
@@ -196,7 +196,7 @@ export function quicSuite(runtimeName: string, open: () => Promise<Harness>): vo
       const pairs = await QuicPairs.open(quic, host);
       const { client, server } = await pairs.connect();
       const { near, far } = await joinStreams(client, server);
-      const why = new SallyportError("shutdown", "Cannot go on: the test is over");
+      const why = new SallyportError("shutdown", "Cannot go on: the test is over", { side: "local" });
       server.conn.close(why);
       await Promise.all([near.sawClose, far.sawClose, client.ear.over, server.ear.over]);
       assert.equal(server.ear.endedWith, why);
@@ -262,7 +262,7 @@ export function quicSuite(runtimeName: string, open: () => Promise<Harness>): vo
       await assertRejects(quic.dial({ ...whom, timeoutMs: 100 }), "deadline_exceeded");
       const abort = new AbortController();
       const dial = quic.dial({ ...whom, timeoutMs: 60_000, signal: abort.signal });
-      abort.abort(new SallyportError("aborted", "Cannot dial: given up"));
+      abort.abort(new SallyportError("aborted", "Cannot dial: given up", { side: "local" }));
       await assertRejects(dial, "aborted");
       await assertRejects(quic.dial({ ...whom, timeoutMs: 60_000, signal: abort.signal }), "aborted");
       silent.close();

@@ -398,7 +398,9 @@ export function quicKind(): TransportKind {
         admitted: () => agentEar,
       });
       const cut = () => {
-        const why = new SallyportError("connection_lost", "Connection lost: the test has cut it");
+        const why = new SallyportError("connection_lost", "Connection lost: the test has cut it", {
+          side: "network",
+        });
         for (const conn of conns) conn.close(why);
       };
       // The socket is the sessions' too: it goes when they have said their last.

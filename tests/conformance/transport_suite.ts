@@ -22,7 +22,9 @@ export function transportSuite(runtimeName: string, kind: TransportKind, open: (
       await harness.run(async () => {
         const pair = await kind.open(harness.runtime, harness.host, impatient);
         await body(pair);
-        await pair.close(new SallyportError("shutdown", "Cannot keep session: the test is over"));
+        await pair.close(
+          new SallyportError("shutdown", "Cannot keep session: the test is over", { side: "local" }),
+        );
         assert.deepEqual([pair.edge.streams, pair.agent.streams], [0, 0]);
       });
     });
@@ -127,7 +129,7 @@ export function transportSuite(runtimeName: string, kind: TransportKind, open: (
         far.assertOver();
       }
       const reset = await pair.joinFromAgent();
-      reset.far.abort(new SallyportError("access_denied", "Cannot open stream"));
+      reset.far.abort(new SallyportError("access_denied", "Cannot open stream", { side: "peer" }));
       await reset.near.sawClose;
       if (kind.reasons) assertCode(reset.near.closeError, "access_denied");
     });
@@ -172,7 +174,7 @@ export function transportSuite(runtimeName: string, kind: TransportKind, open: (
         const [one, other] = side === "near" ? [joined.near, joined.far] : [joined.far, joined.near];
         one.write(bytesOf("x"));
         await other.received(1);
-        const reason = new SallyportError("endpoint_unreachable", "Cannot reach endpoint");
+        const reason = new SallyportError("endpoint_unreachable", "Cannot reach endpoint", { side: "peer" });
         one.abort(reason);
         await Promise.all([one.sawClose, other.sawClose]);
         one.assertOver(reason);
@@ -246,7 +248,9 @@ export function transportSuite(runtimeName: string, kind: TransportKind, open: (
 
     test("a session that is closed ends its streams with the reason, at both ends", async (pair) => {
       const { near, far } = await pair.join();
-      pair.edge.close(new SallyportError("token_expired", "Cannot keep session: its token has expired"));
+      pair.edge.close(
+        new SallyportError("token_expired", "Cannot keep session: its token has expired", { side: "peer" }),
+      );
       await Promise.all([near.sawClose, far.sawClose]);
       near.assertOver("token_expired");
       assertCode(far.closeError, kind.endReasons ? "token_expired" : "connection_lost");
@@ -269,7 +273,9 @@ export function transportSuite(runtimeName: string, kind: TransportKind, open: (
 
     test("an edge that goes away opens nothing more, and its streams finish", async (pair) => {
       const { near, far } = await pair.join();
-      const reason = new SallyportError("shutdown", "Cannot open stream: the edge is shutting down");
+      const reason = new SallyportError("shutdown", "Cannot open stream: the edge is shutting down", {
+        side: "local",
+      });
       pair.edge.goAway(reason);
       assert.throws(() => pair.edge.open({ address: "192.0.2.7" }), reason);
       if (kind.goAway) {
@@ -286,7 +292,9 @@ export function transportSuite(runtimeName: string, kind: TransportKind, open: (
     if (kind.goAway) {
       test("an agent that goes away gets no new streams", async (pair) => {
         const { near, far } = await pair.join();
-        pair.agent.goAway(new SallyportError("shutdown", "Cannot open stream: the agent is shutting down"));
+        pair.agent.goAway(
+          new SallyportError("shutdown", "Cannot open stream: the agent is shutting down", { side: "local" }),
+        );
         await pair.edgeEar.until(() => pair.edgeEar.wentAway !== undefined);
         assert.throws(() => pair.edge.open({ address: "192.0.2.7" }), { code: "shutdown" });
         near.write(bytesOf("goes on"));

@@ -97,7 +97,9 @@ export function tunnelSuite(runtimeName: string, kind: TransportKind, open: () =
         const pair = await kind.open(harness.runtime, harness.host);
         const tunnels = tunnelPair(harness, pair, services);
         await body(tunnels, harness);
-        const over = new SallyportError("shutdown", "Cannot keep session: the test is over");
+        const over = new SallyportError("shutdown", "Cannot keep session: the test is over", {
+          side: "local",
+        });
         await pair.close(over);
         assert.equal((await tunnels.edge.closed).code, "shutdown");
         await tunnels.agent.closed;
@@ -151,7 +153,7 @@ export function tunnelSuite(runtimeName: string, kind: TransportKind, open: () =
 
     const refuses: Record<string, TunnelService> = {
       "/echo": echo,
-      "/no": () => Promise.reject(new SallyportError("access_denied", "Cannot serve")),
+      "/no": () => Promise.reject(new SallyportError("access_denied", "Cannot serve", { side: "peer" })),
       "/thrown": () => {
         throw new Error("a fault");
       },
@@ -262,7 +264,9 @@ export function tunnelSuite(runtimeName: string, kind: TransportKind, open: () =
           const { port } = listener.address;
           await assertRejects(tunnels.edge.open(`/proxy-tcp/ip4/${host}/tcp/${port}`), "request_refused");
           assert.equal(tunnels.refusals.agent[0], "endpoint_unreachable");
-          await pair.close(new SallyportError("shutdown", "Cannot keep session: the test is over"));
+          await pair.close(
+            new SallyportError("shutdown", "Cannot keep session: the test is over", { side: "local" }),
+          );
         });
       },
     );
@@ -320,7 +324,9 @@ export function tunnelSuite(runtimeName: string, kind: TransportKind, open: () =
         await over.promise;
         assert.deepEqual(events, ["connected", "authenticated", "disconnected"]);
         assert.equal(await registry.byName("device"), undefined);
-        await pair.close(new SallyportError("shutdown", "Cannot keep session: the test is over"));
+        await pair.close(
+          new SallyportError("shutdown", "Cannot keep session: the test is over", { side: "local" }),
+        );
       });
     });
 

@@ -240,7 +240,9 @@ describe("edge: sessions", () => {
         assert.equal(await test.metric("sessions", labels), 1);
         assert.equal(await test.metric("handshakes_total", labels), 1);
         assert.equal(test.edge.sessions, 1);
-        agent.session.close(new SallyportError("closed", "Cannot keep session: the test is over"));
+        agent.session.close(
+          new SallyportError("closed", "Cannot keep session: the test is over", { side: "local" }),
+        );
         await test.advance(10);
         assert.equal(await test.metric("sessions", labels), 0);
         assert.equal(await test.metric("session_ends_total", { reason: "connection_lost" }), 1);
@@ -321,7 +323,9 @@ describe("edge: the operator's authorize hook", () => {
     await test.assertNothingLeft();
   });
 
-  const denial = new SallyportError("unauthorized", "Cannot let agent in: the account is closed");
+  const denial = new SallyportError("unauthorized", "Cannot let agent in: the account is closed", {
+    side: "peer",
+  });
   for (
     const [how, authorize] of [
       ["throws", () => {
@@ -344,10 +348,10 @@ describe("edge: the operator's authorize hook", () => {
     });
   }
 
-  it("may throw what it likes", async () => {
+  it("refuses the agent with internal, not with a code of the agent's, where it throws anything else", async () => {
     const test = await TestEdge.start({ authorize: () => Promise.reject("no") });
     await assert.rejects(test.connect(), { code: "session_refused" });
-    assert.equal(await test.refusals("agent", "session_refused"), 1);
+    assert.equal(await test.refusals("agent", "internal"), 1);
     await test.assertNothingLeft();
   });
 

@@ -210,7 +210,9 @@ for (const transport of TRANSPORTS) {
         allowed: ["tcp", "tcp"],
       }).start();
       assert.deepEqual(device.ports, [20_000, 20_002]);
-      device.agent.session!.close(new SallyportError("closed", "Cannot keep session: the test ends it"));
+      device.agent.session!.close(
+        new SallyportError("closed", "Cannot keep session: the test ends it", { side: "local" }),
+      );
       await test.advance(50);
       assert.deepEqual(device.ports, [undefined, undefined]);
       assert.equal(await refusedAt(test, 20_002), true);

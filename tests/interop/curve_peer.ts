@@ -70,7 +70,7 @@ async function check(session: Session, tell: Tell): Promise<void> {
     return sendAndCollect(session.open(caller), sent);
   }));
   tell({ event: "checked", equal: back.every((digest) => digest === hash(sent)), streams: back.length });
-  session.close(new SallyportError("shutdown", "Session ended: the test is over"));
+  session.close(new SallyportError("shutdown", "Session ended: the test is over", { side: "local" }));
 }
 
 /** Writes all, ends, and gives the digest of what came back up to its end. */

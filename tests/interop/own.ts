@@ -59,7 +59,9 @@ async function connect(options: ReferenceSessionOptions, agents: Set<Agent>): Pr
         return Promise.resolve(toGrant(options));
       }
       // A second grant is asked for when the first session has ended, or was never let in.
-      const why = new SallyportError("closed", "Cannot renew session: the test gives one grant alone");
+      const why = new SallyportError("closed", "Cannot renew session: the test gives one grant alone", {
+        side: "local",
+      });
       connected.reject(why);
       over.resolve();
       void agent.close(0);

@@ -99,6 +99,6 @@ it("a visitor whose packets are lost holds up nobody else", { timeout: 30_000 },
     await far.get("o")!.received(1 + round);
     await far.get("u")!.received(1 + round * LARGE_BYTES);
   } while (came[0] !== "o");
-  await pair.close(new SallyportError("shutdown", "The test is over"));
+  await pair.close(new SallyportError("shutdown", "The test is over", { side: "local" }));
   relay!.close();
 });

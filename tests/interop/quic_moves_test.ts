@@ -54,7 +54,7 @@ class Nat {
 }
 
 const native = await currentRuntime();
-const skip = native.name === "bun" && "Bun's QUIC may stall then (docs/quic-transport.md)";
+const skip = native.name === "bun" && "Bun's QUIC may stall then (docs/protocols/quic.md)";
 
 it("a session goes on when its agent comes from another port", { timeout: 60_000, skip }, async () => {
   let nat: Nat | undefined;
@@ -84,6 +84,6 @@ it("a session goes on when its agent comes from another port", { timeout: 60_000
     await near.received(had + BYTES);
   }
   assert.equal(pair.edgeEar.endedWith, undefined);
-  await pair.close(new SallyportError("shutdown", "The test is over"));
+  await pair.close(new SallyportError("shutdown", "The test is over", { side: "local" }));
   nat!.close();
 });

@@ -67,7 +67,7 @@ async function check(session: Session, tell: Tell): Promise<void> {
   const stalledBytes = Math.max(...sleepers.map((sent) => sent()));
   // By now everything that the sleepers' windows let through is there, and their streams are still open.
   tell({ event: "checked", equal, streams: back.length, sleepers: session.streams, stalledBytes });
-  session.close(new SallyportError("shutdown", "Session ended: the test is over"));
+  session.close(new SallyportError("shutdown", "Session ended: the test is over", { side: "local" }));
 }
 
 /** Writes as long as it may, at most 64 MiB; says how much has left. */

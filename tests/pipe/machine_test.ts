@@ -3,13 +3,7 @@ import { describe, it } from "node:test";
 import fc from "fast-check";
 import type { Bytes } from "../../src/bytes/bytes.ts";
 import { type AeadChoice, NodeAead, SodiumAead } from "../../src/crypto/aead.ts";
-import {
-  loadSodium,
-  makeKeyPair,
-  type Sodium,
-  STREAM_EXTRA_BYTES,
-  TAG_FINAL,
-} from "../../src/crypto/sodium.ts";
+import { loadSodium, makeKeyPair, STREAM_EXTRA_BYTES, TAG_FINAL } from "../../src/crypto/sodium.ts";
 import { errorCode, SallyportError } from "../../src/errors.ts";
 import {
   encodeHeader,
@@ -20,6 +14,7 @@ import {
   PduType,
 } from "../../src/wire/sodium/sodium_pdu.ts";
 import { Bench, concat, scripted } from "./bench.ts";
+import { HandClient } from "./hand_client.ts";
 import { PIPE_AUTH_DEADLINE_MS } from "../../src/pipe/endpoint.ts";
 import { PIPE_IDLE_MS } from "../../src/pipe/keepalive.ts";
 import { PIPE_UNCONFIRMED_PDUS_MAX, PIPE_WINDOW_BYTES } from "../../src/pipe/receiver.ts";
@@ -32,49 +27,6 @@ const aeads = (aes: boolean): AeadChoice => {
   return { small: chacha, chacha, aes: aes ? new NodeAead("aes-256-gcm") : undefined };
 };
 const plainV1 = { sender: { extended: false } } as const;
-
-/** A client made by hand over the same primitives, to say what ours would never say. */
-class HandClient {
-  readonly #state: Bytes;
-  readonly first: Bytes;
-
-  constructor(readonly bench: Bench, readonly from: Sodium = sodium) {
-    const pair = makeKeyPair(from);
-    const keys = from.clientKeys(pair, bench.keys.publicKey)!;
-    const header = new Uint8Array(24).fill(5);
-    this.#state = from.streamState(keys.tx, header);
-    this.first = new Uint8Array(352);
-    encodeHeader(PduType.ClientAuth, 340, this.first);
-    new DataView(this.first.buffer).setUint32(12, 0xdeadcafe);
-    this.first.fill(9, 16, 40);
-    this.first.set(header, 40);
-    this.first.set(pair.publicKey, 64);
-    this.first.set(new TextEncoder().encode("name"), 96);
-    this.first.set(new TextEncoder().encode("secret"), 224);
-  }
-
-  auth(change: (first: Bytes) => void = () => {}): Bytes {
-    change(this.first);
-    return this.from.sealBox(this.first, this.bench.keys.publicKey);
-  }
-
-  seal(plain: Bytes, tag = 0): Bytes {
-    const sealed = new Uint8Array(plain.length + STREAM_EXTRA_BYTES);
-    this.from.push(this.#state, plain, sealed, tag);
-    return sealed;
-  }
-
-  header(type: number, size: number, magic = 0xbaadc0de): Bytes {
-    const header = new Uint8Array(12);
-    encodeHeader(type as PduType, size, header);
-    new DataView(header.buffer).setUint32(0, magic);
-    return header;
-  }
-
-  pdu(type: number, content: Bytes, tag = 0): Bytes {
-    return concat([this.seal(this.header(type, content.length)), this.seal(content, tag)]);
-  }
-}
 
 describe("a pipe as the C programs speak it", () => {
   it("stops and waits, and is done when the last byte is confirmed", () => {
@@ -106,7 +58,7 @@ describe("a pipe as the C programs speak it", () => {
 
   it("answers in order to a client that doesn't wait, coalesced or not", () => {
     const bench = new Bench(sodium);
-    const client = new HandClient(bench);
+    const client = new HandClient(sodium, bench.keys.publicKey);
     const wire = [
       client.auth(),
       client.pdu(3, body(10)),
@@ -128,7 +80,7 @@ describe("a pipe as the C programs speak it", () => {
       ]
     ) {
       const bench = new Bench(sodium);
-      const client = new HandClient(bench);
+      const client = new HandClient(sodium, bench.keys.publicKey);
       bench.receiver.machine.receive(concat([client.auth(), finals(client), body(99)]), 0);
       assert.deepEqual(bench.receiver.events, ["admit", "ended certain"]);
     }
@@ -158,7 +110,7 @@ describe("a pipe as the C programs speak it", () => {
   it("an end within a PDU is no end", () => {
     for (const cut of [1, 28, 29, 30, 50]) {
       const bench = new Bench(sodium);
-      const client = new HandClient(bench);
+      const client = new HandClient(sodium, bench.keys.publicKey);
       bench.receiver.machine.receive(concat([client.auth(), client.pdu(3, body(10)).subarray(0, cut)]), 0);
       bench.receiver.machine.peerEnded(0);
       assert.equal(bench.receiver.events.at(-1), "failed connection_lost", `cut at ${cut}`);
@@ -212,13 +164,13 @@ describe("a pipe between two of ours", () => {
   it("tells the sender why the receiver gives up, and the other way round", () => {
     const bench = new Bench(sodium);
     bench.settle();
-    bench.receiver.machine.giveUp(new SallyportError("limit_exceeded", "No space left"));
+    bench.receiver.machine.giveUp(new SallyportError("limit_exceeded", "No space left", { side: "peer" }));
     bench.settle();
     assert.deepEqual(bench.sender.events, ["ready Welcome. extended", "failed aborted"]);
 
     const other = new Bench(sodium);
     other.settle();
-    other.sender.machine.giveUp(new SallyportError("aborted", "Cannot read"));
+    other.sender.machine.giveUp(new SallyportError("aborted", "Cannot read", { side: "local" }));
     other.settle();
     assert.equal(other.receiver.events.at(-1), "failed aborted");
   });
@@ -256,7 +208,7 @@ describe("a pipe between two of ours", () => {
     assert.deepEqual(concat(bench.receiver.sink), body(100));
   });
 
-  it("is sealed as docs/pipe.md says, with AES-256-GCM where both would have it", () => {
+  it("is sealed as docs/protocols/pipe.md says, with AES-256-GCM where both would have it", () => {
     for (const [sends, receives] of [[true, true], [true, false], [false, true], [false, false]] as const) {
       // Secrets of the client and of the receiver, as they are drawn.
       const [c, s] = [new Uint8Array(32).fill(3), new Uint8Array(32).fill(8)];
@@ -300,7 +252,7 @@ describe("a pipe between two of ours", () => {
 
   it("refuses ciphers that it didn't offer, and every altered bit behind the change of keys", () => {
     const bench = new Bench(sodium, { sender: { aeads: aeads(false) }, receiver: { aeads: aeads(false) } });
-    const client = new HandClient(bench);
+    const client = new HandClient(sodium, bench.keys.publicKey);
     const other = bench.receive({ extended: true });
     other.machine.receive(client.auth(), 0);
     other.machine.receive(client.pdu(0x10, Uint8Array.from([0, 0, 0, 0, 0, 0, 0, 5, 1])), 0);
@@ -362,7 +314,7 @@ describe("a pipe between two of ours", () => {
 describe("a pipe under attack", () => {
   const refused = (change: (first: Bytes) => void): [string[], number] => {
     const bench = new Bench(sodium);
-    bench.receiver.machine.receive(new HandClient(bench).auth(change), 0);
+    bench.receiver.machine.receive(new HandClient(sodium, bench.keys.publicKey).auth(change), 0);
     return [bench.receiver.events, bench.receiver.out.length];
   };
 
@@ -435,7 +387,7 @@ describe("a pipe under attack", () => {
 
   const after = (make: (client: HandClient) => Bytes): string | undefined => {
     const bench = new Bench(sodium);
-    const client = new HandClient(bench);
+    const client = new HandClient(sodium, bench.keys.publicKey);
     bench.receiver.machine.receive(client.auth(), 0);
     bench.receiver.machine.receive(make(client), 0);
     return bench.receiver.events.at(-1);
@@ -451,7 +403,7 @@ describe("a pipe under attack", () => {
 
   it("takes the largest body", () => {
     const bench = new Bench(sodium);
-    const client = new HandClient(bench);
+    const client = new HandClient(sodium, bench.keys.publicKey);
     bench.receiver.machine.receive(concat([client.auth(), client.pdu(3, body(131_070, 5))]), 0);
     assert.deepEqual(bench.receiver.sink, [body(131_070, 5)]);
   });
@@ -469,7 +421,7 @@ describe("a pipe under attack", () => {
 
   it("bounds what a client that doesn't wait can pile up", () => {
     const bench = new Bench(sodium);
-    const client = new HandClient(bench);
+    const client = new HandClient(sodium, bench.keys.publicKey);
     bench.receiver.slow = true;
     bench.receiver.machine.receive(client.auth(), 0);
     // Stored at once is answered at once; the slow sink never says so.
@@ -481,7 +433,7 @@ describe("a pipe under attack", () => {
     assert.equal(bench.receiver.events.at(-1), "failed limit_exceeded");
 
     const large = new Bench(sodium);
-    const flood = new HandClient(large);
+    const flood = new HandClient(sodium, large.keys.publicKey);
     large.receiver.slow = true;
     large.receiver.machine.receive(flood.auth(), 0);
     for (let sent = 0; sent <= PIPE_WINDOW_BYTES; sent += 131_070) {
@@ -605,7 +557,7 @@ describe("a pipe's time", () => {
 
   it("closes after three pings without a pong, though data comes", () => {
     const bench = new Bench(sodium);
-    const client = new HandClient(bench);
+    const client = new HandClient(sodium, bench.keys.publicKey);
     bench.receiver.machine.receive(client.auth(), 0);
     bench.receiver.take();
     let pings = 0;

@@ -28,7 +28,7 @@ it("streams that a peer doesn't allow are waited for in bounded number", async (
   await waiting.shift();
   waiting.push(conn.open());
   await assertRejects(conn.open(), "limit_exceeded");
-  const reason = new SallyportError("shutdown", "The test is over");
+  const reason = new SallyportError("shutdown", "The test is over", { side: "local" });
   conn.close(reason);
   for (const allow of conn.allow) allow();
   for (const open of waiting) await assertRejects(open, "shutdown");

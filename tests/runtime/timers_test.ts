@@ -1,6 +1,7 @@
 /** Timers in bulk, against a native clock that the test moves. */
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, describe, it, mock } from "node:test";
+import fc from "fast-check";
 import { Timers } from "../../src/runtime/timers.ts";
 
 describe("Timers", () => {
@@ -92,5 +93,58 @@ describe("Timers", () => {
     assert.equal(fired, 0);
     advance(2000);
     assert.equal(fired, 1);
+  });
+
+  it("fire in time when a callback adds to the list that is firing", () => {
+    const timers = new Timers();
+    const fired: number[] = [];
+    timers.after(2500, () => timers.after(2500, () => fired.push(nowMs)));
+    advance(1000);
+    const dueMs = nowMs + 2500;
+    timers.after(2500, () => fired.push(nowMs));
+    advance(2600);
+    assert.equal(fired.length, 1, "the second timer doesn't wait for the one that the first one added");
+    assert.ok(fired[0]! - dueMs <= 64, `${fired[0]! - dueMs} ms late`);
+  });
+
+  it("fire in time whatever callbacks add and cancel, over random sets", () => {
+    // A step: how long to wait, the delay of the timer to set, what its callback sets, and which earlier one to cancel.
+    const step = fc.record({
+      waitMs: fc.integer({ min: 0, max: 3000 }),
+      delayMs: fc.oneof(fc.integer({ min: 900, max: 12_000 }), fc.constantFrom(1000, 1024, 5000)),
+      then: fc.array(fc.constantFrom(1000, 1024, 2500, 5000, 8000), { maxLength: 3 }),
+      cancel: fc.option(fc.nat(40), { nil: undefined }),
+    });
+    fc.assert(fc.property(fc.array(step, { maxLength: 40 }), (steps) => {
+      native = [];
+      const timers = new Timers();
+      const set: { dueMs: number; firedMs?: number; cancelled?: boolean; cancel: () => void }[] = [];
+      const add = (delayMs: number, then: readonly number[]) => {
+        const entry: (typeof set)[number] = { dueMs: nowMs + delayMs, cancel: () => timer.cancel() };
+        const timer = timers.after(delayMs, () => {
+          assert.ok(entry.firedMs === undefined && entry.cancelled !== true);
+          entry.firedMs = nowMs;
+          for (const next of then) add(next, []);
+        });
+        set.push(entry);
+      };
+      for (const { waitMs, delayMs, then, cancel } of steps) {
+        advance(waitMs);
+        add(delayMs, then);
+        const victim = cancel === undefined ? undefined : set[cancel];
+        if (victim !== undefined && victim.firedMs === undefined) {
+          victim.cancelled = true;
+          victim.cancel();
+        }
+      }
+      advance(60_000);
+      for (const { dueMs, firedMs, cancelled } of set) {
+        if (cancelled === true) continue;
+        assert.ok(firedMs !== undefined, `one due at ${dueMs} never fired`);
+        const lateMs = firedMs - dueMs;
+        assert.ok(lateMs >= 0 && lateMs <= 65, `one due at ${dueMs} fired ${lateMs} ms late`);
+      }
+      assert.equal(native.length, 0);
+    }));
   });
 });

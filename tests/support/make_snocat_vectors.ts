@@ -106,7 +106,7 @@ const identity = await makeCertificate({
 });
 await writeFile(join(folder, "cert.pem"), identity.certificatePem);
 await writeFile(join(folder, "key.pem"), identity.keyPem);
-const reason = new SallyportError("shutdown", "The recording is over");
+const reason = new SallyportError("shutdown", "The recording is over", { side: "local" });
 const echo = createServer({ allowHalfOpen: true }, (socket) => socket.pipe(socket));
 await new Promise<void>((resolve) => echo.listen(TARGET_PORT, "127.0.0.1", resolve));
 const streams: Recorded[] = [];

@@ -43,7 +43,7 @@ function noting(source: RandomSource): RandomSource & { readonly given: string[]
 export function makeSealedVectors(sodium: Sodium): unknown {
   const keys = edgeKeys(sodium);
   return {
-    about: "docs/sealed-transport.md; every string of bytes is hex",
+    about: "docs/protocols/sealed.md; every string of bytes is hex",
     edge_secret_key: hex(keys.secretKey),
     edge_public_key: hex(keys.publicKey),
     unix_seconds: NOW_S,

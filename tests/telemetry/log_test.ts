@@ -143,6 +143,7 @@ describe("createLogger", () => {
 
   it("writes an error's message and code; a stack only where there is no code", () => {
     const known = new SallyportError("token_expired", "Cannot open session: the token has expired", {
+      side: "peer",
       cause: new Error("why"),
     });
     assert.deepEqual(logged({ error: known }), {

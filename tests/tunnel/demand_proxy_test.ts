@@ -182,7 +182,9 @@ describe("demand proxy over a stream", () => {
       await assertRejects(world.ask(5004), "address_in_use");
       await assertRejects(world.ask(4999), "access_denied");
       world.allow = (wished) => {
-        if (wished !== 5005) throw new SallyportError("access_denied", "Cannot lease: 5005 alone");
+        if (wished !== 5005) {
+          throw new SallyportError("access_denied", "Cannot lease: 5005 alone", { side: "peer" });
+        }
       };
       await assertRejects(world.ask(), "limit_exceeded");
       await assertRejects(world.ask(5006), "access_denied");
@@ -210,7 +212,7 @@ describe("demand proxy over a stream", () => {
     await world.run(async () => {
       await world.ask();
       const { open } = world;
-      const no = new SallyportError("access_denied", "Cannot dial: no");
+      const no = new SallyportError("access_denied", "Cannot dial: no", { side: "peer" });
       const throwing = () => {
         throw no;
       };

@@ -108,7 +108,7 @@ describe("tunnels of an edge and its agents", () => {
     });
     const agent = await edge.connect();
     assert.ok(agent.endedWith !== undefined || edge.edge.sessions === 0);
-    assert.equal(await edge.refusals("agent", "session_refused"), 1);
+    assert.equal(await edge.refusals("agent", "internal"), 1);
     await edge.assertNothingLeft();
   });
 
@@ -118,7 +118,7 @@ describe("tunnels of an edge and its agents", () => {
     const silent = new WatchedStream(agent.session.open({ address: "0.0.0.0" }));
     await edge.network.settle(silent.sawClose);
     assert.equal(await edge.refusals("stream", "deadline_exceeded"), 1);
-    agent.session.close(new SallyportError("shutdown", "Cannot keep session"));
+    agent.session.close(new SallyportError("shutdown", "Cannot keep session", { side: "local" }));
     await edge.assertNothingLeft();
   });
 });

@@ -53,7 +53,7 @@ describe("a stream that the other side doesn't allow", () => {
     const tunnel = new Tunnel({ carrier: new ShutCarrier(), clock, name: "far", router });
     const leaving = new AbortController();
     const asked = tunnel.open("/a", { signal: leaving.signal });
-    leaving.abort(new SallyportError("aborted", "The test has had enough"));
+    leaving.abort(new SallyportError("aborted", "The test has had enough", { side: "local" }));
     await assertRejects(asked, "aborted");
   });
 

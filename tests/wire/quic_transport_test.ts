@@ -1,4 +1,4 @@
-/** The bytes of docs/quic-transport.md. */
+/** The bytes of docs/protocols/quic.md. */
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { dirname, join } from "node:path";

@@ -58,6 +58,16 @@ export const LISTENING = {
     commands: EDGES,
     schema: value.many(value.hostPort(0, "0.0.0.0:8444 or [::]:8444")),
   }),
+  quicOnBun: setting({
+    flag: "quic-on-bun",
+    placeholder: "WORD",
+    default: "refuse",
+    description:
+      "Whether --quic-listen works on Bun, whose QUIC lets strangers stop the whole edge with a few hundred packets a " +
+      "second: refuse or accept-risk. Deno needs no consent.",
+    commands: EDGES,
+    schema: value.oneOf(["refuse", "accept-risk"]),
+  }),
   publishPorts: optional({
     flag: "publish-ports",
     placeholder: "FIRST-LAST",

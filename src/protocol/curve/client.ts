@@ -1,5 +1,5 @@
 /**
- * The client's handshake and, behind it, its connection; no IO, no clock (docs/curve-transport.md, "The handshake").
+ * The client's handshake and, behind it, its connection; no IO, no clock (docs/protocols/curve.md, "The handshake").
  *
  * @module
  */

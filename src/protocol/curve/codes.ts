@@ -37,7 +37,8 @@ const CODES: readonly ErrorCode[] = [
 
 /** The number of a code; codes that have none travel as 0, "closed". */
 export function wireCode(code: ErrorCode): number {
-  return Math.max(0, CODES.indexOf(code));
+  // A fault of this side is no business of the peer's.
+  return Math.max(0, CODES.indexOf(code === "internal" ? "aborted" : code));
 }
 
 /** The code of a number; "closed" for unknown ones. */

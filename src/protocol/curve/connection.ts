@@ -1,11 +1,11 @@
 /**
  * One connection, without IO or clock: packets and the time go in; packets, events and the next deadline come out.
- * The handshakes in front of it are `client.ts` and `server.ts`; the format is docs/curve-transport.md.
+ * The handshakes in front of it are `client.ts` and `server.ts`; the format is docs/protocols/curve.md.
  *
  * @module
  */
 import type { Bytes } from "../../bytes/bytes.ts";
-import { errorCode, errorMessage, SallyportError } from "../../errors.ts";
+import { errorCode, internalError, SallyportError } from "../../errors.ts";
 import type { Address } from "../../runtime/port.ts";
 import { AckTracker } from "./recovery/acks.ts";
 import { codeOfWire, wireCode } from "./codes.ts";
@@ -24,7 +24,7 @@ import { brokenFrame } from "./streams/stream_host.ts";
 import { CONTROL_STREAM_BYTES, StreamSet } from "./streams/stream_set.ts";
 import { LINGER_MS } from "../../runtime/port.ts";
 
-/** A connection with this many packets that didn't open must end (docs/curve-transport.md). */
+/** A connection with this many packets that didn't open must end (docs/protocols/curve.md). */
 const FORGERIES_MAX = 2 ** 36;
 
 /** See the module. */
@@ -166,7 +166,7 @@ export class CurveConnection {
   open(): CurveStream {
     if (this.#phase !== "open" || !this.#admitted) {
       throw this.#closeError ??
-        new SallyportError("closed", "Cannot open stream: the session isn't open yet");
+        new SallyportError("closed", "Cannot open stream: the session isn't open yet", { side: "local" });
     }
     this.stats.streamsOpened++;
     return this.#streams.create();
@@ -249,7 +249,7 @@ export class CurveConnection {
       const eliciting = readFrames(plain, this.#sink, this.#ranges);
       this.#acks.received(number, eliciting, nowMs);
     } catch (error) {
-      this.close(error instanceof SallyportError ? error : brokenFrame(errorMessage(error)));
+      this.close(internalError("session", error));
     }
     return true;
   }
@@ -299,6 +299,7 @@ export class CurveConnection {
   #peerClosed(code: number, reason: string): void {
     const why = reason === "" ? codeOfWire(code) : reason;
     this.#closeError = new SallyportError(codeOfWire(code), `Session ended by the peer: ${why}`, {
+      side: "peer",
       retryable: true,
     });
     this.#phase = "closed";

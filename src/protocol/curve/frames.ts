@@ -1,5 +1,5 @@
 /**
- * The frames inside packets (docs/curve-transport.md, "Frames"): one writer and one reader for each.
+ * The frames inside packets (docs/protocols/curve.md, "Frames"): one writer and one reader for each.
  *
  * @module
  */
@@ -130,7 +130,7 @@ export interface FrameSink {
 }
 
 function invalid(why: string): SallyportError {
-  return new SallyportError("frame_invalid", `Cannot read packet: ${why}`);
+  return new SallyportError("frame_invalid", `Cannot read packet: ${why}`, { side: "peer" });
 }
 
 class FrameReader {

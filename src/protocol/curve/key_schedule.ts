@@ -1,5 +1,5 @@
 /**
- * From keys that were agreed on to keys that seal (docs/curve-transport.md, "Keys").
+ * From keys that were agreed on to keys that seal (docs/protocols/curve.md, "Keys").
  *
  * @module
  */

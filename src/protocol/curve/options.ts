@@ -23,7 +23,7 @@ export interface CurveOptions extends StreamSetLimits {
   readonly handshakeTimeoutMs: number;
 }
 
-/** The defaults (docs/curve-transport.md). */
+/** The defaults (docs/protocols/curve.md). */
 export const DEFAULT_CURVE_OPTIONS: CurveOptions = {
   congestion: "vegas",
   // Ethernet's 1500 less IPv6's and UDP's heads: what goes through without fragments nearly everywhere.

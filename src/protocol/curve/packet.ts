@@ -1,5 +1,5 @@
 /**
- * The curve transport's packets around their sealed part (docs/curve-transport.md, "Packets"). Writers take the target
+ * The curve transport's packets around their sealed part (docs/protocols/curve.md, "Packets"). Writers take the target
  * buffer; readers answer views into the packet, or undefined for what is no such packet.
  *
  * @module

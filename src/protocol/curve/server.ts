@@ -1,6 +1,6 @@
 /**
  * The server's side of all its connections: who may have one, and which one a packet belongs to. No IO, no clock.
- * Before a cookie has proved good nothing is kept and nothing is computed on the curve (docs/curve-transport.md).
+ * Before a cookie has proved good nothing is kept and nothing is computed on the curve (docs/protocols/curve.md).
  *
  * @module
  */

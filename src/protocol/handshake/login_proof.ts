@@ -46,5 +46,7 @@ export function checkLoginProof(proof: Bytes, aesKey: Bytes, token: Bytes, bindi
   const expected = loginProof(aesKey, token, binding);
   if (proof.length === expected.length && timingSafeEqual(proof, expected)) return;
   const why = "its proof isn't made with the token's key, or not for this login";
-  throw new SallyportError("challenge_failed", `Cannot open session: the agent shows a token, and ${why}`);
+  throw new SallyportError("challenge_failed", `Cannot open session: the agent shows a token, and ${why}`, {
+    side: "peer",
+  });
 }

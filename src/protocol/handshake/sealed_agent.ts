@@ -1,5 +1,5 @@
 /**
- * The agent's side of the sealed handshake, without IO or time (docs/sealed-transport.md, Handshake).
+ * The agent's side of the sealed handshake, without IO or time (docs/protocols/sealed.md, Handshake).
  *
  * @module
  */
@@ -126,5 +126,5 @@ export class SealedAgentHandshake {
 }
 
 function failed(why: string): SallyportError {
-  return new SallyportError("challenge_failed", `Cannot open session: ${why}`);
+  return new SallyportError("challenge_failed", `Cannot open session: ${why}`, { side: "peer" });
 }

@@ -1,5 +1,5 @@
 /**
- * The edge's side of the sealed handshake, without IO or time (docs/sealed-transport.md, Handshake). Whoever doesn't
+ * The edge's side of the sealed handshake, without IO or time (docs/protocols/sealed.md, Handshake). Whoever doesn't
  * show that it knows the edge's public key gets no answer at all.
  *
  * @module
@@ -146,9 +146,13 @@ export class SealedEdgeHandshake {
 }
 
 function stranger(): SallyportError {
-  return new SallyportError("unknown_protocol", "Cannot open session: it begins with nothing that we know");
+  return new SallyportError("unknown_protocol", "Cannot open session: it begins with nothing that we know", {
+    side: "peer",
+  });
 }
 
 function refused(why: string, code: ErrorCode = "challenge_failed"): SallyportError {
-  return new SallyportError(code, `Cannot open session: the first flight isn't answered: ${why}`);
+  return new SallyportError(code, `Cannot open session: the first flight isn't answered: ${why}`, {
+    side: "peer",
+  });
 }

@@ -1,5 +1,5 @@
 /**
- * Keys of the sealed transport (docs/sealed-transport.md, Keys): X25519 and BLAKE2b, both libsodium's.
+ * Keys of the sealed transport (docs/protocols/sealed.md, Keys): X25519 and BLAKE2b, both libsodium's.
  *
  * @module
  */

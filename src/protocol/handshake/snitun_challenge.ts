@@ -1,5 +1,5 @@
 /**
- * The challenge between token and multiplexer, both sides, without IO or time (spec: snitun.md, Handshake). The edge
+ * The challenge between token and multiplexer, both sides, without IO or time (docs/protocols/snitun.md, Handshake). The edge
  * sends E(t), t = SHA-256 of 40 random bytes; the agent answers E(SHA-256(t)). The cipher states that this leaves
  * behind are the multiplexer's first. Deadlines are the transport's.
  *
@@ -129,7 +129,7 @@ function openUnit(opener: Opener, unit: Bytes, what: string): Bytes {
 }
 
 function failed(why: string, cause?: unknown): SallyportError {
-  return new SallyportError("challenge_failed", `Cannot open session: ${why}`, { cause });
+  return new SallyportError("challenge_failed", `Cannot open session: ${why}`, { side: "peer", cause });
 }
 
 function sha256(bytes: Bytes): Bytes {

@@ -36,7 +36,7 @@ export interface QueueLimits {
   readonly outgoingHighBytes: number;
 }
 
-/** The reference's figures (spec: snitun.md, Behaviour). */
+/** The reference's figures (docs/protocols/snitun.md, Behaviour). */
 export const DEFAULT_QUEUE_LIMITS: QueueLimits = {
   incomingMaxBytes: 65 * 1024 * 1024,
   incomingMaxBytesV0: 256 * 1024 * 1024,

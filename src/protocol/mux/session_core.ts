@@ -5,7 +5,7 @@
  */
 import type { Bytes } from "../../bytes/bytes.ts";
 import type { Role } from "../../crypto/header_cipher.ts";
-import { errorMessage, SallyportError } from "../../errors.ts";
+import { internalError, SallyportError } from "../../errors.ts";
 import type { Filler } from "../../wire/snitun/snitun_frame.ts";
 import { type EndingEvents, Endings, type EndingStream } from "./endings.ts";
 import type { Flight } from "./snitun/flight.ts";
@@ -88,20 +88,14 @@ export abstract class SessionCore<Stream extends CoreStream>
     this.host.arm(this.heartbeat.start());
   }
 
-  /** Takes bytes of the peer, in any pieces. What is wrong with them ends the session. */
+  /** Takes bytes of the peer, in any pieces. What is wrong with them ends the session, as does a fault of our own. */
   receive(chunk: Bytes): void {
     if (this.ended !== undefined) return;
     this.heartbeat.active = true;
     try {
       this.read(chunk);
     } catch (error) {
-      this.end(
-        error instanceof SallyportError
-          ? error
-          : new SallyportError("frame_invalid", `Cannot read session: ${errorMessage(error)}`, {
-            cause: error,
-          }),
-      );
+      this.end(internalError("session", error));
     }
   }
 
@@ -138,7 +132,7 @@ export abstract class SessionCore<Stream extends CoreStream>
     try {
       this.host.arm(Math.min(nextMs, this.heartbeat.tick(now)));
     } catch (error) {
-      this.end(error as SallyportError);
+      this.end(internalError("session", error));
     }
   }
 
@@ -176,7 +170,7 @@ export abstract class SessionCore<Stream extends CoreStream>
   protected checkControl(): void {
     if (this.sender.controlFrames > CONTROL_FRAMES_QUEUED_MAX) {
       const why = "Cannot go on: the peer doesn't read, and control frames pile up";
-      this.end(new SallyportError("session_stalled", why));
+      this.end(new SallyportError("session_stalled", why, { side: "peer" }));
     }
     this.wake();
   }

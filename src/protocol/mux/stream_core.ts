@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { internalError } from "../../errors.ts";
 import type { Bytes } from "../../bytes/bytes.ts";
 import type { BlockPool } from "../../bytes/block_pool.ts";
 import { ChunkQueue } from "../../bytes/chunk_queue.ts";
@@ -195,7 +196,7 @@ export abstract class StreamCore<Self> implements ByteStream {
 
   /** A handler that throws loses its stream, not the session. */
   #failed(error: unknown): void {
-    const reason = error instanceof Error ? error : new Error(String(error));
+    const reason = internalError("stream", error);
     if (this.dead) this.error ??= reason;
     else this.owner.reset(this.#self, reason);
   }

@@ -1,6 +1,6 @@
 /**
  * Boxes of one direction, numbered one behind the other, under keys that follow from each other
- * (docs/sealed-transport.md, Records). The pipe between two of ours uses them too (docs/pipe.md).
+ * (docs/protocols/sealed.md, Records). The pipe between two of ours uses them too (docs/protocols/pipe.md).
  *
  * @module
  */

@@ -1,6 +1,6 @@
 /**
  * Records of the sealed transport: everything behind the handshake, in each direction under a key of its own
- * (docs/sealed-transport.md, Records). A record is two boxes: its lengths, then data and padding.
+ * (docs/protocols/sealed.md, Records). A record is two boxes: its lengths, then data and padding.
  *
  * @module
  */
@@ -199,5 +199,5 @@ export class RecordOpener {
 }
 
 function broken(why: string): SallyportError {
-  return new SallyportError("cipher_failed", `Cannot read session: a record ${why}`);
+  return new SallyportError("cipher_failed", `Cannot read session: a record ${why}`, { side: "peer" });
 }

@@ -1,5 +1,5 @@
 /**
- * Tokens as a whole: payload (wire/token_payload.ts) in a Fernet envelope (crypto/fernet.ts) (spec: snitun.md,
+ * Tokens as a whole: payload (wire/token_payload.ts) in a Fernet envelope (crypto/fernet.ts) (docs/protocols/snitun.md,
  * Token).
  *
  * @module
@@ -118,7 +118,9 @@ export function tryOpenToken(
 export function checkTokenExpiry(claims: TokenClaims, nowSeconds: number): void {
   if (nowSeconds <= claims.valid) return;
   const late = Math.ceil(nowSeconds - claims.valid);
-  throw new SallyportError("token_expired", `Cannot accept token: it expired ${late} s ago`);
+  throw new SallyportError("token_expired", `Cannot accept token: it expired ${late} s ago`, {
+    side: "peer",
+  });
 }
 
 /** When a token was made, in Unix seconds by the clock of who made it; 0 where it isn't one. It isn't verified here. */

@@ -1,6 +1,6 @@
 /**
  * Reads the token that opens an agent's connection, without IO. A token has no length in front and no mark behind
- * (spec: snitun.md, Handshake), and may come in any number of segments. What ends it is found like this:
+ * (docs/protocols/snitun.md, Handshake), and may come in any number of segments. What ends it is found like this:
  *
  * - Padding (`=`) can only stand at the end. A padded token that doesn't open is refused at once.
  * - A third of all tokens have no padding. Whenever the bytes so far could be a whole one, it is tried; if no key
@@ -104,6 +104,7 @@ export class TokenReader {
       throw new SallyportError(
         "deadline_exceeded",
         `Cannot read token: not complete in ${TOKEN_DEADLINE_MS / 1000} s, ${this.#length} bytes came`,
+        { side: "peer" },
       );
     }
   }
@@ -158,5 +159,5 @@ export class TokenReader {
 }
 
 function invalid(why: string): SallyportError {
-  return new SallyportError("token_invalid", `Cannot read token: ${why}`);
+  return new SallyportError("token_invalid", `Cannot read token: ${why}`, { side: "peer" });
 }

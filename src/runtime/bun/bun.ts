@@ -63,7 +63,9 @@ function soon(run: () => void): void {
 async function hostAddress(host: string): Promise<string> {
   if (isIP(host) !== 0) return host;
   const [found] = await Bun.dns.lookup(host);
-  if (found === undefined) throw new SallyportError("host_unknown", `Cannot find ${host}: no address`);
+  if (found === undefined) {
+    throw new SallyportError("host_unknown", `Cannot find ${host}: no address`, { side: "config" });
+  }
   return found.address;
 }
 

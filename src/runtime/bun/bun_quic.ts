@@ -98,6 +98,8 @@ export async function bunQuic(shared: Shared): Promise<Quic> {
       reset: true,
       acceptedStreams: CLIENT_STREAMS_MAX,
       keyLog: true,
+      // Bun 1.4.5 keeps something of every Initial for seconds, and looks through all of it at each one that comes.
+      withstandsFloods: false,
       retry: true,
     },
     listen: (options) => listen(native, options, shared),
@@ -238,7 +240,8 @@ async function dial(quic: NodeQuic, options: QuicDialOptions, shared: Shared): P
   return await withinDeadline(
     options,
     attempt(),
-    () => conn.close(new SallyportError("aborted", "Cannot use connection: it was given up")),
+    () =>
+      conn.close(new SallyportError("aborted", "Cannot use connection: it was given up", { side: "local" })),
   );
 }
 

@@ -34,10 +34,13 @@ import {
   plainResponse,
   reportStray,
   type Shared,
+  systemCode,
 } from "../shared.ts";
 
-/** After a failed accept (out of file descriptors, say) the next waits this long. */
+/** Out of file descriptors or memory, the next accept waits this long. */
 const ACCEPT_RETRY_MS = 100;
+/** System errors after which an accept at once would fail again. Others concern one connection alone. */
+const EXHAUSTED = new Set(["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM"]);
 /** UDP payloads are at most 65,507 bytes over IPv4 (RFC 768). */
 const DATAGRAM_MAX_BYTES = 65_535;
 /** Datagrams that may be on their way into the socket at once; more are dropped. */
@@ -123,8 +126,12 @@ async function acceptLoop(
     let native: Deno.TcpConn;
     try {
       native = await listener.accept();
-    } catch {
-      if (!state.closed) await new Promise((resolve) => setTimeout(resolve, ACCEPT_RETRY_MS));
+    } catch (error) {
+      if (error instanceof Deno.errors.BadResource) return;
+      // A connection that its peer has reset while it waited fails with ENOTCONN: that is no reason to let others wait.
+      if (EXHAUSTED.has(systemCode(error))) {
+        await new Promise((resolve) => setTimeout(resolve, ACCEPT_RETRY_MS));
+      }
       continue;
     }
     const conn = newConn(native, shared);

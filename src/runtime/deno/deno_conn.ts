@@ -11,7 +11,7 @@ import { StreamBase } from "../stream_base.ts";
 
 const KiB = 1024;
 /**
- * The buffer of a connection without traffic: 5.6 KB per idle connection, where 16 KiB make 20.5 (runtimes.md). An agent's
+ * The buffer of a connection without traffic: 5.6 KB per idle connection, where 16 KiB make 20.5 (docs/runtimes.md). An agent's
  * last words in the handshake don't fill it, with the first ping behind them.
  */
 const IDLE_READ_BYTES = 128;

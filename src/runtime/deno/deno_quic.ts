@@ -55,6 +55,7 @@ export function denoQuic(shared: Shared): Quic {
       reset: false,
       acceptedStreams: QUIC_STREAMS_MAX,
       keyLog: false,
+      withstandsFloods: true,
       retry: false,
     },
     listen: (options) => listen(options, shared),

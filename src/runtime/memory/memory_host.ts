@@ -281,6 +281,7 @@ export class MemoryHost {
     if (bound === undefined) {
       const to = addressText({ host: this.#address, port });
       throw new SallyportError("connection_refused", `Cannot connect to ${to}: connection refused`, {
+        side: "network",
         retryable: true,
       });
     }

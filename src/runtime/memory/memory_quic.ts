@@ -36,6 +36,7 @@ export function memoryQuic(host: MemoryHost): Quic {
       reset: true,
       acceptedStreams: ACCEPTED_STREAMS,
       keyLog: false,
+      withstandsFloods: true,
       retry: false,
     },
     // deno-lint-ignore require-await -- what it throws must become a rejection
@@ -66,7 +67,7 @@ class Listening implements QuicListener {
   end(): void {
     this.#unbind();
     for (const conn of this.#conns) {
-      conn.close(new SallyportError("shutdown", "Cannot go on: the socket is closed"));
+      conn.close(new SallyportError("shutdown", "Cannot go on: the socket is closed", { side: "local" }));
     }
   }
 

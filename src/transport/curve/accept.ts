@@ -42,7 +42,7 @@ export interface ListenForCurveOptions extends CurveIdentity, AgentAdmission {
   readonly host: string;
   /** 0 takes any free port. */
   readonly port: number;
-  /** Anything else about connections; the defaults of docs/curve-transport.md when absent. */
+  /** Anything else about connections; the defaults of docs/protocols/curve.md when absent. */
   readonly options?: Partial<CurveOptions>;
 }
 
@@ -112,7 +112,7 @@ class CurveAcceptance implements CurveHandler {
     } catch (error) {
       this.#why = asRefusal(error);
       // Why in words is for the log: an operator's own say may hold what isn't for strangers.
-      this.#connection.close(new SallyportError(this.#why.code, ""));
+      this.#connection.close(new SallyportError(this.#why.code, "", { side: "local" }));
     }
   }
 

@@ -28,7 +28,7 @@ export interface DialForCurveOptions extends DialEdgeOptions {
   readonly edgePublicKey?: Bytes;
   /** "vegas" when absent. */
   readonly congestion?: CongestionName;
-  /** Anything else about the connection; the defaults of docs/curve-transport.md when absent. */
+  /** Anything else about the connection; the defaults of docs/protocols/curve.md when absent. */
   readonly options?: Partial<CurveOptions>;
   /** The edge has shown that it has this key. */
   edgeProved?(publicKey: Bytes): void;

@@ -1,5 +1,5 @@
 /**
- * A session over a curve connection (docs/curve-transport.md, Sessions): what both ends have in common.
+ * A session over a curve connection (docs/protocols/curve.md, Sessions): what both ends have in common.
  *
  * @module
  */
@@ -180,7 +180,11 @@ export class CurveSession implements Session, CurveStreamHost, CurveHandler {
       for (const [visitor, atMs] of this.#headless) {
         if (atMs > this.clock.nowMs()) break;
         this.#headless.delete(visitor);
-        visitor.abort(new SallyportError("deadline_exceeded", "Cannot open stream: its head doesn't come"));
+        visitor.abort(
+          new SallyportError("deadline_exceeded", "Cannot open stream: its head doesn't come", {
+            side: "peer",
+          }),
+        );
       }
       if (this.#headless.size > 0) this.#watchHeads();
     });
@@ -192,7 +196,7 @@ export class CurveSession implements Session, CurveStreamHost, CurveHandler {
     this.#leaving ??= new SallyportError(
       "shutdown",
       `Cannot open stream: the other side goes away: ${code}`,
-      { retryable: true },
+      { side: "peer", retryable: true },
     );
     this.#handler?.goingAway?.(code);
   }

@@ -145,7 +145,9 @@ class Dialer implements CurveLink, CurveHandler {
   giveUp(reason: unknown): void {
     this.#reject(reason);
     this.connection.close(
-      reason instanceof SallyportError ? reason : new SallyportError("aborted", errorMessage(reason)),
+      reason instanceof SallyportError
+        ? reason
+        : new SallyportError("aborted", errorMessage(reason), { side: "local" }),
     );
   }
 

@@ -5,7 +5,7 @@
  */
 import type { Bytes } from "../../bytes/bytes.ts";
 import { ViewCache } from "../../bytes/view_cache.ts";
-import { errorMessage, SallyportError } from "../../errors.ts";
+import { internalError } from "../../errors.ts";
 import type { RandomSource } from "../../crypto/random.ts";
 import type { Address, Clock, DatagramSocket, Timer } from "../../runtime/port.ts";
 import type { CurveConnection } from "../../protocol/curve/connection.ts";
@@ -69,8 +69,7 @@ export function guarded(connection: CurveConnection, run: () => void): void {
   try {
     run();
   } catch (cause) {
-    const why = `Session ended: its handler failed: ${errorMessage(cause)}`;
-    connection.close(new SallyportError("aborted", why, { side: "local", cause }));
+    connection.close(internalError("session", cause));
   }
 }
 

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { internalError } from "../../errors.ts";
 import type { Bytes } from "../../bytes/bytes.ts";
 import type { CurveStream } from "../../protocol/curve/streams/stream.ts";
 import type { Caller } from "../../protocol/mux/host.ts";
@@ -148,7 +149,7 @@ export class CurveVisitor implements SessionStream, ByteStreamHandler {
       try {
         this.#handler.data(rest);
       } catch (thrown) {
-        this.abort(thrown instanceof Error ? thrown : new Error(String(thrown)));
+        this.abort(internalError("stream", thrown));
       }
     }
     if (!this.#paused) this.stream.resume();

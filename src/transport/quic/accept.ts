@@ -1,5 +1,5 @@
 /**
- * The QUIC transport at the edge (docs/quic-transport.md): a UDP socket, and the tokens of those who come by it.
+ * The QUIC transport at the edge (docs/protocols/quic.md): a UDP socket, and the tokens of those who come by it.
  *
  * @module
  */
@@ -75,7 +75,11 @@ class Door {
     const source = sourceOf(conn.remote.host);
     const fromSource = this.#pendingFrom.get(source) ?? 0;
     if (this.#pending >= PENDING_CONNECTIONS_MAX || fromSource >= PENDING_PER_SOURCE_MAX) {
-      const error = new SallyportError("limit_exceeded", "Cannot accept connection: too many are unfinished");
+      const error = new SallyportError(
+        "limit_exceeded",
+        "Cannot accept connection: too many are unfinished",
+        { side: "local" },
+      );
       conn.close(error);
       return this.options.refused(error, undefined, conn.remote, false);
     }
@@ -156,13 +160,18 @@ class QuicAcceptance implements QuicConnHandler, ByteStreamHandler {
   }
 
   end(): void {
-    this.#turnDown(new SallyportError("connection_lost", "Cannot open session: the agent left"));
+    this.#turnDown(
+      new SallyportError("connection_lost", "Cannot open session: the agent left", { side: "network" }),
+    );
   }
 
   drain(): void {}
 
   close(error?: Error): void {
-    this.#turnDown(error ?? new SallyportError("connection_lost", "Cannot open session: the agent left"));
+    this.#turnDown(
+      error ??
+        new SallyportError("connection_lost", "Cannot open session: the agent left", { side: "network" }),
+    );
   }
 
   async #decide(login: Login, more: boolean): Promise<void> {
@@ -209,7 +218,7 @@ class QuicAcceptance implements QuicConnHandler, ByteStreamHandler {
     this.#control?.release();
     this.#wait(
       LINGER_MS,
-      () => this.#conn.close(new SallyportError(error.code, "Cannot open session")),
+      () => this.#conn.close(new SallyportError(error.code, "Cannot open session", { side: "local" })),
     );
     this.#refuse(error);
   }
@@ -230,6 +239,7 @@ function early(): SallyportError {
   return new SallyportError(
     "token_invalid",
     "Cannot open session: something follows the login before the verdict",
+    { side: "peer" },
   );
 }
 

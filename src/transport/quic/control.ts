@@ -88,7 +88,7 @@ export class QuicControl implements HeartbeatEvents {
     this.#peerSaid = true;
     const first = this.leaving === undefined;
     const why = `Cannot open stream: the other side goes away: ${code}`;
-    this.leaving ??= new SallyportError("shutdown", why, { retryable: true });
+    this.leaving ??= new SallyportError("shutdown", why, { side: "peer", retryable: true });
     if (first) this.#events.peerLeaves(code);
   }
 }

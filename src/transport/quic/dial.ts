@@ -1,5 +1,5 @@
 /**
- * The QUIC transport at the agent (docs/quic-transport.md).
+ * The QUIC transport at the agent (docs/protocols/quic.md).
  *
  * @module
  */
@@ -185,7 +185,7 @@ class Dialogue implements QuicConnHandler, ByteStreamHandler {
     const { host, port, runtime, queueLimits, receiveBudgetBytes } = this.#options;
     if (code !== undefined) {
       const why = `Cannot open session: edge ${host}:${port} refused: ${code}`;
-      return this.#leave(new SallyportError(verdictCode(code), why, { retryable: true }));
+      return this.#leave(new SallyportError(verdictCode(code), why, { side: "peer", retryable: true }));
     }
     const session = new QuicSession({
       role: "agent",
@@ -208,13 +208,13 @@ class Dialogue implements QuicConnHandler, ByteStreamHandler {
   #fail(code: "session_refused" | "deadline_exceeded", what: string): void {
     const { host, port } = this.#options;
     const why = `Cannot open session: edge ${host}:${port} ${what} without a verdict`;
-    this.#leave(new SallyportError(code, why, { retryable: true }));
+    this.#leave(new SallyportError(code, why, { side: "peer", retryable: true }));
   }
 
   #leave(reason: unknown): void {
     if (this.#over) return;
     this.#finish();
-    this.#conn.close(new SallyportError("aborted", "Cannot open session"));
+    this.#conn.close(new SallyportError("aborted", "Cannot open session", { side: "local" }));
     this.#reject(reason);
   }
 

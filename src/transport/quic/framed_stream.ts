@@ -1,6 +1,6 @@
 /**
  * One QUIC stream of a session: a visitor's, or the control stream. Frames of the credit dialect go in and come out
- * (docs/quic-transport.md, Frames).
+ * (docs/protocols/quic.md, Frames).
  *
  * @module
  */

@@ -1,5 +1,5 @@
 /**
- * A session over a QUIC connection (docs/quic-transport.md): each visitor has a QUIC stream of its own, so that a lost
+ * A session over a QUIC connection (docs/protocols/quic.md): each visitor has a QUIC stream of its own, so that a lost
  * packet delays nobody else, and frames of the credit dialect on it say what QUIC's own signs can't on every runtime.
  *
  * @module
@@ -7,7 +7,7 @@
 import type { BlockPool } from "../../bytes/block_pool.ts";
 import type { Bytes } from "../../bytes/bytes.ts";
 import type { Role } from "../../crypto/header_cipher.ts";
-import { type ErrorCode, errorCode, errorMessage, SallyportError } from "../../errors.ts";
+import { type ErrorCode, errorCode, internalError, SallyportError } from "../../errors.ts";
 import { CreditStream } from "../../protocol/mux/credit/stream.ts";
 import { invalidFrame } from "../../protocol/mux/credit/table.ts";
 import { ReceiveWindows } from "../../protocol/mux/credit/windows.ts";
@@ -130,7 +130,7 @@ export class QuicSession implements Session, StreamOwner<CreditStream>, PipeOwne
     if (this.#over !== undefined) throw this.#over;
     if (this.streams >= STREAMS_PER_SESSION_MAX) {
       const why = `Cannot open stream: the session has ${this.streams} already`;
-      throw new SallyportError("limit_exceeded", why);
+      throw new SallyportError("limit_exceeded", why, { side: "local" });
     }
     const pipe = new QuicPipe(this);
     const stream = this.#add(pipe, caller, true);
@@ -182,7 +182,12 @@ export class QuicSession implements Session, StreamOwner<CreditStream>, PipeOwne
     what.finish();
     if (expected || stream === undefined || stream.dead) return;
     if (errorCode(error) === "limit_exceeded") this.#handler?.streamRefused("limit_exceeded");
-    this.#kill(stream, new SallyportError("connection_lost", `The ${this.#peer} has broken the stream off`));
+    this.#kill(
+      stream,
+      new SallyportError("connection_lost", `The ${this.#peer} has broken the stream off`, {
+        side: "network",
+      }),
+    );
   }
 
   // What the streams ask for (StreamOwner); internal.
@@ -273,7 +278,7 @@ export class QuicSession implements Session, StreamOwner<CreditStream>, PipeOwne
   }
 
   unreadable(error: unknown): void {
-    this.close(error instanceof SallyportError ? error : invalidFrame(errorMessage(error)));
+    this.close(internalError("session", error));
   }
 
   /** Why there are to be no new streams. */
@@ -320,7 +325,10 @@ export class QuicSession implements Session, StreamOwner<CreditStream>, PipeOwne
 
   #remoteReset(stream: CreditStream, code: ErrorCode): void {
     if (stream.dead) return;
-    this.#kill(stream, new SallyportError(code, `The ${this.#peer} has ended the stream: ${code}`));
+    this.#kill(
+      stream,
+      new SallyportError(code, `The ${this.#peer} has ended the stream: ${code}`, { side: "peer" }),
+    );
   }
 
   #finSent(stream: CreditStream): void {
@@ -383,7 +391,7 @@ export class QuicSession implements Session, StreamOwner<CreditStream>, PipeOwne
 
   #refuse(stream: CreditStream, code: ErrorCode, why: string): void {
     this.#handler?.streamRefused(code);
-    this.reset(stream, new SallyportError(code, why));
+    this.reset(stream, new SallyportError(code, why, { side: "peer" }));
   }
 
   #tick(): void {
@@ -392,7 +400,7 @@ export class QuicSession implements Session, StreamOwner<CreditStream>, PipeOwne
     try {
       this.#alarm.arm(Math.min(nextMs, this.#control.heartbeat.tick(now)));
     } catch (error) {
-      this.close(error as SallyportError);
+      this.close(internalError("session", error));
     }
   }
 

@@ -1,5 +1,5 @@
 /**
- * Where a QUIC session's streams get their QUIC streams from (docs/quic-transport.md, Offers): this side opens them as
+ * Where a QUIC session's streams get their QUIC streams from (docs/protocols/quic.md, Offers): this side opens them as
  * far as the peer lets it. Some agents let an edge open few (Bun's QUIC: 100), so that they open some themselves and
  * offer them, and the edge takes whatever is there first.
  *

@@ -1,5 +1,5 @@
 /**
- * The sealed transport at the edge (docs/sealed-transport.md): whoever doesn't know the edge's public key hears
+ * The sealed transport at the edge (docs/protocols/sealed.md): whoever doesn't know the edge's public key hears
  * nothing, and is dropped at a time that tells nothing.
  *
  * @module
@@ -100,7 +100,9 @@ class SealedAcceptance implements ByteStreamHandler {
 
   start(): void {
     const { conn, acceptedAtMs, received } = this.#options;
-    const late = new SallyportError("unknown_protocol", "Cannot open session: no whole first flight came");
+    const late = new SallyportError("unknown_protocol", "Cannot open session: no whole first flight came", {
+      side: "peer",
+    });
     this.#wait(acceptedAtMs + this.#silenceMs, () => this.#refuse(this.#wrong ?? late));
     conn.attach(this);
     this.data(received);
@@ -186,7 +188,9 @@ class SealedAcceptance implements ByteStreamHandler {
     this.#wait(deadlineMs, () => {
       this.#turnDown(
         ends,
-        new SallyportError("deadline_exceeded", "Cannot open session: nobody decided in 60 s"),
+        new SallyportError("deadline_exceeded", "Cannot open session: nobody decided in 60 s", {
+          side: "local",
+        }),
       );
     });
     void this.#decide(ends, this.#token);
@@ -241,5 +245,6 @@ function early(): SallyportError {
   return new SallyportError(
     "challenge_failed",
     "Cannot open session: bytes follow the login before the verdict",
+    { side: "peer" },
   );
 }

@@ -1,5 +1,5 @@
 /**
- * The sealed transport at the agent (docs/sealed-transport.md).
+ * The sealed transport at the agent (docs/protocols/sealed.md).
  *
  * @module
  */
@@ -126,7 +126,7 @@ class SealedDialogue implements ByteStreamHandler {
     if (code !== undefined) {
       const { host, port } = this.#options;
       const why = `Cannot open session: edge ${host}:${port} refused: ${code}`;
-      return this.#leave(new SallyportError(verdictCode(code), why, { retryable: true }));
+      return this.#leave(new SallyportError(verdictCode(code), why, { side: "peer", retryable: true }));
     }
     this.#finish();
     const link = ends.link();
@@ -141,7 +141,7 @@ class SealedDialogue implements ByteStreamHandler {
       : "without an answer: it has another key than the one that is pinned here, doesn't speak sealed, or the clock " +
         `here is wrong by more than ${SEALED_CLOCK_SKEW_S / 60} minutes`;
     const message = `Cannot open session: edge ${host}:${port} ${what} ${hint}`;
-    this.#leave(new SallyportError(code, message, { retryable: true }));
+    this.#leave(new SallyportError(code, message, { side: "peer", retryable: true }));
   }
 
   #leave(reason: unknown): void {

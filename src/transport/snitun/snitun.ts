@@ -1,11 +1,11 @@
 /**
- * SniTun over TCP, both roles: token, challenge, multiplexer (spec: snitun.md).
+ * SniTun over TCP, both roles: token, challenge, multiplexer (docs/protocols/snitun.md).
  *
  * @module
  */
 import type { Bytes } from "../../bytes/bytes.ts";
 import { type CipherName, createOpener, createSealer } from "../../crypto/header_cipher.ts";
-import { errorMessage, SallyportError } from "../../errors.ts";
+import { errorMessage, internalError, SallyportError } from "../../errors.ts";
 import { AgentChallenge, EdgeChallenge } from "../../protocol/handshake/snitun_challenge.ts";
 import { type OpenedToken, TokenReader } from "../../protocol/token/token_reader.ts";
 import type { MuxOptions } from "../../protocol/mux/snitun/options.ts";
@@ -176,6 +176,7 @@ function early(): SallyportError {
   return new SallyportError(
     "token_invalid",
     "Cannot open session: bytes follow the token before the challenge",
+    { side: "peer" },
   );
 }
 
@@ -297,7 +298,7 @@ class Dialogue implements ByteStreamHandler {
   #fail(code: "session_refused" | "deadline_exceeded", why: string): void {
     const { host, port } = this.#options;
     const message = `Cannot open session: edge ${host}:${port} refused: ${why}`;
-    this.#leave(new SallyportError(code, message, { retryable: true }));
+    this.#leave(new SallyportError(code, message, { side: "peer", retryable: true }));
   }
 
   #leave(reason: unknown): void {

@@ -82,6 +82,7 @@ export async function proveKey(
     throw new SallyportError(
       "challenge_failed",
       "Cannot authenticate: the other side doesn't have the key itself",
+      { side: "peer" },
     );
   };
 }

@@ -1,11 +1,11 @@
 /**
  * Authentication in a carrier's first stream: the side that connected opens it, offers its methods, and proves itself
- * by the one that the other side chooses (docs/tunnels.md, Authentication). Everything is timed and bounded.
+ * by the one that the other side chooses (docs/protocols/tunnels.md, Authentication). Everything is timed and bounded.
  *
  * @module
  */
 import type { Bytes } from "../../bytes/bytes.ts";
-import { errorMessage, SallyportError } from "../../errors.ts";
+import { internalError, SallyportError } from "../../errors.ts";
 import type { ByteStream, ByteStreamHandler, Timer } from "../../runtime/port.ts";
 import {
   AuthMessage,
@@ -65,7 +65,7 @@ export async function verifyPeer(
     return { ...identity, method };
   } catch (error) {
     dialogue.refuse();
-    throw error instanceof SallyportError ? error : unauthorized(errorMessage(error), error);
+    throw internalError("authorize", error);
   }
 }
 
@@ -133,7 +133,7 @@ class Dialogue implements ByteStreamHandler, AuthSteps {
     const { type, body } = await this.take(decodeAuthMessage);
     if (type === AuthMessage.REFUSED) throw refused();
     if (type !== AuthMessage.STEP) {
-      throw new SallyportError("request_invalid", "Cannot authenticate: a step is missing");
+      throw new SallyportError("request_invalid", "Cannot authenticate: a step is missing", { side: "peer" });
     }
     return body;
   }
@@ -146,6 +146,7 @@ class Dialogue implements ByteStreamHandler, AuthSteps {
     throw new SallyportError(
       "request_invalid",
       "Cannot authenticate: the other side goes on behind the last step",
+      { side: "peer" },
     );
   }
 
@@ -225,7 +226,7 @@ class Dialogue implements ByteStreamHandler, AuthSteps {
 
 /** The error of a peer that isn't let in; `why` is for this side's log. */
 export function unauthorized(why: string, cause?: unknown): SallyportError {
-  return new SallyportError("unauthorized", `Cannot authenticate: ${why}`, { cause });
+  return new SallyportError("unauthorized", `Cannot authenticate: ${why}`, { side: "peer", cause });
 }
 
 function refused(): SallyportError {

@@ -1,6 +1,6 @@
 /**
  * The ports of authentication: who verifies the other side of a carrier, and who proves itself. Several of each may be
- * at hand; which is used is negotiated by name (docs/tunnels.md).
+ * at hand; which is used is negotiated by name (docs/protocols/tunnels.md).
  *
  * @module
  */

@@ -114,7 +114,9 @@ class FirstByte implements ByteStreamHandler {
     this.#clock = clock;
     this.#choice = choice;
     this.#timer = clock.after(HELLO_DEADLINE_MS, () => {
-      stream.abort(new SallyportError("deadline_exceeded", "Cannot serve stream: it says nothing"));
+      stream.abort(
+        new SallyportError("deadline_exceeded", "Cannot serve stream: it says nothing", { side: "peer" }),
+      );
     });
   }
 

@@ -66,7 +66,9 @@ export class Arrival implements CarrierHandler {
       const { transport, remote } = carrier;
       this.#verified.resolve(verifyPeer(stream, authenticators, { transport, remote, clock }));
     } else if (this.#early.length < TUNNEL_EARLY_STREAMS_MAX) this.#early.push(stream);
-    else stream.abort(new SallyportError("limit_exceeded", "Cannot open stream: too many come too early"));
+    else {stream.abort(
+        new SallyportError("limit_exceeded", "Cannot open stream: too many come too early", { side: "peer" }),
+      );}
   }
 
   /** Internal: from the carrier. */

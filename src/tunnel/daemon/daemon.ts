@@ -6,7 +6,7 @@
  */
 import { TunnelLease } from "../../cluster/lease.ts";
 import type { TunnelRegistry } from "../../cluster/registry.ts";
-import { errorMessage, SallyportError } from "../../errors.ts";
+import { errorMessage, internalError, SallyportError } from "../../errors.ts";
 import type { Clock, Timer } from "../../runtime/port.ts";
 import { type Logger, silentLogger } from "../../telemetry/log.ts";
 import { Arrival } from "./arrival.ts";
@@ -134,7 +134,9 @@ class Daemon implements TunnelDaemon, TunnelSink {
   /** Internal. */
   carrier(carrier: Carrier): void {
     if (this.#closed || this.#arrivals.size >= TUNNEL_PENDING_MAX) {
-      const crowded = new SallyportError("limit_exceeded", "Cannot take tunnel: too many are unfinished");
+      const crowded = new SallyportError("limit_exceeded", "Cannot take tunnel: too many are unfinished", {
+        side: "local",
+      });
       const error = this.#closed ? shutdown() : crowded;
       this.#options.refused?.(error);
       return carrier.close(error);
@@ -174,12 +176,14 @@ class Daemon implements TunnelDaemon, TunnelSink {
       });
       if (peer.validUntilS !== undefined) this.#expire(tunnel, peer.validUntilS);
     } catch (thrown) {
-      const error = thrown instanceof SallyportError ? thrown : unknown(thrown);
+      const error = internalError("authorize", thrown);
       this.#options.refused?.(error);
       const { transport, remote } = carrier;
       this.#log.info({ transport, peer: remote.host, reason: error.code }, error.message);
       // Why is for this side alone; that it is refused stands in the stream, which may still be read.
-      const reason = new SallyportError("unauthorized", "Cannot keep tunnel: it isn't authenticated");
+      const reason = new SallyportError("unauthorized", "Cannot keep tunnel: it isn't authenticated", {
+        side: "local",
+      });
       await closeWhenQuiet(carrier, this.#options.clock, reason, TUNNEL_FAREWELL_MS);
     } finally {
       this.#arrivals.delete(arrival);
@@ -206,7 +210,9 @@ class Daemon implements TunnelDaemon, TunnelSink {
     const look = () => {
       const leftMs = validUntilS * 1000 - clock.wallMs();
       if (leftMs >= 0) return timer = clock.after(Math.min(leftMs + 1, TUNNEL_EXPIRY_CHECK_MS), look);
-      tunnel.close(new SallyportError("token_expired", "Cannot keep tunnel: its token has expired"));
+      tunnel.close(
+        new SallyportError("token_expired", "Cannot keep tunnel: its token has expired", { side: "peer" }),
+      );
     };
     look();
     void tunnel.closed.then(() => timer?.cancel());
@@ -237,12 +243,6 @@ class Daemon implements TunnelDaemon, TunnelSink {
       this.#log.error({ tunnel: name }, `the daemon's event callback threw: ${errorMessage(error)}`);
     }
   }
-}
-
-function unknown(thrown: unknown): SallyportError {
-  return new SallyportError("unauthorized", `Cannot authenticate: ${errorMessage(thrown)}`, {
-    cause: thrown,
-  });
 }
 
 function shutdown(): SallyportError {

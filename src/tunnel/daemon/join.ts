@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { SallyportError } from "../../errors.ts";
+import { internalError, type SallyportError } from "../../errors.ts";
 import type { Clock } from "../../runtime/port.ts";
 import type { Logger } from "../../telemetry/log.ts";
 import { proveSelf } from "../auth/negotiate.ts";
@@ -38,11 +38,7 @@ export async function joinTunnel(options: JoinTunnelOptions): Promise<Tunnel> {
   try {
     await proveSelf(carrier, credentials, { transport: carrier.transport, remote: carrier.remote, clock });
   } catch (error) {
-    carrier.close(
-      error instanceof SallyportError
-        ? error
-        : new SallyportError("unauthorized", "Cannot authenticate", { cause: error }),
-    );
+    carrier.close(internalError("handshake", error));
     throw error;
   }
   return new Tunnel(options);

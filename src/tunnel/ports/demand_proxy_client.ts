@@ -104,7 +104,10 @@ class Holder implements ByteStreamHandler {
     this.#finish(
       this.#state === "asking"
         ? failed("connection_lost", "the server ended the request without an answer")
-        : new SallyportError("shutdown", "Public port lost: the server ended its lease", { retryable: true }),
+        : new SallyportError("shutdown", "Public port lost: the server ended its lease", {
+          side: "peer",
+          retryable: true,
+        }),
       false,
     );
   }
@@ -148,7 +151,10 @@ class Holder implements ByteStreamHandler {
     const late = encodeGrant(undefined).every((byte, index) => byte === this.#farewell[index]);
     return late
       ? failed("limit_exceeded", "the server couldn't open it")
-      : new SallyportError("shutdown", "Public port lost: the server took it back", { retryable: true });
+      : new SallyportError("shutdown", "Public port lost: the server took it back", {
+        side: "peer",
+        retryable: true,
+      });
   }
 
   #finish(error: SallyportError | undefined, hard: boolean): void {
@@ -174,5 +180,9 @@ function failed(
   why: string,
   cause?: unknown,
 ): SallyportError {
-  return new SallyportError(code, `Cannot get a public port: ${why}`, { retryable: true, cause });
+  return new SallyportError(code, `Cannot get a public port: ${why}`, {
+    side: "peer",
+    retryable: true,
+    cause,
+  });
 }

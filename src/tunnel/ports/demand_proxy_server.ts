@@ -1,6 +1,6 @@
 /**
  * The demand proxy's server: gives clients public TCP ports of a range, and carries what connects there to them, each
- * connection as a request of its own (spec: snocat.md, Demand proxy). It works over any {@link Carrier}.
+ * connection as a request of its own (docs/protocols/snocat.md, Demand proxy). It works over any {@link Carrier}.
  *
  * A lease lasts as long as the stream that asked for it. What has connected until then goes on.
  *
@@ -163,7 +163,7 @@ class Lease implements ByteStreamHandler {
     this.#host = host;
     this.#timer = options.runtime.clock.after(DEMAND_DEADLINE_MS, () => {
       const message = `Cannot serve demand: it isn't complete after ${DEMAND_DEADLINE_MS} ms`;
-      this.#fail(new SallyportError("deadline_exceeded", message));
+      this.#fail(new SallyportError("deadline_exceeded", message, { side: "peer" }));
     });
   }
 
@@ -297,7 +297,7 @@ class Lease implements ByteStreamHandler {
       const message = `Cannot take connection: the port has ${this.#connections} already`;
       this.#options.metrics?.refused("visitor", "limit_exceeded");
       this.#log.warn({ visitor, reason: "limit_exceeded" }, message);
-      return conn.abort(new SallyportError("limit_exceeded", message));
+      return conn.abort(new SallyportError("limit_exceeded", message, { side: "local" }));
     }
     this.#connections++;
     void this.#join(conn, waiting, conn.remote);
@@ -316,7 +316,7 @@ class Lease implements ByteStreamHandler {
     const late = Promise.withResolvers<never>();
     const timer = clock.after(DEMAND_OPEN_DEADLINE_MS, () => {
       const message = `Cannot reach client: no stream to it in ${DEMAND_OPEN_DEADLINE_MS / 1000} s`;
-      late.reject(new SallyportError("deadline_exceeded", message, { retryable: true }));
+      late.reject(new SallyportError("deadline_exceeded", message, { side: "peer", retryable: true }));
     });
     let stream: ByteStream;
     try {

@@ -1,5 +1,5 @@
 /**
- * A request at the start of a stream, both sides of it (spec: snocat.md, A request). What comes behind it is the
+ * A request at the start of a stream, both sides of it (docs/protocols/snocat.md, A request). What comes behind it is the
  * service's, raw.
  *
  * @module
@@ -221,6 +221,7 @@ class Opening extends Exchange<ByteStream> {
     return new SallyportError(
       "request_refused",
       `Cannot open tunnel stream to "${printableName(this.#address)}": the other side refused: ${why}`,
+      { side: "peer" },
     );
   }
 }
@@ -246,6 +247,7 @@ class Receiving extends Exchange<ReceivedRequest> {
         throw new SallyportError(
           "request_invalid",
           `Cannot take tunnel request: it is of version ${version}, needs ${TUNNEL_VERSION}`,
+          { side: "peer" },
         );
       }
     }

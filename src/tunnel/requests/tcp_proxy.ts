@@ -1,6 +1,6 @@
 /**
  * The TCP proxy as a service of tunnels: `/proxy-tcp/tcp/PORT`, `/proxy-tcp/{ip4|ip6|dns|dns4|dns6}/HOST/tcp/PORT`
- * (spec: snocat.md, proxy-tcp). It dials before it accepts, and only what its policy lets through.
+ * (docs/protocols/snocat.md, proxy-tcp). It dials before it accepts, and only what its policy lets through.
  *
  * @module
  */
@@ -71,7 +71,11 @@ export function tcpProxy(options: TcpProxyOptions): TunnelService {
       if (await options.permits?.(destination, request) ?? true) destinations.push(destination);
     }
     if (destinations.length === 0) {
-      throw new SallyportError("access_denied", `Cannot proxy to ${text(target)}: the policy doesn't let it`);
+      throw new SallyportError(
+        "access_denied",
+        `Cannot proxy to ${text(target)}: the policy doesn't let it`,
+        { side: "peer" },
+      );
     }
     const conn = await dialFirst(runtime, destinations, request.signal);
     return (stream) => {
@@ -98,7 +102,9 @@ async function addressesOf(
   const addresses = found.flatMap((address) => normalizeIp(address) ?? [])
     .filter((address) => !host.kind.endsWith(address.includes(":") ? "4" : "6"));
   if (addresses.length > 0) return addresses;
-  throw new SallyportError("host_unknown", `Cannot proxy to ${host.name}: it has no address of that kind`);
+  throw new SallyportError("host_unknown", `Cannot proxy to ${host.name}: it has no address of that kind`, {
+    side: "peer",
+  });
 }
 
 async function systemLookup(name: string): Promise<readonly string[]> {

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { internalError } from "../../errors.ts";
 import type { Bytes } from "../../bytes/bytes.ts";
 import type { Caller } from "../../protocol/mux/host.ts";
 import type { ByteStream, ByteStreamHandler, Clock } from "../../runtime/port.ts";
@@ -120,7 +121,7 @@ export class UnreadStream implements SessionStream, ByteStreamHandler {
       try {
         handler.data(rest);
       } catch (thrown) {
-        this.#stream.abort(thrown instanceof Error ? thrown : new Error(String(thrown)));
+        this.#stream.abort(internalError("stream", thrown));
       }
     }
     this.#through = true;

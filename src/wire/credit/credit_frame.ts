@@ -1,6 +1,6 @@
 /**
  * Frames of the credit dialect, which the multiplexer speaks where both ends are Sallyports and the transport below
- * protects every byte (docs/sealed-transport.md, Frames). Integers are big-endian.
+ * protects every byte (docs/protocols/sealed.md, Frames). Integers are big-endian.
  *
  * @module
  */
@@ -182,5 +182,5 @@ function readU32(from: Bytes, at: number): number {
 }
 
 function invalid(why: string): SallyportError {
-  return new SallyportError("frame_invalid", `Cannot read session: ${why}`);
+  return new SallyportError("frame_invalid", `Cannot read session: ${why}`, { side: "peer" });
 }

@@ -1,5 +1,5 @@
 /**
- * The first bytes of every stream of a curve session (docs/curve-transport.md, Sessions): who calls, or that the sender
+ * The first bytes of every stream of a curve session (docs/protocols/curve.md, Sessions): who calls, or that the sender
  * goes away.
  *
  * @module
@@ -82,5 +82,5 @@ export function decodeCurveHead(bytes: Bytes): CurveHead | undefined {
 }
 
 function invalid(why: string): SallyportError {
-  return new SallyportError("frame_invalid", `Cannot read stream: ${why}`);
+  return new SallyportError("frame_invalid", `Cannot read stream: ${why}`, { side: "peer" });
 }

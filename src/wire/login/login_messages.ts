@@ -99,11 +99,15 @@ export function verdictLength(bytes: Bytes): number | undefined {
 export function decodeVerdict(bytes: Bytes): string | undefined {
   const text = new TextDecoder().decode(bytes.subarray(1));
   if (bytes.length === 0 || bytes[0] !== bytes.length - 1 || !/^[a-z_]{0,64}$/.test(text)) {
-    throw new SallyportError("challenge_failed", "Cannot open session: the edge's verdict can't be read");
+    throw new SallyportError("challenge_failed", "Cannot open session: the edge's verdict can't be read", {
+      side: "peer",
+    });
   }
   return text === "" ? undefined : text;
 }
 
 function invalidLogin(): SallyportError {
-  return new SallyportError("token_invalid", "Cannot read login: its length isn't that of its parts");
+  return new SallyportError("token_invalid", "Cannot read login: its length isn't that of its parts", {
+    side: "peer",
+  });
 }

@@ -1,5 +1,5 @@
 /**
- * What the messages of the sealed transport say once they are opened (docs/sealed-transport.md). Integers are
+ * What the messages of the sealed transport say once they are opened (docs/protocols/sealed.md). Integers are
  * big-endian.
  *
  * @module

@@ -1,5 +1,5 @@
 /**
- * SniTun's frame header, and what stands in it (spec: snitun.md, Frames):
+ * SniTun's frame header, and what stands in it (docs/protocols/snitun.md, Frames):
  * `channel id 16 | flag u8 | size u32 | extra 11`, big-endian.
  *
  * @module
@@ -127,6 +127,7 @@ function wrongSize(name: string, size: number, allowed: string): SallyportError 
   return new SallyportError(
     "frame_invalid",
     `Cannot parse frame: ${name} announces ${size} bytes, may have ${allowed}`,
+    { side: "peer" },
   );
 }
 

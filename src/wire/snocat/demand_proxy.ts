@@ -1,7 +1,7 @@
 /**
  * What a demand proxy's stream carries behind its negotiation: the address that asks for it, and frames of a u32
  * big-endian length and JSON. The client says what it wants by a text; the server answers with the public addresses or
- * with `null`, which refuses (spec: snocat.md, Demand proxy).
+ * with `null`, which refuses (docs/protocols/snocat.md, Demand proxy).
  *
  * snocat's own client sends an empty text and its server looks at none. Ours names a wished port in it, `tcp:2222`, or
  * says `tcp`; who does is told why it is refused: `{"refused":"limit_exceeded"}` in place of `null`.
@@ -207,5 +207,5 @@ function parsePort(text: string): number | undefined {
 }
 
 function invalid(what: string, why: string, cause?: unknown): SallyportError {
-  return new SallyportError("frame_invalid", `Cannot parse ${what}: ${why}`, { cause });
+  return new SallyportError("frame_invalid", `Cannot parse ${what}: ${why}`, { side: "peer", cause });
 }

@@ -1,5 +1,5 @@
 /**
- * Targets of the TCP proxy, as the segments of an address name them (spec: snocat.md, proxy-tcp).
+ * Targets of the TCP proxy, as the segments of an address name them (docs/protocols/snocat.md, proxy-tcp).
  *
  * @module
  */
@@ -55,5 +55,8 @@ function checkHost(kind: string, name: string): string {
 }
 
 function invalid(why: string, cause?: unknown): SallyportError {
-  return new SallyportError("address_invalid", `Cannot parse proxy-tcp address: ${why}`, { cause });
+  return new SallyportError("address_invalid", `Cannot parse proxy-tcp address: ${why}`, {
+    side: "peer",
+    cause,
+  });
 }

@@ -1,5 +1,5 @@
 /**
- * snocat's simple-ack (spec: snocat.md, Authentication): two messages of 64 bytes that authenticate nobody.
+ * snocat's simple-ack (docs/protocols/snocat.md, Authentication): two messages of 64 bytes that authenticate nobody.
  *
  * @module
  */
@@ -32,6 +32,7 @@ export function checkSimpleAck(message: SimpleAckMessage, bytes: Bytes): boolean
       throw new SallyportError(
         "credential_refused",
         "Cannot authenticate: the peer doesn't speak simple-ack",
+        { side: "peer" },
       );
     }
   }

@@ -1,5 +1,5 @@
 /**
- * Addresses inside a tunnel: segments in text, `/proxy-tcp/tcp/80` (spec: snocat.md, Addresses).
+ * Addresses inside a tunnel: segments in text, `/proxy-tcp/tcp/80` (docs/protocols/snocat.md, Addresses).
  *
  * @module
  */
@@ -44,5 +44,5 @@ export function formatTunnelAddress(segments: readonly string[]): string {
 }
 
 function invalid(why: string): SallyportError {
-  return new SallyportError("address_invalid", `Cannot parse tunnel address: ${why}`);
+  return new SallyportError("address_invalid", `Cannot parse tunnel address: ${why}`, { side: "peer" });
 }

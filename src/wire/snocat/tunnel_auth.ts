@@ -1,5 +1,5 @@
 /**
- * The authentication stream of a tunnel (docs/tunnels.md, Authentication): an offer of methods, a choice, and messages.
+ * The authentication stream of a tunnel (docs/protocols/tunnels.md, Authentication): an offer of methods, a choice, and messages.
  * Integers are big-endian.
  *
  * @module
@@ -112,7 +112,7 @@ export function decodeAuthMessage(bytes: Bytes): AuthMessageFrame | undefined {
 }
 
 function invalid(why: string): SallyportError {
-  return new SallyportError("request_invalid", `Cannot read authentication: ${why}`);
+  return new SallyportError("request_invalid", `Cannot read authentication: ${why}`, { side: "peer" });
 }
 
 function unusable(why: string): SallyportError {

@@ -1,5 +1,5 @@
 /**
- * What stands at the start of a stream inside a tunnel (spec: snocat.md, A request): both sides greet, the opener asks
+ * What stands at the start of a stream inside a tunnel (docs/protocols/snocat.md, A request): both sides greet, the opener asks
  * for an address, the other side answers one byte. Integers are big-endian.
  *
  * @module
@@ -7,7 +7,7 @@
 import type { Bytes } from "../../bytes/bytes.ts";
 import { SallyportError } from "../../errors.ts";
 
-/** Tunnels: the longest address that a stream may ask for, in UTF-8 (spec: snocat.md). */
+/** Tunnels: the longest address that a stream may ask for, in UTF-8 (docs/protocols/snocat.md). */
 export const TUNNEL_ADDRESS_MAX_BYTES = 2_048;
 
 /** "NYAN": no TLS record begins so, which tells a request from a visitor. */
@@ -78,5 +78,5 @@ export function decodeAddress(bytes: Bytes): { readonly address: string; readonl
 }
 
 function invalid(why: string, cause?: unknown): SallyportError {
-  return new SallyportError("request_invalid", `Cannot read tunnel request: ${why}`, { cause });
+  return new SallyportError("request_invalid", `Cannot read tunnel request: ${why}`, { side: "peer", cause });
 }

@@ -1,5 +1,5 @@
 /**
- * PDUs of sodium-tcp, version 1 (spec: sodium-tcp.md), in clear: what goes into the sealed boxes and the secretstream
+ * PDUs of sodium-tcp, version 1 (docs/protocols/pipe.md), in clear: what goes into the sealed boxes and the secretstream
  * messages. Integers are big-endian. The types from {@link PduType.Upgrade} on are Sallyport's own; they are sent to
  * a peer that announced them only.
  *
@@ -117,7 +117,7 @@ const BODY_SIZES: ReadonlyMap<number, readonly [number, number]> = new Map([
 ]);
 
 function invalid(message: string): SallyportError {
-  return new SallyportError("frame_invalid", `Cannot parse PDU: ${message}`);
+  return new SallyportError("frame_invalid", `Cannot parse PDU: ${message}`, { side: "peer" });
 }
 
 function view(bytes: Bytes): DataView<ArrayBuffer> {
@@ -145,6 +145,7 @@ export function parseHeader(bytes: Bytes): PduHeader {
     throw new SallyportError(
       "limit_exceeded",
       `Cannot parse PDU: body has ${size} bytes, at most ${PIPE_BODY_MAX_BYTES} are allowed`,
+      { side: "peer" },
     );
   }
   const sizes = BODY_SIZES.get(type);

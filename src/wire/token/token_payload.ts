@@ -1,5 +1,5 @@
 /**
- * The JSON inside a token (spec: snitun.md, Token).
+ * The JSON inside a token (docs/protocols/snitun.md, Token).
  *
  * @module
  */
@@ -138,7 +138,7 @@ function parseJson(bytes: Bytes): unknown {
 }
 
 function invalid(why: string): SallyportError {
-  return new SallyportError("token_invalid", `Cannot parse token: ${why}`);
+  return new SallyportError("token_invalid", `Cannot parse token: ${why}`, { side: "peer" });
 }
 
 function toHex(bytes: Bytes): string {

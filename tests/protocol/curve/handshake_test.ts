@@ -195,7 +195,7 @@ describe("cookies before state", () => {
     net.inject(init);
     net.clock.run(100);
     assert.equal(server.connections.length, 1);
-    server.connections[0]!.close(new SallyportError("shutdown", "over"));
+    server.connections[0]!.close(new SallyportError("shutdown", "over", { side: "local" }));
     net.clock.run(10_000);
     assert.equal(server.listener.size, 0);
     net.inject(init);
@@ -269,7 +269,7 @@ describe("cookies before state", () => {
       const { net, server } = await stage({ crypto: spied, limits: { failuresPerSourceMax: 5 } });
       net.link("10.0.0.3", { delayMs: 20 });
       if (kind === "refused") {
-        server.refusal = new SallyportError("token_expired", "over");
+        server.refusal = new SallyportError("token_expired", "over", { side: "peer" });
         for (let i = 0; i < 5; i++) await assert.rejects(connect(net, crypto), { code: "token_expired" });
         net.clock.run(5_000);
         server.refusal = undefined;
@@ -336,7 +336,9 @@ describe("admission", () => {
 
   it("a refusal arrives with its code and text", async () => {
     const { net, server } = await stage();
-    server.refusal = new SallyportError("token_expired", "Cannot open session: the token has expired");
+    server.refusal = new SallyportError("token_expired", "Cannot open session: the token has expired", {
+      side: "peer",
+    });
     await assert.rejects(connect(net, crypto), (error: SallyportError) => {
       assert.equal(error.code, "token_expired");
       assert.match(error.message, /the token has expired/);

@@ -174,7 +174,7 @@ describe("streams", () => {
       other.write(pattern(10));
     };
     stage.net.clock.run(300);
-    stream.abort(new SallyportError("endpoint_unreachable", "no endpoint"));
+    stream.abort(new SallyportError("endpoint_unreachable", "no endpoint", { side: "peer" }));
     stage.net.clock.run(300);
     assert.equal(errorCode(here.error), "endpoint_unreachable");
     assert.equal(errorCode(there.error), "endpoint_unreachable");
@@ -426,7 +426,9 @@ describe("many, and the end", () => {
     assert.ok(totals.bytesSent > 300 * 20_000);
     assert.equal(server.listener.stats.connectionsOpened, 300);
     assert.equal(server.listener.stats.cookiesIssued, 300);
-    for (const client of clients) client.link.connection.close(new SallyportError("shutdown", "over"));
+    for (const client of clients) {
+      client.link.connection.close(new SallyportError("shutdown", "over", { side: "local" }));
+    }
     net.clock.run(5_000);
     assert.equal(server.listener.size, 0);
     assert.equal(server.listener.totals().bytesSent >= totals.bytesSent, true);
@@ -444,7 +446,7 @@ describe("many, and the end", () => {
       stream.write(pattern(10));
       stage.net.clock.run(200);
       (side === "client" ? stage.here : stage.there).close(
-        new SallyportError("replaced", "a newer one came"),
+        new SallyportError("replaced", "a newer one came", { side: "local" }),
       );
       stage.net.clock.run(200);
       assert.deepEqual(stage.server.closed, ["replaced"]);
@@ -463,7 +465,7 @@ describe("many, and the end", () => {
     stream.attach(sink());
     let lost = 0;
     stage.net.watch = ({ from }) => from.host !== CLIENT_HOST || lost++ > 0;
-    stage.here.close(new SallyportError("shutdown", "over"));
+    stage.here.close(new SallyportError("shutdown", "over", { side: "local" }));
     stage.net.clock.run(1);
     stream.write(pattern(10));
     stage.net.clock.run(1_500);

@@ -1,6 +1,6 @@
 /**
  * `tests/vectors/sealed.json` against the code that wrote it, and against a second implementation: this file's own, made
- * from docs/sealed-transport.md with node:crypto's X25519 and ChaCha20-Poly1305 where the runtime has them.
+ * from docs/protocols/sealed.md with node:crypto's X25519 and ChaCha20-Poly1305 where the runtime has them.
  */
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
@@ -73,7 +73,7 @@ describe("tests/vectors/sealed.json", () => {
   });
 
   for (const session of vectors.sessions) {
-    it(`follows from docs/sealed-transport.md ${session.aes ? "with AES-256-GCM" : "alone"}`, () => {
+    it(`follows from docs/protocols/sealed.md ${session.aes ? "with AES-256-GCM" : "alone"}`, () => {
       const S = bytes(vectors.edge_public_key);
       const flight = bytes(session.first_flight);
       const answer = bytes(session.answer);

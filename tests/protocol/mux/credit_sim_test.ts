@@ -162,7 +162,7 @@ describe("the credit dialect", () => {
   it("resets with a reason that the other side hears", () => {
     const world = new World();
     const { other, near, far } = world.join();
-    const reason = new SallyportError("endpoint_unreachable", "Cannot reach endpoint");
+    const reason = new SallyportError("endpoint_unreachable", "Cannot reach endpoint", { side: "peer" });
     other.abort(reason);
     world.settle();
     assert.equal((near.error as { code?: string }).code, "endpoint_unreachable");

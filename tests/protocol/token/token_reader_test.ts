@@ -219,7 +219,7 @@ describe("TokenReader", () => {
 
   it("passes on what open throws for a token that a key opened", () => {
     const open = () => {
-      throw new SallyportError("token_expired", "Cannot accept token: it expired 1 s ago");
+      throw new SallyportError("token_expired", "Cannot accept token: it expired 1 s ago", { side: "peer" });
     };
     for (const padding of [0, 1]) {
       const reader = new TokenReader({ open, startedAtMs: START_MS });

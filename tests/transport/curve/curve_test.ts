@@ -89,7 +89,9 @@ describe("agents by the curve transport", () => {
     assert.ok(await test.metric("curve_packets_sent_total") > 0);
     const own = parsePrometheus(await metrics.render());
     assert.ok(sampleValue(own, "sallyport_curve_packets_sent_total") > 70);
-    agent.session.close(new SallyportError("shutdown", "Cannot keep session: the test is over"));
+    agent.session.close(
+      new SallyportError("shutdown", "Cannot keep session: the test is over", { side: "local" }),
+    );
     await test.advance(1_000);
     assert.equal(test.edge.sessions, 0);
     assert.equal(test.logged("shutdown").message.includes("by the peer"), true);
@@ -132,7 +134,9 @@ describe("agents by the curve transport", () => {
     const test = await startEdge(1, {
       authorize: ({ hostname, transport }) => {
         assert.equal(transport, "curve");
-        if (hostname === "b.test") throw new SallyportError("unauthorized", "Cannot admit: inner workings");
+        if (hostname === "b.test") {
+          throw new SallyportError("unauthorized", "Cannot admit: inner workings", { side: "peer" });
+        }
       },
     });
     const late = test.token({ ttlSeconds: undefined, valid: test.network.clock.wallMs() / 1000 - 5 });
@@ -173,7 +177,9 @@ describe("agents by the curve transport", () => {
     const test = await startEdge();
     test.network.cut(EDGE_HOST, AGENT_HOST);
     const closing = new AbortController();
-    const reason = new SallyportError("shutdown", "Cannot keep session: the agent is shutting down");
+    const reason = new SallyportError("shutdown", "Cannot keep session: the agent is shutting down", {
+      side: "local",
+    });
     const dialled = dial(test, test.token(), keysOf(1).publicKey, { signal: closing.signal });
     const rejected = assert.rejects(dialled, reason);
     await Promise.resolve();

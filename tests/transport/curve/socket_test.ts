@@ -82,7 +82,7 @@ describe("on real sockets", () => {
           over();
         },
       };
-      link.connection.close(new SallyportError("shutdown", "done"));
+      link.connection.close(new SallyportError("shutdown", "done", { side: "local" }));
       await seen;
       assert.deepEqual(ended, ["shutdown"]);
       listener.close();
@@ -111,7 +111,9 @@ describe("on real sockets", () => {
     // What a socket doesn't take at once waits for it: Deno's would drop all but 256 of the first 10,000. Some may be for
     // ports that slow clients have left, which Bun refuses.
     assert.ok(listener.refusedByNetwork < listener.totals().packetsSent / 10, `${listener.refusedByNetwork}`);
-    for (const { connection } of opened) connection.close(new SallyportError("shutdown", "done"));
+    for (const { connection } of opened) {
+      connection.close(new SallyportError("shutdown", "done", { side: "local" }));
+    }
     listener.close();
   });
 });

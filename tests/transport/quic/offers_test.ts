@@ -20,7 +20,7 @@ const HOST = "10.0.0.1";
 const OFFER = encodeCreditFrame(CreditFrame.OFFER, 0, new Uint8Array(0));
 const CALLER = { address: "192.0.2.7", port: 1, serverName: "a.test", creditBytes: 1000 };
 const OPEN = encodeOpen(0, CALLER);
-const over = new SallyportError("shutdown", "Session ended: the test is over");
+const over = new SallyportError("shutdown", "Session ended: the test is over", { side: "local" });
 
 function test(title: string, body: (site: QuicSite) => Promise<void>): void {
   it(title, { timeout: 60_000 }, async () => {

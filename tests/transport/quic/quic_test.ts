@@ -195,7 +195,7 @@ describe("a QUIC agent before the verdict", () => {
       assert.equal(world.refused.pop(), "token_invalid");
       await (await world.dial()).ear.over;
       assert.equal(world.refused.pop(), "limit_exceeded");
-      agents[0]!.conn.close(new SallyportError("aborted", "The test is over"));
+      agents[0]!.conn.close(new SallyportError("aborted", "The test is over", { side: "local" }));
       await world.wait(100);
       await world.admitted();
     }));

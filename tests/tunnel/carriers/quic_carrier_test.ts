@@ -15,7 +15,7 @@ import {
 } from "../../../src/tunnel/carriers/quic_stream.ts";
 
 const MiB = 1024 * 1024;
-const reason = new SallyportError("shutdown", "The test is over");
+const reason = new SallyportError("shutdown", "The test is over", { side: "local" });
 
 interface Pair {
   readonly network: MemoryNetwork;
@@ -116,7 +116,7 @@ for (const backPressure of [true, false]) {
           await wait(100);
           receiver.attach();
           receiver.pause();
-          const error = new SallyportError("aborted", "enough");
+          const error = new SallyportError("aborted", "enough", { side: "local" });
           receiver.abort(error);
           await receiver.sawClose;
           receiver.assertOver(error);

@@ -74,7 +74,11 @@ function world() {
   const end = async () => {
     await settle(daemon.close(0));
     for (const pair of pairs) {
-      await settle(pair.close(new SallyportError("shutdown", "Cannot keep session: the test is over")));
+      await settle(
+        pair.close(
+          new SallyportError("shutdown", "Cannot keep session: the test is over", { side: "local" }),
+        ),
+      );
     }
     await network.runUntilIdle();
   };
@@ -99,7 +103,7 @@ describe("the daemon", () => {
     await network.advance(3 * REGISTRY_RECORD_TTL_MS);
     const record = await registry.byName("device-1");
     assert.deepEqual([record?.id, record?.node, record?.transport], [known.id, "here", "sealed"]);
-    tunnel.close(new SallyportError("shutdown", "Cannot keep tunnel: enough"));
+    tunnel.close(new SallyportError("shutdown", "Cannot keep tunnel: enough", { side: "local" }));
     await network.advance(1_000);
     assert.deepEqual(events.slice(2), ["disconnected device-1"]);
     assert.equal(await registry.byName("device-1"), undefined);
@@ -118,7 +122,7 @@ describe("the daemon", () => {
     // One says nothing, one leaves, one asks before it has said who it is.
     await connect();
     const leaver = await connect();
-    leaver.pair.agent.close(new SallyportError("shutdown", "Cannot keep session"));
+    leaver.pair.agent.close(new SallyportError("shutdown", "Cannot keep session", { side: "local" }));
     const early = await connect();
     const stream = watch(await early.carrier.open());
     stream.write(bytesOf("NYAN\0\0\0\0\x05/echo"));
@@ -162,11 +166,11 @@ describe("the daemon", () => {
     await network.advance(100);
     const newest = daemon.find("device-1")!;
     assert.equal((await registry.byName("device-1"))?.id, newest.id);
-    first.tunnel.close(new SallyportError("shutdown", "Cannot keep tunnel"));
+    first.tunnel.close(new SallyportError("shutdown", "Cannot keep tunnel", { side: "local" }));
     await network.advance(100);
     assert.equal((await registry.byName("device-1"))?.id, newest.id);
     assert.equal(daemon.find("device-1"), newest);
-    second.tunnel.close(new SallyportError("shutdown", "Cannot keep tunnel"));
+    second.tunnel.close(new SallyportError("shutdown", "Cannot keep tunnel", { side: "local" }));
     await network.advance(100);
     assert.equal(await registry.byName("device-1"), undefined);
     assert.equal(events.filter((event) => event.startsWith("disconnected")).length, 2);
@@ -297,7 +301,9 @@ describe("the daemon", () => {
     await network.settle(opening);
     assert.deepEqual(events, ["connected", "authenticated"]);
     await network.settle(daemon.close(0));
-    await network.settle(pair.close(new SallyportError("shutdown", "Cannot keep session")));
+    await network.settle(
+      pair.close(new SallyportError("shutdown", "Cannot keep session", { side: "local" })),
+    );
   });
 
   it("takes an edge's agents: those that the edge knows, or those that say who they are once more", async () => {

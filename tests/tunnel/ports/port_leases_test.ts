@@ -5,7 +5,7 @@ import { PortLeases } from "../../../src/tunnel/ports/port_leases.ts";
 
 const opens = (port: number) => Promise.resolve(port);
 const fails = (code: "address_in_use" | "connection_refused") => () =>
-  Promise.reject(new SallyportError(code, "no"));
+  Promise.reject(new SallyportError(code, "no", { side: "peer" }));
 
 describe("port leases", () => {
   it("gives the lowest free port, and takes it back", async () => {

@@ -66,7 +66,7 @@ describe("a request that is sent", () => {
     const watched = new Watched(three.far);
     const giveUp = new AbortController();
     const sent = sendRequest(three.near, ["a"], { clock: three.clock, signal: giveUp.signal }).catch(failed);
-    giveUp.abort(new SallyportError("aborted", "Cannot wait any longer"));
+    giveUp.abort(new SallyportError("aborted", "Cannot wait any longer", { side: "local" }));
     assertCode(await three.settle(sent), "aborted");
     await three.settle(watched.sawClose);
   });

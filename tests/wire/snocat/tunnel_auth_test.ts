@@ -15,7 +15,7 @@ const hex = (data: Uint8Array) => Buffer.from(data).toString("hex");
 const bytes = (text: string): Bytes => new Uint8Array(Buffer.from(text.replaceAll(" ", ""), "hex"));
 
 describe("an offer of methods", () => {
-  it("is as docs/tunnels.md says", () => {
+  it("is as docs/protocols/tunnels.md says", () => {
     const offer = encodeAuthOffer(["secret", "simple-ack"]);
     assert.equal(hex(offer), "4e414d45" + "00" + "02" + "06736563726574" + "0a73696d706c652d61636b");
     assert.deepEqual(decodeAuthOffer(offer), { methods: ["secret", "simple-ack"], size: offer.length });

@@ -143,7 +143,9 @@ export class Recovery<Part> {
   acknowledge(ranges: AckRanges, ackDelayMs: number, nowMs: number): void {
     const largest = ranges.high[0]!;
     if (largest >= this.#next) {
-      throw new SallyportError("frame_invalid", "Cannot read packet: it acknowledges what wasn't sent");
+      throw new SallyportError("frame_invalid", "Cannot read packet: it acknowledges what wasn't sent", {
+        side: "peer",
+      });
     }
     const info = this.#ack;
     info.inFlightBytes = this.#inFlightBytes;

@@ -4,7 +4,7 @@
  * @module
  */
 import type { Bytes } from "../../../bytes/bytes.ts";
-import { type ErrorCode, errorCode, SallyportError } from "../../../errors.ts";
+import { type ErrorCode, errorCode, internalError, SallyportError } from "../../../errors.ts";
 import type { ByteStream, ByteStreamHandler } from "../../../runtime/port.ts";
 import { codeOfWire, wireCode } from "../codes.ts";
 import { ReceiveBuffer } from "./receive_buffer.ts";
@@ -318,7 +318,7 @@ export class CurveStream implements ByteStream {
     try {
       this.#handler!.data(chunk);
     } catch (thrown) {
-      this.abort(asError(thrown));
+      this.abort(internalError("stream", thrown));
     }
   }
 
@@ -383,11 +383,7 @@ export class CurveStream implements ByteStream {
     try {
       call(this.#handler!);
     } catch (thrown) {
-      this.abort(asError(thrown));
+      this.abort(internalError("stream", thrown));
     }
   }
-}
-
-function asError(thrown: unknown): Error {
-  return thrown instanceof Error ? thrown : new Error(String(thrown));
 }

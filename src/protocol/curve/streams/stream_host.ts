@@ -38,5 +38,5 @@ export interface StreamHost {
 
 /** The error of a connection that breaks the format. */
 export function brokenFrame(why: string): SallyportError {
-  return new SallyportError("frame_invalid", `Cannot read packet: ${why}`);
+  return new SallyportError("frame_invalid", `Cannot read packet: ${why}`, { side: "peer" });
 }

@@ -99,6 +99,7 @@ export class StreamSet implements StreamHost {
   create(): CurveStream {
     if (this.#ownOpened >= this.#ownMax) {
       throw new SallyportError("limit_exceeded", "Cannot open stream: the peer allows no more", {
+        side: "peer",
         retryable: true,
       });
     }

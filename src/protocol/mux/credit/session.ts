@@ -1,6 +1,6 @@
 /**
  * A session in the credit dialect, in either role: streams whose directions end one by one, credit for each stream and
- * for all, resets with a reason, go-away (docs/sealed-transport.md, Frames). It does no IO: see {@link MuxHost}; the
+ * for all, resets with a reason, go-away (docs/protocols/sealed.md, Frames). It does no IO: see {@link MuxHost}; the
  * transport below keeps its bytes whole and secret.
  *
  * @module
@@ -88,6 +88,7 @@ export class CreditSession extends SessionCore<CreditStream>
     if (this.ended !== undefined) throw this.ended;
     if (this.#leaving !== undefined) {
       throw new SallyportError("shutdown", "Cannot open stream: the session takes no new ones any more", {
+        side: "local",
         retryable: true,
       });
     }
@@ -95,6 +96,7 @@ export class CreditSession extends SessionCore<CreditStream>
       throw new SallyportError(
         "limit_exceeded",
         `Cannot open stream: the session has ${this.streams} already`,
+        { side: "local" },
       );
     }
     const stream = this.#streams.add(this.#streams.takeOwn(), caller, true);
@@ -279,7 +281,7 @@ export class CreditSession extends SessionCore<CreditStream>
   #remoteReset(stream: CreditStream | undefined, code: ErrorCode): void {
     if (stream === undefined || stream.dead) return;
     const why = `The ${this.role === "edge" ? "agent" : "edge"} has ended the stream: ${code}`;
-    this.#kill(stream, new SallyportError(code, why));
+    this.#kill(stream, new SallyportError(code, why, { side: "peer" }));
   }
 
   /** Over at once, both ways. */
@@ -308,7 +310,7 @@ export class CreditSession extends SessionCore<CreditStream>
 
   #refuse(stream: CreditStream, code: ErrorCode, why: string): void {
     this.host.refused(code);
-    this.reset(stream, new SallyportError(code, why));
+    this.reset(stream, new SallyportError(code, why, { side: "peer" }));
   }
 
   #control(frame: Bytes | CreditStream | "session"): void {

@@ -95,5 +95,5 @@ export class CreditTable {
 
 /** What the peer sent can't be. */
 export function invalidFrame(why: string): SallyportError {
-  return new SallyportError("frame_invalid", `Cannot read session: ${why}`);
+  return new SallyportError("frame_invalid", `Cannot read session: ${why}`, { side: "peer" });
 }

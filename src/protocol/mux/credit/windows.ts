@@ -158,5 +158,6 @@ function overrun(what: string, grantedBytes: number): SallyportError {
   return new SallyportError(
     "frame_invalid",
     `Cannot read session: the peer sent more on the ${what} than the ${grantedBytes} bytes it may`,
+    { side: "peer" },
   );
 }

@@ -1,5 +1,5 @@
 /**
- * SniTun's pings, as the heartbeat knows them (spec: snitun.md, Frames).
+ * SniTun's pings, as the heartbeat knows them (docs/protocols/snitun.md, Frames).
  *
  * @module
  */

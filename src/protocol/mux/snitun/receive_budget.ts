@@ -109,7 +109,7 @@ export class ReceiveBudget {
     this.#reopen();
   }
 
-  /** A DATA frame begins; large ones count (spec: snitun.md, Behaviour, throttling). */
+  /** A DATA frame begins; large ones count (docs/protocols/snitun.md, Behaviour, throttling). */
   throttle(size: number): void {
     const rate = this.#largeFramesPerSecond;
     if (rate === 0 || size < THROTTLED_FRAME_BYTES) return;

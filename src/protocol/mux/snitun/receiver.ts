@@ -1,6 +1,6 @@
 /**
  * The incoming half of a SniTun session: cuts the peer's bytes into frames and passes payload on as it comes.
- * Nothing waits for a whole frame, and a length is judged before a byte of it is read (spec: snitun.md, Frames).
+ * Nothing waits for a whole frame, and a length is judged before a byte of it is read (docs/protocols/snitun.md, Frames).
  *
  * @module
  */

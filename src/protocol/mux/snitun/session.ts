@@ -1,6 +1,5 @@
 /**
- * A SniTun session in either role, behind the handshake: streams, flow control, pings and time-outs (spec:
- * snitun.md, Frames and Behaviour). It does no IO: see {@link MuxHost}.
+ * A SniTun session in either role, behind the handshake: streams, flow control, pings and time-outs (docs/protocols/snitun.md, Frames and Behaviour). It does no IO: see {@link MuxHost}.
  *
  * @module
  */
@@ -76,6 +75,7 @@ export class MuxSession extends SessionCore<MuxStream> {
       throw new SallyportError(
         "limit_exceeded",
         `Cannot open stream: the session has ${this.streams} already`,
+        { side: "local" },
       );
     }
     const where = encodeCaller(this.protocolVersion, caller.address, this.#scratch.random);
@@ -306,7 +306,7 @@ export class MuxSession extends SessionCore<MuxStream> {
 
   drop(stream: MuxStream, code: ErrorCode, why: string): void {
     this.host.refused(code);
-    this.reset(stream, new SallyportError(code, why));
+    this.reset(stream, new SallyportError(code, why, { side: "peer" }));
   }
 
   sendPing(which: "ping" | "pong", id: Bytes): void {

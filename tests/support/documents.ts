@@ -1,43 +1,67 @@
 /**
- * The parts of README.md that are made from the source: tables of settings, metrics, limits and examples. Run as
- * a program (`deno task readme`) it writes them; tests/readme_test.ts keeps them equal.
+ * The parts of the documents that are made from the source: tables of settings, metrics, limits and examples. Run as
+ * a program (`deno task docs`) it writes them; tests/docs_test.ts fails where they differ.
  *
  * @module
  */
-import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
+import { readdir, readFile, writeFile } from "node:fs/promises";
 import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { type Setting, SETTINGS } from "../../src/config/config.ts";
 import { METRICS } from "../../src/telemetry/metrics.ts";
 
 const ROOT = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
-const README = join(ROOT, "README.md");
 
-const LIMITS_PAGE = join(ROOT, "docs", "reference", "limits.md");
-
-/** The one example that README.md has in full. */
+/** The one example that docs/library.md has in full. */
 const SHOWN = "edge_with_own_authorisation.ts";
 
+/** A generated part: the document that holds it, and its text. */
+export interface DocumentPart {
+  /** Relative to the project. */
+  readonly file: string;
+  readonly text: string;
+}
+
 /** All parts by the name of their marker: `<!-- NAME -->` … `<!-- /NAME -->`. */
-export async function readmeParts(): Promise<Map<string, string>> {
-  const parts = new Map([
-    ["settings", settingsTable(Object.values(SETTINGS).filter((setting) => "flag" in setting))],
-    ["queue-settings", queueTable(Object.values(SETTINGS).filter((setting) => !("flag" in setting)))],
-    ["metrics", metricsTable()],
+export async function documentParts(): Promise<Map<string, DocumentPart>> {
+  const settings = Object.values(SETTINGS);
+  const configuration = "docs/configuration.md";
+  const library = "docs/library.md";
+  const parts = new Map<string, DocumentPart>([
+    ["settings", {
+      file: configuration,
+      text: settingsTable(settings.filter((setting) => "flag" in setting)),
+    }],
+    [
+      "queue-settings",
+      { file: configuration, text: queueTable(settings.filter((setting) => !("flag" in setting))) },
+    ],
+    ["metrics", { file: "docs/reference/metrics.md", text: metricsTable() }],
+    ["limits", { file: "docs/reference/limits.md", text: await limitsTable() }],
   ]);
   const examples: string[][] = [];
   for (const name of (await readdir(join(ROOT, "examples"))).sort()) {
     const text = await readFile(join(ROOT, "examples", name), "utf8");
-    examples.push([`[examples/${name}](examples/${name})`, leadingComment(text)]);
-    if (name === SHOWN) parts.set(`examples/${name}`, `\`\`\`ts\n${text}\`\`\``);
+    examples.push([`[examples/${name}](../examples/${name})`, leadingComment(text)]);
+    if (name === SHOWN) parts.set(`examples/${name}`, { file: library, text: `\`\`\`ts\n${text}\`\`\`` });
   }
-  parts.set("examples", table(["Example", "Shows"], examples));
+  parts.set("examples", { file: library, text: table(["Example", "Shows"], examples) });
   return parts;
 }
 
+/** The documents that people read: those of the root folder and of docs/, relative to the project. */
+export async function documents(): Promise<string[]> {
+  const found: string[] = [];
+  for (const entry of await readdir(ROOT)) if (entry.endsWith(".md")) found.push(entry);
+  for (const entry of await readdir(join(ROOT, "docs"), { recursive: true })) {
+    if (entry.endsWith(".md")) found.push(`docs/${entry.replaceAll("\\", "/")}`);
+  }
+  return found.sort();
+}
+
 /** The text between a part's markers, without the blank lines around it; undefined where a marker is missing. */
-export function partOf(readme: string, name: string): string | undefined {
-  const [, behind] = readme.split(`<!-- ${name} -->`);
+export function partOf(document: string, name: string): string | undefined {
+  const [, behind] = document.split(`<!-- ${name} -->`);
   const [part, rest] = behind?.split(`<!-- /${name} -->`) ?? [];
   return rest === undefined ? undefined : part?.trim();
 }
@@ -88,10 +112,10 @@ function metricsTable(): string {
 }
 
 /**
- * The page that lists every limit: each constant of src whose name ends with a unit or a bound, and whose value is
- * arithmetic, with the comment that stands before it.
+ * Every limit: each constant of src whose name ends with a unit or a bound and whose value is arithmetic, with the
+ * comment in front of it.
  */
-export async function limitsPage(): Promise<string> {
+async function limitsTable(): Promise<string> {
   const limit =
     /\/\*\*((?:(?!\*\/)[\s\S])*)\*\/\n(?:export )?const ([A-Z][A-Z_\d]*(?:_MS|_S|_BYTES|_MAX|_LENGTH|_DAYS|_TICKS|_RECORDS)) = ([\d_.*+ ]+);/g;
   const rows: string[][] = [];
@@ -105,9 +129,7 @@ export async function limitsPage(): Promise<string> {
     }
   }
   rows.sort((a, b) => (a[3]! + a[2]!).localeCompare(b[3]! + b[2]!));
-  const text = "Every cap and time-out, from the comments beside them in the source. " +
-    "`deno task readme` writes this page.";
-  return `# Limits and time-outs\n\n${text}\n\n${table(["Meaning", "Value", "Name", "File"], rows)}\n`;
+  return table(["Meaning", "Value", "Name", "File"], rows);
 }
 
 /** The value of sums and products of whole numbers and decimals. */
@@ -140,15 +162,16 @@ function table(head: readonly string[], rows: readonly (readonly string[])[]): s
 }
 
 if (import.meta.main) {
-  let text = await readFile(README, "utf8");
-  for (const [name, part] of await readmeParts()) {
-    const old = partOf(text, name);
-    if (old === undefined) throw new Error(`Cannot write README.md: it has no place for ${name}`);
-    const [before] = text.split(`<!-- ${name} -->`);
-    const [, after] = text.split(`<!-- /${name} -->`);
-    text = `${before}<!-- ${name} -->\n\n${part}\n\n<!-- /${name} -->${after}`;
+  for (const [name, { file, text }] of await documentParts()) {
+    const path = join(ROOT, file);
+    const document = await readFile(path, "utf8");
+    if (partOf(document, name) === undefined) {
+      throw new Error(
+        `Cannot write ${file}: it has no place for ${name}; add <!-- ${name} --> and <!-- /${name} -->`,
+      );
+    }
+    const [before] = document.split(`<!-- ${name} -->`);
+    const [, after] = document.split(`<!-- /${name} -->`);
+    await writeFile(path, `${before}<!-- ${name} -->\n\n${text}\n\n<!-- /${name} -->${after}`);
   }
-  await writeFile(README, text);
-  await mkdir(dirname(LIMITS_PAGE), { recursive: true });
-  await writeFile(LIMITS_PAGE, await limitsPage());
 }

@@ -1,0 +1,164 @@
+import assert from "node:assert/strict";
+import { access, readdir, readFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { loadConfig, SETTINGS } from "../src/config/config.ts";
+import { PROBLEM_TITLES } from "../src/master/problem.ts";
+import { TokenResponseSchema } from "../src/master/schemas.ts";
+import { VERSION } from "../src/version.ts";
+import { documentParts, documents, partOf, plainTable } from "./support/documents.ts";
+
+const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
+const read = (path: string) => readFile(join(ROOT, path), "utf8");
+
+/** The most lines that README.md may have: a screen and a bit. */
+const README_LINES_MAX = 200;
+
+/** The insides of a document's code blocks in a language. */
+function blocks(text: string, language: string): string[] {
+  return [...text.matchAll(new RegExp(`^\`\`\`${language}\\b.*\\n([\\s\\S]*?)^\`\`\`$`, "gm"))].map((
+    [, inside],
+  ) => inside as string);
+}
+
+/** The anchor that a heading gets. */
+function anchor(heading: string): string {
+  return heading.toLowerCase().replace(/[^\p{L}\p{N}\-_ ]/gu, "").replaceAll(" ", "-");
+}
+
+for (const [name, { file, text }] of await documentParts()) {
+  test(`${file} has ${name} as the source has it (deno task docs writes it)`, async () => {
+    const found = partOf(await read(file), name);
+    assert.ok(found !== undefined && found.length > 0, "it isn't there");
+    assert.equal(plainTable(found), plainTable(text));
+  });
+}
+
+test("README.md fits a screen and a bit", async () => {
+  const lines = (await read("README.md")).split("\n").length - 1;
+  assert.ok(lines <= README_LINES_MAX, `${lines} lines, at most ${README_LINES_MAX}`);
+});
+
+test("the documents' links lead somewhere", async () => {
+  const wrong: string[] = [];
+  for (const file of await documents()) {
+    const targets = [...(await read(file)).matchAll(/\]\(([^)\s]+)\)/g)].map(([, target]) =>
+      target as string
+    );
+    for (const target of targets) {
+      if (/^(https?|mailto):/.test(target)) continue;
+      const [path, heading] = target.split("#") as [string, string | undefined];
+      const linked = path === "" ? file : join(dirname(file), path);
+      if (!await access(join(ROOT, linked)).then(() => true, () => false)) wrong.push(`${file}: ${target}`);
+      else if (heading !== undefined && linked.endsWith(".md")) {
+        const headings = [...(await read(linked)).matchAll(/^#+ (.+)$/gm)].map(([, words]) => anchor(words!));
+        if (!headings.includes(heading)) wrong.push(`${file}: ${target}`);
+      }
+    }
+  }
+  assert.deepEqual(wrong, []);
+});
+
+test("every document in docs is linked from README.md or from a document that is", async () => {
+  const reached = new Set<string>();
+  const visit = async (file: string): Promise<void> => {
+    if (reached.has(file)) return;
+    reached.add(file);
+    for (const [, target] of (await read(file)).matchAll(/\]\(([^)#\s]+\.md)(?:#[^)]*)?\)/g)) {
+      if (!/^https?:/.test(target!)) await visit(join(dirname(file), target!));
+    }
+  };
+  await visit("README.md");
+  assert.deepEqual((await documents()).filter((file) => !reached.has(file)), []);
+});
+
+test("the documents' commands exist, and their flags", async () => {
+  // The words of all commands and the flags that are no settings, from the command line's sources.
+  let sources = "";
+  for (const name of await readdir(join(ROOT, "src", "cli"))) {
+    if (name.endsWith(".ts")) sources += await read(`src/cli/${name}`);
+  }
+  const commands = new Set([...sources.matchAll(/\.command\("([a-z-]+)/g)].map(([, word]) => word));
+  const flags = new Set([...sources.matchAll(/"(?:-\w, )?--([a-z-]+)/g)].map(([, flag]) => flag));
+  for (const setting of Object.values(SETTINGS)) if ("flag" in setting) flags.add(setting.flag!);
+  for (const flag of ["help", "version"]) flags.add(flag);
+  let lines = 0;
+  const wrong: string[] = [];
+  for (const file of await documents()) {
+    if (file === "CHANGELOG.md") continue;
+    const text = await read(file);
+    const found = [
+      ...blocks(text, "sh").join("").replaceAll("\\\n", " ").matchAll(/^(?:[A-Z_]+=\S+ )*(?:sudo )?(.*)$/gm),
+    ].map(([, line]) => /(?:\bmod\.ts|\brun server|^sallyport)(?: (.*))?$/.exec(line!)).filter((match) =>
+      match !== null
+    );
+    for (const [whole, rest = ""] of found) {
+      lines++;
+      const [command] = rest.replace(/[#|>].*$/, "").split(" ");
+      if (command && !command.startsWith("-") && !commands.has(command)) wrong.push(`${file}: ${whole}`);
+      for (const [, flag] of rest.replace(/#.*$/, "").matchAll(/(?:^| )--([a-z-]+)/g)) {
+        if (!flags.has(flag)) wrong.push(`${file}: --${flag} in ${whole}`);
+      }
+    }
+  }
+  assert.ok(lines > 10);
+  assert.deepEqual(wrong, []);
+});
+
+test("docs/configuration.md's configuration file is one", async () => {
+  const [file] = blocks(await read("docs/configuration.md"), "json");
+  const { config, origins } = loadConfig("serve", {
+    flags: { config: "example.json" },
+    env: {},
+    readFile: () => file as string,
+  });
+  assert.equal(config.publicAddress?.host, "edge.example.org");
+  // Every member counts, and the file itself.
+  assert.equal(origins.size, Object.keys(JSON.parse(file as string)).length + 1);
+});
+
+test("docs/session-master.md shows the session master's answers as they are", async () => {
+  const text = await read("docs/session-master.md");
+  const [answer] = blocks(text, "json").filter((block) => block.includes("aes_key")).map((block) =>
+    JSON.parse(block)
+  );
+  assert.deepEqual(Object.keys(answer), Object.keys(TokenResponseSchema.shape));
+  const [problem] = blocks(text, "json").filter((block) => block.includes("about:blank")).map((block) =>
+    JSON.parse(block)
+  );
+  assert.equal(problem.title, PROBLEM_TITLES[422]);
+  const statuses = [...text.matchAll(/^\| (\d{3}(?:, \d{3})*) +\|/gm)].flatMap(([, codes]) =>
+    codes!.split(", ")
+  );
+  assert.deepEqual(statuses, Object.keys(PROBLEM_TITLES));
+});
+
+test("docs/dependencies.md gives a reason for every dependency, and for no other", async () => {
+  const manifest = JSON.parse(await read("package.json"));
+  const text = await read("docs/dependencies.md");
+  const rows = text.split("\n").filter((line) => /^\| \[?`/.test(line)).map((line) => line.split(" | ")[0]);
+  const named = rows.flatMap((cell) => [...(cell as string).matchAll(/`([^`]+)`/g)].map(([, name]) => name));
+  const all = Object.keys({
+    ...manifest.dependencies,
+    ...manifest.optionalDependencies,
+    ...manifest.devDependencies,
+  });
+  assert.deepEqual(named.sort(), all.sort());
+});
+
+test("the documents name the versions that are in use", async () => {
+  const run = await read(".ci/run");
+  for (const runtime of ["deno", "bun"]) {
+    const version = new RegExp(`\\b${runtime}@([\\d.]+)`, "g");
+    const [used] = [...run.matchAll(version)].map(([, found]) => found);
+    assert.ok(used);
+    for (const file of await documents()) {
+      for (const [text, found] of (await read(file)).matchAll(version)) {
+        assert.equal(found, used, `${file}: ${text}`);
+      }
+    }
+  }
+  assert.ok((await read("README.md")).includes(`Sallyport ${VERSION} on Deno`));
+  assert.match(await read("CHANGELOG.md"), /^## \[?Unreleased/m);
+});
