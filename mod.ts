@@ -7,10 +7,12 @@
  * - {@link createAgent}: behind NAT, it dials the edge and hands visitors' streams to a {@link Connector},
  * - {@link createMasterApp}: the session master, a Hono app that issues tokens.
  *
- * Run as a program (`deno run -A mod.ts --help`) it is the command line.
+ * Run as a program (`deno run -P mod.ts --help`) it is the command line.
  *
  * @module
  */
+// First, because libraries ask Deno for permissions when they are loaded.
+import "./src/runtime/deno/ask_permissions.ts";
 import process from "node:process";
 
 // The edge.

@@ -25,6 +25,7 @@ export type ErrorCode =
   | "deadline_exceeded"
   | "edge_key_changed"
   | "edge_unreachable"
+  | "endpoint_not_tls"
   | "endpoint_unreachable"
   | "frame_invalid"
   | "hello_invalid"

@@ -14,6 +14,7 @@ import { transportMemory } from "./known_transports.ts";
 import { edgePins } from "./pins.ts";
 import { createBase, startStatus, statusFacts } from "./parts.ts";
 import { warnOfKeyLog } from "./quic.ts";
+import { libsodiumBuild } from "./sealed.ts";
 import { printStartup } from "./startup.ts";
 import { SHUTDOWN_GRACE_MS } from "../transport/port.ts";
 
@@ -82,7 +83,7 @@ export function addAgent(program: Command, context: CliContext): void {
         edge,
         queueLimits: queueLimits(config),
         transport: config.transport,
-        libsodium: config.libsodium === "any" ? undefined : config.libsodium,
+        libsodium: libsodiumBuild(config.libsodium),
         edgePublicKey: config.edgePublicKey,
         edgeCertificateFingerprint: config.edgeCertificateFingerprint,
         edgePins: edgePins(config.dataDir),

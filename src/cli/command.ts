@@ -12,7 +12,7 @@ import {
   settingsOf,
 } from "../config/config.ts";
 import { didYouMean } from "../config/suggest.ts";
-import type { CliIo } from "./io.ts";
+import { type CliIo, commandLine } from "./io.ts";
 
 export { Command, CommanderError, Option };
 
@@ -60,7 +60,7 @@ export function addSettings(command: Command, name: CommandName): Command {
 
 /** Adds examples to a command's help, as they can be typed here. */
 export function addExamples(command: Command, io: CliIo, examples: readonly Example[]): Command {
-  const lines = examples.map(({ what, args }) => `  # ${what}\n  ${`${io.program} ${args}`.trimEnd()}`);
+  const lines = examples.map(({ what, args }) => `  # ${what}\n  ${commandLine(io, args)}`);
   return command.addHelpText("after", `\nExamples:\n${lines.join("\n")}`);
 }
 
@@ -74,7 +74,7 @@ export function readSettings(command: Command, name: CommandName, io: CliIo): Lo
 /** The message for a word that is no command. */
 export function unknownCommand(word: string, names: readonly string[], io: CliIo): string {
   return `error: unknown command ${JSON.stringify(word)}.${didYouMean(word, names)} ` +
-    `Commands: ${names.join(", ")}; \`${io.program} --help\` tells more.`;
+    `Commands: ${names.join(", ")}; \`${commandLine(io, "--help")}\` tells more.`;
 }
 
 function helpOf(setting: Setting, name: CommandName, twin: string | undefined): string {

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createAgent } from "../agent/agent.ts";
@@ -55,7 +55,7 @@ export function addDemo(program: Command, context: CliContext): void {
       const { startDemoSite } = await import("./demo_site.ts");
       const site = await startDemoSite(HOSTNAME);
       life.add("site", () => site.close());
-      const folder = await mkdtemp(join(tmpdir(), "sallyport-demo-"));
+      const folder = await makeFolder();
       life.add("certificate", () => rm(folder, { recursive: true, force: true }));
       const certificateFile = join(folder, "demo.pem");
       await writeFile(certificateFile, site.certificate);
@@ -92,4 +92,14 @@ export function addDemo(program: Command, context: CliContext): void {
       return { over };
     });
   });
+}
+
+/** A folder for the certificate: in the data folder, where Deno's permission set lets the program write, else in the system's. */
+async function makeFolder(): Promise<string> {
+  try {
+    await mkdir("data", { recursive: true, mode: 0o700 });
+    return await mkdtemp(join("data", "demo-"));
+  } catch {
+    return await mkdtemp(join(tmpdir(), "sallyport-demo-"));
+  }
 }

@@ -4,6 +4,7 @@
  * @module
  */
 import { addExamples, addSettings, type CliContext, type Command, readSettings } from "./command.ts";
+import { commandLine } from "./io.ts";
 import { Keys } from "./keys.ts";
 import { addressList, createBase, publishFacts, startEdge, startStatus, statusFacts } from "./parts.ts";
 import { keyOrigin } from "./serve.ts";
@@ -67,7 +68,7 @@ export function addEdge(program: Command, context: CliContext): void {
         next: fernet.made
           ? {
             what: "The Fernet key is new. Next, give the session master the same one:",
-            lines: [`${io.program} master --fernet-keys-file ${fernet.from}`],
+            lines: [commandLine(io, `master --fernet-keys-file ${fernet.from}`)],
           }
           : undefined,
       });

@@ -5,6 +5,7 @@
  */
 import { basename, relative } from "node:path";
 import process from "node:process";
+import { commandOf, permissionFlag } from "../runtime/deno/permissions.ts";
 
 /** A signal to stop that follows another one so soon is the same Ctrl-C, passed on by `bun run` or npx. */
 export const SIGNAL_ECHO_MS = 300;
@@ -14,7 +15,7 @@ export type StopSignal = "SIGINT" | "SIGTERM";
 
 /** The process around a command. */
 export interface CliIo {
-  /** How to call this program, for examples in messages: `deno run -A mod.ts`. */
+  /** How to call this program, for examples in messages: `deno run -P mod.ts`; see {@link commandLine}. */
   readonly program: string;
   readonly env: Readonly<Record<string, string | undefined>>;
   /** Writes a line to standard output: results and what to do next. */
@@ -73,6 +74,12 @@ export async function flushed(): Promise<void> {
   }
 }
 
+/** A command line of this program as it can be typed: with the command's own permission set where Deno runs it. */
+export function commandLine({ program }: Pick<CliIo, "program">, args: string): string {
+  const start = program.replace(/^deno run -P /, `deno run ${permissionFlag(commandOf(args.split(" ")))} `);
+  return `${start} ${args}`.trimEnd();
+}
+
 /** The command line that started this program, up to its own arguments. */
 function programName(): string {
   const script = process.argv[1];
@@ -80,5 +87,5 @@ function programName(): string {
   // Compiled into one file, the program is its own runtime.
   if (script === undefined || !/^(deno|bun)/.test(runtime)) return runtime;
   const file = relative(process.cwd(), script);
-  return `${runtime.startsWith("deno") ? "deno run -A" : "bun"} ${file.startsWith("..") ? script : file}`;
+  return `${runtime.startsWith("deno") ? "deno run -P" : "bun"} ${file.startsWith("..") ? script : file}`;
 }

@@ -10,12 +10,13 @@ import { addExamples, type CliContext, Command, CommanderError, unknownCommand }
 import { addCert } from "./cert.ts";
 import { addDemo } from "./demo.ts";
 import { addEdge } from "./edge.ts";
-import { type CliIo, flushed, processIo } from "./io.ts";
+import { type CliIo, commandLine, flushed, processIo } from "./io.ts";
 import { addKeygen } from "./keygen.ts";
 import { addMaster } from "./master.ts";
 import { addPipe } from "./pipe.ts";
 import { addServe } from "./serve.ts";
 import { addSnocat } from "./snocat.ts";
+import { shellWord } from "./startup.ts";
 import { addToken } from "./token.ts";
 
 /**
@@ -42,7 +43,9 @@ export async function runCli(argv: readonly string[], io: CliIo = processIo()): 
       if (error.code.startsWith("sallyport.")) io.err(error.message);
       return error.exitCode === 0 ? 0 : 2;
     }
-    io.err(`error: ${errorMessage(error)}`);
+    const denied = permissionAdvice(error, argv, io);
+    io.err(`error: ${denied ?? errorMessage(error)}`);
+    if (denied !== undefined) return 2;
     const wrongSettings = error instanceof SallyportError && error.code === "config_invalid";
     if (!(error instanceof SallyportError) && error instanceof Error) io.err(error.stack ?? "");
     return wrongSettings ? 2 : 1;
@@ -87,4 +90,17 @@ function createProgram(context: CliContext): Command {
     { what: "what a command takes", args: "agent --help" },
   ]);
   return program;
+}
+
+/** What to do about a permission that Deno denies: its own error names the flag, but not the line that works. */
+function permissionAdvice(error: unknown, argv: readonly string[], io: CliIo): string | undefined {
+  const found = /Requires (\w+) access(?: to "?([^"]+?)"?)?, run again with /.exec(errorMessage(error));
+  if (found === null) return undefined;
+  const [, access = "", what] = found;
+  // What the program writes it also reads.
+  const kinds = access === "write" ? ["read", "write"] : [access];
+  const flags = kinds.map((kind) => shellWord(`--allow-${kind}${what === undefined ? "" : `=${what}`}`));
+  const line = commandLine(io, argv.map(shellWord).join(" "));
+  return `Deno doesn't permit ${access} access to ${what ?? "that"}. This line permits it: ` +
+    line.replace(/^deno run (-\S+)/, `deno run $1 ${flags.join(" ")}`);
 }

@@ -47,7 +47,7 @@ export function addMaster(program: Command, context: CliContext): void {
         ],
         next: {
           what: "Next, with an edge that has these Fernet keys, connect an agent:",
-          lines: agentCommand(io.program, masters[0] && localUrl(masters[0]), admin.from),
+          lines: agentCommand(io, masters[0] && localUrl(masters[0]), admin.from),
         },
       });
     });

@@ -19,6 +19,7 @@ import { descriptorSink, fileSink, type PipeSink, type SinkHost } from "../pipe/
 import { type ByteSource, openSource, sourceOf } from "../pipe/source.ts";
 import { currentRuntime } from "../runtime/mod.ts";
 import type { Address, Clock } from "../runtime/port.ts";
+import { libsodiumBuild } from "./sealed.ts";
 import { addExamples, type CliContext, type Command } from "./command.ts";
 import type { CliIo } from "./io.ts";
 import {
@@ -72,7 +73,7 @@ function addKeygen(pipe: Command, { io }: CliContext): void {
   command.description("Make a receiver's key: the secret half into a file, the public half is printed.");
   addExamples(command, io, [{ what: "once, on the receiving machine", args: "pipe keygen pipe.key" }]);
   command.action(async (path: string) => {
-    io.out(await makeKeyFile(await loadSodium(), path));
+    io.out(await makeKeyFile(await loadSodium(libsodiumBuild()), path));
   });
 }
 
@@ -148,7 +149,7 @@ async function send(io: CliIo, file: string, flags: SendFlags, signal: AbortSign
   }
   const serverPublicKey = parseKey(keyText, flags.publicKey === undefined ? PUBLIC_KEY_ENV : "--public-key");
   const credentials = await readCredentials(flags.credentialsFile, io);
-  const [sodium, runtime] = [await loadSodium(), await currentRuntime()];
+  const [sodium, runtime] = [await loadSodium(libsodiumBuild()), await currentRuntime()];
   const { clock } = runtime;
   const source = await stopped(openInput(file, clock), signal, (late) => late.close());
   const meter = new ProgressMeter(progressOutput(flags), clock.nowMs());
@@ -175,7 +176,7 @@ async function receive(io: CliIo, file: string, flags: ReceiveFlags, signal: Abo
   }
   const maxBytes = flags.maxSize === undefined ? undefined : parseSize(flags.maxSize, "--max-size");
   const credentials = await readCredentials(flags.credentialsFile, io);
-  const [sodium, runtime] = [await loadSodium(), await currentRuntime()];
+  const [sodium, runtime] = [await loadSodium(libsodiumBuild()), await currentRuntime()];
   const { clock } = runtime;
   const keys = await readKeyPair(sodium, flags.keyFile, io);
   const sessions = await openSessions(flags, sodium.randomBytes, io);

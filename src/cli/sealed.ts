@@ -9,6 +9,7 @@ import { type CurveCrypto, loadCurveCrypto } from "../protocol/curve/crypto.ts";
 import { type KeyPair, loadSodium } from "../crypto/sodium.ts";
 import type { SealedKey } from "../edge/agents.ts";
 import { errorMessage } from "../errors.ts";
+import { nativeCodePermitted } from "../runtime/deno/permissions.ts";
 import type { CliIo } from "./io.ts";
 import type { FoundKey, Keys } from "./keys.ts";
 
@@ -31,15 +32,23 @@ export async function findSealed(
 ): Promise<SealedPart | undefined> {
   let sodium;
   try {
-    sodium = await loadSodium(config.libsodium === "any" ? undefined : config.libsodium);
+    sodium = await loadSodium(libsodiumBuild(config.libsodium));
   } catch (error) {
     if (config.sealedListen.length + config.curveListen.length > 0) throw error;
     io.err(`Warning: no sealed transport: ${errorMessage(error)}`);
     return undefined;
   }
   const found = await keys.edge(sodium);
-  const curveCrypto = config.curveListen.length > 0 ? await loadCurveCrypto() : undefined;
+  const curveCrypto = config.curveListen.length > 0
+    ? await loadCurveCrypto(libsodiumBuild(config.libsodium))
+    : undefined;
   return { key: { sodium, keys: found.value }, found, ...curveCrypto === undefined ? {} : { curveCrypto } };
+}
+
+/** The build of libsodium to load: where any does and native code isn't permitted, WebAssembly, without a question. */
+export function libsodiumBuild(set: Config["libsodium"] = "any"): "native" | "wasm" | undefined {
+  if (set !== "any") return set;
+  return nativeCodePermitted() ? undefined : "wasm";
 }
 
 /** The edge's public key for a start message. */

@@ -15,6 +15,7 @@ import {
   startMaster,
 } from "./parts.ts";
 import { pipeFacts } from "./pipe_gate.ts";
+import { type CliIo, commandLine } from "./io.ts";
 import { findQuic, quicFacts, warnOfKeyLog } from "./quic.ts";
 import { findSealed, sealedFacts } from "./sealed.ts";
 import { printStartup, shellWord } from "./startup.ts";
@@ -88,7 +89,7 @@ export function addServe(program: Command, context: CliContext): void {
         ],
         next: {
           what: "Next, connect an agent, here with a server on port 443 of this machine:",
-          lines: agentCommand(io.program, masters[0] && localUrl(masters[0]), admin.from),
+          lines: agentCommand(io, masters[0] && localUrl(masters[0]), admin.from),
         },
       });
     });
@@ -101,10 +102,14 @@ export function keyOrigin({ from, made }: FoundKey<unknown>): string {
 }
 
 /** How to connect an agent, with the admin key by its file so that it isn't printed. */
-export function agentCommand(program: string, master: string | undefined, keyFrom: string): string[] {
+export function agentCommand(
+  io: Pick<CliIo, "program">,
+  master: string | undefined,
+  keyFrom: string,
+): string[] {
   const key = keyFrom === "settings" ? "--credential KEY" : `--credential-file ${shellWord(keyFrom)}`;
   return [
-    `${program} agent --master ${master ?? "URL"} ${key} \\`,
+    commandLine(io, `agent --master ${master ?? "URL"} ${key} \\`),
     "  --hostname demo.localhost --to 127.0.0.1:443",
   ];
 }

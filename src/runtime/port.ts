@@ -118,6 +118,14 @@ export interface DialOptions {
   readonly timeoutMs: number;
 }
 
+/** What {@link Runtime.dialUnix} takes. */
+export interface DialUnixOptions {
+  /** The path of the socket. */
+  readonly path: string;
+  /** Until the connection stands; beyond it the dial rejects with `deadline_exceeded`. */
+  readonly timeoutMs: number;
+}
+
 /** A UDP socket. */
 export interface DatagramSocket {
   /** Where it is, with the actual port where 0 was asked for. */
@@ -209,6 +217,11 @@ export interface Runtime {
   listen(options: ListenOptions): Promise<Listener>;
   /** Rejects with `connection_refused`, `host_unknown`, `deadline_exceeded` or `connection_lost`. */
   dial(options: DialOptions): Promise<Conn>;
+  /**
+   * Connects to a unix socket, whose path and port 0 are the connection's addresses. Rejects as `dial`, and with
+   * `not_supported` where there are none.
+   */
+  dialUnix(options: DialUnixOptions): Promise<Conn>;
   /** Opens a UDP socket; rejects as `listen`. */
   bindDatagram(options: DatagramOptions): Promise<DatagramSocket>;
   /** Starts an HTTP server; rejects as `listen`. */

@@ -6,7 +6,7 @@
 
 import { SallyportError } from "../errors.ts";
 import type { BufferPool } from "./out_queue.ts";
-import type { Address, Clock, DialOptions, ListenOptions } from "./port.ts";
+import type { Address, Clock, DialOptions, DialUnixOptions, ListenOptions } from "./port.ts";
 import { Timers } from "./timers.ts";
 
 /** What the connections of one runtime share. */
@@ -51,20 +51,32 @@ export function lostError(cause?: unknown): SallyportError {
   });
 }
 
+/** What was dialled, for messages. */
+function dialledText(options: DialOptions | DialUnixOptions): string {
+  return "path" in options ? `unix:${options.path}` : addressText(options);
+}
+
 /** The error of a dial whose time is up. */
-export function dialTimeoutError(options: DialOptions): SallyportError {
+export function dialTimeoutError(options: DialOptions | DialUnixOptions): SallyportError {
   return new SallyportError(
     "deadline_exceeded",
-    `Cannot connect to ${addressText(options)}: no answer within ${options.timeoutMs} ms`,
+    `Cannot connect to ${dialledText(options)}: no answer within ${options.timeoutMs} ms`,
     { side: "network", retryable: true },
   );
 }
 
 /** Translates what a runtime threw at a dial. */
-export function dialError(options: DialOptions, cause: unknown): SallyportError {
+export function dialError(options: DialOptions | DialUnixOptions, cause: unknown): SallyportError {
   if (cause instanceof SallyportError) return cause;
   const code = systemCode(cause);
-  const what = `Cannot connect to ${addressText(options)}: `;
+  const what = `Cannot connect to ${dialledText(options)}: `;
+  if ("path" in options && code === "ENOENT") {
+    return new SallyportError("connection_refused", what + "there is no such socket", {
+      side: "config",
+      retryable: true,
+      cause,
+    });
+  }
   if (code === "ECONNREFUSED") {
     return new SallyportError("connection_refused", what + "connection refused", {
       side: "network",

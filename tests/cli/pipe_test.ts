@@ -7,6 +7,7 @@ import process from "node:process";
 import { after, before, beforeEach, describe, it } from "node:test";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
+import { denoFlags } from "../support/deno_flags.ts";
 
 const MAIN = join(dirname(dirname(dirname(fileURLToPath(import.meta.url)))), "mod.ts");
 const PATIENCE_MS = 30_000;
@@ -93,7 +94,7 @@ const bytes = (size: number): Buffer => {
 };
 
 before(async () => {
-  const deno = ["run", "-A", "--no-check"];
+  const deno = denoFlags();
   const own = process.versions.deno === undefined ? "bun" : "deno";
   RUNTIMES.push({ name: own, command: [process.execPath, ...(own === "deno" ? deno : [])] });
   const other = own === "deno" ? "bun" : "deno";

@@ -8,6 +8,7 @@ import { dirname, join } from "node:path";
 import process from "node:process";
 import { afterEach } from "node:test";
 import { fileURLToPath } from "node:url";
+import { denoFlags } from "../support/deno_flags.ts";
 import type { OtherRuntime } from "../support/other_runtime.ts";
 
 const ROOT = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
@@ -35,7 +36,7 @@ export class Program {
     cwd: string = ROOT,
     on?: Pick<OtherRuntime, "command" | "args"> & { readonly foreign?: boolean },
   ) {
-    const own = process.versions.deno === undefined ? [] : ["run", "-A", "--no-check"];
+    const own = process.versions.deno === undefined ? [] : denoFlags(args);
     const runtime = on ?? { command: process.execPath, args: own };
     const main = on?.foreign === true ? [] : [join(ROOT, "mod.ts")];
     const outer = Object.entries(process.env).filter(([name]) => !name.startsWith("SALLYPORT_"));

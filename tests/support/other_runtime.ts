@@ -8,6 +8,7 @@ import { dirname, join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
+import { denoFlags } from "./deno_flags.ts";
 
 const ROOT = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 
@@ -21,7 +22,7 @@ export interface OtherRuntime {
 /** The other runtime, from PATH or from the project's own packages; undefined where it isn't installed. */
 export async function otherRuntime(): Promise<OtherRuntime | undefined> {
   const name = process.versions.deno === undefined ? "deno" : "bun";
-  const args = name === "deno" ? ["run", "-A", "--no-check"] : [];
+  const args = name === "deno" ? denoFlags() : [];
   const own = join(ROOT, "node_modules", ".bin", name);
   for (const command of [name, own]) {
     try {

@@ -7,6 +7,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { dirname } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
+import { denoFlags } from "./deno_flags.ts";
 
 const ROOT = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 /** A process that doesn't end by itself is killed then. */
@@ -21,7 +22,7 @@ export interface Ended {
 
 /** Runs a file of the project, by its path from the root, as a process of the runtime that the tests run on. */
 export function runFile(file: string): Promise<Ended> {
-  const runtime = process.versions.deno === undefined ? [] : ["run", "-A", "--no-check"];
+  const runtime = process.versions.deno === undefined ? [] : denoFlags();
   const env = { ...process.env, NO_COLOR: "1", DENO_NO_UPDATE_CHECK: "1" };
   const child: ChildProcess = spawn(process.execPath, [...runtime, file], {
     cwd: ROOT,

@@ -39,11 +39,11 @@ export class CurveDialer implements TransportDialer {
   }
 
   async dial({ grant, edge, ...request }: DialRequest): Promise<Session> {
-    const { runtime, congestion, edgeKey, edgePins } = this.#parts;
+    const { runtime, congestion, edgeKey, edgePins, libsodium } = this.#parts;
     const name = `${edge.host}:${edge.port}`;
     const named = edgeKey.named(grant);
     const believed = named ? undefined : this.#believed.get(name) ?? await edgePins?.read(name);
-    this.#crypto ??= loadCurveCrypto();
+    this.#crypto ??= loadCurveCrypto(libsodium);
     let proved: Bytes | undefined;
     const { session, link } = await dialForCurve({
       ...request,

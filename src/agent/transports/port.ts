@@ -36,7 +36,7 @@ export interface DialerOptions {
   readonly queueLimits?: QueueLimits;
   /** "snitun" when absent. */
   readonly transport?: TransportSetting;
-  /** The build of libsodium for the sealed transport; native where it can be loaded when absent. */
+  /** The build of libsodium for the sealed and the curve transport; native where it can be loaded when absent. */
   readonly libsodium?: Sodium["name"];
   /** The edge's public key for the sealed and the curve transport; the first that a grant names when absent. */
   readonly edgePublicKey?: Bytes;

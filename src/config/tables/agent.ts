@@ -107,7 +107,7 @@ export const AGENT_SETTINGS = {
     placeholder: "BUILD",
     default: "any",
     description:
-      "Which build of libsodium the sealed transport uses: native, wasm (slower), or any: native where it can be loaded.",
+      "Which build of libsodium is used: native, wasm (slower), or any: native where it can be loaded and Deno permits native code.",
     commands: [...EDGES, "agent"],
     schema: value.oneOf(["any", "native", "wasm"]),
   }),

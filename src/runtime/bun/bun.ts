@@ -17,6 +17,7 @@ import type {
   DatagramOptions,
   DatagramSocket,
   DialOptions,
+  DialUnixOptions,
   HttpOptions,
   HttpServer,
   Listener,
@@ -43,7 +44,8 @@ export function createBunRuntime(): Runtime {
     capabilities: { reusePort: true, hardClose: true },
     clock: shared.clock,
     listen: (options) => listen(options, shared),
-    dial: (options) => dial(options, shared),
+    dial: (options) => dial(options, shared, { hostname: options.host, port: options.port }),
+    dialUnix: (options) => dial(options, shared, { unix: options.path }),
     bindDatagram,
     serveHttp,
     quic: () => bunQuic(shared),
@@ -92,7 +94,11 @@ async function listen(options: ListenOptions, shared: Shared): Promise<Listener>
  * Bun tries all addresses of a name by itself. A dial can't be called off, so one that is late is reset as soon as it
  * stands.
  */
-function dial(options: DialOptions, shared: Shared): Promise<Conn> {
+function dial(
+  options: DialOptions | DialUnixOptions,
+  shared: Shared,
+  to: { readonly hostname: string; readonly port: number } | { readonly unix: string },
+): Promise<Conn> {
   return new Promise((resolve, reject) => {
     let late = false;
     const timer = shared.clock.after(options.timeoutMs, () => {
@@ -110,10 +116,9 @@ function dial(options: DialOptions, shared: Shared): Promise<Conn> {
     };
     try {
       Bun.connect<SocketOwner>({
-        hostname: options.host,
-        port: options.port,
+        ...to as { readonly unix: string },
         allowHalfOpen: true,
-        data: { shared, accept, fail },
+        data: { shared, accept, fail, ..."unix" in to ? { unixPath: to.unix } : {} },
         socket: socketHandlers,
       }).catch(fail);
     } catch (error) {

@@ -16,6 +16,8 @@ const NOTHING: Bytes[] = [];
 /** What a socket's `data` slot has before the connection stands. */
 export interface SocketBirth {
   readonly shared: Shared;
+  /** The path of the unix socket that was dialled; its connections have no other address. */
+  readonly unixPath?: string;
   /** Takes the new connection; an exception aborts it. */
   accept(conn: BunConn): void;
   /** Hears of a connection that the peer had reset before it was opened. */
@@ -44,8 +46,9 @@ export class BunConn extends StreamBase implements Conn {
   /** One of our methods runs, and what the socket reports meanwhile must wait for its end. */
   #inMethod = false;
 
-  constructor(socket: Bun.Socket<SocketOwner>, { pool, clock }: Shared) {
+  constructor(socket: Bun.Socket<SocketOwner>, { pool, clock }: Shared, unixPath?: string) {
     super();
+    if (unixPath !== undefined) this.#remote = this.#local = { host: unixPath, port: 0 };
     this.#socket = socket;
     this.#pool = pool;
     this.clock = clock;
@@ -213,14 +216,14 @@ export const socketHandlers: Bun.SocketHandler<SocketOwner> = Object.freeze({
   binaryType: "uint8array",
   open(socket: Bun.Socket<SocketOwner>) {
     const birth = socket.data as SocketBirth;
-    if (socket.remoteAddress === undefined) {
+    if (socket.remoteAddress === undefined && birth.unixPath === undefined) {
       // Reset by the peer already; the socket knows no addresses any more.
       birth.fail?.(lostError({ code: "ECONNRESET" }));
       socket.terminate();
       return;
     }
     // No setNoDelay: Bun sets TCP_NODELAY itself, and asking again is a system call per connection.
-    const conn = new BunConn(socket, birth.shared);
+    const conn = new BunConn(socket, birth.shared, birth.unixPath);
     socket.data = conn;
     try {
       birth.accept(conn);

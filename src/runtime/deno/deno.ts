@@ -17,6 +17,7 @@ import type {
   DatagramOptions,
   DatagramSocket,
   DialOptions,
+  DialUnixOptions,
   HttpOptions,
   HttpServer,
   Listener,
@@ -58,7 +59,12 @@ export function createDenoRuntime(): Runtime {
     capabilities: { reusePort: true, hardClose: false },
     clock: shared.clock,
     listen: (options) => listen(options, shared),
-    dial: (options) => dial(options, shared),
+    dial: (options) => {
+      const { host: hostname, port } = options;
+      return dial(options, shared, (signal) => Deno.connect({ hostname, port, signal }));
+    },
+    dialUnix: (options) =>
+      dial(options, shared, () => Deno.connect({ transport: "unix", path: options.path })),
     bindDatagram: (options) => bindDatagram(options, turn),
     serveHttp,
     // deno-lint-ignore require-await -- what it throws must become a rejection
@@ -159,7 +165,11 @@ function newConn(native: Deno.TcpConn, shared: Shared): DenoConn | null {
 }
 
 /** Deno tries all addresses of a name by itself (RFC 8305). */
-async function dial(options: DialOptions, shared: Shared): Promise<Conn> {
+async function dial(
+  options: DialOptions | DialUnixOptions,
+  shared: Shared,
+  connect: (signal: AbortSignal) => Promise<Deno.TcpConn | Deno.UnixConn>,
+): Promise<Conn> {
   const abort = new AbortController();
   let late = false;
   let timer: Timer | undefined;
@@ -171,7 +181,7 @@ async function dial(options: DialOptions, shared: Shared): Promise<Conn> {
     });
   });
   const attempt = async () => {
-    const native = await Deno.connect({ hostname: options.host, port: options.port, signal: abort.signal });
+    const native = await connect(abort.signal);
     if (late) native.close();
     return native;
   };

@@ -26,7 +26,7 @@ export class DenoConn extends StreamBase implements Conn {
   readonly remote: Address;
   readonly local: Address;
   protected readonly clock: Clock;
-  #conn: Deno.TcpConn;
+  #conn: Deno.TcpConn | Deno.UnixConn;
   #pool: BufferPool;
   #out: OutQueue | null = null;
   #writing = false;
@@ -43,15 +43,14 @@ export class DenoConn extends StreamBase implements Conn {
   #kept = 0;
   #endKept = false;
 
-  constructor(conn: Deno.TcpConn, { pool, clock }: Shared) {
+  constructor(conn: Deno.TcpConn | Deno.UnixConn, { pool, clock }: Shared) {
     super();
-    conn.setNoDelay(true);
+    if ("setNoDelay" in conn) conn.setNoDelay(true);
     this.#conn = conn;
     this.#pool = pool;
     this.clock = clock;
-    const { remoteAddr, localAddr } = conn;
-    this.remote = { host: plainHost(remoteAddr.hostname), port: remoteAddr.port };
-    this.local = { host: plainHost(localAddr.hostname), port: localAddr.port };
+    this.remote = addressOf(conn.remoteAddr);
+    this.local = addressOf(conn.localAddr);
   }
 
   get bufferedBytes(): number {
@@ -209,4 +208,9 @@ export class DenoConn extends StreamBase implements Conn {
     this.destroy(false);
     this.emitClose(lostError(error));
   }
+}
+
+function addressOf(address: Deno.NetAddr | Deno.UnixAddr): Address {
+  if ("path" in address) return { host: address.path ?? "", port: 0 };
+  return { host: plainHost(address.hostname), port: address.port };
 }

@@ -5,6 +5,7 @@
  * @module
  */
 
+import { SallyportError } from "../../errors.ts";
 import { VERSION } from "../../version.ts";
 import { DEFAULT_LINK, type LinkSettings, MemoryLink } from "./memory_link.ts";
 import { MemoryHost } from "./memory_host.ts";
@@ -101,6 +102,16 @@ export function createMemoryNetwork(options: MemoryNetworkOptions = {}): MemoryN
         clock: time.clock,
         listen: (options) => host.listen(options),
         dial: (options) => host.dial(options),
+        dialUnix: ({ path }) =>
+          Promise.reject(
+            new SallyportError(
+              "not_supported",
+              `Cannot connect to unix:${path}: the network in memory has none`,
+              {
+                side: "local",
+              },
+            ),
+          ),
         bindDatagram: (options) => host.bindDatagram(options),
         serveHttp: (options) => host.serveHttp(options),
         quic: () => Promise.resolve(memoryQuic(host)),

@@ -38,6 +38,8 @@ const V1_MAX_BYTES = 107;
 const V2_SIGNATURE = Uint8Array.of(0x0d, 0x0a, 0x0d, 0x0a, 0x00, 0x0d, 0x0a, 0x51, 0x55, 0x49, 0x54, 0x0a);
 const V2_HEADER_BYTES = 16;
 const PORT_MAX = 65_535;
+const PP2_TYPE_AUTHORITY = 0x02;
+const TLV_HEADER_BYTES = 3;
 const CR = 0x0d;
 const LF = 0x0a;
 const INCOMPLETE: ProxyOutcome = { kind: "incomplete" };
@@ -117,13 +119,24 @@ function parseV2(bytes: Bytes): ProxyOutcome {
   };
 }
 
+/** What {@link encodeProxyHeader} adds to a header of version 2. */
+export interface ProxyExtras {
+  /** The host name that the client asked for, in ASCII (PP2_TYPE_AUTHORITY, §2.2.2). */
+  readonly authority?: string;
+}
+
 /**
- * Makes a header of version 1 (text) or 2 (binary); without addresses `UNKNOWN` or LOCAL.
+ * Makes a header of version 1 (text) or 2 (binary); without addresses `UNKNOWN` or LOCAL, which carries no extras.
  *
  * @throws SallyportError `proxy_header_invalid`, side "local": an address isn't IP, one is IPv4 and the other IPv6
  * (a mapped IPv4 address is IPv4), or a port isn't one.
  */
-export function encodeProxyHeader(version: 1 | 2, source?: ProxyAddress, destination?: ProxyAddress): Bytes {
+export function encodeProxyHeader(
+  version: 1 | 2,
+  source?: ProxyAddress,
+  destination?: ProxyAddress,
+  { authority }: ProxyExtras = {},
+): Bytes {
   if (source === undefined || destination === undefined) {
     if (version === 1) return fromLatin1("PROXY UNKNOWN\r\n");
     return v2Writer(0x20, 0, 0).finish();
@@ -136,8 +149,12 @@ export function encodeProxyHeader(version: 1 | 2, source?: ProxyAddress, destina
     const hosts = `${ipText(Uint8Array.from(from))} ${ipText(Uint8Array.from(to))}`;
     return fromLatin1(`PROXY ${family} ${hosts} ${source.port} ${destination.port}\r\n`);
   }
-  return v2Writer(0x21, from.length === 4 ? 0x11 : 0x21, 2 * from.length + 4)
-    .bytes(from).bytes(to).u16(source.port).u16(destination.port).finish();
+  const name = authority === undefined ? undefined : fromLatin1(authority);
+  const extraBytes = name === undefined ? 0 : TLV_HEADER_BYTES + name.length;
+  const writer = v2Writer(0x21, from.length === 4 ? 0x11 : 0x21, 2 * from.length + 4 + extraBytes)
+    .bytes(from).bytes(to).u16(source.port).u16(destination.port);
+  if (name !== undefined) writer.u8(PP2_TYPE_AUTHORITY).u16(name.length).bytes(name);
+  return writer.finish();
 }
 
 function v2Writer(versionAndCommand: number, family: number, size: number): ByteWriter {

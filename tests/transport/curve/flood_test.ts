@@ -6,6 +6,7 @@ import { it } from "node:test";
 import { fileURLToPath } from "node:url";
 import { COOKIE_PACKET_BYTES, HELLO_BYTES } from "../../../src/protocol/curve/packet.ts";
 import { LineChild } from "../../support/child.ts";
+import { denoFlags } from "../../support/deno_flags.ts";
 
 const LOAD = join(dirname(fileURLToPath(import.meta.url)), "../../../bench/curve/load.ts");
 const HELLOS = 100_000;
@@ -16,7 +17,9 @@ const timeout = 120_000;
 it("1: 100,000 HELLOs leave no state, memory stays flat, no answer is larger than its question", {
   timeout,
 }, async () => {
-  const deno = process.versions.deno === undefined ? [] : ["run", "-A", "--no-check"];
+  const deno = process.versions.deno === undefined
+    ? []
+    : [...denoFlags(), `--allow-run=${process.execPath}`, "--allow-sys", "--allow-env"];
   const server = LineChild.start({ command: process.execPath, args: [...deno, LOAD, "hellos"] });
   const seen = await server.next((line) => line.hellos !== undefined, timeout);
   await server.stop();

@@ -1,0 +1,73 @@
+/**
+ * The name that a visitor asks for, where the session doesn't carry it (SniTun's dialect): read from its ClientHello.
+ *
+ * @module
+ */
+import type { Bytes } from "../../bytes/bytes.ts";
+import { SallyportError } from "../../errors.ts";
+import type { ByteStreamHandler, Clock, Timer } from "../../runtime/port.ts";
+import type { SessionStream } from "../../transport/port.ts";
+import { UnreadStream } from "../../tunnel/requests/unread_stream.ts";
+import { ClientHelloReader, HELLO_DEADLINE_MS } from "../../wire/tls/client_hello.ts";
+
+/** A ClientHello that can't be served: the alert for the visitor, and the reason. */
+export interface HelloRefusal {
+  readonly alert: number;
+  readonly error: SallyportError;
+}
+
+/** Who hears of a {@link readHello}; one of the two, once, or neither where the visitor left. */
+export interface HelloEvents {
+  /** `stream` is as the visitor began it: the ClientHello is still to be read. */
+  named(serverName: string | undefined, stream: SessionStream): void;
+  refused(refusal: HelloRefusal, stream: SessionStream): void;
+}
+
+/** Reads a stream's ClientHello, and puts it back. */
+export function readHello(stream: SessionStream, clock: Clock, events: HelloEvents): void {
+  stream.attach(new HelloHandler(stream, clock, events));
+}
+
+class HelloHandler implements ByteStreamHandler {
+  readonly #stream: SessionStream;
+  readonly #clock: Clock;
+  readonly #events: HelloEvents;
+  readonly #reader = new ClientHelloReader();
+  readonly #timer: Timer;
+
+  constructor(stream: SessionStream, clock: Clock, events: HelloEvents) {
+    this.#stream = stream;
+    this.#clock = clock;
+    this.#events = events;
+    this.#timer = clock.after(HELLO_DEADLINE_MS, () => {
+      const why = `Cannot serve visitor: no whole ClientHello in ${HELLO_DEADLINE_MS / 1000} s`;
+      stream.abort(new SallyportError("deadline_exceeded", why, { side: "peer" }));
+    });
+  }
+
+  data(chunk: Bytes): void {
+    const outcome = this.#reader.push(chunk);
+    if (outcome.kind === "incomplete") return;
+    this.#timer.cancel();
+    if (outcome.kind === "refused") {
+      const error = new SallyportError(outcome.reason, `Cannot serve visitor: ${outcome.detail}`, {
+        side: "peer",
+      });
+      this.#events.refused({ alert: outcome.alert, error }, this.#stream);
+      return;
+    }
+    const unread = new UnreadStream(this.#stream, { clock: this.#clock, rest: this.#reader.bytes });
+    this.#events.named(outcome.serverName, unread);
+  }
+
+  end(): void {
+    this.#timer.cancel();
+    this.#stream.abort();
+  }
+
+  drain(): void {}
+
+  close(): void {
+    this.#timer.cancel();
+  }
+}

@@ -1,0 +1,191 @@
+/**
+ * Passes a visitor's bytes to a target as they come: the visitor's own TLS, or what was inside it.
+ *
+ * @module
+ */
+import { Buffer } from "node:buffer";
+import { SallyportError } from "../../errors.ts";
+import { IDLE_TICK_MS } from "../../protocol/mux/heartbeat.ts";
+import type { Bytes, ByteStream, ByteStreamHandler, Conn } from "../../runtime/port.ts";
+import type { Logger } from "../../telemetry/log.ts";
+import { splice } from "../../transport/splice.ts";
+import type { Caller, SessionStream } from "../../transport/port.ts";
+import { parseIp } from "../../wire/ip/networks.ts";
+import { encodeProxyHeader, type ProxyAddress } from "../../wire/proxy/proxy_header.ts";
+import { AlertDescription, encodeAlert } from "../../wire/tls/tls_alert.ts";
+import type { ServiceConnector, ServiceParts } from "./port.ts";
+import type { Service } from "./service.ts";
+import type { Target } from "./target.ts";
+
+/** A target that doesn't speak TLS where it should is named in the log this often. */
+export const NOT_TLS_LOG_MS = 60_000;
+
+const CONTENT_ALERT = 21;
+const CONTENT_HANDSHAKE = 22;
+
+/** The connector of a service whose visitors' TLS ends at its target. */
+export function passthroughConnector(service: Service, parts: ServiceParts): ServiceConnector {
+  const notTls = new NotTlsLog(parts);
+  return {
+    async connect(stream) {
+      let dialled: { readonly conn: Conn; readonly target: Target };
+      try {
+        dialled = await parts.targets.dial();
+      } catch (error) {
+        parts.failed(error);
+        return dismiss(stream, AlertDescription.internal_error);
+      }
+      const { conn, target } = dialled;
+      const header = proxyHeaderFor(service.proxyProtocol, stream.caller, conn);
+      if (header !== undefined) conn.write(header);
+      splice({
+        visitorSide: stream,
+        agentSide: new FirstBytes(conn, (first) => notTls.saw(target, first)),
+        stream,
+        clock: parts.runtime.clock,
+        ...parts.meter === undefined ? {} : { meter: parts.meter },
+        idleTicks: idleTicks(service.idleTimeoutMs),
+      });
+    },
+  };
+}
+
+/** How many ticks of a splice make this time; at least one whole tick. */
+export function idleTicks(idleTimeoutMs: number): number {
+  return Math.max(1, Math.ceil(idleTimeoutMs / IDLE_TICK_MS)) + 1;
+}
+
+/** The PROXY header for a connection to a target; undefined where the service wants none. */
+export function proxyHeaderFor(
+  version: 0 | 1 | 2,
+  { address, port = 0, serverName }: Caller,
+  { remote }: Pick<Conn, "remote">,
+): Bytes | undefined {
+  if (version === 0) return undefined;
+  const bytes = parseIp(address);
+  // SniTun 0 and 1 name an IPv6 visitor as 0.0.0.0, which says nothing of it.
+  if (bytes === undefined || address === "0.0.0.0") return encodeProxyHeader(version);
+  const source: ProxyAddress = { host: address, port };
+  // Where the visitor connected, the edge's address, isn't known here.
+  const sameFamily = parseIp(remote.host)?.length === bytes.length;
+  const destination = sameFamily ? remote : { host: bytes.length === 4 ? "0.0.0.0" : "::", port: 443 };
+  return encodeProxyHeader(
+    version,
+    source,
+    destination,
+    serverName === undefined ? {} : { authority: serverName },
+  );
+}
+
+/** Answers a visitor who can't be served with a TLS alert, and ends its stream in order. */
+export function dismiss(stream: SessionStream, alert: number): void {
+  stream.attach({ data() {}, end() {}, drain() {}, close() {} });
+  stream.write(encodeAlert(alert));
+  stream.release();
+}
+
+/** Says that a target doesn't speak TLS, and what to do; not for every visitor. */
+class NotTlsLog {
+  readonly #log: Logger;
+  readonly #parts: ServiceParts;
+  readonly #lastMs = new Map<Target, number>();
+
+  constructor(parts: ServiceParts) {
+    this.#parts = parts;
+    this.#log = parts.log;
+  }
+
+  /** A target's first bytes; undefined where it ended without one. */
+  saw(target: Target, first: Bytes | undefined): void {
+    const type = first?.[0];
+    if (type === CONTENT_HANDSHAKE || type === CONTENT_ALERT) return;
+    const nowMs = this.#parts.runtime.clock.nowMs();
+    if (nowMs - (this.#lastMs.get(target) ?? -Infinity) < NOT_TLS_LOG_MS) return;
+    this.#lastMs.set(target, nowMs);
+    const error = notTls(target, first);
+    this.#parts.targets.report(target, error);
+    this.#parts.failed(error);
+    this.#log.warn({ target: target.text, reason: error.code }, error.message);
+  }
+}
+
+function notTls({ text }: Target, first: Bytes | undefined): SallyportError {
+  const isHttp = first !== undefined && Buffer.from(first.subarray(0, 5)).toString("latin1") === "HTTP/";
+  const what = first === undefined
+    ? "ends the connection without a byte"
+    : isHttp
+    ? "answers in plain HTTP"
+    : "answers in something else";
+  const http = `http://${text.replace(/^(https|tcp):\/\//, "")}`;
+  return new SallyportError(
+    "endpoint_not_tls",
+    `Cannot serve visitor: ${text} should speak TLS itself, and ${what}. ` +
+      `${isHttp ? "Name it" : "If it speaks plain HTTP, name it"} as ${http}, and TLS ends in the agent`,
+    { side: "config" },
+  );
+}
+
+/** A connection whose first bytes are looked at; after those it costs nothing. */
+class FirstBytes implements ByteStream {
+  readonly #conn: Conn;
+  readonly #saw: (first: Bytes | undefined) => void;
+  #seen = false;
+
+  constructor(conn: Conn, saw: (first: Bytes | undefined) => void) {
+    this.#conn = conn;
+    this.#saw = saw;
+  }
+
+  get bufferedBytes(): number {
+    return this.#conn.bufferedBytes;
+  }
+
+  attach(handler: ByteStreamHandler): void {
+    if (this.#seen) return this.#conn.attach(handler);
+    this.#conn.attach({
+      data: (chunk) => {
+        this.#tell(chunk);
+        this.#conn.attach(handler);
+        handler.data(chunk);
+      },
+      end: () => {
+        this.#tell(undefined);
+        handler.end();
+      },
+      drain: () => handler.drain(),
+      close: (error) => handler.close(error),
+    });
+  }
+
+  write(chunk: Bytes): boolean {
+    return this.#conn.write(chunk);
+  }
+
+  closeWrite(): void {
+    // A visitor that left before the target could answer says nothing about the target.
+    this.#seen = true;
+    this.#conn.closeWrite();
+  }
+
+  abort(error?: Error): void {
+    this.#conn.abort(error);
+  }
+
+  release(): void {
+    this.#conn.release();
+  }
+
+  pause(): void {
+    this.#conn.pause();
+  }
+
+  resume(): void {
+    this.#conn.resume();
+  }
+
+  #tell(first: Bytes | undefined): void {
+    if (this.#seen) return;
+    this.#seen = true;
+    this.#saw(first);
+  }
+}

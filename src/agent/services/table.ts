@@ -1,0 +1,381 @@
+/**
+ * The table of an agent's services: finds the service of a visitor's name, applies its access list and its limits, and
+ * hands the stream to the service's connector.
+ *
+ * @module
+ */
+import { errorMessage, SallyportError } from "../../errors.ts";
+import type { Runtime } from "../../runtime/port.ts";
+import type { Logger } from "../../telemetry/log.ts";
+import type { ByteMeter } from "../../transport/splice.ts";
+import type { SessionStream } from "../../transport/port.ts";
+import { sourceOf } from "../../wire/ip/networks.ts";
+import { AlertDescription } from "../../wire/tls/tls_alert.ts";
+import { wildcardOf } from "../../wire/wildcard.ts";
+import { AccessList } from "../access_list.ts";
+import type { Connector } from "../connector.ts";
+import { readHello } from "./hello.ts";
+import { dismiss, passthroughConnector } from "./passthrough.ts";
+import type { AccessEntry, ServiceConnector, ServiceConnectors, ServiceParts } from "./port.ts";
+import { endsTlsHere, type Service } from "./service.ts";
+import { type TargetFacts, TargetPool } from "./targets.ts";
+import { VisitorStream } from "./visitor_stream.ts";
+
+/** A visitor of a service that has changed may go on for this long. */
+export const CHANGED_SERVICE_GRACE_MS = 30_000;
+/** Failures of visitors that `agent status` shows of each service. */
+export const SERVICE_ERRORS_MAX = 5;
+
+/** What {@link ServiceTable} works with. */
+export interface ServiceTableOptions {
+  readonly runtime: Runtime;
+  readonly log: Logger;
+  /** Counts the bytes of passthrough services. */
+  readonly meter?: ByteMeter;
+  /** For services whose TLS ends in the agent; they are refused with `not_supported` when absent. */
+  readonly connectors?: ServiceConnectors;
+  /** Opens a service's access log; none is written when absent. */
+  readonly accessLog?: (service: Service) => ((entry: AccessEntry) => void) | undefined;
+}
+
+/** What {@link ServiceTable.apply} did, by the services' first names. */
+export interface AppliedServices {
+  readonly added: readonly string[];
+  readonly changed: readonly string[];
+  readonly removed: readonly string[];
+  readonly kept: readonly string[];
+}
+
+/** A failure that a service has seen. */
+export interface ServiceFailure {
+  /** Milliseconds since 1970. */
+  readonly atMs: number;
+  readonly message: string;
+}
+
+/** A service as `agent status` shows it. */
+export interface ServiceFacts {
+  readonly names: readonly string[];
+  readonly tls: string;
+  readonly targets: readonly TargetFacts[];
+  readonly visitors: number;
+  readonly visitorsTotal: number;
+  readonly bytesIn: number;
+  readonly bytesOut: number;
+  readonly errors: readonly ServiceFailure[];
+}
+
+/** Finds services by name, and serves their visitors. */
+export class ServiceTable {
+  readonly #options: ServiceTableOptions;
+  #byName = new Map<string, Entry>();
+  #entries: readonly Entry[] = [];
+
+  constructor(options: ServiceTableOptions) {
+    this.#options = options;
+  }
+
+  /** Takes every visitor of the agent. */
+  readonly connector: Connector = (stream) => this.#serve(stream);
+
+  /** The services in their order. */
+  get services(): readonly Service[] {
+    return this.#entries.map(({ service }) => service);
+  }
+
+  /** Every name of every service, in their order, each once. */
+  get names(): readonly string[] {
+    return [...this.#byName.keys()];
+  }
+
+  /** What there is to say of each service. */
+  get facts(): readonly ServiceFacts[] {
+    return this.#entries.map((entry) => entry.facts);
+  }
+
+  /** The service of a canonical host name: the exact name, else the wildcard that covers it. */
+  find(name: string): Service | undefined {
+    return this.#find(name)?.service;
+  }
+
+  /**
+   * Puts these services in the place of those that there were. Visitors of a service that is as it was notice nothing;
+   * those of one that has changed may go on for {@link CHANGED_SERVICE_GRACE_MS}, those of one that is gone are ended.
+   *
+   * @throws SallyportError `config_invalid`, where two services have one name; `not_supported`. Nothing changes then.
+   */
+  apply(services: readonly Service[]): AppliedServices {
+    const taken = new Map<string, Service>();
+    for (const service of services) {
+      for (const name of service.names) {
+        const other = taken.get(name);
+        if (other !== undefined && other !== service) {
+          const why = `${name} belongs to the service ${other.names[0]} and to ${service.names[0]}`;
+          throw new SallyportError("config_invalid", `Cannot use services: ${why}`, { side: "config" });
+        }
+        taken.set(name, service);
+      }
+      if (endsTlsHere(service) && this.#options.connectors === undefined) {
+        const why = `${service.names[0]}: this agent has nothing that ends TLS`;
+        throw new SallyportError("not_supported", `Cannot use services: ${why}`, { side: "local" });
+      }
+    }
+    const before = new Map(this.#entries.map((entry) => [entry.name, entry]));
+    const outcome = {
+      added: [] as string[],
+      changed: [] as string[],
+      removed: [] as string[],
+      kept: [] as string[],
+    };
+    const entries: Entry[] = [];
+    const made: Entry[] = [];
+    try {
+      for (const service of services) {
+        const old = before.get(service.names[0]!);
+        if (old !== undefined && sameService(old.service, service)) {
+          entries.push(old);
+          outcome.kept.push(old.name);
+          continue;
+        }
+        const entry = new Entry(service, this.#options);
+        made.push(entry);
+        entries.push(entry);
+        (old === undefined ? outcome.added : outcome.changed).push(entry.name);
+      }
+    } catch (error) {
+      for (const entry of made) entry.close(0);
+      throw error;
+    }
+    const names = new Set(entries.map(({ name }) => name));
+    for (const entry of this.#entries) {
+      if (entries.includes(entry)) continue;
+      const isGone = !names.has(entry.name);
+      if (isGone) outcome.removed.push(entry.name);
+      entry.close(isGone ? 0 : CHANGED_SERVICE_GRACE_MS);
+    }
+    this.#entries = entries;
+    this.#byName = new Map(
+      entries.flatMap((entry) => entry.service.names.map((name) => [name, entry] as const)),
+    );
+    return outcome;
+  }
+
+  /** Ends every service; visitors may go on for `graceMs`. */
+  async close(graceMs: number): Promise<void> {
+    const entries = this.#entries;
+    this.#entries = [];
+    this.#byName = new Map();
+    await Promise.all(entries.map((entry) => entry.close(graceMs)));
+    await this.#options.connectors?.close();
+  }
+
+  #find(name: string): Entry | undefined {
+    const wildcard = wildcardOf(name);
+    return this.#byName.get(name) ?? (wildcard === undefined ? undefined : this.#byName.get(wildcard));
+  }
+
+  #serve(stream: SessionStream): void {
+    const { serverName } = stream.caller;
+    if (serverName !== undefined) return this.#route(serverName, stream);
+    readHello(stream, this.#options.runtime.clock, {
+      named: (name, unread) => {
+        if (name !== undefined) return this.#route(name, unread);
+        const error = new SallyportError(
+          "no_server_name",
+          "Cannot serve visitor: it names no server (no SNI)",
+          { side: "peer" },
+        );
+        this.#refuse(unread, error, AlertDescription.missing_extension);
+      },
+      refused: ({ alert, error }, begun) => this.#refuse(begun, error, alert),
+    });
+  }
+
+  #route(name: string, stream: SessionStream): void {
+    const entry = this.#find(name);
+    if (entry !== undefined) return void entry.serve(name, stream);
+    const error = new SallyportError(
+      "unrecognized_name",
+      `Cannot serve visitor: no service here is called ${name}`,
+      { side: "peer" },
+    );
+    this.#refuse(stream, error, AlertDescription.unrecognized_name);
+  }
+
+  #refuse(stream: SessionStream, error: SallyportError, alert: number): void {
+    this.#options.log.info({ visitor: stream.caller.address, reason: error.code }, error.message);
+    dismiss(stream, alert);
+  }
+}
+
+/** One service that runs. */
+class Entry {
+  readonly service: Service;
+  readonly #options: ServiceTableOptions;
+  readonly #log: Logger;
+  readonly #access: AccessList;
+  readonly #targets: TargetPool;
+  readonly #connector: ServiceConnector;
+  readonly #accessLog: ((entry: AccessEntry) => void) | undefined;
+  readonly #visitors = new Set<VisitorStream>();
+  readonly #visitorsFrom = new Map<string, number>();
+  readonly #errors: ServiceFailure[] = [];
+  #visitorsTotal = 0;
+  #bytesIn = 0;
+  #bytesOut = 0;
+  #quiet: (() => void) | undefined;
+
+  constructor(service: Service, options: ServiceTableOptions) {
+    const { runtime, meter, connectors } = options;
+    this.service = service;
+    this.#options = options;
+    this.#log = options.log.child({ service: this.name });
+    this.#access = new AccessList({ allow: service.allow, block: service.block });
+    this.#targets = new TargetPool({ targets: service.targets, runtime, log: this.#log });
+    this.#accessLog = options.accessLog?.(service);
+    const parts: ServiceParts = {
+      runtime,
+      log: this.#log,
+      targets: this.#targets,
+      failed: (error) => this.#failed(errorMessage(error)),
+      ...meter === undefined ? {} : { meter },
+      ...this.#accessLog === undefined ? {} : { accessLog: this.#accessLog },
+    };
+    this.#connector = endsTlsHere(service)
+      ? connectors!.terminating(service, parts)
+      : passthroughConnector(service, parts);
+  }
+
+  /** What logs call it by. */
+  get name(): string {
+    return this.service.names[0]!;
+  }
+
+  get facts(): ServiceFacts {
+    const { names, tls } = this.service;
+    let [bytesIn, bytesOut] = [this.#bytesIn, this.#bytesOut];
+    for (const visitor of this.#visitors) {
+      bytesIn += visitor.bytesIn;
+      bytesOut += visitor.bytesOut;
+    }
+    return {
+      names,
+      tls: typeof tls === "string" ? tls : "file",
+      targets: this.#targets.facts,
+      visitors: this.#visitors.size,
+      visitorsTotal: this.#visitorsTotal,
+      bytesIn,
+      bytesOut,
+      errors: this.#errors,
+    };
+  }
+
+  /** Never rejects: what goes wrong ends the stream. */
+  async serve(name: string, stream: SessionStream): Promise<void> {
+    const { address } = stream.caller;
+    if (!this.#access.permits(address)) {
+      return this.#refuse(stream, "access_denied", "the access list doesn't let the visitor through");
+    }
+    const { connections, connectionsPerVisitor } = this.service.limits;
+    const source = sourceOf(address);
+    const fromSource = this.#visitorsFrom.get(source) ?? 0;
+    if (this.#visitors.size >= (connections ?? Infinity)) {
+      return this.#refuse(stream, "limit_exceeded", `it has ${connections} visitors already`);
+    }
+    if (fromSource >= (connectionsPerVisitor ?? Infinity)) {
+      return this.#refuse(
+        stream,
+        "limit_exceeded",
+        `the visitor has ${connectionsPerVisitor} connections already`,
+      );
+    }
+    const { clock } = this.#options.runtime;
+    const startedMs = clock.nowMs();
+    const caller = { ...stream.caller, serverName: name };
+    const visitor = new VisitorStream(stream, caller, (error) => {
+      this.#left(visitor, source);
+      const durationMs = Math.round(clock.nowMs() - startedMs);
+      const { bytesIn, bytesOut } = visitor;
+      this.#log.debug(
+        { visitor: address, server_name: name, duration_ms: durationMs, error },
+        "visitor left",
+      );
+      if (this.#seesRequests) return;
+      this.#accessLog?.({
+        ...{ name, visitor: address, bytesIn, bytesOut, durationMs },
+        ...error === undefined ? {} : { error: errorMessage(error) },
+      });
+    });
+    this.#visitors.add(visitor);
+    this.#visitorsFrom.set(source, fromSource + 1);
+    this.#visitorsTotal++;
+    this.#log.debug({ visitor: address, server_name: name }, "visitor connected");
+    try {
+      await this.#connector.connect(visitor);
+    } catch (error) {
+      this.#log.warn(
+        { visitor: address, error: asError(error) },
+        `Cannot serve visitor: ${errorMessage(error)}`,
+      );
+      this.#failed(errorMessage(error));
+      visitor.abort(asError(error));
+    }
+  }
+
+  /** Hands out no new visitor; those that are there may go on for `graceMs`. */
+  async close(graceMs: number): Promise<void> {
+    const over = new SallyportError("shutdown", `Cannot keep visitor: the service ${this.name} is gone`, {
+      side: "local",
+    });
+    const closing = this.#connector.close?.(graceMs);
+    const end = () => {
+      for (const visitor of [...this.#visitors]) visitor.abort(over);
+    };
+    if (graceMs === 0) end();
+    else if (this.#visitors.size > 0) {
+      const timer = this.#options.runtime.clock.after(graceMs, end);
+      await new Promise<void>((resolve) => this.#quiet = resolve);
+      timer.cancel();
+    }
+    await closing;
+  }
+
+  /** Requests are logged one by one, by what serves them. */
+  get #seesRequests(): boolean {
+    return endsTlsHere(this.service) && this.service.targets.some(({ protocol }) => protocol !== "tcp");
+  }
+
+  #left(visitor: VisitorStream, source: string): void {
+    this.#visitors.delete(visitor);
+    this.#bytesIn += visitor.bytesIn;
+    this.#bytesOut += visitor.bytesOut;
+    const left = (this.#visitorsFrom.get(source) ?? 1) - 1;
+    if (left === 0) this.#visitorsFrom.delete(source);
+    else this.#visitorsFrom.set(source, left);
+    if (this.#visitors.size === 0) this.#quiet?.();
+  }
+
+  #refuse(stream: SessionStream, reason: "access_denied" | "limit_exceeded", why: string): void {
+    const visitor = stream.caller.address;
+    const message = `Cannot serve visitor of ${this.name}: ${why}`;
+    this.#log.info({ visitor, reason }, message);
+    if (reason === "limit_exceeded") this.#failed(message);
+    dismiss(
+      stream,
+      reason === "access_denied" ? AlertDescription.access_denied : AlertDescription.internal_error,
+    );
+  }
+
+  #failed(message: string): void {
+    this.#errors.push({ atMs: this.#options.runtime.clock.wallMs(), message });
+    if (this.#errors.length > SERVICE_ERRORS_MAX) this.#errors.shift();
+  }
+}
+
+function asError(thrown: unknown): Error {
+  return thrown instanceof Error ? thrown : new Error(String(thrown));
+}
+
+function sameService(a: Service, b: Service): boolean {
+  return JSON.stringify(a) === JSON.stringify(b);
+}

@@ -1,0 +1,147 @@
+/**
+ * Targets: where the bytes of a service go.
+ *
+ * @module
+ */
+import { isIPv4, isIPv6 } from "node:net";
+import { SallyportError } from "../../errors.ts";
+import { hostnameFault } from "../../wire/hostname.ts";
+
+/** An endpoint that is dialled: TCP, or a unix socket. */
+export type Endpoint = { readonly host: string; readonly port: number } | { readonly path: string };
+
+/** Where the bytes of a service go, and what is spoken there. `text` is the target as logs and messages show it. */
+export type Target =
+  /** Bytes as they come; under `passthrough` the visitor's TLS, else what is inside it. */
+  | { readonly protocol: "tcp"; readonly text: string; readonly endpoint: Endpoint }
+  /** Plain HTTP. */
+  | { readonly protocol: "http"; readonly text: string; readonly endpoint: Endpoint }
+  /** HTTP over TLS; under `passthrough` the visitor's own. `verify` is false where any certificate will do. */
+  | {
+    readonly protocol: "https";
+    readonly text: string;
+    readonly endpoint: { readonly host: string; readonly port: number };
+    readonly verify: boolean;
+  }
+  /** Files of a folder, served by the agent itself. */
+  | { readonly protocol: "files"; readonly text: string; readonly folder: string };
+
+/** What is spoken at a target. */
+export type TargetProtocol = Target["protocol"];
+
+/** The forms of a target, for messages. */
+export const TARGET_FORMS = "127.0.0.1:443 or https://127.0.0.1:443 (a server that speaks TLS itself), " +
+  "http://127.0.0.1:3000, https+insecure://127.0.0.1:8443, tcp://127.0.0.1:1883, unix:/run/app.sock, " +
+  "file:///srv/www";
+
+/**
+ * Reads a target: `HOST:PORT`, `tcp://`, `http://`, `https://`, `https+insecure://`, `unix:/PATH`, `file:///PATH`.
+ *
+ * @throws SallyportError `config_invalid`; the message shows the right form.
+ */
+export function parseTarget(text: string): Target {
+  const { scheme, rest } = split(text);
+  switch (scheme) {
+    case undefined:
+    case "tcp": {
+      const endpoint = parseEndpoint(text, rest, undefined);
+      return { protocol: "tcp", text: scheme === undefined ? endpointText(endpoint) : text, endpoint };
+    }
+    case "http":
+      return { protocol: "http", text, endpoint: parseEndpoint(text, rest, 80) };
+    case "https":
+      return { protocol: "https", text, endpoint: parseEndpoint(text, rest, 443), verify: true };
+    case "https+insecure":
+      return { protocol: "https", text, endpoint: parseEndpoint(text, rest, 443), verify: false };
+    case "unix":
+      return { protocol: "http", text, endpoint: { path: parsePath(text, rest) } };
+    case "file":
+      return { protocol: "files", text, folder: parsePath(text, rest) };
+    default: {
+      const meant = MISTAKEN[scheme];
+      throw invalid(text, meant === undefined ? `there is no target of the kind "${scheme}:"` : meant);
+    }
+  }
+}
+
+/** HOST:PORT with IPv6 in brackets, or `unix:/path`. */
+export function endpointText(endpoint: Endpoint): string {
+  if ("path" in endpoint) return `unix:${endpoint.path}`;
+  const { host, port } = endpoint;
+  return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
+}
+
+/** Schemes that people write, and the one that does it. */
+const MISTAKEN: Readonly<Record<string, string>> = {
+  ws: "a WebSocket goes through http://",
+  wss: "a WebSocket goes through https:// or http://",
+  tls: "a server that speaks TLS itself is HOST:PORT",
+  ssl: "a server that speaks TLS itself is HOST:PORT",
+  "https-insecure": "it is spelled https+insecure://",
+  "unix+http": "it is spelled unix:/PATH",
+  "http+unix": "it is spelled unix:/PATH",
+  udp: "visitors come over TCP alone",
+};
+
+/** The scheme in lower case, and the rest behind "://" or, for unix and file, behind ":". */
+function split(text: string): { readonly scheme: string | undefined; readonly rest: string } {
+  const [, scheme, rest = ""] = /^([a-z][a-z0-9+.-]*):\/\/(.*)$/is.exec(text) ?? [];
+  if (scheme !== undefined) return { scheme: scheme.toLowerCase(), rest };
+  const [, pathScheme, path = ""] = /^(unix|file):(.*)$/is.exec(text) ?? [];
+  if (pathScheme !== undefined) return { scheme: pathScheme.toLowerCase(), rest: path };
+  const [, half] = /^(https?|tcp|https\+insecure):/i.exec(text) ?? [];
+  // `tcp:22` may also be a machine of that name; `http:/x` is no HOST:PORT in any case.
+  if (half !== undefined && !/^[^:]*:\d+$/.test(text)) {
+    throw invalid(text, `${half}: needs two slashes behind it`);
+  }
+  if (text.startsWith("/") || text.startsWith("./")) {
+    throw invalid(text, `a path needs a scheme: unix:${text} for a socket, file://${text} for a folder`);
+  }
+  return { scheme: undefined, rest: text };
+}
+
+function parseEndpoint(text: string, rest: string, port: number | undefined): { host: string; port: number } {
+  const bare = port === undefined ? rest : rest.replace(/\/$/, "");
+  if (/[/?#]/.test(bare)) throw invalid(text, "it has a path, and a target is a server alone");
+  if (bare.includes("@")) throw invalid(text, "it holds credentials, which a target doesn't take");
+  const match = /^(?:\[([^\]]*)\]|([^:]*))(?::(\d{1,5}))?$/.exec(bare);
+  if (match === null && bare.includes(":") && !bare.startsWith("[")) {
+    throw invalid(text, "an IPv6 address needs brackets, and a port is a number");
+  }
+  const [, bracketed, plain = "", digits] = match ?? [];
+  const host = bracketed ?? plain;
+  if (/^\d+$/.test(bare)) {
+    throw invalid(text, `a port alone is no target: 127.0.0.1:${bare} or http://127.0.0.1:${bare}`);
+  }
+  if (bracketed === undefined ? !isIPv4(plain) && !isName(plain) : !isIPv6(bracketed)) {
+    throw invalid(text, "it names no host");
+  }
+  const chosen = digits === undefined ? port : Number(digits);
+  if (chosen === undefined) throw invalid(text, "it names no port");
+  if (chosen < 1 || chosen > 65_535) throw invalid(text, "its port isn't one from 1 to 65535");
+  return { host, port: chosen };
+}
+
+function parsePath(text: string, rest: string): string {
+  const path = /^\/\/[^/]/.test(rest) ? undefined : rest.replace(/^\/\/(?=\/)/, "");
+  if (path === undefined || !path.startsWith("/") || path === "/" || path.includes("\0")) {
+    throw invalid(text, "it needs a path from the root on, such as unix:/run/app.sock or file:///srv/www");
+  }
+  return path;
+}
+
+function isName(host: string): boolean {
+  // 999.1.1.1 is a mistyped address, not a name: no top-level domain is all digits.
+  return hostnameFault(host) === undefined && !/(^|\.)\d+\.?$/.test(host);
+}
+
+function invalid(text: string, why: string): SallyportError {
+  const shown = JSON.stringify(text.length > 100 ? `${text.slice(0, 100)}…` : text);
+  return new SallyportError(
+    "config_invalid",
+    `Cannot use target ${shown}: ${why}. A target is ${TARGET_FORMS}`,
+    {
+      side: "config",
+    },
+  );
+}

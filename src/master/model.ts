@@ -1,0 +1,173 @@
+/**
+ * What the session master knows: agents and their rights, keys of its API, and what happened.
+ *
+ * @module
+ */
+import type { AgentLimits } from "../wire/token/agent_claim.ts";
+
+/** The tenant of what was made without naming one. */
+export const DEFAULT_TENANT = "default";
+/** What a key of every tenant has in the place of a tenant's name. */
+export const ALL_TENANTS = "*";
+
+/** What a key of the API allows. Each scope includes those before it, except that "issue" includes no other. */
+export type Scope = "issue" | "read" | "admin";
+/** Every scope. */
+export const SCOPES: readonly Scope[] = ["issue", "read", "admin"];
+
+/** What an operator decides about an agent. */
+export interface AgentPolicy {
+  /** Unique in its tenant. */
+  readonly name: string;
+  readonly tenant: string;
+  /** Agents of one group share hostnames; alone when absent. */
+  readonly group?: string;
+  /** Hostnames in canonical form, exact or `*.` and a name; the first exact one is the agent's own. */
+  readonly hostnames: readonly string[];
+  /** Public ports: `tcp:2222`, `tcp`. */
+  readonly publish: readonly string[];
+  readonly limits: AgentLimits;
+  /** Networks from which the agent may connect; all when empty. */
+  readonly agentNetworks: readonly string[];
+  /** Networks from which visitors may come; all when empty. */
+  readonly visitorNetworks: readonly string[];
+  /** Milliseconds since 1970 after which the agent gets no tokens; never when absent. */
+  readonly expiresAtMs?: number;
+  readonly notes: string;
+}
+
+/** An agent as the store has it. */
+export interface Agent extends AgentPolicy {
+  readonly id: string;
+  readonly state: "active" | "suspended";
+  /** The public half of its key pair, Ed25519, base64url; absent until it has enrolled. */
+  readonly publicKey?: string;
+  /** Rises with each rotation: edges refuse tokens of an older one. */
+  readonly generation: number;
+  /** Rises with each change. */
+  readonly revision: number;
+  readonly createdAtMs: number;
+  readonly updatedAtMs: number;
+}
+
+/** A single-use code with which an agent enrols; the store has its digest alone. */
+export interface JoinCode {
+  readonly digest: string;
+  readonly expiresAtMs: number;
+}
+
+/** A key of the API. */
+export interface ApiKey {
+  readonly id: string;
+  readonly name: string;
+  /** The tenant that it sees, or {@link ALL_TENANTS}. */
+  readonly tenant: string;
+  readonly scopes: readonly Scope[];
+  /** Hostnames that it may ask tokens for, as patterns: `*` for all. */
+  readonly hostnames: readonly string[];
+  /** Public ports that it may ask tokens for. */
+  readonly publish: readonly string[];
+  readonly createdAtMs: number;
+  readonly expiresAtMs?: number;
+}
+
+/** A Fernet key of the store. */
+export interface StoredFernetKey {
+  /** Names it in lists: the first hex digits of its SHA-256. */
+  readonly id: string;
+  /** A secret; absent for a key of a file that is retired. */
+  readonly key?: string;
+  readonly state: "active" | "retired";
+  readonly createdAtMs: number;
+}
+
+/** Who did what, for the audit log. */
+export interface AuditEntry {
+  readonly atMs: number;
+  /** The credential that asked for it: "admin", an API key's id, an agent's id. */
+  readonly actor: string;
+  /** What was done: "agent.suspended". */
+  readonly action: string;
+  /** What it was done to. */
+  readonly subject: string;
+  readonly tenant: string;
+  /** The request's id, as logs have it. */
+  readonly request: string;
+  /** What changed, without secrets. */
+  readonly detail: Readonly<Record<string, unknown>>;
+}
+
+/** An entry of the audit log with its place in it. */
+export interface AuditRecord extends AuditEntry {
+  readonly seq: number;
+}
+
+/** What edges must know of an agent whose tokens aren't all good. */
+export interface AgentRuling {
+  readonly agent: string;
+  /** Suspended or removed: no token of it is good. */
+  readonly blocked: boolean;
+  /** Tokens of an older generation aren't good. */
+  readonly generation: number;
+}
+
+/** Something that edges must hear of, in the order in which it was decided. */
+export interface Change {
+  readonly seq: number;
+  readonly body: ChangeBody;
+}
+
+/** What it is. */
+export type ChangeBody =
+  | { readonly kind: "agent"; readonly ruling: AgentRuling }
+  | { readonly kind: "close_session"; readonly session: string }
+  | { readonly kind: "keys" };
+
+/** A live session, as an edge reported it. */
+export interface LiveSession {
+  /** Names it among all edges' sessions. */
+  readonly id: string;
+  readonly edge: string;
+  /** The agent's id, or `hostname:` and the name where the token names no agent. */
+  readonly agent: string;
+  readonly tenant: string;
+  readonly hostname: string;
+  readonly remote: string;
+  readonly transport: string;
+  readonly protocolVersion: number;
+  readonly cipher: string;
+  readonly sinceMs: number;
+  readonly streams: number;
+  readonly bytesToAgent: number;
+  readonly bytesToVisitor: number;
+}
+
+/** What an agent used in a day (UTC). */
+export interface UsageRow {
+  readonly agent: string;
+  readonly tenant: string;
+  readonly name: string;
+  /** `2026-11-27`. */
+  readonly day: string;
+  readonly bytesToAgent: number;
+  readonly bytesToVisitor: number;
+  readonly streams: number;
+  readonly connectedMs: number;
+}
+
+/** What an edge reports since its last report. */
+export interface EdgeReport {
+  /** The edge's name. */
+  readonly edge: string;
+  /** Names the edge's count of reports; a new one with a new journal. */
+  readonly epoch: string;
+  /** 1 for the first report of an epoch, then one more each. One that was applied isn't applied again. */
+  readonly seq: number;
+  /** The first report after a start: sessions that it doesn't name are gone. */
+  readonly fresh: boolean;
+  /** Sessions that are new or have changed. */
+  readonly sessions: readonly Omit<LiveSession, "edge">[];
+  /** Sessions that are over. */
+  readonly closed: readonly string[];
+  readonly usage: readonly Omit<UsageRow, "name">[];
+}

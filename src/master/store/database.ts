@@ -1,0 +1,145 @@
+/**
+ * Opens the session master's database: SQLite in a file, or PostgreSQL by URL. Both answer to the same query builder.
+ *
+ * @module
+ */
+import { DatabaseSync, type SQLInputValue, type StatementSync } from "node:sqlite";
+import { Kysely, PostgresDialect, type PostgresPool, SqliteDialect, type SqliteStatement } from "kysely";
+import { Migrator } from "kysely/migration";
+import { errorMessage, SallyportError } from "../../errors.ts";
+import { migrations } from "./migrations.ts";
+import type { Tables } from "./schema.ts";
+
+/** SQLite: how long a statement waits for another process that writes. */
+export const SQLITE_BUSY_TIMEOUT_MS = 5_000;
+/** PostgreSQL: connections of one session master. */
+export const POSTGRES_CONNECTIONS_MAX = 8;
+/** PostgreSQL: until a connection stands. */
+export const POSTGRES_CONNECT_TIMEOUT_MS = 5_000;
+/** Prepared statements that are kept; the master has fewer than that. */
+const STATEMENTS_KEPT = 256;
+
+/** What kind of database it is. */
+export type StoreKind = "sqlite" | "postgres";
+
+/** An open database. */
+export interface Database {
+  readonly kind: StoreKind;
+  readonly db: Kysely<Tables>;
+  /** Writes a consistent copy to a new file while the database is in use; only SQLite, PostgreSQL has pg_dump. */
+  backup(path: string): Promise<void>;
+}
+
+/** Whether this names a PostgreSQL database. */
+export function isPostgresUrl(place: string): boolean {
+  return /^postgres(ql)?:\/\//.test(place);
+}
+
+/**
+ * Opens a database and brings its tables up to date.
+ *
+ * @param place a `postgres://` URL, or the path of an SQLite file; `:memory:` for one that goes with the process
+ * @throws SallyportError `config_invalid` where it can't be opened
+ */
+export async function openDatabase(place: string): Promise<Database> {
+  const postgres = isPostgresUrl(place);
+  try {
+    const opened = postgres ? await openPostgres(place) : openSqlite(place);
+    await migrate(opened);
+    return opened;
+  } catch (cause) {
+    // A URL has a password in it.
+    const shown = postgres ? new URL(place).host : place;
+    const message = `Cannot open database ${shown}: ${errorMessage(cause)}`;
+    throw new SallyportError("config_invalid", message, { side: "config", cause });
+  }
+}
+
+function openSqlite(path: string): Database {
+  const database = new DatabaseSync(path);
+  // WAL: readers don't wait for the writer. NORMAL: what was committed outlives this process, whatever ends it.
+  database.exec("pragma journal_mode = wal");
+  database.exec("pragma synchronous = normal");
+  database.exec(`pragma busy_timeout = ${SQLITE_BUSY_TIMEOUT_MS}`);
+  const statements = new Map<string, SqliteStatement>();
+  const prepare = (sql: string): SqliteStatement => {
+    // A transaction that begins by reading and writes later would fail where another process wrote in between.
+    const text = sql === "begin" ? "begin immediate" : sql;
+    let statement = statements.get(text);
+    if (statement === undefined) {
+      statement = adapt(database.prepare(text));
+      if (statements.size >= STATEMENTS_KEPT) statements.clear();
+      statements.set(text, statement);
+    }
+    return statement;
+  };
+  const db = new Kysely<Tables>({
+    dialect: new SqliteDialect({ database: { prepare, close: () => database.close() } }),
+  });
+  return {
+    kind: "sqlite",
+    db,
+    backup: (target) => {
+      database.prepare("vacuum into ?").run(target);
+      return Promise.resolve();
+    },
+  };
+}
+
+/** A statement of `node:sqlite` as Kysely's dialect wants it. */
+function adapt(statement: StatementSync): SqliteStatement {
+  const values = (parameters: readonly unknown[]) => parameters as SQLInputValue[];
+  return {
+    reader: statement.columns().length > 0,
+    all: (parameters) => statement.all(...values(parameters)),
+    run: (parameters) => statement.run(...values(parameters)),
+    iterate: (parameters) => statement.iterate(...values(parameters)),
+  };
+}
+
+/** The parts of `pg` 8 that are used; the package has no types of its own. */
+interface PgPackage {
+  readonly Pool: new (options: Readonly<Record<string, unknown>>) => PostgresPool & {
+    on(event: "error", listener: (error: Error) => void): void;
+  };
+  readonly types: { getTypeParser(oid: number, format?: string): (text: string) => unknown };
+}
+
+/** PostgreSQL's type for whole numbers of 64 bits; times and byte counts fit into a JavaScript number. */
+const INT8_OID = 20;
+/** The type of sums of those. */
+const NUMERIC_OID = 1700;
+
+async function openPostgres(url: string): Promise<Database> {
+  // Loaded where it is asked for: most session masters have SQLite.
+  const pg = (await import("pg")).default as PgPackage;
+  const pool = new pg.Pool({
+    connectionString: url,
+    max: POSTGRES_CONNECTIONS_MAX,
+    connectionTimeoutMillis: POSTGRES_CONNECT_TIMEOUT_MS,
+    application_name: "sallyport",
+    types: {
+      getTypeParser: (oid: number, format?: string) =>
+        oid === INT8_OID || oid === NUMERIC_OID ? Number : pg.types.getTypeParser(oid, format),
+    },
+  });
+  // An idle connection that breaks is replaced at the next query; unheard, the event would end the process.
+  pool.on("error", () => {});
+  return {
+    kind: "postgres",
+    db: new Kysely<Tables>({ dialect: new PostgresDialect({ pool }) }),
+    backup: () => {
+      const why = "Cannot back up: the database is PostgreSQL; use pg_dump";
+      return Promise.reject(new SallyportError("not_supported", why, { side: "config" }));
+    },
+  };
+}
+
+async function migrate({ db, kind }: Database): Promise<void> {
+  const migrator = new Migrator({ db, provider: migrations(kind) });
+  const { error } = await migrator.migrateToLatest();
+  if (error !== undefined) {
+    await db.destroy();
+    throw error;
+  }
+}

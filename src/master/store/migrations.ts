@@ -1,0 +1,89 @@
+/**
+ * How the session master's tables came about, step by step. A step that has been released is never changed: a new one
+ * goes behind it.
+ *
+ * @module
+ */
+import { type Kysely, sql } from "kysely";
+import type { Migration, MigrationProvider } from "kysely/migration";
+import type { StoreKind } from "./database.ts";
+
+/** The steps for one kind of database. */
+export function migrations(kind: StoreKind): MigrationProvider {
+  const steps: Record<string, Migration> = {
+    "0001_first": { up: (db) => first(db, kind) },
+  };
+  return { getMigrations: () => Promise.resolve(steps) };
+}
+
+/** A number that the database gives each row, rising. */
+function sequence(kind: StoreKind): string {
+  return kind === "postgres" ? "bigserial primary key" : "integer primary key autoincrement";
+}
+
+// deno-lint-ignore no-explicit-any -- a step knows the tables of its own time, not today's
+async function first(db: Kysely<any>, kind: StoreKind): Promise<void> {
+  const statements = [
+    `create table agents (
+      id text primary key, tenant text not null, name text not null, sharing_group text, state text not null,
+      publish text not null, limits text not null, agent_networks text not null, visitor_networks text not null,
+      expires_at bigint, notes text not null, public_key text, generation bigint not null, revision bigint not null,
+      created_at bigint not null, updated_at bigint not null, unique (tenant, name))`,
+    `create index agents_by_name on agents (name, id)`,
+    `create table hostnames (name text primary key, owner text not null, tenant text not null)`,
+    `create table agent_hostnames (
+      agent text not null, position bigint not null, name text not null, primary key (agent, name))`,
+    `create index agent_hostnames_by_name on agent_hostnames (name)`,
+    `create table removed_agents (agent text primary key, removed_at bigint not null)`,
+    `create table join_codes (
+      digest text primary key, agent text not null, expires_at bigint not null, used_at bigint)`,
+    `create index join_codes_by_agent on join_codes (agent)`,
+    `create table api_keys (
+      id text primary key, digest text not null unique, name text not null, tenant text not null, scopes text not null,
+      hostnames text not null, publish text not null, created_at bigint not null, expires_at bigint)`,
+    `create table fernet_keys (
+      id text primary key, key text, state text not null, created_at bigint not null, position bigint not null)`,
+    `create table audit (
+      seq ${
+      sequence(kind)
+    }, at bigint not null, actor text not null, action text not null, subject text not null,
+      tenant text not null, request text not null, detail text not null)`,
+    `create table changes (seq ${sequence(kind)}, at bigint not null, body text not null)`,
+    `create table nonces (id text primary key, expires_at bigint not null)`,
+    `create index nonces_by_end on nonces (expires_at)`,
+    `create table answers (
+      id text primary key, request text not null, status bigint, headers text not null, body text not null,
+      expires_at bigint not null)`,
+    `create table edges (edge text primary key, epoch text not null, seq bigint not null, seen_at bigint not null)`,
+    `create table sessions (
+      id text primary key, edge text not null, agent text not null, tenant text not null, hostname text not null,
+      remote text not null, transport text not null, protocol_version bigint not null, cipher text not null,
+      since bigint not null, streams bigint not null, bytes_to_agent bigint not null, bytes_to_visitor bigint not null)`,
+    `create index sessions_by_agent on sessions (agent)`,
+    `create index sessions_by_edge on sessions (edge)`,
+    `create table usage (
+      agent text not null, day text not null, tenant text not null, bytes_to_agent bigint not null,
+      bytes_to_visitor bigint not null, streams bigint not null, connected_ms bigint not null,
+      primary key (agent, day))`,
+    `create index usage_by_day on usage (day)`,
+    `create table usage_names (agent text primary key, name text not null)`,
+    ...appendOnly(kind),
+  ];
+  for (const statement of statements) await sql.raw(statement).execute(db);
+}
+
+/** Keeps the audit log from being rewritten, also by whoever has the database open beside the program. */
+function appendOnly(kind: StoreKind): string[] {
+  const why = "the audit log is append only";
+  if (kind === "sqlite") {
+    return ["update", "delete"].map((what) =>
+      `create trigger audit_no_${what} before ${what} on audit begin select raise(abort, '${why}'); end`
+    );
+  }
+  return [
+    `create function audit_append_only() returns trigger language plpgsql as
+      $$ begin raise exception '${why}'; end $$`,
+    `create trigger audit_append_only before update or delete on audit
+      for each row execute function audit_append_only()`,
+  ];
+}

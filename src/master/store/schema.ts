@@ -1,0 +1,94 @@
+/**
+ * The session master's tables, as Kysely's types. Lists and objects are JSON in text; times are milliseconds since 1970.
+ *
+ * @module
+ */
+import type { Generated } from "kysely";
+
+/** See the module. */
+export interface Tables {
+  agents: {
+    id: string;
+    tenant: string;
+    name: string;
+    sharing_group: string | null;
+    state: string;
+    publish: string;
+    limits: string;
+    agent_networks: string;
+    visitor_networks: string;
+    expires_at: number | null;
+    notes: string;
+    public_key: string | null;
+    generation: number;
+    revision: number;
+    created_at: number;
+    updated_at: number;
+  };
+  /** Each hostname once, with its one owner: an agent, or a group of agents. */
+  hostnames: { name: string; owner: string; tenant: string };
+  /** The hostnames of each agent, in the operator's order. */
+  agent_hostnames: { agent: string; position: number; name: string };
+  /** Agents that were removed, until no token of theirs can be good any more. */
+  removed_agents: { agent: string; removed_at: number };
+  join_codes: { digest: string; agent: string; expires_at: number; used_at: number | null };
+  api_keys: {
+    id: string;
+    digest: string;
+    name: string;
+    tenant: string;
+    scopes: string;
+    hostnames: string;
+    publish: string;
+    created_at: number;
+    expires_at: number | null;
+  };
+  fernet_keys: { id: string; key: string | null; state: string; created_at: number; position: number };
+  audit: {
+    seq: Generated<number>;
+    at: number;
+    actor: string;
+    action: string;
+    subject: string;
+    tenant: string;
+    request: string;
+    detail: string;
+  };
+  changes: { seq: Generated<number>; at: number; body: string };
+  nonces: { id: string; expires_at: number };
+  answers: {
+    id: string;
+    request: string;
+    status: number | null;
+    headers: string;
+    body: string;
+    expires_at: number;
+  };
+  edges: { edge: string; epoch: string; seq: number; seen_at: number };
+  sessions: {
+    id: string;
+    edge: string;
+    agent: string;
+    tenant: string;
+    hostname: string;
+    remote: string;
+    transport: string;
+    protocol_version: number;
+    cipher: string;
+    since: number;
+    streams: number;
+    bytes_to_agent: number;
+    bytes_to_visitor: number;
+  };
+  usage: {
+    agent: string;
+    day: string;
+    tenant: string;
+    bytes_to_agent: number;
+    bytes_to_visitor: number;
+    streams: number;
+    connected_ms: number;
+  };
+  /** Names of agents for their usage, also when they are removed. */
+  usage_names: { agent: string; name: string };
+}

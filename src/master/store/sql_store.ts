@@ -1,0 +1,790 @@
+/**
+ * The store on an SQL database.
+ *
+ * @module
+ */
+import { Buffer } from "node:buffer";
+import { type Insertable, type Kysely, type Selectable, sql, type Transaction } from "kysely";
+import { errorMessage, SallyportError } from "../../errors.ts";
+import { TOKEN_TTL_MAX_S } from "../../protocol/token/token.ts";
+import type {
+  Agent,
+  AgentRuling,
+  ApiKey,
+  AuditEntry,
+  AuditRecord,
+  Change,
+  ChangeBody,
+  EdgeReport,
+  JoinCode,
+  LiveSession,
+  StoredFernetKey,
+  UsageRow,
+} from "../model.ts";
+import { type Database, openDatabase } from "./database.ts";
+import type { Tables } from "./schema.ts";
+import {
+  type AgentQuery,
+  type AuditQuery,
+  type Enrolment,
+  type KeptAnswer,
+  ownerOf,
+  type Page,
+  type SessionQuery,
+  type Store,
+  StoreConflict,
+  type UsageQuery,
+} from "./store.ts";
+
+/** Changes that an edge which was away may catch up with; behind that it gets every ruling afresh. */
+export const CHANGES_KEPT_MS = 24 * 3_600_000;
+/** An edge that hasn't been heard of for this long is gone, and its sessions with it. */
+export const EDGE_FORGOTTEN_MS = 24 * 3_600_000;
+/** Names in one query; SQLite and PostgreSQL bound the number of parameters. */
+const NAMES_PER_QUERY = 500;
+
+/** Opens a store; see `openDatabase`. */
+export async function openStore(place: string): Promise<Store> {
+  return new SqlStore(await openDatabase(place));
+}
+
+type Db = Kysely<Tables> | Transaction<Tables>;
+
+class SqlStore implements Store {
+  readonly kind: Database["kind"];
+  readonly #database: Database;
+  readonly #db: Kysely<Tables>;
+
+  constructor(database: Database) {
+    this.#database = database;
+    this.kind = database.kind;
+    this.#db = database.db;
+  }
+
+  addAgent(agent: Agent, join: JoinCode | undefined, audit: AuditEntry): Promise<void> {
+    return this.#write(async (tx) => {
+      await claimName(tx, agent);
+      await tx.insertInto("agents").values(agentRow(agent)).execute();
+      await this.#claimHostnames(tx, agent);
+      await keepName(tx, agent);
+      if (join !== undefined) await addJoinCode(tx, agent.id, join);
+      await addAudit(tx, audit);
+    });
+  }
+
+  agent(id: string): Promise<Agent | undefined> {
+    return this.#read(async (db) => {
+      const row = await db.selectFrom("agents").selectAll().where("id", "=", id).executeTakeFirst();
+      return row === undefined ? undefined : (await withHostnames(db, [row]))[0];
+    });
+  }
+
+  agentNamed(tenant: string, name: string): Promise<Agent | undefined> {
+    return this.#read(async (db) => {
+      const row = await db.selectFrom("agents").selectAll()
+        .where("tenant", "=", tenant).where("name", "=", name).executeTakeFirst();
+      return row === undefined ? undefined : (await withHostnames(db, [row]))[0];
+    });
+  }
+
+  agents({ tenant, search, state, cursor, limit }: AgentQuery): Promise<Page<Agent>> {
+    return this.#read(async (db) => {
+      let query = db.selectFrom("agents").selectAll().orderBy("name").orderBy("id").limit(limit + 1);
+      if (tenant !== undefined) query = query.where("tenant", "=", tenant);
+      if (state !== undefined) query = query.where("state", "=", state);
+      if (search !== undefined && search !== "") {
+        const pattern = `%${search.toLowerCase().replace(/[\\%_]/g, "\\$&")}%`;
+        query = query.where(({ or, exists, selectFrom, ref }) =>
+          or([
+            sql<boolean>`lower(${ref("agents.name")}) like ${pattern} escape '\\'`,
+            sql<boolean>`lower(${ref("agents.notes")}) like ${pattern} escape '\\'`,
+            exists(
+              selectFrom("agent_hostnames").select("agent_hostnames.agent")
+                .whereRef("agent_hostnames.agent", "=", "agents.id")
+                .where(sql<boolean>`agent_hostnames.name like ${pattern} escape '\\'`),
+            ),
+          ])
+        );
+      }
+      const after = readCursor(cursor, 2);
+      if (after !== undefined) {
+        const [name, id] = after as [string, string];
+        query = query.where(({ or, and, eb }) =>
+          or([eb("name", ">", name), and([eb("name", "=", name), eb("id", ">", id)])])
+        );
+      }
+      const rows = await query.execute();
+      const items = await withHostnames(db, rows.slice(0, limit));
+      const last = items.at(-1);
+      return rows.length > limit && last !== undefined
+        ? { items, next: writeCursor([last.name, last.id]) }
+        : { items };
+    });
+  }
+
+  changeAgent(agent: Agent, join: JoinCode | undefined, audit: AuditEntry): Promise<void> {
+    return this.#write(async (tx) => {
+      const before = await tx.selectFrom("agents").selectAll().where("id", "=", agent.id).executeTakeFirst();
+      if (before === undefined || before.revision !== agent.revision - 1) {
+        throw new StoreConflict("revision", "the agent has been changed meanwhile");
+      }
+      if (before.name !== agent.name || before.tenant !== agent.tenant) await claimName(tx, agent);
+      const { id: _, ...columns } = agentRow(agent);
+      const done = await tx.updateTable("agents").set(columns)
+        .where("id", "=", agent.id).where("revision", "=", agent.revision - 1).executeTakeFirst();
+      if (Number(done.numUpdatedRows) === 0) {
+        throw new StoreConflict("revision", "the agent has been changed meanwhile");
+      }
+      const [old] = await withHostnames(tx, [before]);
+      if (
+        old !== undefined &&
+        (old.hostnames.join() !== agent.hostnames.join() || ownerOf(old) !== ownerOf(agent))
+      ) {
+        await releaseHostnames(tx, agent.id);
+        await this.#claimHostnames(tx, agent);
+      }
+      await keepName(tx, agent);
+      if (join !== undefined) {
+        await tx.deleteFrom("join_codes").where("agent", "=", agent.id).execute();
+        await addJoinCode(tx, agent.id, join);
+      }
+      if (before.state !== agent.state || before.generation !== agent.generation) {
+        await addChange(tx, { kind: "agent", ruling: rulingOf(agent) }, audit.atMs);
+      }
+      await addAudit(tx, audit);
+    });
+  }
+
+  removeAgent(id: string, audit: AuditEntry): Promise<boolean> {
+    return this.#write(async (tx) => {
+      const done = await tx.deleteFrom("agents").where("id", "=", id).executeTakeFirst();
+      if (Number(done.numDeletedRows) === 0) return false;
+      await releaseHostnames(tx, id);
+      await tx.deleteFrom("join_codes").where("agent", "=", id).execute();
+      await tx.insertInto("removed_agents").values({ agent: id, removed_at: audit.atMs }).execute();
+      await addChange(tx, { kind: "agent", ruling: { agent: id, blocked: true, generation: 0 } }, audit.atMs);
+      await addAudit(tx, audit);
+      return true;
+    });
+  }
+
+  hostnameOwner(hostname: string): Promise<{ owner: string; tenant: string } | undefined> {
+    return this.#read(async (db) => {
+      const row = await db.selectFrom("hostnames").select(["owner", "tenant"]).where("name", "=", hostname)
+        .executeTakeFirst();
+      return row && { ...row };
+    });
+  }
+
+  enrol(
+    digest: string,
+    publicKey: string,
+    nowMs: number,
+    audit: Omit<AuditEntry, "subject" | "tenant" | "actor">,
+  ): Promise<Enrolment> {
+    return this.#write(async (tx): Promise<Enrolment> => {
+      const code = await tx.selectFrom("join_codes").selectAll().where("digest", "=", digest)
+        .executeTakeFirst();
+      const row = code &&
+        await tx.selectFrom("agents").selectAll().where("id", "=", code.agent).executeTakeFirst();
+      if (code === undefined || row === undefined) return { refused: "unknown" };
+      // The answer to the first attempt may have been lost on its way.
+      if (code.used_at !== null) {
+        if (row.public_key !== publicKey) return { refused: "used" };
+        const [agent] = await withHostnames(tx, [row]);
+        return { agent: agent! };
+      }
+      if (code.expires_at < nowMs) return { refused: "expired" };
+      const taken = await tx.updateTable("join_codes").set({ used_at: nowMs })
+        .where("digest", "=", digest).where("used_at", "is", null).executeTakeFirst();
+      if (Number(taken.numUpdatedRows) === 0) return { refused: "used" };
+      const changed = { ...row, public_key: publicKey, revision: row.revision + 1, updated_at: nowMs };
+      await tx.updateTable("agents").set(changed).where("id", "=", row.id).execute();
+      await addAudit(tx, { ...audit, actor: row.id, subject: row.id, tenant: row.tenant });
+      const [agent] = await withHostnames(tx, [changed]);
+      return { agent: agent! };
+    });
+  }
+
+  useNonce(id: string, expiresAtMs: number): Promise<boolean> {
+    return this.#read(async (db) => {
+      const done = await db.insertInto("nonces").values({ id, expires_at: expiresAtMs })
+        .onConflict((conflict) => conflict.doNothing()).executeTakeFirst();
+      return Number(done.numInsertedOrUpdatedRows) > 0;
+    });
+  }
+
+  addApiKey(key: ApiKey, digest: string, audit: AuditEntry): Promise<void> {
+    return this.#write(async (tx) => {
+      await tx.insertInto("api_keys").values({
+        id: key.id,
+        digest,
+        name: key.name,
+        tenant: key.tenant,
+        scopes: JSON.stringify(key.scopes),
+        hostnames: JSON.stringify(key.hostnames),
+        publish: JSON.stringify(key.publish),
+        created_at: key.createdAtMs,
+        expires_at: key.expiresAtMs ?? null,
+      }).execute();
+      await addAudit(tx, audit);
+    });
+  }
+
+  apiKeys(): Promise<readonly ApiKey[]> {
+    return this.#read(async (db) => {
+      const rows = await db.selectFrom("api_keys").selectAll().orderBy("created_at").orderBy("id").execute();
+      return rows.map(apiKeyOf);
+    });
+  }
+
+  apiKeyByDigest(digest: string): Promise<ApiKey | undefined> {
+    return this.#read(async (db) => {
+      const row = await db.selectFrom("api_keys").selectAll().where("digest", "=", digest).executeTakeFirst();
+      return row === undefined ? undefined : apiKeyOf(row);
+    });
+  }
+
+  removeApiKey(id: string, audit: AuditEntry): Promise<boolean> {
+    return this.#write(async (tx) => {
+      const done = await tx.deleteFrom("api_keys").where("id", "=", id).executeTakeFirst();
+      if (Number(done.numDeletedRows) === 0) return false;
+      await addAudit(tx, audit);
+      return true;
+    });
+  }
+
+  fernetKeys(): Promise<readonly StoredFernetKey[]> {
+    return this.#read(async (db) => {
+      const rows = await db.selectFrom("fernet_keys").selectAll().orderBy("position", "desc").execute();
+      return rows.map(({ id, key, state, created_at }) => ({
+        id,
+        ...key === null ? {} : { key },
+        state: state as StoredFernetKey["state"],
+        createdAtMs: created_at,
+      }));
+    });
+  }
+
+  addFernetKey(key: StoredFernetKey, audit: AuditEntry): Promise<void> {
+    return this.#write(async (tx) => {
+      const { position } = await tx.selectFrom("fernet_keys")
+        .select(({ fn }) => fn.coalesce(fn.max("position"), sql<number>`0`).as("position"))
+        .executeTakeFirstOrThrow();
+      await tx.insertInto("fernet_keys").values({
+        id: key.id,
+        key: key.key ?? null,
+        state: key.state,
+        created_at: key.createdAtMs,
+        position: Number(position) + 1,
+      }).execute();
+      await addChange(tx, { kind: "keys" }, audit.atMs);
+      await addAudit(tx, audit);
+    });
+  }
+
+  retireFernetKey(id: string, audit: AuditEntry): Promise<void> {
+    return this.#write(async (tx) => {
+      // The key itself isn't kept: who reads the database later gets none that was retired.
+      await tx.insertInto("fernet_keys")
+        .values({ id, key: null, state: "retired", created_at: audit.atMs, position: 0 })
+        .onConflict((conflict) => conflict.column("id").doUpdateSet({ key: null, state: "retired" }))
+        .execute();
+      await addChange(tx, { kind: "keys" }, audit.atMs);
+      await addAudit(tx, audit);
+    });
+  }
+
+  audit({ tenant, subject, cursor, limit }: AuditQuery): Promise<Page<AuditRecord>> {
+    return this.#read(async (db) => {
+      let query = db.selectFrom("audit").selectAll().orderBy("seq", "desc").limit(limit + 1);
+      if (tenant !== undefined) query = query.where("tenant", "=", tenant);
+      if (subject !== undefined) query = query.where("subject", "=", subject);
+      const after = readCursor(cursor, 1);
+      if (after !== undefined) query = query.where("seq", "<", Number(after[0]));
+      const rows = await query.execute();
+      const items = rows.slice(0, limit).map(({ at, detail, ...rest }) => ({
+        ...rest,
+        atMs: at,
+        detail: JSON.parse(detail) as Record<string, unknown>,
+      }));
+      const last = items.at(-1);
+      return rows.length > limit && last !== undefined ? { items, next: writeCursor([last.seq]) } : { items };
+    });
+  }
+
+  addChange(body: ChangeBody, audit: AuditEntry): Promise<void> {
+    return this.#write(async (tx) => {
+      await addChange(tx, body, audit.atMs);
+      await addAudit(tx, audit);
+    });
+  }
+
+  lastChange(): Promise<number> {
+    return this.#read(async (db) => {
+      const row = await db.selectFrom("changes").select("seq").orderBy("seq", "desc").limit(1)
+        .executeTakeFirst();
+      return row?.seq ?? 0;
+    });
+  }
+
+  changesSince(seq: number): Promise<readonly Change[] | undefined> {
+    return this.#read(async (db) => {
+      const rows = await db.selectFrom("changes").select(["seq", "body"]).where("seq", ">=", seq)
+        .orderBy("seq").execute();
+      // The one that the reader knows already must still be there, or some behind it may be gone.
+      if (seq > 0 && rows[0]?.seq !== seq) return undefined;
+      return rows.filter((row) => row.seq > seq)
+        .map((row) => ({ seq: row.seq, body: JSON.parse(row.body) as ChangeBody }));
+    });
+  }
+
+  rulings(): Promise<readonly AgentRuling[]> {
+    return this.#read(async (db) => {
+      const removed = await db.selectFrom("removed_agents").select("agent").execute();
+      const agents = await db.selectFrom("agents").select(["id", "state", "generation"])
+        .where(({ or, eb }) => or([eb("state", "!=", "active"), eb("generation", ">", 1)])).execute();
+      return [
+        ...removed.map(({ agent }) => ({ agent, blocked: true, generation: 0 })),
+        ...agents.map(({ id, state, generation }) => ({
+          agent: id,
+          blocked: state !== "active",
+          generation,
+        })),
+      ];
+    });
+  }
+
+  applyReport(report: EdgeReport, nowMs: number): Promise<boolean> {
+    return this.#write(async (tx) => {
+      const { edge, epoch, seq } = report;
+      const known = await tx.selectFrom("edges").selectAll().where("edge", "=", edge)
+        .$if(this.kind === "postgres", (query) => query.forUpdate()).executeTakeFirst();
+      if (known !== undefined && known.epoch === epoch && seq <= known.seq) return false;
+      await tx.insertInto("edges").values({ edge, epoch, seq, seen_at: nowMs })
+        .onConflict((conflict) => conflict.column("edge").doUpdateSet({ epoch, seq, seen_at: nowMs }))
+        .execute();
+      if (report.fresh) await tx.deleteFrom("sessions").where("edge", "=", edge).execute();
+      for (const batch of batches(report.closed)) {
+        await tx.deleteFrom("sessions").where("edge", "=", edge).where("id", "in", batch).execute();
+      }
+      for (const session of report.sessions) {
+        const { streams, bytesToAgent: bytes_to_agent, bytesToVisitor: bytes_to_visitor } = session;
+        await tx.insertInto("sessions").values(sessionRow({ ...session, edge }))
+          .onConflict((conflict) =>
+            conflict.column("id").doUpdateSet({ streams, bytes_to_agent, bytes_to_visitor })
+          )
+          .execute();
+      }
+      for (const used of report.usage) await addUsage(tx, used);
+      return true;
+    });
+  }
+
+  lastReport(edge: string): Promise<{ epoch: string; seq: number } | undefined> {
+    return this.#read(async (db) => {
+      const row = await db.selectFrom("edges").select(["epoch", "seq"]).where("edge", "=", edge)
+        .executeTakeFirst();
+      return row && { ...row };
+    });
+  }
+
+  session(id: string): Promise<LiveSession | undefined> {
+    return this.#read(async (db) => {
+      const row = await db.selectFrom("sessions").selectAll().where("id", "=", id).executeTakeFirst();
+      return row === undefined ? undefined : sessionOf(row);
+    });
+  }
+
+  sessions({ tenant, agent, cursor, limit }: SessionQuery): Promise<Page<LiveSession>> {
+    return this.#read(async (db) => {
+      let query = db.selectFrom("sessions").selectAll().orderBy("hostname").orderBy("id").limit(limit + 1);
+      if (tenant !== undefined) query = query.where("tenant", "=", tenant);
+      if (agent !== undefined) query = query.where("agent", "=", agent);
+      const after = readCursor(cursor, 2);
+      if (after !== undefined) {
+        const [hostname, id] = after as [string, string];
+        query = query.where(({ or, and, eb }) =>
+          or([eb("hostname", ">", hostname), and([eb("hostname", "=", hostname), eb("id", ">", id)])])
+        );
+      }
+      const rows = await query.execute();
+      const items = rows.slice(0, limit).map(sessionOf);
+      const last = items.at(-1);
+      return rows.length > limit && last !== undefined
+        ? { items, next: writeCursor([last.hostname, last.id]) }
+        : { items };
+    });
+  }
+
+  usage({ tenant, agent, from, to }: UsageQuery): Promise<readonly UsageRow[]> {
+    return this.#read(async (db) => {
+      let query = db.selectFrom("usage").leftJoin("usage_names", "usage_names.agent", "usage.agent")
+        .selectAll("usage").select("usage_names.name as name")
+        .where("day", ">=", from).where("day", "<=", to).orderBy("day").orderBy("usage.agent");
+      if (tenant !== undefined) query = query.where("tenant", "=", tenant);
+      if (agent !== undefined) query = query.where("usage.agent", "=", agent);
+      const rows = await query.execute();
+      return rows.map((row) => ({
+        agent: row.agent,
+        tenant: row.tenant,
+        name: row.name ?? row.agent.replace(/^hostname:/, ""),
+        day: row.day,
+        bytesToAgent: row.bytes_to_agent,
+        bytesToVisitor: row.bytes_to_visitor,
+        streams: row.streams,
+        connectedMs: row.connected_ms,
+      }));
+    });
+  }
+
+  monthUsed(agents: readonly string[], month: string): Promise<ReadonlyMap<string, number>> {
+    return this.#read(async (db) => {
+      const used = new Map<string, number>();
+      for (const batch of batches(agents)) {
+        const rows = await db.selectFrom("usage")
+          .select(["agent", sql<number>`sum(bytes_to_agent + bytes_to_visitor)`.as("bytes")])
+          .where("agent", "in", batch).where("day", ">=", `${month}-01`).where("day", "<=", `${month}-31`)
+          .groupBy("agent").execute();
+        for (const { agent, bytes } of rows) used.set(agent, Number(bytes));
+      }
+      return used;
+    });
+  }
+
+  reserveAnswer(
+    id: string,
+    request: string,
+    nowMs: number,
+    expiresAtMs: number,
+  ): Promise<KeptAnswer | undefined> {
+    return this.#write(async (tx) => {
+      await tx.deleteFrom("answers").where("id", "=", id).where("expires_at", "<", nowMs).execute();
+      const done = await tx.insertInto("answers")
+        .values({ id, request, status: null, headers: "{}", body: "", expires_at: expiresAtMs })
+        .onConflict((conflict) => conflict.doNothing()).executeTakeFirst();
+      if (Number(done.numInsertedOrUpdatedRows) > 0) return undefined;
+      const kept = await tx.selectFrom("answers").selectAll().where("id", "=", id).executeTakeFirst();
+      return kept && {
+        request: kept.request,
+        ...kept.status === null ? {} : { status: kept.status },
+        headers: JSON.parse(kept.headers) as Record<string, string>,
+        body: kept.body,
+      };
+    });
+  }
+
+  keepAnswer(id: string, { status, headers, body }: KeptAnswer & { readonly status: number }): Promise<void> {
+    return this.#read(async (db) => {
+      await db.updateTable("answers").set({ status, headers: JSON.stringify(headers), body }).where(
+        "id",
+        "=",
+        id,
+      )
+        .execute();
+    });
+  }
+
+  dropAnswer(id: string): Promise<void> {
+    return this.#read(async (db) => {
+      await db.deleteFrom("answers").where("id", "=", id).execute();
+    });
+  }
+
+  sweep(nowMs: number): Promise<void> {
+    return this.#write(async (tx) => {
+      await tx.deleteFrom("nonces").where("expires_at", "<", nowMs).execute();
+      await tx.deleteFrom("answers").where("expires_at", "<", nowMs).execute();
+      // Kept for a while, so that a late attempt hears what is wrong with its code.
+      await tx.deleteFrom("join_codes").where("expires_at", "<", nowMs - CHANGES_KEPT_MS).execute();
+      // The last change stays: its number says where edges are.
+      const { last } = await tx.selectFrom("changes").select(({ fn }) => fn.max("seq").as("last"))
+        .executeTakeFirstOrThrow();
+      await tx.deleteFrom("changes").where("at", "<", nowMs - CHANGES_KEPT_MS).where("seq", "<", last ?? 0)
+        .execute();
+      await tx.deleteFrom("removed_agents").where("removed_at", "<", nowMs - TOKEN_TTL_MAX_S * 1000)
+        .execute();
+      const gone = await tx.selectFrom("edges").select("edge").where(
+        "seen_at",
+        "<",
+        nowMs - EDGE_FORGOTTEN_MS,
+      )
+        .execute();
+      for (const { edge } of gone) await tx.deleteFrom("sessions").where("edge", "=", edge).execute();
+    });
+  }
+
+  async ping(): Promise<void> {
+    await this.#read((db) => sql`select 1`.execute(db));
+  }
+
+  backup(path: string): Promise<void> {
+    return this.#database.backup(path);
+  }
+
+  async close(): Promise<void> {
+    await this.#db.destroy();
+  }
+
+  /** Takes an agent's hostnames for its owner. */
+  async #claimHostnames(tx: Transaction<Tables>, agent: Agent): Promise<void> {
+    const { id, tenant, hostnames } = agent;
+    const owner = ownerOf(agent);
+    // One after the other: of two that take a wildcard and a name below it at once, one must see the other's.
+    if (this.kind === "postgres") await sql`select pg_advisory_xact_lock(72901)`.execute(tx);
+    for (const [position, name] of hostnames.entries()) {
+      await tx.insertInto("hostnames").values({ name, owner, tenant })
+        .onConflict((conflict) => conflict.doNothing()).execute();
+      const held = await tx.selectFrom("hostnames").selectAll().where("name", "=", name)
+        .executeTakeFirstOrThrow();
+      if (held.owner !== owner) throw taken(name, name);
+      const across = await otherTenantsOverlap(tx, name, tenant);
+      if (across !== undefined) throw taken(name, across);
+      await tx.insertInto("agent_hostnames").values({ agent: id, position, name }).execute();
+    }
+  }
+
+  async #read<T>(work: (db: Db) => Promise<T>): Promise<T> {
+    try {
+      return await work(this.#db);
+    } catch (error) {
+      throw storeError(error);
+    }
+  }
+
+  async #write<T>(work: (tx: Transaction<Tables>) => Promise<T>): Promise<T> {
+    try {
+      return await this.#db.transaction().execute(work);
+    } catch (error) {
+      throw storeError(error);
+    }
+  }
+}
+
+function storeError(cause: unknown): unknown {
+  if (cause instanceof StoreConflict || cause instanceof SallyportError) return cause;
+  return new SallyportError("io_failed", `Cannot use the database: ${errorMessage(cause)}`, {
+    side: "local",
+    retryable: true,
+    cause,
+  });
+}
+
+function taken(name: string, by: string): StoreConflict {
+  const why = by === name ? "belongs to another agent" : `overlaps ${by}, which belongs to another tenant`;
+  return new StoreConflict("hostnames", `${name} ${why}`, name);
+}
+
+/** A hostname of another tenant that is below this wildcard, or a wildcard of another tenant that is above this name. */
+async function otherTenantsOverlap(
+  tx: Transaction<Tables>,
+  name: string,
+  tenant: string,
+): Promise<string | undefined> {
+  const plain = name.replace(/^\*\./, "");
+  const labels = plain.split(".");
+  const above = labels.slice(1).map((_, index) => `*.${labels.slice(index + 1).join(".")}`);
+  let query = tx.selectFrom("hostnames").select("name").where("tenant", "!=", tenant);
+  query = name.startsWith("*.")
+    ? query.where(({ or, eb }) =>
+      or([
+        ...above.length === 0 ? [] : [eb("name", "in", above)],
+        sql<boolean>`name like ${`%.${plain.replace(/[\\%_]/g, "\\$&")}`} escape '\\'`,
+      ])
+    )
+    : query.where("name", "in", above.length === 0 ? [""] : above);
+  return (await query.limit(1).executeTakeFirst())?.name;
+}
+
+async function claimName(tx: Transaction<Tables>, { id, tenant, name }: Agent): Promise<void> {
+  const held = await tx.selectFrom("agents").select("id").where("tenant", "=", tenant).where(
+    "name",
+    "=",
+    name,
+  )
+    .executeTakeFirst();
+  if (held !== undefined && held.id !== id) {
+    throw new StoreConflict("name", `${name} is the name of another agent`);
+  }
+}
+
+async function releaseHostnames(tx: Transaction<Tables>, agent: string): Promise<void> {
+  const names = await tx.selectFrom("agent_hostnames").select("name").where("agent", "=", agent).execute();
+  await tx.deleteFrom("agent_hostnames").where("agent", "=", agent).execute();
+  for (const { name } of names) {
+    await tx.deleteFrom("hostnames").where("name", "=", name)
+      .where(({ not, exists, selectFrom }) =>
+        not(exists(selectFrom("agent_hostnames").select("agent").where("agent_hostnames.name", "=", name)))
+      ).execute();
+  }
+}
+
+async function keepName(tx: Transaction<Tables>, { id: agent, name }: Agent): Promise<void> {
+  await tx.insertInto("usage_names").values({ agent, name })
+    .onConflict((conflict) => conflict.column("agent").doUpdateSet({ name })).execute();
+}
+
+async function addJoinCode(tx: Transaction<Tables>, agent: string, join: JoinCode): Promise<void> {
+  await tx.insertInto("join_codes").values({
+    digest: join.digest,
+    agent,
+    expires_at: join.expiresAtMs,
+    used_at: null,
+  })
+    .execute();
+}
+
+async function addAudit(tx: Transaction<Tables>, { atMs, detail, ...entry }: AuditEntry): Promise<void> {
+  await tx.insertInto("audit").values({ ...entry, at: atMs, detail: JSON.stringify(detail) }).execute();
+}
+
+async function addChange(tx: Transaction<Tables>, body: ChangeBody, atMs: number): Promise<void> {
+  await tx.insertInto("changes").values({ at: atMs, body: JSON.stringify(body) }).execute();
+}
+
+async function addUsage(tx: Transaction<Tables>, used: Omit<UsageRow, "name">): Promise<void> {
+  const row = {
+    agent: used.agent,
+    day: used.day,
+    tenant: used.tenant,
+    bytes_to_agent: used.bytesToAgent,
+    bytes_to_visitor: used.bytesToVisitor,
+    streams: used.streams,
+    connected_ms: used.connectedMs,
+  };
+  await tx.insertInto("usage").values(row)
+    .onConflict((conflict) =>
+      conflict.columns(["agent", "day"]).doUpdateSet(({ eb, ref }) => ({
+        bytes_to_agent: eb(ref("usage.bytes_to_agent"), "+", row.bytes_to_agent),
+        bytes_to_visitor: eb(ref("usage.bytes_to_visitor"), "+", row.bytes_to_visitor),
+        streams: eb(ref("usage.streams"), "+", row.streams),
+        connected_ms: eb(ref("usage.connected_ms"), "+", row.connected_ms),
+      }))
+    ).execute();
+}
+
+function agentRow(agent: Agent): Insertable<Tables["agents"]> {
+  return {
+    id: agent.id,
+    tenant: agent.tenant,
+    name: agent.name,
+    sharing_group: agent.group ?? null,
+    state: agent.state,
+    publish: JSON.stringify(agent.publish),
+    limits: JSON.stringify(agent.limits),
+    agent_networks: JSON.stringify(agent.agentNetworks),
+    visitor_networks: JSON.stringify(agent.visitorNetworks),
+    expires_at: agent.expiresAtMs ?? null,
+    notes: agent.notes,
+    public_key: agent.publicKey ?? null,
+    generation: agent.generation,
+    revision: agent.revision,
+    created_at: agent.createdAtMs,
+    updated_at: agent.updatedAtMs,
+  };
+}
+
+async function withHostnames(db: Db, rows: readonly Selectable<Tables["agents"]>[]): Promise<Agent[]> {
+  const byAgent = new Map<string, string[]>();
+  for (const batch of batches(rows.map(({ id }) => id))) {
+    const found = await db.selectFrom("agent_hostnames").select(["agent", "name"]).where("agent", "in", batch)
+      .orderBy("agent").orderBy("position").execute();
+    for (const { agent, name } of found) byAgent.set(agent, [...byAgent.get(agent) ?? [], name]);
+  }
+  return rows.map((row) => ({
+    id: row.id,
+    tenant: row.tenant,
+    name: row.name,
+    ...row.sharing_group === null ? {} : { group: row.sharing_group },
+    state: row.state as Agent["state"],
+    hostnames: byAgent.get(row.id) ?? [],
+    publish: JSON.parse(row.publish) as string[],
+    limits: JSON.parse(row.limits) as Agent["limits"],
+    agentNetworks: JSON.parse(row.agent_networks) as string[],
+    visitorNetworks: JSON.parse(row.visitor_networks) as string[],
+    ...row.expires_at === null ? {} : { expiresAtMs: row.expires_at },
+    notes: row.notes,
+    ...row.public_key === null ? {} : { publicKey: row.public_key },
+    generation: row.generation,
+    revision: row.revision,
+    createdAtMs: row.created_at,
+    updatedAtMs: row.updated_at,
+  }));
+}
+
+/** What edges must know of an agent. */
+function rulingOf({ id, state, generation }: Agent): AgentRuling {
+  return { agent: id, blocked: state !== "active", generation };
+}
+
+function apiKeyOf(row: Selectable<Tables["api_keys"]>): ApiKey {
+  return {
+    id: row.id,
+    name: row.name,
+    tenant: row.tenant,
+    scopes: JSON.parse(row.scopes) as ApiKey["scopes"],
+    hostnames: JSON.parse(row.hostnames) as string[],
+    publish: JSON.parse(row.publish) as string[],
+    createdAtMs: row.created_at,
+    ...row.expires_at === null ? {} : { expiresAtMs: row.expires_at },
+  };
+}
+
+function sessionRow(session: LiveSession): Tables["sessions"] {
+  return {
+    id: session.id,
+    edge: session.edge,
+    agent: session.agent,
+    tenant: session.tenant,
+    hostname: session.hostname,
+    remote: session.remote,
+    transport: session.transport,
+    protocol_version: session.protocolVersion,
+    cipher: session.cipher,
+    since: session.sinceMs,
+    streams: session.streams,
+    bytes_to_agent: session.bytesToAgent,
+    bytes_to_visitor: session.bytesToVisitor,
+  };
+}
+
+function sessionOf(row: Selectable<Tables["sessions"]>): LiveSession {
+  return {
+    id: row.id,
+    edge: row.edge,
+    agent: row.agent,
+    tenant: row.tenant,
+    hostname: row.hostname,
+    remote: row.remote,
+    transport: row.transport,
+    protocolVersion: row.protocol_version,
+    cipher: row.cipher,
+    sinceMs: row.since,
+    streams: row.streams,
+    bytesToAgent: row.bytes_to_agent,
+    bytesToVisitor: row.bytes_to_visitor,
+  };
+}
+
+function writeCursor(position: readonly (string | number)[]): string {
+  return Buffer.from(JSON.stringify(position)).toString("base64url");
+}
+
+/** A cursor's position; a wrong one is as none, so that a list begins at its start. */
+function readCursor(cursor: string | undefined, length: number): readonly (string | number)[] | undefined {
+  if (cursor === undefined) return undefined;
+  try {
+    const position: unknown = JSON.parse(Buffer.from(cursor, "base64url").toString());
+    const fits = Array.isArray(position) && position.length === length &&
+      position.every((part) => typeof part === "string" || Number.isSafeInteger(part));
+    return fits ? position : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function batches(items: readonly string[]): string[][] {
+  const cut: string[][] = [];
+  for (let at = 0; at < items.length; at += NAMES_PER_QUERY) cut.push(items.slice(at, at + NAMES_PER_QUERY));
+  return cut;
+}

@@ -1,0 +1,72 @@
+/**
+ * Asks for permissions before anything else is loaded, where Deno runs the program without flags. A library's user
+ * never sees it: it does nothing unless mod.ts is the program.
+ *
+ * @module
+ */
+import {
+  commandOf,
+  LOAD_NEEDS,
+  needsOf,
+  permissionFlag,
+  type PermissionName,
+  REASONS,
+} from "./permissions.ts";
+
+const MAIN = new URL("../../../mod.ts", import.meta.url).href;
+
+if (typeof Deno !== "undefined" && Deno.mainModule === MAIN) askPermissions(Deno.args);
+
+function askPermissions(args: readonly string[]): void {
+  if (LOAD_NEEDS.every(granted)) return;
+  const command = commandOf(args);
+  const missing = needsOf(command).filter((name) => !granted(name));
+  if (Deno.stdin.isTerminal() && Deno.stderr.isTerminal()) {
+    say(`Sallyport needs ${missing.length} permissions of Deno. Without a question: ${workingLine(args)}`);
+    for (const [index, name] of missing.entries()) {
+      say(`\n${index + 1} of ${missing.length}, ${name}: ${REASONS[name]}`);
+      // One question for all of a kind: the answer covers every file, address or variable.
+      if (Deno.permissions.requestSync({ name }).state !== "granted") refuse([name], args);
+    }
+    return;
+  }
+  refuse(missing, args);
+}
+
+/** Whether the libraries get what they ask for; of the environment, a set may grant the program's variables alone. */
+function granted(name: PermissionName): boolean {
+  const descriptor: Deno.PermissionDescriptor = name === "env"
+    ? { name, variable: "SALLYPORT_LISTEN" }
+    : name === "sys"
+    ? { name, kind: "hostname" }
+    : { name };
+  return Deno.permissions.querySync(descriptor).state === "granted";
+}
+
+function refuse(missing: readonly PermissionName[], args: readonly string[]): never {
+  const lines = missing.map((name) => `  ${name.padEnd(6)} ${REASONS[name]}`);
+  say(
+    `Cannot start: Deno didn't permit what \`${commandOf(args)}\` needs:\n\n${lines.join("\n")}\n\n` +
+      `This line works:\n\n  ${workingLine(args)}\n`,
+  );
+  Deno.exit(2);
+}
+
+/** The same start with what it needs: by the set of deno.json next to mod.ts, or by flags where there is none. */
+function workingLine(args: readonly string[]): string {
+  const command = commandOf(args);
+  const local = MAIN.startsWith("file:");
+  const flags = local
+    ? permissionFlag(command)
+    : `--unstable-net ${needsOf(command).map((name) => `--allow-${name}`).join(" ")}`;
+  const words = [local ? "mod.ts" : MAIN, ...args];
+  return `deno run ${flags} ${words.map(quoted).join(" ")}`;
+}
+
+function quoted(word: string): string {
+  return /^[\w@%+=:,./[\]-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
+}
+
+function say(text: string): void {
+  console.error(text);
+}

@@ -1,0 +1,57 @@
+/**
+ * What each command needs of Deno's permissions: the questions of a start without flags, and the sets in deno.json.
+ *
+ * @module
+ */
+
+/** A permission by Deno's name for it. */
+export type PermissionName = "env" | "sys" | "read" | "net" | "write";
+
+/** Why the program needs a permission; the order is that of the questions. */
+export const REASONS: Readonly<Record<PermissionName, string>> = {
+  env: "settings come from SALLYPORT_ variables",
+  sys: "the log names this machine, and an agent tells networks apart",
+  read: "keys, settings and certificates are files",
+  net: "it listens for visitors and agents, or dials an edge",
+  write: "keys and what it learns are kept in the data folder",
+};
+
+/** What the program can't be loaded without: libraries ask for these when they are imported. */
+export const LOAD_NEEDS: readonly PermissionName[] = ["env", "sys"];
+
+/** Commands that work without a network and write nothing. */
+const TOOLS: readonly string[] = ["completion", "help", "keygen", "token"];
+/** Commands that have a permission set of their own in deno.json; the others use the default one. */
+const OWN_SETS: readonly string[] = ["agent", "edge", "master", "serve"];
+
+/** The command among a program's arguments; `serve` where none is named. */
+export function commandOf(args: readonly string[]): string {
+  const [first = "serve"] = args;
+  if (["--help", "-h", "--help-all", "--version"].includes(first)) return "help";
+  return first.startsWith("-") ? "serve" : first;
+}
+
+/** What a command needs. */
+export function needsOf(command: string): readonly PermissionName[] {
+  return TOOLS.includes(command) ? ["env", "sys", "read"] : ["env", "sys", "read", "net", "write"];
+}
+
+/** The set in deno.json that a command runs with. */
+export function permissionSetOf(command: string): string {
+  if (TOOLS.includes(command)) return "tools";
+  return OWN_SETS.includes(command) && command !== "serve" ? command : "default";
+}
+
+/** Deno's flag that loads a command's set: `-P`, or `-P=agent`. */
+export function permissionFlag(command: string): string {
+  const set = permissionSetOf(command);
+  return set === "default" ? "-P" : `-P=${set}`;
+}
+
+/**
+ * Whether native code (FFI, native modules) can be loaded without a question; true on other runtimes. Deno would ask on a
+ * terminal, for what the program can do without.
+ */
+export function nativeCodePermitted(): boolean {
+  return typeof Deno === "undefined" || Deno.permissions.querySync({ name: "ffi" }).state === "granted";
+}

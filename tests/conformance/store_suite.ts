@@ -1,0 +1,382 @@
+/**
+ * What every store of the session master must do, sentence by sentence of src/master/store/store.ts.
+ *
+ * @module
+ */
+import assert from "node:assert/strict";
+import { it } from "node:test";
+import type { Agent, AuditEntry, EdgeReport, LiveSession } from "../../src/master/model.ts";
+import { type Store, StoreConflict } from "../../src/master/store/store.ts";
+
+const NOW_MS = 1_900_000_000_000;
+const DAY_MS = 24 * 3_600_000;
+
+/** An entry of the audit log for tests. */
+export function entry(action: string, subject = "agent", more: Partial<AuditEntry> = {}): AuditEntry {
+  return {
+    atMs: NOW_MS,
+    actor: "admin",
+    action,
+    subject,
+    tenant: "default",
+    request: "request-1",
+    detail: {},
+    ...more,
+  };
+}
+
+/** An agent for tests. */
+export function someAgent(name: string, more: Partial<Agent> = {}): Agent {
+  return {
+    id: `agent_${name}`,
+    name,
+    tenant: "default",
+    state: "active",
+    hostnames: [`${name}.example.org`],
+    publish: [],
+    limits: {},
+    agentNetworks: [],
+    visitorNetworks: [],
+    notes: "",
+    generation: 1,
+    revision: 1,
+    createdAtMs: NOW_MS,
+    updatedAtMs: NOW_MS,
+    ...more,
+  };
+}
+
+const add = (store: Store, agent: Agent) =>
+  store.addAgent(agent, undefined, entry("agent.created", agent.id));
+const conflict = (member: string, hostname?: string) => (error: unknown) =>
+  error instanceof StoreConflict && error.member === member && error.hostname === hostname;
+
+function live(id: string, agent: string, more: Partial<LiveSession> = {}): Omit<LiveSession, "edge"> {
+  return {
+    id,
+    agent,
+    tenant: "default",
+    hostname: `${agent}.example.org`,
+    remote: "192.0.2.7",
+    transport: "snitun",
+    protocolVersion: 2,
+    cipher: "aes-gcm",
+    sinceMs: NOW_MS,
+    streams: 0,
+    bytesToAgent: 0,
+    bytesToVisitor: 0,
+    ...more,
+  };
+}
+
+function report(seq: number, more: Partial<EdgeReport> = {}): EdgeReport {
+  return { edge: "edge-1", epoch: "e1", seq, fresh: false, sessions: [], closed: [], usage: [], ...more };
+}
+
+/** Registers the suite. `open` gives an empty store. */
+export function storeSuite(open: () => Promise<Store>, skip: string | false = false): void {
+  const test = (title: string, body: (store: Store) => Promise<void>) =>
+    it(title, { skip, timeout: 60_000 }, async () => {
+      const store = await open();
+      try {
+        await body(store);
+      } finally {
+        await store.close();
+      }
+    });
+
+  test("keeps an agent whole, and finds it by id and by name", async (store) => {
+    const agent = someAgent("a", {
+      group: "pair",
+      hostnames: ["z.example.org", "a.example.org", "*.a.example.org"],
+      publish: ["tcp:2222"],
+      limits: { streams: 5, monthly_bytes: 9e12 },
+      agentNetworks: ["192.0.2.0/24"],
+      visitorNetworks: ["2001:db8::/32"],
+      expiresAtMs: NOW_MS + 1,
+      notes: "Grüße; '\"\\",
+    });
+    await add(store, agent);
+    assert.deepEqual(await store.agent(agent.id), agent);
+    assert.deepEqual(await store.agentNamed("default", "a"), agent);
+    assert.equal(await store.agentNamed("other", "a"), undefined);
+    assert.equal(await store.agent("agent_b"), undefined);
+  });
+
+  test("a name is unique in its tenant", async (store) => {
+    await add(store, someAgent("a"));
+    await assert.rejects(
+      add(store, someAgent("a", { id: "agent_2", hostnames: ["b.example.org"] })),
+      conflict("name"),
+    );
+    await add(store, someAgent("a", { id: "agent_3", tenant: "other", hostnames: ["c.example.org"] }));
+  });
+
+  test("a hostname belongs to one agent, or to one group", async (store) => {
+    const taken = "shared.example.org";
+    await add(store, someAgent("a", { hostnames: [taken] }));
+    await assert.rejects(
+      add(store, someAgent("b", { hostnames: ["b.example.org", taken] })),
+      conflict("hostnames", taken),
+    );
+    assert.equal(await store.agent("agent_b"), undefined, "nothing of it is left");
+    assert.equal(await store.hostnameOwner("b.example.org"), undefined);
+    assert.deepEqual(await store.hostnameOwner(taken), { owner: "agent:agent_a", tenant: "default" });
+    await add(store, someAgent("c", { hostnames: ["group.example.org"], group: "g" }));
+    await add(store, someAgent("d", { hostnames: ["group.example.org"], group: "g" }));
+    await store.removeAgent("agent_c", entry("agent.removed"));
+    await assert.rejects(
+      add(store, someAgent("e", { hostnames: ["group.example.org"] })),
+      conflict("hostnames", "group.example.org"),
+    );
+    await store.removeAgent("agent_d", entry("agent.removed"));
+    await add(store, someAgent("f", { hostnames: ["group.example.org"] }));
+  });
+
+  test("a wildcard keeps other tenants out of what is below it, and none gets above another tenant's name", async (store) => {
+    await add(store, someAgent("a", { hostnames: ["*.home.example.org", "x.y.example.net"] }));
+    await add(store, someAgent("b", { hostnames: ["b.home.example.org"] }));
+    const other = (name: string, hostname: string) =>
+      someAgent(name, { tenant: "other", hostnames: [hostname] });
+    for (const hostname of ["c.home.example.org", "*.d.home.example.org", "*.y.example.net", "*.net"]) {
+      await assert.rejects(add(store, other("c", hostname)), conflict("hostnames", hostname), hostname);
+    }
+    await add(store, other("c", "home.example.org"));
+    await add(store, other("d", "*.xhome.example.org"));
+  });
+
+  test("of many that want one hostname at once, one gets it", async (store) => {
+    const wanting = Array.from(
+      { length: 12 },
+      (_, index) => someAgent(`n${index}`, { hostnames: ["one.example.org"] }),
+    );
+    const outcomes = await Promise.allSettled(wanting.map((agent) => add(store, agent)));
+    assert.equal(outcomes.filter(({ status }) => status === "fulfilled").length, 1);
+    for (const outcome of outcomes) {
+      if (outcome.status === "rejected") {
+        assert.ok(conflict("hostnames", "one.example.org")(outcome.reason), String(outcome.reason));
+      }
+    }
+  });
+
+  test("lists agents by name, page by page, of one tenant, by state and by search", async (store) => {
+    for (let index = 0; index < 25; index++) {
+      const name = `n${String(index).padStart(2, "0")}`;
+      await add(
+        store,
+        someAgent(name, { tenant: index % 2 === 0 ? "even" : "odd", notes: index === 7 ? "50% of_it" : "" }),
+      );
+    }
+    const seen: string[] = [];
+    let cursor: string | undefined;
+    do {
+      const page = await store.agents({ limit: 10, ...cursor === undefined ? {} : { cursor } });
+      seen.push(...page.items.map(({ name }) => name));
+      cursor = page.next;
+    } while (cursor !== undefined);
+    assert.deepEqual(seen, seen.toSorted());
+    assert.equal(seen.length, 25);
+    assert.equal((await store.agents({ limit: 50, tenant: "even" })).items.length, 13);
+    assert.deepEqual((await store.agents({ limit: 50, search: "0% OF_" })).items.map(({ name }) => name), [
+      "n07",
+    ]);
+    assert.deepEqual((await store.agents({ limit: 50, search: "n1%" })).items, []);
+    assert.deepEqual((await store.agents({ limit: 50, search: "n12.exam" })).items.map(({ name }) => name), [
+      "n12",
+    ]);
+    assert.equal((await store.agents({ limit: 50, state: "suspended" })).items.length, 0);
+    assert.equal((await store.agents({ limit: 5, cursor: "nonsense" })).items[0]?.name, "n00");
+  });
+
+  test("a change asks for the revision before it, and moves hostnames", async (store) => {
+    const agent = someAgent("a");
+    await add(store, agent);
+    const changed = { ...agent, revision: 2, hostnames: ["new.example.org"], notes: "x" };
+    await store.changeAgent(changed, undefined, entry("agent.changed"));
+    assert.deepEqual(await store.agent(agent.id), changed);
+    assert.equal(await store.hostnameOwner("a.example.org"), undefined);
+    await assert.rejects(store.changeAgent(changed, undefined, entry("agent.changed")), conflict("revision"));
+    await add(store, someAgent("b"));
+    await assert.rejects(
+      store.changeAgent(
+        { ...changed, revision: 3, hostnames: ["b.example.org"] },
+        undefined,
+        entry("agent.changed"),
+      ),
+      conflict("hostnames", "b.example.org"),
+    );
+    assert.deepEqual(await store.agent(agent.id), changed);
+  });
+
+  test("a join code is good once, and again for the same key", async (store) => {
+    const detail = { atMs: NOW_MS, action: "agent.enrolled", request: "r", detail: {} };
+    await store.addAgent(someAgent("a"), { digest: "d1", expiresAtMs: NOW_MS + 10 }, entry("agent.created"));
+    await store.addAgent(someAgent("b"), { digest: "d2", expiresAtMs: NOW_MS + 10 }, entry("agent.created"));
+    assert.deepEqual(await store.enrol("nope", "key", NOW_MS, detail), { refused: "unknown" });
+    assert.deepEqual(await store.enrol("d2", "key", NOW_MS + 11, detail), { refused: "expired" });
+    const enrolled = await store.enrol("d1", "key", NOW_MS, detail);
+    assert.ok("agent" in enrolled && enrolled.agent.publicKey === "key");
+    assert.deepEqual(await store.enrol("d1", "key", NOW_MS + 99, detail), enrolled);
+    assert.deepEqual(await store.enrol("d1", "other", NOW_MS, detail), { refused: "used" });
+    const { agent } = enrolled;
+    // A rotation's new code takes the place of the older ones.
+    await store.changeAgent({ ...agent, revision: agent.revision + 1, generation: 2 }, {
+      digest: "d3",
+      expiresAtMs: NOW_MS + 10,
+    }, entry("agent.rotated"));
+    assert.deepEqual(await store.enrol("d1", "key", NOW_MS, detail), { refused: "unknown" });
+    assert.ok("agent" in await store.enrol("d3", "key-2", NOW_MS, detail));
+  });
+
+  test("of many that use one join code at once, one gets in", async (store) => {
+    const detail = { atMs: NOW_MS, action: "agent.enrolled", request: "r", detail: {} };
+    await store.addAgent(someAgent("a"), { digest: "d", expiresAtMs: NOW_MS + 10 }, entry("agent.created"));
+    const outcomes = await Promise.all(
+      Array.from({ length: 8 }, (_, index) => store.enrol("d", `key-${index}`, NOW_MS, detail)),
+    );
+    assert.equal(outcomes.filter((outcome) => "agent" in outcome).length, 1);
+  });
+
+  test("a number is used once", async (store) => {
+    assert.equal(await store.useNonce("n", NOW_MS + 10), true);
+    assert.equal(await store.useNonce("n", NOW_MS + 20), false);
+    await store.sweep(NOW_MS + 11);
+    assert.equal(await store.useNonce("n", NOW_MS + 30), true);
+  });
+
+  test("keeps API keys by their digest", async (store) => {
+    const key = {
+      id: "key_1",
+      name: "billing",
+      tenant: "*",
+      scopes: ["read"] as const,
+      hostnames: [],
+      publish: [],
+      createdAtMs: NOW_MS,
+    };
+    await store.addApiKey(key, "digest", entry("api_key.added"));
+    assert.deepEqual(await store.apiKeys(), [key]);
+    assert.deepEqual(await store.apiKeyByDigest("digest"), key);
+    assert.equal(await store.apiKeyByDigest("other"), undefined);
+    assert.equal(await store.removeApiKey("key_1", entry("api_key.removed")), true);
+    assert.equal(await store.removeApiKey("key_1", entry("api_key.removed")), false);
+  });
+
+  test("keeps Fernet keys, the newest first, and forgets the text of retired ones", async (store) => {
+    const key = (id: string) => ({ id, key: `secret-${id}`, state: "active" as const, createdAtMs: NOW_MS });
+    await store.addFernetKey(key("one"), entry("key.added"));
+    await store.addFernetKey(key("two"), entry("key.added"));
+    assert.deepEqual((await store.fernetKeys()).map(({ id }) => id), ["two", "one"]);
+    await store.retireFernetKey("one", entry("key.retired"));
+    await store.retireFernetKey("from-a-file", entry("key.retired"));
+    const retired = (await store.fernetKeys()).filter(({ state }) => state === "retired");
+    assert.deepEqual(retired.map(({ id, key }) => [id, key]).toSorted(), [["from-a-file", undefined], [
+      "one",
+      undefined,
+    ]]);
+  });
+
+  test("the audit log has every change, the newest first, and can't be rewritten", async (store) => {
+    await add(store, someAgent("a"));
+    await store.addFernetKey(
+      { id: "k", key: "s", state: "active", createdAtMs: NOW_MS },
+      entry("key.added", "k"),
+    );
+    await store.removeAgent(
+      "agent_a",
+      entry("agent.removed", "agent_a", { tenant: "default", detail: { why: "gone" } }),
+    );
+    const { items } = await store.audit({ limit: 10 });
+    assert.deepEqual(items.map(({ action }) => action), ["agent.removed", "key.added", "agent.created"]);
+    assert.deepEqual(items[0]?.detail, { why: "gone" });
+    const first = await store.audit({ limit: 1 });
+    assert.equal((await store.audit({ limit: 5, cursor: first.next! })).items[0]?.action, "key.added");
+    assert.deepEqual((await store.audit({ limit: 10, subject: "k" })).items.map(({ action }) => action), [
+      "key.added",
+    ]);
+  });
+
+  test("edges hear of what was decided, in order, or of everything that holds", async (store) => {
+    assert.equal(await store.lastChange(), 0);
+    assert.deepEqual(await store.changesSince(0), []);
+    const agent = someAgent("a");
+    await add(store, agent);
+    await store.changeAgent(
+      { ...agent, revision: 2, state: "suspended" },
+      undefined,
+      entry("agent.suspended"),
+    );
+    await store.addChange({ kind: "close_session", session: "s1" }, entry("session.closed"));
+    const changes = await store.changesSince(0);
+    assert.deepEqual(changes?.map(({ body }) => body), [
+      { kind: "agent", ruling: { agent: agent.id, blocked: true, generation: 1 } },
+      { kind: "close_session", session: "s1" },
+    ]);
+    const last = await store.lastChange();
+    assert.deepEqual(await store.changesSince(last), []);
+    assert.deepEqual(await store.rulings(), [{ agent: agent.id, blocked: true, generation: 1 }]);
+    await store.removeAgent(agent.id, entry("agent.removed"));
+    assert.deepEqual(await store.rulings(), [{ agent: agent.id, blocked: true, generation: 0 }]);
+    // Who was away for long gets everything afresh.
+    await store.sweep(NOW_MS + 2 * DAY_MS);
+    assert.equal(await store.changesSince(last), undefined);
+    assert.deepEqual(await store.changesSince(await store.lastChange()), []);
+  });
+
+  test("applies each report once, and adds up usage by agent and day", async (store) => {
+    await add(store, someAgent("a"));
+    const usage = (day: string, bytes: number) => ({
+      agent: "agent_a",
+      tenant: "default",
+      day,
+      bytesToAgent: bytes,
+      bytesToVisitor: 2 * bytes,
+      streams: 1,
+      connectedMs: 500,
+    });
+    const first = report(1, {
+      fresh: true,
+      sessions: [live("s1", "agent_a")],
+      usage: [usage("2026-11-27", 10)],
+    });
+    assert.equal(await store.applyReport(first, NOW_MS), true);
+    assert.equal(await store.applyReport(first, NOW_MS), false);
+    const second = report(2, {
+      sessions: [live("s1", "agent_a", { streams: 3, bytesToAgent: 20 }), live("s2", "agent_a")],
+      usage: [usage("2026-11-27", 5), usage("2026-11-28", 7), usage("2026-12-01", 1)],
+    });
+    assert.equal(await store.applyReport(second, NOW_MS), true);
+    assert.deepEqual(await store.lastReport("edge-1"), { epoch: "e1", seq: 2 });
+    assert.equal((await store.session("s1"))?.streams, 3);
+    const page = await store.sessions({ limit: 1, agent: "agent_a" });
+    assert.equal(page.items.length, 1);
+    assert.equal((await store.sessions({ limit: 5, cursor: page.next! })).items.length, 1);
+    await store.applyReport(report(3, { closed: ["s1"] }), NOW_MS);
+    assert.equal(await store.session("s1"), undefined);
+    // A new journal of the same edge: what it doesn't name is gone.
+    assert.equal(await store.applyReport(report(1, { epoch: "e2", fresh: true }), NOW_MS), true);
+    assert.equal((await store.sessions({ limit: 5 })).items.length, 0);
+    const rows = await store.usage({ from: "2026-11-01", to: "2026-11-30" });
+    assert.deepEqual(rows.map(({ day, name, bytesToAgent, streams }) => [day, name, bytesToAgent, streams]), [
+      ["2026-11-27", "a", 15, 2],
+      ["2026-11-28", "a", 7, 1],
+    ]);
+    assert.equal((await store.monthUsed(["agent_a", "agent_b"], "2026-11")).get("agent_a"), 3 * 22);
+    await store.removeAgent("agent_a", entry("agent.removed"));
+    assert.equal((await store.usage({ from: "2026-11-01", to: "2026-11-30" }))[0]?.name, "a");
+  });
+
+  test("keeps the answer to a request for its repetition", async (store) => {
+    assert.equal(await store.reserveAnswer("k", "digest", NOW_MS, NOW_MS + 10), undefined);
+    assert.deepEqual(await store.reserveAnswer("k", "digest", NOW_MS, NOW_MS + 10), {
+      request: "digest",
+      headers: {},
+      body: "",
+    });
+    await store.keepAnswer("k", { request: "digest", status: 201, headers: { etag: '"1"' }, body: "{}" });
+    assert.equal((await store.reserveAnswer("k", "other", NOW_MS, NOW_MS + 10))?.status, 201);
+    assert.equal(await store.reserveAnswer("k", "digest", NOW_MS + 11, NOW_MS + 20), undefined);
+    await store.dropAnswer("k");
+    assert.equal(await store.reserveAnswer("k", "digest", NOW_MS + 11, NOW_MS + 20), undefined);
+  });
+}

@@ -1,0 +1,113 @@
+/** The store on SQLite, in a real PostgreSQL, and what the files of SQLite are good for. */
+import assert from "node:assert/strict";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import process from "node:process";
+import { DatabaseSync } from "node:sqlite";
+import { after, describe, it } from "node:test";
+import { openStore } from "../../../src/master/store/sql_store.ts";
+import { entry, someAgent, storeSuite } from "../../conformance/store_suite.ts";
+import { LineChild } from "../../support/child.ts";
+import { type PostgresServer, skipPostgres, startPostgres } from "../../support/postgres_server.ts";
+
+const folder = await mkdtemp(join(tmpdir(), "sallyport-store-"));
+after(() => rm(folder, { recursive: true, force: true }));
+
+describe("SQLite", () => {
+  storeSuite(() => openStore(":memory:"));
+
+  it("a backup of a database in use holds what was there, and serves as one", async () => {
+    const store = await openStore(join(folder, "a.db"));
+    const copy = join(folder, "backup.db");
+    try {
+      await store.addAgent(someAgent("a"), undefined, entry("agent.created"));
+      await store.backup(copy);
+      await store.addAgent(someAgent("b"), undefined, entry("agent.created"));
+    } finally {
+      await store.close();
+    }
+    const restored = await openStore(copy);
+    try {
+      assert.deepEqual((await restored.agents({ limit: 9 })).items.map(({ name }) => name), ["a"]);
+      await restored.addAgent(someAgent("c"), undefined, entry("agent.created"));
+    } finally {
+      await restored.close();
+    }
+  });
+
+  it("the audit log can't be rewritten by whoever has the file either", async () => {
+    const path = join(folder, "audit.db");
+    const store = await openStore(path);
+    await store.addAgent(someAgent("a"), undefined, entry("agent.created"));
+    await store.close();
+    const raw = new DatabaseSync(path);
+    for (const statement of ["delete from audit", "update audit set actor = 'nobody'"]) {
+      assert.throws(() => raw.exec(statement), /append only/);
+    }
+    raw.close();
+  });
+
+  it("a file that is no database is refused with its name", async () => {
+    await assert.rejects(openStore(join(folder, "missing", "a.db")), {
+      code: "config_invalid",
+      message: /Cannot open database .*a\.db/,
+    });
+  });
+
+  it("kill -9 in the middle of writes loses nothing that was answered", { timeout: 60_000 }, async () => {
+    const path = join(folder, "killed.db");
+    const script = join(import.meta.dirname!, "write_agents.ts");
+    const own = process.versions.deno === undefined ? [] : ["run", "-A", "--no-check"];
+    const child = LineChild.start({ command: process.execPath, args: [...own, script, path] });
+    let answered = 0;
+    for (; answered < 60; answered++) await child.event("added", String(answered));
+    process.kill(child.pid, "SIGKILL");
+    await child.stop();
+    const store = await openStore(path);
+    try {
+      const { items } = await store.agents({ limit: 100_000 });
+      assert.ok(items.length >= answered, `${items.length} of ${answered}`);
+      // Each agent came with its hostname and its entry in the audit log, or not at all.
+      assert.ok(items.every(({ hostnames }) => hostnames.length === 1));
+      assert.equal((await store.audit({ limit: 100_000 })).items.length, items.length);
+    } finally {
+      await store.close();
+    }
+  });
+});
+
+const skip = await skipPostgres();
+let started: Promise<PostgresServer> | undefined;
+const postgres = () => started ??= startPostgres();
+after(async () => await (await started)?.stop());
+
+describe("PostgreSQL", () => {
+  storeSuite(async () => await openStore(await (await postgres()).database()), skip);
+
+  it(
+    "two masters open one database at once, and share what is in it",
+    { skip, timeout: 60_000 },
+    async () => {
+      const url = await (await postgres()).database();
+      const [one, two] = await Promise.all([openStore(url), openStore(url)]);
+      try {
+        await one.addAgent(someAgent("a"), undefined, entry("agent.created"));
+        assert.equal((await two.agent("agent_a"))?.name, "a");
+        assert.equal(await one.useNonce("n", 5), true);
+        assert.equal(await two.useNonce("n", 5), false);
+        await assert.rejects(one.backup("x"), { code: "not_supported", message: /pg_dump/ });
+      } finally {
+        await Promise.all([one.close(), two.close()]);
+      }
+    },
+  );
+
+  it("a database that can't be reached is refused without its password", { skip }, async () => {
+    const url = "postgres://me:hunter2@127.0.0.1:1/none";
+    await assert.rejects(openStore(url), {
+      code: "config_invalid",
+      message: /^(?!.*hunter2).*Cannot open database 127\.0\.0\.1:1/,
+    });
+  });
+});
