@@ -5,7 +5,7 @@
  */
 import type { Bytes } from "../../bytes/bytes.ts";
 import { type CipherName, createOpener, createSealer } from "../../crypto/header_cipher.ts";
-import { errorMessage, internalError, SallyportError } from "../../errors.ts";
+import { errorMessage, SallyportError } from "../../errors.ts";
 import { AgentChallenge, EdgeChallenge } from "../../protocol/handshake/snitun_challenge.ts";
 import { type OpenedToken, TokenReader } from "../../protocol/token/token_reader.ts";
 import type { MuxOptions } from "../../protocol/mux/snitun/options.ts";

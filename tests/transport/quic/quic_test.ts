@@ -25,7 +25,6 @@ import {
 } from "../../../src/wire/login/login_messages.ts";
 import { identities, QuicEar } from "../../conformance/quic_helpers.ts";
 import { pattern, Watched } from "../../conformance/runtime_helpers.ts";
-import { concat } from "../../support/tunnel.ts";
 import { Ear } from "../../conformance/transport_helpers.ts";
 import {
   CREDIT_SESSION_FIRST_BYTES,
