@@ -7,7 +7,7 @@ import { loadConfig, SETTINGS } from "../src/config/config.ts";
 import { PROBLEM_TITLES } from "../src/master/problem.ts";
 import { TokenResponseSchema } from "../src/master/schemas.ts";
 import { VERSION } from "../src/version.ts";
-import { documentParts, documents, partOf, plainTable } from "./support/documents.ts";
+import { CONFIG_SCHEMA, documentParts, documents, partOf, plainTable } from "./support/documents.ts";
 
 const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
 const read = (path: string) => readFile(join(ROOT, path), "utf8");
@@ -34,6 +34,10 @@ for (const [name, { file, text }] of await documentParts()) {
     assert.equal(plainTable(found), plainTable(text));
   });
 }
+
+test("the JSON Schema of the configuration file is as the source has it (deno task docs writes it)", async () => {
+  assert.deepEqual(JSON.parse(await read(CONFIG_SCHEMA.file)), CONFIG_SCHEMA.make());
+});
 
 test("README.md fits a screen and a bit", async () => {
   const lines = (await read("README.md")).split("\n").length - 1;

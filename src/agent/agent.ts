@@ -24,6 +24,9 @@ import type { DialerOptions, TransportName } from "./transports/port.ts";
 import { SESSION_SETTLED_MS } from "./backoff.ts";
 import { SHUTDOWN_GRACE_MS } from "../transport/port.ts";
 
+/** Streams of a session whose hostname the agent serves no more may finish for this long. */
+export const RENAMED_GRACE_MS = 30_000;
+
 /** What {@link createAgent} takes. */
 export interface AgentOptions extends DialerOptions {
   /** Where tokens come from, such as {@link masterGrants}; asked before each connection. */
@@ -68,6 +71,11 @@ export interface Agent {
    * shows that none can: `credential_refused`, `config_invalid`. Further calls give the same promise.
    */
   run(): Promise<void>;
+  /**
+   * Asks for a fresh grant now, such as one with other names, and moves to a new session with it; streams of the old one
+   * go on. While there is none, the attempt under way is followed by another.
+   */
+  renew(): void;
   /** Gives up whatever attempt is under way and ends all sessions; streams may finish for `graceMs`. */
   close(graceMs?: number): Promise<void>;
 }
@@ -102,6 +110,8 @@ class AgentNode implements Agent {
   #current: AgentSession | undefined;
   #running: Promise<void> | undefined;
   #everConnected = false;
+  /** How often {@link renew} was called: whether it was since a grant was asked for. */
+  #renewals = 0;
 
   constructor(options: AgentOptions) {
     this.#options = options;
@@ -142,6 +152,11 @@ class AgentNode implements Agent {
     return this.#running ??= this.#run();
   }
 
+  renew(): void {
+    this.#renewals++;
+    this.#current?.renew();
+  }
+
   async close(graceMs: number = SHUTDOWN_GRACE_MS): Promise<void> {
     const over = new SallyportError("shutdown", "Cannot keep session: the agent is shutting down", {
       side: "local",
@@ -159,7 +174,9 @@ class AgentNode implements Agent {
   async #run(): Promise<void> {
     while (!this.#closed) {
       try {
+        const asked = this.#renewals;
         const agent = await this.#connect();
+        if (asked !== this.#renewals) continue;
         // Undefined where it's time for a fresh token: the next session is opened before this one goes.
         const ended = await this.#unlessClosing(agent.overOrRenewal);
         if (ended !== undefined) await this.#pause();
@@ -175,6 +192,7 @@ class AgentNode implements Agent {
 
   async #connect(): Promise<AgentSession> {
     const grant = await this.#unlessClosing(this.#options.grants());
+    this.#leaveOtherOwner(grant);
     const plan = await this.#choice.plan(
       this.#options.edge === undefined ? grant.edge : {
         ...grant.edge,
@@ -199,6 +217,19 @@ class AgentNode implements Agent {
     await agent.join();
     this.#tellConnected(agent);
     return agent;
+  }
+
+  /**
+   * A session of another hostname isn't replaced by the new one, and would keep the names that the new one wants: it goes
+   * first. Where the transport can't tell the edge so, its streams end with it.
+   */
+  #leaveOtherOwner({ hostname }: Grant): void {
+    const old = this.#current;
+    if (old === undefined || old.grant.hostname === hostname) return;
+    const reason = new SallyportError("replaced", "Cannot keep session: the agent serves other names now", {
+      side: "local",
+    });
+    void old.retire(reason, old.session.transport === "snitun" ? 0 : RENAMED_GRACE_MS);
   }
 
   async #attempt(

@@ -100,6 +100,11 @@ export class AgentSession implements SessionHandler {
     return this.#clock.nowMs() - this.#bornMs;
   }
 
+  /** It's time for a fresh token. */
+  renew(): void {
+    this.#overOrRenewal.resolve(undefined);
+  }
+
   async retire(reason: SallyportError, graceMs: number): Promise<void> {
     this.#retired = reason;
     this.session.goAway(reason);

@@ -1,5 +1,5 @@
 /**
- * `agent`: connects a server behind NAT to an edge.
+ * `agent`: connects servers behind NAT to an edge.
  *
  * @module
  */
@@ -7,39 +7,65 @@ import { AccessList } from "../agent/access_list.ts";
 import { createAgent } from "../agent/agent.ts";
 import { tcpConnector } from "../agent/connector.ts";
 import { masterGrants } from "../agent/grant.ts";
-import { type Config, formatHostPort, type HostPort, queueLimits } from "../config/config.ts";
+import type { Service } from "../agent/services/service.ts";
+import { ServiceTable } from "../agent/services/table.ts";
+import type { Target } from "../agent/services/target.ts";
+import { agentServices } from "../config/agent_services.ts";
+import {
+  checkFile,
+  type Config,
+  formatHostPort,
+  type HostPort,
+  type LoadedConfig,
+  queueLimits,
+} from "../config/config.ts";
+import { SallyportError } from "../errors.ts";
+import { SHUTDOWN_GRACE_MS } from "../transport/port.ts";
 import { formatPublishClaim } from "../wire/token/publish_claim.ts";
+import { isWildcard } from "../wire/wildcard.ts";
+import { AccessLogs } from "./access_log.ts";
 import { addExamples, addSettings, type CliContext, type Command, readSettings } from "./command.ts";
 import { transportMemory } from "./known_transports.ts";
-import { edgePins } from "./pins.ts";
 import { createBase, startStatus, statusFacts } from "./parts.ts";
+import { edgePins } from "./pins.ts";
 import { warnOfKeyLog } from "./quic.ts";
+import { watchForReload } from "./reload.ts";
 import { libsodiumBuild } from "./sealed.ts";
 import { printStartup } from "./startup.ts";
-import { SHUTDOWN_GRACE_MS } from "../transport/port.ts";
+
+/** Services that the start message names one by one; of more it says how many. */
+const SERVICES_SHOWN_MAX = 12;
 
 /** The settings that the agent doesn't start without, so that they are there. */
-type AgentConfig = Config & {
-  readonly master: string;
-  readonly credential: string;
-  readonly hostname: string;
-  readonly to: HostPort;
-};
+type AgentConfig = Config & { readonly master: string; readonly credential: string };
 
 /** Adds the command. */
 export function addAgent(program: Command, context: CliContext): void {
   const { io } = context;
   const command = program.command("agent").description(
-    "Connect a server to an edge, and stay connected: visitors who ask for the name reach it.\n" +
-      "The server speaks TLS itself; nobody on the way decrypts it.",
+    "Connect services to an edge, and stay connected: visitors who ask for a name reach its target.\n" +
+      "Nobody on the way decrypts what they say: TLS ends at the target, or in this agent.",
   );
   addSettings(command, "agent");
-  const base = "agent --master https://master.example.org --credential-file agent.key " +
-    "--hostname home.example.org --to 127.0.0.1:443";
+  const master = "agent --master https://master.example.org --credential-file agent.key ";
+  const base = `${master}--hostname home.example.org --to 127.0.0.1:443`;
   addExamples(command, io, [
     {
-      what: "a server on this machine; the credential by file, since other users can see arguments",
+      what:
+        "a server on this machine that speaks TLS; the credential by file, since other users can see arguments",
       args: base,
+    },
+    {
+      what: "a server of plain HTTP: the agent gets a certificate for it, and TLS ends here",
+      args: `${master}--hostname home.example.org --to http://127.0.0.1:3000`,
+    },
+    {
+      what: "two services, each with a name of its own",
+      args: `${master}--service app.example.org=http://127.0.0.1:3000 --service nas.example.org=10.0.0.5:443`,
+    },
+    {
+      what: "services from a file, which may change while the agent runs",
+      args: "agent --config agent.yaml",
     },
     {
       what: "so that nobody on the way sees what it is",
@@ -67,57 +93,154 @@ export function addAgent(program: Command, context: CliContext): void {
     },
   ]);
   command.action(async () => {
-    const loaded = readSettings(command, "agent", io);
-    const config = loaded.config as AgentConfig;
-    const { master, credential, hostname, alias, to, edge, protocolVersion, cipher, allow, block, publish } =
-      config;
-    const base = await createBase(config, io);
-    const { runtime, log, metrics, life } = base;
-    context.exitCode = await life.run(async () => {
-      if (config.transport === "quic") await warnOfKeyLog(io, runtime);
-      const accessList = new AccessList({ allow, block });
-      const agent = createAgent({
-        runtime,
-        log,
-        metrics,
-        edge,
-        queueLimits: queueLimits(config),
-        transport: config.transport,
-        libsodium: libsodiumBuild(config.libsodium),
-        edgePublicKey: config.edgePublicKey,
-        edgeCertificateFingerprint: config.edgeCertificateFingerprint,
-        edgePins: edgePins(config.dataDir),
-        congestion: config.congestion,
-        transportMemory: transportMemory(config.dataDir),
-        grants: masterGrants({
-          ...{ master, credential, hostname, aliases: alias, protocolVersion, cipher },
-          publish: publish.map(formatPublishClaim),
-        }),
-        publish: publish.map(({ port, target = to }) => ({
-          port,
-          connector: tcpConnector({ runtime, log, accessList, meter: metrics, plain: true, ...target }),
-        })),
-        connector: tcpConnector({ runtime, log, accessList, meter: metrics, ...to }),
-      });
-      life.add("agent", () => agent.close(SHUTDOWN_GRACE_MS));
-      const status = await startStatus(base, config.metricsListen, () => ({
-        session: agent.session !== undefined,
-      }));
-      printStartup(io, {
-        runtime,
-        facts: [
-          ["names", [hostname, ...alias].join(", ")],
-          ["endpoint", formatHostPort(to)],
-          ...publish.map((port) =>
-            ["public port", `${formatPublishClaim(port)} to ${formatHostPort(port.target ?? to)}`] as const
-          ),
-          ["session master", master],
-          ["edge", edge === undefined ? "the one that the token names" : formatHostPort(edge)],
-          ...config.transport === "snitun" ? [] : [["transport", config.transport] as const],
-          ...statusFacts(status),
-        ],
-      });
-      return { over: agent.run() };
+    context.exitCode = await runAgent(command, context);
+  });
+  addCheck(command, context);
+}
+
+async function runAgent(command: Command, { io }: CliContext): Promise<number> {
+  const loaded = readSettings(command, "agent", io);
+  const config = loaded.config as AgentConfig;
+  const { master, credential, edge, protocolVersion, cipher, allow, block, publish } = config;
+  const services = agentServices(loaded);
+  const base = await createBase(config, io);
+  const { runtime, log, metrics, life } = base;
+  return await life.run(async () => {
+    if (config.transport === "quic") await warnOfKeyLog(io, runtime);
+    const accessLogs = new AccessLogs({ io, clock: runtime.clock, log });
+    const table = new ServiceTable({ runtime, log, meter: metrics, accessLog: accessLogs.open });
+    table.apply(services);
+    const names = new TokenNames(table);
+    const accessList = new AccessList({ allow, block });
+    const published = publish.map(({ port, target = defaultPublished(config.to) }) => ({ port, target }));
+    const agent = createAgent({
+      runtime,
+      log,
+      metrics,
+      edge,
+      queueLimits: queueLimits(config),
+      transport: config.transport,
+      libsodium: libsodiumBuild(config.libsodium),
+      edgePublicKey: config.edgePublicKey,
+      edgeCertificateFingerprint: config.edgeCertificateFingerprint,
+      edgePins: edgePins(config.dataDir),
+      congestion: config.congestion,
+      transportMemory: transportMemory(config.dataDir),
+      grants: masterGrants({
+        ...{ master, credential, protocolVersion, cipher },
+        get hostname() {
+          return names.hostname;
+        },
+        get aliases() {
+          return names.aliases;
+        },
+        publish: publish.map(formatPublishClaim),
+      }),
+      publish: published.map(({ port, target }) => ({
+        port,
+        connector: tcpConnector({ runtime, log, accessList, meter: metrics, plain: true, ...target }),
+      })),
+      connector: table.connector,
     });
+    life.add("services", () => table.close(SHUTDOWN_GRACE_MS));
+    life.add("agent", () => agent.close(SHUTDOWN_GRACE_MS));
+    const status = await startStatus(base, config.metricsListen, () => ({
+      session: agent.session !== undefined,
+    }));
+    const reload = () => {
+      accessLogs.reopen();
+      const fresh = readSettings(command, "agent", io);
+      const before = table.names;
+      const applied = table.apply(agentServices(fresh));
+      const { kept, ...changes } = applied;
+      log.info({ ...changes, kept: kept.length }, "configuration reloaded");
+      for (const name of changedSettings(loaded, fresh)) {
+        log.warn({ setting: name }, `${name} has changed, which takes a new start of the agent`);
+      }
+      if (before.join() !== table.names.join()) agent.renew();
+    };
+    life.add(
+      "configuration",
+      watchForReload({ io, clock: runtime.clock, log, path: loaded.file, reload }),
+    );
+    printStartup(io, {
+      runtime,
+      facts: [
+        ...serviceFacts(services),
+        ...published.map(({ port, target }) =>
+          ["public port", `${formatPublishClaim({ port })} to ${formatHostPort(target)}`] as const
+        ),
+        ["session master", master],
+        ["edge", edge === undefined ? "the one that the token names" : formatHostPort(edge)],
+        ...config.transport === "snitun" ? [] : [["transport", config.transport] as const],
+        ...statusFacts(status),
+      ],
+    });
+    return { over: agent.run() };
+  });
+}
+
+/** The names for tokens: the hostname stays the same as long as it is served, so that a new session replaces the old. */
+class TokenNames {
+  readonly #table: ServiceTable;
+  #hostname: string | undefined;
+
+  constructor(table: ServiceTable) {
+    this.#table = table;
+  }
+
+  get hostname(): string {
+    const { names } = this.#table;
+    if (this.#hostname === undefined || !names.includes(this.#hostname)) {
+      this.#hostname = names.find((name) => !isWildcard(name)) ?? names[0];
+    }
+    return this.#hostname!;
+  }
+
+  get aliases(): readonly string[] {
+    return this.#table.names.filter((name) => name !== this.hostname);
+  }
+}
+
+/** Settings other than services whose values differ. */
+function changedSettings(before: LoadedConfig, after: LoadedConfig): string[] {
+  const ofServices: readonly (keyof Config)[] = [
+    ...["hostname", "alias", "to", "service", "tls", "proxyProtocol", "idleTimeout", "accessLog"] as const,
+  ];
+  return (Object.keys(before.config) as (keyof Config)[]).filter((name) =>
+    !ofServices.includes(name) && JSON.stringify(before.config[name]) !== JSON.stringify(after.config[name])
+  );
+}
+
+/** The start message's lines on services: `a.example.org, b.example.org → http://127.0.0.1:3000 (acme)`. */
+function serviceFacts(services: readonly Service[]): (readonly [string, string])[] {
+  const shown = services.slice(0, SERVICES_SHOWN_MAX).map(({ names, targets, tls }) => {
+    const where = targets.map(({ text }) => text).join(", ");
+    return [
+      "service",
+      `${names.join(", ")} to ${where} (TLS: ${typeof tls === "string" ? tls : "file"})`,
+    ] as const;
+  });
+  const more = services.length - shown.length;
+  return more === 0 ? shown : [...shown, ["services", `and ${more} more`]];
+}
+
+/** Where a public port without a target of its own goes: to the server of `--to`. */
+function defaultPublished(to: Target | undefined): HostPort {
+  if (to !== undefined && to.protocol !== "files" && "host" in to.endpoint) return to.endpoint;
+  const why = "it needs a target of its own, such as tcp:2222=127.0.0.1:22, where --to names no server";
+  throw new SallyportError("config_invalid", `Cannot use --publish: ${why}`, { side: "config" });
+}
+
+function addCheck(agent: Command, context: CliContext): void {
+  const { io } = context;
+  const check = agent.command("check").argument("<file>", "the configuration file, YAML or JSON")
+    .description("Say what is wrong with a configuration file, by line and column.");
+  addExamples(check, io, [{ what: "before it is put in place", args: "agent check agent.yaml" }]);
+  check.action((path: string) => {
+    const { services, faults } = checkFile(path);
+    for (const { line, column, message } of faults) io.err(`${path}:${line}:${column}: ${message}`);
+    if (faults.length > 0) context.exitCode = 2;
+    else io.out(`${path} is fine: ${services.length} ${services.length === 1 ? "service" : "services"}`);
   });
 }

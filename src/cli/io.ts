@@ -24,6 +24,8 @@ export interface CliIo {
   err(line: string): void;
   /** Calls `handler` at every signal to stop; the answer undoes it. */
   onStop(handler: (signal: StopSignal) => void): () => void;
+  /** Calls `handler` at every signal to reload (SIGHUP, where the system has it); the answer undoes it. */
+  onReload(handler: () => void): () => void;
   /** Ends the process at once. */
   exit(code: number): void;
 }
@@ -45,6 +47,11 @@ export function processIo(): CliIo {
       return () => {
         for (const [signal, call] of handlers) process.off(signal, call);
       };
+    },
+    onReload(handler) {
+      if (process.platform === "win32") return () => {};
+      process.on("SIGHUP", handler);
+      return () => void process.off("SIGHUP", handler);
     },
     exit: (code) => process.exit(code),
   };

@@ -6,6 +6,9 @@
  */
 import { readFileSync } from "node:fs";
 import { z } from "zod";
+import type { Service } from "../agent/services/service.ts";
+import { ConfigFile, type FileFault } from "./file.ts";
+import { readServices } from "./services.ts";
 import { didYouMean } from "./suggest.ts";
 import type { CommandName, Setting } from "./setting.ts";
 import { type SettingName, SETTINGS, settingsOf } from "./settings.ts";
@@ -35,9 +38,18 @@ export interface LoadedConfig {
   readonly config: Config;
   /** What looks like a mistake and isn't certain to be one, in sentences. */
   readonly warnings: readonly string[];
-  /** Settings that were set, and where: "--listen", "SALLYPORT_LISTEN", "listen in sallyport.json". */
+  /** Settings that were set, and where: "--listen", "SALLYPORT_LISTEN", "listen in sallyport.yaml:3:9". */
   readonly origins: ReadonlyMap<SettingName, string>;
+  /** The services in the file; of the agent alone. */
+  readonly services: readonly Service[];
+  /** The path of the file, where there is one. */
+  readonly file: string | undefined;
 }
+
+/** The member of a file with an agent's services. */
+const SERVICES_MEMBER = "services";
+/** Members that aren't settings; `$schema` is for editors. */
+const NO_SETTINGS: readonly string[] = [SERVICES_MEMBER, "$schema"];
 
 /** A value on its way to the schema. `rank` rises from file to environment to flag. */
 interface Raw {
@@ -75,8 +87,9 @@ export function loadConfig(command: CommandName, sources: ConfigSources): Loaded
   const settings = settingsOf(command);
   const put = (name: SettingName, value: Raw) => void raw.set(name, value);
 
-  const file = sources.flags.config ?? (sources.env.SALLYPORT_CONFIG || undefined);
-  if (typeof file === "string") readMembers(file, settings, readFile, put);
+  const path = sources.flags.config ?? (sources.env.SALLYPORT_CONFIG || undefined);
+  const file = typeof path === "string" ? openFile(path, readFile) : undefined;
+  const services = file === undefined ? [] : readFileMembers(command, file, settings, put);
   for (const [name, { env, many }] of settings) {
     const text = sources.env[env];
     // An empty variable is how many tools write "not set".
@@ -100,7 +113,7 @@ export function loadConfig(command: CommandName, sources: ConfigSources): Loaded
     throw invalid(`Cannot start ${command}: --${flag} is missing (or ${others})`);
   }
   const origins = new Map([...raw].map(([name, { origin }]) => [name, origin]));
-  return { config, warnings: strangers(sources.env), origins };
+  return { config, warnings: strangers(sources.env), origins, services, file: file?.path };
 }
 
 /** SniTun's queue figures as the multiplexer takes them. */
@@ -154,35 +167,91 @@ function checkAddresses(
   }
 }
 
-function readMembers(
-  path: string,
-  settings: readonly [SettingName, Setting][],
-  readFile: (path: string) => string,
-  put: (name: SettingName, value: Raw) => void,
-): void {
-  let content: unknown;
+function openFile(path: string, readFile: (path: string) => string): ConfigFile {
+  let text: string;
   try {
-    content = JSON.parse(readFile(path));
+    text = readFile(path);
   } catch (error) {
     throw invalid(`Cannot read configuration file ${path}: ${errorMessage(error)}`);
   }
-  if (typeof content !== "object" || content === null || Array.isArray(content)) {
-    throw invalid(`Cannot read configuration file ${path}: it must hold one JSON object`);
-  }
+  return new ConfigFile(path, text);
+}
+
+/** The settings that a file may hold, by their members; `services` is none of them. */
+function settingsByMember(): Map<string, SettingName> {
   const members = new Map(
     Object.entries(SETTINGS).map(([name, { member }]) => [member, name as SettingName]),
   );
   members.delete(SETTINGS.config.member);
+  return members;
+}
+
+/** Takes a file's settings, and gives its services where the command has some. */
+function readFileMembers(
+  command: CommandName,
+  file: ConfigFile,
+  settings: readonly [SettingName, Setting][],
+  put: (name: SettingName, value: Raw) => void,
+): readonly Service[] {
+  const members = settingsByMember();
   const used = new Set(settings.map(([name]) => name));
-  for (const [member, value] of Object.entries(content)) {
+  for (const [member, value] of Object.entries(file.members)) {
+    if (NO_SETTINGS.includes(member)) continue;
     const name = members.get(member);
-    const origin = `${member} in ${path}`;
+    const origin = `${member} in ${file.where([member], { key: name === undefined })}`;
     if (name === undefined) {
-      throw invalid(`Cannot use ${origin}: there is no such setting.${didYouMean(member, members.keys())}`);
+      throw invalid(`Cannot use ${origin}: ${unknownMember(member, members.keys())}`);
     }
     // One file may serve several commands.
     if (used.has(name)) put(name, { text: memberText(value, SETTINGS[name].many, origin), origin, rank: 1 });
   }
+  if (command !== "agent") return [];
+  const { services, faults } = readServices(file);
+  const [fault] = faults;
+  if (fault === undefined) return services;
+  const more = faults.length === 1
+    ? ""
+    : ` (and ${faults.length - 1} more; \`agent check ${file.path}\` lists them)`;
+  throw invalid(`Cannot use ${file.path}:${fault.line}:${fault.column}: ${fault.message}${more}`);
+}
+
+function unknownMember(member: string, members: Iterable<string>): string {
+  return `there is no such setting.${didYouMean(member, [...members, SERVICES_MEMBER])}`;
+}
+
+/**
+ * Everything that is wrong with a file, in the order of its lines, and its services where nothing is.
+ *
+ * @throws SallyportError `config_invalid` where it can't be read at all.
+ */
+export function checkFile(
+  path: string,
+  readFile: (path: string) => string = (path) => readFileSync(path, "utf8"),
+): { readonly services: readonly Service[]; readonly faults: readonly FileFault[] } {
+  const file = openFile(path, readFile);
+  const members = settingsByMember();
+  const { services, faults: found } = readServices(file);
+  const faults = [...found];
+  for (const [member, value] of Object.entries(file.members)) {
+    if (NO_SETTINGS.includes(member)) continue;
+    const name = members.get(member);
+    if (name === undefined) {
+      const message = `${member}: ${unknownMember(member, members.keys())}`;
+      faults.push({ ...file.position([member], { key: true }), message });
+      continue;
+    }
+    try {
+      const { schema, many } = SETTINGS[name];
+      const result = schema.safeParse(memberText(value, many, member));
+      if (result.success) continue;
+      for (const issue of result.error.issues) {
+        faults.push({ ...file.position([member, ...issue.path]), message: `${member}: ${issue.message}` });
+      }
+    } catch (error) {
+      faults.push({ ...file.position([member]), message: errorMessage(error).replace(/^Cannot use /, "") });
+    }
+  }
+  return { services, faults: faults.toSorted((a, b) => a.line - b.line || a.column - b.column) };
 }
 
 /** A member as text; numbers may be written as such, lists as JSON arrays or with commas. */

@@ -13,6 +13,9 @@ import { isFernetKey } from "../crypto/fernet.ts";
 import { errorMessage } from "../errors.ts";
 import { NetworkSet } from "../wire/ip/networks.ts";
 import { canonicalHostname, hostnameFault } from "../wire/hostname.ts";
+import { canonicalServedName, servedNameFault } from "../wire/wildcard.ts";
+import type { TlsMode } from "../agent/services/service.ts";
+import { parseTarget, type Target } from "../agent/services/target.ts";
 import { parsePublishClaim, type PublishClaim } from "../wire/token/publish_claim.ts";
 
 /** Where to listen, or whom to dial: `host` is an IP address without brackets, or a name. */
@@ -32,7 +35,7 @@ function quote(text: string): string {
 }
 
 /** A schema from text to what `read` makes of it; an `Error` that it throws becomes the message. */
-function text<T>(read: (text: string) => T) {
+export function parsed<T>(read: (text: string) => T) {
   return z.string().transform((given, context): T => {
     try {
       return read(given);
@@ -48,9 +51,18 @@ function wholeNumber(given: string): number {
   return /^(0|[1-9]\d{0,15})$/.test(given) ? Number(given) : NaN;
 }
 
+/** One of some words. */
+export function oneOf<const Word extends string>(words: readonly Word[]) {
+  return parsed((given) => {
+    const word = words.find((candidate) => candidate === given);
+    if (word === undefined) throw new Error(`${quote(given)} is not one of ${words.join(", ")}`);
+    return word;
+  });
+}
+
 /** HOST:PORT; `portMin` is 0 where the system may choose the port. */
 export function hostPort(portMin: 0 | 1, example: string) {
-  return text((given): HostPort => {
+  return parsed((given): HostPort => {
     const match = /^(?:\[([^\]]*)\]|([^:]*)):(\d{1,5})$/.exec(given);
     const port = Number(match?.[3]);
     const host = match?.[1] ?? match?.[2] ?? "";
@@ -74,7 +86,7 @@ function isName(host: string): boolean {
 }
 
 /** A name that an agent serves, in lower case, without the dot at its end. */
-export const hostname = text((given) => {
+export const hostname = parsed((given) => {
   const fault = hostnameFault(given);
   if (fault !== undefined) {
     throw new Error(`${quote(given)} is not a host name such as home.example.org: ${fault}`);
@@ -82,8 +94,50 @@ export const hostname = text((given) => {
   return canonicalHostname(given);
 });
 
+/** The same, or a wildcard of one label. */
+export const servedName = parsed((given) => {
+  const fault = servedNameFault(given);
+  if (fault !== undefined) {
+    throw new Error(`${quote(given)} is not a host name such as home.example.org or *.example.org: ${fault}`);
+  }
+  return canonicalServedName(given);
+});
+
+function readTarget(given: string): Target {
+  try {
+    return parseTarget(given);
+  } catch (error) {
+    throw new Error(errorMessage(error).replace(/^Cannot use target /, ""));
+  }
+}
+
+/** Where the bytes of a service go. */
+export const target = parsed(readTarget);
+
+/** A name and its target. */
+export const namedTarget = parsed((given) => {
+  const [, name, text] = /^([^=]*)=(.*)$/s.exec(given) ?? [];
+  if (name === undefined || text === undefined) {
+    throw new Error(`${quote(given)} is not NAME=TARGET, for example app.example.org=http://127.0.0.1:3000`);
+  }
+  const read = servedName.safeParse(name);
+  if (!read.success) throw new Error(read.error.issues[0]?.message);
+  return { name: read.data, target: readTarget(text) };
+});
+
+/** Where TLS ends. */
+export const tlsMode = parsed((given): TlsMode => {
+  const [, certificateFile, keyFile] = /^file:([^,]+),([^,]+)$/.exec(given) ?? [];
+  if (certificateFile !== undefined && keyFile !== undefined) return { certificateFile, keyFile };
+  if (given === "passthrough" || given === "acme" || given === "self-signed") return given;
+  throw new Error(`${quote(given)} is not passthrough, acme, self-signed or file:CERT,KEY`);
+});
+
+/** A version of the PROXY header, 0 for none. */
+export const proxyVersion = oneOf(["0", "1", "2"]).transform((word) => Number(word) as 0 | 1 | 2);
+
 /** A network or a single address; comes out as it was given. */
-export const network = text((given) => {
+export const network = parsed((given) => {
   try {
     new NetworkSet([given]);
   } catch (error) {
@@ -94,7 +148,7 @@ export const network = text((given) => {
 
 /** A whole number of `unit` within bounds. */
 export function count(unit: string, min: number, max: number = Number.MAX_SAFE_INTEGER) {
-  return text((given) => {
+  return parsed((given) => {
     const value = wholeNumber(given);
     if (value >= min && value <= max) return value;
     const range = max === Number.MAX_SAFE_INTEGER ? `of at least ${min}` : `from ${min} to ${max}`;
@@ -105,7 +159,7 @@ export function count(unit: string, min: number, max: number = Number.MAX_SAFE_I
 const SIZE_UNITS = ["", "k", "M", "G", "T"];
 
 /** A number of bytes, with a unit or without: `500000`, `10GB` (powers of 1000), `4GiB` (of 1024). */
-export const byteSize = text((given) => {
+export const byteSize = parsed((given) => {
   const [, digits, prefix = "", binary] = /^(\d{1,15}) ?(?:(?:([kKMGT])(i?))?B)?$/.exec(given) ?? [];
   const power = SIZE_UNITS.indexOf(prefix.replace("K", "k"));
   const bytes = Number(digits) * (binary === "i" ? 1024 : 1000) ** power;
@@ -113,20 +167,11 @@ export const byteSize = text((given) => {
   throw new Error(`${quote(given)} is not a size such as 10GB or 512MiB`);
 });
 
-/** One of some words. */
-export function oneOf<const Word extends string>(words: readonly Word[]) {
-  return text((given) => {
-    const word = words.find((candidate) => candidate === given);
-    if (word === undefined) throw new Error(`${quote(given)} is not one of ${words.join(", ")}`);
-    return word;
-  });
-}
-
 /** 0, 1 or 2. */
 export const protocolVersion = oneOf(["0", "1", "2"]).transform((word) => Number(word) as 0 | 1 | 2);
 
 /** An `http` or `https` address without query and credentials; comes out without a slash at its end. */
-export const httpUrl = text((given) => {
+export const httpUrl = parsed((given) => {
   const url = URL.canParse(given) ? new URL(given) : undefined;
   if (
     url === undefined || (url.protocol !== "https:" && url.protocol !== "http:") ||
@@ -139,20 +184,20 @@ export const httpUrl = text((given) => {
 });
 
 /** A path; not empty. */
-export const path = text((given) => {
+export const path = parsed((given) => {
   if (given === "" || given.includes("\0")) throw new Error(`${quote(given)} is not a path`);
   return given;
 });
 
 /** A key that goes into an `Authorization: Bearer` header (RFC 6750 §2.1); its value never gets into a message. */
-export const bearerKey = text((given) => {
+export const bearerKey = parsed((given) => {
   if (given.length < 16) throw new Error(`the key has ${given.length} characters, needs at least 16`);
   if (!/^[\w.~+/-]+=*$/.test(given)) throw new Error("the key may have letters, digits and -._~+/= only");
   return given;
 });
 
 /** A Fernet key: 32 bytes in URL-safe base64 (fernet spec, Key Format); its value never gets into a message. */
-export const fernetKey = text((given) => {
+export const fernetKey = parsed((given) => {
   if (isFernetKey(given)) return given;
   throw new Error(
     `a key of ${given.length} characters is not a Fernet key (44 characters of URL-safe base64); ` +
@@ -161,14 +206,14 @@ export const fernetKey = text((given) => {
 });
 
 /** A public key: 32 bytes in 43 characters of base64url (RFC 4648 §5, without padding). */
-export const publicKey = text((given): Bytes => {
+export const publicKey = parsed((given): Bytes => {
   const key = new Uint8Array(Buffer.from(given, "base64url"));
   if (/^[\w-]{43}$/.test(given) && key.length === 32) return key;
   throw new Error(`${quote(given)} is not a public key: 43 characters of base64url, as the edge prints it`);
 });
 
 /** SHA-256 of a certificate. */
-export const fingerprint = text((given): Bytes => {
+export const fingerprint = parsed((given): Bytes => {
   const bytes = parseFingerprint(given);
   if (bytes !== undefined) return bytes;
   throw new Error(
@@ -179,14 +224,14 @@ export const fingerprint = text((given): Bytes => {
 });
 
 /** A port. */
-export const port = text((given) => {
+export const port = parsed((given) => {
   const value = wholeNumber(given);
   if (value >= 1 && value <= 65_535) return value;
   throw new Error(`${quote(given)} is no port from 1 to 65535`);
 });
 
 /** First and last port of a range, `20000-20999`. */
-export const portRange = text((given) => {
+export const portRange = parsed((given) => {
   const [first = NaN, last = first, ...more] = given.split("-").map(wholeNumber);
   if (more.length > 0 || !(1 <= first && first <= last && last <= 65_535)) {
     throw new Error(`${quote(given)} is no range of ports, for example 20000-20999`);
@@ -195,13 +240,13 @@ export const portRange = text((given) => {
 });
 
 /** An IP address. */
-export const ipAddress = text((given) => {
+export const ipAddress = parsed((given) => {
   if (isIPv4(given) || isIPv6(given)) return given;
   throw new Error(`${quote(given)} is no IP address, for example 0.0.0.0 or ::`);
 });
 
 /** A public port, and the target of who connects there: `tcp:2222=127.0.0.1:22`, `tcp=HOST:PORT` for any port. */
-export const published = text((given): PublishClaim & { readonly target?: HostPort } => {
+export const published = parsed((given): PublishClaim & { readonly target?: HostPort } => {
   const [, port = "", target] = /^([^=]*)(?:=(.*))?$/s.exec(given) ?? [];
   const claim = parsePublishClaim(port);
   if (claim === undefined) {
@@ -212,6 +257,48 @@ export const published = text((given): PublishClaim & { readonly target?: HostPo
   if (!parsed.success) throw new Error(parsed.error.issues[0]?.message);
   return { ...claim, target: parsed.data };
 });
+
+const DURATION_UNITS_MS: Readonly<Record<string, number>> = {
+  ms: 1,
+  s: 1_000,
+  m: 60_000,
+  h: 3_600_000,
+  d: 86_400_000,
+};
+
+/** A time such as `90s`, `10m` or `1h30m`, in milliseconds; a number alone is one of seconds. */
+export function duration(minMs: number, maxMs: number) {
+  return z.union([z.string(), z.number()]).transform((given, context): number => {
+    const parts = [...String(given).matchAll(/(\d+(?:\.\d+)?)(ms|s|m|h|d)?/gy)];
+    const whole = parts.map(([part]) => part).join("") === String(given) && parts.length > 0;
+    const bare = parts.filter(([, , unit]) => unit === undefined).length;
+    const ms = parts.reduce(
+      (sum, [, digits, unit = "s"]) => sum + Number(digits) * DURATION_UNITS_MS[unit]!,
+      0,
+    );
+    if (whole && (bare === 0 || parts.length === 1) && ms >= minMs && ms <= maxMs) return Math.round(ms);
+    const range = `from ${durationText(minMs)} to ${durationText(maxMs)}`;
+    context.addIssue({
+      code: "custom",
+      message: `${quote(String(given))} is not a time ${range}, such as 90s, 10m or 1h30m`,
+    });
+    return z.NEVER;
+  });
+}
+
+/** A duration as people write it: `90s`, `1h30m`. */
+export function durationText(ms: number): string {
+  if (ms === 0) return "0s";
+  let rest = ms;
+  return Object.entries(DURATION_UNITS_MS).reverse().map(([unit, unitMs]) => {
+    const amount = Math.floor(rest / unitMs);
+    rest -= amount * unitMs;
+    return amount === 0 ? "" : `${amount}${unit}`;
+  }).join("");
+}
+
+/** A {@link byteSize}, or a number of bytes. */
+export const size = z.union([z.string(), z.number()]).transform(String).pipe(byteSize);
 
 /** Several values; at most `max`. */
 export function many<Schema extends z.ZodType>(item: Schema, max = 1024) {

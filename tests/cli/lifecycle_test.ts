@@ -17,6 +17,7 @@ function fakeIo() {
       handlers.add(handler);
       return () => handlers.delete(handler);
     },
+    onReload: () => () => {},
     exit: (code) => void exits.push(code),
   };
   return { io, handlers, exits, errors, signal: () => handlers.forEach((handler) => handler("SIGINT")) };

@@ -17,6 +17,7 @@ async function cli(args: string[], env: Record<string, string> = {}) {
     out: (line) => void out.push(line),
     err: (line) => void err.push(line),
     onStop: () => () => {},
+    onReload: () => () => {},
     exit: () => assert.fail("the process must not be ended"),
   };
   const code = await runCli(args, io);

@@ -71,7 +71,7 @@ describe("precedence", () => {
     assert.equal(all.config.logLevel, "debug");
     assert.deepEqual([all.origins.get("logLevel"), all.origins.get("throttling")], [
       "--log-level",
-      "throttling in s.json",
+      "throttling in s.json:1:60",
     ]);
     assert.equal(all.config.throttling, 7);
     assert.deepEqual(all.config.listen, [{ host: "192.0.2.1", port: 1 }]);
@@ -191,7 +191,7 @@ describe("a wrong value names itself, its origin and what would be right", () =>
     refuses(
       "edge",
       { flags: { config: "s.json" }, files },
-      'Cannot use throttling in s.json: "-1" is not a whole number of frames a second from 0 to 1000000',
+      'Cannot use throttling in s.json:1:16: "-1" is not a whole number of frames a second from 0 to 1000000',
     );
   });
 
@@ -314,10 +314,10 @@ describe("what nobody knows", () => {
     refuses(
       "edge",
       { flags: { config: "s.json" }, files: { "s.json": '{"agent-listen": []}' } },
-      "Cannot use agent-listen in s.json: there is no such setting. Did you mean agent_listen?",
+      "Cannot use agent-listen in s.json:1:2: there is no such setting. Did you mean agent_listen?",
     );
-    refuses("edge", { flags: { config: "f" }, files: { f: "[]" } }, /must hold one JSON object/);
-    refuses("edge", { flags: { config: "f" }, files: { f: "{" } }, /Cannot read configuration file f: /);
+    refuses("edge", { flags: { config: "f" }, files: { f: "[]" } }, /must hold one object/);
+    refuses("edge", { flags: { config: "f" }, files: { f: "{" } }, /Cannot read configuration file f:1:2: /);
     refuses("edge", { flags: { config: "f" }, files: { f: '{"config": "g"}' } }, /no such setting/);
     refuses("edge", { flags: { config: "f" }, files: { f: '{"throttling": true}' } }, /a string or a number/);
     refuses("edge", { flags: { config: "f" }, files: { f: '{"listen": {}}' } }, /a list of strings/);
@@ -382,7 +382,11 @@ describe("the agent's settings", () => {
     });
     assert.equal(config.master, "https://m.example.org/base");
     assert.equal(config.hostname, "a.example.org");
-    assert.deepEqual(config.to, { host: "127.0.0.1", port: 443 });
+    assert.deepEqual(config.to, {
+      protocol: "tcp",
+      text: "127.0.0.1:443",
+      endpoint: { host: "127.0.0.1", port: 443 },
+    });
     assert.deepEqual([config.protocolVersion, config.cipher, config.edge], [2, "aes-gcm", undefined]);
   });
 });

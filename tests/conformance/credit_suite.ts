@@ -689,7 +689,7 @@ export function creditSuite(what: string, make: (options?: LoneOptions) => Lone)
       };
       lone.tell(DATA, id, pattern(10, 1));
       lone.only(RESET);
-      assert.equal(recorder.error?.message, "handler's fault");
+      assert.match(recorder.error?.message ?? "", /handler's fault/);
       assert.deepEqual([lone.endCode(), lone.session.streams], [undefined, 0]);
     });
   });

@@ -8,6 +8,7 @@ import { readdir, readFile, writeFile } from "node:fs/promises";
 import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { type Setting, SETTINGS } from "../../src/config/config.ts";
+import { configJsonSchema } from "../../src/config/json_schema.ts";
 import { METRICS } from "../../src/telemetry/metrics.ts";
 
 const ROOT = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
@@ -161,7 +162,11 @@ function table(head: readonly string[], rows: readonly (readonly string[])[]): s
   return [line(head), line(head.map(() => "---")), ...rows.map(line)].join("\n");
 }
 
+/** The JSON Schema of the configuration file, and where it is published. */
+export const CONFIG_SCHEMA = { file: "docs/reference/config.schema.json", make: configJsonSchema };
+
 if (import.meta.main) {
+  await writeFile(join(ROOT, CONFIG_SCHEMA.file), `${JSON.stringify(CONFIG_SCHEMA.make(), null, 2)}\n`);
   for (const [name, { file, text }] of await documentParts()) {
     const path = join(ROOT, file);
     const document = await readFile(path, "utf8");

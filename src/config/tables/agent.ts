@@ -39,8 +39,8 @@ export const AGENT_SETTINGS = {
     placeholder: "NAME",
     description: "The name that visitors ask for.",
     commands: ["agent", "token"],
-    required: ["agent", "token"],
-    schema: value.hostname,
+    required: ["token"],
+    schema: value.servedName,
   }),
   alias: setting({
     flag: "alias",
@@ -48,15 +48,58 @@ export const AGENT_SETTINGS = {
     default: [],
     description: "Further names.",
     commands: ["agent", "token"],
-    schema: value.many(value.hostname, 255),
+    schema: value.many(value.servedName, 255),
   }),
   to: optional({
     flag: "to",
-    placeholder: "HOST:PORT",
-    description: "The endpoint that visitors reach, a server that speaks TLS itself.",
+    placeholder: "TARGET",
+    description:
+      "What visitors of --hostname reach: HOST:PORT or https://HOST:PORT, a server that speaks TLS itself; " +
+      "http://HOST:PORT, https+insecure://HOST:PORT, unix:/PATH or file:///FOLDER, for which TLS ends in the agent; " +
+      "tcp://HOST:PORT.",
     commands: AGENT,
-    required: AGENT,
-    schema: value.hostPort(1, "127.0.0.1:443 or [::1]:443"),
+    schema: value.target,
+  }),
+  service: setting({
+    flag: "service",
+    placeholder: "NAME=TARGET",
+    default: [],
+    description: "A further name with a target of its own; --config FILE takes services with more settings.",
+    commands: AGENT,
+    schema: value.many(value.namedTarget, 1_000),
+  }),
+  tls: optional({
+    flag: "tls",
+    placeholder: "MODE",
+    description:
+      "Where the visitors' TLS ends: passthrough, at the target; acme, here, with a certificate from an authority; " +
+      "self-signed, here; file:CERT,KEY, here. Default: by the kind of the target.",
+    commands: AGENT,
+    schema: value.tlsMode,
+  }),
+  proxyProtocol: setting({
+    flag: "proxy-protocol",
+    placeholder: "N",
+    default: "0",
+    description:
+      "Puts a PROXY header of this version, 1 or 2, in front of each connection to the target, with the visitor's address.",
+    commands: AGENT,
+    schema: value.proxyVersion,
+  }),
+  idleTimeout: setting({
+    flag: "idle-timeout",
+    placeholder: "TIME",
+    default: "1h",
+    description: "Visitors without a byte either way are ended after this time, such as 90s or 2h.",
+    commands: [...EDGES, ...AGENT],
+    schema: value.duration(30_000, 7 * 86_400_000),
+  }),
+  accessLog: optional({
+    flag: "access-log",
+    placeholder: "FILE",
+    description: "Gets a line of JSON for each visitor or request; - for standard output.",
+    commands: AGENT,
+    schema: value.path,
   }),
   edge: optional({
     flag: "edge",

@@ -11,7 +11,8 @@ export const LISTENING = {
   config: optional({
     flag: "config",
     placeholder: "FILE",
-    description: "JSON file with settings: the flags' names with _ for -, such as agent_listen.",
+    description:
+      "File with settings, YAML or JSON: the flags' names with _ for -, such as agent_listen; and an agent's services.",
     commands: ALL,
     schema: value.path,
   }),

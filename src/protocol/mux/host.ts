@@ -1,6 +1,6 @@
 /**
- * What the multiplexer asks of whoever drives it. The multiplexer has no sockets, no timers and no clock: bytes and
- * the time go in, events, bytes and the next deadline come out.
+ * What a multiplexer asks of its driver. The multiplexer has no sockets, no timers and no clock: bytes and the time go
+ * in, events, bytes and the next deadline come out.
  *
  * @module
  */
@@ -8,7 +8,7 @@ import type { ErrorCode, SallyportError } from "../../errors.ts";
 import type { Bytes } from "../../bytes/bytes.ts";
 import type { MuxStream } from "./snitun/stream.ts";
 
-/** The time, as a session's rooms ask for it. */
+/** The time, as a session's parts ask for it. */
 export interface MuxClock {
   /** Asks for a call of `session.tick()` at `atMs` of `nowMs`'s clock; an earlier request stays good. */
   arm(atMs: number): void;
@@ -17,29 +17,33 @@ export interface MuxClock {
 }
 
 /**
- * The driver of a session, whose streams are of class `Stream`. None of these may call back into the session before it
- * returns.
+ * The driver of a session with streams of class `Stream`. None of its methods may call back into the session before
+ * it returns.
  */
-export interface MuxHost<Stream = MuxStream> extends MuxClock {
-  /** Sends bytes to the peer, all of them; false means: no more until `session.writable()` is called. */
-  write(bytes: Bytes): boolean;
+export interface SessionHost<Stream> extends MuxClock {
   /** Asks for one call of `session.turn()` soon, behind the events that are being handled. */
   wake(): void;
-  /** Stops (true) or takes up again (false) the reading of the peer's bytes. */
-  holdReading(hold: boolean): void;
-  /** The other side has opened a stream; it must be attached or aborted before the call returns or later. */
+  /** The peer has opened a stream; it must be attached or aborted, during the call or later. */
   opened(stream: Stream): void;
-  /** A stream was refused or dropped for this reason, to be counted; the session goes on. */
+  /** The session refused or dropped a stream for this reason, to be counted; the session goes on. */
   refused(code: ErrorCode): void;
   /** A stream is over, its handler has heard `close`. */
   closed(stream: Stream): void;
-  /** The peer wants no new streams, for this reason; those that are open go on. Called once, where the dialect can say it. */
+  /** The peer wants no new streams, for this reason; open ones go on. Called once, where the dialect can say it. */
   goingAway?(code: ErrorCode): void;
   /** The session is over: nothing is sent or received any more, every stream has been told. Called once. */
   ended(error: SallyportError): void;
 }
 
-/** Who called: what the edge knows of a visitor, and what the wire of the session can carry of it. */
+/** The driver of a session whose frames share one byte stream. */
+export interface MuxHost<Stream = MuxStream> extends SessionHost<Stream> {
+  /** Sends bytes to the peer, all of them; false means: no more until `session.writable()` is called. */
+  write(bytes: Bytes): boolean;
+  /** Stops (true) or resumes (false) reading the peer's bytes. */
+  holdReading(hold: boolean): void;
+}
+
+/** Who opened a stream: what the edge knows of a visitor, as far as the session's wire carries it. */
 export interface Caller {
   /** The visitor's IP address in canonical text; `0.0.0.0` when the protocol version can't carry it. */
   readonly address: string;
@@ -49,8 +53,8 @@ export interface Caller {
   readonly serverName?: string;
 }
 
-/** A session as its driver sees it, whichever dialect it speaks. */
-export interface Multiplexer<Stream = MuxStream> {
+/** A session as its driver sees it, in any dialect. */
+export interface SessionMachine<Stream> {
   readonly protocolVersion: number;
   /** Streams that are open or still deliver what came before their end. */
   readonly streams: number;
@@ -61,18 +65,25 @@ export interface Multiplexer<Stream = MuxStream> {
   readonly rttMs: number | undefined;
   /** Starts the session's clocks; to be called once, when the driver is ready. */
   start(): void;
-  /** Takes bytes of the peer, in any pieces. What is wrong with them ends the session. */
-  receive(chunk: Bytes): void;
-  /** The host takes bytes again after `write` said false. */
-  writable(): void;
-  /** The end of a turn: delivers what was resumed, sends what was queued, tells who waited. */
+  /** The end of a turn: delivers what was resumed, sends what was queued, tells those that wait. */
   turn(): void;
-  /** Does what has come due, and asks the host for the next call. */
+  /** Does what is due, and asks the host for the next call. */
   tick(): void;
   /** Opens a stream. Throws `limit_exceeded`, or why there are no new ones any more. */
   open(caller: Caller): Stream;
-  /** Tells the peer that no new streams are wanted, where the dialect can say it; those that are open go on. */
-  goAway?(code: ErrorCode): void;
+  /**
+   * Opens no streams from now on: `open` throws `reason`. Tells the peer where the dialect can say it; open streams go
+   * on.
+   */
+  goAway(reason: SallyportError): void;
   /** Ends the session and every stream in it. */
   end(error: SallyportError): void;
+}
+
+/** A session whose frames share one byte stream. */
+export interface Multiplexer<Stream = MuxStream> extends SessionMachine<Stream> {
+  /** Takes bytes of the peer, in any pieces. A fault in them ends the session. */
+  receive(chunk: Bytes): void;
+  /** The host takes bytes again after `write` said false. */
+  writable(): void;
 }

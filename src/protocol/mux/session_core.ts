@@ -1,5 +1,5 @@
 /**
- * What the sessions of both dialects have in common: their turns, their clocks, and how bytes come in and go out.
+ * The part that all sessions have in common, in every dialect: their turns and their clocks.
  *
  * @module
  */
@@ -8,11 +8,10 @@ import type { Role } from "../../crypto/header_cipher.ts";
 import { internalError, SallyportError } from "../../errors.ts";
 import type { Filler } from "../../wire/snitun/snitun_frame.ts";
 import { type EndingEvents, Endings, type EndingStream } from "./endings.ts";
-import type { Flight } from "./snitun/flight.ts";
 import { Heartbeat, type HeartbeatEvents } from "./heartbeat.ts";
-import type { MuxHost } from "./host.ts";
-import type { QueueSender, SendBudget, SendingStream } from "./send_budget.ts";
+import type { SessionHost } from "./host.ts";
 import { SESSION_WRITE_STALL_MS } from "./queue_limits.ts";
+import type { QueueSender, SendBudget, SendingStream } from "./send_budget.ts";
 
 /** Control frames, pongs too, that may wait for a peer that doesn't read: some of each kind for every stream. */
 export const CONTROL_FRAMES_QUEUED_MAX = 16_384;
@@ -21,44 +20,46 @@ export const CONTROL_FRAMES_QUEUED_MAX = 16_384;
 export const DIRECT_MIN_BYTES = 4096;
 
 /** Shared by all sessions in which no stream waits for its turn; never written to. */
-const NOBODY: never[] = [];
+const NO_STREAMS: never[] = [];
 
-/** What a session needs of its streams in either dialect. */
+/** What a session needs of its streams in every dialect. */
 export interface CoreStream extends EndingStream, SendingStream {
   readonly outgoing: SendingStream["outgoing"];
   /** It waits in the session's turn. */
   scheduled: boolean;
 }
 
-/** What a session needs of its sender in either dialect. */
+/** What a session needs of its sender in every dialect. */
 export interface CoreSender<Stream> extends QueueSender<Stream> {
-  /** The connection doesn't take more for now. */
-  blocked: boolean;
-  /** What is on its way to the peer. */
-  readonly flight: Flight;
-  /** Control frames that wait. */
-  readonly controlFrames: number;
+  /** More control frames wait than a peer that reads can have caused. */
+  readonly congested: boolean;
+  /** Until when the peer may keep data waiting; Infinity where none waits for it. */
+  readonly patienceEndsMs: number;
   /** Writes what waits until the peer takes no more or nothing is left. */
   flush(): void;
+  /** Does what is due; says when it is to be called again. */
+  tick(nowMs: number): number;
 }
 
-/** The base of a session. Feed it with `receive`, `writable`, `turn` and `tick`. */
+/** The base of a session. Drive it with `turn` and `tick`. */
 export abstract class SessionCore<Stream extends CoreStream>
   implements HeartbeatEvents, EndingEvents<Stream> {
   readonly role: Role;
-  protected readonly host: MuxHost<Stream>;
+  protected readonly host: SessionHost<Stream>;
   protected readonly heartbeat: Heartbeat;
   protected readonly endings: Endings<Stream>;
   /** Why the session is over. */
   protected ended: SallyportError | undefined;
-  #scheduled: Stream[] = NOBODY;
+  /** Why no streams are opened any more. */
+  protected leaving: SallyportError | undefined;
+  #scheduled: Stream[] = NO_STREAMS;
   #woken = false;
 
   /** Payload bytes, without headers. */
   bytesSent = 0;
   bytesReceived = 0;
 
-  constructor(role: Role, host: MuxHost<Stream>, random: Filler) {
+  constructor(role: Role, host: SessionHost<Stream>, random: Filler) {
     this.role = role;
     this.host = host;
     this.heartbeat = new Heartbeat(host, random, this);
@@ -67,16 +68,19 @@ export abstract class SessionCore<Stream extends CoreStream>
 
   protected abstract readonly sender: CoreSender<Stream>;
   protected abstract readonly sending: SendBudget<Stream>;
-  /** Reads bytes of the peer; what it throws ends the session. */
-  protected abstract read(chunk: Bytes): void;
   /** Delivers what `stream` holds, and its end. */
   protected abstract settle(stream: Stream): void;
-  /** Does what has come due in the flow control; says when it is to be called again. */
+  /** Does what is due in the flow control; says when it is to be called again. */
   protected abstract tickFlow(nowMs: number): number;
   abstract end(error: SallyportError): void;
   abstract closeBehindData(stream: Stream): void;
   abstract reset(stream: Stream, error: Error | undefined): void;
   abstract sendPing(which: "ping" | "pong", id: Bytes): void;
+
+  /** Whether the session is over. */
+  get over(): boolean {
+    return this.ended !== undefined;
+  }
 
   /** The last measured round trip, undefined before the first pong. */
   get rttMs(): number | undefined {
@@ -88,30 +92,11 @@ export abstract class SessionCore<Stream extends CoreStream>
     this.host.arm(this.heartbeat.start());
   }
 
-  /** Takes bytes of the peer, in any pieces. What is wrong with them ends the session, as does a fault of our own. */
-  receive(chunk: Bytes): void {
-    if (this.ended !== undefined) return;
-    this.heartbeat.active = true;
-    try {
-      this.read(chunk);
-    } catch (error) {
-      this.end(internalError("session", error));
-    }
-  }
-
-  /** The host takes bytes again after `write` said false. */
-  writable(): void {
-    this.sender.blocked = false;
-    this.heartbeat.blockedSinceMs = undefined;
-    this.heartbeat.active = true;
-    this.turn();
-  }
-
-  /** The end of a turn: delivers what was resumed, sends what was queued, tells who waited. */
+  /** The end of a turn: delivers what was resumed, sends what was queued, tells those that wait. */
   turn(): void {
     this.#woken = false;
     const scheduled = this.#scheduled;
-    this.#scheduled = NOBODY;
+    this.#scheduled = NO_STREAMS;
     for (const stream of scheduled) {
       stream.scheduled = false;
       this.settle(stream as Stream);
@@ -120,15 +105,14 @@ export abstract class SessionCore<Stream extends CoreStream>
     this.sender.flush();
     this.sending.tellDrained();
     // Asked for here, since nothing wakes a session whose peer doesn't answer.
-    if (this.sender.flight.full) this.host.arm(this.sender.flight.patienceEndsMs);
+    this.host.arm(this.sender.patienceEndsMs);
   }
 
-  /** Does what has come due, and asks the host for the next call. */
+  /** Does what is due, and asks the host for the next call. */
   tick(): void {
     if (this.ended !== undefined) return;
     const now = this.host.nowMs();
-    const nextMs = Math.min(this.tickFlow(now), this.endings.tick(now));
-    if (this.sender.flight.tick(now)) this.wake();
+    const nextMs = Math.min(this.tickFlow(now), this.endings.tick(now), this.sender.tick(now));
     try {
       this.host.arm(Math.min(nextMs, this.heartbeat.tick(now)));
     } catch (error) {
@@ -136,39 +120,57 @@ export abstract class SessionCore<Stream extends CoreStream>
     }
   }
 
-  // Internal from here on: what the streams ask for, and what the sender has done.
-
+  /** Has `stream` settled at the end of this turn. */
   schedule(stream: Stream): void {
     if (stream.scheduled) return;
     stream.scheduled = true;
-    if (this.#scheduled === NOBODY) this.#scheduled = [];
+    if (this.#scheduled === NO_STREAMS) this.#scheduled = [];
     this.#scheduled.push(stream);
     this.wake();
   }
 
-  write(bytes: Bytes): boolean {
+  /** Asks for a turn. */
+  wake(): void {
+    if (this.#woken) return;
+    this.#woken = true;
+    this.host.wake();
+  }
+
+  nowMs(): number {
+    return this.host.nowMs();
+  }
+
+  /** `byteLength` bytes of payload have left a stream's queue. */
+  sent(_stream: Stream, byteLength: number): void {
+    this.sending.sent(byteLength);
+    this.bytesSent += byteLength;
+  }
+
+  /** Bytes of the peer couldn't be read, for this reason, which may be a fault of our own: the session ends. */
+  unreadable(error: unknown): void {
+    this.end(internalError("session", error));
+  }
+
+  /** Notes that bytes were written, and whether the connection takes more; says the latter. */
+  protected wrote(goOn: boolean): boolean {
     this.heartbeat.active = true;
-    if (this.host.write(bytes)) return true;
+    if (goOn) return true;
     const now = this.host.nowMs();
     this.heartbeat.blockedSinceMs = now;
     this.host.arm(now + SESSION_WRITE_STALL_MS);
     return false;
   }
 
-  sent(_stream: Stream, byteLength: number): void {
-    this.sending.sent(byteLength);
-    this.bytesSent += byteLength;
-  }
-
-  protected wake(): void {
-    if (this.#woken) return;
-    this.#woken = true;
-    this.host.wake();
+  /** The connection takes bytes again. */
+  protected unblocked(): void {
+    this.heartbeat.blockedSinceMs = undefined;
+    this.heartbeat.active = true;
+    this.turn();
   }
 
   /** Ends the session where more control frames wait than a peer that reads can have caused. */
   protected checkControl(): void {
-    if (this.sender.controlFrames > CONTROL_FRAMES_QUEUED_MAX) {
+    if (this.sender.congested) {
       const why = "Cannot go on: the peer doesn't read, and control frames pile up";
       this.end(new SallyportError("session_stalled", why, { side: "peer" }));
     }

@@ -18,38 +18,41 @@ import {
 } from "../../wire/credit/credit_frame.ts";
 import { FRAME_MAX_SEND_BYTES } from "../../protocol/mux/queue_limits.ts";
 
-/** What a session does with its pipes. */
-export interface PipeOwner {
+/** A stream of a session that a QUIC stream carries. */
+export type QuicStream = CreditStream<FramedQuicStream>;
+
+/** What a session does with its QUIC streams. */
+export interface FramedStreamOwner {
   /** A whole frame that isn't DATA; `body` is valid during the call. What it throws ends the session. */
-  frame(pipe: QuicPipe, type: number, body: Bytes): void;
+  frame(framed: FramedQuicStream, type: number, body: Bytes): void;
   /** A DATA frame of `size` bytes begins; says whose it is, undefined to drop it. */
-  dataFrame(pipe: QuicPipe, size: number): CreditStream | undefined;
+  dataFrame(framed: FramedQuicStream, size: number): QuicStream | undefined;
   /** A piece of it. */
-  data(stream: CreditStream, piece: Bytes): void;
-  /** The pipe takes bytes again. */
-  drained(pipe: QuicPipe): void;
+  data(stream: QuicStream, piece: Bytes): void;
+  /** It takes bytes again. */
+  drained(framed: FramedQuicStream): void;
   /** The QUIC stream came to its end, in order or not. */
-  ended(pipe: QuicPipe, error: Error | undefined): void;
+  ended(framed: FramedQuicStream, error: Error | undefined): void;
   /** What the peer sent can't be read. */
   unreadable(error: unknown): void;
 }
 
 /** A QUIC stream with frames on it; until the stream is there they wait. */
-export class QuicPipe implements ByteStreamHandler {
+export class FramedQuicStream implements ByteStreamHandler {
   /** What it carries; undefined for the control stream, and before OPEN has come. */
-  stream: CreditStream | undefined;
+  stream: QuicStream | undefined;
   /** It takes no more data for now. */
   blocked = true;
   /** Nothing is said on it any more; what still comes is read and counted, since the peer has spent credit on it. */
   over = false;
-  readonly #owner: PipeOwner;
-  readonly #receiver: CreditReceiver;
+  readonly #owner: FramedStreamOwner;
+  readonly #receiver: CreditReceiver<QuicStream>;
   #inner: ByteStream | undefined;
   /** Frames that wait for the QUIC stream. */
   #early: Bytes[] = [];
   #gone = false;
 
-  constructor(owner: PipeOwner) {
+  constructor(owner: FramedStreamOwner) {
     this.#owner = owner;
     this.#receiver = new CreditReceiver({
       frame: (type, _stream, body) => owner.frame(this, type, body),
@@ -93,7 +96,7 @@ export class QuicPipe implements ByteStreamHandler {
   }
 
   /** Sends a DATA frame with the first `size` bytes that wait in the stream's queue. */
-  sendQueued(stream: CreditStream, size: number): void {
+  sendQueued(stream: QuicStream, size: number): void {
     this.#header(size);
     for (let left = size; left > 0;) {
       const piece = stream.outgoing.peek();
@@ -160,39 +163,39 @@ export class QuicPipe implements ByteStreamHandler {
   }
 }
 
-/** Pipes that have to do something by a time: say what they are for, or end. */
-export class PipeDeadlines {
+/** QUIC streams that have to do something by a time: say what they are for, or end. */
+export class StreamDeadlines {
   readonly #clock: MuxClock;
-  readonly #late: (pipe: QuicPipe) => unknown;
-  readonly #until = new Map<QuicPipe, number>();
+  readonly #late: (framed: FramedQuicStream) => unknown;
+  readonly #until = new Map<FramedQuicStream, number>();
 
-  /** @param late called for a pipe whose time is up, before it is aborted */
-  constructor(clock: MuxClock, late: (pipe: QuicPipe) => unknown) {
+  /** @param late called for a stream whose time is up, before it is aborted */
+  constructor(clock: MuxClock, late: (framed: FramedQuicStream) => unknown) {
     this.#clock = clock;
     this.#late = late;
   }
 
-  /** The pipe has so long, from now. */
-  watch(pipe: QuicPipe, forMs: number): void {
+  /** The stream has so long, from now. */
+  watch(framed: FramedQuicStream, forMs: number): void {
     const untilMs = this.#clock.nowMs() + forMs;
-    this.#until.set(pipe, untilMs);
+    this.#until.set(framed, untilMs);
     this.#clock.arm(untilMs);
   }
 
   /** It has done so. */
-  forget(pipe: QuicPipe): void {
-    this.#until.delete(pipe);
+  forget(framed: FramedQuicStream): void {
+    this.#until.delete(framed);
   }
 
   /** Does what is due; says when it wants to be called again. */
   tick(nowMs: number): number {
     let nextMs = Infinity;
-    for (const [pipe, untilMs] of this.#until) {
+    for (const [framed, untilMs] of this.#until) {
       if (nowMs < untilMs) nextMs = Math.min(nextMs, untilMs);
       else {
-        this.#until.delete(pipe);
-        this.#late(pipe);
-        pipe.abort();
+        this.#until.delete(framed);
+        this.#late(framed);
+        framed.abort();
       }
     }
     return nextMs;

@@ -6,12 +6,11 @@
  * @module
  */
 import type { Bytes } from "../../bytes/bytes.ts";
-import { invalidFrame } from "../../protocol/mux/credit/table.ts";
 import type { ByteStream } from "../../runtime/port.ts";
 import type { QuicConn } from "../../runtime/quic_port.ts";
 import { asError } from "../../runtime/shared.ts";
-import { CreditFrame, encodeCreditFrame } from "../../wire/credit/credit_frame.ts";
-import { type PipeDeadlines, type PipeOwner, QuicPipe } from "./framed_stream.ts";
+import { CreditFrame, encodeCreditFrame, invalidFrame } from "../../wire/credit/credit_frame.ts";
+import { FramedQuicStream, type FramedStreamOwner, type StreamDeadlines } from "./framed_stream.ts";
 import { HELLO_DEADLINE_MS } from "../../wire/tls/client_hello.ts";
 
 /** and so many offers may wait: as many visitors come at once without a round trip more. */
@@ -22,9 +21,9 @@ const NOTHING: Bytes = new Uint8Array(0);
 /** What a {@link QuicSupply} takes. */
 export interface QuicSupplyOptions {
   readonly conn: QuicConn;
-  readonly owner: PipeOwner;
-  /** Where pipes are watched until they have said what they are for. */
-  readonly deadlines: PipeDeadlines;
+  readonly owner: FramedStreamOwner;
+  /** Where streams are watched until they have said what they are for. */
+  readonly deadlines: StreamDeadlines;
   /** QUIC streams that the peer may have open before some are offered to it; undefined at the edge, which takes offers. */
   readonly offerFrom: number | undefined;
   /** New streams are still wanted. */
@@ -35,80 +34,82 @@ export interface QuicSupplyOptions {
 export class QuicSupply {
   readonly #options: QuicSupplyOptions;
   /** Streams that have no QUIC stream yet, and how many are being opened. */
-  readonly #waiting = new Set<QuicPipe>();
+  readonly #waiting = new Set<FramedQuicStream>();
   #opening = 0;
-  /** QUIC streams that came when nobody waited any more; on the wire there is nothing of them. */
+  /** QUIC streams that came when no stream waited any more; nothing has been said on them. */
   readonly #spare: ByteStream[] = [];
   /** What the peer has opened and has still open. */
-  readonly #theirs = new Set<QuicPipe>();
+  readonly #theirs = new Set<FramedQuicStream>();
   /** What the peer offers; what is offered to it. */
-  readonly #taken = new Set<QuicPipe>();
-  readonly #given = new Set<QuicPipe>();
+  readonly #taken = new Set<FramedQuicStream>();
+  readonly #given = new Set<FramedQuicStream>();
 
   constructor(options: QuicSupplyOptions) {
     this.#options = options;
   }
 
-  /** Gives the pipe of a stream of ours a QUIC stream, now or as soon as there is one. */
-  carry(pipe: QuicPipe): void {
-    this.#waiting.add(pipe);
+  /** Gives a stream of ours a QUIC stream, now or as soon as there is one. */
+  carry(framed: FramedQuicStream): void {
+    this.#waiting.add(framed);
     for (const offer of this.#taken) return this.#take(offer);
     const spare = this.#spare.pop();
     if (spare !== undefined) this.#serve(spare);
     else if (this.#opening < this.#waiting.size) this.#open();
   }
 
-  /** The pipe's stream is over; true where it had no QUIC stream yet, and needs none any more. */
-  withdraw(pipe: QuicPipe): boolean {
-    return this.#waiting.delete(pipe);
+  /** The stream is over; true where it had no QUIC stream yet, and needs none any more. */
+  withdraw(framed: FramedQuicStream): boolean {
+    return this.#waiting.delete(framed);
   }
 
   /** The peer has opened a QUIC stream. */
   came(inner: ByteStream): void {
     const { owner, deadlines } = this.#options;
-    const pipe = new QuicPipe(owner);
-    this.#theirs.add(pipe);
-    deadlines.watch(pipe, HELLO_DEADLINE_MS);
-    pipe.carriedBy(inner);
+    const framed = new FramedQuicStream(owner);
+    this.#theirs.add(framed);
+    deadlines.watch(framed, HELLO_DEADLINE_MS);
+    framed.carriedBy(inner);
     this.#offer();
   }
 
-  /** An OFFER is the first frame on the pipe. Throws `frame_invalid`. */
-  offered(pipe: QuicPipe): void {
+  /** An OFFER is the first frame on the stream. Throws `frame_invalid`. */
+  offered(framed: FramedQuicStream): void {
     if (this.#options.offerFrom !== undefined) throw invalidFrame("an edge offers no streams");
-    if (this.#taken.has(pipe)) throw invalidFrame("something follows an OFFER");
+    if (this.#taken.has(framed)) throw invalidFrame("something follows an OFFER");
     if (this.#taken.size >= QUIC_OFFERS_MAX) {
       throw invalidFrame(`there are ${QUIC_OFFERS_MAX} offers already`);
     }
-    this.#options.deadlines.forget(pipe);
-    this.#taken.add(pipe);
-    if (this.#waiting.size > 0) this.#take(pipe);
+    this.#options.deadlines.forget(framed);
+    this.#taken.add(framed);
+    if (this.#waiting.size > 0) this.#take(framed);
   }
 
-  /** An OPEN is the first frame that has come on the pipe: one offer less, where it was one. Throws `frame_invalid`. */
-  opened(pipe: QuicPipe): void {
-    if (this.#taken.has(pipe)) throw invalidFrame("something follows an OFFER");
-    this.#options.deadlines.forget(pipe);
-    if (this.#given.delete(pipe)) this.#offer();
+  /** An OPEN is the first frame that has come on the stream: one offer less, where it was one. Throws `frame_invalid`. */
+  opened(framed: FramedQuicStream): void {
+    if (this.#taken.has(framed)) throw invalidFrame("something follows an OFFER");
+    this.#options.deadlines.forget(framed);
+    if (this.#given.delete(framed)) this.#offer();
   }
 
-  /** The pipe's QUIC stream is over. */
-  ended(pipe: QuicPipe): void {
-    this.#options.deadlines.forget(pipe);
-    for (const pipes of [this.#theirs, this.#taken, this.#given]) pipes.delete(pipe);
+  /** The QUIC stream is over. */
+  ended(framed: FramedQuicStream): void {
+    this.#options.deadlines.forget(framed);
+    this.#theirs.delete(framed);
+    this.#taken.delete(framed);
+    this.#given.delete(framed);
   }
 
-  #take(offer: QuicPipe): void {
+  #take(offer: FramedQuicStream): void {
     this.ended(offer);
     this.#serve(offer.detach());
   }
 
-  /** For whoever has waited for longest. */
+  /** Gives a QUIC stream to the stream that has waited for longest. */
   #serve(inner: ByteStream): void {
-    for (const pipe of this.#waiting) {
-      this.#waiting.delete(pipe);
-      pipe.carriedBy(inner);
-      return this.#options.owner.drained(pipe);
+    for (const framed of this.#waiting) {
+      this.#waiting.delete(framed);
+      framed.carriedBy(inner);
+      return this.#options.owner.drained(framed);
     }
     this.#spare.push(inner);
   }
@@ -120,9 +121,9 @@ export class QuicSupply {
       this.#serve(inner);
     }, (error) => {
       this.#opening--;
-      for (const pipe of this.#waiting) {
-        this.#waiting.delete(pipe);
-        return this.#options.owner.ended(pipe, asError(error));
+      for (const framed of this.#waiting) {
+        this.#waiting.delete(framed);
+        return this.#options.owner.ended(framed, asError(error));
       }
     });
   }
@@ -131,10 +132,10 @@ export class QuicSupply {
   #offer(): void {
     const { conn, owner, offerFrom = Infinity, wanted } = this.#options;
     while (wanted() && this.#theirs.size >= offerFrom && this.#given.size < QUIC_OFFERS_MAX) {
-      const pipe = new QuicPipe(owner);
-      this.#given.add(pipe);
-      pipe.send(encodeCreditFrame(CreditFrame.OFFER, 0, NOTHING));
-      conn.open().then((inner) => pipe.carriedBy(inner), () => this.#given.delete(pipe));
+      const framed = new FramedQuicStream(owner);
+      this.#given.add(framed);
+      framed.send(encodeCreditFrame(CreditFrame.OFFER, 0, NOTHING));
+      conn.open().then((inner) => framed.carriedBy(inner), () => this.#given.delete(framed));
     }
   }
 }

@@ -97,13 +97,13 @@ export function decodeReason(body: Bytes): ErrorCode {
 export function checkCreditHeader(header: Bytes): void {
   const type = header[0]!;
   const size = creditFrameSize(header);
-  if (size > CREDIT_FRAME_MAX_BYTES) throw invalid(`a frame of ${size} bytes is too long`);
+  if (size > CREDIT_FRAME_MAX_BYTES) throw invalidFrame(`a frame of ${size} bytes is too long`);
   const exact = EXACT[type];
   if (exact !== undefined && size !== exact) {
-    throw invalid(`a frame of type ${type} has ${size} bytes, needs ${exact}`);
+    throw invalidFrame(`a frame of type ${type} has ${size} bytes, needs ${exact}`);
   }
   if (type === CreditFrame.OPEN && size > CONTROL_MAX_BYTES) {
-    throw invalid(`an OPEN of ${size} bytes is too long`);
+    throw invalidFrame(`an OPEN of ${size} bytes is too long`);
   }
 }
 
@@ -125,13 +125,23 @@ export function encodeCreditFrame(type: number, stream: number, body: Bytes): By
   return frame;
 }
 
-/** A frame whose body is a reason: RESET or GOAWAY. */
-export function encodeReason(type: number, stream: number, code: ErrorCode): Bytes {
-  return encodeCreditFrame(type, stream, new Uint8Array([0, Math.max(0, REASONS.indexOf(code))]));
+/** The body of a RESET or a GOAWAY. */
+export function encodeReasonBody(code: ErrorCode): Bytes {
+  return new Uint8Array([0, Math.max(0, REASONS.indexOf(code))]);
 }
 
-/** An OPEN. An address that is none is left out, as is a name that is too long. */
+/** A RESET or a GOAWAY. */
+export function encodeReason(type: number, stream: number, code: ErrorCode): Bytes {
+  return encodeCreditFrame(type, stream, encodeReasonBody(code));
+}
+
+/** An OPEN. */
 export function encodeOpen(stream: number, open: OpenFrame): Bytes {
+  return encodeCreditFrame(CreditFrame.OPEN, stream, encodeOpenBody(open));
+}
+
+/** An OPEN's body. Leaves out an address that isn't one, and a name that is too long. */
+export function encodeOpenBody(open: OpenFrame): Bytes {
   const address = parseIp(open.address) ?? [];
   const asked = new TextEncoder().encode(open.serverName ?? "");
   const name = asked.length > HOSTNAME_MAX_LENGTH ? new Uint8Array(0) : asked;
@@ -143,7 +153,7 @@ export function encodeOpen(stream: number, open: OpenFrame): Bytes {
   body.set(address, 7);
   body[7 + address.length] = name.length;
   body.set(name, 8 + address.length);
-  return encodeCreditFrame(CreditFrame.OPEN, stream, body);
+  return body;
 }
 
 /** An OPEN's body. Throws `frame_invalid`. */
@@ -152,15 +162,15 @@ export function decodeOpen(body: Bytes): OpenFrame {
   const nameAt = 8 + (addressLength ?? 0);
   const nameLength = body[nameAt - 1];
   if (addressLength !== 0 && addressLength !== 4 && addressLength !== 16) {
-    throw invalid(`an address has ${addressLength} bytes, needs 0, 4 or 16`);
+    throw invalidFrame(`an address has ${addressLength} bytes, needs 0, 4 or 16`);
   }
   if (nameLength === undefined || body.length !== nameAt + nameLength) {
-    throw invalid("an OPEN's length isn't that of its parts");
+    throw invalidFrame("an OPEN's length isn't that of its parts");
   }
   const name = body.subarray(nameAt);
   for (const byte of name) {
     // Goes into logs: printable ASCII without blanks, as host names are.
-    if (byte <= 0x20 || byte >= 0x7f) throw invalid("a server name has a byte that no name has");
+    if (byte <= 0x20 || byte >= 0x7f) throw invalidFrame("a server name has a byte that no name has");
   }
   return {
     creditBytes: readU32(body, 0),
@@ -181,6 +191,7 @@ function readU32(from: Bytes, at: number): number {
   return ((from[at]! << 24) | (from[at + 1]! << 16) | (from[at + 2]! << 8) | from[at + 3]!) >>> 0;
 }
 
-function invalid(why: string): SallyportError {
+/** The error for bytes of the peer that break the rules of the dialect. */
+export function invalidFrame(why: string): SallyportError {
   return new SallyportError("frame_invalid", `Cannot read session: ${why}`, { side: "peer" });
 }

@@ -12,30 +12,29 @@ import {
   creditFrameSize,
   creditFrameStream,
 } from "../../../wire/credit/credit_frame.ts";
-import type { CreditStream } from "./stream.ts";
 
 /** Who hears of frames. `body` and `piece` are valid during the call. */
-export interface CreditFrameSink {
+export interface CreditFrameSink<Stream> {
   /** A whole frame that isn't DATA. */
   frame(type: number, stream: number, body: Bytes): void;
   /** A DATA frame of `size` bytes begins; says which stream takes them, undefined to discard them as they come. */
-  dataFrame(stream: number, size: number): CreditStream | undefined;
+  dataFrame(stream: number, size: number): Stream | undefined;
   /** A piece of the current DATA frame's payload. */
-  data(stream: CreditStream, piece: Bytes): void;
+  data(stream: Stream, piece: Bytes): void;
 }
 
 /** Takes the peer's bytes in any pieces. Every error it throws ends the session. */
-export class CreditReceiver {
-  readonly #sink: CreditFrameSink;
+export class CreditReceiver<Stream> {
+  readonly #sink: CreditFrameSink<Stream>;
   /** A header, or a header with a body, of which a part has come; no buffer is held between frames. */
   #partial: Bytes | undefined;
   #filled = 0;
   #needed = CREDIT_HEADER_BYTES;
   /** Bytes of the current frame's payload that are passed on or over. */
   #left = 0;
-  #target: CreditStream | undefined;
+  #target: Stream | undefined;
 
-  constructor(sink: CreditFrameSink) {
+  constructor(sink: CreditFrameSink<Stream>) {
     this.#sink = sink;
   }
 

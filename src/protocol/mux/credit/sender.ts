@@ -17,7 +17,12 @@ import {
 } from "../../../wire/credit/credit_frame.ts";
 import { Flight } from "../snitun/flight.ts";
 import { Ring, SMALL_BYTES } from "../ring.ts";
-import type { CreditStream } from "./stream.ts";
+import type { CreditSink, FrameChannel } from "./channel.ts";
+import type { NumberedStream } from "./session.ts";
+import type { CreditTable } from "./table.ts";
+import { CREDIT_SESSION_FIRST_BYTES } from "./windows.ts";
+import { CONTROL_FRAMES_QUEUED_MAX } from "../session_core.ts";
+import { SallyportError } from "../../../errors.ts";
 import { FRAME_MAX_SEND_BYTES } from "../queue_limits.ts";
 
 /**
@@ -39,73 +44,119 @@ export class CreditScratch {
   readonly blocks: BlockPool = new BlockPool();
 }
 
-/** Who hears of what was sent. */
-export interface CreditSenderEvents {
-  /** Sends bytes; false means: no more until `writable` is called. */
-  write(bytes: Bytes): boolean;
-  /** Monotonic milliseconds. */
-  nowMs(): number;
-  /** `byteLength` bytes of payload have left `stream`'s queue. */
-  sent(stream: CreditStream, byteLength: number): void;
-  /** The FIN that stood behind `stream`'s data is out. */
-  finSent(stream: CreditStream): void;
-  /** How much a CREDIT that goes out now grants a stream, or the session; 0 for none. */
-  takeGrant(stream: CreditStream | undefined): number;
-}
-
 /** What waits in front of all data: a whole frame, or for whom a CREDIT is due. */
-type Control = Bytes | CreditStream | "session";
+type Control = Bytes | NumberedStream | "session";
 
 /** Shared by all senders without a control frame; never written to. */
 const NO_CONTROL: Control[] = [];
 
 /** Collects what is to be sent and writes it, as far as the peer takes it. */
-export class CreditSender {
+export class CreditSender implements FrameChannel<number> {
   readonly #wire: Bytes;
   readonly #random: Filler;
-  readonly #events: CreditSenderEvents;
+  readonly #table: CreditTable;
+  readonly #sink: CreditSink<number>;
+  readonly #writeBytes: (bytes: Bytes) => boolean;
   #control: Control[] = NO_CONTROL;
-  readonly #small = new Ring<CreditStream>();
-  readonly #bulk = new Ring<CreditStream>();
+  readonly #small = new Ring<NumberedStream>();
+  readonly #bulk = new Ring<NumberedStream>();
   #at = 0;
+  /** What the peer still takes, over all streams. */
+  #credit = CREDIT_SESSION_FIRST_BYTES;
 
   /** What is on its way to the peer. */
   readonly flight = new Flight(CREDIT_FLIGHT_MIN_BYTES);
   /** The connection doesn't take more for now. */
   blocked = false;
-  /** What the peer still takes, over all streams. */
-  credit: number;
 
-  constructor(scratch: CreditScratch, random: Filler, creditBytes: number, events: CreditSenderEvents) {
-    this.#wire = scratch.wire;
-    this.#random = random;
-    this.#events = events;
-    this.credit = creditBytes;
+  /** @param write sends bytes; false means: no more until {@link blocked} is false again. */
+  constructor(
+    options: { readonly scratch: CreditScratch; readonly random: Filler },
+    table: CreditTable,
+    sink: CreditSink<number>,
+    write: (bytes: Bytes) => boolean,
+  ) {
+    this.#wire = options.scratch.wire;
+    this.#random = options.random;
+    this.#table = table;
+    this.#sink = sink;
+    this.#writeBytes = write;
   }
 
-  /** Whether data has to wait: for the connection, for the peer to have read, or for its credit. */
-  get held(): boolean {
-    return this.blocked || this.credit === 0 || this.flight.full;
+  // Streams and control frames.
+
+  newLane(): number {
+    return this.#table.takeOwn();
   }
 
-  /** Whether a stream that has this much to send doesn't have to wait: small frames pass a full window. */
-  passes(queuedBytes: number): boolean {
-    return !this.blocked && this.credit > 0 && (queuedBytes <= SMALL_BYTES || !this.flight.full);
+  opened(stream: NumberedStream): void {
+    this.#table.add(stream);
+    this.flight.staySmall();
+    if (!stream.own || !this.#table.usedUp) return;
+    const why = "Cannot open stream: the session has used up its stream numbers";
+    this.#sink.goAway(new SallyportError("limit_exceeded", why, { side: "local", retryable: true }));
   }
 
-  /** Frames that wait before all data. */
-  get controlFrames(): number {
-    return this.#control.length;
+  control(lane: number | undefined, type: number, body: Bytes): void {
+    this.#queue(encodeCreditFrame(type, lane ?? 0, body));
+  }
+
+  creditDue(stream: NumberedStream | undefined): void {
+    this.#queue(stream ?? "session");
+  }
+
+  credited(bytes: number): void {
+    this.#credit += bytes;
+  }
+
+  strayPong(id: Bytes): void {
+    if (this.flight.pong(id, this.#sink.nowMs())) this.#sink.wake();
+  }
+
+  finish(): void {}
+
+  abort(): void {}
+
+  closed(stream: NumberedStream): void {
+    this.#table.remove(stream);
+  }
+
+  /** More control frames wait than a peer that reads can have caused. */
+  get congested(): boolean {
+    return this.#control.length > CONTROL_FRAMES_QUEUED_MAX;
+  }
+
+  /** Until when the peer may keep data waiting; Infinity where none waits for it. */
+  get patienceEndsMs(): number {
+    return this.flight.full ? this.flight.patienceEndsMs : Infinity;
+  }
+
+  /** Stops waiting for a peer that answers no mark. */
+  tick(nowMs: number): number {
+    if (this.flight.tick(nowMs)) this.#sink.wake();
+    return Infinity;
   }
 
   /** Queues a whole frame, or a CREDIT, in front of all data. */
-  control(frame: Control): void {
+  #queue(frame: Control): void {
     if (this.#control === NO_CONTROL) this.#control = [];
     this.#control.push(frame);
   }
 
+  // Data.
+
+  /** Whether data has to wait: for the connection, for the peer to have read, or for its credit. */
+  get held(): boolean {
+    return this.blocked || this.#credit === 0 || this.flight.full;
+  }
+
+  /** Whether a stream that has this much to send doesn't have to wait: small frames pass a full window. */
+  passes(queuedBytes: number): boolean {
+    return !this.blocked && this.#credit > 0 && (queuedBytes <= SMALL_BYTES || !this.flight.full);
+  }
+
   /** Puts a stream at the end of the ring, if it has something to send, may send it, and isn't there yet. */
-  ready(stream: CreditStream): void {
+  ready(stream: NumberedStream): void {
     if (stream.ready || stream.dead) return;
     if (stream.outgoing.byteLength === 0 || stream.sendCredit === 0) return;
     stream.ready = true;
@@ -113,12 +164,12 @@ export class CreditSender {
   }
 
   /** Writes `chunk` of `stream` at once, without queueing, as far as that can be; says how much it was. */
-  direct(stream: CreditStream, chunk: Bytes): number {
+  direct(stream: NumberedStream, chunk: Bytes): number {
     if (this.#control.length > 0 || this.#small.head !== undefined || this.#bulk.head !== undefined) return 0;
     if (stream.outgoing.byteLength > 0) return 0;
     let from = 0;
     while (from < chunk.length && !this.held && stream.sendCredit > 0) {
-      const size = Math.min(chunk.length - from, FRAME_MAX_SEND_BYTES, stream.sendCredit, this.credit);
+      const size = Math.min(chunk.length - from, FRAME_MAX_SEND_BYTES, stream.sendCredit, this.#credit);
       this.#header(CreditFrame.DATA, size, stream);
       this.#wire.set(chunk.subarray(from, from + size), this.#at);
       this.#at += size;
@@ -153,7 +204,7 @@ export class CreditSender {
         this.#at += frame.length;
       } else {
         if (CREDIT_FRAME_BYTES > room) break;
-        this.#credit(frame === "session" ? undefined : frame);
+        this.#creditFrame(frame === "session" ? undefined : frame);
       }
       taken++;
     }
@@ -161,17 +212,17 @@ export class CreditSender {
     else this.#control.splice(0, taken);
   }
 
-  #credit(stream: CreditStream | undefined): void {
-    const bytes = this.#events.takeGrant(stream);
+  #creditFrame(stream: NumberedStream | undefined): void {
+    const bytes = this.#sink.takeGrant(stream);
     if (bytes === 0) return;
-    writeCreditHeader(this.#wire, this.#at, CreditFrame.CREDIT, 4, stream?.id ?? 0);
+    writeCreditHeader(this.#wire, this.#at, CreditFrame.CREDIT, 4, stream?.lane ?? 0);
     writeU32(this.#wire, this.#at + CREDIT_HEADER_BYTES, bytes);
     this.#at += CREDIT_FRAME_BYTES;
   }
 
   #canSend(): boolean {
     if (this.#control.length > 0) return true;
-    if (this.credit === 0) return false;
+    if (this.#credit === 0) return false;
     if (this.#small.head !== undefined && !this.flight.overfull) return true;
     return this.#bulk.head !== undefined && !this.flight.full;
   }
@@ -182,7 +233,7 @@ export class CreditSender {
   }
 
   #fillSmall(): void {
-    while (this.#small.head !== undefined && this.credit > 0 && !this.flight.overfull) {
+    while (this.#small.head !== undefined && this.#credit > 0 && !this.flight.overfull) {
       if (this.#room < SMALL_BYTES) return;
       const stream = this.#small.shift()!;
       stream.ready = false;
@@ -190,7 +241,7 @@ export class CreditSender {
         this.ready(stream); // it has become bulk while it waited
         continue;
       }
-      this.flight.beSmall();
+      this.flight.staySmall();
       this.#frame(stream, SMALL_BYTES);
     }
   }
@@ -208,42 +259,42 @@ export class CreditSender {
   }
 
   /** The stream's next frame of at most so many bytes, and FIN where that stood behind it. */
-  #frame(stream: CreditStream, maxBytes: number): void {
-    const size = Math.min(stream.outgoing.byteLength, stream.sendCredit, this.credit, maxBytes);
+  #frame(stream: NumberedStream, maxBytes: number): void {
+    const size = Math.min(stream.outgoing.byteLength, stream.sendCredit, this.#credit, maxBytes);
     if (stream.dead || size === 0) return;
     this.#header(CreditFrame.DATA, size, stream);
     this.#takePayload(stream, size);
     this.#count(stream, size);
-    this.#events.sent(stream, size);
+    this.#sink.sent(stream, size);
     if (stream.finPending && stream.outgoing.byteLength === 0) {
       this.#header(CreditFrame.FIN, 0, stream);
-      this.#events.finSent(stream);
+      this.#sink.finSent(stream);
     }
     this.ready(stream);
   }
 
-  #header(type: number, size: number, stream: CreditStream): void {
-    writeCreditHeader(this.#wire, this.#at, type, size, stream.id);
+  #header(type: number, size: number, stream: NumberedStream): void {
+    writeCreditHeader(this.#wire, this.#at, type, size, stream.lane);
     this.#at += CREDIT_HEADER_BYTES;
   }
 
   /** Counts what is on its way, and sends a mark along where one is due. */
-  #count(stream: CreditStream, size: number): void {
+  #count(stream: NumberedStream, size: number): void {
     stream.sendCredit -= size;
-    this.credit -= size;
+    this.#credit -= size;
     this.flight.sent(size);
     this.#markIfDue();
   }
 
   #markIfDue(): void {
     if (!this.flight.markDue) return;
-    const id = this.flight.mark(this.#events.nowMs(), () => newChannelId(this.#random));
+    const id = this.flight.mark(this.#sink.nowMs(), () => newChannelId(this.#random));
     const mark = encodeCreditFrame(CreditFrame.PING, 0, id);
     this.#wire.set(mark, this.#at);
     this.#at += mark.length;
   }
 
-  #takePayload(stream: CreditStream, size: number): void {
+  #takePayload(stream: NumberedStream, size: number): void {
     let left = size;
     while (left > 0) {
       const piece = stream.outgoing.peek();
@@ -259,6 +310,6 @@ export class CreditSender {
     if (this.#at === 0) return;
     const bytes = this.#wire.subarray(0, this.#at);
     this.#at = 0;
-    if (!this.#events.write(bytes)) this.blocked = true;
+    if (!this.#writeBytes(bytes)) this.blocked = true;
   }
 }

@@ -7,30 +7,33 @@ import type { Bytes } from "../../../bytes/bytes.ts";
 import type { Caller } from "../host.ts";
 import { StreamCore, type StreamOwner } from "../stream_core.ts";
 
-/** A stream; made by {@link CreditSession}. The members marked internal belong to the session's rooms alone. */
-export class CreditStream extends StreamCore<CreditStream> {
-  /** The number that names the stream on the wire, never used twice in a session. */
-  readonly id: number;
-
-  /** Internal: the next stream in the ring. */
-  nextReady: CreditStream | undefined;
-  /** Internal: what the peer still takes. */
+/**
+ * A stream; made by {@link CreditEngine}. Its user sees a `SessionStream`; the other members are the session's.
+ *
+ * @typeParam Lane see {@link FrameChannel}
+ */
+export class CreditStream<Lane = unknown> extends StreamCore<CreditStream<Lane>> {
+  /** What carries its frames. */
+  readonly lane: Lane;
+  /** The next stream in the ring of those that have something to send. */
+  nextReady: CreditStream<Lane> | undefined;
+  /** Bytes that the peer still takes. */
   sendCredit = 0;
-  /** Internal: FIN stands behind what is queued in `outgoing`; or has been sent. */
+  /** FIN stands behind what is queued in `outgoing`, or has been sent. */
   finPending = false;
   finSent = false;
-  /** Internal: bytes that the peer may send in all, has sent, and that have left our memory. */
+  /** Bytes that the peer may send in all, has sent, and that have left our memory. */
   grantedBytes = 0;
   receivedBytes = 0;
   consumedBytes = 0;
-  /** Internal: a CREDIT for the stream waits to be sent. */
+  /** A CREDIT for the stream waits to be sent. */
   creditQueued = false;
-  /** Internal: the handler has heard `end`. */
+  /** The handler has heard `end`. */
   endDelivered = false;
 
-  constructor(owner: StreamOwner<CreditStream>, id: number, caller: Caller, own: boolean) {
+  constructor(owner: StreamOwner<CreditStream<Lane>>, lane: Lane, caller: Caller, own: boolean) {
     super(owner, caller, own);
-    this.id = id;
+    this.lane = lane;
   }
 
   write(chunk: Bytes): boolean {
@@ -49,19 +52,19 @@ export class CreditStream extends StreamCore<CreditStream> {
     return this.sendCredit === 0;
   }
 
-  /** Internal: for {@link Endings}: only a stream of which nothing more is wanted has to move on. */
+  /** Only a stream of which nothing more is wanted has to move on (see `Endings`). */
   get closePending(): boolean {
     return this.released;
   }
 
-  /** Internal: tells the handler of the peer's end, once everything before it has been delivered. */
+  /** Tells the handler of the peer's end, once everything before it has been delivered. */
   flushEnd(): void {
     if (!this.remoteClosed || this.endDelivered || this.dead || !this.drained) return;
     this.endDelivered = true;
     this.deliverEnd();
   }
 
-  /** Internal: the last callback. */
+  /** Calls the handler for the last time. */
   finish(): void {
     if (!this.closed && this.attached) this.deliverClose();
   }

@@ -5,10 +5,10 @@
  * @module
  */
 import type { Bytes } from "../../../bytes/bytes.ts";
+import type { ChunkQueue } from "../../../bytes/chunk_queue.ts";
 import { type ErrorCode, SallyportError } from "../../../errors.ts";
 import type { MuxClock } from "../host.ts";
-import { STALLED, StallWatch } from "../stall_watch.ts";
-import type { CreditStream } from "./stream.ts";
+import { STALLED, type StallingStream, StallWatch } from "../stall_watch.ts";
 
 /** Credit dialect: what a session may send before it hears more; a part of the dialect, both ends assume it. */
 export const CREDIT_SESSION_FIRST_BYTES = 1 * 1024 * 1024;
@@ -20,22 +20,36 @@ export const CREDIT_STREAM_WINDOW_BYTES = 4 * 1024 * 1024;
 /** What stalled streams may hold together, as a part of the budget: the others go on in the rest. */
 const SHARE = 4;
 
+/** What is kept of a stream. */
+export interface WindowedStream extends StallingStream {
+  readonly incoming: ChunkQueue;
+  /** Bytes that the peer may send in all, has sent, and that have left our memory. */
+  grantedBytes: number;
+  receivedBytes: number;
+  consumedBytes: number;
+  /** A CREDIT for the stream waits to be sent. */
+  creditQueued: boolean;
+  /** The peer sends no more; the stream is over. */
+  readonly remoteClosed: boolean;
+  readonly dead: boolean;
+}
+
 /** What {@link ReceiveWindows} works with. */
-export interface ReceiveWindowsOptions {
+export interface ReceiveWindowsOptions<Stream> {
   readonly host: MuxClock;
   readonly budgetBytes: number;
-  readonly streams: Iterable<CreditStream>;
+  readonly streams: Iterable<Stream>;
   /** A CREDIT should be sent, for a stream or for the session. How much is asked when it goes out. */
-  grant(stream: CreditStream | undefined): void;
+  grant(stream: Stream | undefined): void;
   /** The stream must go, the session stays. */
-  drop(stream: CreditStream, code: ErrorCode, why: string): void;
+  drop(stream: Stream, code: ErrorCode, why: string): void;
 }
 
 /** The received bytes of one session, and what may still come. */
-export class ReceiveWindows {
-  readonly #options: ReceiveWindowsOptions;
+export class ReceiveWindows<Stream extends WindowedStream> {
+  readonly #options: ReceiveWindowsOptions<Stream>;
   /** There while the session is nearly full; most never need one. */
-  #stall: StallWatch<CreditStream> | undefined;
+  #stall: StallWatch<Stream> | undefined;
   #heldBytes = 0;
   #heldStreams = 0;
   #grantedBytes = CREDIT_SESSION_FIRST_BYTES;
@@ -43,7 +57,7 @@ export class ReceiveWindows {
   #consumedBytes = 0;
   #creditQueued = false;
 
-  constructor(options: ReceiveWindowsOptions) {
+  constructor(options: ReceiveWindowsOptions<Stream>) {
     this.#options = options;
   }
 
@@ -53,7 +67,7 @@ export class ReceiveWindows {
   }
 
   /** `byteLength` bytes of the session have come, for `stream` where it is still there. Throws `frame_invalid`. */
-  received(stream: CreditStream | undefined, byteLength: number): void {
+  received(stream: Stream | undefined, byteLength: number): void {
     this.#receivedBytes += byteLength;
     if (this.#receivedBytes > this.#grantedBytes) throw overrun("session", this.#grantedBytes);
     if (stream === undefined) {
@@ -65,7 +79,7 @@ export class ReceiveWindows {
   }
 
   /** Keeps a piece that `stream` doesn't take now. */
-  hold(stream: CreditStream, piece: Bytes): void {
+  hold(stream: Stream, piece: Bytes): void {
     if (stream.incoming.byteLength === 0) this.#heldStreams++;
     stream.incoming.push(piece);
     this.#heldBytes += piece.length;
@@ -75,14 +89,14 @@ export class ReceiveWindows {
   }
 
   /** `byteLength` bytes that were held have left `stream`'s queue. */
-  release(stream: CreditStream, byteLength: number): void {
+  release(stream: Stream, byteLength: number): void {
     if (stream.incoming.byteLength === 0) this.#heldStreams--;
     this.#letGo(byteLength);
     this.taken(stream, byteLength);
   }
 
   /** `byteLength` bytes of `stream` aren't in our memory any more: more may come. */
-  taken(stream: CreditStream, byteLength: number): void {
+  taken(stream: Stream, byteLength: number): void {
     stream.consumedBytes += byteLength;
     this.#consume(byteLength);
     if (stream.creditQueued || stream.remoteClosed || stream.dead) return;
@@ -92,7 +106,7 @@ export class ReceiveWindows {
   }
 
   /** The stream is over, or nobody wants what it brings: what it held is dropped. */
-  forget(stream: CreditStream): void {
+  forget(stream: Stream): void {
     const held = stream.incoming.byteLength;
     if (held === 0) return;
     stream.incoming.clear();
@@ -102,7 +116,7 @@ export class ReceiveWindows {
   }
 
   /** How much the CREDIT that goes out now grants `stream`, or the session; 0 for none. */
-  takeGrant(stream: CreditStream | undefined): number {
+  takeGrant(stream: Stream | undefined): number {
     if (stream === undefined) {
       this.#creditQueued = false;
       const more = this.#consumedBytes + this.#options.budgetBytes - this.#grantedBytes;
@@ -121,12 +135,12 @@ export class ReceiveWindows {
     return this.#stall?.tick(nowMs) ?? Infinity;
   }
 
-  #wanted(stream: CreditStream): number {
+  #wanted(stream: Stream): number {
     return stream.consumedBytes + this.#windowOf(stream);
   }
 
   /** A stream that has shown that it takes bytes gets a large window; many that stall get a small one each. */
-  #windowOf(stream: CreditStream): number {
+  #windowOf(stream: Stream): number {
     const share = this.#options.budgetBytes / SHARE / Math.max(1, this.#heldStreams);
     const most = Math.min(share, CREDIT_STREAM_WINDOW_BYTES);
     const first = CREDIT_STREAM_FIRST_BYTES;

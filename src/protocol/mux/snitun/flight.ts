@@ -91,8 +91,8 @@ export class Flight {
     return this.full && this.#sentBytes - this.#seenBytes >= this.windowBytes + HEADROOM_BYTES;
   }
 
-  /** Somebody has come, or sends, who would wait behind a bulk transfer. */
-  beSmall(): void {
+  /** Keeps the window small for a while: a stream has come, or sends, that would wait behind a bulk transfer. */
+  staySmall(): void {
     this.#politeUntil = this.#sentBytes + POLITE_BYTES;
   }
 

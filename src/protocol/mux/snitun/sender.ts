@@ -21,6 +21,7 @@ import type { MuxHost } from "../host.ts";
 import { Ring, SMALL_BYTES } from "../ring.ts";
 import type { MuxStream } from "./stream.ts";
 import { FRAME_MAX_SEND_BYTES } from "../queue_limits.ts";
+import { CONTROL_FRAMES_QUEUED_MAX } from "../session_core.ts";
 
 /** Headers encrypted in one go. */
 const BATCH = 16;
@@ -67,6 +68,8 @@ export interface ControlFrame {
 export interface SenderEvents {
   /** Sends bytes; false means: no more until `writable` is called. */
   write(bytes: Bytes): boolean;
+  /** There is something to flush. */
+  wake(): void;
   /** `byteLength` bytes of payload have left `stream`'s queue. */
   sent(stream: MuxStream, byteLength: number): void;
   /** The CLOSE that stood behind `stream`'s data is out. */
@@ -115,9 +118,20 @@ export class FrameSender {
     return this.#control.length > 0 || this.#small.head !== undefined || this.#bulk.head !== undefined;
   }
 
-  /** Control frames that wait. */
-  get controlFrames(): number {
-    return this.#control.length;
+  /** More control frames wait than a peer that reads can have caused. */
+  get congested(): boolean {
+    return this.#control.length > CONTROL_FRAMES_QUEUED_MAX;
+  }
+
+  /** Until when the peer may keep data waiting; Infinity where none waits for it. */
+  get patienceEndsMs(): number {
+    return this.flight.full ? this.flight.patienceEndsMs : Infinity;
+  }
+
+  /** Stops waiting for a peer that answers no mark. */
+  tick(nowMs: number): number {
+    if (this.flight.tick(nowMs)) this.#events.wake();
+    return Infinity;
   }
 
   /** Queues a control frame, in front of all data. */
@@ -212,7 +226,7 @@ export class FrameSender {
         this.ready(stream); // it has become bulk while it waited
         continue;
       }
-      if (stream.outgoing.byteLength > 0) this.flight.beSmall();
+      if (stream.outgoing.byteLength > 0) this.flight.staySmall();
       this.#frame(stream, stream.outgoing.byteLength);
     }
   }

@@ -14,7 +14,7 @@ import {
   FrameType,
   newChannelId,
 } from "../../../wire/snitun/snitun_frame.ts";
-import type { Caller } from "../host.ts";
+import type { Caller, Multiplexer, MuxHost } from "../host.ts";
 import type { MuxOptions } from "./options.ts";
 import { pingFrame, pingKind } from "./pings.ts";
 import { FrameReceiver } from "./receiver.ts";
@@ -28,12 +28,13 @@ import { HALF_CLOSE_ANSWERED_MS, HALF_CLOSE_GRACE_MS } from "../endings.ts";
 import { DEFAULT_QUEUE_LIMITS, type QueueLimits, STREAMS_PER_SESSION_MAX } from "../queue_limits.ts";
 
 /** One session. Feed it with `receive`, `writable`, `turn` and `tick`. */
-export class MuxSession extends SessionCore<MuxStream> {
+export class MuxSession extends SessionCore<MuxStream> implements Multiplexer {
   readonly protocolVersion: number;
   readonly #scratch: SendScratch;
   readonly #queues: QueueLimits;
   readonly #sealer: Sealer;
   readonly #opener: Opener;
+  readonly #muxHost: MuxHost;
   protected readonly sender: FrameSender;
   protected readonly sending: SendBudget<MuxStream>;
   readonly #receiver: FrameReceiver;
@@ -45,6 +46,7 @@ export class MuxSession extends SessionCore<MuxStream> {
   constructor(options: MuxOptions) {
     super(options.role, options.host, options.scratch.random);
     this.protocolVersion = options.protocolVersion;
+    this.#muxHost = options.host;
     this.#scratch = options.scratch;
     this.#queues = options.queueLimits ?? DEFAULT_QUEUE_LIMITS;
     this.#sealer = options.sealer;
@@ -71,6 +73,7 @@ export class MuxSession extends SessionCore<MuxStream> {
    */
   open(caller: Caller): MuxStream {
     if (this.ended !== undefined) throw this.ended;
+    if (this.leaving !== undefined) throw this.leaving;
     if (this.#table.all.size >= STREAMS_PER_SESSION_MAX) {
       throw new SallyportError(
         "limit_exceeded",
@@ -85,8 +88,26 @@ export class MuxSession extends SessionCore<MuxStream> {
     return stream;
   }
 
-  protected override read(chunk: Bytes): void {
-    this.#receiver.receive(chunk);
+  /** Takes bytes of the peer, in any pieces. A fault in them ends the session. */
+  receive(chunk: Bytes): void {
+    if (this.ended !== undefined) return;
+    this.heartbeat.active = true;
+    try {
+      this.#receiver.receive(chunk);
+    } catch (error) {
+      this.unreadable(error);
+    }
+  }
+
+  /** The host takes bytes again after `write` said false. */
+  writable(): void {
+    this.sender.blocked = false;
+    this.unblocked();
+  }
+
+  /** Opens no streams from now on. SniTun can't tell the peer. */
+  goAway(reason: SallyportError): void {
+    this.leaving ??= reason;
   }
 
   override turn(): void {
@@ -224,7 +245,11 @@ export class MuxSession extends SessionCore<MuxStream> {
     if (!stream.deliver(piece)) this.#budget.hold(stream, piece);
   }
 
-  // What the sender has done (SenderEvents).
+  // What the sender does and has done (SenderEvents).
+
+  write(bytes: Bytes): boolean {
+    return this.wrote(this.#muxHost.write(bytes));
+  }
 
   /** Our CLOSE is out, so the channel is over both ways; what came before is still delivered. */
   closeSent(stream: MuxStream): void {
@@ -295,7 +320,7 @@ export class MuxSession extends SessionCore<MuxStream> {
   #add(stream: MuxStream): void {
     this.#table.add(stream);
     this.#warm = true;
-    this.sender.flight.beSmall();
+    this.sender.flight.staySmall();
   }
 
   closeBehindData(stream: MuxStream): void {

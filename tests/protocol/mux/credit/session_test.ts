@@ -4,8 +4,7 @@ import { describe, it } from "node:test";
 import type { Bytes } from "../../../../src/bytes/bytes.ts";
 import { type ErrorCode, SallyportError } from "../../../../src/errors.ts";
 import { CreditScratch } from "../../../../src/protocol/mux/credit/sender.ts";
-import { CreditSession } from "../../../../src/protocol/mux/credit/session.ts";
-import type { CreditStream } from "../../../../src/protocol/mux/credit/stream.ts";
+import { CreditSession, type NumberedStream } from "../../../../src/protocol/mux/credit/session.ts";
 import type { Caller, MuxHost } from "../../../../src/protocol/mux/host.ts";
 import { SESSION_WRITE_STALL_MS } from "../../../../src/protocol/mux/queue_limits.ts";
 import { CONTROL_FRAMES_QUEUED_MAX } from "../../../../src/protocol/mux/session_core.ts";
@@ -26,7 +25,7 @@ const CALLER = { address: "192.0.2.1", port: 7, serverName: "a.test" };
 const AGENTS = 0x8000_0000;
 
 /** A session over bytes; marks of the flight are answered at once, as a peer that reads would. */
-class LoneBytes extends Lone implements MuxHost<CreditStream> {
+class LoneBytes extends Lone implements MuxHost<NumberedStream> {
   readonly session: CreditSession;
   written: Bytes[] = [];
   marks: Bytes[] = [];
@@ -48,11 +47,11 @@ class LoneBytes extends Lone implements MuxHost<CreditStream> {
     this.session.start();
   }
 
-  open(caller: Caller = CALLER): CreditStream {
+  open(caller: Caller = CALLER): NumberedStream {
     return this.session.open(caller);
   }
   goAway(code: ErrorCode): void {
-    this.session.goAway(code);
+    this.session.goAway(new SallyportError(code, `Going away: ${code}`, { side: "local" }));
   }
   end(error: SallyportError): void {
     this.session.end(error);
@@ -106,7 +105,7 @@ class LoneBytes extends Lone implements MuxHost<CreditStream> {
     return this.#nowMs;
   }
   holdReading(): void {}
-  opened(stream: CreditStream): void {
+  opened(stream: NumberedStream): void {
     this.arrived.push(stream);
     this.onStream(stream);
   }

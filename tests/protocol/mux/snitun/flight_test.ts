@@ -20,7 +20,7 @@ function run(bytesPerMs: number, delayMs: number, seconds: number): { windowByte
   let sent = 0;
   for (let nowMs = 0; nowMs < seconds * 1000; nowMs += 0.25) {
     while (pongs.length > 0 && pongs[0].atMs <= nowMs) flight.pong(pongs.shift()!.id, nowMs);
-    flight.beSmall();
+    flight.staySmall();
     while (!flight.full) {
       freeAtMs = Math.max(freeAtMs, nowMs) + 16_384 / bytesPerMs;
       flight.sent(16_384);

@@ -2,18 +2,22 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { describe, it } from "node:test";
-import type { Bytes } from "../../../src/bytes/bytes.ts";
-import { SallyportError } from "../../../src/errors.ts";
-import { systemRandom } from "../../../src/crypto/random.ts";
-import { CreditScratch } from "../../../src/protocol/mux/credit/sender.ts";
-import { type CreditOptions, CreditSession } from "../../../src/protocol/mux/credit/session.ts";
-import type { CreditStream } from "../../../src/protocol/mux/credit/stream.ts";
-import { pattern, Recorder, seeded, type WireOptions, WireWorld } from "./harness.ts";
+import type { Bytes } from "../../../../src/bytes/bytes.ts";
+import { SallyportError } from "../../../../src/errors.ts";
+import { systemRandom } from "../../../../src/crypto/random.ts";
+import { CreditScratch } from "../../../../src/protocol/mux/credit/sender.ts";
+import {
+  type CreditOptions,
+  CreditSession,
+  type NumberedStream,
+} from "../../../../src/protocol/mux/credit/session.ts";
+import { pattern, Recorder, seeded, type WireOptions, WireWorld } from "../harness.ts";
 
 const sha = (bytes: Uint8Array) => createHash("sha256").update(bytes).digest("hex");
 const MiB = 1024 * 1024;
+const shutdown = new SallyportError("shutdown", "The edge stops", { side: "local" });
 
-class World extends WireWorld<CreditSession, CreditStream> {
+class World extends WireWorld<CreditSession, NumberedStream> {
   constructor(options: WireOptions & { each?: Partial<CreditOptions> } = {}) {
     const scratch = new CreditScratch();
     super(
@@ -36,7 +40,7 @@ class World extends WireWorld<CreditSession, CreditStream> {
 }
 
 interface Writer {
-  stream: CreditStream;
+  stream: NumberedStream;
   left: Bytes;
   waiting: boolean;
 }
@@ -51,9 +55,9 @@ function simulate(seed: number): void {
     each: { receiveBudgetBytes: budget },
   });
   const writers: Writer[] = [];
-  const readers = new Map<CreditStream, { recorder: Recorder; expected: string }>();
-  const paused = new Set<CreditStream>();
-  const join = (stream: CreditStream, sends: Bytes, expects: Bytes) => {
+  const readers = new Map<NumberedStream, { recorder: Recorder; expected: string }>();
+  const paused = new Set<NumberedStream>();
+  const join = (stream: NumberedStream, sends: Bytes, expects: Bytes) => {
     const writer: Writer = { stream, left: sends, waiting: false };
     const recorder = new Recorder();
     recorder.onData = () => {
@@ -70,7 +74,7 @@ function simulate(seed: number): void {
   const size = () => Math.floor(random() ** 2 * 400_000);
   const questions = Array.from({ length: 24 }, (_, i) => pattern(size(), i));
   const answers = Array.from({ length: 24 }, (_, i) => pattern(size(), 100 + i));
-  world.agent.onStream = (stream) => join(stream, answers[stream.id - 1]!, questions[stream.id - 1]!);
+  world.agent.onStream = (stream) => join(stream, answers[stream.lane - 1]!, questions[stream.lane - 1]!);
 
   let opened = 0;
   let maxHeld = 0;
@@ -219,7 +223,7 @@ describe("the credit dialect", () => {
   it("goes away: no new streams, the old ones finish", () => {
     const world = new World();
     const { stream, far } = world.join();
-    world.edge.mux.goAway("shutdown");
+    world.edge.mux.goAway(shutdown);
     assert.throws(() => world.edge.mux.open({ address: "192.0.2.1" }), { code: "shutdown" });
     world.settle();
     assert.equal(world.agent.wentAway, "shutdown");
@@ -228,7 +232,7 @@ describe("the credit dialect", () => {
     world.settle();
     assert.deepEqual([far.byteLength, far.ends], [100_000, 1]);
     const other = new World();
-    other.agent.mux.goAway("shutdown");
+    other.agent.mux.goAway(shutdown);
     other.settle();
     assert.equal(other.edge.wentAway, "shutdown");
     assert.throws(() => other.edge.mux.open({ address: "192.0.2.1" }), { code: "shutdown" });

@@ -1,0 +1,275 @@
+/**
+ * Services in a configuration file: one schema for YAML and JSON, from which the JSON Schema for editors is made too.
+ *
+ * @module
+ */
+import { z } from "zod";
+import { type Service, serviceDefaults } from "../agent/services/service.ts";
+import type { ConfigFile, FileFault } from "./file.ts";
+import { didYouMean } from "./suggest.ts";
+import * as value from "./values.ts";
+
+/** Services of one agent. */
+export const SERVICES_MAX = 1_000;
+/** Names of one service. */
+const NAMES_MAX = 255;
+/** Targets of one service. */
+const TARGETS_MAX = 64;
+
+/** RFC 9110 §5.6.2: a field name is a token. */
+const HEADER_NAME = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
+
+const name = value.servedName.describe(
+  "A host name, or a wildcard that covers one label: *.home.example.org.",
+);
+const target = value.target.describe(
+  "Where the visitors' bytes go: HOST:PORT or https://HOST:PORT for a server that speaks TLS itself; http://, " +
+    "https+insecure://, unix:/PATH, file:///FOLDER, for which TLS ends in the agent; tcp://HOST:PORT.",
+);
+const count = (max: number) => z.int().min(1).max(max);
+const headers = z.record(
+  z.string().regex(HEADER_NAME, "isn't the name of a header"),
+  // deno-lint-ignore no-control-regex
+  z.string().regex(/^[^\x00-\x08\x0a-\x1f\x7f]*$/, "has characters that a header can't hold"),
+).transform((given) =>
+  Object.fromEntries(Object.entries(given).map(([key, text]) => [key.toLowerCase(), text]))
+);
+
+const healthCheck = z.preprocess(
+  (given) => typeof given === "string" ? { kind: given } : given,
+  z.strictObject({
+    kind: z.enum(["tcp", "http"]).describe(
+      "tcp: the target accepts a connection. http: it answers a GET in order.",
+    ),
+    path: z.string().startsWith("/").optional().describe("For http: what is asked for; / when absent."),
+    status: z.int().min(100).max(599).optional().describe(
+      "For http: the one status that counts as good; any from 200 to 399 when absent.",
+    ),
+    interval: value.duration(1_000, 86_400_000).default(10_000).describe("How often; 10s when absent."),
+    timeout: value.duration(100, 60_000).default(5_000).describe(
+      "How long an answer may take; 5s when absent.",
+    ),
+  }),
+);
+
+const tls = z.preprocess(
+  (given) => typeof given === "string" ? { mode: given } : given,
+  z.strictObject({
+    mode: z.enum(["passthrough", "acme", "self-signed"]).optional(),
+    certificate: value.path.optional().describe("A PEM file with the certificate chain."),
+    key: value.path.optional().describe("A PEM file with its key."),
+  }),
+).transform((given, context): Service["tls"] => {
+  const { mode, certificate, key } = given;
+  if (mode !== undefined && certificate === undefined && key === undefined) return mode;
+  if (mode === undefined && certificate !== undefined && key !== undefined) {
+    return { certificateFile: certificate, keyFile: key };
+  }
+  context.addIssue({
+    code: "custom",
+    message: "it is passthrough, acme, self-signed, or a certificate and its key, both",
+  });
+  return z.NEVER;
+}).describe(
+  "Where TLS ends. passthrough: at the target. acme: here, with a certificate from an authority. self-signed: here. " +
+    "Or a certificate and its key, in PEM files.",
+);
+
+const basicAuth = z.strictObject({
+  realm: z.string().optional(),
+  users: z.record(
+    z.string().min(1).regex(/^[^:]*$/, "has a colon, which a user name can't"),
+    z.string().min(1),
+  )
+    .describe("User names and the hashes of their passwords."),
+});
+
+const oidc = z.strictObject({
+  issuer: z.url().describe("The provider's issuer URL."),
+  client_id: z.string().min(1),
+  client_secret_file: value.path.optional(),
+  allowed_mails: z.array(z.string()).optional(),
+  allowed_groups: z.array(z.string()).optional(),
+  session: value.duration(60_000, 30 * 86_400_000).optional().describe("How long a login lasts."),
+}).transform((given) => ({
+  issuer: given.issuer,
+  clientId: given.client_id,
+  ...given.client_secret_file === undefined ? {} : { clientSecretFile: given.client_secret_file },
+  ...given.allowed_mails === undefined ? {} : { allowedMails: given.allowed_mails },
+  ...given.allowed_groups === undefined ? {} : { allowedGroups: given.allowed_groups },
+  ...given.session === undefined ? {} : { sessionSeconds: given.session / 1000 },
+}));
+
+/** A service as a file has it. */
+export const serviceSchema = z.strictObject({
+  name: name.describe("The service's name, a host name or *.DOMAIN; logs call it by this."),
+  aliases: z.array(name).max(NAMES_MAX).optional().describe("Further names."),
+  target: target.optional(),
+  targets: z.array(target).min(1).max(TARGETS_MAX).optional().describe(
+    "Several targets: visitors get the first that is well.",
+  ),
+  tls: tls.optional(),
+  proxy_protocol: z.union([z.literal(0), z.literal(1), z.literal(2)]).optional().describe(
+    "Version of the PROXY header in front of each connection to the target; 0 for none.",
+  ),
+  allow: z.array(value.network).optional().describe(
+    "Networks of visitors that may come; all others may not.",
+  ),
+  block: z.array(value.network).optional().describe("Networks of visitors that may not come."),
+  limits: z.strictObject({
+    connections: count(1_000_000).optional().describe("Visitors' connections at a time."),
+    connections_per_visitor: count(1_000_000).optional().describe("The same from one address."),
+    request_body: value.size.optional().describe("For HTTP: the largest request body, such as 10MB."),
+  }).optional(),
+  health_check: healthCheck.optional().describe("tcp, http, or an object."),
+  headers: z.strictObject({ request: headers.optional(), response: headers.optional() }).optional().describe(
+    "Headers set on requests to the target and on responses to visitors; an empty value removes one.",
+  ),
+  idle_timeout: value.duration(30_000, 7 * 86_400_000).optional().describe(
+    "A connection without a byte either way ends after this time, such as 90s or 1h (1h when absent).",
+  ),
+  access_log: z.string().min(1).optional().describe(
+    "A file for a JSON line per connection or request; - for standard output.",
+  ),
+  shared: z.boolean().optional().describe("Other agents serve the same names at the same time."),
+  basic_auth: basicAuth.optional(),
+  oidc: oidc.optional(),
+}).transform((given, context): Service => {
+  const issue = (path: string[], message: string) => context.addIssue({ code: "custom", path, message });
+  if (given.target !== undefined && given.targets !== undefined) {
+    issue(["targets"], "target is given too: leave out one");
+  }
+  const targets = given.targets ?? (given.target === undefined ? [] : [given.target]);
+  const at = given.targets === undefined ? ["target"] : ["targets"];
+  if (targets.length === 0) {
+    issue([], "it has no target, for example `target: http://127.0.0.1:3000`");
+    return z.NEVER;
+  }
+  const names = [...new Set([given.name, ...given.aliases ?? []])];
+  const { connections, connections_per_visitor, request_body } = given.limits ?? {};
+  const { kind, path, status, interval, timeout } = given.health_check ?? {};
+  const auth = {
+    ...given.basic_auth === undefined ? {} : { basicAuth: given.basic_auth },
+    ...given.oidc === undefined ? {} : { oidc: given.oidc },
+  };
+  const service = serviceDefaults({
+    names,
+    targets,
+    ...given.tls === undefined ? {} : { tls: given.tls },
+    proxyProtocol: given.proxy_protocol ?? 0,
+    allow: given.allow ?? [],
+    block: given.block ?? [],
+    limits: {
+      ...connections === undefined ? {} : { connections },
+      ...connections_per_visitor === undefined ? {} : { connectionsPerVisitor: connections_per_visitor },
+      ...request_body === undefined ? {} : { requestBodyBytes: request_body },
+    },
+    ...kind === undefined ? {} : {
+      healthCheck: {
+        kind,
+        ...path === undefined ? {} : { path },
+        ...status === undefined ? {} : { status },
+        intervalMs: interval!,
+        timeoutMs: timeout!,
+      },
+    },
+    requestHeaders: given.headers?.request ?? {},
+    responseHeaders: given.headers?.response ?? {},
+    ...given.idle_timeout === undefined ? {} : { idleTimeoutMs: given.idle_timeout },
+    ...Object.keys(auth).length === 0 ? {} : { auth },
+    ...given.access_log === undefined ? {} : { accessLog: given.access_log },
+    shared: given.shared ?? false,
+  });
+  for (const [member, message] of serviceFaults(service)) issue(member === "target" ? at : [member], message);
+  return service;
+});
+
+/** The services of a file. */
+export const servicesSchema = z.array(serviceSchema).min(1).max(SERVICES_MAX);
+
+/** What doesn't fit together in a service: the member to blame, and why. */
+export function serviceFaults(service: Service): readonly (readonly [member: string, message: string])[] {
+  const faults: [string, string][] = [];
+  const { targets, tls, auth } = service;
+  const seesRequests = tls !== "passthrough" && targets.every(({ protocol }) => protocol !== "tcp");
+  const plain = targets.find((found) => found.protocol === "http" || found.protocol === "files");
+  if (tls === "passthrough" && plain !== undefined) {
+    faults.push([
+      "target",
+      `${plain.text} doesn't take the visitor's TLS, which tls: passthrough leaves to it`,
+    ]);
+  }
+  const needsRequests = [
+    ["headers", Object.keys({ ...service.requestHeaders, ...service.responseHeaders }).length > 0],
+    ["basic_auth", auth?.basicAuth !== undefined],
+    ["oidc", auth?.oidc !== undefined],
+    ["limits", service.limits.requestBodyBytes !== undefined],
+  ] as const;
+  for (const [member, isSet] of needsRequests) {
+    if (!isSet || seesRequests) continue;
+    const why = tls === "passthrough"
+      ? `it needs TLS that ends in the agent (tls: acme), and ${service.names[0]} is passed through`
+      : "it needs HTTP, and the target is tcp://";
+    faults.push([member, why]);
+  }
+  if (targets.length > 1 && new Set(targets.map(({ protocol }) => protocol === "files")).size > 1) {
+    faults.push(["target", "a folder can't stand in for a server"]);
+  }
+  return faults;
+}
+
+/** The services in a file's `services`, or every fault that there is in them. */
+export function readServices(
+  file: ConfigFile,
+): { readonly services: readonly Service[]; readonly faults: readonly FileFault[] } {
+  const given = file.members.services;
+  if (given === undefined) return { services: [], faults: [] };
+  const result = servicesSchema.safeParse(given);
+  const faults: FileFault[] = [];
+  if (!result.success) {
+    for (const issue of result.error.issues) faults.push(...faultsOf(file, ["services"], issue));
+    return { services: [], faults };
+  }
+  const first = new Map<string, number>();
+  for (const [index, { names }] of result.data.entries()) {
+    for (const [place, served] of names.entries()) {
+      const before = first.get(served);
+      if (before !== undefined) {
+        const path = ["services", index, ...place === 0 ? ["name"] : ["aliases", place - 1]];
+        const other = result.data[before]!.names[0];
+        faults.push({
+          ...file.position(path),
+          message: `${labelOf(path)}: ${served} is served by ${other} already`,
+        });
+      }
+      first.set(served, index);
+    }
+  }
+  return { services: result.data, faults };
+}
+
+/** An issue of zod as faults of a file. */
+export function faultsOf(
+  file: ConfigFile,
+  base: readonly PropertyKey[],
+  issue: z.core.$ZodIssue,
+): readonly FileFault[] {
+  const path = [...base, ...issue.path];
+  const label = labelOf(path);
+  if (issue.code === "unrecognized_keys") {
+    const known = Object.keys(serviceSchema.in.shape);
+    return issue.keys.map((key) => ({
+      ...file.position([...path, key], { key: true }),
+      message: `${labelOf([...path, key])}: there is no such member.${didYouMean(key, known)}`,
+    }));
+  }
+  const message = issue.code === "invalid_type" && issue.message.includes("received undefined")
+    ? "it is missing"
+    : issue.message;
+  return [{ ...file.position(path), message: `${label}: ${message}` }];
+}
+
+/** `services[1].health_check.path`. */
+function labelOf(path: readonly PropertyKey[]): string {
+  return path.map((part) => typeof part === "number" ? `[${part}]` : `.${String(part)}`).join("").slice(1);
+}

@@ -1,0 +1,188 @@
+/** Services by the whole program: edge, session master and agent as processes, and a file that changes. */
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { type AddressInfo, connect, createServer, type Server, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import process from "node:process";
+import { after, before, describe, it } from "node:test";
+import { clientHello } from "../support/client_hello.ts";
+import { Program, programStarter } from "./program.ts";
+
+const timeout = 90_000;
+
+let folder: string;
+let edge: Program;
+let edgePort = 0;
+let master = "";
+/** Endpoints that send back all that comes, a ClientHello first, and count their connections. */
+const endpoints: { readonly server: Server; readonly port: number; connections: number }[] = [];
+const start = programStarter();
+
+before(async () => {
+  folder = await mkdtemp(join(tmpdir(), "sallyport-services-"));
+  for (let i = 0; i < 3; i++) {
+    const server = createServer((socket) => {
+      endpoint.connections++;
+      socket.on("error", () => {});
+      socket.pipe(socket);
+    });
+    server.listen(0, "127.0.0.1");
+    await once(server, "listening");
+    const endpoint = { server, port: (server.address() as AddressInfo).port, connections: 0 };
+    endpoints.push(endpoint);
+  }
+  edge = new Program([
+    ...[
+      "serve",
+      "--listen",
+      "127.0.0.1:0",
+      "--master-listen",
+      "127.0.0.1:0",
+      "--data-dir",
+      join(folder, "edge"),
+    ],
+    ...["--log-level", "debug"],
+  ]);
+  edgePort = Number((await edge.seen(/visitors and agents +127\.0\.0\.1:(\d+)/))[1]);
+  master = (await edge.seen(/session master +(http:\/\/127\.0\.0\.1:\d+)/))[1]!;
+});
+after(async () => {
+  await edge.kill();
+  for (const { server } of endpoints) server.close();
+  await rm(folder, { recursive: true, force: true });
+});
+
+function agent(...more: readonly string[]): Program {
+  return start([
+    ...["agent", "--master", master, "--credential-file", join(folder, "edge", "admin.key")],
+    ...["--data-dir", join(folder, "agent"), ...more],
+  ]);
+}
+
+/** A visitor whose ClientHello came back: the name's service is reached. Undefined where it was turned away. */
+async function visit(name: string): Promise<Socket | undefined> {
+  const socket = connect(edgePort, "127.0.0.1");
+  socket.on("error", () => {});
+  socket.write(clientHello(name));
+  const [first] = await Promise.race([once(socket, "data"), once(socket, "close")]) as [Buffer | boolean];
+  if (typeof first !== "object" || first[0] !== 22) {
+    socket.destroy();
+    return undefined;
+  }
+  return socket;
+}
+
+/** Sends more on a visitor's connection, and waits until it has come back. */
+async function echo(socket: Socket): Promise<void> {
+  const back = once(socket, "data");
+  socket.write("more");
+  assert.equal(String((await back)[0]), "more");
+}
+
+describe("agent --service", () => {
+  it(
+    "serves several names, each with its own target, and a target that isn't one is explained",
+    { timeout },
+    async () => {
+      const wrong = agent("--service", "a.services.example=3000");
+      assert.equal(await wrong.ended, 2);
+      assert.match(
+        wrong.stderr,
+        /a port alone is no target: 127\.0\.0\.1:3000 or http:\/\/127\.0\.0\.1:3000/,
+      );
+      const running = agent(
+        ...["--service", `a.services.example=127.0.0.1:${endpoints[0]!.port}`],
+        ...["--service", `b.services.example=tcp://127.0.0.1:${endpoints[1]!.port}`],
+      );
+      await running.seen(/service +a\.services\.example to 127\.0\.0\.1:\d+ \(TLS: passthrough\)/);
+      await running.seen(/connected to the edge/, "stderr");
+      const before = endpoints.map(({ connections }) => connections);
+      for (const name of ["a.services.example", "b.services.example", "b.services.example"]) {
+        const visitor = await visit(name);
+        assert.ok(visitor, name);
+        visitor.destroy();
+      }
+      assert.deepEqual(endpoints.map(({ connections }, i) => connections - before[i]!), [1, 2, 0]);
+      running.signal("SIGTERM");
+      assert.equal(await running.ended, 0);
+    },
+  );
+});
+
+describe("agent --config", () => {
+  const yaml = (...services: readonly [name: string, port: number][]) =>
+    `services:\n${
+      services.map(([name, port]) => `  - name: ${name}\n    target: 127.0.0.1:${port}\n`).join("")
+    }`;
+
+  it(
+    "takes up a changed file without cutting a stream whose service did not change",
+    { timeout },
+    async () => {
+      const file = join(folder, "agent.yaml");
+      const log = join(folder, "access.log");
+      const [one, two, three] = endpoints.map(({ port }) => port) as [number, number, number];
+      await writeFile(
+        file,
+        `access_log: ${log}\n${
+          yaml(["keep.file.example", one], ["gone.file.example", two])
+        }    access_log: ${log}\n`,
+      );
+      const running = agent("--config", file);
+      await running.seen(/connected to the edge/, "stderr");
+      const kept = await visit("keep.file.example");
+      const gone = await visit("gone.file.example");
+      assert.ok(kept && gone);
+      assert.equal(await visit("new.file.example"), undefined);
+
+      // A wrong file is refused, and the old one stays.
+      await writeFile(file, yaml(["keep.file.example", one], ["bad name", two]));
+      await running.seen(
+        /Cannot reload configuration, the old one stays: .*agent\.yaml:4:11: services\[1\]\.name/,
+        "stderr",
+      );
+      await echo(kept);
+      await echo(gone);
+
+      const over = once(gone, "close");
+      gone.resume();
+      await writeFile(file, yaml(["keep.file.example", one], ["new.file.example", three]));
+      if (process.platform !== "win32") running.signal("SIGHUP");
+      await running.seen(/configuration reloaded/, "stderr");
+      await over;
+      // The new session, whose token has the new names.
+      await running.seen(/connected to the edge[\s\S]*connected to the edge/, "stderr");
+      const fresh = await visit("new.file.example");
+      assert.ok(fresh);
+      await echo(kept);
+      assert.equal(await visit("gone.file.example"), undefined);
+      const lines = (await readFile(log, "utf8")).trimEnd().split("\n").map((line) => JSON.parse(line));
+      assert.deepEqual(lines.map(({ service, visitor }) => [service, visitor]), [[
+        "gone.file.example",
+        "127.0.0.1",
+      ]]);
+      assert.ok(lines[0].bytes_in > 0 && lines[0].bytes_out === lines[0].bytes_in, JSON.stringify(lines[0]));
+      kept.destroy();
+      fresh.destroy();
+      running.signal("SIGTERM");
+      assert.equal(await running.ended, 0);
+    },
+  );
+
+  it("is checked by `agent check`, with line and column", { timeout }, async () => {
+    const file = join(folder, "check.yaml");
+    await writeFile(file, yaml(["a.file.example", 1], ["b.file.example", 2]));
+    const good = start(["agent", "check", file]);
+    assert.equal(await good.ended, 0);
+    assert.match(good.stdout, /is fine: 2 services/);
+    await writeFile(file, "services:\n  - name: a.file.example\n    targt: 127.0.0.1:1\n");
+    const bad = start(["agent", "check", file]);
+    assert.equal(await bad.ended, 2);
+    assert.match(
+      bad.stderr,
+      /check\.yaml:3:5: services\[0\]\.targt: there is no such member\. Did you mean target\?/,
+    );
+  });
+});
