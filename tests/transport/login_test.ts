@@ -199,11 +199,16 @@ describe("a login over real sockets", () => {
     ]);
   });
 
-  it("never locks the owner out: 40 attempts with a copied token, and a fresh token takes over", async () => {
+  it("never locks the owner out: 40 attempts with a copied token, and a fresh token takes over", {
+    timeout: 60_000,
+  }, async () => {
     const stolen = grantOf({ hostname: "home.test", cipher: "aes-cbc" });
     const { session, ear } = await dial("snitun", stolen);
-    for (let i = 0; i < 40; i++) {
-      await assert.rejects(dial(OWN[i % OWN.length]!, copied(stolen)), { code: "challenge_failed" });
+    for (let i = 0; i < 40; i += 4) {
+      const names = [0, 1, 2, 3].map((more) => OWN[(i + more) % OWN.length]!);
+      await Promise.all(
+        names.map((name) => assert.rejects(dial(name, copied(stolen)), { code: "challenge_failed" })),
+      );
     }
     assert.equal(ear.endedWith, undefined);
     assert.ok(site.edge.serves("home.test"));
