@@ -6,12 +6,13 @@
 import { type AeadSource, chooseAeads } from "../crypto/aead.ts";
 import type { FernetRing } from "../crypto/fernet.ts";
 import type { KeyPair, Sodium } from "../crypto/sodium.ts";
-import { internalError, SallyportError } from "../errors.ts";
+import { type InternalError, internalError, SallyportError } from "../errors.ts";
 import { tokenId, tokenMadeAtS, tryOpenToken } from "../protocol/token/token.ts";
 import type { OpenedToken } from "../protocol/token/token_reader.ts";
 import { AnsweredFlights } from "../protocol/handshake/sealed_edge.ts";
 import { SendScratch } from "../protocol/mux/snitun/sender.ts";
 import type { Address, Clock } from "../runtime/port.ts";
+import { reportFault } from "../telemetry/faults.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { AgentAdmission } from "../transport/admission.ts";
@@ -154,7 +155,7 @@ export class AgentRegistry {
     for (const agent of this.#sessions) {
       if (agent.valid < nowS) {
         agent.session.close(
-          new SallyportError("token_expired", "Cannot keep session: its token has expired", { side: "peer" }),
+          new SallyportError("token_expired", "Session ended: its token has expired", { side: "peer" }),
         );
       }
     }
@@ -164,7 +165,7 @@ export class AgentRegistry {
 
   /** Serves no new visitors, and ends each session when its streams are over, all of them after `graceMs`. */
   async close(graceMs: number): Promise<void> {
-    const over = new SallyportError("shutdown", "Cannot keep session: the edge is shutting down", {
+    const over = new SallyportError("shutdown", "Session ended: the edge is shutting down", {
       side: "local",
       retryable: true,
     });
@@ -247,7 +248,7 @@ export class AgentRegistry {
       log.warn({ hostname: claims.hostname, alias, reason: "name_taken" }, "alias belongs to another agent");
     }
     if (replaced !== undefined) {
-      const reason = new SallyportError("replaced", "Cannot keep session: a newer one serves its names", {
+      const reason = new SallyportError("replaced", "Session ended: a newer one serves its names", {
         side: "local",
       });
       void replaced.retire(reason, REPLACED_GRACE_MS);
@@ -268,6 +269,7 @@ export class AgentRegistry {
       carrier,
       clock,
       log,
+      metrics: this.#options.metrics,
       router,
       name: request.hostname,
       refused: (code) => this.streamRefused(code),
@@ -293,10 +295,9 @@ export class AgentRegistry {
     metrics.sessionClosed(agent.session);
     metrics.sessionEnded(error.code);
     const { hostname, remote, tokenId } = agent;
-    log.info(
-      { hostname, agent: remote, reason: error.code, token_id: tokenId },
-      `agent disconnected: ${error.message}`,
-    );
+    this.fault(agent, error);
+    const fields = { hostname, agent: remote, reason: error.code, token_id: tokenId };
+    log.info(fields, `agent disconnected: ${error.message}`);
     const summary = agent.session.summary?.();
     if (summary !== undefined) log.debug({ hostname, agent: remote, ...summary }, "what the session counted");
   }
@@ -304,6 +305,11 @@ export class AgentRegistry {
   /** Internal: a session refused or dropped a stream. */
   streamRefused(code: SallyportError["code"]): void {
     this.#options.metrics.refused("stream", code);
+  }
+
+  /** Internal: something of this side has thrown, in a session or a stream of it. */
+  fault({ hostname, remote }: AgentSession, error: SallyportError): void {
+    reportFault(error, this.#options, { hostname, agent: remote });
   }
 
   /** Internal: an agent wants no new visitors; its names are free for whoever serves them. */
@@ -330,6 +336,7 @@ export class AgentRegistry {
   ): void {
     settled();
     this.#options.metrics.refused(what, error.code);
+    reportFault(error, this.#options, { agent: remote.host });
     // Strangers are no more than information: anybody can send a server bytes. So is an attempt that lost a race.
     this.#options.log[what === "agent" && error.code !== "connection_lost" ? "warn" : "info"]({
       agent: remote.host,
@@ -408,6 +415,10 @@ class AgentSession implements SessionHandler, AgentFacts {
 
   goingAway(): void {
     this.#registry.goingAway(this);
+  }
+
+  fault(error: InternalError): void {
+    this.#registry.fault(this, error);
   }
 
   ended(error: SallyportError): void {

@@ -9,6 +9,7 @@ import { SallyportError } from "../errors.ts";
 import { type NetworkSet, sourceOf } from "../wire/ip/networks.ts";
 import type { Address, Bytes, Conn, Listener, Runtime, Timer } from "../runtime/port.ts";
 import type { QuicIdentity } from "../runtime/quic_port.ts";
+import { reportFault } from "../telemetry/faults.ts";
 import { type Logger, silentLogger } from "../telemetry/log.ts";
 import { Metrics } from "../telemetry/metrics.ts";
 import { type CurveIdentity, listenForCurve } from "../transport/curve/accept.ts";
@@ -328,6 +329,7 @@ class EdgeNode implements Edge {
 
   #refused(error: SallyportError, remote: Address): void {
     this.metrics.refused("connection", error.code);
+    reportFault(error, { log: this.#log, metrics: this.metrics }, { peer: remote.host });
     // Health checks, port scans and dials that lost a race come and go without a byte.
     const log = error.code === "connection_lost" ? "debug" : "info";
     this.#log[log]({ peer: remote.host, reason: error.code }, error.message);

@@ -6,6 +6,7 @@
 import type { Bytes } from "../bytes/bytes.ts";
 import { internalError, SallyportError } from "../errors.ts";
 import type { ByteStreamHandler, Clock, Timer } from "../runtime/port.ts";
+import { reportFault } from "../telemetry/faults.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { Session, SessionStream } from "../transport/port.ts";
@@ -131,6 +132,7 @@ class Visitor implements ByteStreamHandler {
       received: this.#hello.bytes,
       done: (error) => {
         metrics.streamClosed();
+        reportFault(error, this.#options, { server_name: serverName });
         const seconds = (clock.nowMs() - startedMs) / 1000;
         log.debug({ server_name: serverName, visitor: remote.host, seconds, error }, "visitor left");
       },
@@ -144,6 +146,7 @@ class Visitor implements ByteStreamHandler {
     if (alert !== undefined) conn.write(encodeAlert(alert));
     conn.release();
     this.#options.metrics.refused("visitor", error.code);
+    reportFault(error, this.#options, { visitor: remote.host });
     this.#options.log.info({ visitor: remote.host, reason: error.code }, error.message);
   }
 

@@ -7,6 +7,7 @@
  */
 
 import type { Bytes } from "../bytes/bytes.ts";
+import type { InternalError } from "../errors.ts";
 import type { Quic } from "./quic_port.ts";
 import type { Aead } from "../crypto/aead.ts";
 
@@ -195,6 +196,15 @@ export interface Clock {
   soon(run: () => void): void;
 }
 
+/**
+ * What becomes of exceptions that a callback of this program, or of an embedder, throws to the runtime. The connection or
+ * request that it was called for has ended by then; all others go on.
+ */
+export interface RuntimeFaults {
+  /** Says who hears of them from now on; where nobody does they go to standard error, with their stacks. */
+  handle(handler: ((error: InternalError) => void) | undefined): void;
+}
+
 /** What the runtime below can do beyond the port's minimum; what is false answers with `not_supported`. */
 export interface Capabilities {
   /** Several processes can share a port. */
@@ -213,6 +223,8 @@ export interface Runtime {
   readonly capabilities: Capabilities;
   /** Its time. */
   readonly clock: Clock;
+  /** Where exceptions of callbacks go. */
+  readonly faults: RuntimeFaults;
   /** Rejects with `address_in_use` or `connection_refused` (address not to be had). */
   listen(options: ListenOptions): Promise<Listener>;
   /** Rejects with `connection_refused`, `host_unknown`, `deadline_exceeded` or `connection_lost`. */

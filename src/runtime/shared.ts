@@ -4,15 +4,16 @@
  * @module
  */
 
-import { SallyportError } from "../errors.ts";
+import { type Boundary, InternalError, internalError, SallyportError } from "../errors.ts";
 import type { BufferPool } from "./out_queue.ts";
-import type { Address, Clock, DialOptions, DialUnixOptions, ListenOptions } from "./port.ts";
+import type { Address, Clock, DialOptions, DialUnixOptions, ListenOptions, RuntimeFaults } from "./port.ts";
 import { Timers } from "./timers.ts";
 
 /** What the connections of one runtime share. */
 export interface Shared {
   readonly pool: BufferPool;
   readonly clock: Clock;
+  readonly faults: Faults;
 }
 
 /** `host` with an IPv4-mapped IPv6 address as plain IPv4 (`::ffff:192.0.2.1` → `192.0.2.1`). */
@@ -134,12 +135,24 @@ export function plainResponse(status: number, text: string): Response {
   });
 }
 
-/**
- * A handler threw where nobody is left to tell: in `close`, or on a datagram. It must not take the process down, and
- * it must not vanish either.
- */
-export function reportStray(where: string, thrown: unknown): void {
-  console.error(`sallyport: exception in a ${where} handler:`, thrown);
+/** Hears of the exceptions of callbacks, and hands them to whoever takes care of them. */
+export class Faults implements RuntimeFaults {
+  #handler: (error: InternalError) => void = printFault;
+
+  handle(handler: ((error: InternalError) => void) | undefined): void {
+    this.#handler = handler ?? printFault;
+  }
+
+  /** Tells of what a callback has thrown, unless it is a typed error; says what the callback's connection ends with. */
+  report(where: Boundary, thrown: unknown): SallyportError {
+    const error = internalError(where, thrown);
+    if (error instanceof InternalError) this.#handler(error);
+    return error;
+  }
+}
+
+function printFault(error: InternalError): void {
+  console.error(`sallyport: ${error.message}`, error.cause);
 }
 
 /**

@@ -7,7 +7,7 @@
 
 import process from "node:process";
 import { Counter, Gauge, Histogram, Registry } from "prom-client";
-import type { ErrorCode } from "../errors.ts";
+import type { Boundary, ErrorCode } from "../errors.ts";
 import type { Clock, Timer } from "../runtime/port.ts";
 import { VERSION } from "../version.ts";
 import { CURVE_METRICS, CurveMetrics } from "./metrics_curve.ts";
@@ -81,6 +81,13 @@ const INFO = {
     type: "counter",
     help: "What was refused (visitor, agent, connection, stream, public port), by reason (an error code)",
     labels: ["what", "reason"],
+  },
+  internalErrors: {
+    name: "sallyport_internal_errors_total",
+    type: "counter",
+    help:
+      "Faults of this program or of an embedder's callback, by the boundary that caught them; the log has the stack",
+    labels: ["where"],
   },
   tokensIssued: {
     name: "sallyport_tokens_issued_total",
@@ -193,6 +200,7 @@ export class Metrics {
   readonly #transportAttempts: Counter<"transport" | "outcome">;
   readonly #sessionEnds: Counter<"reason">;
   readonly #refusals: Counter<"what" | "reason">;
+  readonly #internalErrors: Counter<"where">;
   readonly #pipeTransfers: Counter<"outcome">;
   readonly #tokensIssued: Counter<"protocol_version" | "cipher">;
   readonly #masterRequests: Counter<"route" | "status">;
@@ -246,6 +254,7 @@ export class Metrics {
       },
     });
     this.#refusals = new Counter(config(INFO.refusals));
+    this.#internalErrors = new Counter(config(INFO.internalErrors));
     this.#pipeTransfers = new Counter(config(INFO.pipeTransfers));
     this.#tokensIssued = new Counter(config(INFO.tokensIssued));
     this.#masterRequests = new Counter(config(INFO.masterRequests));
@@ -310,6 +319,11 @@ export class Metrics {
   /** Something was turned away before it was served. */
   refused(what: Refusable, reason: ErrorCode): void {
     this.#refusals.inc({ what, reason });
+  }
+
+  /** A boundary has caught a fault of our own; `reportFault` calls it. */
+  internalError(where: Boundary): void {
+    this.#internalErrors.inc({ where });
   }
 
   /** A transfer of version 1 came to the edge. */

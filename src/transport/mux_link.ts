@@ -98,7 +98,7 @@ class LinkConn implements ByteStreamHandler {
   }
 
   end(): void {
-    this.#link.lost("the peer closed it");
+    this.#link.lost("the peer closed the connection");
   }
 
   drain(): void {

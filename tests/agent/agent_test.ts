@@ -264,7 +264,8 @@ describe("agent: what it says when it can't connect", () => {
       },
     });
     await s.test.advance(10_000);
-    assert.deepEqual(s.lines.slice(0, 2).map(({ message }) => message), ["broken", "broken"]);
+    const told = ["Internal error (callback): broken", "broken"];
+    assert.deepEqual(s.lines.slice(0, 4).map(({ message }) => message), [...told, ...told]);
     assert.ok(s.test.edge.serves("a.test"));
     await finish(s);
   });

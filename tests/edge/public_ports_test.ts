@@ -423,7 +423,7 @@ describe("public ports", () => {
     await test.advance(10);
     assert.deepEqual(served, ["a.test"]);
     await test.network.settle(test.edge.close(0));
-    assert.match(left[0]!, /^a\.test: Cannot keep session: the edge is shutting down/);
+    assert.match(left[0]!, /^a\.test: Session ended: the edge is shutting down/);
     await device.stop();
     await test.assertNothingLeft(20_000);
   });

@@ -28,26 +28,27 @@ import {
   createSystemClock,
   dialError,
   dialTimeoutError,
+  Faults,
   listenError,
   plainHost,
   plainResponse,
-  reportStray,
   type Shared,
 } from "../shared.ts";
 
 /** Opens the port on this process's sockets; each call has buffers of its own. */
 export function createBunRuntime(): Runtime {
-  const shared: Shared = { pool: new BufferPool(), clock: createSystemClock(soon) };
+  const shared: Shared = { pool: new BufferPool(), clock: createSystemClock(soon), faults: new Faults() };
   return {
     name: "bun",
     version: Bun.version,
     capabilities: { reusePort: true, hardClose: true },
     clock: shared.clock,
+    faults: shared.faults,
     listen: (options) => listen(options, shared),
     dial: (options) => dial(options, shared, { hostname: options.host, port: options.port }),
     dialUnix: (options) => dial(options, shared, { unix: options.path }),
-    bindDatagram,
-    serveHttp,
+    bindDatagram: (options) => bindDatagram(options, shared),
+    serveHttp: (options) => serveHttp(options, shared),
     quic: () => bunQuic(shared),
     systemAeads: () => [],
   };
@@ -135,7 +136,7 @@ function sendAgain(socket: Bun.udp.Socket<"uint8array">, data: Bytes, to: Addres
   }
 }
 
-async function bindDatagram(options: DatagramOptions): Promise<DatagramSocket> {
+async function bindDatagram(options: DatagramOptions, shared: Shared): Promise<DatagramSocket> {
   try {
     const socket = await Bun.udpSocket({
       hostname: options.host,
@@ -146,7 +147,7 @@ async function bindDatagram(options: DatagramOptions): Promise<DatagramSocket> {
           try {
             options.receive(data as Bytes, { host: plainHost(address), port });
           } catch (thrown) {
-            reportStray("datagram", thrown);
+            shared.faults.report("datagram", thrown);
           }
         },
         // An ICMP answer to something sent earlier; without this method it would end the process.
@@ -191,7 +192,7 @@ async function bindDatagram(options: DatagramOptions): Promise<DatagramSocket> {
   }
 }
 
-async function serveHttp(options: HttpOptions): Promise<HttpServer> {
+async function serveHttp(options: HttpOptions, shared: Shared): Promise<HttpServer> {
   try {
     const host = await hostAddress(options.host);
     const server = Bun.serve({
@@ -206,7 +207,7 @@ async function serveHttp(options: HttpOptions): Promise<HttpServer> {
         try {
           return await options.fetch(request, remote);
         } catch (thrown) {
-          reportStray("request", thrown);
+          shared.faults.report("http_request", thrown);
           return plainResponse(500, "internal error");
         }
       },

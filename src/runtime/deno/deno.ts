@@ -26,14 +26,13 @@ import type {
   Timer,
 } from "../port.ts";
 import {
-  asError,
   createSystemClock,
   dialError,
   dialTimeoutError,
+  Faults,
   listenError,
   plainHost,
   plainResponse,
-  reportStray,
   type Shared,
   systemCode,
 } from "../shared.ts";
@@ -51,13 +50,18 @@ const DATAGRAMS_IN_FLIGHT_MAX = 256;
 export function createDenoRuntime(): Runtime {
   let aeads: readonly Aead[] | undefined;
   const turn = new Turn();
-  const shared: Shared = { pool: new BufferPool(), clock: createSystemClock(turn.soon) };
+  const shared: Shared = {
+    pool: new BufferPool(),
+    clock: createSystemClock(turn.soon),
+    faults: new Faults(),
+  };
   return {
     name: "deno",
     version: Deno.version.deno,
     // Deno.Conn has neither SO_LINGER nor a reset.
     capabilities: { reusePort: true, hardClose: false },
     clock: shared.clock,
+    faults: shared.faults,
     listen: (options) => listen(options, shared),
     dial: (options) => {
       const { host: hostname, port } = options;
@@ -65,8 +69,8 @@ export function createDenoRuntime(): Runtime {
     },
     dialUnix: (options) =>
       dial(options, shared, () => Deno.connect({ transport: "unix", path: options.path })),
-    bindDatagram: (options) => bindDatagram(options, turn),
-    serveHttp,
+    bindDatagram: (options) => bindDatagram(options, turn, shared),
+    serveHttp: (options) => serveHttp(options, shared),
     // deno-lint-ignore require-await -- what it throws must become a rejection
     quic: async () => denoQuic(shared),
     systemAeads: () => aeads ??= openOpensslAeads(),
@@ -149,7 +153,7 @@ async function acceptLoop(
     try {
       options.accept(conn);
     } catch (thrown) {
-      conn.abort(asError(thrown));
+      conn.abort(shared.faults.report("accept", thrown));
     }
   }
 }
@@ -195,7 +199,7 @@ async function dial(
 }
 
 // deno-lint-ignore require-await -- what it throws must become a rejection
-async function bindDatagram(options: DatagramOptions, turn: Turn): Promise<DatagramSocket> {
+async function bindDatagram(options: DatagramOptions, turn: Turn, shared: Shared): Promise<DatagramSocket> {
   let socket: Deno.DatagramConn;
   try {
     socket = Deno.listenDatagram({ transport: "udp", hostname: options.host, port: options.port });
@@ -203,7 +207,7 @@ async function bindDatagram(options: DatagramOptions, turn: Turn): Promise<Datag
     throw listenError(options, error);
   }
   const state = { closed: false };
-  receiveLoop(socket, state, options, turn);
+  receiveLoop(socket, state, options, turn, shared);
   const addr = socket.addr as Deno.NetAddr;
   let inFlight = 0;
   const done = () => void inFlight--;
@@ -238,6 +242,7 @@ async function receiveLoop(
   state: { closed: boolean },
   options: DatagramOptions,
   turn: Turn,
+  shared: Shared,
 ): Promise<void> {
   const buffer = new Uint8Array(DATAGRAM_MAX_BYTES);
   while (!state.closed) {
@@ -255,13 +260,13 @@ async function receiveLoop(
       // Those that wait in the socket come in this turn still, each in a microtask of its own.
       turn.within(() => options.receive(received[0], { host: plainHost(from.hostname), port: from.port }));
     } catch (thrown) {
-      reportStray("datagram", thrown);
+      shared.faults.report("datagram", thrown);
     }
   }
 }
 
 // deno-lint-ignore require-await -- what it throws must become a rejection
-async function serveHttp(options: HttpOptions): Promise<HttpServer> {
+async function serveHttp(options: HttpOptions, shared: Shared): Promise<HttpServer> {
   // Aborting Deno's own signal during its graceful shutdown throws where nobody can catch it, so requests that are
   // late at close are answered from here.
   let giveUp = () => {};
@@ -272,7 +277,7 @@ async function serveHttp(options: HttpOptions): Promise<HttpServer> {
       return await Promise.race([options.fetch(request, remote), givenUp]) ??
         plainResponse(503, "shutting down");
     } catch (thrown) {
-      reportStray("request", thrown);
+      shared.faults.report("http_request", thrown);
       return plainResponse(500, "internal error");
     }
   };

@@ -100,6 +100,7 @@ export function createMemoryNetwork(options: MemoryNetworkOptions = {}): MemoryN
         version: VERSION,
         capabilities: { reusePort: false, hardClose: true },
         clock: time.clock,
+        faults: time.faults,
         listen: (options) => host.listen(options),
         dial: (options) => host.dial(options),
         dialUnix: ({ path }) =>

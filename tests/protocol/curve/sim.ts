@@ -233,6 +233,7 @@ export class VirtualNetwork {
       version: "0",
       capabilities: { reusePort: false, hardClose: false },
       clock: this.clock,
+      faults: { handle() {} },
       bindDatagram: (options: DatagramOptions) => Promise.resolve(this.bind(host, options)),
       listen: () => Promise.reject(new Error("no TCP here")),
       dial: () => Promise.reject(new Error("no TCP here")),
