@@ -5,6 +5,7 @@
  */
 
 import { type Boundary, InternalError, internalError, SallyportError } from "../errors.ts";
+import type { DescriptorGuard } from "./descriptors.ts";
 import type { BufferPool } from "./out_queue.ts";
 import type { Address, Clock, DialOptions, DialUnixOptions, ListenOptions, RuntimeFaults } from "./port.ts";
 import { Timers } from "./timers.ts";
@@ -13,6 +14,7 @@ import { Timers } from "./timers.ts";
 export interface Shared {
   readonly pool: BufferPool;
   readonly clock: Clock;
+  readonly descriptors: DescriptorGuard;
   readonly faults: Faults;
 }
 
@@ -32,10 +34,18 @@ export function asError(thrown: unknown): Error {
 }
 
 /** The system's error code (`ECONNRESET`...) of a thrown value, "" if it has none. */
-export function systemCode(error: unknown): string {
+function systemCode(error: unknown): string {
   const code = (error as { code?: unknown } | null)?.code;
   return typeof code === "string" ? code : "";
 }
+
+/** Whether the system has no descriptors, or no memory for one, left. */
+export function isExhausted(error: unknown): boolean {
+  return EXHAUSTED.has(systemCode(error));
+}
+
+/** System errors after which the same call would fail again at once. Others concern one connection alone. */
+const EXHAUSTED: ReadonlySet<string> = new Set(["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM"]);
 
 /** The error of a connection that stood and ended out of order. */
 export function lostError(cause?: unknown): SallyportError {
@@ -53,7 +63,7 @@ export function lostError(cause?: unknown): SallyportError {
 }
 
 /** What was dialled, for messages. */
-function dialledText(options: DialOptions | DialUnixOptions): string {
+export function dialledText(options: DialOptions | DialUnixOptions): string {
   return "path" in options ? `unix:${options.path}` : addressText(options);
 }
 
@@ -125,14 +135,6 @@ export function listenError(options: Pick<ListenOptions, "host" | "port">, cause
     ? "this machine doesn't have the address"
     : code || asError(cause).message;
   return new SallyportError("connection_refused", what + why, { side: "config", cause });
-}
-
-/** The answer to a request whose handler threw, or that a closing server gave up. */
-export function plainResponse(status: number, text: string): Response {
-  return new Response(text + "\n", {
-    status,
-    headers: { "content-type": "text/plain; charset=utf-8", "connection": "close" },
-  });
 }
 
 /** Hears of the exceptions of callbacks, and hands them to whoever takes care of them. */

@@ -233,6 +233,13 @@ export class VirtualNetwork {
       version: "0",
       capabilities: { reusePort: false, hardClose: false },
       clock: this.clock,
+      descriptors: {
+        limit: undefined,
+        connectionsMax: undefined,
+        acceptPauses: 0,
+        open: () => undefined,
+        watch() {},
+      },
       faults: { handle() {} },
       bindDatagram: (options: DatagramOptions) => Promise.resolve(this.bind(host, options)),
       listen: () => Promise.reject(new Error("no TCP here")),
