@@ -106,8 +106,8 @@ export async function startEdge(
     metrics,
     ...keyPart === undefined ? {} : { sealed: keyPart.key },
     ...pipes === undefined ? {} : { older: pipes.gate },
-    ...keyPart?.curveCrypto === undefined ? {} : {
-      curve: { crypto: keyPart.curveCrypto, keys: keyPart.found.value, congestion: config.congestion },
+    ...keyPart === undefined || config.curveListen.length === 0 ? {} : {
+      curve: { crypto: keyPart.key.sodium, keys: keyPart.found.value, congestion: config.congestion },
     },
     ...quicPart === undefined ? {} : { quic: quicPart.identity },
     proxyProtocolFrom: networks(config.proxyProtocolFrom),

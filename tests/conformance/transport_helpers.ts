@@ -8,11 +8,10 @@ import { randomBytes } from "node:crypto";
 import { type AeadChoice, NodeAead, SodiumAead } from "../../src/crypto/aead.ts";
 import { FernetRing, generateFernetKey } from "../../src/crypto/fernet.ts";
 import type { CipherName } from "../../src/crypto/header_cipher.ts";
-import { loadSodium, makeKeyPair, type Sodium } from "../../src/crypto/sodium.ts";
+import { keyPair, loadSodium, makeKeyPair, type Sodium } from "../../src/crypto/sodium.ts";
 import { type ErrorCode, type InternalError, SallyportError } from "../../src/errors.ts";
 import { AnsweredFlights } from "../../src/protocol/handshake/sealed_edge.ts";
 import { createToken, tryOpenToken } from "../../src/protocol/token/token.ts";
-import { keyPair, loadCurveCrypto } from "../../src/protocol/curve/crypto.ts";
 import { SendScratch } from "../../src/protocol/mux/snitun/sender.ts";
 import type { Bytes, Conn, Listener, Runtime } from "../../src/runtime/port.ts";
 import type { Caller, Session, SessionHandler, SessionStream } from "../../src/transport/port.ts";
@@ -309,7 +308,7 @@ export function curveKind(congestion: "vegas" | "newreno"): TransportKind {
       const options = impatient ? { idleTimeoutMs: 1_500, keepAliveMs: 300 } : {};
       const ring = new FernetRing([generateFernetKey()]);
       const { clock } = runtime;
-      const crypto = await loadCurveCrypto();
+      const crypto = await loadSodium();
       const keys = keyPair(crypto, new Uint8Array(randomBytes(32)));
       const { token, claims: { aesKey } } = createToken(ring, {
         hostname: "a.test",
