@@ -6,9 +6,8 @@ import type { Grant } from "../../src/agent/grant.ts";
 import { Dialers } from "../../src/agent/dialer.ts";
 import type { Bytes } from "../../src/bytes/bytes.ts";
 import { FernetRing, generateFernetKey } from "../../src/crypto/fernet.ts";
-import { loadSodium, makeKeyPair } from "../../src/crypto/sodium.ts";
 import { createEdge, type Edge } from "../../src/edge/edge.ts";
-import { keyPair, loadSodium } from "../../src/crypto/sodium.ts";
+import { keyPair, loadSodium, makeKeyPair } from "../../src/crypto/sodium.ts";
 import { loginProof } from "../../src/protocol/handshake/login_proof.ts";
 import { createToken, type TokenRequest } from "../../src/protocol/token/token.ts";
 import { currentRuntime } from "../../src/runtime/mod.ts";
@@ -33,7 +32,7 @@ class Site {
 
   async start(runtime: Runtime, ring: FernetRing): Promise<this> {
     const sodium = await loadSodium();
-    const crypto = await loadSodium();
+    const crypto = sodium;
     const keys = makeKeyPair(sodium, (into) => into.set(this.secret));
     const { own, fingerprint } = await identities();
     this.publicKey = keys.publicKey;
