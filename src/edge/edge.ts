@@ -23,6 +23,7 @@ import type { Authorize, EdgeTunnels } from "./agent_request.ts";
 import { AgentRegistry, type SealedKey } from "./agents.ts";
 import { type Accepts, type Arrival, Entrance } from "./protocol_detector.ts";
 import { publicPorts, type PublicPortsOptions } from "./public_ports.ts";
+import type { KeyUseStore } from "./used_keys.ts";
 import { welcomeVisitor } from "./visitors.ts";
 import type { QueueLimits } from "../protocol/mux/queue_limits.ts";
 import { PENDING_CONNECTIONS_MAX, PENDING_PER_SOURCE_MAX } from "../runtime/port.ts";
@@ -60,6 +61,8 @@ export interface EdgeOptions {
   readonly proxyProtocolFrom?: NetworkSet;
   /** A visitor without a byte either way is ended after this time; an hour when absent. */
   readonly idleTimeoutMs?: number;
+  /** Where edges with the same Fernet keys note together which tokens have been used; each by itself when absent. */
+  readonly keyUses?: KeyUseStore;
   /** SniTun's queue figures; the reference's when absent. */
   readonly queueLimits?: QueueLimits;
   /** Frames of 8 KiB or more that an agent may send a second; 0 or absent for no limit. */
@@ -161,6 +164,7 @@ class EdgeNode implements Edge {
         metrics: this.metrics,
       }, options.tunnels),
       aeadSource: options.runtime,
+      keyUses: options.keyUses,
       queueLimits: options.queueLimits,
       largeFramesPerSecond: options.throttling,
     });
