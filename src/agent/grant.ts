@@ -8,7 +8,8 @@ import { z } from "zod";
 import type { Bytes } from "../bytes/bytes.ts";
 import type { CipherName } from "../crypto/header_cipher.ts";
 import { parseFingerprint } from "../crypto/certificate.ts";
-import { errorMessage, SallyportError } from "../errors.ts";
+import { SallyportError } from "../errors.ts";
+import { fetchFailure } from "./fetch_failure.ts";
 
 /** An answer of the session master must be complete by then. */
 export const MASTER_TIMEOUT_MS = 15_000;
@@ -141,7 +142,7 @@ export function masterGrants(options: MasterGrantOptions): GrantSource {
       response = await call(request);
       body = await response.json().catch(() => undefined);
     } catch (cause) {
-      throw unreachable(url, errorMessage(cause), cause);
+      throw unreachable(url, fetchFailure(cause, url), cause);
     }
     if (response.status === 201) return toGrant(url, body);
     throw refusal(url, response.status, body);
@@ -178,13 +179,6 @@ function toGrant(url: URL, body: unknown): Grant {
       ...(transports === undefined ? {} : { transports }),
     },
   };
-}
-
-/** When a token was made, in Unix seconds by the clock of who made it; 0 where it doesn't say. */
-export function tokenMadeAtS(token: string): number {
-  // Fernet spec: a version byte, then the time of making in seconds, 64 bits big-endian.
-  const head = Buffer.from(token.slice(0, 12), "base64url");
-  return head.length === 9 && head[0] === 0x80 ? Number(head.readBigUInt64BE(1)) : 0;
 }
 
 function refusal(url: URL, status: number, body: unknown): SallyportError {

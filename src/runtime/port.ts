@@ -13,6 +13,8 @@ import type { Aead } from "../crypto/aead.ts";
 
 /** A connection of which nothing more is wanted waits this long for the peer's end, once everything is written. */
 export const LINGER_MS = 5_000;
+/** A quiet peer is asked whether it is still there after this time, where the runtime can set it. */
+export const KEEP_ALIVE_MS = 60_000;
 /** Until a TCP connection to an edge or an endpoint stands. */
 export const DIAL_TIMEOUT_MS = 10_000;
 /**
@@ -87,6 +89,11 @@ export interface Conn extends ByteStream {
   readonly remote: Address;
   /** This end. */
   readonly local: Address;
+  /**
+   * Has the system ask a quiet peer whether it is still there (TCP keep-alive): after {@link KEEP_ALIVE_MS} where the
+   * runtime can set it, else after the system's own time.
+   */
+  keepAlive?(): void;
 }
 
 /** Something that accepts: `close` stops accepting and leaves accepted connections alone. */
@@ -125,6 +132,14 @@ export interface DialUnixOptions {
   readonly path: string;
   /** Until the connection stands; beyond it the dial rejects with `deadline_exceeded`. */
   readonly timeoutMs: number;
+}
+
+/** What {@link Runtime.listenUnix} takes. */
+export interface ListenUnixOptions {
+  /** The path of the socket. A socket that was left there and that nobody serves is replaced. */
+  readonly path: string;
+  /** Called for each connection, which must be attached to a handler before the call returns. */
+  accept(conn: Conn): void;
 }
 
 /** A UDP socket. */
@@ -266,6 +281,11 @@ export interface Runtime {
    * `not_supported` where there are none.
    */
   dialUnix(options: DialUnixOptions): Promise<Conn>;
+  /**
+   * Accepts connections at a unix socket. Who may connect is up to the permissions of its folder. Rejects as `listen`, and
+   * with `not_supported` where there are no unix sockets.
+   */
+  listenUnix(options: ListenUnixOptions): Promise<Listener>;
   /** Opens a UDP socket; rejects as `listen`. */
   bindDatagram(options: DatagramOptions): Promise<DatagramSocket>;
   /** Starts an HTTP server; rejects as `listen`. */
