@@ -120,6 +120,12 @@ const INFO = {
     help: "1, with this program's version and the runtime's",
     labels: ["version", "runtime", "runtime_version"],
   },
+  lostLines: {
+    name: "sallyport_log_lines_lost_total",
+    type: "counter",
+    help: "Lines of output that were lost because nobody read it or it couldn't be written",
+    labels: [],
+  },
   acceptPauses: {
     name: "sallyport_accept_paused_total",
     type: "counter",
@@ -180,6 +186,8 @@ export interface MetricsOptions {
     readonly version: string;
     readonly descriptors?: Pick<Descriptors, "limit" | "acceptPauses" | "open">;
   };
+  /** Says how many lines of output were lost. */
+  readonly lostLines?: () => number;
 }
 
 function sessionLabels(labels: SessionLabels): Record<(typeof SESSION_LABELS)[number], string> {
@@ -290,6 +298,14 @@ export class Metrics {
       runtime: options.runtime?.name ?? "unknown",
       runtime_version: options.runtime?.version ?? "unknown",
     }, 1);
+    const { lostLines = () => 0 } = options;
+    new Counter({
+      ...config(INFO.lostLines),
+      collect() {
+        this.reset();
+        this.inc(lostLines());
+      },
+    });
     const descriptors = options.runtime?.descriptors;
     new Counter({
       ...config(INFO.acceptPauses),
