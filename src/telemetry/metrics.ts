@@ -11,6 +11,7 @@ import type { Boundary, ErrorCode } from "../errors.ts";
 import type { Clock, Descriptors, Timer } from "../runtime/port.ts";
 import { VERSION } from "../version.ts";
 import { CURVE_METRICS, CurveMetrics } from "./metrics_curve.ts";
+import { SERVICE_METRICS, ServiceMetrics } from "./metrics_services.ts";
 
 /** A metric as the documentation lists it. */
 export interface MetricInfo {
@@ -158,7 +159,7 @@ const INFO = {
 } as const satisfies Record<string, MetricInfo>;
 
 /** Every metric that {@link Metrics.render} writes. */
-export const METRICS: readonly MetricInfo[] = [...Object.values(INFO), ...CURVE_METRICS];
+export const METRICS: readonly MetricInfo[] = [...Object.values(INFO), ...CURVE_METRICS, ...SERVICE_METRICS];
 
 /** How often the loop's delay is measured. */
 const LOOP_DELAY_INTERVAL_MS = 500;
@@ -224,6 +225,8 @@ export class Metrics {
 
   /** What the curve transport counts. */
   readonly curve: CurveMetrics;
+  /** An agent's services. */
+  readonly services: ServiceMetrics;
   readonly #registry = new Registry();
   readonly #sessions: Gauge<(typeof SESSION_LABELS)[number]>;
   readonly #handshakes: Counter<(typeof SESSION_LABELS)[number]>;
@@ -241,6 +244,7 @@ export class Metrics {
     this.contentType = this.#registry.contentType;
     const registers = [this.#registry];
     this.curve = new CurveMetrics(this.#registry);
+    this.services = new ServiceMetrics(this.#registry);
     const config = <Label extends string>(info: MetricInfo & { readonly labels: readonly Label[] }) => ({
       name: info.name,
       help: info.help,
