@@ -48,7 +48,6 @@ export { AccessList, type AccessListOptions } from "./src/agent/access_list.ts";
 export { type KeyPair, loadSodium, makeKeyPair, type SessionKeys, type Sodium } from "./src/crypto/sodium.ts";
 
 // The curve transport: the edge's key, of the same kind, and the cryptography below it.
-export { type CurveCrypto, type CurveKeyPair, loadCurveCrypto } from "./src/protocol/curve/crypto.ts";
 export type { CongestionName } from "./src/protocol/curve/congestion/congestion.ts";
 export type { CurveIdentity } from "./src/transport/curve/accept.ts";
 

@@ -41,12 +41,32 @@ export async function createBase(config: Pick<Config, "logLevel" | "logFormat">,
   const runtime = await currentRuntime();
   const log = createLogger({ level: config.logLevel, format: config.logFormat });
   const metrics = new Metrics({ runtime });
+  warnOfDescriptors(runtime, log);
   runtime.faults.handle((error) => reportFault(error, { log, metrics }));
   const life = new Lifecycle(io);
   life.add("fault handlers", watchProcess((error) => reportFault(error, { log, metrics })));
   const loopDelay = metrics.startLoopDelay(runtime.clock);
   life.add("metrics", () => loopDelay.cancel());
   return { io, runtime, log, metrics, life };
+}
+
+/** A pause of accepting is logged this often at most. */
+const PAUSE_LOG_INTERVAL_MS = 60_000;
+
+/** Logs when the process runs out of file descriptors: the first pause, and those that came since the last line. */
+function warnOfDescriptors({ descriptors, clock }: Runtime, log: Logger): void {
+  let loggedMs = -Infinity;
+  let told = 0;
+  descriptors.watch(({ paused, open, limit }) => {
+    if (!paused || clock.nowMs() - loggedMs < PAUSE_LOG_INTERVAL_MS) return;
+    loggedMs = clock.nowMs();
+    const pauses = descriptors.acceptPauses - told;
+    told = descriptors.acceptPauses;
+    const text =
+      "no connections are accepted until others have ended: file descriptors are running out; raise " +
+      "the process's limit (ulimit -n, or LimitNOFILE= of a systemd unit)";
+    log.warn({ reason: "limit_exceeded", open_files: open, file_limit: limit, pauses }, text);
+  });
 }
 
 /** Where an edge came to listen. */
@@ -87,8 +107,8 @@ export async function startEdge(
     metrics,
     ...keyPart === undefined ? {} : { sealed: keyPart.key },
     ...pipes === undefined ? {} : { older: pipes.gate },
-    ...keyPart?.curveCrypto === undefined ? {} : {
-      curve: { crypto: keyPart.curveCrypto, keys: keyPart.found.value, congestion: config.congestion },
+    ...keyPart === undefined || config.curveListen.length === 0 ? {} : {
+      curve: { crypto: keyPart.key.sodium, keys: keyPart.found.value, congestion: config.congestion },
     },
     ...quicPart === undefined ? {} : { quic: quicPart.identity },
     proxyProtocolFrom: networks(config.proxyProtocolFrom),

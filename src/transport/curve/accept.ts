@@ -7,7 +7,7 @@ import type { Bytes } from "../../bytes/bytes.ts";
 import type { CongestionName } from "../../protocol/curve/congestion/congestion.ts";
 import type { CurveConnection } from "../../protocol/curve/connection.ts";
 import type { CurveHandler } from "../../protocol/curve/connection_host.ts";
-import type { CurveCrypto, CurveKeyPair } from "../../protocol/curve/crypto.ts";
+import type { KeyPair, Sodium } from "../../crypto/sodium.ts";
 import { type CurveListener, listenCurve } from "./socket_listener.ts";
 import type { CurveOptions } from "../../protocol/curve/options.ts";
 import { FernetError, type FernetFault } from "../../crypto/fernet.ts";
@@ -31,9 +31,9 @@ export const CURVE_FAILURES_PER_SOURCE_MAX = 1_024;
 
 /** What an edge needs to speak the curve transport. */
 export interface CurveIdentity {
-  readonly crypto: CurveCrypto;
+  readonly crypto: Sodium;
   /** The long-lived key; agents pin its public half. */
-  readonly keys: CurveKeyPair;
+  readonly keys: KeyPair;
   /** "vegas" when absent. */
   readonly congestion?: CongestionName;
 }

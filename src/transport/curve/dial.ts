@@ -6,7 +6,7 @@
 import { lookup } from "node:dns/promises";
 import type { Bytes } from "../../bytes/bytes.ts";
 import type { CongestionName } from "../../protocol/curve/congestion/congestion.ts";
-import type { CurveCrypto } from "../../protocol/curve/crypto.ts";
+import type { Sodium } from "../../crypto/sodium.ts";
 import { type CurveLink, dialCurve } from "./socket_dialer.ts";
 import type { CurveOptions } from "../../protocol/curve/options.ts";
 import { errorMessage, SallyportError } from "../../errors.ts";
@@ -17,7 +17,7 @@ import type { SessionHandler } from "../port.ts";
 
 /** What {@link dialForCurve} takes. */
 export interface DialForCurveOptions extends DialEdgeOptions {
-  readonly crypto: CurveCrypto;
+  readonly crypto: Sodium;
   /** The token, as the session master issued it. */
   readonly token: string;
   /** The edge's public key; without it the first key that is shown is believed, see `edgeProved`. */
