@@ -21,6 +21,7 @@ export type { PublicPortsOptions } from "./src/edge/public_ports.ts";
 export type { PortRange } from "./src/tunnel/ports/port_leases.ts";
 export type { PublicAddress } from "./src/wire/snocat/demand_proxy.ts";
 export type { AgentRequest, Authorize, EdgeTunnels } from "./src/edge/agent_request.ts";
+export type { KeyUseStore } from "./src/edge/used_keys.ts";
 export type { SealedKey } from "./src/edge/agents.ts";
 export type { Accepts } from "./src/edge/protocol_detector.ts";
 

@@ -126,7 +126,13 @@ if (role === "edge" && transport === "curve") {
     });
   const shared = { runtime, host, port, token, admitted };
   if (transport === "curve") {
-    await dialForCurve({ ...shared, crypto, edgePublicKey: keys.publicKey, congestion: control });
+    await dialForCurve({
+      ...shared,
+      aesKey: claims.aesKey,
+      crypto,
+      edgePublicKey: keys.publicKey,
+      congestion: control,
+    });
   } else {
     const { aesKey, aesIv, cipher, protocolVersion } = claims;
     await dialSnitun({

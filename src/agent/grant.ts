@@ -181,13 +181,6 @@ function toGrant(url: URL, body: unknown): Grant {
   };
 }
 
-/** When a token was made, in Unix seconds by the clock of who made it; 0 where it doesn't say. */
-export function tokenMadeAtS(token: string): number {
-  // Fernet spec: a version byte, then the time of making in seconds, 64 bits big-endian.
-  const head = Buffer.from(token.slice(0, 12), "base64url");
-  return head.length === 9 && head[0] === 0x80 ? Number(head.readBigUInt64BE(1)) : 0;
-}
-
 function refusal(url: URL, status: number, body: unknown): SallyportError {
   const problem = problemSchema.safeParse(body);
   const why = problem.success ? problem.data.detail ?? problem.data.title : undefined;

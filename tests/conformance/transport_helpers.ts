@@ -246,7 +246,11 @@ export function sealedKind(
       const { clock } = runtime;
       const sodium = await loadSodium(edgeKind);
       const keys = makeKeyPair(sodium, (into) => into.set(randomBytes(into.length)));
-      const { token } = createToken(ring, { hostname: "a.test", ttlSeconds: 3600, nowMs: clock.wallMs() });
+      const { token, claims: { aesKey } } = createToken(ring, {
+        hostname: "a.test",
+        ttlSeconds: 3600,
+        nowMs: clock.wallMs(),
+      });
       const answered = new AnsweredFlights();
       const aeads = (own: Sodium): AeadChoice => ({
         small: new SodiumAead(own),
@@ -273,7 +277,16 @@ export function sealedKind(
             refused: failed,
           }),
         (port, admitted) =>
-          dialSealed({ ...agentShared, runtime, host, port, token, edgePublicKey: keys.publicKey, admitted }),
+          dialSealed({
+            ...agentShared,
+            runtime,
+            host,
+            port,
+            token,
+            aesKey,
+            edgePublicKey: keys.publicKey,
+            admitted,
+          }),
       );
     },
   };
@@ -297,7 +310,11 @@ export function curveKind(congestion: "vegas" | "newreno"): TransportKind {
       const { clock } = runtime;
       const crypto = await loadSodium();
       const keys = keyPair(crypto, new Uint8Array(randomBytes(32)));
-      const { token } = createToken(ring, { hostname: "a.test", ttlSeconds: 3600, nowMs: clock.wallMs() });
+      const { token, claims: { aesKey } } = createToken(ring, {
+        hostname: "a.test",
+        ttlSeconds: 3600,
+        nowMs: clock.wallMs(),
+      });
       const edgeEar = new Ear();
       const agentEar = new Ear();
       const edge = Promise.withResolvers<Session>();
@@ -321,6 +338,7 @@ export function curveKind(congestion: "vegas" | "newreno"): TransportKind {
         runtime,
         ...listener.address,
         token,
+        aesKey,
         crypto,
         edgePublicKey: keys.publicKey,
         congestion,
@@ -354,7 +372,11 @@ export function quicKind(): TransportKind {
       const ring = new FernetRing([generateFernetKey()]);
       const { clock } = runtime;
       const { own, fingerprint } = await identities();
-      const { token } = createToken(ring, { hostname: "a.test", ttlSeconds: 3600, nowMs: clock.wallMs() });
+      const { token, claims: { aesKey } } = createToken(ring, {
+        hostname: "a.test",
+        ttlSeconds: 3600,
+        nowMs: clock.wallMs(),
+      });
       const edgeEar = new Ear();
       const agentEar = new Ear();
       const edge = Promise.withResolvers<Session>();
@@ -375,6 +397,7 @@ export function quicKind(): TransportKind {
         runtime,
         ...listener.address,
         token,
+        aesKey,
         edgeFingerprint: fingerprint,
         admitted: () => agentEar,
       });

@@ -99,7 +99,11 @@ function sendAndCollect(stream: SessionStream, data: Bytes): Promise<string> {
 export async function runAgent(port: number, tell: Tell): Promise<void> {
   const runtime = await currentRuntime();
   const crypto = await loadSodium();
-  const { token } = createToken(RING, { hostname: "a.test", ttlSeconds: 600, nowMs: runtime.clock.wallMs() });
+  const { token, claims: { aesKey } } = createToken(RING, {
+    hostname: "a.test",
+    ttlSeconds: 600,
+    nowMs: runtime.clock.wallMs(),
+  });
   const over = Promise.withResolvers<void>();
   const made = Promise.withResolvers<DialledCurve>();
   let bytes = 0;
@@ -108,6 +112,7 @@ export async function runAgent(port: number, tell: Tell): Promise<void> {
     host: HOST,
     port,
     token,
+    aesKey,
     crypto,
     edgePublicKey: keyPair(crypto, SECRET).publicKey,
     admitted: () => ({

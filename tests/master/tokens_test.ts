@@ -323,6 +323,20 @@ describe("POST /v1/tokens refuses", () => {
   });
 });
 
+describe("POST /v1/tokens, transports", () => {
+  it("stand in the token where they are asked for", async () => {
+    const { post, ring } = testMaster();
+    const answer = await issued(await post({ hostname: "a.example.org", transports: ["sealed", "curve"] }));
+    assert.deepEqual(openToken(ring, answer.token, WALL_MS / 1000).extra, {
+      transports: ["sealed", "curve"],
+    });
+    for (const wrong of ["sealed", [], ["TLS 1.3"], [7], new Array(17).fill("sealed")]) {
+      const problem = await problemOf(await post({ hostname: "a.example.org", transports: wrong }), 422);
+      assert.match(problem.errors?.[0]?.pointer ?? "", /^#\/transports/);
+    }
+  });
+});
+
 describe("POST /v1/tokens, wildcards", () => {
   it("are given to who may serve them, and to nobody else", async () => {
     const credentials = staticCredentials([

@@ -50,6 +50,7 @@ export class CurveDialer implements TransportDialer {
       ...edge,
       runtime,
       token: grant.token,
+      aesKey: grant.aesKey,
       crypto: await this.#crypto,
       edgePublicKey: named ? edgeKey.pin(grant) : believed,
       congestion,

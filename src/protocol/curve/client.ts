@@ -41,8 +41,13 @@ export interface CurveClientParts {
   readonly server: Address;
   /** The server's long-term key, if it is known; else the first that answers is believed. */
   readonly serverKey: Bytes | undefined;
-  /** At most 16,384 bytes. */
+  /** At most 16,448 bytes, with the proof. */
   readonly credential: Bytes;
+  /**
+   * Makes the rest of the credential once the keys are agreed on: `channel` are 32 bytes that this connection alone
+   * has, `serverKey` is the server's long-term key. There is no rest when absent.
+   */
+  proof?(channel: Bytes, serverKey: Bytes): Bytes;
   readonly handler: CurveHandler;
   readonly nowMs: number;
   /** The server has answered; nothing more is said until {@link CurveClient.proceed}. Without it the client goes on. */
@@ -89,6 +94,7 @@ export class CurveClient {
     });
     this.connection.handler = parts.handler;
     this.connection.introduce(parts.credential);
+    if (parts.proof === undefined) this.connection.introduced();
   }
 
   /** The name in DATA packets to us, once it is known. */
@@ -236,6 +242,12 @@ export class CurveClient {
     this.connection.confirm(dataEnvelope(session.client, session.toServerId), session.server);
     this.#keys.secretKey.fill(0);
     first.secret.fill(0);
+    this.connection.channel = session.channel;
+    const { proof } = this.#parts;
+    if (proof !== undefined) {
+      this.connection.introduce(proof(session.channel, this.#serverKey!));
+      this.connection.introduced();
+    }
     this.#parts.serverProved(this.#serverKey!);
   }
 }

@@ -10,6 +10,7 @@ import { hkdfExpand, hkdfExtract, sha256 } from "../../crypto/hkdf.ts";
 import { DATA_HEAD_BYTES, ID_BYTES, packetNonce, readNumber } from "./packet.ts";
 
 const LABEL = "sallyport curve 1";
+const CHANNEL_BYTES = 32;
 
 /** One direction's key and iv, with the sealing and opening of whole packets. */
 export class PacketKey {
@@ -74,6 +75,8 @@ export interface SessionKeys {
   /** Names in DATA packets to the server and to the client. */
   readonly toServerId: Bytes;
   readonly toClientId: Bytes;
+  /** What a proof in the credential is bound to; both ends of this connection alone have it. */
+  readonly channel: Bytes;
 }
 
 /** `first` and `init`; `serverShared` is X25519(C, S), `minuteShared` X25519(C, M). */
@@ -102,6 +105,7 @@ export function sessionKeys(
     server: new PacketKey(crypto, hkdfExpand(second, "server", 44)),
     toServerId: ids.slice(0, ID_BYTES),
     toClientId: ids.slice(ID_BYTES),
+    channel: hkdfExpand(second, "login", CHANNEL_BYTES),
   };
 }
 

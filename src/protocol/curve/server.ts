@@ -226,6 +226,7 @@ export class CurveServer {
     if (this.#byId.has(id)) return void this.stats.initsRefused++;
     const envelope = readyEnvelope(session.server, connectionKey, ephemeral.publicKey);
     const connection = new CurveConnection({ role: "server", options, io, peer: from, envelope, nowMs });
+    connection.channel = session.channel;
     // An owner that throws leaves nothing behind.
     connection.handler = this.#parts.accept(connection);
     const entry: Entry = {

@@ -25,8 +25,10 @@ export interface DialCurveOptions {
   readonly crypto: Sodium;
   /** The server's long-term key; without it the first key seen is believed, see `serverProved`. */
   readonly serverKey?: Bytes;
-  /** At most 16,384 bytes. */
+  /** At most 16,448 bytes, with the proof. */
   readonly credential: Bytes;
+  /** Makes the rest of the credential; see `CurveClientParts.proof`. */
+  proof?(channel: Bytes, serverKey: Bytes): Bytes;
   readonly options?: Partial<CurveOptions>;
   readonly random?: RandomSource;
   /** Gives up when it is aborted before the server has let us in: the promise rejects with its reason. */
@@ -97,6 +99,7 @@ class Dialer implements CurveLink, CurveHandler {
       server: options.server,
       serverKey: options.serverKey,
       credential: options.credential,
+      ...options.proof === undefined ? {} : { proof: options.proof.bind(options) },
       handler: this,
       nowMs: clock.nowMs(),
       ...options.turn === undefined ? {} : { answered: () => this.#awaitTurn() },

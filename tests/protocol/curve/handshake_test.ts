@@ -322,7 +322,7 @@ describe("admission", () => {
     const { net, server } = await stage();
     let welcome = "";
     await connect(net, crypto, {
-      credential: text("a".repeat(16_384)),
+      credential: text("a".repeat(16_448)),
       admitted: (_connection, bytes) => {
         welcome = new TextDecoder().decode(bytes);
         return { stream: () => {}, streamClosed: () => {}, closed: () => {} };
@@ -331,7 +331,7 @@ describe("admission", () => {
     assert.deepEqual(server.credentials, ["a".repeat(20)]);
     assert.equal(welcome, "welcome");
     assert.equal(server.listener.pending, 0);
-    await assert.rejects(connect(net, crypto, { credential: text("a".repeat(16_385)) }), /at most 16384/);
+    await assert.rejects(connect(net, crypto, { credential: text("a".repeat(16_449)) }), /at most 16448/);
   });
 
   it("a refusal arrives with its code and text", async () => {
