@@ -18,6 +18,7 @@ export interface BunSocket<Data> {
   terminate(): void;
   pause(): void;
   resume(): void;
+  setKeepAlive(enable: boolean, initialDelayMs: number): boolean;
 }
 
 /** What sockets report to. */
