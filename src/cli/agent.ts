@@ -113,6 +113,7 @@ async function runAgent(command: Command, { io }: CliContext): Promise<number> {
     const accessLogs = new AccessLogs({ io, clock: runtime.clock, log });
     const table = new ServiceTable({ runtime, log, meter: metrics, accessLog: accessLogs.open });
     table.apply(services);
+    metrics.services.source = () => table.facts.map((facts) => ({ ...facts, name: facts.names[0]! }));
     const names = new TokenNames(table);
     const accessList = new AccessList({ allow, block });
     const published = publish.map(({ port, target = defaultPublished(config.to) }) => ({ port, target }));
