@@ -117,6 +117,7 @@ async function runAgent(command: Command, { io }: CliContext): Promise<number> {
       connectors: serviceConnectors(config, base),
     });
     table.apply(services);
+    metrics.services.source = () => table.facts.map((facts) => ({ ...facts, name: facts.names[0]! }));
     const names = new TokenNames(table);
     const accessList = new AccessList({ allow, block });
     const published = publish.map(({ port, target = defaultPublished(config.to) }) => ({ port, target }));
