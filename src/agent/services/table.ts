@@ -17,7 +17,13 @@ import type { Connector } from "../connector.ts";
 import { HealthChecks } from "./health.ts";
 import { readHello } from "./hello.ts";
 import { dismiss, passthroughConnector } from "./passthrough.ts";
-import type { AccessEntry, ServiceConnector, ServiceConnectors, ServiceParts } from "./port.ts";
+import type {
+  AccessEntry,
+  CertificateFacts,
+  ServiceConnector,
+  ServiceConnectors,
+  ServiceParts,
+} from "./port.ts";
 import { endsTlsHere, type Service } from "./service.ts";
 import { type TargetFacts, TargetPool } from "./targets.ts";
 import { VisitorStream } from "./visitor_stream.ts";
@@ -87,6 +93,11 @@ export class ServiceTable {
   /** Every name of every service, in their order, each once. */
   get names(): readonly string[] {
     return [...this.#byName.keys()];
+  }
+
+  /** The certificates of services whose TLS ends here. */
+  get certificates(): readonly CertificateFacts[] {
+    return this.#options.connectors?.certificates() ?? [];
   }
 
   /** What there is to say of each service. */
