@@ -14,6 +14,7 @@ import { Inquiry } from "./inquiry.ts";
 import { clientFirstKeys, type FirstKeys, type SessionKeys, sessionKeys } from "./key_schedule.ts";
 import type { CurveOptions } from "./options.ts";
 import {
+  BASE_DATAGRAM_BYTES,
   type CookiePacket,
   DATA_HEAD_BYTES,
   HELLO_BYTES,
@@ -21,7 +22,6 @@ import {
   PacketType,
   packetType,
   readCookie,
-  SURE_BYTES,
   writeHello,
 } from "./packet.ts";
 
@@ -231,7 +231,7 @@ export class CurveClient {
   #ready(packet: Bytes, from: Address, nowMs: number): void {
     const first = this.#first;
     if (first === undefined || this.#state === "open" || this.#state === "over") return;
-    if (packet.length !== SURE_BYTES || !equal(packet.subarray(4, 36), this.#keys.publicKey)) return;
+    if (packet.length !== BASE_DATAGRAM_BYTES || !equal(packet.subarray(4, 36), this.#keys.publicKey)) return;
     const ephemeral = packet.slice(36, 68);
     const shared = this.#parts.crypto.sharedSecret(this.#keys.secretKey, ephemeral);
     if (shared === undefined) return;

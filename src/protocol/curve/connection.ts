@@ -14,7 +14,7 @@ import { AckRanges, type FrameSink, readFrames } from "./frames.ts";
 import { Introduction } from "./introduction.ts";
 import type { PacketKey } from "./key_schedule.ts";
 import type { CurveOptions } from "./options.ts";
-import { headBytes, readNumber, SURE_BYTES } from "./packet.ts";
+import { BASE_DATAGRAM_BYTES, headBytes, readNumber } from "./packet.ts";
 import { PathState } from "./path.ts";
 import { ReplayWindow } from "./replay_window.ts";
 import { type Envelope, Sender } from "./sender.ts";
@@ -278,7 +278,7 @@ export class CurveConnection {
       pathResponse: (data) => this.#pathResponse(data),
       close: (code, reason) => this.#peerClosed(code, reason),
       params: (maxData, maxStreamData, maxStreams, maxDatagramBytes) => {
-        if (maxDatagramBytes < SURE_BYTES) throw brokenFrame("it accepts no packets of 1088 bytes");
+        if (maxDatagramBytes < BASE_DATAGRAM_BYTES) throw brokenFrame("it accepts no packets of 1088 bytes");
         streams.params(maxData, maxStreamData, maxStreams);
         this.#sender.capDatagram(maxDatagramBytes);
       },
