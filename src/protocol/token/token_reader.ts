@@ -27,7 +27,7 @@ export const TOKEN_QUIET_MS = 1_000;
 /** Most tokens fit. */
 const FIRST_BUFFER_BYTES = 512;
 /** The version byte 0x80 makes a token's first character `g`, and its second one of `A` to `P`. */
-const FIRST_CHAR = 0x67;
+export const TOKEN_FIRST_BYTE = 0x67;
 const SECOND_CHAR_MIN = 0x41;
 const SECOND_CHAR_MAX = 0x50;
 
@@ -140,7 +140,7 @@ export class TokenReader {
         // The last one or two of a group of four.
         fits = at % 4 === 3 || (at % 4 === 2 && this.#padding === 0);
         this.#padding++;
-      } else if (at === 0) fits = char === FIRST_CHAR;
+      } else if (at === 0) fits = char === TOKEN_FIRST_BYTE;
       else if (at === 1) fits = char >= SECOND_CHAR_MIN && char <= SECOND_CHAR_MAX;
       else fits = this.#padding === 0 && sextet(char) >= 0;
       if (!fits) throw invalid(`byte ${at + 1} can't stand there in a token`);

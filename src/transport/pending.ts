@@ -1,0 +1,41 @@
+/**
+ * Connections that have neither been let in nor refused yet: how many there are, and of those from one source.
+ *
+ * @module
+ */
+import { PENDING_CONNECTIONS_MAX, PENDING_PER_SOURCE_MAX } from "../runtime/port.ts";
+import { sourceOf } from "../wire/ip/networks.ts";
+
+/** Counts them within {@link PENDING_CONNECTIONS_MAX} and {@link PENDING_PER_SOURCE_MAX}. */
+export class PendingConnections {
+  #size = 0;
+  readonly #bySource = new Map<string, number>();
+
+  /** How many there are. */
+  get size(): number {
+    return this.#size;
+  }
+
+  /**
+   * Counts one more. Gives what takes it off again, to be called once or more; undefined where there are too many.
+   *
+   * @param host the peer's address; undefined for one that isn't counted by its source, such as a proxy's
+   */
+  enter(host: string | undefined): (() => void) | undefined {
+    const source = host === undefined ? undefined : sourceOf(host);
+    const fromSource = source === undefined ? 0 : this.#bySource.get(source) ?? 0;
+    if (this.#size >= PENDING_CONNECTIONS_MAX || fromSource >= PENDING_PER_SOURCE_MAX) return undefined;
+    this.#size++;
+    if (source !== undefined) this.#bySource.set(source, fromSource + 1);
+    let counted = true;
+    return () => {
+      if (!counted) return;
+      counted = false;
+      this.#size--;
+      if (source === undefined) return;
+      const left = this.#bySource.get(source)! - 1;
+      if (left === 0) this.#bySource.delete(source);
+      else this.#bySource.set(source, left);
+    };
+  }
+}
