@@ -107,6 +107,8 @@ export type Boundary =
 export class InternalError extends SallyportError {
   /** Where it was caught. */
   readonly where: Boundary;
+  /** Whether it has been logged and counted; boundaries that it passes on its way out leave it alone then. */
+  reported = false;
 
   /** `cause` is what was thrown; its stack is what the log shows. */
   constructor(where: Boundary, cause: unknown) {

@@ -3,8 +3,9 @@
  *
  * @module
  */
-import { errorCode, errorMessage, internalError, SallyportError } from "../errors.ts";
+import { type ErrorCode, errorCode, errorMessage, internalError, SallyportError } from "../errors.ts";
 import type { Address, Runtime } from "../runtime/port.ts";
+import { reportFault } from "../telemetry/faults.ts";
 import { type Logger, silentLogger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { Session, SessionStream } from "../transport/port.ts";
@@ -16,11 +17,12 @@ import { AgentSession } from "./agent_session.ts";
 import { Backoff } from "./backoff.ts";
 import type { Connector } from "./connector.ts";
 import { Dialers } from "./dialer.ts";
-import type { Grant, GrantSource } from "./grant.ts";
+import type { GrantSource } from "./grant.ts";
+import type { Grant } from "../transport/grant.ts";
 import { type PublishedPort, Publisher } from "./publisher.ts";
 import { type Lane, race } from "./race.ts";
 import { TransportChoice, type TransportMemory, type TransportPlan } from "./transport_choice.ts";
-import type { DialerOptions, TransportName } from "./transports/port.ts";
+import type { DialerOptions, TransportName } from "../transport/agent_transport.ts";
 import { SESSION_SETTLED_MS } from "./backoff.ts";
 import { SHUTDOWN_GRACE_MS } from "../transport/port.ts";
 
@@ -158,7 +160,7 @@ class AgentNode implements Agent {
   }
 
   async close(graceMs: number = SHUTDOWN_GRACE_MS): Promise<void> {
-    const over = new SallyportError("shutdown", "Cannot keep session: the agent is shutting down", {
+    const over = new SallyportError("shutdown", "Session ended: the agent is shutting down", {
       side: "local",
     });
     this.#closing.abort(over);
@@ -184,6 +186,7 @@ class AgentNode implements Agent {
         if (this.#closed) break;
         const hopeless = error instanceof SallyportError && !error.retryable && error.side === "config";
         if (hopeless && !this.#everConnected) throw error;
+        this.#fault(internalError("callback", error));
         await this.#pause(error);
       }
     }
@@ -210,6 +213,7 @@ class AgentNode implements Agent {
         lost: (name) => this.#options.metrics?.transportAttempted(name, "lost"),
         failed: (name, error) => {
           this.#options.metrics?.transportAttempted(name, "failed");
+          this.#fault(internalError("handshake", error));
           if (several) this.#log.info({ transport: name, reason: errorCode(error) }, errorMessage(error));
         },
       },
@@ -245,6 +249,7 @@ class AgentNode implements Agent {
       grant,
       (stream) => this.#serve(stream),
       this.#options.metrics,
+      (error) => this.#fault(error),
     );
     const edge = this.#edgeOf(name, grant);
     let shown = false;
@@ -313,9 +318,15 @@ class AgentNode implements Agent {
       if (agent.livedMs >= SESSION_SETTLED_MS) this.#backoff.reset();
       if (this.#current !== agent) return;
       this.#current = undefined;
-      if (!this.#closed) this.#log.warn({ hostname, edge, reason: error.code }, error.message);
+      if (this.#closed) return;
+      const level = ORDERLY.has(error.code) ? "info" : "warn";
+      this.#log[level]({ hostname, edge, reason: error.code }, error.message);
     });
     return agent;
+  }
+
+  #fault(error: SallyportError): void {
+    reportFault(error, { log: this.#log, metrics: this.#options.metrics });
   }
 
   #tellConnected({ session, tunnel }: AgentSession): void {
@@ -323,7 +334,7 @@ class AgentNode implements Agent {
     try {
       this.#options.connected?.(session, tunnel);
     } catch (error) {
-      this.#log.error({ error: internalError("callback", error) }, "the agent's connected callback threw");
+      this.#fault(internalError("callback", error));
     }
   }
 
@@ -356,8 +367,10 @@ class AgentNode implements Agent {
 
   #serve(stream: SessionStream, connector: Connector = this.#options.connector): void {
     const failed = (error: unknown) => {
+      const reason = internalError("connector", error);
+      this.#fault(reason);
       this.#log.warn({ visitor: stream.caller.address }, `Cannot serve visitor: ${errorMessage(error)}`);
-      stream.abort(internalError("connector", error));
+      stream.abort(reason);
     };
     try {
       const served: unknown = connector(stream);
@@ -368,6 +381,9 @@ class AgentNode implements Agent {
     }
   }
 }
+
+/** A session that ends so has done what it was for: another one follows. */
+const ORDERLY: ReadonlySet<ErrorCode> = new Set(["closed", "replaced", "shutdown"]);
 
 /** SniTun's edge refuses by closing; what can be known of the reason from here is said. */
 function explain(error: unknown, grant: Grant, runtime: Runtime): unknown {

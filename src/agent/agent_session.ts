@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { SallyportError } from "../errors.ts";
+import { type InternalError, SallyportError } from "../errors.ts";
 import type { Clock, Runtime, Timer } from "../runtime/port.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { Session, SessionHandler, SessionStream } from "../transport/port.ts";
@@ -14,7 +14,7 @@ import type { TunnelCredential } from "../tunnel/auth/port.ts";
 import { joinTunnel } from "../tunnel/daemon/join.ts";
 import { Tunnel, type TunnelOptions } from "../tunnel/tunnel.ts";
 import { tokenMadeAtS } from "../protocol/token/token.ts";
-import type { Grant } from "./grant.ts";
+import type { Grant } from "../transport/grant.ts";
 import { RECONNECT_FIRST_MS } from "./backoff.ts";
 
 /** The agent asks for a fresh token when this part of the old one's life is over. */
@@ -47,6 +47,7 @@ export class AgentSession implements SessionHandler {
   #bornMs = 0;
   #renewTimer: Timer | undefined;
   readonly #metrics: Metrics | undefined;
+  readonly #fault: (error: SallyportError) => void;
   #retired: SallyportError | undefined;
 
   /** To be made as soon as the grant is there: from then on its token ages. */
@@ -55,11 +56,13 @@ export class AgentSession implements SessionHandler {
     grant: Grant,
     serve: (stream: SessionStream) => void,
     metrics: Metrics | undefined,
+    fault: (error: SallyportError) => void,
   ) {
     this.#clock = runtime.clock;
     this.grant = grant;
     this.#serve = serve;
     this.#metrics = metrics;
+    this.#fault = fault;
     this.over = this.#over.promise;
     this.overOrRenewal = this.#overOrRenewal.promise;
     this.#renewAtMs = this.#clock.nowMs() + lifetimeMs(grant, runtime) * TOKEN_RENEW_AT;
@@ -83,6 +86,7 @@ export class AgentSession implements SessionHandler {
       ...options,
       carrier: this.#carrier,
       clock: this.#clock,
+      ...this.#metrics === undefined ? {} : { metrics: this.#metrics },
       refused: (code) => this.streamRefused(code),
     };
     if (options.credentials === undefined) this.tunnel = new Tunnel(this.#joining);
@@ -121,6 +125,7 @@ export class AgentSession implements SessionHandler {
     chooseByFirstByte(stream, this.#clock, {
       request: (request) => carrier.offer(request),
       visitor: this.#serve,
+      fault: (error) => this.#fault(error),
     });
   }
 
@@ -134,8 +139,12 @@ export class AgentSession implements SessionHandler {
     this.#metrics?.refused("stream", code);
   }
 
+  fault(error: InternalError): void {
+    this.#fault(error);
+  }
+
   goingAway(code: SallyportError["code"]): void {
-    const why = `Cannot keep session: the edge takes no new visitors any more: ${code}`;
+    const why = `Session ends: the edge takes no new visitors any more: ${code}`;
     this.#overOrRenewal.resolve(new SallyportError("shutdown", why, { side: "peer", retryable: true }));
   }
 
@@ -144,6 +153,7 @@ export class AgentSession implements SessionHandler {
   }
 
   ended(error: SallyportError): void {
+    this.#fault(error);
     this.#carrier?.ended(error);
     this.#renewTimer?.cancel();
     this.#metrics?.sessionClosed(this.session);

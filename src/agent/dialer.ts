@@ -3,12 +3,12 @@
  *
  * @module
  */
-import { CurveDialer } from "./transports/curve.ts";
-import { EdgeKey } from "./transports/edge_key.ts";
-import type { DialerOptions, DialerParts, TransportDialer, TransportName } from "./transports/port.ts";
-import { QuicDialer } from "./transports/quic.ts";
-import { SealedDialer } from "./transports/sealed.ts";
-import { SnitunDialer } from "./transports/snitun.ts";
+import { CurveDialer } from "../transport/curve/agent.ts";
+import { EdgeKey } from "../transport/edge_key.ts";
+import type { DialerOptions, DialerParts, TransportDialer, TransportName } from "../transport/agent_transport.ts";
+import { QuicDialer } from "../transport/quic/agent.ts";
+import { SealedDialer } from "../transport/sealed/agent.ts";
+import { SnitunDialer } from "../transport/snitun/agent.ts";
 
 /** All transports; those that "auto" prefers come first. */
 const DIALERS: { readonly [N in TransportName]: new (parts: DialerParts) => TransportDialer } = {

@@ -15,11 +15,13 @@ import { createStatusApp, type Readiness } from "../master/status.ts";
 import { NetworkSet } from "../wire/ip/networks.ts";
 import { currentRuntime } from "../runtime/mod.ts";
 import type { Address, Runtime } from "../runtime/port.ts";
+import { reportFault } from "../telemetry/faults.ts";
 import { createLogger, type Logger } from "../telemetry/log.ts";
 import { Metrics } from "../telemetry/metrics.ts";
 import type { CliIo } from "./io.ts";
 import { Lifecycle } from "./lifecycle.ts";
 import { checkQuicConsent, type QuicPart } from "./quic.ts";
+import { watchProcess } from "./process_faults.ts";
 import { findPipes, type PipePart } from "./pipe_gate.ts";
 import type { SealedPart } from "./sealed.ts";
 import { SHUTDOWN_GRACE_MS } from "../transport/port.ts";
@@ -38,10 +40,32 @@ export async function createBase(config: Pick<Config, "logLevel" | "logFormat">,
   const runtime = await currentRuntime();
   const log = createLogger({ level: config.logLevel, format: config.logFormat });
   const metrics = new Metrics({ runtime });
+  warnOfDescriptors(runtime, log);
+  runtime.faults.handle((error) => reportFault(error, { log, metrics }));
   const life = new Lifecycle(io);
+  life.add("fault handlers", watchProcess((error) => reportFault(error, { log, metrics })));
   const loopDelay = metrics.startLoopDelay(runtime.clock);
   life.add("metrics", () => loopDelay.cancel());
   return { io, runtime, log, metrics, life };
+}
+
+/** A pause of accepting is logged this often at most. */
+const PAUSE_LOG_INTERVAL_MS = 60_000;
+
+/** Logs when the process runs out of file descriptors: the first pause, and those that came since the last line. */
+function warnOfDescriptors({ descriptors, clock }: Runtime, log: Logger): void {
+  let loggedMs = -Infinity;
+  let told = 0;
+  descriptors.watch(({ paused, open, limit }) => {
+    if (!paused || clock.nowMs() - loggedMs < PAUSE_LOG_INTERVAL_MS) return;
+    loggedMs = clock.nowMs();
+    const pauses = descriptors.acceptPauses - told;
+    told = descriptors.acceptPauses;
+    const text =
+      "no connections are accepted until others have ended: file descriptors are running out; raise " +
+      "the process's limit (ulimit -n, or LimitNOFILE= of a systemd unit)";
+    log.warn({ reason: "limit_exceeded", open_files: open, file_limit: limit, pauses }, text);
+  });
 }
 
 /** Where an edge came to listen. */

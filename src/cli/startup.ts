@@ -4,12 +4,13 @@
  * @module
  */
 import { VERSION } from "../version.ts";
+import type { Runtime } from "../runtime/port.ts";
 import type { CliIo } from "./io.ts";
 
 /** A start message. */
 export interface Startup {
   /** The runtime's name and version. */
-  readonly runtime: { readonly name: string; readonly version: string };
+  readonly runtime: Pick<Runtime, "name" | "version"> & Partial<Pick<Runtime, "descriptors">>;
   /** What is where: pairs of a word and its value. */
   readonly facts: readonly (readonly [string, string])[];
   /** What to do next: what it does, and the command line for it, which may have several lines. */
@@ -17,8 +18,13 @@ export interface Startup {
 }
 
 /** Prints a start message to standard output. */
-export function printStartup(io: CliIo, { runtime, facts, next }: Startup): void {
-  const name = { deno: "Deno", bun: "Bun" }[runtime.name] ?? runtime.name;
+export function printStartup(io: CliIo, { runtime, facts: given, next }: Startup): void {
+  const { limit, connectionsMax } = runtime.descriptors ?? {};
+  const facts = limit === undefined ? given : [
+    ...given,
+    ["file limit", `${limit} files and sockets at once, so about ${connectionsMax} connections`] as const,
+  ];
+  const name = { deno: "Deno", bun: "Bun", memory: "memory" }[runtime.name] ?? runtime.name;
   io.out(`Sallyport ${VERSION} on ${name} ${runtime.version}`);
   const width = Math.max(...facts.map(([word]) => word.length));
   for (const [word, value] of facts) io.out(`  ${word.padEnd(width)}  ${value}`);

@@ -5,13 +5,10 @@
  * @module
  */
 import { Buffer } from "node:buffer";
-import { errorMessage, SallyportError } from "../errors.ts";
 import type { Clock } from "../runtime/port.ts";
+import { connectRedis, type RedisClient, withinRedisTimeout } from "./redis_client.ts";
 import type { RegistryLifetimes, TunnelKey, TunnelRecord, TunnelRegistry } from "./registry.ts";
 import { REGISTRY_NAME_TTL_MS, REGISTRY_RECORD_TTL_MS } from "./registry.ts";
-
-/** Registry of tunnels: Redis answers in a millisecond, or is in trouble. */
-export const REGISTRY_TIMEOUT_MS = 5_000;
 
 /** What {@link connectRedisRegistry} takes. */
 export interface RedisRegistryOptions extends RegistryLifetimes {
@@ -49,42 +46,7 @@ return id and redis.call('GET', ARGV[1] .. id)`;
  * `io_failed` where Redis can't be reached, `config_invalid` for a wrong URL.
  */
 export async function connectRedisRegistry(options: RedisRegistryOptions): Promise<TunnelRegistry> {
-  const { createClient } = await import("@redis/client");
-  const { clock, url } = options;
-  let client: RedisClient;
-  try {
-    client = createClient({
-      url,
-      // A lease that waits in a queue is renewed too late; its owner tries again.
-      disableOfflineQueue: true,
-      socket: {
-        connectTimeout: REGISTRY_TIMEOUT_MS,
-        reconnectStrategy: (tries: number) => Math.min(100 * 2 ** tries, 5_000),
-      },
-    }) as unknown as RedisClient;
-  } catch (cause) {
-    const why = `Cannot use Redis: its URL isn't redis://HOST:PORT: ${errorMessage(cause)}`;
-    throw new SallyportError("config_invalid", why, { side: "config" });
-  }
-  // Each is told to whoever asked; without a listener it would end the process.
-  client.on("error", () => {});
-  try {
-    await within(clock, client.connect());
-  } catch (error) {
-    client.destroy();
-    throw error;
-  }
-  return new RedisRegistry(client, options);
-}
-
-/** What is used of node-redis. */
-interface RedisClient {
-  on(event: "error", listener: (error: unknown) => void): unknown;
-  connect(): Promise<unknown>;
-  get(key: string): Promise<string | null>;
-  eval(script: string, options: { readonly keys: string[]; readonly arguments: string[] }): Promise<unknown>;
-  close(): Promise<unknown>;
-  destroy(): void;
+  return new RedisRegistry(await connectRedis(options.url, options.clock), options);
 }
 
 class RedisRegistry implements TunnelRegistry {
@@ -120,21 +82,21 @@ class RedisRegistry implements TunnelRegistry {
   }
 
   async byId(id: string): Promise<TunnelRecord | undefined> {
-    return decode(await within(this.#clock, this.#client.get(this.#ids + id)));
+    return decode(await withinRedisTimeout(this.#clock, this.#client.get(this.#ids + id)));
   }
 
   async byName(name: string): Promise<TunnelRecord | undefined> {
     const asked = this.#client.eval(BY_NAME, { keys: [this.#names + name], arguments: [this.#ids] });
-    return decode(await within(this.#clock, asked));
+    return decode(await withinRedisTimeout(this.#clock, asked));
   }
 
   async close(): Promise<void> {
-    await within(this.#clock, this.#client.close()).catch(() => this.#client.destroy());
+    await withinRedisTimeout(this.#clock, this.#client.close()).catch(() => this.#client.destroy());
   }
 
   async #run(script: string, { id, name }: TunnelKey, args: string[]): Promise<unknown> {
     const keys = [this.#names + name, this.#ids + id];
-    return await within(this.#clock, this.#client.eval(script, { keys, arguments: args }));
+    return await withinRedisTimeout(this.#clock, this.#client.eval(script, { keys, arguments: args }));
   }
 }
 
@@ -156,22 +118,5 @@ function decode(text: unknown): TunnelRecord | undefined {
     return { id, name, node, transport, attributes: new Map(decoded) } as TunnelRecord;
   } catch {
     return undefined;
-  }
-}
-
-/** The answer, if it comes in time. */
-async function within<T>(clock: Clock, asked: Promise<T>): Promise<T> {
-  const late = Promise.withResolvers<never>();
-  const timer = clock.after(REGISTRY_TIMEOUT_MS, () => late.reject(new Error("no answer in time")));
-  try {
-    return await Promise.race([asked, late.promise]);
-  } catch (cause) {
-    throw new SallyportError("io_failed", `Cannot ask Redis: ${errorMessage(cause)}`, {
-      side: "network",
-      retryable: true,
-      cause,
-    });
-  } finally {
-    timer.cancel();
   }
 }

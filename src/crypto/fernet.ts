@@ -70,7 +70,7 @@ interface RingKey {
  * can be rotated.
  */
 export class FernetRing {
-  readonly #keys: readonly RingKey[];
+  #keys: readonly RingKey[] = [];
   /** Where tokens are decoded, behind the room that the MAC needs; on Deno a buffer costs as much as a hash. */
   #work: Bytes = new Uint8Array(1024);
 
@@ -82,6 +82,15 @@ export class FernetRing {
    * @throws {SallyportError} `config_invalid`: names the key by its place, never by its text.
    */
   constructor(keys: readonly string[]) {
+    this.replace(keys);
+  }
+
+  /**
+   * Puts other keys in the place of those that it has: from now on the first one makes tokens, and these alone open them.
+   *
+   * @throws {SallyportError} as the constructor; the ring keeps its keys then.
+   */
+  replace(keys: readonly string[]): void {
     if (keys.length === 0) throw keyError("Cannot use Fernet keys: there are none, needs at least one");
     this.#keys = keys.map((text, index) => {
       const key = decodeKey(text);

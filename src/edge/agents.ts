@@ -3,43 +3,28 @@
  *
  * @module
  */
-import { type AeadSource, chooseAeads } from "../crypto/aead.ts";
 import type { FernetRing } from "../crypto/fernet.ts";
-import type { KeyPair, Sodium } from "../crypto/sodium.ts";
-import { internalError, SallyportError } from "../errors.ts";
+import { type InternalError, internalError, SallyportError } from "../errors.ts";
 import { tokenId, tokenMadeAtS, tryOpenToken } from "../protocol/token/token.ts";
 import type { OpenedToken } from "../protocol/token/token_reader.ts";
-import { AnsweredFlights } from "../protocol/handshake/sealed_edge.ts";
-import { SendScratch } from "../protocol/mux/snitun/sender.ts";
 import type { Address, Clock } from "../runtime/port.ts";
+import { reportFault } from "../telemetry/faults.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { AgentAdmission } from "../transport/admission.ts";
 import type { Session, SessionHandler, SessionStream } from "../transport/port.ts";
-import { acceptSealed, type AcceptSealedOptions, type SealedIdentity } from "../transport/sealed/accept.ts";
-import { SEALED, SealedScratch, type SealedShared } from "../transport/sealed/session.ts";
-import { acceptSnitun, SNITUN, type SnitunShared } from "../transport/snitun/snitun.ts";
+import { SNITUN } from "../transport/snitun/session.ts";
 import { SessionCarrier } from "../tunnel/carriers/session_carrier.ts";
 import type { Router } from "../tunnel/requests/router.ts";
 import { Tunnel } from "../tunnel/tunnel.ts";
 import { printableName } from "../wire/hostname.ts";
 import { type AgentRequest, agentRequest, type Authorize, type EdgeTunnels } from "./agent_request.ts";
-import type { Arrival } from "./protocol_detector.ts";
 import { Routes, type TokenAge } from "./routes.ts";
 import { tokenTransports } from "../wire/token/transports_claim.ts";
 import { type KeyUseStore, UsedKeys } from "./used_keys.ts";
-import type { QueueLimits } from "../protocol/mux/queue_limits.ts";
 
 /** A replaced session's streams may finish for this long. */
 export const REPLACED_GRACE_MS = 30_000;
-
-/** What an edge has for the sealed transport. */
-export interface SealedKey {
-  /** libsodium, as {@link loadSodium} gives it. */
-  readonly sodium: Sodium;
-  /** The long-lived key; agents pin its public half. */
-  readonly keys: KeyPair;
-}
 
 /** What an {@link AgentRegistry} works with. */
 export interface AgentOptions {
@@ -48,21 +33,14 @@ export interface AgentOptions {
   readonly log: Logger;
   readonly metrics: Metrics;
   readonly authorize?: Authorize;
-  readonly sealed?: SealedKey;
-  /** Further ciphers for sealed sessions. */
-  readonly aeadSource?: AeadSource;
   /** Where edges with the same Fernet keys note together which tokens have been used. */
   readonly keyUses?: KeyUseStore;
   readonly tunnels?: EdgeTunnels;
-  readonly queueLimits?: QueueLimits;
-  readonly largeFramesPerSecond?: number;
 }
 
 /** The agents of one edge. */
 export class AgentRegistry {
   readonly #options: AgentOptions;
-  readonly #shared: SnitunShared;
-  readonly #sealed: (SealedShared & SealedIdentity) | undefined;
   readonly #routes = new Routes<AgentSession>();
   readonly #usedKeys: UsedKeys;
   readonly #sessions = new Set<AgentSession>();
@@ -70,22 +48,6 @@ export class AgentRegistry {
   constructor(options: AgentOptions) {
     this.#options = options;
     this.#usedKeys = new UsedKeys(options.clock.wallMs() / 1000, options.keyUses);
-    this.#shared = {
-      clock: options.clock,
-      scratch: new SendScratch(),
-      queueLimits: options.queueLimits,
-      largeFramesPerSecond: options.largeFramesPerSecond,
-    };
-    const { clock, queueLimits, sealed } = options;
-    this.#sealed = sealed &&
-      {
-        ...sealed,
-        aeads: chooseAeads(sealed.sodium, options.aeadSource),
-        clock,
-        queueLimits,
-        scratch: new SealedScratch(),
-        answered: new AnsweredFlights(),
-      };
   }
 
   /** Sessions, also those that have been replaced and only finish their streams. */
@@ -103,47 +65,15 @@ export class AgentRegistry {
     return this.#routes.find(serverName)?.tunnel;
   }
 
-  /** Takes a connection that has begun to send a token. */
-  welcome(arrival: Arrival): void {
+  /** Decides about the agents of a transport. */
+  admission(transport: string): AgentAdmission {
     const { clock, ring } = this.#options;
-    acceptSnitun({
-      ...this.#shared,
-      conn: arrival.conn,
-      received: arrival.received,
-      acceptedAtMs: arrival.acceptedAtMs,
-      openToken: (token) => tryOpenToken(ring, token, clock.wallMs() / 1000),
-      authorize: (token) => this.#authorize(token, arrival.remote, SNITUN),
-      admit: (token, session) => this.#admit(token, session, arrival),
-      refused: (error, token) => this.#refused(error, token, arrival),
-    });
-  }
-
-  /** Takes a connection that begins with nothing known, and may be a sealed agent's; only with a sealed key. */
-  welcomeSealed(arrival: Arrival, older?: AcceptSealedOptions["older"]): void {
-    const { clock, ring } = this.#options;
-    acceptSealed({
-      older,
-      ...this.#sealed!,
-      conn: arrival.conn,
-      received: arrival.received,
-      acceptedAtMs: arrival.acceptedAtMs,
-      openToken: (token) => tryOpenToken(ring, token, clock.wallMs() / 1000),
-      authorize: (token) => this.#authorize(token, arrival.remote, SEALED),
-      admit: (token, session) => this.#admit(token, session, arrival),
-      refused: (error, token, known) => this.#refused(error, token, arrival, known ? "agent" : "connection"),
-    });
-  }
-
-  /** Takes agents by a transport over UDP: they have no connection, and its listener counts them itself. */
-  gate(transport: string): AgentAdmission {
-    const { clock, ring } = this.#options;
-    const settled = () => {};
     return {
       openToken: (token) => tryOpenToken(ring, token, clock.wallMs() / 1000),
       authorize: (token, remote) => this.#authorize(token, remote, transport),
-      admit: (token, session) => this.#admit(token, session, { remote: session.remote, settled }),
+      admit: (token, session, remote) => this.#admit(token, session, remote),
       refused: (error, token, remote, known) =>
-        this.#refused(error, token, { remote, settled }, known ? "agent" : "connection"),
+        this.#refused(error, token, remote, known ? "agent" : "connection"),
     };
   }
 
@@ -154,7 +84,7 @@ export class AgentRegistry {
     for (const agent of this.#sessions) {
       if (agent.valid < nowS) {
         agent.session.close(
-          new SallyportError("token_expired", "Cannot keep session: its token has expired", { side: "peer" }),
+          new SallyportError("token_expired", "Session ended: its token has expired", { side: "peer" }),
         );
       }
     }
@@ -164,7 +94,7 @@ export class AgentRegistry {
 
   /** Serves no new visitors, and ends each session when its streams are over, all of them after `graceMs`. */
   async close(graceMs: number): Promise<void> {
-    const over = new SallyportError("shutdown", "Cannot keep session: the edge is shutting down", {
+    const over = new SallyportError("shutdown", "Session ended: the edge is shutting down", {
       side: "local",
       retryable: true,
     });
@@ -209,11 +139,7 @@ export class AgentRegistry {
     });
   }
 
-  #admit(
-    token: OpenedToken,
-    session: Session,
-    { remote, settled }: Pick<Arrival, "remote" | "settled">,
-  ): SessionHandler {
+  #admit(token: OpenedToken, session: Session, remote: Address): SessionHandler {
     const { clock, log, metrics } = this.#options;
     const { claims } = token;
     const id = tokenId(token.token);
@@ -232,7 +158,6 @@ export class AgentRegistry {
       clock.nowMs(),
     );
     this.#sessions.add(agent);
-    settled();
     metrics.sessionOpened(session);
     log.info({
       hostname: claims.hostname,
@@ -247,7 +172,7 @@ export class AgentRegistry {
       log.warn({ hostname: claims.hostname, alias, reason: "name_taken" }, "alias belongs to another agent");
     }
     if (replaced !== undefined) {
-      const reason = new SallyportError("replaced", "Cannot keep session: a newer one serves its names", {
+      const reason = new SallyportError("replaced", "Session ended: a newer one serves its names", {
         side: "local",
       });
       void replaced.retire(reason, REPLACED_GRACE_MS);
@@ -268,6 +193,7 @@ export class AgentRegistry {
       carrier,
       clock,
       log,
+      metrics: this.#options.metrics,
       router,
       name: request.hostname,
       refused: (code) => this.streamRefused(code),
@@ -293,10 +219,9 @@ export class AgentRegistry {
     metrics.sessionClosed(agent.session);
     metrics.sessionEnded(error.code);
     const { hostname, remote, tokenId } = agent;
-    log.info(
-      { hostname, agent: remote, reason: error.code, token_id: tokenId },
-      `agent disconnected: ${error.message}`,
-    );
+    this.fault(agent, error);
+    const fields = { hostname, agent: remote, reason: error.code, token_id: tokenId };
+    log.info(fields, `agent disconnected: ${error.message}`);
     const summary = agent.session.summary?.();
     if (summary !== undefined) log.debug({ hostname, agent: remote, ...summary }, "what the session counted");
   }
@@ -304,6 +229,11 @@ export class AgentRegistry {
   /** Internal: a session refused or dropped a stream. */
   streamRefused(code: SallyportError["code"]): void {
     this.#options.metrics.refused("stream", code);
+  }
+
+  /** Internal: something of this side has thrown, in a session or a stream of it. */
+  fault({ hostname, remote }: AgentSession, error: SallyportError): void {
+    reportFault(error, this.#options, { hostname, agent: remote });
   }
 
   /** Internal: an agent wants no new visitors; its names are free for whoever serves them. */
@@ -325,11 +255,11 @@ export class AgentRegistry {
   #refused(
     error: SallyportError,
     token: OpenedToken | undefined,
-    { remote, settled }: Pick<Arrival, "remote" | "settled">,
-    what: "agent" | "connection" = "agent",
+    remote: Address,
+    what: "agent" | "connection",
   ): void {
-    settled();
     this.#options.metrics.refused(what, error.code);
+    reportFault(error, this.#options, { agent: remote.host });
     // Strangers are no more than information: anybody can send a server bytes. So is an attempt that lost a race.
     this.#options.log[what === "agent" && error.code !== "connection_lost" ? "warn" : "info"]({
       agent: remote.host,
@@ -408,6 +338,10 @@ class AgentSession implements SessionHandler, AgentFacts {
 
   goingAway(): void {
     this.#registry.goingAway(this);
+  }
+
+  fault(error: InternalError): void {
+    this.#registry.fault(this, error);
   }
 
   ended(error: SallyportError): void {

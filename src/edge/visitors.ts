@@ -6,13 +6,14 @@
 import type { Bytes } from "../bytes/bytes.ts";
 import { internalError, SallyportError } from "../errors.ts";
 import type { ByteStreamHandler, Clock, Timer } from "../runtime/port.ts";
+import { reportFault } from "../telemetry/faults.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { Session, SessionStream } from "../transport/port.ts";
 import { splice } from "../transport/splice.ts";
 import { ClientHelloReader } from "../wire/tls/client_hello.ts";
 import { AlertDescription, encodeAlert } from "../wire/tls/tls_alert.ts";
-import type { Arrival } from "./protocol_detector.ts";
+import type { AcceptedConnection } from "../transport/admission.ts";
 import { HELLO_DEADLINE_MS } from "../wire/tls/client_hello.ts";
 
 /** What visitors need of the edge. */
@@ -25,22 +26,22 @@ export interface VisitorOptions {
 }
 
 /** Takes a connection that has begun a TLS handshake. */
-export function welcomeVisitor(arrival: Arrival, options: VisitorOptions): void {
-  new Visitor(arrival, options).start();
+export function welcomeVisitor(connection: AcceptedConnection, options: VisitorOptions): void {
+  new Visitor(connection, options).start();
 }
 
 /** Reads the ClientHello; after that the splice takes over. */
 class Visitor implements ByteStreamHandler {
-  readonly #arrival: Arrival;
+  readonly #connection: AcceptedConnection;
   readonly #options: VisitorOptions;
   readonly #hello = new ClientHelloReader();
   readonly #timer: Timer;
   #over = false;
 
-  constructor(arrival: Arrival, options: VisitorOptions) {
-    this.#arrival = arrival;
+  constructor(connection: AcceptedConnection, options: VisitorOptions) {
+    this.#connection = connection;
     this.#options = options;
-    const leftMs = arrival.acceptedAtMs + HELLO_DEADLINE_MS - options.clock.nowMs();
+    const leftMs = connection.acceptedAtMs + HELLO_DEADLINE_MS - options.clock.nowMs();
     this.#timer = options.clock.after(Math.max(0, leftMs), () => {
       const why = `Cannot route visitor: no whole ClientHello in ${HELLO_DEADLINE_MS / 1000} s`;
       this.#refuse(
@@ -51,8 +52,8 @@ class Visitor implements ByteStreamHandler {
   }
 
   start(): void {
-    this.#arrival.conn.attach(this);
-    this.data(this.#arrival.received);
+    this.#connection.conn.attach(this);
+    this.data(this.#connection.received);
   }
 
   data(chunk: Bytes): void {
@@ -105,8 +106,8 @@ class Visitor implements ByteStreamHandler {
     let stream: SessionStream;
     try {
       stream = session.open({
-        address: this.#arrival.remote.host,
-        port: this.#arrival.remote.port,
+        address: this.#connection.remote.host,
+        port: this.#connection.remote.port,
         serverName,
       });
     } catch (error) {
@@ -118,7 +119,7 @@ class Visitor implements ByteStreamHandler {
   #join(stream: SessionStream, serverName: string): void {
     this.#finish();
     const { clock, log, metrics } = this.#options;
-    const { conn, remote } = this.#arrival;
+    const { conn, remote } = this.#connection;
     const startedMs = clock.nowMs();
     metrics.streamOpened();
     log.debug({ server_name: serverName, visitor: remote.host }, "visitor connected");
@@ -131,6 +132,7 @@ class Visitor implements ByteStreamHandler {
       received: this.#hello.bytes,
       done: (error) => {
         metrics.streamClosed();
+        reportFault(error, this.#options, { server_name: serverName });
         const seconds = (clock.nowMs() - startedMs) / 1000;
         log.debug({ server_name: serverName, visitor: remote.host, seconds, error }, "visitor left");
       },
@@ -140,16 +142,17 @@ class Visitor implements ByteStreamHandler {
   #refuse(error: SallyportError, alert?: number): void {
     if (this.#over) return;
     this.#finish();
-    const { conn, remote } = this.#arrival;
+    const { conn, remote } = this.#connection;
     if (alert !== undefined) conn.write(encodeAlert(alert));
     conn.release();
     this.#options.metrics.refused("visitor", error.code);
+    reportFault(error, this.#options, { visitor: remote.host });
     this.#options.log.info({ visitor: remote.host, reason: error.code }, error.message);
   }
 
   #finish(): void {
     this.#over = true;
     this.#timer.cancel();
-    this.#arrival.settled();
+    this.#connection.left();
   }
 }

@@ -4,33 +4,44 @@
  * @module
  */
 
-import { Buffer } from "node:buffer";
 import type { OpenAPIHono } from "@hono/zod-openapi";
 import type { Bytes } from "../bytes/bytes.ts";
-import { fingerprintText } from "../crypto/certificate.ts";
 import type { FernetRing } from "../crypto/fernet.ts";
-import { createToken } from "../protocol/token/token.ts";
 import type { NetworkSet } from "../wire/ip/networks.ts";
 import type { Clock } from "../runtime/port.ts";
 import { type Logger, silentLogger } from "../telemetry/log.ts";
 import { Metrics } from "../telemetry/metrics.ts";
 import { VERSION } from "../version.ts";
-import { PUBLISH_MEMBER } from "../wire/token/publish_claim.ts";
-import { TRANSPORTS_MEMBER } from "../wire/token/transports_claim.ts";
-import type { Credential, Credentials } from "./credentials.ts";
+import { addAgentsApi } from "./api/agents.ts";
+import { addEdgesApi } from "./api/edges.ts";
+import { addKeysApi } from "./api/keys.ts";
+import type { ApiParts } from "./api/parts.ts";
+import { addRecordsApi } from "./api/records.ts";
+import { type Credential, type Credentials, firstOf } from "./credentials.ts";
 import type { MasterEnv } from "./env.ts";
-import { authenticate, boundedJson } from "./guards.ts";
-import { bodyFault, Problem, schemaProblem, unprocessable } from "./problem.ts";
+import {
+  API_REQUESTS_PER_MINUTE_MAX,
+  authenticate,
+  boundedJson,
+  countRequests,
+  FailureGuard,
+} from "./guards.ts";
+import type { Management } from "./management.ts";
+import { Problem, schemaProblem } from "./problem.ts";
 import { FailureLimit, IssueLimit } from "./rate_limits.ts";
 import * as routes from "./routes.ts";
-import { DEFAULT_TOKEN_TTL, type TokenRequest, type TokenResponse, type TokenTtl } from "./schemas.ts";
+import { DEFAULT_TOKEN_TTL, type TokenResponse, type TokenTtl } from "./schemas.ts";
 import { addOtherMethods, addStatusRoutes, createBaseApp, type Readiness, STATUS_ROUTES } from "./status.ts";
-import { TOKEN_MAX_BYTES } from "../wire/token/token_payload.ts";
+import { agentCredentials, apiKeyCredentials } from "./store_credentials.ts";
+import { CANNOT_ISSUE, TokenIssuer } from "./tokens.ts";
 
 /** Requests with a wrong key from one address in a minute, before 429. */
 export const AUTH_FAILURES_PER_MINUTE_MAX = 20;
-/** Tokens for one credential in a minute, before 429. */
-export const TOKENS_PER_MINUTE_MAX = 600;
+/**
+ * Tokens for one name by one credential in a minute, before 429. A fleet that comes back with one key asks once or twice
+ * for each name, so it doesn't meet the limit.
+ */
+export const TOKENS_PER_MINUTE_MAX = 60;
 
 export type { Readiness };
 
@@ -72,82 +83,15 @@ export interface MasterOptions {
   readonly ttl?: TokenTtl;
   /** Wrong keys from one address (an IPv6 /64 counts as one) in a minute. */
   readonly authFailuresPerMinute?: number;
-  /** Tokens for one credential in a minute. */
+  /** Tokens for one name by one credential in a minute. */
   readonly tokensPerMinute?: number;
+  /** Requests to the management API by one credential in a minute. */
+  readonly apiRequestsPerMinute?: number;
+  /** Agents, keys and what is known of sessions; without it the master issues tokens to `credentials` alone. */
+  readonly management?: Management;
 }
 
-const CANNOT_ISSUE = "Cannot issue token";
 const ENDPOINTS = [routes.indexRoute, ...STATUS_ROUTES, routes.openapiRoute];
-
-/** Throws 403 when `credential` may not serve one of the names, or have one of the ports, with all of these. */
-function checkPermission(credential: Credential, request: TokenRequest): void {
-  const names = [request.hostname, ...request.alias];
-  const refused = names.flatMap((name, index) =>
-    credential.mayServe(name) ? [] : [
-      bodyFault(index === 0 ? ["hostname"] : ["alias", index - 1], "is not a name that this key may serve"),
-    ]
-  );
-  for (const [index, port] of request.publish.entries()) {
-    if (credential.mayPublish?.(port) === true) continue;
-    refused.push(bodyFault(["publish", index], "is not a public port that this key may have"));
-  }
-  if (refused.length > 0) {
-    throw new Problem(403, `${CANNOT_ISSUE}: ${refused[0].member} ${refused[0].detail}`, { errors: refused });
-  }
-}
-
-/** Makes a token with fresh key material; throws 422 for one that is too long for an edge. */
-function issueToken(options: MasterOptions, request: TokenRequest): TokenResponse {
-  const { hostname } = request;
-  const { token, claims } = createToken(options.ring, {
-    hostname,
-    aliases: [...new Set(request.alias)].filter((name) => name !== hostname),
-    protocolVersion: request.protocol_version,
-    cipher: request.cipher,
-    ttlSeconds: request.ttl_seconds,
-    extra: {
-      ...request.publish.length > 0 ? { [PUBLISH_MEMBER]: request.publish } : {},
-      ...request.transports === undefined ? {} : { [TRANSPORTS_MEMBER]: request.transports },
-    },
-    nowMs: options.clock.wallMs(),
-  });
-  if (token.length > TOKEN_MAX_BYTES) {
-    const detail = `makes a token of ${token.length} bytes; edges take ${TOKEN_MAX_BYTES}`;
-    throw unprocessable(CANNOT_ISSUE, [bodyFault(["alias"], detail)]);
-  }
-  const { edgeAddress } = options;
-  const edge = typeof edgeAddress === "function" ? edgeAddress() : edgeAddress;
-  return {
-    token,
-    hostname: claims.hostname,
-    alias: [...claims.aliases],
-    aes_key: claims.aesKey.toHex(),
-    aes_iv: claims.aesIv.toHex(),
-    cipher: claims.cipher,
-    protocol_version: request.protocol_version,
-    publish: request.publish,
-    valid: claims.valid,
-    edge: {
-      host: edge.host,
-      port: edge.port,
-      ...offerOf(edge),
-    },
-  };
-}
-
-/** How agents may come to the edge, besides SniTun, and what they insist on. */
-function offerOf({ publicKey, curvePort, quicPort, certificateFingerprint }: EdgeAddress) {
-  const keyed = publicKey !== undefined;
-  const curve = keyed && curvePort !== undefined;
-  const quic = quicPort !== undefined && certificateFingerprint !== undefined;
-  if (!keyed && !quic) return {};
-  return {
-    ...keyed ? { public_key: Buffer.from(publicKey).toString("base64url") } : {},
-    ...curve ? { curve_port: curvePort } : {},
-    ...quic ? { quic_port: quicPort, certificate_fingerprint: fingerprintText(certificateFingerprint) } : {},
-    transports: ["snitun", ...keyed ? ["sealed"] : [], ...curve ? ["curve"] : [], ...quic ? ["quic"] : []],
-  };
-}
 
 /**
  * Makes the session master. Serve `app.fetch(request, { remote })`, or call `app.request(path, init, { remote })`.
@@ -155,6 +99,7 @@ function offerOf({ publicKey, curvePort, quicPort, certificateFingerprint }: Edg
  * | endpoint | |
  * | --- | --- |
  * | `POST /v1/tokens` | issues a token to a credential |
+ * | `/v1/agents`, `/v1/sessions`, `/v1/usage`, `/v1/audit`, `/v1/keys`, … | with {@link MasterOptions.management} |
  * | `GET /healthz`, `GET /readyz` | whether it runs, whether it can work |
  * | `GET /metrics` | Prometheus' text format |
  * | `GET /openapi.json` | all of this, from the schemas that check the input |
@@ -177,49 +122,88 @@ function offerOf({ publicKey, curvePort, quicPort, certificateFingerprint }: Edg
  * ```
  */
 export function createMasterApp(options: MasterOptions): OpenAPIHono<MasterEnv> {
-  const { clock, credentials, ready } = options;
+  const { clock, ready, management } = options;
   const log = options.log ?? silentLogger;
   const metrics = options.metrics ?? new Metrics();
-  const failures = new FailureLimit(options.authFailuresPerMinute ?? AUTH_FAILURES_PER_MINUTE_MAX);
+  const failures = new FailureGuard({
+    limit: new FailureLimit(options.authFailuresPerMinute ?? AUTH_FAILURES_PER_MINUTE_MAX),
+    forwardedFrom: options.forwardedFrom,
+    metrics,
+  });
   const issues = new IssueLimit(options.tokensPerMinute ?? TOKENS_PER_MINUTE_MAX);
-  const tokensRoute = routes.tokensRoute(options.ttl ?? DEFAULT_TOKEN_TTL, [
-    authenticate({ credentials, failures, forwardedFrom: options.forwardedFrom, metrics, log }),
-    boundedJson({ clock }),
-  ]);
-  const endpoints = [tokensRoute, ...ENDPOINTS];
-  const paths = new Set(endpoints.map((route) => route.path as string));
-
+  const calls = new IssueLimit(options.apiRequestsPerMinute ?? API_REQUESTS_PER_MINUTE_MAX);
+  const store = management?.store;
+  const credentials = store === undefined
+    ? options.credentials
+    : firstOf(agentCredentials(store, clock), apiKeyCredentials(store, clock), options.credentials);
+  const authenticated = authenticate({ credentials, failures, log });
+  const ttl = options.ttl ?? DEFAULT_TOKEN_TTL;
+  const tokensRoute = routes.tokensRoute(ttl, [authenticated, boundedJson({ clock })]);
+  const ownTokensRoute = routes.ownTokensRoute(ttl, [authenticated, boundedJson({ clock, optional: true })]);
+  const issuer = new TokenIssuer({ ...options, ...store && { store } });
+  const managed: { readonly method: string; readonly path: string; readonly summary?: string }[] = [];
+  const own = management === undefined ? [tokensRoute] : [tokensRoute, ownTokensRoute];
   const app = createBaseApp({
     clock,
     log,
     elsewhere: "GET / names those that there are",
-    answered: (path, status) => metrics.masterRequest(paths.has(path) ? path : "other", status),
+    answered: (path, status) => metrics.masterRequest(label(path), status),
     defaultHook: (result) => {
       if (!result.success) throw schemaProblem(CANNOT_ISSUE, result.error);
     },
   });
 
+  /** Counts a token before it is made. */
+  const count = async (credential: Credential, hostname: string) => {
+    const waitS = await issues.take(`${credential.id}/${hostname}`);
+    if (waitS === 0) return;
+    metrics.refused("agent", "limit_exceeded");
+    throw new Problem(429, `${CANNOT_ISSUE}: too many tokens for this name, wait ${waitS} s`, {
+      errors: [{ member: "Authorization", detail: "had too many tokens for this name" }],
+      headers: { "Retry-After": String(waitS) },
+    });
+  };
+  const tell = (credential: Credential, issued: TokenResponse, requestId: string) => {
+    metrics.tokenIssued(issued.protocol_version, issued.cipher);
+    const { hostname, alias, cipher, protocol_version, publish, valid } = issued;
+    log.info({
+      client: credential.id,
+      hostname,
+      alias,
+      cipher,
+      protocol_version,
+      publish,
+      valid,
+      request_id: requestId,
+    }, "token issued");
+  };
+
   app.openapi(tokensRoute, async (c) => {
     const credential = c.get("credential");
     const request = c.req.valid("json");
-    checkPermission(credential, request);
-    const waitS = await issues.take(credential.id);
-    if (waitS > 0) {
-      metrics.refused("agent", "limit_exceeded");
-      throw new Problem(429, `${CANNOT_ISSUE}: too many tokens for this key, wait ${waitS} s`, {
-        errors: [{ member: "Authorization", detail: "had too many tokens" }],
-        headers: { "Retry-After": String(waitS) },
-      });
-    }
-    const issued = issueToken(options, request);
-    metrics.tokenIssued(issued.protocol_version, issued.cipher);
-    const { hostname, alias, cipher, protocol_version, publish, valid } = issued;
-    log.info(
-      { client: credential.id, hostname, alias, cipher, protocol_version, publish, valid },
-      "token issued",
-    );
+    await count(credential, request.hostname);
+    const issued = await issuer.issue(credential, request);
+    tell(credential, issued, c.get("requestId"));
     return c.json(issued, 201);
   });
+  if (management !== undefined) {
+    app.openapi(ownTokensRoute, async (c) => {
+      const credential = c.get("credential");
+      await count(credential, "");
+      const issued = await issuer.issueOwn(credential, c.req.valid("json"));
+      tell(credential, issued, c.get("requestId"));
+      return c.json(issued, 201);
+    });
+    const parts: ApiParts = { management, clock, authenticated: [authenticated, countRequests(calls)] };
+    managed.push(
+      ...addAgentsApi(app, parts, failures),
+      ...addRecordsApi(app, parts),
+      ...addKeysApi(app, parts),
+      ...addEdgesApi(app, { management, clock, ring: options.ring, failures, log }),
+    );
+  }
+  const endpoints = [...own, ...managed, ...ENDPOINTS];
+  const label = labeller(endpoints.map(({ path }) => path));
 
   app.openapi(routes.indexRoute, (c) => {
     const named = endpoints.map((route) => [`${route.method.toUpperCase()} ${route.path}`, route.summary]);
@@ -238,9 +222,19 @@ export function createMasterApp(options: MasterOptions): OpenAPIHono<MasterEnv> 
   app.openAPIRegistry.registerComponent("securitySchemes", routes.BEARER_SCHEME, {
     type: "http",
     scheme: "bearer",
-    description: "The admin key, or another key that the master knows",
+    description:
+      "The admin key, another key that the master knows, or a JWT that an enrolled agent has signed",
   });
   return app;
+}
+
+/** Names a path by its endpoint, so that metrics have a few labels: `/v1/agents/{id}`, "other". */
+function labeller(paths: readonly string[]): (path: string) => string {
+  const exact = new Set(paths.filter((path) => !path.includes("{")));
+  const patterns = [...new Set(paths)].filter((path) => path.includes("{"))
+    .map((path) => ({ path, pattern: new RegExp(`^${path.replaceAll(/\{\w+\}/g, "[^/]+")}$`) }));
+  return (path) =>
+    exact.has(path) ? path : patterns.find(({ pattern }) => pattern.test(path))?.path ?? "other";
 }
 
 function openApiDocument(app: OpenAPIHono<MasterEnv>) {

@@ -7,7 +7,9 @@
 
 import { createHash, timingSafeEqual } from "node:crypto";
 import { SallyportError } from "../errors.ts";
+import type { AgentClaim } from "../wire/token/agent_claim.ts";
 import { parsePublishClaim } from "../wire/token/publish_claim.ts";
+import { type Agent, type Scope, SCOPES } from "./model.ts";
 
 /** Somebody who may ask for tokens. */
 export interface Credential {
@@ -17,12 +19,32 @@ export interface Credential {
   mayServe(hostname: string): boolean;
   /** Whether it may have this public port, `tcp:2222`, or any one, `tcp`; none when absent. */
   mayPublish?(port: string): boolean;
+  /** What it may do besides asking for tokens; nothing when absent. */
+  readonly scopes?: readonly Scope[];
+  /** The tenant that it sees by the API; all of them when absent. */
+  readonly tenant?: string;
+  /** The agent whose own it is: tokens are for its names, with its limits. */
+  readonly agent?: Agent;
+  /** What tokens are to say of an agent that the store doesn't have, such as its limits. */
+  readonly claim?: Partial<AgentClaim>;
+  /** Milliseconds since 1970 after which tokens mustn't be good any more. */
+  readonly expiresAtMs?: number;
+}
+
+/** The request that a credential came with. */
+export interface CredentialUse {
+  readonly method: string;
+  /** The path, without query. */
+  readonly path: string;
 }
 
 /** Where the master looks credentials up: its port to a store. */
 export interface Credentials {
-  /** The credential behind the key that a client presented, undefined for an unknown one. */
-  find(bearer: string): Credential | undefined | Promise<Credential | undefined>;
+  /**
+   * The credential behind what a client presented, undefined for an unknown one. May throw a {@link Problem} that says
+   * more, for something that can't be guessed.
+   */
+  find(bearer: string, use: CredentialUse): Credential | undefined | Promise<Credential | undefined>;
 }
 
 /** A key of {@link staticCredentials}. */
@@ -35,6 +57,8 @@ export interface StaticCredential {
   readonly names: readonly string[];
   /** Public ports that it may have: `tcp:2222`, `tcp` (any of the edge's range), or `*`; none when absent. */
   readonly publish?: readonly string[];
+  /** What it may do besides asking for tokens; nothing when absent. */
+  readonly scopes?: readonly Scope[];
 }
 
 function digest(key: string): Uint8Array {
@@ -76,7 +100,7 @@ export function staticCredentials(list: readonly StaticCredential[]): Credential
   const refuse = (id: string, why: string) =>
     new SallyportError("config_invalid", `Cannot use credential ${id}: ${why}`, { side: "config" });
   const known: { readonly digest: Uint8Array; readonly credential: Credential }[] = [];
-  for (const { id, key, names, publish = [] } of list) {
+  for (const { id, key, names, publish = [], scopes } of list) {
     if (key === "") throw refuse(id, "its key is empty");
     const wrong = publish.find((port) => port !== "*" && parsePublishClaim(port) === undefined);
     if (wrong !== undefined) throw refuse(id, `${wrong} is no public port: tcp:2222, tcp or *`);
@@ -86,9 +110,9 @@ export function staticCredentials(list: readonly StaticCredential[]): Credential
       if (other.credential.id === id) throw refuse(id, "the id occurs twice");
       if (timingSafeEqual(other.digest, own)) throw refuse(id, `${other.credential.id} has the same key`);
     }
-    const mayServe = (hostname: string) => patterns.some((pattern) => coversName(pattern, hostname));
-    const mayPublish = (port: string) => publish.some((own) => own === "*" || own === "tcp" || own === port);
-    known.push({ digest: own, credential: { id, mayServe, mayPublish } });
+    const mayServe = (hostname: string) => coversAny(patterns, hostname);
+    const mayPublish = (port: string) => allowsPort(publish, port);
+    known.push({ digest: own, credential: { id, mayServe, mayPublish, ...scopes && { scopes } } });
   }
   return {
     find(bearer) {
@@ -101,7 +125,30 @@ export function staticCredentials(list: readonly StaticCredential[]): Credential
   };
 }
 
-/** The one credential `admin`, which may serve every name and have every public port. Throws `config_invalid` for an empty key. */
+/** The one credential `admin`, which may do everything. Throws `config_invalid` for an empty key. */
 export function adminCredentials(adminKey: string): Credentials {
-  return staticCredentials([{ id: "admin", key: adminKey, names: ["*"], publish: ["*"] }]);
+  return staticCredentials([{ id: "admin", key: adminKey, names: ["*"], publish: ["*"], scopes: SCOPES }]);
+}
+
+/** The first of several that knows what a client presented. */
+export function firstOf(...all: readonly Credentials[]): Credentials {
+  return {
+    async find(bearer, use) {
+      for (const credentials of all) {
+        const found = await credentials.find(bearer, use);
+        if (found !== undefined) return found;
+      }
+      return undefined;
+    },
+  };
+}
+
+/** Whether these patterns cover a hostname. */
+export function coversAny(patterns: readonly string[], hostname: string): boolean {
+  return patterns.some((pattern) => coversName(pattern, hostname));
+}
+
+/** Whether these public ports, or `*` for all, include one. */
+export function allowsPort(ports: readonly string[], port: string): boolean {
+  return ports.some((own) => own === "*" || own === "tcp" || own === port);
 }

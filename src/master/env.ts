@@ -18,5 +18,7 @@ export interface MasterEnv {
   Variables: {
     /** Whose request it is, once that is known. */
     credential: Credential;
+    /** Names the request in logs and problems. */
+    requestId: string;
   };
 }

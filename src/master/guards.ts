@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { MiddlewareHandler } from "hono";
+import type { Context, MiddlewareHandler } from "hono";
 import type { NetworkSet } from "../wire/ip/networks.ts";
 import type { Clock } from "../runtime/port.ts";
 import type { Logger } from "../telemetry/log.ts";
@@ -13,7 +13,8 @@ import { clientAddress } from "./client_address.ts";
 import type { Credentials } from "./credentials.ts";
 import type { MasterEnv } from "./env.ts";
 import { bodyFault, Problem } from "./problem.ts";
-import type { FailureLimit } from "./rate_limits.ts";
+import type { Scope } from "./model.ts";
+import type { FailureLimit, IssueLimit } from "./rate_limits.ts";
 
 /** Body of a request to the master. */
 export const MASTER_BODY_MAX_BYTES = 64 * 1024;
@@ -32,13 +33,63 @@ function unauthorized(detail: string, challenge: string): Problem {
   });
 }
 
-/** What {@link authenticate} needs. */
-export interface AuthenticateOptions {
-  readonly credentials: Credentials;
-  readonly failures: FailureLimit;
+/** What {@link FailureGuard} needs. */
+export interface FailureGuardOptions {
+  readonly limit: FailureLimit;
   /** Proxies whose X-Forwarded-For is believed. */
   readonly forwardedFrom?: NetworkSet;
   readonly metrics: Metrics;
+}
+
+/** Counts wrong keys and codes by the address that they come from. */
+export class FailureGuard {
+  readonly #options: FailureGuardOptions;
+
+  constructor(options: FailureGuardOptions) {
+    this.#options = options;
+  }
+
+  /** Whom a request comes from. */
+  remoteOf(c: Context<MasterEnv>): string {
+    const peer = c.env?.remote?.host ?? "unknown";
+    const { forwardedFrom } = this.#options;
+    return forwardedFrom === undefined
+      ? peer
+      : clientAddress(peer, c.req.header("x-forwarded-for"), forwardedFrom);
+  }
+
+  /** Throws 429 for an address that came with too many wrong ones. */
+  async check(c: Context<MasterEnv>): Promise<void> {
+    const { limit, metrics } = this.#options;
+    const waitS = await limit.blockedForS(this.remoteOf(c));
+    if (waitS === 0) return;
+    metrics.refused("agent", "limit_exceeded");
+    throw new Problem(429, `Cannot authenticate: too many wrong keys from this address, wait ${waitS} s`, {
+      errors: [{ member: "Authorization", detail: "was wrong too often" }],
+      headers: { "Retry-After": String(waitS) },
+    });
+  }
+
+  /** Counts a wrong one. */
+  async count(c: Context<MasterEnv>): Promise<void> {
+    const { limit, metrics } = this.#options;
+    await limit.count(this.remoteOf(c));
+    metrics.refused("agent", "credential_refused");
+  }
+
+  /** The check as a middleware. */
+  get guard(): MiddlewareHandler<MasterEnv> {
+    return async (c, next) => {
+      await this.check(c);
+      await next();
+    };
+  }
+}
+
+/** What {@link authenticate} needs. */
+export interface AuthenticateOptions {
+  readonly credentials: Credentials;
+  readonly failures: FailureGuard;
   readonly log: Logger;
 }
 
@@ -47,28 +98,20 @@ export interface AuthenticateOptions {
  * The count is looked at first, for right keys too: otherwise guessing would go on at full speed behind the 429s.
  */
 export function authenticate(options: AuthenticateOptions): MiddlewareHandler<MasterEnv> {
-  const { credentials, failures, forwardedFrom, metrics, log } = options;
+  const { credentials, failures, log } = options;
   return async (c, next) => {
     const header = c.req.header("authorization");
     if (header === undefined) throw unauthorized("is missing; Bearer and a key are needed", REALM);
-    const peer = c.env?.remote?.host ?? "unknown";
-    const remote = forwardedFrom === undefined
-      ? peer
-      : clientAddress(peer, c.req.header("x-forwarded-for"), forwardedFrom);
-    const waitS = await failures.blockedForS(remote);
-    if (waitS > 0) {
-      metrics.refused("agent", "limit_exceeded");
-      throw new Problem(429, `Cannot authenticate: too many wrong keys from this address, wait ${waitS} s`, {
-        errors: [{ member: "Authorization", detail: "was wrong too often" }],
-        headers: { "Retry-After": String(waitS) },
-      });
-    }
-    const key = header.length <= KEY_MAX_LENGTH ? BEARER.exec(header)?.[1] : undefined;
-    const credential = key === undefined ? undefined : await credentials.find(key);
+    await failures.check(c);
+    const key = bearerOf(header);
+    const credential = key === undefined ? undefined : await credentials.find(key, c.req);
     if (credential === undefined) {
-      await failures.count(remote);
-      metrics.refused("agent", "credential_refused");
-      log.warn({ remote, reason: "credential_refused" }, "token request refused");
+      await failures.count(c);
+      const remote = failures.remoteOf(c);
+      log.warn(
+        { remote, reason: "credential_refused", path: c.req.path },
+        "request refused: unknown credential",
+      );
       throw unauthorized(
         key === undefined ? "is not Bearer and a key" : "is not a key that is known",
         `${REALM}, error="invalid_token"`,
@@ -79,12 +122,61 @@ export function authenticate(options: AuthenticateOptions): MiddlewareHandler<Ma
   };
 }
 
+/** What stands behind Bearer; undefined where nothing does. */
+export function bearerOf(header: string | undefined): string | undefined {
+  return header !== undefined && header.length <= KEY_MAX_LENGTH ? BEARER.exec(header)?.[1] : undefined;
+}
+
+/** The problem of a request without a key that is known. */
+export function unknownKey(): Problem {
+  return unauthorized("is not a key that is known", `${REALM}, error="invalid_token"`);
+}
+
+/** Refuses credentials that don't have a scope, with 403. */
+export function requireScope(scope: Scope): MiddlewareHandler<MasterEnv> {
+  return async (c, next) => {
+    const { id, scopes = [] } = c.get("credential");
+    if (!allowsScope(scopes, scope)) {
+      throw new Problem(403, `Cannot do this: ${id} doesn't have the scope ${scope}`, {
+        errors: [{ member: "Authorization", detail: `is of a credential without the scope ${scope}` }],
+      });
+    }
+    await next();
+  };
+}
+
+/** Whether scopes include one; "admin" includes "read". */
+export function allowsScope(scopes: readonly Scope[], wanted: Scope): boolean {
+  return scopes.includes(wanted) || (wanted === "read" && scopes.includes("admin"));
+}
+
+/** Requests to the management API by one credential in a minute, before 429. */
+export const API_REQUESTS_PER_MINUTE_MAX = 3_000;
+
+/** Counts requests by credential: 429 beyond the limit. */
+export function countRequests(limit: IssueLimit): MiddlewareHandler<MasterEnv> {
+  return async (c, next) => {
+    const waitS = await limit.take(c.get("credential").id);
+    if (waitS > 0) {
+      throw new Problem(429, `Cannot answer: too many requests by this credential, wait ${waitS} s`, {
+        errors: [{ member: "Authorization", detail: "came with too many requests" }],
+        headers: { "Retry-After": String(waitS) },
+      });
+    }
+    await next();
+  };
+}
+
 /** What {@link boundedJson} takes. */
 export interface BoundedJsonOptions {
   readonly clock: Clock;
   readonly maxBytes?: number;
   readonly deadlineMs?: number;
+  /** A request without a body passes, as one with an empty object. */
+  readonly optional?: boolean;
 }
+
+type Bounds = Required<Omit<BoundedJsonOptions, "optional">>;
 
 /** Why a body wasn't read to its end. */
 type BodyFailure = "broken" | "late" | "large";
@@ -92,7 +184,7 @@ type BodyFailure = "broken" | "late" | "large";
 /** Reads a body of at most `maxBytes`, whatever its length was said to be, until `deadlineMs` from now. */
 async function readBounded(
   request: Request,
-  { clock, maxBytes, deadlineMs }: Required<BoundedJsonOptions>,
+  { clock, maxBytes, deadlineMs }: Bounds,
 ): Promise<Uint8Array<ArrayBuffer> | BodyFailure> {
   if (Number(request.headers.get("content-length") ?? 0) > maxBytes) return "large";
   if (request.body === null) return new Uint8Array(0);
@@ -129,7 +221,7 @@ async function readAll(
 }
 
 /** The problem of a body that wasn't read to its end. */
-function bodyProblem(failure: BodyFailure, { maxBytes, deadlineMs }: Required<BoundedJsonOptions>): Problem {
+function bodyProblem(failure: BodyFailure, { maxBytes, deadlineMs }: Bounds): Problem {
   if (failure === "broken") {
     const detail = "ended before it was complete";
     return new Problem(400, `Cannot read body: it ${detail}`, { errors: [bodyFault([], detail)] });
@@ -152,6 +244,13 @@ export function boundedJson(options: BoundedJsonOptions): MiddlewareHandler<Mast
   const bounds = { maxBytes: MASTER_BODY_MAX_BYTES, deadlineMs: MASTER_BODY_DEADLINE_MS, ...options };
   return async (c, next) => {
     const type = c.req.header("content-type");
+    if (
+      options.optional === true && type === undefined &&
+      (c.req.raw.body === null || c.req.header("content-length") === "0")
+    ) {
+      c.req.raw = withBody(c.req.raw, new TextEncoder().encode("{}"));
+      return await next();
+    }
     if (type === undefined || !/^application\/json *(;|$)/i.test(type)) {
       throw new Problem(415, "Cannot read body: its Content-Type must be application/json", {
         errors: [{
@@ -170,9 +269,14 @@ export function boundedJson(options: BoundedJsonOptions): MiddlewareHandler<Mast
       throw new Problem(400, `Cannot read body: it ${detail}`, { errors: [bodyFault([], detail)] });
     }
     // What comes next, the schema's validator, reads the body again.
-    const headers = new Headers(c.req.raw.headers);
-    headers.set("content-type", "application/json");
-    c.req.raw = new Request(c.req.url, { method: c.req.method, headers, body });
+    c.req.raw = withBody(c.req.raw, body);
     await next();
   };
+}
+
+function withBody(request: Request, body: Uint8Array<ArrayBuffer>): Request {
+  const headers = new Headers(request.headers);
+  headers.set("content-type", "application/json");
+  headers.delete("content-length");
+  return new Request(request.url, { method: request.method, headers, body });
 }

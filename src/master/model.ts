@@ -3,7 +3,12 @@
  *
  * @module
  */
+import type { EdgeReport, ReportedSession, ReportedUsage, Ruling } from "../wire/control/control_messages.ts";
 import type { AgentLimits } from "../wire/token/agent_claim.ts";
+
+export type { EdgeReport };
+/** What edges must know of an agent: whether its tokens are good, and of which generation they must be. */
+export type AgentRuling = Ruling;
 
 /** The tenant of what was made without naming one. */
 export const DEFAULT_TENANT = "default";
@@ -102,15 +107,6 @@ export interface AuditRecord extends AuditEntry {
   readonly seq: number;
 }
 
-/** What edges must know of an agent whose tokens aren't all good. */
-export interface AgentRuling {
-  readonly agent: string;
-  /** Suspended or removed: no token of it is good. */
-  readonly blocked: boolean;
-  /** Tokens of an older generation aren't good. */
-  readonly generation: number;
-}
-
 /** Something that edges must hear of, in the order in which it was decided. */
 export interface Change {
   readonly seq: number;
@@ -123,51 +119,11 @@ export type ChangeBody =
   | { readonly kind: "close_session"; readonly session: string }
   | { readonly kind: "keys" };
 
-/** A live session, as an edge reported it. */
-export interface LiveSession {
-  /** Names it among all edges' sessions. */
-  readonly id: string;
-  readonly edge: string;
-  /** The agent's id, or `hostname:` and the name where the token names no agent. */
-  readonly agent: string;
-  readonly tenant: string;
-  readonly hostname: string;
-  readonly remote: string;
-  readonly transport: string;
-  readonly protocolVersion: number;
-  readonly cipher: string;
-  readonly sinceMs: number;
-  readonly streams: number;
-  readonly bytesToAgent: number;
-  readonly bytesToVisitor: number;
-}
+/** A live session, as its edge reported it. */
+export type LiveSession = ReportedSession & { readonly edge: string };
 
 /** What an agent used in a day (UTC). */
-export interface UsageRow {
-  readonly agent: string;
-  readonly tenant: string;
+export type UsageRow = ReportedUsage & {
+  /** The agent's name, also when it has been removed. */
   readonly name: string;
-  /** `2026-11-27`. */
-  readonly day: string;
-  readonly bytesToAgent: number;
-  readonly bytesToVisitor: number;
-  readonly streams: number;
-  readonly connectedMs: number;
-}
-
-/** What an edge reports since its last report. */
-export interface EdgeReport {
-  /** The edge's name. */
-  readonly edge: string;
-  /** Names the edge's count of reports; a new one with a new journal. */
-  readonly epoch: string;
-  /** 1 for the first report of an epoch, then one more each. One that was applied isn't applied again. */
-  readonly seq: number;
-  /** The first report after a start: sessions that it doesn't name are gone. */
-  readonly fresh: boolean;
-  /** Sessions that are new or have changed. */
-  readonly sessions: readonly Omit<LiveSession, "edge">[];
-  /** Sessions that are over. */
-  readonly closed: readonly string[];
-  readonly usage: readonly Omit<UsageRow, "name">[];
-}
+};

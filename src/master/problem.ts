@@ -17,11 +17,14 @@ export const PROBLEM_TITLES = {
   404: "Not Found",
   405: "Method Not Allowed",
   408: "Request Timeout",
+  409: "Conflict",
+  412: "Precondition Failed",
   413: "Content Too Large",
   415: "Unsupported Media Type",
   422: "Unprocessable Content",
   429: "Too Many Requests",
   500: "Internal Server Error",
+  503: "Service Unavailable",
 } as const;
 
 /** A status that is an error. */
@@ -61,6 +64,10 @@ export const ProblemSchema = z.object({
     description: "With status 500: names this occurrence, in the log as well",
     example: "urn:uuid:4f9d2b1e-6c1f-4f5e-9b0a-2f6f6f1d3c55",
   }),
+  request_id: z.string().optional().openapi({
+    description: "Names the request, in the log and in `X-Request-Id` as well",
+    example: "4f9d2b1e-6c1f-4f5e-9b0a-2f6f6f1d3c55",
+  }),
   errors: z.array(FaultSchema).optional().openapi({ description: "What is at fault, one by one" }),
 }).openapi("Problem");
 
@@ -92,21 +99,22 @@ export class Problem extends Error {
     this.instance = details.instance;
   }
 
-  /** The body of the answer. */
-  document(): ProblemDocument {
+  /** The body of the answer; `requestId` names the request. */
+  document(requestId?: string): ProblemDocument {
     return {
       type: "about:blank",
       title: PROBLEM_TITLES[this.status],
       status: this.status,
       detail: this.message,
       ...(this.instance === undefined ? {} : { instance: this.instance }),
+      ...(requestId === undefined ? {} : { request_id: requestId }),
       ...(this.errors === undefined ? {} : { errors: [...this.errors] }),
     };
   }
 
   /** The whole answer. */
-  response(): Response {
-    return new Response(JSON.stringify(this.document()), {
+  response(requestId?: string): Response {
+    return new Response(JSON.stringify(this.document(requestId)), {
       status: this.status,
       headers: { ...this.headers, "Content-Type": PROBLEM_TYPE },
     });

@@ -11,6 +11,7 @@ import { PROBLEM_TITLES, PROBLEM_TYPE, ProblemSchema, type ProblemStatus } from 
 import {
   HealthSchema,
   IndexSchema,
+  ownTokenRequestSchema,
   ReadinessSchema,
   tokenRequestSchema,
   TokenResponseSchema,
@@ -20,7 +21,12 @@ import {
 /** The name of the security scheme in the document. */
 export const BEARER_SCHEME = "bearer";
 
-function problem<Status extends ProblemStatus>(status: Status, description: string, headers: object = {}) {
+/** A problem as the document describes it. */
+export function problem<Status extends ProblemStatus>(
+  status: Status,
+  description: string,
+  headers: object = {},
+) {
   return {
     description,
     headers: headers as Record<string, { schema: { type: "string" | "integer" }; description: string }>,
@@ -33,11 +39,16 @@ function problem<Status extends ProblemStatus>(status: Status, description: stri
   };
 }
 
-const retryAfter = {
-  "Retry-After": { schema: { type: "integer" }, description: "Seconds until the next attempt makes sense" },
+/** The header of answers that ask for patience. */
+export const retryAfter = {
+  "Retry-After": {
+    schema: { type: "integer" as const },
+    description: "Seconds until the next attempt makes sense",
+  },
 };
-const authenticate = {
-  "WWW-Authenticate": { schema: { type: "string" }, description: "`Bearer`, RFC 6750" },
+/** The header of answers that ask for a key. */
+export const wwwAuthenticate = {
+  "WWW-Authenticate": { schema: { type: "string" as const }, description: "`Bearer`, RFC 6750" },
 };
 const failed = problem(500, "Something is broken here; the log has more under the same instance");
 
@@ -60,7 +71,7 @@ export function tokensRoute(ttl: TokenTtl, middleware: MiddlewareHandler<MasterE
         content: { "application/json": { schema: TokenResponseSchema } },
       },
       400: problem(400, "The body is no JSON"),
-      401: problem(401, "The key is missing or unknown", authenticate),
+      401: problem(401, "The key is missing or unknown", wwwAuthenticate),
       403: problem(403, "The key may not serve one of these names"),
       408: problem(408, "The body took too long"),
       413: problem(413, "The body is too large"),
@@ -68,6 +79,46 @@ export function tokensRoute(ttl: TokenTtl, middleware: MiddlewareHandler<MasterE
       422: problem(422, "A member is missing, unknown or wrong"),
       429: problem(429, "Too many wrong keys from this address, or too many tokens for this key", retryAfter),
       500: failed,
+      503: problem(503, "The database can't be used now", retryAfter),
+    },
+  });
+}
+
+/** POST /v1/agent-tokens: for enrolled agents, whose names the master knows. */
+export function ownTokensRoute(ttl: TokenTtl, middleware: MiddlewareHandler<MasterEnv>[]) {
+  return createRoute({
+    method: "post",
+    path: "/v1/agent-tokens",
+    operationId: "issueOwnToken",
+    summary: "Issue a token to an enrolled agent",
+    description: "Makes a token for all exact names and public ports of the agent that signs the request.",
+    security: [{ [BEARER_SCHEME]: [] }],
+    middleware,
+    request: {
+      body: { required: false, content: { "application/json": { schema: ownTokenRequestSchema(ttl) } } },
+    },
+    responses: {
+      201: {
+        description: "The token, and what an agent needs beside it",
+        content: { "application/json": { schema: TokenResponseSchema } },
+      },
+      400: problem(400, "The body is no JSON"),
+      401: problem(401, "The signature is missing or wrong, or the agent is unknown", wwwAuthenticate),
+      403: problem(
+        403,
+        "The agent is suspended or expired, has no exact name, or this is no agent's signature",
+      ),
+      408: problem(408, "The body took too long"),
+      413: problem(413, "The body is too large"),
+      415: problem(415, "The body is not labelled application/json"),
+      422: problem(422, "A member is unknown or wrong"),
+      429: problem(
+        429,
+        "Too many wrong keys from this address, or too many tokens for this agent",
+        retryAfter,
+      ),
+      500: failed,
+      503: problem(503, "The database can't be used now", retryAfter),
     },
   });
 }

@@ -60,30 +60,66 @@ const HostnameSchema = z.string({ error: required("must be a string") })
   .transform((text) => canonicalHostname(text));
 
 /** A public port as a client writes it; comes out in one form. */
-const PublishSchema = z.string({ error: "must be a string" }).superRefine((text, context) => {
+export const PublishSchema = z.string({ error: "must be a string" }).superRefine((text, context) => {
   if (parsePublishClaim(text) === undefined) {
     context.addIssue({ code: "custom", message: "is no public port: tcp, or tcp:2222 with a port to 65535" });
   }
-}).transform((text) => formatPublishClaim(parsePublishClaim(text) ?? {}));
+}).transform((text) => formatPublishClaim(parsePublishClaim(text) ?? {})).openapi({
+  type: "string",
+  pattern:
+    "^tcp(:(0|[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?$",
+});
+
+/** Names as the OpenAPI document describes them: ASCII labels, the last one not of digits alone as in an IP address. */
+const NAME_PATTERN = "([A-Za-z0-9_-]{1,63}\\.){0,3}[A-Za-z_-][A-Za-z0-9_-]{0,62}";
+/** A hostname in the OpenAPI document. */
+export const HOSTNAME_OPENAPI = { type: "string", maxLength: 253, pattern: `^${NAME_PATTERN}$` } as const;
+/** A hostname, or `*.` and one, in the OpenAPI document. */
+export const HOSTNAME_PATTERN_OPENAPI = {
+  type: "string",
+  maxLength: 253,
+  pattern: `^(\\*\\.)?${NAME_PATTERN}$`,
+} as const;
 
 const EXAMPLE_NAME = "a.example.org";
 const EXAMPLE_ALIAS = "b.example.org";
 
 /** The body of POST /v1/tokens. */
 export function tokenRequestSchema(ttl: TokenTtl) {
-  const ttlText = `must be a whole number from ${ttl.minS} to ${ttl.maxS}`;
   return z.strictObject({
     hostname: HostnameSchema.openapi({
+      ...HOSTNAME_OPENAPI,
       description: "The name that the agent serves; case and a dot at the end don't matter",
       example: EXAMPLE_NAME,
     }),
-    alias: z.array(HostnameSchema, { error: "must be a list of names" })
+    alias: z.array(HostnameSchema.openapi(HOSTNAME_OPENAPI), { error: "must be a list of names" })
       .max(NAMES_PER_SESSION_MAX - 1, {
         error: `must have at most ${NAMES_PER_SESSION_MAX - 1} names`,
         abort: true,
       })
       .default([])
       .openapi({ description: "Further names that it serves", example: [EXAMPLE_ALIAS] }),
+    ...sessionOptions(ttl),
+    publish: z.array(PublishSchema, { error: "must be a list of public ports" })
+      .max(PUBLISHED_PORTS_MAX, { error: `must have at most ${PUBLISHED_PORTS_MAX} ports`, abort: true })
+      .default([])
+      .openapi({
+        description:
+          "Public TCP ports that the agent may ask the edge for, one each: tcp:2222, or tcp for any one",
+        example: ["tcp:2222"],
+      }),
+  }, { error: "must be a JSON object" }).openapi("TokenRequest");
+}
+
+/** The body of POST /v1/agent-tokens: whose names they are is known. */
+export function ownTokenRequestSchema(ttl: TokenTtl) {
+  return z.strictObject(sessionOptions(ttl), { error: "must be a JSON object" }).openapi("OwnTokenRequest");
+}
+
+/** What every request for a token may say of the session. */
+function sessionOptions(ttl: TokenTtl) {
+  const ttlText = `must be a whole number from ${ttl.minS} to ${ttl.maxS}`;
+  return {
     protocol_version: versionSchema("must be 0, 1 or 2")
       .default(PROTOCOL_VERSION_DEFAULT)
       .openapi({
@@ -94,14 +130,6 @@ export function tokenRequestSchema(ttl: TokenTtl) {
     cipher: z.enum(CIPHERS, { error: `must be one of ${CIPHERS.join(", ")}` })
       .default("aes-gcm")
       .openapi({ description: "What protects the session's headers", example: "aes-gcm" }),
-    publish: z.array(PublishSchema, { error: "must be a list of public ports" })
-      .max(PUBLISHED_PORTS_MAX, { error: `must have at most ${PUBLISHED_PORTS_MAX} ports`, abort: true })
-      .default([])
-      .openapi({
-        description:
-          "Public TCP ports that the agent may ask the edge for, one each: tcp:2222, or tcp for any one",
-        example: ["tcp:2222"],
-      }),
     transports: z.array(z.string().regex(TRANSPORT_NAME, { error: "must be a transport's name" }), {
       error: "must be a list of transports",
     })
@@ -115,7 +143,7 @@ export function tokenRequestSchema(ttl: TokenTtl) {
     ttl_seconds: z.int({ error: ttlText }).min(ttl.minS, { error: ttlText }).max(ttl.maxS, { error: ttlText })
       .default(ttl.defaultS)
       .openapi({ description: "How long the token is good for", example: ttl.defaultS }),
-  }, { error: "must be a JSON object" }).openapi("TokenRequest");
+  };
 }
 
 /** The answer of POST /v1/tokens. */

@@ -9,6 +9,7 @@ import { randomUUID } from "node:crypto";
 import { OpenAPIHono } from "@hono/zod-openapi";
 import type { Context } from "hono";
 import { HTTPException } from "hono/http-exception";
+import { SallyportError } from "../errors.ts";
 import type { Clock } from "../runtime/port.ts";
 import { type Logger, silentLogger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
@@ -52,12 +53,21 @@ export interface BaseAppOptions {
   readonly defaultHook?: NonNullable<ConstructorParameters<typeof OpenAPIHono<MasterEnv>>[0]>["defaultHook"];
 }
 
+/** A request id of a client's or a proxy's that is taken over into logs. */
+const REQUEST_ID = /^[\w.-]{8,64}$/;
+
 /** The endpoints of {@link addStatusRoutes}. */
 export const STATUS_ROUTES = [routes.healthRoute, routes.readyRoute, routes.metricsRoute] as const;
 
 /** Any thrown value as the problem to answer with; what nobody expected is logged, and told to the client by number only. */
 function problemOf(error: unknown, log: Logger): Problem {
   if (error instanceof Problem) return error;
+  if (error instanceof SallyportError && error.code === "io_failed") {
+    log.error({ error }, "request failed");
+    return new Problem(503, "Cannot answer: the database can't be used now", {
+      headers: { "Retry-After": "1" },
+    });
+  }
   if (error instanceof HTTPException && error.status in PROBLEM_TITLES && error.status !== 500) {
     return new Problem(error.status as ProblemStatus, error.message);
   }
@@ -70,22 +80,34 @@ function problemOf(error: unknown, log: Logger): Problem {
 export function createBaseApp(options: BaseAppOptions): OpenAPIHono<MasterEnv> {
   const { clock, log, defaultHook } = options;
   const app = new OpenAPIHono<MasterEnv>({ defaultHook });
-  app.onError((error) => problemOf(error, log).response());
-  app.notFound(() => new Problem(404, `Cannot find this path; ${options.elsewhere}`).response());
+  app.onError((error, c) => problemOf(error, log).response(c.get("requestId")));
+  app.notFound((c) =>
+    new Problem(404, `Cannot find this path; ${options.elsewhere}`).response(c.get("requestId"))
+  );
   app.use("*", async (c, next) => {
     const startedMs = clock.nowMs();
+    const given = c.req.header("x-request-id");
+    const requestId = given !== undefined && REQUEST_ID.test(given) ? given : randomUUID();
+    c.set("requestId", requestId);
     try {
       await next();
     } catch (error) {
       // Hono hands only instances of Error to onError.
-      c.res = problemOf(error, log).response();
+      c.res = problemOf(error, log).response(requestId);
     }
     c.header("Cache-Control", "no-store");
+    c.header("X-Request-Id", requestId);
     c.header("X-Content-Type-Options", "nosniff");
     const { method, path } = c.req;
     const { status } = c.res;
     options.answered?.(path, status);
-    const fields = { method, path, status, duration_ms: Math.round((clock.nowMs() - startedMs) * 10) / 10 };
+    const fields = {
+      method,
+      path,
+      status,
+      request_id: requestId,
+      duration_ms: Math.round((clock.nowMs() - startedMs) * 10) / 10,
+    };
     // Probes and scrapes come all the time; what changes something is worth a line.
     if (path.startsWith("/v1/")) log.info(fields, "request");
     else log.debug(fields, "request");
@@ -113,8 +135,14 @@ export function addOtherMethods(
   app: OpenAPIHono<MasterEnv>,
   endpoints: readonly { readonly method: string; readonly path: string }[],
 ): void {
+  const methods = new Map<string, string[]>();
   for (const { method, path } of endpoints) {
-    const allow = method === "get" ? "GET, HEAD, OPTIONS" : `${method.toUpperCase()}, OPTIONS`;
+    const own = method === "get" ? ["GET", "HEAD"] : [method.toUpperCase()];
+    const routing = path.replaceAll(/\{(\w+)\}/g, ":$1");
+    methods.set(routing, [...methods.get(routing) ?? [], ...own]);
+  }
+  for (const [path, own] of methods) {
+    const allow = [...own, "OPTIONS"].join(", ");
     app.options(path, (c) => c.body(null, 204, { Allow: allow }));
     app.all(path, (c: Context) => {
       throw new Problem(405, `Cannot ${c.req.method} this path; it takes ${allow}`, {

@@ -7,6 +7,7 @@
  */
 
 import type { Bytes } from "../bytes/bytes.ts";
+import type { InternalError } from "../errors.ts";
 import type { Quic } from "./quic_port.ts";
 import type { Aead } from "../crypto/aead.ts";
 
@@ -195,12 +196,48 @@ export interface Clock {
   soon(run: () => void): void;
 }
 
+/**
+ * What becomes of exceptions that a callback of this program, or of an embedder, throws to the runtime. The connection or
+ * request that it was called for has ended by then; all others go on.
+ */
+export interface RuntimeFaults {
+  /** Says who hears of them from now on; where nobody does they go to standard error, with their stacks. */
+  handle(handler: ((error: InternalError) => void) | undefined): void;
+}
+
 /** What the runtime below can do beyond the port's minimum; what is false answers with `not_supported`. */
 export interface Capabilities {
   /** Several processes can share a port. */
   readonly reusePort: boolean;
   /** `abort` sends RST, so the peer can tell it from an orderly end. */
   readonly hardClose: boolean;
+}
+
+/** How the process stands with its file descriptors. */
+export interface DescriptorState {
+  /** No connection is accepted until others have ended. */
+  readonly paused: boolean;
+  /** Files and sockets that are open, about. */
+  readonly open: number;
+  /** What may be open; undefined where the system doesn't tell. */
+  readonly limit: number | undefined;
+}
+
+/**
+ * The file descriptors of this process. Every connection takes one, so listeners pause before the last ones are gone:
+ * where the runtime can't let new connections wait (Bun), they are reset meanwhile.
+ */
+export interface Descriptors {
+  /** Files and sockets that the process may have open; undefined where the system doesn't tell. */
+  readonly limit: number | undefined;
+  /** Connections for which there is room beside what the process needs for itself; undefined with the limit. */
+  readonly connectionsMax: number | undefined;
+  /** How many are open; undefined where the system doesn't tell. */
+  open(): number | undefined;
+  /** How many times accepting was paused. */
+  readonly acceptPauses: number;
+  /** Sets who hears when accepting pauses, and when it goes on. */
+  watch(watcher: (state: DescriptorState) => void): void;
 }
 
 /** The runtime below. All methods reject with a {@link SallyportError}, never with a runtime's own error. */
@@ -213,9 +250,16 @@ export interface Runtime {
   readonly capabilities: Capabilities;
   /** Its time. */
   readonly clock: Clock;
+  /** The file descriptors that it has. */
+  readonly descriptors: Descriptors;
+  /** Where exceptions of callbacks go. */
+  readonly faults: RuntimeFaults;
   /** Rejects with `address_in_use` or `connection_refused` (address not to be had). */
   listen(options: ListenOptions): Promise<Listener>;
-  /** Rejects with `connection_refused`, `host_unknown`, `deadline_exceeded` or `connection_lost`. */
+  /**
+   * Rejects with `connection_refused`, `host_unknown`, `deadline_exceeded`, `connection_lost`, or `limit_exceeded` where
+   * this process has no file descriptor left.
+   */
   dial(options: DialOptions): Promise<Conn>;
   /**
    * Connects to a unix socket, whose path and port 0 are the connection's addresses. Rejects as `dial`, and with

@@ -9,7 +9,7 @@ import type { Bytes } from "../bytes/bytes.ts";
 import { SallyportError } from "../errors.ts";
 import type { Address, ByteStream } from "./port.ts";
 import type { QuicConn, QuicConnHandler, QuicDialOptions } from "./quic_port.ts";
-import { addressText, asError, dialError, dialTimeoutError, reportStray } from "./shared.ts";
+import { addressText, asError, dialError, dialTimeoutError, type Faults } from "./shared.ts";
 import { QUIC_STREAMS_MAX } from "./quic_port.ts";
 
 /** QUIC: what of a peer's reason for closing is shown. */
@@ -33,6 +33,13 @@ export abstract class QuicConnBase implements QuicConn {
   #opening = 0;
   #endedWith: SallyportError | undefined;
   #told = false;
+
+  /** Hears what a handler throws. */
+  readonly #faults: Faults;
+
+  constructor(faults: Faults) {
+    this.#faults = faults;
+  }
 
   /** Opens a stream in the runtime; the base knows it by {@link keep}. */
   protected abstract openBelow(): Promise<ByteStream>;
@@ -109,7 +116,7 @@ export abstract class QuicConnBase implements QuicConn {
     try {
       this.#handler!.stream(stream);
     } catch (thrown) {
-      stream.abort(asError(thrown));
+      stream.abort(this.#faults.report("accept", thrown));
     }
   }
 
@@ -126,7 +133,7 @@ export abstract class QuicConnBase implements QuicConn {
     try {
       this.#handler.ended(this.#endedWith);
     } catch (thrown) {
-      reportStray("QUIC connection", thrown);
+      this.#faults.report("connection", thrown);
     }
   }
 }

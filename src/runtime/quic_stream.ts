@@ -8,7 +8,7 @@ import type { Bytes } from "../bytes/bytes.ts";
 import { SallyportError } from "../errors.ts";
 import { type BufferPool, OutQueue } from "./out_queue.ts";
 import type { Clock } from "./port.ts";
-import { lostError, type Shared } from "./shared.ts";
+import { type Faults, lostError, type Shared } from "./shared.ts";
 import { StreamBase } from "./stream_base.ts";
 
 const KiB = 1024;
@@ -31,6 +31,7 @@ export interface QuicStreamIo {
 /** One stream of a QUIC connection. */
 export class QuicByteStream extends StreamBase {
   protected readonly clock: Clock;
+  protected readonly faults: Faults;
   readonly #io: QuicStreamIo;
   readonly #pool: BufferPool;
   readonly #over: (stream: QuicByteStream) => void;
@@ -46,11 +47,12 @@ export class QuicByteStream extends StreamBase {
   #endKept = false;
 
   /** @param over called once, when nothing is to happen on the stream any more. */
-  constructor(io: QuicStreamIo, { pool, clock }: Shared, over: (stream: QuicByteStream) => void) {
+  constructor(io: QuicStreamIo, { pool, clock, faults }: Shared, over: (stream: QuicByteStream) => void) {
     super();
     this.#io = io;
     this.#pool = pool;
     this.clock = clock;
+    this.faults = faults;
     this.#over = over;
   }
 

@@ -4,15 +4,18 @@
  * @module
  */
 
-import { SallyportError } from "../errors.ts";
+import { type Boundary, InternalError, internalError, SallyportError } from "../errors.ts";
+import type { DescriptorGuard } from "./descriptors.ts";
 import type { BufferPool } from "./out_queue.ts";
-import type { Address, Clock, DialOptions, DialUnixOptions, ListenOptions } from "./port.ts";
+import type { Address, Clock, DialOptions, DialUnixOptions, ListenOptions, RuntimeFaults } from "./port.ts";
 import { Timers } from "./timers.ts";
 
 /** What the connections of one runtime share. */
 export interface Shared {
   readonly pool: BufferPool;
   readonly clock: Clock;
+  readonly descriptors: DescriptorGuard;
+  readonly faults: Faults;
 }
 
 /** `host` with an IPv4-mapped IPv6 address as plain IPv4 (`::ffff:192.0.2.1` → `192.0.2.1`). */
@@ -31,10 +34,18 @@ export function asError(thrown: unknown): Error {
 }
 
 /** The system's error code (`ECONNRESET`...) of a thrown value, "" if it has none. */
-export function systemCode(error: unknown): string {
+function systemCode(error: unknown): string {
   const code = (error as { code?: unknown } | null)?.code;
   return typeof code === "string" ? code : "";
 }
+
+/** Whether the system has no descriptors, or no memory for one, left. */
+export function isExhausted(error: unknown): boolean {
+  return EXHAUSTED.has(systemCode(error));
+}
+
+/** System errors after which the same call would fail again at once. Others concern one connection alone. */
+const EXHAUSTED: ReadonlySet<string> = new Set(["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM"]);
 
 /** The error of a connection that stood and ended out of order. */
 export function lostError(cause?: unknown): SallyportError {
@@ -52,7 +63,7 @@ export function lostError(cause?: unknown): SallyportError {
 }
 
 /** What was dialled, for messages. */
-function dialledText(options: DialOptions | DialUnixOptions): string {
+export function dialledText(options: DialOptions | DialUnixOptions): string {
   return "path" in options ? `unix:${options.path}` : addressText(options);
 }
 
@@ -126,20 +137,24 @@ export function listenError(options: Pick<ListenOptions, "host" | "port">, cause
   return new SallyportError("connection_refused", what + why, { side: "config", cause });
 }
 
-/** The answer to a request whose handler threw, or that a closing server gave up. */
-export function plainResponse(status: number, text: string): Response {
-  return new Response(text + "\n", {
-    status,
-    headers: { "content-type": "text/plain; charset=utf-8", "connection": "close" },
-  });
+/** Hears of the exceptions of callbacks, and hands them to whoever takes care of them. */
+export class Faults implements RuntimeFaults {
+  #handler: (error: InternalError) => void = printFault;
+
+  handle(handler: ((error: InternalError) => void) | undefined): void {
+    this.#handler = handler ?? printFault;
+  }
+
+  /** Tells of what a callback has thrown, unless it is a typed error; says what the callback's connection ends with. */
+  report(where: Boundary, thrown: unknown): SallyportError {
+    const error = internalError(where, thrown);
+    if (error instanceof InternalError) this.#handler(error);
+    return error;
+  }
 }
 
-/**
- * A handler threw where nobody is left to tell: in `close`, or on a datagram. It must not take the process down, and
- * it must not vanish either.
- */
-export function reportStray(where: string, thrown: unknown): void {
-  console.error(`sallyport: exception in a ${where} handler:`, thrown);
+function printFault(error: InternalError): void {
+  console.error(`sallyport: ${error.message}`, error.cause);
 }
 
 /**

@@ -6,9 +6,9 @@
  */
 
 import type { Bytes } from "../bytes/bytes.ts";
-import { internalError, SallyportError } from "../errors.ts";
+import { SallyportError } from "../errors.ts";
 import type { ByteStream, ByteStreamHandler, Clock, Timer } from "./port.ts";
-import { reportStray } from "./shared.ts";
+import type { Faults } from "./shared.ts";
 import { LINGER_MS } from "./port.ts";
 
 /**
@@ -37,6 +37,8 @@ export abstract class StreamBase implements ByteStream {
   abstract readonly bufferedBytes: number;
   /** Where the linger time is taken from. */
   protected abstract readonly clock: Clock;
+  /** Hears what a handler throws. */
+  protected abstract readonly faults: Faults;
   /**
    * Ends the connection below at once; drops what is queued and held. `hard` tells the peer, where that is possible;
    * otherwise what has been handed on still reaches it. Called once, `dead` is set.
@@ -132,7 +134,7 @@ export abstract class StreamBase implements ByteStream {
     try {
       this.#handler!.data(chunk);
     } catch (thrown) {
-      this.abort(internalError("connection", thrown));
+      this.abort(this.faults.report("connection", thrown));
     }
   }
 
@@ -143,7 +145,7 @@ export abstract class StreamBase implements ByteStream {
     try {
       this.#handler!.end();
     } catch (thrown) {
-      this.abort(internalError("connection", thrown));
+      this.abort(this.faults.report("connection", thrown));
     }
   }
 
@@ -153,7 +155,7 @@ export abstract class StreamBase implements ByteStream {
     try {
       this.#handler.drain();
     } catch (thrown) {
-      this.abort(internalError("connection", thrown));
+      this.abort(this.faults.report("connection", thrown));
     }
   }
 
@@ -172,7 +174,7 @@ export abstract class StreamBase implements ByteStream {
     try {
       this.#handler.close(error);
     } catch (thrown) {
-      reportStray("close", thrown);
+      this.faults.report("connection", thrown);
     }
   }
 }

@@ -7,6 +7,7 @@
  */
 
 import process from "node:process";
+import { InternalError } from "../errors.ts";
 import { type Logger as PinoLogger, pino } from "pino";
 import pinoPretty from "pino-pretty";
 
@@ -114,9 +115,10 @@ function errorFields(error: Error): Record<string, unknown> {
   const code: unknown = "code" in error ? error.code : undefined;
   const fields: Record<string, unknown> = { message: safeText(error.message) };
   if (typeof code === "string") fields.code = safeText(code);
-  // An error without a code of ours is a fault of this program: where it came from is what its reader needs.
-  else if (error.stack !== undefined) {
-    fields.stack = safeText(error.stack.replace(/\s*\n\s*/g, " | "), STACK_MAX_LENGTH);
+  // A fault of this program, or an error without a code: where it came from is what its reader needs.
+  const origin = error instanceof InternalError && error.cause instanceof Error ? error.cause : error;
+  if (origin.stack !== undefined && (typeof code !== "string" || error instanceof InternalError)) {
+    fields.stack = safeText(origin.stack.replace(/\s*\n\s*/g, " | "), STACK_MAX_LENGTH);
   }
   if (error.cause instanceof Error) fields.cause = safeText(error.cause.message);
   return fields;

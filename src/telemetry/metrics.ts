@@ -7,8 +7,8 @@
 
 import process from "node:process";
 import { Counter, Gauge, Histogram, Registry } from "prom-client";
-import type { ErrorCode } from "../errors.ts";
-import type { Clock, Timer } from "../runtime/port.ts";
+import type { Boundary, ErrorCode } from "../errors.ts";
+import type { Clock, Descriptors, Timer } from "../runtime/port.ts";
 import { VERSION } from "../version.ts";
 import { CURVE_METRICS, CurveMetrics } from "./metrics_curve.ts";
 
@@ -82,6 +82,13 @@ const INFO = {
     help: "What was refused (visitor, agent, connection, stream, public port), by reason (an error code)",
     labels: ["what", "reason"],
   },
+  internalErrors: {
+    name: "sallyport_internal_errors_total",
+    type: "counter",
+    help:
+      "Faults of this program or of an embedder's callback, by the boundary that caught them; the log has the stack",
+    labels: ["where"],
+  },
   tokensIssued: {
     name: "sallyport_tokens_issued_total",
     type: "counter",
@@ -111,6 +118,24 @@ const INFO = {
     type: "gauge",
     help: "1, with this program's version and the runtime's",
     labels: ["version", "runtime", "runtime_version"],
+  },
+  acceptPauses: {
+    name: "sallyport_accept_paused_total",
+    type: "counter",
+    help: "How many times accepting connections was paused because file descriptors were running out",
+    labels: [],
+  },
+  openFiles: {
+    name: "process_open_fds",
+    type: "gauge",
+    help: "File descriptors that are open; 0 where the system doesn't tell",
+    labels: [],
+  },
+  maxFiles: {
+    name: "process_max_fds",
+    type: "gauge",
+    help: "File descriptors that the process may have open; 0 where the system doesn't tell",
+    labels: [],
   },
   memory: {
     name: "process_resident_memory_bytes",
@@ -148,8 +173,12 @@ export type Refusable = "visitor" | "agent" | "connection" | "stream" | "port";
 
 /** What {@link Metrics} takes: what `sallyport_build_info` says of the runtime below. */
 export interface MetricsOptions {
-  /** Its name and version. */
-  readonly runtime?: { readonly name: string; readonly version: string };
+  /** Its name and version, and the file descriptors that it counts. */
+  readonly runtime?: {
+    readonly name: string;
+    readonly version: string;
+    readonly descriptors?: Pick<Descriptors, "limit" | "acceptPauses" | "open">;
+  };
 }
 
 function sessionLabels(labels: SessionLabels): Record<(typeof SESSION_LABELS)[number], string> {
@@ -193,6 +222,7 @@ export class Metrics {
   readonly #transportAttempts: Counter<"transport" | "outcome">;
   readonly #sessionEnds: Counter<"reason">;
   readonly #refusals: Counter<"what" | "reason">;
+  readonly #internalErrors: Counter<"where">;
   readonly #pipeTransfers: Counter<"outcome">;
   readonly #tokensIssued: Counter<"protocol_version" | "cipher">;
   readonly #masterRequests: Counter<"route" | "status">;
@@ -246,6 +276,7 @@ export class Metrics {
       },
     });
     this.#refusals = new Counter(config(INFO.refusals));
+    this.#internalErrors = new Counter(config(INFO.internalErrors));
     this.#pipeTransfers = new Counter(config(INFO.pipeTransfers));
     this.#tokensIssued = new Counter(config(INFO.tokensIssued));
     this.#masterRequests = new Counter(config(INFO.masterRequests));
@@ -255,6 +286,21 @@ export class Metrics {
       runtime: options.runtime?.name ?? "unknown",
       runtime_version: options.runtime?.version ?? "unknown",
     }, 1);
+    const descriptors = options.runtime?.descriptors;
+    new Counter({
+      ...config(INFO.acceptPauses),
+      collect() {
+        this.reset();
+        this.inc(descriptors?.acceptPauses ?? 0);
+      },
+    });
+    new Gauge(config(INFO.maxFiles)).set(descriptors?.limit ?? 0);
+    new Gauge({
+      ...config(INFO.openFiles),
+      collect() {
+        this.set(descriptors?.open() ?? 0);
+      },
+    });
     new Gauge({
       ...config(INFO.memory),
       collect() {
@@ -310,6 +356,11 @@ export class Metrics {
   /** Something was turned away before it was served. */
   refused(what: Refusable, reason: ErrorCode): void {
     this.#refusals.inc({ what, reason });
+  }
+
+  /** A boundary has caught a fault of our own; `reportFault` calls it. */
+  internalError(where: Boundary): void {
+    this.#internalErrors.inc({ where });
   }
 
   /** A transfer of version 1 came to the edge. */

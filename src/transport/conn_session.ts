@@ -98,7 +98,7 @@ class ConnHandler implements ByteStreamHandler {
   }
 
   end(): void {
-    this.#session.lost("the peer closed it");
+    this.#session.lost("the peer closed the connection");
   }
 
   drain(): void {

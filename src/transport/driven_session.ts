@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { ErrorCode, SallyportError } from "../errors.ts";
+import type { ErrorCode, InternalError, SallyportError } from "../errors.ts";
 import type { Caller, SessionHost, SessionMachine } from "../protocol/mux/host.ts";
 import type { Address, Clock } from "../runtime/port.ts";
 import { Alarm } from "./alarm.ts";
@@ -93,6 +93,10 @@ export abstract class DrivenSession implements Session, SessionHost<SessionStrea
 
   closed(): void {
     this.handler?.streamClosed();
+  }
+
+  fault(error: InternalError): void {
+    this.handler?.fault?.(error);
   }
 
   goingAway(code: ErrorCode): void {

@@ -3,11 +3,13 @@
  *
  * @module
  */
-import { errorMessage, SallyportError } from "../errors.ts";
+import { errorMessage, InternalError, SallyportError } from "../errors.ts";
 
-/** The session's end, for this reason: an error's message, or a text. */
+/** The session's end, for this reason: an error's message, or a text. A fault of our own stays one. */
 export function lostSession(why: unknown, cause?: unknown): SallyportError {
-  return new SallyportError("connection_lost", `Cannot keep session: ${errorMessage(why)}`, {
+  if (why instanceof InternalError) return why;
+  if (cause instanceof InternalError) return cause;
+  return new SallyportError("connection_lost", `Session lost: ${errorMessage(why)}`, {
     side: "network",
     retryable: true,
     cause: cause ?? (why instanceof Error ? why : undefined),

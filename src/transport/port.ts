@@ -4,7 +4,7 @@
  *
  * @module
  */
-import type { SallyportError } from "../errors.ts";
+import type { InternalError, SallyportError } from "../errors.ts";
 import type { Caller } from "../protocol/mux/host.ts";
 import type { Address, ByteStream } from "../runtime/port.ts";
 
@@ -34,6 +34,8 @@ export interface SessionHandler {
    * Called at most once.
    */
   goingAway?(code: SallyportError["code"]): void;
+  /** A stream's handler of this side has thrown; the stream is over, the session goes on. */
+  fault?(error: InternalError): void;
   /** The session is over, with the reason; every stream has been told. The last call. */
   ended(error: SallyportError): void;
 }

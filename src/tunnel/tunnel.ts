@@ -8,7 +8,9 @@ import type { TunnelAttributes } from "../cluster/registry.ts";
 import { internalError, SallyportError } from "../errors.ts";
 import type { Caller } from "../protocol/mux/host.ts";
 import type { Address, ByteStream, Clock } from "../runtime/port.ts";
+import { reportFault } from "../telemetry/faults.ts";
 import { type Logger, silentLogger } from "../telemetry/log.ts";
+import type { Metrics } from "../telemetry/metrics.ts";
 import { printableName } from "../wire/hostname.ts";
 import { formatTunnelAddress, parseTunnelAddress } from "../wire/snocat/tunnel_address.ts";
 import { type Carrier, type CarrierHandler, closeWhenQuiet, openWithin } from "./carriers/carrier.ts";
@@ -34,6 +36,8 @@ export interface TunnelOptions {
   readonly log?: Logger;
   /** Requests wait until {@link Tunnel.serve} is called. */
   readonly held?: boolean;
+  /** Counts faults of services; nothing when absent. */
+  readonly metrics?: Metrics;
   /** Hears why a request of the other side came to nothing, to be counted. */
   refused?(code: SallyportError["code"]): void;
 }
@@ -97,7 +101,8 @@ export class Tunnel implements CarrierHandler {
     const { carrier, clock } = this.#options;
     const { caller, timeoutMs, signal } = options;
     signal?.throwIfAborted();
-    const patience = { clock, timeoutMs: timeoutMs ?? TUNNEL_ANSWER_DEADLINE_MS, signal };
+    const fault = (error: SallyportError) => void this.#fault(error);
+    const patience = { clock, timeoutMs: timeoutMs ?? TUNNEL_ANSWER_DEADLINE_MS, signal, fault };
     return await sendRequest(await openWithin(carrier, { ...patience, caller }), segments, patience);
   }
 
@@ -134,7 +139,10 @@ export class Tunnel implements CarrierHandler {
   async #serve(stream: ByteStream & { readonly caller?: Caller }): Promise<void> {
     let address: readonly string[] | undefined;
     try {
-      const request = await receiveRequest(stream, this.#options);
+      const request = await receiveRequest(stream, {
+        clock: this.#options.clock,
+        fault: (error) => void this.#fault(error),
+      });
       address = request.address;
       let serve: ServeStream;
       try {
@@ -143,9 +151,9 @@ export class Tunnel implements CarrierHandler {
         request.refuse();
         throw error;
       }
-      begin(serve, request.accept());
+      this.#begin(serve, request.accept());
     } catch (thrown) {
-      const error = internalError("service", thrown);
+      const error = this.#fault(thrown);
       this.#options.refused?.(error.code);
       this.#log.info({
         tunnel: this.name,
@@ -153,6 +161,22 @@ export class Tunnel implements CarrierHandler {
         reason: error.code,
       }, error.message);
     }
+  }
+
+  /** Hands a stream to its service, which loses it where it throws. */
+  #begin(serve: ServeStream, stream: ByteStream): void {
+    try {
+      serve(stream);
+    } catch (thrown) {
+      stream.abort(this.#fault(thrown));
+    }
+  }
+
+  /** A service that throws anything but a typed error is at fault. */
+  #fault(thrown: unknown): SallyportError {
+    const error = internalError("service", thrown);
+    reportFault(error, { log: this.#log, metrics: this.#options.metrics }, { tunnel: this.name });
+    return error;
   }
 
   /** What takes the stream. A service that decides too late finds its stream over. */
@@ -180,21 +204,12 @@ export class Tunnel implements CarrierHandler {
       stop.addEventListener("abort", () => settle(() => reject(stop.reason)), { once: true });
       Promise.resolve().then(() => service({ address, rest, tunnel: this, caller, signal: stop })).then(
         (serve) => {
-          if (over) begin(serve, OVER);
+          if (over) this.#begin(serve, OVER);
           else settle(() => resolve(serve));
         },
         (error) => settle(() => reject(error)),
       );
     });
-  }
-}
-
-/** Hands a stream to its service, which loses it where it throws. */
-function begin(serve: ServeStream, stream: ByteStream): void {
-  try {
-    serve(stream);
-  } catch (error) {
-    stream.abort(internalError("service", error));
   }
 }
 

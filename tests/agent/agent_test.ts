@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { type Agent, type AgentOptions, createAgent } from "../../src/agent/agent.ts";
 import type { Connector } from "../../src/agent/connector.ts";
-import type { Grant } from "../../src/agent/grant.ts";
+import type { Grant } from "../../src/transport/grant.ts";
 import { SallyportError } from "../../src/errors.ts";
 import type { CreatedToken } from "../../src/protocol/token/token.ts";
 import type { Runtime } from "../../src/runtime/port.ts";
@@ -264,7 +264,8 @@ describe("agent: what it says when it can't connect", () => {
       },
     });
     await s.test.advance(10_000);
-    assert.deepEqual(s.lines.slice(0, 2).map(({ message }) => message), ["broken", "broken"]);
+    const told = ["Internal error (callback): broken", "broken"];
+    assert.deepEqual(s.lines.slice(0, 4).map(({ message }) => message), [...told, ...told]);
     assert.ok(s.test.edge.serves("a.test"));
     await finish(s);
   });

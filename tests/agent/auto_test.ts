@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { type Agent, type AgentOptions, createAgent } from "../../src/agent/agent.ts";
-import type { Grant } from "../../src/agent/grant.ts";
+import type { Grant } from "../../src/transport/grant.ts";
 import type { RememberedTransport, TransportMemory } from "../../src/agent/transport_choice.ts";
 import { loadSodium } from "../../src/crypto/sodium.ts";
 import { loadCurveCrypto } from "../../src/protocol/curve/crypto.ts";

@@ -60,6 +60,7 @@ export class Watched implements ByteStreamHandler {
   /** Called with each chunk, after it has been noted. */
   onData: (chunk: Bytes) => void = () => {};
   onEnd: () => void = () => {};
+  onClose: () => void = () => {};
   onDrain: () => void = () => {};
   #hash: Hash = createHash("sha256");
   #keep: boolean;
@@ -142,6 +143,7 @@ export class Watched implements ByteStreamHandler {
     this.closes++;
     this.closeError = error;
     this.#wake();
+    this.onClose();
   }
 
   #wake(): void {

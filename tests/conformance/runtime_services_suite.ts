@@ -169,9 +169,8 @@ export function runtimeServicesSuite(name: string, open: () => Promise<Harness>)
       const b = await socketAt(h, h.host);
       const gone = await socketAt(h, h.host);
       gone.socket.close();
-      const real = console.error;
-      let reports = 0;
-      console.error = () => void reports++;
+      const told: string[] = [];
+      h.runtime.faults.handle((error) => void told.push(error.where));
       try {
         a.socket.send(bytesOf("throw"), b.socket.address);
         await b.until(1);
@@ -182,9 +181,9 @@ export function runtimeServicesSuite(name: string, open: () => Promise<Harness>)
         b.socket.send(bytesOf("and back"), a.socket.address);
         await a.until(1);
       } finally {
-        console.error = real;
+        h.runtime.faults.handle(undefined);
       }
-      assert.equal(reports, 1);
+      assert.deepEqual(told, ["datagram"]);
       assert.deepEqual(b.received.map(({ data }) => data), ["throw", "after"]);
       a.socket.close();
       b.socket.close();
@@ -227,15 +226,16 @@ export function runtimeServicesSuite(name: string, open: () => Promise<Harness>)
       assert.equal(await response.text(), "/a/b");
       assert.equal(remote!.host, "127.0.0.1");
       assert.ok(remote!.port > 0);
-      const real = console.error;
-      console.error = () => {};
+      const told: string[] = [];
+      h.runtime.faults.handle((error) => void told.push(error.where));
       try {
         const broken = await h.fetch(`${base}/throw`);
         assert.equal(broken.status, 500);
         assert.equal((await broken.text()).includes("from fetch"), false);
       } finally {
-        console.error = real;
+        h.runtime.faults.handle(undefined);
       }
+      assert.deepEqual(told, ["http_request"]);
       await assertRejects(
         h.runtime.serveHttp({ host: "127.0.0.1", port: server.address.port, fetch: () => new Response() }),
         "address_in_use",

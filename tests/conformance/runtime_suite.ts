@@ -7,6 +7,7 @@
 
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
+import type { InternalError } from "../../src/errors.ts";
 import type { Bytes, Conn } from "../../src/runtime/port.ts";
 import {
   assertCode,
@@ -396,8 +397,10 @@ export function runtimeSuite(name: string, open: () => Promise<Harness>): void {
       pairs.listener.close();
     });
 
-    test("a handler's exception aborts its own connection, with the exception as reason", async (h) => {
+    test("a handler's exception aborts its own connection with internal, and is told", async (h) => {
       const pairs = await Pairs.open(h);
+      const told: InternalError[] = [];
+      h.runtime.faults.handle((error) => void told.push(error));
       const neighbour = await pairs.connect();
       for (const where of ["onData", "onEnd", "onDrain"] as const) {
         const { client, server } = await pairs.connect({ keep: false });
@@ -411,10 +414,14 @@ export function runtimeSuite(name: string, open: () => Promise<Harness>): void {
         if (where === "onData") server.write(bytesOf("x"));
         if (where === "onEnd") server.closeWrite();
         await client.sawClose;
-        client.assertOver(thrown);
+        client.assertOver("internal");
         server.closeWrite();
         await server.sawClose;
+        const { code, side, where: boundary, cause } = told.pop()!;
+        assert.deepEqual([code, side, boundary, cause], ["internal", "local", "connection", thrown]);
       }
+      h.runtime.faults.handle(undefined);
+      assert.deepEqual(told, []);
       neighbour.client.write(bytesOf("still here"));
       await neighbour.server.received(10);
       neighbour.client.abort();
@@ -424,6 +431,7 @@ export function runtimeSuite(name: string, open: () => Promise<Harness>): void {
 
     test("an exception in accept or close harms nobody else", async (h) => {
       const thrown = new Error("not today");
+      const told = new Promise<InternalError>((resolve) => h.runtime.faults.handle(resolve));
       let calls = 0;
       const listener = await h.runtime.listen({
         host: h.host,
@@ -441,23 +449,22 @@ export function runtimeSuite(name: string, open: () => Promise<Harness>): void {
         refused.onEnd = () => refused.closeWrite();
         await refused.sawClose;
       }
-      const real = console.error;
-      const reported = new Promise<unknown[]>((resolve) => console.error = (...args) => resolve(args));
-      try {
-        const conn = await dial();
-        conn.attach({
-          data() {},
-          end() {},
-          drain() {},
-          close() {
-            throw thrown;
-          },
-        });
-        conn.abort();
-        assert.ok((await reported).includes(thrown));
-      } finally {
-        console.error = real;
-      }
+      const fromAccept = await told;
+      assert.deepEqual([fromAccept.where, fromAccept.cause], ["accept", thrown]);
+      const toldAgain = new Promise<InternalError>((resolve) => h.runtime.faults.handle(resolve));
+      const conn = await dial();
+      conn.attach({
+        data() {},
+        end() {},
+        drain() {},
+        close() {
+          throw thrown;
+        },
+      });
+      conn.abort();
+      const fromClose = await toldAgain;
+      assert.deepEqual([fromClose.where, fromClose.cause], ["connection", thrown]);
+      h.runtime.faults.handle(undefined);
       const client = new Watched(await dial());
       client.write(bytesOf("still here"));
       await client.received(10);

@@ -70,7 +70,17 @@ function live(id: string, agent: string, more: Partial<LiveSession> = {}): Omit<
 }
 
 function report(seq: number, more: Partial<EdgeReport> = {}): EdgeReport {
-  return { edge: "edge-1", epoch: "e1", seq, fresh: false, sessions: [], closed: [], usage: [], ...more };
+  return {
+    edge: "edge-1",
+    epoch: "e1",
+    seq,
+    fresh: false,
+    sessions: [],
+    closed: [],
+    usage: [],
+    watched: [],
+    ...more,
+  };
 }
 
 /** Registers the suite. `open` gives an empty store. */

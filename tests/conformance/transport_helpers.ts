@@ -9,7 +9,7 @@ import { type AeadChoice, NodeAead, SodiumAead } from "../../src/crypto/aead.ts"
 import { FernetRing, generateFernetKey } from "../../src/crypto/fernet.ts";
 import type { CipherName } from "../../src/crypto/header_cipher.ts";
 import { loadSodium, makeKeyPair, type Sodium } from "../../src/crypto/sodium.ts";
-import { type ErrorCode, SallyportError } from "../../src/errors.ts";
+import { type ErrorCode, type InternalError, SallyportError } from "../../src/errors.ts";
 import { AnsweredFlights } from "../../src/protocol/handshake/sealed_edge.ts";
 import { createToken, tryOpenToken } from "../../src/protocol/token/token.ts";
 import { keyPair, loadCurveCrypto } from "../../src/protocol/curve/crypto.ts";
@@ -56,6 +56,7 @@ export class Ear implements SessionHandler {
   closedStreams = 0;
   wentAway: ErrorCode | undefined;
   endedWith: SallyportError | undefined;
+  readonly faults: InternalError[] = [];
   /** Hears of things too, from now on. */
   also: Partial<SessionHandler> | undefined;
   #waiting: (() => void)[] = [];
@@ -76,6 +77,10 @@ export class Ear implements SessionHandler {
   goingAway(code: ErrorCode): void {
     assert.equal(this.wentAway, undefined, "said once");
     this.wentAway = code;
+    this.#wake();
+  }
+  fault(error: InternalError): void {
+    this.faults.push(error);
     this.#wake();
   }
   ended(error: SallyportError): void {

@@ -70,6 +70,53 @@ export function transportSuite(runtimeName: string, kind: TransportKind, open: (
       far.assertOver();
     });
 
+    for (const where of ["onData", "onEnd", "onClose"] as const) {
+      test(`a stream's handler that throws in ${where} loses its stream alone, and the fault is told`, async (pair) => {
+        const neighbour = await pair.join();
+        const { near, far } = await pair.join();
+        const thrown = new TypeError(`from ${where}`);
+        far[where] = () => {
+          throw thrown;
+        };
+        if (where === "onData") near.write(bytesOf("x"));
+        else if (where === "onEnd") near.closeWrite();
+        else near.abort();
+        await pair.agentEar.until(() => pair.agentEar.faults.length > 0);
+        const [fault] = pair.agentEar.faults;
+        assert.deepEqual([fault!.code, fault!.side, fault!.where, fault!.cause], [
+          "internal",
+          "local",
+          "stream",
+          thrown,
+        ]);
+        await near.sawClose;
+        neighbour.near.write(bytesOf("still here"));
+        await neighbour.far.received(10);
+        assert.equal(pair.agentEar.endedWith, undefined);
+        assert.equal(pair.agentEar.faults.length, 1);
+        neighbour.near.abort();
+      });
+    }
+
+    test("an owner that throws at a stream loses that stream alone, and the fault is told", async (pair) => {
+      const thrown = new TypeError("from the owner");
+      pair.agentEar.also = {
+        stream: () => {
+          throw thrown;
+        },
+      };
+      const near = new WatchedStream(pair.edge.open({ address: "192.0.2.7" }));
+      near.write(bytesOf("x"));
+      await pair.agentEar.until(() => pair.agentEar.faults.length > 0);
+      assert.deepEqual(pair.agentEar.faults.map(({ cause }) => cause), [thrown]);
+      await near.sawClose;
+      pair.agentEar.also = undefined;
+      const { near: next, far } = await pair.join();
+      next.write(bytesOf("still here"));
+      await far.received(10);
+      next.abort();
+    });
+
     test("the agent learns who calls, as far as the transport promises", async (pair) => {
       const callers = ["192.0.2.7", ...kind.ipv6 ? ["2001:db8::7"] : []];
       for (const address of callers) {

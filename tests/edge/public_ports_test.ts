@@ -4,7 +4,7 @@ import { describe, it } from "node:test";
 import { AccessList } from "../../src/agent/access_list.ts";
 import { type Agent, type AgentOptions, createAgent } from "../../src/agent/agent.ts";
 import { tcpConnector } from "../../src/agent/connector.ts";
-import type { TransportName } from "../../src/agent/transports/port.ts";
+import type { TransportName } from "../../src/transport/agent_transport.ts";
 import { loadSodium } from "../../src/crypto/sodium.ts";
 import { loadCurveCrypto } from "../../src/protocol/curve/crypto.ts";
 import { SallyportError } from "../../src/errors.ts";
@@ -423,7 +423,7 @@ describe("public ports", () => {
     await test.advance(10);
     assert.deepEqual(served, ["a.test"]);
     await test.network.settle(test.edge.close(0));
-    assert.match(left[0]!, /^a\.test: Cannot keep session: the edge is shutting down/);
+    assert.match(left[0]!, /^a\.test: Session ended: the edge is shutting down/);
     await device.stop();
     await test.assertNothingLeft(20_000);
   });

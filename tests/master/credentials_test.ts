@@ -7,6 +7,8 @@ import {
   staticCredentials,
 } from "../../src/master/credentials.ts";
 
+const USE = { method: "POST", path: "/v1/tokens" };
+
 describe("coversName", () => {
   const cases: [pattern: string, hostname: string, covers: boolean][] = [
     ["a.example.org", "a.example.org", true],
@@ -36,20 +38,20 @@ describe("staticCredentials", () => {
 
   it("finds a credential by exactly its key", async () => {
     const credentials = staticCredentials(list);
-    assert.equal((await credentials.find("key-1"))?.id, "one");
-    assert.equal((await credentials.find("key-2"))?.id, "two");
+    assert.equal((await credentials.find("key-1", USE))?.id, "one");
+    assert.equal((await credentials.find("key-2", USE))?.id, "two");
     for (const key of ["", "key-", "key-11", "KEY-1", "key-1 ", "key-3"]) {
-      assert.equal(await credentials.find(key), undefined, key);
+      assert.equal(await credentials.find(key, USE), undefined, key);
     }
   });
 
   it("gives each the names of its patterns, in any case", async () => {
     const credentials = staticCredentials(list);
-    const one = await credentials.find("key-1");
+    const one = await credentials.find("key-1", USE);
     assert.equal(one?.mayServe("a.example.org"), true);
     assert.equal(one?.mayServe("solo.example.net"), true);
     assert.equal(one?.mayServe("a.example.net"), false);
-    assert.equal((await credentials.find("key-2"))?.mayServe("a.example.org"), false);
+    assert.equal((await credentials.find("key-2", USE))?.mayServe("a.example.org"), false);
   });
 
   it("gives public ports where they are named, and refuses what is none", async () => {
@@ -61,7 +63,9 @@ describe("staticCredentials", () => {
     const credentials = staticCredentials(list);
     const may = async (key: string) =>
       await Promise.all(
-        ["tcp:22", "tcp:23", "tcp"].map(async (port) => (await credentials.find(key))?.mayPublish?.(port)),
+        ["tcp:22", "tcp:23", "tcp"].map(async (port) =>
+          (await credentials.find(key, USE))?.mayPublish?.(port)
+        ),
       );
     assert.deepEqual(await may("key-1"), [true, false, false]);
     assert.deepEqual(await may("key-2"), [true, true, true]);
@@ -74,7 +78,7 @@ describe("staticCredentials", () => {
 
   it("holds no key in what it returns", async () => {
     const credentials = staticCredentials(list);
-    const found = await credentials.find("key-1");
+    const found = await credentials.find("key-1", USE);
     assert.ok(!JSON.stringify([credentials, found]).includes("key-1"));
   });
 
@@ -96,10 +100,10 @@ describe("staticCredentials", () => {
 
 describe("adminCredentials", () => {
   it("may serve any name", async () => {
-    const admin = await adminCredentials("secret").find("secret");
+    const admin = await adminCredentials("secret").find("secret", USE);
     assert.equal(admin?.id, "admin");
     assert.equal(admin?.mayServe("any.name.at.all"), true);
-    assert.equal(await adminCredentials("secret").find("Secret"), undefined);
+    assert.equal(await adminCredentials("secret").find("Secret", USE), undefined);
   });
 
   it("refuses an empty key", () => {

@@ -167,7 +167,10 @@ describe("the log of requests", () => {
     await post("{");
     const requests = lines.map((line) => JSON.parse(line) as Record<string, unknown>)
       .filter((line) => line.msg === "request")
-      .map(({ time: _time, msg: _msg, ...line }) => line);
+      .map(({ time: _time, msg: _msg, request_id, ...line }) => {
+        assert.match(String(request_id), /^[\w-]{36}$/);
+        return line;
+      });
     assert.deepEqual(requests, [
       { level: "debug", method: "GET", path: "/healthz", status: 200, duration_ms: 0 },
       { level: "info", method: "POST", path: "/v1/tokens", status: 400, duration_ms: 0 },

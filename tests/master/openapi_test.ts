@@ -96,6 +96,7 @@ describe("GET /openapi.json", () => {
       "422",
       "429",
       "500",
+      "503",
     ]);
     for (const [status, response] of Object.entries(responses)) {
       assert.notEqual(response.description, "");

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { Faults } from "../../src/runtime/shared.ts";
 import { it } from "node:test";
 import { SallyportError } from "../../src/errors.ts";
 import type { ByteStream } from "../../src/runtime/port.ts";
@@ -20,7 +21,7 @@ class ShutConn extends QuicConnBase {
 }
 
 it("streams that a peer doesn't allow are waited for in bounded number", async () => {
-  const conn = new ShutConn();
+  const conn = new ShutConn(new Faults());
   const waiting = Array.from({ length: QUIC_STREAMS_MAX }, () => conn.open());
   await assertRejects(conn.open(), "limit_exceeded");
   assert.equal(conn.allow.length, QUIC_STREAMS_MAX);

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { after, before, describe, it } from "node:test";
-import type { Grant } from "../../src/agent/grant.ts";
+import type { Grant } from "../../src/transport/grant.ts";
 import { Dialers } from "../../src/agent/dialer.ts";
 import type { Bytes } from "../../src/bytes/bytes.ts";
 import { FernetRing, generateFernetKey } from "../../src/crypto/fernet.ts";

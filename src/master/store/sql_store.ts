@@ -149,7 +149,7 @@ class SqlStore implements Store {
         await addJoinCode(tx, agent.id, join);
       }
       if (before.state !== agent.state || before.generation !== agent.generation) {
-        await addChange(tx, { kind: "agent", ruling: rulingOf(agent) }, audit.atMs);
+        await this.#addChange(tx, { kind: "agent", ruling: rulingOf(agent) }, audit.atMs);
       }
       await addAudit(tx, audit);
     });
@@ -162,7 +162,11 @@ class SqlStore implements Store {
       await releaseHostnames(tx, id);
       await tx.deleteFrom("join_codes").where("agent", "=", id).execute();
       await tx.insertInto("removed_agents").values({ agent: id, removed_at: audit.atMs }).execute();
-      await addChange(tx, { kind: "agent", ruling: { agent: id, blocked: true, generation: 0 } }, audit.atMs);
+      await this.#addChange(
+        tx,
+        { kind: "agent", ruling: { agent: id, blocked: true, generation: 0 } },
+        audit.atMs,
+      );
       await addAudit(tx, audit);
       return true;
     });
@@ -278,7 +282,7 @@ class SqlStore implements Store {
         created_at: key.createdAtMs,
         position: Number(position) + 1,
       }).execute();
-      await addChange(tx, { kind: "keys" }, audit.atMs);
+      await this.#addChange(tx, { kind: "keys" }, audit.atMs);
       await addAudit(tx, audit);
     });
   }
@@ -290,7 +294,7 @@ class SqlStore implements Store {
         .values({ id, key: null, state: "retired", created_at: audit.atMs, position: 0 })
         .onConflict((conflict) => conflict.column("id").doUpdateSet({ key: null, state: "retired" }))
         .execute();
-      await addChange(tx, { kind: "keys" }, audit.atMs);
+      await this.#addChange(tx, { kind: "keys" }, audit.atMs);
       await addAudit(tx, audit);
     });
   }
@@ -315,7 +319,7 @@ class SqlStore implements Store {
 
   addChange(body: ChangeBody, audit: AuditEntry): Promise<void> {
     return this.#write(async (tx) => {
-      await addChange(tx, body, audit.atMs);
+      await this.#addChange(tx, body, audit.atMs);
       await addAudit(tx, audit);
     });
   }
@@ -526,6 +530,12 @@ class SqlStore implements Store {
     await this.#db.destroy();
   }
 
+  async #addChange(tx: Transaction<Tables>, body: ChangeBody, atMs: number): Promise<void> {
+    // Numbers are given before transactions end: without a lock a reader could see a later change before an earlier one.
+    if (this.kind === "postgres") await sql`select pg_advisory_xact_lock(72902)`.execute(tx);
+    await tx.insertInto("changes").values({ at: atMs, body: JSON.stringify(body) }).execute();
+  }
+
   /** Takes an agent's hostnames for its owner. */
   async #claimHostnames(tx: Transaction<Tables>, agent: Agent): Promise<void> {
     const { id, tenant, hostnames } = agent;
@@ -636,10 +646,6 @@ async function addJoinCode(tx: Transaction<Tables>, agent: string, join: JoinCod
 
 async function addAudit(tx: Transaction<Tables>, { atMs, detail, ...entry }: AuditEntry): Promise<void> {
   await tx.insertInto("audit").values({ ...entry, at: atMs, detail: JSON.stringify(detail) }).execute();
-}
-
-async function addChange(tx: Transaction<Tables>, body: ChangeBody, atMs: number): Promise<void> {
-  await tx.insertInto("changes").values({ at: atMs, body: JSON.stringify(body) }).execute();
 }
 
 async function addUsage(tx: Transaction<Tables>, used: Omit<UsageRow, "name">): Promise<void> {

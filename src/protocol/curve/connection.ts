@@ -78,6 +78,7 @@ export class CurveConnection {
         opened: (stream) => this.#opened(stream),
         closed: (stream) => this.handler?.streamClosed(stream),
         duplicate: () => void this.stats.duplicates++,
+        fault: (error) => this.handler?.fault?.(error),
       },
       options,
       this.#client ? 2 : 1,
@@ -400,7 +401,7 @@ export class CurveConnection {
   }
 
   #vanish(code: "connection_lost" | "deadline_exceeded", why: string): void {
-    this.#closeError = new SallyportError(code, `Cannot keep session: ${why}`, {
+    this.#closeError = new SallyportError(code, `Session lost: ${why}`, {
       side: "network",
       retryable: true,
     });

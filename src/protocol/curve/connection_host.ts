@@ -5,7 +5,7 @@
  */
 import type { Bytes } from "../../bytes/bytes.ts";
 import type { RandomSource } from "../../crypto/random.ts";
-import type { SallyportError } from "../../errors.ts";
+import type { InternalError, SallyportError } from "../../errors.ts";
 import type { Address } from "../../runtime/port.ts";
 import type { CurveConnection } from "./connection.ts";
 import type { CurveOptions } from "./options.ts";
@@ -29,6 +29,8 @@ export interface CurveHandler {
   stream(stream: CurveStream): void;
   /** A stream is over. */
   streamClosed(stream: CurveStream): void;
+  /** A stream's handler has thrown; the stream is over, the connection goes on. */
+  fault?(error: InternalError): void;
   /** The connection is over; the last call. */
   closed(error: SallyportError): void;
 }

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import type { ErrorCode, SallyportError } from "../../errors.ts";
+import type { ErrorCode, InternalError, SallyportError } from "../../errors.ts";
 import type { Bytes } from "../../bytes/bytes.ts";
 import type { MuxStream } from "./snitun/stream.ts";
 
@@ -31,6 +31,8 @@ export interface SessionHost<Stream> extends MuxClock {
   closed(stream: Stream): void;
   /** The peer wants no new streams, for this reason; open ones go on. Called once, where the dialect can say it. */
   goingAway?(code: ErrorCode): void;
+  /** A stream's handler has thrown; the stream is over, the session goes on. */
+  fault?(error: InternalError): void;
   /** The session is over: nothing is sent or received any more, every stream has been told. Called once. */
   ended(error: SallyportError): void;
 }

@@ -5,7 +5,7 @@
  */
 import type { Bytes } from "../../bytes/bytes.ts";
 import type { Role } from "../../crypto/header_cipher.ts";
-import { internalError, SallyportError } from "../../errors.ts";
+import { type InternalError, internalError, SallyportError } from "../../errors.ts";
 import type { Filler } from "../../wire/snitun/snitun_frame.ts";
 import { type EndingEvents, Endings, type EndingStream } from "./endings.ts";
 import { Heartbeat, type HeartbeatEvents } from "./heartbeat.ts";
@@ -27,6 +27,8 @@ export interface CoreStream extends EndingStream, SendingStream {
   readonly outgoing: SendingStream["outgoing"];
   /** It waits in the session's turn. */
   scheduled: boolean;
+  failed(error: unknown): void;
+  abort(error?: Error): void;
 }
 
 /** What a session needs of its sender in every dialect. */
@@ -94,6 +96,14 @@ export abstract class SessionCore<Stream extends CoreStream>
 
   /** The end of a turn: delivers what was resumed, sends what was queued, tells those that wait. */
   turn(): void {
+    try {
+      this.#turn();
+    } catch (error) {
+      this.end(internalError("session", error));
+    }
+  }
+
+  #turn(): void {
     this.#woken = false;
     const scheduled = this.#scheduled;
     this.#scheduled = NO_STREAMS;
@@ -112,12 +122,28 @@ export abstract class SessionCore<Stream extends CoreStream>
   tick(): void {
     if (this.ended !== undefined) return;
     const now = this.host.nowMs();
-    const nextMs = Math.min(this.tickFlow(now), this.endings.tick(now), this.sender.tick(now));
     try {
+      const nextMs = Math.min(this.tickFlow(now), this.endings.tick(now), this.sender.tick(now));
       this.host.arm(Math.min(nextMs, this.heartbeat.tick(now)));
     } catch (error) {
       this.end(internalError("session", error));
     }
+  }
+
+  /** Tells of a stream that the peer has opened; an owner that throws loses the stream, not the session. */
+  protected announce(stream: Stream): void {
+    try {
+      this.host.opened(stream);
+    } catch (error) {
+      stream.failed(error);
+      // Nobody will attach.
+      stream.abort();
+    }
+  }
+
+  /** A stream's handler has thrown. */
+  fault(error: InternalError): void {
+    this.host.fault?.(error);
   }
 
   /** Has `stream` settled at the end of this turn. */

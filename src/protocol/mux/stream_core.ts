@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { internalError } from "../../errors.ts";
+import { InternalError, internalError } from "../../errors.ts";
 import type { Bytes } from "../../bytes/bytes.ts";
 import type { BlockPool } from "../../bytes/block_pool.ts";
 import { ChunkQueue } from "../../bytes/chunk_queue.ts";
@@ -23,6 +23,8 @@ export interface StreamOwner<Stream> {
   release(stream: Stream): void;
   /** The stream is to end at once, in both directions. */
   reset(stream: Stream, error: Error | undefined): void;
+  /** A handler has thrown; `reset` follows. */
+  fault(error: InternalError): void;
   /** Received bytes have left the stream's queue. */
   consumed(stream: Stream, byteLength: number): void;
   /** The stream has something to do at the end of this turn. */
@@ -160,7 +162,7 @@ export abstract class StreamCore<Self> implements ByteStream {
     try {
       this.#handler?.drain();
     } catch (error) {
-      this.#failed(error);
+      this.failed(error);
     }
   }
 
@@ -169,7 +171,7 @@ export abstract class StreamCore<Self> implements ByteStream {
     try {
       this.#handler?.end();
     } catch (error) {
-      this.#failed(error);
+      this.failed(error);
     }
   }
 
@@ -180,8 +182,9 @@ export abstract class StreamCore<Self> implements ByteStream {
     this.outgoing.clear();
     try {
       this.#handler?.close(this.error);
-    } catch {
+    } catch (error) {
       // There is nothing left to end, and a handler's fault is not its neighbours'.
+      this.failed(error);
     }
   }
 
@@ -190,13 +193,14 @@ export abstract class StreamCore<Self> implements ByteStream {
     try {
       handler.data(chunk);
     } catch (error) {
-      this.#failed(error);
+      this.failed(error);
     }
   }
 
-  /** A handler that throws loses its stream, not the session. */
-  #failed(error: unknown): void {
+  /** Internal: this stream's handler, or its owner, has thrown: it loses the stream, not the session. */
+  failed(error: unknown): void {
     const reason = internalError("stream", error);
+    if (reason instanceof InternalError) this.owner.fault(reason);
     if (this.dead) this.error ??= reason;
     else this.owner.reset(this.#self, reason);
   }

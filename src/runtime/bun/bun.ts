@@ -9,17 +9,18 @@ import { setImmediate } from "node:timers";
 import { SallyportError } from "../../errors.ts";
 import { type BunConn, socketHandlers, type SocketOwner } from "./bun_conn.ts";
 import { bunQuic } from "./bun_quic.ts";
+import { DescriptorGuard } from "../descriptors.ts";
+import { listenHttp } from "../http_server.ts";
 import { BufferPool } from "../out_queue.ts";
 import type {
   Address,
   Bytes,
+  ByteStreamHandler,
   Conn,
   DatagramOptions,
   DatagramSocket,
   DialOptions,
   DialUnixOptions,
-  HttpOptions,
-  HttpServer,
   Listener,
   ListenOptions,
   Runtime,
@@ -28,26 +29,33 @@ import {
   createSystemClock,
   dialError,
   dialTimeoutError,
+  Faults,
+  isExhausted,
   listenError,
   plainHost,
-  plainResponse,
-  reportStray,
   type Shared,
 } from "../shared.ts";
 
 /** Opens the port on this process's sockets; each call has buffers of its own. */
 export function createBunRuntime(): Runtime {
-  const shared: Shared = { pool: new BufferPool(), clock: createSystemClock(soon) };
+  const shared: Shared = {
+    pool: new BufferPool(),
+    clock: createSystemClock(soon),
+    descriptors: new DescriptorGuard(),
+    faults: new Faults(),
+  };
   return {
     name: "bun",
     version: Bun.version,
     capabilities: { reusePort: true, hardClose: true },
     clock: shared.clock,
+    descriptors: shared.descriptors,
+    faults: shared.faults,
     listen: (options) => listen(options, shared),
     dial: (options) => dial(options, shared, { hostname: options.host, port: options.port }),
     dialUnix: (options) => dial(options, shared, { unix: options.path }),
-    bindDatagram,
-    serveHttp,
+    bindDatagram: (options) => bindDatagram(options, shared),
+    serveHttp: (options) => listenHttp(options, (at) => listen(at, shared), shared),
     quic: () => bunQuic(shared),
     systemAeads: () => [],
   };
@@ -71,6 +79,9 @@ async function hostAddress(host: string): Promise<string> {
   return found.address;
 }
 
+/** Hears nothing of a connection that is given up. */
+const NOBODY: ByteStreamHandler = { data() {}, end() {}, drain() {}, close() {} };
+
 async function listen(options: ListenOptions, shared: Shared): Promise<Listener> {
   try {
     const host = await hostAddress(options.host);
@@ -81,7 +92,15 @@ async function listen(options: ListenOptions, shared: Shared): Promise<Listener>
       hostname: host,
       port: options.port,
       allowHalfOpen: true,
-      data: { shared, accept: (conn) => options.accept(conn) },
+      data: {
+        shared,
+        accept(conn) {
+          // Bun accepts whatever comes as long as it listens: what there is no room for is reset.
+          if (shared.descriptors.accepted()) return options.accept(conn);
+          conn.attach(NOBODY);
+          conn.abort();
+        },
+      },
       socket: socketHandlers,
     });
     return { address: { host, port: listener.port }, close: () => listener.stop(false) };
@@ -100,6 +119,7 @@ function dial(
   to: { readonly hostname: string; readonly port: number } | { readonly unix: string },
 ): Promise<Conn> {
   return new Promise((resolve, reject) => {
+    shared.descriptors.assertDialable(options);
     let late = false;
     const timer = shared.clock.after(options.timeoutMs, () => {
       late = true;
@@ -112,7 +132,9 @@ function dial(
     };
     const fail = (error: unknown) => {
       timer.cancel();
-      reject(dialError(options, error));
+      reject(
+        isExhausted(error) ? shared.descriptors.dialError(options, error) : dialError(options, error),
+      );
     };
     try {
       Bun.connect<SocketOwner>({
@@ -135,7 +157,7 @@ function sendAgain(socket: Bun.udp.Socket<"uint8array">, data: Bytes, to: Addres
   }
 }
 
-async function bindDatagram(options: DatagramOptions): Promise<DatagramSocket> {
+async function bindDatagram(options: DatagramOptions, shared: Shared): Promise<DatagramSocket> {
   try {
     const socket = await Bun.udpSocket({
       hostname: options.host,
@@ -146,7 +168,7 @@ async function bindDatagram(options: DatagramOptions): Promise<DatagramSocket> {
           try {
             options.receive(data as Bytes, { host: plainHost(address), port });
           } catch (thrown) {
-            reportStray("datagram", thrown);
+            shared.faults.report("datagram", thrown);
           }
         },
         // An ICMP answer to something sent earlier; without this method it would end the process.
@@ -185,42 +207,6 @@ async function bindDatagram(options: DatagramOptions): Promise<DatagramSocket> {
         }
       },
       close: () => socket.close(),
-    };
-  } catch (error) {
-    throw listenError(options, error);
-  }
-}
-
-async function serveHttp(options: HttpOptions): Promise<HttpServer> {
-  try {
-    const host = await hostAddress(options.host);
-    const server = Bun.serve({
-      hostname: host,
-      port: options.port,
-      development: false,
-      // Outside development Bun's default is true, and a second server would share the port unnoticed.
-      reusePort: false,
-      async fetch(request, server) {
-        const peer = server.requestIP(request);
-        const remote: Address = { host: plainHost(peer?.address ?? ""), port: peer?.port ?? 0 };
-        try {
-          return await options.fetch(request, remote);
-        } catch (thrown) {
-          reportStray("request", thrown);
-          return plainResponse(500, "internal error");
-        }
-      },
-    });
-    return {
-      address: { host, port: server.port ?? options.port },
-      async close(graceMs) {
-        const done = server.stop(false);
-        let timer: ReturnType<typeof setTimeout> | undefined;
-        const late = new Promise<void>((resolve) => timer = setTimeout(resolve, graceMs));
-        await Promise.race([done, late]);
-        clearTimeout(timer);
-        await server.stop(true);
-      },
     };
   } catch (error) {
     throw listenError(options, error);

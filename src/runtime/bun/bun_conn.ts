@@ -7,7 +7,7 @@
 
 import { type BufferPool, OutQueue } from "../out_queue.ts";
 import type { Address, Bytes, Clock, Conn } from "../port.ts";
-import { asError, lostError, plainHost, type Shared } from "../shared.ts";
+import { type Faults, lostError, plainHost, type Shared } from "../shared.ts";
 import { StreamBase } from "../stream_base.ts";
 
 /** Shared by all connections that keep no chunk; never written to. */
@@ -30,6 +30,7 @@ export type SocketOwner = SocketBirth | BunConn;
 /** A TCP connection on a Bun socket. */
 export class BunConn extends StreamBase implements Conn {
   protected readonly clock: Clock;
+  protected readonly faults: Faults;
   #socket: Bun.Socket<SocketOwner>;
   #pool: BufferPool;
   #out: OutQueue | null = null;
@@ -46,12 +47,13 @@ export class BunConn extends StreamBase implements Conn {
   /** One of our methods runs, and what the socket reports meanwhile must wait for its end. */
   #inMethod = false;
 
-  constructor(socket: Bun.Socket<SocketOwner>, { pool, clock }: Shared, unixPath?: string) {
+  constructor(socket: Bun.Socket<SocketOwner>, { pool, clock, faults }: Shared, unixPath?: string) {
     super();
     if (unixPath !== undefined) this.#remote = this.#local = { host: unixPath, port: 0 };
     this.#socket = socket;
     this.#pool = pool;
     this.clock = clock;
+    this.faults = faults;
   }
 
   /** Asked for when needed: each part is a system call. Remembered, since a closed socket knows it no more. */
@@ -228,7 +230,7 @@ export const socketHandlers: Bun.SocketHandler<SocketOwner> = Object.freeze({
     try {
       birth.accept(conn);
     } catch (thrown) {
-      conn.abort(asError(thrown));
+      conn.abort(birth.shared.faults.report("accept", thrown));
     }
   },
   data(socket: Bun.Socket<SocketOwner>, chunk: Uint8Array) {

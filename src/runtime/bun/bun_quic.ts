@@ -32,15 +32,7 @@ import {
   withinDeadline,
 } from "../quic_shared.ts";
 import { QuicByteStream, type QuicStreamIo } from "../quic_stream.ts";
-import {
-  addressText,
-  asError,
-  dialError,
-  listenError,
-  plainHost,
-  reportStray,
-  type Shared,
-} from "../shared.ts";
+import { addressText, dialError, listenError, plainHost, type Shared } from "../shared.ts";
 import { QUIC_FAREWELL_MS, QUIC_IDLE_MS, QUIC_KEEP_ALIVE_MS, QUIC_STREAMS_MAX } from "../quic_port.ts";
 
 /** QUIC on Bun: what a peer may send on a stream before it hears more; larger or smaller made no difference. */
@@ -165,7 +157,7 @@ function keyLogging(): Pick<NodeQuicOptions, "keylog" | "onkeylog"> {
     try {
       appendFileSync(file, `${line.trimEnd()}\n`, { mode: 0o600 });
     } catch (error) {
-      reportStray("key log", error);
+      console.error(`sallyport: Cannot write TLS secrets to ${file}: ${errorMessage(error)}`);
     }
   };
   return { keylog: true, onkeylog };
@@ -192,7 +184,7 @@ async function shakeHands(
   try {
     options.accept(conn);
   } catch (thrown) {
-    conn.close(closedError(asError(thrown)));
+    conn.close(shared.faults.report("accept", thrown));
   }
 }
 
@@ -263,7 +255,7 @@ class BunQuicConn extends QuicConnBase {
   #allowed: Promise<void> = Promise.resolve();
 
   constructor(native: NodeQuicSession, shared: Shared, endpoint: NodeQuicEndpoint | undefined) {
-    super();
+    super(shared.faults);
     this.#native = native;
     this.#shared = shared;
     this.#endpoint = endpoint;

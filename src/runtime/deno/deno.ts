@@ -9,6 +9,8 @@ import type { Aead } from "../../crypto/aead.ts";
 import { DenoConn } from "./deno_conn.ts";
 import { denoQuic } from "./deno_quic.ts";
 import { openOpensslAeads } from "./deno_openssl.ts";
+import { DescriptorGuard } from "../descriptors.ts";
+import { listenHttp } from "../http_server.ts";
 import { BufferPool } from "../out_queue.ts";
 import type {
   Address,
@@ -18,30 +20,24 @@ import type {
   DatagramSocket,
   DialOptions,
   DialUnixOptions,
-  HttpOptions,
-  HttpServer,
   Listener,
   ListenOptions,
   Runtime,
   Timer,
 } from "../port.ts";
 import {
-  asError,
   createSystemClock,
   dialError,
   dialTimeoutError,
+  Faults,
+  isExhausted,
   listenError,
   plainHost,
-  plainResponse,
-  reportStray,
   type Shared,
-  systemCode,
 } from "../shared.ts";
 
-/** Out of file descriptors or memory, the next accept waits this long. */
+/** Out of file descriptors or memory, accepting pauses for this long. */
 const ACCEPT_RETRY_MS = 100;
-/** System errors after which an accept at once would fail again. Others concern one connection alone. */
-const EXHAUSTED = new Set(["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM"]);
 /** UDP payloads are at most 65,507 bytes over IPv4 (RFC 768). */
 const DATAGRAM_MAX_BYTES = 65_535;
 /** Datagrams that may be on their way into the socket at once; more are dropped. */
@@ -51,13 +47,20 @@ const DATAGRAMS_IN_FLIGHT_MAX = 256;
 export function createDenoRuntime(): Runtime {
   let aeads: readonly Aead[] | undefined;
   const turn = new Turn();
-  const shared: Shared = { pool: new BufferPool(), clock: createSystemClock(turn.soon) };
+  const shared: Shared = {
+    pool: new BufferPool(),
+    clock: createSystemClock(turn.soon),
+    descriptors: new DescriptorGuard(),
+    faults: new Faults(),
+  };
   return {
     name: "deno",
     version: Deno.version.deno,
     // Deno.Conn has neither SO_LINGER nor a reset.
     capabilities: { reusePort: true, hardClose: false },
     clock: shared.clock,
+    descriptors: shared.descriptors,
+    faults: shared.faults,
     listen: (options) => listen(options, shared),
     dial: (options) => {
       const { host: hostname, port } = options;
@@ -65,8 +68,8 @@ export function createDenoRuntime(): Runtime {
     },
     dialUnix: (options) =>
       dial(options, shared, () => Deno.connect({ transport: "unix", path: options.path })),
-    bindDatagram: (options) => bindDatagram(options, turn),
-    serveHttp,
+    bindDatagram: (options) => bindDatagram(options, turn, shared),
+    serveHttp: (options) => listenHttp(options, (at) => listen(at, shared), shared),
     // deno-lint-ignore require-await -- what it throws must become a rejection
     quic: async () => denoQuic(shared),
     systemAeads: () => aeads ??= openOpensslAeads(),
@@ -135,8 +138,9 @@ async function acceptLoop(
     } catch (error) {
       if (error instanceof Deno.errors.BadResource) return;
       // A connection that its peer has reset while it waited fails with ENOTCONN: that is no reason to let others wait.
-      if (EXHAUSTED.has(systemCode(error))) {
-        await new Promise((resolve) => setTimeout(resolve, ACCEPT_RETRY_MS));
+      if (isExhausted(error)) {
+        shared.descriptors.exhausted();
+        await pause();
       }
       continue;
     }
@@ -149,9 +153,15 @@ async function acceptLoop(
     try {
       options.accept(conn);
     } catch (thrown) {
-      conn.abort(asError(thrown));
+      conn.abort(shared.faults.report("accept", thrown));
     }
+    // Those behind it wait in the system's queue.
+    while (!state.closed && !shared.descriptors.accepted()) await pause();
   }
+}
+
+function pause(): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ACCEPT_RETRY_MS));
 }
 
 /** Null if the peer has reset the connection meanwhile, which makes its options fail. */
@@ -170,6 +180,7 @@ async function dial(
   shared: Shared,
   connect: (signal: AbortSignal) => Promise<Deno.TcpConn | Deno.UnixConn>,
 ): Promise<Conn> {
+  shared.descriptors.assertDialable(options);
   const abort = new AbortController();
   let late = false;
   let timer: Timer | undefined;
@@ -188,14 +199,14 @@ async function dial(
   try {
     return new DenoConn(await Promise.race([attempt(), deadline]), shared);
   } catch (error) {
-    throw dialError(options, error);
+    throw isExhausted(error) ? shared.descriptors.dialError(options, error) : dialError(options, error);
   } finally {
     timer?.cancel();
   }
 }
 
 // deno-lint-ignore require-await -- what it throws must become a rejection
-async function bindDatagram(options: DatagramOptions, turn: Turn): Promise<DatagramSocket> {
+async function bindDatagram(options: DatagramOptions, turn: Turn, shared: Shared): Promise<DatagramSocket> {
   let socket: Deno.DatagramConn;
   try {
     socket = Deno.listenDatagram({ transport: "udp", hostname: options.host, port: options.port });
@@ -203,7 +214,7 @@ async function bindDatagram(options: DatagramOptions, turn: Turn): Promise<Datag
     throw listenError(options, error);
   }
   const state = { closed: false };
-  receiveLoop(socket, state, options, turn);
+  receiveLoop(socket, state, options, turn, shared);
   const addr = socket.addr as Deno.NetAddr;
   let inFlight = 0;
   const done = () => void inFlight--;
@@ -238,6 +249,7 @@ async function receiveLoop(
   state: { closed: boolean },
   options: DatagramOptions,
   turn: Turn,
+  shared: Shared,
 ): Promise<void> {
   const buffer = new Uint8Array(DATAGRAM_MAX_BYTES);
   while (!state.closed) {
@@ -255,41 +267,7 @@ async function receiveLoop(
       // Those that wait in the socket come in this turn still, each in a microtask of its own.
       turn.within(() => options.receive(received[0], { host: plainHost(from.hostname), port: from.port }));
     } catch (thrown) {
-      reportStray("datagram", thrown);
+      shared.faults.report("datagram", thrown);
     }
-  }
-}
-
-// deno-lint-ignore require-await -- what it throws must become a rejection
-async function serveHttp(options: HttpOptions): Promise<HttpServer> {
-  // Aborting Deno's own signal during its graceful shutdown throws where nobody can catch it, so requests that are
-  // late at close are answered from here.
-  let giveUp = () => {};
-  const givenUp = new Promise<Response | null>((resolve) => giveUp = () => resolve(null));
-  const answer = async (request: Request, info: Deno.ServeHandlerInfo<Deno.NetAddr>) => {
-    const remote = { host: plainHost(info.remoteAddr.hostname), port: info.remoteAddr.port };
-    try {
-      return await Promise.race([options.fetch(request, remote), givenUp]) ??
-        plainResponse(503, "shutting down");
-    } catch (thrown) {
-      reportStray("request", thrown);
-      return plainResponse(500, "internal error");
-    }
-  };
-  try {
-    const server = Deno.serve({ hostname: options.host, port: options.port, onListen() {} }, answer);
-    return {
-      address: { host: server.addr.hostname, port: server.addr.port },
-      async close(graceMs) {
-        const done = server.shutdown().catch(() => {});
-        let timer: ReturnType<typeof setTimeout> | undefined;
-        const late = new Promise<void>((resolve) => timer = setTimeout(resolve, graceMs));
-        await Promise.race([done, late]);
-        clearTimeout(timer);
-        giveUp();
-      },
-    };
-  } catch (error) {
-    throw listenError(options, error);
   }
 }

@@ -6,7 +6,7 @@
 
 import { BUFFER_SIZES, type BufferPool, OutQueue } from "../out_queue.ts";
 import type { Address, Bytes, Clock, Conn } from "../port.ts";
-import { lostError, plainHost, type Shared } from "../shared.ts";
+import { type Faults, lostError, plainHost, type Shared } from "../shared.ts";
 import { StreamBase } from "../stream_base.ts";
 
 const KiB = 1024;
@@ -26,6 +26,7 @@ export class DenoConn extends StreamBase implements Conn {
   readonly remote: Address;
   readonly local: Address;
   protected readonly clock: Clock;
+  protected readonly faults: Faults;
   #conn: Deno.TcpConn | Deno.UnixConn;
   #pool: BufferPool;
   #out: OutQueue | null = null;
@@ -43,12 +44,13 @@ export class DenoConn extends StreamBase implements Conn {
   #kept = 0;
   #endKept = false;
 
-  constructor(conn: Deno.TcpConn | Deno.UnixConn, { pool, clock }: Shared) {
+  constructor(conn: Deno.TcpConn | Deno.UnixConn, { pool, clock, faults }: Shared) {
     super();
     if ("setNoDelay" in conn) conn.setNoDelay(true);
     this.#conn = conn;
     this.#pool = pool;
     this.clock = clock;
+    this.faults = faults;
     this.remote = addressOf(conn.remoteAddr);
     this.local = addressOf(conn.localAddr);
   }

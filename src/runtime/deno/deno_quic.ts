@@ -25,7 +25,7 @@ import {
   withinDeadline,
 } from "../quic_shared.ts";
 import { QuicByteStream, type QuicStreamIo } from "../quic_stream.ts";
-import { asError, dialError, listenError, plainHost, type Shared } from "../shared.ts";
+import { dialError, listenError, plainHost, type Shared } from "../shared.ts";
 import { PENDING_CONNECTIONS_MAX } from "../port.ts";
 import { QUIC_IDLE_MS, QUIC_KEEP_ALIVE_MS, QUIC_STREAMS_MAX } from "../quic_port.ts";
 
@@ -117,7 +117,7 @@ async function acceptLoop(
       try {
         options.accept(conn);
       } catch (thrown) {
-        conn.close(closedError(asError(thrown)));
+        conn.close(shared.faults.report("accept", thrown));
       }
     } catch (error) {
       options.refused?.(closedError(error));
@@ -193,7 +193,7 @@ class DenoQuicConn extends QuicConnBase {
     endpoint: Deno.QuicEndpoint | undefined,
     peerFingerprint: Bytes | undefined,
   ) {
-    super();
+    super(shared.faults);
     this.#native = native;
     this.#shared = shared;
     this.#endpoint = endpoint;

@@ -100,6 +100,14 @@ export function createMemoryNetwork(options: MemoryNetworkOptions = {}): MemoryN
         version: VERSION,
         capabilities: { reusePort: false, hardClose: true },
         clock: time.clock,
+        descriptors: {
+          limit: undefined,
+          connectionsMax: undefined,
+          acceptPauses: 0,
+          open: () => undefined,
+          watch() {},
+        },
+        faults: time.faults,
         listen: (options) => host.listen(options),
         dial: (options) => host.dial(options),
         dialUnix: ({ path }) =>

@@ -7,7 +7,7 @@
 import type { SallyportError } from "../../errors.ts";
 import type { Direction, MemoryLink } from "./memory_link.ts";
 import type { Address, Bytes, Clock, Conn } from "../port.ts";
-import { lostError } from "../shared.ts";
+import { type Faults, lostError } from "../shared.ts";
 import { StreamBase } from "../stream_base.ts";
 
 /** Delivered bytes are overwritten with this when the handler returns: who keeps a view finds out. */
@@ -20,6 +20,7 @@ export class MemoryConn extends StreamBase implements Conn {
   /** Called once, when nothing is to happen any more. */
   over: (() => void) | undefined;
   protected readonly clock: Clock;
+  protected readonly faults: Faults;
   #link: MemoryLink;
   #direction: Direction;
   #peer: MemoryConn | null = null;
@@ -39,6 +40,7 @@ export class MemoryConn extends StreamBase implements Conn {
   private constructor(link: MemoryLink, direction: Direction, local: Address, remote: Address) {
     super();
     this.clock = link.time.clock;
+    this.faults = link.time.faults;
     this.#link = link;
     this.#direction = direction;
     this.local = local;

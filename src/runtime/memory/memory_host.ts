@@ -22,7 +22,7 @@ import type {
   Listener,
   ListenOptions,
 } from "../port.ts";
-import { addressText, asError, dialError, dialTimeoutError, listenError, reportStray } from "../shared.ts";
+import { addressText, dialError, dialTimeoutError, type Faults, listenError } from "../shared.ts";
 
 /** Ports that a host gives out by itself start here (RFC 6335). */
 const FIRST_EPHEMERAL_PORT = 49_152;
@@ -186,7 +186,7 @@ export class MemoryHost {
       try {
         listener.owner(far);
       } catch (thrown) {
-        far.abort(asError(thrown));
+        far.abort(this.#world.time.faults.report("accept", thrown));
       }
     });
   }
@@ -248,7 +248,7 @@ export class MemoryHost {
         // A copy for each arrival: a duplicate must not see what a handler did to the first.
         target.owner.receive(copy.slice(), from);
       } catch (thrown) {
-        reportStray("datagram", thrown);
+        this.#world.time.faults.report("datagram", thrown);
       }
     });
     return true;
@@ -256,7 +256,7 @@ export class MemoryHost {
 
   // deno-lint-ignore require-await -- what it throws must become a rejection
   async serveHttp(options: HttpOptions): Promise<HttpServer> {
-    const server = new MemoryServer(options);
+    const server = new MemoryServer(options, this.#world.time.faults);
     const bound = this.#servers.bind(this.#own(options), options.port, server);
     return {
       address: bound.address,
@@ -292,11 +292,13 @@ export class MemoryHost {
 /** An HTTP server without a network: requests go straight to its handler. */
 class MemoryServer {
   #options: HttpOptions;
+  readonly #faults: Faults;
   #open = 0;
   #quiet: (() => void) | null = null;
 
-  constructor(options: HttpOptions) {
+  constructor(options: HttpOptions, faults: Faults) {
     this.#options = options;
+    this.#faults = faults;
   }
 
   async answer(request: Request, remote: Address): Promise<Response> {
@@ -304,7 +306,7 @@ class MemoryServer {
     try {
       return await this.#options.fetch(request, remote);
     } catch (thrown) {
-      reportStray("request", thrown);
+      this.#faults.report("http_request", thrown);
       return new Response("internal error\n", { status: 500 });
     } finally {
       if (--this.#open === 0) this.#quiet?.();

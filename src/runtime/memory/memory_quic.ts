@@ -22,7 +22,7 @@ import type {
   QuicTrust,
 } from "../quic_port.ts";
 import { certificateRefused, peerClosed, QuicConnBase } from "../quic_shared.ts";
-import { asError, dialError, dialTimeoutError, lostError } from "../shared.ts";
+import { dialError, dialTimeoutError, type Faults, lostError } from "../shared.ts";
 import { QUIC_IDLE_MS, QUIC_KEEP_ALIVE_MS, QUIC_STREAMS_MAX } from "../quic_port.ts";
 
 /** Streams that a client lets its server have open, as few as Bun does. */
@@ -50,12 +50,14 @@ const diallers = new WeakMap<Way, Dialling>();
 
 class Listening implements QuicListener {
   readonly address: Address;
+  readonly #faults: Faults;
   readonly #unbind: () => void;
   readonly #conns = new Set<MemoryQuicConn>();
 
   constructor(host: MemoryHost, options: QuicListenOptions) {
     const fingerprint = certificateFingerprint(options.identity.certificatePem);
     const bound = host.bindQuic(options, { arrive: (caller) => this.#arrive(caller, options, fingerprint) });
+    this.#faults = host.time.faults;
     this.address = bound.address;
     this.#unbind = bound.unbind;
   }
@@ -88,7 +90,7 @@ class Listening implements QuicListener {
         try {
           options.accept(conn);
         } catch (thrown) {
-          conn.close(lostError(asError(thrown)));
+          conn.close(this.#faults.report("accept", thrown));
         }
       });
     });
@@ -213,7 +215,7 @@ class MemoryQuicConn extends QuicConnBase {
     alpn: string,
     peerFingerprint: Bytes | undefined,
   ) {
-    super();
+    super(host.time.faults);
     this.#host = host;
     this.#way = way;
     this.#direction = direction;

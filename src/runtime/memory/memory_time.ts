@@ -8,6 +8,7 @@
 import { setImmediate } from "node:timers";
 import { SallyportError } from "../../errors.ts";
 import type { Clock, Timer } from "../port.ts";
+import { Faults } from "../shared.ts";
 
 /** Virtual time starts here: 2026-01-01T00:00:00Z. */
 const START_WALL_MS = Date.UTC(2026, 0, 1);
@@ -47,6 +48,8 @@ export class VirtualTime {
   /** A binary heap, the next event first. */
   #heap: Event[] = [];
 
+  /** Where the callbacks' exceptions of all hosts go. */
+  readonly faults: Faults = new Faults();
   /** The clock as a runtime hands it out. */
   readonly clock: Clock = {
     nowMs: () => this.#nowMs,

@@ -8,7 +8,7 @@ import type { CurveConnection } from "../../protocol/curve/connection.ts";
 import type { CurveHandler } from "../../protocol/curve/connection_host.ts";
 import type { CurveGauges, CurveStats } from "../../protocol/curve/stats.ts";
 import type { CurveStream } from "../../protocol/curve/streams/stream.ts";
-import { SallyportError } from "../../errors.ts";
+import { type InternalError, SallyportError } from "../../errors.ts";
 import type { Caller } from "../../protocol/mux/host.ts";
 import type { Address, Clock, Timer } from "../../runtime/port.ts";
 import { type CurveHead, encodeCallerHead, encodeGoingAwayHead } from "../../wire/credit/stream_head.ts";
@@ -147,6 +147,10 @@ export class CurveSession implements Session, CurveStreamHost, CurveHandler {
 
   streamClosed(stream: CurveStream): void {
     if (this.#visitors.delete(stream)) this.#handler?.streamClosed();
+  }
+
+  fault(error: InternalError): void {
+    this.#handler?.fault?.(error);
   }
 
   closed(error: SallyportError): void {

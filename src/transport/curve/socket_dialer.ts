@@ -5,7 +5,7 @@
  */
 import type { Bytes } from "../../bytes/bytes.ts";
 import { type RandomSource, systemRandom } from "../../crypto/random.ts";
-import { errorMessage, SallyportError } from "../../errors.ts";
+import { errorMessage, type InternalError, SallyportError } from "../../errors.ts";
 import type { Address, DatagramSocket, Runtime } from "../../runtime/port.ts";
 import { CurveClient } from "../../protocol/curve/client.ts";
 import type { CurveConnection } from "../../protocol/curve/connection.ts";
@@ -172,6 +172,10 @@ export class CurveDialer implements DialledConnection, CurveHandler {
 
   stream(stream: Parameters<CurveHandler["stream"]>[0]): void {
     this.#handler?.stream(stream);
+  }
+
+  fault(error: InternalError): void {
+    this.#handler?.fault?.(error);
   }
 
   streamClosed(stream: Parameters<CurveHandler["streamClosed"]>[0]): void {

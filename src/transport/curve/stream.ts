@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { internalError } from "../../errors.ts";
+import { InternalError, internalError } from "../../errors.ts";
 import type { Bytes } from "../../bytes/bytes.ts";
 import type { CurveStream } from "../../protocol/curve/streams/stream.ts";
 import type { Caller } from "../../protocol/mux/host.ts";
@@ -19,6 +19,8 @@ export interface CurveStreamHost {
   bytesReceived: number;
   /** A stream's head has come whole. False: the stream is nobody's, and has been dealt with. */
   headed(visitor: CurveVisitor, head: CurveHead): boolean;
+  /** The stream's handler has thrown. */
+  fault(error: InternalError): void;
   /** A stream is over, and its head hasn't come. */
   headless(visitor: CurveVisitor): void;
 }
@@ -149,15 +151,25 @@ export class CurveVisitor implements SessionStream, ByteStreamHandler {
       try {
         this.#handler.data(rest);
       } catch (thrown) {
-        this.abort(internalError("stream", thrown));
+        this.#failed(thrown);
       }
     }
     if (!this.#paused) this.stream.resume();
   }
 
+  #failed(thrown: unknown): void {
+    const error = internalError("stream", thrown);
+    if (error instanceof InternalError) this.#host.fault(error);
+    this.abort(error);
+  }
+
   #tellClosed(): void {
     if (this.#over) return;
     this.#over = true;
-    this.#handler?.close(this.#closed?.error);
+    try {
+      this.#handler?.close(this.#closed?.error);
+    } catch (thrown) {
+      this.#failed(thrown);
+    }
   }
 }

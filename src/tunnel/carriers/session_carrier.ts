@@ -4,7 +4,7 @@
  * @module
  */
 import type { Bytes } from "../../bytes/bytes.ts";
-import { SallyportError } from "../../errors.ts";
+import { type InternalError, SallyportError } from "../../errors.ts";
 import type { Caller } from "../../protocol/mux/host.ts";
 import type { Address, ByteStream, ByteStreamHandler, Clock, Timer } from "../../runtime/port.ts";
 import type { Session, SessionStream } from "../../transport/port.ts";
@@ -93,6 +93,8 @@ export interface FirstByteChoice {
   request(stream: SessionStream): void;
   /** It is a visitor's. */
   visitor(stream: SessionStream): void;
+  /** The stream's reader has thrown at the first bytes. */
+  fault?(error: InternalError): void;
 }
 
 /**
@@ -123,7 +125,11 @@ class FirstByte implements ByteStreamHandler {
   data(chunk: Bytes): void {
     this.#timer.cancel();
     const isRequest = chunk[0] === REQUEST_FIRST_BYTE;
-    const stream = new UnreadStream(this.#stream, { clock: this.#clock, rest: chunk.slice() });
+    const stream = new UnreadStream(this.#stream, {
+      clock: this.#clock,
+      rest: chunk.slice(),
+      fault: (error) => this.#choice.fault?.(error),
+    });
     if (isRequest) this.#choice.request(stream);
     else this.#choice.visitor(stream);
   }

@@ -6,9 +6,11 @@
  */
 import { TunnelLease } from "../../cluster/lease.ts";
 import type { TunnelRegistry } from "../../cluster/registry.ts";
-import { errorMessage, internalError, SallyportError } from "../../errors.ts";
+import { internalError, SallyportError } from "../../errors.ts";
 import type { Clock, Timer } from "../../runtime/port.ts";
-import { type Logger, silentLogger } from "../../telemetry/log.ts";
+import { type LogFields, type Logger, silentLogger } from "../../telemetry/log.ts";
+import { reportFault } from "../../telemetry/faults.ts";
+import type { Metrics } from "../../telemetry/metrics.ts";
 import { Arrival } from "./arrival.ts";
 import { checkMethods } from "../auth/negotiate.ts";
 import type { Authenticator } from "../auth/port.ts";
@@ -50,6 +52,8 @@ export interface TunnelDaemonOptions {
   event?(event: TunnelEvent): void;
   /** Hears why somebody isn't let in, to be counted. */
   refused?(error: SallyportError): void;
+  /** Counts faults of callbacks and services; nothing when absent. */
+  readonly metrics?: Metrics;
 }
 
 /** A running daemon. */
@@ -158,7 +162,7 @@ class Daemon implements TunnelDaemon, TunnelSink {
     try {
       const peer = await arrival.verified;
       if (this.#closed) throw shutdown();
-      const { clock, router, log } = this.#options;
+      const { clock, router, log, metrics } = this.#options;
       const { name, attributes, method } = peer;
       const tunnel = new Tunnel({
         carrier,
@@ -167,6 +171,7 @@ class Daemon implements TunnelDaemon, TunnelSink {
         name,
         ...attributes === undefined ? {} : { attributes },
         ...log === undefined ? {} : { log },
+        ...metrics === undefined ? {} : { metrics },
         // Registered before it serves: until then requests wait.
         held: true,
       });
@@ -177,6 +182,7 @@ class Daemon implements TunnelDaemon, TunnelSink {
       if (peer.validUntilS !== undefined) this.#expire(tunnel, peer.validUntilS);
     } catch (thrown) {
       const error = internalError("authorize", thrown);
+      this.#fault(error);
       this.#options.refused?.(error);
       const { transport, remote } = carrier;
       this.#log.info({ transport, peer: remote.host, reason: error.code }, error.message);
@@ -234,13 +240,17 @@ class Daemon implements TunnelDaemon, TunnelSink {
     this.#tell({ kind: "disconnected", tunnel, reason });
   }
 
+  #fault(error: SallyportError, fields: LogFields = {}): void {
+    reportFault(error, { log: this.#log, metrics: this.#options.metrics }, fields);
+  }
+
   #tell(event: TunnelEvent): void {
     const { name, transport, remote, id } = event.tunnel;
     this.#log.info({ tunnel: name, tunnel_id: id, transport, peer: remote.host }, `tunnel ${event.kind}`);
     try {
       this.#options.event?.(event);
     } catch (error) {
-      this.#log.error({ tunnel: name }, `the daemon's event callback threw: ${errorMessage(error)}`);
+      this.#fault(internalError("callback", error), { tunnel: name });
     }
   }
 }

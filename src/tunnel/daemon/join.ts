@@ -5,7 +5,9 @@
  */
 import { internalError, type SallyportError } from "../../errors.ts";
 import type { Clock } from "../../runtime/port.ts";
+import { reportFault } from "../../telemetry/faults.ts";
 import type { Logger } from "../../telemetry/log.ts";
+import type { Metrics } from "../../telemetry/metrics.ts";
 import { proveSelf } from "../auth/negotiate.ts";
 import type { TunnelCredential } from "../auth/port.ts";
 import type { Carrier } from "../carriers/carrier.ts";
@@ -25,6 +27,8 @@ export interface JoinTunnelOptions {
   readonly name: string;
   /** Where it logs; nowhere when absent. */
   readonly log?: Logger;
+  /** Counts faults; nothing when absent. */
+  readonly metrics?: Metrics;
   /** Hears why a request of the other side came to nothing, to be counted. */
   refused?(code: SallyportError["code"]): void;
 }
@@ -38,8 +42,10 @@ export async function joinTunnel(options: JoinTunnelOptions): Promise<Tunnel> {
   try {
     await proveSelf(carrier, credentials, { transport: carrier.transport, remote: carrier.remote, clock });
   } catch (error) {
-    carrier.close(internalError("handshake", error));
-    throw error;
+    const reason = internalError("handshake", error);
+    if (options.log !== undefined) reportFault(reason, { log: options.log, metrics: options.metrics });
+    carrier.close(reason);
+    throw reason;
   }
   return new Tunnel(options);
 }

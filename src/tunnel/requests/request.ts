@@ -5,7 +5,7 @@
  * @module
  */
 import type { Bytes } from "../../bytes/bytes.ts";
-import { SallyportError } from "../../errors.ts";
+import { type InternalError, SallyportError } from "../../errors.ts";
 import type { ByteStream, ByteStreamHandler, Clock, Timer } from "../../runtime/port.ts";
 import { printableName } from "../../wire/hostname.ts";
 import { formatTunnelAddress, parseTunnelAddress } from "../../wire/snocat/tunnel_address.ts";
@@ -28,9 +28,15 @@ export const TUNNEL_ANSWER_DEADLINE_MS = 20_000;
 
 const NOTHING: Bytes = new Uint8Array(0);
 
-/** What {@link sendRequest} takes besides stream and address. */
-export interface SendRequestOptions {
+/** What both sides of a request take. */
+export interface ExchangeOptions {
   readonly clock: Clock;
+  /** The stream's reader has thrown at the bytes that came with the request or the answer. */
+  fault?(error: InternalError): void;
+}
+
+/** What {@link sendRequest} takes besides stream and address. */
+export interface SendRequestOptions extends ExchangeOptions {
   /** Until the answer; {@link TUNNEL_ANSWER_DEADLINE_MS} when absent. */
   readonly timeoutMs?: number;
   /** Gives up; the stream is aborted. */
@@ -84,15 +90,15 @@ export interface ReceivedRequest {
  */
 export function receiveRequest(
   stream: ByteStream,
-  options: { readonly clock: Clock },
+  options: ExchangeOptions,
 ): Promise<ReceivedRequest> {
-  return new Promise((resolve, reject) => new Receiving(stream, options.clock, resolve, reject).begin());
+  return new Promise((resolve, reject) => new Receiving(stream, options, resolve, reject).begin());
 }
 
 /** What both sides have in common: bytes that are collected until a message is whole, and a deadline. */
 abstract class Exchange<Outcome> implements ByteStreamHandler {
   protected readonly stream: ByteStream;
-  protected readonly clock: Clock;
+  protected readonly options: ExchangeOptions;
   protected collected: Bytes = NOTHING;
   protected greeted = false;
   readonly #resolve: (outcome: Outcome) => void;
@@ -102,16 +108,16 @@ abstract class Exchange<Outcome> implements ByteStreamHandler {
 
   constructor(
     stream: ByteStream,
-    clock: Clock,
+    options: ExchangeOptions,
     timeoutMs: number,
     resolve: (outcome: Outcome) => void,
     reject: (error: unknown) => void,
   ) {
     this.stream = stream;
-    this.clock = clock;
+    this.options = options;
     this.#resolve = resolve;
     this.#reject = reject;
-    this.#timer = clock.after(timeoutMs, () => {
+    this.#timer = options.clock.after(timeoutMs, () => {
       const why = `Cannot open tunnel stream: ${this.awaited} didn't come in ${timeoutMs / 1000} s`;
       this.fail(new SallyportError("deadline_exceeded", why, { side: "network", retryable: true }));
     });
@@ -188,7 +194,7 @@ class Opening extends Exchange<ByteStream> {
     resolve: (stream: ByteStream) => void,
     reject: (error: unknown) => void,
   ) {
-    super(stream, options.clock, options.timeoutMs ?? TUNNEL_ANSWER_DEADLINE_MS, resolve, reject);
+    super(stream, options, options.timeoutMs ?? TUNNEL_ANSWER_DEADLINE_MS, resolve, reject);
     this.#address = address;
     this.#signal = options.signal;
     this.#signal?.addEventListener("abort", this.#giveUp, { once: true });
@@ -208,8 +214,14 @@ class Opening extends Exchange<ByteStream> {
     const answer = this.collected[0];
     if (answer === undefined) return;
     if (answer !== ANSWER_ACCEPTED) throw this.#refused("nothing there takes it");
-    const { clock } = this;
-    this.succeed(new UnreadStream(this.stream, { clock, rest: this.collected.subarray(1) }));
+    const rest = this.collected.subarray(1);
+    this.succeed(
+      new UnreadStream(this.stream, {
+        clock: this.options.clock,
+        rest,
+        fault: (error) => this.options.fault?.(error),
+      }),
+    );
   }
 
   protected override finish(): void {
@@ -231,11 +243,11 @@ class Receiving extends Exchange<ReceivedRequest> {
 
   constructor(
     stream: ByteStream,
-    clock: Clock,
+    options: ExchangeOptions,
     resolve: (request: ReceivedRequest) => void,
     reject: (error: unknown) => void,
   ) {
-    super(stream, clock, TUNNEL_REQUEST_DEADLINE_MS, resolve, reject);
+    super(stream, options, TUNNEL_REQUEST_DEADLINE_MS, resolve, reject);
   }
 
   protected read(): void {
@@ -267,8 +279,9 @@ class Receiving extends Exchange<ReceivedRequest> {
     let leaving: AbortController | undefined;
     let over: Error | undefined;
     const stream = new UnreadStream(this.stream, {
-      clock: this.clock,
+      clock: this.options.clock,
       rest,
+      fault: (error) => this.options.fault?.(error),
       lost: (error) => {
         over = error ?? lost();
         leaving?.abort(over);

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { internalError } from "../../errors.ts";
+import { InternalError, internalError } from "../../errors.ts";
 import type { Bytes } from "../../bytes/bytes.ts";
 import type { Caller } from "../../protocol/mux/host.ts";
 import type { ByteStream, ByteStreamHandler, Clock } from "../../runtime/port.ts";
@@ -17,6 +17,8 @@ export interface UnreadOptions {
   readonly clock: Clock;
   /** What has been read and is the next reader's; it is kept, not copied. */
   readonly rest: Bytes;
+  /** The reader has thrown at what was put back; the stream is being ended. */
+  fault?(error: InternalError): void;
   /** The stream is over before anybody has taken it. */
   lost?(error: Error | undefined): void;
 }
@@ -121,7 +123,9 @@ export class UnreadStream implements SessionStream, ByteStreamHandler {
       try {
         handler.data(rest);
       } catch (thrown) {
-        this.#stream.abort(internalError("stream", thrown));
+        const error = internalError("stream", thrown);
+        if (error instanceof InternalError) this.#options.fault?.(error);
+        this.#stream.abort(error);
       }
     }
     this.#through = true;

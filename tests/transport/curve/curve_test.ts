@@ -1,10 +1,10 @@
 /** The curve transport in front of a whole edge, in the network in memory. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { CurveDialer } from "../../../src/agent/transports/curve.ts";
-import { EdgeKey, keyText } from "../../../src/agent/transports/edge_key.ts";
-import type { DialerOptions, EdgePins } from "../../../src/agent/transports/port.ts";
-import type { Grant } from "../../../src/agent/grant.ts";
+import { CurveDialer } from "../../../src/transport/curve/agent.ts";
+import { EdgeKey, keyText } from "../../../src/transport/edge_key.ts";
+import type { DialerOptions, EdgePins } from "../../../src/transport/agent_transport.ts";
+import type { Grant } from "../../../src/transport/grant.ts";
 import { keyPair, loadCurveCrypto } from "../../../src/protocol/curve/crypto.ts";
 import type { CurveStream } from "../../../src/protocol/curve/streams/stream.ts";
 import { errorCode, SallyportError } from "../../../src/errors.ts";

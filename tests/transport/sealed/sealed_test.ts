@@ -2,8 +2,8 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { Dialers } from "../../../src/agent/dialer.ts";
-import { keyText } from "../../../src/agent/transports/edge_key.ts";
-import type { TransportDialer } from "../../../src/agent/transports/port.ts";
+import { keyText } from "../../../src/transport/edge_key.ts";
+import type { TransportDialer } from "../../../src/transport/agent_transport.ts";
 import { SodiumAead } from "../../../src/crypto/aead.ts";
 import { loadSodium, makeKeyPair } from "../../../src/crypto/sodium.ts";
 import { type ErrorCode, SallyportError } from "../../../src/errors.ts";

@@ -4,7 +4,7 @@
  * @module
  */
 import type { Bytes } from "../../../bytes/bytes.ts";
-import { type ErrorCode, errorCode, internalError, SallyportError } from "../../../errors.ts";
+import { type ErrorCode, errorCode, InternalError, internalError, SallyportError } from "../../../errors.ts";
 import type { ByteStream, ByteStreamHandler } from "../../../runtime/port.ts";
 import { codeOfWire, wireCode } from "../codes.ts";
 import { ReceiveBuffer } from "./receive_buffer.ts";
@@ -318,7 +318,7 @@ export class CurveStream implements ByteStream {
     try {
       this.#handler!.data(chunk);
     } catch (thrown) {
-      this.abort(internalError("stream", thrown));
+      this.#failed(thrown);
     }
   }
 
@@ -383,7 +383,14 @@ export class CurveStream implements ByteStream {
     try {
       call(this.#handler!);
     } catch (thrown) {
-      this.abort(internalError("stream", thrown));
+      this.#failed(thrown);
     }
+  }
+
+  /** A handler that throws loses its stream, not the session. */
+  #failed(thrown: unknown): void {
+    const error = internalError("stream", thrown);
+    if (error instanceof InternalError) this.#host.fault(error);
+    this.abort(error);
   }
 }

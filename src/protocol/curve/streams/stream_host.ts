@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { SallyportError } from "../../../errors.ts";
+import { type InternalError, SallyportError } from "../../../errors.ts";
 import type { CurveStream } from "./stream.ts";
 
 /** Bounds of a stream's queues in bytes. */
@@ -32,6 +32,8 @@ export interface StreamHost {
   owesReset(stream: CurveStream): void;
   /** A frame brought nothing new. */
   duplicate(): void;
+  /** A stream's handler has thrown; the stream is being given up. */
+  fault(error: InternalError): void;
   /** Nothing more will happen on the stream. */
   finished(stream: CurveStream): void;
 }

@@ -4,7 +4,7 @@
  * @module
  */
 import type { Bytes } from "../../../bytes/bytes.ts";
-import { SallyportError } from "../../../errors.ts";
+import { type InternalError, SallyportError } from "../../../errors.ts";
 import {
   CONTROL_MAX_BYTES,
   FrameType,
@@ -40,6 +40,8 @@ export interface StreamSetHost {
   closed(stream: CurveStream): void;
   /** Bytes came that had come before. */
   duplicate(): void;
+  /** A stream's handler has thrown. */
+  fault(error: InternalError): void;
 }
 
 /** See the module. */
@@ -239,6 +241,10 @@ export class StreamSet implements StreamHost {
 
   duplicate(): void {
     this.#host.duplicate();
+  }
+
+  fault(error: InternalError): void {
+    this.#host.fault(error);
   }
 
   // Turns and time.

@@ -214,7 +214,7 @@ export class CreditEngine<Lane> extends SessionCore<CreditStream<Lane>>
     const stream = this.#add(lane, caller, false);
     stream.sendCredit = creditBytes;
     this.sender.opened(stream);
-    this.host.opened(stream);
+    this.announce(stream);
   }
 
   streamFrame(stream: CreditStream<Lane> | undefined, type: number, body: Bytes): boolean {

@@ -283,7 +283,7 @@ export class MuxSession extends SessionCore<MuxStream> implements Multiplexer {
     }
     const stream = new MuxStream(this, id, { address: caller }, false);
     this.#add(stream);
-    this.host.opened(stream);
+    this.announce(stream);
   }
 
   #remoteClose(stream: MuxStream | undefined): void {

@@ -6,11 +6,11 @@
 import { fingerprintText } from "../../crypto/certificate.ts";
 import { errorCode, errorMessage, SallyportError } from "../../errors.ts";
 import type { Address } from "../../runtime/port.ts";
-import type { Session } from "../../transport/port.ts";
-import { dialForQuic } from "../../transport/quic/dial.ts";
+import type { Session } from "../port.ts";
+import { dialForQuic } from "./dial.ts";
 import type { Grant } from "../grant.ts";
-import { EdgeKey } from "./edge_key.ts";
-import type { DialerParts, DialRequest, TransportDialer } from "./port.ts";
+import { EdgeKey } from "../edge_key.ts";
+import type { DialerParts, DialRequest, TransportDialer } from "../agent_transport.ts";
 
 /**
  * See {@link dialForQuic}; rejects also as {@link EdgeKey.pin} throws, and with `edge_key_changed` where the edge shows

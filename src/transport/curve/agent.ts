@@ -5,15 +5,15 @@
  */
 import type { Bytes } from "../../bytes/bytes.ts";
 import { type CurveCrypto, loadCurveCrypto } from "../../protocol/curve/crypto.ts";
-import type { CurveLink } from "../../transport/curve/socket_dialer.ts";
+import type { CurveLink } from "./socket_dialer.ts";
 import { errorCode, errorMessage, SallyportError } from "../../errors.ts";
 import type { Address } from "../../runtime/port.ts";
-import { dialForCurve } from "../../transport/curve/dial.ts";
-import { CurveSessionsSource } from "../../transport/curve/metrics.ts";
-import type { Session } from "../../transport/port.ts";
+import { dialForCurve } from "./dial.ts";
+import { CurveSessionsSource } from "./metrics.ts";
+import type { Session } from "../port.ts";
 import type { Grant } from "../grant.ts";
-import { keyText } from "./edge_key.ts";
-import type { DialerParts, DialRequest, TransportDialer } from "./port.ts";
+import { keyText } from "../edge_key.ts";
+import type { DialerParts, DialRequest, TransportDialer } from "../agent_transport.ts";
 
 /** See {@link dialForCurve}; rejects also with `edge_key_changed` where the key isn't the one that is pinned. */
 export class CurveDialer implements TransportDialer {

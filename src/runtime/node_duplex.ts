@@ -4,7 +4,7 @@
  * @module
  */
 import { Duplex } from "node:stream";
-import type { ByteStream } from "../../runtime/port.ts";
+import type { ByteStream } from "./port.ts";
 
 /** The stream as a {@link Duplex}, to which it belongs from here on; each side's end is its own. */
 export function toNodeDuplex(stream: ByteStream): Duplex {

@@ -3,15 +3,15 @@
  *
  * @module
  */
-import type { Bytes } from "../../bytes/bytes.ts";
-import type { Sodium } from "../../crypto/sodium.ts";
-import type { CongestionName } from "../../protocol/curve/congestion/congestion.ts";
-import type { Address, Runtime } from "../../runtime/port.ts";
-import type { Metrics } from "../../telemetry/metrics.ts";
-import type { Session, SessionHandler } from "../../transport/port.ts";
-import type { Grant } from "../grant.ts";
+import type { Bytes } from "../bytes/bytes.ts";
+import type { Sodium } from "../crypto/sodium.ts";
+import type { CongestionName } from "../protocol/curve/congestion/congestion.ts";
+import type { Address, Runtime } from "../runtime/port.ts";
+import type { Metrics } from "../telemetry/metrics.ts";
+import type { Session, SessionHandler } from "./port.ts";
+import type { Grant } from "./grant.ts";
 import type { EdgeKey } from "./edge_key.ts";
-import type { QueueLimits } from "../../protocol/mux/queue_limits.ts";
+import type { QueueLimits } from "../protocol/mux/queue_limits.ts";
 
 /** How a session crosses the network. */
 export type TransportName = "snitun" | "sealed" | "curve" | "quic";

@@ -1,0 +1,118 @@
+/**
+ * The directory port: which nodes a cluster has, and which of them holds which hostname
+ * (docs/protocols/cluster.md). An implementation decides every claim in one atomic step, so that a name never has
+ * holders of two groups.
+ *
+ * @module
+ */
+
+/** A node that says nothing for this long is dead: its lease has expired, and its claims count no more. */
+export const NODE_LEASE_MS = 10_000;
+/** A node renews its lease this often, so that two attempts may fail. */
+export const NODE_RENEW_MS = 3_000;
+
+/** A node, as the others see it. */
+export interface NodeRecord {
+  /** Names this run of the node's process: 128 random bits in hexadecimal. A restarted node is another one. */
+  readonly id: string;
+  /** Where other nodes reach it: `unix:/path` or `HOST:PORT`. */
+  readonly address: string;
+  /** Its public key for links between machines, base64url; absent on a unix socket. */
+  readonly publicKey?: string;
+  /** The newest version of the link protocol that it speaks. */
+  readonly version: number;
+  /** Where it is, as its operator calls it. */
+  readonly region?: string;
+  /** Agents' sessions that it holds; the session master prefers nodes with few. */
+  readonly sessions: number;
+  /** It takes no new agents: it is about to stop. */
+  readonly draining: boolean;
+}
+
+/** What a session claims a name with. */
+export interface RouteClaim {
+  /** The hostname or wildcard, canonical. */
+  readonly name: string;
+  /** The hostname of the token: only sessions of one owner may hold a name after each other, or together. */
+  readonly owner: string;
+  /** Sessions of one group hold a name together: those of one agent at two nodes, or of agents that share a name. */
+  readonly group: string;
+  /** When the session's token was made, in Unix milliseconds: a newer group replaces an older one. */
+  readonly madeAtMs: number;
+  /** The node that holds the session. */
+  readonly node: string;
+  /** Names the session: unique in the cluster. */
+  readonly session: string;
+}
+
+/** A claim that was granted. */
+export interface RouteHolder extends RouteClaim {
+  /** Grows with every granted claim of the cluster. Of two holders that disagree, the larger number is right. */
+  readonly fence: number;
+}
+
+/** The answer to a claim. */
+export type ClaimOutcome =
+  | {
+    readonly kind: "granted";
+    readonly fence: number;
+    /** Holders of older groups, which hold the name no more. */
+    readonly replaced: readonly RouteHolder[];
+  }
+  | {
+    readonly kind: "refused";
+    /** `name_taken`: another owner holds the name. `replaced`: a newer group of the same owner does. */
+    readonly reason: "name_taken" | "replaced";
+    readonly holder: RouteHolder;
+  };
+
+/** What changed, as a watcher hears it. Watching may miss changes: it makes caches fresh, it does not make them right. */
+export type DirectoryChange =
+  | { readonly kind: "claimed"; readonly holder: RouteHolder; readonly replaced: readonly RouteHolder[] }
+  | { readonly kind: "released"; readonly name: string; readonly session: string }
+  | { readonly kind: "node_left"; readonly node: string }
+  /** Changes may have been missed: everything that is cached is in doubt. */
+  | { readonly kind: "reconnected" };
+
+/** The directory of one cluster. Methods reject with `io_failed` when the store cannot be asked. */
+export interface Directory {
+  /** Enters or renews a node with a lease of {@link NODE_LEASE_MS}. "entered": it was unknown, and has no claims. */
+  enter(node: NodeRecord): Promise<"entered" | "renewed">;
+  /** Takes a node out, with all its claims. */
+  leave(node: string): Promise<void>;
+  /** The nodes whose lease has not expired. */
+  nodes(): Promise<readonly NodeRecord[]>;
+  /** Decides a claim. Claiming again with the same session is harmless, and confirms the claim. */
+  claim(claim: RouteClaim): Promise<ClaimOutcome>;
+  /** Gives up a name, if this session still holds it. */
+  release(name: string, session: string): Promise<void>;
+  /** The living holders of a name, those with the largest fence first. */
+  lookup(name: string): Promise<readonly RouteHolder[]>;
+  /** Calls `listener` for changes until the returned function is called. */
+  watch(listener: (change: DirectoryChange) => void): () => void;
+  /** Lets go of the store; leases run out by themselves. */
+  close(): Promise<void>;
+}
+
+/** Decides a claim against the living holders of its name: the one rule of every implementation. */
+export function decideClaim(
+  claim: RouteClaim,
+  living: readonly RouteHolder[],
+): {
+  readonly refusal: Extract<ClaimOutcome, { kind: "refused" }> | undefined;
+  readonly replaced: RouteHolder[];
+} {
+  const replaced: RouteHolder[] = [];
+  for (const holder of living) {
+    if (holder.session === claim.session) continue;
+    if (holder.owner !== claim.owner) {
+      return { refusal: { kind: "refused", reason: "name_taken", holder }, replaced: [] };
+    }
+    if (holder.group === claim.group) continue;
+    if (holder.madeAtMs > claim.madeAtMs) {
+      return { refusal: { kind: "refused", reason: "replaced", holder }, replaced: [] };
+    }
+    replaced.push(holder);
+  }
+  return { refusal: undefined, replaced };
+}

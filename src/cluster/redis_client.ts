@@ -1,0 +1,127 @@
+/**
+ * A connection to Redis or Valkey, as the registry and the directory use it: one server, a server behind TLS, or the
+ * master that Sentinels name. It reconnects by itself; commands fail meanwhile, and each has a deadline.
+ *
+ * @module
+ */
+import { errorMessage, SallyportError } from "../errors.ts";
+import type { Clock } from "../runtime/port.ts";
+
+/** Redis answers in a millisecond, or is in trouble. */
+export const REDIS_TIMEOUT_MS = 5_000;
+/** The longest pause between two attempts to reach Redis again. */
+const RECONNECT_MAX_MS = 5_000;
+
+/** What is used of node-redis. */
+export interface RedisClient {
+  on(event: string, listener: (detail: unknown) => void): unknown;
+  connect(): Promise<unknown>;
+  get(key: string): Promise<string | null>;
+  eval(script: string, options: { readonly keys: string[]; readonly arguments: string[] }): Promise<unknown>;
+  subscribe(channel: string, listener: (message: string) => void): Promise<unknown>;
+  duplicate(): RedisClient;
+  close(): Promise<unknown>;
+  destroy(): void;
+}
+
+/**
+ * Makes a client for `redis://`, `rediss://` (TLS) or `redis+sentinel://HOST:PORT,HOST:PORT/MASTER[?db=N]` and connects
+ * it. Rejects with `io_failed` where Redis cannot be reached, `config_invalid` for a wrong URL.
+ */
+export async function connectRedis(url: string, clock: Clock): Promise<RedisClient> {
+  const client = await makeClient(url);
+  // The command that fails says why; without a listener the event would end the process.
+  client.on("error", () => {});
+  try {
+    await withinRedisTimeout(clock, client.connect());
+  } catch (error) {
+    client.destroy();
+    throw error;
+  }
+  return client;
+}
+
+/** The answer, if it comes in time. Rejects with `io_failed`. */
+export async function withinRedisTimeout<T>(clock: Clock, asked: Promise<T>): Promise<T> {
+  const late = Promise.withResolvers<never>();
+  const timer = clock.after(REDIS_TIMEOUT_MS, () => late.reject(new Error("no answer in time")));
+  try {
+    return await Promise.race([asked, late.promise]);
+  } catch (cause) {
+    throw new SallyportError("io_failed", `Cannot ask Redis: ${errorMessage(cause)}`, {
+      side: "network",
+      retryable: true,
+      cause,
+    });
+  } finally {
+    timer.cancel();
+  }
+}
+
+async function makeClient(url: string): Promise<RedisClient> {
+  const { createClient, createSentinel } = await import("@redis/client");
+  const common = {
+    // A renewal that waits in a queue comes too late; its owner tries again.
+    disableOfflineQueue: true,
+    socket: {
+      connectTimeout: REDIS_TIMEOUT_MS,
+      reconnectStrategy: (tries: number) => Math.min(100 * 2 ** tries, RECONNECT_MAX_MS),
+    },
+  };
+  try {
+    const sentinel = parseSentinelUrl(url);
+    if (sentinel === undefined) return createClient({ url, ...common }) as unknown as RedisClient;
+    const { nodes, name, username, password, database } = sentinel;
+    return createSentinel({
+      name,
+      sentinelRootNodes: nodes,
+      nodeClientOptions: { ...common, username, password, database },
+    }) as unknown as RedisClient;
+  } catch (cause) {
+    const forms = "redis://HOST:PORT, rediss://HOST:PORT or redis+sentinel://HOST:PORT,HOST:PORT/MASTER";
+    throw new SallyportError(
+      "config_invalid",
+      `Cannot use Redis: its URL isn't ${forms}: ${errorMessage(cause)}`,
+      { side: "config" },
+    );
+  }
+}
+
+interface SentinelUrl {
+  readonly nodes: { readonly host: string; readonly port: number }[];
+  readonly name: string;
+  readonly username?: string;
+  readonly password?: string;
+  readonly database?: number;
+}
+
+/** The parts of a URL of Sentinels; undefined for another scheme. Throws where a part is missing. */
+export function parseSentinelUrl(url: string): SentinelUrl | undefined {
+  const match = /^redis\+sentinel:\/\/(?:([^@/]*)@)?([^/?#]+)\/([^/?#]+)(?:\?db=(\d+))?$/.exec(url);
+  if (match === null) {
+    if (url.startsWith("redis+sentinel:")) throw new Error("it names no Sentinels or no master");
+    return undefined;
+  }
+  const [, login, hosts, name, database] = match;
+  const nodes = hosts!.split(",").map((text) => {
+    const at = text.lastIndexOf(":");
+    const port = Number(text.slice(at + 1));
+    if (at < 1 || !Number.isInteger(port) || port < 1 || port > 65_535) {
+      throw new Error(`${text} is no HOST:PORT`);
+    }
+    return { host: text.slice(0, at).replace(/^\[|\]$/g, ""), port };
+  });
+  const [username, password] = login?.includes(":")
+    ? [
+      decodeURIComponent(login.slice(0, login.indexOf(":"))),
+      decodeURIComponent(login.slice(login.indexOf(":") + 1)),
+    ]
+    : [undefined, undefined];
+  return {
+    nodes,
+    name: decodeURIComponent(name!),
+    ...(username ? { username } : {}),
+    ...(password ? { password } : {}),
+    ...(database === undefined ? {} : { database: Number(database) }),
+  };
+}

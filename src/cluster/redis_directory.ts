@@ -1,0 +1,233 @@
+/**
+ * The directory in Redis or Valkey, for nodes on several machines. Every decision is one script, which Redis runs as a
+ * whole: the rule is that of `decideClaim`. One server, not a Redis Cluster: the scripts read keys of several slots.
+ *
+ * @module
+ */
+import type { Clock } from "../runtime/port.ts";
+import type { Logger } from "../telemetry/log.ts";
+import { errorMessage } from "../errors.ts";
+import {
+  type ClaimOutcome,
+  type Directory,
+  type DirectoryChange,
+  NODE_LEASE_MS,
+  type NodeRecord,
+  type RouteClaim,
+  type RouteHolder,
+} from "./directory.ts";
+import { connectRedis, type RedisClient, withinRedisTimeout } from "./redis_client.ts";
+
+/** A name that its node does not confirm for this long is forgotten; it bounds what dead nodes leave behind. */
+export const ROUTE_TTL_MS = 1_800_000;
+
+/** What {@link connectRedisDirectory} takes. */
+export interface RedisDirectoryOptions {
+  /** `redis://`, `rediss://` or `redis+sentinel://`; see `connectRedis`. */
+  readonly url: string;
+  readonly clock: Clock;
+  readonly log: Logger;
+  /** What its keys begin with; "sallyport:" when absent. */
+  readonly prefix?: string;
+  /** How long a node lives without renewal; {@link NODE_LEASE_MS} when absent. */
+  readonly leaseMs?: number;
+}
+
+/** KEYS node, nodes; ARGV id, record, lease. 1: the node was known. */
+const ENTER = `
+local known = redis.call('EXISTS', KEYS[1])
+redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+redis.call('SADD', KEYS[2], ARGV[1])
+return known`;
+
+/** KEYS node, nodes; ARGV id, channel. Claims of a node that is gone count no more, so they may stay until they expire. */
+const LEAVE = `
+redis.call('DEL', KEYS[1])
+redis.call('SREM', KEYS[2], ARGV[1])
+redis.call('PUBLISH', ARGV[2], cjson.encode({kind = 'node_left', node = ARGV[1]}))`;
+
+/** KEYS nodes; ARGV what nodes' keys begin with. */
+const NODES = `
+local found = {}
+for _, id in ipairs(redis.call('SMEMBERS', KEYS[1])) do
+  local record = redis.call('GET', ARGV[1] .. id)
+  if record then found[#found + 1] = record else redis.call('SREM', KEYS[1], id) end
+end
+return found`;
+
+/** The holders of a name whose node lives, as texts; removes the others. */
+const LIVING = `
+local function living(key, nodes)
+  local found = {}
+  local all = redis.call('HGETALL', key)
+  for i = 1, #all, 2 do
+    local holder = cjson.decode(all[i + 1])
+    if redis.call('EXISTS', nodes .. holder.node) == 1 then found[#found + 1] = holder
+    else redis.call('HDEL', key, all[i]) end
+  end
+  return found
+end`;
+
+/** KEYS route, fence; ARGV claim, what nodes' keys begin with, channel, lifetime of the name. */
+const CLAIM = `${LIVING}
+local claim = cjson.decode(ARGV[1])
+local replaced = {}
+for _, holder in ipairs(living(KEYS[1], ARGV[2])) do
+  if holder.session ~= claim.session then
+    if holder.owner ~= claim.owner then return cjson.encode({kind = 'refused', reason = 'name_taken', holder = holder}) end
+    if holder.group ~= claim.group then
+      if holder.madeAtMs > claim.madeAtMs then
+        return cjson.encode({kind = 'refused', reason = 'replaced', holder = holder})
+      end
+      replaced[#replaced + 1] = holder
+    end
+  end
+end
+local fence = redis.call('INCR', KEYS[2])
+claim.fence = fence
+for _, holder in ipairs(replaced) do redis.call('HDEL', KEYS[1], holder.session) end
+redis.call('HSET', KEYS[1], claim.session, cjson.encode(claim))
+redis.call('PEXPIRE', KEYS[1], ARGV[4])
+if #replaced == 0 then replaced = nil end
+redis.call('PUBLISH', ARGV[3], cjson.encode({kind = 'claimed', holder = claim, replaced = replaced}))
+return cjson.encode({kind = 'granted', fence = fence, replaced = replaced})`;
+
+/** KEYS route; ARGV session, channel, name. */
+const RELEASE = `
+if redis.call('HDEL', KEYS[1], ARGV[1]) == 1 then
+  redis.call('PUBLISH', ARGV[2], cjson.encode({kind = 'released', name = ARGV[3], session = ARGV[1]}))
+end`;
+
+/** KEYS route; ARGV what nodes' keys begin with. */
+const LOOKUP = `${LIVING}
+local texts = {}
+for _, holder in ipairs(living(KEYS[1], ARGV[1])) do texts[#texts + 1] = cjson.encode(holder) end
+return texts`;
+
+/** Connects to Redis. Rejects with `io_failed` where it cannot be reached, `config_invalid` for a wrong URL. */
+export async function connectRedisDirectory(options: RedisDirectoryOptions): Promise<Directory> {
+  const client = await connectRedis(options.url, options.clock);
+  const directory = new RedisDirectory(client, options);
+  await directory.subscribe();
+  return directory;
+}
+
+class RedisDirectory implements Directory {
+  readonly #client: RedisClient;
+  readonly #clock: Clock;
+  readonly #log: Logger;
+  readonly #prefix: string;
+  readonly #leaseMs: string;
+  readonly #watchers = new Set<(change: DirectoryChange) => void>();
+  #subscriber: RedisClient | undefined;
+
+  constructor(
+    client: RedisClient,
+    { clock, log, prefix = "sallyport:", leaseMs = NODE_LEASE_MS }: RedisDirectoryOptions,
+  ) {
+    this.#client = client;
+    this.#clock = clock;
+    this.#log = log;
+    this.#prefix = prefix;
+    this.#leaseMs = String(leaseMs);
+  }
+
+  /** Listens for changes, on a connection of its own. */
+  async subscribe(): Promise<void> {
+    const subscriber = this.#client.duplicate();
+    this.#subscriber = subscriber;
+    subscriber.on("error", () => {});
+    // Changes published while the connection was away are lost.
+    let readyBefore = false;
+    subscriber.on("ready", () => {
+      if (readyBefore) this.#tell({ kind: "reconnected" });
+      readyBefore = true;
+    });
+    await withinRedisTimeout(this.#clock, subscriber.connect());
+    await withinRedisTimeout(
+      this.#clock,
+      subscriber.subscribe(this.#key("changes"), (message) => this.#heard(message)),
+    );
+  }
+
+  async enter(node: NodeRecord): Promise<"entered" | "renewed"> {
+    const keys = [this.#key(`node:${node.id}`), this.#key("nodes")];
+    const known = await this.#run(ENTER, keys, [node.id, JSON.stringify(node), this.#leaseMs]);
+    return known === 1 ? "renewed" : "entered";
+  }
+
+  async leave(node: string): Promise<void> {
+    await this.#run(LEAVE, [this.#key(`node:${node}`), this.#key("nodes")], [node, this.#key("changes")]);
+  }
+
+  async nodes(): Promise<readonly NodeRecord[]> {
+    const texts = await this.#run(NODES, [this.#key("nodes")], [this.#key("node:")]);
+    return (texts as string[]).map((text) => JSON.parse(text) as NodeRecord);
+  }
+
+  async claim(claim: RouteClaim): Promise<ClaimOutcome> {
+    const { name, owner, group, madeAtMs, node, session } = claim;
+    const text = await this.#run(
+      CLAIM,
+      [this.#route(name), this.#key("fence")],
+      [
+        JSON.stringify({ name, owner, group, madeAtMs, node, session }),
+        this.#key("node:"),
+        this.#key("changes"),
+        String(ROUTE_TTL_MS),
+      ],
+    );
+    const outcome = JSON.parse(text as string) as ClaimOutcome;
+    // Lua has no empty list: it is left out.
+    return outcome.kind === "granted" ? { ...outcome, replaced: outcome.replaced ?? [] } : outcome;
+  }
+
+  async release(name: string, session: string): Promise<void> {
+    await this.#run(RELEASE, [this.#route(name)], [session, this.#key("changes"), name]);
+  }
+
+  async lookup(name: string): Promise<readonly RouteHolder[]> {
+    const texts = await this.#run(LOOKUP, [this.#route(name)], [this.#key("node:")]) as string[];
+    return texts.map((text) => JSON.parse(text) as RouteHolder).sort((a, b) => b.fence - a.fence);
+  }
+
+  watch(listener: (change: DirectoryChange) => void): () => void {
+    this.#watchers.add(listener);
+    return () => this.#watchers.delete(listener);
+  }
+
+  async close(): Promise<void> {
+    for (const client of [this.#subscriber, this.#client]) {
+      if (client === undefined) continue;
+      await withinRedisTimeout(this.#clock, client.close()).catch(() => client.destroy());
+    }
+  }
+
+  #key(rest: string): string {
+    return this.#prefix + rest;
+  }
+
+  #route(name: string): string {
+    return this.#key(`route:${name}`);
+  }
+
+  async #run(script: string, keys: string[], args: string[]): Promise<unknown> {
+    return await withinRedisTimeout(this.#clock, this.#client.eval(script, { keys, arguments: args }));
+  }
+
+  #heard(message: string): void {
+    let change: DirectoryChange;
+    try {
+      change = JSON.parse(message) as DirectoryChange;
+      if (change.kind === "claimed") change = { ...change, replaced: change.replaced ?? [] };
+    } catch (error) {
+      this.#log.warn({}, `Cannot read a change of the directory: ${errorMessage(error)}`);
+      return;
+    }
+    this.#tell(change);
+  }
+
+  #tell(change: DirectoryChange): void {
+    for (const watcher of this.#watchers) watcher(change);
+  }
+}

@@ -1,0 +1,200 @@
+/**
+ * What the endpoints of the management API share: who may call them, answers to a repeated request, and what their
+ * errors look like in the OpenAPI document.
+ *
+ * @module
+ */
+import { Buffer } from "node:buffer";
+import { createCipheriv, createDecipheriv, createHash, hkdfSync, randomBytes } from "node:crypto";
+import { z } from "@hono/zod-openapi";
+import type { Context, MiddlewareHandler } from "hono";
+import type { Clock } from "../../runtime/port.ts";
+import type { MasterEnv } from "../env.ts";
+import { boundedJson, requireScope } from "../guards.ts";
+import type { Actor, Management } from "../management.ts";
+import { ALL_TENANTS, type Scope } from "../model.ts";
+import { Problem } from "../problem.ts";
+import { BEARER_SCHEME, problem, retryAfter, wwwAuthenticate } from "../routes.ts";
+
+/** The answer to a request with an `Idempotency-Key` is kept for this long. */
+export const IDEMPOTENCY_KEPT_MS = 24 * 3_600_000;
+
+/** What endpoints are made with. */
+export interface ApiParts {
+  readonly management: Management;
+  readonly clock: Clock;
+  /** Finds whose request it is, and counts it. */
+  readonly authenticated: readonly MiddlewareHandler<MasterEnv>[];
+}
+
+/** Whose request it is, for the audit log. */
+export function actorOf(c: Context<MasterEnv>): Actor {
+  const { id, tenant = ALL_TENANTS } = c.get("credential");
+  return { id, tenant, request: c.get("requestId") };
+}
+
+/** The guards of an endpoint that reads. */
+export function reading({ authenticated }: ApiParts): MiddlewareHandler<MasterEnv>[] {
+  return [...authenticated, requireScope("read")];
+}
+
+/** The guards of an endpoint that changes something. */
+export function changing(
+  { authenticated, clock, management }: ApiParts,
+  { body, repeatable = false, scope = "admin" }: {
+    readonly body: "none" | "optional" | "required";
+    readonly repeatable?: boolean;
+    readonly scope?: Scope;
+  },
+): MiddlewareHandler<MasterEnv>[] {
+  return [
+    ...authenticated,
+    requireScope(scope),
+    ...body === "none" ? [] : [boundedJson({ clock, optional: body === "optional" })],
+    ...repeatable ? [idempotent(management, clock)] : [],
+  ];
+}
+
+/** The revision that a change was made for, by If-Match; undefined for any one. */
+export function revisionOf(c: Context<MasterEnv>): number | undefined {
+  const header = c.req.header("if-match")?.trim();
+  if (header === undefined || header === "*") return undefined;
+  const [, revision] = /^"(\d{1,15})"$/.exec(header) ?? [];
+  // What is no ETag of ours matches none.
+  return revision === undefined ? -1 : Number(revision);
+}
+
+/** What endpoints say of who may call them. */
+export const secured = { security: [{ [BEARER_SCHEME]: [] }] };
+
+/** The header that makes a repetition harmless. */
+export const IdempotencyHeaders = z.object({
+  "idempotency-key": z.string().min(8).max(128).optional().openapi({
+    description: "A random text; a repetition with the same one gets the first answer, for a day",
+    example: "7c9e6679-7425-40de",
+  }),
+});
+
+/** The header that keeps a change from overwriting another one. */
+export const IfMatchHeaders = z.object({
+  "if-match": z.string().optional().openapi({
+    description: "The agent's ETag: 412 where it has been changed meanwhile",
+    example: '"3"',
+  }),
+});
+
+/** The header of answers that show an agent. */
+export const etag = { ETag: { schema: { type: "string" as const }, description: "The agent's revision" } };
+
+/** An answer's body as JSON. */
+export function json<Schema extends z.ZodType>(schema: Schema) {
+  return { "application/json": { schema } };
+}
+
+/** The errors of endpoints that need a credential. */
+export const denials = {
+  401: problem(401, "The key is missing or unknown", wwwAuthenticate),
+  403: problem(403, "The key may not do this"),
+  422: problem(422, "A parameter or a member is missing, unknown or wrong"),
+  429: problem(429, "Too many requests by this key, or too many wrong keys from this address", retryAfter),
+  500: problem(500, "Something is broken here; the log has more under the same instance"),
+  503: problem(503, "The database can't be used now", retryAfter),
+};
+
+/** The errors of endpoints that also take a body. */
+export const bodyFaults = {
+  ...denials,
+  400: problem(400, "The body is no JSON"),
+  408: problem(408, "The body took too long"),
+  413: problem(413, "The body is too large"),
+  415: problem(415, "The body is not labelled application/json"),
+};
+
+/** 404. */
+export const missing = { 404: problem(404, "There is no such thing") };
+/** 409. */
+export const conflict = {
+  409: problem(409, "A name or a hostname is taken, or the same request is still worked on"),
+};
+/** 412. */
+export const changedMeanwhile = { 412: problem(412, "It has been changed meanwhile") };
+
+/**
+ * Gives a request that is repeated with the same `Idempotency-Key` the answer of the first one. The answer may hold a
+ * secret that is shown once, so it is kept encrypted, with a key that only the client's header gives.
+ */
+function idempotent({ store }: Management, clock: Clock): MiddlewareHandler<MasterEnv> {
+  return async (c, next) => {
+    const key = c.req.header("idempotency-key");
+    if (key === undefined) return await next();
+    if (key.length < 8 || key.length > 128) {
+      const detail = "must have 8 to 128 characters";
+      throw new Problem(422, `Cannot read Idempotency-Key: it ${detail}`, {
+        errors: [{ member: "Idempotency-Key", detail }],
+      });
+    }
+    const body = new Uint8Array(await c.req.raw.clone().arrayBuffer());
+    const whose = `${c.get("credential").id}\n${key}`;
+    const id = createHash("sha256").update(`id\n${whose}`).digest("base64url");
+    const request = createHash("sha256").update(`${c.req.method} ${c.req.path}\n`).update(body).digest(
+      "base64url",
+    );
+    const nowMs = clock.wallMs();
+    const kept = await store.reserveAnswer(id, request, nowMs, nowMs + IDEMPOTENCY_KEPT_MS);
+    if (kept !== undefined) {
+      if (kept.request !== request) {
+        throw new Problem(422, "Cannot answer: this Idempotency-Key came with another request before", {
+          errors: [{ member: "Idempotency-Key", detail: "came with another request before" }],
+        });
+      }
+      if (kept.status === undefined) {
+        throw new Problem(
+          409,
+          "Cannot answer: the first request with this Idempotency-Key is still worked on",
+          {
+            errors: [{ member: "Idempotency-Key", detail: "is of a request that is still worked on" }],
+          },
+        );
+      }
+      c.res = new Response(unlock(whose, kept.body), {
+        status: kept.status,
+        headers: { ...kept.headers, "Idempotency-Replayed": "true" },
+      });
+      return;
+    }
+    try {
+      await next();
+    } catch (error) {
+      await store.dropAnswer(id);
+      throw error;
+    }
+    // Only what was done is kept: a refused request may be mended and tried again.
+    const { status, headers } = c.res;
+    if (status >= 300) return void await store.dropAnswer(id);
+    const shown: Record<string, string> = {};
+    for (const name of ["content-type", "etag", "location"]) {
+      const value = headers.get(name);
+      if (value !== null) shown[name] = value;
+    }
+    const text = await c.res.clone().text();
+    await store.keepAnswer(id, { request, status, headers: shown, body: lock(whose, text) });
+  };
+}
+
+function answerKey(whose: string): Uint8Array {
+  return new Uint8Array(hkdfSync("sha256", whose, "sallyport", "kept answer", 32));
+}
+
+function lock(whose: string, text: string): string {
+  const iv = randomBytes(12);
+  const cipher = createCipheriv("aes-256-gcm", answerKey(whose), iv);
+  const sealed = Buffer.concat([cipher.update(text, "utf8"), cipher.final()]);
+  return Buffer.concat([iv, cipher.getAuthTag(), sealed]).toString("base64");
+}
+
+function unlock(whose: string, kept: string): string {
+  const bytes = Buffer.from(kept, "base64");
+  const decipher = createDecipheriv("aes-256-gcm", answerKey(whose), bytes.subarray(0, 12));
+  decipher.setAuthTag(bytes.subarray(12, 28));
+  return Buffer.concat([decipher.update(bytes.subarray(28)), decipher.final()]).toString("utf8");
+}

@@ -1,0 +1,178 @@
+/**
+ * What happened and what is now: `/v1/sessions`, `/v1/usage`, `/v1/audit`.
+ *
+ * @module
+ */
+import { createRoute, type OpenAPIHono, z } from "@hono/zod-openapi";
+import { dayOf } from "../../wire/control/control_messages.ts";
+import type { MasterEnv } from "../env.ts";
+import { ALL_TENANTS } from "../model.ts";
+import { Problem } from "../problem.ts";
+import { actorOf, type ApiParts, changing, denials, json, missing, reading, secured } from "./parts.ts";
+import {
+  auditJson,
+  AuditSchema,
+  pageQuery,
+  pageSchema,
+  sessionJson,
+  SessionSchema,
+  usageJson,
+  UsageSchema,
+} from "./schemas.ts";
+
+/** Days of usage in one answer. */
+export const USAGE_DAYS_MAX = 400;
+
+const DAY_MS = 24 * 3_600_000;
+const day = z.string().regex(/^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])$/, {
+  error: "must be a day such as 2026-11-27",
+});
+const agent = z.string().max(300).optional().openapi({
+  description: "The agent's id, or its name",
+  example: "home",
+});
+const SessionsSchema = pageSchema(SessionSchema, "Sessions");
+const AuditLogSchema = pageSchema(AuditSchema, "AuditLog");
+const UsageListSchema = z.object({ items: z.array(UsageSchema) }).openapi("UsageList");
+
+function routes(parts: ApiParts) {
+  return {
+    sessions: createRoute({
+      method: "get",
+      path: "/v1/sessions",
+      operationId: "listSessions",
+      summary: "List live sessions",
+      ...secured,
+      middleware: reading(parts),
+      request: { query: z.object({ ...pageQuery, agent }) },
+      responses: {
+        200: { description: "One page, by hostname", content: json(SessionsSchema) },
+        ...denials,
+        ...missing,
+      },
+    }),
+    close: createRoute({
+      method: "delete",
+      path: "/v1/sessions/{id}",
+      operationId: "closeSession",
+      summary: "End a session",
+      description: "Its agent may come back at once; suspend it to keep it out.",
+      ...secured,
+      middleware: changing(parts, { body: "none" }),
+      request: { params: z.object({ id: z.string().min(1).max(300) }) },
+      responses: { 204: { description: "Its edge has been told" }, ...denials, ...missing },
+    }),
+    usage: createRoute({
+      method: "get",
+      path: "/v1/usage",
+      operationId: "usage",
+      summary: "Bytes, streams and connected time by agent and day",
+      ...secured,
+      middleware: reading(parts),
+      request: {
+        query: z.object({
+          agent,
+          from: day.optional().openapi({
+            description: "First day (UTC); that of 30 days ago when absent",
+            example: "2026-11-01",
+          }),
+          to: day.optional().openapi({
+            description: "Last day (UTC); today when absent",
+            example: "2026-11-30",
+          }),
+          format: z.enum(["json", "csv"], { error: "must be json or csv" }).optional()
+            .openapi({ description: "csv for a table; what Accept says when absent" }),
+        }),
+      },
+      responses: {
+        200: {
+          description: "One entry for each agent and day",
+          content: {
+            "application/json": { schema: UsageListSchema },
+            "text/csv": { schema: z.string().openapi({ example: "day,agent,name\r\n" }) },
+          },
+        },
+        ...denials,
+        ...missing,
+      },
+    }),
+    audit: createRoute({
+      method: "get",
+      path: "/v1/audit",
+      operationId: "audit",
+      summary: "Who did what, the newest first",
+      ...secured,
+      middleware: reading(parts),
+      request: {
+        query: z.object({
+          ...pageQuery,
+          subject: z.string().max(300).optional().openapi({ description: "What it was done to, by id" }),
+        }),
+      },
+      responses: { 200: { description: "One page", content: json(AuditLogSchema) }, ...denials },
+    }),
+  };
+}
+
+/** Adds the endpoints; gives their routes. */
+export function addRecordsApi(app: OpenAPIHono<MasterEnv>, parts: ApiParts) {
+  const { management, clock } = parts;
+  const { store } = management;
+  const own = routes(parts);
+  const ofTenant = ({ tenant }: { readonly tenant: string }) => tenant === ALL_TENANTS ? {} : { tenant };
+  const ofAgent = async (actor: ReturnType<typeof actorOf>, text: string | undefined) => {
+    if (text === undefined) return {};
+    return { agent: text.startsWith("hostname:") ? text : (await management.agent(actor, text)).id };
+  };
+
+  app.openapi(own.sessions, async (c) => {
+    const actor = actorOf(c);
+    const { agent, limit, cursor } = c.req.valid("query");
+    const page = { limit, ...cursor === undefined ? {} : { cursor } };
+    const found = await store.sessions({ ...page, ...ofTenant(actor), ...await ofAgent(actor, agent) });
+    return c.json({ items: found.items.map(sessionJson), next: found.next ?? null }, 200);
+  });
+  app.openapi(own.close, async (c) => {
+    await management.closeSession(actorOf(c), c.req.valid("param").id);
+    return c.body(null, 204);
+  });
+  app.openapi(own.usage, async (c) => {
+    const actor = actorOf(c);
+    const { agent, format } = c.req.valid("query");
+    const nowMs = clock.wallMs();
+    const { from = dayOf(nowMs - 30 * DAY_MS), to = dayOf(nowMs) } = c.req.valid("query");
+    const days = (Date.parse(to) - Date.parse(from)) / DAY_MS;
+    if (days < 0 || days >= USAGE_DAYS_MAX) {
+      const detail = days < 0 ? "is behind to" : `is more than ${USAGE_DAYS_MAX} days before to`;
+      throw new Problem(422, `Cannot list usage: from ${detail}`, { errors: [{ member: "from", detail }] });
+    }
+    const rows = await store.usage({ from, to, ...ofTenant(actor), ...await ofAgent(actor, agent) });
+    const items = rows.map(usageJson);
+    const wantsCsv = format === "csv" ||
+      (format === undefined && /\btext\/csv\b/.test(c.req.header("accept") ?? ""));
+    if (!wantsCsv) return c.json({ items }, 200);
+    return c.body(csv(items), 200, { "Content-Type": "text/csv; charset=utf-8" }) as never;
+  });
+  app.openapi(own.audit, async (c) => {
+    const { subject, limit, cursor } = c.req.valid("query");
+    const { items, next } = await store.audit({
+      limit,
+      ...cursor === undefined ? {} : { cursor },
+      ...subject === undefined ? {} : { subject },
+      ...ofTenant(actorOf(c)),
+    });
+    return c.json({ items: items.map(auditJson), next: next ?? null }, 200);
+  });
+  return Object.values(own);
+}
+
+/** A table in CSV (RFC 4180). A cell that a spreadsheet would take for a formula is quoted with an apostrophe. */
+function csv(items: readonly z.infer<typeof UsageSchema>[]): string {
+  const columns = Object.keys(UsageSchema.shape) as (keyof z.infer<typeof UsageSchema>)[];
+  const cell = (value: string | number) => {
+    const text = typeof value === "string" && /^[=+\-@\t\r]/.test(value) ? `'${value}` : String(value);
+    return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+  };
+  return [columns, ...items.map((item) => columns.map((column) => cell(item[column])))]
+    .map((row) => `${row.join(",")}\r\n`).join("");
+}

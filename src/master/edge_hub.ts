@@ -1,0 +1,169 @@
+/**
+ * What the session master tells its edges and hears from them. Decisions lie in the store as numbered changes; the hub
+ * hands them to every edge that listens, at once where they were made here, and soon where another master made them.
+ *
+ * @module
+ */
+import { errorMessage } from "../errors.ts";
+import type { Clock, Timer } from "../runtime/port.ts";
+import type { Logger } from "../telemetry/log.ts";
+import {
+  dayOf,
+  type EdgeMessage,
+  type EdgeReport,
+  type ReportReceipt,
+} from "../wire/control/control_messages.ts";
+import type { KeyRing } from "./key_ring.ts";
+import type { Change } from "./model.ts";
+import type { Store } from "./store/store.ts";
+
+/** Several masters on PostgreSQL: how often each looks for what the others decided. */
+export const CHANGES_POLL_MS = 300;
+/** How often the master forgets what is over. */
+export const SWEEP_INTERVAL_MS = 10 * 60_000;
+
+/** Hears what edges must know. */
+export type EdgeListener = (message: EdgeMessage) => void;
+
+/** What {@link EdgeHub} works with. */
+export interface EdgeHubOptions {
+  readonly store: Store;
+  readonly keys: KeyRing;
+  readonly clock: Clock;
+  readonly log: Logger;
+}
+
+/** See the module. */
+export class EdgeHub {
+  readonly #options: EdgeHubOptions;
+  /** Each with the number of the last change that it has heard of. */
+  readonly #listeners = new Map<EdgeListener, number>();
+  /** The last change that the hub has handed out. */
+  #seen = 0;
+  #pumping: Promise<void> | undefined;
+  #again = false;
+  #poll: Timer | undefined;
+  #sweep: Timer | undefined;
+  #closed = false;
+
+  constructor(options: EdgeHubOptions) {
+    this.#options = options;
+  }
+
+  /** Loads what the store has; call it once, before anything else. */
+  async start(): Promise<void> {
+    const { store, keys } = this.#options;
+    this.#seen = await store.lastChange();
+    keys.update(await store.fernetKeys());
+    await store.sweep(this.#options.clock.wallMs());
+    if (store.kind === "postgres") this.#pollLater();
+    this.#sweepLater();
+  }
+
+  /** Something was decided here: resolves when the edges that listen to this master have been told. */
+  wake(): Promise<void> {
+    return this.#pump();
+  }
+
+  /** Takes the store's Fernet keys, and tells edges. */
+  async reloadKeys(): Promise<void> {
+    const { store, keys } = this.#options;
+    keys.update(await store.fernetKeys());
+    await this.wake();
+  }
+
+  /**
+   * Tells `listener` first what it has missed since the change with number `since`, or all that holds, and then
+   * everything as it comes. The answer undoes it.
+   */
+  async listen(since: number | undefined, listener: EdgeListener): Promise<() => void> {
+    const { store, keys } = this.#options;
+    await this.#pump();
+    let heard = since ?? 0;
+    const missed = since === undefined || since > this.#seen ? undefined : await store.changesSince(since);
+    if (missed === undefined) {
+      heard = await store.lastChange();
+      listener({ kind: "all", seq: heard, rulings: [...await store.rulings()], keys: [...keys.keys] });
+    } else {
+      heard = this.#tell(listener, missed, heard);
+      // Its keys may be older than any change that is still known.
+      listener({ kind: "keys", seq: heard, keys: [...keys.keys] });
+    }
+    // What the hub has handed out meanwhile was for those that listened already.
+    while (heard < this.#seen) heard = this.#tell(listener, await store.changesSince(heard) ?? [], heard);
+    this.#listeners.set(listener, heard);
+    return () => void this.#listeners.delete(listener);
+  }
+
+  /** Takes an edge's report, once, and says how much agents with a monthly limit have used. */
+  async report(report: EdgeReport): Promise<ReportReceipt> {
+    const { store, clock } = this.#options;
+    await store.applyReport(report, clock.wallMs());
+    const month = dayOf(clock.wallMs()).slice(0, 7);
+    const used = report.watched.length === 0 ? new Map() : await store.monthUsed(report.watched, month);
+    return {
+      epoch: report.epoch,
+      seq: report.seq,
+      month,
+      used: report.watched.map((agent) => ({ agent, bytes: used.get(agent) ?? 0 })),
+    };
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.#poll?.cancel();
+    this.#sweep?.cancel();
+    this.#listeners.clear();
+  }
+
+  /** Hands out changes in their order; one run at a time. */
+  #pump(): Promise<void> {
+    this.#again = true;
+    return this.#pumping ??= this.#run().finally(() => this.#pumping = undefined);
+  }
+
+  async #run(): Promise<void> {
+    const { store, keys, log } = this.#options;
+    while (this.#again && !this.#closed) {
+      this.#again = false;
+      try {
+        const changes = await store.changesSince(this.#seen) ?? [];
+        if (changes.some(({ body }) => body.kind === "keys")) keys.update(await store.fernetKeys());
+        this.#seen = changes.at(-1)?.seq ?? this.#seen;
+        for (const [listener, heard] of this.#listeners) {
+          this.#listeners.set(listener, this.#tell(listener, changes, heard));
+        }
+      } catch (error) {
+        log.warn({ error: errorMessage(error) }, "Cannot read changes for edges; trying again");
+      }
+    }
+  }
+
+  /** Hands out those changes that the listener hasn't heard of; gives the number of the last one that it has. */
+  #tell(listener: EdgeListener, changes: readonly Change[], heard: number): number {
+    for (const { seq, body } of changes) {
+      if (seq <= heard) continue;
+      heard = seq;
+      if (body.kind === "agent") listener({ kind: "agent", seq, ruling: body.ruling });
+      else if (body.kind === "close_session") listener({ kind: "close_session", seq, session: body.session });
+      else listener({ kind: "keys", seq, keys: [...this.#options.keys.keys] });
+    }
+    return heard;
+  }
+
+  #pollLater(): void {
+    this.#poll = this.#options.clock.after(CHANGES_POLL_MS, () => {
+      void this.#pump().then(() => this.#closed || this.#pollLater());
+    });
+  }
+
+  #sweepLater(): void {
+    const { store, clock, log } = this.#options;
+    this.#sweep = clock.after(SWEEP_INTERVAL_MS, () => {
+      store.sweep(clock.wallMs()).catch((error) =>
+        log.warn({ error: errorMessage(error) }, "Cannot sweep the store")
+      );
+      if (!this.#closed) this.#sweepLater();
+    });
+  }
+}

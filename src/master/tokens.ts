@@ -1,0 +1,207 @@
+/**
+ * Tokens: for which names and ports a credential may have one, and what it says of its agent.
+ *
+ * @module
+ */
+import { Buffer } from "node:buffer";
+import { fingerprintText } from "../crypto/certificate.ts";
+import type { FernetRing } from "../crypto/fernet.ts";
+import { createToken } from "../protocol/token/token.ts";
+import type { Clock } from "../runtime/port.ts";
+import { dayOf } from "../wire/control/control_messages.ts";
+import { type AgentClaim, agentMembers } from "../wire/token/agent_claim.ts";
+import { PUBLISH_MEMBER } from "../wire/token/publish_claim.ts";
+import { TRANSPORTS_MEMBER } from "../wire/token/transports_claim.ts";
+import { TOKEN_MAX_BYTES } from "../wire/token/token_payload.ts";
+import type { EdgeAddress } from "./app.ts";
+import type { Credential } from "./credentials.ts";
+import { type Agent, ALL_TENANTS } from "./model.ts";
+import { bodyFault, type Fault, Problem, unprocessable } from "./problem.ts";
+import type { TokenRequest, TokenResponse } from "./schemas.ts";
+import { ownerOf, type Store } from "./store/store.ts";
+
+/** What the beginning of every refusal's detail is. */
+export const CANNOT_ISSUE = "Cannot issue token";
+
+/** What {@link TokenIssuer} works with. */
+export interface TokenIssuerOptions {
+  readonly ring: FernetRing;
+  readonly edgeAddress: EdgeAddress | (() => EdgeAddress);
+  readonly clock: Clock;
+  /** The agents; without a store there are none. */
+  readonly store?: Store;
+}
+
+/** See the module. Throws {@link Problem}s. */
+export class TokenIssuer {
+  readonly #options: TokenIssuerOptions;
+
+  constructor(options: TokenIssuerOptions) {
+    this.#options = options;
+  }
+
+  /** Makes a token with fresh key material for what a client asks for. */
+  async issue(credential: Credential, request: TokenRequest): Promise<TokenResponse> {
+    this.#checkRights(credential, request);
+    const agent = await this.#agentOf(credential, request);
+    if (agent !== undefined) this.#checkAgent(agent);
+    return this.#make(credential, request, await this.#claim(credential, agent));
+  }
+
+  /** The same for all that the agent behind a credential has. */
+  async issueOwn(
+    credential: Credential,
+    options: Pick<TokenRequest, "protocol_version" | "cipher" | "ttl_seconds">,
+  ): Promise<TokenResponse> {
+    const { agent } = credential;
+    if (agent === undefined) {
+      throw new Problem(
+        403,
+        `${CANNOT_ISSUE}: Authorization is no agent's signature; POST /v1/tokens takes other keys`,
+        {
+          errors: [{ member: "Authorization", detail: "is no agent's signature" }],
+        },
+      );
+    }
+    this.#checkAgent(agent);
+    const [hostname, ...alias] = agent.hostnames.filter((name) => !name.startsWith("*."));
+    if (hostname === undefined) {
+      throw new Problem(
+        403,
+        `${CANNOT_ISSUE}: ${agent.name} has wildcards alone; POST /v1/tokens takes a hostname`,
+      );
+    }
+    const request = { ...options, hostname, alias, publish: [...agent.publish] };
+    return this.#make(credential, request, await this.#claim(credential, agent));
+  }
+
+  #checkRights(credential: Credential, request: TokenRequest): void {
+    const names = [request.hostname, ...request.alias];
+    const refused = names.flatMap((name, index) =>
+      credential.mayServe(name) ? [] : [
+        bodyFault(
+          index === 0 ? ["hostname"] : ["alias", index - 1],
+          "is not a name that this key may serve",
+        ),
+      ]
+    );
+    for (const [index, port] of request.publish.entries()) {
+      if (credential.mayPublish?.(port) === true) continue;
+      refused.push(bodyFault(["publish", index], "is not a public port that this key may have"));
+    }
+    refuse(refused);
+  }
+
+  /**
+   * The agent that a token is for: the credential's own, or the one that the hostname belongs to. Names of another agent
+   * or tenant are refused, except to a credential of all tenants that asks for one agent's names.
+   */
+  async #agentOf(credential: Credential, request: TokenRequest): Promise<Agent | undefined> {
+    const { store } = this.#options;
+    if (store === undefined) return credential.agent;
+    const { agent } = credential;
+    const names = [request.hostname, ...request.alias];
+    const refused: Fault[] = [];
+    const owners: string[] = [];
+    for (const [index, name] of names.entries()) {
+      if (agent?.hostnames.includes(name)) continue;
+      const held = await store.hostnameOwner(name);
+      if (held === undefined) continue;
+      const where = index === 0 ? ["hostname"] : ["alias", index - 1];
+      const foreign = agent !== undefined
+        ? held.owner !== ownerOf(agent)
+        : (credential.tenant ?? ALL_TENANTS) !== ALL_TENANTS && held.tenant !== credential.tenant;
+      if (foreign || (owners.length > 0 && !owners.includes(held.owner))) {
+        refused.push(bodyFault(where, "belongs to another agent"));
+      } else owners.push(held.owner);
+    }
+    refuse(refused);
+    if (agent !== undefined) return agent;
+    const id = /^agent:(.+)$/.exec(owners[0] ?? "")?.[1];
+    return id === undefined ? undefined : await store.agent(id);
+  }
+
+  #checkAgent(agent: Agent): void {
+    const { clock } = this.#options;
+    const why = agent.state !== "active"
+      ? "is suspended"
+      : (agent.expiresAtMs ?? Infinity) <= clock.wallMs()
+      ? "has expired"
+      : undefined;
+    if (why !== undefined) throw new Problem(403, `${CANNOT_ISSUE}: agent ${agent.name} ${why}`);
+  }
+
+  async #claim(credential: Credential, agent: Agent | undefined): Promise<AgentClaim | undefined> {
+    if (agent === undefined) {
+      const { claim } = credential;
+      return claim && { generation: 0, limits: {}, agentNetworks: [], visitorNetworks: [], ...claim };
+    }
+    const { id, tenant, generation, limits, agentNetworks, visitorNetworks } = agent;
+    const { store, clock } = this.#options;
+    const month = dayOf(clock.wallMs()).slice(0, 7);
+    const used = limits.monthly_bytes === undefined ? undefined : await store?.monthUsed([id], month);
+    return {
+      ...{ id, tenant, generation, limits, agentNetworks, visitorNetworks },
+      ...used === undefined ? {} : { month: { month, bytes: used.get(id) ?? 0 } },
+    };
+  }
+
+  #make(credential: Credential, request: TokenRequest, claim: AgentClaim | undefined): TokenResponse {
+    const { ring, clock } = this.#options;
+    const { hostname } = request;
+    const nowMs = clock.wallMs();
+    const untilMs = credential.agent?.expiresAtMs ?? credential.expiresAtMs ?? Infinity;
+    const ttlSeconds = Math.max(1, Math.min(request.ttl_seconds, Math.floor((untilMs - nowMs) / 1000)));
+    const { token, claims } = createToken(ring, {
+      hostname,
+      aliases: [...new Set(request.alias)].filter((name) => name !== hostname),
+      protocolVersion: request.protocol_version,
+      cipher: request.cipher,
+      ttlSeconds,
+      extra: {
+        ...request.publish.length > 0 ? { [PUBLISH_MEMBER]: request.publish } : {},
+        ...request.transports === undefined ? {} : { [TRANSPORTS_MEMBER]: request.transports },
+        ...claim === undefined ? {} : agentMembers(claim),
+      },
+      nowMs,
+    });
+    if (token.length > TOKEN_MAX_BYTES) {
+      const detail = `makes a token of ${token.length} bytes; edges take ${TOKEN_MAX_BYTES}`;
+      throw unprocessable(CANNOT_ISSUE, [bodyFault(["alias"], detail)]);
+    }
+    const { edgeAddress } = this.#options;
+    const edge = typeof edgeAddress === "function" ? edgeAddress() : edgeAddress;
+    return {
+      token,
+      hostname: claims.hostname,
+      alias: [...claims.aliases],
+      aes_key: claims.aesKey.toHex(),
+      aes_iv: claims.aesIv.toHex(),
+      cipher: claims.cipher,
+      protocol_version: request.protocol_version,
+      publish: request.publish,
+      valid: claims.valid,
+      edge: { host: edge.host, port: edge.port, ...offerOf(edge) },
+    };
+  }
+}
+
+function refuse(faults: readonly Fault[]): void {
+  const [first] = faults;
+  if (first === undefined) return;
+  throw new Problem(403, `${CANNOT_ISSUE}: ${first.member} ${first.detail}`, { errors: faults });
+}
+
+/** How agents may come to the edge, besides SniTun, and what they insist on. */
+function offerOf({ publicKey, curvePort, quicPort, certificateFingerprint }: EdgeAddress) {
+  const keyed = publicKey !== undefined;
+  const curve = keyed && curvePort !== undefined;
+  const quic = quicPort !== undefined && certificateFingerprint !== undefined;
+  if (!keyed && !quic) return {};
+  return {
+    ...keyed ? { public_key: Buffer.from(publicKey).toString("base64url") } : {},
+    ...curve ? { curve_port: curvePort } : {},
+    ...quic ? { quic_port: quicPort, certificate_fingerprint: fingerprintText(certificateFingerprint) } : {},
+    transports: ["snitun", ...keyed ? ["sealed"] : [], ...curve ? ["curve"] : [], ...quic ? ["quic"] : []],
+  };
+}

@@ -1,0 +1,88 @@
+/** The directory in a real Redis, which these tests start themselves. */
+import assert from "node:assert/strict";
+import { after, it } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
+import type { Directory, DirectoryChange } from "../../src/cluster/directory.ts";
+import { parseSentinelUrl } from "../../src/cluster/redis_client.ts";
+import { connectRedisDirectory } from "../../src/cluster/redis_directory.ts";
+import { currentRuntime } from "../../src/runtime/mod.ts";
+import { silentLogger } from "../../src/telemetry/log.ts";
+import { directorySuite } from "../conformance/directory_suite.ts";
+import { type RedisServer, skipRedis, startRedis } from "../support/redis_server.ts";
+
+const skip = await skipRedis();
+const { clock } = await currentRuntime();
+let started: Promise<RedisServer> | undefined;
+const redis = () => started ??= startRedis();
+const log = silentLogger;
+
+after(async () => await (await started)?.kill());
+
+async function until(met: () => boolean): Promise<void> {
+  while (!met()) await delay(5);
+}
+
+let stores = 0;
+directorySuite(async () => {
+  const { url } = await redis();
+  const prefix = `test-${++stores}:`;
+  const opened: Directory[] = [];
+  return {
+    async open(leaseMs?: number) {
+      const directory = await connectRedisDirectory({
+        url,
+        clock,
+        log,
+        prefix,
+        ...leaseMs === undefined ? {} : { leaseMs },
+      });
+      opened.push(directory);
+      return directory;
+    },
+    // Redis keeps its own time.
+    expire: (leaseMs: number) => delay(leaseMs + 50),
+    until,
+    close: async () => void await Promise.all(opened.map((directory) => directory.close())),
+  };
+}, skip);
+
+it("connectRedisDirectory reports `reconnected` after Redis was away, and works again", {
+  skip,
+  timeout: 60_000,
+}, async () => {
+  const server = await startRedis();
+  const directory = await connectRedisDirectory({ url: server.url, clock, log });
+  try {
+    const heard: DirectoryChange[] = [];
+    directory.watch((change) => heard.push(change));
+    await server.kill();
+    await assert.rejects(directory.lookup("home.example.org"), { code: "io_failed" });
+    await server.restart();
+    await until(() => heard.some(({ kind }) => kind === "reconnected"));
+    let holders;
+    while (holders === undefined) holders = await directory.lookup("home.example.org").catch(() => undefined);
+    assert.deepEqual(holders, []);
+  } finally {
+    await directory.close();
+    await server.kill();
+  }
+});
+
+it("connectRedisDirectory rejects with config_invalid for a URL that is none", async () => {
+  for (
+    const url of ["http://127.0.0.1:6379", "redis+sentinel://host/master", "redis+sentinel://host:26379"]
+  ) {
+    await assert.rejects(connectRedisDirectory({ url, clock, log }), { code: "config_invalid" }, url);
+  }
+});
+
+it("parseSentinelUrl takes hosts, master, login and database", () => {
+  assert.deepEqual(parseSentinelUrl("redis+sentinel://me:p%40ss@10.0.0.1:26379,[::1]:26380/main?db=3"), {
+    nodes: [{ host: "10.0.0.1", port: 26379 }, { host: "::1", port: 26380 }],
+    name: "main",
+    username: "me",
+    password: "p@ss",
+    database: 3,
+  });
+  assert.equal(parseSentinelUrl("redis://127.0.0.1:6379"), undefined);
+});
