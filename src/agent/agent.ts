@@ -16,13 +16,13 @@ import type { Tunnel } from "../tunnel/tunnel.ts";
 import { AgentSession } from "./agent_session.ts";
 import { Backoff } from "./backoff.ts";
 import type { Connector } from "./connector.ts";
-import { Dialers } from "./dialer.ts";
+import { Dialers, type TransportName, type TransportSetting } from "./dialer.ts";
 import type { GrantSource } from "./grant.ts";
 import type { Grant } from "../transport/grant.ts";
 import { type PublishedPort, Publisher } from "./publisher.ts";
 import { type Lane, race } from "./race.ts";
 import { TransportChoice, type TransportMemory, type TransportPlan } from "./transport_choice.ts";
-import type { DialerOptions, TransportName } from "../transport/agent_transport.ts";
+import type { DialerOptions } from "../transport/agent_transport.ts";
 import { SESSION_SETTLED_MS } from "./backoff.ts";
 import { SHUTDOWN_GRACE_MS } from "../transport/port.ts";
 
@@ -31,6 +31,8 @@ export const RENAMED_GRACE_MS = 30_000;
 
 /** What {@link createAgent} takes. */
 export interface AgentOptions extends DialerOptions {
+  /** How its sessions cross the network; "snitun" when absent. */
+  readonly transport?: TransportSetting;
   /** Where tokens come from, such as {@link masterGrants}; asked before each connection. */
   readonly grants: GrantSource;
   /** What becomes of visitors' streams, such as {@link tcpConnector}. */

@@ -4,7 +4,7 @@ import { describe, it } from "node:test";
 import { AccessList } from "../../src/agent/access_list.ts";
 import { type Agent, type AgentOptions, createAgent } from "../../src/agent/agent.ts";
 import { tcpConnector } from "../../src/agent/connector.ts";
-import type { TransportName } from "../../src/transport/agent_transport.ts";
+import type { TransportName } from "../../src/agent/dialer.ts";
 import { loadSodium } from "../../src/crypto/sodium.ts";
 import { loadCurveCrypto } from "../../src/protocol/curve/crypto.ts";
 import { SallyportError } from "../../src/errors.ts";

@@ -5,7 +5,7 @@
  */
 import type { Bytes } from "../../bytes/bytes.ts";
 import { type CurveCrypto, loadCurveCrypto } from "../../protocol/curve/crypto.ts";
-import type { CurveLink } from "./socket_dialer.ts";
+import type { DialledConnection } from "./socket_dialer.ts";
 import { errorCode, errorMessage, SallyportError } from "../../errors.ts";
 import type { Address } from "../../runtime/port.ts";
 import { dialForCurve } from "./dial.ts";
@@ -22,7 +22,7 @@ export class CurveDialer implements TransportDialer {
   /** Keys believed on first use, by edge. */
   readonly #believed = new Map<string, Bytes>();
   #crypto: Promise<CurveCrypto> | undefined;
-  #link: CurveLink | undefined;
+  #connection: DialledConnection | undefined;
   #sessions: CurveSessionsSource | undefined;
 
   constructor(parts: DialerParts) {
@@ -30,8 +30,8 @@ export class CurveDialer implements TransportDialer {
   }
 
   /** The last session's connection, to go on from another port; undefined before there is one. */
-  get link(): CurveLink | undefined {
-    return this.#link;
+  get connection(): DialledConnection | undefined {
+    return this.#connection;
   }
 
   edgeOf({ edge }: Grant): Address {
@@ -45,7 +45,7 @@ export class CurveDialer implements TransportDialer {
     const believed = named ? undefined : this.#believed.get(name) ?? await edgePins?.read(name);
     this.#crypto ??= loadCurveCrypto(libsodium);
     let proved: Bytes | undefined;
-    const { session, link } = await dialForCurve({
+    const { session, connection } = await dialForCurve({
       ...request,
       ...edge,
       runtime,
@@ -56,13 +56,13 @@ export class CurveDialer implements TransportDialer {
       congestion,
       edgeProved: (key) => void (proved = key.slice()),
       admitted: (session) => {
-        this.#count().add(session);
+        this.#count().add(session as CurveSession);
         return request.admitted(session);
       },
     }).catch((error) =>
       Promise.reject(believed === undefined ? error : this.#explain(error, name, believed))
     );
-    this.#link = link;
+    this.#connection = connection;
     // Kept only once the edge has let us in: who doesn't take our token isn't our edge.
     if (!named && believed === undefined && proved !== undefined) {
       this.#believed.set(name, proved);

@@ -16,7 +16,7 @@ import { ClientHandshake } from "../client_handshake.ts";
 import type { DialEdgeOptions } from "../dial_edge.ts";
 import type { TokenGrant } from "../grant.ts";
 import { CURVE, CurveSession } from "./session.ts";
-import { CurveDialer, type DialledConnection } from "./socket_dialer.ts";
+import { CurveSocketDialer, type DialledConnection } from "./socket_dialer.ts";
 
 /** What {@link dialForCurve} takes. */
 export interface DialForCurveOptions extends DialEdgeOptions, Pick<TokenGrant, "token" | "aesKey"> {
@@ -70,7 +70,7 @@ export async function dialForCurve(options: DialForCurveOptions): Promise<Dialle
       start: () => void dialer.rebind().catch((error) => handshake.fail(error)),
     }),
   });
-  const dialer: CurveDialer = new CurveDialer({
+  const dialer: CurveSocketDialer = new CurveSocketDialer({
     runtime,
     server: { host, port },
     crypto,

@@ -17,8 +17,8 @@ import { type CurveOptions, curveOptions } from "../../protocol/curve/options.ts
 /** After this many probes in vain the client tries another port: its NAT may have forgotten the old one. */
 const PROBES_BEFORE_REBIND = 3;
 
-/** What a {@link CurveDialer} is made of. */
-export interface CurveDialerOptions {
+/** What a {@link CurveSocketDialer} is made of. */
+export interface CurveSocketOptions {
   readonly runtime: Runtime;
   /** The server; `host` is an IP address. */
   readonly server: Address;
@@ -51,9 +51,9 @@ export interface DialledConnection {
  * Opens a connection. Rejects with `edge_unreachable` (no answer), `challenge_failed` (another key than the pinned one), what the
  * server refused the credential with, or what the socket can't do.
  */
-export async function dialCurve(options: CurveDialerOptions): Promise<DialledConnection> {
+export async function dialCurve(options: CurveSocketOptions): Promise<DialledConnection> {
   const outcome = Promise.withResolvers<DialledConnection>();
-  const dialer: CurveDialer = new CurveDialer({
+  const dialer: CurveSocketDialer = new CurveSocketDialer({
     ...options,
     admitted: (connection, welcome) => {
       const handler = options.admitted(connection, welcome);
@@ -66,8 +66,8 @@ export async function dialCurve(options: CurveDialerOptions): Promise<DialledCon
 }
 
 /** A client on a UDP socket: it dials once `rebind` has given it a port. */
-export class CurveDialer implements DialledConnection, CurveHandler {
-  readonly #options: CurveDialerOptions;
+export class CurveSocketDialer implements DialledConnection, CurveHandler {
+  readonly #options: CurveSocketOptions;
   readonly #failed: (error: SallyportError) => void;
   readonly #io: SocketIo;
   readonly #client: CurveClient;
@@ -78,7 +78,7 @@ export class CurveDialer implements DialledConnection, CurveHandler {
   #reboundAt = 0;
 
   /** @param failed called where the connection is over before it was admitted */
-  constructor(options: CurveDialerOptions, failed: (error: SallyportError) => void) {
+  constructor(options: CurveSocketOptions, failed: (error: SallyportError) => void) {
     this.#options = options;
     this.#failed = failed;
     const { clock } = options.runtime;
