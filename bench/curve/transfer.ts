@@ -10,7 +10,7 @@
  */
 import process from "node:process";
 import { FernetRing } from "../../src/crypto/fernet.ts";
-import { keyPair, loadCurveCrypto } from "../../src/protocol/curve/crypto.ts";
+import { keyPair, loadSodium } from "../../src/crypto/sodium.ts";
 import { SallyportError } from "../../src/errors.ts";
 import { createToken, tryOpenToken } from "../../src/protocol/token/token.ts";
 import { SendScratch } from "../../src/protocol/mux/snitun/sender.ts";
@@ -19,7 +19,8 @@ import type { Bytes } from "../../src/runtime/port.ts";
 import { listenForCurve } from "../../src/transport/curve/accept.ts";
 import { dialForCurve } from "../../src/transport/curve/dial.ts";
 import type { Session, SessionHandler, SessionStream } from "../../src/transport/port.ts";
-import { acceptSnitun, dialSnitun } from "../../src/transport/snitun/snitun.ts";
+import { acceptSnitun } from "../../src/transport/snitun/accept.ts";
+import { dialSnitun } from "../../src/transport/snitun/dial.ts";
 
 const [role, transport, host = "", portText, megabytes, congestion = "vegas"] = process.argv.slice(2);
 const port = Number(portText);
@@ -27,7 +28,7 @@ const total = Number(megabytes) * 1e6;
 const runtime = await currentRuntime();
 const { clock } = runtime;
 const ring = new FernetRing(["AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="]);
-const crypto = await loadCurveCrypto();
+const crypto = await loadSodium();
 // Both processes know the key: what it protects here is nothing.
 const keys = keyPair(crypto, new Uint8Array(32).fill(7));
 const control = congestion === "newreno" ? "newreno" as const : "vegas" as const;
@@ -84,23 +85,22 @@ const refused = (error: unknown) => console.error(error);
 
 if (role === "edge" && transport === "curve") {
   const common = { openToken, authorize: () => {}, admit, refused };
-  await listenForCurve({ ...common, runtime, host, port, crypto, keys, congestion: control });
+  await listenForCurve({ admission: common, runtime, host, port, crypto, keys, congestion: control });
 } else if (role === "edge") {
   const shared = { clock, scratch: new SendScratch() };
+  const admission = { openToken, authorize: () => {}, admit, refused };
   await runtime.listen({
     host,
     port,
-    accept: (conn) =>
-      acceptSnitun({
-        ...shared,
+    accept: (conn) => {
+      const accepted = {
         conn,
         received: new Uint8Array(0),
+        remote: conn.remote,
         acceptedAtMs: clock.nowMs(),
-        openToken,
-        authorize: () => {},
-        admit,
-        refused,
-      }),
+      };
+      acceptSnitun({ ...accepted, alone: false, left() {} }, shared, admission);
+    },
   });
 } else {
   const { token, claims } = createToken(ring, { hostname: "a.test", ttlSeconds: 600, nowMs: clock.wallMs() });

@@ -8,7 +8,8 @@ import { z } from "zod";
 import type { Bytes } from "../bytes/bytes.ts";
 import type { CipherName } from "../crypto/header_cipher.ts";
 import { parseFingerprint } from "../crypto/certificate.ts";
-import { errorMessage, SallyportError } from "../errors.ts";
+import { SallyportError } from "../errors.ts";
+import { fetchFailure } from "./fetch_failure.ts";
 import type { Grant } from "../transport/grant.ts";
 
 /** An answer of the session master must be complete by then. */
@@ -100,7 +101,7 @@ export function masterGrants(options: MasterGrantOptions): GrantSource {
       response = await call(request);
       body = await response.json().catch(() => undefined);
     } catch (cause) {
-      throw unreachable(url, errorMessage(cause), cause);
+      throw unreachable(url, fetchFailure(cause, url), cause);
     }
     if (response.status === 201) return toGrant(url, body);
     throw refusal(url, response.status, body);

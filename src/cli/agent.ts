@@ -24,7 +24,9 @@ import { SHUTDOWN_GRACE_MS } from "../transport/port.ts";
 import { formatPublishClaim } from "../wire/token/publish_claim.ts";
 import { isWildcard } from "../wire/wildcard.ts";
 import { AccessLogs } from "./access_log.ts";
+import { askForMissing } from "./ask.ts";
 import { addExamples, addSettings, type CliContext, type Command, readSettings } from "./command.ts";
+import { Connecting } from "./connecting.ts";
 import { transportMemory } from "./known_transports.ts";
 import { createBase, startStatus, statusFacts } from "./parts.ts";
 import { edgePins } from "./pins.ts";
@@ -99,6 +101,7 @@ export function addAgent(program: Command, context: CliContext): void {
 }
 
 async function runAgent(command: Command, { io }: CliContext): Promise<number> {
+  await askForMissing(command, io);
   const loaded = readSettings(command, "agent", io);
   const config = loaded.config as AgentConfig;
   const { master, credential, edge, protocolVersion, cipher, allow, block, publish } = config;
@@ -113,6 +116,18 @@ async function runAgent(command: Command, { io }: CliContext): Promise<number> {
     const names = new TokenNames(table);
     const accessList = new AccessList({ allow, block });
     const published = publish.map(({ port, target = defaultPublished(config.to) }) => ({ port, target }));
+    const connecting = new Connecting(runtime.clock, log);
+    life.add("progress", () => connecting.done());
+    const grants = masterGrants({
+      ...{ master, credential, protocolVersion, cipher },
+      get hostname() {
+        return names.hostname;
+      },
+      get aliases() {
+        return names.aliases;
+      },
+      publish: publish.map(formatPublishClaim),
+    });
     const agent = createAgent({
       runtime,
       log,
@@ -126,16 +141,13 @@ async function runAgent(command: Command, { io }: CliContext): Promise<number> {
       edgePins: edgePins(config.dataDir),
       congestion: config.congestion,
       transportMemory: transportMemory(config.dataDir),
-      grants: masterGrants({
-        ...{ master, credential, protocolVersion, cipher },
-        get hostname() {
-          return names.hostname;
-        },
-        get aliases() {
-          return names.aliases;
-        },
-        publish: publish.map(formatPublishClaim),
-      }),
+      grants: async () => {
+        connecting.asksMaster(master);
+        const grant = await grants();
+        connecting.dials(edge ?? grant.edge, config.transport);
+        return grant;
+      },
+      connected: () => connecting.done(),
       publish: published.map(({ port, target }) => ({
         port,
         connector: tcpConnector({ runtime, log, accessList, meter: metrics, plain: true, ...target }),

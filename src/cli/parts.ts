@@ -23,7 +23,13 @@ import { Lifecycle } from "./lifecycle.ts";
 import { checkQuicConsent, type QuicPart } from "./quic.ts";
 import { watchProcess } from "./process_faults.ts";
 import { findPipes, type PipePart } from "./pipe_gate.ts";
+import { curveTransport } from "../transport/curve/edge.ts";
+import type { EdgeTransport } from "../transport/edge_transport.ts";
+import { quicTransport } from "../transport/quic/edge.ts";
+import { sealedTransport } from "../transport/sealed/edge.ts";
+import { snitunTransport } from "../transport/snitun/edge.ts";
 import type { SealedPart } from "./sealed.ts";
+import process from "node:process";
 import { SHUTDOWN_GRACE_MS } from "../transport/port.ts";
 
 /** What every part of one process shares. */
@@ -93,7 +99,7 @@ export async function startEdge(
   keyPart?: SealedPart,
   quicPart?: QuicPart,
 ): Promise<EdgePart> {
-  const pipes = await findPipes(base, loaded.config, keyPart?.key.sodium);
+  const pipes = await findPipes(base, loaded.config, keyPart?.sodium);
   const { config, origins } = loaded;
   const { runtime, log, metrics, life } = base;
   await checkQuicConsent(config, runtime);
@@ -104,16 +110,9 @@ export async function startEdge(
     ring,
     log,
     metrics,
-    ...keyPart === undefined ? {} : { sealed: keyPart.key },
-    ...pipes === undefined ? {} : { older: pipes.gate },
-    ...keyPart?.curveCrypto === undefined ? {} : {
-      curve: { crypto: keyPart.curveCrypto, keys: keyPart.found.value, congestion: config.congestion },
-    },
-    ...quicPart === undefined ? {} : { quic: quicPart.identity },
+    transports: edgeTransports(config, keyPart, quicPart, pipes),
     proxyProtocolFrom: networks(config.proxyProtocolFrom),
     publish: config.publishPorts && { ports: config.publishPorts, host: publishHost! },
-    queueLimits: queueLimits(config),
-    throttling: config.throttling,
   });
   life.add("edge", () => edge.close(SHUTDOWN_GRACE_MS));
   const apart = config.agentListen.length > 0;
@@ -123,17 +122,28 @@ export async function startEdge(
   });
   const agents = await listenOnAll("agent-listen", config.agentListen, open("agents"));
   const sealed = await listenOnAll("sealed-listen", config.sealedListen, open("sealed"));
-  const curve = await listenOnAll(
-    "curve-listen",
-    config.curveListen,
-    async (at) => (await edge.listenCurve(at)).address,
-  );
-  const quic = await listenOnAll(
-    "quic-listen",
-    config.quicListen,
-    async (at) => (await edge.listenQuic(at)).address,
-  );
+  const curve = await listenOnAll("curve-listen", config.curveListen, open("curve"));
+  const quic = await listenOnAll("quic-listen", config.quicListen, open("quic"));
   return { edge, visitors, agents, sealed, curve, quic, pipes };
+}
+
+/** The table of transports: those that the edge has a key or a certificate for. */
+function edgeTransports(
+  config: Config,
+  keyPart: SealedPart | undefined,
+  quicPart: QuicPart | undefined,
+  pipes: PipePart | undefined,
+): readonly EdgeTransport[] {
+  const { congestion, throttling } = config;
+  const limits = { queueLimits: queueLimits(config) };
+  const { sodium } = keyPart ?? {};
+  const keys = keyPart?.found.value;
+  return [
+    snitunTransport({ ...limits, throttling }),
+    ...sodium && keys ? [sealedTransport({ ...limits, sodium, keys, fallback: pipes?.gate })] : [],
+    ...sodium && keys ? [curveTransport({ crypto: sodium, keys, congestion })] : [],
+    ...quicPart ? [quicTransport({ ...limits, identity: quicPart.identity })] : [],
+  ];
 }
 
 /** The address of public ports, tried once: where there is no IPv6, `replaceable` `::` becomes `0.0.0.0`. */
@@ -256,21 +266,48 @@ export async function listenOnAll(
       const covered = at.host === "0.0.0.0" &&
         open.some(({ host, port }) => host === "::" && port === at.port);
       if (inUse && covered) continue;
-      if (inUse || !replaceable || at.host !== "::") throw namingFlag(error, flag);
+      if (inUse || !replaceable || at.host !== "::") throw withHint(error, flag, at);
       open.push(
-        await listen({ ...at, host: "0.0.0.0" }).catch((cause) => Promise.reject(namingFlag(cause, flag))),
+        await listen({ ...at, host: "0.0.0.0" }).catch((cause) => Promise.reject(withHint(cause, flag, at))),
       );
     }
   }
   return open;
 }
 
-/** The error with the flag that helps. */
-function namingFlag(error: unknown, flag: string): unknown {
+/** The error with what helps: another address, or the right to a port below 1024. */
+function withHint(error: unknown, flag: string, { port }: HostPort): unknown {
   if (!(error instanceof SallyportError)) return error;
   const { code, message, side, retryable } = error;
-  const hint = `--${flag} HOST:PORT takes another, with port 0 any that is free`;
+  const denied = /EACCES|Permission ?denied/i.test(message) && port > 0 && port < 1024;
+  const another = `--${flag} HOST:PORT takes another, with port 0 any that is free`;
+  const hint = denied
+    ? `ports below 1024 need a right: run it as a service (\`sallyport service install\`), give the program the ` +
+      `right (\`sudo setcap cap_net_bind_service=+ep ${process.execPath}\`), or use a port from 1024`
+    : another;
   return new SallyportError(code, `${message}; ${hint}`, { side, retryable, cause: error });
+}
+
+/**
+ * Warns where agents elsewhere couldn't find the edge: it listens for others on an address that was set, and tokens
+ * name this machine as `localhost`.
+ */
+export function warnOfPublicAddress(
+  io: CliIo,
+  { config, origins }: LoadedConfig,
+  flags: readonly ("listen" | "agentListen" | "masterListen")[],
+): void {
+  if (config.publicAddress !== undefined) return;
+  const open = flags.filter((flag) => origins.has(flag)).flatMap((flag) => config[flag]).find(({ host }) =>
+    host !== "localhost" && host !== "::1" && !host.startsWith("127.")
+  );
+  if (open === undefined) return;
+  io.err(
+    `Warning: ${
+      formatHostPort(open)
+    } is open to others, but tokens name the edge as localhost, which is another ` +
+      "machine to them. --public-address HOST:PORT sets where agents reach the edge",
+  );
 }
 
 /** Addresses as a start message shows them. */

@@ -13,8 +13,14 @@ export interface Startup {
   readonly runtime: Pick<Runtime, "name" | "version"> & Partial<Pick<Runtime, "descriptors">>;
   /** What is where: pairs of a word and its value. */
   readonly facts: readonly (readonly [string, string])[];
-  /** What to do next: what it does, and the command line for it, which may have several lines. */
-  readonly next?: { readonly what: string; readonly lines: readonly string[] };
+  /** What to do next, in the order of need. */
+  readonly next?: Step | readonly Step[];
+}
+
+/** A step of a start message: what it does, and the command line for it, which may have several lines. */
+export interface Step {
+  readonly what: string;
+  readonly lines: readonly string[];
 }
 
 /** Prints a start message to standard output. */
@@ -28,9 +34,10 @@ export function printStartup(io: CliIo, { runtime, facts: given, next }: Startup
   io.out(`Sallyport ${VERSION} on ${name} ${runtime.version}`);
   const width = Math.max(...facts.map(([word]) => word.length));
   for (const [word, value] of facts) io.out(`  ${word.padEnd(width)}  ${value}`);
-  if (next === undefined) return;
-  io.out(`\n${next.what}`);
-  for (const line of next.lines) io.out(`  ${line}`);
+  for (const { what, lines } of next === undefined ? [] : [next].flat()) {
+    io.out(`\n${what}`);
+    for (const line of lines) io.out(`  ${line}`);
+  }
 }
 
 /** A word as a shell takes it. */

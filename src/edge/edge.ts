@@ -255,7 +255,8 @@ class EdgeNode implements Edge {
           find: (name) => this.#agents.find(name),
         }),
       transport: (firstByte) => {
-        const found = alone ?? this.#transports.find(({ transport }) => transport.takes?.(firstByte) ?? false);
+        const found = alone ??
+          this.#transports.find(({ transport }) => transport.takes?.(firstByte) ?? false);
         return found && ((connection) => found.transport.accept?.(connection, found.context));
       },
       refused: (error, remote) => this.#refused(error, remote),

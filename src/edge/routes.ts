@@ -5,6 +5,7 @@
  * @module
  */
 import { SallyportError } from "../errors.ts";
+import { wildcardOf } from "../wire/wildcard.ts";
 
 /**
  * More take-overs of one name than this within a minute are flapping: sessions whose token is no newer than the
@@ -35,7 +36,7 @@ export interface Claimed<S> {
   readonly denied: readonly string[];
 }
 
-/** Routes to sessions of type `S`. Names are canonical (see wire/hostname.ts). */
+/** Routes to sessions of type `S`. Names are canonical (see wire/hostname.ts and wire/wildcard.ts). */
 export class Routes<S> {
   readonly #routes = new Map<string, Route<S>>();
   /** What each session holds, so that giving it up doesn't look through all routes. */
@@ -47,9 +48,12 @@ export class Routes<S> {
     return this.#routes.size;
   }
 
-  /** The session that serves `name`. */
+  /** The session that serves `name`: by that name, else by the wildcard that covers it. */
   find(name: string): S | undefined {
-    return this.#routes.get(name)?.session;
+    const exact = this.#routes.get(name);
+    if (exact !== undefined) return exact.session;
+    const wildcard = wildcardOf(name);
+    return wildcard === undefined ? undefined : this.#routes.get(wildcard)?.session;
   }
 
   /**

@@ -127,6 +127,14 @@ export interface DialUnixOptions {
   readonly timeoutMs: number;
 }
 
+/** What {@link Runtime.listenUnix} takes. */
+export interface ListenUnixOptions {
+  /** The path of the socket. A socket that was left there and that nobody serves is replaced. */
+  readonly path: string;
+  /** Called for each connection, which must be attached to a handler before the call returns. */
+  accept(conn: Conn): void;
+}
+
 /** A UDP socket. */
 export interface DatagramSocket {
   /** Where it is, with the actual port where 0 was asked for. */
@@ -266,6 +274,11 @@ export interface Runtime {
    * `not_supported` where there are none.
    */
   dialUnix(options: DialUnixOptions): Promise<Conn>;
+  /**
+   * Accepts connections at a unix socket. Who may connect is up to the permissions of its folder. Rejects as `listen`, and
+   * with `not_supported` where there are no unix sockets.
+   */
+  listenUnix(options: ListenUnixOptions): Promise<Listener>;
   /** Opens a UDP socket; rejects as `listen`. */
   bindDatagram(options: DatagramOptions): Promise<DatagramSocket>;
   /** Starts an HTTP server; rejects as `listen`. */

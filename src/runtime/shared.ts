@@ -4,11 +4,16 @@
  * @module
  */
 
+import { stat, unlink } from "node:fs/promises";
+import { connect } from "node:net";
 import { type Boundary, InternalError, internalError, SallyportError } from "../errors.ts";
 import type { DescriptorGuard } from "./descriptors.ts";
 import type { BufferPool } from "./out_queue.ts";
 import type { Address, Clock, DialOptions, DialUnixOptions, ListenOptions, RuntimeFaults } from "./port.ts";
 import { Timers } from "./timers.ts";
+
+/** A process that serves a unix socket accepts at once; one that does not by then has left it behind. */
+const STALE_PROBE_MS = 500;
 
 /** What the connections of one runtime share. */
 export interface Shared {
@@ -120,10 +125,13 @@ export function dialError(options: DialOptions | DialUnixOptions, cause: unknown
 }
 
 /** Translates what a runtime threw at a listen or bind. */
-export function listenError(options: Pick<ListenOptions, "host" | "port">, cause: unknown): SallyportError {
+export function listenError(
+  options: Pick<ListenOptions, "host" | "port"> | { readonly path: string },
+  cause: unknown,
+): SallyportError {
   if (cause instanceof SallyportError) return cause;
   const code = systemCode(cause);
-  const what = `Cannot listen on ${addressText(options)}: `;
+  const what = `Cannot listen on ${"path" in options ? `unix:${options.path}` : addressText(options)}: `;
   if (code === "EADDRINUSE") {
     return new SallyportError("address_in_use", what + "the address is in use", {
       side: "config",
@@ -169,4 +177,17 @@ export function createSystemClock(soon: (run: () => void) => void): Clock {
     after: (delayMs, run) => timers.after(delayMs, run),
     soon,
   };
+}
+
+/** Removes a unix socket that was left at `path` and that nobody serves; anything else there stays. */
+export async function removeStaleSocket(path: string): Promise<void> {
+  const found = await stat(path).catch(() => undefined);
+  if (found === undefined || !found.isSocket()) return;
+  const served = await new Promise<boolean>((resolve) => {
+    const socket = connect(path);
+    socket.once("connect", () => resolve(true)).once("error", () => resolve(false));
+    socket.once("close", () => resolve(false));
+    setTimeout(() => socket.destroy(), STALE_PROBE_MS).unref?.();
+  });
+  if (!served) await unlink(path).catch(() => {});
 }

@@ -204,7 +204,9 @@ export class ServerHandshake implements ByteStreamHandler, ServerHandshakeHost {
     });
     const allowed: unknown = this.#options.admission.authorize(token, this.#remote);
     // TypeScript lets a hook return anything where void is asked for; whatever can be awaited is awaited.
-    if (typeof (allowed as PromiseLike<void> | undefined)?.then !== "function") return this.#authorized(token);
+    if (typeof (allowed as PromiseLike<void> | undefined)?.then !== "function") {
+      return this.#authorized(token);
+    }
     Promise.resolve(allowed).then(() => this.#authorized(token)).catch((error) => this.fail(error));
   }
 
@@ -239,7 +241,12 @@ export class ServerHandshake implements ByteStreamHandler, ServerHandshakeHost {
     if (farewell !== undefined) this.write(farewell);
     this.#steps.drop?.();
     this.#options.io.end(error, () => this.#options.left());
-    this.#options.admission.refused(error, this.#token, this.#remote, this.#token !== undefined || this.#steps.known);
+    this.#options.admission.refused(
+      error,
+      this.#token,
+      this.#remote,
+      this.#token !== undefined || this.#steps.known,
+    );
   }
 
   #wait(atMs: number, due: () => void): void {

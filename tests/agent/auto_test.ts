@@ -1,11 +1,11 @@
 /** The transport "auto": an agent, an edge that offers three transports, and networks that let some of them through. */
 import assert from "node:assert/strict";
+import { transportsOf } from "../support/transports.ts";
 import { describe, it } from "node:test";
 import { type Agent, type AgentOptions, createAgent } from "../../src/agent/agent.ts";
 import type { Grant } from "../../src/transport/grant.ts";
 import type { RememberedTransport, TransportMemory } from "../../src/agent/transport_choice.ts";
 import { loadSodium } from "../../src/crypto/sodium.ts";
-import { loadCurveCrypto } from "../../src/protocol/curve/crypto.ts";
 import { SallyportError } from "../../src/errors.ts";
 import type { Conn, Runtime } from "../../src/runtime/port.ts";
 import { Metrics } from "../../src/telemetry/metrics.ts";
@@ -29,7 +29,7 @@ import { TRANSPORT_REMEMBERED_MS } from "../../src/agent/transport_choice.ts";
 
 const CURVE_PORT = 4500;
 const QUIC_PORT = 4600;
-const crypto = await loadCurveCrypto();
+const crypto = await loadSodium();
 const sodium = await loadSodium();
 const keys = edgeKeys(sodium);
 const { own: identity, fingerprint } = await identities();
@@ -91,9 +91,11 @@ class Site {
 
   static async start(options: SiteOptions = {}): Promise<Site> {
     const { network = {}, udp = true, latencyMs = 1, offer = {}, ...agentOptions } = options;
-    const test = await TestEdge.start({ sealed: { sodium, keys }, curve: { crypto, keys }, quic: identity });
-    await test.edge.listenCurve({ host: "0.0.0.0", port: CURVE_PORT });
-    await test.edge.listenQuic({ host: "0.0.0.0", port: QUIC_PORT });
+    const test = await TestEdge.start({
+      transports: transportsOf({ sealed: { sodium, keys }, curve: { crypto, keys }, quic: identity }),
+    });
+    await test.edge.listen({ host: "0.0.0.0", port: CURVE_PORT, accepts: "curve" });
+    await test.edge.listen({ host: "0.0.0.0", port: QUIC_PORT, accepts: "quic" });
     test.network.setLink(EDGE_HOST, AGENT_HOST, { latencyMs, datagramLoss: udp ? 0 : 1 });
     const site = new Site(test, network, agentOptions, offer);
     site.agent.run().then(() => site.outcome ??= "closed", (error) => site.outcome = error);

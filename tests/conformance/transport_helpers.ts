@@ -8,13 +8,12 @@ import { randomBytes } from "node:crypto";
 import { type AeadChoice, NodeAead, SodiumAead } from "../../src/crypto/aead.ts";
 import { FernetRing, generateFernetKey } from "../../src/crypto/fernet.ts";
 import type { CipherName } from "../../src/crypto/header_cipher.ts";
-import { loadSodium, makeKeyPair, type Sodium } from "../../src/crypto/sodium.ts";
+import { keyPair, loadSodium, makeKeyPair, type Sodium } from "../../src/crypto/sodium.ts";
 import { type ErrorCode, type InternalError, SallyportError } from "../../src/errors.ts";
 import { AnsweredFlights } from "../../src/protocol/handshake/sealed_edge.ts";
 import { createToken, tryOpenToken } from "../../src/protocol/token/token.ts";
-import { keyPair, loadCurveCrypto } from "../../src/protocol/curve/crypto.ts";
 import { SendScratch } from "../../src/protocol/mux/snitun/sender.ts";
-import type { Bytes, Conn, Listener, Runtime } from "../../src/runtime/port.ts";
+import type { Bytes, Clock, Conn, Listener, Runtime } from "../../src/runtime/port.ts";
 import type { Caller, Session, SessionHandler, SessionStream } from "../../src/transport/port.ts";
 import { listenForCurve } from "../../src/transport/curve/accept.ts";
 import { dialForCurve } from "../../src/transport/curve/dial.ts";
@@ -25,7 +24,9 @@ import { identities } from "./quic_helpers.ts";
 import { acceptSealed } from "../../src/transport/sealed/accept.ts";
 import { dialSealed } from "../../src/transport/sealed/dial.ts";
 import { SealedScratch } from "../../src/transport/sealed/session.ts";
-import { acceptSnitun, dialSnitun } from "../../src/transport/snitun/snitun.ts";
+import { acceptSnitun } from "../../src/transport/snitun/accept.ts";
+import { dialSnitun } from "../../src/transport/snitun/dial.ts";
+import type { AcceptedConnection } from "../../src/transport/admission.ts";
 import { WatchedStream } from "../support/tunnel.ts";
 
 /** A transport under test. */
@@ -179,6 +180,12 @@ async function pair(
 
 const NOTHING: Bytes = new Uint8Array(0);
 
+/** A connection as an edge hands it to a transport. */
+function accepted(conn: Conn, clock: Clock): AcceptedConnection {
+  const { remote } = conn;
+  return { conn, received: NOTHING, remote, acceptedAtMs: clock.nowMs(), alone: false, left() {} };
+}
+
 /** SniTun of a version and with a cipher. */
 export function snitunKind(protocolVersion: 0 | 1 | 2, cipher: CipherName): TransportKind {
   return {
@@ -202,11 +209,7 @@ export function snitunKind(protocolVersion: 0 | 1 | 2, cipher: CipherName): Tran
       });
       const { aesKey, aesIv } = claims;
       return pair(runtime, host, (conn, admit, failed) =>
-        acceptSnitun({
-          ...shared,
-          conn,
-          received: NOTHING,
-          acceptedAtMs: clock.nowMs(),
+        acceptSnitun(accepted(conn, clock), shared, {
           openToken: (bytes) => tryOpenToken(ring, bytes, clock.wallMs() / 1000),
           authorize: () => {},
           admit: (_, session) => admit(session),
@@ -265,13 +268,7 @@ export function sealedKind(
         runtime,
         host,
         (conn, admit, failed) =>
-          acceptSealed({
-            ...edgeShared,
-            keys,
-            answered,
-            conn,
-            received: NOTHING,
-            acceptedAtMs: clock.nowMs(),
+          acceptSealed(accepted(conn, clock), { ...edgeShared, keys, answered }, {
             openToken: (bytes) => tryOpenToken(ring, bytes, clock.wallMs() / 1000),
             authorize: () => {},
             admit: (_, session) => admit(session),
@@ -309,7 +306,7 @@ export function curveKind(congestion: "vegas" | "newreno"): TransportKind {
       const options = impatient ? { idleTimeoutMs: 1_500, keepAliveMs: 300 } : {};
       const ring = new FernetRing([generateFernetKey()]);
       const { clock } = runtime;
-      const crypto = await loadCurveCrypto();
+      const crypto = await loadSodium();
       const keys = keyPair(crypto, new Uint8Array(randomBytes(32)));
       const { token, claims: { aesKey } } = createToken(ring, {
         hostname: "a.test",
@@ -327,13 +324,15 @@ export function curveKind(congestion: "vegas" | "newreno"): TransportKind {
         keys,
         congestion,
         options,
-        openToken: (bytes) => tryOpenToken(ring, bytes, clock.wallMs() / 1000),
-        authorize: () => {},
-        admit: (_, session) => {
-          edge.resolve(session);
-          return edgeEar;
+        admission: {
+          openToken: (bytes) => tryOpenToken(ring, bytes, clock.wallMs() / 1000),
+          authorize: () => {},
+          admit: (_, session) => {
+            edge.resolve(session);
+            return edgeEar;
+          },
+          refused: edge.reject,
         },
-        refused: edge.reject,
       });
       const { session: agent } = await dialForCurve({
         runtime,
@@ -386,13 +385,15 @@ export function quicKind(): TransportKind {
         host,
         port: 0,
         identity: own,
-        openToken: (bytes) => tryOpenToken(ring, bytes, clock.wallMs() / 1000),
-        authorize: () => {},
-        admit: (_, session) => {
-          edge.resolve(session);
-          return edgeEar;
+        admission: {
+          openToken: (bytes) => tryOpenToken(ring, bytes, clock.wallMs() / 1000),
+          authorize: () => {},
+          admit: (_, session) => {
+            edge.resolve(session);
+            return edgeEar;
+          },
+          refused: edge.reject,
         },
-        refused: edge.reject,
       });
       const agent = await dialForQuic({
         runtime,

@@ -6,7 +6,7 @@ import type { Bytes } from "../../src/bytes/bytes.ts";
 import type { SallyportError } from "../../src/errors.ts";
 import { type KeyUse, type KeyUseStore, UsedKeys } from "../../src/edge/used_keys.ts";
 import { pattern } from "../conformance/runtime_helpers.ts";
-import { bytesFrom, TestEdge } from "../support/tunnel.ts";
+import { assertAlert, bytesFrom, TestEdge } from "../support/tunnel.ts";
 import { REPLACED_GRACE_MS } from "../../src/edge/agents.ts";
 import { TAKEOVERS_PER_MINUTE_MAX } from "../../src/edge/routes.ts";
 import { USED_KEYS_MAX } from "../../src/edge/used_keys.ts";
@@ -54,6 +54,32 @@ describe("edge: who owns a name", () => {
     await test.connect({ hostname: "b.test" });
     assert.ok(test.edge.serves("b.test"));
     await test.assertNothingLeft();
+  });
+});
+
+describe("edge: wildcard names", () => {
+  it("cover one label, and an exact name comes before them", async () => {
+    const test = await TestEdge.start();
+    const wild = await test.connect({ hostname: "home.test", aliases: ["*.home.test", "*.deep.home.test"] });
+    const exact = await test.connect({ hostname: "nas.home.test" }, { from: "10.0.0.3" });
+    for (const name of ["a.home.test", "b.home.test", "x.deep.home.test", "deep.home.test"]) {
+      const before = wild.streams.length;
+      await test.visit(name);
+      assert.equal(wild.streams.length, before + 1, name);
+    }
+    await test.visit("nas.home.test");
+    assert.equal(exact.streams.length, 1);
+    for (const name of ["x.y.home.test", "other.test"]) {
+      const { conn } = await test.visit(name);
+      assertAlert(conn, 112);
+    }
+    assert.equal(test.edge.serves("c.home.test"), true);
+    // The exact name's agent has left: its visitors get the wildcard's.
+    test.network.reset("10.0.0.1", "10.0.0.3");
+    await test.advance(10);
+    const before = wild.streams.length;
+    await test.visit("nas.home.test");
+    assert.equal(wild.streams.length, before + 1);
   });
 });
 

@@ -9,7 +9,7 @@
 import { createHash } from "node:crypto";
 import process from "node:process";
 import { FernetRing } from "../../src/crypto/fernet.ts";
-import { keyPair, loadCurveCrypto } from "../../src/protocol/curve/crypto.ts";
+import { keyPair, loadSodium } from "../../src/crypto/sodium.ts";
 import { SallyportError } from "../../src/errors.ts";
 import { createToken, tryOpenToken } from "../../src/protocol/token/token.ts";
 import type { Bytes } from "../../src/bytes/bytes.ts";
@@ -31,7 +31,7 @@ export type Tell = (line: { event: string } & Record<string, unknown>) => void;
 /** Takes one agent and checks that it sends back what it gets. Resolves when the session is over. */
 export async function runEdge(tell: Tell): Promise<void> {
   const runtime = await currentRuntime();
-  const crypto = await loadCurveCrypto();
+  const crypto = await loadSodium();
   const over = Promise.withResolvers<void>();
   const listener = await listenForCurve({
     runtime,
@@ -39,22 +39,24 @@ export async function runEdge(tell: Tell): Promise<void> {
     port: 0,
     crypto,
     keys: keyPair(crypto, SECRET),
-    openToken: (token) => tryOpenToken(RING, token, runtime.clock.wallMs() / 1000),
-    authorize: () => {},
-    admit: (_, session) => {
-      // Streams can be opened once the agent has been told that it is let in.
-      runtime.clock.soon(() => void check(session, tell).catch(over.reject));
-      return {
-        stream: () => {},
-        streamClosed: () => {},
-        streamRefused: () => {},
-        ended: (error) => {
-          tell({ event: "ended", code: error.code });
-          over.resolve();
-        },
-      };
+    admission: {
+      openToken: (token) => tryOpenToken(RING, token, runtime.clock.wallMs() / 1000),
+      authorize: () => {},
+      admit: (_, session) => {
+        // Streams can be opened once the agent has been told that it is let in.
+        runtime.clock.soon(() => void check(session, tell).catch(over.reject));
+        return {
+          stream: () => {},
+          streamClosed: () => {},
+          streamRefused: () => {},
+          ended: (error) => {
+            tell({ event: "ended", code: error.code });
+            over.resolve();
+          },
+        };
+      },
+      refused: over.reject,
     },
-    refused: over.reject,
   });
   tell({ event: "listening", port: listener.address.port });
   await over.promise;
@@ -98,7 +100,7 @@ function sendAndCollect(stream: SessionStream, data: Bytes): Promise<string> {
 /** Dials, sends back what comes, and resolves when the session is over. */
 export async function runAgent(port: number, tell: Tell): Promise<void> {
   const runtime = await currentRuntime();
-  const crypto = await loadCurveCrypto();
+  const crypto = await loadSodium();
   const { token, claims: { aesKey } } = createToken(RING, {
     hostname: "a.test",
     ttlSeconds: 600,
@@ -122,7 +124,9 @@ export async function runAgent(port: number, tell: Tell): Promise<void> {
           data: (chunk) => {
             const before = bytes;
             bytes += chunk.length;
-            if (before < BYTES && bytes >= BYTES) void made.promise.then(({ link }) => link.rebind());
+            if (before < BYTES && bytes >= BYTES) {
+              void made.promise.then(({ connection }) => connection.rebind());
+            }
             if (!stream.write(chunk)) stream.pause();
           },
           end: () => stream.closeWrite(),

@@ -40,13 +40,15 @@ export async function runEdge(tell: Tell): Promise<void> {
     host: HOST,
     port: 0,
     identity: own,
-    openToken: (token) => tryOpenToken(RING, token, runtime.clock.wallMs() / 1000),
-    authorize: () => {},
-    admit: (_, session) => {
-      runtime.clock.soon(() => void check(session, tell).catch(over.reject));
-      return ending(tell, over.resolve);
+    admission: {
+      openToken: (token) => tryOpenToken(RING, token, runtime.clock.wallMs() / 1000),
+      authorize: () => {},
+      admit: (_, session) => {
+        runtime.clock.soon(() => void check(session, tell).catch(over.reject));
+        return ending(tell, over.resolve);
+      },
+      refused: over.reject,
     },
-    refused: over.reject,
   });
   const fingerprint = certificateFingerprint(own.certificatePem).toHex();
   tell({ event: "listening", port: listener.address.port, fingerprint });

@@ -7,7 +7,7 @@
  */
 import { readFile, writeFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
-import { keyPair, loadCurveCrypto } from "../../src/protocol/curve/crypto.ts";
+import { keyPair, loadSodium } from "../../src/crypto/sodium.ts";
 import { clientFirstKeys, sessionKeys } from "../../src/protocol/curve/key_schedule.ts";
 import { type LoginBinding, loginProof } from "../../src/protocol/handshake/login_proof.ts";
 import { encodeLogin } from "../../src/wire/login/login_messages.ts";
@@ -35,12 +35,12 @@ async function rewrite(
 }
 
 await rewrite("curve.json", async (vectors) => {
-  const crypto = await loadCurveCrypto();
+  const crypto = await loadSodium();
   const own = keyPair(crypto, Uint8Array.fromHex(vectors.secret.c));
   const edgeKey = Uint8Array.fromHex(vectors.public.S);
   const ephemeral = Uint8Array.fromHex(vectors.public.E);
   const first = clientFirstKeys(crypto, own, edgeKey, Uint8Array.fromHex(vectors.public.M))!;
-  const { channel } = sessionKeys(crypto, first, crypto.shared(own.secretKey, ephemeral)!, ephemeral);
+  const { channel } = sessionKeys(crypto, first, crypto.sharedSecret(own.secretKey, ephemeral)!, ephemeral);
   const bytes = login({ transport: "curve", edgeKey, channel });
   return { token: TOKEN, aes_key: AES_KEY.toHex(), channel: channel.toHex(), bytes };
 });

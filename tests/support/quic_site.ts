@@ -38,13 +38,15 @@ export class QuicSite {
       host: HOST,
       port: 0,
       identity: own,
-      openToken: (bytes) => tryOpenToken(this.ring, bytes, this.runtime.clock.wallMs() / 1000),
-      authorize: () => {},
-      admit: (_, session) => {
-        this.session = session;
-        return this.ear;
+      admission: {
+        openToken: (bytes) => tryOpenToken(this.ring, bytes, this.runtime.clock.wallMs() / 1000),
+        authorize: () => {},
+        admit: (_, session) => {
+          this.session = session;
+          return this.ear;
+        },
+        refused: (error) => void this.refusals.push(error),
       },
-      refused: (error) => void this.refusals.push(error),
     });
     this.port = listener.address.port;
   }

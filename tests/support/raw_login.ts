@@ -8,7 +8,6 @@ import { chooseAeads } from "../../src/crypto/aead.ts";
 import { systemRandom } from "../../src/crypto/random.ts";
 import { loadSodium } from "../../src/crypto/sodium.ts";
 import { errorCode } from "../../src/errors.ts";
-import { loadCurveCrypto } from "../../src/protocol/curve/crypto.ts";
 import { SealedAgentHandshake } from "../../src/protocol/handshake/sealed_agent.ts";
 import { RecordOpener, RecordScratch, RecordSealer } from "../../src/protocol/records/sealed_records.ts";
 import type { Address, Conn, Runtime } from "../../src/runtime/port.ts";
@@ -81,7 +80,7 @@ export const rawLogins: Readonly<
       const link = await dialCurve({
         runtime,
         server: edge,
-        crypto: await loadCurveCrypto(),
+        crypto: await loadSodium(),
         serverKey: edgeKey,
         credential: encodeLoginToken(utf8(token)),
         proof: prove,

@@ -1,14 +1,14 @@
 /** Who may open a session, over real sockets: a token alone, a login that was heard before, or a used key may not. */
 import assert from "node:assert/strict";
+import { transportsOf } from "../support/transports.ts";
 import { randomBytes } from "node:crypto";
 import { after, before, describe, it } from "node:test";
 import type { Grant } from "../../src/transport/grant.ts";
 import { Dialers } from "../../src/agent/dialer.ts";
 import type { Bytes } from "../../src/bytes/bytes.ts";
 import { FernetRing, generateFernetKey } from "../../src/crypto/fernet.ts";
-import { loadSodium, makeKeyPair } from "../../src/crypto/sodium.ts";
 import { createEdge, type Edge } from "../../src/edge/edge.ts";
-import { keyPair, loadCurveCrypto } from "../../src/protocol/curve/crypto.ts";
+import { loadSodium, makeKeyPair } from "../../src/crypto/sodium.ts";
 import { loginProof } from "../../src/protocol/handshake/login_proof.ts";
 import { createToken, type TokenRequest } from "../../src/protocol/token/token.ts";
 import { currentRuntime } from "../../src/runtime/mod.ts";
@@ -33,7 +33,6 @@ class Site {
 
   async start(runtime: Runtime, ring: FernetRing): Promise<this> {
     const sodium = await loadSodium();
-    const crypto = await loadCurveCrypto();
     const keys = makeKeyPair(sodium, (into) => into.set(this.secret));
     const { own, fingerprint } = await identities();
     this.publicKey = keys.publicKey;
@@ -41,13 +40,11 @@ class Site {
     this.edge = createEdge({
       runtime,
       ring,
-      sealed: { sodium, keys },
-      curve: { crypto, keys: keyPair(crypto, this.secret.slice()) },
-      quic: own,
+      transports: transportsOf({ sealed: { sodium, keys }, curve: { crypto: sodium, keys }, quic: own }),
     });
     const tcp = await this.edge.listen({ host: HOST, port: 0 });
-    const curve = await this.edge.listenCurve({ host: HOST, port: 0 });
-    const quic = await this.edge.listenQuic({ host: HOST, port: 0 });
+    const curve = await this.edge.listen({ host: HOST, port: 0, accepts: "curve" });
+    const quic = await this.edge.listen({ host: HOST, port: 0, accepts: "quic" });
     Object.assign(this.addresses, {
       snitun: tcp.address,
       sealed: tcp.address,

@@ -8,7 +8,7 @@ import { SallyportError } from "../../errors.ts";
 import type { Address } from "../../runtime/port.ts";
 import { CurveConnection } from "./connection.ts";
 import type { CurveHandler, CurveIo } from "./connection_host.ts";
-import { type CurveCrypto, type CurveKeyPair, KEY_BYTES, keyPair } from "./crypto.ts";
+import { KEY_BYTES, type KeyPair, keyPair, type Sodium } from "../../crypto/sodium.ts";
 import { dataEnvelope, initEnvelope } from "./envelopes.ts";
 import { Inquiry } from "./inquiry.ts";
 import { clientFirstKeys, type FirstKeys, type SessionKeys, sessionKeys } from "./key_schedule.ts";
@@ -35,7 +35,7 @@ const COOKIES_PER_HELLO = 4;
 
 /** What a client is made of. */
 export interface CurveClientParts {
-  readonly crypto: CurveCrypto;
+  readonly crypto: Sodium;
   readonly io: CurveIo;
   readonly options: CurveOptions;
   readonly server: Address;
@@ -59,7 +59,7 @@ export interface CurveClientParts {
 /** See the module. */
 export class CurveClient {
   readonly #parts: CurveClientParts;
-  readonly #keys: CurveKeyPair;
+  readonly #keys: KeyPair;
   /** The connection; the handshake's packets are its own from INIT on. */
   readonly connection: CurveConnection;
   #state: "hello" | "held" | "init" | "open" | "over" = "hello";
@@ -233,7 +233,7 @@ export class CurveClient {
     if (first === undefined || this.#state === "open" || this.#state === "over") return;
     if (packet.length !== SURE_BYTES || !equal(packet.subarray(4, 36), this.#keys.publicKey)) return;
     const ephemeral = packet.slice(36, 68);
-    const shared = this.#parts.crypto.shared(this.#keys.secretKey, ephemeral);
+    const shared = this.#parts.crypto.sharedSecret(this.#keys.secretKey, ephemeral);
     if (shared === undefined) return;
     const session = sessionKeys(this.#parts.crypto, first, shared, ephemeral);
     if (!this.connection.receive(packet, from, nowMs, session.server)) return;

@@ -23,6 +23,7 @@ import type {
   DialUnixOptions,
   Listener,
   ListenOptions,
+  ListenUnixOptions,
   Runtime,
 } from "../port.ts";
 import {
@@ -33,6 +34,7 @@ import {
   isExhausted,
   listenError,
   plainHost,
+  removeStaleSocket,
   type Shared,
 } from "../shared.ts";
 
@@ -54,6 +56,7 @@ export function createBunRuntime(): Runtime {
     listen: (options) => listen(options, shared),
     dial: (options) => dial(options, shared, { hostname: options.host, port: options.port }),
     dialUnix: (options) => dial(options, shared, { unix: options.path }),
+    listenUnix: (options) => listenUnix(options, shared),
     bindDatagram: (options) => bindDatagram(options, shared),
     serveHttp: (options) => listenHttp(options, (at) => listen(at, shared), shared),
     quic: () => bunQuic(shared),
@@ -104,6 +107,21 @@ async function listen(options: ListenOptions, shared: Shared): Promise<Listener>
       socket: socketHandlers,
     });
     return { address: { host, port: listener.port }, close: () => listener.stop(false) };
+  } catch (error) {
+    throw listenError(options, error);
+  }
+}
+
+async function listenUnix(options: ListenUnixOptions, shared: Shared): Promise<Listener> {
+  try {
+    await removeStaleSocket(options.path);
+    const listener = Bun.listen<SocketOwner>({
+      unix: options.path,
+      allowHalfOpen: true,
+      data: { shared, accept: (conn) => options.accept(conn), unixPath: options.path },
+      socket: socketHandlers,
+    });
+    return { address: { host: options.path, port: 0 }, close: () => listener.stop(false) };
   } catch (error) {
     throw listenError(options, error);
   }

@@ -22,6 +22,7 @@ import type {
   DialUnixOptions,
   Listener,
   ListenOptions,
+  ListenUnixOptions,
   Runtime,
   Timer,
 } from "../port.ts";
@@ -33,6 +34,7 @@ import {
   isExhausted,
   listenError,
   plainHost,
+  removeStaleSocket,
   type Shared,
 } from "../shared.ts";
 
@@ -68,6 +70,7 @@ export function createDenoRuntime(): Runtime {
     },
     dialUnix: (options) =>
       dial(options, shared, () => Deno.connect({ transport: "unix", path: options.path })),
+    listenUnix: (options) => listenUnix(options, shared),
     bindDatagram: (options) => bindDatagram(options, turn, shared),
     serveHttp: (options) => listenHttp(options, (at) => listen(at, shared), shared),
     // deno-lint-ignore require-await -- what it throws must become a rejection
@@ -113,10 +116,29 @@ async function listen(options: ListenOptions, shared: Shared): Promise<Listener>
   } catch (error) {
     throw listenError(options, error);
   }
+  return accepting(listener, { host: listener.addr.hostname, port: listener.addr.port }, options, shared);
+}
+
+async function listenUnix(options: ListenUnixOptions, shared: Shared): Promise<Listener> {
+  try {
+    await removeStaleSocket(options.path);
+    const listener = Deno.listen({ transport: "unix", path: options.path });
+    return accepting(listener, { host: options.path, port: 0 }, options, shared);
+  } catch (error) {
+    throw listenError(options, error);
+  }
+}
+
+function accepting(
+  listener: Deno.TcpListener | Deno.UnixListener,
+  address: Address,
+  options: Pick<ListenOptions, "accept">,
+  shared: Shared,
+): Listener {
   const state = { closed: false };
   acceptLoop(listener, state, options, shared);
   return {
-    address: { host: listener.addr.hostname, port: listener.addr.port },
+    address,
     close() {
       if (state.closed) return;
       state.closed = true;
@@ -126,13 +148,13 @@ async function listen(options: ListenOptions, shared: Shared): Promise<Listener>
 }
 
 async function acceptLoop(
-  listener: Deno.TcpListener,
+  listener: Deno.TcpListener | Deno.UnixListener,
   state: { closed: boolean },
-  options: ListenOptions,
+  options: Pick<ListenOptions, "accept">,
   shared: Shared,
 ): Promise<void> {
   while (!state.closed) {
-    let native: Deno.TcpConn;
+    let native: Deno.TcpConn | Deno.UnixConn;
     try {
       native = await listener.accept();
     } catch (error) {
@@ -165,7 +187,7 @@ function pause(): Promise<void> {
 }
 
 /** Null if the peer has reset the connection meanwhile, which makes its options fail. */
-function newConn(native: Deno.TcpConn, shared: Shared): DenoConn | null {
+function newConn(native: Deno.TcpConn | Deno.UnixConn, shared: Shared): DenoConn | null {
   try {
     return new DenoConn(native, shared);
   } catch {

@@ -120,6 +120,14 @@ export function createMemoryNetwork(options: MemoryNetworkOptions = {}): MemoryN
               },
             ),
           ),
+        listenUnix: ({ path }) =>
+          Promise.reject(
+            new SallyportError(
+              "not_supported",
+              `Cannot listen on unix:${path}: the network in memory has no unix sockets`,
+              { side: "local" },
+            ),
+          ),
         bindDatagram: (options) => host.bindDatagram(options),
         serveHttp: (options) => host.serveHttp(options),
         quic: () => Promise.resolve(memoryQuic(host)),

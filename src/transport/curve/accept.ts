@@ -7,7 +7,7 @@ import type { Bytes } from "../../bytes/bytes.ts";
 import type { CongestionName } from "../../protocol/curve/congestion/congestion.ts";
 import type { CurveConnection } from "../../protocol/curve/connection.ts";
 import type { CurveHandler } from "../../protocol/curve/connection_host.ts";
-import type { CurveCrypto, CurveKeyPair } from "../../protocol/curve/crypto.ts";
+import type { KeyPair, Sodium } from "../../crypto/sodium.ts";
 import type { CurveOptions } from "../../protocol/curve/options.ts";
 import { SallyportError } from "../../errors.ts";
 import { PENDING_CONNECTIONS_MAX, PENDING_PER_SOURCE_MAX } from "../../runtime/port.ts";
@@ -34,9 +34,9 @@ export const CURVE_FAILURES_PER_SOURCE_MAX = 1_024;
 
 /** What an edge needs to speak the curve transport. */
 export interface CurveIdentity {
-  readonly crypto: CurveCrypto;
+  readonly crypto: Sodium;
   /** The long-term key; agents pin its public half. */
-  readonly keys: CurveKeyPair;
+  readonly keys: KeyPair;
   /** "vegas" when absent. */
   readonly congestion?: CongestionName;
 }

@@ -4,12 +4,13 @@
  * @module
  */
 import type { Bytes } from "../../bytes/bytes.ts";
-import { type CurveCrypto, loadCurveCrypto } from "../../protocol/curve/crypto.ts";
+import { loadSodium, type Sodium } from "../../crypto/sodium.ts";
 import type { DialledConnection } from "./socket_dialer.ts";
 import { errorCode, errorMessage, SallyportError } from "../../errors.ts";
 import type { Address } from "../../runtime/port.ts";
 import { dialForCurve } from "./dial.ts";
 import { CurveSessionsSource } from "./metrics.ts";
+import type { CurveSession } from "./session.ts";
 import type { Session } from "../port.ts";
 import type { Grant } from "../grant.ts";
 import { keyText } from "../edge_key.ts";
@@ -21,7 +22,7 @@ export class CurveDialer implements TransportDialer {
   readonly #parts: DialerParts;
   /** Keys believed on first use, by edge. */
   readonly #believed = new Map<string, Bytes>();
-  #crypto: Promise<CurveCrypto> | undefined;
+  #crypto: Promise<Sodium> | undefined;
   #connection: DialledConnection | undefined;
   #sessions: CurveSessionsSource | undefined;
 
@@ -43,7 +44,7 @@ export class CurveDialer implements TransportDialer {
     const name = `${edge.host}:${edge.port}`;
     const named = edgeKey.named(grant);
     const believed = named ? undefined : this.#believed.get(name) ?? await edgePins?.read(name);
-    this.#crypto ??= loadCurveCrypto(libsodium);
+    this.#crypto ??= loadSodium(libsodium);
     let proved: Bytes | undefined;
     const { session, connection } = await dialForCurve({
       ...request,

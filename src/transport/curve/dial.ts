@@ -7,7 +7,7 @@ import { lookup } from "node:dns/promises";
 import type { Bytes } from "../../bytes/bytes.ts";
 import { errorMessage, SallyportError } from "../../errors.ts";
 import type { CongestionName } from "../../protocol/curve/congestion/congestion.ts";
-import type { CurveCrypto } from "../../protocol/curve/crypto.ts";
+import type { Sodium } from "../../crypto/sodium.ts";
 import type { CurveOptions } from "../../protocol/curve/options.ts";
 import { loginProof } from "../../protocol/handshake/login_proof.ts";
 import { parseIp } from "../../wire/ip/networks.ts";
@@ -20,7 +20,7 @@ import { CurveSocketDialer, type DialledConnection } from "./socket_dialer.ts";
 
 /** What {@link dialForCurve} takes. */
 export interface DialForCurveOptions extends DialEdgeOptions, Pick<TokenGrant, "token" | "aesKey"> {
-  readonly crypto: CurveCrypto;
+  readonly crypto: Sodium;
   /** The edge's public key; without it the first key that is shown is believed, see `edgeProved`. */
   readonly edgePublicKey?: Bytes;
   /** "vegas" when absent. */
@@ -79,9 +79,7 @@ export async function dialForCurve(options: DialForCurveOptions): Promise<Dialle
     credential: encodeLoginToken(token),
     proof: (channel, edgeKey) => loginProof(aesKey, token, { transport: CURVE, edgeKey, channel }),
     options: congestion === undefined ? options.options : { ...options.options, congestion },
-    ...options.turn === undefined
-      ? {}
-      : { answered: () => handshake.turn(() => dialer.proceed()) },
+    ...options.turn === undefined ? {} : { answered: () => handshake.turn(() => dialer.proceed()) },
     serverProved: options.edgeProved?.bind(options),
     admitted: (connection) => {
       const session = made.session = new CurveSession(connection, runtime.clock);

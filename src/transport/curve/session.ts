@@ -28,7 +28,7 @@ const CIPHER = "chacha20-poly1305";
 /** A {@link Session} over one connection; hears of it once it is admitted. */
 export class CurveSession implements Session, CurveStreamHost, CurveHandler {
   readonly transport = CURVE;
-  readonly protocolVersion = 1;
+  readonly protocolVersion = undefined;
   readonly cipher = CIPHER;
   readonly halfClose = true;
   readonly clock: Clock;

@@ -10,7 +10,7 @@ import type { Address, DatagramSocket, Runtime } from "../../runtime/port.ts";
 import { CurveClient } from "../../protocol/curve/client.ts";
 import type { CurveConnection } from "../../protocol/curve/connection.ts";
 import type { CurveHandler } from "../../protocol/curve/connection_host.ts";
-import type { CurveCrypto } from "../../protocol/curve/crypto.ts";
+import type { Sodium } from "../../crypto/sodium.ts";
 import { DrivenTimer, SocketIo } from "./socket_driver.ts";
 import { type CurveOptions, curveOptions } from "../../protocol/curve/options.ts";
 
@@ -22,7 +22,7 @@ export interface CurveSocketOptions {
   readonly runtime: Runtime;
   /** The server; `host` is an IP address. */
   readonly server: Address;
-  readonly crypto: CurveCrypto;
+  readonly crypto: Sodium;
   /** The server's long-term key; without it the first key seen is believed, see `serverProved`. */
   readonly serverKey?: Bytes;
   /** At most 16,448 bytes, with the proof. */

@@ -21,6 +21,7 @@ export interface QuicTransportOptions {
 export function quicTransport(options: QuicTransportOptions): EdgeTransport {
   return {
     name: QUIC,
-    listen: (address, { runtime, admission }) => listenForQuic({ ...options, ...address, runtime, admission }),
+    listen: (address, { runtime, admission }) =>
+      listenForQuic({ ...options, ...address, runtime, admission }),
   };
 }

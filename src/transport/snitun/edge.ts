@@ -26,6 +26,10 @@ export function snitunTransport(options: SnitunTransportOptions = {}): EdgeTrans
     name: SNITUN,
     takes: (firstByte) => firstByte === TOKEN_FIRST_BYTE,
     accept: (connection, { runtime, admission }) =>
-      acceptSnitun(connection, { clock: runtime.clock, scratch, queueLimits, largeFramesPerSecond }, admission),
+      acceptSnitun(
+        connection,
+        { clock: runtime.clock, scratch, queueLimits, largeFramesPerSecond },
+        admission,
+      ),
   };
 }

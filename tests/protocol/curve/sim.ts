@@ -244,6 +244,7 @@ export class VirtualNetwork {
       bindDatagram: (options: DatagramOptions) => Promise.resolve(this.bind(host, options)),
       listen: () => Promise.reject(new Error("no TCP here")),
       dial: () => Promise.reject(new Error("no TCP here")),
+      listenUnix: () => Promise.reject(new Error("no unix sockets here")),
       dialUnix: () => Promise.reject(new Error("no unix sockets here")),
       serveHttp: () => Promise.reject(new Error("no HTTP here")),
       quic: () => Promise.reject(new Error("no QUIC here")),

@@ -58,14 +58,16 @@ class World {
       host: HOST,
       port: 4433,
       identity: own,
-      openToken: (bytes) => tryOpenToken(this.ring, bytes, clock.wallMs() / 1000),
-      authorize: () => {},
-      admit: (_, session) => {
-        const ear = new Ear();
-        this.sessions.push({ session, ear });
-        return ear;
+      admission: {
+        openToken: (bytes) => tryOpenToken(this.ring, bytes, clock.wallMs() / 1000),
+        authorize: () => {},
+        admit: (_, session) => {
+          const ear = new Ear();
+          this.sessions.push({ session, ear });
+          return ear;
+        },
+        refused: (error) => void this.refused.push(error.code),
       },
-      refused: (error) => void this.refused.push(error.code),
     });
   }
 

@@ -1,5 +1,6 @@
 /** Ends of the sealed transport written out by hand, which do what ours never would, in the network in memory. */
 import assert from "node:assert/strict";
+import { transportsOf } from "../../support/transports.ts";
 import { describe, it } from "node:test";
 import { SodiumAead } from "../../../src/crypto/aead.ts";
 import { systemRandom } from "../../../src/crypto/random.ts";
@@ -39,7 +40,7 @@ const cipher = (key: Bytes) => ({ sodium, small: chacha, bulk: chacha, key });
 const Type = { OPEN: 1, DATA: 2, CREDIT: 3, FIN: 4, PING: 7, PONG: 8 };
 
 const start = (options: TestEdgeOptions = {}): Promise<TestEdge> =>
-  TestEdge.start({ sealed: { sodium, keys }, ...options });
+  TestEdge.start({ transports: transportsOf({ sealed: { sodium, keys } }), ...options });
 
 function frame(type: number, stream: number, body: Bytes = new Uint8Array(0)): Bytes {
   const bytes = new Uint8Array(8 + body.length);

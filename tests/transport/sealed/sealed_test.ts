@@ -1,5 +1,6 @@
 /** The sealed transport between an agent and a whole edge, in the network in memory. */
 import assert from "node:assert/strict";
+import { transportsOf } from "../../support/transports.ts";
 import { describe, it } from "node:test";
 import { Dialers } from "../../../src/agent/dialer.ts";
 import { keyText } from "../../../src/transport/edge_key.ts";
@@ -41,7 +42,7 @@ const aeads = { small: chacha, chacha, aes: undefined };
 
 const start = (options: TestEdgeOptions = {}): Promise<TestEdge> =>
   TestEdge.start({
-    sealed: { sodium, keys },
+    transports: transportsOf({ sealed: { sodium, keys } }),
     listen: [
       { host: "0.0.0.0", port: EDGE_PORT },
       { host: "0.0.0.0", port: SEALED_PORT, accepts: "sealed" },

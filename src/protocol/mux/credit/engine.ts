@@ -49,7 +49,7 @@ export interface CreditEngineOptions<Lane> {
 /** One session. Drive it with `turn` and `tick`; what comes in is its channel's affair. */
 export class CreditEngine<Lane> extends SessionCore<CreditStream<Lane>>
   implements SessionMachine<CreditStream<Lane>>, StreamOwner<CreditStream<Lane>>, CreditSink<Lane> {
-  readonly protocolVersion = 1;
+  readonly protocolVersion = undefined;
   readonly blocks: BlockPool;
   protected readonly sender: FrameChannel<Lane>;
   protected readonly sending: SendBudget<CreditStream<Lane>>;
