@@ -113,6 +113,7 @@ export async function startEdge(
     transports: edgeTransports(config, keyPart, quicPart, pipes),
     proxyProtocolFrom: networks(config.proxyProtocolFrom),
     publish: config.publishPorts && { ports: config.publishPorts, host: publishHost! },
+    idleTimeoutMs: config.idleTimeout,
   });
   life.add("edge", () => edge.close(SHUTDOWN_GRACE_MS));
   const apart = config.agentListen.length > 0;

@@ -21,6 +21,7 @@ import { publicPorts, type PublicPortsOptions } from "./public_ports.ts";
 import type { KeyUseStore } from "./used_keys.ts";
 import { welcomeVisitor } from "./visitors.ts";
 import { SHUTDOWN_GRACE_MS } from "../transport/port.ts";
+import { idleTicks, VISITOR_IDLE_TIMEOUT_MS } from "../transport/splice.ts";
 
 /** A session whose token has expired is found within this time. */
 export const TOKEN_RECHECK_MS = 5_000;
@@ -48,6 +49,8 @@ export interface EdgeOptions {
   readonly publish?: PublicPortsOptions;
   /** Peers from these networks are proxies: they must send a PROXY header, which is believed. Nobody else may. */
   readonly proxyProtocolFrom?: NetworkSet;
+  /** A visitor without a byte either way is ended after this time; an hour when absent. */
+  readonly idleTimeoutMs?: number;
   /** Where edges with the same Fernet keys note together which tokens have been used; each by itself when absent. */
   readonly keyUses?: KeyUseStore;
 }
@@ -114,6 +117,7 @@ class EdgeNode implements Edge {
   readonly #log: Logger;
   readonly #proxies: NetworkSet | undefined;
   readonly #agents: AgentRegistry;
+  readonly #idleTicks: number;
   readonly #transports: readonly HostedTransport[];
   /** Sockets that are their sessions' too. */
   readonly #ownSockets = new Set<Listener>();
@@ -129,6 +133,7 @@ class EdgeNode implements Edge {
     this.#log = options.log ?? silentLogger;
     this.#proxies = options.proxyProtocolFrom;
     this.metrics = options.metrics ?? new Metrics({ runtime: options.runtime });
+    this.#idleTicks = idleTicks(options.idleTimeoutMs ?? VISITOR_IDLE_TIMEOUT_MS);
     this.#agents = new AgentRegistry({
       clock: options.runtime.clock,
       ring: options.ring,
@@ -252,6 +257,7 @@ class EdgeNode implements Edge {
           clock: this.#runtime.clock,
           log: this.#log,
           metrics: this.metrics,
+          idleTicks: this.#idleTicks,
           find: (name) => this.#agents.find(name),
         }),
       transport: (firstByte) => {

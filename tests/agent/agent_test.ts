@@ -286,7 +286,7 @@ describe("agent: what it says when it can't connect", () => {
     const denied = new SallyportError("unauthorized", "Cannot let agent in", { side: "peer" });
     const s = await site({ edgeOptions: { authorize: () => Promise.reject(denied) } });
     assert.deepEqual(reasons(s.lines), ["session_refused"]);
-    assert.match(s.lines[0]!.message, /edge 10\.0\.0\.1:8443 refused: it closed/);
+    assert.match(s.lines[0]!.message, /edge 10\.0\.0\.1:8443 closed without a challenge/);
     await finish(s);
   });
 

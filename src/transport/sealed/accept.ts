@@ -123,7 +123,7 @@ class SealedServerSteps implements ServerSteps {
     } catch (error) {
       const stranger = error instanceof SallyportError && error.code === "unknown_protocol";
       if (!stranger) this.#first = undefined;
-      else if (this.#tryFallback()) return;
+      else if (this.#first !== undefined && this.#tryFallback(this.#first)) return;
       throw error;
     }
     // It isn't the fallback's where its bytes go on beyond what shows a first flight.
@@ -135,7 +135,7 @@ class SealedServerSteps implements ServerSteps {
   overheard(bytes: Bytes): void {
     if (this.#first === undefined) return;
     this.#first = concat(this.#first, bytes);
-    this.#tryFallback();
+    this.#tryFallback(this.#first);
   }
 
   authorized(): void {
@@ -168,9 +168,8 @@ class SealedServerSteps implements ServerSteps {
     this.#records?.opener.close();
   }
 
-  #tryFallback(): boolean {
+  #tryFallback(first: Bytes): boolean {
     const { fallback } = this.#options;
-    const first = this.#first!;
     if (first.length < fallback!.firstBytes) return false;
     this.#first = undefined;
     if (!fallback!.take(this.#conn, first, this.#remote)) return false;

@@ -283,7 +283,7 @@ describe("a sealed session ends at once, alone, and with a reason", () => {
   });
 });
 
-const sessionLabels = { transport: "sealed", protocol_version: "1", cipher: "chacha20-poly1305" };
+const sessionLabels = { transport: "sealed", protocol_version: "", cipher: "chacha20-poly1305" };
 
 describe("a sealed agent whose pings aren't answered", () => {
   /** An edge of the test's own, and an agent of ours at it. */

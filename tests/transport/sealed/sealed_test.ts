@@ -105,9 +105,9 @@ describe("edge: sealed agents", () => {
       assert.equal(test.edge.serves("a.test"), true);
       assert.deepEqual(
         [agent.session.transport, agent.session.cipher, agent.session.protocolVersion],
-        ["sealed", "chacha20-poly1305", 1],
+        ["sealed", "chacha20-poly1305", undefined],
       );
-      const labels = { transport: "sealed", protocol_version: "1", cipher: "chacha20-poly1305" };
+      const labels = { transport: "sealed", protocol_version: "", cipher: "chacha20-poly1305" };
       assert.equal(await test.metric("sessions", labels), 1);
       const { conn, hello } = await test.visit();
       assert.deepEqual(bytesFrom(agent.streams[0]!), hello);
@@ -167,7 +167,7 @@ describe("edge: sealed agents", () => {
       },
     });
     await assert.rejects(connect(strict), { code: "session_refused" });
-    assert.match(strict.logged("internal").message, /nobody by sealed/);
+    assert.match(strict.lines.find(({ level }) => level === "error")!.message, /nobody by sealed/);
     await strict.assertNothingLeft();
   });
 
