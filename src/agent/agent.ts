@@ -104,6 +104,9 @@ export function createAgent(options: AgentOptions): Agent {
 /** How a session looks to its agent when another agent took its name; some transports can't say it. */
 const PUSHED_OUT: ReadonlySet<string> = new Set(["connection_lost", "name_flapping", "replaced"]);
 
+/** How edges refuse a token that a fresh one may mend. */
+const STALE_TOKEN: ReadonlySet<string> = new Set(["token_stale", "key_reused", "session_refused"]);
+
 class AgentNode implements Agent {
   readonly #options: AgentOptions;
   readonly #runtime: Runtime;
@@ -117,6 +120,7 @@ class AgentNode implements Agent {
   #current: AgentSession | undefined;
   #running: Promise<void> | undefined;
   #everConnected = false;
+  #askedAnew = false;
   /** How often {@link renew} was called: whether it was since a grant was asked for. */
   #renewals = 0;
 
@@ -189,6 +193,7 @@ class AgentNode implements Agent {
         if (ended !== undefined) await this.#pause();
       } catch (error) {
         if (this.#closed) break;
+        if (this.#asksAnew(error)) continue;
         const hopeless = error instanceof SallyportError && !error.retryable && error.side === "config";
         if (hopeless && !this.#everConnected) throw error;
         this.#fault(internalError("callback", error));
@@ -196,6 +201,17 @@ class AgentNode implements Agent {
       }
     }
     await Promise.all([...this.#sessions].map((session) => session.over));
+  }
+
+  /**
+   * The edge has refused a token that may be too old for it, by a code or, under SniTun, by closing: a fresh one is asked
+   * for at once, but only once until there is a session.
+   */
+  #asksAnew(error: unknown): boolean {
+    if (this.#askedAnew || !STALE_TOKEN.has(errorCode(error))) return false;
+    this.#askedAnew = true;
+    this.#log.info({ reason: errorCode(error) }, `${errorMessage(error)}; asking for a fresh token at once`);
+    return true;
   }
 
   async #connect(): Promise<AgentSession> {
@@ -309,6 +325,7 @@ class AgentNode implements Agent {
     const { credentials } = this.#options;
     if (router !== undefined) agent.openTunnel({ router, name: edge, log: this.#log, credentials });
     this.#everConnected = true;
+    this.#askedAnew = false;
     this.#sessions.add(agent);
     this.#current = agent;
     this.#log.info(

@@ -34,6 +34,8 @@ export interface MasterGrantOptions {
   readonly cipher?: CipherName;
   /** Public ports to ask for: `tcp:2222`, or `tcp` for any one; none when absent. */
   readonly publish?: readonly string[];
+  /** The transports that the token may be used with, such as `["sealed"]`; any when absent. */
+  readonly transports?: readonly string[];
   /** How long the token is to be good for; the master's choice when absent. */
   readonly ttlSeconds?: number;
   /** For tests and embedders; the platform's own when absent. */
@@ -90,6 +92,7 @@ export function masterGrants(options: MasterGrantOptions): GrantSource {
         protocol_version: options.protocolVersion,
         cipher: options.cipher,
         publish: options.publish?.length === 0 ? undefined : options.publish,
+        transports: options.transports,
         ttl_seconds: options.ttlSeconds,
       }),
       redirect: "error",
@@ -103,7 +106,7 @@ export function masterGrants(options: MasterGrantOptions): GrantSource {
     } catch (cause) {
       throw unreachable(url, fetchFailure(cause, url), cause);
     }
-    if (response.status === 201) return toGrant(url, body);
+    if (response.status === 201) return insistOn(options, toGrant(url, body));
     throw refusal(url, response.status, body);
   };
 }
@@ -138,6 +141,17 @@ function toGrant(url: URL, body: unknown): Grant {
       ...(transports === undefined ? {} : { transports }),
     },
   };
+}
+
+/** What was asked for isn't weakened on the way. */
+function insistOn({ cipher, protocolVersion }: MasterGrantOptions, grant: Grant): Grant {
+  const wrong = cipher !== undefined && grant.cipher !== cipher
+    ? `its cipher is ${grant.cipher}, and ${cipher} was asked for`
+    : protocolVersion !== undefined && grant.protocolVersion !== protocolVersion
+    ? `its protocol_version is ${grant.protocolVersion}, and ${protocolVersion} was asked for`
+    : undefined;
+  if (wrong === undefined) return grant;
+  throw new SallyportError("token_invalid", `Cannot use token: ${wrong}`, { side: "peer", retryable: true });
 }
 
 function refusal(url: URL, status: number, body: unknown): SallyportError {

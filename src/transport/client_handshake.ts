@@ -8,6 +8,7 @@
 import type { Bytes } from "../bytes/bytes.ts";
 import { errorMessage, SallyportError } from "../errors.ts";
 import type { Address, ByteStreamHandler, Clock, Conn, Timer } from "../runtime/port.ts";
+import { checkTokenShape } from "../protocol/token/token.ts";
 import { verdictCode } from "../wire/login/login_messages.ts";
 import { asRefusal } from "./admission.ts";
 import type { Session, SessionHandler } from "./port.ts";
@@ -28,6 +29,8 @@ export interface HandshakeRequest {
 
 /** What a transport's steps ask of the driver. */
 export interface ClientHandshakeHost {
+  /** The token, as it is shown. */
+  readonly token: Bytes;
   /** Says something to the edge. */
   write(bytes: Bytes): void;
   /** What is awaited must come within this time, from now. */
@@ -59,6 +62,8 @@ export interface ClientHandshakeOptions extends HandshakeRequest {
   readonly clock: Clock;
   /** The edge, for messages. */
   readonly edge: Address;
+  /** The token, as the session master issued it. */
+  readonly token: string;
   readonly io: {
     write(bytes: Bytes): void;
     /** Ends the connection: the attempt is given up. */
@@ -75,6 +80,7 @@ export class ClientHandshake implements ByteStreamHandler, ClientHandshakeHost {
    * `name_taken`), what the steps throw, or the signal's reason.
    */
   readonly session: Promise<Session>;
+  readonly token: Bytes;
   readonly #options: ClientHandshakeOptions;
   readonly #steps: ClientSteps;
   readonly #outcome = Promise.withResolvers<Session>();
@@ -82,9 +88,12 @@ export class ClientHandshake implements ByteStreamHandler, ClientHandshakeHost {
   #timer: Timer | undefined;
   #over = false;
 
+  /** Throws `token_invalid` for what has no token's form: it is shown to nobody. */
   constructor(options: ClientHandshakeOptions) {
     this.#options = options;
     this.session = this.#outcome.promise;
+    checkTokenShape(options.token);
+    this.token = new TextEncoder().encode(options.token);
     this.#steps = options.steps(this);
   }
 
@@ -184,7 +193,7 @@ export class ClientHandshake implements ByteStreamHandler, ClientHandshakeHost {
 
 /** Runs a transport's handshake on a connection over TCP. */
 export function dialHandshake(
-  options: HandshakeRequest & Address & { readonly clock: Clock },
+  options: HandshakeRequest & Address & Pick<ClientHandshakeOptions, "clock" | "token">,
   conn: Conn,
   steps: (host: ClientHandshakeHost) => ClientSteps,
 ): Promise<Session> {
@@ -195,6 +204,7 @@ export function dialHandshake(
     handshake = new ClientHandshake({
       clock,
       edge: { host, port },
+      token: options.token,
       io,
       signal: options.signal,
       turn: options.turn?.bind(options),
@@ -202,7 +212,7 @@ export function dialHandshake(
       steps,
     });
   } catch (error) {
-    // A key that is none.
+    // A token or a key that is none.
     conn.abort();
     return Promise.reject(error);
   }

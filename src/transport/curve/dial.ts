@@ -45,11 +45,11 @@ export interface DialledCurve {
 export async function dialForCurve(options: DialForCurveOptions): Promise<DialledCurve> {
   const { runtime, port, crypto, congestion, edgePublicKey, aesKey } = options;
   const host = await addressOf(options.host);
-  const token = new TextEncoder().encode(options.token);
   const made: { session?: CurveSession } = {};
   const handshake: ClientHandshake = new ClientHandshake({
     clock: runtime.clock,
     edge: { host, port },
+    token: options.token,
     io: {
       // The transport has no message of its own before the session's streams.
       write() {},
@@ -76,8 +76,8 @@ export async function dialForCurve(options: DialForCurveOptions): Promise<Dialle
     crypto,
     serverKey: edgePublicKey,
     // The token goes with INIT; the proof follows once there is a channel that it can be bound to.
-    credential: encodeLoginToken(token),
-    proof: (channel, edgeKey) => loginProof(aesKey, token, { transport: CURVE, edgeKey, channel }),
+    credential: encodeLoginToken(handshake.token),
+    proof: (channel, edgeKey) => loginProof(aesKey, handshake.token, { transport: CURVE, edgeKey, channel }),
     options: congestion === undefined ? options.options : { ...options.options, congestion },
     ...options.turn === undefined ? {} : { answered: () => handshake.turn(() => dialer.proceed()) },
     serverProved: options.edgeProved?.bind(options),

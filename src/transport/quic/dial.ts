@@ -62,7 +62,15 @@ export async function dialForQuic(options: DialForQuicOptions): Promise<Session>
     throw new SallyportError("edge_unreachable", why, { side: "network", retryable: true, cause });
   });
   const offerFrom = Math.ceil(quic.capabilities.acceptedStreams * QUIC_OFFER_SHARE);
-  return await new AdmittingConn(options, conn, offerFrom).handshake.start();
+  let admitting: AdmittingConn;
+  try {
+    admitting = new AdmittingConn(options, conn, offerFrom);
+  } catch (error) {
+    // A token that is none.
+    conn.close(new SallyportError("aborted", "Cannot open session", { side: "local" }));
+    throw error;
+  }
+  return await admitting.handshake.start();
 }
 
 /** A connection to an edge that has yet to let us in. */
@@ -71,7 +79,6 @@ class AdmittingConn implements QuicConnHandler, ClientSteps {
   readonly #options: DialForQuicOptions;
   readonly #conn: QuicConn;
   readonly #offerFrom: number;
-  readonly #token: Bytes;
   #control: ByteStream | undefined;
   #received: Bytes = new Uint8Array(0);
   /** The edge's challenge has come and been answered; its verdict is next. */
@@ -83,11 +90,11 @@ class AdmittingConn implements QuicConnHandler, ClientSteps {
     this.#options = options;
     this.#conn = conn;
     this.#offerFrom = offerFrom;
-    this.#token = new TextEncoder().encode(options.token);
     const { host, port, runtime } = options;
     this.handshake = new ClientHandshake({
       clock: runtime.clock,
       edge: { host, port },
+      token: options.token,
       io: {
         write: (bytes) => void this.#control?.write(bytes),
         abort: () => conn.close(new SallyportError("aborted", "Cannot open session", { side: "local" })),
@@ -121,7 +128,7 @@ class AdmittingConn implements QuicConnHandler, ClientSteps {
         this.#control = control;
         control.attach(this.handshake);
         // The proof follows once the edge's challenge is there.
-        control.write(encodeLoginToken(this.#token));
+        control.write(encodeLoginToken(this.handshake.token));
       }, (error) => this.handshake.fail(error));
     });
   }
@@ -142,7 +149,7 @@ class AdmittingConn implements QuicConnHandler, ClientSteps {
     this.#received = this.#received.subarray(LOGIN_CHALLENGE_BYTES);
     this.#proved = true;
     const binding = { transport: QUIC, edgeKey: edgeFingerprint, channel };
-    this.handshake.write(loginProof(aesKey, this.#token, binding));
+    this.handshake.write(loginProof(aesKey, this.handshake.token, binding));
   }
 
   #judge(): void {

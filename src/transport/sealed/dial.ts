@@ -86,7 +86,7 @@ class SealedClientSteps implements ClientSteps {
 
   #login({ sealer, channel }: SealedRecords): void {
     const { aesKey, edgePublicKey } = this.#options;
-    const token = new TextEncoder().encode(this.#options.token);
+    const { token } = this.#host;
     const proof = loginProof(aesKey, token, { transport: SEALED, edgeKey: edgePublicKey, channel });
     this.#host.write(sealer.seal(encodeLogin({ token, proof })));
   }

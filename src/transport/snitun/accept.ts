@@ -65,7 +65,11 @@ class SnitunServerSteps implements ServerSteps {
     const nowMs = this.#host.nowMs();
     const token = this.#reader.push(bytes, nowMs);
     if (token === undefined) return this.#awaitToken();
-    this.#shownAtMs = nowMs;
+    this.#shown(token);
+  }
+
+  #shown(token: OpenedToken): void {
+    this.#shownAtMs = this.#host.nowMs();
     this.#host.shown(token);
   }
 
@@ -94,9 +98,10 @@ class SnitunServerSteps implements ServerSteps {
 
   #awaitToken(): void {
     this.#host.awaitUntil(this.#reader.deadlineMs, () => {
-      this.#reader.tick(this.#host.nowMs());
+      const token = this.#reader.tick(this.#host.nowMs());
       // Timers may come a little early.
-      this.#awaitToken();
+      if (token === undefined) this.#awaitToken();
+      else this.#shown(token);
     });
   }
 

@@ -30,13 +30,11 @@ export async function dialSnitun(options: DialSnitunOptions): Promise<Session> {
 class SnitunClientSteps implements ClientSteps {
   readonly missing = "without a challenge (expired token, wrong key, or a name of another agent)";
   readonly #host: ClientHandshakeHost;
-  readonly #token: string;
   readonly #challenge: AgentChallenge;
   readonly #session: ConnSession;
 
   constructor(host: ClientHandshakeHost, options: DialSnitunOptions, conn: Conn) {
     this.#host = host;
-    this.#token = options.token;
     const { cipher, aesKey, aesIv, protocolVersion } = options;
     const sealer = createSealer(cipher, aesKey, aesIv, "agent");
     const opener = createOpener(cipher, aesKey, aesIv, "edge");
@@ -47,7 +45,7 @@ class SnitunClientSteps implements ClientSteps {
   start(): void {
     this.#host.turn(() => {
       this.#host.awaitFor(CHALLENGE_DEADLINE_MS);
-      this.#host.write(new TextEncoder().encode(this.#token));
+      this.#host.write(this.#host.token);
     });
   }
 
