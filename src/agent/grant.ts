@@ -40,6 +40,8 @@ export interface MasterGrantOptions {
   readonly ttlSeconds?: number;
   /** For tests and embedders; the platform's own when absent. */
   readonly fetch?: (request: Request) => Promise<Response>;
+  /** The date by this machine, in milliseconds since 1970; the system's clock when absent. */
+  readonly wallMs?: () => number;
 }
 
 const hex = (byteLength: number) =>
@@ -81,6 +83,7 @@ const problemSchema = z.object({ title: z.string().optional(), detail: z.string(
 /** Grants from a session master: `POST /v1/tokens`, fresh key material each time. */
 export function masterGrants(options: MasterGrantOptions): GrantSource {
   const url = new URL("v1/tokens", options.master.endsWith("/") ? options.master : `${options.master}/`);
+  const wallMs = options.wallMs ?? Date.now;
   const call = options.fetch ?? ((request: Request) => fetch(request));
   return async () => {
     const request = new Request(url, {
@@ -106,9 +109,20 @@ export function masterGrants(options: MasterGrantOptions): GrantSource {
     } catch (cause) {
       throw unreachable(url, fetchFailure(cause, url), cause);
     }
-    if (response.status === 201) return insistOn(options, toGrant(url, body));
+    if (response.status === 201) {
+      return { ...insistOn(options, toGrant(url, body)), ...clockOffset(response, wallMs()) };
+    }
     throw refusal(url, response.status, body);
   };
+}
+
+/** The Date of an answer has whole seconds and was on its way: less than this says nothing about a clock. */
+const CLOCK_OFFSET_MIN_MS = 5_000;
+
+/** A board without a battery starts in the past, and learns from its session master what time it is. */
+function clockOffset({ headers }: Response, wallMs: number): Pick<Grant, "clockOffsetMs"> {
+  const offsetMs = Date.parse(headers.get("date") ?? "") - wallMs;
+  return Math.abs(offsetMs) >= CLOCK_OFFSET_MIN_MS ? { clockOffsetMs: offsetMs } : {};
 }
 
 function toGrant(url: URL, body: unknown): Grant {
