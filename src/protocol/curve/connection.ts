@@ -30,7 +30,7 @@ const FORGERIES_MAX = 2 ** 36;
 /** See the module. */
 export class CurveConnection {
   readonly options: CurveOptions;
-  readonly stats = new CurveStats();
+  readonly stats: CurveStats = new CurveStats();
   readonly path: PathState;
   handler: CurveHandler | undefined;
   /** What a proof in the credential is bound to; empty until the keys are agreed on. */
