@@ -16,8 +16,8 @@ import { createToken, tryOpenToken } from "../../src/protocol/token/token.ts";
 import { SendScratch } from "../../src/protocol/mux/snitun/sender.ts";
 import { currentRuntime } from "../../src/runtime/mod.ts";
 import type { Bytes } from "../../src/runtime/port.ts";
-import { listenForCurve } from "../../src/transport/curve/accept.ts";
-import { dialForCurve } from "../../src/transport/curve/dial.ts";
+import { listenCurve } from "../../src/transport/curve/accept.ts";
+import { dialCurve } from "../../src/transport/curve/dial.ts";
 import type { Session, SessionHandler, SessionStream } from "../../src/transport/port.ts";
 import { acceptSnitun } from "../../src/transport/snitun/accept.ts";
 import { dialSnitun } from "../../src/transport/snitun/dial.ts";
@@ -85,7 +85,7 @@ const refused = (error: unknown) => console.error(error);
 
 if (role === "edge" && transport === "curve") {
   const common = { openToken, authorize: () => {}, admit, refused };
-  await listenForCurve({ admission: common, runtime, host, port, crypto, keys, congestion: control });
+  await listenCurve({ admission: common, runtime, host, port, crypto, keys, congestion: control });
 } else if (role === "edge") {
   const shared = { clock, scratch: new SendScratch() };
   const admission = { openToken, authorize: () => {}, admit, refused };
@@ -126,7 +126,7 @@ if (role === "edge" && transport === "curve") {
     });
   const shared = { runtime, host, port, token, admitted };
   if (transport === "curve") {
-    await dialForCurve({
+    await dialCurve({
       ...shared,
       aesKey: claims.aesKey,
       crypto,

@@ -10,8 +10,8 @@ import { createToken, tryOpenToken } from "../../src/protocol/token/token.ts";
 import { SendScratch } from "../../src/protocol/mux/snitun/sender.ts";
 import type { Bytes, Runtime } from "../../src/runtime/port.ts";
 import type { Session, SessionHandler } from "../../src/transport/port.ts";
-import { listenForQuic } from "../../src/transport/quic/accept.ts";
-import { dialForQuic } from "../../src/transport/quic/dial.ts";
+import { listenQuic } from "../../src/transport/quic/accept.ts";
+import { dialQuic } from "../../src/transport/quic/dial.ts";
 import { acceptSnitun } from "../../src/transport/snitun/accept.ts";
 import { dialSnitun } from "../../src/transport/snitun/dial.ts";
 
@@ -43,7 +43,7 @@ export async function listen(
       validDays: 1,
       wallMs: clock.wallMs(),
     });
-    await listenForQuic({ runtime, host: HOST, port, identity, admission: shared });
+    await listenQuic({ runtime, host: HOST, port, identity, admission: shared });
     return certificateFingerprint(identity.certificatePem).toHex();
   }
   const scratch = new SendScratch();
@@ -80,7 +80,7 @@ export async function dial(
   });
   const shared = { runtime, host: HOST, port, token, admitted };
   if (transport === "quic") {
-    return await dialForQuic({ ...shared, aesKey: claims.aesKey, edgeFingerprint: Uint8Array.fromHex(told) });
+    return await dialQuic({ ...shared, aesKey: claims.aesKey, edgeFingerprint: Uint8Array.fromHex(told) });
   }
   const { aesKey, aesIv, cipher } = claims;
   const scratch = new SendScratch();

@@ -15,11 +15,11 @@ import { createToken, tryOpenToken } from "../../src/protocol/token/token.ts";
 import { SendScratch } from "../../src/protocol/mux/snitun/sender.ts";
 import type { Bytes, Clock, Conn, Listener, Runtime } from "../../src/runtime/port.ts";
 import type { Caller, Session, SessionHandler, SessionStream } from "../../src/transport/port.ts";
-import { listenForCurve } from "../../src/transport/curve/accept.ts";
-import { dialForCurve } from "../../src/transport/curve/dial.ts";
+import { listenCurve } from "../../src/transport/curve/accept.ts";
+import { dialCurve } from "../../src/transport/curve/dial.ts";
 import type { Quic, QuicConn } from "../../src/runtime/quic_port.ts";
-import { listenForQuic } from "../../src/transport/quic/accept.ts";
-import { dialForQuic } from "../../src/transport/quic/dial.ts";
+import { listenQuic } from "../../src/transport/quic/accept.ts";
+import { dialQuic } from "../../src/transport/quic/dial.ts";
 import { identities } from "./quic_helpers.ts";
 import { acceptSealed } from "../../src/transport/sealed/accept.ts";
 import { dialSealed } from "../../src/transport/sealed/dial.ts";
@@ -316,7 +316,7 @@ export function curveKind(congestion: "vegas" | "newreno"): TransportKind {
       const edgeEar = new Ear();
       const agentEar = new Ear();
       const edge = Promise.withResolvers<Session>();
-      const listener = await listenForCurve({
+      const listener = await listenCurve({
         runtime,
         host,
         port: 0,
@@ -334,7 +334,7 @@ export function curveKind(congestion: "vegas" | "newreno"): TransportKind {
           refused: edge.reject,
         },
       });
-      const { session: agent } = await dialForCurve({
+      const { session: agent } = await dialCurve({
         runtime,
         ...listener.address,
         token,
@@ -380,7 +380,7 @@ export function quicKind(): TransportKind {
       const edgeEar = new Ear();
       const agentEar = new Ear();
       const edge = Promise.withResolvers<Session>();
-      const listener = await listenForQuic({
+      const listener = await listenQuic({
         runtime,
         host,
         port: 0,
@@ -395,7 +395,7 @@ export function quicKind(): TransportKind {
           refused: edge.reject,
         },
       });
-      const agent = await dialForQuic({
+      const agent = await dialQuic({
         runtime,
         ...listener.address,
         token,

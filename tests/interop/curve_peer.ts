@@ -15,8 +15,8 @@ import { SallyportError } from "../../src/errors.ts";
 import { createToken, tryOpenToken } from "../../src/protocol/token/token.ts";
 import type { Bytes } from "../../src/bytes/bytes.ts";
 import { currentRuntime } from "../../src/runtime/mod.ts";
-import { listenForCurve } from "../../src/transport/curve/accept.ts";
-import { dialForCurve, type DialledCurve } from "../../src/transport/curve/dial.ts";
+import { listenCurve } from "../../src/transport/curve/accept.ts";
+import { dialCurve, type DialledCurve } from "../../src/transport/curve/dial.ts";
 import type { Session, SessionStream } from "../../src/transport/port.ts";
 
 const HOST = "127.0.0.1";
@@ -34,7 +34,7 @@ export async function runEdge(tell: Tell): Promise<void> {
   const runtime = await currentRuntime();
   const crypto = await loadSodium();
   const over = Promise.withResolvers<void>();
-  const listener = await listenForCurve({
+  const listener = await listenCurve({
     runtime,
     host: HOST,
     port: 0,
@@ -110,7 +110,7 @@ export async function runAgent(port: number, tell: Tell): Promise<void> {
   const over = Promise.withResolvers<void>();
   const made = Promise.withResolvers<DialledCurve>();
   let bytes = 0;
-  const dialled = await dialForCurve({
+  const dialled = await dialCurve({
     runtime,
     host: HOST,
     port,

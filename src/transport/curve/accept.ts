@@ -21,7 +21,7 @@ import {
   type ServerSteps,
 } from "../server_handshake.ts";
 import { CURVE, CurveSession } from "./session.ts";
-import { type CurveListener, listenCurve } from "./socket_listener.ts";
+import { bindCurve, type CurveListener } from "./socket_listener.ts";
 
 /** Agents of one UDP socket of the curve transport, those included that aren't let in yet. */
 export const CURVE_CONNECTIONS_MAX = 65_536;
@@ -41,8 +41,8 @@ export interface CurveIdentity {
   readonly congestion?: CongestionName;
 }
 
-/** What {@link listenForCurve} takes. */
-export interface ListenForCurveOptions extends CurveIdentity {
+/** What {@link listenCurve} takes. */
+export interface ListenCurveOptions extends CurveIdentity {
   readonly runtime: Runtime;
   readonly host: string;
   /** 0 takes any free port. */
@@ -53,10 +53,10 @@ export interface ListenForCurveOptions extends CurveIdentity {
 }
 
 /** Binds a UDP socket for agents. Rejects as {@link Runtime.bindDatagram}. */
-export async function listenForCurve(options: ListenForCurveOptions): Promise<CurveListener> {
+export async function listenCurve(options: ListenCurveOptions): Promise<CurveListener> {
   const { runtime, host, port, crypto, keys, congestion, admission } = options;
   const { clock } = runtime;
-  return await listenCurve({
+  return await bindCurve({
     runtime,
     host,
     port,

@@ -8,7 +8,7 @@ import { loadSodium, type Sodium } from "../../crypto/sodium.ts";
 import type { DialledConnection } from "./socket_dialer.ts";
 import { errorCode, errorMessage, SallyportError } from "../../errors.ts";
 import type { Address } from "../../runtime/port.ts";
-import { dialForCurve } from "./dial.ts";
+import { dialCurve } from "./dial.ts";
 import { CurveSessionsSource } from "./metrics.ts";
 import type { CurveSession } from "./session.ts";
 import type { Session } from "../port.ts";
@@ -16,7 +16,7 @@ import type { Grant } from "../grant.ts";
 import { keyText } from "../edge_key.ts";
 import type { DialerParts, DialRequest, TransportDialer } from "../agent_transport.ts";
 
-/** See {@link dialForCurve}; rejects also with `edge_key_changed` where the key isn't the one that is pinned. */
+/** See {@link dialCurve}; rejects also with `edge_key_changed` where the key isn't the one that is pinned. */
 export class CurveDialer implements TransportDialer {
   readonly overUdp = true;
   readonly #parts: DialerParts;
@@ -46,7 +46,7 @@ export class CurveDialer implements TransportDialer {
     const believed = named ? undefined : this.#believed.get(name) ?? await edgePins?.read(name);
     this.#crypto ??= loadSodium(libsodium);
     let proved: Bytes | undefined;
-    const { session, connection } = await dialForCurve({
+    const { session, connection } = await dialCurve({
       ...request,
       ...edge,
       runtime,

@@ -18,8 +18,8 @@ import type { TokenGrant } from "../grant.ts";
 import { CURVE, CurveSession } from "./session.ts";
 import { CurveSocketDialer, type DialledConnection } from "./socket_dialer.ts";
 
-/** What {@link dialForCurve} takes. */
-export interface DialForCurveOptions extends DialEdgeOptions, Pick<TokenGrant, "token" | "aesKey"> {
+/** What {@link dialCurve} takes. */
+export interface DialCurveOptions extends DialEdgeOptions, Pick<TokenGrant, "token" | "aesKey"> {
   readonly crypto: Sodium;
   /** The edge's public key; without it the first key that is shown is believed, see `edgeProved`. */
   readonly edgePublicKey?: Bytes;
@@ -42,7 +42,7 @@ export interface DialledCurve {
  * `challenge_failed` (the edge's key isn't the pinned one), the edge's own reason (`token_expired`, `name_taken`), or
  * the signal's reason.
  */
-export async function dialForCurve(options: DialForCurveOptions): Promise<DialledCurve> {
+export async function dialCurve(options: DialCurveOptions): Promise<DialledCurve> {
   const { runtime, port, crypto, congestion, edgePublicKey, aesKey } = options;
   const host = await addressOf(options.host);
   const made: { session?: CurveSession } = {};

@@ -4,7 +4,7 @@
  * @module
  */
 import type { EdgeTransport } from "../edge_transport.ts";
-import { type CurveIdentity, listenForCurve } from "./accept.ts";
+import { type CurveIdentity, listenCurve } from "./accept.ts";
 import { curveListenerSource } from "./metrics.ts";
 import { CURVE } from "./session.ts";
 
@@ -13,7 +13,7 @@ export function curveTransport(identity: CurveIdentity): EdgeTransport {
   return {
     name: CURVE,
     async listen(address, { runtime, metrics, admission }) {
-      const opened = await listenForCurve({ ...identity, ...address, runtime, admission });
+      const opened = await listenCurve({ ...identity, ...address, runtime, admission });
       const uncount = metrics.curve.add(curveListenerSource(opened));
       let closed = false;
       return {

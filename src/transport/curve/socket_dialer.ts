@@ -51,7 +51,7 @@ export interface DialledConnection {
  * Opens a connection. Rejects with `edge_unreachable` (no answer), `challenge_failed` (another key than the pinned one), what the
  * server refused the credential with, or what the socket can't do.
  */
-export async function dialCurve(options: CurveSocketOptions): Promise<DialledConnection> {
+export async function connectCurve(options: CurveSocketOptions): Promise<DialledConnection> {
   const outcome = Promise.withResolvers<DialledConnection>();
   const dialer: CurveSocketDialer = new CurveSocketDialer({
     ...options,

@@ -30,8 +30,8 @@ import {
 import { QUIC, QUIC_ALPN } from "./options.ts";
 import { QuicSession } from "./session.ts";
 
-/** What {@link listenForQuic} takes. */
-export interface ListenForQuicOptions {
+/** What {@link listenQuic} takes. */
+export interface ListenQuicOptions {
   readonly runtime: Runtime;
   readonly host: string;
   /** 0 takes any free port. */
@@ -45,7 +45,7 @@ export interface ListenForQuicOptions {
 
 /** What the connections of one socket share. */
 interface SocketShared {
-  readonly options: ListenForQuicOptions;
+  readonly options: ListenQuicOptions;
   /** What agents know the edge by. */
   readonly fingerprint: Bytes;
   readonly random: RandomPool;
@@ -53,7 +53,7 @@ interface SocketShared {
 }
 
 /** Binds a UDP socket for agents. Rejects as `Quic.listen`, and with `not_supported` where the runtime has no QUIC. */
-export async function listenForQuic(options: ListenForQuicOptions): Promise<Listener> {
+export async function listenQuic(options: ListenQuicOptions): Promise<Listener> {
   const { runtime, identity, admission } = options;
   const quic = await runtime.quic();
   const pending = new PendingConnections();

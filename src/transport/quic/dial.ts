@@ -32,8 +32,8 @@ export const QUIC_OFFER_SHARE = 1 / 4;
 /** QUIC: an agent waits so long for the edge's verdict. */
 export const QUIC_VERDICT_DEADLINE_MS = 10_000;
 
-/** What {@link dialForQuic} takes. */
-export interface DialForQuicOptions extends DialEdgeOptions, Pick<TokenGrant, "token" | "aesKey"> {
+/** What {@link dialQuic} takes. */
+export interface DialQuicOptions extends DialEdgeOptions, Pick<TokenGrant, "token" | "aesKey"> {
   /** SHA-256 of the edge's certificate; no other is believed. */
   readonly edgeFingerprint: Bytes;
   readonly queueLimits?: QueueLimits;
@@ -45,7 +45,7 @@ export interface DialForQuicOptions extends DialEdgeOptions, Pick<TokenGrant, "t
  * `edge_unreachable` (no name, no answer), `certificate_refused` (another certificate than the pinned one), the edge's
  * own reason (`token_expired`, `name_taken`), `deadline_exceeded`, or the signal's reason.
  */
-export async function dialForQuic(options: DialForQuicOptions): Promise<Session> {
+export async function dialQuic(options: DialQuicOptions): Promise<Session> {
   const { runtime, host, port, signal, edgeFingerprint } = options;
   const quic = await runtime.quic();
   const trust = { fingerprint: edgeFingerprint };
@@ -76,7 +76,7 @@ export async function dialForQuic(options: DialForQuicOptions): Promise<Session>
 /** A connection to an edge that has yet to let us in. */
 class AdmittingConn implements QuicConnHandler, ClientSteps {
   readonly handshake: ClientHandshake;
-  readonly #options: DialForQuicOptions;
+  readonly #options: DialQuicOptions;
   readonly #conn: QuicConn;
   readonly #offerFrom: number;
   #control: ByteStream | undefined;
@@ -86,7 +86,7 @@ class AdmittingConn implements QuicConnHandler, ClientSteps {
   /** Streams of the edge's that have overtaken its verdict. */
   readonly #early: ByteStream[] = [];
 
-  constructor(options: DialForQuicOptions, conn: QuicConn, offerFrom: number) {
+  constructor(options: DialQuicOptions, conn: QuicConn, offerFrom: number) {
     this.#options = options;
     this.#conn = conn;
     this.#offerFrom = offerFrom;

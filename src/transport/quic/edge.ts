@@ -6,7 +6,7 @@
 import type { QueueLimits } from "../../protocol/mux/queue_limits.ts";
 import type { QuicIdentity } from "../../runtime/quic_port.ts";
 import type { EdgeTransport } from "../edge_transport.ts";
-import { listenForQuic } from "./accept.ts";
+import { listenQuic } from "./accept.ts";
 import { QUIC } from "./options.ts";
 
 /** What {@link quicTransport} takes. */
@@ -21,7 +21,6 @@ export interface QuicTransportOptions {
 export function quicTransport(options: QuicTransportOptions): EdgeTransport {
   return {
     name: QUIC,
-    listen: (address, { runtime, admission }) =>
-      listenForQuic({ ...options, ...address, runtime, admission }),
+    listen: (address, { runtime, admission }) => listenQuic({ ...options, ...address, runtime, admission }),
   };
 }

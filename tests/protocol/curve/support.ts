@@ -5,14 +5,14 @@ import { type ErrorCode, errorCode, type SallyportError } from "../../../src/err
 import type { CurveConnection } from "../../../src/protocol/curve/connection.ts";
 import { type KeyPair, keyPair, loadSodium, type Sodium } from "../../../src/crypto/sodium.ts";
 import {
+  connectCurve,
   type CurveSocketOptions,
-  dialCurve,
   type DialledConnection,
 } from "../../../src/transport/curve/socket_dialer.ts";
 import {
+  bindCurve,
+  type BindCurveOptions,
   type CurveListener,
-  listenCurve,
-  type ListenCurveOptions,
 } from "../../../src/transport/curve/socket_listener.ts";
 import type { CurveOptions } from "../../../src/protocol/curve/options.ts";
 import type { CurveStream } from "../../../src/protocol/curve/streams/stream.ts";
@@ -48,13 +48,13 @@ export async function cryptoForTests(): Promise<Sodium> {
 export async function startServer(
   net: VirtualNetwork,
   crypto: Sodium,
-  more: Partial<ListenCurveOptions> & { keys?: KeyPair } = {},
+  more: Partial<BindCurveOptions> & { keys?: KeyPair } = {},
   address = SERVER,
 ): Promise<TestServer> {
   const server = new TestServer();
   const secret = new Uint8Array(32);
   seededSource(99).fill(secret);
-  server.listener = await listenCurve({
+  server.listener = await bindCurve({
     runtime: net.runtime(address.host),
     ...address,
     crypto,
@@ -103,7 +103,7 @@ export async function connect(
 ): Promise<TestClient> {
   let failure: unknown;
   let done = false;
-  dialCurve({
+  connectCurve({
     runtime: net.runtime(host),
     server: SERVER,
     crypto,

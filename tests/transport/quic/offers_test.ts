@@ -6,7 +6,7 @@ import { SallyportError } from "../../../src/errors.ts";
 import { createMemoryNetwork } from "../../../src/runtime/memory/memory.ts";
 import type { Bytes } from "../../../src/runtime/port.ts";
 import type { QuicConn } from "../../../src/runtime/quic_port.ts";
-import { dialForQuic } from "../../../src/transport/quic/dial.ts";
+import { dialQuic } from "../../../src/transport/quic/dial.ts";
 import { QUIC_ALPN } from "../../../src/transport/quic/options.ts";
 import { CreditFrame, encodeCreditFrame, encodeOpen } from "../../../src/wire/credit/credit_frame.ts";
 import { encodeVerdict, LOGIN_CHALLENGE_BYTES, PROOF_BYTES } from "../../../src/wire/login/login_messages.ts";
@@ -133,7 +133,7 @@ async function rawEdge(network = createMemoryNetwork({ seed: 5 })) {
     },
   });
   const agentEar = new Ear();
-  const dialling = dialForQuic({
+  const dialling = dialQuic({
     runtime: network.runtime("10.0.0.2"),
     host: HOST,
     port: listener.address.port,
@@ -212,7 +212,7 @@ test("a thousand visitors at once reach an agent that lets its edge open a hundr
   const { fingerprint } = await identities();
   const agentEar = new Ear();
   const token = site.token();
-  await dialForQuic({
+  await dialQuic({
     runtime: site.network.runtime("10.0.0.2"),
     host: HOST,
     port: site.port,

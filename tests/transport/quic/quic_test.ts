@@ -7,7 +7,7 @@ import { type CreatedToken, createToken, tryOpenToken } from "../../../src/proto
 import { createMemoryNetwork } from "../../../src/runtime/memory/memory.ts";
 import type { Bytes, Conn } from "../../../src/runtime/port.ts";
 import type { QuicConn } from "../../../src/runtime/quic_port.ts";
-import { listenForQuic } from "../../../src/transport/quic/accept.ts";
+import { listenQuic } from "../../../src/transport/quic/accept.ts";
 import { QUIC_ALPN } from "../../../src/transport/quic/options.ts";
 import type { Session } from "../../../src/transport/port.ts";
 import {
@@ -53,7 +53,7 @@ class World {
   async #listen(): Promise<void> {
     const { own } = await identities();
     const { clock } = this.network;
-    await listenForQuic({
+    await listenQuic({
       runtime: this.network.runtime(HOST),
       host: HOST,
       port: 4433,
