@@ -6,10 +6,17 @@
 import { PENDING_CONNECTIONS_MAX, PENDING_PER_SOURCE_MAX } from "../runtime/port.ts";
 import { sourceOf } from "../wire/ip/networks.ts";
 
-/** Counts them within {@link PENDING_CONNECTIONS_MAX} and {@link PENDING_PER_SOURCE_MAX}. */
+/** Counts them, within bounds. */
 export class PendingConnections {
+  readonly #max: number;
+  readonly #perSourceMax: number;
   #size = 0;
   readonly #bySource = new Map<string, number>();
+
+  constructor(max: number = PENDING_CONNECTIONS_MAX, perSourceMax: number = PENDING_PER_SOURCE_MAX) {
+    this.#max = max;
+    this.#perSourceMax = perSourceMax;
+  }
 
   /** How many there are. */
   get size(): number {
@@ -24,7 +31,7 @@ export class PendingConnections {
   enter(host: string | undefined): (() => void) | undefined {
     const source = host === undefined ? undefined : sourceOf(host);
     const fromSource = source === undefined ? 0 : this.#bySource.get(source) ?? 0;
-    if (this.#size >= PENDING_CONNECTIONS_MAX || fromSource >= PENDING_PER_SOURCE_MAX) return undefined;
+    if (this.#size >= this.#max || fromSource >= this.#perSourceMax) return undefined;
     this.#size++;
     if (source !== undefined) this.#bySource.set(source, fromSource + 1);
     let counted = true;

@@ -12,7 +12,13 @@ import { SallyportError } from "../../errors.ts";
 import type { QueueLimits } from "../../protocol/mux/queue_limits.ts";
 import { TOKEN_DEADLINE_MS } from "../../protocol/token/token_reader.ts";
 import { type ByteStream, LINGER_MS, type Listener, type Runtime } from "../../runtime/port.ts";
-import type { QuicConn, QuicConnHandler, QuicIdentity } from "../../runtime/quic_port.ts";
+import {
+  QUIC_PENDING_MAX,
+  QUIC_PENDING_PER_SOURCE_MAX,
+  type QuicConn,
+  type QuicConnHandler,
+  type QuicIdentity,
+} from "../../runtime/quic_port.ts";
 import {
   decodeLogin,
   encodeVerdict,
@@ -56,7 +62,7 @@ interface SocketShared {
 export async function listenQuic(options: ListenQuicOptions): Promise<Listener> {
   const { runtime, identity, admission } = options;
   const quic = await runtime.quic();
-  const pending = new PendingConnections();
+  const pending = new PendingConnections(QUIC_PENDING_MAX, QUIC_PENDING_PER_SOURCE_MAX);
   const shared: SocketShared = {
     options,
     fingerprint: certificateFingerprint(identity.certificatePem),
