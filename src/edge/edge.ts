@@ -17,6 +17,7 @@ import { CURVE } from "../transport/curve/session.ts";
 import { curveListenerSource } from "../transport/curve/metrics.ts";
 import type { AcceptSealedOptions, OlderProtocol } from "../transport/sealed/accept.ts";
 import type { Tunnel } from "../tunnel/tunnel.ts";
+import { curvePatience } from "../protocol/curve/options.ts";
 import { listenForQuic } from "../transport/quic/accept.ts";
 import { QUIC } from "../transport/quic/options.ts";
 import type { Authorize, EdgeTunnels } from "./agent_request.ts";
@@ -215,6 +216,7 @@ class EdgeNode implements Edge {
       host,
       port,
       ...this.#curve,
+      options: curvePatience(this.#queueLimits),
       ...this.#agents.gate(CURVE),
     });
     if (this.#closed) {

@@ -16,6 +16,9 @@ import { AlertDescription, encodeAlert } from "../wire/tls/tls_alert.ts";
 import type { Arrival } from "./protocol_detector.ts";
 import { HELLO_DEADLINE_MS } from "../wire/tls/client_hello.ts";
 
+/** What a visitor is told whose agent vanishes before it has answered. */
+const LOST: Bytes = encodeAlert(AlertDescription.internal_error);
+
 /** What visitors need of the edge. */
 export interface VisitorOptions {
   readonly clock: Clock;
@@ -130,6 +133,7 @@ class Visitor implements ByteStreamHandler {
       clock,
       meter: metrics,
       received: this.#hello.bytes,
+      farewell: LOST,
       done: (error) => {
         metrics.streamClosed();
         reportFault(error, this.#options, { server_name: serverName });

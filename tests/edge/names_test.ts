@@ -1,10 +1,11 @@
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
+import { AlertDescription } from "../../src/wire/tls/tls_alert.ts";
 import { describe, it } from "node:test";
 import { Routes } from "../../src/edge/routes.ts";
 import { UsedKeys } from "../../src/edge/used_keys.ts";
 import { pattern } from "../conformance/runtime_helpers.ts";
-import { bytesFrom, TestEdge } from "../support/tunnel.ts";
+import { assertAlert, bytesFrom, TestEdge } from "../support/tunnel.ts";
 import { REPLACED_GRACE_MS } from "../../src/edge/agents.ts";
 import { TAKEOVERS_PER_MINUTE_MAX } from "../../src/edge/routes.ts";
 import { USED_KEYS_MAX } from "../../src/edge/used_keys.ts";
@@ -97,7 +98,7 @@ describe("edge: a newer session of the same owner", () => {
     await test.advance(REPLACED_GRACE_MS - 100);
     assert.equal(conn.closes, 0);
     await test.advance(200);
-    assert.equal(conn.closes, 1);
+    assertAlert(conn, AlertDescription.internal_error);
     assert.equal(older.endedWith?.code, "connection_lost");
     assert.equal(test.edge.sessions, 1);
     await test.assertNothingLeft();

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { curvePatience } from "../../protocol/curve/options.ts";
 import type { Bytes } from "../../bytes/bytes.ts";
 import { type CurveCrypto, loadCurveCrypto } from "../../protocol/curve/crypto.ts";
 import type { CurveLink } from "../../transport/curve/socket_dialer.ts";
@@ -39,7 +40,7 @@ export class CurveDialer implements TransportDialer {
   }
 
   async dial({ grant, edge, ...request }: DialRequest): Promise<Session> {
-    const { runtime, congestion, edgeKey, edgePins, libsodium } = this.#parts;
+    const { runtime, congestion, queueLimits, edgeKey, edgePins, libsodium } = this.#parts;
     const name = `${edge.host}:${edge.port}`;
     const named = edgeKey.named(grant);
     const believed = named ? undefined : this.#believed.get(name) ?? await edgePins?.read(name);
@@ -53,6 +54,7 @@ export class CurveDialer implements TransportDialer {
       crypto: await this.#crypto,
       edgePublicKey: named ? edgeKey.pin(grant) : believed,
       congestion,
+      options: curvePatience(queueLimits),
       edgeProved: (key) => void (proved = key.slice()),
       admitted: (session) => {
         this.#count().add(session);

@@ -25,7 +25,11 @@ import {
   CREDIT_SESSION_FIRST_BYTES,
   CREDIT_STREAM_FIRST_BYTES,
 } from "../../../src/protocol/mux/credit/windows.ts";
-import { SESSION_WRITE_STALL_MS, STREAMS_PER_SESSION_MAX } from "../../../src/protocol/mux/queue_limits.ts";
+import {
+  DEFAULT_QUEUE_LIMITS,
+  SESSION_WRITE_STALL_MS,
+  STREAMS_PER_SESSION_MAX,
+} from "../../../src/protocol/mux/queue_limits.ts";
 import { TOKEN_DEADLINE_MS } from "../../../src/protocol/token/token_reader.ts";
 import { LINGER_MS, PENDING_PER_SOURCE_MAX } from "../../../src/runtime/port.ts";
 import { HELLO_DEADLINE_MS } from "../../../src/wire/tls/client_hello.ts";
@@ -49,6 +53,8 @@ class World {
     const { own } = await identities();
     const { clock } = this.network;
     await listenForQuic({
+      // Raw agents answer no pings.
+      queueLimits: { ...DEFAULT_QUEUE_LIMITS, silenceMaxMs: 3_600_000 },
       runtime: this.network.runtime(HOST),
       host: HOST,
       port: 4433,
