@@ -14,7 +14,9 @@ export type ErrorCode =
   | "access_denied"
   | "address_invalid"
   | "address_in_use"
+  | "authority_unreachable"
   | "certificate_refused"
+  | "certificate_unavailable"
   | "challenge_failed"
   | "cipher_failed"
   | "closed"
@@ -53,6 +55,7 @@ export type ErrorCode =
   | "stream_overflow"
   | "token_expired"
   | "token_invalid"
+  | "token_stale"
   | "unauthorized"
   | "unknown_protocol"
   | "unrecognized_name";

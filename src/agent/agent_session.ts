@@ -13,7 +13,8 @@ import { chooseByFirstByte, SessionCarrier } from "../tunnel/carriers/session_ca
 import type { TunnelCredential } from "../tunnel/auth/port.ts";
 import { joinTunnel } from "../tunnel/daemon/join.ts";
 import { Tunnel, type TunnelOptions } from "../tunnel/tunnel.ts";
-import { type Grant, tokenMadeAtS } from "./grant.ts";
+import { tokenMadeAtS } from "../protocol/token/token.ts";
+import type { Grant } from "./grant.ts";
 import { RECONNECT_FIRST_MS } from "./backoff.ts";
 
 /** The agent asks for a fresh token when this part of the old one's life is over. */
@@ -35,6 +36,8 @@ export class AgentSession implements SessionHandler {
   /** The same, or that the edge takes no new visitors; undefined when it's time for a fresh token before that. */
   readonly overOrRenewal: Promise<SallyportError | undefined>;
   session!: Session;
+  /** HOST:PORT. */
+  edge = "";
   tunnel: Tunnel | undefined;
   #carrier: SessionCarrier | undefined;
   #joining: (TunnelOptions & Pick<AgentTunnelOptions, "credentials">) | undefined;
@@ -67,9 +70,10 @@ export class AgentSession implements SessionHandler {
     this.#renewAtMs = this.#clock.nowMs() + lifetimeMs(grant, runtime) * TOKEN_RENEW_AT;
   }
 
-  /** The edge has let us in. */
-  begin(session: Session): void {
+  /** The edge has let us in; `edge` is how it was dialled. */
+  begin(session: Session, edge: string): void {
     this.session = session;
+    this.edge = edge;
     this.#metrics?.sessionOpened(session);
     this.#bornMs = this.#clock.nowMs();
     this.#renewTimer = this.#clock.after(

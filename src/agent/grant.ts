@@ -8,7 +8,8 @@ import { z } from "zod";
 import type { Bytes } from "../bytes/bytes.ts";
 import type { CipherName } from "../crypto/header_cipher.ts";
 import { parseFingerprint } from "../crypto/certificate.ts";
-import { errorMessage, SallyportError } from "../errors.ts";
+import { SallyportError } from "../errors.ts";
+import { fetchFailure } from "./fetch_failure.ts";
 
 /** An answer of the session master must be complete by then. */
 export const MASTER_TIMEOUT_MS = 15_000;
@@ -35,6 +36,8 @@ export interface Grant {
   readonly publish?: readonly string[];
   /** The edge that the master names. */
   readonly edge: GrantEdge;
+  /** How far the master's clock is ahead of this machine's, as its answer says; 0 where it doesn't. */
+  readonly clockOffsetMs?: number;
 }
 
 /** An edge, as a session master names it. */
@@ -78,6 +81,8 @@ export interface MasterGrantOptions {
   readonly ttlSeconds?: number;
   /** For tests and embedders; the platform's own when absent. */
   readonly fetch?: (request: Request) => Promise<Response>;
+  /** The date by this machine, in milliseconds since 1970; the system's clock when absent. */
+  readonly wallMs?: () => number;
 }
 
 const hex = (byteLength: number) =>
@@ -119,6 +124,7 @@ const problemSchema = z.object({ title: z.string().optional(), detail: z.string(
 /** Grants from a session master: `POST /v1/tokens`, fresh key material each time. */
 export function masterGrants(options: MasterGrantOptions): GrantSource {
   const url = new URL("v1/tokens", options.master.endsWith("/") ? options.master : `${options.master}/`);
+  const wallMs = options.wallMs ?? Date.now;
   const call = options.fetch ?? ((request: Request) => fetch(request));
   return async () => {
     const request = new Request(url, {
@@ -141,11 +147,20 @@ export function masterGrants(options: MasterGrantOptions): GrantSource {
       response = await call(request);
       body = await response.json().catch(() => undefined);
     } catch (cause) {
-      throw unreachable(url, errorMessage(cause), cause);
+      throw unreachable(url, fetchFailure(cause, url), cause);
     }
-    if (response.status === 201) return toGrant(url, body);
+    if (response.status === 201) return { ...toGrant(url, body), ...clockOffset(response, wallMs()) };
     throw refusal(url, response.status, body);
   };
+}
+
+/** The Date of an answer has whole seconds and was on its way: less than this says nothing about a clock. */
+const CLOCK_OFFSET_MIN_MS = 5_000;
+
+/** A board without a battery starts in the past, and learns from its session master what time it is. */
+function clockOffset({ headers }: Response, wallMs: number): Pick<Grant, "clockOffsetMs"> {
+  const offsetMs = Date.parse(headers.get("date") ?? "") - wallMs;
+  return Math.abs(offsetMs) >= CLOCK_OFFSET_MIN_MS ? { clockOffsetMs: offsetMs } : {};
 }
 
 function toGrant(url: URL, body: unknown): Grant {
@@ -178,13 +193,6 @@ function toGrant(url: URL, body: unknown): Grant {
       ...(transports === undefined ? {} : { transports }),
     },
   };
-}
-
-/** When a token was made, in Unix seconds by the clock of who made it; 0 where it doesn't say. */
-export function tokenMadeAtS(token: string): number {
-  // Fernet spec: a version byte, then the time of making in seconds, 64 bits big-endian.
-  const head = Buffer.from(token.slice(0, 12), "base64url");
-  return head.length === 9 && head[0] === 0x80 ? Number(head.readBigUInt64BE(1)) : 0;
 }
 
 function refusal(url: URL, status: number, body: unknown): SallyportError {

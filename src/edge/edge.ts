@@ -24,10 +24,12 @@ import type { Authorize, EdgeTunnels } from "./agent_request.ts";
 import { AgentRegistry, type SealedKey } from "./agents.ts";
 import { type Accepts, type Arrival, Entrance } from "./protocol_detector.ts";
 import { publicPorts, type PublicPortsOptions } from "./public_ports.ts";
+import type { KeyUseStore } from "./used_keys.ts";
 import { welcomeVisitor } from "./visitors.ts";
 import type { QueueLimits } from "../protocol/mux/queue_limits.ts";
 import { PENDING_CONNECTIONS_MAX, PENDING_PER_SOURCE_MAX } from "../runtime/port.ts";
 import { SHUTDOWN_GRACE_MS } from "../transport/port.ts";
+import { idleTicks, VISITOR_IDLE_TIMEOUT_MS } from "../transport/splice.ts";
 
 /** A session whose token has expired is found within this time. */
 export const TOKEN_RECHECK_MS = 5_000;
@@ -58,6 +60,10 @@ export interface EdgeOptions {
   readonly publish?: PublicPortsOptions;
   /** Peers from these networks are proxies: they must send a PROXY header, which is believed. Nobody else may. */
   readonly proxyProtocolFrom?: NetworkSet;
+  /** A visitor without a byte either way is ended after this time; an hour when absent. */
+  readonly idleTimeoutMs?: number;
+  /** Where edges with the same Fernet keys note together which tokens have been used; each by itself when absent. */
+  readonly keyUses?: KeyUseStore;
   /** SniTun's queue figures; the reference's when absent. */
   readonly queueLimits?: QueueLimits;
   /** Frames of 8 KiB or more that an agent may send a second; 0 or absent for no limit. */
@@ -119,6 +125,7 @@ class EdgeNode implements Edge {
   readonly #proxies: NetworkSet | undefined;
   readonly #agents: AgentRegistry;
   readonly #hasSealed: boolean;
+  readonly #idleTicks: number;
   readonly #queueLimits: QueueLimits | undefined;
   readonly #older: OlderProtocol | undefined;
   readonly #curve: CurveIdentity | undefined;
@@ -143,6 +150,7 @@ class EdgeNode implements Edge {
     this.#curve = options.curve;
     this.#quic = options.quic;
     this.#queueLimits = options.queueLimits;
+    this.#idleTicks = idleTicks(options.idleTimeoutMs ?? VISITOR_IDLE_TIMEOUT_MS);
     this.#agents = new AgentRegistry({
       clock: options.runtime.clock,
       ring: options.ring,
@@ -157,6 +165,7 @@ class EdgeNode implements Edge {
         metrics: this.metrics,
       }, options.tunnels),
       aeadSource: options.runtime,
+      keyUses: options.keyUses,
       queueLimits: options.queueLimits,
       largeFramesPerSecond: options.throttling,
     });
@@ -308,6 +317,7 @@ class EdgeNode implements Edge {
           clock: this.#runtime.clock,
           log: this.#log,
           metrics: this.metrics,
+          idleTicks: this.#idleTicks,
           find: (name) => this.#agents.find(name),
         }),
       agent: (arrival) => this.#agents.welcome(arrival),

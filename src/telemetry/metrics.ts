@@ -8,9 +8,10 @@
 import process from "node:process";
 import { Counter, Gauge, Histogram, Registry } from "prom-client";
 import type { Boundary, ErrorCode } from "../errors.ts";
-import type { Clock, Timer } from "../runtime/port.ts";
+import type { Clock, Descriptors, Timer } from "../runtime/port.ts";
 import { VERSION } from "../version.ts";
 import { CURVE_METRICS, CurveMetrics } from "./metrics_curve.ts";
+import { SERVICE_METRICS, ServiceMetrics } from "./metrics_services.ts";
 
 /** A metric as the documentation lists it. */
 export interface MetricInfo {
@@ -119,6 +120,30 @@ const INFO = {
     help: "1, with this program's version and the runtime's",
     labels: ["version", "runtime", "runtime_version"],
   },
+  lostLines: {
+    name: "sallyport_log_lines_lost_total",
+    type: "counter",
+    help: "Lines of output that were lost because nobody read it or it couldn't be written",
+    labels: [],
+  },
+  acceptPauses: {
+    name: "sallyport_accept_paused_total",
+    type: "counter",
+    help: "How many times accepting connections was paused because file descriptors were running out",
+    labels: [],
+  },
+  openFiles: {
+    name: "process_open_fds",
+    type: "gauge",
+    help: "File descriptors that are open; 0 where the system doesn't tell",
+    labels: [],
+  },
+  maxFiles: {
+    name: "process_max_fds",
+    type: "gauge",
+    help: "File descriptors that the process may have open; 0 where the system doesn't tell",
+    labels: [],
+  },
   memory: {
     name: "process_resident_memory_bytes",
     type: "gauge",
@@ -134,7 +159,7 @@ const INFO = {
 } as const satisfies Record<string, MetricInfo>;
 
 /** Every metric that {@link Metrics.render} writes. */
-export const METRICS: readonly MetricInfo[] = [...Object.values(INFO), ...CURVE_METRICS];
+export const METRICS: readonly MetricInfo[] = [...Object.values(INFO), ...CURVE_METRICS, ...SERVICE_METRICS];
 
 /** How often the loop's delay is measured. */
 const LOOP_DELAY_INTERVAL_MS = 500;
@@ -155,8 +180,14 @@ export type Refusable = "visitor" | "agent" | "connection" | "stream" | "port";
 
 /** What {@link Metrics} takes: what `sallyport_build_info` says of the runtime below. */
 export interface MetricsOptions {
-  /** Its name and version. */
-  readonly runtime?: { readonly name: string; readonly version: string };
+  /** Its name and version, and the file descriptors that it counts. */
+  readonly runtime?: {
+    readonly name: string;
+    readonly version: string;
+    readonly descriptors?: Pick<Descriptors, "limit" | "acceptPauses" | "open">;
+  };
+  /** Says how many lines of output were lost. */
+  readonly lostLines?: () => number;
 }
 
 function sessionLabels(labels: SessionLabels): Record<(typeof SESSION_LABELS)[number], string> {
@@ -194,6 +225,8 @@ export class Metrics {
 
   /** What the curve transport counts. */
   readonly curve: CurveMetrics;
+  /** An agent's services. */
+  readonly services: ServiceMetrics;
   readonly #registry = new Registry();
   readonly #sessions: Gauge<(typeof SESSION_LABELS)[number]>;
   readonly #handshakes: Counter<(typeof SESSION_LABELS)[number]>;
@@ -211,6 +244,7 @@ export class Metrics {
     this.contentType = this.#registry.contentType;
     const registers = [this.#registry];
     this.curve = new CurveMetrics(this.#registry);
+    this.services = new ServiceMetrics(this.#registry);
     const config = <Label extends string>(info: MetricInfo & { readonly labels: readonly Label[] }) => ({
       name: info.name,
       help: info.help,
@@ -264,6 +298,29 @@ export class Metrics {
       runtime: options.runtime?.name ?? "unknown",
       runtime_version: options.runtime?.version ?? "unknown",
     }, 1);
+    const { lostLines = () => 0 } = options;
+    new Counter({
+      ...config(INFO.lostLines),
+      collect() {
+        this.reset();
+        this.inc(lostLines());
+      },
+    });
+    const descriptors = options.runtime?.descriptors;
+    new Counter({
+      ...config(INFO.acceptPauses),
+      collect() {
+        this.reset();
+        this.inc(descriptors?.acceptPauses ?? 0);
+      },
+    });
+    new Gauge(config(INFO.maxFiles)).set(descriptors?.limit ?? 0);
+    new Gauge({
+      ...config(INFO.openFiles),
+      collect() {
+        this.set(descriptors?.open() ?? 0);
+      },
+    });
     new Gauge({
       ...config(INFO.memory),
       collect() {

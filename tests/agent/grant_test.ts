@@ -176,7 +176,7 @@ describe("masterGrants with a master that is out of order", () => {
     assertSaid(
       error,
       "master_unreachable",
-      /^Cannot get token from http:\/\/master\.test: connection refused$/,
+      /^Cannot get token from http:\/\/master\.test: connection refused: /,
       true,
     );
   });

@@ -6,6 +6,7 @@
  *
  * @module
  */
+import { pattern } from "../support/seeded.ts";
 import { createHash } from "node:crypto";
 import process from "node:process";
 import type { Bytes } from "../../src/bytes/bytes.ts";
@@ -111,7 +112,11 @@ function exchange(stream: SessionStream, data: Bytes): Promise<string> {
 /** Dials, sends back what comes, and resolves when the session is over. */
 export async function runAgent(port: number, fingerprint: string, tell: Tell): Promise<void> {
   const runtime = await currentRuntime();
-  const { token } = createToken(RING, { hostname: "a.test", ttlSeconds: 600, nowMs: runtime.clock.wallMs() });
+  const { token, claims: { aesKey } } = createToken(RING, {
+    hostname: "a.test",
+    ttlSeconds: 600,
+    nowMs: runtime.clock.wallMs(),
+  });
   const over = Promise.withResolvers<void>();
   let count = 0;
   await dialForQuic({
@@ -119,6 +124,7 @@ export async function runAgent(port: number, fingerprint: string, tell: Tell): P
     host: HOST,
     port,
     token,
+    aesKey,
     edgeFingerprint: Uint8Array.fromHex(fingerprint),
     admitted: () => ({
       ...ending(tell, over.resolve),
@@ -147,15 +153,6 @@ function ending(tell: Tell, over: () => void): SessionHandler {
       over();
     },
   };
-}
-
-function pattern(size: number): Bytes {
-  const bytes = new Uint8Array(size);
-  for (let at = 0, x = 1; at < size; at++) {
-    x = (Math.imul(x, 1664525) + 1013904223) >>> 0;
-    bytes[at] = x >>> 24;
-  }
-  return bytes;
 }
 
 function hash(bytes: Bytes): string {

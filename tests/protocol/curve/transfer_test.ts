@@ -4,7 +4,8 @@ import { describe, it } from "node:test";
 import type { Bytes } from "../../../src/bytes/bytes.ts";
 import { PacketType, packetType } from "../../../src/protocol/curve/packet.ts";
 import { errorCode, SallyportError } from "../../../src/errors.ts";
-import { type LinkOptions, type Passing, seeded } from "./sim.ts";
+import type { LinkOptions, Passing } from "./sim.ts";
+import { pattern, seeded } from "../../support/seeded.ts";
 import {
   CLIENT_HOST,
   Collector,
@@ -12,7 +13,6 @@ import {
   cryptoForTests,
   type CurveOptions,
   digest,
-  pattern,
   pour,
   SERVER,
   sink,
@@ -526,7 +526,7 @@ describe("many, and the end", () => {
     assert.equal(stage.client.closed.length + stage.server.closed.length, 0);
     // And a path that is dead both ways is waited for.
     stage.links.up.down = stage.links.down.down = true;
-    stage.net.clock.run(11_000);
+    stage.net.clock.run(8_000);
     stage.links.up.down = stage.links.down.down = false;
     stage.net.clock.run(30_000);
     assert.equal(stage.client.closed.length + stage.server.closed.length, 0);

@@ -2,12 +2,13 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { dialCurve } from "../../../src/transport/curve/socket_dialer.ts";
-import { keyPair } from "../../../src/protocol/curve/crypto.ts";
+import { keyPair } from "../../../src/crypto/sodium.ts";
 import { listenCurve } from "../../../src/transport/curve/socket_listener.ts";
 import type { CurveConnection } from "../../../src/protocol/curve/connection.ts";
 import { errorCode, SallyportError } from "../../../src/errors.ts";
 import { currentRuntime } from "../../../src/runtime/mod.ts";
-import { Collector, cryptoForTests, digest, pattern, pour, text } from "../../protocol/curve/support.ts";
+import { Collector, cryptoForTests, digest, pour, text } from "../../protocol/curve/support.ts";
+import { pattern } from "../../support/seeded.ts";
 
 const crypto = await cryptoForTests();
 const CONNECTIONS = 300;

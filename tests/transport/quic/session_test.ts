@@ -19,8 +19,7 @@ import {
   Lone,
   type LoneOptions,
 } from "../../conformance/credit_suite.ts";
-import { pattern } from "../../protocol/mux/harness.ts";
-import { seededSource } from "../../support/seeded.ts";
+import { pattern, seededSource } from "../../support/seeded.ts";
 
 const { OPEN, DATA, FIN, PING, PONG, CREDIT, OFFER } = CreditFrame;
 const CALLER = { address: "192.0.2.1", port: 7, serverName: "a.test" };
