@@ -301,12 +301,16 @@ export function keyLines(content: string): string[] {
   return lines.flatMap(split).filter((key) => key !== "");
 }
 
-/** Variables that look like settings and are none. */
-/** What `pipe` reads itself: secrets are no settings. */
-const PIPES_OWN = ["LOGIN", "PASSPHRASE", "KEY", "PUBLIC_KEY"].map((name) => `SALLYPORT_PIPE_${name}`);
+/** Variables that are no settings: secrets that `pipe` reads itself, and what the npm package's launcher reads. */
+const NO_VARIABLES_OF_SETTINGS = [
+  ...["PIPE_LOGIN", "PIPE_PASSPHRASE", "PIPE_KEY", "PIPE_PUBLIC_KEY", "RUNTIME"],
+].map((name) => `SALLYPORT_${name}`);
 
 function strangers(env: Readonly<Record<string, string | undefined>>): string[] {
-  const known = new Set([...Object.values(SETTINGS).map((setting) => setting.env), ...PIPES_OWN]);
+  const known = new Set([
+    ...Object.values(SETTINGS).map((setting) => setting.env),
+    ...NO_VARIABLES_OF_SETTINGS,
+  ]);
   return Object.keys(env).filter((name) => name.startsWith("SALLYPORT_") && !known.has(name)).sort()
     .map((name) => `${name} in the environment is no setting.${didYouMean(name, known)}`);
 }

@@ -37,6 +37,9 @@ import {
   removeStaleSocket,
   type Shared,
 } from "../shared.ts";
+import type { BunApi, BunUdpSocket } from "./bun_types.ts";
+
+declare const Bun: BunApi;
 
 /** Opens the port on this process's sockets; each call has buffers of its own. */
 export function createBunRuntime(): Runtime {
@@ -88,10 +91,8 @@ const NOBODY: ByteStreamHandler = { data() {}, end() {}, drain() {}, close() {} 
 async function listen(options: ListenOptions, shared: Shared): Promise<Listener> {
   try {
     const host = await hostAddress(options.host);
-    // Bun.listen takes it, its types don't know it.
-    const untyped = { reusePort: options.reusePort ?? false };
     const listener = Bun.listen<SocketOwner>({
-      ...untyped,
+      reusePort: options.reusePort ?? false,
       hostname: host,
       port: options.port,
       allowHalfOpen: true,
@@ -156,7 +157,7 @@ function dial(
     };
     try {
       Bun.connect<SocketOwner>({
-        ...to as { readonly unix: string },
+        ...to,
         allowHalfOpen: true,
         data: { shared, accept, fail, ..."unix" in to ? { unixPath: to.unix } : {} },
         socket: socketHandlers,
@@ -167,7 +168,7 @@ function dial(
   });
 }
 
-function sendAgain(socket: Bun.udp.Socket<"uint8array">, data: Bytes, to: Address): boolean {
+function sendAgain(socket: BunUdpSocket, data: Bytes, to: Address): boolean {
   try {
     return socket.send(data, to.port, to.host);
   } catch {
