@@ -2,7 +2,6 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { createAgent } from "../../src/agent/agent.ts";
-import { loadCurveCrypto } from "../../src/protocol/curve/crypto.ts";
 import { loadSodium } from "../../src/crypto/sodium.ts";
 import { edgeKeys } from "../support/sealed.ts";
 import { identities } from "../conformance/quic_helpers.ts";
@@ -30,7 +29,7 @@ async function site(transport: TransportName, grantsFail = () => false) {
   const identity = await identities();
   const test = await TestEdge.start({
     sealed: { sodium, keys },
-    curve: { crypto: await loadCurveCrypto(), keys },
+    curve: { crypto: sodium, keys },
     quic: identity.own,
     network: { link: { latencyMs: 10 } },
   });
