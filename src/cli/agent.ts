@@ -32,6 +32,7 @@ import { formatPublishClaim } from "../wire/token/publish_claim.ts";
 import { isWildcard } from "../wire/wildcard.ts";
 import { AccessLogs } from "./access_log.ts";
 import { askForMissing } from "./ask.ts";
+import { serviceConnectors } from "./certificates.ts";
 import { addExamples, addSettings, type CliContext, type Command, readSettings } from "./command.ts";
 import { Connecting } from "./connecting.ts";
 import { transportMemory } from "./known_transports.ts";
@@ -119,7 +120,10 @@ async function runAgent(command: Command, { io }: CliContext): Promise<number> {
   return await life.run(async () => {
     if (config.transport === "quic") await warnOfKeyLog(io, runtime);
     const accessLogs = new AccessLogs({ io, clock: runtime.clock, log });
-    const table = new ServiceTable({ runtime, log, meter: metrics, accessLog: accessLogs.open });
+    const table = new ServiceTable({
+      ...{ runtime, log, meter: metrics, accessLog: accessLogs.open },
+      connectors: serviceConnectors(config, base),
+    });
     table.apply(services);
     metrics.services.source = () => table.facts.map((facts) => ({ ...facts, name: facts.names[0]! }));
     const names = new TokenNames(table);
