@@ -28,6 +28,15 @@ import { SHUTDOWN_GRACE_MS } from "../transport/port.ts";
 /** Streams of a session whose hostname the agent serves no more may finish for this long. */
 export const RENAMED_GRACE_MS = 30_000;
 
+/** Addresses of an edge's name that are tried over UDP; each takes a token of its own where several are slow. */
+export const UDP_ADDRESSES_MAX = 4;
+
+/** A transport, and the edge's address to use it with where that isn't left to the transport. */
+interface Way {
+  readonly name: TransportName;
+  readonly address: string | undefined;
+}
+
 /** What {@link createAgent} takes. */
 export interface AgentOptions extends DialerOptions {
   /** Where tokens come from, such as {@link masterGrants}; asked before each connection. */
@@ -262,9 +271,13 @@ class AgentNode implements Agent {
     );
     // An attempt whose token wasn't shown leaves it to the next one.
     const spare = [grant];
-    const several = plan.names.length > 1;
+    const ways = await this.#ways(plan, (this.#options.edge ?? grant.edge).host);
+    const several = ways.length > 1;
     const agent = await race(
-      plan.names.map((name) => ({ name, start: (lane) => this.#attempt(plan, name, lane, spare) })),
+      ways.map(({ name, address }) => ({
+        name,
+        start: (lane) => this.#attempt(plan, name, lane, spare, address),
+      })),
       {
         clock: this.#runtime.clock,
         signal: this.#closing.signal,
@@ -279,6 +292,21 @@ class AgentNode implements Agent {
     await agent.join();
     this.#tellConnected(agent);
     return agent;
+  }
+
+  /**
+   * The transports of a plan. Over UDP each address of the edge's name is a way of its own, since nothing is known of an
+   * address before its edge has answered; TCP races the addresses when it connects.
+   */
+  async #ways(plan: TransportPlan, host: string): Promise<readonly Way[]> {
+    const overUdp = (name: TransportName) => this.#dialers.of(name).overUdp;
+    // What is wrong with a name is told by the dial.
+    const addresses = plan.names.some(overUdp) ? await this.#runtime.resolve(host).catch(() => []) : [];
+    return plan.names.flatMap((name): Way[] =>
+      overUdp(name) && addresses.length > 1
+        ? addresses.slice(0, UDP_ADDRESSES_MAX).map((address) => ({ name, address }))
+        : [{ name, address: undefined }]
+    );
   }
 
   /**
@@ -299,6 +327,7 @@ class AgentNode implements Agent {
     name: TransportName,
     lane: Lane,
     spare: Grant[],
+    address: string | undefined,
   ): Promise<AgentSession> {
     const grant = spare.pop() ?? await this.#options.grants();
     const dialer = this.#dialers.of(name);
@@ -315,6 +344,7 @@ class AgentNode implements Agent {
       await dialer.dial({
         grant,
         edge,
+        ...address === undefined ? {} : { address },
         signal: lane.signal,
         turn: async () => {
           await lane.turn();
