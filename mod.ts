@@ -41,7 +41,7 @@ export type { AcceptedConnection, AgentAdmission } from "./src/transport/admissi
 export { snitunTransport, type SnitunTransportOptions } from "./src/transport/snitun/edge.ts";
 export { sealedTransport, type SealedTransportOptions } from "./src/transport/sealed/edge.ts";
 export type { FallbackProtocol } from "./src/transport/sealed/accept.ts";
-export { curveTransport } from "./src/transport/curve/edge.ts";
+export { curveTransport, type CurveTransportOptions } from "./src/transport/curve/edge.ts";
 export { quicTransport, type QuicTransportOptions } from "./src/transport/quic/edge.ts";
 
 // The key that agents know an edge by, and libsodium, which makes it.

@@ -457,7 +457,7 @@ class AgentNode implements Agent {
    * has lost one with it.
    */
   async #pause(failure?: unknown): Promise<void> {
-    const delayMs = this.#backoff.next();
+    const delayMs = this.#backoff.next(UNREACHABLE.has(errorCode(failure)));
     const next_attempt_seconds = Math.round(delayMs / 100) / 10;
     if (failure !== undefined) this.#lastFailure = this.#failureOf(failure);
     if (failure === undefined) this.#log.info({ next_attempt_seconds }, "dialling again");
@@ -500,6 +500,9 @@ class AgentNode implements Agent {
     }
   }
 }
+
+/** An attempt that fails so has found no edge. */
+const UNREACHABLE: ReadonlySet<ErrorCode> = new Set(["edge_unreachable", "connection_refused"]);
 
 /** A session that ends so has done what it was for: another one follows. */
 const ORDERLY: ReadonlySet<ErrorCode> = new Set(["closed", "replaced", "shutdown"]);

@@ -159,7 +159,7 @@ function edgeTransports(
   return [
     snitunTransport({ ...limits, throttling }),
     ...sodium && keys ? [sealedTransport({ ...limits, sodium, keys, fallback: pipes?.gate })] : [],
-    ...sodium && keys ? [curveTransport({ crypto: sodium, keys, congestion })] : [],
+    ...sodium && keys ? [curveTransport({ ...limits, crypto: sodium, keys, congestion })] : [],
     ...quicPart ? [quicTransport({ ...limits, identity: quicPart.identity })] : [],
   ];
 }

@@ -16,6 +16,9 @@ import { AlertDescription, encodeAlert } from "../wire/tls/tls_alert.ts";
 import type { AcceptedConnection } from "../transport/admission.ts";
 import { HELLO_DEADLINE_MS } from "../wire/tls/client_hello.ts";
 
+/** What a visitor is told whose agent vanishes before it has answered. */
+const LOST: Bytes = encodeAlert(AlertDescription.internal_error);
+
 /** What visitors need of the edge. */
 export interface VisitorOptions {
   readonly clock: Clock;
@@ -134,6 +137,7 @@ class Visitor implements ByteStreamHandler {
       clock,
       meter: metrics,
       received: this.#hello.bytes,
+      farewell: LOST,
       idleTicks: this.#options.idleTicks,
       done: (error) => {
         metrics.streamClosed();

@@ -8,7 +8,7 @@ import type { AgentRequest } from "../../src/edge/agent_request.ts";
 import { SallyportError } from "../../src/errors.ts";
 import { AgentChallenge } from "../../src/protocol/handshake/snitun_challenge.ts";
 import { bytesOf, pattern } from "../conformance/runtime_helpers.ts";
-import { AGENT_HOST, assertSilentEnd, FERNET_KEY, TestEdge } from "../support/tunnel.ts";
+import { AGENT_HOST, assertAlert, assertSilentEnd, FERNET_KEY, TestEdge } from "../support/tunnel.ts";
 import { fernetSeal } from "../support/tokens.ts";
 import { TOKEN_RECHECK_MS } from "../../src/edge/edge.ts";
 import { CHALLENGE_DEADLINE_MS } from "../../src/protocol/handshake/snitun_challenge.ts";
@@ -273,7 +273,7 @@ describe("edge: sessions", () => {
     await test.advance(5_000 + TOKEN_RECHECK_MS);
     assert.equal(agent.endedWith?.code, "connection_lost");
     assert.equal(test.edge.serves("a.test"), false);
-    assert.equal(conn.closes, 1);
+    assertAlert(conn, 80);
     assert.equal(await test.metric("session_ends_total", { reason: "token_expired" }), 1);
     assert.match(test.logged("token_expired").message, /token has expired/);
     await test.assertNothingLeft();

@@ -341,10 +341,10 @@ export class CurveConnection {
     if (this.#phase === "closing" && nowMs >= this.#closeUntilMs) this.#phase = "closed";
     if (this.#phase === "handshake" || this.#phase === "open") {
       const silentMs = nowMs - this.#receivedMs;
-      if (silentMs >= options.idleTimeoutMs) {
-        this.#vanish("connection_lost", `the peer is silent for ${Math.round(silentMs / 1000)} s`);
-      } else if (!this.#admitted && nowMs >= this.#startedMs + options.handshakeTimeoutMs) {
+      if (!this.#admitted && nowMs >= this.#startedMs + options.handshakeTimeoutMs) {
         this.#vanish("deadline_exceeded", `no admission within ${options.handshakeTimeoutMs / 1000} s`);
+      } else if (nowMs >= this.#receivedMs + options.idleTimeoutMs) {
+        this.#vanish("connection_lost", `the peer is silent for ${Math.round(silentMs / 1000)} s`);
       } else this.#tickOpen(nowMs);
     }
     this.#wake();
@@ -358,7 +358,7 @@ export class CurveConnection {
         if (this.#phase === "handshake") this.#handshakeWanted = true;
       }
     }
-    if (this.#client && this.#phase === "open" && nowMs - sentMs >= this.options.keepAliveMs) {
+    if (this.#client && this.#phase === "open" && nowMs >= sentMs + this.options.keepAliveMs) {
       this.#sender.pings = Math.max(1, this.#sender.pings);
     }
     this.#streams.tick(nowMs);

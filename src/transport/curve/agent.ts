@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { curvePatience } from "../../protocol/curve/options.ts";
 import type { Bytes } from "../../bytes/bytes.ts";
 import { loadSodium, type Sodium } from "../../crypto/sodium.ts";
 import type { DialledConnection } from "./socket_dialer.ts";
@@ -40,7 +41,7 @@ export class CurveDialer implements TransportDialer {
   }
 
   async dial({ grant, edge, address, ...request }: DialRequest): Promise<Session> {
-    const { runtime, congestion, edgeKey, edgePins, libsodium } = this.#parts;
+    const { runtime, congestion, queueLimits, edgeKey, edgePins, libsodium } = this.#parts;
     const name = `${edge.host}:${edge.port}`;
     const named = edgeKey.named(grant);
     const believed = named ? undefined : this.#believed.get(name) ?? await edgePins?.read(name);
@@ -56,6 +57,7 @@ export class CurveDialer implements TransportDialer {
       crypto: await this.#crypto,
       edgePublicKey: named ? edgeKey.pin(grant) : believed,
       congestion,
+      options: curvePatience(queueLimits),
       edgeProved: (key) => void (proved = key.slice()),
       admitted: (session) => {
         this.#count().add(session as CurveSession);

@@ -30,7 +30,11 @@ import {
   CREDIT_SESSION_FIRST_BYTES,
   CREDIT_STREAM_FIRST_BYTES,
 } from "../../../src/protocol/mux/credit/windows.ts";
-import { SESSION_WRITE_STALL_MS, STREAMS_PER_SESSION_MAX } from "../../../src/protocol/mux/queue_limits.ts";
+import {
+  DEFAULT_QUEUE_LIMITS,
+  SESSION_WRITE_STALL_MS,
+  STREAMS_PER_SESSION_MAX,
+} from "../../../src/protocol/mux/queue_limits.ts";
 import { TOKEN_DEADLINE_MS } from "../../../src/protocol/token/token_reader.ts";
 import { LINGER_MS } from "../../../src/runtime/port.ts";
 import { QUIC_PENDING_PER_SOURCE_MAX } from "../../../src/runtime/quic_port.ts";
@@ -55,6 +59,8 @@ class World {
     const { own } = await identities();
     const { clock } = this.network;
     await listenQuic({
+      // Raw agents answer no pings.
+      queueLimits: { ...DEFAULT_QUEUE_LIMITS, silenceMaxMs: 3_600_000 },
       runtime: this.network.runtime(HOST),
       host: HOST,
       port: 4433,

@@ -167,7 +167,10 @@ describe("edge: sealed agents", () => {
       },
     });
     await assert.rejects(connect(strict), { code: "session_refused" });
-    assert.match(strict.lines.find(({ level }) => level === "error")!.message, /nobody by sealed/);
+    assert.match(
+      strict.lines.find(({ fields }) => fields.where === "authorize")!.message,
+      /nobody by sealed/,
+    );
     await strict.assertNothingLeft();
   });
 
