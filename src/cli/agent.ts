@@ -136,6 +136,8 @@ async function runAgent(command: Command, { io }: CliContext): Promise<number> {
     const grants = masterGrants({
       ...network.fetch === undefined ? {} : { fetch: network.fetch },
       ...{ master, credential, protocolVersion, cipher },
+      // A token that is bound to a transport is of no use with another one. SniTun's own masters know no such member.
+      transports: ["auto", "snitun"].includes(config.transport) ? undefined : [config.transport],
       get hostname() {
         return names.hostname;
       },
