@@ -20,9 +20,9 @@ import {
 import { MinuteKeys } from "./minute_keys.ts";
 import type { CurveOptions } from "./options.ts";
 import {
-  BASE_DATAGRAM_BYTES,
   COOKIE_BYTES,
   DATA_HEAD_BYTES,
+  DATAGRAM_MIN_BYTES,
   idText,
   INIT_HEAD_BYTES,
   keyText,
@@ -178,7 +178,7 @@ export class CurveServer {
 
   #init(packet: Bytes, from: Address, nowMs: number): void {
     // READY is as large: an INIT of any other size would get more than it brought.
-    if (packet.length !== BASE_DATAGRAM_BYTES) return void this.stats.strays++;
+    if (packet.length !== DATAGRAM_MIN_BYTES) return void this.stats.strays++;
     this.rotate(nowMs);
     const connectionKey = packet.subarray(4, 4 + KEY_BYTES);
     const cookie = packet.subarray(4 + KEY_BYTES, 4 + KEY_BYTES + COOKIE_BYTES);

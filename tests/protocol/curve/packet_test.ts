@@ -2,9 +2,9 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import {
-  BASE_DATAGRAM_BYTES,
   COOKIE_PACKET_BYTES,
   DATA_HEAD_BYTES,
+  DATAGRAM_MIN_BYTES,
   headBytes,
   HELLO_BYTES,
   idText,
@@ -38,7 +38,7 @@ describe("curve packets", () => {
   it("have the specification's sizes", () => {
     assert.deepEqual(
       [
-        BASE_DATAGRAM_BYTES,
+        DATAGRAM_MIN_BYTES,
         HELLO_BYTES,
         COOKIE_PACKET_BYTES,
         INIT_HEAD_BYTES,

@@ -12,7 +12,7 @@ import {
   IDLE_TICK_MS,
   IDLE_TICKS,
   PING_INTERVAL_MS,
-  PONG_DEADLINE_MS,
+  SILENCE_MAX_MS,
 } from "../../../src/protocol/mux/heartbeat.ts";
 import {
   DEFAULT_QUEUE_LIMITS,
@@ -84,7 +84,7 @@ it("a session's times", () => {
     90_000,
   ]);
   assert.deepEqual([HALF_CLOSE_GRACE_MS, HALF_CLOSE_ANSWERED_MS], [10_000, 2_000]);
-  assert.deepEqual([PING_INTERVAL_MS, PONG_DEADLINE_MS], [50_000, 90_000]);
+  assert.deepEqual([PING_INTERVAL_MS, SILENCE_MAX_MS], [5_000, 15_000]);
 });
 
 it("a flight's bounds", () => {
