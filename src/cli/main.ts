@@ -21,6 +21,7 @@ import { addCert } from "./cert.ts";
 import { addDemo } from "./demo.ts";
 import { addEdge } from "./edge.ts";
 import { type CliIo, commandLine, processIo } from "./io.ts";
+import { addHealth } from "./health.ts";
 import { addKeygen } from "./keygen.ts";
 import { addMaster } from "./master.ts";
 import { addPipe } from "./pipe.ts";
@@ -75,6 +76,7 @@ const LISTED: Readonly<Record<string, readonly [group: string, summary: string]>
   edge: ["Apart from each other:", "an edge alone"],
   master: ["Apart from each other:", "a session master alone"],
   service: ["Run it for good:", "install as a service of this machine, remove it, see how it is"],
+  health: ["Run it for good:", "ask a running program whether it is ready"],
   completion: ["Run it for good:", "what bash, zsh or fish needs to complete commands and flags"],
   token: ["Keys and tokens:", "make a token without a session master"],
   keygen: ["Keys and tokens:", "make a Fernet key"],
@@ -110,6 +112,7 @@ function createProgram(context: CliContext, all: boolean): Command {
       addEdge,
       addMaster,
       addService,
+      addHealth,
       addCompletion,
       addToken,
       addKeygen,
