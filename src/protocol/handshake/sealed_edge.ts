@@ -56,7 +56,7 @@ export class AnsweredFlights {
   }
 }
 
-/** What a {@link SealedEdgeHandshake} takes. */
+/** Options of {@link SealedEdgeHandshake}. */
 export interface SealedEdgeOptions {
   readonly sodium: Sodium;
   /** The edge's own, long-lived key. */
@@ -64,7 +64,7 @@ export interface SealedEdgeOptions {
   readonly answered: AnsweredFlights;
   /** The date. */
   unixSeconds(): number;
-  /** Grants AES-256-GCM in large boxes to who asks for it. */
+  /** Grants AES-256-GCM for large boxes to agents that ask for it. */
   readonly aes?: boolean;
   /** Asked for the salt, the fresh secret key and the padding's length, in this order; the system when absent. */
   readonly random?: RandomSource;
