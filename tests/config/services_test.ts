@@ -27,7 +27,7 @@ services:
     idle_timeout: 1h30m
     access_log: "-"
     shared: true
-    basic_auth: { users: { alice: hash } }
+    basic_auth: { users: { alice: "$scrypt$ln=15,r=8,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA" } }
   - name: nas.example.org
     target: 10.0.0.5:443
     health_check: tcp
