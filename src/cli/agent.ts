@@ -31,6 +31,7 @@ import { SHUTDOWN_GRACE_MS } from "../transport/port.ts";
 import { formatPublishClaim } from "../wire/token/publish_claim.ts";
 import { isWildcard } from "../wire/wildcard.ts";
 import { AccessLogs } from "./access_log.ts";
+import { agentNetwork } from "./agent_proxy.ts";
 import { askForMissing } from "./ask.ts";
 import { serviceConnectors } from "./certificates.ts";
 import { addExamples, addSettings, type CliContext, type Command, readSettings } from "./command.ts";
@@ -131,8 +132,12 @@ async function runAgent(command: Command, { io }: CliContext): Promise<number> {
     const published = publish.map(({ port, target = defaultPublished(config.to) }) => ({ port, target }));
     const connecting = new Connecting(runtime.clock, log);
     life.add("progress", () => connecting.done());
+    const network = agentNetwork(config, io, runtime);
     const grants = masterGrants({
+      ...network.fetch === undefined ? {} : { fetch: network.fetch },
       ...{ master, credential, protocolVersion, cipher },
+      // A token that is bound to a transport is of no use with another one. SniTun's own masters know no such member.
+      transports: ["auto", "snitun"].includes(config.transport) ? undefined : [config.transport],
       get hostname() {
         return names.hostname;
       },
@@ -142,7 +147,7 @@ async function runAgent(command: Command, { io }: CliContext): Promise<number> {
       publish: publish.map(formatPublishClaim),
     });
     const agent = createAgent({
-      runtime,
+      runtime: network.runtime,
       log,
       metrics,
       edge,
@@ -209,6 +214,7 @@ async function runAgent(command: Command, { io }: CliContext): Promise<number> {
         ),
         ["session master", master],
         ["edge", edge === undefined ? "the one that the token names" : formatHostPort(edge)],
+        ...network.text === undefined ? [] : [["proxy", network.text] as const],
         ...config.transport === "snitun" ? [] : [["transport", config.transport] as const],
         ...statusFacts(status),
       ],

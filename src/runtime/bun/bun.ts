@@ -10,6 +10,7 @@ import { SallyportError } from "../../errors.ts";
 import { type BunConn, socketHandlers, type SocketOwner } from "./bun_conn.ts";
 import { bunQuic } from "./bun_quic.ts";
 import { DescriptorGuard } from "../descriptors.ts";
+import { dialByName, resolveHost } from "../dial_by_name.ts";
 import { listenHttp } from "../http_server.ts";
 import { BufferPool } from "../out_queue.ts";
 import type {
@@ -57,7 +58,13 @@ export function createBunRuntime(): Runtime {
     descriptors: shared.descriptors,
     faults: shared.faults,
     listen: (options) => listen(options, shared),
-    dial: (options) => dial(options, shared, { hostname: options.host, port: options.port }),
+    resolve: resolveHost,
+    dial: (options) =>
+      dialByName(options, {
+        clock: shared.clock,
+        resolve: resolveHost,
+        connect: (to) => dial(to, shared, { hostname: to.host, port: to.port }),
+      }),
     dialUnix: (options) => dial(options, shared, { unix: options.path }),
     listenUnix: (options) => listenUnix(options, shared),
     bindDatagram: (options) => bindDatagram(options, shared),
@@ -129,8 +136,7 @@ async function listenUnix(options: ListenUnixOptions, shared: Shared): Promise<L
 }
 
 /**
- * Bun tries all addresses of a name by itself. A dial can't be called off, so one that is late is reset as soon as it
- * stands.
+ * A dial can't be called off, so one that is late is reset as soon as it stands.
  */
 function dial(
   options: DialOptions | DialUnixOptions,
