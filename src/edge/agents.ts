@@ -1,5 +1,5 @@
 /**
- * Agents at the edge: who is let in, which names they get, and when they have to go.
+ * Agents at the edge: their admission, the names they get, and the end of their sessions.
  *
  * @module
  */
@@ -236,7 +236,7 @@ export class AgentRegistry {
     reportFault(error, this.#options, { hostname, agent: remote });
   }
 
-  /** Internal: an agent wants no new visitors; its names are free for whoever serves them. */
+  /** Internal: an agent wants no new visitors; its names are free for other agents. */
   goingAway(agent: AgentSession): void {
     this.#routes.release(agent);
     this.left(agent, "the agent is leaving");
