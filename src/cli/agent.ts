@@ -20,6 +20,7 @@ import {
   type LoadedConfig,
   queueLimits,
 } from "../config/config.ts";
+import { randomBytes } from "node:crypto";
 import process from "node:process";
 import { errorCode, errorMessage, SallyportError } from "../errors.ts";
 import { VERSION } from "../version.ts";
@@ -132,6 +133,7 @@ async function runAgent(command: Command, { io }: CliContext): Promise<number> {
     const published = publish.map(({ port, target = defaultPublished(config.to) }) => ({ port, target }));
     const connecting = new Connecting(runtime.clock, log);
     life.add("progress", () => connecting.done());
+    const instance = randomBytes(12).toString("base64url");
     const network = agentNetwork(config, io, runtime);
     const grants = masterGrants({
       ...network.fetch === undefined ? {} : { fetch: network.fetch },
@@ -143,6 +145,9 @@ async function runAgent(command: Command, { io }: CliContext): Promise<number> {
       },
       get aliases() {
         return names.aliases;
+      },
+      get shared() {
+        return table.services.some((service) => service.shared) ? instance : undefined;
       },
       publish: publish.map(formatPublishClaim),
     });
@@ -193,13 +198,15 @@ async function runAgent(command: Command, { io }: CliContext): Promise<number> {
       accessLogs.reopen();
       const fresh = readSettings(command, "agent", io);
       const before = table.names;
+      const wasShared = table.services.some((service) => service.shared);
       const applied = table.apply(agentServices(fresh));
       const { kept, ...changes } = applied;
       log.info({ ...changes, kept: kept.length }, "configuration reloaded");
       for (const name of changedSettings(loaded, fresh)) {
         log.warn({ setting: name }, `${name} has changed, which takes a new start of the agent`);
       }
-      if (before.join() !== table.names.join()) agent.renew();
+      const isShared = table.services.some((service) => service.shared);
+      if (before.join() !== table.names.join() || wasShared !== isShared) agent.renew();
     };
     life.add(
       "configuration",
