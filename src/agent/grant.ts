@@ -36,6 +36,8 @@ export interface MasterGrantOptions {
   readonly publish?: readonly string[];
   /** The transports that the token may be used with, such as `["sealed"]`; any when absent. */
   readonly transports?: readonly string[];
+  /** Names this agent where others serve the same hostname at the same time; it serves alone when absent. */
+  readonly shared?: string | undefined;
   /** How long the token is to be good for; the master's choice when absent. */
   readonly ttlSeconds?: number;
   /** For tests and embedders; the platform's own when absent. */
@@ -96,6 +98,7 @@ export function masterGrants(options: MasterGrantOptions): GrantSource {
         cipher: options.cipher,
         publish: options.publish?.length === 0 ? undefined : options.publish,
         transports: options.transports,
+        shared: options.shared,
         ttl_seconds: options.ttlSeconds,
       }),
       redirect: "error",

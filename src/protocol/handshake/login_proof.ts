@@ -14,7 +14,7 @@ import { PROOF_BYTES } from "../../wire/login/login_messages.ts";
 const KEY_LABEL = "sallyport login 1 key";
 const PROOF_LABEL = "sallyport login 1 proof";
 
-/** The context that a login's proof is bound to. */
+/** What a login's proof is bound to. */
 export interface LoginBinding {
   /** The transport's name. */
   readonly transport: string;
@@ -24,7 +24,7 @@ export interface LoginBinding {
   readonly channel: Bytes;
 }
 
-/** The proof for a token, made with its key, `aesKey`. */
+/** Makes the proof for a token with its key, `aesKey`. */
 export function loginProof(aesKey: Bytes, token: Bytes, binding: LoginBinding): Bytes {
   const key = new Uint8Array(hkdfSync("sha256", aesKey, new Uint8Array(0), KEY_LABEL, PROOF_BYTES));
   return new Uint8Array(

@@ -29,7 +29,7 @@ const ID_CHARS = 12;
 const HEAD_BYTES = 9;
 const HEAD_CHARS = 12;
 
-/** Options of {@link createToken}: either `ttlSeconds` or `valid`. */
+/** What {@link createToken} takes: either `ttlSeconds` or `valid`. */
 export type TokenRequest = TokenSubject & ({ ttlSeconds: number; valid?: undefined } | TokenUntil);
 
 /** A token's end as Unix seconds, possibly fractional. */
@@ -128,7 +128,7 @@ export function checkTokenExpiry(claims: TokenClaims, nowSeconds: number): void 
   });
 }
 
-/** When a token was made, in Unix seconds by its issuer's clock; 0 for anything else. It isn't verified here. */
+/** When a token was made, in Unix seconds by its maker's clock; 0 where it isn't one. It isn't verified here. */
 export function tokenMadeAtS(token: Bytes | string): number {
   const text = typeof token === "string" ? token : new TextDecoder().decode(token.subarray(0, HEAD_CHARS));
   // Fernet spec: a version byte, then the time of making in seconds, 64 bits big-endian.
