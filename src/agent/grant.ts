@@ -8,10 +8,9 @@ import { z } from "zod";
 import type { Bytes } from "../bytes/bytes.ts";
 import type { CipherName } from "../crypto/header_cipher.ts";
 import { parseFingerprint } from "../crypto/certificate.ts";
-import { errorMessage, SallyportError } from "../errors.ts";
-
-/** An answer of the session master must be complete by then. */
-export const MASTER_TIMEOUT_MS = 15_000;
+import { TOKEN_MAX_BYTES } from "../wire/token/token_payload.ts";
+import { checkEdgePlace, type Lookup, systemLookup } from "./edge_place.ts";
+import { MasterClient, type MasterCredential } from "./master_client.ts";
 
 /** A token and what stands in it. */
 export interface Grant {
@@ -62,10 +61,10 @@ export type GrantSource = () => Promise<Grant>;
 export interface MasterGrantOptions {
   /** The session master's base URL, such as `https://master.example.org`. */
   readonly master: string;
-  /** The key that the session master knows. */
-  readonly credential: string;
-  /** The name that the agent serves. */
-  readonly hostname: string;
+  /** The key that the session master knows, or what signs requests ({@link identityCredential}). */
+  readonly credential: string | MasterCredential;
+  /** The name that the agent serves; for an enrolled agent all names that the session master has for it when absent. */
+  readonly hostname?: string;
   /** Further names. */
   readonly aliases?: readonly string[];
   /** SniTun's version. */
@@ -76,8 +75,14 @@ export interface MasterGrantOptions {
   readonly publish?: readonly string[];
   /** How long the token is to be good for; the master's choice when absent. */
   readonly ttlSeconds?: number;
+  /** Allows `http://` to another machine: who is on the way sees and changes everything. */
+  readonly insecure?: boolean;
+  /** Takes the edge that the session master names wherever it is; else not one that is nearer than the master itself. */
+  readonly anyEdge?: boolean;
   /** For tests and embedders; the platform's own when absent. */
   readonly fetch?: (request: Request) => Promise<Response>;
+  /** Finds addresses of names; the system's own when absent, none where `fetch` is given. */
+  readonly lookup?: Lookup;
 }
 
 const hex = (byteLength: number) =>
@@ -85,7 +90,8 @@ const hex = (byteLength: number) =>
     .transform((text): Bytes => Uint8Array.from(text.match(/../g)!, (pair) => parseInt(pair, 16)));
 
 const answerSchema = z.object({
-  token: z.string().min(1),
+  // What goes to the edge in clear must be a token and nothing else: the master doesn't choose what we write to whom.
+  token: z.string().max(TOKEN_MAX_BYTES).regex(/^gAAAAA[\w-]{90,}={0,2}$/, "isn't a Fernet token"),
   hostname: z.string(),
   alias: z.array(z.string()).default([]),
   aes_key: hex(32),
@@ -114,48 +120,44 @@ function decodeKey(text: string): Bytes {
   return new Uint8Array(Buffer.from(text, "base64url"));
 }
 
-const problemSchema = z.object({ title: z.string().optional(), detail: z.string().optional() });
-
 /** Grants from a session master: `POST /v1/tokens`, fresh key material each time. */
 export function masterGrants(options: MasterGrantOptions): GrantSource {
-  const url = new URL("v1/tokens", options.master.endsWith("/") ? options.master : `${options.master}/`);
-  const call = options.fetch ?? ((request: Request) => fetch(request));
+  const client = new MasterClient({ ...options, what: "Cannot get token" });
+  const lookup = options.lookup ?? (options.fetch === undefined ? systemLookup : () => Promise.resolve([]));
   return async () => {
-    const request = new Request(url, {
-      method: "POST",
-      headers: { authorization: `Bearer ${options.credential}`, "content-type": "application/json" },
-      body: JSON.stringify({
-        hostname: options.hostname,
-        alias: options.aliases,
-        protocol_version: options.protocolVersion,
-        cipher: options.cipher,
-        publish: options.publish?.length === 0 ? undefined : options.publish,
-        ttl_seconds: options.ttlSeconds,
-      }),
-      redirect: "error",
-      signal: AbortSignal.timeout(MASTER_TIMEOUT_MS),
-    });
-    let response: Response;
-    let body: unknown;
-    try {
-      response = await call(request);
-      body = await response.json().catch(() => undefined);
-    } catch (cause) {
-      throw unreachable(url, errorMessage(cause), cause);
+    const { hostname, aliases, protocolVersion, cipher, publish, ttlSeconds } = options;
+    const session = { protocol_version: protocolVersion, cipher, ttl_seconds: ttlSeconds };
+    const answer = hostname === undefined
+      ? await client.call("POST", "/v1/agent-tokens", session)
+      : await client.call("POST", "/v1/tokens", {
+        hostname,
+        alias: aliases,
+        publish: publish?.length === 0 ? undefined : publish,
+        ...session,
+      });
+    if (answer.status !== 201) throw client.refusal(answer);
+    const grant = toGrant(client, answer.body, options);
+    if (options.anyEdge !== true) {
+      await checkEdgePlace(grant.edge.host, new URL(options.master).hostname, lookup);
     }
-    if (response.status === 201) return toGrant(url, body);
-    throw refusal(url, response.status, body);
+    return grant;
   };
 }
 
-function toGrant(url: URL, body: unknown): Grant {
+function toGrant(client: MasterClient, body: unknown, asked: MasterGrantOptions): Grant {
   const parsed = answerSchema.safeParse(body);
   if (!parsed.success) {
     const issue = parsed.error.issues[0];
     const member = issue.path.length === 0 ? "body" : issue.path.join(".");
-    throw unreachable(url, `its answer can't be used: ${member}: ${issue.message}`);
+    throw client.unreachable(`its answer can't be used: ${member}: ${issue.message}`);
   }
   const answer = parsed.data;
+  // A master, or who pretends to be one, doesn't talk us into a weaker session than was asked for.
+  const { protocolVersion = answer.protocol_version, cipher = answer.cipher } = asked;
+  if (answer.protocol_version !== protocolVersion || answer.cipher !== cipher) {
+    const got = `version ${answer.protocol_version} with ${answer.cipher}`;
+    throw client.unreachable(`it gave a token for ${got}, not for version ${protocolVersion} with ${cipher}`);
+  }
   const { host, port, public_key: publicKey, transports, curve_port: curvePort } = answer.edge;
   const { quic_port: quicPort, certificate_fingerprint: certificateFingerprint } = answer.edge;
   return {
@@ -185,33 +187,4 @@ export function tokenMadeAtS(token: string): number {
   // Fernet spec: a version byte, then the time of making in seconds, 64 bits big-endian.
   const head = Buffer.from(token.slice(0, 12), "base64url");
   return head.length === 9 && head[0] === 0x80 ? Number(head.readBigUInt64BE(1)) : 0;
-}
-
-function refusal(url: URL, status: number, body: unknown): SallyportError {
-  const problem = problemSchema.safeParse(body);
-  const why = problem.success ? problem.data.detail ?? problem.data.title : undefined;
-  const said = `it answered ${status}${why === undefined ? "" : `: ${why}`}`;
-  if (status === 401 || status === 403) {
-    return new SallyportError(
-      "credential_refused",
-      `Cannot get token from ${url.origin}: credential refused: ${said}`,
-      {
-        side: "config",
-      },
-    );
-  }
-  if (status >= 400 && status < 500 && status !== 408 && status !== 429) {
-    return new SallyportError("config_invalid", `Cannot get token from ${url.origin}: ${said}`, {
-      side: "config",
-    });
-  }
-  return unreachable(url, said);
-}
-
-function unreachable(url: URL, why: string, cause?: unknown): SallyportError {
-  return new SallyportError("master_unreachable", `Cannot get token from ${url.origin}: ${why}`, {
-    side: "network",
-    retryable: true,
-    cause,
-  });
 }

@@ -35,9 +35,13 @@ export function addSettings(command: Command, name: CommandName): Command {
   for (const [settingName, setting] of settingsOf(name)) {
     if (setting.flag === undefined) continue;
     const option = new Option(
-      `--${setting.flag} <${setting.placeholder}>`,
+      setting.placeholder === "" ? `--${setting.flag}` : `--${setting.flag} <${setting.placeholder}>`,
       helpOf(setting, name, twins.get(settingName)),
     );
+    if (setting.placeholder === "") {
+      command.addOption(option);
+      continue;
+    }
     // A flag that takes one value and comes twice is a slip; the later value would win without a word.
     option.argParser((text: string, before: string[] | string | undefined) => {
       if (!setting.many && before !== undefined) {

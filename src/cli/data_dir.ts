@@ -35,6 +35,13 @@ export const PINS_FILE = "known_edges";
 /** Which transport got through, by edge and network. */
 export const TRANSPORTS_FILE = "known_transports";
 
+/** Who an agent is at its session master, with its secret key. */
+export const IDENTITY_FILE = "agent.identity";
+/** The session master's database. */
+export const DATABASE_FILE = "master.db";
+/** What an edge hasn't reported yet. */
+export const JOURNAL_FILE = "edge.journal";
+
 const FOLDER_MODE = 0o700;
 const FILE_MODE = 0o600;
 /** Bits that give others than the owner something. */
@@ -46,6 +53,11 @@ const KNOWN_FILES: readonly string[] = [
   CERTIFICATE_FILE,
   PINS_FILE,
   TRANSPORTS_FILE,
+  IDENTITY_FILE,
+  DATABASE_FILE,
+  `${DATABASE_FILE}-wal`,
+  `${DATABASE_FILE}-shm`,
+  JOURNAL_FILE,
 ];
 
 /** How file systems say that they have no hard links. */
@@ -161,6 +173,11 @@ export class DataDir {
     }
   }
 
+  /** Makes the folder where there is none. */
+  async make(): Promise<void> {
+    await this.#makeFolder();
+  }
+
   async #makeFolder(): Promise<void> {
     try {
       await mkdir(this.path, { recursive: true, mode: FOLDER_MODE });
@@ -195,6 +212,11 @@ export class DataDir {
     const message = `Cannot use data folder ${this.path}: ${path}: ${errorMessage(error)}`;
     return new SallyportError("config_invalid", message, { side: "config", cause: error });
   }
+}
+
+/** Whether there is such a file or folder. */
+export function exists(path: string): Promise<boolean> {
+  return stat(path).then(() => true, () => false);
 }
 
 async function writeDurably(path: string, content: string): Promise<void> {

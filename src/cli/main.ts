@@ -6,6 +6,7 @@
 import { errorMessage, SallyportError } from "../errors.ts";
 import { VERSION } from "../version.ts";
 import { addAgent } from "./agent.ts";
+import { addAgents } from "./agents.ts";
 import { addExamples, type CliContext, Command, CommanderError, unknownCommand } from "./command.ts";
 import { addCert } from "./cert.ts";
 import { addDemo } from "./demo.ts";
@@ -13,7 +14,9 @@ import { addEdge } from "./edge.ts";
 import { type CliIo, commandLine, flushed, processIo } from "./io.ts";
 import { addKeygen } from "./keygen.ts";
 import { addMaster } from "./master.ts";
+import { addMasterKeys } from "./master_keys.ts";
 import { addPipe } from "./pipe.ts";
+import { addRecords } from "./records.ts";
 import { addServe } from "./serve.ts";
 import { addSnocat } from "./snocat.ts";
 import { shellWord } from "./startup.ts";
@@ -74,6 +77,9 @@ function createProgram(context: CliContext): Command {
       addEdge,
       addMaster,
       addAgent,
+      addAgents,
+      addRecords,
+      addMasterKeys,
       addToken,
       addKeygen,
       addPipe,

@@ -18,6 +18,7 @@ import { pipeFacts } from "./pipe_gate.ts";
 import { type CliIo, commandLine } from "./io.ts";
 import { findQuic, quicFacts, warnOfKeyLog } from "./quic.ts";
 import { findSealed, sealedFacts } from "./sealed.ts";
+import { databaseFact, openManagement } from "./management.ts";
 import { printStartup, shellWord } from "./startup.ts";
 import { formatHostPort } from "../config/config.ts";
 
@@ -47,6 +48,7 @@ export function addServe(program: Command, context: CliContext): void {
     const base = await createBase(config, io);
     context.exitCode = await base.life.run(async () => {
       if (quicPart !== undefined) await warnOfKeyLog(io, base.runtime);
+      const management = await openManagement(base, config, fernet);
       const { edge, visitors, agents, sealed, curve, quic, pipes } = await startEdge(
         base,
         fernet.value,
@@ -59,7 +61,8 @@ export function addServe(program: Command, context: CliContext): void {
       const options = {
         ring: fernet.value,
         adminKey: admin.value,
-        forwardedFrom: config.forwardedFrom,
+        config,
+        management,
         edgeAddress: {
           ...edgeAddress,
           publicKey,
@@ -83,6 +86,7 @@ export function addServe(program: Command, context: CliContext): void {
           ["tokens name the edge", formatHostPort(edgeAddress)],
           ["Fernet keys", keyOrigin(fernet)],
           ["admin key", keyOrigin(admin)],
+          databaseFact(config),
           ...sealedFacts(sealedKey),
           ...quicFacts(quicPart),
           ...pipeFacts(pipes),

@@ -57,7 +57,7 @@ describe("help", () => {
       assert.match(out, new RegExp(`^  sallyport ${name}\\b`, "m"));
       const plain = out.replace(/\s+/g, " ");
       for (const [, { flag, env, placeholder }] of name === "keygen" ? [] : settingsOf(name as CommandName)) {
-        if (flag !== undefined) assert.ok(plain.includes(`--${flag} <${placeholder}> `), flag);
+        if (flag !== undefined) assert.ok(plain.includes(placeholder === "" ? `--${flag} ` : `--${flag} <${placeholder}> `), flag);
         assert.ok(plain.includes(env), env);
       }
     });

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { closeSync, openSync } from "node:fs";
 import { DatabaseSync, type SQLInputValue, type StatementSync } from "node:sqlite";
 import { Kysely, PostgresDialect, type PostgresPool, SqliteDialect, type SqliteStatement } from "kysely";
 import { Migrator } from "kysely/migration";
@@ -18,6 +19,8 @@ export const POSTGRES_CONNECTIONS_MAX = 8;
 export const POSTGRES_CONNECT_TIMEOUT_MS = 5_000;
 /** Prepared statements that are kept; the master has fewer than that. */
 const STATEMENTS_KEPT = 256;
+
+const FILE_MODE = 0o600;
 
 /** What kind of database it is. */
 export type StoreKind = "sqlite" | "postgres";
@@ -56,6 +59,8 @@ export async function openDatabase(place: string): Promise<Database> {
 }
 
 function openSqlite(path: string): Database {
+  // It may hold Fernet keys: for its owner's eyes only, as the files beside it that SQLite makes in its likeness.
+  if (path !== ":memory:") closeSync(openSync(path, "a", FILE_MODE));
   const database = new DatabaseSync(path);
   // WAL: readers don't wait for the writer. NORMAL: what was committed outlives this process, whatever ends it.
   database.exec("pragma journal_mode = wal");
@@ -80,6 +85,7 @@ function openSqlite(path: string): Database {
     kind: "sqlite",
     db,
     backup: (target) => {
+      closeSync(openSync(target, "wx", FILE_MODE));
       database.prepare("vacuum into ?").run(target);
       return Promise.resolve();
     },
