@@ -55,7 +55,8 @@ export function addMaster(program: Command, context: CliContext): void {
           databaseFact(config),
         ],
         next: {
-          what: "Next, with an edge that has these Fernet keys, connect an agent:",
+          what:
+            "Next, with an edge that has these Fernet keys, add an agent; the command that this prints starts it:",
           lines: agentCommand(io, masters[0] && localUrl(masters[0]), admin.from),
         },
       });

@@ -92,7 +92,7 @@ export function addServe(program: Command, context: CliContext): void {
           ...pipeFacts(pipes),
         ],
         next: {
-          what: "Next, connect an agent, here with a server on port 443 of this machine:",
+          what: "Next, add an agent; the command that this prints starts it, once for each agent:",
           lines: agentCommand(io, masters[0] && localUrl(masters[0]), admin.from),
         },
       });
@@ -105,7 +105,7 @@ export function keyOrigin({ from, made }: FoundKey<unknown>): string {
   return from === "settings" ? "as set" : made ? `${from}, made just now` : from;
 }
 
-/** How to connect an agent, with the admin key by its file so that it isn't printed. */
+/** How to add an agent, with the admin key by its file so that it isn't printed. */
 export function agentCommand(
   io: Pick<CliIo, "program">,
   master: string | undefined,
@@ -113,7 +113,7 @@ export function agentCommand(
 ): string[] {
   const key = keyFrom === "settings" ? "--credential KEY" : `--credential-file ${shellWord(keyFrom)}`;
   return [
-    commandLine(io, `agent --master ${master ?? "URL"} ${key} \\`),
-    "  --hostname demo.localhost --to 127.0.0.1:443",
+    commandLine(io, "agents add demo --hostname demo.localhost \\"),
+    `  --master ${master ?? "URL"} ${key}`,
   ];
 }

@@ -57,7 +57,9 @@ describe("help", () => {
       assert.match(out, new RegExp(`^  sallyport ${name}\\b`, "m"));
       const plain = out.replace(/\s+/g, " ");
       for (const [, { flag, env, placeholder }] of name === "keygen" ? [] : settingsOf(name as CommandName)) {
-        if (flag !== undefined) assert.ok(plain.includes(placeholder === "" ? `--${flag} ` : `--${flag} <${placeholder}> `), flag);
+        if (flag !== undefined) {
+          assert.ok(plain.includes(placeholder === "" ? `--${flag} ` : `--${flag} <${placeholder}> `), flag);
+        }
         assert.ok(plain.includes(env), env);
       }
     });
@@ -82,7 +84,7 @@ describe("wrong usage ends with 2 and a hint", () => {
       /^error: Cannot use --listen: "foo:bar" is not HOST:PORT, for example /,
     ],
     [["--listen", "foo:bar"], /^error: Cannot use --listen/],
-    [["agent", "--hostname", "a.example"], /^error: Cannot start agent: --master is missing/],
+    [["agent", "--hostname", "a.example"], /^error: Cannot start agent: --join is missing/],
     [["token"], /--hostname is missing/],
   ];
   for (const [args, message] of cases) {

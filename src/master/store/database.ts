@@ -4,7 +4,7 @@
  * @module
  */
 import { closeSync, openSync } from "node:fs";
-import { DatabaseSync, type SQLInputValue, type StatementSync } from "node:sqlite";
+import { backup, DatabaseSync, type SQLInputValue, type StatementSync } from "node:sqlite";
 import { Kysely, PostgresDialect, type PostgresPool, SqliteDialect, type SqliteStatement } from "kysely";
 import { Migrator } from "kysely/migration";
 import { errorMessage, SallyportError } from "../../errors.ts";
@@ -84,10 +84,10 @@ function openSqlite(path: string): Database {
   return {
     kind: "sqlite",
     db,
-    backup: (target) => {
+    async backup(target) {
+      // What exists isn't overwritten.
       closeSync(openSync(target, "wx", FILE_MODE));
-      database.prepare("vacuum into ?").run(target);
-      return Promise.resolve();
+      await backup(database, target);
     },
   };
 }
