@@ -21,6 +21,7 @@ export type { PublicPortsOptions } from "./src/edge/public_ports.ts";
 export type { PortRange } from "./src/tunnel/ports/port_leases.ts";
 export type { PublicAddress } from "./src/wire/snocat/demand_proxy.ts";
 export type { AgentRequest, Authorize, EdgeTunnels } from "./src/edge/agent_request.ts";
+export type { KeyUseStore } from "./src/edge/used_keys.ts";
 export type { SealedKey } from "./src/edge/agents.ts";
 export type { Accepts } from "./src/edge/protocol_detector.ts";
 
@@ -48,7 +49,6 @@ export { AccessList, type AccessListOptions } from "./src/agent/access_list.ts";
 export { type KeyPair, loadSodium, makeKeyPair, type SessionKeys, type Sodium } from "./src/crypto/sodium.ts";
 
 // The curve transport: the edge's key, of the same kind, and the cryptography below it.
-export { type CurveCrypto, type CurveKeyPair, loadCurveCrypto } from "./src/protocol/curve/crypto.ts";
 export type { CongestionName } from "./src/protocol/curve/congestion/congestion.ts";
 export type { CurveIdentity } from "./src/transport/curve/accept.ts";
 

@@ -53,6 +53,7 @@ export type ErrorCode =
   | "stream_overflow"
   | "token_expired"
   | "token_invalid"
+  | "token_stale"
   | "unauthorized"
   | "unknown_protocol"
   | "unrecognized_name";

@@ -48,7 +48,6 @@ const VALUES = [
   "httpService",
   "joinTunnel",
   "listenQuicTunnels",
-  "loadCurveCrypto",
   "loadSodium",
   "makeAuthority",
   "makeCertificate",

@@ -13,7 +13,7 @@ import { spawn } from "node:child_process";
 import process from "node:process";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
-import { keyPair, loadCurveCrypto } from "../../src/protocol/curve/crypto.ts";
+import { keyPair, loadSodium } from "../../src/crypto/sodium.ts";
 import type { CurveConnection } from "../../src/protocol/curve/connection.ts";
 import { dialCurve } from "../../src/transport/curve/socket_dialer.ts";
 import { type CurveListener, listenCurve } from "../../src/transport/curve/socket_listener.ts";
@@ -30,7 +30,7 @@ const BYTES_EACH = 500_000;
 const HOST = "127.0.0.1";
 
 const runtime = await currentRuntime();
-const crypto = await loadCurveCrypto();
+const crypto = await loadSodium();
 const keys = keyPair(crypto, new Uint8Array(32).fill(7));
 const [role, portText] = process.argv.slice(2);
 const server: Address = { host: HOST, port: Number(portText) };

@@ -10,7 +10,7 @@
  */
 import process from "node:process";
 import { FernetRing } from "../../src/crypto/fernet.ts";
-import { keyPair, loadCurveCrypto } from "../../src/protocol/curve/crypto.ts";
+import { keyPair, loadSodium } from "../../src/crypto/sodium.ts";
 import { SallyportError } from "../../src/errors.ts";
 import { createToken, tryOpenToken } from "../../src/protocol/token/token.ts";
 import { SendScratch } from "../../src/protocol/mux/snitun/sender.ts";
@@ -27,7 +27,7 @@ const total = Number(megabytes) * 1e6;
 const runtime = await currentRuntime();
 const { clock } = runtime;
 const ring = new FernetRing(["AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="]);
-const crypto = await loadCurveCrypto();
+const crypto = await loadSodium();
 // Both processes know the key: what it protects here is nothing.
 const keys = keyPair(crypto, new Uint8Array(32).fill(7));
 const control = congestion === "newreno" ? "newreno" as const : "vegas" as const;
@@ -126,7 +126,13 @@ if (role === "edge" && transport === "curve") {
     });
   const shared = { runtime, host, port, token, admitted };
   if (transport === "curve") {
-    await dialForCurve({ ...shared, crypto, edgePublicKey: keys.publicKey, congestion: control });
+    await dialForCurve({
+      ...shared,
+      aesKey: claims.aesKey,
+      crypto,
+      edgePublicKey: keys.publicKey,
+      congestion: control,
+    });
   } else {
     const { aesKey, aesIv, cipher, protocolVersion } = claims;
     await dialSnitun({

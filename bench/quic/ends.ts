@@ -73,7 +73,7 @@ export async function dial(
   });
   const shared = { runtime, host: HOST, port, token, admitted };
   if (transport === "quic") {
-    return await dialForQuic({ ...shared, edgeFingerprint: Uint8Array.fromHex(told) });
+    return await dialForQuic({ ...shared, aesKey: claims.aesKey, edgeFingerprint: Uint8Array.fromHex(told) });
   }
   const { aesKey, aesIv, cipher } = claims;
   const scratch = new SendScratch();

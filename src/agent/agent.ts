@@ -104,6 +104,8 @@ export function createAgent(options: AgentOptions): Agent {
 const REFUSED: ReadonlySet<SallyportError["code"]> = new Set(
   ["session_refused", "token_invalid", "token_expired"] as const,
 );
+/** How a session looks to its agent when another agent took its name; some transports can't say it. */
+const PUSHED_OUT: ReadonlySet<string> = new Set(["connection_lost", "name_flapping", "replaced"]);
 
 class AgentNode implements Agent {
   readonly #options: AgentOptions;
@@ -328,7 +330,12 @@ class AgentNode implements Agent {
       this.#current = undefined;
       if (this.#closed) return;
       const level = ORDERLY.has(error.code) ? "info" : "warn";
-      this.#log[level]({ hostname, edge, reason: error.code }, error.message);
+      // An edge gives a name to the agent that came last, so two agents with one name push each other out in turn.
+      const pushedOut = agent.livedMs < SESSION_SETTLED_MS && PUSHED_OUT.has(error.code);
+      const hint = pushedOut
+        ? `; does another agent serve ${hostname}? An edge keeps the newest of a name`
+        : "";
+      this.#log[level]({ hostname, edge, reason: error.code }, error.message + hint);
     });
     return agent;
   }

@@ -4,9 +4,10 @@
  * @module
  */
 import { z } from "zod";
-import { errorMessage, SallyportError } from "../errors.ts";
+import { SallyportError } from "../errors.ts";
 import { printableName } from "../wire/hostname.ts";
 import { isLoopbackHost } from "./edge_place.ts";
+import { fetchFailure } from "./fetch_failure.ts";
 
 /** An answer of the session master must be complete by then. */
 export const MASTER_TIMEOUT_MS = 15_000;
@@ -120,7 +121,7 @@ export class MasterClient {
       };
     } catch (cause) {
       if (cause instanceof SallyportError) throw cause;
-      throw this.unreachable(errorMessage(cause), cause);
+      throw this.unreachable(fetchFailure(cause, this.#base), cause);
     }
   }
 

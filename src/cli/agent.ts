@@ -26,7 +26,9 @@ import { SHUTDOWN_GRACE_MS } from "../transport/port.ts";
 import { formatPublishClaim } from "../wire/token/publish_claim.ts";
 import { isWildcard } from "../wire/wildcard.ts";
 import { AccessLogs } from "./access_log.ts";
+import { askForMissing } from "./ask.ts";
 import { addExamples, addSettings, type CliContext, type Command, readSettings } from "./command.ts";
+import { Connecting } from "./connecting.ts";
 import { type AgentAccess, findAccess } from "./identity.ts";
 import { transportMemory } from "./known_transports.ts";
 import { createBase, startStatus, statusFacts } from "./parts.ts";
@@ -103,6 +105,7 @@ export function addAgent(program: Command, context: CliContext): void {
 }
 
 async function runAgent(command: Command, { io }: CliContext): Promise<number> {
+  await askForMissing(command, io);
   const loaded = readSettings(command, "agent", io);
   const { config } = loaded;
   const { edge, protocolVersion, cipher, allow, block, publish } = config;
@@ -119,6 +122,8 @@ async function runAgent(command: Command, { io }: CliContext): Promise<number> {
     const names = new TokenNames(table);
     const accessList = new AccessList({ allow, block });
     const published = publish.map(({ port, target = defaultPublished(config.to) }) => ({ port, target }));
+    const connecting = new Connecting(runtime.clock, log);
+    life.add("progress", () => connecting.done());
     const grants = masterGrants({
       master: access.master,
       credential: access.identity === undefined
@@ -155,8 +160,14 @@ async function runAgent(command: Command, { io }: CliContext): Promise<number> {
       edgePins: edgePins(config.dataDir),
       congestion: config.congestion,
       transportMemory: transportMemory(config.dataDir),
-      grants: stock.take,
+      grants: async () => {
+        connecting.asksMaster(access.master);
+        const grant = await stock.take();
+        connecting.dials(edge ?? grant.edge, config.transport);
+        return grant;
+      },
       discardGrants: () => stock.discard(),
+      connected: () => connecting.done(),
       publish: published.map(({ port, target }) => ({
         port,
         connector: tcpConnector({ runtime, log, accessList, meter: metrics, plain: true, ...target }),

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { Command, CommanderError, Option } from "commander";
+import { Command, CommanderError, Help, Option } from "commander";
 import {
   type CommandName,
   loadConfig,
@@ -29,8 +29,31 @@ export interface Example {
   readonly args: string;
 }
 
+/** Flags that a first setup needs; help without `--help-all` shows these, and those that a command requires. */
+const COMMON_FLAGS: ReadonlySet<string> = new Set([
+  ...["config", "data-dir", "log-level", "metrics-listen"],
+  ...["listen", "agent-listen", "master-listen", "public-address", "fernet-keys-file", "proxy-protocol-from"],
+  ...[
+    "master",
+    "credential-file",
+    "hostname",
+    "alias",
+    "to",
+    "service",
+    "tls",
+    "edge",
+    "transport",
+    "publish",
+  ],
+  ...["allow", "ttl"],
+]);
+
+/** The flag that shows all flags and commands. */
+export const HELP_ALL = "--help-all";
+
 /** Adds the flags of a command's settings. */
 export function addSettings(command: Command, name: CommandName): Command {
+  let hidden = 0;
   const twins = new Map(settingsOf(name).map(([, { fileOf, flag }]) => [fileOf, flag]));
   for (const [settingName, setting] of settingsOf(name)) {
     if (setting.flag === undefined) continue;
@@ -49,17 +72,60 @@ export function addSettings(command: Command, name: CommandName): Command {
       }
       return setting.many ? [...(before ?? []), text] : text;
     });
+    const choices = choicesOf(setting);
+    if (choices !== undefined) option.argChoices = choices;
+    if (!COMMON_FLAGS.has(setting.flag) && !setting.required.includes(name)) {
+      option.hidden = true;
+      hidden++;
+    }
     command.addOption(option);
+  }
+  if (hidden > 0) {
+    command.addHelpText(
+      "after",
+      (context) => showsAll(context.command) ? "" : `\n${HELP_ALL} lists ${hidden} more flags.`,
+    );
   }
   const others = settingsOf(name).filter(([, { flag }]) => flag === undefined);
   if (others.length > 0) {
     const names = others.map(([, { env, default: figure }]) => `  ${env} (default: ${figure})`);
-    command.addHelpText(
-      "after",
-      `\nSniTun's queue figures, in bytes, from the environment:\n${names.join("\n")}`,
-    );
+    const text = `\nSniTun's queue figures, in bytes, from the environment:\n${names.join("\n")}`;
+    command.addHelpText("after", ({ command: of }) => showsAll(of) ? text : "");
   }
   return command;
+}
+
+/** Whether a command's help shows everything: {@link HELP_ALL} was given. */
+function showsAll(command: Command): boolean {
+  return command.configureHelp().visibleOptions === visibleWithHidden;
+}
+
+/**
+ * How help looks, for the program and the commands below it. Without `all` it leaves out the flags that few need, and
+ * the commands in `rare`.
+ */
+export function helpConfiguration(all: boolean, rare: ReadonlySet<string>): Partial<Help> {
+  return {
+    subcommandTerm: (command) => command.name(),
+    // Defaults and choices stand in it already.
+    optionDescription: (option) => option.description,
+    ...all ? { visibleOptions: visibleWithHidden } : {
+      visibleCommands: (command) =>
+        new Help().visibleCommands(command).filter((each) => !rare.has(each.name())),
+    },
+  };
+}
+
+function visibleWithHidden(command: Command): Option[] {
+  for (const option of command.options) option.hidden = false;
+  return new Help().visibleOptions(command);
+}
+
+/** The values of a setting that takes a few words, from what its schema says of another one. */
+function choicesOf({ schema, many }: Setting): string[] | undefined {
+  if (many) return undefined;
+  const message = schema.safeParse("?").error?.issues[0]?.message ?? "";
+  return / is not one of (.*)$/.exec(message)?.[1]?.split(", ");
 }
 
 /** Adds examples to a command's help, as they can be typed here. */

@@ -5,6 +5,8 @@
  */
 import { basename, relative } from "node:path";
 import process from "node:process";
+import { createInterface } from "node:readline/promises";
+import { SallyportError } from "../errors.ts";
 import { commandOf, permissionFlag } from "../runtime/deno/permissions.ts";
 
 /** A signal to stop that follows another one so soon is the same Ctrl-C, passed on by `bun run` or npx. */
@@ -26,6 +28,8 @@ export interface CliIo {
   onStop(handler: (signal: StopSignal) => void): () => void;
   /** Calls `handler` at every signal to reload (SIGHUP, where the system has it); the answer undoes it. */
   onReload(handler: () => void): () => void;
+  /** Asks a question on the terminal, and resolves with the line that is typed; absent where there is no terminal. */
+  ask?(question: string): Promise<string>;
   /** Ends the process at once. */
   exit(code: number): void;
 }
@@ -53,6 +57,7 @@ export function processIo(): CliIo {
       process.on("SIGHUP", handler);
       return () => void process.off("SIGHUP", handler);
     },
+    ...process.stdin.isTTY && process.stderr.isTTY ? { ask: askOnTerminal } : {},
     exit: (code) => process.exit(code),
   };
 }
@@ -72,6 +77,22 @@ export function withoutEchoes(
     lastMs = now;
     handler(signal);
   };
+}
+
+async function askOnTerminal(question: string): Promise<string> {
+  const lines = createInterface({ input: process.stdin, output: process.stderr });
+  const ended = new AbortController();
+  lines.once("close", () => ended.abort());
+  lines.once("SIGINT", () => lines.close());
+  try {
+    return await lines.question(question, { signal: ended.signal });
+  } catch {
+    throw new SallyportError("aborted", "Cannot start: the questions were left unanswered", {
+      side: "local",
+    });
+  } finally {
+    lines.close();
+  }
 }
 
 /** Resolves when what was written to both outputs has left the process, so that ending it loses nothing. */

@@ -38,12 +38,15 @@ export class Lifecycle {
         signalled();
       } else this.#io.exit(1);
     });
+    // A hang-up of its terminal or a reload that a command has no use for must not end the process.
+    const undoReload = this.#io.onReload(() => {});
     try {
       const over = start().then((started) => started?.over ?? new Promise<never>(() => {}));
       await Promise.race([signal, over]);
     } finally {
       await this.stop();
       undo();
+      undoReload();
     }
     return 0;
   }

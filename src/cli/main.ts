@@ -7,7 +7,17 @@ import { errorMessage, SallyportError } from "../errors.ts";
 import { VERSION } from "../version.ts";
 import { addAgent } from "./agent.ts";
 import { addAgents } from "./agents.ts";
-import { addExamples, type CliContext, Command, CommanderError, unknownCommand } from "./command.ts";
+import {
+  addExamples,
+  type CliContext,
+  Command,
+  CommanderError,
+  HELP_ALL,
+  helpConfiguration,
+  Option,
+  unknownCommand,
+} from "./command.ts";
+import { addCompletion } from "./completion.ts";
 import { addCert } from "./cert.ts";
 import { addDemo } from "./demo.ts";
 import { addEdge } from "./edge.ts";
@@ -28,13 +38,15 @@ import { addToken } from "./token.ts";
  * @param argv the arguments behind the program's name
  * @returns the exit code: 0 fine, 1 failed, 2 wrong usage or configuration
  */
-export async function runCli(argv: readonly string[], io: CliIo = processIo()): Promise<number> {
+export async function runCli(given: readonly string[], io: CliIo = processIo()): Promise<number> {
   const context: CliContext = { io, exitCode: 0 };
-  const program = createProgram(context);
+  const program = createProgram(context, given.includes(HELP_ALL));
+  let argv = given.map((word) => word === HELP_ALL ? "--help" : word);
+  if (argv[0] === "help") argv = [...argv.slice(1), "--help"];
   try {
     const names = program.commands.map((command) => command.name());
     const [first] = argv;
-    if (first !== undefined && !first.startsWith("-") && first !== "help" && !names.includes(first)) {
+    if (first !== undefined && !first.startsWith("-") && !names.includes(first)) {
       io.err(unknownCommand(first, names, io));
       return 2;
     }
@@ -57,15 +69,36 @@ export async function runCli(argv: readonly string[], io: CliIo = processIo()): 
   }
 }
 
-function createProgram(context: CliContext): Command {
+/** How the program's help lists its commands: the group and a few words, in this order. */
+const LISTED: Readonly<Record<string, readonly [group: string, summary: string]>> = {
+  demo: ["Start here:", "everything at once on this machine, with a small site behind it"],
+  serve: ["Start here:", "an edge and its session master in one process"],
+  agent: ["Start here:", "connect servers behind NAT to an edge"],
+  edge: ["Apart from each other:", "an edge alone"],
+  master: ["Apart from each other:", "a session master alone"],
+  service: ["Run it for good:", "install as a service of this machine, remove it, see how it is"],
+  completion: ["Run it for good:", "what bash, zsh or fish needs to complete commands and flags"],
+  token: ["Keys and tokens:", "make a token without a session master"],
+  keygen: ["Keys and tokens:", "make a Fernet key"],
+  cert: ["Keys and tokens:", "make a certificate for `snocat server`"],
+  pipe: ["Other protocols:", "send a file or a pipe to another machine, encrypted"],
+  snocat: ["Other protocols:", "public TCP ports over QUIC, as snocat-cli 0.8 does it"],
+};
+/** Commands that only help with `--help-all` lists. */
+const RARE: ReadonlySet<string> = new Set(["cert", "pipe", "snocat"]);
+
+function createProgram(context: CliContext, all: boolean): Command {
   const { io } = context;
   const program = new Command("sallyport");
   program.description(
-    "Sallyport: a tunnel edge that speaks SniTun. Visitors reach a server behind NAT by its name,\n" +
-      "over TLS that only that server decrypts. Without a command: serve.",
+    "A tunnel edge that speaks SniTun: visitors reach a server behind NAT by its\n" +
+      "name, over TLS that only that server decrypts. Without a command: serve.",
   );
   program.version(`sallyport ${VERSION}`, "--version", "print the version");
   program.helpOption("-h, --help", "print this help");
+  program.helpCommand(false);
+  program.addOption(new Option(HELP_ALL, "print help with what few need"));
+  program.configureHelp(helpConfiguration(all, RARE));
   program.exitOverride().configureOutput({
     writeOut: (text) => io.out(text.replace(/\n$/, "")),
     writeErr: (text) => io.err(text.replace(/\n$/, "")),
@@ -73,22 +106,27 @@ function createProgram(context: CliContext): Command {
   program.showHelpAfterError("(--help tells more)");
   for (
     const add of [
+      addDemo,
       addServe,
+      addAgent,
       addEdge,
       addMaster,
-      addAgent,
       addAgents,
       addRecords,
       addMasterKeys,
+      addCompletion,
       addToken,
       addKeygen,
       addPipe,
       addSnocat,
       addCert,
-      addDemo,
     ]
   ) {
     add(program, context);
+  }
+  for (const command of program.commands) {
+    const [group, summary] = LISTED[command.name()] ?? ["More:", command.description().split("\n")[0] ?? ""];
+    command.helpGroup(group).summary(summary);
   }
   addExamples(program, io, [
     { what: "an edge and its session master, on ports 8443 and 8080", args: "" },

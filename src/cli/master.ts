@@ -6,7 +6,7 @@
 import { formatHostPort } from "../config/config.ts";
 import { addExamples, addSettings, type CliContext, type Command, readSettings } from "./command.ts";
 import { Keys } from "./keys.ts";
-import { createBase, localUrl, publicAddress, startMaster } from "./parts.ts";
+import { createBase, localUrl, publicAddress, startMaster, warnOfPublicAddress } from "./parts.ts";
 import { agentCommand, keyOrigin } from "./serve.ts";
 import { databaseFact, openManagement } from "./management.ts";
 import { printStartup } from "./startup.ts";
@@ -22,10 +22,12 @@ export function addMaster(program: Command, context: CliContext): void {
     { what: "for an edge elsewhere", args: "master --public-address edge.example.org:8443" },
   ]);
   command.action(async () => {
-    const { config } = readSettings(command, "master", io);
+    const loaded = readSettings(command, "master", io);
+    const { config } = loaded;
     const keys = new Keys(config);
     const [fernet, admin] = [await keys.fernet(), await keys.admin()];
     for (const warning of keys.warnings) io.err(`Warning: ${warning}`);
+    warnOfPublicAddress(io, loaded, ["masterListen"]);
     const base = await createBase(config, io);
     context.exitCode = await base.life.run(async () => {
       const edgeAddress = publicAddress(config, []);

@@ -25,6 +25,7 @@ import { checkQuicConsent, type QuicPart } from "./quic.ts";
 import { watchProcess } from "./process_faults.ts";
 import { findPipes, type PipePart } from "./pipe_gate.ts";
 import type { SealedPart } from "./sealed.ts";
+import process from "node:process";
 import { SHUTDOWN_GRACE_MS } from "../transport/port.ts";
 
 /** What every part of one process shares. */
@@ -41,12 +42,32 @@ export async function createBase(config: Pick<Config, "logLevel" | "logFormat">,
   const runtime = await currentRuntime();
   const log = createLogger({ level: config.logLevel, format: config.logFormat });
   const metrics = new Metrics({ runtime });
+  warnOfDescriptors(runtime, log);
   runtime.faults.handle((error) => reportFault(error, { log, metrics }));
   const life = new Lifecycle(io);
   life.add("fault handlers", watchProcess((error) => reportFault(error, { log, metrics })));
   const loopDelay = metrics.startLoopDelay(runtime.clock);
   life.add("metrics", () => loopDelay.cancel());
   return { io, runtime, log, metrics, life };
+}
+
+/** A pause of accepting is logged this often at most. */
+const PAUSE_LOG_INTERVAL_MS = 60_000;
+
+/** Logs when the process runs out of file descriptors: the first pause, and those that came since the last line. */
+function warnOfDescriptors({ descriptors, clock }: Runtime, log: Logger): void {
+  let loggedMs = -Infinity;
+  let told = 0;
+  descriptors.watch(({ paused, open, limit }) => {
+    if (!paused || clock.nowMs() - loggedMs < PAUSE_LOG_INTERVAL_MS) return;
+    loggedMs = clock.nowMs();
+    const pauses = descriptors.acceptPauses - told;
+    told = descriptors.acceptPauses;
+    const text =
+      "no connections are accepted until others have ended: file descriptors are running out; raise " +
+      "the process's limit (ulimit -n, or LimitNOFILE= of a systemd unit)";
+    log.warn({ reason: "limit_exceeded", open_files: open, file_limit: limit, pauses }, text);
+  });
 }
 
 /** Where an edge came to listen. */
@@ -87,8 +108,8 @@ export async function startEdge(
     metrics,
     ...keyPart === undefined ? {} : { sealed: keyPart.key },
     ...pipes === undefined ? {} : { older: pipes.gate },
-    ...keyPart?.curveCrypto === undefined ? {} : {
-      curve: { crypto: keyPart.curveCrypto, keys: keyPart.found.value, congestion: config.congestion },
+    ...keyPart === undefined || config.curveListen.length === 0 ? {} : {
+      curve: { crypto: keyPart.key.sodium, keys: keyPart.found.value, congestion: config.congestion },
     },
     ...quicPart === undefined ? {} : { quic: quicPart.identity },
     proxyProtocolFrom: networks(config.proxyProtocolFrom),
@@ -242,21 +263,48 @@ export async function listenOnAll(
       const covered = at.host === "0.0.0.0" &&
         open.some(({ host, port }) => host === "::" && port === at.port);
       if (inUse && covered) continue;
-      if (inUse || !replaceable || at.host !== "::") throw namingFlag(error, flag);
+      if (inUse || !replaceable || at.host !== "::") throw withHint(error, flag, at);
       open.push(
-        await listen({ ...at, host: "0.0.0.0" }).catch((cause) => Promise.reject(namingFlag(cause, flag))),
+        await listen({ ...at, host: "0.0.0.0" }).catch((cause) => Promise.reject(withHint(cause, flag, at))),
       );
     }
   }
   return open;
 }
 
-/** The error with the flag that helps. */
-function namingFlag(error: unknown, flag: string): unknown {
+/** The error with what helps: another address, or the right to a port below 1024. */
+function withHint(error: unknown, flag: string, { port }: HostPort): unknown {
   if (!(error instanceof SallyportError)) return error;
   const { code, message, side, retryable } = error;
-  const hint = `--${flag} HOST:PORT takes another, with port 0 any that is free`;
+  const denied = /EACCES|Permission ?denied/i.test(message) && port > 0 && port < 1024;
+  const another = `--${flag} HOST:PORT takes another, with port 0 any that is free`;
+  const hint = denied
+    ? `ports below 1024 need a right: run it as a service (\`sallyport service install\`), give the program the ` +
+      `right (\`sudo setcap cap_net_bind_service=+ep ${process.execPath}\`), or use a port from 1024`
+    : another;
   return new SallyportError(code, `${message}; ${hint}`, { side, retryable, cause: error });
+}
+
+/**
+ * Warns where agents elsewhere couldn't find the edge: it listens for others on an address that was set, and tokens
+ * name this machine as `localhost`.
+ */
+export function warnOfPublicAddress(
+  io: CliIo,
+  { config, origins }: LoadedConfig,
+  flags: readonly ("listen" | "agentListen" | "masterListen")[],
+): void {
+  if (config.publicAddress !== undefined) return;
+  const open = flags.filter((flag) => origins.has(flag)).flatMap((flag) => config[flag]).find(({ host }) =>
+    host !== "localhost" && host !== "::1" && !host.startsWith("127.")
+  );
+  if (open === undefined) return;
+  io.err(
+    `Warning: ${
+      formatHostPort(open)
+    } is open to others, but tokens name the edge as localhost, which is another ` +
+      "machine to them. --public-address HOST:PORT sets where agents reach the edge",
+  );
 }
 
 /** Addresses as a start message shows them. */

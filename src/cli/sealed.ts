@@ -5,7 +5,6 @@
  */
 import { Buffer } from "node:buffer";
 import type { Config } from "../config/config.ts";
-import { type CurveCrypto, loadCurveCrypto } from "../protocol/curve/crypto.ts";
 import { type KeyPair, loadSodium } from "../crypto/sodium.ts";
 import type { SealedKey } from "../edge/agents.ts";
 import { errorMessage } from "../errors.ts";
@@ -17,8 +16,6 @@ import type { FoundKey, Keys } from "./keys.ts";
 export interface SealedPart {
   readonly key: SealedKey;
   readonly found: FoundKey<KeyPair>;
-  /** For the curve transport, where it is listened for. */
-  readonly curveCrypto?: CurveCrypto;
 }
 
 /**
@@ -32,17 +29,16 @@ export async function findSealed(
 ): Promise<SealedPart | undefined> {
   let sodium;
   try {
-    sodium = await loadSodium(libsodiumBuild(config.libsodium));
+    sodium = await loadSodium(libsodiumBuild(config.libsodium), {
+      warn: (message) => io.err(`Warning: ${message}`),
+    });
   } catch (error) {
     if (config.sealedListen.length + config.curveListen.length > 0) throw error;
     io.err(`Warning: no sealed transport: ${errorMessage(error)}`);
     return undefined;
   }
   const found = await keys.edge(sodium);
-  const curveCrypto = config.curveListen.length > 0
-    ? await loadCurveCrypto(libsodiumBuild(config.libsodium))
-    : undefined;
-  return { key: { sodium, keys: found.value }, found, ...curveCrypto === undefined ? {} : { curveCrypto } };
+  return { key: { sodium, keys: found.value }, found };
 }
 
 /** The build of libsodium to load: where any does and native code isn't permitted, WebAssembly, without a question. */

@@ -13,6 +13,7 @@ import {
   publishFacts,
   startEdge,
   startMaster,
+  warnOfPublicAddress,
 } from "./parts.ts";
 import { pipeFacts } from "./pipe_gate.ts";
 import { type CliIo, commandLine } from "./io.ts";
@@ -45,6 +46,7 @@ export function addServe(program: Command, context: CliContext): void {
     const sealedKey = await findSealed(keys, config, io);
     const quicPart = await findQuic(keys, config);
     for (const warning of keys.warnings) io.err(`Warning: ${warning}`);
+    warnOfPublicAddress(io, loaded, ["listen", "agentListen"]);
     const base = await createBase(config, io);
     context.exitCode = await base.life.run(async () => {
       if (quicPart !== undefined) await warnOfKeyLog(io, base.runtime);
@@ -91,10 +93,17 @@ export function addServe(program: Command, context: CliContext): void {
           ...quicFacts(quicPart),
           ...pipeFacts(pipes),
         ],
-        next: {
-          what: "Next, add an agent; the command that this prints starts it, once for each agent:",
-          lines: agentCommand(io, masters[0] && localUrl(masters[0]), admin.from),
-        },
+        next: [
+          {
+            what: "Next, add an agent; the command that this prints starts it:",
+            lines: agentCommand(io, masters[0] && localUrl(masters[0]), admin.from),
+          },
+          {
+            what:
+              "Then visit its server by its name, through the tunnel (-k where its certificate is self-signed):",
+            lines: [`curl -k https://demo.localhost:${visitors[0]?.port ?? 8443}/`],
+          },
+        ],
       });
     });
   });

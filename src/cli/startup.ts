@@ -4,27 +4,40 @@
  * @module
  */
 import { VERSION } from "../version.ts";
+import type { Runtime } from "../runtime/port.ts";
 import type { CliIo } from "./io.ts";
 
 /** A start message. */
 export interface Startup {
   /** The runtime's name and version. */
-  readonly runtime: { readonly name: string; readonly version: string };
+  readonly runtime: Pick<Runtime, "name" | "version"> & Partial<Pick<Runtime, "descriptors">>;
   /** What is where: pairs of a word and its value. */
   readonly facts: readonly (readonly [string, string])[];
-  /** What to do next: what it does, and the command line for it, which may have several lines. */
-  readonly next?: { readonly what: string; readonly lines: readonly string[] };
+  /** What to do next, in the order of need. */
+  readonly next?: Step | readonly Step[];
+}
+
+/** A step of a start message: what it does, and the command line for it, which may have several lines. */
+export interface Step {
+  readonly what: string;
+  readonly lines: readonly string[];
 }
 
 /** Prints a start message to standard output. */
-export function printStartup(io: CliIo, { runtime, facts, next }: Startup): void {
-  const name = { deno: "Deno", bun: "Bun" }[runtime.name] ?? runtime.name;
+export function printStartup(io: CliIo, { runtime, facts: given, next }: Startup): void {
+  const { limit, connectionsMax } = runtime.descriptors ?? {};
+  const facts = limit === undefined ? given : [
+    ...given,
+    ["file limit", `${limit} files and sockets at once, so about ${connectionsMax} connections`] as const,
+  ];
+  const name = { deno: "Deno", bun: "Bun", memory: "memory" }[runtime.name] ?? runtime.name;
   io.out(`Sallyport ${VERSION} on ${name} ${runtime.version}`);
   const width = Math.max(...facts.map(([word]) => word.length));
   for (const [word, value] of facts) io.out(`  ${word.padEnd(width)}  ${value}`);
-  if (next === undefined) return;
-  io.out(`\n${next.what}`);
-  for (const line of next.lines) io.out(`  ${line}`);
+  for (const { what, lines } of next === undefined ? [] : [next].flat()) {
+    io.out(`\n${what}`);
+    for (const line of lines) io.out(`  ${line}`);
+  }
 }
 
 /** A word as a shell takes it. */

@@ -6,6 +6,8 @@
  *
  * @module
  */
+import { Buffer } from "node:buffer";
+import process from "node:process";
 import type { Bytes } from "../bytes/bytes.ts";
 import { errorMessage, SallyportError } from "../errors.ts";
 
@@ -65,12 +67,15 @@ export interface Sodium {
   /** X25519 (`crypto_scalarmult`) of an own secret and another's public key; undefined when that is of low order. */
   sharedSecret(secretKey: Bytes, publicKey: Bytes): Bytes | undefined;
   /**
-   * `crypto_aead_chacha20poly1305_ietf_encrypt` without additional data: `plain` into `into`, which is
-   * {@link TAG_BYTES} longer and elsewhere in memory. A nonce must not come twice under one key.
+   * `crypto_aead_chacha20poly1305_ietf_encrypt`: `plain` into `into`, which is {@link TAG_BYTES} longer and elsewhere in
+   * memory. `associated` is authenticated along with it. A nonce must not come twice under one key.
    */
-  seal(plain: Bytes, into: Bytes, nonce: Bytes, key: Bytes): void;
-  /** Undoes {@link seal}; false when it was altered, or sealed under another key or nonce. */
-  open(sealed: Bytes, into: Bytes, nonce: Bytes, key: Bytes): boolean;
+  seal(plain: Bytes, into: Bytes, nonce: Bytes, key: Bytes, associated?: Bytes): void;
+  /**
+   * Undoes {@link seal} into `into`, {@link TAG_BYTES} shorter; false when it or `associated` was altered, or it was
+   * sealed under another key or nonce. `into` means nothing then.
+   */
+  open(sealed: Bytes, into: Bytes, nonce: Bytes, key: Bytes, associated?: Bytes): boolean;
   /** Compares in constant time; false at once for unequal lengths. */
   equal(a: Bytes, b: Bytes): boolean;
   /**
@@ -91,28 +96,64 @@ export interface Sodium {
 export function makeKeyPair(sodium: Sodium, random: (into: Bytes) => void = sodium.randomBytes): KeyPair {
   const secretKey = new Uint8Array(KEY_BYTES);
   random(secretKey);
+  return keyPair(sodium, secretKey);
+}
+
+/** The key pair of a secret key, which it keeps. */
+export function keyPair(sodium: Sodium, secretKey: Bytes): KeyPair {
   return { secretKey, publicKey: sodium.publicKey(secretKey) };
 }
 
+/** Where the builds come from, and who hears of a fallback; the packages and the process's warnings when absent. */
+export interface SodiumSources {
+  native?(): Promise<Sodium>;
+  wasm?(): Promise<Sodium>;
+  /** Native code was wanted and can't be used: WebAssembly takes its place. */
+  warn?(message: string): void;
+}
+
 /**
- * Loads libsodium: the native build, or the WASM one where native code can't be loaded. `kind` asks for one of them.
- * Rejects with `not_supported` when it can't be had.
+ * Loads libsodium: the native build, or the WASM one where native code can't be loaded or doesn't work. `kind` asks for
+ * one of them. Rejects with `not_supported` when it can't be had.
  */
-export async function loadSodium(kind?: "native" | "wasm"): Promise<Sodium> {
+export async function loadSodium(kind?: "native" | "wasm", sources: SodiumSources = {}): Promise<Sodium> {
+  const {
+    native = async () => (await import("./sodium_native.ts")).loadNativeSodium(),
+    wasm = async () => (await import("./sodium_wasm.ts")).loadWasmSodium(),
+    warn = (message) => process.emitWarning(message),
+  } = sources;
   let reason = "";
   if (kind !== "wasm") {
     try {
-      return await (await import("./sodium_native.ts")).loadNativeSodium();
+      return proven(await native());
     } catch (error) {
       reason = `sodium-native: ${errorMessage(error)}`;
     }
   }
   if (kind !== "native") {
     try {
-      return await (await import("./sodium_wasm.ts")).loadWasmSodium();
+      const sodium = proven(await wasm());
+      if (kind === undefined) warn(`Using libsodium as WebAssembly, which is slower: ${reason}`);
+      return sodium;
     } catch (error) {
       reason += `${reason === "" ? "" : "; "}libsodium-wrappers: ${errorMessage(error)}`;
     }
   }
   throw new SallyportError("not_supported", `Cannot load libsodium: ${reason}`, { side: "local" });
+}
+
+/**
+ * Bob's keys of RFC 7748, section 6.1. A module that was loaded may still be empty, as `sodium-native` is in a program
+ * that Bun compiled into one file.
+ */
+function proven(sodium: Sodium): Sodium {
+  const secret = "5dab087e624a8a4b79e17f8b83800ee66f3bb1292618b6fd1c2f8b27ff88e0eb";
+  const expected = "de9edb7d7b7dc1b4d35b61c2ece435373f8343c85b78674dadfc7e146f882b4f";
+  const publicKey = sodium.publicKey(new Uint8Array(Buffer.from(secret, "hex")));
+  if (Buffer.from(publicKey).toString("hex") !== expected) {
+    throw new SallyportError("not_supported", "Cannot use libsodium: its X25519 gives a wrong key", {
+      side: "local",
+    });
+  }
+  return sodium;
 }

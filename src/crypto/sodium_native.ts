@@ -14,7 +14,7 @@ import {
 } from "./sodium.ts";
 
 /** The part of sodium-native that is used; the package brings no types. */
-interface Native {
+export interface Native {
   randombytes_buf(into: Bytes): void;
   sodium_memcmp(a: Bytes, b: Bytes): boolean;
   crypto_scalarmult_base(publicKey: Bytes, secretKey: Bytes): void;
@@ -27,7 +27,7 @@ interface Native {
   crypto_aead_chacha20poly1305_ietf_encrypt(
     sealed: Bytes,
     plain: Bytes,
-    ad: null,
+    ad: Bytes | null,
     unused: null,
     nonce: Bytes,
     key: Bytes,
@@ -36,7 +36,7 @@ interface Native {
     plain: Bytes,
     unused: null,
     sealed: Bytes,
-    ad: null,
+    ad: Bytes | null,
     nonce: Bytes,
     key: Bytes,
   ): number;
@@ -65,7 +65,8 @@ export async function loadNativeSodium(): Promise<Sodium> {
   return new NativeSodium(loaded.default);
 }
 
-class NativeSodium implements Sodium {
+/** The port over a loaded `sodium-native`. */
+export class NativeSodium implements Sodium {
   readonly name = "native";
   readonly #native: Native;
   readonly #tag = new Uint8Array(1);
@@ -134,16 +135,17 @@ class NativeSodium implements Sodium {
     } catch {
       return undefined;
     }
+    // libsodium refuses keys of low order by itself; this costs nothing and doesn't depend on it.
     return secret.some((byte) => byte !== 0) ? secret : undefined;
   }
 
-  seal(plain: Bytes, into: Bytes, nonce: Bytes, key: Bytes): void {
-    this.#native.crypto_aead_chacha20poly1305_ietf_encrypt(into, plain, null, null, nonce, key);
+  seal(plain: Bytes, into: Bytes, nonce: Bytes, key: Bytes, associated: Bytes | null = null): void {
+    this.#native.crypto_aead_chacha20poly1305_ietf_encrypt(into, plain, associated, null, nonce, key);
   }
 
-  open(sealed: Bytes, into: Bytes, nonce: Bytes, key: Bytes): boolean {
+  open(sealed: Bytes, into: Bytes, nonce: Bytes, key: Bytes, associated: Bytes | null = null): boolean {
     try {
-      this.#native.crypto_aead_chacha20poly1305_ietf_decrypt(into, null, sealed, null, nonce, key);
+      this.#native.crypto_aead_chacha20poly1305_ietf_decrypt(into, null, sealed, associated, nonce, key);
       return true;
     } catch {
       return false;

@@ -91,6 +91,15 @@ export async function loadWasmSodium(runtimeX25519: boolean = nodeHasX25519()): 
   return new WasmSodium(loaded.default, raw, runtimeX25519);
 }
 
+/** Addresses of what an AEAD's call takes. */
+interface Places {
+  readonly nonceAt: number;
+  readonly keyAt: number;
+  adAt: number;
+}
+
+const NOTHING: Bytes = new Uint8Array(0);
+
 class WasmSodium implements Sodium {
   readonly name = "wasm";
   readonly #wrappers: Wrappers;
@@ -98,6 +107,7 @@ class WasmSodium implements Sodium {
   readonly #runtimeX25519: boolean;
   /** State, header, key and tag, one behind the other. */
   readonly #small: number;
+  readonly #places: Places;
   /** Two buffers of #room bytes: what goes in and what comes out. */
   #input = 0;
   #output = 0;
@@ -108,6 +118,8 @@ class WasmSodium implements Sodium {
     this.#wrappers = wrappers;
     this.#raw = raw;
     this.#small = raw._malloc(STREAM_STATE_BYTES + STREAM_HEADER_BYTES + KEY_BYTES + 4);
+    const nonceAt = this.#small + STREAM_STATE_BYTES;
+    this.#places = { nonceAt, keyAt: nonceAt + STREAM_HEADER_BYTES, adAt: 0 };
   }
 
   randomBytes = (into: Bytes): void => into.set(this.#wrappers.randombytes_buf(into.length));
@@ -170,62 +182,70 @@ class WasmSodium implements Sodium {
     }
   }
 
-  seal(plain: Bytes, into: Bytes, nonce: Bytes, key: Bytes): void {
+  seal(plain: Bytes, into: Bytes, nonce: Bytes, key: Bytes, associated: Bytes = NOTHING): void {
     if (into.length !== plain.length + TAG_BYTES) throw new TypeError("the output has another size");
-    const raw = this.#raw;
-    this.#reserve(into.length);
-    raw.HEAPU8.set(plain, this.#input);
-    const [nonceAt, keyAt] = this.#putNonceAndKey(nonce, key);
-    raw._crypto_aead_chacha20poly1305_ietf_encrypt(
+    const { nonceAt, keyAt, adAt } = this.#enter(plain, nonce, key, associated);
+    this.#raw._crypto_aead_chacha20poly1305_ietf_encrypt(
       this.#output,
       0,
       this.#input,
       plain.length,
       0,
-      0,
-      0,
+      adAt,
+      associated.length,
       0,
       0,
       nonceAt,
       keyAt,
     );
-    into.set(raw.HEAPU8.subarray(this.#output, this.#output + into.length));
+    this.#leave(into);
+    this.#wipeKey();
   }
 
-  open(sealed: Bytes, into: Bytes, nonce: Bytes, key: Bytes): boolean {
+  open(sealed: Bytes, into: Bytes, nonce: Bytes, key: Bytes, associated: Bytes = NOTHING): boolean {
     if (sealed.length !== into.length + TAG_BYTES) throw new TypeError("the output has another size");
-    const raw = this.#raw;
-    this.#reserve(sealed.length);
-    raw.HEAPU8.set(sealed, this.#input);
-    const [nonceAt, keyAt] = this.#putNonceAndKey(nonce, key);
-    const failed = raw._crypto_aead_chacha20poly1305_ietf_decrypt(
+    const { nonceAt, keyAt, adAt } = this.#enter(sealed, nonce, key, associated);
+    const failed = this.#raw._crypto_aead_chacha20poly1305_ietf_decrypt(
       this.#output,
       0,
       0,
       this.#input,
       sealed.length,
       0,
-      0,
-      0,
+      adAt,
+      associated.length,
       0,
       nonceAt,
       keyAt,
     );
-    if (failed !== 0) return false;
-    into.set(raw.HEAPU8.subarray(this.#output, this.#output + into.length));
-    return true;
+    if (failed === 0) this.#leave(into);
+    this.#wipeKey();
+    return failed === 0;
   }
 
-  /** Nonce and key into the module's memory, in the places of a secretstream's header and key. */
-  #putNonceAndKey(nonce: Bytes, key: Bytes): [nonceAt: number, keyAt: number] {
+  /** Copies what the AEAD needs into the module's memory: nonce and key to the places of a secretstream's header and key. */
+  #enter(input: Bytes, nonce: Bytes, key: Bytes, associated: Bytes): Places {
     if (nonce.length !== NONCE_BYTES || key.length !== KEY_BYTES) {
       throw new TypeError("a nonce has 12 bytes and a key 32");
     }
-    const nonceAt = this.#small + STREAM_STATE_BYTES;
-    const keyAt = nonceAt + STREAM_HEADER_BYTES;
-    this.#raw.HEAPU8.set(nonce, nonceAt);
-    this.#raw.HEAPU8.set(key, keyAt);
-    return [nonceAt, keyAt];
+    this.#reserve(input.length + TAG_BYTES + associated.length);
+    const places = this.#places;
+    places.adAt = this.#input + input.length;
+    const memory = this.#raw.HEAPU8;
+    memory.set(input, this.#input);
+    memory.set(associated, places.adAt);
+    memory.set(nonce, places.nonceAt);
+    memory.set(key, places.keyAt);
+    return places;
+  }
+
+  #leave(into: Bytes): void {
+    into.set(this.#raw.HEAPU8.subarray(this.#output, this.#output + into.length));
+  }
+
+  #wipeKey(): void {
+    const { keyAt } = this.#places;
+    this.#raw.HEAPU8.fill(0, keyAt, keyAt + KEY_BYTES);
   }
 
   equal(a: Bytes, b: Bytes): boolean {

@@ -7,7 +7,7 @@ import { type AeadSource, chooseAeads } from "../crypto/aead.ts";
 import type { FernetRing } from "../crypto/fernet.ts";
 import type { KeyPair, Sodium } from "../crypto/sodium.ts";
 import { type InternalError, internalError, SallyportError } from "../errors.ts";
-import { tokenId, tryOpenToken } from "../protocol/token/token.ts";
+import { tokenId, tokenMadeAtS, tryOpenToken } from "../protocol/token/token.ts";
 import type { OpenedToken } from "../protocol/token/token_reader.ts";
 import { AnsweredFlights } from "../protocol/handshake/sealed_edge.ts";
 import { SendScratch } from "../protocol/mux/snitun/sender.ts";
@@ -15,19 +15,20 @@ import type { Address, Clock } from "../runtime/port.ts";
 import { reportFault } from "../telemetry/faults.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
-import type { CurveGate } from "../transport/curve/accept.ts";
+import type { AgentAdmission } from "../transport/admission.ts";
 import type { Session, SessionHandler, SessionStream } from "../transport/port.ts";
 import { acceptSealed, type AcceptSealedOptions, type SealedIdentity } from "../transport/sealed/accept.ts";
 import { SEALED, SealedScratch, type SealedShared } from "../transport/sealed/session.ts";
-import { acceptSnitun, type SnitunShared } from "../transport/snitun/snitun.ts";
+import { acceptSnitun, SNITUN, type SnitunShared } from "../transport/snitun/snitun.ts";
 import { SessionCarrier } from "../tunnel/carriers/session_carrier.ts";
 import type { Router } from "../tunnel/requests/router.ts";
 import { Tunnel } from "../tunnel/tunnel.ts";
 import { printableName } from "../wire/hostname.ts";
 import { type AgentRequest, agentRequest, type Authorize, type EdgeTunnels } from "./agent_request.ts";
 import type { Arrival } from "./protocol_detector.ts";
-import { Routes } from "./routes.ts";
-import { UsedKeys } from "./used_keys.ts";
+import { Routes, type TokenAge } from "./routes.ts";
+import { tokenTransports } from "../wire/token/transports_claim.ts";
+import { type KeyUseStore, UsedKeys } from "./used_keys.ts";
 import type { QueueLimits } from "../protocol/mux/queue_limits.ts";
 
 /** A replaced session's streams may finish for this long. */
@@ -51,6 +52,8 @@ export interface AgentOptions {
   readonly sealed?: SealedKey;
   /** Further ciphers for sealed sessions. */
   readonly aeadSource?: AeadSource;
+  /** Where edges with the same Fernet keys note together which tokens have been used. */
+  readonly keyUses?: KeyUseStore;
   readonly tunnels?: EdgeTunnels;
   readonly queueLimits?: QueueLimits;
   readonly largeFramesPerSecond?: number;
@@ -62,11 +65,12 @@ export class AgentRegistry {
   readonly #shared: SnitunShared;
   readonly #sealed: (SealedShared & SealedIdentity) | undefined;
   readonly #routes = new Routes<AgentSession>();
-  readonly #usedKeys = new UsedKeys();
+  readonly #usedKeys: UsedKeys;
   readonly #sessions = new Set<AgentSession>();
 
   constructor(options: AgentOptions) {
     this.#options = options;
+    this.#usedKeys = new UsedKeys(options.clock.wallMs() / 1000, options.keyUses);
     this.#shared = {
       clock: options.clock,
       scratch: new SendScratch(),
@@ -109,7 +113,7 @@ export class AgentRegistry {
       received: arrival.received,
       acceptedAtMs: arrival.acceptedAtMs,
       openToken: (token) => tryOpenToken(ring, token, clock.wallMs() / 1000),
-      authorize: (token) => this.#authorize(token, arrival.remote, "snitun"),
+      authorize: (token) => this.#authorize(token, arrival.remote, SNITUN),
       admit: (token, session) => this.#admit(token, session, arrival),
       refused: (error, token) => this.#refused(error, token, arrival),
     });
@@ -132,7 +136,7 @@ export class AgentRegistry {
   }
 
   /** Takes agents by a transport over UDP: they have no connection, and its listener counts them itself. */
-  gate(transport: string): CurveGate {
+  gate(transport: string): AgentAdmission {
     const { clock, ring } = this.#options;
     const settled = () => {};
     return {
@@ -170,25 +174,40 @@ export class AgentRegistry {
   }
 
   #authorize(token: OpenedToken, remote: Address, transport: string): void | Promise<void> {
-    const { claims } = token;
-    this.#routes.check(claims.hostname, this.#options.clock.nowMs());
-    // Used from the challenge on, whatever becomes of it: our own half of the nonces starts there.
-    if (claims.cipher === "aes-gcm" && transport === "snitun") {
-      this.#usedKeys.use(claims.aesKey, claims.valid);
-    }
+    checkTransport(token, transport);
+    this.#routes.check(token.claims.hostname, ageOf(token), this.#options.clock.nowMs());
     const { authorize } = this.#options;
-    if (authorize === undefined) return;
+    if (authorize === undefined) return this.#useKey(token, transport);
     const fault = (thrown: unknown): never => {
       throw internalError("authorize", thrown);
     };
+    let allowed: unknown;
     try {
-      const allowed: unknown = authorize(agentRequest(token, remote, transport));
-      // TypeScript lets a hook return anything where void is asked for; whatever can be awaited is awaited.
-      if (typeof (allowed as PromiseLike<void> | undefined)?.then !== "function") return;
-      return Promise.resolve(allowed as PromiseLike<void>).catch(fault);
+      allowed = authorize(agentRequest(token, remote, transport));
     } catch (thrown) {
-      fault(thrown);
+      return fault(thrown);
     }
+    // TypeScript lets a hook return anything where void is asked for; whatever can be awaited is awaited.
+    if (typeof (allowed as PromiseLike<void> | undefined)?.then !== "function") {
+      return this.#useKey(token, transport);
+    }
+    return Promise.resolve(allowed as PromiseLike<void>).catch(fault).then(() =>
+      this.#useKey(token, transport)
+    );
+  }
+
+  /** The last step before a session: from here on the key counts as used, whatever becomes of it. */
+  #useKey(token: OpenedToken, transport: string): void | Promise<void> {
+    const { aesKey, cipher } = token.claims;
+    const headers = transport === SNITUN;
+    const { madeAtS, validUntilS } = ageOf(token);
+    return this.#usedKeys.use({
+      aesKey,
+      madeAtS,
+      validUntilS,
+      repeatable: headers && cipher !== "aes-gcm",
+      noncesRepeat: headers && cipher === "aes-gcm",
+    });
   }
 
   #admit(
@@ -206,7 +225,13 @@ export class AgentRegistry {
       remote: remote.host,
     });
     this.#openTunnel(agent, agentRequest(token, remote, session.transport));
-    const { replaced, denied } = this.#routes.claim(claims.hostname, claims.aliases, agent, clock.nowMs());
+    const { replaced, denied } = this.#routes.claim(
+      claims.hostname,
+      claims.aliases,
+      agent,
+      ageOf(token),
+      clock.nowMs(),
+    );
     this.#sessions.add(agent);
     settled();
     metrics.sessionOpened(session);
@@ -405,4 +430,17 @@ class AgentSession implements SessionHandler, AgentFacts {
   #closeIfFinished(): void {
     if (this.#retired !== undefined && this.session.streams === 0) this.session.close(this.#retired.reason);
   }
+}
+
+function ageOf({ token, claims }: OpenedToken): TokenAge {
+  return { madeAtS: tokenMadeAtS(token), validUntilS: claims.valid };
+}
+
+function checkTransport({ claims }: OpenedToken, transport: string): void {
+  const allowed = tokenTransports(claims.extra);
+  if (allowed === undefined || allowed.includes(transport)) return;
+  const why = `its token may be used with ${
+    allowed.join(", ") || "no transport"
+  }, and it comes by ${transport}`;
+  throw new SallyportError("access_denied", `Cannot open session: ${why}`, { side: "peer" });
 }

@@ -23,6 +23,7 @@ import type { Authorize, EdgeTunnels } from "./agent_request.ts";
 import { AgentRegistry, type SealedKey } from "./agents.ts";
 import { type Accepts, type Arrival, Entrance } from "./protocol_detector.ts";
 import { publicPorts, type PublicPortsOptions } from "./public_ports.ts";
+import type { KeyUseStore } from "./used_keys.ts";
 import { welcomeVisitor } from "./visitors.ts";
 import type { QueueLimits } from "../protocol/mux/queue_limits.ts";
 import { PENDING_CONNECTIONS_MAX, PENDING_PER_SOURCE_MAX } from "../runtime/port.ts";
@@ -57,6 +58,8 @@ export interface EdgeOptions {
   readonly publish?: PublicPortsOptions;
   /** Peers from these networks are proxies: they must send a PROXY header, which is believed. Nobody else may. */
   readonly proxyProtocolFrom?: NetworkSet;
+  /** Where edges with the same Fernet keys note together which tokens have been used; each by itself when absent. */
+  readonly keyUses?: KeyUseStore;
   /** SniTun's queue figures; the reference's when absent. */
   readonly queueLimits?: QueueLimits;
   /** Frames of 8 KiB or more that an agent may send a second; 0 or absent for no limit. */
@@ -156,6 +159,7 @@ class EdgeNode implements Edge {
         metrics: this.metrics,
       }, options.tunnels),
       aeadSource: options.runtime,
+      keyUses: options.keyUses,
       queueLimits: options.queueLimits,
       largeFramesPerSecond: options.throttling,
     });

@@ -5,15 +5,27 @@
  * @module
  */
 import { SallyportError } from "../errors.ts";
+import { wildcardOf } from "../wire/wildcard.ts";
 
-/** More take-overs of one name than this within a minute are flapping; newer sessions are refused until it calms. */
+/**
+ * More take-overs of one name than this within a minute are flapping: sessions whose token is no newer than the
+ * holder's are refused until it calms.
+ */
 export const TAKEOVERS_PER_MINUTE_MAX = 5;
 
 const MINUTE_MS = 60_000;
 
+/** How new a token is, by the session master's own clock: when it was made and when it ends, in Unix seconds. */
+export interface TokenAge {
+  readonly madeAtS: number;
+  readonly validUntilS: number;
+}
+
 interface Route<S> {
   readonly owner: string;
   readonly session: S;
+  /** Of the owner's token. */
+  readonly age: TokenAge;
 }
 
 /** What {@link Routes.claim} did. */
@@ -24,7 +36,7 @@ export interface Claimed<S> {
   readonly denied: readonly string[];
 }
 
-/** Routes to sessions of type `S`. Names are canonical (see wire/hostname.ts). */
+/** Routes to sessions of type `S`. Names are canonical (see wire/hostname.ts and wire/wildcard.ts). */
 export class Routes<S> {
   readonly #routes = new Map<string, Route<S>>();
   /** What each session holds, so that giving it up doesn't look through all routes. */
@@ -36,13 +48,19 @@ export class Routes<S> {
     return this.#routes.size;
   }
 
-  /** The session that serves `name`. */
+  /** The session that serves `name`: by that name, else by the wildcard that covers it. */
   find(name: string): S | undefined {
-    return this.#routes.get(name)?.session;
+    const exact = this.#routes.get(name);
+    if (exact !== undefined) return exact.session;
+    const wildcard = wildcardOf(name);
+    return wildcard === undefined ? undefined : this.#routes.get(wildcard)?.session;
   }
 
-  /** Throws `name_taken` or `name_flapping` where `owner` couldn't claim its own name now. */
-  check(owner: string, nowMs: number): void {
+  /**
+   * Throws `name_taken` or `name_flapping` where `owner` couldn't claim its own name now. A token that is newer than the
+   * holder's always may: the session master has just vouched for it.
+   */
+  check(owner: string, age: TokenAge, nowMs: number): void {
     const held = this.#routes.get(owner);
     if (held === undefined) return;
     if (held.owner !== owner) {
@@ -50,6 +68,7 @@ export class Routes<S> {
         side: "peer",
       });
     }
+    if (isNewer(age, held.age)) return;
     if (this.#recent(owner, nowMs).length >= TAKEOVERS_PER_MINUTE_MAX) {
       throw new SallyportError(
         "name_flapping",
@@ -60,8 +79,8 @@ export class Routes<S> {
   }
 
   /** Gives `session` its names: the owner's own, and those aliases that no other owner holds. Throws as `check`. */
-  claim(owner: string, aliases: readonly string[], session: S, nowMs: number): Claimed<S> {
-    this.check(owner, nowMs);
+  claim(owner: string, aliases: readonly string[], session: S, age: TokenAge, nowMs: number): Claimed<S> {
+    this.check(owner, age, nowMs);
     const replaced = this.#routes.get(owner)?.session;
     if (replaced !== undefined) {
       this.#takeovers.set(owner, [...this.#recent(owner, nowMs), nowMs]);
@@ -74,7 +93,7 @@ export class Routes<S> {
       if (route !== undefined && route.owner !== owner) denied.push(alias);
       else held.push(alias);
     }
-    for (const name of held) this.#routes.set(name, { owner, session });
+    for (const name of held) this.#routes.set(name, { owner, session, age });
     this.#names.set(session, held);
     return { replaced, denied };
   }
@@ -95,4 +114,9 @@ export class Routes<S> {
   #recent(name: string, nowMs: number): number[] {
     return (this.#takeovers.get(name) ?? []).filter((at) => at > nowMs - MINUTE_MS);
   }
+}
+
+function isNewer(one: TokenAge, other: TokenAge): boolean {
+  return one.madeAtS > other.madeAtS ||
+    (one.madeAtS === other.madeAtS && one.validUntilS > other.validUntilS);
 }

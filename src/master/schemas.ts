@@ -5,10 +5,11 @@
  */
 
 import { z } from "@hono/zod-openapi";
-import { canonicalHostname, hostnameFault } from "../wire/hostname.ts";
+import { canonicalServedName, servedNameFault } from "../wire/wildcard.ts";
 import { formatPublishClaim, parsePublishClaim } from "../wire/token/publish_claim.ts";
 import { TOKEN_TTL_DEFAULT_S, TOKEN_TTL_MAX_S, TOKEN_TTL_MIN_S } from "../protocol/token/token.ts";
 import { HOSTNAME_MAX_LENGTH } from "../wire/hostname.ts";
+import { TRANSPORT_NAME, TRANSPORTS_MAX } from "../wire/token/transports_claim.ts";
 import { PUBLISHED_PORTS_MAX } from "../wire/token/publish_claim.ts";
 import { NAMES_PER_SESSION_MAX } from "../wire/token/token_payload.ts";
 
@@ -48,15 +49,15 @@ function required(otherwise: string) {
   return (issue: { readonly input?: unknown }) => issue.input === undefined ? "is required" : otherwise;
 }
 
-/** A hostname as a client writes it; comes out in canonical form. */
+/** A hostname, or a wildcard of one label, as a client writes it; comes out in canonical form. */
 const HostnameSchema = z.string({ error: required("must be a string") })
   // One more than a name may have: for the dot at its end.
   .max(HOSTNAME_MAX_LENGTH + 1, { error: `must have at most ${HOSTNAME_MAX_LENGTH} characters`, abort: true })
   .superRefine((text, context) => {
-    const fault = hostnameFault(text);
+    const fault = servedNameFault(text);
     if (fault !== undefined) context.addIssue({ code: "custom", message: `is no hostname: ${fault}` });
   })
-  .transform((text) => canonicalHostname(text));
+  .transform((text) => canonicalServedName(text));
 
 /** A public port as a client writes it; comes out in one form. */
 export const PublishSchema = z.string({ error: "must be a string" }).superRefine((text, context) => {
@@ -129,6 +130,16 @@ function sessionOptions(ttl: TokenTtl) {
     cipher: z.enum(CIPHERS, { error: `must be one of ${CIPHERS.join(", ")}` })
       .default("aes-gcm")
       .openapi({ description: "What protects the session's headers", example: "aes-gcm" }),
+    transports: z.array(z.string().regex(TRANSPORT_NAME, { error: "must be a transport's name" }), {
+      error: "must be a list of transports",
+    })
+      .min(1, { error: "must name a transport" })
+      .max(TRANSPORTS_MAX, { error: `must have at most ${TRANSPORTS_MAX} transports`, abort: true })
+      .optional()
+      .openapi({
+        description: "The transports that the token may be used with; any when absent",
+        example: ["sealed", "curve"],
+      }),
     ttl_seconds: z.int({ error: ttlText }).min(ttl.minS, { error: ttlText }).max(ttl.maxS, { error: ttlText })
       .default(ttl.defaultS)
       .openapi({ description: "How long the token is good for", example: ttl.defaultS }),

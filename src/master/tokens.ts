@@ -11,6 +11,7 @@ import type { Clock } from "../runtime/port.ts";
 import { dayOf } from "../wire/control/control_messages.ts";
 import { type AgentClaim, agentMembers } from "../wire/token/agent_claim.ts";
 import { PUBLISH_MEMBER } from "../wire/token/publish_claim.ts";
+import { TRANSPORTS_MEMBER } from "../wire/token/transports_claim.ts";
 import { TOKEN_MAX_BYTES } from "../wire/token/token_payload.ts";
 import type { EdgeAddress } from "./app.ts";
 import type { Credential } from "./credentials.ts";
@@ -159,6 +160,7 @@ export class TokenIssuer {
       ttlSeconds,
       extra: {
         ...request.publish.length > 0 ? { [PUBLISH_MEMBER]: request.publish } : {},
+        ...request.transports === undefined ? {} : { [TRANSPORTS_MEMBER]: request.transports },
         ...claim === undefined ? {} : agentMembers(claim),
       },
       nowMs,

@@ -127,6 +127,14 @@ export interface DialUnixOptions {
   readonly timeoutMs: number;
 }
 
+/** What {@link Runtime.listenUnix} takes. */
+export interface ListenUnixOptions {
+  /** The path of the socket. A socket that was left there and that nobody serves is replaced. */
+  readonly path: string;
+  /** Called for each connection, which must be attached to a handler before the call returns. */
+  accept(conn: Conn): void;
+}
+
 /** A UDP socket. */
 export interface DatagramSocket {
   /** Where it is, with the actual port where 0 was asked for. */
@@ -213,6 +221,33 @@ export interface Capabilities {
   readonly hardClose: boolean;
 }
 
+/** How the process stands with its file descriptors. */
+export interface DescriptorState {
+  /** No connection is accepted until others have ended. */
+  readonly paused: boolean;
+  /** Files and sockets that are open, about. */
+  readonly open: number;
+  /** What may be open; undefined where the system doesn't tell. */
+  readonly limit: number | undefined;
+}
+
+/**
+ * The file descriptors of this process. Every connection takes one, so listeners pause before the last ones are gone:
+ * where the runtime can't let new connections wait (Bun), they are reset meanwhile.
+ */
+export interface Descriptors {
+  /** Files and sockets that the process may have open; undefined where the system doesn't tell. */
+  readonly limit: number | undefined;
+  /** Connections for which there is room beside what the process needs for itself; undefined with the limit. */
+  readonly connectionsMax: number | undefined;
+  /** How many are open; undefined where the system doesn't tell. */
+  open(): number | undefined;
+  /** How many times accepting was paused. */
+  readonly acceptPauses: number;
+  /** Sets who hears when accepting pauses, and when it goes on. */
+  watch(watcher: (state: DescriptorState) => void): void;
+}
+
 /** The runtime below. All methods reject with a {@link SallyportError}, never with a runtime's own error. */
 export interface Runtime {
   /** Which one it is. */
@@ -223,17 +258,27 @@ export interface Runtime {
   readonly capabilities: Capabilities;
   /** Its time. */
   readonly clock: Clock;
+  /** The file descriptors that it has. */
+  readonly descriptors: Descriptors;
   /** Where exceptions of callbacks go. */
   readonly faults: RuntimeFaults;
   /** Rejects with `address_in_use` or `connection_refused` (address not to be had). */
   listen(options: ListenOptions): Promise<Listener>;
-  /** Rejects with `connection_refused`, `host_unknown`, `deadline_exceeded` or `connection_lost`. */
+  /**
+   * Rejects with `connection_refused`, `host_unknown`, `deadline_exceeded`, `connection_lost`, or `limit_exceeded` where
+   * this process has no file descriptor left.
+   */
   dial(options: DialOptions): Promise<Conn>;
   /**
    * Connects to a unix socket, whose path and port 0 are the connection's addresses. Rejects as `dial`, and with
    * `not_supported` where there are none.
    */
   dialUnix(options: DialUnixOptions): Promise<Conn>;
+  /**
+   * Accepts connections at a unix socket. Who may connect is up to the permissions of its folder. Rejects as `listen`, and
+   * with `not_supported` where there are no unix sockets.
+   */
+  listenUnix(options: ListenUnixOptions): Promise<Listener>;
   /** Opens a UDP socket; rejects as `listen`. */
   bindDatagram(options: DatagramOptions): Promise<DatagramSocket>;
   /** Starts an HTTP server; rejects as `listen`. */

@@ -4,15 +4,22 @@
  * @module
  */
 
+import { stat, unlink } from "node:fs/promises";
+import { connect } from "node:net";
 import { type Boundary, InternalError, internalError, SallyportError } from "../errors.ts";
+import type { DescriptorGuard } from "./descriptors.ts";
 import type { BufferPool } from "./out_queue.ts";
 import type { Address, Clock, DialOptions, DialUnixOptions, ListenOptions, RuntimeFaults } from "./port.ts";
 import { Timers } from "./timers.ts";
+
+/** A process that serves a unix socket accepts at once; one that does not by then has left it behind. */
+const STALE_PROBE_MS = 500;
 
 /** What the connections of one runtime share. */
 export interface Shared {
   readonly pool: BufferPool;
   readonly clock: Clock;
+  readonly descriptors: DescriptorGuard;
   readonly faults: Faults;
 }
 
@@ -32,10 +39,18 @@ export function asError(thrown: unknown): Error {
 }
 
 /** The system's error code (`ECONNRESET`...) of a thrown value, "" if it has none. */
-export function systemCode(error: unknown): string {
+function systemCode(error: unknown): string {
   const code = (error as { code?: unknown } | null)?.code;
   return typeof code === "string" ? code : "";
 }
+
+/** Whether the system has no descriptors, or no memory for one, left. */
+export function isExhausted(error: unknown): boolean {
+  return EXHAUSTED.has(systemCode(error));
+}
+
+/** System errors after which the same call would fail again at once. Others concern one connection alone. */
+const EXHAUSTED: ReadonlySet<string> = new Set(["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM"]);
 
 /** The error of a connection that stood and ended out of order. */
 export function lostError(cause?: unknown): SallyportError {
@@ -53,7 +68,7 @@ export function lostError(cause?: unknown): SallyportError {
 }
 
 /** What was dialled, for messages. */
-function dialledText(options: DialOptions | DialUnixOptions): string {
+export function dialledText(options: DialOptions | DialUnixOptions): string {
   return "path" in options ? `unix:${options.path}` : addressText(options);
 }
 
@@ -110,10 +125,13 @@ export function dialError(options: DialOptions | DialUnixOptions, cause: unknown
 }
 
 /** Translates what a runtime threw at a listen or bind. */
-export function listenError(options: Pick<ListenOptions, "host" | "port">, cause: unknown): SallyportError {
+export function listenError(
+  options: Pick<ListenOptions, "host" | "port"> | { readonly path: string },
+  cause: unknown,
+): SallyportError {
   if (cause instanceof SallyportError) return cause;
   const code = systemCode(cause);
-  const what = `Cannot listen on ${addressText(options)}: `;
+  const what = `Cannot listen on ${"path" in options ? `unix:${options.path}` : addressText(options)}: `;
   if (code === "EADDRINUSE") {
     return new SallyportError("address_in_use", what + "the address is in use", {
       side: "config",
@@ -125,14 +143,6 @@ export function listenError(options: Pick<ListenOptions, "host" | "port">, cause
     ? "this machine doesn't have the address"
     : code || asError(cause).message;
   return new SallyportError("connection_refused", what + why, { side: "config", cause });
-}
-
-/** The answer to a request whose handler threw, or that a closing server gave up. */
-export function plainResponse(status: number, text: string): Response {
-  return new Response(text + "\n", {
-    status,
-    headers: { "content-type": "text/plain; charset=utf-8", "connection": "close" },
-  });
 }
 
 /** Hears of the exceptions of callbacks, and hands them to whoever takes care of them. */
@@ -167,4 +177,17 @@ export function createSystemClock(soon: (run: () => void) => void): Clock {
     after: (delayMs, run) => timers.after(delayMs, run),
     soon,
   };
+}
+
+/** Removes a unix socket that was left at `path` and that nobody serves; anything else there stays. */
+export async function removeStaleSocket(path: string): Promise<void> {
+  const found = await stat(path).catch(() => undefined);
+  if (found === undefined || !found.isSocket()) return;
+  const served = await new Promise<boolean>((resolve) => {
+    const socket = connect(path);
+    socket.once("connect", () => resolve(true)).once("error", () => resolve(false));
+    socket.once("close", () => resolve(false));
+    setTimeout(() => socket.destroy(), STALE_PROBE_MS).unref?.();
+  });
+  if (!served) await unlink(path).catch(() => {});
 }

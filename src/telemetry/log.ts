@@ -57,7 +57,7 @@ export interface LogOptions {
   readonly format: "text" | "json";
   /** Takes each line, with its newline; standard error when absent. */
   readonly write?: (line: string) => void;
-  /** Colours in text; by default when standard error is a terminal, `NO_COLOR` isn't set and `write` is absent. */
+  /** Colours in text; by default when standard error is a terminal, it isn't a dumb one, `NO_COLOR` isn't set and `write` is absent. */
   readonly colour?: boolean;
   /** The date in milliseconds since 1970; the system's clock when absent. */
   readonly wallMs?: () => number;
@@ -214,7 +214,8 @@ export function createLogger(options: LogOptions): Logger {
   let line = write;
   if (format === "text") {
     const colorize = options.colour ??
-      (options.write === undefined && process.stderr.isTTY === true && !process.env.NO_COLOR);
+      (options.write === undefined && process.stderr.isTTY === true && !process.env.NO_COLOR &&
+        process.env.TERM !== "dumb");
     // The prettifier alone, without the stream that pino-pretty puts around it: lines leave in this very call.
     const pretty = pinoPretty.prettyFactory({
       colorize,

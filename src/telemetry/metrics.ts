@@ -8,7 +8,7 @@
 import process from "node:process";
 import { Counter, Gauge, Histogram, Registry } from "prom-client";
 import type { Boundary, ErrorCode } from "../errors.ts";
-import type { Clock, Timer } from "../runtime/port.ts";
+import type { Clock, Descriptors, Timer } from "../runtime/port.ts";
 import { VERSION } from "../version.ts";
 import { CURVE_METRICS, CurveMetrics } from "./metrics_curve.ts";
 
@@ -119,6 +119,24 @@ const INFO = {
     help: "1, with this program's version and the runtime's",
     labels: ["version", "runtime", "runtime_version"],
   },
+  acceptPauses: {
+    name: "sallyport_accept_paused_total",
+    type: "counter",
+    help: "How many times accepting connections was paused because file descriptors were running out",
+    labels: [],
+  },
+  openFiles: {
+    name: "process_open_fds",
+    type: "gauge",
+    help: "File descriptors that are open; 0 where the system doesn't tell",
+    labels: [],
+  },
+  maxFiles: {
+    name: "process_max_fds",
+    type: "gauge",
+    help: "File descriptors that the process may have open; 0 where the system doesn't tell",
+    labels: [],
+  },
   memory: {
     name: "process_resident_memory_bytes",
     type: "gauge",
@@ -155,8 +173,12 @@ export type Refusable = "visitor" | "agent" | "connection" | "stream" | "port";
 
 /** What {@link Metrics} takes: what `sallyport_build_info` says of the runtime below. */
 export interface MetricsOptions {
-  /** Its name and version. */
-  readonly runtime?: { readonly name: string; readonly version: string };
+  /** Its name and version, and the file descriptors that it counts. */
+  readonly runtime?: {
+    readonly name: string;
+    readonly version: string;
+    readonly descriptors?: Pick<Descriptors, "limit" | "acceptPauses" | "open">;
+  };
 }
 
 function sessionLabels(labels: SessionLabels): Record<(typeof SESSION_LABELS)[number], string> {
@@ -264,6 +286,21 @@ export class Metrics {
       runtime: options.runtime?.name ?? "unknown",
       runtime_version: options.runtime?.version ?? "unknown",
     }, 1);
+    const descriptors = options.runtime?.descriptors;
+    new Counter({
+      ...config(INFO.acceptPauses),
+      collect() {
+        this.reset();
+        this.inc(descriptors?.acceptPauses ?? 0);
+      },
+    });
+    new Gauge(config(INFO.maxFiles)).set(descriptors?.limit ?? 0);
+    new Gauge({
+      ...config(INFO.openFiles),
+      collect() {
+        this.set(descriptors?.open() ?? 0);
+      },
+    });
     new Gauge({
       ...config(INFO.memory),
       collect() {

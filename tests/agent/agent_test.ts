@@ -178,6 +178,11 @@ describe("agent: connecting", () => {
     s.test.network.reset(EDGE_HOST, AGENT_HOST);
     await s.test.advance(600);
     assert.equal(s.asked.at(-1)! - lostMs, 499);
+    const losses = s.lines.map(({ message }) => message).filter((message) =>
+      message.startsWith("Session lost")
+    );
+    assert.match(losses[0] ?? "", /; does another agent serve a\.test\? An edge keeps the newest of a name$/);
+    assert.doesNotMatch(losses.at(-1) ?? "", /another agent/);
     await finish(s);
   });
 

@@ -5,7 +5,6 @@ import { type Agent, type AgentOptions, createAgent } from "../../src/agent/agen
 import type { Grant } from "../../src/agent/grant.ts";
 import type { RememberedTransport, TransportMemory } from "../../src/agent/transport_choice.ts";
 import { loadSodium } from "../../src/crypto/sodium.ts";
-import { loadCurveCrypto } from "../../src/protocol/curve/crypto.ts";
 import { SallyportError } from "../../src/errors.ts";
 import type { Conn, Runtime } from "../../src/runtime/port.ts";
 import { Metrics } from "../../src/telemetry/metrics.ts";
@@ -29,7 +28,7 @@ import { TRANSPORT_REMEMBERED_MS } from "../../src/agent/transport_choice.ts";
 
 const CURVE_PORT = 4500;
 const QUIC_PORT = 4600;
-const crypto = await loadCurveCrypto();
+const crypto = await loadSodium();
 const sodium = await loadSodium();
 const keys = edgeKeys(sodium);
 const { own: identity, fingerprint } = await identities();

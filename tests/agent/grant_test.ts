@@ -177,7 +177,7 @@ describe("masterGrants with a master that is out of order", () => {
     assertSaid(
       error,
       "master_unreachable",
-      /^Cannot get token from https:\/\/master\.test: connection refused$/,
+      /^Cannot get token from https:\/\/master\.test: connection refused: /,
       true,
     );
   });

@@ -74,6 +74,12 @@ async function visit(name: string): Promise<Socket | undefined> {
   return socket;
 }
 
+/** The edge has let in a session of this hostname, for the nth time. */
+function admitted(hostname: string, times = 1): Promise<unknown> {
+  const line = `agent connected[^\\n]*hostname=${hostname.replaceAll(".", "\\.")}`;
+  return edge.seen(new RegExp(`(?:${line}[\\s\\S]*){${times}}`), "stderr");
+}
+
 /** Sends more on a visitor's connection, and waits until it has come back. */
 async function echo(socket: Socket): Promise<void> {
   const back = once(socket, "data");
@@ -95,16 +101,19 @@ describe("agent --service", () => {
       const running = agent(
         ...["--service", `a.services.example=127.0.0.1:${endpoints[0]!.port}`],
         ...["--service", `b.services.example=tcp://127.0.0.1:${endpoints[1]!.port}`],
+        ...["--service", `*.services.example=127.0.0.1:${endpoints[2]!.port}`],
       );
       await running.seen(/service +a\.services\.example to 127\.0\.0\.1:\d+ \(TLS: passthrough\)/);
-      await running.seen(/connected to the edge/, "stderr");
+      await admitted("a.services.example");
       const before = endpoints.map(({ connections }) => connections);
-      for (const name of ["a.services.example", "b.services.example", "b.services.example"]) {
+      for (const label of ["a", "b", "b", "x", "y", "z"]) {
+        const name = `${label}.services.example`;
+
         const visitor = await visit(name);
         assert.ok(visitor, name);
         visitor.destroy();
       }
-      assert.deepEqual(endpoints.map(({ connections }, i) => connections - before[i]!), [1, 2, 0]);
+      assert.deepEqual(endpoints.map(({ connections }, i) => connections - before[i]!), [1, 2, 3]);
       running.signal("SIGTERM");
       assert.equal(await running.ended, 0);
     },
@@ -131,7 +140,7 @@ describe("agent --config", () => {
         }    access_log: ${log}\n`,
       );
       const running = agent("--config", file);
-      await running.seen(/connected to the edge/, "stderr");
+      await admitted("keep.file.example");
       const kept = await visit("keep.file.example");
       const gone = await visit("gone.file.example");
       assert.ok(kept && gone);
@@ -153,7 +162,7 @@ describe("agent --config", () => {
       await running.seen(/configuration reloaded/, "stderr");
       await over;
       // The new session, whose token has the new names.
-      await running.seen(/connected to the edge[\s\S]*connected to the edge/, "stderr");
+      await admitted("keep.file.example", 2);
       const fresh = await visit("new.file.example");
       assert.ok(fresh);
       await echo(kept);

@@ -26,7 +26,7 @@ async function cli(args: string[], env: Record<string, string> = {}) {
 
 describe("help", () => {
   it("names every command, and examples", async () => {
-    for (const args of [["--help"], ["-h"], ["help"]]) {
+    for (const args of [["--help-all"], ["--help", "--help-all"]]) {
       const { code, out, err } = await cli(args);
       assert.deepEqual([code, err], [0, ""]);
       for (
@@ -49,9 +49,23 @@ describe("help", () => {
     }
   });
 
+  it("fits a screen, groups commands, and leaves out what few need", async () => {
+    const [first, ...others] = [await cli(["--help"]), await cli(["-h"]), await cli(["help"])];
+    for (const other of others) assert.deepEqual(other, first);
+    const lines = first.out.split("\n");
+    assert.ok(lines.length <= 40, `${lines.length} lines`);
+    for (const line of lines) assert.ok(line.length <= 80, line);
+    for (const group of ["Start here:", "Apart from each other:", "Keys and tokens:"]) {
+      assert.ok(lines.includes(group), group);
+    }
+    assert.doesNotMatch(first.out, /^ {2}(pipe|snocat|cert) /m);
+    assert.match((await cli(["agent", "--help"])).out, /^--help-all lists \d+ more flags\.$/m);
+    assert.doesNotMatch((await cli(["agent", "--help"])).out, /--protocol-version/);
+  });
+
   for (const name of ["serve", "edge", "master", "agent", "token", "demo", "keygen"]) {
     it(`of ${name} names its flags, variables and examples`, async () => {
-      const { code, out } = await cli([name, "--help"]);
+      const { code, out } = await cli([name, "--help-all"]);
       assert.equal(code, 0);
       assert.match(out, /^Examples:$/m);
       assert.match(out, new RegExp(`^  sallyport ${name}\\b`, "m"));
@@ -72,7 +86,7 @@ describe("help", () => {
 
 describe("wrong usage ends with 2 and a hint", () => {
   const cases: [string[], RegExp][] = [
-    [["agnet"], /^error: unknown command "agnet"\. Did you mean agent\? Commands: serve, edge/],
+    [["agnet"], /^error: unknown command "agnet"\. Did you mean agent\? Commands: demo, serve, agent/],
     [["frobnicate"], /^error: unknown command "frobnicate"\. Commands:/],
     [["agent", "--hostnme", "a"], /unknown option '--hostnme'\n\(Did you mean --hostname\?\)/],
     [["--lsten", "a"], /unknown option '--lsten'/],

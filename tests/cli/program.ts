@@ -85,6 +85,11 @@ export class Program {
     });
   }
 
+  /** Its process's id. */
+  get pid(): number {
+    return this.#child.pid!;
+  }
+
   /** Sends a signal. */
   signal(name: "SIGINT" | "SIGTERM" | "SIGHUP"): void {
     // Not by `kill` of the child: Deno then reports this signal as its end, whatever it ended with.

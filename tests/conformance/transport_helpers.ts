@@ -8,11 +8,10 @@ import { randomBytes } from "node:crypto";
 import { type AeadChoice, NodeAead, SodiumAead } from "../../src/crypto/aead.ts";
 import { FernetRing, generateFernetKey } from "../../src/crypto/fernet.ts";
 import type { CipherName } from "../../src/crypto/header_cipher.ts";
-import { loadSodium, makeKeyPair, type Sodium } from "../../src/crypto/sodium.ts";
+import { keyPair, loadSodium, makeKeyPair, type Sodium } from "../../src/crypto/sodium.ts";
 import { type ErrorCode, type InternalError, SallyportError } from "../../src/errors.ts";
 import { AnsweredFlights } from "../../src/protocol/handshake/sealed_edge.ts";
 import { createToken, tryOpenToken } from "../../src/protocol/token/token.ts";
-import { keyPair, loadCurveCrypto } from "../../src/protocol/curve/crypto.ts";
 import { SendScratch } from "../../src/protocol/mux/snitun/sender.ts";
 import type { Bytes, Conn, Listener, Runtime } from "../../src/runtime/port.ts";
 import type { Caller, Session, SessionHandler, SessionStream } from "../../src/transport/port.ts";
@@ -247,7 +246,11 @@ export function sealedKind(
       const { clock } = runtime;
       const sodium = await loadSodium(edgeKind);
       const keys = makeKeyPair(sodium, (into) => into.set(randomBytes(into.length)));
-      const { token } = createToken(ring, { hostname: "a.test", ttlSeconds: 3600, nowMs: clock.wallMs() });
+      const { token, claims: { aesKey } } = createToken(ring, {
+        hostname: "a.test",
+        ttlSeconds: 3600,
+        nowMs: clock.wallMs(),
+      });
       const answered = new AnsweredFlights();
       const aeads = (own: Sodium): AeadChoice => ({
         small: new SodiumAead(own),
@@ -274,7 +277,16 @@ export function sealedKind(
             refused: failed,
           }),
         (port, admitted) =>
-          dialSealed({ ...agentShared, runtime, host, port, token, edgePublicKey: keys.publicKey, admitted }),
+          dialSealed({
+            ...agentShared,
+            runtime,
+            host,
+            port,
+            token,
+            aesKey,
+            edgePublicKey: keys.publicKey,
+            admitted,
+          }),
       );
     },
   };
@@ -296,9 +308,13 @@ export function curveKind(congestion: "vegas" | "newreno"): TransportKind {
       const options = impatient ? { idleTimeoutMs: 1_500, keepAliveMs: 300 } : {};
       const ring = new FernetRing([generateFernetKey()]);
       const { clock } = runtime;
-      const crypto = await loadCurveCrypto();
+      const crypto = await loadSodium();
       const keys = keyPair(crypto, new Uint8Array(randomBytes(32)));
-      const { token } = createToken(ring, { hostname: "a.test", ttlSeconds: 3600, nowMs: clock.wallMs() });
+      const { token, claims: { aesKey } } = createToken(ring, {
+        hostname: "a.test",
+        ttlSeconds: 3600,
+        nowMs: clock.wallMs(),
+      });
       const edgeEar = new Ear();
       const agentEar = new Ear();
       const edge = Promise.withResolvers<Session>();
@@ -322,6 +338,7 @@ export function curveKind(congestion: "vegas" | "newreno"): TransportKind {
         runtime,
         ...listener.address,
         token,
+        aesKey,
         crypto,
         edgePublicKey: keys.publicKey,
         congestion,
@@ -355,7 +372,11 @@ export function quicKind(): TransportKind {
       const ring = new FernetRing([generateFernetKey()]);
       const { clock } = runtime;
       const { own, fingerprint } = await identities();
-      const { token } = createToken(ring, { hostname: "a.test", ttlSeconds: 3600, nowMs: clock.wallMs() });
+      const { token, claims: { aesKey } } = createToken(ring, {
+        hostname: "a.test",
+        ttlSeconds: 3600,
+        nowMs: clock.wallMs(),
+      });
       const edgeEar = new Ear();
       const agentEar = new Ear();
       const edge = Promise.withResolvers<Session>();
@@ -376,6 +397,7 @@ export function quicKind(): TransportKind {
         runtime,
         ...listener.address,
         token,
+        aesKey,
         edgeFingerprint: fingerprint,
         admitted: () => agentEar,
       });

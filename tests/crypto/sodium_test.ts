@@ -3,6 +3,7 @@ import { getCiphers } from "node:crypto";
 import { describe, it } from "node:test";
 import type { Bytes } from "../../src/bytes/bytes.ts";
 import { chooseAeads, NodeAead } from "../../src/crypto/aead.ts";
+import { NativeSodium } from "../../src/crypto/sodium_native.ts";
 import { loadWasmSodium } from "../../src/crypto/sodium_wasm.ts";
 import { nodeHasX25519 } from "../../src/crypto/x25519_node.ts";
 import {
@@ -34,6 +35,38 @@ describe("loading libsodium", () => {
   });
   it("gives the one that was asked for", () => {
     assert.deepEqual(loaded.map((sodium) => sodium.name), ["native", "wasm"]);
+  });
+
+  // `sodium-native` in a program that Bun compiled into one file is an object without functions.
+  const broken: [string, () => Promise<Sodium>][] = [
+    ["can't be loaded", () => Promise.reject(new Error("no such library"))],
+    ["is empty", () => Promise.resolve(new NativeSodium({} as never))],
+    ["gives a wrong key", () => {
+      const wrong: Sodium = Object.create(loaded[0]!, { publicKey: { value: () => count(32) } });
+      return Promise.resolve(wrong);
+    }],
+  ];
+  for (const [what, native] of broken) {
+    it(`loadSodium() falls back to WebAssembly with a message where native code ${what}`, async () => {
+      const warnings: string[] = [];
+      const warn = (message: string) => void warnings.push(message);
+      const sodium = await loadSodium(undefined, { native, warn });
+      assert.equal(sodium.name, "wasm");
+      assert.equal(warnings.length, 1);
+      assert.match(warnings[0]!, /^Using libsodium as WebAssembly, which is slower: sodium-native: /);
+      await assert.rejects(loadSodium("native", { native, warn }), { code: "not_supported" });
+      assert.equal((await loadSodium("wasm", { native, warn })).name, "wasm");
+      assert.equal(warnings.length, 1, "who asks for WebAssembly needs no message");
+    });
+  }
+
+  it("loadSodium() rejects with not_supported and both reasons where neither build works", async () => {
+    const native = () => Promise.reject(new Error("no library"));
+    const wasm = () => Promise.reject(new Error("no WebAssembly"));
+    await assert.rejects(loadSodium(undefined, { native, wasm }), {
+      code: "not_supported",
+      message: "Cannot load libsodium: sodium-native: no library; libsodium-wrappers: no WebAssembly",
+    });
   });
 });
 
@@ -270,6 +303,43 @@ for (const sodium of loaded) {
           assert.equal(sodium.open(altered, new Uint8Array(size), nonce, key), false);
         }
         assert.equal(sodium.open(sealed, new Uint8Array(size), count(12).fill(9), key), false);
+      }
+    });
+  });
+}
+
+for (const sodium of loaded) {
+  describe(`libsodium, ${sodium.name}: associated data`, () => {
+    const [key, nonce] = [
+      hex("808182838485868788898a8b8c8d8e8f909192939495969798999a9b9c9d9e9f"),
+      hex("070000004041424344454647"),
+    ];
+
+    it("seal() is RFC 8439's (section 2.8.2)", () => {
+      const plain = new TextEncoder().encode(
+        "Ladies and Gentlemen of the class of '99: If I could offer you only one tip for the future, " +
+          "sunscreen would be it.",
+      );
+      const sealed = new Uint8Array(plain.length + TAG_BYTES);
+      sodium.seal(plain, sealed, nonce, key, hex("50515253c0c1c2c3c4c5c6c7"));
+      assert.equal(toHex(sealed.subarray(0, 16)), "d31a8d34648e60db7b86afbc53ef7ec2");
+      assert.equal(toHex(sealed.subarray(-16)), "1ae10b594f09e26a7e902ecbd0600691");
+    });
+
+    it("open() says false where either was altered, for any sizes of both", () => {
+      for (const size of [0, 1, 24, 1200, 70_000]) {
+        for (const adSize of [1, 11, 57, 5000]) {
+          const ad = count(adSize);
+          const sealed = new Uint8Array(size + TAG_BYTES);
+          sodium.seal(count(size), sealed, nonce, key, ad);
+          const opened = new Uint8Array(size);
+          for (const other of loaded) assert.equal(other.open(sealed, opened, nonce, key, ad), true);
+          assert.deepEqual(opened, count(size));
+          assert.equal(sodium.open(sealed, opened, nonce, key), false);
+          assert.equal(sodium.open(sealed, opened, nonce, key, ad.slice(1)), false);
+          ad[adSize >> 1]! ^= 1;
+          assert.equal(sodium.open(sealed, opened, nonce, key, ad), false);
+        }
       }
     });
   });

@@ -147,7 +147,9 @@ describe("edge: an agent's token", () => {
     const older = generateFernetKey();
     const test = await TestEdge.start({ ring: new FernetRing([FERNET_KEY, older]) });
     const { token, claims } = test.token();
-    const sealed = new FernetRing([older]).seal(test.ring.open(token), { nowMs: 1_000_000_000_000 });
+    const sealed = new FernetRing([older]).seal(test.ring.open(token), {
+      nowMs: test.network.clock.wallMs(),
+    });
     await test.connect({ token: sealed, claims });
     assert.ok(test.edge.serves("a.test"));
     await test.assertNothingLeft();

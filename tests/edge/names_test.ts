@@ -2,9 +2,11 @@ import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { describe, it } from "node:test";
 import { Routes } from "../../src/edge/routes.ts";
-import { UsedKeys } from "../../src/edge/used_keys.ts";
+import type { Bytes } from "../../src/bytes/bytes.ts";
+import type { SallyportError } from "../../src/errors.ts";
+import { type KeyUse, type KeyUseStore, UsedKeys } from "../../src/edge/used_keys.ts";
 import { pattern } from "../conformance/runtime_helpers.ts";
-import { bytesFrom, TestEdge } from "../support/tunnel.ts";
+import { assertAlert, bytesFrom, TestEdge } from "../support/tunnel.ts";
 import { REPLACED_GRACE_MS } from "../../src/edge/agents.ts";
 import { TAKEOVERS_PER_MINUTE_MAX } from "../../src/edge/routes.ts";
 import { USED_KEYS_MAX } from "../../src/edge/used_keys.ts";
@@ -52,6 +54,32 @@ describe("edge: who owns a name", () => {
     await test.connect({ hostname: "b.test" });
     assert.ok(test.edge.serves("b.test"));
     await test.assertNothingLeft();
+  });
+});
+
+describe("edge: wildcard names", () => {
+  it("cover one label, and an exact name comes before them", async () => {
+    const test = await TestEdge.start();
+    const wild = await test.connect({ hostname: "home.test", aliases: ["*.home.test", "*.deep.home.test"] });
+    const exact = await test.connect({ hostname: "nas.home.test" }, { from: "10.0.0.3" });
+    for (const name of ["a.home.test", "b.home.test", "x.deep.home.test", "deep.home.test"]) {
+      const before = wild.streams.length;
+      await test.visit(name);
+      assert.equal(wild.streams.length, before + 1, name);
+    }
+    await test.visit("nas.home.test");
+    assert.equal(exact.streams.length, 1);
+    for (const name of ["x.y.home.test", "other.test"]) {
+      const { conn } = await test.visit(name);
+      assertAlert(conn, 112);
+    }
+    assert.equal(test.edge.serves("c.home.test"), true);
+    // The exact name's agent has left: its visitors get the wildcard's.
+    test.network.reset("10.0.0.1", "10.0.0.3");
+    await test.advance(10);
+    const before = wild.streams.length;
+    await test.visit("nas.home.test");
+    assert.equal(wild.streams.length, before + 1);
   });
 });
 
@@ -168,30 +196,82 @@ describe("edge: key material", () => {
     });
   }
 
+  const use = (aesKey: Bytes, more: Partial<KeyUse> = {}): KeyUse => ({
+    aesKey,
+    validUntilS: 200,
+    madeAtS: 50,
+    repeatable: false,
+    noncesRepeat: false,
+    ...more,
+  });
+
   it("is remembered until its token expires, and in bounded memory", () => {
-    const keys = new UsedKeys();
+    const keys = new UsedKeys(0);
     const first = new Uint8Array(randomBytes(32));
-    keys.use(first, 100);
+    void keys.use(use(first, { validUntilS: 100 }));
     keys.sweep(100);
-    assert.throws(() => keys.use(first, 100), { code: "key_reused" });
+    assert.throws(() => keys.use(use(first)), { code: "key_reused" });
     keys.sweep(101);
-    keys.use(first, 200);
+    void keys.use(use(first, { madeAtS: 60 }));
     const key = new Uint8Array(32);
     for (let i = 0; i < USED_KEYS_MAX; i++) {
       new DataView(key.buffer).setUint32(0, i);
-      keys.use(key, 200);
+      void keys.use(use(key));
     }
-    // The oldest had to go, the rest is remembered.
-    keys.use(first, 200);
-    assert.throws(() => keys.use(key, 200), { code: "key_reused" });
+    // The oldest had to go: under aes-gcm a token as old as that is refused, the rest is remembered.
+    assert.throws(() => keys.use(use(first, { madeAtS: 60, noncesRepeat: true })), { code: "token_stale" });
+    assert.throws(() => keys.use(use(key)), { code: "key_reused" });
+    void keys.use(use(new Uint8Array(randomBytes(32)), { madeAtS: 61, noncesRepeat: true }));
+  });
+
+  it("of before the start is refused under aes-gcm, and asked for where there is a store", async () => {
+    const keys = new UsedKeys(1_000.9);
+    const stale = { validUntilS: 2_000, madeAtS: 999, noncesRepeat: true };
+    assert.throws(() => keys.use(use(new Uint8Array(32), stale)), (error: SallyportError) => {
+      assert.deepEqual([error.code, error.retryable], ["token_stale", true]);
+      assert.match(error.message, /made 1 s before this edge/);
+      return true;
+    });
+    // Of the same second, and where no nonce repeats.
+    void keys.use(use(new Uint8Array(32).fill(1), { ...stale, madeAtS: 1_000 }));
+    void keys.use(use(new Uint8Array(32).fill(2), { ...stale, noncesRepeat: false }));
+    const seen = new Set<string>();
+    const store: KeyUseStore = {
+      first: (fingerprint, validUntilS) => {
+        assert.equal(validUntilS, 2_000);
+        return Promise.resolve(!seen.has(fingerprint) && seen.add(fingerprint).size > 0);
+      },
+    };
+    // Two edges that share a store, one of them started anew.
+    await new UsedKeys(0, store).use(use(new Uint8Array(32).fill(3), stale));
+    await assert.rejects(
+      async () => await new UsedKeys(5_000, store).use(use(new Uint8Array(32).fill(3), stale)),
+      {
+        code: "key_reused",
+      },
+    );
+    await new UsedKeys(5_000, store).use(use(new Uint8Array(32).fill(4), stale));
+  });
+
+  it("that has opened a session over SniTun under aes-cbc opens none elsewhere", () => {
+    const keys = new UsedKeys(0);
+    const key = new Uint8Array(randomBytes(32));
+    void keys.use(use(key, { repeatable: true }));
+    void keys.use(use(key, { repeatable: true }));
+    assert.throws(() => keys.use(use(key)), { code: "key_reused" });
+    const other = new Uint8Array(randomBytes(32));
+    void keys.use(use(other));
+    assert.throws(() => keys.use(use(other, { repeatable: true })), { code: "key_reused" });
   });
 });
+
+const AGE = { madeAtS: 0, validUntilS: 100 };
 
 describe("routes", () => {
   it("are given up by their holder alone, once", () => {
     const routes = new Routes<string>();
-    routes.claim("a", ["b"], "one", 0);
-    assert.equal(routes.claim("a", ["b"], "two", 0).replaced, "one");
+    routes.claim("a", ["b"], "one", AGE, 0);
+    assert.equal(routes.claim("a", ["b"], "two", AGE, 0).replaced, "one");
     routes.release("one");
     assert.equal(routes.find("a"), "two");
     assert.equal(routes.find("b"), "two");
@@ -202,8 +282,8 @@ describe("routes", () => {
 
   it("a denied alias leaves with its owner only", () => {
     const routes = new Routes<string>();
-    routes.claim("a", [], "one", 0);
-    assert.deepEqual(routes.claim("b", ["a", "c"], "two", 0).denied, ["a"]);
+    routes.claim("a", [], "one", AGE, 0);
+    assert.deepEqual(routes.claim("b", ["a", "c"], "two", AGE, 0).denied, ["a"]);
     routes.release("two");
     assert.equal(routes.find("a"), "one");
     assert.equal(routes.find("c"), undefined);
@@ -211,19 +291,34 @@ describe("routes", () => {
 
   it("a claim that throws changes nothing", () => {
     const routes = new Routes<string>();
-    routes.claim("a", ["b"], "one", 0);
-    assert.throws(() => routes.claim("b", ["d"], "two", 0), { code: "name_taken" });
+    routes.claim("a", ["b"], "one", AGE, 0);
+    assert.throws(() => routes.claim("b", ["d"], "two", AGE, 0), { code: "name_taken" });
     assert.equal(routes.find("d"), undefined);
     assert.equal(routes.size, 2);
   });
 
   it("count take-overs within a minute, and forget them", () => {
     const routes = new Routes<number>();
-    for (let i = 0; i <= TAKEOVERS_PER_MINUTE_MAX; i++) routes.claim("a", [], i, i * 1000);
-    assert.throws(() => routes.check("a", 60_999), { code: "name_flapping" });
-    routes.check("a", 61_000);
+    for (let i = 0; i <= TAKEOVERS_PER_MINUTE_MAX; i++) routes.claim("a", [], i, AGE, i * 1000);
+    assert.throws(() => routes.check("a", AGE, 60_999), { code: "name_flapping" });
+    routes.check("a", AGE, 61_000);
     routes.sweep(200_000);
-    for (let i = 0; i < TAKEOVERS_PER_MINUTE_MAX; i++) routes.claim("a", [], 100 + i, 200_000);
-    assert.throws(() => routes.claim("a", [], 999, 200_000), { code: "name_flapping" });
+    for (let i = 0; i < TAKEOVERS_PER_MINUTE_MAX; i++) routes.claim("a", [], 100 + i, AGE, 200_000);
+    assert.throws(() => routes.claim("a", [], 999, AGE, 200_000), { code: "name_flapping" });
+  });
+
+  it("go to who has a newer token, however often they were taken over", () => {
+    const routes = new Routes<number>();
+    const aged = (madeAtS: number, validUntilS = 100) => ({ madeAtS, validUntilS });
+    for (let i = 0; i <= TAKEOVERS_PER_MINUTE_MAX; i++) routes.claim("a", [], i, aged(10), 0);
+    assert.throws(() => routes.check("a", aged(10), 1), { code: "name_flapping" });
+    assert.throws(() => routes.check("a", aged(9, 500), 1), { code: "name_flapping" });
+    routes.check("a", aged(10, 101), 1);
+    for (let i = 11; i < 30; i++) {
+      assert.equal(routes.claim("a", [], i, aged(i), 1).replaced, i === 11 ? 5 : i - 1);
+    }
+    // The older one stays damped.
+    assert.throws(() => routes.claim("a", [], 99, aged(10), 2), { code: "name_flapping" });
+    assert.equal(routes.find("a"), 29);
   });
 });

@@ -6,7 +6,6 @@ import { type Agent, type AgentOptions, createAgent } from "../../src/agent/agen
 import { tcpConnector } from "../../src/agent/connector.ts";
 import type { TransportName } from "../../src/agent/transports/port.ts";
 import { loadSodium } from "../../src/crypto/sodium.ts";
-import { loadCurveCrypto } from "../../src/protocol/curve/crypto.ts";
 import { SallyportError } from "../../src/errors.ts";
 import type { Conn, Listener } from "../../src/runtime/port.ts";
 import { createRouter } from "../../src/tunnel/requests/router.ts";
@@ -33,7 +32,7 @@ const QUIC_PORT = 4600;
 const ENDPOINT_PORT = 2200;
 const RANGE = { first: 20_000, last: 20_002 };
 const sodium = await loadSodium();
-const crypto = await loadCurveCrypto();
+const crypto = await loadSodium();
 const keys = edgeKeys(sodium);
 const { own: identity, fingerprint } = await identities();
 const TRANSPORTS: readonly TransportName[] = ["snitun", "sealed", "curve", "quic"];

@@ -9,7 +9,7 @@
 import { createHash } from "node:crypto";
 import process from "node:process";
 import { FernetRing } from "../../src/crypto/fernet.ts";
-import { keyPair, loadCurveCrypto } from "../../src/protocol/curve/crypto.ts";
+import { keyPair, loadSodium } from "../../src/crypto/sodium.ts";
 import { SallyportError } from "../../src/errors.ts";
 import { createToken, tryOpenToken } from "../../src/protocol/token/token.ts";
 import type { Bytes } from "../../src/bytes/bytes.ts";
@@ -31,7 +31,7 @@ export type Tell = (line: { event: string } & Record<string, unknown>) => void;
 /** Takes one agent and checks that it sends back what it gets. Resolves when the session is over. */
 export async function runEdge(tell: Tell): Promise<void> {
   const runtime = await currentRuntime();
-  const crypto = await loadCurveCrypto();
+  const crypto = await loadSodium();
   const over = Promise.withResolvers<void>();
   const listener = await listenForCurve({
     runtime,
@@ -98,8 +98,12 @@ function sendAndCollect(stream: SessionStream, data: Bytes): Promise<string> {
 /** Dials, sends back what comes, and resolves when the session is over. */
 export async function runAgent(port: number, tell: Tell): Promise<void> {
   const runtime = await currentRuntime();
-  const crypto = await loadCurveCrypto();
-  const { token } = createToken(RING, { hostname: "a.test", ttlSeconds: 600, nowMs: runtime.clock.wallMs() });
+  const crypto = await loadSodium();
+  const { token, claims: { aesKey } } = createToken(RING, {
+    hostname: "a.test",
+    ttlSeconds: 600,
+    nowMs: runtime.clock.wallMs(),
+  });
   const over = Promise.withResolvers<void>();
   const made = Promise.withResolvers<DialledCurve>();
   let bytes = 0;
@@ -108,6 +112,7 @@ export async function runAgent(port: number, tell: Tell): Promise<void> {
     host: HOST,
     port,
     token,
+    aesKey,
     crypto,
     edgePublicKey: keyPair(crypto, SECRET).publicKey,
     admitted: () => ({

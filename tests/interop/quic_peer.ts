@@ -111,7 +111,11 @@ function exchange(stream: SessionStream, data: Bytes): Promise<string> {
 /** Dials, sends back what comes, and resolves when the session is over. */
 export async function runAgent(port: number, fingerprint: string, tell: Tell): Promise<void> {
   const runtime = await currentRuntime();
-  const { token } = createToken(RING, { hostname: "a.test", ttlSeconds: 600, nowMs: runtime.clock.wallMs() });
+  const { token, claims: { aesKey } } = createToken(RING, {
+    hostname: "a.test",
+    ttlSeconds: 600,
+    nowMs: runtime.clock.wallMs(),
+  });
   const over = Promise.withResolvers<void>();
   let count = 0;
   await dialForQuic({
@@ -119,6 +123,7 @@ export async function runAgent(port: number, fingerprint: string, tell: Tell): P
     host: HOST,
     port,
     token,
+    aesKey,
     edgeFingerprint: Uint8Array.fromHex(fingerprint),
     admitted: () => ({
       ...ending(tell, over.resolve),

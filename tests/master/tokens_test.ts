@@ -136,7 +136,7 @@ describe("POST /v1/tokens refuses", () => {
     ["a hostname with a control", { hostname: "a\u0000b" }, ["#/hostname"]],
     ["a long hostname", { hostname: "a.".repeat(127) + "a" }, ["#/hostname"]],
     ["a very long hostname", { hostname: "a".repeat(9999) }, ["#/hostname"]],
-    ["a wildcard", { hostname: "*.example.org" }, ["#/hostname"]],
+    ["a wildcard of a top-level domain", { hostname: "*.org" }, ["#/hostname"]],
     ["an alias that is text", { hostname: "a", alias: "b" }, ["#/alias"]],
     ["an alias that is null", { hostname: "a", alias: null }, ["#/alias"]],
     ["aliases at fault, each", { hostname: "a", alias: ["b", "c c", 7] }, ["#/alias/1", "#/alias/2"]],
@@ -320,6 +320,39 @@ describe("POST /v1/tokens refuses", () => {
     assert.equal(problem.detail, "Cannot issue token: hostname is not a name that this key may serve");
     const seen = parsePrometheus(await metrics.render());
     assert.equal(sampleValue(seen, "sallyport_tokens_issued_total"), 1);
+  });
+});
+
+describe("POST /v1/tokens, transports", () => {
+  it("stand in the token where they are asked for", async () => {
+    const { post, ring } = testMaster();
+    const answer = await issued(await post({ hostname: "a.example.org", transports: ["sealed", "curve"] }));
+    assert.deepEqual(openToken(ring, answer.token, WALL_MS / 1000).extra, {
+      transports: ["sealed", "curve"],
+    });
+    for (const wrong of ["sealed", [], ["TLS 1.3"], [7], new Array(17).fill("sealed")]) {
+      const problem = await problemOf(await post({ hostname: "a.example.org", transports: wrong }), 422);
+      assert.match(problem.errors?.[0]?.pointer ?? "", /^#\/transports/);
+    }
+  });
+});
+
+describe("POST /v1/tokens, wildcards", () => {
+  it("are given to who may serve them, and to nobody else", async () => {
+    const credentials = staticCredentials([
+      { id: "all", key: "k1", names: ["*.example.org"] },
+      { id: "one", key: "k2", names: ["a.home.example.org"] },
+    ]);
+    const { post, ring } = testMaster({ credentials });
+    const body = { hostname: "home.example.org", alias: ["*.Home.example.org.", "*.example.org"] };
+    const answer = await issued(await post(body, { Authorization: "Bearer k1" }));
+    assert.deepEqual(openToken(ring, answer.token, WALL_MS / 1000).aliases, [
+      "*.home.example.org",
+      "*.example.org",
+    ]);
+    const refused = { hostname: "a.home.example.org", alias: ["*.home.example.org"] };
+    const problem = await problemOf(await post(refused, { Authorization: "Bearer k2" }), 403);
+    assert.deepEqual(problem.errors?.map((fault) => fault.pointer), ["#/alias/0"]);
   });
 });
 

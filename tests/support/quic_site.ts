@@ -5,16 +5,17 @@
  */
 import { FernetRing, generateFernetKey } from "../../src/crypto/fernet.ts";
 import type { SallyportError } from "../../src/errors.ts";
-import { createToken, tryOpenToken } from "../../src/protocol/token/token.ts";
+import { type CreatedToken, createToken, tryOpenToken } from "../../src/protocol/token/token.ts";
 import { createMemoryNetwork } from "../../src/runtime/memory/memory.ts";
 import type { Bytes } from "../../src/runtime/port.ts";
 import type { QuicConn } from "../../src/runtime/quic_port.ts";
 import type { Session } from "../../src/transport/port.ts";
 import { listenForQuic } from "../../src/transport/quic/accept.ts";
-import { QUIC_ALPN } from "../../src/transport/quic/options.ts";
-import { encodeLogin } from "../../src/wire/sealed/sealed_messages.ts";
+import { QUIC, QUIC_ALPN } from "../../src/transport/quic/options.ts";
+import { LOGIN_CHALLENGE_BYTES, PROOF_BYTES } from "../../src/wire/login/login_messages.ts";
 import { identities, QuicEar, WatchedQuicStream } from "../conformance/quic_helpers.ts";
 import { Ear } from "../conformance/transport_helpers.ts";
+import { loginOf } from "./login.ts";
 
 const HOST = "10.0.0.1";
 
@@ -48,9 +49,9 @@ export class QuicSite {
     this.port = listener.address.port;
   }
 
-  token(ttlSeconds = 3600): string {
+  token(ttlSeconds = 3600): CreatedToken {
     const nowMs = this.runtime.clock.wallMs();
-    return createToken(this.ring, { hostname: "a.test", ttlSeconds, nowMs }).token;
+    return createToken(this.ring, { hostname: "a.test", ttlSeconds, nowMs });
   }
 
   async dial(): Promise<{ conn: QuicConn; ear: QuicEar }> {
@@ -71,8 +72,8 @@ export class QuicSite {
   async login(): Promise<{ conn: QuicConn; ear: QuicEar; control: WatchedQuicStream }> {
     const { conn, ear } = await this.dial();
     const control = new WatchedQuicStream(await conn.open());
-    control.write(encodeLogin(utf8(this.token())));
-    await control.received(1);
+    await showToken(control, this.token());
+    await control.received(LOGIN_CHALLENGE_BYTES + 1);
     return { conn, ear, control };
   }
 
@@ -81,3 +82,27 @@ export class QuicSite {
     return new Promise((resolve) => void this.runtime.clock.after(forMs, resolve));
   }
 }
+
+/** Logs in on a control stream that nothing has been said on: token, challenge, proof, and `behind`. */
+export async function showToken(
+  control: ByteCollector,
+  token: CreatedToken,
+  behind: Bytes = new Uint8Array(0),
+): Promise<void> {
+  const { fingerprint } = await identities();
+  const login = loginOf(token, { transport: QUIC, edgeKey: fingerprint, channel: NO_CHALLENGE });
+  control.write(login.subarray(0, -PROOF_BYTES));
+  await control.received(LOGIN_CHALLENGE_BYTES);
+  const channel = new Uint8Array(Buffer.concat(control.chunks)).slice(0, LOGIN_CHALLENGE_BYTES);
+  const proved = loginOf(token, { transport: QUIC, edgeKey: fingerprint, channel });
+  control.write(new Uint8Array(Buffer.concat([proved.subarray(-PROOF_BYTES), behind])));
+}
+
+/** What {@link showToken} needs of a watched stream. */
+interface ByteCollector {
+  readonly chunks: readonly Bytes[];
+  write(bytes: Bytes): unknown;
+  received(byteLength: number): Promise<unknown>;
+}
+
+const NO_CHALLENGE: Bytes = new Uint8Array(LOGIN_CHALLENGE_BYTES);

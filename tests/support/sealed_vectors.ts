@@ -17,8 +17,12 @@ import {
   encodeOpen,
   encodeReason,
 } from "../../src/wire/credit/credit_frame.ts";
-import { encodeLogin, encodeVerdict } from "../../src/wire/sealed/sealed_messages.ts";
+import { loginProof } from "../../src/protocol/handshake/login_proof.ts";
+import { encodeLogin, encodeVerdict } from "../../src/wire/login/login_messages.ts";
 import { edgeKeys, knownRandom, NOW_S } from "./sealed.ts";
+
+/** The key that stands in the token. */
+const AES_KEY = Uint8Array.from({ length: 32 }, (_, i) => i);
 
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString("hex");
 const text = (content: string): Bytes => new TextEncoder().encode(content) as Bytes;
@@ -68,6 +72,9 @@ function session(sodium: Sodium, aes: boolean): unknown {
     random: edgeRandom,
   });
   const { answer, keys: derived } = edge.push(agent.first)!;
+  const token = text("gAAAAA-a-token");
+  const binding = { transport: "sealed", edgeKey: keys.publicKey, channel: derived.channel };
+  const proof = loginProof(AES_KEY, token, binding);
   const bulk = aes ? new NodeAead("aes-256-gcm") : new SodiumAead(sodium);
   const records = (role: "agent" | "edge", plain: Bytes[]) => {
     const random = noting(knownRandom(`${role} records ${aes}`));
@@ -97,8 +104,10 @@ function session(sodium: Sodium, aes: boolean): unknown {
     answer: hex(answer),
     agent_key: hex(derived.agent),
     edge_key: hex(derived.edge),
+    channel: hex(derived.channel),
+    token_aes_key: hex(AES_KEY),
     agent_records: records("agent", [
-      encodeLogin(text("gAAAAA-a-token")),
+      encodeLogin({ token, proof }),
       encodeCreditFrame(CreditFrame.CREDIT, 0, new Uint8Array([0x01, 0xf0, 0, 0])),
       encodeCreditFrame(CreditFrame.DATA, 1, text("hello visitor")),
     ]),

@@ -16,6 +16,7 @@ import {
   encodeOpen,
   encodeReason,
 } from "../../src/wire/credit/credit_frame.ts";
+import { loginProof } from "../../src/protocol/handshake/login_proof.ts";
 import {
   decodeLogin,
   decodeVerdict,
@@ -24,10 +25,16 @@ import {
   loginLength,
   verdictCode,
   verdictLength,
-} from "../../src/wire/sealed/sealed_messages.ts";
+} from "../../src/wire/login/login_messages.ts";
 
 interface Vectors {
-  readonly login: { readonly token: string; readonly bytes: string };
+  readonly login: {
+    readonly token: string;
+    readonly aes_key: string;
+    readonly certificate_fingerprint: string;
+    readonly challenge: string;
+    readonly bytes: string;
+  };
   readonly verdicts: readonly { readonly code?: string; readonly bytes: string }[];
   readonly stream: { readonly bytes: string; readonly frames: readonly string[] };
   readonly offer: { readonly bytes: string; readonly frames: readonly string[] };
@@ -74,7 +81,14 @@ function read(pieces: Iterable<Bytes>): string[] {
 }
 
 test("the vectors are what is written", () => {
-  assert.equal(encodeLogin(utf8(VECTORS.login.token)).toHex(), VECTORS.login.bytes);
+  const { login } = VECTORS;
+  const token = utf8(login.token);
+  const proof = loginProof(Uint8Array.fromHex(login.aes_key), token, {
+    transport: "quic",
+    edgeKey: Uint8Array.fromHex(login.certificate_fingerprint),
+    channel: Uint8Array.fromHex(login.challenge),
+  });
+  assert.equal(encodeLogin({ token, proof }).toHex(), login.bytes);
   for (const { code, bytes } of VECTORS.verdicts) assert.equal(encodeVerdict(code).toHex(), bytes);
   const caller = { address: "2001:db8::7", port: 50_000, serverName: "a.test", creditBytes: 131_072 };
   const stream = [
@@ -111,7 +125,7 @@ test("login and verdict say how long they are as soon as that can be known", () 
   const login = Uint8Array.fromHex(VECTORS.login.bytes);
   assert.equal(loginLength(login.subarray(0, 1)), undefined);
   for (let at = 2; at <= login.length; at++) assert.equal(loginLength(login.subarray(0, at)), login.length);
-  assert.equal(new TextDecoder().decode(decodeLogin(login)), VECTORS.login.token);
+  assert.equal(new TextDecoder().decode(decodeLogin(login).token), VECTORS.login.token);
   for (const wrong of ["0000", "4001", "ffff"]) {
     assert.throws(() => loginLength(Uint8Array.fromHex(wrong)), (error) => {
       return error instanceof SallyportError && error.code === "token_invalid";

@@ -4,7 +4,7 @@
  * @module
  */
 import type { Bytes } from "../../bytes/bytes.ts";
-import { type CurveCrypto, loadCurveCrypto } from "../../protocol/curve/crypto.ts";
+import { loadSodium, type Sodium } from "../../crypto/sodium.ts";
 import type { CurveLink } from "../../transport/curve/socket_dialer.ts";
 import { errorCode, errorMessage, SallyportError } from "../../errors.ts";
 import type { Address } from "../../runtime/port.ts";
@@ -21,7 +21,7 @@ export class CurveDialer implements TransportDialer {
   readonly #parts: DialerParts;
   /** Keys believed on first use, by edge. */
   readonly #believed = new Map<string, Bytes>();
-  #crypto: Promise<CurveCrypto> | undefined;
+  #crypto: Promise<Sodium> | undefined;
   #link: CurveLink | undefined;
   #sessions: CurveSessionsSource | undefined;
 
@@ -43,13 +43,14 @@ export class CurveDialer implements TransportDialer {
     const name = `${edge.host}:${edge.port}`;
     const named = edgeKey.named(grant);
     const believed = named ? undefined : this.#believed.get(name) ?? await edgePins?.read(name);
-    this.#crypto ??= loadCurveCrypto(libsodium);
+    this.#crypto ??= loadSodium(libsodium);
     let proved: Bytes | undefined;
     const { session, link } = await dialForCurve({
       ...request,
       ...edge,
       runtime,
       token: grant.token,
+      aesKey: grant.aesKey,
       crypto: await this.#crypto,
       edgePublicKey: named ? edgeKey.pin(grant) : believed,
       congestion,

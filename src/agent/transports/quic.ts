@@ -45,6 +45,7 @@ export class QuicDialer implements TransportDialer {
         runtime,
         queueLimits,
         token: grant.token,
+        aesKey: grant.aesKey,
         edgeFingerprint,
       });
     } catch (cause) {

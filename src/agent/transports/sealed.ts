@@ -9,7 +9,8 @@ import type { Address, Runtime } from "../../runtime/port.ts";
 import type { Session } from "../../transport/port.ts";
 import { dialSealed } from "../../transport/sealed/dial.ts";
 import { SealedScratch } from "../../transport/sealed/session.ts";
-import { type Grant, tokenMadeAtS } from "../grant.ts";
+import { tokenMadeAtS } from "../../protocol/token/token.ts";
+import type { Grant } from "../grant.ts";
 import type { DialerParts, DialRequest, TransportDialer } from "./port.ts";
 
 /** See {@link dialSealed}; rejects also as {@link EdgeKey.pin} throws. */
@@ -40,6 +41,7 @@ export class SealedDialer implements TransportDialer {
       queueLimits,
       scratch: this.#scratch,
       token: grant.token,
+      aesKey: grant.aesKey,
       edgePublicKey,
       // A device without a battery starts in the past; no token comes from the future.
       unixSeconds: Math.max(Math.floor(runtime.clock.wallMs() / 1000), tokenMadeAtS(grant.token)),

@@ -8,7 +8,7 @@ import { SallyportError } from "../../errors.ts";
 import type { Address } from "../../runtime/port.ts";
 import { CurveConnection } from "./connection.ts";
 import type { CurveHandler, CurveIo } from "./connection_host.ts";
-import { type CurveCrypto, type CurveKeyPair, KEY_BYTES, keyPair } from "./crypto.ts";
+import { KEY_BYTES, type KeyPair, keyPair, type Sodium } from "../../crypto/sodium.ts";
 import { dataEnvelope, initEnvelope } from "./envelopes.ts";
 import { Inquiry } from "./inquiry.ts";
 import { clientFirstKeys, type FirstKeys, type SessionKeys, sessionKeys } from "./key_schedule.ts";
@@ -35,14 +35,19 @@ const COOKIES_PER_HELLO = 4;
 
 /** What a client is made of. */
 export interface CurveClientParts {
-  readonly crypto: CurveCrypto;
+  readonly crypto: Sodium;
   readonly io: CurveIo;
   readonly options: CurveOptions;
   readonly server: Address;
   /** The server's long-term key, if it is known; else the first that answers is believed. */
   readonly serverKey: Bytes | undefined;
-  /** At most 16,384 bytes. */
+  /** At most 16,448 bytes, with the proof. */
   readonly credential: Bytes;
+  /**
+   * Makes the rest of the credential once the keys are agreed on: `channel` are 32 bytes that this connection alone
+   * has, `serverKey` is the server's long-term key. There is no rest when absent.
+   */
+  proof?(channel: Bytes, serverKey: Bytes): Bytes;
   readonly handler: CurveHandler;
   readonly nowMs: number;
   /** The server has answered; nothing more is said until {@link CurveClient.proceed}. Without it the client goes on. */
@@ -54,7 +59,7 @@ export interface CurveClientParts {
 /** See the module. */
 export class CurveClient {
   readonly #parts: CurveClientParts;
-  readonly #keys: CurveKeyPair;
+  readonly #keys: KeyPair;
   /** The connection; the handshake's packets are its own from INIT on. */
   readonly connection: CurveConnection;
   #state: "hello" | "held" | "init" | "open" | "over" = "hello";
@@ -89,6 +94,7 @@ export class CurveClient {
     });
     this.connection.handler = parts.handler;
     this.connection.introduce(parts.credential);
+    if (parts.proof === undefined) this.connection.introduced();
   }
 
   /** The name in DATA packets to us, once it is known. */
@@ -227,7 +233,7 @@ export class CurveClient {
     if (first === undefined || this.#state === "open" || this.#state === "over") return;
     if (packet.length !== SURE_BYTES || !equal(packet.subarray(4, 36), this.#keys.publicKey)) return;
     const ephemeral = packet.slice(36, 68);
-    const shared = this.#parts.crypto.shared(this.#keys.secretKey, ephemeral);
+    const shared = this.#parts.crypto.sharedSecret(this.#keys.secretKey, ephemeral);
     if (shared === undefined) return;
     const session = sessionKeys(this.#parts.crypto, first, shared, ephemeral);
     if (!this.connection.receive(packet, from, nowMs, session.server)) return;
@@ -236,6 +242,12 @@ export class CurveClient {
     this.connection.confirm(dataEnvelope(session.client, session.toServerId), session.server);
     this.#keys.secretKey.fill(0);
     first.secret.fill(0);
+    this.connection.channel = session.channel;
+    const { proof } = this.#parts;
+    if (proof !== undefined) {
+      this.connection.introduce(proof(session.channel, this.#serverKey!));
+      this.connection.introduced();
+    }
     this.#parts.serverProved(this.#serverKey!);
   }
 }

@@ -32,6 +32,7 @@ const CODES: readonly ErrorCode[] = [
   "unauthorized",
   "unrecognized_name",
   "host_unknown",
+  "token_stale",
 ];
 
 /** The number of a code; codes that have none travel as 0, "closed". */

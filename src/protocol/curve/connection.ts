@@ -33,6 +33,8 @@ export class CurveConnection {
   readonly stats = new CurveStats();
   readonly path: PathState;
   handler: CurveHandler | undefined;
+  /** What a proof in the credential is bound to; empty until the keys are agreed on. */
+  channel: Bytes = new Uint8Array(0);
   /** For {@link CurveIo.wake}: the connection is in its queue. */
   awake = false;
   readonly #io: CurveIo;
@@ -47,6 +49,7 @@ export class CurveConnection {
   #phase: "handshake" | "open" | "closing" | "closed" = "handshake";
   #admitted = false;
   #introduced = false;
+  #introductionBytes = 0;
   readonly #introduction = new Introduction();
   /** Streams that came before the introduction did. */
   #early: CurveStream[] = [];
@@ -139,15 +142,24 @@ export class CurveConnection {
     if (this.#client || this.#admitted || this.#phase !== "open") return;
     this.#admitted = true;
     this.introduce(welcome);
+    this.introduced();
   }
 
-  /** Client: the credential, before the first INIT. Throws `limit_exceeded`. */
+  /**
+   * Client: a part of the credential; what is there before the first INIT goes with it. Throws `limit_exceeded` where
+   * all parts together are too long.
+   */
   introduce(bytes: Bytes): void {
-    if (bytes.length > CONTROL_STREAM_BYTES) {
-      const why = `it has ${bytes.length} bytes, at most ${CONTROL_STREAM_BYTES}`;
+    this.#introductionBytes += bytes.length;
+    if (this.#introductionBytes > CONTROL_STREAM_BYTES) {
+      const why = `it has ${this.#introductionBytes} bytes, at most ${CONTROL_STREAM_BYTES}`;
       throw new SallyportError("limit_exceeded", `Cannot send credential: ${why}`, { side: "local" });
     }
     this.#streams.control.write(bytes);
+  }
+
+  /** Client: the credential is whole. */
+  introduced(): void {
     this.#streams.control.closeWrite();
   }
 

@@ -5,22 +5,16 @@
  */
 import type { Bytes } from "../../bytes/bytes.ts";
 import { ViewCache } from "../../bytes/view_cache.ts";
-import {
-  type CurveCrypto,
-  type CurveKeyPair,
-  hkdfExpand,
-  hkdfExtract,
-  NONCE_BYTES,
-  sha256,
-  TAG_BYTES,
-} from "./crypto.ts";
+import { type KeyPair, NONCE_BYTES, type Sodium, TAG_BYTES } from "../../crypto/sodium.ts";
+import { hkdfExpand, hkdfExtract, sha256 } from "../../crypto/hkdf.ts";
 import { DATA_HEAD_BYTES, ID_BYTES, packetNonce, readNumber } from "./packet.ts";
 
 const LABEL = "sallyport curve 1";
+const CHANNEL_BYTES = 32;
 
 /** One direction's key and iv, with the sealing and opening of whole packets. */
 export class PacketKey {
-  readonly #crypto: CurveCrypto;
+  readonly #crypto: Sodium;
   readonly #key: Bytes;
   readonly #iv: Bytes;
   readonly #nonce = new Uint8Array(NONCE_BYTES);
@@ -30,7 +24,7 @@ export class PacketKey {
   readonly #sealed = new ViewCache();
 
   /** @param material 44 bytes: key and iv. */
-  constructor(crypto: CurveCrypto, material: Bytes) {
+  constructor(crypto: Sodium, material: Bytes) {
     this.#crypto = crypto;
     this.#key = material.slice(0, 32);
     this.#iv = material.slice(32, 44);
@@ -41,7 +35,7 @@ export class PacketKey {
     packetNonce(this.#nonce, this.#iv, readNumber(packet, head));
     const size = head + plain.length + TAG_BYTES;
     const sealed = this.#sealed.view(packet, head, size);
-    this.#crypto.seal(sealed, plain, this.#associated(packet, head), this.#nonce, this.#key);
+    this.#crypto.seal(plain, sealed, this.#nonce, this.#key, this.#associated(packet, head));
     return size;
   }
 
@@ -51,7 +45,7 @@ export class PacketKey {
     packetNonce(this.#nonce, this.#iv, readNumber(packet, head));
     const plain = this.#plain.view(room, 0, packet.length - head - TAG_BYTES);
     const ad = this.#associated(packet, head);
-    return this.#crypto.open(plain, packet.subarray(head), ad, this.#nonce, this.#key) ? plain : undefined;
+    return this.#crypto.open(packet.subarray(head), plain, this.#nonce, this.#key, ad) ? plain : undefined;
   }
 
   #associated(packet: Bytes, head: number): Bytes {
@@ -81,11 +75,13 @@ export interface SessionKeys {
   /** Names in DATA packets to the server and to the client. */
   readonly toServerId: Bytes;
   readonly toClientId: Bytes;
+  /** What a proof in the credential is bound to; both ends of this connection alone have it. */
+  readonly channel: Bytes;
 }
 
 /** `first` and `init`; `serverShared` is X25519(C, S), `minuteShared` X25519(C, M). */
 export function firstKeys(
-  crypto: CurveCrypto,
+  crypto: Sodium,
   keys: PublicKeys,
   serverShared: Bytes,
   minuteShared: Bytes,
@@ -97,7 +93,7 @@ export function firstKeys(
 
 /** `second` and what follows; `shared` is X25519(C, E), `ephemeral` is E. */
 export function sessionKeys(
-  crypto: CurveCrypto,
+  crypto: Sodium,
   first: FirstKeys,
   shared: Bytes,
   ephemeral: Bytes,
@@ -109,18 +105,19 @@ export function sessionKeys(
     server: new PacketKey(crypto, hkdfExpand(second, "server", 44)),
     toServerId: ids.slice(0, ID_BYTES),
     toClientId: ids.slice(ID_BYTES),
+    channel: hkdfExpand(second, "login", CHANNEL_BYTES),
   };
 }
 
 /** The client's way to {@link firstKeys}; undefined when a key of the server is of low order. */
 export function clientFirstKeys(
-  crypto: CurveCrypto,
-  own: CurveKeyPair,
+  crypto: Sodium,
+  own: KeyPair,
   serverKey: Bytes,
   minuteKey: Bytes,
 ): FirstKeys | undefined {
-  const serverShared = crypto.shared(own.secretKey, serverKey);
-  const minuteShared = crypto.shared(own.secretKey, minuteKey);
+  const serverShared = crypto.sharedSecret(own.secretKey, serverKey);
+  const minuteShared = crypto.sharedSecret(own.secretKey, minuteKey);
   if (serverShared === undefined || minuteShared === undefined) return undefined;
   const keys = { connection: own.publicKey, server: serverKey, minute: minuteKey };
   return firstKeys(crypto, keys, serverShared, minuteShared);
@@ -128,13 +125,13 @@ export function clientFirstKeys(
 
 /** The server's way to {@link firstKeys}; undefined when the connection's key is of low order. */
 export function serverFirstKeys(
-  crypto: CurveCrypto,
-  own: CurveKeyPair,
-  minute: CurveKeyPair,
+  crypto: Sodium,
+  own: KeyPair,
+  minute: KeyPair,
   connectionKey: Bytes,
 ): FirstKeys | undefined {
-  const serverShared = crypto.shared(own.secretKey, connectionKey);
-  const minuteShared = crypto.shared(minute.secretKey, connectionKey);
+  const serverShared = crypto.sharedSecret(own.secretKey, connectionKey);
+  const minuteShared = crypto.sharedSecret(minute.secretKey, connectionKey);
   if (serverShared === undefined || minuteShared === undefined) return undefined;
   const keys = { connection: connectionKey, server: own.publicKey, minute: minute.publicKey };
   return firstKeys(crypto, keys, serverShared, minuteShared);

@@ -7,7 +7,7 @@
 import type { Bytes } from "../../bytes/bytes.ts";
 import type { RandomSource } from "../../crypto/random.ts";
 import type { Address } from "../../runtime/port.ts";
-import { type CurveCrypto, type CurveKeyPair, KEY_BYTES, keyPair, NONCE_BYTES } from "./crypto.ts";
+import { KEY_BYTES, type KeyPair, keyPair, NONCE_BYTES, type Sodium } from "../../crypto/sodium.ts";
 import { COOKIE_BYTES } from "./packet.ts";
 
 /** How long a minute key seals; it opens for as long again. */
@@ -19,19 +19,19 @@ const AD_BYTES = KEY_BYTES + 16 + 2;
 
 interface Minute {
   readonly sealKey: Bytes;
-  readonly pair: CurveKeyPair;
+  readonly pair: KeyPair;
 }
 
 /** A cookie that proved genuine. */
 export interface OpenedCookie {
   /** The key pair that the COOKIE offered. */
-  readonly minute: CurveKeyPair;
+  readonly minute: KeyPair;
   readonly issuedAtMs: number;
 }
 
 /** See the module. Times are milliseconds of one monotonic clock. */
 export class MinuteKeys {
-  readonly #crypto: CurveCrypto;
+  readonly #crypto: Sodium;
   readonly #random: RandomSource;
   #current: Minute;
   #last: Minute | undefined;
@@ -41,7 +41,7 @@ export class MinuteKeys {
   readonly #nonce = new Uint8Array(NONCE_BYTES);
   readonly #time = new Uint8Array(TIME_BYTES);
 
-  constructor(crypto: CurveCrypto, random: RandomSource, nowMs: number) {
+  constructor(crypto: Sodium, random: RandomSource, nowMs: number) {
     this.#crypto = crypto;
     this.#random = random;
     this.#current = this.#draw();
@@ -79,11 +79,11 @@ export class MinuteKeys {
     new DataView(this.#time.buffer).setFloat64(0, nowMs);
     this.#prepare(cookie, connectionKey, from);
     this.#crypto.seal(
-      cookie.subarray(COUNTER_BYTES),
       this.#time,
-      this.#ad,
+      cookie.subarray(COUNTER_BYTES),
       this.#nonce,
       this.#current.sealKey,
+      this.#ad,
     );
   }
 
@@ -94,7 +94,7 @@ export class MinuteKeys {
     for (const minute of [this.#current, this.#last]) {
       if (minute === undefined) continue;
       const sealed = cookie.subarray(COUNTER_BYTES);
-      if (this.#crypto.open(this.#time, sealed, this.#ad, this.#nonce, minute.sealKey)) {
+      if (this.#crypto.open(sealed, this.#time, this.#nonce, minute.sealKey, this.#ad)) {
         return { minute: minute.pair, issuedAtMs: new DataView(this.#time.buffer).getFloat64(0) };
       }
     }

@@ -5,7 +5,7 @@
  * @module
  */
 import type { Bytes } from "../../bytes/bytes.ts";
-import { KEY_BYTES, NONCE_BYTES, TAG_BYTES } from "./crypto.ts";
+import { KEY_BYTES, NONCE_BYTES, TAG_BYTES } from "../../crypto/sodium.ts";
 
 /** Types of packets, the fourth byte. */
 export const PacketType = { hello: 1, cookie: 2, init: 3, ready: 4, data: 5 } as const;

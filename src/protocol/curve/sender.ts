@@ -8,7 +8,7 @@ import type { Address } from "../../runtime/port.ts";
 import type { AckTracker } from "./recovery/acks.ts";
 import type { CongestionControl } from "./congestion/congestion.ts";
 import { createCongestion } from "./congestion/controls.ts";
-import { TAG_BYTES } from "./crypto.ts";
+import { TAG_BYTES } from "../../crypto/sodium.ts";
 import {
   type AckRanges,
   FrameType,

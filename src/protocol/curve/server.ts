@@ -8,7 +8,7 @@ import type { Bytes } from "../../bytes/bytes.ts";
 import type { Address } from "../../runtime/port.ts";
 import { CurveConnection } from "./connection.ts";
 import type { CurveHandler, CurveIo } from "./connection_host.ts";
-import { type CurveCrypto, type CurveKeyPair, KEY_BYTES, keyPair } from "./crypto.ts";
+import { KEY_BYTES, type KeyPair, keyPair, type Sodium } from "../../crypto/sodium.ts";
 import { dataEnvelope, readyEnvelope } from "./envelopes.ts";
 import {
   type FirstKeys,
@@ -47,12 +47,12 @@ const USED_KEYS_MAX = 65_536;
 
 /** What a server is made of. */
 export interface CurveServerParts {
-  readonly crypto: CurveCrypto;
+  readonly crypto: Sodium;
   readonly io: CurveIo;
   readonly options: CurveOptions;
   readonly limits: ServerLimits;
   /** The long-term key. */
-  readonly keys: CurveKeyPair;
+  readonly keys: KeyPair;
   readonly nowMs: number;
   /** A connection stands; says who hears of it. */
   accept(connection: CurveConnection): CurveHandler;
@@ -216,7 +216,7 @@ export class CurveServer {
     const secret = new Uint8Array(KEY_BYTES);
     io.random.fill(secret);
     const ephemeral = keyPair(crypto, secret);
-    const shared = crypto.shared(secret, connectionKey);
+    const shared = crypto.sharedSecret(secret, connectionKey);
     secret.fill(0);
     if (shared === undefined) return void this.stats.initsRefused++;
     const session = sessionKeys(crypto, first, shared, ephemeral.publicKey);
@@ -226,6 +226,7 @@ export class CurveServer {
     if (this.#byId.has(id)) return void this.stats.initsRefused++;
     const envelope = readyEnvelope(session.server, connectionKey, ephemeral.publicKey);
     const connection = new CurveConnection({ role: "server", options, io, peer: from, envelope, nowMs });
+    connection.channel = session.channel;
     // An owner that throws leaves nothing behind.
     connection.handler = this.#parts.accept(connection);
     const entry: Entry = {

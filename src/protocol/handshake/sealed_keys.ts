@@ -15,6 +15,8 @@ const PREFIX = "sallyport sealed 2 ";
 export interface SealedKeys {
   readonly agent: Bytes;
   readonly edge: Bytes;
+  /** What the login's proof is bound to; both ends of this session alone have it. */
+  readonly channel: Bytes;
   /** Large boxes are AES-256-GCM's. */
   readonly aes: boolean;
 }
@@ -58,6 +60,7 @@ export function sessionKeys(
   return {
     agent: derive(sodium, 32, root, "agent to edge"),
     edge: derive(sodium, 32, root, "edge to agent"),
+    channel: derive(sodium, 32, root, "login"),
     aes,
   };
 }

@@ -11,7 +11,7 @@ import { SallyportError } from "../../errors.ts";
 import { paddingOf, RECORD_HEAD_BYTES } from "../../wire/sealed/sealed_messages.ts";
 import { BoxChain, type BoxCipher } from "./box_chain.ts";
 import { SEALED_PADDING_MAX_BYTES } from "../../wire/sealed/sealed_messages.ts";
-import { TOKEN_MAX_BYTES } from "../../wire/token/token_payload.ts";
+import { LOGIN_MAX_BYTES } from "../../wire/login/login_messages.ts";
 
 /** Sealed: so many records of each direction are padded, so that no handshake's sizes are alike. */
 export const SEALED_PADDED_RECORDS = 8;
@@ -105,7 +105,7 @@ export class RecordOpener {
   #bodyFilled = 0;
 
   /** The longest record that is taken: a login, until the peer is known. */
-  maxBytes: number = TOKEN_MAX_BYTES + 64;
+  maxBytes: number = LOGIN_MAX_BYTES;
 
   constructor(cipher: BoxCipher, scratch: RecordScratch) {
     this.#chain = new BoxChain(cipher);

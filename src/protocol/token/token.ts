@@ -5,6 +5,7 @@
  * @module
  */
 
+import { Buffer } from "node:buffer";
 import { hash, randomBytes } from "node:crypto";
 import type { Bytes } from "../../bytes/bytes.ts";
 import { FernetError, type FernetFault, type FernetRing } from "../../crypto/fernet.ts";
@@ -19,6 +20,9 @@ export const TOKEN_TTL_MAX_S = 31 * 24 * 3600;
 
 /** Characters of {@link tokenId}: enough to tell the tokens of a log apart. */
 const ID_CHARS = 12;
+/** Version and time of a token, in bytes and in base64. */
+const HEAD_BYTES = 9;
+const HEAD_CHARS = 12;
 
 /** What {@link createToken} takes: either `ttlSeconds` or `valid`. */
 export type TokenRequest = TokenSubject & ({ ttlSeconds: number; valid?: undefined } | TokenUntil);
@@ -117,6 +121,14 @@ export function checkTokenExpiry(claims: TokenClaims, nowSeconds: number): void 
   throw new SallyportError("token_expired", `Cannot accept token: it expired ${late} s ago`, {
     side: "peer",
   });
+}
+
+/** When a token was made, in Unix seconds by the clock of who made it; 0 where it isn't one. It isn't verified here. */
+export function tokenMadeAtS(token: Bytes | string): number {
+  const text = typeof token === "string" ? token : new TextDecoder().decode(token.subarray(0, HEAD_CHARS));
+  // Fernet spec: a version byte, then the time of making in seconds, 64 bits big-endian.
+  const head = Buffer.from(text.slice(0, HEAD_CHARS), "base64url");
+  return head.length === HEAD_BYTES && head[0] === 0x80 ? Number(head.readBigUInt64BE(1)) : 0;
 }
 
 /** Names a token in logs without giving it away: the first twelve hex digits of its SHA-256. */

@@ -9,19 +9,21 @@ import { setImmediate } from "node:timers";
 import { SallyportError } from "../../errors.ts";
 import { type BunConn, socketHandlers, type SocketOwner } from "./bun_conn.ts";
 import { bunQuic } from "./bun_quic.ts";
+import { DescriptorGuard } from "../descriptors.ts";
+import { listenHttp } from "../http_server.ts";
 import { BufferPool } from "../out_queue.ts";
 import type {
   Address,
   Bytes,
+  ByteStreamHandler,
   Conn,
   DatagramOptions,
   DatagramSocket,
   DialOptions,
   DialUnixOptions,
-  HttpOptions,
-  HttpServer,
   Listener,
   ListenOptions,
+  ListenUnixOptions,
   Runtime,
 } from "../port.ts";
 import {
@@ -29,26 +31,34 @@ import {
   dialError,
   dialTimeoutError,
   Faults,
+  isExhausted,
   listenError,
   plainHost,
-  plainResponse,
+  removeStaleSocket,
   type Shared,
 } from "../shared.ts";
 
 /** Opens the port on this process's sockets; each call has buffers of its own. */
 export function createBunRuntime(): Runtime {
-  const shared: Shared = { pool: new BufferPool(), clock: createSystemClock(soon), faults: new Faults() };
+  const shared: Shared = {
+    pool: new BufferPool(),
+    clock: createSystemClock(soon),
+    descriptors: new DescriptorGuard(),
+    faults: new Faults(),
+  };
   return {
     name: "bun",
     version: Bun.version,
     capabilities: { reusePort: true, hardClose: true },
     clock: shared.clock,
+    descriptors: shared.descriptors,
     faults: shared.faults,
     listen: (options) => listen(options, shared),
     dial: (options) => dial(options, shared, { hostname: options.host, port: options.port }),
     dialUnix: (options) => dial(options, shared, { unix: options.path }),
+    listenUnix: (options) => listenUnix(options, shared),
     bindDatagram: (options) => bindDatagram(options, shared),
-    serveHttp: (options) => serveHttp(options, shared),
+    serveHttp: (options) => listenHttp(options, (at) => listen(at, shared), shared),
     quic: () => bunQuic(shared),
     systemAeads: () => [],
   };
@@ -72,6 +82,9 @@ async function hostAddress(host: string): Promise<string> {
   return found.address;
 }
 
+/** Hears nothing of a connection that is given up. */
+const NOBODY: ByteStreamHandler = { data() {}, end() {}, drain() {}, close() {} };
+
 async function listen(options: ListenOptions, shared: Shared): Promise<Listener> {
   try {
     const host = await hostAddress(options.host);
@@ -82,10 +95,33 @@ async function listen(options: ListenOptions, shared: Shared): Promise<Listener>
       hostname: host,
       port: options.port,
       allowHalfOpen: true,
-      data: { shared, accept: (conn) => options.accept(conn) },
+      data: {
+        shared,
+        accept(conn) {
+          // Bun accepts whatever comes as long as it listens: what there is no room for is reset.
+          if (shared.descriptors.accepted()) return options.accept(conn);
+          conn.attach(NOBODY);
+          conn.abort();
+        },
+      },
       socket: socketHandlers,
     });
     return { address: { host, port: listener.port }, close: () => listener.stop(false) };
+  } catch (error) {
+    throw listenError(options, error);
+  }
+}
+
+async function listenUnix(options: ListenUnixOptions, shared: Shared): Promise<Listener> {
+  try {
+    await removeStaleSocket(options.path);
+    const listener = Bun.listen<SocketOwner>({
+      unix: options.path,
+      allowHalfOpen: true,
+      data: { shared, accept: (conn) => options.accept(conn), unixPath: options.path },
+      socket: socketHandlers,
+    });
+    return { address: { host: options.path, port: 0 }, close: () => listener.stop(false) };
   } catch (error) {
     throw listenError(options, error);
   }
@@ -101,6 +137,7 @@ function dial(
   to: { readonly hostname: string; readonly port: number } | { readonly unix: string },
 ): Promise<Conn> {
   return new Promise((resolve, reject) => {
+    shared.descriptors.assertDialable(options);
     let late = false;
     const timer = shared.clock.after(options.timeoutMs, () => {
       late = true;
@@ -113,7 +150,9 @@ function dial(
     };
     const fail = (error: unknown) => {
       timer.cancel();
-      reject(dialError(options, error));
+      reject(
+        isExhausted(error) ? shared.descriptors.dialError(options, error) : dialError(options, error),
+      );
     };
     try {
       Bun.connect<SocketOwner>({
@@ -186,42 +225,6 @@ async function bindDatagram(options: DatagramOptions, shared: Shared): Promise<D
         }
       },
       close: () => socket.close(),
-    };
-  } catch (error) {
-    throw listenError(options, error);
-  }
-}
-
-async function serveHttp(options: HttpOptions, shared: Shared): Promise<HttpServer> {
-  try {
-    const host = await hostAddress(options.host);
-    const server = Bun.serve({
-      hostname: host,
-      port: options.port,
-      development: false,
-      // Outside development Bun's default is true, and a second server would share the port unnoticed.
-      reusePort: false,
-      async fetch(request, server) {
-        const peer = server.requestIP(request);
-        const remote: Address = { host: plainHost(peer?.address ?? ""), port: peer?.port ?? 0 };
-        try {
-          return await options.fetch(request, remote);
-        } catch (thrown) {
-          shared.faults.report("http_request", thrown);
-          return plainResponse(500, "internal error");
-        }
-      },
-    });
-    return {
-      address: { host, port: server.port ?? options.port },
-      async close(graceMs) {
-        const done = server.stop(false);
-        let timer: ReturnType<typeof setTimeout> | undefined;
-        const late = new Promise<void>((resolve) => timer = setTimeout(resolve, graceMs));
-        await Promise.race([done, late]);
-        clearTimeout(timer);
-        await server.stop(true);
-      },
     };
   } catch (error) {
     throw listenError(options, error);

@@ -9,6 +9,8 @@ import type { Aead } from "../../crypto/aead.ts";
 import { DenoConn } from "./deno_conn.ts";
 import { denoQuic } from "./deno_quic.ts";
 import { openOpensslAeads } from "./deno_openssl.ts";
+import { DescriptorGuard } from "../descriptors.ts";
+import { listenHttp } from "../http_server.ts";
 import { BufferPool } from "../out_queue.ts";
 import type {
   Address,
@@ -18,10 +20,9 @@ import type {
   DatagramSocket,
   DialOptions,
   DialUnixOptions,
-  HttpOptions,
-  HttpServer,
   Listener,
   ListenOptions,
+  ListenUnixOptions,
   Runtime,
   Timer,
 } from "../port.ts";
@@ -30,17 +31,15 @@ import {
   dialError,
   dialTimeoutError,
   Faults,
+  isExhausted,
   listenError,
   plainHost,
-  plainResponse,
+  removeStaleSocket,
   type Shared,
-  systemCode,
 } from "../shared.ts";
 
-/** Out of file descriptors or memory, the next accept waits this long. */
+/** Out of file descriptors or memory, accepting pauses for this long. */
 const ACCEPT_RETRY_MS = 100;
-/** System errors after which an accept at once would fail again. Others concern one connection alone. */
-const EXHAUSTED = new Set(["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM"]);
 /** UDP payloads are at most 65,507 bytes over IPv4 (RFC 768). */
 const DATAGRAM_MAX_BYTES = 65_535;
 /** Datagrams that may be on their way into the socket at once; more are dropped. */
@@ -53,6 +52,7 @@ export function createDenoRuntime(): Runtime {
   const shared: Shared = {
     pool: new BufferPool(),
     clock: createSystemClock(turn.soon),
+    descriptors: new DescriptorGuard(),
     faults: new Faults(),
   };
   return {
@@ -61,6 +61,7 @@ export function createDenoRuntime(): Runtime {
     // Deno.Conn has neither SO_LINGER nor a reset.
     capabilities: { reusePort: true, hardClose: false },
     clock: shared.clock,
+    descriptors: shared.descriptors,
     faults: shared.faults,
     listen: (options) => listen(options, shared),
     dial: (options) => {
@@ -69,8 +70,9 @@ export function createDenoRuntime(): Runtime {
     },
     dialUnix: (options) =>
       dial(options, shared, () => Deno.connect({ transport: "unix", path: options.path })),
+    listenUnix: (options) => listenUnix(options, shared),
     bindDatagram: (options) => bindDatagram(options, turn, shared),
-    serveHttp: (options) => serveHttp(options, shared),
+    serveHttp: (options) => listenHttp(options, (at) => listen(at, shared), shared),
     // deno-lint-ignore require-await -- what it throws must become a rejection
     quic: async () => denoQuic(shared),
     systemAeads: () => aeads ??= openOpensslAeads(),
@@ -114,10 +116,29 @@ async function listen(options: ListenOptions, shared: Shared): Promise<Listener>
   } catch (error) {
     throw listenError(options, error);
   }
+  return accepting(listener, { host: listener.addr.hostname, port: listener.addr.port }, options, shared);
+}
+
+async function listenUnix(options: ListenUnixOptions, shared: Shared): Promise<Listener> {
+  try {
+    await removeStaleSocket(options.path);
+    const listener = Deno.listen({ transport: "unix", path: options.path });
+    return accepting(listener, { host: options.path, port: 0 }, options, shared);
+  } catch (error) {
+    throw listenError(options, error);
+  }
+}
+
+function accepting(
+  listener: Deno.TcpListener | Deno.UnixListener,
+  address: Address,
+  options: Pick<ListenOptions, "accept">,
+  shared: Shared,
+): Listener {
   const state = { closed: false };
   acceptLoop(listener, state, options, shared);
   return {
-    address: { host: listener.addr.hostname, port: listener.addr.port },
+    address,
     close() {
       if (state.closed) return;
       state.closed = true;
@@ -127,20 +148,21 @@ async function listen(options: ListenOptions, shared: Shared): Promise<Listener>
 }
 
 async function acceptLoop(
-  listener: Deno.TcpListener,
+  listener: Deno.TcpListener | Deno.UnixListener,
   state: { closed: boolean },
-  options: ListenOptions,
+  options: Pick<ListenOptions, "accept">,
   shared: Shared,
 ): Promise<void> {
   while (!state.closed) {
-    let native: Deno.TcpConn;
+    let native: Deno.TcpConn | Deno.UnixConn;
     try {
       native = await listener.accept();
     } catch (error) {
       if (error instanceof Deno.errors.BadResource) return;
       // A connection that its peer has reset while it waited fails with ENOTCONN: that is no reason to let others wait.
-      if (EXHAUSTED.has(systemCode(error))) {
-        await new Promise((resolve) => setTimeout(resolve, ACCEPT_RETRY_MS));
+      if (isExhausted(error)) {
+        shared.descriptors.exhausted();
+        await pause();
       }
       continue;
     }
@@ -155,11 +177,17 @@ async function acceptLoop(
     } catch (thrown) {
       conn.abort(shared.faults.report("accept", thrown));
     }
+    // Those behind it wait in the system's queue.
+    while (!state.closed && !shared.descriptors.accepted()) await pause();
   }
 }
 
+function pause(): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ACCEPT_RETRY_MS));
+}
+
 /** Null if the peer has reset the connection meanwhile, which makes its options fail. */
-function newConn(native: Deno.TcpConn, shared: Shared): DenoConn | null {
+function newConn(native: Deno.TcpConn | Deno.UnixConn, shared: Shared): DenoConn | null {
   try {
     return new DenoConn(native, shared);
   } catch {
@@ -174,6 +202,7 @@ async function dial(
   shared: Shared,
   connect: (signal: AbortSignal) => Promise<Deno.TcpConn | Deno.UnixConn>,
 ): Promise<Conn> {
+  shared.descriptors.assertDialable(options);
   const abort = new AbortController();
   let late = false;
   let timer: Timer | undefined;
@@ -192,7 +221,7 @@ async function dial(
   try {
     return new DenoConn(await Promise.race([attempt(), deadline]), shared);
   } catch (error) {
-    throw dialError(options, error);
+    throw isExhausted(error) ? shared.descriptors.dialError(options, error) : dialError(options, error);
   } finally {
     timer?.cancel();
   }
@@ -262,39 +291,5 @@ async function receiveLoop(
     } catch (thrown) {
       shared.faults.report("datagram", thrown);
     }
-  }
-}
-
-// deno-lint-ignore require-await -- what it throws must become a rejection
-async function serveHttp(options: HttpOptions, shared: Shared): Promise<HttpServer> {
-  // Aborting Deno's own signal during its graceful shutdown throws where nobody can catch it, so requests that are
-  // late at close are answered from here.
-  let giveUp = () => {};
-  const givenUp = new Promise<Response | null>((resolve) => giveUp = () => resolve(null));
-  const answer = async (request: Request, info: Deno.ServeHandlerInfo<Deno.NetAddr>) => {
-    const remote = { host: plainHost(info.remoteAddr.hostname), port: info.remoteAddr.port };
-    try {
-      return await Promise.race([options.fetch(request, remote), givenUp]) ??
-        plainResponse(503, "shutting down");
-    } catch (thrown) {
-      shared.faults.report("http_request", thrown);
-      return plainResponse(500, "internal error");
-    }
-  };
-  try {
-    const server = Deno.serve({ hostname: options.host, port: options.port, onListen() {} }, answer);
-    return {
-      address: { host: server.addr.hostname, port: server.addr.port },
-      async close(graceMs) {
-        const done = server.shutdown().catch(() => {});
-        let timer: ReturnType<typeof setTimeout> | undefined;
-        const late = new Promise<void>((resolve) => timer = setTimeout(resolve, graceMs));
-        await Promise.race([done, late]);
-        clearTimeout(timer);
-        giveUp();
-      },
-    };
-  } catch (error) {
-    throw listenError(options, error);
   }
 }

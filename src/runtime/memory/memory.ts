@@ -100,6 +100,13 @@ export function createMemoryNetwork(options: MemoryNetworkOptions = {}): MemoryN
         version: VERSION,
         capabilities: { reusePort: false, hardClose: true },
         clock: time.clock,
+        descriptors: {
+          limit: undefined,
+          connectionsMax: undefined,
+          acceptPauses: 0,
+          open: () => undefined,
+          watch() {},
+        },
         faults: time.faults,
         listen: (options) => host.listen(options),
         dial: (options) => host.dial(options),
@@ -111,6 +118,14 @@ export function createMemoryNetwork(options: MemoryNetworkOptions = {}): MemoryN
               {
                 side: "local",
               },
+            ),
+          ),
+        listenUnix: ({ path }) =>
+          Promise.reject(
+            new SallyportError(
+              "not_supported",
+              `Cannot listen on unix:${path}: the network in memory has no unix sockets`,
+              { side: "local" },
             ),
           ),
         bindDatagram: (options) => host.bindDatagram(options),

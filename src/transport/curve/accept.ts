@@ -7,17 +7,15 @@ import type { Bytes } from "../../bytes/bytes.ts";
 import type { CongestionName } from "../../protocol/curve/congestion/congestion.ts";
 import type { CurveConnection } from "../../protocol/curve/connection.ts";
 import type { CurveHandler } from "../../protocol/curve/connection_host.ts";
-import type { CurveCrypto, CurveKeyPair } from "../../protocol/curve/crypto.ts";
+import type { KeyPair, Sodium } from "../../crypto/sodium.ts";
 import { type CurveListener, listenCurve } from "./socket_listener.ts";
 import type { CurveOptions } from "../../protocol/curve/options.ts";
-import { FernetError, type FernetFault } from "../../crypto/fernet.ts";
 import { SallyportError } from "../../errors.ts";
 import type { OpenedToken } from "../../protocol/token/token_reader.ts";
-import type { Address, Clock, Runtime } from "../../runtime/port.ts";
-import type { TokenClaims } from "../../wire/token/token_payload.ts";
-import { CurveSession } from "./session.ts";
-import type { Session, SessionHandler } from "../port.ts";
-import { asRefusal } from "../snitun/snitun.ts";
+import type { Clock, Runtime } from "../../runtime/port.ts";
+import { decodeLogin } from "../../wire/login/login_messages.ts";
+import { type AgentAdmission, asRefusal, checkLogin, openLogin } from "../admission.ts";
+import { CURVE, CurveSession } from "./session.ts";
 import { PENDING_CONNECTIONS_MAX, PENDING_PER_SOURCE_MAX } from "../../runtime/port.ts";
 
 /** Agents of one UDP socket of the curve transport, those included that aren't let in yet. */
@@ -31,30 +29,15 @@ export const CURVE_FAILURES_PER_SOURCE_MAX = 1_024;
 
 /** What an edge needs to speak the curve transport. */
 export interface CurveIdentity {
-  readonly crypto: CurveCrypto;
+  readonly crypto: Sodium;
   /** The long-lived key; agents pin its public half. */
-  readonly keys: CurveKeyPair;
+  readonly keys: KeyPair;
   /** "vegas" when absent. */
   readonly congestion?: CongestionName;
 }
 
-/** Who decides about agents. */
-export interface CurveGate {
-  /** Opens a token, as `tryOpenToken` does. */
-  openToken(token: Bytes): TokenClaims | FernetFault;
-  /** Decides whether the agent is let in: throws, or rejects, with the reason where it isn't. */
-  authorize(token: OpenedToken, remote: Address): void | Promise<void>;
-  /** The agent is let in; says who hears of the session. May throw to refuse it. */
-  admit(token: OpenedToken, session: Session): SessionHandler;
-  /**
-   * The connection came to nothing; `known` says whether it has shown anything in place of a token. Called at most
-   * once, never after `admit`.
-   */
-  refused(error: SallyportError, token: OpenedToken | undefined, remote: Address, known: boolean): void;
-}
-
 /** What {@link listenForCurve} takes. */
-export interface ListenForCurveOptions extends CurveIdentity, CurveGate {
+export interface ListenForCurveOptions extends CurveIdentity, AgentAdmission {
   readonly runtime: Runtime;
   readonly host: string;
   /** 0 takes any free port. */
@@ -85,7 +68,7 @@ export async function listenForCurve(options: ListenForCurveOptions): Promise<Cu
 
 /** A connection whose agent has yet to be let in; it is handed on to its session then. */
 class CurveAcceptance implements CurveHandler {
-  readonly #gate: CurveGate;
+  readonly #options: ListenForCurveOptions;
   readonly #clock: Clock;
   readonly #connection: CurveConnection;
   #token: OpenedToken | undefined;
@@ -93,8 +76,8 @@ class CurveAcceptance implements CurveHandler {
   #known = false;
   #over = false;
 
-  constructor(gate: CurveGate, clock: Clock, connection: CurveConnection) {
-    this.#gate = gate;
+  constructor(options: ListenForCurveOptions, clock: Clock, connection: CurveConnection) {
+    this.#options = options;
     this.#clock = clock;
     this.#connection = connection;
   }
@@ -111,15 +94,19 @@ class CurveAcceptance implements CurveHandler {
   closed(error: SallyportError): void {
     if (this.#over) return;
     this.#over = true;
-    this.#gate.refused(this.#why ?? error, this.#token, this.#connection.path.current, this.#known);
+    this.#options.refused(this.#why ?? error, this.#token, this.#connection.path.current, this.#known);
   }
 
-  async #decide(token: Bytes): Promise<void> {
+  async #decide(bytes: Bytes): Promise<void> {
     try {
-      const claims = this.#gate.openToken(token);
-      if (typeof claims === "string") throw new FernetError(claims);
-      this.#token = { token, claims };
-      await this.#gate.authorize(this.#token, this.#connection.path.current);
+      const login = decodeLogin(bytes);
+      this.#token = openLogin(login, this.#options.openToken);
+      checkLogin(login, this.#token, {
+        transport: CURVE,
+        edgeKey: this.#options.keys.publicKey,
+        channel: this.#connection.channel,
+      });
+      await this.#options.authorize(this.#token, this.#connection.path.current);
       // It may have left, or waited for too long.
       if (!this.#over) this.#admit(this.#token);
     } catch (error) {
@@ -131,7 +118,7 @@ class CurveAcceptance implements CurveHandler {
 
   #admit(token: OpenedToken): void {
     const session = new CurveSession(this.#connection, this.#clock);
-    session.start(this.#gate.admit(token, session));
+    session.start(this.#options.admit(token, session));
     this.#over = true;
     this.#connection.handler = session;
     this.#connection.admit(new Uint8Array(0));

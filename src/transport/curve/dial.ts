@@ -6,20 +6,24 @@
 import { lookup } from "node:dns/promises";
 import type { Bytes } from "../../bytes/bytes.ts";
 import type { CongestionName } from "../../protocol/curve/congestion/congestion.ts";
-import type { CurveCrypto } from "../../protocol/curve/crypto.ts";
+import type { Sodium } from "../../crypto/sodium.ts";
 import { type CurveLink, dialCurve } from "./socket_dialer.ts";
 import type { CurveOptions } from "../../protocol/curve/options.ts";
 import { errorMessage, SallyportError } from "../../errors.ts";
+import { loginProof } from "../../protocol/handshake/login_proof.ts";
+import { encodeLoginToken } from "../../wire/login/login_messages.ts";
 import { parseIp } from "../../wire/ip/networks.ts";
-import { CurveSession } from "./session.ts";
+import { CURVE, CurveSession } from "./session.ts";
 import type { DialEdgeOptions } from "../dial_edge.ts";
 import type { SessionHandler } from "../port.ts";
 
 /** What {@link dialForCurve} takes. */
 export interface DialForCurveOptions extends DialEdgeOptions {
-  readonly crypto: CurveCrypto;
+  readonly crypto: Sodium;
   /** The token, as the session master issued it. */
   readonly token: string;
+  /** The key that stands in it. */
+  readonly aesKey: Bytes;
   /** The edge's public key; without it the first key that is shown is believed, see `edgeProved`. */
   readonly edgePublicKey?: Bytes;
   /** "vegas" when absent. */
@@ -47,12 +51,15 @@ export async function dialForCurve(options: DialForCurveOptions): Promise<Dialle
   const { runtime, port, crypto, congestion, edgePublicKey, signal } = options;
   const host = await addressOf(options.host);
   const made: { session?: CurveSession } = {};
+  const token = new TextEncoder().encode(options.token);
   const link = await dialCurve({
     runtime,
     server: { host, port },
     crypto,
     serverKey: edgePublicKey,
-    credential: new TextEncoder().encode(options.token),
+    // The token goes with INIT; the proof follows once there is a channel that it can be bound to.
+    credential: encodeLoginToken(token),
+    proof: (channel, edgeKey) => loginProof(options.aesKey, token, { transport: CURVE, edgeKey, channel }),
     options: congestion === undefined ? options.options : { ...options.options, congestion },
     signal,
     turn: options.turn?.bind(options),

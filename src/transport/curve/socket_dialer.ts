@@ -10,7 +10,7 @@ import type { Address, DatagramSocket, Runtime } from "../../runtime/port.ts";
 import { CurveClient } from "../../protocol/curve/client.ts";
 import type { CurveConnection } from "../../protocol/curve/connection.ts";
 import type { CurveHandler } from "../../protocol/curve/connection_host.ts";
-import type { CurveCrypto } from "../../protocol/curve/crypto.ts";
+import type { Sodium } from "../../crypto/sodium.ts";
 import { DrivenTimer, SocketIo } from "./socket_driver.ts";
 import { type CurveOptions, curveOptions } from "../../protocol/curve/options.ts";
 
@@ -22,11 +22,13 @@ export interface DialCurveOptions {
   readonly runtime: Runtime;
   /** The server; `host` is an IP address. */
   readonly server: Address;
-  readonly crypto: CurveCrypto;
+  readonly crypto: Sodium;
   /** The server's long-term key; without it the first key seen is believed, see `serverProved`. */
   readonly serverKey?: Bytes;
-  /** At most 16,384 bytes. */
+  /** At most 16,448 bytes, with the proof. */
   readonly credential: Bytes;
+  /** Makes the rest of the credential; see `CurveClientParts.proof`. */
+  proof?(channel: Bytes, serverKey: Bytes): Bytes;
   readonly options?: Partial<CurveOptions>;
   readonly random?: RandomSource;
   /** Gives up when it is aborted before the server has let us in: the promise rejects with its reason. */
@@ -97,6 +99,7 @@ class Dialer implements CurveLink, CurveHandler {
       server: options.server,
       serverKey: options.serverKey,
       credential: options.credential,
+      ...options.proof === undefined ? {} : { proof: options.proof.bind(options) },
       handler: this,
       nowMs: clock.nowMs(),
       ...options.turn === undefined ? {} : { answered: () => this.#awaitTurn() },

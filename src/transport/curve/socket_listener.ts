@@ -9,7 +9,7 @@ import { SallyportError } from "../../errors.ts";
 import type { Address, Runtime, Timer } from "../../runtime/port.ts";
 import type { CurveConnection } from "../../protocol/curve/connection.ts";
 import type { CurveHandler } from "../../protocol/curve/connection_host.ts";
-import type { CurveCrypto, CurveKeyPair } from "../../protocol/curve/crypto.ts";
+import type { KeyPair, Sodium } from "../../crypto/sodium.ts";
 import { DrivenTimer, SocketIo } from "./socket_driver.ts";
 import { type CurveOptions, curveOptions } from "../../protocol/curve/options.ts";
 import { CurveServer, type ServerLimits } from "../../protocol/curve/server.ts";
@@ -21,9 +21,9 @@ export interface ListenCurveOptions {
   readonly host: string;
   /** 0 takes any free port. */
   readonly port: number;
-  readonly crypto: CurveCrypto;
+  readonly crypto: Sodium;
   /** The long-term key. */
-  readonly keys: CurveKeyPair;
+  readonly keys: KeyPair;
   readonly limits?: Partial<ServerLimits>;
   readonly options?: Partial<CurveOptions>;
   readonly random?: RandomSource;

@@ -3,27 +3,33 @@
  *
  * @module
  */
+import { randomBytes } from "node:crypto";
 import { BlockPool } from "../../bytes/block_pool.ts";
 import type { Bytes } from "../../bytes/bytes.ts";
-import { FernetError } from "../../crypto/fernet.ts";
+import { certificateFingerprint } from "../../crypto/certificate.ts";
 import { RandomPool } from "../../crypto/random.ts";
 import { SallyportError } from "../../errors.ts";
 import type { OpenedToken } from "../../protocol/token/token_reader.ts";
 import { sourceOf } from "../../wire/ip/networks.ts";
 import type { ByteStream, ByteStreamHandler, Listener, Runtime, Timer } from "../../runtime/port.ts";
 import type { QuicConn, QuicConnHandler, QuicIdentity, QuicListener } from "../../runtime/quic_port.ts";
-import { decodeLogin, encodeVerdict, loginLength } from "../../wire/sealed/sealed_messages.ts";
-import type { CurveGate } from "../curve/accept.ts";
-import { QUIC_ALPN } from "./options.ts";
+import {
+  decodeLogin,
+  encodeVerdict,
+  type Login,
+  LOGIN_CHALLENGE_BYTES,
+  loginLength,
+} from "../../wire/login/login_messages.ts";
+import { type AgentAdmission, asRefusal, checkLogin, openLogin } from "../admission.ts";
+import { QUIC, QUIC_ALPN } from "./options.ts";
 import { QuicSession } from "./session.ts";
-import { asRefusal } from "../snitun/snitun.ts";
 import { CHALLENGE_DEADLINE_MS } from "../../protocol/handshake/snitun_challenge.ts";
 import type { QueueLimits } from "../../protocol/mux/queue_limits.ts";
 import { TOKEN_DEADLINE_MS } from "../../protocol/token/token_reader.ts";
 import { LINGER_MS, PENDING_CONNECTIONS_MAX, PENDING_PER_SOURCE_MAX } from "../../runtime/port.ts";
 
-/** What {@link listenForQuic} takes; a gate as the curve transport's. */
-export interface ListenForQuicOptions extends CurveGate {
+/** What {@link listenForQuic} takes. */
+export interface ListenForQuicOptions extends AgentAdmission {
   readonly runtime: Runtime;
   readonly host: string;
   /** 0 takes any free port. */
@@ -52,6 +58,8 @@ export async function listenForQuic(options: ListenForQuicOptions): Promise<List
 /** What the connections of one socket share. */
 class Door {
   readonly options: ListenForQuicOptions;
+  /** What agents know the edge by. */
+  readonly fingerprint: Bytes;
   readonly random = new RandomPool();
   readonly blocks = new BlockPool();
   /** Connections that haven't been let in, and how many there are from one source. */
@@ -60,6 +68,7 @@ class Door {
 
   constructor(options: ListenForQuicOptions) {
     this.options = options;
+    this.fingerprint = certificateFingerprint(options.identity.certificatePem);
   }
 
   accept(conn: QuicConn): void {
@@ -90,6 +99,8 @@ class QuicAcceptance implements QuicConnHandler, ByteStreamHandler {
   readonly #door: Door;
   readonly #conn: QuicConn;
   readonly #settled: () => void;
+  /** The agent's proof is bound to it, so that no login can be played again. */
+  readonly #challenge: Bytes = new Uint8Array(randomBytes(LOGIN_CHALLENGE_BYTES));
   #control: ByteStream | undefined;
   #received: Bytes = new Uint8Array(0);
   #token: OpenedToken | undefined;
@@ -113,6 +124,8 @@ class QuicAcceptance implements QuicConnHandler, ByteStreamHandler {
   stream(stream: ByteStream): void {
     if (this.#control === undefined) {
       this.#control = stream;
+      // Before the token is looked at: strangers learn nothing by it, and the agent needn't wait longer.
+      stream.write(this.#challenge);
       stream.attach(this);
     } else {
       stream.abort();
@@ -140,7 +153,7 @@ class QuicAcceptance implements QuicConnHandler, ByteStreamHandler {
       const length = loginLength(bytes);
       if (length === undefined || bytes.length < length) return;
       this.#asked = true;
-      void this.#decide(decodeLogin(bytes));
+      void this.#decide(decodeLogin(bytes.subarray(0, length)), bytes.length > length);
     } catch (error) {
       this.#turnDown(error);
     }
@@ -161,12 +174,13 @@ class QuicAcceptance implements QuicConnHandler, ByteStreamHandler {
     );
   }
 
-  async #decide(token: Bytes): Promise<void> {
+  async #decide(login: Login, more: boolean): Promise<void> {
     const { openToken, authorize } = this.#door.options;
     try {
-      const claims = openToken(token);
-      if (typeof claims === "string") throw new FernetError(claims);
-      this.#token = { token, claims };
+      if (more) throw early();
+      this.#token = openLogin(login, openToken);
+      const edgeKey = this.#door.fingerprint;
+      checkLogin(login, this.#token, { transport: QUIC, edgeKey, channel: this.#challenge });
       this.#wait(CHALLENGE_DEADLINE_MS, () => this.#turnDown(late("nobody decided")));
       await authorize(this.#token, this.#conn.remote);
       // It may have left, or waited for too long.

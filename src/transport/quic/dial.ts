@@ -9,12 +9,19 @@ import { RandomPool } from "../../crypto/random.ts";
 import { errorCode, errorMessage, SallyportError } from "../../errors.ts";
 import type { ByteStream, ByteStreamHandler, Timer } from "../../runtime/port.ts";
 import type { QuicConn, QuicConnHandler } from "../../runtime/quic_port.ts";
-import { decodeVerdict, encodeLogin, verdictCode, verdictLength } from "../../wire/sealed/sealed_messages.ts";
+import { loginProof } from "../../protocol/handshake/login_proof.ts";
+import {
+  decodeVerdict,
+  encodeLoginToken,
+  LOGIN_CHALLENGE_BYTES,
+  verdictCode,
+  verdictLength,
+} from "../../wire/login/login_messages.ts";
+import { asRefusal } from "../admission.ts";
 import type { DialEdgeOptions } from "../dial_edge.ts";
 import type { Session, SessionHandler } from "../port.ts";
-import { QUIC_ALPN } from "./options.ts";
+import { QUIC, QUIC_ALPN } from "./options.ts";
 import { QuicSession } from "./session.ts";
-import { asRefusal } from "../snitun/snitun.ts";
 import type { QueueLimits } from "../../protocol/mux/queue_limits.ts";
 import { DIAL_TIMEOUT_MS } from "../../runtime/port.ts";
 
@@ -30,6 +37,8 @@ export const QUIC_VERDICT_DEADLINE_MS = 10_000;
 export interface DialForQuicOptions extends DialEdgeOptions {
   /** The token, as the session master issued it. */
   readonly token: string;
+  /** The key that stands in it. */
+  readonly aesKey: Bytes;
   /** SHA-256 of the edge's certificate; no other is believed. */
   readonly edgeFingerprint: Bytes;
   readonly queueLimits?: QueueLimits;
@@ -76,7 +85,10 @@ class Dialogue implements QuicConnHandler, ByteStreamHandler {
   readonly #offerFrom: number;
   #timer: Timer | undefined;
   #control: ByteStream | undefined;
+  readonly #token: Bytes;
   #received: Bytes = new Uint8Array(0);
+  /** The edge's challenge has come and been answered; its verdict is next. */
+  #proved = false;
   /** Streams of the edge's that have overtaken its verdict. */
   readonly #early: ByteStream[] = [];
   #over = false;
@@ -90,6 +102,7 @@ class Dialogue implements QuicConnHandler, ByteStreamHandler {
   ) {
     this.#options = options;
     this.#conn = conn;
+    this.#token = new TextEncoder().encode(options.token);
     this.#offerFrom = offerFrom;
     this.#resolve = resolve;
     this.#reject = reject;
@@ -97,7 +110,7 @@ class Dialogue implements QuicConnHandler, ByteStreamHandler {
   }
 
   async start(): Promise<void> {
-    const { signal, token, runtime } = this.#options;
+    const { signal, runtime } = this.#options;
     signal?.addEventListener("abort", this.#giveUp, { once: true });
     if (signal?.aborted) return this.#giveUp();
     this.#conn.attach(this);
@@ -111,7 +124,8 @@ class Dialogue implements QuicConnHandler, ByteStreamHandler {
       if (this.#over) return;
       this.#control = control;
       control.attach(this);
-      control.write(encodeLogin(new TextEncoder().encode(token)));
+      // The proof follows once the edge's challenge is there.
+      control.write(encodeLoginToken(this.#token));
     } catch (error) {
       this.#leave(asRefusal(error));
     }
@@ -136,8 +150,8 @@ class Dialogue implements QuicConnHandler, ByteStreamHandler {
       bytes.set(this.#received);
       bytes.set(chunk, this.#received.length);
       this.#received = bytes;
-      const length = verdictLength(bytes);
-      if (length !== undefined && bytes.length >= length) this.#judge(bytes, length);
+      if (!this.#proved) this.#prove();
+      if (this.#proved) this.#judge();
     } catch (error) {
       this.#leave(asRefusal(error));
     }
@@ -153,7 +167,20 @@ class Dialogue implements QuicConnHandler, ByteStreamHandler {
     this.#fail("session_refused", error === undefined ? "closed" : `closed: ${errorMessage(error)}`);
   }
 
-  #judge(bytes: Bytes, length: number): void {
+  #prove(): void {
+    if (this.#received.length < LOGIN_CHALLENGE_BYTES) return;
+    const { aesKey, edgeFingerprint } = this.#options;
+    const channel = this.#received.slice(0, LOGIN_CHALLENGE_BYTES);
+    this.#received = this.#received.subarray(LOGIN_CHALLENGE_BYTES);
+    this.#proved = true;
+    const binding = { transport: QUIC, edgeKey: edgeFingerprint, channel };
+    this.#control!.write(loginProof(aesKey, this.#token, binding));
+  }
+
+  #judge(): void {
+    const bytes = this.#received;
+    const length = verdictLength(bytes);
+    if (length === undefined || bytes.length < length) return;
     const code = decodeVerdict(bytes.subarray(0, length));
     const { host, port, runtime, queueLimits, receiveBudgetBytes } = this.#options;
     if (code !== undefined) {

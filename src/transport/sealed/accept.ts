@@ -5,18 +5,18 @@
  * @module
  */
 import type { Bytes } from "../../bytes/bytes.ts";
-import { FernetError, type FernetFault } from "../../crypto/fernet.ts";
+import type { FernetFault } from "../../crypto/fernet.ts";
 import type { KeyPair } from "../../crypto/sodium.ts";
 import { SallyportError } from "../../errors.ts";
 import { type AnsweredFlights, SealedEdgeHandshake } from "../../protocol/handshake/sealed_edge.ts";
 import { concat } from "../../protocol/handshake/sealed_keys.ts";
 import type { OpenedToken } from "../../protocol/token/token_reader.ts";
 import type { Address, ByteStreamHandler, Conn, Timer } from "../../runtime/port.ts";
-import { decodeLogin, encodeVerdict } from "../../wire/sealed/sealed_messages.ts";
+import { decodeLogin, encodeVerdict } from "../../wire/login/login_messages.ts";
 import type { TokenClaims } from "../../wire/token/token_payload.ts";
 import type { Session, SessionHandler } from "../port.ts";
-import { type SealedLink, sealedLink, type SealedShared } from "./session.ts";
-import { asRefusal } from "../snitun/snitun.ts";
+import { asRefusal, checkLogin, openLogin } from "../admission.ts";
+import { SEALED, type SealedLink, sealedLink, type SealedShared } from "./session.ts";
 import { SEALED_ANSWER_DEADLINE_MS } from "../../protocol/handshake/sealed_flight.ts";
 import { CHALLENGE_DEADLINE_MS } from "../../protocol/handshake/snitun_challenge.ts";
 
@@ -172,12 +172,15 @@ class SealedAcceptance implements ByteStreamHandler {
   #readLogin(ends: SealedLink, chunk: Bytes): void {
     const record = ends.opener.openOne(chunk);
     if (record === undefined) return;
-    const token = decodeLogin(record.data);
+    const login = decodeLogin(record.data);
     if (record.rest.length > 0) throw early();
     try {
-      const claims = this.#options.openToken(token);
-      if (typeof claims === "string") throw new FernetError(claims);
-      this.#token = { token, claims };
+      this.#token = openLogin(login, this.#options.openToken);
+      checkLogin(login, this.#token, {
+        transport: SEALED,
+        edgeKey: this.#options.keys.publicKey,
+        channel: ends.channel,
+      });
     } catch (error) {
       return this.#turnDown(ends, error);
     }

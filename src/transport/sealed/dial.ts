@@ -7,11 +7,12 @@ import type { Bytes } from "../../bytes/bytes.ts";
 import { errorMessage, SallyportError } from "../../errors.ts";
 import { SealedAgentHandshake } from "../../protocol/handshake/sealed_agent.ts";
 import type { ByteStreamHandler, Conn, Timer } from "../../runtime/port.ts";
-import { decodeVerdict, encodeLogin, verdictCode } from "../../wire/sealed/sealed_messages.ts";
+import { loginProof } from "../../protocol/handshake/login_proof.ts";
+import { decodeVerdict, encodeLogin, verdictCode } from "../../wire/login/login_messages.ts";
 import { dialEdge, type DialEdgeOptions } from "../dial_edge.ts";
 import type { Session, SessionHandler } from "../port.ts";
-import { type SealedLink, sealedLink, type SealedShared } from "./session.ts";
-import { asRefusal } from "../snitun/snitun.ts";
+import { asRefusal } from "../admission.ts";
+import { SEALED, type SealedLink, sealedLink, type SealedShared } from "./session.ts";
 import { SEALED_CLOCK_SKEW_S } from "../../protocol/handshake/sealed_edge.ts";
 import { SEALED_ANSWER_DEADLINE_MS } from "../../protocol/handshake/sealed_flight.ts";
 
@@ -19,6 +20,8 @@ import { SEALED_ANSWER_DEADLINE_MS } from "../../protocol/handshake/sealed_fligh
 export interface DialSealedOptions extends SealedShared, DialEdgeOptions {
   /** The token, as the session master issued it. */
   readonly token: string;
+  /** The key that stands in it. */
+  readonly aesKey: Bytes;
   /** The edge's public key. */
   readonly edgePublicKey: Bytes;
   /** The date, by the best clock there is; the runtime's when absent. */
@@ -109,7 +112,11 @@ class SealedDialogue implements ByteStreamHandler {
 
   #login(ends: SealedLink): void {
     if (this.#over) return;
-    this.#conn.write(ends.sealer.seal(encodeLogin(new TextEncoder().encode(this.#options.token))));
+    const { aesKey, edgePublicKey } = this.#options;
+    const token = new TextEncoder().encode(this.#options.token);
+    const binding = { transport: SEALED, edgeKey: edgePublicKey, channel: ends.channel };
+    const proof = loginProof(aesKey, token, binding);
+    this.#conn.write(ends.sealer.seal(encodeLogin({ token, proof })));
   }
 
   #readVerdict(ends: SealedLink, records: Bytes): void {

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import type { Bytes } from "../../bytes/bytes.ts";
 import type { AeadChoice } from "../../crypto/aead.ts";
 import { RandomPool } from "../../crypto/random.ts";
 import type { Sodium } from "../../crypto/sodium.ts";
@@ -40,6 +41,8 @@ export interface SealedShared {
 export interface SealedLink {
   readonly sealer: RecordSealer;
   readonly opener: RecordOpener;
+  /** What the login's proof is bound to. */
+  readonly channel: Bytes;
   /** Makes the session, once the edge has let the agent in. */
   link(): MuxLink;
 }
@@ -81,5 +84,5 @@ export function sealedLink(
         }),
     });
   };
-  return { sealer, opener, link };
+  return { sealer, opener, channel: keys.channel, link };
 }

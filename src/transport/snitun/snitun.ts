@@ -5,7 +5,7 @@
  */
 import type { Bytes } from "../../bytes/bytes.ts";
 import { type CipherName, createOpener, createSealer } from "../../crypto/header_cipher.ts";
-import { errorMessage, internalError, SallyportError } from "../../errors.ts";
+import { errorMessage, SallyportError } from "../../errors.ts";
 import { AgentChallenge, EdgeChallenge } from "../../protocol/handshake/snitun_challenge.ts";
 import { type OpenedToken, TokenReader } from "../../protocol/token/token_reader.ts";
 import type { MuxOptions } from "../../protocol/mux/snitun/options.ts";
@@ -13,12 +13,14 @@ import type { SendScratch } from "../../protocol/mux/snitun/sender.ts";
 import { MuxSession } from "../../protocol/mux/snitun/session.ts";
 import type { Address, ByteStreamHandler, Clock, Conn, Timer } from "../../runtime/port.ts";
 import { dialEdge, type DialEdgeOptions } from "../dial_edge.ts";
+import { asRefusal } from "../admission.ts";
 import { MuxLink } from "../mux_link.ts";
 import type { Session, SessionHandler } from "../port.ts";
 import { CHALLENGE_DEADLINE_MS } from "../../protocol/handshake/snitun_challenge.ts";
 import type { QueueLimits } from "../../protocol/mux/queue_limits.ts";
 
-const TRANSPORT = "snitun";
+/** The transport's name in logs and metrics. */
+export const SNITUN = "snitun";
 
 /** What the sessions of one edge or agent have in common. */
 export interface SnitunShared {
@@ -178,11 +180,6 @@ function early(): SallyportError {
   );
 }
 
-/** Why an agent isn't let in, whatever was thrown. */
-export function asRefusal(cause: unknown): SallyportError {
-  return internalError("handshake", cause);
-}
-
 function snitunLink(
   options: SnitunShared,
   conn: Conn,
@@ -192,7 +189,7 @@ function snitunLink(
   const { clock, scratch, queueLimits, receiveBudgetBytes, largeFramesPerSecond } = options;
   const shared = { scratch, queueLimits, receiveBudgetBytes, largeFramesPerSecond };
   const mux = (host: MuxOptions["host"]) => new MuxSession({ ...shared, ...own, host });
-  return new MuxLink({ transport: TRANSPORT, cipher, halfClose: false, conn, clock, mux });
+  return new MuxLink({ transport: SNITUN, cipher, halfClose: false, conn, clock, mux });
 }
 
 /** What {@link dialSnitun} takes. */

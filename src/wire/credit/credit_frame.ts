@@ -47,6 +47,7 @@ const REASONS: readonly ErrorCode[] = [
   "token_expired",
   "connection_lost",
   "frame_invalid",
+  "unrecognized_name",
 ];
 
 /** What an OPEN says: who calls, and how much the stream's acceptor may send at first. */

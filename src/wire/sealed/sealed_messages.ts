@@ -5,8 +5,6 @@
  * @module
  */
 import type { Bytes } from "../../bytes/bytes.ts";
-import { type ErrorCode, SallyportError } from "../../errors.ts";
-import { TOKEN_MAX_BYTES } from "../token/token_payload.ts";
 
 /** Sealed: the first flights and records are padded by up to this much, evenly; one less than a power of two. */
 export const SEALED_PADDING_MAX_BYTES = 1_023;
@@ -21,10 +19,6 @@ export const ANSWER_BYTES = 35;
 const AES_FLAG = 1;
 /** Data u32, padding u16. */
 export const RECORD_HEAD_BYTES = 6;
-/** Bytes before the token in LOGIN. */
-const LOGIN_HEAD_BYTES = 2;
-/** The longest text of a verdict. */
-const CODE_MAX_BYTES = 64;
 
 const KEY_BYTES = 32;
 /** First bytes by which an edge's shared port knows TLS, a token, and PROXY headers. */
@@ -95,78 +89,6 @@ export function decodeAnswer(bytes: Bytes): SealedAnswer {
     paddingBytes: viewOf(bytes).getUint16(KEY_BYTES),
     aes: (bytes[34]! & AES_FLAG) !== 0,
   };
-}
-
-/** Writes LOGIN. */
-export function encodeLogin(token: Bytes): Bytes {
-  const bytes = new Uint8Array(LOGIN_HEAD_BYTES + token.length);
-  viewOf(bytes).setUint16(0, token.length);
-  bytes.set(token, LOGIN_HEAD_BYTES);
-  return bytes;
-}
-
-/** The length of the LOGIN that begins with these bytes, undefined before it can be known. Throws `token_invalid`. */
-export function loginLength(bytes: Bytes): number | undefined {
-  if (bytes.length < LOGIN_HEAD_BYTES) return undefined;
-  const length = viewOf(bytes).getUint16(0);
-  if (length < 1 || length > TOKEN_MAX_BYTES) throw invalidLogin();
-  return LOGIN_HEAD_BYTES + length;
-}
-
-/** Reads the token of a LOGIN; a copy. Throws `token_invalid`. */
-export function decodeLogin(bytes: Bytes): Bytes {
-  if (loginLength(bytes) !== bytes.length) throw invalidLogin();
-  return new Uint8Array(bytes.subarray(LOGIN_HEAD_BYTES));
-}
-
-/** Writes VERDICT: welcome where there is no code, else why not. */
-export function encodeVerdict(code: string | undefined): Bytes {
-  const text = new TextEncoder().encode(code ?? "").subarray(0, CODE_MAX_BYTES);
-  const bytes = new Uint8Array(1 + text.length);
-  bytes[0] = text.length;
-  bytes.set(text, 1);
-  return bytes;
-}
-
-/** What an edge says no with, and the agent says again as its own reason. */
-const VERDICTS: readonly ErrorCode[] = [
-  "deadline_exceeded",
-  "limit_exceeded",
-  "name_flapping",
-  "name_taken",
-  "shutdown",
-  "token_expired",
-  "token_invalid",
-  "unauthorized",
-];
-
-/** An agent's own reason for a verdict's: `session_refused` for one that no agent knows. */
-export function verdictCode(code: string): ErrorCode {
-  return VERDICTS.find((known) => known === code) ?? "session_refused";
-}
-
-/** The length of the VERDICT that begins with these bytes, undefined before it can be known. */
-export function verdictLength(bytes: Bytes): number | undefined {
-  return bytes.length === 0 ? undefined : 1 + bytes[0]!;
-}
-
-/** Reads a VERDICT: undefined for welcome, else an error code. Throws `challenge_failed`. */
-export function decodeVerdict(bytes: Bytes): string | undefined {
-  const text = new TextDecoder().decode(bytes.subarray(1));
-  if (bytes.length === 0 || bytes[0] !== bytes.length - 1 || !/^[a-z_]{0,64}$/.test(text)) {
-    throw new SallyportError("challenge_failed", "Cannot open session: the edge's verdict can't be read", {
-      side: "peer",
-    });
-  }
-  return text === "" ? undefined : text;
-}
-
-function invalidLogin(): SallyportError {
-  return new SallyportError(
-    "token_invalid",
-    "Cannot read token: the login's length isn't that of its parts",
-    { side: "peer" },
-  );
 }
 
 function viewOf(bytes: Bytes): DataView {

@@ -13,6 +13,7 @@ export const AlertDescription = {
   access_denied: 49,
   decode_error: 50,
   internal_error: 80,
+  no_application_protocol: 120,
   missing_extension: 109,
   unrecognized_name: 112,
 } as const;

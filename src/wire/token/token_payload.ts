@@ -5,7 +5,7 @@
  */
 import type { Bytes } from "../../bytes/bytes.ts";
 import { SallyportError } from "../../errors.ts";
-import { canonicalHostname, hostnameFault } from "../hostname.ts";
+import { canonicalServedName, servedNameFault } from "../wildcard.ts";
 
 /** Largest token: hundreds of aliases. */
 export const TOKEN_MAX_BYTES = 16 * 1024;
@@ -19,7 +19,7 @@ const AES_IV_BYTES = 16;
 export interface TokenClaims {
   /** Unix seconds after which the token is refused; may be fractional. */
   readonly valid: number;
-  /** The name that the agent serves, canonical. */
+  /** The name that the agent serves, canonical; it may be a wildcard, `*.home.example.org`, as the aliases may. */
   readonly hostname: string;
   /** Further names, canonical, without the hostname and without repetition. */
   readonly aliases: readonly string[];
@@ -82,12 +82,12 @@ function parseAliases(value: unknown, hostname: string): string[] {
 
 function parseName(member: string, value: unknown): string {
   if (typeof value !== "string") throw invalid(wrong(member, value, "a string"));
-  const fault = hostnameFault(value);
+  const fault = servedNameFault(value);
   // Faults read "it is empty", "a label has ...".
   if (fault !== undefined) {
     throw invalid(fault.startsWith("it ") ? member + fault.slice(2) : `${member}: ${fault}`);
   }
-  return canonicalHostname(value);
+  return canonicalServedName(value);
 }
 
 function parseHex(member: string, value: unknown, byteLength: number): Bytes {

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import type { Bytes } from "../../../src/bytes/bytes.ts";
-import { keyPair } from "../../../src/protocol/curve/crypto.ts";
+import { keyPair } from "../../../src/crypto/sodium.ts";
 import { MINUTE_MS } from "../../../src/protocol/curve/minute_keys.ts";
 import { HELLO_BYTES, PacketType, packetType, writeHello } from "../../../src/protocol/curve/packet.ts";
 import { errorCode, SallyportError } from "../../../src/errors.ts";
@@ -260,9 +260,9 @@ describe("cookies before state", () => {
       // Methods live on the class.
       const spied = Object.setPrototypeOf(counting, crypto) as typeof crypto;
       spied.publicKey = (secret) => crypto.publicKey(secret);
-      spied.shared = (secret, key) => {
+      spied.sharedSecret = (secret, key) => {
         computed++;
-        return crypto.shared(secret, key);
+        return crypto.sharedSecret(secret, key);
       };
       spied.seal = (...args) => crypto.seal(...args);
       spied.open = (...args) => crypto.open(...args);
@@ -322,7 +322,7 @@ describe("admission", () => {
     const { net, server } = await stage();
     let welcome = "";
     await connect(net, crypto, {
-      credential: text("a".repeat(16_384)),
+      credential: text("a".repeat(16_448)),
       admitted: (_connection, bytes) => {
         welcome = new TextDecoder().decode(bytes);
         return { stream: () => {}, streamClosed: () => {}, closed: () => {} };
@@ -331,7 +331,7 @@ describe("admission", () => {
     assert.deepEqual(server.credentials, ["a".repeat(20)]);
     assert.equal(welcome, "welcome");
     assert.equal(server.listener.pending, 0);
-    await assert.rejects(connect(net, crypto, { credential: text("a".repeat(16_385)) }), /at most 16384/);
+    await assert.rejects(connect(net, crypto, { credential: text("a".repeat(16_449)) }), /at most 16448/);
   });
 
   it("a refusal arrives with its code and text", async () => {

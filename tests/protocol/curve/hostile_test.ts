@@ -127,7 +127,7 @@ describe("an authenticated peer that breaks the rules ends its connection", () =
     ["an unknown frame", [(w) => w.byte(40)], /type 40/],
     ["a frame cut short", [(w) => w.bytes(Uint8Array.of(3, 2))], /cut short/],
     ["datagrams too small", [control(FrameType.params, 0, 0, 0, 1_087)], /1088/],
-    ["a long credential", [stream(0, 16_384, 1)], /beyond its credit/],
+    ["a long credential", [stream(0, 16_448, 1)], /beyond its credit/],
   ];
   for (const [name, steps, message] of cases) {
     it(name, () => {

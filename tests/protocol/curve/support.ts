@@ -3,12 +3,7 @@ import { createHash } from "node:crypto";
 import type { Bytes } from "../../../src/bytes/bytes.ts";
 import { type ErrorCode, errorCode, type SallyportError } from "../../../src/errors.ts";
 import type { CurveConnection } from "../../../src/protocol/curve/connection.ts";
-import {
-  type CurveCrypto,
-  type CurveKeyPair,
-  keyPair,
-  loadCurveCrypto,
-} from "../../../src/protocol/curve/crypto.ts";
+import { type KeyPair, keyPair, loadSodium, type Sodium } from "../../../src/crypto/sodium.ts";
 import {
   type CurveLink,
   dialCurve,
@@ -45,14 +40,14 @@ export function sink(handler: Partial<ByteStreamHandler> = {}): ByteStreamHandle
   return { data: () => {}, end: () => {}, drain: () => {}, close: () => {}, ...handler };
 }
 
-export async function cryptoForTests(): Promise<CurveCrypto> {
-  return await loadCurveCrypto();
+export async function cryptoForTests(): Promise<Sodium> {
+  return await loadSodium();
 }
 
 export async function startServer(
   net: VirtualNetwork,
-  crypto: CurveCrypto,
-  more: Partial<ListenCurveOptions> & { keys?: CurveKeyPair } = {},
+  crypto: Sodium,
+  more: Partial<ListenCurveOptions> & { keys?: KeyPair } = {},
   address = SERVER,
 ): Promise<TestServer> {
   const server = new TestServer();
@@ -100,7 +95,7 @@ let clients = 0;
 /** Dials and waits in virtual time; rejects as the dial does. */
 export async function connect(
   net: VirtualNetwork,
-  crypto: CurveCrypto,
+  crypto: Sodium,
   more: Partial<DialCurveOptions> = {},
   host = CLIENT_HOST,
   client = new TestClient(),

@@ -4,7 +4,7 @@ import { readFileSync } from "node:fs";
 import { describe, it } from "node:test";
 import { fileURLToPath } from "node:url";
 import type { Bytes } from "../../../src/bytes/bytes.ts";
-import { keyPair, loadCurveCrypto } from "../../../src/protocol/curve/crypto.ts";
+import { keyPair, loadSodium } from "../../../src/crypto/sodium.ts";
 import { AckRanges, type FrameSink, readFrames } from "../../../src/protocol/curve/frames.ts";
 import {
   clientFirstKeys,
@@ -34,7 +34,7 @@ const toHex = (bytes: Uint8Array) => Buffer.from(bytes).toString("hex");
 for (const kind of ["native", "wasm"] as const) {
   describe(`curve vectors, ${kind}`, () => {
     it("both sides derive the keys, open every packet and seal it again to the same bytes", async () => {
-      const crypto = await loadCurveCrypto(kind);
+      const crypto = await loadSodium(kind);
       const own = keyPair(crypto, hex(vectors.secret.c));
       assert.equal(toHex(own.publicKey), vectors.public.C);
       const { S, M, E, C } = vectors.public;
@@ -47,8 +47,8 @@ for (const kind of ["native", "wasm"] as const) {
       )!;
       assert.equal(toHex(client.secret), vectors.first);
       assert.equal(toHex(server.secret), vectors.first);
-      const shared = crypto.shared(own.secretKey, hex(E))!;
-      assert.deepEqual(crypto.shared(hex(vectors.secret.e), hex(C)), shared);
+      const shared = crypto.sharedSecret(own.secretKey, hex(E))!;
+      assert.deepEqual(crypto.sharedSecret(hex(vectors.secret.e), hex(C)), shared);
       const session = sessionKeys(crypto, client, shared, hex(E));
       assert.equal(toHex(session.toServerId) + toHex(session.toClientId), vectors.ids);
       let opened = 0;

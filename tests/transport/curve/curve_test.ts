@@ -5,7 +5,7 @@ import { CurveDialer } from "../../../src/agent/transports/curve.ts";
 import { EdgeKey, keyText } from "../../../src/agent/transports/edge_key.ts";
 import type { DialerOptions, EdgePins } from "../../../src/agent/transports/port.ts";
 import type { Grant } from "../../../src/agent/grant.ts";
-import { keyPair, loadCurveCrypto } from "../../../src/protocol/curve/crypto.ts";
+import { keyPair, loadSodium } from "../../../src/crypto/sodium.ts";
 import type { CurveStream } from "../../../src/protocol/curve/streams/stream.ts";
 import { errorCode, SallyportError } from "../../../src/errors.ts";
 import type { CreatedToken } from "../../../src/protocol/token/token.ts";
@@ -31,7 +31,7 @@ import { CLIENT_HOST, Collector, connect, startServer, world } from "../../proto
 import { parsePrometheus, sampleValue } from "../../telemetry/prometheus.ts";
 
 const PORT = 4500;
-const crypto = await loadCurveCrypto();
+const crypto = await loadSodium();
 
 /** A key pair that follows from a number. */
 const keysOf = (seed: number) => keyPair(crypto, pattern(32, seed));

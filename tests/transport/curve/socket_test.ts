@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { dialCurve } from "../../../src/transport/curve/socket_dialer.ts";
-import { keyPair } from "../../../src/protocol/curve/crypto.ts";
+import { keyPair } from "../../../src/crypto/sodium.ts";
 import { listenCurve } from "../../../src/transport/curve/socket_listener.ts";
 import type { CurveConnection } from "../../../src/protocol/curve/connection.ts";
 import { errorCode, SallyportError } from "../../../src/errors.ts";

@@ -8,7 +8,7 @@ import type { QuicConn } from "../../../src/runtime/quic_port.ts";
 import { dialForQuic } from "../../../src/transport/quic/dial.ts";
 import { QUIC_ALPN } from "../../../src/transport/quic/options.ts";
 import { CreditFrame, encodeCreditFrame, encodeOpen } from "../../../src/wire/credit/credit_frame.ts";
-import { encodeVerdict } from "../../../src/wire/sealed/sealed_messages.ts";
+import { encodeVerdict, LOGIN_CHALLENGE_BYTES, PROOF_BYTES } from "../../../src/wire/login/login_messages.ts";
 import { identities, QuicEar, WatchedQuicStream } from "../../conformance/quic_helpers.ts";
 import { Ear } from "../../conformance/transport_helpers.ts";
 import { QuicSite, utf8 } from "../../support/quic_site.ts";
@@ -135,12 +135,14 @@ async function rawEdge(network = createMemoryNetwork({ seed: 5 })) {
     host: HOST,
     port: listener.address.port,
     token: "token",
+    aesKey: new Uint8Array(32),
     edgeFingerprint: fingerprint,
     admitted: () => agentEar,
   });
   await ear.until(() => ear.streams.length > 0);
   const control = new WatchedQuicStream(ear.streams[0]!);
-  await control.received(7);
+  control.write(new Uint8Array(LOGIN_CHALLENGE_BYTES));
+  await control.received(7 + PROOF_BYTES);
   control.write(encodeVerdict(undefined));
   const open = async () => {
     const stream = new WatchedQuicStream(await conns[0]!.open());
@@ -206,11 +208,13 @@ describe("an agent", () => {
 test("a thousand visitors at once reach an agent that lets its edge open a hundred streams", async (site) => {
   const { fingerprint } = await identities();
   const agentEar = new Ear();
+  const token = site.token();
   await dialForQuic({
     runtime: site.network.runtime("10.0.0.2"),
     host: HOST,
     port: site.port,
-    token: site.token(),
+    token: token.token,
+    aesKey: token.claims.aesKey,
     edgeFingerprint: fingerprint,
     admitted: () => agentEar,
   });

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { FernetRing, generateFernetKey } from "../../../src/crypto/fernet.ts";
 import { type ErrorCode, SallyportError } from "../../../src/errors.ts";
-import { createToken, tryOpenToken } from "../../../src/protocol/token/token.ts";
+import { type CreatedToken, createToken, tryOpenToken } from "../../../src/protocol/token/token.ts";
 import { createMemoryNetwork } from "../../../src/runtime/memory/memory.ts";
 import type { Bytes, Conn } from "../../../src/runtime/port.ts";
 import type { QuicConn } from "../../../src/runtime/quic_port.ts";
@@ -16,10 +16,15 @@ import {
   encodeOpen,
   encodeReason,
 } from "../../../src/wire/credit/credit_frame.ts";
-import { encodeLogin, encodeVerdict } from "../../../src/wire/sealed/sealed_messages.ts";
+import { showToken } from "../../support/quic_site.ts";
+import {
+  encodeLogin,
+  encodeLoginToken,
+  encodeVerdict,
+  LOGIN_CHALLENGE_BYTES,
+} from "../../../src/wire/login/login_messages.ts";
 import { identities, QuicEar } from "../../conformance/quic_helpers.ts";
 import { pattern, Watched } from "../../conformance/runtime_helpers.ts";
-import { concat } from "../../support/tunnel.ts";
 import { Ear } from "../../conformance/transport_helpers.ts";
 import {
   CREDIT_SESSION_FIRST_BYTES,
@@ -68,10 +73,9 @@ class World {
     return new Promise((resolve) => void this.network.clock.after(durationMs, resolve));
   }
 
-  login(): Bytes {
+  token(): CreatedToken {
     const nowMs = this.network.clock.wallMs();
-    const { token } = createToken(this.ring, { hostname: "a.test", ttlSeconds: 600, nowMs });
-    return encodeLogin(new TextEncoder().encode(token));
+    return createToken(this.ring, { hostname: "a.test", ttlSeconds: 600, nowMs });
   }
 
   async dial(): Promise<RawAgent> {
@@ -90,8 +94,9 @@ class World {
   /** An agent that has been let in, and the edge's end of its session. */
   async admitted(): Promise<{ agent: RawAgent; session: Session; ear: Ear }> {
     const agent = await this.dial();
-    const control = await agent.open(this.login());
-    await control.received(1);
+    const control = await agent.open();
+    await showToken(control, this.token());
+    await control.received(LOGIN_CHALLENGE_BYTES + 1);
     return { agent, ...this.sessions.at(-1)! };
   }
 }
@@ -125,21 +130,27 @@ const OPEN = encodeOpen(0, {
   serverName: undefined,
   creditBytes: CREDIT_STREAM_FIRST_BYTES,
 });
+/** A login of some text and some proof. */
+const NONSENSE = encodeLogin({ token: pattern(500), proof: pattern(32) });
+/** What an agent may say before it has the edge's challenge. */
+const firstPart = ({ token }: CreatedToken) => encodeLoginToken(new TextEncoder().encode(token));
 const FIN = encodeCreditFrame(CreditFrame.FIN, 0, NOTHING);
 const RESET = encodeReason(CreditFrame.RESET, 0, "aborted");
 const data = (size: number) => encodeCreditFrame(CreditFrame.DATA, 0, pattern(size));
 
 describe("a QUIC agent before the verdict", () => {
   const cases:
-    readonly (readonly [string, ErrorCode, (agent: RawAgent, login: Bytes) => Promise<unknown>])[] = [
+    readonly (readonly [string, ErrorCode, (agent: RawAgent, token: CreatedToken) => Promise<unknown>])[] = [
       ["says nothing", "deadline_exceeded", () => Promise.resolve()],
-      ["doesn't finish its login", "deadline_exceeded", (agent, login) => agent.open(login.subarray(0, -1))],
+      ["doesn't finish its login", "deadline_exceeded", (agent, token) => agent.open(firstPart(token))],
       ["has a login that is too long", "token_invalid", (agent) => agent.open(new Uint8Array([0x40, 0x01]))],
       ["has an empty login", "token_invalid", (agent) => agent.open(new Uint8Array(2))],
-      ["shows nonsense", "token_invalid", (agent) => agent.open(encodeLogin(pattern(500)))],
-      ["writes on behind its login", "token_invalid", (agent, login) => agent.open(concat(login, OPEN))],
-      ["ends its stream", "connection_lost", async (agent, login) => {
-        (await agent.open(login.subarray(0, 9))).closeWrite();
+      ["shows nonsense", "token_invalid", (agent) => agent.open(NONSENSE)],
+      ["writes on behind its login", "token_invalid", async (agent, token) => {
+        await showToken(await agent.open(), token, OPEN);
+      }],
+      ["ends its stream", "connection_lost", async (agent, token) => {
+        (await agent.open(firstPart(token).subarray(0, 9))).closeWrite();
       }],
       ["opens more streams", "token_invalid", async (agent) => {
         for (let i = 0; i < 300; i++) await agent.open(OPEN);
@@ -149,7 +160,7 @@ describe("a QUIC agent before the verdict", () => {
     it(`and ${what} is turned down: ${code}`, () =>
       World.run(async (world) => {
         const agent = await world.dial();
-        await say(agent, world.login());
+        await say(agent, world.token());
         await world.wait(TOKEN_DEADLINE_MS + 100);
         assert.deepEqual([world.refused, world.sessions.length], [[code], 0]);
         // The edge leaves the closing to it, for a while.
@@ -163,9 +174,12 @@ describe("a QUIC agent before the verdict", () => {
   it("hears why it is turned down", () =>
     World.run(async (world) => {
       const agent = await world.dial();
-      const control = await agent.open(encodeLogin(pattern(500)));
+      const control = await agent.open(NONSENSE);
       await control.sawEnd;
-      assert.deepEqual(Buffer.concat(control.chunks), Buffer.from(encodeVerdict("token_invalid")));
+      assert.deepEqual(
+        Buffer.concat(control.chunks).subarray(LOGIN_CHALLENGE_BYTES),
+        Buffer.from(encodeVerdict("token_invalid")),
+      );
     }));
 
   it("counts as unfinished until its connection is over, turned down or not", () =>

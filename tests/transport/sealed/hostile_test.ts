@@ -11,7 +11,9 @@ import { RecordOpener, RecordScratch, RecordSealer } from "../../../src/protocol
 import type { Bytes, Conn } from "../../../src/runtime/port.ts";
 import { dialSealed } from "../../../src/transport/sealed/dial.ts";
 import { SealedScratch } from "../../../src/transport/sealed/session.ts";
-import { decodeVerdict, encodeLogin, encodeVerdict } from "../../../src/wire/sealed/sealed_messages.ts";
+import { decodeVerdict, encodeVerdict, LOGIN_MAX_BYTES } from "../../../src/wire/login/login_messages.ts";
+import type { CreatedToken } from "../../../src/protocol/token/token.ts";
+import { loginOf } from "../../support/login.ts";
 import { bytesOf, Watched } from "../../conformance/runtime_helpers.ts";
 import { edgeKeys, flipped } from "../../support/sealed.ts";
 import {
@@ -28,7 +30,6 @@ import { PING_INTERVAL_MS, PONG_DEADLINE_MS } from "../../../src/protocol/mux/he
 import { SEALED_RECORD_MAX_BYTES } from "../../../src/protocol/records/sealed_records.ts";
 import { SEALED_SILENCE_MAX_MS, SEALED_SILENCE_MIN_MS } from "../../../src/transport/sealed/accept.ts";
 import { SEALED_PADDING_MAX_BYTES } from "../../../src/wire/sealed/sealed_messages.ts";
-import { TOKEN_MAX_BYTES } from "../../../src/wire/token/token_payload.ts";
 
 const sodium = await loadSodium();
 const keys = edgeKeys(sodium);
@@ -68,7 +69,7 @@ class RawEnd {
   readonly opener: RecordOpener;
   readonly heard: Bytes[] = [];
 
-  constructor(readonly conn: Watched, readonly own: Bytes, other: Bytes) {
+  constructor(readonly conn: Watched, readonly own: Bytes, other: Bytes, readonly channel: Bytes) {
     this.sealer = new RecordSealer(cipher(own), new RecordScratch(), systemRandom);
     this.opener = new RecordOpener(cipher(other), new RecordScratch());
     this.opener.maxBytes = SEALED_RECORD_MAX_BYTES;
@@ -77,6 +78,10 @@ class RawEnd {
   /** The next record, not sent. */
   record(plain: Bytes): Bytes {
     return this.sealer.seal(plain).slice();
+  }
+
+  login(token: CreatedToken): Bytes {
+    return loginOf(token, { transport: "sealed", edgeKey: keys.publicKey, channel: this.channel });
   }
 
   hear(wire: Bytes): void {
@@ -100,7 +105,7 @@ async function greet(test: TestEdge, step = Infinity): Promise<{ end: RawEnd; wr
   await test.advance(50);
   const answered = handshake.push(bytesFrom(conn))!;
   assert.equal(answered.rest.length, 0);
-  const end = new RawEnd(conn, answered.keys.agent, answered.keys.edge);
+  const end = new RawEnd(conn, answered.keys.agent, answered.keys.edge, answered.keys.channel);
   conn.onData = (chunk) => end.hear(chunk);
   return { end, write };
 }
@@ -112,7 +117,7 @@ async function enter(
   step = Infinity,
 ): Promise<{ end: RawEnd; write(bytes: Bytes): void }> {
   const { end, write } = await greet(test, step);
-  write(end.record(encodeLogin(bytesOf(test.token({ hostname }).token))));
+  write(end.record(end.login(test.token({ hostname }))));
   await test.advance(50);
   assert.equal(decodeVerdict(end.heard.shift()!), undefined);
   return { end, write };
@@ -230,7 +235,7 @@ describe("a sealed session ends at once, alone, and with a reason", () => {
     const test = await start();
     const { end, write } = await greet(test);
     const answered = end.conn.byteLength;
-    write(end.record(new Uint8Array(TOKEN_MAX_BYTES + 65)).slice(0, 22));
+    write(end.record(new Uint8Array(LOGIN_MAX_BYTES + 1)).slice(0, 22));
     await test.advance(SEALED_SILENCE_MIN_MS - 100);
     assert.equal(end.conn.ended, false);
     await test.advance(SEALED_SILENCE_MAX_MS);
@@ -249,7 +254,7 @@ describe("a sealed session ends at once, alone, and with a reason", () => {
       });
       const { end, write } = await greet(test);
       const answered = end.conn.byteLength;
-      write(end.record(encodeLogin(bytesOf(test.token().token))));
+      write(end.record(end.login(test.token())));
       await test.advance(100);
       write(new Uint8Array(1));
       await test.advance(SEALED_SILENCE_MIN_MS - 100);
@@ -266,7 +271,7 @@ describe("a sealed session ends at once, alone, and with a reason", () => {
     const authorized: string[] = [];
     const test = await start({ authorize: ({ transport }) => void authorized.push(transport) });
     const { end, write } = await greet(test);
-    const login = end.record(encodeLogin(bytesOf(test.token().token)));
+    const login = end.record(end.login(test.token()));
     write(concat(login, new Uint8Array(1)));
     await test.advance(50);
     assert.deepEqual([end.heard.length, authorized.length, test.edge.serves("a.test")], [0, 0, false]);
@@ -296,7 +301,7 @@ describe("a sealed agent whose pings aren't answered", () => {
           if (edge !== undefined) return edge.hear(chunk);
           const { answer, keys: fresh } = handshake.push(chunk) ?? {};
           if (answer === undefined) return;
-          edge = new RawEnd(watched, fresh!.edge, fresh!.agent);
+          edge = new RawEnd(watched, fresh!.edge, fresh!.agent, fresh!.channel);
           watched.write(answer);
           watched.write(edge.record(encodeVerdict(undefined)));
         };
@@ -307,7 +312,13 @@ describe("a sealed agent whose pings aren't answered", () => {
     const runtime = test.runtime(AGENT_HOST);
     await test.network.settle(dialSealed({
       ...{ runtime, clock: runtime.clock, sodium, aeads, scratch: new SealedScratch() },
-      ...{ host: EDGE_HOST, port: EDGE_PORT, token: token.token, edgePublicKey: keys.publicKey },
+      ...{
+        host: EDGE_HOST,
+        port: EDGE_PORT,
+        token: token.token,
+        aesKey: token.claims.aesKey,
+        edgePublicKey: keys.publicKey,
+      },
       admitted: (session) => {
         agent.session = session;
         return agent;
@@ -359,7 +370,13 @@ describe("a sealed agent whose pings aren't answered", () => {
     const runtime = test.runtime(AGENT_HOST);
     await test.network.settle(dialSealed({
       ...{ runtime, clock: runtime.clock, sodium, aeads, scratch: new SealedScratch() },
-      ...{ host: EDGE_HOST, port: EDGE_PORT, token: token.token, edgePublicKey: keys.publicKey },
+      ...{
+        host: EDGE_HOST,
+        port: EDGE_PORT,
+        token: token.token,
+        aesKey: token.claims.aesKey,
+        edgePublicKey: keys.publicKey,
+      },
       admitted: (session) => {
         agent.session = session;
         return agent;

@@ -13,7 +13,7 @@ import type { CreatedToken, TokenRequest } from "../../../src/protocol/token/tok
 import type { Bytes } from "../../../src/runtime/port.ts";
 import { dialSealed, type DialSealedOptions } from "../../../src/transport/sealed/dial.ts";
 import { SealedScratch } from "../../../src/transport/sealed/session.ts";
-import { encodeLogin } from "../../../src/wire/sealed/sealed_messages.ts";
+import { loginOf } from "../../support/login.ts";
 import { bytesOf, type Watched } from "../../conformance/runtime_helpers.ts";
 import { systemRandom } from "../../../src/crypto/random.ts";
 import type { Session } from "../../../src/transport/port.ts";
@@ -66,6 +66,7 @@ async function connect(
     host: EDGE_HOST,
     port: EDGE_PORT,
     token: created.token,
+    aesKey: created.claims.aesKey,
     edgePublicKey: keys.publicKey,
     admitted: (session) => {
       agent.session = session;
@@ -293,7 +294,11 @@ describe("edge: strangers at a sealed port", () => {
     const opened = handshake.push(answer)!;
     const cipher = { sodium, small: aeads.small, bulk: aeads.chacha, key: opened.keys.agent };
     const sealer = new RecordSealer(cipher, new RecordScratch(), systemRandom);
-    const login = sealer.seal(encodeLogin(bytesOf(test.token().token))).slice();
+    const login = sealer.seal(loginOf(test.token(), {
+      transport: "sealed",
+      edgeKey: keys.publicKey,
+      channel: opened.keys.channel,
+    })).slice();
     conn.write(flipped(login, 30));
     await test.advance(SEALED_SILENCE_MIN_MS - 100);
     assert.equal(conn.ended, false);

@@ -49,11 +49,42 @@ describe("HTTP on a stream", () => {
     assert.ok(near.text.includes("the tunnel: POST a.test /a?b=1 hello."), near.text);
     await near.sawEnd;
     await close();
-    const next = await connect((request) => new Response(`${request.method} ${request.url}.`));
-    next.near.write(bytesOf("GET /next HTTP/1.1\r\nhost: a b\r\n\r\n"));
-    await until(next.near, "GET http://localhost/next.");
-    await next.close();
   });
+
+  const HOSTS: readonly (readonly [fields: string, target: string, url: string | undefined])[] = [
+    ["host: a.test:8080\r\n", "/p?q=1", "http://a.test:8080/p?q=1"],
+    ["host: [2001:db8::1]:80\r\n", "/", "http://[2001:db8::1]/"],
+    ["host: a.test\r\n", "http://b.test/whole", "http://b.test/whole"],
+    ["host: x/secret?\r\n", "/public", undefined],
+    ["host: x#\r\n", "/public", undefined],
+    ["host: x\\y\r\n", "/public", undefined],
+    ["host: user@x\r\n", "/public", undefined],
+    ["host: a b\r\n", "/public", undefined],
+    ["host: a:99999\r\n", "/public", undefined],
+    ["host: [::1\r\n", "/public", undefined],
+    ["host: \r\n", "/public", undefined],
+    ["host: a.test\r\nhost: b.test\r\n", "/public", undefined],
+    ["", "/public", undefined],
+    ["host: a.test\r\n", "http://x%2f@y/public", undefined],
+  ];
+  for (const [fields, target, url] of HOSTS) {
+    it(
+      `takes the address from Host and target alone: ${JSON.stringify([fields, target])}`,
+      { timeout },
+      async () => {
+        const seen: string[] = [];
+        const { near, close } = await connect((request) => {
+          seen.push(request.url);
+          return new Response("ok");
+        });
+        near.write(bytesOf(`GET ${target} HTTP/1.1\r\n${fields}\r\n`));
+        await near.sawEnd;
+        assert.match(near.text, url === undefined ? /^HTTP\/1\.1 400 / : /^HTTP\/1\.1 200 /);
+        assert.deepEqual(seen, url === undefined ? [] : [url]);
+        await close();
+      },
+    );
+  }
 
   it("answers what the handler throws with 500, and ends at what is no HTTP", { timeout }, async () => {
     const { near, close } = await connect(() => {
@@ -129,24 +160,26 @@ describe("HTTP on a stream", () => {
     await close();
   });
 
-  it("ends when nothing moves for long", { timeout }, async () => {
+  it("ends when no request comes, and says why", { timeout }, async () => {
     const network = createMemoryNetwork();
     const serve = await httpService({ fetch: () => new Response("x"), clock: network.clock })(by);
-    let aborted = 0;
+    let released = 0;
+    let said = "";
     const silent: ByteStream = {
       attach() {},
-      write: () => true,
+      write: (chunk) => (said += new TextDecoder().decode(chunk)) !== "",
       closeWrite() {},
-      abort: () => void aborted++,
-      release() {},
+      abort() {},
+      release: () => void released++,
       pause() {},
       resume() {},
       bufferedBytes: 0,
     };
     serve(silent as Conn);
-    await network.advance(80_000);
-    assert.equal(aborted, 0);
-    await network.advance(45_000);
-    assert.equal(aborted, 1);
+    await network.advance(9_000);
+    assert.equal(released, 0);
+    await network.advance(6_000);
+    assert.equal(released, 1);
+    assert.match(said, /^HTTP\/1\.1 408 /);
   });
 });

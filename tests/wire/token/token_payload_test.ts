@@ -159,7 +159,7 @@ describe("token payloads", () => {
     ["a hostname as an array", { ...good, hostname: ["a.example"] }, /hostname is not a string/],
     ["a long label", { ...good, hostname: "a".repeat(64) }, /hostname: a label has 64 characters/],
     ["a hostname that is none", { ...good, hostname: "192.0.2.1" }, /hostname is an IP address/],
-    ["an alias that is none", { ...good, alias: ["*.example.org"] }, /alias\.0 has characters/],
+    ["an alias that is none", { ...good, alias: ["a.*.example.org"] }, /alias\.0 has a \* elsewhere/],
     ["an alias as text", { ...good, alias: "www.example.org" }, /alias is not an array or null/],
     [
       "an alias as an object",

@@ -18,7 +18,7 @@ import { CurveStream } from "./stream.ts";
 import { brokenFrame, type StreamHost, type StreamLimits } from "./stream_host.ts";
 
 /** What stream 0 may carry in each direction. */
-export const CONTROL_STREAM_BYTES = 16_384;
+export const CONTROL_STREAM_BYTES = 16_384 + 64;
 /** A STREAM frame with less data than this isn't worth its head. */
 const PIECE_MIN_BYTES = 24;
 

@@ -4,10 +4,13 @@
  * @module
  */
 import { Duplex } from "node:stream";
-import type { ByteStream } from "../../runtime/port.ts";
+import type { ByteStream } from "./port.ts";
 
-/** The stream as a {@link Duplex}, to which it belongs from here on; each side's end is its own. */
-export function toNodeDuplex(stream: ByteStream): Duplex {
+/**
+ * The stream as a {@link Duplex}, to which it belongs from here on; each side's end is its own. While `held` says so the
+ * stream stands still, however much is asked for; whoever lets it go on calls `stream.resume`.
+ */
+export function toNodeDuplex(stream: ByteStream, held: () => boolean = () => false): Duplex {
   let drained: (() => void) | undefined;
   const goOn = () => {
     const done = drained;
@@ -16,7 +19,9 @@ export function toNodeDuplex(stream: ByteStream): Duplex {
   };
   const duplex = new Duplex({
     allowHalfOpen: true,
-    read: () => stream.resume(),
+    read() {
+      if (!held()) stream.resume();
+    },
     write(chunk: Uint8Array<ArrayBuffer>, _encoding, done) {
       if (stream.write(chunk)) done();
       else drained = done;
@@ -35,7 +40,9 @@ export function toNodeDuplex(stream: ByteStream): Duplex {
   duplex.on("error", () => {});
   stream.attach({
     // A chunk is valid during the call alone.
-    data: (chunk) => duplex.push(chunk.slice()) || stream.pause(),
+    data(chunk) {
+      if (!duplex.push(chunk.slice()) || held()) stream.pause();
+    },
     end: () => duplex.push(null),
     drain: goOn,
     close: (error) => {

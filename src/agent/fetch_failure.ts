@@ -1,0 +1,80 @@
+/**
+ * Why a request to a server got no answer, and what to do about it. Deno and Bun say it in words of their own, Deno
+ * only deep in the error's cause.
+ *
+ * @module
+ */
+import { errorMessage } from "../errors.ts";
+
+/** A cause: what its text or code looks like on either runtime, and what to say. */
+interface Cause {
+  readonly looks: RegExp;
+  says(url: URL): string;
+}
+
+const CAUSES: readonly Cause[] = [
+  {
+    looks: /ECONNREFUSED|Connection refused|ConnectionRefused/i,
+    says: ({ host }) =>
+      `connection refused: nothing listens at ${host}; start it, or correct the host and the port`,
+  },
+  {
+    looks: /ENOTFOUND|EAI_AGAIN|dns error|failed to lookup address/i,
+    says: ({ hostname }) => `the name ${hostname} has no address: correct it, or look at this machine's DNS`,
+  },
+  {
+    looks: /InvalidContentType|EPROTO|WRONG_VERSION_NUMBER|corrupt message/i,
+    says: (url) =>
+      `the server speaks no TLS there: use ${url.origin.replace("https:", "http:")}, or its HTTPS port`,
+  },
+  {
+    looks: /NotValidForName|ALTNAME|certificate not valid for name|HOSTNAME_MISMATCH/i,
+    says: ({ hostname }) => `the server's certificate isn't for ${hostname}: use the name that it is for`,
+  },
+  {
+    looks: /Expired|CERT_HAS_EXPIRED|NotValidYet/,
+    says: () => "the server's certificate isn't valid now: renew it, or correct this machine's clock",
+  },
+  {
+    looks:
+      /UnknownIssuer|CaUsedAsEndEntity|SELF_SIGNED|self.signed|UNABLE_TO_(VERIFY|GET_ISSUER)|CERT_SIGNATURE|certificate signature|invalid peer certificate/i,
+    says: () =>
+      "this machine doesn't trust the server's certificate: have it signed by a public authority, or name its " +
+      "authority's file in DENO_CERT (Deno) or NODE_EXTRA_CA_CERTS (Bun)",
+  },
+  {
+    looks: /invalid HTTP version|UnexpectedMessage|HPE_INVALID|Malformed_HTTP/i,
+    says: (url) =>
+      `the server doesn't answer in HTTP there: use ${
+        url.origin.replace("http:", "https:")
+      }, or its HTTP port`,
+  },
+  {
+    looks: /TimeoutError|timed out/i,
+    says: ({ host }) => `${host} doesn't answer: a firewall may drop what is sent there`,
+  },
+  {
+    looks: /UND_ERR_REDIRECT|redirect/i,
+    says: () => "the server answers with a redirect: use the address that it leads to",
+  },
+  {
+    looks: /ECONNRESET|closed unexpectedly|connection closed|IncompleteMessage|SendRequest/i,
+    says: (url) =>
+      url.protocol === "http:"
+        ? `the server closes the connection: if it speaks HTTPS there, use ${
+          url.origin.replace("http:", "https:")
+        }`
+        : "the server closes the connection",
+  },
+];
+
+/** The reason in plain words with the next step; the runtime's own words where they are unknown. */
+export function fetchFailure(error: unknown, url: URL): string {
+  const told: string[] = [];
+  for (let at = error; at instanceof Error && told.length < 16; at = at.cause) {
+    const { code } = at as { readonly code?: unknown };
+    told.push(at.name, typeof code === "string" ? code : "", errorMessage(at));
+  }
+  const text = told.join(" ");
+  return CAUSES.find(({ looks }) => looks.test(text))?.says(url) ?? told.at(-1) ?? errorMessage(error);
+}

@@ -1,0 +1,65 @@
+/**
+ * Small writes of one turn go out together: a head, a chunk's size and the last chunk would otherwise each become a TLS
+ * record and a frame of the session.
+ *
+ * @module
+ */
+import type { Bytes } from "../../bytes/bytes.ts";
+import type { ByteStream } from "../../runtime/port.ts";
+
+/** A piece of at least this size goes out by itself, without being copied. */
+const LARGE_BYTES = 8 * 1024;
+const BUFFER_BYTES = 16 * 1024;
+
+/** Writes to a stream. */
+export class CoalescingWriter {
+  readonly #stream: ByteStream;
+  #buffer: Bytes | undefined;
+  #length = 0;
+  #flushAsked = false;
+  #taking = true;
+
+  constructor(stream: ByteStream) {
+    this.#stream = stream;
+  }
+
+  /** Bytes that haven't been handed on. */
+  get bufferedBytes(): number {
+    return this.#length + this.#stream.bufferedBytes;
+  }
+
+  /** As {@link ByteStream.write}. */
+  write(piece: Bytes): boolean {
+    if (piece.length >= LARGE_BYTES) {
+      this.flush();
+      return this.#taking = this.#stream.write(piece);
+    }
+    if (this.#length + piece.length > BUFFER_BYTES) this.flush();
+    this.#buffer ??= new Uint8Array(BUFFER_BYTES);
+    this.#buffer.set(piece, this.#length);
+    this.#length += piece.length;
+    if (!this.#flushAsked) {
+      this.#flushAsked = true;
+      queueMicrotask(() => {
+        this.#flushAsked = false;
+        this.flush();
+      });
+    }
+    return this.#taking;
+  }
+
+  /** Hands everything on now. */
+  flush(): void {
+    const { length } = { length: this.#length };
+    if (this.#buffer === undefined || length === 0) return;
+    this.#length = 0;
+    // The stream copies what it can't hand on at once, so that the buffer is free again.
+    this.#taking = this.#stream.write(this.#buffer.subarray(0, length));
+    this.#buffer = undefined;
+  }
+
+  /** The stream takes bytes again. */
+  drained(): void {
+    this.#taking = true;
+  }
+}

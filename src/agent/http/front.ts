@@ -1,0 +1,157 @@
+/**
+ * What stands between a visitor's HTTP and a service's handler: the name, fields that are set, the access log.
+ *
+ * @module
+ */
+import { errorMessage } from "../../errors.ts";
+import type { ByteStream, ByteStreamHandler, Clock } from "../../runtime/port.ts";
+import type { Field } from "../../wire/http1/fields.ts";
+import type { ResponseHead } from "../../wire/http1/head.ts";
+import { type Exchange, type HttpHandler, respondText } from "./exchange.ts";
+
+/** Turns a handler into one that does something more. */
+export type Layer = (handler: HttpHandler) => HttpHandler;
+
+/**
+ * Answers 421 where the request's host isn't one that `serves` knows: a browser that has one certificate for two agents
+ * sends both their requests to either (RFC 9113 §9.1.1), and tries again on a connection of its own when it hears that.
+ */
+export function ownHostsOnly(serves: (host: string) => boolean): Layer {
+  return (handler) => (exchange) => {
+    if (serves(hostOf(exchange.request.authority))) return handler(exchange);
+    respondText(
+      exchange,
+      421,
+      "This connection doesn't serve that name. Ask for it on a connection of its own.",
+    );
+  };
+}
+
+/** The host of an authority, without its port and a trailing dot. */
+export function hostOf(authority: string): string {
+  return authority.replace(/:\d*$/, "").replace(/\.$/, "");
+}
+
+/** Fields that are set on requests and on answers, by name in lower case; an empty value removes one. */
+export function setFields(
+  request: Readonly<Record<string, string>>,
+  response: Readonly<Record<string, string>>,
+): Layer {
+  const none = (fields: Readonly<Record<string, string>>) => Object.keys(fields).length === 0;
+  if (none(request) && none(response)) return (handler) => handler;
+  return (handler) => (exchange) =>
+    handler(derived(exchange, {
+      request: { ...exchange.request, fields: withFields(exchange.request.fields, request) },
+      respond: ({ status, fields }) => exchange.respond({ status, fields: withFields(fields, response) }),
+    }));
+}
+
+function withFields(fields: readonly Field[], set: Readonly<Record<string, string>>): readonly Field[] {
+  const kept = fields.filter(([name]) => set[name] === undefined);
+  return [...kept, ...Object.entries(set).filter(([, value]) => value !== "")];
+}
+
+/** A line of an access log. */
+export interface RequestEntry {
+  readonly exchange: Exchange;
+  readonly status: number | undefined;
+  /** Bytes of the bodies. */
+  readonly bytesIn: number;
+  readonly bytesOut: number;
+  readonly durationMs: number;
+  readonly error?: string;
+}
+
+/** Tells of each request when it is over. */
+export function logged(clock: Clock, write: (entry: RequestEntry) => void): Layer {
+  return (handler) => (exchange) => {
+    const startedMs = clock.nowMs();
+    let status: number | undefined;
+    const stream = new CountedStream(exchange.stream, (error) => {
+      const durationMs = clock.nowMs() - startedMs;
+      const { bytesIn, bytesOut } = stream;
+      write({
+        ...{ exchange, status, bytesIn, bytesOut, durationMs },
+        ...error === undefined ? {} : { error: errorMessage(error) },
+      });
+    });
+    return handler(derived(exchange, {
+      stream,
+      respond: (head: ResponseHead) => {
+        status = head.status;
+        exchange.respond(head);
+      },
+    }));
+  };
+}
+
+/** The exchange with some of it replaced. */
+export function derived(exchange: Exchange, changed: Partial<Exchange>): Exchange {
+  const { request, visitor, stream, upgrade, hasBody } = exchange;
+  return {
+    request,
+    visitor,
+    stream,
+    upgrade,
+    hasBody,
+    respond: (head) => exchange.respond(head),
+    ...changed,
+  };
+}
+
+class CountedStream implements ByteStream {
+  bytesIn = 0;
+  bytesOut = 0;
+  readonly #inner: ByteStream;
+  readonly #over: (error: Error | undefined) => void;
+
+  constructor(inner: ByteStream, over: (error: Error | undefined) => void) {
+    this.#inner = inner;
+    this.#over = over;
+  }
+
+  get bufferedBytes(): number {
+    return this.#inner.bufferedBytes;
+  }
+
+  attach(handler: ByteStreamHandler): void {
+    this.#inner.attach({
+      data: (chunk) => {
+        this.bytesIn += chunk.length;
+        handler.data(chunk);
+      },
+      end: () => handler.end(),
+      drain: () => handler.drain(),
+      close: (error) => {
+        this.#over(error);
+        handler.close(error);
+      },
+    });
+  }
+
+  write(chunk: Uint8Array<ArrayBuffer>): boolean {
+    this.bytesOut += chunk.length;
+    return this.#inner.write(chunk);
+  }
+
+  closeWrite(): void {
+    this.#inner.closeWrite();
+  }
+  abort(error?: Error): void {
+    this.#inner.abort(error);
+  }
+  release(): void {
+    this.#inner.release();
+  }
+  pause(): void {
+    this.#inner.pause();
+  }
+  resume(): void {
+    this.#inner.resume();
+  }
+}
+
+/** A handler behind layers, the first of which sees a request first. */
+export function layered(handler: HttpHandler, ...layers: readonly Layer[]): HttpHandler {
+  return layers.reduceRight((inner, layer) => layer(inner), handler);
+}

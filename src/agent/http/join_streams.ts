@@ -1,0 +1,30 @@
+/**
+ * Joins two streams inside this process; who is idle for too long is for either end to say.
+ *
+ * @module
+ */
+import type { Bytes } from "../../bytes/bytes.ts";
+import type { ByteStream, ByteStreamHandler } from "../../runtime/port.ts";
+
+/** Both directions, until both are over. */
+export function joinStreams(
+  one: ByteStream,
+  other: ByteStream,
+  closed: (error: Error | undefined) => void,
+): void {
+  const way = (from: ByteStream, to: ByteStream): ByteStreamHandler => ({
+    data(chunk: Bytes) {
+      if (!to.write(chunk)) from.pause();
+    },
+    end: () => to.closeWrite(),
+    drain: () => to.resume(),
+    close(error) {
+      if (error === undefined) to.release();
+      else to.abort(error);
+      closed(error);
+    },
+  });
+  other.attach(way(other, one));
+  one.attach(way(one, other));
+  one.resume();
+}

@@ -1,0 +1,190 @@
+/**
+ * Passes visitors' requests on to an HTTP server.
+ *
+ * @module
+ */
+import { isIPv6 } from "node:net";
+import { errorMessage, SallyportError } from "../../errors.ts";
+import type { ByteStream, Clock } from "../../runtime/port.ts";
+import type { Faults } from "../../runtime/shared.ts";
+import { type Logger, silentLogger } from "../../telemetry/log.ts";
+import type { Caller } from "../../transport/port.ts";
+import { endToEnd, type Field, fieldOf } from "../../wire/http1/fields.ts";
+import { printableName } from "../../wire/hostname.ts";
+import { type BodyStream, type Exchange, type HttpHandler, respondText } from "./exchange.ts";
+import { Http1Client } from "./http1_client.ts";
+
+/** What {@link httpProxy} takes. */
+export interface HttpProxyOptions {
+  readonly clock: Clock;
+  readonly faults: Faults;
+  /** Connects to the server: to one of several, where it has several. `visitor` is whom the connection is for. */
+  dial(visitor: Caller): Promise<ByteStream>;
+  /** Each request gets a connection of its own, as one that begins with the visitor's address needs. */
+  readonly single?: boolean;
+  /** The server must begin its answer by then. */
+  readonly answerTimeoutMs: number;
+  /** Largest body of a request. */
+  readonly requestBodyMaxBytes?: number;
+  readonly log?: Logger;
+}
+
+/** A handler that passes requests on, and what ends its connections. */
+export interface HttpProxy {
+  readonly handler: HttpHandler;
+  close(): void;
+}
+
+/** Makes a proxy. The server gets the visitor's Host, and its address in `X-Forwarded-For` and `Forwarded`. */
+export function httpProxy(options: HttpProxyOptions): HttpProxy {
+  const { clock, faults, single } = options;
+  const nobody: Caller = { address: "0.0.0.0" };
+  const client = new Http1Client({ clock, faults, single, dial: () => options.dial(nobody) });
+  return { handler: (exchange) => passOn(options, client, exchange), close: () => client.close() };
+}
+
+async function passOn(options: HttpProxyOptions, client: Http1Client, exchange: Exchange): Promise<void> {
+  const { clock, requestBodyMaxBytes = Infinity, log = silentLogger } = options;
+  const { request, visitor, stream, upgrade } = exchange;
+  const byteLength = declaredLength(request.fields);
+  if (byteLength !== undefined && byteLength > requestBodyMaxBytes) {
+    return respondText(exchange, 413, `This service takes requests of up to ${requestBodyMaxBytes} bytes.`);
+  }
+  let answered = false;
+  const body = byteLength !== undefined
+    ? byteLength === 0 ? "none" : "length"
+    : exchange.hasBody
+    ? "chunked"
+    : "none";
+  const answer = (status: number, text: string) => {
+    answered = true;
+    respondText(exchange, status, text);
+  };
+  const failed = (error: unknown) => {
+    const slow = error instanceof SallyportError && causeCode(error) === "deadline_exceeded";
+    log.warn(
+      { visitor: visitor.address, method: request.method, path: printableName(request.target) },
+      `Cannot pass request on: ${errorMessage(error)}`,
+    );
+    if (error instanceof SallyportError && error.code === "limit_exceeded") {
+      answer(503, "This service is busy. Try again in a moment.");
+    } else if (slow) answer(504, "The server behind this name didn't answer in time.");
+    else answer(502, "The server behind this name can't be reached, or doesn't speak HTTP.");
+  };
+  let server: BodyStream | undefined;
+  let timedOut = false;
+  const timer = clock.after(options.answerTimeoutMs, () => {
+    if (answered) return;
+    timedOut = true;
+    const why = `no answer in ${options.answerTimeoutMs / 1000} s`;
+    failed(
+      new SallyportError("deadline_exceeded", `Cannot reach server: ${why}`, {
+        side: "local",
+        retryable: true,
+      }),
+    );
+    server?.abort();
+  });
+  try {
+    server = await client.request({
+      method: request.method,
+      target: request.target,
+      fields: forwardedFields(exchange),
+      body,
+      byteLength,
+      upgrade,
+      answered: (head) => {
+        timer.cancel();
+        if (answered) return;
+        answered = true;
+        exchange.respond(head);
+      },
+    }, () => options.dial(visitor));
+  } catch (error) {
+    timer.cancel();
+    if (!answered) failed(error);
+    return;
+  }
+  let received = 0;
+  let ended = false;
+  const target = server;
+  target.attach({
+    data: (chunk) => {
+      if (!stream.write(chunk)) target.pause();
+    },
+    end: () => {
+      ended = true;
+      stream.closeWrite();
+    },
+    drain: () => stream.resume(),
+    close: (error) => {
+      timer.cancel();
+      if (!answered) failed(error ?? new Error("it ended the connection"));
+      else if (error !== undefined && !ended) stream.abort(error);
+      else stream.release();
+    },
+  });
+  if (timedOut) {
+    // The time was over while it connected.
+    target.abort();
+    return;
+  }
+  stream.attach({
+    data: (chunk) => {
+      received += chunk.length;
+      if (received > requestBodyMaxBytes && upgrade === undefined) {
+        if (!answered) answer(413, `This service takes requests of up to ${requestBodyMaxBytes} bytes.`);
+        target.abort();
+        return;
+      }
+      if (!target.write(chunk)) stream.pause();
+    },
+    end: () => target.closeWrite(),
+    drain: () => target.resume(),
+    close: (error) => {
+      timer.cancel();
+      if (error !== undefined) {
+        answered = true;
+        target.abort(error);
+      } else target.release();
+    },
+  });
+}
+
+function causeCode(error: SallyportError): string {
+  const cause = error.cause;
+  return cause instanceof SallyportError ? causeCode(cause) : error.code;
+}
+
+function declaredLength(fields: readonly Field[]): number | undefined {
+  const text = fieldOf(fields, "content-length");
+  return text !== undefined && /^\d{1,15}$/.test(text) ? Number(text) : undefined;
+}
+
+/** What a visitor may not say itself: the server would believe it. */
+const FORGEABLE: ReadonlySet<string> = new Set([
+  "forwarded",
+  "host",
+  "x-forwarded-for",
+  "x-forwarded-host",
+  "x-forwarded-port",
+  "x-forwarded-proto",
+  "x-forwarded-server",
+  "x-real-ip",
+]);
+
+/** The fields for the server: those of the visitor that pass, and who the visitor is (RFC 7239). */
+function forwardedFields({ request, visitor }: Exchange): Field[] {
+  const kept = endToEnd(request.fields).filter(([name]) =>
+    !FORGEABLE.has(name) && name !== "content-length" && name !== "expect"
+  );
+  const node = isIPv6(visitor.address) ? `"[${visitor.address}]"` : visitor.address;
+  return [
+    ["host", request.authority],
+    ...kept,
+    ["x-forwarded-for", visitor.address],
+    ["x-forwarded-host", request.authority],
+    ["x-forwarded-proto", "https"],
+    ["forwarded", `for=${node};host="${request.authority}";proto=https`],
+  ];
+}

@@ -1,0 +1,299 @@
+/**
+ * TLS that ends here: the runtime's own stack, over a stream of a session instead of a socket.
+ *
+ * @module
+ */
+import type { Duplex } from "node:stream";
+import { type SecureContext, TLSSocket } from "node:tls";
+import type { Bytes } from "../../bytes/bytes.ts";
+import { errorMessage, SallyportError } from "../../errors.ts";
+import type { ByteStream, ByteStreamHandler, Clock, Timer } from "../../runtime/port.ts";
+import type { Faults } from "../../runtime/shared.ts";
+import type { ByteMeter } from "../../transport/splice.ts";
+import { toNodeDuplex } from "../../runtime/node_duplex.ts";
+import { ClientHelloReader, HELLO_DEADLINE_MS } from "../../wire/tls/client_hello.ts";
+import { AlertDescription, encodeAlert } from "../../wire/tls/tls_alert.ts";
+import { NODE_STREAM_BUFFER_BYTES, NodeStream } from "./node_stream.ts";
+
+/** A visitor's TLS handshake must be over by then, its ClientHello included. */
+export const TLS_HANDSHAKE_DEADLINE_MS = 15_000;
+/** Handshakes that may be under way at a time in one agent; further visitors are turned away. */
+export const TLS_HANDSHAKES_MAX = 512;
+
+/** What a visitor's ClientHello asks for. */
+export interface HelloFacts {
+  /** Canonical; undefined where the client named none. */
+  readonly serverName: string | undefined;
+  readonly alpnProtocols: readonly string[];
+}
+
+/** How a handshake is to be answered. */
+export interface TlsChoice {
+  readonly context: SecureContext;
+  /** The one protocol to agree on; the first of those that the client offers. None is agreed on when absent. */
+  readonly alpnProtocols?: readonly string[];
+}
+
+/** A handshake that isn't made: the alert for the client, and the reason for the log. */
+export interface TlsRefusal {
+  readonly alert: number;
+  readonly error: SallyportError;
+}
+
+/** A visitor whose TLS stands. */
+export interface SecureStream {
+  /** What is inside the TLS. */
+  readonly stream: ByteStream;
+  readonly serverName: string | undefined;
+  /** What both sides speak; undefined where nothing was agreed on. */
+  readonly alpnProtocol: string | undefined;
+}
+
+/** What a {@link TlsTerminator} is made of. */
+export interface TlsTerminatorOptions {
+  readonly clock: Clock;
+  /** Hears what the handlers of streams throw. */
+  readonly faults: Faults;
+  /** Says which certificate a visitor gets, or why none. */
+  choose(hello: HelloFacts): TlsChoice | TlsRefusal | Promise<TlsChoice | TlsRefusal>;
+}
+
+/** What {@link TlsTerminator.accept} takes beside the stream. */
+export interface AcceptOptions {
+  /** Counts what passes, as it is on the wire. */
+  readonly meter?: ByteMeter;
+  /** The handshake is over. The stream must be attached before the call returns. */
+  secured(secure: SecureStream): void;
+  /** There was no handshake, or it failed; the stream has been ended. */
+  failed(error: SallyportError): void;
+}
+
+/** Ends TLS. */
+export class TlsTerminator {
+  readonly options: TlsTerminatorOptions;
+  #handshakes = 0;
+
+  constructor(options: TlsTerminatorOptions) {
+    this.options = options;
+  }
+
+  /** Handshakes that are under way. */
+  get handshakes(): number {
+    return this.#handshakes;
+  }
+
+  /** Takes over a stream whose first byte is that of a ClientHello. */
+  accept(stream: ByteStream, options: AcceptOptions): void {
+    if (this.#handshakes >= TLS_HANDSHAKES_MAX) {
+      const why = `Cannot serve visitor: ${TLS_HANDSHAKES_MAX} handshakes are under way already`;
+      turnAway(stream, AlertDescription.internal_error);
+      options.failed(new SallyportError("limit_exceeded", why, { side: "local", retryable: true }));
+      return;
+    }
+    this.#handshakes++;
+    new Handshake(this.options, stream, options, () => this.#handshakes--);
+  }
+}
+
+/** Ends a stream in clear with an alert. */
+export function turnAway(stream: ByteStream, alert: number): void {
+  stream.attach({ data() {}, end() {}, drain() {}, close() {} });
+  stream.write(encodeAlert(alert));
+  stream.release();
+}
+
+/** One handshake, from the ClientHello's first byte on. */
+class Handshake implements ByteStreamHandler {
+  readonly #options: TlsTerminatorOptions;
+  readonly #stream: ByteStream;
+  readonly #accept: AcceptOptions;
+  readonly #hello = new ClientHelloReader();
+  readonly #settled: () => void;
+  readonly #timers: readonly Timer[];
+  #chosen = false;
+  #over = false;
+
+  constructor(options: TlsTerminatorOptions, stream: ByteStream, accept: AcceptOptions, settled: () => void) {
+    this.#options = options;
+    this.#stream = stream;
+    this.#accept = accept;
+    this.#settled = settled;
+    const late = (what: string, ms: number) => () => {
+      this.#fail(
+        new SallyportError("deadline_exceeded", `Cannot serve visitor: ${what} in ${ms / 1000} s`, {
+          side: "peer",
+        }),
+      );
+    };
+    this.#timers = [
+      options.clock.after(HELLO_DEADLINE_MS, () => {
+        if (!this.#chosen) late("no whole ClientHello", HELLO_DEADLINE_MS)();
+      }),
+      options.clock.after(TLS_HANDSHAKE_DEADLINE_MS, late("no TLS handshake", TLS_HANDSHAKE_DEADLINE_MS)),
+    ];
+    stream.attach(this);
+  }
+
+  data(chunk: Bytes): void {
+    if (this.#accept.meter !== undefined) this.#accept.meter.bytesToAgent += chunk.length;
+    const outcome = this.#hello.push(chunk);
+    if (this.#chosen || outcome.kind === "incomplete") return;
+    this.#chosen = true;
+    if (outcome.kind === "refused") {
+      const error = new SallyportError(outcome.reason, `Cannot serve visitor: ${outcome.detail}`, {
+        side: "peer",
+      });
+      return this.#refuse({ alert: outcome.alert, error });
+    }
+    // Held until the certificate is there; what comes meanwhile stays in the stream.
+    this.#stream.pause();
+    const { serverName, alpnProtocols } = outcome;
+    Promise.resolve().then(() => this.#options.choose({ serverName, alpnProtocols })).then(
+      (choice) => {
+        if (this.#over) return;
+        if ("error" in choice) this.#refuse(choice);
+        else this.#begin(choice, serverName, alpnProtocols);
+      },
+      (thrown) => {
+        const why = `Cannot serve visitor: ${errorMessage(thrown)}`;
+        const error = new SallyportError("io_failed", why, { side: "local", cause: thrown });
+        this.#refuse({ alert: AlertDescription.internal_error, error });
+      },
+    );
+  }
+
+  end(): void {
+    this.#fail(
+      new SallyportError(
+        "connection_lost",
+        "Cannot serve visitor: it left before its ClientHello was whole",
+        { side: "peer" },
+      ),
+    );
+  }
+
+  drain(): void {}
+
+  close(): void {
+    this.#fail(
+      new SallyportError("connection_lost", "Cannot serve visitor: it left during the handshake", {
+        side: "peer",
+      }),
+    );
+  }
+
+  #begin(choice: TlsChoice, serverName: string | undefined, offered: readonly string[]): void {
+    const protocols = choice.alpnProtocols ?? [];
+    const agreed = protocols.find((protocol) => offered.includes(protocol));
+    if (protocols.length > 0 && offered.length > 0 && agreed === undefined) {
+      const error = new SallyportError(
+        "hello_invalid",
+        "Cannot serve visitor: it speaks none of our protocols",
+        { side: "peer" },
+      );
+      return this.#refuse({ alert: AlertDescription.no_application_protocol, error });
+    }
+    const { meter } = this.#accept;
+    const inner = meter === undefined ? this.#stream : metered(this.#stream, meter);
+    // Deno's TLS reads on whether anybody reads from it or not, so that it is held back here; and its handshake may only
+    // begin in a later turn, or its failure can't be caught.
+    let started = false;
+    const held = () => !started || tls.readableLength > NODE_STREAM_BUFFER_BYTES;
+    const duplex = toNodeDuplex(inner, held);
+    const tls = new TLSSocket(duplex as never, {
+      isServer: true,
+      secureContext: choice.context,
+      ...agreed === undefined ? {} : { ALPNProtocols: [agreed] },
+    });
+    setImmediate(() => {
+      started = true;
+      duplex.push(this.#hello.bytes);
+      inner.resume();
+    });
+    const fail = (why: string, cause?: unknown) => {
+      if (this.#over) return;
+      tls.destroy();
+      this.#fail(
+        new SallyportError("connection_lost", `Cannot serve visitor: TLS handshake failed: ${why}`, {
+          side: "peer",
+          cause,
+        }),
+      );
+    };
+    const failed = (error: Error) => fail(errorMessage(error), error);
+    const closed = () => fail("the visitor left");
+    tls.on("error", failed);
+    tls.once("close", closed);
+    // Neither runtime's TLS says anything when its stream ends in the middle of a handshake.
+    duplex.once("end", closed);
+    tls.once("secure", () => {
+      if (this.#over) return;
+      this.#settle();
+      tls.off("error", failed);
+      tls.off("close", closed);
+      duplex.off("end", closed);
+      tls.pause();
+      const stream = new NodeStream(tls as unknown as Duplex, {
+        clock: this.#options.clock,
+        faults: this.#options.faults,
+        carrier: duplex,
+        destroy: (hard) => {
+          tls.destroy();
+          if (hard) inner.abort();
+        },
+      });
+      tls.on("data", () => {
+        if (!held()) inner.resume();
+      });
+      this.#accept.secured({ stream, serverName, alpnProtocol: agreed });
+    });
+  }
+
+  #refuse({ alert, error }: TlsRefusal): void {
+    if (this.#over) return;
+    this.#settle();
+    turnAway(this.#stream, alert);
+    this.#accept.failed(error);
+  }
+
+  #fail(error: SallyportError): void {
+    if (this.#over) return;
+    this.#settle();
+    this.#stream.abort();
+    this.#accept.failed(error);
+  }
+
+  #settle(): void {
+    this.#over = true;
+    for (const timer of this.#timers) timer.cancel();
+    this.#settled();
+  }
+}
+
+/** The stream with its bytes counted. */
+function metered(stream: ByteStream, meter: ByteMeter): ByteStream {
+  return {
+    get bufferedBytes() {
+      return stream.bufferedBytes;
+    },
+    attach: (handler) =>
+      stream.attach({
+        data: (chunk) => {
+          meter.bytesToAgent += chunk.length;
+          handler.data(chunk);
+        },
+        end: () => handler.end(),
+        drain: () => handler.drain(),
+        close: (error) => handler.close(error),
+      }),
+    write: (chunk) => {
+      meter.bytesToVisitor += chunk.length;
+      return stream.write(chunk);
+    },
+    closeWrite: () => stream.closeWrite(),
+    abort: (error) => stream.abort(error),
+    release: () => stream.release(),
+    pause: () => stream.pause(),
+    resume: () => stream.resume(),
+  };
+}

@@ -1,0 +1,164 @@
+/**
+ * `completion`: what a shell needs to complete this program's commands, flags and choices.
+ *
+ * @module
+ */
+import { addExamples, type CliContext, type Command, CommanderError } from "./command.ts";
+
+const SHELLS = ["bash", "zsh", "fish"] as const;
+type Shell = (typeof SHELLS)[number];
+
+/** A flag as a shell completes it. */
+interface Flag {
+  readonly name: string;
+  readonly about: string;
+  readonly takesValue: boolean;
+  /** The values that it takes, where they are few. */
+  readonly choices: readonly string[];
+}
+
+/** A command with its path, such as `pipe send`; the program itself has an empty one. */
+interface Node {
+  readonly path: string;
+  readonly commands: readonly { readonly name: string; readonly about: string }[];
+  readonly flags: readonly Flag[];
+}
+
+/** Adds the command. */
+export function addCompletion(program: Command, { io }: CliContext): void {
+  const command = program.command("completion").argument("<shell>", SHELLS.join(", "))
+    .description("Print what bash, zsh or fish needs to complete commands and flags.");
+  addExamples(command, io, [
+    {
+      what: "bash: in ~/.bashrc",
+      args: "completion bash > ~/.local/share/bash-completion/completions/sallyport",
+    },
+    { what: "zsh: in a folder of $fpath", args: "completion zsh > ~/.zfunc/_sallyport" },
+    { what: "fish", args: "completion fish > ~/.config/fish/completions/sallyport.fish" },
+  ]);
+  command.action((shell: string) => {
+    if (!SHELLS.includes(shell as Shell)) {
+      const why = `error: there is no completion for ${JSON.stringify(shell)}; it takes ${SHELLS.join(", ")}`;
+      throw new CommanderError(2, "sallyport.shell", why);
+    }
+    const nodes = nodesOf(program);
+    io.out(shell === "bash" ? forBash(nodes) : shell === "zsh" ? forZsh(nodes) : forFish(nodes));
+  });
+}
+
+function nodesOf(program: Command): Node[] {
+  const nodes: Node[] = [];
+  const visit = (command: Command, path: string) => {
+    const flags = command.options.filter(({ long }) => long !== undefined).map((option): Flag => ({
+      name: option.long as string,
+      about: aboutOf(option.description),
+      takesValue: option.required || option.optional,
+      choices: option.argChoices ?? [],
+    }));
+    const help: Flag = { name: "--help", about: "print help", takesValue: false, choices: [] };
+    const commands = command.commands.map((each) => ({
+      name: each.name(),
+      about: aboutOf(each.summary() || each.description()),
+    }));
+    nodes.push({ path, commands, flags: [...flags, help] });
+    for (const each of command.commands) visit(each, `${path} ${each.name()}`.trim());
+  };
+  visit(program, "");
+  return nodes;
+}
+
+/** The first line without what stands in brackets, short enough for a list. */
+function aboutOf(description: string): string {
+  const line = (description.split("\n")[0] ?? "").replace(/ \([^)]*\)$/, "").replace(/[\\`'"$:[\]]/g, "");
+  return line.length > 70 ? `${line.slice(0, 67)}...` : line;
+}
+
+/** The walk that bash and zsh share: the words before the cursor that name commands. */
+function walk(nodes: readonly Node[], words: string): string {
+  const steps = nodes.flatMap(({ path, commands }) =>
+    commands.map(({ name }) => `      "${`${path} ${name}`.trim()}") at="${`${path} ${name}`.trim()}" ;;`)
+  );
+  return [
+    `  local at="" word`,
+    `  for word in ${words}; do`,
+    `    case "\${at:+$at }$word" in`,
+    ...steps,
+    `    esac`,
+    `  done`,
+  ].join("\n");
+}
+
+function forBash(nodes: readonly Node[]): string {
+  const values = new Map(
+    nodes.flatMap(({ flags }) => flags).filter(({ takesValue }) => takesValue)
+      .map(({ name, choices }) => [name, choices]),
+  );
+  const choices = [...values].filter(([, known]) => known.length > 0);
+  const free = [...values].filter(([, known]) => known.length === 0).map(([name]) => name);
+  return [
+    "# bash completion for sallyport",
+    "_sallyport() {",
+    `  local cur="\${COMP_WORDS[COMP_CWORD]}" prev="\${COMP_WORDS[COMP_CWORD-1]}"`,
+    "  COMPREPLY=()",
+    `  case "$prev" in`,
+    ...choices.map(([name, known]) =>
+      `    ${name}) COMPREPLY=($(compgen -W "${known.join(" ")}" -- "$cur")); return ;;`
+    ),
+    `    ${free.join("|") || "--"}) return ;;`,
+    "  esac",
+    walk(nodes, `"\${COMP_WORDS[@]:1:COMP_CWORD-1}"`),
+    `  case "$at" in`,
+    ...nodes.map(({ path, commands, flags }) =>
+      `    "${path}") COMPREPLY=($(compgen -W "${
+        [...commands, ...flags].map(({ name }) => name).join(" ")
+      }" -- "$cur")) ;;`
+    ),
+    "  esac",
+    "}",
+    // Where nothing of ours fits, such as behind --data-dir, bash completes files.
+    "complete -o default -F _sallyport sallyport",
+  ].join("\n");
+}
+
+function forZsh(nodes: readonly Node[]): string {
+  const flag = ({ name, about, takesValue, choices }: Flag) => {
+    const value = choices.length > 0 ? `:value:(${choices.join(" ")})` : takesValue ? ":value:_files" : "";
+    return `'*${name}[${about}]${value}'`;
+  };
+  return [
+    "#compdef sallyport",
+    "_sallyport() {",
+    walk(nodes, `"\${(@)words[2,CURRENT-1]}"`),
+    "  local -a commands",
+    `  case "$at" in`,
+    ...nodes.map(({ path, commands, flags }) =>
+      [
+        `    "${path}")`,
+        `      commands=(${commands.map(({ name, about }) => `'${name}:${about}'`).join(" ")})`,
+        ...commands.length > 0 ? [`      [[ $PREFIX == -* ]] || _describe command commands`] : [],
+        `      _arguments ${flags.map(flag).join(" ")} ;;`,
+      ].join("\n")
+    ),
+    "  esac",
+    "}",
+    `if [ "$funcstack[1]" = "_sallyport" ]; then _sallyport "$@"; else compdef _sallyport sallyport; fi`,
+  ].join("\n");
+}
+
+function forFish(nodes: readonly Node[]): string {
+  const lines = ["# fish completion for sallyport"];
+  for (const { path, commands, flags } of nodes) {
+    const seen = path.split(" ").map((name) => `__fish_seen_subcommand_from ${name}`).join("; and ");
+    const deeper = commands.map(({ name }) => name).join(" ");
+    const notDeeper = deeper === "" ? "" : `; and not __fish_seen_subcommand_from ${deeper}`;
+    const here = path === "" ? "__fish_use_subcommand" : `${seen}${notDeeper}`;
+    for (const { name, about } of commands) {
+      lines.push(`complete -c sallyport -f -n '${here}' -a ${name} -d '${about}'`);
+    }
+    for (const { name, about, takesValue, choices } of flags) {
+      const value = choices.length > 0 ? ` -x -a '${choices.join(" ")}'` : takesValue ? " -r" : "";
+      lines.push(`complete -c sallyport -n '${here}' -l ${name.slice(2)}${value} -d '${about}'`);
+    }
+  }
+  return lines.join("\n");
+}

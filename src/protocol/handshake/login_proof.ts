@@ -1,0 +1,52 @@
+/**
+ * The proof that goes with a token (docs/protocols/login.md): an agent shows that it has the key that stands in the
+ * token, without showing the key. A token crosses the network in clear under SniTun, so that a copy of it must not open
+ * a session. The proof holds for one login: it is bound to the transport, to the edge, and to what this connection
+ * alone has.
+ *
+ * @module
+ */
+import { createHmac, hash, hkdfSync, timingSafeEqual } from "node:crypto";
+import type { Bytes } from "../../bytes/bytes.ts";
+import { SallyportError } from "../../errors.ts";
+import { PROOF_BYTES } from "../../wire/login/login_messages.ts";
+
+const KEY_LABEL = "sallyport login 1 key";
+const PROOF_LABEL = "sallyport login 1 proof";
+
+/** What a login's proof is bound to. */
+export interface LoginBinding {
+  /** The transport's name. */
+  readonly transport: string;
+  /** 32 bytes that name the edge: its public key, or its certificate's fingerprint. */
+  readonly edgeKey: Bytes;
+  /** 32 bytes that this connection alone has: derived from its keys, or a nonce of the edge. */
+  readonly channel: Bytes;
+}
+
+/** The proof for a token by whoever has its key, `aesKey`. */
+export function loginProof(aesKey: Bytes, token: Bytes, binding: LoginBinding): Bytes {
+  const key = new Uint8Array(hkdfSync("sha256", aesKey, new Uint8Array(0), KEY_LABEL, PROOF_BYTES));
+  return new Uint8Array(
+    createHmac("sha256", key)
+      .update(`${PROOF_LABEL}\0${binding.transport}\0`)
+      .update(binding.edgeKey)
+      .update(binding.channel)
+      .update(hash("sha256", token, "buffer"))
+      .digest(),
+  );
+}
+
+/**
+ * Compares a proof in constant time.
+ *
+ * @throws {SallyportError} `challenge_failed`: it was made without the token's key, or for another login.
+ */
+export function checkLoginProof(proof: Bytes, aesKey: Bytes, token: Bytes, binding: LoginBinding): void {
+  const expected = loginProof(aesKey, token, binding);
+  if (proof.length === expected.length && timingSafeEqual(proof, expected)) return;
+  const why = "its proof isn't made with the token's key, or not for this login";
+  throw new SallyportError("challenge_failed", `Cannot open session: the agent shows a token, and ${why}`, {
+    side: "peer",
+  });
+}

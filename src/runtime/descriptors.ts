@@ -1,0 +1,142 @@
+/**
+ * File descriptors: a process has so many, and every connection takes one. Where they run out the runtimes fail in ways
+ * that nobody can handle (Deno's HTTP server ends the process, Bun's listeners spin), so connections stop before.
+ *
+ * @module
+ */
+import { readdirSync, readFileSync } from "node:fs";
+import { SallyportError } from "../errors.ts";
+import type { Descriptors, DescriptorState, DialOptions, DialUnixOptions } from "./port.ts";
+import { dialledText } from "./shared.ts";
+
+/** File descriptors that accepted connections leave to everything else: one in this many, */
+const RESERVE_SHARE = 16;
+/** and at least these. */
+const RESERVE_MIN = 16;
+/** Counting costs a system call for each descriptor, so a shortage is looked into this often at most. */
+const RECOUNT_MS = 50;
+
+/** The system's side, which tests replace. */
+export interface DescriptorSystem {
+  /** What the process may have open; undefined where the system doesn't tell. */
+  limit(): number | undefined;
+  /** What it has open. */
+  open(): number;
+  nowMs(): number;
+}
+
+/** Linux tells both under /proc; elsewhere there is no limit to be known, and the system's own error has to do. */
+export const procSystem: DescriptorSystem = {
+  limit() {
+    try {
+      const [, soft] = /^Max open files +(\d+)/m.exec(readFileSync("/proc/self/limits", "utf8")) ?? [];
+      return soft === undefined ? undefined : Number(soft);
+    } catch {
+      return undefined;
+    }
+  },
+  // Reading the folder opens it, and shows that too.
+  open: () => readdirSync("/proc/self/fd").length - 1,
+  nowMs: () => performance.now(),
+};
+
+/** Decides whether one more connection fits. */
+export class DescriptorGuard implements Descriptors {
+  readonly limit: number | undefined;
+  acceptPauses = 0;
+  readonly #system: DescriptorSystem;
+  /** What accepted connections leave free. */
+  readonly #reserve: number;
+  /** The last count, and every connection since; those that have ended meanwhile show at the next count. */
+  #taken = 0;
+  #countedMs = -Infinity;
+  #paused = false;
+  #watcher: (state: DescriptorState) => void = () => {};
+
+  constructor(system: DescriptorSystem = procSystem) {
+    this.#system = system;
+    this.limit = system.limit();
+    this.#reserve = Math.max(RESERVE_MIN, Math.floor((this.limit ?? 0) / RESERVE_SHARE));
+    // Counted at the first connection.
+    this.#taken = this.limit ?? 0;
+  }
+
+  watch(watcher: (state: DescriptorState) => void): void {
+    this.#watcher = watcher;
+  }
+
+  get connectionsMax(): number | undefined {
+    return this.limit === undefined ? undefined : Math.max(0, this.limit - this.#reserve);
+  }
+
+  open(): number | undefined {
+    return this.limit === undefined ? undefined : this.#count();
+  }
+
+  /** Whether an accepted connection leaves room for the next one. False pauses accepting until a later call says true. */
+  accepted(): boolean {
+    const fits = this.#take(this.#reserve);
+    if (fits) this.#resume();
+    else this.#pause();
+    return fits;
+  }
+
+  /** The system has refused to accept, for want of descriptors or memory. */
+  exhausted(): void {
+    this.#pause();
+  }
+
+  /** Throws where there is no descriptor left for a connection that is dialled. They may take of the reserve. */
+  assertDialable(options: DialOptions | DialUnixOptions): void {
+    if (!this.#take(Math.floor(this.#reserve / 4))) throw this.dialError(options);
+  }
+
+  /** The error of a dial for want of descriptors. */
+  dialError(options: DialOptions | DialUnixOptions, cause?: unknown): SallyportError {
+    const limit = this.limit === undefined ? "" : ` of ${this.limit}`;
+    const why =
+      `Cannot connect to ${dialledText(options)}: this process has no file descriptors left${limit}; ` +
+      "raise its limit (ulimit -n, or LimitNOFILE= of a systemd unit)";
+    return new SallyportError("limit_exceeded", why, { side: "local", retryable: true, cause });
+  }
+
+  #take(reserve: number): boolean {
+    if (this.limit === undefined) return true;
+    const most = this.limit - reserve;
+    if (this.#taken >= most) {
+      const nowMs = this.#system.nowMs();
+      if (nowMs - this.#countedMs < RECOUNT_MS) return false;
+      this.#countedMs = nowMs;
+      this.#taken = this.#count();
+      if (this.#taken >= most) return false;
+    }
+    this.#taken++;
+    return true;
+  }
+
+  /** Counting takes a descriptor itself: where there is none, all are open. */
+  #count(): number {
+    try {
+      return this.#system.open();
+    } catch {
+      return this.limit!;
+    }
+  }
+
+  #pause(): void {
+    if (this.#paused) return;
+    this.#paused = true;
+    this.acceptPauses++;
+    this.#tell();
+  }
+
+  #resume(): void {
+    if (!this.#paused) return;
+    this.#paused = false;
+    this.#tell();
+  }
+
+  #tell(): void {
+    this.#watcher({ paused: this.#paused, open: this.#taken, limit: this.limit });
+  }
+}

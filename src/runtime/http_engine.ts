@@ -1,0 +1,393 @@
+/**
+ * HTTP/1.1 on byte streams, answered by a fetch handler: the runtime's `node:http` reads and writes the messages, and
+ * everything that guards a server against its clients is here, the same on every runtime. No port is opened for it.
+ *
+ * @module
+ */
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import { isIPv6 } from "node:net";
+import type { Duplex } from "node:stream";
+import { setImmediate } from "node:timers";
+import { toNodeDuplex } from "./node_duplex.ts";
+import type { ByteStream, Clock, Timer } from "./port.ts";
+
+/** HTTP: the head of a request must be whole by then, from the first moment at which it could come. */
+export const HTTP_HEAD_DEADLINE_MS = 10_000;
+/** HTTP: a connection without a request is ended after this time. */
+export const HTTP_KEEP_ALIVE_MS = 60_000;
+/** HTTP: a request or an answer of which no byte moves is given up after this time. */
+export const HTTP_IDLE_MS = 120_000;
+/** HTTP: a request with its body must be whole by then. */
+export const HTTP_REQUEST_DEADLINE_MS = 300_000;
+/** HTTP: how often the deadlines of a connection are looked at. */
+const TICK_MS = 5_000;
+
+/** What {@link HttpEngine} takes. `Context` is what the handler is told of a connection: its peer's address, for one. */
+export interface HttpEngineOptions<Context> {
+  readonly clock: Clock;
+  /** Answers one request. What it throws is answered with 500. */
+  fetch(request: Request, context: Context): Response | Promise<Response>;
+  /** Hears of what the handler threw. */
+  failed?(thrown: unknown): void;
+  /** A connection may carry several requests, one behind the other. */
+  readonly keepAlive: boolean;
+}
+
+/** A connection that the engine serves. */
+export interface HttpConnection {
+  /** `head`: a request is awaited; `idle`: the same, behind an earlier one; `busy`: one is being answered. */
+  readonly state: "head" | "idle" | "busy";
+  /** Takes no further request; ends when the one under way has been answered. */
+  finish(): void;
+  /** Answers what is under way with 503, and ends. */
+  giveUp(): void;
+  /** Ends at once. */
+  abort(): void;
+}
+
+/**
+ * Serves HTTP/1.1 on streams. A request without a valid Host field is answered with 400: its address would be whatever
+ * the client wrote there.
+ */
+export class HttpEngine<Context> {
+  readonly #options: HttpEngineOptions<Context>;
+  readonly #server: Server;
+  readonly #connections = new WeakMap<Duplex, Connection<Context>>();
+
+  constructor(options: HttpEngineOptions<Context>) {
+    this.#options = options;
+    this.#server = createServer((incoming, outgoing) => {
+      const connection = this.#connections.get(incoming.socket as unknown as Duplex);
+      if (connection === undefined) outgoing.destroy();
+      else void connection.answer(incoming, outgoing);
+    });
+    // Deadlines are this module's: node's would need a listening server.
+    this.#server.keepAliveTimeout = 0;
+    this.#server.on("clientError", (_error, socket) => socket.destroy());
+    // Deno ends a connection behind its first answer where the server doesn't listen itself.
+    Object.defineProperty(this.#server, "listening", { value: true });
+  }
+
+  /** Serves a stream, which is taken over. `over` is called when it takes no more requests, and again when it has closed. */
+  serve(stream: ByteStream, context: Context, over: () => void = () => {}): HttpConnection {
+    const connection = new Connection(this.#options, stream, context, over);
+    this.#connections.set(connection.duplex, connection);
+    this.#server.emit("connection", connection.duplex);
+    return connection;
+  }
+}
+
+class Connection<Context> implements HttpConnection {
+  readonly duplex: Duplex;
+  state: "head" | "idle" | "busy" = "head";
+  readonly #options: HttpEngineOptions<Context>;
+  readonly #context: Context;
+  readonly #over: () => void;
+  readonly #stream: ByteStream;
+  #timer: Timer | undefined;
+  /** When the current state began, and when a byte moved last. */
+  #sinceMs: number;
+  #movedMs: number;
+  /** The current request with its body has come. */
+  #requestWhole = false;
+  #finishing = false;
+  #outgoing: ServerResponse | undefined;
+  #giveUp: (() => void) | undefined;
+
+  constructor(
+    options: HttpEngineOptions<Context>,
+    stream: ByteStream,
+    context: Context,
+    over: () => void,
+  ) {
+    this.#options = options;
+    this.#context = context;
+    this.#over = over;
+    this.#stream = stream;
+    this.#sinceMs = this.#movedMs = options.clock.nowMs();
+    this.duplex = toNodeDuplex(this.#watched(stream));
+    // Node's HTTP server asks a socket for these.
+    Object.assign(this.duplex, {
+      setTimeout: () => this.duplex,
+      setNoDelay: () => {},
+      setKeepAlive: () => {},
+    });
+    this.#watch();
+  }
+
+  finish(): void {
+    this.#finishing = true;
+    if (this.state !== "busy") this.#end();
+  }
+
+  giveUp(): void {
+    this.#finishing = true;
+    if (this.state !== "busy") this.#end();
+    else if (this.#outgoing?.headersSent === false) this.#giveUp?.();
+    else this.abort();
+  }
+
+  abort(): void {
+    this.#timer?.cancel();
+    this.#stream.abort();
+  }
+
+  /** Answers one request. Never rejects. */
+  async answer(incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {
+    this.#enter("busy");
+    this.#requestWhole = false;
+    this.#outgoing = outgoing;
+    incoming.once("end", () => this.#requestWhole = true);
+    outgoing.once("close", () => {
+      this.#outgoing = this.#giveUp = undefined;
+      this.#enter("idle");
+      if (this.#finishing) this.#end();
+    });
+    try {
+      await respond(outgoing, await this.#responseTo(incoming, outgoing), {
+        noBody: incoming.method === "HEAD",
+        close: this.#finishing || !this.#options.keepAlive,
+      });
+    } catch {
+      outgoing.destroy();
+    }
+  }
+
+  async #responseTo(incoming: IncomingMessage, outgoing: ServerResponse): Promise<Response> {
+    const url = urlOf(incoming);
+    if (url === undefined) {
+      this.#finishing = true;
+      return plain(400, "Cannot serve request: it needs one Host field with a host and perhaps a port");
+    }
+    const leaving = new AbortController();
+    outgoing.once("close", () => leaving.abort());
+    const givenUp = new Promise<Response>((resolve) => {
+      this.#giveUp = () => resolve(plain(503, "Cannot serve request: the server is stopping"));
+    });
+    try {
+      const answered = this.#options.fetch(requestOf(incoming, url, leaving.signal), this.#context);
+      return await Promise.race([answered, givenUp]);
+    } catch (thrown) {
+      // A client that leaves in the middle of its request makes the handler fail; that is no fault of the handler's.
+      if (!leaving.signal.aborted && !incoming.destroyed) this.#options.failed?.(thrown);
+      return plain(500, "internal error");
+    }
+  }
+
+  #enter(state: "idle" | "busy"): void {
+    this.state = state;
+    this.#sinceMs = this.#movedMs = this.#options.clock.nowMs();
+  }
+
+  #end(): void {
+    this.#timer?.cancel();
+    this.duplex.end();
+    this.#stream.release();
+    this.#over();
+  }
+
+  #watch(): void {
+    this.#timer = this.#options.clock.after(TICK_MS, () => {
+      const nowMs = this.#options.clock.nowMs();
+      const [heldMs, stillMs] = [nowMs - this.#sinceMs, nowMs - this.#movedMs];
+      if (this.state === "idle" && heldMs >= HTTP_KEEP_ALIVE_MS) return this.#end();
+      if (this.state === "head" && heldMs >= HTTP_HEAD_DEADLINE_MS) {
+        this.#stream.write(REQUEST_TIMEOUT);
+        return this.#end();
+      }
+      const late = !this.#requestWhole && heldMs >= HTTP_REQUEST_DEADLINE_MS;
+      if (this.state === "busy" && (late || stillMs >= HTTP_IDLE_MS)) return this.abort();
+      this.#watch();
+    });
+  }
+
+  /** The same stream, with a note of when a byte moved. */
+  #watched(stream: ByteStream): ByteStream {
+    const { clock } = this.#options;
+    const moved = () => void (this.#movedMs = clock.nowMs());
+    return {
+      get bufferedBytes() {
+        return stream.bufferedBytes;
+      },
+      attach: (handler) =>
+        stream.attach({
+          data: (chunk) => {
+            // The first byte of a further request: the rest of its head has its deadline from here on.
+            if (this.state === "idle") {
+              this.state = "head";
+              this.#sinceMs = clock.nowMs();
+            }
+            moved();
+            handler.data(chunk);
+          },
+          end: () => handler.end(),
+          drain: () => {
+            moved();
+            handler.drain();
+          },
+          close: (error) => {
+            this.#timer?.cancel();
+            handler.close(error);
+            this.#over();
+          },
+        }),
+      write: (chunk) => {
+        moved();
+        return stream.write(chunk);
+      },
+      closeWrite: () => stream.closeWrite(),
+      abort: (error) => stream.abort(error),
+      release: () => stream.release(),
+      pause: () => stream.pause(),
+      resume: () => stream.resume(),
+    };
+  }
+}
+
+const REQUEST_TIMEOUT = new TextEncoder().encode(
+  "HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+);
+
+function plain(status: number, text: string): Response {
+  return new Response(`${text}\n`, {
+    status,
+    headers: { "content-type": "text/plain; charset=utf-8" },
+  });
+}
+
+interface RespondOptions {
+  readonly noBody: boolean;
+  readonly close: boolean;
+}
+
+async function respond(
+  outgoing: ServerResponse,
+  response: Response,
+  { noBody, close }: RespondOptions,
+): Promise<void> {
+  const last = close || response.headers.get("connection")?.toLowerCase() === "close";
+  const headers: [string, string][] = [...response.headers].filter(([name]) => name !== "connection");
+  if (last) headers.push(["connection", "close"]);
+  const head = () => outgoing.writeHead(response.status, headers.flat());
+  const reader = response.body?.getReader();
+  if (reader === undefined || noBody) {
+    await reader?.cancel();
+    if (
+      reader === undefined && !noBody && bodyAllowed(response.status) &&
+      !response.headers.has("content-length")
+    ) {
+      headers.push(["content-length", "0"]);
+    }
+    head();
+    outgoing.end();
+    return;
+  }
+  let over = false;
+  outgoing.once("close", () => over = true);
+  const read = () => {
+    const part = reader.read();
+    // What breaks shows when it is waited for; until then nobody hears of it.
+    part.catch(() => {});
+    return part;
+  };
+  try {
+    let next = read();
+    let part = await next;
+    // Most answers have one part. Their length is told, where the end shows at once.
+    if (!part.done) {
+      next = read();
+      const second = await Promise.race([next, new Promise<undefined>((resolve) => setImmediate(resolve))]);
+      if (second?.done === true && !response.headers.has("content-length")) {
+        headers.push(["content-length", String(part.value!.length)]);
+      }
+    }
+    head();
+    while (!part.done) {
+      if (over) return await reader.cancel();
+      if (!outgoing.write(part.value)) await taken(outgoing);
+      part = await next;
+      if (!part.done) next = read();
+    }
+    outgoing.end();
+  } catch (error) {
+    // The length or the last chunk is missing, by which the other side sees that it isn't whole.
+    outgoing.destroy();
+    await reader.cancel(error).catch(() => {});
+  }
+}
+
+function bodyAllowed(status: number): boolean {
+  return status >= 200 && status !== 204 && status !== 304;
+}
+
+/** Until the response takes more, or is over. */
+function taken(outgoing: ServerResponse): Promise<void> {
+  return new Promise((resolve) => {
+    const goOn = () => {
+      outgoing.off("drain", goOn);
+      outgoing.off("close", goOn);
+      resolve();
+    };
+    outgoing.once("drain", goOn);
+    outgoing.once("close", goOn);
+    if (outgoing.destroyed) goOn();
+  });
+}
+
+function requestOf(incoming: IncomingMessage, url: URL, signal: AbortSignal): Request {
+  const headers = new Headers();
+  for (let i = 0; i + 1 < incoming.rawHeaders.length; i += 2) {
+    headers.append(incoming.rawHeaders[i]!, incoming.rawHeaders[i + 1]!);
+  }
+  const method = incoming.method ?? "GET";
+  const hasBody = method !== "GET" && method !== "HEAD";
+  return new Request(url, {
+    method,
+    headers,
+    signal,
+    ...hasBody ? { body: bodyOf(incoming), duplex: "half" } : {},
+  } as RequestInit);
+}
+
+/**
+ * The address that was asked for: the target's path under the Host field, or the target itself where it is a whole URL
+ * (RFC 9112 §3.2.2). Undefined where there is no host to be had.
+ */
+function urlOf({ url = "/", rawHeaders, httpVersion }: IncomingMessage): URL | undefined {
+  const hosts: string[] = [];
+  for (let i = 0; i + 1 < rawHeaders.length; i += 2) {
+    if (rawHeaders[i]!.toLowerCase() === "host") hosts.push(rawHeaders[i + 1]!.trim());
+  }
+  if (hosts.length > 1 || (hosts.length === 0 && httpVersion !== "1.0")) return undefined;
+  const host = hosts[0] ?? "localhost";
+  if (!isHost(host)) return undefined;
+  const whole = /^https?:\/\/([^/?#]*)(.*)$/i.exec(url);
+  if (whole !== null) return isHost(whole[1]!) ? parse(`http://${whole[1]}${whole[2]}`) : undefined;
+  // OPTIONS * has no path.
+  return parse(`http://${host}${url.startsWith("/") ? url : "/"}`);
+}
+
+function parse(text: string): URL | undefined {
+  return URL.canParse(text) ? new URL(text) : undefined;
+}
+
+/** Whether it is a host, perhaps with a port, as RFC 3986 §3.2.2 has them: a name, an IPv4 or a bracketed IPv6 address. */
+export function isHost(text: string): boolean {
+  const [, name, address, port] =
+    /^(?:([\w.-]{1,255})|\[([0-9a-fA-F:.]{2,45})\])(?::(\d{1,5}))?$/.exec(text) ?? [];
+  if (name === undefined && (address === undefined || !isIPv6(address))) return false;
+  return port === undefined || Number(port) <= 65_535;
+}
+
+/** Read as it is wanted, so that a handler that doesn't read holds the sender back. */
+function bodyOf(incoming: IncomingMessage): ReadableStream<Uint8Array> {
+  const chunks = incoming[Symbol.asyncIterator]() as AsyncIterator<Uint8Array>;
+  return new ReadableStream({
+    async pull(controller) {
+      const { done, value } = await chunks.next();
+      if (done === true) controller.close();
+      else controller.enqueue(value);
+    },
+    cancel: async () => void await chunks.return?.(),
+  }, { highWaterMark: 0 });
+}

@@ -1,0 +1,116 @@
+/**
+ * The HTTP server of the native runtimes: their TCP listener, and {@link HttpEngine} on its connections. The runtimes'
+ * own servers have neither a cap nor a deadline for their clients, and end the process (Deno) or spin (Bun) when there
+ * are no more file descriptors.
+ *
+ * @module
+ */
+import { sourceOf } from "../wire/ip/networks.ts";
+import { type HttpConnection, HttpEngine } from "./http_engine.ts";
+import type { Address, Conn, HttpOptions, HttpServer, Listener, ListenOptions } from "./port.ts";
+import type { Shared } from "./shared.ts";
+
+/** HTTP: connections of one server. Beyond it the longest idle one goes, then the one that waits longest for a head. */
+export const HTTP_CONNECTIONS_MAX = 1_024;
+/** HTTP: of those, from one address (an IPv6 /64 counts as one). */
+export const HTTP_PER_SOURCE_MAX = 256;
+
+/** Starts a server on what `listen` opens. */
+export async function listenHttp(
+  options: HttpOptions,
+  listen: (options: ListenOptions) => Promise<Listener>,
+  { clock, faults }: Pick<Shared, "clock" | "faults">,
+): Promise<HttpServer> {
+  const engine = new HttpEngine<Address>({
+    clock,
+    keepAlive: true,
+    fetch: options.fetch,
+    failed: (thrown) => void faults.report("http_request", thrown),
+  });
+  const open = new OpenConnections();
+  const listener = await listen({
+    host: options.host,
+    port: options.port,
+    accept(conn) {
+      const source = sourceOf(conn.remote.host);
+      if (!open.roomFor(source)) return refuse(conn);
+      const served = engine.serve(conn, conn.remote, () => open.remove(entry));
+      const entry = open.add(served, source);
+    },
+  });
+  return {
+    address: listener.address,
+    async close(graceMs) {
+      listener.close();
+      const over = open.finish();
+      let timer: ReturnType<typeof setTimeout> | undefined;
+      const late = new Promise<void>((resolve) => timer = setTimeout(resolve, graceMs));
+      await Promise.race([over, late]);
+      clearTimeout(timer);
+      open.giveUp();
+    },
+  };
+}
+
+function refuse(conn: Conn): void {
+  conn.attach({ data() {}, end() {}, drain() {}, close() {} });
+  conn.abort();
+}
+
+interface Entry {
+  readonly connection: HttpConnection;
+  readonly source: string;
+}
+
+/** A server's connections, the oldest first. */
+class OpenConnections {
+  readonly #entries = new Set<Entry>();
+  readonly #bySource = new Map<string, number>();
+  #empty: (() => void) | undefined;
+
+  add(connection: HttpConnection, source: string): Entry {
+    const entry = { connection, source };
+    this.#entries.add(entry);
+    this.#bySource.set(source, (this.#bySource.get(source) ?? 0) + 1);
+    return entry;
+  }
+
+  remove(entry: Entry): void {
+    if (!this.#entries.delete(entry)) return;
+    const left = this.#bySource.get(entry.source)! - 1;
+    if (left > 0) this.#bySource.set(entry.source, left);
+    else this.#bySource.delete(entry.source);
+    if (this.#entries.size === 0) this.#empty?.();
+  }
+
+  /** Whether one more may come from there, if need be in the place of one that isn't being answered. */
+  roomFor(source: string): boolean {
+    if ((this.#bySource.get(source) ?? 0) >= HTTP_PER_SOURCE_MAX) {
+      return this.#makeRoom((from) => from === source);
+    }
+    return this.#entries.size < HTTP_CONNECTIONS_MAX || this.#makeRoom(() => true);
+  }
+
+  #makeRoom(among: (source: string) => boolean): boolean {
+    for (const state of ["idle", "head"]) {
+      for (const entry of this.#entries) {
+        if (entry.connection.state !== state || !among(entry.source)) continue;
+        this.remove(entry);
+        entry.connection.abort();
+        return true;
+      }
+    }
+    return false;
+  }
+
+  /** Resolves when every request under way has been answered. */
+  finish(): Promise<void> {
+    for (const { connection } of [...this.#entries]) connection.finish();
+    if (this.#entries.size === 0) return Promise.resolve();
+    return new Promise((resolve) => this.#empty = resolve);
+  }
+
+  giveUp(): void {
+    for (const { connection } of [...this.#entries]) connection.giveUp();
+  }
+}

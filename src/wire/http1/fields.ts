@@ -1,0 +1,48 @@
+/**
+ * HTTP fields (RFC 9110 §5): names in lower case, in the order in which they came.
+ *
+ * @module
+ */
+
+/** A name in lower case, and its value without surrounding blanks. */
+export type Field = readonly [name: string, value: string];
+
+/** The only value of a field; undefined where there is none, or more than one. */
+export function fieldOf(fields: readonly Field[], name: string): string | undefined {
+  const values = fields.filter(([known]) => known === name);
+  return values.length === 1 ? values[0]?.[1] : undefined;
+}
+
+/** The members of a list that may be spread over several fields (RFC 9110 §5.6.1), in lower case. */
+export function listOf(fields: readonly Field[], name: string): string[] {
+  return fields.filter(([known]) => known === name)
+    .flatMap(([, value]) => value.split(","))
+    .map((member) => member.trim().toLowerCase())
+    .filter((member) => member !== "");
+}
+
+/** Fields that concern one connection and aren't passed on (RFC 9110 §7.6.1), besides those that Connection names. */
+const HOP_BY_HOP: ReadonlySet<string> = new Set([
+  "connection",
+  "keep-alive",
+  "proxy-authenticate",
+  "proxy-authorization",
+  "proxy-connection",
+  "te",
+  "trailer",
+  "transfer-encoding",
+  "upgrade",
+]);
+
+/** The fields without those that concern the one connection alone. */
+export function endToEnd(fields: readonly Field[]): Field[] {
+  const named = new Set(listOf(fields, "connection"));
+  return fields.filter(([name]) => !HOP_BY_HOP.has(name) && !named.has(name));
+}
+
+/** The protocol that a message asks to change to; undefined where it asks for none. */
+export function upgradeOf(fields: readonly Field[]): string | undefined {
+  return listOf(fields, "connection").includes("upgrade")
+    ? fieldOf(fields, "upgrade")?.toLowerCase()
+    : undefined;
+}

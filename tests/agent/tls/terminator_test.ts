@@ -1,0 +1,217 @@
+/** TLS over streams, by this runtime's own stack. */
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { connect as connectTcp } from "node:net";
+import { describe, it } from "node:test";
+import { connect as connectTls, createSecureContext } from "node:tls";
+import {
+  type AcceptOptions,
+  type HelloFacts,
+  TLS_HANDSHAKE_DEADLINE_MS,
+  TLS_HANDSHAKES_MAX,
+  type TlsChoice,
+  type TlsRefusal,
+  TlsTerminator,
+} from "../../../src/agent/tls/terminator.ts";
+import { makeCertificate } from "../../../src/crypto/certificate.ts";
+import { SallyportError } from "../../../src/errors.ts";
+import { createMemoryNetwork } from "../../../src/runtime/memory/memory.ts";
+import { Faults } from "../../../src/runtime/shared.ts";
+import { currentRuntime } from "../../../src/runtime/mod.ts";
+import { AlertDescription, decodeAlert } from "../../../src/wire/tls/tls_alert.ts";
+import { clientHello } from "../../support/client_hello.ts";
+
+const timeout = 30_000;
+const runtime = await currentRuntime();
+const identity = await makeCertificate({
+  commonName: "a.example",
+  names: ["a.example"],
+  validDays: 3,
+  wallMs: runtime.clock.wallMs(),
+});
+const context = createSecureContext({ cert: identity.certificatePem, key: identity.keyPem });
+
+/** A port where TLS ends and every byte is sent back. */
+async function listen(
+  choose: (hello: HelloFacts) => TlsChoice | TlsRefusal | Promise<TlsChoice | TlsRefusal>,
+  accepted: Partial<AcceptOptions> = {},
+) {
+  const failures: SallyportError[] = [];
+  const failed = Promise.withResolvers<SallyportError>();
+  const secured = Promise.withResolvers<string | undefined>();
+  const closed = Promise.withResolvers<Error | undefined>();
+  const terminator = new TlsTerminator({ clock: runtime.clock, faults: new Faults(), choose });
+  const listener = await runtime.listen({
+    host: "127.0.0.1",
+    port: 0,
+    accept: (conn) =>
+      terminator.accept(conn, {
+        failed: (error) => {
+          failures.push(error);
+          failed.resolve(error);
+        },
+        secured: ({ stream, alpnProtocol }) => {
+          secured.resolve(alpnProtocol);
+          stream.attach({
+            data: (chunk) => void stream.write(chunk.slice()),
+            end: () => stream.closeWrite(),
+            drain() {},
+            close: (error) => closed.resolve(error),
+          });
+        },
+        ...accepted,
+      }),
+  });
+  const { port } = listener.address;
+  return { port, terminator, failures, failed, secured, closed, stop: () => listener.close() };
+}
+
+function visit(port: number, options: Record<string, unknown> = {}) {
+  const socket = connectTls({
+    host: "127.0.0.1",
+    port,
+    servername: "a.example",
+    ca: identity.certificatePem,
+    ...options,
+  });
+  socket.on("error", () => {});
+  return socket;
+}
+
+describe("TLS that ends here", () => {
+  it("takes the certificate and the protocol that the ClientHello asks for", { timeout }, async () => {
+    const asked: HelloFacts[] = [];
+    const meter = { bytesToAgent: 0, bytesToVisitor: 0 };
+    const { port, secured, closed, stop } = await listen(async (hello) => {
+      asked.push(hello);
+      await Promise.resolve();
+      return { context, alpnProtocols: ["h2", "http/1.1"] };
+    }, { meter });
+    const socket = visit(port, { ALPNProtocols: ["http/1.1", "x"] });
+    await once(socket, "secureConnect");
+    assert.equal(socket.authorized, true);
+    assert.equal(socket.alpnProtocol, "http/1.1");
+    assert.deepEqual(asked, [{ serverName: "a.example", alpnProtocols: ["http/1.1", "x"] }]);
+    assert.equal(await secured.promise, "http/1.1");
+    const echo = once(socket, "data");
+    socket.write("hello");
+    assert.equal(String((await echo)[0]), "hello");
+    assert.ok(meter.bytesToAgent > 200 && meter.bytesToVisitor > 200, JSON.stringify(meter));
+    socket.end();
+    assert.equal(await closed.promise, undefined);
+    stop();
+  });
+
+  for (const version of ["TLSv1.2", "TLSv1.3"] as const) {
+    it(`speaks ${version}`, { timeout }, async () => {
+      const { port, stop } = await listen(() => ({ context }));
+      const socket = visit(port, { minVersion: version, maxVersion: version });
+      await once(socket, "secureConnect");
+      assert.equal(socket.getProtocol(), version);
+      socket.destroy();
+      stop();
+    });
+  }
+
+  it("refuses TLS 1.1, and says so in a failure and no more", { timeout }, async () => {
+    const { port, failed, failures, terminator, stop } = await listen(() => ({ context }));
+    const socket = connectTcp(port, "127.0.0.1");
+    // A ClientHello that offers what nobody speaks any more.
+    const hello = clientHello("a.example");
+    const versions = hello.indexOf(Buffer.from("002b0005040304", "hex"));
+    hello.set([0x03, 0x01, 0x03, 0x02], versions + 5);
+    socket.write(hello);
+    const error = await failed.promise;
+    assert.equal(error.code, "connection_lost");
+    socket.destroy();
+    assert.deepEqual([failures.length, terminator.handshakes], [1, 0]);
+    stop();
+  });
+
+  it("answers with an alert where there is no certificate, and no common protocol", { timeout }, async () => {
+    const refusal: TlsRefusal = {
+      alert: AlertDescription.unrecognized_name,
+      error: new SallyportError("unrecognized_name", "Cannot serve visitor: no certificate", {
+        side: "peer",
+      }),
+    };
+    const cases = [
+      [() => refusal, AlertDescription.unrecognized_name, "unrecognized_name"],
+      [
+        () => ({ context, alpnProtocols: ["acme-tls/1"] }),
+        AlertDescription.no_application_protocol,
+        "hello_invalid",
+      ],
+      [() => Promise.reject(new Error("broken")), AlertDescription.internal_error, "io_failed"],
+    ] as const;
+    for (const [choose, alert, code] of cases) {
+      const { port, failed, stop } = await listen(choose);
+      const socket = connectTcp(port, "127.0.0.1");
+      socket.write(clientHello("a.example"));
+      const [data] = await once(socket, "data") as [Buffer];
+      assert.equal(decodeAlert(data), alert);
+      assert.equal((await failed.promise).code, code);
+      socket.destroy();
+      stop();
+    }
+  });
+
+  it(
+    "survives whatever follows a ClientHello, and a visitor that leaves during the handshake",
+    { timeout },
+    async () => {
+      const { port, terminator, stop } = await listen(() => ({ context }));
+      for (
+        const rest of [
+          Buffer.alloc(300, 7),
+          Buffer.from([22, 3, 3, 0, 2, 1, 1]),
+          Buffer.from([21, 3, 3, 0, 2, 2, 40]),
+        ]
+      ) {
+        const socket = connectTcp(port, "127.0.0.1");
+        socket.on("error", () => {});
+        socket.resume();
+        socket.write(Buffer.concat([clientHello("a.example"), rest]));
+        await once(socket, "close");
+      }
+      const leaving = connectTcp(port, "127.0.0.1");
+      leaving.on("error", () => {});
+      leaving.write(clientHello("a.example"));
+      await once(leaving, "data");
+      leaving.destroy();
+      // The next one is served as if nothing had been.
+      const socket = visit(port);
+      await once(socket, "secureConnect");
+      socket.destroy();
+      while (terminator.handshakes > 0) await new Promise((resolve) => setImmediate(resolve));
+      stop();
+    },
+  );
+
+  it("gives a handshake a limited time, and takes a limited number at once", { timeout }, async () => {
+    const network = createMemoryNetwork();
+    const [agent, visitor] = [network.runtime("10.0.0.1"), network.runtime("10.0.0.2")];
+    const terminator = new TlsTerminator({
+      clock: agent.clock,
+      faults: new Faults(),
+      choose: () => new Promise(() => {}),
+    });
+    const failures: string[] = [];
+    await network.settle(agent.listen({
+      host: "10.0.0.1",
+      port: 1,
+      accept: (conn) => terminator.accept(conn, { failed: ({ code }) => failures.push(code), secured() {} }),
+    }));
+    for (let i = 0; i <= TLS_HANDSHAKES_MAX; i++) {
+      const conn = await network.settle(visitor.dial({ host: "10.0.0.1", port: 1, timeoutMs: 1_000 }));
+      conn.attach({ data() {}, end() {}, drain() {}, close() {} });
+      conn.write(new Uint8Array(clientHello("a.example")));
+    }
+    await network.advance(1_000);
+    assert.deepEqual(failures, ["limit_exceeded"]);
+    assert.equal(terminator.handshakes, TLS_HANDSHAKES_MAX);
+    await network.advance(TLS_HANDSHAKE_DEADLINE_MS);
+    assert.equal(terminator.handshakes, 0);
+    assert.equal(failures.filter((code) => code === "deadline_exceeded").length, TLS_HANDSHAKES_MAX);
+  });
+});

@@ -1,0 +1,86 @@
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import process from "node:process";
+import { after, before, describe, it } from "node:test";
+import { runCli } from "../../src/cli/main.ts";
+
+async function completion(shell: string): Promise<{ code: number; out: string; err: string }> {
+  const [out, err]: [string[], string[]] = [[], []];
+  const code = await runCli(["completion", shell], {
+    program: "sallyport",
+    env: {},
+    out: (line) => void out.push(line),
+    err: (line) => void err.push(line),
+    onStop: () => () => {},
+    onReload: () => () => {},
+    exit: () => {},
+  });
+  return { code, out: out.join("\n"), err: err.join("\n") };
+}
+
+function run(command: string, args: readonly string[]): Promise<string | undefined> {
+  return new Promise((resolve, reject) => {
+    execFile(command, args, { timeout: 20_000 }, (error, stdout, stderr) => {
+      if (error === null) resolve(stdout);
+      else if (error.code === "ENOENT") resolve(undefined);
+      else reject(new Error(`${error.message}\n${stderr}`));
+    });
+  });
+}
+
+describe("completion", { skip: process.platform === "win32" }, () => {
+  let folder: string;
+  before(async () => {
+    folder = await mkdtemp(join(tmpdir(), "sallyport-test-"));
+  });
+  after(() => rm(folder, { recursive: true, force: true }));
+  const written = async (shell: string): Promise<string> => {
+    const { code, out, err } = await completion(shell);
+    assert.deepEqual([code, err], [0, ""]);
+    const path = join(folder, `completion.${shell}`);
+    await writeFile(path, `${out}\n`);
+    return path;
+  };
+
+  it("in bash gives commands, flags and choices, and leaves files to bash", async () => {
+    const path = await written("bash");
+    const asked: [words: string[], answer: RegExp][] = [
+      [["ag"], /^agent$/],
+      [["agent", "--transp"], /^--transport$/],
+      [["agent", "--transport", ""], /^snitun sealed curve quic auto$/],
+      [["pipe", ""], /^keygen send receive --help$/],
+      [["agent", "--master", "x", "--credential-f"], /^--credential-file$/],
+      [["agent", "--credential-file", ""], /^$/],
+    ];
+    for (const [words, answer] of asked) {
+      const given = ["sallyport", ...words].map((word) => `'${word}'`).join(" ");
+      const script = `source ${path}; COMP_WORDS=(${given}); COMP_CWORD=${words.length}; _sallyport; ` +
+        `echo "\${COMPREPLY[*]}"`;
+      const out = await run("bash", ["-c", script]);
+      if (out !== undefined) assert.match(out.trim(), answer, words.join(" "));
+    }
+  });
+
+  it("in fish gives commands, flags and choices", async () => {
+    const path = await written("fish");
+    const ask = `source ${path}; complete -C "sallyport ag"; complete -C "sallyport agent --transport "`;
+    const out = await run("fish", ["-c", ask]);
+    if (out === undefined) return;
+    assert.match(out, /^agent\t/m);
+    for (const choice of ["snitun", "sealed", "auto"]) assert.match(out, new RegExp(`^${choice}\\b`, "m"));
+  });
+
+  it("in zsh is a script that zsh takes", async () => {
+    const path = await written("zsh");
+    await run("zsh", ["-n", path]);
+  });
+
+  it("names the shells that it knows", async () => {
+    const { code, err } = await completion("tcsh");
+    assert.equal(code, 2);
+    assert.match(err, /no completion for "tcsh"; it takes bash, zsh, fish/);
+  });
+});

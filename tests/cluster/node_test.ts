@@ -1,0 +1,309 @@
+/** Nodes of a cluster in one virtual network: claims, routes, links and what happens when something is away. */
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import type { Bytes } from "../../src/bytes/bytes.ts";
+import {
+  type Directory,
+  NODE_LEASE_MS,
+  NODE_RENEW_MS,
+  type NodeRecord,
+} from "../../src/cluster/directory.ts";
+import { LinkScratch, openLink } from "../../src/cluster/link.ts";
+import { createMemoryDirectory, DirectoryStore } from "../../src/cluster/memory_directory.ts";
+import { ClusterNode, ROUTE_FRESH_MS, ROUTE_UNKNOWN_MS, type SessionClaim } from "../../src/cluster/node.ts";
+import { SallyportError } from "../../src/errors.ts";
+import { createMemoryNetwork, type MemoryNetwork } from "../../src/runtime/memory/memory.ts";
+import type { ByteStream, Runtime } from "../../src/runtime/port.ts";
+import { silentLogger } from "../../src/telemetry/log.ts";
+import type { Caller, Session, SessionHandler } from "../../src/transport/port.ts";
+
+const SECRET = new Uint8Array(32).fill(9);
+const PORT = 7000;
+
+/** A node with its host; `sessions` are those that it holds, by name. */
+class TestNode {
+  readonly node: ClusterNode;
+  readonly sessions = new Map<string, Session>();
+  readonly lost: [name: string, reason: string][] = [];
+  readonly id: string;
+  readonly host: string;
+  links = 0;
+  readonly #runtime: Runtime;
+  readonly #scratch = new LinkScratch();
+  #claims = 0;
+
+  constructor(network: MemoryNetwork, directory: Directory, index: number) {
+    this.id = index.toString(16).padStart(32, "0");
+    this.host = `10.0.0.${index}`;
+    this.#runtime = network.runtime(this.host);
+    const shared = { clock: network.clock, node: this.id, secret: SECRET, scratch: this.#scratch };
+    this.node = new ClusterNode({
+      directory,
+      clock: network.clock,
+      log: silentLogger,
+      record: () => this.record,
+      link: async (node: NodeRecord, handler: SessionHandler) => {
+        this.links++;
+        const [host, port] = node.address.split(":");
+        const conn = await this.#runtime.dial({ host: host!, port: Number(port), timeoutMs: 2_000 });
+        return (await openLink(conn, "dialer", shared, () => handler)).session;
+      },
+      local: (name) => this.sessions.get(name),
+    });
+  }
+
+  get record(): NodeRecord {
+    const { id, host } = this;
+    return { id, address: `${host}:${PORT}`, version: 1, sessions: this.sessions.size, draining: false };
+  }
+
+  async start(): Promise<void> {
+    await this.#runtime.listen({
+      host: this.host,
+      port: PORT,
+      accept: (conn) => {
+        const shared = {
+          clock: this.#runtime.clock,
+          node: this.id,
+          secret: SECRET,
+          scratch: this.#scratch,
+        };
+        openLink(conn, "acceptor", shared, ({ session }) => this.node.accepted(session)).catch(() => {});
+      },
+    });
+    await this.node.start();
+  }
+
+  /** An agent's session that echoes what its visitors send, in a connection of its own. */
+  serve(name: string, more: Partial<SessionClaim> = {}): { session: string; callers: Caller[] } {
+    const callers: Caller[] = [];
+    this.sessions.set(name, echoSession(callers));
+    const session = more.session ?? `${this.id}-${++this.#claims}`;
+    this.node.register({
+      session,
+      owner: name,
+      group: session,
+      madeAtMs: this.#claims,
+      names: [name],
+      lost: (names, reason) => names.forEach((lost) => this.lost.push([lost, reason])),
+      ...more,
+    });
+    return { session, callers };
+  }
+}
+
+/** A session whose streams send back what they get. */
+function echoSession(callers: Caller[]): Session {
+  const session: Partial<Session> = {
+    transport: "test",
+    halfClose: true,
+    streams: 0,
+    open(caller) {
+      callers.push(caller);
+      let handler: Parameters<ByteStream["attach"]>[0];
+      const stream: ByteStream = {
+        attach: (next) => void (handler = next),
+        write: (chunk) => {
+          const copy = chunk.slice();
+          queueMicrotask(() => handler.data(copy));
+          return true;
+        },
+        closeWrite: () => queueMicrotask(() => (handler.end(), handler.close())),
+        abort: () => queueMicrotask(() => handler.close()),
+        release: () => queueMicrotask(() => handler.close()),
+        pause() {},
+        resume() {},
+        bufferedBytes: 0,
+      };
+      return Object.assign(stream, { caller, peerPaused: false });
+    },
+  };
+  return session as Session;
+}
+
+/** What a visitor hears who says `text` in a stream of `session`. */
+function visit(session: Session, caller: Caller, text = "hello"): Promise<string> {
+  const stream = session.open(caller);
+  return new Promise((resolve, reject) => {
+    let got = "";
+    stream.attach({
+      data: (chunk: Bytes) => void (got += new TextDecoder().decode(chunk)),
+      end() {},
+      drain() {},
+      close: (error) => error === undefined ? resolve(got) : reject(error),
+    });
+    stream.write(new TextEncoder().encode(text));
+    stream.closeWrite();
+  });
+}
+
+async function cluster(
+  count: number,
+): Promise<{ network: MemoryNetwork; nodes: TestNode[]; store: DirectoryStore }> {
+  const network = createMemoryNetwork({ link: { latencyMs: 1 } });
+  const store = new DirectoryStore();
+  const nodes: TestNode[] = [];
+  for (let index = 1; index <= count; index++) {
+    nodes.push(new TestNode(network, createMemoryDirectory({ clock: network.clock, store }), index));
+  }
+  await network.settle(Promise.all(nodes.map((node) => node.start())));
+  return { network, nodes, store };
+}
+
+const CALLER: Caller = { address: "203.0.113.9", port: 50_123, serverName: "home.example.org" };
+
+describe("ClusterNode", () => {
+  it("forwards a visitor to the node that holds the name, with address, port and name", async () => {
+    const { network, nodes: [a, b] } = await cluster(2);
+    const { callers } = a!.serve("home.example.org");
+    await network.advance(10);
+    const found = await network.settle(Promise.resolve(b!.node.find("home.example.org")));
+    assert.equal(await network.settle(visit(found!, CALLER)), "hello");
+    assert.deepEqual(callers, [CALLER]);
+  });
+
+  it("finds the link at once the second time, and links two nodes once", async () => {
+    const { network, nodes: [a, b] } = await cluster(2);
+    a!.serve("home.example.org");
+    await network.advance(10);
+    await network.settle(Promise.resolve(b!.node.find("home.example.org")));
+    const again = b!.node.find("home.example.org");
+    assert.ok(again !== undefined && !(again instanceof Promise));
+    assert.equal(b!.links, 1);
+  });
+
+  it("finds nobody for an unknown name, and asks for it again only after a while", async () => {
+    const { network, nodes: [a, b] } = await cluster(2);
+    assert.equal(await network.settle(Promise.resolve(b!.node.find("home.example.org"))), undefined);
+    assert.equal(b!.node.find("home.example.org"), undefined);
+    a!.serve("home.example.org");
+    await network.advance(ROUTE_UNKNOWN_MS + 10);
+    assert.ok(await network.settle(Promise.resolve(b!.node.find("home.example.org"))));
+  });
+
+  it("finds a wildcard's holder where nobody holds the name itself", async () => {
+    const { network, nodes: [a, b] } = await cluster(2);
+    a!.serve("*.example.org");
+    await network.advance(10);
+    assert.ok(await network.settle(Promise.resolve(b!.node.find("www.example.org"))));
+    assert.equal(await network.settle(Promise.resolve(b!.node.find("a.www.example.org"))), undefined);
+  });
+
+  it("tells the older session of an owner that it was replaced, wherever it is", async () => {
+    const { network, nodes: [a, b] } = await cluster(2);
+    a!.serve("home.example.org", { madeAtMs: 1 });
+    await network.advance(10);
+    b!.serve("home.example.org", { madeAtMs: 2 });
+    await network.advance(10);
+    assert.deepEqual(a!.lost, [["home.example.org", "replaced"]]);
+    assert.deepEqual(b!.lost, []);
+  });
+
+  it("tells a session at once that its name belongs to another owner", async () => {
+    const { network, nodes: [a, b] } = await cluster(2);
+    a!.serve("home.example.org");
+    await network.advance(10);
+    b!.serve("home.example.org", { owner: "thief.example.org", madeAtMs: 99 });
+    await network.advance(10);
+    assert.deepEqual(b!.lost, [["home.example.org", "name_taken"]]);
+    assert.deepEqual(a!.lost, []);
+  });
+
+  it("lets sessions of one group hold a name at two nodes, and uses the other when one node dies", async () => {
+    const { network, nodes: [a, b, c] } = await cluster(3);
+    a!.serve("home.example.org", { group: "agent" });
+    const other = b!.serve("home.example.org", { group: "agent" });
+    await network.advance(10);
+    assert.deepEqual([...a!.lost, ...b!.lost], []);
+    await network.settle(Promise.resolve(c!.node.find("home.example.org")));
+    await network.settle(a!.node.close());
+    const found = await network.settle(Promise.resolve(c!.node.find("home.example.org")));
+    assert.equal(await network.settle(visit(found!, CALLER)), "hello");
+    assert.equal(other.callers.length, 1);
+  });
+
+  it("forgets the claims of a node that died without a word when its lease ends", async () => {
+    const { network, nodes: [a, b], store } = await cluster(2);
+    a!.serve("home.example.org");
+    await network.advance(10);
+    // It says nothing any more, and nobody reaches it.
+    network.cut(a!.host, b!.host);
+    store.nodes.get(a!.id)!.untilMs = network.clock.nowMs();
+    await network.advance(1);
+    assert.equal(await network.settle(Promise.resolve(b!.node.find("home.example.org"))), undefined);
+  });
+
+  it("keeps known routes while the directory is away, and claims what came meanwhile when it is back", async () => {
+    const network = createMemoryNetwork({ link: { latencyMs: 1 } });
+    const store = new DirectoryStore();
+    let away = false;
+    const flaky = (directory: Directory): Directory =>
+      new Proxy(directory, {
+        get: (target, key: keyof Directory) =>
+          key === "watch" || !away
+            ? (target[key] as (...args: unknown[]) => unknown).bind(target)
+            : () => Promise.reject(new SallyportError("io_failed", "Cannot ask: away", { side: "network" })),
+      });
+    const nodes = [1, 2].map((index) =>
+      new TestNode(
+        network,
+        flaky(createMemoryDirectory({ clock: network.clock, store, leaseMs: 600_000 })),
+        index,
+      )
+    );
+    await network.settle(Promise.all(nodes.map((node) => node.start())));
+    const [a, b] = nodes;
+    a!.serve("home.example.org");
+    await network.advance(10);
+    await network.settle(Promise.resolve(b!.node.find("home.example.org")));
+    away = true;
+    await network.advance(ROUTE_FRESH_MS * 3);
+    const known = await network.settle(Promise.resolve(b!.node.find("home.example.org")));
+    assert.equal(await network.settle(visit(known!, CALLER)), "hello");
+    a!.serve("new.example.org");
+    await network.advance(10);
+    away = false;
+    await network.advance(NODE_RENEW_MS + 10);
+    assert.ok(await network.settle(Promise.resolve(b!.node.find("new.example.org"))));
+  });
+
+  it("claims everything again when its lease had run out, and yields to who came meanwhile", async () => {
+    const { network, nodes: [a, b], store } = await cluster(2);
+    a!.serve("home.example.org", { madeAtMs: 1 });
+    a!.serve("kept.example.org", { madeAtMs: 1 });
+    await network.advance(10);
+    store.nodes.get(a!.id)!.untilMs = network.clock.nowMs();
+    await network.advance(1);
+    b!.serve("home.example.org", { madeAtMs: 2 });
+    await network.advance(NODE_LEASE_MS);
+    assert.deepEqual(a!.lost, [["home.example.org", "replaced"]]);
+    assert.equal(
+      (await createMemoryDirectory({ clock: network.clock, store }).lookup("kept.example.org")).length,
+      1,
+    );
+  });
+
+  it("refuses a forwarded visitor whose name it does not hold, with a code that says so", async () => {
+    const { network, nodes: [a, b] } = await cluster(2);
+    a!.serve("home.example.org");
+    await network.advance(10);
+    const found = await network.settle(Promise.resolve(b!.node.find("home.example.org")));
+    a!.sessions.clear();
+    await assert.rejects(network.settle(visit(found!, CALLER)), { code: "unrecognized_name" });
+  });
+
+  it("releases its names when a session ends, and leaves with all of them", async () => {
+    const { network, nodes: [a], store } = await cluster(1);
+    const directory = createMemoryDirectory({ clock: network.clock, store });
+    const { session } = a!.serve("home.example.org");
+    a!.serve("other.example.org");
+    await network.advance(10);
+    a!.node.release(session);
+    await network.advance(10);
+    assert.deepEqual(await directory.lookup("home.example.org"), []);
+    assert.equal((await directory.lookup("other.example.org")).length, 1);
+    await network.settle(a!.node.close());
+    assert.deepEqual(await directory.lookup("other.example.org"), []);
+    assert.deepEqual(await directory.nodes(), []);
+  });
+});

@@ -1,0 +1,165 @@
+/** HTTP/1.1 messages: what is read, what is refused, and bodies cut everywhere. */
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import fc from "fast-check";
+import type { Bytes } from "../../../src/bytes/bytes.ts";
+import { BodyReader, CHUNK_END, chunkLine, LAST_CHUNK } from "../../../src/wire/http1/body.ts";
+import { endToEnd, upgradeOf } from "../../../src/wire/http1/fields.ts";
+import {
+  HTTP_FIELDS_MAX,
+  HTTP_HEAD_MAX_BYTES,
+  readRequestHead,
+  readResponseHead,
+  writeRequestHead,
+} from "../../../src/wire/http1/head.ts";
+
+const bytes = (text: string): Bytes => new Uint8Array(Buffer.from(text, "latin1"));
+const request = (text: string) => readRequestHead(bytes(text.replaceAll("\n", "\r\n")));
+const statusOf = (text: string) => {
+  const outcome = request(text);
+  return outcome.kind === "invalid" ? outcome.status : outcome.kind;
+};
+
+describe("a request's head", () => {
+  it("is read whole", () => {
+    const outcome = request("\nGET /a?b=1 HTTP/1.1\nHost: A.Example:8443\nX-Y:  z \n\nrest");
+    assert.equal(outcome.kind, "head");
+    if (outcome.kind !== "head") return;
+    const fields = [["host", "A.Example:8443"], ["x-y", "z"]];
+    assert.deepEqual(outcome.head, { method: "GET", target: "/a?b=1", authority: "a.example:8443", fields });
+    assert.deepEqual(outcome.framing, { kind: "none" });
+    assert.equal(
+      outcome.byteLength,
+      "\r\nGET /a?b=1 HTTP/1.1\r\nHost: A.Example:8443\r\nX-Y:  z \r\n\r\n".length,
+    );
+  });
+
+  it("may name its host in its target, which then counts", () => {
+    const outcome = request("GET http://b.example?x HTTP/1.1\nHost: a.example\n\n");
+    assert.ok(outcome.kind === "head");
+    assert.deepEqual([outcome.head.authority, outcome.head.target], ["b.example", "/?x"]);
+  });
+
+  it("is refused where two readers could take it for two things", () => {
+    const cases: readonly [string, number][] = [
+      ["GET / HTTP/1.1\n\n", 400],
+      ["GET / HTTP/1.1\nHost: a\nHost: b\n\n", 400],
+      ["GET / HTTP/1.1\nHost: a b\n\n", 400],
+      ["GET / HTTP/1.1\nHost: user@a\n\n", 400],
+      ["GET  / HTTP/1.1\nHost: a\n\n", 400],
+      ["GET a HTTP/1.1\nHost: a\n\n", 400],
+      ["GET /#a HTTP/1.1\nHost: a\n\n", 400],
+      ["GET / HTTP/2.0\nHost: a\n\n", 505],
+      ["CONNECT a:1 HTTP/1.1\nHost: a\n\n", 501],
+      ["GET / HTTP/1.1\nHost : a\n\n", 400],
+      ["GET / HTTP/1.1\nHost: a\n folded\n\n", 400],
+      ["GET / HTTP/1.1\nHost: a\nX: \0\n\n", 400],
+      ["POST / HTTP/1.1\nHost: a\nContent-Length: 1\nTransfer-Encoding: chunked\n\n", 400],
+      ["POST / HTTP/1.1\nHost: a\nContent-Length: 1\nContent-Length: 1\n\n", 400],
+      ["POST / HTTP/1.1\nHost: a\nContent-Length: +1\n\n", 400],
+      ["POST / HTTP/1.1\nHost: a\nContent-Length: 1, 1\n\n", 400],
+      ["POST / HTTP/1.1\nHost: a\nTransfer-Encoding: gzip, chunked\n\n", 501],
+      ["POST / HTTP/1.1\nHost: a\nTransfer-Encoding: xchunked\n\n", 501],
+      ["POST / HTTP/1.0\nHost: a\nTransfer-Encoding: chunked\n\n", 400],
+    ];
+    for (const [text, status] of cases) assert.equal(statusOf(text), status, text);
+    const bare = readRequestHead(bytes("GET / HTTP/1.1\nHost: a\n\n\r\n\r\n"));
+    assert.equal(bare.kind, "invalid", "lines that end without CR");
+    assert.equal(readRequestHead(bytes("\x16\x03\x01")).kind, "invalid", "TLS");
+  });
+
+  it("is judged by its size before it is whole", () => {
+    assert.equal(statusOf("GET / HTTP/1.1\nHost: a\nX: " + "x".repeat(HTTP_HEAD_MAX_BYTES)), 431);
+    assert.equal(statusOf("GET / HTTP/1.1\nHost: a\n" + "x: y\n".repeat(HTTP_FIELDS_MAX + 1) + "\n"), 431);
+    assert.equal(statusOf("GET / HTTP/1.1\nHost: a\nX: "), "incomplete");
+  });
+});
+
+describe("an answer's head", () => {
+  it("says how its body is framed", () => {
+    const framing = (text: string, method = "GET") => {
+      const outcome = readResponseHead(bytes(text.replaceAll("\n", "\r\n")), method);
+      return outcome.kind === "head" ? outcome.framing.kind : outcome.kind;
+    };
+    assert.equal(framing("HTTP/1.1 200 OK\nContent-Length: 3\n\n"), "length");
+    assert.equal(framing("HTTP/1.1 200\nTransfer-Encoding: chunked\n\n"), "chunked");
+    assert.equal(framing("HTTP/1.0 200 OK\n\n"), "close");
+    assert.equal(framing("HTTP/1.1 304 Not Modified\nContent-Length: 3\n\n"), "none");
+    assert.equal(framing("HTTP/1.1 200 OK\nContent-Length: 3\n\n", "HEAD"), "none");
+    assert.equal(framing("HTTP/1.1 200 OK\nContent-Length: x\n\n"), "invalid");
+    assert.equal(framing("SSH-2.0-OpenSSH_9\n\n"), "invalid");
+  });
+});
+
+describe("fields", () => {
+  it("that concern one connection aren't passed on", () => {
+    const fields = [["connection", "close, X-One"], ["x-one", "1"], ["te", "trailers"], [
+      "x-two",
+      "2",
+    ]] as const;
+    assert.deepEqual(endToEnd(fields), [["x-two", "2"]]);
+    assert.equal(upgradeOf([["connection", "keep-alive, Upgrade"], ["upgrade", "WebSocket"]]), "websocket");
+    assert.equal(upgradeOf([["upgrade", "websocket"]]), undefined);
+  });
+
+  it("are written so that they are read again", () => {
+    const head = writeRequestHead("GET", "/", [["host", "a"], ["x", "\xe4"]]);
+    const outcome = readRequestHead(head);
+    assert.ok(outcome.kind === "head");
+    assert.deepEqual(outcome.head.fields, [["host", "a"], ["x", "\xe4"]]);
+  });
+});
+
+describe("a body", () => {
+  it("comes out of its chunks the same wherever they are cut", () => {
+    const property = fc.property(
+      fc.array(fc.uint8Array({ minLength: 1, maxLength: 40 }), { maxLength: 8 }),
+      fc.array(fc.nat(60), { maxLength: 20 }),
+      fc.boolean(),
+      (pieces, cuts, trailer) => {
+        const body = Buffer.concat(pieces);
+        const end = trailer ? bytes("0;x=1\r\nA: b\r\n\r\n") : LAST_CHUNK;
+        const framed = Buffer.concat([
+          ...pieces.flatMap((piece) => [chunkLine(piece.length), piece, CHUNK_END]),
+          end,
+          Buffer.from("next"),
+        ]);
+        const reader = new BodyReader({ kind: "chunked" });
+        const out: Uint8Array[] = [];
+        let at = 0;
+        let own = 0;
+        for (const cut of [...cuts, framed.length]) {
+          const piece = new Uint8Array(framed.subarray(at, at + cut));
+          at += piece.length;
+          own += reader.push(piece, (data) => out.push(data.slice()));
+        }
+        assert.equal(reader.done, true);
+        assert.deepEqual(Buffer.concat(out), body);
+        assert.equal(framed.length - own, 4);
+      },
+    );
+    fc.assert(property, { numRuns: 200 });
+  });
+
+  it("that isn't framed as it says is refused", () => {
+    for (
+      const text of [
+        "g\r\n",
+        "\r\n",
+        "1\nx",
+        "-1\r\n",
+        "1\r\nxy\r\n",
+        "1 ;\r",
+        "123456789\r\n",
+        "1".repeat(300),
+      ]
+    ) {
+      const reader = new BodyReader({ kind: "chunked" });
+      const read = () => {
+        reader.push(bytes(text), () => {});
+        reader.push(bytes("\n\r\n"), () => {});
+      };
+      assert.throws(read, JSON.stringify(text));
+    }
+  });
+});
