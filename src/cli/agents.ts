@@ -8,6 +8,7 @@ import { LIMIT_NAMES } from "../wire/token/agent_claim.ts";
 import { formatJoinLink } from "../wire/token/join_link.ts";
 import { addExamples, type CliContext, type Command } from "./command.ts";
 import { type Column, type ManagedMaster, manages, printEntries, printEntry } from "./manage.ts";
+import { commandLine } from "./io.ts";
 import { shellWord } from "./startup.ts";
 
 interface AgentAnswer {
@@ -188,7 +189,7 @@ function printJoining(master: ManagedMaster, answer: JoiningAnswer): void {
     `Start ${agent.name} with this command, on its own machine; --to is what visitors reach. The code is good once,`,
   );
   io.out(`until ${answer.join_expires_at}:\n`);
-  io.out(`  ${io.program} agent --join ${shellWord(join)} --to 127.0.0.1:443`);
+  io.out(`  ${commandLine(io, `agent --join ${shellWord(join)} --to 127.0.0.1:443`)}`);
 }
 
 function path(agent: string | undefined): string {

@@ -76,6 +76,13 @@ const LISTED: Readonly<Record<string, readonly [group: string, summary: string]>
   agent: ["Start here:", "connect servers behind NAT to an edge"],
   edge: ["Apart from each other:", "an edge alone"],
   master: ["Apart from each other:", "a session master alone"],
+  agents: ["Manage a session master:", "its agents: add, list, suspend, rotate, remove"],
+  sessions: ["Manage a session master:", "live sessions: list, kill"],
+  usage: ["Manage a session master:", "bytes, streams and time by agent and day"],
+  audit: ["Manage a session master:", "who did what"],
+  keys: ["Manage a session master:", "its Fernet keys: list, add, retire"],
+  "api-keys": ["Manage a session master:", "keys of its API, with scopes and tenants"],
+  backup: ["Manage a session master:", "copy its database while it is in use"],
   service: ["Run it for good:", "install as a service of this machine, remove it, see how it is"],
   completion: ["Run it for good:", "what bash, zsh or fish needs to complete commands and flags"],
   token: ["Keys and tokens:", "make a token without a session master"],
@@ -85,7 +92,7 @@ const LISTED: Readonly<Record<string, readonly [group: string, summary: string]>
   snocat: ["Other protocols:", "public TCP ports over QUIC, as snocat-cli 0.8 does it"],
 };
 /** Commands that only help with `--help-all` lists. */
-const RARE: ReadonlySet<string> = new Set(["cert", "pipe", "snocat"]);
+const RARE: ReadonlySet<string> = new Set(["cert", "pipe", "snocat", "audit", "api-keys", "backup"]);
 
 function createProgram(context: CliContext, all: boolean): Command {
   const { io } = context;

@@ -41,6 +41,13 @@ describe("help", () => {
           "snocat",
           "cert",
           "demo",
+          "agents",
+          "sessions",
+          "usage",
+          "audit",
+          "keys",
+          "api-keys",
+          "backup",
         ]
       ) {
         assert.match(out, new RegExp(`^  ${name} `, "m"));
@@ -53,9 +60,11 @@ describe("help", () => {
     const [first, ...others] = [await cli(["--help"]), await cli(["-h"]), await cli(["help"])];
     for (const other of others) assert.deepEqual(other, first);
     const lines = first.out.split("\n");
-    assert.ok(lines.length <= 40, `${lines.length} lines`);
+    assert.ok(lines.length <= 46, `${lines.length} lines`);
     for (const line of lines) assert.ok(line.length <= 80, line);
-    for (const group of ["Start here:", "Apart from each other:", "Keys and tokens:"]) {
+    for (
+      const group of ["Start here:", "Apart from each other:", "Keys and tokens:", "Manage a session master:"]
+    ) {
       assert.ok(lines.includes(group), group);
     }
     assert.doesNotMatch(first.out, /^ {2}(pipe|snocat|cert) /m);
