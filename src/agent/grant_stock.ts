@@ -53,13 +53,16 @@ export class GrantStock {
 
   /** A grant for the next session: a kept one that is still fresh, else a new one, else a kept one that is still good. */
   readonly take: GrantSource = async () => {
-    const kept = this.#newest();
+    // The oldest: an edge lets only a token that is newer than the session's take a name over.
+    const kept = this.#kept.shift();
     if (kept !== undefined && this.#ageMs(kept) < kept.lifeMs * GRANT_FRESH_UNTIL) {
       this.#fillLater(GRANT_AHEAD_MS);
       return kept.grant;
     }
     try {
       const grant = await this.#source();
+      // What was kept is older than this one.
+      this.#kept = [];
       this.#fillLater(GRANT_AHEAD_MS);
       return grant;
     } catch (error) {
@@ -89,10 +92,6 @@ export class GrantStock {
 
   #ageMs({ gotAtMs }: Kept): number {
     return this.#options.clock.nowMs() - gotAtMs;
-  }
-
-  #newest(): Kept | undefined {
-    return this.#kept.pop();
   }
 
   #fillLater(delayMs: number): void {

@@ -39,6 +39,8 @@ export const TRANSPORTS_FILE = "known_transports";
 export const IDENTITY_FILE = "agent.identity";
 /** The session master's database. */
 export const DATABASE_FILE = "master.db";
+/** How an edge is called at its session master. */
+export const EDGE_NAME_FILE = "edge.name";
 /** What an edge hasn't reported yet. */
 export const JOURNAL_FILE = "edge.journal";
 
@@ -58,6 +60,7 @@ const KNOWN_FILES: readonly string[] = [
   `${DATABASE_FILE}-wal`,
   `${DATABASE_FILE}-shm`,
   JOURNAL_FILE,
+  EDGE_NAME_FILE,
 ];
 
 /** How file systems say that they have no hard links. */

@@ -7,6 +7,7 @@ import type { Config, HostPort, LoadedConfig } from "../config/config.ts";
 import { formatHostPort, queueLimits } from "../config/config.ts";
 import type { FernetRing } from "../crypto/fernet.ts";
 import { createEdge, type Edge } from "../edge/edge.ts";
+import type { EdgeLedger } from "../edge/ledger/ledger.ts";
 import type { Accepts } from "../edge/protocol_detector.ts";
 import { errorCode, errorMessage, SallyportError } from "../errors.ts";
 import { createMasterApp, type EdgeAddress } from "../master/app.ts";
@@ -94,6 +95,7 @@ export async function startEdge(
   loaded: LoadedConfig,
   keyPart?: SealedPart,
   quicPart?: QuicPart,
+  ledger?: EdgeLedger,
 ): Promise<EdgePart> {
   const pipes = await findPipes(base, loaded.config, keyPart?.key.sodium);
   const { config, origins } = loaded;
@@ -106,6 +108,7 @@ export async function startEdge(
     ring,
     log,
     metrics,
+    ledger,
     ...keyPart === undefined ? {} : { sealed: keyPart.key },
     ...pipes === undefined ? {} : { older: pipes.gate },
     ...keyPart === undefined || config.curveListen.length === 0 ? {} : {

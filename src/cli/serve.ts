@@ -19,6 +19,7 @@ import { pipeFacts } from "./pipe_gate.ts";
 import { type CliIo, commandLine } from "./io.ts";
 import { findQuic, quicFacts, warnOfKeyLog } from "./quic.ts";
 import { findSealed, sealedFacts } from "./sealed.ts";
+import { hubLink, joinMaster, makeLedger } from "./ledger.ts";
 import { databaseFact, openManagement } from "./management.ts";
 import { printStartup, shellWord } from "./startup.ts";
 import { formatHostPort } from "../config/config.ts";
@@ -51,12 +52,15 @@ export function addServe(program: Command, context: CliContext): void {
     context.exitCode = await base.life.run(async () => {
       if (quicPart !== undefined) await warnOfKeyLog(io, base.runtime);
       const management = await openManagement(base, config, fernet);
+      const ledger = makeLedger(base, config, fernet);
+      await joinMaster(base, { ledger, config, link: () => hubLink(management.hub) });
       const { edge, visitors, agents, sealed, curve, quic, pipes } = await startEdge(
         base,
         fernet.value,
         loaded,
         sealedKey,
         quicPart,
+        ledger,
       );
       const edgeAddress = publicAddress(config, agents.length > 0 ? agents : visitors);
       const publicKey = sealedKey?.found.value.publicKey;

@@ -191,6 +191,12 @@ export const joinLink = parsed((given): JoinLink => {
   throw new Error("it is no join link such as https://master.example.org/#CODE, as `agents add` prints it");
 });
 
+/** A short name, of a machine for example. */
+export const name = parsed((given) => {
+  if (/^[\w.-]{1,64}$/.test(given)) return given;
+  throw new Error(`${quote(given)} is no name of 1 to 64 letters, digits, dots, - and _`);
+});
+
 /** A path; not empty. */
 export const path = parsed((given) => {
   if (given === "" || given.includes("\0")) throw new Error(`${quote(given)} is not a path`);

@@ -21,6 +21,7 @@ import { listenForQuic } from "../transport/quic/accept.ts";
 import { QUIC } from "../transport/quic/options.ts";
 import type { Authorize, EdgeTunnels } from "./agent_request.ts";
 import { AgentRegistry, type SealedKey } from "./agents.ts";
+import { EdgeLedger } from "./ledger/ledger.ts";
 import { type Accepts, type Arrival, Entrance } from "./protocol_detector.ts";
 import { publicPorts, type PublicPortsOptions } from "./public_ports.ts";
 import type { KeyUseStore } from "./used_keys.ts";
@@ -45,6 +46,8 @@ export interface EdgeOptions {
   readonly metrics?: Metrics;
   /** Has the last say about an agent whose token is good. */
   readonly authorize?: Authorize;
+  /** What agents may do and use, where a {@link LedgerReporter} joins it to a session master; its own when absent. */
+  readonly ledger?: EdgeLedger;
   /** Lets agents in by the sealed transport too, which knows the edge by this key. */
   readonly sealed?: SealedKey;
   /** Takes what comes to a listener for sealed agents alone and isn't one's: transfers of version 1. */
@@ -156,6 +159,7 @@ class EdgeNode implements Edge {
       log: this.#log,
       metrics: this.metrics,
       authorize: options.authorize,
+      ledger: options.ledger ?? new EdgeLedger({ clock: options.runtime.clock, ring: options.ring }),
       sealed: options.sealed,
       tunnels: options.publish === undefined ? options.tunnels : publicPorts({
         ...options.publish,

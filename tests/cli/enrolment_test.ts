@@ -4,6 +4,7 @@ import { mkdtemp, readFile, rm, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
+import { runCli } from "../../src/cli/main.ts";
 import { programStarter } from "./program.ts";
 
 const timeout = 90_000;
@@ -14,10 +15,20 @@ before(async () => {
 });
 after(() => rm(folder, { recursive: true, force: true }));
 
+/** Runs a command that ends by itself, in this process. */
 async function run(...args: string[]): Promise<string> {
-  const program = start(args);
-  assert.equal(await program.ended, 0, program.stderr);
-  return program.stdout;
+  const [out, err]: [string[], string[]] = [[], []];
+  const code = await runCli(args, {
+    program: "sallyport",
+    env: {},
+    out: (line) => void out.push(line),
+    err: (line) => void err.push(line),
+    onStop: () => () => {},
+    onReload: () => () => {},
+    exit: () => assert.fail("the process must not be ended"),
+  });
+  assert.equal(code, 0, err.join("\n"));
+  return out.join("\n");
 }
 
 describe("agents by the program", () => {
@@ -75,8 +86,11 @@ describe("agents by the program", () => {
 
     const list = await run("agents", "list", ...flags);
     assert.match(list, /^NAME +STATE +HOSTNAMES +ID\nhome +active +home\.example\.org +agent_/);
-    // SESSIONS
+    const sessions = JSON.parse(await run("sessions", "list", ...flags, "--json"));
+    assert.deepEqual(sessions.map(({ hostname }: { hostname: string }) => hostname), ["home.example.org"]);
     await run("agents", "suspend", "home", ...flags);
+    await second.seen(/suspended/, "stderr");
+    assert.deepEqual(JSON.parse(await run("sessions", "list", ...flags, "--json")), []);
     await run("agents", "resume", "home", ...flags);
     const audit = await run("audit", ...flags);
     for (const action of ["agent.resumed", "agent.suspended", "agent.enrolled", "agent.added"]) {
@@ -102,8 +116,7 @@ describe("agents by the program", () => {
     );
     const copy = join(folder, "copy.db");
     assert.match(await run("backup", copy, "--data-dir", dataDir), /^Copied /);
-    const again = start(["backup", copy, "--data-dir", dataDir]);
-    assert.notEqual(await again.ended, 0, "a copy isn't overwritten");
+    await assert.rejects(run("backup", copy, "--data-dir", dataDir), "a copy isn't overwritten");
     serve.signal("SIGTERM");
     await serve.ended;
     const restored = start(["serve", ...flags, "--database", copy]);

@@ -24,9 +24,17 @@ export const AGENT_SETTINGS = {
     placeholder: "URL",
     description:
       "The session master. Default: for an agent the one that it has enrolled at; for commands that manage one, " +
-      "http://127.0.0.1:8080.",
-    commands: [...AGENT, ...MANAGE],
+      "http://127.0.0.1:8080; an edge without it hears of no suspended agents and reports no usage.",
+    commands: ["agent", "edge", ...MANAGE],
     schema: value.httpUrl,
+  }),
+  edgeName: optional({
+    flag: "edge-name",
+    placeholder: "NAME",
+    description:
+      "How the session master calls this edge. Default: a name that is made once and kept in the data folder.",
+    commands: EDGES,
+    schema: value.name,
   }),
   insecureMaster: toggle({
     flag: "insecure-master",
