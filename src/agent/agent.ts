@@ -28,6 +28,15 @@ import { SHUTDOWN_GRACE_MS } from "../transport/port.ts";
 /** Streams of a session whose hostname the agent serves no more may finish for this long. */
 export const RENAMED_GRACE_MS = 30_000;
 
+/** Addresses of an edge's name that are tried over UDP; each takes a token of its own where several are slow. */
+export const UDP_ADDRESSES_MAX = 4;
+
+/** A transport, and the edge's address to use it with where that isn't left to the transport. */
+interface Way {
+  readonly name: TransportName;
+  readonly address: string | undefined;
+}
+
 /** What {@link createAgent} takes. */
 export interface AgentOptions extends DialerOptions {
   /** Where tokens come from, such as {@link masterGrants}; asked before each connection. */
@@ -61,8 +70,41 @@ export interface AgentOptions extends DialerOptions {
   connected?(session: Session, tunnel: Tunnel | undefined): void;
 }
 
+/** Something that went wrong, and when, in milliseconds since 1970. */
+export interface AgentFailure {
+  readonly atMs: number;
+  readonly code: ErrorCode;
+  readonly message: string;
+}
+
+/** What there is to say of an agent, for `agent status`. */
+export interface AgentFacts {
+  /** The session that visitors use now. */
+  readonly session?: {
+    readonly transport: string;
+    /** HOST:PORT as it was dialled. */
+    readonly edge: string;
+    readonly hostname: string;
+    readonly aliases: readonly string[];
+    /** Milliseconds since 1970. */
+    readonly sinceMs: number;
+    readonly rttMs?: number;
+    readonly streams: number;
+    readonly bytesSent: number;
+    readonly bytesReceived: number;
+    /** When its token is good no more, in milliseconds since 1970, by the master's clock. */
+    readonly tokenValidUntilMs: number;
+  };
+  /** How the last session ended. */
+  readonly lastEnd?: AgentFailure;
+  /** Why the last attempt to open a session came to nothing. */
+  readonly lastFailure?: AgentFailure;
+}
+
 /** An agent. */
 export interface Agent {
+  /** What there is to say of it now. */
+  readonly facts: AgentFacts;
   /** The session that visitors use now. */
   readonly session: Session | undefined;
   /** The tunnel in that session; only with a router. */
@@ -120,6 +162,8 @@ class AgentNode implements Agent {
   #current: AgentSession | undefined;
   #running: Promise<void> | undefined;
   #everConnected = false;
+  #lastEnd: AgentFailure | undefined;
+  #lastFailure: AgentFailure | undefined;
   /** How often {@link renew} was called: whether it was since a grant was asked for. */
   #renewals = 0;
 
@@ -152,6 +196,27 @@ class AgentNode implements Agent {
 
   get tunnel(): Tunnel | undefined {
     return this.#current?.tunnel;
+  }
+
+  get facts(): AgentFacts {
+    const { clock } = this.#runtime;
+    const agent = this.#current;
+    const ends = {
+      ...this.#lastEnd === undefined ? {} : { lastEnd: this.#lastEnd },
+      ...this.#lastFailure === undefined ? {} : { lastFailure: this.#lastFailure },
+    };
+    if (agent === undefined) return ends;
+    const { session, grant } = agent;
+    const { transport, rttMs, streams, bytesSent, bytesReceived } = session;
+    return {
+      ...ends,
+      session: {
+        ...{ transport, edge: agent.edge, hostname: grant.hostname, aliases: grant.aliases },
+        sinceMs: Math.round(clock.wallMs() - agent.livedMs),
+        ...rttMs === undefined ? {} : { rttMs },
+        ...{ streams, bytesSent, bytesReceived, tokenValidUntilMs: grant.valid * 1000 },
+      },
+    };
   }
 
   get published(): readonly (PublicAddress | undefined)[] {
@@ -213,9 +278,13 @@ class AgentNode implements Agent {
     );
     // An attempt whose token wasn't shown leaves it to the next one.
     const spare = [grant];
-    const several = plan.names.length > 1;
+    const ways = await this.#ways(plan, (this.#options.edge ?? grant.edge).host);
+    const several = ways.length > 1;
     const agent = await race(
-      plan.names.map((name) => ({ name, start: (lane) => this.#attempt(plan, name, lane, spare) })),
+      ways.map(({ name, address }) => ({
+        name,
+        start: (lane) => this.#attempt(plan, name, lane, spare, address),
+      })),
       {
         clock: this.#runtime.clock,
         signal: this.#closing.signal,
@@ -230,6 +299,21 @@ class AgentNode implements Agent {
     await agent.join();
     this.#tellConnected(agent);
     return agent;
+  }
+
+  /**
+   * The transports of a plan. Over UDP each address of the edge's name is a way of its own, since nothing is known of an
+   * address before its edge has answered; TCP races the addresses when it connects.
+   */
+  async #ways(plan: TransportPlan, host: string): Promise<readonly Way[]> {
+    const overUdp = (name: TransportName) => this.#dialers.of(name).overUdp;
+    // What is wrong with a name is told by the dial.
+    const addresses = plan.names.some(overUdp) ? await this.#runtime.resolve(host).catch(() => []) : [];
+    return plan.names.flatMap((name): Way[] =>
+      overUdp(name) && addresses.length > 1
+        ? addresses.slice(0, UDP_ADDRESSES_MAX).map((address) => ({ name, address }))
+        : [{ name, address: undefined }]
+    );
   }
 
   /**
@@ -250,6 +334,7 @@ class AgentNode implements Agent {
     name: TransportName,
     lane: Lane,
     spare: Grant[],
+    address: string | undefined,
   ): Promise<AgentSession> {
     const grant = spare.pop() ?? await this.#options.grants();
     const dialer = this.#dialers.of(name);
@@ -266,6 +351,7 @@ class AgentNode implements Agent {
       await dialer.dial({
         grant,
         edge,
+        ...address === undefined ? {} : { address },
         signal: lane.signal,
         turn: async () => {
           await lane.turn();
@@ -309,7 +395,7 @@ class AgentNode implements Agent {
   #adopt(agent: AgentSession, session: Session, edge: string): AgentSession {
     const { hostname } = agent.grant;
     const { transport, protocolVersion, cipher } = session;
-    agent.begin(session);
+    agent.begin(session, edge);
     const router = this.#publisher?.router ?? this.#options.router;
     const { credentials } = this.#options;
     if (router !== undefined) agent.openTunnel({ router, name: edge, log: this.#log, credentials });
@@ -328,6 +414,7 @@ class AgentNode implements Agent {
       if (agent.livedMs >= SESSION_SETTLED_MS) this.#backoff.reset();
       if (this.#current !== agent) return;
       this.#current = undefined;
+      this.#lastEnd = this.#failureOf(error);
       if (this.#closed) return;
       const level = ORDERLY.has(error.code) ? "info" : "warn";
       // An edge gives a name to the agent that came last, so two agents with one name push each other out in turn.
@@ -363,6 +450,7 @@ class AgentNode implements Agent {
     // Behind the time that the session master asks for, agents come back one by one, not all in the same moment.
     const delayMs = askedMs === 0 ? backoffMs : askedMs + backoffMs;
     const next_attempt_seconds = Math.round(delayMs / 100) / 10;
+    if (failure !== undefined) this.#lastFailure = this.#failureOf(failure);
     if (failure === undefined) this.#log.info({ next_attempt_seconds }, "dialling again");
     else this.#log.warn({ reason: errorCode(failure), next_attempt_seconds }, errorMessage(failure));
     const waited = Promise.withResolvers<undefined>();
@@ -370,6 +458,10 @@ class AgentNode implements Agent {
     // Closing isn't a failure: the loop looks whether to go on.
     await this.#unlessClosing(waited.promise).catch(() => {});
     timer.cancel();
+  }
+
+  #failureOf(error: unknown): AgentFailure {
+    return { atMs: this.#runtime.clock.wallMs(), code: errorCode(error), message: errorMessage(error) };
   }
 
   /** The promise's outcome; rejects with the reason at once where the agent is closed first. */

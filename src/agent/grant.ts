@@ -10,7 +10,7 @@ import type { CipherName } from "../crypto/header_cipher.ts";
 import { parseFingerprint } from "../crypto/certificate.ts";
 import { TOKEN_MAX_BYTES } from "../wire/token/token_payload.ts";
 import { checkEdgePlace, type Lookup, systemLookup } from "./edge_place.ts";
-import { MasterClient, type MasterCredential } from "./master_client.ts";
+import { type MasterAnswer, MasterClient, type MasterCredential } from "./master_client.ts";
 
 /** A token and what stands in it. */
 export interface Grant {
@@ -34,6 +34,8 @@ export interface Grant {
   readonly publish?: readonly string[];
   /** The edge that the master names. */
   readonly edge: GrantEdge;
+  /** How far the master's clock is ahead of this machine's, as its answer says; 0 where it doesn't. */
+  readonly clockOffsetMs?: number;
 }
 
 /** An edge, as a session master names it. */
@@ -83,6 +85,8 @@ export interface MasterGrantOptions {
   readonly fetch?: (request: Request) => Promise<Response>;
   /** Finds addresses of names; the system's own when absent, none where `fetch` is given. */
   readonly lookup?: Lookup;
+  /** The date by this machine, in milliseconds since 1970; the system's clock when absent. */
+  readonly wallMs?: () => number;
 }
 
 const hex = (byteLength: number) =>
@@ -124,6 +128,7 @@ function decodeKey(text: string): Bytes {
 export function masterGrants(options: MasterGrantOptions): GrantSource {
   const client = new MasterClient({ ...options, what: "Cannot get token" });
   const lookup = options.lookup ?? (options.fetch === undefined ? systemLookup : () => Promise.resolve([]));
+  const wallMs = options.wallMs ?? Date.now;
   return async () => {
     const { hostname, aliases, protocolVersion, cipher, publish, ttlSeconds } = options;
     const session = { protocol_version: protocolVersion, cipher, ttl_seconds: ttlSeconds };
@@ -140,8 +145,17 @@ export function masterGrants(options: MasterGrantOptions): GrantSource {
     if (options.anyEdge !== true) {
       await checkEdgePlace(grant.edge.host, new URL(options.master).hostname, lookup);
     }
-    return grant;
+    return { ...grant, ...clockOffset(answer, wallMs()) };
   };
+}
+
+/** The Date of an answer has whole seconds and was on its way: less than this says nothing about a clock. */
+const CLOCK_OFFSET_MIN_MS = 5_000;
+
+/** A board without a battery starts in the past, and learns from its session master what time it is. */
+function clockOffset({ headers }: MasterAnswer, wallMs: number): Pick<Grant, "clockOffsetMs"> {
+  const offsetMs = Date.parse(headers.get("date") ?? "") - wallMs;
+  return Math.abs(offsetMs) >= CLOCK_OFFSET_MIN_MS ? { clockOffsetMs: offsetMs } : {};
 }
 
 function toGrant(client: MasterClient, body: unknown, asked: MasterGrantOptions): Grant {

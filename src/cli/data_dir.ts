@@ -19,6 +19,7 @@ import {
 } from "node:fs/promises";
 import { join } from "node:path";
 import process from "node:process";
+import { STATUS_SOCKET } from "../agent/status/socket.ts";
 import { errorMessage, SallyportError } from "../errors.ts";
 
 /** Fernet keys, one a line, newest first. */
@@ -43,6 +44,8 @@ export const DATABASE_FILE = "master.db";
 export const EDGE_NAME_FILE = "edge.name";
 /** What an edge hasn't reported yet. */
 export const JOURNAL_FILE = "edge.journal";
+/** The folder of ACME accounts, certificates and their keys. */
+export const CERTIFICATES_FOLDER = "tls";
 
 const FOLDER_MODE = 0o700;
 const FILE_MODE = 0o600;
@@ -61,6 +64,8 @@ const KNOWN_FILES: readonly string[] = [
   `${DATABASE_FILE}-shm`,
   JOURNAL_FILE,
   EDGE_NAME_FILE,
+  CERTIFICATES_FOLDER,
+  STATUS_SOCKET,
 ];
 
 /** How file systems say that they have no hard links. */
@@ -118,7 +123,7 @@ export class DataDir {
    */
   async readOrMake(name: string, make: () => string | Promise<string>): Promise<DataFile> {
     const path = this.file(name);
-    await this.#makeFolder();
+    await this.make();
     const found = await this.read(name);
     if (found !== undefined) return { path, content: found, made: false };
     // Written beside its place and linked there whole: nobody ever reads half a key, and nobody's key is overwritten.
@@ -149,7 +154,7 @@ export class DataDir {
    */
   async append(name: string, text: string): Promise<void> {
     const path = this.file(name);
-    await this.#makeFolder();
+    await this.make();
     try {
       await appendFile(path, text, { mode: FILE_MODE });
     } catch (error) {
@@ -164,7 +169,7 @@ export class DataDir {
    */
   async replace(name: string, content: string): Promise<void> {
     const path = this.file(name);
-    await this.#makeFolder();
+    await this.make();
     const draft = this.file(`.${name}.${randomBytes(6).toString("hex")}`);
     try {
       await writeDurably(draft, content);
@@ -176,12 +181,8 @@ export class DataDir {
     }
   }
 
-  /** Makes the folder where there is none. */
+  /** Makes the folder where there is none, and closes it to others. */
   async make(): Promise<void> {
-    await this.#makeFolder();
-  }
-
-  async #makeFolder(): Promise<void> {
     try {
       await mkdir(this.path, { recursive: true, mode: FOLDER_MODE });
       const names = (await readdir(this.path)).filter((name) => !name.startsWith("."));

@@ -50,5 +50,9 @@ export function libsodiumBuild(set: Config["libsodium"] = "any"): "native" | "wa
 /** The edge's public key for a start message. */
 export function sealedFacts(part: SealedPart | undefined): (readonly [string, string])[] {
   if (part === undefined) return [];
-  return [["edge's public key", Buffer.from(part.found.value.publicKey).toString("base64url")]];
+  const slower = "as WebAssembly, slower: native code isn't permitted or can't be loaded";
+  return [
+    ["edge's public key", Buffer.from(part.found.value.publicKey).toString("base64url")],
+    ...part.key.sodium.name === "wasm" ? [["libsodium", slower] as const] : [],
+  ];
 }

@@ -29,6 +29,8 @@ export interface ConfigSources {
   readonly flags: Readonly<Record<string, string | true | readonly string[] | undefined>>;
   /** Environment variables. */
   readonly env: Readonly<Record<string, string | undefined>>;
+  /** What the command doesn't start without may be missing: it only looks something up. */
+  readonly partial?: boolean;
   /** Reads a file as text; the file system by default. */
   readonly readFile?: (path: string) => string;
 }
@@ -108,7 +110,7 @@ export function loadConfig(command: CommandName, sources: ConfigSources): Loaded
   const config = judge(raw);
   checkAddresses(settings.map(([name]) => name), config, raw);
   for (const [name, { required, flag, env }] of settings) {
-    if (!required.includes(command) || raw.has(name)) continue;
+    if (!required.includes(command) || raw.has(name) || sources.partial === true) continue;
     const twin = settings.find(([, { fileOf }]) => fileOf === name)?.[1].flag;
     const others = `${twin === undefined ? "" : `--${twin}, `}${env} in the environment`;
     throw invalid(`Cannot start ${command}: --${flag} is missing (or ${others})`);
@@ -297,12 +299,16 @@ export function keyLines(content: string): string[] {
   return lines.flatMap(split).filter((key) => key !== "");
 }
 
-/** Variables that look like settings and are none. */
-/** What `pipe` reads itself: secrets are no settings. */
-const PIPES_OWN = ["LOGIN", "PASSPHRASE", "KEY", "PUBLIC_KEY"].map((name) => `SALLYPORT_PIPE_${name}`);
+/** Variables that are no settings: secrets that `pipe` reads itself, and what the npm package's launcher reads. */
+const NO_VARIABLES_OF_SETTINGS = [
+  ...["PIPE_LOGIN", "PIPE_PASSPHRASE", "PIPE_KEY", "PIPE_PUBLIC_KEY", "RUNTIME"],
+].map((name) => `SALLYPORT_${name}`);
 
 function strangers(env: Readonly<Record<string, string | undefined>>): string[] {
-  const known = new Set([...Object.values(SETTINGS).map((setting) => setting.env), ...PIPES_OWN]);
+  const known = new Set([
+    ...Object.values(SETTINGS).map((setting) => setting.env),
+    ...NO_VARIABLES_OF_SETTINGS,
+  ]);
   return Object.keys(env).filter((name) => name.startsWith("SALLYPORT_") && !known.has(name)).sort()
     .map((name) => `${name} in the environment is no setting.${didYouMean(name, known)}`);
 }

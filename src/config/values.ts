@@ -197,6 +197,35 @@ export const name = parsed((given) => {
   throw new Error(`${quote(given)} is no name of 1 to 64 letters, digits, dots, - and _`);
 });
 
+/** The address of an ACME directory, as it was given. */
+export const httpsUrl = parsed((given) => {
+  const url = URL.canParse(given) ? new URL(given) : undefined;
+  if (url?.protocol !== "https:" || url.username + url.password !== "") {
+    throw new Error(
+      `${quote(given)} is no https:// URL, for example https://acme-v02.api.letsencrypt.org/directory`,
+    );
+  }
+  return given;
+});
+
+/** A mail address, roughly: somebody else judges it. */
+export const mail = parsed((given) => {
+  if (!/^[\x21-\x7e]+@[a-z0-9.-]+$/i.test(given)) throw new Error(`${quote(given)} is no mail address`);
+  return given;
+});
+
+/** Any printable text. */
+export const text = parsed((given) => {
+  if (!/^[\x20-\x7e]+$/.test(given)) throw new Error(`${quote(given)} has other than printable characters`);
+  return given;
+});
+
+/** A secret in base64url (RFC 4648 §5); its value never gets into a message. */
+export const base64url = parsed((given) => {
+  if (!/^[\w-]{16,}={0,2}$/.test(given)) throw new Error("it is not base64url of at least 12 bytes");
+  return given;
+});
+
 /** A path; not empty. */
 export const path = parsed((given) => {
   if (given === "" || given.includes("\0")) throw new Error(`${quote(given)} is not a path`);

@@ -39,6 +39,8 @@ interface Network {
   tcpDropped?: boolean;
   /** TCP connections stand, and carry nothing. */
   tcpMute?: boolean;
+  /** Addresses of names. */
+  names?: Record<string, readonly string[]>;
 }
 
 interface SiteOptions extends Partial<AgentOptions> {
@@ -110,7 +112,9 @@ class Site {
       const conn = await inner.dial(options);
       return this.network.tcpMute ? mute(conn) : conn;
     };
-    return { ...inner, dial };
+    const resolve: Runtime["resolve"] = async (host) =>
+      this.network.names?.[host] ?? await inner.resolve(host);
+    return { ...inner, dial, resolve };
   }
 
   get transport(): string | undefined {
@@ -192,6 +196,23 @@ function memory(): TransportMemory & { readonly kept: Map<string, RememberedTran
 }
 
 const PLACE = `${EDGE_HOST}:${EDGE_PORT}/192.0.2.0/24`;
+
+describe("an edge's name with several addresses", () => {
+  it("is reached over UDP where the first address is dead, by each of the transports alone too", async () => {
+    for (const transport of ["curve", "quic", "auto"] as const) {
+      const site = await Site.start({
+        transport,
+        offer: { ...WITH_QUIC, host: "edge.test" },
+        network: { names: { "edge.test": ["10.9.9.9", EDGE_HOST] }, tcpDropped: true },
+      });
+      await site.test.advance(2 * ATTEMPT_DELAY_MS);
+      assert.equal(site.transport, transport === "auto" ? "quic" : transport);
+      assert.equal(site.agent.facts.session?.edge.replace(/:.*/, ""), "edge.test");
+      await site.assertServes();
+      await site.finish();
+    }
+  });
+});
 
 describe("transport auto", () => {
   it("takes the first where it gets through in time, and asks for one token", async () => {

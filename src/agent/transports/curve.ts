@@ -38,7 +38,7 @@ export class CurveDialer implements TransportDialer {
     return { host: edge.host, port: edge.curvePort ?? edge.port };
   }
 
-  async dial({ grant, edge, ...request }: DialRequest): Promise<Session> {
+  async dial({ grant, edge, address, ...request }: DialRequest): Promise<Session> {
     const { runtime, congestion, edgeKey, edgePins, libsodium } = this.#parts;
     const name = `${edge.host}:${edge.port}`;
     const named = edgeKey.named(grant);
@@ -48,6 +48,7 @@ export class CurveDialer implements TransportDialer {
     const { session, link } = await dialForCurve({
       ...request,
       ...edge,
+      host: address ?? edge.host,
       runtime,
       token: grant.token,
       aesKey: grant.aesKey,

@@ -62,6 +62,8 @@ export interface DialRequest {
   readonly grant: Grant;
   /** Whom to dial. */
   readonly edge: Address;
+  /** The one of its addresses to use; the transport's choice when absent. */
+  readonly address?: string;
   /** Gives up when it is aborted: the promise rejects with its reason, and nothing stays behind. */
   readonly signal: AbortSignal;
   /**

@@ -35,13 +35,14 @@ export class QuicDialer implements TransportDialer {
     return { host: edge.host, port: edge.quicPort ?? edge.port };
   }
 
-  async dial({ grant, edge, ...request }: DialRequest): Promise<Session> {
+  async dial({ grant, edge, address, ...request }: DialRequest): Promise<Session> {
     const { runtime, queueLimits } = this.#parts;
     const edgeFingerprint = this.#certificate.pin(grant);
     try {
       return await dialForQuic({
         ...request,
         ...edge,
+        host: address ?? edge.host,
         runtime,
         queueLimits,
         token: grant.token,

@@ -7,7 +7,7 @@
 import type { Clock } from "../../runtime/port.ts";
 
 /** What may pass at once after a quiet time, in milliseconds of the rate. */
-export const BURST_MS = 100;
+export const BURST_MS = 50;
 
 /** See the module. */
 export class TokenBucket {
@@ -37,7 +37,7 @@ export class TokenBucket {
   take(amount: number): number {
     this.#fill();
     this.#level -= amount;
-    return this.#level >= 0 ? 0 : -this.#level / this.#perMs;
+    return this.waitMs;
   }
 
   /** Takes `amount` where it is there; false where it isn't. */
@@ -48,10 +48,10 @@ export class TokenBucket {
     return true;
   }
 
-  /** Milliseconds until the debt is paid. */
+  /** Whole milliseconds until the debt is paid: a timer for less would find a rest of it, over and over. */
   get waitMs(): number {
     this.#fill();
-    return this.#level >= 0 ? 0 : -this.#level / this.#perMs;
+    return this.#level >= 0 ? 0 : Math.ceil(-this.#level / this.#perMs);
   }
 
   #fill(): void {

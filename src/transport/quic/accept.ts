@@ -26,7 +26,8 @@ import { QuicSession } from "./session.ts";
 import { CHALLENGE_DEADLINE_MS } from "../../protocol/handshake/snitun_challenge.ts";
 import type { QueueLimits } from "../../protocol/mux/queue_limits.ts";
 import { TOKEN_DEADLINE_MS } from "../../protocol/token/token_reader.ts";
-import { LINGER_MS, PENDING_CONNECTIONS_MAX, PENDING_PER_SOURCE_MAX } from "../../runtime/port.ts";
+import { LINGER_MS } from "../../runtime/port.ts";
+import { QUIC_PENDING_MAX, QUIC_PENDING_PER_SOURCE_MAX } from "../../runtime/quic_port.ts";
 
 /** What {@link listenForQuic} takes. */
 export interface ListenForQuicOptions extends AgentAdmission {
@@ -74,7 +75,7 @@ class Door {
   accept(conn: QuicConn): void {
     const source = sourceOf(conn.remote.host);
     const fromSource = this.#pendingFrom.get(source) ?? 0;
-    if (this.#pending >= PENDING_CONNECTIONS_MAX || fromSource >= PENDING_PER_SOURCE_MAX) {
+    if (this.#pending >= QUIC_PENDING_MAX || fromSource >= QUIC_PENDING_PER_SOURCE_MAX) {
       const error = new SallyportError(
         "limit_exceeded",
         "Cannot accept connection: too many are unfinished",

@@ -5,7 +5,7 @@ import type { Bytes } from "../../../src/bytes/bytes.ts";
 import { PacketType, packetType } from "../../../src/protocol/curve/packet.ts";
 import { errorCode, SallyportError } from "../../../src/errors.ts";
 import type { LinkOptions, Passing } from "./sim.ts";
-import { pattern, seeded } from "../../support/seeded.ts";
+import { pattern, seeded, seedOf } from "../../support/seeded.ts";
 import {
   CLIENT_HOST,
   Collector,
@@ -48,7 +48,7 @@ function download(stage: Awaited<ReturnType<typeof pair>>, data: Bytes): Collect
 describe("what arrives", () => {
   it("4: a replayed or altered DATA packet is never delivered", async () => {
     const stage = await pair();
-    const random = seeded(11);
+    const random = seeded(seedOf(11));
     const seen: Passing[] = [];
     const { net } = stage;
     net.watch = (datagram) => {

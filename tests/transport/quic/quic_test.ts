@@ -32,7 +32,8 @@ import {
 } from "../../../src/protocol/mux/credit/windows.ts";
 import { SESSION_WRITE_STALL_MS, STREAMS_PER_SESSION_MAX } from "../../../src/protocol/mux/queue_limits.ts";
 import { TOKEN_DEADLINE_MS } from "../../../src/protocol/token/token_reader.ts";
-import { LINGER_MS, PENDING_PER_SOURCE_MAX } from "../../../src/runtime/port.ts";
+import { LINGER_MS } from "../../../src/runtime/port.ts";
+import { QUIC_PENDING_PER_SOURCE_MAX } from "../../../src/runtime/quic_port.ts";
 import { HELLO_DEADLINE_MS } from "../../../src/wire/tls/client_hello.ts";
 
 const HOST = "10.0.0.1";
@@ -184,7 +185,9 @@ describe("a QUIC agent before the verdict", () => {
 
   it("counts as unfinished until its connection is over, turned down or not", () =>
     World.run(async (world) => {
-      const agents = await Promise.all(Array.from({ length: PENDING_PER_SOURCE_MAX }, () => world.dial()));
+      const agents = await Promise.all(
+        Array.from({ length: QUIC_PENDING_PER_SOURCE_MAX }, () => world.dial()),
+      );
       const late = await world.dial();
       await late.ear.over;
       assert.equal(world.refused.pop(), "limit_exceeded");
