@@ -8,53 +8,11 @@ import { z } from "zod";
 import type { Bytes } from "../bytes/bytes.ts";
 import type { CipherName } from "../crypto/header_cipher.ts";
 import { parseFingerprint } from "../crypto/certificate.ts";
+import { SallyportError } from "../errors.ts";
 import { TOKEN_MAX_BYTES } from "../wire/token/token_payload.ts";
 import { checkEdgePlace, type Lookup, systemLookup } from "./edge_place.ts";
 import { type MasterAnswer, MasterClient, type MasterCredential } from "./master_client.ts";
-
-/** A token and what stands in it. */
-export interface Grant {
-  /** What the edge wants to see. */
-  readonly token: string;
-  /** The name that the agent serves. */
-  readonly hostname: string;
-  /** Further names. */
-  readonly aliases: readonly string[];
-  /** 32 bytes, the session's key. */
-  readonly aesKey: Bytes;
-  /** 16 bytes; aes-cbc alone uses them. */
-  readonly aesIv: Bytes;
-  /** The cipher of the session's headers. */
-  readonly cipher: CipherName;
-  /** SniTun's version. */
-  readonly protocolVersion: 0 | 1 | 2;
-  /** Unix seconds after which an edge refuses the token. */
-  readonly valid: number;
-  /** Public ports that it allows, as `tcp:2222` or `tcp`; none where the master doesn't say. */
-  readonly publish?: readonly string[];
-  /** The edge that the master names. */
-  readonly edge: GrantEdge;
-  /** How far the master's clock is ahead of this machine's, as its answer says; 0 where it doesn't. */
-  readonly clockOffsetMs?: number;
-}
-
-/** An edge, as a session master names it. */
-export interface GrantEdge {
-  /** A name or an IP address. */
-  readonly host: string;
-  /** Its TCP port. */
-  readonly port: number;
-  /** 32 bytes, where the edge speaks the sealed or the curve transport and the master knows it. */
-  readonly publicKey?: Bytes;
-  /** Its UDP port for the curve transport; `port` where the master doesn't say. */
-  readonly curvePort?: number;
-  /** Its UDP port for the QUIC transport; `port` where the master doesn't say. */
-  readonly quicPort?: number;
-  /** SHA-256 of its certificate for QUIC, 32 bytes, where the master knows it. */
-  readonly certificateFingerprint?: Bytes;
-  /** How sessions may cross the network to it, where the master says: "snitun", "sealed", "curve", "quic". */
-  readonly transports?: readonly string[];
-}
+import type { Grant } from "../transport/grant.ts";
 
 /** Gets a fresh grant. Rejects with `credential_refused` where asking again is of no use. */
 export type GrantSource = () => Promise<Grant>;
@@ -75,6 +33,8 @@ export interface MasterGrantOptions {
   readonly cipher?: CipherName;
   /** Public ports to ask for: `tcp:2222`, or `tcp` for any one; none when absent. */
   readonly publish?: readonly string[];
+  /** The transports that the token may be used with, such as `["sealed"]`; any when absent. */
+  readonly transports?: readonly string[];
   /** How long the token is to be good for; the master's choice when absent. */
   readonly ttlSeconds?: number;
   /** Allows `http://` to another machine: who is on the way sees and changes everything. */
@@ -130,8 +90,8 @@ export function masterGrants(options: MasterGrantOptions): GrantSource {
   const lookup = options.lookup ?? (options.fetch === undefined ? systemLookup : () => Promise.resolve([]));
   const wallMs = options.wallMs ?? Date.now;
   return async () => {
-    const { hostname, aliases, protocolVersion, cipher, publish, ttlSeconds } = options;
-    const session = { protocol_version: protocolVersion, cipher, ttl_seconds: ttlSeconds };
+    const { hostname, aliases, protocolVersion, cipher, publish, transports, ttlSeconds } = options;
+    const session = { protocol_version: protocolVersion, cipher, transports, ttl_seconds: ttlSeconds };
     const answer = hostname === undefined
       ? await client.call("POST", "/v1/agent-tokens", session)
       : await client.call("POST", "/v1/tokens", {
@@ -141,7 +101,7 @@ export function masterGrants(options: MasterGrantOptions): GrantSource {
         ...session,
       });
     if (answer.status !== 201) throw client.refusal(answer);
-    const grant = toGrant(client, answer.body, options);
+    const grant = insistOn(options, toGrant(client, answer.body));
     if (options.anyEdge !== true) {
       await checkEdgePlace(grant.edge.host, new URL(options.master).hostname, lookup);
     }
@@ -158,7 +118,7 @@ function clockOffset({ headers }: MasterAnswer, wallMs: number): Pick<Grant, "cl
   return Math.abs(offsetMs) >= CLOCK_OFFSET_MIN_MS ? { clockOffsetMs: offsetMs } : {};
 }
 
-function toGrant(client: MasterClient, body: unknown, asked: MasterGrantOptions): Grant {
+function toGrant(client: MasterClient, body: unknown): Grant {
   const parsed = answerSchema.safeParse(body);
   if (!parsed.success) {
     const issue = parsed.error.issues[0];
@@ -166,12 +126,6 @@ function toGrant(client: MasterClient, body: unknown, asked: MasterGrantOptions)
     throw client.unreachable(`its answer can't be used: ${member}: ${issue.message}`);
   }
   const answer = parsed.data;
-  // A master, or who pretends to be one, doesn't talk us into a weaker session than was asked for.
-  const { protocolVersion = answer.protocol_version, cipher = answer.cipher } = asked;
-  if (answer.protocol_version !== protocolVersion || answer.cipher !== cipher) {
-    const got = `version ${answer.protocol_version} with ${answer.cipher}`;
-    throw client.unreachable(`it gave a token for ${got}, not for version ${protocolVersion} with ${cipher}`);
-  }
   const { host, port, public_key: publicKey, transports, curve_port: curvePort } = answer.edge;
   const { quic_port: quicPort, certificate_fingerprint: certificateFingerprint } = answer.edge;
   return {
@@ -196,9 +150,13 @@ function toGrant(client: MasterClient, body: unknown, asked: MasterGrantOptions)
   };
 }
 
-/** When a token was made, in Unix seconds by the clock of who made it; 0 where it doesn't say. */
-export function tokenMadeAtS(token: string): number {
-  // Fernet spec: a version byte, then the time of making in seconds, 64 bits big-endian.
-  const head = Buffer.from(token.slice(0, 12), "base64url");
-  return head.length === 9 && head[0] === 0x80 ? Number(head.readBigUInt64BE(1)) : 0;
+/** What was asked for isn't weakened on the way. */
+function insistOn({ cipher, protocolVersion }: MasterGrantOptions, grant: Grant): Grant {
+  const wrong = cipher !== undefined && grant.cipher !== cipher
+    ? `its cipher is ${grant.cipher}, and ${cipher} was asked for`
+    : protocolVersion !== undefined && grant.protocolVersion !== protocolVersion
+    ? `its protocol_version is ${grant.protocolVersion}, and ${protocolVersion} was asked for`
+    : undefined;
+  if (wrong === undefined) return grant;
+  throw new SallyportError("token_invalid", `Cannot use token: ${wrong}`, { side: "peer", retryable: true });
 }

@@ -7,7 +7,9 @@
 import { errorMessage, SallyportError } from "../errors.ts";
 import type { Clock, Timer } from "../runtime/port.ts";
 import { type Logger, silentLogger } from "../telemetry/log.ts";
-import { type Grant, type GrantSource, tokenMadeAtS } from "./grant.ts";
+import { tokenMadeAtS } from "../protocol/token/token.ts";
+import type { Grant } from "../transport/grant.ts";
+import type { GrantSource } from "./grant.ts";
 
 /** Grants that an agent keeps for the next sessions. */
 export const GRANTS_KEPT = 3;

@@ -143,6 +143,8 @@ async function runAgent(command: Command, { io }: CliContext): Promise<number> {
         ? access.credential
         : identityCredential(access.identity, () => runtime.clock.wallMs()),
       ...{ protocolVersion, cipher, insecure: config.insecureMaster, anyEdge: edge !== undefined },
+      // A token that is bound to a transport is of no use with another one. SniTun's own masters know no such member.
+      transports: ["auto", "snitun"].includes(config.transport) ? undefined : [config.transport],
       get hostname() {
         return enrolled.own ? undefined : names.hostname;
       },

@@ -13,7 +13,7 @@ interface SessionAnswer {
   readonly remote_address: string;
   readonly transport: string;
   readonly cipher: string;
-  readonly protocol_version: number;
+  readonly protocol_version: number | null;
   readonly since: string;
   readonly streams: number;
   readonly bytes_to_agent: number;
@@ -50,7 +50,8 @@ export function addRecords(program: Command, context: CliContext): void {
       ["FROM", ({ remote_address }) => remote_address],
       [
         "TRANSPORT",
-        ({ transport, protocol_version, cipher }) => `${transport} ${protocol_version} ${cipher}`,
+        ({ transport, protocol_version, cipher }) =>
+          [transport, protocol_version, cipher].filter((part) => part !== null).join(" "),
       ],
       ["SINCE", ({ since }) => since],
       ["STREAMS", ({ streams }) => streams],

@@ -75,6 +75,7 @@ const configSchema = z.object(shape).superRefine((given, context) => {
   };
   rising("incomingLowBytes", "incomingHighBytes", "incomingMaxBytes");
   rising("incomingHighBytes", "incomingMaxBytesV0");
+  rising("pingInterval", "pingTimeout");
   rising("outgoingLowBytes", "outgoingHighBytes", "outgoingMaxBytes");
 });
 
@@ -119,12 +120,14 @@ export function loadConfig(command: CommandName, sources: ConfigSources): Loaded
   return { config, warnings: strangers(sources.env), origins, services, file: file?.path };
 }
 
-/** SniTun's queue figures as the multiplexer takes them. */
+/** SniTun's queue figures, and how soon a vanished peer is found, as sessions take them. */
 export function queueLimits(config: Config): QueueLimits {
   const { incomingMaxBytes, incomingMaxBytesV0, incomingLowBytes, incomingHighBytes } = config;
   const { outgoingMaxBytes, outgoingLowBytes, outgoingHighBytes } = config;
   const incoming = { incomingMaxBytes, incomingMaxBytesV0, incomingLowBytes, incomingHighBytes };
-  return { ...incoming, outgoingMaxBytes, outgoingLowBytes, outgoingHighBytes };
+  const { pingInterval: pingIntervalMs, pingTimeout: silenceMaxMs } = config;
+  const patience = { pingIntervalMs, silenceMaxMs };
+  return { ...incoming, outgoingMaxBytes, outgoingLowBytes, outgoingHighBytes, ...patience };
 }
 
 function invalid(message: string): SallyportError {

@@ -3,45 +3,29 @@
  *
  * @module
  */
-import { type AeadSource, chooseAeads } from "../crypto/aead.ts";
 import type { FernetRing } from "../crypto/fernet.ts";
-import type { KeyPair, Sodium } from "../crypto/sodium.ts";
 import { type InternalError, internalError, SallyportError } from "../errors.ts";
 import { tokenId, tokenMadeAtS, tryOpenToken } from "../protocol/token/token.ts";
 import type { OpenedToken } from "../protocol/token/token_reader.ts";
-import { AnsweredFlights } from "../protocol/handshake/sealed_edge.ts";
-import { SendScratch } from "../protocol/mux/snitun/sender.ts";
 import type { Address, Clock } from "../runtime/port.ts";
 import { reportFault } from "../telemetry/faults.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { AgentAdmission } from "../transport/admission.ts";
 import type { Session, SessionHandler, SessionStream } from "../transport/port.ts";
-import { acceptSealed, type AcceptSealedOptions, type SealedIdentity } from "../transport/sealed/accept.ts";
-import { SEALED, SealedScratch, type SealedShared } from "../transport/sealed/session.ts";
-import { acceptSnitun, SNITUN, type SnitunShared } from "../transport/snitun/snitun.ts";
+import { SNITUN } from "../transport/snitun/session.ts";
 import { SessionCarrier } from "../tunnel/carriers/session_carrier.ts";
 import type { Router } from "../tunnel/requests/router.ts";
 import { Tunnel } from "../tunnel/tunnel.ts";
 import { printableName } from "../wire/hostname.ts";
 import { type AgentRequest, agentRequest, type Authorize, type EdgeTunnels } from "./agent_request.ts";
-import type { Arrival } from "./protocol_detector.ts";
 import type { EdgeLedger } from "./ledger/ledger.ts";
 import { type Claimed, Routes, type TokenAge } from "./routes.ts";
 import { tokenTransports } from "../wire/token/transports_claim.ts";
 import { type KeyUseStore, UsedKeys } from "./used_keys.ts";
-import type { QueueLimits } from "../protocol/mux/queue_limits.ts";
 
 /** A replaced session's streams may finish for this long. */
 export const REPLACED_GRACE_MS = 30_000;
-
-/** What an edge has for the sealed transport. */
-export interface SealedKey {
-  /** libsodium, as {@link loadSodium} gives it. */
-  readonly sodium: Sodium;
-  /** The long-lived key; agents pin its public half. */
-  readonly keys: KeyPair;
-}
 
 /** What an {@link AgentRegistry} works with. */
 export interface AgentOptions {
@@ -52,21 +36,14 @@ export interface AgentOptions {
   readonly authorize?: Authorize;
   /** What agents may do, and what they use. */
   readonly ledger: EdgeLedger;
-  readonly sealed?: SealedKey;
-  /** Further ciphers for sealed sessions. */
-  readonly aeadSource?: AeadSource;
   /** Where edges with the same Fernet keys note together which tokens have been used. */
   readonly keyUses?: KeyUseStore;
   readonly tunnels?: EdgeTunnels;
-  readonly queueLimits?: QueueLimits;
-  readonly largeFramesPerSecond?: number;
 }
 
 /** The agents of one edge. */
 export class AgentRegistry {
   readonly #options: AgentOptions;
-  readonly #shared: SnitunShared;
-  readonly #sealed: (SealedShared & SealedIdentity) | undefined;
   readonly #routes = new Routes<AgentSession>();
   readonly #usedKeys: UsedKeys;
   readonly #sessions = new Set<AgentSession>();
@@ -74,22 +51,6 @@ export class AgentRegistry {
   constructor(options: AgentOptions) {
     this.#options = options;
     this.#usedKeys = new UsedKeys(options.clock.wallMs() / 1000, options.keyUses);
-    this.#shared = {
-      clock: options.clock,
-      scratch: new SendScratch(),
-      queueLimits: options.queueLimits,
-      largeFramesPerSecond: options.largeFramesPerSecond,
-    };
-    const { clock, queueLimits, sealed } = options;
-    this.#sealed = sealed &&
-      {
-        ...sealed,
-        aeads: chooseAeads(sealed.sodium, options.aeadSource),
-        clock,
-        queueLimits,
-        scratch: new SealedScratch(),
-        answered: new AnsweredFlights(),
-      };
   }
 
   /** Sessions, also those that have been replaced and only finish their streams. */
@@ -107,47 +68,15 @@ export class AgentRegistry {
     return this.#routes.find(serverName)?.tunnel;
   }
 
-  /** Takes a connection that has begun to send a token. */
-  welcome(arrival: Arrival): void {
+  /** Decides about the agents of a transport. */
+  admission(transport: string): AgentAdmission {
     const { clock, ring } = this.#options;
-    acceptSnitun({
-      ...this.#shared,
-      conn: arrival.conn,
-      received: arrival.received,
-      acceptedAtMs: arrival.acceptedAtMs,
-      openToken: (token) => tryOpenToken(ring, token, clock.wallMs() / 1000),
-      authorize: (token) => this.#authorize(token, arrival.remote, SNITUN),
-      admit: (token, session) => this.#admit(token, session, arrival),
-      refused: (error, token) => this.#refused(error, token, arrival),
-    });
-  }
-
-  /** Takes a connection that begins with nothing known, and may be a sealed agent's; only with a sealed key. */
-  welcomeSealed(arrival: Arrival, older?: AcceptSealedOptions["older"]): void {
-    const { clock, ring } = this.#options;
-    acceptSealed({
-      older,
-      ...this.#sealed!,
-      conn: arrival.conn,
-      received: arrival.received,
-      acceptedAtMs: arrival.acceptedAtMs,
-      openToken: (token) => tryOpenToken(ring, token, clock.wallMs() / 1000),
-      authorize: (token) => this.#authorize(token, arrival.remote, SEALED),
-      admit: (token, session) => this.#admit(token, session, arrival),
-      refused: (error, token, known) => this.#refused(error, token, arrival, known ? "agent" : "connection"),
-    });
-  }
-
-  /** Takes agents by a transport over UDP: they have no connection, and its listener counts them itself. */
-  gate(transport: string): AgentAdmission {
-    const { clock, ring } = this.#options;
-    const settled = () => {};
     return {
       openToken: (token) => tryOpenToken(ring, token, clock.wallMs() / 1000),
       authorize: (token, remote) => this.#authorize(token, remote, transport),
-      admit: (token, session) => this.#admit(token, session, { remote: session.remote, settled }),
+      admit: (token, session, remote) => this.#admit(token, session, remote),
       refused: (error, token, remote, known) =>
-        this.#refused(error, token, { remote, settled }, known ? "agent" : "connection"),
+        this.#refused(error, token, remote, known ? "agent" : "connection"),
     };
   }
 
@@ -214,11 +143,7 @@ export class AgentRegistry {
     });
   }
 
-  #admit(
-    token: OpenedToken,
-    session: Session,
-    { remote, settled }: Pick<Arrival, "remote" | "settled">,
-  ): SessionHandler {
+  #admit(token: OpenedToken, session: Session, remote: Address): SessionHandler {
     const { clock, log, metrics } = this.#options;
     const { claims } = token;
     const id = tokenId(token.token);
@@ -240,7 +165,6 @@ export class AgentRegistry {
     }
     const { replaced, denied } = claimed;
     this.#sessions.add(agent);
-    settled();
     metrics.sessionOpened(session);
     log.info({
       hostname: claims.hostname,
@@ -339,10 +263,9 @@ export class AgentRegistry {
   #refused(
     error: SallyportError,
     token: OpenedToken | undefined,
-    { remote, settled }: Pick<Arrival, "remote" | "settled">,
-    what: "agent" | "connection" = "agent",
+    remote: Address,
+    what: "agent" | "connection",
   ): void {
-    settled();
     this.#options.metrics.refused(what, error.code);
     reportFault(error, this.#options, { agent: remote.host });
     // Strangers are no more than information: anybody can send a server bytes. So is an attempt that lost a race.

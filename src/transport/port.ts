@@ -46,8 +46,8 @@ export interface Session {
   readonly transport: string;
   /** The peer's address. */
   readonly remote: Address;
-  /** SniTun's version. */
-  readonly protocolVersion: number;
+  /** SniTun's version; undefined for the transports of our own. */
+  readonly protocolVersion: number | undefined;
   /** The cipher of its headers. */
   readonly cipher: string;
   /**

@@ -11,6 +11,7 @@ import {
 } from "../../src/config/config.ts";
 import { nearest } from "../../src/config/suggest.ts";
 import { SallyportError } from "../../src/errors.ts";
+import { PING_INTERVAL_MS, SILENCE_MAX_MS } from "../../src/protocol/mux/heartbeat.ts";
 import { DEFAULT_QUEUE_LIMITS } from "../../src/protocol/mux/queue_limits.ts";
 
 const KEY_A = `${"A".repeat(43)}=`;
@@ -58,7 +59,11 @@ describe("precedence", () => {
     assert.equal(config.publicAddress, undefined);
     assert.equal(config.fernetKeys, undefined);
     assert.deepEqual([config.logLevel, config.logFormat], ["info", "text"]);
-    assert.deepEqual(queueLimits(config), DEFAULT_QUEUE_LIMITS);
+    assert.deepEqual(queueLimits(config), {
+      ...DEFAULT_QUEUE_LIMITS,
+      pingIntervalMs: PING_INTERVAL_MS,
+      silenceMaxMs: SILENCE_MAX_MS,
+    });
     assert.deepEqual([warnings.length, origins.size], [0, 0]);
   });
 
@@ -347,6 +352,8 @@ describe("the reference's queue variables", () => {
       outgoingMaxBytes: 5,
       outgoingLowBytes: 3,
       outgoingHighBytes: 4,
+      pingIntervalMs: PING_INTERVAL_MS,
+      silenceMaxMs: SILENCE_MAX_MS,
     });
   });
   it("must rise from low to high to max; the one that was set is to blame", () => {

@@ -5,6 +5,7 @@
  */
 import { AGENT, EDGES, MANAGE, optional, setting, toggle } from "../setting.ts";
 import * as value from "../values.ts";
+import { TRANSPORTS } from "../../agent/dialer.ts";
 import { TOKEN_TTL_DEFAULT_S, TOKEN_TTL_MAX_S, TOKEN_TTL_MIN_S } from "../../protocol/token/token.ts";
 import { PUBLISHED_PORTS_MAX } from "../../wire/token/publish_claim.ts";
 
@@ -142,7 +143,7 @@ export const AGENT_SETTINGS = {
       "quic; " +
       "auto: the first of those that the edge offers that gets through.",
     commands: AGENT,
-    schema: value.oneOf(["snitun", "sealed", "curve", "quic", "auto"]),
+    schema: value.oneOf([...TRANSPORTS.toReversed(), "auto"]),
   }),
   congestion: setting({
     flag: "congestion",

@@ -255,7 +255,8 @@ class Entry {
       tenant: this.account.tenant,
       hostname: this.hostname,
       remote: this.#remote,
-      ...{ transport, protocolVersion, cipher, streams },
+      ...{ transport, cipher, streams },
+      ...protocolVersion === undefined ? {} : { protocolVersion },
       sinceMs: this.#sinceMs,
       bytesToAgent: this.#toAgent,
       bytesToVisitor: this.#toVisitor,
@@ -290,7 +291,7 @@ class WatchedSession implements Session {
   get remote(): Address {
     return this.#session.remote;
   }
-  get protocolVersion(): number {
+  get protocolVersion(): number | undefined {
     return this.#session.protocolVersion;
   }
   get cipher(): string {

@@ -475,9 +475,9 @@ describe("many, and the end", () => {
   it("10: a dead peer is noticed by a time-out, on both sides", async () => {
     const stage = await pair();
     stage.links.up.down = stage.links.down.down = true;
-    stage.net.clock.run(29_000);
+    stage.net.clock.run(14_000);
     assert.equal(stage.client.closed.length, 0);
-    stage.net.clock.run(12_000);
+    stage.net.clock.run(6_000);
     assert.deepEqual(stage.client.closed.map(errorCode), ["connection_lost"]);
     assert.deepEqual(stage.server.closed, ["connection_lost"]);
     assert.equal(stage.server.listener.size, 0);
@@ -526,7 +526,7 @@ describe("many, and the end", () => {
     assert.equal(stage.client.closed.length + stage.server.closed.length, 0);
     // And a path that is dead both ways is waited for.
     stage.links.up.down = stage.links.down.down = true;
-    stage.net.clock.run(15_000);
+    stage.net.clock.run(8_000);
     stage.links.up.down = stage.links.down.down = false;
     stage.net.clock.run(30_000);
     assert.equal(stage.client.closed.length + stage.server.closed.length, 0);

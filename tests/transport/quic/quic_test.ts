@@ -7,7 +7,7 @@ import { type CreatedToken, createToken, tryOpenToken } from "../../../src/proto
 import { createMemoryNetwork } from "../../../src/runtime/memory/memory.ts";
 import type { Bytes, Conn } from "../../../src/runtime/port.ts";
 import type { QuicConn } from "../../../src/runtime/quic_port.ts";
-import { listenForQuic } from "../../../src/transport/quic/accept.ts";
+import { listenQuic } from "../../../src/transport/quic/accept.ts";
 import { QUIC_ALPN } from "../../../src/transport/quic/options.ts";
 import type { Session } from "../../../src/transport/port.ts";
 import {
@@ -30,7 +30,11 @@ import {
   CREDIT_SESSION_FIRST_BYTES,
   CREDIT_STREAM_FIRST_BYTES,
 } from "../../../src/protocol/mux/credit/windows.ts";
-import { SESSION_WRITE_STALL_MS, STREAMS_PER_SESSION_MAX } from "../../../src/protocol/mux/queue_limits.ts";
+import {
+  DEFAULT_QUEUE_LIMITS,
+  SESSION_WRITE_STALL_MS,
+  STREAMS_PER_SESSION_MAX,
+} from "../../../src/protocol/mux/queue_limits.ts";
 import { TOKEN_DEADLINE_MS } from "../../../src/protocol/token/token_reader.ts";
 import { LINGER_MS } from "../../../src/runtime/port.ts";
 import { QUIC_PENDING_PER_SOURCE_MAX } from "../../../src/runtime/quic_port.ts";
@@ -54,19 +58,23 @@ class World {
   async #listen(): Promise<void> {
     const { own } = await identities();
     const { clock } = this.network;
-    await listenForQuic({
+    await listenQuic({
+      // Raw agents answer no pings.
+      queueLimits: { ...DEFAULT_QUEUE_LIMITS, silenceMaxMs: 3_600_000 },
       runtime: this.network.runtime(HOST),
       host: HOST,
       port: 4433,
       identity: own,
-      openToken: (bytes) => tryOpenToken(this.ring, bytes, clock.wallMs() / 1000),
-      authorize: () => {},
-      admit: (_, session) => {
-        const ear = new Ear();
-        this.sessions.push({ session, ear });
-        return ear;
+      admission: {
+        openToken: (bytes) => tryOpenToken(this.ring, bytes, clock.wallMs() / 1000),
+        authorize: () => {},
+        admit: (_, session) => {
+          const ear = new Ear();
+          this.sessions.push({ session, ear });
+          return ear;
+        },
+        refused: (error) => void this.refused.push(error.code),
       },
-      refused: (error) => void this.refused.push(error.code),
     });
   }
 

@@ -13,6 +13,7 @@ import {
   creditSuite,
   framesIn,
   type Heard,
+  limitsOf,
   Lone,
   type LoneOptions,
 } from "../../../conformance/credit_suite.ts";
@@ -35,7 +36,8 @@ class LoneBytes extends Lone implements MuxHost<NumberedStream> {
   #armedMs = Infinity;
   #nowMs = 1000;
 
-  constructor({ role = "edge", receiveBudgetBytes }: LoneOptions = {}) {
+  constructor(options: LoneOptions = {}) {
+    const { role = "edge", receiveBudgetBytes } = options;
     super(role);
     this.session = new CreditSession({
       role,
@@ -43,6 +45,7 @@ class LoneBytes extends Lone implements MuxHost<NumberedStream> {
       scratch: new CreditScratch(),
       random: seededSource(1),
       receiveBudgetBytes,
+      queueLimits: limitsOf(options),
     });
     this.session.start();
   }

@@ -264,7 +264,7 @@ describe("the credit dialect", () => {
     const silent = new World();
     silent.agent.wake = () => {};
     silent.advance(121_000);
-    assert.equal(silent.edge.endedWith?.code, "session_idle");
+    assert.equal(silent.edge.endedWith?.code, "pong_missing");
   });
 
   const header = (type: number, size: number, stream: number) =>
