@@ -241,7 +241,7 @@ describe("masterGrants with a master that is out of order", () => {
     const { test, grants } = await withMaster();
     const weaker = async (asked: Partial<MasterGrantOptions>, member: Record<string, unknown>) => {
       const real = masterGrants({
-        master: "http://master.test",
+        master: "https://master.test",
         credential: "c",
         hostname: "a.test",
         fetch: () =>
