@@ -33,6 +33,7 @@ import { SHUTDOWN_GRACE_MS } from "../transport/port.ts";
 import { formatPublishClaim } from "../wire/token/publish_claim.ts";
 import { isWildcard } from "../wire/wildcard.ts";
 import { AccessLogs } from "./access_log.ts";
+import { agentNetwork } from "./agent_proxy.ts";
 import { askForMissing } from "./ask.ts";
 import { serviceConnectors } from "./certificates.ts";
 import { addExamples, addSettings, type CliContext, type Command, readSettings } from "./command.ts";
@@ -137,7 +138,9 @@ async function runAgent(command: Command, { io }: CliContext): Promise<number> {
     const published = publish.map(({ port, target = defaultPublished(config.to) }) => ({ port, target }));
     const connecting = new Connecting(runtime.clock, log);
     life.add("progress", () => connecting.done());
+    const network = agentNetwork(config, io, runtime);
     const grants = masterGrants({
+      ...network.fetch === undefined ? {} : { fetch: network.fetch },
       master: access.master,
       credential: access.identity === undefined
         ? access.credential
@@ -163,7 +166,7 @@ async function runAgent(command: Command, { io }: CliContext): Promise<number> {
     }, { clock: runtime.clock, log });
     life.add("grants", () => stock.close());
     const agent = createAgent({
-      runtime,
+      runtime: network.runtime,
       log,
       metrics,
       edge,
@@ -235,6 +238,7 @@ async function runAgent(command: Command, { io }: CliContext): Promise<number> {
           ? []
           : [["identity", `${access.identity.id}, in ${access.file.place}`] as const],
         ["edge", edge === undefined ? "the one that the token names" : formatHostPort(edge)],
+        ...network.text === undefined ? [] : [["proxy", network.text] as const],
         ...config.transport === "snitun" ? [] : [["transport", config.transport] as const],
         ...statusFacts(status),
       ],

@@ -134,6 +134,15 @@ export const AGENT_SETTINGS = {
     commands: AGENT,
     schema: value.hostPort(1, "edge.example.org:8443"),
   }),
+  proxy: optional({
+    flag: "proxy",
+    placeholder: "URL",
+    description:
+      "Goes to the edge and the session master through this proxy: http://HOST:PORT or socks5://HOST:PORT, with " +
+      "USER:PASSWORD@ where it wants them; UDP doesn't. Default: HTTPS_PROXY, except for hosts in NO_PROXY.",
+    commands: AGENT,
+    schema: value.proxyUrl,
+  }),
   transport: setting({
     flag: "transport",
     placeholder: "NAME",
