@@ -28,6 +28,7 @@ import { addMasterKeys } from "./master_keys.ts";
 import { addPipe } from "./pipe.ts";
 import { addRecords } from "./records.ts";
 import { addServe } from "./serve.ts";
+import { addService } from "./service.ts";
 import { addSnocat } from "./snocat.ts";
 import { shellWord } from "./startup.ts";
 import { addToken } from "./token.ts";
@@ -121,6 +122,7 @@ function createProgram(context: CliContext, all: boolean): Command {
       addAgents,
       addRecords,
       addMasterKeys,
+      addService,
       addCompletion,
       addToken,
       addKeygen,
