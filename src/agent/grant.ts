@@ -35,6 +35,8 @@ export interface MasterGrantOptions {
   readonly publish?: readonly string[];
   /** The transports that the token may be used with, such as `["sealed"]`; any when absent. */
   readonly transports?: readonly string[];
+  /** Names this agent where others serve the same hostname at the same time; it serves alone when absent. */
+  readonly shared?: string | undefined;
   /** How long the token is to be good for; the master's choice when absent. */
   readonly ttlSeconds?: number;
   /** Allows `http://` to another machine: who is on the way sees and changes everything. */
@@ -90,8 +92,14 @@ export function masterGrants(options: MasterGrantOptions): GrantSource {
   const lookup = options.lookup ?? (options.fetch === undefined ? systemLookup : () => Promise.resolve([]));
   const wallMs = options.wallMs ?? Date.now;
   return async () => {
-    const { hostname, aliases, protocolVersion, cipher, publish, transports, ttlSeconds } = options;
-    const session = { protocol_version: protocolVersion, cipher, transports, ttl_seconds: ttlSeconds };
+    const { hostname, aliases, protocolVersion, cipher, publish, transports, shared, ttlSeconds } = options;
+    const session = {
+      protocol_version: protocolVersion,
+      cipher,
+      transports,
+      shared,
+      ttl_seconds: ttlSeconds,
+    };
     const answer = hostname === undefined
       ? await client.call("POST", "/v1/agent-tokens", session)
       : await client.call("POST", "/v1/tokens", {

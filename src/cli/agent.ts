@@ -22,6 +22,7 @@ import {
   type LoadedConfig,
   queueLimits,
 } from "../config/config.ts";
+import { randomBytes } from "node:crypto";
 import process from "node:process";
 import { errorCode, errorMessage, SallyportError } from "../errors.ts";
 import { VERSION } from "../version.ts";
@@ -41,6 +42,7 @@ import { Connecting } from "./connecting.ts";
 import { type AgentAccess, findAccess } from "./identity.ts";
 import { transportMemory } from "./known_transports.ts";
 import { type Base, createBase, startStatus, statusFacts } from "./parts.ts";
+import { addPassword } from "./password.ts";
 import { edgePins } from "./pins.ts";
 import { warnOfKeyLog } from "./quic.ts";
 import { watchForReload } from "./reload.ts";
@@ -111,6 +113,7 @@ export function addAgent(program: Command, context: CliContext): void {
     context.exitCode = await runAgent(command, context);
   });
   addCheck(command, context);
+  addPassword(command, context);
   addStatus(command, context);
 }
 
@@ -138,6 +141,7 @@ async function runAgent(command: Command, { io }: CliContext): Promise<number> {
     const published = publish.map(({ port, target = defaultPublished(config.to) }) => ({ port, target }));
     const connecting = new Connecting(runtime.clock, log);
     life.add("progress", () => connecting.done());
+    const instance = randomBytes(12).toString("base64url");
     const network = agentNetwork(config, io, runtime);
     const grants = masterGrants({
       ...network.fetch === undefined ? {} : { fetch: network.fetch },
@@ -153,6 +157,9 @@ async function runAgent(command: Command, { io }: CliContext): Promise<number> {
       },
       get aliases() {
         return names.aliases;
+      },
+      get shared() {
+        return table.services.some((service) => service.shared) ? instance : undefined;
       },
       publish: publish.map(formatPublishClaim),
     });
@@ -213,6 +220,7 @@ async function runAgent(command: Command, { io }: CliContext): Promise<number> {
       accessLogs.reopen();
       const fresh = readSettings(command, "agent", io);
       const before = table.names;
+      const wasShared = table.services.some((service) => service.shared);
       enrolled.reload(fresh);
       const applied = table.apply(agentServices(enrolled.loaded));
       const { kept, ...changes } = applied;
@@ -220,7 +228,8 @@ async function runAgent(command: Command, { io }: CliContext): Promise<number> {
       for (const name of changedSettings(loaded, fresh)) {
         log.warn({ setting: name }, `${name} has changed, which takes a new start of the agent`);
       }
-      if (before.join() !== table.names.join()) agent.renew();
+      const isShared = table.services.some((service) => service.shared);
+      if (before.join() !== table.names.join() || wasShared !== isShared) agent.renew();
     };
     life.add(
       "configuration",

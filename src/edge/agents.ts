@@ -1,5 +1,5 @@
 /**
- * Agents at the edge: who is let in, which names they get, and when they have to go.
+ * Agents at the edge: their admission, the names they get, and the end of their sessions.
  *
  * @module
  */
@@ -20,7 +20,8 @@ import { Tunnel } from "../tunnel/tunnel.ts";
 import { printableName } from "../wire/hostname.ts";
 import { type AgentRequest, agentRequest, type Authorize, type EdgeTunnels } from "./agent_request.ts";
 import type { EdgeLedger } from "./ledger/ledger.ts";
-import { type Claimed, Routes, type TokenAge } from "./routes.ts";
+import { type Claim, type Claimed, Routes, type TokenAge } from "./routes.ts";
+import { sharedInstance } from "../wire/token/shared_claim.ts";
 import { tokenTransports } from "../wire/token/transports_claim.ts";
 import { type KeyUseStore, UsedKeys } from "./used_keys.ts";
 
@@ -107,7 +108,7 @@ export class AgentRegistry {
 
   #authorize(token: OpenedToken, remote: Address, transport: string): void | Promise<void> {
     checkTransport(token, transport);
-    this.#routes.check(token.claims.hostname, ageOf(token), this.#options.clock.nowMs());
+    this.#routes.check(claimOf(token), this.#options.clock.nowMs());
     const { authorize, ledger } = this.#options;
     ledger.authorize(agentRequest(token, remote, transport));
     if (authorize === undefined) return this.#useKey(token, transport);
@@ -158,7 +159,7 @@ export class AgentRegistry {
     let claimed: Claimed<AgentSession>;
     try {
       this.#openTunnel(agent, request);
-      claimed = this.#routes.claim(claims.hostname, claims.aliases, agent, ageOf(token), clock.nowMs());
+      claimed = this.#routes.claim(claimOf(token), agent, clock.nowMs());
     } catch (error) {
       this.#options.ledger.ended(session);
       throw error;
@@ -178,11 +179,11 @@ export class AgentRegistry {
       metrics.refused("agent", "name_taken");
       log.warn({ hostname: claims.hostname, alias, reason: "name_taken" }, "alias belongs to another agent");
     }
-    if (replaced !== undefined) {
+    for (const older of replaced) {
       const reason = new SallyportError("replaced", "Session ended: a newer one serves its names", {
         side: "local",
       });
-      void replaced.retire(reason, REPLACED_GRACE_MS);
+      void older.retire(reason, REPLACED_GRACE_MS);
     }
     return agent;
   }
@@ -244,7 +245,7 @@ export class AgentRegistry {
     reportFault(error, this.#options, { hostname, agent: remote });
   }
 
-  /** Internal: an agent wants no new visitors; its names are free for whoever serves them. */
+  /** Internal: an agent wants no new visitors; its names are free for other agents. */
   goingAway(agent: AgentSession): void {
     this.#routes.release(agent);
     this.left(agent, "the agent is leaving");
@@ -365,6 +366,11 @@ class AgentSession implements SessionHandler, AgentFacts {
   #closeIfFinished(): void {
     if (this.#retired !== undefined && this.session.streams === 0) this.session.close(this.#retired.reason);
   }
+}
+
+function claimOf(token: OpenedToken): Claim {
+  const { hostname: owner, aliases, extra } = token.claims;
+  return { owner, aliases, age: ageOf(token), instance: sharedInstance(extra) };
 }
 
 function ageOf({ token, claims }: OpenedToken): TokenAge {

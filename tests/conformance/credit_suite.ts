@@ -583,6 +583,27 @@ export function creditSuite(what: string, make: (options?: LoneOptions) => Lone)
       assert.deepEqual([recorder.bytes, recorder.ends], [pattern(5000, 1), 1]);
     });
 
+    it("attach() delivers what came before, without any other event", () => {
+      const lone = started();
+      const { id, stream } = lone.peerOpens(CREDIT_STREAM_FIRST_BYTES, false);
+      lone.tell(DATA, id, pattern(1, 1));
+      const recorder = new Recorder();
+      stream.attach(recorder);
+      lone.settle();
+      assert.equal(recorder.byteLength, 1);
+    });
+
+    it("abort() and release() of a stream that is being watched leave nothing to be done later", () => {
+      const lone = started();
+      const { stream, recorder } = lone.opens();
+      stream.release();
+      stream.abort();
+      lone.settle();
+      lone.heard();
+      lone.advance(3 * HALF_CLOSE_GRACE_MS);
+      assert.deepEqual([lone.heard(), recorder.closes, lone.endCode()], [[], 1, undefined]);
+    });
+
     it("RESET of the peer ends both directions with its reason, and isn't answered", () => {
       const lone = started();
       const { id, stream, recorder } = lone.opens();

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { errorCode } from "../../../../src/errors.ts";
 import type { Bytes } from "../../../../src/bytes/bytes.ts";
+import { SallyportError } from "../../../../src/errors.ts";
 import { createSealer, type Sealer } from "../../../../src/crypto/header_cipher.ts";
 import {
   encodePing,
@@ -334,6 +335,17 @@ describe("flow control", () => {
     assert.equal(reader.byteLength, 500_000);
   });
 
+  it("throttles frames from THROTTLED_FRAME_BYTES on", () => {
+    for (const [size, all] of [[8_192, false], [8_191, true]] as const) {
+      const { world, visitor, agent } = open({ edge: { largeFramesPerSecond: 10 } });
+      for (let i = 0; i < 40; i++) {
+        agent.write(pattern(size, i));
+        world.settle();
+      }
+      assert.equal(visitor.byteLength === 40 * size, all, `${size}`);
+    }
+  });
+
   it("throttles large frames and no small ones", () => {
     const { world, visitor, agent } = open({ edge: { largeFramesPerSecond: 10 } });
     for (let i = 0; i < 30; i++) {
@@ -432,10 +444,12 @@ describe("hostile peers", () => {
     assert.deepEqual(world.agent.refusals, ["frame_invalid"]);
   });
 
-  it("are refused a NEW without an address", () => {
+  it("are refused a NEW without an address, by a CLOSE", () => {
     const agent = new World({ protocolVersion: 1 });
     agent.agent.mux.receive(new Peer("edge").frame(FrameType.NEW, new Uint8Array(16)));
     assert.deepEqual([agent.agent.refusals, agent.agent.mux.streams], [["frame_invalid"], 0]);
+    agent.agent.mux.turn();
+    assert.equal(agent.agent.wire.length, 1);
   });
 
   it("are forgotten when they are given up unattached, whichever side has ended them", () => {
@@ -533,6 +547,36 @@ describe("a session's clocks", () => {
     assert.equal(world.agent.endedWith, undefined);
     world.settle();
     assert.equal(world.agent.mux.rttMs, 0);
+  });
+
+  it("count what comes in as life, and what goes out", () => {
+    const world = new World();
+    const stream = world.edge.mux.open(V4);
+    stream.attach(new Recorder());
+    world.agent.onStream = (other) => other.attach(new Recorder());
+    world.settle();
+    for (let i = 0; i < 40; i++) {
+      world.agent.streams[0]!.write(pattern(10, i));
+      world.settle();
+      // The edge alone lives: its clock is called, its peer's isn't.
+      world.nowMs += 10_000;
+      world.edge.mux.tick();
+    }
+    assert.equal(world.edge.endedWith, undefined);
+    assert.equal(world.edge.mux.bytesReceived, 400);
+    assert.equal(world.agent.mux.bytesSent, 400);
+  });
+
+  it("say why no stream is opened any more when they go away; streams that are open go on", () => {
+    const { world, visitor, edge, agent } = open();
+    const why = new SallyportError("shutdown", "The edge stops", { side: "local" });
+    world.edge.mux.goAway(why);
+    world.edge.mux.goAway(new SallyportError("replaced", "Later", { side: "local" }));
+    assert.throws(() => world.edge.mux.open(V4), why);
+    agent.write(pattern(10, 1));
+    edge.write(pattern(10, 1));
+    world.settle();
+    assert.equal(visitor.byteLength, 10);
   });
 
   it("tell every stream when the session ends, and deliver first what a CLOSE had completed", () => {
