@@ -5,7 +5,7 @@
  * @module
  */
 import type { Bytes } from "../../bytes/bytes.ts";
-import { SallyportError } from "../../errors.ts";
+import type { SallyportError } from "../../errors.ts";
 import type { ByteStreamHandler, Clock, Timer } from "../../runtime/port.ts";
 import type { Caller, SessionStream } from "../../transport/port.ts";
 import type { TokenBucket } from "./token_bucket.ts";
