@@ -1,5 +1,5 @@
 /**
- * Agents at the edge: who is let in, which names they get, and when they have to go.
+ * Agents at the edge: their admission, the names they get, and the end of their sessions.
  *
  * @module
  */
@@ -19,7 +19,9 @@ import type { Router } from "../tunnel/requests/router.ts";
 import { Tunnel } from "../tunnel/tunnel.ts";
 import { printableName } from "../wire/hostname.ts";
 import { type AgentRequest, agentRequest, type Authorize, type EdgeTunnels } from "./agent_request.ts";
-import { Routes, type TokenAge } from "./routes.ts";
+import type { EdgeLedger } from "./ledger/ledger.ts";
+import { type Claim, type Claimed, Routes, type TokenAge } from "./routes.ts";
+import { sharedInstance } from "../wire/token/shared_claim.ts";
 import { tokenTransports } from "../wire/token/transports_claim.ts";
 import { type KeyUseStore, UsedKeys } from "./used_keys.ts";
 
@@ -33,6 +35,8 @@ export interface AgentOptions {
   readonly log: Logger;
   readonly metrics: Metrics;
   readonly authorize?: Authorize;
+  /** What agents may do, and what they use. */
+  readonly ledger: EdgeLedger;
   /** Where edges with the same Fernet keys note together which tokens have been used. */
   readonly keyUses?: KeyUseStore;
   readonly tunnels?: EdgeTunnels;
@@ -57,7 +61,7 @@ export class AgentRegistry {
 
   /** The session that serves a canonical name. */
   find(serverName: string): Session | undefined {
-    return this.#routes.find(serverName)?.session;
+    return this.#routes.find(serverName)?.visitors;
   }
 
   /** The tunnel to the agent that serves a canonical name, where there is one. */
@@ -104,8 +108,9 @@ export class AgentRegistry {
 
   #authorize(token: OpenedToken, remote: Address, transport: string): void | Promise<void> {
     checkTransport(token, transport);
-    this.#routes.check(token.claims.hostname, ageOf(token), this.#options.clock.nowMs());
-    const { authorize } = this.#options;
+    this.#routes.check(claimOf(token), this.#options.clock.nowMs());
+    const { authorize, ledger } = this.#options;
+    ledger.authorize(agentRequest(token, remote, transport));
     if (authorize === undefined) return this.#useKey(token, transport);
     const fault = (thrown: unknown): never => {
       throw internalError("authorize", thrown);
@@ -143,20 +148,23 @@ export class AgentRegistry {
     const { clock, log, metrics } = this.#options;
     const { claims } = token;
     const id = tokenId(token.token);
+    const request = agentRequest(token, remote, session.transport);
     const agent = new AgentSession(this, session, {
       hostname: claims.hostname,
       valid: claims.valid,
       tokenId: id,
       remote: remote.host,
+      visitors: this.#options.ledger.opened(session, request),
     });
-    this.#openTunnel(agent, agentRequest(token, remote, session.transport));
-    const { replaced, denied } = this.#routes.claim(
-      claims.hostname,
-      claims.aliases,
-      agent,
-      ageOf(token),
-      clock.nowMs(),
-    );
+    let claimed: Claimed<AgentSession>;
+    try {
+      this.#openTunnel(agent, request);
+      claimed = this.#routes.claim(claimOf(token), agent, clock.nowMs());
+    } catch (error) {
+      this.#options.ledger.ended(session);
+      throw error;
+    }
+    const { replaced, denied } = claimed;
     this.#sessions.add(agent);
     metrics.sessionOpened(session);
     log.info({
@@ -171,11 +179,11 @@ export class AgentRegistry {
       metrics.refused("agent", "name_taken");
       log.warn({ hostname: claims.hostname, alias, reason: "name_taken" }, "alias belongs to another agent");
     }
-    if (replaced !== undefined) {
+    for (const older of replaced) {
       const reason = new SallyportError("replaced", "Session ended: a newer one serves its names", {
         side: "local",
       });
-      void replaced.retire(reason, REPLACED_GRACE_MS);
+      void older.retire(reason, REPLACED_GRACE_MS);
     }
     return agent;
   }
@@ -184,7 +192,7 @@ export class AgentRegistry {
   #openTunnel(agent: AgentSession, request: AgentRequest): void {
     const { tunnels, clock, log } = this.#options;
     if (tunnels === undefined) return;
-    const carrier = new SessionCarrier(agent.session);
+    const carrier = new SessionCarrier(agent.visitors);
     const [adopted, router] = this.#routerOf(tunnels, carrier, request);
     if (!adopted && router === undefined) return;
     agent.carrier = carrier;
@@ -214,6 +222,7 @@ export class AgentRegistry {
   /** Internal: a session is over. */
   ended(agent: AgentSession, error: SallyportError): void {
     this.#sessions.delete(agent);
+    this.#options.ledger.ended(agent.session);
     this.#routes.release(agent);
     const { log, metrics } = this.#options;
     metrics.sessionClosed(agent.session);
@@ -236,7 +245,7 @@ export class AgentRegistry {
     reportFault(error, this.#options, { hostname, agent: remote });
   }
 
-  /** Internal: an agent wants no new visitors; its names are free for whoever serves them. */
+  /** Internal: an agent wants no new visitors; its names are free for other agents. */
   goingAway(agent: AgentSession): void {
     this.#routes.release(agent);
     this.left(agent, "the agent is leaving");
@@ -276,6 +285,8 @@ interface AgentFacts {
   readonly valid: number;
   readonly tokenId: string;
   readonly remote: string;
+  /** The session as visitors use it: counted, and held back where the agent has limits. */
+  readonly visitors: Session;
 }
 
 /** One agent's session at the edge. */
@@ -285,6 +296,7 @@ class AgentSession implements SessionHandler, AgentFacts {
   readonly valid: number;
   readonly tokenId: string;
   readonly remote: string;
+  readonly visitors: Session;
   /** Where agents may make requests. */
   carrier: SessionCarrier | undefined;
   tunnel: Tunnel | undefined;
@@ -298,6 +310,7 @@ class AgentSession implements SessionHandler, AgentFacts {
     this.valid = facts.valid;
     this.tokenId = facts.tokenId;
     this.remote = facts.remote;
+    this.visitors = facts.visitors;
   }
 
   /** Lets the streams finish, then closes; resolves when it's done. */
@@ -353,6 +366,11 @@ class AgentSession implements SessionHandler, AgentFacts {
   #closeIfFinished(): void {
     if (this.#retired !== undefined && this.session.streams === 0) this.session.close(this.#retired.reason);
   }
+}
+
+function claimOf(token: OpenedToken): Claim {
+  const { hostname: owner, aliases, extra } = token.claims;
+  return { owner, aliases, age: ageOf(token), instance: sharedInstance(extra) };
 }
 
 function ageOf({ token, claims }: OpenedToken): TokenAge {

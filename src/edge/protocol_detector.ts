@@ -11,7 +11,7 @@ import type { AcceptedConnection } from "../transport/admission.ts";
 import { parseProxyHeader } from "../wire/proxy/proxy_header.ts";
 import { HELLO_DEADLINE_MS } from "../wire/tls/client_hello.ts";
 
-/** Who may come in at a listener: "both", "agents" of any transport over TCP, "visitors", or a transport's agents alone. */
+/** What a listener accepts: "both", "agents" of any transport over TCP, "visitors", or the agents of the transport it names. */
 export type Accepts = string;
 
 const TLS_HANDSHAKE = 0x16;
@@ -86,7 +86,7 @@ export class ProtocolDetector implements ByteStreamHandler {
   drain(): void {}
 
   close(error?: Error): void {
-    // Whoever ends the connection on this side says why.
+    // An end from this side carries its reason.
     if (error instanceof SallyportError && error.side === "local") this.#refuse(error);
     else this.#lost();
   }

@@ -79,7 +79,7 @@ class Visitor implements ByteStreamHandler {
   drain(): void {}
 
   close(error?: Error): void {
-    // Whoever ends the connection on this side says why.
+    // An end from this side carries its reason.
     if (error instanceof SallyportError && error.side === "local") return this.#refuse(error);
     this.#refuse(
       new SallyportError(

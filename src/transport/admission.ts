@@ -1,5 +1,5 @@
 /**
- * The port between transports and the edge: who decides whether an agent is let in, and the connections that an edge has
+ * The port between transports and the edge: the decision to let an agent in, and the connections that an edge has
  * accepted for a transport over TCP.
  *
  * @module
@@ -18,7 +18,7 @@ export interface AgentAdmission {
   openToken(token: Bytes): TokenClaims | FernetFault;
   /** Decides whether the agent is let in: throws, or rejects, with the reason where it isn't. */
   authorize(token: OpenedToken, remote: Address): void | Promise<void>;
-  /** The agent is let in; says who hears of the session. May throw to refuse it. */
+  /** The agent is let in; gives the session's handler. May throw to refuse it. */
   admit(token: OpenedToken, session: Session, remote: Address): SessionHandler;
   /**
    * The connection came to nothing; `known` says whether it has shown anything that strangers don't have. Called at

@@ -65,7 +65,7 @@ export interface DialRequest {
    * authenticate. Rejects where another one has. At once when absent.
    */
   turn?(): Promise<void>;
-  /** The edge has let us in; says who hears of the session. */
+  /** The edge has let us in; gives the session's handler. */
   admitted(session: Session): SessionHandler;
 }
 

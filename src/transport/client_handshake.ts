@@ -23,7 +23,7 @@ export interface HandshakeRequest {
    * authenticate. Where it rejects the attempt is given up with that reason. At once when absent.
    */
   turn?(): Promise<void>;
-  /** The edge has let us in; says who hears of the session. */
+  /** The edge has let us in; gives the session's handler. */
   admitted(session: Session): SessionHandler;
 }
 

@@ -29,6 +29,6 @@ export interface EdgeTransport {
   accept?(connection: AcceptedConnection, context: EdgeContext): void;
   /** Over sockets of its own: opens one; closing the listener ends the sessions on it. */
   listen?(address: Address, context: EdgeContext): Promise<Listener>;
-  /** Takes no more; lets what isn't a session finish for `graceMs`. */
+  /** Takes no more connections; gives those that carry no session `graceMs` to finish. */
   close?(graceMs: number): Promise<void>;
 }

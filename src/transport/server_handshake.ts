@@ -41,7 +41,7 @@ export interface ServerHandshakeHost {
   login(login: Login, binding: LoginBinding): void;
   /** Nothing more has to come: the session begins with `rest`. */
   proved(rest: Bytes): void;
-  /** The connection belongs to somebody else from now on, who settles it. */
+  /** The connection has been handed to another protocol, which settles it. */
   handOver(): void;
 }
 

@@ -18,6 +18,7 @@ import type { Address, Runtime } from "../../src/runtime/port.ts";
 import type { Session } from "../../src/transport/port.ts";
 import { identities } from "../conformance/quic_helpers.ts";
 import { Ear } from "../conformance/transport_helpers.ts";
+import { Watched } from "../conformance/runtime_helpers.ts";
 import { type RawLogin, rawLogins } from "../support/raw_login.ts";
 import { parsePrometheus, sampleValue } from "../telemetry/prometheus.ts";
 
@@ -212,6 +213,26 @@ describe("a login over real sockets", () => {
     assert.ok(lines.every(({ fields }) => fields.next_attempt_seconds === undefined), "it waited");
     await agent.close(0);
     await running;
+  });
+
+  it("by snitun: a token that one edge has challenged gets no second challenge, at a restart or at another edge", async () => {
+    const noted = new Set<string>();
+    const keyUses = { first: (key: string) => Promise.resolve(!noted.has(key) && noted.add(key).size > 0) };
+    const start = () => createEdge({ runtime, ring, keyUses });
+    const [one, another, anew] = [start(), start(), start()];
+    const { token } = grantOf({ hostname: "watched.test", cipher: "aes-gcm" });
+    const answers: number[] = [];
+    for (const edge of [one, one, another, anew]) {
+      const listener = await edge.listen({ host: HOST, port: 0 });
+      const conn = new Watched(await runtime.dial({ ...listener.address, timeoutMs: 5_000 }));
+      conn.write(new TextEncoder().encode(token));
+      await (answers.length === 0 ? conn.received(1) : conn.sawEnd);
+      answers.push(conn.byteLength);
+      conn.abort();
+    }
+    for (const edge of [one, another, anew]) await edge.close(0);
+    assert.ok(answers[0]! > 32);
+    assert.deepEqual(answers.slice(1), [0, 0, 0]);
   });
 
   it("writes nothing to the edge that isn't a token", async () => {

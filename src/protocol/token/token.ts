@@ -128,7 +128,7 @@ export function checkTokenExpiry(claims: TokenClaims, nowSeconds: number): void 
   });
 }
 
-/** When a token was made, in Unix seconds by the clock of who made it; 0 where it isn't one. It isn't verified here. */
+/** When a token was made, in Unix seconds by its maker's clock; 0 where it isn't one. It isn't verified here. */
 export function tokenMadeAtS(token: Bytes | string): number {
   const text = typeof token === "string" ? token : new TextDecoder().decode(token.subarray(0, HEAD_CHARS));
   // Fernet spec: a version byte, then the time of making in seconds, 64 bits big-endian.

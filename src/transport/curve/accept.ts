@@ -76,7 +76,7 @@ export async function listenCurve(options: ListenCurveOptions): Promise<CurveLis
         io: {
           // The transport has no message of its own before the session's streams.
           write() {},
-          // The reason in words is for the log: an operator's own may hold what isn't for strangers.
+          // The reason in words is for the log: an operator's own words may be private.
           end: ({ code }, left) => {
             connection.close(new SallyportError(code, "", { side: "local" }));
             left();

@@ -67,7 +67,7 @@ export class CurveDialer implements TransportDialer {
       Promise.reject(believed === undefined ? error : this.#explain(error, name, believed))
     );
     this.#connection = connection;
-    // Kept only once the edge has let us in: who doesn't take our token isn't our edge.
+    // Kept only once the edge has let us in: an edge that refuses our token may be a stranger's.
     if (!named && believed === undefined && proved !== undefined) {
       this.#believed.set(name, proved);
       await edgePins?.write(name, proved).catch((error) => {

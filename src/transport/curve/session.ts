@@ -51,7 +51,7 @@ export class CurveSession implements Session, CurveStreamHost, CurveHandler {
     this.clock = clock;
   }
 
-  /** Says who hears of the session. */
+  /** Sets the session's handler. */
   start(handler: SessionHandler): void {
     this.#handler = handler;
   }
@@ -135,7 +135,7 @@ export class CurveSession implements Session, CurveStreamHost, CurveHandler {
 
   // From the connection.
 
-  /** Whoever let the other side in, or was let in, has done this. */
+  /** The handshake has taken this already. */
   introduced(): void {}
 
   stream(stream: CurveStream): void {

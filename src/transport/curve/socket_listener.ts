@@ -27,7 +27,7 @@ export interface BindCurveOptions {
   readonly limits?: Partial<ServerLimits>;
   readonly options?: Partial<CurveOptions>;
   readonly random?: RandomSource;
-  /** A connection stands; says who hears of it. Its credential follows in `introduced`. */
+  /** A connection stands; gives its handler. Its credential follows in `introduced`. */
   accept(connection: CurveConnection): CurveHandler;
 }
 

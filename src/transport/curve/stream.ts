@@ -104,7 +104,7 @@ export class CurveSessionStream implements SessionStream, ByteStreamHandler {
     this.#handler?.data(chunk);
   }
   end(): void {
-    // Whoever opens a stream and says nothing is nobody.
+    // A stream that is opened and stays silent is given up.
     if (this.#awaitsHead) this.stream.abort();
     else this.#handler?.end();
   }

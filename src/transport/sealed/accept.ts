@@ -160,7 +160,7 @@ class SealedServerSteps implements ServerSteps {
 
   silentUntilMs(): number | undefined {
     if (this.#speaks) return undefined;
-    // Between the answer and the verdict, too: whoever alters bytes on the way learns nothing by it.
+    // Between the answer and the verdict, too: altering bytes on the way tells an attacker nothing.
     return this.#silenceMs + (this.#records === undefined ? this.#acceptedAtMs : this.#host.nowMs());
   }
 

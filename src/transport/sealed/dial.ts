@@ -27,8 +27,8 @@ export interface DialSealedOptions
 
 /**
  * Opens a session to an edge, as its agent. Rejects with `edge_unreachable` (no connection), `session_refused` (the
- * edge doesn't answer: another key, another protocol, or a clock that is wrong), `challenge_failed` (who answers isn't
- * the edge), `deadline_exceeded`, or the edge's own reason (`token_expired`, `name_taken`).
+ * edge doesn't answer: another key, another protocol, or a clock that is wrong), `challenge_failed` (the answer
+ * isn't the edge's), `deadline_exceeded`, or the edge's own reason (`token_expired`, `name_taken`).
  */
 export async function dialSealed(options: DialSealedOptions): Promise<Session> {
   const flight = new SealedAgentHandshake({
