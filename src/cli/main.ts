@@ -19,6 +19,7 @@ import {
 import { addCompletion } from "./completion.ts";
 import { addCert } from "./cert.ts";
 import { addDemo } from "./demo.ts";
+import { addDoctor } from "./doctor.ts";
 import { addEdge } from "./edge.ts";
 import { type CliIo, commandLine, processIo } from "./io.ts";
 import { addKeygen } from "./keygen.ts";
@@ -105,6 +106,7 @@ function createProgram(context: CliContext, all: boolean): Command {
   for (
     const add of [
       addDemo,
+      addDoctor,
       addServe,
       addAgent,
       addEdge,
