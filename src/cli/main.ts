@@ -106,9 +106,9 @@ function createProgram(context: CliContext, all: boolean): Command {
   for (
     const add of [
       addDemo,
-      addDoctor,
       addServe,
       addAgent,
+      addDoctor,
       addEdge,
       addMaster,
       addService,
