@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
 import { describe, it } from "node:test";
 import { fileURLToPath } from "node:url";
 import { agentServices } from "../../src/config/agent_services.ts";
@@ -188,7 +189,7 @@ describe("services in a file", () => {
 
 describe("docs/agent.md", () => {
   it("shows files that are in order, and names every member of a service", async () => {
-    const text = await readFile(fileURLToPath(new URL("../../docs/agent.md", import.meta.url)), "utf8");
+    const text = await readFile(join(dirname(fileURLToPath(import.meta.url)), "../../docs/agent.md"), "utf8");
     const files = [...text.matchAll(/^```yaml\n([\s\S]*?)^```$/gm)].map(([, file]) => file!).filter((file) =>
       file.includes("services:")
     );
