@@ -133,6 +133,7 @@ export async function startEdge(
     queueLimits: queueLimits(config),
     idleTimeoutMs: config.idleTimeout,
     throttling: config.throttling,
+    streamsPerSource: config.streamsPerSource,
   });
   life.add("edge", () => edge.close(SHUTDOWN_GRACE_MS));
   const apart = config.agentListen.length > 0;

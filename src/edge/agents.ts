@@ -14,8 +14,10 @@ import { SendScratch } from "../protocol/mux/snitun/sender.ts";
 import type { Address, Clock } from "../runtime/port.ts";
 import { reportFault } from "../telemetry/faults.ts";
 import type { Logger } from "../telemetry/log.ts";
+import type { LogSampler } from "../telemetry/log_sampler.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { AgentAdmission } from "../transport/admission.ts";
+import type { AcceptedConnection } from "../transport/admission.ts";
 import type { Session, SessionHandler, SessionStream } from "../transport/port.ts";
 import { acceptSealed, type AcceptSealedOptions, type SealedIdentity } from "../transport/sealed/accept.ts";
 import { SEALED, SealedScratch, type SealedShared } from "../transport/sealed/session.ts";
@@ -25,7 +27,6 @@ import type { Router } from "../tunnel/requests/router.ts";
 import { Tunnel } from "../tunnel/tunnel.ts";
 import { printableName } from "../wire/hostname.ts";
 import { type AgentRequest, agentRequest, type Authorize, type EdgeTunnels } from "./agent_request.ts";
-import type { Arrival } from "./protocol_detector.ts";
 import { Routes, type TokenAge } from "./routes.ts";
 import { tokenTransports } from "../wire/token/transports_claim.ts";
 import { type KeyUseStore, UsedKeys } from "./used_keys.ts";
@@ -47,6 +48,8 @@ export interface AgentOptions {
   readonly clock: Clock;
   readonly ring: FernetRing;
   readonly log: Logger;
+  /** For lines that strangers cause. */
+  readonly sampler: LogSampler;
   readonly metrics: Metrics;
   readonly authorize?: Authorize;
   readonly sealed?: SealedKey;
@@ -105,46 +108,46 @@ export class AgentRegistry {
   }
 
   /** Takes a connection that has begun to send a token. */
-  welcome(arrival: Arrival): void {
+  welcome(accepted: AcceptedConnection): void {
     const { clock, ring } = this.#options;
     acceptSnitun({
       ...this.#shared,
-      conn: arrival.conn,
-      received: arrival.received,
-      acceptedAtMs: arrival.acceptedAtMs,
-      openToken: (token) => tryOpenToken(ring, token, clock.wallMs() / 1000),
-      authorize: (token) => this.#authorize(token, arrival.remote, SNITUN),
-      admit: (token, session) => this.#admit(token, session, arrival),
-      refused: (error, token) => this.#refused(error, token, arrival),
+      conn: accepted.conn,
+      received: accepted.received,
+      acceptedAtMs: accepted.acceptedAtMs,
+      openToken: (token) => genuine(tryOpenToken(ring, token, clock.wallMs() / 1000), accepted),
+      authorize: (token) => this.#authorize(token, accepted.remote, SNITUN),
+      admit: (token, session) => this.#admit(token, session, accepted),
+      refused: (error, token) => this.#refused(error, token, accepted),
     });
   }
 
   /** Takes a connection that begins with nothing known, and may be a sealed agent's; only with a sealed key. */
-  welcomeSealed(arrival: Arrival, older?: AcceptSealedOptions["older"]): void {
+  welcomeSealed(accepted: AcceptedConnection, older?: AcceptSealedOptions["older"]): void {
     const { clock, ring } = this.#options;
     acceptSealed({
       older,
       ...this.#sealed!,
-      conn: arrival.conn,
-      received: arrival.received,
-      acceptedAtMs: arrival.acceptedAtMs,
-      openToken: (token) => tryOpenToken(ring, token, clock.wallMs() / 1000),
-      authorize: (token) => this.#authorize(token, arrival.remote, SEALED),
-      admit: (token, session) => this.#admit(token, session, arrival),
-      refused: (error, token, known) => this.#refused(error, token, arrival, known ? "agent" : "connection"),
+      conn: accepted.conn,
+      received: accepted.received,
+      acceptedAtMs: accepted.acceptedAtMs,
+      openToken: (token) => genuine(tryOpenToken(ring, token, clock.wallMs() / 1000), accepted),
+      authorize: (token) => this.#authorize(token, accepted.remote, SEALED),
+      admit: (token, session) => this.#admit(token, session, accepted),
+      refused: (error, token, known) => this.#refused(error, token, accepted, known ? "agent" : "connection"),
     });
   }
 
   /** Takes agents by a transport over UDP: they have no connection, and its listener counts them itself. */
   gate(transport: string): AgentAdmission {
     const { clock, ring } = this.#options;
-    const settled = () => {};
+    const left = () => {};
     return {
       openToken: (token) => tryOpenToken(ring, token, clock.wallMs() / 1000),
       authorize: (token, remote) => this.#authorize(token, remote, transport),
-      admit: (token, session) => this.#admit(token, session, { remote: session.remote, settled }),
+      admit: (token, session) => this.#admit(token, session, { remote: session.remote, left }),
       refused: (error, token, remote, known) =>
-        this.#refused(error, token, { remote, settled }, known ? "agent" : "connection"),
+        this.#refused(error, token, { remote, left }, known ? "agent" : "connection"),
     };
   }
 
@@ -213,9 +216,10 @@ export class AgentRegistry {
   #admit(
     token: OpenedToken,
     session: Session,
-    { remote, settled }: Pick<Arrival, "remote" | "settled">,
+    connection: Pick<AcceptedConnection, "remote" | "left">,
   ): SessionHandler {
     const { clock, log, metrics } = this.#options;
+    const { remote } = connection;
     const { claims } = token;
     const id = tokenId(token.token);
     const agent = new AgentSession(this, session, {
@@ -233,7 +237,7 @@ export class AgentRegistry {
       clock.nowMs(),
     );
     this.#sessions.add(agent);
-    settled();
+    connection.left();
     metrics.sessionOpened(session);
     log.info({
       hostname: claims.hostname,
@@ -331,18 +335,28 @@ export class AgentRegistry {
   #refused(
     error: SallyportError,
     token: OpenedToken | undefined,
-    { remote, settled }: Pick<Arrival, "remote" | "settled">,
+    connection: Pick<AcceptedConnection, "remote" | "left">,
     what: "agent" | "connection" = "agent",
   ): void {
-    settled();
+    const { remote } = connection;
+    connection.left();
     this.#options.metrics.refused(what, error.code);
     reportFault(error, this.#options, { agent: remote.host });
+    const { log, sampler } = this.#options;
     // Strangers are no more than information: anybody can send a server bytes. So is an attempt that lost a race.
-    this.#options.log[what === "agent" && error.code !== "connection_lost" ? "warn" : "info"]({
+    if (token === undefined) {
+      const level = what === "agent" && error.code !== "connection_lost" ? "warn" : "info";
+      return sampler[level](
+        `${what} ${error.code}`,
+        { agent: remote.host, reason: error.code },
+        error.message,
+      );
+    }
+    log[what === "agent" && error.code !== "connection_lost" ? "warn" : "info"]({
       agent: remote.host,
       reason: error.code,
-      hostname: token === undefined ? undefined : printableName(token.claims.hostname),
-      token_id: token === undefined ? undefined : tokenId(token.token),
+      hostname: printableName(token.claims.hostname),
+      token_id: tokenId(token.token),
     }, error.message);
   }
 }
@@ -443,4 +457,10 @@ function checkTransport({ claims }: OpenedToken, transport: string): void {
     allowed.join(", ") || "no transport"
   }, and it comes by ${transport}`;
   throw new SallyportError("access_denied", `Cannot open session: ${why}`, { side: "peer" });
+}
+
+/** Notes of a connection that its token is genuine. */
+function genuine<Opened>(opened: Opened, accepted: AcceptedConnection): Opened {
+  if (typeof opened !== "string") accepted.known();
+  return opened;
 }

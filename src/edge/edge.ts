@@ -6,15 +6,17 @@
 import type { FernetRing } from "../crypto/fernet.ts";
 import type { CurveListener } from "../transport/curve/socket_listener.ts";
 import { SallyportError } from "../errors.ts";
-import { type NetworkSet, sourceOf } from "../wire/ip/networks.ts";
+import type { NetworkSet } from "../wire/ip/networks.ts";
 import type { Address, Bytes, Conn, Listener, Runtime, Timer } from "../runtime/port.ts";
 import type { QuicIdentity } from "../runtime/quic_port.ts";
 import { reportFault } from "../telemetry/faults.ts";
 import { type Logger, silentLogger } from "../telemetry/log.ts";
+import { LogSampler } from "../telemetry/log_sampler.ts";
 import { Metrics } from "../telemetry/metrics.ts";
 import { type CurveIdentity, listenForCurve } from "../transport/curve/accept.ts";
 import { CURVE } from "../transport/curve/session.ts";
 import { curveListenerSource } from "../transport/curve/metrics.ts";
+import type { AcceptedConnection } from "../transport/admission.ts";
 import type { AcceptSealedOptions, OlderProtocol } from "../transport/sealed/accept.ts";
 import type { Tunnel } from "../tunnel/tunnel.ts";
 import { curvePatience } from "../protocol/curve/options.ts";
@@ -22,17 +24,21 @@ import { listenForQuic } from "../transport/quic/accept.ts";
 import { QUIC } from "../transport/quic/options.ts";
 import type { Authorize, EdgeTunnels } from "./agent_request.ts";
 import { AgentRegistry, type SealedKey } from "./agents.ts";
-import { type Accepts, type Arrival, Entrance } from "./protocol_detector.ts";
+import { PendingConnections } from "./pending.ts";
+import { type Accepts, ProtocolDetector, type ProtocolDetectorOptions } from "./protocol_detector.ts";
+import { StreamShares } from "../transport/stream_shares.ts";
 import { publicPorts, type PublicPortsOptions } from "./public_ports.ts";
 import type { KeyUseStore } from "./used_keys.ts";
-import { welcomeVisitor } from "./visitors.ts";
+import { Visitors } from "./visitors.ts";
 import type { QueueLimits } from "../protocol/mux/queue_limits.ts";
-import { PENDING_CONNECTIONS_MAX, PENDING_PER_SOURCE_MAX } from "../runtime/port.ts";
 import { SHUTDOWN_GRACE_MS } from "../transport/port.ts";
-import { idleTicks, VISITOR_IDLE_TIMEOUT_MS } from "../transport/splice.ts";
+import { FIRST_BYTE_DEADLINE_MS, idleTicks, VISITOR_IDLE_TIMEOUT_MS } from "../transport/splice.ts";
 
 /** A session whose token has expired is found within this time. */
 export const TOKEN_RECHECK_MS = 5_000;
+
+/** Refusals of a kind that are logged one by one in LOG_SAMPLE_INTERVAL_MS; further ones are counted. */
+const LOGGED_REFUSALS = 10;
 
 /** What {@link createEdge} takes. */
 export interface EdgeOptions {
@@ -66,6 +72,10 @@ export interface EdgeOptions {
   readonly keyUses?: KeyUseStore;
   /** SniTun's queue figures; the reference's when absent. */
   readonly queueLimits?: QueueLimits;
+  /** Streams that one source may have open to one name, and connections to one public port; 256 when absent, 0 for no limit. */
+  readonly streamsPerSource?: number;
+  /** A visitor whose endpoint hasn't answered a byte by then is ended; 20 s when absent, 0 for no such deadline. */
+  readonly answerTimeoutMs?: number;
   /** Frames of 8 KiB or more that an agent may send a second; 0 or absent for no limit. */
   readonly throttling?: number;
 }
@@ -125,7 +135,6 @@ class EdgeNode implements Edge {
   readonly #proxies: NetworkSet | undefined;
   readonly #agents: AgentRegistry;
   readonly #hasSealed: boolean;
-  readonly #idleTicks: number;
   readonly #queueLimits: QueueLimits | undefined;
   readonly #older: OlderProtocol | undefined;
   readonly #curve: CurveIdentity | undefined;
@@ -134,9 +143,9 @@ class EdgeNode implements Edge {
   readonly #datagramClosers: (() => void)[] = [];
   readonly #quic: QuicIdentity | undefined;
   readonly #listeners = new Set<Listener>();
-  /** Connections that haven't been routed or admitted yet, and how many there are from one source. */
-  readonly #pending = new Set<Conn>();
-  readonly #pendingFrom = new Map<string, number>();
+  readonly #pending: PendingConnections;
+  readonly #visitors: Visitors;
+  readonly #sampler: LogSampler;
   #sweep: Timer | undefined;
   #closed = false;
 
@@ -150,11 +159,15 @@ class EdgeNode implements Edge {
     this.#curve = options.curve;
     this.#quic = options.quic;
     this.#queueLimits = options.queueLimits;
-    this.#idleTicks = idleTicks(options.idleTimeoutMs ?? VISITOR_IDLE_TIMEOUT_MS);
+    const { clock } = options.runtime;
+    const shares = new StreamShares(options.streamsPerSource);
+    this.#pending = new PendingConnections(clock);
+    this.#sampler = new LogSampler({ log: this.#log, clock, burst: LOGGED_REFUSALS });
     this.#agents = new AgentRegistry({
-      clock: options.runtime.clock,
+      clock,
       ring: options.ring,
       log: this.#log,
+      sampler: this.#sampler,
       metrics: this.metrics,
       authorize: options.authorize,
       sealed: options.sealed,
@@ -163,11 +176,22 @@ class EdgeNode implements Edge {
         runtime: this.#runtime,
         log: this.#log,
         metrics: this.metrics,
+        shares,
       }, options.tunnels),
       aeadSource: options.runtime,
       keyUses: options.keyUses,
       queueLimits: options.queueLimits,
       largeFramesPerSecond: options.throttling,
+    });
+    this.#visitors = new Visitors({
+      clock,
+      log: this.#log,
+      sampler: this.#sampler,
+      metrics: this.metrics,
+      shares,
+      answerTimeoutMs: options.answerTimeoutMs ?? FIRST_BYTE_DEADLINE_MS,
+      idleTicks: idleTicks(options.idleTimeoutMs ?? VISITOR_IDLE_TIMEOUT_MS),
+      find: (name) => this.#agents.find(name),
     });
   }
 
@@ -193,10 +217,11 @@ class EdgeNode implements Edge {
         side: "config",
       });
     }
+    const detector = this.#detectorOptions(accepts);
     const opened = await this.#runtime.listen({
       host,
       port,
-      accept: (conn) => this.#accept(conn, accepts),
+      accept: (conn) => this.#accept(conn, detector),
     });
     if (this.#closed) {
       opened.close();
@@ -273,10 +298,11 @@ class EdgeNode implements Edge {
     this.#closed = true;
     this.#sweep?.cancel();
     for (const listener of this.#listeners) listener.close();
-    for (const conn of this.#pending) conn.abort(shutdown("Cannot accept connection"));
+    for (const conn of this.#pending.all()) conn.evict(shutdown("Cannot accept connection"));
     await Promise.all([this.#agents.close(graceMs), this.#older?.close(graceMs)]);
     // Their sockets are their sessions' too, so they go last.
     for (const close of this.#datagramClosers) close();
+    this.#sampler.flush();
   }
 
   #sweepLater(): void {
@@ -286,61 +312,43 @@ class EdgeNode implements Edge {
     });
   }
 
-  #accept(conn: Conn, accepts: Accepts): void {
-    const source = sourceOf(conn.remote.host);
-    const fromSource = this.#pendingFrom.get(source) ?? 0;
-    const proxied = this.#proxies?.contains(conn.remote.host) ?? false;
-    // A proxy's connections come from one address; only what comes directly is counted by it.
-    const crowded = !proxied && fromSource >= PENDING_PER_SOURCE_MAX;
-    if (this.#closed || crowded || this.#pending.size >= PENDING_CONNECTIONS_MAX) {
-      const reason = this.#closed ? "shutdown" : "limit_exceeded";
-      this.metrics.refused("connection", reason);
-      // Not at info: whoever floods the edge shouldn't flood its log too; the metric tells.
-      this.#log.debug(
-        { peer: conn.remote.host, reason, pending: this.#pending.size },
-        `Cannot accept connection: ${this.#closed ? "the edge is shutting down" : "too many are unfinished"}`,
-      );
-      conn.abort();
-      return;
-    }
+  /** What the connections of one listener have in common. */
+  #detectorOptions(accepts: Accepts): ProtocolDetectorOptions {
     const older = accepts === "sealed" ? this.#older : undefined;
-    this.#pending.add(conn);
-    this.#pendingFrom.set(source, fromSource + 1);
-    new Entrance({
-      conn,
+    return {
       clock: this.#runtime.clock,
       accepts,
-      proxied,
-      settled: () => this.#settled(conn, source),
-      visitor: (arrival) =>
-        welcomeVisitor(arrival, {
-          clock: this.#runtime.clock,
-          log: this.#log,
-          metrics: this.metrics,
-          idleTicks: this.#idleTicks,
-          find: (name) => this.#agents.find(name),
-        }),
-      agent: (arrival) => this.#agents.welcome(arrival),
+      pending: this.#pending,
+      visitors: this.#visitors,
+      agent: (accepted) => this.#agents.welcome(accepted),
       ...this.#hasSealed
-        ? { sealed: (arrival) => this.#agents.welcomeSealed(arrival, older && olderFor(older, arrival)) }
+        ? { sealed: (accepted) => this.#agents.welcomeSealed(accepted, older && olderFor(older, accepted)) }
         : {},
       refused: (error, remote) => this.#refused(error, remote),
-    });
+    };
   }
 
-  #settled(conn: Conn, source: string): void {
-    if (!this.#pending.delete(conn)) return;
-    const left = (this.#pendingFrom.get(source) ?? 1) - 1;
-    if (left === 0) this.#pendingFrom.delete(source);
-    else this.#pendingFrom.set(source, left);
+  #accept(conn: Conn, options: ProtocolDetectorOptions): void {
+    const proxied = this.#proxies?.contains(conn.remote.host) ?? false;
+    if (!this.#closed && new ProtocolDetector(conn, proxied, options).start()) return;
+    const reason = this.#closed ? "shutdown" : "limit_exceeded";
+    this.metrics.refused("connection", reason);
+    const why = this.#closed ? "the edge is shutting down" : "its source has too many unfinished";
+    this.#sampler.info(
+      `connection ${reason}`,
+      { peer: conn.remote.host, reason, pending: this.#pending.size() },
+      `Cannot accept connection: ${why}`,
+    );
+    conn.abort();
   }
 
   #refused(error: SallyportError, remote: Address): void {
     this.metrics.refused("connection", error.code);
     reportFault(error, { log: this.#log, metrics: this.metrics }, { peer: remote.host });
+    const fields = { peer: remote.host, reason: error.code };
     // Health checks, port scans and dials that lost a race come and go without a byte.
-    const log = error.code === "connection_lost" ? "debug" : "info";
-    this.#log[log]({ peer: remote.host, reason: error.code }, error.message);
+    if (error.code === "connection_lost") this.#log.debug(fields, error.message);
+    else this.#sampler.info(`connection ${error.code}`, fields, error.message);
   }
 }
 
@@ -351,8 +359,12 @@ function shutdown(what: string): SallyportError {
   });
 }
 
-/** Version 1 for one arrival, which is settled when it is taken. */
-function olderFor(older: OlderProtocol, { remote, settled }: Arrival): AcceptSealedOptions["older"] {
-  const take = (conn: Conn, first: Bytes) => older.take(conn, first, remote) && (settled(), true);
+/** Version 1 for one connection, which isn't unfinished any more when it is taken. */
+function olderFor(older: OlderProtocol, accepted: AcceptedConnection): AcceptSealedOptions["older"] {
+  const take = (conn: Conn, first: Bytes) => {
+    const taken = older.take(conn, first, accepted.remote);
+    if (taken) accepted.left();
+    return taken;
+  };
   return { firstBytes: older.firstBytes, take };
 }

@@ -1,14 +1,24 @@
 /**
- * The first bytes of a connection: an optional PROXY header where the peer is a trusted proxy, then either a TLS
- * ClientHello (a visitor) or a token (an agent), told apart by the first byte (docs/protocols/snitun.md, Ports).
+ * A new connection from its acceptance until it is routed, admitted or refused: an optional PROXY header where the peer is a
+ * trusted proxy, then either a TLS ClientHello (a visitor) or a token (an agent), told apart by the first byte
+ * (docs/protocols/snitun.md, Ports).
  *
  * @module
  */
 import type { Bytes } from "../bytes/bytes.ts";
 import { internalError, SallyportError } from "../errors.ts";
-import type { Address, ByteStreamHandler, Clock, Conn, Timer } from "../runtime/port.ts";
+import type { Address, ByteStreamHandler, Clock, Conn } from "../runtime/port.ts";
+import type { AcceptedConnection } from "../transport/admission.ts";
 import { parseProxyHeader } from "../wire/proxy/proxy_header.ts";
-import { HELLO_DEADLINE_MS } from "../wire/tls/client_hello.ts";
+import {
+  ClientHelloReader,
+  HELLO_DEADLINE_MS,
+  type HelloOutcome,
+  readClientHello,
+} from "../wire/tls/client_hello.ts";
+import { AlertDescription } from "../wire/tls/tls_alert.ts";
+import { PendingConnection, type PendingConnections } from "./pending.ts";
+import type { Visitors } from "./visitors.ts";
 
 /** Who may come in at a listener; sealed agents come in with the others too, where the edge has a key for them. */
 export type Accepts = "both" | "agents" | "visitors" | "sealed";
@@ -18,95 +28,124 @@ const TOKEN_FIRST = 0x67; // "g": Fernet's version byte 0x80 in base64 starts "g
 const PROXY_V1_FIRST = 0x50; // "P"
 const PROXY_V2_FIRST = 0x0d;
 
-/** A connection that has shown what it is. */
-export interface Arrival {
-  readonly conn: Conn;
-  /** Everything read of it behind a PROXY header; valid until the call returns that it is handed over with. */
-  readonly received: Bytes;
-  /** The peer, as the trusted proxy named it where there is one. */
-  readonly remote: Address;
-  /** When the connection came, on the monotonic clock: all its deadlines count from there. */
-  readonly acceptedAtMs: number;
-  /** To be called once when the connection has been routed, admitted or refused: it counts as unfinished until then. */
-  settled(): void;
-}
+const NOTHING: Bytes = new Uint8Array(0);
 
-/** What an {@link Entrance} works with. */
-export interface EntranceOptions {
-  readonly conn: Conn;
+/** What the connections of one listener have in common. */
+export interface ProtocolDetectorOptions {
   readonly clock: Clock;
   readonly accepts: Accepts;
-  /** The peer is a trusted proxy: a PROXY header is required; from anyone else it's refused. */
-  readonly proxied: boolean;
-  visitor(arrival: Arrival): void;
-  agent(arrival: Arrival): void;
+  readonly pending: PendingConnections;
+  /** Routes visitors. */
+  readonly visitors: Visitors;
+  /** Takes what begins as a token does. */
+  agent(accepted: AcceptedConnection): void;
   /** Takes what begins with nothing known; absent where there is no sealed transport. */
-  sealed?(arrival: Arrival): void;
+  sealed?(accepted: AcceptedConnection): void;
   /** The connection showed nothing of use and is being closed. */
   refused(error: SallyportError, remote: Address): void;
-  /** See {@link Arrival.settled}. */
-  settled(): void;
 }
 
-/** Watches a new connection until it is known what it is. */
-export class Entrance implements ByteStreamHandler {
-  readonly #options: EntranceOptions;
-  readonly #timer: Timer;
-  readonly #acceptedAtMs: number;
-  #received: Bytes = new Uint8Array(0);
+/** Watches a new connection: its whole state until a splice or a session takes over, without a timer of its own. */
+export class ProtocolDetector extends PendingConnection implements ByteStreamHandler, AcceptedConnection {
+  readonly conn: Conn;
+  readonly acceptedAtMs: number;
+  remote: Address;
+  received: Bytes = NOTHING;
+  readonly #options: ProtocolDetectorOptions;
+  /** The peer is a trusted proxy: a PROXY header is required; from anyone else it's refused. */
+  readonly #proxied: boolean;
   #awaitsProxy: boolean;
-  #remote: Address;
+  /** A visitor's ClientHello, where it isn't whole in one piece. */
+  #hello: ClientHelloReader | undefined;
+  /** It has been handed on, or is over. */
   #over = false;
 
-  constructor(options: EntranceOptions) {
+  constructor(conn: Conn, proxied: boolean, options: ProtocolDetectorOptions) {
+    super();
+    this.conn = conn;
+    this.remote = conn.remote;
+    this.acceptedAtMs = options.clock.nowMs();
+    this.#proxied = this.#awaitsProxy = proxied;
     this.#options = options;
-    this.#awaitsProxy = options.proxied;
-    this.#remote = options.conn.remote;
-    this.#acceptedAtMs = options.clock.nowMs();
-    this.#timer = options.clock.after(HELLO_DEADLINE_MS, () => {
-      const what = this.#received.length === 0 ? "nothing came" : "what came is incomplete";
-      this.#refuse(
-        new SallyportError(
-          "deadline_exceeded",
-          `Cannot tell visitor from agent: ${what} in ${HELLO_DEADLINE_MS / 1000} s`,
-          { side: "peer" },
-        ),
-      );
-    });
-    options.conn.attach(this);
-    // Nothing is to be told apart, and whoever says nothing is to be dropped as whoever says the wrong thing.
-    if (options.accepts === "sealed" && !options.proxied && options.sealed !== undefined) {
-      this.#leave(options.sealed);
-    }
+  }
+
+  /** Begins; false where the connection's source has too many already: it is to be dropped. */
+  start(): boolean {
+    const { accepts, pending, sealed } = this.#options;
+    if (!pending.enter(this, this.#proxied ? undefined : this.remote)) return false;
+    this.conn.attach(this);
+    // There is nothing to tell apart, and a silent stranger is dropped as one that says the wrong thing is.
+    if (accepts === "sealed" && !this.#proxied && sealed !== undefined) this.#handOver(sealed);
+    return true;
   }
 
   data(chunk: Bytes): void {
     if (this.#over) return;
-    // Most show in their first bytes what they are: only what has to wait is copied.
-    const waits = this.#received.length > 0;
-    this.#received = waits ? join(this.#received, chunk) : chunk;
     try {
-      if ((!this.#awaitsProxy || this.#stripProxy()) && this.#received.length > 0) this.#dispatch();
-      else if (!waits) this.#received = new Uint8Array(this.#received);
+      if (this.#hello !== undefined) return this.#judge(this.#hello.push(chunk));
+      // Most show in their first bytes what they are: only what has to wait is copied.
+      const waits = this.received.length > 0;
+      this.received = waits ? join(this.received, chunk) : chunk;
+      if ((!this.#awaitsProxy || this.#stripProxy()) && this.received.length > 0) this.#dispatch();
+      else if (!waits) this.received = this.received.slice();
     } catch (error) {
       this.#refuse(internalError("accept", error));
     }
   }
 
   end(): void {
-    this.#lost();
+    this.close();
   }
 
   drain(): void {}
 
   close(error?: Error): void {
-    // Whoever ends the connection on this side says why.
-    if (error instanceof SallyportError && error.side === "local") this.#refuse(error);
-    else this.#lost();
+    if (this.#over) return;
+    // An end that this side brings about says why.
+    if (error instanceof SallyportError && error.side === "local") return this.#refuse(error);
+    const why = this.#isVisitor
+      ? "Cannot route visitor: it left before its ClientHello was complete"
+      : "Cannot accept connection: it closed before it showed what it is";
+    this.#refuse(new SallyportError("connection_lost", why, { side: "network" }));
+  }
+
+  // From the budgets.
+
+  late(): void {
+    if (this.#over) return;
+    const seconds = HELLO_DEADLINE_MS / 1000;
+    if (this.#isVisitor) {
+      const why = `Cannot route visitor: no whole ClientHello in ${seconds} s`;
+      const late = new SallyportError("deadline_exceeded", why, { side: "peer" });
+      return this.#refuse(late, AlertDescription.handshake_failure);
+    }
+    const what = this.received.length === 0 ? "nothing came" : "what came is incomplete";
+    const why = `Cannot tell visitor from agent: ${what} in ${seconds} s`;
+    this.#refuse(new SallyportError("deadline_exceeded", why, { side: "peer" }));
+  }
+
+  evict(error: SallyportError): void {
+    // What has taken the connection over hears of its end, and refuses it. Nothing lingers where room is short.
+    this.conn.abort(error);
+    if (!this.#over) this.#refuse(error);
+  }
+
+  // For whoever takes the connection over.
+
+  known(): void {
+    this.#options.pending.show(this, "agent");
+  }
+
+  left(): void {
+    this.#options.pending.leave(this);
+  }
+
+  get #isVisitor(): boolean {
+    return this.pending === "visitor";
   }
 
   #stripProxy(): boolean {
-    const first = this.#received[0];
+    const first = this.received[0];
     if (first !== PROXY_V1_FIRST && first !== PROXY_V2_FIRST) {
       throw new SallyportError(
         "proxy_header_missing",
@@ -114,7 +153,7 @@ export class Entrance implements ByteStreamHandler {
         { side: "peer" },
       );
     }
-    const outcome = parseProxyHeader(this.#received);
+    const outcome = parseProxyHeader(this.received);
     if (outcome.kind === "incomplete") return false;
     if (outcome.kind === "refused") {
       throw new SallyportError("proxy_header_invalid", `Cannot parse PROXY header: ${outcome.detail}`, {
@@ -122,74 +161,94 @@ export class Entrance implements ByteStreamHandler {
       });
     }
     this.#awaitsProxy = false;
-    this.#remote = outcome.source ?? this.#remote;
-    this.#received = this.#received.slice(outcome.length);
+    this.received = this.received.slice(outcome.length);
+    if (outcome.source === undefined) return true;
+    this.remote = outcome.source;
+    if (!this.#options.pending.locate(this, this.remote)) {
+      throw new SallyportError(
+        "limit_exceeded",
+        "Cannot accept connection: its source has too many unfinished",
+        {
+          side: "peer",
+          retryable: true,
+        },
+      );
+    }
     return true;
   }
 
   #dispatch(): void {
-    const first = this.#received[0];
-    const { conn, accepts, proxied, sealed } = this.#options;
-    if (accepts === "sealed" && sealed !== undefined) return this.#leave(sealed);
-    if (first === TLS_HANDSHAKE && accepts !== "agents") return this.#leave(this.#options.visitor);
-    if (first === TOKEN_FIRST && accepts !== "visitors") return this.#leave(this.#options.agent);
+    const [first] = this.received;
+    const { accepts, sealed, agent } = this.#options;
+    if (accepts === "sealed" && sealed !== undefined) return this.#handOver(sealed);
+    if (first === TLS_HANDSHAKE && accepts !== "agents") return this.#beginHello();
+    if (first === TOKEN_FIRST && accepts !== "visitors") return this.#handOver(agent);
     if (first === PROXY_V1_FIRST || first === PROXY_V2_FIRST) {
       throw new SallyportError(
         "proxy_header_unexpected",
-        `Cannot accept connection: ${conn.remote.host} sends a ${
-          proxied ? "second PROXY header" : "PROXY header and isn't a trusted proxy"
+        `Cannot accept connection: ${this.conn.remote.host} sends a ${
+          this.#proxied ? "second PROXY header" : "PROXY header and isn't a trusted proxy"
         }`,
         { side: "peer" },
       );
     }
     if (sealed !== undefined && accepts !== "visitors" && first !== TLS_HANDSHAKE && first !== TOKEN_FIRST) {
-      return this.#leave(sealed);
+      return this.#handOver(sealed);
     }
     const expected =
       { both: "TLS or a token", agents: "a token", visitors: "TLS", sealed: "nothing" }[accepts];
     throw new SallyportError(
       "unknown_protocol",
       `Cannot accept connection: it starts with byte 0x${
-        first.toString(16).padStart(2, "0")
+        first!.toString(16).padStart(2, "0")
       }, expected ${expected}`,
       { side: "peer" },
     );
   }
 
-  #leave(next: (arrival: Arrival) => void): void {
-    this.#finish();
-    next({
-      conn: this.#options.conn,
-      received: this.#received,
-      remote: this.#remote,
-      acceptedAtMs: this.#acceptedAtMs,
-      settled: this.#options.settled,
-    });
+  #beginHello(): void {
+    this.#options.pending.show(this, "visitor");
+    const outcome = readClientHello(this.received);
+    if (outcome.kind !== "incomplete") return this.#judge(outcome);
+    this.#hello = new ClientHelloReader();
+    const { received } = this;
+    this.received = NOTHING;
+    this.#judge(this.#hello.push(received));
   }
 
-  #refuse(error: SallyportError): void {
-    if (this.#over) return;
-    this.#finish();
-    this.#options.settled();
-    this.#options.conn.release();
-    this.#options.refused(error, this.#remote);
-  }
-
-  #lost(): void {
-    this.#refuse(
-      new SallyportError(
-        "connection_lost",
-        "Cannot accept connection: it closed before it showed what it is",
-        {
-          side: "network",
-        },
-      ),
+  #judge(outcome: HelloOutcome): void {
+    if (outcome.kind === "incomplete") return;
+    if (outcome.kind === "refused") {
+      const why = `Cannot route visitor: ${outcome.detail}`;
+      return this.#refuse(new SallyportError(outcome.reason, why, { side: "peer" }), outcome.alert);
+    }
+    this.#leave();
+    this.#options.visitors.route(
+      this.conn,
+      this.remote,
+      outcome.serverName,
+      this.#hello?.bytes ?? this.received,
     );
   }
 
-  #finish(): void {
+  #handOver(next: (accepted: AcceptedConnection) => void): void {
     this.#over = true;
-    this.#timer.cancel();
+    next(this);
+    this.received = NOTHING;
+  }
+
+  #leave(): void {
+    this.#over = true;
+    this.left();
+  }
+
+  #refuse(error: SallyportError, alert?: number): void {
+    if (this.#over) return;
+    const isVisitor = this.#isVisitor;
+    this.#leave();
+    if (isVisitor) return this.#options.visitors.refuse(this.conn, this.remote, error, alert);
+    this.conn.release();
+    this.#options.refused(error, this.remote);
   }
 }
 

@@ -8,7 +8,7 @@ import { FernetError, type FernetFault } from "../crypto/fernet.ts";
 import { internalError, type SallyportError } from "../errors.ts";
 import { checkLoginProof, type LoginBinding } from "../protocol/handshake/login_proof.ts";
 import type { OpenedToken } from "../protocol/token/token_reader.ts";
-import type { Address } from "../runtime/port.ts";
+import type { Address, Conn } from "../runtime/port.ts";
 import type { Login } from "../wire/login/login_messages.ts";
 import type { TokenClaims } from "../wire/token/token_payload.ts";
 import type { Session, SessionHandler } from "./port.ts";
@@ -38,6 +38,21 @@ export function openLogin({ token }: Login, openToken: AgentAdmission["openToken
 /** Judges a login's proof. Throws `challenge_failed`. */
 export function checkLogin({ proof }: Login, { token, claims }: OpenedToken, binding: LoginBinding): void {
   checkLoginProof(proof, claims.aesKey, token, binding);
+}
+
+/** A connection that an edge has accepted at a TCP port. */
+export interface AcceptedConnection {
+  readonly conn: Conn;
+  /** Everything read of it behind a PROXY header; valid until the call returns that it is handed over with. */
+  readonly received: Bytes;
+  /** The peer, as the trusted proxy named it where there is one. */
+  readonly remote: Address;
+  /** When the connection came, on the monotonic clock: all its deadlines count from there. */
+  readonly acceptedAtMs: number;
+  /** The agent has shown a genuine token: it counts among the unfinished agents from now on. */
+  known(): void;
+  /** To be called when the connection has been routed, admitted or refused: it counts as unfinished until then. */
+  left(): void;
 }
 
 /** Why an agent isn't let in, whatever was thrown. */

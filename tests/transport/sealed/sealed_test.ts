@@ -41,6 +41,7 @@ const aeads = { small: chacha, chacha, aes: undefined };
 
 const start = (options: TestEdgeOptions = {}): Promise<TestEdge> =>
   TestEdge.start({
+    answerTimeoutMs: 0,
     sealed: { sodium, keys },
     listen: [
       { host: "0.0.0.0", port: EDGE_PORT },
