@@ -17,12 +17,13 @@ import type { Tunnel } from "../tunnel/tunnel.ts";
 import { AgentSession } from "./agent_session.ts";
 import { Backoff } from "./backoff.ts";
 import type { Connector } from "./connector.ts";
-import { Dialers } from "./dialer.ts";
-import type { Grant, GrantSource } from "./grant.ts";
+import { Dialers, type TransportName, type TransportSetting } from "./dialer.ts";
+import type { GrantSource } from "./grant.ts";
+import type { Grant } from "../transport/grant.ts";
 import { type PublishedPort, Publisher } from "./publisher.ts";
 import { type Lane, race } from "./race.ts";
 import { TransportChoice, type TransportMemory, type TransportPlan } from "./transport_choice.ts";
-import type { DialerOptions, TransportName } from "./transports/port.ts";
+import type { DialerOptions } from "../transport/agent_transport.ts";
 import { SESSION_SETTLED_MS } from "./backoff.ts";
 import { SHUTDOWN_GRACE_MS } from "../transport/port.ts";
 
@@ -40,6 +41,8 @@ interface Way {
 
 /** What {@link createAgent} takes. */
 export interface AgentOptions extends DialerOptions {
+  /** How its sessions cross the network; "snitun" when absent. */
+  readonly transport?: TransportSetting;
   /** Where tokens come from, such as {@link masterGrants}; asked before each connection. */
   readonly grants: GrantSource;
   /** What becomes of visitors' streams, such as {@link tcpConnector}. */
@@ -144,6 +147,9 @@ export function createAgent(options: AgentOptions): Agent {
 /** How a session looks to its agent when another agent took its name; some transports can't say it. */
 const PUSHED_OUT: ReadonlySet<string> = new Set(["connection_lost", "name_flapping", "replaced"]);
 
+/** How edges refuse a token that a fresh one may mend. */
+const STALE_TOKEN: ReadonlySet<string> = new Set(["token_stale", "key_reused", "session_refused"]);
+
 class AgentNode implements Agent {
   readonly #options: AgentOptions;
   readonly #runtime: Runtime;
@@ -158,6 +164,7 @@ class AgentNode implements Agent {
   #current: AgentSession | undefined;
   #running: Promise<void> | undefined;
   #everConnected = false;
+  #askedAnew = false;
   #lastEnd: AgentFailure | undefined;
   #lastFailure: AgentFailure | undefined;
   /** How often {@link renew} was called: whether it was since a grant was asked for. */
@@ -254,6 +261,7 @@ class AgentNode implements Agent {
         if (ended !== undefined) await this.#pause();
       } catch (error) {
         if (this.#closed) break;
+        if (this.#asksAnew(error)) continue;
         const hopeless = error instanceof SallyportError && !error.retryable && error.side === "config";
         if (hopeless && !this.#everConnected) throw error;
         this.#fault(internalError("callback", error));
@@ -261,6 +269,17 @@ class AgentNode implements Agent {
       }
     }
     await Promise.all([...this.#sessions].map((session) => session.over));
+  }
+
+  /**
+   * The edge has refused a token that may be too old for it, by a code or, under SniTun, by closing: a fresh one is asked
+   * for at once, but only once until there is a session.
+   */
+  #asksAnew(error: unknown): boolean {
+    if (this.#askedAnew || !STALE_TOKEN.has(errorCode(error))) return false;
+    this.#askedAnew = true;
+    this.#log.info({ reason: errorCode(error) }, `${errorMessage(error)}; asking for a fresh token at once`);
+    return true;
   }
 
   async #connect(): Promise<AgentSession> {
@@ -395,6 +414,7 @@ class AgentNode implements Agent {
     const { credentials } = this.#options;
     if (router !== undefined) agent.openTunnel({ router, name: edge, log: this.#log, credentials });
     this.#everConnected = true;
+    this.#askedAnew = false;
     this.#sessions.add(agent);
     this.#current = agent;
     this.#log.info(

@@ -20,6 +20,7 @@ import {
   type LoadedConfig,
   queueLimits,
 } from "../config/config.ts";
+import { randomBytes } from "node:crypto";
 import process from "node:process";
 import { errorCode, errorMessage, SallyportError } from "../errors.ts";
 import { VERSION } from "../version.ts";
@@ -31,12 +32,14 @@ import { SHUTDOWN_GRACE_MS } from "../transport/port.ts";
 import { formatPublishClaim } from "../wire/token/publish_claim.ts";
 import { isWildcard } from "../wire/wildcard.ts";
 import { AccessLogs } from "./access_log.ts";
+import { agentNetwork } from "./agent_proxy.ts";
 import { askForMissing } from "./ask.ts";
 import { serviceConnectors } from "./certificates.ts";
 import { addExamples, addSettings, type CliContext, type Command, readSettings } from "./command.ts";
 import { Connecting } from "./connecting.ts";
 import { transportMemory } from "./known_transports.ts";
 import { type Base, createBase, startStatus, statusFacts } from "./parts.ts";
+import { addPassword } from "./password.ts";
 import { edgePins } from "./pins.ts";
 import { warnOfKeyLog } from "./quic.ts";
 import { watchForReload } from "./reload.ts";
@@ -106,6 +109,7 @@ export function addAgent(program: Command, context: CliContext): void {
     context.exitCode = await runAgent(command, context);
   });
   addCheck(command, context);
+  addPassword(command, context);
   addStatus(command, context);
 }
 
@@ -131,18 +135,26 @@ async function runAgent(command: Command, { io }: CliContext): Promise<number> {
     const published = publish.map(({ port, target = defaultPublished(config.to) }) => ({ port, target }));
     const connecting = new Connecting(runtime.clock, log);
     life.add("progress", () => connecting.done());
+    const instance = randomBytes(12).toString("base64url");
+    const network = agentNetwork(config, io, runtime);
     const grants = masterGrants({
+      ...network.fetch === undefined ? {} : { fetch: network.fetch },
       ...{ master, credential, protocolVersion, cipher },
+      // A token that is bound to a transport is of no use with another one. SniTun's own masters know no such member.
+      transports: ["auto", "snitun"].includes(config.transport) ? undefined : [config.transport],
       get hostname() {
         return names.hostname;
       },
       get aliases() {
         return names.aliases;
       },
+      get shared() {
+        return table.services.some((service) => service.shared) ? instance : undefined;
+      },
       publish: publish.map(formatPublishClaim),
     });
     const agent = createAgent({
-      runtime,
+      runtime: network.runtime,
       log,
       metrics,
       edge,
@@ -188,13 +200,15 @@ async function runAgent(command: Command, { io }: CliContext): Promise<number> {
       accessLogs.reopen();
       const fresh = readSettings(command, "agent", io);
       const before = table.names;
+      const wasShared = table.services.some((service) => service.shared);
       const applied = table.apply(agentServices(fresh));
       const { kept, ...changes } = applied;
       log.info({ ...changes, kept: kept.length }, "configuration reloaded");
       for (const name of changedSettings(loaded, fresh)) {
         log.warn({ setting: name }, `${name} has changed, which takes a new start of the agent`);
       }
-      if (before.join() !== table.names.join()) agent.renew();
+      const isShared = table.services.some((service) => service.shared);
+      if (before.join() !== table.names.join() || wasShared !== isShared) agent.renew();
     };
     life.add(
       "configuration",
@@ -209,6 +223,7 @@ async function runAgent(command: Command, { io }: CliContext): Promise<number> {
         ),
         ["session master", master],
         ["edge", edge === undefined ? "the one that the token names" : formatHostPort(edge)],
+        ...network.text === undefined ? [] : [["proxy", network.text] as const],
         ...config.transport === "snitun" ? [] : [["transport", config.transport] as const],
         ...statusFacts(status),
       ],

@@ -23,6 +23,11 @@ import { Lifecycle } from "./lifecycle.ts";
 import { checkQuicConsent, type QuicPart } from "./quic.ts";
 import { watchProcess } from "./process_faults.ts";
 import { findPipes, type PipePart } from "./pipe_gate.ts";
+import { curveTransport } from "../transport/curve/edge.ts";
+import type { EdgeTransport } from "../transport/edge_transport.ts";
+import { quicTransport } from "../transport/quic/edge.ts";
+import { sealedTransport } from "../transport/sealed/edge.ts";
+import { snitunTransport } from "../transport/snitun/edge.ts";
 import type { SealedPart } from "./sealed.ts";
 import process from "node:process";
 import { SHUTDOWN_GRACE_MS } from "../transport/port.ts";
@@ -111,7 +116,7 @@ export async function startEdge(
   keyPart?: SealedPart,
   quicPart?: QuicPart,
 ): Promise<EdgePart> {
-  const pipes = await findPipes(base, loaded.config, keyPart?.key.sodium);
+  const pipes = await findPipes(base, loaded.config, keyPart?.sodium);
   const { config, origins } = loaded;
   const { runtime, log, metrics, life } = base;
   await checkQuicConsent(config, runtime);
@@ -122,17 +127,10 @@ export async function startEdge(
     ring,
     log,
     metrics,
-    ...keyPart === undefined ? {} : { sealed: keyPart.key },
-    ...pipes === undefined ? {} : { older: pipes.gate },
-    ...keyPart === undefined || config.curveListen.length === 0 ? {} : {
-      curve: { crypto: keyPart.key.sodium, keys: keyPart.found.value, congestion: config.congestion },
-    },
-    ...quicPart === undefined ? {} : { quic: quicPart.identity },
+    transports: edgeTransports(config, keyPart, quicPart, pipes),
     proxyProtocolFrom: networks(config.proxyProtocolFrom),
     publish: config.publishPorts && { ports: config.publishPorts, host: publishHost! },
-    queueLimits: queueLimits(config),
     idleTimeoutMs: config.idleTimeout,
-    throttling: config.throttling,
     streamsPerSource: config.streamsPerSource,
   });
   life.add("edge", () => edge.close(SHUTDOWN_GRACE_MS));
@@ -143,17 +141,28 @@ export async function startEdge(
   });
   const agents = await listenOnAll("agent-listen", config.agentListen, open("agents"));
   const sealed = await listenOnAll("sealed-listen", config.sealedListen, open("sealed"));
-  const curve = await listenOnAll(
-    "curve-listen",
-    config.curveListen,
-    async (at) => (await edge.listenCurve(at)).address,
-  );
-  const quic = await listenOnAll(
-    "quic-listen",
-    config.quicListen,
-    async (at) => (await edge.listenQuic(at)).address,
-  );
+  const curve = await listenOnAll("curve-listen", config.curveListen, open("curve"));
+  const quic = await listenOnAll("quic-listen", config.quicListen, open("quic"));
   return { edge, visitors, agents, sealed, curve, quic, pipes };
+}
+
+/** The table of transports: those that the edge has a key or a certificate for. */
+function edgeTransports(
+  config: Config,
+  keyPart: SealedPart | undefined,
+  quicPart: QuicPart | undefined,
+  pipes: PipePart | undefined,
+): readonly EdgeTransport[] {
+  const { congestion, throttling } = config;
+  const limits = { queueLimits: queueLimits(config) };
+  const { sodium } = keyPart ?? {};
+  const keys = keyPart?.found.value;
+  return [
+    snitunTransport({ ...limits, throttling }),
+    ...sodium && keys ? [sealedTransport({ ...limits, sodium, keys, fallback: pipes?.gate })] : [],
+    ...sodium && keys ? [curveTransport({ ...limits, crypto: sodium, keys, congestion })] : [],
+    ...quicPart ? [quicTransport({ ...limits, identity: quicPart.identity })] : [],
+  ];
 }
 
 /** The address of public ports, tried once: where there is no IPv6, `replaceable` `::` becomes `0.0.0.0`. */

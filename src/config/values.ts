@@ -11,6 +11,7 @@ import { z } from "zod";
 import type { Bytes } from "../bytes/bytes.ts";
 import { isFernetKey } from "../crypto/fernet.ts";
 import { errorMessage } from "../errors.ts";
+import type { Proxy } from "../runtime/through_proxy.ts";
 import { NetworkSet } from "../wire/ip/networks.ts";
 import { canonicalHostname, hostnameFault } from "../wire/hostname.ts";
 import { canonicalServedName, servedNameFault } from "../wire/wildcard.ts";
@@ -210,6 +211,26 @@ export const text = parsed((given) => {
 export const base64url = parsed((given) => {
   if (!/^[\w-]{16,}={0,2}$/.test(given)) throw new Error("it is not base64url of at least 12 bytes");
   return given;
+});
+
+/** A proxy to dial through: `http://HOST:PORT` or `socks5://HOST:PORT`, with `USER:PASSWORD@` where it wants them. */
+export const proxyUrl = parsed((given): Proxy => {
+  const url = URL.canParse(given) ? new URL(given) : undefined;
+  const kind = ({ "http:": "http", "socks5:": "socks5", "socks5h:": "socks5" } as const)[url?.protocol ?? ""];
+  if (
+    url === undefined || kind === undefined || url.hostname === "" || (url.pathname + url.search).length > 1
+  ) {
+    // A password may stand in it.
+    throw new Error("it is no proxy such as http://127.0.0.1:3128 or socks5://USER:PASSWORD@127.0.0.1:1080");
+  }
+  return {
+    kind,
+    host: url.hostname.replace(/^\[|\]$/g, ""),
+    port: Number(url.port) || (kind === "http" ? 80 : 1080),
+    ...url.username === ""
+      ? {}
+      : { user: decodeURIComponent(url.username), password: decodeURIComponent(url.password) },
+  };
 });
 
 /** A path; not empty. */

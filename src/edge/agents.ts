@@ -1,47 +1,32 @@
 /**
- * Agents at the edge: who is let in, which names they get, and when they have to go.
+ * Agents at the edge: their admission, the names they get, and the end of their sessions.
  *
  * @module
  */
-import { type AeadSource, chooseAeads } from "../crypto/aead.ts";
 import type { FernetRing } from "../crypto/fernet.ts";
-import type { KeyPair, Sodium } from "../crypto/sodium.ts";
 import { type InternalError, internalError, SallyportError } from "../errors.ts";
 import { tokenId, tokenMadeAtS, tryOpenToken } from "../protocol/token/token.ts";
 import type { OpenedToken } from "../protocol/token/token_reader.ts";
-import { AnsweredFlights } from "../protocol/handshake/sealed_edge.ts";
-import { SendScratch } from "../protocol/mux/snitun/sender.ts";
 import type { Address, Clock } from "../runtime/port.ts";
 import { reportFault } from "../telemetry/faults.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { LogSampler } from "../telemetry/log_sampler.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { AgentAdmission } from "../transport/admission.ts";
-import type { AcceptedConnection } from "../transport/admission.ts";
 import type { Session, SessionHandler, SessionStream } from "../transport/port.ts";
-import { acceptSealed, type AcceptSealedOptions, type SealedIdentity } from "../transport/sealed/accept.ts";
-import { SEALED, SealedScratch, type SealedShared } from "../transport/sealed/session.ts";
-import { acceptSnitun, SNITUN, type SnitunShared } from "../transport/snitun/snitun.ts";
+import { SNITUN } from "../transport/snitun/session.ts";
 import { SessionCarrier } from "../tunnel/carriers/session_carrier.ts";
 import type { Router } from "../tunnel/requests/router.ts";
 import { Tunnel } from "../tunnel/tunnel.ts";
 import { printableName } from "../wire/hostname.ts";
 import { type AgentRequest, agentRequest, type Authorize, type EdgeTunnels } from "./agent_request.ts";
-import { Routes, type TokenAge } from "./routes.ts";
+import { type Claim, Routes, type TokenAge } from "./routes.ts";
+import { sharedInstance } from "../wire/token/shared_claim.ts";
 import { tokenTransports } from "../wire/token/transports_claim.ts";
 import { type KeyUseStore, UsedKeys } from "./used_keys.ts";
-import type { QueueLimits } from "../protocol/mux/queue_limits.ts";
 
 /** A replaced session's streams may finish for this long. */
 export const REPLACED_GRACE_MS = 30_000;
-
-/** What an edge has for the sealed transport. */
-export interface SealedKey {
-  /** libsodium, as {@link loadSodium} gives it. */
-  readonly sodium: Sodium;
-  /** The long-lived key; agents pin its public half. */
-  readonly keys: KeyPair;
-}
 
 /** What an {@link AgentRegistry} works with. */
 export interface AgentOptions {
@@ -52,21 +37,14 @@ export interface AgentOptions {
   readonly sampler: LogSampler;
   readonly metrics: Metrics;
   readonly authorize?: Authorize;
-  readonly sealed?: SealedKey;
-  /** Further ciphers for sealed sessions. */
-  readonly aeadSource?: AeadSource;
   /** Where edges with the same Fernet keys note together which tokens have been used. */
   readonly keyUses?: KeyUseStore;
   readonly tunnels?: EdgeTunnels;
-  readonly queueLimits?: QueueLimits;
-  readonly largeFramesPerSecond?: number;
 }
 
 /** The agents of one edge. */
 export class AgentRegistry {
   readonly #options: AgentOptions;
-  readonly #shared: SnitunShared;
-  readonly #sealed: (SealedShared & SealedIdentity) | undefined;
   readonly #routes = new Routes<AgentSession>();
   readonly #usedKeys: UsedKeys;
   readonly #sessions = new Set<AgentSession>();
@@ -74,22 +52,6 @@ export class AgentRegistry {
   constructor(options: AgentOptions) {
     this.#options = options;
     this.#usedKeys = new UsedKeys(options.clock.wallMs() / 1000, options.keyUses);
-    this.#shared = {
-      clock: options.clock,
-      scratch: new SendScratch(),
-      queueLimits: options.queueLimits,
-      largeFramesPerSecond: options.largeFramesPerSecond,
-    };
-    const { clock, queueLimits, sealed } = options;
-    this.#sealed = sealed &&
-      {
-        ...sealed,
-        aeads: chooseAeads(sealed.sodium, options.aeadSource),
-        clock,
-        queueLimits,
-        scratch: new SealedScratch(),
-        answered: new AnsweredFlights(),
-      };
   }
 
   /** Sessions, also those that have been replaced and only finish their streams. */
@@ -107,47 +69,15 @@ export class AgentRegistry {
     return this.#routes.find(serverName)?.tunnel;
   }
 
-  /** Takes a connection that has begun to send a token. */
-  welcome(accepted: AcceptedConnection): void {
+  /** Decides about the agents of a transport. */
+  admission(transport: string): AgentAdmission {
     const { clock, ring } = this.#options;
-    acceptSnitun({
-      ...this.#shared,
-      conn: accepted.conn,
-      received: accepted.received,
-      acceptedAtMs: accepted.acceptedAtMs,
-      openToken: (token) => genuine(tryOpenToken(ring, token, clock.wallMs() / 1000), accepted),
-      authorize: (token) => this.#authorize(token, accepted.remote, SNITUN),
-      admit: (token, session) => this.#admit(token, session, accepted),
-      refused: (error, token) => this.#refused(error, token, accepted),
-    });
-  }
-
-  /** Takes a connection that begins with nothing known, and may be a sealed agent's; only with a sealed key. */
-  welcomeSealed(accepted: AcceptedConnection, older?: AcceptSealedOptions["older"]): void {
-    const { clock, ring } = this.#options;
-    acceptSealed({
-      older,
-      ...this.#sealed!,
-      conn: accepted.conn,
-      received: accepted.received,
-      acceptedAtMs: accepted.acceptedAtMs,
-      openToken: (token) => genuine(tryOpenToken(ring, token, clock.wallMs() / 1000), accepted),
-      authorize: (token) => this.#authorize(token, accepted.remote, SEALED),
-      admit: (token, session) => this.#admit(token, session, accepted),
-      refused: (error, token, known) => this.#refused(error, token, accepted, known ? "agent" : "connection"),
-    });
-  }
-
-  /** Takes agents by a transport over UDP: they have no connection, and its listener counts them itself. */
-  gate(transport: string): AgentAdmission {
-    const { clock, ring } = this.#options;
-    const left = () => {};
     return {
       openToken: (token) => tryOpenToken(ring, token, clock.wallMs() / 1000),
       authorize: (token, remote) => this.#authorize(token, remote, transport),
-      admit: (token, session) => this.#admit(token, session, { remote: session.remote, left }),
+      admit: (token, session, remote) => this.#admit(token, session, remote),
       refused: (error, token, remote, known) =>
-        this.#refused(error, token, { remote, left }, known ? "agent" : "connection"),
+        this.#refused(error, token, remote, known ? "agent" : "connection"),
     };
   }
 
@@ -178,7 +108,7 @@ export class AgentRegistry {
 
   #authorize(token: OpenedToken, remote: Address, transport: string): void | Promise<void> {
     checkTransport(token, transport);
-    this.#routes.check(token.claims.hostname, ageOf(token), this.#options.clock.nowMs());
+    this.#routes.check(claimOf(token), this.#options.clock.nowMs());
     const { authorize } = this.#options;
     if (authorize === undefined) return this.#useKey(token, transport);
     const fault = (thrown: unknown): never => {
@@ -213,13 +143,8 @@ export class AgentRegistry {
     });
   }
 
-  #admit(
-    token: OpenedToken,
-    session: Session,
-    connection: Pick<AcceptedConnection, "remote" | "left">,
-  ): SessionHandler {
+  #admit(token: OpenedToken, session: Session, remote: Address): SessionHandler {
     const { clock, log, metrics } = this.#options;
-    const { remote } = connection;
     const { claims } = token;
     const id = tokenId(token.token);
     const agent = new AgentSession(this, session, {
@@ -229,15 +154,8 @@ export class AgentRegistry {
       remote: remote.host,
     });
     this.#openTunnel(agent, agentRequest(token, remote, session.transport));
-    const { replaced, denied } = this.#routes.claim(
-      claims.hostname,
-      claims.aliases,
-      agent,
-      ageOf(token),
-      clock.nowMs(),
-    );
+    const { replaced, denied } = this.#routes.claim(claimOf(token), agent, clock.nowMs());
     this.#sessions.add(agent);
-    connection.left();
     metrics.sessionOpened(session);
     log.info({
       hostname: claims.hostname,
@@ -251,11 +169,11 @@ export class AgentRegistry {
       metrics.refused("agent", "name_taken");
       log.warn({ hostname: claims.hostname, alias, reason: "name_taken" }, "alias belongs to another agent");
     }
-    if (replaced !== undefined) {
+    for (const older of replaced) {
       const reason = new SallyportError("replaced", "Session ended: a newer one serves its names", {
         side: "local",
       });
-      void replaced.retire(reason, REPLACED_GRACE_MS);
+      void older.retire(reason, REPLACED_GRACE_MS);
     }
     return agent;
   }
@@ -316,7 +234,7 @@ export class AgentRegistry {
     reportFault(error, this.#options, { hostname, agent: remote });
   }
 
-  /** Internal: an agent wants no new visitors; its names are free for whoever serves them. */
+  /** Internal: an agent wants no new visitors; its names are free for other agents. */
   goingAway(agent: AgentSession): void {
     this.#routes.release(agent);
     this.left(agent, "the agent is leaving");
@@ -335,29 +253,21 @@ export class AgentRegistry {
   #refused(
     error: SallyportError,
     token: OpenedToken | undefined,
-    connection: Pick<AcceptedConnection, "remote" | "left">,
-    what: "agent" | "connection" = "agent",
+    remote: Address,
+    what: "agent" | "connection",
   ): void {
-    const { remote } = connection;
-    connection.left();
     this.#options.metrics.refused(what, error.code);
     reportFault(error, this.#options, { agent: remote.host });
     const { log, sampler } = this.#options;
     // Strangers are no more than information: anybody can send a server bytes. So is an attempt that lost a race.
-    if (token === undefined) {
-      const level = what === "agent" && error.code !== "connection_lost" ? "warn" : "info";
-      return sampler[level](
-        `${what} ${error.code}`,
-        { agent: remote.host, reason: error.code },
-        error.message,
-      );
-    }
-    log[what === "agent" && error.code !== "connection_lost" ? "warn" : "info"]({
-      agent: remote.host,
-      reason: error.code,
-      hostname: printableName(token.claims.hostname),
-      token_id: tokenId(token.token),
-    }, error.message);
+    const level = what === "agent" && error.code !== "connection_lost" ? "warn" : "info";
+    const fields = { agent: remote.host, reason: error.code };
+    if (token === undefined) return sampler[level](`${what} ${error.code}`, fields, error.message);
+    const { hostname } = token.claims;
+    log[level](
+      { ...fields, hostname: printableName(hostname), token_id: tokenId(token.token) },
+      error.message,
+    );
   }
 }
 
@@ -446,6 +356,11 @@ class AgentSession implements SessionHandler, AgentFacts {
   }
 }
 
+function claimOf(token: OpenedToken): Claim {
+  const { hostname: owner, aliases, extra } = token.claims;
+  return { owner, aliases, age: ageOf(token), instance: sharedInstance(extra) };
+}
+
 function ageOf({ token, claims }: OpenedToken): TokenAge {
   return { madeAtS: tokenMadeAtS(token), validUntilS: claims.valid };
 }
@@ -457,10 +372,4 @@ function checkTransport({ claims }: OpenedToken, transport: string): void {
     allowed.join(", ") || "no transport"
   }, and it comes by ${transport}`;
   throw new SallyportError("access_denied", `Cannot open session: ${why}`, { side: "peer" });
-}
-
-/** Notes of a connection that its token is genuine. */
-function genuine<Opened>(opened: Opened, accepted: AcceptedConnection): Opened {
-  if (typeof opened !== "string") accepted.known();
-  return opened;
 }

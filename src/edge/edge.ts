@@ -4,35 +4,26 @@
  * @module
  */
 import type { FernetRing } from "../crypto/fernet.ts";
-import type { CurveListener } from "../transport/curve/socket_listener.ts";
 import { SallyportError } from "../errors.ts";
+import type { EdgeContext, EdgeTransport } from "../transport/edge_transport.ts";
+import { snitunTransport } from "../transport/snitun/edge.ts";
 import type { NetworkSet } from "../wire/ip/networks.ts";
-import type { Address, Bytes, Conn, Listener, Runtime, Timer } from "../runtime/port.ts";
-import type { QuicIdentity } from "../runtime/quic_port.ts";
+import type { Address, Conn, Listener, Runtime, Timer } from "../runtime/port.ts";
 import { reportFault } from "../telemetry/faults.ts";
 import { type Logger, silentLogger } from "../telemetry/log.ts";
 import { LogSampler } from "../telemetry/log_sampler.ts";
 import { Metrics } from "../telemetry/metrics.ts";
-import { type CurveIdentity, listenForCurve } from "../transport/curve/accept.ts";
-import { CURVE } from "../transport/curve/session.ts";
-import { curveListenerSource } from "../transport/curve/metrics.ts";
-import type { AcceptedConnection } from "../transport/admission.ts";
-import type { AcceptSealedOptions, OlderProtocol } from "../transport/sealed/accept.ts";
 import type { Tunnel } from "../tunnel/tunnel.ts";
-import { curvePatience } from "../protocol/curve/options.ts";
-import { listenForQuic } from "../transport/quic/accept.ts";
-import { QUIC } from "../transport/quic/options.ts";
 import type { Authorize, EdgeTunnels } from "./agent_request.ts";
-import { AgentRegistry, type SealedKey } from "./agents.ts";
-import { PendingConnections } from "./pending.ts";
+import { AgentRegistry } from "./agents.ts";
+import { PendingBudgets } from "./pending_budgets.ts";
 import { type Accepts, ProtocolDetector, type ProtocolDetectorOptions } from "./protocol_detector.ts";
-import { StreamShares } from "../transport/stream_shares.ts";
 import { publicPorts, type PublicPortsOptions } from "./public_ports.ts";
 import type { KeyUseStore } from "./used_keys.ts";
 import { Visitors } from "./visitors.ts";
-import type { QueueLimits } from "../protocol/mux/queue_limits.ts";
 import { SHUTDOWN_GRACE_MS } from "../transport/port.ts";
 import { FIRST_BYTE_DEADLINE_MS, idleTicks, VISITOR_IDLE_TIMEOUT_MS } from "../transport/splice.ts";
+import { StreamShares } from "../transport/stream_shares.ts";
 
 /** A session whose token has expired is found within this time. */
 export const TOKEN_RECHECK_MS = 5_000;
@@ -52,32 +43,25 @@ export interface EdgeOptions {
   readonly metrics?: Metrics;
   /** Has the last say about an agent whose token is good. */
   readonly authorize?: Authorize;
-  /** Lets agents in by the sealed transport too, which knows the edge by this key. */
-  readonly sealed?: SealedKey;
-  /** Takes what comes to a listener for sealed agents alone and isn't one's: transfers of version 1. */
-  readonly older?: OlderProtocol;
-  /** Lets agents in by the curve transport, which knows the edge by this key, where {@link Edge.listenCurve} says. */
-  readonly curve?: CurveIdentity;
+  /**
+   * How agents come in, such as {@link snitunTransport} and {@link sealedTransport}; SniTun alone when absent. Those of a
+   * TCP port that all share are tried in this order.
+   */
+  readonly transports?: readonly EdgeTransport[];
   /** Lets agents ask for streams of their own, and the edge ask its agents; refused when absent. */
   readonly tunnels?: EdgeTunnels;
-  /** Lets agents in by the QUIC transport, which knows the edge by this certificate, where {@link Edge.listenQuic} says. */
-  readonly quic?: QuicIdentity;
   /** Public TCP ports for agents whose token allows them; none when absent. */
   readonly publish?: PublicPortsOptions;
   /** Peers from these networks are proxies: they must send a PROXY header, which is believed. Nobody else may. */
   readonly proxyProtocolFrom?: NetworkSet;
   /** A visitor without a byte either way is ended after this time; an hour when absent. */
   readonly idleTimeoutMs?: number;
-  /** Where edges with the same Fernet keys note together which tokens have been used; each by itself when absent. */
-  readonly keyUses?: KeyUseStore;
-  /** SniTun's queue figures; the reference's when absent. */
-  readonly queueLimits?: QueueLimits;
-  /** Streams that one source may have open to one name, and connections to one public port; 256 when absent, 0 for no limit. */
-  readonly streamsPerSource?: number;
   /** A visitor whose endpoint hasn't answered a byte by then is ended; 20 s when absent, 0 for no such deadline. */
   readonly answerTimeoutMs?: number;
-  /** Frames of 8 KiB or more that an agent may send a second; 0 or absent for no limit. */
-  readonly throttling?: number;
+  /** Streams that one source may have open to one name, and connections to one public port; 256 when absent, 0 for no limit. */
+  readonly streamsPerSource?: number;
+  /** Where edges with the same Fernet keys note together which tokens have been used; each by itself when absent. */
+  readonly keyUses?: KeyUseStore;
 }
 
 /** What {@link Edge.listen} takes. */
@@ -86,7 +70,10 @@ export interface EdgeListenOptions {
   readonly host: string;
   /** 0 takes any free port. */
   readonly port: number;
-  /** One port for all, told apart by the first byte (the default), or for one kind alone. */
+  /**
+   * One TCP port for all, told apart by the first byte (the default), or for one kind alone: visitors, agents, or the
+   * agents of one of the edge's transports, over TCP or over UDP as the transport has it.
+   */
   readonly accepts?: Accepts;
 }
 
@@ -98,15 +85,11 @@ export interface Edge {
   readonly sessions: number;
   /** Where it listens. */
   readonly addresses: readonly Address[];
-  /** Opens a listener; may be called several times. Rejects as `Runtime.listen`, and with `config_invalid` for sealed
-   * agents where there is no key for them. */
+  /**
+   * Opens a listener; may be called several times. Rejects as `Runtime.listen` or the transport does, and with
+   * `config_invalid` for the agents of a transport that the edge doesn't have.
+   */
   listen(options: EdgeListenOptions): Promise<Listener>;
-  /** Opens a UDP socket for agents by the curve transport; may be called several times. Rejects as
-   * `Runtime.bindDatagram`, and with `config_invalid` where there is no key for it. */
-  listenCurve(options: Address): Promise<Listener>;
-  /** Opens a UDP socket for agents by the QUIC transport; may be called several times. Rejects as `Quic.listen`, with
-   * `not_supported` where the runtime has no QUIC, and with `config_invalid` where there is no certificate for it. */
-  listenQuic(options: Address): Promise<Listener>;
   /** Whether an agent serves this canonical name now. */
   serves(hostname: string): boolean;
   /** The tunnel to the agent that serves this canonical name, where {@link EdgeOptions.tunnels} has a router for it. */
@@ -128,22 +111,26 @@ export function createEdge(options: EdgeOptions): Edge {
   return new EdgeNode(options);
 }
 
+/** What a TCP port that several kinds share accepts. */
+const SHARED_PORTS: readonly Accepts[] = ["both", "agents", "visitors"];
+
+/** A transport, and what this edge gives it. */
+interface HostedTransport {
+  readonly transport: EdgeTransport;
+  readonly context: EdgeContext;
+}
+
 class EdgeNode implements Edge {
   readonly metrics: Metrics;
   readonly #runtime: Runtime;
   readonly #log: Logger;
   readonly #proxies: NetworkSet | undefined;
   readonly #agents: AgentRegistry;
-  readonly #hasSealed: boolean;
-  readonly #queueLimits: QueueLimits | undefined;
-  readonly #older: OlderProtocol | undefined;
-  readonly #curve: CurveIdentity | undefined;
-  readonly #curveListeners = new Set<CurveListener>();
+  readonly #transports: readonly HostedTransport[];
   /** Sockets that are their sessions' too. */
-  readonly #datagramClosers: (() => void)[] = [];
-  readonly #quic: QuicIdentity | undefined;
+  readonly #ownSockets = new Set<Listener>();
   readonly #listeners = new Set<Listener>();
-  readonly #pending: PendingConnections;
+  readonly #pending: PendingBudgets;
   readonly #visitors: Visitors;
   readonly #sampler: LogSampler;
   #sweep: Timer | undefined;
@@ -154,14 +141,9 @@ class EdgeNode implements Edge {
     this.#log = options.log ?? silentLogger;
     this.#proxies = options.proxyProtocolFrom;
     this.metrics = options.metrics ?? new Metrics({ runtime: options.runtime });
-    this.#hasSealed = options.sealed !== undefined;
-    this.#older = options.older;
-    this.#curve = options.curve;
-    this.#quic = options.quic;
-    this.#queueLimits = options.queueLimits;
     const { clock } = options.runtime;
     const shares = new StreamShares(options.streamsPerSource);
-    this.#pending = new PendingConnections(clock);
+    this.#pending = new PendingBudgets(clock);
     this.#sampler = new LogSampler({ log: this.#log, clock, burst: LOGGED_REFUSALS });
     this.#agents = new AgentRegistry({
       clock,
@@ -170,7 +152,6 @@ class EdgeNode implements Edge {
       sampler: this.#sampler,
       metrics: this.metrics,
       authorize: options.authorize,
-      sealed: options.sealed,
       tunnels: options.publish === undefined ? options.tunnels : publicPorts({
         ...options.publish,
         runtime: this.#runtime,
@@ -178,11 +159,16 @@ class EdgeNode implements Edge {
         metrics: this.metrics,
         shares,
       }, options.tunnels),
-      aeadSource: options.runtime,
       keyUses: options.keyUses,
-      queueLimits: options.queueLimits,
-      largeFramesPerSecond: options.throttling,
     });
+    this.#transports = (options.transports ?? [snitunTransport()]).map((transport) => ({
+      transport,
+      context: {
+        runtime: options.runtime,
+        metrics: this.metrics,
+        admission: this.#agents.admission(transport.name),
+      },
+    }));
     this.#visitors = new Visitors({
       clock,
       log: this.#log,
@@ -212,84 +198,32 @@ class EdgeNode implements Edge {
   }
 
   async listen({ host, port, accepts = "both" }: EdgeListenOptions): Promise<Listener> {
-    if (accepts === "sealed" && !this.#hasSealed) {
-      throw new SallyportError("config_invalid", "Cannot listen for sealed agents: the edge has no key", {
+    const alone = this.#transports.find(({ transport }) => transport.name === accepts);
+    if (alone === undefined && !SHARED_PORTS.includes(accepts)) {
+      const why = `the edge doesn't have that transport, but ${this.#names.join(", ")}`;
+      throw new SallyportError("config_invalid", `Cannot listen for ${accepts} agents: ${why}`, {
         side: "config",
       });
     }
-    const detector = this.#detectorOptions(accepts);
-    const opened = await this.#runtime.listen({
+    const own = alone?.transport.listen?.({ host, port }, alone.context);
+    const detector = this.#detectorOptions(accepts, alone);
+    const opened = await (own ?? this.#runtime.listen({
       host,
       port,
       accept: (conn) => this.#accept(conn, detector),
-    });
+    }));
     if (this.#closed) {
       opened.close();
       throw shutdown("Cannot listen");
     }
+    const open = own === undefined ? this.#listeners : this.#ownSockets;
     const listener: Listener = {
       address: opened.address,
       close: () => {
-        this.#listeners.delete(listener);
-        opened.close();
+        if (open.delete(listener)) opened.close();
       },
     };
-    this.#listeners.add(listener);
-    if (this.#sweep === undefined) this.#sweepLater();
-    return listener;
-  }
-
-  async listenCurve({ host, port }: Address): Promise<Listener> {
-    if (this.#curve === undefined) {
-      throw new SallyportError("config_invalid", "Cannot listen for curve agents: the edge has no key", {
-        side: "config",
-      });
-    }
-    const opened = await listenForCurve({
-      runtime: this.#runtime,
-      host,
-      port,
-      ...this.#curve,
-      options: curvePatience(this.#queueLimits),
-      ...this.#agents.gate(CURVE),
-    });
-    if (this.#closed) {
-      opened.close();
-      throw shutdown("Cannot listen");
-    }
-    const uncount = this.metrics.curve.add(curveListenerSource(opened));
-    const listener: Listener = {
-      address: opened.address,
-      close: () => {
-        if (!this.#curveListeners.delete(opened)) return;
-        uncount();
-        opened.close();
-      },
-    };
-    this.#curveListeners.add(opened);
-    this.#datagramClosers.push(() => listener.close());
-    if (this.#sweep === undefined) this.#sweepLater();
-    return listener;
-  }
-
-  async listenQuic({ host, port }: Address): Promise<Listener> {
-    if (this.#quic === undefined) {
-      const why = "Cannot listen for QUIC agents: the edge has no certificate";
-      throw new SallyportError("config_invalid", why, { side: "config" });
-    }
-    const listener = await listenForQuic({
-      runtime: this.#runtime,
-      host,
-      port,
-      identity: this.#quic,
-      queueLimits: this.#queueLimits,
-      ...this.#agents.gate(QUIC),
-    });
-    if (this.#closed) {
-      listener.close();
-      throw shutdown("Cannot listen");
-    }
-    this.#datagramClosers.push(() => listener.close());
+    open.add(listener);
     if (this.#sweep === undefined) this.#sweepLater();
     return listener;
   }
@@ -299,10 +233,15 @@ class EdgeNode implements Edge {
     this.#sweep?.cancel();
     for (const listener of this.#listeners) listener.close();
     for (const conn of this.#pending.all()) conn.evict(shutdown("Cannot accept connection"));
-    await Promise.all([this.#agents.close(graceMs), this.#older?.close(graceMs)]);
+    const transports = this.#transports.map(({ transport }) => transport.close?.(graceMs));
+    await Promise.all([this.#agents.close(graceMs), ...transports]);
     // Their sockets are their sessions' too, so they go last.
-    for (const close of this.#datagramClosers) close();
+    for (const listener of this.#ownSockets) listener.close();
     this.#sampler.flush();
+  }
+
+  get #names(): readonly string[] {
+    return this.#transports.map(({ transport }) => transport.name);
   }
 
   #sweepLater(): void {
@@ -313,17 +252,18 @@ class EdgeNode implements Edge {
   }
 
   /** What the connections of one listener have in common. */
-  #detectorOptions(accepts: Accepts): ProtocolDetectorOptions {
-    const older = accepts === "sealed" ? this.#older : undefined;
+  #detectorOptions(accepts: Accepts, alone: HostedTransport | undefined): ProtocolDetectorOptions {
     return {
       clock: this.#runtime.clock,
       accepts,
+      alone: alone !== undefined,
       pending: this.#pending,
       visitors: this.#visitors,
-      agent: (accepted) => this.#agents.welcome(accepted),
-      ...this.#hasSealed
-        ? { sealed: (accepted) => this.#agents.welcomeSealed(accepted, older && olderFor(older, accepted)) }
-        : {},
+      transport: (firstByte) => {
+        const found = alone ??
+          this.#transports.find(({ transport }) => transport.takes?.(firstByte) ?? false);
+        return found && ((connection) => found.transport.accept?.(connection, found.context));
+      },
       refused: (error, remote) => this.#refused(error, remote),
     };
   }
@@ -357,14 +297,4 @@ function shutdown(what: string): SallyportError {
     side: "local",
     retryable: true,
   });
-}
-
-/** Version 1 for one connection, which isn't unfinished any more when it is taken. */
-function olderFor(older: OlderProtocol, accepted: AcceptedConnection): AcceptSealedOptions["older"] {
-  const take = (conn: Conn, first: Bytes) => {
-    const taken = older.take(conn, first, accepted.remote);
-    if (taken) accepted.left();
-    return taken;
-  };
-  return { firstBytes: older.firstBytes, take };
 }

@@ -17,14 +17,13 @@ import {
   readClientHello,
 } from "../wire/tls/client_hello.ts";
 import { AlertDescription } from "../wire/tls/tls_alert.ts";
-import { PendingConnection, type PendingConnections } from "./pending.ts";
+import { type PendingBudgets, PendingConnection } from "./pending_budgets.ts";
 import type { Visitors } from "./visitors.ts";
 
-/** Who may come in at a listener; sealed agents come in with the others too, where the edge has a key for them. */
-export type Accepts = "both" | "agents" | "visitors" | "sealed";
+/** What a listener accepts: "both", "agents" of any transport over TCP, "visitors", or the agents of the transport it names. */
+export type Accepts = string;
 
 const TLS_HANDSHAKE = 0x16;
-const TOKEN_FIRST = 0x67; // "g": Fernet's version byte 0x80 in base64 starts "gA"
 const PROXY_V1_FIRST = 0x50; // "P"
 const PROXY_V2_FIRST = 0x0d;
 
@@ -34,23 +33,23 @@ const NOTHING: Bytes = new Uint8Array(0);
 export interface ProtocolDetectorOptions {
   readonly clock: Clock;
   readonly accepts: Accepts;
-  readonly pending: PendingConnections;
+  /** The listener is for one transport's agents alone. */
+  readonly alone: boolean;
+  readonly pending: PendingBudgets;
   /** Routes visitors. */
   readonly visitors: Visitors;
-  /** Takes what begins as a token does. */
-  agent(accepted: AcceptedConnection): void;
-  /** Takes what begins with nothing known; absent where there is no sealed transport. */
-  sealed?(accepted: AcceptedConnection): void;
+  /** What takes a connection that begins with this byte as an agent's; undefined where no transport does. */
+  transport(firstByte: number): ((connection: AcceptedConnection) => void) | undefined;
   /** The connection showed nothing of use and is being closed. */
   refused(error: SallyportError, remote: Address): void;
 }
 
 /** Watches a new connection: its whole state until a splice or a session takes over, without a timer of its own. */
-export class ProtocolDetector extends PendingConnection implements ByteStreamHandler, AcceptedConnection {
+export class ProtocolDetector extends PendingConnection implements ByteStreamHandler {
   readonly conn: Conn;
   readonly acceptedAtMs: number;
-  remote: Address;
-  received: Bytes = NOTHING;
+  #remote: Address;
+  #received: Bytes = NOTHING;
   readonly #options: ProtocolDetectorOptions;
   /** The peer is a trusted proxy: a PROXY header is required; from anyone else it's refused. */
   readonly #proxied: boolean;
@@ -63,7 +62,7 @@ export class ProtocolDetector extends PendingConnection implements ByteStreamHan
   constructor(conn: Conn, proxied: boolean, options: ProtocolDetectorOptions) {
     super();
     this.conn = conn;
-    this.remote = conn.remote;
+    this.#remote = conn.remote;
     this.acceptedAtMs = options.clock.nowMs();
     this.#proxied = this.#awaitsProxy = proxied;
     this.#options = options;
@@ -71,11 +70,11 @@ export class ProtocolDetector extends PendingConnection implements ByteStreamHan
 
   /** Begins; false where the connection's source has too many already: it is to be dropped. */
   start(): boolean {
-    const { accepts, pending, sealed } = this.#options;
-    if (!pending.enter(this, this.#proxied ? undefined : this.remote)) return false;
+    const { alone, pending } = this.#options;
+    if (!pending.enter(this, this.#proxied ? undefined : this.#remote)) return false;
     this.conn.attach(this);
-    // There is nothing to tell apart, and a silent stranger is dropped as one that says the wrong thing is.
-    if (accepts === "sealed" && !this.#proxied && sealed !== undefined) this.#handOver(sealed);
+    // There is nothing to tell apart, and silence must look to the transport as wrong bytes do.
+    if (alone && !this.#proxied) this.#toTransport(0);
     return true;
   }
 
@@ -84,10 +83,10 @@ export class ProtocolDetector extends PendingConnection implements ByteStreamHan
     try {
       if (this.#hello !== undefined) return this.#judge(this.#hello.push(chunk));
       // Most show in their first bytes what they are: only what has to wait is copied.
-      const waits = this.received.length > 0;
-      this.received = waits ? join(this.received, chunk) : chunk;
-      if ((!this.#awaitsProxy || this.#stripProxy()) && this.received.length > 0) this.#dispatch();
-      else if (!waits) this.received = this.received.slice();
+      const waits = this.#received.length > 0;
+      this.#received = waits ? join(this.#received, chunk) : chunk;
+      if ((!this.#awaitsProxy || this.#stripProxy()) && this.#received.length > 0) this.#dispatch();
+      else if (!waits) this.#received = this.#received.slice();
     } catch (error) {
       this.#refuse(internalError("accept", error));
     }
@@ -119,7 +118,7 @@ export class ProtocolDetector extends PendingConnection implements ByteStreamHan
       const late = new SallyportError("deadline_exceeded", why, { side: "peer" });
       return this.#refuse(late, AlertDescription.handshake_failure);
     }
-    const what = this.received.length === 0 ? "nothing came" : "what came is incomplete";
+    const what = this.#received.length === 0 ? "nothing came" : "what came is incomplete";
     const why = `Cannot tell visitor from agent: ${what} in ${seconds} s`;
     this.#refuse(new SallyportError("deadline_exceeded", why, { side: "peer" }));
   }
@@ -130,22 +129,12 @@ export class ProtocolDetector extends PendingConnection implements ByteStreamHan
     if (!this.#over) this.#refuse(error);
   }
 
-  // For whoever takes the connection over.
-
-  known(): void {
-    this.#options.pending.show(this, "agent");
-  }
-
-  left(): void {
-    this.#options.pending.leave(this);
-  }
-
   get #isVisitor(): boolean {
     return this.pending === "visitor";
   }
 
   #stripProxy(): boolean {
-    const first = this.received[0];
+    const first = this.#received[0];
     if (first !== PROXY_V1_FIRST && first !== PROXY_V2_FIRST) {
       throw new SallyportError(
         "proxy_header_missing",
@@ -153,7 +142,7 @@ export class ProtocolDetector extends PendingConnection implements ByteStreamHan
         { side: "peer" },
       );
     }
-    const outcome = parseProxyHeader(this.received);
+    const outcome = parseProxyHeader(this.#received);
     if (outcome.kind === "incomplete") return false;
     if (outcome.kind === "refused") {
       throw new SallyportError("proxy_header_invalid", `Cannot parse PROXY header: ${outcome.detail}`, {
@@ -161,10 +150,10 @@ export class ProtocolDetector extends PendingConnection implements ByteStreamHan
       });
     }
     this.#awaitsProxy = false;
-    this.received = this.received.slice(outcome.length);
+    this.#received = this.#received.slice(outcome.length);
     if (outcome.source === undefined) return true;
-    this.remote = outcome.source;
-    if (!this.#options.pending.locate(this, this.remote)) {
+    this.#remote = outcome.source;
+    if (!this.#options.pending.locate(this, this.#remote)) {
       throw new SallyportError(
         "limit_exceeded",
         "Cannot accept connection: its source has too many unfinished",
@@ -178,11 +167,10 @@ export class ProtocolDetector extends PendingConnection implements ByteStreamHan
   }
 
   #dispatch(): void {
-    const [first] = this.received;
-    const { accepts, sealed, agent } = this.#options;
-    if (accepts === "sealed" && sealed !== undefined) return this.#handOver(sealed);
+    const first = this.#received[0]!;
+    const { accepts, alone } = this.#options;
+    if (alone) return this.#toTransport(first);
     if (first === TLS_HANDSHAKE && accepts !== "agents") return this.#beginHello();
-    if (first === TOKEN_FIRST && accepts !== "visitors") return this.#handOver(agent);
     if (first === PROXY_V1_FIRST || first === PROXY_V2_FIRST) {
       throw new SallyportError(
         "proxy_header_unexpected",
@@ -192,27 +180,46 @@ export class ProtocolDetector extends PendingConnection implements ByteStreamHan
         { side: "peer" },
       );
     }
-    if (sealed !== undefined && accepts !== "visitors" && first !== TLS_HANDSHAKE && first !== TOKEN_FIRST) {
-      return this.#handOver(sealed);
-    }
-    const expected =
-      { both: "TLS or a token", agents: "a token", visitors: "TLS", sealed: "nothing" }[accepts];
-    throw new SallyportError(
+    if (accepts !== "visitors" && first !== TLS_HANDSHAKE) return this.#toTransport(first);
+    throw this.#unknown(first);
+  }
+
+  #toTransport(first: number): void {
+    const take = this.#options.transport(first);
+    if (take === undefined) throw this.#unknown(first);
+    const { conn, acceptedAtMs } = this;
+    const { alone, pending } = this.#options;
+    const received = this.#received;
+    this.#over = true;
+    this.#received = NOTHING;
+    take({
+      conn,
+      received,
+      remote: this.#remote,
+      acceptedAtMs,
+      alone,
+      known: () => pending.show(this, "agent"),
+      left: () => pending.leave(this),
+    });
+  }
+
+  #unknown(first: number): SallyportError {
+    const expected = { both: "TLS or a token", visitors: "TLS" }[this.#options.accepts] ?? "a token";
+    const byte = `0x${first.toString(16).padStart(2, "0")}`;
+    return new SallyportError(
       "unknown_protocol",
-      `Cannot accept connection: it starts with byte 0x${
-        first!.toString(16).padStart(2, "0")
-      }, expected ${expected}`,
+      `Cannot accept connection: it starts with byte ${byte}, expected ${expected}`,
       { side: "peer" },
     );
   }
 
   #beginHello(): void {
     this.#options.pending.show(this, "visitor");
-    const outcome = readClientHello(this.received);
+    const outcome = readClientHello(this.#received);
     if (outcome.kind !== "incomplete") return this.#judge(outcome);
     this.#hello = new ClientHelloReader();
-    const { received } = this;
-    this.received = NOTHING;
+    const received = this.#received;
+    this.#received = NOTHING;
     this.#judge(this.#hello.push(received));
   }
 
@@ -225,30 +232,24 @@ export class ProtocolDetector extends PendingConnection implements ByteStreamHan
     this.#leave();
     this.#options.visitors.route(
       this.conn,
-      this.remote,
+      this.#remote,
       outcome.serverName,
-      this.#hello?.bytes ?? this.received,
+      this.#hello?.bytes ?? this.#received,
     );
-  }
-
-  #handOver(next: (accepted: AcceptedConnection) => void): void {
-    this.#over = true;
-    next(this);
-    this.received = NOTHING;
   }
 
   #leave(): void {
     this.#over = true;
-    this.left();
+    this.#options.pending.leave(this);
   }
 
   #refuse(error: SallyportError, alert?: number): void {
     if (this.#over) return;
     const isVisitor = this.#isVisitor;
     this.#leave();
-    if (isVisitor) return this.#options.visitors.refuse(this.conn, this.remote, error, alert);
+    if (isVisitor) return this.#options.visitors.refuse(this.conn, this.#remote, error, alert);
     this.conn.release();
-    this.#options.refused(error, this.remote);
+    this.#options.refused(error, this.#remote);
   }
 }
 

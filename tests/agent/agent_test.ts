@@ -3,7 +3,7 @@ import { AlertDescription } from "../../src/wire/tls/tls_alert.ts";
 import { describe, it } from "node:test";
 import { type Agent, type AgentOptions, createAgent } from "../../src/agent/agent.ts";
 import type { Connector } from "../../src/agent/connector.ts";
-import type { Grant } from "../../src/agent/grant.ts";
+import type { Grant } from "../../src/transport/grant.ts";
 import { SallyportError } from "../../src/errors.ts";
 import type { CreatedToken } from "../../src/protocol/token/token.ts";
 import type { Runtime } from "../../src/runtime/port.ts";
@@ -314,7 +314,7 @@ describe("agent: what it says when it can't connect", () => {
     const denied = new SallyportError("unauthorized", "Cannot let agent in", { side: "peer" });
     const s = await site({ edgeOptions: { authorize: () => Promise.reject(denied) } });
     assert.deepEqual(reasons(s.lines), ["session_refused"]);
-    assert.match(s.lines[0]!.message, /edge 10\.0\.0\.1:8443 refused: it closed/);
+    assert.match(s.lines[0]!.message, /edge 10\.0\.0\.1:8443 closed without a challenge/);
     await finish(s);
   });
 

@@ -1,8 +1,9 @@
 /** The transport "auto": an agent, an edge that offers three transports, and networks that let some of them through. */
 import assert from "node:assert/strict";
+import { transportsOf } from "../support/transports.ts";
 import { describe, it } from "node:test";
 import { type Agent, type AgentOptions, createAgent } from "../../src/agent/agent.ts";
-import type { Grant } from "../../src/agent/grant.ts";
+import type { Grant } from "../../src/transport/grant.ts";
 import type { RememberedTransport, TransportMemory } from "../../src/agent/transport_choice.ts";
 import { loadSodium } from "../../src/crypto/sodium.ts";
 import { SallyportError } from "../../src/errors.ts";
@@ -92,9 +93,11 @@ class Site {
 
   static async start(options: SiteOptions = {}): Promise<Site> {
     const { network = {}, udp = true, latencyMs = 1, offer = {}, ...agentOptions } = options;
-    const test = await TestEdge.start({ sealed: { sodium, keys }, curve: { crypto, keys }, quic: identity });
-    await test.edge.listenCurve({ host: "0.0.0.0", port: CURVE_PORT });
-    await test.edge.listenQuic({ host: "0.0.0.0", port: QUIC_PORT });
+    const test = await TestEdge.start({
+      transports: transportsOf({ sealed: { sodium, keys }, curve: { crypto, keys }, quic: identity }),
+    });
+    await test.edge.listen({ host: "0.0.0.0", port: CURVE_PORT, accepts: "curve" });
+    await test.edge.listen({ host: "0.0.0.0", port: QUIC_PORT, accepts: "quic" });
     test.network.setLink(EDGE_HOST, AGENT_HOST, { latencyMs, datagramLoss: udp ? 0 : 1 });
     const site = new Site(test, network, agentOptions, offer);
     site.agent.run().then(() => site.outcome ??= "closed", (error) => site.outcome = error);

@@ -228,7 +228,7 @@ describe("a wrong value names itself, its origin and what would be right", () =>
     ["agent", { ...AGENT, publish: ["tcp:1="] }, /"" is not HOST:PORT, for example 127\.0\.0\.1:22/],
     ["agent", { ...AGENT, publish: ["tcp:1=a:0"] }, /"a:0" has no port from 1 to 65535/],
     ["agent", { ...AGENT, publish: new Array(17).fill("tcp") }, /more than 16 values/],
-    ["agent", { ...AGENT, transport: "any" }, /"any" is not one of snitun, .*auto/],
+    ["agent", { ...AGENT, transport: "any" }, /"any" is not one of sealed, .*auto/],
     ["master", { curvePort: "0" }, /--curve-port: "0" is no port from 1 to 65535/],
     ["edge", { metricsListen: ["9090"] }, /--metrics-listen: "9090" is not HOST:PORT/],
     [

@@ -27,7 +27,7 @@ services:
     idle_timeout: 1h30m
     access_log: "-"
     shared: true
-    basic_auth: { users: { alice: hash } }
+    basic_auth: { users: { alice: "$scrypt$ln=15,r=8,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA" } }
   - name: nas.example.org
     target: 10.0.0.5:443
     health_check: tcp
@@ -67,7 +67,13 @@ describe("services in a file", () => {
       idleTimeoutMs: 5_400_000,
       accessLog: "-",
       shared: true,
-      auth: { basicAuth: { users: { alice: "hash" } } },
+      auth: {
+        basicAuth: {
+          users: {
+            alice: "$scrypt$ln=15,r=8,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+          },
+        },
+      },
     });
     assert.equal(nas!.tls, "passthrough");
     assert.deepEqual(nas!.healthCheck, { kind: "tcp", intervalMs: 10_000, timeoutMs: 5_000 });
@@ -108,7 +114,7 @@ describe("services in a file", () => {
           '5:19 services[0].idle_timeout: "soon" is not a time from 30s to 7d, such as 90s, 10m or 1h30m',
         ],
       ],
-      ["transport: pigeon\n", ['1:12 transport: "pigeon" is not one of snitun, sealed, curve, quic, auto']],
+      ["transport: pigeon\n", ['1:12 transport: "pigeon" is not one of sealed, snitun, curve, quic, auto']],
       [
         "services:\n  - name: a.example.org\n    target: http://127.0.0.1:1\n    tls: passthrough\n    headers:\n" +
         "      request: { x: y }\n",

@@ -583,6 +583,27 @@ export function creditSuite(what: string, make: (options?: LoneOptions) => Lone)
       assert.deepEqual([recorder.bytes, recorder.ends], [pattern(5000, 1), 1]);
     });
 
+    it("attach() delivers what came before, without any other event", () => {
+      const lone = started();
+      const { id, stream } = lone.peerOpens(CREDIT_STREAM_FIRST_BYTES, false);
+      lone.tell(DATA, id, pattern(1, 1));
+      const recorder = new Recorder();
+      stream.attach(recorder);
+      lone.settle();
+      assert.equal(recorder.byteLength, 1);
+    });
+
+    it("abort() and release() of a stream that is being watched leave nothing to be done later", () => {
+      const lone = started();
+      const { stream, recorder } = lone.opens();
+      stream.release();
+      stream.abort();
+      lone.settle();
+      lone.heard();
+      lone.advance(3 * HALF_CLOSE_GRACE_MS);
+      assert.deepEqual([lone.heard(), recorder.closes, lone.endCode()], [[], 1, undefined]);
+    });
+
     it("RESET of the peer ends both directions with its reason, and isn't answered", () => {
       const lone = started();
       const { id, stream, recorder } = lone.opens();
@@ -688,6 +709,34 @@ export function creditSuite(what: string, make: (options?: LoneOptions) => Lone)
         lone.tell(FIN, id);
         assert.equal(lone.session.streams, 0, how);
       }
+    });
+
+    it("a handler that throws in drain or end loses its stream, not the session", () => {
+      for (const where of ["drain", "end"] as const) {
+        const lone = started();
+        const { id, stream, recorder } = lone.opens();
+        recorder[where] = () => {
+          throw new Error(`fault in ${where}`);
+        };
+        while (stream.write(pattern(64 * 1024, 1)));
+        if (where === "end") lone.tell(FIN, id);
+        lone.credit(id, 8 * 1024 * 1024);
+        lone.credit(0, 8 * 1024 * 1024);
+        assert.match(recorder.error?.message ?? "", new RegExp(`fault in ${where}`));
+        assert.deepEqual([recorder.closes, lone.endCode(), lone.session.streams], [1, undefined, 0], where);
+      }
+    });
+
+    it("what aborted streams had queued doesn't count against the session's send budget", () => {
+      const lone = started();
+      for (let i = 0; i < 20; i++) {
+        const { stream } = lone.opens();
+        stream.write(new Uint8Array(10 * 1024 * 1024));
+        stream.abort();
+        lone.settle();
+        lone.heard();
+      }
+      assert.deepEqual(lone.refusals, []);
     });
 
     it("a handler that throws loses its stream, not the session", () => {

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { transportsOf } from "../support/transports.ts";
 import { randomBytes } from "node:crypto";
 import { describe, it } from "node:test";
 import { type CipherName, createOpener, createSealer } from "../../src/crypto/header_cipher.ts";
@@ -280,7 +281,7 @@ describe("edge: sessions", () => {
 
   it("may have at most `throttling` large frames a second", async () => {
     const arrivedWithin = async (throttling: number | undefined, ms: number) => {
-      const test = await TestEdge.start({ throttling });
+      const test = await TestEdge.start({ transports: transportsOf({ snitun: { throttling } }) });
       const agent = await test.connect();
       const { conn } = await test.visit();
       const bytes = pattern(8 * 1024 * 1024);

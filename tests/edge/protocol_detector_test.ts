@@ -14,7 +14,11 @@ import {
   TestEdge,
   VISITOR_HOST,
 } from "../support/tunnel.ts";
-import { PENDING_PER_SITE_MAX, PENDING_STRANGERS_MAX, PENDING_VISITORS_MAX } from "../../src/edge/pending.ts";
+import {
+  PENDING_PER_SITE_MAX,
+  PENDING_STRANGERS_MAX,
+  PENDING_VISITORS_MAX,
+} from "../../src/edge/pending_budgets.ts";
 import { PENDING_PER_SOURCE_MAX } from "../../src/runtime/port.ts";
 import { LOG_SAMPLE_INTERVAL_MS } from "../../src/telemetry/log_sampler.ts";
 import { HELLO_DEADLINE_MS } from "../../src/wire/tls/client_hello.ts";

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { AlertDescription } from "../../src/wire/tls/tls_alert.ts";
 import { describe, it } from "node:test";
 import { createEdge } from "../../src/edge/edge.ts";
-import { PendingConnections } from "../../src/edge/pending.ts";
+import { PendingBudgets } from "../../src/edge/pending_budgets.ts";
 import { ProtocolDetector, type ProtocolDetectorOptions } from "../../src/edge/protocol_detector.ts";
 import type { Visitors } from "../../src/edge/visitors.ts";
 import type { Conn } from "../../src/runtime/port.ts";
@@ -151,7 +151,7 @@ describe("edge: a connection is settled once", () => {
     it(what, async () => {
       const test = await TestEdge.start({ listen: [] });
       const { clock } = test.network;
-      const pending = new PendingConnections(clock);
+      const pending = new PendingBudgets(clock);
       let refused = 0;
       let routed = 0;
       const visitors = {
@@ -167,7 +167,8 @@ describe("edge: a connection is settled once", () => {
         pending,
         visitors,
         refused: () => refused++,
-        agent: () => assert.fail("no agent came"),
+        alone: false,
+        transport: () => assert.fail("no agent came"),
       };
       await test.runtime(EDGE_HOST).listen({
         host: EDGE_HOST,

@@ -6,7 +6,8 @@ import { loadSodium } from "../../src/crypto/sodium.ts";
 import { edgeKeys } from "../support/sealed.ts";
 import { identities } from "../conformance/quic_helpers.ts";
 import { SILENCE_MAX_MS } from "../../src/protocol/mux/heartbeat.ts";
-import type { TransportName } from "../../src/agent/transports/port.ts";
+import type { TransportName } from "../../src/agent/dialer.ts";
+import { transportsOf } from "../support/transports.ts";
 import { AlertDescription } from "../../src/wire/tls/tls_alert.ts";
 import {
   AGENT_HOST,
@@ -28,13 +29,15 @@ async function site(transport: TransportName, grantsFail = () => false) {
   const keys = edgeKeys(sodium);
   const identity = await identities();
   const test = await TestEdge.start({
-    sealed: { sodium, keys },
-    curve: { crypto: sodium, keys },
-    quic: identity.own,
+    transports: transportsOf({
+      sealed: { sodium, keys },
+      curve: { crypto: sodium, keys },
+      quic: identity.own,
+    }),
     network: { link: { latencyMs: 10 } },
   });
-  await test.edge.listenCurve({ host: EDGE_HOST, port: CURVE_PORT });
-  await test.edge.listenQuic({ host: EDGE_HOST, port: QUIC_PORT });
+  await test.edge.listen({ host: EDGE_HOST, port: CURVE_PORT, accepts: "curve" });
+  await test.edge.listen({ host: EDGE_HOST, port: QUIC_PORT, accepts: "quic" });
   const lines: LogLine[] = [];
   const connectedAtMs: number[] = [];
   const agent = createAgent({

@@ -6,7 +6,7 @@
 import { type CongestionName, WINDOW_MAX_BYTES } from "./congestion/congestion.ts";
 import type { Patience } from "../mux/heartbeat.ts";
 import type { StreamSetLimits } from "./streams/stream_set.ts";
-import { SURE_BYTES } from "./packet.ts";
+import { DATAGRAM_MIN_BYTES } from "./packet.ts";
 
 const KiB = 1024;
 const MiB = 1024 * KiB;
@@ -56,6 +56,6 @@ export const DATAGRAM_MAX_BYTES = 16_384;
 /** Options with defaults filled in; sizes of datagrams outside 1,088 to 16,384 are brought inside. */
 export function curveOptions(options: Partial<CurveOptions> = {}): CurveOptions {
   const all = { ...DEFAULT_CURVE_OPTIONS, ...options };
-  const maxDatagramBytes = Math.min(DATAGRAM_MAX_BYTES, Math.max(SURE_BYTES, all.maxDatagramBytes));
+  const maxDatagramBytes = Math.min(DATAGRAM_MAX_BYTES, Math.max(DATAGRAM_MIN_BYTES, all.maxDatagramBytes));
   return { ...all, maxDatagramBytes };
 }

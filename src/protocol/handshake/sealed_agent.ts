@@ -28,7 +28,7 @@ import {
   sessionKeys,
 } from "./sealed_keys.ts";
 
-/** What a {@link SealedAgentHandshake} takes. */
+/** Options of {@link SealedAgentHandshake}. */
 export interface SealedAgentOptions {
   readonly sodium: Sodium;
   /** The edge's public key, which the agent has from the session master or its operator. */
@@ -43,7 +43,7 @@ export interface SealedAgentOptions {
 
 /** Opens one session. */
 export class SealedAgentHandshake {
-  /** What to send first. */
+  /** The first flight to send. */
   readonly first: Bytes;
   readonly #sodium: Sodium;
   readonly #edgePublicKey: Bytes;
@@ -94,7 +94,7 @@ export class SealedAgentHandshake {
    * Takes what the edge sent. Undefined while its answer isn't whole; then the session's keys and `rest`, the part of
    * `chunk` behind the answer, which is records. Not to be called again after that.
    *
-   * @throws {SallyportError} `challenge_failed`: the answer isn't that of who has the edge's key.
+   * @throws {SallyportError} `challenge_failed`: the answer wasn't made with the edge's key.
    */
   push(chunk: Bytes): { keys: SealedKeys; rest: Bytes } | undefined {
     let rest = this.#flight.push(chunk);

@@ -45,7 +45,7 @@ export interface MuxHost<Stream = MuxStream> extends SessionHost<Stream> {
   holdReading(hold: boolean): void;
 }
 
-/** Who opened a stream: what the edge knows of a visitor, as far as the session's wire carries it. */
+/** The visitor behind a stream, as far as the session's wire format describes it. */
 export interface Caller {
   /** The visitor's IP address in canonical text; `0.0.0.0` when the protocol version can't carry it. */
   readonly address: string;
@@ -57,7 +57,8 @@ export interface Caller {
 
 /** A session as its driver sees it, in any dialect. */
 export interface SessionMachine<Stream> {
-  readonly protocolVersion: number;
+  /** SniTun's version; undefined in the dialect of our own. */
+  readonly protocolVersion: number | undefined;
   /** Streams that are open or still deliver what came before their end. */
   readonly streams: number;
   /** Payload bytes, without headers. */

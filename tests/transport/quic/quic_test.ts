@@ -7,7 +7,7 @@ import { type CreatedToken, createToken, tryOpenToken } from "../../../src/proto
 import { createMemoryNetwork } from "../../../src/runtime/memory/memory.ts";
 import type { Bytes, Conn } from "../../../src/runtime/port.ts";
 import type { QuicConn } from "../../../src/runtime/quic_port.ts";
-import { listenForQuic } from "../../../src/transport/quic/accept.ts";
+import { listenQuic } from "../../../src/transport/quic/accept.ts";
 import { QUIC_ALPN } from "../../../src/transport/quic/options.ts";
 import type { Session } from "../../../src/transport/port.ts";
 import {
@@ -58,21 +58,23 @@ class World {
   async #listen(): Promise<void> {
     const { own } = await identities();
     const { clock } = this.network;
-    await listenForQuic({
+    await listenQuic({
       // Raw agents answer no pings.
       queueLimits: { ...DEFAULT_QUEUE_LIMITS, silenceMaxMs: 3_600_000 },
       runtime: this.network.runtime(HOST),
       host: HOST,
       port: 4433,
       identity: own,
-      openToken: (bytes) => tryOpenToken(this.ring, bytes, clock.wallMs() / 1000),
-      authorize: () => {},
-      admit: (_, session) => {
-        const ear = new Ear();
-        this.sessions.push({ session, ear });
-        return ear;
+      admission: {
+        openToken: (bytes) => tryOpenToken(this.ring, bytes, clock.wallMs() / 1000),
+        authorize: () => {},
+        admit: (_, session) => {
+          const ear = new Ear();
+          this.sessions.push({ session, ear });
+          return ear;
+        },
+        refused: (error) => void this.refused.push(error.code),
       },
-      refused: (error) => void this.refused.push(error.code),
     });
   }
 

@@ -1,5 +1,6 @@
 /** Ends of the sealed transport written out by hand, which do what ours never would, in the network in memory. */
 import assert from "node:assert/strict";
+import { transportsOf } from "../../support/transports.ts";
 import { AlertDescription } from "../../../src/wire/tls/tls_alert.ts";
 import { describe, it } from "node:test";
 import { SodiumAead } from "../../../src/crypto/aead.ts";
@@ -41,7 +42,7 @@ const cipher = (key: Bytes) => ({ sodium, small: chacha, bulk: chacha, key });
 const Type = { OPEN: 1, DATA: 2, CREDIT: 3, FIN: 4, PING: 7, PONG: 8 };
 
 const start = (options: TestEdgeOptions = {}): Promise<TestEdge> =>
-  TestEdge.start({ sealed: { sodium, keys }, ...options });
+  TestEdge.start({ transports: transportsOf({ sealed: { sodium, keys } }), ...options });
 
 function frame(type: number, stream: number, body: Bytes = new Uint8Array(0)): Bytes {
   const bytes = new Uint8Array(8 + body.length);
@@ -283,7 +284,7 @@ describe("a sealed session ends at once, alone, and with a reason", () => {
   });
 });
 
-const sessionLabels = { transport: "sealed", protocol_version: "1", cipher: "chacha20-poly1305" };
+const sessionLabels = { transport: "sealed", protocol_version: "", cipher: "chacha20-poly1305" };
 
 describe("a sealed agent whose pings aren't answered", () => {
   /** An edge of the test's own, and an agent of ours at it. */

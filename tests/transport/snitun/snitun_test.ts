@@ -109,7 +109,7 @@ describe("snitun over TCP: an agent's dial", () => {
       await assert.rejects(test.connect(token), {
         code: "session_refused",
         retryable: true,
-        message: /edge 10\.0\.0\.1:8443 refused/,
+        message: /edge 10\.0\.0\.1:8443 closed/,
       });
       await test.advance(LINGER_MS);
       assert.equal(accepted[0]!.closes, 1);

@@ -277,6 +277,26 @@ describe("credit session over a byte stream: bytes in and out", () => {
     assert.equal(first + lone.payload(), 4_000_000);
   });
 
+  it("small frames pass a window that bulk has filled, bulk doesn't", () => {
+    const lone = new LoneBytes().started();
+    lone.credit(0, 100_000_000);
+    const bulk = lone.opens();
+    const small = lone.opens();
+    lone.credit(bulk.id, 100_000_000);
+    lone.answersMarks = false;
+    bulk.stream.write(pattern(3_000_000, 1));
+    lone.settle();
+    lone.heard();
+    assert.equal(small.stream.write(pattern(100, 2)), true);
+    assert.equal(small.stream.write(pattern(100_000, 2)), false);
+    assert.equal(small.stream.write(pattern(3_000, 2)), false);
+    const other = lone.open(CALLER);
+    assert.equal(other.write(pattern(2_048, 3)), true);
+    lone.settle();
+    const sent = lone.heard().filter(({ type }) => type === DATA);
+    assert.deepEqual(sent.map(({ body }) => body.length), [2_048]);
+  });
+
   it("a peer that takes no byte for SESSION_WRITE_STALL_MS ends the session", () => {
     const lone = new LoneBytes().started();
     lone.block(true);

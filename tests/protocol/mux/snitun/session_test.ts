@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { errorCode } from "../../../../src/errors.ts";
 import type { Bytes } from "../../../../src/bytes/bytes.ts";
+import { SallyportError } from "../../../../src/errors.ts";
 import { createSealer, type Sealer } from "../../../../src/crypto/header_cipher.ts";
 import {
   encodePing,
@@ -334,6 +335,68 @@ describe("flow control", () => {
     assert.equal(reader.byteLength, 500_000);
   });
 
+  it("what came before a PAUSE isn't held against the stream", () => {
+    const { world, visitor, edge, agent } = open();
+    for (let sent = 0; sent < PAUSE_UNSEEN_BYTES + 1_000_000; sent += 1_000_000) {
+      agent.write(new Uint8Array(1_000_000));
+      world.settle();
+    }
+    edge.pause();
+    for (let i = 0; i < 4; i++) {
+      agent.write(new Uint8Array(1_000_000));
+      world.settle();
+    }
+    assert.deepEqual([visitor.closes, world.edge.refusals], [0, []]);
+  });
+
+  it("drops a stream that holds more than its version allows, and not one byte sooner", () => {
+    const queueLimits = { ...DEFAULT_QUEUE_LIMITS, incomingMaxBytes: 100_000, incomingMaxBytesV0: 200_000 };
+    for (const [protocolVersion, most] of [[0, 200_000], [1, 100_000]] as const) {
+      const world = new World({ protocolVersion, edge: { queueLimits } });
+      const visitor = new Recorder();
+      const stream = world.edge.mux.open(V4);
+      stream.attach(visitor);
+      stream.pause();
+      world.edge.mux.turn();
+      const peer = new Peer("agent");
+      const say = (size: number) => {
+        world.edge.mux.receive(peer.frame(FrameType.DATA, stream.id, size));
+        world.edge.mux.receive(new Uint8Array(size));
+        world.edge.mux.turn();
+      };
+      say(most);
+      assert.equal(visitor.closes, 0, `${protocolVersion}`);
+      say(1);
+      assert.match(visitor.error?.message ?? "", new RegExp(`at most ${most}`));
+    }
+  });
+
+  it("reads on exactly when the throttled frames have been paid for, a second ahead", () => {
+    const { world, agent } = open({ edge: { largeFramesPerSecond: 10 } });
+    for (let i = 0; i < 13; i++) {
+      agent.write(pattern(20_000, i));
+      world.settle();
+      if (world.edge.holding) break;
+    }
+    assert.ok(world.edge.holding);
+    // Eleven frames cost 1,100 ms, of which a second may stand out.
+    world.advance(99);
+    assert.ok(world.edge.holding);
+    world.advance(1);
+    assert.equal(world.edge.holding, false);
+  });
+
+  it("throttles frames from THROTTLED_FRAME_BYTES on", () => {
+    for (const [size, all] of [[8_192, false], [8_191, true]] as const) {
+      const { world, visitor, agent } = open({ edge: { largeFramesPerSecond: 10 } });
+      for (let i = 0; i < 40; i++) {
+        agent.write(pattern(size, i));
+        world.settle();
+      }
+      assert.equal(visitor.byteLength === 40 * size, all, `${size}`);
+    }
+  });
+
   it("throttles large frames and no small ones", () => {
     const { world, visitor, agent } = open({ edge: { largeFramesPerSecond: 10 } });
     for (let i = 0; i < 30; i++) {
@@ -432,10 +495,12 @@ describe("hostile peers", () => {
     assert.deepEqual(world.agent.refusals, ["frame_invalid"]);
   });
 
-  it("are refused a NEW without an address", () => {
+  it("are refused a NEW without an address, by a CLOSE", () => {
     const agent = new World({ protocolVersion: 1 });
     agent.agent.mux.receive(new Peer("edge").frame(FrameType.NEW, new Uint8Array(16)));
     assert.deepEqual([agent.agent.refusals, agent.agent.mux.streams], [["frame_invalid"], 0]);
+    agent.agent.mux.turn();
+    assert.equal(agent.agent.wire.length, 1);
   });
 
   it("are forgotten when they are given up unattached, whichever side has ended them", () => {
@@ -533,6 +598,36 @@ describe("a session's clocks", () => {
     assert.equal(world.agent.endedWith, undefined);
     world.settle();
     assert.equal(world.agent.mux.rttMs, 0);
+  });
+
+  it("count what comes in as life, and what goes out", () => {
+    const world = new World();
+    const stream = world.edge.mux.open(V4);
+    stream.attach(new Recorder());
+    world.agent.onStream = (other) => other.attach(new Recorder());
+    world.settle();
+    for (let i = 0; i < 40; i++) {
+      world.agent.streams[0]!.write(pattern(10, i));
+      world.settle();
+      // The edge alone lives: its clock is called, its peer's isn't.
+      world.nowMs += 10_000;
+      world.edge.mux.tick();
+    }
+    assert.equal(world.edge.endedWith, undefined);
+    assert.equal(world.edge.mux.bytesReceived, 400);
+    assert.equal(world.agent.mux.bytesSent, 400);
+  });
+
+  it("say why no stream is opened any more when they go away; streams that are open go on", () => {
+    const { world, visitor, edge, agent } = open();
+    const why = new SallyportError("shutdown", "The edge stops", { side: "local" });
+    world.edge.mux.goAway(why);
+    world.edge.mux.goAway(new SallyportError("replaced", "Later", { side: "local" }));
+    assert.throws(() => world.edge.mux.open(V4), why);
+    agent.write(pattern(10, 1));
+    edge.write(pattern(10, 1));
+    world.settle();
+    assert.equal(visitor.byteLength, 10);
   });
 
   it("tell every stream when the session ends, and deliver first what a CLOSE had completed", () => {
