@@ -16,6 +16,7 @@ import { Metrics } from "../telemetry/metrics.ts";
 import type { Tunnel } from "../tunnel/tunnel.ts";
 import type { Authorize, EdgeTunnels } from "./agent_request.ts";
 import { AgentRegistry } from "./agents.ts";
+import { EdgeLedger } from "./ledger/ledger.ts";
 import { PendingBudgets } from "./pending_budgets.ts";
 import { type Accepts, ProtocolDetector, type ProtocolDetectorOptions } from "./protocol_detector.ts";
 import { publicPorts, type PublicPortsOptions } from "./public_ports.ts";
@@ -43,6 +44,8 @@ export interface EdgeOptions {
   readonly metrics?: Metrics;
   /** Has the last say about an agent whose token is good. */
   readonly authorize?: Authorize;
+  /** What agents may do and use, where a {@link LedgerReporter} joins it to a session master; its own when absent. */
+  readonly ledger?: EdgeLedger;
   /**
    * How agents come in, such as {@link snitunTransport} and {@link sealedTransport}; SniTun alone when absent. Those of a
    * TCP port that all share are tried in this order.
@@ -152,6 +155,7 @@ class EdgeNode implements Edge {
       sampler: this.#sampler,
       metrics: this.metrics,
       authorize: options.authorize,
+      ledger: options.ledger ?? new EdgeLedger({ clock: options.runtime.clock, ring: options.ring }),
       tunnels: options.publish === undefined ? options.tunnels : publicPorts({
         ...options.publish,
         runtime: this.#runtime,
