@@ -26,7 +26,8 @@ describe("an edge and its session master", () => {
     { timeout },
     async () => {
       const site = await startTlsSite("home.example.org");
-      const [masterPort, edgePort] = await freePorts(2);
+      const masterPort = await freePorts(2);
+      const edgePort = masterPort + 1;
       const masterDir = join(folder, "master");
       const masterArgs = [
         "master",
@@ -79,7 +80,7 @@ describe("an edge and its session master", () => {
 
       // A visitor's stream stands, and ends with the suspension.
       const visit = () => {
-        const socket = connect(edgePort!, "127.0.0.1");
+        const socket = connect(edgePort, "127.0.0.1");
         socket.on("error", () => {});
         socket.write(clientHello("home.example.org"));
         const answered = new Promise((resolve) => socket.once("data", resolve));
