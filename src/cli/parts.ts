@@ -135,6 +135,7 @@ export async function startEdge(
     proxyProtocolFrom: networks(config.proxyProtocolFrom),
     publish: config.publishPorts && { ports: config.publishPorts, host: publishHost! },
     idleTimeoutMs: config.idleTimeout,
+    streamsPerSource: config.streamsPerSource,
   });
   life.add("edge", () => edge.close(SHUTDOWN_GRACE_MS));
   const apart = config.agentListen.length > 0;
