@@ -20,6 +20,7 @@ import {
 import { addCompletion } from "./completion.ts";
 import { addCert } from "./cert.ts";
 import { addDemo } from "./demo.ts";
+import { addDoctor } from "./doctor.ts";
 import { addEdge } from "./edge.ts";
 import { type CliIo, commandLine, processIo } from "./io.ts";
 import { addHealth } from "./health.ts";
@@ -119,6 +120,7 @@ function createProgram(context: CliContext, all: boolean): Command {
       addDemo,
       addServe,
       addAgent,
+      addDoctor,
       addEdge,
       addMaster,
       addAgents,
