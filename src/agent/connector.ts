@@ -7,7 +7,7 @@ import { errorMessage, SallyportError } from "../errors.ts";
 import type { Conn, Runtime } from "../runtime/port.ts";
 import { type Logger, silentLogger } from "../telemetry/log.ts";
 import type { SessionStream } from "../transport/port.ts";
-import { type ByteMeter, splice } from "../transport/splice.ts";
+import { type ByteMeter, idleTicks, splice, VISITOR_IDLE_TIMEOUT_MS } from "../transport/splice.ts";
 import { AlertDescription, encodeAlert } from "../wire/tls/tls_alert.ts";
 import type { AccessList } from "./access_list.ts";
 import { DIAL_TIMEOUT_MS } from "../runtime/port.ts";
@@ -31,6 +31,8 @@ export interface TcpConnectorOptions {
   readonly accessList?: AccessList;
   /** Where it logs; nowhere when absent. */
   readonly log?: Logger;
+  /** A visitor without a byte either way is ended after this time; an hour when absent. */
+  readonly idleTimeoutMs?: number;
   /** Counts the bytes that pass. */
   readonly meter?: ByteMeter;
   /**
@@ -46,6 +48,7 @@ export interface TcpConnectorOptions {
  */
 export function tcpConnector(options: TcpConnectorOptions): Connector {
   const { runtime, host, port, accessList, meter, plain = false } = options;
+  const { idleTimeoutMs = VISITOR_IDLE_TIMEOUT_MS } = options;
   const log = options.log ?? silentLogger;
   return async (stream) => {
     const visitor = stream.caller.address;
@@ -72,7 +75,7 @@ export function tcpConnector(options: TcpConnectorOptions): Connector {
       stream,
       clock: runtime.clock,
       meter,
-      idleTicks: plain ? DEMAND_IDLE_TICKS : undefined,
+      idleTicks: plain ? DEMAND_IDLE_TICKS : idleTicks(idleTimeoutMs),
       done: (error) => log.debug({ visitor, endpoint: `${host}:${port}`, error }, "visitor left"),
     });
   };

@@ -114,6 +114,7 @@ export async function startEdge(
     proxyProtocolFrom: networks(config.proxyProtocolFrom),
     publish: config.publishPorts && { ports: config.publishPorts, host: publishHost! },
     queueLimits: queueLimits(config),
+    idleTimeoutMs: config.idleTimeout,
     throttling: config.throttling,
   });
   life.add("edge", () => edge.close(SHUTDOWN_GRACE_MS));

@@ -28,6 +28,7 @@ import { welcomeVisitor } from "./visitors.ts";
 import type { QueueLimits } from "../protocol/mux/queue_limits.ts";
 import { PENDING_CONNECTIONS_MAX, PENDING_PER_SOURCE_MAX } from "../runtime/port.ts";
 import { SHUTDOWN_GRACE_MS } from "../transport/port.ts";
+import { idleTicks, VISITOR_IDLE_TIMEOUT_MS } from "../transport/splice.ts";
 
 /** A session whose token has expired is found within this time. */
 export const TOKEN_RECHECK_MS = 5_000;
@@ -58,6 +59,8 @@ export interface EdgeOptions {
   readonly publish?: PublicPortsOptions;
   /** Peers from these networks are proxies: they must send a PROXY header, which is believed. Nobody else may. */
   readonly proxyProtocolFrom?: NetworkSet;
+  /** A visitor without a byte either way is ended after this time; an hour when absent. */
+  readonly idleTimeoutMs?: number;
   /** Where edges with the same Fernet keys note together which tokens have been used; each by itself when absent. */
   readonly keyUses?: KeyUseStore;
   /** SniTun's queue figures; the reference's when absent. */
@@ -121,6 +124,7 @@ class EdgeNode implements Edge {
   readonly #proxies: NetworkSet | undefined;
   readonly #agents: AgentRegistry;
   readonly #hasSealed: boolean;
+  readonly #idleTicks: number;
   readonly #queueLimits: QueueLimits | undefined;
   readonly #older: OlderProtocol | undefined;
   readonly #curve: CurveIdentity | undefined;
@@ -145,6 +149,7 @@ class EdgeNode implements Edge {
     this.#curve = options.curve;
     this.#quic = options.quic;
     this.#queueLimits = options.queueLimits;
+    this.#idleTicks = idleTicks(options.idleTimeoutMs ?? VISITOR_IDLE_TIMEOUT_MS);
     this.#agents = new AgentRegistry({
       clock: options.runtime.clock,
       ring: options.ring,
@@ -310,6 +315,7 @@ class EdgeNode implements Edge {
           clock: this.#runtime.clock,
           log: this.#log,
           metrics: this.metrics,
+          idleTicks: this.#idleTicks,
           find: (name) => this.#agents.find(name),
         }),
       agent: (arrival) => this.#agents.welcome(arrival),

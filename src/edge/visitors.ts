@@ -21,6 +21,8 @@ export interface VisitorOptions {
   readonly clock: Clock;
   readonly log: Logger;
   readonly metrics: Metrics;
+  /** Ticks of IDLE_TICK_MS without a byte that end a visitor. */
+  readonly idleTicks: number;
   /** The session that serves a name. */
   find(serverName: string): Session | undefined;
 }
@@ -122,6 +124,8 @@ class Visitor implements ByteStreamHandler {
     const { conn, remote } = this.#arrival;
     const startedMs = clock.nowMs();
     metrics.streamOpened();
+    // Long quiet is in order; whether the visitor is still there is asked below TLS.
+    conn.keepAlive?.();
     log.debug({ server_name: serverName, visitor: remote.host }, "visitor connected");
     splice({
       visitorSide: conn,
@@ -130,6 +134,7 @@ class Visitor implements ByteStreamHandler {
       clock,
       meter: metrics,
       received: this.#hello.bytes,
+      idleTicks: this.#options.idleTicks,
       done: (error) => {
         metrics.streamClosed();
         reportFault(error, this.#options, { server_name: serverName });

@@ -13,6 +13,8 @@ import type { Aead } from "../crypto/aead.ts";
 
 /** A connection of which nothing more is wanted waits this long for the peer's end, once everything is written. */
 export const LINGER_MS = 5_000;
+/** A quiet peer is asked whether it is still there after this time, where the runtime can set it. */
+export const KEEP_ALIVE_MS = 60_000;
 /** Until a TCP connection to an edge or an endpoint stands. */
 export const DIAL_TIMEOUT_MS = 10_000;
 /**
@@ -87,6 +89,11 @@ export interface Conn extends ByteStream {
   readonly remote: Address;
   /** This end. */
   readonly local: Address;
+  /**
+   * Has the system ask a quiet peer whether it is still there (TCP keep-alive): after {@link KEEP_ALIVE_MS} where the
+   * runtime can set it, else after the system's own time.
+   */
+  keepAlive?(): void;
 }
 
 /** Something that accepts: `close` stops accepting and leaves accepted connections alone. */

@@ -33,7 +33,18 @@ export interface SpliceOptions {
   done?(error: Error | undefined): void;
 }
 
-/** Joins the two sides until both are over, or until no byte has gone either way for 90 to 120 s. */
+/** A visitor without a byte either way is kept for this long, where nothing else is set. */
+export const VISITOR_IDLE_TIMEOUT_MS = 3_600_000;
+
+/** How many ticks of a splice make this time; at least one whole tick. */
+export function idleTicks(idleTimeoutMs: number): number {
+  return Math.max(1, Math.ceil(idleTimeoutMs / IDLE_TICK_MS)) + 1;
+}
+
+/**
+ * Joins the two sides until both are over, until no byte has gone either way for the time of `idleTicks`, or until bytes
+ * that wait haven't moved for 90 to 120 s.
+ */
 export function splice(options: SpliceOptions): void {
   new Splice(options);
 }
@@ -88,10 +99,15 @@ class Splice {
       const busy = seen !== this.#seenBytes || this.#options.stream.peerPaused === true;
       this.#idleTicks = busy ? 0 : this.#idleTicks + 1;
       this.#seenBytes = seen;
-      if (this.#idleTicks < ticks - 1) return this.#watch();
+      // Quiet may last for long; bytes that nobody takes hold memory, and don't.
+      const isStuck = visitorSide.bufferedBytes + agentSide.bufferedBytes > 0;
+      const limit = isStuck ? Math.min(ticks, IDLE_TICKS) : ticks;
+      if (this.#idleTicks < limit - 1) return this.#watch();
+      const seconds = (limit - 1) * IDLE_TICK_MS / 1000;
+      const why = isStuck ? `nobody took a byte for ${seconds} s` : `no byte either way for ${seconds} s`;
       const idle = new SallyportError(
         "session_idle",
-        `Cannot keep visitor: no byte either way for ${(ticks - 1) * IDLE_TICK_MS / 1000} s`,
+        `Cannot keep visitor: ${why}`,
         { side: "peer" },
       );
       visitorSide.abort(idle);

@@ -33,7 +33,8 @@ import {
   encodeOpen,
   encodeReason,
 } from "../../src/wire/credit/credit_frame.ts";
-import { pattern, Recorder } from "../protocol/mux/harness.ts";
+import { Recorder } from "../protocol/mux/harness.ts";
+import { pattern } from "../support/seeded.ts";
 
 const { OPEN, DATA, CREDIT, FIN, RESET, GOAWAY, PING, PONG } = CreditFrame;
 const CALLER = { address: "192.0.2.1", port: 7, serverName: "a.test" };

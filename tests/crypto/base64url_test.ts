@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { describe, it } from "node:test";
 import { decodeBase64Url, decodedLength, sextet } from "../../src/crypto/base64url.ts";
-import { ascii, seededBytes, toHex } from "./vectors.ts";
+import { ascii, toHex } from "./vectors.ts";
+import { seededBytes } from "../support/seeded.ts";
 
 function decode(text: string): string | undefined {
   const target = new Uint8Array(3 + text.length + 2);

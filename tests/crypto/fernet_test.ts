@@ -13,7 +13,8 @@ import {
   isFernetKey,
 } from "../../src/crypto/fernet.ts";
 import { SallyportError } from "../../src/errors.ts";
-import { ascii, concat, seededBytes, toHex, TOKEN_KEYS, TOKENS } from "./vectors.ts";
+import { ascii, concat, toHex, TOKEN_KEYS, TOKENS } from "./vectors.ts";
+import { seededBytes } from "../support/seeded.ts";
 
 const bytes = seededBytes(5);
 const utf8 = (text: string): Bytes => new TextEncoder().encode(text);

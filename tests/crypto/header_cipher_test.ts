@@ -5,7 +5,8 @@ import fc from "fast-check";
 import type { Bytes } from "../../src/bytes/bytes.ts";
 import { type CipherName, createOpener, createSealer, type Opener } from "../../src/crypto/header_cipher.ts";
 import { SallyportError } from "../../src/errors.ts";
-import { CASES, CIPHERS, concat, fromHex, listedRandom, seededBytes, toHex } from "./vectors.ts";
+import { CASES, CIPHERS, concat, fromHex, listedRandom, toHex } from "./vectors.ts";
+import { seededBytes } from "../support/seeded.ts";
 
 const AEADS: readonly CipherName[] = ["aes-gcm", "aes-gcm-siv"];
 const bytes = seededBytes(7);

@@ -84,15 +84,3 @@ export function listedRandom(values: readonly string[]): RandomSource & { readon
     },
   };
 }
-
-/** A repeatable stream of bytes (mulberry32), for mutation tests. */
-export function seededBytes(seed: number): (length: number) => Bytes {
-  let state = seed >>> 0;
-  return (length) =>
-    Uint8Array.from({ length }, () => {
-      state = (state + 0x6d2b79f5) >>> 0;
-      let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-      mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-      return (mixed ^ (mixed >>> 14)) & 0xff;
-    });
-}

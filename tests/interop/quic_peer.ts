@@ -6,6 +6,7 @@
  *
  * @module
  */
+import { pattern } from "../support/seeded.ts";
 import { createHash } from "node:crypto";
 import process from "node:process";
 import type { Bytes } from "../../src/bytes/bytes.ts";
@@ -152,15 +153,6 @@ function ending(tell: Tell, over: () => void): SessionHandler {
       over();
     },
   };
-}
-
-function pattern(size: number): Bytes {
-  const bytes = new Uint8Array(size);
-  for (let at = 0, x = 1; at < size; at++) {
-    x = (Math.imul(x, 1664525) + 1013904223) >>> 0;
-    bytes[at] = x >>> 24;
-  }
-  return bytes;
 }
 
 function hash(bytes: Bytes): string {

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { tcpConnector } from "../../src/agent/connector.ts";
 import type { LinkSettings } from "../../src/runtime/memory/memory.ts";
-import type { ByteMeter } from "../../src/transport/splice.ts";
+import { type ByteMeter, VISITOR_IDLE_TIMEOUT_MS } from "../../src/transport/splice.ts";
 import { pattern, Watched } from "../conformance/runtime_helpers.ts";
 import {
   AGENT_HOST,
@@ -36,13 +36,20 @@ async function tunnel(
   options: TestEdgeOptions & { protocolVersion?: 0 | 1 | 2; visitorLink?: Partial<LinkSettings> } = {},
 ): Promise<Tunnel> {
   const { protocolVersion = 2, visitorLink = {}, ...more } = options;
+  const { idleTimeoutMs } = options;
   const test = await TestEdge.start(more);
   test.network.setLink(EDGE_HOST, VISITOR_HOST, visitorLink);
   const endpoints: Watched[] = [];
   const accept = (conn: Watched["conn"]) => void endpoints.push(new Watched(conn));
   await test.runtime(ENDPOINT_HOST).listen({ host: ENDPOINT_HOST, port: 80, accept });
   const meter = { bytesToAgent: 0, bytesToVisitor: 0 };
-  const connector = tcpConnector({ runtime: test.runtime(AGENT_HOST), host: ENDPOINT_HOST, port: 80, meter });
+  const connector = tcpConnector({
+    runtime: test.runtime(AGENT_HOST),
+    host: ENDPOINT_HOST,
+    port: 80,
+    meter,
+    ...idleTimeoutMs === undefined ? {} : { idleTimeoutMs },
+  });
   const token = test.token({ protocolVersion, ttlSeconds: 86_400 });
   await test.connect(token, {
     admitted: (session) => ({
@@ -271,8 +278,18 @@ describe("splice: ends", () => {
 });
 
 describe("splice: idle visitors", () => {
-  it("are closed after 90 to 120 s without a byte, at both ends", async () => {
+  it("are kept for an hour, and no longer", async () => {
     const { test, conn, endpoint } = await tunnel();
+    await test.advance(VISITOR_IDLE_TIMEOUT_MS - 5_000);
+    assert.equal(conn.closes, 0);
+    await test.advance(IDLE_TICK_MS + 10_000);
+    assert.equal(conn.closes, 1);
+    assert.equal(endpoint.ended, true);
+    await test.assertNothingLeft();
+  });
+
+  it("are closed within 30 s of the time that is set without a byte, at both ends", async () => {
+    const { test, conn, endpoint } = await tunnel({ idleTimeoutMs: (IDLE_TICKS - 1) * IDLE_TICK_MS });
     await test.advance((IDLE_TICKS - 1) * IDLE_TICK_MS - 5_000);
     assert.equal(conn.closes, 0);
     await test.advance(IDLE_TICK_MS + 10_000);

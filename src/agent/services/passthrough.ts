@@ -5,10 +5,9 @@
  */
 import { Buffer } from "node:buffer";
 import { SallyportError } from "../../errors.ts";
-import { IDLE_TICK_MS } from "../../protocol/mux/heartbeat.ts";
 import type { Bytes, ByteStream, ByteStreamHandler, Conn } from "../../runtime/port.ts";
 import type { Logger } from "../../telemetry/log.ts";
-import { splice } from "../../transport/splice.ts";
+import { idleTicks, splice } from "../../transport/splice.ts";
 import type { Caller, SessionStream } from "../../transport/port.ts";
 import { parseIp } from "../../wire/ip/networks.ts";
 import { encodeProxyHeader, type ProxyAddress } from "../../wire/proxy/proxy_header.ts";
@@ -48,11 +47,6 @@ export function passthroughConnector(service: Service, parts: ServiceParts): Ser
       });
     },
   };
-}
-
-/** How many ticks of a splice make this time; at least one whole tick. */
-export function idleTicks(idleTimeoutMs: number): number {
-  return Math.max(1, Math.ceil(idleTimeoutMs / IDLE_TICK_MS)) + 1;
 }
 
 /** The PROXY header for a connection to a target; undefined where the service wants none. */

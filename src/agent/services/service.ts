@@ -3,11 +3,9 @@
  *
  * @module
  */
+import { VISITOR_IDLE_TIMEOUT_MS } from "../../transport/splice.ts";
 import { isWildcard } from "../../wire/wildcard.ts";
 import type { Target } from "./target.ts";
-
-/** A connection without a byte either way is ended after this time. */
-export const SERVICE_IDLE_TIMEOUT_MS = 3_600_000;
 
 /** Where the visitor's TLS ends: at the target (`passthrough`), else in the agent, with a certificate from there. */
 export type TlsMode = "passthrough" | "acme" | "self-signed" | CertificateFiles;
@@ -103,7 +101,7 @@ export function serviceDefaults(
     limits: {},
     requestHeaders: {},
     responseHeaders: {},
-    idleTimeoutMs: SERVICE_IDLE_TIMEOUT_MS,
+    idleTimeoutMs: VISITOR_IDLE_TIMEOUT_MS,
     shared: false,
     ...given,
   };

@@ -6,7 +6,7 @@
  */
 
 import { type BufferPool, OutQueue } from "../out_queue.ts";
-import type { Address, Bytes, Clock, Conn } from "../port.ts";
+import { type Address, type Bytes, type Clock, type Conn, KEEP_ALIVE_MS } from "../port.ts";
 import { type Faults, lostError, plainHost, type Shared } from "../shared.ts";
 import { StreamBase } from "../stream_base.ts";
 
@@ -65,6 +65,10 @@ export class BunConn extends StreamBase implements Conn {
   get local(): Address {
     const socket = this.#socket;
     return this.#local ??= { host: plainHost(socket.localAddress ?? ""), port: socket.localPort };
+  }
+
+  keepAlive(): void {
+    if (!this.#gone) this.#socket.setKeepAlive(true, KEEP_ALIVE_MS);
   }
 
   get bufferedBytes(): number {

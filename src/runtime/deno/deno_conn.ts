@@ -55,6 +55,11 @@ export class DenoConn extends StreamBase implements Conn {
     this.local = addressOf(conn.localAddr);
   }
 
+  keepAlive(): void {
+    // Deno can't set the time: Linux begins after net.ipv4.tcp_keepalive_time, two hours by default.
+    if ("setKeepAlive" in this.#conn && !this.dead) this.#conn.setKeepAlive(true);
+  }
+
   get bufferedBytes(): number {
     return this.#out === null ? 0 : this.#out.bytes;
   }

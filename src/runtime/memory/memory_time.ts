@@ -86,7 +86,7 @@ export class VirtualTime {
   /** Runs until virtual time is `untilMs`, which it is afterwards in any case. */
   async run(untilMs: number): Promise<void> {
     await turn();
-    while (this.#step(untilMs)) await turn();
+    while (this.step(untilMs)) await turn();
     this.#nowMs = Math.max(this.#nowMs, untilMs);
   }
 
@@ -98,7 +98,7 @@ export class VirtualTime {
   /** Runs until no event is left. Periodic timers never let that happen: rejects after very many events. */
   async runUntilIdle(): Promise<void> {
     await turn();
-    for (let events = 0; this.#step(Infinity); events++) {
+    for (let events = 0; this.step(Infinity); events++) {
       if (events >= EVENTS_MAX) throw stuck("there are always more events");
       await turn();
     }
@@ -115,7 +115,7 @@ export class VirtualTime {
     await turn();
     for (let events = 0; !settled; events++) {
       if (events >= EVENTS_MAX) throw stuck("there are always more events");
-      if (!this.#step(limitMs)) {
+      if (!this.step(limitMs)) {
         if (this.#heap.length > 0) throw stuck(`it takes longer than ${limitMs} ms`);
         await outsideWork(promise, () => this.#heap.length > 0);
         continue;
@@ -125,8 +125,8 @@ export class VirtualTime {
     return promise;
   }
 
-  /** Runs the next event if there is one until `limitMs`. */
-  #step(limitMs: number): boolean {
+  /** Runs the next event if there is one until `limitMs`; says whether there was. */
+  step(limitMs: number): boolean {
     for (;;) {
       const next = this.#heap[0];
       if (next === undefined || (!next.cancelled && next.atMs > limitMs)) return false;

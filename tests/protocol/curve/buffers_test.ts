@@ -3,8 +3,7 @@ import { test } from "node:test";
 import type { Bytes } from "../../../src/bytes/bytes.ts";
 import { ReceiveBuffer } from "../../../src/protocol/curve/streams/receive_buffer.ts";
 import { SendBuffer } from "../../../src/protocol/curve/streams/send_buffer.ts";
-import { seeded } from "./sim.ts";
-import { pattern } from "./support.ts";
+import { pattern, seeded } from "../../support/seeded.ts";
 
 test("a send buffer gives every byte until it is acknowledged, whatever is lost", () => {
   const random = seeded(3);

@@ -7,17 +7,8 @@ import { MINUTE_MS } from "../../../src/protocol/curve/minute_keys.ts";
 import { HELLO_BYTES, PacketType, packetType, writeHello } from "../../../src/protocol/curve/packet.ts";
 import { errorCode, SallyportError } from "../../../src/errors.ts";
 import type { Passing } from "./sim.ts";
-import { seededRandom } from "./sim.ts";
-import {
-  CLIENT_HOST,
-  connect,
-  cryptoForTests,
-  pattern,
-  SERVER,
-  startServer,
-  text,
-  world,
-} from "./support.ts";
+import { pattern, seededSource } from "../../support/seeded.ts";
+import { CLIENT_HOST, connect, cryptoForTests, SERVER, startServer, text, world } from "./support.ts";
 
 const crypto = await cryptoForTests();
 const STRANGER = { host: "203.0.113.9", port: 9 };
@@ -98,7 +89,7 @@ describe("cookies before state", () => {
   it("2: an INIT with a forged or foreign cookie is dropped without an answer", async () => {
     const { init, ...home } = await record();
     // The same long-term key, other minute keys: another edge, or this one before its restart.
-    const elsewhere = await stage({ random: seededRandom(77) });
+    const elsewhere = await stage({ random: seededSource(77) });
     for (
       const { net, server, from, alter } of [
         { ...elsewhere, from: init.from, alter: -1 },

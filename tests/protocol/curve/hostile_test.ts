@@ -16,14 +16,14 @@ import { PacketKey } from "../../../src/protocol/curve/key_schedule.ts";
 import { curveOptions } from "../../../src/protocol/curve/options.ts";
 import { writeDataHead } from "../../../src/protocol/curve/packet.ts";
 import { errorCode, type SallyportError } from "../../../src/errors.ts";
-import { type Passing, seeded, seededRandom } from "./sim.ts";
+import type { Passing } from "./sim.ts";
+import { pattern, seeded, seededSource } from "../../support/seeded.ts";
 import {
   CLIENT_HOST,
   Collector,
   connect,
   cryptoForTests,
   digest,
-  pattern,
   pour,
   SERVER,
   sink,
@@ -44,7 +44,7 @@ function victim(admitted = true) {
     send: (size, to) => void sent.push({ size, to: `${to.host}:${to.port}` }),
     wake: () => {},
     plain: new Uint8Array(16_384),
-    random: seededRandom(1),
+    random: seededSource(1),
   };
   const toServer = new PacketKey(crypto, pattern(44, 1));
   const toClient = new PacketKey(crypto, pattern(44, 2));

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { PACKET_NUMBER_MAX, REPLAY_WINDOW, ReplayWindow } from "../../../src/protocol/curve/replay_window.ts";
+import { seeded } from "../../support/seeded.ts";
 
 const W = REPLAY_WINDOW;
 
@@ -64,14 +65,13 @@ test("replay window: the same as a set that remembers everything", () => {
   const window = new ReplayWindow();
   const seen = new Set<number>();
   let highest = -1;
-  let x = 12345;
+  const random = seeded(12345);
   let at = 0;
   for (let i = 0; i < 60_000; i++) {
-    x = (Math.imul(x, 1103515245) + 12345) >>> 0;
-    const kind = (x >>> 16) % 100;
-    if (kind < 70) at++;
-    else if (kind < 72) at += (x >>> 8) % (W + 100);
-    const number = kind < 90 ? at : Math.max(0, at - (x >>> 4) % (W + 200));
+    const kind = random();
+    if (kind < 0.7) at++;
+    else if (kind < 0.72) at += Math.floor(random() * (W + 100));
+    const number = kind < 0.9 ? at : Math.max(0, at - Math.floor(random() * (W + 200)));
     const expected = !seen.has(number) && number > highest - W;
     assert.equal(window.check(number), expected, `${number} at ${highest}`);
     if (!expected) continue;

@@ -1,6 +1,5 @@
 /** A datagram network in virtual time: links with rate, delay, buffer, loss, reordering and duplication; a NAT. */
 import type { Bytes } from "../../../src/bytes/bytes.ts";
-import type { RandomSource } from "../../../src/crypto/random.ts";
 import type {
   Address,
   Clock,
@@ -9,127 +8,56 @@ import type {
   Runtime,
   Timer,
 } from "../../../src/runtime/port.ts";
+import { VirtualTime } from "../../../src/runtime/memory/memory_time.ts";
+import { seeded } from "../../support/seeded.ts";
 
-/** A small seeded generator (mulberry32). */
-export function seeded(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let t = state;
-    t = Math.imul(t ^ (t >>> 15), t | 1);
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
-
-export function seededRandom(seed: number): RandomSource {
-  const next = seeded(seed);
-  return {
-    fill(target) {
-      for (let i = 0; i < target.length; i++) target[i] = next() * 256;
-    },
-  };
-}
-
-interface Event {
-  readonly atMs: number;
-  readonly order: number;
-  readonly run: () => void;
-  cancelled: boolean;
-}
-
-/** Virtual time: events in order of time, then of their making. */
+/** Virtual time (the memory network's) as a clock that a test runs without promises. */
 export class VirtualClock implements Clock {
-  #nowMs = 1_000;
-  #order = 0;
-  readonly #heap: Event[] = [];
+  readonly #time = new VirtualTime();
 
   nowMs(): number {
-    return this.#nowMs;
+    return 1_000 + this.#time.nowMs;
   }
   wallMs(): number {
-    return 1_700_000_000_000 + this.#nowMs;
+    return 1_700_000_000_000 + this.nowMs();
   }
   after(delayMs: number, run: () => void): Timer {
-    const event: Event = {
-      atMs: this.#nowMs + Math.max(0, delayMs),
-      order: this.#order++,
-      run,
-      cancelled: false,
-    };
-    this.#push(event);
-    return { cancel: () => void (event.cancelled = true) };
+    return this.#time.clock.after(delayMs, run);
   }
   soon(run: () => void): void {
-    this.after(0, run);
+    this.#time.soon(run);
   }
 
   /** Runs events for this long. */
   run(forMs: number): void {
-    const untilMs = this.#nowMs + forMs;
-    this.runUntil(() => false, forMs);
-    this.#nowMs = untilMs;
+    this.#pass(this.#time.nowMs + forMs);
   }
 
   /** Runs events until `done`; false when that takes longer than `maxMs`. */
   runUntil(done: () => boolean, maxMs: number): boolean {
-    const untilMs = this.#nowMs + maxMs;
-    while (!done()) {
-      const event = this.#heap[0];
-      if (event === undefined || event.atMs > untilMs) return false;
-      this.#pop();
-      if (event.cancelled) continue;
-      this.#nowMs = Math.max(this.#nowMs, event.atMs);
-      event.run();
-    }
+    const untilMs = this.#time.nowMs + maxMs;
+    while (!done()) if (!this.#time.step(untilMs)) return false;
     return true;
   }
 
   /** The same, letting promises settle in between. */
   async settle(done: () => boolean, maxMs: number): Promise<boolean> {
-    const untilMs = this.#nowMs + maxMs;
+    const untilMs = this.#time.nowMs + maxMs;
     for (;;) {
       await Promise.resolve();
       await Promise.resolve();
       await new Promise((resolve) => setImmediate(resolve));
       if (done()) return true;
-      const left = untilMs - this.#nowMs;
-      if (left <= 0) return false;
-      this.runUntil(done, Math.min(left, 10));
-      if (this.#heap.length === 0 || this.#heap[0]!.atMs > this.#nowMs + 10) {
-        this.#nowMs = Math.min(untilMs, this.#nowMs + 10);
-      }
+      if (this.#time.nowMs >= untilMs) return false;
+      const nextMs = Math.min(untilMs, this.#time.nowMs + 10);
+      if (!this.runUntil(done, nextMs - this.#time.nowMs)) this.#pass(nextMs);
     }
   }
 
-  #less(a: Event, b: Event): boolean {
-    return a.atMs < b.atMs || (a.atMs === b.atMs && a.order < b.order);
-  }
-  #push(event: Event): void {
-    const heap = this.#heap;
-    let at = heap.push(event) - 1;
-    while (at > 0) {
-      const up = (at - 1) >> 1;
-      if (!this.#less(event, heap[up]!)) break;
-      heap[at] = heap[up]!;
-      at = up;
-    }
-    heap[at] = event;
-  }
-  #pop(): void {
-    const heap = this.#heap;
-    const last = heap.pop()!;
-    if (heap.length === 0) return;
-    let at = 0;
-    for (;;) {
-      let down = 2 * at + 1;
-      if (down >= heap.length) break;
-      if (down + 1 < heap.length && this.#less(heap[down + 1]!, heap[down]!)) down++;
-      if (!this.#less(heap[down]!, last)) break;
-      heap[at] = heap[down]!;
-      at = down;
-    }
-    heap[at] = last;
+  /** Runs everything until then, which it is afterwards. */
+  #pass(untilMs: number): void {
+    this.#time.at(untilMs, () => {});
+    while (this.#time.step(untilMs));
   }
 }
 

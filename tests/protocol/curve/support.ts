@@ -17,7 +17,8 @@ import {
 import type { CurveOptions } from "../../../src/protocol/curve/options.ts";
 import type { CurveStream } from "../../../src/protocol/curve/streams/stream.ts";
 import type { ByteStreamHandler } from "../../../src/runtime/port.ts";
-import { seededRandom, VirtualNetwork } from "./sim.ts";
+import { VirtualNetwork } from "./sim.ts";
+import { seededSource } from "../../support/seeded.ts";
 
 export const SERVER = { host: "192.0.2.1", port: 4500 };
 export const CLIENT_HOST = "10.0.0.2";
@@ -52,13 +53,13 @@ export async function startServer(
 ): Promise<TestServer> {
   const server = new TestServer();
   const secret = new Uint8Array(32);
-  seededRandom(99).fill(secret);
+  seededSource(99).fill(secret);
   server.listener = await listenCurve({
     runtime: net.runtime(address.host),
     ...address,
     crypto,
     keys: keyPair(crypto, secret),
-    random: seededRandom(5),
+    random: seededSource(5),
     accept: (connection) => {
       server.connections.push(connection);
       return {
@@ -107,7 +108,7 @@ export async function connect(
     server: SERVER,
     crypto,
     credential: text("token"),
-    random: seededRandom(1_000 + clients++),
+    random: seededSource(1_000 + clients++),
     serverProved: (key) => void (client.proved = key),
     admitted: () => ({
       stream: (stream) => {
@@ -128,17 +129,6 @@ export async function connect(
   if (!await net.clock.settle(() => done, 60_000)) throw new Error("the dial hangs");
   if (failure !== undefined) throw failure;
   return client;
-}
-
-/** Numbered bytes, so that an order or a gap shows. */
-export function pattern(size: number, seed = 1): Bytes {
-  const bytes = new Uint8Array(size);
-  let x = seed * 2654435761 >>> 0;
-  for (let i = 0; i < size; i++) {
-    x = (Math.imul(x, 1664525) + 1013904223) >>> 0;
-    bytes[i] = x >>> 24;
-  }
-  return bytes;
 }
 
 /** Writes all of `data` with back-pressure, then ends. */

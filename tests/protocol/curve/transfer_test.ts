@@ -4,7 +4,8 @@ import { describe, it } from "node:test";
 import type { Bytes } from "../../../src/bytes/bytes.ts";
 import { PacketType, packetType } from "../../../src/protocol/curve/packet.ts";
 import { errorCode, SallyportError } from "../../../src/errors.ts";
-import { type LinkOptions, type Passing, seeded } from "./sim.ts";
+import type { LinkOptions, Passing } from "./sim.ts";
+import { pattern, seeded } from "../../support/seeded.ts";
 import {
   CLIENT_HOST,
   Collector,
@@ -12,7 +13,6 @@ import {
   cryptoForTests,
   type CurveOptions,
   digest,
-  pattern,
   pour,
   SERVER,
   sink,

@@ -11,7 +11,8 @@ import {
 } from "../../../src/crypto/header_cipher.ts";
 import { SallyportError } from "../../../src/errors.ts";
 import { AgentChallenge, EdgeChallenge } from "../../../src/protocol/handshake/snitun_challenge.ts";
-import { CASES, CIPHERS, concat, fromHex, listedRandom, seededBytes, toHex } from "../../crypto/vectors.ts";
+import { CASES, CIPHERS, concat, fromHex, listedRandom, toHex } from "../../crypto/vectors.ts";
+import { seededBytes } from "../../support/seeded.ts";
 
 const bytes = seededBytes(13);
 const KEY = bytes(32);

@@ -9,19 +9,8 @@ import { SendScratch } from "../../../src/protocol/mux/snitun/sender.ts";
 import type { MuxOptions } from "../../../src/protocol/mux/snitun/options.ts";
 import { MuxSession } from "../../../src/protocol/mux/snitun/session.ts";
 import type { MuxStream } from "../../../src/protocol/mux/snitun/stream.ts";
+import { seeded } from "../../support/seeded.ts";
 import type { ByteStreamHandler } from "../../../src/runtime/port.ts";
-
-/** A small seeded generator (mulberry32): the same run every time. */
-export function seeded(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let t = state;
-    t = Math.imul(t ^ (t >>> 15), t | 1);
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
 
 /** One side: a multiplexer and the host that drives it. */
 export class Side<
@@ -248,11 +237,4 @@ export class Recorder implements ByteStreamHandler {
     }
     return all;
   }
-}
-
-/** Bytes that tell their place: reordering or loss shows. */
-export function pattern(length: number, salt: number): Bytes {
-  const bytes = new Uint8Array(length);
-  for (let i = 0; i < length; i++) bytes[i] = (i * 31 + (i >>> 8) * 7 + salt * 13) & 0xff;
-  return bytes;
 }

@@ -3,7 +3,8 @@ import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { describe, it } from "node:test";
 import type { MuxStream } from "../../../src/protocol/mux/snitun/stream.ts";
-import { pattern, Recorder, seeded, World } from "./harness.ts";
+import { Recorder, World } from "./harness.ts";
+import { pattern, seeded } from "../../support/seeded.ts";
 import { DEFAULT_QUEUE_LIMITS } from "../../../src/protocol/mux/queue_limits.ts";
 
 const sha = (bytes: Uint8Array) => createHash("sha256").update(bytes).digest("hex");

@@ -5,7 +5,7 @@ import { type Aead, NodeAead, SodiumAead } from "../../../src/crypto/aead.ts";
 import { systemRandom } from "../../../src/crypto/random.ts";
 import { loadSodium, type Sodium } from "../../../src/crypto/sodium.ts";
 import { RecordOpener, RecordScratch, RecordSealer } from "../../../src/protocol/records/sealed_records.ts";
-import { pattern } from "../mux/harness.ts";
+import { pattern } from "../../support/seeded.ts";
 import { concat } from "../../support/tunnel.ts";
 import { assertLooksRandom, flipped } from "../../support/sealed.ts";
 import { SEALED_REKEY_RECORDS } from "../../../src/protocol/records/box_chain.ts";

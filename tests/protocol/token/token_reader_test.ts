@@ -5,7 +5,8 @@ import { type FernetFault, FernetRing, generateFernetKey } from "../../../src/cr
 import { SallyportError } from "../../../src/errors.ts";
 import { type OpenedToken, TokenReader } from "../../../src/protocol/token/token_reader.ts";
 import type { TokenClaims } from "../../../src/wire/token/token_payload.ts";
-import { ascii, concat, seededBytes } from "../../crypto/vectors.ts";
+import { ascii, concat } from "../../crypto/vectors.ts";
+import { seededBytes } from "../../support/seeded.ts";
 import { TOKEN_DEADLINE_MS, TOKEN_QUIET_MS } from "../../../src/protocol/token/token_reader.ts";
 import { TOKEN_MAX_BYTES } from "../../../src/wire/token/token_payload.ts";
 

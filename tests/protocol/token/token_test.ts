@@ -12,7 +12,8 @@ import {
   tryOpenToken,
 } from "../../../src/protocol/token/token.ts";
 import { TokenReader } from "../../../src/protocol/token/token_reader.ts";
-import { ascii, seededBytes, toHex, TOKEN_KEYS, TOKENS, TOKENS_NOW } from "../../crypto/vectors.ts";
+import { ascii, toHex, TOKEN_KEYS, TOKENS, TOKENS_NOW } from "../../crypto/vectors.ts";
+import { seededBytes } from "../../support/seeded.ts";
 
 const NOW_MS = 1_790_000_000_250;
 const bytes = seededBytes(21);

@@ -4,7 +4,8 @@ import { describe, it } from "node:test";
 import type { CurveConnection } from "../../../src/protocol/curve/connection.ts";
 import { SocketIo } from "../../../src/transport/curve/socket_driver.ts";
 import type { DatagramSocket } from "../../../src/runtime/port.ts";
-import { seededRandom, VirtualClock } from "../../protocol/curve/sim.ts";
+import { VirtualClock } from "../../protocol/curve/sim.ts";
+import { seededSource } from "../../support/seeded.ts";
 
 const TO = { host: "192.0.2.1", port: 4500 };
 
@@ -14,7 +15,7 @@ function stage(perTurn: number) {
   const turns: CurveConnection[] = [];
   let sent = 0;
   const state = { waiting: 0, takes: Infinity };
-  const io = new SocketIo(clock, seededRandom(1), 1_452, (connection) => {
+  const io = new SocketIo(clock, seededSource(1), 1_452, (connection) => {
     turns.push(connection);
     for (let i = 0; i < perTurn; i++) {
       io.slot();

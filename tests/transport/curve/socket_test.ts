@@ -7,7 +7,8 @@ import { listenCurve } from "../../../src/transport/curve/socket_listener.ts";
 import type { CurveConnection } from "../../../src/protocol/curve/connection.ts";
 import { errorCode, SallyportError } from "../../../src/errors.ts";
 import { currentRuntime } from "../../../src/runtime/mod.ts";
-import { Collector, cryptoForTests, digest, pattern, pour, text } from "../../protocol/curve/support.ts";
+import { Collector, cryptoForTests, digest, pour, text } from "../../protocol/curve/support.ts";
+import { pattern } from "../../support/seeded.ts";
 
 const crypto = await cryptoForTests();
 const CONNECTIONS = 300;

@@ -12,8 +12,7 @@ import type { SessionHandler, SessionStream } from "../../../src/transport/port.
 import { QuicSession } from "../../../src/transport/quic/session.ts";
 import { CreditFrame, encodeCreditFrame, encodeOpen } from "../../../src/wire/credit/credit_frame.ts";
 import { creditSuite, framesIn, type Heard, Lone, type LoneOptions } from "../../conformance/credit_suite.ts";
-import { pattern } from "../../protocol/mux/harness.ts";
-import { seededSource } from "../../support/seeded.ts";
+import { pattern, seededSource } from "../../support/seeded.ts";
 
 const { OPEN, DATA, FIN, PING, PONG, CREDIT, OFFER } = CreditFrame;
 const CALLER = { address: "192.0.2.1", port: 7, serverName: "a.test" };

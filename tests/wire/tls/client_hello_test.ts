@@ -1,6 +1,7 @@
 /** ClientHellos of real stacks and made by hand, cut everywhere (tests/vectors/client-hellos.json, its `about`). */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
+import { seeded } from "../../support/seeded.ts";
 import fc from "fast-check";
 import type { Bytes } from "../../../src/bytes/bytes.ts";
 import vectors from "../../vectors/client-hellos.json" with { type: "json" };
@@ -30,17 +31,6 @@ function read(pieces: Iterable<Bytes>): { outcome: HelloOutcome; reader: ClientH
 /** Of outcomes with thousands of ALPN names; deepEqual alone would take most of the suite's time. */
 function same(actual: HelloOutcome, expected: HelloOutcome, where: string): void {
   if (JSON.stringify(actual) !== JSON.stringify(expected)) assert.deepEqual(actual, expected, where);
-}
-
-/** Repeatable numbers from 0 to 1 (mulberry32). */
-function seeded(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
 }
 
 function nameIn(outcome: HelloOutcome): string | undefined {

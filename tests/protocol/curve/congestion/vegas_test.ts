@@ -9,12 +9,12 @@ import {
   connect,
   cryptoForTests,
   type CurveOptions,
-  pattern,
   pour,
   startServer,
   TestClient,
   world,
 } from "../support.ts";
+import { pattern } from "../../../support/seeded.ts";
 
 const crypto = await cryptoForTests();
 /** 10 Mbit/s, a round trip of 50 ms, a buffer of half a second. */

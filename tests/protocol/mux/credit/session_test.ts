@@ -17,8 +17,8 @@ import {
   type LoneOptions,
 } from "../../../conformance/credit_suite.ts";
 import { concat } from "../../../support/tunnel.ts";
-import { seededSource } from "../../../support/seeded.ts";
-import { pattern, Recorder } from "../harness.ts";
+import { pattern, seededSource } from "../../../support/seeded.ts";
+import { Recorder } from "../harness.ts";
 
 const { OPEN, DATA, PING, PONG, RESET, FIN, CREDIT } = CreditFrame;
 const CALLER = { address: "192.0.2.1", port: 7, serverName: "a.test" };

@@ -11,7 +11,8 @@ import {
   CreditSession,
   type NumberedStream,
 } from "../../../../src/protocol/mux/credit/session.ts";
-import { pattern, Recorder, seeded, type WireOptions, WireWorld } from "../harness.ts";
+import { Recorder, type WireOptions, WireWorld } from "../harness.ts";
+import { pattern, seeded } from "../../../support/seeded.ts";
 
 const sha = (bytes: Uint8Array) => createHash("sha256").update(bytes).digest("hex");
 const MiB = 1024 * 1024;

@@ -3,7 +3,8 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import type { Bytes } from "../../../../src/bytes/bytes.ts";
 import { Flight } from "../../../../src/protocol/mux/snitun/flight.ts";
-import { pattern, Recorder, World } from "../harness.ts";
+import { Recorder, World } from "../harness.ts";
+import { pattern } from "../../../support/seeded.ts";
 import {
   FLIGHT_MIN_BYTES,
   FLIGHT_PATIENCE_MS,

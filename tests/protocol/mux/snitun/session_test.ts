@@ -13,7 +13,8 @@ import {
 } from "../../../../src/wire/snitun/snitun_frame.ts";
 import type { RandomSource } from "../../../../src/crypto/random.ts";
 import type { MuxStream } from "../../../../src/protocol/mux/snitun/stream.ts";
-import { pattern, Recorder, World, type WorldOptions } from "../harness.ts";
+import { Recorder, World, type WorldOptions } from "../harness.ts";
+import { pattern } from "../../../support/seeded.ts";
 import { HALF_CLOSE_ANSWERED_MS, HALF_CLOSE_GRACE_MS } from "../../../../src/protocol/mux/endings.ts";
 import { IDLE_TICK_MS } from "../../../../src/protocol/mux/heartbeat.ts";
 import {

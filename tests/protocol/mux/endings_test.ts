@@ -1,0 +1,198 @@
+/** Endings and StallWatch: streams whose bytes don't move. */
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import { Endings, type EndingStream, HALF_CLOSE_GRACE_MS } from "../../../src/protocol/mux/endings.ts";
+import { SESSION_STALL_MS, StallWatch } from "../../../src/protocol/mux/stall_watch.ts";
+
+type Fake = { -readonly [K in keyof EndingStream]: EndingStream[K] } & { name: string };
+
+function fake(name: string, over: Partial<Fake> = {}): Fake {
+  return {
+    name,
+    incoming: { byteLength: 0 },
+    outgoing: { byteLength: 0 },
+    deliveredBytes: 0,
+    closePending: false,
+    graceEndsMs: 0,
+    graceMovedBytes: 0,
+    ...over,
+  };
+}
+
+function endings() {
+  const events: string[] = [];
+  const watch = new Endings<Fake>({
+    closeBehindData: ({ name }) => void events.push(`close ${name}`),
+    reset: (stream, error) => {
+      events.push(`reset ${stream.name}`);
+      assert.equal(error, undefined);
+      watch.forget(stream);
+    },
+  });
+  return { watch, events };
+}
+
+describe("Endings", () => {
+  it("watch() says when tick() is due, and tick() does nothing before", () => {
+    const { watch, events } = endings();
+    assert.equal(watch.tick(0), Infinity);
+    assert.equal(watch.watch(fake("a"), 1000), 1000 + HALF_CLOSE_GRACE_MS);
+    assert.equal(watch.tick(1000 + HALF_CLOSE_GRACE_MS - 1), 1000 + HALF_CLOSE_GRACE_MS);
+    assert.deepEqual(events, []);
+    assert.equal(watch.watch(fake("b"), 1000, 50), 1050);
+    assert.equal(watch.tick(1001), 1050);
+  });
+
+  // What the stream holds when it is looked at, and what becomes of it.
+  const table: [string, Partial<Fake>, (stream: Fake) => void, string[]][] = [
+    ["an empty stream that stood still is closed", {}, () => {}, ["close a"]],
+    ["one whose bytes were delivered goes on", {}, (stream) => stream.deliveredBytes++, []],
+    ["one whose bytes were sent goes on", { outgoing: { byteLength: 9 } }, (stream) => {
+      stream.outgoing = { byteLength: 8 };
+    }, []],
+    ["one that stood still with bytes to send isn't closed", { outgoing: { byteLength: 9 } }, () => {}, []],
+    [
+      "one that stood still with bytes to deliver isn't closed",
+      { incoming: { byteLength: 9 } },
+      () => {},
+      [],
+    ],
+    [
+      "one whose end stands behind its bytes is reset when they stand still",
+      {
+        outgoing: { byteLength: 9 },
+        closePending: true,
+      },
+      () => {},
+      ["reset a"],
+    ],
+    [
+      "one whose end stands behind its bytes goes on while they move",
+      {
+        outgoing: { byteLength: 9 },
+        closePending: true,
+      },
+      (stream) => stream.outgoing = { byteLength: 8 },
+      [],
+    ],
+  ];
+  for (const [name, over, meanwhile, expected] of table) {
+    it(`tick(): ${name}`, () => {
+      const { watch, events } = endings();
+      const stream = fake("a", over);
+      watch.watch(stream, 0);
+      meanwhile(stream);
+      const next = watch.tick(HALF_CLOSE_GRACE_MS);
+      assert.deepEqual(events, expected);
+      assert.equal(next, expected[0] === "reset a" ? Infinity : 2 * HALF_CLOSE_GRACE_MS);
+    });
+  }
+
+  it("tick() looks again after each grace, at what moved since", () => {
+    const { watch, events } = endings();
+    const stream = fake("a");
+    watch.watch(stream, 0);
+    for (let i = 1; i < 4; i++) {
+      stream.deliveredBytes += 10;
+      watch.tick(i * HALF_CLOSE_GRACE_MS);
+    }
+    assert.deepEqual(events, []);
+    watch.tick(4 * HALF_CLOSE_GRACE_MS);
+    assert.deepEqual(events, ["close a"]);
+  });
+
+  it("forget() ends the watch", () => {
+    const { watch, events } = endings();
+    const stream = fake("a");
+    watch.watch(stream, 0);
+    watch.forget(stream);
+    assert.equal(watch.tick(1e9), Infinity);
+    assert.deepEqual(events, []);
+  });
+
+  it("watch() of a watched stream begins its grace anew", () => {
+    const { watch, events } = endings();
+    const stream = fake("a");
+    watch.watch(stream, 0);
+    watch.watch(stream, 5000);
+    watch.tick(HALF_CLOSE_GRACE_MS);
+    assert.deepEqual(events, []);
+  });
+
+  it("tick() is never due in the past, where a stream has less grace than that", () => {
+    const { watch } = endings();
+    const stream = fake("a", { closePending: false });
+    watch.watch(stream, 0, 10);
+    stream.deliveredBytes = 1;
+    assert.equal(watch.tick(20), 20 + HALF_CLOSE_GRACE_MS);
+  });
+});
+
+describe("StallWatch", () => {
+  function stall(...streams: Fake[]) {
+    const armed: number[] = [];
+    const dropped: string[] = [];
+    let onDrop = () => {};
+    const watch = new StallWatch<Fake>(
+      { nowMs: () => 1000, arm: (atMs) => void armed.push(atMs) },
+      streams,
+      (stream) => {
+        dropped.push(stream.name);
+        stream.incoming = { byteLength: 0 };
+        onDrop();
+      },
+    );
+    return {
+      watch,
+      armed,
+      dropped,
+      endsAfter: (count: number) => onDrop = () => dropped.length >= count && watch.end(),
+    };
+  }
+  const holding = (name: string, byteLength: number) => fake(name, { incoming: { byteLength } });
+
+  it("asks to be called after SESSION_STALL_MS and drops nothing before", () => {
+    const { watch, armed, dropped } = stall(holding("a", 10));
+    assert.deepEqual(armed, [1000 + SESSION_STALL_MS]);
+    assert.equal(watch.tick(1000 + SESSION_STALL_MS - 1), 1000 + SESSION_STALL_MS);
+    assert.deepEqual(dropped, []);
+  });
+
+  it("drops the streams that took nothing, the fullest first, until there is room", () => {
+    const moving = holding("moving", 500);
+    const emptied = holding("emptied", 400);
+    const late = holding("late", 0);
+    const { watch, dropped, endsAfter } = stall(
+      holding("a", 10),
+      holding("b", 30),
+      moving,
+      emptied,
+      holding("c", 20),
+      late,
+    );
+    endsAfter(2);
+    moving.deliveredBytes = 1;
+    emptied.incoming = { byteLength: 0 };
+    late.incoming = { byteLength: 900 };
+    assert.equal(watch.tick(1000 + SESSION_STALL_MS), Infinity);
+    assert.deepEqual(dropped, ["b", "c"]);
+  });
+
+  it("watches again where dropping them all made no room", () => {
+    const late = holding("late", 0);
+    const { watch, dropped, armed } = stall(holding("a", 10), late);
+    late.incoming = { byteLength: 5 };
+    const first = 1000 + SESSION_STALL_MS;
+    assert.equal(watch.tick(first), first + SESSION_STALL_MS);
+    assert.deepEqual([dropped, armed], [["a"], [first, first + SESSION_STALL_MS]]);
+    watch.tick(first + SESSION_STALL_MS);
+    assert.deepEqual(dropped, ["a", "late"]);
+  });
+
+  it("end() ends it", () => {
+    const { watch, dropped } = stall(holding("a", 10));
+    watch.end();
+    assert.equal(watch.tick(1e9), Infinity);
+    assert.deepEqual(dropped, []);
+  });
+});
