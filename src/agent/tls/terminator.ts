@@ -6,6 +6,7 @@
 import type { Duplex } from "node:stream";
 import { type SecureContext, TLSSocket } from "node:tls";
 import type { Bytes } from "../../bytes/bytes.ts";
+import type { Identity } from "../../crypto/certificate.ts";
 import { errorMessage, SallyportError } from "../../errors.ts";
 import type { ByteStream, ByteStreamHandler, Clock, Timer } from "../../runtime/port.ts";
 import type { Faults } from "../../runtime/shared.ts";
@@ -13,6 +14,7 @@ import type { ByteMeter } from "../../transport/splice.ts";
 import { toNodeDuplex } from "../../runtime/node_duplex.ts";
 import { ClientHelloReader, HELLO_DEADLINE_MS } from "../../wire/tls/client_hello.ts";
 import { AlertDescription, encodeAlert } from "../../wire/tls/tls_alert.ts";
+import { challengeFlight } from "./challenge_handshake.ts";
 import { NODE_STREAM_BUFFER_BYTES, NodeStream } from "./node_stream.ts";
 
 /** A visitor's TLS handshake must be over by then, its ClientHello included. */
@@ -34,11 +36,19 @@ export interface TlsChoice {
   readonly alpnProtocols?: readonly string[];
 }
 
+/** An authority's visit, which gets this certificate and nothing else. */
+export interface TlsChallenge {
+  readonly challenge: Identity;
+}
+
 /** A handshake that isn't made: the alert for the client, and the reason for the log. */
 export interface TlsRefusal {
   readonly alert: number;
   readonly error: SallyportError;
 }
+
+/** What becomes of a handshake. */
+export type TlsAnswer = TlsChoice | TlsChallenge | TlsRefusal;
 
 /** A visitor whose TLS stands. */
 export interface SecureStream {
@@ -55,7 +65,7 @@ export interface TlsTerminatorOptions {
   /** Hears what the handlers of streams throw. */
   readonly faults: Faults;
   /** Says which certificate a visitor gets, or why none. */
-  choose(hello: HelloFacts): TlsChoice | TlsRefusal | Promise<TlsChoice | TlsRefusal>;
+  choose(hello: HelloFacts): TlsAnswer | Promise<TlsAnswer>;
 }
 
 /** What {@link TlsTerminator.accept} takes beside the stream. */
@@ -152,6 +162,7 @@ class Handshake implements ByteStreamHandler {
       (choice) => {
         if (this.#over) return;
         if ("error" in choice) this.#refuse(choice);
+        else if ("challenge" in choice) this.#show(choice.challenge);
         else this.#begin(choice, serverName, alpnProtocols);
       },
       (thrown) => {
@@ -247,6 +258,23 @@ class Handshake implements ByteStreamHandler {
       });
       this.#accept.secured({ stream, serverName, alpnProtocol: agreed });
     });
+  }
+
+  /** Shows an authority what it has come to see; it leaves then. */
+  #show(identity: Identity): void {
+    const flight = challengeFlight(this.#hello.bytes, identity);
+    if (flight === undefined) {
+      const why =
+        "Cannot answer certificate authority: its TLS isn't 1.3 with AES-128-GCM, X25519 or P-256, and ECDSA";
+      const error = new SallyportError("hello_invalid", why, { side: "peer" });
+      return this.#refuse({ alert: AlertDescription.handshake_failure, error });
+    }
+    this.#settle();
+    // Its end isn't waited for any longer than that of any stream of which nothing more is wanted.
+    this.#stream.attach({ data() {}, end: () => this.#stream.closeWrite(), drain() {}, close() {} });
+    this.#stream.write(flight);
+    this.#stream.resume();
+    this.#options.clock.after(HELLO_DEADLINE_MS, () => this.#stream.release());
   }
 
   #refuse({ alert, error }: TlsRefusal): void {

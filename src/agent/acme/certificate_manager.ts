@@ -1,0 +1,534 @@
+/**
+ * Keeps a certificate for each name: asks an authority for it, shows it who controls the name, renews it in time, and goes
+ * to the next authority where one fails.
+ *
+ * @module
+ */
+import { createHash } from "node:crypto";
+import { createSecureContext, type SecureContext } from "node:tls";
+import { exportJWK, generateKeyPair, type JWK } from "jose";
+import type { Identity } from "../../crypto/certificate.ts";
+import { errorMessage, SallyportError } from "../../errors.ts";
+import type { Clock, Timer } from "../../runtime/port.ts";
+import { type Logger, silentLogger } from "../../telemetry/log.ts";
+import {
+  type AcmeAccount,
+  type AcmeAuthorization,
+  AcmeClient,
+  AcmeProblem,
+  dnsRecordOf,
+  type ExternalAccount,
+  problemText,
+} from "./acme_client.ts";
+import type { CertificateStore } from "./certificate_store.ts";
+import type { DnsHook } from "./dns_hook.ts";
+import { authorityFetch } from "./https_client.ts";
+import { type CertificateDetails, makeChallengeCertificate, makeRequest, readCertificate } from "./x509.ts";
+
+/** Let's Encrypt, whose certificates every browser believes. */
+export const DEFAULT_AUTHORITIES: readonly string[] = ["https://acme-v02.api.letsencrypt.org/directory"];
+/** From an order to its certificate. */
+export const ORDER_TIMEOUT_MS = 180_000;
+/** Orders at a time; an agent with a hundred names doesn't ask for all of them in one second. */
+export const ORDERS_MAX = 2;
+/** The wait after the first failure; it doubles with each further one. */
+export const ORDER_RETRY_FIRST_MS = 10_000;
+/** The longest wait after a failure. */
+export const ORDER_RETRY_MAX_MS = 6 * 3600_000;
+/** A visitor for whom a certificate is being asked for waits so long. */
+export const CERTIFICATE_WAIT_MS = 10_000;
+/** How often an authority is asked when it wants a certificate renewed, where it says nothing else. */
+export const RENEWAL_CHECK_MS = 6 * 3600_000;
+/** It is asked no more often than this, and no less often than once a day, whatever it says. */
+const RENEWAL_CHECK_MIN_MS = 60_000;
+const RENEWAL_CHECK_MAX_MS = 24 * 3600_000;
+/** The part of its life after which a certificate is renewed where the authority gives no window. */
+const RENEW_AT = 2 / 3;
+/** Between two looks at an order. */
+const POLL_FIRST_MS = 500;
+const POLL_MAX_MS = 10_000;
+
+/** What a {@link CertificateManager} is made of. */
+export interface CertificateManagerOptions {
+  readonly clock: Clock;
+  readonly store: CertificateStore;
+  /** Directories of authorities, the first choice first; {@link DEFAULT_AUTHORITIES} when absent. */
+  readonly authorities?: readonly string[];
+  /** The root certificate of a private authority (PEM), trusted beside the public ones. */
+  readonly authorityCaPem?: string;
+  /** Whom the authority may write to. */
+  readonly mails?: readonly string[];
+  /** For authorities that open accounts for their customers alone. */
+  readonly external?: ExternalAccount;
+  /** Sets DNS records, which wildcards need. */
+  readonly dnsHook?: DnsHook;
+  /** For these domains, and those below them, by DNS too where it isn't a wildcard; for none when absent. */
+  readonly dnsDomains?: readonly string[];
+  readonly log?: Logger;
+  /** Draws the jitter, from 0 to 1; `Math.random` when absent. */
+  readonly random?: () => number;
+}
+
+/** What is known of one name's certificate. */
+export interface ManagedCertificate {
+  readonly name: string;
+  readonly issuer?: string;
+  readonly notAfterMs?: number;
+  /** When it is renewed. */
+  readonly renewAtMs?: number;
+  /** Why there is none, or why it couldn't be renewed. */
+  readonly error?: string;
+}
+
+interface Entry {
+  readonly name: string;
+  /** Services that want it. */
+  users: number;
+  /** The directory of the authority that gave it. */
+  authority: string | undefined;
+  details: CertificateDetails | undefined;
+  context: SecureContext | undefined;
+  renewAtMs: number | undefined;
+  error: string | undefined;
+  failures: number;
+  timer: Timer | undefined;
+  /** Settles when the attempt that is under way is over. */
+  working: Promise<void> | undefined;
+}
+
+/** Keeps certificates. */
+export class CertificateManager {
+  readonly #options: CertificateManagerOptions;
+  readonly #clock: Clock;
+  readonly #log: Logger;
+  readonly #authorities: readonly string[];
+  readonly #entries = new Map<string, Entry>();
+  readonly #challenges = new Map<string, Identity>();
+  readonly #clients = new Map<string, Promise<AcmeClient>>();
+  readonly #closing = new AbortController();
+  #ordering = 0;
+  readonly #waiting: (() => void)[] = [];
+
+  constructor(options: CertificateManagerOptions) {
+    this.#options = options;
+    this.#clock = options.clock;
+    this.#log = options.log ?? silentLogger;
+    this.#authorities = options.authorities ?? DEFAULT_AUTHORITIES;
+  }
+
+  /** Sees to it that there is a certificate for a name, or for a wildcard, until {@link release}. */
+  manage(name: string): void {
+    const known = this.#entries.get(name);
+    const entry: Entry = known ?? {
+      ...{
+        name,
+        users: 0,
+        authority: undefined,
+        details: undefined,
+        context: undefined,
+        renewAtMs: undefined,
+      },
+      ...{ error: undefined, failures: 0, timer: undefined, working: undefined },
+    };
+    if (known === undefined) {
+      this.#entries.set(name, entry);
+      this.#begin(entry, () => this.#load(entry));
+    }
+    entry.users++;
+  }
+
+  /** A service doesn't need the name's certificate any more. It stays in the store. */
+  release(name: string): void {
+    const entry = this.#entries.get(name);
+    if (entry === undefined || --entry.users > 0) return;
+    entry.timer?.cancel();
+    this.#entries.delete(name);
+  }
+
+  /** Its certificate now; where one is being asked for, it waits a little. */
+  async contextOf(name: string): Promise<SecureContext | undefined> {
+    const entry = this.#entries.get(name);
+    if (entry?.context === undefined && entry?.working !== undefined) {
+      const timer = Promise.withResolvers<void>();
+      const pending = this.#clock.after(CERTIFICATE_WAIT_MS, () => timer.resolve());
+      await Promise.race([entry.working, timer.promise]);
+      pending.cancel();
+    }
+    return entry?.context;
+  }
+
+  /** The certificate that an authority wants to see at this name, where it has been told to look. */
+  challengeOf(name: string): Identity | undefined {
+    return this.#challenges.get(name);
+  }
+
+  /** Why a name has no certificate; undefined where it has one, or nothing has failed yet. */
+  errorOf(name: string): string | undefined {
+    return this.#entries.get(name)?.error;
+  }
+
+  /** What is known of each name. */
+  certificates(): ManagedCertificate[] {
+    return [...this.#entries.values()].map(({ name, details, renewAtMs, error }) => ({
+      name,
+      ...details === undefined ? {} : { issuer: details.issuer, notAfterMs: details.notAfterMs },
+      ...renewAtMs === undefined ? {} : { renewAtMs },
+      ...error === undefined ? {} : { error },
+    }));
+  }
+
+  /** Resolves when nothing is under way for the name. */
+  async settled(name: string): Promise<void> {
+    await this.#entries.get(name)?.working;
+  }
+
+  /** Renews a name's certificate now, whatever its age. Rejects as the authority does. */
+  async renew(name: string): Promise<void> {
+    const entry = this.#entries.get(name);
+    if (entry === undefined) throw new TypeError(`${name} isn't managed`);
+    await entry.working;
+    entry.timer?.cancel();
+    await this.#obtain(entry);
+    this.#plan(entry);
+  }
+
+  /** Gives up what is under way. */
+  close(): void {
+    this.#closing.abort(
+      new SallyportError("shutdown", "Cannot get certificate: the agent is shutting down", { side: "local" }),
+    );
+    for (const entry of this.#entries.values()) entry.timer?.cancel();
+    for (const go of this.#waiting.splice(0)) go();
+  }
+
+  #begin(entry: Entry, work: () => Promise<void>): void {
+    const working = work().catch((error) => this.#failed(entry, error)).finally(() => {
+      if (entry.working === working) entry.working = undefined;
+    });
+    entry.working = working;
+  }
+
+  async #load(entry: Entry): Promise<void> {
+    const text = await this.#options.store.read(certificateKey(entry.name)).catch((error) => {
+      this.#log.warn({ name: entry.name }, errorMessage(error));
+      return undefined;
+    });
+    if (text !== undefined) {
+      try {
+        await this.#use(entry, text);
+      } catch (error) {
+        this.#log.warn({ name: entry.name }, `Cannot use stored certificate: ${errorMessage(error)}`);
+      }
+    }
+    const { details } = entry;
+    if (details === undefined || details.notAfterMs <= this.#clock.wallMs()) await this.#obtain(entry);
+    this.#plan(entry);
+  }
+
+  /** Takes a certificate, its key behind it, and who gave it in front, as the store keeps them. */
+  async #use(entry: Entry, text: string): Promise<void> {
+    const authority = /^# Authority: (\S+)/.exec(text)?.[1];
+    // One of a staging authority, say, that the agent was tried with first.
+    if (authority === undefined || !this.#authorities.includes(authority)) return;
+    const identity = splitPem(text);
+    const details = await readCertificate(identity.certificatePem);
+    if (!details.names.includes(entry.name)) {
+      throw new SallyportError("config_invalid", `it is for ${details.names.join(", ")}`, { side: "config" });
+    }
+    const context = createSecureContext({ cert: identity.certificatePem, key: identity.keyPem });
+    Object.assign(entry, { authority, details, context });
+  }
+
+  /** Says when to look at the certificate again. */
+  #plan(entry: Entry): void {
+    if (this.#closing.signal.aborted || !this.#entries.has(entry.name) || entry.details === undefined) return;
+    const { notBeforeMs, notAfterMs } = entry.details;
+    // The jitter keeps many agents that began together apart.
+    entry.renewAtMs ??= notBeforeMs + (notAfterMs - notBeforeMs) * (RENEW_AT - 0.05 * this.#random());
+    this.#after(entry, 0, () => this.#look(entry));
+  }
+
+  /** Asks the authority when it wants the certificate renewed, and renews it when that time has come. */
+  async #look(entry: Entry): Promise<void> {
+    let nextMs = RENEWAL_CHECK_MS;
+    const { details } = entry;
+    try {
+      const id = details?.renewalId;
+      const client = id === undefined ? undefined : await this.#client(entry.authority as string);
+      const window = id === undefined ? undefined : await client?.renewalWindow(id, this.#closing.signal);
+      if (window !== undefined) {
+        const { startMs, endMs } = window;
+        const planned = entry.renewAtMs;
+        // RFC 9773 §4.2: a random time in the window, drawn once for each window.
+        if (planned === undefined || planned < startMs || planned > endMs) {
+          entry.renewAtMs = startMs + (endMs - startMs) * this.#random();
+        }
+        nextMs = window.retryAfterMs ?? nextMs;
+        if (window.explanationUrl !== undefined) {
+          this.#log.info(
+            { name: entry.name },
+            `Certificate is to be renewed early: ${window.explanationUrl}`,
+          );
+        }
+      }
+    } catch (error) {
+      // Without renewal information the time that was planned holds.
+      this.#log.debug({ name: entry.name }, errorMessage(error));
+    }
+    const leftMs = (entry.renewAtMs ?? Infinity) - this.#clock.wallMs();
+    if (leftMs <= 0) {
+      await this.#obtain(entry);
+      this.#plan(entry);
+      return;
+    }
+    const waitMs = Math.min(Math.max(nextMs, RENEWAL_CHECK_MIN_MS), RENEWAL_CHECK_MAX_MS, leftMs);
+    this.#after(entry, waitMs, () => this.#look(entry));
+  }
+
+  #failed(entry: Entry, error: unknown): void {
+    if (this.#closing.signal.aborted || !this.#entries.has(entry.name)) return;
+    entry.error = errorMessage(error);
+    const backoffMs = Math.min(ORDER_RETRY_MAX_MS, ORDER_RETRY_FIRST_MS * 2 ** entry.failures++);
+    const saidMs = error instanceof AcmeProblem ? error.retryAfterMs ?? 0 : 0;
+    const limited = error instanceof AcmeProblem && error.kind === "rateLimited";
+    // An authority that has had enough is left alone for an hour at least, where it names no time.
+    const waitMs = Math.max(
+      backoffMs * (0.5 + this.#random()),
+      saidMs,
+      limited && saidMs === 0 ? 3600_000 : 0,
+    );
+    const next_attempt_seconds = Math.round(waitMs / 1000);
+    const why = limited
+      ? `${entry.error}. Its limits are per domain and week; further attempts only prolong them`
+      : entry.error;
+    this.#log.warn({ name: entry.name, next_attempt_seconds }, `Cannot get certificate: ${why}`);
+    this.#after(entry, waitMs, async () => {
+      await this.#obtain(entry);
+      this.#plan(entry);
+    });
+  }
+
+  #after(entry: Entry, delayMs: number, work: () => Promise<void>): void {
+    entry.timer?.cancel();
+    entry.timer = this.#clock.after(delayMs, () => this.#begin(entry, work));
+  }
+
+  /** Gets a certificate, from the first authority that gives one. */
+  async #obtain(entry: Entry): Promise<void> {
+    await this.#turn();
+    try {
+      let failure: unknown;
+      for (const authority of this.#authorities) {
+        try {
+          await this.#obtainFrom(entry, authority);
+          return;
+        } catch (error) {
+          if (this.#closing.signal.aborted) throw error;
+          failure ??= error;
+          const another = authority !== this.#authorities.at(-1);
+          if (another) {
+            this.#log.warn({ name: entry.name }, `${errorMessage(error)}; trying the next authority`);
+          }
+        }
+      }
+      throw failure;
+    } finally {
+      this.#ordering--;
+      this.#waiting.shift()?.();
+    }
+  }
+
+  async #turn(): Promise<void> {
+    if (this.#ordering >= ORDERS_MAX) {
+      const turn = Promise.withResolvers<void>();
+      this.#waiting.push(() => turn.resolve());
+      await turn.promise;
+    }
+    this.#ordering++;
+    this.#closing.signal.throwIfAborted();
+  }
+
+  async #obtainFrom(entry: Entry, authority: string): Promise<void> {
+    const { name } = entry;
+    const startedMs = this.#clock.nowMs();
+    const signal = AbortSignal.any([this.#closing.signal, AbortSignal.timeout(ORDER_TIMEOUT_MS)]);
+    const client = await this.#client(authority);
+    let order = await client.order(
+      [name],
+      authority === entry.authority ? entry.details?.renewalId : undefined,
+      signal,
+    );
+    for (const url of order.authorizations) {
+      const { authorization } = await client.authorizationAt(url, signal);
+      if (authorization.status !== "valid") await this.#prove(client, authorization, signal);
+    }
+    order = (await this.#polled(
+      () => client.orderAt(order.url, signal),
+      ({ order: { status } }) => status !== "pending",
+      signal,
+    )).order;
+    let keyPem: string | undefined;
+    if (order.status === "ready") {
+      const request = await makeRequest([name]);
+      keyPem = request.keyPem;
+      order = await client.finalize(order, request.csr, signal);
+      order = (await this.#polled(() =>
+        client.orderAt(order.url, signal), ({ order: { status } }) =>
+        status === "valid" || status === "invalid", signal)).order;
+    }
+    if (order.status !== "valid" || order.certificate === undefined || keyPem === undefined) {
+      const why = order.error === undefined ? `its order is ${order.status}` : problemText(order.error);
+      throw new AcmeProblem(
+        "orderNotReady",
+        `Cannot get certificate for ${name} from ${new URL(authority).host}: ${why}`,
+        undefined,
+      );
+    }
+    const chain = (await client.certificate(order.certificate, signal)).trim();
+    const text = `# Authority: ${authority}\n${chain}\n${keyPem}`;
+    await this.#use(entry, text);
+    Object.assign(entry, { error: undefined, failures: 0, renewAtMs: undefined });
+    const { notAfterMs = 0, issuer } = entry.details ?? {};
+    const seconds = Math.round((this.#clock.nowMs() - startedMs) / 100) / 10;
+    this.#log.info(
+      { name, issuer, not_after: new Date(notAfterMs).toISOString(), seconds },
+      "got a certificate",
+    );
+    // The certificate serves visitors in any case; where it can't be kept, the next start asks for another one.
+    await this.#options.store.write(certificateKey(name), text).catch((error) => {
+      this.#log.error({ name }, `Cannot keep certificate: ${errorMessage(error)}`);
+    });
+  }
+
+  /** Shows that we control the name. */
+  async #prove(client: AcmeClient, authorization: AcmeAuthorization, signal: AbortSignal): Promise<void> {
+    const name = authorization.identifier.value;
+    const { dnsHook, dnsDomains = [] } = this.#options;
+    const wildcard = authorization.wildcard === true;
+    const byDns = wildcard ||
+      (dnsHook !== undefined && dnsDomains.some((domain) => name === domain || name.endsWith(`.${domain}`)));
+    const challenge = authorization.challenges.find(({ type }) =>
+      type === (byDns ? "dns-01" : "tls-alpn-01")
+    );
+    if (challenge === undefined) {
+      const why = `it offers no ${byDns ? "DNS-01" : "TLS-ALPN-01"} for ${name}`;
+      throw new AcmeProblem("unsupportedChallenge", `Cannot show control of name: ${why}`, undefined);
+    }
+    if (byDns && dnsHook === undefined) {
+      const why = `a wildcard is given for a DNS record alone; set --acme-dns-hook`;
+      throw new AcmeProblem(
+        "unsupportedIdentifier",
+        `Cannot get certificate for *.${name}: ${why}`,
+        undefined,
+      );
+    }
+    const keyAuthorization = await client.keyAuthorization(challenge);
+    const record = { domain: name, name: `_acme-challenge.${name}`, value: dnsRecordOf(keyAuthorization) };
+    try {
+      if (byDns) await dnsHook?.present(record);
+      else {
+        this.#challenges.set(name, await makeChallengeCertificate(name, keyAuthorization));
+      }
+      await client.answerChallenge(challenge, signal);
+      const { authorization: after } = await this.#polled(
+        () => client.authorizationAt(authorization.url, signal),
+        ({ authorization: { status } }) => status !== "pending",
+        signal,
+      );
+      if (after.status === "valid") return;
+      const fault = after.challenges.find(({ error }) => error !== undefined)?.error;
+      const kind = fault?.type?.split(":").at(-1) ?? "unauthorized";
+      throw new AcmeProblem(kind, `Cannot show control of ${name}: ${problemText(fault, kind)}`, undefined);
+    } finally {
+      if (!byDns) this.#challenges.delete(name);
+      else {
+        await dnsHook?.cleanUp(record).catch((error) => this.#log.warn({ name }, errorMessage(error)));
+      }
+    }
+  }
+
+  /** Asks until it is so. */
+  async #polled<T extends { readonly retryAfterMs: number | undefined }>(
+    ask: () => Promise<T>,
+    settled: (answer: T) => boolean,
+    signal: AbortSignal,
+  ): Promise<T> {
+    for (let waitMs = POLL_FIRST_MS;; waitMs = Math.min(POLL_MAX_MS, 1.5 * waitMs)) {
+      const answer = await ask();
+      if (settled(answer)) return answer;
+      await this.#sleep(Math.min(answer.retryAfterMs ?? waitMs, POLL_MAX_MS), signal);
+    }
+  }
+
+  async #sleep(delayMs: number, signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted();
+    const over = Promise.withResolvers<void>();
+    const timer = this.#clock.after(delayMs, () => over.resolve());
+    const abort = () => over.reject(signal.reason);
+    signal.addEventListener("abort", abort, { once: true });
+    try {
+      await over.promise;
+    } finally {
+      timer.cancel();
+      signal.removeEventListener("abort", abort);
+    }
+  }
+
+  /** One for each authority, with an account that is made when it is first needed. */
+  #client(authority: string): Promise<AcmeClient> {
+    const known = this.#clients.get(authority);
+    if (known !== undefined) return known;
+    const made = this.#makeClient(authority);
+    this.#clients.set(authority, made);
+    made.catch(() => this.#clients.delete(authority));
+    return made;
+  }
+
+  async #makeClient(authority: string): Promise<AcmeClient> {
+    const { store, mails, external, authorityCaPem } = this.#options;
+    const fetch = authorityFetch(authorityCaPem);
+    const storeKey = accountKey(authority);
+    const stored = await store.read(storeKey);
+    if (stored !== undefined) {
+      const account = JSON.parse(stored) as AcmeAccount & { readonly directory: string };
+      return new AcmeClient({ directoryUrl: authority, fetch, account });
+    }
+    const { privateKey } = await generateKeyPair("ES256", { extractable: true });
+    const key: JWK = await exportJWK(privateKey);
+    const client = new AcmeClient({ directoryUrl: authority, fetch, account: { key } });
+    const { signal } = this.#closing;
+    const { meta } = await client.directory(signal);
+    const account = await client.register({
+      mails,
+      external: meta?.externalAccountRequired === true ? external : undefined,
+      signal,
+    });
+    await store.write(storeKey, `${JSON.stringify({ directory: authority, ...account })}\n`);
+    const terms = meta?.termsOfService === undefined ? "" : `; its terms are ${meta.termsOfService}`;
+    this.#log.info(
+      { authority: new URL(authority).host },
+      `opened an account with the certificate authority${terms}`,
+    );
+    return client;
+  }
+
+  #random(): number {
+    return (this.#options.random ?? Math.random)();
+  }
+}
+
+/** The store's key of a name's certificate: the chain, and its key behind it. */
+function certificateKey(name: string): string {
+  return `certificates/${name.replace(/^\*\./, "_wildcard.")}.pem`;
+}
+
+function accountKey(authority: string): string {
+  const digest = createHash("sha256").update(authority).digest("hex").slice(0, 16);
+  return `accounts/${new URL(authority).hostname.replace(/[^a-z0-9.-]/g, "-")}-${digest}.json`;
+}
+
+function splitPem(text: string): Identity {
+  const at = text.search(/-----BEGIN [A-Z ]*PRIVATE KEY-----/);
+  if (at < 0) throw new SallyportError("config_invalid", "it has no key behind it", { side: "config" });
+  return { certificatePem: text.slice(0, at), keyPem: text.slice(at) };
+}

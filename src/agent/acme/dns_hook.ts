@@ -1,0 +1,70 @@
+/**
+ * DNS-01 by a program of the operator's: it sets and removes a TXT record, whichever way the zone is kept.
+ *
+ * @module
+ */
+import { spawn } from "node:child_process";
+import process from "node:process";
+import { SallyportError } from "../../errors.ts";
+
+/** The program must have set the record, and made certain that the zone's servers answer it, by then. */
+export const DNS_HOOK_TIMEOUT_MS = 300_000;
+/** What of its output is shown when it fails. */
+const OUTPUT_MAX_CHARACTERS = 500;
+
+/** Sets and removes TXT records. */
+export interface DnsHook {
+  /** Resolves when the record can be seen. */
+  present(record: DnsRecord): Promise<void>;
+  cleanUp(record: DnsRecord): Promise<void>;
+}
+
+/** A TXT record. */
+export interface DnsRecord {
+  /** The name that the certificate is for, without `*.`. */
+  readonly domain: string;
+  /** Where the record goes: `_acme-challenge.` and the domain. */
+  readonly name: string;
+  readonly value: string;
+}
+
+/**
+ * Runs `PROGRAM present|cleanup NAME VALUE`, with the same in the environment variables ACME_ACTION, ACME_DOMAIN,
+ * ACME_RECORD and ACME_VALUE. It runs without a shell.
+ */
+export function dnsHookProgram(path: string): DnsHook {
+  return {
+    present: (record) => run(path, "present", record),
+    cleanUp: (record) => run(path, "cleanup", record),
+  };
+}
+
+function run(path: string, action: string, { domain, name, value }: DnsRecord): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const fail = (why: string, cause?: unknown) => {
+      const message = `Cannot set DNS record ${name} by ${path} ${action}: ${why}`;
+      reject(
+        new SallyportError("certificate_unavailable", message, { side: "config", retryable: true, cause }),
+      );
+    };
+    const child = spawn(path, [action, name, value], {
+      stdio: ["ignore", "pipe", "pipe"],
+      env: { ...process.env, ACME_ACTION: action, ACME_DOMAIN: domain, ACME_RECORD: name, ACME_VALUE: value },
+    });
+    let output = "";
+    const take = (part: unknown) => output = (output + String(part)).slice(-OUTPUT_MAX_CHARACTERS);
+    child.stdout.on("data", take);
+    child.stderr.on("data", take);
+    const timer = setTimeout(() => child.kill("SIGKILL"), DNS_HOOK_TIMEOUT_MS);
+    child.on("error", (error) => {
+      clearTimeout(timer);
+      fail(error.message, error);
+    });
+    child.on("close", (code, signal) => {
+      clearTimeout(timer);
+      if (code === 0) return resolve();
+      const said = output.replace(/\s+/g, " ").trim();
+      fail(`it ended with ${code ?? signal}${said === "" ? "" : `: ${said}`}`);
+    });
+  });
+}

@@ -1,0 +1,104 @@
+/**
+ * HTTPS with an authority, which may have a root certificate of its own.
+ *
+ * @module
+ */
+import { Buffer } from "node:buffer";
+import { request as httpsRequest } from "node:https";
+import { rootCertificates } from "node:tls";
+import { errorMessage, SallyportError } from "../../errors.ts";
+import { VERSION } from "../../version.ts";
+
+/** An authority's answer must be whole by then. */
+export const AUTHORITY_TIMEOUT_MS = 30_000;
+/** Largest answer of an authority. */
+export const AUTHORITY_ANSWER_MAX_BYTES = 1024 * 1024;
+
+/** A request to an authority. */
+export interface AuthorityRequest {
+  readonly method: "GET" | "HEAD" | "POST";
+  readonly url: string;
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly body?: string;
+  readonly signal?: AbortSignal;
+}
+
+/** Its answer. */
+export interface AuthorityAnswer {
+  readonly status: number;
+  /** By name in lower case. */
+  readonly headers: Readonly<Record<string, string | undefined>>;
+  readonly text: string;
+  /** The `Link` fields. */
+  readonly links: readonly string[];
+}
+
+/** Sends a request. Rejects with `authority_unreachable`. */
+export type AuthorityFetch = (request: AuthorityRequest) => Promise<AuthorityAnswer>;
+
+/** Makes a client; `caPem` is trusted beside the public authorities. */
+export function authorityFetch(caPem?: string): AuthorityFetch {
+  const ca = caPem === undefined ? undefined : [...rootCertificates, caPem];
+  return (request) => send(request, ca);
+}
+
+function send(
+  { method, url, headers, body, signal }: AuthorityRequest,
+  ca: string[] | undefined,
+): Promise<AuthorityAnswer> {
+  return new Promise((resolve, reject) => {
+    const fail = (why: string, cause?: unknown) => {
+      const message = `Cannot reach certificate authority ${new URL(url).origin}: ${why}`;
+      reject(
+        new SallyportError("authority_unreachable", message, { side: "network", retryable: true, cause }),
+      );
+    };
+    if (!url.startsWith("https://")) return fail("its address doesn't start with https://");
+    const request = httpsRequest(url, {
+      method,
+      headers: {
+        "user-agent": `sallyport/${VERSION}`,
+        ...headers,
+        ...body === undefined ? {} : { "content-length": String(Buffer.byteLength(body)) },
+      },
+      agent: false,
+      signal,
+      ...ca === undefined ? {} : { ca },
+    }, (response) => {
+      const parts: Buffer[] = [];
+      let byteLength = 0;
+      response.on("data", (part: Buffer) => {
+        parts.push(part);
+        byteLength += part.length;
+        if (byteLength > AUTHORITY_ANSWER_MAX_BYTES) {
+          request.destroy();
+          fail(`its answer is longer than ${AUTHORITY_ANSWER_MAX_BYTES} bytes`);
+        }
+      });
+      response.on("error", (error) => fail(errorMessage(error), error));
+      response.on("end", () => {
+        clearTimeout(timer);
+        const plain: Record<string, string | undefined> = {};
+        for (const [name, value] of Object.entries(response.headers)) {
+          plain[name.toLowerCase()] = Array.isArray(value) ? value.join(", ") : value;
+        }
+        const links = (plain["link"] ?? "").split(/,\s*(?=<)/).filter((link) => link !== "");
+        resolve({
+          status: response.statusCode ?? 0,
+          headers: plain,
+          text: Buffer.concat(parts).toString("utf8"),
+          links,
+        });
+      });
+    });
+    const timer = setTimeout(() => {
+      request.destroy();
+      fail(`no whole answer in ${AUTHORITY_TIMEOUT_MS / 1000} s`);
+    }, AUTHORITY_TIMEOUT_MS);
+    request.on("error", (error) => {
+      clearTimeout(timer);
+      fail(errorMessage(error), error);
+    });
+    request.end(body);
+  });
+}
