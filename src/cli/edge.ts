@@ -12,6 +12,7 @@ import { findQuic, quicFacts, warnOfKeyLog } from "./quic.ts";
 import { pipeFacts } from "./pipe_gate.ts";
 import { findSealed, sealedFacts } from "./sealed.ts";
 import { printStartup } from "./startup.ts";
+import { runWorker, startWorkers, workerAssignment } from "./workers.ts";
 
 /** Adds the command. */
 export function addEdge(program: Command, context: CliContext): void {
@@ -37,17 +38,23 @@ export function addEdge(program: Command, context: CliContext): void {
     const quicPart = await findQuic(keys, loaded.config);
     for (const warning of keys.warnings) io.err(`Warning: ${warning}`);
     const base = await createBase(loaded.config, io);
+    const assignment = workerAssignment(io.env);
+    if (assignment !== undefined) {
+      context.exitCode = await runWorker(
+        base,
+        assignment,
+        (place) => startEdge(base, fernet.value, loaded, sealedKey, quicPart, place),
+      );
+      return;
+    }
+    const { workers } = loaded.config;
     context.exitCode = await base.life.run(async () => {
       if (quicPart !== undefined) await warnOfKeyLog(io, base.runtime);
-      const { edge, visitors, agents, sealed, curve, quic, pipes } = await startEdge(
-        base,
-        fernet.value,
-        loaded,
-        sealedKey,
-        quicPart,
-      );
+      const { ready, visitors, agents, sealed, curve, quic, pipes } = workers === undefined
+        ? await startEdge(base, fernet.value, loaded, sealedKey, quicPart)
+        : await startWorkers(base, loaded.config, workers);
       const status = await startStatus(base, loaded.config.metricsListen, () => ({
-        edge: edge.addresses.length > 0,
+        edge: ready(),
         keys: fernet.value.size > 0,
       }));
       printStartup(io, {

@@ -4,13 +4,14 @@
  * @module
  */
 import { errorMessage } from "../errors.ts";
-import type { CliIo } from "./io.ts";
+import type { CliIo, StopSignal } from "./io.ts";
 
 /** Parts of a running program, stopped in the reverse order of their start. */
 export class Lifecycle {
   readonly #io: CliIo;
   readonly #parts: { readonly name: string; readonly stop: () => Promise<void> | void }[] = [];
   #stopped = false;
+  #signal: StopSignal | undefined;
 
   constructor(io: CliIo) {
     this.#io = io;
@@ -31,8 +32,9 @@ export class Lifecycle {
     let signalled = () => {};
     const signal = new Promise<void>((resolve) => signalled = resolve);
     let count = 0;
-    const undo = this.#io.onStop(() => {
+    const undo = this.#io.onStop((signal) => {
       count++;
+      this.#signal ??= signal;
       if (count === 1) {
         this.#io.err("Stopping; the same signal again stops at once");
         signalled();
@@ -62,6 +64,11 @@ export class Lifecycle {
         this.#io.err(`Cannot stop ${part?.name} in order: ${errorMessage(error)}`);
       }
     }
+  }
+
+  /** The signal that stops the program; undefined where it stops by itself. */
+  get signal(): StopSignal | undefined {
+    return this.#signal;
   }
 
   /** Whether stopping has begun. */

@@ -24,6 +24,7 @@ import { checkQuicConsent, type QuicPart } from "./quic.ts";
 import { watchProcess } from "./process_faults.ts";
 import { findPipes, type PipePart } from "./pipe_gate.ts";
 import type { SealedPart } from "./sealed.ts";
+import type { WorkerPlace } from "./workers.ts";
 import process from "node:process";
 import { SHUTDOWN_GRACE_MS } from "../transport/port.ts";
 
@@ -71,7 +72,8 @@ function warnOfDescriptors({ descriptors, clock }: Runtime, log: Logger): void {
 
 /** Where an edge came to listen. */
 export interface EdgePart {
-  readonly edge: Edge;
+  /** Whether visitors and agents are accepted. */
+  ready(): boolean;
   /** Visitors' addresses, which are the agents' too where those have none of their own. */
   readonly visitors: readonly Address[];
   /** Empty where agents come in by the visitors' door. */
@@ -93,9 +95,11 @@ export async function startEdge(
   loaded: LoadedConfig,
   keyPart?: SealedPart,
   quicPart?: QuicPart,
+  place?: WorkerPlace,
 ): Promise<EdgePart> {
   const pipes = await findPipes(base, loaded.config, keyPart?.key.sodium);
-  const { config, origins } = loaded;
+  const { origins } = loaded;
+  const config = place?.settings(loaded.config) ?? loaded.config;
   const { runtime, log, metrics, life } = base;
   await checkQuicConsent(config, runtime);
   const publishHost = config.publishPorts &&
@@ -113,13 +117,21 @@ export async function startEdge(
     ...quicPart === undefined ? {} : { quic: quicPart.identity },
     proxyProtocolFrom: networks(config.proxyProtocolFrom),
     publish: config.publishPorts && { ports: config.publishPorts, host: publishHost! },
+    ...place === undefined ? {} : { cluster: place.membership.node },
     queueLimits: queueLimits(config),
     idleTimeoutMs: config.idleTimeout,
     throttling: config.throttling,
   });
-  life.add("edge", () => edge.close(SHUTDOWN_GRACE_MS));
+  if (place !== undefined) place.edge = edge;
+  const graceMs = () => {
+    if (life.signal === "SIGTERM") return config.drainTimeout;
+    return place === undefined || life.signal !== undefined ? SHUTDOWN_GRACE_MS : place.graceMs;
+  };
+  life.add("edge", () => edge.close(graceMs()));
+  const reusePort = place !== undefined;
   const apart = config.agentListen.length > 0;
-  const open = (accepts: Accepts) => async (at: HostPort) => (await edge.listen({ ...at, accepts })).address;
+  const open = (accepts: Accepts) => async (at: HostPort) =>
+    (await edge.listen({ ...at, accepts, reusePort })).address;
   const visitors = await listenOnAll("listen", config.listen, open(apart ? "visitors" : "both"), {
     replaceable: !origins.has("listen"),
   });
@@ -135,7 +147,7 @@ export async function startEdge(
     config.quicListen,
     async (at) => (await edge.listenQuic(at)).address,
   );
-  return { edge, visitors, agents, sealed, curve, quic, pipes };
+  return { ready: () => edge.addresses.length > 0, visitors, agents, sealed, curve, quic, pipes };
 }
 
 /** The address of public ports, tried once: where there is no IPv6, `replaceable` `::` becomes `0.0.0.0`. */
@@ -167,8 +179,8 @@ export interface MasterPartOptions {
   readonly listen: readonly HostPort[];
   /** What tokens name as the edge. */
   readonly edgeAddress: EdgeAddress;
-  /** The edge of the same process, for /readyz. */
-  readonly edge?: Edge;
+  /** Whether the edge of the same process accepts, for /readyz. */
+  readonly edgeReady?: () => boolean;
   /** Networks of proxies whose X-Forwarded-For is believed. */
   readonly forwardedFrom?: readonly string[];
 }
@@ -176,7 +188,7 @@ export interface MasterPartOptions {
 /** Starts a session master; gives where it listens. */
 export async function startMaster(base: Base, options: MasterPartOptions): Promise<readonly Address[]> {
   const { runtime, log, metrics, life } = base;
-  const { ring, edge } = options;
+  const { ring, edgeReady } = options;
   const app = createMasterApp({
     ring,
     credentials: adminCredentials(options.adminKey),
@@ -185,7 +197,7 @@ export async function startMaster(base: Base, options: MasterPartOptions): Promi
     clock: runtime.clock,
     metrics,
     log,
-    ready: () => readiness(life, { ...edge && { edge: edge.addresses.length > 0 }, keys: ring.size > 0 }),
+    ready: () => readiness(life, { ...edgeReady && { edge: edgeReady() }, keys: ring.size > 0 }),
   });
   return await listenOnAll("master-listen", options.listen, async (at) => {
     const server = await runtime.serveHttp({

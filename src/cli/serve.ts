@@ -20,6 +20,7 @@ import { type CliIo, commandLine } from "./io.ts";
 import { findQuic, quicFacts, warnOfKeyLog } from "./quic.ts";
 import { findSealed, sealedFacts } from "./sealed.ts";
 import { printStartup, shellWord } from "./startup.ts";
+import { runWorker, startWorkers, workerAssignment } from "./workers.ts";
 import { formatHostPort } from "../config/config.ts";
 
 /** Adds the command, which is also what runs without one. */
@@ -47,15 +48,20 @@ export function addServe(program: Command, context: CliContext): void {
     for (const warning of keys.warnings) io.err(`Warning: ${warning}`);
     warnOfPublicAddress(io, loaded, ["listen", "agentListen"]);
     const base = await createBase(config, io);
+    const assignment = workerAssignment(io.env);
+    if (assignment !== undefined) {
+      context.exitCode = await runWorker(
+        base,
+        assignment,
+        (place) => startEdge(base, fernet.value, loaded, sealedKey, quicPart, place),
+      );
+      return;
+    }
     context.exitCode = await base.life.run(async () => {
       if (quicPart !== undefined) await warnOfKeyLog(io, base.runtime);
-      const { edge, visitors, agents, sealed, curve, quic, pipes } = await startEdge(
-        base,
-        fernet.value,
-        loaded,
-        sealedKey,
-        quicPart,
-      );
+      const { ready, visitors, agents, sealed, curve, quic, pipes } = config.workers === undefined
+        ? await startEdge(base, fernet.value, loaded, sealedKey, quicPart)
+        : await startWorkers(base, config, config.workers);
       const edgeAddress = publicAddress(config, agents.length > 0 ? agents : visitors);
       const publicKey = sealedKey?.found.value.publicKey;
       const options = {
@@ -69,7 +75,7 @@ export function addServe(program: Command, context: CliContext): void {
           quicPort: config.quicPort ?? quic[0]?.port,
           certificateFingerprint: quicPart?.fingerprint,
         },
-        edge,
+        edgeReady: ready,
       };
       const masters = await startMaster(base, { ...options, listen: config.masterListen });
       printStartup(io, {

@@ -4,14 +4,17 @@
  *
  * @module
  */
-import { AggregatorRegistry } from "prom-client";
 import { chmod, mkdir, mkdtemp, rm } from "node:fs/promises";
 import { availableParallelism, tmpdir } from "node:os";
 import { join } from "node:path";
 import { Supervisor, type WorkerAssignment, type WorkerProcess } from "../cluster/supervisor.ts";
-import type { Config } from "../config/config.ts";
+import { joinParent, type WorkerMembership } from "../cluster/worker.ts";
+import type { Config, HostPort } from "../config/config.ts";
+import type { Edge } from "../edge/edge.ts";
 import { errorMessage } from "../errors.ts";
-import type { Base } from "./parts.ts";
+import type { Address } from "../runtime/port.ts";
+import { SHUTDOWN_GRACE_MS } from "../transport/port.ts";
+import type { Base, EdgePart } from "./parts.ts";
 import { respawn } from "./respawn.ts";
 
 /** The variable that makes a process a worker. */
@@ -35,7 +38,7 @@ export async function startWorkers(
   base: Base,
   config: Config,
   setting: "auto" | number,
-): Promise<Supervisor> {
+): Promise<EdgePart> {
   const { io, runtime, log, life } = base;
   const folder = await socketFolder(config.dataDir);
   life.add("socket folder", () => rm(folder, { recursive: true, force: true }));
@@ -53,13 +56,82 @@ export async function startWorkers(
   };
   life.add("upgrade signal", io.onUpgrade?.(upgrade) ?? (() => {}));
   await supervisor.start();
-  return supervisor;
+  base.metrics.addOthers(() => supervisor.ask<unknown>("metrics"));
+  const { visitors = [], agents = [], sealed = [], curve = [], quic = [] } = supervisor.listening;
+  return { ready: () => supervisor.ready, visitors, agents, sealed, curve, quic };
 }
 
-/** What all workers have measured, added up, in Prometheus' text format. */
-export async function workersMetrics(supervisor: Supervisor, own: unknown): Promise<string> {
-  const measured = [own, ...await supervisor.ask<unknown>("metrics")];
-  return await AggregatorRegistry.aggregate(measured as object[]).metrics();
+/** The place of this process among the workers of its parent. */
+export class WorkerPlace {
+  readonly assignment: WorkerAssignment;
+  /** Resolves when the worker is to stop: its parent has asked for it, or is gone. */
+  readonly stop: Promise<void>;
+  /** How long its streams may go on then. */
+  graceMs: number = SHUTDOWN_GRACE_MS;
+  /** The edge that serves; to be set before {@link WorkerPlace.listening}. */
+  edge: Edge | undefined;
+  membership!: WorkerMembership;
+  readonly #stop = Promise.withResolvers<void>();
+
+  constructor(assignment: WorkerAssignment) {
+    this.assignment = assignment;
+    this.stop = this.#stop.promise;
+  }
+
+  /** Joins the parent. */
+  async join({ runtime, log, metrics, life }: Base): Promise<void> {
+    this.membership = await joinParent({
+      runtime,
+      log,
+      assignment: this.assignment,
+      local: (name) => this.edge?.session(name),
+      sessions: () => this.edge?.sessions ?? 0,
+      drain: (graceMs) => {
+        this.graceMs = graceMs;
+        this.#stop.resolve();
+      },
+      metrics: () => metrics.measured(),
+      forwarded: (direction) => metrics.visitorForwarded(direction),
+    });
+    void this.membership.over.then(() => this.#stop.resolve());
+    life.add("cluster", () => this.membership.close());
+  }
+
+  /** Tells the parent where this worker listens: it serves from now on. */
+  async listening({ visitors, agents, sealed, curve, quic }: EdgePart): Promise<void> {
+    await this.membership.listening({ visitors, agents, sealed, curve, quic });
+  }
+
+  /** The settings of this worker: the ports of the first one, and no UDP port unless it is the first itself. */
+  settings(config: Config): Config {
+    const { index, listening } = this.assignment;
+    return {
+      ...config,
+      listen: copy(listening?.visitors) ?? config.listen,
+      agentListen: copy(listening?.agents) ?? config.agentListen,
+      sealedListen: copy(listening?.sealed) ?? config.sealedListen,
+      curveListen: index > 0 ? [] : copy(listening?.curve) ?? config.curveListen,
+      quicListen: index > 0 ? [] : copy(listening?.quic) ?? config.quicListen,
+    };
+  }
+}
+
+function copy(addresses: readonly Address[] | undefined): HostPort[] | undefined {
+  return addresses === undefined ? undefined : [...addresses];
+}
+
+/** Runs this process as a worker until its parent asks it to stop, or is gone. */
+export async function runWorker(
+  base: Base,
+  assignment: WorkerAssignment,
+  start: (place: WorkerPlace) => Promise<EdgePart>,
+): Promise<number> {
+  return await base.life.run(async () => {
+    const place = new WorkerPlace(assignment);
+    await place.join(base);
+    await place.listening(await start(place));
+    return { over: place.stop };
+  });
 }
 
 /** A folder for sockets that only this user reaches. Paths of sockets are short, so the data folder is the second choice. */

@@ -148,6 +148,13 @@ export class ClusterNode {
     return wildcard === undefined ? undefined : this.#findWildcard(wildcard);
   }
 
+  /** A visitor was refused by the node that a route named: the directory is asked anew. */
+  stale(name: string): void {
+    this.#routes.delete(name);
+    const wildcard = wildcardOf(name);
+    if (wildcard !== undefined) this.#routes.delete(wildcard);
+  }
+
   /** What another node's link hands on: each stream is a visitor for a session of this node. */
   accepted(session: Session): SessionHandler {
     this.#incoming.add(session);

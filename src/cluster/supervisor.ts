@@ -6,7 +6,7 @@
  */
 import { randomBytes } from "node:crypto";
 import { errorMessage, SallyportError } from "../errors.ts";
-import type { Listener, Runtime, Timer } from "../runtime/port.ts";
+import type { Address, Listener, Runtime, Timer } from "../runtime/port.ts";
 import type { Logger } from "../telemetry/log.ts";
 import { ControlConnection } from "./control.ts";
 import { createMemoryDirectory, DirectoryStore } from "./memory_directory.ts";
@@ -22,6 +22,9 @@ export const WORKER_SETTLED_MS = 10_000;
 /** A worker that does not end by itself when its drain time is over is killed after this. */
 export const WORKER_KILL_MS = 5_000;
 
+/** Where a worker listens, by kind: visitors, agents, sealed, curve, quic. */
+export type WorkerPorts = Readonly<Record<string, readonly Address[]>>;
+
 /** What a worker is told at its start. */
 export interface WorkerAssignment {
   /** 0 and on; worker 0 alone has the UDP ports. */
@@ -34,7 +37,7 @@ export interface WorkerAssignment {
   /** Names this run of the worker: the node's id. */
   readonly node: string;
   /** Where the first worker came to listen, as it told: the others use the same ports. */
-  readonly listening: Readonly<Record<string, readonly string[]>> | undefined;
+  readonly listening: WorkerPorts | undefined;
 }
 
 /** A worker's process. */
@@ -96,7 +99,7 @@ export class Supervisor {
   }
 
   /** Where the workers listen, by kind, as the first one told. */
-  get listening(): Readonly<Record<string, readonly string[]>> {
+  get listening(): WorkerPorts {
     return this.#listening ?? {};
   }
 
@@ -126,7 +129,7 @@ export class Supervisor {
         const control: ControlConnection = new ControlConnection(conn, runtime.clock, {
           ...directoryMethods(directory),
           hello: (said) => this.#hello(control, said as { readonly node: string; readonly secret: string }),
-          listening: (said) => this.#listens(control, said as Readonly<Record<string, readonly string[]>>),
+          listening: (said) => this.#listens(control, said as WorkerPorts),
         });
         tellChanges(directory, control);
       },
@@ -240,7 +243,7 @@ export class Supervisor {
     return true;
   }
 
-  #listens(control: ControlConnection, listening: Readonly<Record<string, readonly string[]>>): true {
+  #listens(control: ControlConnection, listening: WorkerPorts): true {
     const worker = [...this.#workers].find((known) => known.control === control);
     if (worker === undefined) {
       throw new SallyportError("access_denied", "Cannot join: say hello first", { side: "peer" });

@@ -14,7 +14,7 @@ import { LINK_DEADLINE_MS, LinkScratch, openLink } from "./link.ts";
 import { LINK_VERSION } from "./link_handshake.ts";
 import { ClusterNode } from "./node.ts";
 import { RemoteDirectory } from "./remote_directory.ts";
-import type { WorkerAssignment } from "./supervisor.ts";
+import type { WorkerAssignment, WorkerPorts } from "./supervisor.ts";
 
 /** What {@link joinParent} takes. */
 export interface WorkerOptions {
@@ -37,7 +37,7 @@ export interface WorkerOptions {
 export interface WorkerMembership {
   readonly node: ClusterNode;
   /** Tells the parent where this worker listens, by kind: it serves from now on. */
-  listening(addresses: Readonly<Record<string, readonly string[]>>): Promise<void>;
+  listening(addresses: WorkerPorts): Promise<void>;
   /** Says that this worker takes no new agents. */
   draining(): Promise<void>;
   /** Resolves when the parent is gone. */

@@ -298,10 +298,16 @@ export function keyLines(content: string): string[] {
 
 /** Variables that look like settings and are none. */
 /** What `pipe` reads itself: secrets are no settings. */
+/** Set by a parent process for its workers (`--workers`). */
+const WORKERS_OWN = ["SALLYPORT_WORKER"];
 const PIPES_OWN = ["LOGIN", "PASSPHRASE", "KEY", "PUBLIC_KEY"].map((name) => `SALLYPORT_PIPE_${name}`);
 
 function strangers(env: Readonly<Record<string, string | undefined>>): string[] {
-  const known = new Set([...Object.values(SETTINGS).map((setting) => setting.env), ...PIPES_OWN]);
+  const known = new Set([
+    ...Object.values(SETTINGS).map((setting) => setting.env),
+    ...PIPES_OWN,
+    ...WORKERS_OWN,
+  ]);
   return Object.keys(env).filter((name) => name.startsWith("SALLYPORT_") && !known.has(name)).sort()
     .map((name) => `${name} in the environment is no setting.${didYouMean(name, known)}`);
 }

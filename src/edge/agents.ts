@@ -4,6 +4,7 @@
  * @module
  */
 import { type AeadSource, chooseAeads } from "../crypto/aead.ts";
+import { randomUUID } from "node:crypto";
 import type { FernetRing } from "../crypto/fernet.ts";
 import type { KeyPair, Sodium } from "../crypto/sodium.ts";
 import { type InternalError, internalError, SallyportError } from "../errors.ts";
@@ -28,6 +29,8 @@ import { type AgentRequest, agentRequest, type Authorize, type EdgeTunnels } fro
 import type { Arrival } from "./protocol_detector.ts";
 import { Routes, type TokenAge } from "./routes.ts";
 import { tokenTransports } from "../wire/token/transports_claim.ts";
+import { routeGroup } from "../wire/token/route_group.ts";
+import type { EdgeCluster } from "./cluster.ts";
 import { type KeyUseStore, UsedKeys } from "./used_keys.ts";
 import type { QueueLimits } from "../protocol/mux/queue_limits.ts";
 
@@ -55,6 +58,8 @@ export interface AgentOptions {
   /** Where edges with the same Fernet keys note together which tokens have been used. */
   readonly keyUses?: KeyUseStore;
   readonly tunnels?: EdgeTunnels;
+  /** The other nodes of the cluster, where the edge belongs to one. */
+  readonly cluster?: EdgeCluster;
   readonly queueLimits?: QueueLimits;
   readonly largeFramesPerSecond?: number;
 }
@@ -243,6 +248,7 @@ export class AgentRegistry {
       cipher: session.cipher,
       token_id: id,
     }, "agent connected");
+    this.#claimInCluster(agent, token, id, denied);
     for (const alias of denied) {
       metrics.refused("agent", "name_taken");
       log.warn({ hostname: claims.hostname, alias, reason: "name_taken" }, "alias belongs to another agent");
@@ -254,6 +260,35 @@ export class AgentRegistry {
       void replaced.retire(reason, REPLACED_GRACE_MS);
     }
     return agent;
+  }
+
+  /** The agent serves its names here at once; whether they are its own in the cluster is known a moment later. */
+  #claimInCluster(agent: AgentSession, token: OpenedToken, id: string, denied: readonly string[]): void {
+    const { hostname, aliases, extra } = token.claims;
+    this.#options.cluster?.register({
+      session: agent.id,
+      owner: hostname,
+      group: routeGroup(hostname, extra, id),
+      madeAtMs: tokenMadeAtS(token.token) * 1000,
+      names: [hostname, ...aliases.filter((alias) => !denied.includes(alias))],
+      lost: (names, reason) => this.#lostInCluster(agent, names, reason),
+    });
+  }
+
+  #lostInCluster(agent: AgentSession, names: readonly string[], reason: "name_taken" | "replaced"): void {
+    this.#options.log.info(
+      { hostname: agent.hostname, names: names.join(","), reason },
+      "names lost in the cluster",
+    );
+    if (!names.includes(agent.hostname)) return this.#routes.releaseNames(agent, names);
+    this.#routes.release(agent);
+    const why = reason === "replaced"
+      ? "a newer one serves its names"
+      : "another agent of the cluster has its name";
+    void agent.retire(
+      new SallyportError(reason, `Session ended: ${why}`, { side: "peer" }),
+      REPLACED_GRACE_MS,
+    );
   }
 
   /** Comes before the routes: what the operator's router throws refuses the agent. */
@@ -291,6 +326,7 @@ export class AgentRegistry {
   ended(agent: AgentSession, error: SallyportError): void {
     this.#sessions.delete(agent);
     this.#routes.release(agent);
+    this.#options.cluster?.release(agent.id);
     const { log, metrics } = this.#options;
     metrics.sessionClosed(agent.session);
     metrics.sessionEnded(error.code);
@@ -315,6 +351,7 @@ export class AgentRegistry {
   /** Internal: an agent wants no new visitors; its names are free for whoever serves them. */
   goingAway(agent: AgentSession): void {
     this.#routes.release(agent);
+    this.#options.cluster?.release(agent.id);
     this.left(agent, "the agent is leaving");
   }
 
@@ -357,6 +394,8 @@ interface AgentFacts {
 
 /** One agent's session at the edge. */
 class AgentSession implements SessionHandler, AgentFacts {
+  /** Unique in a cluster. */
+  readonly id: string = randomUUID();
   readonly session: Session;
   readonly hostname: string;
   readonly valid: number;

@@ -16,7 +16,9 @@ import { type CurveIdentity, listenForCurve } from "../transport/curve/accept.ts
 import { CURVE } from "../transport/curve/session.ts";
 import { curveListenerSource } from "../transport/curve/metrics.ts";
 import type { AcceptSealedOptions, OlderProtocol } from "../transport/sealed/accept.ts";
+import type { Session } from "../transport/port.ts";
 import type { Tunnel } from "../tunnel/tunnel.ts";
+import type { EdgeCluster } from "./cluster.ts";
 import { listenForQuic } from "../transport/quic/accept.ts";
 import { QUIC } from "../transport/quic/options.ts";
 import type { Authorize, EdgeTunnels } from "./agent_request.ts";
@@ -55,6 +57,8 @@ export interface EdgeOptions {
   readonly tunnels?: EdgeTunnels;
   /** Lets agents in by the QUIC transport, which knows the edge by this certificate, where {@link Edge.listenQuic} says. */
   readonly quic?: QuicIdentity;
+  /** The other nodes, where the edge belongs to a cluster: visitors of names that they hold are forwarded. */
+  readonly cluster?: EdgeCluster;
   /** Public TCP ports for agents whose token allows them; none when absent. */
   readonly publish?: PublicPortsOptions;
   /** Peers from these networks are proxies: they must send a PROXY header, which is believed. Nobody else may. */
@@ -77,6 +81,8 @@ export interface EdgeListenOptions {
   readonly port: number;
   /** One port for all, told apart by the first byte (the default), or for one kind alone. */
   readonly accepts?: Accepts;
+  /** Lets several processes share the port (SO_REUSEPORT): the workers of one machine. */
+  readonly reusePort?: boolean;
 }
 
 /** A running edge. */
@@ -96,6 +102,8 @@ export interface Edge {
   /** Opens a UDP socket for agents by the QUIC transport; may be called several times. Rejects as `Quic.listen`, with
    * `not_supported` where the runtime has no QUIC, and with `config_invalid` where there is no certificate for it. */
   listenQuic(options: Address): Promise<Listener>;
+  /** The session of this edge that serves a canonical name, whatever the other nodes of its cluster hold. */
+  session(hostname: string): Session | undefined;
   /** Whether an agent serves this canonical name now. */
   serves(hostname: string): boolean;
   /** The tunnel to the agent that serves this canonical name, where {@link EdgeOptions.tunnels} has a router for it. */
@@ -123,6 +131,7 @@ class EdgeNode implements Edge {
   readonly #log: Logger;
   readonly #proxies: NetworkSet | undefined;
   readonly #agents: AgentRegistry;
+  readonly #cluster: EdgeCluster | undefined;
   readonly #hasSealed: boolean;
   readonly #idleTicks: number;
   readonly #queueLimits: QueueLimits | undefined;
@@ -150,7 +159,9 @@ class EdgeNode implements Edge {
     this.#quic = options.quic;
     this.#queueLimits = options.queueLimits;
     this.#idleTicks = idleTicks(options.idleTimeoutMs ?? VISITOR_IDLE_TIMEOUT_MS);
+    this.#cluster = options.cluster;
     this.#agents = new AgentRegistry({
+      cluster: options.cluster,
       clock: options.runtime.clock,
       ring: options.ring,
       log: this.#log,
@@ -178,6 +189,10 @@ class EdgeNode implements Edge {
     return [...this.#listeners].map((listener) => listener.address);
   }
 
+  session(hostname: string): Session | undefined {
+    return this.#agents.find(hostname);
+  }
+
   serves(hostname: string): boolean {
     return this.#agents.find(hostname) !== undefined;
   }
@@ -186,7 +201,7 @@ class EdgeNode implements Edge {
     return this.#agents.findTunnel(hostname);
   }
 
-  async listen({ host, port, accepts = "both" }: EdgeListenOptions): Promise<Listener> {
+  async listen({ host, port, accepts = "both", reusePort = false }: EdgeListenOptions): Promise<Listener> {
     if (accepts === "sealed" && !this.#hasSealed) {
       throw new SallyportError("config_invalid", "Cannot listen for sealed agents: the edge has no key", {
         side: "config",
@@ -195,6 +210,7 @@ class EdgeNode implements Edge {
     const opened = await this.#runtime.listen({
       host,
       port,
+      reusePort,
       accept: (conn) => this.#accept(conn, accepts),
     });
     if (this.#closed) {
@@ -316,7 +332,8 @@ class EdgeNode implements Edge {
           log: this.#log,
           metrics: this.metrics,
           idleTicks: this.#idleTicks,
-          find: (name) => this.#agents.find(name),
+          find: (name) => this.#agents.find(name) ?? this.#cluster?.find(name),
+          stale: (name) => this.#cluster?.stale(name),
         }),
       agent: (arrival) => this.#agents.welcome(arrival),
       ...this.#hasSealed

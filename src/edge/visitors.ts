@@ -24,7 +24,9 @@ export interface VisitorOptions {
   /** Ticks of IDLE_TICK_MS without a byte that end a visitor. */
   readonly idleTicks: number;
   /** The session that serves a name. */
-  find(serverName: string): Session | undefined;
+  find(serverName: string): Session | undefined | Promise<Session | undefined>;
+  /** Another node refused the visitor that was forwarded to it: it does not hold the name any more. */
+  stale?(serverName: string): void;
 }
 
 /** Takes a connection that has begun a TLS handshake. */
@@ -38,6 +40,8 @@ class Visitor implements ByteStreamHandler {
   readonly #options: VisitorOptions;
   readonly #hello = new ClientHelloReader();
   readonly #timer: Timer;
+  /** The ClientHello is whole, and the cluster is being asked for the name. */
+  #asking = false;
   #over = false;
 
   constructor(arrival: Arrival, options: VisitorOptions) {
@@ -45,9 +49,22 @@ class Visitor implements ByteStreamHandler {
     this.#options = options;
     const leftMs = arrival.acceptedAtMs + HELLO_DEADLINE_MS - options.clock.nowMs();
     this.#timer = options.clock.after(Math.max(0, leftMs), () => {
-      const why = `Cannot route visitor: no whole ClientHello in ${HELLO_DEADLINE_MS / 1000} s`;
+      const seconds = HELLO_DEADLINE_MS / 1000;
+      if (this.#asking) {
+        const why = `Cannot route visitor: the cluster found no route in ${seconds} s`;
+        return this.#refuse(
+          new SallyportError("deadline_exceeded", why, { side: "local", retryable: true }),
+          AlertDescription.internal_error,
+        );
+      }
       this.#refuse(
-        new SallyportError("deadline_exceeded", why, { side: "peer" }),
+        new SallyportError(
+          "deadline_exceeded",
+          `Cannot route visitor: no whole ClientHello in ${seconds} s`,
+          {
+            side: "peer",
+          },
+        ),
         AlertDescription.handshake_failure,
       );
     });
@@ -97,7 +114,19 @@ class Visitor implements ByteStreamHandler {
         AlertDescription.missing_extension,
       );
     }
-    const session = this.#options.find(serverName);
+    const found = this.#options.find(serverName);
+    if (!(found instanceof Promise)) return this.#open(found, serverName);
+    this.#asking = true;
+    const { conn } = this.#arrival;
+    conn.pause();
+    found.then((session) => {
+      if (this.#over) return;
+      this.#open(session, serverName);
+      conn.resume();
+    }, (error) => this.#refuse(internalError("visitor", error), AlertDescription.internal_error));
+  }
+
+  #open(session: Session | undefined, serverName: string): void {
     if (session === undefined) {
       const why = `Cannot route visitor: no agent serves ${serverName}`;
       return this.#refuse(
@@ -137,6 +166,9 @@ class Visitor implements ByteStreamHandler {
       idleTicks: this.#options.idleTicks,
       done: (error) => {
         metrics.streamClosed();
+        if (error instanceof SallyportError && error.code === "unrecognized_name") {
+          this.#options.stale?.(serverName);
+        }
         reportFault(error, this.#options, { server_name: serverName });
         const seconds = (clock.nowMs() - startedMs) / 1000;
         log.debug({ server_name: serverName, visitor: remote.host, seconds, error }, "visitor left");
