@@ -59,8 +59,41 @@ export interface AgentOptions extends DialerOptions {
   connected?(session: Session, tunnel: Tunnel | undefined): void;
 }
 
+/** Something that went wrong, and when, in milliseconds since 1970. */
+export interface AgentFailure {
+  readonly atMs: number;
+  readonly code: ErrorCode;
+  readonly message: string;
+}
+
+/** What there is to say of an agent, for `agent status`. */
+export interface AgentFacts {
+  /** The session that visitors use now. */
+  readonly session?: {
+    readonly transport: string;
+    /** HOST:PORT as it was dialled. */
+    readonly edge: string;
+    readonly hostname: string;
+    readonly aliases: readonly string[];
+    /** Milliseconds since 1970. */
+    readonly sinceMs: number;
+    readonly rttMs?: number;
+    readonly streams: number;
+    readonly bytesSent: number;
+    readonly bytesReceived: number;
+    /** When its token is good no more, in milliseconds since 1970, by the master's clock. */
+    readonly tokenValidUntilMs: number;
+  };
+  /** How the last session ended. */
+  readonly lastEnd?: AgentFailure;
+  /** Why the last attempt to open a session came to nothing. */
+  readonly lastFailure?: AgentFailure;
+}
+
 /** An agent. */
 export interface Agent {
+  /** What there is to say of it now. */
+  readonly facts: AgentFacts;
   /** The session that visitors use now. */
   readonly session: Session | undefined;
   /** The tunnel in that session; only with a router. */
@@ -114,6 +147,8 @@ class AgentNode implements Agent {
   #current: AgentSession | undefined;
   #running: Promise<void> | undefined;
   #everConnected = false;
+  #lastEnd: AgentFailure | undefined;
+  #lastFailure: AgentFailure | undefined;
   /** How often {@link renew} was called: whether it was since a grant was asked for. */
   #renewals = 0;
 
@@ -146,6 +181,27 @@ class AgentNode implements Agent {
 
   get tunnel(): Tunnel | undefined {
     return this.#current?.tunnel;
+  }
+
+  get facts(): AgentFacts {
+    const { clock } = this.#runtime;
+    const agent = this.#current;
+    const ends = {
+      ...this.#lastEnd === undefined ? {} : { lastEnd: this.#lastEnd },
+      ...this.#lastFailure === undefined ? {} : { lastFailure: this.#lastFailure },
+    };
+    if (agent === undefined) return ends;
+    const { session, grant } = agent;
+    const { transport, rttMs, streams, bytesSent, bytesReceived } = session;
+    return {
+      ...ends,
+      session: {
+        ...{ transport, edge: agent.edge, hostname: grant.hostname, aliases: grant.aliases },
+        sinceMs: Math.round(clock.wallMs() - agent.livedMs),
+        ...rttMs === undefined ? {} : { rttMs },
+        ...{ streams, bytesSent, bytesReceived, tokenValidUntilMs: grant.valid * 1000 },
+      },
+    };
   }
 
   get published(): readonly (PublicAddress | undefined)[] {
@@ -301,7 +357,7 @@ class AgentNode implements Agent {
   #adopt(agent: AgentSession, session: Session, edge: string): AgentSession {
     const { hostname } = agent.grant;
     const { transport, protocolVersion, cipher } = session;
-    agent.begin(session);
+    agent.begin(session, edge);
     const router = this.#publisher?.router ?? this.#options.router;
     const { credentials } = this.#options;
     if (router !== undefined) agent.openTunnel({ router, name: edge, log: this.#log, credentials });
@@ -320,6 +376,7 @@ class AgentNode implements Agent {
       if (agent.livedMs >= SESSION_SETTLED_MS) this.#backoff.reset();
       if (this.#current !== agent) return;
       this.#current = undefined;
+      this.#lastEnd = this.#failureOf(error);
       if (this.#closed) return;
       const level = ORDERLY.has(error.code) ? "info" : "warn";
       // An edge gives a name to the agent that came last, so two agents with one name push each other out in turn.
@@ -352,6 +409,7 @@ class AgentNode implements Agent {
   async #pause(failure?: unknown): Promise<void> {
     const delayMs = this.#backoff.next();
     const next_attempt_seconds = Math.round(delayMs / 100) / 10;
+    if (failure !== undefined) this.#lastFailure = this.#failureOf(failure);
     if (failure === undefined) this.#log.info({ next_attempt_seconds }, "dialling again");
     else this.#log.warn({ reason: errorCode(failure), next_attempt_seconds }, errorMessage(failure));
     const waited = Promise.withResolvers<undefined>();
@@ -359,6 +417,10 @@ class AgentNode implements Agent {
     // Closing isn't a failure: the loop looks whether to go on.
     await this.#unlessClosing(waited.promise).catch(() => {});
     timer.cancel();
+  }
+
+  #failureOf(error: unknown): AgentFailure {
+    return { atMs: this.#runtime.clock.wallMs(), code: errorCode(error), message: errorMessage(error) };
   }
 
   /** The promise's outcome; rejects with the reason at once where the agent is closed first. */

@@ -36,6 +36,8 @@ export class AgentSession implements SessionHandler {
   /** The same, or that the edge takes no new visitors; undefined when it's time for a fresh token before that. */
   readonly overOrRenewal: Promise<SallyportError | undefined>;
   session!: Session;
+  /** HOST:PORT. */
+  edge = "";
   tunnel: Tunnel | undefined;
   #carrier: SessionCarrier | undefined;
   #joining: (TunnelOptions & Pick<AgentTunnelOptions, "credentials">) | undefined;
@@ -68,9 +70,10 @@ export class AgentSession implements SessionHandler {
     this.#renewAtMs = this.#clock.nowMs() + lifetimeMs(grant, runtime) * TOKEN_RENEW_AT;
   }
 
-  /** The edge has let us in. */
-  begin(session: Session): void {
+  /** The edge has let us in; `edge` is how it was dialled. */
+  begin(session: Session, edge: string): void {
     this.session = session;
+    this.edge = edge;
     this.#metrics?.sessionOpened(session);
     this.#bornMs = this.#clock.nowMs();
     this.#renewTimer = this.#clock.after(

@@ -36,6 +36,8 @@ export interface Grant {
   readonly publish?: readonly string[];
   /** The edge that the master names. */
   readonly edge: GrantEdge;
+  /** How far the master's clock is ahead of this machine's, as its answer says; 0 where it doesn't. */
+  readonly clockOffsetMs?: number;
 }
 
 /** An edge, as a session master names it. */
@@ -79,6 +81,8 @@ export interface MasterGrantOptions {
   readonly ttlSeconds?: number;
   /** For tests and embedders; the platform's own when absent. */
   readonly fetch?: (request: Request) => Promise<Response>;
+  /** The date by this machine, in milliseconds since 1970; the system's clock when absent. */
+  readonly wallMs?: () => number;
 }
 
 const hex = (byteLength: number) =>
@@ -120,6 +124,7 @@ const problemSchema = z.object({ title: z.string().optional(), detail: z.string(
 /** Grants from a session master: `POST /v1/tokens`, fresh key material each time. */
 export function masterGrants(options: MasterGrantOptions): GrantSource {
   const url = new URL("v1/tokens", options.master.endsWith("/") ? options.master : `${options.master}/`);
+  const wallMs = options.wallMs ?? Date.now;
   const call = options.fetch ?? ((request: Request) => fetch(request));
   return async () => {
     const request = new Request(url, {
@@ -144,9 +149,18 @@ export function masterGrants(options: MasterGrantOptions): GrantSource {
     } catch (cause) {
       throw unreachable(url, fetchFailure(cause, url), cause);
     }
-    if (response.status === 201) return toGrant(url, body);
+    if (response.status === 201) return { ...toGrant(url, body), ...clockOffset(response, wallMs()) };
     throw refusal(url, response.status, body);
   };
+}
+
+/** The Date of an answer has whole seconds and was on its way: less than this says nothing about a clock. */
+const CLOCK_OFFSET_MIN_MS = 5_000;
+
+/** A board without a battery starts in the past, and learns from its session master what time it is. */
+function clockOffset({ headers }: Response, wallMs: number): Pick<Grant, "clockOffsetMs"> {
+  const offsetMs = Date.parse(headers.get("date") ?? "") - wallMs;
+  return Math.abs(offsetMs) >= CLOCK_OFFSET_MIN_MS ? { clockOffsetMs: offsetMs } : {};
 }
 
 function toGrant(url: URL, body: unknown): Grant {

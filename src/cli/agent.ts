@@ -16,10 +16,17 @@ import {
   type Config,
   formatHostPort,
   type HostPort,
+  loadConfig,
   type LoadedConfig,
   queueLimits,
 } from "../config/config.ts";
-import { SallyportError } from "../errors.ts";
+import process from "node:process";
+import { errorCode, errorMessage, SallyportError } from "../errors.ts";
+import { VERSION } from "../version.ts";
+import { STATUS_VERSION, type StatusReport } from "../agent/status/report.ts";
+import { readStatus, serveStatus, STATUS_SOCKET } from "../agent/status/socket.ts";
+import { statusText } from "../agent/status/text.ts";
+import { DataDir } from "./data_dir.ts";
 import { SHUTDOWN_GRACE_MS } from "../transport/port.ts";
 import { formatPublishClaim } from "../wire/token/publish_claim.ts";
 import { isWildcard } from "../wire/wildcard.ts";
@@ -28,7 +35,7 @@ import { askForMissing } from "./ask.ts";
 import { addExamples, addSettings, type CliContext, type Command, readSettings } from "./command.ts";
 import { Connecting } from "./connecting.ts";
 import { transportMemory } from "./known_transports.ts";
-import { createBase, startStatus, statusFacts } from "./parts.ts";
+import { type Base, createBase, startStatus, statusFacts } from "./parts.ts";
 import { edgePins } from "./pins.ts";
 import { warnOfKeyLog } from "./quic.ts";
 import { watchForReload } from "./reload.ts";
@@ -98,6 +105,7 @@ export function addAgent(program: Command, context: CliContext): void {
     context.exitCode = await runAgent(command, context);
   });
   addCheck(command, context);
+  addStatus(command, context);
 }
 
 async function runAgent(command: Command, { io }: CliContext): Promise<number> {
@@ -113,6 +121,7 @@ async function runAgent(command: Command, { io }: CliContext): Promise<number> {
     const accessLogs = new AccessLogs({ io, clock: runtime.clock, log });
     const table = new ServiceTable({ runtime, log, meter: metrics, accessLog: accessLogs.open });
     table.apply(services);
+    metrics.services.source = () => table.facts.map((facts) => ({ ...facts, name: facts.names[0]! }));
     const names = new TokenNames(table);
     const accessList = new AccessList({ allow, block });
     const published = publish.map(({ port, target = defaultPublished(config.to) }) => ({ port, target }));
@@ -159,6 +168,18 @@ async function runAgent(command: Command, { io }: CliContext): Promise<number> {
     const status = await startStatus(base, config.metricsListen, () => ({
       session: agent.session !== undefined,
     }));
+    const startedMs = runtime.clock.wallMs();
+    await openStatusSocket(base, config.dataDir, () => ({
+      statusVersion: STATUS_VERSION,
+      version: VERSION,
+      runtime: `${runtime.name} ${runtime.version}`,
+      pid: process.pid,
+      ...{ startedMs, nowMs: runtime.clock.wallMs(), master },
+      agent: agent.facts,
+      services: table.facts,
+      certificates: table.certificates,
+      published: agent.published.map((address) => address === undefined ? null : formatHostPort(address)),
+    }));
     const reload = () => {
       accessLogs.reopen();
       const fresh = readSettings(command, "agent", io);
@@ -189,6 +210,42 @@ async function runAgent(command: Command, { io }: CliContext): Promise<number> {
       ],
     });
     return { over: agent.run() };
+  });
+}
+
+/** Lets `agent status` and `doctor` ask; an agent that can't be asked still serves. */
+async function openStatusSocket(
+  { io, log, life }: Base,
+  dataDir: string,
+  report: () => StatusReport,
+): Promise<void> {
+  try {
+    const data = new DataDir(dataDir);
+    await data.make();
+    const socket = await serveStatus(data.file(STATUS_SOCKET), report);
+    life.add("status", () => socket.close());
+  } catch (error) {
+    log.warn(
+      { reason: errorCode(error) },
+      `\`${io.program} agent status\` won't work: ${errorMessage(error)}`,
+    );
+  }
+}
+
+function addStatus(agent: Command, context: CliContext): void {
+  const { io } = context;
+  const status = agent.command("status").option("--json", "print all of it as JSON")
+    .description("Ask the agent that runs with this --data-dir how it does.");
+  addExamples(status, io, [
+    { what: "an agent with its data in ./data", args: "agent status" },
+    { what: "another one, for a program", args: "agent status --data-dir /var/lib/sallyport --json" },
+  ]);
+  status.action(async ({ json = false }: { readonly json?: boolean }) => {
+    // --data-dir and --config are flags of `agent`, wherever they stand.
+    const { config } = loadConfig("agent", { flags: agent.opts(), env: io.env, partial: true });
+    const report = await readStatus(new DataDir(config.dataDir).file(STATUS_SOCKET));
+    if (json) io.out(JSON.stringify(report, undefined, 2));
+    else for (const line of statusText(report)) io.out(line);
   });
 }
 

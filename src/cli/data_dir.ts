@@ -19,6 +19,7 @@ import {
 } from "node:fs/promises";
 import { join } from "node:path";
 import process from "node:process";
+import { STATUS_SOCKET } from "../agent/status/socket.ts";
 import { errorMessage, SallyportError } from "../errors.ts";
 
 /** Fernet keys, one a line, newest first. */
@@ -46,6 +47,7 @@ const KNOWN_FILES: readonly string[] = [
   CERTIFICATE_FILE,
   PINS_FILE,
   TRANSPORTS_FILE,
+  STATUS_SOCKET,
 ];
 
 /** How file systems say that they have no hard links. */
@@ -103,7 +105,7 @@ export class DataDir {
    */
   async readOrMake(name: string, make: () => string | Promise<string>): Promise<DataFile> {
     const path = this.file(name);
-    await this.#makeFolder();
+    await this.make();
     const found = await this.read(name);
     if (found !== undefined) return { path, content: found, made: false };
     // Written beside its place and linked there whole: nobody ever reads half a key, and nobody's key is overwritten.
@@ -134,7 +136,7 @@ export class DataDir {
    */
   async append(name: string, text: string): Promise<void> {
     const path = this.file(name);
-    await this.#makeFolder();
+    await this.make();
     try {
       await appendFile(path, text, { mode: FILE_MODE });
     } catch (error) {
@@ -149,7 +151,7 @@ export class DataDir {
    */
   async replace(name: string, content: string): Promise<void> {
     const path = this.file(name);
-    await this.#makeFolder();
+    await this.make();
     const draft = this.file(`.${name}.${randomBytes(6).toString("hex")}`);
     try {
       await writeDurably(draft, content);
@@ -161,7 +163,8 @@ export class DataDir {
     }
   }
 
-  async #makeFolder(): Promise<void> {
+  /** Makes the folder where there is none, and closes it to others. */
+  async make(): Promise<void> {
     try {
       await mkdir(this.path, { recursive: true, mode: FOLDER_MODE });
       const names = (await readdir(this.path)).filter((name) => !name.startsWith("."));

@@ -7,6 +7,8 @@ import { basename, relative } from "node:path";
 import process from "node:process";
 import { createInterface } from "node:readline/promises";
 import { SallyportError } from "../errors.ts";
+import { LineOutput, processWrite } from "../runtime/line_output.ts";
+import { terminalText } from "../telemetry/log.ts";
 import { commandOf, permissionFlag } from "../runtime/deno/permissions.ts";
 
 /** A signal to stop that follows another one so soon is the same Ctrl-C, passed on by `bun run` or npx. */
@@ -14,6 +16,17 @@ export const SIGNAL_ECHO_MS = 300;
 
 /** Signals that end the program in order. */
 export type StopSignal = "SIGINT" | "SIGTERM";
+
+/** Where logs go. */
+export interface LogOutput {
+  readonly colour: boolean;
+  /** Takes a line with its newline. */
+  write(line: string): void;
+  /** Lines of any output that were lost because it couldn't be written. */
+  lostLines(): number;
+  /** Sets who hears how many lines were lost, once lines get through again. */
+  whenRecovered(handler: (lost: number) => void): void;
+}
 
 /** The process around a command. */
 export interface CliIo {
@@ -34,18 +47,36 @@ export interface CliIo {
   ask?(question: string): Promise<string>;
   /** Ends the process at once. */
   exit(code: number): void;
+  /** Standard error for logs, whose lines are safe already and may be coloured. */
+  readonly logs?: LogOutput;
+  /** Resolves when what was written has left the process, so that ending it loses nothing. */
+  flushed?(): Promise<void>;
 }
+
+/** A running program that ends waits this long for the readers of its output. */
+const FLUSH_GRACE_MS = 1_000;
 
 /** The real process. */
 export function processIo(): CliIo {
-  // A reader that went away (`sallyport --help | head`) is no reason to fail.
-  for (const stream of [process.stdout, process.stderr]) stream.on("error", () => {});
+  let recovered = (lost: number) => err.write(`Warning: ${lost} lines were lost here\n`);
+  const out = new LineOutput(processWrite(1));
+  const err = new LineOutput(processWrite(2), (lost) => recovered(lost));
+  // A command that prints and ends waits for its reader (`| less`); one that runs mustn't be kept from stopping.
+  let graceMs = Infinity;
   return {
     program: programName(),
     env: process.env,
-    out: (line) => void process.stdout.write(`${line}\n`),
-    err: (line) => void process.stderr.write(`${line}\n`),
+    out: (line) => out.write(`${terminalText(line)}\n`),
+    err: (line) => err.write(`${terminalText(line)}\n`),
+    logs: {
+      colour: process.stderr.isTTY === true && !process.env.NO_COLOR && process.env.TERM !== "dumb",
+      write: (line) => err.write(line),
+      lostLines: () => out.lost + err.lost,
+      whenRecovered: (handler) => void (recovered = handler),
+    },
+    flushed: async () => void await Promise.all([out.flushed(graceMs), err.flushed(graceMs)]),
     onStop(handler) {
+      graceMs = FLUSH_GRACE_MS;
       const signals: readonly StopSignal[] = ["SIGINT", "SIGTERM"];
       const stop = withoutEchoes(handler, () => performance.now());
       const handlers = signals.map((signal) => [signal, () => stop(signal)] as const);
@@ -99,13 +130,6 @@ async function askOnTerminal(question: string): Promise<string> {
     });
   } finally {
     lines.close();
-  }
-}
-
-/** Resolves when what was written to both outputs has left the process, so that ending it loses nothing. */
-export async function flushed(): Promise<void> {
-  for (const stream of [process.stdout, process.stderr]) {
-    await new Promise<void>((resolve) => stream.write("", () => resolve()));
   }
 }
 

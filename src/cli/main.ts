@@ -20,7 +20,7 @@ import { addCompletion } from "./completion.ts";
 import { addCert } from "./cert.ts";
 import { addDemo } from "./demo.ts";
 import { addEdge } from "./edge.ts";
-import { type CliIo, commandLine, flushed, processIo } from "./io.ts";
+import { type CliIo, commandLine, processIo } from "./io.ts";
 import { addKeygen } from "./keygen.ts";
 import { addMaster } from "./master.ts";
 import { addPipe } from "./pipe.ts";
@@ -62,7 +62,7 @@ export async function runCli(given: readonly string[], io: CliIo = processIo()):
     if (!(error instanceof SallyportError) && error instanceof Error) io.err(error.stack ?? "");
     return wrongSettings ? 2 : 1;
   } finally {
-    await flushed();
+    await io.flushed?.();
   }
 }
 

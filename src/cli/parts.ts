@@ -40,8 +40,8 @@ export interface Base {
 /** Loads the runtime's adapter and makes the logger and the metrics. */
 export async function createBase(config: Pick<Config, "logLevel" | "logFormat">, io: CliIo): Promise<Base> {
   const runtime = await currentRuntime();
-  const log = createLogger({ level: config.logLevel, format: config.logFormat });
-  const metrics = new Metrics({ runtime });
+  const log = createLog(config, io);
+  const metrics = new Metrics({ runtime, lostLines: () => io.logs?.lostLines() ?? 0 });
   warnOfDescriptors(runtime, log);
   runtime.faults.handle((error) => reportFault(error, { log, metrics }));
   const life = new Lifecycle(io);
@@ -49,6 +49,23 @@ export async function createBase(config: Pick<Config, "logLevel" | "logFormat">,
   const loopDelay = metrics.startLoopDelay(runtime.clock);
   life.add("metrics", () => loopDelay.cancel());
   return { io, runtime, log, metrics, life };
+}
+
+/** A logger on the program's standard error, which tells of lines that couldn't be written. */
+export function createLog(
+  { logLevel, logFormat }: Pick<Config, "logLevel" | "logFormat">,
+  io: CliIo,
+): Logger {
+  const log = createLogger({
+    level: logLevel,
+    format: logFormat,
+    colour: io.logs?.colour ?? false,
+    write: (line) => io.logs === undefined ? io.err(line.replace(/\n$/, "")) : io.logs.write(line),
+  });
+  io.logs?.whenRecovered((lost) => {
+    log.warn({ lost_lines: lost }, "lines of this log were lost: standard error couldn't be written");
+  });
+  return log;
 }
 
 /** A pause of accepting is logged this often at most. */

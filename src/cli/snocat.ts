@@ -11,10 +11,11 @@ import type { Address } from "../runtime/port.ts";
 import { addressText } from "../runtime/shared.ts";
 import { SnocatClient } from "../snocat/client.ts";
 import { startSnocatServer } from "../snocat/server.ts";
-import { createLogger, LOG_LEVELS, type Logger, type LogLevel } from "../telemetry/log.ts";
+import { LOG_LEVELS, type LogLevel } from "../telemetry/log.ts";
 import type { PortRange } from "../tunnel/ports/port_leases.ts";
 import type { PublicAddress } from "../wire/snocat/demand_proxy.ts";
 import { addExamples, type CliContext, type Command, Option } from "./command.ts";
+import { createLog } from "./parts.ts";
 import { warnOfKeyLog } from "./quic.ts";
 import { Lifecycle } from "./lifecycle.ts";
 import { SHUTDOWN_GRACE_MS } from "../transport/port.ts";
@@ -89,7 +90,7 @@ function addServer(snocat: Command, context: CliContext): void {
     await warnOfKeyLog(io, runtime);
     const life = new Lifecycle(io);
     context.exitCode = await life.run(async () => {
-      const log = loggerOf(flags);
+      const log = createLog(flags, io);
       const server = await startSnocatServer({ runtime, listen, identity, publicHost, ports, toldHost, log });
       life.add("server", () => server.close(SHUTDOWN_GRACE_MS));
       io.out(`Clients connect to ${addressText(server.address)} over QUIC`);
@@ -137,7 +138,7 @@ function addClient(snocat: Command, context: CliContext): void {
         authoritiesPem,
         target,
         wishedPort,
-        log: loggerOf(flags),
+        log: createLog(flags, io),
         opened: (addresses) =>
           io.out(`Public at ${shown(addresses, server)}, connected to ${addressText(target)}`),
       });
@@ -154,10 +155,6 @@ function addLogFlags(command: Command): void {
   command.addOption(
     new Option("--log-format <format>", "how it is logged").choices(["text", "json"]).default("text"),
   );
-}
-
-function loggerOf({ logLevel, logFormat }: LogFlags): Logger {
-  return createLogger({ level: logLevel, format: logFormat });
 }
 
 /** A server that listens on every address is reached at the one that the client knows. */

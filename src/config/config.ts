@@ -29,6 +29,8 @@ export interface ConfigSources {
   readonly flags: Readonly<Record<string, string | readonly string[] | undefined>>;
   /** Environment variables. */
   readonly env: Readonly<Record<string, string | undefined>>;
+  /** What the command doesn't start without may be missing: it only looks something up. */
+  readonly partial?: boolean;
   /** Reads a file as text; the file system by default. */
   readonly readFile?: (path: string) => string;
 }
@@ -107,7 +109,7 @@ export function loadConfig(command: CommandName, sources: ConfigSources): Loaded
   const config = judge(raw);
   checkAddresses(settings.map(([name]) => name), config, raw);
   for (const [name, { required, flag, env }] of settings) {
-    if (!required.includes(command) || raw.has(name)) continue;
+    if (!required.includes(command) || raw.has(name) || sources.partial === true) continue;
     const twin = settings.find(([, { fileOf }]) => fileOf === name)?.[1].flag;
     const others = `${twin === undefined ? "" : `--${twin}, `}${env} in the environment`;
     throw invalid(`Cannot start ${command}: --${flag} is missing (or ${others})`);

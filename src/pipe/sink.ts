@@ -43,6 +43,8 @@ const SPARE_BLOCKS = 4;
  * taken before it would have blocked.
  */
 const NONBLOCKING: number = constants.O_WRONLY | (constants.O_NONBLOCK ?? 0);
+/** What came is for whoever received it alone: nobody else may read it before they say so. */
+const DRAFT_MODE = 0o600;
 const PIECE_BYTES = 4096;
 /** Pieces that are written in a row, before others have their turn. */
 const PIECES_PER_TURN = 64;
@@ -212,7 +214,7 @@ class BlockSink implements PipeSink {
     const { open: path, flags } = this.#target;
     if (this.#opening || this.#fd >= 0 || path === undefined) return;
     this.#opening = true;
-    open(path, flags as string | number, 0o666, (error, fd) => {
+    open(path, flags as string | number, DRAFT_MODE, (error, fd) => {
       if (error?.code === "ENXIO" && !this.#discarded) {
         this.#target.clock.after(REOPEN_MS, () => {
           this.#opening = false;

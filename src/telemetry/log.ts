@@ -55,7 +55,7 @@ export interface LogOptions {
   readonly level: LogLevel;
   /** `text`: `[2026-01-31 12:00:00.000] INFO: session opened hostname=a.example.org`; `json`: one object a line. */
   readonly format: "text" | "json";
-  /** Takes each line, with its newline; standard error when absent. */
+  /** Takes each line, with its newline; standard error when absent (which on Deno waits while nobody reads it). */
   readonly write?: (line: string) => void;
   /** Colours in text; by default when standard error is a terminal, it isn't a dumb one, `NO_COLOR` isn't set and `write` is absent. */
   readonly colour?: boolean;
@@ -99,6 +99,18 @@ const SECRET_TEXT = /\bgA{4,5}[\w-]{20,}={0,2}|\b(Bearer\s+)[\w.~+/-]+=*/gi;
 // deno-lint-ignore no-control-regex
 const UNSAFE = /[\u0000-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;
 
+/**
+ * Text that may come from anywhere, fit for a terminal: what would move its cursor, change its colours or reverse its
+ * direction is shown as `\\u001b`. Line breaks and tabs stay.
+ */
+export function terminalText(text: string): string {
+  return text.replace(UNSAFE, (unsafe) => unsafe === "\n" || unsafe === "\t" ? unsafe : escaped(unsafe));
+}
+
+function escaped(unsafe: string): string {
+  return `\\u${unsafe.charCodeAt(0).toString(16).padStart(4, "0")}`;
+}
+
 function isSecret(name: string): boolean {
   const plain = name.toLowerCase().replace(/[-_]/g, "");
   return SECRET_NAMES.some((secret) => plain.endsWith(secret));
@@ -108,7 +120,7 @@ function safeText(text: string, maxLength = TEXT_MAX_LENGTH): string {
   const cut = text.length > maxLength ? `${text.slice(0, maxLength)}…` : text;
   return cut
     .replace(SECRET_TEXT, (_match, scheme?: string) => `${scheme ?? ""}${REDACTED}`)
-    .replace(UNSAFE, (unsafe) => `\\u${unsafe.charCodeAt(0).toString(16).padStart(4, "0")}`);
+    .replace(UNSAFE, escaped);
 }
 
 function errorFields(error: Error): Record<string, unknown> {

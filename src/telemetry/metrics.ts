@@ -11,6 +11,7 @@ import type { Boundary, ErrorCode } from "../errors.ts";
 import type { Clock, Descriptors, Timer } from "../runtime/port.ts";
 import { VERSION } from "../version.ts";
 import { CURVE_METRICS, CurveMetrics } from "./metrics_curve.ts";
+import { SERVICE_METRICS, ServiceMetrics } from "./metrics_services.ts";
 
 /** A metric as the documentation lists it. */
 export interface MetricInfo {
@@ -126,6 +127,12 @@ const INFO = {
     help: "1, with this program's version and the runtime's",
     labels: ["version", "runtime", "runtime_version"],
   },
+  lostLines: {
+    name: "sallyport_log_lines_lost_total",
+    type: "counter",
+    help: "Lines of output that were lost because nobody read it or it couldn't be written",
+    labels: [],
+  },
   acceptPauses: {
     name: "sallyport_accept_paused_total",
     type: "counter",
@@ -159,7 +166,7 @@ const INFO = {
 } as const satisfies Record<string, MetricInfo>;
 
 /** Every metric that {@link Metrics.render} writes. */
-export const METRICS: readonly MetricInfo[] = [...Object.values(INFO), ...CURVE_METRICS];
+export const METRICS: readonly MetricInfo[] = [...Object.values(INFO), ...CURVE_METRICS, ...SERVICE_METRICS];
 
 /** How often the loop's delay is measured. */
 const LOOP_DELAY_INTERVAL_MS = 500;
@@ -186,6 +193,8 @@ export interface MetricsOptions {
     readonly version: string;
     readonly descriptors?: Pick<Descriptors, "limit" | "acceptPauses" | "open">;
   };
+  /** Says how many lines of output were lost. */
+  readonly lostLines?: () => number;
 }
 
 function sessionLabels(labels: SessionLabels): Record<(typeof SESSION_LABELS)[number], string> {
@@ -223,6 +232,8 @@ export class Metrics {
 
   /** What the curve transport counts. */
   readonly curve: CurveMetrics;
+  /** An agent's services. */
+  readonly services: ServiceMetrics;
   readonly #registry = new Registry();
   #others: (() => Promise<readonly unknown[]>) | undefined;
   readonly #sessions: Gauge<(typeof SESSION_LABELS)[number]>;
@@ -242,6 +253,7 @@ export class Metrics {
     this.contentType = this.#registry.contentType;
     const registers = [this.#registry];
     this.curve = new CurveMetrics(this.#registry);
+    this.services = new ServiceMetrics(this.#registry);
     const config = <Label extends string>(info: MetricInfo & { readonly labels: readonly Label[] }) => ({
       name: info.name,
       help: info.help,
@@ -296,6 +308,14 @@ export class Metrics {
       runtime: options.runtime?.name ?? "unknown",
       runtime_version: options.runtime?.version ?? "unknown",
     }, 1);
+    const { lostLines = () => 0 } = options;
+    new Counter({
+      ...config(INFO.lostLines),
+      collect() {
+        this.reset();
+        this.inc(lostLines());
+      },
+    });
     const descriptors = options.runtime?.descriptors;
     new Counter({
       ...config(INFO.acceptPauses),

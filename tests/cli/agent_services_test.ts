@@ -1,7 +1,7 @@
 /** Services by the whole program: edge, session master and agent as processes, and a file that changes. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { type AddressInfo, connect, createServer, type Server, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -114,8 +114,35 @@ describe("agent --service", () => {
         visitor.destroy();
       }
       assert.deepEqual(endpoints.map(({ connections }, i) => connections - before[i]!), [1, 2, 3]);
+
+      const dataDir = join(folder, "agent");
+      if (process.platform !== "win32") {
+        assert.equal((await stat(join(dataDir, "agent.sock"))).mode & 0o777, 0o600);
+      }
+      const asked = start(["agent", "status", "--data-dir", dataDir, "--json"]);
+      assert.equal(await asked.ended, 0, asked.stderr);
+      const report = JSON.parse(asked.stdout);
+      assert.equal(report.agent.session.transport, "snitun");
+      assert.equal(report.agent.session.edge, `localhost:${edgePort}`);
+      assert.deepEqual(report.services.map((one: Record<string, unknown>) => [one.tls, one.visitorsTotal]), [
+        ["passthrough", 1],
+        ["passthrough", 2],
+        ["passthrough", 3],
+      ]);
+      const shown = start(["agent", "--data-dir", dataDir, "status"]);
+      assert.equal(await shown.ended, 0);
+      assert.match(shown.stdout, /^session +snitun to localhost:\d+ for /m);
+      assert.match(shown.stdout, /^b\.services\.example\n {2}target +tcp:\/\/127\.0\.0\.1:\d+ {2}up$/m);
+      // A second agent with the same data folder serves too, and says that it can't be asked.
+      const second = agent("--service", `second.services.example=127.0.0.1:${endpoints[0]!.port}`);
+      await second.seen(/agent status` won't work: .*another agent answers there/, "stderr");
+      second.signal("SIGTERM");
+      assert.equal(await second.ended, 0);
       running.signal("SIGTERM");
       assert.equal(await running.ended, 0);
+      const nobody = start(["agent", "status", "--data-dir", join(folder, "agent")]);
+      assert.equal(await nobody.ended, 1);
+      assert.match(nobody.stderr, /no agent runs with this data folder/);
     },
   );
 });

@@ -61,6 +61,18 @@ function readAll(path: string, size = 1000): Promise<Bytes> {
 }
 
 describe("a pipe's sink", () => {
+  it("keeps what came from others, whatever the umask", { skip: windows }, async () => {
+    const before = process.umask(0);
+    try {
+      const { sink } = await sinkTo("private");
+      sink.write(body(10));
+      await sink.finish();
+    } finally {
+      process.umask(before);
+    }
+    assert.equal((await stat(join(folder, "private"))).mode & 0o777, 0o600);
+  });
+
   it("gives a file its name when it is whole, and reports every byte", async () => {
     const { sink, heard } = await sinkTo("out");
     assert.deepEqual(await readdir(folder), []);

@@ -1,7 +1,13 @@
 import { describe, it } from "node:test";
 import assert from "node:assert/strict";
 import { SallyportError } from "../../src/errors.ts";
-import { createLogger, type LogFields, type LogLevel, silentLogger } from "../../src/telemetry/log.ts";
+import {
+  createLogger,
+  type LogFields,
+  type LogLevel,
+  silentLogger,
+  terminalText,
+} from "../../src/telemetry/log.ts";
 
 const TOKEN = `gAAAAABo${"Zm9vYmFy".repeat(12)}==`;
 const AT = Date.UTC(2026, 0, 31, 12, 0, 0, 5);
@@ -166,5 +172,14 @@ describe("silentLogger", () => {
     silentLogger.child({ a: 1 }).error({ b: 2 }, "x");
     assert.equal(silentLogger.child({}), silentLogger);
     assert.equal(createLogger({ level: "silent", format: "json" }), silentLogger);
+  });
+});
+
+describe("terminalText", () => {
+  it("shows what would act on a terminal, and keeps line breaks and tabs", () => {
+    assert.equal(
+      terminalText("a\x1b[2Jb\tc\nd\x07\u202ee\x9b1m"),
+      "a\\u001b[2Jb\tc\nd\\u0007\\u202ee\\u009b1m",
+    );
   });
 });

@@ -63,7 +63,11 @@ describe("Metrics", () => {
     metrics.pipeTransfer("received");
     metrics.tokenIssued(2, "aes-gcm");
     metrics.masterRequest("/v1/tokens", 201);
+    metrics.internalError("connection");
     metrics.curve.add(curveSource(1));
+    metrics.services.source = () => [
+      { name: "a.test", visitors: 1, visitorsTotal: 2, targets: [{ target: "127.0.0.1:1", up: true }] },
+    ];
     const { samples, families } = await scrape(metrics);
     assert.deepEqual([...families.keys()].sort(), METRICS.map((metric) => metric.name).sort());
     for (const { name, type, help, labels } of METRICS) {

@@ -14,9 +14,16 @@ import { AlertDescription } from "../../wire/tls/tls_alert.ts";
 import { wildcardOf } from "../../wire/wildcard.ts";
 import { AccessList } from "../access_list.ts";
 import type { Connector } from "../connector.ts";
+import { HealthChecks } from "./health.ts";
 import { readHello } from "./hello.ts";
 import { dismiss, passthroughConnector } from "./passthrough.ts";
-import type { AccessEntry, ServiceConnector, ServiceConnectors, ServiceParts } from "./port.ts";
+import type {
+  AccessEntry,
+  CertificateFacts,
+  ServiceConnector,
+  ServiceConnectors,
+  ServiceParts,
+} from "./port.ts";
 import { endsTlsHere, type Service } from "./service.ts";
 import { type TargetFacts, TargetPool } from "./targets.ts";
 import { VisitorStream } from "./visitor_stream.ts";
@@ -86,6 +93,11 @@ export class ServiceTable {
   /** Every name of every service, in their order, each once. */
   get names(): readonly string[] {
     return [...this.#byName.keys()];
+  }
+
+  /** The certificates of services whose TLS ends here. */
+  get certificates(): readonly CertificateFacts[] {
+    return this.#options.connectors?.certificates() ?? [];
   }
 
   /** What there is to say of each service. */
@@ -215,6 +227,7 @@ class Entry {
   readonly #log: Logger;
   readonly #access: AccessList;
   readonly #targets: TargetPool;
+  readonly #health: HealthChecks;
   readonly #connector: ServiceConnector;
   readonly #accessLog: ((entry: AccessEntry) => void) | undefined;
   readonly #visitors = new Set<VisitorStream>();
@@ -241,6 +254,7 @@ class Entry {
       ...meter === undefined ? {} : { meter },
       ...this.#accessLog === undefined ? {} : { accessLog: this.#accessLog },
     };
+    this.#health = new HealthChecks({ service, targets: this.#targets, runtime });
     this.#connector = endsTlsHere(service)
       ? connectors!.terminating(service, parts)
       : passthroughConnector(service, parts);
@@ -327,6 +341,7 @@ class Entry {
     const over = new SallyportError("shutdown", `Cannot keep visitor: the service ${this.name} is gone`, {
       side: "local",
     });
+    this.#health.stop();
     const closing = this.#connector.close?.(graceMs);
     const end = () => {
       for (const visitor of [...this.#visitors]) visitor.abort(over);

@@ -43,8 +43,11 @@ export class SealedDialer implements TransportDialer {
       token: grant.token,
       aesKey: grant.aesKey,
       edgePublicKey,
-      // A device without a battery starts in the past; no token comes from the future.
-      unixSeconds: Math.max(Math.floor(runtime.clock.wallMs() / 1000), tokenMadeAtS(grant.token)),
+      // A device without a battery starts in the past: the master's clock counts, and no token comes from the future.
+      unixSeconds: Math.max(
+        Math.floor((runtime.clock.wallMs() + (grant.clockOffsetMs ?? 0)) / 1000),
+        tokenMadeAtS(grant.token),
+      ),
     });
   }
 }

@@ -11,8 +11,8 @@ import { SallyportError } from "../../errors.ts";
 import { normalizeIp, parseIp } from "../ip/networks.ts";
 import { ipText } from "../ip/ip_text.ts";
 
-/** A PROXY v1 line is at most 107 bytes (its spec); a v2 header may carry TLVs, of which a kilobyte is plenty. */
-export const PROXY_V2_MAX_BYTES = 1 * 1024;
+/** The longest PROXY header of version 2 that is taken: its TLVs may hold names and certificates' subjects. */
+export const PROXY_V2_MAX_BYTES = 4 * 1024;
 
 /** An address as the header has it; `host` is canonical text. */
 export interface ProxyAddress {
@@ -39,6 +39,11 @@ const V2_SIGNATURE = Uint8Array.of(0x0d, 0x0a, 0x0d, 0x0a, 0x00, 0x0d, 0x0a, 0x5
 const V2_HEADER_BYTES = 16;
 const PORT_MAX = 65_535;
 const PP2_TYPE_AUTHORITY = 0x02;
+const PP2_TYPE_CRC32C = 0x03;
+const CRC32C_BYTES = 4;
+/** Address families: unspecified, IPv4, IPv6, unix. The nibble behind them: unspecified, stream, datagram. */
+const V2_ADDRESS_BYTES = [0, 2 * 4 + 4, 2 * 16 + 4, 2 * 108];
+const V2_TRANSPORT_MAX = 2;
 const TLV_HEADER_BYTES = 3;
 const CR = 0x0d;
 const LF = 0x0a;
@@ -100,15 +105,26 @@ function parseV2(bytes: Bytes): ProxyOutcome {
   if (length > PROXY_V2_MAX_BYTES) {
     return refused(`it announces ${length} bytes, at most ${PROXY_V2_MAX_BYTES} are allowed`);
   }
-  const addressBytes = family === 0x11 ? 4 : family === 0x21 ? 16 : 0;
-  if (command === 1 && size < 2 * addressBytes + (addressBytes > 0 ? 4 : 0)) {
-    return refused(`it announces ${size} bytes, too few for its addresses`);
+  const addressesBytes = V2_ADDRESS_BYTES[family >>> 4];
+  // What LOCAL names is to be passed over, its family too.
+  if (command === 1) {
+    if (addressesBytes === undefined || (family & 0x0f) > V2_TRANSPORT_MAX) {
+      return refused(
+        `its family and transport are 0x${family.toString(16).padStart(2, "0")}, which is unassigned`,
+      );
+    }
+    if (size < addressesBytes) return refused(`it announces ${size} bytes, too few for its addresses`);
   }
   if (bytes.length < length) return INCOMPLETE;
-  // LOCAL, and families other than TCP over IP, say nothing of a visitor.
-  if (command === 0 || addressBytes === 0) {
-    return { kind: "header", source: undefined, destination: undefined, length };
+  if (command === 0) return { kind: "header", source: undefined, destination: undefined, length };
+  // What follows an unspecified family has no known beginning.
+  if (addressesBytes! > 0) {
+    const fault = tlvFault(bytes.subarray(0, length), V2_HEADER_BYTES + addressesBytes!);
+    if (fault !== undefined) return refused(fault);
   }
+  const addressBytes = family === 0x11 ? 4 : family === 0x21 ? 16 : 0;
+  // Families other than TCP over IP say nothing of a visitor.
+  if (addressBytes === 0) return { kind: "header", source: undefined, destination: undefined, length };
   const source = ipText(reader.bytes(addressBytes));
   const destination = ipText(reader.bytes(addressBytes));
   return {
@@ -117,6 +133,35 @@ function parseV2(bytes: Bytes): ProxyOutcome {
     destination: { host: destination, port: reader.u16() },
     length,
   };
+}
+
+/** What is wrong with the TLVs of a whole header from `at` on: their borders, or the checksum, where there is one. */
+function tlvFault(header: Bytes, at: number): string | undefined {
+  while (at < header.length) {
+    if (header.length - at < TLV_HEADER_BYTES) return "its last TLV is cut short";
+    const type = header[at]!;
+    const size = header[at + 1]! << 8 | header[at + 2]!;
+    const value = at + TLV_HEADER_BYTES;
+    at = value + size;
+    if (at > header.length) return "its last TLV is cut short";
+    if (type !== PP2_TYPE_CRC32C) continue;
+    if (size !== CRC32C_BYTES) return `its checksum has ${size} bytes, needs ${CRC32C_BYTES}`;
+    const claimed = new ByteReader(header.subarray(value, at)).u32();
+    const judged = header.slice();
+    judged.fill(0, value, at);
+    if (crc32c(judged) !== claimed) return "its checksum is wrong";
+  }
+  return undefined;
+}
+
+/** CRC-32C (Castagnoli), as RFC 9260 appendix A has it. */
+function crc32c(bytes: Bytes): number {
+  let crc = 0xffffffff;
+  for (const byte of bytes) {
+    crc ^= byte;
+    for (let bit = 0; bit < 8; bit++) crc = crc & 1 ? (crc >>> 1) ^ 0x82f63b78 : crc >>> 1;
+  }
+  return (crc ^ 0xffffffff) >>> 0;
 }
 
 /** What {@link encodeProxyHeader} adds to a header of version 2. */

@@ -15,6 +15,23 @@ const text = (line: string): Bytes => Uint8Array.from(line, (c) => c.charCodeAt(
 const v4 = [{ host: "192.0.2.1", port: 51234 }, { host: "198.51.100.7", port: 443 }] as const;
 const v6 = [{ host: "2001:db8::1", port: 1 }, { host: "2001:db8::2", port: 65535 }] as const;
 
+/** A header of version 2 with these TLVs behind its addresses. */
+function withTlvs(...tlvs: number[][]): Bytes {
+  const header = Uint8Array.from([...encodeProxyHeader(2, ...v4), ...tlvs.flat()]);
+  new DataView(header.buffer).setUint16(14, header.length - 16);
+  return header;
+}
+
+/** CRC-32C by division, bit after bit, of a header whose checksum is 0. */
+function crcOf(bytes: Bytes): number {
+  let crc = 0xffffffffn;
+  for (const byte of bytes) {
+    crc ^= BigInt(byte);
+    for (let bit = 0; bit < 8; bit++) crc = (crc & 1n) === 1n ? (crc >> 1n) ^ 0x82f63b78n : crc >> 1n;
+  }
+  return Number(crc ^ 0xffffffffn);
+}
+
 describe("PROXY headers", () => {
   for (const version of [1, 2] as const) {
     for (const [source, destination] of [v4, v6]) {
@@ -53,13 +70,22 @@ describe("PROXY headers", () => {
     });
     const local = Uint8Array.from([13, 10, 13, 10, 0, 13, 10, 81, 85, 73, 84, 10, 0x20, 0, 0, 0]);
     assert.equal(parseProxyHeader(local).kind, "header");
-    const unix = Uint8Array.from([13, 10, 13, 10, 0, 13, 10, 81, 85, 73, 84, 10, 0x21, 0x31, 0, 3, 1, 2, 3]);
-    assert.deepEqual(parseProxyHeader(unix), {
-      kind: "header",
-      source: undefined,
-      destination: undefined,
-      length: 19,
-    });
+    for (const [family, size] of [[0x31, 216], [0x32, 216], [0x00, 3]] as const) {
+      const other = Uint8Array.from([
+        ...local.slice(0, 12),
+        0x21,
+        family,
+        0,
+        size,
+        ...new Array(size).fill(1),
+      ]);
+      assert.deepEqual(parseProxyHeader(other), {
+        kind: "header",
+        source: undefined,
+        destination: undefined,
+        length: 16 + size,
+      });
+    }
     const udp = encodeProxyHeader(2, ...v4);
     udp[13] = 0x12;
     assert.equal((parseProxyHeader(udp) as { source?: unknown }).source, undefined);
@@ -77,12 +103,37 @@ describe("PROXY headers", () => {
     });
   });
 
+  it("carry as many TLVs as a proxy may have, and a checksum that is right", () => {
+    // The check value of RFC 3720 and others.
+    assert.equal(crcOf(text("123456789")), 0xe3069283);
+    const [type, size] = [0xe0, 2048];
+    const header = withTlvs([type, size >> 8, size & 255, ...new Array(size).fill(7)], [3, 0, 4, 0, 0, 0, 0]);
+    assert.equal(parseProxyHeader(header).kind, "refused");
+    new DataView(header.buffer).setUint32(header.length - 4, crcOf(header));
+    assert.deepEqual(parseProxyHeader(header), {
+      kind: "header",
+      source: v4[0],
+      destination: v4[1],
+      length: header.length,
+    });
+    header[16]! ^= 1;
+    assert.match((parseProxyHeader(header) as { detail: string }).detail, /checksum is wrong/);
+  });
+
   it("name an IPv4 visitor as such, in IPv6 clothes too", () => {
     const outcome = parseProxyHeader(text("PROXY TCP6 ::ffff:192.0.2.1 2001:db8::2 1 2\r\n"));
     assert.equal((outcome as { source?: { host: string } }).source?.host, "192.0.2.1");
   });
 
   const refused: [string, Bytes, RegExp][] = [
+    ...[0x13, 0x1f, 0x99, 0x41, 0xff, 0x03].map((family): [string, Bytes, RegExp] => [
+      `family and transport 0x${family.toString(16)}`,
+      Uint8Array.from([...encodeProxyHeader(2, ...v4)].with(13, family)),
+      /unassigned/,
+    ]),
+    ["a TLV that is cut short", withTlvs([4, 0, 2, 9]), /cut short/],
+    ["a TLV without its length", withTlvs([4, 0]), /cut short/],
+    ["a checksum of 3 bytes", withTlvs([3, 0, 3, 0, 0, 0]), /checksum has 3 bytes/],
     ["another protocol", text("GET / HTTP/1.1\r\n"), /signature/],
     ["a signature gone wrong", text("PROXX TCP4"), /signature/],
     ["a family that isn't", text("PROXY TCP5 1.1.1.1 1.1.1.1 1 1\r\n"), /family/],

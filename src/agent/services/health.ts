@@ -1,0 +1,110 @@
+/**
+ * Health checks: whether a service's targets are well, asked regularly.
+ *
+ * @module
+ */
+import { request as requestHttp, type RequestOptions } from "node:http";
+import { request as requestHttps } from "node:https";
+import { SallyportError } from "../../errors.ts";
+import type { Runtime, Timer } from "../../runtime/port.ts";
+import { endsTlsHere, type HealthCheck, type Service } from "./service.ts";
+import type { Target } from "./target.ts";
+import { dialTarget, type TargetPool } from "./targets.ts";
+
+/** What {@link HealthChecks} works with. */
+export interface HealthChecksOptions {
+  readonly service: Service;
+  readonly targets: TargetPool;
+  readonly runtime: Runtime;
+  /** Asks a target; {@link checkTarget} when absent. */
+  readonly check?: typeof checkTarget;
+}
+
+/** Asks every target of one service, each by itself, until it is stopped. */
+export class HealthChecks {
+  readonly #options: HealthChecksOptions;
+  readonly #timers = new Map<Target, Timer>();
+  #stopped = false;
+
+  constructor(options: HealthChecksOptions) {
+    this.#options = options;
+    const { service: { healthCheck, targets } } = options;
+    if (healthCheck === undefined) return;
+    for (const target of targets) {
+      // A folder of files has nothing that could be down.
+      if (target.protocol !== "files") void this.#ask(target, healthCheck);
+    }
+  }
+
+  /** Asks no more. */
+  stop(): void {
+    this.#stopped = true;
+    for (const timer of this.#timers.values()) timer.cancel();
+  }
+
+  async #ask(target: Target, healthCheck: HealthCheck): Promise<void> {
+    const { service, targets, runtime, check = checkTarget } = this.#options;
+    let failure: unknown;
+    try {
+      await check(target, healthCheck, service, runtime);
+    } catch (error) {
+      failure = error;
+    }
+    if (this.#stopped) return;
+    targets.checked(target, failure);
+    this.#timers.set(
+      target,
+      runtime.clock.after(healthCheck.intervalMs, () => void this.#ask(target, healthCheck)),
+    );
+  }
+}
+
+/** Asks a target once; rejects with what is wrong. */
+export async function checkTarget(
+  target: Target,
+  healthCheck: HealthCheck,
+  service: Service,
+  runtime: Runtime,
+): Promise<void> {
+  if (target.protocol === "files") return;
+  if (healthCheck.kind === "http") return await askHttp(target, healthCheck, service);
+  const conn = await dialTarget(runtime, target, healthCheck.timeoutMs);
+  conn.attach({ data() {}, end() {}, drain() {}, close() {} });
+  conn.abort();
+}
+
+/** GET by HTTP/1.1, by TLS where the target speaks it: whose certificate it is doesn't matter here. */
+async function askHttp(
+  target: Exclude<Target, { readonly protocol: "files" }>,
+  { path = "/", status, timeoutMs }: HealthCheck,
+  service: Service,
+): Promise<void> {
+  const byTls = target.protocol === "https" || !endsTlsHere(service);
+  const name = service.names[0]!.replace(/^\*\./, "");
+  const { endpoint } = target;
+  const where: RequestOptions = "path" in endpoint
+    ? { socketPath: endpoint.path }
+    : { host: endpoint.host, port: endpoint.port };
+  const headers = { host: name, "user-agent": "sallyport-health-check", connection: "close" };
+  const ask = byTls ? requestHttps : requestHttp;
+  const tls = byTls ? { servername: name, rejectUnauthorized: false } : {};
+  const answered = await new Promise<number>((resolve, reject) => {
+    const request = ask({ ...where, ...tls, path, headers, agent: false }, (response) => {
+      resolve(response.statusCode ?? 0);
+      response.destroy();
+    });
+    const timer = setTimeout(
+      () => request.destroy(new Error(`no answer in ${timeoutMs / 1000} s`)),
+      timeoutMs,
+    );
+    request.on("error", reject);
+    request.on("close", () => clearTimeout(timer));
+    request.end();
+  });
+  if (status === undefined ? answered >= 200 && answered < 400 : answered === status) return;
+  const why = `it answers GET ${path} with ${answered}, expected ${status ?? "200 to 399"}`;
+  throw new SallyportError("endpoint_unreachable", `Cannot use target ${target.text}: ${why}`, {
+    side: "local",
+    retryable: true,
+  });
+}

@@ -1,0 +1,29 @@
+/**
+ * What a running agent tells of itself to `agent status` and `doctor`.
+ *
+ * @module
+ */
+import type { AgentFacts } from "../agent.ts";
+import type { CertificateFacts } from "../services/port.ts";
+import type { ServiceFacts } from "../services/table.ts";
+
+/** The report's version; it rises where a member changes its meaning. */
+export const STATUS_VERSION = 1;
+
+/** The report, as it goes over the socket in JSON. */
+export interface StatusReport {
+  readonly statusVersion: typeof STATUS_VERSION;
+  readonly version: string;
+  readonly runtime: string;
+  readonly pid: number;
+  /** Milliseconds since 1970. */
+  readonly startedMs: number;
+  readonly nowMs: number;
+  /** The session master's URL. */
+  readonly master: string;
+  readonly agent: AgentFacts;
+  readonly services: readonly ServiceFacts[];
+  readonly certificates: readonly CertificateFacts[];
+  /** Public ports, `HOST:PORT` each; null where one isn't open. */
+  readonly published: readonly (string | null)[];
+}

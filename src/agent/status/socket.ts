@@ -1,0 +1,109 @@
+/**
+ * The local socket by which a running agent is asked: HTTP over a unix socket in the data folder, for its owner alone.
+ *
+ * @module
+ */
+import { chmod, rm } from "node:fs/promises";
+import { createServer, request, type Server } from "node:http";
+import { errorMessage, SallyportError } from "../../errors.ts";
+import type { StatusReport } from "./report.ts";
+
+/** The socket's name in the data folder. */
+export const STATUS_SOCKET = "agent.sock";
+/** A question is answered within this time, or there is no agent. */
+export const STATUS_TIMEOUT_MS = 5_000;
+/** A report of a thousand services, each with its errors, is shorter. */
+const REPORT_MAX_BYTES = 8 * 1024 * 1024;
+
+/** A running status socket. */
+export interface StatusSocket {
+  close(): Promise<void>;
+}
+
+/**
+ * Answers questions at `path`. A socket that an agent has left behind is replaced; where another agent answers there,
+ * rejects with `address_in_use`.
+ */
+export async function serveStatus(path: string, report: () => StatusReport): Promise<StatusSocket> {
+  if (await readStatus(path).then(() => true, () => false)) {
+    const why = "another agent answers there; give this one a --data-dir of its own";
+    throw new SallyportError("address_in_use", `Cannot open status socket ${path}: ${why}`, {
+      side: "config",
+    });
+  }
+  await rm(path, { force: true });
+  const server = createServer((asked, answer) => {
+    if (asked.method !== "GET" || asked.url !== "/v1/status") {
+      answer.statusCode = 404;
+      return answer.end();
+    }
+    answer.setHeader("content-type", "application/json");
+    answer.end(JSON.stringify(report()));
+  });
+  await listening(server, path);
+  // Nobody but the owner may even ask: names and visitors are their business.
+  await chmod(path, 0o600);
+  return {
+    async close(): Promise<void> {
+      server.closeAllConnections?.();
+      await new Promise<void>((resolve) => server.close(() => resolve()));
+      await rm(path, { force: true });
+    },
+  };
+}
+
+function listening(server: Server, path: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once("error", (cause) => {
+      const message = `Cannot open status socket ${path}: ${errorMessage(cause)}`;
+      reject(new SallyportError("io_failed", message, { side: "local", cause }));
+    });
+    server.listen(path, resolve);
+  });
+}
+
+/** Asks the agent behind a socket. Rejects with `connection_refused` where there is none. */
+export function readStatus(path: string): Promise<StatusReport> {
+  return new Promise((resolve, reject) => {
+    const fail = (cause: unknown) => {
+      const why =
+        /ENOENT|ECONNREFUSED|No such file|refused/i.test(`${(cause as { code?: string }).code} ${cause}`)
+          ? "no agent runs with this data folder"
+          : errorMessage(cause);
+      const message = `Cannot ask agent at ${path}: ${why}`;
+      reject(new SallyportError("connection_refused", message, { side: "local", retryable: true, cause }));
+    };
+    const asking = request(
+      { socketPath: path, path: "/v1/status", headers: { host: "agent", connection: "close" }, agent: false },
+      (answer) => {
+        const parts: Uint8Array[] = [];
+        let byteLength = 0;
+        answer.on("data", (part: Uint8Array) => {
+          byteLength += part.length;
+          if (byteLength > REPORT_MAX_BYTES) asking.destroy(new Error("its answer is too long"));
+          else parts.push(part);
+        });
+        answer.on("end", () => {
+          try {
+            const bytes = new Uint8Array(byteLength);
+            let at = 0;
+            for (const part of parts) {
+              bytes.set(part, at);
+              at += part.length;
+            }
+            resolve(JSON.parse(new TextDecoder().decode(bytes)) as StatusReport);
+          } catch (error) {
+            fail(error);
+          }
+        });
+        answer.on("error", fail);
+      },
+    );
+    const timer = setTimeout(() => {
+      asking.destroy(new Error(`no answer in ${STATUS_TIMEOUT_MS / 1000} s`));
+    }, STATUS_TIMEOUT_MS);
+    asking.on("error", fail);
+    asking.on("close", () => clearTimeout(timer));
+    asking.end();
+  });
+}

@@ -1,0 +1,118 @@
+/**
+ * Lines on standard output and error that never hold the program up: they wait in a bounded buffer while nobody reads
+ * (`| less`, a stalled collector), and are lost, and counted, where it is full or the output can't be written (a full
+ * disk, a closed pipe).
+ *
+ * @module
+ */
+import { write } from "node:fs";
+import { denoWrite } from "./deno/deno_output.ts";
+
+/** Lines that may wait to be written, in bytes. Beyond it new ones are lost, and counted. */
+export const OUTPUT_WAITING_MAX_BYTES = 1024 * 1024;
+/** What is handed to the system in one call, at least one line. */
+const BATCH_BYTES = 64 * 1024;
+/** After a pipe that isn't ready, the next try waits this long. */
+const RETRY_MS = 50;
+
+/** Writes some of the bytes, at least one, and says how many. */
+export type OutputWrite = (bytes: Uint8Array<ArrayBuffer>) => Promise<number>;
+
+/** Where lines go. */
+export class LineOutput {
+  readonly #write: OutputWrite;
+  /** Called behind a loss, when lines get through again, with how many were lost. */
+  readonly #recovered: (lost: number) => void;
+  #waiting: string[] = [];
+  #waitingBytes = 0;
+  #writing = false;
+  /** Lines lost in all, and those of them that have been told of. */
+  #lost = 0;
+  #told = 0;
+  #idle: (() => void)[] = [];
+
+  constructor(write: OutputWrite, recovered: (lost: number) => void = () => {}) {
+    this.#write = write;
+    this.#recovered = recovered;
+  }
+
+  /** Lines that were lost. */
+  get lost(): number {
+    return this.#lost;
+  }
+
+  /** Writes a line, which ends in a newline; returns at once. */
+  write(line: string): void {
+    // In UTF-16 units, which is near enough for a bound.
+    if (this.#waitingBytes + line.length > OUTPUT_WAITING_MAX_BYTES) {
+      this.#lost++;
+      return;
+    }
+    this.#waiting.push(line);
+    this.#waitingBytes += line.length;
+    if (this.#writing) return;
+    this.#writing = true;
+    // Behind this turn, so that lines of one turn leave together.
+    queueMicrotask(() => void this.#writeAll());
+  }
+
+  /** Resolves when everything has left the process, or after `graceMs`, so that ending it loses nothing. */
+  async flushed(graceMs: number): Promise<void> {
+    if (!this.#writing) return;
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const late = new Promise<void>((resolve) => {
+      if (graceMs !== Infinity) timer = setTimeout(resolve, graceMs);
+    });
+    await Promise.race([new Promise<void>((resolve) => this.#idle.push(resolve)), late]);
+    clearTimeout(timer);
+  }
+
+  /** Never rejects. */
+  async #writeAll(): Promise<void> {
+    while (this.#waiting.length > 0) {
+      let count = 0;
+      let length = 0;
+      while (count < this.#waiting.length && (count === 0 || length < BATCH_BYTES)) {
+        length += this.#waiting[count++]!.length;
+      }
+      const batch = this.#waiting.splice(0, count);
+      const written = await this.#writeBatch(batch.join(""));
+      this.#waitingBytes -= length;
+      if (written) this.#tell();
+      else this.#lost += batch.length;
+    }
+    this.#writing = false;
+    for (const done of this.#idle.splice(0)) done();
+  }
+
+  async #writeBatch(text: string): Promise<boolean> {
+    let left = new TextEncoder().encode(text);
+    while (left.length > 0) {
+      try {
+        left = left.subarray(await this.#write(left));
+      } catch (error) {
+        // Somebody has made the pipe non-blocking.
+        if ((error as { code?: unknown }).code !== "EAGAIN") return false;
+        await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+      }
+    }
+    return true;
+  }
+
+  #tell(): void {
+    const lost = this.#lost - this.#told;
+    if (lost === 0) return;
+    this.#told = this.#lost;
+    this.#recovered(lost);
+  }
+}
+
+/** Writes to standard output (1) or error (2) without holding the program up. */
+export function processWrite(fd: 1 | 2): OutputWrite {
+  if ("Deno" in globalThis) return denoWrite(fd);
+  return (bytes) =>
+    new Promise((resolve, reject) => {
+      write(fd, bytes, 0, bytes.length, null, (error, count) =>
+        error === null ? resolve(count) : reject(error));
+    });
+}

@@ -1,0 +1,79 @@
+/**
+ * The metrics of an agent's services, read when somebody scrapes. Their labels come from the operator's configuration,
+ * never from a peer.
+ *
+ * @module
+ */
+import { Counter, Gauge, type Registry } from "prom-client";
+import type { MetricInfo } from "./metrics.ts";
+
+/** A service as it is counted. */
+export interface ServiceSample {
+  /** Its first name. */
+  readonly name: string;
+  readonly visitors: number;
+  readonly visitorsTotal: number;
+  readonly targets: readonly { readonly target: string; readonly up: boolean }[];
+}
+
+const VISITORS = {
+  name: "sallyport_service_visitors",
+  type: "gauge",
+  help: "Visitors of an agent's service now",
+  labels: ["service"],
+} as const satisfies MetricInfo;
+const VISITORS_TOTAL = {
+  name: "sallyport_service_visitors_total",
+  type: "counter",
+  help: "Visitors that an agent's service has had since the configuration last changed it",
+  labels: ["service"],
+} as const satisfies MetricInfo;
+const TARGET_UP = {
+  name: "sallyport_service_target_up",
+  type: "gauge",
+  help:
+    "1 where visitors of a service are sent to this target, 0 where it fails its health check or failed a visitor",
+  labels: ["service", "target"],
+} as const satisfies MetricInfo;
+
+/** The metrics of services, as the documentation lists them. */
+export const SERVICE_METRICS: readonly MetricInfo[] = [VISITORS, VISITORS_TOTAL, TARGET_UP];
+
+/** The services of one process. */
+export class ServiceMetrics {
+  /** Gives all services as they are now; none when absent. */
+  source: (() => Iterable<ServiceSample>) | undefined;
+
+  constructor(registry: Registry) {
+    const registers = [registry];
+    const samples = () => this.source?.() ?? [];
+    new Gauge({
+      ...{ name: VISITORS.name, help: VISITORS.help, labelNames: VISITORS.labels, registers },
+      collect() {
+        this.reset();
+        for (const { name, visitors } of samples()) this.set({ service: name }, visitors);
+      },
+    });
+    new Counter({
+      ...{
+        name: VISITORS_TOTAL.name,
+        help: VISITORS_TOTAL.help,
+        labelNames: VISITORS_TOTAL.labels,
+        registers,
+      },
+      collect() {
+        this.reset();
+        for (const { name, visitorsTotal } of samples()) this.inc({ service: name }, visitorsTotal);
+      },
+    });
+    new Gauge({
+      ...{ name: TARGET_UP.name, help: TARGET_UP.help, labelNames: TARGET_UP.labels, registers },
+      collect() {
+        this.reset();
+        for (const { name, targets } of samples()) {
+          for (const { target, up } of targets) this.set({ service: name, target }, Number(up));
+        }
+      },
+    });
+  }
+}

@@ -1,0 +1,109 @@
+/** Programs whose log nobody reads, or that can't be written, as processes. */
+import assert from "node:assert/strict";
+import { type ChildProcess, spawn } from "node:child_process";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import process from "node:process";
+import { after, afterEach, before, describe, it } from "node:test";
+import { fileURLToPath } from "node:url";
+
+const timeout = 60_000;
+const ROOT = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
+/** Each request is a line of the log that is about so long. */
+const PATH = `/${"x".repeat(900)}`;
+const LINES = 1_600;
+
+let folder: string;
+let children: ChildProcess[] = [];
+before(async () => void (folder = await mkdtemp(join(tmpdir(), "sallyport-log-"))));
+after(() => rm(folder, { recursive: true, force: true }));
+afterEach(() => {
+  for (const child of children) child.kill("SIGKILL");
+  children = [];
+});
+
+/** Starts a session master; its standard error goes where the shell's words say, or to a pipe that nobody reads. */
+async function start(redirection: string): Promise<{ child: ChildProcess; base: string }> {
+  const own = process.versions.deno === undefined ? [] : ["run", "-A", "--no-check"];
+  const args = ["master", "--master-listen", "127.0.0.1:0", "--data-dir", folder, "--log-level", "debug"];
+  const script = `exec "$0" "$@" ${redirection}`;
+  const child = spawn("/bin/sh", ["-c", script, process.execPath, ...own, join(ROOT, "mod.ts"), ...args], {
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  children.push(child);
+  const base = await new Promise<string>((resolve, reject) => {
+    let text = "";
+    child.stdout!.on("data", (part) => {
+      const match = /(http:\/\/127\.0\.0\.1:\d+)/.exec(text += String(part));
+      if (match !== null) resolve(match[1]!);
+    });
+    child.on("close", (code) => reject(new Error(`it ended with ${code}: ${text}`)));
+  });
+  return { child, base };
+}
+
+async function makeLines(base: string, count: number): Promise<void> {
+  let left = count;
+  const worker = async () => {
+    while (left-- > 0) {
+      const response = await fetch(base + PATH, { signal: AbortSignal.timeout(10_000) });
+      assert.equal(response.status, 404);
+      await response.body?.cancel();
+    }
+  };
+  await Promise.all(Array.from({ length: 8 }, worker));
+}
+
+async function lost(base: string): Promise<number> {
+  const text = await (await fetch(`${base}/metrics`)).text();
+  return Number(/^sallyport_log_lines_lost_total (\d+)$/m.exec(text)?.[1]);
+}
+
+function ended(child: ChildProcess): Promise<number | null> {
+  return new Promise((resolve) => child.on("exit", (code) => resolve(code)));
+}
+
+function terminate(child: ChildProcess): Promise<number | null> {
+  const over = ended(child);
+  // Not by `kill` of the child: Deno then reports this signal as its end, whatever it ended with.
+  process.kill(child.pid!, "SIGTERM");
+  return over;
+}
+
+describe("a log", { skip: process.platform === "win32" }, () => {
+  it(
+    "that nobody reads holds nothing up, and says what was lost when somebody does",
+    { timeout },
+    async () => {
+      const { child, base } = await start("");
+      await makeLines(base, LINES);
+      const count = await lost(base);
+      assert.ok(count > 0 && count < LINES, `${count} lines were lost`);
+      let text = "";
+      const told = new Promise<void>((resolve) => {
+        child.stderr!.on("data", (part) => {
+          if (/lines of this log were lost.*lost_lines=\d+/.test(text += String(part))) resolve();
+        });
+      });
+      await told;
+      assert.equal(await terminate(child), 0);
+    },
+  );
+
+  it("that nobody reads doesn't keep the program from stopping", { timeout }, async () => {
+    const { child, base } = await start("");
+    await makeLines(base, 400);
+    assert.equal(await terminate(child), 0);
+  });
+
+  it("on a full disk, or into a closed pipe, doesn't either", { timeout }, async () => {
+    for (const redirection of ["2>/dev/full", "2>&-", ""]) {
+      const { child, base } = await start(redirection);
+      if (redirection === "") child.stderr!.destroy();
+      await makeLines(base, 20);
+      if (redirection === "2>/dev/full") assert.ok(await lost(base) > 0);
+      assert.equal(await terminate(child), 0);
+    }
+  });
+});
