@@ -147,8 +147,9 @@ export class AgentSession implements SessionHandler {
   }
 
   goingAway(code: SallyportError["code"]): void {
-    const why = `Session ends: the edge takes no new visitors any more: ${code}`;
-    this.#overOrRenewal.resolve(new SallyportError("shutdown", why, { side: "peer", retryable: true }));
+    // As with a renewal, the next session is opened before this one ends: the edge serves visitors here meanwhile.
+    void code;
+    this.#overOrRenewal.resolve(undefined);
   }
 
   #closeIfRetired(): void {

@@ -94,7 +94,7 @@ export class WorkerPlace {
       forwarded: (direction) => metrics.visitorForwarded(direction),
     });
     void this.membership.over.then(() => this.#stop.resolve());
-    life.add("cluster", () => this.membership.close());
+    life.add("cluster", () => this.membership.close(this.graceMs));
   }
 
   /** Tells the parent where this worker listens: it serves from now on. */

@@ -40,6 +40,14 @@ export interface WorkerAssignment {
   readonly listening: WorkerPorts | undefined;
 }
 
+/** How a worker is to stop. */
+export interface DrainRequest {
+  /** How long its streams may go on, in milliseconds. */
+  readonly graceMs: number;
+  /** Other workers take its agents over. */
+  readonly successor: boolean;
+}
+
 /** A worker's process. */
 export interface WorkerProcess {
   /** Resolves when it has ended, with its exit code. */
@@ -158,7 +166,9 @@ export class Supervisor {
   async stop(drainMs: number = this.#options.drainMs): Promise<void> {
     this.#stopping = true;
     for (const timer of this.#restarts.values()) timer.cancel();
-    await Promise.all([...this.#workers].map((worker) => this.#retire(worker, drainMs)));
+    await Promise.all(
+      [...this.#workers].map((worker) => this.#retire(worker, { graceMs: drainMs, successor: false })),
+    );
     this.#listener?.close();
   }
 
@@ -267,18 +277,18 @@ export class Supervisor {
         throw error;
       }
       // Its streams go on while the next one is replaced.
-      void this.#retire(worker, this.#options.drainMs);
+      void this.#retire(worker, { graceMs: this.#options.drainMs, successor: true });
     }
     log.info({ workers: old.length }, "the new workers serve; the old ones let their streams finish");
   }
 
   /** Lets a worker drain, and sees to it that it ends. */
-  async #retire(worker: Worker, drainMs: number): Promise<void> {
+  async #retire(worker: Worker, request: DrainRequest): Promise<void> {
     const { clock } = this.#options.runtime;
     worker.draining = true;
     if (worker.control === undefined) worker.process.kill();
-    else worker.control.call("drain", drainMs).catch(() => {});
-    const kill = clock.after(drainMs + WORKER_KILL_MS, () => worker.process.kill());
+    else worker.control.call("drain", request).catch(() => {});
+    const kill = clock.after(request.graceMs + WORKER_KILL_MS, () => worker.process.kill());
     await worker.process.ended;
     kill.cancel();
   }

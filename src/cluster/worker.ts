@@ -14,7 +14,7 @@ import { LINK_DEADLINE_MS, LinkScratch, openLink } from "./link.ts";
 import { LINK_VERSION } from "./link_handshake.ts";
 import { ClusterNode } from "./node.ts";
 import { RemoteDirectory } from "./remote_directory.ts";
-import type { WorkerAssignment, WorkerPorts } from "./supervisor.ts";
+import type { DrainRequest, WorkerAssignment, WorkerPorts } from "./supervisor.ts";
 
 /** What {@link joinParent} takes. */
 export interface WorkerOptions {
@@ -42,8 +42,8 @@ export interface WorkerMembership {
   draining(): Promise<void>;
   /** Resolves when the parent is gone. */
   readonly over: Promise<void>;
-  /** Leaves the cluster. */
-  close(): Promise<void>;
+  /** Leaves the cluster when forwarded visitors have left, or after `graceMs`. */
+  close(graceMs: number): Promise<void>;
 }
 
 /** Joins the parent process. Rejects where it is not there, or refuses. */
@@ -52,7 +52,11 @@ export async function joinParent(options: WorkerOptions): Promise<WorkerMembersh
   const { clock } = runtime;
   const conn = await runtime.dialUnix({ path: assignment.controlPath, timeoutMs: LINK_DEADLINE_MS });
   const control = new ControlConnection(conn, clock, {
-    drain: (graceMs) => void options.drain(graceMs as number),
+    drain: (request) => {
+      const { graceMs, successor } = request as DrainRequest;
+      node.last = !successor;
+      options.drain(graceMs);
+    },
     metrics: () => options.metrics(),
   });
   await control.call("hello", { node: assignment.node, secret: assignment.secret });
@@ -99,8 +103,8 @@ export async function joinParent(options: WorkerOptions): Promise<WorkerMembersh
       draining = true;
       await node.announce();
     },
-    async close() {
-      await node.close();
+    async close(graceMs) {
+      await node.close(graceMs);
       listener.close();
       control.close();
     },

@@ -34,6 +34,13 @@ import type { EdgeCluster } from "./cluster.ts";
 import { type KeyUseStore, UsedKeys } from "./used_keys.ts";
 import type { QueueLimits } from "../protocol/mux/queue_limits.ts";
 
+/** An edge that drains waits this long for its agents to move to another node; the Python reference cannot be told. */
+export const MOVE_PATIENCE_MS = 5_000;
+/** So many agents are asked to move at a time, and then there is a pause: 1,000 a second. */
+const MOVES_AT_ONCE = 20;
+const MOVE_PAUSE_MS = 20;
+/** Between two agents that are cut because they cannot be told to move. */
+const CUT_PAUSE_MS = 5;
 /** A replaced session's streams may finish for this long. */
 export const REPLACED_GRACE_MS = 30_000;
 
@@ -72,6 +79,7 @@ export class AgentRegistry {
   readonly #routes = new Routes<AgentSession>();
   readonly #usedKeys: UsedKeys;
   readonly #sessions = new Set<AgentSession>();
+  #draining = false;
 
   constructor(options: AgentOptions) {
     this.#options = options;
@@ -174,8 +182,42 @@ export class AgentRegistry {
       side: "local",
       retryable: true,
     });
+    this.#draining = true;
+    const startedMs = this.#options.clock.nowMs();
+    if (this.#options.cluster?.last === false && graceMs > 0) await this.#moveAgents(graceMs);
+    const leftMs = Math.max(0, graceMs - (this.#options.clock.nowMs() - startedMs));
     for (const agent of this.#sessions) agent.session.goAway(over);
-    await Promise.all([...this.#sessions].map((agent) => agent.retire(over, graceMs)));
+    await Promise.all([...this.#sessions].map((agent) => agent.retire(over, leftMs)));
+  }
+
+  /**
+   * Asks agents to open a session at another node, some at a time, so that not all of them do at once. Other nodes go on
+   * forwarding visitors to them here until they have. Resolves when all have moved, or when those that cannot be told
+   * have been waited for.
+   */
+  async #moveAgents(graceMs: number): Promise<void> {
+    const { clock } = this.#options;
+    const pause = (ms: number) => new Promise<void>((resolve) => void clock.after(ms, resolve));
+    const untilMs = clock.nowMs() + Math.min(graceMs, MOVE_PATIENCE_MS);
+    let asked = 0;
+    for (const agent of [...this.#sessions]) {
+      agent.session.askToMove();
+      if (++asked % MOVES_AT_ONCE === 0) await pause(MOVE_PAUSE_MS);
+    }
+    while (clock.nowMs() < untilMs && [...this.#sessions].some(({ retiring }) => !retiring)) {
+      await pause(MOVE_PAUSE_MS);
+    }
+    // Those that are left cannot be told: they are cut one by one, and come back by themselves.
+    const over = new SallyportError("shutdown", "Session ended: the edge is shutting down", {
+      side: "local",
+      retryable: true,
+    });
+    for (const agent of [...this.#sessions]) {
+      if (agent.retiring) continue;
+      agent.session.goAway(over);
+      void agent.retire(over, graceMs);
+      await pause(CUT_PAUSE_MS);
+    }
   }
 
   #authorize(token: OpenedToken, remote: Address, transport: string): void | Promise<void> {
@@ -282,6 +324,11 @@ export class AgentRegistry {
     );
     if (!names.includes(agent.hostname)) return this.#routes.releaseNames(agent, names);
     this.#routes.release(agent);
+    // It has moved because this node drains: its streams have the drain's time, not that of a replaced session.
+    if (this.#draining) {
+      agent.retiring = true;
+      return;
+    }
     const why = reason === "replaced"
       ? "a newer one serves its names"
       : "another agent of the cluster has its name";
@@ -416,8 +463,12 @@ class AgentSession implements SessionHandler, AgentFacts {
     this.remote = facts.remote;
   }
 
+  /** It serves no new visitors any more. */
+  retiring = false;
+
   /** Lets the streams finish, then closes; resolves when it's done. */
   retire(reason: SallyportError, graceMs: number): Promise<void> {
+    this.retiring = true;
     this.#registry.left(this, reason.message);
     return new Promise((resolve) => {
       const earlier = this.#retired?.done;

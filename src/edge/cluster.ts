@@ -8,6 +8,8 @@ import type { Session } from "../transport/port.ts";
 
 /** The other nodes, as an edge uses them. */
 export interface EdgeCluster {
+  /** No other node will take this one's agents over: all of them stop. */
+  readonly last: boolean;
   /** Claims a session's names in the cluster. */
   register(claim: SessionClaim): void;
   /** The session serves its names no more. */
