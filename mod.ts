@@ -22,30 +22,29 @@ export type { PortRange } from "./src/tunnel/ports/port_leases.ts";
 export type { PublicAddress } from "./src/wire/snocat/demand_proxy.ts";
 export type { AgentRequest, Authorize, EdgeTunnels } from "./src/edge/agent_request.ts";
 export type { KeyUseStore } from "./src/edge/used_keys.ts";
-export type { SealedKey } from "./src/edge/agents.ts";
 export type { Accepts } from "./src/edge/protocol_detector.ts";
 
 // The agent: where its tokens come from, and what becomes of visitors' streams.
 export { type Agent, type AgentOptions, createAgent } from "./src/agent/agent.ts";
-export type {
-  DialerOptions,
-  EdgePins,
-  TransportName,
-  TransportSetting,
-} from "./src/agent/transports/port.ts";
+export type { TransportName, TransportSetting } from "./src/agent/dialer.ts";
+export type { DialerOptions, EdgePins } from "./src/transport/agent_transport.ts";
 export type { RememberedTransport, TransportMemory } from "./src/agent/transport_choice.ts";
-export {
-  type Grant,
-  type GrantEdge,
-  type GrantSource,
-  type MasterGrantOptions,
-  masterGrants,
-} from "./src/agent/grant.ts";
+export type { Grant, GrantEdge, TokenGrant } from "./src/transport/grant.ts";
+export { type GrantSource, type MasterGrantOptions, masterGrants } from "./src/agent/grant.ts";
 export type { PublishedPort } from "./src/agent/publisher.ts";
 export { type Connector, tcpConnector, type TcpConnectorOptions } from "./src/agent/connector.ts";
 export { AccessList, type AccessListOptions } from "./src/agent/access_list.ts";
 
-// The sealed transport: an edge's key, and libsodium, which makes it.
+// How agents come to an edge: its table of transports, and the port of a transport of one's own.
+export type { EdgeContext, EdgeTransport } from "./src/transport/edge_transport.ts";
+export type { AcceptedConnection, AgentAdmission } from "./src/transport/admission.ts";
+export { snitunTransport, type SnitunTransportOptions } from "./src/transport/snitun/edge.ts";
+export { sealedTransport, type SealedTransportOptions } from "./src/transport/sealed/edge.ts";
+export type { FallbackProtocol } from "./src/transport/sealed/accept.ts";
+export { curveTransport, type CurveTransportOptions } from "./src/transport/curve/edge.ts";
+export { quicTransport, type QuicTransportOptions } from "./src/transport/quic/edge.ts";
+
+// The key that agents know an edge by, and libsodium, which makes it.
 export { type KeyPair, loadSodium, makeKeyPair, type SessionKeys, type Sodium } from "./src/crypto/sodium.ts";
 
 // The curve transport: the edge's key, of the same kind, and the cryptography below it.

@@ -12,7 +12,7 @@ import { createLogger, type Logger } from "../src/telemetry/log.ts";
 import { Metrics } from "../src/telemetry/metrics.ts";
 import { reportFault } from "../src/telemetry/faults.ts";
 import { FrameReceiver } from "../src/protocol/mux/snitun/receiver.ts";
-import { MuxLink } from "../src/transport/mux_link.ts";
+import { ConnSession } from "../src/transport/conn_session.ts";
 import { createRouter } from "../src/tunnel/requests/router.ts";
 import { runFile } from "./support/run_file.ts";
 import { AGENT_HOST, EDGE_HOST, EDGE_PORT, FERNET_KEY, NOTHING, TestEdge } from "./support/tunnel.ts";
@@ -117,7 +117,7 @@ describe("a fault of our own", () => {
   it("between a visitor and its session ends that visitor", async (t) => {
     const witness = new Witness();
     const { test, finish } = await site(witness, {});
-    const broken = t.mock.method(MuxLink.prototype, "open", breaks);
+    const broken = t.mock.method(ConnSession.prototype, "open", breaks);
     const { conn } = await test.visit();
     broken.mock.restore();
     assert.ok(conn.ended || conn.closes > 0);

@@ -5,6 +5,7 @@
  * deno task test                          # everything
  * deno task test -- --only static         # formatting, lint, types, lock files, without the suite
  * deno task test -- --only bun tests/mux  # the suite under one runtime, for some folders or files
+ * deno task test -- --explore             # properties and simulations with fresh seeds, which they print
  * ```
  *
  * Ends with the line `N passed, N failed` and exit code 1 if anything failed. A static check counts as one.
@@ -21,7 +22,7 @@ import { countCases } from "./junit.ts";
 const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
 const CACHE = join(ROOT, ".cache");
 const NPX = "npx -y -p deno@2.9.6 -p bun@1.4.5 deno task test";
-const USAGE = `Usage: deno task test [-- [--only static|deno|bun]... [FILE or FOLDER]...]`;
+const USAGE = `Usage: deno task test [-- [--explore] [--only static|deno|bun]... [FILE or FOLDER]...]`;
 
 type Group = "static" | "deno" | "bun";
 interface Outcome {
@@ -223,6 +224,10 @@ function readArguments(given: string[]): { only: Set<Group>; paths: string[] } {
   for (let index = 0; index < words.length; index++) {
     const word = words[index] as string;
     if (word === "--") continue;
+    if (word === "--explore") {
+      process.env.SALLYPORT_TEST_EXPLORE = "1";
+      continue;
+    }
     if (word === "--only") {
       const group = words[++index];
       if (group !== "static" && group !== "deno" && group !== "bun") {

@@ -15,8 +15,8 @@ import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { keyPair, loadSodium } from "../../src/crypto/sodium.ts";
 import type { CurveConnection } from "../../src/protocol/curve/connection.ts";
-import { dialCurve } from "../../src/transport/curve/socket_dialer.ts";
-import { type CurveListener, listenCurve } from "../../src/transport/curve/socket_listener.ts";
+import { connectCurve } from "../../src/transport/curve/socket_dialer.ts";
+import { bindCurve, type CurveListener } from "../../src/transport/curve/socket_listener.ts";
 import { COOKIE_PACKET_BYTES, HELLO_BYTES, writeHello } from "../../src/protocol/curve/packet.ts";
 import { currentRuntime } from "../../src/runtime/mod.ts";
 import type { Address, Bytes } from "../../src/runtime/port.ts";
@@ -94,7 +94,7 @@ async function flood(): Promise<void> {
 /** Opens all connections, then reads what comes. */
 async function dialAll(): Promise<void> {
   const dial = () =>
-    dialCurve({
+    connectCurve({
       runtime,
       server,
       crypto,
@@ -129,7 +129,7 @@ function start(part: string, port: number) {
 }
 
 async function listen(connections: CurveConnection[], streamOver: () => void): Promise<CurveListener> {
-  return await listenCurve({
+  return await bindCurve({
     runtime,
     host: HOST,
     port: 0,

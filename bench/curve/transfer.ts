@@ -16,10 +16,11 @@ import { createToken, tryOpenToken } from "../../src/protocol/token/token.ts";
 import { SendScratch } from "../../src/protocol/mux/snitun/sender.ts";
 import { currentRuntime } from "../../src/runtime/mod.ts";
 import type { Bytes } from "../../src/runtime/port.ts";
-import { listenForCurve } from "../../src/transport/curve/accept.ts";
-import { dialForCurve } from "../../src/transport/curve/dial.ts";
+import { listenCurve } from "../../src/transport/curve/accept.ts";
+import { dialCurve } from "../../src/transport/curve/dial.ts";
 import type { Session, SessionHandler, SessionStream } from "../../src/transport/port.ts";
-import { acceptSnitun, dialSnitun } from "../../src/transport/snitun/snitun.ts";
+import { acceptSnitun } from "../../src/transport/snitun/accept.ts";
+import { dialSnitun } from "../../src/transport/snitun/dial.ts";
 
 const [role, transport, host = "", portText, megabytes, congestion = "vegas"] = process.argv.slice(2);
 const port = Number(portText);
@@ -84,23 +85,22 @@ const refused = (error: unknown) => console.error(error);
 
 if (role === "edge" && transport === "curve") {
   const common = { openToken, authorize: () => {}, admit, refused };
-  await listenForCurve({ ...common, runtime, host, port, crypto, keys, congestion: control });
+  await listenCurve({ admission: common, runtime, host, port, crypto, keys, congestion: control });
 } else if (role === "edge") {
   const shared = { clock, scratch: new SendScratch() };
+  const admission = { openToken, authorize: () => {}, admit, refused };
   await runtime.listen({
     host,
     port,
-    accept: (conn) =>
-      acceptSnitun({
-        ...shared,
+    accept: (conn) => {
+      const accepted = {
         conn,
         received: new Uint8Array(0),
+        remote: conn.remote,
         acceptedAtMs: clock.nowMs(),
-        openToken,
-        authorize: () => {},
-        admit,
-        refused,
-      }),
+      };
+      acceptSnitun({ ...accepted, alone: false, left() {} }, shared, admission);
+    },
   });
 } else {
   const { token, claims } = createToken(ring, { hostname: "a.test", ttlSeconds: 600, nowMs: clock.wallMs() });
@@ -126,7 +126,7 @@ if (role === "edge" && transport === "curve") {
     });
   const shared = { runtime, host, port, token, admitted };
   if (transport === "curve") {
-    await dialForCurve({
+    await dialCurve({
       ...shared,
       aesKey: claims.aesKey,
       crypto,

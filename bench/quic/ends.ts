@@ -10,9 +10,10 @@ import { createToken, tryOpenToken } from "../../src/protocol/token/token.ts";
 import { SendScratch } from "../../src/protocol/mux/snitun/sender.ts";
 import type { Bytes, Runtime } from "../../src/runtime/port.ts";
 import type { Session, SessionHandler } from "../../src/transport/port.ts";
-import { listenForQuic } from "../../src/transport/quic/accept.ts";
-import { dialForQuic } from "../../src/transport/quic/dial.ts";
-import { acceptSnitun, dialSnitun } from "../../src/transport/snitun/snitun.ts";
+import { listenQuic } from "../../src/transport/quic/accept.ts";
+import { dialQuic } from "../../src/transport/quic/dial.ts";
+import { acceptSnitun } from "../../src/transport/snitun/accept.ts";
+import { dialSnitun } from "../../src/transport/snitun/dial.ts";
 
 const HOST = "127.0.0.1";
 const NAME = "a.test";
@@ -42,16 +43,22 @@ export async function listen(
       validDays: 1,
       wallMs: clock.wallMs(),
     });
-    await listenForQuic({ runtime, host: HOST, port, identity, ...shared });
+    await listenQuic({ runtime, host: HOST, port, identity, admission: shared });
     return certificateFingerprint(identity.certificatePem).toHex();
   }
   const scratch = new SendScratch();
-  const received = new Uint8Array(0);
   await runtime.listen({
     host: HOST,
     port,
-    accept: (conn) =>
-      acceptSnitun({ conn, clock, scratch, received, acceptedAtMs: clock.nowMs(), ...shared }),
+    accept: (conn) => {
+      const accepted = {
+        conn,
+        received: new Uint8Array(0),
+        remote: conn.remote,
+        acceptedAtMs: clock.nowMs(),
+      };
+      acceptSnitun({ ...accepted, alone: false, left() {} }, { clock, scratch }, shared);
+    },
   });
   return "ready";
 }
@@ -73,7 +80,7 @@ export async function dial(
   });
   const shared = { runtime, host: HOST, port, token, admitted };
   if (transport === "quic") {
-    return await dialForQuic({ ...shared, aesKey: claims.aesKey, edgeFingerprint: Uint8Array.fromHex(told) });
+    return await dialQuic({ ...shared, aesKey: claims.aesKey, edgeFingerprint: Uint8Array.fromHex(told) });
   }
   const { aesKey, aesIv, cipher } = claims;
   const scratch = new SendScratch();

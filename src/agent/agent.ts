@@ -16,20 +16,32 @@ import type { Tunnel } from "../tunnel/tunnel.ts";
 import { AgentSession } from "./agent_session.ts";
 import { Backoff } from "./backoff.ts";
 import type { Connector } from "./connector.ts";
-import { Dialers } from "./dialer.ts";
-import type { Grant, GrantSource } from "./grant.ts";
+import { Dialers, type TransportName, type TransportSetting } from "./dialer.ts";
+import type { GrantSource } from "./grant.ts";
+import type { Grant } from "../transport/grant.ts";
 import { type PublishedPort, Publisher } from "./publisher.ts";
 import { type Lane, race } from "./race.ts";
 import { TransportChoice, type TransportMemory, type TransportPlan } from "./transport_choice.ts";
-import type { DialerOptions, TransportName } from "./transports/port.ts";
+import type { DialerOptions } from "../transport/agent_transport.ts";
 import { SESSION_SETTLED_MS } from "./backoff.ts";
 import { SHUTDOWN_GRACE_MS } from "../transport/port.ts";
 
 /** Streams of a session whose hostname the agent serves no more may finish for this long. */
 export const RENAMED_GRACE_MS = 30_000;
 
+/** Addresses of an edge's name that are tried over UDP; each takes a token of its own where several are slow. */
+export const UDP_ADDRESSES_MAX = 4;
+
+/** A transport, and the edge's address to use it with where that isn't left to the transport. */
+interface Way {
+  readonly name: TransportName;
+  readonly address: string | undefined;
+}
+
 /** What {@link createAgent} takes. */
 export interface AgentOptions extends DialerOptions {
+  /** How its sessions cross the network; "snitun" when absent. */
+  readonly transport?: TransportSetting;
   /** Where tokens come from, such as {@link masterGrants}; asked before each connection. */
   readonly grants: GrantSource;
   /** What becomes of visitors' streams, such as {@link tcpConnector}. */
@@ -134,6 +146,9 @@ export function createAgent(options: AgentOptions): Agent {
 /** How a session looks to its agent when another agent took its name; some transports can't say it. */
 const PUSHED_OUT: ReadonlySet<string> = new Set(["connection_lost", "name_flapping", "replaced"]);
 
+/** How edges refuse a token that a fresh one may mend. */
+const STALE_TOKEN: ReadonlySet<string> = new Set(["token_stale", "key_reused", "session_refused"]);
+
 class AgentNode implements Agent {
   readonly #options: AgentOptions;
   readonly #runtime: Runtime;
@@ -147,6 +162,7 @@ class AgentNode implements Agent {
   #current: AgentSession | undefined;
   #running: Promise<void> | undefined;
   #everConnected = false;
+  #askedAnew = false;
   #lastEnd: AgentFailure | undefined;
   #lastFailure: AgentFailure | undefined;
   /** How often {@link renew} was called: whether it was since a grant was asked for. */
@@ -242,6 +258,7 @@ class AgentNode implements Agent {
         if (ended !== undefined) await this.#pause();
       } catch (error) {
         if (this.#closed) break;
+        if (this.#asksAnew(error)) continue;
         const hopeless = error instanceof SallyportError && !error.retryable && error.side === "config";
         if (hopeless && !this.#everConnected) throw error;
         this.#fault(internalError("callback", error));
@@ -249,6 +266,17 @@ class AgentNode implements Agent {
       }
     }
     await Promise.all([...this.#sessions].map((session) => session.over));
+  }
+
+  /**
+   * The edge has refused a token that may be too old for it, by a code or, under SniTun, by closing: a fresh one is asked
+   * for at once, but only once until there is a session.
+   */
+  #asksAnew(error: unknown): boolean {
+    if (this.#askedAnew || !STALE_TOKEN.has(errorCode(error))) return false;
+    this.#askedAnew = true;
+    this.#log.info({ reason: errorCode(error) }, `${errorMessage(error)}; asking for a fresh token at once`);
+    return true;
   }
 
   async #connect(): Promise<AgentSession> {
@@ -262,9 +290,13 @@ class AgentNode implements Agent {
     );
     // An attempt whose token wasn't shown leaves it to the next one.
     const spare = [grant];
-    const several = plan.names.length > 1;
+    const ways = await this.#ways(plan, (this.#options.edge ?? grant.edge).host);
+    const several = ways.length > 1;
     const agent = await race(
-      plan.names.map((name) => ({ name, start: (lane) => this.#attempt(plan, name, lane, spare) })),
+      ways.map(({ name, address }) => ({
+        name,
+        start: (lane) => this.#attempt(plan, name, lane, spare, address),
+      })),
       {
         clock: this.#runtime.clock,
         signal: this.#closing.signal,
@@ -279,6 +311,21 @@ class AgentNode implements Agent {
     await agent.join();
     this.#tellConnected(agent);
     return agent;
+  }
+
+  /**
+   * The transports of a plan. Over UDP each address of the edge's name is a way of its own, since nothing is known of an
+   * address before its edge has answered; TCP races the addresses when it connects.
+   */
+  async #ways(plan: TransportPlan, host: string): Promise<readonly Way[]> {
+    const overUdp = (name: TransportName) => this.#dialers.of(name).overUdp;
+    // What is wrong with a name is told by the dial.
+    const addresses = plan.names.some(overUdp) ? await this.#runtime.resolve(host).catch(() => []) : [];
+    return plan.names.flatMap((name): Way[] =>
+      overUdp(name) && addresses.length > 1
+        ? addresses.slice(0, UDP_ADDRESSES_MAX).map((address) => ({ name, address }))
+        : [{ name, address: undefined }]
+    );
   }
 
   /**
@@ -299,6 +346,7 @@ class AgentNode implements Agent {
     name: TransportName,
     lane: Lane,
     spare: Grant[],
+    address: string | undefined,
   ): Promise<AgentSession> {
     const grant = spare.pop() ?? await this.#options.grants();
     const dialer = this.#dialers.of(name);
@@ -315,6 +363,7 @@ class AgentNode implements Agent {
       await dialer.dial({
         grant,
         edge,
+        ...address === undefined ? {} : { address },
         signal: lane.signal,
         turn: async () => {
           await lane.turn();
@@ -362,6 +411,7 @@ class AgentNode implements Agent {
     const { credentials } = this.#options;
     if (router !== undefined) agent.openTunnel({ router, name: edge, log: this.#log, credentials });
     this.#everConnected = true;
+    this.#askedAnew = false;
     this.#sessions.add(agent);
     this.#current = agent;
     this.#log.info(
@@ -407,7 +457,7 @@ class AgentNode implements Agent {
    * has lost one with it.
    */
   async #pause(failure?: unknown): Promise<void> {
-    const delayMs = this.#backoff.next();
+    const delayMs = this.#backoff.next(UNREACHABLE.has(errorCode(failure)));
     const next_attempt_seconds = Math.round(delayMs / 100) / 10;
     if (failure !== undefined) this.#lastFailure = this.#failureOf(failure);
     if (failure === undefined) this.#log.info({ next_attempt_seconds }, "dialling again");
@@ -450,6 +500,9 @@ class AgentNode implements Agent {
     }
   }
 }
+
+/** An attempt that fails so has found no edge. */
+const UNREACHABLE: ReadonlySet<ErrorCode> = new Set(["edge_unreachable", "connection_refused"]);
 
 /** A session that ends so has done what it was for: another one follows. */
 const ORDERLY: ReadonlySet<ErrorCode> = new Set(["closed", "replaced", "shutdown"]);

@@ -14,7 +14,7 @@ import type { TunnelCredential } from "../tunnel/auth/port.ts";
 import { joinTunnel } from "../tunnel/daemon/join.ts";
 import { Tunnel, type TunnelOptions } from "../tunnel/tunnel.ts";
 import { tokenMadeAtS } from "../protocol/token/token.ts";
-import type { Grant } from "./grant.ts";
+import type { Grant } from "../transport/grant.ts";
 import { RECONNECT_FIRST_MS } from "./backoff.ts";
 
 /** The agent asks for a fresh token when this part of the old one's life is over. */

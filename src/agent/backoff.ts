@@ -12,18 +12,35 @@ export const RECONNECT_MAX_MS = 60_000;
 /** A session that lasted this long wasn't refused: the delay before the next attempt is the first one again. */
 export const SESSION_SETTLED_MS = 10_000;
 
+/**
+ * While an edge can't be reached at all, this many attempts follow each other within a second each, so that the first
+ * visitor after its restart hardly waits; then the delays grow.
+ */
+export const QUICK_ATTEMPTS = 60;
+/** The delay before a quick attempt: this, and up to as much again. */
+export const QUICK_DELAY_MS = 350;
+
 /** Counts failures and says how long to wait. */
 export class Backoff {
   readonly #random: () => number;
   #failures = 0;
+  #quick = 0;
 
   /** @param random Draws from 0 (inclusive) to 1 (exclusive). */
   constructor(random: () => number = Math.random) {
     this.#random = random;
   }
 
-  /** The delay in milliseconds before the next attempt: anything from 0 to a ceiling that doubles up to a minute. */
-  next(): number {
+  /**
+   * The delay in milliseconds before the next attempt: anything from 0 to a ceiling that doubles up to a minute.
+   *
+   * @param unreachable the edge wasn't reached at all: it may be about to come back
+   */
+  next(unreachable = false): number {
+    if (unreachable && this.#failures > 0 && this.#quick < QUICK_ATTEMPTS) {
+      this.#quick++;
+      return Math.floor(QUICK_DELAY_MS * (1 + this.#random()));
+    }
     const ceilingMs = Math.min(RECONNECT_MAX_MS, RECONNECT_FIRST_MS * 2 ** this.#failures);
     if (ceilingMs < RECONNECT_MAX_MS) this.#failures++;
     return Math.floor(this.#random() * ceilingMs);
@@ -32,6 +49,7 @@ export class Backoff {
   /** The last attempt went well. */
   reset(): void {
     this.#failures = 0;
+    this.#quick = 0;
   }
 }
 

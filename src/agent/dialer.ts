@@ -3,20 +3,25 @@
  *
  * @module
  */
-import { CurveDialer } from "./transports/curve.ts";
-import { EdgeKey } from "./transports/edge_key.ts";
-import type { DialerOptions, DialerParts, TransportDialer, TransportName } from "./transports/port.ts";
-import { QuicDialer } from "./transports/quic.ts";
-import { SealedDialer } from "./transports/sealed.ts";
-import { SnitunDialer } from "./transports/snitun.ts";
+import { CurveDialer } from "../transport/curve/agent.ts";
+import { EdgeKey } from "../transport/edge_key.ts";
+import type { DialerOptions, DialerParts, TransportDialer } from "../transport/agent_transport.ts";
+import { QuicDialer } from "../transport/quic/agent.ts";
+import { SealedDialer } from "../transport/sealed/agent.ts";
+import { SnitunDialer } from "../transport/snitun/agent.ts";
 
 /** All transports; those that "auto" prefers come first. */
-const DIALERS: { readonly [N in TransportName]: new (parts: DialerParts) => TransportDialer } = {
+const DIALERS = {
   quic: QuicDialer,
   curve: CurveDialer,
   snitun: SnitunDialer,
   sealed: SealedDialer,
-};
+} as const satisfies Readonly<Record<string, new (parts: DialerParts) => TransportDialer>>;
+
+/** How a session crosses the network. */
+export type TransportName = keyof typeof DIALERS;
+/** A transport; "auto" tries those that the edge offers and keeps the first that gets through. */
+export type TransportSetting = TransportName | "auto";
 
 /** The names of all transports, in the order in which "auto" tries them. */
 export const TRANSPORTS: readonly TransportName[] = Object.keys(DIALERS) as TransportName[];

@@ -10,53 +10,10 @@ import type { CipherName } from "../crypto/header_cipher.ts";
 import { parseFingerprint } from "../crypto/certificate.ts";
 import { SallyportError } from "../errors.ts";
 import { fetchFailure } from "./fetch_failure.ts";
+import type { Grant } from "../transport/grant.ts";
 
 /** An answer of the session master must be complete by then. */
 export const MASTER_TIMEOUT_MS = 15_000;
-
-/** A token and what stands in it. */
-export interface Grant {
-  /** What the edge wants to see. */
-  readonly token: string;
-  /** The name that the agent serves. */
-  readonly hostname: string;
-  /** Further names. */
-  readonly aliases: readonly string[];
-  /** 32 bytes, the session's key. */
-  readonly aesKey: Bytes;
-  /** 16 bytes; aes-cbc alone uses them. */
-  readonly aesIv: Bytes;
-  /** The cipher of the session's headers. */
-  readonly cipher: CipherName;
-  /** SniTun's version. */
-  readonly protocolVersion: 0 | 1 | 2;
-  /** Unix seconds after which an edge refuses the token. */
-  readonly valid: number;
-  /** Public ports that it allows, as `tcp:2222` or `tcp`; none where the master doesn't say. */
-  readonly publish?: readonly string[];
-  /** The edge that the master names. */
-  readonly edge: GrantEdge;
-  /** How far the master's clock is ahead of this machine's, as its answer says; 0 where it doesn't. */
-  readonly clockOffsetMs?: number;
-}
-
-/** An edge, as a session master names it. */
-export interface GrantEdge {
-  /** A name or an IP address. */
-  readonly host: string;
-  /** Its TCP port. */
-  readonly port: number;
-  /** 32 bytes, where the edge speaks the sealed or the curve transport and the master knows it. */
-  readonly publicKey?: Bytes;
-  /** Its UDP port for the curve transport; `port` where the master doesn't say. */
-  readonly curvePort?: number;
-  /** Its UDP port for the QUIC transport; `port` where the master doesn't say. */
-  readonly quicPort?: number;
-  /** SHA-256 of its certificate for QUIC, 32 bytes, where the master knows it. */
-  readonly certificateFingerprint?: Bytes;
-  /** How sessions may cross the network to it, where the master says: "snitun", "sealed", "curve", "quic". */
-  readonly transports?: readonly string[];
-}
 
 /** Gets a fresh grant. Rejects with `credential_refused` where asking again is of no use. */
 export type GrantSource = () => Promise<Grant>;
@@ -77,6 +34,10 @@ export interface MasterGrantOptions {
   readonly cipher?: CipherName;
   /** Public ports to ask for: `tcp:2222`, or `tcp` for any one; none when absent. */
   readonly publish?: readonly string[];
+  /** The transports that the token may be used with, such as `["sealed"]`; any when absent. */
+  readonly transports?: readonly string[];
+  /** Names this agent where others serve the same hostname at the same time; it serves alone when absent. */
+  readonly shared?: string | undefined;
   /** How long the token is to be good for; the master's choice when absent. */
   readonly ttlSeconds?: number;
   /** For tests and embedders; the platform's own when absent. */
@@ -136,6 +97,8 @@ export function masterGrants(options: MasterGrantOptions): GrantSource {
         protocol_version: options.protocolVersion,
         cipher: options.cipher,
         publish: options.publish?.length === 0 ? undefined : options.publish,
+        transports: options.transports,
+        shared: options.shared,
         ttl_seconds: options.ttlSeconds,
       }),
       redirect: "error",
@@ -149,7 +112,9 @@ export function masterGrants(options: MasterGrantOptions): GrantSource {
     } catch (cause) {
       throw unreachable(url, fetchFailure(cause, url), cause);
     }
-    if (response.status === 201) return { ...toGrant(url, body), ...clockOffset(response, wallMs()) };
+    if (response.status === 201) {
+      return { ...insistOn(options, toGrant(url, body)), ...clockOffset(response, wallMs()) };
+    }
     throw refusal(url, response.status, body);
   };
 }
@@ -193,6 +158,17 @@ function toGrant(url: URL, body: unknown): Grant {
       ...(transports === undefined ? {} : { transports }),
     },
   };
+}
+
+/** What was asked for isn't weakened on the way. */
+function insistOn({ cipher, protocolVersion }: MasterGrantOptions, grant: Grant): Grant {
+  const wrong = cipher !== undefined && grant.cipher !== cipher
+    ? `its cipher is ${grant.cipher}, and ${cipher} was asked for`
+    : protocolVersion !== undefined && grant.protocolVersion !== protocolVersion
+    ? `its protocol_version is ${grant.protocolVersion}, and ${protocolVersion} was asked for`
+    : undefined;
+  if (wrong === undefined) return grant;
+  throw new SallyportError("token_invalid", `Cannot use token: ${wrong}`, { side: "peer", retryable: true });
 }
 
 function refusal(url: URL, status: number, body: unknown): SallyportError {

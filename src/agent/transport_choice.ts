@@ -6,10 +6,9 @@
 import { errorMessage, SallyportError } from "../errors.ts";
 import type { Clock } from "../runtime/port.ts";
 import type { Logger } from "../telemetry/log.ts";
-import { type Dialers, TRANSPORTS } from "./dialer.ts";
-import type { GrantEdge } from "./grant.ts";
+import { type Dialers, type TransportName, TRANSPORTS, type TransportSetting } from "./dialer.ts";
+import type { GrantEdge } from "../transport/grant.ts";
 import { localNetworks } from "./local_networks.ts";
-import type { TransportName, TransportSetting } from "./transports/port.ts";
 
 /** `--transport auto`: what worked in a network is tried first for this long, then its better ones have a chance again. */
 export const TRANSPORT_REMEMBERED_MS = 24 * 3_600_000;

@@ -20,6 +20,7 @@ import {
   type LoadedConfig,
   queueLimits,
 } from "../config/config.ts";
+import { randomBytes } from "node:crypto";
 import process from "node:process";
 import { errorCode, errorMessage, SallyportError } from "../errors.ts";
 import { VERSION } from "../version.ts";
@@ -31,7 +32,9 @@ import { SHUTDOWN_GRACE_MS } from "../transport/port.ts";
 import { formatPublishClaim } from "../wire/token/publish_claim.ts";
 import { isWildcard } from "../wire/wildcard.ts";
 import { AccessLogs } from "./access_log.ts";
+import { agentNetwork } from "./agent_proxy.ts";
 import { askForMissing } from "./ask.ts";
+import { serviceConnectors } from "./certificates.ts";
 import { addExamples, addSettings, type CliContext, type Command, readSettings } from "./command.ts";
 import { Connecting } from "./connecting.ts";
 import { transportMemory } from "./known_transports.ts";
@@ -119,7 +122,10 @@ async function runAgent(command: Command, { io }: CliContext): Promise<number> {
   return await life.run(async () => {
     if (config.transport === "quic") await warnOfKeyLog(io, runtime);
     const accessLogs = new AccessLogs({ io, clock: runtime.clock, log });
-    const table = new ServiceTable({ runtime, log, meter: metrics, accessLog: accessLogs.open });
+    const table = new ServiceTable({
+      ...{ runtime, log, meter: metrics, accessLog: accessLogs.open },
+      connectors: serviceConnectors(config, base),
+    });
     table.apply(services);
     metrics.services.source = () => table.facts.map((facts) => ({ ...facts, name: facts.names[0]! }));
     const names = new TokenNames(table);
@@ -127,18 +133,26 @@ async function runAgent(command: Command, { io }: CliContext): Promise<number> {
     const published = publish.map(({ port, target = defaultPublished(config.to) }) => ({ port, target }));
     const connecting = new Connecting(runtime.clock, log);
     life.add("progress", () => connecting.done());
+    const instance = randomBytes(12).toString("base64url");
+    const network = agentNetwork(config, io, runtime);
     const grants = masterGrants({
+      ...network.fetch === undefined ? {} : { fetch: network.fetch },
       ...{ master, credential, protocolVersion, cipher },
+      // A token that is bound to a transport is of no use with another one. SniTun's own masters know no such member.
+      transports: ["auto", "snitun"].includes(config.transport) ? undefined : [config.transport],
       get hostname() {
         return names.hostname;
       },
       get aliases() {
         return names.aliases;
       },
+      get shared() {
+        return table.services.some((service) => service.shared) ? instance : undefined;
+      },
       publish: publish.map(formatPublishClaim),
     });
     const agent = createAgent({
-      runtime,
+      runtime: network.runtime,
       log,
       metrics,
       edge,
@@ -184,13 +198,15 @@ async function runAgent(command: Command, { io }: CliContext): Promise<number> {
       accessLogs.reopen();
       const fresh = readSettings(command, "agent", io);
       const before = table.names;
+      const wasShared = table.services.some((service) => service.shared);
       const applied = table.apply(agentServices(fresh));
       const { kept, ...changes } = applied;
       log.info({ ...changes, kept: kept.length }, "configuration reloaded");
       for (const name of changedSettings(loaded, fresh)) {
         log.warn({ setting: name }, `${name} has changed, which takes a new start of the agent`);
       }
-      if (before.join() !== table.names.join()) agent.renew();
+      const isShared = table.services.some((service) => service.shared);
+      if (before.join() !== table.names.join() || wasShared !== isShared) agent.renew();
     };
     life.add(
       "configuration",
@@ -205,6 +221,7 @@ async function runAgent(command: Command, { io }: CliContext): Promise<number> {
         ),
         ["session master", master],
         ["edge", edge === undefined ? "the one that the token names" : formatHostPort(edge)],
+        ...network.text === undefined ? [] : [["proxy", network.text] as const],
         ...config.transport === "snitun" ? [] : [["transport", config.transport] as const],
         ...statusFacts(status),
       ],

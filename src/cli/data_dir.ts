@@ -36,6 +36,9 @@ export const PINS_FILE = "known_edges";
 /** Which transport got through, by edge and network. */
 export const TRANSPORTS_FILE = "known_transports";
 
+/** The folder of ACME accounts, certificates and their keys. */
+export const CERTIFICATES_FOLDER = "tls";
+
 const FOLDER_MODE = 0o700;
 const FILE_MODE = 0o600;
 /** Bits that give others than the owner something. */
@@ -47,6 +50,7 @@ const KNOWN_FILES: readonly string[] = [
   CERTIFICATE_FILE,
   PINS_FILE,
   TRANSPORTS_FILE,
+  CERTIFICATES_FOLDER,
   STATUS_SOCKET,
 ];
 

@@ -145,6 +145,8 @@ function programName(): string {
   const runtime = basename(process.execPath).replace(/\.exe$/, "");
   // Compiled into one file, the program is its own runtime.
   if (script === undefined || !/^(deno|bun)/.test(runtime)) return runtime;
+  // Installed from npm, its launcher runs this file.
+  if (/[\\/]dist[\\/]mod\.js$|[\\/]sallyport(\.js)?$/.test(script)) return "sallyport";
   const file = relative(process.cwd(), script);
   return `${runtime.startsWith("deno") ? "deno run -P" : "bun"} ${file.startsWith("..") ? script : file}`;
 }

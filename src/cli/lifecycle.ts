@@ -5,16 +5,19 @@
  */
 import { errorMessage } from "../errors.ts";
 import type { CliIo, StopSignal } from "./io.ts";
+import { ServiceManager } from "./systemd.ts";
 
 /** Parts of a running program, stopped in the reverse order of their start. */
 export class Lifecycle {
   readonly #io: CliIo;
+  readonly #manager: ServiceManager;
   readonly #parts: { readonly name: string; readonly stop: () => Promise<void> | void }[] = [];
   #stopped = false;
   #signal: StopSignal | undefined;
 
-  constructor(io: CliIo) {
+  constructor(io: CliIo, manager: ServiceManager = new ServiceManager(io)) {
     this.#io = io;
+    this.#manager = manager;
   }
 
   /** Notes a part that was started, and how to stop it. */
@@ -43,9 +46,13 @@ export class Lifecycle {
     // A hang-up of its terminal or a reload that a command has no use for must not end the process.
     const undoReload = this.#io.onReload(() => {});
     try {
-      const over = start().then((started) => started?.over ?? new Promise<never>(() => {}));
+      const over = start().then((started) => {
+        this.#manager.ready();
+        return started?.over ?? new Promise<never>(() => {});
+      });
       await Promise.race([signal, over]);
     } finally {
+      this.#manager.stopping();
       await this.stop();
       undo();
       undoReload();

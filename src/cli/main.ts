@@ -25,6 +25,7 @@ import { addKeygen } from "./keygen.ts";
 import { addMaster } from "./master.ts";
 import { addPipe } from "./pipe.ts";
 import { addServe } from "./serve.ts";
+import { addService } from "./service.ts";
 import { addSnocat } from "./snocat.ts";
 import { shellWord } from "./startup.ts";
 import { addToken } from "./token.ts";
@@ -108,6 +109,7 @@ function createProgram(context: CliContext, all: boolean): Command {
       addAgent,
       addEdge,
       addMaster,
+      addService,
       addCompletion,
       addToken,
       addKeygen,

@@ -23,6 +23,11 @@ import { Lifecycle } from "./lifecycle.ts";
 import { checkQuicConsent, type QuicPart } from "./quic.ts";
 import { watchProcess } from "./process_faults.ts";
 import { findPipes, type PipePart } from "./pipe_gate.ts";
+import { curveTransport } from "../transport/curve/edge.ts";
+import type { EdgeTransport } from "../transport/edge_transport.ts";
+import { quicTransport } from "../transport/quic/edge.ts";
+import { sealedTransport } from "../transport/sealed/edge.ts";
+import { snitunTransport } from "../transport/snitun/edge.ts";
 import type { SealedPart } from "./sealed.ts";
 import type { WorkerPlace } from "./workers.ts";
 import process from "node:process";
@@ -114,7 +119,7 @@ export async function startEdge(
   quicPart?: QuicPart,
   place?: WorkerPlace,
 ): Promise<EdgePart> {
-  const pipes = await findPipes(base, loaded.config, keyPart?.key.sodium);
+  const pipes = await findPipes(base, loaded.config, keyPart?.sodium);
   const { origins } = loaded;
   const config = place?.settings(loaded.config) ?? loaded.config;
   const { runtime, log, metrics, life } = base;
@@ -126,18 +131,11 @@ export async function startEdge(
     ring,
     log,
     metrics,
-    ...keyPart === undefined ? {} : { sealed: keyPart.key },
-    ...pipes === undefined ? {} : { older: pipes.gate },
-    ...keyPart === undefined || config.curveListen.length === 0 ? {} : {
-      curve: { crypto: keyPart.key.sodium, keys: keyPart.found.value, congestion: config.congestion },
-    },
-    ...quicPart === undefined ? {} : { quic: quicPart.identity },
+    transports: edgeTransports(config, keyPart, quicPart, pipes),
     proxyProtocolFrom: networks(config.proxyProtocolFrom),
     publish: config.publishPorts && { ports: config.publishPorts, host: publishHost! },
     ...place === undefined ? {} : { cluster: place.membership.node },
-    queueLimits: queueLimits(config),
     idleTimeoutMs: config.idleTimeout,
-    throttling: config.throttling,
   });
   if (place !== undefined) place.edge = edge;
   const graceMs = () => {
@@ -154,17 +152,28 @@ export async function startEdge(
   });
   const agents = await listenOnAll("agent-listen", config.agentListen, open("agents"));
   const sealed = await listenOnAll("sealed-listen", config.sealedListen, open("sealed"));
-  const curve = await listenOnAll(
-    "curve-listen",
-    config.curveListen,
-    async (at) => (await edge.listenCurve(at)).address,
-  );
-  const quic = await listenOnAll(
-    "quic-listen",
-    config.quicListen,
-    async (at) => (await edge.listenQuic(at)).address,
-  );
+  const curve = await listenOnAll("curve-listen", config.curveListen, open("curve"));
+  const quic = await listenOnAll("quic-listen", config.quicListen, open("quic"));
   return { ready: () => edge.addresses.length > 0, visitors, agents, sealed, curve, quic, pipes };
+}
+
+/** The table of transports: those that the edge has a key or a certificate for. */
+function edgeTransports(
+  config: Config,
+  keyPart: SealedPart | undefined,
+  quicPart: QuicPart | undefined,
+  pipes: PipePart | undefined,
+): readonly EdgeTransport[] {
+  const { congestion, throttling } = config;
+  const limits = { queueLimits: queueLimits(config) };
+  const { sodium } = keyPart ?? {};
+  const keys = keyPart?.found.value;
+  return [
+    snitunTransport({ ...limits, throttling }),
+    ...sodium && keys ? [sealedTransport({ ...limits, sodium, keys, fallback: pipes?.gate })] : [],
+    ...sodium && keys ? [curveTransport({ ...limits, crypto: sodium, keys, congestion })] : [],
+    ...quicPart ? [quicTransport({ ...limits, identity: quicPart.identity })] : [],
+  ];
 }
 
 /** The address of public ports, tried once: where there is no IPv6, `replaceable` `::` becomes `0.0.0.0`. */

@@ -4,8 +4,8 @@
  * @module
  */
 import { Buffer } from "node:buffer";
-import { keyText } from "../agent/transports/edge_key.ts";
-import type { EdgePins } from "../agent/transports/port.ts";
+import { keyText } from "../transport/edge_key.ts";
+import type { EdgePins } from "../transport/agent_transport.ts";
 import { SallyportError } from "../errors.ts";
 import { DataDir, PINS_FILE } from "./data_dir.ts";
 

@@ -5,8 +5,7 @@
  */
 import { Buffer } from "node:buffer";
 import type { Config } from "../config/config.ts";
-import { type KeyPair, loadSodium } from "../crypto/sodium.ts";
-import type { SealedKey } from "../edge/agents.ts";
+import { type KeyPair, loadSodium, type Sodium } from "../crypto/sodium.ts";
 import { errorMessage } from "../errors.ts";
 import { nativeCodePermitted } from "../runtime/deno/permissions.ts";
 import type { CliIo } from "./io.ts";
@@ -14,7 +13,7 @@ import type { FoundKey, Keys } from "./keys.ts";
 
 /** An edge's key for sealed agents. */
 export interface SealedPart {
-  readonly key: SealedKey;
+  readonly sodium: Sodium;
   readonly found: FoundKey<KeyPair>;
 }
 
@@ -38,7 +37,7 @@ export async function findSealed(
     return undefined;
   }
   const found = await keys.edge(sodium);
-  return { key: { sodium, keys: found.value }, found };
+  return { sodium, found };
 }
 
 /** The build of libsodium to load: where any does and native code isn't permitted, WebAssembly, without a question. */
@@ -50,5 +49,9 @@ export function libsodiumBuild(set: Config["libsodium"] = "any"): "native" | "wa
 /** The edge's public key for a start message. */
 export function sealedFacts(part: SealedPart | undefined): (readonly [string, string])[] {
   if (part === undefined) return [];
-  return [["edge's public key", Buffer.from(part.found.value.publicKey).toString("base64url")]];
+  const slower = "as WebAssembly, slower: native code isn't permitted or can't be loaded";
+  return [
+    ["edge's public key", Buffer.from(part.found.value.publicKey).toString("base64url")],
+    ...part.sodium.name === "wasm" ? [["libsodium", slower] as const] : [],
+  ];
 }

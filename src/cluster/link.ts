@@ -10,7 +10,7 @@ import { errorMessage, internalError, SallyportError } from "../errors.ts";
 import { CreditScratch } from "../protocol/mux/credit/sender.ts";
 import { CreditSession } from "../protocol/mux/credit/session.ts";
 import type { ByteStreamHandler, Clock, Conn } from "../runtime/port.ts";
-import { MuxLink } from "../transport/mux_link.ts";
+import { ConnSession } from "../transport/conn_session.ts";
 import type { Session, SessionHandler } from "../transport/port.ts";
 import { type LinkEnd, LinkHandshake } from "./link_handshake.ts";
 
@@ -104,7 +104,7 @@ class LinkOpening implements ByteStreamHandler {
       this.#over = true;
       this.#timer.cancel();
       const { clock, scratch } = this.#shared;
-      const session = new MuxLink({
+      const session = new ConnSession({
         transport: "link",
         cipher: "none",
         halfClose: true,

@@ -492,7 +492,7 @@ class ForwardingSession implements Session {
   get remote(): Session["remote"] {
     return this.#link.remote;
   }
-  get protocolVersion(): number {
+  get protocolVersion(): number | undefined {
     return this.#link.protocolVersion;
   }
   get cipher(): string {

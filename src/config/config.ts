@@ -75,6 +75,7 @@ const configSchema = z.object(shape).superRefine((given, context) => {
   };
   rising("incomingLowBytes", "incomingHighBytes", "incomingMaxBytes");
   rising("incomingHighBytes", "incomingMaxBytesV0");
+  rising("pingInterval", "pingTimeout");
   rising("outgoingLowBytes", "outgoingHighBytes", "outgoingMaxBytes");
 });
 
@@ -118,12 +119,14 @@ export function loadConfig(command: CommandName, sources: ConfigSources): Loaded
   return { config, warnings: strangers(sources.env), origins, services, file: file?.path };
 }
 
-/** SniTun's queue figures as the multiplexer takes them. */
+/** SniTun's queue figures, and how soon a vanished peer is found, as sessions take them. */
 export function queueLimits(config: Config): QueueLimits {
   const { incomingMaxBytes, incomingMaxBytesV0, incomingLowBytes, incomingHighBytes } = config;
   const { outgoingMaxBytes, outgoingLowBytes, outgoingHighBytes } = config;
   const incoming = { incomingMaxBytes, incomingMaxBytesV0, incomingLowBytes, incomingHighBytes };
-  return { ...incoming, outgoingMaxBytes, outgoingLowBytes, outgoingHighBytes };
+  const { pingInterval: pingIntervalMs, pingTimeout: silenceMaxMs } = config;
+  const patience = { pingIntervalMs, silenceMaxMs };
+  return { ...incoming, outgoingMaxBytes, outgoingLowBytes, outgoingHighBytes, ...patience };
 }
 
 function invalid(message: string): SallyportError {
@@ -298,17 +301,16 @@ export function keyLines(content: string): string[] {
   return lines.flatMap(split).filter((key) => key !== "");
 }
 
-/** Variables that look like settings and are none. */
-/** What `pipe` reads itself: secrets are no settings. */
-/** Set by a parent process for its workers (`--workers`). */
-const WORKERS_OWN = ["SALLYPORT_WORKER"];
-const PIPES_OWN = ["LOGIN", "PASSPHRASE", "KEY", "PUBLIC_KEY"].map((name) => `SALLYPORT_PIPE_${name}`);
+/** Variables that are no settings: secrets that `pipe` reads itself, what the npm package's launcher reads, and what
+ * a parent process tells its workers. */
+const NO_VARIABLES_OF_SETTINGS = [
+  ...["PIPE_LOGIN", "PIPE_PASSPHRASE", "PIPE_KEY", "PIPE_PUBLIC_KEY", "RUNTIME", "WORKER"],
+].map((name) => `SALLYPORT_${name}`);
 
 function strangers(env: Readonly<Record<string, string | undefined>>): string[] {
   const known = new Set([
     ...Object.values(SETTINGS).map((setting) => setting.env),
-    ...PIPES_OWN,
-    ...WORKERS_OWN,
+    ...NO_VARIABLES_OF_SETTINGS,
   ]);
   return Object.keys(env).filter((name) => name.startsWith("SALLYPORT_") && !known.has(name)).sort()
     .map((name) => `${name} in the environment is no setting.${didYouMean(name, known)}`);

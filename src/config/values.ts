@@ -11,6 +11,7 @@ import { z } from "zod";
 import type { Bytes } from "../bytes/bytes.ts";
 import { isFernetKey } from "../crypto/fernet.ts";
 import { errorMessage } from "../errors.ts";
+import type { Proxy } from "../runtime/through_proxy.ts";
 import { NetworkSet } from "../wire/ip/networks.ts";
 import { canonicalHostname, hostnameFault } from "../wire/hostname.ts";
 import { canonicalServedName, servedNameFault } from "../wire/wildcard.ts";
@@ -192,6 +193,55 @@ export const httpUrl = parsed((given) => {
   }
   if (url.username + url.password !== "") throw new Error("the URL must hold no credentials");
   return `${url.origin}${url.pathname}`.replace(/\/+$/, "");
+});
+
+/** The address of an ACME directory, as it was given. */
+export const httpsUrl = parsed((given) => {
+  const url = URL.canParse(given) ? new URL(given) : undefined;
+  if (url?.protocol !== "https:" || url.username + url.password !== "") {
+    throw new Error(
+      `${quote(given)} is no https:// URL, for example https://acme-v02.api.letsencrypt.org/directory`,
+    );
+  }
+  return given;
+});
+
+/** A mail address, roughly: somebody else judges it. */
+export const mail = parsed((given) => {
+  if (!/^[\x21-\x7e]+@[a-z0-9.-]+$/i.test(given)) throw new Error(`${quote(given)} is no mail address`);
+  return given;
+});
+
+/** Any printable text. */
+export const text = parsed((given) => {
+  if (!/^[\x20-\x7e]+$/.test(given)) throw new Error(`${quote(given)} has other than printable characters`);
+  return given;
+});
+
+/** A secret in base64url (RFC 4648 §5); its value never gets into a message. */
+export const base64url = parsed((given) => {
+  if (!/^[\w-]{16,}={0,2}$/.test(given)) throw new Error("it is not base64url of at least 12 bytes");
+  return given;
+});
+
+/** A proxy to dial through: `http://HOST:PORT` or `socks5://HOST:PORT`, with `USER:PASSWORD@` where it wants them. */
+export const proxyUrl = parsed((given): Proxy => {
+  const url = URL.canParse(given) ? new URL(given) : undefined;
+  const kind = ({ "http:": "http", "socks5:": "socks5", "socks5h:": "socks5" } as const)[url?.protocol ?? ""];
+  if (
+    url === undefined || kind === undefined || url.hostname === "" || (url.pathname + url.search).length > 1
+  ) {
+    // A password may stand in it.
+    throw new Error("it is no proxy such as http://127.0.0.1:3128 or socks5://USER:PASSWORD@127.0.0.1:1080");
+  }
+  return {
+    kind,
+    host: url.hostname.replace(/^\[|\]$/g, ""),
+    port: Number(url.port) || (kind === "http" ? 80 : 1080),
+    ...url.username === ""
+      ? {}
+      : { user: decodeURIComponent(url.username), password: decodeURIComponent(url.password) },
+  };
 });
 
 /** A path; not empty. */

@@ -1,38 +1,31 @@
 /**
- * Agents at the edge: who is let in, which names they get, and when they have to go.
+ * Agents at the edge: their admission, the names they get, and the end of their sessions.
  *
  * @module
  */
-import { type AeadSource, chooseAeads } from "../crypto/aead.ts";
 import { randomUUID } from "node:crypto";
 import type { FernetRing } from "../crypto/fernet.ts";
-import type { KeyPair, Sodium } from "../crypto/sodium.ts";
 import { type InternalError, internalError, SallyportError } from "../errors.ts";
 import { tokenId, tokenMadeAtS, tryOpenToken } from "../protocol/token/token.ts";
 import type { OpenedToken } from "../protocol/token/token_reader.ts";
-import { AnsweredFlights } from "../protocol/handshake/sealed_edge.ts";
-import { SendScratch } from "../protocol/mux/snitun/sender.ts";
 import type { Address, Clock } from "../runtime/port.ts";
 import { reportFault } from "../telemetry/faults.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { AgentAdmission } from "../transport/admission.ts";
 import type { Session, SessionHandler, SessionStream } from "../transport/port.ts";
-import { acceptSealed, type AcceptSealedOptions, type SealedIdentity } from "../transport/sealed/accept.ts";
-import { SEALED, SealedScratch, type SealedShared } from "../transport/sealed/session.ts";
-import { acceptSnitun, SNITUN, type SnitunShared } from "../transport/snitun/snitun.ts";
+import { SNITUN } from "../transport/snitun/session.ts";
 import { SessionCarrier } from "../tunnel/carriers/session_carrier.ts";
 import type { Router } from "../tunnel/requests/router.ts";
 import { Tunnel } from "../tunnel/tunnel.ts";
 import { printableName } from "../wire/hostname.ts";
 import { type AgentRequest, agentRequest, type Authorize, type EdgeTunnels } from "./agent_request.ts";
-import type { Arrival } from "./protocol_detector.ts";
-import { Routes, type TokenAge } from "./routes.ts";
+import { type Claim, Routes, type TokenAge } from "./routes.ts";
+import { sharedInstance } from "../wire/token/shared_claim.ts";
 import { tokenTransports } from "../wire/token/transports_claim.ts";
 import { routeGroup } from "../wire/token/route_group.ts";
 import type { EdgeCluster } from "./cluster.ts";
 import { type KeyUseStore, UsedKeys } from "./used_keys.ts";
-import type { QueueLimits } from "../protocol/mux/queue_limits.ts";
 
 /** An edge that drains waits this long for its agents to move to another node; the Python reference cannot be told. */
 export const MOVE_PATIENCE_MS = 5_000;
@@ -44,14 +37,6 @@ const CUT_PAUSE_MS = 5;
 /** A replaced session's streams may finish for this long. */
 export const REPLACED_GRACE_MS = 30_000;
 
-/** What an edge has for the sealed transport. */
-export interface SealedKey {
-  /** libsodium, as {@link loadSodium} gives it. */
-  readonly sodium: Sodium;
-  /** The long-lived key; agents pin its public half. */
-  readonly keys: KeyPair;
-}
-
 /** What an {@link AgentRegistry} works with. */
 export interface AgentOptions {
   readonly clock: Clock;
@@ -59,23 +44,16 @@ export interface AgentOptions {
   readonly log: Logger;
   readonly metrics: Metrics;
   readonly authorize?: Authorize;
-  readonly sealed?: SealedKey;
-  /** Further ciphers for sealed sessions. */
-  readonly aeadSource?: AeadSource;
   /** Where edges with the same Fernet keys note together which tokens have been used. */
   readonly keyUses?: KeyUseStore;
   readonly tunnels?: EdgeTunnels;
   /** The other nodes of the cluster, where the edge belongs to one. */
   readonly cluster?: EdgeCluster;
-  readonly queueLimits?: QueueLimits;
-  readonly largeFramesPerSecond?: number;
 }
 
 /** The agents of one edge. */
 export class AgentRegistry {
   readonly #options: AgentOptions;
-  readonly #shared: SnitunShared;
-  readonly #sealed: (SealedShared & SealedIdentity) | undefined;
   readonly #routes = new Routes<AgentSession>();
   readonly #usedKeys: UsedKeys;
   readonly #sessions = new Set<AgentSession>();
@@ -84,22 +62,6 @@ export class AgentRegistry {
   constructor(options: AgentOptions) {
     this.#options = options;
     this.#usedKeys = new UsedKeys(options.clock.wallMs() / 1000, options.keyUses);
-    this.#shared = {
-      clock: options.clock,
-      scratch: new SendScratch(),
-      queueLimits: options.queueLimits,
-      largeFramesPerSecond: options.largeFramesPerSecond,
-    };
-    const { clock, queueLimits, sealed } = options;
-    this.#sealed = sealed &&
-      {
-        ...sealed,
-        aeads: chooseAeads(sealed.sodium, options.aeadSource),
-        clock,
-        queueLimits,
-        scratch: new SealedScratch(),
-        answered: new AnsweredFlights(),
-      };
   }
 
   /** Sessions, also those that have been replaced and only finish their streams. */
@@ -117,47 +79,15 @@ export class AgentRegistry {
     return this.#routes.find(serverName)?.tunnel;
   }
 
-  /** Takes a connection that has begun to send a token. */
-  welcome(arrival: Arrival): void {
+  /** Decides about the agents of a transport. */
+  admission(transport: string): AgentAdmission {
     const { clock, ring } = this.#options;
-    acceptSnitun({
-      ...this.#shared,
-      conn: arrival.conn,
-      received: arrival.received,
-      acceptedAtMs: arrival.acceptedAtMs,
-      openToken: (token) => tryOpenToken(ring, token, clock.wallMs() / 1000),
-      authorize: (token) => this.#authorize(token, arrival.remote, SNITUN),
-      admit: (token, session) => this.#admit(token, session, arrival),
-      refused: (error, token) => this.#refused(error, token, arrival),
-    });
-  }
-
-  /** Takes a connection that begins with nothing known, and may be a sealed agent's; only with a sealed key. */
-  welcomeSealed(arrival: Arrival, older?: AcceptSealedOptions["older"]): void {
-    const { clock, ring } = this.#options;
-    acceptSealed({
-      older,
-      ...this.#sealed!,
-      conn: arrival.conn,
-      received: arrival.received,
-      acceptedAtMs: arrival.acceptedAtMs,
-      openToken: (token) => tryOpenToken(ring, token, clock.wallMs() / 1000),
-      authorize: (token) => this.#authorize(token, arrival.remote, SEALED),
-      admit: (token, session) => this.#admit(token, session, arrival),
-      refused: (error, token, known) => this.#refused(error, token, arrival, known ? "agent" : "connection"),
-    });
-  }
-
-  /** Takes agents by a transport over UDP: they have no connection, and its listener counts them itself. */
-  gate(transport: string): AgentAdmission {
-    const { clock, ring } = this.#options;
-    const settled = () => {};
     return {
       openToken: (token) => tryOpenToken(ring, token, clock.wallMs() / 1000),
       authorize: (token, remote) => this.#authorize(token, remote, transport),
-      admit: (token, session) => this.#admit(token, session, { remote: session.remote, settled }),
+      admit: (token, session, remote) => this.#admit(token, session, remote),
       refused: (error, token, remote, known) =>
-        this.#refused(error, token, { remote, settled }, known ? "agent" : "connection"),
+        this.#refused(error, token, remote, known ? "agent" : "connection"),
     };
   }
 
@@ -222,7 +152,7 @@ export class AgentRegistry {
 
   #authorize(token: OpenedToken, remote: Address, transport: string): void | Promise<void> {
     checkTransport(token, transport);
-    this.#routes.check(token.claims.hostname, ageOf(token), this.#options.clock.nowMs());
+    this.#routes.check(claimOf(token), this.#options.clock.nowMs());
     const { authorize } = this.#options;
     if (authorize === undefined) return this.#useKey(token, transport);
     const fault = (thrown: unknown): never => {
@@ -257,11 +187,7 @@ export class AgentRegistry {
     });
   }
 
-  #admit(
-    token: OpenedToken,
-    session: Session,
-    { remote, settled }: Pick<Arrival, "remote" | "settled">,
-  ): SessionHandler {
+  #admit(token: OpenedToken, session: Session, remote: Address): SessionHandler {
     const { clock, log, metrics } = this.#options;
     const { claims } = token;
     const id = tokenId(token.token);
@@ -272,15 +198,8 @@ export class AgentRegistry {
       remote: remote.host,
     });
     this.#openTunnel(agent, agentRequest(token, remote, session.transport));
-    const { replaced, denied } = this.#routes.claim(
-      claims.hostname,
-      claims.aliases,
-      agent,
-      ageOf(token),
-      clock.nowMs(),
-    );
+    const { replaced, denied } = this.#routes.claim(claimOf(token), agent, clock.nowMs());
     this.#sessions.add(agent);
-    settled();
     metrics.sessionOpened(session);
     log.info({
       hostname: claims.hostname,
@@ -295,11 +214,11 @@ export class AgentRegistry {
       metrics.refused("agent", "name_taken");
       log.warn({ hostname: claims.hostname, alias, reason: "name_taken" }, "alias belongs to another agent");
     }
-    if (replaced !== undefined) {
+    for (const older of replaced) {
       const reason = new SallyportError("replaced", "Session ended: a newer one serves its names", {
         side: "local",
       });
-      void replaced.retire(reason, REPLACED_GRACE_MS);
+      void older.retire(reason, REPLACED_GRACE_MS);
     }
     return agent;
   }
@@ -395,7 +314,7 @@ export class AgentRegistry {
     reportFault(error, this.#options, { hostname, agent: remote });
   }
 
-  /** Internal: an agent wants no new visitors; its names are free for whoever serves them. */
+  /** Internal: an agent wants no new visitors; its names are free for other agents. */
   goingAway(agent: AgentSession): void {
     this.#routes.release(agent);
     this.#options.cluster?.release(agent.id);
@@ -415,10 +334,9 @@ export class AgentRegistry {
   #refused(
     error: SallyportError,
     token: OpenedToken | undefined,
-    { remote, settled }: Pick<Arrival, "remote" | "settled">,
-    what: "agent" | "connection" = "agent",
+    remote: Address,
+    what: "agent" | "connection",
   ): void {
-    settled();
     this.#options.metrics.refused(what, error.code);
     reportFault(error, this.#options, { agent: remote.host });
     // Strangers are no more than information: anybody can send a server bytes. So is an attempt that lost a race.
@@ -520,6 +438,11 @@ class AgentSession implements SessionHandler, AgentFacts {
   #closeIfFinished(): void {
     if (this.#retired !== undefined && this.session.streams === 0) this.session.close(this.#retired.reason);
   }
+}
+
+function claimOf(token: OpenedToken): Claim {
+  const { hostname: owner, aliases, extra } = token.claims;
+  return { owner, aliases, age: ageOf(token), instance: sharedInstance(extra) };
 }
 
 function ageOf({ token, claims }: OpenedToken): TokenAge {

@@ -4,31 +4,24 @@
  * @module
  */
 import type { FernetRing } from "../crypto/fernet.ts";
-import type { CurveListener } from "../transport/curve/socket_listener.ts";
 import { SallyportError } from "../errors.ts";
-import { type NetworkSet, sourceOf } from "../wire/ip/networks.ts";
-import type { Address, Bytes, Conn, Listener, Runtime, Timer } from "../runtime/port.ts";
-import type { QuicIdentity } from "../runtime/quic_port.ts";
+import type { EdgeContext, EdgeTransport } from "../transport/edge_transport.ts";
+import { PendingConnections } from "../transport/pending.ts";
+import { snitunTransport } from "../transport/snitun/edge.ts";
+import type { NetworkSet } from "../wire/ip/networks.ts";
+import type { Address, Conn, Listener, Runtime, Timer } from "../runtime/port.ts";
 import { reportFault } from "../telemetry/faults.ts";
 import { type Logger, silentLogger } from "../telemetry/log.ts";
 import { Metrics } from "../telemetry/metrics.ts";
-import { type CurveIdentity, listenForCurve } from "../transport/curve/accept.ts";
-import { CURVE } from "../transport/curve/session.ts";
-import { curveListenerSource } from "../transport/curve/metrics.ts";
-import type { AcceptSealedOptions, OlderProtocol } from "../transport/sealed/accept.ts";
 import type { Session } from "../transport/port.ts";
 import type { Tunnel } from "../tunnel/tunnel.ts";
 import type { EdgeCluster } from "./cluster.ts";
-import { listenForQuic } from "../transport/quic/accept.ts";
-import { QUIC } from "../transport/quic/options.ts";
 import type { Authorize, EdgeTunnels } from "./agent_request.ts";
-import { AgentRegistry, type SealedKey } from "./agents.ts";
-import { type Accepts, type Arrival, Entrance } from "./protocol_detector.ts";
+import { AgentRegistry } from "./agents.ts";
+import { type Accepts, ProtocolDetector } from "./protocol_detector.ts";
 import { publicPorts, type PublicPortsOptions } from "./public_ports.ts";
 import type { KeyUseStore } from "./used_keys.ts";
 import { welcomeVisitor } from "./visitors.ts";
-import type { QueueLimits } from "../protocol/mux/queue_limits.ts";
-import { PENDING_CONNECTIONS_MAX, PENDING_PER_SOURCE_MAX } from "../runtime/port.ts";
 import { SHUTDOWN_GRACE_MS } from "../transport/port.ts";
 import { idleTicks, VISITOR_IDLE_TIMEOUT_MS } from "../transport/splice.ts";
 
@@ -47,16 +40,13 @@ export interface EdgeOptions {
   readonly metrics?: Metrics;
   /** Has the last say about an agent whose token is good. */
   readonly authorize?: Authorize;
-  /** Lets agents in by the sealed transport too, which knows the edge by this key. */
-  readonly sealed?: SealedKey;
-  /** Takes what comes to a listener for sealed agents alone and isn't one's: transfers of version 1. */
-  readonly older?: OlderProtocol;
-  /** Lets agents in by the curve transport, which knows the edge by this key, where {@link Edge.listenCurve} says. */
-  readonly curve?: CurveIdentity;
+  /**
+   * How agents come in, such as {@link snitunTransport} and {@link sealedTransport}; SniTun alone when absent. Those of a
+   * TCP port that all share are tried in this order.
+   */
+  readonly transports?: readonly EdgeTransport[];
   /** Lets agents ask for streams of their own, and the edge ask its agents; refused when absent. */
   readonly tunnels?: EdgeTunnels;
-  /** Lets agents in by the QUIC transport, which knows the edge by this certificate, where {@link Edge.listenQuic} says. */
-  readonly quic?: QuicIdentity;
   /** The other nodes, where the edge belongs to a cluster: visitors of names that they hold are forwarded. */
   readonly cluster?: EdgeCluster;
   /** Public TCP ports for agents whose token allows them; none when absent. */
@@ -67,10 +57,6 @@ export interface EdgeOptions {
   readonly idleTimeoutMs?: number;
   /** Where edges with the same Fernet keys note together which tokens have been used; each by itself when absent. */
   readonly keyUses?: KeyUseStore;
-  /** SniTun's queue figures; the reference's when absent. */
-  readonly queueLimits?: QueueLimits;
-  /** Frames of 8 KiB or more that an agent may send a second; 0 or absent for no limit. */
-  readonly throttling?: number;
 }
 
 /** What {@link Edge.listen} takes. */
@@ -79,9 +65,12 @@ export interface EdgeListenOptions {
   readonly host: string;
   /** 0 takes any free port. */
   readonly port: number;
-  /** One port for all, told apart by the first byte (the default), or for one kind alone. */
+  /**
+   * One TCP port for all, told apart by the first byte (the default), or for one kind alone: visitors, agents, or the
+   * agents of one of the edge's transports, over TCP or over UDP as the transport has it.
+   */
   readonly accepts?: Accepts;
-  /** Lets several processes share the port (SO_REUSEPORT): the workers of one machine. */
+  /** Lets several processes share a TCP port (SO_REUSEPORT): the workers of one machine. */
   readonly reusePort?: boolean;
 }
 
@@ -93,15 +82,11 @@ export interface Edge {
   readonly sessions: number;
   /** Where it listens. */
   readonly addresses: readonly Address[];
-  /** Opens a listener; may be called several times. Rejects as `Runtime.listen`, and with `config_invalid` for sealed
-   * agents where there is no key for them. */
+  /**
+   * Opens a listener; may be called several times. Rejects as `Runtime.listen` or the transport does, and with
+   * `config_invalid` for the agents of a transport that the edge doesn't have.
+   */
   listen(options: EdgeListenOptions): Promise<Listener>;
-  /** Opens a UDP socket for agents by the curve transport; may be called several times. Rejects as
-   * `Runtime.bindDatagram`, and with `config_invalid` where there is no key for it. */
-  listenCurve(options: Address): Promise<Listener>;
-  /** Opens a UDP socket for agents by the QUIC transport; may be called several times. Rejects as `Quic.listen`, with
-   * `not_supported` where the runtime has no QUIC, and with `config_invalid` where there is no certificate for it. */
-  listenQuic(options: Address): Promise<Listener>;
   /** The session of this edge that serves a canonical name, whatever the other nodes of its cluster hold. */
   session(hostname: string): Session | undefined;
   /** Whether an agent serves this canonical name now. */
@@ -125,6 +110,15 @@ export function createEdge(options: EdgeOptions): Edge {
   return new EdgeNode(options);
 }
 
+/** What a TCP port that several kinds share accepts. */
+const SHARED_PORTS: readonly Accepts[] = ["both", "agents", "visitors"];
+
+/** A transport, and what this edge gives it. */
+interface HostedTransport {
+  readonly transport: EdgeTransport;
+  readonly context: EdgeContext;
+}
+
 class EdgeNode implements Edge {
   readonly metrics: Metrics;
   readonly #runtime: Runtime;
@@ -132,19 +126,14 @@ class EdgeNode implements Edge {
   readonly #proxies: NetworkSet | undefined;
   readonly #agents: AgentRegistry;
   readonly #cluster: EdgeCluster | undefined;
-  readonly #hasSealed: boolean;
   readonly #idleTicks: number;
-  readonly #queueLimits: QueueLimits | undefined;
-  readonly #older: OlderProtocol | undefined;
-  readonly #curve: CurveIdentity | undefined;
-  readonly #curveListeners = new Set<CurveListener>();
+  readonly #transports: readonly HostedTransport[];
   /** Sockets that are their sessions' too. */
-  readonly #datagramClosers: (() => void)[] = [];
-  readonly #quic: QuicIdentity | undefined;
+  readonly #ownSockets = new Set<Listener>();
   readonly #listeners = new Set<Listener>();
-  /** Connections that haven't been routed or admitted yet, and how many there are from one source. */
+  /** Connections that haven't been routed or admitted yet. */
   readonly #pending = new Set<Conn>();
-  readonly #pendingFrom = new Map<string, number>();
+  readonly #places = new PendingConnections();
   #sweep: Timer | undefined;
   #closed = false;
 
@@ -153,11 +142,6 @@ class EdgeNode implements Edge {
     this.#log = options.log ?? silentLogger;
     this.#proxies = options.proxyProtocolFrom;
     this.metrics = options.metrics ?? new Metrics({ runtime: options.runtime });
-    this.#hasSealed = options.sealed !== undefined;
-    this.#older = options.older;
-    this.#curve = options.curve;
-    this.#quic = options.quic;
-    this.#queueLimits = options.queueLimits;
     this.#idleTicks = idleTicks(options.idleTimeoutMs ?? VISITOR_IDLE_TIMEOUT_MS);
     this.#cluster = options.cluster;
     this.#agents = new AgentRegistry({
@@ -167,18 +151,22 @@ class EdgeNode implements Edge {
       log: this.#log,
       metrics: this.metrics,
       authorize: options.authorize,
-      sealed: options.sealed,
       tunnels: options.publish === undefined ? options.tunnels : publicPorts({
         ...options.publish,
         runtime: this.#runtime,
         log: this.#log,
         metrics: this.metrics,
       }, options.tunnels),
-      aeadSource: options.runtime,
       keyUses: options.keyUses,
-      queueLimits: options.queueLimits,
-      largeFramesPerSecond: options.throttling,
     });
+    this.#transports = (options.transports ?? [snitunTransport()]).map((transport) => ({
+      transport,
+      context: {
+        runtime: options.runtime,
+        metrics: this.metrics,
+        admission: this.#agents.admission(transport.name),
+      },
+    }));
   }
 
   get sessions(): number {
@@ -202,83 +190,32 @@ class EdgeNode implements Edge {
   }
 
   async listen({ host, port, accepts = "both", reusePort = false }: EdgeListenOptions): Promise<Listener> {
-    if (accepts === "sealed" && !this.#hasSealed) {
-      throw new SallyportError("config_invalid", "Cannot listen for sealed agents: the edge has no key", {
+    const alone = this.#transports.find(({ transport }) => transport.name === accepts);
+    if (alone === undefined && !SHARED_PORTS.includes(accepts)) {
+      const why = `the edge doesn't have that transport, but ${this.#names.join(", ")}`;
+      throw new SallyportError("config_invalid", `Cannot listen for ${accepts} agents: ${why}`, {
         side: "config",
       });
     }
-    const opened = await this.#runtime.listen({
+    const own = alone?.transport.listen?.({ host, port }, alone.context);
+    const opened = await (own ?? this.#runtime.listen({
       host,
       port,
       reusePort,
-      accept: (conn) => this.#accept(conn, accepts),
-    });
+      accept: (conn) => this.#accept(conn, accepts, alone),
+    }));
     if (this.#closed) {
       opened.close();
       throw shutdown("Cannot listen");
     }
+    const open = own === undefined ? this.#listeners : this.#ownSockets;
     const listener: Listener = {
       address: opened.address,
       close: () => {
-        this.#listeners.delete(listener);
-        opened.close();
+        if (open.delete(listener)) opened.close();
       },
     };
-    this.#listeners.add(listener);
-    if (this.#sweep === undefined) this.#sweepLater();
-    return listener;
-  }
-
-  async listenCurve({ host, port }: Address): Promise<Listener> {
-    if (this.#curve === undefined) {
-      throw new SallyportError("config_invalid", "Cannot listen for curve agents: the edge has no key", {
-        side: "config",
-      });
-    }
-    const opened = await listenForCurve({
-      runtime: this.#runtime,
-      host,
-      port,
-      ...this.#curve,
-      ...this.#agents.gate(CURVE),
-    });
-    if (this.#closed) {
-      opened.close();
-      throw shutdown("Cannot listen");
-    }
-    const uncount = this.metrics.curve.add(curveListenerSource(opened));
-    const listener: Listener = {
-      address: opened.address,
-      close: () => {
-        if (!this.#curveListeners.delete(opened)) return;
-        uncount();
-        opened.close();
-      },
-    };
-    this.#curveListeners.add(opened);
-    this.#datagramClosers.push(() => listener.close());
-    if (this.#sweep === undefined) this.#sweepLater();
-    return listener;
-  }
-
-  async listenQuic({ host, port }: Address): Promise<Listener> {
-    if (this.#quic === undefined) {
-      const why = "Cannot listen for QUIC agents: the edge has no certificate";
-      throw new SallyportError("config_invalid", why, { side: "config" });
-    }
-    const listener = await listenForQuic({
-      runtime: this.#runtime,
-      host,
-      port,
-      identity: this.#quic,
-      queueLimits: this.#queueLimits,
-      ...this.#agents.gate(QUIC),
-    });
-    if (this.#closed) {
-      listener.close();
-      throw shutdown("Cannot listen");
-    }
-    this.#datagramClosers.push(() => listener.close());
+    open.add(listener);
     if (this.#sweep === undefined) this.#sweepLater();
     return listener;
   }
@@ -288,9 +225,14 @@ class EdgeNode implements Edge {
     this.#sweep?.cancel();
     for (const listener of this.#listeners) listener.close();
     for (const conn of this.#pending) conn.abort(shutdown("Cannot accept connection"));
-    await Promise.all([this.#agents.close(graceMs), this.#older?.close(graceMs)]);
+    const transports = this.#transports.map(({ transport }) => transport.close?.(graceMs));
+    await Promise.all([this.#agents.close(graceMs), ...transports]);
     // Their sockets are their sessions' too, so they go last.
-    for (const close of this.#datagramClosers) close();
+    for (const listener of this.#ownSockets) listener.close();
+  }
+
+  get #names(): readonly string[] {
+    return this.#transports.map(({ transport }) => transport.name);
   }
 
   #sweepLater(): void {
@@ -300,16 +242,14 @@ class EdgeNode implements Edge {
     });
   }
 
-  #accept(conn: Conn, accepts: Accepts): void {
-    const source = sourceOf(conn.remote.host);
-    const fromSource = this.#pendingFrom.get(source) ?? 0;
+  #accept(conn: Conn, accepts: Accepts, alone: HostedTransport | undefined): void {
     const proxied = this.#proxies?.contains(conn.remote.host) ?? false;
     // A proxy's connections come from one address; only what comes directly is counted by it.
-    const crowded = !proxied && fromSource >= PENDING_PER_SOURCE_MAX;
-    if (this.#closed || crowded || this.#pending.size >= PENDING_CONNECTIONS_MAX) {
+    const leave = this.#closed ? undefined : this.#places.enter(proxied ? undefined : conn.remote.host);
+    if (leave === undefined) {
       const reason = this.#closed ? "shutdown" : "limit_exceeded";
       this.metrics.refused("connection", reason);
-      // Not at info: whoever floods the edge shouldn't flood its log too; the metric tells.
+      // Not at info: a flood of connections shouldn't flood the log too; the metric tells.
       this.#log.debug(
         { peer: conn.remote.host, reason, pending: this.#pending.size },
         `Cannot accept connection: ${this.#closed ? "the edge is shutting down" : "too many are unfinished"}`,
@@ -317,17 +257,19 @@ class EdgeNode implements Edge {
       conn.abort();
       return;
     }
-    const older = accepts === "sealed" ? this.#older : undefined;
     this.#pending.add(conn);
-    this.#pendingFrom.set(source, fromSource + 1);
-    new Entrance({
+    new ProtocolDetector({
       conn,
       clock: this.#runtime.clock,
       accepts,
       proxied,
-      settled: () => this.#settled(conn, source),
-      visitor: (arrival) =>
-        welcomeVisitor(arrival, {
+      alone: alone !== undefined,
+      left: () => {
+        this.#pending.delete(conn);
+        leave();
+      },
+      visitor: (connection) =>
+        welcomeVisitor(connection, {
           clock: this.#runtime.clock,
           log: this.#log,
           metrics: this.metrics,
@@ -335,19 +277,13 @@ class EdgeNode implements Edge {
           find: (name) => this.#agents.find(name) ?? this.#cluster?.find(name),
           stale: (name) => this.#cluster?.stale(name),
         }),
-      agent: (arrival) => this.#agents.welcome(arrival),
-      ...this.#hasSealed
-        ? { sealed: (arrival) => this.#agents.welcomeSealed(arrival, older && olderFor(older, arrival)) }
-        : {},
+      transport: (firstByte) => {
+        const found = alone ??
+          this.#transports.find(({ transport }) => transport.takes?.(firstByte) ?? false);
+        return found && ((connection) => found.transport.accept?.(connection, found.context));
+      },
       refused: (error, remote) => this.#refused(error, remote),
     });
-  }
-
-  #settled(conn: Conn, source: string): void {
-    if (!this.#pending.delete(conn)) return;
-    const left = (this.#pendingFrom.get(source) ?? 1) - 1;
-    if (left === 0) this.#pendingFrom.delete(source);
-    else this.#pendingFrom.set(source, left);
   }
 
   #refused(error: SallyportError, remote: Address): void {
@@ -364,10 +300,4 @@ function shutdown(what: string): SallyportError {
     side: "local",
     retryable: true,
   });
-}
-
-/** Version 1 for one arrival, which is settled when it is taken. */
-function olderFor(older: OlderProtocol, { remote, settled }: Arrival): AcceptSealedOptions["older"] {
-  const take = (conn: Conn, first: Bytes) => older.take(conn, first, remote) && (settled(), true);
-  return { firstBytes: older.firstBytes, take };
 }

@@ -7,50 +7,38 @@
 import type { Bytes } from "../bytes/bytes.ts";
 import { internalError, SallyportError } from "../errors.ts";
 import type { Address, ByteStreamHandler, Clock, Conn, Timer } from "../runtime/port.ts";
+import type { AcceptedConnection } from "../transport/admission.ts";
 import { parseProxyHeader } from "../wire/proxy/proxy_header.ts";
 import { HELLO_DEADLINE_MS } from "../wire/tls/client_hello.ts";
 
-/** Who may come in at a listener; sealed agents come in with the others too, where the edge has a key for them. */
-export type Accepts = "both" | "agents" | "visitors" | "sealed";
+/** What a listener accepts: "both", "agents" of any transport over TCP, "visitors", or the agents of the transport it names. */
+export type Accepts = string;
 
 const TLS_HANDSHAKE = 0x16;
-const TOKEN_FIRST = 0x67; // "g": Fernet's version byte 0x80 in base64 starts "gA"
 const PROXY_V1_FIRST = 0x50; // "P"
 const PROXY_V2_FIRST = 0x0d;
 
-/** A connection that has shown what it is. */
-export interface Arrival {
-  readonly conn: Conn;
-  /** Everything read of it behind a PROXY header; valid until the call returns that it is handed over with. */
-  readonly received: Bytes;
-  /** The peer, as the trusted proxy named it where there is one. */
-  readonly remote: Address;
-  /** When the connection came, on the monotonic clock: all its deadlines count from there. */
-  readonly acceptedAtMs: number;
-  /** To be called once when the connection has been routed, admitted or refused: it counts as unfinished until then. */
-  settled(): void;
-}
-
-/** What an {@link Entrance} works with. */
-export interface EntranceOptions {
+/** What an {@link ProtocolDetector} works with. */
+export interface ProtocolDetectorOptions {
   readonly conn: Conn;
   readonly clock: Clock;
   readonly accepts: Accepts;
   /** The peer is a trusted proxy: a PROXY header is required; from anyone else it's refused. */
   readonly proxied: boolean;
-  visitor(arrival: Arrival): void;
-  agent(arrival: Arrival): void;
-  /** Takes what begins with nothing known; absent where there is no sealed transport. */
-  sealed?(arrival: Arrival): void;
+  /** The listener is for one transport's agents alone. */
+  readonly alone: boolean;
+  visitor(connection: AcceptedConnection): void;
+  /** What takes a connection that begins with this byte as an agent's; undefined where no transport does. */
+  transport(firstByte: number): ((connection: AcceptedConnection) => void) | undefined;
   /** The connection showed nothing of use and is being closed. */
   refused(error: SallyportError, remote: Address): void;
-  /** See {@link Arrival.settled}. */
-  settled(): void;
+  /** See {@link AcceptedConnection.left}. */
+  left(): void;
 }
 
 /** Watches a new connection until it is known what it is. */
-export class Entrance implements ByteStreamHandler {
-  readonly #options: EntranceOptions;
+export class ProtocolDetector implements ByteStreamHandler {
+  readonly #options: ProtocolDetectorOptions;
   readonly #timer: Timer;
   readonly #acceptedAtMs: number;
   #received: Bytes = new Uint8Array(0);
@@ -58,7 +46,7 @@ export class Entrance implements ByteStreamHandler {
   #remote: Address;
   #over = false;
 
-  constructor(options: EntranceOptions) {
+  constructor(options: ProtocolDetectorOptions) {
     this.#options = options;
     this.#awaitsProxy = options.proxied;
     this.#remote = options.conn.remote;
@@ -74,10 +62,8 @@ export class Entrance implements ByteStreamHandler {
       );
     });
     options.conn.attach(this);
-    // Nothing is to be told apart, and whoever says nothing is to be dropped as whoever says the wrong thing.
-    if (options.accepts === "sealed" && !options.proxied && options.sealed !== undefined) {
-      this.#leave(options.sealed);
-    }
+    // Nothing is to be told apart, and silence must look to the transport as wrong bytes do.
+    if (options.alone && !options.proxied) this.#toTransport(0);
   }
 
   data(chunk: Bytes): void {
@@ -100,7 +86,7 @@ export class Entrance implements ByteStreamHandler {
   drain(): void {}
 
   close(error?: Error): void {
-    // Whoever ends the connection on this side says why.
+    // An end from this side carries its reason.
     if (error instanceof SallyportError && error.side === "local") this.#refuse(error);
     else this.#lost();
   }
@@ -128,11 +114,10 @@ export class Entrance implements ByteStreamHandler {
   }
 
   #dispatch(): void {
-    const first = this.#received[0];
-    const { conn, accepts, proxied, sealed } = this.#options;
-    if (accepts === "sealed" && sealed !== undefined) return this.#leave(sealed);
+    const first = this.#received[0]!;
+    const { conn, accepts, proxied, alone } = this.#options;
+    if (alone) return this.#toTransport(first);
     if (first === TLS_HANDSHAKE && accepts !== "agents") return this.#leave(this.#options.visitor);
-    if (first === TOKEN_FIRST && accepts !== "visitors") return this.#leave(this.#options.agent);
     if (first === PROXY_V1_FIRST || first === PROXY_V2_FIRST) {
       throw new SallyportError(
         "proxy_header_unexpected",
@@ -142,35 +127,43 @@ export class Entrance implements ByteStreamHandler {
         { side: "peer" },
       );
     }
-    if (sealed !== undefined && accepts !== "visitors" && first !== TLS_HANDSHAKE && first !== TOKEN_FIRST) {
-      return this.#leave(sealed);
-    }
-    const expected =
-      { both: "TLS or a token", agents: "a token", visitors: "TLS", sealed: "nothing" }[accepts];
-    throw new SallyportError(
+    if (accepts !== "visitors" && first !== TLS_HANDSHAKE) return this.#toTransport(first);
+    throw this.#unknown(first);
+  }
+
+  #toTransport(first: number): void {
+    const take = this.#options.transport(first);
+    if (take === undefined) throw this.#unknown(first);
+    this.#leave(take);
+  }
+
+  #unknown(first: number): SallyportError {
+    const expected = { both: "TLS or a token", visitors: "TLS" }[this.#options.accepts] ?? "a token";
+    const byte = `0x${first.toString(16).padStart(2, "0")}`;
+    return new SallyportError(
       "unknown_protocol",
-      `Cannot accept connection: it starts with byte 0x${
-        first.toString(16).padStart(2, "0")
-      }, expected ${expected}`,
+      `Cannot accept connection: it starts with byte ${byte}, expected ${expected}`,
       { side: "peer" },
     );
   }
 
-  #leave(next: (arrival: Arrival) => void): void {
+  #leave(next: (connection: AcceptedConnection) => void): void {
     this.#finish();
+    const { conn, alone, left } = this.#options;
     next({
-      conn: this.#options.conn,
+      conn,
       received: this.#received,
       remote: this.#remote,
       acceptedAtMs: this.#acceptedAtMs,
-      settled: this.#options.settled,
+      alone,
+      left,
     });
   }
 
   #refuse(error: SallyportError): void {
     if (this.#over) return;
     this.#finish();
-    this.#options.settled();
+    this.#options.left();
     this.#options.conn.release();
     this.#options.refused(error, this.#remote);
   }

@@ -1,6 +1,7 @@
 /**
  * Which session serves which hostname. A name has an owner: the hostname of the token that claimed it. Only the
- * owner's newer session takes it over, and only the session that holds a name can give it up.
+ * owner's newer session takes it over, and only the session that holds a name can give it up. Where tokens say that their
+ * agents share the owner's names, each agent has a session of its own, and visitors are spread over them.
  *
  * @module
  */
@@ -21,17 +22,36 @@ export interface TokenAge {
   readonly validUntilS: number;
 }
 
-interface Route<S> {
-  readonly owner: string;
+/** A session that holds a name. */
+interface Holder<S> {
   readonly session: S;
   /** Of the owner's token. */
   readonly age: TokenAge;
+  /** The agent that shares the name with others; undefined where it doesn't. */
+  readonly instance: string | undefined;
+}
+
+interface Route<S> {
+  readonly owner: string;
+  /** Several where agents share the name; visitors go to each in turn. */
+  readonly holders: readonly Holder<S>[];
+  turn: number;
+}
+
+/** What a session wants to hold. */
+export interface Claim {
+  /** The hostname of its token. */
+  readonly owner: string;
+  readonly aliases: readonly string[];
+  readonly age: TokenAge;
+  /** The agent that shares its names with others; the names are its own alone when absent. */
+  readonly instance?: string | undefined;
 }
 
 /** What {@link Routes.claim} did. */
 export interface Claimed<S> {
-  /** The owner's older session, which serves nothing any more. */
-  readonly replaced: S | undefined;
+  /** The owner's older sessions, which serve nothing any more; those of other agents that share its names stay. */
+  readonly replaced: readonly S[];
   /** Aliases that belong to another owner and stay there. */
   readonly denied: readonly string[];
 }
@@ -48,19 +68,22 @@ export class Routes<S> {
     return this.#routes.size;
   }
 
-  /** The session that serves `name`: by that name, else by the wildcard that covers it. */
+  /** The session that serves `name`: by that name, else by the wildcard that covers it; of several each in turn. */
   find(name: string): S | undefined {
-    const exact = this.#routes.get(name);
-    if (exact !== undefined) return exact.session;
     const wildcard = wildcardOf(name);
-    return wildcard === undefined ? undefined : this.#routes.get(wildcard)?.session;
+    const route = this.#routes.get(name) ?? (wildcard === undefined ? undefined : this.#routes.get(wildcard));
+    if (route === undefined) return undefined;
+    const { holders } = route;
+    if (holders.length === 1) return holders[0]!.session;
+    route.turn = (route.turn + 1) % holders.length;
+    return holders[route.turn]!.session;
   }
 
   /**
-   * Throws `name_taken` or `name_flapping` where `owner` couldn't claim its own name now. A token that is newer than the
-   * holder's always may: the session master has just vouched for it.
+   * Throws `name_taken` or `name_flapping` where a session couldn't claim its owner's name now. A token that is newer than
+   * the holder's always may: the session master has just vouched for it. So may one that shares the name.
    */
-  check(owner: string, age: TokenAge, nowMs: number): void {
+  check({ owner, age, instance }: Omit<Claim, "aliases">, nowMs: number): void {
     const held = this.#routes.get(owner);
     if (held === undefined) return;
     if (held.owner !== owner) {
@@ -68,23 +91,28 @@ export class Routes<S> {
         side: "peer",
       });
     }
-    if (isNewer(age, held.age)) return;
+    const replaced = replacedBy(instance, held.holders);
+    if (replaced.every((holder) => isNewer(age, holder.age))) return;
     if (this.#recent(owner, nowMs).length >= TAKEOVERS_PER_MINUTE_MAX) {
       throw new SallyportError(
         "name_flapping",
-        `Cannot serve ${owner}: taken over ${TAKEOVERS_PER_MINUTE_MAX} times within a minute; do two agents share it?`,
+        `Cannot serve ${owner}: taken over ${TAKEOVERS_PER_MINUTE_MAX} times within a minute; do two agents share it? ` +
+          "Several may where each says so (shared: true)",
         { side: "peer", retryable: true },
       );
     }
   }
 
   /** Gives `session` its names: the owner's own, and those aliases that no other owner holds. Throws as `check`. */
-  claim(owner: string, aliases: readonly string[], session: S, age: TokenAge, nowMs: number): Claimed<S> {
-    this.check(owner, age, nowMs);
-    const replaced = this.#routes.get(owner)?.session;
-    if (replaced !== undefined) {
+  claim(claim: Claim, session: S, nowMs: number): Claimed<S> {
+    this.check(claim, nowMs);
+    const { owner, aliases, age, instance } = claim;
+    const replaced = replacedBy(instance, this.#routes.get(owner)?.holders ?? []).map((holder) =>
+      holder.session
+    );
+    if (replaced.length > 0) {
       this.#takeovers.set(owner, [...this.#recent(owner, nowMs), nowMs]);
-      this.release(replaced);
+      for (const older of replaced) this.release(older);
     }
     const denied: string[] = [];
     const held = [owner];
@@ -93,14 +121,23 @@ export class Routes<S> {
       if (route !== undefined && route.owner !== owner) denied.push(alias);
       else held.push(alias);
     }
-    for (const name of held) this.#routes.set(name, { owner, session, age });
+    const holder = { session, age, instance };
+    for (const name of held) {
+      const { holders = [], turn = 0 } = this.#routes.get(name) ?? {};
+      this.#routes.set(name, { owner, holders: [...holders, holder], turn });
+    }
     this.#names.set(session, held);
     return { replaced, denied };
   }
 
   /** Gives up every name that `session` holds, and no other; does nothing the second time. */
   release(session: S): void {
-    for (const name of this.#names.get(session) ?? []) this.#routes.delete(name);
+    for (const name of this.#names.get(session) ?? []) {
+      const route = this.#routes.get(name);
+      const holders = route?.holders.filter((holder) => holder.session !== session) ?? [];
+      if (route === undefined || holders.length === 0) this.#routes.delete(name);
+      else this.#routes.set(name, { ...route, holders });
+    }
     this.#names.delete(session);
   }
 
@@ -127,4 +164,10 @@ export class Routes<S> {
 function isNewer(one: TokenAge, other: TokenAge): boolean {
   return one.madeAtS > other.madeAtS ||
     (one.madeAtS === other.madeAtS && one.validUntilS > other.validUntilS);
+}
+
+/** The sessions that a newer one ends: all of the owner's, or, of agents that share its names, its own alone. */
+function replacedBy<S>(instance: string | undefined, holders: readonly Holder<S>[]): readonly Holder<S>[] {
+  if (instance === undefined) return holders;
+  return holders.filter((holder) => holder.instance === undefined || holder.instance === instance);
 }

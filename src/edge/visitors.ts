@@ -13,8 +13,11 @@ import type { Session, SessionStream } from "../transport/port.ts";
 import { splice } from "../transport/splice.ts";
 import { ClientHelloReader } from "../wire/tls/client_hello.ts";
 import { AlertDescription, encodeAlert } from "../wire/tls/tls_alert.ts";
-import type { Arrival } from "./protocol_detector.ts";
+import type { AcceptedConnection } from "../transport/admission.ts";
 import { HELLO_DEADLINE_MS } from "../wire/tls/client_hello.ts";
+
+/** What a visitor is told whose agent vanishes before it has answered. */
+const LOST: Bytes = encodeAlert(AlertDescription.internal_error);
 
 /** What visitors need of the edge. */
 export interface VisitorOptions {
@@ -30,13 +33,13 @@ export interface VisitorOptions {
 }
 
 /** Takes a connection that has begun a TLS handshake. */
-export function welcomeVisitor(arrival: Arrival, options: VisitorOptions): void {
-  new Visitor(arrival, options).start();
+export function welcomeVisitor(connection: AcceptedConnection, options: VisitorOptions): void {
+  new Visitor(connection, options).start();
 }
 
 /** Reads the ClientHello; after that the splice takes over. */
 class Visitor implements ByteStreamHandler {
-  readonly #arrival: Arrival;
+  readonly #connection: AcceptedConnection;
   readonly #options: VisitorOptions;
   readonly #hello = new ClientHelloReader();
   readonly #timer: Timer;
@@ -44,10 +47,10 @@ class Visitor implements ByteStreamHandler {
   #asking = false;
   #over = false;
 
-  constructor(arrival: Arrival, options: VisitorOptions) {
-    this.#arrival = arrival;
+  constructor(connection: AcceptedConnection, options: VisitorOptions) {
+    this.#connection = connection;
     this.#options = options;
-    const leftMs = arrival.acceptedAtMs + HELLO_DEADLINE_MS - options.clock.nowMs();
+    const leftMs = connection.acceptedAtMs + HELLO_DEADLINE_MS - options.clock.nowMs();
     this.#timer = options.clock.after(Math.max(0, leftMs), () => {
       const seconds = HELLO_DEADLINE_MS / 1000;
       if (this.#asking) {
@@ -71,8 +74,8 @@ class Visitor implements ByteStreamHandler {
   }
 
   start(): void {
-    this.#arrival.conn.attach(this);
-    this.data(this.#arrival.received);
+    this.#connection.conn.attach(this);
+    this.data(this.#connection.received);
   }
 
   data(chunk: Bytes): void {
@@ -93,7 +96,7 @@ class Visitor implements ByteStreamHandler {
   drain(): void {}
 
   close(error?: Error): void {
-    // Whoever ends the connection on this side says why.
+    // An end from this side carries its reason.
     if (error instanceof SallyportError && error.side === "local") return this.#refuse(error);
     this.#refuse(
       new SallyportError(
@@ -117,7 +120,7 @@ class Visitor implements ByteStreamHandler {
     const found = this.#options.find(serverName);
     if (!(found instanceof Promise)) return this.#open(found, serverName);
     this.#asking = true;
-    const { conn } = this.#arrival;
+    const { conn } = this.#connection;
     conn.pause();
     found.then((session) => {
       if (this.#over) return;
@@ -137,8 +140,8 @@ class Visitor implements ByteStreamHandler {
     let stream: SessionStream;
     try {
       stream = session.open({
-        address: this.#arrival.remote.host,
-        port: this.#arrival.remote.port,
+        address: this.#connection.remote.host,
+        port: this.#connection.remote.port,
         serverName,
       });
     } catch (error) {
@@ -150,7 +153,7 @@ class Visitor implements ByteStreamHandler {
   #join(stream: SessionStream, serverName: string): void {
     this.#finish();
     const { clock, log, metrics } = this.#options;
-    const { conn, remote } = this.#arrival;
+    const { conn, remote } = this.#connection;
     const startedMs = clock.nowMs();
     metrics.streamOpened();
     // Long quiet is in order; whether the visitor is still there is asked below TLS.
@@ -163,6 +166,7 @@ class Visitor implements ByteStreamHandler {
       clock,
       meter: metrics,
       received: this.#hello.bytes,
+      farewell: LOST,
       idleTicks: this.#options.idleTicks,
       done: (error) => {
         metrics.streamClosed();
@@ -179,7 +183,7 @@ class Visitor implements ByteStreamHandler {
   #refuse(error: SallyportError, alert?: number): void {
     if (this.#over) return;
     this.#finish();
-    const { conn, remote } = this.#arrival;
+    const { conn, remote } = this.#connection;
     if (alert !== undefined) conn.write(encodeAlert(alert));
     conn.release();
     this.#options.metrics.refused("visitor", error.code);
@@ -190,6 +194,6 @@ class Visitor implements ByteStreamHandler {
   #finish(): void {
     this.#over = true;
     this.#timer.cancel();
-    this.#arrival.settled();
+    this.#connection.left();
   }
 }

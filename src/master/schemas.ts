@@ -10,6 +10,7 @@ import { formatPublishClaim, parsePublishClaim } from "../wire/token/publish_cla
 import { TOKEN_TTL_DEFAULT_S, TOKEN_TTL_MAX_S, TOKEN_TTL_MIN_S } from "../protocol/token/token.ts";
 import { HOSTNAME_MAX_LENGTH } from "../wire/hostname.ts";
 import { TRANSPORT_NAME, TRANSPORTS_MAX } from "../wire/token/transports_claim.ts";
+import { SHARED_INSTANCE } from "../wire/token/shared_claim.ts";
 import { PUBLISHED_PORTS_MAX } from "../wire/token/publish_claim.ts";
 import { NAMES_PER_SESSION_MAX } from "../wire/token/token_payload.ts";
 
@@ -139,6 +140,15 @@ function sessionOptions(ttl: TokenTtl) {
       .openapi({
         description: "The transports that the token may be used with; any when absent",
         example: ["sealed", "curve"],
+      }),
+    shared: z.string().regex(SHARED_INSTANCE, {
+      error: "must name the agent by 8 to 64 letters, digits, - and _",
+    })
+      .optional()
+      .openapi({
+        description:
+          "Lets other agents serve the same hostname at the same time; names this one, the same at each request",
+        example: "agent-1f8e7d6c",
       }),
     ttl_seconds: z.int({ error: ttlText }).min(ttl.minS, { error: ttlText }).max(ttl.maxS, { error: ttlText })
       .default(ttl.defaultS)

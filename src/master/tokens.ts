@@ -10,6 +10,8 @@ import { createToken } from "../protocol/token/token.ts";
 import type { Clock } from "../runtime/port.ts";
 import { dayOf } from "../wire/control/control_messages.ts";
 import { type AgentClaim, agentMembers } from "../wire/token/agent_claim.ts";
+import { SHARED_MEMBER } from "../wire/token/shared_claim.ts";
+import { isWildcard } from "../wire/wildcard.ts";
 import { PUBLISH_MEMBER } from "../wire/token/publish_claim.ts";
 import { TRANSPORTS_MEMBER } from "../wire/token/transports_claim.ts";
 import { TOKEN_MAX_BYTES } from "../wire/token/token_payload.ts";
@@ -64,7 +66,10 @@ export class TokenIssuer {
       );
     }
     this.#checkAgent(agent);
-    const [hostname, ...alias] = agent.hostnames.filter((name) => !name.startsWith("*."));
+    // A token's hostname owns its names: one that isn't a wildcard, where there is one.
+    const [hostname, ...alias] = agent.hostnames.toSorted((a, b) =>
+      Number(isWildcard(a)) - Number(isWildcard(b))
+    );
     if (hostname === undefined) {
       throw new Problem(
         403,
@@ -160,6 +165,7 @@ export class TokenIssuer {
       ttlSeconds,
       extra: {
         ...request.publish.length > 0 ? { [PUBLISH_MEMBER]: request.publish } : {},
+        ...request.shared === undefined ? {} : { [SHARED_MEMBER]: request.shared },
         ...request.transports === undefined ? {} : { [TRANSPORTS_MEMBER]: request.transports },
         ...claim === undefined ? {} : agentMembers(claim),
       },

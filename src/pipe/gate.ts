@@ -8,7 +8,7 @@ import type { Bytes } from "../bytes/bytes.ts";
 import { SEAL_BYTES } from "../crypto/sodium.ts";
 import { errorMessage, SallyportError } from "../errors.ts";
 import type { Address, Clock, Conn } from "../runtime/port.ts";
-import type { OlderProtocol } from "../transport/sealed/accept.ts";
+import type { FallbackProtocol } from "../transport/sealed/accept.ts";
 import { CLIENT_AUTH_BYTES } from "../wire/sodium/sodium_pdu.ts";
 import { FailureLimiter } from "./failure_limiter.ts";
 import { PipeConn } from "./pipe_conn.ts";
@@ -34,7 +34,7 @@ export interface PipeGateOptions extends PipeReceiverOptions {
 }
 
 /** Takes version 1's connections from a listener for version 2. */
-export class PipeGate implements OlderProtocol {
+export class PipeGate implements FallbackProtocol {
   readonly firstBytes: number = CLIENT_AUTH_BYTES + SEAL_BYTES;
   readonly #options: PipeGateOptions;
   readonly #limiter = new FailureLimiter(PIPE_FAILURES_PER_MINUTE_MAX);

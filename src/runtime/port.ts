@@ -272,10 +272,13 @@ export interface Runtime {
   /** Rejects with `address_in_use` or `connection_refused` (address not to be had). */
   listen(options: ListenOptions): Promise<Listener>;
   /**
-   * Rejects with `connection_refused`, `host_unknown`, `deadline_exceeded`, `connection_lost`, or `limit_exceeded` where
-   * this process has no file descriptor left.
+   * Connects; of a name every address is tried, families raced (RFC 8305), and it is looked up anew each time. Rejects
+   * with `connection_refused`, `host_unknown`, `deadline_exceeded`, `connection_lost`, and `limit_exceeded` where there
+   * are no file descriptors left.
    */
   dial(options: DialOptions): Promise<Conn>;
+  /** The addresses of a name as it is known now, families in turn; at least one. Rejects with `host_unknown`. */
+  resolve(host: string): Promise<readonly string[]>;
   /**
    * Connects to a unix socket, whose path and port 0 are the connection's addresses. Rejects as `dial`, and with
    * `not_supported` where there are none.

@@ -22,6 +22,14 @@ export const QUIC_STREAMS_MAX = 4_096 + 512;
  */
 export const QUIC_FAREWELL_MS = 300;
 
+/**
+ * QUIC connections of a listener in their handshake, and as many that haven't logged in: each holds some 400 KB in the
+ * runtime (measured on Deno), far more than a TCP connection.
+ */
+export const QUIC_PENDING_MAX = 1_024;
+/** Of those, from one address (an IPv6 /64 counts as one). */
+export const QUIC_PENDING_PER_SOURCE_MAX = 64;
+
 /** A QUIC connection: streams either way, one certificate at least. */
 export interface QuicConn {
   /** Where the peer is now; it may move. */

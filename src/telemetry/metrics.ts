@@ -174,8 +174,8 @@ const LOOP_DELAY_BUCKETS_S = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0
 
 /** What tells sessions apart in metrics; few values each, none of them chosen by a peer. */
 export interface SessionLabels {
-  /** SniTun's version. */
-  readonly protocolVersion: number;
+  /** SniTun's version; undefined, and empty in the label, for other transports. */
+  readonly protocolVersion: number | undefined;
   /** `aes-cbc`, `aes-gcm`, `aes-gcm-siv`. */
   readonly cipher: string;
   /** `snitun` for plain TCP, `sealed`, `curve`. */
@@ -199,7 +199,7 @@ export interface MetricsOptions {
 
 function sessionLabels(labels: SessionLabels): Record<(typeof SESSION_LABELS)[number], string> {
   return {
-    protocol_version: String(labels.protocolVersion),
+    protocol_version: labels.protocolVersion === undefined ? "" : String(labels.protocolVersion),
     cipher: labels.cipher,
     transport: labels.transport,
   };

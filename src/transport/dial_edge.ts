@@ -5,25 +5,21 @@
  */
 import { errorMessage, SallyportError } from "../errors.ts";
 import type { Conn, Runtime } from "../runtime/port.ts";
+import type { HandshakeRequest } from "./client_handshake.ts";
 import { DIAL_TIMEOUT_MS } from "../runtime/port.ts";
 
-/** Whom to dial. */
-export interface DialEdgeOptions {
+/** Whom to dial, and what every transport's dial takes besides. */
+export interface DialEdgeOptions extends HandshakeRequest {
   readonly runtime: Runtime;
   /** The edge. */
   readonly host: string;
   readonly port: number;
-  /** Gives up when it is aborted: the promise rejects with its reason, and no connection stays behind. */
-  readonly signal?: AbortSignal;
-  /**
-   * Awaited when all is there to show the token, and before that is done: only one of several attempts is to
-   * authenticate. Where it rejects the attempt is given up with that reason. At once when absent.
-   */
-  turn?(): Promise<void>;
 }
 
 /** Dials an edge; rejects with `edge_unreachable`, or the signal's reason. */
-export function dialEdge({ runtime, host, port, signal }: DialEdgeOptions): Promise<Conn> {
+export function dialEdge(
+  { runtime, host, port, signal }: Pick<DialEdgeOptions, "runtime" | "host" | "port" | "signal">,
+): Promise<Conn> {
   return new Promise((resolve, reject) => {
     const giveUp = () => reject(signal?.reason);
     if (signal?.aborted) return giveUp();

@@ -41,7 +41,7 @@ export abstract class DrivenSession implements Session, SessionHost<SessionStrea
   /** Lets go of what carries the session's bytes. */
   protected abstract closeConn(error: SallyportError): void;
 
-  get protocolVersion(): number {
+  get protocolVersion(): number | undefined {
     return this.machine.protocolVersion;
   }
   get streams(): number {

@@ -13,9 +13,9 @@ export const SHUTDOWN_GRACE_MS = 5_000;
 
 export type { Caller };
 
-/** One stream of a session: bytes both ways, and who calls. */
+/** One stream of a session: bytes both ways, and its caller. */
 export interface SessionStream extends ByteStream {
-  /** Who calls: the visitor, where it is a visitor's. */
+  /** The caller: the visitor, where the stream is a visitor's. */
   readonly caller: Caller;
   /** The other side has asked to wait: it still hands on what it got. */
   readonly peerPaused: boolean;
@@ -46,8 +46,8 @@ export interface Session {
   readonly transport: string;
   /** The peer's address. */
   readonly remote: Address;
-  /** SniTun's version. */
-  readonly protocolVersion: number;
+  /** SniTun's version; undefined for the transports of our own. */
+  readonly protocolVersion: number | undefined;
   /** The cipher of its headers. */
   readonly cipher: string;
   /**

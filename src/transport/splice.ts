@@ -29,6 +29,8 @@ export interface SpliceOptions {
   readonly received?: Bytes;
   /** How many ticks of IDLE_TICK_MS without a byte end both sides; IDLE_TICKS when absent. */
   readonly idleTicks?: number;
+  /** What a visitor is told in place of a reset when the session is lost before a byte has come for it; nothing when absent. */
+  readonly farewell?: Bytes;
   /** Both sides are over; `error` is the first that either side had. */
   done?(error: Error | undefined): void;
 }
@@ -77,6 +79,10 @@ class Splice {
     if (meter === undefined) return;
     if (direction === this.#toAgent) meter.bytesToAgent += byteLength;
     else meter.bytesToVisitor += byteLength;
+  }
+
+  get farewell(): Bytes | undefined {
+    return this.#options.farewell;
   }
 
   isStream(side: ByteStream): boolean {
@@ -148,8 +154,14 @@ class Direction implements ByteStreamHandler {
   close(error?: Error): void {
     this.#splice.error ??= error;
     // What a socket brought before it broke is still delivered; a session's loss is shown as what it is.
-    if (error !== undefined && this.#splice.isStream(this.#source)) this.#sink.abort(error);
-    else this.#sink.release();
+    if (error !== undefined && this.#splice.isStream(this.#source)) {
+      const farewell = this.byteLength === 0 ? this.#splice.farewell : undefined;
+      if (farewell === undefined) this.#sink.abort(error);
+      else {
+        this.#sink.write(farewell);
+        this.#sink.release();
+      }
+    } else this.#sink.release();
     this.#splice.sideClosed();
   }
 }

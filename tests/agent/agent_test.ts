@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
+import { AlertDescription } from "../../src/wire/tls/tls_alert.ts";
 import { describe, it } from "node:test";
 import { type Agent, type AgentOptions, createAgent } from "../../src/agent/agent.ts";
 import type { Connector } from "../../src/agent/connector.ts";
-import type { Grant } from "../../src/agent/grant.ts";
+import type { Grant } from "../../src/transport/grant.ts";
 import { SallyportError } from "../../src/errors.ts";
 import type { CreatedToken } from "../../src/protocol/token/token.ts";
 import type { Runtime } from "../../src/runtime/port.ts";
@@ -10,6 +11,7 @@ import type { SessionStream } from "../../src/transport/port.ts";
 import { bytesOf, pattern } from "../conformance/runtime_helpers.ts";
 import {
   AGENT_HOST,
+  assertAlert,
   bytesFrom,
   EDGE_HOST,
   EDGE_PORT,
@@ -21,7 +23,12 @@ import {
   WatchedStream,
 } from "../support/tunnel.ts";
 import { TOKEN_RENEW_AT } from "../../src/agent/agent_session.ts";
-import { RECONNECT_MAX_MS, SESSION_SETTLED_MS } from "../../src/agent/backoff.ts";
+import {
+  QUICK_ATTEMPTS,
+  QUICK_DELAY_MS,
+  RECONNECT_MAX_MS,
+  SESSION_SETTLED_MS,
+} from "../../src/agent/backoff.ts";
 import { DIAL_TIMEOUT_MS } from "../../src/runtime/port.ts";
 import { SHUTDOWN_GRACE_MS } from "../../src/transport/port.ts";
 
@@ -142,11 +149,31 @@ describe("agent: connecting", () => {
     await finish(s);
   });
 
+  it("asks again within a second while no edge is there, so that its return is noticed, and then more seldom", async () => {
+    const s = await site({ edgeOptions: { listen: [] }, random: () => 0.999 });
+    await s.test.advance(30_000);
+    const quick = s.asked.slice(1).map((at, i) => at - s.asked[i]!);
+    assert.ok(quick.length > 30 && quick.every((ms) => ms < 2 * QUICK_DELAY_MS + 10), `${quick}`);
+    const upMs = s.test.network.clock.nowMs();
+    await s.test.edge.listen({ host: EDGE_HOST, port: EDGE_PORT });
+    await s.test.advance(1_000);
+    const { conn } = await s.test.visit();
+    assert.equal(
+      conn.closes,
+      0,
+      `served ${s.test.network.clock.nowMs() - upMs} ms after the listener was up`,
+    );
+    assert.equal(s.streams.length, 1);
+    await finish(s);
+  });
+
   it("fails with delays that double up to a minute, drawn from zero", async () => {
     const s = await site({ edgeOptions: { listen: [] }, random: () => 0.999 });
+    await s.test.advance(1_000);
     await s.test.advance(400_000);
     const dialMs = 2;
     const delays = s.asked.slice(1).map((at, i) => at - s.asked[i]! - dialMs);
+    delays.splice(1, QUICK_ATTEMPTS);
     const expected = [500, 1000, 2000, 4000, 8000, 16000, 32000, 60000, 60000, 60000]
       .map((ceiling) => Math.floor(0.999 * ceiling));
     assert.deepEqual(delays.slice(0, expected.length), expected);
@@ -286,7 +313,7 @@ describe("agent: what it says when it can't connect", () => {
     const denied = new SallyportError("unauthorized", "Cannot let agent in", { side: "peer" });
     const s = await site({ edgeOptions: { authorize: () => Promise.reject(denied) } });
     assert.deepEqual(reasons(s.lines), ["session_refused"]);
-    assert.match(s.lines[0]!.message, /edge 10\.0\.0\.1:8443 refused: it closed/);
+    assert.match(s.lines[0]!.message, /edge 10\.0\.0\.1:8443 closed without a challenge/);
     await finish(s);
   });
 
@@ -463,7 +490,7 @@ describe("agent: close", () => {
     assert.equal(conn.closes, 0);
     await s.test.advance(200);
     await closing;
-    assert.equal(conn.closes, 1);
+    assertAlert(conn, AlertDescription.internal_error);
     s.streams[0]!.assertOver("shutdown");
     await finish(s);
   });

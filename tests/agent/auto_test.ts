@@ -1,8 +1,9 @@
 /** The transport "auto": an agent, an edge that offers three transports, and networks that let some of them through. */
 import assert from "node:assert/strict";
+import { transportsOf } from "../support/transports.ts";
 import { describe, it } from "node:test";
 import { type Agent, type AgentOptions, createAgent } from "../../src/agent/agent.ts";
-import type { Grant } from "../../src/agent/grant.ts";
+import type { Grant } from "../../src/transport/grant.ts";
 import type { RememberedTransport, TransportMemory } from "../../src/agent/transport_choice.ts";
 import { loadSodium } from "../../src/crypto/sodium.ts";
 import { SallyportError } from "../../src/errors.ts";
@@ -39,6 +40,8 @@ interface Network {
   tcpDropped?: boolean;
   /** TCP connections stand, and carry nothing. */
   tcpMute?: boolean;
+  /** Addresses of names. */
+  names?: Record<string, readonly string[]>;
 }
 
 interface SiteOptions extends Partial<AgentOptions> {
@@ -90,9 +93,11 @@ class Site {
 
   static async start(options: SiteOptions = {}): Promise<Site> {
     const { network = {}, udp = true, latencyMs = 1, offer = {}, ...agentOptions } = options;
-    const test = await TestEdge.start({ sealed: { sodium, keys }, curve: { crypto, keys }, quic: identity });
-    await test.edge.listenCurve({ host: "0.0.0.0", port: CURVE_PORT });
-    await test.edge.listenQuic({ host: "0.0.0.0", port: QUIC_PORT });
+    const test = await TestEdge.start({
+      transports: transportsOf({ sealed: { sodium, keys }, curve: { crypto, keys }, quic: identity }),
+    });
+    await test.edge.listen({ host: "0.0.0.0", port: CURVE_PORT, accepts: "curve" });
+    await test.edge.listen({ host: "0.0.0.0", port: QUIC_PORT, accepts: "quic" });
     test.network.setLink(EDGE_HOST, AGENT_HOST, { latencyMs, datagramLoss: udp ? 0 : 1 });
     const site = new Site(test, network, agentOptions, offer);
     site.agent.run().then(() => site.outcome ??= "closed", (error) => site.outcome = error);
@@ -110,7 +115,9 @@ class Site {
       const conn = await inner.dial(options);
       return this.network.tcpMute ? mute(conn) : conn;
     };
-    return { ...inner, dial };
+    const resolve: Runtime["resolve"] = async (host) =>
+      this.network.names?.[host] ?? await inner.resolve(host);
+    return { ...inner, dial, resolve };
   }
 
   get transport(): string | undefined {
@@ -192,6 +199,23 @@ function memory(): TransportMemory & { readonly kept: Map<string, RememberedTran
 }
 
 const PLACE = `${EDGE_HOST}:${EDGE_PORT}/192.0.2.0/24`;
+
+describe("an edge's name with several addresses", () => {
+  it("is reached over UDP where the first address is dead, by each of the transports alone too", async () => {
+    for (const transport of ["curve", "quic", "auto"] as const) {
+      const site = await Site.start({
+        transport,
+        offer: { ...WITH_QUIC, host: "edge.test" },
+        network: { names: { "edge.test": ["10.9.9.9", EDGE_HOST] }, tcpDropped: true },
+      });
+      await site.test.advance(2 * ATTEMPT_DELAY_MS);
+      assert.equal(site.transport, transport === "auto" ? "quic" : transport);
+      assert.equal(site.agent.facts.session?.edge.replace(/:.*/, ""), "edge.test");
+      await site.assertServes();
+      await site.finish();
+    }
+  });
+});
 
 describe("transport auto", () => {
   it("takes the first where it gets through in time, and asks for one token", async () => {

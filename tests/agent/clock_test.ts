@@ -1,7 +1,9 @@
 import assert from "node:assert/strict";
+import { transportsOf } from "../support/transports.ts";
 import { describe, it } from "node:test";
 import { createAgent } from "../../src/agent/agent.ts";
-import { type Grant, masterGrants } from "../../src/agent/grant.ts";
+import { masterGrants } from "../../src/agent/grant.ts";
+import type { Grant } from "../../src/transport/grant.ts";
 import { loadSodium, makeKeyPair } from "../../src/crypto/sodium.ts";
 import type { Runtime } from "../../src/runtime/port.ts";
 import { AGENT_HOST, EDGE_HOST, EDGE_PORT, TestEdge } from "../support/tunnel.ts";
@@ -14,7 +16,7 @@ describe("an agent whose clock is wrong", () => {
     const keys = makeKeyPair(sodium);
     for (const offMs of [-YEAR_MS, YEAR_MS]) {
       for (const isTold of [true, false]) {
-        const test = await TestEdge.start({ sealed: { sodium, keys } });
+        const test = await TestEdge.start({ transports: transportsOf({ sealed: { sodium, keys } }) });
         const inner = test.runtime(AGENT_HOST);
         const runtime: Runtime = {
           ...inner,

@@ -234,6 +234,53 @@ describe("masterGrants with a master that is out of order", () => {
     }
   });
 
+  it("insists on the cipher and the version that it asked for", async () => {
+    const { test, grants } = await withMaster();
+    const weaker = async (asked: Partial<MasterGrantOptions>, member: Record<string, unknown>) => {
+      const real = masterGrants({
+        master: "http://master.test",
+        credential: "c",
+        hostname: "a.test",
+        fetch: () =>
+          Promise.resolve(
+            new Response(
+              JSON.stringify({
+                token: test.token().token,
+                hostname: "a.test",
+                aes_key: "00".repeat(32),
+                aes_iv: "00".repeat(16),
+                cipher: "aes-gcm",
+                protocol_version: 2,
+                valid: 1,
+                edge: { host: "e", port: 1 },
+                ...member,
+              }),
+              { status: 201 },
+            ),
+          ),
+        ...asked,
+      });
+      return await real().then(
+        ({ cipher, protocolVersion }) => `${cipher} ${protocolVersion}`,
+        (error) => error,
+      );
+    };
+    assert.equal(await weaker({ cipher: "aes-gcm", protocolVersion: 2 }, {}), "aes-gcm 2");
+    assertSaid(
+      await weaker({ cipher: "aes-gcm" }, { cipher: "aes-cbc" }),
+      "token_invalid",
+      /its cipher is aes-cbc, and aes-gcm was asked for/,
+      true,
+    );
+    assertSaid(
+      await weaker({ protocolVersion: 2 }, { protocol_version: 0 }),
+      "token_invalid",
+      /its protocol_version is 0, and 2 was asked for/,
+      true,
+    );
+    assert.equal((await grants({ cipher: "aes-cbc" })()).cipher, "aes-cbc");
+  });
+
   it("keeps the base URL's path", async () => {
     for (const master of ["http://master.test/base", "http://master.test/base/"]) {
       let url = "";

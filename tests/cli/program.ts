@@ -1,5 +1,6 @@
 /**
- * Runs the program as its users do: as a process of the runtime that the tests run on.
+ * Runs the program as its users do: as a process of the runtime that the tests run on, or, where SALLYPORT_PROGRAM names
+ * one, from a single file that `deno task build` made.
  *
  * @module
  */
@@ -37,8 +38,9 @@ export class Program {
     on?: Pick<OtherRuntime, "command" | "args"> & { readonly foreign?: boolean },
   ) {
     const own = process.versions.deno === undefined ? [] : denoFlags(args);
-    const runtime = on ?? { command: process.execPath, args: own };
-    const main = on?.foreign === true ? [] : [join(ROOT, "mod.ts")];
+    const binary = on === undefined ? process.env.SALLYPORT_PROGRAM : undefined;
+    const runtime = on ?? (binary ? { command: binary, args: [] } : { command: process.execPath, args: own });
+    const main = binary || on?.foreign === true ? [] : [join(ROOT, "mod.ts")];
     const outer = Object.entries(process.env).filter(([name]) => !name.startsWith("SALLYPORT_"));
     const inherited = { ...Object.fromEntries(outer), NO_COLOR: "1" };
     this.#child = spawn(runtime.command, [...runtime.args, ...main, ...args], {

@@ -11,6 +11,7 @@ import {
 } from "../../src/config/config.ts";
 import { nearest } from "../../src/config/suggest.ts";
 import { SallyportError } from "../../src/errors.ts";
+import { PING_INTERVAL_MS, SILENCE_MAX_MS } from "../../src/protocol/mux/heartbeat.ts";
 import { DEFAULT_QUEUE_LIMITS } from "../../src/protocol/mux/queue_limits.ts";
 
 const KEY_A = `${"A".repeat(43)}=`;
@@ -58,7 +59,11 @@ describe("precedence", () => {
     assert.equal(config.publicAddress, undefined);
     assert.equal(config.fernetKeys, undefined);
     assert.deepEqual([config.logLevel, config.logFormat], ["info", "text"]);
-    assert.deepEqual(queueLimits(config), DEFAULT_QUEUE_LIMITS);
+    assert.deepEqual(queueLimits(config), {
+      ...DEFAULT_QUEUE_LIMITS,
+      pingIntervalMs: PING_INTERVAL_MS,
+      silenceMaxMs: SILENCE_MAX_MS,
+    });
     assert.deepEqual([warnings.length, origins.size], [0, 0]);
   });
 
@@ -223,7 +228,7 @@ describe("a wrong value names itself, its origin and what would be right", () =>
     ["agent", { ...AGENT, publish: ["tcp:1="] }, /"" is not HOST:PORT, for example 127\.0\.0\.1:22/],
     ["agent", { ...AGENT, publish: ["tcp:1=a:0"] }, /"a:0" has no port from 1 to 65535/],
     ["agent", { ...AGENT, publish: new Array(17).fill("tcp") }, /more than 16 values/],
-    ["agent", { ...AGENT, transport: "any" }, /"any" is not one of snitun, .*auto/],
+    ["agent", { ...AGENT, transport: "any" }, /"any" is not one of sealed, .*auto/],
     ["master", { curvePort: "0" }, /--curve-port: "0" is no port from 1 to 65535/],
     ["edge", { metricsListen: ["9090"] }, /--metrics-listen: "9090" is not HOST:PORT/],
     [
@@ -351,6 +356,8 @@ describe("the reference's queue variables", () => {
       outgoingMaxBytes: 5,
       outgoingLowBytes: 3,
       outgoingHighBytes: 4,
+      pingIntervalMs: PING_INTERVAL_MS,
+      silenceMaxMs: SILENCE_MAX_MS,
     });
   });
   it("must rise from low to high to max; the one that was set is to blame", () => {

@@ -108,7 +108,7 @@ describe("services in a file", () => {
           '5:19 services[0].idle_timeout: "soon" is not a time from 30s to 7d, such as 90s, 10m or 1h30m',
         ],
       ],
-      ["transport: pigeon\n", ['1:12 transport: "pigeon" is not one of snitun, sealed, curve, quic, auto']],
+      ["transport: pigeon\n", ['1:12 transport: "pigeon" is not one of sealed, snitun, curve, quic, auto']],
       [
         "services:\n  - name: a.example.org\n    target: http://127.0.0.1:1\n    tls: passthrough\n    headers:\n" +
         "      request: { x: y }\n",

@@ -13,18 +13,20 @@ import { type ErrorCode, type InternalError, SallyportError } from "../../src/er
 import { AnsweredFlights } from "../../src/protocol/handshake/sealed_edge.ts";
 import { createToken, tryOpenToken } from "../../src/protocol/token/token.ts";
 import { SendScratch } from "../../src/protocol/mux/snitun/sender.ts";
-import type { Bytes, Conn, Listener, Runtime } from "../../src/runtime/port.ts";
+import type { Bytes, Clock, Conn, Listener, Runtime } from "../../src/runtime/port.ts";
 import type { Caller, Session, SessionHandler, SessionStream } from "../../src/transport/port.ts";
-import { listenForCurve } from "../../src/transport/curve/accept.ts";
-import { dialForCurve } from "../../src/transport/curve/dial.ts";
+import { listenCurve } from "../../src/transport/curve/accept.ts";
+import { dialCurve } from "../../src/transport/curve/dial.ts";
 import type { Quic, QuicConn } from "../../src/runtime/quic_port.ts";
-import { listenForQuic } from "../../src/transport/quic/accept.ts";
-import { dialForQuic } from "../../src/transport/quic/dial.ts";
+import { listenQuic } from "../../src/transport/quic/accept.ts";
+import { dialQuic } from "../../src/transport/quic/dial.ts";
 import { identities } from "./quic_helpers.ts";
 import { acceptSealed } from "../../src/transport/sealed/accept.ts";
 import { dialSealed } from "../../src/transport/sealed/dial.ts";
 import { SealedScratch } from "../../src/transport/sealed/session.ts";
-import { acceptSnitun, dialSnitun } from "../../src/transport/snitun/snitun.ts";
+import { acceptSnitun } from "../../src/transport/snitun/accept.ts";
+import { dialSnitun } from "../../src/transport/snitun/dial.ts";
+import type { AcceptedConnection } from "../../src/transport/admission.ts";
 import { WatchedStream } from "../support/tunnel.ts";
 
 /** A transport under test. */
@@ -178,6 +180,12 @@ async function pair(
 
 const NOTHING: Bytes = new Uint8Array(0);
 
+/** A connection as an edge hands it to a transport. */
+function accepted(conn: Conn, clock: Clock): AcceptedConnection {
+  const { remote } = conn;
+  return { conn, received: NOTHING, remote, acceptedAtMs: clock.nowMs(), alone: false, left() {} };
+}
+
 /** SniTun of a version and with a cipher. */
 export function snitunKind(protocolVersion: 0 | 1 | 2, cipher: CipherName): TransportKind {
   return {
@@ -201,11 +209,7 @@ export function snitunKind(protocolVersion: 0 | 1 | 2, cipher: CipherName): Tran
       });
       const { aesKey, aesIv } = claims;
       return pair(runtime, host, (conn, admit, failed) =>
-        acceptSnitun({
-          ...shared,
-          conn,
-          received: NOTHING,
-          acceptedAtMs: clock.nowMs(),
+        acceptSnitun(accepted(conn, clock), shared, {
           openToken: (bytes) => tryOpenToken(ring, bytes, clock.wallMs() / 1000),
           authorize: () => {},
           admit: (_, session) => admit(session),
@@ -264,13 +268,7 @@ export function sealedKind(
         runtime,
         host,
         (conn, admit, failed) =>
-          acceptSealed({
-            ...edgeShared,
-            keys,
-            answered,
-            conn,
-            received: NOTHING,
-            acceptedAtMs: clock.nowMs(),
+          acceptSealed(accepted(conn, clock), { ...edgeShared, keys, answered }, {
             openToken: (bytes) => tryOpenToken(ring, bytes, clock.wallMs() / 1000),
             authorize: () => {},
             admit: (_, session) => admit(session),
@@ -318,7 +316,7 @@ export function curveKind(congestion: "vegas" | "newreno"): TransportKind {
       const edgeEar = new Ear();
       const agentEar = new Ear();
       const edge = Promise.withResolvers<Session>();
-      const listener = await listenForCurve({
+      const listener = await listenCurve({
         runtime,
         host,
         port: 0,
@@ -326,15 +324,17 @@ export function curveKind(congestion: "vegas" | "newreno"): TransportKind {
         keys,
         congestion,
         options,
-        openToken: (bytes) => tryOpenToken(ring, bytes, clock.wallMs() / 1000),
-        authorize: () => {},
-        admit: (_, session) => {
-          edge.resolve(session);
-          return edgeEar;
+        admission: {
+          openToken: (bytes) => tryOpenToken(ring, bytes, clock.wallMs() / 1000),
+          authorize: () => {},
+          admit: (_, session) => {
+            edge.resolve(session);
+            return edgeEar;
+          },
+          refused: edge.reject,
         },
-        refused: edge.reject,
       });
-      const { session: agent } = await dialForCurve({
+      const { session: agent } = await dialCurve({
         runtime,
         ...listener.address,
         token,
@@ -380,20 +380,22 @@ export function quicKind(): TransportKind {
       const edgeEar = new Ear();
       const agentEar = new Ear();
       const edge = Promise.withResolvers<Session>();
-      const listener = await listenForQuic({
+      const listener = await listenQuic({
         runtime,
         host,
         port: 0,
         identity: own,
-        openToken: (bytes) => tryOpenToken(ring, bytes, clock.wallMs() / 1000),
-        authorize: () => {},
-        admit: (_, session) => {
-          edge.resolve(session);
-          return edgeEar;
+        admission: {
+          openToken: (bytes) => tryOpenToken(ring, bytes, clock.wallMs() / 1000),
+          authorize: () => {},
+          admit: (_, session) => {
+            edge.resolve(session);
+            return edgeEar;
+          },
+          refused: edge.reject,
         },
-        refused: edge.reject,
       });
-      const agent = await dialForQuic({
+      const agent = await dialQuic({
         runtime,
         ...listener.address,
         token,

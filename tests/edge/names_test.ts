@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
+import { AlertDescription } from "../../src/wire/tls/tls_alert.ts";
 import { describe, it } from "node:test";
 import { Routes } from "../../src/edge/routes.ts";
 import type { Bytes } from "../../src/bytes/bytes.ts";
@@ -83,6 +84,44 @@ describe("edge: wildcard names", () => {
   });
 });
 
+describe("edge: agents that share their names", () => {
+  const shared = (instance: string) => ({ extra: { shared: instance } });
+
+  it("get visitors in turn, and those that are left get all of them", async () => {
+    const test = await TestEdge.start();
+    const agents = [];
+    for (const [i, instance] of ["agent-one", "agent-two", "agent-three"].entries()) {
+      const token = { hostname: "a.test", aliases: ["*.a.test"], ...shared(instance) };
+      agents.push(await test.connect(token, { from: `10.0.0.${3 + i}` }));
+    }
+    for (let i = 0; i < 6; i++) await test.visit(i % 2 === 0 ? "a.test" : "x.a.test");
+    assert.deepEqual(agents.map(({ streams, endedWith }) => [streams.length, endedWith]), [
+      [2, undefined],
+      [2, undefined],
+      [2, undefined],
+    ]);
+    test.network.reset("10.0.0.1", "10.0.0.4");
+    await test.advance(10);
+    for (let i = 0; i < 4; i++) await test.visit("a.test");
+    assert.deepEqual(agents.map(({ streams }) => streams.length), [4, 2, 4]);
+    assert.equal(await test.metric("sessions"), 2);
+  });
+
+  it("are replaced by their own newer session alone, and by one that doesn't share", async () => {
+    const test = await TestEdge.start();
+    const one = await test.connect({ hostname: "a.test", ...shared("agent-one") });
+    const two = await test.connect({ hostname: "a.test", ...shared("agent-two") }, { from: "10.0.0.3" });
+    await test.connect({ hostname: "a.test", ...shared("agent-one") });
+    await test.advance(10);
+    assert.deepEqual([one, two].map(({ endedWith }) => endedWith !== undefined), [true, false]);
+    const alone = await test.connect({ hostname: "a.test" }, { from: "10.0.0.4" });
+    await test.advance(10);
+    assert.ok(two.endedWith !== undefined);
+    await test.visit("a.test");
+    assert.equal(alone.streams.length, 1);
+  });
+});
+
 describe("edge: a newer session of the same owner", () => {
   it("takes over; the older one ends at once where it has no streams", async () => {
     const test = await TestEdge.start();
@@ -125,7 +164,7 @@ describe("edge: a newer session of the same owner", () => {
     await test.advance(REPLACED_GRACE_MS - 100);
     assert.equal(conn.closes, 0);
     await test.advance(200);
-    assert.equal(conn.closes, 1);
+    assertAlert(conn, AlertDescription.internal_error);
     assert.equal(older.endedWith?.code, "connection_lost");
     assert.equal(test.edge.sessions, 1);
     await test.assertNothingLeft();
@@ -270,8 +309,8 @@ const AGE = { madeAtS: 0, validUntilS: 100 };
 describe("routes", () => {
   it("are given up by their holder alone, once", () => {
     const routes = new Routes<string>();
-    routes.claim("a", ["b"], "one", AGE, 0);
-    assert.equal(routes.claim("a", ["b"], "two", AGE, 0).replaced, "one");
+    routes.claim({ owner: "a", aliases: ["b"], age: AGE }, "one", 0);
+    assert.deepEqual(routes.claim({ owner: "a", aliases: ["b"], age: AGE }, "two", 0).replaced, ["one"]);
     routes.release("one");
     assert.equal(routes.find("a"), "two");
     assert.equal(routes.find("b"), "two");
@@ -282,8 +321,8 @@ describe("routes", () => {
 
   it("a denied alias leaves with its owner only", () => {
     const routes = new Routes<string>();
-    routes.claim("a", [], "one", AGE, 0);
-    assert.deepEqual(routes.claim("b", ["a", "c"], "two", AGE, 0).denied, ["a"]);
+    routes.claim({ owner: "a", aliases: [], age: AGE }, "one", 0);
+    assert.deepEqual(routes.claim({ owner: "b", aliases: ["a", "c"], age: AGE }, "two", 0).denied, ["a"]);
     routes.release("two");
     assert.equal(routes.find("a"), "one");
     assert.equal(routes.find("c"), undefined);
@@ -291,34 +330,48 @@ describe("routes", () => {
 
   it("a claim that throws changes nothing", () => {
     const routes = new Routes<string>();
-    routes.claim("a", ["b"], "one", AGE, 0);
-    assert.throws(() => routes.claim("b", ["d"], "two", AGE, 0), { code: "name_taken" });
+    routes.claim({ owner: "a", aliases: ["b"], age: AGE }, "one", 0);
+    assert.throws(() => routes.claim({ owner: "b", aliases: ["d"], age: AGE }, "two", 0), {
+      code: "name_taken",
+    });
     assert.equal(routes.find("d"), undefined);
     assert.equal(routes.size, 2);
   });
 
   it("count take-overs within a minute, and forget them", () => {
     const routes = new Routes<number>();
-    for (let i = 0; i <= TAKEOVERS_PER_MINUTE_MAX; i++) routes.claim("a", [], i, AGE, i * 1000);
-    assert.throws(() => routes.check("a", AGE, 60_999), { code: "name_flapping" });
-    routes.check("a", AGE, 61_000);
+    for (let i = 0; i <= TAKEOVERS_PER_MINUTE_MAX; i++) {
+      routes.claim({ owner: "a", aliases: [], age: AGE }, i, i * 1000);
+    }
+    assert.throws(() => routes.check({ owner: "a", age: AGE }, 60_999), { code: "name_flapping" });
+    routes.check({ owner: "a", age: AGE }, 61_000);
     routes.sweep(200_000);
-    for (let i = 0; i < TAKEOVERS_PER_MINUTE_MAX; i++) routes.claim("a", [], 100 + i, AGE, 200_000);
-    assert.throws(() => routes.claim("a", [], 999, AGE, 200_000), { code: "name_flapping" });
+    for (let i = 0; i < TAKEOVERS_PER_MINUTE_MAX; i++) {
+      routes.claim({ owner: "a", aliases: [], age: AGE }, 100 + i, 200_000);
+    }
+    assert.throws(() => routes.claim({ owner: "a", aliases: [], age: AGE }, 999, 200_000), {
+      code: "name_flapping",
+    });
   });
 
   it("go to who has a newer token, however often they were taken over", () => {
     const routes = new Routes<number>();
     const aged = (madeAtS: number, validUntilS = 100) => ({ madeAtS, validUntilS });
-    for (let i = 0; i <= TAKEOVERS_PER_MINUTE_MAX; i++) routes.claim("a", [], i, aged(10), 0);
-    assert.throws(() => routes.check("a", aged(10), 1), { code: "name_flapping" });
-    assert.throws(() => routes.check("a", aged(9, 500), 1), { code: "name_flapping" });
-    routes.check("a", aged(10, 101), 1);
+    for (let i = 0; i <= TAKEOVERS_PER_MINUTE_MAX; i++) {
+      routes.claim({ owner: "a", aliases: [], age: aged(10) }, i, 0);
+    }
+    assert.throws(() => routes.check({ owner: "a", age: aged(10) }, 1), { code: "name_flapping" });
+    assert.throws(() => routes.check({ owner: "a", age: aged(9, 500) }, 1), { code: "name_flapping" });
+    routes.check({ owner: "a", age: aged(10, 101) }, 1);
     for (let i = 11; i < 30; i++) {
-      assert.equal(routes.claim("a", [], i, aged(i), 1).replaced, i === 11 ? 5 : i - 1);
+      assert.deepEqual(routes.claim({ owner: "a", aliases: [], age: aged(i) }, i, 1).replaced, [
+        i === 11 ? 5 : i - 1,
+      ]);
     }
     // The older one stays damped.
-    assert.throws(() => routes.claim("a", [], 99, aged(10), 2), { code: "name_flapping" });
+    assert.throws(() => routes.claim({ owner: "a", aliases: [], age: aged(10) }, 99, 2), {
+      code: "name_flapping",
+    });
     assert.equal(routes.find("a"), 29);
   });
 });

@@ -1,5 +1,6 @@
 /** Transfers of version 1 at the sealed transport's listener, in the network in memory. */
 import assert from "node:assert/strict";
+import { transportsOf } from "../support/transports.ts";
 import { describe, it } from "node:test";
 import type { Bytes } from "../../src/bytes/bytes.ts";
 import { loadSodium, makeKeyPair } from "../../src/crypto/sodium.ts";
@@ -62,20 +63,25 @@ class World {
   static async start(options: Partial<PipeGateOptions> = {}, withGate = true): Promise<World> {
     const world = new World();
     world.test = await TestEdge.start({
-      sealed: { sodium, keys: edgeKeys(sodium) },
+      transports: transportsOf({
+        sealed: {
+          sodium,
+          keys: edgeKeys(sodium),
+          ...withGate
+            ? {
+              fallback: {
+                firstBytes: 400,
+                take: (conn, first, remote) => world.gate.take(conn, first, remote),
+                close: (graceMs) => world.gate.close(graceMs),
+              },
+            }
+            : {},
+        },
+      }),
       listen: [
         { host: "0.0.0.0", port: EDGE_PORT },
         { host: "0.0.0.0", port: SEALED_PORT, accepts: "sealed" },
       ],
-      ...withGate
-        ? {
-          older: {
-            firstBytes: 400,
-            take: (conn, first, remote) => world.gate.take(conn, first, remote),
-            close: (graceMs) => world.gate.close(graceMs),
-          },
-        }
-        : {},
     });
     const { clock } = world.test.network;
     world.gate = new PipeGate({

@@ -1,10 +1,11 @@
 /** Public ports: agents that ask for them, the edge that has them, and who connects, over every transport. */
 import assert from "node:assert/strict";
+import { transportsOf } from "../support/transports.ts";
 import { describe, it } from "node:test";
 import { AccessList } from "../../src/agent/access_list.ts";
 import { type Agent, type AgentOptions, createAgent } from "../../src/agent/agent.ts";
 import { tcpConnector } from "../../src/agent/connector.ts";
-import type { TransportName } from "../../src/agent/transports/port.ts";
+import type { TransportName } from "../../src/agent/dialer.ts";
 import { loadSodium } from "../../src/crypto/sodium.ts";
 import { SallyportError } from "../../src/errors.ts";
 import type { Conn, Listener } from "../../src/runtime/port.ts";
@@ -49,14 +50,12 @@ interface SiteOptions extends Partial<AgentOptions> {
 /** An edge with public ports. */
 function startEdge(options: TestEdgeOptions = {}): Promise<TestEdge> {
   return TestEdge.start({
-    sealed: { sodium, keys },
-    curve: { crypto, keys },
-    quic: identity,
+    transports: transportsOf({ sealed: { sodium, keys }, curve: { crypto, keys }, quic: identity }),
     publish: { ports: RANGE, host: "0.0.0.0" },
     ...options,
   }).then(async (test) => {
-    await test.edge.listenCurve({ host: "0.0.0.0", port: CURVE_PORT });
-    await test.edge.listenQuic({ host: "0.0.0.0", port: QUIC_PORT });
+    await test.edge.listen({ host: "0.0.0.0", port: CURVE_PORT, accepts: "curve" });
+    await test.edge.listen({ host: "0.0.0.0", port: QUIC_PORT, accepts: "quic" });
     return test;
   });
 }

@@ -1,11 +1,14 @@
 import assert from "node:assert/strict";
+import { AlertDescription } from "../../src/wire/tls/tls_alert.ts";
 import { describe, it } from "node:test";
 import { createEdge } from "../../src/edge/edge.ts";
-import { type Arrival, Entrance } from "../../src/edge/protocol_detector.ts";
+import { ProtocolDetector } from "../../src/edge/protocol_detector.ts";
+import type { AcceptedConnection } from "../../src/transport/admission.ts";
 import type { Conn } from "../../src/runtime/port.ts";
 import { bytesOf, pattern } from "../conformance/runtime_helpers.ts";
 import {
   AGENT_HOST,
+  assertAlert,
   bytesFrom,
   EDGE_HOST,
   EDGE_PORT,
@@ -47,7 +50,7 @@ describe("edge: close", () => {
     assert.equal(conn.closes, 0);
     await test.advance(200);
     await closing;
-    assert.equal(conn.closes, 1);
+    assertAlert(conn, AlertDescription.internal_error);
     assert.equal(agent.endedWith?.code, "connection_lost");
     await test.assertNothingLeft();
   });
@@ -146,32 +149,33 @@ describe("edge: a connection is settled once", () => {
   ) {
     it(what, async () => {
       const test = await TestEdge.start({ listen: [] });
-      let settled = 0;
+      let left = 0;
       let refused = 0;
-      let arrived: Arrival | undefined;
+      let arrived: AcceptedConnection | undefined;
       await test.runtime(EDGE_HOST).listen({
         host: EDGE_HOST,
         port: 1,
         accept: (conn) =>
-          void new Entrance({
+          void new ProtocolDetector({
             conn,
             clock: test.network.clock,
             accepts: "visitors",
             proxied: false,
-            settled: () => settled++,
+            alone: false,
+            left: () => left++,
             refused: () => refused++,
-            visitor: (arrival) => {
-              arrived = arrival;
-              arrival.settled();
-              arrival.conn.abort();
+            visitor: (connection) => {
+              arrived = connection;
+              connection.left();
+              connection.conn.abort();
             },
-            agent: () => assert.fail("no agent came"),
+            transport: () => assert.fail("no agent came"),
           }),
       });
       const conn = await test.dial(VISITOR_HOST, 1);
       act(conn.conn);
       await test.network.runUntilIdle();
-      assert.equal(settled, 1);
+      assert.equal(left, 1);
       assert.equal(refused, arrived === undefined ? 1 : 0);
       assert.equal(arrived !== undefined, what === "a visitor");
       await test.assertNothingLeft();

@@ -176,10 +176,22 @@ describe("edge: a visitor with a stream", () => {
     await test.assertNothingLeft();
   });
 
-  it("sees a reset where the agent's session is lost", async () => {
+  it("gets alert internal_error where the agent's session is lost before it has answered", async () => {
+    const test = await TestEdge.start();
+    await test.connect();
+    const { conn } = await test.visit();
+    test.network.reset("10.0.0.1", "10.0.0.2");
+    await test.advance(10);
+    assertAlert(conn, 80);
+    await test.assertNothingLeft();
+  });
+
+  it("sees a reset where the agent's session is lost later", async () => {
     const test = await TestEdge.start();
     const agent = await test.connect();
     const { conn } = await test.visit();
+    agent.streams[0]!.write(pattern(10));
+    await test.advance(10);
     test.network.reset("10.0.0.1", "10.0.0.2");
     await test.advance(10);
     assert.equal(agent.endedWith?.code, "connection_lost");

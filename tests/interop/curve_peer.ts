@@ -15,8 +15,8 @@ import { SallyportError } from "../../src/errors.ts";
 import { createToken, tryOpenToken } from "../../src/protocol/token/token.ts";
 import type { Bytes } from "../../src/bytes/bytes.ts";
 import { currentRuntime } from "../../src/runtime/mod.ts";
-import { listenForCurve } from "../../src/transport/curve/accept.ts";
-import { dialForCurve, type DialledCurve } from "../../src/transport/curve/dial.ts";
+import { listenCurve } from "../../src/transport/curve/accept.ts";
+import { dialCurve, type DialledCurve } from "../../src/transport/curve/dial.ts";
 import type { Session, SessionStream } from "../../src/transport/port.ts";
 
 const HOST = "127.0.0.1";
@@ -34,28 +34,30 @@ export async function runEdge(tell: Tell): Promise<void> {
   const runtime = await currentRuntime();
   const crypto = await loadSodium();
   const over = Promise.withResolvers<void>();
-  const listener = await listenForCurve({
+  const listener = await listenCurve({
     runtime,
     host: HOST,
     port: 0,
     crypto,
     keys: keyPair(crypto, SECRET),
-    openToken: (token) => tryOpenToken(RING, token, runtime.clock.wallMs() / 1000),
-    authorize: () => {},
-    admit: (_, session) => {
-      // Streams can be opened once the agent has been told that it is let in.
-      runtime.clock.soon(() => void check(session, tell).catch(over.reject));
-      return {
-        stream: () => {},
-        streamClosed: () => {},
-        streamRefused: () => {},
-        ended: (error) => {
-          tell({ event: "ended", code: error.code });
-          over.resolve();
-        },
-      };
+    admission: {
+      openToken: (token) => tryOpenToken(RING, token, runtime.clock.wallMs() / 1000),
+      authorize: () => {},
+      admit: (_, session) => {
+        // Streams can be opened once the agent has been told that it is let in.
+        runtime.clock.soon(() => void check(session, tell).catch(over.reject));
+        return {
+          stream: () => {},
+          streamClosed: () => {},
+          streamRefused: () => {},
+          ended: (error) => {
+            tell({ event: "ended", code: error.code });
+            over.resolve();
+          },
+        };
+      },
+      refused: over.reject,
     },
-    refused: over.reject,
   });
   tell({ event: "listening", port: listener.address.port });
   await over.promise;
@@ -108,7 +110,7 @@ export async function runAgent(port: number, tell: Tell): Promise<void> {
   const over = Promise.withResolvers<void>();
   const made = Promise.withResolvers<DialledCurve>();
   let bytes = 0;
-  const dialled = await dialForCurve({
+  const dialled = await dialCurve({
     runtime,
     host: HOST,
     port,
@@ -123,7 +125,9 @@ export async function runAgent(port: number, tell: Tell): Promise<void> {
           data: (chunk) => {
             const before = bytes;
             bytes += chunk.length;
-            if (before < BYTES && bytes >= BYTES) void made.promise.then(({ link }) => link.rebind());
+            if (before < BYTES && bytes >= BYTES) {
+              void made.promise.then(({ connection }) => connection.rebind());
+            }
             if (!stream.write(chunk)) stream.pause();
           },
           end: () => stream.closeWrite(),

@@ -8,7 +8,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { AccessList } from "../../src/agent/access_list.ts";
 import { type Agent, createAgent } from "../../src/agent/agent.ts";
 import { tcpConnector } from "../../src/agent/connector.ts";
-import type { Grant } from "../../src/agent/grant.ts";
+import type { Grant } from "../../src/transport/grant.ts";
 import { FernetRing } from "../../src/crypto/fernet.ts";
 import { createEdge } from "../../src/edge/edge.ts";
 import { SallyportError } from "../../src/errors.ts";

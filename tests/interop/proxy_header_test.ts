@@ -1,5 +1,6 @@
 /** The visitor's address, and the name that it asked for, as nginx and haproxy read them from our PROXY headers. */
 import assert from "node:assert/strict";
+import { transportsOf } from "../support/transports.ts";
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
@@ -44,7 +45,7 @@ before(async () => {
   edge = createEdge({
     runtime: await currentRuntime(),
     ring: new FernetRing([FERNET_KEY]),
-    sealed: { sodium, keys },
+    transports: transportsOf({ sealed: { sodium, keys } }),
   });
   for (const host of ["127.0.0.1", "::1"]) {
     try {

@@ -15,8 +15,8 @@ import { FernetRing } from "../../src/crypto/fernet.ts";
 import { SallyportError } from "../../src/errors.ts";
 import { createToken, tryOpenToken } from "../../src/protocol/token/token.ts";
 import { currentRuntime } from "../../src/runtime/mod.ts";
-import { listenForQuic } from "../../src/transport/quic/accept.ts";
-import { dialForQuic } from "../../src/transport/quic/dial.ts";
+import { listenQuic } from "../../src/transport/quic/accept.ts";
+import { dialQuic } from "../../src/transport/quic/dial.ts";
 import type { Session, SessionHandler, SessionStream } from "../../src/transport/port.ts";
 import { identities } from "../conformance/quic_helpers.ts";
 
@@ -36,18 +36,20 @@ export async function runEdge(tell: Tell): Promise<void> {
   const runtime = await currentRuntime();
   const { own } = await identities();
   const over = Promise.withResolvers<void>();
-  const listener = await listenForQuic({
+  const listener = await listenQuic({
     runtime,
     host: HOST,
     port: 0,
     identity: own,
-    openToken: (token) => tryOpenToken(RING, token, runtime.clock.wallMs() / 1000),
-    authorize: () => {},
-    admit: (_, session) => {
-      runtime.clock.soon(() => void check(session, tell).catch(over.reject));
-      return ending(tell, over.resolve);
+    admission: {
+      openToken: (token) => tryOpenToken(RING, token, runtime.clock.wallMs() / 1000),
+      authorize: () => {},
+      admit: (_, session) => {
+        runtime.clock.soon(() => void check(session, tell).catch(over.reject));
+        return ending(tell, over.resolve);
+      },
+      refused: over.reject,
     },
-    refused: over.reject,
   });
   const fingerprint = certificateFingerprint(own.certificatePem).toHex();
   tell({ event: "listening", port: listener.address.port, fingerprint });
@@ -119,7 +121,7 @@ export async function runAgent(port: number, fingerprint: string, tell: Tell): P
   });
   const over = Promise.withResolvers<void>();
   let count = 0;
-  await dialForQuic({
+  await dialQuic({
     runtime,
     host: HOST,
     port,

@@ -10,7 +10,7 @@ import { createMemoryNetwork } from "../../src/runtime/memory/memory.ts";
 import type { Bytes } from "../../src/runtime/port.ts";
 import type { QuicConn } from "../../src/runtime/quic_port.ts";
 import type { Session } from "../../src/transport/port.ts";
-import { listenForQuic } from "../../src/transport/quic/accept.ts";
+import { listenQuic } from "../../src/transport/quic/accept.ts";
 import { QUIC, QUIC_ALPN } from "../../src/transport/quic/options.ts";
 import { LOGIN_CHALLENGE_BYTES, PROOF_BYTES } from "../../src/wire/login/login_messages.ts";
 import { identities, QuicEar, WatchedQuicStream } from "../conformance/quic_helpers.ts";
@@ -33,18 +33,20 @@ export class QuicSite {
 
   async listen(): Promise<void> {
     const { own } = await identities();
-    const listener = await listenForQuic({
+    const listener = await listenQuic({
       runtime: this.runtime,
       host: HOST,
       port: 0,
       identity: own,
-      openToken: (bytes) => tryOpenToken(this.ring, bytes, this.runtime.clock.wallMs() / 1000),
-      authorize: () => {},
-      admit: (_, session) => {
-        this.session = session;
-        return this.ear;
+      admission: {
+        openToken: (bytes) => tryOpenToken(this.ring, bytes, this.runtime.clock.wallMs() / 1000),
+        authorize: () => {},
+        admit: (_, session) => {
+          this.session = session;
+          return this.ear;
+        },
+        refused: (error) => void this.refusals.push(error),
       },
-      refused: (error) => void this.refusals.push(error),
     });
     this.port = listener.address.port;
   }

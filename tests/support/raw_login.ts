@@ -11,7 +11,7 @@ import { errorCode } from "../../src/errors.ts";
 import { SealedAgentHandshake } from "../../src/protocol/handshake/sealed_agent.ts";
 import { RecordOpener, RecordScratch, RecordSealer } from "../../src/protocol/records/sealed_records.ts";
 import type { Address, Conn, Runtime } from "../../src/runtime/port.ts";
-import { dialCurve } from "../../src/transport/curve/socket_dialer.ts";
+import { connectCurve } from "../../src/transport/curve/socket_dialer.ts";
 import { QUIC_ALPN } from "../../src/transport/quic/options.ts";
 import {
   decodeVerdict,
@@ -77,7 +77,7 @@ export const rawLogins: Readonly<
 
   async curve({ runtime, edge, edgeKey, token, prove }) {
     try {
-      const link = await dialCurve({
+      const link = await connectCurve({
         runtime,
         server: edge,
         crypto: await loadSodium(),

@@ -4,6 +4,8 @@
  *
  * @module
  */
+import { randomInt } from "node:crypto";
+import process from "node:process";
 import type { Bytes } from "../../src/bytes/bytes.ts";
 import type { RandomSource } from "../../src/crypto/random.ts";
 import { seededRandom } from "../../src/runtime/memory/memory_time.ts";
@@ -37,4 +39,17 @@ export function pattern(size: number, seed = 1): Bytes {
     bytes[i] = state >>> 24;
   }
   return bytes;
+}
+
+/**
+ * The seed of a property or a simulation: `fixed`, so that every run of the checks is the same; a fresh one under
+ * `deno task test --explore`, which is printed. `SALLYPORT_TEST_SEED` repeats a run that failed.
+ */
+export function seedOf(fixed: number): number {
+  const asked = process.env.SALLYPORT_TEST_SEED;
+  if (asked !== undefined) return Number(asked);
+  if (process.env.SALLYPORT_TEST_EXPLORE === undefined) return fixed;
+  const seed = randomInt(2 ** 31);
+  console.log(`SALLYPORT_TEST_SEED=${seed}`);
+  return seed;
 }

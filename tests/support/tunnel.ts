@@ -19,7 +19,7 @@ import {
 import type { Bytes, ByteStream, ByteStreamHandler, Conn, Runtime } from "../../src/runtime/port.ts";
 import type { LogFields, Logger, LogLevel } from "../../src/telemetry/log.ts";
 import type { Session, SessionHandler, SessionStream } from "../../src/transport/port.ts";
-import { dialSnitun, type DialSnitunOptions } from "../../src/transport/snitun/snitun.ts";
+import { dialSnitun, type DialSnitunOptions } from "../../src/transport/snitun/dial.ts";
 import { decodeAlert } from "../../src/wire/tls/tls_alert.ts";
 import { Watched } from "../conformance/runtime_helpers.ts";
 import { parsePrometheus, sampleValue } from "../telemetry/prometheus.ts";

@@ -1,13 +1,16 @@
 /** Who may open a session, over real sockets: a token alone, a login that was heard before, or a used key may not. */
 import assert from "node:assert/strict";
+import { createAgent } from "../../src/agent/agent.ts";
+import { type LogLine, recordingLogger } from "../support/tunnel.ts";
+import { transportsOf } from "../support/transports.ts";
 import { randomBytes } from "node:crypto";
 import { after, before, describe, it } from "node:test";
-import type { Grant } from "../../src/agent/grant.ts";
+import type { Grant } from "../../src/transport/grant.ts";
 import { Dialers } from "../../src/agent/dialer.ts";
 import type { Bytes } from "../../src/bytes/bytes.ts";
 import { FernetRing, generateFernetKey } from "../../src/crypto/fernet.ts";
 import { createEdge, type Edge } from "../../src/edge/edge.ts";
-import { keyPair, loadSodium, makeKeyPair } from "../../src/crypto/sodium.ts";
+import { loadSodium, makeKeyPair } from "../../src/crypto/sodium.ts";
 import { loginProof } from "../../src/protocol/handshake/login_proof.ts";
 import { createToken, type TokenRequest } from "../../src/protocol/token/token.ts";
 import { currentRuntime } from "../../src/runtime/mod.ts";
@@ -15,6 +18,7 @@ import type { Address, Runtime } from "../../src/runtime/port.ts";
 import type { Session } from "../../src/transport/port.ts";
 import { identities } from "../conformance/quic_helpers.ts";
 import { Ear } from "../conformance/transport_helpers.ts";
+import { Watched } from "../conformance/runtime_helpers.ts";
 import { type RawLogin, rawLogins } from "../support/raw_login.ts";
 import { parsePrometheus, sampleValue } from "../telemetry/prometheus.ts";
 
@@ -32,7 +36,6 @@ class Site {
 
   async start(runtime: Runtime, ring: FernetRing): Promise<this> {
     const sodium = await loadSodium();
-    const crypto = sodium;
     const keys = makeKeyPair(sodium, (into) => into.set(this.secret));
     const { own, fingerprint } = await identities();
     this.publicKey = keys.publicKey;
@@ -40,13 +43,11 @@ class Site {
     this.edge = createEdge({
       runtime,
       ring,
-      sealed: { sodium, keys },
-      curve: { crypto, keys: keyPair(crypto, this.secret.slice()) },
-      quic: own,
+      transports: transportsOf({ sealed: { sodium, keys }, curve: { crypto: sodium, keys }, quic: own }),
     });
     const tcp = await this.edge.listen({ host: HOST, port: 0 });
-    const curve = await this.edge.listenCurve({ host: HOST, port: 0 });
-    const quic = await this.edge.listenQuic({ host: HOST, port: 0 });
+    const curve = await this.edge.listen({ host: HOST, port: 0, accepts: "curve" });
+    const quic = await this.edge.listen({ host: HOST, port: 0, accepts: "quic" });
     Object.assign(this.addresses, {
       snitun: tcp.address,
       sealed: tcp.address,
@@ -186,6 +187,63 @@ describe("a login over real sockets", () => {
       await dial(rest[0]!, bound);
     });
   }
+
+  it("by snitun: a token of before the edge's start is refused under aes-gcm, and the agent asks for a fresh one", async () => {
+    const nowMs = runtime.clock.wallMs();
+    const stale = grantOf({ hostname: "stale.test", cipher: "aes-gcm", nowMs: nowMs - 60_000 });
+    const before = await site.refusals("token_stale");
+    await assert.rejects(dial("snitun", stale), { code: "session_refused" });
+    // aes-cbc repeats no nonce, and the reference's agents come back with the token that they have.
+    await dial("snitun", grantOf({ hostname: "old.test", cipher: "aes-cbc", nowMs: nowMs - 60_000 }));
+    assert.equal(await site.refusals("token_stale"), before + 1);
+    const fresh = grantOf({ hostname: "stale.test", cipher: "aes-gcm" });
+    const grants = [grantOf({ hostname: "stale.test", cipher: "aes-gcm", nowMs: nowMs - 60_000 }), fresh];
+    const lines: LogLine[] = [];
+    const connected = Promise.withResolvers<void>();
+    const agent = createAgent({
+      runtime,
+      grants: () => Promise.resolve(grants.shift()!),
+      connector: (stream) => stream.abort(),
+      log: recordingLogger(lines),
+      connected: () => connected.resolve(),
+    });
+    const running = agent.run();
+    await connected.promise;
+    assert.equal(await site.refusals("token_stale"), before + 2);
+    assert.ok(lines.every(({ fields }) => fields.next_attempt_seconds === undefined), "it waited");
+    await agent.close(0);
+    await running;
+  });
+
+  it("by snitun: a token that one edge has challenged gets no second challenge, at a restart or at another edge", async () => {
+    const noted = new Set<string>();
+    const keyUses = { first: (key: string) => Promise.resolve(!noted.has(key) && noted.add(key).size > 0) };
+    const start = () => createEdge({ runtime, ring, keyUses });
+    const [one, another, anew] = [start(), start(), start()];
+    const { token } = grantOf({ hostname: "watched.test", cipher: "aes-gcm" });
+    const answers: number[] = [];
+    for (const edge of [one, one, another, anew]) {
+      const listener = await edge.listen({ host: HOST, port: 0 });
+      const conn = new Watched(await runtime.dial({ ...listener.address, timeoutMs: 5_000 }));
+      conn.write(new TextEncoder().encode(token));
+      await (answers.length === 0 ? conn.received(1) : conn.sawEnd);
+      answers.push(conn.byteLength);
+      conn.abort();
+    }
+    for (const edge of [one, another, anew]) await edge.close(0);
+    assert.ok(answers[0]! > 32);
+    assert.deepEqual(answers.slice(1), [0, 0, 0]);
+  });
+
+  it("writes nothing to the edge that isn't a token", async () => {
+    for (
+      const token of ["GET / HTTP/1.1\r\n\r\n", "", "g", "gAAAAA", "A".repeat(120), `${"g".repeat(20_000)}`]
+    ) {
+      for (const name of ["snitun", ...OWN] as const) {
+        await assert.rejects(dial(name, { ...grantOf(), token }), { code: "token_invalid" });
+      }
+    }
+  });
 
   it("by snitun: a token bound to another transport, and one without its key, are refused", async () => {
     const before = [await site.refusals("access_denied"), await site.refusals("challenge_failed")];

@@ -255,6 +255,8 @@ describe("splice: ends", () => {
 
   it("the session's loss resets both", async () => {
     const { test, conn, endpoint } = await tunnel();
+    endpoint.write(pattern(10));
+    await test.advance(100);
     test.network.reset(EDGE_HOST, AGENT_HOST);
     await test.advance(100);
     conn.assertOver("connection_lost");

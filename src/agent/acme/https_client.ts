@@ -5,7 +5,7 @@
  */
 import { Buffer } from "node:buffer";
 import { request as httpsRequest } from "node:https";
-import { rootCertificates } from "node:tls";
+import tls from "node:tls";
 import { errorMessage, SallyportError } from "../../errors.ts";
 import { VERSION } from "../../version.ts";
 
@@ -38,8 +38,17 @@ export type AuthorityFetch = (request: AuthorityRequest) => Promise<AuthorityAns
 
 /** Makes a client; `caPem` is trusted beside the public authorities. */
 export function authorityFetch(caPem?: string): AuthorityFetch {
-  const ca = caPem === undefined ? undefined : [...rootCertificates, caPem];
+  const ca = caPem === undefined ? undefined : [...publicRoots(), caPem];
   return (request) => send(request, ca);
+}
+
+/** Bun trusts those alone that it is given. Deno trusts its own too, and may not be allowed to list them. */
+function publicRoots(): readonly string[] {
+  try {
+    return [...tls.rootCertificates];
+  } catch {
+    return [];
+  }
 }
 
 function send(

@@ -27,6 +27,8 @@ export interface HttpProxyOptions {
   /** Largest body of a request. */
   readonly requestBodyMaxBytes?: number;
   readonly log?: Logger;
+  /** A request couldn't be passed on, for this reason. */
+  failed?(error: unknown): void;
 }
 
 /** A handler that passes requests on, and what ends its connections. */
@@ -62,6 +64,7 @@ async function passOn(options: HttpProxyOptions, client: Http1Client, exchange: 
   };
   const failed = (error: unknown) => {
     const slow = error instanceof SallyportError && causeCode(error) === "deadline_exceeded";
+    options.failed?.(error);
     log.warn(
       { visitor: visitor.address, method: request.method, path: printableName(request.target) },
       `Cannot pass request on: ${errorMessage(error)}`,

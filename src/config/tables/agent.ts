@@ -5,6 +5,7 @@
  */
 import { AGENT, EDGES, optional, setting } from "../setting.ts";
 import * as value from "../values.ts";
+import { TRANSPORTS } from "../../agent/dialer.ts";
 import { TOKEN_TTL_DEFAULT_S, TOKEN_TTL_MAX_S, TOKEN_TTL_MIN_S } from "../../protocol/token/token.ts";
 import { PUBLISHED_PORTS_MAX } from "../../wire/token/publish_claim.ts";
 
@@ -108,6 +109,15 @@ export const AGENT_SETTINGS = {
     commands: AGENT,
     schema: value.hostPort(1, "edge.example.org:8443"),
   }),
+  proxy: optional({
+    flag: "proxy",
+    placeholder: "URL",
+    description:
+      "Goes to the edge and the session master through this proxy: http://HOST:PORT or socks5://HOST:PORT, with " +
+      "USER:PASSWORD@ where it wants them; UDP doesn't. Default: HTTPS_PROXY, except for hosts in NO_PROXY.",
+    commands: AGENT,
+    schema: value.proxyUrl,
+  }),
   transport: setting({
     flag: "transport",
     placeholder: "NAME",
@@ -117,7 +127,7 @@ export const AGENT_SETTINGS = {
       "quic; " +
       "auto: the first of those that the edge offers that gets through.",
     commands: AGENT,
-    schema: value.oneOf(["snitun", "sealed", "curve", "quic", "auto"]),
+    schema: value.oneOf([...TRANSPORTS.toReversed(), "auto"]),
   }),
   congestion: setting({
     flag: "congestion",

@@ -1,5 +1,5 @@
 /**
- * Settings: logs, and SniTun's queue figures.
+ * Settings: logs, pings, and SniTun's queue figures.
  *
  * @module
  */
@@ -8,7 +8,7 @@ import { EDGES, optional, queueFigure, setting } from "../setting.ts";
 import * as value from "../values.ts";
 import { DEFAULT_QUEUE_LIMITS } from "../../protocol/mux/queue_limits.ts";
 
-/** Processes, logs, and SniTun's queue figures. */
+/** Processes, logs, pings, and SniTun's queue figures. */
 export const TUNING = {
   workers: optional({
     flag: "workers",
@@ -42,6 +42,22 @@ export const TUNING = {
     description: "How it is logged: text for people, json for machines.",
     commands: ["serve", "edge", "master", "agent", "demo"],
     schema: value.oneOf(["text", "json"]),
+  }),
+  pingInterval: setting({
+    flag: "ping-interval",
+    placeholder: "TIME",
+    default: "5s",
+    description: "A side of a session that has said or heard nothing for this long pings.",
+    commands: ["serve", "edge", "agent"],
+    schema: value.duration(1_000, 600_000),
+  }),
+  pingTimeout: setting({
+    flag: "ping-timeout",
+    placeholder: "TIME",
+    default: "15s",
+    description: "A session in which nothing is heard of the other side for this long is over.",
+    commands: ["serve", "edge", "agent"],
+    schema: value.duration(2_000, 3_600_000),
   }),
   incomingMaxBytes: queueFigure(
     "INCOMING_QUEUE_MAX_BYTES_CHANNEL",

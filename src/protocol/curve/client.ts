@@ -10,18 +10,18 @@ import { CurveConnection } from "./connection.ts";
 import type { CurveHandler, CurveIo } from "./connection_host.ts";
 import { KEY_BYTES, type KeyPair, keyPair, type Sodium } from "../../crypto/sodium.ts";
 import { dataEnvelope, initEnvelope } from "./envelopes.ts";
-import { Inquiry } from "./inquiry.ts";
+import { RestartCheck } from "./restart_check.ts";
 import { clientFirstKeys, type FirstKeys, type SessionKeys, sessionKeys } from "./key_schedule.ts";
 import type { CurveOptions } from "./options.ts";
 import {
   type CookiePacket,
   DATA_HEAD_BYTES,
+  DATAGRAM_MIN_BYTES,
   HELLO_BYTES,
   ID_BYTES,
   PacketType,
   packetType,
   readCookie,
-  SURE_BYTES,
   writeHello,
 } from "./packet.ts";
 
@@ -75,7 +75,7 @@ export class CurveClient {
   /** What came of the answer, until it may be used. */
   #held: CookiePacket | undefined;
   #mayProceed = false;
-  readonly #inquiry = new Inquiry();
+  readonly #restartCheck = new RestartCheck();
 
   constructor(parts: CurveClientParts) {
     this.#parts = parts;
@@ -120,7 +120,7 @@ export class CurveClient {
 
   /** When {@link tick} wants to be called. */
   get deadlineMs(): number {
-    if (this.#state === "open") return Math.min(this.#inquiry.deadlineMs, this.connection.deadlineMs);
+    if (this.#state === "open") return Math.min(this.#restartCheck.deadlineMs, this.connection.deadlineMs);
     if (this.#state !== "hello" && this.#state !== "init") return this.connection.deadlineMs;
     return this.#helloOwed ? -Infinity : Math.min(this.#repeatAtMs, this.connection.deadlineMs);
   }
@@ -159,7 +159,7 @@ export class CurveClient {
   }
 
   #inquire(nowMs: number): void {
-    const next = this.#inquiry.tick(this.connection, nowMs);
+    const next = this.#restartCheck.tick(this.connection, nowMs);
     if (next === "ask") {
       this.#helloOwed = true;
       this.connection.ping();
@@ -184,7 +184,7 @@ export class CurveClient {
   #cookie(packet: Bytes, nowMs: number): void {
     const read = readCookie(packet);
     if (read === undefined || this.#helloOwed || !equal(read.connectionKey, this.#keys.publicKey)) return;
-    if (this.#state === "open" && equal(read.serverKey, this.#serverKey!)) this.#inquiry.answered();
+    if (this.#state === "open" && equal(read.serverKey, this.#serverKey!)) this.#restartCheck.answered();
     if (this.#state !== "hello" || this.#cookies >= COOKIES_PER_HELLO) return;
     const { serverKey } = this.#parts;
     if (serverKey !== undefined && !equal(read.serverKey, serverKey)) {
@@ -231,7 +231,7 @@ export class CurveClient {
   #ready(packet: Bytes, from: Address, nowMs: number): void {
     const first = this.#first;
     if (first === undefined || this.#state === "open" || this.#state === "over") return;
-    if (packet.length !== SURE_BYTES || !equal(packet.subarray(4, 36), this.#keys.publicKey)) return;
+    if (packet.length !== DATAGRAM_MIN_BYTES || !equal(packet.subarray(4, 36), this.#keys.publicKey)) return;
     const ephemeral = packet.slice(36, 68);
     const shared = this.#parts.crypto.sharedSecret(this.#keys.secretKey, ephemeral);
     if (shared === undefined) return;

@@ -11,10 +11,10 @@ import { AckTracker } from "./recovery/acks.ts";
 import { codeOfWire, wireCode } from "./codes.ts";
 import type { ConnectionParts, CurveHandler, CurveIo } from "./connection_host.ts";
 import { AckRanges, type FrameSink, readFrames } from "./frames.ts";
-import { Introduction } from "./introduction.ts";
+import { ControlMessage } from "./control_message.ts";
 import type { PacketKey } from "./key_schedule.ts";
 import type { CurveOptions } from "./options.ts";
-import { headBytes, readNumber, SURE_BYTES } from "./packet.ts";
+import { DATAGRAM_MIN_BYTES, headBytes, readNumber } from "./packet.ts";
 import { PathState } from "./path.ts";
 import { ReplayWindow } from "./replay_window.ts";
 import { type Envelope, Sender } from "./sender.ts";
@@ -30,7 +30,7 @@ const FORGERIES_MAX = 2 ** 36;
 /** See the module. */
 export class CurveConnection {
   readonly options: CurveOptions;
-  readonly stats = new CurveStats();
+  readonly stats: CurveStats = new CurveStats();
   readonly path: PathState;
   handler: CurveHandler | undefined;
   /** What a proof in the credential is bound to; empty until the keys are agreed on. */
@@ -50,7 +50,7 @@ export class CurveConnection {
   #admitted = false;
   #introduced = false;
   #introductionBytes = 0;
-  readonly #introduction = new Introduction();
+  readonly #controlMessage = new ControlMessage();
   /** Streams that came before the introduction did. */
   #early: CurveStream[] = [];
   #startedMs: number;
@@ -95,7 +95,7 @@ export class CurveConnection {
     });
     this.#startedMs = this.#receivedMs = this.#nowMs = nowMs;
     this.#sink = this.#makeSink();
-    this.#streams.control.attach(this.#introduction);
+    this.#streams.control.attach(this.#controlMessage);
   }
 
   /** Nothing happens on it any more, and its handler has been told. */
@@ -278,7 +278,7 @@ export class CurveConnection {
       pathResponse: (data) => this.#pathResponse(data),
       close: (code, reason) => this.#peerClosed(code, reason),
       params: (maxData, maxStreamData, maxStreams, maxDatagramBytes) => {
-        if (maxDatagramBytes < SURE_BYTES) throw brokenFrame("it accepts no packets of 1088 bytes");
+        if (maxDatagramBytes < DATAGRAM_MIN_BYTES) throw brokenFrame("it accepts no packets of 1088 bytes");
         streams.params(maxData, maxStreamData, maxStreams);
         this.#sender.capDatagram(maxDatagramBytes);
       },
@@ -341,10 +341,10 @@ export class CurveConnection {
     if (this.#phase === "closing" && nowMs >= this.#closeUntilMs) this.#phase = "closed";
     if (this.#phase === "handshake" || this.#phase === "open") {
       const silentMs = nowMs - this.#receivedMs;
-      if (silentMs >= options.idleTimeoutMs) {
-        this.#vanish("connection_lost", `the peer is silent for ${Math.round(silentMs / 1000)} s`);
-      } else if (!this.#admitted && nowMs >= this.#startedMs + options.handshakeTimeoutMs) {
+      if (!this.#admitted && nowMs >= this.#startedMs + options.handshakeTimeoutMs) {
         this.#vanish("deadline_exceeded", `no admission within ${options.handshakeTimeoutMs / 1000} s`);
+      } else if (nowMs >= this.#receivedMs + options.idleTimeoutMs) {
+        this.#vanish("connection_lost", `the peer is silent for ${Math.round(silentMs / 1000)} s`);
       } else this.#tickOpen(nowMs);
     }
     this.#wake();
@@ -358,7 +358,7 @@ export class CurveConnection {
         if (this.#phase === "handshake") this.#handshakeWanted = true;
       }
     }
-    if (this.#client && this.#phase === "open" && nowMs - sentMs >= this.options.keepAliveMs) {
+    if (this.#client && this.#phase === "open" && nowMs >= sentMs + this.options.keepAliveMs) {
       this.#sender.pings = Math.max(1, this.#sender.pings);
     }
     this.#streams.tick(nowMs);
@@ -367,7 +367,7 @@ export class CurveConnection {
   /** Tells handlers what waits for them, and sends what may be sent. */
   turn(nowMs: number): void {
     this.#nowMs = nowMs;
-    if (this.#introduction.ready && !this.#introduced && this.#phase === "open") this.#introduce();
+    if (this.#controlMessage.ready && !this.#introduced && this.#phase === "open") this.#introduce();
     this.#streams.turn(nowMs, LINGER_MS);
     if (this.#phase === "handshake" && this.#handshakeWanted) {
       this.#handshakeWanted = false;
@@ -381,7 +381,7 @@ export class CurveConnection {
   #introduce(): void {
     this.#introduced = true;
     if (this.#client) this.#admitted = true;
-    this.handler?.introduced(this.#introduction.take());
+    this.handler?.introduced(this.#controlMessage.take());
     const early = this.#early;
     this.#early = [];
     for (const stream of early) this.handler?.stream(stream);

@@ -4,8 +4,9 @@
  * @module
  */
 import { type CongestionName, WINDOW_MAX_BYTES } from "./congestion/congestion.ts";
+import type { Patience } from "../mux/heartbeat.ts";
 import type { StreamSetLimits } from "./streams/stream_set.ts";
-import { SURE_BYTES } from "./packet.ts";
+import { DATAGRAM_MIN_BYTES } from "./packet.ts";
 
 const KiB = 1024;
 const MiB = 1024 * KiB;
@@ -29,8 +30,8 @@ export const DEFAULT_CURVE_OPTIONS: CurveOptions = {
   // Ethernet's 1500 less IPv6's and UDP's heads: what goes through without fragments nearly everywhere.
   maxDatagramBytes: 1_452,
   // NATs forget UDP after 30 s at the earliest.
-  keepAliveMs: 10_000,
-  idleTimeoutMs: 30_000,
+  keepAliveMs: 5_000,
+  idleTimeoutMs: 15_000,
   handshakeTimeoutMs: 15_000,
   // A stream at 270 Mbit/s over 60 ms; eight of them fill the connection's credit.
   windowBytes: 2 * MiB,
@@ -41,12 +42,20 @@ export const DEFAULT_CURVE_OPTIONS: CurveOptions = {
   sendMaxBytes: 12 * MiB,
 };
 
+/** How soon a vanished peer is found, as options of a connection. */
+export function curvePatience({ pingIntervalMs, silenceMaxMs }: Patience = {}): Partial<CurveOptions> {
+  return {
+    ...pingIntervalMs === undefined ? {} : { keepAliveMs: pingIntervalMs },
+    ...silenceMaxMs === undefined ? {} : { idleTimeoutMs: silenceMaxMs },
+  };
+}
+
 /** Largest datagram that any configuration allows. */
 export const DATAGRAM_MAX_BYTES = 16_384;
 
 /** Options with defaults filled in; sizes of datagrams outside 1,088 to 16,384 are brought inside. */
 export function curveOptions(options: Partial<CurveOptions> = {}): CurveOptions {
   const all = { ...DEFAULT_CURVE_OPTIONS, ...options };
-  const maxDatagramBytes = Math.min(DATAGRAM_MAX_BYTES, Math.max(SURE_BYTES, all.maxDatagramBytes));
+  const maxDatagramBytes = Math.min(DATAGRAM_MAX_BYTES, Math.max(DATAGRAM_MIN_BYTES, all.maxDatagramBytes));
   return { ...all, maxDatagramBytes };
 }

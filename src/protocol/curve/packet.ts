@@ -11,7 +11,7 @@ import { KEY_BYTES, NONCE_BYTES, TAG_BYTES } from "../../crypto/sodium.ts";
 export const PacketType = { hello: 1, cookie: 2, init: 3, ready: 4, data: 5 } as const;
 
 /** What every path is sure to carry; no packet is larger until the path has shown that it carries more. */
-export const SURE_BYTES = 1_088;
+export const DATAGRAM_MIN_BYTES = 1_088;
 /** Size of HELLO, exactly: more than COOKIE has. */
 export const HELLO_BYTES = 192;
 /** Bytes of the cookie inside COOKIE and INIT. */

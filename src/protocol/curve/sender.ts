@@ -22,7 +22,7 @@ import type { PacketKey } from "./key_schedule.ts";
 import { MtuSearch } from "./recovery/mtu.ts";
 import type { CurveOptions } from "./options.ts";
 import { Pacer } from "./congestion/pacer.ts";
-import { SURE_BYTES } from "./packet.ts";
+import { DATAGRAM_MIN_BYTES } from "./packet.ts";
 import type { PathState } from "./path.ts";
 import { Recovery, type RecoveryHost, type SentPacket } from "./recovery/recovery.ts";
 import { RttEstimate } from "./recovery/rtt.ts";
@@ -83,7 +83,7 @@ export class Sender implements RecoveryHost<CurveStream> {
     this.#parts = parts;
     this.envelope = parts.envelope;
     this.sentMs = this.#nowMs = parts.nowMs;
-    this.control = createCongestion(parts.options.congestion, SURE_BYTES);
+    this.control = createCongestion(parts.options.congestion, DATAGRAM_MIN_BYTES);
     this.recovery = new Recovery(this, this.control, this.rtt);
     this.#mtu = new MtuSearch(parts.options.maxDatagramBytes);
     this.#writer = new FrameWriter(new Uint8Array(parts.options.maxDatagramBytes));
@@ -127,7 +127,7 @@ export class Sender implements RecoveryHost<CurveStream> {
   sendHandshake(client: boolean, nowMs: number): void {
     this.#nowMs = nowMs;
     const packet = this.recovery.begin();
-    this.#begin(SURE_BYTES);
+    this.#begin(DATAGRAM_MIN_BYTES);
     const { streams, options } = this.#parts;
     const [maxData, maxStreamData, maxStreams] = streams.announced;
     writeControl(
@@ -151,7 +151,7 @@ export class Sender implements RecoveryHost<CurveStream> {
   /** Sends CLOSE. */
   sendClose(code: number, reason: string, nowMs: number): void {
     this.#nowMs = nowMs;
-    this.#begin(SURE_BYTES);
+    this.#begin(DATAGRAM_MIN_BYTES);
     writeClose(this.#writer, code, reason);
     this.#finish(this.recovery.begin(), this.#parts.path.current, false);
   }
@@ -262,7 +262,7 @@ export class Sender implements RecoveryHost<CurveStream> {
   }
 
   #sendPath(type: number, data: Bytes, to: Address): void {
-    this.#begin(SURE_BYTES);
+    this.#begin(DATAGRAM_MIN_BYTES);
     writePath(this.#writer, type, data);
     this.#finish(this.recovery.begin(), to, false);
   }

@@ -22,13 +22,13 @@ import type { CurveOptions } from "./options.ts";
 import {
   COOKIE_BYTES,
   DATA_HEAD_BYTES,
+  DATAGRAM_MIN_BYTES,
   idText,
   INIT_HEAD_BYTES,
   keyText,
   PacketType,
   packetType,
   readHello,
-  SURE_BYTES,
   writeCookie,
 } from "./packet.ts";
 import { CurveServerStats, CurveStats } from "./stats.ts";
@@ -178,7 +178,7 @@ export class CurveServer {
 
   #init(packet: Bytes, from: Address, nowMs: number): void {
     // READY is as large: an INIT of any other size would get more than it brought.
-    if (packet.length !== SURE_BYTES) return void this.stats.strays++;
+    if (packet.length !== DATAGRAM_MIN_BYTES) return void this.stats.strays++;
     this.rotate(nowMs);
     const connectionKey = packet.subarray(4, 4 + KEY_BYTES);
     const cookie = packet.subarray(4 + KEY_BYTES, 4 + KEY_BYTES + COOKIE_BYTES);

@@ -24,7 +24,7 @@ export interface LoginBinding {
   readonly channel: Bytes;
 }
 
-/** The proof for a token by whoever has its key, `aesKey`. */
+/** Makes the proof for a token with its key, `aesKey`. */
 export function loginProof(aesKey: Bytes, token: Bytes, binding: LoginBinding): Bytes {
   const key = new Uint8Array(hkdfSync("sha256", aesKey, new Uint8Array(0), KEY_LABEL, PROOF_BYTES));
   return new Uint8Array(

@@ -94,7 +94,7 @@ export class SealedAgentHandshake {
    * Takes what the edge sent. Undefined while its answer isn't whole; then the session's keys and `rest`, the part of
    * `chunk` behind the answer, which is records. Not to be called again after that.
    *
-   * @throws {SallyportError} `challenge_failed`: the answer isn't that of who has the edge's key.
+   * @throws {SallyportError} `challenge_failed`: the answer wasn't made with the edge's key.
    */
   push(chunk: Bytes): { keys: SealedKeys; rest: Bytes } | undefined {
     let rest = this.#flight.push(chunk);

@@ -1,6 +1,6 @@
 /**
- * The edge's side of the sealed handshake, without IO or time (docs/protocols/sealed.md, Handshake). Whoever doesn't
- * show that it knows the edge's public key gets no answer at all.
+ * The edge's side of the sealed handshake, without IO or time (docs/protocols/sealed.md, Handshake). A client that
+ * doesn't show that it knows the edge's public key gets no answer at all.
  *
  * @module
  */
@@ -64,7 +64,7 @@ export interface SealedEdgeOptions {
   readonly answered: AnsweredFlights;
   /** The date. */
   unixSeconds(): number;
-  /** Grants AES-256-GCM in large boxes to who asks for it. */
+  /** Grants AES-256-GCM in large boxes to agents that ask for it. */
   readonly aes?: boolean;
   /** Asked for the salt, the fresh secret key and the padding's length, in this order; the system when absent. */
   readonly random?: RandomSource;

@@ -21,7 +21,7 @@ export interface SealedKeys {
   readonly aes: boolean;
 }
 
-/** Hides a public key from who doesn't know the edge's; done twice, it is undone. */
+/** Hides a public key from anyone without the edge's; applied twice, it is undone. */
 export function maskKey(sodium: Sodium, edgePublicKey: Bytes, salt: Bytes, publicKey: Bytes): Bytes {
   const mask = derive(sodium, 32, edgePublicKey, "mask", salt);
   return publicKey.map((byte, i) => byte ^ mask[i]!);

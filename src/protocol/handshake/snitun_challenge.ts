@@ -4,7 +4,7 @@
  * behind are the multiplexer's first. Deadlines are the transport's.
  *
  * Both sides park the ciphers after each unit: a peer that stays silent or goes away costs no native context, and
- * who drops a challenge half-way has nothing to free.
+ * and a challenge that is dropped half-way leaves nothing to free.
  *
  * @module
  */

@@ -57,7 +57,8 @@ export interface Caller {
 
 /** A session as its driver sees it, in any dialect. */
 export interface SessionMachine<Stream> {
-  readonly protocolVersion: number;
+  /** SniTun's version; undefined in the dialect of our own. */
+  readonly protocolVersion: number | undefined;
   /** Streams that are open or still deliver what came before their end. */
   readonly streams: number;
   /** Payload bytes, without headers. */

@@ -4,6 +4,8 @@
  * @module
  */
 
+import type { Patience } from "./heartbeat.ts";
+
 /** Largest payload of a DATA frame that we send: what a neighbour waits for at most. */
 export const FRAME_MAX_SEND_BYTES = 64 * 1024;
 /** What one session may hold of received bytes, over all streams, before its socket isn't read any more. */
@@ -18,8 +20,11 @@ export const SESSION_WRITE_STALL_MS = 90_000;
 /** Streams of one session. */
 export const STREAMS_PER_SESSION_MAX = 4_096;
 
-/** SniTun's queue figures, per stream; each has an environment variable of the reference's name (see config.ts). */
-export interface QueueLimits {
+/**
+ * What an operator sets of sessions: SniTun's queue figures, per stream, each with an environment variable of the
+ * reference's name (see config.ts), and how soon a vanished peer is found.
+ */
+export interface QueueLimits extends Patience {
   /** Received and not yet taken; beyond it the stream is closed. */
   readonly incomingMaxBytes: number;
   /** The same for protocol version 0, which has no PAUSE. */

@@ -8,9 +8,8 @@ import type { Role } from "../../crypto/header_cipher.ts";
 import { type InternalError, internalError, SallyportError } from "../../errors.ts";
 import type { Filler } from "../../wire/snitun/snitun_frame.ts";
 import { type EndingEvents, Endings, type EndingStream } from "./endings.ts";
-import { Heartbeat, type HeartbeatEvents } from "./heartbeat.ts";
+import { Heartbeat, type HeartbeatEvents, type Patience } from "./heartbeat.ts";
 import type { SessionHost } from "./host.ts";
-import { SESSION_WRITE_STALL_MS } from "./queue_limits.ts";
 import type { QueueSender, SendBudget, SendingStream } from "./send_budget.ts";
 
 /** Control frames, pongs too, that may wait for a peer that doesn't read: some of each kind for every stream. */
@@ -63,10 +62,10 @@ export abstract class SessionCore<Stream extends CoreStream>
   bytesSent = 0;
   bytesReceived = 0;
 
-  constructor(role: Role, host: SessionHost<Stream>, random: Filler) {
+  constructor(role: Role, host: SessionHost<Stream>, random: Filler, patience: Patience | undefined) {
     this.role = role;
     this.host = host;
-    this.heartbeat = new Heartbeat(host, random, this);
+    this.heartbeat = new Heartbeat(host, random, this, patience);
     this.endings = new Endings<Stream>(this);
   }
 
@@ -181,18 +180,14 @@ export abstract class SessionCore<Stream extends CoreStream>
 
   /** Notes that bytes were written, and whether the connection takes more; says the latter. */
   protected wrote(goOn: boolean): boolean {
-    this.heartbeat.active = true;
-    if (goOn) return true;
-    const now = this.host.nowMs();
-    this.heartbeat.blockedSinceMs = now;
-    this.host.arm(now + SESSION_WRITE_STALL_MS);
-    return false;
+    const dueMs = this.heartbeat.said(goOn);
+    if (!goOn) this.host.arm(dueMs);
+    return goOn;
   }
 
   /** The connection takes bytes again. */
   protected unblocked(): void {
-    this.heartbeat.blockedSinceMs = undefined;
-    this.heartbeat.active = true;
+    this.heartbeat.unblocked();
     this.turn();
   }
 

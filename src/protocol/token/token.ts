@@ -8,10 +8,15 @@
 import { Buffer } from "node:buffer";
 import { hash, randomBytes } from "node:crypto";
 import type { Bytes } from "../../bytes/bytes.ts";
-import { FernetError, type FernetFault, type FernetRing } from "../../crypto/fernet.ts";
+import { couldBeComplete, FernetError, type FernetFault, type FernetRing } from "../../crypto/fernet.ts";
 import { CIPHER_IV_BYTES, CIPHER_KEY_BYTES, type CipherName } from "../../crypto/header_cipher.ts";
 import { SallyportError } from "../../errors.ts";
-import { encodeTokenPayload, parseTokenPayload, type TokenClaims } from "../../wire/token/token_payload.ts";
+import {
+  encodeTokenPayload,
+  parseTokenPayload,
+  TOKEN_MAX_BYTES,
+  type TokenClaims,
+} from "../../wire/token/token_payload.ts";
 
 /** The session master: lifetimes of tokens in seconds. */
 export const TOKEN_TTL_DEFAULT_S = 24 * 3600;
@@ -123,12 +128,28 @@ export function checkTokenExpiry(claims: TokenClaims, nowSeconds: number): void 
   });
 }
 
-/** When a token was made, in Unix seconds by the clock of who made it; 0 where it isn't one. It isn't verified here. */
+/** When a token was made, in Unix seconds by its maker's clock; 0 where it isn't one. It isn't verified here. */
 export function tokenMadeAtS(token: Bytes | string): number {
   const text = typeof token === "string" ? token : new TextDecoder().decode(token.subarray(0, HEAD_CHARS));
   // Fernet spec: a version byte, then the time of making in seconds, 64 bits big-endian.
   const head = Buffer.from(text.slice(0, HEAD_CHARS), "base64url");
   return head.length === HEAD_BYTES && head[0] === 0x80 ? Number(head.readBigUInt64BE(1)) : 0;
+}
+
+/**
+ * Refuses a text that no session master's token can be, before it is shown to anybody: what a wrong master, or somebody
+ * between it and the agent, hands out is not written to an address of its choice.
+ *
+ * @throws {SallyportError} `token_invalid`.
+ */
+export function checkTokenShape(token: string): void {
+  const text = new TextEncoder().encode(token);
+  const whole = text.length <= TOKEN_MAX_BYTES && /^[\w-]+={0,2}$/.test(token) && couldBeComplete(text);
+  if (whole && tokenMadeAtS(token) > 0) return;
+  throw new SallyportError("token_invalid", "Cannot use token: it doesn't have the form of a Fernet token", {
+    side: "peer",
+    retryable: true,
+  });
 }
 
 /** Names a token in logs without giving it away: the first twelve hex digits of its SHA-256. */

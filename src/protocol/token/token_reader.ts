@@ -3,8 +3,10 @@
  * (docs/protocols/snitun.md, Handshake), and may come in any number of segments. What ends it is found like this:
  *
  * - Padding (`=`) can only stand at the end. A padded token that doesn't open is refused at once.
- * - A third of all tokens have no padding. Whenever the bytes so far could be a whole one, it is tried; if no key
- *   opens it, more may follow, and if nothing follows for TOKEN_QUIET_MS, it is refused.
+ * - A third of all tokens have no padding. When the bytes so far could be a whole one, it is tried: at once where they
+ *   have grown by a quarter since the last trial, else when nothing has followed for a moment that doubles with each such
+ *   trial. So all trials together hash a few times the token's length, whatever pieces it comes in. If no key opens it,
+ *   more may follow, and if nothing follows for TOKEN_QUIET_MS, it is refused.
  *
  * @module
  */
@@ -24,10 +26,15 @@ export const TOKEN_DEADLINE_MS = 10_000;
  */
 export const TOKEN_QUIET_MS = 1_000;
 
+/** A token that has hardly grown since it was tried is tried again when nothing follows for this long at first. */
+export const TOKEN_PAUSE_FIRST_MS = 20;
+/** Growth since the last trial, beyond which an unpadded token is tried at once. */
+const GROWTH_MIN = 1.25;
+
 /** Most tokens fit. */
 const FIRST_BUFFER_BYTES = 512;
 /** The version byte 0x80 makes a token's first character `g`, and its second one of `A` to `P`. */
-const FIRST_CHAR = 0x67;
+export const TOKEN_FIRST_BYTE = 0x67;
 const SECOND_CHAR_MIN = 0x41;
 const SECOND_CHAR_MAX = 0x50;
 
@@ -53,6 +60,11 @@ export class TokenReader {
   readonly #open: (token: Bytes) => TokenClaims | FernetFault;
   readonly #lateAtMs: number;
   #quietAtMs = Infinity;
+  /** When to try what was put off. */
+  #pauseAtMs = Infinity;
+  #pauseMs = TOKEN_PAUSE_FIRST_MS;
+  /** How long the bytes were that have been tried last. */
+  #triedLength = 0;
   #buffer: Bytes = new Uint8Array(FIRST_BUFFER_BYTES);
   #length = 0;
   #padding = 0;
@@ -65,7 +77,7 @@ export class TokenReader {
 
   /** When to call {@link tick}; changes with each `push`. */
   get deadlineMs(): number {
-    return Math.min(this.#lateAtMs, this.#quietAtMs);
+    return Math.min(this.#lateAtMs, this.#quietAtMs, this.#pauseAtMs);
   }
 
   /**
@@ -89,12 +101,25 @@ export class TokenReader {
   }
 
   /**
-   * Throws what is due at `nowMs`; does nothing before the deadline or after a token.
+   * Does what is due at `nowMs`: gives a token whose last bytes have been waited for; does nothing before the deadline
+   * or after a token.
    *
    * @throws {SallyportError} `token_invalid`: no key opens what came and nothing followed; `deadline_exceeded`.
    */
-  tick(nowMs: number): void {
-    if (this.#over) return;
+  tick(nowMs: number): OpenedToken | undefined {
+    if (this.#over) return undefined;
+    if (nowMs >= this.#pauseAtMs) {
+      this.#pauseAtMs = Infinity;
+      this.#pauseMs *= 2;
+      try {
+        const opened = this.#try(this.#length);
+        this.#over = opened !== undefined;
+        if (opened !== undefined) return opened;
+      } catch (error) {
+        this.#over = true;
+        throw error;
+      }
+    }
     if (nowMs >= this.#quietAtMs) {
       this.#over = true;
       throw new FernetError("key");
@@ -107,10 +132,12 @@ export class TokenReader {
         { side: "peer" },
       );
     }
+    return undefined;
   }
 
   #take(chunk: Bytes, nowMs: number): OpenedToken | undefined {
-    // A busy process may run late timers after the bytes that came too late.
+    // A busy process may run late timers after the bytes that came too late; what was put off is past then.
+    this.#pauseAtMs = Infinity;
     this.tick(nowMs);
     if (chunk.length === 0) return undefined;
     const length = this.#length + chunk.length;
@@ -122,11 +149,19 @@ export class TokenReader {
       if (this.#padding > 0 && length % 4 === 0) throw new FernetError("shape");
       return undefined;
     }
+    this.#quietAtMs = nowMs + TOKEN_QUIET_MS;
+    if (this.#padding > 0 || length >= GROWTH_MIN * this.#triedLength) return this.#try(length);
+    this.#pauseAtMs = nowMs + this.#pauseMs;
+    return undefined;
+  }
+
+  /** Tries to open what has come. */
+  #try(length: number): OpenedToken | undefined {
+    this.#triedLength = length;
     const token = this.#buffer.subarray(0, length);
     const claims = this.#open(token);
     if (typeof claims !== "string") return { token: token.slice(), claims };
     if (claims !== "key" || this.#padding > 0) throw new FernetError(claims);
-    this.#quietAtMs = nowMs + TOKEN_QUIET_MS;
     return undefined;
   }
 
@@ -140,7 +175,7 @@ export class TokenReader {
         // The last one or two of a group of four.
         fits = at % 4 === 3 || (at % 4 === 2 && this.#padding === 0);
         this.#padding++;
-      } else if (at === 0) fits = char === FIRST_CHAR;
+      } else if (at === 0) fits = char === TOKEN_FIRST_BYTE;
       else if (at === 1) fits = char >= SECOND_CHAR_MIN && char <= SECOND_CHAR_MAX;
       else fits = this.#padding === 0 && sextet(char) >= 0;
       if (!fits) throw invalid(`byte ${at + 1} can't stand there in a token`);

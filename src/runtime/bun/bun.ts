@@ -10,6 +10,7 @@ import { SallyportError } from "../../errors.ts";
 import { type BunConn, socketHandlers, type SocketOwner } from "./bun_conn.ts";
 import { bunQuic } from "./bun_quic.ts";
 import { DescriptorGuard } from "../descriptors.ts";
+import { dialByName, resolveHost } from "../dial_by_name.ts";
 import { listenHttp } from "../http_server.ts";
 import { BufferPool } from "../out_queue.ts";
 import type {
@@ -37,6 +38,9 @@ import {
   removeStaleSocket,
   type Shared,
 } from "../shared.ts";
+import type { BunApi, BunUdpSocket } from "./bun_types.ts";
+
+declare const Bun: BunApi;
 
 /** Opens the port on this process's sockets; each call has buffers of its own. */
 export function createBunRuntime(): Runtime {
@@ -54,7 +58,13 @@ export function createBunRuntime(): Runtime {
     descriptors: shared.descriptors,
     faults: shared.faults,
     listen: (options) => listen(options, shared),
-    dial: (options) => dial(options, shared, { hostname: options.host, port: options.port }),
+    resolve: resolveHost,
+    dial: (options) =>
+      dialByName(options, {
+        clock: shared.clock,
+        resolve: resolveHost,
+        connect: (to) => dial(to, shared, { hostname: to.host, port: to.port }),
+      }),
     dialUnix: (options) => dial(options, shared, { unix: options.path }),
     listenUnix: (options) => listenUnix(options, shared),
     bindDatagram: (options) => bindDatagram(options, shared),
@@ -88,10 +98,8 @@ const NOBODY: ByteStreamHandler = { data() {}, end() {}, drain() {}, close() {} 
 async function listen(options: ListenOptions, shared: Shared): Promise<Listener> {
   try {
     const host = await hostAddress(options.host);
-    // Bun.listen takes it, its types don't know it.
-    const untyped = { reusePort: options.reusePort ?? false };
     const listener = Bun.listen<SocketOwner>({
-      ...untyped,
+      reusePort: options.reusePort ?? false,
       hostname: host,
       port: options.port,
       allowHalfOpen: true,
@@ -128,8 +136,7 @@ async function listenUnix(options: ListenUnixOptions, shared: Shared): Promise<L
 }
 
 /**
- * Bun tries all addresses of a name by itself. A dial can't be called off, so one that is late is reset as soon as it
- * stands.
+ * A dial can't be called off, so one that is late is reset as soon as it stands.
  */
 function dial(
   options: DialOptions | DialUnixOptions,
@@ -156,7 +163,7 @@ function dial(
     };
     try {
       Bun.connect<SocketOwner>({
-        ...to as { readonly unix: string },
+        ...to,
         allowHalfOpen: true,
         data: { shared, accept, fail, ..."unix" in to ? { unixPath: to.unix } : {} },
         socket: socketHandlers,
@@ -167,7 +174,7 @@ function dial(
   });
 }
 
-function sendAgain(socket: Bun.udp.Socket<"uint8array">, data: Bytes, to: Address): boolean {
+function sendAgain(socket: BunUdpSocket, data: Bytes, to: Address): boolean {
   try {
     return socket.send(data, to.port, to.host);
   } catch {

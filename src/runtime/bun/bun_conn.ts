@@ -9,6 +9,7 @@ import { type BufferPool, OutQueue } from "../out_queue.ts";
 import { type Address, type Bytes, type Clock, type Conn, KEEP_ALIVE_MS } from "../port.ts";
 import { type Faults, lostError, plainHost, type Shared } from "../shared.ts";
 import { StreamBase } from "../stream_base.ts";
+import type { BunSocket, BunSocketHandler } from "./bun_types.ts";
 
 /** Shared by all connections that keep no chunk; never written to. */
 const NOTHING: Bytes[] = [];
@@ -31,7 +32,7 @@ export type SocketOwner = SocketBirth | BunConn;
 export class BunConn extends StreamBase implements Conn {
   protected readonly clock: Clock;
   protected readonly faults: Faults;
-  #socket: Bun.Socket<SocketOwner>;
+  #socket: BunSocket<SocketOwner>;
   #pool: BufferPool;
   #out: OutQueue | null = null;
   #remote: Address | undefined;
@@ -47,7 +48,7 @@ export class BunConn extends StreamBase implements Conn {
   /** One of our methods runs, and what the socket reports meanwhile must wait for its end. */
   #inMethod = false;
 
-  constructor(socket: Bun.Socket<SocketOwner>, { pool, clock, faults }: Shared, unixPath?: string) {
+  constructor(socket: BunSocket<SocketOwner>, { pool, clock, faults }: Shared, unixPath?: string) {
     super();
     if (unixPath !== undefined) this.#remote = this.#local = { host: unixPath, port: 0 };
     this.#socket = socket;
@@ -217,10 +218,10 @@ export class BunConn extends StreamBase implements Conn {
 }
 
 /** The handlers that all sockets share. */
-export const socketHandlers: Bun.SocketHandler<SocketOwner> = Object.freeze({
+export const socketHandlers: BunSocketHandler<SocketOwner> = Object.freeze({
   // A Buffer's `slice` is a view, a Uint8Array's a copy: handlers get the same on both runtimes.
   binaryType: "uint8array",
-  open(socket: Bun.Socket<SocketOwner>) {
+  open(socket: BunSocket<SocketOwner>) {
     const birth = socket.data as SocketBirth;
     if (socket.remoteAddress === undefined && birth.unixPath === undefined) {
       // Reset by the peer already; the socket knows no addresses any more.
@@ -237,19 +238,19 @@ export const socketHandlers: Bun.SocketHandler<SocketOwner> = Object.freeze({
       conn.abort(birth.shared.faults.report("accept", thrown));
     }
   },
-  data(socket: Bun.Socket<SocketOwner>, chunk: Uint8Array) {
+  data(socket: BunSocket<SocketOwner>, chunk: Uint8Array) {
     if (socket.data instanceof BunConn) socket.data.received(chunk as Bytes);
   },
-  end(socket: Bun.Socket<SocketOwner>) {
+  end(socket: BunSocket<SocketOwner>) {
     if (socket.data instanceof BunConn) socket.data.peerEnded();
   },
-  drain(socket: Bun.Socket<SocketOwner>) {
+  drain(socket: BunSocket<SocketOwner>) {
     if (socket.data instanceof BunConn) socket.data.drained();
   },
-  close(socket: Bun.Socket<SocketOwner>, error?: Error) {
+  close(socket: BunSocket<SocketOwner>, error?: Error) {
     if (socket.data instanceof BunConn) socket.data.socketClosed(error);
   },
-  error(socket: Bun.Socket<SocketOwner>, error: Error) {
+  error(socket: BunSocket<SocketOwner>, error: Error) {
     if (socket.data instanceof BunConn) socket.data.abort(error);
   },
   // The dial's promise tells; with this method Bun doesn't report the rejection as unhandled.

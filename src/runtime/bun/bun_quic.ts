@@ -34,6 +34,9 @@ import {
 import { QuicByteStream, type QuicStreamIo } from "../quic_stream.ts";
 import { addressText, dialError, listenError, plainHost, type Shared } from "../shared.ts";
 import { QUIC_FAREWELL_MS, QUIC_IDLE_MS, QUIC_KEEP_ALIVE_MS, QUIC_STREAMS_MAX } from "../quic_port.ts";
+import type { BunApi } from "./bun_types.ts";
+
+declare const Bun: BunApi;
 
 /** QUIC on Bun: what a peer may send on a stream before it hears more; larger or smaller made no difference. */
 export const QUIC_STREAM_WINDOW_BYTES = 1 * 1024 * 1024;

@@ -13,7 +13,8 @@ import {
   REASONS,
 } from "./permissions.ts";
 
-const MAIN = new URL("../../../mod.ts", import.meta.url).href;
+/** The program, as source or as the npm package has it. */
+const MAIN = new URL(`../../../mod.${import.meta.url.endsWith(".js") ? "js" : "ts"}`, import.meta.url).href;
 
 if (typeof Deno !== "undefined" && Deno.mainModule === MAIN) askPermissions(Deno.args);
 

@@ -10,6 +10,7 @@ import { DenoConn } from "./deno_conn.ts";
 import { denoQuic } from "./deno_quic.ts";
 import { openOpensslAeads } from "./deno_openssl.ts";
 import { DescriptorGuard } from "../descriptors.ts";
+import { dialByName, resolveHost } from "../dial_by_name.ts";
 import { listenHttp } from "../http_server.ts";
 import { BufferPool } from "../out_queue.ts";
 import type {
@@ -64,10 +65,14 @@ export function createDenoRuntime(): Runtime {
     descriptors: shared.descriptors,
     faults: shared.faults,
     listen: (options) => listen(options, shared),
-    dial: (options) => {
-      const { host: hostname, port } = options;
-      return dial(options, shared, (signal) => Deno.connect({ hostname, port, signal }));
-    },
+    resolve: resolveHost,
+    dial: (options) =>
+      dialByName(options, {
+        clock: shared.clock,
+        resolve: resolveHost,
+        connect: (to) =>
+          dial(to, shared, (signal) => Deno.connect({ hostname: to.host, port: to.port, signal })),
+      }),
     dialUnix: (options) =>
       dial(options, shared, () => Deno.connect({ transport: "unix", path: options.path })),
     listenUnix: (options) => listenUnix(options, shared),

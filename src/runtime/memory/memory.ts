@@ -110,6 +110,7 @@ export function createMemoryNetwork(options: MemoryNetworkOptions = {}): MemoryN
         faults: time.faults,
         listen: (options) => host.listen(options),
         dial: (options) => host.dial(options),
+        resolve: (name) => Promise.resolve([name]),
         dialUnix: ({ path }) =>
           Promise.reject(
             new SallyportError(

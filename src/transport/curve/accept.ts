@@ -1,5 +1,5 @@
 /**
- * The curve transport at the edge: a UDP socket, and the tokens of those who come by it.
+ * The curve transport at the edge (docs/protocols/curve.md): a UDP socket, and the logins of the agents that come by it.
  *
  * @module
  */
@@ -8,15 +8,20 @@ import type { CongestionName } from "../../protocol/curve/congestion/congestion.
 import type { CurveConnection } from "../../protocol/curve/connection.ts";
 import type { CurveHandler } from "../../protocol/curve/connection_host.ts";
 import type { KeyPair, Sodium } from "../../crypto/sodium.ts";
-import { type CurveListener, listenCurve } from "./socket_listener.ts";
 import type { CurveOptions } from "../../protocol/curve/options.ts";
 import { SallyportError } from "../../errors.ts";
-import type { OpenedToken } from "../../protocol/token/token_reader.ts";
-import type { Clock, Runtime } from "../../runtime/port.ts";
-import { decodeLogin } from "../../wire/login/login_messages.ts";
-import { type AgentAdmission, asRefusal, checkLogin, openLogin } from "../admission.ts";
-import { CURVE, CurveSession } from "./session.ts";
 import { PENDING_CONNECTIONS_MAX, PENDING_PER_SOURCE_MAX } from "../../runtime/port.ts";
+import type { Runtime } from "../../runtime/port.ts";
+import { decodeLogin } from "../../wire/login/login_messages.ts";
+import type { AgentAdmission } from "../admission.ts";
+import {
+  type OpenedSession,
+  ServerHandshake,
+  type ServerHandshakeHost,
+  type ServerSteps,
+} from "../server_handshake.ts";
+import { CURVE, CurveSession } from "./session.ts";
+import { bindCurve, type CurveListener } from "./socket_listener.ts";
 
 /** Agents of one UDP socket of the curve transport, those included that aren't let in yet. */
 export const CURVE_CONNECTIONS_MAX = 65_536;
@@ -30,26 +35,28 @@ export const CURVE_FAILURES_PER_SOURCE_MAX = 1_024;
 /** What an edge needs to speak the curve transport. */
 export interface CurveIdentity {
   readonly crypto: Sodium;
-  /** The long-lived key; agents pin its public half. */
+  /** The long-term key; agents pin its public half. */
   readonly keys: KeyPair;
   /** "vegas" when absent. */
   readonly congestion?: CongestionName;
 }
 
-/** What {@link listenForCurve} takes. */
-export interface ListenForCurveOptions extends CurveIdentity, AgentAdmission {
+/** What {@link listenCurve} takes. */
+export interface ListenCurveOptions extends CurveIdentity {
   readonly runtime: Runtime;
   readonly host: string;
   /** 0 takes any free port. */
   readonly port: number;
+  readonly admission: AgentAdmission;
   /** Anything else about connections; the defaults of docs/protocols/curve.md when absent. */
   readonly options?: Partial<CurveOptions>;
 }
 
 /** Binds a UDP socket for agents. Rejects as {@link Runtime.bindDatagram}. */
-export async function listenForCurve(options: ListenForCurveOptions): Promise<CurveListener> {
-  const { runtime, host, port, crypto, keys, congestion } = options;
-  return await listenCurve({
+export async function listenCurve(options: ListenCurveOptions): Promise<CurveListener> {
+  const { runtime, host, port, crypto, keys, congestion, admission } = options;
+  const { clock } = runtime;
+  return await bindCurve({
     runtime,
     host,
     port,
@@ -62,65 +69,97 @@ export async function listenForCurve(options: ListenForCurveOptions): Promise<Cu
       failuresPerSourceMax: CURVE_FAILURES_PER_SOURCE_MAX,
     },
     options: congestion === undefined ? options.options : { ...options.options, congestion },
-    accept: (connection) => new CurveAcceptance(options, runtime.clock, connection),
+    accept: (connection) => {
+      const handshake = new ServerHandshake({
+        admission,
+        clock,
+        io: {
+          // The transport has no message of its own before the session's streams.
+          write() {},
+          // The reason in words is for the log: an operator's own words may be private.
+          end: ({ code }, left) => {
+            connection.close(new SallyportError(code, "", { side: "local" }));
+            left();
+          },
+        },
+        remote: () => connection.path.current,
+        // The listener counts them itself, from their first packet on.
+        left() {},
+        steps: (handshake) => new CurveServerSteps(handshake, connection, keys.publicKey, clock),
+      });
+      handshake.start(new Uint8Array(0));
+      return new Unadmitted(handshake);
+    },
   });
 }
 
-/** A connection whose agent has yet to be let in; it is handed on to its session then. */
-class CurveAcceptance implements CurveHandler {
-  readonly #options: ListenForCurveOptions;
-  readonly #clock: Clock;
-  readonly #connection: CurveConnection;
-  #token: OpenedToken | undefined;
-  #why: SallyportError | undefined;
-  #known = false;
-  #over = false;
+/** A connection whose agent has yet to be let in. */
+class Unadmitted implements CurveHandler {
+  readonly #handshake: ServerHandshake;
 
-  constructor(options: ListenForCurveOptions, clock: Clock, connection: CurveConnection) {
-    this.#options = options;
-    this.#clock = clock;
-    this.#connection = connection;
+  constructor(handshake: ServerHandshake) {
+    this.#handshake = handshake;
   }
 
-  introduced(bytes: Bytes): void {
-    this.#known = true;
-    void this.#decide(bytes);
+  introduced(credential: Bytes): void {
+    this.#handshake.data(credential);
   }
 
   // Nothing of the kind comes before admission.
   stream(): void {}
   streamClosed(): void {}
+  fault(): void {}
 
   closed(error: SallyportError): void {
-    if (this.#over) return;
-    this.#over = true;
-    this.#options.refused(this.#why ?? error, this.#token, this.#connection.path.current, this.#known);
+    this.#handshake.fail(error);
+  }
+}
+
+class CurveServerSteps implements ServerSteps {
+  readonly #host: ServerHandshakeHost;
+  readonly #connection: CurveConnection;
+  readonly #edgeKey: Bytes;
+  readonly #clock: Runtime["clock"];
+  known = false;
+
+  constructor(
+    host: ServerHandshakeHost,
+    connection: CurveConnection,
+    edgeKey: Bytes,
+    clock: Runtime["clock"],
+  ) {
+    this.#host = host;
+    this.#connection = connection;
+    this.#edgeKey = edgeKey;
+    this.#clock = clock;
   }
 
-  async #decide(bytes: Bytes): Promise<void> {
-    try {
-      const login = decodeLogin(bytes);
-      this.#token = openLogin(login, this.#options.openToken);
-      checkLogin(login, this.#token, {
-        transport: CURVE,
-        edgeKey: this.#options.keys.publicKey,
-        channel: this.#connection.channel,
-      });
-      await this.#options.authorize(this.#token, this.#connection.path.current);
-      // It may have left, or waited for too long.
-      if (!this.#over) this.#admit(this.#token);
-    } catch (error) {
-      this.#why = asRefusal(error);
-      // Why in words is for the log: an operator's own say may hold what isn't for strangers.
-      this.#connection.close(new SallyportError(this.#why.code, "", { side: "local" }));
-    }
+  /** The connection has a deadline of its own. */
+  start(): void {}
+
+  /** The credential comes whole. */
+  receive(credential: Bytes): void {
+    this.known = true;
+    this.#host.login(decodeLogin(credential), {
+      transport: CURVE,
+      edgeKey: this.#edgeKey,
+      channel: this.#connection.channel,
+    });
   }
 
-  #admit(token: OpenedToken): void {
+  authorized(): void {
+    this.#host.proved(new Uint8Array(0));
+  }
+
+  open(): OpenedSession {
     const session = new CurveSession(this.#connection, this.#clock);
-    session.start(this.#options.admit(token, session));
-    this.#over = true;
-    this.#connection.handler = session;
-    this.#connection.admit(new Uint8Array(0));
+    return {
+      session,
+      begin: (handler) => {
+        session.start(handler);
+        this.#connection.handler = session;
+        this.#connection.admit(new Uint8Array(0));
+      },
+    };
   }
 }

@@ -1,29 +1,26 @@
 /**
- * The curve transport at the agent.
+ * The curve transport at the agent (docs/protocols/curve.md).
  *
  * @module
  */
 import { lookup } from "node:dns/promises";
 import type { Bytes } from "../../bytes/bytes.ts";
+import { errorMessage, SallyportError } from "../../errors.ts";
 import type { CongestionName } from "../../protocol/curve/congestion/congestion.ts";
 import type { Sodium } from "../../crypto/sodium.ts";
-import { type CurveLink, dialCurve } from "./socket_dialer.ts";
 import type { CurveOptions } from "../../protocol/curve/options.ts";
-import { errorMessage, SallyportError } from "../../errors.ts";
 import { loginProof } from "../../protocol/handshake/login_proof.ts";
-import { encodeLoginToken } from "../../wire/login/login_messages.ts";
 import { parseIp } from "../../wire/ip/networks.ts";
-import { CURVE, CurveSession } from "./session.ts";
+import { encodeLoginToken } from "../../wire/login/login_messages.ts";
+import { ClientHandshake } from "../client_handshake.ts";
 import type { DialEdgeOptions } from "../dial_edge.ts";
-import type { SessionHandler } from "../port.ts";
+import type { TokenGrant } from "../grant.ts";
+import { CURVE, CurveSession } from "./session.ts";
+import { CurveSocketDialer, type DialledConnection } from "./socket_dialer.ts";
 
-/** What {@link dialForCurve} takes. */
-export interface DialForCurveOptions extends DialEdgeOptions {
+/** What {@link dialCurve} takes. */
+export interface DialCurveOptions extends DialEdgeOptions, Pick<TokenGrant, "token" | "aesKey"> {
   readonly crypto: Sodium;
-  /** The token, as the session master issued it. */
-  readonly token: string;
-  /** The key that stands in it. */
-  readonly aesKey: Bytes;
   /** The edge's public key; without it the first key that is shown is believed, see `edgeProved`. */
   readonly edgePublicKey?: Bytes;
   /** "vegas" when absent. */
@@ -32,14 +29,12 @@ export interface DialForCurveOptions extends DialEdgeOptions {
   readonly options?: Partial<CurveOptions>;
   /** The edge has shown that it has this key. */
   edgeProved?(publicKey: Bytes): void;
-  /** The edge has let us in; says who hears of the session. */
-  admitted(session: CurveSession): SessionHandler;
 }
 
 /** A session, and the connection below it. */
 export interface DialledCurve {
   readonly session: CurveSession;
-  readonly link: CurveLink;
+  readonly connection: DialledConnection;
 }
 
 /**
@@ -47,31 +42,54 @@ export interface DialledCurve {
  * `challenge_failed` (the edge's key isn't the pinned one), the edge's own reason (`token_expired`, `name_taken`), or
  * the signal's reason.
  */
-export async function dialForCurve(options: DialForCurveOptions): Promise<DialledCurve> {
-  const { runtime, port, crypto, congestion, edgePublicKey, signal } = options;
+export async function dialCurve(options: DialCurveOptions): Promise<DialledCurve> {
+  const { runtime, port, crypto, congestion, edgePublicKey, aesKey } = options;
   const host = await addressOf(options.host);
   const made: { session?: CurveSession } = {};
-  const token = new TextEncoder().encode(options.token);
-  const link = await dialCurve({
+  const handshake: ClientHandshake = new ClientHandshake({
+    clock: runtime.clock,
+    edge: { host, port },
+    token: options.token,
+    io: {
+      // The transport has no message of its own before the session's streams.
+      write() {},
+      abort: (reason) =>
+        dialer.connection.close(
+          reason instanceof SallyportError
+            ? reason
+            : new SallyportError("aborted", errorMessage(reason), { side: "local" }),
+        ),
+    },
+    signal: options.signal,
+    turn: options.turn?.bind(options),
+    admitted: (session) => options.admitted(session),
+    steps: (handshake) => ({
+      // The connection has deadlines and messages of its own.
+      missing: "",
+      receive() {},
+      start: () => void dialer.rebind().catch((error) => handshake.fail(error)),
+    }),
+  });
+  const dialer: CurveSocketDialer = new CurveSocketDialer({
     runtime,
     server: { host, port },
     crypto,
     serverKey: edgePublicKey,
     // The token goes with INIT; the proof follows once there is a channel that it can be bound to.
-    credential: encodeLoginToken(token),
-    proof: (channel, edgeKey) => loginProof(options.aesKey, token, { transport: CURVE, edgeKey, channel }),
+    credential: encodeLoginToken(handshake.token),
+    proof: (channel, edgeKey) => loginProof(aesKey, handshake.token, { transport: CURVE, edgeKey, channel }),
     options: congestion === undefined ? options.options : { ...options.options, congestion },
-    signal,
-    turn: options.turn?.bind(options),
+    ...options.turn === undefined ? {} : { answered: () => handshake.turn(() => dialer.proceed()) },
     serverProved: options.edgeProved?.bind(options),
     admitted: (connection) => {
-      const session = new CurveSession(connection, runtime.clock);
-      made.session = session;
-      session.start(options.admitted(session));
+      const session = made.session = new CurveSession(connection, runtime.clock);
+      const begin = (handler: Parameters<CurveSession["start"]>[0]) => session.start(handler);
+      handshake.attempt(() => handshake.welcomed({ session, begin }, new Uint8Array(0)));
       return session;
     },
-  });
-  return { session: made.session!, link };
+  }, (error) => handshake.fail(error));
+  await handshake.start();
+  return { session: made.session!, connection: dialer };
 }
 
 /** The IP address of a name; of several the first, as the system sorts them. */

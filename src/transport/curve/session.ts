@@ -12,7 +12,7 @@ import { type InternalError, SallyportError } from "../../errors.ts";
 import type { Caller } from "../../protocol/mux/host.ts";
 import type { Address, Clock, Timer } from "../../runtime/port.ts";
 import { type CurveHead, encodeCallerHead, encodeGoingAwayHead } from "../../wire/credit/stream_head.ts";
-import { type CurveStreamHost, CurveVisitor } from "./stream.ts";
+import { CurveSessionStream, type CurveStreamHost } from "./stream.ts";
 import type { Session, SessionHandler, SessionStream } from "../port.ts";
 
 /**
@@ -28,7 +28,7 @@ const CIPHER = "chacha20-poly1305";
 /** A {@link Session} over one connection; hears of it once it is admitted. */
 export class CurveSession implements Session, CurveStreamHost, CurveHandler {
   readonly transport = CURVE;
-  readonly protocolVersion = 1;
+  readonly protocolVersion = undefined;
   readonly cipher = CIPHER;
   readonly halfClose = true;
   readonly clock: Clock;
@@ -38,7 +38,7 @@ export class CurveSession implements Session, CurveStreamHost, CurveHandler {
   /** Streams that the owner knows of. */
   readonly #visitors = new Set<CurveStream>();
   /** Streams of the peer without a head, and when they are given up; in the order of their coming. */
-  readonly #headless = new Map<CurveVisitor, number>();
+  readonly #headless = new Map<CurveSessionStream, number>();
   #headTimer: Timer | undefined;
   #handler: SessionHandler | undefined;
   #leaving: SallyportError | undefined;
@@ -53,7 +53,7 @@ export class CurveSession implements Session, CurveStreamHost, CurveHandler {
     this.clock = clock;
   }
 
-  /** Says who hears of the session. */
+  /** Sets the session's handler. */
   start(handler: SessionHandler): void {
     this.#handler = handler;
   }
@@ -114,7 +114,7 @@ export class CurveSession implements Session, CurveStreamHost, CurveHandler {
     if (this.#peerLeaving !== undefined) throw this.#peerLeaving;
     const stream = this.#connection.open();
     stream.write(encodeCallerHead(caller));
-    const visitor = new CurveVisitor(this, stream);
+    const visitor = new CurveSessionStream(this, stream);
     visitor.caller = caller;
     this.#visitors.add(stream);
     return visitor;
@@ -148,11 +148,11 @@ export class CurveSession implements Session, CurveStreamHost, CurveHandler {
 
   // From the connection.
 
-  /** Whoever let the other side in, or was let in, has done this. */
+  /** The handshake has taken this already. */
   introduced(): void {}
 
   stream(stream: CurveStream): void {
-    const visitor = new CurveVisitor(this, stream);
+    const visitor = new CurveSessionStream(this, stream);
     this.#headless.set(visitor, this.clock.nowMs() + CURVE_HEAD_TIMEOUT_MS);
     this.#watchHeads();
     visitor.awaitHead();
@@ -174,11 +174,11 @@ export class CurveSession implements Session, CurveStreamHost, CurveHandler {
 
   // From a stream.
 
-  headless(visitor: CurveVisitor): void {
+  headless(visitor: CurveSessionStream): void {
     this.#headless.delete(visitor);
   }
 
-  headed(visitor: CurveVisitor, head: CurveHead): boolean {
+  headed(visitor: CurveSessionStream, head: CurveHead): boolean {
     this.#headless.delete(visitor);
     if (head.kind === "going away") {
       visitor.release();

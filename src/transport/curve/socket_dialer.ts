@@ -17,8 +17,8 @@ import { type CurveOptions, curveOptions } from "../../protocol/curve/options.ts
 /** After this many probes in vain the client tries another port: its NAT may have forgotten the old one. */
 const PROBES_BEFORE_REBIND = 3;
 
-/** What {@link dialCurve} takes. */
-export interface DialCurveOptions {
+/** What a {@link CurveSocketDialer} is made of. */
+export interface CurveSocketOptions {
   readonly runtime: Runtime;
   /** The server; `host` is an IP address. */
   readonly server: Address;
@@ -31,18 +31,16 @@ export interface DialCurveOptions {
   proof?(channel: Bytes, serverKey: Bytes): Bytes;
   readonly options?: Partial<CurveOptions>;
   readonly random?: RandomSource;
-  /** Gives up when it is aborted before the server has let us in: the promise rejects with its reason. */
-  readonly signal?: AbortSignal;
-  /** Awaited before the credential is sent to a server that answers; where it rejects, the attempt is over with that. */
-  turn?(): Promise<void>;
+  /** The server has answered; the credential is shown when `proceed` is called. Without it, at once. */
+  answered?(): void;
   /** The server has shown that it has this key: time to pin it. */
   serverProved?(key: Bytes): void;
   /** Hears of the connection once it is admitted, with the server's welcome; `introduced` isn't called again. */
   admitted(connection: CurveConnection, welcome: Bytes): Omit<CurveHandler, "introduced">;
 }
 
-/** An admitted connection. */
-export interface CurveLink {
+/** A connection to a server, on a socket of its own. */
+export interface DialledConnection {
   readonly connection: CurveConnection;
   readonly local: Address;
   /** Goes on from another port. */
@@ -53,42 +51,37 @@ export interface CurveLink {
  * Opens a connection. Rejects with `edge_unreachable` (no answer), `challenge_failed` (another key than the pinned one), what the
  * server refused the credential with, or what the socket can't do.
  */
-export async function dialCurve(options: DialCurveOptions): Promise<CurveLink> {
-  const { signal } = options;
-  signal?.throwIfAborted();
-  const dialer = new Dialer(options);
-  const giveUp = () => dialer.giveUp(signal?.reason);
-  signal?.addEventListener("abort", giveUp, { once: true });
-  try {
-    await dialer.rebind();
-    return await dialer.admission;
-  } finally {
-    signal?.removeEventListener("abort", giveUp);
-  }
+export async function connectCurve(options: CurveSocketOptions): Promise<DialledConnection> {
+  const outcome = Promise.withResolvers<DialledConnection>();
+  const dialer: CurveSocketDialer = new CurveSocketDialer({
+    ...options,
+    admitted: (connection, welcome) => {
+      const handler = options.admitted(connection, welcome);
+      outcome.resolve(dialer);
+      return handler;
+    },
+  }, outcome.reject);
+  await dialer.rebind();
+  return await outcome.promise;
 }
 
-class Dialer implements CurveLink, CurveHandler {
-  readonly admission: Promise<CurveLink>;
-  readonly #options: DialCurveOptions;
+/** A client on a UDP socket: it dials once `rebind` has given it a port. */
+export class CurveSocketDialer implements DialledConnection, CurveHandler {
+  readonly #options: CurveSocketOptions;
+  readonly #failed: (error: SallyportError) => void;
   readonly #io: SocketIo;
   readonly #client: CurveClient;
   readonly #timer: DrivenTimer;
-  #resolve!: (link: CurveLink) => void;
-  #reject!: (error: unknown) => void;
   #handler: Omit<CurveHandler, "introduced"> | undefined;
   #proved = false;
   #over = false;
   #reboundAt = 0;
 
-  constructor(options: DialCurveOptions) {
+  /** @param failed called where the connection is over before it was admitted */
+  constructor(options: CurveSocketOptions, failed: (error: SallyportError) => void) {
     this.#options = options;
+    this.#failed = failed;
     const { clock } = options.runtime;
-    this.admission = new Promise((resolve, reject) => {
-      this.#resolve = resolve;
-      this.#reject = reject;
-    });
-    // Whoever dials awaits it behind the socket; until then nobody does.
-    this.admission.catch(() => {});
     const connectionOptions = curveOptions(options.options);
     const random = options.random ?? systemRandom;
     this.#io = new SocketIo(clock, random, connectionOptions.maxDatagramBytes, () => this.#turn());
@@ -102,7 +95,7 @@ class Dialer implements CurveLink, CurveHandler {
       ...options.proof === undefined ? {} : { proof: options.proof.bind(options) },
       handler: this,
       nowMs: clock.nowMs(),
-      ...options.turn === undefined ? {} : { answered: () => this.#awaitTurn() },
+      ...options.answered === undefined ? {} : { answered: options.answered.bind(options) },
       serverProved: (key) => {
         this.#proved = true;
         options.serverProved?.(key);
@@ -141,21 +134,10 @@ class Dialer implements CurveLink, CurveHandler {
     else this.#io.wake(this.connection);
   }
 
-  /** Ends an attempt. */
-  giveUp(reason: unknown): void {
-    this.#reject(reason);
-    this.connection.close(
-      reason instanceof SallyportError
-        ? reason
-        : new SallyportError("aborted", errorMessage(reason), { side: "local" }),
-    );
-  }
-
-  #awaitTurn(): void {
-    this.#options.turn?.().then(() => {
-      this.#client.proceed(this.#options.runtime.clock.nowMs());
-      this.#io.wake(this.connection);
-    }, (error) => this.giveUp(error));
+  /** Shows the credential to the server that has answered. */
+  proceed(): void {
+    this.#client.proceed(this.#options.runtime.clock.nowMs());
+    this.#io.wake(this.connection);
   }
 
   #turn(): void {
@@ -186,7 +168,6 @@ class Dialer implements CurveLink, CurveHandler {
 
   introduced(welcome: Bytes): void {
     this.#handler = this.#options.admitted(this.connection, welcome);
-    this.#resolve(this);
   }
 
   stream(stream: Parameters<CurveHandler["stream"]>[0]): void {
@@ -204,7 +185,7 @@ class Dialer implements CurveLink, CurveHandler {
   closed(error: SallyportError): void {
     if (this.#handler !== undefined) return this.#handler.closed(error);
     const { host, port } = this.#options.server;
-    this.#reject(
+    this.#failed(
       this.#proved || error.code === "challenge_failed" ? error : new SallyportError(
         "edge_unreachable",
         `Cannot reach edge ${host}:${port} over UDP: ${errorMessage(error)}`,

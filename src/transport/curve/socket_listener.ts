@@ -15,8 +15,8 @@ import { type CurveOptions, curveOptions } from "../../protocol/curve/options.ts
 import { CurveServer, type ServerLimits } from "../../protocol/curve/server.ts";
 import { type CurveServerStats, CurveStats } from "../../protocol/curve/stats.ts";
 
-/** What {@link listenCurve} takes. */
-export interface ListenCurveOptions {
+/** What {@link bindCurve} takes. */
+export interface BindCurveOptions {
   readonly runtime: Runtime;
   readonly host: string;
   /** 0 takes any free port. */
@@ -27,7 +27,7 @@ export interface ListenCurveOptions {
   readonly limits?: Partial<ServerLimits>;
   readonly options?: Partial<CurveOptions>;
   readonly random?: RandomSource;
-  /** A connection stands; says who hears of it. Its credential follows in `introduced`. */
+  /** A connection stands; gives its handler. Its credential follows in `introduced`. */
   accept(connection: CurveConnection): CurveHandler;
 }
 
@@ -57,14 +57,14 @@ const DEFAULT_LIMITS: ServerLimits = {
 };
 
 /** Binds a UDP socket and takes connections. Rejects as {@link Runtime.bindDatagram} does. */
-export async function listenCurve(options: ListenCurveOptions): Promise<CurveListener> {
+export async function bindCurve(options: BindCurveOptions): Promise<CurveListener> {
   const listener = new SocketListener(options);
   await listener.bind();
   return listener;
 }
 
 class SocketListener implements CurveListener {
-  readonly #options: ListenCurveOptions;
+  readonly #options: BindCurveOptions;
   readonly #io: SocketIo;
   readonly #server: CurveServer;
   readonly #timers = new Map<CurveConnection, DrivenTimer>();
@@ -72,7 +72,7 @@ class SocketListener implements CurveListener {
   #closed = false;
   address: Address = { host: "", port: 0 };
 
-  constructor(options: ListenCurveOptions) {
+  constructor(options: BindCurveOptions) {
     this.#options = options;
     const { clock } = options.runtime;
     const connectionOptions = curveOptions(options.options);

@@ -18,18 +18,18 @@ export interface CurveStreamHost {
   bytesSent: number;
   bytesReceived: number;
   /** A stream's head has come whole. False: the stream is nobody's, and has been dealt with. */
-  headed(visitor: CurveVisitor, head: CurveHead): boolean;
+  headed(visitor: CurveSessionStream, head: CurveHead): boolean;
   /** The stream's handler has thrown. */
   fault(error: InternalError): void;
   /** A stream is over, and its head hasn't come. */
-  headless(visitor: CurveVisitor): void;
+  headless(visitor: CurveSessionStream): void;
 }
 
 const NOBODY: Caller = { address: "0.0.0.0" };
 const NOTHING: Bytes = new Uint8Array(0);
 
 /** See the module. It is the inner stream's handler, and a stream to its user. */
-export class CurveVisitor implements SessionStream, ByteStreamHandler {
+export class CurveSessionStream implements SessionStream, ByteStreamHandler {
   readonly stream: CurveStream;
   caller: Caller = NOBODY;
   readonly #host: CurveStreamHost;
@@ -104,7 +104,7 @@ export class CurveVisitor implements SessionStream, ByteStreamHandler {
     this.#handler?.data(chunk);
   }
   end(): void {
-    // Whoever opens a stream and says nothing is nobody.
+    // A stream that is opened and stays silent is given up.
     if (this.#awaitsHead) this.stream.abort();
     else this.#handler?.end();
   }

@@ -1,5 +1,5 @@
 /**
- * The QUIC transport at the edge (docs/protocols/quic.md): a UDP socket, and the tokens of those who come by it.
+ * The QUIC transport at the edge (docs/protocols/quic.md): a UDP socket, and the logins of the agents that come by it.
  *
  * @module
  */
@@ -9,189 +9,177 @@ import type { Bytes } from "../../bytes/bytes.ts";
 import { certificateFingerprint } from "../../crypto/certificate.ts";
 import { RandomPool } from "../../crypto/random.ts";
 import { SallyportError } from "../../errors.ts";
-import type { OpenedToken } from "../../protocol/token/token_reader.ts";
-import { sourceOf } from "../../wire/ip/networks.ts";
-import type { ByteStream, ByteStreamHandler, Listener, Runtime, Timer } from "../../runtime/port.ts";
-import type { QuicConn, QuicConnHandler, QuicIdentity, QuicListener } from "../../runtime/quic_port.ts";
+import type { QueueLimits } from "../../protocol/mux/queue_limits.ts";
+import { TOKEN_DEADLINE_MS } from "../../protocol/token/token_reader.ts";
+import { type ByteStream, LINGER_MS, type Listener, type Runtime } from "../../runtime/port.ts";
+import {
+  QUIC_PENDING_MAX,
+  QUIC_PENDING_PER_SOURCE_MAX,
+  type QuicConn,
+  type QuicConnHandler,
+  type QuicIdentity,
+} from "../../runtime/quic_port.ts";
 import {
   decodeLogin,
   encodeVerdict,
-  type Login,
   LOGIN_CHALLENGE_BYTES,
   loginLength,
 } from "../../wire/login/login_messages.ts";
-import { type AgentAdmission, asRefusal, checkLogin, openLogin } from "../admission.ts";
+import type { AgentAdmission } from "../admission.ts";
+import { PendingConnections } from "../pending.ts";
+import {
+  type HandshakeIo,
+  type OpenedSession,
+  ServerHandshake,
+  type ServerSteps,
+} from "../server_handshake.ts";
 import { QUIC, QUIC_ALPN } from "./options.ts";
 import { QuicSession } from "./session.ts";
-import { CHALLENGE_DEADLINE_MS } from "../../protocol/handshake/snitun_challenge.ts";
-import type { QueueLimits } from "../../protocol/mux/queue_limits.ts";
-import { TOKEN_DEADLINE_MS } from "../../protocol/token/token_reader.ts";
-import { LINGER_MS, PENDING_CONNECTIONS_MAX, PENDING_PER_SOURCE_MAX } from "../../runtime/port.ts";
 
-/** What {@link listenForQuic} takes. */
-export interface ListenForQuicOptions extends AgentAdmission {
+/** What {@link listenQuic} takes. */
+export interface ListenQuicOptions {
   readonly runtime: Runtime;
   readonly host: string;
   /** 0 takes any free port. */
   readonly port: number;
   /** The edge's certificate and key; agents pin its fingerprint. */
   readonly identity: QuicIdentity;
+  readonly admission: AgentAdmission;
   readonly queueLimits?: QueueLimits;
   readonly receiveBudgetBytes?: number;
 }
 
+/** What the connections of one socket share. */
+interface SocketShared {
+  readonly options: ListenQuicOptions;
+  /** What agents know the edge by. */
+  readonly fingerprint: Bytes;
+  readonly random: RandomPool;
+  readonly blocks: BlockPool;
+}
+
 /** Binds a UDP socket for agents. Rejects as `Quic.listen`, and with `not_supported` where the runtime has no QUIC. */
-export async function listenForQuic(options: ListenForQuicOptions): Promise<Listener> {
-  const quic = await options.runtime.quic();
-  const door = new Door(options);
-  const listener: QuicListener = await quic.listen({
+export async function listenQuic(options: ListenQuicOptions): Promise<Listener> {
+  const { runtime, identity, admission } = options;
+  const quic = await runtime.quic();
+  const pending = new PendingConnections(QUIC_PENDING_MAX, QUIC_PENDING_PER_SOURCE_MAX);
+  const shared: SocketShared = {
+    options,
+    fingerprint: certificateFingerprint(identity.certificatePem),
+    random: new RandomPool(),
+    blocks: new BlockPool(),
+  };
+  const listener = await quic.listen({
     host: options.host,
     port: options.port,
-    identity: options.identity,
+    identity,
     alpn: [QUIC_ALPN],
-    accept: (conn) => door.accept(conn),
-    refused: (error) => options.refused(error, undefined, { host: "", port: 0 }, false),
+    accept: (conn) => {
+      const left = pending.enter(conn.remote.host);
+      if (left !== undefined) return void new UnadmittedConn(shared, conn, left);
+      const why = "Cannot accept connection: too many are unfinished";
+      const error = new SallyportError("limit_exceeded", why, { side: "local" });
+      conn.close(error);
+      admission.refused(error, undefined, conn.remote, false);
+    },
+    refused: (error) => admission.refused(error, undefined, { host: "", port: 0 }, false),
   });
   return { address: listener.address, close: () => listener.end() };
 }
 
-/** What the connections of one socket share. */
-class Door {
-  readonly options: ListenForQuicOptions;
-  /** What agents know the edge by. */
-  readonly fingerprint: Bytes;
-  readonly random = new RandomPool();
-  readonly blocks = new BlockPool();
-  /** Connections that haven't been let in, and how many there are from one source. */
-  #pending = 0;
-  readonly #pendingFrom = new Map<string, number>();
-
-  constructor(options: ListenForQuicOptions) {
-    this.options = options;
-    this.fingerprint = certificateFingerprint(options.identity.certificatePem);
-  }
-
-  accept(conn: QuicConn): void {
-    const source = sourceOf(conn.remote.host);
-    const fromSource = this.#pendingFrom.get(source) ?? 0;
-    if (this.#pending >= PENDING_CONNECTIONS_MAX || fromSource >= PENDING_PER_SOURCE_MAX) {
-      const error = new SallyportError(
-        "limit_exceeded",
-        "Cannot accept connection: too many are unfinished",
-        { side: "local" },
-      );
-      conn.close(error);
-      return this.options.refused(error, undefined, conn.remote, false);
-    }
-    this.#pending++;
-    this.#pendingFrom.set(source, fromSource + 1);
-    new QuicAcceptance(this, conn, () => {
-      this.#pending--;
-      const left = this.#pendingFrom.get(source)! - 1;
-      if (left === 0) this.#pendingFrom.delete(source);
-      else this.#pendingFrom.set(source, left);
-    }).start();
-  }
-}
-
 /** A connection whose agent has yet to be let in; it is handed on to its session then. */
-class QuicAcceptance implements QuicConnHandler, ByteStreamHandler {
-  readonly #door: Door;
+class UnadmittedConn implements QuicConnHandler, HandshakeIo, ServerSteps {
+  /** Anybody can open a connection: it counts as an agent's when a genuine token has come. */
+  readonly known = false;
+  readonly #shared: SocketShared;
   readonly #conn: QuicConn;
-  readonly #settled: () => void;
+  readonly #left: () => void;
+  readonly #handshake: ServerHandshake;
   /** The agent's proof is bound to it, so that no login can be played again. */
   readonly #challenge: Bytes = new Uint8Array(randomBytes(LOGIN_CHALLENGE_BYTES));
   #control: ByteStream | undefined;
   #received: Bytes = new Uint8Array(0);
-  #token: OpenedToken | undefined;
   #asked = false;
-  #timer: Timer | undefined;
-  #over = false;
 
-  constructor(door: Door, conn: QuicConn, settled: () => void) {
-    this.#door = door;
+  constructor(shared: SocketShared, conn: QuicConn, left: () => void) {
+    this.#shared = shared;
     this.#conn = conn;
-    this.#settled = settled;
-  }
-
-  start(): void {
-    this.#wait(TOKEN_DEADLINE_MS, () => this.#turnDown(late("no whole token came")));
-    this.#conn.attach(this);
+    this.#left = left;
+    this.#handshake = new ServerHandshake({
+      admission: shared.options.admission,
+      clock: shared.options.runtime.clock,
+      io: this,
+      remote: () => conn.remote,
+      left,
+      steps: () => this,
+    });
+    this.#handshake.start(new Uint8Array(0));
+    conn.attach(this);
   }
 
   // From the connection.
 
   stream(stream: ByteStream): void {
-    if (this.#control === undefined) {
-      this.#control = stream;
-      // Before the token is looked at: strangers learn nothing by it, and the agent needn't wait longer.
-      stream.write(this.#challenge);
-      stream.attach(this);
-    } else {
+    if (this.#control !== undefined) {
       stream.abort();
-      this.#turnDown(early());
+      return this.#handshake.fail(early());
     }
+    this.#control = stream;
+    // Before the token is looked at: it tells strangers nothing.
+    stream.write(this.#challenge);
+    stream.attach(this.#handshake);
   }
 
   ended(error: SallyportError): void {
-    this.#timer?.cancel();
-    this.#refuse(error);
-    // Until here it counts as unfinished: who is turned down may stay for a while.
-    this.#settled();
+    this.#handshake.fail(error);
+    // Until here it counts as unfinished: one that is turned down may stay for a while.
+    this.#left();
   }
 
-  // From the control stream.
+  // For the handshake, below it.
 
-  data(chunk: Bytes): void {
-    if (this.#over) return;
-    try {
-      if (this.#asked) throw early();
-      const bytes = new Uint8Array(this.#received.length + chunk.length);
-      bytes.set(this.#received);
-      bytes.set(chunk, this.#received.length);
-      this.#received = bytes;
-      const length = loginLength(bytes);
-      if (length === undefined || bytes.length < length) return;
-      this.#asked = true;
-      void this.#decide(decodeLogin(bytes.subarray(0, length)), bytes.length > length);
-    } catch (error) {
-      this.#turnDown(error);
-    }
+  write(bytes: Bytes): void {
+    this.#control?.write(bytes);
   }
 
-  end(): void {
-    this.#turnDown(
-      new SallyportError("connection_lost", "Cannot open session: the agent left", { side: "network" }),
-    );
+  /** Leaves the closing to the agent for a while: what is written last gets lost otherwise. */
+  end({ code }: SallyportError): void {
+    this.#control?.release();
+    this.#shared.options.runtime.clock.after(LINGER_MS, () => {
+      this.#conn.close(new SallyportError(code, "Cannot open session", { side: "local" }));
+    });
   }
 
-  drain(): void {}
+  // For the handshake, above it.
 
-  close(error?: Error): void {
-    this.#turnDown(
-      error ??
-        new SallyportError("connection_lost", "Cannot open session: the agent left", { side: "network" }),
-    );
+  start(): void {
+    this.#handshake.awaitUntil(this.#handshake.nowMs() + TOKEN_DEADLINE_MS, () => {
+      const why = `no whole login came in ${TOKEN_DEADLINE_MS / 1000} s`;
+      throw new SallyportError("deadline_exceeded", `Cannot open session: ${why}`, { side: "network" });
+    });
   }
 
-  async #decide(login: Login, more: boolean): Promise<void> {
-    const { openToken, authorize } = this.#door.options;
-    try {
-      if (more) throw early();
-      this.#token = openLogin(login, openToken);
-      const edgeKey = this.#door.fingerprint;
-      checkLogin(login, this.#token, { transport: QUIC, edgeKey, channel: this.#challenge });
-      this.#wait(CHALLENGE_DEADLINE_MS, () => this.#turnDown(late("nobody decided")));
-      await authorize(this.#token, this.#conn.remote);
-      // It may have left, or waited for too long.
-      if (!this.#over) this.#admit(this.#token, this.#control!);
-    } catch (error) {
-      this.#turnDown(error);
-    }
+  receive(bytes: Bytes): void {
+    if (this.#asked) throw early();
+    const received = this.#received = join(this.#received, bytes);
+    const length = loginLength(received);
+    if (length === undefined || received.length < length) return;
+    this.#asked = true;
+    if (received.length > length) throw early();
+    this.#handshake.login(decodeLogin(received), {
+      transport: QUIC,
+      edgeKey: this.#shared.fingerprint,
+      channel: this.#challenge,
+    });
   }
 
-  #admit(token: OpenedToken, control: ByteStream): void {
-    const { options, random, blocks } = this.#door;
+  authorized(): void {
+    this.#handshake.proved(new Uint8Array(0));
+  }
+
+  open(): OpenedSession {
+    const { options, random, blocks } = this.#shared;
+    const control = this.#control!;
     const session = new QuicSession({
       role: "edge",
       conn: this.#conn,
@@ -202,37 +190,25 @@ class QuicAcceptance implements QuicConnHandler, ByteStreamHandler {
       queueLimits: options.queueLimits,
       receiveBudgetBytes: options.receiveBudgetBytes,
     });
-    const handler = options.admit(token, session);
-    this.#over = true;
-    this.#timer?.cancel();
-    this.#settled();
-    control.write(encodeVerdict(undefined));
-    session.start(handler, new Uint8Array(0));
+    return {
+      session,
+      begin: (handler, rest) => {
+        control.write(encodeVerdict(undefined));
+        session.start(handler, rest);
+      },
+    };
   }
 
-  /** Says no, and leaves the closing to the agent for a while: what is written last gets lost otherwise. */
-  #turnDown(cause: unknown): void {
-    if (this.#over) return;
-    const error = asRefusal(cause);
-    this.#control?.write(encodeVerdict(error.code));
-    this.#control?.release();
-    this.#wait(
-      LINGER_MS,
-      () => this.#conn.close(new SallyportError(error.code, "Cannot open session", { side: "local" })),
-    );
-    this.#refuse(error);
+  farewell({ code }: SallyportError): Bytes {
+    return encodeVerdict(code);
   }
+}
 
-  #refuse(error: SallyportError): void {
-    if (this.#over) return;
-    this.#over = true;
-    this.#door.options.refused(error, this.#token, this.#conn.remote, this.#token !== undefined);
-  }
-
-  #wait(forMs: number, due: () => void): void {
-    this.#timer?.cancel();
-    this.#timer = this.#door.options.runtime.clock.after(forMs, due);
-  }
+function join(a: Bytes, b: Bytes): Bytes {
+  const joined = new Uint8Array(a.length + b.length);
+  joined.set(a);
+  joined.set(b, a.length);
+  return joined;
 }
 
 function early(): SallyportError {
@@ -241,8 +217,4 @@ function early(): SallyportError {
     "Cannot open session: something follows the login before the verdict",
     { side: "peer" },
   );
-}
-
-function late(what: string): SallyportError {
-  return new SallyportError("deadline_exceeded", `Cannot open session: ${what} in time`, { side: "network" });
 }

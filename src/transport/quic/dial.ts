@@ -7,23 +7,22 @@ import { BlockPool } from "../../bytes/block_pool.ts";
 import type { Bytes } from "../../bytes/bytes.ts";
 import { RandomPool } from "../../crypto/random.ts";
 import { errorCode, errorMessage, SallyportError } from "../../errors.ts";
-import type { ByteStream, ByteStreamHandler, Timer } from "../../runtime/port.ts";
-import type { QuicConn, QuicConnHandler } from "../../runtime/quic_port.ts";
 import { loginProof } from "../../protocol/handshake/login_proof.ts";
+import type { QueueLimits } from "../../protocol/mux/queue_limits.ts";
+import { type ByteStream, DIAL_TIMEOUT_MS } from "../../runtime/port.ts";
+import type { QuicConn, QuicConnHandler } from "../../runtime/quic_port.ts";
 import {
   decodeVerdict,
   encodeLoginToken,
   LOGIN_CHALLENGE_BYTES,
-  verdictCode,
   verdictLength,
 } from "../../wire/login/login_messages.ts";
-import { asRefusal } from "../admission.ts";
+import { ClientHandshake, type ClientSteps } from "../client_handshake.ts";
 import type { DialEdgeOptions } from "../dial_edge.ts";
-import type { Session, SessionHandler } from "../port.ts";
+import type { TokenGrant } from "../grant.ts";
+import type { Session } from "../port.ts";
 import { QUIC, QUIC_ALPN } from "./options.ts";
 import { QuicSession } from "./session.ts";
-import type { QueueLimits } from "../../protocol/mux/queue_limits.ts";
-import { DIAL_TIMEOUT_MS } from "../../runtime/port.ts";
 
 /**
  * QUIC: from this share of the streams that an edge may open at its agent, the agent offers some of its own; Bun lets 100
@@ -33,20 +32,12 @@ export const QUIC_OFFER_SHARE = 1 / 4;
 /** QUIC: an agent waits so long for the edge's verdict. */
 export const QUIC_VERDICT_DEADLINE_MS = 10_000;
 
-/** What {@link dialForQuic} takes. */
-export interface DialForQuicOptions extends DialEdgeOptions {
-  /** The token, as the session master issued it. */
-  readonly token: string;
-  /** The key that stands in it. */
-  readonly aesKey: Bytes;
+/** What {@link dialQuic} takes. */
+export interface DialQuicOptions extends DialEdgeOptions, Pick<TokenGrant, "token" | "aesKey"> {
   /** SHA-256 of the edge's certificate; no other is believed. */
   readonly edgeFingerprint: Bytes;
   readonly queueLimits?: QueueLimits;
   readonly receiveBudgetBytes?: number;
-  /** Awaited when the edge has answered and before the token is shown; rejects where it isn't to be. */
-  turn?(): Promise<void>;
-  /** The edge has let us in; says who hears of the session. */
-  admitted(session: Session): SessionHandler;
 }
 
 /**
@@ -54,7 +45,7 @@ export interface DialForQuicOptions extends DialEdgeOptions {
  * `edge_unreachable` (no name, no answer), `certificate_refused` (another certificate than the pinned one), the edge's
  * own reason (`token_expired`, `name_taken`), `deadline_exceeded`, or the signal's reason.
  */
-export async function dialForQuic(options: DialForQuicOptions): Promise<Session> {
+export async function dialQuic(options: DialQuicOptions): Promise<Session> {
   const { runtime, host, port, signal, edgeFingerprint } = options;
   const quic = await runtime.quic();
   const trust = { fingerprint: edgeFingerprint };
@@ -71,64 +62,48 @@ export async function dialForQuic(options: DialForQuicOptions): Promise<Session>
     throw new SallyportError("edge_unreachable", why, { side: "network", retryable: true, cause });
   });
   const offerFrom = Math.ceil(quic.capabilities.acceptedStreams * QUIC_OFFER_SHARE);
-  return await new Promise((resolve, reject) => {
-    void new Dialogue(options, conn, offerFrom, resolve, reject).start();
-  });
+  let admitting: AdmittingConn;
+  try {
+    admitting = new AdmittingConn(options, conn, offerFrom);
+  } catch (error) {
+    // A token that is none.
+    conn.close(new SallyportError("aborted", "Cannot open session", { side: "local" }));
+    throw error;
+  }
+  return await admitting.handshake.start();
 }
 
-class Dialogue implements QuicConnHandler, ByteStreamHandler {
-  readonly #options: DialForQuicOptions;
+/** A connection to an edge that has yet to let us in. */
+class AdmittingConn implements QuicConnHandler, ClientSteps {
+  readonly handshake: ClientHandshake;
+  readonly #options: DialQuicOptions;
   readonly #conn: QuicConn;
-  readonly #resolve: (session: Session) => void;
-  readonly #reject: (error: unknown) => void;
-  readonly #giveUp: () => void;
   readonly #offerFrom: number;
-  #timer: Timer | undefined;
   #control: ByteStream | undefined;
-  readonly #token: Bytes;
   #received: Bytes = new Uint8Array(0);
   /** The edge's challenge has come and been answered; its verdict is next. */
   #proved = false;
   /** Streams of the edge's that have overtaken its verdict. */
   readonly #early: ByteStream[] = [];
-  #over = false;
 
-  constructor(
-    options: DialForQuicOptions,
-    conn: QuicConn,
-    offerFrom: number,
-    resolve: (session: Session) => void,
-    reject: (error: unknown) => void,
-  ) {
+  constructor(options: DialQuicOptions, conn: QuicConn, offerFrom: number) {
     this.#options = options;
     this.#conn = conn;
-    this.#token = new TextEncoder().encode(options.token);
     this.#offerFrom = offerFrom;
-    this.#resolve = resolve;
-    this.#reject = reject;
-    this.#giveUp = () => this.#leave(options.signal?.reason);
-  }
-
-  async start(): Promise<void> {
-    const { signal, runtime } = this.#options;
-    signal?.addEventListener("abort", this.#giveUp, { once: true });
-    if (signal?.aborted) return this.#giveUp();
-    this.#conn.attach(this);
-    try {
-      await this.#options.turn?.();
-      if (this.#over) return;
-      this.#timer = runtime.clock.after(QUIC_VERDICT_DEADLINE_MS, () => {
-        this.#fail("deadline_exceeded", `said nothing in ${QUIC_VERDICT_DEADLINE_MS / 1000} s`);
-      });
-      const control = await this.#conn.open();
-      if (this.#over) return;
-      this.#control = control;
-      control.attach(this);
-      // The proof follows once the edge's challenge is there.
-      control.write(encodeLoginToken(this.#token));
-    } catch (error) {
-      this.#leave(asRefusal(error));
-    }
+    const { host, port, runtime } = options;
+    this.handshake = new ClientHandshake({
+      clock: runtime.clock,
+      edge: { host, port },
+      token: options.token,
+      io: {
+        write: (bytes) => void this.#control?.write(bytes),
+        abort: () => conn.close(new SallyportError("aborted", "Cannot open session", { side: "local" })),
+      },
+      signal: options.signal,
+      turn: options.turn?.bind(options),
+      admitted: (session) => options.admitted(session),
+      steps: () => this,
+    });
   }
 
   // From the connection.
@@ -138,33 +113,33 @@ class Dialogue implements QuicConnHandler, ByteStreamHandler {
   }
 
   ended(error: SallyportError): void {
-    this.#fail("session_refused", `closed: ${error.message}`);
+    this.handshake.close(error);
   }
 
-  // From the control stream.
+  // For the handshake.
 
-  data(chunk: Bytes): void {
-    if (this.#over) return;
-    try {
-      const bytes = new Uint8Array(this.#received.length + chunk.length);
-      bytes.set(this.#received);
-      bytes.set(chunk, this.#received.length);
-      this.#received = bytes;
-      if (!this.#proved) this.#prove();
-      if (this.#proved) this.#judge();
-    } catch (error) {
-      this.#leave(asRefusal(error));
-    }
+  readonly missing = "without a verdict";
+
+  start(): void {
+    this.#conn.attach(this);
+    this.handshake.turn(() => {
+      this.handshake.awaitFor(QUIC_VERDICT_DEADLINE_MS);
+      this.#conn.open().then((control) => {
+        this.#control = control;
+        control.attach(this.handshake);
+        // The proof follows once the edge's challenge is there.
+        control.write(encodeLoginToken(this.handshake.token));
+      }, (error) => this.handshake.fail(error));
+    });
   }
 
-  end(): void {
-    this.#fail("session_refused", "closed");
-  }
-
-  drain(): void {}
-
-  close(error?: Error): void {
-    this.#fail("session_refused", error === undefined ? "closed" : `closed: ${errorMessage(error)}`);
+  receive(bytes: Bytes): void {
+    const received = new Uint8Array(this.#received.length + bytes.length);
+    received.set(this.#received);
+    received.set(bytes, this.#received.length);
+    this.#received = received;
+    if (!this.#proved) this.#prove();
+    if (this.#proved) this.#judge();
   }
 
   #prove(): void {
@@ -174,19 +149,16 @@ class Dialogue implements QuicConnHandler, ByteStreamHandler {
     this.#received = this.#received.subarray(LOGIN_CHALLENGE_BYTES);
     this.#proved = true;
     const binding = { transport: QUIC, edgeKey: edgeFingerprint, channel };
-    this.#control!.write(loginProof(aesKey, this.#token, binding));
+    this.handshake.write(loginProof(aesKey, this.handshake.token, binding));
   }
 
   #judge(): void {
-    const bytes = this.#received;
-    const length = verdictLength(bytes);
-    if (length === undefined || bytes.length < length) return;
-    const code = decodeVerdict(bytes.subarray(0, length));
-    const { host, port, runtime, queueLimits, receiveBudgetBytes } = this.#options;
-    if (code !== undefined) {
-      const why = `Cannot open session: edge ${host}:${port} refused: ${code}`;
-      return this.#leave(new SallyportError(verdictCode(code), why, { side: "peer", retryable: true }));
-    }
+    const received = this.#received;
+    const length = verdictLength(received);
+    if (length === undefined || received.length < length) return;
+    const code = decodeVerdict(received.subarray(0, length));
+    if (code !== undefined) return this.handshake.refused(code);
+    const { runtime, queueLimits, receiveBudgetBytes } = this.#options;
     const session = new QuicSession({
       role: "agent",
       conn: this.#conn,
@@ -198,29 +170,10 @@ class Dialogue implements QuicConnHandler, ByteStreamHandler {
       receiveBudgetBytes,
       offerFrom: this.#offerFrom,
     });
-    const handler = this.#options.admitted(session);
-    this.#finish();
-    session.start(handler, bytes.subarray(length));
-    for (const stream of this.#early.splice(0)) session.stream(stream);
-    this.#resolve(session);
-  }
-
-  #fail(code: "session_refused" | "deadline_exceeded", what: string): void {
-    const { host, port } = this.#options;
-    const why = `Cannot open session: edge ${host}:${port} ${what} without a verdict`;
-    this.#leave(new SallyportError(code, why, { side: "peer", retryable: true }));
-  }
-
-  #leave(reason: unknown): void {
-    if (this.#over) return;
-    this.#finish();
-    this.#conn.close(new SallyportError("aborted", "Cannot open session", { side: "local" }));
-    this.#reject(reason);
-  }
-
-  #finish(): void {
-    this.#over = true;
-    this.#timer?.cancel();
-    this.#options.signal?.removeEventListener("abort", this.#giveUp);
+    const begin = (handler: Parameters<QuicSession["start"]>[0], rest: Bytes) => {
+      session.start(handler, rest);
+      for (const stream of this.#early.splice(0)) session.stream(stream);
+    };
+    this.handshake.welcomed({ session, begin }, received.subarray(length));
   }
 }

@@ -1,26 +1,28 @@
 /**
- * The sealed transport at the edge (docs/protocols/sealed.md): whoever doesn't know the edge's public key hears
+ * The sealed transport at the edge (docs/protocols/sealed.md): a client that doesn't know the edge's public key hears
  * nothing, and is dropped at a time that tells nothing.
  *
  * @module
  */
 import type { Bytes } from "../../bytes/bytes.ts";
-import type { FernetFault } from "../../crypto/fernet.ts";
 import type { KeyPair } from "../../crypto/sodium.ts";
 import { SallyportError } from "../../errors.ts";
 import { type AnsweredFlights, SealedEdgeHandshake } from "../../protocol/handshake/sealed_edge.ts";
-import { concat } from "../../protocol/handshake/sealed_keys.ts";
-import type { OpenedToken } from "../../protocol/token/token_reader.ts";
-import type { Address, ByteStreamHandler, Conn, Timer } from "../../runtime/port.ts";
-import { decodeLogin, encodeVerdict } from "../../wire/login/login_messages.ts";
-import type { TokenClaims } from "../../wire/token/token_payload.ts";
-import type { Session, SessionHandler } from "../port.ts";
-import { asRefusal, checkLogin, openLogin } from "../admission.ts";
-import { SEALED, type SealedLink, sealedLink, type SealedShared } from "./session.ts";
 import { SEALED_ANSWER_DEADLINE_MS } from "../../protocol/handshake/sealed_flight.ts";
-import { CHALLENGE_DEADLINE_MS } from "../../protocol/handshake/snitun_challenge.ts";
+import { concat } from "../../protocol/handshake/sealed_keys.ts";
+import type { Address, Conn } from "../../runtime/port.ts";
+import { decodeLogin, encodeVerdict } from "../../wire/login/login_messages.ts";
+import type { AcceptedConnection, AgentAdmission } from "../admission.ts";
+import {
+  connIo,
+  type OpenedSession,
+  ServerHandshake,
+  type ServerHandshakeHost,
+  type ServerSteps,
+} from "../server_handshake.ts";
+import { SEALED, type SealedRecords, sealedRecords, type SealedShared } from "./session.ts";
 
-/** Sealed: who shows nothing of use is dropped at a time drawn from here to there, whatever it sends meanwhile. */
+/** Sealed: a connection that shows nothing of use is dropped at a time drawn from here to there, whatever it sends. */
 export const SEALED_SILENCE_MIN_MS = 5_000;
 export const SEALED_SILENCE_MAX_MS = 20_000;
 
@@ -31,8 +33,8 @@ export interface SealedIdentity {
   readonly answered: AnsweredFlights;
 }
 
-/** Who takes connections that don't begin as this version does, where an edge has it: version 1. */
-export interface OlderProtocol {
+/** A protocol that takes connections whose first bytes aren't a first flight: version 1, which is sodium-tcp. */
+export interface FallbackProtocol {
   /** How many bytes show whether a connection is for it. */
   readonly firstBytes: number;
   /** Takes the connection where it is; false leaves it as it was. `first` is all that came, at least so many bytes. */
@@ -41,51 +43,54 @@ export interface OlderProtocol {
   close(graceMs: number): Promise<void>;
 }
 
-/** What {@link acceptSealed} takes. */
+/** What {@link acceptSealed} works with. */
 export interface AcceptSealedOptions extends SealedShared, SealedIdentity {
-  readonly conn: Conn;
-  /** What has been read of the connection. */
-  readonly received: Bytes;
-  /** When the connection came: deadlines are absolute. */
-  readonly acceptedAtMs: number;
-  /** Opens a token, as `tryOpenToken` does. */
-  openToken(token: Bytes): TokenClaims | FernetFault;
-  /** Decides whether the agent is let in: throws, or rejects, with the reason where it isn't. */
-  authorize(token: OpenedToken, remote: Address): void | Promise<void>;
-  /** The agent is let in; says who hears of the session. May throw to refuse it. */
-  admit(token: OpenedToken, session: Session): SessionHandler;
-  /** Tried with what doesn't open as a first flight; whether it takes the connection, which isn't ours any more then. */
-  readonly older?: Pick<OlderProtocol, "firstBytes"> & { take(conn: Conn, first: Bytes): boolean };
-  /**
-   * The connection came to nothing and is being closed; `known` says whether it has shown that it knows the edge's
-   * key. Called at most once, never after `admit`.
-   */
-  refused(error: SallyportError, token: OpenedToken | undefined, known: boolean): void;
+  /** Tried with what doesn't open as a first flight. */
+  readonly fallback?: Pick<FallbackProtocol, "firstBytes" | "take">;
 }
 
 /** Lets an agent in, or not. */
-export function acceptSealed(options: AcceptSealedOptions): void {
-  new SealedAcceptance(options).start();
+export function acceptSealed(
+  accepted: AcceptedConnection,
+  options: AcceptSealedOptions,
+  admission: AgentAdmission,
+): void {
+  const { conn, received, remote, left } = accepted;
+  const handshake = new ServerHandshake({
+    admission,
+    clock: options.clock,
+    io: connIo(conn),
+    remote,
+    left,
+    steps: (host) => new SealedServerSteps(host, options, accepted),
+  });
+  conn.attach(handshake);
+  handshake.start(received);
 }
 
-class SealedAcceptance implements ByteStreamHandler {
+class SealedServerSteps implements ServerSteps {
+  readonly #host: ServerHandshakeHost;
   readonly #options: AcceptSealedOptions;
-  readonly #handshake: SealedEdgeHandshake;
+  readonly #conn: Conn;
+  readonly #remote: Address;
+  readonly #acceptedAtMs: number;
+  readonly #flight: SealedEdgeHandshake;
   readonly #silenceMs: number;
-  #ends: SealedLink | undefined;
-  #token: OpenedToken | undefined;
-  /** What was wrong: from then on nothing is looked at, and nothing said, until the silence is over. */
-  #wrong: SallyportError | undefined;
-  #timer: Timer | undefined;
-  /** What came, as long as it may be the older protocol's. */
+  #records: SealedRecords | undefined;
+  /** A login has been read: from then on the agent may hear why it isn't let in. */
+  #speaks = false;
+  /** All that came, as long as it may be the fallback's. */
   #first: Bytes | undefined;
-  #over = false;
 
-  constructor(options: AcceptSealedOptions) {
+  constructor(host: ServerHandshakeHost, options: AcceptSealedOptions, accepted: AcceptedConnection) {
+    this.#host = host;
     this.#options = options;
-    if (options.older !== undefined) this.#first = new Uint8Array(0);
+    this.#conn = accepted.conn;
+    this.#remote = accepted.remote;
+    this.#acceptedAtMs = accepted.acceptedAtMs;
+    if (options.fallback !== undefined) this.#first = new Uint8Array(0);
     const { sodium, keys, answered, aeads, clock, scratch } = options;
-    this.#handshake = new SealedEdgeHandshake({
+    this.#flight = new SealedEdgeHandshake({
       sodium,
       keys,
       answered,
@@ -98,146 +103,108 @@ class SealedAcceptance implements ByteStreamHandler {
     this.#silenceMs = SEALED_SILENCE_MIN_MS + span * (drawn[0]! * 256 + drawn[1]!) / 65_536;
   }
 
+  get known(): boolean {
+    return this.#records !== undefined;
+  }
+
   start(): void {
-    const { conn, acceptedAtMs, received } = this.#options;
-    const late = new SallyportError("unknown_protocol", "Cannot open session: no whole first flight came", {
-      side: "peer",
+    this.#host.awaitUntil(this.#acceptedAtMs + this.#silenceMs, () => {
+      throw new SallyportError("unknown_protocol", "Cannot open session: no whole first flight came", {
+        side: "peer",
+      });
     });
-    this.#wait(acceptedAtMs + this.#silenceMs, () => this.#refuse(this.#wrong ?? late));
-    conn.attach(this);
-    this.data(received);
   }
 
-  data(chunk: Bytes): void {
-    if (this.#over || chunk.length === 0) return;
-    if (this.#first !== undefined) this.#first = concat(this.#first, chunk);
-    if (this.#wrong === undefined) this.#read(chunk);
-    if (this.#first !== undefined) this.#tryOlder(this.#first);
-  }
-
-  #read(chunk: Bytes): void {
+  receive(bytes: Bytes): void {
+    if (this.#first !== undefined) this.#first = concat(this.#first, bytes);
+    if (this.#records !== undefined) return this.#readLogin(this.#records, bytes);
     try {
-      if (this.#ends === undefined) this.#readFlight(chunk);
-      else if (this.#token === undefined) this.#readLogin(this.#ends, chunk);
-      else throw early();
+      this.#readFlight(bytes);
     } catch (error) {
-      this.#wrong = asRefusal(error);
-      // Between the answer and the verdict, too: whoever alters bytes on the way learns nothing by it.
-      if (this.#ends !== undefined) this.#waitSilently();
+      const stranger = error instanceof SallyportError && error.code === "unknown_protocol";
+      if (!stranger) this.#first = undefined;
+      else if (this.#first !== undefined && this.#tryFallback(this.#first)) return;
+      throw error;
     }
+    // It isn't the fallback's where its bytes go on beyond what shows a first flight.
+    const { fallback } = this.#options;
+    if (this.#first !== undefined && this.#first.length >= fallback!.firstBytes) this.#first = undefined;
   }
 
-  end(): void {
-    this.close();
+  /** The first message of the fallback is longer than what shows that a first flight doesn't open. */
+  overheard(bytes: Bytes): void {
+    if (this.#first === undefined) return;
+    this.#first = concat(this.#first, bytes);
+    this.#tryFallback(this.#first);
   }
 
-  drain(): void {}
-
-  close(error?: Error): void {
-    // Whoever ends the connection on this side says why.
-    if (error instanceof SallyportError && error.side === "local") return this.#refuse(error);
-    this.#refuse(
-      this.#wrong ?? new SallyportError("connection_lost", "Cannot open session: the agent left", {
-        side: "network",
-        cause: error,
-      }),
-    );
+  authorized(): void {
+    this.#host.proved(new Uint8Array(0));
   }
 
-  /** The first message of the older protocol is longer than what shows whether a first flight opens. */
-  #tryOlder(first: Bytes): void {
-    const { older, conn } = this.#options;
-    const stranger = this.#wrong?.code === "unknown_protocol";
-    if (older === undefined || (this.#wrong !== undefined && !stranger)) this.#first = undefined;
-    else if (first.length >= older.firstBytes) {
-      this.#first = undefined;
-      if (!stranger || !older.take(conn, first)) return;
-      this.#over = true;
-      this.#timer?.cancel();
-    }
+  open(): OpenedSession {
+    const { sealer, session: make } = this.#records!;
+    const session = make();
+    return {
+      session,
+      begin: (handler, rest) => {
+        this.#conn.write(sealer.seal(encodeVerdict(undefined)));
+        session.start(handler, rest);
+      },
+    };
   }
 
-  #readFlight(chunk: Bytes): void {
-    const answered = this.#handshake.push(chunk);
+  farewell(error: SallyportError): Bytes {
+    return this.#records!.sealer.seal(encodeVerdict(error.code));
+  }
+
+  silentUntilMs(): number | undefined {
+    if (this.#speaks) return undefined;
+    // Between the answer and the verdict, too: altering bytes on the way tells an attacker nothing.
+    return this.#silenceMs + (this.#records === undefined ? this.#acceptedAtMs : this.#host.nowMs());
+  }
+
+  drop(): void {
+    this.#records?.opener.close();
+  }
+
+  #tryFallback(first: Bytes): boolean {
+    const { fallback } = this.#options;
+    if (first.length < fallback!.firstBytes) return false;
+    this.#first = undefined;
+    if (!fallback!.take(this.#conn, first, this.#remote)) return false;
+    this.#host.handOver();
+    return true;
+  }
+
+  #readFlight(bytes: Bytes): void {
+    const answered = this.#flight.push(bytes);
     if (answered === undefined) return;
-    const { conn, clock } = this.#options;
-    this.#ends = sealedLink(this.#options, conn, "edge", answered.keys);
-    this.#wait(clock.nowMs() + SEALED_ANSWER_DEADLINE_MS, () => {
+    this.#first = undefined;
+    this.#records = sealedRecords(this.#options, this.#conn, "edge", answered.keys);
+    this.#host.awaitUntil(this.#host.nowMs() + SEALED_ANSWER_DEADLINE_MS, () => {
+      this.#speaks = true;
       const why = `Cannot open session: no login in ${SEALED_ANSWER_DEADLINE_MS / 1000} s`;
-      this.#refuse(new SallyportError("deadline_exceeded", why, { side: "network" }));
+      throw new SallyportError("deadline_exceeded", why, { side: "network" });
     });
-    conn.write(answered.answer);
+    this.#host.write(answered.answer);
   }
 
-  #readLogin(ends: SealedLink, chunk: Bytes): void {
-    const record = ends.opener.openOne(chunk);
+  #readLogin(records: SealedRecords, bytes: Bytes): void {
+    // What is wrong with it is kept back: with the silence that follows an altered record.
+    const readable = !this.#speaks;
+    this.#speaks = false;
+    if (!readable) throw early();
+    const record = records.opener.openOne(bytes);
     if (record === undefined) return;
     const login = decodeLogin(record.data);
     if (record.rest.length > 0) throw early();
-    try {
-      this.#token = openLogin(login, this.#options.openToken);
-      checkLogin(login, this.#token, {
-        transport: SEALED,
-        edgeKey: this.#options.keys.publicKey,
-        channel: ends.channel,
-      });
-    } catch (error) {
-      return this.#turnDown(ends, error);
-    }
-    const deadlineMs = this.#options.clock.nowMs() + CHALLENGE_DEADLINE_MS;
-    this.#wait(deadlineMs, () => {
-      this.#turnDown(
-        ends,
-        new SallyportError("deadline_exceeded", "Cannot open session: nobody decided in 60 s", {
-          side: "local",
-        }),
-      );
+    this.#speaks = true;
+    this.#host.login(login, {
+      transport: SEALED,
+      edgeKey: this.#options.keys.publicKey,
+      channel: records.channel,
     });
-    void this.#decide(ends, this.#token);
-  }
-
-  async #decide(ends: SealedLink, token: OpenedToken): Promise<void> {
-    try {
-      await this.#options.authorize(token, this.#options.conn.remote);
-      if (!this.#over && this.#wrong === undefined) this.#admit(ends, token);
-    } catch (error) {
-      this.#turnDown(ends, error);
-    }
-  }
-
-  #admit(ends: SealedLink, token: OpenedToken): void {
-    const link = ends.link();
-    const handler = this.#options.admit(token, link);
-    this.#over = true;
-    this.#timer?.cancel();
-    this.#options.conn.write(ends.sealer.seal(encodeVerdict(undefined)));
-    link.start(handler, new Uint8Array(0));
-  }
-
-  /** Says no, in a record: to who knows the edge's key, and has the session's; silence that has begun stays. */
-  #turnDown(ends: SealedLink, cause: unknown): void {
-    if (this.#over || this.#wrong !== undefined) return;
-    const error = asRefusal(cause);
-    this.#options.conn.write(ends.sealer.seal(encodeVerdict(error.code)));
-    this.#refuse(error);
-  }
-
-  #waitSilently(): void {
-    this.#wait(this.#options.clock.nowMs() + this.#silenceMs, () => this.#refuse(this.#wrong));
-  }
-
-  #wait(untilMs: number, due: () => void): void {
-    this.#timer?.cancel();
-    this.#timer = this.#options.clock.after(Math.max(0, untilMs - this.#options.clock.nowMs()), due);
-  }
-
-  #refuse(cause: unknown): void {
-    if (this.#over) return;
-    this.#over = true;
-    this.#timer?.cancel();
-    this.#ends?.opener.close();
-    this.#options.conn.release();
-    this.#options.refused(asRefusal(cause), this.#token, this.#ends !== undefined);
   }
 }
 

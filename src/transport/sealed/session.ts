@@ -12,7 +12,7 @@ import { RecordOpener, RecordScratch, RecordSealer } from "../../protocol/record
 import { CreditScratch } from "../../protocol/mux/credit/sender.ts";
 import { CreditSession } from "../../protocol/mux/credit/session.ts";
 import type { Clock, Conn } from "../../runtime/port.ts";
-import { MuxLink } from "../mux_link.ts";
+import { ConnSession } from "../conn_session.ts";
 import type { QueueLimits } from "../../protocol/mux/queue_limits.ts";
 import { SEALED_RECORD_MAX_BYTES } from "../../protocol/records/sealed_records.ts";
 
@@ -37,32 +37,32 @@ export interface SealedShared {
   readonly receiveBudgetBytes?: number;
 }
 
-/** Both directions' records, and the session inside. */
-export interface SealedLink {
+/** Both directions' records on a connection, and the session inside. */
+export interface SealedRecords {
   readonly sealer: RecordSealer;
   readonly opener: RecordOpener;
   /** What the login's proof is bound to. */
   readonly channel: Bytes;
   /** Makes the session, once the edge has let the agent in. */
-  link(): MuxLink;
+  session(): ConnSession;
 }
 
 /** What stands on a connection when both ends have the keys. */
-export function sealedLink(
+export function sealedRecords(
   shared: SealedShared,
   conn: Conn,
   role: "agent" | "edge",
   keys: SealedKeys,
-): SealedLink {
+): SealedRecords {
   const { clock, sodium, aeads, scratch, queueLimits, receiveBudgetBytes } = shared;
   const bulk = keys.aes && aeads.aes !== undefined ? aeads.aes : aeads.chacha;
   const other = role === "edge" ? "agent" : "edge";
   const ciphers = { sodium, small: aeads.small, bulk };
   const sealer = new RecordSealer({ ...ciphers, key: keys[role] }, scratch.records, scratch.random);
   const opener = new RecordOpener({ ...ciphers, key: keys[other] }, scratch.records);
-  const link = () => {
+  const session = () => {
     opener.maxBytes = SEALED_RECORD_MAX_BYTES;
-    return new MuxLink({
+    return new ConnSession({
       transport: SEALED,
       cipher: bulk.name,
       halfClose: true,
@@ -84,5 +84,5 @@ export function sealedLink(
         }),
     });
   };
-  return { sealer, opener, channel: keys.channel, link };
+  return { sealer, opener, channel: keys.channel, session };
 }

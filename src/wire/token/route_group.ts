@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { sharedInstance } from "./shared_claim.ts";
 
 /** The longest name of an agent's instance. */
 const INSTANCE_MAX_LENGTH = 64;
@@ -14,7 +15,7 @@ export function routeGroup(
   extra: Readonly<Record<string, unknown>>,
   tokenId: string,
 ): string {
-  if (extra.shared === true) return `shared:${hostname}`;
+  if (sharedInstance(extra) !== undefined) return `shared:${hostname}`;
   const { instance } = extra;
   if (typeof instance === "string" && instance !== "" && instance.length <= INSTANCE_MAX_LENGTH) {
     return `instance:${instance}`;

@@ -174,6 +174,7 @@ export class VirtualNetwork {
       dial: () => Promise.reject(new Error("no TCP here")),
       listenUnix: () => Promise.reject(new Error("no unix sockets here")),
       dialUnix: () => Promise.reject(new Error("no unix sockets here")),
+      resolve: (name: string) => Promise.resolve([name]),
       serveHttp: () => Promise.reject(new Error("no HTTP here")),
       quic: () => Promise.reject(new Error("no QUIC here")),
       systemAeads: () => [],

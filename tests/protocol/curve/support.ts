@@ -5,14 +5,14 @@ import { type ErrorCode, errorCode, type SallyportError } from "../../../src/err
 import type { CurveConnection } from "../../../src/protocol/curve/connection.ts";
 import { type KeyPair, keyPair, loadSodium, type Sodium } from "../../../src/crypto/sodium.ts";
 import {
-  type CurveLink,
-  dialCurve,
-  type DialCurveOptions,
+  connectCurve,
+  type CurveSocketOptions,
+  type DialledConnection,
 } from "../../../src/transport/curve/socket_dialer.ts";
 import {
+  bindCurve,
+  type BindCurveOptions,
   type CurveListener,
-  listenCurve,
-  type ListenCurveOptions,
 } from "../../../src/transport/curve/socket_listener.ts";
 import type { CurveOptions } from "../../../src/protocol/curve/options.ts";
 import type { CurveStream } from "../../../src/protocol/curve/streams/stream.ts";
@@ -48,13 +48,13 @@ export async function cryptoForTests(): Promise<Sodium> {
 export async function startServer(
   net: VirtualNetwork,
   crypto: Sodium,
-  more: Partial<ListenCurveOptions> & { keys?: KeyPair } = {},
+  more: Partial<BindCurveOptions> & { keys?: KeyPair } = {},
   address = SERVER,
 ): Promise<TestServer> {
   const server = new TestServer();
   const secret = new Uint8Array(32);
   seededSource(99).fill(secret);
-  server.listener = await listenCurve({
+  server.listener = await bindCurve({
     runtime: net.runtime(address.host),
     ...address,
     crypto,
@@ -84,7 +84,7 @@ export async function startServer(
 
 /** What a client hears. */
 export class TestClient {
-  link!: CurveLink;
+  link!: DialledConnection;
   readonly streams: CurveStream[] = [];
   readonly closed: SallyportError[] = [];
   proved: Bytes | undefined;
@@ -97,13 +97,13 @@ let clients = 0;
 export async function connect(
   net: VirtualNetwork,
   crypto: Sodium,
-  more: Partial<DialCurveOptions> = {},
+  more: Partial<CurveSocketOptions> = {},
   host = CLIENT_HOST,
   client = new TestClient(),
 ): Promise<TestClient> {
   let failure: unknown;
   let done = false;
-  dialCurve({
+  connectCurve({
     runtime: net.runtime(host),
     server: SERVER,
     crypto,

@@ -1,10 +1,11 @@
 /** The curve transport in front of a whole edge, in the network in memory. */
 import assert from "node:assert/strict";
+import { transportsOf } from "../../support/transports.ts";
 import { describe, it } from "node:test";
-import { CurveDialer } from "../../../src/agent/transports/curve.ts";
-import { EdgeKey, keyText } from "../../../src/agent/transports/edge_key.ts";
-import type { DialerOptions, EdgePins } from "../../../src/agent/transports/port.ts";
-import type { Grant } from "../../../src/agent/grant.ts";
+import { CurveDialer } from "../../../src/transport/curve/agent.ts";
+import { EdgeKey, keyText } from "../../../src/transport/edge_key.ts";
+import type { DialerOptions, EdgePins } from "../../../src/transport/agent_transport.ts";
+import type { Grant } from "../../../src/transport/grant.ts";
 import { keyPair, loadSodium } from "../../../src/crypto/sodium.ts";
 import type { CurveStream } from "../../../src/protocol/curve/streams/stream.ts";
 import { errorCode, SallyportError } from "../../../src/errors.ts";
@@ -37,8 +38,11 @@ const crypto = await loadSodium();
 const keysOf = (seed: number) => keyPair(crypto, pattern(32, seed));
 
 async function startEdge(seed = 1, options: TestEdgeOptions = {}): Promise<TestEdge> {
-  const test = await TestEdge.start({ curve: { crypto, keys: keysOf(seed) }, ...options });
-  await test.edge.listenCurve({ host: "0.0.0.0", port: PORT });
+  const test = await TestEdge.start({
+    transports: transportsOf({ curve: { crypto, keys: keysOf(seed) } }),
+    ...options,
+  });
+  await test.edge.listen({ host: "0.0.0.0", port: PORT, accepts: "curve" });
   return test;
 }
 
@@ -120,9 +124,9 @@ describe("agents by the curve transport", () => {
     feed();
     await test.advance(30);
     assert.ok(conn.byteLength < data.length, "in mid-transfer");
-    const port = dialer.link!.local.port;
-    await test.network.settle(dialer.link!.rebind());
-    assert.notEqual(dialer.link!.local.port, port);
+    const port = dialer.connection!.local.port;
+    await test.network.settle(dialer.connection!.rebind());
+    assert.notEqual(dialer.connection!.local.port, port);
     await test.advance(60_000);
     assert.equal(hashOf(bytesFrom(conn)), hashOf(data));
     assert.equal(await test.metric("curve_path_moves_total"), 1);

@@ -1,9 +1,9 @@
 /** The drivers on this runtime's own UDP sockets. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { dialCurve } from "../../../src/transport/curve/socket_dialer.ts";
+import { connectCurve } from "../../../src/transport/curve/socket_dialer.ts";
 import { keyPair } from "../../../src/crypto/sodium.ts";
-import { listenCurve } from "../../../src/transport/curve/socket_listener.ts";
+import { bindCurve } from "../../../src/transport/curve/socket_listener.ts";
 import type { CurveConnection } from "../../../src/protocol/curve/connection.ts";
 import { errorCode, SallyportError } from "../../../src/errors.ts";
 import { currentRuntime } from "../../../src/runtime/mod.ts";
@@ -17,7 +17,7 @@ async function stage(host: string) {
   const runtime = await currentRuntime();
   const connections: CurveConnection[] = [];
   const ended: string[] = [];
-  const listener = await listenCurve({
+  const listener = await bindCurve({
     runtime,
     host,
     port: 0,
@@ -39,7 +39,7 @@ async function stage(host: string) {
       finished();
       done();
     };
-    return await dialCurve({
+    return await connectCurve({
       runtime,
       server: listener.address,
       crypto,

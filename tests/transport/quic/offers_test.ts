@@ -1,11 +1,12 @@
 /** Streams that an agent offers, and edges and agents that make too much of that, in virtual time. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
+import { FernetRing, generateFernetKey } from "../../../src/crypto/fernet.ts";
 import { SallyportError } from "../../../src/errors.ts";
 import { createMemoryNetwork } from "../../../src/runtime/memory/memory.ts";
 import type { Bytes } from "../../../src/runtime/port.ts";
 import type { QuicConn } from "../../../src/runtime/quic_port.ts";
-import { dialForQuic } from "../../../src/transport/quic/dial.ts";
+import { dialQuic } from "../../../src/transport/quic/dial.ts";
 import { QUIC_ALPN } from "../../../src/transport/quic/options.ts";
 import { CreditFrame, encodeCreditFrame, encodeOpen } from "../../../src/wire/credit/credit_frame.ts";
 import { encodeVerdict, LOGIN_CHALLENGE_BYTES, PROOF_BYTES } from "../../../src/wire/login/login_messages.ts";
@@ -17,6 +18,8 @@ import { QUIC_OFFERS_MAX } from "../../../src/transport/quic/supply.ts";
 import { HELLO_DEADLINE_MS } from "../../../src/wire/tls/client_hello.ts";
 
 const HOST = "10.0.0.1";
+/** Of the right form; its edge is a test's. */
+const TOKEN = new FernetRing([generateFernetKey()]).seal(new Uint8Array(16));
 const OFFER = encodeCreditFrame(CreditFrame.OFFER, 0, new Uint8Array(0));
 const CALLER = { address: "192.0.2.7", port: 1, serverName: "a.test", creditBytes: 1000 };
 const OPEN = encodeOpen(0, CALLER);
@@ -130,11 +133,11 @@ async function rawEdge(network = createMemoryNetwork({ seed: 5 })) {
     },
   });
   const agentEar = new Ear();
-  const dialling = dialForQuic({
+  const dialling = dialQuic({
     runtime: network.runtime("10.0.0.2"),
     host: HOST,
     port: listener.address.port,
-    token: "token",
+    token: TOKEN,
     aesKey: new Uint8Array(32),
     edgeFingerprint: fingerprint,
     admitted: () => agentEar,
@@ -142,7 +145,7 @@ async function rawEdge(network = createMemoryNetwork({ seed: 5 })) {
   await ear.until(() => ear.streams.length > 0);
   const control = new WatchedQuicStream(ear.streams[0]!);
   control.write(new Uint8Array(LOGIN_CHALLENGE_BYTES));
-  await control.received(7 + PROOF_BYTES);
+  await control.received(2 + TOKEN.length + PROOF_BYTES);
   control.write(encodeVerdict(undefined));
   const open = async () => {
     const stream = new WatchedQuicStream(await conns[0]!.open());
@@ -209,7 +212,7 @@ test("a thousand visitors at once reach an agent that lets its edge open a hundr
   const { fingerprint } = await identities();
   const agentEar = new Ear();
   const token = site.token();
-  await dialForQuic({
+  await dialQuic({
     runtime: site.network.runtime("10.0.0.2"),
     host: HOST,
     port: site.port,

@@ -7,7 +7,7 @@ import { type CreatedToken, createToken, tryOpenToken } from "../../../src/proto
 import { createMemoryNetwork } from "../../../src/runtime/memory/memory.ts";
 import type { Bytes, Conn } from "../../../src/runtime/port.ts";
 import type { QuicConn } from "../../../src/runtime/quic_port.ts";
-import { listenForQuic } from "../../../src/transport/quic/accept.ts";
+import { listenQuic } from "../../../src/transport/quic/accept.ts";
 import { QUIC_ALPN } from "../../../src/transport/quic/options.ts";
 import type { Session } from "../../../src/transport/port.ts";
 import {
@@ -30,9 +30,14 @@ import {
   CREDIT_SESSION_FIRST_BYTES,
   CREDIT_STREAM_FIRST_BYTES,
 } from "../../../src/protocol/mux/credit/windows.ts";
-import { SESSION_WRITE_STALL_MS, STREAMS_PER_SESSION_MAX } from "../../../src/protocol/mux/queue_limits.ts";
+import {
+  DEFAULT_QUEUE_LIMITS,
+  SESSION_WRITE_STALL_MS,
+  STREAMS_PER_SESSION_MAX,
+} from "../../../src/protocol/mux/queue_limits.ts";
 import { TOKEN_DEADLINE_MS } from "../../../src/protocol/token/token_reader.ts";
-import { LINGER_MS, PENDING_PER_SOURCE_MAX } from "../../../src/runtime/port.ts";
+import { LINGER_MS } from "../../../src/runtime/port.ts";
+import { QUIC_PENDING_PER_SOURCE_MAX } from "../../../src/runtime/quic_port.ts";
 import { HELLO_DEADLINE_MS } from "../../../src/wire/tls/client_hello.ts";
 
 const HOST = "10.0.0.1";
@@ -53,19 +58,23 @@ class World {
   async #listen(): Promise<void> {
     const { own } = await identities();
     const { clock } = this.network;
-    await listenForQuic({
+    await listenQuic({
+      // Raw agents answer no pings.
+      queueLimits: { ...DEFAULT_QUEUE_LIMITS, silenceMaxMs: 3_600_000 },
       runtime: this.network.runtime(HOST),
       host: HOST,
       port: 4433,
       identity: own,
-      openToken: (bytes) => tryOpenToken(this.ring, bytes, clock.wallMs() / 1000),
-      authorize: () => {},
-      admit: (_, session) => {
-        const ear = new Ear();
-        this.sessions.push({ session, ear });
-        return ear;
+      admission: {
+        openToken: (bytes) => tryOpenToken(this.ring, bytes, clock.wallMs() / 1000),
+        authorize: () => {},
+        admit: (_, session) => {
+          const ear = new Ear();
+          this.sessions.push({ session, ear });
+          return ear;
+        },
+        refused: (error) => void this.refused.push(error.code),
       },
-      refused: (error) => void this.refused.push(error.code),
     });
   }
 
@@ -184,7 +193,9 @@ describe("a QUIC agent before the verdict", () => {
 
   it("counts as unfinished until its connection is over, turned down or not", () =>
     World.run(async (world) => {
-      const agents = await Promise.all(Array.from({ length: PENDING_PER_SOURCE_MAX }, () => world.dial()));
+      const agents = await Promise.all(
+        Array.from({ length: QUIC_PENDING_PER_SOURCE_MAX }, () => world.dial()),
+      );
       const late = await world.dial();
       await late.ear.over;
       assert.equal(world.refused.pop(), "limit_exceeded");

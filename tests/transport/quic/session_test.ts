@@ -11,7 +11,14 @@ import type { QuicConn, QuicConnHandler } from "../../../src/runtime/quic_port.t
 import type { SessionHandler, SessionStream } from "../../../src/transport/port.ts";
 import { QuicSession } from "../../../src/transport/quic/session.ts";
 import { CreditFrame, encodeCreditFrame, encodeOpen } from "../../../src/wire/credit/credit_frame.ts";
-import { creditSuite, framesIn, type Heard, Lone, type LoneOptions } from "../../conformance/credit_suite.ts";
+import {
+  creditSuite,
+  framesIn,
+  type Heard,
+  limitsOf,
+  Lone,
+  type LoneOptions,
+} from "../../conformance/credit_suite.ts";
 import { pattern, seededSource } from "../../support/seeded.ts";
 
 const { OPEN, DATA, FIN, PING, PONG, CREDIT, OFFER } = CreditFrame;
@@ -78,7 +85,8 @@ class LoneQuic extends Lone implements SessionHandler {
   #timers: { atMs: number; run: () => void }[] = [];
   #nowMs = 1000;
 
-  constructor({ role = "edge", receiveBudgetBytes }: LoneOptions = {}, offerFrom?: number) {
+  constructor(options: LoneOptions = {}, offerFrom?: number) {
+    const { role = "edge", receiveBudgetBytes } = options;
     super(role);
     this.session = new QuicSession({
       role,
@@ -88,6 +96,7 @@ class LoneQuic extends Lone implements SessionHandler {
       random: seededSource(1),
       blocks: new BlockPool(),
       receiveBudgetBytes,
+      queueLimits: limitsOf(options),
       offerFrom,
     });
     this.session.start(this, NOTHING);

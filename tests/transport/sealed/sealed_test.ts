@@ -1,9 +1,10 @@
 /** The sealed transport between an agent and a whole edge, in the network in memory. */
 import assert from "node:assert/strict";
+import { transportsOf } from "../../support/transports.ts";
 import { describe, it } from "node:test";
 import { Dialers } from "../../../src/agent/dialer.ts";
-import { keyText } from "../../../src/agent/transports/edge_key.ts";
-import type { TransportDialer } from "../../../src/agent/transports/port.ts";
+import { keyText } from "../../../src/transport/edge_key.ts";
+import type { TransportDialer } from "../../../src/transport/agent_transport.ts";
 import { SodiumAead } from "../../../src/crypto/aead.ts";
 import { loadSodium, makeKeyPair } from "../../../src/crypto/sodium.ts";
 import { type ErrorCode, SallyportError } from "../../../src/errors.ts";
@@ -41,7 +42,7 @@ const aeads = { small: chacha, chacha, aes: undefined };
 
 const start = (options: TestEdgeOptions = {}): Promise<TestEdge> =>
   TestEdge.start({
-    sealed: { sodium, keys },
+    transports: transportsOf({ sealed: { sodium, keys } }),
     listen: [
       { host: "0.0.0.0", port: EDGE_PORT },
       { host: "0.0.0.0", port: SEALED_PORT, accepts: "sealed" },
@@ -104,9 +105,9 @@ describe("edge: sealed agents", () => {
       assert.equal(test.edge.serves("a.test"), true);
       assert.deepEqual(
         [agent.session.transport, agent.session.cipher, agent.session.protocolVersion],
-        ["sealed", "chacha20-poly1305", 1],
+        ["sealed", "chacha20-poly1305", undefined],
       );
-      const labels = { transport: "sealed", protocol_version: "1", cipher: "chacha20-poly1305" };
+      const labels = { transport: "sealed", protocol_version: "", cipher: "chacha20-poly1305" };
       assert.equal(await test.metric("sessions", labels), 1);
       const { conn, hello } = await test.visit();
       assert.deepEqual(bytesFrom(agent.streams[0]!), hello);
@@ -166,7 +167,10 @@ describe("edge: sealed agents", () => {
       },
     });
     await assert.rejects(connect(strict), { code: "session_refused" });
-    assert.match(strict.logged("internal").message, /nobody by sealed/);
+    assert.match(
+      strict.lines.find(({ fields }) => fields.where === "authorize")!.message,
+      /nobody by sealed/,
+    );
     await strict.assertNothingLeft();
   });
 

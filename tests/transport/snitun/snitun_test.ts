@@ -1,12 +1,21 @@
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
+import { AlertDescription } from "../../../src/wire/tls/tls_alert.ts";
 import { describe, it } from "node:test";
 import { type CipherName, createOpener, createSealer } from "../../../src/crypto/header_cipher.ts";
 import { SallyportError } from "../../../src/errors.ts";
 import { EdgeChallenge } from "../../../src/protocol/handshake/snitun_challenge.ts";
 import type { Conn } from "../../../src/runtime/port.ts";
 import { bytesOf, pattern, Watched } from "../../conformance/runtime_helpers.ts";
-import { AGENT_HOST, bytesFrom, concat, EDGE_HOST, EDGE_PORT, TestEdge } from "../../support/tunnel.ts";
+import {
+  AGENT_HOST,
+  assertAlert,
+  bytesFrom,
+  concat,
+  EDGE_HOST,
+  EDGE_PORT,
+  TestEdge,
+} from "../../support/tunnel.ts";
 import { CHALLENGE_DEADLINE_MS } from "../../../src/protocol/handshake/snitun_challenge.ts";
 import { DIAL_TIMEOUT_MS, LINGER_MS } from "../../../src/runtime/port.ts";
 
@@ -55,8 +64,8 @@ describe("snitun over TCP: a session", () => {
     await test.advance(150_000);
     assert.equal(agent.endedWith?.code, "pong_missing");
     assert.equal(test.edge.serves("a.test"), false);
-    assert.equal(await test.metric("session_ends_total", { reason: "session_idle" }), 1);
-    assert.equal(conn.closes, 1);
+    assert.equal(await test.metric("session_ends_total", { reason: "pong_missing" }), 1);
+    assertAlert(conn, AlertDescription.internal_error);
     await test.assertNothingLeft();
   });
 });
@@ -100,7 +109,7 @@ describe("snitun over TCP: an agent's dial", () => {
       await assert.rejects(test.connect(token), {
         code: "session_refused",
         retryable: true,
-        message: /edge 10\.0\.0\.1:8443 refused/,
+        message: /edge 10\.0\.0\.1:8443 closed/,
       });
       await test.advance(LINGER_MS);
       assert.equal(accepted[0]!.closes, 1);

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { SURE_BYTES } from "../packet.ts";
+import { DATAGRAM_MIN_BYTES } from "../packet.ts";
 
 /** What is tried, in this order: IPv6's minimum, tunnels, PPPoE, Ethernet over IPv6, jumbo frames, loopback. */
 const SIZES = [1_232, 1_372, 1_432, 1_452, 4_352, 8_952, 16_332] as const;
@@ -16,7 +16,7 @@ const AFTER_FALL_MS = 60_000;
 /** See the module. */
 export class MtuSearch {
   /** Size that the path carries. */
-  bytes = SURE_BYTES;
+  bytes = DATAGRAM_MIN_BYTES;
   #limit: number;
   #next = 0;
   #tries = 0;
@@ -66,7 +66,7 @@ export class MtuSearch {
 
   /** Nothing comes through any more: back to the sure size. True when that changes something. */
   fall(nowMs: number): boolean {
-    if (this.bytes === SURE_BYTES) return false;
+    if (this.bytes === DATAGRAM_MIN_BYTES) return false;
     this.reset();
     this.#waitUntilMs = nowMs + AFTER_FALL_MS;
     return true;
@@ -74,7 +74,7 @@ export class MtuSearch {
 
   /** Another path. */
   reset(): void {
-    this.bytes = SURE_BYTES;
+    this.bytes = DATAGRAM_MIN_BYTES;
     this.#next = this.#tries = 0;
     this.#probing = false;
     this.#waitUntilMs = -Infinity;

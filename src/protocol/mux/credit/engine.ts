@@ -49,7 +49,7 @@ export interface CreditEngineOptions<Lane> {
 /** One session. Drive it with `turn` and `tick`; what comes in is its channel's affair. */
 export class CreditEngine<Lane> extends SessionCore<CreditStream<Lane>>
   implements SessionMachine<CreditStream<Lane>>, StreamOwner<CreditStream<Lane>>, CreditSink<Lane> {
-  readonly protocolVersion = 1;
+  readonly protocolVersion = undefined;
   readonly blocks: BlockPool;
   protected readonly sender: FrameChannel<Lane>;
   protected readonly sending: SendBudget<CreditStream<Lane>>;
@@ -60,7 +60,7 @@ export class CreditEngine<Lane> extends SessionCore<CreditStream<Lane>>
   /** @param channel makes what carries the frames, and hands what comes to its argument. */
   constructor(options: CreditEngineOptions<Lane>, channel: (sink: CreditSink<Lane>) => FrameChannel<Lane>) {
     const { host, random, role } = options;
-    super(role, host, random);
+    super(role, host, random, options.queueLimits);
     this.blocks = options.blocks;
     this.sender = channel(this);
     this.sending = new SendBudget(options.queueLimits ?? DEFAULT_QUEUE_LIMITS, this.sender);
@@ -209,7 +209,7 @@ export class CreditEngine<Lane> extends SessionCore<CreditStream<Lane>>
   // What the channel finds (CreditSink).
 
   alive(): void {
-    this.heartbeat.active = true;
+    this.heartbeat.heard();
   }
 
   accept(lane: Lane, body: Bytes): void {

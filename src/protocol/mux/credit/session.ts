@@ -43,7 +43,7 @@ export class CreditSession extends CreditEngine<number> implements Multiplexer<N
   /** Takes bytes of the peer, in any pieces. A fault in them ends the session. */
   receive(chunk: Bytes): void {
     if (this.ended !== undefined) return;
-    this.heartbeat.active = true;
+    this.heartbeat.heard();
     try {
       this.#receiver.receive(chunk);
     } catch (error) {

@@ -32,6 +32,8 @@ export interface ReceiveBudgetEvents {
   readonly protocolVersion: number;
   /** The streams of the session. */
   readonly all: Iterable<MuxStream>;
+  /** Stops (true) or resumes (false) reading the peer's bytes. */
+  holdReading(hold: boolean): void;
   /** `stream.wantsPause` has changed. */
   changePause(stream: MuxStream): void;
   /** The stream must go, the session stays. */
@@ -148,6 +150,6 @@ export class ReceiveBudget {
   }
 
   #updateReading(): void {
-    this.#host.holdReading(this.#throttled || this.#stall !== undefined);
+    this.#events.holdReading(this.#throttled || this.#stall !== undefined);
   }
 }

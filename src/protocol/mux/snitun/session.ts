@@ -24,6 +24,7 @@ import { type ControlFrame, FrameSender, type SendScratch } from "./sender.ts";
 import { DIRECT_MIN_BYTES, SessionCore } from "../session_core.ts";
 import { MuxStream } from "./stream.ts";
 import { StreamTable } from "./stream_table.ts";
+import { IDLE_TICK_MS } from "../heartbeat.ts";
 import { HALF_CLOSE_ANSWERED_MS, HALF_CLOSE_GRACE_MS } from "../endings.ts";
 import { DEFAULT_QUEUE_LIMITS, type QueueLimits, STREAMS_PER_SESSION_MAX } from "../queue_limits.ts";
 
@@ -43,9 +44,12 @@ export class MuxSession extends SessionCore<MuxStream> implements Multiplexer {
   /** There have been streams lately, so the ciphers stay. */
   #moveSaid = false;
   #warm = false;
+  /** When to look whether payload moves, and how much had moved by the last time. */
+  #restAtMs = 0;
+  #moved = 0;
 
   constructor(options: MuxOptions) {
-    super(options.role, options.host, options.scratch.random);
+    super(options.role, options.host, options.scratch.random, options.queueLimits);
     this.protocolVersion = options.protocolVersion;
     this.#muxHost = options.host;
     this.#scratch = options.scratch;
@@ -92,7 +96,7 @@ export class MuxSession extends SessionCore<MuxStream> implements Multiplexer {
   /** Takes bytes of the peer, in any pieces. A fault in them ends the session. */
   receive(chunk: Bytes): void {
     if (this.ended !== undefined) return;
-    this.heartbeat.active = true;
+    this.heartbeat.heard();
     try {
       this.#receiver.receive(chunk);
     } catch (error) {
@@ -124,9 +128,15 @@ export class MuxSession extends SessionCore<MuxStream> implements Multiplexer {
 
   override tick(): void {
     super.tick();
-    if (!this.heartbeat.idle) return;
-    if (this.streams === 0) this.#warm = false;
-    this.#park();
+    const nowMs = this.host.nowMs();
+    if (nowMs < this.#restAtMs) return;
+    this.#restAtMs = nowMs + IDLE_TICK_MS;
+    const moved = this.bytesSent + this.bytesReceived;
+    if (moved === this.#moved) {
+      if (this.streams === 0) this.#warm = false;
+      this.#park();
+    }
+    this.#moved = moved;
   }
 
   protected override tickFlow(nowMs: number): number {
@@ -260,6 +270,11 @@ export class MuxSession extends SessionCore<MuxStream> implements Multiplexer {
   }
 
   // What the sender does and has done (SenderEvents).
+
+  holdReading(hold: boolean): void {
+    this.heartbeat.hold(hold);
+    this.#muxHost.holdReading(hold);
+  }
 
   write(bytes: Bytes): boolean {
     return this.wrote(this.#muxHost.write(bytes));

@@ -13,6 +13,7 @@ import {
   creditSuite,
   framesIn,
   type Heard,
+  limitsOf,
   Lone,
   type LoneOptions,
 } from "../../../conformance/credit_suite.ts";
@@ -35,7 +36,8 @@ class LoneBytes extends Lone implements MuxHost<NumberedStream> {
   #armedMs = Infinity;
   #nowMs = 1000;
 
-  constructor({ role = "edge", receiveBudgetBytes }: LoneOptions = {}) {
+  constructor(options: LoneOptions = {}) {
+    const { role = "edge", receiveBudgetBytes } = options;
     super(role);
     this.session = new CreditSession({
       role,
@@ -43,6 +45,7 @@ class LoneBytes extends Lone implements MuxHost<NumberedStream> {
       scratch: new CreditScratch(),
       random: seededSource(1),
       receiveBudgetBytes,
+      queueLimits: limitsOf(options),
     });
     this.session.start();
   }
@@ -272,6 +275,26 @@ describe("credit session over a byte stream: bytes in and out", () => {
     lone.answersMarks = true;
     lone.settle();
     assert.equal(first + lone.payload(), 4_000_000);
+  });
+
+  it("small frames pass a window that bulk has filled, bulk doesn't", () => {
+    const lone = new LoneBytes().started();
+    lone.credit(0, 100_000_000);
+    const bulk = lone.opens();
+    const small = lone.opens();
+    lone.credit(bulk.id, 100_000_000);
+    lone.answersMarks = false;
+    bulk.stream.write(pattern(3_000_000, 1));
+    lone.settle();
+    lone.heard();
+    assert.equal(small.stream.write(pattern(100, 2)), true);
+    assert.equal(small.stream.write(pattern(100_000, 2)), false);
+    assert.equal(small.stream.write(pattern(3_000, 2)), false);
+    const other = lone.open(CALLER);
+    assert.equal(other.write(pattern(2_048, 3)), true);
+    lone.settle();
+    const sent = lone.heard().filter(({ type }) => type === DATA);
+    assert.deepEqual(sent.map(({ body }) => body.length), [2_048]);
   });
 
   it("a peer that takes no byte for SESSION_WRITE_STALL_MS ends the session", () => {

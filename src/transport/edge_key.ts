@@ -4,9 +4,9 @@
  * @module
  */
 import { Buffer } from "node:buffer";
-import type { Bytes } from "../../bytes/bytes.ts";
-import { SallyportError } from "../../errors.ts";
-import type { Grant } from "../grant.ts";
+import type { Bytes } from "../bytes/bytes.ts";
+import { SallyportError } from "../errors.ts";
+import type { Grant } from "./grant.ts";
 
 /** What an edge is known by. */
 export interface EdgeKeyKind {

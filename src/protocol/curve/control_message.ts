@@ -7,7 +7,7 @@ import type { Bytes } from "../../bytes/bytes.ts";
 import type { ByteStreamHandler } from "../../runtime/port.ts";
 
 /** Collects the bytes. */
-export class Introduction implements ByteStreamHandler {
+export class ControlMessage implements ByteStreamHandler {
   #bytes: Bytes = new Uint8Array(0);
   /** All of it has come. */
   ready = false;

@@ -12,7 +12,7 @@ import { lostSession } from "./lost.ts";
 import type { SessionHandler, SessionStream } from "./port.ts";
 
 /** What stands between the multiplexer and the connection, where anything does. */
-export interface LinkCodec {
+export interface ConnCodec {
   /** What goes over the connection for `plain`; valid until the next call. */
   seal(plain: Bytes): Bytes;
   /** Takes bytes of the connection and hands `mux` what they hold. Throws what ends the session. */
@@ -21,23 +21,23 @@ export interface LinkCodec {
   close(): void;
 }
 
-/** What a link is made of. */
-export interface MuxLinkOptions extends SessionTraits {
+/** What a {@link ConnSession} is made of. */
+export interface ConnSessionOptions extends SessionTraits {
   readonly conn: Conn;
   readonly clock: Clock;
-  readonly codec?: LinkCodec;
-  /** Makes the multiplexer, whose host the link is. */
+  readonly codec?: ConnCodec;
+  /** Makes the multiplexer, whose host the session is. */
   mux(host: MuxHost<SessionStream>): Multiplexer<SessionStream>;
 }
 
 /** A {@link Session} over one connection. */
-export class MuxLink extends DrivenSession implements MuxHost<SessionStream> {
+export class ConnSession extends DrivenSession implements MuxHost<SessionStream> {
   readonly remote: Address;
   protected readonly machine: Multiplexer<SessionStream>;
   readonly #conn: Conn;
-  readonly #codec: LinkCodec | undefined;
+  readonly #codec: ConnCodec | undefined;
 
-  constructor(options: MuxLinkOptions) {
+  constructor(options: ConnSessionOptions) {
     super(options, options.clock);
     this.remote = options.conn.remote;
     this.#conn = options.conn;
@@ -48,7 +48,7 @@ export class MuxLink extends DrivenSession implements MuxHost<SessionStream> {
   /** Begins: `handler` hears of the session, `received` are bytes of the peer that have already been read. */
   start(handler: SessionHandler, received: Bytes): void {
     this.handler = handler;
-    const conn = new LinkConn(this, this.machine, this.#codec);
+    const conn = new ConnHandler(this, this.machine, this.#codec);
     this.#conn.attach(conn);
     this.machine.start();
     conn.data(received);
@@ -76,14 +76,14 @@ export class MuxLink extends DrivenSession implements MuxHost<SessionStream> {
   }
 }
 
-/** The connection's side of a link; `close` means another thing there than a session's. */
-class LinkConn implements ByteStreamHandler {
-  readonly #link: MuxLink;
+/** The connection's side of a session; `close` means another thing there than a session's. */
+class ConnHandler implements ByteStreamHandler {
+  readonly #session: ConnSession;
   readonly #mux: Multiplexer<SessionStream>;
-  readonly #codec: LinkCodec | undefined;
+  readonly #codec: ConnCodec | undefined;
 
-  constructor(link: MuxLink, mux: Multiplexer<SessionStream>, codec: LinkCodec | undefined) {
-    this.#link = link;
+  constructor(session: ConnSession, mux: Multiplexer<SessionStream>, codec: ConnCodec | undefined) {
+    this.#session = session;
     this.#mux = mux;
     this.#codec = codec;
   }
@@ -98,7 +98,7 @@ class LinkConn implements ByteStreamHandler {
   }
 
   end(): void {
-    this.#link.lost("the peer closed the connection");
+    this.#session.lost("the peer closed the connection");
   }
 
   drain(): void {
@@ -106,6 +106,6 @@ class LinkConn implements ByteStreamHandler {
   }
 
   close(error?: Error): void {
-    this.#link.lost(error === undefined ? "it was closed" : errorMessage(error), error);
+    this.#session.lost(error === undefined ? "it was closed" : errorMessage(error), error);
   }
 }

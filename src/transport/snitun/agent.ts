@@ -5,10 +5,10 @@
  */
 import { SendScratch } from "../../protocol/mux/snitun/sender.ts";
 import type { Address } from "../../runtime/port.ts";
-import type { Session } from "../../transport/port.ts";
-import { dialSnitun } from "../../transport/snitun/snitun.ts";
+import type { Session } from "../port.ts";
+import { dialSnitun } from "./dial.ts";
 import type { Grant } from "../grant.ts";
-import type { DialerParts, DialRequest, TransportDialer } from "./port.ts";
+import type { DialerParts, DialRequest, TransportDialer } from "../agent_transport.ts";
 
 /** See {@link dialSnitun}. */
 export class SnitunDialer implements TransportDialer {

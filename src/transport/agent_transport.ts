@@ -1,22 +1,18 @@
 /**
- * The dialer port: how an agent's session comes about over one transport. Each transport has one small dialer.
+ * The port of an agent's transports: how a session comes about over one of them. Each transport has one small dialer, in
+ * its folder; an agent has a table of them.
  *
  * @module
  */
-import type { Bytes } from "../../bytes/bytes.ts";
-import type { Sodium } from "../../crypto/sodium.ts";
-import type { CongestionName } from "../../protocol/curve/congestion/congestion.ts";
-import type { Address, Runtime } from "../../runtime/port.ts";
-import type { Metrics } from "../../telemetry/metrics.ts";
-import type { Session, SessionHandler } from "../../transport/port.ts";
-import type { Grant } from "../grant.ts";
+import type { Bytes } from "../bytes/bytes.ts";
+import type { Sodium } from "../crypto/sodium.ts";
+import type { CongestionName } from "../protocol/curve/congestion/congestion.ts";
+import type { Address, Runtime } from "../runtime/port.ts";
+import type { Metrics } from "../telemetry/metrics.ts";
+import type { Session, SessionHandler } from "./port.ts";
+import type { Grant } from "./grant.ts";
 import type { EdgeKey } from "./edge_key.ts";
-import type { QueueLimits } from "../../protocol/mux/queue_limits.ts";
-
-/** How a session crosses the network. */
-export type TransportName = "snitun" | "sealed" | "curve" | "quic";
-/** A transport; "auto" tries those that the edge offers and keeps the first that gets through. */
-export type TransportSetting = TransportName | "auto";
+import type { QueueLimits } from "../protocol/mux/queue_limits.ts";
 
 /** Where an agent keeps the key that it believed on first use, for edges whose key nobody names. */
 export interface EdgePins {
@@ -34,8 +30,6 @@ export interface DialerOptions {
   readonly runtime: Runtime;
   /** SniTun's queue figures; the reference's when absent. */
   readonly queueLimits?: QueueLimits;
-  /** "snitun" when absent. */
-  readonly transport?: TransportSetting;
   /** The build of libsodium for the sealed and the curve transport; native where it can be loaded when absent. */
   readonly libsodium?: Sodium["name"];
   /** The edge's public key for the sealed and the curve transport; the first that a grant names when absent. */
@@ -62,6 +56,8 @@ export interface DialRequest {
   readonly grant: Grant;
   /** Whom to dial. */
   readonly edge: Address;
+  /** The one of its addresses to use; the transport's choice when absent. */
+  readonly address?: string;
   /** Gives up when it is aborted: the promise rejects with its reason, and nothing stays behind. */
   readonly signal: AbortSignal;
   /**
@@ -69,7 +65,7 @@ export interface DialRequest {
    * authenticate. Rejects where another one has. At once when absent.
    */
   turn?(): Promise<void>;
-  /** The edge has let us in; says who hears of the session. */
+  /** The edge has let us in; gives the session's handler. */
   admitted(session: Session): SessionHandler;
 }
 

@@ -6,12 +6,12 @@
 import { type AeadChoice, chooseAeads } from "../../crypto/aead.ts";
 import { loadSodium, type Sodium } from "../../crypto/sodium.ts";
 import type { Address, Runtime } from "../../runtime/port.ts";
-import type { Session } from "../../transport/port.ts";
-import { dialSealed } from "../../transport/sealed/dial.ts";
-import { SealedScratch } from "../../transport/sealed/session.ts";
+import type { Session } from "../port.ts";
+import { dialSealed } from "./dial.ts";
+import { SealedScratch } from "./session.ts";
 import { tokenMadeAtS } from "../../protocol/token/token.ts";
 import type { Grant } from "../grant.ts";
-import type { DialerParts, DialRequest, TransportDialer } from "./port.ts";
+import type { DialerParts, DialRequest, TransportDialer } from "../agent_transport.ts";
 
 /** See {@link dialSealed}; rejects also as {@link EdgeKey.pin} throws. */
 export class SealedDialer implements TransportDialer {

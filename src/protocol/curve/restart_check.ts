@@ -14,7 +14,7 @@ const EVERY_MS = 500;
 const ANSWERS_MAX = 3;
 
 /** See the module. */
-export class Inquiry {
+export class RestartCheck {
   /** When {@link tick} wants to be called; Infinity while there is nothing to ask. */
   deadlineMs = Infinity;
   #waiting = false;

@@ -6,14 +6,14 @@
 import { fingerprintText } from "../../crypto/certificate.ts";
 import { errorCode, errorMessage, SallyportError } from "../../errors.ts";
 import type { Address } from "../../runtime/port.ts";
-import type { Session } from "../../transport/port.ts";
-import { dialForQuic } from "../../transport/quic/dial.ts";
+import type { Session } from "../port.ts";
+import { dialQuic } from "./dial.ts";
 import type { Grant } from "../grant.ts";
-import { EdgeKey } from "./edge_key.ts";
-import type { DialerParts, DialRequest, TransportDialer } from "./port.ts";
+import { EdgeKey } from "../edge_key.ts";
+import type { DialerParts, DialRequest, TransportDialer } from "../agent_transport.ts";
 
 /**
- * See {@link dialForQuic}; rejects also as {@link EdgeKey.pin} throws, and with `edge_key_changed` where the edge shows
+ * See {@link dialQuic}; rejects also as {@link EdgeKey.pin} throws, and with `edge_key_changed` where the edge shows
  * another certificate than the pinned one.
  */
 export class QuicDialer implements TransportDialer {
@@ -35,13 +35,14 @@ export class QuicDialer implements TransportDialer {
     return { host: edge.host, port: edge.quicPort ?? edge.port };
   }
 
-  async dial({ grant, edge, ...request }: DialRequest): Promise<Session> {
+  async dial({ grant, edge, address, ...request }: DialRequest): Promise<Session> {
     const { runtime, queueLimits } = this.#parts;
     const edgeFingerprint = this.#certificate.pin(grant);
     try {
-      return await dialForQuic({
+      return await dialQuic({
         ...request,
         ...edge,
+        host: address ?? edge.host,
         runtime,
         queueLimits,
         token: grant.token,

@@ -3,26 +3,28 @@
  *
  * @module
  */
+import { curvePatience } from "../../protocol/curve/options.ts";
 import type { Bytes } from "../../bytes/bytes.ts";
 import { loadSodium, type Sodium } from "../../crypto/sodium.ts";
-import type { CurveLink } from "../../transport/curve/socket_dialer.ts";
+import type { DialledConnection } from "./socket_dialer.ts";
 import { errorCode, errorMessage, SallyportError } from "../../errors.ts";
 import type { Address } from "../../runtime/port.ts";
-import { dialForCurve } from "../../transport/curve/dial.ts";
-import { CurveSessionsSource } from "../../transport/curve/metrics.ts";
-import type { Session } from "../../transport/port.ts";
+import { dialCurve } from "./dial.ts";
+import { CurveSessionsSource } from "./metrics.ts";
+import type { CurveSession } from "./session.ts";
+import type { Session } from "../port.ts";
 import type { Grant } from "../grant.ts";
-import { keyText } from "./edge_key.ts";
-import type { DialerParts, DialRequest, TransportDialer } from "./port.ts";
+import { keyText } from "../edge_key.ts";
+import type { DialerParts, DialRequest, TransportDialer } from "../agent_transport.ts";
 
-/** See {@link dialForCurve}; rejects also with `edge_key_changed` where the key isn't the one that is pinned. */
+/** See {@link dialCurve}; rejects also with `edge_key_changed` where the key isn't the one that is pinned. */
 export class CurveDialer implements TransportDialer {
   readonly overUdp = true;
   readonly #parts: DialerParts;
   /** Keys believed on first use, by edge. */
   readonly #believed = new Map<string, Bytes>();
   #crypto: Promise<Sodium> | undefined;
-  #link: CurveLink | undefined;
+  #connection: DialledConnection | undefined;
   #sessions: CurveSessionsSource | undefined;
 
   constructor(parts: DialerParts) {
@@ -30,40 +32,42 @@ export class CurveDialer implements TransportDialer {
   }
 
   /** The last session's connection, to go on from another port; undefined before there is one. */
-  get link(): CurveLink | undefined {
-    return this.#link;
+  get connection(): DialledConnection | undefined {
+    return this.#connection;
   }
 
   edgeOf({ edge }: Grant): Address {
     return { host: edge.host, port: edge.curvePort ?? edge.port };
   }
 
-  async dial({ grant, edge, ...request }: DialRequest): Promise<Session> {
-    const { runtime, congestion, edgeKey, edgePins, libsodium } = this.#parts;
+  async dial({ grant, edge, address, ...request }: DialRequest): Promise<Session> {
+    const { runtime, congestion, queueLimits, edgeKey, edgePins, libsodium } = this.#parts;
     const name = `${edge.host}:${edge.port}`;
     const named = edgeKey.named(grant);
     const believed = named ? undefined : this.#believed.get(name) ?? await edgePins?.read(name);
     this.#crypto ??= loadSodium(libsodium);
     let proved: Bytes | undefined;
-    const { session, link } = await dialForCurve({
+    const { session, connection } = await dialCurve({
       ...request,
       ...edge,
+      host: address ?? edge.host,
       runtime,
       token: grant.token,
       aesKey: grant.aesKey,
       crypto: await this.#crypto,
       edgePublicKey: named ? edgeKey.pin(grant) : believed,
       congestion,
+      options: curvePatience(queueLimits),
       edgeProved: (key) => void (proved = key.slice()),
       admitted: (session) => {
-        this.#count().add(session);
+        this.#count().add(session as CurveSession);
         return request.admitted(session);
       },
     }).catch((error) =>
       Promise.reject(believed === undefined ? error : this.#explain(error, name, believed))
     );
-    this.#link = link;
-    // Kept only once the edge has let us in: who doesn't take our token isn't our edge.
+    this.#connection = connection;
+    // Kept only once the edge has let us in: an edge that refuses our token may be a stranger's.
     if (!named && believed === undefined && proved !== undefined) {
       this.#believed.set(name, proved);
       await edgePins?.write(name, proved).catch((error) => {

@@ -1,0 +1,103 @@
+/**
+ * Builds the program as single files, with everything inside and nothing to install.
+ *
+ * ```sh
+ * deno task build                 # for this machine
+ * deno task build --all           # for every system that Bun cross-compiles to
+ * deno task build linux-arm64     # for one
+ * ```
+ *
+ * Bun compiles them; other systems' runtimes come from the npm registry. `--deno` tries `deno compile` as well, which
+ * needs a download from Deno's own site. Files go to build/, with their SHA-256 in build/SHA256SUMS.
+ *
+ * @module
+ */
+import { execFileSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import process from "node:process";
+import { fileURLToPath } from "node:url";
+import { VERSION } from "../src/version.ts";
+
+const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
+const BUILD = join(ROOT, "build");
+
+/** What a file is named after, and what Bun calls the system. */
+const TARGETS: Readonly<Record<string, string>> = {
+  "linux-x64": "bun-linux-x64",
+  "linux-x64-musl": "bun-linux-x64-musl",
+  "linux-arm64": "bun-linux-arm64",
+  "macos-x64": "bun-darwin-x64",
+  "macos-arm64": "bun-darwin-arm64",
+  "windows-x64": "bun-windows-x64",
+};
+
+function thisMachine(): string {
+  const system = { darwin: "macos", win32: "windows" }[process.platform as string] ?? process.platform;
+  return `${system}-${process.arch}`;
+}
+
+function bun(): string {
+  return process.versions.bun === undefined ? "bun" : process.execPath;
+}
+
+/** Compiles for one system; the answer is the file's path. */
+export function buildFor(target: string, folder: string = BUILD): string {
+  const known = TARGETS[target];
+  if (known === undefined) {
+    throw new Error(`Cannot build for ${target}: it takes ${Object.keys(TARGETS).join(", ")}`);
+  }
+  mkdirSync(folder, { recursive: true });
+  const file = join(folder, `sallyport-${VERSION}-${target}${target.startsWith("windows") ? ".exe" : ""}`);
+  // Names stay as they are, so that an error's stack can be read.
+  const flags = [
+    "--compile",
+    "--minify-syntax",
+    "--minify-whitespace",
+    "--sourcemap=none",
+    `--target=${known}`,
+  ];
+  execFileSync(bun(), ["build", ...flags, "mod.ts", "--outfile", file], {
+    cwd: ROOT,
+    stdio: ["ignore", "ignore", 2],
+  });
+  return file;
+}
+
+function buildWithDeno(folder: string): string | undefined {
+  const file = join(folder, `sallyport-${VERSION}-${thisMachine()}-deno`);
+  try {
+    execFileSync("deno", ["compile", "-q", "-A", "--output", file, "mod.ts"], { cwd: ROOT, stdio: "pipe" });
+    return file;
+  } catch {
+    console.error("Without deno compile: it needs a download from Deno's own site, which failed");
+    return undefined;
+  }
+}
+
+/** The SHA-256 of a file, in hexadecimal. */
+export function sha256Of(path: string): string {
+  return createHash("sha256").update(readFileSync(path)).digest("hex");
+}
+
+function main(args: readonly string[]): void {
+  const named = args.filter((word) => !word.startsWith("-"));
+  const targets = args.includes("--all") ? Object.keys(TARGETS) : named.length > 0 ? named : [thisMachine()];
+  for (const target of targets) report(buildFor(target));
+  if (args.includes("--deno")) {
+    const file = buildWithDeno(BUILD);
+    if (file !== undefined) report(file);
+  }
+  const files = readdirSync(BUILD).filter((name) => name.startsWith("sallyport-")).sort();
+  writeFileSync(
+    join(BUILD, "SHA256SUMS"),
+    files.map((name) => `${sha256Of(join(BUILD, name))}  ${name}\n`).join(""),
+  );
+}
+
+function report(file: string): void {
+  console.log(`${file}  ${(statSync(file).size / 1e6).toFixed(0)} MB`);
+}
+
+if (import.meta.main) main(process.argv.slice(2));

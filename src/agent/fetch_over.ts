@@ -1,0 +1,122 @@
+/**
+ * A fetch over connections of our own, for where the runtime's can't go: through a proxy of any kind.
+ *
+ * @module
+ */
+import type { Bytes } from "../bytes/bytes.ts";
+import { SallyportError } from "../errors.ts";
+import { type ByteStream, DIAL_TIMEOUT_MS, type Runtime } from "../runtime/port.ts";
+import { Faults } from "../runtime/shared.ts";
+import { BodyReader } from "../wire/http1/body.ts";
+import {
+  HTTP_HEAD_MAX_BYTES,
+  readResponseHead,
+  type ResponseHead,
+  writeRequestHead,
+} from "../wire/http1/head.ts";
+import { secureTarget } from "./tls/tls_client.ts";
+
+/** Largest answer; a grant with hundreds of names is shorter. */
+export const FETCH_ANSWER_MAX_BYTES = 1024 * 1024;
+
+/** Sends requests over what this runtime dials, each on a connection of its own; redirects aren't followed. */
+export function fetchOver(runtime: Runtime): (request: Request) => Promise<Response> {
+  const faults = new Faults();
+  return async (request) => {
+    const url = new URL(request.url);
+    const secure = url.protocol === "https:";
+    const host = url.hostname.replace(/^\[|\]$/g, "");
+    const port = Number(url.port) || (secure ? 443 : 80);
+    const body = new Uint8Array(await request.arrayBuffer());
+    const conn = await runtime.dial({ host, port, timeoutMs: DIAL_TIMEOUT_MS });
+    const { clock } = runtime;
+    const stream = secure
+      ? await secureTarget(conn, { clock, faults, host, verify: true, timeoutMs: DIAL_TIMEOUT_MS })
+      : conn;
+    const head = writeRequestHead(request.method, url.pathname + url.search, [
+      ["host", url.host],
+      ["connection", "close"],
+      ["content-length", String(body.length)],
+      ...[...request.headers].filter(([name]) => !["host", "content-length"].includes(name)),
+    ]);
+    return await answerOf(stream, request, () => {
+      stream.write(head);
+      if (body.length > 0) stream.write(body);
+    });
+  };
+}
+
+function answerOf(stream: ByteStream, request: Request, send: () => void): Promise<Response> {
+  return new Promise((resolve, reject) => {
+    const lost = (why: string) =>
+      new SallyportError("connection_lost", `Cannot fetch ${request.url}: ${why}`, {
+        side: "network",
+        retryable: true,
+      });
+    let received: Bytes = new Uint8Array(0);
+    let head: ResponseHead | undefined;
+    let reader: BodyReader | undefined;
+    const parts: Bytes[] = [];
+    let byteLength = 0;
+    const finish = (error?: unknown) => {
+      request.signal.removeEventListener("abort", aborted);
+      if (error === undefined) stream.release();
+      else stream.abort();
+      if (error !== undefined || head === undefined) return reject(error ?? lost("there is no answer"));
+      const { status, fields } = head;
+      const content = status === 204 || status === 304 ? null : new Blob(parts);
+      resolve(new Response(content, { status, headers: fields.map(([name, value]) => [name, value]) }));
+    };
+    const aborted = () => finish(request.signal.reason);
+    const take = (chunk: Bytes) => {
+      reader!.push(chunk, (piece) => {
+        byteLength += piece.length;
+        if (byteLength > FETCH_ANSWER_MAX_BYTES) throw lost("its answer is too long");
+        parts.push(piece.slice());
+      });
+      if (reader!.done) finish();
+    };
+    stream.attach({
+      data(chunk) {
+        try {
+          if (reader !== undefined) return take(chunk);
+          const all = new Uint8Array(received.length + chunk.length);
+          all.set(received);
+          all.set(chunk, received.length);
+          received = all;
+          const outcome = readResponseHead(received, request.method);
+          if (outcome.kind === "invalid") throw lost(`its answer isn't HTTP: ${outcome.why}`);
+          if (outcome.kind === "incomplete") {
+            if (received.length > HTTP_HEAD_MAX_BYTES) throw lost("its answer has no end");
+            return;
+          }
+          const rest = received.slice(outcome.byteLength);
+          // An interim answer: the real one follows.
+          if (outcome.head.status < 200) {
+            received = new Uint8Array(0);
+            return rest.length === 0 ? undefined : this.data(rest);
+          }
+          head = outcome.head;
+          reader = new BodyReader(outcome.framing);
+          if (reader.done) finish();
+          else if (rest.length > 0) take(rest);
+        } catch (error) {
+          finish(error);
+        }
+      },
+      end() {
+        if (reader?.done === true) return;
+        finish(
+          reader?.end() === true ? undefined : lost("it ended the connection before its answer was whole"),
+        );
+      },
+      drain() {},
+      close(error) {
+        finish(error ?? lost("it ended the connection"));
+      },
+    });
+    if (request.signal.aborted) return aborted();
+    request.signal.addEventListener("abort", aborted, { once: true });
+    send();
+  });
+}

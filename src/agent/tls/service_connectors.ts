@@ -1,0 +1,294 @@
+/**
+ * Carries the visitors of services whose TLS ends in the agent: the handshake, HTTP, and the way to the target.
+ *
+ * @module
+ */
+import { errorMessage, SallyportError } from "../../errors.ts";
+import { type ByteStream, DIAL_TIMEOUT_MS, type Runtime } from "../../runtime/port.ts";
+import { Faults } from "../../runtime/shared.ts";
+import type { Logger } from "../../telemetry/log.ts";
+import type { Caller } from "../../transport/port.ts";
+import { idleTicks, splice } from "../../transport/splice.ts";
+import { hostnameFault } from "../../wire/hostname.ts";
+import { AlertDescription } from "../../wire/tls/tls_alert.ts";
+import { coversName } from "../../wire/wildcard.ts";
+import type { CertificateManager } from "../acme/certificate_manager.ts";
+import type { CertificateStore } from "../acme/certificate_store.ts";
+import type { HttpHandler } from "../http/exchange.ts";
+import { hostOf, type Layer, layered, logged, ownHostsOnly, setFields } from "../http/front.ts";
+import { type HttpConnection, serveHttp1 } from "../http/http1_server.ts";
+import { serveHttp2 } from "../http/http2_server.ts";
+import { httpProxy } from "../http/proxy.ts";
+import { SocketPairs } from "../http/socket_pair.ts";
+import { staticFiles } from "../http/static_files.ts";
+import { proxyHeaderFor } from "../services/passthrough.ts";
+import type {
+  CertificateFacts,
+  ServiceConnector,
+  ServiceConnectors,
+  ServiceParts,
+} from "../services/port.ts";
+import type { Service } from "../services/service.ts";
+import { ACME_PROTOCOL } from "./challenge_handshake.ts";
+import { acmeSource, type CertificateSource, fileSource, selfSignedSource } from "./certificate_source.ts";
+import { type TlsAnswer, TlsTerminator } from "./terminator.ts";
+import { secureTarget } from "./tls_client.ts";
+
+/** What {@link createServiceConnectors} takes. */
+export interface ServiceConnectorsOptions {
+  readonly runtime: Runtime;
+  readonly log: Logger;
+  /** Keeps certificates that sign themselves. */
+  readonly store: CertificateStore;
+  /** Gets certificates from an authority; made when the first service wants one. */
+  readonly manager: () => CertificateManager;
+  /** Answers the requests of services that have no target to be asked, such as a fetch handler of the same process. */
+  readonly handler?: HttpHandler;
+}
+
+/** Makes connectors for services whose TLS ends here. */
+export function createServiceConnectors(options: ServiceConnectorsOptions): ServiceConnectors {
+  return new Connectors(options);
+}
+
+class Connectors implements ServiceConnectors {
+  readonly #options: ServiceConnectorsOptions;
+  readonly #pairs = new SocketPairs();
+  readonly #faults = new Faults();
+  readonly #sources = new Map<ServiceConnector, CertificateSource>();
+  #manager: CertificateManager | undefined;
+
+  constructor(options: ServiceConnectorsOptions) {
+    this.#options = options;
+    this.#faults.handle((error) => options.log.error({ error }, error.message));
+  }
+
+  terminating(service: Service, parts: ServiceParts): ServiceConnector {
+    const source = this.#sourceOf(service, parts);
+    const { handler } = this.#options;
+    const connector = new Terminating(service, parts, source, this.#faults, this.#pairs, handler, () => {
+      this.#sources.delete(connector);
+      source.close();
+    });
+    this.#sources.set(connector, source);
+    return connector;
+  }
+
+  certificates(): readonly CertificateFacts[] {
+    return [...this.#sources.values()].flatMap((source) => source.facts());
+  }
+
+  async close(): Promise<void> {
+    this.#manager?.close();
+    await this.#pairs.close();
+  }
+
+  #sourceOf({ tls, names }: Service, { log, runtime: { clock } }: ServiceParts): CertificateSource {
+    if (tls === "acme") return acmeSource(this.#manager ??= this.#options.manager(), names);
+    if (tls === "self-signed") return selfSignedSource(names, { clock, store: this.#options.store });
+    if (tls === "passthrough") throw new TypeError("a passthrough service has no TLS here");
+    return fileSource(tls, { clock, log });
+  }
+}
+
+class Terminating implements ServiceConnector {
+  readonly #service: Service;
+  readonly #parts: ServiceParts;
+  readonly #source: CertificateSource;
+  readonly #faults: Faults;
+  readonly #pairs: SocketPairs;
+  readonly #terminator: TlsTerminator;
+  readonly #handler: HttpHandler | undefined;
+  readonly #connections = new Set<{ readonly http: HttpConnection; readonly stream: ByteStream }>();
+  readonly #closed: () => void;
+  #closeProxy = () => {};
+
+  constructor(
+    service: Service,
+    parts: ServiceParts,
+    source: CertificateSource,
+    faults: Faults,
+    pairs: SocketPairs,
+    handler: HttpHandler | undefined,
+    closed: () => void,
+  ) {
+    this.#service = service;
+    this.#parts = parts;
+    this.#source = source;
+    this.#faults = faults;
+    this.#pairs = pairs;
+    this.#closed = closed;
+    const { clock } = parts.runtime;
+    this.#terminator = new TlsTerminator({ clock, faults, choose: (hello) => this.#choose(hello) });
+    this.#handler = this.#makeHandler(handler);
+  }
+
+  readonly connect: ServiceConnector["connect"] = (stream) => {
+    const { log, meter, failed } = this.#parts;
+    this.#terminator.accept(stream, {
+      ...meter === undefined ? {} : { meter },
+      failed: (error) => {
+        // Visitors who leave are no fault of the service's.
+        if (error.side === "peer") {
+          log.debug({ visitor: stream.caller.address, reason: error.code }, error.message);
+          return;
+        }
+        failed(error);
+        log.warn({ visitor: stream.caller.address, reason: error.code }, error.message);
+      },
+      secured: ({ stream: inner, alpnProtocol, serverName }) => {
+        const visitor = { ...stream.caller, ...serverName === undefined ? {} : { serverName } };
+        if (this.#handler === undefined) void this.#passOn(inner, visitor);
+        else this.#serveHttp(inner, visitor, alpnProtocol, this.#handler);
+      },
+    });
+  };
+
+  async close(graceMs: number): Promise<void> {
+    this.#closed();
+    for (const { http } of this.#connections) http.finish();
+    if (this.#connections.size > 0 && graceMs > 0) {
+      const over = Promise.withResolvers<void>();
+      const timer = this.#parts.runtime.clock.after(graceMs, () => over.resolve());
+      this.#emptied = () => over.resolve();
+      await over.promise;
+      timer.cancel();
+    }
+    for (const { stream } of this.#connections) stream.abort();
+    this.#closeProxy();
+  }
+
+  #emptied = () => {};
+
+  async #choose(
+    { serverName, alpnProtocols }: {
+      readonly serverName: string | undefined;
+      readonly alpnProtocols: readonly string[];
+    },
+  ): Promise<TlsAnswer> {
+    const refused = (alert: number, error: SallyportError) => ({ alert, error });
+    if (serverName === undefined) {
+      const error = new SallyportError("no_server_name", "Cannot serve visitor: it names no server", {
+        side: "peer",
+      });
+      return refused(AlertDescription.missing_extension, error);
+    }
+    if (alpnProtocols.includes(ACME_PROTOCOL)) {
+      const challenge = this.#source.challengeOf(serverName);
+      if (challenge !== undefined) return { challenge };
+      const why = `Cannot answer certificate authority: nothing has been asked of one for ${serverName}`;
+      const error = new SallyportError("request_refused", why, { side: "peer" });
+      return refused(AlertDescription.no_application_protocol, error);
+    }
+    try {
+      const context = await this.#source.contextOf(serverName);
+      return this.#handler === undefined ? { context } : { context, alpnProtocols: ["h2", "http/1.1"] };
+    } catch (thrown) {
+      const error = thrown instanceof SallyportError ? thrown : new SallyportError(
+        "certificate_unavailable",
+        `Cannot serve visitor: ${errorMessage(thrown)}`,
+        { side: "local", cause: thrown },
+      );
+      return refused(AlertDescription.internal_error, error);
+    }
+  }
+
+  #serveHttp(stream: ByteStream, visitor: Caller, protocol: string | undefined, handler: HttpHandler): void {
+    const { clock } = this.#parts.runtime;
+    const { idleTimeoutMs } = this.#service;
+    const closed = () => {
+      this.#connections.delete(entry);
+      if (this.#connections.size === 0) this.#emptied();
+    };
+    const options = { stream, visitor, clock, faults: this.#faults, handler, idleTimeoutMs, closed };
+    const http = protocol === "h2" ? serveHttp2(options, this.#pairs) : serveHttp1(options);
+    const entry = { http, stream };
+    this.#connections.add(entry);
+  }
+
+  /** What is inside the TLS, to a target that takes it as it comes. */
+  async #passOn(stream: ByteStream, visitor: Caller): Promise<void> {
+    const { targets, runtime, failed } = this.#parts;
+    const { proxyProtocol, idleTimeoutMs } = this.#service;
+    stream.pause();
+    try {
+      const { conn } = await targets.dial();
+      const header = proxyHeaderFor(proxyProtocol, visitor, conn);
+      if (header !== undefined) conn.write(header);
+      splice({
+        visitorSide: stream,
+        agentSide: conn,
+        stream,
+        clock: runtime.clock,
+        idleTicks: idleTicks(idleTimeoutMs),
+      });
+      stream.resume();
+    } catch (error) {
+      failed(error);
+      stream.abort(error as Error);
+    }
+  }
+
+  /** Undefined where the target takes what is inside the TLS as it comes. */
+  #makeHandler(own: HttpHandler | undefined): HttpHandler | undefined {
+    const { names, targets, requestHeaders, responseHeaders } = this.#service;
+    const [first] = targets;
+    const { clock } = this.#parts.runtime;
+    let handler: HttpHandler;
+    if (own !== undefined) handler = own;
+    else if (first?.protocol === "tcp") return undefined;
+    else if (first?.protocol === "files") handler = staticFiles(first.folder);
+    else {
+      const proxy = this.#makeProxy();
+      this.#closeProxy = () => proxy.close();
+      handler = proxy.handler;
+    }
+    const { accessLog } = this.#parts;
+    const layers: Layer[] = [];
+    if (accessLog !== undefined) {
+      layers.push(logged(clock, ({ exchange, status, bytesIn, bytesOut, durationMs, error }) =>
+        accessLog({
+          name: hostOf(exchange.request.authority),
+          visitor: exchange.visitor.address,
+          ...first === undefined ? {} : { target: first.text },
+          ...{ bytesIn, bytesOut, durationMs },
+          method: exchange.request.method,
+          path: exchange.request.target,
+          ...status === undefined ? {} : { status },
+          ...error === undefined ? {} : { error },
+        })));
+    }
+    layers.push(
+      ownHostsOnly((host) =>
+        hostnameFault(host) === undefined && names.some((name) => coversName(name, host))
+      ),
+      setFields(requestHeaders, responseHeaders),
+    );
+    return layered(handler, ...layers);
+  }
+
+  #makeProxy() {
+    const { runtime: { clock }, targets, log, failed } = this.#parts;
+    const { proxyProtocol, idleTimeoutMs, limits } = this.#service;
+    const faults = this.#faults;
+    return httpProxy({
+      ...{ clock, faults, log, failed },
+      single: proxyProtocol !== 0,
+      answerTimeoutMs: idleTimeoutMs,
+      ...limits.requestBodyBytes === undefined ? {} : { requestBodyMaxBytes: limits.requestBodyBytes },
+      dial: async (visitor) => {
+        const { conn, target } = await targets.dial();
+        const header = proxyHeaderFor(proxyProtocol, visitor, conn);
+        if (header !== undefined) conn.write(header);
+        if (target.protocol !== "https") return conn;
+        const { endpoint: { host }, verify } = target;
+        try {
+          return await secureTarget(conn, { clock, faults, host, verify, timeoutMs: DIAL_TIMEOUT_MS });
+        } catch (error) {
+          targets.report(target, error);
+          throw error;
+        }
+      },
+    });
+  }
+}

@@ -1,0 +1,67 @@
+/**
+ * TLS to a target, over a connection that stands.
+ *
+ * @module
+ */
+import { isIP } from "node:net";
+import type { Duplex } from "node:stream";
+import { connect } from "node:tls";
+import { errorMessage, SallyportError } from "../../errors.ts";
+import { toNodeDuplex } from "../../runtime/node_duplex.ts";
+import type { ByteStream, Clock } from "../../runtime/port.ts";
+import type { Faults } from "../../runtime/shared.ts";
+import { NodeStream } from "./node_stream.ts";
+
+/** What {@link secureTarget} takes. */
+export interface SecureTargetOptions {
+  readonly clock: Clock;
+  readonly faults: Faults;
+  /** The target's host. */
+  readonly host: string;
+  /** Whether its certificate must be good for that host; any will do where not. */
+  readonly verify: boolean;
+  readonly timeoutMs: number;
+}
+
+/** Speaks TLS with a target. Rejects with `endpoint_unreachable`. */
+export function secureTarget(stream: ByteStream, options: SecureTargetOptions): Promise<ByteStream> {
+  const { clock, faults, host, verify, timeoutMs } = options;
+  return new Promise((resolve, reject) => {
+    const duplex = toNodeDuplex(stream);
+    const tls = connect({
+      socket: duplex as never,
+      rejectUnauthorized: verify,
+      ALPNProtocols: ["http/1.1"],
+      ...isIP(host) === 0 ? { servername: host } : { host },
+    });
+    const fail = (why: string, cause?: unknown) => {
+      timer.cancel();
+      tls.destroy();
+      stream.abort();
+      const message = `Cannot speak TLS with target ${host}: ${why}`;
+      reject(new SallyportError("endpoint_unreachable", message, { side: "local", retryable: true, cause }));
+    };
+    const timer = clock.after(timeoutMs, () => fail(`no handshake in ${timeoutMs / 1000} s`));
+    const failed = (error: Error) => fail(errorMessage(error), error);
+    const closed = () => fail("it ended the connection");
+    tls.on("error", failed);
+    tls.once("close", closed);
+    duplex.once("end", closed);
+    tls.once("secureConnect", () => {
+      timer.cancel();
+      tls.off("error", failed);
+      tls.off("close", closed);
+      duplex.off("end", closed);
+      tls.pause();
+      resolve(
+        new NodeStream(tls as unknown as Duplex, {
+          ...{ clock, faults, carrier: duplex },
+          destroy: (hard) => {
+            tls.destroy();
+            if (hard) stream.abort();
+          },
+        }),
+      );
+    });
+  });
+}

@@ -1,0 +1,63 @@
+/**
+ * The proxy that an agent goes through: `--proxy`, or what the environment of many machines says.
+ *
+ * @module
+ */
+import { fetchOver } from "../agent/fetch_over.ts";
+import type { MasterGrantOptions } from "../agent/grant.ts";
+import type { Config } from "../config/config.ts";
+import { proxyUrl } from "../config/values.ts";
+import { SallyportError } from "../errors.ts";
+import type { Runtime } from "../runtime/port.ts";
+import { type Proxy, proxyText, throughProxy } from "../runtime/through_proxy.ts";
+import type { CliIo } from "./io.ts";
+
+/** How an agent reaches the world. */
+export interface AgentNetwork {
+  /** For sessions. */
+  readonly runtime: Runtime;
+  /** For the session master; the runtime's own fetch when absent, which knows the environment's proxies itself. */
+  readonly fetch?: MasterGrantOptions["fetch"];
+  /** For the start message. */
+  readonly text?: string;
+}
+
+/** Works out the proxy, if there is one. */
+export function agentNetwork(
+  config: Pick<Config, "proxy">,
+  { env }: Pick<CliIo, "env">,
+  runtime: Runtime,
+): AgentNetwork {
+  if (config.proxy !== undefined) {
+    const proxied = throughProxy(runtime, config.proxy);
+    return { runtime: proxied, fetch: fetchOver(proxied), text: proxyText(config.proxy) };
+  }
+  const [name, given] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"]
+    .map((name) => [name, env[name]] as const).find(([, value]) => value) ?? [];
+  if (name === undefined || given === undefined) return { runtime };
+  const read = proxyUrl.safeParse(given);
+  if (!read.success) {
+    const why = `${read.error.issues[0]?.message}; --proxy names another`;
+    throw new SallyportError("config_invalid", `Cannot use ${name}: ${why}`, { side: "config" });
+  }
+  return {
+    runtime: except(env.NO_PROXY ?? env.no_proxy ?? "", read.data, runtime),
+    text: proxyText(read.data),
+  };
+}
+
+/** Hosts of NO_PROXY are reached directly: names, those below them (`.example.org`, `example.org`), addresses, `*`. */
+function except(noProxy: string, proxy: Proxy, runtime: Runtime): Runtime {
+  const direct = noProxy.split(",").map((host) => host.trim().toLowerCase()).filter((host) => host !== "");
+  const isDirect = (host: string) =>
+    direct.some((entry) => {
+      const name = entry.replace(/^\*?\./, "");
+      return entry === "*" || host.toLowerCase() === name || host.toLowerCase().endsWith(`.${name}`);
+    });
+  const proxied = throughProxy(runtime, proxy);
+  return {
+    ...proxied,
+    dial: (options) => (isDirect(options.host) ? runtime : proxied).dial(options),
+    resolve: (host) => (isDirect(host) ? runtime : proxied).resolve(host),
+  };
+}

@@ -1,0 +1,54 @@
+/**
+ * What an agent needs for services whose TLS ends in it, from its settings.
+ *
+ * @module
+ */
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { CertificateManager } from "../agent/acme/certificate_manager.ts";
+import { dnsHookProgram } from "../agent/acme/dns_hook.ts";
+import { FileCertificateStore } from "../agent/acme/file_certificate_store.ts";
+import type { ServiceConnectors } from "../agent/services/port.ts";
+import { createServiceConnectors } from "../agent/tls/service_connectors.ts";
+import type { Config } from "../config/config.ts";
+import { errorMessage, SallyportError } from "../errors.ts";
+import { CERTIFICATES_FOLDER } from "./data_dir.ts";
+import type { Base } from "./parts.ts";
+
+/** Connectors for services whose TLS ends here; certificates are kept in the data folder. */
+export function serviceConnectors(config: Config, { runtime, log }: Base): ServiceConnectors {
+  const store = new FileCertificateStore(join(config.dataDir, CERTIFICATES_FOLDER));
+  // Read at the start, so that a wrong file is told at once.
+  const authorityCaPem = config.acmeCa === undefined ? undefined : readCa(config.acmeCa);
+  const { acmeEabKid: keyId, acmeEabKey: macKey, acmeDnsHook } = config;
+  if ((keyId === undefined) !== (macKey === undefined)) {
+    throw invalid("Cannot use --acme-eab-kid and --acme-eab-key: one of them is missing");
+  }
+  const manager = () =>
+    new CertificateManager({
+      clock: runtime.clock,
+      store,
+      log,
+      authorities: config.acmeDirectory,
+      ...authorityCaPem === undefined ? {} : { authorityCaPem },
+      mails: config.acmeEmail,
+      ...keyId === undefined || macKey === undefined ? {} : { external: { keyId, macKey } },
+      ...acmeDnsHook === undefined ? {} : { dnsHook: dnsHookProgram(acmeDnsHook) },
+      dnsDomains: config.acmeDnsDomain,
+    });
+  return createServiceConnectors({ runtime, log, store, manager });
+}
+
+function readCa(path: string): string {
+  try {
+    const text = readFileSync(path, "utf8");
+    if (!text.includes("-----BEGIN CERTIFICATE-----")) throw new Error(`${path} holds no certificate (PEM)`);
+    return text;
+  } catch (error) {
+    throw invalid(`Cannot use --acme-ca: ${errorMessage(error)}`);
+  }
+}
+
+function invalid(message: string): SallyportError {
+  return new SallyportError("config_invalid", message, { side: "config" });
+}

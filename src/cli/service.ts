@@ -1,0 +1,189 @@
+/**
+ * `service`: makes a command a service of this machine, takes it away, and says how it is.
+ *
+ * @module
+ */
+import { execFile } from "node:child_process";
+import { existsSync } from "node:fs";
+import { mkdir, rm, writeFile } from "node:fs/promises";
+import { basename, dirname, join, resolve } from "node:path";
+import process from "node:process";
+import { errorMessage, SallyportError } from "../errors.ts";
+import { addExamples, type CliContext, type Command } from "./command.ts";
+import type { CliIo } from "./io.ts";
+import {
+  type Manager,
+  MANAGERS,
+  SERVICE_COMMANDS,
+  type ServiceCommand,
+  servicePath,
+  serviceText,
+  settingsFile,
+  STATE_DIR,
+} from "./service_files.ts";
+
+interface Flags {
+  readonly manager?: string;
+  readonly root?: string;
+  readonly print?: boolean;
+}
+
+/** Adds the command. */
+export function addService(program: Command, { io }: CliContext): void {
+  const service = program.command("service").description(
+    "Make serve, edge, master or agent a service of this machine: systemd, OpenRC or launchd.",
+  );
+  const common = (command: Command) =>
+    command.argument("<command>", SERVICE_COMMANDS.join(", "))
+      .option(
+        "--manager <NAME>",
+        `the service manager: ${MANAGERS.join(", ")}; default: the one that is here`,
+      )
+      .option("--root <FOLDER>", "write below this folder and start nothing, for packages and images");
+  const install = common(service.command("install")).argument("[args...]", "flags for the command, behind --")
+    .description("Write the service's file, and start it now and at each boot.")
+    .option("--print", "print the file instead of writing it");
+  addExamples(install, io, [
+    {
+      what: "an edge and its session master",
+      args: "service install serve -- --public-address edge.example.org:8443",
+    },
+    { what: "an agent, with its settings in /etc/sallyport/agent.env", args: "service install agent" },
+    { what: "only look at it", args: "service install agent --print" },
+  ]);
+  install.action(async (name: string, args: string[], flags: Flags) => {
+    const [command, manager] = [commandNamed(name), managerOf(flags)];
+    const text = serviceText(manager, { command, program: startWords(), args });
+    if (flags.print === true) return io.out(text.trimEnd());
+    const path = join(flags.root ?? "/", servicePath(manager, command));
+    await write(path, text, manager === "openrc" ? 0o755 : 0o644);
+    io.out(
+      `Wrote ${path}. Settings go to ${
+        settingsFile(command)
+      } as SALLYPORT_ variables; keys are in ${STATE_DIR}.`,
+    );
+    if (flags.root === undefined) await tell(io, STARTS[manager](command, path));
+  });
+  const uninstall = common(service.command("uninstall")).description(
+    "Stop the service and remove its file; settings and keys stay.",
+  );
+  addExamples(uninstall, io, [{ what: "the agent", args: "service uninstall agent" }]);
+  uninstall.action(async (name: string, flags: Flags) => {
+    const [command, manager] = [commandNamed(name), managerOf(flags)];
+    const path = join(flags.root ?? "/", servicePath(manager, command));
+    if (!existsSync(path)) throw wrong(`Cannot uninstall: there is no ${path}`);
+    if (flags.root === undefined) await tell(io, STOPS[manager](command, path));
+    await rm(path);
+    io.out(`Removed ${path}. ${settingsFile(command)} and ${STATE_DIR} stay as they are.`);
+  });
+  const status = common(service.command("status")).description("Say how the service is.");
+  addExamples(status, io, [{ what: "the agent", args: "service status agent" }]);
+  status.action(async (name: string, flags: Flags) => {
+    const [command, manager] = [commandNamed(name), managerOf(flags)];
+    const path = join(flags.root ?? "/", servicePath(manager, command));
+    if (!existsSync(path)) return io.out(`${command} isn't installed as a service: there is no ${path}`);
+    io.out(`installed: ${path}`);
+    if (flags.root === undefined) await tell(io, SHOWS[manager](command));
+  });
+}
+
+type Steps = readonly (readonly string[])[];
+
+const STARTS: Record<Manager, (command: ServiceCommand, path: string) => Steps> = {
+  systemd: (
+    command,
+  ) => [["systemctl", "daemon-reload"], ["systemctl", "enable", "--now", `sallyport-${command}`]],
+  openrc: (command) => [
+    ["rc-update", "add", `sallyport-${command}`, "default"],
+    ["rc-service", `sallyport-${command}`, "start"],
+  ],
+  launchd: (_, path) => [["launchctl", "bootstrap", "system", path]],
+};
+const STOPS: Record<Manager, (command: ServiceCommand, path: string) => Steps> = {
+  systemd: (command) => [["systemctl", "disable", "--now", `sallyport-${command}`]],
+  openrc: (command) => [
+    ["rc-service", `sallyport-${command}`, "stop"],
+    ["rc-update", "del", `sallyport-${command}`, "default"],
+  ],
+  launchd: (_, path) => [["launchctl", "bootout", "system", path]],
+};
+const SHOWS: Record<Manager, (command: ServiceCommand) => Steps> = {
+  systemd: (command) => [["systemctl", "--no-pager", "status", `sallyport-${command}`]],
+  openrc: (command) => [["rc-service", `sallyport-${command}`, "status"]],
+  launchd: (command) => [["launchctl", "print", `system/org.sallyport.${command}`]],
+};
+
+/** Runs the manager's commands; one that can't be run is printed, to be typed. */
+async function tell(io: CliIo, steps: Steps): Promise<void> {
+  for (const [program = "", ...args] of steps) {
+    const line = [program, ...args].join(" ");
+    await new Promise<void>((done) => {
+      execFile(program, args, { timeout: 60_000 }, (error, stdout, stderr) => {
+        const said = `${stdout}${stderr}`.trim();
+        if (said !== "") io.out(said);
+        if (error !== null) {
+          io.err(`Warning: \`${line}\` failed: ${errorMessage(error).slice(0, 200)}. Run it yourself`);
+        }
+        done();
+      });
+    });
+  }
+}
+
+async function write(path: string, text: string, mode: number): Promise<void> {
+  try {
+    await mkdir(dirname(path), { recursive: true });
+    await writeFile(path, text, { mode });
+  } catch (error) {
+    throw wrong(
+      `Cannot write ${path}: ${errorMessage(error)}. It takes the rights of root: run it with sudo`,
+    );
+  }
+}
+
+function commandNamed(name: string): ServiceCommand {
+  const found = SERVICE_COMMANDS.find((command) => command === name);
+  if (found === undefined) {
+    throw wrong(`Cannot use ${name} as a service: it takes ${SERVICE_COMMANDS.join(", ")}`);
+  }
+  return found;
+}
+
+function managerOf({ manager }: Flags): Manager {
+  if (manager === undefined) {
+    if (process.platform === "darwin") return "launchd";
+    return isOpenrc() ? "openrc" : "systemd";
+  }
+  const found = MANAGERS.find((name) => name === manager);
+  if (found === undefined) {
+    throw wrong(`Cannot use --manager: ${manager} is not one of ${MANAGERS.join(", ")}`);
+  }
+  return found;
+}
+
+function isOpenrc(): boolean {
+  try {
+    return existsSync("/sbin/openrc-run");
+  } catch {
+    // Deno, which may not look there.
+    return false;
+  }
+}
+
+/** How this very program is started again, with Deno by the flags that a service needs. */
+function startWords(): string[] {
+  const { execPath, argv } = process;
+  const runtime = basename(execPath).replace(/\.exe$/, "");
+  const script = argv[1];
+  if (script === undefined || !/^(deno|bun)/.test(runtime)) return [execPath];
+  if (runtime.startsWith("bun")) return [execPath, resolve(script)];
+  const allowed = ["--allow-net", "--allow-env", "--allow-sys", "--allow-read", `--allow-write=${STATE_DIR}`];
+  return [
+    ...[execPath, "run", "--quiet", "--no-prompt", "--cached-only", "--unstable-net"],
+    ...[...allowed, "--allow-run=systemd-notify", resolve(script)],
+  ];
+}
+
+function wrong(message: string): SallyportError {
+  return new SallyportError("config_invalid", message, { side: "config" });
+}

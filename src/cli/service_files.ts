@@ -1,0 +1,194 @@
+/**
+ * What makes the program a service of a machine: units for systemd, a script for OpenRC, a property list for launchd.
+ * Pure text; `service` writes it, and packaging/ ships it.
+ *
+ * @module
+ */
+
+/** A command that runs for good. */
+export type ServiceCommand = "serve" | "edge" | "master" | "agent";
+export const SERVICE_COMMANDS: readonly ServiceCommand[] = ["serve", "edge", "master", "agent"];
+
+/** A service manager that files can be written for. */
+export type Manager = "systemd" | "openrc" | "launchd";
+export const MANAGERS: readonly Manager[] = ["systemd", "openrc", "launchd"];
+
+/** What a service file is made from. */
+export interface ServiceSpec {
+  readonly command: ServiceCommand;
+  /** The words that start the program, up to its own arguments. */
+  readonly program: readonly string[];
+  /** Arguments behind the command. */
+  readonly args: readonly string[];
+}
+
+const ABOUT: Readonly<Record<ServiceCommand, string>> = {
+  serve: "Sallyport edge and session master",
+  edge: "Sallyport edge",
+  master: "Sallyport session master",
+  agent: "Sallyport agent",
+};
+
+/** Where a service's state is: keys, and what it learns. */
+export const STATE_DIR = "/var/lib/sallyport";
+/** Where its settings are, as SALLYPORT_ variables. */
+export const settingsFile = (command: ServiceCommand): string => `/etc/sallyport/${command}.env`;
+
+/** Where a manager looks for the file. */
+export function servicePath(manager: Manager, command: ServiceCommand): string {
+  return {
+    systemd: `/etc/systemd/system/sallyport-${command}.service`,
+    openrc: `/etc/init.d/sallyport-${command}`,
+    launchd: `/Library/LaunchDaemons/org.sallyport.${command}.plist`,
+  }[manager];
+}
+
+/** The file's text. */
+export function serviceText(manager: Manager, spec: ServiceSpec): string {
+  return { systemd: systemdUnit, openrc: openrcScript, launchd: launchdList }[manager](spec);
+}
+
+/** A unit that can do little besides its work; the JIT compiler below keeps it from MemoryDenyWriteExecute. */
+function systemdUnit({ command, program, args }: ServiceSpec): string {
+  // Only an agent dials out and listens to nobody.
+  const capability = command === "agent" ? "" : "CAP_NET_BIND_SERVICE";
+  return `[Unit]
+Description=${ABOUT[command]}
+Wants=network-online.target
+After=network-online.target
+
+[Service]
+Type=notify
+NotifyAccess=all
+WatchdogSec=60
+ExecStart=${[...program, command, ...args].map(systemdWord).join(" ")}
+ExecReload=/bin/kill -HUP $MAINPID
+EnvironmentFile=-${settingsFile(command)}
+Environment=SALLYPORT_DATA_DIR=${STATE_DIR}
+Restart=always
+RestartSec=2
+TimeoutStopSec=30
+LimitNOFILE=262144
+LimitCORE=0
+User=sallyport
+DynamicUser=yes
+StateDirectory=sallyport
+StateDirectoryMode=0700
+UMask=0077
+AmbientCapabilities=${capability}
+CapabilityBoundingSet=${capability}
+NoNewPrivileges=yes
+ProtectSystem=strict
+ProtectHome=yes
+ProtectProc=invisible
+ProtectClock=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+ProtectControlGroups=yes
+PrivateTmp=yes
+PrivateDevices=yes
+RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX AF_NETLINK
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+RemoveIPC=yes
+LockPersonality=yes
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+SystemCallFilter=~@privileged @resources
+SystemCallErrorNumber=EPERM
+
+[Install]
+WantedBy=multi-user.target
+`;
+}
+
+function systemdWord(word: string): string {
+  const escaped = word.replaceAll("\\", "\\\\").replaceAll("%", "%%").replaceAll("$", "$$$$").replaceAll(
+    '"',
+    '\\"',
+  );
+  return /^[\w@+=:,./[\]-]+$/.test(word) ? word : `"${escaped}"`;
+}
+
+function openrcScript({ command, program, args }: ServiceSpec): string {
+  const [start = "sallyport", ...words] = [...program, command, ...args];
+  return `#!/sbin/openrc-run
+# Settings: SALLYPORT_ variables in ${settingsFile(command)}
+description="${ABOUT[command]}"
+supervisor=supervise-daemon
+command=${shellWord(start)}
+command_args="${words.map(shellWord).join(" ").replaceAll('"', '\\"')}"
+command_user="sallyport:sallyport"
+capabilities="${command === "agent" ? "" : "^cap_net_bind_service"}"
+no_new_privs=yes
+rc_ulimit="-n 262144 -c 0"
+respawn_delay=2
+extra_started_commands="reload"
+
+depend() {
+  need net
+  after firewall
+}
+
+start_pre() {
+  checkpath --directory --mode 0700 --owner sallyport:sallyport ${STATE_DIR}
+  export SALLYPORT_DATA_DIR=${STATE_DIR}
+  if [ -r ${settingsFile(command)} ]; then
+    set -a
+    . ${settingsFile(command)}
+    set +a
+  fi
+}
+
+reload() {
+  supervise-daemon "$RC_SVCNAME" --signal HUP
+}
+`;
+}
+
+function launchdList({ command, program, args }: ServiceSpec): string {
+  const words = [...program, command, ...args].map((word) => `    <string>${xmlText(word)}</string>`).join(
+    "\n",
+  );
+  const state = "/usr/local/var/sallyport";
+  return `<?xml version="1.0" encoding="UTF-8"?>
+<!DOCTYPE plist PUBLIC "-//Apple//DTD PLIST 1.0//EN" "http://www.apple.com/DTDs/PropertyList-1.0.dtd">
+<plist version="1.0">
+<dict>
+  <key>Label</key>
+  <string>org.sallyport.${command}</string>
+  <key>ProgramArguments</key>
+  <array>
+${words}
+  </array>
+  <key>EnvironmentVariables</key>
+  <dict>
+    <key>SALLYPORT_DATA_DIR</key>
+    <string>${state}</string>
+  </dict>
+  <key>RunAtLoad</key>
+  <true/>
+  <key>KeepAlive</key>
+  <true/>
+  <key>HardResourceLimits</key>
+  <dict>
+    <key>Core</key>
+    <integer>0</integer>
+  </dict>
+  <key>StandardErrorPath</key>
+  <string>/usr/local/var/log/sallyport-${command}.log</string>
+</dict>
+</plist>
+`;
+}
+
+function shellWord(word: string): string {
+  return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
+}
+
+function xmlText(text: string): string {
+  return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
+}

@@ -1,0 +1,44 @@
+/**
+ * The curve transport as an edge has it.
+ *
+ * @module
+ */
+import { curvePatience } from "../../protocol/curve/options.ts";
+import type { QueueLimits } from "../../protocol/mux/queue_limits.ts";
+import type { EdgeTransport } from "../edge_transport.ts";
+import { type CurveIdentity, listenCurve } from "./accept.ts";
+import { curveListenerSource } from "./metrics.ts";
+import { CURVE } from "./session.ts";
+
+/** What {@link curveTransport} takes. */
+export interface CurveTransportOptions extends CurveIdentity {
+  /** Of them, how long a session bears silence; the defaults when absent. */
+  readonly queueLimits?: QueueLimits;
+}
+
+/** Lets agents in by the curve transport, at UDP sockets of its own. */
+export function curveTransport({ queueLimits, ...identity }: CurveTransportOptions): EdgeTransport {
+  return {
+    name: CURVE,
+    async listen(address, { runtime, metrics, admission }) {
+      const opened = await listenCurve({
+        ...identity,
+        ...address,
+        runtime,
+        admission,
+        options: curvePatience(queueLimits),
+      });
+      const uncount = metrics.curve.add(curveListenerSource(opened));
+      let closed = false;
+      return {
+        address: opened.address,
+        close: () => {
+          if (closed) return;
+          closed = true;
+          uncount();
+          opened.close();
+        },
+      };
+    },
+  };
+}

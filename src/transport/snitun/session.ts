@@ -1,0 +1,37 @@
+/**
+ * What both ends of SniTun over TCP have in common behind the handshake.
+ *
+ * @module
+ */
+import type { CipherName } from "../../crypto/header_cipher.ts";
+import type { MuxOptions } from "../../protocol/mux/snitun/options.ts";
+import type { SendScratch } from "../../protocol/mux/snitun/sender.ts";
+import { MuxSession } from "../../protocol/mux/snitun/session.ts";
+import type { QueueLimits } from "../../protocol/mux/queue_limits.ts";
+import type { Clock, Conn } from "../../runtime/port.ts";
+import { ConnSession } from "../conn_session.ts";
+
+/** The transport's name in logs and metrics. */
+export const SNITUN = "snitun";
+
+/** What the sessions of one edge or agent have in common. */
+export interface SnitunShared {
+  readonly clock: Clock;
+  readonly scratch: SendScratch;
+  readonly queueLimits?: QueueLimits;
+  readonly receiveBudgetBytes?: number;
+  readonly largeFramesPerSecond?: number;
+}
+
+/** A session on a connection whose challenge has been answered. */
+export function snitunSession(
+  options: SnitunShared,
+  conn: Conn,
+  cipher: CipherName,
+  own: Pick<MuxOptions, "role" | "protocolVersion" | "sealer" | "opener">,
+): ConnSession {
+  const { clock, scratch, queueLimits, receiveBudgetBytes, largeFramesPerSecond } = options;
+  const shared = { scratch, queueLimits, receiveBudgetBytes, largeFramesPerSecond };
+  const mux = (host: MuxOptions["host"]) => new MuxSession({ ...shared, ...own, host });
+  return new ConnSession({ transport: SNITUN, cipher, halfClose: false, conn, clock, mux });
+}

@@ -1,0 +1,146 @@
+/**
+ * The whole chain by real programs: edge, session master and agent, with Pebble as the authority, which looks for the name
+ * at the edge's port; and curl as the visitor, who verifies.
+ */
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, it } from "node:test";
+import { promisify } from "node:util";
+import { makeCertificate } from "../../src/crypto/certificate.ts";
+import { startTarget } from "../support/terminated.ts";
+import { type Pebble, skipPebble, startPebble } from "../support/pebble.ts";
+import { Program, programStarter } from "./program.ts";
+
+const timeout = 90_000;
+const skip = await skipPebble();
+/** From the agent's start to a visitor's page. */
+const FIRST_PAGE_MS = 30_000;
+
+describe("an agent with certificates", { skip }, () => {
+  const start = programStarter();
+  let folder: string;
+  let edge: Program;
+  let edgePort = "";
+  let master = "";
+  let pebble: Pebble;
+  let target: Awaited<ReturnType<typeof startTarget>>;
+
+  before(async () => {
+    if (skip !== false) return;
+    folder = await mkdtemp(join(tmpdir(), "sallyport-chain-"));
+    target = await startTarget((request, response) => response.end(JSON.stringify(request.headers)));
+    const ports = ["--listen", "127.0.0.1:0", "--master-listen", "127.0.0.1:0"];
+    edge = new Program(["serve", ...ports, "--data-dir", join(folder, "edge")]);
+    edgePort = (await edge.seen(/visitors and agents +127\.0\.0\.1:(\d+)/))[1]!;
+    master = (await edge.seen(/session master +(http:\/\/127\.0\.0\.1:\d+)/))[1]!;
+    pebble = await startPebble({ tlsPort: Number(edgePort) });
+    await writeFile(join(folder, "root.pem"), await pebble.root());
+  });
+  after(async () => {
+    await edge?.kill();
+    await pebble?.stop();
+    target?.stop();
+    if (folder !== undefined) await rm(folder, { recursive: true, force: true });
+  });
+
+  function agent(...more: readonly string[]): Program {
+    return start([
+      ...["agent", "--master", master, "--credential-file", join(folder, "edge", "admin.key")],
+      ...["--data-dir", join(folder, "agent"), "--edge", `127.0.0.1:${edgePort}`, ...more],
+    ]);
+  }
+
+  async function curl(name: string, ca: string, ...more: readonly string[]): Promise<string> {
+    const { stdout } = await promisify(execFile)("curl", [
+      ...["-sS", "--fail", "--max-time", "20", "--cacert", ca, "--resolve", `${name}:${edgePort}:127.0.0.1`],
+      ...[...more, `https://${name}:${edgePort}/`],
+    ]);
+    return stdout;
+  }
+
+  it(
+    "answers curl, which verifies, within 30 s of its first start, and with one that it kept",
+    { timeout },
+    async () => {
+      const startedMs = performance.now();
+      const to = ["--hostname", "home.example.org", "--to", `http://127.0.0.1:${target.port}`];
+      const acme = [
+        "--acme-directory",
+        pebble.directory,
+        "--acme-ca",
+        pebble.caFile,
+        "--acme-email",
+        "me@example.org",
+      ];
+      const first = agent(...to, ...acme);
+      await first.seen(/got a certificate/, "stderr");
+      const told = JSON.parse(await curl("home.example.org", join(folder, "root.pem"))) as Record<
+        string,
+        string
+      >;
+      assert.ok(performance.now() - startedMs < FIRST_PAGE_MS);
+      assert.equal(told["x-forwarded-for"], "127.0.0.1");
+      assert.equal(told["x-forwarded-proto"], "https");
+      const h2 = await curl(
+        "home.example.org",
+        join(folder, "root.pem"),
+        "--http2",
+        "-o",
+        "/dev/null",
+        "-w",
+        "%{http_version}",
+      );
+      assert.equal(h2, "2");
+      first.signal("SIGTERM");
+      assert.equal(await first.ended, 0);
+      // Neither the edge nor the master has seen a key.
+      for (const file of await readdir(join(folder, "edge"), { recursive: true, withFileTypes: true })) {
+        if (!file.isFile()) continue;
+        const text = await readFile(join(file.parentPath, file.name), "latin1");
+        assert.ok(!text.includes("PRIVATE KEY"), file.name);
+      }
+      const second = agent(...to, ...acme);
+      await second.seen(/connected to the edge/, "stderr");
+      await curl("home.example.org", join(folder, "root.pem"));
+      assert.doesNotMatch(second.stderr, /got a certificate/);
+      second.signal("SIGTERM");
+      await second.ended;
+    },
+  );
+
+  it(
+    "serves files, one name with a certificate from files, another with one of its own",
+    { timeout },
+    async () => {
+      const site = join(folder, "site");
+      await mkdir(site);
+      await writeFile(join(site, "index.html"), "<p>hello</p>");
+      const made = await makeCertificate({
+        commonName: "x",
+        names: ["files.example.org"],
+        validDays: 9,
+        wallMs: Date.now(),
+      });
+      await writeFile(join(folder, "cert.pem"), made.certificatePem);
+      await writeFile(join(folder, "key.pem"), made.keyPem);
+      const program = agent(
+        ...["--hostname", "files.example.org", "--to", `file://${site}`],
+        ...["--tls", `file:${join(folder, "cert.pem")},${join(folder, "key.pem")}`],
+      );
+      await program.seen(/connected to the edge/, "stderr");
+      assert.equal(await curl("files.example.org", join(folder, "cert.pem")), "<p>hello</p>");
+      program.signal("SIGTERM");
+      await program.ended;
+      const own = agent("--hostname", "site.localhost", "--to", `file://${site}`);
+      await own.seen(/connected to the edge/, "stderr");
+      assert.equal(await curl("site.localhost", join(folder, "cert.pem"), "--insecure"), "<p>hello</p>");
+      const kept = join(folder, "agent", "tls", "self-signed", "site.localhost.pem");
+      assert.equal(await curl("site.localhost", kept), "<p>hello</p>");
+      own.signal("SIGTERM");
+      await own.ended;
+    },
+  );
+});

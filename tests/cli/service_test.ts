@@ -1,0 +1,127 @@
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { existsSync } from "node:fs";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import process from "node:process";
+import { after, before, describe, it } from "node:test";
+import type { CliIo } from "../../src/cli/io.ts";
+import { Lifecycle } from "../../src/cli/lifecycle.ts";
+import { runCli } from "../../src/cli/main.ts";
+import { MANAGERS, SERVICE_COMMANDS, serviceText } from "../../src/cli/service_files.ts";
+import { ServiceManager } from "../../src/cli/systemd.ts";
+
+function testIo(env: Record<string, string> = {}) {
+  const [out, err]: [string[], string[]] = [[], []];
+  let stop = () => {};
+  const io: CliIo = {
+    ...{ program: "sallyport", env, exit: () => {}, onReload: () => () => {} },
+    out: (line) => void out.push(line),
+    err: (line) => void err.push(line),
+    onStop: (handler) => {
+      stop = () => handler("SIGTERM");
+      return () => {};
+    },
+  };
+  return { io, out, err, stop: () => stop() };
+}
+
+/** A program's outcome; undefined where the program isn't here. */
+function run(command: string, args: readonly string[]): Promise<{ code: number; text: string } | undefined> {
+  return new Promise((resolve) => {
+    execFile(command, args, { timeout: 20_000 }, (error, stdout, stderr) => {
+      if (error?.code === "ENOENT") return resolve(undefined);
+      resolve({ code: error === null ? 0 : Number(error.code ?? 1), text: `${stdout}${stderr}` });
+    });
+  });
+}
+
+describe("service", { skip: process.platform === "win32" }, () => {
+  let folder: string;
+  before(async () => {
+    folder = await mkdtemp(join(tmpdir(), "sallyport-test-"));
+  });
+  after(() => rm(folder, { recursive: true, force: true }));
+
+  it("is installed, looked at and uninstalled", async () => {
+    const files = {
+      systemd: "etc/systemd/system/sallyport-agent.service",
+      openrc: "etc/init.d/sallyport-agent",
+      launchd: "Library/LaunchDaemons/org.sallyport.agent.plist",
+    };
+    for (const manager of MANAGERS) {
+      const where = ["--manager", manager, "--root", folder];
+      const installed = testIo();
+      const args = ["service", "install", "agent", ...where, "--", "--hostname", "a.test"];
+      assert.equal(await runCli(args, installed.io), 0, installed.err.join());
+      assert.match(installed.out.join(), /Settings go to \/etc\/sallyport\/agent\.env/);
+      const text = await readFile(join(folder, files[manager]), "utf8");
+      assert.match(text.replace(/<\/?string>|\s+/g, " "), /agent +--hostname +a\.test/);
+      const status = testIo();
+      assert.equal(await runCli(["service", "status", "agent", ...where], status.io), 0);
+      assert.match(status.out.join(), /^installed: /);
+      assert.equal(await runCli(["service", "uninstall", "agent", ...where], testIo().io), 0);
+      assert.ok(!existsSync(join(folder, files[manager])));
+      const again = testIo();
+      assert.equal(await runCli(["service", "uninstall", "agent", ...where], again.io), 2);
+      assert.match(again.err.join(), /Cannot uninstall: there is no /);
+    }
+  });
+
+  it("refuses what can't be one", async () => {
+    const { io, err } = testIo();
+    assert.equal(await runCli(["service", "install", "keygen", "--print"], io), 2);
+    assert.match(err.join(), /Cannot use keygen as a service: it takes serve, edge, master, agent/);
+  });
+
+  it("has units that systemd takes and calls safe, and scripts that a shell takes", async () => {
+    for (const command of SERVICE_COMMANDS) {
+      const args = ["--hostname", "a b", "100%"];
+      const path = join(folder, `sallyport-${command}.service`);
+      const unit = serviceText("systemd", { command, program: ["/bin/true"], args });
+      assert.match(unit, /^LimitCORE=0$/m);
+      assert.match(unit, /^Type=notify$/m);
+      assert.match(
+        unit,
+        command === "agent" ? /^CapabilityBoundingSet=$/m : /^CapabilityBoundingSet=CAP_NET_BIND/m,
+      );
+      await writeFile(path, unit);
+      const verified = await run("systemd-analyze", ["verify", path]);
+      if (verified !== undefined) assert.deepEqual([verified.code, verified.text], [0, ""]);
+      // 20 is 2.0 on systemd's scale from 0, safe, to 10.
+      const judged = await run("systemd-analyze", ["security", "--offline=true", "--threshold=20", path]);
+      if (judged !== undefined) assert.equal(judged.code, 0, judged.text);
+      const script = join(folder, `sallyport-${command}`);
+      await writeFile(script, serviceText("openrc", { command, program: ["/bin/true"], args }));
+      assert.deepEqual(await run("sh", ["-n", script]), { code: 0, text: "" });
+    }
+  });
+});
+
+describe("systemd", () => {
+  it("hears that the program is ready, alive and stopping", async () => {
+    const sent: string[] = [];
+    const alive = Promise.withResolvers<void>();
+    const { io, stop } = testIo({ NOTIFY_SOCKET: "/run/systemd/notify", WATCHDOG_USEC: "2000" });
+    const manager = new ServiceManager(io, (state) => {
+      sent.push(state);
+      if (state === "WATCHDOG=1") alive.resolve();
+    });
+    const life = new Lifecycle(io, manager);
+    const over = life.run(() => Promise.resolve());
+    await alive.promise;
+    stop();
+    assert.equal(await over, 0);
+    assert.deepEqual([sent[0], sent[1], sent.at(-1)], ["READY=1", "WATCHDOG=1", "STOPPING=1"]);
+  });
+
+  it("hears nothing where none started the program", async () => {
+    const { io, stop } = testIo();
+    const manager = new ServiceManager(io, () => assert.fail("nobody listens"));
+    const life = new Lifecycle(io, manager);
+    const over = life.run(() => Promise.resolve());
+    stop();
+    assert.equal(await over, 0);
+  });
+});
