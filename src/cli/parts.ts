@@ -134,7 +134,7 @@ export async function startEdge(
     transports: edgeTransports(config, keyPart, quicPart, pipes),
     proxyProtocolFrom: networks(config.proxyProtocolFrom),
     publish: config.publishPorts && { ports: config.publishPorts, host: publishHost! },
-    ...place === undefined ? {} : { cluster: place.membership.node },
+    ...place === undefined ? {} : { cluster: place.membership.node, keyUses: place.membership.keyUses },
     idleTimeoutMs: config.idleTimeout,
   });
   if (place !== undefined) place.edge = edge;

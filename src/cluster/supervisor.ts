@@ -19,6 +19,8 @@ export const WORKER_RESTART_FIRST_MS = 200;
 export const WORKER_RESTART_MAX_MS = 10_000;
 /** A worker that lived this long did not die of its start: the next pause is the first one again. */
 export const WORKER_SETTLED_MS = 10_000;
+/** Keys that the parent remembers for its workers; the oldest are forgotten beyond it. */
+const USED_KEYS_MAX = 200_000;
 /** A worker that does not end by itself when its drain time is over is killed after this. */
 export const WORKER_KILL_MS = 5_000;
 
@@ -36,6 +38,8 @@ export interface WorkerAssignment {
   readonly secret: string;
   /** Names this run of the worker: the node's id. */
   readonly node: string;
+  /** When the parent began, in Unix seconds: since then it knows which keys were used. */
+  readonly startedAtS: number;
   /** Where the first worker came to listen, as it told: the others use the same ports. */
   readonly listening: WorkerPorts | undefined;
 }
@@ -95,6 +99,9 @@ export class Supervisor {
   readonly #secret = randomBytes(32).toString("hex");
   readonly #store = new DirectoryStore();
   readonly #workers = new Set<Worker>();
+  /** Keys of tokens that workers have let in, until their tokens expire. */
+  readonly #keys = new Map<string, number>();
+  readonly #startedAtS: number;
   readonly #restarts = new Map<number, Timer>();
   readonly #pauses = new Map<number, number>();
   #listening: WorkerAssignment["listening"];
@@ -104,6 +111,7 @@ export class Supervisor {
 
   constructor(options: SupervisorOptions) {
     this.#options = options;
+    this.#startedAtS = Math.floor(options.runtime.clock.wallMs() / 1000);
   }
 
   /** Where the workers listen, by kind, as the first one told. */
@@ -137,6 +145,7 @@ export class Supervisor {
         const control: ControlConnection = new ControlConnection(conn, runtime.clock, {
           ...directoryMethods(directory),
           hello: (said) => this.#hello(control, said as { readonly node: string; readonly secret: string }),
+          key_first: (use) => this.#keyFirst(use as readonly [fingerprint: string, validUntilS: number]),
           listening: (said) => this.#listens(control, said as WorkerPorts),
         });
         tellChanges(directory, control);
@@ -186,6 +195,7 @@ export class Supervisor {
       controlPath: this.#controlPath,
       secret: this.#secret,
       listening: this.#listening,
+      startedAtS: this.#startedAtS,
     });
     const worker: Worker = {
       index,
@@ -261,6 +271,19 @@ export class Supervisor {
     this.#listening ??= listening;
     worker.isReady = true;
     worker.ready.resolve();
+    return true;
+  }
+
+  /** Whether no worker has used a key before. */
+  #keyFirst([fingerprint, validUntilS]: readonly [string, number]): boolean {
+    if (this.#keys.has(fingerprint)) return false;
+    if (this.#keys.size >= USED_KEYS_MAX) {
+      const nowS = this.#options.runtime.clock.wallMs() / 1000;
+      for (const [key, untilS] of this.#keys) {
+        if (untilS < nowS || this.#keys.size >= USED_KEYS_MAX) this.#keys.delete(key);
+      }
+    }
+    this.#keys.set(fingerprint, validUntilS);
     return true;
   }
 

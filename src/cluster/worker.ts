@@ -36,6 +36,11 @@ export interface WorkerOptions {
 /** A worker that has joined. */
 export interface WorkerMembership {
   readonly node: ClusterNode;
+  /** Which keys any worker has used, as the parent knows. */
+  readonly keyUses: {
+    first(fingerprint: string, validUntilS: number): Promise<boolean>;
+    readonly sinceS: number;
+  };
   /** Tells the parent where this worker listens, by kind: it serves from now on. */
   listening(addresses: WorkerPorts): Promise<void>;
   /** Says that this worker takes no new agents. */
@@ -97,6 +102,10 @@ export async function joinParent(options: WorkerOptions): Promise<WorkerMembersh
   await node.start();
   return {
     node,
+    keyUses: {
+      first: (fingerprint, validUntilS) => control.call("key_first", [fingerprint, validUntilS]),
+      sinceS: assignment.startedAtS,
+    },
     over: control.over,
     listening: async (addresses) => void await control.call("listening", addresses),
     async draining() {
