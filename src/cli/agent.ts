@@ -39,6 +39,7 @@ import { addExamples, addSettings, type CliContext, type Command, readSettings }
 import { Connecting } from "./connecting.ts";
 import { transportMemory } from "./known_transports.ts";
 import { type Base, createBase, startStatus, statusFacts } from "./parts.ts";
+import { addPassword } from "./password.ts";
 import { edgePins } from "./pins.ts";
 import { warnOfKeyLog } from "./quic.ts";
 import { watchForReload } from "./reload.ts";
@@ -108,6 +109,7 @@ export function addAgent(program: Command, context: CliContext): void {
     context.exitCode = await runAgent(command, context);
   });
   addCheck(command, context);
+  addPassword(command, context);
   addStatus(command, context);
 }
 

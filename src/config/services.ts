@@ -4,7 +4,9 @@
  * @module
  */
 import { z } from "zod";
+import { parsePasswordHash } from "../agent/gate/password_hash.ts";
 import { type Service, serviceDefaults } from "../agent/services/service.ts";
+import { errorMessage } from "../errors.ts";
 import type { ConfigFile, FileFault } from "./file.ts";
 import { didYouMean } from "./suggest.ts";
 import * as value from "./values.ts";
@@ -79,7 +81,16 @@ const basicAuth = z.strictObject({
   realm: z.string().optional(),
   users: z.record(
     z.string().min(1).regex(/^[^:]*$/, "has a colon, which a user name can't"),
-    z.string().min(1),
+    z.string().superRefine((hash, context) => {
+      try {
+        parsePasswordHash(hash);
+      } catch (error) {
+        context.addIssue({
+          code: "custom",
+          message: errorMessage(error).replace("Cannot use password hash: ", ""),
+        });
+      }
+    }),
   )
     .describe("User names and the hashes of their passwords."),
 });

@@ -10,12 +10,17 @@ import { errorMessage, SallyportError } from "../errors.ts";
 import type { Address, Clock, Conn } from "../runtime/port.ts";
 import type { FallbackProtocol } from "../transport/sealed/accept.ts";
 import { CLIENT_AUTH_BYTES } from "../wire/sodium/sodium_pdu.ts";
-import { FailureLimiter } from "./failure_limiter.ts";
+import { FailureLimiter } from "../wire/ip/failure_limiter.ts";
 import { PipeConn } from "./pipe_conn.ts";
 import type { ReceiveResult } from "./receive.ts";
 import { PipeReceiver, type PipeReceiverOptions } from "./receiver.ts";
 import type { PipeSink, SinkHost } from "./sink.ts";
-import { PIPE_FAILURES_PER_MINUTE_MAX } from "./failure_limiter.ts";
+
+/**
+ * Failed authentications from one address (an IPv6 /64 counts as one) within a minute, before its connections are
+ * dropped unread.
+ */
+export const PIPE_FAILURES_PER_MINUTE_MAX = 20;
 
 /** Transfers that an edge receives at once: each may hold a window of 8 MiB. */
 export const PIPE_TRANSFERS_MAX = 16;

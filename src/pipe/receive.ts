@@ -5,12 +5,12 @@
  */
 import { errorMessage, SallyportError } from "../errors.ts";
 import type { Address, Conn, Listener, Runtime } from "../runtime/port.ts";
-import { FailureLimiter } from "./failure_limiter.ts";
+import { FailureLimiter } from "../wire/ip/failure_limiter.ts";
 import { PipeConn } from "./pipe_conn.ts";
 import { PipeReceiver, type PipeReceiverOptions } from "./receiver.ts";
 import { interrupted } from "./send.ts";
 import type { PipeSink, SinkHost } from "./sink.ts";
-import { PIPE_FAILURES_PER_MINUTE_MAX } from "./failure_limiter.ts";
+import { PIPE_FAILURES_PER_MINUTE_MAX } from "./gate.ts";
 
 /** Connections of a pipe's receiver that haven't authenticated; beyond it new ones are dropped. */
 export const PIPE_PENDING_MAX = 64;

@@ -27,7 +27,7 @@ services:
     idle_timeout: 1h30m
     access_log: "-"
     shared: true
-    basic_auth: { users: { alice: hash } }
+    basic_auth: { users: { alice: "$scrypt$ln=15,r=8,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA" } }
   - name: nas.example.org
     target: 10.0.0.5:443
     health_check: tcp
@@ -67,7 +67,13 @@ describe("services in a file", () => {
       idleTimeoutMs: 5_400_000,
       accessLog: "-",
       shared: true,
-      auth: { basicAuth: { users: { alice: "hash" } } },
+      auth: {
+        basicAuth: {
+          users: {
+            alice: "$scrypt$ln=15,r=8,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+          },
+        },
+      },
     });
     assert.equal(nas!.tls, "passthrough");
     assert.deepEqual(nas!.healthCheck, { kind: "tcp", intervalMs: 10_000, timeoutMs: 5_000 });

@@ -14,7 +14,7 @@ import { SenderEnd } from "../pipe/bench.ts";
 import { hex, readRecorded, toHex } from "../pipe/vectors.ts";
 import { edgeKeys } from "../support/sealed.ts";
 import { concat, EDGE_HOST, EDGE_PORT, TestEdge, VISITOR_HOST } from "../support/tunnel.ts";
-import { PIPE_FAILURES_PER_MINUTE_MAX } from "../../src/pipe/failure_limiter.ts";
+import { PIPE_FAILURES_PER_MINUTE_MAX } from "../../src/pipe/gate.ts";
 import { PIPE_TRANSFERS_MAX } from "../../src/pipe/gate.ts";
 import { SEALED_SILENCE_MAX_MS, SEALED_SILENCE_MIN_MS } from "../../src/transport/sealed/accept.ts";
 

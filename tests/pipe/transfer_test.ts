@@ -10,7 +10,7 @@ import type { ByteSource } from "../../src/pipe/source.ts";
 import { createMemoryNetwork } from "../../src/runtime/memory/memory.ts";
 import type { Conn } from "../../src/runtime/port.ts";
 import { concat } from "./bench.ts";
-import { PIPE_FAILURES_PER_MINUTE_MAX } from "../../src/pipe/failure_limiter.ts";
+import { PIPE_FAILURES_PER_MINUTE_MAX } from "../../src/pipe/gate.ts";
 import { PIPE_PENDING_MAX } from "../../src/pipe/receive.ts";
 
 const sodium = await loadSodium();

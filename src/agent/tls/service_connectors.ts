@@ -14,6 +14,8 @@ import { AlertDescription } from "../../wire/tls/tls_alert.ts";
 import { coversName } from "../../wire/wildcard.ts";
 import type { CertificateManager } from "../acme/certificate_manager.ts";
 import type { CertificateStore } from "../acme/certificate_store.ts";
+import { basicAuth } from "../gate/basic_auth.ts";
+import { oidcGate } from "../gate/oidc.ts";
 import type { HttpHandler } from "../http/exchange.ts";
 import { hostOf, type Layer, layered, logged, ownHostsOnly, setFields } from "../http/front.ts";
 import { type HttpConnection, serveHttp1 } from "../http/http1_server.ts";
@@ -65,11 +67,20 @@ class Connectors implements ServiceConnectors {
 
   terminating(service: Service, parts: ServiceParts): ServiceConnector {
     const source = this.#sourceOf(service, parts);
-    const { handler } = this.#options;
-    const connector = new Terminating(service, parts, source, this.#faults, this.#pairs, handler, () => {
-      this.#sources.delete(connector);
-      source.close();
-    });
+    const { handler, store } = this.#options;
+    const connector = new Terminating(
+      service,
+      parts,
+      source,
+      this.#faults,
+      this.#pairs,
+      handler,
+      store,
+      () => {
+        this.#sources.delete(connector);
+        source.close();
+      },
+    );
     this.#sources.set(connector, source);
     return connector;
   }
@@ -101,6 +112,7 @@ class Terminating implements ServiceConnector {
   readonly #handler: HttpHandler | undefined;
   readonly #connections = new Set<{ readonly http: HttpConnection; readonly stream: ByteStream }>();
   readonly #closed: () => void;
+  readonly #store: CertificateStore;
   #closeProxy = () => {};
 
   constructor(
@@ -110,6 +122,7 @@ class Terminating implements ServiceConnector {
     faults: Faults,
     pairs: SocketPairs,
     handler: HttpHandler | undefined,
+    store: CertificateStore,
     closed: () => void,
   ) {
     this.#service = service;
@@ -118,6 +131,7 @@ class Terminating implements ServiceConnector {
     this.#faults = faults;
     this.#pairs = pairs;
     this.#closed = closed;
+    this.#store = store;
     const { clock } = parts.runtime;
     this.#terminator = new TlsTerminator({ clock, faults, choose: (hello) => this.#choose(hello) });
     this.#handler = this.#makeHandler(handler);
@@ -262,9 +276,21 @@ class Terminating implements ServiceConnector {
       ownHostsOnly((host) =>
         hostnameFault(host) === undefined && names.some((name) => coversName(name, host))
       ),
+      ...this.#gates(),
       setFields(requestHeaders, responseHeaders),
     );
     return layered(handler, ...layers);
+  }
+
+  /** What lets known visitors through alone. */
+  #gates(): Layer[] {
+    const { auth, names: [service = ""] } = this.#service;
+    const { log, runtime: { clock } } = this.#parts;
+    const store = this.#store;
+    return [
+      ...auth?.basicAuth === undefined ? [] : [basicAuth(auth.basicAuth, clock)],
+      ...auth?.oidc === undefined ? [] : [oidcGate({ settings: auth.oidc, service, clock, log, store })],
+    ];
   }
 
   #makeProxy() {

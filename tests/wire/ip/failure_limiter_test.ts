@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { FailureLimiter } from "../../src/pipe/failure_limiter.ts";
+import { FailureLimiter } from "../../../src/wire/ip/failure_limiter.ts";
 
 describe("failures by source", () => {
   it("are too many at the limit, for a minute", () => {

@@ -4,13 +4,7 @@
  * @module
  */
 
-import { sourceOf } from "../wire/ip/networks.ts";
-
-/**
- * Failed authentications from one address (an IPv6 /64 counts as one) within a minute, before its connections are
- * dropped unread.
- */
-export const PIPE_FAILURES_PER_MINUTE_MAX = 20;
+import { sourceOf } from "./networks.ts";
 
 const WINDOW_MS = 60_000;
 /** Sources that are remembered; the oldest is forgotten beyond it. */
@@ -41,5 +35,10 @@ export class FailureLimiter {
     if (this.#sources.size >= SOURCES_MAX) this.#sources.delete(this.#sources.keys().next().value as string);
     this.#sources.set(source, { count: 1, sinceMs: nowMs });
     return this.#maximum === 1;
+  }
+
+  /** The source of an address has succeeded: its failures are forgotten. */
+  clear(host: string): void {
+    this.#sources.delete(sourceOf(host));
   }
 }

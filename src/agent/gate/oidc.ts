@@ -1,0 +1,364 @@
+/**
+ * Sign-in by an OpenID Connect provider in front of a service: authorization code flow with PKCE. The device itself is the
+ * client; who is signed in stands in a cookie that it signs.
+ *
+ * @module
+ */
+import { readFileSync } from "node:fs";
+import { randomBytes } from "node:crypto";
+import { jwtVerify, SignJWT } from "jose";
+import * as oauth from "oauth4webapi";
+import { errorMessage, SallyportError } from "../../errors.ts";
+import type { Clock } from "../../runtime/port.ts";
+import type { Logger } from "../../telemetry/log.ts";
+import { type Field, fieldOf } from "../../wire/http1/fields.ts";
+import type { CertificateStore } from "../acme/certificate_store.ts";
+import { type Exchange, respondText } from "../http/exchange.ts";
+import { derived, type Layer } from "../http/front.ts";
+import type { OidcSettings } from "../services/service.ts";
+import { OWN_FIELDS, safe } from "./basic_auth.ts";
+
+/** Where the provider sends visitors back to. */
+export const OIDC_CALLBACK_PATH = "/.sallyport/oidc/callback";
+/** Where a visitor signs out of this service; the provider's own session goes on. */
+export const OIDC_LOGOUT_PATH = "/.sallyport/oidc/logout";
+/** How long a sign-in lasts where the service doesn't say. */
+export const OIDC_SESSION_SECONDS = 12 * 3600;
+/** A visitor has so long to sign in at the provider. */
+export const OIDC_LOGIN_SECONDS = 600;
+/** A provider's answer must be there by then. */
+export const OIDC_TIMEOUT_MS = 10_000;
+/** The provider's addresses and keys are asked for again after this time. */
+const PROVIDER_REFRESH_MS = 3600_000;
+/** Longest path to which a visitor comes back. */
+const RETURN_PATH_MAX = 2_000;
+/** Groups of a visitor beyond this aren't kept, except those that let it in. */
+const GROUPS_MAX = 50;
+
+// `__Host-` cookies are this host's alone, over HTTPS, whatever its neighbours set (RFC 6265bis §4.1.3.2).
+const SESSION_COOKIE = "__Host-sallyport-session";
+const LOGIN_COOKIE = "__Host-sallyport-login";
+const KEY_NAME = "gate/session-key.txt";
+
+/** What {@link oidcGate} takes. */
+export interface OidcGateOptions {
+  readonly settings: OidcSettings;
+  /** What the service is called: a cookie of one service is no use at another. */
+  readonly service: string;
+  readonly clock: Clock;
+  readonly log: Logger;
+  /** Keeps the key that signs cookies, so that sign-ins outlast a new start. */
+  readonly store: CertificateStore;
+  /** The provider may be reached by plain HTTP; for tests. */
+  readonly insecure?: boolean;
+}
+
+/** Who is signed in. */
+interface Identity {
+  readonly subject: string;
+  readonly mail: string | undefined;
+  readonly groups: readonly string[];
+}
+
+interface Provider {
+  readonly server: oauth.AuthorizationServer;
+  readonly fetchedMs: number;
+}
+
+/** Lets those through who have signed in, and are among those who may. The target gets `X-Forwarded-User` and `-Email`. */
+export function oidcGate(options: OidcGateOptions): Layer {
+  const gate = new OidcGate(options);
+  return (handler) => (exchange) => gate.handle(exchange, handler);
+}
+
+class OidcGate {
+  readonly #options: OidcGateOptions;
+  readonly #client: oauth.Client;
+  readonly #clientAuth: oauth.ClientAuth;
+  readonly #audience: string;
+  #key: Promise<Uint8Array> | undefined;
+  #provider: Promise<Provider> | undefined;
+
+  constructor(options: OidcGateOptions) {
+    const { settings: { clientId, clientSecretFile, issuer }, service } = options;
+    this.#options = options;
+    this.#client = { client_id: clientId };
+    this.#clientAuth = clientSecretFile === undefined
+      ? oauth.None()
+      : oauth.ClientSecretPost(readSecret(clientSecretFile));
+    this.#audience = `${service} ${issuer} ${clientId}`;
+  }
+
+  async handle(exchange: Exchange, handler: (exchange: Exchange) => void | Promise<void>): Promise<void> {
+    const { target, fields } = exchange.request;
+    const [path = ""] = target.split("?");
+    if (path === OIDC_CALLBACK_PATH) return await this.#comeBack(exchange);
+    if (path === OIDC_LOGOUT_PATH) {
+      return respondText(exchange, 200, "You are signed out here.", [[
+        "set-cookie",
+        clearCookie(SESSION_COOKIE),
+      ]]);
+    }
+    const identity = await this.#identity(fields);
+    if (identity === undefined) return await this.#ask(exchange);
+    if (!this.#permits(identity)) return this.#forbid(exchange, identity);
+    await handler(
+      derived(exchange, { request: { ...exchange.request, fields: withIdentity(fields, identity) } }),
+    );
+  }
+
+  #permits({ mail, groups }: Identity): boolean {
+    const { allowedMails, allowedGroups } = this.#options.settings;
+    if (allowedMails === undefined && allowedGroups === undefined) return true;
+    const byMail = mail !== undefined &&
+      allowedMails?.some((allowed) => allowed.toLowerCase() === mail.toLowerCase());
+    return byMail === true || groups.some((group) => allowedGroups?.includes(group));
+  }
+
+  #forbid(exchange: Exchange, { subject, mail }: Identity): void {
+    this.#options.log.info(
+      { visitor: exchange.visitor.address, subject },
+      "visitor has signed in and isn't among those who may",
+    );
+    const who = mail === undefined ? "You are signed in" : `You are signed in as ${mail}`;
+    respondText(exchange, 403, `${who}, which doesn't give access here. ${OIDC_LOGOUT_PATH} signs you out.`);
+  }
+
+  /** Sends a visitor to the provider. */
+  async #ask(exchange: Exchange): Promise<void> {
+    const { request: { method, target, authority, fields }, upgrade } = exchange;
+    const page = (method === "GET" || method === "HEAD") && upgrade === undefined &&
+      fieldOf(fields, "sec-fetch-mode") !== "cors";
+    if (!page) return respondText(exchange, 401, "Sign in first: open this site in a browser.");
+    let server: oauth.AuthorizationServer;
+    try {
+      server = await this.#findProvider();
+    } catch (error) {
+      return this.#unreachable(exchange, error);
+    }
+    const [state, nonce, verifier] = [
+      oauth.generateRandomState(),
+      oauth.generateRandomNonce(),
+      oauth.generateRandomCodeVerifier(),
+    ];
+    const url = new URL(server.authorization_endpoint as string);
+    for (
+      const [name, value] of Object.entries({
+        client_id: this.#client.client_id,
+        redirect_uri: `https://${authority}${OIDC_CALLBACK_PATH}`,
+        response_type: "code",
+        scope: this.#options.settings.allowedGroups === undefined ? "openid email" : "openid email groups",
+        state,
+        nonce,
+        code_challenge: await oauth.calculatePKCECodeChallenge(verifier),
+        code_challenge_method: "S256",
+      })
+    ) url.searchParams.set(name, value);
+    const back = target.length <= RETURN_PATH_MAX && isOwnPath(target) ? target : "/";
+    const login = await this.#sign({ state, nonce, verifier, back }, "login", OIDC_LOGIN_SECONDS);
+    respondText(exchange, 302, "Sign in at the provider.", [
+      ["location", url.href],
+      ["set-cookie", cookie(LOGIN_COOKIE, login, OIDC_LOGIN_SECONDS)],
+    ]);
+  }
+
+  /** A visitor comes back from the provider with a code. */
+  async #comeBack(exchange: Exchange): Promise<void> {
+    const { request: { target, authority, fields }, visitor } = exchange;
+    const kept = await this.#read(cookieOf(fields, LOGIN_COOKIE), "login");
+    const { state, nonce, verifier, back } = kept ?? {};
+    if (
+      typeof state !== "string" || typeof nonce !== "string" || typeof verifier !== "string" ||
+      typeof back !== "string"
+    ) {
+      return respondText(
+        exchange,
+        400,
+        "The sign-in took too long, or began in another browser. Open the site again.",
+      );
+    }
+    let server: oauth.AuthorizationServer;
+    try {
+      server = await this.#findProvider();
+    } catch (error) {
+      return this.#unreachable(exchange, error);
+    }
+    const redirect = `https://${authority}${OIDC_CALLBACK_PATH}`;
+    let identity: Identity;
+    try {
+      const url = new URL(target, `https://${authority}`);
+      const params = oauth.validateAuthResponse(server, this.#client, url, state);
+      const answer = await oauth.authorizationCodeGrantRequest(
+        ...[server, this.#client, this.#clientAuth, params, redirect, verifier] as const,
+        this.#requestOptions,
+      );
+      const result = await oauth.processAuthorizationCodeResponse(server, this.#client, answer, {
+        expectedNonce: nonce,
+        requireIdToken: true,
+      });
+      // The ID token came over TLS from the provider itself; its signature is checked all the same.
+      await oauth.validateApplicationLevelSignature(server, answer, this.#requestOptions);
+      identity = identityOf(oauth.getValidatedIdTokenClaims(result));
+    } catch (error) {
+      this.#options.log.info({ visitor: visitor.address }, `Cannot sign visitor in: ${errorMessage(error)}`);
+      const clear: Field = ["set-cookie", clearCookie(LOGIN_COOKIE)];
+      return respondText(exchange, 400, "The provider didn't sign you in. Open the site again.", [clear]);
+    }
+    const seconds = this.#options.settings.sessionSeconds ?? OIDC_SESSION_SECONDS;
+    const { subject, mail, groups } = identity;
+    const { allowedGroups = [] } = this.#options.settings;
+    // A cookie has 4 KiB: of the groups those that matter here come first.
+    const shown = [...groups].sort((a, b) =>
+      Number(allowedGroups.includes(b)) - Number(allowedGroups.includes(a))
+    );
+    const session = await this.#sign(
+      { sub: subject, mail, groups: shown.slice(0, GROUPS_MAX) },
+      "session",
+      seconds,
+    );
+    const set: Field[] = [
+      ["set-cookie", cookie(SESSION_COOKIE, session, seconds)],
+      ["set-cookie", clearCookie(LOGIN_COOKIE)],
+    ];
+    if (!this.#permits(identity)) return this.#forbid(exchange, identity);
+    respondText(exchange, 302, "You are signed in.", [["location", isOwnPath(back) ? back : "/"], ...set]);
+  }
+
+  #unreachable(exchange: Exchange, error: unknown): void {
+    this.#options.log.warn(
+      { issuer: this.#options.settings.issuer },
+      `Cannot reach sign-in provider: ${errorMessage(error)}`,
+    );
+    respondText(exchange, 502, "The sign-in provider can't be reached. Try again in a moment.");
+  }
+
+  async #findProvider(): Promise<oauth.AuthorizationServer> {
+    const { clock, settings } = this.#options;
+    const known = await this.#provider?.catch(() => undefined);
+    if (known !== undefined && clock.nowMs() - known.fetchedMs < PROVIDER_REFRESH_MS) return known.server;
+    const issuer = new URL(settings.issuer);
+    this.#provider = oauth.discoveryRequest(issuer, this.#requestOptions)
+      .then((answer) => oauth.processDiscoveryResponse(issuer, answer))
+      .then((server) => {
+        if (server.authorization_endpoint === undefined) {
+          throw new Error("it names no authorization endpoint");
+        }
+        return { server, fetchedMs: clock.nowMs() };
+      });
+    return (await this.#provider).server;
+  }
+
+  get #requestOptions() {
+    return {
+      signal: () => AbortSignal.timeout(OIDC_TIMEOUT_MS),
+      ...this.#options.insecure === true ? { [oauth.allowInsecureRequests]: true } : {},
+    };
+  }
+
+  async #identity(fields: readonly Field[]): Promise<Identity | undefined> {
+    const claims = await this.#read(cookieOf(fields, SESSION_COOKIE), "session");
+    if (typeof claims?.sub !== "string") return undefined;
+    const { sub: subject, mail, groups } = claims;
+    return { subject, mail: typeof mail === "string" ? mail : undefined, groups: namesIn(groups) };
+  }
+
+  async #sign(claims: Record<string, unknown>, purpose: string, seconds: number): Promise<string> {
+    const nowS = Math.floor(this.#options.clock.wallMs() / 1000);
+    return await new SignJWT(claims)
+      .setProtectedHeader({ alg: "HS256", typ: purpose })
+      .setAudience(this.#audience).setIssuedAt(nowS).setExpirationTime(nowS + seconds)
+      .sign(await this.#signingKey());
+  }
+
+  async #read(token: string | undefined, purpose: string): Promise<Record<string, unknown> | undefined> {
+    if (token === undefined) return undefined;
+    try {
+      const { payload } = await jwtVerify(token, await this.#signingKey(), {
+        algorithms: ["HS256"],
+        typ: purpose,
+        audience: this.#audience,
+        currentDate: new Date(this.#options.clock.wallMs()),
+      });
+      return payload;
+    } catch {
+      return undefined;
+    }
+  }
+
+  #signingKey(): Promise<Uint8Array> {
+    return this.#key ??= this.#findKey();
+  }
+
+  async #findKey(): Promise<Uint8Array> {
+    const { store, log } = this.#options;
+    try {
+      const kept = (await store.read(KEY_NAME))?.trim();
+      if (kept !== undefined && /^[\w-]{43}$/.test(kept)) {
+        return new Uint8Array(Buffer.from(kept, "base64url"));
+      }
+      const made = randomBytes(32);
+      await store.write(KEY_NAME, `${made.toString("base64url")}\n`);
+      return new Uint8Array(made);
+    } catch (error) {
+      log.warn({}, `Cannot keep the key of sign-ins: ${errorMessage(error)}; they end with this process`);
+      return new Uint8Array(randomBytes(32));
+    }
+  }
+}
+
+function identityOf(claims: oauth.IDToken | undefined): Identity {
+  if (claims === undefined) throw new Error("the provider gave no ID token");
+  const { sub, email, email_verified: verified, groups } = claims;
+  // An address that the provider hasn't checked is anybody's.
+  const mail = typeof email === "string" && verified !== false ? email : undefined;
+  return { subject: sub, mail, groups: namesIn(groups) };
+}
+
+function namesIn(value: unknown): string[] {
+  return Array.isArray(value) ? value.filter((name): name is string => typeof name === "string") : [];
+}
+
+/** The request's fields for the target: who it is, and none of our cookies. */
+function withIdentity(fields: readonly Field[], { subject, mail, groups }: Identity): Field[] {
+  const kept = fields.filter(([name]) => !OWN_FIELDS.includes(name) && name !== "cookie");
+  const cookies = fields.filter(([name]) => name === "cookie")
+    .flatMap(([, value]) => value.split(/; */))
+    .filter((pair) => !pair.startsWith(`${SESSION_COOKIE}=`) && !pair.startsWith(`${LOGIN_COOKIE}=`));
+  if (cookies.length > 0) kept.push(["cookie", cookies.join("; ")]);
+  kept.push(["x-forwarded-user", safe(subject)]);
+  if (mail !== undefined) kept.push(["x-forwarded-email", safe(mail)]);
+  if (groups.length > 0) kept.push(["x-forwarded-groups", groups.map(safe).join(",")]);
+  return kept;
+}
+
+function cookieOf(fields: readonly Field[], name: string): string | undefined {
+  for (const [field, value] of fields) {
+    if (field !== "cookie") continue;
+    const found = value.split(/; */).find((pair) => pair.startsWith(`${name}=`));
+    if (found !== undefined) return found.slice(name.length + 1);
+  }
+  return undefined;
+}
+
+function cookie(name: string, value: string, seconds: number): string {
+  // Lax: the way back from the provider is a navigation from another site.
+  return `${name}=${value}; Path=/; Max-Age=${seconds}; Secure; HttpOnly; SameSite=Lax`;
+}
+
+function clearCookie(name: string): string {
+  return cookie(name, "", 0);
+}
+
+/** A path on this host: "//" and "/\" would lead to another one. */
+function isOwnPath(path: string): boolean {
+  return /^\/(?![/\\])/.test(path) && !path.startsWith("/.sallyport/");
+}
+
+function readSecret(path: string): string {
+  try {
+    return readFileSync(path, "utf8").trim();
+  } catch (cause) {
+    const message = `Cannot read client secret: ${errorMessage(cause)}`;
+    throw new SallyportError("config_invalid", message, { side: "config", cause });
+  }
+}
