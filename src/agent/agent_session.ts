@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { type InternalError, SallyportError } from "../errors.ts";
+import type { InternalError, SallyportError } from "../errors.ts";
 import type { Clock, Runtime, Timer } from "../runtime/port.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { Session, SessionHandler, SessionStream } from "../transport/port.ts";

@@ -6,7 +6,7 @@
 import type { Config, HostPort, LoadedConfig } from "../config/config.ts";
 import { formatHostPort, queueLimits } from "../config/config.ts";
 import type { FernetRing } from "../crypto/fernet.ts";
-import { createEdge, type Edge } from "../edge/edge.ts";
+import { createEdge } from "../edge/edge.ts";
 import type { Accepts } from "../edge/protocol_detector.ts";
 import { errorCode, errorMessage, SallyportError } from "../errors.ts";
 import { createMasterApp, type EdgeAddress } from "../master/app.ts";
