@@ -14,6 +14,10 @@ import type { Edge } from "../edge/edge.ts";
 import { errorMessage } from "../errors.ts";
 import type { Address } from "../runtime/port.ts";
 import { SHUTDOWN_GRACE_MS } from "../transport/port.ts";
+import type { ControlConnection, ControlMethods } from "../cluster/control.ts";
+import type { ControlLink } from "../edge/ledger/reporter.ts";
+import type { EdgeHub } from "../master/edge_hub.ts";
+import type { EdgeMessage, EdgeReport } from "../wire/control/control_messages.ts";
 import type { Base, EdgePart } from "./parts.ts";
 import { respawn } from "./respawn.ts";
 
@@ -38,6 +42,7 @@ export async function startWorkers(
   base: Base,
   config: Config,
   setting: "auto" | number,
+  hub?: EdgeHub,
 ): Promise<EdgePart> {
   const { io, runtime, log, life } = base;
   const folder = await socketFolder(config.dataDir);
@@ -48,6 +53,7 @@ export async function startWorkers(
     count: workerCount(setting),
     folder,
     drainMs: config.drainTimeout,
+    ...hub === undefined ? {} : { methods: (control: ControlConnection) => hubMethods(hub, control) },
     spawn: (assignment) => spawnWorker(assignment, [folder, config.dataDir]),
   });
   life.add("workers", () => supervisor.stop());
@@ -59,6 +65,36 @@ export async function startWorkers(
   base.metrics.addOthers(() => supervisor.ask<unknown>("metrics"));
   const { visitors = [], agents = [], sealed = [], curve = [], quic = [] } = supervisor.listening;
   return { ready: () => supervisor.ready, visitors, agents, sealed, curve, quic };
+}
+
+/** The session master of the parent, as its workers call it. */
+function hubMethods(hub: EdgeHub, control: ControlConnection): ControlMethods {
+  return {
+    hub_report: (report) => hub.report(report as EdgeReport),
+    hub_listen: async (since) => {
+      const undo = await hub.listen(
+        since as number ?? undefined,
+        (message) => control.tell("hub_said", message),
+      );
+      void control.over.then(undo);
+    },
+  };
+}
+
+/** A worker's link to the session master of its parent. */
+function parentHubLink({ control, over }: WorkerMembership): ControlLink {
+  return {
+    async listen(since, hear, signal) {
+      control.on("hub_said", (message) => hear(message as EdgeMessage));
+      await control.call("hub_listen", since);
+      const aborted = new Promise<void>((resolve) => {
+        if (signal.aborted) resolve();
+        else signal.addEventListener("abort", () => resolve(), { once: true });
+      });
+      await Promise.race([over, aborted]);
+    },
+    report: (report) => control.call("hub_report", report),
+  };
 }
 
 /** The place of this process among the workers of its parent. */
@@ -95,6 +131,16 @@ export class WorkerPlace {
     });
     void this.membership.over.then(() => this.#stop.resolve());
     life.add("cluster", () => this.membership.close(this.graceMs));
+  }
+
+  /** This worker's link to the session master of its parent, and its name there. */
+  masterLink(): { readonly link: () => ControlLink; readonly worker: string } {
+    return { link: () => parentHubLink(this.membership), worker: this.name };
+  }
+
+  /** Names this worker at the session master. */
+  get name(): string {
+    return this.assignment.node.slice(0, 8);
   }
 
   /** Tells the parent where this worker listens: it serves from now on. */

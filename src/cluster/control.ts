@@ -26,7 +26,7 @@ type Line =
 export class ControlConnection {
   readonly #conn: Conn;
   readonly #clock: Clock;
-  readonly #methods: ControlMethods;
+  #methods: ControlMethods;
   readonly #calls = new Map<number, { resolve(result: unknown): void; reject(error: unknown): void }>();
   readonly #listeners = new Map<string, (detail: unknown) => void>();
   readonly #decoder = new TextDecoder();
@@ -68,6 +68,11 @@ export class ControlConnection {
       timer.cancel();
       this.#calls.delete(call);
     }) as Promise<Result>;
+  }
+
+  /** Lets the other end call further methods. */
+  add(methods: ControlMethods): void {
+    this.#methods = { ...this.#methods, ...methods };
   }
 
   /** Tells the other end something; nothing comes back. */

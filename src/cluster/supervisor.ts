@@ -8,7 +8,7 @@ import { randomBytes } from "node:crypto";
 import { errorMessage, SallyportError } from "../errors.ts";
 import type { Address, Listener, Runtime, Timer } from "../runtime/port.ts";
 import type { Logger } from "../telemetry/log.ts";
-import { ControlConnection } from "./control.ts";
+import { ControlConnection, type ControlMethods } from "./control.ts";
 import { createMemoryDirectory, DirectoryStore } from "./memory_directory.ts";
 import { directoryMethods, tellChanges } from "./remote_directory.ts";
 
@@ -70,6 +70,8 @@ export interface SupervisorOptions {
   readonly folder: string;
   /** How long a worker's streams may go on when it is replaced or stopped, in milliseconds. */
   readonly drainMs: number;
+  /** What else workers may call. */
+  methods?(control: ControlConnection): ControlMethods;
   /** Starts a worker's process. */
   spawn(assignment: WorkerAssignment): WorkerProcess;
 }
@@ -149,6 +151,7 @@ export class Supervisor {
           listening: (said) => this.#listens(control, said as WorkerPorts),
         });
         tellChanges(directory, control);
+        control.add(this.#options.methods?.(control) ?? {});
       },
     });
     await this.#launch(0).ready.promise;

@@ -35,6 +35,8 @@ export interface WorkerOptions {
 
 /** A worker that has joined. */
 export interface WorkerMembership {
+  /** The connection to the parent. */
+  readonly control: ControlConnection;
   readonly node: ClusterNode;
   /** Which keys any worker has used, as the parent knows. */
   readonly keyUses: {
@@ -101,6 +103,7 @@ export async function joinParent(options: WorkerOptions): Promise<WorkerMembersh
   });
   await node.start();
   return {
+    control,
     node,
     keyUses: {
       first: (fingerprint, validUntilS) => control.call("key_first", [fingerprint, validUntilS]),

@@ -20,7 +20,8 @@ import type { Router } from "../tunnel/requests/router.ts";
 import { Tunnel } from "../tunnel/tunnel.ts";
 import { printableName } from "../wire/hostname.ts";
 import { type AgentRequest, agentRequest, type Authorize, type EdgeTunnels } from "./agent_request.ts";
-import { type Claim, Routes, type TokenAge } from "./routes.ts";
+import type { EdgeLedger } from "./ledger/ledger.ts";
+import { type Claim, type Claimed, Routes, type TokenAge } from "./routes.ts";
 import { sharedInstance } from "../wire/token/shared_claim.ts";
 import { tokenTransports } from "../wire/token/transports_claim.ts";
 import { routeGroup } from "../wire/token/route_group.ts";
@@ -44,6 +45,8 @@ export interface AgentOptions {
   readonly log: Logger;
   readonly metrics: Metrics;
   readonly authorize?: Authorize;
+  /** What agents may do, and what they use. */
+  readonly ledger: EdgeLedger;
   /** Where edges with the same Fernet keys note together which tokens have been used. */
   readonly keyUses?: KeyUseStore;
   readonly tunnels?: EdgeTunnels;
@@ -71,7 +74,7 @@ export class AgentRegistry {
 
   /** The session that serves a canonical name. */
   find(serverName: string): Session | undefined {
-    return this.#routes.find(serverName)?.session;
+    return this.#routes.find(serverName)?.visitors;
   }
 
   /** The tunnel to the agent that serves a canonical name, where there is one. */
@@ -153,7 +156,8 @@ export class AgentRegistry {
   #authorize(token: OpenedToken, remote: Address, transport: string): void | Promise<void> {
     checkTransport(token, transport);
     this.#routes.check(claimOf(token), this.#options.clock.nowMs());
-    const { authorize } = this.#options;
+    const { authorize, ledger } = this.#options;
+    ledger.authorize(agentRequest(token, remote, transport));
     if (authorize === undefined) return this.#useKey(token, transport);
     const fault = (thrown: unknown): never => {
       throw internalError("authorize", thrown);
@@ -191,14 +195,23 @@ export class AgentRegistry {
     const { clock, log, metrics } = this.#options;
     const { claims } = token;
     const id = tokenId(token.token);
+    const request = agentRequest(token, remote, session.transport);
     const agent = new AgentSession(this, session, {
       hostname: claims.hostname,
       valid: claims.valid,
       tokenId: id,
       remote: remote.host,
+      visitors: this.#options.ledger.opened(session, request),
     });
-    this.#openTunnel(agent, agentRequest(token, remote, session.transport));
-    const { replaced, denied } = this.#routes.claim(claimOf(token), agent, clock.nowMs());
+    let claimed: Claimed<AgentSession>;
+    try {
+      this.#openTunnel(agent, request);
+      claimed = this.#routes.claim(claimOf(token), agent, clock.nowMs());
+    } catch (error) {
+      this.#options.ledger.ended(session);
+      throw error;
+    }
+    const { replaced, denied } = claimed;
     this.#sessions.add(agent);
     metrics.sessionOpened(session);
     log.info({
@@ -261,7 +274,7 @@ export class AgentRegistry {
   #openTunnel(agent: AgentSession, request: AgentRequest): void {
     const { tunnels, clock, log } = this.#options;
     if (tunnels === undefined) return;
-    const carrier = new SessionCarrier(agent.session);
+    const carrier = new SessionCarrier(agent.visitors);
     const [adopted, router] = this.#routerOf(tunnels, carrier, request);
     if (!adopted && router === undefined) return;
     agent.carrier = carrier;
@@ -291,6 +304,7 @@ export class AgentRegistry {
   /** Internal: a session is over. */
   ended(agent: AgentSession, error: SallyportError): void {
     this.#sessions.delete(agent);
+    this.#options.ledger.ended(agent.session);
     this.#routes.release(agent);
     this.#options.cluster?.release(agent.id);
     const { log, metrics } = this.#options;
@@ -355,6 +369,8 @@ interface AgentFacts {
   readonly valid: number;
   readonly tokenId: string;
   readonly remote: string;
+  /** The session as visitors use it: counted, and held back where the agent has limits. */
+  readonly visitors: Session;
 }
 
 /** One agent's session at the edge. */
@@ -366,6 +382,7 @@ class AgentSession implements SessionHandler, AgentFacts {
   readonly valid: number;
   readonly tokenId: string;
   readonly remote: string;
+  readonly visitors: Session;
   /** Where agents may make requests. */
   carrier: SessionCarrier | undefined;
   tunnel: Tunnel | undefined;
@@ -379,6 +396,7 @@ class AgentSession implements SessionHandler, AgentFacts {
     this.valid = facts.valid;
     this.tokenId = facts.tokenId;
     this.remote = facts.remote;
+    this.visitors = facts.visitors;
   }
 
   /** It serves no new visitors any more. */

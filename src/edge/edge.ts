@@ -18,6 +18,7 @@ import type { Tunnel } from "../tunnel/tunnel.ts";
 import type { EdgeCluster } from "./cluster.ts";
 import type { Authorize, EdgeTunnels } from "./agent_request.ts";
 import { AgentRegistry } from "./agents.ts";
+import { EdgeLedger } from "./ledger/ledger.ts";
 import { type Accepts, ProtocolDetector } from "./protocol_detector.ts";
 import { publicPorts, type PublicPortsOptions } from "./public_ports.ts";
 import type { KeyUseStore } from "./used_keys.ts";
@@ -40,6 +41,8 @@ export interface EdgeOptions {
   readonly metrics?: Metrics;
   /** Has the last say about an agent whose token is good. */
   readonly authorize?: Authorize;
+  /** What agents may do and use, where a {@link LedgerReporter} joins it to a session master; its own when absent. */
+  readonly ledger?: EdgeLedger;
   /**
    * How agents come in, such as {@link snitunTransport} and {@link sealedTransport}; SniTun alone when absent. Those of a
    * TCP port that all share are tried in this order.
@@ -151,6 +154,7 @@ class EdgeNode implements Edge {
       log: this.#log,
       metrics: this.metrics,
       authorize: options.authorize,
+      ledger: options.ledger ?? new EdgeLedger({ clock: options.runtime.clock, ring: options.ring }),
       tunnels: options.publish === undefined ? options.tunnels : publicPorts({
         ...options.publish,
         runtime: this.#runtime,

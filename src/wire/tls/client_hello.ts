@@ -15,7 +15,7 @@ export const HELLO_DEADLINE_MS = 5_000;
 /** Largest ClientHello with its record headers. Real ones stay under 2 KiB; post-quantum and long ALPN lists under 7. */
 export const HELLO_MAX_BYTES = 64 * 1024;
 
-/** What has become of a ClientHello. */
+/** The outcome of reading a ClientHello. */
 export type HelloOutcome =
   /** More bytes are needed. */
   | { readonly kind: "incomplete" }
