@@ -20,6 +20,7 @@ import {
 import { addCompletion } from "./completion.ts";
 import { addCert } from "./cert.ts";
 import { addDemo } from "./demo.ts";
+import { addDoctor } from "./doctor.ts";
 import { addEdge } from "./edge.ts";
 import { type CliIo, commandLine, processIo } from "./io.ts";
 import { addKeygen } from "./keygen.ts";
@@ -117,6 +118,7 @@ function createProgram(context: CliContext, all: boolean): Command {
       addDemo,
       addServe,
       addAgent,
+      addDoctor,
       addEdge,
       addMaster,
       addAgents,
