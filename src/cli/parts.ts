@@ -140,6 +140,7 @@ export async function startEdge(
     publish: config.publishPorts && { ports: config.publishPorts, host: publishHost! },
     ...place === undefined ? {} : { cluster: place.membership.node, keyUses: place.membership.keyUses },
     idleTimeoutMs: config.idleTimeout,
+    streamsPerSource: config.streamsPerSource,
   });
   if (place !== undefined) place.edge = edge;
   const graceMs = () => {

@@ -60,6 +60,15 @@ export const KEYS = {
     commands: MASTERS,
     schema: value.many(value.network),
   }),
+  streamsPerSource: setting({
+    flag: "streams-per-source",
+    placeholder: "COUNT",
+    default: "256",
+    description: "Streams that one address may have open to one name, and connections to one public port; " +
+      "0 is without limit.",
+    commands: EDGES,
+    schema: value.count("streams", 0, 1_000_000),
+  }),
   database: optional({
     flag: "database",
     placeholder: "PLACE",
