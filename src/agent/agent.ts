@@ -7,6 +7,7 @@ import { type ErrorCode, errorCode, errorMessage, internalError, SallyportError 
 import type { Address, Runtime } from "../runtime/port.ts";
 import { reportFault } from "../telemetry/faults.ts";
 import { type Logger, silentLogger } from "../telemetry/log.ts";
+import { LogSampler } from "../telemetry/log_sampler.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { Session, SessionStream } from "../transport/port.ts";
 import type { Router } from "../tunnel/requests/router.ts";
@@ -159,6 +160,7 @@ class AgentNode implements Agent {
   readonly #options: AgentOptions;
   readonly #runtime: Runtime;
   readonly #log: Logger;
+  readonly #sampler: LogSampler;
   readonly #dialers: Dialers;
   readonly #choice: TransportChoice;
   readonly #publisher: Publisher | undefined;
@@ -178,6 +180,7 @@ class AgentNode implements Agent {
     this.#options = options;
     this.#runtime = options.runtime;
     this.#log = options.log ?? silentLogger;
+    this.#sampler = new LogSampler({ log: this.#log, clock: options.runtime.clock });
     this.#backoff = new Backoff(options.random);
     this.#dialers = new Dialers(options);
     this.#choice = new TransportChoice({
@@ -499,7 +502,8 @@ class AgentNode implements Agent {
     const failed = (error: unknown) => {
       const reason = internalError("connector", error);
       this.#fault(reason);
-      this.#log.warn({ visitor: stream.caller.address }, `Cannot serve visitor: ${errorMessage(error)}`);
+      const why = `Cannot serve visitor: ${errorMessage(error)}`;
+      this.#sampler.warn(reason.code, { visitor: stream.caller.address }, why);
       stream.abort(reason);
     };
     try {

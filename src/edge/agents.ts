@@ -10,6 +10,7 @@ import type { OpenedToken } from "../protocol/token/token_reader.ts";
 import type { Address, Clock } from "../runtime/port.ts";
 import { reportFault } from "../telemetry/faults.ts";
 import type { Logger } from "../telemetry/log.ts";
+import type { LogSampler } from "../telemetry/log_sampler.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { AgentAdmission } from "../transport/admission.ts";
 import type { Session, SessionHandler, SessionStream } from "../transport/port.ts";
@@ -33,6 +34,8 @@ export interface AgentOptions {
   readonly clock: Clock;
   readonly ring: FernetRing;
   readonly log: Logger;
+  /** For lines that strangers cause. */
+  readonly sampler: LogSampler;
   readonly metrics: Metrics;
   readonly authorize?: Authorize;
   /** What agents may do, and what they use. */
@@ -269,13 +272,16 @@ export class AgentRegistry {
   ): void {
     this.#options.metrics.refused(what, error.code);
     reportFault(error, this.#options, { agent: remote.host });
+    const { log, sampler } = this.#options;
     // Strangers are no more than information: anybody can send a server bytes. So is an attempt that lost a race.
-    this.#options.log[what === "agent" && error.code !== "connection_lost" ? "warn" : "info"]({
-      agent: remote.host,
-      reason: error.code,
-      hostname: token === undefined ? undefined : printableName(token.claims.hostname),
-      token_id: token === undefined ? undefined : tokenId(token.token),
-    }, error.message);
+    const level = what === "agent" && error.code !== "connection_lost" ? "warn" : "info";
+    const fields = { agent: remote.host, reason: error.code };
+    if (token === undefined) return sampler[level](`${what} ${error.code}`, fields, error.message);
+    const { hostname } = token.claims;
+    log[level](
+      { ...fields, hostname: printableName(hostname), token_id: tokenId(token.token) },
+      error.message,
+    );
   }
 }
 

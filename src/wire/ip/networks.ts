@@ -28,6 +28,12 @@ export function sourceOf(host: string): string {
   return bytes === undefined || bytes.length === 4 ? host : bytes.slice(0, 8).join(".");
 }
 
+/** The IPv6 /48 that an address lies in, which is what one site gets; undefined for IPv4. */
+export function sourceNetworkOf(host: string): string | undefined {
+  const bytes = host.includes(":") ? parseIp(host) : undefined;
+  return bytes === undefined || bytes.length === 4 ? undefined : bytes.slice(0, 6).join(".");
+}
+
 /** The one spelling of an IP address that is used in logs and comparisons; undefined when `text` is none. */
 export function normalizeIp(text: string): string | undefined {
   const bytes = parseIp(text);

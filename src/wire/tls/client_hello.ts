@@ -113,6 +113,25 @@ export class ClientHelloReader {
   }
 }
 
+/**
+ * The same for bytes that hold a whole ClientHello in one record, which nearly all first segments do: read where they
+ * stand, without a copy. "incomplete" where a {@link ClientHelloReader} has to see them, and what follows.
+ */
+export function readClientHello(bytes: Bytes): HelloOutcome {
+  const refused = checkRecordHeader(bytes, 0, bytes.length);
+  if (refused !== undefined || bytes.length <= RECORD_HEADER_BYTES + HANDSHAKE_HEADER_BYTES) {
+    return refused ?? INCOMPLETE;
+  }
+  const size = (bytes[3] << 8) | bytes[4];
+  if (bytes[RECORD_HEADER_BYTES] !== HANDSHAKE_CLIENT_HELLO || bytes.length < RECORD_HEADER_BYTES + size) {
+    return INCOMPLETE;
+  }
+  const message = bytes.subarray(RECORD_HEADER_BYTES, RECORD_HEADER_BYTES + size);
+  return messageLength(message, size) === size
+    ? parseHello(message.subarray(HANDSHAKE_HEADER_BYTES))
+    : INCOMPLETE;
+}
+
 function messageLength(message: Bytes, available: number): number | undefined {
   if (available < HANDSHAKE_HEADER_BYTES) return undefined;
   return HANDSHAKE_HEADER_BYTES + ((message[1] << 16) | (message[2] << 8) | message[3]);
