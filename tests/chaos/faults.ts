@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { rm } from "node:fs/promises";
+import { rename, rm } from "node:fs/promises";
 import { connect, type Socket } from "node:net";
 import { join } from "node:path";
 import { type Part, PARTS, type World } from "./world.ts";
@@ -67,6 +67,24 @@ export function makeFaults(quick: boolean): Fault[] {
         await wait(500);
         await world.kill("agent");
         await world.launch("agent");
+      },
+    },
+    {
+      name: "the data folder of edge and master is gone for 2 s",
+      quick: true,
+      recoveryMs: 15_000,
+      async run(world) {
+        const [place, elsewhere] = [join(world.folder, "data"), join(world.folder, "elsewhere")];
+        await rename(place, elsewhere);
+        try {
+          // What runs has its keys in memory; the agent gets a token and comes back.
+          world.relay.cut();
+          await wait(2_000);
+          await world.recovered();
+        } finally {
+          await rm(place, { recursive: true, force: true });
+          await rename(elsewhere, place);
+        }
       },
     },
     crowd(),
