@@ -68,6 +68,8 @@ export interface ErrorDetails {
   readonly retryable?: boolean;
   /** What it comes from. */
   readonly cause?: unknown;
+  /** The other side asks for no attempt before that. */
+  readonly retryAfterMs?: number;
 }
 
 /** An error with a stable code. Messages read "Cannot parse token: aes_key has 2 bytes, needs 32". */
@@ -78,6 +80,8 @@ export class SallyportError extends Error {
   readonly side: Side;
   /** Whether the same attempt may succeed later. */
   readonly retryable: boolean;
+  /** Milliseconds before which the other side wants no further attempt; undefined where it doesn't say. */
+  readonly retryAfterMs: number | undefined;
 
   /** `message` is one line, "Cannot do this: why". */
   constructor(code: ErrorCode, message: string, details: ErrorDetails) {
@@ -86,6 +90,7 @@ export class SallyportError extends Error {
     this.code = code;
     this.side = details.side;
     this.retryable = details.retryable ?? false;
+    this.retryAfterMs = details.retryAfterMs;
   }
 }
 

@@ -15,7 +15,15 @@ import { FrameReceiver } from "../src/protocol/mux/snitun/receiver.ts";
 import { ConnSession } from "../src/transport/conn_session.ts";
 import { createRouter } from "../src/tunnel/requests/router.ts";
 import { runFile } from "./support/run_file.ts";
-import { AGENT_HOST, EDGE_HOST, EDGE_PORT, FERNET_KEY, NOTHING, TestEdge } from "./support/tunnel.ts";
+import {
+  AGENT_HOST,
+  assertAlert,
+  EDGE_HOST,
+  EDGE_PORT,
+  FERNET_KEY,
+  NOTHING,
+  TestEdge,
+} from "./support/tunnel.ts";
 import { parsePrometheus, sampleValue } from "./telemetry/prometheus.ts";
 
 /** What was thrown; the log must show where. */
@@ -175,7 +183,7 @@ describe("a fault of our own", () => {
     });
     const { conn } = await test.visit();
     await test.advance(100);
-    assert.equal(conn.closes, 1);
+    assertAlert(conn, 80);
     await witness.assertTold("session");
     const reasons = witness.lines.map((line) => JSON.parse(line).reason);
     assert.ok(!reasons.includes("frame_invalid"));

@@ -99,7 +99,7 @@ if (role === "edge" && transport === "curve") {
         remote: conn.remote,
         acceptedAtMs: clock.nowMs(),
       };
-      acceptSnitun({ ...accepted, alone: false, left() {} }, shared, admission);
+      acceptSnitun({ ...accepted, alone: false, known() {}, left() {} }, shared, admission);
     },
   });
 } else {

@@ -57,7 +57,7 @@ export async function listen(
         remote: conn.remote,
         acceptedAtMs: clock.nowMs(),
       };
-      acceptSnitun({ ...accepted, alone: false, left() {} }, { clock, scratch }, shared);
+      acceptSnitun({ ...accepted, alone: false, known() {}, left() {} }, { clock, scratch }, shared);
     },
   });
   return "ready";

@@ -7,6 +7,7 @@ import { type ErrorCode, errorCode, errorMessage, internalError, SallyportError 
 import type { Address, Runtime } from "../runtime/port.ts";
 import { reportFault } from "../telemetry/faults.ts";
 import { type Logger, silentLogger } from "../telemetry/log.ts";
+import { LogSampler } from "../telemetry/log_sampler.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { Session, SessionStream } from "../transport/port.ts";
 import type { Router } from "../tunnel/requests/router.ts";
@@ -44,6 +45,8 @@ export interface AgentOptions extends DialerOptions {
   readonly transport?: TransportSetting;
   /** Where tokens come from, such as {@link masterGrants}; asked before each connection. */
   readonly grants: GrantSource;
+  /** Forgets grants that were fetched ahead: an edge has refused one, or other names are served ({@link GrantStock}). */
+  discardGrants?(): void;
   /** What becomes of visitors' streams, such as {@link tcpConnector}. */
   readonly connector: Connector;
   /**
@@ -143,6 +146,10 @@ export function createAgent(options: AgentOptions): Agent {
   return new AgentNode(options);
 }
 
+/** How an edge says that it doesn't take a grant. */
+const REFUSED: ReadonlySet<SallyportError["code"]> = new Set(
+  ["session_refused", "token_invalid", "token_expired"] as const,
+);
 /** How a session looks to its agent when another agent took its name; some transports can't say it. */
 const PUSHED_OUT: ReadonlySet<string> = new Set(["connection_lost", "name_flapping", "replaced"]);
 
@@ -153,6 +160,7 @@ class AgentNode implements Agent {
   readonly #options: AgentOptions;
   readonly #runtime: Runtime;
   readonly #log: Logger;
+  readonly #sampler: LogSampler;
   readonly #dialers: Dialers;
   readonly #choice: TransportChoice;
   readonly #publisher: Publisher | undefined;
@@ -172,6 +180,7 @@ class AgentNode implements Agent {
     this.#options = options;
     this.#runtime = options.runtime;
     this.#log = options.log ?? silentLogger;
+    this.#sampler = new LogSampler({ log: this.#log, clock: options.runtime.clock });
     this.#backoff = new Backoff(options.random);
     this.#dialers = new Dialers(options);
     this.#choice = new TransportChoice({
@@ -230,6 +239,7 @@ class AgentNode implements Agent {
 
   renew(): void {
     this.#renewals++;
+    this.#options.discardGrants?.();
     this.#current?.renew();
   }
 
@@ -377,6 +387,7 @@ class AgentNode implements Agent {
       });
     } catch (error) {
       if (!shown) spare.push(grant);
+      else if (REFUSED.has(errorCode(error))) this.#options.discardGrants?.();
       throw explain(error, grant, this.#runtime);
     }
     return agent;
@@ -457,7 +468,10 @@ class AgentNode implements Agent {
    * has lost one with it.
    */
   async #pause(failure?: unknown): Promise<void> {
-    const delayMs = this.#backoff.next(UNREACHABLE.has(errorCode(failure)));
+    const backoffMs = this.#backoff.next(UNREACHABLE.has(errorCode(failure)));
+    const askedMs = failure instanceof SallyportError ? failure.retryAfterMs ?? 0 : 0;
+    // Behind the time that the session master asks for, agents come back one by one, not all in the same moment.
+    const delayMs = askedMs === 0 ? backoffMs : askedMs + backoffMs;
     const next_attempt_seconds = Math.round(delayMs / 100) / 10;
     if (failure !== undefined) this.#lastFailure = this.#failureOf(failure);
     if (failure === undefined) this.#log.info({ next_attempt_seconds }, "dialling again");
@@ -488,7 +502,8 @@ class AgentNode implements Agent {
     const failed = (error: unknown) => {
       const reason = internalError("connector", error);
       this.#fault(reason);
-      this.#log.warn({ visitor: stream.caller.address }, `Cannot serve visitor: ${errorMessage(error)}`);
+      const why = `Cannot serve visitor: ${errorMessage(error)}`;
+      this.#sampler.warn(reason.code, { visitor: stream.caller.address }, why);
       stream.abort(reason);
     };
     try {

@@ -6,6 +6,7 @@
 import { errorMessage, SallyportError } from "../errors.ts";
 import type { Conn, Runtime } from "../runtime/port.ts";
 import { type Logger, silentLogger } from "../telemetry/log.ts";
+import { LogSampler } from "../telemetry/log_sampler.ts";
 import type { SessionStream } from "../transport/port.ts";
 import { type ByteMeter, idleTicks, splice, VISITOR_IDLE_TIMEOUT_MS } from "../transport/splice.ts";
 import { AlertDescription, encodeAlert } from "../wire/tls/tls_alert.ts";
@@ -50,6 +51,7 @@ export function tcpConnector(options: TcpConnectorOptions): Connector {
   const { runtime, host, port, accessList, meter, plain = false } = options;
   const { idleTimeoutMs = VISITOR_IDLE_TIMEOUT_MS } = options;
   const log = options.log ?? silentLogger;
+  const sampler = new LogSampler({ log, clock: runtime.clock });
   return async (stream) => {
     const visitor = stream.caller.address;
     if (accessList !== undefined && !accessList.permits(visitor)) {
@@ -65,7 +67,8 @@ export function tcpConnector(options: TcpConnectorOptions): Connector {
         `Cannot reach endpoint ${host}:${port}: ${errorMessage(cause)}`,
         { side: "local", retryable: true, cause },
       );
-      log.warn({ visitor, endpoint: `${host}:${port}`, reason: error.code }, error.message);
+      const endpoint = `${host}:${port}`;
+      sampler.warn("endpoint", { visitor, endpoint, reason: error.code }, error.message);
       return plain ? stream.abort(error) : dismiss(stream, AlertDescription.internal_error);
     }
     log.debug({ visitor, endpoint: `${host}:${port}` }, "visitor connected");

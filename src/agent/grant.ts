@@ -9,11 +9,10 @@ import type { Bytes } from "../bytes/bytes.ts";
 import type { CipherName } from "../crypto/header_cipher.ts";
 import { parseFingerprint } from "../crypto/certificate.ts";
 import { SallyportError } from "../errors.ts";
-import { fetchFailure } from "./fetch_failure.ts";
+import { TOKEN_MAX_BYTES } from "../wire/token/token_payload.ts";
+import { checkEdgePlace, type Lookup, systemLookup } from "./edge_place.ts";
+import { type MasterAnswer, MasterClient, type MasterCredential } from "./master_client.ts";
 import type { Grant } from "../transport/grant.ts";
-
-/** An answer of the session master must be complete by then. */
-export const MASTER_TIMEOUT_MS = 15_000;
 
 /** Gets a fresh grant. Rejects with `credential_refused` where asking again is of no use. */
 export type GrantSource = () => Promise<Grant>;
@@ -22,10 +21,10 @@ export type GrantSource = () => Promise<Grant>;
 export interface MasterGrantOptions {
   /** The session master's base URL, such as `https://master.example.org`. */
   readonly master: string;
-  /** The key that the session master knows. */
-  readonly credential: string;
-  /** The name that the agent serves. */
-  readonly hostname: string;
+  /** The key that the session master knows, or what signs requests ({@link identityCredential}). */
+  readonly credential: string | MasterCredential;
+  /** The name that the agent serves; for an enrolled agent all names that the session master has for it when absent. */
+  readonly hostname?: string;
   /** Further names. */
   readonly aliases?: readonly string[];
   /** SniTun's version. */
@@ -40,8 +39,14 @@ export interface MasterGrantOptions {
   readonly shared?: string | undefined;
   /** How long the token is to be good for; the master's choice when absent. */
   readonly ttlSeconds?: number;
+  /** Allows `http://` to another machine: who is on the way sees and changes everything. */
+  readonly insecure?: boolean;
+  /** Takes the edge that the session master names wherever it is; else not one that is nearer than the master itself. */
+  readonly anyEdge?: boolean;
   /** For tests and embedders; the platform's own when absent. */
   readonly fetch?: (request: Request) => Promise<Response>;
+  /** Finds addresses of names; the system's own when absent, none where `fetch` is given. */
+  readonly lookup?: Lookup;
   /** The date by this machine, in milliseconds since 1970; the system's clock when absent. */
   readonly wallMs?: () => number;
 }
@@ -51,7 +56,8 @@ const hex = (byteLength: number) =>
     .transform((text): Bytes => Uint8Array.from(text.match(/../g)!, (pair) => parseInt(pair, 16)));
 
 const answerSchema = z.object({
-  token: z.string().min(1),
+  // What goes to the edge in clear must be a token and nothing else: the master doesn't choose what we write to whom.
+  token: z.string().max(TOKEN_MAX_BYTES).regex(/^gAAAAA[\w-]{90,}={0,2}$/, "isn't a Fernet token"),
   hostname: z.string(),
   alias: z.array(z.string()).default([]),
   aes_key: hex(32),
@@ -80,42 +86,34 @@ function decodeKey(text: string): Bytes {
   return new Uint8Array(Buffer.from(text, "base64url"));
 }
 
-const problemSchema = z.object({ title: z.string().optional(), detail: z.string().optional() });
-
 /** Grants from a session master: `POST /v1/tokens`, fresh key material each time. */
 export function masterGrants(options: MasterGrantOptions): GrantSource {
-  const url = new URL("v1/tokens", options.master.endsWith("/") ? options.master : `${options.master}/`);
+  const client = new MasterClient({ ...options, what: "Cannot get token" });
+  const lookup = options.lookup ?? (options.fetch === undefined ? systemLookup : () => Promise.resolve([]));
   const wallMs = options.wallMs ?? Date.now;
-  const call = options.fetch ?? ((request: Request) => fetch(request));
   return async () => {
-    const request = new Request(url, {
-      method: "POST",
-      headers: { authorization: `Bearer ${options.credential}`, "content-type": "application/json" },
-      body: JSON.stringify({
-        hostname: options.hostname,
-        alias: options.aliases,
-        protocol_version: options.protocolVersion,
-        cipher: options.cipher,
-        publish: options.publish?.length === 0 ? undefined : options.publish,
-        transports: options.transports,
-        shared: options.shared,
-        ttl_seconds: options.ttlSeconds,
-      }),
-      redirect: "error",
-      signal: AbortSignal.timeout(MASTER_TIMEOUT_MS),
-    });
-    let response: Response;
-    let body: unknown;
-    try {
-      response = await call(request);
-      body = await response.json().catch(() => undefined);
-    } catch (cause) {
-      throw unreachable(url, fetchFailure(cause, url), cause);
+    const { hostname, aliases, protocolVersion, cipher, publish, transports, shared, ttlSeconds } = options;
+    const session = {
+      protocol_version: protocolVersion,
+      cipher,
+      transports,
+      shared,
+      ttl_seconds: ttlSeconds,
+    };
+    const answer = hostname === undefined
+      ? await client.call("POST", "/v1/agent-tokens", session)
+      : await client.call("POST", "/v1/tokens", {
+        hostname,
+        alias: aliases,
+        publish: publish?.length === 0 ? undefined : publish,
+        ...session,
+      });
+    if (answer.status !== 201) throw client.refusal(answer);
+    const grant = insistOn(options, toGrant(client, answer.body));
+    if (options.anyEdge !== true) {
+      await checkEdgePlace(grant.edge.host, new URL(options.master).hostname, lookup);
     }
-    if (response.status === 201) {
-      return { ...insistOn(options, toGrant(url, body)), ...clockOffset(response, wallMs()) };
-    }
-    throw refusal(url, response.status, body);
+    return { ...grant, ...clockOffset(answer, wallMs()) };
   };
 }
 
@@ -123,17 +121,17 @@ export function masterGrants(options: MasterGrantOptions): GrantSource {
 const CLOCK_OFFSET_MIN_MS = 5_000;
 
 /** A board without a battery starts in the past, and learns from its session master what time it is. */
-function clockOffset({ headers }: Response, wallMs: number): Pick<Grant, "clockOffsetMs"> {
+function clockOffset({ headers }: MasterAnswer, wallMs: number): Pick<Grant, "clockOffsetMs"> {
   const offsetMs = Date.parse(headers.get("date") ?? "") - wallMs;
   return Math.abs(offsetMs) >= CLOCK_OFFSET_MIN_MS ? { clockOffsetMs: offsetMs } : {};
 }
 
-function toGrant(url: URL, body: unknown): Grant {
+function toGrant(client: MasterClient, body: unknown): Grant {
   const parsed = answerSchema.safeParse(body);
   if (!parsed.success) {
     const issue = parsed.error.issues[0];
     const member = issue.path.length === 0 ? "body" : issue.path.join(".");
-    throw unreachable(url, `its answer can't be used: ${member}: ${issue.message}`);
+    throw client.unreachable(`its answer can't be used: ${member}: ${issue.message}`);
   }
   const answer = parsed.data;
   const { host, port, public_key: publicKey, transports, curve_port: curvePort } = answer.edge;
@@ -169,33 +167,4 @@ function insistOn({ cipher, protocolVersion }: MasterGrantOptions, grant: Grant)
     : undefined;
   if (wrong === undefined) return grant;
   throw new SallyportError("token_invalid", `Cannot use token: ${wrong}`, { side: "peer", retryable: true });
-}
-
-function refusal(url: URL, status: number, body: unknown): SallyportError {
-  const problem = problemSchema.safeParse(body);
-  const why = problem.success ? problem.data.detail ?? problem.data.title : undefined;
-  const said = `it answered ${status}${why === undefined ? "" : `: ${why}`}`;
-  if (status === 401 || status === 403) {
-    return new SallyportError(
-      "credential_refused",
-      `Cannot get token from ${url.origin}: credential refused: ${said}`,
-      {
-        side: "config",
-      },
-    );
-  }
-  if (status >= 400 && status < 500 && status !== 408 && status !== 429) {
-    return new SallyportError("config_invalid", `Cannot get token from ${url.origin}: ${said}`, {
-      side: "config",
-    });
-  }
-  return unreachable(url, said);
-}
-
-function unreachable(url: URL, why: string, cause?: unknown): SallyportError {
-  return new SallyportError("master_unreachable", `Cannot get token from ${url.origin}: ${why}`, {
-    side: "network",
-    retryable: true,
-    cause,
-  });
 }

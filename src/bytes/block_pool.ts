@@ -22,7 +22,7 @@ export class BlockPool {
     return this.#free.pop() ?? new Uint8Array(BLOCK_BYTES);
   }
 
-  /** Gives back a block that nobody else holds; other sizes are let go. */
+  /** Gives back a block that has no other user; blocks of other sizes are dropped. */
   give(block: Bytes): void {
     if (block.length === BLOCK_BYTES && this.#free.length * BLOCK_BYTES < KEPT_BYTES) this.#free.push(block);
   }

@@ -7,6 +7,8 @@ import { AccessList } from "../agent/access_list.ts";
 import { createAgent } from "../agent/agent.ts";
 import { tcpConnector } from "../agent/connector.ts";
 import { masterGrants } from "../agent/grant.ts";
+import { GrantStock } from "../agent/grant_stock.ts";
+import { identityCredential, keepHostnames } from "../agent/identity.ts";
 import type { Service } from "../agent/services/service.ts";
 import { ServiceTable } from "../agent/services/table.ts";
 import type { Target } from "../agent/services/target.ts";
@@ -37,6 +39,7 @@ import { askForMissing } from "./ask.ts";
 import { serviceConnectors } from "./certificates.ts";
 import { addExamples, addSettings, type CliContext, type Command, readSettings } from "./command.ts";
 import { Connecting } from "./connecting.ts";
+import { type AgentAccess, findAccess } from "./identity.ts";
 import { transportMemory } from "./known_transports.ts";
 import { type Base, createBase, startStatus, statusFacts } from "./parts.ts";
 import { addPassword } from "./password.ts";
@@ -49,9 +52,6 @@ import { printStartup } from "./startup.ts";
 /** Services that the start message names one by one; of more it says how many. */
 const SERVICES_SHOWN_MAX = 12;
 
-/** The settings that the agent doesn't start without, so that they are there. */
-type AgentConfig = Config & { readonly master: string; readonly credential: string };
-
 /** Adds the command. */
 export function addAgent(program: Command, context: CliContext): void {
   const { io } = context;
@@ -63,6 +63,10 @@ export function addAgent(program: Command, context: CliContext): void {
   const master = "agent --master https://master.example.org --credential-file agent.key ";
   const base = `${master}--hostname home.example.org --to 127.0.0.1:443`;
   addExamples(command, io, [
+    {
+      what: "with the link that `agents add` printed, the first time; later the link isn't needed any more",
+      args: "agent --join https://master.example.org/#CODE --to 127.0.0.1:443",
+    },
     {
       what:
         "a server on this machine that speaks TLS; the credential by file, since other users can see arguments",
@@ -116,9 +120,11 @@ export function addAgent(program: Command, context: CliContext): void {
 async function runAgent(command: Command, { io }: CliContext): Promise<number> {
   await askForMissing(command, io);
   const loaded = readSettings(command, "agent", io);
-  const config = loaded.config as AgentConfig;
-  const { master, credential, edge, protocolVersion, cipher, allow, block, publish } = config;
-  const services = agentServices(loaded);
+  const { config } = loaded;
+  const { edge, protocolVersion, cipher, allow, block, publish } = config;
+  const access = await findAccess(loaded);
+  const enrolled = new EnrolledNames(loaded, access);
+  const services = agentServices(enrolled.loaded);
   const base = await createBase(config, io);
   const { runtime, log, metrics, life } = base;
   return await life.run(async () => {
@@ -139,11 +145,15 @@ async function runAgent(command: Command, { io }: CliContext): Promise<number> {
     const network = agentNetwork(config, io, runtime);
     const grants = masterGrants({
       ...network.fetch === undefined ? {} : { fetch: network.fetch },
-      ...{ master, credential, protocolVersion, cipher },
+      master: access.master,
+      credential: access.identity === undefined
+        ? access.credential
+        : identityCredential(access.identity, () => runtime.clock.wallMs()),
+      ...{ protocolVersion, cipher, insecure: config.insecureMaster, anyEdge: edge !== undefined },
       // A token that is bound to a transport is of no use with another one. SniTun's own masters know no such member.
       transports: ["auto", "snitun"].includes(config.transport) ? undefined : [config.transport],
       get hostname() {
-        return names.hostname;
+        return enrolled.own ? undefined : names.hostname;
       },
       get aliases() {
         return names.aliases;
@@ -153,6 +163,15 @@ async function runAgent(command: Command, { io }: CliContext): Promise<number> {
       },
       publish: publish.map(formatPublishClaim),
     });
+    const stock = new GrantStock(async () => {
+      const grant = await grants();
+      if (await enrolled.heard([grant.hostname, ...grant.aliases])) {
+        table.apply(agentServices(enrolled.loaded));
+        log.info({ hostnames: table.names }, "the session master has other names for this agent");
+      }
+      return grant;
+    }, { clock: runtime.clock, log });
+    life.add("grants", () => stock.close());
     const agent = createAgent({
       runtime: network.runtime,
       log,
@@ -167,11 +186,12 @@ async function runAgent(command: Command, { io }: CliContext): Promise<number> {
       congestion: config.congestion,
       transportMemory: transportMemory(config.dataDir),
       grants: async () => {
-        connecting.asksMaster(master);
-        const grant = await grants();
+        connecting.asksMaster(access.master);
+        const grant = await stock.take();
         connecting.dials(edge ?? grant.edge, config.transport);
         return grant;
       },
+      discardGrants: () => stock.discard(),
       connected: () => connecting.done(),
       publish: published.map(({ port, target }) => ({
         port,
@@ -190,7 +210,7 @@ async function runAgent(command: Command, { io }: CliContext): Promise<number> {
       version: VERSION,
       runtime: `${runtime.name} ${runtime.version}`,
       pid: process.pid,
-      ...{ startedMs, nowMs: runtime.clock.wallMs(), master },
+      ...{ startedMs, nowMs: runtime.clock.wallMs(), master: access.master },
       agent: agent.facts,
       services: table.facts,
       certificates: table.certificates,
@@ -201,7 +221,8 @@ async function runAgent(command: Command, { io }: CliContext): Promise<number> {
       const fresh = readSettings(command, "agent", io);
       const before = table.names;
       const wasShared = table.services.some((service) => service.shared);
-      const applied = table.apply(agentServices(fresh));
+      enrolled.reload(fresh);
+      const applied = table.apply(agentServices(enrolled.loaded));
       const { kept, ...changes } = applied;
       log.info({ ...changes, kept: kept.length }, "configuration reloaded");
       for (const name of changedSettings(loaded, fresh)) {
@@ -221,7 +242,10 @@ async function runAgent(command: Command, { io }: CliContext): Promise<number> {
         ...published.map(({ port, target }) =>
           ["public port", `${formatPublishClaim({ port })} to ${formatHostPort(target)}`] as const
         ),
-        ["session master", master],
+        ["session master", access.master],
+        ...access.identity === undefined
+          ? []
+          : [["identity", `${access.identity.id}, in ${access.file.place}`] as const],
         ["edge", edge === undefined ? "the one that the token names" : formatHostPort(edge)],
         ...network.text === undefined ? [] : [["proxy", network.text] as const],
         ...config.transport === "snitun" ? [] : [["transport", config.transport] as const],
@@ -230,6 +254,47 @@ async function runAgent(command: Command, { io }: CliContext): Promise<number> {
     });
     return { over: agent.run() };
   });
+}
+
+/** The names of an enrolled agent: where the settings name none for `--to`, those that the session master has for it. */
+class EnrolledNames {
+  readonly #access: AgentAccess;
+  #loaded: LoadedConfig;
+  #names: readonly string[];
+
+  constructor(loaded: LoadedConfig, access: AgentAccess) {
+    this.#access = access;
+    this.#loaded = loaded;
+    this.#names = access.identity?.hostnames ?? [];
+  }
+
+  /** Whether the names are the session master's to say. */
+  get own(): boolean {
+    const { config, services } = this.#loaded;
+    return this.#access.identity !== undefined && config.hostname === undefined &&
+      config.service.length === 0 &&
+      services.length === 0;
+  }
+
+  /** The settings, with the session master's names where they have none. */
+  get loaded(): LoadedConfig {
+    const [hostname, ...alias] = this.#names;
+    if (!this.own || hostname === undefined) return this.#loaded;
+    return { ...this.#loaded, config: { ...this.#loaded.config, hostname, alias } };
+  }
+
+  reload(loaded: LoadedConfig): void {
+    this.#loaded = loaded;
+  }
+
+  /** Keeps the names that a grant has; says whether they are others than before. */
+  async heard(names: readonly string[]): Promise<boolean> {
+    const { identity } = this.#access;
+    if (identity === undefined || !this.own || names.join() === this.#names.join()) return false;
+    this.#names = names;
+    await keepHostnames(this.#access.file, identity, names);
+    return true;
+  }
 }
 
 /** Lets `agent status` and `doctor` ask; an agent that can't be asked still serves. */

@@ -8,6 +8,7 @@ import { existsSync } from "node:fs";
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Command } from "./command.ts";
+import { IDENTITY_FILE } from "./data_dir.ts";
 import type { CliIo } from "./io.ts";
 import { shellWord } from "./startup.ts";
 
@@ -60,9 +61,14 @@ export async function askForMissing(command: Command, io: CliIo): Promise<void> 
   const given = command.opts();
   const known = (option: string) => given[option] !== undefined || Boolean(io.env[variableOf(option)]);
   if (known("config")) return;
-  const missing = QUESTIONS.filter(({ options }) => !options.some(known));
-  if (missing.length === 0) return;
   const folder = String(given.dataDir ?? (io.env.SALLYPORT_DATA_DIR || "data"));
+  // An agent that has enrolled, or does so now, knows its session master, its key and its names.
+  const enrolled = !known("credential") && !known("credentialFile") &&
+    (known("join") || existsSync(join(folder, IDENTITY_FILE)));
+  const missing = QUESTIONS.filter(({ member, options }) =>
+    !options.some(known) && !(enrolled && member !== "to")
+  );
+  if (missing.length === 0) return;
   const path = join(folder, ANSWERS_FILE);
   if (existsSync(path)) {
     command.setOptionValue("config", path);

@@ -36,6 +36,7 @@ const COMMON_FLAGS: ReadonlySet<string> = new Set([
   ...[
     "master",
     "credential-file",
+    "join",
     "hostname",
     "alias",
     "to",
@@ -58,16 +59,18 @@ export function addSettings(command: Command, name: CommandName): Command {
   for (const [settingName, setting] of settingsOf(name)) {
     if (setting.flag === undefined) continue;
     const option = new Option(
-      `--${setting.flag} <${setting.placeholder}>`,
+      setting.placeholder === "" ? `--${setting.flag}` : `--${setting.flag} <${setting.placeholder}>`,
       helpOf(setting, name, twins.get(settingName)),
     );
     // A flag that takes one value and comes twice is a slip; the later value would win without a word.
-    option.argParser((text: string, before: string[] | string | undefined) => {
-      if (!setting.many && before !== undefined) {
-        throw new CommanderError(2, "sallyport.repeated", `error: --${setting.flag} is given twice`);
-      }
-      return setting.many ? [...(before ?? []), text] : text;
-    });
+    if (setting.placeholder !== "") {
+      option.argParser((text: string, before: string[] | string | undefined) => {
+        if (!setting.many && before !== undefined) {
+          throw new CommanderError(2, "sallyport.repeated", `error: --${setting.flag} is given twice`);
+        }
+        return setting.many ? [...(before ?? []), text] : text;
+      });
+    }
     const choices = choicesOf(setting);
     if (choices !== undefined) option.argChoices = choices;
     if (!COMMON_FLAGS.has(setting.flag) && !setting.required.includes(name)) {

@@ -36,6 +36,14 @@ export const PINS_FILE = "known_edges";
 /** Which transport got through, by edge and network. */
 export const TRANSPORTS_FILE = "known_transports";
 
+/** Who an agent is at its session master, with its secret key. */
+export const IDENTITY_FILE = "agent.identity";
+/** The session master's database. */
+export const DATABASE_FILE = "master.db";
+/** How an edge is called at its session master. */
+export const EDGE_NAME_FILE = "edge.name";
+/** What an edge hasn't reported yet. */
+export const JOURNAL_FILE = "edge.journal";
 /** The folder of ACME accounts, certificates and their keys. */
 export const CERTIFICATES_FOLDER = "tls";
 
@@ -50,6 +58,12 @@ const KNOWN_FILES: readonly string[] = [
   CERTIFICATE_FILE,
   PINS_FILE,
   TRANSPORTS_FILE,
+  IDENTITY_FILE,
+  DATABASE_FILE,
+  `${DATABASE_FILE}-wal`,
+  `${DATABASE_FILE}-shm`,
+  JOURNAL_FILE,
+  EDGE_NAME_FILE,
   CERTIFICATES_FOLDER,
   STATUS_SOCKET,
 ];
@@ -202,6 +216,11 @@ export class DataDir {
     const message = `Cannot use data folder ${this.path}: ${path}: ${errorMessage(error)}`;
     return new SallyportError("config_invalid", message, { side: "config", cause: error });
   }
+}
+
+/** Whether there is such a file or folder. */
+export function exists(path: string): Promise<boolean> {
+  return stat(path).then(() => true, () => false);
 }
 
 async function writeDurably(path: string, content: string): Promise<void> {

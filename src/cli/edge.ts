@@ -6,6 +6,7 @@
 import { addExamples, addSettings, type CliContext, type Command, readSettings } from "./command.ts";
 import { commandLine } from "./io.ts";
 import { Keys } from "./keys.ts";
+import { joinMaster, makeLedger, masterLink } from "./ledger.ts";
 import { addressList, createBase, publishFacts, startEdge, startStatus, statusFacts } from "./parts.ts";
 import { keyOrigin } from "./serve.ts";
 import { findQuic, quicFacts, warnOfKeyLog } from "./quic.ts";
@@ -26,27 +27,38 @@ export function addEdge(program: Command, context: CliContext): void {
       what: "with a port for agents by the sealed transport",
       args: "edge --fernet-keys-file /etc/sallyport/fernet.keys --sealed-listen 0.0.0.0:8445",
     },
+    {
+      what: "joined to the master: it hears of suspended agents and new keys, and reports what agents use",
+      args: "edge --fernet-keys-file /etc/sallyport/fernet.keys --master https://master.example.org",
+    },
     { what: "on IPv4 alone", args: "edge --listen 0.0.0.0:8443" },
     { what: "with metrics for this machine", args: "edge --metrics-listen 127.0.0.1:9090" },
   ]);
   command.action(async () => {
     const loaded = readSettings(command, "edge", io);
-    const keys = new Keys(loaded.config);
+    const { config } = loaded;
+    const keys = new Keys(config);
     const fernet = await keys.fernet();
-    const sealedKey = await findSealed(keys, loaded.config, io);
-    const quicPart = await findQuic(keys, loaded.config);
+    const sealedKey = await findSealed(keys, config, io);
+    const quicPart = await findQuic(keys, config);
     for (const warning of keys.warnings) io.err(`Warning: ${warning}`);
-    const base = await createBase(loaded.config, io);
+    const base = await createBase(config, io);
     context.exitCode = await base.life.run(async () => {
       if (quicPart !== undefined) await warnOfKeyLog(io, base.runtime);
+      const ledger = makeLedger(base, config, fernet);
+      const name = config.master === undefined ? undefined : await joinMaster(base, {
+        ...{ ledger, config },
+        link: masterLink(base, config, config.master, fernet),
+      });
       const { edge, visitors, agents, sealed, curve, quic, pipes } = await startEdge(
         base,
         fernet.value,
         loaded,
         sealedKey,
         quicPart,
+        ledger,
       );
-      const status = await startStatus(base, loaded.config.metricsListen, () => ({
+      const status = await startStatus(base, config.metricsListen, () => ({
         edge: edge.addresses.length > 0,
         keys: fernet.value.size > 0,
       }));
@@ -58,9 +70,12 @@ export function addEdge(program: Command, context: CliContext): void {
           ...sealed.length > 0 ? [["sealed agents", addressList(sealed)] as const] : [],
           ...curve.length > 0 ? [["curve agents (UDP)", addressList(curve)] as const] : [],
           ...quic.length > 0 ? [["QUIC agents (UDP)", addressList(quic)] as const] : [],
-          ...publishFacts(loaded.config),
+          ...publishFacts(config),
           ...statusFacts(status),
           ["Fernet keys", keyOrigin(fernet)],
+          ...name === undefined
+            ? []
+            : [["session master", `${config.master}, which knows this edge as ${name}`] as const],
           ...sealedFacts(sealedKey),
           ...quicFacts(quicPart),
           ...pipeFacts(pipes),

@@ -24,6 +24,12 @@ export interface FoundKey<Value> {
   readonly made: boolean;
 }
 
+/** Fernet keys, also as text. */
+export interface FoundFernetKeys extends FoundKey<FernetRing> {
+  /** Newest first; secrets. */
+  readonly texts: readonly string[];
+}
+
 /** The keys of one command, looked up in its settings and its data folder. */
 export class Keys {
   readonly #config: Pick<Config, "dataDir" | "fernetKeys" | "adminKey">;
@@ -44,9 +50,11 @@ export class Keys {
    *
    * @throws SallyportError `config_invalid` when the data folder can't be used, or holds what is no key.
    */
-  async fernet(): Promise<FoundKey<FernetRing>> {
+  async fernet(): Promise<FoundFernetKeys> {
     const { fernetKeys } = this.#config;
-    if (fernetKeys !== undefined) return { value: new FernetRing(fernetKeys), from: "settings", made: false };
+    if (fernetKeys !== undefined) {
+      return { value: new FernetRing(fernetKeys), texts: fernetKeys, from: "settings", made: false };
+    }
     return ringOf(await this.#folder.readOrMake(FERNET_FILE, () => `${makeFernetKey()}\n`));
   }
 
@@ -56,7 +64,7 @@ export class Keys {
    * @throws SallyportError `config_invalid` when there are none: keys that nobody else has would make tokens that no
    * edge takes.
    */
-  async existingFernet(): Promise<FoundKey<FernetRing>> {
+  async existingFernet(): Promise<FoundFernetKeys> {
     if (this.#config.fernetKeys !== undefined) return await this.fernet();
     const content = await this.#folder.read(FERNET_FILE);
     const path = this.#folder.file(FERNET_FILE);
@@ -146,9 +154,10 @@ export function makeAdminKey(): string {
   return `sallyport_admin_${randomBytes(32).toString("base64url")}`;
 }
 
-function ringOf({ path, content, made }: DataFile): FoundKey<FernetRing> {
+function ringOf({ path, content, made }: DataFile): FoundFernetKeys {
   try {
-    return { value: new FernetRing(keyLines(content)), from: path, made };
+    const texts = keyLines(content);
+    return { value: new FernetRing(texts), texts, from: path, made };
   } catch (error) {
     if (error instanceof SallyportError) throw invalid(`${error.message} (${path})`);
     throw error;

@@ -6,6 +6,7 @@
 import { errorMessage, SallyportError } from "../errors.ts";
 import { VERSION } from "../version.ts";
 import { addAgent } from "./agent.ts";
+import { addAgents } from "./agents.ts";
 import {
   addExamples,
   type CliContext,
@@ -19,11 +20,14 @@ import {
 import { addCompletion } from "./completion.ts";
 import { addCert } from "./cert.ts";
 import { addDemo } from "./demo.ts";
+import { addDoctor } from "./doctor.ts";
 import { addEdge } from "./edge.ts";
 import { type CliIo, commandLine, processIo } from "./io.ts";
 import { addKeygen } from "./keygen.ts";
 import { addMaster } from "./master.ts";
+import { addMasterKeys } from "./master_keys.ts";
 import { addPipe } from "./pipe.ts";
+import { addRecords } from "./records.ts";
 import { addServe } from "./serve.ts";
 import { addService } from "./service.ts";
 import { addSnocat } from "./snocat.ts";
@@ -74,6 +78,13 @@ const LISTED: Readonly<Record<string, readonly [group: string, summary: string]>
   agent: ["Start here:", "connect servers behind NAT to an edge"],
   edge: ["Apart from each other:", "an edge alone"],
   master: ["Apart from each other:", "a session master alone"],
+  agents: ["Manage a session master:", "its agents: add, list, suspend, rotate, remove"],
+  sessions: ["Manage a session master:", "live sessions: list, kill"],
+  usage: ["Manage a session master:", "bytes, streams and time by agent and day"],
+  audit: ["Manage a session master:", "who did what"],
+  keys: ["Manage a session master:", "its Fernet keys: list, add, retire"],
+  "api-keys": ["Manage a session master:", "keys of its API, with scopes and tenants"],
+  backup: ["Manage a session master:", "copy its database while it is in use"],
   service: ["Run it for good:", "install as a service of this machine, remove it, see how it is"],
   completion: ["Run it for good:", "what bash, zsh or fish needs to complete commands and flags"],
   token: ["Keys and tokens:", "make a token without a session master"],
@@ -83,7 +94,7 @@ const LISTED: Readonly<Record<string, readonly [group: string, summary: string]>
   snocat: ["Other protocols:", "public TCP ports over QUIC, as snocat-cli 0.8 does it"],
 };
 /** Commands that only help with `--help-all` lists. */
-const RARE: ReadonlySet<string> = new Set(["cert", "pipe", "snocat"]);
+const RARE: ReadonlySet<string> = new Set(["cert", "pipe", "snocat", "audit", "api-keys", "backup"]);
 
 function createProgram(context: CliContext, all: boolean): Command {
   const { io } = context;
@@ -107,8 +118,12 @@ function createProgram(context: CliContext, all: boolean): Command {
       addDemo,
       addServe,
       addAgent,
+      addDoctor,
       addEdge,
       addMaster,
+      addAgents,
+      addRecords,
+      addMasterKeys,
       addService,
       addCompletion,
       addToken,

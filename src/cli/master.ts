@@ -8,6 +8,7 @@ import { addExamples, addSettings, type CliContext, type Command, readSettings }
 import { Keys } from "./keys.ts";
 import { createBase, localUrl, publicAddress, startMaster, warnOfPublicAddress } from "./parts.ts";
 import { agentCommand, keyOrigin } from "./serve.ts";
+import { databaseFact, openManagement } from "./management.ts";
 import { printStartup } from "./startup.ts";
 
 /** Adds the command. */
@@ -37,7 +38,14 @@ export function addMaster(program: Command, context: CliContext): void {
         quicPort: config.quicPort,
         certificateFingerprint: config.edgeCertificateFingerprint,
       };
-      const options = { ring: fernet.value, adminKey: admin.value, edgeAddress: named };
+      const management = await openManagement(base, config, fernet);
+      const options = {
+        ring: fernet.value,
+        adminKey: admin.value,
+        edgeAddress: named,
+        config,
+        management,
+      };
       const masters = await startMaster(base, { ...options, listen: config.masterListen });
       printStartup(io, {
         runtime: base.runtime,
@@ -46,9 +54,11 @@ export function addMaster(program: Command, context: CliContext): void {
           ["tokens name the edge", formatHostPort(edgeAddress)],
           ["Fernet keys", keyOrigin(fernet)],
           ["admin key", keyOrigin(admin)],
+          databaseFact(config),
         ],
         next: {
-          what: "Next, with an edge that has these Fernet keys, connect an agent:",
+          what:
+            "Next, with an edge that has these Fernet keys, add an agent; the command that this prints starts it:",
           lines: agentCommand(io, masters[0] && localUrl(masters[0]), admin.from),
         },
       });

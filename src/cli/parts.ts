@@ -7,10 +7,12 @@ import type { Config, HostPort, LoadedConfig } from "../config/config.ts";
 import { formatHostPort, queueLimits } from "../config/config.ts";
 import type { FernetRing } from "../crypto/fernet.ts";
 import { createEdge, type Edge } from "../edge/edge.ts";
+import type { EdgeLedger } from "../edge/ledger/ledger.ts";
 import type { Accepts } from "../edge/protocol_detector.ts";
 import { errorCode, errorMessage, SallyportError } from "../errors.ts";
 import { createMasterApp, type EdgeAddress } from "../master/app.ts";
 import { adminCredentials } from "../master/credentials.ts";
+import type { Management } from "../master/management.ts";
 import { createStatusApp, type Readiness } from "../master/status.ts";
 import { NetworkSet } from "../wire/ip/networks.ts";
 import { currentRuntime } from "../runtime/mod.ts";
@@ -115,6 +117,7 @@ export async function startEdge(
   loaded: LoadedConfig,
   keyPart?: SealedPart,
   quicPart?: QuicPart,
+  ledger?: EdgeLedger,
 ): Promise<EdgePart> {
   const pipes = await findPipes(base, loaded.config, keyPart?.sodium);
   const { config, origins } = loaded;
@@ -127,10 +130,12 @@ export async function startEdge(
     ring,
     log,
     metrics,
+    ledger,
     transports: edgeTransports(config, keyPart, quicPart, pipes),
     proxyProtocolFrom: networks(config.proxyProtocolFrom),
     publish: config.publishPorts && { ports: config.publishPorts, host: publishHost! },
     idleTimeoutMs: config.idleTimeout,
+    streamsPerSource: config.streamsPerSource,
   });
   life.add("edge", () => edge.close(SHUTDOWN_GRACE_MS));
   const apart = config.agentListen.length > 0;
@@ -195,19 +200,24 @@ export interface MasterPartOptions {
   readonly edgeAddress: EdgeAddress;
   /** The edge of the same process, for /readyz. */
   readonly edge?: Edge;
-  /** Networks of proxies whose X-Forwarded-For is believed. */
-  readonly forwardedFrom?: readonly string[];
+  /** The settings of its API; defaults where they are absent. */
+  readonly config?: Pick<Config, "forwardedFrom" | "tokensPerMinute" | "apiRequestsPerMinute">;
+  /** Agents, keys and usage; without it the master issues tokens to the admin key alone. */
+  readonly management?: Management;
 }
 
 /** Starts a session master; gives where it listens. */
 export async function startMaster(base: Base, options: MasterPartOptions): Promise<readonly Address[]> {
   const { runtime, log, metrics, life } = base;
-  const { ring, edge } = options;
+  const { ring, edge, config, management } = options;
   const app = createMasterApp({
     ring,
     credentials: adminCredentials(options.adminKey),
     edgeAddress: options.edgeAddress,
-    forwardedFrom: networks(options.forwardedFrom ?? []),
+    forwardedFrom: networks(config?.forwardedFrom ?? []),
+    tokensPerMinute: config?.tokensPerMinute,
+    apiRequestsPerMinute: config?.apiRequestsPerMinute,
+    management,
     clock: runtime.clock,
     metrics,
     log,

@@ -19,6 +19,8 @@ import { pipeFacts } from "./pipe_gate.ts";
 import { type CliIo, commandLine } from "./io.ts";
 import { findQuic, quicFacts, warnOfKeyLog } from "./quic.ts";
 import { findSealed, sealedFacts } from "./sealed.ts";
+import { hubLink, joinMaster, makeLedger } from "./ledger.ts";
+import { databaseFact, openManagement } from "./management.ts";
 import { printStartup, shellWord } from "./startup.ts";
 import { formatHostPort } from "../config/config.ts";
 
@@ -49,19 +51,24 @@ export function addServe(program: Command, context: CliContext): void {
     const base = await createBase(config, io);
     context.exitCode = await base.life.run(async () => {
       if (quicPart !== undefined) await warnOfKeyLog(io, base.runtime);
+      const management = await openManagement(base, config, fernet);
+      const ledger = makeLedger(base, config, fernet);
+      await joinMaster(base, { ledger, config, link: () => hubLink(management.hub) });
       const { edge, visitors, agents, sealed, curve, quic, pipes } = await startEdge(
         base,
         fernet.value,
         loaded,
         sealedKey,
         quicPart,
+        ledger,
       );
       const edgeAddress = publicAddress(config, agents.length > 0 ? agents : visitors);
       const publicKey = sealedKey?.found.value.publicKey;
       const options = {
         ring: fernet.value,
         adminKey: admin.value,
-        forwardedFrom: config.forwardedFrom,
+        config,
+        management,
         edgeAddress: {
           ...edgeAddress,
           publicKey,
@@ -85,18 +92,19 @@ export function addServe(program: Command, context: CliContext): void {
           ["tokens name the edge", formatHostPort(edgeAddress)],
           ["Fernet keys", keyOrigin(fernet)],
           ["admin key", keyOrigin(admin)],
+          databaseFact(config),
           ...sealedFacts(sealedKey),
           ...quicFacts(quicPart),
           ...pipeFacts(pipes),
         ],
         next: [
           {
-            what: "Next, connect an agent, here with a server on port 443 of this machine:",
+            what: "Next, add an agent; the command that this prints starts it:",
             lines: agentCommand(io, masters[0] && localUrl(masters[0]), admin.from),
           },
           {
             what:
-              "Then visit that server by its name, through the tunnel (-k where its certificate is self-signed):",
+              "Then visit its server by its name, through the tunnel (-k where its certificate is self-signed):",
             lines: [`curl -k https://demo.localhost:${visitors[0]?.port ?? 8443}/`],
           },
         ],
@@ -110,7 +118,7 @@ export function keyOrigin({ from, made }: FoundKey<unknown>): string {
   return from === "settings" ? "as set" : made ? `${from}, made just now` : from;
 }
 
-/** How to connect an agent, with the admin key by its file so that it isn't printed. */
+/** How to add an agent, with the admin key by its file so that it isn't printed. */
 export function agentCommand(
   io: Pick<CliIo, "program">,
   master: string | undefined,
@@ -118,7 +126,7 @@ export function agentCommand(
 ): string[] {
   const key = keyFrom === "settings" ? "--credential KEY" : `--credential-file ${shellWord(keyFrom)}`;
   return [
-    commandLine(io, `agent --master ${master ?? "URL"} ${key} \\`),
-    "  --hostname demo.localhost --to 127.0.0.1:443",
+    commandLine(io, "agents add demo --hostname demo.localhost \\"),
+    `  --master ${master ?? "URL"} ${key}`,
   ];
 }

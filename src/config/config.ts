@@ -26,7 +26,7 @@ export type Config = { [Name in SettingName]: z.output<(typeof SETTINGS)[Name]["
 /** Where settings come from. */
 export interface ConfigSources {
   /** Values of flags by setting name; `undefined` for those not given. */
-  readonly flags: Readonly<Record<string, string | readonly string[] | undefined>>;
+  readonly flags: Readonly<Record<string, string | true | readonly string[] | undefined>>;
   /** Environment variables. */
   readonly env: Readonly<Record<string, string | undefined>>;
   /** What the command doesn't start without may be missing: it only looks something up. */
@@ -101,8 +101,9 @@ export function loadConfig(command: CommandName, sources: ConfigSources): Loaded
     }
   }
   for (const [name, { flag, many }] of settings) {
-    const text = sources.flags[name];
-    if (text === undefined || flag === undefined) continue;
+    const given = sources.flags[name];
+    if (given === undefined || flag === undefined) continue;
+    const text = given === true ? "true" : given;
     const list = (typeof text === "string" ? [text] : text).flatMap(many ? split : (item) => [item]);
     put(name, { text: many ? list : list.at(-1) as string, origin: `--${flag}`, rank: 3 });
   }

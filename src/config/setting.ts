@@ -8,7 +8,7 @@ import { z } from "zod";
 import * as value from "./values.ts";
 
 /** A command that takes settings. */
-export type CommandName = "serve" | "edge" | "master" | "agent" | "token" | "demo";
+export type CommandName = "serve" | "edge" | "master" | "agent" | "token" | "demo" | "backup" | "manage";
 
 /** One setting, apart from its schema. */
 export interface SettingInfo {
@@ -18,7 +18,7 @@ export interface SettingInfo {
   readonly env: string;
   /** The member of the configuration file. */
   readonly member: string;
-  /** What stands for its value in help texts, `HOST:PORT` for example. */
+  /** What stands for its value in help texts, `HOST:PORT` for example; empty where the flag takes none. */
   readonly placeholder: string;
   /** Takes several values: the flag repeated, or separated by commas; in the file also as a list. */
   readonly many: boolean;
@@ -51,6 +51,12 @@ export function setting<Schema extends z.ZodType>(given: Given<Schema>): Setting
   return { required: [], ...given, env: `SALLYPORT_${word.toUpperCase()}`, member: word, many };
 }
 
+/** A setting that is on or off: its flag takes no value, elsewhere it is `true` or `false`. */
+export function toggle(given: Omit<Given<z.ZodType>, "schema" | "placeholder">) {
+  const schema = value.oneOf(["true", "false"]).transform((word) => word === "true");
+  return setting({ ...given, placeholder: "", default: "false", schema });
+}
+
 /** A setting that may be set nowhere. */
 export function optional<Schema extends z.ZodType>(given: Given<Schema>): Setting<z.ZodOptional<Schema>> {
   return { ...setting(given), schema: given.schema.optional() };
@@ -72,6 +78,8 @@ export function queueFigure(name: string, figure: number, description: string) {
   } satisfies Setting;
 }
 
+/** Commands that call the management API of a session master: `agents`, `sessions`, `keys`, `usage`, `audit`. */
+export const MANAGE: readonly CommandName[] = ["manage"];
 /** Commands with an edge. */
 export const EDGES: readonly CommandName[] = ["serve", "edge"];
 /** Commands with a session master. */
@@ -81,4 +89,13 @@ export const KEY_HOLDERS: readonly CommandName[] = ["serve", "edge", "master", "
 /** The agent alone. */
 export const AGENT: readonly CommandName[] = ["agent"];
 /** Every command that takes settings. */
-export const ALL: readonly CommandName[] = ["serve", "edge", "master", "agent", "token", "demo"];
+export const ALL: readonly CommandName[] = [
+  "serve",
+  "edge",
+  "master",
+  "agent",
+  "token",
+  "demo",
+  "backup",
+  "manage",
+];

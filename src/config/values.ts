@@ -17,6 +17,7 @@ import { canonicalHostname, hostnameFault } from "../wire/hostname.ts";
 import { canonicalServedName, servedNameFault } from "../wire/wildcard.ts";
 import type { TlsMode } from "../agent/services/service.ts";
 import { parseTarget, type Target } from "../agent/services/target.ts";
+import { type JoinLink, parseJoinLink } from "../wire/token/join_link.ts";
 import { parsePublishClaim, type PublishClaim } from "../wire/token/publish_claim.ts";
 
 /** Where to listen, or whom to dial: `host` is an IP address without brackets, or a name. */
@@ -182,6 +183,19 @@ export const httpUrl = parsed((given) => {
   }
   if (url.username + url.password !== "") throw new Error("the URL must hold no credentials");
   return `${url.origin}${url.pathname}`.replace(/\/+$/, "");
+});
+
+/** A link by which an agent enrols; its code never gets into a message. */
+export const joinLink = parsed((given): JoinLink => {
+  const link = parseJoinLink(given);
+  if (link !== undefined) return link;
+  throw new Error("it is no join link such as https://master.example.org/#CODE, as `agents add` prints it");
+});
+
+/** A short name, of a machine for example. */
+export const name = parsed((given) => {
+  if (/^[\w.-]{1,64}$/.test(given)) return given;
+  throw new Error(`${quote(given)} is no name of 1 to 64 letters, digits, dots, - and _`);
 });
 
 /** The address of an ACME directory, as it was given. */

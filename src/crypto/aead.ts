@@ -22,12 +22,12 @@ export interface Aead {
   open(sealed: Bytes, into: Bytes, nonce: Bytes, key: Bytes): boolean;
 }
 
-/** Where further implementations come from: the system's libraries, as a runtime opens them. */
+/** Source of further implementations: the system's libraries, as a runtime opens them. */
 export interface AeadSource {
   systemAeads(): readonly Aead[];
 }
 
-/** What one end can do, and what of it is worth asking for. */
+/** The algorithms that one end has, and those that it prefers. */
 export interface AeadChoice {
   /** ChaCha20-Poly1305 for boxes of some bytes, where a call's own cost is what counts. */
   readonly small: Aead;
@@ -122,7 +122,7 @@ export class NodeAead implements Aead {
       decipher.final();
       return true;
     } catch {
-      // Nobody may look at what isn't genuine.
+      // Forged plaintext must not be used by mistake.
       into.fill(0);
       return false;
     }

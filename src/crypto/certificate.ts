@@ -17,9 +17,9 @@ export interface Identity {
   readonly keyPem: string;
 }
 
-/** What {@link makeAuthority} takes. */
+/** Options of {@link makeAuthority}. */
 export interface AuthorityRequest {
-  /** What the certificate is called; people read it. */
+  /** The certificate's common name, for people to read. */
   readonly commonName: string;
   /** How long it is good for, from now. */
   readonly validDays: number;
@@ -27,11 +27,11 @@ export interface AuthorityRequest {
   readonly wallMs: number;
 }
 
-/** What {@link makeCertificate} takes. */
+/** Options of {@link makeCertificate}. */
 export interface CertificateRequest extends AuthorityRequest {
   /** DNS names and IP addresses that it is good for. */
   readonly names: readonly string[];
-  /** Who signs it; it signs itself when absent. */
+  /** The authority that signs it; self-signed when absent. */
   readonly authority?: Identity;
 }
 

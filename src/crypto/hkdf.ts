@@ -1,10 +1,13 @@
 /**
- * SHA-256 and HKDF (RFC 5869) with it, for key schedules.
+ * SHA-256 and HKDF (RFC 5869) with it, for key schedules and proofs.
  *
  * @module
  */
-import { createHash, createHmac } from "node:crypto";
+import { createHash } from "node:crypto";
 import type { Bytes } from "../bytes/bytes.ts";
+import { hmacSha256 } from "./hmac.ts";
+
+const HASH_BYTES = 32;
 
 /** SHA-256 of the parts, one behind the other. */
 export function sha256(...parts: readonly (Bytes | string)[]): Bytes {
@@ -15,18 +18,16 @@ export function sha256(...parts: readonly (Bytes | string)[]): Bytes {
 
 /** HKDF-Extract with SHA-256 (RFC 5869); `parts` are the input key material, one behind the other. */
 export function hkdfExtract(salt: Bytes, ...parts: readonly Bytes[]): Bytes {
-  const hmac = createHmac("sha256", salt);
-  for (const part of parts) hmac.update(part);
-  return new Uint8Array(hmac.digest());
+  return hmacSha256(salt, ...parts);
 }
 
 /** HKDF-Expand with SHA-256 (RFC 5869) of at most 64 bytes. */
 export function hkdfExpand(key: Bytes, info: string, size: number): Bytes {
-  const first = createHmac("sha256", key).update(info).update(Uint8Array.of(1)).digest();
-  const output = new Uint8Array(64);
+  const label = new TextEncoder().encode(info);
+  const first = hmacSha256(key, label, Uint8Array.of(1));
+  if (size <= HASH_BYTES) return first.slice(0, size);
+  const output = new Uint8Array(2 * HASH_BYTES);
   output.set(first);
-  if (size > 32) {
-    output.set(createHmac("sha256", key).update(first).update(info).update(Uint8Array.of(2)).digest(), 32);
-  }
+  output.set(hmacSha256(key, first, label, Uint8Array.of(2)), HASH_BYTES);
   return output.slice(0, size);
 }

@@ -1,6 +1,6 @@
 /**
- * What a header cipher looks like to those who use it: a {@link Sealer} for what this side sends and an
- * {@link Opener} for what the peer sends, each with the state of its direction (docs/protocols/snitun.md, Handshake: E).
+ * The interface of a header cipher: a {@link Sealer} for the direction that this side sends and an
+ * {@link Opener} for the other, each with the state of its direction (docs/protocols/snitun.md, Handshake: E).
  *
  * @module
  */

@@ -32,9 +32,9 @@ export const TAG_FINAL = 3;
 
 /** An X25519 key pair, 32 bytes each. */
 export interface KeyPair {
-  /** What others may know. */
+  /** The half that may be published. */
   readonly publicKey: Bytes;
-  /** What nobody else may. */
+  /** The half to keep secret. */
   readonly secretKey: Bytes;
 }
 
@@ -104,7 +104,7 @@ export function keyPair(sodium: Sodium, secretKey: Bytes): KeyPair {
   return { secretKey, publicKey: sodium.publicKey(secretKey) };
 }
 
-/** Where the builds come from, and who hears of a fallback; the packages and the process's warnings when absent. */
+/** Loaders of the builds and the listener for a fallback; by default the packages and the process's warnings. */
 export interface SodiumSources {
   native?(): Promise<Sodium>;
   wasm?(): Promise<Sodium>;

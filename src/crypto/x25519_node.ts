@@ -8,7 +8,7 @@ import { Buffer } from "node:buffer";
 import { createPrivateKey, createPublicKey, diffieHellman, type KeyObject } from "node:crypto";
 import type { Bytes } from "../bytes/bytes.ts";
 
-/** What stands before the 32 bytes of a key in PKCS #8 and in SubjectPublicKeyInfo (RFC 8410). */
+/** The bytes in front of the 32 of a key in PKCS #8 and in SubjectPublicKeyInfo (RFC 8410). */
 const SECRET_PREFIX = Buffer.from("302e020100300506032b656e04220420", "hex");
 const PUBLIC_PREFIX = Buffer.from("302a300506032b656e032100", "hex");
 

@@ -10,6 +10,7 @@ import type { OpenedToken } from "../protocol/token/token_reader.ts";
 import type { Address, Clock } from "../runtime/port.ts";
 import { reportFault } from "../telemetry/faults.ts";
 import type { Logger } from "../telemetry/log.ts";
+import type { LogSampler } from "../telemetry/log_sampler.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { AgentAdmission } from "../transport/admission.ts";
 import type { Session, SessionHandler, SessionStream } from "../transport/port.ts";
@@ -19,7 +20,8 @@ import type { Router } from "../tunnel/requests/router.ts";
 import { Tunnel } from "../tunnel/tunnel.ts";
 import { printableName } from "../wire/hostname.ts";
 import { type AgentRequest, agentRequest, type Authorize, type EdgeTunnels } from "./agent_request.ts";
-import { type Claim, Routes, type TokenAge } from "./routes.ts";
+import type { EdgeLedger } from "./ledger/ledger.ts";
+import { type Claim, type Claimed, Routes, type TokenAge } from "./routes.ts";
 import { sharedInstance } from "../wire/token/shared_claim.ts";
 import { tokenTransports } from "../wire/token/transports_claim.ts";
 import { type KeyUseStore, UsedKeys } from "./used_keys.ts";
@@ -32,8 +34,12 @@ export interface AgentOptions {
   readonly clock: Clock;
   readonly ring: FernetRing;
   readonly log: Logger;
+  /** For lines that strangers cause. */
+  readonly sampler: LogSampler;
   readonly metrics: Metrics;
   readonly authorize?: Authorize;
+  /** What agents may do, and what they use. */
+  readonly ledger: EdgeLedger;
   /** Where edges with the same Fernet keys note together which tokens have been used. */
   readonly keyUses?: KeyUseStore;
   readonly tunnels?: EdgeTunnels;
@@ -58,7 +64,7 @@ export class AgentRegistry {
 
   /** The session that serves a canonical name. */
   find(serverName: string): Session | undefined {
-    return this.#routes.find(serverName)?.session;
+    return this.#routes.find(serverName)?.visitors;
   }
 
   /** The tunnel to the agent that serves a canonical name, where there is one. */
@@ -106,7 +112,8 @@ export class AgentRegistry {
   #authorize(token: OpenedToken, remote: Address, transport: string): void | Promise<void> {
     checkTransport(token, transport);
     this.#routes.check(claimOf(token), this.#options.clock.nowMs());
-    const { authorize } = this.#options;
+    const { authorize, ledger } = this.#options;
+    ledger.authorize(agentRequest(token, remote, transport));
     if (authorize === undefined) return this.#useKey(token, transport);
     const fault = (thrown: unknown): never => {
       throw internalError("authorize", thrown);
@@ -144,14 +151,23 @@ export class AgentRegistry {
     const { clock, log, metrics } = this.#options;
     const { claims } = token;
     const id = tokenId(token.token);
+    const request = agentRequest(token, remote, session.transport);
     const agent = new AgentSession(this, session, {
       hostname: claims.hostname,
       valid: claims.valid,
       tokenId: id,
       remote: remote.host,
+      visitors: this.#options.ledger.opened(session, request),
     });
-    this.#openTunnel(agent, agentRequest(token, remote, session.transport));
-    const { replaced, denied } = this.#routes.claim(claimOf(token), agent, clock.nowMs());
+    let claimed: Claimed<AgentSession>;
+    try {
+      this.#openTunnel(agent, request);
+      claimed = this.#routes.claim(claimOf(token), agent, clock.nowMs());
+    } catch (error) {
+      this.#options.ledger.ended(session);
+      throw error;
+    }
+    const { replaced, denied } = claimed;
     this.#sessions.add(agent);
     metrics.sessionOpened(session);
     log.info({
@@ -179,7 +195,7 @@ export class AgentRegistry {
   #openTunnel(agent: AgentSession, request: AgentRequest): void {
     const { tunnels, clock, log } = this.#options;
     if (tunnels === undefined) return;
-    const carrier = new SessionCarrier(agent.session);
+    const carrier = new SessionCarrier(agent.visitors);
     const [adopted, router] = this.#routerOf(tunnels, carrier, request);
     if (!adopted && router === undefined) return;
     agent.carrier = carrier;
@@ -209,6 +225,7 @@ export class AgentRegistry {
   /** Internal: a session is over. */
   ended(agent: AgentSession, error: SallyportError): void {
     this.#sessions.delete(agent);
+    this.#options.ledger.ended(agent.session);
     this.#routes.release(agent);
     const { log, metrics } = this.#options;
     metrics.sessionClosed(agent.session);
@@ -255,13 +272,16 @@ export class AgentRegistry {
   ): void {
     this.#options.metrics.refused(what, error.code);
     reportFault(error, this.#options, { agent: remote.host });
+    const { log, sampler } = this.#options;
     // Strangers are no more than information: anybody can send a server bytes. So is an attempt that lost a race.
-    this.#options.log[what === "agent" && error.code !== "connection_lost" ? "warn" : "info"]({
-      agent: remote.host,
-      reason: error.code,
-      hostname: token === undefined ? undefined : printableName(token.claims.hostname),
-      token_id: token === undefined ? undefined : tokenId(token.token),
-    }, error.message);
+    const level = what === "agent" && error.code !== "connection_lost" ? "warn" : "info";
+    const fields = { agent: remote.host, reason: error.code };
+    if (token === undefined) return sampler[level](`${what} ${error.code}`, fields, error.message);
+    const { hostname } = token.claims;
+    log[level](
+      { ...fields, hostname: printableName(hostname), token_id: tokenId(token.token) },
+      error.message,
+    );
   }
 }
 
@@ -271,6 +291,8 @@ interface AgentFacts {
   readonly valid: number;
   readonly tokenId: string;
   readonly remote: string;
+  /** The session as visitors use it: counted, and held back where the agent has limits. */
+  readonly visitors: Session;
 }
 
 /** One agent's session at the edge. */
@@ -280,6 +302,7 @@ class AgentSession implements SessionHandler, AgentFacts {
   readonly valid: number;
   readonly tokenId: string;
   readonly remote: string;
+  readonly visitors: Session;
   /** Where agents may make requests. */
   carrier: SessionCarrier | undefined;
   tunnel: Tunnel | undefined;
@@ -293,6 +316,7 @@ class AgentSession implements SessionHandler, AgentFacts {
     this.valid = facts.valid;
     this.tokenId = facts.tokenId;
     this.remote = facts.remote;
+    this.visitors = facts.visitors;
   }
 
   /** Lets the streams finish, then closes; resolves when it's done. */

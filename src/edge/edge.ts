@@ -6,25 +6,31 @@
 import type { FernetRing } from "../crypto/fernet.ts";
 import { SallyportError } from "../errors.ts";
 import type { EdgeContext, EdgeTransport } from "../transport/edge_transport.ts";
-import { PendingConnections } from "../transport/pending.ts";
 import { snitunTransport } from "../transport/snitun/edge.ts";
 import type { NetworkSet } from "../wire/ip/networks.ts";
 import type { Address, Conn, Listener, Runtime, Timer } from "../runtime/port.ts";
 import { reportFault } from "../telemetry/faults.ts";
 import { type Logger, silentLogger } from "../telemetry/log.ts";
+import { LogSampler } from "../telemetry/log_sampler.ts";
 import { Metrics } from "../telemetry/metrics.ts";
 import type { Tunnel } from "../tunnel/tunnel.ts";
 import type { Authorize, EdgeTunnels } from "./agent_request.ts";
 import { AgentRegistry } from "./agents.ts";
-import { type Accepts, ProtocolDetector } from "./protocol_detector.ts";
+import { EdgeLedger } from "./ledger/ledger.ts";
+import { PendingBudgets } from "./pending_budgets.ts";
+import { type Accepts, ProtocolDetector, type ProtocolDetectorOptions } from "./protocol_detector.ts";
 import { publicPorts, type PublicPortsOptions } from "./public_ports.ts";
 import type { KeyUseStore } from "./used_keys.ts";
-import { welcomeVisitor } from "./visitors.ts";
+import { Visitors } from "./visitors.ts";
 import { SHUTDOWN_GRACE_MS } from "../transport/port.ts";
-import { idleTicks, VISITOR_IDLE_TIMEOUT_MS } from "../transport/splice.ts";
+import { FIRST_BYTE_DEADLINE_MS, idleTicks, VISITOR_IDLE_TIMEOUT_MS } from "../transport/splice.ts";
+import { StreamShares } from "../transport/stream_shares.ts";
 
 /** A session whose token has expired is found within this time. */
 export const TOKEN_RECHECK_MS = 5_000;
+
+/** Refusals of a kind that are logged one by one in LOG_SAMPLE_INTERVAL_MS; further ones are counted. */
+const LOGGED_REFUSALS = 10;
 
 /** What {@link createEdge} takes. */
 export interface EdgeOptions {
@@ -38,6 +44,8 @@ export interface EdgeOptions {
   readonly metrics?: Metrics;
   /** Has the last say about an agent whose token is good. */
   readonly authorize?: Authorize;
+  /** What agents may do and use, where a {@link LedgerReporter} joins it to a session master; its own when absent. */
+  readonly ledger?: EdgeLedger;
   /**
    * How agents come in, such as {@link snitunTransport} and {@link sealedTransport}; SniTun alone when absent. Those of a
    * TCP port that all share are tried in this order.
@@ -51,6 +59,10 @@ export interface EdgeOptions {
   readonly proxyProtocolFrom?: NetworkSet;
   /** A visitor without a byte either way is ended after this time; an hour when absent. */
   readonly idleTimeoutMs?: number;
+  /** A visitor whose endpoint hasn't answered a byte by then is ended; 20 s when absent, 0 for no such deadline. */
+  readonly answerTimeoutMs?: number;
+  /** Streams that one source may have open to one name, and connections to one public port; 256 when absent, 0 for no limit. */
+  readonly streamsPerSource?: number;
   /** Where edges with the same Fernet keys note together which tokens have been used; each by itself when absent. */
   readonly keyUses?: KeyUseStore;
 }
@@ -117,14 +129,13 @@ class EdgeNode implements Edge {
   readonly #log: Logger;
   readonly #proxies: NetworkSet | undefined;
   readonly #agents: AgentRegistry;
-  readonly #idleTicks: number;
   readonly #transports: readonly HostedTransport[];
   /** Sockets that are their sessions' too. */
   readonly #ownSockets = new Set<Listener>();
   readonly #listeners = new Set<Listener>();
-  /** Connections that haven't been routed or admitted yet. */
-  readonly #pending = new Set<Conn>();
-  readonly #places = new PendingConnections();
+  readonly #pending: PendingBudgets;
+  readonly #visitors: Visitors;
+  readonly #sampler: LogSampler;
   #sweep: Timer | undefined;
   #closed = false;
 
@@ -133,18 +144,24 @@ class EdgeNode implements Edge {
     this.#log = options.log ?? silentLogger;
     this.#proxies = options.proxyProtocolFrom;
     this.metrics = options.metrics ?? new Metrics({ runtime: options.runtime });
-    this.#idleTicks = idleTicks(options.idleTimeoutMs ?? VISITOR_IDLE_TIMEOUT_MS);
+    const { clock } = options.runtime;
+    const shares = new StreamShares(options.streamsPerSource);
+    this.#pending = new PendingBudgets(clock);
+    this.#sampler = new LogSampler({ log: this.#log, clock, burst: LOGGED_REFUSALS });
     this.#agents = new AgentRegistry({
-      clock: options.runtime.clock,
+      clock,
       ring: options.ring,
       log: this.#log,
+      sampler: this.#sampler,
       metrics: this.metrics,
       authorize: options.authorize,
+      ledger: options.ledger ?? new EdgeLedger({ clock: options.runtime.clock, ring: options.ring }),
       tunnels: options.publish === undefined ? options.tunnels : publicPorts({
         ...options.publish,
         runtime: this.#runtime,
         log: this.#log,
         metrics: this.metrics,
+        shares,
       }, options.tunnels),
       keyUses: options.keyUses,
     });
@@ -156,6 +173,16 @@ class EdgeNode implements Edge {
         admission: this.#agents.admission(transport.name),
       },
     }));
+    this.#visitors = new Visitors({
+      clock,
+      log: this.#log,
+      sampler: this.#sampler,
+      metrics: this.metrics,
+      shares,
+      answerTimeoutMs: options.answerTimeoutMs ?? FIRST_BYTE_DEADLINE_MS,
+      idleTicks: idleTicks(options.idleTimeoutMs ?? VISITOR_IDLE_TIMEOUT_MS),
+      find: (name) => this.#agents.find(name),
+    });
   }
 
   get sessions(): number {
@@ -183,10 +210,11 @@ class EdgeNode implements Edge {
       });
     }
     const own = alone?.transport.listen?.({ host, port }, alone.context);
+    const detector = this.#detectorOptions(accepts, alone);
     const opened = await (own ?? this.#runtime.listen({
       host,
       port,
-      accept: (conn) => this.#accept(conn, accepts, alone),
+      accept: (conn) => this.#accept(conn, detector),
     }));
     if (this.#closed) {
       opened.close();
@@ -208,11 +236,12 @@ class EdgeNode implements Edge {
     this.#closed = true;
     this.#sweep?.cancel();
     for (const listener of this.#listeners) listener.close();
-    for (const conn of this.#pending) conn.abort(shutdown("Cannot accept connection"));
+    for (const conn of this.#pending.all()) conn.evict(shutdown("Cannot accept connection"));
     const transports = this.#transports.map(({ transport }) => transport.close?.(graceMs));
     await Promise.all([this.#agents.close(graceMs), ...transports]);
     // Their sockets are their sessions' too, so they go last.
     for (const listener of this.#ownSockets) listener.close();
+    this.#sampler.flush();
   }
 
   get #names(): readonly string[] {
@@ -226,55 +255,44 @@ class EdgeNode implements Edge {
     });
   }
 
-  #accept(conn: Conn, accepts: Accepts, alone: HostedTransport | undefined): void {
-    const proxied = this.#proxies?.contains(conn.remote.host) ?? false;
-    // A proxy's connections come from one address; only what comes directly is counted by it.
-    const leave = this.#closed ? undefined : this.#places.enter(proxied ? undefined : conn.remote.host);
-    if (leave === undefined) {
-      const reason = this.#closed ? "shutdown" : "limit_exceeded";
-      this.metrics.refused("connection", reason);
-      // Not at info: a flood of connections shouldn't flood the log too; the metric tells.
-      this.#log.debug(
-        { peer: conn.remote.host, reason, pending: this.#pending.size },
-        `Cannot accept connection: ${this.#closed ? "the edge is shutting down" : "too many are unfinished"}`,
-      );
-      conn.abort();
-      return;
-    }
-    this.#pending.add(conn);
-    new ProtocolDetector({
-      conn,
+  /** What the connections of one listener have in common. */
+  #detectorOptions(accepts: Accepts, alone: HostedTransport | undefined): ProtocolDetectorOptions {
+    return {
       clock: this.#runtime.clock,
       accepts,
-      proxied,
       alone: alone !== undefined,
-      left: () => {
-        this.#pending.delete(conn);
-        leave();
-      },
-      visitor: (connection) =>
-        welcomeVisitor(connection, {
-          clock: this.#runtime.clock,
-          log: this.#log,
-          metrics: this.metrics,
-          idleTicks: this.#idleTicks,
-          find: (name) => this.#agents.find(name),
-        }),
+      pending: this.#pending,
+      visitors: this.#visitors,
       transport: (firstByte) => {
         const found = alone ??
           this.#transports.find(({ transport }) => transport.takes?.(firstByte) ?? false);
         return found && ((connection) => found.transport.accept?.(connection, found.context));
       },
       refused: (error, remote) => this.#refused(error, remote),
-    });
+    };
+  }
+
+  #accept(conn: Conn, options: ProtocolDetectorOptions): void {
+    const proxied = this.#proxies?.contains(conn.remote.host) ?? false;
+    if (!this.#closed && new ProtocolDetector(conn, proxied, options).start()) return;
+    const reason = this.#closed ? "shutdown" : "limit_exceeded";
+    this.metrics.refused("connection", reason);
+    const why = this.#closed ? "the edge is shutting down" : "its source has too many unfinished";
+    this.#sampler.info(
+      `connection ${reason}`,
+      { peer: conn.remote.host, reason, pending: this.#pending.size() },
+      `Cannot accept connection: ${why}`,
+    );
+    conn.abort();
   }
 
   #refused(error: SallyportError, remote: Address): void {
     this.metrics.refused("connection", error.code);
     reportFault(error, { log: this.#log, metrics: this.metrics }, { peer: remote.host });
+    const fields = { peer: remote.host, reason: error.code };
     // Health checks, port scans and dials that lost a race come and go without a byte.
-    const log = error.code === "connection_lost" ? "debug" : "info";
-    this.#log[log]({ peer: remote.host, reason: error.code }, error.message);
+    if (error.code === "connection_lost") this.#log.debug(fields, error.message);
+    else this.#sampler.info(`connection ${error.code}`, fields, error.message);
   }
 }
 

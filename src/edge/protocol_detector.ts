@@ -1,15 +1,24 @@
 /**
- * The first bytes of a connection: an optional PROXY header where the peer is a trusted proxy, then either a TLS
- * ClientHello (a visitor) or a token (an agent), told apart by the first byte (docs/protocols/snitun.md, Ports).
+ * A new connection from its acceptance until it is routed, admitted or refused: an optional PROXY header where the peer is a
+ * trusted proxy, then either a TLS ClientHello (a visitor) or a token (an agent), told apart by the first byte
+ * (docs/protocols/snitun.md, Ports).
  *
  * @module
  */
 import type { Bytes } from "../bytes/bytes.ts";
 import { internalError, SallyportError } from "../errors.ts";
-import type { Address, ByteStreamHandler, Clock, Conn, Timer } from "../runtime/port.ts";
+import type { Address, ByteStreamHandler, Clock, Conn } from "../runtime/port.ts";
 import type { AcceptedConnection } from "../transport/admission.ts";
 import { parseProxyHeader } from "../wire/proxy/proxy_header.ts";
-import { HELLO_DEADLINE_MS } from "../wire/tls/client_hello.ts";
+import {
+  ClientHelloReader,
+  HELLO_DEADLINE_MS,
+  type HelloOutcome,
+  readClientHello,
+} from "../wire/tls/client_hello.ts";
+import { AlertDescription } from "../wire/tls/tls_alert.ts";
+import { type PendingBudgets, PendingConnection } from "./pending_budgets.ts";
+import type { Visitors } from "./visitors.ts";
 
 /** What a listener accepts: "both", "agents" of any transport over TCP, "visitors", or the agents of the transport it names. */
 export type Accepts = string;
@@ -18,77 +27,110 @@ const TLS_HANDSHAKE = 0x16;
 const PROXY_V1_FIRST = 0x50; // "P"
 const PROXY_V2_FIRST = 0x0d;
 
-/** What an {@link ProtocolDetector} works with. */
+const NOTHING: Bytes = new Uint8Array(0);
+
+/** What the connections of one listener have in common. */
 export interface ProtocolDetectorOptions {
-  readonly conn: Conn;
   readonly clock: Clock;
   readonly accepts: Accepts;
-  /** The peer is a trusted proxy: a PROXY header is required; from anyone else it's refused. */
-  readonly proxied: boolean;
   /** The listener is for one transport's agents alone. */
   readonly alone: boolean;
-  visitor(connection: AcceptedConnection): void;
+  readonly pending: PendingBudgets;
+  /** Routes visitors. */
+  readonly visitors: Visitors;
   /** What takes a connection that begins with this byte as an agent's; undefined where no transport does. */
   transport(firstByte: number): ((connection: AcceptedConnection) => void) | undefined;
   /** The connection showed nothing of use and is being closed. */
   refused(error: SallyportError, remote: Address): void;
-  /** See {@link AcceptedConnection.left}. */
-  left(): void;
 }
 
-/** Watches a new connection until it is known what it is. */
-export class ProtocolDetector implements ByteStreamHandler {
-  readonly #options: ProtocolDetectorOptions;
-  readonly #timer: Timer;
-  readonly #acceptedAtMs: number;
-  #received: Bytes = new Uint8Array(0);
-  #awaitsProxy: boolean;
+/** Watches a new connection: its whole state until a splice or a session takes over, without a timer of its own. */
+export class ProtocolDetector extends PendingConnection implements ByteStreamHandler {
+  readonly conn: Conn;
+  readonly acceptedAtMs: number;
   #remote: Address;
+  #received: Bytes = NOTHING;
+  readonly #options: ProtocolDetectorOptions;
+  /** The peer is a trusted proxy: a PROXY header is required; from anyone else it's refused. */
+  readonly #proxied: boolean;
+  #awaitsProxy: boolean;
+  /** A visitor's ClientHello, where it isn't whole in one piece. */
+  #hello: ClientHelloReader | undefined;
+  /** It has been handed on, or is over. */
   #over = false;
 
-  constructor(options: ProtocolDetectorOptions) {
+  constructor(conn: Conn, proxied: boolean, options: ProtocolDetectorOptions) {
+    super();
+    this.conn = conn;
+    this.#remote = conn.remote;
+    this.acceptedAtMs = options.clock.nowMs();
+    this.#proxied = this.#awaitsProxy = proxied;
     this.#options = options;
-    this.#awaitsProxy = options.proxied;
-    this.#remote = options.conn.remote;
-    this.#acceptedAtMs = options.clock.nowMs();
-    this.#timer = options.clock.after(HELLO_DEADLINE_MS, () => {
-      const what = this.#received.length === 0 ? "nothing came" : "what came is incomplete";
-      this.#refuse(
-        new SallyportError(
-          "deadline_exceeded",
-          `Cannot tell visitor from agent: ${what} in ${HELLO_DEADLINE_MS / 1000} s`,
-          { side: "peer" },
-        ),
-      );
-    });
-    options.conn.attach(this);
-    // Nothing is to be told apart, and silence must look to the transport as wrong bytes do.
-    if (options.alone && !options.proxied) this.#toTransport(0);
+  }
+
+  /** Begins; false where the connection's source has too many already: it is to be dropped. */
+  start(): boolean {
+    const { alone, pending } = this.#options;
+    if (!pending.enter(this, this.#proxied ? undefined : this.#remote)) return false;
+    this.conn.attach(this);
+    // There is nothing to tell apart, and silence must look to the transport as wrong bytes do.
+    if (alone && !this.#proxied) this.#toTransport(0);
+    return true;
   }
 
   data(chunk: Bytes): void {
     if (this.#over) return;
-    // Most show in their first bytes what they are: only what has to wait is copied.
-    const waits = this.#received.length > 0;
-    this.#received = waits ? join(this.#received, chunk) : chunk;
     try {
+      if (this.#hello !== undefined) return this.#judge(this.#hello.push(chunk));
+      // Most show in their first bytes what they are: only what has to wait is copied.
+      const waits = this.#received.length > 0;
+      this.#received = waits ? join(this.#received, chunk) : chunk;
       if ((!this.#awaitsProxy || this.#stripProxy()) && this.#received.length > 0) this.#dispatch();
-      else if (!waits) this.#received = new Uint8Array(this.#received);
+      else if (!waits) this.#received = this.#received.slice();
     } catch (error) {
       this.#refuse(internalError("accept", error));
     }
   }
 
   end(): void {
-    this.#lost();
+    this.close();
   }
 
   drain(): void {}
 
   close(error?: Error): void {
-    // An end from this side carries its reason.
-    if (error instanceof SallyportError && error.side === "local") this.#refuse(error);
-    else this.#lost();
+    if (this.#over) return;
+    // An end that this side brings about says why.
+    if (error instanceof SallyportError && error.side === "local") return this.#refuse(error);
+    const why = this.#isVisitor
+      ? "Cannot route visitor: it left before its ClientHello was complete"
+      : "Cannot accept connection: it closed before it showed what it is";
+    this.#refuse(new SallyportError("connection_lost", why, { side: "network" }));
+  }
+
+  // From the budgets.
+
+  late(): void {
+    if (this.#over) return;
+    const seconds = HELLO_DEADLINE_MS / 1000;
+    if (this.#isVisitor) {
+      const why = `Cannot route visitor: no whole ClientHello in ${seconds} s`;
+      const late = new SallyportError("deadline_exceeded", why, { side: "peer" });
+      return this.#refuse(late, AlertDescription.handshake_failure);
+    }
+    const what = this.#received.length === 0 ? "nothing came" : "what came is incomplete";
+    const why = `Cannot tell visitor from agent: ${what} in ${seconds} s`;
+    this.#refuse(new SallyportError("deadline_exceeded", why, { side: "peer" }));
+  }
+
+  evict(error: SallyportError): void {
+    // What has taken the connection over hears of its end, and refuses it. Nothing lingers where room is short.
+    this.conn.abort(error);
+    if (!this.#over) this.#refuse(error);
+  }
+
+  get #isVisitor(): boolean {
+    return this.pending === "visitor";
   }
 
   #stripProxy(): boolean {
@@ -108,21 +150,32 @@ export class ProtocolDetector implements ByteStreamHandler {
       });
     }
     this.#awaitsProxy = false;
-    this.#remote = outcome.source ?? this.#remote;
     this.#received = this.#received.slice(outcome.length);
+    if (outcome.source === undefined) return true;
+    this.#remote = outcome.source;
+    if (!this.#options.pending.locate(this, this.#remote)) {
+      throw new SallyportError(
+        "limit_exceeded",
+        "Cannot accept connection: its source has too many unfinished",
+        {
+          side: "peer",
+          retryable: true,
+        },
+      );
+    }
     return true;
   }
 
   #dispatch(): void {
     const first = this.#received[0]!;
-    const { conn, accepts, proxied, alone } = this.#options;
+    const { accepts, alone } = this.#options;
     if (alone) return this.#toTransport(first);
-    if (first === TLS_HANDSHAKE && accepts !== "agents") return this.#leave(this.#options.visitor);
+    if (first === TLS_HANDSHAKE && accepts !== "agents") return this.#beginHello();
     if (first === PROXY_V1_FIRST || first === PROXY_V2_FIRST) {
       throw new SallyportError(
         "proxy_header_unexpected",
-        `Cannot accept connection: ${conn.remote.host} sends a ${
-          proxied ? "second PROXY header" : "PROXY header and isn't a trusted proxy"
+        `Cannot accept connection: ${this.conn.remote.host} sends a ${
+          this.#proxied ? "second PROXY header" : "PROXY header and isn't a trusted proxy"
         }`,
         { side: "peer" },
       );
@@ -134,7 +187,20 @@ export class ProtocolDetector implements ByteStreamHandler {
   #toTransport(first: number): void {
     const take = this.#options.transport(first);
     if (take === undefined) throw this.#unknown(first);
-    this.#leave(take);
+    const { conn, acceptedAtMs } = this;
+    const { alone, pending } = this.#options;
+    const received = this.#received;
+    this.#over = true;
+    this.#received = NOTHING;
+    take({
+      conn,
+      received,
+      remote: this.#remote,
+      acceptedAtMs,
+      alone,
+      known: () => pending.show(this, "agent"),
+      left: () => pending.leave(this),
+    });
   }
 
   #unknown(first: number): SallyportError {
@@ -147,42 +213,43 @@ export class ProtocolDetector implements ByteStreamHandler {
     );
   }
 
-  #leave(next: (connection: AcceptedConnection) => void): void {
-    this.#finish();
-    const { conn, alone, left } = this.#options;
-    next({
-      conn,
-      received: this.#received,
-      remote: this.#remote,
-      acceptedAtMs: this.#acceptedAtMs,
-      alone,
-      left,
-    });
+  #beginHello(): void {
+    this.#options.pending.show(this, "visitor");
+    const outcome = readClientHello(this.#received);
+    if (outcome.kind !== "incomplete") return this.#judge(outcome);
+    this.#hello = new ClientHelloReader();
+    const received = this.#received;
+    this.#received = NOTHING;
+    this.#judge(this.#hello.push(received));
   }
 
-  #refuse(error: SallyportError): void {
-    if (this.#over) return;
-    this.#finish();
-    this.#options.left();
-    this.#options.conn.release();
-    this.#options.refused(error, this.#remote);
-  }
-
-  #lost(): void {
-    this.#refuse(
-      new SallyportError(
-        "connection_lost",
-        "Cannot accept connection: it closed before it showed what it is",
-        {
-          side: "network",
-        },
-      ),
+  #judge(outcome: HelloOutcome): void {
+    if (outcome.kind === "incomplete") return;
+    if (outcome.kind === "refused") {
+      const why = `Cannot route visitor: ${outcome.detail}`;
+      return this.#refuse(new SallyportError(outcome.reason, why, { side: "peer" }), outcome.alert);
+    }
+    this.#leave();
+    this.#options.visitors.route(
+      this.conn,
+      this.#remote,
+      outcome.serverName,
+      this.#hello?.bytes ?? this.#received,
     );
   }
 
-  #finish(): void {
+  #leave(): void {
     this.#over = true;
-    this.#timer.cancel();
+    this.#options.pending.leave(this);
+  }
+
+  #refuse(error: SallyportError, alert?: number): void {
+    if (this.#over) return;
+    const isVisitor = this.#isVisitor;
+    this.#leave();
+    if (isVisitor) return this.#options.visitors.refuse(this.conn, this.#remote, error, alert);
+    this.conn.release();
+    this.#options.refused(error, this.#remote);
   }
 }
 

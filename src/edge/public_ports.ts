@@ -8,6 +8,7 @@ import { SallyportError } from "../errors.ts";
 import type { Runtime } from "../runtime/port.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
+import type { StreamShares } from "../transport/stream_shares.ts";
 import { DemandProxy } from "../tunnel/ports/demand_proxy_server.ts";
 import { demandProxyService } from "../tunnel/ports/demand_proxy_service.ts";
 import { PortLeases, type PortRange } from "../tunnel/ports/port_leases.ts";
@@ -35,6 +36,8 @@ export interface PublicPortsParts extends PublicPortsOptions {
   readonly runtime: Runtime;
   readonly log: Logger;
   readonly metrics: Metrics;
+  /** How many connections one source may have to one port. */
+  readonly shares: StreamShares;
 }
 
 /** The tunnels of an edge that has public ports, before those that its operator has of his own. */

@@ -1,167 +1,118 @@
 /**
- * Visitors: ClientHello → route → stream. TLS isn't touched; what can't be routed gets a TLS alert.
+ * Visitors whose ClientHello is there: name → session → stream. TLS isn't touched; what can't be routed gets a TLS alert.
  *
  * @module
  */
 import type { Bytes } from "../bytes/bytes.ts";
 import { internalError, SallyportError } from "../errors.ts";
-import type { ByteStreamHandler, Clock, Timer } from "../runtime/port.ts";
+import type { Address, Clock, Conn } from "../runtime/port.ts";
 import { reportFault } from "../telemetry/faults.ts";
 import type { Logger } from "../telemetry/log.ts";
+import type { LogSampler } from "../telemetry/log_sampler.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { Session, SessionStream } from "../transport/port.ts";
 import { splice } from "../transport/splice.ts";
-import { ClientHelloReader } from "../wire/tls/client_hello.ts";
 import { AlertDescription, encodeAlert } from "../wire/tls/tls_alert.ts";
-import type { AcceptedConnection } from "../transport/admission.ts";
-import { HELLO_DEADLINE_MS } from "../wire/tls/client_hello.ts";
+import type { StreamShares } from "../transport/stream_shares.ts";
 
 /** What a visitor is told whose agent vanishes before it has answered. */
 const LOST: Bytes = encodeAlert(AlertDescription.internal_error);
 
-/** What visitors need of the edge. */
+/** What {@link Visitors} works with. */
 export interface VisitorOptions {
   readonly clock: Clock;
   readonly log: Logger;
+  readonly sampler: LogSampler;
   readonly metrics: Metrics;
+  readonly shares: StreamShares;
+  /** An endpoint must have answered by then; 0 for no such deadline. */
+  readonly answerTimeoutMs: number;
   /** Ticks of IDLE_TICK_MS without a byte that end a visitor. */
   readonly idleTicks: number;
   /** The session that serves a name. */
   find(serverName: string): Session | undefined;
 }
 
-/** Takes a connection that has begun a TLS handshake. */
-export function welcomeVisitor(connection: AcceptedConnection, options: VisitorOptions): void {
-  new Visitor(connection, options).start();
-}
-
-/** Reads the ClientHello; after that the splice takes over. */
-class Visitor implements ByteStreamHandler {
-  readonly #connection: AcceptedConnection;
+/** Routes the visitors of one edge; nothing of a visitor stays here behind its splice. */
+export class Visitors {
   readonly #options: VisitorOptions;
-  readonly #hello = new ClientHelloReader();
-  readonly #timer: Timer;
-  #over = false;
 
-  constructor(connection: AcceptedConnection, options: VisitorOptions) {
-    this.#connection = connection;
+  constructor(options: VisitorOptions) {
     this.#options = options;
-    const leftMs = connection.acceptedAtMs + HELLO_DEADLINE_MS - options.clock.nowMs();
-    this.#timer = options.clock.after(Math.max(0, leftMs), () => {
-      const why = `Cannot route visitor: no whole ClientHello in ${HELLO_DEADLINE_MS / 1000} s`;
-      this.#refuse(
-        new SallyportError("deadline_exceeded", why, { side: "peer" }),
-        AlertDescription.handshake_failure,
-      );
-    });
   }
 
-  start(): void {
-    this.#connection.conn.attach(this);
-    this.data(this.#connection.received);
-  }
-
-  data(chunk: Bytes): void {
-    if (this.#over) return;
-    const outcome = this.#hello.push(chunk);
-    if (outcome.kind === "refused") {
-      const why = `Cannot route visitor: ${outcome.detail}`;
-      this.#refuse(new SallyportError(outcome.reason, why, { side: "peer" }), outcome.alert);
-    } else if (outcome.kind === "hello") {
-      this.#route(outcome.serverName);
-    }
-  }
-
-  end(): void {
-    this.close();
-  }
-
-  drain(): void {}
-
-  close(error?: Error): void {
-    // An end from this side carries its reason.
-    if (error instanceof SallyportError && error.side === "local") return this.#refuse(error);
-    this.#refuse(
-      new SallyportError(
-        "connection_lost",
-        "Cannot route visitor: it left before its ClientHello was complete",
-        {
-          side: "network",
-        },
-      ),
-    );
-  }
-
-  #route(serverName: string | undefined): void {
+  /** Joins a visitor to the session that serves its name; `received` is all that has been read of it. */
+  route(conn: Conn, remote: Address, serverName: string | undefined, received: Bytes): void {
     if (serverName === undefined) {
       const why = "Cannot route visitor: its ClientHello names no server (no SNI)";
-      return this.#refuse(
-        new SallyportError("no_server_name", why, { side: "peer" }),
-        AlertDescription.missing_extension,
-      );
+      const nameless = new SallyportError("no_server_name", why, { side: "peer" });
+      return this.refuse(conn, remote, nameless, AlertDescription.missing_extension);
     }
-    const session = this.#options.find(serverName);
+    const { shares, find } = this.#options;
+    const session = find(serverName);
     if (session === undefined) {
       const why = `Cannot route visitor: no agent serves ${serverName}`;
-      return this.#refuse(
-        new SallyportError("unrecognized_name", why, { side: "peer" }),
-        AlertDescription.unrecognized_name,
-      );
+      const unknown = new SallyportError("unrecognized_name", why, { side: "peer" });
+      return this.refuse(conn, remote, unknown, AlertDescription.unrecognized_name);
+    }
+    if (!shares.enter(session, remote.host)) {
+      const why = `Cannot route visitor: its source has too many streams to ${serverName} already`;
+      const greedy = new SallyportError("limit_exceeded", why, { side: "peer", retryable: true });
+      return this.refuse(conn, remote, greedy, AlertDescription.internal_error);
     }
     let stream: SessionStream;
     try {
-      stream = session.open({
-        address: this.#connection.remote.host,
-        port: this.#connection.remote.port,
-        serverName,
-      });
+      stream = session.open({ address: remote.host, port: remote.port, serverName });
     } catch (error) {
-      return this.#refuse(internalError("visitor", error), AlertDescription.internal_error);
+      shares.leave(session, remote.host);
+      return this.refuse(conn, remote, internalError("visitor", error), AlertDescription.internal_error);
     }
-    this.#join(stream, serverName);
+    this.#join(conn, remote, { session, stream, serverName, received });
   }
 
-  #join(stream: SessionStream, serverName: string): void {
-    this.#finish();
-    const { clock, log, metrics } = this.#options;
-    const { conn, remote } = this.#connection;
+  /** Turns a visitor away, with an alert where there is one to give. */
+  refuse(conn: Conn, remote: Address, error: SallyportError, alert?: number): void {
+    const { metrics, sampler } = this.#options;
+    if (alert !== undefined) conn.write(encodeAlert(alert));
+    conn.release();
+    metrics.refused("visitor", error.code);
+    reportFault(error, this.#options, { visitor: remote.host });
+    sampler.info(`visitor ${error.code}`, { visitor: remote.host, reason: error.code }, error.message);
+  }
+
+  #join(
+    conn: Conn,
+    { host }: Address,
+    { session, stream, serverName, received }: {
+      readonly session: Session;
+      readonly stream: SessionStream;
+      readonly serverName: string;
+      readonly received: Bytes;
+    },
+  ): void {
+    const { clock, log, metrics, shares, idleTicks, answerTimeoutMs } = this.#options;
     const startedMs = clock.nowMs();
     metrics.streamOpened();
     // Long quiet is in order; whether the visitor is still there is asked below TLS.
     conn.keepAlive?.();
-    log.debug({ server_name: serverName, visitor: remote.host }, "visitor connected");
+    log.debug({ server_name: serverName, visitor: host }, "visitor connected");
     splice({
       visitorSide: conn,
       agentSide: stream,
       stream,
       clock,
       meter: metrics,
-      received: this.#hello.bytes,
+      received,
       farewell: LOST,
-      idleTicks: this.#options.idleTicks,
+      idleTicks,
+      firstByteMs: answerTimeoutMs === 0 ? undefined : answerTimeoutMs,
       done: (error) => {
+        shares.leave(session, host);
         metrics.streamClosed();
         reportFault(error, this.#options, { server_name: serverName });
         const seconds = (clock.nowMs() - startedMs) / 1000;
-        log.debug({ server_name: serverName, visitor: remote.host, seconds, error }, "visitor left");
+        log.debug({ server_name: serverName, visitor: host, seconds, error }, "visitor left");
       },
     });
-  }
-
-  #refuse(error: SallyportError, alert?: number): void {
-    if (this.#over) return;
-    this.#finish();
-    const { conn, remote } = this.#connection;
-    if (alert !== undefined) conn.write(encodeAlert(alert));
-    conn.release();
-    this.#options.metrics.refused("visitor", error.code);
-    reportFault(error, this.#options, { visitor: remote.host });
-    this.#options.log.info({ visitor: remote.host, reason: error.code }, error.message);
-  }
-
-  #finish(): void {
-    this.#over = true;
-    this.#timer.cancel();
-    this.#connection.left();
   }
 }

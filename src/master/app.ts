@@ -19,13 +19,8 @@ import type { ApiParts } from "./api/parts.ts";
 import { addRecordsApi } from "./api/records.ts";
 import { type Credential, type Credentials, firstOf } from "./credentials.ts";
 import type { MasterEnv } from "./env.ts";
-import {
-  API_REQUESTS_PER_MINUTE_MAX,
-  authenticate,
-  boundedJson,
-  countRequests,
-  FailureGuard,
-} from "./guards.ts";
+import { authenticate, boundedJson, countRequests, FailureGuard } from "./guards.ts";
+import { API_REQUESTS_PER_MINUTE_MAX, TOKENS_PER_MINUTE_MAX } from "./limits.ts";
 import type { Management } from "./management.ts";
 import { Problem, schemaProblem } from "./problem.ts";
 import { FailureLimit, IssueLimit } from "./rate_limits.ts";
@@ -37,11 +32,6 @@ import { CANNOT_ISSUE, TokenIssuer } from "./tokens.ts";
 
 /** Requests with a wrong key from one address in a minute, before 429. */
 export const AUTH_FAILURES_PER_MINUTE_MAX = 20;
-/**
- * Tokens for one name by one credential in a minute, before 429. A fleet that comes back with one key asks once or twice
- * for each name, so it doesn't meet the limit.
- */
-export const TOKENS_PER_MINUTE_MAX = 60;
 
 export type { Readiness };
 

@@ -150,9 +150,6 @@ export function allowsScope(scopes: readonly Scope[], wanted: Scope): boolean {
   return scopes.includes(wanted) || (wanted === "read" && scopes.includes("admin"));
 }
 
-/** Requests to the management API by one credential in a minute, before 429. */
-export const API_REQUESTS_PER_MINUTE_MAX = 3_000;
-
 /** Counts requests by credential: 429 beyond the limit. */
 export function countRequests(limit: IssueLimit): MiddlewareHandler<MasterEnv> {
   return async (c, next) => {

@@ -53,7 +53,7 @@ export class TokenIssuer {
   /** The same for all that the agent behind a credential has. */
   async issueOwn(
     credential: Credential,
-    options: Pick<TokenRequest, "protocol_version" | "cipher" | "ttl_seconds">,
+    options: Pick<TokenRequest, "protocol_version" | "cipher" | "transports" | "shared" | "ttl_seconds">,
   ): Promise<TokenResponse> {
     const { agent } = credential;
     if (agent === undefined) {

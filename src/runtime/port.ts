@@ -23,7 +23,7 @@ export const DIAL_TIMEOUT_MS = 10_000;
  */
 export const PENDING_CONNECTIONS_MAX = 16_384;
 /** Of those, from one address (an IPv6 /64 counts as one): a single source can't keep the others out. */
-export const PENDING_PER_SOURCE_MAX = 8_192;
+export const PENDING_PER_SOURCE_MAX = 256;
 export type { Bytes };
 
 /** A socket address: `host` is an IP address in text (IPv6 without brackets), `port` 0–65535. */

@@ -38,6 +38,8 @@ export interface AcceptedConnection {
   readonly acceptedAtMs: number;
   /** It came to a port for agents of this transport alone. */
   readonly alone: boolean;
+  /** The agent has shown a genuine token: it counts among the unfinished agents from now on. */
+  known(): void;
   /** To be called when the connection has been routed, admitted or refused: it counts as unfinished until then. */
   left(): void;
 }

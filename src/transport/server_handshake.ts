@@ -94,6 +94,8 @@ export interface ServerHandshakeOptions {
   readonly remote: Address | (() => Address);
   /** The connection isn't unfinished any more: it was admitted, or its end is over. */
   left(): void;
+  /** The agent has shown a genuine token: the connection counts as an agent's. */
+  known?(): void;
   /** Makes the transport's steps. */
   steps(host: ServerHandshakeHost): ServerSteps;
 }
@@ -198,6 +200,7 @@ export class ServerHandshake implements ByteStreamHandler, ServerHandshakeHost {
 
   shown(token: OpenedToken): void {
     this.#token = token;
+    this.#options.known?.();
     this.awaitUntil(this.nowMs() + DECISION_DEADLINE_MS, () => {
       const why = `no decision in ${DECISION_DEADLINE_MS / 1000} s`;
       throw new SallyportError("deadline_exceeded", `Cannot open session: ${why}`, { side: "local" });

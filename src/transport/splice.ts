@@ -29,11 +29,19 @@ export interface SpliceOptions {
   readonly received?: Bytes;
   /** How many ticks of IDLE_TICK_MS without a byte end both sides; IDLE_TICKS when absent. */
   readonly idleTicks?: number;
+  /** The agent's side must have said something by then; it has all the time it wants when absent. */
+  readonly firstByteMs?: number;
   /** What a visitor is told in place of a reset when the session is lost before a byte has come for it; nothing when absent. */
   readonly farewell?: Bytes;
   /** Both sides are over; `error` is the first that either side had. */
   done?(error: Error | undefined): void;
 }
+
+/**
+ * An endpoint that hasn't answered a ClientHello by then won't: its stream is another visitor's. Longer than an agent may
+ * take to reach it (DIAL_TIMEOUT_MS).
+ */
+export const FIRST_BYTE_DEADLINE_MS = 20_000;
 
 /** A visitor without a byte either way is kept for this long, where nothing else is set. */
 export const VISITOR_IDLE_TIMEOUT_MS = 3_600_000;
@@ -68,7 +76,7 @@ class Splice {
     this.#toVisitor = new Direction(this, agentSide, visitorSide);
     this.#toAgent.back = this.#toVisitor;
     this.#toVisitor.back = this.#toAgent;
-    this.#watch();
+    this.#watch(options.firstByteMs);
     agentSide.attach(this.#toVisitor);
     if (received !== undefined && received.length > 0) this.#toAgent.data(received);
     visitorSide.attach(this.#toAgent);
@@ -95,8 +103,9 @@ class Splice {
     this.#options.done?.(this.error);
   }
 
-  #watch(): void {
-    this.#timer = this.#options.clock.after(IDLE_TICK_MS, () => {
+  #watch(firstByteMs?: number): void {
+    this.#timer = this.#options.clock.after(firstByteMs ?? IDLE_TICK_MS, () => {
+      if (firstByteMs !== undefined) return this.#judgeAnswer(firstByteMs);
       // Bytes that still drain towards a slow reader are traffic too.
       const { visitorSide, agentSide, idleTicks: ticks = IDLE_TICKS } = this.#options;
       const seen = this.#toAgent.byteLength + this.#toVisitor.byteLength - visitorSide.bufferedBytes -
@@ -107,7 +116,10 @@ class Splice {
       this.#seenBytes = seen;
       // Quiet may last for long; bytes that nobody takes hold memory, and don't.
       const isStuck = visitorSide.bufferedBytes + agentSide.bufferedBytes > 0;
-      const limit = isStuck ? Math.min(ticks, IDLE_TICKS) : ticks;
+      // A side that has never said anything hasn't shown that it is worth the wait.
+      const isMute = this.#options.firstByteMs !== undefined &&
+        (this.#toAgent.byteLength === 0 || this.#toVisitor.byteLength === 0);
+      const limit = isStuck || isMute ? Math.min(ticks, IDLE_TICKS) : ticks;
       if (this.#idleTicks < limit - 1) return this.#watch();
       const seconds = (limit - 1) * IDLE_TICK_MS / 1000;
       const why = isStuck ? `nobody took a byte for ${seconds} s` : `no byte either way for ${seconds} s`;
@@ -119,6 +131,20 @@ class Splice {
       visitorSide.abort(idle);
       agentSide.abort(idle);
     });
+  }
+
+  #judgeAnswer(withinMs: number): void {
+    if (this.#toVisitor.byteLength > 0) return this.#watch();
+    const { visitorSide, agentSide, farewell } = this.#options;
+    const why = `Cannot serve visitor: the endpoint hasn't answered in ${withinMs / 1000} s`;
+    const silent = new SallyportError("deadline_exceeded", why, { side: "network", retryable: true });
+    this.error ??= silent;
+    agentSide.abort(silent);
+    if (farewell === undefined) visitorSide.abort(silent);
+    else {
+      visitorSide.write(farewell);
+      visitorSide.release();
+    }
   }
 }
 

@@ -28,7 +28,7 @@ export function canonicalHostname(text: string): string {
   return strip(text).toLowerCase();
 }
 
-/** What keeps `text` from being a hostname, undefined where nothing does. */
+/** The reason why `text` isn't a hostname; undefined where it is one. */
 export function hostnameFault(text: string): string | undefined {
   const name = strip(text);
   if (name.length === 0) return "it is empty";

@@ -14,7 +14,7 @@ export function isWildcard(name: string): boolean {
   return name.startsWith(PREFIX);
 }
 
-/** What keeps `text` from being a host name or a wildcard name; undefined where nothing does. */
+/** The reason why `text` isn't a host name or a wildcard name; undefined where it is one. */
 export function servedNameFault(text: string): string | undefined {
   if (!isWildcard(text)) return text.includes("*") ? misplaced(text) : hostnameFault(text);
   const parent = text.slice(PREFIX.length);

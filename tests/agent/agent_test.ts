@@ -62,7 +62,8 @@ interface SiteOptions extends Partial<Omit<AgentOptions, "runtime">> {
 
 async function site(options: SiteOptions = {}): Promise<Site> {
   const { edgeOptions, ttlSeconds = 3600, wallOffMs = 0, before, change, ...more } = options;
-  const test = await TestEdge.start(edgeOptions);
+  // Its endpoints answer when a test wants it.
+  const test = await TestEdge.start({ answerTimeoutMs: 0, ...edgeOptions });
   const lines: LogLine[] = [];
   const asked: number[] = [];
   const streams: WatchedStream[] = [];

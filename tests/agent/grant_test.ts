@@ -38,6 +38,7 @@ async function withMaster() {
       master: "https://master.test",
       credential: CREDENTIAL,
       hostname: "a.test",
+      anyEdge: true,
       fetch: async (request) => {
         requests.push(request);
         return await master.fetch(request, { remote: { host: AGENT_HOST, port: 1 } });
@@ -50,7 +51,7 @@ async function withMaster() {
 /** Grants from a master that answers as it is told to. */
 function answering(
   answer: () => Response | Promise<Response>,
-  master = "http://master.test/base",
+  master = "https://master.test/base",
 ): Promise<unknown> {
   const grants = masterGrants({
     master,
@@ -176,7 +177,7 @@ describe("masterGrants with a master that is out of order", () => {
     assertSaid(
       error,
       "master_unreachable",
-      /^Cannot get token from http:\/\/master\.test: connection refused: /,
+      /^Cannot get token from https:\/\/master\.test: connection refused: /,
       true,
     );
   });
@@ -185,7 +186,7 @@ describe("masterGrants with a master that is out of order", () => {
     for (const status of [408, 429, 500, 502, 503]) {
       assertSaid(
         await answering(problem(status, "busy", "text/html")),
-        "master_unreachable",
+        status === 429 ? "limit_exceeded" : "master_unreachable",
         new RegExp(`answered ${status}`),
         true,
       );
@@ -196,7 +197,7 @@ describe("masterGrants with a master that is out of order", () => {
     const detail = JSON.stringify({ title: "Too many", detail: "wait a minute" });
     assertSaid(
       await answering(problem(429, detail)),
-      "master_unreachable",
+      "limit_exceeded",
       /it answered 429: wait a minute$/,
       true,
     );
@@ -206,7 +207,7 @@ describe("masterGrants with a master that is out of order", () => {
 
   it("doesn't take an answer that isn't a grant", async () => {
     const whole = {
-      token: "t",
+      token: `gAAAAA${"A".repeat(94)}`,
       hostname: "a.test",
       alias: [],
       aes_key: "00".repeat(32),
@@ -220,6 +221,8 @@ describe("masterGrants with a master that is out of order", () => {
       ["body", "<html>"],
       ["body", []],
       ["token", { ...whole, token: "" }],
+      ["token", { ...whole, token: "GET / HTTP/1.1\r\nHost: router\r\n\r\n" }],
+      ["token", { ...whole, token: `gAAAAA${"A".repeat(17_000)}` }],
       ["aes_key", { ...whole, aes_key: "00" }],
       ["aes_iv", { ...whole, aes_iv: "zz".repeat(16) }],
       ["cipher", { ...whole, cipher: "rot13" }],
@@ -238,7 +241,7 @@ describe("masterGrants with a master that is out of order", () => {
     const { test, grants } = await withMaster();
     const weaker = async (asked: Partial<MasterGrantOptions>, member: Record<string, unknown>) => {
       const real = masterGrants({
-        master: "http://master.test",
+        master: "https://master.test",
         credential: "c",
         hostname: "a.test",
         fetch: () =>
@@ -282,7 +285,7 @@ describe("masterGrants with a master that is out of order", () => {
   });
 
   it("keeps the base URL's path", async () => {
-    for (const master of ["http://master.test/base", "http://master.test/base/"]) {
+    for (const master of ["https://master.test/base", "https://master.test/base/"]) {
       let url = "";
       const grants = masterGrants({
         master,
@@ -294,7 +297,112 @@ describe("masterGrants with a master that is out of order", () => {
         },
       });
       await assert.rejects(grants(), { code: "master_unreachable" });
-      assert.equal(url, "http://master.test/base/v1/tokens");
+      assert.equal(url, "https://master.test/base/v1/tokens");
+    }
+  });
+
+  it("says when the master wants to be asked again", async () => {
+    for (const [header, waitMs] of [["7", 7_000], ["86400", 600_000], ["soon", undefined]] as const) {
+      const error = await answering(() =>
+        new Response("{}", { status: 429, headers: { "retry-after": header } })
+      );
+      assert.equal((error as SallyportError).retryAfterMs, waitMs, header);
+    }
+  });
+
+  it("reads no more of an answer than it needs", async () => {
+    let given = 0;
+    const endless = new ReadableStream<Uint8Array>({
+      pull: (controller) => {
+        given += 65_536;
+        controller.enqueue(new Uint8Array(65_536));
+      },
+    });
+    assertSaid(
+      await answering(() => new Response(endless, { status: 201 })),
+      "master_unreachable",
+      /more than 262144 bytes/,
+      true,
+    );
+    assert.ok(given < 1_000_000, `${given} bytes`);
+  });
+
+  it("lets nothing in the master's words steer a terminal", async () => {
+    const detail = JSON.stringify({ detail: "\x1b[31mred\nline" });
+    assertSaid(
+      await answering(problem(404, detail)),
+      "config_invalid",
+      /404: \\u\{1b\}\[31mred\\u\{a\}line$/,
+      false,
+    );
+  });
+
+  it("doesn't call another machine by http without consent", async () => {
+    const options = {
+      credential: CREDENTIAL,
+      hostname: "a.test",
+      fetch: () => Promise.reject(new Error("called")),
+    };
+    assert.throws(() => masterGrants({ ...options, master: "http://master.test" }), {
+      code: "config_invalid",
+      message: /--insecure-master/,
+    });
+    for (
+      const consent of [{ master: "http://master.test", insecure: true }, { master: "http://127.0.0.1:1" }, {
+        master: "http://[::1]:1",
+      }]
+    ) {
+      await assert.rejects(masterGrants({ ...options, ...consent })(), { code: "master_unreachable" });
+    }
+  });
+});
+
+describe("masterGrants and what a master may not talk an agent into", () => {
+  const whole = {
+    token: `gAAAAA${"A".repeat(94)}`,
+    hostname: "a.test",
+    aes_key: "00".repeat(32),
+    aes_iv: "00".repeat(16),
+    cipher: "aes-gcm",
+    protocol_version: 2,
+    valid: 1,
+  };
+  const from = (master: string, host: string, more: Partial<MasterGrantOptions> = {}) =>
+    masterGrants({
+      master,
+      credential: CREDENTIAL,
+      hostname: "a.test",
+      fetch: () => Promise.resolve(Response.json({ ...whole, edge: { host, port: 1 } }, { status: 201 })),
+      lookup: (name) =>
+        Promise.resolve(name === "rebound.test" ? ["203.0.113.1", "192.168.1.1"] : ["203.0.113.1"]),
+      ...more,
+    })();
+
+  it("an edge that is nearer than the master itself", async () => {
+    const nearer = [
+      "10.0.0.1",
+      "192.168.1.1",
+      "169.254.169.254",
+      "127.0.0.1",
+      "[::1]",
+      "fe80::1",
+      "::ffff:10.0.0.1",
+      "localhost",
+      "rebound.test",
+      "0.0.0.0",
+    ];
+    for (const host of nearer) {
+      await assert.rejects(from("https://master.test", host), { code: "access_denied" }, host);
+      assert.equal((await from("https://master.test", host, { anyEdge: true })).edge.host, host);
+    }
+    await assert.rejects(from("https://192.168.1.2", "127.0.0.1"), { code: "access_denied" });
+    for (
+      const [master, host] of [["https://master.test", "edge.test"], ["https://192.168.1.2", "10.0.0.1"], [
+        "http://127.0.0.1:1",
+        "localhost",
+      ]] as const
+    ) {
+      assert.equal((await from(master, host)).edge.host, host);
     }
   });
 });

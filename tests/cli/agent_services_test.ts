@@ -133,6 +133,12 @@ describe("agent --service", () => {
       assert.equal(await shown.ended, 0);
       assert.match(shown.stdout, /^session +snitun to localhost:\d+ for /m);
       assert.match(shown.stdout, /^b\.services\.example\n {2}target +tcp:\/\/127\.0\.0\.1:\d+ {2}up$/m);
+      const doctor = start([
+        ...["doctor", "nobody.example", "--at", `127.0.0.1:${edgePort}`, "--data-dir", dataDir],
+      ]);
+      assert.equal(await doctor.ended, 1);
+      assert.match(doctor.stdout, /^ok {4}port: something listens at 127\.0\.0\.1:\d+$/m);
+      assert.match(doctor.stdout, /^FAIL {2}service: The agent has no service called nobody\.example/m);
       // A second agent with the same data folder serves too, and says that it can't be asked.
       const second = agent("--service", `second.services.example=127.0.0.1:${endpoints[0]!.port}`);
       await second.seen(/agent status` won't work: .*another agent answers there/, "stderr");

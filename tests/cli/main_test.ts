@@ -41,6 +41,13 @@ describe("help", () => {
           "snocat",
           "cert",
           "demo",
+          "agents",
+          "sessions",
+          "usage",
+          "audit",
+          "keys",
+          "api-keys",
+          "backup",
         ]
       ) {
         assert.match(out, new RegExp(`^  ${name} `, "m"));
@@ -53,9 +60,11 @@ describe("help", () => {
     const [first, ...others] = [await cli(["--help"]), await cli(["-h"]), await cli(["help"])];
     for (const other of others) assert.deepEqual(other, first);
     const lines = first.out.split("\n");
-    assert.ok(lines.length <= 40, `${lines.length} lines`);
+    assert.ok(lines.length <= 46, `${lines.length} lines`);
     for (const line of lines) assert.ok(line.length <= 80, line);
-    for (const group of ["Start here:", "Apart from each other:", "Keys and tokens:"]) {
+    for (
+      const group of ["Start here:", "Apart from each other:", "Keys and tokens:", "Manage a session master:"]
+    ) {
       assert.ok(lines.includes(group), group);
     }
     assert.doesNotMatch(first.out, /^ {2}(pipe|snocat|cert) /m);
@@ -71,7 +80,9 @@ describe("help", () => {
       assert.match(out, new RegExp(`^  sallyport ${name}\\b`, "m"));
       const plain = out.replace(/\s+/g, " ");
       for (const [, { flag, env, placeholder }] of name === "keygen" ? [] : settingsOf(name as CommandName)) {
-        if (flag !== undefined) assert.ok(plain.includes(`--${flag} <${placeholder}> `), flag);
+        if (flag !== undefined) {
+          assert.ok(plain.includes(placeholder === "" ? `--${flag} ` : `--${flag} <${placeholder}> `), flag);
+        }
         assert.ok(plain.includes(env), env);
       }
     });
@@ -96,7 +107,7 @@ describe("wrong usage ends with 2 and a hint", () => {
       /^error: Cannot use --listen: "foo:bar" is not HOST:PORT, for example /,
     ],
     [["--listen", "foo:bar"], /^error: Cannot use --listen/],
-    [["agent", "--hostname", "a.example"], /^error: Cannot start agent: --master is missing/],
+    [["agent", "--hostname", "a.example"], /^error: Cannot start agent: --join is missing/],
     [["token"], /--hostname is missing/],
   ];
   for (const [args, message] of cases) {

@@ -254,12 +254,8 @@ describe("a wrong value names itself, its origin and what would be right", () =>
     ["agent", { ...AGENT, hostname: `${"a".repeat(64)}.example` }, /is not a host name/],
     ["token", { hostname: "a.example", ttl: "9" }, /--ttl: "9" is not a whole number of seconds from 10 to/],
     ["token", { hostname: "a.example", ttl: "1e3" }, /whole number/],
-    [
-      "agent",
-      { ...AGENT, credential: undefined as unknown as string },
-      /--credential is missing \(or --credential-file, /,
-    ],
-    ["agent", {}, /Cannot start agent: --master is missing \(or SALLYPORT_MASTER in the environment\)/],
+    ["agent", { join: "https://m.example.org/#short" }, /--join: it is no join link/],
+    ["token", {}, /Cannot start token: --hostname is missing \(or SALLYPORT_HOSTNAME in the environment\)/],
   ];
   for (const [command, given, message] of flags) {
     it(`${command} ${JSON.stringify(given).slice(0, 70)}`, () => refuses(command, { flags: given }, message));

@@ -1,7 +1,11 @@
 import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
 import { describe, it } from "node:test";
+import { fileURLToPath } from "node:url";
 import { agentServices } from "../../src/config/agent_services.ts";
 import { checkFile, loadConfig } from "../../src/config/config.ts";
+import { serviceSchema } from "../../src/config/services.ts";
 import { duration, durationText } from "../../src/config/values.ts";
 
 const BASE = { master: "https://m.example.org", credential: "an-admin-key-of-some-length" };
@@ -180,6 +184,20 @@ describe("services in a file", () => {
       readFile: () => "services: nonsense\nlisten: 127.0.0.1:1\n",
     });
     assert.deepEqual(services, []);
+  });
+});
+
+describe("docs/agent.md", () => {
+  it("shows files that are in order, and names every member of a service", async () => {
+    const text = await readFile(join(dirname(fileURLToPath(import.meta.url)), "../../docs/agent.md"), "utf8");
+    const files = [...text.matchAll(/^```yaml\n([\s\S]*?)^```$/gm)].map(([, file]) => file!).filter((file) =>
+      file.includes("services:")
+    );
+    assert.equal(files.length, 1);
+    for (const file of files) assert.deepEqual(faultsOf(file), []);
+    for (const member of Object.keys(serviceSchema.in.shape)) {
+      assert.ok(text.includes(`\`${member}\``), member);
+    }
   });
 });
 

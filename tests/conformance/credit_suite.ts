@@ -711,6 +711,34 @@ export function creditSuite(what: string, make: (options?: LoneOptions) => Lone)
       }
     });
 
+    it("a handler that throws in drain or end loses its stream, not the session", () => {
+      for (const where of ["drain", "end"] as const) {
+        const lone = started();
+        const { id, stream, recorder } = lone.opens();
+        recorder[where] = () => {
+          throw new Error(`fault in ${where}`);
+        };
+        while (stream.write(pattern(64 * 1024, 1)));
+        if (where === "end") lone.tell(FIN, id);
+        lone.credit(id, 8 * 1024 * 1024);
+        lone.credit(0, 8 * 1024 * 1024);
+        assert.match(recorder.error?.message ?? "", new RegExp(`fault in ${where}`));
+        assert.deepEqual([recorder.closes, lone.endCode(), lone.session.streams], [1, undefined, 0], where);
+      }
+    });
+
+    it("what aborted streams had queued doesn't count against the session's send budget", () => {
+      const lone = started();
+      for (let i = 0; i < 20; i++) {
+        const { stream } = lone.opens();
+        stream.write(new Uint8Array(10 * 1024 * 1024));
+        stream.abort();
+        lone.settle();
+        lone.heard();
+      }
+      assert.deepEqual(lone.refusals, []);
+    });
+
     it("a handler that throws loses its stream, not the session", () => {
       const lone = started();
       const { id, recorder } = lone.peerOpens();

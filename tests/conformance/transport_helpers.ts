@@ -183,7 +183,15 @@ const NOTHING: Bytes = new Uint8Array(0);
 /** A connection as an edge hands it to a transport. */
 function accepted(conn: Conn, clock: Clock): AcceptedConnection {
   const { remote } = conn;
-  return { conn, received: NOTHING, remote, acceptedAtMs: clock.nowMs(), alone: false, left() {} };
+  return {
+    conn,
+    received: NOTHING,
+    remote,
+    acceptedAtMs: clock.nowMs(),
+    alone: false,
+    known() {},
+    left() {},
+  };
 }
 
 /** SniTun of a version and with a cipher. */

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { NetworkSet } from "../../src/wire/ip/networks.ts";
 import { encodeProxyHeader } from "../../src/wire/proxy/proxy_header.ts";
-import { bytesOf, pattern } from "../conformance/runtime_helpers.ts";
+import { bytesOf, pattern, Watched } from "../conformance/runtime_helpers.ts";
 import {
   AGENT_HOST,
   assertSilentEnd,
@@ -11,11 +11,16 @@ import {
   EDGE_HOST,
   EDGE_PORT,
   helloFor,
-  NOTHING,
   TestEdge,
   VISITOR_HOST,
 } from "../support/tunnel.ts";
+import {
+  PENDING_PER_SITE_MAX,
+  PENDING_STRANGERS_MAX,
+  PENDING_VISITORS_MAX,
+} from "../../src/edge/pending_budgets.ts";
 import { PENDING_PER_SOURCE_MAX } from "../../src/runtime/port.ts";
+import { LOG_SAMPLE_INTERVAL_MS } from "../../src/telemetry/log_sampler.ts";
 import { HELLO_DEADLINE_MS } from "../../src/wire/tls/client_hello.ts";
 
 const PROXY = "10.9.0.1";
@@ -232,30 +237,102 @@ describe("edge: PROXY headers", () => {
 });
 
 describe("edge: connections that haven't shown what they are", () => {
-  it("are bounded per source, an IPv6 /64 being one; others still get in, and places become free", async () => {
+  /** Connections that say `bytes`, and no more. */
+  const flood = (test: TestEdge, host: string, count: number, bytes = new Uint8Array(0)) =>
+    test.network.settle(Promise.all(
+      Array.from({ length: count }, async () => {
+        const conn = await test.runtime(host).dial({ host: EDGE_HOST, port: EDGE_PORT, timeoutMs: 1_000 });
+        const watched = new Watched(conn);
+        if (bytes.length > 0) watched.write(bytes);
+        return watched;
+      }),
+    ));
+
+  it("are bounded per source, an IPv6 /64 being one: its oldest stranger makes room, and others don't notice", async () => {
     const test = await TestEdge.start();
     const agent = await test.connect({}, { from: AGENT_HOST });
-    const flood = (host: string, count: number) =>
-      Promise.all(
-        Array.from({ length: count }, async () => {
-          const conn = await test.runtime(host).dial({ host: EDGE_HOST, port: EDGE_PORT, timeoutMs: 1_000 });
-          conn.attach(NOTHING);
-        }),
-      );
-    await test.network.settle(Promise.all([
-      flood("2001:db8::1", PENDING_PER_SOURCE_MAX / 2),
-      flood("2001:db8::2", PENDING_PER_SOURCE_MAX / 2),
-    ]));
-    const crowded = await test.dial("2001:db8::3");
+    const first = await flood(test, "2001:db8::1", PENDING_PER_SOURCE_MAX / 2);
     await test.advance(10);
-    crowded.assertOver("connection_lost");
+    await flood(test, "2001:db8::2", PENDING_PER_SOURCE_MAX / 2);
+    await test.advance(10);
+    assert.equal(first.filter(({ closes, ended }) => closes > 0 || ended).length, 0);
+    await test.visit("a.test", { from: "2001:db8::3" });
+    assert.equal(agent.streams.length, 1, "the newcomer of the same source");
+    assert.equal(first.filter(({ closes, ended }) => closes > 0 || ended).length, 1);
     assert.equal(await test.refusals("connection", "limit_exceeded"), 1);
     await test.visit("a.test", { from: "2001:db8:0:1::3" });
     await test.visit("a.test", { from: VISITOR_HOST });
-    assert.equal(agent.streams.length, 2);
-    await test.advance(HELLO_DEADLINE_MS);
-    await test.visit("a.test", { from: "2001:db8::3" });
     assert.equal(agent.streams.length, 3);
+    await test.assertNothingLeft();
+  });
+
+  it("are bounded per IPv6 /48 too, whatever /64 they come from", async () => {
+    const test = await TestEdge.start();
+    const per = PENDING_PER_SITE_MAX / 4;
+    for (let i = 0; i < 4; i++) await flood(test, `2001:db8:0:${i}::1`, per);
+    const [refused] = await flood(test, "2001:db8:0:9::1", 1);
+    await test.advance(10);
+    assert.ok(refused!.closes > 0);
+    const [other] = await flood(test, "2001:db8:1::1", 1);
+    await test.advance(10);
+    assert.equal(other!.closes, 0);
+    await test.assertNothingLeft();
+  });
+
+  it("make room for newer ones where the budget of their kind is used up, and keep out nobody", async () => {
+    for (
+      const [kind, bytes, max] of [
+        ["strangers", new Uint8Array(0), PENDING_STRANGERS_MAX],
+        ["visitors", Uint8Array.of(0x16), PENDING_VISITORS_MAX],
+      ] as const
+    ) {
+      const test = await TestEdge.start();
+      const agent = await test.connect({}, { from: AGENT_HOST });
+      const sources = Math.ceil(max / PENDING_PER_SOURCE_MAX);
+      const conns: Watched[] = [];
+      for (let i = 0; i < sources; i++) {
+        conns.push(...await flood(test, `203.0.113.${i}`, PENDING_PER_SOURCE_MAX, bytes));
+      }
+      await test.advance(10);
+      const over = () => conns.filter(({ closes, ended }) => closes > 0 || ended).length;
+      assert.equal(over(), 0, kind);
+      const more = await flood(test, "198.51.100.250", 5, bytes);
+      await test.advance(10);
+      assert.equal(over(), 5, kind);
+      assert.ok(more.every(({ closes }) => closes === 0));
+      await test.visit("a.test", { from: "192.0.2.99" });
+      assert.equal(agent.streams.length, 1, `a visitor among ${kind}`);
+      await test.connect({ hostname: "b.test" }, { from: "192.0.2.98" });
+      assert.ok(test.edge.serves("b.test"), `an agent among ${kind}`);
+      await test.assertNothingLeft();
+    }
+  });
+
+  it("are counted by the source that a trusted proxy names", async () => {
+    const test = await TestEdge.start({ proxyProtocolFrom: new NetworkSet(["10.9.0.0/16"]) });
+    const agent = await test.connect({}, { from: AGENT_HOST });
+    const header = (source: string) => bytesOf(`PROXY TCP4 ${source} 192.0.2.1 1000 443\r\n`);
+    const attack = await flood(test, "10.9.0.1", PENDING_PER_SOURCE_MAX + 10, header("203.0.113.9"));
+    await test.advance(10);
+    assert.equal(attack.filter(({ closes, ended }) => closes > 0 || ended).length, 10);
+    await test.visit("a.test", {
+      from: "10.9.0.1",
+      hello: concat(header("203.0.113.10"), helloFor("a.test")),
+    });
+    assert.equal(agent.streams.length, 1);
+    await test.assertNothingLeft();
+  });
+
+  it("are logged one by one at first, and then counted", async () => {
+    const test = await TestEdge.start();
+    for (let i = 0; i < 500; i++) (await test.dial()).write(bytesOf("hello"));
+    await test.advance(LOG_SAMPLE_INTERVAL_MS);
+    (await test.dial()).write(bytesOf("hello"));
+    await test.advance(100);
+    const lines = test.lines.filter(({ level }) => level === "info");
+    assert.ok(lines.length < 20, `${lines.length} lines`);
+    const counted = lines.reduce((sum, { fields }) => sum + Number(fields.count ?? 1), 0);
+    assert.equal(counted, 501);
     await test.assertNothingLeft();
   });
 });

@@ -2,8 +2,9 @@ import assert from "node:assert/strict";
 import { AlertDescription } from "../../src/wire/tls/tls_alert.ts";
 import { describe, it } from "node:test";
 import { createEdge } from "../../src/edge/edge.ts";
-import { ProtocolDetector } from "../../src/edge/protocol_detector.ts";
-import type { AcceptedConnection } from "../../src/transport/admission.ts";
+import { PendingBudgets } from "../../src/edge/pending_budgets.ts";
+import { ProtocolDetector, type ProtocolDetectorOptions } from "../../src/edge/protocol_detector.ts";
+import type { Visitors } from "../../src/edge/visitors.ts";
 import type { Conn } from "../../src/runtime/port.ts";
 import { bytesOf, pattern } from "../conformance/runtime_helpers.ts";
 import {
@@ -149,35 +150,39 @@ describe("edge: a connection is settled once", () => {
   ) {
     it(what, async () => {
       const test = await TestEdge.start({ listen: [] });
-      let left = 0;
+      const { clock } = test.network;
+      const pending = new PendingBudgets(clock);
       let refused = 0;
-      let arrived: AcceptedConnection | undefined;
+      let routed = 0;
+      const visitors = {
+        route: (conn: Conn) => {
+          routed++;
+          conn.abort();
+        },
+        refuse: () => refused++,
+      } as unknown as Visitors;
+      const options: ProtocolDetectorOptions = {
+        clock,
+        accepts: "visitors",
+        pending,
+        visitors,
+        refused: () => refused++,
+        alone: false,
+        transport: () => assert.fail("no agent came"),
+      };
       await test.runtime(EDGE_HOST).listen({
         host: EDGE_HOST,
         port: 1,
-        accept: (conn) =>
-          void new ProtocolDetector({
-            conn,
-            clock: test.network.clock,
-            accepts: "visitors",
-            proxied: false,
-            alone: false,
-            left: () => left++,
-            refused: () => refused++,
-            visitor: (connection) => {
-              arrived = connection;
-              connection.left();
-              connection.conn.abort();
-            },
-            transport: () => assert.fail("no agent came"),
-          }),
+        accept: (conn) => {
+          assert.ok(new ProtocolDetector(conn, false, options).start());
+          assert.equal(pending.size(), 1);
+        },
       });
       const conn = await test.dial(VISITOR_HOST, 1);
       act(conn.conn);
       await test.network.runUntilIdle();
-      assert.equal(left, 1);
-      assert.equal(refused, arrived === undefined ? 1 : 0);
-      assert.equal(arrived !== undefined, what === "a visitor");
+      assert.equal(pending.size(), 0);
+      assert.deepEqual([refused, routed], what === "a visitor" ? [0, 1] : [1, 0]);
       await test.assertNothingLeft();
     });
   }

@@ -207,7 +207,9 @@ describe("edge: a visitor with a stream", () => {
     const agent = await test.connect();
     const others = [];
     for (let i = 0; i < STREAMS_PER_SESSION_MAX; i++) {
-      others.push(test.runtime(VISITOR_HOST).dial({ host: "10.0.0.1", port: 8443, timeoutMs: 1_000 }));
+      others.push(
+        test.runtime(`203.0.${i >> 8}.${i & 255}`).dial({ host: "10.0.0.1", port: 8443, timeoutMs: 1_000 }),
+      );
     }
     const hello = helloFor("a.test");
     for (const dialled of others) {

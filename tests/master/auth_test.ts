@@ -6,7 +6,8 @@ import { FailureLimit, IssueLimit, sourceOf } from "../../src/master/rate_limits
 import { NetworkSet } from "../../src/wire/ip/networks.ts";
 import { parsePrometheus, sampleValue } from "../telemetry/prometheus.ts";
 import { ADMIN_KEY, members, problemOf, testMaster } from "./helpers.ts";
-import { AUTH_FAILURES_PER_MINUTE_MAX, TOKENS_PER_MINUTE_MAX } from "../../src/master/app.ts";
+import { AUTH_FAILURES_PER_MINUTE_MAX } from "../../src/master/app.ts";
+import { TOKENS_PER_MINUTE_MAX } from "../../src/master/limits.ts";
 
 const BODY = { hostname: "a.example.org" };
 

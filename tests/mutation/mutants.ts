@@ -66,7 +66,9 @@ export function faultsOf(source: string): Fault[] {
   // A number between bars is a type.
   each(/(?<![\w.#$])(?<!\| )\d[\d_]*(\.\d+)?(?![\w.]| \|)/g, ([text], at) => {
     const value = Number(text.replaceAll("_", ""));
-    add(at, at + text.length, String(value === 0 ? 1 : value + 1));
+    // Far enough off that somebody would notice: a limit of 1,025 instead of 1,024 is no fault.
+    const other = value === 0 ? 1 : !Number.isInteger(value) ? value / 2 : value < 16 ? value + 1 : value * 2;
+    add(at, at + text.length, String(other));
   });
   each(/\btrue\b|\bfalse\b/g, ([text], at) => add(at, at + text.length, text === "true" ? "false" : "true"));
   each(/(?<=[ (])!(?=[\w(#])/g, (_, at) => add(at, at + 1, ""));

@@ -24,47 +24,47 @@ const PRELOAD = join(ROOT, "tests/mutation/preload.ts");
 /** Share of the mutants that tests must notice. */
 const KILLED_MIN = 0.85;
 
-/** Source folders and the tests that must notice their faults: the nearest first, so that most die early. */
+/**
+ * Source folders and the tests that must notice their faults: the nearest to a file first, so that most die early. `last`
+ * takes seconds and runs for faults that nothing else has noticed.
+ */
 const ROOMS: readonly {
   readonly name: string;
   readonly source: string;
   readonly tests: readonly string[];
+  readonly last: readonly string[];
 }[] = [
   {
     name: "mux",
     source: "src/protocol/mux",
     tests: ["tests/protocol/mux", "tests/transport/quic/session_test.ts"],
+    last: ["tests/protocol/mux/sim_test.ts", "tests/conformance/transport_memory_test.ts"],
   },
   {
     name: "curve",
     source: "src/protocol/curve",
     tests: ["tests/protocol/curve", "tests/transport/curve/curve_test.ts"],
+    last: ["tests/protocol/curve/congestion/vegas_test.ts", "tests/protocol/curve/transfer_test.ts"],
   },
   {
     name: "handshake",
     source: "src/protocol/handshake",
     tests: ["tests/protocol/handshake", "tests/transport/sealed/hostile_test.ts"],
+    last: ["tests/conformance/transport_memory_test.ts"],
   },
   {
     name: "wire",
     source: "src/wire",
     tests: ["tests/wire", "tests/protocol/token"],
+    last: ["tests/wire/hostname_test.ts", "tests/wire/tls/client_hello_test.ts"],
   },
-  { name: "edge", source: "src/edge", tests: ["tests/edge"] },
-];
-
-/** Tests that take seconds: run for the source file of their name alone. */
-const SLOW = [
-  "tests/protocol/curve/congestion/vegas_test.ts",
-  "tests/protocol/curve/transfer_test.ts",
-  "tests/protocol/mux/sim_test.ts",
-  "tests/wire/hostname_test.ts",
-  "tests/wire/tls/client_hello_test.ts",
+  { name: "edge", source: "src/edge", tests: ["tests/edge"], last: [] },
 ];
 
 interface Mutant extends Fault {
   readonly path: string;
   readonly tests: readonly string[];
+  readonly last: readonly string[];
 }
 
 const { values, positionals } = parseArgs({
@@ -84,10 +84,9 @@ async function filesOf(path: string, end: string): Promise<string[]> {
     .sort();
 }
 
-/** The tests of one source file: those with its name first, then its folder's, then the room's, without slow ones. */
-function nearest(path: string, all: readonly string[]): string[] {
+/** The tests of one source file: those with its name first, then its folder's, then the room's. */
+function nearest(path: string, tests: readonly string[]): string[] {
   const words = path.replace(/\.ts$/, "").split("/").slice(2);
-  const tests = all.filter((test) => !SLOW.includes(test) || test.endsWith(`/${words.at(-1)}_test.ts`));
   const rank = (test: string): number => {
     const own = test.replace(/_test\.ts$/, "").split("/");
     const name = own.at(-1) === words.at(-1) ? 4 : 0;
@@ -97,7 +96,7 @@ function nearest(path: string, all: readonly string[]): string[] {
 }
 
 /** Runs tests with a mutant in place; true when they notice it. Tests that hang have noticed it, too. */
-function noticed({ path, from, to, text, tests }: Mutant, timeoutMs: number): Promise<boolean> {
+async function noticed({ path, from, to, text, tests, last }: Mutant, timeoutMs: number): Promise<boolean> {
   const mutant = JSON.stringify({ file: join(ROOT, path), from, to, text });
   const run = (files: readonly string[]): Promise<boolean> =>
     new Promise((resolve) => {
@@ -118,10 +117,9 @@ function noticed({ path, from, to, text, tests }: Mutant, timeoutMs: number): Pr
         resolve(code !== 0);
       });
     });
-  const split = Math.min(3, tests.length);
-  return run(tests.slice(0, split)).then((early) =>
-    early || tests.length === split || run(tests.slice(split))
-  );
+  const rest = tests.slice(3);
+  for (const files of [tests.slice(0, 3), rest, last]) if (files.length > 0 && await run(files)) return true;
+  return false;
 }
 
 const wanted = positionals.length === 0 ? ROOMS.map(({ source }) => source) : positionals;
@@ -138,11 +136,16 @@ for (const path of wanted) {
   const room = ROOMS.find(({ source }) => path === source || path.startsWith(`${source}/`));
   if (room === undefined) throw new Error(`${path} lies in no room of tests/mutation/mutate.ts`);
   const tests: string[] = [];
-  for (const test of room.tests) tests.push(...await filesOf(test, "_test.ts"));
+  for (const test of room.tests) {
+    tests.push(...(await filesOf(test, "_test.ts")).filter((file) => !room.last.includes(file)));
+  }
   let mutants: Mutant[] = [];
   for (const file of await filesOf(path, ".ts")) {
     const faults = faultsOf(await readFile(join(ROOT, file), "utf8"));
-    mutants.push(...faults.map((fault) => ({ ...fault, path: file, tests: nearest(file, tests) })));
+    mutants.push(...faults.map((fault) => {
+      const near = nearest(file, tests);
+      return { ...fault, path: file, tests: near, last: room.last };
+    }));
   }
   const all = mutants.length;
   if (values.sample !== undefined) {
@@ -150,7 +153,7 @@ for (const path of wanted) {
     mutants = order.slice(0, Number(values.sample)).map(({ mutant }) => mutant);
   }
   const startMs = performance.now();
-  const whole = { path, from: 0, to: 0, text: "", line: 0, what: "", tests: nearest(path, tests) };
+  const whole = { path, from: 0, to: 0, text: "", line: 0, what: "", tests, last: room.last };
   if (await noticed(whole, 600_000)) throw new Error(`The tests of ${path} fail without a fault`);
   const timeoutMs = 3 * (performance.now() - startMs) + 10_000;
 

@@ -86,7 +86,7 @@ function settingsTable(settings: readonly Setting[]): string {
     settings.map((
       { flag, env, member, placeholder, many, default: standard, description, commands, required },
     ) => [
-      `\`--${flag} ${placeholder}\`${many ? " …" : ""}<br>\`${env}\`${
+      `\`${`--${flag} ${placeholder}`.trimEnd()}\`${many ? " …" : ""}<br>\`${env}\`${
         flag === "config" ? "" : `<br>\`${member}\``
       }`,
       standard === undefined || standard.length === 0 ? "" : `\`${[standard].flat().join(", ")}\``,

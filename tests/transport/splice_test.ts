@@ -37,7 +37,8 @@ async function tunnel(
 ): Promise<Tunnel> {
   const { protocolVersion = 2, visitorLink = {}, ...more } = options;
   const { idleTimeoutMs } = options;
-  const test = await TestEdge.start(more);
+  // Its endpoints answer when a test wants it.
+  const test = await TestEdge.start({ answerTimeoutMs: 0, ...more });
   test.network.setLink(EDGE_HOST, VISITOR_HOST, visitorLink);
   const endpoints: Watched[] = [];
   const accept = (conn: Watched["conn"]) => void endpoints.push(new Watched(conn));

@@ -11,6 +11,7 @@ import { assertRejects, bytesOf, pattern, Watched } from "../conformance/runtime
 import { type LogLine, recordingLogger } from "../support/tunnel.ts";
 import { DEMAND_FAREWELL_MS } from "../../src/tunnel/ports/demand_proxy_client.ts";
 import {
+  DEMAND_ANSWER_DEADLINE_MS,
   DEMAND_CONNECTIONS_MAX,
   DEMAND_LEASES_PER_CLIENT_MAX,
 } from "../../src/tunnel/ports/demand_proxy_server.ts";
@@ -269,10 +270,22 @@ describe("demand proxy over a stream", () => {
     await world.run(async () => {
       await world.ask();
       const visitor = await world.visit(5000);
+      visitor.write(bytesOf("hello"));
+      await visitor.received(5);
       await world.wait(3_600_000);
       visitor.write(bytesOf("still here"));
-      await visitor.received(10);
+      await visitor.received(15);
       await world.wait(3 * 3_600_000);
+      assert.equal(visitor.closes, 1);
+    });
+  });
+
+  it("ends a visitor that says nothing, and so hears nothing, in two minutes", async () => {
+    const world = new World();
+    await world.run(async () => {
+      await world.ask();
+      const visitor = await world.visit(5000);
+      await world.wait(DEMAND_ANSWER_DEADLINE_MS + 1_000);
       assert.equal(visitor.closes, 1);
     });
   });

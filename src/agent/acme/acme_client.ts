@@ -102,8 +102,6 @@ export interface RenewalWindow {
 export class AcmeProblem extends SallyportError {
   /** The last part of the problem's type, such as `rateLimited`. */
   readonly kind: string;
-  /** How long to wait, where the authority says. */
-  readonly retryAfterMs: number | undefined;
 
   constructor(kind: string, message: string, retryAfterMs: number | undefined) {
     const lasting = [
@@ -113,9 +111,12 @@ export class AcmeProblem extends SallyportError {
       "externalAccountRequired",
       "userActionRequired",
     ];
-    super("certificate_unavailable", message, { side: "config", retryable: !lasting.includes(kind) });
+    super("certificate_unavailable", message, {
+      side: "config",
+      retryable: !lasting.includes(kind),
+      retryAfterMs,
+    });
     this.kind = kind;
-    this.retryAfterMs = retryAfterMs;
   }
 }
 

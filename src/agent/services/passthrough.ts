@@ -5,13 +5,14 @@
  */
 import { Buffer } from "node:buffer";
 import { SallyportError } from "../../errors.ts";
-import type { Bytes, ByteStream, ByteStreamHandler, Conn } from "../../runtime/port.ts";
+import type { Bytes, Conn } from "../../runtime/port.ts";
 import type { Logger } from "../../telemetry/log.ts";
 import { idleTicks, splice } from "../../transport/splice.ts";
 import type { Caller, SessionStream } from "../../transport/port.ts";
 import { parseIp } from "../../wire/ip/networks.ts";
 import { encodeProxyHeader, type ProxyAddress } from "../../wire/proxy/proxy_header.ts";
 import { AlertDescription, encodeAlert } from "../../wire/tls/tls_alert.ts";
+import { FirstBytes } from "./first_bytes.ts";
 import type { ServiceConnector, ServiceParts } from "./port.ts";
 import type { Service } from "./service.ts";
 import type { Target } from "./target.ts";
@@ -117,69 +118,4 @@ function notTls({ text }: Target, first: Bytes | undefined): SallyportError {
       `${isHttp ? "Name it" : "If it speaks plain HTTP, name it"} as ${http}, and TLS ends in the agent`,
     { side: "config" },
   );
-}
-
-/** A connection whose first bytes are looked at; after those it costs nothing. */
-class FirstBytes implements ByteStream {
-  readonly #conn: Conn;
-  readonly #saw: (first: Bytes | undefined) => void;
-  #seen = false;
-
-  constructor(conn: Conn, saw: (first: Bytes | undefined) => void) {
-    this.#conn = conn;
-    this.#saw = saw;
-  }
-
-  get bufferedBytes(): number {
-    return this.#conn.bufferedBytes;
-  }
-
-  attach(handler: ByteStreamHandler): void {
-    if (this.#seen) return this.#conn.attach(handler);
-    this.#conn.attach({
-      data: (chunk) => {
-        this.#tell(chunk);
-        this.#conn.attach(handler);
-        handler.data(chunk);
-      },
-      end: () => {
-        this.#tell(undefined);
-        handler.end();
-      },
-      drain: () => handler.drain(),
-      close: (error) => handler.close(error),
-    });
-  }
-
-  write(chunk: Bytes): boolean {
-    return this.#conn.write(chunk);
-  }
-
-  closeWrite(): void {
-    // A visitor that left before the target could answer says nothing about the target.
-    this.#seen = true;
-    this.#conn.closeWrite();
-  }
-
-  abort(error?: Error): void {
-    this.#conn.abort(error);
-  }
-
-  release(): void {
-    this.#conn.release();
-  }
-
-  pause(): void {
-    this.#conn.pause();
-  }
-
-  resume(): void {
-    this.#conn.resume();
-  }
-
-  #tell(first: Bytes | undefined): void {
-    if (this.#seen) return;
-    this.#seen = true;
-    this.#saw(first);
-  }
 }

@@ -6,6 +6,7 @@
 import { errorMessage, SallyportError } from "../../errors.ts";
 import { type Conn, DIAL_TIMEOUT_MS, type Runtime } from "../../runtime/port.ts";
 import type { Logger } from "../../telemetry/log.ts";
+import { LogSampler } from "../../telemetry/log_sampler.ts";
 import type { Targets } from "./port.ts";
 import { endpointText, type Target } from "./target.ts";
 
@@ -42,6 +43,8 @@ export class TargetPool implements Targets {
   readonly #entries: readonly Entry[];
   readonly #runtime: Runtime;
   readonly #log: Logger;
+  /** For what every visitor of a target that is down would say again. */
+  readonly #sampler: LogSampler;
 
   constructor({ targets, runtime, log }: TargetPoolOptions) {
     this.#entries = targets.map((target) => ({
@@ -52,6 +55,7 @@ export class TargetPool implements Targets {
     }));
     this.#runtime = runtime;
     this.#log = log;
+    this.#sampler = new LogSampler({ log, clock: runtime.clock });
   }
 
   candidates(): readonly Target[] {
@@ -112,7 +116,7 @@ export class TargetPool implements Targets {
       side: "local",
       retryable: true,
     });
-    this.#log.warn({ reason: error.code }, error.message);
+    this.#sampler.warn(error.code, { reason: error.code }, error.message);
     throw error;
   }
 

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { AGENT, EDGES, optional, setting } from "../setting.ts";
+import { AGENT, EDGES, MANAGE, optional, setting, toggle } from "../setting.ts";
 import * as value from "../values.ts";
 import { TRANSPORTS } from "../../agent/dialer.ts";
 import { TOKEN_TTL_DEFAULT_S, TOKEN_TTL_MAX_S, TOKEN_TTL_MIN_S } from "../../protocol/token/token.ts";
@@ -11,27 +11,52 @@ import { PUBLISHED_PORTS_MAX } from "../../wire/token/publish_claim.ts";
 
 /** The agent, the tokens, and how a session crosses the network. */
 export const AGENT_SETTINGS = {
+  join: optional({
+    flag: "join",
+    placeholder: "LINK",
+    description:
+      "Link with a single-use code, as `agents add` prints it: the agent makes a key of its own and enrols with it. Not " +
+      "needed any more once it has.",
+    commands: AGENT,
+    schema: value.joinLink,
+  }),
   master: optional({
     flag: "master",
     placeholder: "URL",
-    description: "The session master that gives tokens.",
-    commands: AGENT,
-    required: AGENT,
+    description:
+      "The session master. Default: for an agent the one that it has enrolled at; for commands that manage one, " +
+      "http://127.0.0.1:8080; an edge without it hears of no suspended agents and reports no usage.",
+    commands: ["agent", "edge", ...MANAGE],
     schema: value.httpUrl,
+  }),
+  edgeName: optional({
+    flag: "edge-name",
+    placeholder: "NAME",
+    description:
+      "How the session master calls this edge. Default: a name that is made once and kept in the data folder.",
+    commands: EDGES,
+    schema: value.name,
+  }),
+  insecureMaster: toggle({
+    flag: "insecure-master",
+    description:
+      "Allow http:// to a session master on another machine: everybody on the way sees keys and tokens.",
+    commands: ["agent", "edge", ...MANAGE],
   }),
   credential: optional({
     flag: "credential",
     placeholder: "KEY",
-    description: "Key that the session master knows this agent by.",
-    commands: AGENT,
-    required: AGENT,
+    description:
+      "Key that the session master knows the asker by. An agent makes its own with --join; commands that manage a master " +
+      "find the admin key in the data folder.",
+    commands: [...AGENT, ...MANAGE],
     schema: value.bearerKey,
   }),
   credentialFile: optional({
     flag: "credential-file",
     placeholder: "FILE",
     description: "File with that key.",
-    commands: AGENT,
+    commands: [...AGENT, ...MANAGE],
     fileOf: "credential",
     schema: value.path,
   }),

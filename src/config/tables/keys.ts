@@ -5,6 +5,7 @@
  */
 import { EDGES, KEY_HOLDERS, MASTERS, optional, setting } from "../setting.ts";
 import * as value from "../values.ts";
+import { API_REQUESTS_PER_MINUTE_MAX, TOKENS_PER_MINUTE_MAX } from "../../master/limits.ts";
 
 /** Keys, and whom an edge believes. */
 export const KEYS = {
@@ -58,6 +59,40 @@ export const KEYS = {
       "for who sent them.",
     commands: MASTERS,
     schema: value.many(value.network),
+  }),
+  streamsPerSource: setting({
+    flag: "streams-per-source",
+    placeholder: "COUNT",
+    default: "256",
+    description: "Streams that one address may have open to one name, and connections to one public port; " +
+      "0 is without limit.",
+    commands: EDGES,
+    schema: value.count("streams", 0, 1_000_000),
+  }),
+  database: optional({
+    flag: "database",
+    placeholder: "PLACE",
+    description:
+      "Where the session master keeps agents, keys and usage: the path of an SQLite file, or postgres://USER@HOST/NAME " +
+      "for several masters. Default: master.db in the data folder.",
+    commands: ["serve", "master", "backup"],
+    schema: value.path,
+  }),
+  tokensPerMinute: setting({
+    flag: "tokens-per-minute",
+    placeholder: "COUNT",
+    default: String(TOKENS_PER_MINUTE_MAX),
+    description: "Tokens that one key gets for one name in a minute, before 429.",
+    commands: MASTERS,
+    schema: value.count("tokens", 1, 1_000_000),
+  }),
+  apiRequestsPerMinute: setting({
+    flag: "api-requests-per-minute",
+    placeholder: "COUNT",
+    default: String(API_REQUESTS_PER_MINUTE_MAX),
+    description: "Requests to the session master's management API by one key in a minute, before 429.",
+    commands: MASTERS,
+    schema: value.count("requests", 1, 1_000_000),
   }),
   throttling: setting({
     flag: "throttling",

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { AGENT, ALL, EDGES, KEY_HOLDERS, MASTERS, optional, setting } from "../setting.ts";
+import { AGENT, ALL, EDGES, KEY_HOLDERS, MANAGE, MASTERS, optional, setting } from "../setting.ts";
 import * as value from "../values.ts";
 
 /** Where the parts listen, and how the edge is called. */
@@ -134,7 +134,7 @@ export const LISTENING = {
     description:
       "Where keys are kept that are made on the first start, or that an agent believed on first use; and which transport " +
       "got it through.",
-    commands: [...KEY_HOLDERS, ...AGENT],
+    commands: [...KEY_HOLDERS, ...AGENT, "backup", ...MANAGE],
     schema: value.path,
   }),
 };

@@ -213,7 +213,9 @@ export const SessionSchema = z.object({
   hostname: z.string(),
   remote_address: z.string(),
   transport: z.string(),
-  protocol_version: z.int(),
+  protocol_version: z.int().nullable().openapi({
+    description: "SniTun's version; null for other transports",
+  }),
   cipher: z.string(),
   since: z.string(),
   streams: z.int(),
@@ -365,7 +367,7 @@ export function sessionJson(session: LiveSession): z.infer<typeof SessionSchema>
   return {
     ...{ id, edge, agent, tenant, hostname, transport, cipher, streams },
     remote_address: session.remote,
-    protocol_version: session.protocolVersion,
+    protocol_version: session.protocolVersion ?? null,
     since: timeText(session.sinceMs),
     bytes_to_agent: session.bytesToAgent,
     bytes_to_visitor: session.bytesToVisitor,

@@ -3,7 +3,8 @@
  *
  * @module
  */
-import { DatabaseSync, type SQLInputValue, type StatementSync } from "node:sqlite";
+import { closeSync, openSync } from "node:fs";
+import { backup, DatabaseSync, type SQLInputValue, type StatementSync } from "node:sqlite";
 import { Kysely, PostgresDialect, type PostgresPool, SqliteDialect, type SqliteStatement } from "kysely";
 import { Migrator } from "kysely/migration";
 import { errorMessage, SallyportError } from "../../errors.ts";
@@ -18,6 +19,8 @@ export const POSTGRES_CONNECTIONS_MAX = 8;
 export const POSTGRES_CONNECT_TIMEOUT_MS = 5_000;
 /** Prepared statements that are kept; the master has fewer than that. */
 const STATEMENTS_KEPT = 256;
+
+const FILE_MODE = 0o600;
 
 /** What kind of database it is. */
 export type StoreKind = "sqlite" | "postgres";
@@ -56,6 +59,8 @@ export async function openDatabase(place: string): Promise<Database> {
 }
 
 function openSqlite(path: string): Database {
+  // It may hold Fernet keys: for its owner's eyes only, as the files beside it that SQLite makes in its likeness.
+  if (path !== ":memory:") closeSync(openSync(path, "a", FILE_MODE));
   const database = new DatabaseSync(path);
   // WAL: readers don't wait for the writer. NORMAL: what was committed outlives this process, whatever ends it.
   database.exec("pragma journal_mode = wal");
@@ -79,9 +84,10 @@ function openSqlite(path: string): Database {
   return {
     kind: "sqlite",
     db,
-    backup: (target) => {
-      database.prepare("vacuum into ?").run(target);
-      return Promise.resolve();
+    async backup(target) {
+      // What exists isn't overwritten.
+      closeSync(openSync(target, "wx", FILE_MODE));
+      await backup(database, target);
     },
   };
 }

@@ -40,6 +40,8 @@ import {
 export const CHANGES_KEPT_MS = 24 * 3_600_000;
 /** An edge that hasn't been heard of for this long is gone, and its sessions with it. */
 export const EDGE_FORGOTTEN_MS = 24 * 3_600_000;
+/** The protocol version of a session that has none. */
+const NO_VERSION = -1;
 /** Names in one query; SQLite and PostgreSQL bound the number of parameters. */
 const NAMES_PER_QUERY = 500;
 
@@ -745,7 +747,7 @@ function sessionRow(session: LiveSession): Tables["sessions"] {
     hostname: session.hostname,
     remote: session.remote,
     transport: session.transport,
-    protocol_version: session.protocolVersion,
+    protocol_version: session.protocolVersion ?? NO_VERSION,
     cipher: session.cipher,
     since: session.sinceMs,
     streams: session.streams,
@@ -763,7 +765,7 @@ function sessionOf(row: Selectable<Tables["sessions"]>): LiveSession {
     hostname: row.hostname,
     remote: row.remote,
     transport: row.transport,
-    protocolVersion: row.protocol_version,
+    ...row.protocol_version === NO_VERSION ? {} : { protocolVersion: row.protocol_version },
     cipher: row.cipher,
     sinceMs: row.since,
     streams: row.streams,

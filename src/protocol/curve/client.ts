@@ -56,7 +56,7 @@ export interface CurveClientParts {
   serverProved(key: Bytes): void;
 }
 
-/** See the module. */
+/** The client's side of one connection. */
 export class CurveClient {
   readonly #parts: CurveClientParts;
   readonly #keys: KeyPair;
@@ -188,7 +188,7 @@ export class CurveClient {
     if (this.#state !== "hello" || this.#cookies >= COOKIES_PER_HELLO) return;
     const { serverKey } = this.#parts;
     if (serverKey !== undefined && !equal(read.serverKey, serverKey)) {
-      // Perhaps somebody was quicker than the edge: its own answer may still come.
+      // The answer may be forged, by an attacker who was quicker than the edge: the edge's own may still come.
       this.#wrongKey = true;
       return;
     }

@@ -27,7 +27,7 @@ import { LINGER_MS } from "../../runtime/port.ts";
 /** A connection with this many packets that didn't open must end (docs/protocols/curve.md). */
 const FORGERIES_MAX = 2 ** 36;
 
-/** See the module. */
+/** One connection, in either role. */
 export class CurveConnection {
   readonly options: CurveOptions;
   readonly stats: CurveStats = new CurveStats();
@@ -176,7 +176,7 @@ export class CurveConnection {
   /** Ends the connection, tells the peer why, and the handler in the next turn. */
   close(error: SallyportError): void {
     if (this.#phase === "closing" || this.#phase === "closed") return;
-    // A client whose INIT wasn't answered has nobody to tell.
+    // A client whose INIT wasn't answered has no peer to tell.
     this.#closeOwed = this.#phase === "open" || !this.#client;
     this.#phase = this.#closeOwed ? "closing" : "closed";
     this.#closeError = error;

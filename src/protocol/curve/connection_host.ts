@@ -1,5 +1,5 @@
 /**
- * What a connection is made of, and who hears of it.
+ * The parts and the events of a connection.
  *
  * @module
  */
@@ -21,7 +21,7 @@ export interface CurveIo extends PacketOut {
   readonly random: RandomSource;
 }
 
-/** Who hears of a connection. Called from within receive, turn and tick, never from another method. */
+/** Receives the events of a connection. Called from within receive, turn and tick, never from another method. */
 export interface CurveHandler {
   /** Client: the server has let us in, with these bytes. Server: here is the client's credential; admit or close. */
   introduced(bytes: Bytes): void;

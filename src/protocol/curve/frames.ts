@@ -114,7 +114,7 @@ export class AckRanges {
   readonly high = new Float64Array(ACK_RANGES_MAX);
 }
 
-/** Who hears of the frames of a packet, in their order; data are views into the packet. */
+/** Receives the frames of a packet, in their order; data are views into the packet. */
 export interface FrameSink {
   ping(): void;
   ack(ranges: AckRanges, delayUs: number): void;

@@ -29,7 +29,7 @@ export interface OpenedCookie {
   readonly issuedAtMs: number;
 }
 
-/** See the module. Times are milliseconds of one monotonic clock. */
+/** The current and the last minute's keys. Times are milliseconds of one monotonic clock. */
 export class MinuteKeys {
   readonly #crypto: Sodium;
   readonly #random: RandomSource;

@@ -36,7 +36,7 @@ export interface PathAnswer {
   readonly data: Bytes;
 }
 
-/** See the module. */
+/** The path of one connection. */
 export class PathState {
   current: Address;
   moves = 0;
@@ -53,7 +53,7 @@ export class PathState {
   received(from: Address, number: number, newest: boolean, bytes: number, nowMs: number): void {
     const candidate = this.#candidate;
     if (sameAddress(from, this.current)) {
-      // Whoever is there still talks: what came from elsewhere was a copy, or the peer has come back.
+      // The peer still sends from there: the packet from elsewhere was a copy, or the peer has moved back.
       if (candidate !== undefined && newest) this.#candidate = undefined;
       return;
     }

@@ -13,7 +13,7 @@ const EVERY_MS = 500;
 /** So many answers while the connection is silent, and the server has forgotten it. */
 const ANSWERS_MAX = 3;
 
-/** See the module. */
+/** Finds out whether the server was restarted. */
 export class RestartCheck {
   /** When {@link tick} wants to be called; Infinity while there is nothing to ask. */
   deadlineMs = Infinity;

@@ -60,7 +60,7 @@ export interface SenderParts {
   readonly nowMs: number;
 }
 
-/** See the module. */
+/** The outgoing half of one connection. */
 export class Sender implements RecoveryHost<CurveStream> {
   readonly rtt = new RttEstimate();
   readonly control: CongestionControl;

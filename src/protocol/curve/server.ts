@@ -1,5 +1,5 @@
 /**
- * The server's side of all its connections: who may have one, and which one a packet belongs to. No IO, no clock.
+ * The server's side of all its connections: admits new ones and finds the one that a packet belongs to. No IO, no clock.
  * Before a cookie has proved good nothing is kept and nothing is computed on the curve (docs/protocols/curve.md).
  *
  * @module
@@ -54,7 +54,7 @@ export interface CurveServerParts {
   /** The long-term key. */
   readonly keys: KeyPair;
   readonly nowMs: number;
-  /** A connection stands; says who hears of it. */
+  /** A connection is established; returns its handler. */
   accept(connection: CurveConnection): CurveHandler;
 }
 
@@ -69,7 +69,7 @@ interface Entry {
   pending: boolean;
 }
 
-/** See the module. */
+/** All connections of one server. */
 export class CurveServer {
   readonly stats = new CurveServerStats();
   /** Counters of connections that are over. */
@@ -256,7 +256,7 @@ export class CurveServer {
     if (connection.receive(packet, from, nowMs, init)) connection.sendHandshake();
   }
 
-  /** A cookie is good for two minutes: who has one mustn't have the curve computed as often as the line allows. */
+  /** A cookie is valid for two minutes; its holder must not make us compute X25519 at line rate. */
   #failed(source: string): void {
     this.#failuresBySource.set(source, (this.#failuresBySource.get(source) ?? 0) + 1);
   }
@@ -270,7 +270,7 @@ export class CurveServer {
   }
 }
 
-/** Whom an address stands for: itself, or its /64 in IPv6. */
+/** The source that an address counts for: itself, or its /64 in IPv6. */
 function sourceOf(host: string): string {
   if (!host.includes(":")) return host;
   const [head] = host.split("::") as [string];

@@ -6,13 +6,16 @@
  *
  * @module
  */
-import { createHmac, hash, hkdfSync, timingSafeEqual } from "node:crypto";
+import { hash, timingSafeEqual } from "node:crypto";
 import type { Bytes } from "../../bytes/bytes.ts";
+import { hkdfExpand, hkdfExtract } from "../../crypto/hkdf.ts";
+import { hmacSha256 } from "../../crypto/hmac.ts";
 import { SallyportError } from "../../errors.ts";
 import { PROOF_BYTES } from "../../wire/login/login_messages.ts";
 
 const KEY_LABEL = "sallyport login 1 key";
 const PROOF_LABEL = "sallyport login 1 proof";
+const NO_SALT: Bytes = new Uint8Array(32);
 
 /** What a login's proof is bound to. */
 export interface LoginBinding {
@@ -25,16 +28,15 @@ export interface LoginBinding {
 }
 
 /** Makes the proof for a token with its key, `aesKey`. */
-export function loginProof(aesKey: Bytes, token: Bytes, binding: LoginBinding): Bytes {
-  const key = new Uint8Array(hkdfSync("sha256", aesKey, new Uint8Array(0), KEY_LABEL, PROOF_BYTES));
-  return new Uint8Array(
-    createHmac("sha256", key)
-      .update(`${PROOF_LABEL}\0${binding.transport}\0`)
-      .update(binding.edgeKey)
-      .update(binding.channel)
-      .update(hash("sha256", token, "buffer"))
-      .digest(),
-  );
+export function loginProof(
+  aesKey: Bytes,
+  token: Bytes,
+  { transport, edgeKey, channel }: LoginBinding,
+): Bytes {
+  const key = hkdfExpand(hkdfExtract(NO_SALT, aesKey), KEY_LABEL, PROOF_BYTES);
+  const label = new TextEncoder().encode(`${PROOF_LABEL}\0${transport}\0`);
+  const tokenHash = Uint8Array.fromHex(hash("sha256", token, "hex"));
+  return hmacSha256(key, label, edgeKey, channel, tokenHash);
 }
 
 /**

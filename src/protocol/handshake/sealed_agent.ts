@@ -28,7 +28,7 @@ import {
   sessionKeys,
 } from "./sealed_keys.ts";
 
-/** What a {@link SealedAgentHandshake} takes. */
+/** Options of {@link SealedAgentHandshake}. */
 export interface SealedAgentOptions {
   readonly sodium: Sodium;
   /** The edge's public key, which the agent has from the session master or its operator. */
@@ -43,7 +43,7 @@ export interface SealedAgentOptions {
 
 /** Opens one session. */
 export class SealedAgentHandshake {
-  /** What to send first. */
+  /** The first flight to send. */
   readonly first: Bytes;
   readonly #sodium: Sodium;
   readonly #edgePublicKey: Bytes;

@@ -13,22 +13,22 @@ export const HALF_CLOSE_GRACE_MS = 10_000;
  */
 export const HALF_CLOSE_ANSWERED_MS = 2_000;
 
-/** What is looked at of a stream. */
+/** The part of a stream that is examined. */
 export interface EndingStream {
   readonly incoming: { readonly byteLength: number };
   readonly outgoing: { readonly byteLength: number };
   readonly deliveredBytes: number;
-  /** Its end stands behind what it has to send, and nobody waits for what it receives. */
+  /** Its end is queued behind its data, and its received data is not wanted any more. */
   readonly closePending: boolean;
   graceEndsMs: number;
   graceMovedBytes: number;
 }
 
-/** What happens to a stream whose bytes don't move any more. */
+/** Handles streams whose bytes don't move any more. */
 export interface EndingEvents<Stream> {
   /** The answer behind a visitor's FIN is over. */
   closeBehindData(stream: Stream): void;
-  /** The peer doesn't take what stands before the CLOSE. */
+  /** The peer doesn't take the data in front of the CLOSE. */
   reset(stream: Stream, error: Error | undefined): void;
 }
 
@@ -55,7 +55,7 @@ export class Endings<Stream extends EndingStream> {
     this.#streams?.delete(stream);
   }
 
-  /** Does what is due; says when it wants to be called again. */
+  /** Does what is due, and returns the time of the next call. */
   tick(nowMs: number): number {
     let nextMs = Infinity;
     for (const stream of this.#streams ?? []) {

@@ -45,7 +45,7 @@ export interface MuxHost<Stream = MuxStream> extends SessionHost<Stream> {
   holdReading(hold: boolean): void;
 }
 
-/** Who opened a stream: what the edge knows of a visitor, as far as the session's wire carries it. */
+/** The visitor behind a stream, as far as the session's wire format describes it. */
 export interface Caller {
   /** The visitor's IP address in canonical text; `0.0.0.0` when the protocol version can't carry it. */
   readonly address: string;

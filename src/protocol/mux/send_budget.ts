@@ -1,5 +1,5 @@
 /**
- * What a session holds of bytes to send, and which streams wait until there is less of it.
+ * The bytes that a session has queued to send, and the streams that wait until there are fewer.
  *
  * @module
  */
@@ -7,10 +7,10 @@ import type { Bytes } from "../../bytes/bytes.ts";
 import type { ChunkQueue } from "../../bytes/chunk_queue.ts";
 import { type QueueLimits, SESSION_SEND_BUDGET_BYTES } from "./queue_limits.ts";
 
-/** Once half of the budget is used, a stream may hold so much of what is left: those that stall leave room for others. */
+/** Once half of the budget is used, a stream may queue this share of the rest, so that stalled streams leave room. */
 const SHARE = 1 / 512;
 
-/** What is held of a stream. */
+/** The part of a stream that is used here. */
 export interface SendingStream {
   readonly outgoing: ChunkQueue;
   /** Tells its handler that it may write again. */
@@ -63,7 +63,7 @@ export class SendBudget<Stream extends SendingStream> {
     return false;
   }
 
-  /** What the stream still had to send is dropped. */
+  /** Drops what the stream has queued. */
   forget(stream: Stream): void {
     this.#queuedBytes -= stream.outgoing.byteLength;
     stream.outgoing.clear();
@@ -75,11 +75,11 @@ export class SendBudget<Stream extends SendingStream> {
     return left > SESSION_SEND_BUDGET_BYTES / 2 ? Infinity : left * SHARE;
   }
 
-  /** Tells those who wait that they may write again. */
+  /** Tells waiting streams that they may write again. */
   tellDrained(): void {
     if (this.#waiting === undefined) return;
     for (const stream of this.#waiting) {
-      // Whoever heard `drain` may have filled the connection again.
+      // A stream that was told may have filled the connection again.
       if (this.#sender.held) return;
       if (stream.outgoing.byteLength > Math.min(this.#share / 2, this.#queues.outgoingLowBytes)) continue;
       this.#waiting?.delete(stream);

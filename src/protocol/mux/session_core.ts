@@ -36,9 +36,9 @@ export interface CoreSender<Stream> extends QueueSender<Stream> {
   readonly congested: boolean;
   /** Until when the peer may keep data waiting; Infinity where none waits for it. */
   readonly patienceEndsMs: number;
-  /** Writes what waits until the peer takes no more or nothing is left. */
+  /** Writes what is queued until the peer takes no more or the queues are empty. */
   flush(): void;
-  /** Does what is due; says when it is to be called again. */
+  /** Does what is due, and returns the time of the next call. */
   tick(nowMs: number): number;
 }
 

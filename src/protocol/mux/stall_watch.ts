@@ -8,7 +8,7 @@ import type { MuxClock } from "./host.ts";
 /** A session whose budget stays used up for this long loses its fullest stream, so that the others go on. */
 export const SESSION_STALL_MS = 10_000;
 
-/** What is looked at of a stream. */
+/** The part of a stream that is examined. */
 export interface StallingStream {
   readonly incoming: { readonly byteLength: number };
   readonly deliveredBytes: number;
@@ -40,7 +40,7 @@ export class StallWatch<Stream extends StallingStream> {
     this.#sinceMs = Infinity;
   }
 
-  /** Does what is due; says when it wants to be called again. */
+  /** Does what is due, and returns the time of the next call. */
   tick(nowMs: number): number {
     if (nowMs >= this.#sinceMs + SESSION_STALL_MS) {
       this.#break();
@@ -58,7 +58,7 @@ export class StallWatch<Stream extends StallingStream> {
     this.#host.arm(nowMs + SESSION_STALL_MS);
   }
 
-  /** Whoever took nothing in all that time goes, the fullest first, until the others can go on. */
+  /** Drops the streams that took nothing, the fullest first, until the session has room again. */
   #break(): void {
     const stuck = [...this.#held]
       .filter(([stream, delivered]) => stream.incoming.byteLength > 0 && stream.deliveredBytes === delivered)

@@ -1,5 +1,5 @@
 /**
- * What the streams of every dialect have in common: the handler, what has been received and waits for it, and how
+ * The part that the streams of every dialect share: the handler, the received data that waits for it, and how
  * all of it comes to an end.
  *
  * @module
@@ -11,15 +11,15 @@ import { ChunkQueue } from "../../bytes/chunk_queue.ts";
 import type { ByteStream, ByteStreamHandler } from "../../runtime/port.ts";
 import type { Caller } from "./host.ts";
 
-/** What a stream needs of its session. */
+/** The session, as its streams see it. */
 export interface StreamOwner<Stream> {
-  /** Where the streams' queues have their blocks from. */
+  /** Source of the blocks for the streams' queues. */
   readonly blocks: BlockPool;
   /** Bytes were written: send them now if nothing stands before them, else queue them; false means wait for drain. */
   send(stream: Stream, chunk: Bytes): boolean;
   /** The writing direction has ended. */
   finish(stream: Stream): void;
-  /** Nothing more is wanted of the stream: its end follows what was written. */
+  /** The stream is released: its end follows the written data. */
   release(stream: Stream): void;
   /** The stream is to end at once, in both directions. */
   reset(stream: Stream, error: Error | undefined): void;
@@ -31,38 +31,39 @@ export interface StreamOwner<Stream> {
   schedule(stream: Stream): void;
 }
 
-/** A stream of a session; `Self` is the dialect's own class. Members marked internal belong to the session alone. */
+/** A stream of a session; `Self` is the dialect's own class. Its user sees a `SessionStream`, an interface with none of the
+ * session's bookkeeping. */
 export abstract class StreamCore<Self> implements ByteStream {
   protected readonly owner: StreamOwner<Self>;
   readonly caller: Caller;
-  /** Internal: this side opened it. */
+  /** This side opened it. */
   readonly own: boolean;
   #handler: ByteStreamHandler | undefined;
   #paused = false;
   #closed = false;
 
-  /** Internal: written and not yet in a frame. */
+  /** Written and not yet in a frame. */
   readonly outgoing: ChunkQueue;
-  /** Internal: received and not yet delivered. */
+  /** Received and not yet delivered. */
   readonly incoming: ChunkQueue;
   /** Internal: `closeWrite` was called. */
   writeEnded = false;
   /** Internal: `release` was called: what comes in is dropped. */
   released = false;
-  /** Internal: the peer's end has come; it stands behind what is queued in `incoming`. */
+  /** The peer's end has come; it stands behind what is queued in `incoming`. */
   remoteClosed = false;
-  /** Internal: the stream is in the sender's ring. */
+  /** The stream is in the sender's ring. */
   ready = false;
-  /** Internal: the stream waits in the session's turn. */
+  /** The stream waits in the session's turn. */
   scheduled = false;
-  /** Internal: bytes delivered, to see progress. */
+  /** Bytes delivered, to see progress. */
   deliveredBytes = 0;
-  /** Internal: when to look whether an ending stream still moves, and what had moved until then. */
+  /** When to look whether an ending stream still moves, and what had moved until then. */
   graceEndsMs = 0;
   graceMovedBytes = 0;
-  /** Internal: what `close` will say. */
+  /** What `close` will say. */
   error: Error | undefined;
-  /** Internal: over for the session: what is left is to tell the handler. */
+  /** Over for the session: what is left is to tell the handler. */
   dead = false;
 
   constructor(owner: StreamOwner<Self>, caller: Caller, own: boolean) {
@@ -102,7 +103,7 @@ export abstract class StreamCore<Self> implements ByteStream {
     this.owner.release(this.#self);
   }
 
-  /** Nobody will come to hear of the end of a stream that is given up unattached. */
+  /** A stream that is given up before it was attached gets a handler that ignores its end. */
   #giveUp(): void {
     if (this.#handler === undefined) this.attach(NOBODY);
   }
@@ -121,17 +122,17 @@ export abstract class StreamCore<Self> implements ByteStream {
     return this.outgoing.byteLength;
   }
 
-  /** Internal: whether the handler has heard `close`. */
+  /** Whether the handler has heard `close`. */
   get closed(): boolean {
     return this.#closed;
   }
 
-  /** Internal: whether there is a handler. */
+  /** Whether there is a handler. */
   get attached(): boolean {
     return this.#handler !== undefined;
   }
 
-  /** Internal: passes received bytes on, or says false where they have to be queued. */
+  /** Passes received bytes on, or says false where they have to be queued. */
   deliver(chunk: Bytes): boolean {
     if (this.released) return true;
     if (this.#handler === undefined || this.#paused || this.incoming.byteLength > 0) return false;
@@ -139,7 +140,7 @@ export abstract class StreamCore<Self> implements ByteStream {
     return true;
   }
 
-  /** Internal: delivers what is queued, as far as the handler takes it. */
+  /** Delivers what is queued, as far as the handler takes it. */
   flushIncoming(): void {
     while (!this.#paused && !this.dead && this.#handler !== undefined && this.incoming.byteLength > 0) {
       const chunk = this.incoming.peek();
@@ -151,12 +152,12 @@ export abstract class StreamCore<Self> implements ByteStream {
     }
   }
 
-  /** Internal: whether everything received has been delivered, so that the end may follow. */
+  /** Whether everything received has been delivered, so that the end may follow. */
   get drained(): boolean {
     return this.#handler !== undefined && (this.released || !this.#paused) && this.incoming.byteLength === 0;
   }
 
-  /** Internal: tells the handler that it may write again. */
+  /** Tells the handler that it may write again. */
   drain(): void {
     if (this.#closed) return;
     try {
@@ -166,7 +167,7 @@ export abstract class StreamCore<Self> implements ByteStream {
     }
   }
 
-  /** Internal: tells the handler that the peer has ended. */
+  /** Tells the handler that the peer has ended. */
   protected deliverEnd(): void {
     try {
       this.#handler?.end();
@@ -175,7 +176,7 @@ export abstract class StreamCore<Self> implements ByteStream {
     }
   }
 
-  /** Internal: the last callback; the queues are dropped. */
+  /** The last callback; the queues are dropped. */
   protected deliverClose(): void {
     this.#closed = true;
     this.incoming.clear();
@@ -197,7 +198,7 @@ export abstract class StreamCore<Self> implements ByteStream {
     }
   }
 
-  /** Internal: this stream's handler, or its owner, has thrown: it loses the stream, not the session. */
+  /** This stream's handler, or its owner, has thrown: it loses the stream, not the session. */
   failed(error: unknown): void {
     const reason = internalError("stream", error);
     if (reason instanceof InternalError) this.owner.fault(reason);

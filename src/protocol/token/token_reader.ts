@@ -44,7 +44,7 @@ export interface OpenedToken {
   readonly claims: TokenClaims;
 }
 
-/** What {@link TokenReader} takes. */
+/** Options of {@link TokenReader}. */
 export interface TokenReaderOptions {
   /**
    * Opens a token, as `tryOpenToken` does. The view is valid during the call. The fault "key" means that more of the

@@ -36,7 +36,7 @@ import {
 import { QUIC, QUIC_ALPN } from "./options.ts";
 import { QuicSession } from "./session.ts";
 
-/** What {@link listenQuic} takes. */
+/** Options of {@link listenQuic}. */
 export interface ListenQuicOptions {
   readonly runtime: Runtime;
   readonly host: string;

@@ -28,7 +28,7 @@ export const QUIC_CONTROL_MAX_BYTES = 256 * 1024;
 
 const NOTHING: Bytes = new Uint8Array(0);
 
-/** What a {@link QuicChannel} is made of. */
+/** The parts of a {@link QuicChannel}. */
 export interface QuicChannelOptions {
   readonly conn: QuicConn;
   readonly clock: MuxClock;
@@ -38,7 +38,7 @@ export interface QuicChannelOptions {
   late(): void;
 }
 
-/** See the module. */
+/** The channel of one QUIC session. */
 export class QuicChannel implements FrameChannel<FramedQuicStream>, FramedStreamOwner {
   readonly #sink: CreditSink<FramedQuicStream>;
   readonly #control = new FramedQuicStream(this);

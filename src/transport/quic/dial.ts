@@ -32,7 +32,7 @@ export const QUIC_OFFER_SHARE = 1 / 4;
 /** QUIC: an agent waits so long for the edge's verdict. */
 export const QUIC_VERDICT_DEADLINE_MS = 10_000;
 
-/** What {@link dialQuic} takes. */
+/** Options of {@link dialQuic}. */
 export interface DialQuicOptions extends DialEdgeOptions, Pick<TokenGrant, "token" | "aesKey"> {
   /** SHA-256 of the edge's certificate; no other is believed. */
   readonly edgeFingerprint: Bytes;

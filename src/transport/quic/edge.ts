@@ -9,7 +9,7 @@ import type { EdgeTransport } from "../edge_transport.ts";
 import { listenQuic } from "./accept.ts";
 import { QUIC } from "./options.ts";
 
-/** What {@link quicTransport} takes. */
+/** Options of {@link quicTransport}. */
 export interface QuicTransportOptions {
   /** The edge's certificate and key; agents pin its fingerprint. */
   readonly identity: QuicIdentity;

@@ -187,7 +187,7 @@ export class StreamDeadlines {
     this.#until.delete(framed);
   }
 
-  /** Does what is due; says when it wants to be called again. */
+  /** Does what is due, and returns the time of the next call. */
   tick(nowMs: number): number {
     let nextMs = Infinity;
     for (const [framed, untilMs] of this.#until) {

@@ -16,7 +16,7 @@ export const QUIC_ALPN = "sallyport/1";
 export const QUIC = "quic";
 export const QUIC_CIPHER = "tls-1.3";
 
-/** What a {@link QuicSession} is made of. */
+/** The parts of a {@link QuicSession}. */
 export interface QuicSessionOptions {
   readonly role: Role;
   readonly conn: QuicConn;
@@ -24,7 +24,7 @@ export interface QuicSessionOptions {
   readonly control: ByteStream;
   readonly clock: Clock;
   readonly random: Filler;
-  /** What the streams' queues are made of. */
+  /** The blocks of the streams' queues. */
   readonly blocks: BlockPool;
   readonly queueLimits?: QueueLimits;
   /** Received bytes that the session may hold; `SESSION_RECEIVE_BUDGET_BYTES` when absent. */

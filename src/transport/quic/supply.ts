@@ -18,7 +18,7 @@ export const QUIC_OFFERS_MAX = 128;
 
 const NOTHING: Bytes = new Uint8Array(0);
 
-/** What a {@link QuicSupply} takes. */
+/** Options of {@link QuicSupply}. */
 export interface QuicSupplyOptions {
   readonly conn: QuicConn;
   readonly owner: FramedStreamOwner;
@@ -30,7 +30,7 @@ export interface QuicSupplyOptions {
   wanted(): boolean;
 }
 
-/** See the module. */
+/** The QUIC streams of one session. */
 export class QuicSupply {
   readonly #options: QuicSupplyOptions;
   /** Streams that have no QUIC stream yet, and how many are being opened. */

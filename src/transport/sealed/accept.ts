@@ -55,12 +55,13 @@ export function acceptSealed(
   options: AcceptSealedOptions,
   admission: AgentAdmission,
 ): void {
-  const { conn, received, remote, left } = accepted;
+  const { conn, received, remote, known, left } = accepted;
   const handshake = new ServerHandshake({
     admission,
     clock: options.clock,
     io: connIo(conn),
     remote,
+    known,
     left,
     steps: (host) => new SealedServerSteps(host, options, accepted),
   });

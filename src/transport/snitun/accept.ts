@@ -26,12 +26,13 @@ export function acceptSnitun(
   shared: SnitunShared,
   admission: AgentAdmission,
 ): void {
-  const { conn, received, remote, acceptedAtMs, left } = accepted;
+  const { conn, received, remote, acceptedAtMs, known, left } = accepted;
   const handshake = new ServerHandshake({
     admission,
     clock: shared.clock,
     io: connIo(conn),
     remote,
+    known,
     left,
     steps: (host) => new SnitunServerSteps(host, shared, conn, acceptedAtMs),
   });

@@ -13,7 +13,9 @@ import type { Carrier, CarrierHandler } from "./carrier.ts";
 import { UnreadStream } from "../requests/unread_stream.ts";
 import { HELLO_DEADLINE_MS } from "../../wire/tls/client_hello.ts";
 
-const NOBODY: Caller = { address: "0.0.0.0" };
+/** The address of who calls where it is no visitor. */
+export const NOBODY_ADDRESS = "0.0.0.0";
+const NOBODY: Caller = { address: NOBODY_ADDRESS };
 
 /** See the module. Its owner, who hears of the session, passes on what is the carrier's. */
 export class SessionCarrier implements Carrier {

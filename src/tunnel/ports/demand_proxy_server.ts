@@ -19,6 +19,8 @@ import type {
 import type { Runtime } from "../../runtime/port.ts";
 import { type Logger, silentLogger } from "../../telemetry/log.ts";
 import type { Metrics } from "../../telemetry/metrics.ts";
+import { LogSampler } from "../../telemetry/log_sampler.ts";
+import type { StreamShares } from "../../transport/stream_shares.ts";
 import { splice } from "../../transport/splice.ts";
 import {
   DEMAND_FAREWELL_BYTES,
@@ -42,6 +44,11 @@ import { DEMAND_DEADLINE_MS } from "../../wire/snocat/demand_proxy.ts";
 export const DEMAND_OPEN_DEADLINE_MS = 30_000;
 /** Public connections of one lease, those included whose way to the client isn't open yet. */
 export const DEMAND_CONNECTIONS_MAX = 1_024;
+/**
+ * A public connection in whose first minute the endpoint says nothing is ended; one of whose sides never says anything, in
+ * 90 to 120 s, whatever an idle one has otherwise.
+ */
+export const DEMAND_ANSWER_DEADLINE_MS = 60_000;
 /** Ports that one client may hold at once. */
 export const DEMAND_LEASES_PER_CLIENT_MAX = 16;
 
@@ -57,6 +64,8 @@ export interface DemandProxyOptions {
   readonly publicHost?: string;
   /** Where it logs; nowhere when absent. */
   readonly log?: Logger;
+  /** How many connections one source may have to one port; without limit when absent. */
+  readonly shares?: StreamShares;
   /** Counts ports, what connects to them, and what is refused. */
   readonly metrics?: Metrics;
 }
@@ -140,6 +149,7 @@ class Lease implements ByteStreamHandler {
   readonly #client: DemandClient;
   readonly #stream: ByteStream;
   readonly #log: Logger;
+  readonly #sampler: LogSampler;
   readonly #host: LeaseHost;
   readonly #frame = demandFrame();
   readonly #timer: Timer;
@@ -160,6 +170,7 @@ class Lease implements ByteStreamHandler {
     this.#client = client;
     this.#stream = stream;
     this.#log = log;
+    this.#sampler = new LogSampler({ log, clock: options.runtime.clock });
     this.#host = host;
     this.#timer = options.runtime.clock.after(DEMAND_DEADLINE_MS, () => {
       const message = `Cannot serve demand: it isn't complete after ${DEMAND_DEADLINE_MS} ms`;
@@ -267,6 +278,7 @@ class Lease implements ByteStreamHandler {
     if (this.#state === "over") return;
     this.#state = "over";
     this.#timer.cancel();
+    this.#sampler.flush();
     if (this.#port !== undefined) {
       this.#options.metrics?.publicPortClosed();
       this.#log.info({ port: this.#port.port, ...this.#target() }, `public port closed: ${why}`);
@@ -293,10 +305,13 @@ class Lease implements ByteStreamHandler {
     const waiting = new Waiting();
     conn.pause();
     conn.attach(waiting);
-    if (this.#state !== "leased" || this.#connections >= DEMAND_CONNECTIONS_MAX) {
-      const message = `Cannot take connection: the port has ${this.#connections} already`;
+    const full = this.#state !== "leased" || this.#connections >= DEMAND_CONNECTIONS_MAX;
+    if (full || this.#options.shares?.enter(this, visitor) === false) {
+      const message = full
+        ? `Cannot take connection: the port has ${this.#connections} already`
+        : "Cannot take connection: its source has too many already";
       this.#options.metrics?.refused("visitor", "limit_exceeded");
-      this.#log.warn({ visitor, reason: "limit_exceeded" }, message);
+      this.#sampler.warn("limit_exceeded", { visitor, reason: "limit_exceeded" }, message);
       return conn.abort(new SallyportError("limit_exceeded", message, { side: "local" }));
     }
     this.#connections++;
@@ -309,6 +324,7 @@ class Lease implements ByteStreamHandler {
     metrics?.streamOpened();
     const done = (): void => {
       this.#connections--;
+      this.#options.shares?.leave(this, visitor);
       metrics?.streamClosed();
     };
     // A promise in any case, since nobody would catch what is thrown here.
@@ -323,7 +339,8 @@ class Lease implements ByteStreamHandler {
       stream = await Promise.race([opening, late.promise]);
     } catch (error) {
       metrics?.refused("visitor", errorCode(error));
-      this.#log.warn({ visitor, ...this.#target(), reason: errorCode(error) }, errorMessage(error));
+      const reason = errorCode(error);
+      this.#sampler.warn(reason, { visitor, ...this.#target(), reason }, errorMessage(error));
       done();
       conn.abort(error instanceof Error ? error : undefined);
       // One that comes too late is nobody's.
@@ -336,7 +353,17 @@ class Lease implements ByteStreamHandler {
       return drop(stream);
     }
     const idleTicks = DEMAND_IDLE_TICKS;
-    splice({ visitorSide: conn, agentSide: stream, stream, clock, idleTicks, meter: metrics, done });
+    const firstByteMs = DEMAND_ANSWER_DEADLINE_MS;
+    splice({
+      visitorSide: conn,
+      agentSide: stream,
+      stream,
+      clock,
+      idleTicks,
+      firstByteMs,
+      meter: metrics,
+      done,
+    });
     conn.resume();
   }
 }

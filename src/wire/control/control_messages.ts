@@ -47,7 +47,8 @@ export interface ReportedSession {
   readonly hostname: string;
   readonly remote: string;
   readonly transport: string;
-  readonly protocolVersion: number;
+  /** SniTun's version; absent for transports that have none. */
+  readonly protocolVersion?: number;
   readonly cipher: string;
   readonly sinceMs: number;
   readonly streams: number;
@@ -105,7 +106,7 @@ const session = z.object({
   hostname: id,
   remote: id,
   transport: id,
-  protocolVersion: count,
+  protocolVersion: count.optional(),
   cipher: id,
   sinceMs: count,
   streams: count,

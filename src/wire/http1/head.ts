@@ -36,7 +36,7 @@ export interface ResponseHead {
   readonly fields: readonly Field[];
 }
 
-/** What has become of a head: more bytes are needed, it is there, or it is no head. */
+/** The outcome of reading a head: more bytes are needed, a head, or an error. */
 export type HeadOutcome<Head> =
   | { readonly kind: "incomplete" }
   | {

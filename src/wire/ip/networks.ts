@@ -22,10 +22,16 @@ export function parseIp(text: string): number[] | undefined {
   return bytes !== undefined && isMapped(bytes) ? bytes.slice(12) : bytes;
 }
 
-/** Whom an address counts for: an IPv4 address alone, or an IPv6 /64, which is what one customer gets. */
+/** The source that an address counts for: an IPv4 address alone, or an IPv6 /64, which is what one customer gets. */
 export function sourceOf(host: string): string {
   const bytes = host.includes(":") ? parseIp(host) : undefined;
   return bytes === undefined || bytes.length === 4 ? host : bytes.slice(0, 8).join(".");
+}
+
+/** The IPv6 /48 that an address lies in, which is what one site gets; undefined for IPv4. */
+export function sourceNetworkOf(host: string): string | undefined {
+  const bytes = host.includes(":") ? parseIp(host) : undefined;
+  return bytes === undefined || bytes.length === 4 ? undefined : bytes.slice(0, 6).join(".");
 }
 
 /** The one spelling of an IP address that is used in logs and comparisons; undefined when `text` is none. */
@@ -61,7 +67,7 @@ export class NetworkSet {
     return this.#networks.length;
   }
 
-  /** Whether the address lies in one of the networks; false for what is no IP address. */
+  /** Whether the address lies in one of the networks; false for text that isn't an IP address. */
   contains(ip: string): boolean {
     if (this.#networks.length === 0) return false;
     const bytes = parseIp(ip);

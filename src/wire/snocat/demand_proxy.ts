@@ -90,7 +90,7 @@ export function encodeGrant(addresses: readonly PublicAddress[] | undefined): By
   );
 }
 
-/** The server's frame to who {@link wantsReasons}: the refusal, with its reason. */
+/** The server's frame to a client that {@link wantsReasons}: the refusal, with its reason. */
 export function encodeRefusal(reason: DemandRefusal): Bytes {
   return encodeFrame({ refused: reason });
 }

@@ -13,7 +13,7 @@ export const PROXY_TCP = "proxy-tcp";
 /** How a target's host is named: an address of one family, or a name whose addresses may be of one family or of both. */
 export type ProxyHostKind = "ip4" | "ip6" | "dns" | "dns4" | "dns6";
 
-/** What is to be dialled; without a host, whoever dials itself. */
+/** The address to dial; without a host, the dialling side itself. */
 export interface ProxyTarget {
   readonly host?: { readonly kind: ProxyHostKind; readonly name: string };
   /** 1–65535. */
@@ -42,7 +42,7 @@ export function proxySegments({ host, port }: ProxyTarget): string[] {
 }
 
 function checkHost(kind: string, name: string): string {
-  // A zone names an interface of whoever dials, which isn't the other side's to choose.
+  // A zone names an interface of the dialling side, which the other side must not choose.
   const ipv6 = isIPv6(name) && !name.includes("%");
   const dotted = isIPv4(name);
   if (kind === "ip4" ? dotted : kind === "ip6" ? ipv6 : dotted || ipv6) return name;

@@ -15,7 +15,7 @@ export const HELLO_DEADLINE_MS = 5_000;
 /** Largest ClientHello with its record headers. Real ones stay under 2 KiB; post-quantum and long ALPN lists under 7. */
 export const HELLO_MAX_BYTES = 64 * 1024;
 
-/** What has become of a ClientHello. */
+/** The outcome of reading a ClientHello. */
 export type HelloOutcome =
   /** More bytes are needed. */
   | { readonly kind: "incomplete" }
@@ -111,6 +111,25 @@ export class ClientHelloReader {
     }
     return undefined;
   }
+}
+
+/**
+ * The same for bytes that hold a whole ClientHello in one record, which nearly all first segments do: read where they
+ * stand, without a copy. "incomplete" where a {@link ClientHelloReader} has to see them, and what follows.
+ */
+export function readClientHello(bytes: Bytes): HelloOutcome {
+  const refused = checkRecordHeader(bytes, 0, bytes.length);
+  if (refused !== undefined || bytes.length <= RECORD_HEADER_BYTES + HANDSHAKE_HEADER_BYTES) {
+    return refused ?? INCOMPLETE;
+  }
+  const size = (bytes[3] << 8) | bytes[4];
+  if (bytes[RECORD_HEADER_BYTES] !== HANDSHAKE_CLIENT_HELLO || bytes.length < RECORD_HEADER_BYTES + size) {
+    return INCOMPLETE;
+  }
+  const message = bytes.subarray(RECORD_HEADER_BYTES, RECORD_HEADER_BYTES + size);
+  return messageLength(message, size) === size
+    ? parseHello(message.subarray(HANDSHAKE_HEADER_BYTES))
+    : INCOMPLETE;
 }
 
 function messageLength(message: Bytes, available: number): number | undefined {

@@ -75,7 +75,7 @@ export function agentMembers(claim: AgentClaim): Members {
   };
 }
 
-/** Reads what a token's extra members say. What isn't understood counts as absent: whoever made the token has the keys. */
+/** Reads what a token's extra members say. Members that aren't understood count as absent. */
 export function readAgentClaim(extra: Members): AgentClaim {
   const agent = asObject(extra[AGENT_MEMBER]);
   const limits = asObject(extra[LIMITS_MEMBER]);

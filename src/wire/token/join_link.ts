@@ -16,7 +16,7 @@ export function formatJoinLink({ master, code }: JoinLink): string {
   return `${master.replace(/\/+$/, "")}/#${code}`;
 }
 
-/** Reads a link; undefined for what is none. */
+/** Reads a link; undefined for malformed text. */
 export function parseJoinLink(text: string): JoinLink | undefined {
   const [place = "", code = "", ...more] = text.split("#");
   if (more.length > 0 || !/^[\w-]{16,128}$/.test(code) || !URL.canParse(place)) return undefined;

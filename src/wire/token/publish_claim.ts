@@ -21,7 +21,7 @@ export function formatPublishClaim({ port }: PublishClaim): string {
   return port === undefined ? "tcp" : `tcp:${port}`;
 }
 
-/** Reads a claim; undefined for what is none. Port 0 is any one. */
+/** Reads a claim; undefined for malformed text. Port 0 means any port. */
 export function parsePublishClaim(text: unknown): PublishClaim | undefined {
   const match = typeof text === "string" ? /^tcp(?::(0|[1-9]\d{0,4}))?$/.exec(text) : null;
   if (match === null) return undefined;

@@ -17,6 +17,6 @@ export const TRANSPORTS_MAX = 16;
 export function tokenTransports(extra: Readonly<Record<string, unknown>>): readonly string[] | undefined {
   const value = extra[TRANSPORTS_MEMBER];
   if (value === undefined) return undefined;
-  // What isn't understood allows nothing.
+  // A value that isn't understood allows no transport.
   return Array.isArray(value) ? value.filter((name) => typeof name === "string") : [];
 }

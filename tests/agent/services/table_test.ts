@@ -28,7 +28,7 @@ function service(names: string[], targets: string[], more: Partial<Service> = {}
 
 /** An edge, a session that serves NAMES by a table, and endpoints at ports of one host. */
 async function world(services: readonly Service[], connectors?: ServiceConnectors) {
-  const test = await TestEdge.start();
+  const test = await TestEdge.start({ answerTimeoutMs: 0 });
   const lines: LogLine[] = [];
   const table = new ServiceTable({
     runtime: test.runtime(AGENT_HOST),

@@ -58,6 +58,49 @@ describe("MinuteKeys", () => {
     assert.equal(minutes.open(new Uint8Array(COOKIE_BYTES + 1), KEY, V4), undefined);
   });
 
+  // Addresses that are one, and addresses that differ in every group and at every place of the "::".
+  const same: [string, string][] = [
+    ["2001:db8:0:0:0:0:0:1", "2001:db8::1"],
+    ["fe80::1%eth0", "fe80::1"],
+    ["::", "0:0:0:0:0:0:0:0"],
+    ["::ffff", "0:0:0:0:0:0:0:ffff"],
+    ["abcd::", "abcd:0:0:0:0:0:0:0"],
+    ["::ffff:c000:201", "192.0.2.1"],
+  ];
+  for (const [one, other] of same) {
+    it(`a cookie for ${one} is one for ${other}`, () => {
+      const minutes = keys();
+      assert.ok(minutes.open(cookie(minutes, { host: one, port: 7 }), KEY, { host: other, port: 7 }));
+    });
+  }
+  it("a cookie for one address is none for any other", () => {
+    const groups = [1, 2, 3, 4, 5, 6, 7, 8].map((at) => {
+      return Array.from({ length: 8 }, (_, i) => i === at - 1 ? "102" : "0").join(":");
+    });
+    const hosts = [
+      ...groups,
+      ...groups.map((group) => group.replace("102", "2")),
+      ...groups.map((group) => group.replace("102", "100")),
+      "0.0.0.1",
+      "0.0.1.0",
+      "0.1.0.0",
+      "1.0.0.0",
+      "10.0.0.0",
+      "19.0.0.0",
+      "91.0.0.0",
+      "255.255.255.255",
+      "1::2",
+      "1:2::",
+      "::1:2",
+    ];
+    const minutes = keys();
+    for (const host of hosts) {
+      const made = cookie(minutes, { host, port: 7 });
+      const opens = hosts.filter((other) => minutes.open(made, KEY, { host: other, port: 7 }) !== undefined);
+      assert.deepEqual(opens, [host]);
+    }
+  });
+
   it("rotate() changes the keys after a minute and not before", () => {
     const minutes = keys();
     const first = minutes.publicKey;

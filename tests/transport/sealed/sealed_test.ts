@@ -42,6 +42,7 @@ const aeads = { small: chacha, chacha, aes: undefined };
 
 const start = (options: TestEdgeOptions = {}): Promise<TestEdge> =>
   TestEdge.start({
+    answerTimeoutMs: 0,
     transports: transportsOf({ sealed: { sodium, keys } }),
     listen: [
       { host: "0.0.0.0", port: EDGE_PORT },

@@ -6,7 +6,7 @@ import fc from "fast-check";
 import type { Bytes } from "../../../src/bytes/bytes.ts";
 import vectors from "../../vectors/client-hellos.json" with { type: "json" };
 import { ByteWriter } from "../../../src/bytes/writer.ts";
-import { ClientHelloReader, type HelloOutcome } from "../../../src/wire/tls/client_hello.ts";
+import { ClientHelloReader, type HelloOutcome, readClientHello } from "../../../src/wire/tls/client_hello.ts";
 import { HELLO_MAX_BYTES } from "../../../src/wire/tls/client_hello.ts";
 
 interface Sample {
@@ -36,6 +36,38 @@ function same(actual: HelloOutcome, expected: HelloOutcome, where: string): void
 function nameIn(outcome: HelloOutcome): string | undefined {
   return outcome.kind === "hello" ? outcome.serverName : undefined;
 }
+
+describe("readClientHello", () => {
+  it("says of bytes in one piece what ClientHelloReader says, or leaves them to it", () => {
+    let routed = 0;
+    for (const sample of samples) {
+      const bytes = bytesOf(sample);
+      if (bytes.length === 0) continue;
+      const found = readClientHello(bytes);
+      if (found.kind !== "incomplete") same(found, read([bytes]).outcome, sample.name);
+      if (found.kind === "hello") routed++;
+    }
+    assert.ok(routed > samples.length / 4, `${routed} of ${samples.length} without a copy`);
+  });
+
+  it("however the bytes are altered and cut", () => {
+    const base = samples.map(bytesOf).filter(({ length }) => length > 0 && length < 4_000);
+    fc.assert(
+      fc.property(
+        fc.constantFrom(...base),
+        fc.array(fc.tuple(fc.nat(), fc.integer({ min: 0, max: 255 })), { maxLength: 4 }),
+        fc.nat(),
+        (original, changes, cut) => {
+          const bytes = original.slice(0, 1 + cut % original.length);
+          for (const [at, value] of changes) bytes[at % bytes.length] = value;
+          const found = readClientHello(bytes);
+          if (found.kind !== "incomplete") same(found, read([bytes]).outcome, "altered");
+        },
+      ),
+      { numRuns: 300, seed: 7 },
+    );
+  });
+});
 
 function* cutAt(bytes: Bytes, ...places: number[]): Generator<Bytes> {
   let from = 0;

@@ -13,7 +13,7 @@ import {
 
 const MINIMUM_PACKETS = 2;
 
-/** See the module. */
+/** Congestion control by loss. */
 export class NewReno implements CongestionControl {
   readonly name = "newreno";
   #datagramBytes: number;

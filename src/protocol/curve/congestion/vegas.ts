@@ -38,14 +38,14 @@ const LOSS_HOLD = 0.05;
 const LOSS_SHRINK = 0.1;
 /** The share is smoothed over about this many packets. */
 const LOSS_MEMORY_PACKETS = 400;
-/** Round trips in which the window fell and the queue didn't, before the queue counts as somebody else's. */
+/** Round trips in which the window fell and the queue didn't, before the queue counts as that of other traffic. */
 const FOREIGN_EPOCHS = 6;
 /** Below this round trip every loss counts: a window regrows quickly there, and buffers are small. */
 const SHORT_MS = 5;
 /** The window's factor at a loss with a queue. */
 const BACKOFF = 0.75;
 
-/** See the module. */
+/** Congestion control by queueing delay. */
 export class Vegas implements CongestionControl {
   readonly name = "vegas";
   #datagramBytes: number;

@@ -1,5 +1,5 @@
 /**
- * What is to be acknowledged, and when.
+ * Decides which packets to acknowledge, and when.
  *
  * @module
  */

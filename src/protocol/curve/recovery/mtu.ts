@@ -13,7 +13,7 @@ const AGAIN_MS = 600_000;
 /** After a fall back to the sure size. */
 const AFTER_FALL_MS = 60_000;
 
-/** See the module. */
+/** The search on one path. */
 export class MtuSearch {
   /** Size that the path carries. */
   bytes = DATAGRAM_MIN_BYTES;

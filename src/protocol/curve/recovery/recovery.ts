@@ -1,5 +1,5 @@
 /**
- * What has been sent and not been acknowledged: loss detection and probes after RFC 9002, for one number space. It
+ * The packets that were sent and not yet acknowledged: loss detection and probes after RFC 9002, for one number space. It
  * doesn't know what packets carry: their {@link SentPacket} does, and the host hears of each one's fate.
  *
  * @module
@@ -49,7 +49,7 @@ export interface SentOther<Part> {
   readonly fin: boolean;
 }
 
-/** Who hears of packets' fates. */
+/** Is told what became of each packet. */
 export interface RecoveryHost<Part> {
   /** Acknowledged; `late` when it had been given up. */
   packetAcked(packet: SentPacket<Part>, late: boolean): void;
@@ -57,7 +57,7 @@ export interface RecoveryHost<Part> {
   packetLost(packet: SentPacket<Part>, probe: boolean): void;
 }
 
-/** See the module. */
+/** The packets in flight of one connection. */
 export class Recovery<Part> {
   readonly #host: RecoveryHost<Part>;
   readonly #control: CongestionControl;
@@ -203,7 +203,7 @@ export class Recovery<Part> {
     return this.#inFlightPackets === 0 ? Infinity : this.#lastSentMs + this.#rtt.ptoMs(this.ptoCount);
   }
 
-  /** The deadline has passed: losses are told, or (true) a probe is due, whose contents have been told as lost. */
+  /** The deadline has passed: reports losses, or returns true where a probe is due, whose contents were reported as lost. */
   timeout(nowMs: number): boolean {
     if (nowMs < this.deadlineMs) return false;
     if (this.#lossAtMs < Infinity) {
@@ -287,7 +287,7 @@ export class Recovery<Part> {
     this.#inFlightPackets--;
   }
 
-  /** Forgets packets at the low end whose fate is sealed; lost ones are kept a while, they may be late only. */
+  /** Forgets the oldest packets once they are acknowledged or lost; lost ones are kept for a while, since they may only be late. */
   #forget(nowMs: number): void {
     const lingerMs = 2 * this.#rtt.ptoMs(0);
     const half = PACKETS_MAX / 2;

@@ -27,7 +27,7 @@ export class ReceiveBuffer {
   get ready(): boolean {
     return this.#held.size > 0 && this.#held.start(0) === this.#base;
   }
-  /** Ranges held: bounded by whoever calls {@link add}. */
+  /** Ranges held; the caller of {@link add} bounds them. */
   get fragments(): number {
     return this.#held.size;
   }

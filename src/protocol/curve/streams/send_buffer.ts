@@ -9,7 +9,7 @@ import { RangeSet } from "../range_set.ts";
 
 const FIRST_BYTES = 8 * 1024;
 
-/** See the module. Offsets count from the stream's beginning. */
+/** The bytes that a stream has written. Offsets count from the stream's beginning. */
 export class SendBuffer {
   #ring: Bytes | undefined;
   /** Everything below is acknowledged. */

@@ -14,7 +14,7 @@ import { brokenFrame, type StreamHost, type StreamLimits } from "./stream_host.t
 /** Pieces out of order that a stream may hold; an honest peer stays far below it. */
 const FRAGMENTS_MAX = 4_096;
 
-/** See the module. What the connection calls is marked "internal". */
+/** Its user sees a {@link ByteStream}; the members below "Sending" and "Receiving" are the connection's. */
 export class CurveStream implements ByteStream {
   readonly id: number;
   readonly #host: StreamHost;
@@ -42,7 +42,7 @@ export class CurveStream implements ByteStream {
   #resetReceived = false;
   #done = false;
 
-  /** Internal: in the connection's queues. */
+  /** In the connection's queues. */
   queued = false;
   turnQueued = false;
   creditOwed = false;
@@ -116,7 +116,7 @@ export class CurveStream implements ByteStream {
 
   // Sending. Internal, called while packets are packed.
 
-  /** Internal. Whether something could go out now; `connectionCredit` counts for new bytes alone. */
+  /** Whether something could go out now; `connectionCredit` counts for new bytes alone. */
   sendable(connectionCredit: number): boolean {
     if (this.#resetCode >= 0) return false;
     if (this.#out.hasLost) return true;
@@ -125,29 +125,29 @@ export class CurveStream implements ByteStream {
     return this.#fin === "wanted";
   }
 
-  /** Internal. Whether new bytes wait for the connection's credit and nothing else. */
+  /** Whether new bytes wait for the connection's credit and nothing else. */
   get waitsForConnection(): boolean {
     return this.#resetCode < 0 && this.#counted && this.#out.unsent > 0 && this.#out.next < this.#sendLimit;
   }
 
-  /** Internal. Offset of the next bytes to send: lost ones first. */
+  /** Offset of the next bytes to send: lost ones first. */
   get sendOffset(): number {
     return this.#out.hasLost ? this.#out.lostStart : this.#out.next;
   }
 
-  /** Internal. How many bytes may go from {@link sendOffset} on. */
+  /** How many bytes may go from {@link sendOffset} on. */
   sendLength(connectionCredit: number): number {
     if (this.#out.hasLost) return this.#out.lostLength;
     const credit = this.#counted ? connectionCredit : Infinity;
     return Math.max(0, Math.min(this.#out.unsent, this.#sendLimit - this.#out.next, credit));
   }
 
-  /** Internal. Whether a frame of these bytes carries the end. */
+  /** Whether a frame of these bytes carries the end. */
   finAt(end: number): boolean {
     return this.#fin !== "none" && end === this.#out.end;
   }
 
-  /** Internal. Copies bytes into a frame and counts them as sent; answers how many were new to the connection's credit. */
+  /** Copies bytes into a frame and counts them as sent; answers how many were new to the connection's credit. */
   takeInto(target: Bytes, offset: number, fin: boolean): number {
     const before = this.#out.next;
     if (target.length > 0) this.#out.copy(offset, target);
@@ -157,7 +157,7 @@ export class CurveStream implements ByteStream {
     return this.#counted ? this.#out.next - before : 0;
   }
 
-  /** Internal. The peer has these bytes. */
+  /** The peer has these bytes. */
   framesAcked(offset: number, length: number, fin: boolean): void {
     if (this.#resetCode >= 0) return;
     this.#out.acked(offset, length);
@@ -168,7 +168,7 @@ export class CurveStream implements ByteStream {
     this.#settle();
   }
 
-  /** Internal. These bytes must go again. */
+  /** These bytes must go again. */
   framesLost(offset: number, length: number, fin: boolean): number {
     if (this.#resetCode >= 0) return 0;
     this.#out.lost(offset, length);
@@ -177,7 +177,7 @@ export class CurveStream implements ByteStream {
     return length;
   }
 
-  /** Internal. The RESET to send: code and final offset. */
+  /** The RESET to send: code and final offset. */
   get resetCode(): number {
     return this.#resetCode;
   }
@@ -185,13 +185,13 @@ export class CurveStream implements ByteStream {
     return this.#resetOffset;
   }
 
-  /** Internal. */
+  /** */
   resetWasAcked(): void {
     this.#resetAcked = true;
     this.#settle();
   }
 
-  /** Internal. The peer takes more. */
+  /** The peer takes more. */
   raiseSendLimit(limit: number): void {
     if (limit <= this.#sendLimit) return;
     this.#sendLimit = limit;
@@ -200,7 +200,7 @@ export class CurveStream implements ByteStream {
 
   // Receiving. Internal.
 
-  /** Internal. Throws `frame_invalid` when the peer breaks its credit or moves the end. */
+  /** Throws `frame_invalid` when the peer breaks its credit or moves the end. */
   frameReceived(offset: number, data: Bytes, fin: boolean): void {
     const end = offset + data.length;
     if (end <= this.#in.offset && data.length > 0) this.#host.duplicate();
@@ -220,7 +220,7 @@ export class CurveStream implements ByteStream {
     this.#flow();
   }
 
-  /** Internal. */
+  /** */
   resetReceived(code: number, finalOffset: number): void {
     this.#advance(finalOffset, finalOffset);
     if (this.#done || this.#resetReceived) return;
@@ -234,17 +234,17 @@ export class CurveStream implements ByteStream {
     this.#settle();
   }
 
-  /** Internal. The MAX_STREAM_DATA to send. */
+  /** The MAX_STREAM_DATA to send. */
   get receiveLimit(): number {
     return this.#receiveLimit;
   }
 
-  /** Internal. Whether more credit still means something. */
+  /** Whether more credit still means something. */
   get receiving(): boolean {
     return this.#finalOffset < 0 && !this.#done;
   }
 
-  /** Internal. Tells the handler what waits: bytes, drain, close. */
+  /** Tells the handler what waits: bytes, drain, close. */
   turn(): void {
     if (this.#closing !== undefined) {
       const { error } = this.#closing;
@@ -265,7 +265,7 @@ export class CurveStream implements ByteStream {
     }
   }
 
-  /** Internal. The connection is over. */
+  /** The connection is over. */
   end(error: SallyportError): void {
     this.#done = true;
     this.#out.clear();
@@ -273,7 +273,7 @@ export class CurveStream implements ByteStream {
     this.#close(error);
   }
 
-  /** Internal. Everything written is out, and a stream that nobody wants any more waits for the peer's end alone. */
+  /** Everything written is out, and a stream that nobody wants any more waits for the peer's end alone. */
   get waitsForEnd(): boolean {
     return this.#discarding && !this.#done && this.#fin === "acked" && !this.#endDelivered &&
       this.#resetCode < 0;

@@ -1,5 +1,5 @@
 /**
- * The streams of a connection: who may open them, whose turn it is, and the credit they share.
+ * The streams of a connection: how many there may be, their turns to send, and the credit that they share.
  *
  * @module
  */
@@ -44,7 +44,7 @@ export interface StreamSetHost {
   fault(error: InternalError): void;
 }
 
-/** See the module. */
+/** All streams of one connection. */
 export class StreamSet implements StreamHost {
   readonly control: CurveStream;
   readonly #host: StreamSetHost;

@@ -34,11 +34,11 @@ import type { CreditSink, FrameChannel } from "./channel.ts";
 import { CreditStream } from "./stream.ts";
 import { CREDIT_STREAM_FIRST_BYTES, ReceiveWindows } from "./windows.ts";
 
-/** What a {@link CreditEngine} is made of. */
+/** The parts of a {@link CreditEngine}. */
 export interface CreditEngineOptions<Lane> {
   readonly role: Role;
   readonly host: SessionHost<CreditStream<Lane>>;
-  /** Where the streams' queues have their blocks from. */
+  /** Source of the blocks for the streams' queues. */
   readonly blocks: BlockPool;
   readonly random: Filler;
   readonly queueLimits?: QueueLimits;

@@ -13,7 +13,7 @@ import {
   creditFrameStream,
 } from "../../../wire/credit/credit_frame.ts";
 
-/** Who hears of frames. `body` and `piece` are valid during the call. */
+/** Receives the frames of a session. `body` and `piece` are valid during the call. */
 export interface CreditFrameSink<Stream> {
   /** A whole frame that isn't DATA. */
   frame(type: number, stream: number, body: Bytes): void;
@@ -56,7 +56,7 @@ export class CreditReceiver<Stream> {
     }
   }
 
-  /** Takes a frame whose header lies in one piece; says where it ends, or what of it has been seen to. */
+  /** Takes a frame whose header is whole; returns the offset of the first byte that it didn't take. */
   #whole(chunk: Bytes, at: number): number {
     const header = chunk.subarray(at, at + CREDIT_HEADER_BYTES);
     const body = this.#begin(header);
@@ -70,7 +70,7 @@ export class CreditReceiver<Stream> {
     return bodyAt + body;
   }
 
-  /** Collects what comes in pieces: the header first, then the body behind it. */
+  /** Collects a frame that comes in pieces: the header first, then the body. */
   #part(chunk: Bytes, at: number): number {
     this.#partial ??= new Uint8Array(CREDIT_HEADER_BYTES + CONTROL_MAX_BYTES);
     const length = Math.min(this.#needed - this.#filled, chunk.length - at);

@@ -40,17 +40,17 @@ const PIECE_MIN_BYTES = 4096;
 export class CreditScratch {
   /** Frames as they go out: a full one, and control frames before and behind it. */
   readonly wire: Bytes = new Uint8Array(CREDIT_HEADER_BYTES + FRAME_MAX_SEND_BYTES + 1024);
-  /** What the streams' queues are made of. */
+  /** The blocks of the streams' queues. */
   readonly blocks: BlockPool = new BlockPool();
 }
 
-/** What waits in front of all data: a whole frame, or for whom a CREDIT is due. */
+/** A queued control frame: a whole frame, or the stream (or session) that is due a CREDIT. */
 type Control = Bytes | NumberedStream | "session";
 
 /** Shared by all senders without a control frame; never written to. */
 const NO_CONTROL: Control[] = [];
 
-/** Collects what is to be sent and writes it, as far as the peer takes it. */
+/** Collects frames and writes them as far as the peer takes them. */
 export class CreditSender implements FrameChannel<number> {
   readonly #wire: Bytes;
   readonly #random: Filler;
@@ -61,12 +61,12 @@ export class CreditSender implements FrameChannel<number> {
   readonly #small = new Ring<NumberedStream>();
   readonly #bulk = new Ring<NumberedStream>();
   #at = 0;
-  /** What the peer still takes, over all streams. */
+  /** The peer's remaining credit over all streams. */
   #credit = CREDIT_SESSION_FIRST_BYTES;
 
-  /** What is on its way to the peer. */
+  /** Bytes in flight to the peer. */
   readonly flight = new Flight(CREDIT_FLIGHT_MIN_BYTES);
-  /** The connection doesn't take more for now. */
+  /** The connection takes no more bytes for now. */
   blocked = false;
 
   /** @param write sends bytes; false means: no more until {@link blocked} is false again. */
@@ -137,7 +137,7 @@ export class CreditSender implements FrameChannel<number> {
     return Infinity;
   }
 
-  /** Queues a whole frame, or a CREDIT, in front of all data. */
+  /** Queues a frame in front of all data. */
   #queue(frame: Control): void {
     if (this.#control === NO_CONTROL) this.#control = [];
     this.#control.push(frame);
@@ -180,7 +180,7 @@ export class CreditSender implements FrameChannel<number> {
     return from;
   }
 
-  /** Writes what waits until the peer takes no more or nothing is left. */
+  /** Writes what is queued until the peer takes no more or the queues are empty. */
   flush(): void {
     while (!this.blocked && this.#canSend()) {
       this.#fillControl();
@@ -227,7 +227,7 @@ export class CreditSender implements FrameChannel<number> {
     return this.#bulk.head !== undefined && !this.flight.full;
   }
 
-  /** What a frame may have in it now: room for a mark and for FIN is kept behind every payload. */
+  /** The largest payload that fits now; room for a mark and a FIN is kept behind it. */
   get #room(): number {
     return this.#wire.length - this.#at - 3 * CREDIT_HEADER_BYTES - PING_BYTES;
   }
@@ -278,7 +278,7 @@ export class CreditSender implements FrameChannel<number> {
     this.#at += CREDIT_HEADER_BYTES;
   }
 
-  /** Counts what is on its way, and sends a mark along where one is due. */
+  /** Counts payload as in flight, and adds a mark where one is due. */
   #count(stream: NumberedStream, size: number): void {
     stream.sendCredit -= size;
     this.#credit -= size;

@@ -13,7 +13,7 @@ import { type CreditScratch, CreditSender } from "./sender.ts";
 import type { CreditStream } from "./stream.ts";
 import { CreditTable } from "./table.ts";
 
-/** What a {@link CreditSession} is made of. */
+/** The parts of a {@link CreditSession}. */
 export interface CreditOptions extends Omit<CreditEngineOptions<number>, "blocks"> {
   readonly host: MuxHost<NumberedStream>;
   readonly scratch: CreditScratch;

@@ -1,5 +1,5 @@
 /**
- * How much a credit session lets its peer send: a window for each stream, which grows with what the stream takes, and
+ * Flow control of what a credit session receives: a window for each stream, which grows with what it takes, and
  * one for all of them, which bounds the session's memory.
  *
  * @module
@@ -17,10 +17,10 @@ export const CREDIT_STREAM_FIRST_BYTES = 128 * 1024;
 /** Credit dialect: what a stream may have under way at most once it has shown that it takes bytes. */
 export const CREDIT_STREAM_WINDOW_BYTES = 4 * 1024 * 1024;
 
-/** What stalled streams may hold together, as a part of the budget: the others go on in the rest. */
+/** Stalled streams may hold a quarter of the budget together; the others go on in the rest. */
 const SHARE = 4;
 
-/** What is kept of a stream. */
+/** The flow control state of a stream. */
 export interface WindowedStream extends StallingStream {
   readonly incoming: ChunkQueue;
   /** Bytes that the peer may send in all, has sent, and that have left our memory. */
@@ -34,7 +34,7 @@ export interface WindowedStream extends StallingStream {
   readonly dead: boolean;
 }
 
-/** What {@link ReceiveWindows} works with. */
+/** Options of {@link ReceiveWindows}. */
 export interface ReceiveWindowsOptions<Stream> {
   readonly host: MuxClock;
   readonly budgetBytes: number;
@@ -61,7 +61,7 @@ export class ReceiveWindows<Stream extends WindowedStream> {
     this.#options = options;
   }
 
-  /** The session begins: what it may hold beyond the first bytes is granted. */
+  /** Starts the session: grants the peer the budget beyond the first bytes. */
   start(): void {
     this.#offerSession();
   }
@@ -105,7 +105,7 @@ export class ReceiveWindows<Stream extends WindowedStream> {
     this.#options.grant(stream);
   }
 
-  /** The stream is over, or nobody wants what it brings: what it held is dropped. */
+  /** Drops what the stream holds: it is over, or its data is not wanted any more. */
   forget(stream: Stream): void {
     const held = stream.incoming.byteLength;
     if (held === 0) return;
@@ -130,7 +130,7 @@ export class ReceiveWindows<Stream extends WindowedStream> {
     return more;
   }
 
-  /** Does what is due; says when it wants to be called again. */
+  /** Does what is due, and returns the time of the next call. */
   tick(nowMs: number): number {
     return this.#stall?.tick(nowMs) ?? Infinity;
   }

@@ -21,14 +21,14 @@ export const FLIGHT_PATIENCE_MS = 1_000;
 
 /** Marks in one window: the pongs come often enough for the sender never to wait for the last byte. */
 const MARKS_PER_WINDOW = 4;
-/** Where all is bulk, nobody waits behind it, and a larger window costs less: so many times the small one, or so much. */
+/** Where all traffic is bulk, a larger window costs less and delays no small frame: this many times the small window. */
 const BULK_FACTOR = 4;
 const BULK_MIN_BYTES = 768 * 1024;
 /** A new stream, or a small frame, makes the window small for as many bytes. */
 const POLITE_BYTES = 64 * 1024 * 1024;
 /** Small frames may go beyond a full window by this. */
 const HEADROOM_BYTES = 64 * 1024;
-/** What the path holds, and a little for the pongs' distance. */
+/** A little more than the path holds, to cover the distance between pongs. */
 const GAIN = 1.25;
 /** A rate that was once reached is believed a little less with each mark. */
 const RATE_DECAY = 0.98;
@@ -68,13 +68,13 @@ export class Flight {
   /** Up to which byte the window stays small. */
   #politeUntil = POLITE_BYTES;
 
-  /** @param minBytes what may be on its way at least. */
+  /** @param minBytes the smallest window. */
   constructor(minBytes: number = FLIGHT_MIN_BYTES) {
     this.#minBytes = minBytes;
     this.#windowBytes = minBytes;
   }
 
-  /** What may be on its way. */
+  /** The window: bytes that may be in flight. */
   get windowBytes(): number {
     return this.#sentBytes < this.#politeUntil
       ? this.#windowBytes
@@ -134,7 +134,7 @@ export class Flight {
     const prefix = this.#prefix;
     if (prefix === undefined || !prefix.every((byte, i) => byte === id[i])) return false;
     const bytes = new DataView(id.buffer, id.byteOffset).getFloat64(COUNT_AT);
-    // Whoever invents a mark has only its own window to lose.
+    // A peer that invents a mark harms only its own window.
     if (!(bytes > this.#seenBytes && bytes <= this.#markedBytes)) return true;
     let mark: Mark | undefined;
     while (this.#marks.length > 0 && this.#marks[0].bytes <= bytes) mark = this.#marks.shift();

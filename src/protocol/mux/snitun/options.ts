@@ -1,5 +1,5 @@
 /**
- * What a session of the multiplexer is made of.
+ * Options of a SniTun session.
  *
  * @module
  */
@@ -8,7 +8,7 @@ import type { MuxHost } from "../host.ts";
 import type { SendScratch } from "./sender.ts";
 import type { QueueLimits } from "../queue_limits.ts";
 
-/** What a session is made of. */
+/** Options of a SniTun session. */
 export interface MuxOptions {
   readonly role: Role;
   readonly protocolVersion: 0 | 1 | 2;

@@ -27,7 +27,7 @@ const PAUSE_MIN_BYTES = 32 * 1024;
 /** A stream may take this part of what is left of the budget before it is paused: a hundred stalled ones fit. */
 const PAUSE_SHARE = 256;
 
-/** Who acts on what a {@link ReceiveBudget} finds: the session. */
+/** Acts on the findings of a {@link ReceiveBudget}: the session. */
 export interface ReceiveBudgetEvents {
   readonly protocolVersion: number;
   /** The streams of the session. */
@@ -102,7 +102,7 @@ export class ReceiveBudget {
     this.#reopen();
   }
 
-  /** The stream is over: what it held is dropped. */
+  /** Drops what the stream holds: it is over. */
   forget(stream: MuxStream): void {
     const held = stream.incoming.byteLength;
     if (held === 0) return;
@@ -124,7 +124,7 @@ export class ReceiveBudget {
     this.#host.arm(this.#throttledUntilMs - 1000);
   }
 
-  /** Does what is due; says when it wants to be called again. */
+  /** Does what is due, and returns the time of the next call. */
   tick(nowMs: number): number {
     if (this.#throttled && nowMs >= this.#throttledUntilMs - 1000) {
       this.#throttled = false;

@@ -15,7 +15,7 @@ import {
 } from "../../../wire/snitun/snitun_frame.ts";
 import type { MuxStream } from "./stream.ts";
 
-/** Who hears of frames. `header` and `payload` are valid during the call. */
+/** Receives the frames of a session. `header` and `payload` are valid during the call. */
 export interface FrameSink {
   /** A frame without payload, or NEW of version 2 with its opened payload. */
   frame(type: number, header: Bytes, payload: Bytes | undefined): void;

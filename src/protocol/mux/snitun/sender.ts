@@ -39,7 +39,7 @@ export class SendScratch {
   /** Headers in clear, one after another, and where in `wire` each one's place is. */
   readonly headers: Bytes = new Uint8Array(BATCH * HEADER_BYTES);
   readonly places = new Int32Array(BATCH);
-  /** What the streams' queues are made of. */
+  /** The blocks of the streams' queues. */
   readonly blocks: BlockPool = new BlockPool();
   /** For ids and for the unused bytes of headers. */
   readonly random = new RandomPool(4096);
@@ -60,11 +60,11 @@ export interface ControlFrame {
   readonly extra?: Bytes;
   /** NEW of version 2: the caller's address, sealed as a unit of its own. */
   readonly payload?: Bytes;
-  /** PAUSE and RESUME are decided when they go out: what has been revoked by then isn't sent. */
+  /** PAUSE and RESUME are decided when they are written: one that was revoked by then isn't sent. */
   readonly stream?: MuxStream;
 }
 
-/** Who hears of what was sent. */
+/** Is told what the sender has done. */
 export interface SenderEvents {
   /** Sends bytes; false means: no more until `writable` is called. */
   write(bytes: Bytes): boolean;
@@ -76,7 +76,7 @@ export interface SenderEvents {
   closeSent(stream: MuxStream): void;
 }
 
-/** Collects what is to be sent and writes it, as far as the peer takes it. */
+/** Collects frames and writes them as far as the peer takes them. */
 export class FrameSender {
   readonly #sealer: Sealer;
   readonly #scratch: SendScratch;
@@ -90,9 +90,9 @@ export class FrameSender {
   #at = 0;
   #batched = 0;
 
-  /** What is on its way to the peer. */
+  /** Bytes in flight to the peer. */
   readonly flight = new Flight();
-  /** The connection doesn't take more for now. */
+  /** The connection takes no more bytes for now. */
   blocked = false;
 
   constructor(sealer: Sealer, scratch: SendScratch, host: MuxHost, events: SenderEvents) {
@@ -171,7 +171,7 @@ export class FrameSender {
     return from;
   }
 
-  /** Writes what waits until the peer takes no more or nothing is left. */
+  /** Writes what is queued until the peer takes no more or the queues are empty. */
   flush(): void {
     while (!this.blocked && this.#canSend()) {
       this.#fillControl();
@@ -257,7 +257,7 @@ export class FrameSender {
     this.ready(stream);
   }
 
-  /** Counts what is on its way, and sends a mark along where one is due. */
+  /** Counts payload as in flight, and adds a mark where one is due. */
   #count(size: number): void {
     this.flight.sent(size);
     this.#markIfDue();

@@ -66,7 +66,7 @@ export class MuxSession extends SessionCore<MuxStream> implements Multiplexer {
     return this.#table.all.size;
   }
 
-  /** Internal: the streams themselves. */
+  /** The streams themselves. */
   get all(): Iterable<MuxStream> {
     return this.#table.all;
   }

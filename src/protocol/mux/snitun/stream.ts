@@ -7,20 +7,20 @@ import type { Bytes } from "../../../bytes/bytes.ts";
 import type { Caller } from "../host.ts";
 import { StreamCore, type StreamOwner } from "../stream_core.ts";
 
-/** A stream; made by {@link MuxSession}. The members marked internal belong to the session's rooms alone. */
+/** A stream; made by {@link MuxSession}. Its user sees a `SessionStream`; the other members are the session's. */
 export class MuxStream extends StreamCore<MuxStream> {
   /** The 16 bytes that name the stream on the wire. */
   readonly id: Bytes;
 
-  /** Internal: the last bytes of the stream came from the peer. */
+  /** The last bytes of the stream came from the peer. */
   answered = false;
-  /** Internal: the peer said PAUSE. */
+  /** The peer said PAUSE. */
   peerPaused = false;
-  /** Internal: a CLOSE stands behind what is queued in `outgoing`. */
+  /** A CLOSE stands behind what is queued in `outgoing`. */
   closePending = false;
-  /** Internal: the next stream in the ring. */
+  /** The next stream in the ring. */
   nextReady: MuxStream | undefined;
-  /** Internal: whether the peer should be paused, and whether it has been told so. */
+  /** Whether the peer should be paused, and whether it has been told so. */
   wantsPause = false;
   pauseSent = false;
   flowQueued = false;
@@ -28,7 +28,7 @@ export class MuxStream extends StreamCore<MuxStream> {
    * acknowledgement. */
   pausesUnseen = 0;
   overrunBytes = 0;
-  /** Internal: another stream of the session whose id starts alike. */
+  /** Another stream of the session whose id starts alike. */
   nextAlike: MuxStream | undefined;
 
   constructor(owner: StreamOwner<MuxStream>, id: Bytes, caller: Caller, own: boolean) {
@@ -47,7 +47,7 @@ export class MuxStream extends StreamCore<MuxStream> {
     this.owner.finish(this);
   }
 
-  /** Internal: the last two callbacks; `end` only where the peer's end was in order. */
+  /** The last two callbacks; `end` only where the peer's end was in order. */
   finish(): void {
     if (this.closed || !this.attached) return;
     if (this.remoteClosed && this.error === undefined) this.deliverEnd();

@@ -147,7 +147,7 @@ describe("ReceiveWindows: streams", () => {
 
   it("streams that hold bytes share a quarter of the budget, with the first bytes for each at least", () => {
     for (const [budget, windowOf64] of [[32 * MOST, MOST / 8], [4 * MOST, FIRST]] as const) {
-      const { windows, stream, hold, pass } = bench(budget);
+      const { windows, stream, hold, pass, take } = bench(budget);
       windows.start();
       windows.takeGrant(undefined);
       const a = stream("a");
@@ -159,8 +159,11 @@ describe("ReceiveWindows: streams", () => {
       };
       assert.equal(window(), Math.min(MOST, budget / 4));
       const others = Array.from({ length: 64 }, (_, i) => stream(`${i}`));
-      for (const other of others.slice(0, 16)) hold(other, 1);
+      // Two pieces each: it is streams that count.
+      for (const other of [...others.slice(0, 16), ...others.slice(0, 16)]) hold(other, 1);
       assert.equal(window(), budget / 4 / 16);
+      take(others[0]!, 1);
+      assert.equal(window(), budget / 4 / 16, "it still holds one");
       for (const other of others.slice(16)) hold(other, 1);
       assert.equal(window(), windowOf64);
       for (const other of others) windows.forget(other);

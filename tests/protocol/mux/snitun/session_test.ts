@@ -335,6 +335,57 @@ describe("flow control", () => {
     assert.equal(reader.byteLength, 500_000);
   });
 
+  it("what came before a PAUSE isn't held against the stream", () => {
+    const { world, visitor, edge, agent } = open();
+    for (let sent = 0; sent < PAUSE_UNSEEN_BYTES + 1_000_000; sent += 1_000_000) {
+      agent.write(new Uint8Array(1_000_000));
+      world.settle();
+    }
+    edge.pause();
+    for (let i = 0; i < 4; i++) {
+      agent.write(new Uint8Array(1_000_000));
+      world.settle();
+    }
+    assert.deepEqual([visitor.closes, world.edge.refusals], [0, []]);
+  });
+
+  it("drops a stream that holds more than its version allows, and not one byte sooner", () => {
+    const queueLimits = { ...DEFAULT_QUEUE_LIMITS, incomingMaxBytes: 100_000, incomingMaxBytesV0: 200_000 };
+    for (const [protocolVersion, most] of [[0, 200_000], [1, 100_000]] as const) {
+      const world = new World({ protocolVersion, edge: { queueLimits } });
+      const visitor = new Recorder();
+      const stream = world.edge.mux.open(V4);
+      stream.attach(visitor);
+      stream.pause();
+      world.edge.mux.turn();
+      const peer = new Peer("agent");
+      const say = (size: number) => {
+        world.edge.mux.receive(peer.frame(FrameType.DATA, stream.id, size));
+        world.edge.mux.receive(new Uint8Array(size));
+        world.edge.mux.turn();
+      };
+      say(most);
+      assert.equal(visitor.closes, 0, `${protocolVersion}`);
+      say(1);
+      assert.match(visitor.error?.message ?? "", new RegExp(`at most ${most}`));
+    }
+  });
+
+  it("reads on exactly when the throttled frames have been paid for, a second ahead", () => {
+    const { world, agent } = open({ edge: { largeFramesPerSecond: 10 } });
+    for (let i = 0; i < 13; i++) {
+      agent.write(pattern(20_000, i));
+      world.settle();
+      if (world.edge.holding) break;
+    }
+    assert.ok(world.edge.holding);
+    // Eleven frames cost 1,100 ms, of which a second may stand out.
+    world.advance(99);
+    assert.ok(world.edge.holding);
+    world.advance(1);
+    assert.equal(world.edge.holding, false);
+  });
+
   it("throttles frames from THROTTLED_FRAME_BYTES on", () => {
     for (const [size, all] of [[8_192, false], [8_191, true]] as const) {
       const { world, visitor, agent } = open({ edge: { largeFramesPerSecond: 10 } });

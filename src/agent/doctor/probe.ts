@@ -1,0 +1,80 @@
+/**
+ * A visitor's TLS handshake, made to see how far it gets.
+ *
+ * @module
+ */
+import { X509Certificate } from "node:crypto";
+import { connect } from "node:tls";
+import { errorMessage } from "../../errors.ts";
+import { toNodeDuplex } from "../../runtime/node_duplex.ts";
+import type { Bytes, Conn, Runtime } from "../../runtime/port.ts";
+import { decodeAlert } from "../../wire/tls/tls_alert.ts";
+import { FirstBytes } from "../services/first_bytes.ts";
+
+/** A handshake that takes longer is given up. */
+export const PROBE_TIMEOUT_MS = 10_000;
+
+const CONTENT_ALERT = 21;
+const CONTENT_HANDSHAKE = 22;
+
+/** How far a visitor got. */
+export type ProbeOutcome =
+  /** TLS stands. */
+  | { readonly kind: "secure"; readonly certificate: X509Certificate | undefined; readonly trusted: boolean }
+  /** A TLS alert in answer to the ClientHello. */
+  | { readonly kind: "alert"; readonly description: number }
+  /** Bytes that aren't TLS; their beginning as text. */
+  | { readonly kind: "not_tls"; readonly begins: string }
+  /** The connection ended without a byte. */
+  | { readonly kind: "ended" }
+  /** TLS began and didn't get to its end. */
+  | { readonly kind: "failed"; readonly why: string };
+
+/** Asks for `serverName` on a connection, which is gone afterwards. Never rejects. */
+export function probeTls(runtime: Runtime, conn: Conn, serverName: string): Promise<ProbeOutcome> {
+  return new Promise((resolve) => {
+    let over = false;
+    let began = false;
+    const finish = (outcome: ProbeOutcome) => {
+      if (over) return;
+      over = true;
+      timer.cancel();
+      resolve(outcome);
+      tls.destroy();
+      conn.abort();
+    };
+    const timer = runtime.clock.after(
+      PROBE_TIMEOUT_MS,
+      () => finish({ kind: "failed", why: `no end of the handshake in ${PROBE_TIMEOUT_MS / 1000} s` }),
+    );
+    const saw = (first: Bytes | undefined) => {
+      if (first === undefined) return finish({ kind: "ended" });
+      const description = first[0] === CONTENT_ALERT ? decodeAlert(first.subarray(0, 7)) : undefined;
+      if (description !== undefined) return finish({ kind: "alert", description });
+      if (first[0] === CONTENT_HANDSHAKE) began = true;
+      else finish({ kind: "not_tls", begins: printable(first) });
+    };
+    const duplex = toNodeDuplex(new FirstBytes(conn, saw));
+    const tls = connect({
+      socket: duplex as never,
+      servername: serverName,
+      rejectUnauthorized: false,
+      ALPNProtocols: ["h2", "http/1.1"],
+    });
+    const failed = (error?: Error) => {
+      if (!began) return finish({ kind: "ended" });
+      finish({ kind: "failed", why: error === undefined ? "the connection ended" : errorMessage(error) });
+    };
+    tls.on("error", failed);
+    tls.once("close", () => failed());
+    tls.once("secureConnect", () => {
+      const { raw } = tls.getPeerCertificate() as { readonly raw?: Uint8Array };
+      const certificate = raw === undefined ? undefined : new X509Certificate(raw);
+      finish({ kind: "secure", certificate, trusted: tls.authorized });
+    });
+  });
+}
+
+function printable(bytes: Bytes): string {
+  return new TextDecoder("latin1").decode(bytes.subarray(0, 24)).replace(/[^\x20-\x7e].*/s, "");
+}

@@ -1,0 +1,68 @@
+/**
+ * Where an edge may be that a session master names: a master on the internet must not make agents dial into their own
+ * networks.
+ *
+ * @module
+ */
+import { lookup } from "node:dns/promises";
+import { SallyportError } from "../errors.ts";
+import { NetworkSet, normalizeIp } from "../wire/ip/networks.ts";
+
+/** From everywhere to this machine alone. */
+type Place = "public" | "private" | "loopback";
+
+const RANK: Readonly<Record<Place, number>> = { public: 0, private: 1, loopback: 2 };
+const LOOPBACK = new NetworkSet(["127.0.0.0/8", "::1", "0.0.0.0/8", "::"]);
+/** RFC 1918, 6598, 3927, 4193, 4291; multicast and what is reserved are nobody's public address either. */
+const PRIVATE = new NetworkSet([
+  ...["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16", "224.0.0.0/3"],
+  ...["fc00::/7", "fe80::/10", "ff00::/8", "fec0::/10"],
+]);
+
+/** Finds the addresses of a name. */
+export type Lookup = (host: string) => Promise<readonly string[]>;
+
+/** The system's own. */
+export const systemLookup: Lookup = async (host) =>
+  (await lookup(host, { all: true })).map(({ address }) => address);
+
+/** Whether a host, as a URL has it, is this machine. */
+export function isLoopbackHost(host: string): boolean {
+  return literalPlace(host) === "loopback";
+}
+
+/**
+ * Refuses an edge that is nearer to the agent than its session master: in a private network where the master is on the
+ * internet, on this machine where the master isn't.
+ *
+ * @throws SallyportError `access_denied`
+ */
+export async function checkEdgePlace(edge: string, master: string, find: Lookup): Promise<void> {
+  if (edge === master) return;
+  const [where, from] = await Promise.all([placeOf(edge, find), placeOf(master, find)]);
+  if (RANK[where] <= RANK[from]) return;
+  const what = where === "loopback" ? "this machine" : "a private network";
+  throw new SallyportError(
+    "access_denied",
+    `Cannot use edge ${edge}: the session master ${master} names ${what}, where it isn't itself; give --edge HOST:PORT ` +
+      "if that is right, or start the master with --public-address",
+    { side: "config" },
+  );
+}
+
+/** The nearest place of a host's addresses; "public" for a name that isn't found, which can't be dialled either. */
+async function placeOf(host: string, find: Lookup): Promise<Place> {
+  const literal = literalPlace(host);
+  if (literal !== undefined) return literal;
+  const places = (await find(host).catch(() => [])).map((address) => literalPlace(address) ?? "public");
+  return places.sort((a, b) => RANK[b] - RANK[a])[0] ?? "public";
+}
+
+/** The place of an address, or of a name that is always local; undefined for other names. */
+function literalPlace(host: string): Place | undefined {
+  const plain = host.replace(/^\[(.*)\]$/, "$1").replace(/\.$/, "").toLowerCase();
+  if (plain === "localhost" || plain.endsWith(".localhost")) return "loopback";
+  const ip = normalizeIp(plain);
+  if (ip === undefined) return undefined;
+  return LOOPBACK.contains(ip) ? "loopback" : PRIVATE.contains(ip) ? "private" : "public";
+}

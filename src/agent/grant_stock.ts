@@ -1,0 +1,129 @@
+/**
+ * Grants ahead of time: an agent that loses its session comes back at once, also while the session master is away. A
+ * grant's key opens one session, so there is a small stock of them rather than one that is used again.
+ *
+ * @module
+ */
+import { errorMessage, SallyportError } from "../errors.ts";
+import type { Clock, Timer } from "../runtime/port.ts";
+import { type Logger, silentLogger } from "../telemetry/log.ts";
+import { tokenMadeAtS } from "../protocol/token/token.ts";
+import type { Grant } from "../transport/grant.ts";
+import type { GrantSource } from "./grant.ts";
+
+/** Grants that an agent keeps for the next sessions. */
+export const GRANTS_KEPT = 3;
+/** Pause before each grant that is fetched ahead: a fleet that comes back gets its sessions first. */
+export const GRANT_AHEAD_MS = 20_000;
+/** The same after a failure. */
+const GRANT_AHEAD_FAILED_MS = 60_000;
+/** A kept grant serves in place of a fresh one until this part of its life is over. */
+export const GRANT_FRESH_UNTIL = 0.5;
+/** What must be left of a grant's life where there is nothing better. */
+const GRANT_LEFT_MIN_MS = 30_000;
+
+/** What {@link GrantStock} works with. */
+export interface GrantStockOptions {
+  readonly clock: Clock;
+  /** Grants to keep; {@link GRANTS_KEPT} when absent. */
+  readonly size?: number;
+  /** Draws the jitter, from 0 to 1; `Math.random` when absent. */
+  readonly random?: () => number;
+  readonly log?: Logger;
+}
+
+interface Kept {
+  readonly grant: Grant;
+  /** On the monotonic clock. */
+  readonly gotAtMs: number;
+  readonly lifeMs: number;
+}
+
+/** See the module. */
+export class GrantStock {
+  readonly #source: GrantSource;
+  readonly #options: GrantStockOptions;
+  #kept: Kept[] = [];
+  #timer: Timer | undefined;
+  #round = 0;
+  #closed = false;
+
+  constructor(source: GrantSource, options: GrantStockOptions) {
+    this.#source = source;
+    this.#options = options;
+  }
+
+  /** A grant for the next session: a kept one that is still fresh, else a new one, else a kept one that is still good. */
+  readonly take: GrantSource = async () => {
+    // The oldest: an edge lets only a token that is newer than the session's take a name over.
+    const kept = this.#kept.shift();
+    if (kept !== undefined && this.#ageMs(kept) < kept.lifeMs * GRANT_FRESH_UNTIL) {
+      this.#fillLater(GRANT_AHEAD_MS);
+      return kept.grant;
+    }
+    try {
+      const grant = await this.#source();
+      // What was kept is older than this one.
+      this.#kept = [];
+      this.#fillLater(GRANT_AHEAD_MS);
+      return grant;
+    } catch (error) {
+      const good = kept !== undefined && kept.lifeMs - this.#ageMs(kept) > GRANT_LEFT_MIN_MS;
+      if (!good || !(error instanceof SallyportError) || !error.retryable) throw error;
+      this.#log.info({ reason: error.code }, `${error.message}; going on with a grant that was kept`);
+      this.#fillLater(error.retryAfterMs ?? GRANT_AHEAD_FAILED_MS);
+      return kept.grant;
+    }
+  };
+
+  /** Forgets what is kept: an edge has refused one, or other names are served from now on. */
+  discard(): void {
+    this.#round++;
+    this.#kept = [];
+  }
+
+  /** Fetches nothing any more. */
+  close(): void {
+    this.#closed = true;
+    this.#timer?.cancel();
+  }
+
+  get #log(): Logger {
+    return this.#options.log ?? silentLogger;
+  }
+
+  #ageMs({ gotAtMs }: Kept): number {
+    return this.#options.clock.nowMs() - gotAtMs;
+  }
+
+  #fillLater(delayMs: number): void {
+    if (this.#closed) return;
+    this.#timer?.cancel();
+    const { clock, random = Math.random } = this.#options;
+    this.#timer = clock.after(delayMs * (0.5 + random()), () => void this.#fill());
+  }
+
+  /** Adds one; goes on until there are enough, and puts new ones in the place of those that have become old. */
+  async #fill(): Promise<void> {
+    const { size = GRANTS_KEPT } = this.#options;
+    this.#kept = this.#kept.filter((kept) => this.#ageMs(kept) < kept.lifeMs * GRANT_FRESH_UNTIL);
+    const [oldest] = this.#kept;
+    if (this.#kept.length >= size && oldest !== undefined) {
+      return this.#fillLater(oldest.lifeMs * GRANT_FRESH_UNTIL - this.#ageMs(oldest));
+    }
+    const round = this.#round;
+    try {
+      const grant = await this.#source();
+      const { clock } = this.#options;
+      const madeMs = tokenMadeAtS(grant.token) * 1000 || clock.wallMs();
+      const kept = { grant, gotAtMs: clock.nowMs(), lifeMs: grant.valid * 1000 - madeMs };
+      if (round === this.#round) this.#kept.push(kept);
+      this.#fillLater(GRANT_AHEAD_MS);
+    } catch (error) {
+      this.#log.debug({}, `Cannot fetch a grant ahead: ${errorMessage(error)}`);
+      const retryable = error instanceof SallyportError && error.retryable;
+      const waitMs = error instanceof SallyportError ? error.retryAfterMs : undefined;
+      if (retryable) this.#fillLater(Math.max(waitMs ?? 0, GRANT_AHEAD_FAILED_MS));
+    }
+  }
+}

@@ -1,0 +1,64 @@
+/**
+ * Who an agent is: what it has enrolled as, or a key that it was given.
+ *
+ * @module
+ */
+import { type AgentIdentity, enrolAgent, type IdentityFile, readIdentity } from "../agent/identity.ts";
+import type { LoadedConfig } from "../config/config.ts";
+import { errorMessage, SallyportError } from "../errors.ts";
+import { DataDir, IDENTITY_FILE } from "./data_dir.ts";
+
+/** How an agent shows its session master who it is. */
+export type AgentAccess =
+  | { readonly master: string; readonly credential: string; readonly identity?: undefined }
+  | { readonly master: string; readonly identity: AgentIdentity; readonly file: IdentityFile };
+
+/**
+ * Enrols with `--join`, or takes what earlier starts have enrolled as, or the key of `--credential`.
+ *
+ * @throws SallyportError `config_invalid` where there is none of these; as {@link enrolAgent}
+ */
+export async function findAccess({ config }: Pick<LoadedConfig, "config">): Promise<AgentAccess> {
+  const { join, master, credential, dataDir, insecureMaster } = config;
+  if (credential !== undefined) {
+    if (join !== undefined) throw invalid("--join and --credential are both set; leave out one of them");
+    if (master === undefined) throw invalid("--master is missing (or SALLYPORT_MASTER in the environment)");
+    return { master, credential };
+  }
+  const file = identityFile(dataDir);
+  const known = await readIdentity(file);
+  if (join !== undefined) {
+    try {
+      const identity = await enrolAgent(join, { file, insecure: insecureMaster });
+      return { master: identity.master, identity, file };
+    } catch (error) {
+      const hopeless = error instanceof SallyportError && error.code === "credential_refused";
+      if (!hopeless || known === undefined) throw error;
+      const why = `${errorMessage(error)}; ${file.place} has the identity ${known.id} of an earlier start: ` +
+        "leave out --join to go on with it, or delete the file";
+      throw new SallyportError("credential_refused", why, { side: "config", cause: error });
+    }
+  }
+  if (known !== undefined) return { master: known.master, identity: known, file };
+  const missing = master === undefined ? "--join" : "--credential";
+  throw invalid(
+    `${missing} is missing: ` +
+      (master === undefined
+        ? "a link from `agents add` makes this agent one of a session master's; --master with --credential takes a key"
+        : "or --credential-file, or SALLYPORT_CREDENTIAL in the environment; or --join with a link from `agents add`"),
+  );
+}
+
+/** Where an agent keeps its identity. */
+export function identityFile(dataDir: string): IdentityFile {
+  const folder = new DataDir(dataDir);
+  return {
+    place: folder.file(IDENTITY_FILE),
+    read: () => folder.read(IDENTITY_FILE),
+    write: (text) => folder.replace(IDENTITY_FILE, text),
+  };
+}
+
+function invalid(why: string): SallyportError {
+  return new SallyportError("config_invalid", `Cannot start agent: ${why}`, { side: "config" });
+}

@@ -1,0 +1,46 @@
+/**
+ * What a session master keeps, put together for the commands that have one.
+ *
+ * @module
+ */
+import type { Config } from "../config/config.ts";
+import { EdgeHub } from "../master/edge_hub.ts";
+import { KeyRing } from "../master/key_ring.ts";
+import { Management } from "../master/management.ts";
+import { isPostgresUrl } from "../master/store/database.ts";
+import { openStore } from "../master/store/sql_store.ts";
+import { DATABASE_FILE, DataDir } from "./data_dir.ts";
+import type { FoundFernetKeys } from "./keys.ts";
+import type { Base } from "./parts.ts";
+
+type Place = Pick<Config, "database" | "dataDir">;
+
+/** Opens the database, and takes the Fernet keys that it has. */
+export async function openManagement(
+  base: Base,
+  config: Place,
+  fernet: FoundFernetKeys,
+): Promise<Management> {
+  const { runtime: { clock }, log, life } = base;
+  const place = databasePlace(config);
+  // SQLite makes files with the folder's protection and the umask's; the folder is its owner's alone.
+  if (config.database === undefined) await new DataDir(config.dataDir).make();
+  const store = await openStore(place);
+  life.add("database", () => store.close());
+  const keys = new KeyRing(fernet.value, fernet.texts);
+  const hub = new EdgeHub({ store, keys, clock, log });
+  life.add("edges", () => hub.close());
+  await hub.start();
+  return new Management({ store, hub, keys, clock });
+}
+
+/** Where the database is. */
+export function databasePlace({ database, dataDir }: Place): string {
+  return database ?? new DataDir(dataDir).file(DATABASE_FILE);
+}
+
+/** The line of a start message that says where the database is; never with its password. */
+export function databaseFact(config: Place): readonly [string, string] {
+  const place = databasePlace(config);
+  return ["database", isPostgresUrl(place) ? `PostgreSQL at ${new URL(place).host}` : place];
+}

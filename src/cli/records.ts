@@ -1,0 +1,120 @@
+/**
+ * `sessions`, `usage`, `audit`: what is now and what was, at a session master.
+ *
+ * @module
+ */
+import { addExamples, type CliContext, type Command } from "./command.ts";
+import { bytesText, manages, printEntries } from "./manage.ts";
+
+interface SessionAnswer {
+  readonly id: string;
+  readonly edge: string;
+  readonly hostname: string;
+  readonly remote_address: string;
+  readonly transport: string;
+  readonly cipher: string;
+  readonly protocol_version: number | null;
+  readonly since: string;
+  readonly streams: number;
+  readonly bytes_to_agent: number;
+  readonly bytes_to_visitor: number;
+}
+
+interface UsageAnswer {
+  readonly day: string;
+  readonly name: string;
+  readonly agent: string;
+  readonly bytes_to_agent: number;
+  readonly bytes_to_visitor: number;
+  readonly streams: number;
+  readonly connected_seconds: number;
+}
+
+interface AuditAnswer {
+  readonly at: string;
+  readonly actor: string;
+  readonly action: string;
+  readonly subject: string;
+  readonly detail: Readonly<Record<string, unknown>>;
+}
+
+/** Adds the commands. */
+export function addRecords(program: Command, context: CliContext): void {
+  const sessions = program.command("sessions").description("The live sessions of a session master's edges.");
+  const list = sessions.command("list").description("List live sessions.")
+    .option("--agent <agent>", "of one agent, by name or id");
+  manages(list, context, async (master, _, { agent }) => {
+    const found = await master.list("/v1/sessions", { agent }) as SessionAnswer[];
+    printEntries(master, found, [
+      ["HOSTNAME", ({ hostname }) => hostname],
+      ["FROM", ({ remote_address }) => remote_address],
+      [
+        "TRANSPORT",
+        ({ transport, protocol_version, cipher }) =>
+          [transport, protocol_version, cipher].filter((part) => part !== null).join(" "),
+      ],
+      ["SINCE", ({ since }) => since],
+      ["STREAMS", ({ streams }) => streams],
+      ["TO AGENT", ({ bytes_to_agent }) => bytesText(bytes_to_agent)],
+      ["TO VISITORS", ({ bytes_to_visitor }) => bytesText(bytes_to_visitor)],
+      ["EDGE", ({ edge }) => edge],
+      ["ID", ({ id }) => id],
+    ], "There are no sessions.");
+  });
+  const kill = sessions.command("kill").argument("<session>", "its id").description(
+    "End a session; its agent may come back.",
+  );
+  manages(kill, context, async (master, [id]) => {
+    await master.call("DELETE", `/v1/sessions/${encodeURIComponent(id ?? "")}`);
+    if (master.json) master.io.out(JSON.stringify({ id, killed: true }));
+    else master.io.out(`Ended ${id}.`);
+  });
+
+  const usage = program.command("usage").description(
+    "Bytes, streams and connected time by agent and day (UTC).",
+  )
+    .option("--agent <agent>", "of one agent, by name or id")
+    .option("--from <day>", "first day; that of 30 days ago when absent")
+    .option("--to <day>", "last day; today when absent")
+    .option("--csv", "print a table for spreadsheets");
+  manages(usage, context, async (master, _, { agent, from, to, csv }) => {
+    const query = new URLSearchParams();
+    for (const [name, value] of Object.entries({ agent, from, to })) {
+      if (value !== undefined) query.set(name, value);
+    }
+    const { items } = await master.call("GET", `/v1/usage?${query}`) as {
+      readonly items: readonly UsageAnswer[];
+    };
+    if (csv === true) {
+      const [first] = items;
+      const columns = Object.keys(first ?? { agent: 0, name: 0, tenant: 0, day: 0 });
+      for (const row of [columns, ...items.map((item) => Object.values(item))]) master.io.out(row.join(","));
+      return;
+    }
+    printEntries(master, items, [
+      ["DAY", ({ day }) => day],
+      ["AGENT", ({ name }) => name],
+      ["TO AGENT", ({ bytes_to_agent }) => bytesText(bytes_to_agent)],
+      ["TO VISITORS", ({ bytes_to_visitor }) => bytesText(bytes_to_visitor)],
+      ["STREAMS", ({ streams }) => streams],
+      ["CONNECTED", ({ connected_seconds }) => `${(connected_seconds / 3600).toFixed(1)} h`],
+    ], "Nothing was used.");
+  });
+  addExamples(usage, context.io, [
+    { what: "of last month, for a bill", args: "usage --from 2026-10-01 --to 2026-10-31 --csv" },
+  ]);
+
+  const audit = program.command("audit").description("Who did what at a session master, the newest first.")
+    .option("--subject <id>", "what was done to one agent, key or session")
+    .option("--limit <count>", "how many entries", "50");
+  manages(audit, context, async (master, _, { subject, limit }) => {
+    const found = await master.list("/v1/audit", { subject }, Number(limit) || 50) as AuditAnswer[];
+    printEntries(master, found, [
+      ["AT", ({ at }) => at],
+      ["WHO", ({ actor }) => actor],
+      ["WHAT", ({ action }) => action],
+      ["TO", ({ subject }) => subject],
+      ["DETAIL", ({ detail }) => detail],
+    ], "Nothing was done.");
+  });
+}

@@ -1,0 +1,211 @@
+/**
+ * What an edge keeps of one agent across its sessions: its limits, and what it has used.
+ *
+ * @module
+ */
+import { SallyportError } from "../../errors.ts";
+import type { Clock } from "../../runtime/port.ts";
+import type { Session } from "../../transport/port.ts";
+import { dayOf, type ReportedUsage } from "../../wire/control/control_messages.ts";
+import { NetworkSet } from "../../wire/ip/networks.ts";
+import type { AgentClaim } from "../../wire/token/agent_claim.ts";
+import type { StreamLimits } from "./limited_stream.ts";
+import { TokenBucket } from "./token_bucket.ts";
+
+type Used = Omit<ReportedUsage, "agent" | "tenant" | "day">;
+
+/** See the module. */
+export class Account implements StreamLimits {
+  readonly agent: string;
+  readonly tenant: string;
+  readonly clock: Clock;
+  toAgent: TokenBucket | undefined;
+  toVisitor: TokenBucket | undefined;
+  /** Sessions at this edge. */
+  readonly #sessions = new Set<Session>();
+  #claim: AgentClaim;
+  #visitors: TokenBucket | undefined;
+  #visitorNetworks: NetworkSet | undefined;
+  #month: string;
+  /** Bytes of the month: what the session master knows, what is on its way to it, and what is new. */
+  #known = 0;
+  #sent = 0;
+  #fresh = 0;
+  /** Since when at least one session stands, as far as it hasn't been counted. */
+  #connectedFromMs: number | undefined;
+  /** By day, what hasn't been reported. */
+  #used = new Map<string, Used>();
+
+  constructor(agent: string, claim: AgentClaim, clock: Clock) {
+    this.agent = agent;
+    this.tenant = claim.tenant ?? "default";
+    this.clock = clock;
+    this.#claim = claim;
+    this.#month = monthOf(clock);
+    this.update(claim);
+  }
+
+  /** Takes the limits of a newer token. */
+  update(claim: AgentClaim): void {
+    this.#claim = claim;
+    const { limits, visitorNetworks, month } = claim;
+    this.toAgent = bucket(this.toAgent, this.clock, limits.bytes_per_second_to_agent);
+    this.toVisitor = bucket(this.toVisitor, this.clock, limits.bytes_per_second_to_visitor);
+    const visitors = limits.visitors_per_second;
+    this.#visitors = bucket(this.#visitors, this.clock, visitors, visitors);
+    this.#visitorNetworks = visitorNetworks.length === 0 ? undefined : new NetworkSet(visitorNetworks);
+    if (month?.month === this.#thisMonth()) this.#known = Math.max(this.#known, month.bytes);
+  }
+
+  /** The token with the newest limits has this one. */
+  get generation(): number {
+    return this.#claim.generation;
+  }
+
+  /** Its streams have to be looked at byte by byte. */
+  get holds(): boolean {
+    return this.toAgent !== undefined || this.toVisitor !== undefined || this.watched;
+  }
+
+  /** It has a monthly limit. */
+  get watched(): boolean {
+    return this.#claim.limits.monthly_bytes !== undefined;
+  }
+
+  /** Streams at this edge. */
+  get streams(): number {
+    let streams = 0;
+    for (const session of this.#sessions) streams += session.streams;
+    return streams;
+  }
+
+  /** Nothing of it is left to know or to report. */
+  get idle(): boolean {
+    return this.#sessions.size === 0 && this.#used.size === 0 && this.#sent === 0;
+  }
+
+  /** Throws where another visitor from `address` isn't to be let in; counts it otherwise. */
+  admit(address: string): void {
+    const { streams } = this.#claim.limits;
+    if (this.#visitorNetworks !== undefined && !this.#visitorNetworks.contains(address)) {
+      throw refusal("access_denied", "visitors from this network aren't allowed for the agent");
+    }
+    const spent = this.#overMonth();
+    if (spent !== undefined) throw spent;
+    if (streams !== undefined && this.streams >= streams) {
+      throw refusal(
+        "limit_exceeded",
+        `the agent has ${streams} streams, as many as it may have at this edge`,
+      );
+    }
+    if (this.#visitors !== undefined && !this.#visitors.tryTake(1)) {
+      const perSecond = this.#claim.limits.visitors_per_second;
+      throw refusal("limit_exceeded", `the agent has had its ${perSecond} visitors of this second`);
+    }
+    this.#today().streams++;
+  }
+
+  count(byteLength: number): SallyportError | undefined {
+    if (!this.watched) return undefined;
+    this.#thisMonth();
+    this.#fresh += byteLength;
+    return this.#overMonth();
+  }
+
+  /** Bytes that its sessions have carried since they were last asked. */
+  carried(toAgent: number, toVisitor: number): void {
+    if (toAgent === 0 && toVisitor === 0) return;
+    const today = this.#today();
+    today.bytesToAgent += toAgent;
+    today.bytesToVisitor += toVisitor;
+  }
+
+  sessionOpened(session: Session): void {
+    if (this.#sessions.size === 0) this.#connectedFromMs = this.clock.nowMs();
+    this.#sessions.add(session);
+  }
+
+  sessionEnded(session: Session): void {
+    this.#countConnected();
+    this.#sessions.delete(session);
+    if (this.#sessions.size === 0) this.#connectedFromMs = undefined;
+  }
+
+  /** What is to be reported; from now on it counts as on its way. */
+  take(): ReportedUsage[] {
+    this.#countConnected();
+    const { agent, tenant } = this;
+    const taken = [...this.#used].map(([day, used]) => ({ agent, tenant, day, ...used }));
+    this.#used.clear();
+    this.#sent += this.#fresh;
+    this.#fresh = 0;
+    return taken;
+  }
+
+  /** The session master has everything that was on its way, and knows of so much in this month. */
+  reported(month: string, bytes: number | undefined): void {
+    if (month === this.#thisMonth() && bytes !== undefined) this.#known = bytes;
+    this.#sent = 0;
+  }
+
+  #overMonth(): SallyportError | undefined {
+    const { monthly_bytes } = this.#claim.limits;
+    if (monthly_bytes === undefined) return undefined;
+    this.#thisMonth();
+    if (this.#known + this.#sent + this.#fresh < monthly_bytes) return undefined;
+    return refusal("limit_exceeded", `the agent has used its ${monthly_bytes} bytes of ${this.#month}`);
+  }
+
+  #thisMonth(): string {
+    const month = monthOf(this.clock);
+    if (month !== this.#month) {
+      this.#month = month;
+      this.#known = 0;
+      this.#sent = 0;
+      this.#fresh = 0;
+    }
+    return month;
+  }
+
+  #countConnected(): void {
+    if (this.#connectedFromMs === undefined) return;
+    const nowMs = this.clock.nowMs();
+    const whole = Math.round(nowMs - this.#connectedFromMs);
+    if (whole <= 0) return;
+    this.#today().connectedMs += whole;
+    this.#connectedFromMs = nowMs;
+  }
+
+  #today(): { -readonly [Name in keyof Used]: Used[Name] } {
+    const day = dayOf(this.clock.wallMs());
+    let used = this.#used.get(day);
+    if (used === undefined) {
+      used = { bytesToAgent: 0, bytesToVisitor: 0, streams: 0, connectedMs: 0 };
+      this.#used.set(day, used);
+    }
+    return used;
+  }
+}
+
+function bucket(
+  before: TokenBucket | undefined,
+  clock: Clock,
+  perSecond: number | undefined,
+  burst?: number,
+): TokenBucket | undefined {
+  if (perSecond === undefined) return undefined;
+  if (before === undefined) return new TokenBucket(clock, perSecond, burst);
+  before.setRate(perSecond, burst);
+  return before;
+}
+
+function monthOf(clock: Clock): string {
+  return dayOf(clock.wallMs()).slice(0, 7);
+}
+
+function refusal(code: "access_denied" | "limit_exceeded", why: string): SallyportError {
+  return new SallyportError(code, `Cannot serve visitor: ${why}`, {
+    side: "local",
+    retryable: code === "limit_exceeded",
+  });
+}

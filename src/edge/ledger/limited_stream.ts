@@ -1,0 +1,138 @@
+/**
+ * A stream of an agent with limits: it holds both of its sides back by the agent's buckets, and ends when the month's
+ * bytes are used up.
+ *
+ * @module
+ */
+import type { Bytes } from "../../bytes/bytes.ts";
+import type { SallyportError } from "../../errors.ts";
+import type { ByteStreamHandler, Clock, Timer } from "../../runtime/port.ts";
+import type { Caller, SessionStream } from "../../transport/port.ts";
+import type { TokenBucket } from "./token_bucket.ts";
+
+/** What a {@link LimitedStream} asks of its agent's account. */
+export interface StreamLimits {
+  readonly clock: Clock;
+  readonly toAgent: TokenBucket | undefined;
+  readonly toVisitor: TokenBucket | undefined;
+  /** Counts bytes of either direction; the error with which the stream ends where they are too many. */
+  count(byteLength: number): SallyportError | undefined;
+}
+
+/** See the module. */
+export class LimitedStream implements SessionStream, ByteStreamHandler {
+  readonly #stream: SessionStream;
+  readonly #limits: StreamLimits;
+  #handler: ByteStreamHandler | undefined;
+  /** While what we write waits for the bucket; the stream below may have drained meanwhile. */
+  #writeTimer: Timer | undefined;
+  #full = false;
+  /** While what we read waits for the bucket. */
+  #readTimer: Timer | undefined;
+  #paused = false;
+
+  constructor(stream: SessionStream, limits: StreamLimits) {
+    this.#stream = stream;
+    this.#limits = limits;
+  }
+
+  get caller(): Caller {
+    return this.#stream.caller;
+  }
+
+  /** Bytes that wait for a bucket are on their way too. */
+  get peerPaused(): boolean {
+    return this.#stream.peerPaused || this.#writeTimer !== undefined || this.#readTimer !== undefined;
+  }
+
+  get bufferedBytes(): number {
+    return this.#stream.bufferedBytes;
+  }
+
+  attach(handler: ByteStreamHandler): void {
+    this.#handler = handler;
+    this.#stream.attach(this);
+  }
+
+  write(chunk: Bytes): boolean {
+    const { toAgent, clock } = this.#limits;
+    if (this.#spend(chunk.length)) return true;
+    this.#full = !this.#stream.write(chunk);
+    const waitMs = toAgent?.take(chunk.length) ?? 0;
+    if (waitMs > 0 && this.#writeTimer === undefined) {
+      this.#writeTimer = clock.after(waitMs, () => this.#writeAgain());
+    }
+    return !this.#full && this.#writeTimer === undefined;
+  }
+
+  closeWrite(): void {
+    this.#stream.closeWrite();
+  }
+
+  abort(error?: Error): void {
+    this.#stream.abort(error);
+  }
+
+  release(): void {
+    // What still comes is dropped: there is nothing to hold back any more.
+    this.#readTimer?.cancel();
+    this.#readTimer = undefined;
+    this.#stream.resume();
+    this.#stream.release();
+  }
+
+  pause(): void {
+    this.#paused = true;
+    this.#stream.pause();
+  }
+
+  resume(): void {
+    this.#paused = false;
+    if (this.#readTimer === undefined) this.#stream.resume();
+  }
+
+  data(chunk: Bytes): void {
+    const { toVisitor, clock } = this.#limits;
+    if (this.#spend(chunk.length)) return;
+    this.#handler?.data(chunk);
+    const waitMs = toVisitor?.take(chunk.length) ?? 0;
+    if (waitMs <= 0 || this.#readTimer !== undefined) return;
+    this.#stream.pause();
+    this.#readTimer = clock.after(waitMs, () => this.#readAgain());
+  }
+
+  end(): void {
+    this.#handler?.end();
+  }
+
+  drain(): void {
+    this.#full = false;
+    if (this.#writeTimer === undefined) this.#handler?.drain();
+  }
+
+  close(error?: Error): void {
+    this.#writeTimer?.cancel();
+    this.#readTimer?.cancel();
+    this.#handler?.close(error);
+  }
+
+  /** Whether the month is used up, which ends the stream. */
+  #spend(byteLength: number): boolean {
+    const over = this.#limits.count(byteLength);
+    if (over !== undefined) this.#stream.abort(over);
+    return over !== undefined;
+  }
+
+  /** Another stream of the agent may have taken what we waited for. */
+  #writeAgain(): void {
+    const waitMs = this.#limits.toAgent?.waitMs ?? 0;
+    this.#writeTimer = waitMs > 0 ? this.#limits.clock.after(waitMs, () => this.#writeAgain()) : undefined;
+    if (this.#writeTimer === undefined && !this.#full) this.#handler?.drain();
+  }
+
+  #readAgain(): void {
+    const waitMs = this.#limits.toVisitor?.waitMs ?? 0;
+    this.#readTimer = waitMs > 0 ? this.#limits.clock.after(waitMs, () => this.#readAgain()) : undefined;
+    if (this.#readTimer === undefined && !this.#paused) this.#stream.resume();
+  }
+}

@@ -1,0 +1,242 @@
+/**
+ * Carries an edge's ledger to the session master and back: reports every few seconds, each until it has arrived, and
+ * rulings as they come. While the master is away the edge goes on with what it knows, and keeps what it has counted.
+ *
+ * @module
+ */
+import { randomBytes } from "node:crypto";
+import { errorMessage } from "../../errors.ts";
+import type { Clock, Timer } from "../../runtime/port.ts";
+import type { Logger } from "../../telemetry/log.ts";
+import type {
+  EdgeMessage,
+  EdgeReport,
+  ReportedUsage,
+  ReportReceipt,
+} from "../../wire/control/control_messages.ts";
+import type { EdgeLedger, ReportBody } from "./ledger.ts";
+
+/** How often an edge reports what its agents have used; so much may be lost when it is killed. */
+export const REPORT_INTERVAL_MS = 5_000;
+/** A session that begins or ends is reported so soon. */
+export const REPORT_SOON_MS = 200;
+/** An edge with nothing to say reports this often that it is there. */
+export const REPORT_IDLE_MS = 60_000;
+/** First and longest pause before the session master is tried again. */
+export const CONTROL_RETRY_FIRST_MS = 250;
+/** See {@link CONTROL_RETRY_FIRST_MS}. */
+export const CONTROL_RETRY_MAX_MS = 15_000;
+
+/** How a ledger reaches its session master: by calls in one process, or over HTTP. */
+export interface ControlLink {
+  /**
+   * Hands on what the master says, from the change behind `since` on; resolves when it says no more, and when the signal
+   * is aborted.
+   */
+  listen(since: number | undefined, hear: (message: EdgeMessage) => void, signal: AbortSignal): Promise<void>;
+  /** Brings a report; resolves when it is applied. */
+  report(report: EdgeReport): Promise<ReportReceipt>;
+}
+
+/** Where reports are kept until they have arrived, so that a crash loses little. */
+export interface ReportJournal {
+  read(): Promise<string | undefined>;
+  write(text: string): Promise<void>;
+}
+
+/** What {@link LedgerReporter} works with. */
+export interface ReporterOptions {
+  /** The edge's name, the same after a restart. */
+  readonly edge: string;
+  readonly ledger: EdgeLedger;
+  readonly link: ControlLink;
+  readonly journal?: ReportJournal;
+  readonly clock: Clock;
+  readonly log: Logger;
+  /** Draws the jitter, from 0 to 1; `Math.random` when absent. */
+  readonly random?: () => number;
+}
+
+/** See the module. */
+export class LedgerReporter {
+  readonly #options: ReporterOptions;
+  readonly #closing = new AbortController();
+  #epoch = randomBytes(8).toString("hex");
+  #seq = 0;
+  /** The oldest is on its way; the other one takes in what comes meanwhile. */
+  #waiting: EdgeReport[] = [];
+  #timer: Timer | undefined;
+  #dueMs = Infinity;
+  #sending: Promise<void> | undefined;
+  #lastSentMs = -Infinity;
+  /** The master may not know every session: the next report names them all. */
+  #all = true;
+  #failures = 0;
+  #away = false;
+
+  constructor(options: ReporterOptions) {
+    this.#options = options;
+  }
+
+  /** Takes up what an earlier process hasn't brought, and begins. */
+  async start(): Promise<void> {
+    const kept = await this.#options.journal?.read().catch(() => undefined);
+    if (kept !== undefined) this.#restore(kept);
+    this.#options.ledger.reportTo(() => this.#within(REPORT_SOON_MS));
+    void this.#listen();
+    this.#within(0);
+  }
+
+  /** Brings what there is, and ends. */
+  async close(): Promise<void> {
+    this.#closing.abort();
+    this.#timer?.cancel();
+    await this.#sending;
+    this.#cut();
+    await this.#keep();
+    if (!this.#away) await this.#send();
+  }
+
+  /** Resolves when everything up to now has been brought. */
+  async flush(): Promise<void> {
+    await this.#sending;
+    await this.#run();
+  }
+
+  #within(delayMs: number): void {
+    const { clock } = this.#options;
+    const dueMs = clock.nowMs() + delayMs;
+    if (this.#closing.signal.aborted || dueMs >= this.#dueMs) return;
+    this.#timer?.cancel();
+    this.#dueMs = dueMs;
+    this.#timer = clock.after(delayMs, () => {
+      this.#dueMs = Infinity;
+      this.#sending = this.#run().finally(() => {
+        this.#sending = undefined;
+        this.#within(REPORT_INTERVAL_MS);
+      });
+    });
+  }
+
+  async #run(): Promise<void> {
+    this.#cut();
+    await this.#keep();
+    await this.#send();
+  }
+
+  /** Adds what is new to what waits. */
+  #cut(): void {
+    const { ledger, clock, edge } = this.#options;
+    const idle = clock.nowMs() - this.#lastSentMs < REPORT_IDLE_MS && this.#waiting.length === 0;
+    const body = ledger.cut(this.#all);
+    if (body === undefined && idle) return;
+    const fresh: ReportBody = body ?? { fresh: false, sessions: [], closed: [], usage: [], watched: [] };
+    this.#all = false;
+    const last = this.#waiting.at(-1);
+    // The oldest may have been applied though no answer came: it isn't touched any more.
+    if (this.#waiting.length > 1 && last !== undefined) {
+      this.#waiting[this.#waiting.length - 1] = merged(last, fresh);
+    } else this.#waiting.push({ edge, epoch: this.#epoch, seq: ++this.#seq, ...fresh });
+  }
+
+  async #send(): Promise<void> {
+    const { link, ledger, clock, log } = this.#options;
+    const before = this.#waiting.length;
+    while (this.#waiting.length > 0) {
+      const [report] = this.#waiting as [EdgeReport];
+      try {
+        const receipt = await link.report(report);
+        this.#waiting.shift();
+        if (this.#waiting.length === 0) ledger.reported(receipt);
+        this.#lastSentMs = clock.nowMs();
+        if (this.#away) log.info({}, "the session master takes reports again");
+        this.#away = false;
+      } catch (error) {
+        // Whatever happened to the master, it hears of every session when it is back.
+        this.#all = true;
+        if (!this.#away) {
+          log.warn({}, `Cannot report to the session master, going on without: ${errorMessage(error)}`);
+        }
+        this.#away = true;
+        return;
+      }
+    }
+    if (before > 0) await this.#keep();
+  }
+
+  async #keep(): Promise<void> {
+    const { journal, log } = this.#options;
+    if (journal === undefined) return;
+    const kept = { epoch: this.#epoch, seq: this.#seq, waiting: this.#waiting };
+    await journal.write(JSON.stringify(kept)).catch((error) => {
+      log.warn({}, `Cannot keep what isn't reported yet: ${errorMessage(error)}`);
+    });
+  }
+
+  #restore(text: string): void {
+    try {
+      const kept = JSON.parse(text) as { epoch: string; seq: number; waiting: EdgeReport[] };
+      if (typeof kept.epoch !== "string" || !Number.isSafeInteger(kept.seq) || !Array.isArray(kept.waiting)) {
+        return;
+      }
+      this.#epoch = kept.epoch;
+      this.#seq = kept.seq;
+      this.#waiting = kept.waiting;
+    } catch {
+      // Half a file, of a disk that was full: what is lost is lost, and a new count begins.
+    }
+  }
+
+  async #listen(): Promise<void> {
+    const { link, ledger, clock, log, random = Math.random } = this.#options;
+    const { signal } = this.#closing;
+    while (!signal.aborted) {
+      try {
+        await link.listen(ledger.seq, (message) => {
+          this.#failures = 0;
+          ledger.hear(message);
+        }, signal);
+      } catch (error) {
+        if (!signal.aborted) {
+          log.info({}, `Cannot hear the session master, going on without: ${errorMessage(error)}`);
+        }
+      }
+      if (signal.aborted) break;
+      const ceilingMs = Math.min(CONTROL_RETRY_MAX_MS, CONTROL_RETRY_FIRST_MS * 2 ** this.#failures++);
+      await new Promise<void>((resolve) => {
+        const timer = clock.after(ceilingMs * (0.5 + random() / 2), resolve);
+        signal.addEventListener("abort", () => (timer.cancel(), resolve()), { once: true });
+      });
+    }
+  }
+}
+
+/** One report of two that wait. */
+function merged(first: EdgeReport, second: ReportBody): EdgeReport {
+  const sessions = new Map(second.fresh ? [] : first.sessions.map((session) => [session.id, session]));
+  for (const session of second.sessions) sessions.set(session.id, session);
+  for (const id of second.closed) sessions.delete(id);
+  const usage = new Map<string, ReportedUsage>();
+  for (const used of [...first.usage, ...second.usage]) {
+    const key = `${used.day}/${used.agent}`;
+    const before = usage.get(key);
+    usage.set(
+      key,
+      before === undefined ? used : {
+        ...used,
+        bytesToAgent: before.bytesToAgent + used.bytesToAgent,
+        bytesToVisitor: before.bytesToVisitor + used.bytesToVisitor,
+        streams: before.streams + used.streams,
+        connectedMs: before.connectedMs + used.connectedMs,
+      },
+    );
+  }
+  return {
+    ...first,
+    fresh: first.fresh || second.fresh,
+    sessions: [...sessions.values()],
+    closed: second.fresh ? [] : [...first.closed, ...second.closed],
+    usage: [...usage.values()],
+    watched: second.watched,
+  };
+}

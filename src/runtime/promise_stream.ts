@@ -1,0 +1,185 @@
+/**
+ * A byte stream over what reads and writes by promises: one read loop and one write loop make callbacks of them. Deno's
+ * TCP connections and both runtimes' QUIC streams are such.
+ *
+ * @module
+ */
+import type { Bytes } from "../bytes/bytes.ts";
+import { SallyportError } from "../errors.ts";
+import { type BufferPool, OutQueue } from "./out_queue.ts";
+import type { Clock } from "./port.ts";
+import { type Faults, lostError, type Shared } from "./shared.ts";
+import { StreamBase } from "./stream_base.ts";
+
+/** Waiting bytes at which `write` says false, and at which `drain` follows. */
+export interface WriteMarks {
+  readonly highBytes: number;
+  readonly lowBytes: number;
+}
+
+/** The loops. `Read` is what a read below resolves with; no promise is put around it, since there is one for each chunk. */
+export abstract class PromiseStream<Read> extends StreamBase {
+  protected readonly clock: Clock;
+  protected readonly faults: Faults;
+  protected readonly pool: BufferPool;
+  readonly #marks: WriteMarks;
+  #out: OutQueue | null = null;
+  #writing = false;
+  /** A write is under way below, which reads the queue's first buffer. */
+  #writeInFlight = false;
+  #drainWanted = false;
+  #finSent = false;
+  #readLooping = false;
+  /** What came while it couldn't be delivered. */
+  #kept: Bytes | null = null;
+  #endKept = false;
+
+  constructor({ pool, clock, faults }: Shared, marks: WriteMarks) {
+    super();
+    this.pool = pool;
+    this.clock = clock;
+    this.faults = faults;
+    this.#marks = marks;
+  }
+
+  /** Reads some bytes below. */
+  protected abstract readBelow(): Promise<Read>;
+  /** What a read brought: a view that stays as it is until the next read; null at the end. */
+  protected abstract bytesOf(read: Read): Bytes | null;
+  /** Writes some bytes below, at least one, and says how many; all of them where it says nothing. */
+  protected abstract writeBelow(bytes: Bytes): Promise<number | void> | void;
+  /** Ends the writing direction below. */
+  protected abstract closeWriteBelow(): Promise<void> | void;
+  /** Ends both directions below at once. Called once. */
+  protected abstract destroyBelow(): void;
+  /** Both directions have ended in order. */
+  protected abstract finishBelow(): void;
+  /** Nothing is being read, and nothing that was read waits: its buffer isn't needed. */
+  protected readingPaused(): void {}
+  /** Behind the peer's end, destroying what is below ends the writing direction in order. */
+  protected readonly closesAsEnd: boolean = false;
+
+  get bufferedBytes(): number {
+    return this.#out === null ? 0 : this.#out.bytes;
+  }
+
+  write(chunk: Bytes): boolean {
+    if (this.writeEnded || this.dead) return true;
+    this.#out ??= new OutQueue(this.pool);
+    this.#out.push(chunk);
+    this.#startWriting();
+    if (this.#out.bytes < this.#marks.highBytes) return true;
+    this.#drainWanted = true;
+    return false;
+  }
+
+  closeWrite(): void {
+    if (this.writeEnded || this.dead) return;
+    this.writeEnded = true;
+    this.#startWriting();
+  }
+
+  /** It broke below. Not to be called from within a call of the owner's. */
+  protected broken(error: unknown): void {
+    this.#writeInFlight = false;
+    if (this.dead) return;
+    this.dead = true;
+    this.destroy(false);
+    this.emitClose(error instanceof SallyportError ? error : lostError(error));
+  }
+
+  /** In a microtask, so that what is written in one turn leaves together. */
+  #startWriting(): void {
+    if (this.#writing) return;
+    this.#writing = true;
+    queueMicrotask(() => void this.#writeLoop());
+  }
+
+  async #writeLoop(): Promise<void> {
+    const out = this.#out;
+    try {
+      while (out !== null && out.bytes > 0 && !this.dead) {
+        const head = out.head();
+        this.#writeInFlight = true;
+        const sent = await this.writeBelow(head);
+        this.#writeInFlight = false;
+        if (this.dead) return;
+        out.consume(sent ?? head.length);
+        if (this.#drainWanted && out.bytes <= this.#marks.lowBytes) {
+          this.#drainWanted = false;
+          if (!this.writeEnded) this.emitDrain();
+        }
+      }
+      out?.release();
+      this.#writing = false;
+      if (!this.writeEnded || this.dead) return;
+      if (this.closesAsEnd && this.endDelivered) return this.closeInOrder();
+      // No further turn of this loop: writeEnded refuses new bytes.
+      this.#writing = true;
+      await this.closeWriteBelow();
+      this.#finSent = true;
+      this.writingDone();
+      this.#finishIfOver();
+    } catch (error) {
+      this.broken(error);
+    }
+  }
+
+  protected destroy(_hard: boolean): void {
+    this.#out?.clear(this.#writeInFlight);
+    this.#kept = null;
+    if (!this.#readLooping) this.readingPaused();
+    this.destroyBelow();
+  }
+
+  protected startFlow(): void {
+    if (this.#readLooping) return;
+    this.#readLooping = true;
+    // What is there already must not be delivered from within the owner's call.
+    if (this.#kept !== null || this.#endKept) queueMicrotask(() => void this.#readLoop());
+    else void this.#readLoop();
+  }
+
+  protected stopFlow(): void {
+    // The loop sees it behind the read under way.
+  }
+
+  async #readLoop(): Promise<void> {
+    try {
+      this.#deliverKept();
+      while (this.flowing && !this.#endKept && !this.endDelivered) {
+        const read = await this.readBelow();
+        if (this.dead) break;
+        const chunk = this.bytesOf(read);
+        if (chunk === null) this.#endKept = true;
+        else if (chunk.length > 0) {
+          this.#kept = chunk;
+          this.#deliverKept();
+        }
+      }
+      if (this.#endKept && this.flowing) {
+        this.#endKept = false;
+        this.emitEnd();
+      }
+    } catch (error) {
+      this.broken(error);
+    }
+    this.#readLooping = false;
+    if (this.#kept === null) this.readingPaused();
+    this.#finishIfOver();
+  }
+
+  #deliverKept(): void {
+    const kept = this.#kept;
+    if (kept === null || !this.flowing) return;
+    this.#kept = null;
+    this.emitData(kept);
+  }
+
+  #finishIfOver(): void {
+    if (this.dead || !this.#finSent || !this.endDelivered) return;
+    this.dead = true;
+    this.finishBelow();
+    this.emitClose();
+  }
+}

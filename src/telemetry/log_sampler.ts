@@ -1,0 +1,92 @@
+/**
+ * Log lines that strangers can cause as often as they like: the first of a kind are written in each interval, the others
+ * counted.
+ *
+ * @module
+ */
+import type { Clock } from "../runtime/port.ts";
+import type { LogFields, Logger } from "./log.ts";
+
+/** How long lines of one kind are counted before the count is written. */
+export const LOG_SAMPLE_INTERVAL_MS = 10_000;
+/** Kinds that are told apart; further ones share one. */
+export const LOG_SAMPLE_KINDS_MAX = 256;
+
+/** Lines of one kind in one interval. */
+interface Sample {
+  readonly level: "info" | "warn";
+  readonly sinceMs: number;
+  written: number;
+  counted: number;
+  /** Of the last line that was counted. */
+  fields: LogFields;
+  message: string;
+}
+
+/** What a {@link LogSampler} takes. */
+export interface LogSamplerOptions {
+  readonly log: Logger;
+  readonly clock: Clock;
+  /** Lines of a kind that are written in an interval before they are counted; 1 when absent. */
+  readonly burst?: number;
+}
+
+/** Writes the first lines of a kind, then counts. It has no timers: a count is written with the next line, or at `flush`. */
+export class LogSampler {
+  readonly #log: Logger;
+  readonly #clock: Clock;
+  readonly #burst: number;
+  readonly #samples = new Map<string, Sample>();
+
+  constructor({ log, clock, burst = 1 }: LogSamplerOptions) {
+    this.#log = log;
+    this.#clock = clock;
+    this.#burst = burst;
+  }
+
+  /** A line at level info. `kind` says which lines are counted together; it must not be of a peer's choice. */
+  info(kind: string, fields: LogFields, message: string): void {
+    this.#take("info", kind, fields, message);
+  }
+
+  /** The same at level warn. */
+  warn(kind: string, fields: LogFields, message: string): void {
+    this.#take("warn", kind, fields, message);
+  }
+
+  /** Writes what has been counted. */
+  flush(): void {
+    for (const [kind, sample] of this.#samples) this.#tell(kind, sample);
+    this.#samples.clear();
+  }
+
+  #take(level: "info" | "warn", wanted: string, fields: LogFields, message: string): void {
+    const kind = this.#samples.has(wanted) || this.#samples.size < LOG_SAMPLE_KINDS_MAX ? wanted : "others";
+    const nowMs = this.#clock.nowMs();
+    let sample = this.#samples.get(kind);
+    if (sample !== undefined && nowMs - sample.sinceMs >= LOG_SAMPLE_INTERVAL_MS) {
+      this.#tell(kind, sample);
+      sample = undefined;
+    }
+    if (sample === undefined) {
+      sample = { level, sinceMs: nowMs, written: 0, counted: 0, fields, message };
+      this.#samples.set(kind, sample);
+    }
+    if (sample.written < this.#burst) {
+      sample.written++;
+      return this.#log[level](fields, message);
+    }
+    sample.counted++;
+    sample.fields = fields;
+    sample.message = message;
+  }
+
+  #tell(kind: string, { level, sinceMs, counted, fields, message }: Sample): void {
+    if (counted === 0) return;
+    const seconds = Math.ceil((this.#clock.nowMs() - sinceMs) / 1000);
+    this.#log[level](
+      { ...fields, kind, count: counted },
+      `${counted} more in ${seconds} s, the last: ${message}`,
+    );
+  }
+}

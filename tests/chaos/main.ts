@@ -1,0 +1,95 @@
+/**
+ * Faults on real processes of both runtimes, under load, and a table of what became of each:
+ *
+ * ```
+ * deno task chaos               every fault on both runtimes, some ten minutes
+ * deno task chaos --quick       the short part, some two minutes
+ * deno task chaos --minutes 60  round after round, with the memory of edge and agent behind each
+ * --runtime deno|bun            one of them alone
+ * ```
+ *
+ * It ends with 1 where a visit hung, a byte was wrong, something took too long to recover, or didn't end with 0.
+ *
+ * @module
+ */
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import process from "node:process";
+import { parseArgs } from "node:util";
+import { type Fault, makeFaults } from "./faults.ts";
+import { type RuntimeName, World } from "./world.ts";
+
+const { values } = parseArgs({
+  options: {
+    quick: { type: "boolean", default: false },
+    minutes: { type: "string", default: "0" },
+    runtime: { type: "string", default: "both" },
+  },
+});
+const runtimes: RuntimeName[] = values.runtime === "both" ? ["deno", "bun"] : [values.runtime as RuntimeName];
+const endMs = performance.now() + Number(values.minutes) * 60_000;
+const WIDTHS = [6, 52, 10, 8, 8, 5, 6, 9, 14];
+let failures = 0;
+
+row(["on", "fault", "recovered", "served", "refused", "hung", "wrong", "longest", "MiB edge/agent"]);
+for (const runtime of runtimes) await runOn(runtime);
+console.log(failures === 0 ? "All faults were borne." : `${failures} faults were not borne.`);
+process.exit(failures === 0 ? 0 : 1);
+
+async function runOn(runtime: RuntimeName): Promise<void> {
+  const folder = await mkdtemp(join(tmpdir(), "sallyport-chaos-"));
+  const world = new World(runtime, folder);
+  try {
+    await world.start();
+    do {
+      for (const fault of makeFaults(values.quick)) await inflict(world, fault);
+    } while (performance.now() < endMs);
+    for (const wrong of await world.stop()) fail(`${runtime}: ${wrong}`);
+  } catch (error) {
+    fail(`${runtime}: ${error instanceof Error ? error.message : error}`);
+    for (const [part, program] of world.programs) console.log(`${part}: ${program.stderr.slice(-1_500)}`);
+  } finally {
+    await world.clear();
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+async function inflict(world: World, fault: Fault): Promise<void> {
+  world.load();
+  let recoveredMs = Infinity;
+  try {
+    await fault.run(world);
+    recoveredMs = await world.recovered();
+  } finally {
+    const { served, refused, hung, wrong, longestMs } = await world.unload();
+    const seconds = (ms: number) => ms === Infinity ? "never" : `${(ms / 1000).toFixed(1)} s`;
+    row([
+      ...[world.runtime, fault.name, seconds(recoveredMs), served, refused, hung, wrong, seconds(longestMs)],
+      await world.memory(),
+    ]);
+    if (hung > 0) fail(`${fault.name}: ${hung} visits hung`);
+    if (wrong > 0) fail(`${fault.name}: ${wrong} visits got wrong bytes`);
+    if (recoveredMs > fault.recoveryMs) {
+      fail(`${fault.name}: it took longer than ${seconds(fault.recoveryMs)}`);
+    }
+    const { told } = fault;
+    if (told !== undefined && !told.text.test(world.programs.get(told.part)!.stderr)) {
+      fail(`${fault.name}: the ${told.part}'s log says nothing of it`);
+    }
+    for (const part of ["edge", "agent", "master"] as const) {
+      if (/Internal error|Uncaught|error: Uncaught/.test(world.programs.get(part)!.stderr)) {
+        fail(`${fault.name}: the ${part} logs a fault of its own`);
+      }
+    }
+  }
+}
+
+function row(cells: readonly (string | number)[]): void {
+  console.log(cells.map((cell, index) => String(cell).padEnd(WIDTHS[index]!)).join(" ").trimEnd());
+}
+
+function fail(why: string): void {
+  failures++;
+  console.log(`  FAILED: ${why}`);
+}

@@ -1,0 +1,139 @@
+/** Agents, enrolled and managed by the whole program. */
+import assert from "node:assert/strict";
+import { mkdtemp, readFile, rm, stat } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { after, before, describe, it } from "node:test";
+import { runCli } from "../../src/cli/main.ts";
+import { programStarter } from "./program.ts";
+
+const timeout = 90_000;
+let folder: string;
+const start = programStarter();
+before(async () => {
+  folder = await mkdtemp(join(tmpdir(), "sallyport-enrolment-"));
+});
+after(() => rm(folder, { recursive: true, force: true }));
+
+/** Runs a command that ends by itself, in this process. */
+async function run(...args: string[]): Promise<string> {
+  const [out, err]: [string[], string[]] = [[], []];
+  const code = await runCli(args, {
+    program: "sallyport",
+    env: {},
+    out: (line) => void out.push(line),
+    err: (line) => void err.push(line),
+    onStop: () => () => {},
+    onReload: () => () => {},
+    exit: () => assert.fail("the process must not be ended"),
+  });
+  assert.equal(code, 0, err.join("\n"));
+  return out.join("\n");
+}
+
+/** Asks again until it is so; a few seconds at most. */
+async function until(met: () => Promise<boolean>): Promise<void> {
+  for (let attempt = 0; !await met(); attempt++) {
+    assert.ok(attempt < 100, "it isn't so in time");
+    await delay(100);
+  }
+}
+
+describe("agents by the program", () => {
+  it("an agent is added, enrols, serves, comes back without the code, and ends when it is suspended", {
+    timeout,
+  }, async () => {
+    const dataDir = join(folder, "serve");
+    const agentDir = join(folder, "agent");
+    const serve = start([
+      "serve",
+      "--listen",
+      "127.0.0.1:0",
+      "--master-listen",
+      "127.0.0.1:0",
+      "--data-dir",
+      dataDir,
+    ]);
+    const [, master = ""] = await serve.seen(/session master +(http:\/\/127\.0\.0\.1:\d+)/);
+    const key = (await readFile(join(dataDir, "admin.key"), "utf8")).trim();
+    const flags = ["--master", master, "--credential", key];
+
+    const added = JSON.parse(
+      await run("agents", "add", "home", "--hostname", "home.example.org", ...flags, "--json"),
+    );
+    assert.match(added.id, /^agent_[0-9a-f]{16}$/);
+    assert.ok(added.join.startsWith(`${master}/#`), added.join);
+    const agentFlags = ["agent", "--to", "127.0.0.1:1", "--data-dir", agentDir];
+    const first = start([...agentFlags, "--join", added.join]);
+    await first.seen(/connected to the edge/, "stderr");
+    first.signal("SIGTERM");
+    await first.ended;
+
+    const identity = join(agentDir, "agent.identity");
+    assert.equal((await stat(identity)).mode & 0o777, 0o600);
+    assert.ok(!(await readFile(identity, "utf8")).includes(added.join.split("#")[1]), "the code isn't kept");
+    assert.equal((await stat(join(dataDir, "master.db"))).mode & 0o777, 0o600);
+
+    // The code is good once, for others; this agent doesn't need it any more.
+    const stolen = start([
+      "agent",
+      "--to",
+      "127.0.0.1:1",
+      "--data-dir",
+      join(folder, "thief"),
+      "--join",
+      added.join,
+    ]);
+    assert.notEqual(await stolen.ended, 0);
+    assert.match(stolen.stderr, /code has been used/);
+    const second = start(agentFlags);
+    await second.seen(
+      /connected to the edge.*home\.example\.org|home\.example\.org.*connected to the edge/,
+      "stderr",
+    );
+
+    const list = await run("agents", "list", ...flags);
+    assert.match(list, /^NAME +STATE +HOSTNAMES +ID\nhome +active +home\.example\.org +agent_/);
+    const hostnames = async () =>
+      JSON.parse(await run("sessions", "list", ...flags, "--json")).map((
+        { hostname }: { hostname: string },
+      ) => hostname).join();
+    // The edge reports sessions soon after they begin and end.
+    await until(async () => await hostnames() === "home.example.org");
+    await run("agents", "suspend", "home", ...flags);
+    await second.seen(/suspended/, "stderr");
+    await until(async () => await hostnames() === "");
+    await run("agents", "resume", "home", ...flags);
+    const audit = await run("audit", ...flags);
+    for (const action of ["agent.resumed", "agent.suspended", "agent.enrolled", "agent.added"]) {
+      assert.ok(audit.includes(action), action);
+    }
+  });
+
+  it("a backup of a running master's database serves as one", { timeout }, async () => {
+    const dataDir = join(folder, "backed");
+    const flags = ["--listen", "127.0.0.1:0", "--master-listen", "127.0.0.1:0", "--data-dir", dataDir];
+    const serve = start(["serve", ...flags]);
+    const [, master = ""] = await serve.seen(/session master +(http:\/\/127\.0\.0\.1:\d+)/);
+    await run(
+      "agents",
+      "add",
+      "home",
+      "--hostname",
+      "home.example.org",
+      "--master",
+      master,
+      "--data-dir",
+      dataDir,
+    );
+    const copy = join(folder, "copy.db");
+    assert.match(await run("backup", copy, "--data-dir", dataDir), /^Copied /);
+    await assert.rejects(run("backup", copy, "--data-dir", dataDir), "a copy isn't overwritten");
+    serve.signal("SIGTERM");
+    await serve.ended;
+    const restored = start(["serve", ...flags, "--database", copy]);
+    const [, other = ""] = await restored.seen(/session master +(http:\/\/127\.0\.0\.1:\d+)/);
+    assert.match(await run("agents", "list", "--master", other, "--data-dir", dataDir), /home\.example\.org/);
+  });
+});
