@@ -22,8 +22,9 @@ import { turnAway } from "./tls/terminator.ts";
 import { AlertDescription } from "../wire/tls/tls_alert.ts";
 
 /** What {@link serve} takes. */
-export interface ServeOptions
-  extends Pick<MasterGrantOptions, "master" | "credential" | "hostname" | "aliases"> {
+export interface ServeOptions extends Pick<MasterGrantOptions, "master" | "credential" | "aliases"> {
+  /** The name that visitors ask for. */
+  readonly hostname: string;
   /** Where the certificate comes from: "acme" for public names and "self-signed" for all others when absent. */
   readonly tls?: Exclude<TlsMode, "passthrough">;
   /** Where keys and certificates are kept, such as a {@link FileCertificateStore}; in memory when absent. */
