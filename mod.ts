@@ -102,6 +102,20 @@ export {
 export type { MasterEnv } from "./src/master/env.ts";
 export type { TokenTtl } from "./src/master/schemas.ts";
 
+// What a session master keeps: agents, keys, usage, and the edges that hear of it.
+export { openStore } from "./src/master/store/sql_store.ts";
+export type { Store } from "./src/master/store/store.ts";
+export { Management, type ManagementOptions } from "./src/master/management.ts";
+export { EdgeHub, type EdgeHubOptions } from "./src/master/edge_hub.ts";
+export { KeyRing } from "./src/master/key_ring.ts";
+export { oidcCredentials, type OidcOptions } from "./src/master/oidc.ts";
+export { firstOf } from "./src/master/credentials.ts";
+export { EdgeLedger } from "./src/edge/ledger/ledger.ts";
+export { type ControlLink, LedgerReporter } from "./src/edge/ledger/reporter.ts";
+export { httpControlLink } from "./src/edge/ledger/http_link.ts";
+export { GrantStock } from "./src/agent/grant_stock.ts";
+export { enrolAgent, identityCredential, readIdentity } from "./src/agent/identity.ts";
+
 // Tokens and their keys.
 export {
   type CreatedToken,

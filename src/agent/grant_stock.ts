@@ -106,9 +106,9 @@ export class GrantStock {
   /** Adds one; goes on until there are enough, and puts new ones in the place of those that have become old. */
   async #fill(): Promise<void> {
     const { size = GRANTS_KEPT } = this.#options;
-    this.#kept = this.#kept.filter((kept) => this.#ageMs(kept) < kept.lifeMs * GRANT_FRESH_UNTIL);
-    const [oldest] = this.#kept;
-    if (this.#kept.length >= size && oldest !== undefined) {
+    const fresh = this.#kept.filter((kept) => this.#ageMs(kept) < kept.lifeMs * GRANT_FRESH_UNTIL);
+    const [oldest] = fresh;
+    if (fresh.length >= size && oldest !== undefined) {
       return this.#fillLater(oldest.lifeMs * GRANT_FRESH_UNTIL - this.#ageMs(oldest));
     }
     const round = this.#round;
@@ -117,7 +117,8 @@ export class GrantStock {
       const { clock } = this.#options;
       const madeMs = tokenMadeAtS(grant.token) * 1000 || clock.wallMs();
       const kept = { grant, gotAtMs: clock.nowMs(), lifeMs: grant.valid * 1000 - madeMs };
-      if (round === this.#round) this.#kept.push(kept);
+      // Old ones make room only now: while the master is away they are better than none.
+      if (round === this.#round) this.#kept = [...this.#kept, kept].slice(-size);
       this.#fillLater(GRANT_AHEAD_MS);
     } catch (error) {
       this.#log.debug({}, `Cannot fetch a grant ahead: ${errorMessage(error)}`);

@@ -12,6 +12,7 @@ import { keyOrigin } from "./serve.ts";
 import { findQuic, quicFacts, warnOfKeyLog } from "./quic.ts";
 import { pipeFacts } from "./pipe_gate.ts";
 import { findSealed, sealedFacts } from "./sealed.ts";
+import { reloadKeys } from "./key_reload.ts";
 import { printStartup } from "./startup.ts";
 
 /** Adds the command. */
@@ -46,6 +47,10 @@ export function addEdge(program: Command, context: CliContext): void {
     context.exitCode = await base.life.run(async () => {
       if (quicPart !== undefined) await warnOfKeyLog(io, base.runtime);
       const ledger = makeLedger(base, config, fernet);
+      reloadKeys(base, () => readSettings(command, "edge", io).config, {
+        // Those that a session master sends are newer than the file's.
+        fernet: (texts) => config.master === undefined ? fernet.value.replace(texts) : undefined,
+      });
       const name = config.master === undefined ? undefined : await joinMaster(base, {
         ...{ ledger, config },
         link: masterLink(base, config, config.master, fernet),

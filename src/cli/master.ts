@@ -9,6 +9,7 @@ import { Keys } from "./keys.ts";
 import { createBase, localUrl, publicAddress, startMaster, warnOfPublicAddress } from "./parts.ts";
 import { agentCommand, keyOrigin } from "./serve.ts";
 import { databaseFact, openManagement } from "./management.ts";
+import { reloadKeys } from "./key_reload.ts";
 import { printStartup } from "./startup.ts";
 
 /** Adds the command. */
@@ -39,9 +40,14 @@ export function addMaster(program: Command, context: CliContext): void {
         certificateFingerprint: config.edgeCertificateFingerprint,
       };
       const management = await openManagement(base, config, fernet);
+      let adminKey = admin.value;
+      reloadKeys(base, () => readSettings(command, "master", io).config, {
+        fernet: (texts) => management.reloadOwnKeys(texts),
+        admin: (key) => void (adminKey = key),
+      });
       const options = {
         ring: fernet.value,
-        adminKey: admin.value,
+        adminKey: () => adminKey,
         edgeAddress: named,
         config,
         management,

@@ -11,7 +11,8 @@ import type { EdgeLedger } from "../edge/ledger/ledger.ts";
 import type { Accepts } from "../edge/protocol_detector.ts";
 import { errorCode, errorMessage, SallyportError } from "../errors.ts";
 import { createMasterApp, type EdgeAddress } from "../master/app.ts";
-import { adminCredentials } from "../master/credentials.ts";
+import { adminCredentials, type Credentials, firstOf } from "../master/credentials.ts";
+import { oidcCredentials } from "../master/oidc.ts";
 import type { Management } from "../master/management.ts";
 import { createStatusApp, type Readiness } from "../master/status.ts";
 import { NetworkSet } from "../wire/ip/networks.ts";
@@ -194,14 +195,18 @@ function networks(cidrs: readonly string[]): NetworkSet | undefined {
 /** What {@link startMaster} takes besides the base. */
 export interface MasterPartOptions {
   readonly ring: FernetRing;
-  readonly adminKey: string;
+  /** A function where it may change. */
+  readonly adminKey: string | (() => string);
   readonly listen: readonly HostPort[];
   /** What tokens name as the edge. */
   readonly edgeAddress: EdgeAddress;
   /** The edge of the same process, for /readyz. */
   readonly edge?: Edge;
   /** The settings of its API; defaults where they are absent. */
-  readonly config?: Pick<Config, "forwardedFrom" | "tokensPerMinute" | "apiRequestsPerMinute">;
+  readonly config?: Pick<
+    Config,
+    "forwardedFrom" | "tokensPerMinute" | "apiRequestsPerMinute" | "oidcIssuer" | "oidcJwks" | "oidcAudience"
+  >;
   /** Agents, keys and usage; without it the master issues tokens to the admin key alone. */
   readonly management?: Management;
 }
@@ -209,10 +214,13 @@ export interface MasterPartOptions {
 /** Starts a session master; gives where it listens. */
 export async function startMaster(base: Base, options: MasterPartOptions): Promise<readonly Address[]> {
   const { runtime, log, metrics, life } = base;
-  const { ring, edge, config, management } = options;
+  const { ring, edge, config, management, adminKey } = options;
   const app = createMasterApp({
     ring,
-    credentials: adminCredentials(options.adminKey),
+    credentials: firstOf({
+      find: (bearer, use) =>
+        adminCredentials(typeof adminKey === "function" ? adminKey() : adminKey).find(bearer, use),
+    }, ...identityProvider(config, runtime)),
     edgeAddress: options.edgeAddress,
     forwardedFrom: networks(config?.forwardedFrom ?? []),
     tokensPerMinute: config?.tokensPerMinute,
@@ -231,6 +239,13 @@ export async function startMaster(base: Base, options: MasterPartOptions): Promi
     life.add("session master", () => server.close(SHUTDOWN_GRACE_MS));
     return server.address;
   });
+}
+
+/** JWTs of the operator's identity provider, where one is set. */
+function identityProvider(config: MasterPartOptions["config"], { clock }: Runtime): Credentials[] {
+  if (config?.oidcIssuer === undefined) return [];
+  const { oidcIssuer: issuer, oidcJwks, oidcAudience: audience } = config;
+  return [oidcCredentials({ issuer, audience, clock, jwks: oidcJwks ?? `${issuer}/.well-known/jwks.json` })];
 }
 
 /**

@@ -21,6 +21,7 @@ import { findQuic, quicFacts, warnOfKeyLog } from "./quic.ts";
 import { findSealed, sealedFacts } from "./sealed.ts";
 import { hubLink, joinMaster, makeLedger } from "./ledger.ts";
 import { databaseFact, openManagement } from "./management.ts";
+import { reloadKeys } from "./key_reload.ts";
 import { printStartup, shellWord } from "./startup.ts";
 import { formatHostPort } from "../config/config.ts";
 
@@ -52,7 +53,13 @@ export function addServe(program: Command, context: CliContext): void {
     context.exitCode = await base.life.run(async () => {
       if (quicPart !== undefined) await warnOfKeyLog(io, base.runtime);
       const management = await openManagement(base, config, fernet);
-      const ledger = makeLedger(base, config, fernet);
+      let adminKey = admin.value;
+      reloadKeys(base, () => readSettings(command, "serve", io).config, {
+        fernet: (texts) => management.reloadOwnKeys(texts),
+        admin: (key) => void (adminKey = key),
+      });
+      // The master of this process keeps the keys.
+      const ledger = makeLedger(base, config, { ...fernet, from: "settings" });
       await joinMaster(base, { ledger, config, link: () => hubLink(management.hub) });
       const { edge, visitors, agents, sealed, curve, quic, pipes } = await startEdge(
         base,
@@ -66,7 +73,7 @@ export function addServe(program: Command, context: CliContext): void {
       const publicKey = sealedKey?.found.value.publicKey;
       const options = {
         ring: fernet.value,
-        adminKey: admin.value,
+        adminKey: () => adminKey,
         config,
         management,
         edgeAddress: {

@@ -72,6 +72,13 @@ export class EdgeHub {
     await this.wake();
   }
 
+  /** Tells edges the keys, which came from elsewhere than the store. */
+  async announceKeys(): Promise<void> {
+    await this.#pump();
+    const keys = [...this.#options.keys.keys];
+    for (const [listener, seq] of this.#listeners) listener({ kind: "keys", seq, keys });
+  }
+
   /**
    * Tells `listener` first what it has missed since the change with number `since`, or all that holds, and then
    * everything as it comes. The answer undoes it.

@@ -242,6 +242,12 @@ export class Management {
     return this.keys.list().find((known) => known.id === id)!;
   }
 
+  /** Takes other Fernet keys of the settings or the data folder, and tells edges. */
+  async reloadOwnKeys(keys: readonly string[]): Promise<void> {
+    this.keys.reload(keys);
+    await this.hub.announceKeys();
+  }
+
   /** Retires a Fernet key: tokens that it made are refused from now on, and sessions that they opened go on. */
   async retireFernetKey(actor: Actor, id: string): Promise<void> {
     this.#mayUse(actor, ALL_TENANTS);

@@ -60,6 +60,29 @@ export const KEYS = {
     commands: MASTERS,
     schema: value.many(value.network),
   }),
+  oidcIssuer: optional({
+    flag: "oidc-issuer",
+    placeholder: "URL",
+    description:
+      "An identity provider whose JWTs the session master takes as credentials; their claims name hostnames and limits.",
+    commands: MASTERS,
+    schema: value.httpUrl,
+  }),
+  oidcJwks: optional({
+    flag: "oidc-jwks",
+    placeholder: "URL",
+    description: "Where it publishes its keys. Default: /.well-known/jwks.json at the issuer.",
+    commands: MASTERS,
+    schema: value.httpUrl,
+  }),
+  oidcAudience: setting({
+    flag: "oidc-audience",
+    placeholder: "NAME",
+    default: "sallyport",
+    description: "The audience that its JWTs must be for.",
+    commands: MASTERS,
+    schema: value.path,
+  }),
   streamsPerSource: setting({
     flag: "streams-per-source",
     placeholder: "COUNT",

@@ -7,7 +7,8 @@ import type { Bytes } from "../../bytes/bytes.ts";
 import type { Address } from "../../runtime/port.ts";
 import type { AckTracker } from "./recovery/acks.ts";
 import type { CongestionControl } from "./congestion/congestion.ts";
-import { createCongestion } from "./congestion/controls.ts";
+import { NewReno } from "./congestion/newreno.ts";
+import { Vegas } from "./congestion/vegas.ts";
 import { TAG_BYTES } from "../../crypto/sodium.ts";
 import {
   type AckRanges,
@@ -83,7 +84,8 @@ export class Sender implements RecoveryHost<CurveStream> {
     this.#parts = parts;
     this.envelope = parts.envelope;
     this.sentMs = this.#nowMs = parts.nowMs;
-    this.control = createCongestion(parts.options.congestion, DATAGRAM_MIN_BYTES);
+    const Control = parts.options.congestion === "vegas" ? Vegas : NewReno;
+    this.control = new Control(DATAGRAM_MIN_BYTES);
     this.recovery = new Recovery(this, this.control, this.rtt);
     this.#mtu = new MtuSearch(parts.options.maxDatagramBytes);
     this.#writer = new FrameWriter(new Uint8Array(parts.options.maxDatagramBytes));

@@ -11,12 +11,14 @@ import {
   channelIdOf,
   decodeCaller,
   encodeCaller,
+  encodePing,
   FrameType,
+  isPing,
+  isPong,
   newChannelId,
 } from "../../../wire/snitun/snitun_frame.ts";
 import type { Caller, Multiplexer, MuxHost } from "../host.ts";
 import type { MuxOptions } from "./options.ts";
-import { pingFrame, pingKind } from "./pings.ts";
 import { FrameReceiver } from "./receiver.ts";
 import { ReceiveBudget } from "./receive_budget.ts";
 import { SendBudget } from "../send_budget.ts";
@@ -312,7 +314,8 @@ export class MuxSession extends SessionCore<MuxStream> implements Multiplexer {
   }
 
   #pinged(header: Bytes): void {
-    if (this.heartbeat.received(pingKind(header), channelIdOf(header))) return;
+    const kind = isPing(header) ? "ping" : isPong(header) ? "pong" : undefined;
+    if (this.heartbeat.received(kind, channelIdOf(header))) return;
     if (this.sender.flight.pong(channelIdOf(header), this.host.nowMs())) this.wake();
     else this.#pauseSeen(this.#table.find(header));
   }
@@ -350,7 +353,7 @@ export class MuxSession extends SessionCore<MuxStream> implements Multiplexer {
   }
 
   sendPing(which: "ping" | "pong", id: Bytes): void {
-    this.control(pingFrame(which, id, this.#scratch.random));
+    this.control({ type: FrameType.PING, id, extra: encodePing(which, this.#scratch.random) });
   }
 
   control(frame: ControlFrame): void {

@@ -1,0 +1,82 @@
+/**
+ * JWTs of the operator's identity provider as credentials: its claims name hostnames, public ports, scopes and limits.
+ *
+ * | claim | |
+ * | --- | --- |
+ * | `sallyport_hostnames` | names that tokens may be for: exact ones, `*.NAME`, or `*` |
+ * | `sallyport_publish` | public ports that they may allow |
+ * | `sallyport_scopes` | what the management API lets it do: read, admin |
+ * | `sallyport_tenant` | the tenant that it sees; all when absent |
+ * | `sallyport_limits` | limits of tokens for names that belong to no agent, as in `/v1/agents` |
+ *
+ * @module
+ */
+import { createLocalJWKSet, createRemoteJWKSet, type JSONWebKeySet, type JWTPayload, jwtVerify } from "jose";
+import type { Clock } from "../runtime/port.ts";
+import { LIMITS_MEMBER, readAgentClaim } from "../wire/token/agent_claim.ts";
+import { allowsPort, coversAny, type Credential, type Credentials } from "./credentials.ts";
+import { SCOPES } from "./model.ts";
+
+/** Signatures that an identity provider may use; none that a shared secret makes. */
+const ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"];
+/** Clocks differ by so much. */
+export const OIDC_CLOCK_TOLERANCE_S = 30;
+/** The identity provider must answer within this time. */
+export const OIDC_TIMEOUT_MS = 5_000;
+
+/** What {@link oidcCredentials} takes. */
+export interface OidcOptions {
+  /** The `iss` that tokens must have. */
+  readonly issuer: string;
+  /** Where the provider publishes its keys, or the keys themselves. */
+  readonly jwks: string | JSONWebKeySet;
+  /** The `aud` that tokens must have. */
+  readonly audience: string;
+  readonly clock: Clock;
+}
+
+/** See the module. A JWT that isn't the provider's, or isn't good now, is an unknown credential. */
+export function oidcCredentials({ issuer, jwks, audience, clock }: OidcOptions): Credentials {
+  const keys = typeof jwks === "string"
+    ? createRemoteJWKSet(new URL(jwks), { timeoutDuration: OIDC_TIMEOUT_MS })
+    : createLocalJWKSet(jwks);
+  return {
+    async find(bearer): Promise<Credential | undefined> {
+      if (bearer.split(".").length !== 3) return undefined;
+      try {
+        const { payload } = await jwtVerify(bearer, keys, {
+          issuer,
+          audience,
+          algorithms: ALGORITHMS,
+          clockTolerance: OIDC_CLOCK_TOLERANCE_S,
+          currentDate: new Date(clock.wallMs()),
+          requiredClaims: ["sub", "exp"],
+        });
+        return credentialOf(payload);
+      } catch {
+        return undefined;
+      }
+    },
+  };
+}
+
+function credentialOf(payload: JWTPayload): Credential {
+  const { sub, exp, sallyport_hostnames, sallyport_publish, sallyport_scopes, sallyport_tenant } = payload;
+  const hostnames = texts(sallyport_hostnames).map((name) => name.toLowerCase());
+  const publish = texts(sallyport_publish);
+  const wanted = texts(sallyport_scopes);
+  const { limits } = readAgentClaim({ [LIMITS_MEMBER]: payload.sallyport_limits });
+  return {
+    id: `oidc:${sub}`,
+    scopes: SCOPES.filter((scope) => wanted.includes(scope)),
+    ...typeof sallyport_tenant === "string" ? { tenant: sallyport_tenant } : {},
+    claim: { limits },
+    expiresAtMs: exp! * 1000,
+    mayServe: (hostname) => coversAny(hostnames, hostname),
+    mayPublish: (port) => allowsPort(publish, port),
+  };
+}
+
+function texts(value: unknown): string[] {
+  return Array.isArray(value) ? value.filter((item): item is string => typeof item === "string") : [];
+}
