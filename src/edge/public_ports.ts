@@ -43,12 +43,14 @@ export interface PublicPortsParts extends PublicPortsOptions {
 /** The tunnels of an edge that has public ports, before those that its operator has of his own. */
 export function publicPorts(parts: PublicPortsParts, tunnels?: EdgeTunnels): EdgeTunnels {
   const { ports, ...rest } = parts;
-  const proxy = new DemandProxy({ ...rest, leases: new PortLeases(ports) });
+  const { clock } = parts.runtime;
+  const leases = new PortLeases(ports, () => clock.nowMs());
+  const proxy = new DemandProxy({ ...rest, leases });
   /** Their agents may not know yet. */
   const left = new WeakSet<Tunnel>();
   return {
     adopt: (carrier, agent) => tunnels?.adopt?.(carrier, agent) ?? false,
-    router: (agent) => either(routerFor(proxy, agent, left), tunnels?.router(agent)),
+    router: (agent) => either(routerFor(proxy, leases, agent, left), tunnels?.router(agent)),
     opened: (tunnel, agent) => tunnels?.opened?.(tunnel, agent),
     left(tunnel, why) {
       left.add(tunnel);
@@ -58,8 +60,14 @@ export function publicPorts(parts: PublicPortsParts, tunnels?: EdgeTunnels): Edg
   };
 }
 
-function routerFor(proxy: DemandProxy, agent: AgentRequest, left: WeakSet<Tunnel>): Router {
+function routerFor(
+  proxy: DemandProxy,
+  leases: PortLeases,
+  agent: AgentRequest,
+  left: WeakSet<Tunnel>,
+): Router {
   const claims = publishClaims(agent.extra);
+  for (const { port } of claims) if (port !== undefined) leases.reserve(port, agent.hostname);
   const allow = (tunnel: Tunnel, wished: number | undefined) => {
     if (left.has(tunnel)) {
       throw new SallyportError(
@@ -68,7 +76,7 @@ function routerFor(proxy: DemandProxy, agent: AgentRequest, left: WeakSet<Tunnel
         { side: "local" },
       );
     }
-    judge(claims, wished);
+    judge(claims, wished, wished !== undefined && leases.lastHolder(wished) === agent.hostname);
   };
   return createRouter({
     [`/${DEMAND_PREFIX[0]}`]: demandProxyService(proxy, {
@@ -79,8 +87,10 @@ function routerFor(proxy: DemandProxy, agent: AgentRequest, left: WeakSet<Tunnel
   });
 }
 
-function judge(claims: readonly PublishClaim[], wished: number | undefined): void {
-  if (claimsAllow(claims, wished)) return;
+/** `tcp` gives any port, and of those that are wished its own last one alone: another's isn't for the asking. */
+function judge(claims: readonly PublishClaim[], wished: number | undefined, own: boolean): void {
+  const specific = claims.some(({ port }) => port === wished);
+  if (specific || (own && claimsAllow(claims, wished))) return;
   const allowed = claims.length === 0
     ? "no public port"
     : `${claims.map(formatPublishClaim).join(", ")} alone`;

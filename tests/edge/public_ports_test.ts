@@ -205,7 +205,7 @@ for (const transport of TRANSPORTS) {
       const device = await new Device(test, AGENT_HOST, {
         transport,
         ports: [undefined, 20_002],
-        allowed: ["tcp", "tcp"],
+        allowed: ["tcp", "tcp:20002"],
       }).start();
       assert.deepEqual(device.ports, [20_000, 20_002]);
       device.agent.session!.close(
@@ -214,13 +214,15 @@ for (const transport of TRANSPORTS) {
       await test.advance(50);
       assert.deepEqual(device.ports, [undefined, undefined]);
       assert.equal(await refusedAt(test, 20_002), true);
-      // Somebody else takes one meanwhile: what had any gets another, what wants that one waits for it.
+      // Nobody else gets them meanwhile: what was lost is kept, and any port isn't one of one's choice.
       const other = await new Device(test, "10.0.0.3", { name: "b.test", ports: [20_000] }).start();
+      const modest = await new Device(test, "10.0.0.4", { name: "c.test", ports: [undefined] }).start();
       await test.advance(5_000);
-      assert.deepEqual([device.ports, other.ports], [[20_001, 20_002], [20_000]]);
-      assert.deepEqual(device.opened.toSorted(), [20_000, 20_001, 20_002, 20_002]);
+      assert.deepEqual([device.ports, other.ports, modest.ports], [[20_000, 20_002], [undefined], [20_001]]);
+      assert.match(other.line("access_denied").message, /tcp:20000/);
+      assert.deepEqual(device.opened.toSorted(), [20_000, 20_000, 20_002, 20_002]);
       await assertEchoes(test, 20_002, false);
-      await Promise.all([device.stop(), other.stop()]);
+      await Promise.all([device.stop(), other.stop(), modest.stop()]);
       await test.assertNothingLeft(20_000);
     });
 
@@ -292,7 +294,8 @@ describe("public ports", () => {
   it("that are used up are refused, and given to who waits once they are free", async () => {
     const test = await startEdge();
     const allowed = ["tcp", "tcp", "tcp"];
-    const greedy = await new Device(test, AGENT_HOST, { allowed, ports: [20_000, 20_001, 20_002] }).start();
+    const greedy = await new Device(test, AGENT_HOST, { allowed, ports: [undefined, undefined, undefined] })
+      .start();
     const late = await new Device(test, "10.0.0.3", { name: "b.test" }).start();
     assert.deepEqual(late.ports, [undefined]);
     assert.match(late.line("limit_exceeded").message, /Cannot publish tcp: .*none free/);

@@ -49,22 +49,22 @@ export async function verifyPeer(
   authenticators: readonly Authenticator[],
   context: AuthContext,
 ): Promise<VerifiedPeer> {
-  const dialogue = new Dialogue(stream, context);
+  const exchange = new AuthExchange(stream, context);
   try {
-    const { methods } = await dialogue.take(decodeAuthOffer);
+    const { methods } = await exchange.take(decodeAuthOffer);
     const index = methods.findIndex((name) => authenticators.some(({ method }) => method === name));
     stream.write(new Uint8Array([index < 0 ? NO_METHOD : index]));
     if (index < 0) throw unauthorized(`it offers ${methods.join(", ")}, and none of these is taken`);
     const method = methods[index]!;
     const authenticator = authenticators.find((one) => one.method === method)!;
-    const identity = await dialogue.within(authenticator.verify(dialogue, context));
+    const identity = await exchange.within(authenticator.verify(exchange, context));
     const { length } = new TextEncoder().encode(identity.name);
     if (length === 0 || length > TUNNEL_NAME_MAX_BYTES) throw unauthorized(`its name has ${length} bytes`);
     stream.write(encodeAuthMessage(AuthMessage.ACCEPTED, identity.confirmation ?? NOTHING));
-    dialogue.finish();
+    exchange.finish();
     return { ...identity, method };
   } catch (error) {
-    dialogue.refuse();
+    exchange.refuse();
     throw internalError("authorize", error);
   }
 }
@@ -81,28 +81,28 @@ export async function proveSelf(
 ): Promise<string> {
   const offer = encodeAuthOffer(credentials.map(({ method }) => method));
   const stream = await openWithin(carrier, { clock: context.clock, timeoutMs: TUNNEL_AUTH_STEP_MS });
-  const dialogue = new Dialogue(stream, context);
+  const exchange = new AuthExchange(stream, context);
   try {
     stream.write(offer);
-    const choice = (await dialogue.take((bytes) =>
+    const choice = (await exchange.take((bytes) =>
       bytes.length === 0 ? undefined : { size: 1, index: bytes[0]! }
     )).index;
     const credential = credentials[choice];
     if (credential === undefined) throw unauthorized("the other side takes none of the methods");
-    const confirm = await dialogue.within(credential.prove(dialogue, context));
-    const confirmation = await dialogue.acceptance();
+    const confirm = await exchange.within(credential.prove(exchange, context));
+    const confirmation = await exchange.acceptance();
     confirm?.(confirmation);
-    dialogue.finish();
+    exchange.finish();
     return credential.method;
   } catch (error) {
     stream.abort();
-    dialogue.finish();
+    exchange.finish();
     throw error;
   }
 }
 
 /** Bytes of the stream as messages; never more than one is kept beyond what a chunk brings. */
-class Dialogue implements ByteStreamHandler, AuthSteps {
+class AuthExchange implements ByteStreamHandler, AuthSteps {
   readonly #stream: ByteStream;
   readonly #context: AuthContext;
   readonly #deadline: Timer;

@@ -156,6 +156,8 @@ class Lease implements ByteStreamHandler {
   #state: "asking" | "opening" | "leased" | "over" = "asking";
   #port: PortLease<Listener> | undefined;
   #farewellBytes = 0;
+  /** The client has given it back; all else loses it, and finds it again. */
+  #unwanted = false;
   #connections = 0;
   #reasons = false;
 
@@ -197,7 +199,10 @@ class Lease implements ByteStreamHandler {
       }
     }
     this.#farewellBytes += chunk.length - taken;
-    if (this.#farewellBytes >= DEMAND_FAREWELL_BYTES) this.end("the client gave it back");
+    if (this.#farewellBytes >= DEMAND_FAREWELL_BYTES) {
+      this.#unwanted = true;
+      this.end("the client gave it back");
+    }
   }
 
   end(why?: string): void {
@@ -289,7 +294,7 @@ class Lease implements ByteStreamHandler {
 
   #giveBack(): void {
     this.#port?.opened.close();
-    this.#port?.free();
+    this.#port?.free(!this.#unwanted);
     this.#port = undefined;
     this.#host.unclaim();
   }

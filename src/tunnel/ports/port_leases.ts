@@ -5,13 +5,20 @@
  */
 import { errorCode, SallyportError } from "../../errors.ts";
 
+/** A port that its holder has lost is kept for it for this long, whoever asks for it. */
+export const PORT_HELD_MS = 300_000;
+
 /** A port that is taken. */
 export interface PortLease<T> {
   readonly port: number;
   /** What was opened on it. */
   readonly opened: T;
-  /** Gives the port back; close what was opened before. Later calls do nothing. */
-  free(): void;
+  /**
+   * Gives the port back; close what was opened before. Later calls do nothing.
+   *
+   * @param lost the holder didn't want it: the port is kept for it for PORT_HELD_MS
+   */
+  free(lost?: boolean): void;
 }
 
 /** A range of ports, both ends included. */
@@ -26,10 +33,19 @@ export class PortLeases {
   readonly #taken = new Set<number>();
   /** Who had each port last. */
   readonly #holders = new Map<number, string>();
+  /** Until when lost ports are kept for their last holder. */
+  readonly #keptUntilMs = new Map<number, number>();
+  /** Ports that are for those alone who have a claim to them. */
+  readonly #reserved = new Map<number, Set<string>>();
+  readonly #nowMs: () => number;
 
-  /** @throws SallyportError `config_invalid` when the range is none. */
-  constructor(range: PortRange) {
+  /**
+   * @param nowMs monotonic milliseconds; nothing is kept for anybody when absent
+   * @throws SallyportError `config_invalid` when the range is none.
+   */
+  constructor(range: PortRange, nowMs: () => number = () => Infinity) {
     this.#range = range;
+    this.#nowMs = nowMs;
     const { first, last } = range;
     if (
       !(Number.isInteger(first) && Number.isInteger(last) && 1 <= first && first <= last && last <= 65_535)
@@ -47,6 +63,26 @@ export class PortLeases {
   /** How many of them are leased. */
   get leased(): number {
     return this.#taken.size;
+  }
+
+  /** Keeps a port for holders that have a claim to it, from now on. */
+  reserve(port: number, holder: string): void {
+    let holders = this.#reserved.get(port);
+    if (holders === undefined) this.#reserved.set(port, holders = new Set());
+    holders.add(holder);
+  }
+
+  /** Who has a port, or had it last. */
+  lastHolder(port: number): string | undefined {
+    return this.#holders.get(port);
+  }
+
+  /** Whether a port isn't another's: claimed, or lost a while ago. */
+  #mayHave(port: number, holder: string | undefined): boolean {
+    const claimed = this.#reserved.get(port);
+    if (claimed !== undefined) return holder !== undefined && claimed.has(holder);
+    return this.#holders.get(port) === holder ||
+      !((this.#keptUntilMs.get(port) ?? -Infinity) > this.#nowMs());
   }
 
   /**
@@ -69,13 +105,18 @@ export class PortLeases {
       throw refused("access_denied", `${wished} lies outside ${first}:${last}`);
     }
     for (const port of wished === undefined ? this.#inOrder(holder) : [wished]) {
-      if (this.#taken.has(port)) continue;
+      if (this.#taken.has(port) || !this.#mayHave(port, holder)) continue;
       // Taken before the wait: others who ask meanwhile get the next one.
       this.#taken.add(port);
       try {
         const opened = await open(port);
         if (holder !== undefined) this.#holders.set(port, holder);
-        return { port, opened, free: once(() => void this.#taken.delete(port)) };
+        const free = (lost = false) => {
+          if (!this.#taken.delete(port)) return;
+          if (lost && holder !== undefined) this.#keptUntilMs.set(port, this.#nowMs() + PORT_HELD_MS);
+          else this.#keptUntilMs.delete(port);
+        };
+        return { port, opened, free: once(free) };
       } catch (error) {
         this.#taken.delete(port);
         if (errorCode(error) !== "address_in_use") throw error;
@@ -98,10 +139,10 @@ export class PortLeases {
   }
 }
 
-function once(run: () => void): () => void {
+function once(run: (lost?: boolean) => void): (lost?: boolean) => void {
   let done = false;
-  return () => {
-    if (!done) run();
+  return (lost) => {
+    if (!done) run(lost);
     done = true;
   };
 }

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { SallyportError } from "../../../src/errors.ts";
-import { PortLeases } from "../../../src/tunnel/ports/port_leases.ts";
+import { PORT_HELD_MS, PortLeases } from "../../../src/tunnel/ports/port_leases.ts";
 
 const opens = (port: number) => Promise.resolve(port);
 const fails = (code: "address_in_use" | "connection_refused") => () =>
@@ -75,6 +75,36 @@ describe("port leases", () => {
     assert.equal(leases.leased, 1);
     lease.free();
     assert.equal((await leases.lease(opens)).port, 5000);
+  });
+
+  it("keeps a lost port for its holder for PORT_HELD_MS, and one that was given back for nobody", async () => {
+    let nowMs = 0;
+    const leases = new PortLeases({ first: 5000, last: 5000 }, () => nowMs);
+    const open = (port: number) => Promise.resolve(port);
+    (await leases.lease(open, undefined, "a")).free(true);
+    await assert.rejects(leases.lease(open, undefined, "b"), { code: "limit_exceeded" });
+    await assert.rejects(leases.lease(open, 5000, "b"), { code: "address_in_use" });
+    await assert.rejects(leases.lease(open), { code: "limit_exceeded" });
+    const again = await leases.lease(open, 5000, "a");
+    again.free(true);
+    nowMs += PORT_HELD_MS;
+    const next = await leases.lease(open, undefined, "b");
+    assert.equal(next.port, 5000);
+    next.free();
+    assert.equal((await leases.lease(open, undefined, "c")).port, 5000);
+  });
+
+  it("keeps a claimed port for those who have the claim, whoever had it last", async () => {
+    const leases = new PortLeases({ first: 5000, last: 5001 }, () => 0);
+    const open = (port: number) => Promise.resolve(port);
+    leases.reserve(5000, "a");
+    leases.reserve(5000, "b");
+    assert.equal((await leases.lease(open, undefined, "c")).port, 5001);
+    await assert.rejects(leases.lease(open, 5000, "c"), { code: "address_in_use" });
+    const first = await leases.lease(open, 5000, "a");
+    assert.equal(leases.lastHolder(5000), "a");
+    first.free(true);
+    assert.equal((await leases.lease(open, 5000, "b")).port, 5000);
   });
 
   it("refuses ranges that are none", () => {
