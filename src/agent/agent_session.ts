@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { type InternalError, SallyportError } from "../errors.ts";
+import type { InternalError, SallyportError } from "../errors.ts";
 import type { Clock, Runtime, Timer } from "../runtime/port.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { Session, SessionHandler, SessionStream } from "../transport/port.ts";
@@ -147,8 +147,9 @@ export class AgentSession implements SessionHandler {
   }
 
   goingAway(code: SallyportError["code"]): void {
-    const why = `Session ends: the edge takes no new visitors any more: ${code}`;
-    this.#overOrRenewal.resolve(new SallyportError("shutdown", why, { side: "peer", retryable: true }));
+    // As with a renewal, the next session is opened before this one ends: the edge serves visitors here meanwhile.
+    void code;
+    this.#overOrRenewal.resolve(undefined);
   }
 
   #closeIfRetired(): void {

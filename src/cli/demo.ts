@@ -39,14 +39,14 @@ export function addDemo(program: Command, context: CliContext): void {
     context.exitCode = await life.run(async () => {
       const ring = new FernetRing([makeFernetKey()]);
       const adminKey = makeAdminKey();
-      const { edge, visitors } = await startEdge(base, ring, loaded);
+      const { ready, visitors } = await startEdge(base, ring, loaded);
       const port = visitors[0]?.port ?? 8443;
       const edgeAddress = { host: "localhost", port };
       const masters = await startMaster(base, {
         ring,
         adminKey,
         edgeAddress,
-        edge,
+        edgeReady: ready,
         listen: config.masterListen,
       });
       const master = localUrl(masters[0] ?? { host: "127.0.0.1", port: 8080 });

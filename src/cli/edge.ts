@@ -14,6 +14,7 @@ import { pipeFacts } from "./pipe_gate.ts";
 import { findSealed, sealedFacts } from "./sealed.ts";
 import { reloadKeys } from "./key_reload.ts";
 import { printStartup } from "./startup.ts";
+import { runWorker, startWorkers, workerAssignment, type WorkerPlace } from "./workers.ts";
 
 /** Adds the command. */
 export function addEdge(program: Command, context: CliContext): void {
@@ -44,8 +45,7 @@ export function addEdge(program: Command, context: CliContext): void {
     const quicPart = await findQuic(keys, config);
     for (const warning of keys.warnings) io.err(`Warning: ${warning}`);
     const base = await createBase(config, io);
-    context.exitCode = await base.life.run(async () => {
-      if (quicPart !== undefined) await warnOfKeyLog(io, base.runtime);
+    const startOwn = async (place?: WorkerPlace) => {
       const ledger = makeLedger(base, config, fernet);
       reloadKeys(base, () => readSettings(command, "edge", io).config, {
         // Those that a session master sends are newer than the file's.
@@ -53,18 +53,23 @@ export function addEdge(program: Command, context: CliContext): void {
       });
       const name = config.master === undefined ? undefined : await joinMaster(base, {
         ...{ ledger, config },
+        ...place === undefined ? {} : { worker: place.name },
         link: masterLink(base, config, config.master, fernet),
       });
-      const { edge, visitors, agents, sealed, curve, quic, pipes } = await startEdge(
-        base,
-        fernet.value,
-        loaded,
-        sealedKey,
-        quicPart,
-        ledger,
-      );
+      return { name, ...await startEdge(base, fernet.value, loaded, sealedKey, quicPart, ledger, place) };
+    };
+    const assignment = workerAssignment(io.env);
+    if (assignment !== undefined) {
+      context.exitCode = await runWorker(base, assignment, startOwn);
+      return;
+    }
+    context.exitCode = await base.life.run(async () => {
+      if (quicPart !== undefined) await warnOfKeyLog(io, base.runtime);
+      const { name, ready, visitors, agents, sealed, curve, quic, pipes } = config.workers === undefined
+        ? await startOwn()
+        : { name: undefined, ...await startWorkers(base, config, config.workers) };
       const status = await startStatus(base, config.metricsListen, () => ({
-        edge: edge.addresses.length > 0,
+        edge: ready(),
         keys: fernet.value.size > 0,
       }));
       printStartup(io, {

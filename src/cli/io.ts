@@ -41,6 +41,8 @@ export interface CliIo {
   onStop(handler: (signal: StopSignal) => void): () => void;
   /** Calls `handler` at every signal to reload (SIGHUP, where the system has it); the answer undoes it. */
   onReload(handler: () => void): () => void;
+  /** Calls `handler` at every signal to upgrade (SIGUSR2, where the system has it); the answer undoes it. */
+  onUpgrade?(handler: () => void): () => void;
   /** Asks a question on the terminal, and resolves with the line that is typed; absent where there is no terminal. */
   ask?(question: string): Promise<string>;
   /** Ends the process at once. */
@@ -87,6 +89,11 @@ export function processIo(): CliIo {
       if (process.platform === "win32") return () => {};
       process.on("SIGHUP", handler);
       return () => void process.off("SIGHUP", handler);
+    },
+    onUpgrade(handler) {
+      if (process.platform === "win32") return () => {};
+      process.on("SIGUSR2", handler);
+      return () => void process.off("SIGUSR2", handler);
     },
     ...process.stdin.isTTY && process.stderr.isTTY ? { ask: askOnTerminal } : {},
     exit: (code) => process.exit(code),

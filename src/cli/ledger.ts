@@ -41,25 +41,28 @@ export interface Joining {
   readonly ledger: EdgeLedger;
   readonly config: Pick<Config, "dataDir" | "edgeName">;
   readonly link: (edge: string) => ControlLink;
+  /** Names this process where several workers are one edge. */
+  readonly worker?: string;
 }
 
 /** Reports what the edge's agents use, and hears what the session master rules. Gives the edge's name. */
-export async function joinMaster(base: Base, { ledger, config, link }: Joining): Promise<string> {
+export async function joinMaster(base: Base, { ledger, config, link, worker }: Joining): Promise<string> {
   const { runtime: { clock }, log, life } = base;
   const folder = new DataDir(config.dataDir);
-  const edge = config.edgeName ??
+  const name = config.edgeName ??
     (await folder.readOrMake(EDGE_NAME_FILE, () => `edge-${randomBytes(4).toString("hex")}\n`)).content
       .trim();
+  const edge = worker === undefined ? name : `${name}-${worker}`;
   const reporter = new LedgerReporter({
     edge,
     ledger,
     link: link(edge),
     clock,
     log,
-    journal: {
-      read: () => folder.read(JOURNAL_FILE),
-      write: (text) => folder.replace(JOURNAL_FILE, text),
-    },
+    // A worker's name lasts as long as its process: nobody would read its journal.
+    journal: worker === undefined
+      ? { read: () => folder.read(JOURNAL_FILE), write: (text) => folder.replace(JOURNAL_FILE, text) }
+      : { read: () => Promise.resolve(undefined), write: () => Promise.resolve() },
   });
   life.add("reports", () => reporter.close());
   await reporter.start();

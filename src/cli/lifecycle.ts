@@ -4,7 +4,7 @@
  * @module
  */
 import { errorMessage } from "../errors.ts";
-import type { CliIo } from "./io.ts";
+import type { CliIo, StopSignal } from "./io.ts";
 import { ServiceManager } from "./systemd.ts";
 
 /** Parts of a running program, stopped in the reverse order of their start. */
@@ -13,6 +13,7 @@ export class Lifecycle {
   readonly #manager: ServiceManager;
   readonly #parts: { readonly name: string; readonly stop: () => Promise<void> | void }[] = [];
   #stopped = false;
+  #signal: StopSignal | undefined;
 
   constructor(io: CliIo, manager: ServiceManager = new ServiceManager(io)) {
     this.#io = io;
@@ -34,8 +35,9 @@ export class Lifecycle {
     let signalled = () => {};
     const signal = new Promise<void>((resolve) => signalled = resolve);
     let count = 0;
-    const undo = this.#io.onStop(() => {
+    const undo = this.#io.onStop((signal) => {
       count++;
+      this.#signal ??= signal;
       if (count === 1) {
         this.#io.err("Stopping; the same signal again stops at once");
         signalled();
@@ -69,6 +71,11 @@ export class Lifecycle {
         this.#io.err(`Cannot stop ${part?.name} in order: ${errorMessage(error)}`);
       }
     }
+  }
+
+  /** The signal that stops the program; undefined where it stops by itself. */
+  get signal(): StopSignal | undefined {
+    return this.#signal;
   }
 
   /** Whether stopping has begun. */

@@ -6,7 +6,7 @@
 import type { Config, HostPort, LoadedConfig } from "../config/config.ts";
 import { formatHostPort, queueLimits } from "../config/config.ts";
 import type { FernetRing } from "../crypto/fernet.ts";
-import { createEdge, type Edge } from "../edge/edge.ts";
+import { createEdge } from "../edge/edge.ts";
 import type { EdgeLedger } from "../edge/ledger/ledger.ts";
 import type { Accepts } from "../edge/protocol_detector.ts";
 import { errorCode, errorMessage, SallyportError } from "../errors.ts";
@@ -32,6 +32,7 @@ import { quicTransport } from "../transport/quic/edge.ts";
 import { sealedTransport } from "../transport/sealed/edge.ts";
 import { snitunTransport } from "../transport/snitun/edge.ts";
 import type { SealedPart } from "./sealed.ts";
+import type { WorkerPlace } from "./workers.ts";
 import process from "node:process";
 import { SHUTDOWN_GRACE_MS } from "../transport/port.ts";
 
@@ -96,7 +97,8 @@ function warnOfDescriptors({ descriptors, clock }: Runtime, log: Logger): void {
 
 /** Where an edge came to listen. */
 export interface EdgePart {
-  readonly edge: Edge;
+  /** Whether visitors and agents are accepted. */
+  ready(): boolean;
   /** Visitors' addresses, which are the agents' too where those have none of their own. */
   readonly visitors: readonly Address[];
   /** Empty where agents come in by the visitors' door. */
@@ -119,9 +121,11 @@ export async function startEdge(
   keyPart?: SealedPart,
   quicPart?: QuicPart,
   ledger?: EdgeLedger,
+  place?: WorkerPlace,
 ): Promise<EdgePart> {
   const pipes = await findPipes(base, loaded.config, keyPart?.sodium);
-  const { config, origins } = loaded;
+  const { origins } = loaded;
+  const config = place?.settings(loaded.config) ?? loaded.config;
   const { runtime, log, metrics, life } = base;
   await checkQuicConsent(config, runtime);
   const publishHost = config.publishPorts &&
@@ -135,12 +139,20 @@ export async function startEdge(
     transports: edgeTransports(config, keyPart, quicPart, pipes),
     proxyProtocolFrom: networks(config.proxyProtocolFrom),
     publish: config.publishPorts && { ports: config.publishPorts, host: publishHost! },
+    ...place === undefined ? {} : { cluster: place.membership.node, keyUses: place.membership.keyUses },
     idleTimeoutMs: config.idleTimeout,
     streamsPerSource: config.streamsPerSource,
   });
-  life.add("edge", () => edge.close(SHUTDOWN_GRACE_MS));
+  if (place !== undefined) place.edge = edge;
+  const graceMs = () => {
+    if (life.signal === "SIGTERM") return config.drainTimeout;
+    return place === undefined || life.signal !== undefined ? SHUTDOWN_GRACE_MS : place.graceMs;
+  };
+  life.add("edge", () => edge.close(graceMs()));
+  const reusePort = place !== undefined;
   const apart = config.agentListen.length > 0;
-  const open = (accepts: Accepts) => async (at: HostPort) => (await edge.listen({ ...at, accepts })).address;
+  const open = (accepts: Accepts) => async (at: HostPort) =>
+    (await edge.listen({ ...at, accepts, reusePort })).address;
   const visitors = await listenOnAll("listen", config.listen, open(apart ? "visitors" : "both"), {
     replaceable: !origins.has("listen"),
   });
@@ -148,7 +160,7 @@ export async function startEdge(
   const sealed = await listenOnAll("sealed-listen", config.sealedListen, open("sealed"));
   const curve = await listenOnAll("curve-listen", config.curveListen, open("curve"));
   const quic = await listenOnAll("quic-listen", config.quicListen, open("quic"));
-  return { edge, visitors, agents, sealed, curve, quic, pipes };
+  return { ready: () => edge.addresses.length > 0, visitors, agents, sealed, curve, quic, pipes };
 }
 
 /** The table of transports: those that the edge has a key or a certificate for. */
@@ -200,8 +212,8 @@ export interface MasterPartOptions {
   readonly listen: readonly HostPort[];
   /** What tokens name as the edge. */
   readonly edgeAddress: EdgeAddress;
-  /** The edge of the same process, for /readyz. */
-  readonly edge?: Edge;
+  /** Whether the edge of the same process accepts, for /readyz. */
+  readonly edgeReady?: () => boolean;
   /** The settings of its API; defaults where they are absent. */
   readonly config?: Pick<
     Config,
@@ -214,7 +226,7 @@ export interface MasterPartOptions {
 /** Starts a session master; gives where it listens. */
 export async function startMaster(base: Base, options: MasterPartOptions): Promise<readonly Address[]> {
   const { runtime, log, metrics, life } = base;
-  const { ring, edge, config, management, adminKey } = options;
+  const { ring, edgeReady, config, management, adminKey } = options;
   const app = createMasterApp({
     ring,
     credentials: firstOf({
@@ -229,7 +241,7 @@ export async function startMaster(base: Base, options: MasterPartOptions): Promi
     clock: runtime.clock,
     metrics,
     log,
-    ready: () => readiness(life, { ...edge && { edge: edge.addresses.length > 0 }, keys: ring.size > 0 }),
+    ready: () => readiness(life, { ...edgeReady && { edge: edgeReady() }, keys: ring.size > 0 }),
   });
   return await listenOnAll("master-listen", options.listen, async (at) => {
     const server = await runtime.serveHttp({

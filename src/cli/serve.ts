@@ -23,6 +23,7 @@ import { hubLink, joinMaster, makeLedger } from "./ledger.ts";
 import { databaseFact, openManagement } from "./management.ts";
 import { reloadKeys } from "./key_reload.ts";
 import { printStartup, shellWord } from "./startup.ts";
+import { runWorker, startWorkers, workerAssignment } from "./workers.ts";
 import { formatHostPort } from "../config/config.ts";
 
 /** Adds the command, which is also what runs without one. */
@@ -50,6 +51,15 @@ export function addServe(program: Command, context: CliContext): void {
     for (const warning of keys.warnings) io.err(`Warning: ${warning}`);
     warnOfPublicAddress(io, loaded, ["listen", "agentListen"]);
     const base = await createBase(config, io);
+    const assignment = workerAssignment(io.env);
+    if (assignment !== undefined) {
+      context.exitCode = await runWorker(base, assignment, async (place) => {
+        const ledger = makeLedger(base, config, { ...fernet, from: "settings" });
+        await joinMaster(base, { ledger, config, ...place.masterLink() });
+        return await startEdge(base, fernet.value, loaded, sealedKey, quicPart, ledger, place);
+      });
+      return;
+    }
     context.exitCode = await base.life.run(async () => {
       if (quicPart !== undefined) await warnOfKeyLog(io, base.runtime);
       const management = await openManagement(base, config, fernet);
@@ -58,17 +68,15 @@ export function addServe(program: Command, context: CliContext): void {
         fernet: (texts) => management.reloadOwnKeys(texts),
         admin: (key) => void (adminKey = key),
       });
-      // The master of this process keeps the keys.
-      const ledger = makeLedger(base, config, { ...fernet, from: "settings" });
-      await joinMaster(base, { ledger, config, link: () => hubLink(management.hub) });
-      const { edge, visitors, agents, sealed, curve, quic, pipes } = await startEdge(
-        base,
-        fernet.value,
-        loaded,
-        sealedKey,
-        quicPart,
-        ledger,
-      );
+      const startOwn = async () => {
+        // The master of this process keeps the keys.
+        const ledger = makeLedger(base, config, { ...fernet, from: "settings" });
+        await joinMaster(base, { ledger, config, link: () => hubLink(management.hub) });
+        return await startEdge(base, fernet.value, loaded, sealedKey, quicPart, ledger);
+      };
+      const { ready, visitors, agents, sealed, curve, quic, pipes } = config.workers === undefined
+        ? await startOwn()
+        : await startWorkers(base, config, config.workers, management.hub);
       const edgeAddress = publicAddress(config, agents.length > 0 ? agents : visitors);
       const publicKey = sealedKey?.found.value.publicKey;
       const options = {
@@ -83,7 +91,7 @@ export function addServe(program: Command, context: CliContext): void {
           quicPort: config.quicPort ?? quic[0]?.port,
           certificateFingerprint: quicPart?.fingerprint,
         },
-        edge,
+        edgeReady: ready,
       };
       const masters = await startMaster(base, { ...options, listen: config.masterListen });
       printStartup(io, {

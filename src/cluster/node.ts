@@ -24,6 +24,8 @@ export const ROUTES_CACHED_MAX = 100_000;
 export const LOOKUPS_MAX = 256;
 /** A node that could not be reached is not tried again before this. */
 export const LINK_RETRY_MS = 1_000;
+/** A node that leaves looks this often whether its links carry visitors. */
+const LINKS_CHECK_MS = 100;
 /** Claims and confirmations that are under way at a time. */
 const CLAIMS_AT_ONCE = 32;
 /** Every claim is confirmed this often, paced evenly, so that what the directory has lost is repaired. */
@@ -83,6 +85,8 @@ interface LinkState {
 
 /** See the module. */
 export class ClusterNode {
+  /** No other node will take this one's agents over: all of them stop. */
+  last = false;
   readonly #options: ClusterNodeOptions;
   readonly #registrations = new Map<string, Registration>();
   readonly #routes = new Map<string, CachedRoute>();
@@ -148,6 +152,13 @@ export class ClusterNode {
     return wildcard === undefined ? undefined : this.#findWildcard(wildcard);
   }
 
+  /** A visitor was refused by the node that a route named: the directory is asked anew. */
+  stale(name: string): void {
+    this.#routes.delete(name);
+    const wildcard = wildcardOf(name);
+    if (wildcard !== undefined) this.#routes.delete(wildcard);
+  }
+
   /** What another node's link hands on: each stream is a visitor for a session of this node. */
   accepted(session: Session): SessionHandler {
     this.#incoming.add(session);
@@ -164,15 +175,28 @@ export class ClusterNode {
     return [...this.#incoming].reduce((sum, { streams }) => sum + streams, 0);
   }
 
+  get #linkStreams(): number {
+    return [...this.#links.values()].reduce(
+      (sum, { session }) => sum + (session?.streams ?? 0),
+      this.incomingStreams,
+    );
+  }
+
   /** Tells the directory about this node's state now, as when it starts to drain. */
   async announce(): Promise<void> {
     this.#renewal?.cancel();
     await this.#renew();
   }
 
-  /** Leaves the cluster and ends its links. */
-  async close(): Promise<void> {
+  /** Leaves the cluster, and ends its links when the visitors in them have left, or after `graceMs`. */
+  async close(graceMs = 0): Promise<void> {
     if (this.#closed) return;
+    const deadlineMs = this.#options.clock.nowMs() + graceMs;
+    while (this.#linkStreams > 0 && this.#options.clock.nowMs() < deadlineMs) {
+      const waited = Promise.withResolvers<void>();
+      this.#options.clock.after(LINKS_CHECK_MS, waited.resolve);
+      await waited.promise;
+    }
     this.#closed = true;
     this.#renewal?.cancel();
     this.#confirmation?.cancel();
@@ -500,6 +524,10 @@ class ForwardingSession implements Session {
       if (caller.serverName !== undefined) this.#stale(caller.serverName);
       throw error;
     }
+  }
+
+  askToMove(): void {
+    this.#link.askToMove();
   }
 
   goAway(reason: SallyportError): void {

@@ -302,9 +302,10 @@ export function keyLines(content: string): string[] {
   return lines.flatMap(split).filter((key) => key !== "");
 }
 
-/** Variables that are no settings: secrets that `pipe` reads itself, and what the npm package's launcher reads. */
+/** Variables that are no settings: secrets that `pipe` reads itself, what the npm package's launcher reads, and what
+ * a parent process tells its workers. */
 const NO_VARIABLES_OF_SETTINGS = [
-  ...["PIPE_LOGIN", "PIPE_PASSPHRASE", "PIPE_KEY", "PIPE_PUBLIC_KEY", "RUNTIME"],
+  ...["PIPE_LOGIN", "PIPE_PASSPHRASE", "PIPE_KEY", "PIPE_PUBLIC_KEY", "RUNTIME", "WORKER"],
 ].map((name) => `SALLYPORT_${name}`);
 
 function strangers(env: Readonly<Record<string, string | undefined>>): string[] {

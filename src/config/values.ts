@@ -158,6 +158,17 @@ export function count(unit: string, min: number, max: number = Number.MAX_SAFE_I
   });
 }
 
+/** The most worker processes of one machine. */
+const WORKERS_MAX = 256;
+
+/** A number of worker processes, or `auto`. */
+export const workers = parsed((given): "auto" | number => {
+  const value = wholeNumber(given);
+  if (given === "auto") return given;
+  if (value >= 1 && value <= WORKERS_MAX) return value;
+  throw new Error(`${quote(given)} is neither auto nor a whole number of processes from 1 to ${WORKERS_MAX}`);
+});
+
 const SIZE_UNITS = ["", "k", "M", "G", "T"];
 
 /** A number of bytes, with a unit or without: `500000`, `10GB` (powers of 1000), `4GiB` (of 1024). */

@@ -25,6 +25,8 @@ export interface AuthorityRequest {
   readonly validDays: number;
   /** The date, in milliseconds since 1970. */
   readonly wallMs: number;
+  /** Since when it is good, in milliseconds since 1970; a day before `wallMs` when absent. */
+  readonly validFromMs?: number;
 }
 
 /** Options of {@link makeCertificate}. */
@@ -64,7 +66,7 @@ export async function makeAuthority(request: AuthorityRequest): Promise<Identity
 type Extensions = NonNullable<NonNullable<Parameters<typeof import("selfsigned").generate>[1]>["extensions"]>;
 
 async function generateIdentity(
-  { commonName, validDays, wallMs }: AuthorityRequest,
+  { commonName, validDays, wallMs, validFromMs = wallMs - DAY_MS }: AuthorityRequest,
   authority: Identity | undefined,
   extensions: Extensions,
 ): Promise<Identity> {
@@ -76,7 +78,7 @@ async function generateIdentity(
       curve: "P-256",
       algorithm: "sha256",
       // A clock that is a little behind must not refuse it.
-      notBeforeDate: new Date(wallMs - DAY_MS),
+      notBeforeDate: new Date(validFromMs),
       notAfterDate: new Date(wallMs + validDays * DAY_MS),
       extensions,
       ...authority === undefined

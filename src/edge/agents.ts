@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { randomUUID } from "node:crypto";
 import type { FernetRing } from "../crypto/fernet.ts";
 import { type InternalError, internalError, SallyportError } from "../errors.ts";
 import { tokenId, tokenMadeAtS, tryOpenToken } from "../protocol/token/token.ts";
@@ -24,8 +25,17 @@ import type { EdgeLedger } from "./ledger/ledger.ts";
 import { type Claim, type Claimed, Routes, type TokenAge } from "./routes.ts";
 import { sharedInstance } from "../wire/token/shared_claim.ts";
 import { tokenTransports } from "../wire/token/transports_claim.ts";
+import { routeGroup } from "../wire/token/route_group.ts";
+import type { EdgeCluster } from "./cluster.ts";
 import { type KeyUseStore, UsedKeys } from "./used_keys.ts";
 
+/** An edge that drains waits this long for its agents to move to another node; the Python reference cannot be told. */
+export const MOVE_PATIENCE_MS = 5_000;
+/** So many agents are asked to move at a time, and then there is a pause: 1,000 a second. */
+const MOVES_AT_ONCE = 20;
+const MOVE_PAUSE_MS = 20;
+/** Between two agents that are cut because they cannot be told to move. */
+const CUT_PAUSE_MS = 5;
 /** A replaced session's streams may finish for this long. */
 export const REPLACED_GRACE_MS = 30_000;
 
@@ -43,6 +53,8 @@ export interface AgentOptions {
   /** Where edges with the same Fernet keys note together which tokens have been used. */
   readonly keyUses?: KeyUseStore;
   readonly tunnels?: EdgeTunnels;
+  /** The other nodes of the cluster, where the edge belongs to one. */
+  readonly cluster?: EdgeCluster;
 }
 
 /** The agents of one edge. */
@@ -51,6 +63,7 @@ export class AgentRegistry {
   readonly #routes = new Routes<AgentSession>();
   readonly #usedKeys: UsedKeys;
   readonly #sessions = new Set<AgentSession>();
+  #draining = false;
 
   constructor(options: AgentOptions) {
     this.#options = options;
@@ -105,8 +118,42 @@ export class AgentRegistry {
       side: "local",
       retryable: true,
     });
+    this.#draining = true;
+    const startedMs = this.#options.clock.nowMs();
+    if (this.#options.cluster?.last === false && graceMs > 0) await this.#moveAgents(graceMs);
+    const leftMs = Math.max(0, graceMs - (this.#options.clock.nowMs() - startedMs));
     for (const agent of this.#sessions) agent.session.goAway(over);
-    await Promise.all([...this.#sessions].map((agent) => agent.retire(over, graceMs)));
+    await Promise.all([...this.#sessions].map((agent) => agent.retire(over, leftMs)));
+  }
+
+  /**
+   * Asks agents to open a session at another node, some at a time, so that not all of them do at once. Other nodes go on
+   * forwarding visitors to them here until they have. Resolves when all have moved, or when those that cannot be told
+   * have been waited for.
+   */
+  async #moveAgents(graceMs: number): Promise<void> {
+    const { clock } = this.#options;
+    const pause = (ms: number) => new Promise<void>((resolve) => void clock.after(ms, resolve));
+    const untilMs = clock.nowMs() + Math.min(graceMs, MOVE_PATIENCE_MS);
+    let asked = 0;
+    for (const agent of [...this.#sessions]) {
+      agent.session.askToMove();
+      if (++asked % MOVES_AT_ONCE === 0) await pause(MOVE_PAUSE_MS);
+    }
+    while (clock.nowMs() < untilMs && [...this.#sessions].some(({ retiring }) => !retiring)) {
+      await pause(MOVE_PAUSE_MS);
+    }
+    // Those that are left cannot be told: they are cut one by one, and come back by themselves.
+    const over = new SallyportError("shutdown", "Session ended: the edge is shutting down", {
+      side: "local",
+      retryable: true,
+    });
+    for (const agent of [...this.#sessions]) {
+      if (agent.retiring) continue;
+      agent.session.goAway(over);
+      void agent.retire(over, graceMs);
+      await pause(CUT_PAUSE_MS);
+    }
   }
 
   #authorize(token: OpenedToken, remote: Address, transport: string): void | Promise<void> {
@@ -178,6 +225,7 @@ export class AgentRegistry {
       cipher: session.cipher,
       token_id: id,
     }, "agent connected");
+    this.#claimInCluster(agent, token, id, denied);
     for (const alias of denied) {
       metrics.refused("agent", "name_taken");
       log.warn({ hostname: claims.hostname, alias, reason: "name_taken" }, "alias belongs to another agent");
@@ -189,6 +237,40 @@ export class AgentRegistry {
       void older.retire(reason, REPLACED_GRACE_MS);
     }
     return agent;
+  }
+
+  /** The agent serves its names here at once; whether they are its own in the cluster is known a moment later. */
+  #claimInCluster(agent: AgentSession, token: OpenedToken, id: string, denied: readonly string[]): void {
+    const { hostname, aliases, extra } = token.claims;
+    this.#options.cluster?.register({
+      session: agent.id,
+      owner: hostname,
+      group: routeGroup(hostname, extra, id),
+      madeAtMs: tokenMadeAtS(token.token) * 1000,
+      names: [hostname, ...aliases.filter((alias) => !denied.includes(alias))],
+      lost: (names, reason) => this.#lostInCluster(agent, names, reason),
+    });
+  }
+
+  #lostInCluster(agent: AgentSession, names: readonly string[], reason: "name_taken" | "replaced"): void {
+    this.#options.log.info(
+      { hostname: agent.hostname, names: names.join(","), reason },
+      "names lost in the cluster",
+    );
+    if (!names.includes(agent.hostname)) return this.#routes.releaseNames(agent, names);
+    this.#routes.release(agent);
+    // It has moved because this node drains: its streams have the drain's time, not that of a replaced session.
+    if (this.#draining) {
+      agent.retiring = true;
+      return;
+    }
+    const why = reason === "replaced"
+      ? "a newer one serves its names"
+      : "another agent of the cluster has its name";
+    void agent.retire(
+      new SallyportError(reason, `Session ended: ${why}`, { side: "peer" }),
+      REPLACED_GRACE_MS,
+    );
   }
 
   /** Comes before the routes: what the operator's router throws refuses the agent. */
@@ -227,6 +309,7 @@ export class AgentRegistry {
     this.#sessions.delete(agent);
     this.#options.ledger.ended(agent.session);
     this.#routes.release(agent);
+    this.#options.cluster?.release(agent.id);
     const { log, metrics } = this.#options;
     metrics.sessionClosed(agent.session);
     metrics.sessionEnded(error.code);
@@ -251,6 +334,7 @@ export class AgentRegistry {
   /** Internal: an agent wants no new visitors; its names are free for other agents. */
   goingAway(agent: AgentSession): void {
     this.#routes.release(agent);
+    this.#options.cluster?.release(agent.id);
     this.left(agent, "the agent is leaving");
   }
 
@@ -297,6 +381,8 @@ interface AgentFacts {
 
 /** One agent's session at the edge. */
 class AgentSession implements SessionHandler, AgentFacts {
+  /** Unique in a cluster. */
+  readonly id: string = randomUUID();
   readonly session: Session;
   readonly hostname: string;
   readonly valid: number;
@@ -319,8 +405,12 @@ class AgentSession implements SessionHandler, AgentFacts {
     this.visitors = facts.visitors;
   }
 
+  /** It serves no new visitors any more. */
+  retiring = false;
+
   /** Lets the streams finish, then closes; resolves when it's done. */
   retire(reason: SallyportError, graceMs: number): Promise<void> {
+    this.retiring = true;
     this.#registry.left(this, reason.message);
     return new Promise((resolve) => {
       const earlier = this.#retired?.done;

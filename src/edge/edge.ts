@@ -13,7 +13,9 @@ import { reportFault } from "../telemetry/faults.ts";
 import { type Logger, silentLogger } from "../telemetry/log.ts";
 import { LogSampler } from "../telemetry/log_sampler.ts";
 import { Metrics } from "../telemetry/metrics.ts";
+import type { Session } from "../transport/port.ts";
 import type { Tunnel } from "../tunnel/tunnel.ts";
+import type { EdgeCluster } from "./cluster.ts";
 import type { Authorize, EdgeTunnels } from "./agent_request.ts";
 import { AgentRegistry } from "./agents.ts";
 import { EdgeLedger } from "./ledger/ledger.ts";
@@ -53,6 +55,8 @@ export interface EdgeOptions {
   readonly transports?: readonly EdgeTransport[];
   /** Lets agents ask for streams of their own, and the edge ask its agents; refused when absent. */
   readonly tunnels?: EdgeTunnels;
+  /** The other nodes, where the edge belongs to a cluster: visitors of names that they hold are forwarded. */
+  readonly cluster?: EdgeCluster;
   /** Public TCP ports for agents whose token allows them; none when absent. */
   readonly publish?: PublicPortsOptions;
   /** Peers from these networks are proxies: they must send a PROXY header, which is believed. Nobody else may. */
@@ -78,6 +82,8 @@ export interface EdgeListenOptions {
    * agents of one of the edge's transports, over TCP or over UDP as the transport has it.
    */
   readonly accepts?: Accepts;
+  /** Lets several processes share a TCP port (SO_REUSEPORT): the workers of one machine. */
+  readonly reusePort?: boolean;
 }
 
 /** A running edge. */
@@ -93,6 +99,8 @@ export interface Edge {
    * `config_invalid` for the agents of a transport that the edge doesn't have.
    */
   listen(options: EdgeListenOptions): Promise<Listener>;
+  /** The session of this edge that serves a canonical name, whatever the other nodes of its cluster hold. */
+  session(hostname: string): Session | undefined;
   /** Whether an agent serves this canonical name now. */
   serves(hostname: string): boolean;
   /** The tunnel to the agent that serves this canonical name, where {@link EdgeOptions.tunnels} has a router for it. */
@@ -148,7 +156,9 @@ class EdgeNode implements Edge {
     const shares = new StreamShares(options.streamsPerSource);
     this.#pending = new PendingBudgets(clock);
     this.#sampler = new LogSampler({ log: this.#log, clock, burst: LOGGED_REFUSALS });
+    const { cluster } = options;
     this.#agents = new AgentRegistry({
+      cluster,
       clock,
       ring: options.ring,
       log: this.#log,
@@ -181,7 +191,8 @@ class EdgeNode implements Edge {
       shares,
       answerTimeoutMs: options.answerTimeoutMs ?? FIRST_BYTE_DEADLINE_MS,
       idleTicks: idleTicks(options.idleTimeoutMs ?? VISITOR_IDLE_TIMEOUT_MS),
-      find: (name) => this.#agents.find(name),
+      find: (name) => this.#agents.find(name) ?? cluster?.find(name),
+      stale: (name) => cluster?.stale(name),
     });
   }
 
@@ -193,6 +204,10 @@ class EdgeNode implements Edge {
     return [...this.#listeners].map((listener) => listener.address);
   }
 
+  session(hostname: string): Session | undefined {
+    return this.#agents.find(hostname);
+  }
+
   serves(hostname: string): boolean {
     return this.#agents.find(hostname) !== undefined;
   }
@@ -201,7 +216,7 @@ class EdgeNode implements Edge {
     return this.#agents.findTunnel(hostname);
   }
 
-  async listen({ host, port, accepts = "both" }: EdgeListenOptions): Promise<Listener> {
+  async listen({ host, port, accepts = "both", reusePort = false }: EdgeListenOptions): Promise<Listener> {
     const alone = this.#transports.find(({ transport }) => transport.name === accepts);
     if (alone === undefined && !SHARED_PORTS.includes(accepts)) {
       const why = `the edge doesn't have that transport, but ${this.#names.join(", ")}`;
@@ -214,6 +229,7 @@ class EdgeNode implements Edge {
     const opened = await (own ?? this.#runtime.listen({
       host,
       port,
+      reusePort,
       accept: (conn) => this.#accept(conn, detector),
     }));
     if (this.#closed) {

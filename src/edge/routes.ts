@@ -141,6 +141,14 @@ export class Routes<S> {
     this.#names.delete(session);
   }
 
+  /** Gives up some of the names that `session` holds. */
+  releaseNames(session: S, names: readonly string[]): void {
+    const held = this.#names.get(session);
+    if (held === undefined) return;
+    for (const name of names) if (held.includes(name)) this.#routes.delete(name);
+    this.#names.set(session, held.filter((name) => !names.includes(name)));
+  }
+
   /** Forgets take-overs of more than a minute ago. */
   sweep(nowMs: number): void {
     for (const name of this.#takeovers.keys()) {

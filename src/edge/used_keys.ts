@@ -21,6 +21,8 @@ export interface KeyUseStore {
    * no edge had noted it before.
    */
   first(fingerprint: string, validUntilS: number): boolean | Promise<boolean>;
+  /** Since when it remembers, in Unix seconds, where it does not outlive a restart: older tokens are refused as stale. */
+  readonly sinceS?: number;
 }
 
 /** A use of a token's key. */
@@ -55,7 +57,7 @@ export class UsedKeys {
    */
   constructor(startedAtS: number, store?: KeyUseStore) {
     // Tokens have whole seconds. One of this very second counts as made after the start.
-    this.#knownSinceS = Math.floor(startedAtS);
+    this.#knownSinceS = Math.floor(store?.sinceS ?? startedAtS);
     this.#store = store;
   }
 
@@ -67,7 +69,9 @@ export class UsedKeys {
     const fingerprint = hash("sha256", use.aesKey, "base64").slice(0, FINGERPRINT_CHARS);
     const before = this.#keys.get(fingerprint);
     if (before !== undefined && !(before.repeatable && use.repeatable)) throw reused();
-    if (before === undefined && this.#store === undefined) this.#judgeAge(use);
+    if (before === undefined && (this.#store === undefined || this.#store.sinceS !== undefined)) {
+      this.#judgeAge(use);
+    }
     this.#note(fingerprint, use);
     if (use.repeatable || this.#store === undefined) return;
     const first = this.#store.first(fingerprint, use.validUntilS);

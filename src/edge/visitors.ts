@@ -30,7 +30,9 @@ export interface VisitorOptions {
   /** Ticks of IDLE_TICK_MS without a byte that end a visitor. */
   readonly idleTicks: number;
   /** The session that serves a name. */
-  find(serverName: string): Session | undefined;
+  find(serverName: string): Session | undefined | Promise<Session | undefined>;
+  /** Another node refused the visitor that was forwarded to it: it does not hold the name any more. */
+  stale?(serverName: string): void;
 }
 
 /** Routes the visitors of one edge; nothing of a visitor stays here behind its splice. */
@@ -48,8 +50,40 @@ export class Visitors {
       const nameless = new SallyportError("no_server_name", why, { side: "peer" });
       return this.refuse(conn, remote, nameless, AlertDescription.missing_extension);
     }
-    const { shares, find } = this.#options;
-    const session = find(serverName);
+    const session = this.#options.find(serverName);
+    if (session instanceof Promise) this.#routeLater(conn, remote, serverName, received.slice(), session);
+    else this.#open(conn, remote, serverName, received, session);
+  }
+
+  /** The cluster has to be asked for the name first; it answers or gives up within seconds. */
+  #routeLater(
+    conn: Conn,
+    remote: Address,
+    serverName: string,
+    received: Bytes,
+    asked: Promise<Session | undefined>,
+  ): void {
+    let left = false;
+    conn.attach({ data() {}, end() {}, drain() {}, close: () => void (left = true) });
+    conn.pause();
+    asked.then(
+      (session) => {
+        if (left) return;
+        this.#open(conn, remote, serverName, received, session);
+        conn.resume();
+      },
+      (error) => this.refuse(conn, remote, internalError("visitor", error), AlertDescription.internal_error),
+    );
+  }
+
+  #open(
+    conn: Conn,
+    remote: Address,
+    serverName: string,
+    received: Bytes,
+    session: Session | undefined,
+  ): void {
+    const { shares } = this.#options;
     if (session === undefined) {
       const why = `Cannot route visitor: no agent serves ${serverName}`;
       const unknown = new SallyportError("unrecognized_name", why, { side: "peer" });
@@ -109,6 +143,9 @@ export class Visitors {
       done: (error) => {
         shares.leave(session, host);
         metrics.streamClosed();
+        if (error instanceof SallyportError && error.code === "unrecognized_name") {
+          this.#options.stale?.(serverName);
+        }
         reportFault(error, this.#options, { server_name: serverName });
         const seconds = (clock.nowMs() - startedMs) / 1000;
         log.debug({ server_name: serverName, visitor: host, seconds, error }, "visitor left");

@@ -6,7 +6,7 @@
  */
 
 import process from "node:process";
-import { Counter, Gauge, Histogram, Registry } from "prom-client";
+import { AggregatorRegistry, Counter, Gauge, Histogram, Registry } from "prom-client";
 import type { Boundary, ErrorCode } from "../errors.ts";
 import type { Clock, Descriptors, Timer } from "../runtime/port.ts";
 import { VERSION } from "../version.ts";
@@ -64,6 +64,13 @@ const INFO = {
     type: "counter",
     help: "Visitors' streams opened",
     labels: [],
+  },
+  forwarded: {
+    name: "sallyport_forwarded_visitors_total",
+    type: "counter",
+    help:
+      "Visitors that were forwarded between nodes of a cluster, by direction (out to another node, in from one)",
+    labels: ["direction"],
   },
   publicPorts: {
     name: "sallyport_public_ports",
@@ -228,11 +235,13 @@ export class Metrics {
   /** An agent's services. */
   readonly services: ServiceMetrics;
   readonly #registry = new Registry();
+  #others: (() => Promise<readonly unknown[]>) | undefined;
   readonly #sessions: Gauge<(typeof SESSION_LABELS)[number]>;
   readonly #handshakes: Counter<(typeof SESSION_LABELS)[number]>;
   readonly #transportAttempts: Counter<"transport" | "outcome">;
   readonly #sessionEnds: Counter<"reason">;
   readonly #refusals: Counter<"what" | "reason">;
+  readonly #forwarded: Counter;
   readonly #internalErrors: Counter<"where">;
   readonly #pipeTransfers: Counter<"outcome">;
   readonly #tokensIssued: Counter<"protocol_version" | "cipher">;
@@ -288,12 +297,13 @@ export class Metrics {
       },
     });
     this.#refusals = new Counter(config(INFO.refusals));
+    this.#forwarded = new Counter(config(INFO.forwarded));
     this.#internalErrors = new Counter(config(INFO.internalErrors));
     this.#pipeTransfers = new Counter(config(INFO.pipeTransfers));
     this.#tokensIssued = new Counter(config(INFO.tokensIssued));
     this.#masterRequests = new Counter(config(INFO.masterRequests));
     this.#loopDelay = new Histogram({ ...config(INFO.loopDelay), buckets: LOOP_DELAY_BUCKETS_S });
-    new Gauge(config(INFO.buildInfo)).set({
+    new Gauge({ ...config(INFO.buildInfo), aggregator: "first" }).set({
       version: VERSION,
       runtime: options.runtime?.name ?? "unknown",
       runtime_version: options.runtime?.version ?? "unknown",
@@ -327,7 +337,9 @@ export class Metrics {
         this.set(process.memoryUsage().rss);
       },
     });
-    new Gauge(config(INFO.started)).set(Math.round(Date.now() / 1000 - process.uptime()));
+    new Gauge({ ...config(INFO.started), aggregator: "min" }).set(
+      Math.round(Date.now() / 1000 - process.uptime()),
+    );
   }
 
   /** A handshake led to a session. */
@@ -371,6 +383,11 @@ export class Metrics {
   /** A public port was given or taken back. */
   publicPortClosed(): void {
     this.publicPorts--;
+  }
+
+  /** A visitor was forwarded to another node of the cluster, or came from one. */
+  visitorForwarded(direction: "in" | "out"): void {
+    this.#forwarded.inc({ direction });
   }
 
   /** Something was turned away before it was served. */
@@ -424,7 +441,19 @@ export class Metrics {
   }
 
   /** Everything in Prometheus' text format, version 0.0.4. */
-  render(): Promise<string> {
-    return this.#registry.metrics();
+  async render(): Promise<string> {
+    if (this.#others === undefined) return await this.#registry.metrics();
+    const all = [await this.measured(), ...await this.#others()];
+    return await AggregatorRegistry.aggregate(all as object[]).metrics();
+  }
+
+  /** Everything measured, as data for {@link addOthers} in another process. */
+  measured(): Promise<unknown> {
+    return this.#registry.getMetricsAsJSON();
+  }
+
+  /** From now on {@link render} adds up what other processes have measured: `others` gives their `measured()`. */
+  addOthers(others: () => Promise<readonly unknown[]>): void {
+    this.#others = others;
   }
 }

@@ -65,6 +65,10 @@ export abstract class DrivenSession implements Session, SessionHost<SessionStrea
     this.machine.goAway(reason);
   }
 
+  askToMove(): void {
+    this.machine.askToMove();
+  }
+
   close(reason: SallyportError): void {
     this.machine.end(reason);
   }

@@ -70,6 +70,11 @@ export interface Session {
    * Streams that are open go on.
    */
   goAway(reason: SallyportError): void;
+  /**
+   * Asks the other side to open another session. Until it has, both sides may open streams in this one. The Python
+   * reference and protocol versions of SniTun that do not know the request pass it over.
+   */
+  askToMove(): void;
   /** Opens a stream to the other side. Throws `limit_exceeded` or what the session ended with. */
   open(caller: Caller): SessionStream;
   /** Ends the session and its streams for this reason. */

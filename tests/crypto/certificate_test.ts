@@ -33,6 +33,13 @@ test("a server's certificate carries its names, signs, and is no authority", asy
   assert.equal(fingerprintText(fingerprint), certificate.fingerprint256);
 });
 
+test("a certificate may be good since long ago, for agents whose clock starts there", async () => {
+  const request = { commonName: "edge", names: ["edge.test"], validDays: 30, wallMs, validFromMs: 0 };
+  const certificate = new X509Certificate((await makeCertificate(request)).certificatePem);
+  assert.equal(Date.parse(certificate.validFrom), 0);
+  assert.equal(Date.parse(certificate.validTo), wallMs + 30 * 86_400_000);
+});
+
 test("an authority signs others' certificates", async () => {
   const authority = await makeAuthority({ commonName: "authority", validDays: 30, wallMs });
   const own = new X509Certificate(authority.certificatePem);

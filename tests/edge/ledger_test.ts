@@ -179,6 +179,7 @@ function session(more: Record<string, unknown> = {}) {
     bytesReceived: 0,
     rttMs: undefined,
     goAway() {},
+    askToMove() {},
     open: () => NOTHING as unknown as SessionStream,
     closed,
     close: (reason: unknown) => void closed.push(reason),

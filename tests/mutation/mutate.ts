@@ -103,6 +103,8 @@ async function noticed({ path, from, to, text, tests, last }: Mutant, timeoutMs:
       const child = spawn("bun", [
         "test",
         "--bail=1",
+        // A busy machine must not pass for a test that notices.
+        "--timeout=120000",
         "--preload",
         PRELOAD,
         ...files.map((file) => `./${file}`),

@@ -315,6 +315,10 @@ class WatchedSession implements Session {
   summary(): Readonly<Record<string, number>> {
     return this.#session.summary?.() ?? {};
   }
+  askToMove(): void {
+    this.#session.askToMove();
+  }
+
   goAway(reason: SallyportError): void {
     this.#session.goAway(reason);
   }

@@ -79,6 +79,11 @@ export interface SessionMachine<Stream> {
    * on.
    */
   goAway(reason: SallyportError): void;
+  /**
+   * Tells the peer to open another session, where the dialect can say it. Until it has, both sides may open streams in
+   * this one.
+   */
+  askToMove(): void;
   /** Ends the session and every stream in it. */
   end(error: SallyportError): void;
 }

@@ -53,6 +53,8 @@ export abstract class SessionCore<Stream extends CoreStream>
   protected ended: SallyportError | undefined;
   /** Why no streams are opened any more. */
   protected leaving: SallyportError | undefined;
+  /** Why the peer wants no new streams: this side opens none, and still takes the peer's. */
+  protected peerLeaving: SallyportError | undefined;
   #scheduled: Stream[] = NO_STREAMS;
   #woken = false;
 

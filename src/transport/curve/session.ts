@@ -42,6 +42,8 @@ export class CurveSession implements Session, CurveStreamHost, CurveHandler {
   #headTimer: Timer | undefined;
   #handler: SessionHandler | undefined;
   #leaving: SallyportError | undefined;
+  #peerLeaving: SallyportError | undefined;
+  #goAwaySaid = false;
   #peerLeaves = false;
   /** It has ended. */
   over = false;
@@ -109,6 +111,7 @@ export class CurveSession implements Session, CurveStreamHost, CurveHandler {
 
   open(caller: Caller): SessionStream {
     if (this.#leaving !== undefined) throw this.#leaving;
+    if (this.#peerLeaving !== undefined) throw this.#peerLeaving;
     const stream = this.#connection.open();
     stream.write(encodeCallerHead(caller));
     const visitor = new CurveSessionStream(this, stream);
@@ -120,9 +123,19 @@ export class CurveSession implements Session, CurveStreamHost, CurveHandler {
   goAway(reason: SallyportError): void {
     if (this.#leaving !== undefined) return;
     this.#leaving = reason;
+    this.#sayGoAway(reason.code);
+  }
+
+  askToMove(): void {
+    if (this.#leaving === undefined) this.#sayGoAway("shutdown");
+  }
+
+  #sayGoAway(code: SallyportError["code"]): void {
+    if (this.#goAwaySaid) return;
+    this.#goAwaySaid = true;
     try {
       const stream = this.#connection.open();
-      stream.write(encodeGoingAwayHead(wireCode(reason.code)));
+      stream.write(encodeGoingAwayHead(wireCode(code)));
       stream.release();
     } catch {
       // The session is over, or full: the peer will hear of it by its end.
@@ -197,7 +210,7 @@ export class CurveSession implements Session, CurveStreamHost, CurveHandler {
   #goingAway(code: SallyportError["code"]): void {
     if (this.#peerLeaves) return;
     this.#peerLeaves = true;
-    this.#leaving ??= new SallyportError(
+    this.#peerLeaving ??= new SallyportError(
       "shutdown",
       `Cannot open stream: the other side goes away: ${code}`,
       { side: "peer", retryable: true },

@@ -23,7 +23,10 @@ const FLAG_AT = 16;
 const SIZE_AT = 17;
 const EXTRA_AT = 21;
 
-/** The flags. PAUSE and RESUME exist from protocol version 1 on. */
+/**
+ * The flags. PAUSE and RESUME exist from protocol version 1 on. MOVE is ours: the edge asks the agent to open another
+ * session; a peer that does not know it passes it over.
+ */
 export const FrameType = {
   NEW: 0x01,
   DATA: 0x02,
@@ -31,6 +34,7 @@ export const FrameType = {
   PING: 0x08,
   PAUSE: 0x16,
   RESUME: 0x32,
+  MOVE: 0x64,
 } as const;
 
 /** Overwrites its argument with random bytes. */
@@ -111,6 +115,8 @@ export function checkHeader(header: Bytes, protocolVersion: number): SallyportEr
     case FrameType.RESUME:
       if (protocolVersion === 0) return checkUnknown(type, size);
       return size === 0 ? undefined : wrongSize("RESUME", size, "0");
+    case FrameType.MOVE:
+      return size === 0 ? undefined : wrongSize("MOVE", size, "0");
     default:
       return checkUnknown(type, size);
   }

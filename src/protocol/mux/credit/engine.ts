@@ -53,6 +53,7 @@ export class CreditEngine<Lane> extends SessionCore<CreditStream<Lane>>
   readonly blocks: BlockPool;
   protected readonly sender: FrameChannel<Lane>;
   protected readonly sending: SendBudget<CreditStream<Lane>>;
+  #goAwaySaid = false;
   readonly #windows: ReceiveWindows<CreditStream<Lane>>;
   readonly #streams = new Set<CreditStream<Lane>>();
 
@@ -81,7 +82,7 @@ export class CreditEngine<Lane> extends SessionCore<CreditStream<Lane>>
 
   /** Neither side goes away: new streams are welcome. */
   get takesStreams(): boolean {
-    return this.ended === undefined && this.leaving === undefined;
+    return this.ended === undefined && this.leaving === undefined && this.peerLeaving === undefined;
   }
 
   override start(): void {
@@ -96,6 +97,7 @@ export class CreditEngine<Lane> extends SessionCore<CreditStream<Lane>>
   open(caller: Caller): CreditStream<Lane> {
     if (this.ended !== undefined) throw this.ended;
     if (this.leaving !== undefined) throw this.leaving;
+    if (this.peerLeaving !== undefined) throw this.peerLeaving;
     if (this.#full) {
       throw new SallyportError(
         "limit_exceeded",
@@ -119,7 +121,17 @@ export class CreditEngine<Lane> extends SessionCore<CreditStream<Lane>>
   goAway(reason: SallyportError): void {
     if (this.leaving !== undefined || this.ended !== undefined) return;
     this.leaving = reason;
-    this.#control(undefined, CreditFrame.GOAWAY, encodeReasonBody(reason.code));
+    this.#sayGoAway(reason.code);
+  }
+
+  askToMove(): void {
+    if (this.leaving === undefined && this.ended === undefined) this.#sayGoAway("shutdown");
+  }
+
+  #sayGoAway(code: ErrorCode): void {
+    if (this.#goAwaySaid) return;
+    this.#goAwaySaid = true;
+    this.#control(undefined, CreditFrame.GOAWAY, encodeReasonBody(code));
   }
 
   /** Ends the session and every stream in it; streams that are over both ways still deliver what came. */
@@ -306,9 +318,9 @@ export class CreditEngine<Lane> extends SessionCore<CreditStream<Lane>>
   }
 
   #remoteGoAway(code: ErrorCode): void {
-    if (this.leaving !== undefined) return;
+    if (this.leaving !== undefined || this.peerLeaving !== undefined) return;
     const why = `Cannot open stream: the other side goes away: ${code}`;
-    this.leaving = new SallyportError("shutdown", why, { side: "peer", retryable: true });
+    this.peerLeaving = new SallyportError("shutdown", why, { side: "peer", retryable: true });
     this.host.goingAway?.(code);
   }
 

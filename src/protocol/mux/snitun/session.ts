@@ -44,6 +44,7 @@ export class MuxSession extends SessionCore<MuxStream> implements Multiplexer {
   readonly #budget: ReceiveBudget;
   readonly #table = new StreamTable();
   /** There have been streams lately, so the ciphers stay. */
+  #moveSaid = false;
   #warm = false;
   /** When to look whether payload moves, and how much had moved by the last time. */
   #restAtMs = 0;
@@ -114,6 +115,12 @@ export class MuxSession extends SessionCore<MuxStream> implements Multiplexer {
   /** Opens no streams from now on. SniTun can't tell the peer. */
   goAway(reason: SallyportError): void {
     this.leaving ??= reason;
+  }
+
+  askToMove(): void {
+    if (this.role !== "edge" || this.#moveSaid || this.ended !== undefined) return;
+    this.#moveSaid = true;
+    this.control({ type: FrameType.MOVE, id: newChannelId(this.#scratch.random) });
   }
 
   override turn(): void {
@@ -231,6 +238,13 @@ export class MuxSession extends SessionCore<MuxStream> implements Multiplexer {
         return this.#accept(header, payload);
       case FrameType.CLOSE:
         return this.#remoteClose(this.#table.find(header));
+      case FrameType.MOVE:
+        // An edge is asked by nobody, and once is enough.
+        if (this.role !== "agent" || this.peerLeaving !== undefined) return;
+        this.peerLeaving = new SallyportError("shutdown", "Cannot open stream: the edge goes away", {
+          side: "peer",
+        });
+        return this.host.goingAway?.("shutdown");
       case FrameType.PING:
         return this.#pinged(header);
       case FrameType.PAUSE:

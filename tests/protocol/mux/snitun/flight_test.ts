@@ -136,3 +136,19 @@ describe("Flight", () => {
     assert.equal(reader.byteLength, 3_000_000);
   });
 });
+
+describe("Flight.overfull", () => {
+  it("lets small frames go beyond a full window by 64 KiB, whatever the peer has seen before", () => {
+    const flight = new Flight();
+    // A window's worth that the peer has seen.
+    flight.sent(FLIGHT_MIN_BYTES);
+    flight.pong(flight.mark(0, prefix), 1);
+    flight.staySmall();
+    while (!flight.full) flight.sent(1_024);
+    assert.equal(flight.overfull, false);
+    flight.sent(64 * 1024 - 1);
+    assert.equal(flight.overfull, false);
+    flight.sent(1);
+    assert.equal(flight.overfull, true);
+  });
+});

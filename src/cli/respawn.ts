@@ -1,0 +1,66 @@
+/**
+ * Starts this program again as another process, with the same arguments and no more rights than it has itself.
+ *
+ * @module
+ */
+import { type ChildProcess, spawn } from "node:child_process";
+import { tmpdir } from "node:os";
+import process from "node:process";
+import { SallyportError } from "../errors.ts";
+import { commandOf, permissionFlag } from "../runtime/deno/permissions.ts";
+import { grantedPaths, mayRun, ownPermissions } from "../runtime/deno/own_permissions.ts";
+
+/**
+ * Starts the program with this process's arguments and outputs. `env` is added to the environment; `folders` are those
+ * that it must be able to read and write. Throws `config_invalid` where Deno's permissions do not allow it.
+ */
+export function respawn(env: Readonly<Record<string, string>>, folders: readonly string[]): ChildProcess {
+  const [command, words] = commandLine(folders);
+  return spawn(command, words, {
+    env: { ...process.env, ...env },
+    stdio: ["ignore", "inherit", "inherit"],
+  });
+}
+
+function commandLine(folders: readonly string[]): [command: string, words: string[]] {
+  const args = process.argv.slice(2);
+  const script = process.argv[1];
+  const own = ownPermissions();
+  // Compiled into one file, or not on Deno: the runtime takes no flags.
+  if (own === undefined) return [process.execPath, isCompiled(script) ? args : [script!, ...args]];
+  if (isCompiled(script)) return [process.execPath, args];
+  const command = [process.execPath, "deno"].find(mayRun);
+  if (command === undefined) {
+    throw new SallyportError(
+      "config_invalid",
+      "Cannot start workers: Deno does not permit this program to start processes; add --allow-run, or use -P=workers",
+      { side: "config" },
+    );
+  }
+  const flags = own.granted.map((name) => `--allow-${name}`);
+  if (own.missing.length > 0) flags.unshift(permissionFlag(commandOf(args)));
+  // What was permitted beyond the set: the folders of this run, and those that arguments and variables name.
+  const named = [
+    ...args,
+    ...Object.entries(process.env).filter(([name]) => name.startsWith("SALLYPORT_")).map(([, value]) =>
+      value ?? ""
+    ),
+  ];
+  const candidates = [
+    ...folders,
+    tmpdir(),
+    ...named.flatMap((word) => word.split(/[=,]/)).filter((word) => word.includes("/")),
+  ];
+  for (const kind of ["read", "write"] as const) {
+    if (own.granted.includes(kind)) continue;
+    const paths = grantedPaths(kind, candidates);
+    if (paths.length > 0) flags.push(`--allow-${kind}=${paths.join(",")}`);
+  }
+  return [command, ["run", "-q", "--no-prompt", ...flags, script!, ...args]];
+}
+
+/** `bun build --compile` and `deno compile` put the script into the program itself. */
+function isCompiled(script: string | undefined): boolean {
+  return script === undefined || script.startsWith("/$bunfs/") ||
+    !/(^|[/\\])(deno|bun)(\.exe)?$/.test(process.execPath);
+}

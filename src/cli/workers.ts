@@ -1,0 +1,201 @@
+/**
+ * `--workers`: a parent process that serves metrics and, with `serve`, the session master, and worker processes that share
+ * the edge's ports.
+ *
+ * @module
+ */
+import { chmod, mkdir, mkdtemp, rm } from "node:fs/promises";
+import { availableParallelism, tmpdir } from "node:os";
+import { join } from "node:path";
+import { Supervisor, type WorkerAssignment, type WorkerProcess } from "../cluster/supervisor.ts";
+import { joinParent, type WorkerMembership } from "../cluster/worker.ts";
+import type { Config, HostPort } from "../config/config.ts";
+import type { Edge } from "../edge/edge.ts";
+import { errorMessage } from "../errors.ts";
+import type { Address } from "../runtime/port.ts";
+import { SHUTDOWN_GRACE_MS } from "../transport/port.ts";
+import type { ControlConnection, ControlMethods } from "../cluster/control.ts";
+import type { ControlLink } from "../edge/ledger/reporter.ts";
+import type { EdgeHub } from "../master/edge_hub.ts";
+import type { EdgeMessage, EdgeReport } from "../wire/control/control_messages.ts";
+import type { Base, EdgePart } from "./parts.ts";
+import { respawn } from "./respawn.ts";
+
+/** The variable that makes a process a worker. */
+const VARIABLE = "SALLYPORT_WORKER";
+
+/** What this process is as a worker; undefined where it is none. */
+export function workerAssignment(
+  env: Readonly<Record<string, string | undefined>>,
+): WorkerAssignment | undefined {
+  const text = env[VARIABLE];
+  return text === undefined || text === "" ? undefined : JSON.parse(text) as WorkerAssignment;
+}
+
+/** How many workers the setting asks for. */
+export function workerCount(setting: "auto" | number): number {
+  return setting === "auto" ? availableParallelism() : setting;
+}
+
+/** Starts the workers of a parent process, which end with it. */
+export async function startWorkers(
+  base: Base,
+  config: Config,
+  setting: "auto" | number,
+  hub?: EdgeHub,
+): Promise<EdgePart> {
+  const { io, runtime, log, life } = base;
+  const folder = await socketFolder(config.dataDir);
+  life.add("socket folder", () => rm(folder, { recursive: true, force: true }));
+  const supervisor = new Supervisor({
+    runtime,
+    log,
+    count: workerCount(setting),
+    folder,
+    drainMs: config.drainTimeout,
+    ...hub === undefined ? {} : { methods: (control: ControlConnection) => hubMethods(hub, control) },
+    spawn: (assignment) => spawnWorker(assignment, [folder, config.dataDir]),
+  });
+  life.add("workers", () => supervisor.stop());
+  const upgrade = () => {
+    supervisor.upgrade().catch((error) => log.error({}, `Cannot upgrade: ${errorMessage(error)}`));
+  };
+  life.add("upgrade signal", io.onUpgrade?.(upgrade) ?? (() => {}));
+  await supervisor.start();
+  base.metrics.addOthers(() => supervisor.ask<unknown>("metrics"));
+  const { visitors = [], agents = [], sealed = [], curve = [], quic = [] } = supervisor.listening;
+  return { ready: () => supervisor.ready, visitors, agents, sealed, curve, quic };
+}
+
+/** The session master of the parent, as its workers call it. */
+function hubMethods(hub: EdgeHub, control: ControlConnection): ControlMethods {
+  return {
+    hub_report: (report) => hub.report(report as EdgeReport),
+    hub_listen: async (since) => {
+      const undo = await hub.listen(
+        since as number ?? undefined,
+        (message) => control.tell("hub_said", message),
+      );
+      void control.over.then(undo);
+    },
+  };
+}
+
+/** A worker's link to the session master of its parent. */
+function parentHubLink({ control, over }: WorkerMembership): ControlLink {
+  return {
+    async listen(since, hear, signal) {
+      control.on("hub_said", (message) => hear(message as EdgeMessage));
+      await control.call("hub_listen", since);
+      const aborted = new Promise<void>((resolve) => {
+        if (signal.aborted) resolve();
+        else signal.addEventListener("abort", () => resolve(), { once: true });
+      });
+      await Promise.race([over, aborted]);
+    },
+    report: (report) => control.call("hub_report", report),
+  };
+}
+
+/** The place of this process among the workers of its parent. */
+export class WorkerPlace {
+  readonly assignment: WorkerAssignment;
+  /** Resolves when the worker is to stop: its parent has asked for it, or is gone. */
+  readonly stop: Promise<void>;
+  /** How long its streams may go on then. */
+  graceMs: number = SHUTDOWN_GRACE_MS;
+  /** The edge that serves; to be set before {@link WorkerPlace.listening}. */
+  edge: Edge | undefined;
+  membership!: WorkerMembership;
+  readonly #stop = Promise.withResolvers<void>();
+
+  constructor(assignment: WorkerAssignment) {
+    this.assignment = assignment;
+    this.stop = this.#stop.promise;
+  }
+
+  /** Joins the parent. */
+  async join({ runtime, log, metrics, life }: Base): Promise<void> {
+    this.membership = await joinParent({
+      runtime,
+      log,
+      assignment: this.assignment,
+      local: (name) => this.edge?.session(name),
+      sessions: () => this.edge?.sessions ?? 0,
+      drain: (graceMs) => {
+        this.graceMs = graceMs;
+        this.#stop.resolve();
+      },
+      metrics: () => metrics.measured(),
+      forwarded: (direction) => metrics.visitorForwarded(direction),
+    });
+    void this.membership.over.then(() => this.#stop.resolve());
+    life.add("cluster", () => this.membership.close(this.graceMs));
+  }
+
+  /** This worker's link to the session master of its parent, and its name there. */
+  masterLink(): { readonly link: () => ControlLink; readonly worker: string } {
+    return { link: () => parentHubLink(this.membership), worker: this.name };
+  }
+
+  /** Names this worker at the session master. */
+  get name(): string {
+    return this.assignment.node.slice(0, 8);
+  }
+
+  /** Tells the parent where this worker listens: it serves from now on. */
+  async listening({ visitors, agents, sealed, curve, quic }: EdgePart): Promise<void> {
+    await this.membership.listening({ visitors, agents, sealed, curve, quic });
+  }
+
+  /** The settings of this worker: the ports of the first one, and no UDP port unless it is the first itself. */
+  settings(config: Config): Config {
+    const { index, listening } = this.assignment;
+    return {
+      ...config,
+      listen: copy(listening?.visitors) ?? config.listen,
+      agentListen: copy(listening?.agents) ?? config.agentListen,
+      sealedListen: copy(listening?.sealed) ?? config.sealedListen,
+      curveListen: index > 0 ? [] : copy(listening?.curve) ?? config.curveListen,
+      quicListen: index > 0 ? [] : copy(listening?.quic) ?? config.quicListen,
+    };
+  }
+}
+
+function copy(addresses: readonly Address[] | undefined): HostPort[] | undefined {
+  return addresses === undefined ? undefined : [...addresses];
+}
+
+/** Runs this process as a worker until its parent asks it to stop, or is gone. */
+export async function runWorker(
+  base: Base,
+  assignment: WorkerAssignment,
+  start: (place: WorkerPlace) => Promise<EdgePart>,
+): Promise<number> {
+  return await base.life.run(async () => {
+    const place = new WorkerPlace(assignment);
+    await place.join(base);
+    await place.listening(await start(place));
+    return { over: place.stop };
+  });
+}
+
+/** A folder for sockets that only this user reaches. Paths of sockets are short, so the data folder is the second choice. */
+async function socketFolder(dataDir: string): Promise<string> {
+  try {
+    return await mkdtemp(join(tmpdir(), "sallyport-"));
+  } catch {
+    await mkdir(dataDir, { recursive: true, mode: 0o700 });
+    const folder = await mkdtemp(join(dataDir, "run-"));
+    await chmod(folder, 0o700);
+    return folder;
+  }
+}
+
+function spawnWorker(assignment: WorkerAssignment, folders: readonly string[]): WorkerProcess {
+  const child = respawn({ [VARIABLE]: JSON.stringify(assignment) }, folders);
+  const ended = Promise.withResolvers<number | undefined>();
+  child.on("error", () => ended.resolve(undefined));
+  child.on("exit", (code) => ended.resolve(code ?? undefined));
+  return { ended: ended.promise, kill: () => void child.kill("SIGKILL") };
+}

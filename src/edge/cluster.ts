@@ -1,0 +1,21 @@
+/**
+ * What an edge asks of the cluster that it belongs to; `cluster/node.ts` gives it.
+ *
+ * @module
+ */
+import type { SessionClaim } from "../cluster/node.ts";
+import type { Session } from "../transport/port.ts";
+
+/** The other nodes, as an edge uses them. */
+export interface EdgeCluster {
+  /** No other node will take this one's agents over: all of them stop. */
+  readonly last: boolean;
+  /** Claims a session's names in the cluster. */
+  register(claim: SessionClaim): void;
+  /** The session serves its names no more. */
+  release(session: string): void;
+  /** A session in which a visitor of a name that no session here holds can be forwarded. */
+  find(name: string): Session | undefined | Promise<Session | undefined>;
+  /** The other node turned out not to hold the name any more. */
+  stale(name: string): void;
+}

@@ -1,0 +1,178 @@
+/** `--workers`: real processes that share a port, with agents and visitors at both of them. */
+import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { request } from "node:https";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import process from "node:process";
+import { after, describe, it } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
+import { type Agent, createAgent, currentRuntime, masterGrants, tcpConnector } from "../../mod.ts";
+import { denoFlags } from "../support/deno_flags.ts";
+import { startTlsSite, type TlsSite } from "../support/tls_site.ts";
+import { parsePrometheus, sampleValue } from "../telemetry/prometheus.ts";
+import { Program } from "./program.ts";
+
+const timeout = 120_000;
+const WORKERS = 2;
+/** Enough that both workers get some of them, whatever the kernel draws: all at one has a chance of 1 in 2,000. */
+const AGENTS = 12;
+const DOWNLOAD_BYTES = 64 * 1024 * 1024;
+
+describe(
+  "serve --workers",
+  { skip: process.platform !== "linux" && "needs SO_REUSEPORT as Linux has it" },
+  () => {
+    let folder: string;
+    let site: TlsSite;
+    let program: Program;
+    let port: number;
+    let master: string;
+    const agents: Agent[] = [];
+
+    // As a test of its own: hooks have a deadline that a busy machine may miss.
+    it("starts workers that share a port, and takes agents", { timeout }, async () => {
+      folder = await mkdtemp(join(tmpdir(), "sallyport-workers-"));
+      site = await startTlsSite("site.localhost");
+      const data = join(folder, "data");
+      const args = [
+        ...["serve", "--workers", String(WORKERS), "--data-dir", data, "--drain-timeout", "30s"],
+        ...["--listen", "127.0.0.1:0", "--master-listen", "127.0.0.1:0"],
+      ];
+      const flags = process.versions.deno === undefined ? [] : [...denoFlags(args), "--allow-run=deno"];
+      program = new Program(args, {}, undefined, { command: process.execPath, args: flags });
+      const [, at] = await program.seen(/session master +(http:\S+)/);
+      master = at!;
+      port = Number((await program.seen(/visitors and agents +127\.0\.0\.1:(\d+)/))[1]);
+      const runtime = await currentRuntime();
+      const credential = (await readFile(join(data, "admin.key"), "utf8")).trim();
+      await Promise.all(Array.from({ length: AGENTS }, async (_, index) => {
+        const connected = Promise.withResolvers<void>();
+        const agent = createAgent({
+          runtime,
+          grants: masterGrants({ master, credential, hostname: nameOf(index) }),
+          connector: tcpConnector({ runtime, host: "127.0.0.1", port: site.port }),
+          connected: () => connected.resolve(),
+        });
+        agents.push(agent);
+        agent.run().catch(connected.reject);
+        await connected.promise;
+      }));
+    });
+
+    after(async () => {
+      await Promise.all(agents.map((agent) => agent.close(0)));
+      await program.kill();
+      await site.stop();
+      await rm(folder, { recursive: true, force: true });
+    });
+
+    function nameOf(index: number): string {
+      return `agent-${index}.localhost`;
+    }
+
+    /** What a visitor of an agent gets; a connection of its own, which the kernel gives to either worker. */
+    function visit(
+      index: number,
+      path = "/",
+      hash = createHash("sha256"),
+    ): Promise<{ text: string; hash: string }> {
+      return new Promise((resolve, reject) => {
+        const servername = nameOf(index);
+        const asked = request({
+          host: "127.0.0.1",
+          port,
+          path,
+          servername,
+          headers: { host: servername },
+          agent: false,
+          rejectUnauthorized: false,
+        }, (response) => {
+          let text = "";
+          response.on("data", (chunk: Uint8Array) => {
+            hash.update(chunk);
+            if (text.length < 100) text += String(chunk).slice(0, 100);
+          });
+          response.on("end", () => resolve({ text, hash: hash.digest("hex") }));
+          response.on("error", reject);
+        });
+        asked.on("error", reject);
+        asked.end();
+      });
+    }
+
+    async function metric(name: string, labels: Readonly<Record<string, string>> = {}): Promise<number> {
+      const samples = parsePrometheus(await (await fetch(`${master}/metrics`)).text());
+      return sampleValue(samples, name, labels) ?? 0;
+    }
+
+    /** The process ids of the workers, from the kernel. */
+    async function workerPids(): Promise<number[]> {
+      const children = await readFile(`/proc/${program.pid}/task/${program.pid}/children`, "utf8");
+      return children.trim().split(/\s+/).map(Number);
+    }
+
+    /** Tries until every agent answers. */
+    async function allAnswer(): Promise<void> {
+      for (let index = 0; index < AGENTS; index++) {
+        for (;;) {
+          const answer = await visit(index).catch(() => undefined);
+          if (answer?.text === "sallyport") break;
+          await delay(50);
+        }
+      }
+    }
+
+    it("serves every agent at whichever worker a visitor arrives, and adds up what the workers measure", {
+      timeout,
+    }, async () => {
+      for (let round = 0; round < 3; round++) {
+        for (let index = 0; index < AGENTS; index++) assert.equal((await visit(index)).text, "sallyport");
+      }
+      assert.ok(
+        await metric("sallyport_forwarded_visitors_total", { direction: "out" }) > 0,
+        "none was forwarded",
+      );
+      const labels = { protocol_version: "2", cipher: "aes-gcm", transport: "snitun" };
+      assert.equal(await metric("sallyport_sessions", labels), AGENTS);
+      assert.equal((await fetch(`${master}/readyz`)).status, 200);
+    });
+
+    it("replaces the workers at SIGUSR2 without cutting a download, and serves visitors meanwhile", {
+      timeout,
+    }, async () => {
+      const before = await workerPids();
+      const expected = createHash("sha256").update(Buffer.alloc(DOWNLOAD_BYTES, "s")).digest("hex");
+      const downloads = [0, 1, 2, 3].map((index) => visit(index, `/bytes/${DOWNLOAD_BYTES}`));
+      program.signal("SIGUSR2");
+      await program.seen(/the new workers serve/, "stderr");
+      await allAnswer();
+      for (const download of downloads) assert.equal((await download).hash, expected);
+      const now = await workerPids();
+      for (;;) {
+        const left = (await workerPids()).filter((pid) => before.includes(pid));
+        if (left.length === 0) break;
+        await delay(50);
+      }
+      assert.ok(now.some((pid) => !before.includes(pid)));
+      await allAnswer();
+    });
+
+    it("starts a worker that was killed again, and its agents come back", { timeout }, async () => {
+      const [first] = await workerPids();
+      process.kill(first!, "SIGKILL");
+      await program.seen(/worker was killed; it is started again/, "stderr");
+      await allAnswer();
+      while ((await workerPids()).length < WORKERS) await delay(50);
+      assert.equal((await fetch(`${master}/healthz`)).status, 200);
+    });
+
+    it("ends with 0 at SIGTERM, and no worker stays behind", { timeout }, async () => {
+      const pids = await workerPids();
+      program.signal("SIGTERM");
+      assert.equal(await program.ended, 0);
+      for (const pid of pids) assert.throws(() => process.kill(pid, 0), { code: "ESRCH" });
+    });
+  },
+);
