@@ -23,6 +23,7 @@ import { addDemo } from "./demo.ts";
 import { addDoctor } from "./doctor.ts";
 import { addEdge } from "./edge.ts";
 import { type CliIo, commandLine, processIo } from "./io.ts";
+import { addHealth } from "./health.ts";
 import { addKeygen } from "./keygen.ts";
 import { addMaster } from "./master.ts";
 import { addMasterKeys } from "./master_keys.ts";
@@ -86,6 +87,7 @@ const LISTED: Readonly<Record<string, readonly [group: string, summary: string]>
   "api-keys": ["Manage a session master:", "keys of its API, with scopes and tenants"],
   backup: ["Manage a session master:", "copy its database while it is in use"],
   service: ["Run it for good:", "install as a service of this machine, remove it, see how it is"],
+  health: ["Run it for good:", "ask a running program whether it is ready"],
   completion: ["Run it for good:", "what bash, zsh or fish needs to complete commands and flags"],
   token: ["Keys and tokens:", "make a token without a session master"],
   keygen: ["Keys and tokens:", "make a Fernet key"],
@@ -125,6 +127,7 @@ function createProgram(context: CliContext, all: boolean): Command {
       addRecords,
       addMasterKeys,
       addService,
+      addHealth,
       addCompletion,
       addToken,
       addKeygen,

@@ -1,0 +1,125 @@
+/** What lies in packaging/ fits the program: settings that exist, one version, and a file that runs by itself. */
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import process from "node:process";
+import { after, before, describe, it } from "node:test";
+import { fileURLToPath } from "node:url";
+import { parseAllDocuments } from "yaml";
+import { SETTINGS } from "../../src/config/settings.ts";
+import { VERSION } from "../../src/version.ts";
+import { Program } from "../cli/program.ts";
+
+const ROOT = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
+const PACKAGING = join(ROOT, "packaging");
+const timeout = 120_000;
+
+async function files(): Promise<{ name: string; text: string }[]> {
+  const entries = await readdir(PACKAGING, { recursive: true, withFileTypes: true });
+  return await Promise.all(
+    entries.filter((entry) => entry.isFile()).map(async (entry) => {
+      const path = join(entry.parentPath, entry.name);
+      return { name: path.slice(ROOT.length + 1), text: await readFile(path, "utf8") };
+    }),
+  );
+}
+
+function run(command: string, args: readonly string[]): Promise<{ code: number; text: string }> {
+  return new Promise((resolve) => {
+    execFile(command, args, { timeout: 60_000, cwd: ROOT }, (error, stdout, stderr) => {
+      resolve({ code: error === null ? 0 : Number(error.code ?? 1), text: `${stdout}${stderr}` });
+    });
+  });
+}
+
+describe("packaging", () => {
+  it("sets only what is a setting", async () => {
+    const known = new Set(Object.values(SETTINGS).map(({ env }) => env));
+    let seen = 0;
+    for (const { name, text } of await files()) {
+      if (/\.(ts|js)$/.test(name)) continue;
+      for (const [variable] of text.matchAll(/\bSALLYPORT_[A-Z_]*[A-Z]\b/g)) {
+        seen++;
+        assert.ok(known.has(variable), `${name} sets ${variable}`);
+      }
+    }
+    assert.ok(seen > 10);
+  });
+
+  it("is YAML where it says so, and names this version", async () => {
+    for (const { name, text } of await files()) {
+      if (!name.endsWith(".yaml")) continue;
+      const documents = parseAllDocuments(text, { merge: true });
+      assert.deepEqual(documents.flatMap(({ errors }) => errors), [], name);
+      for (const [, version] of text.matchAll(/(?:image: sallyport:|^version: ")(\d+\.\d+\.\d+)/gm)) {
+        assert.equal(version, VERSION, name);
+      }
+    }
+  });
+
+  it("gives every container no rights, a read-only file system and probes", async () => {
+    for (const { name, text } of await files()) {
+      if (!name.endsWith(".compose.yaml")) continue;
+      for (const needed of ["read_only: true", "cap_drop: [ALL]", "no-new-privileges:true"]) {
+        assert.ok(text.includes(needed), `${name} lacks ${needed}`);
+      }
+    }
+    const pods = parseAllDocuments(await readFile(join(PACKAGING, "kubernetes/edge.yaml"), "utf8"))
+      .map((document) => document.toJS()).filter(({ kind }) =>
+        kind === "Deployment" || kind === "StatefulSet"
+      );
+    assert.equal(pods.length, 2);
+    for (const { spec } of pods) {
+      const [container] = spec.template.spec.containers;
+      assert.equal(container.securityContext.readOnlyRootFilesystem, true);
+      for (const probe of ["startupProbe", "readinessProbe", "livenessProbe"]) {
+        assert.ok(container[probe], probe);
+      }
+    }
+  });
+});
+
+// It shows the same on either runtime: the file has Bun inside.
+const skip = process.platform === "win32" || process.versions.deno !== undefined;
+
+describe("a single file", { skip }, () => {
+  let folder: string;
+  before(async () => {
+    folder = await mkdtemp(join(tmpdir(), "sallyport-file-"));
+  });
+  after(() => rm(folder, { recursive: true, force: true }));
+
+  it(
+    "runs in an empty folder, and says that it is ready",
+    { timeout },
+    async () => {
+      const file = join(folder, "sallyport");
+      const built = await run(process.execPath, ["build", "--compile", "mod.ts", "--outfile", file]);
+      assert.equal(built.code, 0, built.text);
+      const foreign = { command: file, args: [], foreign: true };
+      const ports = [
+        "--listen",
+        "127.0.0.1:0",
+        "--master-listen",
+        "127.0.0.1:0",
+        "--curve-listen",
+        "127.0.0.1:0",
+      ];
+      const program = new Program(["serve", ...ports], {}, folder, foreign);
+      try {
+        const [, url = ""] = await program.seen(/session master +(http:\/\/127\.0\.0\.1:\d+)/);
+        const health = await run(file, ["health", url]);
+        assert.deepEqual([health.code, health.text.includes('"ready"')], [0, true], health.text);
+        program.signal("SIGTERM");
+        assert.equal(await program.ended, 0, program.stderr);
+        const gone = await run(file, ["health", url]);
+        assert.equal(gone.code, 1);
+        assert.match(gone.text, /^not ready: /);
+      } finally {
+        await program.kill();
+      }
+    },
+  );
+});
