@@ -35,6 +35,39 @@ export type { PublishedPort } from "./src/agent/publisher.ts";
 export { type Connector, tcpConnector, type TcpConnectorOptions } from "./src/agent/connector.ts";
 export { AccessList, type AccessListOptions } from "./src/agent/access_list.ts";
 
+// TLS that ends in the agent: a fetch handler on the internet, services, certificates and where they are kept.
+export { serve, type Served, type ServeOptions } from "./src/agent/serve.ts";
+export type { FetchHandler } from "./src/agent/http/fetch_handler.ts";
+export {
+  type Service,
+  type ServiceAuth,
+  serviceDefaults,
+  type ServiceLimits,
+  type TlsMode,
+} from "./src/agent/services/service.ts";
+export { parseTarget, type Target } from "./src/agent/services/target.ts";
+export { ServiceTable, type ServiceTableOptions } from "./src/agent/services/table.ts";
+export type { CertificateFacts, ServiceConnectors } from "./src/agent/services/port.ts";
+export {
+  createServiceConnectors,
+  type ServiceConnectorsOptions,
+} from "./src/agent/tls/service_connectors.ts";
+export {
+  type AcceptOptions,
+  type SecureStream,
+  type TlsAnswer,
+  TlsTerminator,
+  type TlsTerminatorOptions,
+} from "./src/agent/tls/terminator.ts";
+export {
+  CertificateManager,
+  type CertificateManagerOptions,
+  type ManagedCertificate,
+} from "./src/agent/acme/certificate_manager.ts";
+export { type CertificateStore, MemoryCertificateStore } from "./src/agent/acme/certificate_store.ts";
+export { FileCertificateStore } from "./src/agent/acme/file_certificate_store.ts";
+export { type DnsHook, dnsHookProgram, type DnsRecord } from "./src/agent/acme/dns_hook.ts";
+
 // How agents come to an edge: its table of transports, and the port of a transport of one's own.
 export type { EdgeContext, EdgeTransport } from "./src/transport/edge_transport.ts";
 export type { AcceptedConnection, AgentAdmission } from "./src/transport/admission.ts";

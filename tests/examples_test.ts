@@ -33,6 +33,7 @@ const EXPECTED: Readonly<Record<string, readonly string[]>> = {
     "registered: nobody",
   ],
   "public_port.ts": ["hello from the device"],
+  "fetch_handler.ts": ["127.0.0.1 asked home.localhost for /page"],
 };
 
 for (const [name, lines] of Object.entries(EXPECTED)) {

@@ -125,7 +125,7 @@ export function endsTlsHere(service: Service): boolean {
 }
 
 /** Names that no public authority knows (RFC 6761, RFC 2606, RFC 6762 and RFC 8375). */
-function isLocalName(name: string): boolean {
+export function isLocalName(name: string): boolean {
   const host = isWildcard(name) ? name.slice(2) : name;
   return !host.includes(".") ||
     /(^|\.)(localhost|local|test|invalid|example|internal|home\.arpa)$/.test(host);

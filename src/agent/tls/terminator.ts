@@ -9,7 +9,7 @@ import type { Bytes } from "../../bytes/bytes.ts";
 import type { Identity } from "../../crypto/certificate.ts";
 import { errorMessage, SallyportError } from "../../errors.ts";
 import type { ByteStream, ByteStreamHandler, Clock, Timer } from "../../runtime/port.ts";
-import type { Faults } from "../../runtime/shared.ts";
+import { Faults } from "../../runtime/shared.ts";
 import type { ByteMeter } from "../../transport/splice.ts";
 import { toNodeDuplex } from "../../runtime/node_duplex.ts";
 import { ClientHelloReader, HELLO_DEADLINE_MS } from "../../wire/tls/client_hello.ts";
@@ -62,8 +62,8 @@ export interface SecureStream {
 /** What a {@link TlsTerminator} is made of. */
 export interface TlsTerminatorOptions {
   readonly clock: Clock;
-  /** Hears what the handlers of streams throw. */
-  readonly faults: Faults;
+  /** Hears what the handlers of streams throw; standard error when absent. */
+  readonly faults?: Faults;
   /** Says which certificate a visitor gets, or why none. */
   choose(hello: HelloFacts): TlsAnswer | Promise<TlsAnswer>;
 }
@@ -246,7 +246,7 @@ class Handshake implements ByteStreamHandler {
       tls.pause();
       const stream = new NodeStream(tls as unknown as Duplex, {
         clock: this.#options.clock,
-        faults: this.#options.faults,
+        faults: this.#options.faults ?? new Faults(),
         carrier: duplex,
         destroy: (hard) => {
           tls.destroy();

@@ -1,0 +1,129 @@
+/**
+ * A fetch handler on the public internet: an agent whose only service is a function of this process.
+ *
+ * @module
+ */
+import { SallyportError } from "../errors.ts";
+import { currentRuntime } from "../runtime/mod.ts";
+import type { Runtime } from "../runtime/port.ts";
+import { type Logger, silentLogger } from "../telemetry/log.ts";
+import { SHUTDOWN_GRACE_MS } from "../transport/port.ts";
+import { canonicalServedName } from "../wire/wildcard.ts";
+import { AccessList, type AccessListOptions } from "./access_list.ts";
+import { CertificateManager, type CertificateManagerOptions } from "./acme/certificate_manager.ts";
+import { type CertificateStore, MemoryCertificateStore } from "./acme/certificate_store.ts";
+import { type Agent, type AgentOptions, createAgent } from "./agent.ts";
+import { type MasterGrantOptions, masterGrants } from "./grant.ts";
+import { type FetchHandler, fetchHandler } from "./http/fetch_handler.ts";
+import type { CertificateFacts } from "./services/port.ts";
+import { isLocalName, serviceDefaults, type TlsMode } from "./services/service.ts";
+import { createServiceConnectors } from "./tls/service_connectors.ts";
+import { turnAway } from "./tls/terminator.ts";
+import { AlertDescription } from "../wire/tls/tls_alert.ts";
+
+/** What {@link serve} takes. */
+export interface ServeOptions extends Pick<MasterGrantOptions, "master" | "credential" | "aliases"> {
+  /** The name that visitors ask for. */
+  readonly hostname: string;
+  /** Where the certificate comes from: "acme" for public names and "self-signed" for all others when absent. */
+  readonly tls?: Exclude<TlsMode, "passthrough">;
+  /** Where keys and certificates are kept, such as a {@link FileCertificateStore}; in memory when absent. */
+  readonly store?: CertificateStore;
+  /** The authority, its root certificate, the account. */
+  readonly acme?: Omit<CertificateManagerOptions, "clock" | "store" | "log">;
+  /** Visitors who may come, by their address; everybody when absent. */
+  readonly access?: AccessListOptions;
+  /** The runtime below; the current one when absent. */
+  readonly runtime?: Runtime;
+  readonly log?: Logger;
+  /** More on the session: transport, edge, pins. */
+  readonly agent?: Omit<Partial<AgentOptions>, "runtime" | "log" | "grants" | "connector">;
+}
+
+/** A handler that is served. */
+export interface Served {
+  readonly agent: Agent;
+  /** What is known of its certificates. */
+  readonly certificates: readonly CertificateFacts[];
+  /** Resolves when an edge has let the agent in for the first time; rejects where none will. */
+  readonly connected: Promise<void>;
+  /** Settles after `close`, or when the agent gives up. */
+  readonly over: Promise<void>;
+  /** Ends it; requests under way may finish. */
+  close(graceMs?: number): Promise<void>;
+}
+
+/**
+ * Puts a fetch handler on the internet: dials the edge that the session master names, and gets a certificate. TLS ends in
+ * this process.
+ *
+ * @example
+ * ```ts
+ * const served = await serve((request) => new Response(`hello from ${new URL(request.url).host}`), {
+ *   master: "https://master.example.org",
+ *   credential: "…",
+ *   hostname: "home.example.org",
+ *   store: new FileCertificateStore("./data/tls"),
+ * });
+ * await served.over;
+ * ```
+ */
+export async function serve(handler: FetchHandler, options: ServeOptions): Promise<Served> {
+  const { master, credential, access, acme, store = new MemoryCertificateStore(), log = silentLogger } =
+    options;
+  const runtime = options.runtime ?? await currentRuntime();
+  const { clock } = runtime;
+  const names = [options.hostname, ...options.aliases ?? []].map(canonicalServedName);
+  const tls = options.tls ?? (names.every(isLocalName) ? "self-signed" : "acme");
+  const connectors = createServiceConnectors({
+    ...{ runtime, log, store, handler: fetchHandler(handler) },
+    manager: () => new CertificateManager({ ...acme, clock, store, log }),
+  });
+  const service = serviceDefaults({ names, targets: [], tls });
+  const connector = connectors.terminating(service, { runtime, log, targets: NONE, failed() {} });
+  const accessList = access === undefined ? undefined : new AccessList(access);
+  const connected = Promise.withResolvers<void>();
+  const agent = createAgent({
+    ...options.agent,
+    ...{ runtime, log },
+    grants: masterGrants({ master, credential, hostname: names[0] as string, aliases: names.slice(1) }),
+    connector: (stream) => {
+      if (accessList?.permits(stream.caller.address) === false) {
+        return turnAway(stream, AlertDescription.access_denied);
+      }
+      return connector.connect(stream);
+    },
+    connected(session, tunnel) {
+      connected.resolve();
+      options.agent?.connected?.(session, tunnel);
+    },
+  });
+  const over = agent.run();
+  over.then(
+    () => connected.reject(new SallyportError("shutdown", "Cannot serve: it was closed", { side: "local" })),
+    (error) => connected.reject(error),
+  );
+  // Both promises may be looked at or not.
+  over.catch(() => {});
+  connected.promise.catch(() => {});
+  return {
+    agent,
+    get certificates() {
+      return connectors.certificates();
+    },
+    connected: connected.promise,
+    over,
+    async close(graceMs = SHUTDOWN_GRACE_MS) {
+      await connector.close?.(graceMs);
+      await Promise.all([agent.close(graceMs), connectors.close()]);
+      await over.catch(() => {});
+    },
+  };
+}
+
+/** A handler in the same process is no target to be dialled. */
+const NONE = {
+  candidates: () => [],
+  report() {},
+  dial: () => Promise.reject(new SallyportError("internal", "there is no target to dial", { side: "local" })),
+};
