@@ -45,6 +45,7 @@ class IncomingBody {
   readonly #left = new AbortController();
   #controller: ReadableStreamDefaultController<Bytes> | undefined;
   #drained = () => {};
+  #answered = false;
 
   constructor(stream: ByteStream) {
     this.#stream = stream;
@@ -64,7 +65,8 @@ class IncomingBody {
       close: (error) => {
         this.#controller?.error(error ?? new Error("the visitor has left"));
         this.#controller = undefined;
-        if (error !== undefined) this.#left.abort(error);
+        // Without an error too: nothing that is written from now on reaches anybody.
+        if (!this.#answered) this.#left.abort(error ?? new Error("the visitor has left"));
         this.#drained();
       },
     });
@@ -87,6 +89,7 @@ class IncomingBody {
   async answer(body: ReadableStream<Uint8Array> | null, wanted: boolean): Promise<void> {
     const { aborted } = this.#left.signal;
     if (body === null || !wanted || aborted) {
+      this.#answered = true;
       await body?.cancel();
       this.#stream.release();
       return;
@@ -102,6 +105,7 @@ class IncomingBody {
           await new Promise<void>((resolve) => this.#drained = resolve);
         }
       }
+      this.#answered = true;
       this.#stream.release();
     } catch (error) {
       // The length or the last chunk is missing, by which the visitor sees that it isn't whole.
