@@ -3,11 +3,15 @@
  *
  * @module
  */
+import { setImmediate } from "node:timers";
 import type { Bytes } from "../../bytes/bytes.ts";
 import type { ByteStream } from "../../runtime/port.ts";
 import type { Caller } from "../../transport/port.ts";
 import type { Field } from "../../wire/http1/fields.ts";
 import type { Exchange, HttpHandler } from "./exchange.ts";
+
+/** So much of an answer's body is sent in one turn of the event loop. */
+const TURN_BYTES = 64 * 1024;
 
 /** Answers one request; `visitor` is who asks. */
 export type FetchHandler = (request: Request, visitor: Caller) => Response | Promise<Response>;
@@ -97,10 +101,17 @@ class IncomingBody {
     const reader = body.getReader();
     const gone = () => void reader.cancel(this.#left.signal.reason).catch(() => {});
     this.#left.signal.addEventListener("abort", gone, { once: true });
+    let sinceTurn = 0;
     try {
       for (;;) {
         const { done, value } = await reader.read();
         if (done || this.#left.signal.aborted) break;
+        // A body that is always at hand would keep everything else waiting, and so the news that the visitor has left.
+        sinceTurn += value.byteLength;
+        if (sinceTurn >= TURN_BYTES) {
+          sinceTurn = 0;
+          await new Promise<void>((resolve) => void setImmediate(resolve));
+        }
         if (!this.#stream.write(value as Bytes) && !this.#left.signal.aborted) {
           await new Promise<void>((resolve) => this.#drained = resolve);
         }
