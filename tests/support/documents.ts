@@ -138,11 +138,9 @@ async function limitsTable(): Promise<string> {
 async function errorsTable(): Promise<string> {
   const made = /new SallyportError\(\s*"([a-z_]+)",\s*["`]([^"`$]+)[\s\S]{0,400}?side: "([a-z]+)"/g;
   const codes = new Map<string, { readonly sides: Set<string>; readonly messages: Set<string> }>();
-  for (
-    const [, code] of (await readFile(join(ROOT, "src", "errors.ts"), "utf8")).matchAll(
-      /^ {2}\| "([a-z_]+)"/gm,
-    )
-  ) {
+  const source = await readFile(join(ROOT, "src", "errors.ts"), "utf8");
+  const [, union = ""] = /export type ErrorCode =([^;]*);/.exec(source) ?? [];
+  for (const [, code] of union.matchAll(/"([a-z_]+)"/g)) {
     codes.set(code!, { sides: new Set(), messages: new Set() });
   }
   for (const entry of await readdir(join(ROOT, "src"), { recursive: true, withFileTypes: true })) {
@@ -157,7 +155,7 @@ async function errorsTable(): Promise<string> {
       known?.messages.add(message!.split(":")[0]!.trim());
     }
   }
-  const rows = [...codes].filter(([code]) => !["peer", "local", "config", "network"].includes(code)).sort((
+  const rows = [...codes].sort((
     [a],
     [b],
   ) => a.localeCompare(b))
