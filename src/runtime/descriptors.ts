@@ -7,6 +7,7 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { SallyportError } from "../errors.ts";
 import type { Descriptors, DescriptorState, DialOptions, DialUnixOptions } from "./port.ts";
+import { readPermitted } from "./deno/permissions.ts";
 import { dialledText } from "./shared.ts";
 
 /** File descriptors that accepted connections leave to everything else: one in this many, */
@@ -28,6 +29,8 @@ export interface DescriptorSystem {
 /** Linux tells both under /proc; elsewhere there is no limit to be known, and the system's own error has to do. */
 export const procSystem: DescriptorSystem = {
   limit() {
+    // Deno would ask on a terminal, for what the program can do without.
+    if (!readPermitted("/proc/self/limits")) return undefined;
     try {
       const [, soft] = /^Max open files +(\d+)/m.exec(readFileSync("/proc/self/limits", "utf8")) ?? [];
       return soft === undefined ? undefined : Number(soft);

@@ -77,7 +77,9 @@ class Driver implements MuxHost<ByteStream> {
         this.delivered += chunk.length;
         hash.update(chunk);
       },
-      end: () => stream.closeWrite(),
+      // The stream stays open on this side: where it ended too, what follows the peer's end would be a fault before our
+      // own FIN has left and nothing after it, so the cut would matter.
+      end() {},
       drain() {},
       close() {},
     });

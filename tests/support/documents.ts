@@ -39,6 +39,7 @@ export async function documentParts(): Promise<Map<string, DocumentPart>> {
     ],
     ["metrics", { file: "docs/reference/metrics.md", text: metricsTable() }],
     ["limits", { file: "docs/reference/limits.md", text: await limitsTable() }],
+    ["errors", { file: "docs/reference/errors.md", text: await errorsTable() }],
   ]);
   const examples: string[][] = [];
   for (const name of (await readdir(join(ROOT, "examples"))).sort()) {
@@ -131,6 +132,39 @@ async function limitsTable(): Promise<string> {
   }
   rows.sort((a, b) => (a[3]! + a[2]!).localeCompare(b[3]! + b[2]!));
   return table(["Meaning", "Value", "Name", "File"], rows);
+}
+
+/** Every error code: whose doing it is, and how its messages begin. */
+async function errorsTable(): Promise<string> {
+  const made = /new SallyportError\(\s*"([a-z_]+)",\s*["`]([^"`$]+)[\s\S]{0,400}?side: "([a-z]+)"/g;
+  const codes = new Map<string, { readonly sides: Set<string>; readonly messages: Set<string> }>();
+  const source = await readFile(join(ROOT, "src", "errors.ts"), "utf8");
+  const [, union = ""] = /export type ErrorCode =([^;]*);/.exec(source) ?? [];
+  for (const [, code] of union.matchAll(/"([a-z_]+)"/g)) {
+    codes.set(code!, { sides: new Set(), messages: new Set() });
+  }
+  for (const entry of await readdir(join(ROOT, "src"), { recursive: true, withFileTypes: true })) {
+    if (!entry.isFile() || !entry.name.endsWith(".ts")) continue;
+    for (
+      const [, code, message, side] of (await readFile(join(entry.parentPath, entry.name), "utf8")).matchAll(
+        made,
+      )
+    ) {
+      const known = codes.get(code!);
+      known?.sides.add(side!);
+      known?.messages.add(message!.split(":")[0]!.trim());
+    }
+  }
+  const rows = [...codes].sort((
+    [a],
+    [b],
+  ) => a.localeCompare(b))
+    .map(([code, { sides, messages }]) => [
+      `\`${code}\``,
+      [...sides].sort().join(", "),
+      [...messages].sort((a, b) => a.localeCompare(b)).slice(0, 3).join("; "),
+    ]);
+  return table(["Code", "Side", "Messages begin with"], rows);
 }
 
 /** The value of sums and products of whole numbers and decimals. */

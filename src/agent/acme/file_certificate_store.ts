@@ -53,7 +53,7 @@ export class FileCertificateStore implements CertificateStore {
     } catch (cause) {
       throw this.#failure("write", path, cause);
     } finally {
-      await rm(draft, { force: true });
+      await rm(draft, { force: true }).catch(() => {});
     }
   }
 

@@ -3,11 +3,15 @@
  *
  * @module
  */
+import { setImmediate } from "node:timers";
 import type { Bytes } from "../../bytes/bytes.ts";
 import type { ByteStream } from "../../runtime/port.ts";
 import type { Caller } from "../../transport/port.ts";
 import type { Field } from "../../wire/http1/fields.ts";
 import type { Exchange, HttpHandler } from "./exchange.ts";
+
+/** So much of an answer's body is sent in one turn of the event loop. */
+const TURN_BYTES = 64 * 1024;
 
 /** Answers one request; `visitor` is who asks. */
 export type FetchHandler = (request: Request, visitor: Caller) => Response | Promise<Response>;
@@ -45,6 +49,7 @@ class IncomingBody {
   readonly #left = new AbortController();
   #controller: ReadableStreamDefaultController<Bytes> | undefined;
   #drained = () => {};
+  #answered = false;
 
   constructor(stream: ByteStream) {
     this.#stream = stream;
@@ -64,7 +69,8 @@ class IncomingBody {
       close: (error) => {
         this.#controller?.error(error ?? new Error("the visitor has left"));
         this.#controller = undefined;
-        if (error !== undefined) this.#left.abort(error);
+        // Without an error too: nothing that is written from now on reaches anybody.
+        if (!this.#answered) this.#left.abort(error ?? new Error("the visitor has left"));
         this.#drained();
       },
     });
@@ -87,6 +93,7 @@ class IncomingBody {
   async answer(body: ReadableStream<Uint8Array> | null, wanted: boolean): Promise<void> {
     const { aborted } = this.#left.signal;
     if (body === null || !wanted || aborted) {
+      this.#answered = true;
       await body?.cancel();
       this.#stream.release();
       return;
@@ -94,14 +101,22 @@ class IncomingBody {
     const reader = body.getReader();
     const gone = () => void reader.cancel(this.#left.signal.reason).catch(() => {});
     this.#left.signal.addEventListener("abort", gone, { once: true });
+    let sinceTurn = 0;
     try {
       for (;;) {
         const { done, value } = await reader.read();
         if (done || this.#left.signal.aborted) break;
+        // A body that is always at hand would keep everything else waiting, and so the news that the visitor has left.
+        sinceTurn += value.byteLength;
+        if (sinceTurn >= TURN_BYTES) {
+          sinceTurn = 0;
+          await new Promise<void>((resolve) => void setImmediate(resolve));
+        }
         if (!this.#stream.write(value as Bytes) && !this.#left.signal.aborted) {
           await new Promise<void>((resolve) => this.#drained = resolve);
         }
       }
+      this.#answered = true;
       this.#stream.release();
     } catch (error) {
       // The length or the last chunk is missing, by which the visitor sees that it isn't whole.

@@ -48,6 +48,12 @@ export function permissionFlag(command: string): string {
   return set === "default" ? "-P" : `-P=${set}`;
 }
 
+/** Whether a file can be read without a question; true on other runtimes. */
+export function readPermitted(path: string): boolean {
+  return typeof Deno === "undefined" ||
+    Deno.permissions.querySync({ name: "read", path }).state === "granted";
+}
+
 /**
  * Whether native code (FFI, native modules) can be loaded without a question; true on other runtimes. Deno would ask on a
  * terminal, for what the program can do without.
