@@ -22,6 +22,7 @@ import type { MasterEnv } from "./env.ts";
 import { authenticate, boundedJson, countRequests, FailureGuard } from "./guards.ts";
 import { API_REQUESTS_PER_MINUTE_MAX, TOKENS_PER_MINUTE_MAX } from "./limits.ts";
 import type { Management } from "./management.ts";
+import { addPage, PAGE_ROUTES } from "./page/page.ts";
 import { Problem, schemaProblem } from "./problem.ts";
 import { FailureLimit, IssueLimit } from "./rate_limits.ts";
 import * as routes from "./routes.ts";
@@ -90,6 +91,7 @@ const ENDPOINTS = [routes.indexRoute, ...STATUS_ROUTES, routes.openapiRoute];
  * | --- | --- |
  * | `POST /v1/tokens` | issues a token to a credential |
  * | `/v1/agents`, `/v1/sessions`, `/v1/usage`, `/v1/audit`, `/v1/keys`, … | with {@link MasterOptions.management} |
+ * | `GET /` | for browsers the management page, with {@link MasterOptions.management}; otherwise what there is |
  * | `GET /healthz`, `GET /readyz` | whether it runs, whether it can work |
  * | `GET /metrics` | Prometheus' text format |
  * | `GET /openapi.json` | all of this, from the schemas that check the input |
@@ -191,9 +193,11 @@ export function createMasterApp(options: MasterOptions): OpenAPIHono<MasterEnv> 
       ...addKeysApi(app, parts),
       ...addEdgesApi(app, { management, clock, ring: options.ring, failures, log }),
     );
+    addPage(app, { management, clock, credentials, failures, calls, log });
   }
   const endpoints = [...own, ...managed, ...ENDPOINTS];
-  const label = labeller(endpoints.map(({ path }) => path));
+  const pages = management === undefined ? [] : PAGE_ROUTES;
+  const label = labeller([...endpoints, ...pages].map(({ path }) => path));
 
   app.openapi(routes.indexRoute, (c) => {
     const named = endpoints.map((route) => [`${route.method.toUpperCase()} ${route.path}`, route.summary]);
@@ -207,7 +211,7 @@ export function createMasterApp(options: MasterOptions): OpenAPIHono<MasterEnv> 
   let document: ReturnType<typeof openApiDocument> | undefined;
   app.openapi(routes.openapiRoute, (c) => c.json(document ??= openApiDocument(app), 200));
 
-  addOtherMethods(app, endpoints);
+  addOtherMethods(app, [...endpoints, ...pages]);
 
   app.openAPIRegistry.registerComponent("securitySchemes", routes.BEARER_SCHEME, {
     type: "http",

@@ -185,14 +185,16 @@ function answerKey(whose: string): Uint8Array {
   return new Uint8Array(hkdfSync("sha256", whose, "sallyport", "kept answer", 32));
 }
 
-function lock(whose: string, text: string): string {
+/** Encrypts a text with a key that only `whose` gives. */
+export function lock(whose: string, text: string): string {
   const iv = randomBytes(12);
   const cipher = createCipheriv("aes-256-gcm", answerKey(whose), iv);
   const sealed = Buffer.concat([cipher.update(text, "utf8"), cipher.final()]);
   return Buffer.concat([iv, cipher.getAuthTag(), sealed]).toString("base64");
 }
 
-function unlock(whose: string, kept: string): string {
+/** Undoes {@link lock}. */
+export function unlock(whose: string, kept: string): string {
   const bytes = Buffer.from(kept, "base64");
   const decipher = createDecipheriv("aes-256-gcm", answerKey(whose), bytes.subarray(0, 12));
   decipher.setAuthTag(bytes.subarray(12, 28));

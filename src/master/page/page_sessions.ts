@@ -1,0 +1,87 @@
+/**
+ * Who is logged in at the page: sessions on the server's side, named by a random cookie.
+ *
+ * @module
+ */
+import { createHash, randomBytes, timingSafeEqual } from "node:crypto";
+import type { Clock } from "../../runtime/port.ts";
+import { lock, unlock } from "../api/parts.ts";
+import type { Credential, Credentials, CredentialUse } from "../credentials.ts";
+
+/** A login at the page ends after this time. */
+export const PAGE_SESSION_MS = 12 * 3_600_000;
+/** Logins at the page at the same time; one more ends the oldest. */
+export const PAGE_SESSIONS_MAX = 256;
+const SECRET_BYTES = 32;
+
+interface StoredSession {
+  /** The key that it was opened with, encrypted under the cookie's secret, which the server does not keep. */
+  readonly sealedKey: string;
+  readonly token: string;
+  readonly expiresAtMs: number;
+}
+
+/** A request's login. */
+export interface PageSession {
+  readonly credential: Credential;
+  /** What every form of the page repeats. */
+  readonly token: string;
+}
+
+/** See the module. */
+export class PageSessions {
+  readonly #credentials: Credentials;
+  readonly #clock: Clock;
+  /** By the digest of the cookie's secret, the oldest first. */
+  readonly #sessions = new Map<string, StoredSession>();
+
+  constructor(credentials: Credentials, clock: Clock) {
+    this.#credentials = credentials;
+    this.#clock = clock;
+  }
+
+  /** Opens a session for a key that is known; gives the cookie's secret. */
+  open(key: string): string {
+    const nowMs = this.#clock.wallMs();
+    for (const [id, { expiresAtMs }] of this.#sessions) if (expiresAtMs <= nowMs) this.#sessions.delete(id);
+    for (const id of this.#sessions.keys()) {
+      if (this.#sessions.size < PAGE_SESSIONS_MAX) break;
+      this.#sessions.delete(id);
+    }
+    const secret = randomBytes(SECRET_BYTES).toString("base64url");
+    this.#sessions.set(digest(secret), {
+      sealedKey: lock(secret, key),
+      token: randomBytes(SECRET_BYTES).toString("base64url"),
+      expiresAtMs: nowMs + PAGE_SESSION_MS,
+    });
+    return secret;
+  }
+
+  /** The session behind a cookie. Its key is looked up each time, so that a removed key ends the session. */
+  async find(secret: string | undefined, use: CredentialUse): Promise<PageSession | undefined> {
+    if (secret === undefined || secret.length > 64) return undefined;
+    const id = digest(secret);
+    const stored = this.#sessions.get(id);
+    if (stored === undefined) return undefined;
+    const credential = stored.expiresAtMs <= this.#clock.wallMs()
+      ? undefined
+      : await this.#credentials.find(unlock(secret, stored.sealedKey), use);
+    if (credential !== undefined) return { credential, token: stored.token };
+    this.#sessions.delete(id);
+    return undefined;
+  }
+
+  close(secret: string): void {
+    this.#sessions.delete(digest(secret));
+  }
+}
+
+/** Whether two texts are the same, in a time that does not say where they differ. */
+export function sameText(a: string, b: string): boolean {
+  const sha256 = (text: string) => createHash("sha256").update(text, "utf8").digest();
+  return timingSafeEqual(sha256(a), sha256(b));
+}
+
+function digest(secret: string): string {
+  return createHash("sha256").update(secret, "utf8").digest("base64url");
+}

@@ -1,0 +1,295 @@
+/** The management page: who gets in, what forms need, and what becomes of them. */
+import assert from "node:assert/strict";
+import { it } from "node:test";
+import { ALL_TENANTS } from "../../src/master/model.ts";
+import { PAGE_POLICY } from "../../src/master/page/page.ts";
+import { PAGE_SESSION_MS, PAGE_SESSIONS_MAX } from "../../src/master/page/page_sessions.ts";
+import { ADMIN_KEY } from "./helpers.ts";
+import { type ManagedMaster, managedMaster } from "./managed.ts";
+
+const OWN = { Origin: "http://localhost", "Content-Type": "application/x-www-form-urlencoded" };
+const ACTOR = { id: "admin", tenant: ALL_TENANTS, request: "test" };
+
+/** A browser: keeps a cookie, and repeats the token of forms. */
+class Browser {
+  cookie = "";
+  token = "";
+  readonly #master: ManagedMaster;
+
+  constructor(master: ManagedMaster) {
+    this.#master = master;
+  }
+
+  async get(path: string, status = 200): Promise<string> {
+    const answer = await this.#master.request(path, {
+      headers: { Accept: "text/html,application/xhtml+xml,*/*;q=0.8", Cookie: this.cookie },
+    });
+    assert.equal(answer.status, status, path);
+    assert.equal(answer.headers.get("content-security-policy"), PAGE_POLICY);
+    const text = await answer.text();
+    this.token = /name="token" value="([^"]+)"/.exec(text)?.[1] ?? this.token;
+    return text;
+  }
+
+  async post(path: string, fields: Record<string, string>, headers: Record<string, string> = {}) {
+    const answer = await this.#master.request(path, {
+      method: "POST",
+      headers: { ...OWN, Cookie: this.cookie, ...headers },
+      body: new URLSearchParams({ token: this.token, ...fields }).toString(),
+    });
+    assert.equal(answer.headers.get("content-security-policy"), PAGE_POLICY);
+    return answer;
+  }
+
+  async login(key = ADMIN_KEY, headers: Record<string, string> = {}): Promise<Response> {
+    const answer = await this.post("/page/login", { key }, headers);
+    const set = answer.headers.get("set-cookie");
+    if (set !== null) this.cookie = set.split(";")[0] as string;
+    return answer;
+  }
+}
+
+function test(title: string, body: (master: ManagedMaster, browser: Browser) => Promise<void>, options = {}) {
+  it(title, async () => {
+    const master = await managedMaster(options);
+    try {
+      await body(master, new Browser(master));
+    } finally {
+      await master.close();
+    }
+  });
+}
+
+test("browsers get the login page at /, programs the index", async ({ request }, browser) => {
+  const text = await browser.get("/");
+  assert.match(text, /<input type="password" name="key"/);
+  assert.doesNotMatch(text, /Live sessions/);
+  for (const accept of ["*/*", "application/json"]) {
+    const index = await request("/", { headers: { Accept: accept } });
+    assert.match(index.headers.get("content-type") ?? "", /^application\/json/);
+    assert.equal(index.headers.get("vary"), "Accept");
+    assert.equal((await index.json()).name, "Sallyport session master");
+  }
+});
+
+test("nothing is shown or changed without a login", async ({ management }, browser) => {
+  const { agent } = await management.addAgent(ACTOR, { name: "a", hostnames: ["a.example.org"] });
+  for (const path of ["agents", `agents/${agent.id}`, "sessions", "usage", "audit"]) {
+    await browser.get(`/page/${path}`, 303);
+  }
+  await browser.get("/page/live", 401);
+  assert.equal((await browser.post(`/page/agents/${agent.id}/suspend`, {})).status, 401);
+  assert.equal((await browser.post("/page/agents", { name: "b", hostnames: "b.example.org" })).status, 401);
+  assert.equal((await management.agent(ACTOR, "a")).state, "active");
+});
+
+test("wrong keys get 401, and 429 when there are too many", async ({ request }, browser) => {
+  for (const key of ["wrong", ""]) {
+    const answer = await browser.login(key);
+    assert.equal(answer.status, 401);
+    assert.equal(answer.headers.get("set-cookie"), null);
+    assert.match(await answer.text(), /role="alert"/);
+  }
+  const blocked = await browser.login();
+  assert.equal(blocked.status, 429);
+  assert.match(blocked.headers.get("retry-after") ?? "", /^\d+$/);
+  assert.equal(
+    (await request("/v1/agents", { headers: { Authorization: `Bearer ${ADMIN_KEY}` } })).status,
+    429,
+  );
+}, { authFailuresPerMinute: 2 });
+
+test("the cookie is out of reach of scripts and other sites", async (_, browser) => {
+  const plain = await browser.login();
+  assert.equal(plain.status, 303);
+  const cookie = plain.headers.get("set-cookie") ?? "";
+  assert.match(cookie, /^sallyport=[\w-]{43};/);
+  for (const flag of ["HttpOnly", "SameSite=Strict", "Path=/", "Max-Age=43200"]) {
+    assert.ok(cookie.includes(flag), flag);
+  }
+  assert.ok(!cookie.includes("Secure"));
+  const secure = (await browser.login(ADMIN_KEY, { "X-Forwarded-Proto": "https" })).headers.get("set-cookie");
+  assert.match(secure ?? "", /^__Host-sallyport=.*; Secure/);
+});
+
+test("forms of other sites and without the login's token are refused", async ({ management }, browser) => {
+  const { agent } = await management.addAgent(ACTOR, { name: "a", hostnames: ["a.example.org"] });
+  const path = `/page/agents/${agent.id}/suspend`;
+  assert.equal((await browser.login(ADMIN_KEY, { Origin: "https://evil.example" })).status, 403);
+  await browser.login();
+  await browser.get("/");
+  for (const origin of ["https://evil.example", "null", ""]) {
+    assert.equal((await browser.post(path, {}, { Origin: origin })).status, 403, origin);
+  }
+  assert.equal((await browser.post(path, {}, { "Sec-Fetch-Site": "same-site" })).status, 403);
+  for (const token of ["", "wrong"]) assert.equal((await browser.post(path, { token })).status, 403);
+  assert.equal((await browser.post(path, {}, { "Content-Type": "text/plain" })).status, 415);
+  assert.equal((await browser.post(path, { more: "x".repeat(70_000) })).status, 413);
+  assert.equal((await management.agent(ACTOR, "a")).state, "active");
+});
+
+test("an agent is added, suspended, resumed, rotated and removed", async ({ must }, browser) => {
+  await browser.login();
+  assert.match(await browser.get("/"), /<dt>Agents<\/dt>\s*<dd>0<\/dd>/);
+  const added = await browser.post("/page/agents", {
+    name: "home",
+    hostnames: "Home.example.org, *.home.example.org",
+    notes: "",
+  });
+  assert.equal(added.status, 200);
+  const [, code] = /agent --join &#39;http:\/\/localhost\/#([\w-]{27})&#39; --to 127\.0\.0\.1:443/
+    .exec(await added.text()) ?? [];
+  assert.ok(code !== undefined, "the start command");
+  const { body } = await must(200, "GET", "/v1/agents/home");
+  assert.deepEqual(body.hostnames, ["home.example.org", "*.home.example.org"]);
+  const path = `/page/agents/${body.id}`;
+  assert.match(await browser.get("/page/agents?search=HOME&state=active"), new RegExp(`href="${path}"`));
+  assert.match(await browser.get(path), /not enrolled/);
+  for (const [verb, state] of [["suspend", "suspended"], ["resume", "active"]] as const) {
+    assert.equal((await browser.post(`${path}/${verb}`, {})).headers.get("location"), path);
+    assert.equal((await must(200, "GET", "/v1/agents/home")).body.state, state);
+    assert.match(await browser.get(path), new RegExp(`class="state-${state}"`));
+  }
+  const rotated = await (await browser.post(`${path}/rotate`, {})).text();
+  assert.match(rotated, /agent --join/);
+  assert.ok(!rotated.includes(code), "another code");
+  assert.equal((await browser.post(`${path}/remove`, {})).status, 303);
+  await must(404, "GET", "/v1/agents/home");
+  await browser.get(path, 404);
+  const audit = await browser.get("/page/audit");
+  for (const verb of ["added", "suspended", "resumed", "rotated", "removed"]) {
+    assert.match(audit, new RegExp(`agent\\.${verb}`));
+  }
+});
+
+test("a form with a fault says so and keeps what was typed", async ({ management }, browser) => {
+  await management.addAgent(ACTOR, { name: "a", hostnames: ["a.example.org"] });
+  await browser.login();
+  await browser.get("/page/agents");
+  const wrong = await browser.post("/page/agents", { name: '"><script>', hostnames: "b.example.org" });
+  assert.equal(wrong.status, 422);
+  const text = await wrong.text();
+  assert.match(text, /role="alert">Cannot add agent: name must begin/);
+  assert.match(text, /value="&quot;&gt;&lt;script&gt;"/);
+  const taken = await browser.post("/page/agents", { name: "b", hostnames: "a.example.org" });
+  assert.equal(taken.status, 409);
+  assert.match(await taken.text(), /belongs to another agent/);
+});
+
+test("live sessions are shown, and disconnected; every text is escaped", async (master, browser) => {
+  const { management, store, time } = master;
+  const evil = "<script>alert(1)</script>";
+  const { agent } = await management.addAgent(ACTOR, {
+    name: evil,
+    hostnames: ["a.example.org"],
+    notes: `"'>${evil}`,
+  });
+  const day = new Date(time.ms).toISOString().slice(0, 10);
+  const of = { agent: agent.id, tenant: "default" };
+  await store.applyReport({
+    edge: evil,
+    epoch: "1",
+    seq: 1,
+    fresh: true,
+    closed: [],
+    watched: [],
+    sessions: [{
+      ...of,
+      id: `edge/${evil}`,
+      hostname: `a.example.org${evil}`,
+      remote: evil,
+      transport: evil,
+      cipher: evil,
+      sinceMs: time.ms,
+      streams: 3,
+      bytesToAgent: 1_500,
+      bytesToVisitor: 2_000_000,
+    }],
+    usage: [{ ...of, day, bytesToAgent: 1_500, bytesToVisitor: 10, streams: 3, connectedMs: 3_600_000 }],
+  }, time.ms);
+  await browser.login();
+  const views = [
+    "/",
+    "/page/live",
+    "/page/agents",
+    `/page/agents/${agent.id}`,
+    "/page/sessions",
+    "/page/usage",
+  ];
+  for (const path of [...views, "/page/audit", `/page/agents?search=${encodeURIComponent(`">${evil}`)}`]) {
+    const text = await browser.get(path);
+    assert.ok(!text.includes("<script>"), path);
+    // Nothing that the policy forbids.
+    assert.doesNotMatch(text, / (style|on\w+)="/, path);
+  }
+  const overview = await browser.get("/");
+  assert.match(overview, /<dt>Live sessions<\/dt>\s*<dd>1<\/dd>/);
+  assert.match(overview, /2\.0 MB/);
+  assert.match(await browser.get("/page/usage"), /1\.0 h/);
+  await browser.get("/page/sessions");
+  assert.equal((await browser.post("/page/sessions/close", { id: `edge/${evil}` })).status, 303);
+  assert.equal((await browser.post("/page/sessions/close", { id: "other" })).status, 404);
+  const [last] = (await master.must(200, "GET", "/v1/audit")).body.items;
+  assert.equal(last.action, "session.closed");
+});
+
+test("a login ends by logout, after twelve hours, and with its key", async ({ must, time }, browser) => {
+  await browser.login();
+  await browser.get("/page/agents");
+  const gone = await browser.post("/page/logout", {});
+  assert.equal(gone.status, 303);
+  assert.match(gone.headers.get("set-cookie") ?? "", /^sallyport=; Max-Age=0/);
+  // The cookie is worthless, not forgotten alone.
+  await browser.get("/page/agents", 303);
+
+  await browser.login();
+  time.ms += PAGE_SESSION_MS - 1;
+  await browser.get("/page/agents");
+  time.ms += 1;
+  await browser.get("/page/agents", 303);
+
+  const { body } = await must(201, "POST", "/v1/api-keys", { name: "reader", scopes: ["read"] });
+  await browser.login(body.key);
+  assert.doesNotMatch(await browser.get("/page/agents"), /Add an agent/);
+  assert.equal((await browser.post("/page/agents", { name: "b", hostnames: "b.example.org" })).status, 403);
+  await must(204, "DELETE", `/v1/api-keys/${body.id}`);
+  await browser.get("/page/agents", 303);
+});
+
+test(
+  "a key without the scope read gets no login, and a tenant's sees its own agents",
+  async (master, browser) => {
+    const { management, must } = master;
+    await management.addAgent(ACTOR, { name: "theirs", hostnames: ["a.example.org"] });
+    const issue = await must(201, "POST", "/v1/api-keys", { name: "issue", scopes: ["issue"] });
+    assert.equal((await browser.login(issue.body.key)).status, 403);
+    const own = await must(201, "POST", "/v1/api-keys", { name: "own", scopes: ["admin"], tenant: "other" });
+    await browser.login(own.body.key);
+    assert.doesNotMatch(await browser.get("/page/agents"), /theirs/);
+    assert.doesNotMatch(await browser.get("/page/audit"), /theirs/);
+    const { id } = (await must(200, "GET", "/v1/agents/theirs")).body;
+    assert.equal((await browser.post(`/page/agents/${id}/remove`, {})).status, 404);
+  },
+);
+
+test("logins are bounded in number: the oldest ends", async (master, browser) => {
+  await browser.login();
+  const second = new Browser(master);
+  await second.login();
+  for (let more = 0; more < PAGE_SESSIONS_MAX - 1; more++) await new Browser(master).login();
+  await browser.get("/page/agents", 303);
+  await second.get("/page/agents");
+});
+
+test("script and style are files of the master's own", async ({ request }) => {
+  for (const [path, type] of [["style.css", "text/css"], ["script.js", "text/javascript"]] as const) {
+    const answer = await request(`/page/${path}`);
+    assert.equal(answer.status, 200);
+    assert.equal(answer.headers.get("content-type"), `${type}; charset=utf-8`);
+    assert.equal(answer.headers.get("x-content-type-options"), "nosniff");
+    const text = await answer.text();
+    assert.doesNotMatch(text, /https?:/);
+    if (path === "script.js") new Function(text);
+  }
+  assert.equal((await request("/page/login")).status, 405);
+});
