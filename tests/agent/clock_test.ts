@@ -7,6 +7,14 @@ import type { Grant } from "../../src/transport/grant.ts";
 import { loadSodium, makeKeyPair } from "../../src/crypto/sodium.ts";
 import type { Runtime } from "../../src/runtime/port.ts";
 import { AGENT_HOST, EDGE_HOST, EDGE_PORT, TestEdge } from "../support/tunnel.ts";
+import { FernetRing, generateFernetKey } from "../../src/crypto/fernet.ts";
+import { createToken } from "../../src/protocol/token/token.ts";
+
+const TOKEN = createToken(new FernetRing([generateFernetKey()]), {
+  hostname: "a.test",
+  nowMs: Date.UTC(2026, 0, 1),
+  ttlSeconds: 3600,
+}).token;
 
 const YEAR_MS = 365 * 86_400_000;
 
@@ -47,7 +55,7 @@ describe("an agent whose clock is wrong", () => {
 
   it("learns the time from the Date of the master's answer", async () => {
     const body = {
-      ...{ token: "t", hostname: "a.test", aes_key: "00".repeat(32), aes_iv: "00".repeat(16) },
+      ...{ token: TOKEN, hostname: "a.test", aes_key: "00".repeat(32), aes_iv: "00".repeat(16) },
       ...{ cipher: "aes-gcm", protocol_version: 2, valid: 2e9, edge: { host: "e.test", port: 1 } },
     };
     const offset = async (date: string | undefined) => {

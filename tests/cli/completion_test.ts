@@ -48,9 +48,9 @@ describe("completion", { skip: process.platform === "win32" }, () => {
   it("in bash gives commands, flags and choices, and leaves files to bash", async () => {
     const path = await written("bash");
     const asked: [words: string[], answer: RegExp][] = [
-      [["ag"], /^agent$/],
+      [["ag"], /^agent agents$/],
       [["agent", "--transp"], /^--transport$/],
-      [["agent", "--transport", ""], /^snitun sealed curve quic auto$/],
+      [["agent", "--transport", ""], /^sealed snitun curve quic auto$/],
       [["pipe", ""], /^keygen send receive --help$/],
       [["agent", "--master", "x", "--credential-f"], /^--credential-file$/],
       [["agent", "--credential-file", ""], /^$/],

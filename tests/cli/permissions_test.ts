@@ -67,7 +67,10 @@ describe("permission sets", () => {
       assert.ok(set, command);
       assert.deepEqual(Object.keys(set).sort(), [...needsOf(command)].sort(), command);
     }
-    assert.deepEqual(Object.keys(sets).sort(), ["agent", "default", "edge", "master", "tools"]);
+    assert.deepEqual(Object.keys(sets).sort(), ["agent", "default", "edge", "master", "tools", "workers"]);
+    // --workers alone starts processes: the program itself, by Deno.
+    const { run, ...rest } = sets.workers as PermissionSet & { readonly run: readonly string[] };
+    assert.deepEqual([run, rest], [["deno"], sets.default]);
     assert.ok(Object.keys(REASONS).every((name) => name in (sets.default ?? {})));
   });
 

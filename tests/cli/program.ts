@@ -39,7 +39,12 @@ export class Program {
   ) {
     const own = process.versions.deno === undefined ? [] : denoFlags(args);
     const binary = on === undefined ? process.env.SALLYPORT_PROGRAM : undefined;
-    const runtime = on ?? (binary ? { command: binary, args: [] } : { command: process.execPath, args: own });
+    // The other runtime's flags are made before its arguments are known.
+    const other = on?.args[0] === "run" && args.includes("--libsodium")
+      ? { ...on, args: denoFlags(args) }
+      : on;
+    const runtime = other ??
+      (binary ? { command: binary, args: [] } : { command: process.execPath, args: own });
     const main = binary || on?.foreign === true ? [] : [join(ROOT, "mod.ts")];
     const outer = Object.entries(process.env).filter(([name]) => !name.startsWith("SALLYPORT_"));
     const inherited = { ...Object.fromEntries(outer), NO_COLOR: "1" };

@@ -169,7 +169,7 @@ export function tunnelSuite(runtimeName: string, kind: TransportKind, open: () =
         await assertRejects(tunnels[side].open(["a".repeat(3000)]), "address_invalid");
         assert.deepEqual(tunnels.refusals[other].slice(0, 3), [
           "access_denied",
-          "request_refused",
+          "internal",
           "request_refused",
         ]);
         neighbour.write(bytesOf("still here"));

@@ -11,6 +11,9 @@ import { commandOf, permissionFlag } from "../../src/runtime/deno/permissions.ts
 /** The words between `deno` and the file, where `args` are behind it and decide on the set; `-q` for no word about sets. */
 export function denoFlags(args: readonly string[] = []): string[] {
   const folders = [...new Set([tmpdir(), realpathSync(tmpdir())])].join(",");
-  const files = [`--allow-read=${folders}`, `--allow-write=${folders}`];
+  // Native libsodium, where it is asked for, looks at the system for its build; no set allows that.
+  const native = args.includes("--libsodium") && args[args.indexOf("--libsodium") + 1] === "native";
+  const reading = native ? ["--allow-ffi", "--allow-read"] : [`--allow-read=${folders}`];
+  const files = [...reading, `--allow-write=${folders}`];
   return ["run", "-q", permissionFlag(commandOf(args)), ...files, "--no-prompt", "--no-check"];
 }

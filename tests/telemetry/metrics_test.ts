@@ -59,6 +59,7 @@ describe("Metrics", () => {
     metrics.sessionOpened(LABELS);
     metrics.transportAttempted("curve", "won");
     metrics.sessionEnded("closed");
+    metrics.visitorForwarded("out");
     metrics.refused("agent", "token_invalid");
     metrics.pipeTransfer("received");
     metrics.tokenIssued(2, "aes-gcm");
