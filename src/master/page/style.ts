@@ -27,7 +27,7 @@ header { background: var(--raised); border-bottom: 1px solid var(--line); }
 .bar, main { max-width: 72rem; margin: 0 auto; padding: .75rem 1rem; }
 .bar { display: flex; flex-wrap: wrap; gap: .5rem 1.5rem; align-items: center; }
 .brand { font-weight: 700; }
-nav { flex: 1; }
+nav { flex: 1 1 16rem; }
 nav ul { display: flex; flex-wrap: wrap; gap: .25rem 1rem; list-style: none; margin: 0; padding: 0; }
 nav a { display: inline-block; padding: .35rem 0; text-decoration: none; }
 nav a[aria-current] { color: var(--text); font-weight: 600; border-bottom: 2px solid var(--accent); }
@@ -68,10 +68,11 @@ button.bad { background: transparent; color: var(--bad); border-color: var(--bad
 .state-suspended { color: var(--bad); }
 code, .command { font-family: ui-monospace, monospace; font-size: .9rem; }
 summary { cursor: pointer; padding: .5rem 0; font-weight: 600; }
+p.actions { margin-top: .75rem; }
 .login { max-width: 24rem; margin: 10vh auto 0; }
 [hidden] { display: none; }
 @media (max-width: 40rem) {
-  table.cards thead { position: absolute; left: -100vw; }
+  table.cards thead { display: none; }
   table.cards tr { display: block; border: 1px solid var(--line); border-radius: .5rem; padding: .5rem .75rem; margin: 0 0 .75rem; }
   table.cards td, table.cards td.number { display: flex; justify-content: space-between; gap: 1rem; text-align: right; border: 0; padding: .2rem 0; }
   table.cards td[data-name]::before { content: attr(data-name); color: var(--faint); text-align: left; }
