@@ -67,7 +67,7 @@ EnvironmentFile=-${settingsFile(command)}
 Environment=SALLYPORT_DATA_DIR=${STATE_DIR}
 Restart=always
 RestartSec=2
-TimeoutStopSec=30
+TimeoutStopSec=11min
 LimitNOFILE=262144
 LimitCORE=0
 User=sallyport
