@@ -3,6 +3,7 @@
  * docs/quic-transport.md, Frames). The session under test has a peer that says exactly what the test says.
  */
 import assert from "node:assert/strict";
+import { IDLE_FRAMES_BURST } from "../../src/protocol/mux/frame_budget.ts";
 import { describe, it } from "node:test";
 import type { Bytes } from "../../src/bytes/bytes.ts";
 import type { Role } from "../../src/crypto/header_cipher.ts";
@@ -801,6 +802,14 @@ export function creditSuite(what: string, make: (options?: LoneOptions) => Lone)
       const lone = started();
       lone.tell(PING, 0, pattern(16, 9));
       assert.deepEqual(lone.only(PONG).body, pattern(16, 9));
+    });
+
+    it("a peer that floods PONG loses its session at the budget for frames that do nothing", () => {
+      const lone = started();
+      for (let i = 0; i < IDLE_FRAMES_BURST; i++) lone.tell(PONG, 0, pattern(16, 9));
+      assert.equal(lone.endCode(), undefined);
+      lone.tell(PONG, 0, pattern(16, 9));
+      assert.equal(lone.endCode(), "limit_exceeded");
     });
 
     const patience = { pingIntervalMs: PING_INTERVAL_MS, silenceMaxMs: SILENCE_MAX_MS };

@@ -8,6 +8,7 @@ import type { Role } from "../../crypto/header_cipher.ts";
 import { type InternalError, internalError, SallyportError } from "../../errors.ts";
 import type { Filler } from "../../wire/snitun/snitun_frame.ts";
 import { type EndingEvents, Endings, type EndingStream } from "./endings.ts";
+import { FrameBudget } from "./frame_budget.ts";
 import { Heartbeat, type HeartbeatEvents, type Patience } from "./heartbeat.ts";
 import type { SessionHost } from "./host.ts";
 import type { QueueSender, SendBudget, SendingStream } from "./send_budget.ts";
@@ -55,6 +56,8 @@ export abstract class SessionCore<Stream extends CoreStream>
   protected leaving: SallyportError | undefined;
   /** Why the peer wants no new streams: this side opens none, and still takes the peer's. */
   protected peerLeaving: SallyportError | undefined;
+  /** For frames that do no work. */
+  protected readonly idleFrames: FrameBudget;
   #scheduled: Stream[] = NO_STREAMS;
   #woken = false;
 
@@ -67,6 +70,7 @@ export abstract class SessionCore<Stream extends CoreStream>
     this.host = host;
     this.heartbeat = new Heartbeat(host, random, this, patience);
     this.endings = new Endings<Stream>(this);
+    this.idleFrames = new FrameBudget(() => host.nowMs());
   }
 
   protected abstract readonly sender: CoreSender<Stream>;

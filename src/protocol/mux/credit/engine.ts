@@ -34,6 +34,9 @@ import type { CreditSink, FrameChannel } from "./channel.ts";
 import { CreditStream } from "./stream.ts";
 import { CREDIT_STREAM_FIRST_BYTES, ReceiveWindows } from "./windows.ts";
 
+/** A grant of less than this does no work: honest peers grant a part of a window at a time. */
+const CREDIT_WORTH_BYTES = 4 * 1024;
+
 /** The parts of a {@link CreditEngine}. */
 export interface CreditEngineOptions<Lane> {
   readonly role: Role;
@@ -231,16 +234,21 @@ export class CreditEngine<Lane> extends SessionCore<CreditStream<Lane>>
 
   streamFrame(stream: CreditStream<Lane> | undefined, type: number, body: Bytes): boolean {
     switch (type) {
-      case CreditFrame.CREDIT:
+      case CreditFrame.CREDIT: {
+        const bytes = decodeCredit(body);
+        if (stream === undefined || bytes < CREDIT_WORTH_BYTES) this.idleFrames.spend();
         if (stream === undefined) return true;
-        stream.sendCredit += decodeCredit(body);
+        stream.sendCredit += bytes;
         this.sender.ready(stream);
         this.wake();
         return true;
+      }
       case CreditFrame.FIN:
+        if (stream === undefined) this.idleFrames.spend();
         this.#remoteEnd(stream);
         return true;
       case CreditFrame.RESET:
+        if (stream === undefined) this.idleFrames.spend();
         this.#remoteReset(stream, decodeReason(body));
         return true;
       default:
@@ -251,14 +259,17 @@ export class CreditEngine<Lane> extends SessionCore<CreditStream<Lane>>
   sessionFrame(type: number, body: Bytes): boolean {
     switch (type) {
       case CreditFrame.CREDIT:
+        if (decodeCredit(body) < CREDIT_WORTH_BYTES) this.idleFrames.spend();
         this.sender.credited(decodeCredit(body));
         this.wake();
         return true;
       case CreditFrame.GOAWAY:
+        this.idleFrames.spend();
         this.#remoteGoAway(decodeReason(body));
         return true;
       case CreditFrame.PING:
       case CreditFrame.PONG: {
+        this.idleFrames.spend();
         const id = body.slice(0, PING_BYTES);
         const known = this.heartbeat.received(type === CreditFrame.PING ? "ping" : "pong", id);
         if (!known) this.sender.strayPong?.(id);
@@ -271,6 +282,7 @@ export class CreditEngine<Lane> extends SessionCore<CreditStream<Lane>>
 
   dataFrame(stream: CreditStream<Lane> | undefined, size: number): CreditStream<Lane> | undefined {
     if (stream?.remoteClosed) throw invalidFrame("DATA follows a FIN");
+    if (stream === undefined) this.idleFrames.spend();
     const wanted = stream === undefined || stream.dead ? undefined : stream;
     this.#windows.received(wanted, size);
     return wanted;

@@ -236,9 +236,13 @@ export class MuxSession extends SessionCore<MuxStream> implements Multiplexer {
     switch (type) {
       case FrameType.NEW:
         return this.#accept(header, payload);
-      case FrameType.CLOSE:
-        return this.#remoteClose(this.#table.find(header));
+      case FrameType.CLOSE: {
+        const stream = this.#table.find(header);
+        if (stream === undefined) this.idleFrames.spend();
+        return this.#remoteClose(stream);
+      }
       case FrameType.MOVE:
+        this.idleFrames.spend();
         // An edge is asked by nobody, and once is enough.
         if (this.role !== "agent" || this.peerLeaving !== undefined) return;
         this.peerLeaving = new SallyportError("shutdown", "Cannot open stream: the edge goes away", {
@@ -246,21 +250,28 @@ export class MuxSession extends SessionCore<MuxStream> implements Multiplexer {
         });
         return this.host.goingAway?.("shutdown");
       case FrameType.PING:
+        this.idleFrames.spend();
         return this.#pinged(header);
       case FrameType.PAUSE:
       case FrameType.RESUME: {
+        this.idleFrames.spend();
         const stream = this.#table.find(header);
         if (stream === undefined || this.protocolVersion === 0) return;
         stream.peerPaused = type === FrameType.PAUSE;
         this.sender.ready(stream);
         if (!stream.peerPaused) this.wake();
+        return;
       }
+      default:
+        this.idleFrames.spend();
     }
   }
 
   dataFrame(header: Bytes, size: number): MuxStream | undefined {
     this.#budget.throttle(size);
-    return this.#table.find(header);
+    const stream = this.#table.find(header);
+    if (stream === undefined) this.idleFrames.spend();
+    return stream;
   }
 
   data(stream: MuxStream, piece: Bytes): void {

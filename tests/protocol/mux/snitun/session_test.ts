@@ -1,5 +1,6 @@
 /** One rule of the multiplexer a test; every fault of the reference that is the multiplexer's (docs/protocols/snitun.md). */
 import assert from "node:assert/strict";
+import { IDLE_FRAMES_BURST } from "../../../../src/protocol/mux/frame_budget.ts";
 import { describe, it } from "node:test";
 import { errorCode } from "../../../../src/errors.ts";
 import type { Bytes } from "../../../../src/bytes/bytes.ts";
@@ -526,6 +527,31 @@ describe("hostile peers", () => {
     for (let i = 0; i < STREAMS_PER_SESSION_MAX; i++) world.edge.mux.open(V4);
     assert.throws(() => world.edge.mux.open(V4), { code: "limit_exceeded" });
   });
+
+  for (
+    const [name, type, size] of [
+      ["stray PONG", FrameType.PING, 0],
+      ["PAUSE", FrameType.PAUSE, 0],
+      ["CLOSE of an unknown channel", FrameType.CLOSE, 0],
+      ["DATA for an unknown channel", FrameType.DATA, 1],
+    ] as const
+  ) {
+    it(`that flood ${name} lose their session at the budget for frames that do nothing`, () => {
+      const world = new World();
+      const peer = new Peer("agent");
+      const id = newChannelId(zeros);
+      const send = () => {
+        const extra = type === FrameType.PING ? encodePing("pong", zeros) : undefined;
+        world.edge.mux.receive(peer.frame(type, id, size, extra));
+        if (size > 0) world.edge.mux.receive(new Uint8Array(size));
+      };
+      for (let i = 0; i < IDLE_FRAMES_BURST; i++) send();
+      const ended = () => world.edge.endedWith?.code;
+      assert.equal(ended(), undefined);
+      send();
+      assert.equal(ended(), "limit_exceeded");
+    });
+  }
 
   it("that ping and never read are cut off, and so are those that never read at all", () => {
     const world = new World({ windowBytes: 1000 });
