@@ -105,6 +105,8 @@ export function sallyport(
           SERVER_NAME,
           "--to",
           `127.0.0.1:${endpointPort}`,
+          "--cipher",
+          cipher,
         ],
         ...other === undefined ? [] : ["--transport", other.transport, ...known, ...other.options],
       ], { env: { SALLYPORT_CREDENTIAL: "bench-credential", SALLYPORT_LOG_LEVEL: "error" } });
