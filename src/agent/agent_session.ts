@@ -146,10 +146,9 @@ export class AgentSession implements SessionHandler {
     this.#fault(error);
   }
 
-  goingAway(code: SallyportError["code"]): void {
-    // As with a renewal, the next session is opened before this one ends: the edge serves visitors here meanwhile.
-    void code;
-    this.#overOrRenewal.resolve(undefined);
+  /** As with a renewal, the next session is opened before this one ends: the edge serves visitors here meanwhile. */
+  goingAway(): void {
+    this.renew();
   }
 
   #closeIfRetired(): void {

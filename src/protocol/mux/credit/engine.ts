@@ -258,11 +258,13 @@ export class CreditEngine<Lane> extends SessionCore<CreditStream<Lane>>
 
   sessionFrame(type: number, body: Bytes): boolean {
     switch (type) {
-      case CreditFrame.CREDIT:
-        if (decodeCredit(body) < CREDIT_WORTH_BYTES) this.idleFrames.spend();
-        this.sender.credited(decodeCredit(body));
+      case CreditFrame.CREDIT: {
+        const bytes = decodeCredit(body);
+        if (bytes < CREDIT_WORTH_BYTES) this.idleFrames.spend();
+        this.sender.credited(bytes);
         this.wake();
         return true;
+      }
       case CreditFrame.GOAWAY:
         this.idleFrames.spend();
         this.#remoteGoAway(decodeReason(body));
