@@ -13,7 +13,8 @@ import { runTest } from "./run_test_file.ts";
 /** What one test file does. */
 export interface TestFile {
   readonly path: string;
-  readonly elapsedMs: number;
+  /** What it takes of the processor. */
+  readonly cpuMs: number;
   /** Source file → line → how often it ran. Lines without code of their own have no entry. */
   readonly lines: Readonly<Record<string, Readonly<Record<number, number>>>>;
 }
@@ -49,11 +50,11 @@ export async function measure(
       continue;
     }
     const directory = join(cache, `lcov-${process.pid}`);
-    const { failed, elapsedMs } = await runTest(root, path, { coverage: directory });
+    const { failed, cpuMs } = await runTest(root, path, { coverage: directory });
     if (failed) throw new Error(`${path} fails without a fault`);
     const report = await readFile(join(directory, "lcov.info"), "utf8");
     await rm(directory, { recursive: true, force: true });
-    const test = { path, elapsedMs, lines: linesOf(report, sources) };
+    const test = { path, cpuMs, lines: linesOf(report, sources) };
     await writeFile(kept, JSON.stringify(test));
     measured.push(test);
   }

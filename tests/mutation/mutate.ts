@@ -27,8 +27,8 @@ import { runTest } from "./run_test_file.ts";
 const ROOT = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 /** Share of a room's mutants that tests must notice. */
 const KILLED_MIN = 0.85;
-/** Tests that take longer together aren't asked: what only they would notice survives. */
-const BUDGET_MS = 4_000;
+/** Of the processor. Tests that take longer together aren't asked: what only they would notice survives. */
+const BUDGET_MS = 5_000;
 
 interface Survivor {
   readonly where: string;
@@ -85,20 +85,22 @@ function namedFault(path: string, source: string): Mutant[] {
   });
 }
 
-/** The tests that run a mutant's line: the one with the file's name first, then the quickest, as far as the budget goes. */
+/** The tests that run a mutant's line, as far as the budget goes: the file's own, its folder's, the quickest first. */
 function witnesses({ path, line }: Mutant, tests: readonly TestFile[]): TestFile[] {
-  const own = path.split("/").at(-1)!.replace(/\.ts$/, "_test.ts");
-  const rank = (test: TestFile) => (test.path.endsWith(`/${own}`) ? 0 : 1_000_000) + test.elapsedMs;
+  const own = path.replace(/^src\//, "tests/").replace(/\.ts$/, "_test.ts");
+  const folder = dirname(own);
+  const distance = (test: TestFile) => test.path === own ? 0 : dirname(test.path) === folder ? 1 : 2;
+  const rank = (test: TestFile) => 1_000_000 * distance(test) + test.cpuMs;
   const all = tests.filter((test) => covers(test, path, line)).sort((a, b) => rank(a) - rank(b));
   let sumMs = 0;
-  return all.filter((test, i) => (sumMs += test.elapsedMs) <= BUDGET_MS || i === 0);
+  return all.filter((test, i) => (sumMs += test.cpuMs) <= BUDGET_MS || i === 0);
 }
 
 async function noticed(mutant: Mutant, tests: readonly TestFile[]): Promise<boolean> {
   const { path, from, to, text } = mutant;
   const fault = { file: join(ROOT, path), from, to, text };
   for (const test of witnesses(mutant, tests)) {
-    const { failed } = await runTest(ROOT, test.path, { mutant: fault, usualMs: test.elapsedMs });
+    const { failed } = await runTest(ROOT, test.path, { mutant: fault, usualMs: test.cpuMs });
     if (failed) return true;
   }
   return false;
