@@ -46,4 +46,32 @@ describe("FrameBudget", () => {
     }
     assert.ok(nowMs < 1_000 && taken <= 2 * IDLE_FRAMES_BURST, `${taken} frames in ${nowMs} ms`);
   });
+
+  it("spend() earns a frame every 0.1 ms, and never more than a burst", () => {
+    for (
+      const [waitedMs, frames] of [
+        [0.09, 0],
+        [0.1, 1],
+        [0.2, 2],
+        [1, 10],
+        [1_999, 19_990],
+        [2_000, IDLE_FRAMES_BURST],
+        [3_600_000, IDLE_FRAMES_BURST],
+      ] as const
+    ) {
+      let nowMs = 0;
+      const budget = new FrameBudget(() => nowMs);
+      spend(budget, IDLE_FRAMES_BURST);
+      nowMs += waitedMs;
+      assert.equal(spend(budget, 2 * IDLE_FRAMES_BURST), frames, `after ${waitedMs} ms`);
+    }
+  });
+
+  it("spend() counts from the session's start", () => {
+    let nowMs = 5_000_000;
+    const budget = new FrameBudget(() => nowMs);
+    spend(budget, IDLE_FRAMES_BURST);
+    nowMs += 1;
+    assert.equal(spend(budget, 100), 10);
+  });
 });
