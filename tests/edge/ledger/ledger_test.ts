@@ -275,7 +275,7 @@ describe("EdgeLedger: hear()", () => {
     ledger.hear({ kind: "agent", seq: 1, ruling: { agent: "x", blocked: false, generation: 1 } });
     ledger.hear({ kind: "keys", seq: 1, keys: [] });
     ledger.hear({ kind: "all", seq: 1, rulings: [], keys: [] });
-    assert.deepEqual([ring.tryOpen(sealed), keys], [undefined, []]);
+    assert.deepEqual([ring.tryOpen(sealed), keys], ["key", []]);
     ledger.hear({ kind: "keys", seq: 2, keys: [next] });
     assert.deepEqual([...ring.open(sealed)], [1]);
     ledger.hear({ kind: "all", seq: 3, rulings: [], keys: [FERNET_KEY] });
