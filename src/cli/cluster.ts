@@ -10,7 +10,7 @@ import { joinCluster, type Membership, type NetworkPlace } from "../cluster/memb
 import { connectRedisDirectory } from "../cluster/redis_directory.ts";
 import { type Config, formatHostPort } from "../config/config.ts";
 import { chooseAeads } from "../crypto/aead.ts";
-import { type KeyPair, KEY_BYTES, loadSodium, type Sodium } from "../crypto/sodium.ts";
+import { KEY_BYTES, type KeyPair, loadSodium, type Sodium } from "../crypto/sodium.ts";
 import type { Edge } from "../edge/edge.ts";
 import type { KeyUseStore } from "../edge/used_keys.ts";
 import { SallyportError } from "../errors.ts";
@@ -35,9 +35,13 @@ export async function findCluster(
   if (config.cluster === undefined) return undefined;
   if (config.workers !== undefined && config.clusterAddress?.port !== undefined) {
     const why = "each worker has a port of its own; leave the port out";
-    throw new SallyportError("config_invalid", `Cannot use --cluster-address with a port and --workers: ${why}`, {
-      side: "config",
-    });
+    throw new SallyportError(
+      "config_invalid",
+      `Cannot use --cluster-address with a port and --workers: ${why}`,
+      {
+        side: "config",
+      },
+    );
   }
   const sodium = sealed?.sodium ?? await loadSodium(libsodiumBuild(config.libsodium));
   return { url: config.cluster, key: await keys.cluster(), sodium };
@@ -113,7 +117,11 @@ export class ClusterPlace {
 }
 
 /** How long streams may go on when this process stops now. */
-export function drainMs({ life }: Base, { drainTimeout }: Pick<Config, "drainTimeout">, graceMs: number): number {
+export function drainMs(
+  { life }: Base,
+  { drainTimeout }: Pick<Config, "drainTimeout">,
+  graceMs: number,
+): number {
   return life.signal === "SIGTERM" ? drainTimeout : graceMs;
 }
 
@@ -124,10 +132,17 @@ export function clusterFacts(
 ): (readonly [string, string])[] {
   if (part === undefined) return [];
   const { from, made } = part.key;
-  const key = from === "settings" ? "as set" : made ? `${from}, made just now; every node needs the same` : from;
-  const node = membership?.address === undefined
-    ? []
-    : [["cluster", `node at ${formatHostPort(membership.address)}, ${nodesText(membership.node.size)}`] as const];
+  const key = from === "settings"
+    ? "as set"
+    : made
+    ? `${from}, made just now; every node needs the same`
+    : from;
+  const node = membership?.address === undefined ? [] : [
+    [
+      "cluster",
+      `node at ${formatHostPort(membership.address)}, ${nodesText(membership.node.size)}`,
+    ] as const,
+  ];
   return [...node, ["cluster key", key]];
 }
 

@@ -10,7 +10,15 @@ import { FernetRing, generateFernetKey, isFernetKey } from "../crypto/fernet.ts"
 import { certificateFingerprint, type Identity, makeCertificate } from "../crypto/certificate.ts";
 import { KEY_BYTES, type KeyPair, type Sodium } from "../crypto/sodium.ts";
 import { errorMessage, SallyportError } from "../errors.ts";
-import { ADMIN_FILE, CERTIFICATE_FILE, CLUSTER_FILE, DataDir, type DataFile, EDGE_FILE, FERNET_FILE } from "./data_dir.ts";
+import {
+  ADMIN_FILE,
+  CERTIFICATE_FILE,
+  CLUSTER_FILE,
+  DataDir,
+  type DataFile,
+  EDGE_FILE,
+  FERNET_FILE,
+} from "./data_dir.ts";
 
 /** QUIC: how long an edge's own certificate is good for; its agents look at the fingerprint alone. */
 export const EDGE_CERTIFICATE_DAYS = 3_650;

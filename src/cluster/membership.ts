@@ -129,7 +129,11 @@ export async function joinCluster(options: JoinOptions): Promise<Membership> {
 
 /** Names a cluster's key without giving it away. */
 export function clusterKeyId(key: Bytes): string {
-  return hash("sha256", new Uint8Array([...new TextEncoder().encode("sallyport cluster key "), ...key]), "hex")
+  return hash(
+    "sha256",
+    new Uint8Array([...new TextEncoder().encode("sallyport cluster key "), ...key]),
+    "hex",
+  )
     .slice(0, 16);
 }
 

@@ -194,7 +194,8 @@ export class ClusterNode {
 
   /** Links that stand, in either direction. */
   get links(): number {
-    return this.#incoming.size + [...this.#links.values()].filter(({ session }) => session !== undefined).length;
+    return this.#incoming.size +
+      [...this.#links.values()].filter(({ session }) => session !== undefined).length;
   }
 
   /** Visitors that are being forwarded to this node. */

@@ -12,7 +12,14 @@ import type { Logger } from "../telemetry/log.ts";
 import { LogSampler } from "../telemetry/log_sampler.ts";
 import type { Session, SessionHandler } from "../transport/port.ts";
 import type { NodeRecord } from "./directory.ts";
-import { type Link, LINK_DEADLINE_MS, LinkScratch, type LinkSeal, type LinkShared, openLink } from "./link.ts";
+import {
+  type Link,
+  LINK_DEADLINE_MS,
+  LinkScratch,
+  type LinkSeal,
+  type LinkShared,
+  openLink,
+} from "./link.ts";
 import type { LinkEnd } from "./link_handshake.ts";
 
 /** Connections to the cluster's port that have not shown the cluster's key yet; further ones are refused. */

@@ -179,7 +179,9 @@ export class RedisDirectory implements Directory {
     subscriber.on("ready", missed);
     // How Sentinels say that there is another master.
     subscriber.on("topology-change", (change) => {
-      if ((change as { readonly type?: string }).type === "MASTER_CHANGE") this.#tell({ kind: "reconnected" });
+      if ((change as { readonly type?: string }).type === "MASTER_CHANGE") {
+        this.#tell({ kind: "reconnected" });
+      }
     });
     try {
       await subscriber.connect();
@@ -202,8 +204,12 @@ export class RedisDirectory implements Directory {
       use.noncesRepeat ? "1" : "0",
     ]);
     if (answer === -1) {
-      const why = "its token was made before the cluster began to note which were used; ask for a fresh token";
-      throw new SallyportError("token_stale", `Cannot open session: ${why}`, { side: "peer", retryable: true });
+      const why =
+        "its token was made before the cluster began to note which were used; ask for a fresh token";
+      throw new SallyportError("token_stale", `Cannot open session: ${why}`, {
+        side: "peer",
+        retryable: true,
+      });
     }
     return answer === 1;
   }

@@ -14,7 +14,15 @@ import { PIPES } from "./tables/pipes.ts";
 import { TUNING } from "./tables/tuning.ts";
 
 /** All settings; the names are those of {@link import("./config.ts").Config}. */
-export const SETTINGS = { ...LISTENING, ...KEYS, ...AGENT_SETTINGS, ...CERTIFICATES, ...PIPES, ...CLUSTER, ...TUNING };
+export const SETTINGS = {
+  ...LISTENING,
+  ...KEYS,
+  ...AGENT_SETTINGS,
+  ...CERTIFICATES,
+  ...PIPES,
+  ...CLUSTER,
+  ...TUNING,
+};
 
 /** The name of a setting in {@link SETTINGS}. */
 export type SettingName = keyof typeof SETTINGS;

@@ -72,7 +72,8 @@ export const CLUSTER = {
   region: optional({
     flag: "region",
     placeholder: "NAME",
-    description: "Where this edge or agent is, in the operator's own words: agents are sent to edges of their region first.",
+    description:
+      "Where this edge or agent is, in the operator's own words: agents are sent to edges of their region first.",
     commands: EDGES,
     schema: value.label,
   }),
