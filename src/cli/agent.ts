@@ -10,6 +10,7 @@ import { masterGrants } from "../agent/grant.ts";
 import { GrantStock } from "../agent/grant_stock.ts";
 import { identityCredential, keepHostnames } from "../agent/identity.ts";
 import type { Service } from "../agent/services/service.ts";
+import { ServiceMetrics } from "../agent/services/metrics.ts";
 import { ServiceTable } from "../agent/services/table.ts";
 import type { Target } from "../agent/services/target.ts";
 import { agentServices } from "../config/agent_services.ts";
@@ -135,7 +136,8 @@ async function runAgent(command: Command, { io }: CliContext): Promise<number> {
       connectors: serviceConnectors(config, base),
     });
     table.apply(services);
-    metrics.services.source = () => table.facts.map((facts) => ({ ...facts, name: facts.names[0]! }));
+    metrics.group(ServiceMetrics).source = () =>
+      table.facts.map((facts) => ({ ...facts, name: facts.names[0]! }));
     const names = new TokenNames(table);
     const accessList = new AccessList({ allow, block });
     const published = publish.map(({ port, target = defaultPublished(config.to) }) => ({ port, target }));

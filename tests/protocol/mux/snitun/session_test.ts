@@ -2,9 +2,8 @@
 import assert from "node:assert/strict";
 import { IDLE_FRAMES_BURST } from "../../../../src/protocol/mux/frame_budget.ts";
 import { describe, it } from "node:test";
-import { errorCode } from "../../../../src/errors.ts";
+import { errorCode, SallyportError } from "../../../../src/errors.ts";
 import type { Bytes } from "../../../../src/bytes/bytes.ts";
-import { SallyportError } from "../../../../src/errors.ts";
 import { createSealer, type Sealer } from "../../../../src/crypto/header_cipher.ts";
 import {
   encodePing,

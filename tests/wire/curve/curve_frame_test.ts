@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { describe, it, test } from "node:test";
 import fc from "fast-check";
 import type { Bytes } from "../../../src/bytes/bytes.ts";
-import * as frames from "../../../src/protocol/curve/frames.ts";
+import * as frames from "../../../src/wire/curve/curve_frame.ts";
 import { RangeSet } from "../../../src/protocol/curve/range_set.ts";
 import { errorCode } from "../../../src/errors.ts";
 import { seedOf } from "../../support/seeded.ts";
