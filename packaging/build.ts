@@ -33,7 +33,8 @@ export const TARGETS: Readonly<Record<string, string>> = {
   "windows-x64": "bun-windows-x64",
 };
 
-function thisMachine(): string {
+/** What files for this machine are named after. */
+export function thisMachine(): string {
   const system = { darwin: "macos", win32: "windows" }[process.platform as string] ?? process.platform;
   return `${system}-${process.arch}`;
 }
@@ -56,6 +57,9 @@ export function buildFor(target: string, folder: string = BUILD): string {
     "--minify-syntax",
     "--minify-whitespace",
     "--sourcemap=none",
+    // Else the folder of the build stands in the file, which isn't the same for two who build it.
+    '--define=__dirname="/sallyport"',
+    '--define=__filename="/sallyport/module.js"',
     `--target=${known}`,
   ];
   execFileSync(bun(), ["build", ...flags, "mod.ts", "--outfile", file], {

@@ -31,7 +31,11 @@ const base64 = (bytes: Uint8Array): string => Buffer.from(bytes).toString("base6
 export function makeKeys(): MinisignKeys {
   const { publicKey, privateKey } = sodium.crypto_sign_keypair();
   const number = sodium.randombytes_buf(KEY_NUMBER_BYTES);
-  const checksum = sodium.crypto_generichash(CHECKSUM_BYTES, joined(latin1(ALGORITHM), number, privateKey));
+  const checksum = sodium.crypto_generichash(
+    CHECKSUM_BYTES,
+    joined(latin1(ALGORITHM), number, privateKey),
+    null,
+  );
   const head = joined(latin1(ALGORITHM), Uint8Array.of(0, 0), latin1("B2"), new Uint8Array(32 + 8 + 8));
   const name = keyName(number);
   return {
@@ -52,7 +56,7 @@ export function makeKeys(): MinisignKeys {
  */
 export function sign(bytes: Uint8Array, secret: string, comment: string): string {
   const { number, key } = readSecret(secret);
-  const signature = sodium.crypto_sign_detached(sodium.crypto_generichash(64, bytes), key);
+  const signature = sodium.crypto_sign_detached(sodium.crypto_generichash(64, bytes, null), key);
   const global = sodium.crypto_sign_detached(joined(signature, new TextEncoder().encode(comment)), key);
   return [
     `untrusted comment: signature from minisign secret key ${keyName(number)}`,
@@ -79,7 +83,7 @@ export function verify(bytes: Uint8Array, signature: string, publicKey: string):
   const comment = new TextEncoder().encode(commentLine.slice("trusted comment: ".length));
   const whole = new Uint8Array(Buffer.from(global, "base64"));
   return whole.length === 64 &&
-    sodium.crypto_sign_verify_detached(made, sodium.crypto_generichash(64, bytes), key) &&
+    sodium.crypto_sign_verify_detached(made, sodium.crypto_generichash(64, bytes, null), key) &&
     sodium.crypto_sign_verify_detached(whole, joined(made, comment), key);
 }
 

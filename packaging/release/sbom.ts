@@ -34,7 +34,7 @@ export async function makeSbom(root: string, builtAt: Date, bunVersion: string):
     version: string;
     license: string;
   };
-  const licences = new Contrib.License.Factories.LicenseFactory();
+  const licences = new Contrib.License.Factories.LicenseFactory((text) => / (AND|OR|WITH) /.test(text));
   const program = new Models.Component(Enums.ComponentType.Application, manifest.name, {
     version: manifest.version,
     bomRef: `${manifest.name}@${manifest.version}`,

@@ -12,7 +12,8 @@ export interface VersionPlace {
   readonly pattern: RegExp;
 }
 
-const NUMBER = String.raw`\d+\.\d+\.\d+(?:-[\w.]+)?`;
+// Behind a version in a file's name stands the system's, with a dash as well.
+const NUMBER = String.raw`\d+\.\d+\.\d+(?:-(?:alpha|beta|rc)\.\d+)?`;
 const place = (file: string, before: string, after = ""): VersionPlace => ({
   file,
   pattern: new RegExp(`(${before})${NUMBER}(${after})`, "gm"),
@@ -33,7 +34,7 @@ export const VERSION_PLACES: readonly VersionPlace[] = [
   place("packaging/home-assistant/config.yaml", '^version: "', '"'),
 ];
 
-/** Whether a word is a version: three numbers, and what a pre-release adds. */
+/** Whether a word is a version: three numbers, and `-rc.1` or the like behind those of a pre-release. */
 export function isVersion(word: string): boolean {
   return new RegExp(`^${NUMBER}$`).test(word);
 }
