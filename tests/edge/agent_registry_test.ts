@@ -219,6 +219,50 @@ describe("AgentRegistry: a session", () => {
   });
 });
 
+describe("AgentRegistry: a carrier that the operator adopts", () => {
+  it("hears of the agent's streams, of quiet, and of the end", async () => {
+    const heard: string[] = [];
+    let carrier: { quiet(): Promise<void> } | undefined;
+    const { registry, opens, counted } = bench({
+      tunnels: {
+        adopt: (given) => {
+          carrier = given;
+          given.attach({
+            stream: () => void heard.push("stream"),
+            ended: ({ code }) => void heard.push(`ended ${code}`),
+          });
+          return true;
+        },
+        router: () => assert.fail("the edge has no tunnel of its own then"),
+      },
+    });
+    const session = opens("a.test");
+    assert.equal(registry.findTunnel("a.test"), undefined);
+    counted();
+    session.handler.stream({} as never);
+    assert.deepEqual([heard.splice(0), counted()], [["stream"], []]);
+    session.streams = 2;
+    const quiet = carrier!.quiet();
+    session.streamEnds();
+    assert.equal(await isSettled(quiet), false);
+    session.streamEnds();
+    assert.equal(await isSettled(quiet), true);
+    session.close(new SallyportError("shutdown", "over", { side: "peer" }));
+    assert.deepEqual(heard, ["ended shutdown"]);
+  });
+
+  it("an operator's callback that throws keeps the agent out, and counts as its fault", () => {
+    for (const call of ["adopt", "router"] as const) {
+      const throws = () => {
+        throw new TypeError("the operator's fault");
+      };
+      const { registry, opens } = bench({ tunnels: { router: () => undefined, [call]: throws } });
+      assert.equal(codeOf(() => opens("a.test")), "internal");
+      assert.deepEqual([registry.sessions, registry.find("a.test")], [0, undefined]);
+    }
+  });
+});
+
 describe("AgentRegistry: close()", () => {
   it("asks each session to go away, and is over when the last has ended", async () => {
     const { registry, opens, clock } = bench();
