@@ -247,6 +247,17 @@ describe("EdgeLedger: cut()", () => {
     assert.deepEqual(ledger.cut(true)!.watched, []);
   });
 
+  it("reported() keeps an agent whose session stands", () => {
+    const { ledger, opens } = bench();
+    const limits = { streams: 1 };
+    const { session } = opens({ limits });
+    ledger.cut(true);
+    ledger.reported({ month: "2026-01", used: [] });
+    session.streams = 1;
+    const { watched } = opens({ limits }, "b.test");
+    assert.equal(codeOf(() => watched.open({ address: "198.51.100.7" })), "limit_exceeded");
+  });
+
   it("reported() tells each agent its bytes of the month", () => {
     const { ledger, opens } = bench();
     const limits = { monthly_bytes: 1_000 };

@@ -191,6 +191,31 @@ describe("LimitedStream: towards the visitor", () => {
   });
 });
 
+describe("LimitedStream: without a rate", () => {
+  it("what comes is passed on, and nothing is held back", () => {
+    const { stream, attach, data, below, heard } = bench({ toAgent: true });
+    attach();
+    below();
+    data(1_000_000);
+    assert.deepEqual([below(), heard(), stream.peerPaused], [[], ["data 1000000"], false]);
+  });
+
+  it("a rate that is taken away holds until its timer, and no longer", () => {
+    const { clock, limits, stream, attach, write, data, below, heard } = bench({
+      toAgent: true,
+      toVisitor: true,
+    });
+    attach();
+    write(60);
+    data(60);
+    below();
+    heard();
+    limits.toAgent = limits.toVisitor = undefined;
+    clock.pass(10);
+    assert.deepEqual([below(), heard(), stream.peerPaused], [["resume"], ["drain"], false]);
+  });
+});
+
 describe("LimitedStream: the month's bytes", () => {
   it("a byte beyond them ends the stream, and isn't passed on in either direction", () => {
     for (const way of ["write", "data"] as const) {
