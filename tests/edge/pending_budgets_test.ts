@@ -139,6 +139,7 @@ describe("PendingBudgets: room", () => {
     assert.deepEqual(events(), ["evict 1: limit_exceeded"]);
     for (const conn of budgets.all()) budgets.show(conn, "agent");
     assert.equal(enter("too many").isIn, false);
+    assert.equal(enter("still too many").isIn, false);
     assert.deepEqual(events(), []);
     assert.equal(enter("another", "192.0.2.2").isIn, true);
     budgets.leave(conns[2]!);

@@ -25,6 +25,13 @@ describe("TokenBucket", () => {
     assert.equal(bucket.waitMs, 0);
   });
 
+  it("take() behind a quiet time finds a burst and no more", () => {
+    const clock = new VirtualClock();
+    const bucket = new TokenBucket(clock, 1_000, 50);
+    clock.pass(3_600_000);
+    assert.equal(bucket.take(60), 10);
+  });
+
   it("fills up to its burst and no further", () => {
     const clock = new VirtualClock();
     const bucket = new TokenBucket(clock, 1_000, 3);
@@ -56,10 +63,13 @@ describe("TokenBucket", () => {
   });
 
   it("setRate() with a smaller burst leaves no more than that", () => {
-    const bucket = new TokenBucket(new VirtualClock(), 1_000, 100);
+    const clock = new VirtualClock();
+    const bucket = new TokenBucket(clock, 1_000, 100);
     bucket.setRate(1_000, 7);
     assert.equal(bucket.tryTake(8), false);
     assert.equal(bucket.tryTake(7), true);
+    clock.pass(1_000);
+    assert.equal(bucket.tryTake(8), false);
     const other = new TokenBucket(new VirtualClock(), 100_000);
     other.setRate(1_000);
     assert.equal(other.tryTake(51), false);
