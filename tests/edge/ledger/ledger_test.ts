@@ -170,7 +170,7 @@ describe("EdgeLedger: cut()", () => {
     reporting();
     assert.equal(ledger.cut(false), undefined);
     assert.deepEqual(ledger.cut(true), { fresh: true, sessions: [], closed: [], usage: [], watched: [] });
-    clock.pass(5);
+    clock.run(5);
     const { session } = opens({}, "a.test", 2);
     const cut = ledger.cut(false)!;
     const { id, ...reported } = cut.sessions[0]!;
@@ -240,7 +240,7 @@ describe("EdgeLedger: cut()", () => {
     const { ledger, reporting, opens, clock } = bench();
     reporting();
     const { end } = opens({ limits });
-    clock.pass(10);
+    clock.run(10);
     end();
     assert.deepEqual(ledger.cut(true)!.watched, ["agent_1"]);
     ledger.reported({ month: "2026-01", used: [] });
