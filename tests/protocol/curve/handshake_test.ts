@@ -86,6 +86,21 @@ describe("cookies before state", () => {
     assert.equal(server.listener.stats.strays, 4);
   });
 
+  it("1: a READY whose key is of low order is passed over, and the genuine one taken", async () => {
+    const { net } = await stage();
+    let forged = 0;
+    net.watch = (datagram) => {
+      if (packetType(datagram.data) === PacketType.ready && forged++ === 0) {
+        const data = datagram.data.slice();
+        data.fill(0, 36, 68);
+        net.inject({ ...datagram, data });
+      }
+      return true;
+    };
+    const client = await connect(net, crypto);
+    assert.deepEqual([forged > 0, client.link.connection.admitted], [true, true]);
+  });
+
   it("2: an INIT with a forged or foreign cookie is dropped without an answer", async () => {
     const { init, ...home } = await record();
     // The same long-term key, other minute keys: another edge, or this one before its restart.

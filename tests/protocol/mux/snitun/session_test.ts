@@ -414,6 +414,21 @@ describe("flow control", () => {
     assert.equal(visitor.byteLength, 30 * 20_000 + 100 * 500);
   });
 
+  it("sends what was written while the connection was full, of any size", () => {
+    for (const size of [1, 2_047, 2_048, 2_049, 65_536, 65_537, 200_000]) {
+      const { world, endpoint, edge } = open();
+      world.edge.mux.turn();
+      world.edge.blocked = true;
+      edge.write(pattern(size, 1));
+      world.settle();
+      world.edge.blocked = false;
+      world.edge.mux.writable();
+      world.settle();
+      assert.equal(endpoint.byteLength, size);
+      assert.equal(world.edge.endedWith, undefined);
+    }
+  });
+
   it("serves streams in turn: a bulk transfer doesn't delay its neighbour by more than a write", () => {
     const { world, agent } = open({ windowBytes: 200_000 });
     const visitor2 = new Recorder();
@@ -552,6 +567,20 @@ describe("hostile peers", () => {
       assert.equal(ended(), "limit_exceeded");
     });
   }
+
+  it("get all answers to their pings, however many wait", () => {
+    const world = new World({ windowBytes: 1_000_000 });
+    const peer = new Peer("agent");
+    const id = newChannelId(zeros);
+    const pings = 5_000;
+    for (let i = 0; i < pings; i++) {
+      world.edge.mux.receive(peer.frame(FrameType.PING, id, 0, encodePing("ping", zeros)));
+    }
+    world.edge.mux.turn();
+    assert.equal(world.edge.endedWith, undefined);
+    // A header, its nonce and its tag each.
+    assert.equal(world.edge.wireBytes, pings * 60);
+  });
 
   it("that ping and never read are cut off, and so are those that never read at all", () => {
     const world = new World({ windowBytes: 1000 });
