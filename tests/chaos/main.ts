@@ -5,6 +5,7 @@
  * deno task chaos               every fault on both runtimes, some ten minutes
  * deno task chaos --quick       the short part, some two minutes
  * deno task chaos --minutes 60  round after round, with the memory of edge and agent behind each
+ * deno task chaos --soak 60     no faults: visits at a low rate for so many minutes, and the slope of the memory
  * --runtime deno|bun            one of them alone
  * ```
  *
@@ -18,12 +19,14 @@ import { join } from "node:path";
 import process from "node:process";
 import { parseArgs } from "node:util";
 import { type Fault, makeFaults } from "./faults.ts";
+import { soak } from "./soak.ts";
 import { type RuntimeName, World } from "./world.ts";
 
 const { values } = parseArgs({
   options: {
     quick: { type: "boolean", default: false },
     minutes: { type: "string", default: "0" },
+    soak: { type: "string" },
     runtime: { type: "string", default: "both" },
   },
 });
@@ -32,6 +35,10 @@ const endMs = performance.now() + Number(values.minutes) * 60_000;
 const WIDTHS = [6, 52, 10, 8, 8, 5, 6, 9, 14];
 let failures = 0;
 
+if (values.soak !== undefined) {
+  for (const wrong of await soak(runtimes, Number(values.soak))) fail(wrong);
+  process.exit(failures === 0 ? 0 : 1);
+}
 row(["on", "fault", "recovered", "served", "refused", "hung", "wrong", "longest", "MiB edge/agent"]);
 for (const runtime of runtimes) await runOn(runtime);
 console.log(failures === 0 ? "All faults were borne." : `${failures} faults were not borne.`);
