@@ -5,6 +5,7 @@
  * @module
  */
 import type { Bytes } from "../bytes/bytes.ts";
+import type { MemoryBudget } from "../bytes/memory_budget.ts";
 import { RandomPool } from "../crypto/random.ts";
 import { errorMessage, internalError, SallyportError } from "../errors.ts";
 import { CreditScratch } from "../protocol/mux/credit/sender.ts";
@@ -30,8 +31,13 @@ export interface LinkShared {
 
 /** Working memory that all links of a node share. */
 export class LinkScratch {
-  readonly frames: CreditScratch = new CreditScratch();
+  readonly frames: CreditScratch;
   readonly random: RandomPool = new RandomPool(4096);
+
+  /** @param memory counts what waits in the links; nobody does when absent. */
+  constructor(memory?: MemoryBudget) {
+    this.frames = new CreditScratch(memory);
+  }
 }
 
 /** A link that stands. */

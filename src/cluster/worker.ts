@@ -71,13 +71,14 @@ export async function joinParent(options: WorkerOptions): Promise<WorkerMembersh
     clock,
     node: assignment.node,
     secret: new Uint8Array(Buffer.from(assignment.secret, "hex")),
-    scratch: new LinkScratch(),
+    scratch: new LinkScratch(runtime.memory),
   };
   const path = `${assignment.folder}/${assignment.node.slice(0, 12)}.sock`;
   let draining = false;
   const node = new ClusterNode({
     directory: new RemoteDirectory(control),
     clock,
+    memory: runtime.memory,
     log,
     record: () => ({
       id: assignment.node,

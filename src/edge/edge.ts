@@ -185,6 +185,7 @@ class EdgeNode implements Edge {
     }));
     this.#visitors = new Visitors({
       clock,
+      memory: options.runtime.memory,
       log: this.#log,
       sampler: this.#sampler,
       metrics: this.metrics,

@@ -18,6 +18,14 @@ export const TUNING = {
     commands: EDGES,
     schema: value.workers,
   }),
+  memoryLimit: optional({
+    flag: "memory-limit",
+    placeholder: "SIZE",
+    description:
+      "Memory that the process may take, with its workers, such as 512MiB: where bytes that wait for slow readers would take more, the fullest stream ends. Half of what the cgroup or the machine has when it isn't set.",
+    commands: ["serve", "edge", "agent", "demo"],
+    schema: value.memoryLimit,
+  }),
   drainTimeout: setting({
     flag: "drain-timeout",
     placeholder: "TIME",

@@ -47,6 +47,10 @@ export class DenoConn extends PromiseStream<number | null> implements Conn {
     if ("setKeepAlive" in this.#conn && !this.dead) this.#conn.setKeepAlive(true);
   }
 
+  get heldBytes(): number {
+    return this.bufferedBytes + (this.#readSize === 0 ? 0 : this.#readBuffer?.length ?? 0);
+  }
+
   protected readBelow(): Promise<number | null> {
     // What the last read brought has been delivered.
     if (this.#readBuffer !== null) this.#fitReadBuffer(this.#readBuffer);
@@ -100,7 +104,9 @@ export class DenoConn extends PromiseStream<number | null> implements Conn {
     const count = this.#count;
     let size = this.#readSize;
     if (count === buffer.length) {
-      if (size < BUFFER_SIZES.length) size++;
+      const { heldBytes, limitBytes } = this.pool.memory;
+      // Where memory is short, speed is what is given up.
+      if (size < BUFFER_SIZES.length && heldBytes < limitBytes / 2) size++;
     } else if (!this.#hasRead || (size > 0 && this.#waitedMs > IDLE_READ_MS)) {
       size = 0;
     } else {

@@ -1,4 +1,5 @@
 /** What a session holds to send, where some hundreds of its streams stall. */
+import { MemoryBudget } from "../../../src/bytes/memory_budget.ts";
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { BlockPool } from "../../../src/bytes/block_pool.ts";
@@ -31,7 +32,7 @@ test("five hundred streams that stall leave room for one that doesn't, however o
     held: false,
     passes: () => true,
     ready: () => {},
-  });
+  }, new MemoryBudget());
   const stalled = Array.from({ length: 500 }, () => new Writer(budget));
   for (const writer of stalled) writer.drain();
   for (let i = 0; i < 3; i++) budget.tellDrained();
@@ -51,7 +52,7 @@ test("a stream alone may hold as much as its own bound says", () => {
     held: true,
     passes: () => true,
     ready: () => {},
-  });
+  }, new MemoryBudget());
   const writer = new Writer(budget);
   writer.drain();
   assert.equal(writer.outgoing.byteLength, DEFAULT_QUEUE_LIMITS.outgoingHighBytes);

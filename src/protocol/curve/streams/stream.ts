@@ -26,7 +26,7 @@ export class CurveStream implements ByteStream {
   #closed = false;
   #closing: { error: Error | undefined } | undefined;
 
-  readonly #out = new SendBuffer();
+  readonly #out: SendBuffer;
   #sendLimit: number;
   #wantDrain = false;
   #fin: "none" | "wanted" | "sent" | "acked" = "none";
@@ -34,7 +34,7 @@ export class CurveStream implements ByteStream {
   #resetOffset = 0;
   #resetAcked = false;
 
-  readonly #in = new ReceiveBuffer();
+  readonly #in: ReceiveBuffer;
   #receiveLimit: number;
   #highest = 0;
   #finalOffset = -1;
@@ -53,6 +53,8 @@ export class CurveStream implements ByteStream {
     this.id = id;
     this.#host = host;
     this.#limits = limits;
+    this.#out = new SendBuffer(limits.memory);
+    this.#in = new ReceiveBuffer(limits.memory);
     this.#counted = counted;
     this.#sendLimit = sendLimit;
     this.#receiveLimit = limits.windowBytes;
@@ -112,6 +114,10 @@ export class CurveStream implements ByteStream {
 
   get bufferedBytes(): number {
     return this.#out.unsent;
+  }
+
+  get heldBytes(): number {
+    return this.#out.ringBytes + this.#in.ringBytes;
   }
 
   // Sending. Internal, called while packets are packed.

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import type { MemoryBudget } from "../../../bytes/memory_budget.ts";
 import { type InternalError, SallyportError } from "../../../errors.ts";
 import type { CurveStream } from "./stream.ts";
 
@@ -14,6 +15,8 @@ export interface StreamLimits {
   readonly sendHighBytes: number;
   readonly sendLowBytes: number;
   readonly sendMaxBytes: number;
+  /** The process's: the buffers count what they hold in it. */
+  readonly memory?: MemoryBudget;
 }
 
 /** What a stream asks of its connection. None of these calls the stream back before it returns. */
