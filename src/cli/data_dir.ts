@@ -28,6 +28,8 @@ export const FERNET_FILE = "fernet.keys";
 export const ADMIN_FILE = "admin.key";
 /** The edge's secret key for the sealed transport. */
 export const EDGE_FILE = "edge.key";
+/** The key by which the nodes of a cluster know each other. */
+export const CLUSTER_FILE = "cluster.key";
 /** The edge's certificate for the QUIC transport, and its secret key behind it. */
 export const CERTIFICATE_FILE = "edge.pem";
 /** Keys of edges that an agent believed on first use. */
@@ -38,6 +40,10 @@ export const TRANSPORTS_FILE = "known_transports";
 
 /** Who an agent is at its session master, with its secret key. */
 export const IDENTITY_FILE = "agent.identity";
+/** What was answered to an agent's questions; a configuration file like any other. */
+export const ANSWERS_FILE = "agent.json";
+/** The credential among these answers. */
+export const CREDENTIAL_FILE = "agent.key";
 /** The session master's database. */
 export const DATABASE_FILE = "master.db";
 /** How an edge is called at its session master. */
@@ -55,10 +61,13 @@ const KNOWN_FILES: readonly string[] = [
   FERNET_FILE,
   ADMIN_FILE,
   EDGE_FILE,
+  CLUSTER_FILE,
   CERTIFICATE_FILE,
   PINS_FILE,
   TRANSPORTS_FILE,
   IDENTITY_FILE,
+  ANSWERS_FILE,
+  CREDENTIAL_FILE,
   DATABASE_FILE,
   `${DATABASE_FILE}-wal`,
   `${DATABASE_FILE}-shm`,

@@ -34,6 +34,7 @@ import { addService } from "./service.ts";
 import { addSnocat } from "./snocat.ts";
 import { shellWord } from "./startup.ts";
 import { addToken } from "./token.ts";
+import { addWebhooks } from "./webhooks.ts";
 
 /**
  * Runs the program.
@@ -85,8 +86,10 @@ const LISTED: Readonly<Record<string, readonly [group: string, summary: string]>
   audit: ["Manage a session master:", "who did what"],
   keys: ["Manage a session master:", "its Fernet keys: list, add, retire"],
   "api-keys": ["Manage a session master:", "keys of its API, with scopes and tenants"],
+  webhooks: ["Manage a session master:", "whom it tells of events: add, list, test, remove, log"],
   backup: ["Manage a session master:", "copy its database while it is in use"],
   service: ["Run it for good:", "install as a service of this machine, remove it, see how it is"],
+  doctor: ["Run it for good:", "say why a name isn't reached, step by step"],
   health: ["Run it for good:", "ask a running program whether it is ready"],
   completion: ["Run it for good:", "what bash, zsh or fish needs to complete commands and flags"],
   token: ["Keys and tokens:", "make a token without a session master"],
@@ -96,13 +99,21 @@ const LISTED: Readonly<Record<string, readonly [group: string, summary: string]>
   snocat: ["Other protocols:", "public TCP ports over QUIC, as snocat-cli 0.8 does it"],
 };
 /** Commands that only help with `--help-all` lists. */
-const RARE: ReadonlySet<string> = new Set(["cert", "pipe", "snocat", "audit", "api-keys", "backup"]);
+const RARE: ReadonlySet<string> = new Set([
+  "cert",
+  "pipe",
+  "snocat",
+  "audit",
+  "api-keys",
+  "webhooks",
+  "backup",
+]);
 
 function createProgram(context: CliContext, all: boolean): Command {
   const { io } = context;
   const program = new Command("sallyport");
   program.description(
-    "A tunnel edge that speaks SniTun: visitors reach a server behind NAT by its\n" +
+    "A tunnel edge that speaks SniTun: visitors reach a server behind NAT by its " +
       "name, over TLS that only that server decrypts. Without a command: serve.",
   );
   program.version(`sallyport ${VERSION}`, "--version", "print the version");
@@ -126,6 +137,7 @@ function createProgram(context: CliContext, all: boolean): Command {
       addAgents,
       addRecords,
       addMasterKeys,
+      addWebhooks,
       addService,
       addHealth,
       addCompletion,

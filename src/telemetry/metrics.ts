@@ -11,8 +11,6 @@ import { AggregatorRegistry, Counter, Gauge, Histogram, Registry } from "prom-cl
 import type { Boundary, ErrorCode } from "../errors.ts";
 import type { Clock, Descriptors, Timer } from "../runtime/port.ts";
 import { VERSION } from "../version.ts";
-import { CURVE_METRICS, CurveMetrics } from "./metrics_curve.ts";
-import { SERVICE_METRICS, ServiceMetrics } from "./metrics_services.ts";
 
 /** A metric as the documentation lists it. */
 export interface MetricInfo {
@@ -73,6 +71,24 @@ const INFO = {
       "Visitors that were forwarded between nodes of a cluster, by direction (out to another node, in from one)",
     labels: ["direction"],
   },
+  clusterNodes: {
+    name: "sallyport_cluster_nodes",
+    type: "gauge",
+    help: "Living nodes of the cluster that this edge knows, itself included",
+    labels: [],
+  },
+  clusterLinks: {
+    name: "sallyport_cluster_links",
+    type: "gauge",
+    help: "Links to and from other nodes of the cluster",
+    labels: [],
+  },
+  directoryUp: {
+    name: "sallyport_cluster_directory_up",
+    type: "gauge",
+    help: "Whether the cluster's directory answered when it was last asked (1)",
+    labels: [],
+  },
   publicPorts: {
     name: "sallyport_public_ports",
     type: "gauge",
@@ -109,6 +125,12 @@ const INFO = {
     type: "counter",
     help: "Requests that the session master answered, by route (its path, or other) and status",
     labels: ["route", "status"],
+  },
+  webhookAttempts: {
+    name: "sallyport_webhook_attempts_total",
+    type: "counter",
+    help: "Attempts to tell a webhook of an event, by outcome (delivered, retried, failed for good)",
+    labels: ["outcome"],
   },
   pipeTransfers: {
     name: "sallyport_pipe_transfers_total",
@@ -184,8 +206,8 @@ const INFO = {
   },
 } as const satisfies Record<string, MetricInfo>;
 
-/** Every metric that {@link Metrics.render} writes. */
-export const METRICS: readonly MetricInfo[] = [...Object.values(INFO), ...CURVE_METRICS, ...SERVICE_METRICS];
+/** The metrics that every {@link Metrics} has; rooms add theirs with {@link Metrics.group}. */
+export const METRICS: readonly MetricInfo[] = Object.values(INFO);
 
 /** How often the loop's delay is measured. */
 const LOOP_DELAY_INTERVAL_MS = 500;
@@ -203,6 +225,9 @@ export interface SessionLabels {
 
 /** What can be refused: a visitor, an agent, a connection that never showed which it is, a stream inside a session, a public port. */
 export type Refusable = "visitor" | "agent" | "connection" | "stream" | "port";
+
+/** A class of metrics that a transport or another room defines beside its code; see {@link Metrics.group}. */
+export type MetricGroup<Group> = new (registry: Registry) => Group;
 
 /** What {@link Metrics} takes: what `sallyport_build_info` says of the runtime below. */
 export interface MetricsOptions {
@@ -250,11 +275,8 @@ export class Metrics {
   /** What the answer to a scrape is labelled with. */
   readonly contentType: string;
 
-  /** What the curve transport counts. */
-  readonly curve: CurveMetrics;
-  /** An agent's services. */
-  readonly services: ServiceMetrics;
   readonly #registry = new Registry();
+  readonly #groups = new Map<MetricGroup<unknown>, unknown>();
   #others: (() => Promise<readonly unknown[]>) | undefined;
   readonly #sessions: Gauge<(typeof SESSION_LABELS)[number]>;
   readonly #handshakes: Counter<(typeof SESSION_LABELS)[number]>;
@@ -266,14 +288,13 @@ export class Metrics {
   readonly #pipeTransfers: Counter<"outcome">;
   readonly #tokensIssued: Counter<"protocol_version" | "cipher">;
   readonly #masterRequests: Counter<"route" | "status">;
+  readonly #webhookAttempts: Counter<"outcome">;
   readonly #loopDelay: Histogram;
 
   /** Makes a registry of its own; nothing is measured yet. */
   constructor(options: MetricsOptions = {}) {
     this.contentType = this.#registry.contentType;
     const registers = [this.#registry];
-    this.curve = new CurveMetrics(this.#registry);
-    this.services = new ServiceMetrics(this.#registry);
     const config = <Label extends string>(info: MetricInfo & { readonly labels: readonly Label[] }) => ({
       name: info.name,
       help: info.help,
@@ -322,6 +343,7 @@ export class Metrics {
     this.#pipeTransfers = new Counter(config(INFO.pipeTransfers));
     this.#tokensIssued = new Counter(config(INFO.tokensIssued));
     this.#masterRequests = new Counter(config(INFO.masterRequests));
+    this.#webhookAttempts = new Counter(config(INFO.webhookAttempts));
     this.#loopDelay = new Histogram({ ...config(INFO.loopDelay), buckets: LOOP_DELAY_BUCKETS_S });
     new Gauge({ ...config(INFO.buildInfo), aggregator: "first" }).set({
       version: VERSION,
@@ -383,6 +405,16 @@ export class Metrics {
     );
   }
 
+  /** The metrics of one room, in this registry from the first call on. */
+  group<Group>(Kind: MetricGroup<Group>): Group {
+    let group = this.#groups.get(Kind) as Group | undefined;
+    if (group === undefined) {
+      group = new Kind(this.#registry);
+      this.#groups.set(Kind, group);
+    }
+    return group;
+  }
+
   /** A handshake led to a session. */
   sessionOpened(labels: SessionLabels): void {
     const named = sessionLabels(labels);
@@ -426,6 +458,25 @@ export class Metrics {
     this.publicPorts--;
   }
 
+  /** Measures a cluster from now on; `state` gives what this process knows of it. */
+  watchCluster(
+    state: () => { readonly size: number; readonly links: number; readonly directoryAnswers: boolean },
+  ): void {
+    const gauge = (info: MetricInfo, aggregator: "max" | "sum" | "min", value: () => number) =>
+      new Gauge({
+        name: info.name,
+        help: info.help,
+        registers: [this.#registry],
+        aggregator,
+        collect() {
+          this.set(value());
+        },
+      });
+    gauge(INFO.clusterNodes, "max", () => state().size);
+    gauge(INFO.clusterLinks, "sum", () => state().links);
+    gauge(INFO.directoryUp, "min", () => state().directoryAnswers ? 1 : 0);
+  }
+
   /** A visitor was forwarded to another node of the cluster, or came from one. */
   visitorForwarded(direction: "in" | "out"): void {
     this.#forwarded.inc({ direction });
@@ -454,6 +505,11 @@ export class Metrics {
   /** The session master answered. `route` is one of its own paths or `other`, never what the client sent. */
   masterRequest(route: string, status: number): void {
     this.#masterRequests.inc({ route, status: String(status) });
+  }
+
+  /** An attempt to tell a webhook is over. */
+  webhookAttempt(outcome: "delivered" | "retried" | "failed"): void {
+    this.#webhookAttempts.inc({ outcome });
   }
 
   /**

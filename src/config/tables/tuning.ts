@@ -4,20 +4,12 @@
  * @module
  */
 import { LOG_LEVELS } from "../../telemetry/log.ts";
-import { EDGES, optional, queueFigure, setting } from "../setting.ts";
+import { optional, queueFigure, setting } from "../setting.ts";
 import * as value from "../values.ts";
 import { DEFAULT_QUEUE_LIMITS } from "../../protocol/mux/queue_limits.ts";
 
-/** Processes, logs, pings, and SniTun's queue figures. */
+/** Memory, logs, pings, and SniTun's queue figures. */
 export const TUNING = {
-  workers: optional({
-    flag: "workers",
-    placeholder: "N",
-    description:
-      "Processes that share the edge's ports, restarted when they die and replaced one by one at SIGUSR2; auto: one per core.",
-    commands: EDGES,
-    schema: value.workers,
-  }),
   memoryLimit: optional({
     flag: "memory-limit",
     placeholder: "SIZE",
@@ -25,15 +17,6 @@ export const TUNING = {
       "Memory that the process may take, with its workers, such as 512MiB: where bytes that wait for slow readers would take more, the fullest stream ends. Half of what the cgroup or the machine has when it isn't set.",
     commands: ["serve", "edge", "agent", "demo"],
     schema: value.memoryLimit,
-  }),
-  drainTimeout: setting({
-    flag: "drain-timeout",
-    placeholder: "TIME",
-    default: "10m",
-    description:
-      "How long visitors' streams may go on when the edge stops or is replaced, such as 30s; 0s for not at all.",
-    commands: EDGES,
-    schema: value.duration(0, 7 * 86_400_000),
   }),
   logLevel: setting({
     flag: "log-level",
