@@ -14,9 +14,9 @@ const MiB = 1024 * 1024;
 export const MEMORY_SHARE = 2;
 /** and this much where the system doesn't tell. */
 export const MEMORY_UNKNOWN_BYTES = 1024 * MiB;
-/** The runtime itself, the program, and what connections take beside their bytes. */
-export const RUNTIME_RESERVE_BYTES = 160 * MiB;
-/** Of what is left bytes that wait get one part in so many: the runtime frees memory late, and holds as much again. */
+/** The runtime itself, the program, what connections take beside their bytes, and memory that the runtime frees late. */
+export const RUNTIME_RESERVE_BYTES = 320 * MiB;
+/** Of what is left bytes that wait get one part in so many. */
 export const WAITING_SHARE = 2;
 
 /** What a process of this command may take, whether set or not. */

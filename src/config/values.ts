@@ -211,11 +211,11 @@ export const byteSize = parsed((given) => {
 });
 
 /** Below this a process has no room for its runtime and anything that waits. */
-export const MEMORY_LIMIT_MIN_BYTES = 256 * 1024 * 1024;
+export const MEMORY_LIMIT_MIN_BYTES = 384 * 1024 * 1024;
 
 /** What a process may take. */
 export const memoryLimit = byteSize.refine((bytes) => bytes >= MEMORY_LIMIT_MIN_BYTES, {
-  message: "it is less than 256MiB",
+  message: "it is less than 384MiB",
 });
 
 /** 0, 1 or 2. */

@@ -14,7 +14,7 @@ export const TUNING = {
     flag: "memory-limit",
     placeholder: "SIZE",
     description:
-      "Memory that the process may take, with its workers, such as 512MiB: where bytes that wait for slow readers would take more, the fullest stream ends. Half of what the cgroup or the machine has when it isn't set.",
+      "Memory that the process may take, with its workers, such as 1GiB, at least 384MiB: where bytes that wait for slow readers would take more, the fullest stream ends. Half of what the cgroup or the machine has when it isn't set.",
     commands: ["serve", "edge", "agent", "demo"],
     schema: value.memoryLimit,
   }),

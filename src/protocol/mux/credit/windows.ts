@@ -39,8 +39,8 @@ export interface WindowedStream extends StallingStream {
 export interface ReceiveWindowsOptions<Stream> {
   readonly host: MuxClock;
   readonly budgetBytes: number;
-  /** The process's, of which the session gets its share. */
-  readonly memory: MemoryBudget;
+  /** The process's, of which the session gets its share; it has all of its own when absent. */
+  readonly memory?: MemoryBudget;
   readonly streams: Iterable<Stream>;
   /** A CREDIT should be sent, for a stream or for the session. How much is asked when it goes out. */
   grant(stream: Stream | undefined): void;
@@ -66,7 +66,8 @@ export class ReceiveWindows<Stream extends WindowedStream> {
 
   /** What the session may hold: the less memory the process has left, the less. */
   get #budgetBytes(): number {
-    return this.#options.memory.share(this.#options.budgetBytes);
+    const { memory, budgetBytes } = this.#options;
+    return memory?.share(budgetBytes) ?? budgetBytes;
   }
 
   /** Starts the session: grants the peer the budget beyond the first bytes. */

@@ -1,5 +1,4 @@
 /** ReceiveWindows: what a credit session lets its peer send. */
-import { MemoryBudget } from "../../../../src/bytes/memory_budget.ts";
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { BlockPool } from "../../../../src/bytes/block_pool.ts";
@@ -27,7 +26,6 @@ function bench(budgetBytes: number) {
   const dropped: [string, string][] = [];
   const clock = { now: 0, armed: Infinity };
   const windows = new ReceiveWindows<Fake>({
-    memory: new MemoryBudget(),
     host: { nowMs: () => clock.now, arm: (atMs) => void (clock.armed = Math.min(clock.armed, atMs)) },
     budgetBytes,
     streams,
