@@ -1,5 +1,4 @@
 /** What a session holds to send, where some hundreds of its streams stall. */
-import { MemoryBudget } from "../../../src/bytes/memory_budget.ts";
 import assert from "node:assert/strict";
 import { describe, it, test } from "node:test";
 import { BlockPool } from "../../../src/bytes/block_pool.ts";
