@@ -66,7 +66,9 @@ describe("limits at the edge", () => {
   });
 
   for (const direction of ["to the agent", "to the visitor"] as const) {
-    it(`bytes a second ${direction} come at the rate that is set, within 3 %, and none is lost`, async () => {
+    it(`bytes a second ${direction} come at the rate that is set, within 3 %, and none is lost`, {
+      timeout: 60_000,
+    }, async () => {
       const rate = 500_000;
       const seconds = 10;
       const test = await start();
