@@ -47,7 +47,7 @@ async function sources(...folders: string[]): Promise<Source[]> {
       () => [],
     );
     for (const entry of entries) {
-      if (!entry.isFile() || !entry.name.endsWith(".ts")) continue;
+      if (!entry.isFile() || !/\.tsx?$/.test(entry.name)) continue;
       const path = join(entry.parentPath, entry.name);
       found.push({ path: relative(ROOT, path).replaceAll("\\", "/"), text: await readFile(path, "utf8") });
     }
@@ -132,7 +132,7 @@ test("a runtime's own names occur in its adapter alone", async () => {
 
 test("file and folder names are snake_case", async () => {
   const odd = [...await sources("src", "tests", "bench")].map(({ path }) => path)
-    .filter((path) => !/^([a-z0-9]+(_[a-z0-9]+)*\/)*[a-z0-9]+(_[a-z0-9]+)*(\.d)?\.ts$/.test(path));
+    .filter((path) => !/^([a-z0-9]+(_[a-z0-9]+)*\/)*[a-z0-9]+(_[a-z0-9]+)*(\.d)?\.tsx?$/.test(path));
   assert.deepEqual(odd, []);
 });
 

@@ -248,7 +248,11 @@ export async function startMaster(base: Base, options: MasterPartOptions): Promi
       ...at,
       fetch: (request, remote) => app.fetch(request, { remote }),
     });
-    life.add("session master", () => server.close(SHUTDOWN_GRACE_MS));
+    life.add("session master", () => {
+      // Edges and browsers that listen would hold the server open until the grace is over.
+      management?.hub.close();
+      return server.close(SHUTDOWN_GRACE_MS);
+    });
     return server.address;
   });
 }
