@@ -256,7 +256,10 @@ export {
   type LogValue,
   silentLogger,
 } from "./src/telemetry/log.ts";
+export { SERVICE_METRICS } from "./src/agent/services/metrics.ts";
+export { CURVE_METRICS } from "./src/transport/curve/metrics.ts";
 export {
+  type MetricGroup,
   type MetricInfo,
   METRICS,
   Metrics,

@@ -16,24 +16,24 @@ const LEVELS: Record<string, number> = {
   "errors.ts": 0,
   bytes: 1,
   crypto: 2,
-  wire: 2,
-  protocol: 4,
-  runtime: 4,
-  telemetry: 4,
-  transport: 5,
-  cluster: 6,
-  tunnel: 7,
-  edge: 8,
-  pipe: 8,
-  agent: 8,
-  master: 8,
-  snocat: 9,
-  config: 10,
-  cli: 11,
+  wire: 3,
+  protocol: 5,
+  runtime: 5,
+  telemetry: 5,
+  transport: 6,
+  cluster: 7,
+  tunnel: 8,
+  edge: 9,
+  pipe: 9,
+  agent: 9,
+  master: 9,
+  snocat: 10,
+  config: 11,
+  cli: 12,
 };
 /** Types alone: importable from anywhere above wire, though they live in a room of adapters. */
 const PORTS = ["src/runtime/port.ts", "src/runtime/quic_port.ts"];
-const PORT_LEVEL = 3;
+const PORT_LEVEL = 4;
 
 interface Source {
   readonly path: string;

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { errorCode, errorMessage, InternalError, internalError, SallyportError } from "../src/errors.ts";
-import { codeOfWire, wireCode } from "../src/protocol/curve/codes.ts";
+import { codeOfWire, wireCode } from "../src/wire/curve/error_number.ts";
 import {
   CREDIT_HEADER_BYTES,
   CreditFrame,

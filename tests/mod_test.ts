@@ -11,6 +11,7 @@ const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
 /** What embedders' programs break without; a type that goes missing breaks the examples' check. */
 const VALUES = [
   "AccessList",
+  "CURVE_METRICS",
   "CertificateManager",
   "DEFAULT_QUEUE_LIMITS",
   "EdgeHub",
@@ -28,6 +29,7 @@ const VALUES = [
   "MemoryRegistryStore",
   "Metrics",
   "NetworkSet",
+  "SERVICE_METRICS",
   "SallyportError",
   "ServiceTable",
   "SnocatClient",

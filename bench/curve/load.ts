@@ -17,7 +17,7 @@ import { keyPair, loadSodium } from "../../src/crypto/sodium.ts";
 import type { CurveConnection } from "../../src/protocol/curve/connection.ts";
 import { connectCurve } from "../../src/transport/curve/socket_dialer.ts";
 import { bindCurve, type CurveListener } from "../../src/transport/curve/socket_listener.ts";
-import { COOKIE_PACKET_BYTES, HELLO_BYTES, writeHello } from "../../src/protocol/curve/packet.ts";
+import { COOKIE_PACKET_BYTES, HELLO_BYTES, writeHello } from "../../src/wire/curve/curve_packet.ts";
 import { currentRuntime } from "../../src/runtime/mod.ts";
 import type { Address, Bytes } from "../../src/runtime/port.ts";
 

@@ -10,6 +10,7 @@ import { masterGrants } from "../agent/grant.ts";
 import { GrantStock } from "../agent/grant_stock.ts";
 import { identityCredential, keepHostnames } from "../agent/identity.ts";
 import type { Service } from "../agent/services/service.ts";
+import { ServiceMetrics } from "../agent/services/metrics.ts";
 import { ServiceTable } from "../agent/services/table.ts";
 import type { Target } from "../agent/services/target.ts";
 import { agentServices } from "../config/agent_services.ts";
@@ -21,6 +22,7 @@ import {
   loadConfig,
   type LoadedConfig,
   queueLimits,
+  SETTINGS,
 } from "../config/config.ts";
 import { randomBytes } from "node:crypto";
 import process from "node:process";
@@ -39,6 +41,7 @@ import { askForMissing } from "./ask.ts";
 import { serviceConnectors } from "./certificates.ts";
 import { addExamples, addSettings, type CliContext, type Command, readSettings } from "./command.ts";
 import { Connecting } from "./connecting.ts";
+import { type CliIo, commandLine } from "./io.ts";
 import { type AgentAccess, findAccess } from "./identity.ts";
 import { transportMemory } from "./known_transports.ts";
 import { type Base, createBase, startStatus, statusFacts } from "./parts.ts";
@@ -47,7 +50,7 @@ import { edgePins } from "./pins.ts";
 import { warnOfKeyLog } from "./quic.ts";
 import { watchForReload } from "./reload.ts";
 import { libsodiumBuild } from "./sealed.ts";
-import { printStartup } from "./startup.ts";
+import { printStartup, shellWord, type Step } from "./startup.ts";
 
 /** Services that the start message names one by one; of more it says how many. */
 const SERVICES_SHOWN_MAX = 12;
@@ -135,7 +138,8 @@ async function runAgent(command: Command, { io }: CliContext): Promise<number> {
       connectors: serviceConnectors(config, base),
     });
     table.apply(services);
-    metrics.services.source = () => table.facts.map((facts) => ({ ...facts, name: facts.names[0]! }));
+    metrics.group(ServiceMetrics).source = () =>
+      table.facts.map((facts) => ({ ...facts, name: facts.names[0]! }));
     const names = new TokenNames(table);
     const accessList = new AccessList({ allow, block });
     const published = publish.map(({ port, target = defaultPublished(config.to) }) => ({ port, target }));
@@ -205,7 +209,7 @@ async function runAgent(command: Command, { io }: CliContext): Promise<number> {
       session: agent.session !== undefined,
     }));
     const startedMs = runtime.clock.wallMs();
-    await openStatusSocket(base, config.dataDir, () => ({
+    await openStatusSocket(base, config.dataDir, table, () => ({
       statusVersion: STATUS_VERSION,
       version: VERSION,
       runtime: `${runtime.name} ${runtime.version}`,
@@ -251,9 +255,25 @@ async function runAgent(command: Command, { io }: CliContext): Promise<number> {
         ...config.transport === "snitun" ? [] : [["transport", config.transport] as const],
         ...statusFacts(status),
       ],
+      next: agentSteps(io, config, table.names),
     });
     return { over: agent.run() };
   });
+}
+
+/** How to see, from another terminal, that it works. */
+function agentSteps(io: CliIo, config: Config, names: readonly string[]): Step[] {
+  const folder = config.dataDir === SETTINGS.dataDir.default
+    ? ""
+    : ` --data-dir ${shellWord(config.dataDir)}`;
+  const name = names.find((name) => !isWildcard(name));
+  return [{
+    what: "From another terminal, see how it does, and whether visitors get through:",
+    lines: [
+      commandLine(io, `agent status${folder}`),
+      ...name === undefined ? [] : [commandLine(io, `doctor ${name}${folder}`)],
+    ],
+  }];
 }
 
 /** The names of an enrolled agent: where the settings name none for `--to`, those that the session master has for it. */
@@ -297,18 +317,34 @@ class EnrolledNames {
   }
 }
 
-/** Lets `agent status` and `doctor` ask; an agent that can't be asked still serves. */
+/**
+ * Lets `agent status` and `doctor` ask; an agent that can't be asked still serves.
+ *
+ * @throws SallyportError `config_invalid` where an agent with the same data folder serves one of the names already: each
+ * would push the other out of the edge, in turn
+ */
 async function openStatusSocket(
   { io, log, life }: Base,
   dataDir: string,
+  table: ServiceTable,
   report: () => StatusReport,
 ): Promise<void> {
+  const data = new DataDir(dataDir);
+  const path = data.file(STATUS_SOCKET);
   try {
-    const data = new DataDir(dataDir);
     await data.make();
-    const socket = await serveStatus(data.file(STATUS_SOCKET), report);
+    const socket = await serveStatus(path, report);
     life.add("status", () => socket.close());
   } catch (error) {
+    const other = errorCode(error) === "address_in_use" ? await readStatus(path).catch(() => {}) : undefined;
+    const taken = new Set(other?.services.flatMap(({ names }) => names));
+    const twice = table.services.filter(({ shared }) => !shared).flatMap(({ names }) => names)
+      .find((name) => taken.has(name));
+    if (other !== undefined && twice !== undefined) {
+      const why = `process ${other.pid} serves ${twice} already, with the same data folder ${dataDir}; ` +
+        "stop that one first, or give this one another name and a --data-dir of its own";
+      throw new SallyportError("config_invalid", `Cannot start agent: ${why}`, { side: "config" });
+    }
     log.warn(
       { reason: errorCode(error) },
       `\`${io.program} agent status\` won't work: ${errorMessage(error)}`,

@@ -5,11 +5,10 @@
  */
 import type { Bytes } from "../bytes/bytes.ts";
 import { SallyportError } from "../errors.ts";
-import type { Address, Runtime } from "../runtime/port.ts";
+import { type Address, DIAL_TIMEOUT_MS, type Runtime } from "../runtime/port.ts";
 import { PipeConn } from "./pipe_conn.ts";
 import { checkSender, PipeSender, type PipeSenderOptions } from "./sender.ts";
 import type { ByteSource } from "./source.ts";
-import { DIAL_TIMEOUT_MS } from "../runtime/port.ts";
 import { PIPE_BODY_MAX_BYTES } from "../wire/sodium/sodium_pdu.ts";
 
 /** What {@link sendPipe} takes. */

@@ -10,8 +10,6 @@ import { AggregatorRegistry, Counter, Gauge, Histogram, Registry } from "prom-cl
 import type { Boundary, ErrorCode } from "../errors.ts";
 import type { Clock, Descriptors, Timer } from "../runtime/port.ts";
 import { VERSION } from "../version.ts";
-import { CURVE_METRICS, CurveMetrics } from "./metrics_curve.ts";
-import { SERVICE_METRICS, ServiceMetrics } from "./metrics_services.ts";
 
 /** A metric as the documentation lists it. */
 export interface MetricInfo {
@@ -165,8 +163,8 @@ const INFO = {
   },
 } as const satisfies Record<string, MetricInfo>;
 
-/** Every metric that {@link Metrics.render} writes. */
-export const METRICS: readonly MetricInfo[] = [...Object.values(INFO), ...CURVE_METRICS, ...SERVICE_METRICS];
+/** The metrics that every {@link Metrics} has; rooms add theirs with {@link Metrics.group}. */
+export const METRICS: readonly MetricInfo[] = Object.values(INFO);
 
 /** How often the loop's delay is measured. */
 const LOOP_DELAY_INTERVAL_MS = 500;
@@ -184,6 +182,9 @@ export interface SessionLabels {
 
 /** What can be refused: a visitor, an agent, a connection that never showed which it is, a stream inside a session, a public port. */
 export type Refusable = "visitor" | "agent" | "connection" | "stream" | "port";
+
+/** A class of metrics that a transport or another room defines beside its code; see {@link Metrics.group}. */
+export type MetricGroup<Group> = new (registry: Registry) => Group;
 
 /** What {@link Metrics} takes: what `sallyport_build_info` says of the runtime below. */
 export interface MetricsOptions {
@@ -230,11 +231,8 @@ export class Metrics {
   /** What the answer to a scrape is labelled with. */
   readonly contentType: string;
 
-  /** What the curve transport counts. */
-  readonly curve: CurveMetrics;
-  /** An agent's services. */
-  readonly services: ServiceMetrics;
   readonly #registry = new Registry();
+  readonly #groups = new Map<MetricGroup<unknown>, unknown>();
   #others: (() => Promise<readonly unknown[]>) | undefined;
   readonly #sessions: Gauge<(typeof SESSION_LABELS)[number]>;
   readonly #handshakes: Counter<(typeof SESSION_LABELS)[number]>;
@@ -252,8 +250,6 @@ export class Metrics {
   constructor(options: MetricsOptions = {}) {
     this.contentType = this.#registry.contentType;
     const registers = [this.#registry];
-    this.curve = new CurveMetrics(this.#registry);
-    this.services = new ServiceMetrics(this.#registry);
     const config = <Label extends string>(info: MetricInfo & { readonly labels: readonly Label[] }) => ({
       name: info.name,
       help: info.help,
@@ -340,6 +336,16 @@ export class Metrics {
     new Gauge({ ...config(INFO.started), aggregator: "min" }).set(
       Math.round(Date.now() / 1000 - process.uptime()),
     );
+  }
+
+  /** The metrics of one room, in this registry from the first call on. */
+  group<Group>(Kind: MetricGroup<Group>): Group {
+    let group = this.#groups.get(Kind) as Group | undefined;
+    if (group === undefined) {
+      group = new Kind(this.#registry);
+      this.#groups.set(Kind, group);
+    }
+    return group;
   }
 
   /** A handshake led to a session. */

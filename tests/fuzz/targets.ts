@@ -15,7 +15,7 @@ import {
   FrameWriter,
   readFrames,
   writePath,
-} from "../../src/protocol/curve/frames.ts";
+} from "../../src/wire/curve/curve_frame.ts";
 import {
   headBytes,
   packetType,
@@ -24,7 +24,7 @@ import {
   readNumber,
   writeCookie,
   writeHello,
-} from "../../src/protocol/curve/packet.ts";
+} from "../../src/wire/curve/curve_packet.ts";
 import { RecordOpener, RecordScratch, RecordSealer } from "../../src/protocol/records/sealed_records.ts";
 import { tryOpenToken } from "../../src/protocol/token/token.ts";
 import { TokenReader } from "../../src/protocol/token/token_reader.ts";
@@ -35,7 +35,7 @@ import {
   encodeOpenBody,
   encodeReasonBody,
 } from "../../src/wire/credit/credit_frame.ts";
-import { decodeCurveHead, encodeCallerHead, encodeGoingAwayHead } from "../../src/wire/credit/stream_head.ts";
+import { decodeCurveHead, encodeCallerHead, encodeGoingAwayHead } from "../../src/wire/curve/stream_head.ts";
 import { canonicalHostname, hostnameFault } from "../../src/wire/hostname.ts";
 import { BodyFault, BodyReader } from "../../src/wire/http1/body.ts";
 import { readRequestHead, readResponseHead } from "../../src/wire/http1/head.ts";

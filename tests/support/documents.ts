@@ -9,7 +9,9 @@ import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { type Setting, SETTINGS } from "../../src/config/config.ts";
 import { configJsonSchema } from "../../src/config/json_schema.ts";
+import { SERVICE_METRICS } from "../../src/agent/services/metrics.ts";
 import { METRICS } from "../../src/telemetry/metrics.ts";
+import { CURVE_METRICS } from "../../src/transport/curve/metrics.ts";
 
 const ROOT = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 
@@ -107,7 +109,7 @@ function queueTable(settings: readonly Setting[]): string {
 function metricsTable(): string {
   return table(
     ["Metric", "Type", "Labels", "Meaning"],
-    METRICS.map(({ name, type, labels, help }) => {
+    [...METRICS, ...CURVE_METRICS, ...SERVICE_METRICS].map(({ name, type, labels, help }) => {
       return [`\`${name}\``, type, labels.map((label) => `\`${label}\``).join(", "), help];
     }),
   );

@@ -2,11 +2,13 @@ import { describe, it } from "node:test";
 import assert from "node:assert/strict";
 import { register } from "prom-client";
 import type { Clock } from "../../src/runtime/port.ts";
+import { SERVICE_METRICS, ServiceMetrics } from "../../src/agent/services/metrics.ts";
 import { METRICS, Metrics } from "../../src/telemetry/metrics.ts";
 import { VERSION } from "../../src/version.ts";
-import type { CurveSource } from "../../src/telemetry/metrics_curve.ts";
+import { CURVE_METRICS, CurveMetrics, type CurveSource } from "../../src/transport/curve/metrics.ts";
 import { parsePrometheus, sampleValue } from "./prometheus.ts";
 
+const ALL = [...METRICS, ...CURVE_METRICS, ...SERVICE_METRICS];
 const LABELS = { protocolVersion: 2, cipher: "aes-gcm", transport: "snitun" };
 const NAMED = { protocol_version: "2", cipher: "aes-gcm", transport: "snitun" };
 
@@ -54,7 +56,7 @@ function curveSource(times: number): CurveSource {
 }
 
 describe("Metrics", () => {
-  it("writes exactly the metrics that METRICS lists, with their types and labels", async () => {
+  it("writes exactly the metrics that the three tables list, with their types and labels", async () => {
     const metrics = new Metrics();
     metrics.sessionOpened(LABELS);
     metrics.transportAttempted("curve", "won");
@@ -65,13 +67,13 @@ describe("Metrics", () => {
     metrics.tokenIssued(2, "aes-gcm");
     metrics.masterRequest("/v1/tokens", 201);
     metrics.internalError("connection");
-    metrics.curve.add(curveSource(1));
-    metrics.services.source = () => [
+    metrics.group(CurveMetrics).add(curveSource(1));
+    metrics.group(ServiceMetrics).source = () => [
       { name: "a.test", visitors: 1, visitorsTotal: 2, targets: [{ target: "127.0.0.1:1", up: true }] },
     ];
     const { samples, families } = await scrape(metrics);
-    assert.deepEqual([...families.keys()].sort(), METRICS.map((metric) => metric.name).sort());
-    for (const { name, type, help, labels } of METRICS) {
+    assert.deepEqual([...families.keys()].sort(), ALL.map((metric) => metric.name).sort());
+    for (const { name, type, help, labels } of ALL) {
       assert.deepEqual(families.get(name), { help, type });
       const sample = samples.find((sample) => sample.name === (type === "histogram" ? `${name}_sum` : name));
       assert.ok(sample, name);
@@ -81,8 +83,8 @@ describe("Metrics", () => {
 
   it("sums over curve connections, and forgets no counter of what is gone", async () => {
     const metrics = new Metrics();
-    const remove = metrics.curve.add(curveSource(1));
-    metrics.curve.add(curveSource(3));
+    const remove = metrics.group(CurveMetrics).add(curveSource(1));
+    metrics.group(CurveMetrics).add(curveSource(3));
     const value = async (name: string, labels = {}) =>
       sampleValue(await scrape(metrics), `sallyport_curve_${name}`, labels);
     assert.equal(await value("packets_lost_total"), 12);

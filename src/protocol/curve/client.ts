@@ -6,10 +6,9 @@
 import type { Bytes } from "../../bytes/bytes.ts";
 import { SallyportError } from "../../errors.ts";
 import type { Address } from "../../runtime/port.ts";
-import { CurveConnection } from "./connection.ts";
-import type { CurveHandler, CurveIo } from "./connection_host.ts";
+import { CurveConnection, type CurveHandler, type CurveIo } from "./connection.ts";
 import { KEY_BYTES, type KeyPair, keyPair, type Sodium } from "../../crypto/sodium.ts";
-import { dataEnvelope, initEnvelope } from "./envelopes.ts";
+import { dataEnvelope, initEnvelope } from "./sender.ts";
 import { RestartCheck } from "./restart_check.ts";
 import { clientFirstKeys, type FirstKeys, type SessionKeys, sessionKeys } from "./key_schedule.ts";
 import type { CurveOptions } from "./options.ts";
@@ -23,7 +22,7 @@ import {
   packetType,
   readCookie,
   writeHello,
-} from "./packet.ts";
+} from "../../wire/curve/curve_packet.ts";
 
 /** HELLO and INIT are repeated after this long, then twice as long, up to the longest. */
 const REPEAT_FIRST_MS = 500;

@@ -5,27 +5,84 @@
  * @module
  */
 import type { Bytes } from "../../bytes/bytes.ts";
-import { errorCode, internalError, SallyportError } from "../../errors.ts";
-import type { Address } from "../../runtime/port.ts";
-import { AckTracker } from "./recovery/acks.ts";
-import { codeOfWire, wireCode } from "./codes.ts";
-import type { ConnectionParts, CurveHandler, CurveIo } from "./connection_host.ts";
-import { AckRanges, type FrameSink, readFrames } from "./frames.ts";
-import { ControlMessage } from "./control_message.ts";
-import type { PacketKey } from "./key_schedule.ts";
+import { type Address, type ByteStreamHandler, LINGER_MS } from "../../runtime/port.ts";
+import type { RandomSource } from "../../crypto/random.ts";
+import { errorCode, type InternalError, internalError, SallyportError } from "../../errors.ts";
 import type { CurveOptions } from "./options.ts";
-import { DATAGRAM_MIN_BYTES, headBytes, readNumber } from "./packet.ts";
+import { type Envelope, type PacketOut, Sender } from "./sender.ts";
+import { brokenFrame, type CurveStream } from "./streams/stream.ts";
+import { AckTracker } from "./recovery/acks.ts";
+import { codeOfWire, wireCode } from "../../wire/curve/error_number.ts";
+import { AckRanges, type FrameSink, readFrames } from "../../wire/curve/curve_frame.ts";
+import type { PacketKey } from "./key_schedule.ts";
+import { DATAGRAM_MIN_BYTES, headBytes, readNumber } from "../../wire/curve/curve_packet.ts";
 import { PathState } from "./path.ts";
 import { ReplayWindow } from "./replay_window.ts";
-import { type Envelope, Sender } from "./sender.ts";
 import { type CurveGauges, CurveStats } from "./stats.ts";
-import type { CurveStream } from "./streams/stream.ts";
-import { brokenFrame } from "./streams/stream_host.ts";
 import { CONTROL_STREAM_BYTES, StreamSet } from "./streams/stream_set.ts";
-import { LINGER_MS } from "../../runtime/port.ts";
 
 /** A connection with this many packets that didn't open must end (docs/protocols/curve.md). */
 const FORGERIES_MAX = 2 ** 36;
+
+/** What connections share. */
+export interface CurveIo extends PacketOut {
+  /** Asks for a call of `connection.turn()` soon, behind the events that are being handled. */
+  wake(connection: CurveConnection): void;
+  /** Opened packets go here, and are valid until the next packet. */
+  readonly plain: Bytes;
+  readonly random: RandomSource;
+}
+
+/** Receives the events of a connection. Called from within receive, turn and tick, never from another method. */
+export interface CurveHandler {
+  /** Client: the server has let us in, with these bytes. Server: here is the client's credential; admit or close. */
+  introduced(bytes: Bytes): void;
+  /** The peer has opened a stream. Not before `introduced`. */
+  stream(stream: CurveStream): void;
+  /** A stream is over. */
+  streamClosed(stream: CurveStream): void;
+  /** A stream's handler has thrown; the stream is over, the connection goes on. */
+  fault?(error: InternalError): void;
+  /** The connection is over; the last call. */
+  closed(error: SallyportError): void;
+}
+
+/** What a connection is made of. */
+export interface ConnectionParts {
+  readonly role: "client" | "server";
+  readonly options: CurveOptions;
+  readonly io: CurveIo;
+  readonly peer: Address;
+  /** Packets look like this until {@link CurveConnection.confirm}. */
+  readonly envelope: Envelope;
+  readonly nowMs: number;
+}
+
+/** Collects the bytes. */
+export class ControlMessage implements ByteStreamHandler {
+  #bytes: Bytes = new Uint8Array(0);
+  /** All of it has come. */
+  ready = false;
+
+  data(chunk: Bytes): void {
+    const all = new Uint8Array(this.#bytes.length + chunk.length);
+    all.set(this.#bytes);
+    all.set(chunk, this.#bytes.length);
+    this.#bytes = all;
+  }
+  end(): void {
+    this.ready = true;
+  }
+  drain(): void {}
+  close(): void {}
+
+  /** The bytes, once: they aren't kept. */
+  take(): Bytes {
+    const bytes = this.#bytes;
+    this.#bytes = new Uint8Array(0);
+    return bytes;
+  }
+}
 
 /** One connection, in either role. */
 export class CurveConnection {

@@ -7,7 +7,7 @@ import type { Bytes } from "../../bytes/bytes.ts";
 import { ViewCache } from "../../bytes/view_cache.ts";
 import { type KeyPair, NONCE_BYTES, type Sodium, TAG_BYTES } from "../../crypto/sodium.ts";
 import { hkdfExpand, hkdfExtract, sha256 } from "../../crypto/hkdf.ts";
-import { DATA_HEAD_BYTES, ID_BYTES, packetNonce, readNumber } from "./packet.ts";
+import { DATA_HEAD_BYTES, ID_BYTES, packetNonce, readNumber } from "../../wire/curve/curve_packet.ts";
 
 const LABEL = "sallyport curve 1";
 const CHANNEL_BYTES = 32;

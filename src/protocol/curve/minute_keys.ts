@@ -8,7 +8,7 @@ import type { Bytes } from "../../bytes/bytes.ts";
 import type { RandomSource } from "../../crypto/random.ts";
 import type { Address } from "../../runtime/port.ts";
 import { KEY_BYTES, type KeyPair, keyPair, NONCE_BYTES, type Sodium } from "../../crypto/sodium.ts";
-import { COOKIE_BYTES } from "./packet.ts";
+import { COOKIE_BYTES } from "../../wire/curve/curve_packet.ts";
 
 /** How long a minute key seals; it opens for as long again. */
 export const MINUTE_MS = 60_000;

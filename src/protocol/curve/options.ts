@@ -6,7 +6,7 @@
 import { type CongestionName, WINDOW_MAX_BYTES } from "./congestion/congestion.ts";
 import type { Patience } from "../mux/heartbeat.ts";
 import type { StreamSetLimits } from "./streams/stream_set.ts";
-import { DATAGRAM_MIN_BYTES } from "./packet.ts";
+import { DATAGRAM_MIN_BYTES } from "../../wire/curve/curve_packet.ts";
 
 const KiB = 1024;
 const MiB = 1024 * KiB;

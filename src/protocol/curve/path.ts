@@ -7,7 +7,7 @@
 import type { Bytes } from "../../bytes/bytes.ts";
 import type { RandomSource } from "../../crypto/random.ts";
 import type { Address } from "../../runtime/port.ts";
-import { CHALLENGE_BYTES } from "./frames.ts";
+import { CHALLENGE_BYTES } from "../../wire/curve/curve_frame.ts";
 
 const TRIES = 3;
 /** To an address that hasn't answered go at most this many times the bytes that came from it. */

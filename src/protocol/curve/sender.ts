@@ -4,6 +4,16 @@
  * @module
  */
 import type { Bytes } from "../../bytes/bytes.ts";
+import type { PacketKey } from "./key_schedule.ts";
+import {
+  DATA_HEAD_BYTES,
+  DATAGRAM_MIN_BYTES,
+  INIT_HEAD_BYTES,
+  READY_HEAD_BYTES,
+  writeDataHead,
+  writeInitHead,
+  writeReadyHead,
+} from "../../wire/curve/curve_packet.ts";
 import type { Address } from "../../runtime/port.ts";
 import type { AckTracker } from "./recovery/acks.ts";
 import type { CongestionControl } from "./congestion/congestion.ts";
@@ -18,12 +28,10 @@ import {
   writeClose,
   writeControl,
   writePath,
-} from "./frames.ts";
-import type { PacketKey } from "./key_schedule.ts";
+} from "../../wire/curve/curve_frame.ts";
 import { MtuSearch } from "./recovery/mtu.ts";
 import type { CurveOptions } from "./options.ts";
 import { Pacer } from "./congestion/pacer.ts";
-import { DATAGRAM_MIN_BYTES } from "./packet.ts";
 import type { PathState } from "./path.ts";
 import { Recovery, type RecoveryHost, type SentPacket } from "./recovery/recovery.ts";
 import { RttEstimate } from "./recovery/rtt.ts";
@@ -44,6 +52,33 @@ export interface Envelope {
   /** Size of the head that {@link write} writes. */
   readonly headBytes: number;
   write(target: Bytes, number: number): void;
+}
+
+/** INIT packets. */
+export function initEnvelope(key: PacketKey, connectionKey: Bytes, cookie: Bytes): Envelope {
+  return {
+    key,
+    headBytes: INIT_HEAD_BYTES,
+    write: (target, number) => void writeInitHead(target, connectionKey, cookie, number),
+  };
+}
+
+/** READY packets. */
+export function readyEnvelope(key: PacketKey, connectionKey: Bytes, ephemeralKey: Bytes): Envelope {
+  return {
+    key,
+    headBytes: READY_HEAD_BYTES,
+    write: (target, number) => void writeReadyHead(target, connectionKey, ephemeralKey, number),
+  };
+}
+
+/** DATA packets. */
+export function dataEnvelope(key: PacketKey, id: Bytes): Envelope {
+  return {
+    key,
+    headBytes: DATA_HEAD_BYTES,
+    write: (target, number) => void writeDataHead(target, id, number),
+  };
 }
 
 /** Packets that one turn sends at most, so that a sender also hears. */

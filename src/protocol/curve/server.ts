@@ -6,10 +6,9 @@
  */
 import type { Bytes } from "../../bytes/bytes.ts";
 import type { Address } from "../../runtime/port.ts";
-import { CurveConnection } from "./connection.ts";
-import type { CurveHandler, CurveIo } from "./connection_host.ts";
+import { CurveConnection, type CurveHandler, type CurveIo } from "./connection.ts";
 import { KEY_BYTES, type KeyPair, keyPair, type Sodium } from "../../crypto/sodium.ts";
-import { dataEnvelope, readyEnvelope } from "./envelopes.ts";
+import { dataEnvelope, readyEnvelope } from "./sender.ts";
 import {
   type FirstKeys,
   type PacketKey,
@@ -30,7 +29,7 @@ import {
   packetType,
   readHello,
   writeCookie,
-} from "./packet.ts";
+} from "../../wire/curve/curve_packet.ts";
 import { CurveServerStats, CurveStats } from "./stats.ts";
 
 /** Connections of one server, and of those the ones whose client hasn't been admitted yet; of those, from one address. */

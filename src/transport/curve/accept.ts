@@ -5,13 +5,11 @@
  */
 import type { Bytes } from "../../bytes/bytes.ts";
 import type { CongestionName } from "../../protocol/curve/congestion/congestion.ts";
-import type { CurveConnection } from "../../protocol/curve/connection.ts";
-import type { CurveHandler } from "../../protocol/curve/connection_host.ts";
+import type { CurveConnection, CurveHandler } from "../../protocol/curve/connection.ts";
 import type { KeyPair, Sodium } from "../../crypto/sodium.ts";
 import type { CurveOptions } from "../../protocol/curve/options.ts";
 import { SallyportError } from "../../errors.ts";
-import { PENDING_CONNECTIONS_MAX, PENDING_PER_SOURCE_MAX } from "../../runtime/port.ts";
-import type { Runtime } from "../../runtime/port.ts";
+import { PENDING_CONNECTIONS_MAX, PENDING_PER_SOURCE_MAX, type Runtime } from "../../runtime/port.ts";
 import { decodeLogin } from "../../wire/login/login_messages.ts";
 import type { AgentAdmission } from "../admission.ts";
 import {

@@ -10,7 +10,7 @@ import type { DialledConnection } from "./socket_dialer.ts";
 import { errorCode, errorMessage, SallyportError } from "../../errors.ts";
 import type { Address } from "../../runtime/port.ts";
 import { dialCurve } from "./dial.ts";
-import { CurveSessionsSource } from "./metrics.ts";
+import { CurveMetrics, CurveSessionsSource } from "./metrics.ts";
 import type { CurveSession } from "./session.ts";
 import type { Session } from "../port.ts";
 import type { Grant } from "../grant.ts";
@@ -29,6 +29,7 @@ export class CurveDialer implements TransportDialer {
 
   constructor(parts: DialerParts) {
     this.#parts = parts;
+    parts.metrics?.group(CurveMetrics);
   }
 
   /** The last session's connection, to go on from another port; undefined before there is one. */
@@ -81,7 +82,7 @@ export class CurveDialer implements TransportDialer {
   #count(): CurveSessionsSource {
     if (this.#sessions === undefined) {
       this.#sessions = new CurveSessionsSource();
-      this.#parts.metrics?.curve.add(this.#sessions);
+      this.#parts.metrics?.group(CurveMetrics).add(this.#sessions);
     }
     return this.#sessions;
   }

@@ -7,7 +7,7 @@ import { curvePatience } from "../../protocol/curve/options.ts";
 import type { QueueLimits } from "../../protocol/mux/queue_limits.ts";
 import type { EdgeTransport } from "../edge_transport.ts";
 import { type CurveIdentity, listenCurve } from "./accept.ts";
-import { curveListenerSource } from "./metrics.ts";
+import { curveListenerSource, CurveMetrics } from "./metrics.ts";
 import { CURVE } from "./session.ts";
 
 /** What {@link curveTransport} takes. */
@@ -28,7 +28,7 @@ export function curveTransport({ queueLimits, ...identity }: CurveTransportOptio
         admission,
         options: curvePatience(queueLimits),
       });
-      const uncount = metrics.curve.add(curveListenerSource(opened));
+      const uncount = metrics.group(CurveMetrics).add(curveListenerSource(opened));
       let closed = false;
       return {
         address: opened.address,

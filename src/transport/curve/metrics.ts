@@ -1,14 +1,174 @@
 /**
- * What curve connections count, for `/metrics`.
+ * The metrics of the curve transport: sums over all connections of a process, computed at each scrape.
  *
  * @module
  */
-import type { CurveListener } from "./socket_listener.ts";
+import { Counter, Gauge, type Registry } from "prom-client";
 import { CurveStats } from "../../protocol/curve/stats.ts";
-import type { CurveCounts, CurveSource } from "../../telemetry/metrics_curve.ts";
+import type { MetricInfo } from "../../telemetry/metrics.ts";
 import type { CurveSession } from "./session.ts";
+import type { CurveListener } from "./socket_listener.ts";
 
-/** The counters of a listening socket: all its connections', past and present, and its own. */
+/** Counters of connections, past and present; plain numbers that only rise. */
+export interface CurveCounts {
+  readonly packetsSent: number;
+  readonly packetsReceived: number;
+  readonly packetsLost: number;
+  readonly bytesResent: number;
+  readonly duplicates: number;
+  readonly reordered: number;
+  readonly replays: number;
+  readonly forgeries: number;
+  readonly pathMoves: number;
+  readonly cookiesIssued: number;
+  readonly cookiesRefused: number;
+  readonly initsRefused: number;
+}
+
+/** The state of one connection now. */
+export interface CurveState {
+  readonly rttLastMs: number;
+  readonly rttMinMs: number;
+  readonly rttSmoothedMs: number;
+  readonly windowBytes: number;
+  readonly inFlightBytes: number;
+}
+
+/** A socket or an agent that has connections. */
+export interface CurveSource {
+  counts(): CurveCounts;
+  gauges(): Iterable<CurveState>;
+}
+
+const COUNTERS: readonly (MetricInfo & { readonly of: keyof CurveCounts })[] = ([
+  ["packetsSent", "packets_sent", "Packets sent in curve connections"],
+  ["packetsReceived", "packets_received", "Genuine packets received in curve connections"],
+  ["packetsLost", "packets_lost", "Packets of curve connections given up as lost"],
+  ["bytesResent", "resent_bytes", "Bytes of streams sent more than once in curve connections"],
+  ["duplicates", "duplicates", "Stream frames without new bytes in curve connections"],
+  ["reordered", "reordered", "Packets of curve connections that arrived after a later one"],
+  ["replays", "replays", "Packets of curve connections whose number was seen before or is too old"],
+  ["forgeries", "forgeries", "Packets for curve connections that did not decrypt"],
+  ["pathMoves", "path_moves", "Changes of a peer's address in curve connections"],
+  ["cookiesIssued", "cookies_issued", "Cookies issued to clients that ask for a curve connection"],
+  [
+    "cookiesRefused",
+    "cookies_refused",
+    "Cookies of the curve transport that were forged, expired or foreign",
+  ],
+  [
+    "initsRefused",
+    "handshakes_refused",
+    "Handshakes of the curve transport with a good cookie that were forged, or exceeded the quota of one address",
+  ],
+] as const).map(([of, name, help]) => ({
+  of,
+  name: `sallyport_curve_${name}_total`,
+  type: "counter",
+  help,
+  labels: [],
+}));
+
+const ROUND_TRIP: MetricInfo = {
+  name: "sallyport_curve_round_trip_seconds",
+  type: "gauge",
+  help:
+    "Round-trip times of curve sessions: the minimum over all (min), and the means of their latest (last) and smoothed values",
+  labels: ["stat"],
+};
+const WINDOW: MetricInfo = {
+  name: "sallyport_curve_window_bytes",
+  type: "gauge",
+  help: "Sum of the congestion windows of all curve sessions",
+  labels: [],
+};
+const IN_FLIGHT: MetricInfo = {
+  name: "sallyport_curve_in_flight_bytes",
+  type: "gauge",
+  help: "Bytes in flight of all curve sessions together",
+  labels: [],
+};
+
+/** Every metric that {@link CurveMetrics} writes. */
+export const CURVE_METRICS: readonly MetricInfo[] = [
+  ...COUNTERS.map(({ name, type, help, labels }) => ({ name, type, help, labels })),
+  ROUND_TRIP,
+  WINDOW,
+  IN_FLIGHT,
+];
+
+/** Sums the sources of a process: listening sockets, agents. */
+export class CurveMetrics {
+  readonly #sources = new Set<CurveSource>();
+  /** Final counts of the sources that have been removed. */
+  readonly #gone = new Map<keyof CurveCounts, number>();
+
+  constructor(registry: Registry) {
+    const registers = [registry];
+    for (const { of, name, help } of COUNTERS) {
+      const sum = () => this.#sum(of);
+      new Counter({
+        name,
+        help,
+        registers,
+        collect() {
+          this.reset();
+          this.inc(sum());
+        },
+      });
+    }
+    const states = () => this.#states();
+    const { name, help } = ROUND_TRIP;
+    new Gauge({
+      name,
+      help,
+      labelNames: ["stat"],
+      registers,
+      collect() {
+        this.reset();
+        const all = states().filter(({ rttMinMs }) => rttMinMs > 0);
+        if (all.length === 0) return;
+        const mean = (of: "rttLastMs" | "rttSmoothedMs") =>
+          all.reduce((sum, state) => sum + state[of], 0) / all.length / 1000;
+        this.set({ stat: "last" }, mean("rttLastMs"));
+        this.set({ stat: "min" }, Math.min(...all.map(({ rttMinMs }) => rttMinMs)) / 1000);
+        this.set({ stat: "smoothed" }, mean("rttSmoothedMs"));
+      },
+    });
+    for (const [info, of] of [[WINDOW, "windowBytes"], [IN_FLIGHT, "inFlightBytes"]] as const) {
+      new Gauge({
+        name: info.name,
+        help: info.help,
+        registers,
+        collect() {
+          this.set(states().reduce((sum, state) => sum + state[of], 0));
+        },
+      });
+    }
+  }
+
+  /** Adds a source. The returned function removes it and keeps its counts. */
+  add(source: CurveSource): () => void {
+    this.#sources.add(source);
+    return () => {
+      if (!this.#sources.delete(source)) return;
+      const counts = source.counts();
+      for (const { of } of COUNTERS) this.#gone.set(of, (this.#gone.get(of) ?? 0) + counts[of]);
+    };
+  }
+
+  #states(): CurveState[] {
+    return [...this.#sources].flatMap((source) => [...source.gauges()]);
+  }
+
+  #sum(of: keyof CurveCounts): number {
+    let sum = this.#gone.get(of) ?? 0;
+    for (const source of this.#sources) sum += source.counts()[of];
+    return sum;
+  }
+}
+
+/** The counters of a listening socket and of all its connections, past and present. */
 export function curveListenerSource(listener: CurveListener): CurveSource {
   return {
     counts: () => {
@@ -26,7 +186,7 @@ export class CurveSessionsSource implements CurveSource {
   readonly #past = new CurveStats();
   readonly #sessions = new Set<CurveSession>();
 
-  /** A session stands. */
+  /** A session has opened. */
   add(session: CurveSession): void {
     this.#settle();
     this.#sessions.add(session);

@@ -3,15 +3,14 @@
  *
  * @module
  */
-import { codeOfWire, wireCode } from "../../protocol/curve/codes.ts";
-import type { CurveConnection } from "../../protocol/curve/connection.ts";
-import type { CurveHandler } from "../../protocol/curve/connection_host.ts";
+import { codeOfWire, wireCode } from "../../wire/curve/error_number.ts";
+import type { CurveConnection, CurveHandler } from "../../protocol/curve/connection.ts";
 import type { CurveGauges, CurveStats } from "../../protocol/curve/stats.ts";
 import type { CurveStream } from "../../protocol/curve/streams/stream.ts";
 import { type InternalError, SallyportError } from "../../errors.ts";
 import type { Caller } from "../../protocol/mux/host.ts";
 import type { Address, Clock, Timer } from "../../runtime/port.ts";
-import { type CurveHead, encodeCallerHead, encodeGoingAwayHead } from "../../wire/credit/stream_head.ts";
+import { type CurveHead, encodeCallerHead, encodeGoingAwayHead } from "../../wire/curve/stream_head.ts";
 import { CurveSessionStream, type CurveStreamHost } from "./stream.ts";
 import type { Session, SessionHandler, SessionStream } from "../port.ts";
 

@@ -8,8 +8,7 @@ import { ViewCache } from "../../bytes/view_cache.ts";
 import { internalError } from "../../errors.ts";
 import type { RandomSource } from "../../crypto/random.ts";
 import type { Address, Clock, DatagramSocket, Timer } from "../../runtime/port.ts";
-import type { CurveConnection } from "../../protocol/curve/connection.ts";
-import type { CurveIo } from "../../protocol/curve/connection_host.ts";
+import type { CurveConnection, CurveIo } from "../../protocol/curve/connection.ts";
 import { DATAGRAM_MAX_BYTES } from "../../protocol/curve/options.ts";
 
 /** Something with a deadline. */

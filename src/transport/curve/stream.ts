@@ -8,7 +8,7 @@ import type { Bytes } from "../../bytes/bytes.ts";
 import type { CurveStream } from "../../protocol/curve/streams/stream.ts";
 import type { Caller } from "../../protocol/mux/host.ts";
 import type { ByteStreamHandler, Clock } from "../../runtime/port.ts";
-import { type CurveHead, decodeCurveHead } from "../../wire/credit/stream_head.ts";
+import { type CurveHead, decodeCurveHead } from "../../wire/curve/stream_head.ts";
 import type { SessionStream } from "../port.ts";
 
 /** What a session's streams share. */

@@ -8,13 +8,17 @@ import type { AeadChoice } from "../../crypto/aead.ts";
 import { RandomPool } from "../../crypto/random.ts";
 import type { Sodium } from "../../crypto/sodium.ts";
 import type { SealedKeys } from "../../protocol/handshake/sealed_keys.ts";
-import { RecordOpener, RecordScratch, RecordSealer } from "../../protocol/records/sealed_records.ts";
+import {
+  RecordOpener,
+  RecordScratch,
+  RecordSealer,
+  SEALED_RECORD_MAX_BYTES,
+} from "../../protocol/records/sealed_records.ts";
 import { CreditScratch } from "../../protocol/mux/credit/sender.ts";
 import { CreditSession } from "../../protocol/mux/credit/session.ts";
 import type { Clock, Conn } from "../../runtime/port.ts";
 import { ConnSession } from "../conn_session.ts";
 import type { QueueLimits } from "../../protocol/mux/queue_limits.ts";
-import { SEALED_RECORD_MAX_BYTES } from "../../protocol/records/sealed_records.ts";
 
 /** The transport's name in logs and metrics. */
 export const SEALED = "sealed";

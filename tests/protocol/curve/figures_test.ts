@@ -2,12 +2,12 @@
 import assert from "node:assert/strict";
 import { it } from "node:test";
 import type { ErrorCode } from "../../../src/errors.ts";
-import { codeOfWire, wireCode } from "../../../src/protocol/curve/codes.ts";
+import { codeOfWire, wireCode } from "../../../src/wire/curve/error_number.ts";
 import {
   INITIAL_WINDOW_PACKETS,
   WINDOW_MAX_BYTES,
 } from "../../../src/protocol/curve/congestion/congestion.ts";
-import { ACK_RANGES_MAX, CHALLENGE_BYTES, REASON_MAX_BYTES } from "../../../src/protocol/curve/frames.ts";
+import { ACK_RANGES_MAX, CHALLENGE_BYTES, REASON_MAX_BYTES } from "../../../src/wire/curve/curve_frame.ts";
 import {
   curveOptions,
   curvePatience,

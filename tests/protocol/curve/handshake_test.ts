@@ -4,7 +4,7 @@ import { describe, it } from "node:test";
 import type { Bytes } from "../../../src/bytes/bytes.ts";
 import { keyPair } from "../../../src/crypto/sodium.ts";
 import { MINUTE_MS } from "../../../src/protocol/curve/minute_keys.ts";
-import { HELLO_BYTES, PacketType, packetType, writeHello } from "../../../src/protocol/curve/packet.ts";
+import { HELLO_BYTES, PacketType, packetType, writeHello } from "../../../src/wire/curve/curve_packet.ts";
 import { errorCode, SallyportError } from "../../../src/errors.ts";
 import type { Passing } from "./sim.ts";
 import { pattern, seededSource } from "../../support/seeded.ts";

@@ -2,19 +2,18 @@
 import assert from "node:assert/strict";
 import { describe, it, test } from "node:test";
 import type { Bytes } from "../../../src/bytes/bytes.ts";
-import { CurveConnection } from "../../../src/protocol/curve/connection.ts";
-import type { CurveIo } from "../../../src/protocol/curve/connection_host.ts";
-import { dataEnvelope } from "../../../src/protocol/curve/envelopes.ts";
+import { CurveConnection, type CurveIo } from "../../../src/protocol/curve/connection.ts";
+import { dataEnvelope } from "../../../src/protocol/curve/sender.ts";
 import {
   FrameType,
   FrameWriter,
   writeControl,
   writePath,
   writeStreamHead,
-} from "../../../src/protocol/curve/frames.ts";
+} from "../../../src/wire/curve/curve_frame.ts";
 import { PacketKey } from "../../../src/protocol/curve/key_schedule.ts";
 import { curveOptions } from "../../../src/protocol/curve/options.ts";
-import { writeDataHead } from "../../../src/protocol/curve/packet.ts";
+import { writeDataHead } from "../../../src/wire/curve/curve_packet.ts";
 import { errorCode, type SallyportError } from "../../../src/errors.ts";
 import type { Passing } from "./sim.ts";
 import { pattern, seeded, seededSource, seedOf } from "../../support/seeded.ts";

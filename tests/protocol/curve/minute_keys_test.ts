@@ -4,7 +4,7 @@ import { describe, it } from "node:test";
 import type { Bytes } from "../../../src/bytes/bytes.ts";
 import { loadSodium } from "../../../src/crypto/sodium.ts";
 import { MINUTE_MS, MinuteKeys } from "../../../src/protocol/curve/minute_keys.ts";
-import { COOKIE_BYTES } from "../../../src/protocol/curve/packet.ts";
+import { COOKIE_BYTES } from "../../../src/wire/curve/curve_packet.ts";
 import { pattern, seededSource } from "../../support/seeded.ts";
 
 const sodium = await loadSodium();

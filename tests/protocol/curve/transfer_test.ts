@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import type { Bytes } from "../../../src/bytes/bytes.ts";
-import { PacketType, packetType } from "../../../src/protocol/curve/packet.ts";
+import { PacketType, packetType } from "../../../src/wire/curve/curve_packet.ts";
 import { errorCode, SallyportError } from "../../../src/errors.ts";
 import type { LinkOptions, Passing } from "./sim.ts";
 import { pattern, seeded, seedOf } from "../../support/seeded.ts";

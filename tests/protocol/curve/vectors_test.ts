@@ -5,14 +5,14 @@ import { describe, it } from "node:test";
 import { fileURLToPath } from "node:url";
 import type { Bytes } from "../../../src/bytes/bytes.ts";
 import { keyPair, loadSodium } from "../../../src/crypto/sodium.ts";
-import { AckRanges, type FrameSink, readFrames } from "../../../src/protocol/curve/frames.ts";
+import { AckRanges, type FrameSink, readFrames } from "../../../src/wire/curve/curve_frame.ts";
 import {
   clientFirstKeys,
   PacketKey,
   serverFirstKeys,
   sessionKeys,
 } from "../../../src/protocol/curve/key_schedule.ts";
-import { headBytes, readCookie, readHello, readNumber } from "../../../src/protocol/curve/packet.ts";
+import { headBytes, readCookie, readHello, readNumber } from "../../../src/wire/curve/curve_packet.ts";
 
 interface Vectors {
   secret: Record<"c" | "s" | "m" | "e", string>;

@@ -24,7 +24,7 @@ import {
   decodeCurveHead,
   encodeCallerHead,
   encodeGoingAwayHead,
-} from "../../../src/wire/credit/stream_head.ts";
+} from "../../../src/wire/curve/stream_head.ts";
 import { CurveSession } from "../../../src/transport/curve/session.ts";
 import type { Session } from "../../../src/transport/port.ts";
 import { Ear } from "../../conformance/transport_helpers.ts";

@@ -4,7 +4,7 @@ import { dirname, join } from "node:path";
 import process from "node:process";
 import { it } from "node:test";
 import { fileURLToPath } from "node:url";
-import { COOKIE_PACKET_BYTES, HELLO_BYTES } from "../../../src/protocol/curve/packet.ts";
+import { COOKIE_PACKET_BYTES, HELLO_BYTES } from "../../../src/wire/curve/curve_packet.ts";
 import { LineChild } from "../../support/child.ts";
 import { denoFlags } from "../../support/deno_flags.ts";
 

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { ACK_RANGES_MAX } from "../frames.ts";
+import { ACK_RANGES_MAX } from "../../../wire/curve/curve_frame.ts";
 import { RangeSet } from "../range_set.ts";
 import { MAX_ACK_DELAY_MS } from "./rtt.ts";
 

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { DATAGRAM_MIN_BYTES } from "../packet.ts";
+import { DATAGRAM_MIN_BYTES } from "../../../wire/curve/curve_packet.ts";
 
 /** What is tried, in this order: IPv6's minimum, tunnels, PPPoE, Ethernet over IPv6, jumbo frames, loopback. */
 const SIZES = [1_232, 1_372, 1_432, 1_452, 4_352, 8_952, 16_332] as const;

@@ -6,7 +6,7 @@
  */
 import { SallyportError } from "../../../errors.ts";
 import type { AckInfo, CongestionControl, LossInfo } from "../congestion/congestion.ts";
-import type { AckRanges } from "../frames.ts";
+import type { AckRanges } from "../../../wire/curve/curve_frame.ts";
 import { MAX_ACK_DELAY_MS, type RttEstimate } from "./rtt.ts";
 
 /** Life of a packet that was sent. */

@@ -12,10 +12,9 @@ import {
   streamHeadBytes,
   writeControl,
   writeStreamHead,
-} from "../frames.ts";
+} from "../../../wire/curve/curve_frame.ts";
 import type { SentOther, SentPacket } from "../recovery/recovery.ts";
-import { CurveStream } from "./stream.ts";
-import { brokenFrame, type StreamHost, type StreamLimits } from "./stream_host.ts";
+import { brokenFrame, CurveStream, type StreamHost, type StreamLimits } from "./stream.ts";
 
 /** What stream 0 may carry in each direction. */
 export const CONTROL_STREAM_BYTES = 16_384 + 64;

@@ -1,7 +1,7 @@
 /** AckTracker: what is acknowledged, and when (RFC 9000, 13.2; docs/protocols/curve.md, Acknowledgements). */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { ACK_RANGES_MAX } from "../../../../src/protocol/curve/frames.ts";
+import { ACK_RANGES_MAX } from "../../../../src/wire/curve/curve_frame.ts";
 import { AckTracker } from "../../../../src/protocol/curve/recovery/acks.ts";
 import { MAX_ACK_DELAY_MS } from "../../../../src/protocol/curve/recovery/rtt.ts";
 

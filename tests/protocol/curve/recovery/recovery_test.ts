@@ -6,7 +6,7 @@ import type {
   CongestionControl,
   LossInfo,
 } from "../../../../src/protocol/curve/congestion/congestion.ts";
-import type { AckRanges } from "../../../../src/protocol/curve/frames.ts";
+import type { AckRanges } from "../../../../src/wire/curve/curve_frame.ts";
 import { Recovery, type SentPacket } from "../../../../src/protocol/curve/recovery/recovery.ts";
 import { MAX_ACK_DELAY_MS, RttEstimate } from "../../../../src/protocol/curve/recovery/rtt.ts";
 

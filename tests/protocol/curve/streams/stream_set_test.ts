@@ -3,8 +3,13 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import type { Bytes } from "../../../../src/bytes/bytes.ts";
 import { SallyportError } from "../../../../src/errors.ts";
-import { codeOfWire, wireCode } from "../../../../src/protocol/curve/codes.ts";
-import { AckRanges, type FrameSink, FrameWriter, readFrames } from "../../../../src/protocol/curve/frames.ts";
+import { codeOfWire, wireCode } from "../../../../src/wire/curve/error_number.ts";
+import {
+  AckRanges,
+  type FrameSink,
+  FrameWriter,
+  readFrames,
+} from "../../../../src/wire/curve/curve_frame.ts";
 import { SentPacket } from "../../../../src/protocol/curve/recovery/recovery.ts";
 import type { CurveStream } from "../../../../src/protocol/curve/streams/stream.ts";
 import {

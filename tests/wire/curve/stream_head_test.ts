@@ -5,7 +5,7 @@ import {
   decodeCurveHead,
   encodeCallerHead,
   encodeGoingAwayHead,
-} from "../../../src/wire/credit/stream_head.ts";
+} from "../../../src/wire/curve/stream_head.ts";
 
 const hex = (text: string) => new Uint8Array(Buffer.from(text.replaceAll(" ", ""), "hex"));
 const toHex = (bytes: Uint8Array) => Buffer.from(bytes).toString("hex");

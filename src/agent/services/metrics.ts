@@ -5,7 +5,7 @@
  * @module
  */
 import { Counter, Gauge, type Registry } from "prom-client";
-import type { MetricInfo } from "./metrics.ts";
+import type { MetricInfo } from "../../telemetry/metrics.ts";
 
 /** A service as it is counted. */
 export interface ServiceSample {

@@ -25,7 +25,7 @@ export type CurveHead =
   }
   | {
     readonly kind: "going away";
-    readonly size: number; /** See src/protocol/curve/codes.ts. */
+    readonly size: number; /** See src/wire/curve/error_number.ts. */
     readonly code: number;
   };
 

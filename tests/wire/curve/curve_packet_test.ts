@@ -21,7 +21,7 @@ import {
   writeHello,
   writeInitHead,
   writeReadyHead,
-} from "../../../src/protocol/curve/packet.ts";
+} from "../../../src/wire/curve/curve_packet.ts";
 import { pattern } from "../../support/seeded.ts";
 
 const toHex = (bytes: Uint8Array) => Buffer.from(bytes).toString("hex");
