@@ -70,6 +70,24 @@ const INFO = {
       "Visitors that were forwarded between nodes of a cluster, by direction (out to another node, in from one)",
     labels: ["direction"],
   },
+  clusterNodes: {
+    name: "sallyport_cluster_nodes",
+    type: "gauge",
+    help: "Living nodes of the cluster that this edge knows, itself included",
+    labels: [],
+  },
+  clusterLinks: {
+    name: "sallyport_cluster_links",
+    type: "gauge",
+    help: "Links to and from other nodes of the cluster",
+    labels: [],
+  },
+  directoryUp: {
+    name: "sallyport_cluster_directory_up",
+    type: "gauge",
+    help: "Whether the cluster's directory answered when it was last asked (1)",
+    labels: [],
+  },
   publicPorts: {
     name: "sallyport_public_ports",
     type: "gauge",
@@ -106,6 +124,12 @@ const INFO = {
     type: "counter",
     help: "Requests that the session master answered, by route (its path, or other) and status",
     labels: ["route", "status"],
+  },
+  webhookAttempts: {
+    name: "sallyport_webhook_attempts_total",
+    type: "counter",
+    help: "Attempts to tell a webhook of an event, by outcome (delivered, retried, failed for good)",
+    labels: ["outcome"],
   },
   pipeTransfers: {
     name: "sallyport_pipe_transfers_total",
@@ -244,6 +268,7 @@ export class Metrics {
   readonly #pipeTransfers: Counter<"outcome">;
   readonly #tokensIssued: Counter<"protocol_version" | "cipher">;
   readonly #masterRequests: Counter<"route" | "status">;
+  readonly #webhookAttempts: Counter<"outcome">;
   readonly #loopDelay: Histogram;
 
   /** Makes a registry of its own; nothing is measured yet. */
@@ -298,6 +323,7 @@ export class Metrics {
     this.#pipeTransfers = new Counter(config(INFO.pipeTransfers));
     this.#tokensIssued = new Counter(config(INFO.tokensIssued));
     this.#masterRequests = new Counter(config(INFO.masterRequests));
+    this.#webhookAttempts = new Counter(config(INFO.webhookAttempts));
     this.#loopDelay = new Histogram({ ...config(INFO.loopDelay), buckets: LOOP_DELAY_BUCKETS_S });
     new Gauge({ ...config(INFO.buildInfo), aggregator: "first" }).set({
       version: VERSION,
@@ -391,6 +417,25 @@ export class Metrics {
     this.publicPorts--;
   }
 
+  /** Measures a cluster from now on; `state` gives what this process knows of it. */
+  watchCluster(
+    state: () => { readonly size: number; readonly links: number; readonly directoryAnswers: boolean },
+  ): void {
+    const gauge = (info: MetricInfo, aggregator: "max" | "sum" | "min", value: () => number) =>
+      new Gauge({
+        name: info.name,
+        help: info.help,
+        registers: [this.#registry],
+        aggregator,
+        collect() {
+          this.set(value());
+        },
+      });
+    gauge(INFO.clusterNodes, "max", () => state().size);
+    gauge(INFO.clusterLinks, "sum", () => state().links);
+    gauge(INFO.directoryUp, "min", () => state().directoryAnswers ? 1 : 0);
+  }
+
   /** A visitor was forwarded to another node of the cluster, or came from one. */
   visitorForwarded(direction: "in" | "out"): void {
     this.#forwarded.inc({ direction });
@@ -419,6 +464,11 @@ export class Metrics {
   /** The session master answered. `route` is one of its own paths or `other`, never what the client sent. */
   masterRequest(route: string, status: number): void {
     this.#masterRequests.inc({ route, status: String(status) });
+  }
+
+  /** An attempt to tell a webhook is over. */
+  webhookAttempt(outcome: "delivered" | "retried" | "failed"): void {
+    this.#webhookAttempts.inc({ outcome });
   }
 
   /**
