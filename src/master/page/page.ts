@@ -9,6 +9,8 @@
 import type { Context, Handler, Hono } from "hono";
 import { deleteCookie, getCookie, setCookie } from "hono/cookie";
 import { encodeQR } from "qr";
+import { errorMessage } from "../../errors.ts";
+import { SignIn } from "../../oidc/sign_in.ts";
 import type { Clock } from "../../runtime/port.ts";
 import type { Logger } from "../../telemetry/log.ts";
 import { dayOf } from "../../wire/control/control_messages.ts";
@@ -17,11 +19,12 @@ import { changeOf } from "../api/agents.ts";
 import { actorOf } from "../api/parts.ts";
 import { usageCsv, usageDays } from "../api/records.ts";
 import { AgentChangeSchema, AgentCreateSchema, ApiKeyCreateSchema } from "../api/schemas.ts";
-import type { Credentials } from "../credentials.ts";
+import type { Credential, Credentials } from "../credentials.ts";
 import type { MasterEnv } from "../env.ts";
 import { allowsScope, boundedForm, type FailureGuard } from "../guards.ts";
 import type { Actor, IssuedJoin, Management } from "../management.ts";
 import { type Agent, ALL_TENANTS } from "../model.ts";
+import { claimsCredential } from "../oidc.ts";
 import { Problem, schemaProblem } from "../problem.ts";
 import type { IssueLimit } from "../rate_limits.ts";
 import { ASSETS } from "./assets.ts";
@@ -33,7 +36,7 @@ import { AgentFormView, fieldsOf } from "./views/agent_form.tsx";
 import { AgentsView, AgentView, StartView } from "./views/agents.tsx";
 import { AuditView } from "./views/audit.tsx";
 import { KeysView } from "./views/keys.tsx";
-import { ErrorView, LoginView } from "./views/login.tsx";
+import { ErrorView, LoginView, WelcomeView } from "./views/login.tsx";
 import { OverviewView } from "./views/overview.tsx";
 import { SessionsView } from "./views/sessions.tsx";
 import { UsageView } from "./views/usage.tsx";
@@ -66,7 +69,7 @@ export const PAGE_ROUTES = [
       "audit",
       "keys",
     ],
-    ...["events", ...Object.keys(ASSETS)],
+    ...["login/provider", "login/callback", "events", ...Object.keys(ASSETS)],
   ].map((path) => ({ method: "get", path: `/page/${path}` })),
   ...[
     ...["login", "logout", "agents/new", "sessions/close"],
@@ -75,6 +78,9 @@ export const PAGE_ROUTES = [
   ].map((path) => ({ method: "post", path: `/page/${path}` })),
 ];
 
+/** A login at the identity provider must come back within this time. */
+const PENDING_S = 600;
+const PENDING_COOKIE = "sallyport-login";
 const PAGE_LIMIT = 50;
 /** Sessions that the overview shows. */
 const OVERVIEW_SESSIONS = 20;
@@ -93,6 +99,17 @@ export interface PageParts {
   /** Counts requests by credential. */
   readonly calls: IssueLimit;
   readonly log: Logger;
+  /** An identity provider that people may log in by. */
+  readonly provider?: PageProvider | undefined;
+}
+
+/** See {@link PageParts.provider}. */
+export interface PageProvider {
+  readonly issuer: string;
+  /** What the provider calls the session master. */
+  readonly clientId: string;
+  /** What the session master proves itself by; absent for a public client. */
+  readonly clientSecret?: string;
 }
 
 type C = Context<MasterEnv>;
@@ -106,8 +123,12 @@ interface Visit {
 
 /** Adds the page; gives way at `/` to clients that don't accept HTML. */
 export function addPage(app: Hono<MasterEnv>, parts: PageParts): void {
-  const { management, clock, credentials, failures, calls, log } = parts;
+  const { management, clock, credentials, failures, calls, log, provider } = parts;
   const { store, hub } = management;
+  const issuer = provider && new URL(provider.issuer);
+  const signIn = provider && new SignIn({ ...provider, clock, insecure: isLocal(provider.issuer) });
+  const login = (wrong?: string) =>
+    LoginView({ provider: issuer?.hostname, ...wrong === undefined ? {} : { wrong } });
   const sessions = new PageSessions(credentials, clock);
   const feeds = new LiveFeeds({ store, clock, closing: hub.closing });
 
@@ -166,7 +187,7 @@ export function addPage(app: Hono<MasterEnv>, parts: PageParts): void {
         refuseOtherOrigin(c);
         const visit = await visitOf(c);
         if (visit === undefined) {
-          return await c.html(LoginView({ wrong: "Your login has ended; log in again." }), 401);
+          return await c.html(login("Your login has ended; log in again."), 401);
         }
         const form = await boundedForm(c.req.raw, clock);
         if (!sameText(form.get("token") ?? "", visit.viewer.token)) {
@@ -194,7 +215,7 @@ export function addPage(app: Hono<MasterEnv>, parts: PageParts): void {
     }
     const answer = page(async () => {
       const visit = await visitOf(c);
-      return await c.html(visit === undefined ? LoginView({}) : await overview(visit));
+      return await c.html(visit === undefined ? login() : await overview(visit));
     });
     const answered = await answer(c, next) as Response;
     answered.headers.set("Vary", "Accept");
@@ -215,6 +236,10 @@ export function addPage(app: Hono<MasterEnv>, parts: PageParts): void {
     app.get(`/page/${name}`, page((c) => c.body(text, 200, { "Content-Type": type })));
   }
 
+  const opened = (c: C, credential: Credential, secret: string) => {
+    setCookie(c, cookieName(c), secret, { ...cookieOptions(c), maxAge: PAGE_SESSION_MS / 1000 });
+    log.info({ client: credential.id, remote: failures.remoteOf(c) }, "login at the page");
+  };
   app.post(
     "/page/login",
     page(async (c) => {
@@ -230,19 +255,64 @@ export function addPage(app: Hono<MasterEnv>, parts: PageParts): void {
           { remote: failures.remoteOf(c), reason: "credential_refused", path: c.req.path },
           "login refused: unknown credential",
         );
-        return await c.html(LoginView({ wrong: "This key is not known." }), 401);
+        return await c.html(login("This key is not known."), 401);
       }
       if (!allowsScope(credential.scopes ?? [], "read")) {
-        return await c.html(LoginView({ wrong: "This key doesn't have the scope read." }), 403);
+        return await c.html(login("This key doesn't have the scope read."), 403);
       }
-      setCookie(c, cookieName(c), sessions.open(key), {
-        ...cookieOptions(c),
-        maxAge: PAGE_SESSION_MS / 1000,
-      });
-      log.info({ client: credential.id, remote: failures.remoteOf(c) }, "login at the page");
+      opened(c, credential, sessions.open(key));
       return c.redirect("/", 303);
     }),
   );
+  if (signIn !== undefined) {
+    app.get(
+      "/page/login/provider",
+      page(async (c) => {
+        await failures.check(c);
+        try {
+          const { url, pending } = await signIn.begin(callbackOf(c), "openid profile email");
+          setCookie(c, PENDING_COOKIE, Object.values(pending).join("."), pendingOptions(c, PENDING_S));
+          return c.redirect(url, 303);
+        } catch (error) {
+          log.warn({ issuer: provider?.issuer }, `Cannot reach identity provider: ${errorMessage(error)}`);
+          return await c.html(login("The identity provider can't be reached. Try again in a moment."), 503);
+        }
+      }),
+    );
+    app.get(
+      "/page/login/callback",
+      page(async (c) => {
+        await failures.check(c);
+        const [state, nonce, verifier] = (getCookie(c, PENDING_COOKIE) ?? "").split(".");
+        setCookie(c, PENDING_COOKIE, "", pendingOptions(c, 0));
+        if (!state || !nonce || !verifier) {
+          return await c.html(login("The login took too long, or began in another browser. Try again."), 400);
+        }
+        let credential: Credential;
+        try {
+          // The host is what the provider was told, whatever a proxy makes of the scheme.
+          const callback = new URL(callbackOf(c) + new URL(c.req.url).search);
+          const claims = await signIn.finish(callback, callbackOf(c), { state, nonce, verifier });
+          // The login lasts as one by key does, not as long as the token that vouched for it.
+          const { exp: _, ...lasting } = claims;
+          credential = claimsCredential(lasting);
+        } catch (error) {
+          await failures.count(c);
+          log.warn(
+            { remote: failures.remoteOf(c), reason: "credential_refused", path: c.req.path },
+            `login refused: ${errorMessage(error)}`,
+          );
+          return await c.html(login("The identity provider didn't log you in. Try again."), 401);
+        }
+        if (!allowsScope(credential.scopes ?? [], "read")) {
+          const id = credential.id.replace(/^oidc:/, "");
+          return await c.html(login(`You are ${id}, who doesn't have the scope read here.`), 403);
+        }
+        opened(c, credential, sessions.openFor(credential));
+        return await c.html(WelcomeView());
+      }),
+    );
+  }
   changes("/page/logout", ({ c }) => {
     sessions.close(getCookie(c, cookieName(c)) ?? "");
     deleteCookie(c, cookieName(c), cookieOptions(c));
@@ -460,6 +530,21 @@ function isSecure(c: C): boolean {
 
 function originOf(c: C): string {
   return `${isSecure(c) ? "https" : "http"}://${new URL(c.req.url).host}`;
+}
+
+/** Where the identity provider sends people back to; it must know this address. */
+function callbackOf(c: C): string {
+  return `${originOf(c)}/page/login/callback`;
+}
+
+/** Whether a provider is on this machine, where plain HTTP does no harm. */
+function isLocal(issuer: string): boolean {
+  return /^http:\/\/(localhost|127(\.\d+){3}|\[::1\])(:\d+)?(\/|$)/.test(issuer);
+}
+
+/** Lax: the way back from the provider is a navigation from another site. */
+function pendingOptions(c: C, maxAge: number) {
+  return { ...cookieOptions(c), path: "/page/login", sameSite: "Lax", maxAge } as const;
 }
 
 /** With TLS the name keeps other hosts of the domain from setting the cookie (RFC 6265bis, `__Host-`). */
