@@ -92,7 +92,8 @@ describe("logging in by an identity provider", { skip }, () => {
     await ann.page.waitForSelector(".qr");
     const [last] = (await master.store.audit({ limit: 1 })).items;
     assert.deepEqual([last?.actor, last?.action], ["oidc:ann", "agent.added"]);
-    assert.deepEqual(ann.faults, []);
+    // The provider's own pages ask for fonts from elsewhere.
+    assert.deepEqual(ann.faults.filter((fault) => fault.includes(master.url)), []);
 
     const shop = await openPage(browser);
     await signIn(shop.page, master.url, "shopkeeper");

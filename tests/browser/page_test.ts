@@ -1,3 +1,4 @@
+// deno-lint-ignore-file no-explicit-any -- the project's types know no browser
 /** The management page in a real browser: what is seen, heard and pressed, and what a hostile page can't do. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
@@ -13,8 +14,7 @@ import { ADMIN_KEY } from "../master/helpers.ts";
 import { openPage, skipBrowser, startBrowser } from "./chromium.ts";
 import { OPERATOR, type SampleMaster, startSampleMaster } from "./sample_master.ts";
 
-// What functions find that run in the page: the project's types know no browser.
-// deno-lint-ignore-file no-explicit-any
+// What functions find that run in the page.
 declare const document: any;
 declare const Image: any;
 declare const XMLSerializer: any;
