@@ -73,6 +73,16 @@ test("browsers get the login page at /, programs the index", async ({ request },
   }
 });
 
+test(
+  "what isn't there is said as a page to browsers, as a problem to programs",
+  async ({ request }, browser) => {
+    assert.match(await browser.get("/page/nothing", 404), /There is no such page/);
+    const answer = await request("/page/nothing", { headers: { Accept: "application/json" } });
+    assert.equal(answer.status, 404);
+    assert.equal(answer.headers.get("content-type"), "application/problem+json");
+  },
+);
+
 test("nothing is shown or changed without a login", async ({ management }, browser) => {
   const { agent } = await management.addAgent(ACTOR, { name: "a", hostnames: ["a.example.org"] });
   const views = [

@@ -25,7 +25,7 @@ import { allowsScope, boundedForm, type FailureGuard } from "../guards.ts";
 import type { Actor, IssuedJoin, Management } from "../management.ts";
 import { type Agent, ALL_TENANTS } from "../model.ts";
 import { claimsCredential } from "../oidc.ts";
-import { Problem, schemaProblem } from "../problem.ts";
+import { Problem, PROBLEM_TYPE, schemaProblem } from "../problem.ts";
 import type { IssueLimit } from "../rate_limits.ts";
 import { ASSETS } from "./assets.ts";
 import { agentBody } from "./forms.ts";
@@ -232,6 +232,14 @@ export function addPage(app: Hono<MasterEnv>, parts: PageParts): void {
       });
     }),
   );
+  app.get("/page/*", async (c, next) => {
+    await next();
+    // What isn't there is said in the page's own manner.
+    if (c.res.status !== 404 || c.req.header("accept")?.includes("text/html") !== true) return;
+    if (c.res.headers.get("content-type") !== PROBLEM_TYPE) return;
+    const view = ErrorView({ detail: "There is no such page.", requestId: c.get("requestId") });
+    c.res = withPolicy(await c.html(view, 404));
+  });
   for (const [name, { type, text }] of Object.entries(ASSETS)) {
     app.get(`/page/${name}`, page((c) => c.body(text, 200, { "Content-Type": type })));
   }
