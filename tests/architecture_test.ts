@@ -23,6 +23,7 @@ const LEVELS: Record<string, number> = {
   transport: 6,
   cluster: 7,
   tunnel: 8,
+  oidc: 8,
   edge: 9,
   pipe: 9,
   agent: 9,

@@ -121,7 +121,14 @@ if (days !== null) {
   const rows = JSON.parse(days.dataset.days);
   const show = makeChart(days, {
     unit: "",
-    scales: { x: { range: (_plot, low, high) => [low - 43_200, high + 43_200] } },
+    scales: {
+      x: {
+        range(_plot, low, high) {
+          const end = high ?? Date.now() / 1000;
+          return [Math.min(low ?? end, end - FIRST_SECONDS), end];
+        },
+      },
+    },
     times: {
       values: (_plot, ticks) => ticks.map((tick) => new Date(tick * 1000).toISOString().slice(5, 10)),
     },

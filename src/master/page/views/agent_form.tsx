@@ -195,7 +195,7 @@ function Field(
         )
         : <textarea {...common} rows={rows}>{value}</textarea>}
       {hint !== undefined && <small id={`${id}-hint`}>{hint}</small>}
-      {fault !== undefined && <small class="fault" id={`${id}-fault`}>{`${label} ${fault.detail}`}</small>}
+      {fault !== undefined && <small class="fault" id={`${id}-fault`}>{`This ${fault.detail}`}</small>}
     </div>
   );
 }
