@@ -121,14 +121,7 @@ if (days !== null) {
   const rows = JSON.parse(days.dataset.days);
   const show = makeChart(days, {
     unit: "",
-    scales: {
-      x: {
-        range(_plot, low, high) {
-          const end = high ?? Date.now() / 1000;
-          return [Math.min(low ?? end, end - FIRST_SECONDS), end];
-        },
-      },
-    },
+    scales: { x: { range: (_plot, low, high) => [low - 43_200, high + 43_200] } },
     times: {
       values: (_plot, ticks) => ticks.map((tick) => new Date(tick * 1000).toISOString().slice(5, 10)),
     },
@@ -152,7 +145,14 @@ function watch() {
   let lost;
   const show = place === null ? () => {} : makeChart(place, {
     unit: "/s",
-    scales: { x: { range: (_plot, low, high) => [Math.min(low, high - FIRST_SECONDS), high] } },
+    scales: {
+      x: {
+        range(_plot, low, high) {
+          const end = high ?? Date.now() / 1000;
+          return [Math.min(low ?? end, end - FIRST_SECONDS), end];
+        },
+      },
+    },
     times: {
       values: (_plot, ticks, _axis, _space, step) => ticks.map((tick) => timeText(tick, step < 60 ? 19 : 16)),
     },
