@@ -30,18 +30,22 @@ export interface Asked {
   pauses: number;
 }
 
+/** How long a round of events takes. */
+const ROUND_MS = 0.05;
+
 /** The network in this process; its connections deliver when {@link settle} is called. */
 export class Loopback {
   readonly asked: Asked = { writes: 0, turns: 0, timers: 0, pauses: 0 };
   readonly #listeners = new Map<number, ListenOptions>();
   #events: (() => void)[] = [];
   #port = 0;
+  #nowMs = 0;
 
   /** A runtime on this network. Only what a visitor's way needs of one is there. */
   runtime(): Runtime {
     const timers = new Timers();
     const clock: Clock = {
-      nowMs: () => performance.now(),
+      nowMs: () => this.#nowMs,
       wallMs: () => Date.now(),
       after: (delayMs, run) => {
         this.asked.timers++;
@@ -74,6 +78,8 @@ export class Loopback {
     for (;;) {
       const events = this.#events;
       this.#events = [];
+      // Time goes by events, so that what depends on it comes out the same on every machine.
+      this.#nowMs += ROUND_MS;
       for (const run of events) run();
       // Promises may have more.
       for (let i = 0; i < 40 && this.#events.length === 0; i++) await undefined;

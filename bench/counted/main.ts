@@ -1,49 +1,30 @@
-import v8 from "node:v8";
+/**
+ * The counted benchmark, `deno task bench:counted` or `bun run bench:counted`: what a visitor and an echo ask of the runtime
+ * and, on Deno, allocate. Counts don't depend on what else the machine does, so they are compared with those that are
+ * kept in `baseline.json`; `--write` keeps the new ones.
+ *
+ * @module
+ */
+import { readFile, writeFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
 import process from "node:process";
-import { startTunnel } from "./visitors.ts";
+import { fileURLToPath } from "node:url";
+import { type Counts, countTunnel, dearer } from "./count.ts";
 
-const allocated = (): number =>
-  (v8.getHeapStatistics() as unknown as { total_allocated_bytes: number }).total_allocated_bytes;
-const tunnel = await startTunnel((process.argv[3] ?? "aes-cbc") as "aes-cbc");
-const N = Number(process.argv[2] ?? 1000);
-const cpu = () => {
-  const u = process.cpuUsage();
-  return u.user + u.system;
-};
-for (let i = 0; i < 3000; i++) await tunnel.visit();
-for (let round = 0; round < 6; round++) {
-  const before = { ...tunnel.asked }, a = allocated(), c = cpu(), t = performance.now();
-  for (let i = 0; i < N; i++) await tunnel.visit();
-  const b = allocated(), ms = performance.now() - t, us = cpu() - c;
-  console.log(
-    Object.entries(tunnel.asked).map(([k, v]) => `${k} ${((v - before[k as "writes"]) / N).toFixed(2)}`).join(
-      "  ",
-    ),
-    "bytes",
-    ((b - a) / N).toFixed(0),
-    "µs",
-    (ms * 1000 / N).toFixed(1),
-    "cpu",
-    (us / N).toFixed(1),
+const BASELINE = join(dirname(fileURLToPath(import.meta.url)), "baseline.json");
+
+const counts = await countTunnel();
+const baseline = JSON.parse(await readFile(BASELINE, "utf8")) as Counts;
+console.log("| | now | kept |\n| --- | ---: | ---: |");
+for (const [name, value] of Object.entries(counts)) {
+  console.log(`| ${name} | ${value.toFixed(2)} | ${baseline[name]?.toFixed(2) ?? "—"} |`);
+}
+if (process.argv.includes("--write")) {
+  const kept = Object.fromEntries(
+    Object.entries({ ...baseline, ...counts }).map(([name, value]) => [name, Number(value.toPrecision(4))]),
   );
+  await writeFile(BASELINE, JSON.stringify(kept, null, 2) + "\n");
 }
-const open = await tunnel.open();
-for (const size of [64, 65536]) {
-  const chunk = new Uint8Array(size);
-  for (let i = 0; i < 3000; i++) await open.echo(chunk);
-  for (let round = 0; round < 3; round++) {
-    const before = { ...tunnel.asked }, a = allocated(), c = cpu();
-    for (let i = 0; i < N; i++) await open.echo(chunk);
-    const b = allocated(), us = cpu() - c;
-    console.log(
-      size,
-      Object.entries(tunnel.asked).map(([k, v]) => `${k} ${((v - before[k as "writes"]) / N).toFixed(2)}`)
-        .join("  "),
-      "bytes",
-      ((b - a) / N).toFixed(0),
-      "cpu",
-      (us / N).toFixed(1),
-    );
-  }
-}
-process.exit(0);
+const worse = dearer(counts, baseline);
+for (const line of worse) console.error(line);
+process.exit(worse.length === 0 || process.argv.includes("--write") ? 0 : 1);
