@@ -127,7 +127,8 @@ export class Timers {
           });
         }
       }
-      if (list.first === undefined) this.#lists.delete(delayMs);
+      // A callback may have put another list in its place.
+      if (list.first === undefined && this.#lists.get(delayMs) === list) this.#lists.delete(delayMs);
     }
     // Callbacks may have set timers in lists that had been looked at.
     for (const { first } of this.#lists.values()) nextMs = Math.min(nextMs, first?.dueMs ?? Infinity);
