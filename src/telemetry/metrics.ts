@@ -23,6 +23,19 @@ export interface MetricInfo {
   readonly labels: readonly string[];
 }
 
+/** A metric with what it has counted, as prom-client gives it. */
+export interface MeasuredMetric {
+  readonly name: string;
+  readonly help: string;
+  readonly type: "counter" | "gauge" | "histogram";
+  readonly values: readonly {
+    readonly value: number;
+    readonly labels: Readonly<Record<string, string | number>>;
+    /** For histograms: which part of one it is, `NAME_bucket`, `NAME_sum` or `NAME_count`. */
+    readonly metricName?: string;
+  }[];
+}
+
 const SESSION_LABELS = ["protocol_version", "cipher", "transport"] as const;
 
 const INFO = {
@@ -498,9 +511,17 @@ export class Metrics {
 
   /** Everything in Prometheus' text format, version 0.0.4. */
   async render(): Promise<string> {
-    if (this.#others === undefined) return await this.#registry.metrics();
-    const all = [await this.measured(), ...await this.#others()];
-    return await AggregatorRegistry.aggregate(all as object[]).metrics();
+    return await (await this.#whole()).metrics();
+  }
+
+  /** The same as data. */
+  async collect(): Promise<readonly MeasuredMetric[]> {
+    return await (await this.#whole()).getMetricsAsJSON() as unknown as readonly MeasuredMetric[];
+  }
+
+  async #whole(): Promise<Pick<Registry, "metrics" | "getMetricsAsJSON">> {
+    if (this.#others === undefined) return this.#registry;
+    return AggregatorRegistry.aggregate([await this.measured(), ...await this.#others()] as object[]);
   }
 
   /** Everything measured, as data for {@link addOthers} in another process. */
