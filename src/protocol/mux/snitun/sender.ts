@@ -6,6 +6,7 @@
  */
 import { BlockPool } from "../../../bytes/block_pool.ts";
 import type { Bytes } from "../../../bytes/bytes.ts";
+import type { MemoryBudget } from "../../../bytes/memory_budget.ts";
 import type { Sealer } from "../../../crypto/header_cipher.ts";
 import { RandomPool } from "../../../crypto/random.ts";
 import {
@@ -45,10 +46,15 @@ export class SendScratch {
   );
   readonly places = new Int32Array(BATCH);
   /** The blocks of the streams' queues. */
-  readonly blocks: BlockPool = new BlockPool();
+  readonly blocks: BlockPool;
   /** For ids and for the unused bytes of headers. */
   readonly random = new RandomPool(4096);
   readonly #extra: Bytes = new Uint8Array(EXTRA_BYTES);
+
+  /** @param memory counts what waits in the streams' queues; nobody does when absent. */
+  constructor(memory?: MemoryBudget) {
+    this.blocks = new BlockPool(memory);
+  }
 
   /** Random bytes for one header; valid until the next call. */
   randomExtra(): Bytes {
