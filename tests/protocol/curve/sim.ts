@@ -1,4 +1,5 @@
 /** A datagram network in virtual time: links with rate, delay, buffer, loss, reordering and duplication; a NAT. */
+import { MemoryBudget } from "../../../src/bytes/memory_budget.ts";
 import type { Bytes } from "../../../src/bytes/bytes.ts";
 import type { Address, DatagramOptions, DatagramSocket, Runtime } from "../../../src/runtime/port.ts";
 import { seeded } from "../../support/seeded.ts";
@@ -111,6 +112,7 @@ export class VirtualNetwork {
         open: () => undefined,
         watch() {},
       },
+      memory: new MemoryBudget(),
       faults: { handle() {} },
       bindDatagram: (options: DatagramOptions) => Promise.resolve(this.bind(host, options)),
       listen: () => Promise.reject(new Error("no TCP here")),
