@@ -148,6 +148,29 @@ describe("streams", () => {
     assert.equal(world.edge.mux.streams + world.agent.mux.streams, 0);
   });
 
+  it("are told to the owner once when they are over, however they end", () => {
+    const ends: [string, (sides: ReturnType<typeof open>) => void][] = [
+      ["by both sides", ({ edge, agent }) => {
+        edge.closeWrite();
+        agent!.closeWrite();
+      }],
+      ["by abort()", ({ edge }) => edge.abort()],
+      ["by release() of both", ({ edge, agent }) => {
+        edge.release();
+        agent!.release();
+      }],
+    ];
+    for (const [name, end] of ends) {
+      const sides = open();
+      end(sides);
+      sides.world.settle();
+      sides.world.advance(3 * HALF_CLOSE_GRACE_MS);
+      const { edge, agent } = sides.world;
+      assert.deepEqual([edge.closedStreams, agent.closedStreams], [[sides.edge], [sides.agent]], name);
+      assert.deepEqual([edge.mux.streams, agent.mux.streams], [0, 0], name);
+    }
+  });
+
   it("drop what is queued when aborted, and tell the peer", () => {
     const { world, visitor, endpoint, edge } = open({ windowBytes: 1000 });
     edge.write(pattern(100_000, 1));
