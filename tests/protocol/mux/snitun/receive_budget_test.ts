@@ -24,7 +24,7 @@ function bench(options: Partial<MuxOptions> = {}, protocolVersion = 2) {
   const host = { nowMs: () => nowMs, arm: (atMs: number) => void events.push(`arm ${atMs}`) };
   const all: MuxStream[] = [];
   const budget = new ReceiveBudget(
-    { host: host as MuxHost, receiveBudgetBytes: BUDGET, ...options } as MuxOptions,
+    { host: host as MuxHost, receiveBudgetBytes: BUDGET, scratch: { blocks }, ...options } as MuxOptions,
     { ...DEFAULT_QUEUE_LIMITS, incomingMaxBytes: 4_000 * KiB, incomingMaxBytesV0: 5_000 * KiB },
     {
       protocolVersion,
