@@ -9,6 +9,7 @@ import { type InternalError, internalError, SallyportError } from "../../errors.
 import type { Filler } from "../../wire/snitun/snitun_frame.ts";
 import { type EndingEvents, Endings, type EndingStream } from "./endings.ts";
 import { FrameBudget } from "./frame_budget.ts";
+import { Intake, type IntakeEvents } from "./intake.ts";
 import { Heartbeat, type HeartbeatEvents, type Patience } from "./heartbeat.ts";
 import type { SessionHost } from "./host.ts";
 import type { QueueSender, SendBudget, SendingStream } from "./send_budget.ts";
@@ -45,7 +46,7 @@ export interface CoreSender<Stream> extends QueueSender<Stream> {
 
 /** The base of a session. Drive it with `turn` and `tick`. */
 export abstract class SessionCore<Stream extends CoreStream>
-  implements HeartbeatEvents, EndingEvents<Stream> {
+  implements HeartbeatEvents, EndingEvents<Stream>, IntakeEvents {
   readonly role: Role;
   protected readonly host: SessionHost<Stream>;
   protected readonly heartbeat: Heartbeat;
@@ -58,6 +59,7 @@ export abstract class SessionCore<Stream extends CoreStream>
   protected peerLeaving: SallyportError | undefined;
   /** For frames that do no work. */
   protected readonly idleFrames: FrameBudget;
+  protected readonly intake: Intake;
   #scheduled: Stream[] = NO_STREAMS;
   #woken = false;
 
@@ -71,6 +73,7 @@ export abstract class SessionCore<Stream extends CoreStream>
     this.heartbeat = new Heartbeat(host, random, this, patience);
     this.endings = new Endings<Stream>(this);
     this.idleFrames = new FrameBudget(() => host.nowMs());
+    this.intake = new Intake(this);
   }
 
   protected abstract readonly sender: CoreSender<Stream>;
@@ -110,6 +113,9 @@ export abstract class SessionCore<Stream extends CoreStream>
 
   #turn(): void {
     this.#woken = false;
+    this.idleFrames.rested();
+    if (this.ended === undefined) this.#readOn();
+    else this.intake.clear();
     const scheduled = this.#scheduled;
     this.#scheduled = NO_STREAMS;
     for (const stream of scheduled) {
@@ -122,6 +128,33 @@ export abstract class SessionCore<Stream extends CoreStream>
     // Asked for here, since nothing wakes a session whose peer doesn't answer.
     this.host.arm(this.sender.patienceEndsMs);
   }
+
+  #readOn(): void {
+    try {
+      this.intake.goOn();
+    } catch (error) {
+      this.unreadable(error);
+    }
+  }
+
+  /** Takes a peer's bytes in any pieces. A fault in them ends the session. */
+  protected takeIn(chunk: Bytes): void {
+    if (this.ended !== undefined) return;
+    this.heartbeat.heard();
+    try {
+      this.intake.take(chunk);
+    } catch (error) {
+      this.unreadable(error);
+    }
+  }
+
+  // What the intake asks for: sessions whose frames share one byte stream have it.
+
+  read(chunk: Bytes): number {
+    return chunk.length;
+  }
+
+  hold(_hold: boolean): void {}
 
   /** Does what is due, and asks the host for the next call. */
   tick(): void {

@@ -45,6 +45,8 @@ export interface CreditSink<Lane> {
   wake(): void;
   /** Something came from the peer. */
   alive(): void;
+  /** The session has done enough in this turn: frames that come now are for the next. */
+  readonly tired: boolean;
   /** OPEN came on a lane of the peer's. */
   accept(lane: Lane, body: Bytes): void;
   /** CREDIT, FIN or RESET came for a stream, undefined where that is over; false for any other type. */
