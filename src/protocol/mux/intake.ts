@@ -1,6 +1,6 @@
 /**
- * The bytes of a peer on their way to a session's receiver: frames that do no work are read some at a time, and the others
- * of the process have their turn in between.
+ * The bytes of a peer on their way to a session's receiver: frames that do no work are read some at a time, with a rest
+ * in between for the others of the process.
  *
  * @module
  */
@@ -12,14 +12,14 @@ export interface IntakeEvents {
   read(chunk: Bytes): number;
   /** Stops (true) or resumes (false) reading the peer's bytes. */
   hold(hold: boolean): void;
-  /** Asks for a turn, in which {@link Intake.goOn} is called. */
-  wake(): void;
+  /** Asks for a call of {@link Intake.goOn} in a while. */
+  rest(): void;
 }
 
-/** Hands on a peer's bytes, or keeps them for the next turn. */
+/** Hands on a peer's bytes, or keeps them for a while. */
 export class Intake {
   readonly #events: IntakeEvents;
-  /** What waits for the next turn; there is something in sessions that are flooded alone. */
+  /** What waits; there is something in sessions that are flooded alone. */
   #waiting: Bytes[] | undefined;
 
   constructor(events: IntakeEvents) {
@@ -36,10 +36,15 @@ export class Intake {
     if (taken === chunk.length) return;
     this.#waiting = [new Uint8Array(chunk.subarray(taken))];
     this.#events.hold(true);
-    this.#events.wake();
+    this.#events.rest();
   }
 
-  /** The next turn: reads on. */
+  /** Whether bytes wait for {@link goOn}. */
+  get waiting(): boolean {
+    return this.#waiting !== undefined;
+  }
+
+  /** Reads on, behind a rest. */
   goOn(): void {
     const waiting = this.#waiting;
     if (waiting === undefined) return;
@@ -47,7 +52,7 @@ export class Intake {
       const taken = this.#events.read(waiting[0]!);
       if (taken < waiting[0]!.length) {
         waiting[0] = waiting[0]!.subarray(taken);
-        return this.#events.wake();
+        return this.#events.rest();
       }
       waiting.shift();
     }

@@ -113,9 +113,7 @@ export abstract class SessionCore<Stream extends CoreStream>
 
   #turn(): void {
     this.#woken = false;
-    this.idleFrames.rested();
-    if (this.ended === undefined) this.#readOn();
-    else this.intake.clear();
+    if (this.ended !== undefined) this.intake.clear();
     const scheduled = this.#scheduled;
     this.#scheduled = NO_STREAMS;
     for (const stream of scheduled) {
@@ -129,12 +127,16 @@ export abstract class SessionCore<Stream extends CoreStream>
     this.host.arm(this.sender.patienceEndsMs);
   }
 
-  #readOn(): void {
+  /** Reads on, if it is time; says when it is to be called again. */
+  #readOn(nowMs: number): number {
+    if (!this.intake.waiting) return Infinity;
+    if (nowMs < this.idleFrames.restEndsMs) return this.idleFrames.restEndsMs;
     try {
       this.intake.goOn();
     } catch (error) {
       this.unreadable(error);
     }
+    return this.intake.waiting ? this.idleFrames.restEndsMs : Infinity;
   }
 
   /** Takes a peer's bytes in any pieces. A fault in them ends the session. */
@@ -156,12 +158,18 @@ export abstract class SessionCore<Stream extends CoreStream>
 
   hold(_hold: boolean): void {}
 
+  rest(): void {
+    this.host.arm(this.idleFrames.restEndsMs);
+  }
+
   /** Does what is due, and asks the host for the next call. */
   tick(): void {
     if (this.ended !== undefined) return;
     const now = this.host.nowMs();
+    const readOnMs = this.#readOn(now);
+    if (this.ended !== undefined) return;
     try {
-      const nextMs = Math.min(this.tickFlow(now), this.endings.tick(now), this.sender.tick(now));
+      const nextMs = Math.min(readOnMs, this.tickFlow(now), this.endings.tick(now), this.sender.tick(now));
       this.host.arm(Math.min(nextMs, this.heartbeat.tick(now)));
     } catch (error) {
       this.end(internalError("session", error));

@@ -45,7 +45,7 @@ export interface CreditSink<Lane> {
   wake(): void;
   /** Something came from the peer. */
   alive(): void;
-  /** The session has done enough in this turn: frames that come now are for the next. */
+  /** There were enough frames without work for now: those that come have to wait. */
   readonly tired: boolean;
   /** OPEN came on a lane of the peer's. */
   accept(lane: Lane, body: Bytes): void;

@@ -19,7 +19,7 @@ export interface CreditFrameSink<Stream> {
   frame(type: number, stream: number, body: Bytes): void;
   /** A DATA frame of `size` bytes begins; says which stream takes them, undefined to discard them as they come. */
   dataFrame(stream: number, size: number): Stream | undefined;
-  /** The session has done enough in this turn: frames that come now are for the next. */
+  /** There were enough frames without work for now: those that come have to wait. */
   readonly tired?: boolean;
   /** A piece of the current DATA frame's payload. */
   data(stream: Stream, piece: Bytes): void;

@@ -21,7 +21,7 @@ export interface FrameSink {
   frame(type: number, header: Bytes, payload: Bytes | undefined): void;
   /** A DATA frame of `size` bytes begins; says which stream takes them, undefined to discard them as they come. */
   dataFrame(header: Bytes, size: number): MuxStream | undefined;
-  /** The session has done enough in this turn: frames that come now are for the next. */
+  /** There were enough frames without work for now: those that come have to wait. */
   readonly tired: boolean;
   /** A piece of the current DATA frame's payload. */
   data(stream: MuxStream, piece: Bytes): void;
