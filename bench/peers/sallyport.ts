@@ -5,7 +5,7 @@
  * @module
  */
 
-import { writeFile } from "node:fs/promises";
+import { chmod, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import { join } from "node:path";
 import { certificateFingerprint, fingerprintText, makeCertificate } from "../../src/crypto/certificate.ts";
@@ -80,7 +80,10 @@ export function sallyport(
       const key = fernetKey();
       const [visitors, agents] = await freePorts(2);
       const master = await startMaster(key, cipher, agents!);
+      // The agents of all peers serve one name: each keeps its state in a folder of its own.
       const dataFolder = await cacheFolder("run", `data-${visitors}`);
+      const agentFolder = await cacheFolder("run", `data-${agents}`);
+      for (const folder of [dataFolder, agentFolder]) await chmod(folder, 0o700);
       const known = other === undefined ? [] : await makeEdgeKey(other.transport, dataFolder);
       const env = {
         SALLYPORT_FERNET_KEYS: key,
@@ -109,7 +112,13 @@ export function sallyport(
           cipher,
         ],
         ...other === undefined ? [] : ["--transport", other.transport, ...known, ...other.options],
-      ], { env: { SALLYPORT_CREDENTIAL: "bench-credential", SALLYPORT_LOG_LEVEL: "error" } });
+      ], {
+        env: {
+          SALLYPORT_CREDENTIAL: "bench-credential",
+          SALLYPORT_LOG_LEVEL: "error",
+          SALLYPORT_DATA_DIR: agentFolder,
+        },
+      });
       return runningPeer(visitors!, edge, agent, {
         sessions: { port: agents!, fernetKey: key },
         stop: master.stop,
