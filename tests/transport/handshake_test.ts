@@ -11,6 +11,7 @@ import type { AgentAdmission } from "../../src/transport/admission.ts";
 import { ClientHandshake, type ClientSteps } from "../../src/transport/client_handshake.ts";
 import { PendingConnections } from "../../src/transport/pending.ts";
 import type { Session, SessionHandler } from "../../src/transport/port.ts";
+import { HANDSHAKE_SLICE_MS, Slices } from "../../src/transport/slices.ts";
 import {
   DECISION_DEADLINE_MS,
   ServerHandshake,
@@ -37,7 +38,8 @@ class Accepting {
   silentMs: number | undefined;
   left = 0;
 
-  constructor() {
+  /** @param slices what handshakes may take of a turn; the connection can be held then */
+  constructor(slices?: Slices) {
     const { clock } = this.network;
     const { token, claims } = createToken(this.ring, {
       hostname: "a.test",
@@ -80,11 +82,15 @@ class Accepting {
         admit: () => this.admit(),
         refused: (error, shown, _remote, known) =>
           void this.events.push(`refused ${error.code}${shown === undefined ? "" : " with token"} ${known}`),
+        ...slices === undefined ? {} : { slices },
       },
       clock,
       io: {
         write: (written) => void this.events.push(`said ${text(written)}`),
         end: (_error, left) => left(),
+        ...slices === undefined
+          ? {}
+          : { hold: (hold: boolean) => void this.events.push(hold ? "held" : "resumed") },
       },
       remote: REMOTE,
       left: () => void this.left++,
@@ -119,6 +125,37 @@ describe("ServerHandshake", () => {
     test.say("login");
     assert.deepEqual(test.news, ["got login", "begun with rest"]);
     await test.assertSettled();
+  });
+
+  it("waits for its turn where others have used this one's time, and keeps the bytes", async () => {
+    let nowMs = 0;
+    let turn = (): void => {};
+    const soon = (run: () => void): void => void (turn = run);
+    const slices = new Slices({
+      nowMs: () => nowMs,
+      wallMs: () => nowMs,
+      after: () => ({ cancel() {} }),
+      soon,
+    });
+    const useUp = () => slices.work(() => void (nowMs += HANDSHAKE_SLICE_MS));
+    const test = new Accepting(slices);
+    useUp();
+    const login = said("login");
+    test.handshake.data(login);
+    login.fill(0);
+    assert.deepEqual(test.news, ["held"]);
+    turn();
+    assert.deepEqual(test.news, ["resumed", "got login", "begun with rest"]);
+    await test.assertSettled();
+
+    const leaving = new Accepting(slices);
+    turn();
+    useUp();
+    leaving.say("login");
+    leaving.handshake.close();
+    turn();
+    assert.deepEqual(leaving.news, ["held", "dropped", "refused connection_lost false"]);
+    await leaving.assertSettled();
   });
 
   it("refuses a login without the key, says why, and counts it as an agent's", async () => {
