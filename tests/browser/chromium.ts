@@ -9,9 +9,11 @@ import { findProgram, skipWithout } from "../support/system_programs.ts";
 /** How long anything that a browser is to do may take. */
 export const BROWSER_PATIENCE_MS = 15_000;
 
-/** A reason to skip tests in a browser, or false. */
-export function skipBrowser(): Promise<string | false> {
-  return skipWithout("chromium");
+/** A reason to skip tests in a browser, which it prints, or false. */
+export async function skipBrowser(): Promise<string | false> {
+  const reason = await skipWithout("chromium");
+  if (reason !== false) console.warn(`Tests in a browser are skipped: ${reason}`);
+  return reason;
 }
 
 /** Tests reach nothing but this machine, whatever a page asks for. */
