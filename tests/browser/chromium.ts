@@ -24,6 +24,8 @@ export async function startBrowser(flags: readonly string[] = []): Promise<Brows
   return await chromium.launch({
     executablePath: await findProgram("chromium"),
     args: ["--disable-dev-shm-usage", `--host-resolver-rules=${LOOPBACK_ONLY}`, ...flags],
+    // Signals are for the tests that send them: all files share a process on Bun.
+    ...{ handleSIGINT: false, handleSIGTERM: false, handleSIGHUP: false },
     timeout: 60_000,
   });
 }
