@@ -7,7 +7,7 @@ import { type Browser, type BrowserContextOptions, chromium, type Page } from "p
 import { findProgram, skipWithout } from "../support/system_programs.ts";
 
 /** How long anything that a browser is to do may take. */
-export const BROWSER_PATIENCE_MS = 15_000;
+export const BROWSER_PATIENCE_MS = 60_000;
 
 /** A reason to skip tests in a browser, which it prints, or false. */
 export async function skipBrowser(): Promise<string | false> {
