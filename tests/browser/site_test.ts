@@ -61,10 +61,10 @@ async function startSite(): Promise<
 describe("a site behind edge and agent, in Chromium", { skip }, () => {
   const programs: Program[] = [];
   let folder = "";
-  let browser: Browser | undefined;
+  const browsers: Browser[] = [];
   let site: Server | undefined;
   after(async () => {
-    await browser?.close();
+    await Promise.all(browsers.map((browser) => browser.close()));
     await Promise.all(programs.map((program) => program.kill()));
     site?.closeAllConnections?.();
     site?.close();
@@ -72,7 +72,7 @@ describe("a site behind edge and agent, in Chromium", { skip }, () => {
   });
 
   it(
-    "is started with what the page says, comes over HTTP/2, and its WebSocket answers",
+    "is started with what the page says, comes over HTTP/2 with its WebSocket, and ends when it is suspended",
     { timeout },
     async () => {
       folder = await mkdtemp(join(tmpdir(), "sallyport-browser-"));
@@ -112,7 +112,9 @@ describe("a site behind edge and agent, in Chromium", { skip }, () => {
       const pin = createHash("sha256").update(
         new X509Certificate(authority.certificatePem).publicKey.export({ type: "spki", format: "der" }),
       ).digest("base64");
-      browser = await startBrowser([`--ignore-certificate-errors-spki-list=${pin}`]);
+      const browser = await startBrowser([`--ignore-certificate-errors-spki-list=${pin}`]);
+      const other = await startBrowser();
+      browsers.push(browser, other);
       const { page, faults } = await openPage(browser);
 
       // The operator adds an agent at the page of the session master, and starts it with what the page says.
@@ -132,12 +134,13 @@ describe("a site behind edge and agent, in Chromium", { skip }, () => {
       await agent.seen(/connected to the edge/, "stderr");
       await page.waitForSelector("#agent-state :text('online')");
 
-      const answer = await page.goto(`https://app.localhost:${port}/`);
+      const visitor = await openPage(browser);
+      const answer = await visitor.page.goto(`https://app.localhost:${port}/`);
       assert.equal(answer?.status(), 200);
-      assert.equal(await page.textContent("h1"), "At home");
-      await page.waitForSelector("#said:text('HELLO FROM THE BROWSER')");
+      assert.equal(await visitor.page.textContent("h1"), "At home");
+      await visitor.page.waitForSelector("#said:text('HELLO FROM THE BROWSER')");
       assert.equal(
-        await page.evaluate("performance.getEntriesByType('navigation')[0].nextHopProtocol"),
+        await visitor.page.evaluate("performance.getEntriesByType('navigation')[0].nextHopProtocol"),
         "h2",
       );
       assert.equal((await answer?.securityDetails())?.issuer, "The tests' own authority");
@@ -146,22 +149,23 @@ describe("a site behind edge and agent, in Chromium", { skip }, () => {
       );
       assert.equal(shown?.["x-forwarded-proto"], "https");
       assert.equal(upgraded?.origin, `https://app.localhost:${port}`);
-      assert.deepEqual(faults, []);
+      assert.deepEqual(visitor.faults, []);
 
-      // Whoever can't trust the certificate sees no page.
-      const stranger = await openPage(await startStranger());
+      // A browser that doesn't trust the authority shows no page.
+      const stranger = await openPage(other);
       await assert.rejects(
         stranger.page.goto(`https://app.localhost:${port}/`),
         /ERR_CERT_AUTHORITY_INVALID/,
       );
+
+      // What the operator suspends has ended: the visitor's WebSocket closes, and nobody comes in.
+      await page.click("text=Show app");
+      await page.click("[popovertarget=suspend]");
+      await page.click("#suspend button[type=submit]");
+      await visitor.page.waitForSelector("#said:text('closed with 1006')");
+      await page.waitForSelector(".badge:text('suspended')");
+      await assert.rejects(visitor.page.goto(`https://app.localhost:${port}/`), /ERR_/);
+      assert.deepEqual(faults, []);
     },
   );
-
-  /** A browser without the pin, closed with the other one. */
-  async function startStranger(): Promise<Browser> {
-    const stranger = await startBrowser();
-    const first = browser!;
-    browser = { close: () => Promise.all([first.close(), stranger.close()]) } as unknown as Browser;
-    return stranger;
-  }
 });
