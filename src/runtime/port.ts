@@ -94,6 +94,11 @@ export interface Conn extends ByteStream {
    * runtime can set it, else after the system's own time.
    */
   keepAlive?(): void;
+  /**
+   * Lets so many bytes wait before `write` says false. There where the runtime writes behind the caller's back, so that
+   * each large write would have to wait for the one before it.
+   */
+  writeAhead?(byteLength: number): void;
 }
 
 /** Something that accepts: `close` stops accepting and leaves accepted connections alone. */

@@ -13,6 +13,8 @@ import type { BunSocket, BunSocketHandler } from "./bun_types.ts";
 
 /** Shared by all connections that keep no chunk; never written to. */
 const NOTHING: Bytes[] = [];
+/** A chunk of at least this size is given back as soon as it has been delivered: below it, that costs more than it saves. */
+const FREED_MIN_BYTES = 8 * 1024;
 
 /** What a socket's `data` slot has before the connection stands. */
 export interface SocketBirth {
@@ -138,7 +140,7 @@ export class BunConn extends StreamBase implements Conn {
   }
 
   #deliverKept(): void {
-    while (this.flowing && this.#kept.length > 0) this.emitData(this.#kept.shift()!);
+    while (this.flowing && this.#kept.length > 0) this.#deliver(this.#kept.shift()!);
     if (!this.flowing) return;
     if (this.#endKept) {
       this.#endKept = false;
@@ -152,13 +154,19 @@ export class BunConn extends StreamBase implements Conn {
   /** Bytes arrived. A paused socket delivers too, when an error follows them. */
   received(chunk: Bytes): void {
     if (this.dead) return;
-    if (this.flowing && this.#kept.length === 0) {
-      this.emitData(chunk);
-      return;
-    }
+    if (this.flowing && this.#kept.length === 0) return this.#deliver(chunk);
     if (this.#kept === NOTHING) this.#kept = [];
     this.#kept.push(chunk);
     this.stopFlow();
+  }
+
+  /**
+   * Bun makes a fresh buffer for each chunk. Left to the collector, megabytes of them go back to the system and come again
+   * page by page, which took a third of a transfer's processor time; detached, the next chunk gets the same, warm memory.
+   */
+  #deliver(chunk: Bytes): void {
+    this.emitData(chunk);
+    if (chunk.length >= FREED_MIN_BYTES) chunk.buffer.transfer(0);
   }
 
   /** The peer's FIN arrived. */

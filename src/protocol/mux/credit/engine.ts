@@ -168,7 +168,7 @@ export class CreditEngine<Lane> extends SessionCore<CreditStream<Lane>>
       }
       this.wake();
     }
-    const goOn = this.sending.mayGoOn(stream);
+    const goOn = this.sending.mayGoOn(stream, chunk.length);
     if (!goOn) this.wake();
     return goOn;
   }

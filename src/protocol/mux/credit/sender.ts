@@ -150,6 +150,14 @@ export class CreditSender implements FrameChannel<number> {
     return this.blocked || this.#credit === 0 || this.flight.full;
   }
 
+  get windowBytes(): number {
+    return this.flight.windowBytes;
+  }
+
+  get roomBytes(): number {
+    return this.flight.roomBytes;
+  }
+
   /** Whether a stream that has this much to send doesn't have to wait: small frames pass a full window. */
   passes(queuedBytes: number): boolean {
     return !this.blocked && this.#credit > 0 && (queuedBytes <= SMALL_BYTES || !this.flight.full);

@@ -108,6 +108,14 @@ export class FrameSender {
     return this.blocked || this.flight.full;
   }
 
+  get windowBytes(): number {
+    return this.flight.windowBytes;
+  }
+
+  get roomBytes(): number {
+    return this.flight.roomBytes;
+  }
+
   /** Whether a stream that has this much to send doesn't have to wait: small frames pass a full window. */
   passes(queuedBytes: number): boolean {
     return !this.blocked && (queuedBytes <= SMALL_BYTES || !this.flight.full);
@@ -150,12 +158,13 @@ export class FrameSender {
 
   /**
    * Writes `chunk` as frames of `stream` at once, without queueing, as far as it may be on its way; says how much that
-   * was. Only where nothing else waits.
+   * was. Only where nothing else waits. A connection that is full by then takes the rest of the chunk too, which would
+   * else be copied once more.
    */
   direct(stream: MuxStream, chunk: Bytes): number {
     const wire = this.#scratch.wire;
     let from = 0;
-    while (from < chunk.length && !this.held) {
+    while (from < chunk.length && !this.flight.full) {
       const size = Math.min(chunk.length - from, FRAME_MAX_SEND_BYTES);
       if (!this.#roomFor(size)) {
         this.#write();

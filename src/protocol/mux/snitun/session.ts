@@ -187,7 +187,7 @@ export class MuxSession extends SessionCore<MuxStream> implements Multiplexer {
       }
       this.wake();
     }
-    if (this.sending.mayGoOn(stream)) return true;
+    if (this.sending.mayGoOn(stream, chunk.length)) return true;
     this.wake();
     return false;
   }
