@@ -28,6 +28,7 @@ import { noTracer, type Tracer } from "../telemetry/tracing.ts";
 import type { CliIo } from "./io.ts";
 import { Lifecycle } from "./lifecycle.ts";
 import { checkQuicConsent, type QuicPart } from "./quic.ts";
+import { limitMemory } from "./memory.ts";
 import { watchProcess } from "./process_faults.ts";
 import { findPipes, type PipePart } from "./pipe_gate.ts";
 import { curveTransport } from "../transport/curve/edge.ts";
@@ -51,8 +52,12 @@ export interface Base {
 }
 
 /** Loads the runtime's adapter and makes the logger and the metrics. */
-export async function createBase(config: Pick<Config, "logLevel" | "logFormat">, io: CliIo): Promise<Base> {
+export async function createBase(
+  config: Pick<Config, "logLevel" | "logFormat"> & Partial<Pick<Config, "memoryLimit" | "workers">>,
+  io: CliIo,
+): Promise<Base> {
   const runtime = await currentRuntime();
+  limitMemory(runtime, config);
   const log = createLog(config, io);
   const metrics = new Metrics({ runtime, lostLines: () => io.logs?.lostLines() ?? 0 });
   warnOfDescriptors(runtime, log);

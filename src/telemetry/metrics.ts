@@ -5,6 +5,7 @@
  * @module
  */
 
+import type { MemoryBudget } from "../bytes/memory_budget.ts";
 import process from "node:process";
 import { AggregatorRegistry, Counter, Gauge, Histogram, Registry } from "prom-client";
 import type { Boundary, ErrorCode } from "../errors.ts";
@@ -186,6 +187,24 @@ const INFO = {
     help: "File descriptors that the process may have open; 0 where the system doesn't tell",
     labels: [],
   },
+  heldBytes: {
+    name: "sallyport_memory_held_bytes",
+    type: "gauge",
+    help: "Bytes that wait in streams, sockets and buffers",
+    labels: [],
+  },
+  heldBytesMax: {
+    name: "sallyport_memory_held_bytes_max",
+    type: "gauge",
+    help: "Bytes that may wait there before the fullest stream is ended; 0 for no limit",
+    labels: [],
+  },
+  memoryEvictions: {
+    name: "sallyport_memory_evictions_total",
+    type: "counter",
+    help: "Streams that were ended because the bytes that waited were too many and theirs the most",
+    labels: [],
+  },
   memory: {
     name: "process_resident_memory_bytes",
     type: "gauge",
@@ -230,6 +249,7 @@ export interface MetricsOptions {
     readonly name: string;
     readonly version: string;
     readonly descriptors?: Pick<Descriptors, "limit" | "acceptPauses" | "open">;
+    readonly memory?: Pick<MemoryBudget, "heldBytes" | "limitBytes" | "evictions">;
   };
   /** Says how many lines of output were lost. */
   readonly lostLines?: () => number;
@@ -364,6 +384,27 @@ export class Metrics {
       ...config(INFO.openFiles),
       collect() {
         this.set(descriptors?.open() ?? 0);
+      },
+    });
+    const memory = options.runtime?.memory;
+    new Gauge({
+      ...config(INFO.heldBytes),
+      collect() {
+        this.set(memory?.heldBytes ?? 0);
+      },
+    });
+    new Gauge({
+      ...config(INFO.heldBytesMax),
+      collect() {
+        const { limitBytes = Infinity } = memory ?? {};
+        this.set(limitBytes === Infinity ? 0 : limitBytes);
+      },
+    });
+    new Counter({
+      ...config(INFO.memoryEvictions),
+      collect() {
+        this.reset();
+        this.inc(memory?.evictions ?? 0);
       },
     });
     new Gauge({

@@ -4,6 +4,7 @@
  * @module
  */
 import type { Bytes } from "../../bytes/bytes.ts";
+import { MemoryBudget } from "../../bytes/memory_budget.ts";
 import type { ChunkQueue } from "../../bytes/chunk_queue.ts";
 import { SMALL_BYTES } from "./ring.ts";
 import { type QueueLimits, SESSION_SEND_BUDGET_BYTES } from "./queue_limits.ts";
@@ -40,15 +41,17 @@ export interface QueueSender<Stream> {
 export class SendBudget<Stream extends SendingStream> {
   readonly #queues: QueueLimits;
   readonly #sender: QueueSender<Stream>;
+  readonly #memory: MemoryBudget;
   /** Made when there is one: most sessions are idle. */
   #waiting: Set<Stream> | undefined;
   #queuedBytes = 0;
   /** What the last of the large chunks had: the next will be about as large. */
   #broughtBytes = BROUGHT_MIN_BYTES;
 
-  constructor(queues: QueueLimits, sender: QueueSender<Stream>) {
+  constructor(queues: QueueLimits, sender: QueueSender<Stream>, memory = new MemoryBudget()) {
     this.#queues = queues;
     this.#sender = sender;
+    this.#memory = memory;
   }
 
   /** Queues a copy of `chunk`; false where the stream has overflown and must go. */
@@ -57,7 +60,7 @@ export class SendBudget<Stream extends SendingStream> {
     this.#queuedBytes += chunk.length;
     this.#sender.ready(stream);
     return stream.outgoing.byteLength <= this.#queues.outgoingMaxBytes &&
-      this.#queuedBytes <= SESSION_SEND_BUDGET_BYTES;
+      this.#queuedBytes <= this.#budgetBytes;
   }
 
   /** `byteLength` bytes have left a queue. */
@@ -87,9 +90,15 @@ export class SendBudget<Stream extends SendingStream> {
     this.#waiting?.delete(stream);
   }
 
+  /** What the session may queue: the less memory the process has left, the less. */
+  get #budgetBytes(): number {
+    return this.#memory.share(SESSION_SEND_BUDGET_BYTES);
+  }
+
   get #share(): number {
-    const left = SESSION_SEND_BUDGET_BYTES - this.#queuedBytes;
-    return left > SESSION_SEND_BUDGET_BYTES / 2 ? Infinity : left * SHARE;
+    const budgetBytes = this.#budgetBytes;
+    const left = budgetBytes - this.#queuedBytes;
+    return left > budgetBytes / 2 ? Infinity : left * SHARE;
   }
 
   /**

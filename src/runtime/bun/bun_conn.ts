@@ -42,6 +42,7 @@ export class BunConn extends StreamBase implements Conn {
   #drainWanted = false;
   /** Chunks that came while they couldn't be delivered. Bun makes a fresh buffer for each, so they need no copy. */
   #kept: Bytes[] = NOTHING;
+  #keptBytes = 0;
   #socketPaused = false;
   /** The peer's FIN came while it couldn't be delivered. */
   #endKept = false;
@@ -76,6 +77,10 @@ export class BunConn extends StreamBase implements Conn {
 
   get bufferedBytes(): number {
     return this.#out === null ? 0 : this.#out.bytes;
+  }
+
+  get heldBytes(): number {
+    return this.bufferedBytes + this.#keptBytes;
   }
 
   write(chunk: Bytes): boolean {
@@ -114,7 +119,7 @@ export class BunConn extends StreamBase implements Conn {
 
   protected destroy(hard: boolean): void {
     this.#out?.clear();
-    this.#kept = NOTHING;
+    this.#dropKept();
     if (this.#gone) return;
     if (hard) this.#socket.terminate();
     else this.#socket.close();
@@ -140,7 +145,12 @@ export class BunConn extends StreamBase implements Conn {
   }
 
   #deliverKept(): void {
-    while (this.flowing && this.#kept.length > 0) this.#deliver(this.#kept.shift()!);
+    while (this.flowing && this.#kept.length > 0) {
+      const chunk = this.#kept.shift()!;
+      this.#keptBytes -= chunk.length;
+      this.#pool.memory.letGo(chunk.length);
+      this.#deliver(chunk);
+    }
     if (!this.flowing) return;
     if (this.#endKept) {
       this.#endKept = false;
@@ -157,7 +167,15 @@ export class BunConn extends StreamBase implements Conn {
     if (this.flowing && this.#kept.length === 0) return this.#deliver(chunk);
     if (this.#kept === NOTHING) this.#kept = [];
     this.#kept.push(chunk);
+    this.#keptBytes += chunk.length;
+    this.#pool.memory.hold(chunk.length);
     this.stopFlow();
+  }
+
+  #dropKept(): void {
+    this.#kept = NOTHING;
+    this.#pool.memory.letGo(this.#keptBytes);
+    this.#keptBytes = 0;
   }
 
   /**
@@ -211,7 +229,7 @@ export class BunConn extends StreamBase implements Conn {
     // Without our own FIN behind all we wrote, an end without an error is none in order either.
     if (error !== undefined || !this.writeEnded || this.bufferedBytes > 0) {
       this.#out?.clear();
-      this.#kept = NOTHING;
+      this.#dropKept();
       this.emitClose(lostError(error));
       return;
     }

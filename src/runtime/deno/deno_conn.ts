@@ -47,6 +47,10 @@ export class DenoConn extends PromiseStream<number | null> implements Conn {
     if ("setKeepAlive" in this.#conn && !this.dead) this.#conn.setKeepAlive(true);
   }
 
+  get heldBytes(): number {
+    return this.bufferedBytes + (this.#readSize === 0 ? 0 : this.#readBuffer?.length ?? 0);
+  }
+
   writeAhead(byteLength: number): void {
     this.marks = { highBytes: byteLength, lowBytes: byteLength / 2 };
   }
@@ -104,7 +108,9 @@ export class DenoConn extends PromiseStream<number | null> implements Conn {
     const count = this.#count;
     let size = this.#readSize;
     if (count === buffer.length) {
-      size = Math.min(size + 2, BUFFER_SIZES.length);
+      const { heldBytes, limitBytes } = this.pool.memory;
+      // Where memory is short, speed is what is given up.
+      if (heldBytes < limitBytes / 2) size = Math.min(size + 2, BUFFER_SIZES.length);
     } else if (!this.#hasRead || (size > 0 && this.#waitedMs > IDLE_READ_MS)) {
       size = 0;
     } else {

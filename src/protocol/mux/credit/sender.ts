@@ -6,6 +6,7 @@
  */
 import { BlockPool } from "../../../bytes/block_pool.ts";
 import type { Bytes } from "../../../bytes/bytes.ts";
+import type { MemoryBudget } from "../../../bytes/memory_budget.ts";
 import { type Filler, newChannelId } from "../../../wire/snitun/snitun_frame.ts";
 import {
   CREDIT_HEADER_BYTES,
@@ -41,7 +42,12 @@ export class CreditScratch {
   /** Frames as they go out: a full one, and control frames before and behind it. */
   readonly wire: Bytes = new Uint8Array(CREDIT_HEADER_BYTES + FRAME_MAX_SEND_BYTES + 1024);
   /** The blocks of the streams' queues. */
-  readonly blocks: BlockPool = new BlockPool();
+  readonly blocks: BlockPool;
+
+  /** @param memory counts what waits in the streams' queues; nobody does when absent. */
+  constructor(memory?: MemoryBudget) {
+    this.blocks = new BlockPool(memory);
+  }
 }
 
 /** A queued control frame: a whole frame, or the stream (or session) that is due a CREDIT. */
