@@ -141,14 +141,17 @@ export function createMasterApp(options: MasterOptions): OpenAPIHono<MasterEnv> 
   const issuer = new TokenIssuer({ ...options, ...store && { store } });
   const managed: { readonly method: string; readonly path: string; readonly summary?: string }[] = [];
   const own = management === undefined ? [tokensRoute] : [tokensRoute, ownTokensRoute];
+  const tokenPaths = [tokensRoute.path, ownTokensRoute.path];
   const app = createBaseApp({
     ...{ clock, log, metrics },
     elsewhere: "GET / names those that there are",
     answered: (route, status) => metrics.masterRequest(route, status),
     routeOf: (path) => label(path),
     ...options.tracer === undefined ? {} : { tracer: options.tracer },
-    defaultHook: (result) => {
-      if (!result.success) throw schemaProblem(CANNOT_ISSUE, result.error);
+    defaultHook: (result, c) => {
+      if (result.success) return;
+      const issues = tokenPaths.some((path) => c.req.path.endsWith(path));
+      throw schemaProblem(issues ? CANNOT_ISSUE : "Cannot use request", result.error);
     },
   });
 
