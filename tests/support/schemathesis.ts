@@ -67,22 +67,27 @@ export async function schemathesis(
       "--no-color",
       "run",
     ];
-    return await said(bin, [
-      ...[...run, join(folder, "openapi.json"), "--url", url, "-H", `Authorization: Bearer ${key}`],
-      ...["--continue-on-failure", "--warnings", "off", ...args],
-    ], timeoutMs);
+    return await said(
+      bin,
+      [
+        ...[...run, join(folder, "openapi.json"), "--url", url, "-H", `Authorization: Bearer ${key}`],
+        ...["--continue-on-failure", "--warnings", "off", ...args],
+      ],
+      folder,
+      timeoutMs,
+    );
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
 }
 
 /** What a program writes, which for this one has everything that is wrong. Rejects with it where the program fails. */
-function said(program: string, args: readonly string[], timeoutMs: number): Promise<string> {
+function said(program: string, args: readonly string[], cwd: string, timeoutMs: number): Promise<string> {
   return new Promise((resolve, reject) => {
     execFile(
       program,
       [...args],
-      { timeout: timeoutMs, maxBuffer: 64 * 1024 * 1024 },
+      { cwd, timeout: timeoutMs, maxBuffer: 64 * 1024 * 1024 },
       (error, stdout, stderr) => {
         if (error === null) resolve(stdout);
         else reject(new Error(`${stdout}\n${stderr}`.trim() || error.message));
