@@ -60,7 +60,7 @@ export class EdgeHub {
   #poll: Timer | undefined;
   #sweep: Timer | undefined;
   #pause: Timer | undefined;
-  #closed = false;
+  readonly #closing = new AbortController();
 
   constructor(options: EdgeHubOptions) {
     this.#options = options;
@@ -133,8 +133,13 @@ export class EdgeHub {
     };
   }
 
+  /** Aborted by {@link close}: answers that would go on for ever end with it. */
+  get closing(): AbortSignal {
+    return this.#closing.signal;
+  }
+
   close(): void {
-    this.#closed = true;
+    this.#closing.abort();
     this.#poll?.cancel();
     this.#sweep?.cancel();
     this.#pause?.cancel();
@@ -149,7 +154,7 @@ export class EdgeHub {
 
   async #run(): Promise<void> {
     const { store, keys, log } = this.#options;
-    while (this.#again && !this.#closed) {
+    while (this.#again && !this.closing.aborted) {
       this.#again = false;
       try {
         const changes = await store.changesSince(this.#seen) ?? [];
@@ -178,7 +183,7 @@ export class EdgeHub {
 
   #pollLater(): void {
     this.#poll = this.#options.clock.after(CHANGES_POLL_MS, () => {
-      void this.#pump().then(() => this.#closed || this.#pollLater());
+      void this.#pump().then(() => this.closing.aborted || this.#pollLater());
     });
   }
 
@@ -192,11 +197,11 @@ export class EdgeHub {
       deliveriesMs: nowMs - DELIVERIES_KEPT_MS,
     };
     try {
-      while (!this.#closed && await store.forget(before, FORGOTTEN_AT_ONCE_MAX)) {
+      while (!this.closing.aborted && await store.forget(before, FORGOTTEN_AT_ONCE_MAX)) {
         await new Promise<void>((resolve) => this.#pause = clock.after(FORGET_PAUSE_MS, resolve));
       }
     } catch (error) {
-      if (!this.#closed) log.warn({ error: errorMessage(error) }, "Cannot forget what is old");
+      if (!this.closing.aborted) log.warn({ error: errorMessage(error) }, "Cannot forget what is old");
     }
   }
 
@@ -206,7 +211,7 @@ export class EdgeHub {
       store.sweep(clock.wallMs()).then(() => this.#forget()).catch((error) =>
         log.warn({ error: errorMessage(error) }, "Cannot sweep the store")
       );
-      if (!this.#closed) this.#sweepLater();
+      if (!this.closing.aborted) this.#sweepLater();
     });
   }
 }
