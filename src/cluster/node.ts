@@ -412,8 +412,13 @@ export class ClusterNode {
     if (this.#routes.size > ROUTES_CACHED_MAX) this.#routes.delete(this.#routes.keys().next().value!);
     const asking = directory.lookup(name).then(
       (holders) => {
-        route.holders = holders.filter(({ node }) => node !== this.#options.record().id);
         route.freshUntilMs = clock.nowMs() + (holders.length > 0 ? ROUTE_FRESH_MS : ROUTE_UNKNOWN_MS);
+        const others = holders.filter(({ node }) => node !== this.#options.record().id);
+        // The directory has lost the name, or its node was too busy to renew its lease: as long as the link to it stands,
+        // that node says itself whether it still has the name.
+        const forgotten = holders.length === 0 &&
+          route.holders.some(({ node }) => this.#links.get(node)?.session !== undefined);
+        if (!forgotten) route.holders = others;
         return route.holders;
       },
       (error) => {
