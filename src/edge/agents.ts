@@ -34,6 +34,8 @@ export const MOVE_PATIENCE_MS = 5_000;
 /** So many agents are asked to move at a time, and then there is a pause: 1,000 a second. */
 const MOVES_AT_ONCE = 20;
 const MOVE_PAUSE_MS = 20;
+/** A node that drains serves visitors of an agent that has moved for so long: those that others still send here. */
+const LEFT_MS = 1_000;
 /** Between two agents that are cut because they cannot be told to move. */
 const CUT_PAUSE_MS = 5;
 /** A replaced session's streams may finish for this long. */
@@ -136,24 +138,39 @@ export class AgentRegistry {
     const pause = (ms: number) => new Promise<void>((resolve) => void clock.after(ms, resolve));
     const untilMs = clock.nowMs() + Math.min(graceMs, MOVE_PATIENCE_MS);
     let asked = 0;
+    const over = new SallyportError("shutdown", "Session ended: the edge is shutting down", {
+      side: "local",
+      retryable: true,
+    });
     for (const agent of [...this.#sessions]) {
       agent.session.askToMove();
+      void this.#leaveToOthers(agent);
       if (++asked % MOVES_AT_ONCE === 0) await pause(MOVE_PAUSE_MS);
     }
     while (clock.nowMs() < untilMs && [...this.#sessions].some(({ retiring }) => !retiring)) {
       await pause(MOVE_PAUSE_MS);
     }
     // Those that are left cannot be told: they are cut one by one, and come back by themselves.
-    const over = new SallyportError("shutdown", "Session ended: the edge is shutting down", {
-      side: "local",
-      retryable: true,
-    });
     for (const agent of [...this.#sessions]) {
       if (agent.retiring) continue;
       agent.session.goAway(over);
       void agent.retire(over, graceMs);
       await pause(CUT_PAUSE_MS);
     }
+  }
+
+  /** An agent that has a session at another node too needs no visitors here any more. */
+  async #leaveToOthers(agent: AgentSession): Promise<void> {
+    const { cluster } = this.#options;
+    if (!await cluster?.heldElsewhere(agent.id)) return;
+    cluster?.release(agent.id);
+    agent.retiring = true;
+    this.#releaseSoon(agent);
+  }
+
+  /** Other nodes have heard by then that the names are held elsewhere: no visitor is sent here in vain. */
+  #releaseSoon(agent: AgentSession): void {
+    this.#options.clock.after(LEFT_MS, () => this.#routes.release(agent));
   }
 
   #authorize(token: OpenedToken, remote: Address, transport: string): void | Promise<void> {
@@ -245,7 +262,7 @@ export class AgentRegistry {
     this.#options.cluster?.register({
       session: agent.id,
       owner: hostname,
-      group: routeGroup(hostname, extra, id),
+      ...routeGroup(hostname, extra, id),
       madeAtMs: tokenMadeAtS(token.token) * 1000,
       names: [hostname, ...aliases.filter((alias) => !denied.includes(alias))],
       lost: (names, reason) => this.#lostInCluster(agent, names, reason),
@@ -258,12 +275,12 @@ export class AgentRegistry {
       "names lost in the cluster",
     );
     if (!names.includes(agent.hostname)) return this.#routes.releaseNames(agent, names);
-    this.#routes.release(agent);
     // It has moved because this node drains: its streams have the drain's time, not that of a replaced session.
     if (this.#draining) {
       agent.retiring = true;
-      return;
+      return this.#releaseSoon(agent);
     }
+    this.#routes.release(agent);
     const why = reason === "replaced"
       ? "a newer one serves its names"
       : "another agent of the cluster has its name";

@@ -69,7 +69,7 @@ export async function startWatchedRedis(): Promise<WatchedRedis> {
   const binary = await redisBinary();
   const folder = await mkdtemp(join(tmpdir(), "redis-sentinel-"));
   const [masterPort, replicaPort, sentinelPort] = [await freePort(), await freePort(), await freePort()];
-  const master = await start(binary, masterPort);
+  const master = await start(binary, masterPort, ["--dir", folder]);
   const replica = await start(binary, replicaPort, [
     "--replicaof",
     "127.0.0.1",
