@@ -9,11 +9,12 @@ import { availableParallelism, tmpdir } from "node:os";
 import { join } from "node:path";
 import type { EdgeOffer } from "../cluster/directory.ts";
 import { Supervisor, type WorkerAssignment, type WorkerProcess } from "../cluster/supervisor.ts";
+import { serveUpgrades, UPGRADE_SOCKET } from "../cluster/upgrade_socket.ts";
 import { joinParent, type WorkerMembership } from "../cluster/worker.ts";
 import type { Config, HostPort } from "../config/config.ts";
 import type { Edge } from "../edge/edge.ts";
 import type { KeyUseStore } from "../edge/used_keys.ts";
-import { errorMessage } from "../errors.ts";
+import { errorCode, errorMessage } from "../errors.ts";
 import type { Address } from "../runtime/port.ts";
 import { SHUTDOWN_GRACE_MS } from "../transport/port.ts";
 import type { ControlConnection, ControlMethods } from "../cluster/control.ts";
@@ -22,6 +23,8 @@ import type { EdgeHub } from "../master/edge_hub.ts";
 import type { EdgeMessage, EdgeReport } from "../wire/control/control_messages.ts";
 import { type ClusterPart, drainMs, networkPlace } from "./cluster.ts";
 import type { Base, EdgePart, EdgePlace } from "./parts.ts";
+import { DataDir } from "./data_dir.ts";
+import { commandLine } from "./io.ts";
 import { respawn } from "./respawn.ts";
 
 /** The variable that makes a process a worker. */
@@ -65,9 +68,33 @@ export async function startWorkers(
   };
   life.add("upgrade signal", io.onUpgrade?.(upgrade) ?? (() => {}));
   await supervisor.start();
+  await openUpgradeSocket(base, config, supervisor);
   base.metrics.addOthers(() => supervisor.ask<unknown>("metrics"));
   const { visitors = [], agents = [], sealed = [], curve = [], quic = [] } = supervisor.listening;
   return { ready: () => supervisor.ready, visitors, agents, sealed, curve, quic };
+}
+
+/** Lets `sallyport upgrade` ask; where that cannot be had, SIGUSR2 still works. */
+async function openUpgradeSocket(
+  { io, runtime, log, life }: Base,
+  { dataDir }: Config,
+  supervisor: Supervisor,
+): Promise<void> {
+  const data = new DataDir(dataDir);
+  try {
+    await data.make();
+    const path = data.file(UPGRADE_SOCKET);
+    const listener = await serveUpgrades({ runtime, path, supervisor });
+    life.add("upgrade socket", async () => {
+      listener.close();
+      await rm(path, { force: true });
+    });
+  } catch (error) {
+    log.warn(
+      { reason: errorCode(error) },
+      `\`${commandLine(io, "upgrade")}\` will not work: ${errorMessage(error)}`,
+    );
+  }
 }
 
 /** The session master of the parent, as its workers call it. */
