@@ -162,7 +162,7 @@ export class AgentRegistry {
   /** An agent that has a session at another node too needs no visitors here any more. */
   async #leaveToOthers(agent: AgentSession): Promise<void> {
     const { cluster } = this.#options;
-    if (!await cluster?.heldElsewhere(agent.id)) return;
+    if (await cluster?.heldElsewhere?.(agent.id) !== true) return;
     cluster?.release(agent.id);
     agent.retiring = true;
     this.#releaseSoon(agent);
