@@ -5,6 +5,7 @@
  */
 import { type ErrorCode, errorCode, InternalError, internalError, SallyportError } from "../../../errors.ts";
 import type { Bytes } from "../../../bytes/bytes.ts";
+import type { MemoryBudget } from "../../../bytes/memory_budget.ts";
 import type { ByteStream, ByteStreamHandler } from "../../../runtime/port.ts";
 import { codeOfWire, wireCode } from "../../../wire/curve/error_number.ts";
 import { ReceiveBuffer } from "./receive_buffer.ts";
@@ -18,6 +19,8 @@ export interface StreamLimits {
   readonly sendHighBytes: number;
   readonly sendLowBytes: number;
   readonly sendMaxBytes: number;
+  /** The process's: the buffers count what they hold in it. */
+  readonly memory?: MemoryBudget;
 }
 
 /** What a stream asks of its connection. None of these calls the stream back before it returns. */
@@ -62,7 +65,7 @@ export class CurveStream implements ByteStream {
   #closed = false;
   #closing: { error: Error | undefined } | undefined;
 
-  readonly #out = new SendBuffer();
+  readonly #out: SendBuffer;
   #sendLimit: number;
   #wantDrain = false;
   #fin: "none" | "wanted" | "sent" | "acked" = "none";
@@ -70,7 +73,7 @@ export class CurveStream implements ByteStream {
   #resetOffset = 0;
   #resetAcked = false;
 
-  readonly #in = new ReceiveBuffer();
+  readonly #in: ReceiveBuffer;
   #receiveLimit: number;
   #highest = 0;
   #finalOffset = -1;
@@ -89,6 +92,8 @@ export class CurveStream implements ByteStream {
     this.id = id;
     this.#host = host;
     this.#limits = limits;
+    this.#out = new SendBuffer(limits.memory);
+    this.#in = new ReceiveBuffer(limits.memory);
     this.#counted = counted;
     this.#sendLimit = sendLimit;
     this.#receiveLimit = limits.windowBytes;
@@ -148,6 +153,10 @@ export class CurveStream implements ByteStream {
 
   get bufferedBytes(): number {
     return this.#out.unsent;
+  }
+
+  get heldBytes(): number {
+    return this.#out.ringBytes + this.#in.ringBytes;
   }
 
   // Sending. Internal, called while packets are packed.
