@@ -29,39 +29,31 @@ const skip = process.platform !== "linux" ? "needs SO_REUSEPORT as Linux has it"
 
 /** A visitor that sends its bytes over a while, and gets each of them back. */
 class Visitor {
-  readonly over: Promise<void>;
+  readonly #name: string;
   readonly #socket: Socket;
   readonly #sent = createHash("sha256");
   readonly #received = createHash("sha256");
+  readonly #over = Promise.withResolvers<void>();
   #sentBytes = 0;
   #receivedBytes = 0;
+  #ending = false;
 
   constructor(port: number, name: string) {
-    const socket = this.#socket = connect({ port, host: "127.0.0.1", allowHalfOpen: true });
-    this.over = new Promise((resolve, reject) => {
-      socket.on("data", (chunk: Uint8Array) => {
-        this.#received.update(chunk);
-        this.#receivedBytes += chunk.length;
-      });
-      socket.on("error", reject);
-      socket.on("close", () => reject(new Error(`${name}: closed without an end`)));
-      socket.on("end", () => {
-        socket.removeAllListeners("close");
-        socket.destroy();
-        const whole = this.#receivedBytes === this.#sentBytes &&
-          this.#received.digest("hex") === this.#sent.digest("hex");
-        if (whole) resolve();
-        else reject(new Error(`${name}: ${this.#receivedBytes} of ${this.#sentBytes} bytes came back`));
-      });
+    this.#name = name;
+    const socket = this.#socket = connect({ port, host: "127.0.0.1" });
+    socket.on("data", (chunk: Uint8Array) => {
+      this.#received.update(chunk);
+      this.#receivedBytes += chunk.length;
+      this.#endIfWhole();
+    });
+    socket.on("error", (error) => this.#over.reject(error));
+    socket.on("close", () => {
+      const bytes = `${this.#receivedBytes} of ${this.#sentBytes} bytes came back`;
+      this.#over.reject(new Error(`${this.#name} was cut: ${bytes}`));
     });
     // Looked at later.
-    this.over.catch(() => {});
+    this.#over.promise.catch(() => {});
     this.send(clientHello(name));
-  }
-
-  /** How many of its bytes have not come back. */
-  get missing(): number {
-    return this.#sentBytes - this.#receivedBytes;
   }
 
   send(bytes: Uint8Array): void {
@@ -70,9 +62,19 @@ class Visitor {
     this.#socket.write(bytes);
   }
 
+  /** Leaves when all of its bytes have come back; rejects where others have, or the connection was cut before. */
   end(): Promise<void> {
-    this.#socket.end();
-    return this.over;
+    this.#ending = true;
+    this.#endIfWhole();
+    return this.#over.promise;
+  }
+
+  #endIfWhole(): void {
+    if (!this.#ending || this.#receivedBytes < this.#sentBytes) return;
+    this.#ending = false;
+    if (this.#received.digest("hex") === this.#sent.digest("hex")) this.#over.resolve();
+    else this.#over.reject(new Error(`${this.#name}: other bytes came back`));
+    this.#socket.destroy();
   }
 }
 
@@ -88,6 +90,12 @@ describe("a rolling upgrade of three nodes", { skip }, () => {
   const nameOf = (index: number) => `agent-${index % AGENTS}.localhost`;
 
   after(async () => {
+    if (process.env.ROLLING_DEBUG) {
+      for (const { stderr, stdout } of programs) console.log(stdout, stderr.slice(-1500), "-----");
+    }
+    if (process.env.ROLLING_DEBUG) {
+      console.log(JSON.stringify(agents.map(({ facts }) => facts), undefined, 1));
+    }
     await Promise.all(agents.map((agent) => agent.close(0)));
     await Promise.all(programs.map((program) => program.kill()));
     await redis?.kill();
