@@ -8,7 +8,7 @@ import { randomBytes } from "node:crypto";
 import { hostname } from "node:os";
 import type { Directory, EdgeOffer, NodeRecord } from "../cluster/directory.ts";
 import { joinCluster, type Membership, type NetworkPlace } from "../cluster/membership.ts";
-import { connectRedisDirectory } from "../cluster/redis_directory.ts";
+import { connectRedisDirectory, type RedisDirectory } from "../cluster/redis_directory.ts";
 import { type Config, formatHostPort } from "../config/config.ts";
 import { chooseAeads } from "../crypto/aead.ts";
 import { KEY_BYTES, type KeyPair, loadSodium, type Sodium } from "../crypto/sodium.ts";
@@ -53,7 +53,7 @@ export async function networkPlace(
   { runtime, log }: Base,
   config: Config,
   { url, key, sodium }: ClusterPart,
-): Promise<NetworkPlace> {
+): Promise<NetworkPlace & { readonly directory: RedisDirectory }> {
   const { clusterListen, clusterAddress, region } = config;
   const everywhere = clusterListen.host === "::" || clusterListen.host === "0.0.0.0";
   const host = clusterAddress?.host ?? (everywhere ? hostname() : clusterListen.host);

@@ -14,7 +14,6 @@ import type { Directory, EdgeOffer, NodeRecord } from "./directory.ts";
 import { LINK_VERSION } from "./link_handshake.ts";
 import { ClusterNode } from "./node.ts";
 import { LINK_PORTS_TRIED, type MachineLinks, NodeLinks, type NodeLinksOptions } from "./node_links.ts";
-import type { RedisDirectory } from "./redis_directory.ts";
 
 /** What the cluster asks of the edge of its process. */
 export interface ClusterHost {
@@ -32,7 +31,7 @@ export interface ClusterHost {
 
 /** The part of several machines. */
 export interface NetworkPlace {
-  readonly directory: RedisDirectory;
+  readonly directory: Directory;
   readonly links: MachineLinks;
   readonly listen: Address;
   /** What other nodes are told, by the port where this one came to listen. */

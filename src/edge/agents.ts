@@ -34,8 +34,8 @@ export const MOVE_PATIENCE_MS = 5_000;
 /** So many agents are asked to move at a time, and then there is a pause: 1,000 a second. */
 const MOVES_AT_ONCE = 20;
 const MOVE_PAUSE_MS = 20;
-/** A node that drains serves visitors of an agent that has moved for so long: those that others still send here. */
-const LEFT_MS = 1_000;
+/** A node that drains serves visitors of agents that have moved for so long: those that others still send here. */
+export const LEFT_MS = 3_000;
 /** Between two agents that are cut because they cannot be told to move. */
 const CUT_PAUSE_MS = 5;
 /** A replaced session's streams may finish for this long. */
@@ -114,8 +114,11 @@ export class AgentRegistry {
     this.#routes.sweep(clock.nowMs());
   }
 
-  /** Serves no new visitors, and ends each session when its streams are over, all of them after `graceMs`. */
-  async close(graceMs: number): Promise<void> {
+  /**
+   * Serves no new visitors, and ends each session when its streams are over, all of them after `graceMs`. `moved` is
+   * called when agents have had their time to go elsewhere.
+   */
+  async close(graceMs: number, moved: () => void = () => {}): Promise<void> {
     const over = new SallyportError("shutdown", "Session ended: the edge is shutting down", {
       side: "local",
       retryable: true,
@@ -123,6 +126,7 @@ export class AgentRegistry {
     this.#draining = true;
     const startedMs = this.#options.clock.nowMs();
     if (this.#options.cluster?.last === false && graceMs > 0) await this.#moveAgents(graceMs);
+    moved();
     const leftMs = Math.max(0, graceMs - (this.#options.clock.nowMs() - startedMs));
     for (const agent of this.#sessions) agent.session.goAway(over);
     await Promise.all([...this.#sessions].map((agent) => agent.retire(over, leftMs)));
@@ -130,8 +134,8 @@ export class AgentRegistry {
 
   /**
    * Asks agents to open a session at another node, some at a time, so that not all of them do at once. Other nodes go on
-   * forwarding visitors to them here until they have. Resolves when all have moved, or when those that cannot be told
-   * have been waited for.
+   * forwarding visitors to them here until they have. Resolves when all have moved and the other nodes know it, or when
+   * those that cannot be told have been waited for.
    */
   async #moveAgents(graceMs: number): Promise<void> {
     const { clock } = this.#options;
@@ -157,6 +161,7 @@ export class AgentRegistry {
       void agent.retire(over, graceMs);
       await pause(CUT_PAUSE_MS);
     }
+    await pause(Math.min(graceMs, LEFT_MS));
   }
 
   /** An agent that has a session at another node too needs no visitors here any more. */
