@@ -6,7 +6,7 @@
 import { InternalError, internalError } from "../../errors.ts";
 import type { Bytes } from "../../bytes/bytes.ts";
 import type { Caller } from "../../protocol/mux/host.ts";
-import type { ByteStream, ByteStreamHandler, Clock } from "../../runtime/port.ts";
+import type { ByteStream, ByteStreamHandler } from "../../runtime/port.ts";
 import type { SessionStream } from "../../transport/port.ts";
 
 const NOBODY: Caller = { address: "0.0.0.0" };
@@ -14,7 +14,6 @@ const NOTHING: Bytes = new Uint8Array(0);
 
 /** What an {@link UnreadStream} is made of. */
 export interface UnreadOptions {
-  readonly clock: Clock;
   /** What has been read and is the next reader's; it is kept, not copied. */
   readonly rest: Bytes;
   /** The reader has thrown at what was put back; the stream is being ended. */
@@ -104,8 +103,9 @@ export class UnreadStream implements SessionStream, ByteStreamHandler {
     else this.#options.lost?.(error);
   }
 
+  /** Not from within the reader's call, and without waiting for the next turn. */
   #goOnSoon(): void {
-    this.#options.clock.soon(() => this.#goOn());
+    queueMicrotask(() => this.#goOn());
   }
 
   #goOn(): void {
