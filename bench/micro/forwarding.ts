@@ -56,13 +56,13 @@ async function node(
   const id = index.toString(16).padStart(32, "0");
   const directory = createMemoryDirectory({ clock: runtime.clock, store });
   const secret = new Uint8Array(32).fill(1);
-  let edge: Edge | undefined;
+  const own: { edge?: Edge } = {};
   const place = await joinCluster({
     runtime,
     log: silentLogger,
     id,
     directory,
-    host: { local: (name) => edge?.session(name), sessions: () => 0, shares: () => undefined },
+    host: { local: (name) => own.edge?.session(name), sessions: () => 0, shares: () => undefined },
     ...hop === "sealed TCP"
       ? {
         network: {
@@ -79,7 +79,7 @@ async function node(
       }
       : { machine: { name: "bench", secret, socket: join(folder, `${index}-${Math.random()}.sock`) } },
   });
-  edge = createEdge({ runtime, ring, cluster: place.node, streamsPerSource: 0 });
+  const edge = own.edge = createEdge({ runtime, ring, cluster: place.node, streamsPerSource: 0 });
   const { address } = await edge.listen({ host: "127.0.0.1", port: 0 });
   return { edge, port: address.port, place };
 }
