@@ -148,7 +148,7 @@ describe("the page in Chromium", { skip }, () => {
       }),
       visits("/page/agents", "/page/agents?search=nobody", "/page/agents/nobody", `${home}?done=saved`),
       visits("/page/sessions", "/page/usage", `/page/usage?agent=${id}`),
-      visits(`${home}/edit`, "/page/audit", "/page/keys"),
+      visits(`${home}/edit`, "/page/audit", "/page/keys", "/docs"),
     ]);
     assert.deepEqual(faults.filter((fault) => !/status of (401|404|422)/.test(fault)), []);
   });

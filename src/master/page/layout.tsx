@@ -146,7 +146,7 @@ export function Shell(props: ShellProps): Html {
           </main>
           <footer>
             <span>Sallyport {VERSION}</span>
-            <a href="/openapi.json">API</a>
+            <a href="/docs">API</a>
           </footer>
         </div>
       </body>
