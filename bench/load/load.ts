@@ -60,6 +60,21 @@ export async function startEndpoint(): Promise<Endpoint> {
   };
 }
 
+/** Starts an endpoint that answers HTTP requests in plain text. */
+export async function startHttpEndpoint(): Promise<{ readonly port: number; stop(): Promise<void> }> {
+  const child = startChild(PROGRAM, ["http", "127.0.0.1:0"]);
+  return { port: Number((await child.event("ready")).port), stop: () => stopChild(child) };
+}
+
+/** Starts a long way to a port of this machine; answers the port at which it begins. */
+export async function startRelay(
+  toPort: number,
+  delayMs: number,
+): Promise<{ readonly port: number; stop(): Promise<void> }> {
+  const child = startChild(PROGRAM, ["relay", "127.0.0.1:0", `127.0.0.1:${toPort}`, String(delayMs)]);
+  return { port: Number((await child.event("ready")).port), stop: () => stopChild(child) };
+}
+
 /** What visitors do; see the modes in visitors.c. */
 export interface LoadOptions {
   readonly peer: RunningPeer;
@@ -68,6 +83,8 @@ export interface LoadOptions {
   readonly warmupMs?: number;
   readonly windowMs: number;
   readonly intervalMs?: number;
+  /** Visitors ask for so many names in turn; the usual one when absent. */
+  readonly names?: number;
   readonly upload?: boolean;
   readonly stalled?: boolean;
   /** Processes whose processor seconds are counted. */
@@ -132,6 +149,7 @@ function loadArgs(mode: LoadMode, options: LoadOptions): string[] {
     ],
     ...["--streams", String(options.streams ?? 1), "--warmup-ms", String(options.warmupMs ?? 0)],
     ...["--window-ms", String(options.windowMs), "--interval-ms", String(options.intervalMs ?? 0)],
+    ...(options.names === undefined ? [] : ["--names", String(options.names)]),
     ...(options.upload ? ["--upload"] : []),
     ...(options.stalled ? ["--stalled"] : []),
     ...(options.pids ?? []).flatMap((pid) => ["--pid", String(pid)]),
