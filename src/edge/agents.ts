@@ -15,6 +15,7 @@ import type { LogSampler } from "../telemetry/log_sampler.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { AgentAdmission } from "../transport/admission.ts";
 import type { Session, SessionHandler, SessionStream } from "../transport/port.ts";
+import { Slices } from "../transport/slices.ts";
 import { SNITUN } from "../transport/snitun/session.ts";
 import { SessionCarrier } from "../tunnel/carriers/session_carrier.ts";
 import type { Router } from "../tunnel/requests/router.ts";
@@ -62,11 +63,14 @@ export class AgentRegistry {
   readonly #options: AgentOptions;
   readonly #routes = new Routes<AgentSession>();
   readonly #usedKeys: UsedKeys;
+  /** All transports' handshakes together. */
+  readonly #slices: Slices;
   readonly #sessions = new Set<AgentSession>();
   #draining = false;
 
   constructor(options: AgentOptions) {
     this.#options = options;
+    this.#slices = new Slices(options.clock);
     this.#usedKeys = new UsedKeys(options.clock.wallMs() / 1000, options.keyUses);
   }
 
@@ -94,6 +98,7 @@ export class AgentRegistry {
       admit: (token, session, remote) => this.#admit(token, session, remote),
       refused: (error, token, remote, known) =>
         this.#refused(error, token, remote, known ? "agent" : "connection"),
+      slices: this.#slices,
     };
   }
 

@@ -4,7 +4,7 @@
  * @module
  */
 import { randomBytes } from "node:crypto";
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdir, mkdtemp, rm } from "node:fs/promises";
 import { connect, createServer, type Server, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -15,13 +15,19 @@ export class SocketPairs {
   #listening:
     | Promise<{ readonly server: Server; readonly path: string; readonly folder?: string }>
     | undefined;
+  readonly #folders: readonly string[];
   /** Pairs are made one by one, so that it is certain which end belongs to which. */
   #last: Promise<unknown> = Promise.resolve();
+
+  /** @param folders where the socket may be, in the order of choice; the system's for temporary files when absent */
+  constructor(folders: readonly string[] = [tmpdir()]) {
+    this.#folders = folders;
+  }
 
   /** Both ends of a new socket. */
   make(): Promise<readonly [Socket, Socket]> {
     const made = this.#last.then(async () => {
-      const { server, path } = await (this.#listening ??= listen());
+      const { server, path } = await (this.#listening ??= listen(this.#folders));
       return await new Promise<readonly [Socket, Socket]>((resolve, reject) => {
         const near = connect({ path, allowHalfOpen: true });
         near.once("error", reject);
@@ -49,11 +55,12 @@ export class SocketPairs {
   }
 }
 
-async function listen(): Promise<{ server: Server; path: string; folder?: string }> {
+async function listen(
+  folders: readonly string[],
+): Promise<{ server: Server; path: string; folder?: string }> {
   const windows = process.platform === "win32";
   const name = randomBytes(12).toString("hex");
-  // The folder is for its owner alone (mkdtemp: 0700).
-  const folder = windows ? undefined : await mkdtemp(join(tmpdir(), "sallyport-h2-"));
+  const folder = windows ? undefined : await makeFolder(folders);
   const path = folder === undefined ? `\\\\.\\pipe\\sallyport-${name}` : join(folder, "pair");
   const server = createServer({ allowHalfOpen: true });
   await new Promise<void>((resolve, reject) => {
@@ -62,4 +69,15 @@ async function listen(): Promise<{ server: Server; path: string; folder?: string
   });
   server.unref?.();
   return { server, path, folder };
+}
+
+/** A folder for its owner alone (mkdtemp: 0700), in the first place that can be written. */
+async function makeFolder([first = tmpdir(), ...others]: readonly string[]): Promise<string> {
+  try {
+    await mkdir(first, { recursive: true, mode: 0o700 });
+    return await mkdtemp(join(first, "sallyport-h2-"));
+  } catch (error) {
+    if (others.length === 0) throw error;
+    return await makeFolder(others);
+  }
 }
