@@ -106,7 +106,7 @@ async function growth(path: string): Promise<void> {
 async function manyAgents(path: string): Promise<void> {
   const { store, hub, management, app } = await openMaster(path);
   const startedMs = performance.now();
-  const ids = await addAgents(management, AGENTS);
+  await addAgents(management, AGENTS);
   process.stdout.write(`${AGENTS} agents added in ${Math.round(performance.now() - startedMs)} ms\n`);
   const headers = { Authorization: `Bearer ${ADMIN_KEY}` };
   const login = await app.request("/page/login", {
@@ -119,6 +119,7 @@ async function manyAgents(path: string): Promise<void> {
     body: new URLSearchParams({ key: ADMIN_KEY }),
   });
   const cookie = login.headers.get("set-cookie")?.split(";")[0] ?? "";
+  if (cookie === "") throw new Error(`Cannot log in at the page: ${login.status}`);
   for (
     const [what, path, more] of [
       ["list of 50", "/v1/agents?limit=50", headers],
@@ -154,7 +155,6 @@ async function manyAgents(path: string): Promise<void> {
   const port = String(server.address.port);
   await tokens("tokens by a key", [port, "key"]);
   await tokens("tokens by an agent's signature", [port, agent.id, JSON.stringify(keys)]);
-  void ids;
   await server.close(0);
   hub.close();
   await store.close();
