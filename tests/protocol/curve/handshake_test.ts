@@ -134,6 +134,19 @@ describe("cookies before state", () => {
     }
   });
 
+  it("each connection has an ephemeral key of its own, drawn at random", async () => {
+    const { net } = await stage();
+    const keys = new Set<string>();
+    net.watch = ({ data }) => {
+      if (packetType(data) === PacketType.ready) keys.add(Buffer.from(data.subarray(36, 68)).toString("hex"));
+      return true;
+    };
+    for (let i = 0; i < 3; i++) await connect(net, crypto, {}, `192.0.2.${i + 20}`);
+    assert.equal(keys.size, 3);
+    const zero = keyPair(crypto, new Uint8Array(32)).publicKey;
+    assert.equal(keys.has(Buffer.from(zero).toString("hex")), false);
+  });
+
   it("1: a READY whose key is of low order is passed over, and the genuine one taken", async () => {
     const { net } = await stage();
     let forged = 0;

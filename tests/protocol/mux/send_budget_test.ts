@@ -195,7 +195,7 @@ describe("SendBudget: half of the budget", () => {
       const { budget, stream, queue, others: hold } = bench({ high: 1_000_000, max: 2_000_000 });
       hold(others);
       queue(131_072);
-      assert.equal(budget.mayGoOn(stream), goesOn, `${others}`);
+      assert.equal(budget.mayGoOn(stream, 0), goesOn, `${others}`);
     }
   });
 });
