@@ -4,7 +4,7 @@ import { describe, it } from "node:test";
 import type { SessionClaim } from "../../src/cluster/node.ts";
 import { FernetRing } from "../../src/crypto/fernet.ts";
 import type { EdgeTunnels } from "../../src/edge/agent_request.ts";
-import { AgentRegistry, MOVE_PATIENCE_MS, REPLACED_GRACE_MS } from "../../src/edge/agents.ts";
+import { AgentRegistry, LEFT_MS, MOVE_PATIENCE_MS, REPLACED_GRACE_MS } from "../../src/edge/agents.ts";
 import { EdgeLedger } from "../../src/edge/ledger/ledger.ts";
 import { SallyportError } from "../../src/errors.ts";
 import { createToken } from "../../src/protocol/token/token.ts";
@@ -94,7 +94,7 @@ function bench(options: { cluster?: { last: boolean }; tunnels?: EdgeTunnels } =
     return { token: new TextEncoder().encode(token), claims };
   };
   return {
-    ...{ clock, registry, admission, token, lines, claims, released },
+    ...{ clock, ring, registry, admission, token, lines, claims, released },
     counted: () => counted.splice(0),
     /** An agent whose session stands. */
     opens: (hostname: string, more: Partial<TokenClaims> = {}, ttlSeconds?: number) => {
@@ -126,6 +126,21 @@ describe("AgentRegistry: tokens", () => {
     assert.equal((admission.openToken(bytes) as TokenClaims).hostname, claims.hostname);
     clock.run(1_000);
     assert.equal(codeOf(() => admission.openToken(bytes)), "token_expired");
+  });
+
+  it("authorize() refuses an aes-gcm token of before the edge's start over SniTun, and none over others", () => {
+    const { registry, ring, clock } = bench();
+    const codeFor = (transport: string, agoMs: number) => {
+      const { token, claims } = createToken(ring, {
+        hostname: "a.test",
+        ttlSeconds: 3_600,
+        nowMs: clock.wallMs() - agoMs,
+      });
+      const opened = { token: new TextEncoder().encode(token), claims };
+      return codeOf(() => registry.admission(transport).authorize(opened, REMOTE));
+    };
+    assert.deepEqual([codeFor("snitun", 0), codeFor("snitun", 1_000)], ["none", "token_stale"]);
+    assert.equal(codeFor("sealed", 1_000), "none");
   });
 
   it("sweep() ends sessions whose token has expired, and no others", () => {
@@ -334,10 +349,16 @@ describe("AgentRegistry: in a cluster", () => {
     for (const claim of claims) claim.lost([claim.owner], "replaced");
     clock.run(20);
     await turns();
+    // Other nodes may still send visitors here.
+    clock.run(LEFT_MS - 1);
+    await turns();
+    assert.ok(sessions.every(({ calls }) => calls.length === 1));
+    clock.run(1);
+    await turns();
     for (const session of sessions) assert.deepEqual(session.calls, ["askToMove", "goAway shutdown"]);
     clock.run(REPLACED_GRACE_MS);
     assert.equal(await isSettled(closing), false, "their streams have the whole grace");
-    clock.run(60_000 - REPLACED_GRACE_MS - 81);
+    clock.run(60_000 - REPLACED_GRACE_MS - LEFT_MS - 81);
     assert.equal(await isSettled(closing), false);
     clock.run(100);
     assert.equal(await isSettled(closing), true);
@@ -361,6 +382,8 @@ describe("AgentRegistry: in a cluster", () => {
     await turns();
     assert.deepEqual(sessions.map(({ calls }) => calls), [cut, cut]);
     clock.run(5);
+    await turns();
+    clock.run(LEFT_MS);
     assert.equal(await isSettled(closing), true);
   });
 

@@ -1,24 +1,35 @@
 /**
  * Which sessions may hold a name together, by members of the token that other edges ignore: `shared` for agents that
- * share a name, `instance` for the sessions of one agent at several nodes (docs/protocols/cluster.md, Directory).
+ * share a name, `instance` for the sessions of one agent at several edges (docs/protocols/cluster.md, Directory).
  *
  * @module
  */
 import { sharedInstance } from "./shared_claim.ts";
 
-/** The longest name of an agent's instance. */
-const INSTANCE_MAX_LENGTH = 64;
+/** The member that names a run of an agent, and which of its sessions this is. */
+export const INSTANCE_MEMBER = "instance";
+/** What may stand in it: the run, a dot, and the number of the session. */
+export const INSTANCE = /^([\w-]{8,60})\.([0-3])$/;
+/** The edges at which an agent may keep sessions at once. */
+export const EDGES_PER_AGENT_MAX = 4;
 
-/** The group of a session, by its token's hostname, further members and id. */
+/** Where a session stands among others of its name. */
+export interface GroupPlace {
+  readonly group: string;
+  /** A newer session of the same member replaces the older; undefined where the group has one session. */
+  readonly member: string | undefined;
+}
+
+/** The group of a session and its place in it, by its token's hostname, further members and id. */
 export function routeGroup(
   hostname: string,
   extra: Readonly<Record<string, unknown>>,
   tokenId: string,
-): string {
-  if (sharedInstance(extra) !== undefined) return `shared:${hostname}`;
-  const { instance } = extra;
-  if (typeof instance === "string" && instance !== "" && instance.length <= INSTANCE_MAX_LENGTH) {
-    return `instance:${instance}`;
-  }
-  return `token:${tokenId}`;
+): GroupPlace {
+  const { [INSTANCE_MEMBER]: instance } = extra;
+  const [own, run] = (typeof instance === "string" ? INSTANCE.exec(instance) : undefined) ?? [];
+  const shared = sharedInstance(extra);
+  if (shared !== undefined) return { group: `shared:${hostname}`, member: own ?? shared };
+  if (own !== undefined) return { group: `instance:${run}`, member: own };
+  return { group: `token:${tokenId}`, member: undefined };
 }
