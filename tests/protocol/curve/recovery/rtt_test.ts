@@ -87,7 +87,7 @@ describe("RttEstimate", () => {
     rtt.update(0.01, 0);
     for (let i = 0; i < 100; i++) rtt.update(0.01, 0);
     close(rtt.ptoMs(0), 0.01 + 1 + MAX_ACK_DELAY_MS);
-    close(rtt.ptoMs(7), (0.01 + 1 + MAX_ACK_DELAY_MS) * 128);
+    close(rtt.ptoMs(6), (0.01 + 1 + MAX_ACK_DELAY_MS) * 64);
   });
 
   it("lossDelayMs() is 9/8 of the larger of latest and smoothed (6.1.2), 1 ms at least", () => {
