@@ -216,7 +216,7 @@ describe("agent --config", () => {
   it("loses no visitor while other services come and go", { timeout }, async () => {
     const file = join(folder, "busy.yaml");
     const [one, two] = endpoints.map(({ port }) => port) as [number, number];
-    const busy = ["busy.file.example", one] as const;
+    const busy: [string, number] = ["busy.file.example", one];
     await writeFile(file, yaml(busy));
     const running = agent("--config", file);
     await admitted("busy.file.example");
