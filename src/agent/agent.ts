@@ -75,7 +75,7 @@ export interface AgentOptions extends DialerOptions {
 }
 
 /** Something that went wrong, and when, in milliseconds since 1970. */
-export interface AgentFailure {
+interface AgentFailure {
   readonly atMs: number;
   readonly code: ErrorCode;
   readonly message: string;

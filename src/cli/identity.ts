@@ -50,7 +50,7 @@ export async function findAccess({ config }: Pick<LoadedConfig, "config">): Prom
 }
 
 /** Where an agent keeps its identity. */
-export function identityFile(dataDir: string): IdentityFile {
+function identityFile(dataDir: string): IdentityFile {
   const folder = new DataDir(dataDir);
   return {
     place: folder.file(IDENTITY_FILE),

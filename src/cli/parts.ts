@@ -3,8 +3,13 @@
  *
  * @module
  */
-import type { Config, HostPort, LoadedConfig } from "../config/config.ts";
-import { formatHostPort, queueLimits } from "../config/config.ts";
+import {
+  type Config,
+  formatHostPort,
+  type HostPort,
+  type LoadedConfig,
+  queueLimits,
+} from "../config/config.ts";
 import type { FernetRing } from "../crypto/fernet.ts";
 import { createEdge } from "../edge/edge.ts";
 import type { EdgeLedger } from "../edge/ledger/ledger.ts";
@@ -22,9 +27,8 @@ import { reportFault } from "../telemetry/faults.ts";
 import { createLogger, type Logger } from "../telemetry/log.ts";
 import { Metrics } from "../telemetry/metrics.ts";
 import type { CliIo } from "./io.ts";
-import { Lifecycle } from "./lifecycle.ts";
+import { Lifecycle, watchProcess } from "./lifecycle.ts";
 import { checkQuicConsent, type QuicPart } from "./quic.ts";
-import { watchProcess } from "./process_faults.ts";
 import { findPipes, type PipePart } from "./pipe_gate.ts";
 import { curveTransport } from "../transport/curve/edge.ts";
 import type { EdgeTransport } from "../transport/edge_transport.ts";
@@ -205,7 +209,7 @@ function networks(cidrs: readonly string[]): NetworkSet | undefined {
 }
 
 /** What {@link startMaster} takes besides the base. */
-export interface MasterPartOptions {
+interface MasterPartOptions {
   readonly ring: FernetRing;
   /** A function where it may change. */
   readonly adminKey: string | (() => string);

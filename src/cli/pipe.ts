@@ -275,7 +275,7 @@ function progressOutput(flags: CommonFlags): { columns: number | undefined; writ
 }
 
 /** `host:port`, `host` or `[v6]:port`. Throws `config_invalid`. */
-export function parseAddress(text: string, what: string): Address {
+function parseAddress(text: string, what: string): Address {
   const match = /^(?:\[([^\]]+)\]|([^:[\]]+))(?::(\d{1,5}))?$/.exec(text);
   const port = match?.[3] === undefined ? DEFAULT_PORT : Number(match[3]);
   const host = match?.[1] ?? match?.[2];

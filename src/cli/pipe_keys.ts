@@ -19,7 +19,7 @@ export const PUBLIC_KEY_ENV = "SALLYPORT_PIPE_PUBLIC_KEY";
 const OTHERS = 0o077;
 
 /** What is asked of `env` in place of a file. */
-export interface Environment {
+interface Environment {
   readonly env: Readonly<Record<string, string | undefined>>;
   err(line: string): void;
 }

@@ -8,7 +8,7 @@ import type { Runtime } from "../runtime/port.ts";
 import type { CliIo } from "./io.ts";
 
 /** A start message. */
-export interface Startup {
+interface Startup {
   /** The runtime's name and version. */
   readonly runtime: Pick<Runtime, "name" | "version"> & Partial<Pick<Runtime, "descriptors">>;
   /** What is where: pairs of a word and its value. */
@@ -18,7 +18,7 @@ export interface Startup {
 }
 
 /** A step of a start message: what it does, and the command line for it, which may have several lines. */
-export interface Step {
+interface Step {
   readonly what: string;
   readonly lines: readonly string[];
 }

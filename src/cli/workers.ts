@@ -33,7 +33,7 @@ export function workerAssignment(
 }
 
 /** How many workers the setting asks for. */
-export function workerCount(setting: "auto" | number): number {
+function workerCount(setting: "auto" | number): number {
   return setting === "auto" ? availableParallelism() : setting;
 }
 

@@ -18,7 +18,7 @@ import { type LinkEnd, LinkHandshake } from "./link_handshake.ts";
 export const LINK_DEADLINE_MS = 5_000;
 
 /** What links of one node share. */
-export interface LinkShared {
+interface LinkShared {
   readonly clock: Clock;
   /** This node's id. */
   readonly node: string;
@@ -35,7 +35,7 @@ export class LinkScratch {
 }
 
 /** A link that stands. */
-export interface Link {
+interface Link {
   readonly session: Session;
   /** The other node. */
   readonly peer: string;

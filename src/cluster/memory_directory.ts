@@ -24,7 +24,7 @@ export class DirectoryStore {
 }
 
 /** What {@link createMemoryDirectory} takes. */
-export interface MemoryDirectoryOptions {
+interface MemoryDirectoryOptions {
   readonly clock: Clock;
   /** Its own when absent. */
   readonly store?: DirectoryStore;

@@ -46,7 +46,7 @@ export interface SessionClaim {
 }
 
 /** What {@link ClusterNode} is made of. */
-export interface ClusterNodeOptions {
+interface ClusterNodeOptions {
   readonly directory: Directory;
   readonly clock: Clock;
   readonly log: Logger;

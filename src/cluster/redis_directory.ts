@@ -22,7 +22,7 @@ import { connectRedis, type RedisClient, withinRedisTimeout } from "./redis_clie
 export const ROUTE_TTL_MS = 1_800_000;
 
 /** What {@link connectRedisDirectory} takes. */
-export interface RedisDirectoryOptions {
+interface RedisDirectoryOptions {
   /** `redis://`, `rediss://` or `redis+sentinel://`; see `connectRedis`. */
   readonly url: string;
   readonly clock: Clock;

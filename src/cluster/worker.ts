@@ -17,7 +17,7 @@ import { RemoteDirectory } from "./remote_directory.ts";
 import type { DrainRequest, WorkerAssignment, WorkerPorts } from "./supervisor.ts";
 
 /** What {@link joinParent} takes. */
-export interface WorkerOptions {
+interface WorkerOptions {
   readonly runtime: Runtime;
   readonly log: Logger;
   readonly assignment: WorkerAssignment;

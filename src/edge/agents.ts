@@ -23,9 +23,7 @@ import { printableName } from "../wire/hostname.ts";
 import { type AgentRequest, agentRequest, type Authorize, type EdgeTunnels } from "./agent_request.ts";
 import type { EdgeLedger } from "./ledger/ledger.ts";
 import { type Claim, type Claimed, Routes, type TokenAge } from "./routes.ts";
-import { sharedInstance } from "../wire/token/shared_claim.ts";
-import { tokenTransports } from "../wire/token/transports_claim.ts";
-import { routeGroup } from "../wire/token/route_group.ts";
+import { routeGroup, sharedInstance, tokenTransports } from "../wire/token/claims.ts";
 import type { EdgeCluster } from "./cluster.ts";
 import { type KeyUseStore, UsedKeys } from "./used_keys.ts";
 
@@ -40,7 +38,7 @@ const CUT_PAUSE_MS = 5;
 export const REPLACED_GRACE_MS = 30_000;
 
 /** What an {@link AgentRegistry} works with. */
-export interface AgentOptions {
+interface AgentOptions {
   readonly clock: Clock;
   readonly ring: FernetRing;
   readonly log: Logger;

@@ -23,7 +23,7 @@ export const CHANGES_POLL_MS = 300;
 export const SWEEP_INTERVAL_MS = 10 * 60_000;
 
 /** Hears what edges must know. */
-export type EdgeListener = (message: EdgeMessage) => void;
+type EdgeListener = (message: EdgeMessage) => void;
 
 /** What {@link EdgeHub} works with. */
 export interface EdgeHubOptions {

@@ -342,7 +342,7 @@ export function secretDigest(secret: string): string {
 }
 
 /** Whether an actor sees what belongs to a tenant. */
-export function sees(actor: Pick<Actor, "tenant">, tenant: string): boolean {
+function sees(actor: Pick<Actor, "tenant">, tenant: string): boolean {
   return actor.tenant === ALL_TENANTS || actor.tenant === tenant;
 }
 

@@ -42,7 +42,7 @@ export interface StatusOptions extends StatusRoutesOptions {
 }
 
 /** What {@link createBaseApp} takes. */
-export interface BaseAppOptions {
+interface BaseAppOptions {
   readonly clock: Clock;
   readonly log: Logger;
   /** What a 404 says behind "Cannot find this path; ". */

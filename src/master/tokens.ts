@@ -10,10 +10,8 @@ import { createToken } from "../protocol/token/token.ts";
 import type { Clock } from "../runtime/port.ts";
 import { dayOf } from "../wire/control/control_messages.ts";
 import { type AgentClaim, agentMembers } from "../wire/token/agent_claim.ts";
-import { SHARED_MEMBER } from "../wire/token/shared_claim.ts";
+import { PUBLISH_MEMBER, SHARED_MEMBER, TRANSPORTS_MEMBER } from "../wire/token/claims.ts";
 import { isWildcard } from "../wire/wildcard.ts";
-import { PUBLISH_MEMBER } from "../wire/token/publish_claim.ts";
-import { TRANSPORTS_MEMBER } from "../wire/token/transports_claim.ts";
 import { TOKEN_MAX_BYTES } from "../wire/token/token_payload.ts";
 import type { EdgeAddress } from "./app.ts";
 import type { Credential } from "./credentials.ts";
@@ -26,7 +24,7 @@ import { ownerOf, type Store } from "./store/store.ts";
 export const CANNOT_ISSUE = "Cannot issue token";
 
 /** What {@link TokenIssuer} works with. */
-export interface TokenIssuerOptions {
+interface TokenIssuerOptions {
   readonly ring: FernetRing;
   readonly edgeAddress: EdgeAddress | (() => EdgeAddress);
   readonly clock: Clock;

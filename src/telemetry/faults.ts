@@ -8,7 +8,7 @@ import type { LogFields, Logger } from "./log.ts";
 import type { Metrics } from "./metrics.ts";
 
 /** Where faults are told. */
-export interface FaultSink {
+interface FaultSink {
   readonly log: Logger;
   readonly metrics?: Metrics | undefined;
 }

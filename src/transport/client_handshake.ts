@@ -58,7 +58,7 @@ export interface ClientSteps {
 }
 
 /** What a {@link ClientHandshake} takes. */
-export interface ClientHandshakeOptions extends HandshakeRequest {
+interface ClientHandshakeOptions extends HandshakeRequest {
   readonly clock: Clock;
   /** The edge, for messages. */
   readonly edge: Address;

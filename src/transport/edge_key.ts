@@ -9,7 +9,7 @@ import { SallyportError } from "../errors.ts";
 import type { Grant } from "./grant.ts";
 
 /** What an edge is known by. */
-export interface EdgeKeyKind {
+interface EdgeKeyKind {
   /** Its name in messages: "public key". */
   readonly name: string;
   /** The flag that sets it. */

@@ -86,7 +86,7 @@ export function connIo(conn: Conn): HandshakeIo {
 }
 
 /** What a {@link ServerHandshake} takes. */
-export interface ServerHandshakeOptions {
+interface ServerHandshakeOptions {
   readonly admission: AgentAdmission;
   readonly clock: Clock;
   readonly io: HandshakeIo;

@@ -32,7 +32,7 @@ export interface HttpProxyOptions {
 }
 
 /** A handler that passes requests on, and what ends its connections. */
-export interface HttpProxy {
+interface HttpProxy {
   readonly handler: HttpHandler;
   close(): void;
 }

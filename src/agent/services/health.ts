@@ -12,7 +12,7 @@ import type { Target } from "./target.ts";
 import { dialTarget, type TargetPool } from "./targets.ts";
 
 /** What {@link HealthChecks} works with. */
-export interface HealthChecksOptions {
+interface HealthChecksOptions {
   readonly service: Service;
   readonly targets: TargetPool;
   readonly runtime: Runtime;

@@ -37,7 +37,7 @@ export interface TlsChoice {
 }
 
 /** An authority's visit, which gets this certificate and nothing else. */
-export interface TlsChallenge {
+interface TlsChallenge {
   readonly challenge: Identity;
 }
 

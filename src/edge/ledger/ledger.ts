@@ -24,7 +24,7 @@ import { Account } from "./account.ts";
 import { LimitedStream } from "./limited_stream.ts";
 
 /** What {@link EdgeLedger} works with. */
-export interface LedgerOptions {
+interface LedgerOptions {
   readonly clock: Clock;
   /** Takes the Fernet keys that the session master sends. */
   readonly ring: FernetRing;

@@ -39,13 +39,13 @@ export interface ControlLink {
 }
 
 /** Where reports are kept until they have arrived, so that a crash loses little. */
-export interface ReportJournal {
+interface ReportJournal {
   read(): Promise<string | undefined>;
   write(text: string): Promise<void>;
 }
 
 /** What {@link LedgerReporter} works with. */
-export interface ReporterOptions {
+interface ReporterOptions {
   /** The edge's name, the same after a restart. */
   readonly edge: string;
   readonly ledger: EdgeLedger;

@@ -55,7 +55,7 @@ const DAY_MS = 24 * 3_600_000;
 const KEY_MAX_LENGTH = 4096;
 
 /** What {@link addPage} works with. */
-export interface PageParts {
+interface PageParts {
   readonly management: Management;
   readonly clock: Clock;
   readonly credentials: Credentials;

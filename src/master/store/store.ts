@@ -30,7 +30,7 @@ export interface Page<Item> {
 }
 
 /** Which page. */
-export interface PageQuery {
+interface PageQuery {
   readonly cursor?: string;
   readonly limit: number;
 }

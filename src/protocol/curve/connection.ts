@@ -48,7 +48,7 @@ export interface CurveHandler {
 }
 
 /** What a connection is made of. */
-export interface ConnectionParts {
+interface ConnectionParts {
   readonly role: "client" | "server";
   readonly options: CurveOptions;
   readonly io: CurveIo;
@@ -59,7 +59,7 @@ export interface ConnectionParts {
 }
 
 /** Collects the bytes. */
-export class ControlMessage implements ByteStreamHandler {
+class ControlMessage implements ByteStreamHandler {
   #bytes: Bytes = new Uint8Array(0);
   /** All of it has come. */
   ready = false;

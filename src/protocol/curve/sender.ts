@@ -85,7 +85,7 @@ export function dataEnvelope(key: PacketKey, id: Bytes): Envelope {
 const PACKETS_PER_TURN = 64;
 
 /** What the sender needs of its connection. */
-export interface SenderParts {
+interface SenderParts {
   readonly options: CurveOptions;
   readonly out: PacketOut;
   readonly envelope: Envelope;

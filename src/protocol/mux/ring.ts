@@ -8,7 +8,7 @@
 export const SMALL_BYTES = 2 * 1024;
 
 /** What a {@link Ring} links streams by. */
-export interface Ringed<Stream> {
+interface Ringed<Stream> {
   nextReady: Stream | undefined;
 }
 

@@ -15,7 +15,7 @@ import type { BunSocket, BunSocketHandler } from "./bun_types.ts";
 const NOTHING: Bytes[] = [];
 
 /** What a socket's `data` slot has before the connection stands. */
-export interface SocketBirth {
+interface SocketBirth {
   readonly shared: Shared;
   /** The path of the unix socket that was dialled; its connections have no other address. */
   readonly unixPath?: string;

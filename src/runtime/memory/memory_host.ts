@@ -78,7 +78,7 @@ function isLoopback(host: string): boolean {
 }
 
 /** Where QUIC connections of others arrive. */
-export interface QuicDoor {
+interface QuicDoor {
   arrive(caller: QuicCaller): void;
 }
 

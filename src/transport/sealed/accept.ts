@@ -27,7 +27,7 @@ export const SEALED_SILENCE_MIN_MS = 5_000;
 export const SEALED_SILENCE_MAX_MS = 20_000;
 
 /** What an edge needs to speak the sealed transport. */
-export interface SealedIdentity {
+interface SealedIdentity {
   /** The long-lived key; agents pin its public half. */
   readonly keys: KeyPair;
   readonly answered: AnsweredFlights;

@@ -4,9 +4,8 @@
  * @module
  */
 import type { CipherName } from "../../crypto/header_cipher.ts";
-import type { MuxOptions } from "../../protocol/mux/snitun/options.ts";
+import { type MuxOptions, MuxSession } from "../../protocol/mux/snitun/session.ts";
 import type { SendScratch } from "../../protocol/mux/snitun/sender.ts";
-import { MuxSession } from "../../protocol/mux/snitun/session.ts";
 import type { QueueLimits } from "../../protocol/mux/queue_limits.ts";
 import type { Clock, Conn } from "../../runtime/port.ts";
 import { ConnSession } from "../conn_session.ts";

@@ -90,7 +90,7 @@ export class SessionCarrier implements Carrier {
 }
 
 /** Who gets a stream, by its first byte. */
-export interface FirstByteChoice {
+interface FirstByteChoice {
   /** It begins a tunnel request. */
   request(stream: SessionStream): void;
   /** It is a visitor's. */

@@ -15,7 +15,7 @@ import { TUNNEL_AUTH_STEP_MS } from "../auth/port.ts";
 export const TUNNEL_EARLY_STREAMS_MAX = 64;
 
 /** What an {@link Arrival} is made of. */
-export interface ArrivalOptions {
+interface ArrivalOptions {
   readonly carrier: Carrier;
   readonly authenticators: readonly Authenticator[];
   readonly clock: Clock;

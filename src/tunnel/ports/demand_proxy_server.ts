@@ -53,7 +53,7 @@ export const DEMAND_ANSWER_DEADLINE_MS = 60_000;
 export const DEMAND_LEASES_PER_CLIENT_MAX = 16;
 
 /** What {@link DemandProxy} takes. */
-export interface DemandProxyOptions {
+interface DemandProxyOptions {
   /** The runtime below. */
   readonly runtime: Runtime;
   /** The ports that there are; several proxies may share them. */

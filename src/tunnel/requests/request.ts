@@ -29,14 +29,14 @@ export const TUNNEL_ANSWER_DEADLINE_MS = 20_000;
 const NOTHING: Bytes = new Uint8Array(0);
 
 /** What both sides of a request take. */
-export interface ExchangeOptions {
+interface ExchangeOptions {
   readonly clock: Clock;
   /** The stream's reader has thrown at the bytes that came with the request or the answer. */
   fault?(error: InternalError): void;
 }
 
 /** What {@link sendRequest} takes besides stream and address. */
-export interface SendRequestOptions extends ExchangeOptions {
+interface SendRequestOptions extends ExchangeOptions {
   /** Until the answer; {@link TUNNEL_ANSWER_DEADLINE_MS} when absent. */
   readonly timeoutMs?: number;
   /** Gives up; the stream is aborted. */

@@ -13,7 +13,7 @@ const NOBODY: Caller = { address: "0.0.0.0" };
 const NOTHING: Bytes = new Uint8Array(0);
 
 /** What an {@link UnreadStream} is made of. */
-export interface UnreadOptions {
+interface UnreadOptions {
   readonly clock: Clock;
   /** What has been read and is the next reader's; it is kept, not copied. */
   readonly rest: Bytes;

@@ -35,7 +35,7 @@ export interface WindowedStream extends StallingStream {
 }
 
 /** Options of {@link ReceiveWindows}. */
-export interface ReceiveWindowsOptions<Stream> {
+interface ReceiveWindowsOptions<Stream> {
   readonly host: MuxClock;
   readonly budgetBytes: number;
   readonly streams: Iterable<Stream>;
