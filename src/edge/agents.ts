@@ -55,16 +55,40 @@ interface AgentOptions {
   readonly cluster?: EdgeCluster;
 }
 
+/** What a session tells its registry. */
+interface AgentEvents {
+  readonly clock: Clock;
+  /** The session is over. */
+  ended(agent: AgentSession, error: SallyportError): void;
+  /** The session refused or dropped a stream. */
+  streamRefused(code: SallyportError["code"]): void;
+  /** Code of this side has thrown, in the session or in one of its streams. */
+  fault(agent: AgentSession, error: SallyportError): void;
+  /** The agent wants no new visitors. */
+  goingAway(agent: AgentSession): void;
+  /** The agent gets no visitors any more. */
+  left(agent: AgentSession, why: string): void;
+}
+
 /** The agents of one edge. */
 export class AgentRegistry {
   readonly #options: AgentOptions;
   readonly #routes = new Routes<AgentSession>();
   readonly #usedKeys: UsedKeys;
   readonly #sessions = new Set<AgentSession>();
+  readonly #events: AgentEvents;
   #draining = false;
 
   constructor(options: AgentOptions) {
     this.#options = options;
+    this.#events = {
+      clock: options.clock,
+      ended: (agent, error) => this.#ended(agent, error),
+      streamRefused: (code) => this.#streamRefused(code),
+      fault: (agent, error) => this.#fault(agent, error),
+      goingAway: (agent) => this.#goingAway(agent),
+      left: (agent, why) => this.#left(agent, why),
+    };
     this.#usedKeys = new UsedKeys(options.clock.wallMs() / 1000, options.keyUses);
   }
 
@@ -197,7 +221,7 @@ export class AgentRegistry {
     const { claims } = token;
     const id = tokenId(token.token);
     const request = agentRequest(token, remote, session.transport);
-    const agent = new AgentSession(this, session, {
+    const agent = new AgentSession(this.#events, session, {
       hostname: claims.hostname,
       valid: claims.valid,
       tokenId: id,
@@ -287,7 +311,7 @@ export class AgentRegistry {
       metrics: this.#options.metrics,
       router,
       name: request.hostname,
-      refused: (code) => this.streamRefused(code),
+      refused: (code) => this.#streamRefused(code),
     });
     tunnels?.opened?.(agent.tunnel, request);
   }
@@ -302,8 +326,7 @@ export class AgentRegistry {
     }
   }
 
-  /** Internal: a session is over. */
-  ended(agent: AgentSession, error: SallyportError): void {
+  #ended(agent: AgentSession, error: SallyportError): void {
     this.#sessions.delete(agent);
     this.#options.ledger.ended(agent.session);
     this.#routes.release(agent);
@@ -312,38 +335,30 @@ export class AgentRegistry {
     metrics.sessionClosed(agent.session);
     metrics.sessionEnded(error.code);
     const { hostname, remote, tokenId } = agent;
-    this.fault(agent, error);
+    this.#fault(agent, error);
     const fields = { hostname, agent: remote, reason: error.code, token_id: tokenId };
     log.info(fields, `agent disconnected: ${error.message}`);
     const summary = agent.session.summary?.();
     if (summary !== undefined) log.debug({ hostname, agent: remote, ...summary }, "what the session counted");
   }
 
-  /** Internal: a session refused or dropped a stream. */
-  streamRefused(code: SallyportError["code"]): void {
+  #streamRefused(code: SallyportError["code"]): void {
     this.#options.metrics.refused("stream", code);
   }
 
-  /** Internal: something of this side has thrown, in a session or a stream of it. */
-  fault({ hostname, remote }: AgentSession, error: SallyportError): void {
+  #fault({ hostname, remote }: AgentSession, error: SallyportError): void {
     reportFault(error, this.#options, { hostname, agent: remote });
   }
 
-  /** Internal: an agent wants no new visitors; its names are free for other agents. */
-  goingAway(agent: AgentSession): void {
+  /** Its names are free for other agents. */
+  #goingAway(agent: AgentSession): void {
     this.#routes.release(agent);
     this.#options.cluster?.release(agent.id);
-    this.left(agent, "the agent is leaving");
+    this.#left(agent, "the agent is leaving");
   }
 
-  /** Internal: an agent gets no visitors any more. */
-  left({ tunnel }: AgentSession, why: string): void {
+  #left({ tunnel }: AgentSession, why: string): void {
     if (tunnel !== undefined) this.#options.tunnels?.left?.(tunnel, why);
-  }
-
-  /** Internal. */
-  get clock(): Clock {
-    return this.#options.clock;
   }
 
   #refused(
@@ -390,11 +405,11 @@ class AgentSession implements SessionHandler, AgentFacts {
   /** Where agents may make requests. */
   carrier: SessionCarrier | undefined;
   tunnel: Tunnel | undefined;
-  readonly #registry: AgentRegistry;
+  readonly #events: AgentEvents;
   #retired: { reason: SallyportError; done: () => void } | undefined;
 
-  constructor(registry: AgentRegistry, session: Session, facts: AgentFacts) {
-    this.#registry = registry;
+  constructor(events: AgentEvents, session: Session, facts: AgentFacts) {
+    this.#events = events;
     this.session = session;
     this.hostname = facts.hostname;
     this.valid = facts.valid;
@@ -409,10 +424,10 @@ class AgentSession implements SessionHandler, AgentFacts {
   /** Lets the streams finish, then closes; resolves when it's done. */
   retire(reason: SallyportError, graceMs: number): Promise<void> {
     this.retiring = true;
-    this.#registry.left(this, reason.message);
+    this.#events.left(this, reason.message);
     return new Promise((resolve) => {
       const earlier = this.#retired?.done;
-      const timer = this.#registry.clock.after(graceMs, () => this.session.close(reason));
+      const timer = this.#events.clock.after(graceMs, () => this.session.close(reason));
       this.#retired = {
         reason,
         done: () => {
@@ -428,7 +443,7 @@ class AgentSession implements SessionHandler, AgentFacts {
   /** Agents open streams for requests alone. */
   stream(stream: SessionStream): void {
     if (this.carrier !== undefined) return this.carrier.offer(stream);
-    this.#registry.streamRefused("access_denied");
+    this.#events.streamRefused("access_denied");
     stream.abort(
       new SallyportError("access_denied", "Cannot open stream: the edge takes no requests", { side: "peer" }),
     );
@@ -440,20 +455,20 @@ class AgentSession implements SessionHandler, AgentFacts {
   }
 
   streamRefused(code: SallyportError["code"]): void {
-    this.#registry.streamRefused(code);
+    this.#events.streamRefused(code);
   }
 
   goingAway(): void {
-    this.#registry.goingAway(this);
+    this.#events.goingAway(this);
   }
 
   fault(error: InternalError): void {
-    this.#registry.fault(this, error);
+    this.#events.fault(this, error);
   }
 
   ended(error: SallyportError): void {
     this.carrier?.ended(error);
-    this.#registry.ended(this, error);
+    this.#events.ended(this, error);
     this.#retired?.done();
   }
 

@@ -130,7 +130,7 @@ export class ProtocolDetector extends PendingConnection implements ByteStreamHan
   }
 
   get #isVisitor(): boolean {
-    return this.pending === "visitor";
+    return this.shown === "visitor";
   }
 
   #stripProxy(): boolean {

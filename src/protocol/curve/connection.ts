@@ -10,7 +10,7 @@ import type { RandomSource } from "../../crypto/random.ts";
 import { errorCode, type InternalError, internalError, SallyportError } from "../../errors.ts";
 import type { CurveOptions } from "./options.ts";
 import { type Envelope, type PacketOut, Sender } from "./sender.ts";
-import { brokenFrame, type CurveStream } from "./streams/stream.ts";
+import { brokenFrame, type CurveStream, type OwnedStream } from "./streams/stream.ts";
 import { AckTracker } from "./recovery/acks.ts";
 import { codeOfWire, wireCode } from "../../wire/curve/error_number.ts";
 import { AckRanges, type FrameSink, readFrames } from "../../wire/curve/curve_frame.ts";
@@ -38,9 +38,9 @@ export interface CurveHandler {
   /** Client: the server has let us in, with these bytes. Server: here is the client's credential; admit or close. */
   introduced(bytes: Bytes): void;
   /** The peer has opened a stream. Not before `introduced`. */
-  stream(stream: CurveStream): void;
+  stream(stream: OwnedStream): void;
   /** A stream is over. */
-  streamClosed(stream: CurveStream): void;
+  streamClosed(stream: OwnedStream): void;
   /** A stream's handler has thrown; the stream is over, the connection goes on. */
   fault?(error: InternalError): void;
   /** The connection is over; the last call. */
@@ -221,7 +221,7 @@ export class CurveConnection {
   }
 
   /** Opens a stream. Throws what the connection ended with, `closed` before admission, `limit_exceeded`. */
-  open(): CurveStream {
+  open(): OwnedStream {
     if (this.#phase !== "open" || !this.#admitted) {
       throw this.#closeError ??
         new SallyportError("closed", "Cannot open stream: the session isn't open yet", { side: "local" });

@@ -179,7 +179,7 @@ export class MuxSession extends SessionCore<MuxStream> implements Multiplexer {
     this.#opener.park();
   }
 
-  // What the streams ask for (StreamOwner); internal, as are the next two parts.
+  // What the streams ask for (StreamOwner). Outside `protocol/mux` a session is a `Multiplexer`, without these parts.
 
   get blocks(): BlockPool {
     return this.#scratch.blocks;
