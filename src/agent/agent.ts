@@ -30,6 +30,9 @@ import { SHUTDOWN_GRACE_MS } from "../transport/port.ts";
 /** Streams of a session whose hostname the agent serves no more may finish for this long. */
 export const RENAMED_GRACE_MS = 30_000;
 
+/** Failed attempts for one reason that are logged one by one within some seconds; of more, the count. */
+const ATTEMPTS_TOLD = 3;
+
 /** Addresses of an edge's name that are tried over UDP; each takes a token of its own where several are slow. */
 export const UDP_ADDRESSES_MAX = 4;
 
@@ -161,6 +164,8 @@ class AgentNode implements Agent {
   readonly #runtime: Runtime;
   readonly #log: Logger;
   readonly #sampler: LogSampler;
+  /** Attempts at an edge that is away follow each other within a second: the first ones are told, the others counted. */
+  readonly #attempts: LogSampler;
   readonly #dialers: Dialers;
   readonly #choice: TransportChoice;
   readonly #publisher: Publisher | undefined;
@@ -181,6 +186,7 @@ class AgentNode implements Agent {
     this.#runtime = options.runtime;
     this.#log = options.log ?? silentLogger;
     this.#sampler = new LogSampler({ log: this.#log, clock: options.runtime.clock });
+    this.#attempts = new LogSampler({ log: this.#log, clock: options.runtime.clock, burst: ATTEMPTS_TOLD });
     this.#backoff = new Backoff(options.random);
     this.#dialers = new Dialers(options);
     this.#choice = new TransportChoice({
@@ -275,6 +281,7 @@ class AgentNode implements Agent {
         await this.#pause(error);
       }
     }
+    this.#attempts.flush();
     await Promise.all([...this.#sessions].map((session) => session.over));
   }
 
@@ -475,7 +482,13 @@ class AgentNode implements Agent {
     const next_attempt_seconds = Math.round(delayMs / 100) / 10;
     if (failure !== undefined) this.#lastFailure = this.#failureOf(failure);
     if (failure === undefined) this.#log.info({ next_attempt_seconds }, "dialling again");
-    else this.#log.warn({ reason: errorCode(failure), next_attempt_seconds }, errorMessage(failure));
+    else {
+      const reason = errorCode(failure);
+      const fields = { reason, next_attempt_seconds };
+      // These attempts don't get rarer for a while.
+      if (UNREACHABLE.has(reason)) this.#attempts.warn(reason, fields, errorMessage(failure));
+      else this.#log.warn(fields, errorMessage(failure));
+    }
     const waited = Promise.withResolvers<undefined>();
     const timer = this.#runtime.clock.after(delayMs, () => waited.resolve(undefined));
     // Closing isn't a failure: the loop looks whether to go on.

@@ -22,6 +22,7 @@ import {
   loadConfig,
   type LoadedConfig,
   queueLimits,
+  SETTINGS,
 } from "../config/config.ts";
 import { randomBytes } from "node:crypto";
 import process from "node:process";
@@ -40,6 +41,7 @@ import { askForMissing } from "./ask.ts";
 import { serviceConnectors } from "./certificates.ts";
 import { addExamples, addSettings, type CliContext, type Command, readSettings } from "./command.ts";
 import { Connecting } from "./connecting.ts";
+import { type CliIo, commandLine } from "./io.ts";
 import { type AgentAccess, findAccess } from "./identity.ts";
 import { transportMemory } from "./known_transports.ts";
 import { type Base, createBase, startStatus, statusFacts } from "./parts.ts";
@@ -48,7 +50,7 @@ import { edgePins } from "./pins.ts";
 import { warnOfKeyLog } from "./quic.ts";
 import { watchForReload } from "./reload.ts";
 import { libsodiumBuild } from "./sealed.ts";
-import { printStartup } from "./startup.ts";
+import { printStartup, shellWord, type Step } from "./startup.ts";
 
 /** Services that the start message names one by one; of more it says how many. */
 const SERVICES_SHOWN_MAX = 12;
@@ -207,7 +209,7 @@ async function runAgent(command: Command, { io }: CliContext): Promise<number> {
       session: agent.session !== undefined,
     }));
     const startedMs = runtime.clock.wallMs();
-    await openStatusSocket(base, config.dataDir, () => ({
+    await openStatusSocket(base, config.dataDir, table, () => ({
       statusVersion: STATUS_VERSION,
       version: VERSION,
       runtime: `${runtime.name} ${runtime.version}`,
@@ -253,9 +255,25 @@ async function runAgent(command: Command, { io }: CliContext): Promise<number> {
         ...config.transport === "snitun" ? [] : [["transport", config.transport] as const],
         ...statusFacts(status),
       ],
+      next: agentSteps(io, config, table.names),
     });
     return { over: agent.run() };
   });
+}
+
+/** How to see, from another terminal, that it works. */
+function agentSteps(io: CliIo, config: Config, names: readonly string[]): Step[] {
+  const folder = config.dataDir === SETTINGS.dataDir.default
+    ? ""
+    : ` --data-dir ${shellWord(config.dataDir)}`;
+  const name = names.find((name) => !isWildcard(name));
+  return [{
+    what: "From another terminal, see how it does, and whether visitors get through:",
+    lines: [
+      commandLine(io, `agent status${folder}`),
+      ...name === undefined ? [] : [commandLine(io, `doctor ${name}${folder}`)],
+    ],
+  }];
 }
 
 /** The names of an enrolled agent: where the settings name none for `--to`, those that the session master has for it. */
@@ -299,18 +317,34 @@ class EnrolledNames {
   }
 }
 
-/** Lets `agent status` and `doctor` ask; an agent that can't be asked still serves. */
+/**
+ * Lets `agent status` and `doctor` ask; an agent that can't be asked still serves.
+ *
+ * @throws SallyportError `config_invalid` where an agent with the same data folder serves one of the names already: each
+ * would push the other out of the edge, in turn
+ */
 async function openStatusSocket(
   { io, log, life }: Base,
   dataDir: string,
+  table: ServiceTable,
   report: () => StatusReport,
 ): Promise<void> {
+  const data = new DataDir(dataDir);
+  const path = data.file(STATUS_SOCKET);
   try {
-    const data = new DataDir(dataDir);
     await data.make();
-    const socket = await serveStatus(data.file(STATUS_SOCKET), report);
+    const socket = await serveStatus(path, report);
     life.add("status", () => socket.close());
   } catch (error) {
+    const other = errorCode(error) === "address_in_use" ? await readStatus(path).catch(() => {}) : undefined;
+    const taken = new Set(other?.services.flatMap(({ names }) => names));
+    const twice = table.services.filter(({ shared }) => !shared).flatMap(({ names }) => names)
+      .find((name) => taken.has(name));
+    if (other !== undefined && twice !== undefined) {
+      const why = `process ${other.pid} serves ${twice} already, with the same data folder ${dataDir}; ` +
+        "stop that one first, or give this one another name and a --data-dir of its own";
+      throw new SallyportError("config_invalid", `Cannot start agent: ${why}`, { side: "config" });
+    }
     log.warn(
       { reason: errorCode(error) },
       `\`${io.program} agent status\` won't work: ${errorMessage(error)}`,

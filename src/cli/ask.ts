@@ -8,14 +8,12 @@ import { existsSync } from "node:fs";
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Command } from "./command.ts";
-import { IDENTITY_FILE } from "./data_dir.ts";
+import { ANSWERS_FILE, CREDENTIAL_FILE, IDENTITY_FILE } from "./data_dir.ts";
 import type { CliIo } from "./io.ts";
 import { shellWord } from "./startup.ts";
 
-/** The file in the data folder with the answers; a configuration file like any other. */
-export const ANSWERS_FILE = "agent.json";
-/** The file in the data folder with the credential that was typed. */
-export const CREDENTIAL_FILE = "agent.key";
+/** What a link of `agents add` has, and the mere address of a session master hasn't: its code. */
+const LINK = /^https?:\/\/.+#./;
 
 interface Question {
   /** The member of a configuration file that the answer becomes. */
@@ -31,7 +29,7 @@ const QUESTIONS: readonly Question[] = [
   {
     member: "master",
     options: ["master"],
-    text: "The session master's address, as `serve` prints it",
+    text: "The link that `agents add` printed, or the session master's address",
     standard: "http://127.0.0.1:8080",
   },
   {
@@ -78,10 +76,14 @@ export async function askForMissing(command: Command, io: CliIo): Promise<void> 
   io.err(`The agent needs ${missing.length} settings; it remembers the answers in ${path}.`);
   const answers = new Map<string, string>();
   for (const { member, text, standard } of missing) {
+    // The link stands for the agent's names and for a key of its own.
+    if (command.opts().join !== undefined && member !== "to") continue;
     const hint = standard === undefined ? "" : ` [${standard}]`;
     let answer = "";
     while (answer === "") answer = (await io.ask(`${text}${hint}: `)).trim() || (standard ?? "");
-    answers.set(member, answer);
+    // The link is good once: this start takes it, and the identity that it gives is what is remembered.
+    if (member === "master" && LINK.test(answer)) command.setOptionValue("join", answer);
+    else answers.set(member, answer);
   }
   await mkdir(folder, { recursive: true, mode: 0o700 });
   const secret = answers.get("credential");
@@ -93,7 +95,11 @@ export async function askForMissing(command: Command, io: CliIo): Promise<void> 
   }
   await writeFile(path, `${JSON.stringify(Object.fromEntries(answers), null, 2)}\n`, { mode: 0o600 });
   command.setOptionValue("config", path);
-  io.err(`Remembered in ${shellWord(path)}; \`agent\` without flags uses it from now on.\n`);
+  io.err(
+    `Remembered in ${
+      shellWord(path)
+    }: \`agent\` without flags uses it from now on. Delete it to be asked again.\n`,
+  );
 }
 
 /** The environment variable of a setting, by its option's name: `credentialFile` is SALLYPORT_CREDENTIAL_FILE. */

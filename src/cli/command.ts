@@ -49,6 +49,9 @@ const COMMON_FLAGS: ReadonlySet<string> = new Set([
   ...["allow", "ttl"],
 ]);
 
+/** Where a description would have fewer columns than this beside its term, it stands below it. */
+const DESCRIPTION_COLUMNS_MIN = 40;
+
 /** The flag that shows all flags and commands. */
 export const HELP_ALL = "--help-all";
 
@@ -108,6 +111,15 @@ export function helpConfiguration(all: boolean, rare: ReadonlySet<string>): Part
     subcommandTerm: (command) => command.name(),
     // Defaults and choices stand in it already.
     optionDescription: (option) => option.description,
+    minWidthToWrap: 20,
+    formatItem: (term, termWidth, description, helper) => {
+      const width = helper.helpWidth ?? 80;
+      const besides = width - termWidth - 4;
+      if (description === "" || besides >= DESCRIPTION_COLUMNS_MIN) {
+        return Help.prototype.formatItem.call(helper, term, termWidth, description, helper);
+      }
+      return `  ${term}\n      ${helper.boxWrap(description, width - 6).replaceAll("\n", "\n      ")}`;
+    },
     ...all ? { visibleOptions: visibleWithHidden } : {
       visibleCommands: (command) =>
         new Help().visibleCommands(command).filter((each) => !rare.has(each.name())),

@@ -14,6 +14,8 @@ export const SILENT_EDGE_MS = 5_000;
 export class Connecting {
   readonly #clock: Clock;
   readonly #log: Logger;
+  /** Steps that have been told: an attempt that follows a failed one takes the same. */
+  readonly #told = new Set<string>();
   #timer: Timer | undefined;
   #over = false;
 
@@ -24,14 +26,17 @@ export class Connecting {
 
   /** A token is being asked for. */
   asksMaster(master: string): void {
-    if (!this.#over) this.#log.info({ master }, "asking the session master for a token");
+    if (this.#over || !this.#isNew(`master ${master}`)) return;
+    this.#log.info({ master }, "asking the session master for a token");
   }
 
   /** An edge is being dialled. */
   dials(edge: HostPort, transport: string): void {
     if (this.#over) return;
     const at = formatHostPort(edge);
-    this.#log.info({ edge: at, transport }, "connecting to the edge");
+    if (this.#isNew(`edge ${at} ${transport}`)) {
+      this.#log.info({ edge: at, transport }, "connecting to the edge");
+    }
     this.#timer?.cancel();
     this.#timer = this.#clock.after(SILENT_EDGE_MS, () => {
       this.#log.warn(
@@ -40,6 +45,11 @@ export class Connecting {
           "--transport must be one that listens there",
       );
     });
+  }
+
+  #isNew(step: string): boolean {
+    const { size } = this.#told;
+    return this.#told.add(step).size > size;
   }
 
   /** A session stands: nothing more is told. */

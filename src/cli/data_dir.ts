@@ -38,6 +38,10 @@ export const TRANSPORTS_FILE = "known_transports";
 
 /** Who an agent is at its session master, with its secret key. */
 export const IDENTITY_FILE = "agent.identity";
+/** What was answered to an agent's questions; a configuration file like any other. */
+export const ANSWERS_FILE = "agent.json";
+/** The credential among these answers. */
+export const CREDENTIAL_FILE = "agent.key";
 /** The session master's database. */
 export const DATABASE_FILE = "master.db";
 /** How an edge is called at its session master. */
@@ -59,6 +63,8 @@ const KNOWN_FILES: readonly string[] = [
   PINS_FILE,
   TRANSPORTS_FILE,
   IDENTITY_FILE,
+  ANSWERS_FILE,
+  CREDENTIAL_FILE,
   DATABASE_FILE,
   `${DATABASE_FILE}-wal`,
   `${DATABASE_FILE}-shm`,

@@ -6,6 +6,7 @@
 import { basename, relative } from "node:path";
 import process from "node:process";
 import { createInterface } from "node:readline/promises";
+import { isatty } from "node:tty";
 import { SallyportError } from "../errors.ts";
 import { LineOutput, processWrite } from "../runtime/line_output.ts";
 import { terminalText } from "../telemetry/log.ts";
@@ -63,6 +64,14 @@ export function processIo(): CliIo {
   const err = new LineOutput(processWrite(2), (lost) => recovered(lost));
   // A command that prints and ends waits for its reader (`| less`); one that runs mustn't be kept from stopping.
   let graceMs = Infinity;
+  const startedOnTerminal = process.stdin.isTTY === true;
+  /** SIGHUP asks for a reload, unless it tells that the terminal is gone, which ends what runs on it. */
+  const onHangUp = (handler: (terminalIsGone: boolean) => void) => {
+    if (process.platform === "win32") return () => {};
+    const call = () => handler(startedOnTerminal && !isatty(0));
+    process.on("SIGHUP", call);
+    return () => void process.off("SIGHUP", call);
+  };
   return {
     program: programName(),
     env: process.env,
@@ -81,14 +90,18 @@ export function processIo(): CliIo {
       const stop = withoutEchoes(handler, () => performance.now());
       const handlers = signals.map((signal) => [signal, () => stop(signal)] as const);
       for (const [signal, call] of handlers) process.on(signal, call);
+      const undoHangUp = onHangUp((terminalIsGone) => {
+        if (terminalIsGone) stop("SIGTERM");
+      });
       return () => {
+        undoHangUp();
         for (const [signal, call] of handlers) process.off(signal, call);
       };
     },
     onReload(handler) {
-      if (process.platform === "win32") return () => {};
-      process.on("SIGHUP", handler);
-      return () => void process.off("SIGHUP", handler);
+      return onHangUp((terminalIsGone) => {
+        if (!terminalIsGone) handler();
+      });
     },
     onUpgrade(handler) {
       if (process.platform === "win32") return () => {};
@@ -118,7 +131,9 @@ export function withoutEchoes(
 }
 
 async function askOnTerminal(question: string): Promise<string> {
-  const lines = createInterface({ input: process.stdin, output: process.stderr });
+  // A dumb terminal edits its line by itself, and shows a program's control sequences as they are.
+  const terminal = process.env.TERM !== "dumb";
+  const lines = createInterface({ input: process.stdin, output: process.stderr, terminal });
   const ended = new AbortController();
   lines.once("close", () => ended.abort());
   lines.once("SIGINT", () => lines.close());

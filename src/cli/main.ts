@@ -87,6 +87,7 @@ const LISTED: Readonly<Record<string, readonly [group: string, summary: string]>
   "api-keys": ["Manage a session master:", "keys of its API, with scopes and tenants"],
   backup: ["Manage a session master:", "copy its database while it is in use"],
   service: ["Run it for good:", "install as a service of this machine, remove it, see how it is"],
+  doctor: ["Run it for good:", "say why a name isn't reached, step by step"],
   health: ["Run it for good:", "ask a running program whether it is ready"],
   completion: ["Run it for good:", "what bash, zsh or fish needs to complete commands and flags"],
   token: ["Keys and tokens:", "make a token without a session master"],
@@ -102,7 +103,7 @@ function createProgram(context: CliContext, all: boolean): Command {
   const { io } = context;
   const program = new Command("sallyport");
   program.description(
-    "A tunnel edge that speaks SniTun: visitors reach a server behind NAT by its\n" +
+    "A tunnel edge that speaks SniTun: visitors reach a server behind NAT by its " +
       "name, over TLS that only that server decrypts. Without a command: serve.",
   );
   program.version(`sallyport ${VERSION}`, "--version", "print the version");

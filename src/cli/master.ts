@@ -7,7 +7,7 @@ import { formatHostPort } from "../config/config.ts";
 import { addExamples, addSettings, type CliContext, type Command, readSettings } from "./command.ts";
 import { Keys } from "./keys.ts";
 import { createBase, localUrl, publicAddress, startMaster, warnOfPublicAddress } from "./parts.ts";
-import { agentCommand, keyOrigin } from "./serve.ts";
+import { agentCommand, keyOrigin, pageStep } from "./serve.ts";
 import { databaseFact, openManagement } from "./management.ts";
 import { reloadKeys } from "./key_reload.ts";
 import { printStartup } from "./startup.ts";
@@ -62,11 +62,14 @@ export function addMaster(program: Command, context: CliContext): void {
           ["admin key", keyOrigin(admin)],
           databaseFact(config),
         ],
-        next: {
-          what:
-            "Next, with an edge that has these Fernet keys, add an agent; the command that this prints starts it:",
-          lines: agentCommand(io, masters[0] && localUrl(masters[0]), admin.from),
-        },
+        next: [
+          {
+            what:
+              "Next, with an edge that has these Fernet keys, add an agent; the command that this prints starts it:",
+            lines: agentCommand(io, masters[0] && localUrl(masters[0]), admin.from),
+          },
+          ...masters[0] === undefined ? [] : [pageStep(masters[0], admin)],
+        ],
       });
     });
   });

@@ -22,9 +22,10 @@ import { findSealed, sealedFacts } from "./sealed.ts";
 import { hubLink, joinMaster, makeLedger } from "./ledger.ts";
 import { databaseFact, openManagement } from "./management.ts";
 import { reloadKeys } from "./key_reload.ts";
-import { printStartup, shellWord } from "./startup.ts";
+import { printStartup, shellWord, type Step } from "./startup.ts";
 import { runWorker, startWorkers, workerAssignment } from "./workers.ts";
 import { formatHostPort } from "../config/config.ts";
+import type { Address } from "../runtime/port.ts";
 
 /** Adds the command, which is also what runs without one. */
 export function addServe(program: Command, context: CliContext): void {
@@ -122,6 +123,7 @@ export function addServe(program: Command, context: CliContext): void {
               "Then visit its server by its name, through the tunnel (-k where its certificate is self-signed):",
             lines: [`curl -k https://demo.localhost:${visitors[0]?.port ?? 8443}/`],
           },
+          ...masters[0] === undefined ? [] : [pageStep(masters[0], admin)],
         ],
       });
     });
@@ -131,6 +133,15 @@ export function addServe(program: Command, context: CliContext): void {
 /** Where a key is from, for a start message. */
 export function keyOrigin({ from, made }: FoundKey<unknown>): string {
   return from === "settings" ? "as set" : made ? `${from}, made just now` : from;
+}
+
+/** Where agents are managed in a browser, and what opens it. */
+export function pageStep(master: Address, admin: FoundKey<unknown>): Step {
+  const key = admin.from === "settings" ? "the admin key" : `the key in ${admin.from}`;
+  return {
+    what: `Agents, sessions and usage, in a browser; ${key} logs in:`,
+    lines: [`${localUrl(master)}/`],
+  };
 }
 
 /** How to add an agent, with the admin key by its file so that it isn't printed. */

@@ -73,6 +73,16 @@ interface ClientHandshakeOptions extends HandshakeRequest {
   steps(host: ClientHandshakeHost): ClientSteps;
 }
 
+/** How other servers begin their answer; by chance an edge's random bytes do so once in a hundred billion sessions. */
+const FOREIGN: readonly (readonly [RegExp, string])[] = [
+  [/^HTTP\/1\./, "HTTP"],
+  [/^SSH-2\.0/, "SSH"],
+  // deno-lint-ignore no-control-regex
+  [/^\x15\x03[\0-\x04]\0\x02/, "TLS"],
+];
+/** The first bytes that tell a foreign protocol. */
+const FOREIGN_BYTES = 7;
+
 /** Opens one session. The connection's bytes go to it until it has handed them to the session. */
 export class ClientHandshake implements ByteStreamHandler, ClientHandshakeHost {
   /**
@@ -87,6 +97,8 @@ export class ClientHandshake implements ByteStreamHandler, ClientHandshakeHost {
   readonly #giveUp = (): void => this.fail(this.#options.signal?.reason);
   #timer: Timer | undefined;
   #over = false;
+  /** The first bytes that came, one character each, until there are enough to know a foreign protocol. */
+  #first = "";
 
   /** Throws `token_invalid` for what has no token's form: it is shown to nobody. */
   constructor(options: ClientHandshakeOptions) {
@@ -120,7 +132,9 @@ export class ClientHandshake implements ByteStreamHandler, ClientHandshakeHost {
   // From the connection.
 
   data(chunk: Bytes): void {
-    if (!this.#over && chunk.length > 0) this.attempt(() => this.#steps.receive(chunk));
+    if (this.#over || chunk.length === 0) return;
+    if (this.#first.length < FOREIGN_BYTES) this.#checkForeign(chunk);
+    if (!this.#over) this.attempt(() => this.#steps.receive(chunk));
   }
 
   end(): void {
@@ -176,6 +190,18 @@ export class ClientHandshake implements ByteStreamHandler, ClientHandshakeHost {
     } catch (error) {
       this.fail(asRefusal(error));
     }
+  }
+
+  /** A web server or an SSH server answers in a protocol of its own: that says more than a challenge that doesn't fit. */
+  #checkForeign(chunk: Bytes): void {
+    this.#first += String.fromCharCode(...chunk.subarray(0, FOREIGN_BYTES - this.#first.length));
+    const protocol = FOREIGN.find(([pattern]) => pattern.test(this.#first))?.[1];
+    if (protocol === undefined) return;
+    const { host, port } = this.#options.edge;
+    const why =
+      `Cannot open session: ${host}:${port} answers in ${protocol}, so it is no edge's port for agents; ` +
+      "check --edge, or --public-address of the session master";
+    this.fail(new SallyportError("unknown_protocol", why, { side: "peer", retryable: true }));
   }
 
   #unanswered(code: "session_refused" | "deadline_exceeded", what: string): void {

@@ -4,9 +4,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { after, before, describe, it } from "node:test";
-import { ANSWERS_FILE, askForMissing, CREDENTIAL_FILE } from "../../src/cli/ask.ts";
+import { askForMissing } from "../../src/cli/ask.ts";
 import { Command } from "../../src/cli/command.ts";
 import { Connecting, SILENT_EDGE_MS } from "../../src/cli/connecting.ts";
+import { ANSWERS_FILE, CREDENTIAL_FILE } from "../../src/cli/data_dir.ts";
 import type { CliIo } from "../../src/cli/io.ts";
 import { createMemoryNetwork } from "../../src/runtime/memory/memory.ts";
 import { type LogLine, recordingLogger } from "../support/tunnel.ts";
@@ -63,6 +64,17 @@ describe("an agent's questions", () => {
     assert.equal(again.opts().config, path);
   });
 
+  it("end with the link of `agents add`, which stands for key and names", async () => {
+    const dataDir = join(folder, "link");
+    const { io, asked } = terminal(["https://m.test/#a-code", "http://127.0.0.1:3000"]);
+    const command = agent({ dataDir });
+    await askForMissing(command, io);
+    assert.equal(asked.length, 2);
+    assert.equal(command.opts().join, "https://m.test/#a-code");
+    const kept = JSON.parse(await readFile(join(dataDir, ANSWERS_FILE), "utf8"));
+    assert.deepEqual(kept, { to: "http://127.0.0.1:3000" });
+  });
+
   it("are only about what is missing", async () => {
     const { io, asked } = terminal(["key"], { SALLYPORT_MASTER: "http://m.test" });
     await askForMissing(agent({ dataDir: join(folder, "part"), service: "a.test=127.0.0.1:1" }), io);
@@ -96,10 +108,16 @@ describe("a first connection", () => {
     ]);
     await network.advance(1);
     assert.match(lines.at(-1)?.message ?? "", /^no answer from e\.test:8443 yet: is it an edge's port/);
+    // The next attempt takes the same steps: they are told once, silence each time.
+    connecting.asksMaster("http://m.test");
     connecting.dials({ host: "e.test", port: 8443 }, "snitun");
+    await network.advance(SILENT_EDGE_MS);
+    assert.equal(lines.length, 4);
+    connecting.dials({ host: "other.test", port: 8443 }, "snitun");
+    assert.match(lines.at(-1)?.message ?? "", /^connecting to the edge/);
     connecting.done();
     await network.advance(SILENT_EDGE_MS);
-    connecting.dials({ host: "e.test", port: 8443 }, "snitun");
-    assert.equal(lines.length, 4);
+    connecting.dials({ host: "third.test", port: 8443 }, "snitun");
+    assert.equal(lines.length, 5);
   });
 });

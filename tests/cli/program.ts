@@ -51,7 +51,7 @@ export class Program {
     this.#child = spawn(runtime.command, [...runtime.args, ...main, ...args], {
       cwd,
       env: { ...inherited, ...env },
-      stdio: ["ignore", "pipe", "pipe"],
+      stdio: [on?.foreign === true ? "pipe" : "ignore", "pipe", "pipe"],
     });
     this.#child.stdout?.on("data", (part) => this.#take(() => this.stdout += String(part)));
     this.#child.stderr?.on("data", (part) => this.#take(() => this.stderr += String(part)));
@@ -90,6 +90,11 @@ export class Program {
       this.#watchers.add(look);
       look();
     });
+  }
+
+  /** Types a line, where the program is a foreign one. */
+  type(line: string): void {
+    this.#child.stdin?.write(`${line}\r`);
   }
 
   /** Its process's id. */

@@ -34,6 +34,7 @@ import {
   encodeCreditFrame,
   encodeOpen,
   encodeReason,
+  encodeReasonBody,
 } from "../../src/wire/credit/credit_frame.ts";
 import { Recorder } from "../protocol/mux/harness.ts";
 import { pattern } from "../support/seeded.ts";
@@ -740,6 +741,22 @@ export function creditSuite(what: string, make: (options?: LoneOptions) => Lone)
       assert.deepEqual(lone.refusals, []);
     });
 
+    it("an owner that throws at a new stream loses that stream, not the session", () => {
+      const lone = started();
+      const recorder = new Recorder();
+      lone.onStream = (stream) => {
+        stream.attach(recorder);
+        throw new TypeError("owner's fault");
+      };
+      lone.peerOpens(CREDIT_STREAM_FIRST_BYTES, false);
+      lone.only(RESET);
+      assert.equal(errorCode(recorder.error), "internal");
+      assert.deepEqual([lone.endCode(), lone.session.streams], [undefined, 0]);
+      lone.onStream = () => {};
+      lone.tell(DATA, lone.peerOpens().id, pattern(10, 1));
+      assert.equal(lone.session.bytesReceived, 10);
+    });
+
     it("a handler that throws loses its stream, not the session", () => {
       const lone = started();
       const { id, recorder } = lone.peerOpens();
@@ -804,13 +821,34 @@ export function creditSuite(what: string, make: (options?: LoneOptions) => Lone)
       assert.deepEqual(lone.only(PONG).body, pattern(16, 9));
     });
 
-    it("a peer that floods PONG loses its session at the budget for frames that do nothing", () => {
-      const lone = started();
-      for (let i = 0; i < IDLE_FRAMES_BURST; i++) lone.tell(PONG, 0, pattern(16, 9));
-      assert.equal(lone.endCode(), undefined);
-      lone.tell(PONG, 0, pattern(16, 9));
-      assert.equal(lone.endCode(), "limit_exceeded");
-    });
+    const credit = (bytes: number): Bytes => Uint8Array.of(0, 0, bytes >> 8, bytes & 255);
+    // What the peer repeats, on which stream, and whether it is a frame that does nothing.
+    const repeated: [string, number, (lone: Lone) => number, Bytes, boolean][] = [
+      ["PING", PING, () => 0, pattern(16, 9), true],
+      ["PONG", PONG, () => 0, pattern(16, 9), true],
+      ["GOAWAY", GOAWAY, () => 0, encodeReasonBody("shutdown"), true],
+      ["CREDIT of 4,095 bytes for the session", CREDIT, () => 0, credit(4_095), true],
+      ["CREDIT of 4,096 bytes for the session", CREDIT, () => 0, credit(4_096), false],
+      ["CREDIT of 4,095 bytes for a stream", CREDIT, (lone) => lone.peerOpens().id, credit(4_095), true],
+      ["CREDIT of 4,096 bytes for a stream", CREDIT, (lone) => lone.peerOpens().id, credit(4_096), false],
+      ["DATA of a byte", DATA, (lone) => lone.peerOpens().id, pattern(1, 1), false],
+    ];
+    for (const [name, type, on, body, isIdle] of repeated) {
+      it(`a peer that floods ${name} ${isIdle ? "loses its session" : "keeps its session"}`, () => {
+        const lone = started();
+        const frame = encodeCreditFrame(type, on(lone), body);
+        for (let i = 0; i < IDLE_FRAMES_BURST; i++) {
+          lone.say(frame);
+          // Answers must go out, else they pile up and end the session for another reason.
+          if (i % 50 === 0) lone.settle();
+        }
+        lone.settle();
+        assert.equal(lone.endCode(), undefined);
+        lone.say(frame);
+        lone.settle();
+        assert.equal(lone.endCode(), isIdle ? "limit_exceeded" : undefined);
+      });
+    }
 
     const patience = { pingIntervalMs: PING_INTERVAL_MS, silenceMaxMs: SILENCE_MAX_MS };
     for (const role of ["agent", "edge"] as const) {

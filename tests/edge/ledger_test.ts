@@ -12,6 +12,7 @@ import type { EdgeReport } from "../../src/wire/control/control_messages.ts";
 import { type AgentClaim, agentMembers } from "../../src/wire/token/agent_claim.ts";
 import { AlertDescription } from "../../src/wire/tls/tls_alert.ts";
 import { assertAlert, FERNET_KEY, NOTHING, TestEdge } from "../support/tunnel.ts";
+import { seedOf } from "../support/seeded.ts";
 
 const NONE: AgentClaim = { generation: 1, limits: {}, agentNetworks: [], visitorNetworks: [] };
 const claim = (more: Partial<AgentClaim> = {}) =>
@@ -161,6 +162,7 @@ describe("a token bucket", () => {
           assert.ok(passed <= rate * nowMs / 1000 + burst + 1, `${passed} bytes in ${nowMs} ms`);
         },
       ),
+      { seed: seedOf(51), numRuns: 100 },
     );
   });
 });

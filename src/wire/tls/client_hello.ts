@@ -7,7 +7,7 @@
 import type { Bytes } from "../../bytes/bytes.ts";
 import { ByteReader, OutOfBounds } from "../../bytes/reader.ts";
 import type { ErrorCode } from "../../errors.ts";
-import { canonicalHostname, hostnameFault, printableName } from "../hostname.ts";
+import { canonicalHostname, HOSTNAME_MAX_LENGTH, hostnameFault, printableName } from "../hostname.ts";
 import { AlertDescription } from "./tls_alert.ts";
 
 /** A connection must show what it is, and a visitor its whole ClientHello, by then; absolute, never extended. */
@@ -216,8 +216,12 @@ function parseExtensions(extensions: ByteReader): HelloOutcome {
   }
   alpnProtocols ??= [];
   if (name === undefined) return { kind: "hello", serverName: undefined, alpnProtocols };
-  const text = Array.from(name, (byte) => String.fromCharCode(byte)).join("");
-  const fault = hostnameFault(text);
+  // A name that is too long is judged by its length: a stranger's 64 KiB aren't worth a text.
+  const isLong = name.length > HOSTNAME_MAX_LENGTH + 1;
+  const text = latin1(isLong ? name.subarray(0, HOSTNAME_MAX_LENGTH) : name);
+  const fault = isLong
+    ? `it has ${name.length} characters, at most ${HOSTNAME_MAX_LENGTH} are allowed`
+    : hostnameFault(text);
   if (fault !== undefined) {
     const detail = `its server name "${printableName(text)}" can't be routed: ${fault}`;
     return {
@@ -238,9 +242,14 @@ function parseAlpn(extension: ByteReader): string[] | undefined {
   while (list.left > 0) {
     const length = list.u8();
     if (length === 0) return undefined;
-    protocols.push(String.fromCharCode(...list.bytes(length)));
+    protocols.push(latin1(list.bytes(length)));
   }
   return protocols;
+}
+
+/** A few bytes as text, one character each. */
+function latin1(bytes: Uint8Array): string {
+  return String.fromCharCode.apply(undefined, bytes as unknown as number[]);
 }
 
 function malformed(detail: string): HelloOutcome {

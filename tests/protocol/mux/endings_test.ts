@@ -43,6 +43,13 @@ describe("Endings", () => {
     assert.equal(watch.tick(1001), 1050);
   });
 
+  it("tick() never asks for a call at once, even where a stream that was reset isn't forgotten", () => {
+    const watch = new Endings<Fake>({ closeBehindData() {}, reset() {} });
+    watch.watch(fake("a", { closePending: true }), 0, 50);
+    assert.equal(watch.tick(50), 51);
+    assert.equal(watch.tick(60), 61);
+  });
+
   // What the stream holds when it is looked at, and what becomes of it.
   const table: [string, Partial<Fake>, (stream: Fake) => void, string[]][] = [
     ["an empty stream that stood still is closed", {}, () => {}, ["close a"]],

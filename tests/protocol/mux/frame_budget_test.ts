@@ -5,6 +5,7 @@ import {
   IDLE_FRAMES_BURST,
   IDLE_FRAMES_PER_SECOND,
 } from "../../../src/protocol/mux/frame_budget.ts";
+import { errorCode } from "../../../src/errors.ts";
 
 /** Spends until the budget ends it, at most `count` times; how many it took. */
 function spend(budget: FrameBudget, count: number): number {
@@ -12,7 +13,7 @@ function spend(budget: FrameBudget, count: number): number {
     try {
       budget.spend();
     } catch (error) {
-      assert.equal((error as { code: string }).code, "limit_exceeded");
+      if (errorCode(error) !== "limit_exceeded") throw error;
       return taken;
     }
   }
@@ -44,5 +45,33 @@ describe("FrameBudget", () => {
       if (now < each) break;
     }
     assert.ok(nowMs < 1_000 && taken <= 2 * IDLE_FRAMES_BURST, `${taken} frames in ${nowMs} ms`);
+  });
+
+  it("spend() earns a frame every 0.1 ms, and never more than a burst", () => {
+    for (
+      const [waitedMs, frames] of [
+        [0.09, 0],
+        [0.1, 1],
+        [0.2, 2],
+        [1, 10],
+        [1_999, 19_990],
+        [2_000, IDLE_FRAMES_BURST],
+        [3_600_000, IDLE_FRAMES_BURST],
+      ] as const
+    ) {
+      let nowMs = 0;
+      const budget = new FrameBudget(() => nowMs);
+      spend(budget, IDLE_FRAMES_BURST);
+      nowMs += waitedMs;
+      assert.equal(spend(budget, 2 * IDLE_FRAMES_BURST), frames, `after ${waitedMs} ms`);
+    }
+  });
+
+  it("spend() counts from the session's start", () => {
+    let nowMs = 5_000_000;
+    const budget = new FrameBudget(() => nowMs);
+    spend(budget, IDLE_FRAMES_BURST);
+    nowMs += 1;
+    assert.equal(spend(budget, 100), 10);
   });
 });

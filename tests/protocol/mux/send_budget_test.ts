@@ -1,6 +1,6 @@
 /** What a session holds to send, where some hundreds of its streams stall. */
 import assert from "node:assert/strict";
-import { test } from "node:test";
+import { describe, it, test } from "node:test";
 import { BlockPool } from "../../../src/bytes/block_pool.ts";
 import { ChunkQueue } from "../../../src/bytes/chunk_queue.ts";
 import { SendBudget, type SendingStream } from "../../../src/protocol/mux/send_budget.ts";
@@ -55,4 +55,164 @@ test("a stream alone may hold as much as its own bound says", () => {
   const writer = new Writer(budget);
   writer.drain();
   assert.equal(writer.outgoing.byteLength, DEFAULT_QUEUE_LIMITS.outgoingHighBytes);
+});
+
+/** A budget with small bounds, a stream, and what the stream has heard. */
+function bench(limits: { high?: number; low?: number; max?: number } = {}) {
+  const { high = 1_000, low = 400, max = 2_000 } = limits;
+  const sender = { held: false, passes: (_queuedBytes: number) => true, ready: () => {} };
+  const budget = new SendBudget<SendingStream>({
+    ...DEFAULT_QUEUE_LIMITS,
+    outgoingMaxBytes: max,
+    outgoingLowBytes: low,
+    outgoingHighBytes: high,
+  }, sender);
+  let drained = 0;
+  const stream: SendingStream = { outgoing: new ChunkQueue(blocks), drain: () => void drained++ };
+  return {
+    budget,
+    sender,
+    stream,
+    drained: () => drained,
+    queue: (byteLength: number) => budget.queue(stream, new Uint8Array(byteLength)),
+    /** As if other streams held this much. */
+    others: (byteLength: number) => budget.sent(-byteLength),
+    /** Some of the stream's bytes go out. */
+    send: (byteLength: number) => {
+      stream.outgoing.drop(byteLength);
+      budget.sent(byteLength);
+    },
+  };
+}
+
+describe("SendBudget: bounds", () => {
+  it("queue() is true up to the stream's bound", () => {
+    const { queue } = bench({ max: 2_000 });
+    assert.equal(queue(2_000), true);
+    assert.equal(queue(1), false);
+  });
+
+  it("queue() is true up to the session's budget", () => {
+    const { queue, others } = bench();
+    others(SESSION_SEND_BUDGET_BYTES - 10);
+    assert.equal(queue(10), true);
+    assert.equal(queue(1), false);
+  });
+
+  it("queue() hands the stream to the sender", () => {
+    const { budget, sender, stream } = bench();
+    const ready: unknown[] = [];
+    Object.assign(sender, { ready: (stream: unknown) => ready.push(stream) });
+    budget.queue(stream, new Uint8Array(1));
+    assert.deepEqual(ready, [stream]);
+  });
+
+  it("mayGoOn() is true below the stream's high mark, where the sender lets it pass", () => {
+    const { budget, sender, stream, queue } = bench({ high: 1_000 });
+    queue(999);
+    assert.equal(budget.mayGoOn(stream), true);
+    sender.passes = (queuedBytes) => queuedBytes < 999;
+    assert.equal(budget.mayGoOn(stream), false);
+    sender.passes = () => true;
+    queue(1);
+    assert.equal(budget.mayGoOn(stream), false);
+  });
+
+  it("a stream has a 512th of what is left once half of the budget is used", () => {
+    const half = SESSION_SEND_BUDGET_BYTES / 2;
+    for (
+      const [others, most] of [
+        [half - 1_000_000, 1_000_000],
+        [half - 131_072 + 512, 131_071],
+        [half + 100_000, (half - 100_000 - 130_816) / 512],
+        [SESSION_SEND_BUDGET_BYTES - 5_130, 10],
+      ] as const
+    ) {
+      const { budget, stream, queue, others: hold } = bench({ high: 1_000_000, max: 2_000_000 });
+      hold(others);
+      const below = Math.ceil(most) - 1;
+      queue(below);
+      assert.equal(budget.mayGoOn(stream), true, `${others}: ${below}`);
+      queue(Math.ceil(most) - below + 2);
+      assert.equal(budget.mayGoOn(stream), false, `${others}: ${below} and more`);
+    }
+  });
+});
+
+describe("SendBudget: drain", () => {
+  it("tellDrained() tells a waiting stream at its low mark, once", () => {
+    const { budget, stream, queue, send, drained } = bench({ high: 1_000, low: 400 });
+    queue(1_000);
+    budget.tellDrained();
+    assert.equal(budget.mayGoOn(stream), false);
+    send(599);
+    budget.tellDrained();
+    assert.equal(drained(), 0);
+    send(1);
+    budget.tellDrained();
+    budget.tellDrained();
+    assert.equal(drained(), 1);
+  });
+
+  it("tellDrained() waits for half of the share where that is less", () => {
+    const { budget, stream, queue, send, others, drained } = bench({ high: 100_000, low: 50_000 });
+    queue(1_000);
+    // The share of what is left is 1,000 bytes then.
+    others(SESSION_SEND_BUDGET_BYTES - 1_000 - 512_000);
+    assert.equal(budget.mayGoOn(stream), false);
+    send(498);
+    budget.tellDrained();
+    assert.equal(drained(), 0);
+    send(2);
+    budget.tellDrained();
+    assert.equal(drained(), 1);
+  });
+
+  it("tellDrained() tells nobody while the sender is held", () => {
+    const { budget, sender, stream, queue, send, drained } = bench();
+    queue(1_000);
+    budget.mayGoOn(stream);
+    send(1_000);
+    sender.held = true;
+    budget.tellDrained();
+    assert.equal(drained(), 0);
+    sender.held = false;
+    budget.tellDrained();
+    assert.equal(drained(), 1);
+  });
+
+  it("tellDrained() stops at the stream that fills the connection, and tells the rest later", () => {
+    const { budget, sender } = bench();
+    const told: string[] = [];
+    for (const name of ["a", "b"]) {
+      const stream: SendingStream = {
+        outgoing: new ChunkQueue(blocks),
+        drain: () => {
+          told.push(name);
+          sender.held = true;
+        },
+      };
+      budget.queue(stream, new Uint8Array(1_000));
+      budget.mayGoOn(stream);
+      stream.outgoing.clear();
+    }
+    budget.tellDrained();
+    assert.deepEqual(told, ["a"]);
+    sender.held = false;
+    budget.tellDrained();
+    assert.deepEqual(told, ["a", "b"]);
+  });
+
+  it("forget() drops the stream's bytes and its wait", () => {
+    const { budget, stream, queue, others, drained } = bench({ max: 100_000 });
+    others(SESSION_SEND_BUDGET_BYTES - 1_000);
+    assert.equal(queue(1_000), true);
+    budget.mayGoOn(stream);
+    budget.forget(stream);
+    assert.equal(stream.outgoing.byteLength, 0);
+    budget.tellDrained();
+    assert.equal(drained(), 0);
+    assert.equal(queue(1_000), true, "its bytes are free again");
+    assert.equal(queue(1), false);
+  });
 });

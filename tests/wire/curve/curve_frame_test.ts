@@ -6,6 +6,7 @@ import * as frames from "../../../src/wire/curve/curve_frame.ts";
 import { RangeSet } from "../../../src/protocol/curve/range_set.ts";
 import { errorCode } from "../../../src/errors.ts";
 import { seedOf } from "../../support/seeded.ts";
+import { codeOf } from "../../support/code_of.ts";
 
 type Heard = unknown[];
 
@@ -174,12 +175,7 @@ test("ACK: ranges are read as written, the highest ones when they don't all fit"
 test("arbitrary bytes are read or refused, never anything else", () => {
   fc.assert(
     fc.property(fc.uint8Array({ maxLength: 60 }), (bytes) => {
-      try {
-        read(bytes as Bytes);
-      } catch (error) {
-        assert.equal(errorCode(error), "frame_invalid");
-        assert.match((error as Error).message, /^Cannot read packet: /);
-      }
+      assert.match(codeOf(() => read(bytes as Bytes)), /^(none|frame_invalid)$/);
     }),
     { seed: seedOf(5), numRuns: 3_000 },
   );

@@ -274,7 +274,7 @@ describe("PROXY headers", () => {
         let first: ProxyOutcome = { kind: "incomplete" };
         for (let end = 1; end <= bytes.length && first.kind === "incomplete"; end++) {
           first = parseProxyHeader(bytes.slice(0, end));
-          if (first.kind === "header") assert.equal(first.length, end);
+          assert.ok(first.kind !== "header" || first.length === end);
         }
         assert.equal(parseProxyHeader(bytes).kind, first.kind);
         if (first.kind !== "header") return;

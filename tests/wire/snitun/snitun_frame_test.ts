@@ -158,7 +158,7 @@ describe("SniTun frames", () => {
           const header = new Uint8Array(any);
           const problem = frame.checkHeader(header, version);
           assert.ok(problem === undefined || problem instanceof SallyportError);
-          if (problem === undefined) assert.ok(frame.frameSize(header) <= MAX);
+          assert.ok(problem !== undefined || frame.frameSize(header) <= MAX);
           for (const address of [frame.decodeCallerExtra(header), frame.decodeCallerPayload(header)]) {
             if (address === undefined) continue;
             assert.equal(frame.decodeCallerPayload(frame.encodeCallerPayload(address, zeros)), address);

@@ -2,7 +2,6 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
 import type { Bytes } from "../../../src/bytes/bytes.ts";
-import { errorCode } from "../../../src/errors.ts";
 import {
   encodeClientAuth,
   encodeCount,
@@ -31,6 +30,7 @@ import {
 import { hex, readRecorded, toHex } from "../../pipe/vectors.ts";
 import { PIPE_BODY_MAX_BYTES } from "../../../src/wire/sodium/sodium_pdu.ts";
 import { seedOf } from "../../support/seeded.ts";
+import { codeOf } from "../../support/code_of.ts";
 
 const recorded = await readRecorded();
 const header = (type: number, size: number, magic = 0xbaadc0de): Bytes => {
@@ -38,14 +38,6 @@ const header = (type: number, size: number, magic = 0xbaadc0de): Bytes => {
   encodeHeader(type as PduType, size, bytes);
   new DataView(bytes.buffer).setUint32(0, magic);
   return bytes;
-};
-const codeOf = (run: () => unknown): string => {
-  try {
-    run();
-  } catch (error) {
-    return errorCode(error);
-  }
-  return "none";
 };
 
 describe("sodium-tcp PDUs", () => {

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
-import { SallyportError } from "../../../src/errors.ts";
+import type { Bytes } from "../../../src/bytes/bytes.ts";
+import { errorCode, SallyportError } from "../../../src/errors.ts";
 import tokens from "../../vectors/snitun-tokens.json" with { type: "json" };
 import {
   encodeTokenPayload,
@@ -25,6 +26,16 @@ const good = {
 };
 
 const aliases = (count: number) => Array.from({ length: count }, (_, i) => `a${i}.example`);
+
+/** What becomes of a payload: the sizes of its keys, or code and message of the refusal. */
+function outcomeOf(bytes: Bytes): string {
+  try {
+    const { aesKey, aesIv } = parseTokenPayload(bytes);
+    return `${aesKey.length} and ${aesIv.length} bytes`;
+  } catch (error) {
+    return `${errorCode(error)}: ${(error as Error).message}`;
+  }
+}
 
 describe("token payloads", () => {
   it("are read with canonical names, each once, and keep what SniTun doesn't know", () => {
@@ -87,13 +98,7 @@ describe("token payloads", () => {
       fc.property(fc.array(change, { minLength: 1, maxLength: 4 }), fc.nat(valid.length), (changes, end) => {
         for (const bytes of [valid.slice(), valid.slice(0, end)]) {
           for (const [at, value] of changes) if (at < bytes.length) bytes[at] = value;
-          try {
-            const claims = parseTokenPayload(bytes);
-            assert.deepEqual([claims.aesKey.length, claims.aesIv.length], [32, 16]);
-          } catch (error) {
-            assert.equal((error as SallyportError).code, "token_invalid");
-            assert.doesNotMatch((error as SallyportError).message, /b4b4b4|969696/, "a secret in a message");
-          }
+          assert.match(outcomeOf(bytes), /^(32 and 16 bytes$|token_invalid: (?!.*(b4b4b4|969696)))/);
         }
       }),
       { seed: seedOf(29), numRuns: 1500 },
