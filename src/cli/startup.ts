@@ -18,7 +18,7 @@ interface Startup {
 }
 
 /** A step of a start message: what it does, and the command line for it, which may have several lines. */
-interface Step {
+export interface Step {
   readonly what: string;
   readonly lines: readonly string[];
 }
