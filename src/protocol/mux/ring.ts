@@ -8,7 +8,7 @@
 export const SMALL_BYTES = 2 * 1024;
 
 /** What a {@link Ring} links streams by. */
-interface Ringed<Stream> {
+export interface Ringed<Stream> {
   nextReady: Stream | undefined;
 }
 
