@@ -27,7 +27,7 @@ export interface MasterCredential {
 }
 
 /** A session master. */
-interface MasterClientOptions {
+export interface MasterClientOptions {
   /** Its base URL, such as `https://master.example.org`. */
   readonly master: string;
   /** Absent where none is needed. */

@@ -36,6 +36,7 @@ import { SHUTDOWN_GRACE_MS } from "../transport/port.ts";
 import { formatPublishClaim } from "../wire/token/claims.ts";
 import { isWildcard } from "../wire/wildcard.ts";
 import { AccessLogs } from "./access_log.ts";
+import { CertificateReports } from "../agent/certificate_reports.ts";
 import { agentNetwork } from "./agent_proxy.ts";
 import { askForMissing } from "./ask.ts";
 import { serviceConnectors } from "./certificates.ts";
@@ -167,6 +168,16 @@ async function runAgent(command: Command, { io }: CliContext): Promise<number> {
       },
       publish: publish.map(formatPublishClaim),
     });
+    if (access.identity !== undefined) {
+      const reports = new CertificateReports({
+        ...{ clock: runtime.clock, log, master: access.master, insecure: config.insecureMaster },
+        ...network.fetch === undefined ? {} : { fetch: network.fetch },
+        credential: identityCredential(access.identity, () => runtime.clock.wallMs()),
+        certificates: () => table.certificates,
+      });
+      reports.start();
+      life.add("certificate reports", () => reports.close());
+    }
     const stock = new GrantStock(async () => {
       const grant = await grants();
       if (await enrolled.heard([grant.hostname, ...grant.aliases])) {

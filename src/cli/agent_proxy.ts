@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { fetchOver } from "../agent/fetch_over.ts";
+import { fetchOver } from "../runtime/fetch_over.ts";
 import type { MasterGrantOptions } from "../agent/grant.ts";
 import type { Config } from "../config/config.ts";
 import { proxyUrl } from "../config/values.ts";

@@ -34,6 +34,7 @@ import { addService } from "./service.ts";
 import { addSnocat } from "./snocat.ts";
 import { shellWord } from "./startup.ts";
 import { addToken } from "./token.ts";
+import { addWebhooks } from "./webhooks.ts";
 
 /**
  * Runs the program.
@@ -85,6 +86,7 @@ const LISTED: Readonly<Record<string, readonly [group: string, summary: string]>
   audit: ["Manage a session master:", "who did what"],
   keys: ["Manage a session master:", "its Fernet keys: list, add, retire"],
   "api-keys": ["Manage a session master:", "keys of its API, with scopes and tenants"],
+  webhooks: ["Manage a session master:", "whom it tells of events: add, list, test, remove, log"],
   backup: ["Manage a session master:", "copy its database while it is in use"],
   service: ["Run it for good:", "install as a service of this machine, remove it, see how it is"],
   doctor: ["Run it for good:", "say why a name isn't reached, step by step"],
@@ -97,7 +99,15 @@ const LISTED: Readonly<Record<string, readonly [group: string, summary: string]>
   snocat: ["Other protocols:", "public TCP ports over QUIC, as snocat-cli 0.8 does it"],
 };
 /** Commands that only help with `--help-all` lists. */
-const RARE: ReadonlySet<string> = new Set(["cert", "pipe", "snocat", "audit", "api-keys", "backup"]);
+const RARE: ReadonlySet<string> = new Set([
+  "cert",
+  "pipe",
+  "snocat",
+  "audit",
+  "api-keys",
+  "webhooks",
+  "backup",
+]);
 
 function createProgram(context: CliContext, all: boolean): Command {
   const { io } = context;
@@ -127,6 +137,7 @@ function createProgram(context: CliContext, all: boolean): Command {
       addAgents,
       addRecords,
       addMasterKeys,
+      addWebhooks,
       addService,
       addHealth,
       addCompletion,

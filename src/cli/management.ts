@@ -9,19 +9,22 @@ import { KeyRing } from "../master/key_ring.ts";
 import { Management } from "../master/management.ts";
 import { isPostgresUrl } from "../master/store/database.ts";
 import { openStore } from "../master/store/sql_store.ts";
+import { webhookFetch } from "../master/webhooks/destination.ts";
+import { WebhookSender } from "../master/webhooks/sender.ts";
 import { DATABASE_FILE, DataDir } from "./data_dir.ts";
 import type { FoundFernetKeys } from "./keys.ts";
-import type { Base } from "./parts.ts";
+import { type Base, networks } from "./parts.ts";
 
 type Place = Pick<Config, "database" | "dataDir">;
 
 /** Opens the database, and takes the Fernet keys that it has. */
 export async function openManagement(
   base: Base,
-  config: Place,
+  config: Place & Pick<Config, "webhookNetworks">,
   fernet: FoundFernetKeys,
 ): Promise<Management> {
-  const { runtime: { clock }, log, life } = base;
+  const { runtime, log, metrics, life } = base;
+  const { clock } = runtime;
   const place = databasePlace(config);
   // SQLite makes files with the folder's protection and the umask's; the folder is its owner's alone.
   if (config.database === undefined) await new DataDir(config.dataDir).make();
@@ -31,7 +34,20 @@ export async function openManagement(
   const hub = new EdgeHub({ store, keys, clock, log });
   life.add("edges", () => hub.close());
   await hub.start();
-  return new Management({ store, hub, keys, clock });
+  const webhookNetworks = networks(config.webhookNetworks);
+  const sender = new WebhookSender({
+    store,
+    clock,
+    log,
+    metrics,
+    fetch: webhookFetch(runtime, webhookNetworks),
+  });
+  life.add("webhooks", () => sender.close());
+  sender.start();
+  return new Management({
+    ...{ store, hub, keys, clock, sender },
+    ...webhookNetworks === undefined ? {} : { webhookNetworks },
+  });
 }
 
 /** Where the database is. */

@@ -204,7 +204,8 @@ export function publishFacts({ publishPorts, publishListen }: Config): (readonly
   return [["public ports", `${publishPorts.first}-${publishPorts.last} on ${publishListen}`]];
 }
 
-function networks(cidrs: readonly string[]): NetworkSet | undefined {
+/** A set of networks of the settings; undefined where there are none. */
+export function networks(cidrs: readonly string[]): NetworkSet | undefined {
   return cidrs.length > 0 ? new NetworkSet(cidrs) : undefined;
 }
 

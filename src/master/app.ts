@@ -17,6 +17,7 @@ import { addEdgesApi } from "./api/edges.ts";
 import { addKeysApi } from "./api/keys.ts";
 import type { ApiParts } from "./api/parts.ts";
 import { addRecordsApi } from "./api/records.ts";
+import { addWebhooksApi } from "./api/webhooks.ts";
 import { type Credential, type Credentials, firstOf } from "./credentials.ts";
 import type { MasterEnv } from "./env.ts";
 import { authenticate, boundedJson, countRequests, FailureGuard } from "./guards.ts";
@@ -90,7 +91,7 @@ const ENDPOINTS = [routes.indexRoute, ...STATUS_ROUTES, routes.openapiRoute];
  * | endpoint | |
  * | --- | --- |
  * | `POST /v1/tokens` | issues a token to a credential |
- * | `/v1/agents`, `/v1/sessions`, `/v1/usage`, `/v1/audit`, `/v1/keys`, … | with {@link MasterOptions.management} |
+ * | `/v1/agents`, `/v1/sessions`, `/v1/usage`, `/v1/audit`, `/v1/keys`, `/v1/webhooks`, … | with {@link MasterOptions.management} |
  * | `GET /` | for browsers the management page, with {@link MasterOptions.management}; otherwise what there is |
  * | `GET /healthz`, `GET /readyz` | whether it runs, whether it can work |
  * | `GET /metrics` | Prometheus' text format |
@@ -191,6 +192,7 @@ export function createMasterApp(options: MasterOptions): OpenAPIHono<MasterEnv> 
       ...addAgentsApi(app, parts, failures),
       ...addRecordsApi(app, parts),
       ...addKeysApi(app, parts),
+      ...addWebhooksApi(app, parts),
       ...addEdgesApi(app, { management, clock, ring: options.ring, failures, log }),
     );
     addPage(app, { management, clock, credentials, failures, calls, log });

@@ -7,6 +7,8 @@
 import { createHash, randomBytes } from "node:crypto";
 import { generateFernetKey } from "../crypto/fernet.ts";
 import type { Clock } from "../runtime/port.ts";
+import type { NetworkSet } from "../wire/ip/networks.ts";
+import { type Actor, auditEntry, requireTenant, sees, shown } from "./actor.ts";
 import type { EdgeHub } from "./edge_hub.ts";
 import { fernetKeyId, type FernetKeyInfo, type KeyRing } from "./key_ring.ts";
 import {
@@ -19,6 +21,10 @@ import {
 } from "./model.ts";
 import { Problem } from "./problem.ts";
 import { type AgentQuery, type Page, type Store, StoreConflict } from "./store/store.ts";
+import type { WebhookSender } from "./webhooks/sender.ts";
+import { Webhooks } from "./webhooks/webhooks.ts";
+
+export type { Actor };
 
 /** A join code is good for this long, unless another time is asked for. */
 export const JOIN_TTL_DEFAULT_S = 24 * 3600;
@@ -27,16 +33,6 @@ export const JOIN_TTL_MAX_S = 31 * 24 * 3600;
 /** Random bytes of a join code. */
 const JOIN_CODE_BYTES = 20;
 const API_KEY_BYTES = 32;
-
-/** Who asks for something. */
-export interface Actor {
-  /** The credential's id, for the audit log. */
-  readonly id: string;
-  /** The tenant that it sees, or {@link ALL_TENANTS}. */
-  readonly tenant: string;
-  /** The request's id. */
-  readonly request: string;
-}
 
 /** A code for one agent to enrol with. */
 export interface IssuedJoin {
@@ -54,6 +50,10 @@ export interface ManagementOptions {
   readonly hub: EdgeHub;
   readonly keys: KeyRing;
   readonly clock: Clock;
+  /** Sends messages to webhooks; they wait when absent. */
+  readonly sender?: WebhookSender;
+  /** The operator's own networks that webhooks may go to; none when absent. */
+  readonly webhookNetworks?: NetworkSet;
 }
 
 /** See the module. Throws {@link Problem}s, which name the member at fault. */
@@ -61,13 +61,19 @@ export class Management {
   readonly store: Store;
   readonly hub: EdgeHub;
   readonly keys: KeyRing;
+  readonly webhooks: Webhooks;
   readonly #clock: Clock;
 
-  constructor({ store, hub, keys, clock }: ManagementOptions) {
+  constructor({ store, hub, keys, clock, sender, webhookNetworks }: ManagementOptions) {
     this.store = store;
     this.hub = hub;
     this.keys = keys;
     this.#clock = clock;
+    this.webhooks = new Webhooks({
+      ...{ store, clock },
+      ...sender === undefined ? {} : { sender },
+      ...webhookNetworks === undefined ? {} : { networks: webhookNetworks },
+    });
   }
 
   /** Adds an agent, with a join code unless `withJoin` is false. */
@@ -78,7 +84,7 @@ export class Management {
   ): Promise<{ readonly agent: Agent; readonly join: IssuedJoin }> {
     const nowMs = this.#clock.wallMs();
     const tenant = wanted.tenant ?? (actor.tenant === ALL_TENANTS ? DEFAULT_TENANT : actor.tenant);
-    this.#mayUse(actor, tenant);
+    requireTenant(actor, tenant);
     const agent: Agent = {
       ...definedPolicy(wanted),
       tenant,
@@ -122,7 +128,7 @@ export class Management {
     revision: number | undefined,
   ): Promise<Agent> {
     return await this.#change(actor, idOrName, revision, "agent.changed", (agent) => {
-      if (change.tenant !== undefined && change.tenant !== null) this.#mayUse(actor, change.tenant);
+      if (change.tenant !== undefined && change.tenant !== null) requireTenant(actor, change.tenant);
       return { ...agent, ...definedPolicy({ ...agent, ...change }) };
     }, Object.keys(change));
   }
@@ -199,7 +205,7 @@ export class Management {
     actor: Actor,
     wanted: Omit<ApiKey, "id" | "createdAtMs">,
   ): Promise<{ readonly info: ApiKey; readonly key: string }> {
-    this.#mayUse(actor, wanted.tenant);
+    requireTenant(actor, wanted.tenant);
     const key = `sallyport_key_${randomBytes(API_KEY_BYTES).toString("base64url")}`;
     const info = {
       ...wanted,
@@ -229,7 +235,7 @@ export class Management {
 
   /** Adds a Fernet key, with which tokens are made from now on. */
   async addFernetKey(actor: Actor, key: string = generateFernetKey()): Promise<FernetKeyInfo> {
-    this.#mayUse(actor, ALL_TENANTS);
+    requireTenant(actor, ALL_TENANTS);
     const id = fernetKeyId(key);
     if (this.keys.list().some((known) => known.id === id)) {
       throw new Problem(409, `Cannot add key: ${id} is known already`, {
@@ -250,7 +256,7 @@ export class Management {
 
   /** Retires a Fernet key: tokens that it made are refused from now on, and sessions that they opened go on. */
   async retireFernetKey(actor: Actor, id: string): Promise<void> {
-    this.#mayUse(actor, ALL_TENANTS);
+    requireTenant(actor, ALL_TENANTS);
     const known = this.keys.list();
     if (!known.some((key) => key.id === id)) {
       throw new Problem(404, `Cannot find key ${shown(id)}; GET /v1/keys lists them`);
@@ -309,41 +315,19 @@ export class Management {
     return { issued: { code, expiresAtMs }, stored: { digest: secretDigest(code), expiresAtMs } };
   }
 
-  #mayUse(actor: Actor, tenant: string): void {
-    if (sees(actor, tenant)) return;
-    const whose = tenant === ALL_TENANTS ? "all tenants" : `tenant ${shown(tenant)}`;
-    throw new Problem(403, `Cannot act for ${whose}: the key is tenant ${actor.tenant}'s`, {
-      errors: [{ member: "tenant", pointer: "#/tenant", detail: "is not the key's own" }],
-    });
-  }
-
   #entry(
     actor: Actor,
     action: string,
     subject: { readonly id: string; readonly tenant: string },
     detail: AuditEntry["detail"],
   ): AuditEntry {
-    const { id, tenant } = subject;
-    return {
-      atMs: this.#clock.wallMs(),
-      actor: actor.id,
-      action,
-      subject: id,
-      tenant,
-      request: actor.request,
-      detail,
-    };
+    return auditEntry(actor, this.#clock.wallMs(), action, subject, detail);
   }
 }
 
 /** What the store keeps of a secret that somebody presents: its SHA-256. The secrets are random, so that is enough. */
 export function secretDigest(secret: string): string {
   return createHash("sha256").update(secret, "utf8").digest("base64url");
-}
-
-/** Whether an actor sees what belongs to a tenant. */
-function sees(actor: Pick<Actor, "tenant">, tenant: string): boolean {
-  return actor.tenant === ALL_TENANTS || actor.tenant === tenant;
 }
 
 /** A policy with defaults where nothing is set. */
@@ -382,9 +366,4 @@ async function conflicts<T>(what: string, work: () => Promise<T>): Promise<T> {
       errors: [{ member, pointer: `#/${member}`, detail: `is taken: ${message}` }],
     });
   }
-}
-
-/** A client's text as messages show it. */
-function shown(text: string): string {
-  return JSON.stringify(text.length > 64 ? `${text.slice(0, 64)}…` : text);
 }

@@ -127,3 +127,69 @@ export type UsageRow = ReportedUsage & {
   /** The agent's name, also when it has been removed. */
   readonly name: string;
 };
+
+/** What a webhook can tell of. */
+export const EVENT_TYPES = [
+  "agent.online",
+  "agent.offline",
+  "certificate.expiring",
+  "quota.reached",
+] as const;
+/** One of {@link EVENT_TYPES}, or the event that an operator sends to try a webhook. */
+export type EventType = (typeof EVENT_TYPES)[number] | "webhook.test";
+
+/** Something that happened and that webhooks tell of. */
+export interface MasterEvent {
+  readonly type: EventType;
+  /** The tenant of what it happened to. */
+  readonly tenant: string;
+  /** When it happened. */
+  readonly atMs: number;
+  readonly data: Readonly<Record<string, unknown>>;
+}
+
+/** A place that is told of events. */
+export interface Webhook {
+  readonly id: string;
+  /** The tenant whose events it is told of, or {@link ALL_TENANTS}. */
+  readonly tenant: string;
+  readonly url: string;
+  readonly events: readonly EventType[];
+  /** What its messages are signed with, `whsec_` and base64; a secret. */
+  readonly secret: string;
+  readonly createdAtMs: number;
+  /** Events that it was never told of: too many others were waiting. */
+  readonly dropped: number;
+}
+
+/** A message to a webhook, and what became of it. */
+export interface WebhookDelivery {
+  /** Rises with each message. */
+  readonly seq: number;
+  /** Names the message; the same at each attempt. */
+  readonly id: string;
+  readonly webhook: string;
+  readonly event: EventType;
+  /** The message itself, JSON. */
+  readonly body: string;
+  readonly state: "waiting" | "delivered" | "failed";
+  readonly createdAtMs: number;
+  /** How often it was sent. */
+  readonly attempts: number;
+  /** When it was sent last. */
+  readonly sentAtMs?: number;
+  /** When it is sent next, while it waits. */
+  readonly nextAtMs?: number;
+  /** What the last attempt was answered with; absent where there was no answer. */
+  readonly status?: number;
+  /** Why the last attempt came to nothing. */
+  readonly error?: string;
+}
+
+/** A certificate that an agent has for names of its own. */
+export interface AgentCertificate {
+  /** The first one names it. */
+  readonly names: readonly string[];
+  readonly notBeforeMs: number;
+  readonly notAfterMs: number;
+}

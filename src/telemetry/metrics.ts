@@ -107,6 +107,12 @@ const INFO = {
     help: "Requests that the session master answered, by route (its path, or other) and status",
     labels: ["route", "status"],
   },
+  webhookAttempts: {
+    name: "sallyport_webhook_attempts_total",
+    type: "counter",
+    help: "Attempts to tell a webhook of an event, by outcome (delivered, retried, failed for good)",
+    labels: ["outcome"],
+  },
   pipeTransfers: {
     name: "sallyport_pipe_transfers_total",
     type: "counter",
@@ -244,6 +250,7 @@ export class Metrics {
   readonly #pipeTransfers: Counter<"outcome">;
   readonly #tokensIssued: Counter<"protocol_version" | "cipher">;
   readonly #masterRequests: Counter<"route" | "status">;
+  readonly #webhookAttempts: Counter<"outcome">;
   readonly #loopDelay: Histogram;
 
   /** Makes a registry of its own; nothing is measured yet. */
@@ -298,6 +305,7 @@ export class Metrics {
     this.#pipeTransfers = new Counter(config(INFO.pipeTransfers));
     this.#tokensIssued = new Counter(config(INFO.tokensIssued));
     this.#masterRequests = new Counter(config(INFO.masterRequests));
+    this.#webhookAttempts = new Counter(config(INFO.webhookAttempts));
     this.#loopDelay = new Histogram({ ...config(INFO.loopDelay), buckets: LOOP_DELAY_BUCKETS_S });
     new Gauge({ ...config(INFO.buildInfo), aggregator: "first" }).set({
       version: VERSION,
@@ -419,6 +427,11 @@ export class Metrics {
   /** The session master answered. `route` is one of its own paths or `other`, never what the client sent. */
   masterRequest(route: string, status: number): void {
     this.#masterRequests.inc({ route, status: String(status) });
+  }
+
+  /** An attempt to tell a webhook is over. */
+  webhookAttempt(outcome: "delivered" | "retried" | "failed"): void {
+    this.#webhookAttempts.inc({ outcome });
   }
 
   /**

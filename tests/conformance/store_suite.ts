@@ -8,7 +8,8 @@ import { it } from "node:test";
 import type { Agent, AuditEntry, EdgeReport, LiveSession } from "../../src/master/model.ts";
 import { type Store, StoreConflict } from "../../src/master/store/store.ts";
 
-const NOW_MS = 1_900_000_000_000;
+/** When all of it happens. */
+export const NOW_MS = 1_900_000_000_000;
 const DAY_MS = 24 * 3_600_000;
 
 /** An entry of the audit log for tests. */
@@ -51,7 +52,8 @@ const add = (store: Store, agent: Agent) =>
 const conflict = (member: string, hostname?: string) => (error: unknown) =>
   error instanceof StoreConflict && error.member === member && error.hostname === hostname;
 
-function live(id: string, agent: string, more: Partial<LiveSession> = {}): Omit<LiveSession, "edge"> {
+/** A session for reports. */
+export function live(id: string, agent: string, more: Partial<LiveSession> = {}): Omit<LiveSession, "edge"> {
   return {
     id,
     agent,
@@ -69,7 +71,8 @@ function live(id: string, agent: string, more: Partial<LiveSession> = {}): Omit<
   };
 }
 
-function report(seq: number, more: Partial<EdgeReport> = {}): EdgeReport {
+/** A report for tests. */
+export function report(seq: number, more: Partial<EdgeReport> = {}): EdgeReport {
   return {
     edge: "edge-1",
     epoch: "e1",

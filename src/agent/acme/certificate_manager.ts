@@ -74,6 +74,7 @@ export interface CertificateManagerOptions {
 export interface ManagedCertificate {
   readonly name: string;
   readonly issuer?: string;
+  readonly notBeforeMs?: number;
   readonly notAfterMs?: number;
   /** When it is renewed. */
   readonly renewAtMs?: number;
@@ -172,7 +173,9 @@ export class CertificateManager {
   certificates(): ManagedCertificate[] {
     return [...this.#entries.values()].map(({ name, details, renewAtMs, error }) => ({
       name,
-      ...details === undefined ? {} : { issuer: details.issuer, notAfterMs: details.notAfterMs },
+      ...details === undefined
+        ? {}
+        : { issuer: details.issuer, notBeforeMs: details.notBeforeMs, notAfterMs: details.notAfterMs },
       ...renewAtMs === undefined ? {} : { renewAtMs },
       ...error === undefined ? {} : { error },
     }));

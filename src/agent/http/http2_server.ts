@@ -8,7 +8,7 @@ import type { Duplex } from "node:stream";
 import type { Caller } from "../../transport/port.ts";
 import { endToEnd, type Field, fieldOf } from "../../wire/http1/fields.ts";
 import { HTTP_FIELDS_MAX, isAuthority, type RequestHead, type ResponseHead } from "../../wire/http1/head.ts";
-import { NodeStream } from "../tls/node_stream.ts";
+import { NodeStream } from "../../runtime/node_stream.ts";
 import { callHandler, type Exchange } from "./exchange.ts";
 import type { HttpConnection, HttpServerOptions } from "./http1_server.ts";
 import { joinStreams } from "./join_streams.ts";

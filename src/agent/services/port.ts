@@ -73,6 +73,8 @@ export interface CertificateFacts {
   readonly source: string;
   readonly issuer?: string;
   /** Milliseconds since 1970. */
+  readonly notBeforeMs?: number;
+  /** Milliseconds since 1970. */
   readonly notAfterMs?: number;
   /** Why there is none, or why it couldn't be renewed. */
   readonly error?: string;

@@ -45,11 +45,12 @@ export function acmeSource(manager: CertificateManager, names: readonly string[]
     challengeOf: (serverName) => manager.challengeOf(serverName),
     facts: () =>
       manager.certificates().filter(({ name }) => names.includes(name)).map((
-        { name, issuer, notAfterMs, error },
+        { name, issuer, notBeforeMs, notAfterMs, error },
       ) => ({
         names: [name],
         source: "acme",
         ...issuer === undefined ? {} : { issuer },
+        ...notBeforeMs === undefined ? {} : { notBeforeMs },
         ...notAfterMs === undefined ? {} : { notAfterMs },
         ...error === undefined ? {} : { error },
       })),
@@ -77,10 +78,10 @@ export function fileSource(
         .map(({ mtimeMs, size }) => `${mtimeMs}:${size}`).join();
       if (found === seen) return;
       const [cert, key] = await Promise.all([readFile(certificateFile, "utf8"), readFile(keyFile, "utf8")]);
-      const { names, issuer, notAfterMs } = await readCertificate(cert);
+      const { names, issuer, notBeforeMs, notAfterMs } = await readCertificate(cert);
       current = {
         context: createSecureContext({ cert, key }),
-        facts: { names, source: "file", issuer, notAfterMs },
+        facts: { names, source: "file", issuer, notBeforeMs, notAfterMs },
       };
       if (seen !== "") log.info({ certificate: certificateFile }, "certificate read again");
       seen = found;

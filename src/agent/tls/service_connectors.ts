@@ -34,7 +34,7 @@ import type { Service } from "../services/service.ts";
 import { ACME_PROTOCOL } from "./challenge_handshake.ts";
 import { acmeSource, type CertificateSource, fileSource, selfSignedSource } from "./certificate_source.ts";
 import { type TlsAnswer, TlsTerminator } from "./terminator.ts";
-import { secureTarget } from "./tls_client.ts";
+import { secureTarget } from "../../runtime/tls_client.ts";
 
 /** What {@link createServiceConnectors} takes. */
 export interface ServiceConnectorsOptions {

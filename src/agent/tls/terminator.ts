@@ -21,7 +21,7 @@ import { toNodeDuplex } from "../../runtime/node_duplex.ts";
 import { ClientHelloReader, HELLO_DEADLINE_MS } from "../../wire/tls/client_hello.ts";
 import { AlertDescription, encodeAlert } from "../../wire/tls/tls_alert.ts";
 import { challengeFlight } from "./challenge_handshake.ts";
-import { NODE_STREAM_BUFFER_BYTES, NodeStream } from "./node_stream.ts";
+import { NODE_STREAM_BUFFER_BYTES, NodeStream } from "../../runtime/node_stream.ts";
 
 /** A visitor's TLS handshake must be over by then, its ClientHello included. */
 export const TLS_HANDSHAKE_DEADLINE_MS = 15_000;

@@ -117,6 +117,16 @@ export const KEYS = {
     commands: MASTERS,
     schema: value.count("requests", 1, 1_000_000),
   }),
+  webhookNetworks: setting({
+    flag: "webhook-networks",
+    placeholder: "CIDR",
+    default: [],
+    description:
+      "Networks of your own that webhooks may go to, with or without TLS. Elsewhere they go to public addresses alone, over " +
+      "TLS.",
+    commands: MASTERS,
+    schema: value.many(value.network),
+  }),
   throttling: setting({
     flag: "throttling",
     placeholder: "FRAMES",

@@ -271,11 +271,15 @@ const ScopesSchema = z.array(z.enum(["issue", "read", "admin"], { error: "must b
   error: "must be a list of scopes",
 }).min(1, { error: "must have at least one" }).max(3, { error: "must have at most three" });
 
+/** A tenant that a key or a webhook is for, or all. */
+export const TenantSchema = z.string({ error: "must be a string" }).regex(/^(\*|[\w.-]{1,64})$/, {
+  error: "is no tenant",
+});
+
 /** The body of POST /v1/api-keys. */
 export const ApiKeyCreateSchema = z.strictObject({
   name: name.openapi({ description: "What it is for", example: "billing" }),
-  tenant: z.string({ error: "must be a string" }).regex(/^(\*|[\w.-]{1,64})$/, { error: "is no tenant" })
-    .optional()
+  tenant: TenantSchema.optional()
     .openapi({ description: "The tenant that it sees, `*` for all; that of the asking key when absent" }),
   scopes: ScopesSchema.openapi({
     description: "issue: ask for tokens; read: see; admin: change",
@@ -337,7 +341,10 @@ export const pageQuery = {
   }),
 };
 
-const timeText = (ms: number) => new Date(ms).toISOString();
+/** A time as answers have it. */
+export function timeText(ms: number): string {
+  return new Date(ms).toISOString();
+}
 
 /** An agent as answers have it. */
 export function agentJson(agent: Agent): z.infer<typeof AgentSchema> {

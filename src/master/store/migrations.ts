@@ -12,6 +12,7 @@ import type { StoreKind } from "./database.ts";
 export function migrations(kind: StoreKind): MigrationProvider {
   const steps: Record<string, Migration> = {
     "0001_first": { up: (db) => first(db, kind) },
+    "0002_webhooks": { up: (db) => webhooks(db, kind) },
   };
   return { getMigrations: () => Promise.resolve(steps) };
 }
@@ -86,4 +87,33 @@ function appendOnly(kind: StoreKind): string[] {
     `create trigger audit_append_only before update or delete on audit
       for each row execute function audit_append_only()`,
   ];
+}
+
+// deno-lint-ignore no-explicit-any -- as above
+async function webhooks(db: Kysely<any>, kind: StoreKind): Promise<void> {
+  const statements = [
+    `create table webhooks (
+      id text primary key, tenant text not null, url text not null, events text not null, secret text not null,
+      created_at bigint not null, dropped bigint not null)`,
+    `create table deliveries (
+      seq ${
+      sequence(kind)
+    }, id text not null unique, webhook text not null, event text not null, body text not null,
+      state text not null, created_at bigint not null, attempts bigint not null, sent_at bigint, next_at bigint,
+      status bigint, error text)`,
+    `create index deliveries_by_webhook on deliveries (webhook, seq)`,
+    `create index deliveries_waiting on deliveries (next_at) where next_at is not null`,
+    `create index deliveries_by_age on deliveries (created_at)`,
+    `create table presence (
+      agent text primary key, tenant text not null, hostname text not null, gone_at bigint)`,
+    `create index presence_gone on presence (gone_at) where gone_at is not null`,
+    `insert into presence (agent, tenant, hostname)
+      select agent, min(tenant), min(hostname) from sessions group by agent`,
+    `create table certificates (
+      agent text not null, name text not null, names text not null, expires_at bigint not null, warn_at bigint,
+      primary key (agent, name))`,
+    `create index certificates_to_warn_of on certificates (warn_at) where warn_at is not null`,
+    `create table told (id text primary key, at bigint not null)`,
+  ];
+  for (const statement of statements) await sql.raw(statement).execute(db);
 }

@@ -91,4 +91,34 @@ export interface Tables {
   };
   /** Names of agents for their usage, also when they are removed. */
   usage_names: { agent: string; name: string };
+  webhooks: {
+    id: string;
+    tenant: string;
+    url: string;
+    events: string;
+    secret: string;
+    created_at: number;
+    dropped: number;
+  };
+  deliveries: {
+    seq: Generated<number>;
+    id: string;
+    webhook: string;
+    event: string;
+    body: string;
+    state: string;
+    created_at: number;
+    attempts: number;
+    sent_at: number | null;
+    /** Null behind the last attempt. */
+    next_at: number | null;
+    status: number | null;
+    error: string | null;
+  };
+  /** Agents that have a session, or had one until a moment ago. */
+  presence: { agent: string; tenant: string; hostname: string; gone_at: number | null };
+  /** `warn_at` is null once webhooks have been told. */
+  certificates: { agent: string; name: string; names: string; expires_at: number; warn_at: number | null };
+  /** Events that are told of once, such as a month's quota. */
+  told: { id: string; at: number };
 }

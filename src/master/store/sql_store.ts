@@ -9,6 +9,7 @@ import { errorMessage, SallyportError } from "../../errors.ts";
 import { TOKEN_TTL_MAX_S } from "../../protocol/token/token.ts";
 import type {
   Agent,
+  AgentCertificate,
   AgentRuling,
   ApiKey,
   AuditEntry,
@@ -18,14 +19,19 @@ import type {
   EdgeReport,
   JoinCode,
   LiveSession,
+  MasterEvent,
   StoredFernetKey,
   UsageRow,
+  Webhook,
+  WebhookDelivery,
 } from "../model.ts";
 import { type Database, openDatabase } from "./database.ts";
 import type { Tables } from "./schema.ts";
 import {
   type AgentQuery,
   type AuditQuery,
+  type DeliveryOutcome,
+  type DeliveryQuery,
   type Enrolment,
   type KeptAnswer,
   ownerOf,
@@ -33,13 +39,28 @@ import {
   type SessionQuery,
   type Store,
   StoreConflict,
+  type TakenDelivery,
   type UsageQuery,
 } from "./store.ts";
+import {
+  addDelivery,
+  deliveryOf,
+  EventWriter,
+  noteCertificates,
+  noteQuotas,
+  noteSessions,
+  noteTime,
+  takeDelivery,
+  TOLD_KEPT_MS,
+  webhookOf,
+} from "./webhook_store.ts";
 
 /** Changes that an edge which was away may catch up with; behind that it gets every ruling afresh. */
 export const CHANGES_KEPT_MS = 24 * 3_600_000;
 /** An edge that hasn't been heard of for this long is gone, and its sessions with it. */
 export const EDGE_FORGOTTEN_MS = 24 * 3_600_000;
+/** Messages to webhooks stay in the log for this long. */
+export const DELIVERIES_KEPT_MS = 7 * 24 * 3_600_000;
 /** The protocol version of a session that has none. */
 const NO_VERSION = -1;
 /** Names in one query; SQLite and PostgreSQL bound the number of parameters. */
@@ -163,6 +184,7 @@ class SqlStore implements Store {
       if (Number(done.numDeletedRows) === 0) return false;
       await releaseHostnames(tx, id);
       await tx.deleteFrom("join_codes").where("agent", "=", id).execute();
+      await tx.deleteFrom("certificates").where("agent", "=", id).execute();
       await tx.insertInto("removed_agents").values({ agent: id, removed_at: audit.atMs }).execute();
       await this.#addChange(
         tx,
@@ -370,10 +392,14 @@ class SqlStore implements Store {
       await tx.insertInto("edges").values({ edge, epoch, seq, seen_at: nowMs })
         .onConflict((conflict) => conflict.column("edge").doUpdateSet({ epoch, seq, seen_at: nowMs }))
         .execute();
-      if (report.fresh) await tx.deleteFrom("sessions").where("edge", "=", edge).execute();
-      for (const batch of batches(report.closed)) {
-        await tx.deleteFrom("sessions").where("edge", "=", edge).where("id", "in", batch).execute();
-      }
+      const ended: string[] = [];
+      const end = async (ids?: readonly string[]) => {
+        let query = tx.deleteFrom("sessions").where("edge", "=", edge);
+        if (ids !== undefined) query = query.where("id", "in", ids);
+        ended.push(...(await query.returning("agent").execute()).map(({ agent }) => agent));
+      };
+      if (report.fresh) await end();
+      for (const batch of batches(report.closed)) await end(batch);
       for (const session of report.sessions) {
         const { streams, bytesToAgent: bytes_to_agent, bytesToVisitor: bytes_to_visitor } = session;
         await tx.insertInto("sessions").values(sessionRow({ ...session, edge }))
@@ -382,7 +408,12 @@ class SqlStore implements Store {
           )
           .execute();
       }
-      for (const used of report.usage) await addUsage(tx, used);
+      // In one order everywhere, so that the reports of two edges at once don't wait for one another.
+      const usage = report.usage.toSorted((a, b) => a.agent < b.agent ? -1 : 1);
+      for (const used of usage) await addUsage(tx, used);
+      const events = new EventWriter(tx);
+      await noteSessions(tx, report, ended, nowMs, events);
+      await noteQuotas(tx, report, nowMs, events);
       return true;
     });
   }
@@ -458,6 +489,81 @@ class SqlStore implements Store {
     });
   }
 
+  reportCertificates(agent: string, certificates: readonly AgentCertificate[]): Promise<void> {
+    return this.#write((tx) => noteCertificates(tx, agent, certificates));
+  }
+
+  noteTime(nowMs: number): Promise<void> {
+    return this.#write((tx) => noteTime(tx, nowMs));
+  }
+
+  addWebhook(webhook: Webhook, max: number, audit: AuditEntry): Promise<boolean> {
+    return this.#write(async (tx) => {
+      const { id, tenant, url, events, secret, createdAtMs, dropped } = webhook;
+      if (this.kind === "postgres") await sql`select pg_advisory_xact_lock(72903)`.execute(tx);
+      const { count } = await tx.selectFrom("webhooks").select(sql<number>`count(*)`.as("count"))
+        .where("tenant", "=", tenant).executeTakeFirstOrThrow();
+      if (Number(count) >= max) return false;
+      await tx.insertInto("webhooks")
+        .values({
+          ...{ id, tenant, url, secret, dropped },
+          events: JSON.stringify(events),
+          created_at: createdAtMs,
+        })
+        .execute();
+      await addAudit(tx, audit);
+      return true;
+    });
+  }
+
+  webhooks(): Promise<readonly Webhook[]> {
+    return this.#read(async (db) => {
+      const rows = await db.selectFrom("webhooks").selectAll().orderBy("created_at").orderBy("id").execute();
+      return rows.map(webhookOf);
+    });
+  }
+
+  removeWebhook(id: string, audit: AuditEntry): Promise<boolean> {
+    return this.#write(async (tx) => {
+      const done = await tx.deleteFrom("webhooks").where("id", "=", id).executeTakeFirst();
+      if (Number(done.numDeletedRows) === 0) return false;
+      await tx.deleteFrom("deliveries").where("webhook", "=", id).execute();
+      await addAudit(tx, audit);
+      return true;
+    });
+  }
+
+  addDelivery(webhook: string, event: MasterEvent): Promise<string> {
+    return this.#write((tx) => addDelivery(tx, webhook, event));
+  }
+
+  takeDelivery(options: Parameters<Store["takeDelivery"]>[0]): Promise<TakenDelivery | undefined> {
+    return this.#write((tx) => takeDelivery(tx, this.kind, options));
+  }
+
+  settleDelivery(id: string, { state, nextAtMs, status, error }: DeliveryOutcome): Promise<void> {
+    return this.#read(async (db) => {
+      await db.updateTable("deliveries")
+        .set({ state, next_at: nextAtMs ?? null, status: status ?? null, error: error ?? null })
+        .where("id", "=", id).execute();
+    });
+  }
+
+  deliveries({ webhooks, state, cursor, limit }: DeliveryQuery): Promise<Page<WebhookDelivery>> {
+    return this.#read(async (db) => {
+      if (webhooks?.length === 0) return { items: [] };
+      let query = db.selectFrom("deliveries").selectAll().orderBy("seq", "desc").limit(limit + 1);
+      if (webhooks !== undefined) query = query.where("webhook", "in", webhooks);
+      if (state !== undefined) query = query.where("state", "=", state);
+      const after = readCursor(cursor, 1);
+      if (after !== undefined) query = query.where("seq", "<", Number(after[0]));
+      const rows = await query.execute();
+      const items = rows.slice(0, limit).map(deliveryOf);
+      const last = items.at(-1);
+      return rows.length > limit && last !== undefined ? { items, next: writeCursor([last.seq]) } : { items };
+    });
+  }
+
   reserveAnswer(
     id: string,
     request: string,
@@ -516,7 +622,19 @@ class SqlStore implements Store {
         nowMs - EDGE_FORGOTTEN_MS,
       )
         .execute();
-      for (const { edge } of gone) await tx.deleteFrom("sessions").where("edge", "=", edge).execute();
+      for (const { edge } of gone) {
+        const ended = await tx.deleteFrom("sessions").where("edge", "=", edge).returning("agent").execute();
+        await noteSessions(
+          tx,
+          { edge, sessions: [] },
+          ended.map(({ agent }) => agent),
+          nowMs,
+          new EventWriter(tx),
+        );
+      }
+      await tx.deleteFrom("told").where("at", "<", nowMs - TOLD_KEPT_MS).execute();
+      await tx.deleteFrom("deliveries").where("created_at", "<", nowMs - DELIVERIES_KEPT_MS)
+        .where("next_at", "is", null).execute();
     });
   }
 

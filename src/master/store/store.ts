@@ -9,6 +9,7 @@
  */
 import type {
   Agent,
+  AgentCertificate,
   AgentPolicy,
   AgentRuling,
   ApiKey,
@@ -18,8 +19,11 @@ import type {
   EdgeReport,
   JoinCode,
   LiveSession,
+  MasterEvent,
   StoredFernetKey,
   UsageRow,
+  Webhook,
+  WebhookDelivery,
 } from "../model.ts";
 
 /** One page of a list. */
@@ -30,7 +34,7 @@ export interface Page<Item> {
 }
 
 /** Which page. */
-interface PageQuery {
+export interface PageQuery {
   readonly cursor?: string;
   readonly limit: number;
 }
@@ -62,6 +66,28 @@ export interface UsageQuery {
 export interface AuditQuery extends PageQuery {
   readonly tenant?: string;
   readonly subject?: string;
+}
+
+/** Which messages to webhooks, the newest first. */
+export interface DeliveryQuery extends PageQuery {
+  /** Those of these webhooks. */
+  readonly webhooks?: readonly string[];
+  readonly state?: WebhookDelivery["state"];
+}
+
+/** A message that was taken for sending, and where it goes. */
+export interface TakenDelivery {
+  readonly delivery: WebhookDelivery;
+  readonly webhook: Webhook;
+}
+
+/** What became of an attempt to send a message. */
+export interface DeliveryOutcome {
+  readonly state: WebhookDelivery["state"];
+  /** When it is sent again; only while it waits. */
+  readonly nextAtMs?: number;
+  readonly status?: number;
+  readonly error?: string;
 }
 
 /** An answer that is kept for a repeated request. */
@@ -135,7 +161,10 @@ export interface Store {
   /** Every ruling that is in force. */
   rulings(): Promise<readonly AgentRuling[]>;
 
-  /** Applies a report, once; false where it was applied before. */
+  /**
+   * Applies a report, once; false where it was applied before. Agents that it shows as come, and months that it shows as
+   * used up, become events for webhooks.
+   */
   applyReport(report: EdgeReport, nowMs: number): Promise<boolean>;
   /** The edge's epoch and last report that was applied. */
   lastReport(edge: string): Promise<{ readonly epoch: string; readonly seq: number } | undefined>;
@@ -144,6 +173,34 @@ export interface Store {
   usage(query: UsageQuery): Promise<readonly UsageRow[]>;
   /** Bytes both ways of each agent in a month, `2026-11`. */
   monthUsed(agents: readonly string[], month: string): Promise<ReadonlyMap<string, number>>;
+
+  /** Takes what an agent says of its certificates, in the place of what it said before. */
+  reportCertificates(agent: string, certificates: readonly AgentCertificate[]): Promise<void>;
+  /** Makes the events that come with time: agents that stayed away, certificates that are about to expire. */
+  noteTime(nowMs: number): Promise<void>;
+
+  /** Adds a webhook; false where its tenant has `max` of them. */
+  addWebhook(webhook: Webhook, max: number, audit: AuditEntry): Promise<boolean>;
+  webhooks(): Promise<readonly Webhook[]>;
+  /** Removes a webhook with its messages. */
+  removeWebhook(id: string, audit: AuditEntry): Promise<boolean>;
+  /** Writes a message for one webhook, whatever events it wants; gives the message's id. */
+  addDelivery(webhook: string, event: MasterEvent): Promise<string>;
+  /**
+   * Takes the message that has been due for the longest time, or the one with this id, and keeps it from everybody else
+   * until `nowMs + leaseMs`. None for webhooks in `without`.
+   */
+  takeDelivery(
+    options: {
+      readonly nowMs: number;
+      readonly leaseMs: number;
+      readonly without: readonly string[];
+      readonly id?: string;
+    },
+  ): Promise<TakenDelivery | undefined>;
+  /** Notes what became of a message that was taken. */
+  settleDelivery(id: string, outcome: DeliveryOutcome): Promise<void>;
+  deliveries(query: DeliveryQuery): Promise<Page<WebhookDelivery>>;
 
   /** Reserves an idempotency key; gives what is kept of an earlier request with it. */
   reserveAnswer(

@@ -8,6 +8,7 @@ import { DatabaseSync } from "node:sqlite";
 import { after, describe, it } from "node:test";
 import { openStore } from "../../../src/master/store/sql_store.ts";
 import { entry, someAgent, storeSuite } from "../../conformance/store_suite.ts";
+import { storeWebhooksSuite } from "../../conformance/store_webhooks_suite.ts";
 import { LineChild } from "../../support/child.ts";
 import { type PostgresServer, skipPostgres, startPostgres } from "../../support/postgres_server.ts";
 
@@ -16,6 +17,7 @@ after(() => rm(folder, { recursive: true, force: true }));
 
 describe("SQLite", () => {
   storeSuite(() => openStore(":memory:"));
+  storeWebhooksSuite(() => openStore(":memory:"));
 
   it("a backup of a database in use holds what was there, and serves as one", async () => {
     const store = await openStore(join(folder, "a.db"));
@@ -84,6 +86,7 @@ after(async () => await (await started)?.stop());
 
 describe("PostgreSQL", () => {
   storeSuite(async () => await openStore(await (await postgres()).database()), skip);
+  storeWebhooksSuite(async () => await openStore(await (await postgres()).database()), skip);
 
   it(
     "two masters open one database at once, and share what is in it",

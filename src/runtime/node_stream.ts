@@ -5,10 +5,10 @@
  */
 import { Buffer } from "node:buffer";
 import type { Duplex } from "node:stream";
-import type { Bytes } from "../../bytes/bytes.ts";
-import type { Clock } from "../../runtime/port.ts";
-import type { Faults } from "../../runtime/shared.ts";
-import { StreamBase } from "../../runtime/stream_base.ts";
+import type { Bytes } from "../bytes/bytes.ts";
+import type { Clock } from "./port.ts";
+import type { Faults } from "./shared.ts";
+import { StreamBase } from "./stream_base.ts";
 
 /** What is kept for a reader that has paused, in case the stream below doesn't heed a pause at once. */
 export const NODE_STREAM_BUFFER_BYTES = 256 * 1024;

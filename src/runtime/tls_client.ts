@@ -6,10 +6,10 @@
 import { isIP } from "node:net";
 import type { Duplex } from "node:stream";
 import { connect } from "node:tls";
-import { errorMessage, SallyportError } from "../../errors.ts";
-import { toNodeDuplex } from "../../runtime/node_duplex.ts";
-import type { ByteStream, Clock } from "../../runtime/port.ts";
-import type { Faults } from "../../runtime/shared.ts";
+import { errorMessage, SallyportError } from "../errors.ts";
+import { toNodeDuplex } from "./node_duplex.ts";
+import type { ByteStream, Clock } from "./port.ts";
+import type { Faults } from "./shared.ts";
 import { NodeStream } from "./node_stream.ts";
 
 /** What {@link secureTarget} takes. */

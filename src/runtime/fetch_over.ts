@@ -1,12 +1,12 @@
 /**
- * A fetch over connections of our own, for where the runtime's can't go: through a proxy of any kind.
+ * A fetch over connections of our own, for where the runtime's can't go: through a proxy of any kind, or to one address.
  *
  * @module
  */
 import type { Bytes } from "../bytes/bytes.ts";
 import { SallyportError } from "../errors.ts";
-import { type ByteStream, DIAL_TIMEOUT_MS, type Runtime } from "../runtime/port.ts";
-import { Faults } from "../runtime/shared.ts";
+import { type ByteStream, DIAL_TIMEOUT_MS, type Runtime } from "./port.ts";
+import { Faults } from "./shared.ts";
 import { BodyReader } from "../wire/http1/body.ts";
 import {
   HTTP_HEAD_MAX_BYTES,
@@ -14,13 +14,13 @@ import {
   type ResponseHead,
   writeRequestHead,
 } from "../wire/http1/head.ts";
-import { secureTarget } from "./tls/tls_client.ts";
+import { secureTarget } from "./tls_client.ts";
 
 /** Largest answer; a grant with hundreds of names is shorter. */
 export const FETCH_ANSWER_MAX_BYTES = 1024 * 1024;
 
 /** Sends requests over what this runtime dials, each on a connection of its own; redirects aren't followed. */
-export function fetchOver(runtime: Runtime): (request: Request) => Promise<Response> {
+export function fetchOver(runtime: Pick<Runtime, "dial" | "clock">): (request: Request) => Promise<Response> {
   const faults = new Faults();
   return async (request) => {
     const url = new URL(request.url);
@@ -49,7 +49,7 @@ export function fetchOver(runtime: Runtime): (request: Request) => Promise<Respo
 function answerOf(stream: ByteStream, request: Request, send: () => void): Promise<Response> {
   return new Promise((resolve, reject) => {
     const lost = (why: string) =>
-      new SallyportError("connection_lost", `Cannot fetch ${request.url}: ${why}`, {
+      new SallyportError("connection_lost", `Cannot fetch from ${new URL(request.url).origin}: ${why}`, {
         side: "network",
         retryable: true,
       });

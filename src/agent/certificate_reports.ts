@@ -1,0 +1,84 @@
+/**
+ * Tells the session master when the certificates of an enrolled agent expire, so that its webhooks can warn in time.
+ *
+ * @module
+ */
+import { errorMessage } from "../errors.ts";
+import type { Clock, Timer } from "../runtime/port.ts";
+import type { Logger } from "../telemetry/log.ts";
+import { MasterClient, type MasterClientOptions } from "./master_client.ts";
+import type { CertificateFacts } from "./services/port.ts";
+
+/** The first look at the certificates, when they have been read or asked for. */
+export const CERTIFICATE_REPORT_FIRST_MS = 60_000;
+/** The further ones; the master hears of what has changed. */
+export const CERTIFICATE_REPORT_MS = 3_600_000;
+/** Certificates and names of each that the master takes. */
+const CERTIFICATES_TOLD_MAX = 256;
+
+/** What {@link CertificateReports} works with. */
+interface CertificateReportsOptions extends Omit<MasterClientOptions, "what"> {
+  readonly clock: Clock;
+  readonly log: Logger;
+  /** All that the agent has now. */
+  certificates(): readonly CertificateFacts[];
+}
+
+/** See the module. */
+export class CertificateReports {
+  readonly #options: CertificateReportsOptions;
+  readonly #client: MasterClient;
+  #timer: Timer | undefined;
+  #told = JSON.stringify({ certificates: [] });
+  #closed = false;
+
+  constructor(options: CertificateReportsOptions) {
+    this.#options = options;
+    this.#client = new MasterClient({ ...options, what: "Cannot tell of certificates" });
+  }
+
+  /** Looks at the certificates from time to time, until {@link close}. */
+  start(): void {
+    this.#later(CERTIFICATE_REPORT_FIRST_MS);
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.#timer?.cancel();
+  }
+
+  /** Tells the master what it doesn't know yet. */
+  async report(): Promise<void> {
+    const { log } = this.#options;
+    const body = { certificates: this.#found() };
+    const text = JSON.stringify(body);
+    if (text === this.#told) return;
+    try {
+      const answer = await this.#client.call("PUT", "/v1/agent-certificates", body);
+      if (answer.status === 204) this.#told = text;
+      // A master of an earlier version doesn't want to know.
+      else if (answer.status !== 404) throw this.#client.refusal(answer);
+    } catch (error) {
+      log.info({}, `${errorMessage(error)}; trying again in an hour`);
+    }
+  }
+
+  #later(delayMs: number): void {
+    this.#timer = this.#options.clock.after(delayMs, () => {
+      void this.report().finally(() => this.#closed || this.#later(CERTIFICATE_REPORT_MS));
+    });
+  }
+
+  /** Those that somebody else signed: what the agent signs itself it also makes anew in time. */
+  #found() {
+    return this.#options.certificates().flatMap(({ names, source, notBeforeMs, notAfterMs }) =>
+      source === "self-signed" || names.length === 0 || notBeforeMs === undefined || notAfterMs === undefined
+        ? []
+        : [{
+          names: names.slice(0, CERTIFICATES_TOLD_MAX),
+          not_before: new Date(notBeforeMs).toISOString(),
+          not_after: new Date(notAfterMs).toISOString(),
+        }]
+    ).slice(0, CERTIFICATES_TOLD_MAX);
+  }
+}

@@ -1,0 +1,118 @@
+/**
+ * `webhooks`: the places that a session master tells of events.
+ *
+ * @module
+ */
+import { readFileSync } from "node:fs";
+import { errorMessage, SallyportError } from "../errors.ts";
+import { addExamples, type CliContext, type Command } from "./command.ts";
+import { manages, printEntries, printEntry } from "./manage.ts";
+
+interface WebhookAnswer {
+  readonly id: string;
+  readonly url: string;
+  readonly tenant: string;
+  readonly events: readonly string[];
+  readonly dropped: number;
+}
+
+interface DeliveryAnswer {
+  readonly id: string;
+  readonly webhook: string;
+  readonly event: string;
+  readonly state: string;
+  readonly created_at: string;
+  readonly attempts: number;
+  readonly next_at: string | null;
+  readonly status: number | null;
+  readonly error: string | null;
+}
+
+/** Adds the commands. */
+export function addWebhooks(program: Command, context: CliContext): void {
+  const several = (text: string, before: string[] = []) => [...before, text];
+  const webhooks = program.command("webhooks").description(
+    "The places that a session master tells when an agent comes or goes, a certificate is about to expire, or a month's\n" +
+      "bytes are used up. Messages are signed as Standard Webhooks 1.0 says.",
+  );
+  const add = webhooks.command("add").argument("<url>", "where messages are posted to; https").description(
+    "Add a webhook, and print the secret that its messages are signed with, once.",
+  )
+    .option(
+      "--event <event>",
+      "agent.online, agent.offline, certificate.expiring, quota.reached; several; all when absent",
+      several,
+    )
+    .option("--tenant <name>", "whose events, * for all; those of the asking key when absent")
+    .option("--secret-file <file>", "a secret of your own, whsec_ and base64; a random one when absent");
+  addExamples(add, context.io, [
+    {
+      what: "of agents that are gone",
+      args: "webhooks add https://hooks.example.org/x --event agent.offline",
+    },
+  ]);
+  manages(add, context, async (master, [url], { event, tenant, secretFile }) => {
+    const secret = secretFile === undefined ? undefined : readSecret(secretFile);
+    printEntry(master, await master.call("POST", "/v1/webhooks", { url, events: event, tenant, secret }));
+  });
+  manages(webhooks.command("list").description("List webhooks."), context, async (master) => {
+    const { items } = await master.call("GET", "/v1/webhooks") as {
+      readonly items: readonly WebhookAnswer[];
+    };
+    printEntries(master, items, [
+      ["URL", ({ url }) => url],
+      ["EVENTS", ({ events }) => events],
+      ["TENANT", ({ tenant }) => tenant],
+      ["DROPPED", ({ dropped }) => dropped],
+      ["ID", ({ id }) => id],
+    ], "There are no webhooks.");
+  });
+  const test = webhooks.command("test").argument("<webhook>", "its id").description(
+    "Send a webhook a message that says nothing, and say what became of it.",
+  );
+  manages(test, context, async (master, [id]) => {
+    const path = `/v1/webhooks/${encodeURIComponent(id ?? "")}/test`;
+    const sent = await master.call("POST", path) as DeliveryAnswer;
+    if (master.json) master.io.out(JSON.stringify(sent, undefined, 2));
+    else if (sent.state === "delivered") master.io.out(`Delivered: it answered ${sent.status}.`);
+    if (sent.state === "delivered") return;
+    throw new SallyportError("endpoint_unreachable", `Cannot tell webhook ${id}: ${sent.error}`, {
+      side: "peer",
+    });
+  });
+  const remove = webhooks.command("remove").argument("<webhook>", "its id").description(
+    "Remove a webhook, with the messages that wait for it.",
+  );
+  manages(remove, context, async (master, [id]) => {
+    await master.call("DELETE", `/v1/webhooks/${encodeURIComponent(id ?? "")}`);
+    if (master.json) master.io.out(JSON.stringify({ id, removed: true }));
+    else master.io.out(`Removed ${id}.`);
+  });
+  const log = webhooks.command("log").description("What became of the messages, the newest first.")
+    .option("--webhook <id>", "of one webhook")
+    .option("--state <state>", "waiting, delivered or failed")
+    .option("--limit <count>", "how many messages", "50");
+  manages(log, context, async (master, _, { webhook, state, limit }) => {
+    const query = { webhook, state };
+    const found = await master.list("/v1/webhook-deliveries", query, Number(limit) || 50) as DeliveryAnswer[];
+    printEntries(master, found, [
+      ["AT", ({ created_at }) => created_at],
+      ["EVENT", ({ event }) => event],
+      ["STATE", ({ state }) => state],
+      ["ATTEMPTS", ({ attempts }) => attempts],
+      ["ANSWER", ({ status }) => status],
+      ["WHY", ({ error }) => error],
+      ["NEXT", ({ next_at }) => next_at],
+      ["WEBHOOK", ({ webhook }) => webhook],
+    ], "There are no messages.");
+  });
+}
+
+function readSecret(path: string): string {
+  try {
+    return readFileSync(path, "utf8").trim();
+  } catch (cause) {
+    const why = `Cannot read secret from ${path}: ${errorMessage(cause)}`;
+    throw new SallyportError("config_invalid", why, { side: "config", cause });
+  }
+}

@@ -1,0 +1,352 @@
+/**
+ * Webhooks in the database: where they go, the messages that wait for them, and the events that make those.
+ *
+ * Events are written in the transaction of what caused them, so that none is lost or told twice by an end of the process.
+ *
+ * @module
+ */
+import { randomUUID } from "node:crypto";
+import { type Selectable, sql, type Transaction } from "kysely";
+import { dayOf } from "../../wire/control/control_messages.ts";
+import {
+  type AgentCertificate,
+  ALL_TENANTS,
+  type EdgeReport,
+  type EventType,
+  type LiveSession,
+  type MasterEvent,
+  type Webhook,
+  type WebhookDelivery,
+} from "../model.ts";
+import type { StoreKind } from "./database.ts";
+import type { Tables } from "./schema.ts";
+
+/** An agent whose last session has ended is offline after this time without another one. */
+export const AGENT_OFFLINE_AFTER_MS = 30_000;
+/** Messages that wait for one webhook; of further events it isn't told. */
+export const WEBHOOK_WAITING_MAX = 10_000;
+/** A certificate is about to expire when this time is left of it, or a fifth of its life where that is less. */
+export const CERTIFICATE_WARNING_MS = 14 * 24 * 3_600_000;
+const CERTIFICATE_WARNING_SHARE = 1 / 5;
+/** Events in one transaction of those that come with time. */
+const TIMED_EVENTS_MAX = 500;
+/** Names in one query; SQLite and PostgreSQL bound the number of parameters. */
+const NAMES_PER_QUERY = 500;
+/** How long it is kept that a month's quota was told of. */
+export const TOLD_KEPT_MS = 62 * 24 * 3_600_000;
+
+type Tx = Transaction<Tables>;
+
+/** Turns events of one transaction into messages for the webhooks that want them. */
+export class EventWriter {
+  readonly #tx: Tx;
+  #webhooks: Promise<{ readonly webhook: Webhook; waiting: number }[]> | undefined;
+
+  constructor(tx: Tx) {
+    this.#tx = tx;
+  }
+
+  async add(event: MasterEvent): Promise<void> {
+    for (const entry of await (this.#webhooks ??= this.#load())) {
+      const { webhook } = entry;
+      const wanted = webhook.events.includes(event.type) &&
+        (webhook.tenant === ALL_TENANTS || webhook.tenant === event.tenant);
+      if (!wanted) continue;
+      if (entry.waiting >= WEBHOOK_WAITING_MAX) {
+        await this.#tx.updateTable("webhooks").set(({ eb }) => ({ dropped: eb("dropped", "+", 1) }))
+          .where("id", "=", webhook.id).execute();
+        continue;
+      }
+      entry.waiting++;
+      await addDelivery(this.#tx, webhook.id, event);
+    }
+  }
+
+  async #load() {
+    const rows = await this.#tx.selectFrom("webhooks").selectAll().execute();
+    if (rows.length === 0) return [];
+    const counts = await this.#tx.selectFrom("deliveries").select([
+      "webhook",
+      sql<number>`count(*)`.as("waiting"),
+    ])
+      .where("next_at", "is not", null).groupBy("webhook").execute();
+    const waiting = new Map(counts.map(({ webhook, waiting }) => [webhook, Number(waiting)]));
+    return rows.map((row) => ({ webhook: webhookOf(row), waiting: waiting.get(row.id) ?? 0 }));
+  }
+}
+
+/** Writes a message that is to be sent at once; gives its id. */
+export async function addDelivery(tx: Tx, webhook: string, event: MasterEvent): Promise<string> {
+  const id = `msg_${randomUUID().replaceAll("-", "")}`;
+  const { type, atMs, tenant, data } = event;
+  await tx.insertInto("deliveries").values({
+    id,
+    webhook,
+    event: type,
+    body: JSON.stringify({ type, timestamp: new Date(atMs).toISOString(), tenant, data }),
+    state: "waiting",
+    created_at: atMs,
+    attempts: 0,
+    sent_at: null,
+    next_at: atMs,
+    status: null,
+    error: null,
+  }).execute();
+  return id;
+}
+
+/**
+ * Takes a message for sending: until `nowMs + leaseMs` nobody else does. The attempt counts from here on, so that one that
+ * ends the process isn't repeated for ever.
+ */
+export async function takeDelivery(
+  db: Tx,
+  kind: StoreKind,
+  { nowMs, leaseMs, without, id }: {
+    readonly nowMs: number;
+    readonly leaseMs: number;
+    /** Webhooks that are sent enough already. */
+    readonly without: readonly string[];
+    /** This message alone, whenever it is due. */
+    readonly id?: string;
+  },
+): Promise<{ readonly delivery: WebhookDelivery; readonly webhook: Webhook } | undefined> {
+  let query = db.selectFrom("deliveries").select("seq").where("next_at", "is not", null);
+  query = id === undefined
+    ? query.where("next_at", "<=", nowMs).orderBy("next_at")
+    : query.where("id", "=", id);
+  if (without.length > 0) query = query.where("webhook", "not in", without);
+  query = query.limit(1);
+  if (kind === "postgres") query = query.forUpdate().skipLocked();
+  const found = await query.executeTakeFirst();
+  if (found === undefined) return undefined;
+  const row = await db.updateTable("deliveries")
+    .set(({ eb }) => ({ attempts: eb("attempts", "+", 1), sent_at: nowMs, next_at: nowMs + leaseMs }))
+    .where("seq", "=", found.seq).returningAll().executeTakeFirstOrThrow();
+  const webhook = await db.selectFrom("webhooks").selectAll().where("id", "=", row.webhook)
+    .executeTakeFirst();
+  if (webhook === undefined) {
+    await db.deleteFrom("deliveries").where("seq", "=", found.seq).execute();
+    return undefined;
+  }
+  return { delivery: deliveryOf(row), webhook: webhookOf(webhook) };
+}
+
+/** An edge's report: agents whose first session has come are online, those whose last one has gone may be offline. */
+export async function noteSessions(
+  tx: Tx,
+  report: Pick<EdgeReport, "edge" | "sessions">,
+  ended: readonly string[],
+  nowMs: number,
+  events: EventWriter,
+): Promise<void> {
+  const first = new Map<string, LiveSession>();
+  for (const session of report.sessions) {
+    if (!first.has(session.agent)) first.set(session.agent, { ...session, edge: report.edge });
+  }
+  // In one order everywhere, so that two reports at once don't wait for one another.
+  const agents = [...first.keys()].sort();
+  for (const batch of batches(agents)) {
+    const known = await tx.selectFrom("presence").select(["agent", "gone_at"]).where("agent", "in", batch)
+      .execute();
+    const present = new Map(known.map(({ agent, gone_at }) => [agent, gone_at]));
+    for (const agent of batch) {
+      const goneAt = present.get(agent);
+      if (goneAt === null) continue;
+      const session = first.get(agent)!;
+      const { tenant, hostname } = session;
+      if (goneAt !== undefined) {
+        await tx.updateTable("presence").set({ gone_at: null, hostname }).where("agent", "=", agent)
+          .execute();
+        continue;
+      }
+      const done = await tx.insertInto("presence").values({ agent, tenant, hostname, gone_at: null })
+        .onConflict((conflict) => conflict.doNothing()).executeTakeFirst();
+      if (Number(done.numInsertedOrUpdatedRows) === 0) continue;
+      await events.add({
+        type: "agent.online",
+        tenant,
+        atMs: nowMs,
+        data: {
+          ...await agentMembers(tx, agent, hostname),
+          edge: session.edge,
+          remote_address: session.remote,
+          transport: session.transport,
+          since: new Date(session.sinceMs).toISOString(),
+        },
+      });
+    }
+  }
+  for (const batch of batches([...new Set(ended)].sort())) {
+    const left = await tx.selectFrom("sessions").select("agent").distinct().where("agent", "in", batch)
+      .execute();
+    const alive = new Set(left.map(({ agent }) => agent));
+    const gone = batch.filter((agent) => !alive.has(agent));
+    if (gone.length === 0) continue;
+    await tx.updateTable("presence").set({ gone_at: nowMs }).where("agent", "in", gone).where(
+      "gone_at",
+      "is",
+      null,
+    )
+      .execute();
+  }
+}
+
+/** Agents of which the report says that they have used up their month. */
+export async function noteQuotas(
+  tx: Tx,
+  report: EdgeReport,
+  nowMs: number,
+  events: EventWriter,
+): Promise<void> {
+  const month = dayOf(nowMs).slice(0, 7);
+  const users = [
+    ...new Set(report.usage.filter(({ day }) => day.startsWith(month)).map(({ agent }) => agent)),
+  ].sort();
+  for (const batch of batches(users)) {
+    const limited = await tx.selectFrom("agents").select(["id", "tenant", "limits"]).where("id", "in", batch)
+      .where("limits", "like", "%monthly_bytes%").execute();
+    if (limited.length === 0) continue;
+    const rows = await tx.selectFrom("usage")
+      .select(["agent", sql<number>`sum(bytes_to_agent + bytes_to_visitor)`.as("bytes")])
+      .where("agent", "in", limited.map(({ id }) => id))
+      .where("day", ">=", `${month}-01`).where("day", "<=", `${month}-31`).groupBy("agent").execute();
+    const used = new Map(rows.map(({ agent, bytes }) => [agent, Number(bytes)]));
+    for (const { id, tenant, limits } of limited) {
+      const limit = (JSON.parse(limits) as { readonly monthly_bytes?: number }).monthly_bytes;
+      if (limit === undefined || (used.get(id) ?? 0) < limit) continue;
+      // Another limit is another quota.
+      const told = await tx.insertInto("told").values({ id: `quota/${id}/${month}/${limit}`, at: nowMs })
+        .onConflict((conflict) => conflict.doNothing()).executeTakeFirst();
+      if (Number(told.numInsertedOrUpdatedRows) === 0) continue;
+      await events.add({
+        type: "quota.reached",
+        tenant,
+        atMs: nowMs,
+        data: { ...await agentMembers(tx, id), month, limit_bytes: limit, used_bytes: used.get(id) },
+      });
+    }
+  }
+}
+
+/** What an agent says of its certificates, in the place of what it said before. */
+export async function noteCertificates(
+  tx: Tx,
+  agent: string,
+  certificates: readonly AgentCertificate[],
+): Promise<void> {
+  const before = await tx.selectFrom("certificates").selectAll().where("agent", "=", agent).execute();
+  const known = new Map(before.map((row) => [row.name, row]));
+  const named = new Map(
+    certificates.flatMap((one) => one.names[0] === undefined ? [] : [[one.names[0], one] as const]),
+  );
+  const gone = before.filter(({ name }) => !named.has(name)).map(({ name }) => name);
+  for (const batch of batches(gone)) {
+    await tx.deleteFrom("certificates").where("agent", "=", agent).where("name", "in", batch).execute();
+  }
+  for (const [name, { names, notBeforeMs, notAfterMs }] of named) {
+    const old = known.get(name);
+    // The same certificate: it has been told of, or will be.
+    if (old?.expires_at === notAfterMs && old.names === JSON.stringify(names)) continue;
+    const leftMs = Math.min(CERTIFICATE_WARNING_MS, (notAfterMs - notBeforeMs) * CERTIFICATE_WARNING_SHARE);
+    const row = {
+      names: JSON.stringify(names),
+      expires_at: notAfterMs,
+      warn_at: Math.round(notAfterMs - Math.max(0, leftMs)),
+    };
+    await tx.insertInto("certificates").values({ agent, name, ...row })
+      .onConflict((conflict) => conflict.columns(["agent", "name"]).doUpdateSet(row)).execute();
+  }
+}
+
+/** Events that come with time: agents that stayed away, certificates that get old. */
+export async function noteTime(tx: Tx, nowMs: number): Promise<void> {
+  const events = new EventWriter(tx);
+  const gone = await tx.selectFrom("presence").selectAll().where(
+    "gone_at",
+    "<=",
+    nowMs - AGENT_OFFLINE_AFTER_MS,
+  )
+    .orderBy("agent").limit(TIMED_EVENTS_MAX).execute();
+  for (const { agent, tenant, hostname, gone_at } of gone) {
+    const back = await tx.selectFrom("sessions").select("id").where("agent", "=", agent).limit(1)
+      .executeTakeFirst();
+    if (back !== undefined) {
+      // Two edges reported at once: one that it had left, the other that it had come.
+      await tx.updateTable("presence").set({ gone_at: null }).where("agent", "=", agent).execute();
+      continue;
+    }
+    const done = await tx.deleteFrom("presence").where("agent", "=", agent).where("gone_at", "=", gone_at)
+      .executeTakeFirst();
+    if (Number(done.numDeletedRows) === 0) continue;
+    const data = {
+      ...await agentMembers(tx, agent, hostname),
+      since: new Date(gone_at ?? nowMs).toISOString(),
+    };
+    await events.add({ type: "agent.offline", tenant, atMs: nowMs, data });
+  }
+  const old = await tx.selectFrom("certificates").selectAll().where("warn_at", "<=", nowMs)
+    .orderBy("agent").limit(TIMED_EVENTS_MAX).execute();
+  for (const { agent, name, names, expires_at } of old) {
+    const done = await tx.updateTable("certificates").set({ warn_at: null })
+      .where("agent", "=", agent).where("name", "=", name).where("warn_at", "is not", null)
+      .executeTakeFirst();
+    if (Number(done.numUpdatedRows) === 0) continue;
+    const owner = await tx.selectFrom("agents").select("tenant").where("id", "=", agent).executeTakeFirst();
+    if (owner === undefined) {
+      await tx.deleteFrom("certificates").where("agent", "=", agent).execute();
+      continue;
+    }
+    await events.add({
+      type: "certificate.expiring",
+      tenant: owner.tenant,
+      atMs: nowMs,
+      data: {
+        ...await agentMembers(tx, agent),
+        names: JSON.parse(names) as string[],
+        expires_at: new Date(expires_at).toISOString(),
+      },
+    });
+  }
+}
+
+/** How events name an agent; one without an entry, which has a token by another key, by its hostname. */
+async function agentMembers(tx: Tx, agent: string, hostname?: string) {
+  const row = await tx.selectFrom("usage_names").select("name").where("agent", "=", agent).executeTakeFirst();
+  return {
+    agent: row === undefined ? null : agent,
+    name: row?.name ?? null,
+    ...hostname === undefined ? {} : { hostname },
+  };
+}
+
+/** A webhook as the model has it. */
+export function webhookOf(row: Selectable<Tables["webhooks"]>): Webhook {
+  const { id, tenant, url, events, secret, created_at, dropped } = row;
+  return {
+    ...{ id, tenant, url, secret, dropped },
+    events: JSON.parse(events) as EventType[],
+    createdAtMs: created_at,
+  };
+}
+
+/** A message as the model has it. */
+export function deliveryOf(row: Selectable<Tables["deliveries"]>): WebhookDelivery {
+  const { seq, id, webhook, body, attempts } = row;
+  return {
+    ...{ seq, id, webhook, body, attempts },
+    event: row.event as EventType,
+    state: row.state as WebhookDelivery["state"],
+    createdAtMs: row.created_at,
+    ...row.sent_at === null ? {} : { sentAtMs: row.sent_at },
+    ...row.next_at === null ? {} : { nextAtMs: row.next_at },
+    ...row.status === null ? {} : { status: row.status },
+    ...row.error === null ? {} : { error: row.error },
+  };
+}
+
+function batches(items: readonly string[]): string[][] {
+  const cut: string[][] = [];
+  for (let at = 0; at < items.length; at += NAMES_PER_QUERY) cut.push(items.slice(at, at + NAMES_PER_QUERY));
+  return cut;
+}

@@ -1,0 +1,182 @@
+/**
+ * Sends the messages that wait for webhooks. They wait in the store, so an end of the process loses none, and several
+ * masters share the work; one that ends in the middle leaves its message to the others, so a message may come twice.
+ *
+ * @module
+ */
+import { errorMessage } from "../../errors.ts";
+import type { Clock, Timer } from "../../runtime/port.ts";
+import type { Logger } from "../../telemetry/log.ts";
+import type { Metrics } from "../../telemetry/metrics.ts";
+import { VERSION } from "../../version.ts";
+import type { MasterEvent, WebhookDelivery } from "../model.ts";
+import type { DeliveryOutcome, Store, TakenDelivery } from "../store/store.ts";
+import type { WebhookFetch } from "./destination.ts";
+import { signatureHeaders } from "./signature.ts";
+
+/** How often the store is asked for messages that are due. */
+export const WEBHOOK_POLL_MS = 2_000;
+/** A webhook must have answered by then. */
+export const WEBHOOK_TIMEOUT_MS = 15_000;
+/** A message that was taken for sending is left to other masters after this time. */
+export const WEBHOOK_LEASE_MS = 30_000;
+/** Messages that are sent at a time. */
+export const WEBHOOK_SENDING_MAX = 16;
+/** Of those, to one webhook. */
+export const WEBHOOK_SENDING_PER_HOOK_MAX = 4;
+/** Waits between the attempts: behind the last one the message has failed, 18 hours after the first. */
+const RETRY_AFTER_S = [5, 30, 2 * 60, 10 * 60, 30 * 60, 2 * 3600, 5 * 3600, 10 * 3600];
+/** Waits differ by up to this share, so that what failed together isn't sent together. */
+const JITTER = 0.2;
+/** The receiver wants no messages any more (Standard Webhooks). */
+const GONE = 410;
+/** Longest reason that is kept. */
+const ERROR_MAX_LENGTH = 300;
+
+/** What {@link WebhookSender} works with. */
+interface WebhookSenderOptions {
+  readonly store: Store;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly metrics?: Metrics;
+  readonly fetch: WebhookFetch;
+  /** Draws the jitter, from 0 to 1; `Math.random` when absent. */
+  readonly random?: () => number;
+}
+
+/** See the module. */
+export class WebhookSender {
+  readonly #options: WebhookSenderOptions;
+  readonly #sending = new Map<string, number>();
+  readonly #under = new Set<Promise<void>>();
+  #timer: Timer | undefined;
+  #closed = false;
+
+  constructor(options: WebhookSenderOptions) {
+    this.#options = options;
+  }
+
+  /** Sends what is due, again and again, until {@link close}. */
+  start(): void {
+    const { clock, log } = this.#options;
+    this.#timer = clock.after(WEBHOOK_POLL_MS, () => {
+      this.#look().catch((error) =>
+        log.warn({ error: errorMessage(error) }, "Cannot look for messages to webhooks")
+      )
+        .finally(() => this.#closed || this.start());
+    });
+  }
+
+  /** Makes the events that have become due, and sends everything that is due now. */
+  async work(): Promise<void> {
+    await this.#look();
+    while (this.#under.size > 0) {
+      await Promise.all(this.#under);
+      await this.#send();
+    }
+  }
+
+  /** Sends an event to one webhook now; gives what became of it. */
+  async sendNow(webhook: string, event: MasterEvent): Promise<WebhookDelivery | undefined> {
+    const { store, clock } = this.#options;
+    const id = await store.addDelivery(webhook, event);
+    const taken = await store.takeDelivery({
+      nowMs: clock.wallMs(),
+      leaseMs: WEBHOOK_LEASE_MS,
+      without: [],
+      id,
+    });
+    if (taken === undefined) return undefined;
+    const { nextAtMs: _, ...sent } = taken.delivery;
+    return { ...sent, ...await this.#attempt(taken) };
+  }
+
+  /** Sends no more; resolves when what is under way is over, or is left to the next start. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    this.#timer?.cancel();
+    await Promise.race([
+      Promise.all(this.#under),
+      new Promise<void>((resolve) => this.#options.clock.after(1_000, resolve)),
+    ]);
+  }
+
+  async #look(): Promise<void> {
+    const { store, clock } = this.#options;
+    await store.noteTime(clock.wallMs());
+    await this.#send();
+  }
+
+  async #send(): Promise<void> {
+    const { store, clock, log } = this.#options;
+    while (!this.#closed && this.#under.size < WEBHOOK_SENDING_MAX) {
+      const taken = await store.takeDelivery({
+        nowMs: clock.wallMs(),
+        leaseMs: WEBHOOK_LEASE_MS,
+        without: [...this.#sending].filter(([, count]) => count >= WEBHOOK_SENDING_PER_HOOK_MAX).map(([id]) =>
+          id
+        ),
+      });
+      if (taken === undefined) return;
+      const { id } = taken.webhook;
+      this.#sending.set(id, (this.#sending.get(id) ?? 0) + 1);
+      const attempt: Promise<void> = this.#attempt(taken).then(
+        () => {},
+        (error) =>
+          log.warn({ webhook: id, error: errorMessage(error) }, "Cannot note what became of a message"),
+      ).finally(() => {
+        this.#under.delete(attempt);
+        const left = this.#sending.get(id)! - 1;
+        if (left === 0) this.#sending.delete(id);
+        else this.#sending.set(id, left);
+      });
+      this.#under.add(attempt);
+    }
+  }
+
+  async #attempt(taken: TakenDelivery): Promise<DeliveryOutcome> {
+    const { store, log, metrics } = this.#options;
+    const outcome = await this.#outcome(taken);
+    await store.settleDelivery(taken.delivery.id, outcome);
+    const { delivery: { id, event, attempts }, webhook } = taken;
+    const fields = { webhook: webhook.id, message: id, event, attempts, status: outcome.status };
+    metrics?.webhookAttempt(outcome.state === "waiting" ? "retried" : outcome.state);
+    if (outcome.state === "delivered") log.debug(fields, "webhook told");
+    else {
+      log.warn({ ...fields, error: outcome.error, next_at_ms: outcome.nextAtMs }, "Cannot tell webhook");
+    }
+    return outcome;
+  }
+
+  async #outcome({ delivery, webhook }: TakenDelivery): Promise<DeliveryOutcome> {
+    const { clock, fetch, random = Math.random } = this.#options;
+    const { id, body, attempts } = delivery;
+    const again = (why: { readonly status?: number; readonly error: string }): DeliveryOutcome => {
+      // Whoever tries a webhook hears at once what became of it.
+      const waitS = delivery.event === "webhook.test" ? undefined : RETRY_AFTER_S[attempts - 1];
+      if (waitS === undefined || why.status === GONE) return { state: "failed", ...why };
+      const jitter = 1 + JITTER * (2 * random() - 1);
+      return { state: "waiting", ...why, nextAtMs: Math.round(clock.wallMs() + waitS * 1000 * jitter) };
+    };
+    const leaving = new AbortController();
+    const timer = clock.after(WEBHOOK_TIMEOUT_MS, () => {
+      leaving.abort(new Error(`it gave no whole answer in ${WEBHOOK_TIMEOUT_MS / 1000} s`));
+    });
+    try {
+      const headers = {
+        "content-type": "application/json",
+        "user-agent": `sallyport/${VERSION}`,
+        ...signatureHeaders(webhook.secret, { id, sentAtMs: clock.wallMs(), body }),
+      };
+      const request = new Request(webhook.url, { method: "POST", headers, body, signal: leaving.signal });
+      const { status } = await fetch(request);
+      // What it says is nobody's business: it might be something of the operator's own network.
+      if (status >= 200 && status < 300) return { state: "delivered", status };
+      return again({ status, error: `it answered ${status}` });
+    } catch (error) {
+      return again({ error: errorMessage(error).slice(0, ERROR_MAX_LENGTH) });
+    } finally {
+      timer.cancel();
+    }
+  }
+}
