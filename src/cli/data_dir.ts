@@ -28,6 +28,8 @@ export const FERNET_FILE = "fernet.keys";
 export const ADMIN_FILE = "admin.key";
 /** The edge's secret key for the sealed transport. */
 export const EDGE_FILE = "edge.key";
+/** The key by which the nodes of a cluster know each other. */
+export const CLUSTER_FILE = "cluster.key";
 /** The edge's certificate for the QUIC transport, and its secret key behind it. */
 export const CERTIFICATE_FILE = "edge.pem";
 /** Keys of edges that an agent believed on first use. */
@@ -59,6 +61,7 @@ const KNOWN_FILES: readonly string[] = [
   FERNET_FILE,
   ADMIN_FILE,
   EDGE_FILE,
+  CLUSTER_FILE,
   CERTIFICATE_FILE,
   PINS_FILE,
   TRANSPORTS_FILE,

@@ -14,7 +14,8 @@ import { pipeFacts } from "./pipe_gate.ts";
 import { findSealed, sealedFacts } from "./sealed.ts";
 import { reloadKeys } from "./key_reload.ts";
 import { printStartup } from "./startup.ts";
-import { runWorker, startWorkers, workerAssignment, type WorkerPlace } from "./workers.ts";
+import { clusterFacts, ClusterPlace, findCluster } from "./cluster.ts";
+import { runWorker, startWorkers, workerAssignment, WorkerPlace } from "./workers.ts";
 
 /** Adds the command. */
 export function addEdge(program: Command, context: CliContext): void {
@@ -33,6 +34,10 @@ export function addEdge(program: Command, context: CliContext): void {
       what: "joined to the master: it hears of suspended agents and new keys, and reports what agents use",
       args: "edge --fernet-keys-file /etc/sallyport/fernet.keys --master https://master.example.org",
     },
+    {
+      what: "as one of several machines, which know each other by cluster.key of the data folder",
+      args: "edge --fernet-keys-file /etc/sallyport/fernet.keys --cluster redis://10.0.0.2:6379",
+    },
     { what: "on IPv4 alone", args: "edge --listen 0.0.0.0:8443" },
     { what: "with metrics for this machine", args: "edge --metrics-listen 127.0.0.1:9090" },
   ]);
@@ -43,9 +48,10 @@ export function addEdge(program: Command, context: CliContext): void {
     const fernet = await keys.fernet();
     const sealedKey = await findSealed(keys, config, io);
     const quicPart = await findQuic(keys, config);
+    const cluster = await findCluster(keys, config, sealedKey);
     for (const warning of keys.warnings) io.err(`Warning: ${warning}`);
     const base = await createBase(config, io);
-    const startOwn = async (place?: WorkerPlace) => {
+    const startOwn = async (place?: WorkerPlace | ClusterPlace) => {
       const ledger = makeLedger(base, config, fernet);
       reloadKeys(base, () => readSettings(command, "edge", io).config, {
         // Those that a session master sends are newer than the file's.
@@ -53,20 +59,22 @@ export function addEdge(program: Command, context: CliContext): void {
       });
       const name = config.master === undefined ? undefined : await joinMaster(base, {
         ...{ ledger, config },
-        ...place === undefined ? {} : { worker: place.name },
+        ...place instanceof WorkerPlace ? { worker: place.name } : {},
         link: masterLink(base, config, config.master, fernet),
       });
       return { name, ...await startEdge(base, fernet.value, loaded, sealedKey, quicPart, ledger, place) };
     };
     const assignment = workerAssignment(io.env);
     if (assignment !== undefined) {
-      context.exitCode = await runWorker(base, assignment, startOwn);
+      context.exitCode = await runWorker(base, { assignment, config, cluster }, startOwn);
       return;
     }
     context.exitCode = await base.life.run(async () => {
       if (quicPart !== undefined) await warnOfKeyLog(io, base.runtime);
+      const place = cluster === undefined || config.workers !== undefined ? undefined : new ClusterPlace();
+      await place?.join(base, config, cluster!);
       const { name, ready, visitors, agents, sealed, curve, quic, pipes } = config.workers === undefined
-        ? await startOwn()
+        ? await startOwn(place)
         : { name: undefined, ...await startWorkers(base, config, config.workers) };
       const status = await startStatus(base, config.metricsListen, () => ({
         edge: ready(),
@@ -86,6 +94,7 @@ export function addEdge(program: Command, context: CliContext): void {
           ...name === undefined
             ? []
             : [["session master", `${config.master}, which knows this edge as ${name}`] as const],
+          ...clusterFacts(cluster, place?.membership),
           ...sealedFacts(sealedKey),
           ...quicFacts(quicPart),
           ...pipeFacts(pipes),

@@ -6,11 +6,19 @@
 import { Buffer } from "node:buffer";
 import { randomBytes } from "node:crypto";
 import { type Config, keyLines } from "../config/config.ts";
-import { FernetRing, generateFernetKey } from "../crypto/fernet.ts";
+import { FernetRing, generateFernetKey, isFernetKey } from "../crypto/fernet.ts";
 import { certificateFingerprint, type Identity, makeCertificate } from "../crypto/certificate.ts";
 import { KEY_BYTES, type KeyPair, type Sodium } from "../crypto/sodium.ts";
 import { errorMessage, SallyportError } from "../errors.ts";
-import { ADMIN_FILE, CERTIFICATE_FILE, DataDir, type DataFile, EDGE_FILE, FERNET_FILE } from "./data_dir.ts";
+import {
+  ADMIN_FILE,
+  CERTIFICATE_FILE,
+  CLUSTER_FILE,
+  DataDir,
+  type DataFile,
+  EDGE_FILE,
+  FERNET_FILE,
+} from "./data_dir.ts";
 
 /** QUIC: how long an edge's own certificate is good for; its agents look at the fingerprint alone. */
 export const EDGE_CERTIFICATE_DAYS = 3_650;
@@ -32,10 +40,12 @@ export interface FoundFernetKeys extends FoundKey<FernetRing> {
 
 /** The keys of one command, looked up in its settings and its data folder. */
 export class Keys {
-  readonly #config: Pick<Config, "dataDir" | "fernetKeys" | "adminKey">;
+  readonly #config: Pick<Config, "dataDir" | "fernetKeys" | "adminKey"> & Partial<Pick<Config, "clusterKey">>;
   readonly #folder: DataDir;
 
-  constructor(config: Pick<Config, "dataDir" | "fernetKeys" | "adminKey">) {
+  constructor(
+    config: Pick<Config, "dataDir" | "fernetKeys" | "adminKey"> & Partial<Pick<Config, "clusterKey">>,
+  ) {
     this.#config = config;
     this.#folder = new DataDir(config.dataDir);
   }
@@ -105,6 +115,20 @@ export class Keys {
       throw invalid(`Cannot use ${path}: ${errorMessage(error)}`);
     }
     return { value: { certificatePem, keyPem }, from: path, made };
+  }
+
+  /**
+   * The key by which the nodes of a cluster know each other; made where there is none.
+   *
+   * @throws SallyportError `config_invalid` when the data folder can't be used, or holds what is no key.
+   */
+  async cluster(): Promise<FoundKey<string>> {
+    const { clusterKey } = this.#config;
+    if (clusterKey !== undefined) return { value: clusterKey, from: "settings", made: false };
+    const { path, content, made } = await this.#folder.readOrMake(CLUSTER_FILE, () => `${makeFernetKey()}\n`);
+    const value = content.trim();
+    if (isFernetKey(value)) return { value, from: path, made };
+    throw invalid(`Cannot use ${path}: it must hold one key, as \`sallyport keygen\` makes it`);
   }
 
   /**

@@ -11,8 +11,10 @@ import {
   queueLimits,
 } from "../config/config.ts";
 import type { FernetRing } from "../crypto/fernet.ts";
-import { createEdge } from "../edge/edge.ts";
+import type { Membership } from "../cluster/membership.ts";
+import { createEdge, type Edge } from "../edge/edge.ts";
 import type { EdgeLedger } from "../edge/ledger/ledger.ts";
+import type { KeyUseStore } from "../edge/used_keys.ts";
 import type { Accepts } from "../edge/protocol_detector.ts";
 import { errorCode, errorMessage, SallyportError } from "../errors.ts";
 import { createMasterApp, type EdgeAddress } from "../master/app.ts";
@@ -36,7 +38,6 @@ import { quicTransport } from "../transport/quic/edge.ts";
 import { sealedTransport } from "../transport/sealed/edge.ts";
 import { snitunTransport } from "../transport/snitun/edge.ts";
 import type { SealedPart } from "./sealed.ts";
-import type { WorkerPlace } from "./workers.ts";
 import process from "node:process";
 import { SHUTDOWN_GRACE_MS } from "../transport/port.ts";
 
@@ -117,6 +118,22 @@ export interface EdgePart {
   readonly pipes?: PipePart | undefined;
 }
 
+/** The place of an edge's process among others: a worker of its machine, or a node of a cluster. */
+export interface EdgePlace {
+  /** Set to the edge before it listens. */
+  edge: Edge | undefined;
+  readonly membership: Pick<Membership, "node">;
+  readonly keyUses: KeyUseStore;
+  /** Shares TCP ports with other processes. */
+  readonly reusePort: boolean;
+  /** How long streams may go on when it stops without a signal. */
+  readonly graceMs: number;
+  /** The settings of this process. */
+  settings(config: Config): Config;
+  /** Tells the others that it is about to stop. */
+  draining?(): Promise<void>;
+}
+
 /** Starts an edge. */
 export async function startEdge(
   base: Base,
@@ -125,7 +142,7 @@ export async function startEdge(
   keyPart?: SealedPart,
   quicPart?: QuicPart,
   ledger?: EdgeLedger,
-  place?: WorkerPlace,
+  place?: EdgePlace,
 ): Promise<EdgePart> {
   const pipes = await findPipes(base, loaded.config, keyPart?.sodium);
   const { origins } = loaded;
@@ -143,7 +160,7 @@ export async function startEdge(
     transports: edgeTransports(config, keyPart, quicPart, pipes),
     proxyProtocolFrom: networks(config.proxyProtocolFrom),
     publish: config.publishPorts && { ports: config.publishPorts, host: publishHost! },
-    ...place === undefined ? {} : { cluster: place.membership.node, keyUses: place.membership.keyUses },
+    ...place === undefined ? {} : { cluster: place.membership.node, keyUses: place.keyUses },
     idleTimeoutMs: config.idleTimeout,
     streamsPerSource: config.streamsPerSource,
   });
@@ -152,8 +169,11 @@ export async function startEdge(
     if (life.signal === "SIGTERM") return config.drainTimeout;
     return place === undefined || life.signal !== undefined ? SHUTDOWN_GRACE_MS : place.graceMs;
   };
-  life.add("edge", () => edge.close(graceMs()));
-  const reusePort = place !== undefined;
+  life.add("edge", async () => {
+    await place?.draining?.();
+    await edge.close(graceMs());
+  });
+  const reusePort = place?.reusePort ?? false;
   const apart = config.agentListen.length > 0;
   const open = (accepts: Accepts) => async (at: HostPort) =>
     (await edge.listen({ ...at, accepts, reusePort })).address;

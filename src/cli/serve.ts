@@ -23,6 +23,7 @@ import { hubLink, joinMaster, makeLedger } from "./ledger.ts";
 import { databaseFact, openManagement } from "./management.ts";
 import { reloadKeys } from "./key_reload.ts";
 import { printStartup, shellWord, type Step } from "./startup.ts";
+import { clusterFacts, ClusterPlace, findCluster } from "./cluster.ts";
 import { runWorker, startWorkers, workerAssignment } from "./workers.ts";
 import { formatHostPort } from "../config/config.ts";
 import type { Address } from "../runtime/port.ts";
@@ -49,12 +50,13 @@ export function addServe(program: Command, context: CliContext): void {
     const [fernet, admin] = [await keys.fernet(), await keys.admin()];
     const sealedKey = await findSealed(keys, config, io);
     const quicPart = await findQuic(keys, config);
+    const cluster = await findCluster(keys, config, sealedKey);
     for (const warning of keys.warnings) io.err(`Warning: ${warning}`);
     warnOfPublicAddress(io, loaded, ["listen", "agentListen"]);
     const base = await createBase(config, io);
     const assignment = workerAssignment(io.env);
     if (assignment !== undefined) {
-      context.exitCode = await runWorker(base, assignment, async (place) => {
+      context.exitCode = await runWorker(base, { assignment, config, cluster }, async (place) => {
         const ledger = makeLedger(base, config, { ...fernet, from: "settings" });
         await joinMaster(base, { ledger, config, ...place.masterLink() });
         return await startEdge(base, fernet.value, loaded, sealedKey, quicPart, ledger, place);
@@ -69,11 +71,13 @@ export function addServe(program: Command, context: CliContext): void {
         fernet: (texts) => management.reloadOwnKeys(texts),
         admin: (key) => void (adminKey = key),
       });
+      const place = cluster === undefined || config.workers !== undefined ? undefined : new ClusterPlace();
+      await place?.join(base, config, cluster!);
       const startOwn = async () => {
         // The master of this process keeps the keys.
         const ledger = makeLedger(base, config, { ...fernet, from: "settings" });
         await joinMaster(base, { ledger, config, link: () => hubLink(management.hub) });
-        return await startEdge(base, fernet.value, loaded, sealedKey, quicPart, ledger);
+        return await startEdge(base, fernet.value, loaded, sealedKey, quicPart, ledger, place);
       };
       const { ready, visitors, agents, sealed, curve, quic, pipes } = config.workers === undefined
         ? await startOwn()
@@ -109,6 +113,7 @@ export function addServe(program: Command, context: CliContext): void {
           ["Fernet keys", keyOrigin(fernet)],
           ["admin key", keyOrigin(admin)],
           databaseFact(config),
+          ...clusterFacts(cluster, place?.membership),
           ...sealedFacts(sealedKey),
           ...quicFacts(quicPart),
           ...pipeFacts(pipes),

@@ -11,6 +11,7 @@ import { Supervisor, type WorkerAssignment, type WorkerProcess } from "../cluste
 import { joinParent, type WorkerMembership } from "../cluster/worker.ts";
 import type { Config, HostPort } from "../config/config.ts";
 import type { Edge } from "../edge/edge.ts";
+import type { KeyUseStore } from "../edge/used_keys.ts";
 import { errorMessage } from "../errors.ts";
 import type { Address } from "../runtime/port.ts";
 import { SHUTDOWN_GRACE_MS } from "../transport/port.ts";
@@ -18,6 +19,7 @@ import type { ControlConnection, ControlMethods } from "../cluster/control.ts";
 import type { ControlLink } from "../edge/ledger/reporter.ts";
 import type { EdgeHub } from "../master/edge_hub.ts";
 import type { EdgeMessage, EdgeReport } from "../wire/control/control_messages.ts";
+import { type ClusterPart, drainMs, networkPlace } from "./cluster.ts";
 import type { Base, EdgePart } from "./parts.ts";
 import { respawn } from "./respawn.ts";
 
@@ -106,7 +108,9 @@ export class WorkerPlace {
   graceMs: number = SHUTDOWN_GRACE_MS;
   /** The edge that serves; to be set before {@link WorkerPlace.listening}. */
   edge: Edge | undefined;
+  readonly reusePort = true;
   membership!: WorkerMembership;
+  keyUses!: KeyUseStore;
   readonly #stop = Promise.withResolvers<void>();
 
   constructor(assignment: WorkerAssignment) {
@@ -114,23 +118,31 @@ export class WorkerPlace {
     this.stop = this.#stop.promise;
   }
 
-  /** Joins the parent. */
-  async join({ runtime, log, metrics, life }: Base): Promise<void> {
+  /** Joins the parent, and the cluster of other machines where there is one. */
+  async join(base: Base, config: Config, cluster: ClusterPart | undefined): Promise<void> {
+    const { runtime, log, metrics, life } = base;
+    const network = cluster === undefined ? undefined : await networkPlace(base, config, cluster);
     this.membership = await joinParent({
       runtime,
       log,
       assignment: this.assignment,
-      local: (name) => this.edge?.session(name),
-      sessions: () => this.edge?.sessions ?? 0,
+      network,
+      host: {
+        local: (name) => this.edge?.session(name),
+        sessions: () => this.edge?.sessions ?? 0,
+        shares: () => this.edge?.shares,
+        forwarded: (direction) => metrics.visitorForwarded(direction),
+      },
       drain: (graceMs) => {
         this.graceMs = graceMs;
         this.#stop.resolve();
       },
       metrics: () => metrics.measured(),
-      forwarded: (direction) => metrics.visitorForwarded(direction),
     });
+    this.keyUses = network?.directory ?? this.membership.keyUses;
+    metrics.watchCluster(() => this.membership.node);
     void this.membership.over.then(() => this.#stop.resolve());
-    life.add("cluster", () => this.membership.close(this.graceMs));
+    life.add("cluster", () => this.membership.close(drainMs(base, config, this.graceMs)));
   }
 
   /** This worker's link to the session master of its parent, and its name there. */
@@ -169,12 +181,16 @@ function copy(addresses: readonly Address[] | undefined): HostPort[] | undefined
 /** Runs this process as a worker until its parent asks it to stop, or is gone. */
 export async function runWorker(
   base: Base,
-  assignment: WorkerAssignment,
+  { assignment, config, cluster }: {
+    readonly assignment: WorkerAssignment;
+    readonly config: Config;
+    readonly cluster: ClusterPart | undefined;
+  },
   start: (place: WorkerPlace) => Promise<EdgePart>,
 ): Promise<number> {
   return await base.life.run(async () => {
     const place = new WorkerPlace(assignment);
-    await place.join(base);
+    await place.join(base, config, cluster);
     await place.listening(await start(place));
     return { over: place.stop };
   });

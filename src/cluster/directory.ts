@@ -15,10 +15,16 @@ export const NODE_RENEW_MS = 3_000;
 export interface NodeRecord {
   /** Names this run of the node's process: 128 random bits in hexadecimal. A restarted node is another one. */
   readonly id: string;
-  /** Where other nodes reach it: `unix:/path` or `HOST:PORT`. */
+  /** Where other nodes reach it: `HOST:PORT`, or `unix:/path` where all of them are on one machine. */
   readonly address: string;
-  /** Its public key for links between machines, base64url; absent on a unix socket. */
+  /** Its public key for links between machines, base64url; absent where all nodes are on one machine. */
   readonly publicKey?: string;
+  /** Names its machine, where several nodes are on it: those reach each other at `socket`. */
+  readonly machine?: string;
+  /** The path of its unix socket. */
+  readonly socket?: string;
+  /** Names the cluster's key: nodes with another one cannot link to this one. */
+  readonly keyId?: string;
   /** The newest version of the link protocol that it speaks. */
   readonly version: number;
   /** Where it is, as its operator calls it. */

@@ -5,15 +5,22 @@
  * @module
  */
 import type { Bytes } from "../bytes/bytes.ts";
-import { RandomPool } from "../crypto/random.ts";
+import type { AeadChoice } from "../crypto/aead.ts";
+import type { KeyPair, Sodium } from "../crypto/sodium.ts";
 import { errorMessage, internalError, SallyportError } from "../errors.ts";
-import { CreditScratch } from "../protocol/mux/credit/sender.ts";
+import { SealedAgentHandshake } from "../protocol/handshake/sealed_agent.ts";
+import { AnsweredFlights, SealedEdgeHandshake } from "../protocol/handshake/sealed_edge.ts";
+import type { SealedKeys } from "../protocol/handshake/sealed_keys.ts";
 import { CreditSession } from "../protocol/mux/credit/session.ts";
+import { SEALED_RECORD_MAX_BYTES } from "../protocol/records/sealed_records.ts";
 import type { ByteStreamHandler, Clock, Conn } from "../runtime/port.ts";
 import { ConnSession } from "../transport/conn_session.ts";
 import type { Session, SessionHandler } from "../transport/port.ts";
+import { type SealedRecords, sealedRecords, SealedScratch } from "../transport/sealed/session.ts";
 import { type LinkEnd, LinkHandshake } from "./link_handshake.ts";
 
+/** What a link's session says of how it crosses the network. */
+export const LINK = "link";
 /** A link must stand by then: both ends are on one machine, or a few milliseconds apart. */
 export const LINK_DEADLINE_MS = 5_000;
 
@@ -29,9 +36,19 @@ interface LinkShared {
 }
 
 /** Working memory that all links of a node share. */
-export class LinkScratch {
-  readonly frames: CreditScratch = new CreditScratch();
-  readonly random: RandomPool = new RandomPool(4096);
+export class LinkScratch extends SealedScratch {
+  /** First flights of sealed links that were answered. */
+  readonly answered: AnsweredFlights = new AnsweredFlights();
+}
+
+/** What seals the links between machines: every byte is encrypted, under keys of this connection alone. */
+export interface LinkSeal {
+  readonly sodium: Sodium;
+  readonly aeads: AeadChoice;
+  /** This node's own key pair, whose public half stands in its record. */
+  readonly keys: KeyPair;
+  /** Where this node dials: the public key in the other node's record. */
+  readonly peerKey?: Bytes;
 }
 
 /** A link that stands. */
@@ -46,81 +63,75 @@ interface Link {
 /**
  * Makes a link of a connection. Rejects with `challenge_failed`, `not_supported`, `unknown_protocol`,
  * `deadline_exceeded` or `connection_lost`; the connection is closed then.
+ *
+ * @param seal absent on a unix socket, whose bytes leave no machine
  */
 export function openLink(
   conn: Conn,
   end: LinkEnd,
   shared: LinkShared,
   handler: (link: Link) => SessionHandler,
+  seal?: LinkSeal,
 ): Promise<Link> {
-  return new Promise((resolve, reject) =>
-    new LinkOpening(conn, end, shared, handler, resolve, reject).start()
-  );
+  return new Promise((resolve, reject) => {
+    const opening = new LinkOpening({ conn, end, shared, handler, seal, resolve, reject });
+    opening.start();
+  });
+}
+
+interface LinkOpeningOptions {
+  readonly conn: Conn;
+  readonly end: LinkEnd;
+  readonly shared: LinkShared;
+  readonly seal: LinkSeal | undefined;
+  handler(link: Link): SessionHandler;
+  resolve(link: Link): void;
+  reject(error: unknown): void;
 }
 
 class LinkOpening implements ByteStreamHandler {
-  readonly #conn: Conn;
-  readonly #end: LinkEnd;
-  readonly #shared: LinkShared;
-  readonly #handler: (link: Link) => SessionHandler;
-  readonly #resolve: (link: Link) => void;
-  readonly #reject: (error: unknown) => void;
-  readonly #handshake: LinkHandshake;
+  readonly #options: LinkOpeningOptions;
   readonly #timer;
+  /** The keys are still to be agreed on. */
+  #flight: SealedAgentHandshake | SealedEdgeHandshake | undefined;
+  #records: SealedRecords | undefined;
+  #handshake: LinkHandshake | undefined;
   #over = false;
 
-  constructor(
-    conn: Conn,
-    end: LinkEnd,
-    shared: LinkShared,
-    handler: (link: Link) => SessionHandler,
-    resolve: (link: Link) => void,
-    reject: (error: unknown) => void,
-  ) {
-    this.#conn = conn;
-    this.#end = end;
-    this.#shared = shared;
-    this.#handler = handler;
-    this.#resolve = resolve;
-    this.#reject = reject;
-    this.#handshake = new LinkHandshake(end, shared.node, shared.secret);
-    this.#timer = shared.clock.after(LINK_DEADLINE_MS, () => {
+  constructor(options: LinkOpeningOptions) {
+    this.#options = options;
+    this.#timer = options.shared.clock.after(LINK_DEADLINE_MS, () => {
       const why = `Cannot link nodes: no handshake in ${LINK_DEADLINE_MS / 1000} s`;
       this.#fail(new SallyportError("deadline_exceeded", why, { side: "network", retryable: true }));
     });
   }
 
   start(): void {
-    this.#conn.attach(this);
-    this.#conn.write(this.#handshake.hello);
+    const { conn, end, seal, shared: { clock, scratch } } = this.#options;
+    conn.attach(this);
+    if (seal === undefined) return this.#sayHello();
+    const { sodium, aeads, keys, peerKey } = seal;
+    const unixSeconds = () => Math.floor(clock.wallMs() / 1000);
+    const aes = aeads.aes !== undefined;
+    if (end === "acceptor") {
+      this.#flight = new SealedEdgeHandshake({ sodium, keys, aes, unixSeconds, answered: scratch.answered });
+      return;
+    }
+    try {
+      const edgePublicKey = peerKey ?? new Uint8Array(0);
+      const flight = new SealedAgentHandshake({ sodium, edgePublicKey, aes, unixSeconds: unixSeconds() });
+      this.#flight = flight;
+      conn.write(flight.first);
+    } catch (error) {
+      this.#fail(error);
+    }
   }
 
   data(chunk: Bytes): void {
     if (this.#over) return;
     try {
-      const { send, agreement } = this.#handshake.push(chunk);
-      if (send !== undefined) this.#conn.write(send);
-      if (agreement === undefined) return;
-      this.#over = true;
-      this.#timer.cancel();
-      const { clock, scratch } = this.#shared;
-      const session = new ConnSession({
-        transport: "link",
-        cipher: "none",
-        halfClose: true,
-        conn: this.#conn,
-        clock,
-        mux: (host) =>
-          new CreditSession({
-            role: this.#end === "dialer" ? "edge" : "agent",
-            host,
-            scratch: scratch.frames,
-            random: scratch.random,
-          }),
-      });
-      const link = { session, peer: agreement.peer, version: agreement.version };
-      session.start(this.#handler(link), agreement.rest);
-      this.#resolve(link);
+      if (this.#flight !== undefined) this.#readFlight(this.#flight, chunk);
+      else this.#readRecords(chunk);
     } catch (error) {
       this.#fail(error);
     }
@@ -136,6 +147,92 @@ class LinkOpening implements ByteStreamHandler {
     this.#lost(error === undefined ? "the other node closed it" : errorMessage(error));
   }
 
+  #readFlight(flight: SealedAgentHandshake | SealedEdgeHandshake, chunk: Bytes): void {
+    if (flight instanceof SealedAgentHandshake) {
+      const answered = flight.push(chunk);
+      if (answered === undefined) return;
+      this.#agreed("agent", answered.keys);
+      this.#sayHello();
+      return this.#readRecords(answered.rest);
+    }
+    const answered = flight.push(chunk);
+    if (answered === undefined) return;
+    this.#options.conn.write(answered.answer);
+    this.#agreed("edge", answered.keys);
+    this.#sayHello();
+  }
+
+  #agreed(role: "agent" | "edge", keys: SealedKeys): void {
+    const { conn, shared: { clock, scratch }, seal } = this.#options;
+    const { sodium, aeads } = seal!;
+    this.#flight = undefined;
+    this.#records = sealedRecords({ clock, sodium, aeads, scratch }, conn, role, keys);
+  }
+
+  #sayHello(): void {
+    const { end, shared: { node, secret } } = this.#options;
+    this.#handshake = new LinkHandshake(end, node, secret, this.#records?.channel);
+    this.#write(this.#handshake.hello);
+  }
+
+  /** Each message of the handshake is a record of its own where the connection is sealed. */
+  #readRecords(wire: Bytes): void {
+    if (this.#records === undefined) return void this.#read(wire, undefined);
+    for (let rest = wire; rest.length > 0 && !this.#over;) {
+      const record = this.#records.opener.openOne(rest);
+      if (record === undefined) return;
+      rest = record.rest;
+      if (this.#read(record.data, rest)) return;
+    }
+  }
+
+  /** True when the link stands; `behind` are the bytes of the connection behind this message, where it is sealed. */
+  #read(message: Bytes, behind: Bytes | undefined): boolean {
+    const { send, agreement } = this.#handshake!.push(message);
+    if (send !== undefined) this.#write(send);
+    if (agreement === undefined) return false;
+    this.#over = true;
+    this.#timer.cancel();
+    const { handler, resolve } = this.#options;
+    const session = this.#session();
+    const link = { session, peer: agreement.peer, version: agreement.version };
+    session.start(handler(link), behind ?? agreement.rest);
+    resolve(link);
+    return true;
+  }
+
+  #session(): ConnSession {
+    const { conn, end, shared: { clock, scratch }, seal } = this.#options;
+    const records = this.#records;
+    if (records !== undefined) records.opener.maxBytes = SEALED_RECORD_MAX_BYTES;
+    return new ConnSession({
+      transport: LINK,
+      cipher: seal === undefined ? "none" : "sealed",
+      halfClose: true,
+      conn,
+      clock,
+      ...records === undefined ? {} : {
+        codec: {
+          seal: (plain) => records.sealer.seal(plain),
+          open: (wire, mux) => records.opener.open(wire, (data) => mux.receive(data)),
+          close: () => records.opener.close(),
+        },
+      },
+      mux: (host) =>
+        new CreditSession({
+          role: end === "dialer" ? "edge" : "agent",
+          host,
+          scratch: scratch.frames,
+          random: scratch.random,
+        }),
+    });
+  }
+
+  #write(message: Bytes): void {
+    const { conn } = this.#options;
+    conn.write(this.#records === undefined ? message : this.#records.sealer.seal(message));
+  }
+
   #lost(why: string): void {
     this.#fail(
       new SallyportError("connection_lost", `Cannot link nodes: ${why}`, {
@@ -149,7 +246,8 @@ class LinkOpening implements ByteStreamHandler {
     if (this.#over) return;
     this.#over = true;
     this.#timer.cancel();
-    this.#conn.abort();
-    this.#reject(internalError("handshake", cause));
+    this.#records?.opener.close();
+    this.#options.conn.abort();
+    this.#options.reject(internalError("handshake", cause));
   }
 }

@@ -1,6 +1,6 @@
 /**
- * The handshake of a link between two nodes of one machine, without IO (docs/protocols/cluster.md, Links). Both ends
- * prove that they know the cluster's secret, and agree on the lower of their versions.
+ * The handshake of a link between two nodes, without IO (docs/protocols/cluster.md, Links). Both ends prove that they
+ * know the cluster's secret, and agree on the lower of their versions.
  *
  * @module
  */
@@ -36,14 +36,19 @@ export class LinkHandshake {
   /** The first message. */
   readonly hello: Bytes;
   readonly #secret: Bytes;
+  readonly #channel: Bytes;
   readonly #end: LinkEnd;
   #received: Bytes = new Uint8Array(0);
   #peerHello: Bytes | undefined;
 
-  /** `node` is our id: 32 hexadecimal digits. */
-  constructor(end: LinkEnd, node: string, secret: Bytes) {
+  /**
+   * @param node our id: 32 hexadecimal digits
+   * @param channel what only the two ends of a sealed connection know; the proofs are bound to it
+   */
+  constructor(end: LinkEnd, node: string, secret: Bytes, channel: Bytes = new Uint8Array(0)) {
     this.#end = end;
     this.#secret = secret;
+    this.#channel = channel;
     this.hello = new Uint8Array(HELLO_BYTES);
     this.hello.set(MAGIC);
     this.hello[MAGIC.length] = LINK_VERSION;
@@ -72,7 +77,7 @@ export class LinkHandshake {
     if (!timingSafeEqual(this.#take(PROOF_BYTES), expected)) {
       throw new SallyportError(
         "challenge_failed",
-        "Cannot link nodes: the other node has another cluster secret",
+        "Cannot link nodes: the other node has another cluster key",
         {
           side: "config",
         },
@@ -109,7 +114,7 @@ export class LinkHandshake {
   #proof(end: LinkEnd, own: Bytes, other: Bytes): Bytes {
     return new Uint8Array(
       createHmac("sha256", this.#secret).update(`sallyport link ${end}`).update(own).update(other)
-        .digest(),
+        .update(this.#channel).digest(),
     );
   }
 }

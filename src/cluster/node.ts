@@ -10,6 +10,7 @@ import type { Clock, Timer } from "../runtime/port.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Session, SessionHandler, SessionStream } from "../transport/port.ts";
 import { splice } from "../transport/splice.ts";
+import type { StreamShares } from "../transport/stream_shares.ts";
 import { wildcardOf } from "../wire/wildcard.ts";
 import type { Directory, DirectoryChange, NodeRecord, RouteClaim, RouteHolder } from "./directory.ts";
 import { NODE_RENEW_MS } from "./directory.ts";
@@ -56,6 +57,8 @@ interface ClusterNodeOptions {
   link(node: NodeRecord, handler: SessionHandler): Promise<Session>;
   /** A session of this node for the name, of those that hold it. */
   local(name: string): Session | undefined;
+  /** How many streams of one source a session takes, from whichever node they come; without limit when absent. */
+  shares?(): StreamShares | undefined;
   /** Counts a forwarded visitor: `out` to another node, `in` from one. */
   forwarded?(direction: "in" | "out"): void;
 }
@@ -85,14 +88,14 @@ interface LinkState {
 
 /** See the module. */
 export class ClusterNode {
-  /** No other node will take this one's agents over: all of them stop. */
-  last = false;
+  /** Another process of this machine takes its agents over; undefined where nobody has said so. */
+  successor: boolean | undefined;
   readonly #options: ClusterNodeOptions;
   readonly #registrations = new Map<string, Registration>();
   readonly #routes = new Map<string, CachedRoute>();
   readonly #links = new Map<string, LinkState>();
-  /** Names still to be claimed, by session. */
-  readonly #waiting: { readonly registration: Registration; readonly name: string }[] = [];
+  /** Names still to be claimed, by session and name. */
+  readonly #waiting = new Map<string, { readonly registration: Registration; readonly name: string }>();
   readonly #incoming = new Set<Session>();
   #nodes = new Map<string, NodeRecord>();
   #claiming = 0;
@@ -170,6 +173,31 @@ export class ClusterNode {
     };
   }
 
+  /** No other node will take this one's agents over: all of them stop. */
+  get last(): boolean {
+    if (this.successor === true) return false;
+    const { id, machine } = this.#options.record();
+    // The processes of one machine stop together.
+    const stopsToo = (node: NodeRecord) => machine !== undefined && node.machine === machine;
+    return ![...this.#nodes.values()].some((node) => node.id !== id && !node.draining && !stopsToo(node));
+  }
+
+  /** Nodes that live, as far as is known, this one included. */
+  get size(): number {
+    return this.#nodes.size;
+  }
+
+  /** Whether the directory has answered when it was last asked. */
+  get directoryAnswers(): boolean {
+    return !this.#directoryAway;
+  }
+
+  /** Links that stand, in either direction. */
+  get links(): number {
+    return this.#incoming.size +
+      [...this.#links.values()].filter(({ session }) => session !== undefined).length;
+  }
+
   /** Visitors that are being forwarded to this node. */
   get incomingStreams(): number {
     return [...this.#incoming].reduce((sum, { streams }) => sum + streams, 0);
@@ -240,14 +268,18 @@ export class ClusterNode {
   // Claims.
 
   #claimAll(registration: Registration): void {
-    for (const name of registration.names) this.#waiting.push({ registration, name });
+    for (const name of registration.names) {
+      this.#waiting.set(`${registration.claim.session} ${name}`, { registration, name });
+    }
     this.#claimNext();
   }
 
   #claimNext(): void {
     while (this.#claiming < CLAIMS_AT_ONCE) {
-      const next = this.#waiting.shift();
-      if (next === undefined) return;
+      const [first] = this.#waiting;
+      if (first === undefined) return;
+      const [key, next] = first;
+      this.#waiting.delete(key);
       if (next.registration.released) continue;
       this.#claiming++;
       void this.#claim(next.registration, next.name).finally(() => {
@@ -380,15 +412,17 @@ export class ClusterNode {
     return asking;
   }
 
-  /** The link to the first holder that can be reached. */
+  /** A link to one of the holders: the newest that is linked already, else whichever is reached first. */
   #reach(holders: readonly RouteHolder[]): Session | undefined | Promise<Session | undefined> {
-    let opening: Promise<Session | undefined> | undefined;
+    const openings: Promise<Session | undefined>[] = [];
     for (const { node } of holders) {
-      const state = this.#link(node);
-      if (state.session !== undefined) return state.session;
-      opening ??= state.opening;
+      const { session, opening } = this.#link(node);
+      if (session !== undefined) return session;
+      if (opening !== undefined) openings.push(opening);
     }
-    return opening;
+    if (openings.length < 2) return openings[0];
+    const reached = openings.map((opening) => opening.then((session) => session ?? Promise.reject(session)));
+    return Promise.any(reached).catch(() => undefined);
   }
 
   #link(node: string): LinkState {
@@ -444,7 +478,7 @@ export class ClusterNode {
 
   #serve(stream: SessionStream): void {
     const { clock, local, forwarded } = this.#options;
-    const { serverName } = stream.caller;
+    const { serverName, address } = stream.caller;
     const session = serverName === undefined ? undefined : local(serverName);
     if (session === undefined) {
       // The node that forwarded it asks the directory again.
@@ -459,14 +493,23 @@ export class ClusterNode {
         ),
       );
     }
+    const shares = this.#options.shares?.();
+    if (shares?.enter(session, address) === false) {
+      const why = `Cannot serve forwarded visitor: its source has too many streams to ${serverName} already`;
+      return stream.abort(
+        new SallyportError("limit_exceeded", why, { side: "peer", retryable: true }),
+      );
+    }
+    const done = () => shares?.leave(session, address);
     let target: SessionStream;
     try {
       target = session.open(stream.caller);
     } catch (error) {
+      done();
       return stream.abort(error as Error);
     }
     forwarded?.("in");
-    splice({ visitorSide: stream, agentSide: target, stream: target, clock });
+    splice({ visitorSide: stream, agentSide: target, stream: target, clock, done });
   }
 }
 

@@ -26,17 +26,39 @@ export interface RedisClient {
 
 /**
  * Makes a client for `redis://`, `rediss://` (TLS) or `redis+sentinel://HOST:PORT,HOST:PORT/MASTER[?db=N]` and connects
- * it. Rejects with `io_failed` where Redis cannot be reached, `config_invalid` for a wrong URL.
+ * it. Rejects with `io_failed` where Redis cannot be reached, `config_invalid` for a wrong URL or a password that Redis
+ * refuses.
+ *
+ * @param away hears why Redis cannot be reached now, and the client goes on trying; without it the call rejects
  */
-export async function connectRedis(url: string, clock: Clock): Promise<RedisClient> {
+export async function connectRedis(
+  url: string,
+  clock: Clock,
+  away?: (error: SallyportError) => void,
+): Promise<RedisClient> {
   const client = await makeClient(url);
+  let lastError: unknown;
   // The command that fails says why; without a listener the event would end the process.
-  client.on("error", () => {});
+  client.on("error", (error) => void (lastError = error));
+  const connecting = client.connect();
+  connecting.catch(() => {});
   try {
-    await withinRedisTimeout(clock, client.connect());
+    await withinRedisTimeout(clock, connecting);
   } catch (error) {
-    client.destroy();
-    throw error;
+    const why = errorMessage(lastError ?? error);
+    if (away === undefined || /WRONGPASS|NOAUTH|NOPERM/.test(why)) client.destroy();
+    if (/WRONGPASS|NOAUTH|NOPERM/.test(why)) {
+      throw new SallyportError("config_invalid", `Cannot use Redis: it refuses the login: ${why}`, {
+        side: "config",
+      });
+    }
+    const failed = new SallyportError("io_failed", `Cannot reach Redis: ${why}`, {
+      side: "network",
+      retryable: true,
+      cause: error,
+    });
+    if (away === undefined) throw failed;
+    away(failed);
   }
   return client;
 }

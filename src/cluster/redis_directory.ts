@@ -6,7 +6,7 @@
  */
 import type { Clock } from "../runtime/port.ts";
 import type { Logger } from "../telemetry/log.ts";
-import { errorMessage } from "../errors.ts";
+import { errorMessage, SallyportError } from "../errors.ts";
 import {
   type ClaimOutcome,
   type Directory,
@@ -32,6 +32,20 @@ interface RedisDirectoryOptions {
   /** How long a node lives without renewal; {@link NODE_LEASE_MS} when absent. */
   readonly leaseMs?: number;
 }
+
+/**
+ * KEYS used key, beginning of the notes; ARGV until, now, when the token was made, whether nonces would repeat (1). 1: the
+ * first use; 0: not; -1: the notes begin later than the token.
+ */
+const USE = `
+local since = redis.call('GET', KEYS[2])
+if not since then
+  since = ARGV[2]
+  redis.call('SET', KEYS[2], since)
+end
+if ARGV[4] == '1' and tonumber(ARGV[3]) < tonumber(since) then return -1 end
+if redis.call('SET', KEYS[1], '1', 'NX', 'EXAT', ARGV[1]) then return 1 end
+return 0`;
 
 /** KEYS node, nodes; ARGV id, record, lease. 1: the node was known. */
 const ENTER = `
@@ -104,15 +118,33 @@ local texts = {}
 for _, holder in ipairs(living(KEYS[1], ARGV[1])) do texts[#texts + 1] = cjson.encode(holder) end
 return texts`;
 
-/** Connects to Redis. Rejects with `io_failed` where it cannot be reached, `config_invalid` for a wrong URL. */
-export async function connectRedisDirectory(options: RedisDirectoryOptions): Promise<Directory> {
-  const client = await connectRedis(options.url, options.clock);
+/** The use of a token's key, as {@link RedisDirectory.first} judges it. */
+export interface NotedUse {
+  /** Unix seconds. */
+  readonly madeAtS: number;
+  /** A second use that nobody notices would repeat nonces. */
+  readonly noncesRepeat: boolean;
+}
+
+/**
+ * Connects to Redis. Where it cannot be reached now, that is logged, and the directory goes on trying: its methods reject
+ * with `io_failed` until it answers. Rejects with `config_invalid` for a wrong URL or a login that Redis refuses.
+ */
+export async function connectRedisDirectory(options: RedisDirectoryOptions): Promise<RedisDirectory> {
+  const { url, clock, log } = options;
+  let away = false;
+  const client = await connectRedis(url, clock, ({ code, message }) => {
+    away = true;
+    log.warn({ reason: code }, `${message}; this node works alone until it answers`);
+  });
   const directory = new RedisDirectory(client, options);
-  await directory.subscribe();
+  const subscribed = directory.subscribe();
+  if (!away) await withinRedisTimeout(clock, subscribed);
   return directory;
 }
 
-class RedisDirectory implements Directory {
+/** See the module; it also notes which keys of tokens were used (`KeyUseStore` of the edge). */
+export class RedisDirectory implements Directory {
   readonly #client: RedisClient;
   readonly #clock: Clock;
   readonly #log: Logger;
@@ -120,6 +152,7 @@ class RedisDirectory implements Directory {
   readonly #leaseMs: string;
   readonly #watchers = new Set<(change: DirectoryChange) => void>();
   #subscriber: RedisClient | undefined;
+  #closed = false;
 
   constructor(
     client: RedisClient,
@@ -132,22 +165,53 @@ class RedisDirectory implements Directory {
     this.#leaseMs = String(leaseMs);
   }
 
-  /** Listens for changes, on a connection of its own. */
+  /** Listens for changes, on a connection of its own; resolves when it does, which may be late. */
   async subscribe(): Promise<void> {
     const subscriber = this.#client.duplicate();
     this.#subscriber = subscriber;
     subscriber.on("error", () => {});
     // Changes published while the connection was away are lost.
     let readyBefore = false;
-    subscriber.on("ready", () => {
+    const missed = () => {
       if (readyBefore) this.#tell({ kind: "reconnected" });
       readyBefore = true;
+    };
+    subscriber.on("ready", missed);
+    // How Sentinels say that there is another master.
+    subscriber.on("topology-change", (change) => {
+      if ((change as { readonly type?: string }).type === "MASTER_CHANGE") {
+        this.#tell({ kind: "reconnected" });
+      }
     });
-    await withinRedisTimeout(this.#clock, subscriber.connect());
-    await withinRedisTimeout(
-      this.#clock,
-      subscriber.subscribe(this.#key("changes"), (message) => this.#heard(message)),
-    );
+    try {
+      await subscriber.connect();
+      await subscriber.subscribe(this.#key("changes"), (message) => this.#heard(message));
+    } catch (error) {
+      if (!this.#closed) this.#log.warn({}, `Cannot hear changes of the directory: ${errorMessage(error)}`);
+    }
+  }
+
+  /**
+   * Notes a token's key by its fingerprint, until `validUntilS`; false where it was noted before. Rejects with
+   * `token_stale` where the notes begin after the token was made and nonces would repeat: Redis may have lost them.
+   */
+  async first(fingerprint: string, validUntilS: number, use: NotedUse): Promise<boolean> {
+    const nowS = Math.floor(this.#clock.wallMs() / 1000);
+    const answer = await this.#run(USE, [this.#key(`used:${fingerprint}`), this.#key("used_since")], [
+      String(Math.ceil(validUntilS) + 1),
+      String(nowS),
+      String(use.madeAtS),
+      use.noncesRepeat ? "1" : "0",
+    ]);
+    if (answer === -1) {
+      const why =
+        "its token was made before the cluster began to note which were used; ask for a fresh token";
+      throw new SallyportError("token_stale", `Cannot open session: ${why}`, {
+        side: "peer",
+        retryable: true,
+      });
+    }
+    return answer === 1;
   }
 
   async enter(node: NodeRecord): Promise<"entered" | "renewed"> {
@@ -197,6 +261,7 @@ class RedisDirectory implements Directory {
   }
 
   async close(): Promise<void> {
+    this.#closed = true;
     for (const client of [this.#subscriber, this.#client]) {
       if (client === undefined) continue;
       await withinRedisTimeout(this.#clock, client.close()).catch(() => client.destroy());

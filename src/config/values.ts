@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { parseSentinelUrl } from "../cluster/redis_client.ts";
 import { parseFingerprint } from "../crypto/certificate.ts";
 import { Buffer } from "node:buffer";
 import { isIPv4, isIPv6 } from "node:net";
@@ -81,6 +82,35 @@ export function hostPort(portMin: 0 | 1, example: string) {
     return { host, port };
   });
 }
+
+/** HOST or HOST:PORT. */
+export const hostMaybePort = parsed((given): { readonly host: string; readonly port: number | undefined } => {
+  if (isIPv4(given) || isIPv6(given) || isName(given)) return { host: given, port: undefined };
+  const read = hostPort(1, "10.0.0.5 or edge-1.internal:8446").safeParse(given);
+  if (!read.success) throw new Error(read.error.issues[0]?.message);
+  return read.data;
+});
+
+/** Where a cluster's Redis is; its password never gets into a message. */
+export const redisUrl = parsed((given) => {
+  const forms = "redis://HOST:PORT, rediss://HOST:PORT or redis+sentinel://HOST:PORT,HOST:PORT/MASTER";
+  try {
+    if (parseSentinelUrl(given) !== undefined) return given;
+  } catch (error) {
+    throw new Error(`the URL of the Sentinels is wrong: ${errorMessage(error)}; it is one of ${forms}`);
+  }
+  const url = URL.canParse(given) ? new URL(given) : undefined;
+  if (url === undefined || !["redis:", "rediss:"].includes(url.protocol) || url.hostname === "") {
+    throw new Error(`the URL is not one of ${forms}`);
+  }
+  return given;
+});
+
+/** A short name of the operator's own. */
+export const label = parsed((given) => {
+  if (/^[\w.-]{1,64}$/.test(given)) return given;
+  throw new Error(`${quote(given)} is not a name of at most 64 letters, digits and -_.`);
+});
 
 function isName(host: string): boolean {
   // 999.1.1.1 is a mistyped address, not a name: no top-level domain is all digits.

@@ -101,6 +101,8 @@ export interface Edge {
   listen(options: EdgeListenOptions): Promise<Listener>;
   /** The session of this edge that serves a canonical name, whatever the other nodes of its cluster hold. */
   session(hostname: string): Session | undefined;
+  /** How many streams each source has, for visitors who come by another node of the cluster. */
+  readonly shares: StreamShares;
   /** Whether an agent serves this canonical name now. */
   serves(hostname: string): boolean;
   /** The tunnel to the agent that serves this canonical name, where {@link EdgeOptions.tunnels} has a router for it. */
@@ -133,6 +135,7 @@ interface HostedTransport {
 
 class EdgeNode implements Edge {
   readonly metrics: Metrics;
+  readonly shares: StreamShares;
   readonly #runtime: Runtime;
   readonly #log: Logger;
   readonly #proxies: NetworkSet | undefined;
@@ -153,7 +156,7 @@ class EdgeNode implements Edge {
     this.#proxies = options.proxyProtocolFrom;
     this.metrics = options.metrics ?? new Metrics({ runtime: options.runtime });
     const { clock } = options.runtime;
-    const shares = new StreamShares(options.streamsPerSource);
+    const shares = this.shares = new StreamShares(options.streamsPerSource);
     this.#pending = new PendingBudgets(clock);
     this.#sampler = new LogSampler({ log: this.#log, clock, burst: LOGGED_REFUSALS });
     const { cluster } = options;

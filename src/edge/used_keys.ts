@@ -7,7 +7,7 @@
  */
 import { hash } from "node:crypto";
 import type { Bytes } from "../bytes/bytes.ts";
-import { SallyportError } from "../errors.ts";
+import { errorCode, SallyportError } from "../errors.ts";
 
 /** Key material remembered to refuse its second use; beyond it tokens as old as the oldest are refused as stale. */
 export const USED_KEYS_MAX = 200_000;
@@ -18,9 +18,15 @@ const FINGERPRINT_CHARS = 22;
 export interface KeyUseStore {
   /**
    * Notes a key by its fingerprint until `validUntilS` (Unix seconds), after which no edge takes its token. True where
-   * no edge had noted it before.
+   * no edge had noted it before. A store that may lose its notes judges `use`: it rejects with `token_stale` where the
+   * token may have been used before its notes begin, and nonces would repeat. Rejects with `io_failed` while the store
+   * is away.
    */
-  first(fingerprint: string, validUntilS: number): boolean | Promise<boolean>;
+  first(
+    fingerprint: string,
+    validUntilS: number,
+    use: Pick<KeyUse, "madeAtS" | "noncesRepeat">,
+  ): boolean | Promise<boolean>;
   /** Since when it remembers, in Unix seconds, where it does not outlive a restart: older tokens are refused as stale. */
   readonly sinceS?: number;
 }
@@ -74,9 +80,9 @@ export class UsedKeys {
     }
     this.#note(fingerprint, use);
     if (use.repeatable || this.#store === undefined) return;
-    const first = this.#store.first(fingerprint, use.validUntilS);
+    const first = this.#store.first(fingerprint, use.validUntilS, use);
     if (first === false) throw reused();
-    if (first !== true) return this.#awaited(first);
+    if (first !== true) return this.#awaited(first, use);
   }
 
   /** Forgets keys whose token nobody accepts any more. */
@@ -86,8 +92,14 @@ export class UsedKeys {
     }
   }
 
-  async #awaited(first: Promise<boolean>): Promise<void> {
-    if (!await first) throw reused();
+  async #awaited(first: Promise<boolean>, { noncesRepeat }: KeyUse): Promise<void> {
+    const answer = await first.catch((error) => {
+      // While the store is away, agents get in where a second use that nobody notices gives nobody anything: a login is
+      // bound to its connection. Repeated nonces would give something.
+      if (noncesRepeat || errorCode(error) !== "io_failed") throw error;
+      return true;
+    });
+    if (!answer) throw reused();
   }
 
   #judgeAge({ madeAtS, noncesRepeat }: KeyUse): void {
@@ -95,10 +107,7 @@ export class UsedKeys {
     const why = `its token was made ${
       this.#knownSinceS - madeAtS
     } s before this edge began to note which were used`;
-    throw new SallyportError("token_stale", `Cannot open session: ${why}; ask for a fresh token`, {
-      side: "peer",
-      retryable: true,
-    });
+    throw stale(why);
   }
 
   #note(fingerprint: string, { validUntilS, madeAtS, repeatable }: KeyUse): void {
@@ -109,6 +118,14 @@ export class UsedKeys {
     }
     this.#keys.set(fingerprint, { validUntilS, madeAtS, repeatable });
   }
+}
+
+/** How an edge refuses a token that may have been used before anybody noted it. */
+function stale(why: string): SallyportError {
+  return new SallyportError("token_stale", `Cannot open session: ${why}; ask for a fresh token`, {
+    side: "peer",
+    retryable: true,
+  });
 }
 
 function reused(): SallyportError {

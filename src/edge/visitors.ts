@@ -4,6 +4,7 @@
  * @module
  */
 import type { Bytes } from "../bytes/bytes.ts";
+import { LINK } from "../cluster/link.ts";
 import { internalError, SallyportError } from "../errors.ts";
 import type { Address, Clock, Conn } from "../runtime/port.ts";
 import { reportFault } from "../telemetry/faults.ts";
@@ -89,7 +90,8 @@ export class Visitors {
       const unknown = new SallyportError("unrecognized_name", why, { side: "peer" });
       return this.refuse(conn, remote, unknown, AlertDescription.unrecognized_name);
     }
-    if (!shares.enter(session, remote.host)) {
+    // A forwarded visitor counts at the node that has the session, whichever node it came by.
+    if (session.transport !== LINK && !shares.enter(session, remote.host)) {
       const why = `Cannot route visitor: its source has too many streams to ${serverName} already`;
       const greedy = new SallyportError("limit_exceeded", why, { side: "peer", retryable: true });
       return this.refuse(conn, remote, greedy, AlertDescription.internal_error);
@@ -98,7 +100,7 @@ export class Visitors {
     try {
       stream = session.open({ address: remote.host, port: remote.port, serverName });
     } catch (error) {
-      shares.leave(session, remote.host);
+      if (session.transport !== LINK) shares.leave(session, remote.host);
       return this.refuse(conn, remote, internalError("visitor", error), AlertDescription.internal_error);
     }
     this.#join(conn, remote, { session, stream, serverName, received });
@@ -141,7 +143,7 @@ export class Visitors {
       idleTicks,
       firstByteMs: answerTimeoutMs === 0 ? undefined : answerTimeoutMs,
       done: (error) => {
-        shares.leave(session, host);
+        if (session.transport !== LINK) shares.leave(session, host);
         metrics.streamClosed();
         if (error instanceof SallyportError && error.code === "unrecognized_name") {
           this.#options.stale?.(serverName);

@@ -70,6 +70,24 @@ const INFO = {
       "Visitors that were forwarded between nodes of a cluster, by direction (out to another node, in from one)",
     labels: ["direction"],
   },
+  clusterNodes: {
+    name: "sallyport_cluster_nodes",
+    type: "gauge",
+    help: "Living nodes of the cluster that this edge knows, itself included",
+    labels: [],
+  },
+  clusterLinks: {
+    name: "sallyport_cluster_links",
+    type: "gauge",
+    help: "Links to and from other nodes of the cluster",
+    labels: [],
+  },
+  directoryUp: {
+    name: "sallyport_cluster_directory_up",
+    type: "gauge",
+    help: "Whether the cluster's directory answered when it was last asked (1)",
+    labels: [],
+  },
   publicPorts: {
     name: "sallyport_public_ports",
     type: "gauge",
@@ -397,6 +415,25 @@ export class Metrics {
   /** A public port was given or taken back. */
   publicPortClosed(): void {
     this.publicPorts--;
+  }
+
+  /** Measures a cluster from now on; `state` gives what this process knows of it. */
+  watchCluster(
+    state: () => { readonly size: number; readonly links: number; readonly directoryAnswers: boolean },
+  ): void {
+    const gauge = (info: MetricInfo, aggregator: "max" | "sum" | "min", value: () => number) =>
+      new Gauge({
+        name: info.name,
+        help: info.help,
+        registers: [this.#registry],
+        aggregator,
+        collect() {
+          this.set(value());
+        },
+      });
+    gauge(INFO.clusterNodes, "max", () => state().size);
+    gauge(INFO.clusterLinks, "sum", () => state().links);
+    gauge(INFO.directoryUp, "min", () => state().directoryAnswers ? 1 : 0);
   }
 
   /** A visitor was forwarded to another node of the cluster, or came from one. */

@@ -8,7 +8,7 @@ import { connectRedisDirectory } from "../../src/cluster/redis_directory.ts";
 import { currentRuntime } from "../../src/runtime/mod.ts";
 import { silentLogger } from "../../src/telemetry/log.ts";
 import { directorySuite } from "../conformance/directory_suite.ts";
-import { type RedisServer, skipRedis, startRedis } from "../support/redis_server.ts";
+import { type RedisServer, skipRedis, startRedis, startWatchedRedis } from "../support/redis_server.ts";
 
 const skip = await skipRedis();
 const { clock } = await currentRuntime();
@@ -89,4 +89,65 @@ it("parseSentinelUrl takes hosts, master, login and database", () => {
     database: 3,
   });
   assert.equal(parseSentinelUrl("redis://127.0.0.1:6379"), undefined);
+});
+
+it(
+  "connectRedisDirectory follows the Sentinels to the new master, and says that changes may have been missed",
+  {
+    skip,
+    timeout: 60_000,
+  },
+  async () => {
+    const watched = await startWatchedRedis();
+    const directory = await connectRedisDirectory({ url: watched.url, clock, log });
+    try {
+      const heard: DirectoryChange[] = [];
+      directory.watch((change) => heard.push(change));
+      const record = { id: "0".repeat(32), address: "127.0.0.1:1", version: 1, sessions: 0, draining: false };
+      assert.equal(await directory.enter(record), "entered");
+      await watched.failOver();
+      for (;;) {
+        const entered = await directory.enter(record).catch(() => undefined);
+        if (entered !== undefined) break;
+        await delay(20);
+      }
+      await until(() => heard.some(({ kind }) => kind === "reconnected"));
+      // It hears of changes at the new master.
+      const claim = {
+        name: "home.example.org",
+        owner: "home.example.org",
+        group: "g",
+        madeAtMs: 1,
+        session: "s",
+      };
+      for (let tries = 0; !heard.some(({ kind }) => kind === "claimed"); tries++) {
+        await directory.claim({ ...claim, node: record.id, session: `s${tries}` });
+        await delay(50);
+      }
+    } finally {
+      await directory.close();
+      await watched.stop();
+    }
+  },
+);
+
+it("RedisDirectory.first notes a key once for all nodes, and refuses tokens older than its notes", {
+  skip,
+}, async () => {
+  const { url } = await redis();
+  const prefix = "uses:";
+  const [a, b] = [
+    await connectRedisDirectory({ url, clock, log, prefix }),
+    await connectRedisDirectory({ url, clock, log, prefix }),
+  ];
+  try {
+    const nowS = Math.floor(clock.wallMs() / 1000);
+    const use = { madeAtS: nowS + 5, noncesRepeat: true };
+    assert.equal(await a.first("key", nowS + 60, use), true);
+    assert.equal(await b.first("key", nowS + 60, use), false);
+    await assert.rejects(b.first("older", nowS + 60, { ...use, madeAtS: nowS - 5 }), { code: "token_stale" });
+    assert.equal(await b.first("older", nowS + 60, { madeAtS: nowS - 5, noncesRepeat: false }), true);
+  } finally {
+    await Promise.all([a.close(), b.close()]);
+  }
 });

@@ -4,7 +4,7 @@ import { AlertDescription } from "../../src/wire/tls/tls_alert.ts";
 import { describe, it } from "node:test";
 import { Routes } from "../../src/edge/routes.ts";
 import type { Bytes } from "../../src/bytes/bytes.ts";
-import type { SallyportError } from "../../src/errors.ts";
+import { SallyportError } from "../../src/errors.ts";
 import { type KeyUse, type KeyUseStore, UsedKeys } from "../../src/edge/used_keys.ts";
 import { pattern } from "../conformance/runtime_helpers.ts";
 import { assertAlert, bytesFrom, TestEdge } from "../support/tunnel.ts";
@@ -290,6 +290,25 @@ describe("edge: key material", () => {
       },
     );
     await new UsedKeys(5_000, store).use(use(new Uint8Array(32).fill(4), stale));
+  });
+
+  it("is let in without the store while that is away, except where nonces would repeat", async () => {
+    const away = new SallyportError("io_failed", "Cannot ask Redis: away", { side: "network" });
+    const keys = new UsedKeys(0, { first: () => Promise.reject(away) });
+    await keys.use(use(new Uint8Array(32).fill(1), { noncesRepeat: false }));
+    await assert.rejects(
+      async () => await keys.use(use(new Uint8Array(32).fill(2), { noncesRepeat: true })),
+      {
+        code: "io_failed",
+      },
+    );
+    // What this edge has seen itself is refused all the same.
+    await assert.rejects(
+      async () => await keys.use(use(new Uint8Array(32).fill(1), { noncesRepeat: false })),
+      {
+        code: "key_reused",
+      },
+    );
   });
 
   it("that has opened a session over SniTun under aes-cbc opens none elsewhere", () => {

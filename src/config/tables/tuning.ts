@@ -4,29 +4,12 @@
  * @module
  */
 import { LOG_LEVELS } from "../../telemetry/log.ts";
-import { EDGES, optional, queueFigure, setting } from "../setting.ts";
+import { queueFigure, setting } from "../setting.ts";
 import * as value from "../values.ts";
 import { DEFAULT_QUEUE_LIMITS } from "../../protocol/mux/queue_limits.ts";
 
-/** Processes, logs, pings, and SniTun's queue figures. */
+/** Logs, pings, and SniTun's queue figures. */
 export const TUNING = {
-  workers: optional({
-    flag: "workers",
-    placeholder: "N",
-    description:
-      "Processes that share the edge's ports, restarted when they die and replaced one by one at SIGUSR2; auto: one per core.",
-    commands: EDGES,
-    schema: value.workers,
-  }),
-  drainTimeout: setting({
-    flag: "drain-timeout",
-    placeholder: "TIME",
-    default: "10m",
-    description:
-      "How long visitors' streams may go on when the edge stops or is replaced, such as 30s; 0s for not at all.",
-    commands: EDGES,
-    schema: value.duration(0, 7 * 86_400_000),
-  }),
   logLevel: setting({
     flag: "log-level",
     placeholder: "LEVEL",

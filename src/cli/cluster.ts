@@ -1,0 +1,151 @@
+/**
+ * `--cluster`: this process as one of the nodes on several machines.
+ *
+ * @module
+ */
+import { Buffer } from "node:buffer";
+import { randomBytes } from "node:crypto";
+import { hostname } from "node:os";
+import { joinCluster, type Membership, type NetworkPlace } from "../cluster/membership.ts";
+import { connectRedisDirectory } from "../cluster/redis_directory.ts";
+import { type Config, formatHostPort } from "../config/config.ts";
+import { chooseAeads } from "../crypto/aead.ts";
+import { KEY_BYTES, type KeyPair, loadSodium, type Sodium } from "../crypto/sodium.ts";
+import type { Edge } from "../edge/edge.ts";
+import type { KeyUseStore } from "../edge/used_keys.ts";
+import { SallyportError } from "../errors.ts";
+import { SHUTDOWN_GRACE_MS } from "../transport/port.ts";
+import type { FoundKey, Keys } from "./keys.ts";
+import type { Base } from "./parts.ts";
+import { libsodiumBuild, type SealedPart } from "./sealed.ts";
+
+/** What a process needs of a cluster of several machines. */
+export interface ClusterPart {
+  readonly url: string;
+  readonly key: FoundKey<string>;
+  readonly sodium: Sodium;
+}
+
+/** The cluster's key and what seals links, where `--cluster` is set. */
+export async function findCluster(
+  keys: Keys,
+  config: Config,
+  sealed: SealedPart | undefined,
+): Promise<ClusterPart | undefined> {
+  if (config.cluster === undefined) return undefined;
+  if (config.workers !== undefined && config.clusterAddress?.port !== undefined) {
+    const why = "each worker has a port of its own; leave the port out";
+    throw new SallyportError(
+      "config_invalid",
+      `Cannot use --cluster-address with a port and --workers: ${why}`,
+      {
+        side: "config",
+      },
+    );
+  }
+  const sodium = sealed?.sodium ?? await loadSodium(libsodiumBuild(config.libsodium));
+  return { url: config.cluster, key: await keys.cluster(), sodium };
+}
+
+/** The place in the network of one node. */
+export async function networkPlace(
+  { runtime, log }: Base,
+  config: Config,
+  { url, key, sodium }: ClusterPart,
+): Promise<NetworkPlace> {
+  const { clusterListen, clusterAddress, region } = config;
+  const everywhere = clusterListen.host === "::" || clusterListen.host === "0.0.0.0";
+  const host = clusterAddress?.host ?? (everywhere ? hostname() : clusterListen.host);
+  return {
+    directory: await connectRedisDirectory({ url, clock: runtime.clock, log }),
+    links: {
+      sodium,
+      aeads: chooseAeads(sodium, runtime),
+      keys: freshKeys(sodium),
+      clusterKey: new Uint8Array(Buffer.from(key.value, "base64url")),
+    },
+    listen: clusterListen,
+    address: (port) => formatHostPort({ host, port: clusterAddress?.port ?? port }),
+    region,
+  };
+}
+
+/** A node's own keys last as long as its process: nothing that it said can be read with what is found later. */
+function freshKeys(sodium: Sodium): KeyPair {
+  const secretKey = new Uint8Array(randomBytes(KEY_BYTES));
+  return { secretKey, publicKey: sodium.publicKey(secretKey) };
+}
+
+/** The place of this process in a cluster, where it is no worker. */
+export class ClusterPlace {
+  /** The edge that serves. */
+  edge: Edge | undefined;
+  readonly reusePort = false;
+  readonly graceMs: number = SHUTDOWN_GRACE_MS;
+  membership!: Membership;
+  keyUses!: KeyUseStore;
+
+  /** Joins the cluster. */
+  async join(base: Base, config: Config, part: ClusterPart): Promise<void> {
+    const network = await networkPlace(base, config, part);
+    this.keyUses = network.directory;
+    this.membership = await joinCluster({
+      runtime: base.runtime,
+      log: base.log,
+      id: randomBytes(16).toString("hex"),
+      network,
+      host: {
+        local: (name) => this.edge?.session(name),
+        sessions: () => this.edge?.sessions ?? 0,
+        shares: () => this.edge?.shares,
+        forwarded: (direction) => base.metrics.visitorForwarded(direction),
+      },
+    });
+    base.metrics.watchCluster(() => this.membership.node);
+    base.life.add("cluster", () => this.membership.close(drainMs(base, config, this.graceMs)));
+  }
+
+  /** The settings of this process are its own. */
+  settings(config: Config): Config {
+    return config;
+  }
+
+  /** It is about to stop: agents are to go elsewhere. */
+  async draining(): Promise<void> {
+    await this.membership.draining();
+  }
+}
+
+/** How long streams may go on when this process stops now. */
+export function drainMs(
+  { life }: Base,
+  { drainTimeout }: Pick<Config, "drainTimeout">,
+  graceMs: number,
+): number {
+  return life.signal === "SIGTERM" ? drainTimeout : graceMs;
+}
+
+/** The lines of a start message about the cluster. */
+export function clusterFacts(
+  part: ClusterPart | undefined,
+  membership: Membership | undefined,
+): (readonly [string, string])[] {
+  if (part === undefined) return [];
+  const { from, made } = part.key;
+  const key = from === "settings"
+    ? "as set"
+    : made
+    ? `${from}, made just now; every node needs the same`
+    : from;
+  const node = membership?.address === undefined ? [] : [
+    [
+      "cluster",
+      `node at ${formatHostPort(membership.address)}, ${nodesText(membership.node.size)}`,
+    ] as const,
+  ];
+  return [...node, ["cluster key", key]];
+}
+
+function nodesText(count: number): string {
+  return count <= 1 ? "the only one now" : `one of ${count}`;
+}

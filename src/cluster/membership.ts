@@ -1,0 +1,151 @@
+/**
+ * A process's place in a cluster: its node, the links to the other nodes, and the directory that they share.
+ *
+ * @module
+ */
+import { hash } from "node:crypto";
+import type { Bytes } from "../bytes/bytes.ts";
+import { SallyportError } from "../errors.ts";
+import type { Address, Runtime } from "../runtime/port.ts";
+import type { Logger } from "../telemetry/log.ts";
+import type { Session } from "../transport/port.ts";
+import type { StreamShares } from "../transport/stream_shares.ts";
+import type { Directory, NodeRecord } from "./directory.ts";
+import { LINK_VERSION } from "./link_handshake.ts";
+import { ClusterNode } from "./node.ts";
+import { LINK_PORTS_TRIED, type MachineLinks, NodeLinks, type NodeLinksOptions } from "./node_links.ts";
+import type { RedisDirectory } from "./redis_directory.ts";
+
+/** What the cluster asks of the edge of its process. */
+export interface ClusterHost {
+  /** A session of this process for the name. */
+  local(name: string): Session | undefined;
+  /** How many sessions it has. */
+  sessions(): number;
+  /** How many streams each source has. */
+  shares(): StreamShares | undefined;
+  /** Counts a forwarded visitor. */
+  forwarded?(direction: "in" | "out"): void;
+}
+
+/** The part of several machines. */
+export interface NetworkPlace {
+  readonly directory: RedisDirectory;
+  readonly links: MachineLinks;
+  readonly listen: Address;
+  /** What other nodes are told, by the port where this one came to listen. */
+  readonly address: (port: number) => string;
+  readonly region?: string | undefined;
+}
+
+/** What {@link joinCluster} takes. */
+export interface JoinOptions {
+  readonly runtime: Runtime;
+  readonly log: Logger;
+  readonly host: ClusterHost;
+  /** The node's id. */
+  readonly id: string;
+  /** Several machines, where there are. */
+  readonly network?: NetworkPlace | undefined;
+  /** The other processes of this machine, where there are: what all of them know, and this one's socket. */
+  readonly machine?: NodeLinksOptions["machine"] & { readonly socket: string } | undefined;
+  /** The directory, where there is no network. */
+  readonly directory?: Directory;
+}
+
+/** A node that has joined. */
+export interface Membership {
+  readonly node: ClusterNode;
+  /** Where nodes of other machines link to this one. */
+  readonly address: Address | undefined;
+  /** Says that this node takes no new agents. */
+  draining(): Promise<void>;
+  /** Leaves the cluster when forwarded visitors have left, or after `graceMs`. */
+  close(graceMs: number): Promise<void>;
+}
+
+/**
+ * Joins a cluster. Rejects with `config_invalid` where its nodes have another key, and where the address to listen on
+ * cannot be had.
+ */
+export async function joinCluster(options: JoinOptions): Promise<Membership> {
+  const { runtime, log, host, id, network, machine } = options;
+  const directory = network?.directory ?? options.directory!;
+  const keyId = network === undefined ? undefined : clusterKeyId(network.links.clusterKey);
+  if (keyId !== undefined) await checkKey(directory, keyId);
+  let draining = false;
+  const links = new NodeLinks({
+    runtime,
+    log,
+    node: id,
+    ...machine === undefined ? {} : { machine },
+    ...network === undefined ? {} : { network: network.links },
+  });
+  const node = new ClusterNode({
+    directory,
+    clock: runtime.clock,
+    log,
+    record: () => ({
+      id,
+      ...links.reach,
+      version: LINK_VERSION,
+      sessions: host.sessions(),
+      draining,
+      ...network?.region === undefined ? {} : { region: network.region },
+      ...keyId === undefined ? {} : { keyId },
+    }),
+    link: (to, handler) => links.dial(to, handler),
+    local: (name) => host.local(name),
+    shares: () => host.shares(),
+    ...host.forwarded === undefined ? {} : { forwarded: (direction) => host.forwarded!(direction) },
+  });
+  const accepted = (session: Session) => node.accepted(session);
+  let address: Address | undefined;
+  try {
+    if (network !== undefined) {
+      const tried = machine === undefined ? 1 : LINK_PORTS_TRIED;
+      address = await links.listenNetwork(network.listen, tried, network.address, accepted);
+    }
+    if (machine !== undefined) await links.listenUnix(machine.socket, accepted);
+    await node.start();
+  } catch (error) {
+    links.close();
+    throw error;
+  }
+  return {
+    node,
+    address,
+    async draining() {
+      draining = true;
+      await node.announce();
+    },
+    async close(graceMs) {
+      await node.close(graceMs);
+      links.close();
+      await network?.directory.close();
+    },
+  };
+}
+
+/** Names a cluster's key without giving it away. */
+export function clusterKeyId(key: Bytes): string {
+  return hash(
+    "sha256",
+    new Uint8Array([...new TextEncoder().encode("sallyport cluster key "), ...key]),
+    "hex",
+  )
+    .slice(0, 16);
+}
+
+/** Nodes that could not link to each other had better not start. */
+async function checkKey(directory: Directory, keyId: string): Promise<void> {
+  const nodes: readonly NodeRecord[] = await directory.nodes().catch(() => []);
+  const other = nodes.find((node) => node.keyId !== undefined && node.keyId !== keyId);
+  if (other === undefined) return;
+  const why = `the node at ${other.address} has another cluster key`;
+  throw new SallyportError(
+    "config_invalid",
+    `Cannot join the cluster: ${why}; copy cluster.key from that machine, or give all nodes the same --cluster-key-file`,
+    { side: "config" },
+  );
+}
