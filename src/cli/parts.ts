@@ -119,7 +119,7 @@ export interface EdgePart {
 }
 
 /** The place of an edge's process among others: a worker of its machine, or a node of a cluster. */
-export interface EdgePlace {
+interface EdgePlace {
   /** Set to the edge before it listens. */
   edge: Edge | undefined;
   readonly membership: Pick<Membership, "node">;

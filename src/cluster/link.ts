@@ -25,7 +25,7 @@ export const LINK = "link";
 export const LINK_DEADLINE_MS = 5_000;
 
 /** What links of one node share. */
-interface LinkShared {
+export interface LinkShared {
   readonly clock: Clock;
   /** This node's id. */
   readonly node: string;
@@ -52,7 +52,7 @@ export interface LinkSeal {
 }
 
 /** A link that stands. */
-interface Link {
+export interface Link {
   readonly session: Session;
   /** The other node. */
   readonly peer: string;

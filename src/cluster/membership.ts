@@ -39,7 +39,7 @@ export interface NetworkPlace {
 }
 
 /** What {@link joinCluster} takes. */
-export interface JoinOptions {
+interface JoinOptions {
   readonly runtime: Runtime;
   readonly log: Logger;
   readonly host: ClusterHost;
@@ -128,7 +128,7 @@ export async function joinCluster(options: JoinOptions): Promise<Membership> {
 }
 
 /** Names a cluster's key without giving it away. */
-export function clusterKeyId(key: Bytes): string {
+function clusterKeyId(key: Bytes): string {
   return hash(
     "sha256",
     new Uint8Array([...new TextEncoder().encode("sallyport cluster key "), ...key]),

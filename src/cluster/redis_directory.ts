@@ -119,7 +119,7 @@ for _, holder in ipairs(living(KEYS[1], ARGV[1])) do texts[#texts + 1] = cjson.e
 return texts`;
 
 /** The use of a token's key, as {@link RedisDirectory.first} judges it. */
-export interface NotedUse {
+interface NotedUse {
   /** Unix seconds. */
   readonly madeAtS: number;
   /** A second use that nobody notices would repeat nonces. */
