@@ -54,6 +54,14 @@ export function readPermitted(path: string): boolean {
     Deno.permissions.querySync({ name: "read", path }).state === "granted";
 }
 
+/** Whether files and sockets can be made in a folder without a question; true on other runtimes. */
+export function folderPermitted(path: string): boolean {
+  return typeof Deno === "undefined" ||
+    (["read", "write"] as const).every((name) =>
+      Deno.permissions.querySync({ name, path }).state === "granted"
+    );
+}
+
 /**
  * Whether native code (FFI, native modules) can be loaded without a question; true on other runtimes. Deno would ask on a
  * terminal, for what the program can do without.
