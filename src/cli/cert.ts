@@ -3,7 +3,8 @@
  *
  * @module
  */
-import { open, readFile, rm } from "node:fs/promises";
+import { mkdir, open, readFile, rm } from "node:fs/promises";
+import { dirname } from "node:path";
 import { type Identity, makeAuthority, makeCertificate } from "../crypto/certificate.ts";
 import { errorMessage, SallyportError } from "../errors.ts";
 import { addExamples, type CliContext, type Command } from "./command.ts";
@@ -38,9 +39,12 @@ export function addCert(program: Command, { io }: CliContext): void {
   command.option("--ca", "make an authority, which signs certificates and is no server's own");
   command.option("--authority <path>", "have it signed by the authority at this path, without the endings");
   addExamples(command, io, [
-    { what: "for one server", args: "cert edge --san edge.example.org" },
-    { what: "an authority, and a certificate that it signs", args: "cert ca --ca" },
-    { what: "", args: "cert edge --san edge.example.org --san 192.0.2.7 --authority ca" },
+    { what: "for one server", args: "cert data/edge --san edge.example.org" },
+    { what: "an authority", args: "cert data/ca --ca" },
+    {
+      what: "a certificate that it signs",
+      args: "cert data/edge --san edge.example.org --san 192.0.2.7 --authority data/ca",
+    },
   ]);
   command.action(async (path: string) => {
     const flags = command.opts<CertFlags>();
@@ -98,6 +102,7 @@ async function writeIdentity(path: string, { certificatePem, keyPem }: Identity)
 
 async function writeNew(path: string, text: string, mode: number): Promise<void> {
   try {
+    await mkdir(dirname(path), { recursive: true, mode: 0o700 });
     const file = await open(path, "wx", mode);
     try {
       await file.writeFile(text);

@@ -3,7 +3,8 @@
  *
  * @module
  */
-import { open, readFile, stat } from "node:fs/promises";
+import { mkdir, open, readFile, stat } from "node:fs/promises";
+import { dirname } from "node:path";
 import process from "node:process";
 import type { Bytes } from "../bytes/bytes.ts";
 import { type KeyPair, makeKeyPair, type Sodium } from "../crypto/sodium.ts";
@@ -63,6 +64,7 @@ export async function readKeyPair(
 export async function makeKeyFile(sodium: Sodium, path: string): Promise<string> {
   const keys = makeKeyPair(sodium);
   try {
+    await mkdir(dirname(path), { recursive: true, mode: 0o700 });
     const file = await open(path, "wx", 0o600);
     try {
       await file.writeFile(`${formatKey(keys.secretKey)}\n`);

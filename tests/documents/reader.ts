@@ -186,6 +186,7 @@ export class Reader {
       .replace(/\b(HEX|<hex>)/, this.#publicKey ?? "no-key")
       .replace(/(--to|--server) (?:host|edge)\.example\.org:\d+/, `$1 ${this.#address}`)
       .replace(/--to http:\/\/127\.0\.0\.1:(?!8080)\d+/, `--to http://${site}`)
+      .replace(/--san edge\.example\.org/, "--san 127.0.0.1")
       .replace(/--target \S+/, `--target ${site}`);
     if (this.#master !== undefined) {
       text = text.replaceAll("http://127.0.0.1:8080", this.#master).replaceAll(
@@ -209,12 +210,13 @@ export class Reader {
       env: {
         ...Object.fromEntries(outer),
         PATH: `${dirname(process.execPath)}${delimiter}${process.env.PATH}`,
+        ...role === "" && this.#master !== undefined ? { SALLYPORT_MASTER: this.#master } : {},
         NO_COLOR: "1",
         DENO_NO_UPDATE_CHECK: "1",
         SALLYPORT_LISTEN: "127.0.0.1:0",
         SALLYPORT_MASTER_LISTEN: "127.0.0.1:0",
         // No test asks a public authority for certificates.
-        SALLYPORT_ACME_DIRECTORIES: "https://127.0.0.1:1/directory",
+        SALLYPORT_ACME_DIRECTORY: "https://127.0.0.1:1/directory",
       },
       stdio: ["ignore", "pipe", "pipe"],
     });
