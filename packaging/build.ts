@@ -24,7 +24,7 @@ const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
 const BUILD = join(ROOT, "build");
 
 /** What a file is named after, and what Bun calls the system. */
-const TARGETS: Readonly<Record<string, string>> = {
+export const TARGETS: Readonly<Record<string, string>> = {
   "linux-x64": "bun-linux-x64",
   "linux-x64-musl": "bun-linux-x64-musl",
   "linux-arm64": "bun-linux-arm64",
@@ -33,7 +33,8 @@ const TARGETS: Readonly<Record<string, string>> = {
   "windows-x64": "bun-windows-x64",
 };
 
-function thisMachine(): string {
+/** What files for this machine are named after. */
+export function thisMachine(): string {
   const system = { darwin: "macos", win32: "windows" }[process.platform as string] ?? process.platform;
   return `${system}-${process.arch}`;
 }
@@ -56,6 +57,9 @@ export function buildFor(target: string, folder: string = BUILD): string {
     "--minify-syntax",
     "--minify-whitespace",
     "--sourcemap=none",
+    // Else the folder of the build stands in the file, which isn't the same for two who build it.
+    '--define=__dirname="/sallyport"',
+    '--define=__filename="/sallyport/module.js"',
     `--target=${known}`,
   ];
   execFileSync(bun(), ["build", ...flags, "mod.ts", "--outfile", file], {

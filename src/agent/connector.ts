@@ -76,6 +76,7 @@ export function tcpConnector(options: TcpConnectorOptions): Connector {
       agentSide: conn,
       stream,
       clock: runtime.clock,
+      memory: runtime.memory,
       meter,
       idleTicks: plain ? DEMAND_IDLE_TICKS : idleTicks(idleTimeoutMs),
       done: (error) => log.debug({ visitor, endpoint: `${host}:${port}`, error }, "visitor left"),

@@ -59,7 +59,7 @@ export class ChunkQueue {
     this.#byteLength -= left;
     if (this.#byteLength === 0) {
       for (const block of this.#blocks) this.#pool?.give(block);
-      return this.clear();
+      return this.#empty();
     }
     while (left > 0) {
       const inFirst = this.#blocks[0].length - this.#readAt;
@@ -75,12 +75,16 @@ export class ChunkQueue {
   }
 
   #makeBlock(wantedBytes: number): Bytes {
-    if (wantedBytes < BLOCK_BYTES) return new Uint8Array(wantedBytes);
-    return this.#pool?.take() ?? new Uint8Array(BLOCK_BYTES);
+    return this.#pool?.take(wantedBytes) ?? new Uint8Array(Math.min(wantedBytes, BLOCK_BYTES));
   }
 
   /** Takes away everything. The blocks aren't used again: someone may still be reading what {@link peek} gave. */
   clear(): void {
+    for (const block of this.#blocks) this.#pool?.drop(block);
+    this.#empty();
+  }
+
+  #empty(): void {
     this.#blocks = [];
     this.#readAt = 0;
     this.#writtenTo = 0;

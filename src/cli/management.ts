@@ -23,7 +23,7 @@ export async function openManagement(
   config: Place & Pick<Config, "webhookNetworks">,
   fernet: FoundFernetKeys,
 ): Promise<Management> {
-  const { runtime, log, metrics, life } = base;
+  const { runtime, log, metrics, life, tracer } = base;
   const { clock } = runtime;
   const place = databasePlace(config);
   // SQLite makes files with the folder's protection and the umask's; the folder is its owner's alone.
@@ -40,6 +40,7 @@ export async function openManagement(
     clock,
     log,
     metrics,
+    tracer,
     fetch: webhookFetch(runtime, webhookNetworks),
   });
   life.add("webhooks", () => sender.close());

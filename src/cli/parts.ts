@@ -28,9 +28,12 @@ import type { Address, Runtime } from "../runtime/port.ts";
 import { reportFault } from "../telemetry/faults.ts";
 import { createLogger, type Logger } from "../telemetry/log.ts";
 import { Metrics } from "../telemetry/metrics.ts";
+import { startOpenTelemetry, wantsOpenTelemetry } from "../telemetry/open_telemetry.ts";
+import { noTracer, type Tracer } from "../telemetry/tracing.ts";
 import type { CliIo } from "./io.ts";
 import { Lifecycle, watchProcess } from "./lifecycle.ts";
 import { checkQuicConsent, type QuicPart } from "./quic.ts";
+import { limitMemory } from "./memory.ts";
 import { findPipes, type PipePart } from "./pipe_gate.ts";
 import { curveTransport } from "../transport/curve/edge.ts";
 import type { EdgeTransport } from "../transport/edge_transport.ts";
@@ -38,6 +41,7 @@ import { quicTransport } from "../transport/quic/edge.ts";
 import { sealedTransport } from "../transport/sealed/edge.ts";
 import { snitunTransport } from "../transport/snitun/edge.ts";
 import type { SealedPart } from "./sealed.ts";
+import { workerAssignment } from "./workers.ts";
 import process from "node:process";
 import { SHUTDOWN_GRACE_MS } from "../transport/port.ts";
 
@@ -47,12 +51,17 @@ export interface Base {
   readonly runtime: Runtime;
   readonly log: Logger;
   readonly metrics: Metrics;
+  readonly tracer: Tracer;
   readonly life: Lifecycle;
 }
 
 /** Loads the runtime's adapter and makes the logger and the metrics. */
-export async function createBase(config: Pick<Config, "logLevel" | "logFormat">, io: CliIo): Promise<Base> {
+export async function createBase(
+  config: Pick<Config, "logLevel" | "logFormat"> & Partial<Pick<Config, "memoryLimit" | "workers">>,
+  io: CliIo,
+): Promise<Base> {
   const runtime = await currentRuntime();
+  limitMemory(runtime, config);
   const log = createLog(config, io);
   const metrics = new Metrics({ runtime, lostLines: () => io.logs?.lostLines() ?? 0 });
   warnOfDescriptors(runtime, log);
@@ -61,7 +70,19 @@ export async function createBase(config: Pick<Config, "logLevel" | "logFormat">,
   life.add("fault handlers", watchProcess((error) => reportFault(error, { log, metrics })));
   const loopDelay = metrics.startLoopDelay(runtime.clock);
   life.add("metrics", () => loopDelay.cancel());
-  return { io, runtime, log, metrics, life };
+  const tracer = await startTelemetry(io, { log, metrics, life });
+  return { io, runtime, log, metrics, tracer, life };
+}
+
+/** Sends metrics and traces where the environment names a collector. A worker's metrics are among its parent's. */
+async function startTelemetry(
+  { env }: CliIo,
+  { log, metrics, life }: Pick<Base, "log" | "metrics" | "life">,
+): Promise<Tracer> {
+  if (workerAssignment(env) !== undefined || !wantsOpenTelemetry(env)) return noTracer;
+  const telemetry = await startOpenTelemetry({ env, metrics, log });
+  life.add("OpenTelemetry", () => telemetry.close());
+  return telemetry.tracer;
 }
 
 /** A logger on the program's standard error, which tells of lines that couldn't be written. */
@@ -266,6 +287,7 @@ export async function startMaster(base: Base, options: MasterPartOptions): Promi
     clock: runtime.clock,
     metrics,
     log,
+    tracer: base.tracer,
     ready: () => readiness(life, { ...edgeReady && { edge: edgeReady() }, keys: ring.size > 0 }),
   });
   return await listenOnAll("master-listen", options.listen, async (at) => {

@@ -10,7 +10,7 @@ import type { CliIo } from "./io.ts";
 /** A start message. */
 interface Startup {
   /** The runtime's name and version. */
-  readonly runtime: Pick<Runtime, "name" | "version"> & Partial<Pick<Runtime, "descriptors">>;
+  readonly runtime: Pick<Runtime, "name" | "version"> & Partial<Pick<Runtime, "descriptors" | "memory">>;
   /** What is where: pairs of a word and its value. */
   readonly facts: readonly (readonly [string, string])[];
   /** What to do next, in the order of need. */
@@ -26,10 +26,16 @@ export interface Step {
 /** Prints a start message to standard output. */
 export function printStartup(io: CliIo, { runtime, facts: given, next }: Startup): void {
   const { limit, connectionsMax } = runtime.descriptors ?? {};
-  const facts = limit === undefined ? given : [
-    ...given,
-    ["file limit", `${limit} files and sockets at once, so about ${connectionsMax} connections`] as const,
-  ];
+  const { limitBytes = Infinity } = runtime.memory ?? {};
+  const files = `${limit} files and sockets at once, so about ${connectionsMax} connections`;
+  const facts: (readonly [string, string])[] = [...given];
+  if (limit !== undefined) facts.push(["file limit", files]);
+  if (limitBytes < Infinity) {
+    facts.push([
+      "memory limit",
+      `${Math.floor(limitBytes / 1024 / 1024)} MiB of bytes that wait for slow readers`,
+    ]);
+  }
   const name = { deno: "Deno", bun: "Bun", memory: "memory" }[runtime.name] ?? runtime.name;
   io.out(`Sallyport ${VERSION} on ${name} ${runtime.version}`);
   const width = Math.max(...facts.map(([word]) => word.length));

@@ -35,7 +35,7 @@ export function workerAssignment(
 }
 
 /** How many workers the setting asks for. */
-function workerCount(setting: "auto" | number): number {
+export function workerCount(setting: "auto" | number): number {
   return setting === "auto" ? availableParallelism() : setting;
 }
 

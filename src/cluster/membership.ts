@@ -84,6 +84,7 @@ export async function joinCluster(options: JoinOptions): Promise<Membership> {
   const node = new ClusterNode({
     directory,
     clock: runtime.clock,
+    memory: runtime.memory,
     log,
     record: () => ({
       id,

@@ -5,6 +5,7 @@
  *
  * @module
  */
+import type { MemoryBudget } from "../bytes/memory_budget.ts";
 import { errorCode, errorMessage, SallyportError } from "../errors.ts";
 import type { Clock, Timer } from "../runtime/port.ts";
 import type { Logger } from "../telemetry/log.ts";
@@ -50,6 +51,8 @@ export interface SessionClaim {
 interface ClusterNodeOptions {
   readonly directory: Directory;
   readonly clock: Clock;
+  /** The bytes that wait in the process; nobody counts them when absent. */
+  readonly memory?: MemoryBudget;
   readonly log: Logger;
   /** This node's entry, as it is now. */
   readonly record: () => NodeRecord;
@@ -477,7 +480,7 @@ export class ClusterNode {
   // Visitors from other nodes.
 
   #serve(stream: SessionStream): void {
-    const { clock, local, forwarded } = this.#options;
+    const { clock, memory, local, forwarded } = this.#options;
     const { serverName, address } = stream.caller;
     const session = serverName === undefined ? undefined : local(serverName);
     if (session === undefined) {
@@ -509,7 +512,7 @@ export class ClusterNode {
       return stream.abort(error as Error);
     }
     forwarded?.("in");
-    splice({ visitorSide: stream, agentSide: target, stream: target, clock, done });
+    splice({ visitorSide: stream, agentSide: target, stream: target, clock, memory, done });
   }
 }
 

@@ -51,7 +51,7 @@ type NodeReach = Pick<NodeRecord, "address" | "publicKey" | "machine" | "socket"
 /** See the module. */
 export class NodeLinks {
   readonly #options: NodeLinksOptions;
-  readonly #scratch = new LinkScratch();
+  readonly #scratch: LinkScratch;
   readonly #listeners: Listener[] = [];
   readonly #sampler: LogSampler;
   #pending = 0;
@@ -59,6 +59,7 @@ export class NodeLinks {
 
   constructor(options: NodeLinksOptions) {
     this.#options = options;
+    this.#scratch = new LinkScratch(options.runtime.memory);
     this.#sampler = new LogSampler({ log: options.log, clock: options.runtime.clock });
   }
 

@@ -210,6 +210,14 @@ export const byteSize = parsed((given) => {
   throw new Error(`${quote(given)} is not a size such as 10GB or 512MiB`);
 });
 
+/** Below this a process has no room for its runtime and anything that waits. */
+export const MEMORY_LIMIT_MIN_BYTES = 384 * 1024 * 1024;
+
+/** What a process may take. */
+export const memoryLimit = byteSize.refine((bytes) => bytes >= MEMORY_LIMIT_MIN_BYTES, {
+  message: "it is less than 384MiB",
+});
+
 /** 0, 1 or 2. */
 export const protocolVersion = oneOf(["0", "1", "2"]).transform((word) => Number(word) as 0 | 1 | 2);
 

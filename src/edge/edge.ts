@@ -188,6 +188,7 @@ class EdgeNode implements Edge {
     }));
     this.#visitors = new Visitors({
       clock,
+      memory: options.runtime.memory,
       log: this.#log,
       sampler: this.#sampler,
       metrics: this.metrics,

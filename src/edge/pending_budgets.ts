@@ -21,7 +21,7 @@ export const PENDING_AGENTS_MAX = 4_096;
 export const PENDING_PER_SITE_MAX = 512;
 
 /** What an unfinished connection has shown so far. */
-type PendingKind = "stranger" | "visitor" | "agent";
+export type PendingKind = "stranger" | "visitor" | "agent";
 
 const MAX: Readonly<Record<PendingKind, number>> = {
   stranger: PENDING_STRANGERS_MAX,

@@ -4,6 +4,7 @@
  * @module
  */
 import type { Bytes } from "../bytes/bytes.ts";
+import type { MemoryBudget } from "../bytes/memory_budget.ts";
 import { LINK } from "../cluster/link.ts";
 import { internalError, SallyportError } from "../errors.ts";
 import type { Address, Clock, Conn } from "../runtime/port.ts";
@@ -22,6 +23,7 @@ const LOST: Bytes = encodeAlert(AlertDescription.internal_error);
 /** What {@link Visitors} works with. */
 interface VisitorOptions {
   readonly clock: Clock;
+  readonly memory?: MemoryBudget;
   readonly log: Logger;
   readonly sampler: LogSampler;
   readonly metrics: Metrics;
@@ -126,7 +128,7 @@ export class Visitors {
       readonly received: Bytes;
     },
   ): void {
-    const { clock, log, metrics, shares, idleTicks, answerTimeoutMs } = this.#options;
+    const { clock, memory, log, metrics, shares, idleTicks, answerTimeoutMs } = this.#options;
     const startedMs = clock.nowMs();
     metrics.streamOpened();
     // Long quiet is in order; whether the visitor is still there is asked below TLS.
@@ -137,6 +139,7 @@ export class Visitors {
       agentSide: stream,
       stream,
       clock,
+      memory,
       meter: metrics,
       received,
       farewell: LOST,

@@ -11,6 +11,7 @@ import type { NetworkSet } from "../wire/ip/networks.ts";
 import type { Clock } from "../runtime/port.ts";
 import { type Logger, silentLogger } from "../telemetry/log.ts";
 import { Metrics } from "../telemetry/metrics.ts";
+import type { Tracer } from "../telemetry/tracing.ts";
 import { VERSION } from "../version.ts";
 import { addAgentsApi } from "./api/agents.ts";
 import { addEdgesApi } from "./api/edges.ts";
@@ -67,6 +68,8 @@ export interface MasterOptions {
   readonly metrics?: Metrics;
   /** Where it logs; nowhere when absent. */
   readonly log?: Logger;
+  /** Where the spans of requests go; nowhere when absent. */
+  readonly tracer?: Tracer;
   /** Asked for GET /readyz; always ready when absent. */
   readonly ready?: () => Readiness;
   /** Proxies whose X-Forwarded-For says whom a request comes from; nobody is believed when absent. */
@@ -137,10 +140,11 @@ export function createMasterApp(options: MasterOptions): OpenAPIHono<MasterEnv> 
   const managed: { readonly method: string; readonly path: string; readonly summary?: string }[] = [];
   const own = management === undefined ? [tokensRoute] : [tokensRoute, ownTokensRoute];
   const app = createBaseApp({
-    clock,
-    log,
+    ...{ clock, log, metrics },
     elsewhere: "GET / names those that there are",
-    answered: (path, status) => metrics.masterRequest(label(path), status),
+    answered: (route, status) => metrics.masterRequest(route, status),
+    routeOf: (path) => label(path),
+    ...options.tracer === undefined ? {} : { tracer: options.tracer },
     defaultHook: (result) => {
       if (!result.success) throw schemaProblem(CANNOT_ISSUE, result.error);
     },

@@ -9,10 +9,12 @@ import { randomUUID } from "node:crypto";
 import { OpenAPIHono } from "@hono/zod-openapi";
 import type { Context } from "hono";
 import { HTTPException } from "hono/http-exception";
-import { SallyportError } from "../errors.ts";
+import { InternalError, SallyportError } from "../errors.ts";
 import type { Clock } from "../runtime/port.ts";
+import { type FaultSink, reportFault } from "../telemetry/faults.ts";
 import { type Logger, silentLogger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
+import { noTracer, type Tracer } from "../telemetry/tracing.ts";
 import type { MasterEnv } from "./env.ts";
 import { Problem, PROBLEM_TITLES, type ProblemStatus } from "./problem.ts";
 import * as routes from "./routes.ts";
@@ -45,10 +47,16 @@ export interface StatusOptions extends StatusRoutesOptions {
 interface BaseAppOptions {
   readonly clock: Clock;
   readonly log: Logger;
+  /** Counts faults of this program. */
+  readonly metrics: Metrics;
   /** What a 404 says behind "Cannot find this path; ". */
   readonly elsewhere: string;
   /** Hears of each answer. */
-  answered?(path: string, status: number): void;
+  answered?(route: string, status: number): void;
+  /** The endpoint that a path belongs to, for traces and metrics; the path itself when absent. */
+  routeOf?(path: string): string;
+  /** Where the spans of requests go. */
+  readonly tracer?: Tracer;
   /** What a body that doesn't fit its schema is answered with. */
   readonly defaultHook?: NonNullable<ConstructorParameters<typeof OpenAPIHono<MasterEnv>>[0]>["defaultHook"];
 }
@@ -60,10 +68,10 @@ const REQUEST_ID = /^[\w.-]{8,64}$/;
 export const STATUS_ROUTES = [routes.healthRoute, routes.readyRoute, routes.metricsRoute] as const;
 
 /** Any thrown value as the problem to answer with; what nobody expected is logged, and told to the client by number only. */
-function problemOf(error: unknown, log: Logger): Problem {
+function problemOf(error: unknown, sink: FaultSink, requestId: string | undefined): Problem {
   if (error instanceof Problem) return error;
   if (error instanceof SallyportError && error.code === "io_failed") {
-    log.error({ error }, "request failed");
+    sink.log.error({ error, request_id: requestId }, "request failed");
     return new Problem(503, "Cannot answer: the database can't be used now", {
       headers: { "Retry-After": "1" },
     });
@@ -72,15 +80,18 @@ function problemOf(error: unknown, log: Logger): Problem {
     return new Problem(error.status as ProblemStatus, error.message);
   }
   const instance = `urn:uuid:${randomUUID()}`;
-  log.error({ instance, error: error instanceof Error ? error : String(error) }, "request failed");
+  const fault = error instanceof InternalError ? error : new InternalError("http_request", error);
+  reportFault(fault, sink, { instance, request_id: requestId });
   return new Problem(500, "Cannot answer: something is broken here", { instance });
 }
 
 /** An app without endpoints: errors as problem details, headers that every answer has, a log line for each request. */
 export function createBaseApp(options: BaseAppOptions): OpenAPIHono<MasterEnv> {
-  const { clock, log, defaultHook } = options;
+  const { clock, log, metrics, defaultHook, tracer = noTracer, routeOf = (path) => path } = options;
   const app = new OpenAPIHono<MasterEnv>({ defaultHook });
-  app.onError((error, c) => problemOf(error, log).response(c.get("requestId")));
+  const answer = (error: unknown, requestId: string | undefined) =>
+    problemOf(error, { log, metrics }, requestId).response(requestId);
+  app.onError((error, c) => answer(error, c.get("requestId")));
   app.notFound((c) =>
     new Problem(404, `Cannot find this path; ${options.elsewhere}`).response(c.get("requestId"))
   );
@@ -89,23 +100,32 @@ export function createBaseApp(options: BaseAppOptions): OpenAPIHono<MasterEnv> {
     const given = c.req.header("x-request-id");
     const requestId = given !== undefined && REQUEST_ID.test(given) ? given : randomUUID();
     c.set("requestId", requestId);
+    const { method, path } = c.req;
+    const route = routeOf(path);
+    const span = tracer.start(`${method} ${route}`, "server", {
+      "http.request.method": method,
+      "http.route": route,
+      "url.path": path,
+      "sallyport.request_id": requestId,
+    }, c.req.header("traceparent"));
     try {
       await next();
     } catch (error) {
       // Hono hands only instances of Error to onError.
-      c.res = problemOf(error, log).response(requestId);
+      c.res = answer(error, requestId);
     }
     c.header("Cache-Control", "no-store");
     c.header("X-Request-Id", requestId);
     c.header("X-Content-Type-Options", "nosniff");
-    const { method, path } = c.req;
     const { status } = c.res;
-    options.answered?.(path, status);
+    options.answered?.(route, status);
+    span.end({ "http.response.status_code": status }, status >= 500 ? `status ${status}` : undefined);
     const fields = {
       method,
       path,
       status,
       request_id: requestId,
+      ...span.traceId === undefined ? {} : { trace_id: span.traceId },
       duration_ms: Math.round((clock.nowMs() - startedMs) * 10) / 10,
     };
     // Probes and scrapes come all the time; what changes something is worth a line.
@@ -158,7 +178,8 @@ export function addOtherMethods(
 export function createStatusApp(options: StatusOptions): OpenAPIHono<MasterEnv> {
   const { clock } = options;
   const paths = STATUS_ROUTES.map((route) => route.path).join(", ");
-  const app = createBaseApp({ clock, log: options.log ?? silentLogger, elsewhere: `there are ${paths}` });
+  const { metrics, log = silentLogger } = options;
+  const app = createBaseApp({ ...{ clock, log, metrics }, elsewhere: `there are ${paths}` });
   addStatusRoutes(app, options);
   addOtherMethods(app, STATUS_ROUTES);
   return app;

@@ -5,6 +5,7 @@
  */
 
 import type { Bytes } from "../bytes/bytes.ts";
+import { MemoryBudget } from "../bytes/memory_budget.ts";
 
 const KiB = 1024;
 /** Sizes of pooled buffers; each is four times the one before. */
@@ -19,16 +20,29 @@ const KEPT_PER_SIZE_BYTES = 512 * KiB;
  */
 export class BufferPool {
   #free: Bytes[][] = BUFFER_SIZES.map(() => []);
+  /** Counts the buffers that are out. */
+  readonly memory: MemoryBudget;
+
+  constructor(memory: MemoryBudget = new MemoryBudget()) {
+    this.memory = memory;
+  }
 
   /** A buffer of `BUFFER_SIZES[index]` bytes. */
   take(index: number): Bytes {
+    this.memory.hold(BUFFER_SIZES[index]!);
     return this.#free[index]!.pop() ?? new Uint8Array(BUFFER_SIZES[index]!);
+  }
+
+  /** Takes back a buffer that the runtime may still read: it isn't used again. */
+  drop(buffer: Bytes): void {
+    this.memory.letGo(buffer.length);
   }
 
   /** Gives a buffer back that nobody else holds; other than pooled sizes are let go. */
   give(buffer: Bytes): void {
     const index = BUFFER_SIZES.indexOf(buffer.length as 4096);
     if (index < 0) return;
+    this.memory.letGo(buffer.length);
     const free = this.#free[index]!;
     if (free.length * buffer.length < KEPT_PER_SIZE_BYTES) free.push(buffer);
   }
@@ -112,7 +126,10 @@ export class OutQueue {
 
   /** Drops the bytes. `inFlight` says that the runtime may still read the first buffer, which then isn't reused. */
   clear(inFlight = false): void {
-    for (let i = inFlight ? 1 : 0; i < this.#blocks.length; i++) this.#pool.give(this.#blocks[i]!.buffer);
+    for (const [index, { buffer }] of this.#blocks.entries()) {
+      if (inFlight && index === 0) this.#pool.drop(buffer);
+      else this.#pool.give(buffer);
+    }
     this.#blocks = [];
     this.#bytes = 0;
   }

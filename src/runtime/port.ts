@@ -6,6 +6,7 @@
  * @module
  */
 
+import type { MemoryBudget } from "../bytes/memory_budget.ts";
 import type { Bytes } from "../bytes/bytes.ts";
 import type { InternalError } from "../errors.ts";
 import type { Quic } from "./quic_port.ts";
@@ -84,6 +85,8 @@ export interface ByteStream {
   resume(): void;
   /** Bytes that `write` accepted and that haven't been handed on yet. */
   readonly bufferedBytes: number;
+  /** Bytes of memory that it holds, in both directions; absent where it keeps none itself. */
+  readonly heldBytes?: number;
 }
 
 /** A TCP connection. TCP_NODELAY is set on every one. */
@@ -97,6 +100,11 @@ export interface Conn extends ByteStream {
    * runtime can set it, else after the system's own time.
    */
   keepAlive?(): void;
+  /**
+   * Lets so many bytes wait before `write` says false. There where the runtime writes behind the caller's back, so that
+   * each large write would have to wait for the one before it.
+   */
+  writeAhead?(byteLength: number): void;
 }
 
 /** Something that accepts: `close` stops accepting and leaves accepted connections alone. */
@@ -270,6 +278,8 @@ export interface Runtime {
   readonly clock: Clock;
   /** The file descriptors that it has. */
   readonly descriptors: Descriptors;
+  /** The bytes that wait in the process. */
+  readonly memory: MemoryBudget;
   /** Where exceptions of callbacks go. */
   readonly faults: RuntimeFaults;
   /** Rejects with `address_in_use` or `connection_refused` (address not to be had). */

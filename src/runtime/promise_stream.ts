@@ -22,7 +22,8 @@ export abstract class PromiseStream<Read> extends StreamBase {
   protected readonly clock: Clock;
   protected readonly faults: Faults;
   protected readonly pool: BufferPool;
-  readonly #marks: WriteMarks;
+  /** Larger for a connection that carries many streams, see `Conn.writeAhead`. */
+  protected marks: WriteMarks;
   #out: OutQueue | null = null;
   #writing = false;
   /** A write is under way below, which reads the queue's first buffer. */
@@ -39,7 +40,7 @@ export abstract class PromiseStream<Read> extends StreamBase {
     this.pool = pool;
     this.clock = clock;
     this.faults = faults;
-    this.#marks = marks;
+    this.marks = marks;
   }
 
   /** Reads some bytes below. */
@@ -68,7 +69,7 @@ export abstract class PromiseStream<Read> extends StreamBase {
     this.#out ??= new OutQueue(this.pool);
     this.#out.push(chunk);
     this.#startWriting();
-    if (this.#out.bytes < this.#marks.highBytes) return true;
+    if (this.#out.bytes < this.marks.highBytes) return true;
     this.#drainWanted = true;
     return false;
   }
@@ -105,7 +106,7 @@ export abstract class PromiseStream<Read> extends StreamBase {
         this.#writeInFlight = false;
         if (this.dead) return;
         out.consume(sent ?? head.length);
-        if (this.#drainWanted && out.bytes <= this.#marks.lowBytes) {
+        if (this.#drainWanted && out.bytes <= this.marks.lowBytes) {
           this.#drainWanted = false;
           if (!this.writeEnded) this.emitDrain();
         }

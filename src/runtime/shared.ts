@@ -7,6 +7,7 @@
 import { stat, unlink } from "node:fs/promises";
 import { connect } from "node:net";
 import { type Boundary, InternalError, internalError, SallyportError } from "../errors.ts";
+import type { MemoryBudget } from "../bytes/memory_budget.ts";
 import type { DescriptorGuard } from "./descriptors.ts";
 import type { BufferPool } from "./out_queue.ts";
 import type { Address, Clock, DialOptions, DialUnixOptions, ListenOptions, RuntimeFaults } from "./port.ts";
@@ -20,6 +21,7 @@ export interface Shared {
   readonly pool: BufferPool;
   readonly clock: Clock;
   readonly descriptors: DescriptorGuard;
+  readonly memory: MemoryBudget;
   readonly faults: Faults;
 }
 

@@ -8,7 +8,7 @@ import type { LogFields, Logger } from "./log.ts";
 import type { Metrics } from "./metrics.ts";
 
 /** Where faults are told. */
-interface FaultSink {
+export interface FaultSink {
   readonly log: Logger;
   readonly metrics?: Metrics | undefined;
 }

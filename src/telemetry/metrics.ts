@@ -5,6 +5,7 @@
  * @module
  */
 
+import type { MemoryBudget } from "../bytes/memory_budget.ts";
 import process from "node:process";
 import { AggregatorRegistry, Counter, Gauge, Histogram, Registry } from "prom-client";
 import type { Boundary, ErrorCode } from "../errors.ts";
@@ -21,6 +22,19 @@ export interface MetricInfo {
   readonly help: string;
   /** The names of its labels. */
   readonly labels: readonly string[];
+}
+
+/** A metric with what it has counted, as prom-client gives it. */
+export interface MeasuredMetric {
+  readonly name: string;
+  readonly help: string;
+  readonly type: "counter" | "gauge" | "histogram";
+  readonly values: readonly {
+    readonly value: number;
+    readonly labels: Readonly<Record<string, string | number>>;
+    /** For histograms: which part of one it is, `NAME_bucket`, `NAME_sum` or `NAME_count`. */
+    readonly metricName?: string;
+  }[];
 }
 
 const SESSION_LABELS = ["protocol_version", "cipher", "transport"] as const;
@@ -173,6 +187,24 @@ const INFO = {
     help: "File descriptors that the process may have open; 0 where the system doesn't tell",
     labels: [],
   },
+  heldBytes: {
+    name: "sallyport_memory_held_bytes",
+    type: "gauge",
+    help: "Bytes that wait in streams, sockets and buffers",
+    labels: [],
+  },
+  heldBytesMax: {
+    name: "sallyport_memory_held_bytes_max",
+    type: "gauge",
+    help: "Bytes that may wait there before the fullest stream is ended; 0 for no limit",
+    labels: [],
+  },
+  memoryEvictions: {
+    name: "sallyport_memory_evictions_total",
+    type: "counter",
+    help: "Streams that were ended because the bytes that waited were too many and theirs the most",
+    labels: [],
+  },
   memory: {
     name: "process_resident_memory_bytes",
     type: "gauge",
@@ -217,6 +249,7 @@ export interface MetricsOptions {
     readonly name: string;
     readonly version: string;
     readonly descriptors?: Pick<Descriptors, "limit" | "acceptPauses" | "open">;
+    readonly memory?: Pick<MemoryBudget, "heldBytes" | "limitBytes" | "evictions">;
   };
   /** Says how many lines of output were lost. */
   readonly lostLines?: () => number;
@@ -351,6 +384,27 @@ export class Metrics {
       ...config(INFO.openFiles),
       collect() {
         this.set(descriptors?.open() ?? 0);
+      },
+    });
+    const memory = options.runtime?.memory;
+    new Gauge({
+      ...config(INFO.heldBytes),
+      collect() {
+        this.set(memory?.heldBytes ?? 0);
+      },
+    });
+    new Gauge({
+      ...config(INFO.heldBytesMax),
+      collect() {
+        const { limitBytes = Infinity } = memory ?? {};
+        this.set(limitBytes === Infinity ? 0 : limitBytes);
+      },
+    });
+    new Counter({
+      ...config(INFO.memoryEvictions),
+      collect() {
+        this.reset();
+        this.inc(memory?.evictions ?? 0);
       },
     });
     new Gauge({
@@ -498,9 +552,17 @@ export class Metrics {
 
   /** Everything in Prometheus' text format, version 0.0.4. */
   async render(): Promise<string> {
-    if (this.#others === undefined) return await this.#registry.metrics();
-    const all = [await this.measured(), ...await this.#others()];
-    return await AggregatorRegistry.aggregate(all as object[]).metrics();
+    return await (await this.#whole()).metrics();
+  }
+
+  /** The same as data. */
+  async collect(): Promise<readonly MeasuredMetric[]> {
+    return await (await this.#whole()).getMetricsAsJSON() as unknown as readonly MeasuredMetric[];
+  }
+
+  async #whole(): Promise<Pick<Registry, "metrics" | "getMetricsAsJSON">> {
+    if (this.#others === undefined) return this.#registry;
+    return AggregatorRegistry.aggregate([await this.measured(), ...await this.#others()] as object[]);
   }
 
   /** Everything measured, as data for {@link addOthers} in another process. */

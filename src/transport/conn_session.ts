@@ -11,6 +11,12 @@ import { DrivenSession, type SessionTraits } from "./driven_session.ts";
 import { lostSession } from "./lost.ts";
 import type { SessionHandler, SessionStream } from "./port.ts";
 
+/**
+ * What may wait for a session's connection where the runtime writes on its own time: enough for what some sockets bring in
+ * one turn. How much is on its way altogether is up to the multiplexer.
+ */
+const WRITE_AHEAD_BYTES = 1024 * 1024;
+
 /** What stands between the multiplexer and the connection, where anything does. */
 interface ConnCodec {
   /** What goes over the connection for `plain`; valid until the next call. */
@@ -49,6 +55,7 @@ export class ConnSession extends DrivenSession implements MuxHost<SessionStream>
   start(handler: SessionHandler, received: Bytes): void {
     this.handler = handler;
     const conn = new ConnHandler(this, this.machine, this.#codec);
+    this.#conn.writeAhead?.(WRITE_AHEAD_BYTES);
     this.#conn.attach(conn);
     this.machine.start();
     conn.data(received);

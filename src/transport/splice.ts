@@ -4,6 +4,7 @@
  * @module
  */
 import type { Bytes } from "../bytes/bytes.ts";
+import type { MemoryBudget, MemoryHolder } from "../bytes/memory_budget.ts";
 import { SallyportError } from "../errors.ts";
 import type { ByteStream, ByteStreamHandler, Clock, Timer } from "../runtime/port.ts";
 import { IDLE_TICK_MS, IDLE_TICKS } from "../protocol/mux/heartbeat.ts";
@@ -24,6 +25,8 @@ export interface SpliceOptions {
   /** The one of the two that is the session's stream; its peer's PAUSE counts as traffic. */
   readonly stream: ByteStream & { readonly peerPaused?: boolean };
   readonly clock: Clock;
+  /** Where the splice counts as one who holds bytes, and may be ended for it; nowhere when absent. */
+  readonly memory?: MemoryBudget;
   readonly meter?: ByteMeter;
   /** Bytes of the visitor that have already been read. */
   readonly received?: Bytes;
@@ -59,7 +62,7 @@ export function splice(options: SpliceOptions): void {
   new Splice(options);
 }
 
-class Splice {
+class Splice implements MemoryHolder {
   readonly #options: SpliceOptions;
   readonly #toAgent: Direction;
   readonly #toVisitor: Direction;
@@ -77,6 +80,7 @@ class Splice {
     this.#toAgent.back = this.#toVisitor;
     this.#toVisitor.back = this.#toAgent;
     this.#watch(options.firstByteMs);
+    options.memory?.enter(this);
     agentSide.attach(this.#toVisitor);
     if (received !== undefined && received.length > 0) this.#toAgent.data(received);
     visitorSide.attach(this.#toAgent);
@@ -93,6 +97,18 @@ class Splice {
     return this.#options.farewell;
   }
 
+  get heldBytes(): number {
+    const { visitorSide, agentSide } = this.#options;
+    return (visitorSide.heldBytes ?? 0) + (agentSide.heldBytes ?? 0);
+  }
+
+  evict(): void {
+    const why = "Cannot keep visitor: the process has no memory left, and this stream holds the most";
+    const full = new SallyportError("stream_overflow", why, { side: "local", retryable: true });
+    this.#options.agentSide.abort(full);
+    this.#options.visitorSide.abort(full);
+  }
+
   isStream(side: ByteStream): boolean {
     return side === this.#options.stream;
   }
@@ -100,6 +116,7 @@ class Splice {
   sideClosed(): void {
     if (--this.#open > 0) return;
     this.#timer?.cancel();
+    this.#options.memory?.leave(this);
     this.#options.done?.(this.error);
   }
 

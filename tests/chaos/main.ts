@@ -5,6 +5,8 @@
  * deno task chaos               every fault on both runtimes, some ten minutes
  * deno task chaos --quick       the short part, some two minutes
  * deno task chaos --minutes 60  round after round, with the memory of edge and agent behind each
+ * deno task chaos --soak 60     no faults: visits at a low rate for so many minutes, and the slope of the memory
+ * deno task chaos --malice      attacks on an edge, and what its other users notice of them; --only WORD for some
  * --runtime deno|bun            one of them alone
  * ```
  *
@@ -18,12 +20,18 @@ import { join } from "node:path";
 import process from "node:process";
 import { parseArgs } from "node:util";
 import { type Fault, makeFaults } from "./faults.ts";
+import { isBorne, malice } from "./malice/malice.ts";
+import { soak } from "./soak.ts";
 import { type RuntimeName, World } from "./world.ts";
 
-const { values } = parseArgs({
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
   options: {
     quick: { type: "boolean", default: false },
     minutes: { type: "string", default: "0" },
+    soak: { type: "string" },
+    malice: { type: "boolean", default: false },
+    only: { type: "string" },
     runtime: { type: "string", default: "both" },
   },
 });
@@ -32,6 +40,25 @@ const endMs = performance.now() + Number(values.minutes) * 60_000;
 const WIDTHS = [6, 52, 10, 8, 8, 5, 6, 9, 14];
 let failures = 0;
 
+if (values.soak !== undefined) {
+  for (const wrong of await soak(runtimes, Number(values.soak))) fail(wrong);
+  process.exit(failures === 0 ? 0 : 1);
+}
+if (values.malice) {
+  const cells = ["before", "during", "p99 ratio", "failed", "sessions", "MiB before, peak"];
+  maliceRow(["on", "attack", ...cells]);
+  for (const runtime of runtimes) {
+    for await (const suffered of malice({ runtime, only: values.only, edge: positionals })) {
+      const { attack, before, during, failed, sessions, startMib, peakMib } = suffered;
+      const times = ({ p50, p99 }: { p50: number; p99: number }) => `${p50.toFixed(1)} / ${p99.toFixed(1)}`;
+      const ratio = (during.p99 / before.p99).toFixed(1);
+      const memory = `${Math.round(startMib)}, ${Math.round(peakMib)}`;
+      maliceRow([runtime, attack, times(before), times(during), ratio, failed, sessions, memory]);
+      if (!isBorne(suffered)) fail(`${attack}: its neighbours notice`);
+    }
+  }
+  process.exit(failures === 0 ? 0 : 1);
+}
 row(["on", "fault", "recovered", "served", "refused", "hung", "wrong", "longest", "MiB edge/agent"]);
 for (const runtime of runtimes) await runOn(runtime);
 console.log(failures === 0 ? "All faults were borne." : `${failures} faults were not borne.`);
@@ -87,6 +114,11 @@ async function inflict(world: World, fault: Fault): Promise<void> {
 
 function row(cells: readonly (string | number)[]): void {
   console.log(cells.map((cell, index) => String(cell).padEnd(WIDTHS[index]!)).join(" ").trimEnd());
+}
+
+function maliceRow(cells: readonly (string | number)[]): void {
+  const widths = [6, 44, 14, 16, 9, 6, 8, 16];
+  console.log(cells.map((cell, index) => String(cell).padEnd(widths[index]!)).join(" ").trimEnd());
 }
 
 function fail(why: string): void {

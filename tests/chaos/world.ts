@@ -136,14 +136,14 @@ export class World {
     }
   }
 
-  /** Begins to visit all the time. */
-  load(): void {
+  /** Begins to visit all the time, with this pause behind each visit. */
+  load(pauseMs = 20): void {
     this.visits = noVisits();
     this.#loading = true;
     this.#load = Array.from({ length: VISITORS }, async () => {
       while (this.#loading) {
         await this.visit(this.visits);
-        await new Promise((resolve) => setTimeout(resolve, 20));
+        await new Promise((resolve) => setTimeout(resolve, pauseMs));
       }
     });
   }
@@ -190,11 +190,14 @@ export class World {
 
   /** Resident memory of edge and agent in MiB, on Linux. */
   async memory(): Promise<string> {
-    const sizes = await Promise.all((["edge", "agent"] as const).map(async (part) => {
-      const status = await readFile(`/proc/${this.programs.get(part)!.pid}/status`, "utf8").catch(() => "");
-      return Math.round(Number(/VmRSS:\s+(\d+)/.exec(status)?.[1] ?? 0) / 1024);
-    }));
-    return sizes.join(" / ");
+    const sizes = await Promise.all((["edge", "agent"] as const).map((part) => this.mebibytes(part)));
+    return sizes.map(Math.round).join(" / ");
+  }
+
+  /** Resident memory of a part in MiB, on Linux; 0 elsewhere. */
+  async mebibytes(part: Part): Promise<number> {
+    const status = await readFile(`/proc/${this.programs.get(part)!.pid}/status`, "utf8").catch(() => "");
+    return Number(/VmRSS:\s+(\d+)/.exec(status)?.[1] ?? 0) / 1024;
   }
 
   /** Ends everything in order, the agent first; gives the parts that didn't end with 0. */

@@ -121,13 +121,16 @@ export class Program {
 }
 
 /** Starts programs for the tests of a file; behind each test it ends those that still run. */
-export function programStarter(): (args: readonly string[]) => Program {
+export function programStarter(): (
+  args: readonly string[],
+  env?: Readonly<Record<string, string>>,
+) => Program {
   const running: Program[] = [];
   afterEach(async () => {
     await Promise.all(running.splice(0).map((program) => program.kill()));
   });
-  return (args) => {
-    const program = new Program(args);
+  return (args, env) => {
+    const program = new Program(args, env);
     running.push(program);
     return program;
   };

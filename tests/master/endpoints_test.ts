@@ -155,6 +155,9 @@ describe("a fault of the program", () => {
         assert.ok(JSON.stringify(line).includes(cause));
         const seen = parsePrometheus(await metrics.render());
         assert.equal(sampleValue(seen, "sallyport_master_requests_total", { route: path, status: "500" }), 1);
+        assert.equal(line?.where, "http_request");
+        assert.equal(line?.request_id, problem.request_id);
+        assert.equal(sampleValue(seen, "sallyport_internal_errors_total", { where: "http_request" }), 1);
       }
     });
   }

@@ -43,7 +43,11 @@ export const ROOMS: readonly Room[] = [
       "tests/transport/splice_test.ts",
     ],
   },
-  { name: "edge", sources: ["src/edge"], tests: ["tests/edge"] },
+  {
+    name: "edge",
+    sources: ["src/edge"],
+    tests: ["tests/edge", "tests/tunnel/edge_agent_test.ts", "tests/tunnel/ports"],
+  },
   {
     name: "wire",
     sources: ["src/wire", "src/protocol/token"],

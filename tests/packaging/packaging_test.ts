@@ -1,15 +1,15 @@
 /** What lies in packaging/ fits the program: settings that exist, one version, and a file that runs by itself. */
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, rename, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import process from "node:process";
 import { after, before, describe, it } from "node:test";
 import { fileURLToPath } from "node:url";
 import { parseAllDocuments } from "yaml";
+import { buildFor, thisMachine } from "../../packaging/build.ts";
 import { SETTINGS } from "../../src/config/settings.ts";
-import { VERSION } from "../../src/version.ts";
 import { Program } from "../cli/program.ts";
 
 const ROOT = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
@@ -48,14 +48,11 @@ describe("packaging", () => {
     assert.ok(seen > 10);
   });
 
-  it("is YAML where it says so, and names this version", async () => {
+  it("is YAML where it says so", async () => {
     for (const { name, text } of await files()) {
       if (!name.endsWith(".yaml")) continue;
       const documents = parseAllDocuments(text, { merge: true });
       assert.deepEqual(documents.flatMap(({ errors }) => errors), [], name);
-      for (const [, version] of text.matchAll(/(?:image: sallyport:|^version: ")(\d+\.\d+\.\d+)/gm)) {
-        assert.equal(version, VERSION, name);
-      }
     }
   });
 
@@ -96,8 +93,8 @@ describe("a single file", { skip }, () => {
     { timeout },
     async () => {
       const file = join(folder, "sallyport");
-      const built = await run(process.execPath, ["build", "--compile", "mod.ts", "--outfile", file]);
-      assert.equal(built.code, 0, built.text);
+      await rename(buildFor(thisMachine(), folder), file);
+      assert.ok(!(await readFile(file)).includes(ROOT), "the folder of the build stands in it");
       const foreign = { command: file, args: [], foreign: true };
       const ports = [
         "--listen",

@@ -241,6 +241,7 @@ export class TestEdge {
     assert.ok(lateMs <= withinMs, `something still happened ${lateMs} ms after everything was closed`);
     assert.equal(await this.metric("streams"), 0);
     assert.equal(this.edge.sessions, 0);
+    assert.equal(this.runtime(EDGE_HOST).memory.heldBytes, 0, "bytes are counted that nobody holds");
   }
 }
 

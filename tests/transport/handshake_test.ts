@@ -36,8 +36,9 @@ class Accepting {
   admit: () => SessionHandler = () => handler;
   silentMs: number | undefined;
   left = 0;
+  known = 0;
 
-  constructor() {
+  constructor(begin: () => void = () => {}) {
     const { clock } = this.network;
     const { token, claims } = createToken(this.ring, {
       hostname: "a.test",
@@ -47,10 +48,12 @@ class Accepting {
     const bytes = said(token);
     const steps = (host: ServerHandshakeHost): ServerSteps => ({
       known: false,
-      start: () =>
+      start: () => {
+        begin();
         host.awaitUntil(host.nowMs() + 1_000, () => {
           throw new SallyportError("deadline_exceeded", "too late", { side: "network" });
-        }),
+        });
+      },
       receive: (chunk) => {
         const word = text(chunk);
         this.events.push(`got ${word}`);
@@ -88,6 +91,7 @@ class Accepting {
       },
       remote: REMOTE,
       left: () => void this.left++,
+      known: () => void this.known++,
       steps,
     });
     this.handshake.start(NOTHING);
@@ -118,6 +122,16 @@ describe("ServerHandshake", () => {
     const test = new Accepting();
     test.say("login");
     assert.deepEqual(test.news, ["got login", "begun with rest"]);
+    assert.equal(test.known, 1, "it counts as an agent's");
+    await test.assertSettled();
+  });
+
+  it("refuses where its steps can't begin, and hears nothing then", async () => {
+    const test = new Accepting(() => {
+      throw new SallyportError("limit_exceeded", "no room", { side: "local" });
+    });
+    assert.deepEqual(test.news, ["said limit_exceeded", "dropped", "refused limit_exceeded false"]);
+    assert.equal(test.known, 0);
     await test.assertSettled();
   });
 
@@ -218,12 +232,15 @@ describe("ServerHandshake", () => {
 class Dialling {
   readonly network = createMemoryNetwork({ seed: 1 });
   readonly events: string[] = [];
-  readonly control = new AbortController();
+  readonly control: AbortController;
   readonly turn = Promise.withResolvers<void>();
   readonly handshake: ClientHandshake;
+  readonly received: number[] = [];
   outcome: Session | ErrorCode | undefined;
 
-  constructor({ turns = false, token }: { turns?: boolean; token?: string } = {}) {
+  constructor(options: { turns?: boolean; token?: string; waits?: boolean; control?: AbortController } = {}) {
+    const { turns = false, token, waits = false, control = new AbortController() } = options;
+    this.control = control;
     const shown = token ?? new FernetRing([generateFernetKey()]).seal(new Uint8Array(16));
     this.handshake = new ClientHandshake({
       clock: this.network.clock,
@@ -244,12 +261,13 @@ class Dialling {
         },
         receive: (bytes) => {
           const word = text(bytes);
+          this.received.push(bytes.length);
           if (word === "welcome") {
             const begin = (_given: SessionHandler, rest: Bytes) =>
               void this.events.push(`begun ${text(rest)}`);
             host.welcomed({ session, begin }, said("rest"));
           } else if (word.startsWith("no:")) host.refused(word.slice(3));
-          else throw new SallyportError("challenge_failed", "wrong", { side: "peer" });
+          else if (!waits) throw new SallyportError("challenge_failed", "wrong", { side: "peer" });
         },
         drop: () => void this.events.push("dropped"),
       }),
@@ -313,6 +331,52 @@ describe("ClientHandshake", () => {
       assert.deepEqual(test.events, ["said gAAAA", "dropped", "aborted"]);
     });
   }
+
+  const foreign: [string, string | number[]][] = [
+    ["HTTP", "HTTP/1.1 400 Bad Request"],
+    ["SSH", "SSH-2.0-OpenSSH_9"],
+    ["TLS", [0x15, 3, 3, 0, 2, 2, 40]],
+  ];
+  for (const [protocol, answer] of foreign) {
+    it(`says that the port is another server's where it answers in ${protocol}, however that is cut`, async () => {
+      const bytes = typeof answer === "string" ? said(answer) : Uint8Array.from(answer);
+      const whole = new Dialling();
+      whole.handshake.data(bytes);
+      await whole.settles("unknown_protocol");
+      assert.deepEqual(whole.received, [], "the steps don't see it");
+      // The steps of the test take no byte of it, those of a transport wait for more.
+      const cut = new Dialling({ waits: true });
+      for (const byte of bytes.subarray(0, 7)) cut.handshake.data(Uint8Array.of(byte));
+      await cut.settles("unknown_protocol");
+      assert.ok(cut.received.length >= 4 && cut.received.length < 7, `${cut.received}`);
+    });
+  }
+
+  it("takes for an answer what only begins like another protocol", async () => {
+    for (const answer of ["HTTP/2", "SSH-1.99", "xHTTP/1.1"]) {
+      const test = new Dialling();
+      test.handshake.data(said(answer));
+      await test.settles("challenge_failed");
+      assert.deepEqual(test.received, [answer.length]);
+    }
+  });
+
+  it("leaves no timer behind", async () => {
+    for (const word of ["welcome", "no:name_taken"]) {
+      const test = new Dialling();
+      test.handshake.data(said(word));
+      await test.network.runUntilIdle();
+      assert.ok(test.network.clock.nowMs() < 1_000, word);
+    }
+  });
+
+  it("isn't begun where it was given up before", async () => {
+    const control = new AbortController();
+    control.abort(new SallyportError("aborted", "enough", { side: "local" }));
+    const test = new Dialling({ control });
+    await test.settles("aborted");
+    assert.deepEqual(test.events, ["dropped", "aborted"]);
+  });
 
   it("refuses to show what isn't a token", () => {
     for (const token of ["", "GET / HTTP/1.1\r\n\r\n", "A".repeat(140)]) {

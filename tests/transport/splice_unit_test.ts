@@ -4,7 +4,7 @@ import { describe, it } from "node:test";
 import { SallyportError } from "../../src/errors.ts";
 import { IDLE_TICK_MS, IDLE_TICKS } from "../../src/protocol/mux/heartbeat.ts";
 import type { Bytes, ByteStream, ByteStreamHandler } from "../../src/runtime/port.ts";
-import { splice, type SpliceOptions } from "../../src/transport/splice.ts";
+import { idleTicks, splice, type SpliceOptions } from "../../src/transport/splice.ts";
 import { VirtualTime } from "../../src/runtime/memory/memory_time.ts";
 import { pattern } from "../support/seeded.ts";
 
@@ -173,6 +173,61 @@ describe("splice(): the idle watch", () => {
     assert.deepEqual(visitor.calls, ["abort"]);
   });
 
+  it("bytes that only pile up in front of the other side don't count", async () => {
+    for (const to of ["agent", "visitor"] as const) {
+      const sides = joint();
+      const from = to === "agent" ? "visitor" : "agent";
+      for (let tick = 0; tick < 3; tick++) {
+        assert.deepEqual(sides.visitor.calls, []);
+        sides[from].handler.data(pattern(10));
+        sides[to].bufferedBytes += 10;
+        await sides.time.advance(IDLE_TICK_MS);
+      }
+      assert.deepEqual(sides.visitor.calls, ["abort"], to);
+      assert.match(sides.visitor.aborted!.message, /nobody took a byte for 90 s/);
+    }
+  });
+
+  it("lasts as long as is set where both sides have spoken and nothing waits", async () => {
+    const { time, visitor, agent } = joint({ idleTicks: 121, firstByteMs: 5_000 });
+    visitor.handler.data(pattern(1));
+    agent.handler.data(pattern(1));
+    await time.advance(5_000 + 121 * IDLE_TICK_MS - 1);
+    assert.deepEqual(visitor.calls, []);
+    await time.advance(1);
+    assert.deepEqual(visitor.calls, ["abort"]);
+    assert.match(visitor.aborted!.message, /no byte either way for 3600 s/);
+  });
+
+  it("is 90 s where bytes wait, however long quiet may last", async () => {
+    for (const side of ["visitor", "agent"] as const) {
+      const sides = joint({ idleTicks: 121 });
+      sides[side].bufferedBytes = 1;
+      // The first look finds that they have come.
+      await sides.time.advance(IDLE_TICK_MS + idleMs);
+      assert.deepEqual(sides.visitor.calls, ["abort"], side);
+    }
+  });
+
+  it("is 90 s where one side hasn't spoken and was expected to", async () => {
+    for (const [speaks, ticks] of [["agent", 121], ["agent", 3]] as const) {
+      const sides = joint({ idleTicks: ticks, firstByteMs: 1_000 });
+      sides[speaks].handler.data(pattern(1));
+      await sides.time.advance(1_000 + IDLE_TICK_MS + (Math.min(ticks, IDLE_TICKS) - 1) * IDLE_TICK_MS);
+      assert.deepEqual(sides.visitor.calls, ["abort"], `${ticks}`);
+    }
+    // Where nothing was expected, silence is in order.
+    const quiet = joint({ idleTicks: 121 });
+    await quiet.time.advance(100 * IDLE_TICK_MS);
+    assert.deepEqual(quiet.visitor.calls, []);
+  });
+
+  it("idleTicks() are whole ticks, and one more", () => {
+    for (const [ms, ticks] of [[0, 2], [1, 2], [IDLE_TICK_MS, 2], [IDLE_TICK_MS + 1, 3], [3_600_000, 121]]) {
+      assert.equal(idleTicks(ms!), ticks, `${ms}`);
+    }
+  });
+
   it("the watch ends with the splice", async () => {
     const { time, visitor, agent, done } = joint();
     visitor.handler.close();
@@ -180,5 +235,52 @@ describe("splice(): the idle watch", () => {
     visitor.calls.length = 0;
     await time.advance(10 * IDLE_TICK_MS);
     assert.deepEqual([visitor.calls, done.length], [[], 1]);
+  });
+});
+
+describe("splice(): an endpoint that doesn't answer", () => {
+  it("loses its stream at firstByteMs, and the visitor is told", async () => {
+    for (const farewell of [pattern(7), undefined]) {
+      const { time, visitor, agent, done } = joint({ firstByteMs: 20_000, farewell });
+      visitor.handler.data(pattern(100));
+      await time.advance(19_999);
+      assert.deepEqual([visitor.calls, agent.calls], [[], []]);
+      await time.advance(1);
+      assert.deepEqual(agent.calls, ["abort"]);
+      assert.deepEqual(visitor.calls, [farewell === undefined ? "abort" : "release"]);
+      assert.equal(visitor.written, farewell === undefined ? 0 : 7);
+      const { code, retryable, message } = agent.aborted as SallyportError;
+      assert.deepEqual([code, retryable], ["deadline_exceeded", true]);
+      assert.match(message, /hasn't answered in 20 s/);
+      visitor.handler.close();
+      agent.handler.close();
+      assert.deepEqual(done, [agent.aborted], "done() says why");
+    }
+  });
+
+  it("keeps its stream where it has answered by then, even with a byte", async () => {
+    const { time, visitor, agent } = joint({ firstByteMs: 20_000, farewell: pattern(7) });
+    agent.handler.data(pattern(1));
+    await time.advance(20_000);
+    assert.deepEqual([visitor.calls, agent.calls, visitor.written], [[], [], 1]);
+  });
+
+  it("the loss of the session before a byte gives the visitor the farewell, behind one a reset", () => {
+    const broken = new SallyportError("connection_lost", "Gone", { side: "network" });
+    for (const answered of [false, true]) {
+      const { visitor, agent } = joint({ farewell: pattern(7) });
+      if (answered) agent.handler.data(pattern(1));
+      agent.handler.close(broken);
+      assert.deepEqual(visitor.calls, [answered ? "abort" : "release"]);
+      assert.equal(visitor.written, answered ? 1 : 7);
+    }
+  });
+
+  it("at the agent the session's stream is the visitor's side", () => {
+    const broken = new SallyportError("connection_lost", "Gone", { side: "network" });
+    const visitor = new Fake();
+    const { agent } = joint({ visitorSide: visitor, stream: visitor });
+    visitor.handler.close(broken);
+    assert.deepEqual([agent.calls, agent.aborted], [["abort"], broken]);
   });
 });

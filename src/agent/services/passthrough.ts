@@ -44,6 +44,7 @@ export function passthroughConnector(service: Service, parts: ServiceParts): Ser
         agentSide: new FirstBytes(conn, (first) => notTls.saw(target, first)),
         stream,
         clock: parts.runtime.clock,
+        memory: parts.runtime.memory,
         ...parts.meter === undefined ? {} : { meter: parts.meter },
         idleTicks: idleTicks(service.idleTimeoutMs),
       });

@@ -234,6 +234,7 @@ class Terminating implements ServiceConnector {
         agentSide: conn,
         stream,
         clock: runtime.clock,
+        memory: runtime.memory,
         idleTicks: idleTicks(idleTimeoutMs),
       });
       stream.resume();

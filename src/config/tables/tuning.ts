@@ -4,12 +4,20 @@
  * @module
  */
 import { LOG_LEVELS } from "../../telemetry/log.ts";
-import { queueFigure, setting } from "../setting.ts";
+import { optional, queueFigure, setting } from "../setting.ts";
 import * as value from "../values.ts";
 import { DEFAULT_QUEUE_LIMITS } from "../../protocol/mux/queue_limits.ts";
 
-/** Logs, pings, and SniTun's queue figures. */
+/** Memory, logs, pings, and SniTun's queue figures. */
 export const TUNING = {
+  memoryLimit: optional({
+    flag: "memory-limit",
+    placeholder: "SIZE",
+    description:
+      "Memory that the process may take, with its workers, such as 1GiB, at least 384MiB: where bytes that wait for slow readers would take more, the fullest stream ends. Half of what the cgroup or the machine has when it isn't set.",
+    commands: ["serve", "edge", "agent", "demo"],
+    schema: value.memoryLimit,
+  }),
   logLevel: setting({
     flag: "log-level",
     placeholder: "LEVEL",

@@ -8,6 +8,7 @@ import { errorMessage } from "../../errors.ts";
 import type { Clock, Timer } from "../../runtime/port.ts";
 import type { Logger } from "../../telemetry/log.ts";
 import type { Metrics } from "../../telemetry/metrics.ts";
+import { noTracer, type Tracer } from "../../telemetry/tracing.ts";
 import { VERSION } from "../../version.ts";
 import type { MasterEvent, WebhookDelivery } from "../model.ts";
 import type { DeliveryOutcome, Store, TakenDelivery } from "../store/store.ts";
@@ -40,6 +41,8 @@ interface WebhookSenderOptions {
   readonly log: Logger;
   readonly metrics?: Metrics;
   readonly fetch: WebhookFetch;
+  /** Where the spans of attempts go; nowhere when absent. */
+  readonly tracer?: Tracer;
   /** Draws the jitter, from 0 to 1; `Math.random` when absent. */
   readonly random?: () => number;
 }
@@ -135,8 +138,15 @@ export class WebhookSender {
   }
 
   async #attempt(taken: TakenDelivery): Promise<DeliveryOutcome> {
-    const { store, log, metrics } = this.#options;
-    const outcome = await this.#outcome(taken);
+    const { store, log, metrics, tracer = noTracer } = this.#options;
+    const span = tracer.start("webhook", "client", {
+      "http.request.method": "POST",
+      "server.address": new URL(taken.webhook.url).hostname,
+      "sallyport.event": taken.delivery.event,
+    });
+    const outcome = await this.#outcome(taken, span.traceparent);
+    const { status, error } = outcome;
+    span.end(status === undefined ? undefined : { "http.response.status_code": status }, error);
     await store.settleDelivery(taken.delivery.id, outcome);
     const { delivery: { id, event, attempts }, webhook } = taken;
     const fields = { webhook: webhook.id, message: id, event, attempts, status: outcome.status };
@@ -148,7 +158,7 @@ export class WebhookSender {
     return outcome;
   }
 
-  async #outcome({ delivery, webhook }: TakenDelivery): Promise<DeliveryOutcome> {
+  async #outcome({ delivery, webhook }: TakenDelivery, traceparent?: string): Promise<DeliveryOutcome> {
     const { clock, fetch, random = Math.random } = this.#options;
     const { id, body, attempts } = delivery;
     const again = (why: { readonly status?: number; readonly error: string }): DeliveryOutcome => {
@@ -166,6 +176,7 @@ export class WebhookSender {
       const headers = {
         "content-type": "application/json",
         "user-agent": `sallyport/${VERSION}`,
+        ...traceparent === undefined ? {} : { traceparent },
         ...signatureHeaders(webhook.secret, { id, sentAtMs: clock.wallMs(), body }),
       };
       const request = new Request(webhook.url, { method: "POST", headers, body, signal: leaving.signal });

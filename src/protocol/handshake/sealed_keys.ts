@@ -94,7 +94,7 @@ export function concat(...parts: readonly Bytes[]): Bytes {
 /** Writes the nonce of a key's n-th box: four zero bytes, then n as u64, little-endian (as in WireGuard). */
 export function writeNonce(nonce: Bytes, count: number): void {
   const view = new DataView(nonce.buffer, nonce.byteOffset);
-  view.setUint32(4, count >>> 0, true);
+  view.setUint32(4, count, true);
   view.setUint32(8, Math.floor(count / 2 ** 32), true);
 }
 

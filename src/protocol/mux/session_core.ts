@@ -118,7 +118,7 @@ export abstract class SessionCore<Stream extends CoreStream>
     }
     if (this.ended !== undefined) return;
     this.sender.flush();
-    this.sending.tellDrained();
+    if (this.sending.tellDrained()) this.wake();
     // Asked for here, since nothing wakes a session whose peer doesn't answer.
     this.host.arm(this.sender.patienceEndsMs);
   }

@@ -124,6 +124,10 @@ export abstract class StreamCore<Self> implements ByteStream {
     return this.outgoing.byteLength;
   }
 
+  get heldBytes(): number {
+    return this.outgoing.byteLength + this.incoming.byteLength;
+  }
+
   /** Whether the handler has heard `close`. */
   get closed(): boolean {
     return this.#closed;

@@ -23,6 +23,7 @@ import { setImmediate } from "node:timers";
 import { SallyportError } from "../../errors.ts";
 import { type BunConn, socketHandlers, type SocketOwner } from "./bun_conn.ts";
 import { bunQuic } from "./bun_quic.ts";
+import { MemoryBudget } from "../../bytes/memory_budget.ts";
 import { DescriptorGuard } from "../descriptors.ts";
 import { dialByName, resolveHost } from "../dial_by_name.ts";
 import { listenHttp } from "../http_server.ts";
@@ -44,8 +45,10 @@ declare const Bun: BunApi;
 
 /** Opens the port on this process's sockets; each call has buffers of its own. */
 export function createBunRuntime(): Runtime {
+  const memory = new MemoryBudget(soon);
   const shared: Shared = {
-    pool: new BufferPool(),
+    pool: new BufferPool(memory),
+    memory,
     clock: createSystemClock(soon),
     descriptors: new DescriptorGuard(),
     faults: new Faults(),
@@ -56,6 +59,7 @@ export function createBunRuntime(): Runtime {
     capabilities: { reusePort: true, hardClose: true },
     clock: shared.clock,
     descriptors: shared.descriptors,
+    memory,
     faults: shared.faults,
     listen: (options) => listen(options, shared),
     resolve: resolveHost,

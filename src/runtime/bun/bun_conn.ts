@@ -13,6 +13,8 @@ import type { BunSocket, BunSocketHandler } from "./bun_types.ts";
 
 /** Shared by all connections that keep no chunk; never written to. */
 const NOTHING: Bytes[] = [];
+/** A chunk of at least this size is given back as soon as it has been delivered: below it, that costs more than it saves. */
+const FREED_MIN_BYTES = 8 * 1024;
 
 /** What a socket's `data` slot has before the connection stands. */
 interface SocketBirth {
@@ -40,6 +42,7 @@ export class BunConn extends StreamBase implements Conn {
   #drainWanted = false;
   /** Chunks that came while they couldn't be delivered. Bun makes a fresh buffer for each, so they need no copy. */
   #kept: Bytes[] = NOTHING;
+  #keptBytes = 0;
   #socketPaused = false;
   /** The peer's FIN came while it couldn't be delivered. */
   #endKept = false;
@@ -74,6 +77,10 @@ export class BunConn extends StreamBase implements Conn {
 
   get bufferedBytes(): number {
     return this.#out === null ? 0 : this.#out.bytes;
+  }
+
+  get heldBytes(): number {
+    return this.bufferedBytes + this.#keptBytes;
   }
 
   write(chunk: Bytes): boolean {
@@ -112,7 +119,7 @@ export class BunConn extends StreamBase implements Conn {
 
   protected destroy(hard: boolean): void {
     this.#out?.clear();
-    this.#kept = NOTHING;
+    this.#dropKept();
     if (this.#gone) return;
     if (hard) this.#socket.terminate();
     else this.#socket.close();
@@ -138,7 +145,12 @@ export class BunConn extends StreamBase implements Conn {
   }
 
   #deliverKept(): void {
-    while (this.flowing && this.#kept.length > 0) this.emitData(this.#kept.shift()!);
+    while (this.flowing && this.#kept.length > 0) {
+      const chunk = this.#kept.shift()!;
+      this.#keptBytes -= chunk.length;
+      this.#pool.memory.letGo(chunk.length);
+      this.#deliver(chunk);
+    }
     if (!this.flowing) return;
     if (this.#endKept) {
       this.#endKept = false;
@@ -152,13 +164,27 @@ export class BunConn extends StreamBase implements Conn {
   /** Bytes arrived. A paused socket delivers too, when an error follows them. */
   received(chunk: Bytes): void {
     if (this.dead) return;
-    if (this.flowing && this.#kept.length === 0) {
-      this.emitData(chunk);
-      return;
-    }
+    if (this.flowing && this.#kept.length === 0) return this.#deliver(chunk);
     if (this.#kept === NOTHING) this.#kept = [];
     this.#kept.push(chunk);
+    this.#keptBytes += chunk.length;
+    this.#pool.memory.hold(chunk.length);
     this.stopFlow();
+  }
+
+  #dropKept(): void {
+    this.#kept = NOTHING;
+    this.#pool.memory.letGo(this.#keptBytes);
+    this.#keptBytes = 0;
+  }
+
+  /**
+   * Bun makes a fresh buffer for each chunk. Left to the collector, megabytes of them go back to the system and come again
+   * page by page, which took a third of a transfer's processor time; detached, the next chunk gets the same, warm memory.
+   */
+  #deliver(chunk: Bytes): void {
+    this.emitData(chunk);
+    if (chunk.length >= FREED_MIN_BYTES) chunk.buffer.transfer(0);
   }
 
   /** The peer's FIN arrived. */
@@ -203,7 +229,7 @@ export class BunConn extends StreamBase implements Conn {
     // Without our own FIN behind all we wrote, an end without an error is none in order either.
     if (error !== undefined || !this.writeEnded || this.bufferedBytes > 0) {
       this.#out?.clear();
-      this.#kept = NOTHING;
+      this.#dropKept();
       this.emitClose(lostError(error));
       return;
     }

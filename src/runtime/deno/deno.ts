@@ -9,6 +9,7 @@ import type { Aead } from "../../crypto/aead.ts";
 import { DenoConn } from "./deno_conn.ts";
 import { denoQuic } from "./deno_quic.ts";
 import { openOpensslAeads } from "./deno_openssl.ts";
+import { MemoryBudget } from "../../bytes/memory_budget.ts";
 import { DescriptorGuard } from "../descriptors.ts";
 import { dialByName, resolveHost } from "../dial_by_name.ts";
 import { listenHttp } from "../http_server.ts";
@@ -50,8 +51,10 @@ const DATAGRAMS_IN_FLIGHT_MAX = 256;
 export function createDenoRuntime(): Runtime {
   let aeads: readonly Aead[] | undefined;
   const turn = new Turn();
+  const memory = new MemoryBudget(turn.soon);
   const shared: Shared = {
-    pool: new BufferPool(),
+    pool: new BufferPool(memory),
+    memory,
     clock: createSystemClock(turn.soon),
     descriptors: new DescriptorGuard(),
     faults: new Faults(),
@@ -63,6 +66,7 @@ export function createDenoRuntime(): Runtime {
     capabilities: { reusePort: true, hardClose: false },
     clock: shared.clock,
     descriptors: shared.descriptors,
+    memory,
     faults: shared.faults,
     listen: (options) => listen(options, shared),
     resolve: resolveHost,

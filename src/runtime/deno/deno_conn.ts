@@ -47,6 +47,14 @@ export class DenoConn extends PromiseStream<number | null> implements Conn {
     if ("setKeepAlive" in this.#conn && !this.dead) this.#conn.setKeepAlive(true);
   }
 
+  get heldBytes(): number {
+    return this.bufferedBytes + (this.#readSize === 0 ? 0 : this.#readBuffer?.length ?? 0);
+  }
+
+  writeAhead(byteLength: number): void {
+    this.marks = { highBytes: byteLength, lowBytes: byteLength / 2 };
+  }
+
   protected readBelow(): Promise<number | null> {
     // What the last read brought has been delivered.
     if (this.#readBuffer !== null) this.#fitReadBuffer(this.#readBuffer);
@@ -93,14 +101,16 @@ export class DenoConn extends PromiseStream<number | null> implements Conn {
   }
 
   /**
-   * Full reads take the next larger buffer; small ones a smaller one; sparse traffic ends at the idle one, which is also
-   * next behind the first read: an agent is idle once it's let in.
+   * Full reads take a much larger buffer, so that a transfer is soon under way; small ones a smaller one; sparse traffic
+   * ends at the idle one, which is also next behind the first read: an agent is idle once it's let in.
    */
   #fitReadBuffer(buffer: Bytes): void {
     const count = this.#count;
     let size = this.#readSize;
     if (count === buffer.length) {
-      if (size < BUFFER_SIZES.length) size++;
+      const { heldBytes, limitBytes } = this.pool.memory;
+      // Where memory is short, speed is what is given up.
+      if (heldBytes < limitBytes / 2) size = Math.min(size + 2, BUFFER_SIZES.length);
     } else if (!this.#hasRead || (size > 0 && this.#waitedMs > IDLE_READ_MS)) {
       size = 0;
     } else {

@@ -62,6 +62,12 @@ export function folderPermitted(path: string): boolean {
     );
 }
 
+/** Whether the machine's memory can be asked for without a question; true on other runtimes. */
+export function memoryInfoPermitted(): boolean {
+  return typeof Deno === "undefined" ||
+    Deno.permissions.querySync({ name: "sys", kind: "systemMemoryInfo" }).state === "granted";
+}
+
 /**
  * Whether native code (FFI, native modules) can be loaded without a question; true on other runtimes. Deno would ask on a
  * terminal, for what the program can do without.

@@ -5,6 +5,7 @@
  * @module
  */
 
+import { MemoryBudget } from "../../bytes/memory_budget.ts";
 import { SallyportError } from "../../errors.ts";
 import { VERSION } from "../../version.ts";
 import { DEFAULT_LINK, type LinkSettings, MemoryLink } from "./memory_link.ts";
@@ -91,10 +92,13 @@ export class MemoryWorld {
 export function createMemoryNetwork(options: MemoryNetworkOptions = {}): MemoryNetwork {
   const world = new MemoryWorld(options);
   const { time } = world;
+  const memories = new Map<string, MemoryBudget>();
   return {
     clock: time.clock,
     runtime(address = "10.0.0.1") {
       const host = world.host(address);
+      const memory = memories.get(address) ?? new MemoryBudget((run) => time.clock.soon(run));
+      memories.set(address, memory);
       return {
         name: "memory",
         version: VERSION,
@@ -107,6 +111,7 @@ export function createMemoryNetwork(options: MemoryNetworkOptions = {}): MemoryN
           open: () => undefined,
           watch() {},
         },
+        memory,
         faults: time.faults,
         listen: (options) => host.listen(options),
         dial: (options) => host.dial(options),

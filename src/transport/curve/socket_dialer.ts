@@ -80,8 +80,8 @@ export class CurveSocketDialer implements DialledConnection, CurveHandler {
   constructor(options: CurveSocketOptions, failed: (error: SallyportError) => void) {
     this.#options = options;
     this.#failed = failed;
-    const { clock } = options.runtime;
-    const connectionOptions = curveOptions(options.options);
+    const { clock, memory } = options.runtime;
+    const connectionOptions = curveOptions({ memory, ...options.options });
     const random = options.random ?? systemRandom;
     this.#io = new SocketIo(clock, random, connectionOptions.maxDatagramBytes, () => this.#turn());
     this.#client = new CurveClient({

@@ -73,8 +73,8 @@ class SocketListener implements CurveListener {
 
   constructor(options: BindCurveOptions) {
     this.#options = options;
-    const { clock } = options.runtime;
-    const connectionOptions = curveOptions(options.options);
+    const { clock, memory } = options.runtime;
+    const connectionOptions = curveOptions({ memory, ...options.options });
     this.#io = new SocketIo(
       clock,
       options.random ?? systemRandom,

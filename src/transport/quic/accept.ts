@@ -66,7 +66,7 @@ export async function listenQuic(options: ListenQuicOptions): Promise<Listener> 
     options,
     fingerprint: certificateFingerprint(identity.certificatePem),
     random: new RandomPool(),
-    blocks: new BlockPool(),
+    blocks: new BlockPool(runtime.memory),
   };
   const listener = await quic.listen({
     host: options.host,

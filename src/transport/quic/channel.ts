@@ -127,6 +127,14 @@ export class QuicChannel implements FrameChannel<FramedQuicStream>, FramedStream
     return Infinity;
   }
 
+  get windowBytes(): number {
+    return Infinity;
+  }
+
+  get roomBytes(): number {
+    return Infinity;
+  }
+
   passes(): boolean {
     return this.#credit > 0;
   }

@@ -164,7 +164,7 @@ class AdmittingConn implements QuicConnHandler, ClientSteps {
       control: this.#control!,
       clock: runtime.clock,
       random: new RandomPool(),
-      blocks: new BlockPool(),
+      blocks: new BlockPool(runtime.memory),
       queueLimits,
       receiveBudgetBytes,
       offerFrom: this.#offerFrom,

@@ -17,11 +17,12 @@ import type { DialerParts, DialRequest, TransportDialer } from "../agent_transpo
 export class SealedDialer implements TransportDialer {
   readonly overUdp = false;
   readonly #parts: DialerParts;
-  readonly #scratch = new SealedScratch();
+  readonly #scratch: SealedScratch;
   #crypto: Promise<{ sodium: Sodium; aeads: AeadChoice }> | undefined;
 
   constructor(parts: DialerParts) {
     this.#parts = parts;
+    this.#scratch = new SealedScratch(parts.runtime.memory);
   }
 
   edgeOf({ edge }: Grant): Address {

@@ -36,7 +36,7 @@ export function sealedTransport(options: SealedTransportOptions): EdgeTransport 
         ...identity,
         clock: runtime.clock,
         aeads: chooseAeads(identity.sodium, runtime),
-        scratch: new SealedScratch(),
+        scratch: new SealedScratch(runtime.memory),
         answered: new AnsweredFlights(),
       };
       acceptSealed(connection, { ...shared, ...connection.alone ? { fallback } : {} }, admission);

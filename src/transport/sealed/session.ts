@@ -4,6 +4,7 @@
  * @module
  */
 import type { Bytes } from "../../bytes/bytes.ts";
+import type { MemoryBudget } from "../../bytes/memory_budget.ts";
 import type { AeadChoice } from "../../crypto/aead.ts";
 import { RandomPool } from "../../crypto/random.ts";
 import type { Sodium } from "../../crypto/sodium.ts";
@@ -25,10 +26,15 @@ export const SEALED = "sealed";
 
 /** Working memory that all sealed sessions of an edge or an agent share. */
 export class SealedScratch {
-  readonly frames: CreditScratch = new CreditScratch();
+  readonly frames: CreditScratch;
   readonly records: RecordScratch = new RecordScratch();
   /** For stream marks, pings and padding. */
   readonly random: RandomPool = new RandomPool(4096);
+
+  /** @param memory counts what waits in the sessions; nobody does when absent. */
+  constructor(memory?: MemoryBudget) {
+    this.frames = new CreditScratch(memory);
+  }
 }
 
 /** What the sessions of one edge or agent have in common. */

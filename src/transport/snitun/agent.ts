@@ -14,10 +14,11 @@ import type { DialerParts, DialRequest, TransportDialer } from "../agent_transpo
 export class SnitunDialer implements TransportDialer {
   readonly overUdp = false;
   readonly #parts: DialerParts;
-  readonly #scratch = new SendScratch();
+  readonly #scratch: SendScratch;
 
   constructor(parts: DialerParts) {
     this.#parts = parts;
+    this.#scratch = new SendScratch(parts.runtime.memory);
   }
 
   edgeOf({ edge }: Grant): Address {

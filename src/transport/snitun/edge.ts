@@ -20,16 +20,15 @@ export interface SnitunTransportOptions {
 
 /** Lets agents in by SniTun over TCP, ours and the reference's. */
 export function snitunTransport(options: SnitunTransportOptions = {}): EdgeTransport {
-  const scratch = new SendScratch();
+  let scratch: SendScratch | undefined;
   const { queueLimits, throttling: largeFramesPerSecond } = options;
   return {
     name: SNITUN,
     takes: (firstByte) => firstByte === TOKEN_FIRST_BYTE,
-    accept: (connection, { runtime, admission }) =>
-      acceptSnitun(
-        connection,
-        { clock: runtime.clock, scratch, queueLimits, largeFramesPerSecond },
-        admission,
-      ),
+    accept: (connection, { runtime, admission }) => {
+      scratch ??= new SendScratch(runtime.memory);
+      const shared = { clock: runtime.clock, scratch, queueLimits, largeFramesPerSecond };
+      acceptSnitun(connection, shared, admission);
+    },
   };
 }

@@ -324,7 +324,7 @@ class Lease implements ByteStreamHandler {
   }
 
   async #join(conn: Conn, waiting: Waiting, remote: Address): Promise<void> {
-    const { metrics, runtime: { clock } } = this.#options;
+    const { metrics, runtime: { clock, memory } } = this.#options;
     const visitor = remote.host;
     metrics?.streamOpened();
     const done = (): void => {
@@ -364,6 +364,7 @@ class Lease implements ByteStreamHandler {
       agentSide: stream,
       stream,
       clock,
+      memory,
       idleTicks,
       firstByteMs,
       meter: metrics,

@@ -85,6 +85,7 @@ export function tcpProxy(options: TcpProxyOptions): TunnelService {
         agentSide: conn,
         stream,
         clock: runtime.clock,
+        memory: runtime.memory,
         idleTicks: DEMAND_IDLE_TICKS,
         ...meter === undefined ? {} : { meter },
       });

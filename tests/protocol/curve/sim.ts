@@ -1,4 +1,5 @@
 /** A datagram network in virtual time: links with rate, delay, buffer, loss, reordering and duplication; a NAT. */
+import { MemoryBudget } from "../../../src/bytes/memory_budget.ts";
 import type { Bytes } from "../../../src/bytes/bytes.ts";
 import type {
   Address,
@@ -168,6 +169,7 @@ export class VirtualNetwork {
         open: () => undefined,
         watch() {},
       },
+      memory: new MemoryBudget(),
       faults: { handle() {} },
       bindDatagram: (options: DatagramOptions) => Promise.resolve(this.bind(host, options)),
       listen: () => Promise.reject(new Error("no TCP here")),

@@ -185,6 +185,12 @@ describe("StallWatch", () => {
     assert.deepEqual(dropped, ["b", "c"]);
   });
 
+  it("drops a stream that holds a single byte, too", () => {
+    const { watch, dropped } = stall(holding("a", 1), holding("b", 0));
+    watch.tick(1000 + SESSION_STALL_MS);
+    assert.deepEqual(dropped, ["a"]);
+  });
+
   it("watches again where dropping them all made no room", () => {
     const late = holding("late", 0);
     const { watch, dropped, armed } = stall(holding("a", 10), late);

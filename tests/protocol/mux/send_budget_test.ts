@@ -9,6 +9,9 @@ import { DEFAULT_QUEUE_LIMITS, SESSION_SEND_BUDGET_BYTES } from "../../../src/pr
 const blocks = new BlockPool();
 const CHUNK = new Uint8Array(64 * 1024);
 
+/** A sender that takes everything. */
+const OPEN = { held: false, windowBytes: Infinity, roomBytes: Infinity, passes: () => true, ready: () => {} };
+
 class Writer implements SendingStream {
   readonly outgoing = new ChunkQueue(blocks);
   readonly #budget: SendBudget<Writer>;
@@ -21,17 +24,13 @@ class Writer implements SendingStream {
   /** Writes as long as it may. */
   drain(): void {
     do this.overflown ||= !this.#budget.queue(this, CHUNK); while (
-      this.#budget.mayGoOn(this) && !this.overflown
+      this.#budget.mayGoOn(this, CHUNK.length) && !this.overflown
     );
   }
 }
 
 test("five hundred streams that stall leave room for one that doesn't, however often they are asked", () => {
-  const budget = new SendBudget<Writer>(DEFAULT_QUEUE_LIMITS, {
-    held: false,
-    passes: () => true,
-    ready: () => {},
-  });
+  const budget = new SendBudget<Writer>(DEFAULT_QUEUE_LIMITS, OPEN);
   const stalled = Array.from({ length: 500 }, () => new Writer(budget));
   for (const writer of stalled) writer.drain();
   for (let i = 0; i < 3; i++) budget.tellDrained();
@@ -47,20 +46,70 @@ test("five hundred streams that stall leave room for one that doesn't, however o
 });
 
 test("a stream alone may hold as much as its own bound says", () => {
-  const budget = new SendBudget<Writer>(DEFAULT_QUEUE_LIMITS, {
-    held: true,
-    passes: () => true,
-    ready: () => {},
-  });
+  const budget = new SendBudget<Writer>(DEFAULT_QUEUE_LIMITS, { ...OPEN, held: true });
   const writer = new Writer(budget);
   writer.drain();
   assert.equal(writer.outgoing.byteLength, DEFAULT_QUEUE_LIMITS.outgoingHighBytes);
 });
 
+/** A stream whose socket brings a chunk each time it is asked, or nothing. */
+class Asked implements SendingStream {
+  readonly outgoing = new ChunkQueue(blocks);
+  times = 0;
+  drain(): void {
+    this.times++;
+  }
+}
+
+const told = (streams: readonly Asked[]): number => streams.filter(({ times }) => times > 0).length;
+
+test("of many streams that wait as many are asked as there is room for what they bring", () => {
+  let roomBytes = 0;
+  const budget = new SendBudget<Asked>(DEFAULT_QUEUE_LIMITS, {
+    ...OPEN,
+    windowBytes: 8 * CHUNK.length,
+    get roomBytes() {
+      return roomBytes;
+    },
+    passes: () => roomBytes > 0,
+  });
+  const streams = Array.from({ length: 10 }, () => new Asked());
+  for (const stream of streams) assert.equal(budget.mayGoOn(stream, CHUNK.length), false);
+  assert.equal(budget.tellDrained(), false);
+  assert.equal(told(streams), 0);
+  roomBytes = 3 * CHUNK.length;
+  assert.equal(budget.tellDrained(), true, "those that were asked may bring nothing");
+  assert.equal(told(streams), 3);
+  assert.equal(budget.mayGoOn(streams[0]!, CHUNK.length), false, "it gets in line behind the others");
+  assert.equal(budget.mayGoOn(streams[1]!, 64), true, "small frames don't");
+  for (let i = 0; i < 2; i++) assert.equal(budget.tellDrained(), true);
+  assert.equal(told(streams), 9);
+  assert.deepEqual([budget.tellDrained(), streams.map(({ times }) => times)], [
+    false,
+    [2, ...Array(9).fill(1)],
+  ]);
+});
+
+test("a stream that brings more than may be on its way is asked once half of that has arrived", () => {
+  const sender = { ...OPEN, windowBytes: 1000, roomBytes: 499 };
+  const budget = new SendBudget<Asked>(DEFAULT_QUEUE_LIMITS, { ...sender, passes: () => false });
+  const later = new SendBudget<Asked>(DEFAULT_QUEUE_LIMITS, {
+    ...sender,
+    roomBytes: 500,
+    passes: () => false,
+  });
+  for (const each of [budget, later]) {
+    const stream = new Asked();
+    each.mayGoOn(stream, CHUNK.length);
+    each.tellDrained();
+    assert.equal(stream.times, each === later ? 1 : 0);
+  }
+});
+
 /** A budget with small bounds, a stream, and what the stream has heard. */
 function bench(limits: { high?: number; low?: number; max?: number } = {}) {
   const { high = 1_000, low = 400, max = 2_000 } = limits;
-  const sender = { held: false, passes: (_queuedBytes: number) => true, ready: () => {} };
+  const sender = { ...OPEN, passes: (_queuedBytes: number) => true };
   const budget = new SendBudget<SendingStream>({
     ...DEFAULT_QUEUE_LIMITS,
     outgoingMaxBytes: max,
@@ -110,12 +159,12 @@ describe("SendBudget: bounds", () => {
   it("mayGoOn() is true below the stream's high mark, where the sender lets it pass", () => {
     const { budget, sender, stream, queue } = bench({ high: 1_000 });
     queue(999);
-    assert.equal(budget.mayGoOn(stream), true);
+    assert.equal(budget.mayGoOn(stream, 0), true);
     sender.passes = (queuedBytes) => queuedBytes < 999;
-    assert.equal(budget.mayGoOn(stream), false);
+    assert.equal(budget.mayGoOn(stream, 0), false);
     sender.passes = () => true;
     queue(1);
-    assert.equal(budget.mayGoOn(stream), false);
+    assert.equal(budget.mayGoOn(stream, 0), false);
   });
 
   it("a stream has a 512th of what is left once half of the budget is used", () => {
@@ -132,9 +181,9 @@ describe("SendBudget: bounds", () => {
       hold(others);
       const below = Math.ceil(most) - 1;
       queue(below);
-      assert.equal(budget.mayGoOn(stream), true, `${others}: ${below}`);
+      assert.equal(budget.mayGoOn(stream, 0), true, `${others}: ${below}`);
       queue(Math.ceil(most) - below + 2);
-      assert.equal(budget.mayGoOn(stream), false, `${others}: ${below} and more`);
+      assert.equal(budget.mayGoOn(stream, 0), false, `${others}: ${below} and more`);
     }
   });
 });
@@ -144,7 +193,7 @@ describe("SendBudget: drain", () => {
     const { budget, stream, queue, send, drained } = bench({ high: 1_000, low: 400 });
     queue(1_000);
     budget.tellDrained();
-    assert.equal(budget.mayGoOn(stream), false);
+    assert.equal(budget.mayGoOn(stream, 0), false);
     send(599);
     budget.tellDrained();
     assert.equal(drained(), 0);
@@ -159,7 +208,7 @@ describe("SendBudget: drain", () => {
     queue(1_000);
     // The share of what is left is 1,000 bytes then.
     others(SESSION_SEND_BUDGET_BYTES - 1_000 - 512_000);
-    assert.equal(budget.mayGoOn(stream), false);
+    assert.equal(budget.mayGoOn(stream, 0), false);
     send(498);
     budget.tellDrained();
     assert.equal(drained(), 0);
@@ -171,7 +220,7 @@ describe("SendBudget: drain", () => {
   it("tellDrained() tells nobody while the sender is held", () => {
     const { budget, sender, stream, queue, send, drained } = bench();
     queue(1_000);
-    budget.mayGoOn(stream);
+    budget.mayGoOn(stream, 0);
     send(1_000);
     sender.held = true;
     budget.tellDrained();
@@ -193,7 +242,7 @@ describe("SendBudget: drain", () => {
         },
       };
       budget.queue(stream, new Uint8Array(1_000));
-      budget.mayGoOn(stream);
+      budget.mayGoOn(stream, 0);
       stream.outgoing.clear();
     }
     budget.tellDrained();
@@ -207,7 +256,7 @@ describe("SendBudget: drain", () => {
     const { budget, stream, queue, others, drained } = bench({ max: 100_000 });
     others(SESSION_SEND_BUDGET_BYTES - 1_000);
     assert.equal(queue(1_000), true);
-    budget.mayGoOn(stream);
+    budget.mayGoOn(stream, 0);
     budget.forget(stream);
     assert.equal(stream.outgoing.byteLength, 0);
     budget.tellDrained();

@@ -36,6 +36,44 @@ const sizes = [0, 1, 12, 4096, 65_536, SEALED_RECORD_MAX_BYTES];
 
 for (const kind of ["native", "wasm"] as const) {
   describe(`sealed records, libsodium ${kind}`, () => {
+    it("hold 68 KiB at most", async () => {
+      const { seal } = ends(await loadSodium(kind));
+      assert.equal(SEALED_RECORD_MAX_BYTES, 69_632);
+      seal(new Uint8Array(69_632));
+      assert.throws(() => seal(new Uint8Array(69_633)), RangeError);
+    });
+
+    it("lend one buffer for a body that comes in pieces, until it is whole or the session is over", async () => {
+      const sodium = await loadSodium(kind);
+      const scratch = new RecordScratch();
+      const [lent, back] = [[] as Bytes[], [] as Bytes[]];
+      const { take, give } = scratch;
+      scratch.take = () => {
+        const buffer = take.call(scratch);
+        lent.push(buffer);
+        return buffer;
+      };
+      scratch.give = (buffer) => {
+        back.push(buffer);
+        give.call(scratch, buffer);
+      };
+      const cipher = { sodium, small: new SodiumAead(sodium), bulk: new SodiumAead(sodium), key: KEY };
+      const sealer = new RecordSealer(cipher, scratch, systemRandom);
+      const opener = new RecordOpener(cipher, scratch);
+      const wire = sealer.seal(pattern(100)).slice();
+      opener.open(wire.subarray(0, HEAD + 3), () => assert.fail("it isn't whole"));
+      assert.deepEqual([lent.length, back.length], [1, 0]);
+      opener.open(wire.subarray(HEAD + 3), () => {});
+      assert.deepEqual([lent.length, back.length], [1, 1]);
+      opener.close();
+      assert.equal(back.length, 1, "nothing is held");
+      const next = sealer.seal(pattern(100)).slice();
+      opener.open(next.subarray(0, HEAD + 3), () => assert.fail("it isn't whole"));
+      opener.close();
+      opener.close();
+      assert.deepEqual([lent.length, back.length, lent[1] === lent[0]], [2, 2, true]);
+    });
+
     it("open in any pieces, one byte at a time, several at once", async () => {
       const sodium = await loadSodium(kind);
       const plain = sizes.map((size) => pattern(size, size & 255));

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
 import type { Bytes } from "../../../src/bytes/bytes.ts";
-import { BodyReader, CHUNK_END, chunkLine, LAST_CHUNK } from "../../../src/wire/http1/body.ts";
+import { BodyFault, BodyReader, CHUNK_END, chunkLine, LAST_CHUNK } from "../../../src/wire/http1/body.ts";
 import { endToEnd, upgradeOf } from "../../../src/wire/http1/fields.ts";
 import {
   HTTP_FIELDS_MAX,
@@ -162,5 +162,53 @@ describe("a body", () => {
       };
       assert.throws(read, JSON.stringify(text));
     }
+  });
+
+  const push = (reader: BodyReader, text: string) => {
+    let got = "";
+    const own = reader.push(bytes(text), (piece) => got += Buffer.from(piece).toString("latin1"));
+    return [own, got, reader.done];
+  };
+
+  it("of a length ends with its last byte; what follows is left", () => {
+    const reader = new BodyReader({ kind: "length", byteLength: 5 });
+    assert.deepEqual(push(reader, "abc"), [3, "abc", false]);
+    assert.equal(reader.end(), false);
+    assert.deepEqual(push(reader, ""), [0, "", false]);
+    assert.deepEqual(push(reader, "defg"), [2, "de", true]);
+    assert.deepEqual(push(reader, "hi"), [0, "", true]);
+    assert.equal(reader.end(), true);
+  });
+
+  it("that the connection ends is whole when it does", () => {
+    const reader = new BodyReader({ kind: "close" });
+    assert.deepEqual(push(reader, "abc"), [3, "abc", false]);
+    assert.equal(reader.end(), true);
+    assert.deepEqual(push(reader, "d"), [0, "", true]);
+  });
+
+  it("in chunks isn't whole when the connection ends, and takes nothing behind its end", () => {
+    const reader = new BodyReader({ kind: "chunked" });
+    assert.deepEqual(push(reader, "3\r\nabc"), [6, "abc", false]);
+    assert.equal(reader.end(), false);
+    assert.deepEqual(push(reader, "\r\n0\r\n\r\nGET"), [7, "", true]);
+    assert.deepEqual(push(reader, "GET"), [0, "", true]);
+    assert.deepEqual(push(new BodyReader({ kind: "none" }), "GET"), [0, "", true]);
+  });
+
+  it("has chunk lines of 256 bytes and trailers of 16 KiB at most", () => {
+    const takes = (text: string) => {
+      try {
+        return new BodyReader({ kind: "chunked" }).push(bytes(text), () => {}) === text.length;
+      } catch (error) {
+        if (!(error instanceof BodyFault)) throw error;
+        return false;
+      }
+    };
+    const line = (length: number) => `1;${"x".repeat(length - 4)}\r\n`;
+    assert.deepEqual([takes(line(256)), takes(line(257))], [true, false]);
+    const trailer = (length: number) =>
+      `0\r\n${"A: b\r\n".repeat(2_000)}X: ${"y".repeat(length - 12_005)}\r\n`;
+    assert.deepEqual([takes(trailer(16_384)), takes(trailer(16_385))], [true, false]);
   });
 });

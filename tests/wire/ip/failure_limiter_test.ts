@@ -13,6 +13,20 @@ describe("failures by source", () => {
     assert.equal(limiter.over("192.0.2.1", 60_001), false);
   });
 
+  it("count for a minute from the first, whenever that is, and are forgotten by clear()", () => {
+    const limiter = new FailureLimiter(2);
+    const startMs = 1_000_000;
+    assert.equal(limiter.failed("192.0.2.1", startMs), false);
+    assert.equal(limiter.failed("192.0.2.1", startMs + 59_999), true);
+    assert.equal(limiter.over("192.0.2.1", startMs + 59_999), true);
+    assert.equal(limiter.over("192.0.2.1", startMs + 60_000), false);
+    limiter.failed("192.0.2.2", startMs);
+    limiter.failed("192.0.2.2", startMs);
+    limiter.clear("192.0.2.2");
+    assert.equal(limiter.over("192.0.2.2", startMs), false);
+    assert.equal(limiter.failed("192.0.2.2", startMs), false);
+  });
+
   it("count together for an IPv6 /64, of which one host has all", () => {
     const limiter = new FailureLimiter(2);
     limiter.failed("2001:db8::1", 0);

@@ -23,6 +23,12 @@ describe("an offer of methods", () => {
     assert.deepEqual(decodeAuthOffer(offer), { methods: ["secret", "simple-ack"], size: offer.length });
   });
 
+  it("has 1 to 16 methods", () => {
+    const offer = (count: number) =>
+      codeOf(() => encodeAuthOffer(Array.from({ length: count }, (_, i) => `m${i}`)));
+    assert.deepEqual([0, 1, 16, 17].map(offer), ["config_invalid", "none", "none", "config_invalid"]);
+  });
+
   it("is waited for at every byte, and taken off what follows", () => {
     const offer = encodeAuthOffer(["token", "secret", "a"]);
     for (let length = 0; length < offer.length; length++) {

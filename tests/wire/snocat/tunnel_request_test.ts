@@ -4,10 +4,13 @@ import fc from "fast-check";
 import type { Bytes } from "../../../src/bytes/bytes.ts";
 import { checkSimpleAck, encodeSimpleAck, SIMPLE_ACK_BYTES } from "../../../src/wire/snocat/simple_ack.ts";
 import {
+  ANSWER_ACCEPTED,
+  ANSWER_REFUSED,
   decodeAddress,
   decodeGreeting,
   encodeAddress,
   encodeGreeting,
+  REQUEST_FIRST_BYTE,
 } from "../../../src/wire/snocat/tunnel_request.ts";
 import { TUNNEL_ADDRESS_MAX_BYTES } from "../../../src/wire/snocat/tunnel_request.ts";
 import { codeOf } from "../../support/code_of.ts";
@@ -21,6 +24,10 @@ describe("greetings", () => {
     assert.equal(hex(encodeGreeting()), "4e59414e00");
     assert.equal(decodeGreeting(bytes("4e 59 41 4e 00")), 0);
     assert.equal(decodeGreeting(bytes("4e 59 41 4e 07 ff")), 7);
+  });
+
+  it("begin with a byte of their own, and are answered by 0 or 1", () => {
+    assert.deepEqual([REQUEST_FIRST_BYTE, ANSWER_ACCEPTED, ANSWER_REFUSED], [0x4e, 0, 1]);
   });
 
   it("are waited for at every byte, and refused at the first wrong one", () => {

@@ -205,7 +205,7 @@ export class Vegas implements CongestionControl {
     this.#shrinking++;
     if (this.#shrinking > FOREIGN_EPOCHS && queueMs >= 0.9 * this.#shrinkFromMs) this.#foreignMs = queueMs;
     // At most an eighth at a time: a round trip may have risen for other reasons than our queue.
-    const step = Math.min(Math.max(1, excess / 2), Math.max(1, packets / 8));
+    const step = Math.min(Math.max(1, excess / 2), packets / 8);
     this.#setWindow((packets - step) * this.#datagramBytes);
   }
 

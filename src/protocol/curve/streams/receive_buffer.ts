@@ -4,16 +4,28 @@
  * @module
  */
 import type { Bytes } from "../../../bytes/bytes.ts";
+import type { MemoryBudget } from "../../../bytes/memory_budget.ts";
 import { RangeSet } from "../range_set.ts";
 
 const FIRST_BYTES = 8 * 1024;
 
 /** A ring of bytes with offsets; its size follows what it holds. The credit that was given bounds it. */
 export class ReceiveBuffer {
+  readonly #memory: MemoryBudget | undefined;
   #ring: Bytes | undefined;
   /** Everything below has been delivered. */
   #base = 0;
   readonly #held = new RangeSet();
+
+  /** @param memory counts what the ring takes. */
+  constructor(memory?: MemoryBudget) {
+    this.#memory = memory;
+  }
+
+  /** Bytes of memory that it takes. */
+  get ringBytes(): number {
+    return this.#ring?.length ?? 0;
+  }
 
   /** Offset of the next byte to deliver. */
   get offset(): number {
@@ -36,7 +48,7 @@ export class ReceiveBuffer {
   skip(length: number): void {
     this.#base += length;
     this.#held.dropBelow(this.#base);
-    if (this.#held.size === 0) this.#ring = undefined;
+    if (this.#held.size === 0) this.#dropRing();
   }
 
   /** Copies in what of `[offset, …)` is new; false when it was all there already. */
@@ -63,13 +75,18 @@ export class ReceiveBuffer {
     const count = Math.min(this.#held.end(0) - this.#base, ring.length - at);
     this.#base += count;
     this.#held.dropBelow(this.#base);
-    if (this.#held.size === 0) this.#ring = undefined;
+    if (this.#held.size === 0) this.#dropRing();
     return ring.subarray(at, at + count);
   }
 
   /** Drops everything held. */
   clear(): void {
     this.#held.clear();
+    this.#dropRing();
+  }
+
+  #dropRing(): void {
+    this.#memory?.letGo(this.ringBytes);
     this.#ring = undefined;
   }
 
@@ -79,6 +96,7 @@ export class ReceiveBuffer {
     let length = old?.length ?? FIRST_BYTES;
     while (length < size) length *= 2;
     const ring = new Uint8Array(length);
+    this.#memory?.hold(length - this.ringBytes);
     this.#ring = ring;
     if (old !== undefined) {
       for (let i = 0; i < this.#held.size; i++) {

@@ -5,12 +5,14 @@
  * @module
  */
 import type { Bytes } from "../../../bytes/bytes.ts";
+import type { MemoryBudget } from "../../../bytes/memory_budget.ts";
 import { RangeSet } from "../range_set.ts";
 
 const FIRST_BYTES = 8 * 1024;
 
 /** The bytes that a stream has written. Offsets count from the stream's beginning. */
 export class SendBuffer {
+  readonly #memory: MemoryBudget | undefined;
   #ring: Bytes | undefined;
   /** Everything below is acknowledged. */
   #base = 0;
@@ -19,6 +21,16 @@ export class SendBuffer {
   #next = 0;
   readonly #acked = new RangeSet();
   readonly #lost = new RangeSet();
+
+  /** @param memory counts what the ring takes. */
+  constructor(memory?: MemoryBudget) {
+    this.#memory = memory;
+  }
+
+  /** Bytes of memory that it takes. */
+  get ringBytes(): number {
+    return this.#ring?.length ?? 0;
+  }
 
   /** Bytes written since the beginning. */
   get end(): number {
@@ -91,7 +103,7 @@ export class SendBuffer {
       this.#base = Math.max(this.#base, this.#acked.end(0));
       this.#acked.dropBelow(this.#base);
     }
-    if (this.#base === this.#end) this.#ring = undefined;
+    if (this.#base === this.#end) this.#dropRing();
   }
 
   /** `[offset, offset + length)` was in a packet that is given up: what isn't acknowledged must go again. */
@@ -107,10 +119,15 @@ export class SendBuffer {
 
   /** Drops everything: the stream was reset. */
   clear(): void {
-    this.#ring = undefined;
+    this.#dropRing();
     this.#base = this.#next = this.#end;
     this.#acked.clear();
     this.#lost.clear();
+  }
+
+  #dropRing(): void {
+    this.#memory?.letGo(this.ringBytes);
+    this.#ring = undefined;
   }
 
   #reserve(size: number): Bytes {
@@ -119,6 +136,7 @@ export class SendBuffer {
     let length = old?.length ?? FIRST_BYTES;
     while (length < size) length *= 2;
     const ring = new Uint8Array(length);
+    this.#memory?.hold(length - this.ringBytes);
     this.#ring = ring;
     if (old !== undefined) {
       for (let offset = this.#base; offset < this.#end;) {

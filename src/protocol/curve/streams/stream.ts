@@ -5,6 +5,7 @@
  */
 import { type ErrorCode, errorCode, InternalError, internalError, SallyportError } from "../../../errors.ts";
 import type { Bytes } from "../../../bytes/bytes.ts";
+import type { MemoryBudget } from "../../../bytes/memory_budget.ts";
 import type { ByteStream, ByteStreamHandler } from "../../../runtime/port.ts";
 import { codeOfWire, wireCode } from "../../../wire/curve/error_number.ts";
 import { ReceiveBuffer } from "./receive_buffer.ts";
@@ -18,6 +19,8 @@ export interface StreamLimits {
   readonly sendHighBytes: number;
   readonly sendLowBytes: number;
   readonly sendMaxBytes: number;
+  /** The process's: the buffers count what they hold in it. */
+  readonly memory?: MemoryBudget;
 }
 
 /** What a stream asks of its connection. None of these calls the stream back before it returns. */
@@ -68,7 +71,7 @@ export class CurveStream implements OwnedStream {
   #closed = false;
   #closing: { error: Error | undefined } | undefined;
 
-  readonly #out = new SendBuffer();
+  readonly #out: SendBuffer;
   #sendLimit: number;
   #wantDrain = false;
   #fin: "none" | "wanted" | "sent" | "acked" = "none";
@@ -76,7 +79,7 @@ export class CurveStream implements OwnedStream {
   #resetOffset = 0;
   #resetAcked = false;
 
-  readonly #in = new ReceiveBuffer();
+  readonly #in: ReceiveBuffer;
   #receiveLimit: number;
   #highest = 0;
   #finalOffset = -1;
@@ -95,6 +98,8 @@ export class CurveStream implements OwnedStream {
     this.id = id;
     this.#host = host;
     this.#limits = limits;
+    this.#out = new SendBuffer(limits.memory);
+    this.#in = new ReceiveBuffer(limits.memory);
     this.#counted = counted;
     this.#sendLimit = sendLimit;
     this.#receiveLimit = limits.windowBytes;
@@ -154,6 +159,10 @@ export class CurveStream implements OwnedStream {
 
   get bufferedBytes(): number {
     return this.#out.unsent;
+  }
+
+  get heldBytes(): number {
+    return this.#out.ringBytes + this.#in.ringBytes;
   }
 
   // Sending: called while packets are packed.

@@ -206,9 +206,10 @@ export class StreamSet implements StreamHost {
 
   consumed(bytes: number): void {
     this.#consumed += bytes;
-    const window = this.#limits.connectionWindowBytes;
+    const { connectionWindowBytes, memory } = this.#limits;
+    const window = memory?.share(connectionWindowBytes) ?? connectionWindowBytes;
     if (this.#receiveMax - this.#consumed > window / 2) return;
-    this.#receiveMax = this.#consumed + window;
+    this.#receiveMax = Math.floor(this.#consumed + window);
     this.#owesMaxData = true;
     this.#host.wake();
   }

@@ -66,10 +66,15 @@ export class CreditEngine<Lane> extends SessionCore<CreditStream<Lane>>
     super(role, host, random, options.queueLimits);
     this.blocks = options.blocks;
     this.sender = channel(this);
-    this.sending = new SendBudget(options.queueLimits ?? DEFAULT_QUEUE_LIMITS, this.sender);
+    this.sending = new SendBudget(
+      options.queueLimits ?? DEFAULT_QUEUE_LIMITS,
+      this.sender,
+      options.blocks.memory,
+    );
     this.#windows = new ReceiveWindows({
       host,
       budgetBytes: options.receiveBudgetBytes ?? SESSION_RECEIVE_BUDGET_BYTES,
+      memory: options.blocks.memory,
       streams: this.#streams,
       grant: (stream) => {
         this.sender.creditDue(stream);
@@ -168,7 +173,7 @@ export class CreditEngine<Lane> extends SessionCore<CreditStream<Lane>>
       }
       this.wake();
     }
-    const goOn = this.sending.mayGoOn(stream);
+    const goOn = this.sending.mayGoOn(stream, chunk.length);
     if (!goOn) this.wake();
     return goOn;
   }

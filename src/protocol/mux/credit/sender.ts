@@ -6,6 +6,7 @@
  */
 import { BlockPool } from "../../../bytes/block_pool.ts";
 import type { Bytes } from "../../../bytes/bytes.ts";
+import type { MemoryBudget } from "../../../bytes/memory_budget.ts";
 import { type Filler, newChannelId } from "../../../wire/snitun/snitun_frame.ts";
 import {
   CREDIT_HEADER_BYTES,
@@ -41,7 +42,12 @@ export class CreditScratch {
   /** Frames as they go out: a full one, and control frames before and behind it. */
   readonly wire: Bytes = new Uint8Array(CREDIT_HEADER_BYTES + FRAME_MAX_SEND_BYTES + 1024);
   /** The blocks of the streams' queues. */
-  readonly blocks: BlockPool = new BlockPool();
+  readonly blocks: BlockPool;
+
+  /** @param memory counts what waits in the streams' queues; nobody does when absent. */
+  constructor(memory?: MemoryBudget) {
+    this.blocks = new BlockPool(memory);
+  }
 }
 
 /** A queued control frame: a whole frame, or the stream (or session) that is due a CREDIT. */
@@ -148,6 +154,14 @@ export class CreditSender implements FrameChannel<number> {
   /** Whether data has to wait: for the connection, for the peer to have read, or for its credit. */
   get held(): boolean {
     return this.blocked || this.#credit === 0 || this.flight.full;
+  }
+
+  get windowBytes(): number {
+    return this.flight.windowBytes;
+  }
+
+  get roomBytes(): number {
+    return this.flight.roomBytes;
   }
 
   /** Whether a stream that has this much to send doesn't have to wait: small frames pass a full window. */

@@ -5,6 +5,7 @@
  * @module
  */
 import type { Bytes } from "../../../bytes/bytes.ts";
+import type { MemoryBudget } from "../../../bytes/memory_budget.ts";
 import type { ChunkQueue } from "../../../bytes/chunk_queue.ts";
 import { type ErrorCode, SallyportError } from "../../../errors.ts";
 import type { MuxClock } from "../host.ts";
@@ -38,6 +39,8 @@ export interface WindowedStream extends StallingStream {
 interface ReceiveWindowsOptions<Stream> {
   readonly host: MuxClock;
   readonly budgetBytes: number;
+  /** The process's, of which the session gets its share; it has all of its own when absent. */
+  readonly memory?: MemoryBudget;
   readonly streams: Iterable<Stream>;
   /** A CREDIT should be sent, for a stream or for the session. How much is asked when it goes out. */
   grant(stream: Stream | undefined): void;
@@ -59,6 +62,12 @@ export class ReceiveWindows<Stream extends WindowedStream> {
 
   constructor(options: ReceiveWindowsOptions<Stream>) {
     this.#options = options;
+  }
+
+  /** What the session may hold: the less memory the process has left, the less. */
+  get #budgetBytes(): number {
+    const { memory, budgetBytes } = this.#options;
+    return memory?.share(budgetBytes) ?? budgetBytes;
   }
 
   /** Starts the session: grants the peer the budget beyond the first bytes. */
@@ -83,7 +92,7 @@ export class ReceiveWindows<Stream extends WindowedStream> {
     if (stream.incoming.byteLength === 0) this.#heldStreams++;
     stream.incoming.push(piece);
     this.#heldBytes += piece.length;
-    if (this.#stall !== undefined || this.#heldBytes < this.#options.budgetBytes * 3 / 4) return;
+    if (this.#stall !== undefined || this.#heldBytes < this.#budgetBytes * 3 / 4) return;
     const { host, streams, drop } = this.#options;
     this.#stall = new StallWatch(host, streams, (stalled) => drop(stalled, "stream_overflow", STALLED));
   }
@@ -119,7 +128,7 @@ export class ReceiveWindows<Stream extends WindowedStream> {
   takeGrant(stream: Stream | undefined): number {
     if (stream === undefined) {
       this.#creditQueued = false;
-      const more = this.#consumedBytes + this.#options.budgetBytes - this.#grantedBytes;
+      const more = Math.max(0, Math.floor(this.#consumedBytes + this.#budgetBytes - this.#grantedBytes));
       this.#grantedBytes += more;
       return more;
     }
@@ -141,7 +150,7 @@ export class ReceiveWindows<Stream extends WindowedStream> {
 
   /** A stream that has shown that it takes bytes gets a large window; many that stall get a small one each. */
   #windowOf(stream: Stream): number {
-    const share = this.#options.budgetBytes / SHARE / Math.max(1, this.#heldStreams);
+    const share = this.#budgetBytes / SHARE / Math.max(1, this.#heldStreams);
     const most = Math.min(share, CREDIT_STREAM_WINDOW_BYTES);
     const first = CREDIT_STREAM_FIRST_BYTES;
     return Math.floor(Math.max(first, Math.min(most, first + stream.consumedBytes)));
@@ -153,7 +162,7 @@ export class ReceiveWindows<Stream extends WindowedStream> {
   }
 
   #offerSession(): void {
-    const { budgetBytes } = this.#options;
+    const budgetBytes = this.#budgetBytes;
     if (this.#creditQueued) return;
     if (this.#consumedBytes + budgetBytes - this.#grantedBytes < budgetBytes / 4) return;
     this.#creditQueued = true;
@@ -162,7 +171,7 @@ export class ReceiveWindows<Stream extends WindowedStream> {
 
   #letGo(byteLength: number): void {
     this.#heldBytes -= byteLength;
-    if (this.#stall === undefined || this.#heldBytes > this.#options.budgetBytes / 2) return;
+    if (this.#stall === undefined || this.#heldBytes > this.#budgetBytes / 2) return;
     this.#stall.end();
     this.#stall = undefined;
   }

@@ -86,6 +86,11 @@ export class Flight {
     return !this.#blind && this.#sentBytes - this.#seenBytes >= this.windowBytes;
   }
 
+  /** Bytes that may still be put on their way. */
+  get roomBytes(): number {
+    return this.#blind ? Infinity : this.windowBytes - (this.#sentBytes - this.#seenBytes);
+  }
+
   /** Whether not even a small frame may go. */
   get overfull(): boolean {
     return this.full && this.#sentBytes - this.#seenBytes >= this.windowBytes + HEADROOM_BYTES;

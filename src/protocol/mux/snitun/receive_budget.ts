@@ -5,6 +5,7 @@
  * @module
  */
 import type { Bytes } from "../../../bytes/bytes.ts";
+import type { MemoryBudget } from "../../../bytes/memory_budget.ts";
 import type { ErrorCode } from "../../../errors.ts";
 import type { MuxHost } from "../host.ts";
 import type { MuxOptions } from "./session.ts";
@@ -45,7 +46,8 @@ export class ReceiveBudget {
   readonly #host: MuxHost;
   readonly #events: ReceiveBudgetEvents;
   readonly #queues: QueueLimits;
-  readonly #budgetBytes: number;
+  readonly #mostBytes: number;
+  readonly #memory: MemoryBudget;
   readonly #largeFramesPerSecond: number;
   #heldBytes = 0;
   /** Not reading while it is there; most sessions never need one. */
@@ -58,8 +60,14 @@ export class ReceiveBudget {
     this.#host = options.host;
     this.#events = events;
     this.#queues = queues;
-    this.#budgetBytes = options.receiveBudgetBytes ?? SESSION_RECEIVE_BUDGET_BYTES;
+    this.#mostBytes = options.receiveBudgetBytes ?? SESSION_RECEIVE_BUDGET_BYTES;
+    this.#memory = options.scratch.blocks.memory;
     this.#largeFramesPerSecond = options.largeFramesPerSecond ?? 0;
+  }
+
+  /** What the session may hold: the less memory the process has left, the less. */
+  get #budgetBytes(): number {
+    return this.#memory.share(this.#mostBytes);
   }
 
   /** Keeps a piece that `stream` doesn't take now. */

@@ -6,6 +6,7 @@
  */
 import { BlockPool } from "../../../bytes/block_pool.ts";
 import type { Bytes } from "../../../bytes/bytes.ts";
+import type { MemoryBudget } from "../../../bytes/memory_budget.ts";
 import type { Sealer } from "../../../crypto/header_cipher.ts";
 import { RandomPool } from "../../../crypto/random.ts";
 import {
@@ -40,10 +41,15 @@ export class SendScratch {
   readonly headers: Bytes = new Uint8Array(BATCH * HEADER_BYTES);
   readonly places = new Int32Array(BATCH);
   /** The blocks of the streams' queues. */
-  readonly blocks: BlockPool = new BlockPool();
+  readonly blocks: BlockPool;
   /** For ids and for the unused bytes of headers. */
   readonly random = new RandomPool(4096);
   readonly #extra: Bytes = new Uint8Array(EXTRA_BYTES);
+
+  /** @param memory counts what waits in the streams' queues; nobody does when absent. */
+  constructor(memory?: MemoryBudget) {
+    this.blocks = new BlockPool(memory);
+  }
 
   /** Random bytes for one header; valid until the next call. */
   randomExtra(): Bytes {
@@ -108,6 +114,14 @@ export class FrameSender {
     return this.blocked || this.flight.full;
   }
 
+  get windowBytes(): number {
+    return this.flight.windowBytes;
+  }
+
+  get roomBytes(): number {
+    return this.flight.roomBytes;
+  }
+
   /** Whether a stream that has this much to send doesn't have to wait: small frames pass a full window. */
   passes(queuedBytes: number): boolean {
     return !this.blocked && (queuedBytes <= SMALL_BYTES || !this.flight.full);
@@ -150,12 +164,13 @@ export class FrameSender {
 
   /**
    * Writes `chunk` as frames of `stream` at once, without queueing, as far as it may be on its way; says how much that
-   * was. Only where nothing else waits.
+   * was. Only where nothing else waits. A connection that is full by then takes the rest of the chunk too, which would
+   * else be copied once more.
    */
   direct(stream: MuxStream, chunk: Bytes): number {
     const wire = this.#scratch.wire;
     let from = 0;
-    while (from < chunk.length && !this.held) {
+    while (from < chunk.length && !this.flight.full) {
       const size = Math.min(chunk.length - from, FRAME_MAX_SEND_BYTES);
       if (!this.#roomFor(size)) {
         this.#write();

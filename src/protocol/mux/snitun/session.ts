@@ -73,7 +73,7 @@ export class MuxSession extends SessionCore<MuxStream> implements Multiplexer {
     this.#sealer = options.sealer;
     this.#opener = options.opener;
     this.sender = new FrameSender(options.sealer, options.scratch, options.host, this);
-    this.sending = new SendBudget(this.#queues, this.sender);
+    this.sending = new SendBudget(this.#queues, this.sender, options.scratch.blocks.memory);
     this.#receiver = new FrameReceiver(options.opener, options.protocolVersion, this);
     this.#budget = new ReceiveBudget(options, this.#queues, this);
   }
@@ -201,7 +201,7 @@ export class MuxSession extends SessionCore<MuxStream> implements Multiplexer {
       }
       this.wake();
     }
-    if (this.sending.mayGoOn(stream)) return true;
+    if (this.sending.mayGoOn(stream, chunk.length)) return true;
     this.wake();
     return false;
   }

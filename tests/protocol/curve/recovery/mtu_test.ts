@@ -64,6 +64,24 @@ describe("MtuSearch", () => {
     assert.equal(mtu.bytes, 1_232);
   });
 
+  it("each size has three tries of its own, and again when it is tried anew", () => {
+    const mtu = new MtuSearch(1_372);
+    const lose = (times: number, nowMs = 0) => {
+      for (let i = 0; i < times; i++) {
+        mtu.sent();
+        mtu.lost(nowMs);
+      }
+      return mtu.probe(nowMs);
+    };
+    assert.equal(lose(2), 1_232);
+    mtu.sent();
+    mtu.acked(1_232);
+    assert.equal(lose(2), 1_372);
+    assert.equal(lose(1), 0);
+    assert.equal(lose(2, AGAIN_MS), 1_372);
+    assert.equal(lose(1, AGAIN_MS), 0);
+  });
+
   it("acked() of a size that isn't larger changes nothing", () => {
     const mtu = new MtuSearch(1_452);
     search(mtu, () => true);

@@ -1,0 +1,185 @@
+/**
+ * Attacks on an edge from inside and outside, and what its other users notice of them: the time of a visit before and
+ * during each, and the edge's memory.
+ *
+ * @module
+ */
+import { execFileSync } from "node:child_process";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { connect } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import process from "node:process";
+import { fileURLToPath } from "node:url";
+import { fernetKey, issueToken } from "../../support/tokens.ts";
+import { Program } from "../../cli/program.ts";
+import { clientHello } from "../../support/client_hello.ts";
+import { freePorts } from "../../support/free_ports.ts";
+import { startOwnAgent } from "../../interop/own.ts";
+import type { AttackOrder } from "./attacker.ts";
+
+/** A neighbour's visit may take so many times as long under attack. */
+export const RATIO_MAX = 2;
+/** Below this, nobody notices: what the two programs of a measurement do to each other on few cores. */
+const UNNOTICED_MS = 50;
+
+const NAME = "a.example.org";
+const VISITORS = 4;
+const PAUSE_MS = 10;
+const BEFORE_MS = 3_000;
+const DURING_MS = 6_000;
+const VISIT_MAX_MS = 10_000;
+const ATTACKER = fileURLToPath(new URL("./attacker.ts", import.meta.url).href);
+
+/** What a run takes. */
+export interface MaliceOptions {
+  readonly runtime: "deno" | "bun";
+  /** Attacks whose name contains this. */
+  readonly only?: string | undefined;
+  /** More arguments of the edge. */
+  readonly edge?: readonly string[];
+}
+
+/** What became of an attack. */
+export interface MaliceRow {
+  readonly attack: string;
+  readonly before: { readonly p50: number; readonly p99: number };
+  readonly during: { readonly p50: number; readonly p99: number };
+  readonly failed: number;
+  readonly startMib: number;
+  readonly peakMib: number;
+  /** Sessions that the attacker opened: each came behind the end of another. */
+  readonly sessions: number;
+}
+
+/** The names of all attacks. */
+export function attacks(): readonly string[] {
+  const order: AttackOrder = { attack: "list", port: 0, fernetKey: fernetKey(), edgeKey: "" };
+  return JSON.parse(execFileSync("bun", [ATTACKER, JSON.stringify(order)], { encoding: "utf8" })) as string[];
+}
+
+/** Runs attacks one by one, each on an edge of its own. */
+export async function* malice({ runtime, only, edge = [] }: MaliceOptions): AsyncGenerator<MaliceRow> {
+  for (const attack of attacks()) {
+    if (only === undefined || attack.includes(only)) yield await suffer(attack, runtime, edge);
+  }
+}
+
+async function suffer(attack: string, runtime: "deno" | "bun", more: readonly string[]): Promise<MaliceRow> {
+  const folder = await mkdtemp(join(tmpdir(), "sallyport-malice-"));
+  const key = fernetKey();
+  const port = await freePorts(1);
+  const on = runtime === "deno"
+    ? { command: "deno", args: ["run", "-A", "--no-check"] }
+    : { command: "bun", args: [] };
+  const edge = new Program(
+    ["edge", "--listen", `127.0.0.1:${port}`, "--fernet-keys", key, "--data-dir", folder, ...more],
+    {},
+    undefined,
+    on,
+  );
+  const agents = await startOwnAgent();
+  const endpoint = new Program([String(port + 1)], {}, undefined, {
+    command: "bun",
+    args: [fileURLToPath(new URL("../endpoint.ts", import.meta.url).href)],
+    foreign: true,
+  });
+  let attacker: Program | undefined;
+  try {
+    await Promise.all([edge.seen(/is up|Sallyport [\d.]+ on/), endpoint.seen(/is up/)]);
+    const edgeKey = /[\w-]{43}(?![\w-])/.exec(
+      edge.stdout.split("\n").filter((line) => /key/.test(line)).join("\n"),
+    );
+    await agents.connect({
+      token: issueToken(key, { hostname: NAME }),
+      edge: { host: "127.0.0.1", port },
+      endpointPort: port + 1,
+    } as never);
+    await visits(port, 1_500);
+    const before = await visits(port, BEFORE_MS);
+    const startMib = await mebibytes(edge.pid);
+    const order: AttackOrder = { attack, port, fernetKey: key, edgeKey: edgeKey?.[0] ?? "" };
+    attacker = new Program([JSON.stringify(order)], {}, undefined, {
+      command: "bun",
+      args: [ATTACKER],
+      foreign: true,
+    });
+    await attacker.seen(/started/);
+    let peakMib = 0;
+    const watch = setInterval(
+      () => void mebibytes(edge.pid).then((now) => peakMib = Math.max(peakMib, now)),
+      100,
+    );
+    const during = await visits(port, DURING_MS);
+    clearInterval(watch);
+    attacker.signal("SIGTERM");
+    const sessions = Number((await attacker.seen(/sessions (\d+)/))[1]);
+    if (process.env["SALLYPORT_MALICE_LOG"] !== undefined) console.log(edge.stderr.slice(-3_000));
+    return {
+      attack,
+      before: quantiles(before.ms),
+      during: quantiles(during.ms),
+      failed: during.failed,
+      startMib,
+      peakMib,
+      sessions,
+    };
+  } finally {
+    await attacker?.kill();
+    await agents.stop();
+    await edge.kill();
+    await endpoint.kill();
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+/** Whether the neighbours hardly noticed. */
+export function isBorne({ before, during, failed }: MaliceRow): boolean {
+  return failed === 0 && (during.p99 <= RATIO_MAX * before.p99 || during.p99 <= UNNOTICED_MS);
+}
+
+/** Visits a neighbour for this long; a visit ends with the first byte that comes back. */
+async function visits(port: number, forMs: number): Promise<{ ms: number[]; failed: number }> {
+  const ms: number[] = [];
+  let failed = 0;
+  const endMs = performance.now() + forMs;
+  await Promise.all(Array.from({ length: VISITORS }, async () => {
+    while (performance.now() < endMs) {
+      const took = await visit(port);
+      if (took === undefined) failed++;
+      ms.push(took ?? VISIT_MAX_MS);
+      await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
+    }
+  }));
+  return { ms, failed };
+}
+
+function visit(port: number): Promise<number | undefined> {
+  const sinceMs = performance.now();
+  return new Promise((resolve) => {
+    const socket = connect(port, "127.0.0.1", () => {
+      socket.write(clientHello(NAME));
+      socket.write("x");
+    });
+    const end = (served: boolean) => {
+      clearTimeout(timer);
+      socket.destroy();
+      resolve(served ? performance.now() - sinceMs : undefined);
+    };
+    const timer = setTimeout(() => end(false), VISIT_MAX_MS);
+    socket.on("data", (chunk) => end(chunk[0] === 0x78));
+    socket.on("error", () => end(false));
+    socket.on("close", () => end(false));
+  });
+}
+
+function quantiles(values: number[]): { p50: number; p99: number } {
+  const sorted = [...values].sort((a, b) => a - b);
+  const at = (share: number) => sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? 0;
+  return { p50: at(0.5), p99: at(0.99) };
+}
+
+async function mebibytes(pid: number): Promise<number> {
+  const status = await readFile(`/proc/${pid}/status`, "utf8").catch(() => "");
+  return Number(/VmRSS:\s+(\d+)/.exec(status)?.[1] ?? 0) / 1024;
+}

@@ -1,0 +1,87 @@
+/**
+ * A soak: worlds that nothing is done to but visits at a low rate, and the curve of their memory.
+ *
+ * @module
+ */
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type RuntimeName, World } from "./world.ts";
+
+/** Memory may grow by this much in an hour, once it is warm. */
+export const SLOPE_MAX_MIB_PER_HOUR = 1;
+
+const SAMPLE_MS = 10_000;
+/** A visit's pause at each of the visitors. */
+const PAUSE_MS = 500;
+/** The part of a soak that isn't judged: both runtimes compile, collect and keep for later meanwhile. */
+const WARM_UP_SHARE = 1 / 3;
+/** Below this, noise is taller than any slope that matters. */
+const JUDGED_FROM_MINUTES = 30;
+
+interface Sample {
+  readonly minute: number;
+  readonly mebibytes: number;
+}
+
+/** Runs worlds of these runtimes at the same time, prints their curves, and gives what went wrong. */
+export async function soak(runtimes: readonly RuntimeName[], minutes: number): Promise<string[]> {
+  return (await Promise.all(runtimes.map((runtime) => soakOne(runtime, minutes)))).flat();
+}
+
+async function soakOne(runtime: RuntimeName, minutes: number): Promise<string[]> {
+  const folder = await mkdtemp(join(tmpdir(), "sallyport-soak-"));
+  const world = new World(runtime, folder);
+  const wrong: string[] = [];
+  try {
+    await world.start();
+    world.load(PAUSE_MS);
+    const curves = { edge: [] as Sample[], agent: [] as Sample[] };
+    const startMs = performance.now();
+    for (let at = 0; at <= minutes; at = (performance.now() - startMs) / 60_000) {
+      for (const part of ["edge", "agent"] as const) {
+        curves[part].push({ minute: at, mebibytes: await world.mebibytes(part) });
+      }
+      await new Promise((resolve) => setTimeout(resolve, SAMPLE_MS));
+    }
+    const { served, refused, hung, wrong: garbled } = await world.unload();
+    console.log(`${runtime}: ${served} visits served, ${refused} refused, ${hung} hung, ${garbled} wrong`);
+    if (refused + hung + garbled > 0) wrong.push(`${runtime}: not every visit was served`);
+    for (const part of ["edge", "agent"] as const) {
+      const slope = slopePerHour(curves[part].filter(({ minute }) => minute >= minutes * WARM_UP_SHARE));
+      console.log(`${runtime} ${part}: ${curve(curves[part])}; ${slope.toFixed(2)} MiB/h after warm-up`);
+      if (minutes >= JUDGED_FROM_MINUTES && slope > SLOPE_MAX_MIB_PER_HOUR) {
+        wrong.push(`${runtime} ${part}: memory grows by ${slope.toFixed(2)} MiB/h`);
+      }
+    }
+    wrong.push(...(await world.stop()).map((fault) => `${runtime}: ${fault}`));
+  } catch (error) {
+    wrong.push(`${runtime}: ${error instanceof Error ? error.message : error}`);
+  } finally {
+    await world.clear();
+    await rm(folder, { recursive: true, force: true });
+  }
+  return wrong;
+}
+
+/** The slope of the line through the samples with the least squares. */
+export function slopePerHour(samples: readonly Sample[]): number {
+  const count = samples.length;
+  const meanMinute = samples.reduce((sum, { minute }) => sum + minute, 0) / count;
+  const mean = samples.reduce((sum, { mebibytes }) => sum + mebibytes, 0) / count;
+  let over = 0;
+  let under = 0;
+  for (const { minute, mebibytes } of samples) {
+    over += (minute - meanMinute) * (mebibytes - mean);
+    under += (minute - meanMinute) ** 2;
+  }
+  return under === 0 ? 0 : over / under * 60;
+}
+
+/** A dozen points of a curve, in MiB. */
+function curve(samples: readonly Sample[]): string {
+  const step = Math.max(1, Math.floor(samples.length / 12));
+  return samples.filter((_, index) => index % step === 0).map(({ mebibytes }) => mebibytes.toFixed(0)).join(
+    " ",
+  );
+}

@@ -1,0 +1,331 @@
+/** AgentRegistry: sessions of agents, which names they serve, and how they move away from an edge that drains. */
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import type { SessionClaim } from "../../src/cluster/node.ts";
+import { FernetRing } from "../../src/crypto/fernet.ts";
+import type { EdgeTunnels } from "../../src/edge/agent_request.ts";
+import { AgentRegistry, MOVE_PATIENCE_MS, REPLACED_GRACE_MS } from "../../src/edge/agents.ts";
+import { EdgeLedger } from "../../src/edge/ledger/ledger.ts";
+import { SallyportError } from "../../src/errors.ts";
+import { createToken } from "../../src/protocol/token/token.ts";
+import { LogSampler } from "../../src/telemetry/log_sampler.ts";
+import type { Metrics } from "../../src/telemetry/metrics.ts";
+import type { Session, SessionHandler } from "../../src/transport/port.ts";
+import { createRouter } from "../../src/tunnel/requests/router.ts";
+import type { TokenClaims } from "../../src/wire/token/token_payload.ts";
+import { codeOf } from "../support/code_of.ts";
+import { FERNET_KEY, type LogLine, recordingLogger } from "../support/tunnel.ts";
+import { VirtualClock } from "../support/virtual_clock.ts";
+
+const REMOTE = { host: "192.0.2.1", port: 1 };
+
+/** An agent's session whose streams the test counts. */
+class FakeSession {
+  readonly transport: string = "sealed";
+  readonly remote = REMOTE;
+  readonly protocolVersion = undefined;
+  readonly cipher: string = "aes-gcm";
+  readonly halfClose = true;
+  streams = 0;
+  readonly bytesSent = 0;
+  readonly bytesReceived = 0;
+  readonly rttMs = undefined;
+  readonly calls: string[] = [];
+  handler!: SessionHandler;
+  moves = () => {};
+
+  askToMove() {
+    this.calls.push("askToMove");
+    this.moves();
+  }
+  goAway({ code }: SallyportError) {
+    this.calls.push(`goAway ${code}`);
+  }
+  close(reason: SallyportError) {
+    this.calls.push(`close ${reason.code}`);
+    this.handler.ended(reason);
+  }
+  /** One of its streams is over. */
+  streamEnds() {
+    this.streams--;
+    this.handler.streamClosed();
+  }
+}
+
+function bench(options: { cluster?: { last: boolean }; tunnels?: EdgeTunnels } = {}) {
+  const clock = new VirtualClock();
+  const ring = new FernetRing([FERNET_KEY]);
+  const lines: LogLine[] = [];
+  const counted: string[] = [];
+  const claims: SessionClaim[] = [];
+  const released: string[] = [];
+  const log = recordingLogger(lines);
+  const registry = new AgentRegistry({
+    clock,
+    ring,
+    log,
+    sampler: new LogSampler({ log, clock }),
+    ledger: new EdgeLedger({ clock, ring }),
+    metrics: {
+      refused: (what: string, code: string) => void counted.push(`${what} ${code}`),
+      sessionOpened: () => void counted.push("opened"),
+      sessionClosed: () => void counted.push("closed"),
+      sessionEnded: (code: string) => void counted.push(`ended ${code}`),
+    } as unknown as Metrics,
+    ...options.tunnels === undefined ? {} : { tunnels: options.tunnels },
+    ...options.cluster === undefined ? {} : {
+      cluster: {
+        last: options.cluster.last,
+        register: (claim) => void claims.push(claim),
+        release: (session) => void released.push(session),
+        find: () => undefined,
+        stale: () => {},
+      },
+    },
+  });
+  const admission = registry.admission("sealed");
+  const token = (hostname: string, more: Partial<TokenClaims> = {}, ttlSeconds = 3_600) => {
+    const { token, claims } = createToken(ring, {
+      hostname,
+      ttlSeconds,
+      nowMs: clock.wallMs(),
+      ...more as object,
+    });
+    return { token: new TextEncoder().encode(token), claims };
+  };
+  return {
+    ...{ clock, registry, admission, token, lines, claims, released },
+    counted: () => counted.splice(0),
+    /** An agent whose session stands. */
+    opens: (hostname: string, more: Partial<TokenClaims> = {}, ttlSeconds?: number) => {
+      const session = new FakeSession();
+      const opened = token(hostname, more, ttlSeconds);
+      session.handler = admission.admit(opened, session as unknown as Session, REMOTE);
+      return session;
+    },
+  };
+}
+
+/** Whether the promise has settled by now. */
+async function isSettled(promise: Promise<unknown>): Promise<boolean> {
+  let settled = false;
+  void promise.then(() => settled = true);
+  await turns();
+  return settled;
+}
+
+async function turns(): Promise<void> {
+  for (let i = 0; i < 20; i++) await Promise.resolve();
+}
+
+describe("AgentRegistry: tokens", () => {
+  it("openToken() takes a token up to its very second", () => {
+    const { admission, token, clock } = bench();
+    const { token: bytes, claims } = token("a.test", {}, 10);
+    clock.pass(10_000);
+    assert.equal((admission.openToken(bytes) as TokenClaims).hostname, claims.hostname);
+    clock.pass(1_000);
+    assert.equal(codeOf(() => admission.openToken(bytes)), "token_expired");
+  });
+
+  it("sweep() ends sessions whose token has expired, and no others", () => {
+    const { registry, opens, clock } = bench();
+    const [short, long] = [opens("a.test", {}, 10), opens("b.test", {}, 20)];
+    clock.pass(10_000);
+    registry.sweep();
+    assert.deepEqual(short.calls, []);
+    clock.pass(1_000);
+    registry.sweep();
+    assert.deepEqual([short.calls, long.calls], [["close token_expired"], []]);
+    assert.deepEqual([registry.sessions, registry.find("a.test")], [1, undefined]);
+  });
+});
+
+describe("AgentRegistry: a session", () => {
+  it("is counted, found by its names and logged, until it ends", () => {
+    const { registry, opens, counted, lines } = bench();
+    const session = opens("a.test", { aliases: ["b.test"] });
+    for (const name of ["a.test", "b.test"]) assert.equal(registry.find(name)?.cipher, "aes-gcm");
+    assert.equal(registry.find("c.test"), undefined);
+    assert.deepEqual([registry.sessions, counted()], [1, ["opened"]]);
+    session.close(new SallyportError("shutdown", "over", { side: "peer" }));
+    assert.deepEqual([registry.sessions, registry.find("a.test"), registry.find("b.test")], [
+      0,
+      undefined,
+      undefined,
+    ]);
+    assert.deepEqual(counted(), ["closed", "ended shutdown"]);
+    assert.deepEqual(lines.map(({ message }) => message), [
+      "agent connected",
+      "agent disconnected: over",
+    ]);
+  });
+
+  it("that a newer one replaces has its grace, or until its streams are over", () => {
+    const { registry, opens, clock } = bench();
+    const [idle, slow, stuck] = ["a.test", "b.test", "c.test"].map((name) => opens(name));
+    slow!.streams = 2;
+    stuck!.streams = 1;
+    for (const name of ["a.test", "b.test", "c.test"]) opens(name);
+    assert.deepEqual([idle!.calls, slow!.calls], [["close replaced"], []]);
+    slow!.streamEnds();
+    assert.deepEqual(slow!.calls, []);
+    slow!.streamEnds();
+    assert.deepEqual(slow!.calls, ["close replaced"]);
+    clock.pass(REPLACED_GRACE_MS - 1);
+    assert.deepEqual(stuck!.calls, []);
+    clock.pass(1);
+    assert.deepEqual(stuck!.calls, ["close replaced"]);
+    assert.equal(registry.sessions, 3);
+  });
+
+  it("that goes away serves no names, and lives on", () => {
+    const { registry, opens } = bench();
+    const session = opens("a.test");
+    session.handler.goingAway!("shutdown");
+    assert.deepEqual([registry.find("a.test"), registry.sessions, session.calls], [undefined, 1, []]);
+  });
+
+  it("may open no stream where the edge takes no requests", () => {
+    const { opens, counted } = bench();
+    const { handler } = opens("a.test");
+    counted();
+    let code: unknown;
+    handler.stream({ abort: (error: SallyportError) => code = error.code } as never);
+    assert.equal(code, "access_denied");
+    handler.streamRefused("stream_overflow");
+    assert.deepEqual(counted(), ["stream access_denied", "stream stream_overflow"]);
+  });
+
+  it("tells the operator of its tunnel: when it opens, and when it gets no visitors any more", () => {
+    const heard: string[] = [];
+    const { registry, opens } = bench({
+      tunnels: {
+        router: ({ hostname }) => hostname === "none.test" ? undefined : createRouter({}),
+        opened: (_, { hostname }) => void heard.push(`opened ${hostname}`),
+        left: (_, why) => void heard.push(`left: ${why}`),
+      },
+    });
+    opens("none.test");
+    assert.deepEqual([heard.splice(0), registry.findTunnel("none.test")], [[], undefined]);
+    const first = opens("a.test");
+    assert.notEqual(registry.findTunnel("a.test"), undefined);
+    assert.deepEqual(heard.splice(0), ["opened a.test"]);
+    first.streams = 1;
+    opens("a.test");
+    assert.deepEqual(heard.splice(0), ["opened a.test", "left: Session ended: a newer one serves its names"]);
+    opens("b.test").handler.goingAway!("shutdown");
+    assert.deepEqual(heard.splice(0), ["opened b.test", "left: the agent is leaving"]);
+  });
+});
+
+describe("AgentRegistry: close()", () => {
+  it("asks each session to go away, and is over when the last has ended", async () => {
+    const { registry, opens, clock } = bench();
+    const [idle, busy] = [opens("a.test"), opens("b.test")];
+    busy.streams = 1;
+    const closing = registry.close(1_000);
+    await turns();
+    assert.deepEqual([idle.calls, busy.calls], [["goAway shutdown", "close shutdown"], ["goAway shutdown"]]);
+    assert.equal(await isSettled(closing), false);
+    clock.pass(1_000);
+    assert.deepEqual(busy.calls, ["goAway shutdown", "close shutdown"]);
+    assert.equal(await isSettled(closing), true);
+  });
+
+  it("close() again shortens the grace for both callers", async () => {
+    const { registry, opens, clock } = bench();
+    opens("a.test").streams = 1;
+    const first = registry.close(60_000);
+    const second = registry.close(0);
+    clock.pass(0);
+    assert.deepEqual([await isSettled(first), await isSettled(second)], [true, true]);
+  });
+});
+
+describe("AgentRegistry: in a cluster", () => {
+  it("claims a session's names, without those that are another's, and gives them up", () => {
+    const { opens, claims, released, clock } = bench({ cluster: { last: false } });
+    opens("x.test");
+    const session = opens("a.test", { aliases: ["b.test", "x.test"] });
+    const [, claim] = claims;
+    assert.deepEqual([claim!.owner, claim!.names, claim!.group === claim!.session], [
+      "a.test",
+      ["a.test", "b.test"],
+      false,
+    ]);
+    assert.equal(claim!.madeAtMs, Math.floor(clock.wallMs() / 1000) * 1000);
+    session.close(new SallyportError("shutdown", "over", { side: "peer" }));
+    assert.deepEqual(released, [claim!.session]);
+    opens("c.test").handler.goingAway!("shutdown");
+    assert.deepEqual(released, [claim!.session, claims[2]!.session]);
+  });
+
+  it("a session that loses its own name there retires, one that loses an alias goes on without it", () => {
+    for (const reason of ["replaced", "name_taken"] as const) {
+      const { registry, opens, claims, clock } = bench({ cluster: { last: false } });
+      const session = opens("a.test", { aliases: ["b.test"] });
+      session.streams = 1;
+      claims[0]!.lost(["b.test"], reason);
+      assert.deepEqual([registry.find("b.test"), registry.find("a.test") !== undefined], [undefined, true]);
+      claims[0]!.lost(["a.test"], reason);
+      assert.equal(registry.find("a.test"), undefined);
+      clock.pass(REPLACED_GRACE_MS);
+      assert.deepEqual(session.calls, [`close ${reason}`]);
+    }
+  });
+
+  it("an edge that drains asks twenty agents at a time to move, and waits until they have", async () => {
+    const { registry, opens, claims, clock } = bench({ cluster: { last: false } });
+    const sessions = Array.from({ length: 50 }, (_, i) => opens(`${i}.test`));
+    for (const session of sessions) session.streams = 1;
+    const asked = () => sessions.filter(({ calls }) => calls.includes("askToMove")).length;
+    const closing = registry.close(60_000);
+    for (const count of [20, 40, 50]) {
+      await turns();
+      assert.equal(asked(), count);
+      clock.pass(20);
+    }
+    // They come back elsewhere: their names are lost here.
+    for (const claim of claims) claim.lost([claim.owner], "replaced");
+    clock.pass(20);
+    await turns();
+    for (const session of sessions) assert.deepEqual(session.calls, ["askToMove", "goAway shutdown"]);
+    clock.pass(REPLACED_GRACE_MS);
+    assert.equal(await isSettled(closing), false, "their streams have the whole grace");
+    clock.pass(60_000 - REPLACED_GRACE_MS - 81);
+    assert.equal(await isSettled(closing), false);
+    clock.pass(100);
+    assert.equal(await isSettled(closing), true);
+  });
+
+  it("cuts those that can't be told to move, one by one, when its patience ends", async () => {
+    const { registry, opens, clock } = bench({ cluster: { last: false } });
+    const sessions = ["a.test", "b.test"].map((name) => opens(name));
+    const closing = registry.close(60_000);
+    for (let ms = 0; ms < MOVE_PATIENCE_MS - 20; ms += 20) {
+      await turns();
+      clock.pass(20);
+    }
+    assert.deepEqual(sessions.map(({ calls }) => calls), [["askToMove"], ["askToMove"]]);
+    await turns();
+    clock.pass(20);
+    await turns();
+    const cut = ["askToMove", "goAway shutdown", "close shutdown"];
+    assert.deepEqual(sessions.map(({ calls }) => calls), [cut, ["askToMove"]]);
+    clock.pass(5);
+    await turns();
+    assert.deepEqual(sessions.map(({ calls }) => calls), [cut, cut]);
+    clock.pass(5);
+    assert.equal(await isSettled(closing), true);
+  });
+
+  it("nobody is asked to move by the last edge, or where there is no time", async () => {
+    for (const [last, graceMs] of [[true, 60_000], [false, 0]] as const) {
+      const { registry, opens } = bench({ cluster: { last } });
+      const session = opens("a.test");
+      assert.equal(await isSettled(registry.close(graceMs)), true);
+      assert.deepEqual(session.calls, ["goAway shutdown", "close shutdown"]);
+    }
+  });
+});
