@@ -188,6 +188,7 @@ export class Reader {
       .replace(/--to http:\/\/127\.0\.0\.1:(?!8080)\d+/, `--to http://${site}`)
       .replace(/--san edge\.example\.org/, "--san 127.0.0.1")
       .replace(/--target \S+/, `--target ${site}`);
+    text = text.replace("pipe receive", "pipe receive --listen 127.0.0.1:0");
     if (this.#master !== undefined) {
       text = text.replaceAll("http://127.0.0.1:8080", this.#master).replaceAll(
         "https://master.example.org",
@@ -234,6 +235,10 @@ export class Reader {
   }
 
   async #end({ role, child, ended, output }: Running): Promise<void> {
+    if (role === "pipe receive") {
+      assert.equal(await ended, 0, output());
+      return;
+    }
     // Twice: no stream is worth its grace here.
     for (let i = 0; i < 2 && child.exitCode === null && child.pid !== undefined; i++) {
       process.kill(child.pid, "SIGINT");
