@@ -23,6 +23,7 @@ const LEVELS: Record<string, number> = {
   transport: 6,
   cluster: 7,
   tunnel: 8,
+  oidc: 8,
   edge: 9,
   pipe: 9,
   agent: 9,
@@ -47,7 +48,7 @@ async function sources(...folders: string[]): Promise<Source[]> {
       () => [],
     );
     for (const entry of entries) {
-      if (!entry.isFile() || !entry.name.endsWith(".ts")) continue;
+      if (!entry.isFile() || !/\.tsx?$/.test(entry.name)) continue;
       const path = join(entry.parentPath, entry.name);
       found.push({ path: relative(ROOT, path).replaceAll("\\", "/"), text: await readFile(path, "utf8") });
     }
@@ -159,7 +160,7 @@ test("an exported type, function or class has a user in another file", async () 
 
 test("file and folder names are snake_case", async () => {
   const odd = [...await sources("src", "tests", "bench")].map(({ path }) => path)
-    .filter((path) => !/^([a-z0-9]+(_[a-z0-9]+)*\/)*[a-z0-9]+(_[a-z0-9]+)*(\.d)?\.ts$/.test(path));
+    .filter((path) => !/^([a-z0-9]+(_[a-z0-9]+)*\/)*[a-z0-9]+(_[a-z0-9]+)*(\.d)?\.tsx?$/.test(path));
   assert.deepEqual(odd, []);
 });
 

@@ -5,7 +5,7 @@
  * @module
  */
 import { execFileSync } from "node:child_process";
-import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
@@ -19,10 +19,14 @@ execFileSync(process.execPath, [tsc, "--project", join(ROOT, "tsconfig.build.jso
   cwd: ROOT,
   stdio: "inherit",
 });
+// Files that are imported as texts go along as they are.
+for (const name of ["script.js", "style.css"]) {
+  copyFileSync(join(ROOT, "src", "master", "page", name), join(DIST, "src", "master", "page", name));
+}
 for (const entry of readdirSync(DIST, { recursive: true, withFileTypes: true })) {
   if (!entry.isFile() || !entry.name.endsWith(".d.ts")) continue;
   const path = join(entry.parentPath, entry.name);
   const text = readFileSync(path, "utf8");
   // tsc rewrites the extension of imports in code, and leaves it in declarations.
-  writeFileSync(path, text.replace(/(from |import\()"(\.[^"]*)\.ts"/g, '$1"$2.js"'));
+  writeFileSync(path, text.replace(/(from |import\()"(\.[^"]*)\.tsx?"/g, '$1"$2.js"'));
 }

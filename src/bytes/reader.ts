@@ -12,35 +12,39 @@ export class OutOfBounds extends Error {
   }
 }
 
-/** A cursor over bytes; what is taken with `sub` can't be read beyond its own end. */
+/** A cursor over bytes; what is taken with `sub` can't be read beyond its own end. Only `bytes` makes a view. */
 export class ByteReader {
   readonly #bytes: Uint8Array;
-  #at = 0;
+  #at: number;
+  readonly #end: number;
 
-  constructor(bytes: Uint8Array) {
+  /** @param end where the reader's bytes end, which begin at `from`; all of `bytes` when absent */
+  constructor(bytes: Uint8Array, from = 0, end: number = bytes.length) {
     this.#bytes = bytes;
+    this.#at = from;
+    this.#end = end;
   }
 
   /** Bytes that are left. */
   get left(): number {
-    return this.#bytes.length - this.#at;
+    return this.#end - this.#at;
   }
 
   /** The next byte; throws {@link OutOfBounds} where it isn't there, as all below do. */
   u8(): number {
-    return this.#take(1)[0];
+    return this.#bytes[this.#take(1)];
   }
 
   /** The next 2 bytes. */
   u16(): number {
-    const bytes = this.#take(2);
-    return (bytes[0] << 8) | bytes[1];
+    const at = this.#take(2);
+    return (this.#bytes[at] << 8) | this.#bytes[at + 1];
   }
 
   /** The next 3 bytes. */
   u24(): number {
-    const bytes = this.#take(3);
-    return (bytes[0] << 16) | (bytes[1] << 8) | bytes[2];
+    const at = this.#take(3);
+    return (this.#bytes[at] << 16) | (this.#bytes[at + 1] << 8) | this.#bytes[at + 2];
   }
 
   /** The next 4 bytes, unsigned. */
@@ -50,19 +54,27 @@ export class ByteReader {
 
   /** The next `length` bytes, as a view. */
   bytes(length: number): Uint8Array {
-    return this.#take(length);
+    const at = this.#take(length);
+    return this.#bytes.subarray(at, at + length);
+  }
+
+  /** Passes over the next `length` bytes. */
+  skip(length: number): void {
+    this.#take(length);
   }
 
   /** A reader of the next `length` bytes alone. */
   sub(length: number): ByteReader {
-    return new ByteReader(this.#take(length));
+    const at = this.#take(length);
+    return new ByteReader(this.#bytes, at, at + length);
   }
 
-  #take(length: number): Uint8Array {
+  /** Takes `length` bytes, and says where they begin. */
+  #take(length: number): number {
     // Said this way round, NaN and negative lengths are out of bounds too.
     if (!(length >= 0 && length <= this.left)) throw new OutOfBounds(length, this.left);
-    const from = this.#at;
+    const at = this.#at;
     this.#at += length;
-    return this.#bytes.subarray(from, this.#at);
+    return at;
   }
 }

@@ -17,7 +17,7 @@ import type { EdgeLedger } from "../edge/ledger/ledger.ts";
 import type { KeyUseStore } from "../edge/used_keys.ts";
 import type { Accepts } from "../edge/protocol_detector.ts";
 import { errorCode, errorMessage, SallyportError } from "../errors.ts";
-import { createMasterApp, type EdgeAddress } from "../master/app.ts";
+import { createMasterApp, type EdgeAddress, type MasterOptions } from "../master/app.ts";
 import { adminCredentials, type Credentials, firstOf } from "../master/credentials.ts";
 import { oidcCredentials } from "../master/oidc.ts";
 import type { Management } from "../master/management.ts";
@@ -263,7 +263,14 @@ interface MasterPartOptions {
   /** The settings of its API; defaults where they are absent. */
   readonly config?: Pick<
     Config,
-    "forwardedFrom" | "tokensPerMinute" | "apiRequestsPerMinute" | "oidcIssuer" | "oidcJwks" | "oidcAudience"
+    | "forwardedFrom"
+    | "tokensPerMinute"
+    | "apiRequestsPerMinute"
+    | "oidcIssuer"
+    | "oidcJwks"
+    | "oidcAudience"
+    | "oidcClientId"
+    | "oidcClientSecret"
   >;
   /** Agents, keys and usage; without it the master issues tokens to the admin key alone. */
   readonly management?: Management;
@@ -284,6 +291,7 @@ export async function startMaster(base: Base, options: MasterPartOptions): Promi
     tokensPerMinute: config?.tokensPerMinute,
     apiRequestsPerMinute: config?.apiRequestsPerMinute,
     management,
+    pageProvider: pageProvider(config),
     clock: runtime.clock,
     metrics,
     log,
@@ -295,9 +303,25 @@ export async function startMaster(base: Base, options: MasterPartOptions): Promi
       ...at,
       fetch: (request, remote) => app.fetch(request, { remote }),
     });
-    life.add("session master", () => server.close(SHUTDOWN_GRACE_MS));
+    life.add("session master", () => {
+      // Edges and browsers that listen would hold the server open until the grace is over.
+      management?.hub.close();
+      return server.close(SHUTDOWN_GRACE_MS);
+    });
     return server.address;
   });
+}
+
+/** The identity provider that people log in by at the page, where one knows the session master. */
+function pageProvider(config: MasterPartOptions["config"]): MasterOptions["pageProvider"] {
+  const { oidcIssuer: issuer, oidcClientId: clientId, oidcClientSecret: clientSecret } = config ?? {};
+  if (clientId === undefined) return undefined;
+  if (issuer === undefined) {
+    throw new SallyportError("config_invalid", "Cannot use --oidc-client-id: it needs --oidc-issuer", {
+      side: "config",
+    });
+  }
+  return { issuer, clientId, ...clientSecret === undefined ? {} : { clientSecret } };
 }
 
 /** JWTs of the operator's identity provider, where one is set. */

@@ -131,8 +131,6 @@ export class Visitors {
     const { clock, memory, log, metrics, shares, idleTicks, answerTimeoutMs } = this.#options;
     const startedMs = clock.nowMs();
     metrics.streamOpened();
-    // Long quiet is in order; whether the visitor is still there is asked below TLS.
-    conn.keepAlive?.();
     log.debug({ server_name: serverName, visitor: host }, "visitor connected");
     splice({
       visitorSide: conn,
@@ -145,6 +143,8 @@ export class Visitors {
       farewell: LOST,
       idleTicks,
       firstByteMs: answerTimeoutMs === 0 ? undefined : answerTimeoutMs,
+      // Long quiet is in order; whether the visitor is still there is asked below TLS.
+      stays: () => conn.keepAlive?.(),
       done: (error) => {
         if (session.transport !== LINK) shares.leave(session, host);
         metrics.streamClosed();

@@ -24,7 +24,7 @@ import type { MasterEnv } from "./env.ts";
 import { authenticate, boundedJson, countRequests, FailureGuard } from "./guards.ts";
 import { API_REQUESTS_PER_MINUTE_MAX, TOKENS_PER_MINUTE_MAX } from "./limits.ts";
 import type { Management } from "./management.ts";
-import { addPage, PAGE_ROUTES } from "./page/page.ts";
+import { addPage, PAGE_ROUTES, type PageProvider } from "./page/page.ts";
 import { Problem, schemaProblem } from "./problem.ts";
 import { FailureLimit, IssueLimit } from "./rate_limits.ts";
 import * as routes from "./routes.ts";
@@ -84,6 +84,8 @@ export interface MasterOptions {
   readonly apiRequestsPerMinute?: number;
   /** Agents, keys and what is known of sessions; without it the master issues tokens to `credentials` alone. */
   readonly management?: Management;
+  /** An identity provider that people may log in by at the page; its claims are those of `oidcCredentials`. */
+  readonly pageProvider?: PageProvider | undefined;
 }
 
 const ENDPOINTS = [routes.indexRoute, ...STATUS_ROUTES, routes.openapiRoute];
@@ -199,7 +201,7 @@ export function createMasterApp(options: MasterOptions): OpenAPIHono<MasterEnv> 
       ...addWebhooksApi(app, parts),
       ...addEdgesApi(app, { management, clock, ring: options.ring, failures, log }),
     );
-    addPage(app, { management, clock, credentials, failures, calls, log });
+    addPage(app, { management, clock, credentials, failures, calls, log, provider: options.pageProvider });
   }
   const endpoints = [...own, ...managed, ...ENDPOINTS];
   const pages = management === undefined ? [] : PAGE_ROUTES;

@@ -44,7 +44,7 @@ export class EdgeHub {
   #again = false;
   #poll: Timer | undefined;
   #sweep: Timer | undefined;
-  #closed = false;
+  readonly #closing = new AbortController();
 
   constructor(options: EdgeHubOptions) {
     this.#options = options;
@@ -116,8 +116,13 @@ export class EdgeHub {
     };
   }
 
+  /** Aborted by {@link close}: answers that would go on for ever end with it. */
+  get closing(): AbortSignal {
+    return this.#closing.signal;
+  }
+
   close(): void {
-    this.#closed = true;
+    this.#closing.abort();
     this.#poll?.cancel();
     this.#sweep?.cancel();
     this.#listeners.clear();
@@ -131,7 +136,7 @@ export class EdgeHub {
 
   async #run(): Promise<void> {
     const { store, keys, log } = this.#options;
-    while (this.#again && !this.#closed) {
+    while (this.#again && !this.closing.aborted) {
       this.#again = false;
       try {
         const changes = await store.changesSince(this.#seen) ?? [];
@@ -160,7 +165,7 @@ export class EdgeHub {
 
   #pollLater(): void {
     this.#poll = this.#options.clock.after(CHANGES_POLL_MS, () => {
-      void this.#pump().then(() => this.#closed || this.#pollLater());
+      void this.#pump().then(() => this.closing.aborted || this.#pollLater());
     });
   }
 
@@ -170,7 +175,7 @@ export class EdgeHub {
       store.sweep(clock.wallMs()).catch((error) =>
         log.warn({ error: errorMessage(error) }, "Cannot sweep the store")
       );
-      if (!this.#closed) this.#sweepLater();
+      if (!this.closing.aborted) this.#sweepLater();
     });
   }
 }

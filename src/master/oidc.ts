@@ -52,7 +52,7 @@ export function oidcCredentials({ issuer, jwks, audience, clock }: OidcOptions):
           currentDate: new Date(clock.wallMs()),
           requiredClaims: ["sub", "exp"],
         });
-        return credentialOf(payload);
+        return claimsCredential(payload);
       } catch {
         return undefined;
       }
@@ -60,7 +60,8 @@ export function oidcCredentials({ issuer, jwks, audience, clock }: OidcOptions):
   };
 }
 
-function credentialOf(payload: JWTPayload): Credential {
+/** What the claims of a person or a program allow. */
+export function claimsCredential(payload: JWTPayload): Credential {
   const { sub, exp, sallyport_hostnames, sallyport_publish, sallyport_scopes, sallyport_tenant } = payload;
   const hostnames = texts(sallyport_hostnames).map((name) => name.toLowerCase());
   const publish = texts(sallyport_publish);
@@ -71,7 +72,7 @@ function credentialOf(payload: JWTPayload): Credential {
     scopes: SCOPES.filter((scope) => wanted.includes(scope)),
     ...typeof sallyport_tenant === "string" ? { tenant: sallyport_tenant } : {},
     claim: { limits },
-    expiresAtMs: exp! * 1000,
+    ...exp === undefined ? {} : { expiresAtMs: exp * 1000 },
     mayServe: (hostname) => coversAny(hostnames, hostname),
     mayPublish: (port) => allowsPort(publish, port),
   };

@@ -51,8 +51,11 @@ interface DialByNameParts {
 }
 
 /** Dials every address of `options.host` in the way of the module; rejects as `Runtime.dial`, with the first failure. */
-export async function dialByName(options: DialOptions, parts: DialByNameParts): Promise<Conn> {
-  if (isIP(options.host) !== 0) return await parts.connect(options);
+export function dialByName(options: DialOptions, parts: DialByNameParts): Promise<Conn> {
+  return isIP(options.host) !== 0 ? parts.connect(options) : dialName(options, parts);
+}
+
+async function dialName(options: DialOptions, parts: DialByNameParts): Promise<Conn> {
   const { clock } = parts;
   const deadlineMs = clock.nowMs() + options.timeoutMs;
   const addresses = await withTimeout(parts.resolve(options.host), options, clock);

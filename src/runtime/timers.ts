@@ -1,7 +1,7 @@
 /**
  * Timers in bulk. A session and a visitor have a few each, nearly all of which are cancelled before they fire, and
  * a native timer costs more than the rest of them. So timers of about the same delay share a list in the order in which
- * they fall due, and one native timer a list.
+ * they fall due, and all lists share one native timer.
  *
  * @module
  */
@@ -36,93 +36,105 @@ class SharedTimer implements Timer {
 
 /** Timers of one delay: one that is added later falls due later. */
 class TimerList {
-  readonly #delayMs: number;
-  readonly #empty: (list: TimerList) => void;
-  #first: SharedTimer | undefined;
+  readonly delayMs: number;
+  readonly #owner: Timers;
+  first: SharedTimer | undefined;
   #last: SharedTimer | undefined;
-  #native: ReturnType<typeof setTimeout> | undefined;
-  /** Callbacks run; the native timer is set for the first one left when they are through. */
-  #firing = false;
 
-  constructor(delayMs: number, empty: (list: TimerList) => void) {
-    this.#delayMs = delayMs;
-    this.#empty = empty;
-  }
-
-  get delayMs(): number {
-    return this.#delayMs;
+  constructor(delayMs: number, owner: Timers) {
+    this.delayMs = delayMs;
+    this.#owner = owner;
   }
 
   add(run: () => void): SharedTimer {
-    const timer = new SharedTimer(this, performance.now() + this.#delayMs, run);
+    const timer = new SharedTimer(this, performance.now() + this.delayMs, run);
     timer.previous = this.#last;
-    if (this.#last === undefined) this.#first = timer;
+    if (this.#last === undefined) this.first = timer;
     else this.#last.next = timer;
     this.#last = timer;
-    if (!this.#firing) this.#arm();
     return timer;
   }
 
   remove(timer: SharedTimer): void {
-    if (timer.previous === undefined) this.#first = timer.next;
+    if (timer.previous === undefined) this.first = timer.next;
     else timer.previous.next = timer.next;
     if (timer.next === undefined) this.#last = timer.previous;
     else timer.next.previous = timer.previous;
     timer.next = timer.previous = undefined;
-    // An armed native timer would keep the process alive for nothing.
-    if (this.#first === undefined) this.#stop();
-  }
-
-  /** Sets the native timer for the first to fall due, unless it is set: later ones never fall due earlier. */
-  #arm(): void {
-    if (this.#native !== undefined || this.#first === undefined) return;
-    const waitMs = Math.max(1, this.#first.dueMs - performance.now());
-    this.#native = setTimeout(() => this.#fire(), Math.min(waitMs, LONGEST_MS));
-  }
-
-  #stop(): void {
-    clearTimeout(this.#native);
-    this.#native = undefined;
-    this.#empty(this);
-  }
-
-  #fire(): void {
-    this.#native = undefined;
-    this.#firing = true;
-    const now = performance.now();
-    for (let first = this.#first; first !== undefined && first.dueMs <= now; first = this.#first) {
-      const run = first.run!;
-      first.cancel();
-      try {
-        run();
-      } catch (error) {
-        // As a native timer's would be: uncaught, and the others' turn all the same.
-        queueMicrotask(() => {
-          throw error;
-        });
-      }
-    }
-    this.#firing = false;
-    this.#arm();
+    this.#owner.removed();
   }
 }
 
 /** Makes timers; see the module's text. */
 export class Timers {
   readonly #lists = new Map<number, TimerList>();
+  /** Timers in all lists. */
+  #count = 0;
+  #native: ReturnType<typeof setTimeout> | undefined;
+  #nativeDueMs = Infinity;
+  /** Callbacks run; the native timer is set for the first one left when they are through. */
+  #firing = false;
 
   /** Calls `run` once, `delayMs` from now; delays from a second on may take up to 64 ms longer. */
   after(delayMs: number, run: () => void): Timer {
     if (delayMs < SHARED_MIN_MS) return new NativeTimer(delayMs, run);
     const rounded = Math.ceil(delayMs / STEP_MS) * STEP_MS;
     let list = this.#lists.get(rounded);
-    if (list === undefined) {
-      list = new TimerList(rounded, (empty) => {
-        if (this.#lists.get(empty.delayMs) === empty) this.#lists.delete(empty.delayMs);
-      });
-      this.#lists.set(rounded, list);
+    if (list === undefined) this.#lists.set(rounded, list = new TimerList(rounded, this));
+    const timer = list.add(run);
+    this.#count++;
+    if (timer.dueMs < this.#nativeDueMs && !this.#firing) this.#arm(timer.dueMs);
+    return timer;
+  }
+
+  /**
+   * Internal: a timer is gone. The native one stays as it is, also where it was set for this one: that costs a look when it
+   * fires, and setting it anew a call of the system's at every visitor.
+   */
+  removed(): void {
+    // An armed native timer would keep the process alive for nothing.
+    if (--this.#count === 0) this.#stop();
+  }
+
+  #arm(dueMs: number): void {
+    clearTimeout(this.#native);
+    this.#nativeDueMs = dueMs;
+    const waitMs = Math.max(1, dueMs - performance.now());
+    this.#native = setTimeout(() => this.#fire(), Math.min(waitMs, LONGEST_MS));
+  }
+
+  #stop(): void {
+    clearTimeout(this.#native);
+    this.#native = undefined;
+    this.#nativeDueMs = Infinity;
+    this.#lists.clear();
+  }
+
+  #fire(): void {
+    this.#firing = true;
+    const now = performance.now();
+    let nextMs = Infinity;
+    for (const [delayMs, list] of this.#lists) {
+      for (let first = list.first; first !== undefined && first.dueMs <= now; first = list.first) {
+        const run = first.run!;
+        first.cancel();
+        try {
+          run();
+        } catch (error) {
+          // As a native timer's would be: uncaught, and the others' turn all the same.
+          queueMicrotask(() => {
+            throw error;
+          });
+        }
+      }
+      // A callback may have put another list in its place.
+      if (list.first === undefined && this.#lists.get(delayMs) === list) this.#lists.delete(delayMs);
     }
-    return list.add(run);
+    // Callbacks may have set timers in lists that had been looked at.
+    for (const { first } of this.#lists.values()) nextMs = Math.min(nextMs, first?.dueMs ?? Infinity);
+    this.#firing = false;
+    if (nextMs === Infinity) this.#stop();
+    else this.#arm(nextMs);
   }
 }
 

@@ -36,6 +36,8 @@ export interface SpliceOptions {
   readonly firstByteMs?: number;
   /** What a visitor is told in place of a reset when the session is lost before a byte has come for it; nothing when absent. */
   readonly farewell?: Bytes;
+  /** The visitor has stayed for a while: the time for what would cost a short visit too much. Called once. */
+  stays?(): void;
   /** Both sides are over; `error` is the first that either side had. */
   done?(error: Error | undefined): void;
 }
@@ -70,6 +72,7 @@ class Splice implements MemoryHolder {
   #idleTicks = 0;
   #seenBytes = 0;
   #open = 2;
+  #stays = false;
   error: Error | undefined;
 
   constructor(options: SpliceOptions) {
@@ -122,6 +125,8 @@ class Splice implements MemoryHolder {
 
   #watch(firstByteMs?: number): void {
     this.#timer = this.#options.clock.after(firstByteMs ?? IDLE_TICK_MS, () => {
+      if (!this.#stays) this.#options.stays?.();
+      this.#stays = true;
       if (firstByteMs !== undefined) return this.#judgeAnswer(firstByteMs);
       // Bytes that still drain towards a slow reader are traffic too.
       const { visitorSide, agentSide, idleTicks: ticks = IDLE_TICKS } = this.#options;

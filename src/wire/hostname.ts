@@ -11,6 +11,8 @@ export const HOSTNAME_MAX_LENGTH = 253;
 
 const LABEL_MAX_LENGTH = 63;
 
+const GOOD_NAME = /^(?:[a-z0-9_-]{1,63}\.)*[a-z][a-z0-9_-]{0,62}$/i;
+
 /**
  * The one spelling of a hostname that is routed by: lower-case ASCII, without a trailing dot. Labels have 1 to 63
  * characters of `a-z 0-9 - _` (RFC 1123 §2.1, and the underscore that is seen in practice), all of it at most 253.
@@ -25,6 +27,11 @@ export function canonicalHostname(text: string): string {
       side: "peer",
     });
   }
+  return canonicalSpelling(text);
+}
+
+/** The same of a name that {@link hostnameFault} finds nothing wrong with. */
+export function canonicalSpelling(text: string): string {
   return strip(text).toLowerCase();
 }
 
@@ -35,6 +42,8 @@ export function hostnameFault(text: string): string | undefined {
   if (name.length > HOSTNAME_MAX_LENGTH) {
     return `it has ${name.length} characters, at most ${HOSTNAME_MAX_LENGTH} are allowed`;
   }
+  // Most names are good, and no address ends in a label that begins with a letter: one look is enough for them.
+  if (GOOD_NAME.test(name)) return undefined;
   // deno-lint-ignore no-control-regex
   if (/[^\x00-\x7f]/.test(name)) {
     return "it has characters beyond ASCII; internationalised names start with xn--";

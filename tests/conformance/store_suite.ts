@@ -379,6 +379,40 @@ export function storeSuite(open: () => Promise<Store>, skip: string | false = fa
     assert.equal((await store.usage({ from: "2026-11-01", to: "2026-11-30" }))[0]?.name, "a");
   });
 
+  test("adds up what there is now, and what was moved since a day", async (store) => {
+    const nothing = { agents: 0, online: 0, sessions: 0, streams: 0, bytesToAgent: 0, bytesToVisitor: 0 };
+    assert.deepEqual(await store.totals({ from: "2026-11-27" }), nothing);
+    assert.equal((await store.sessionCounts([])).size, 0);
+    await add(store, someAgent("a"));
+    await add(store, someAgent("b", { tenant: "other" }));
+    const usage = (tenant: string, day: string, bytes: number) => ({
+      ...{ agent: `agent_${tenant}`, tenant, day, streams: 1, connectedMs: 0 },
+      bytesToAgent: bytes,
+      bytesToVisitor: 2 * bytes,
+    });
+    const sessions = [
+      live("s1", "agent_a", { streams: 2 }),
+      live("s2", "agent_a", { streams: 3 }),
+      live("s3", "hostname:c.example.org"),
+      live("s4", "agent_b", { tenant: "other", streams: 4 }),
+    ];
+    const used = [
+      usage("default", "2026-11-26", 1),
+      usage("default", "2026-11-27", 10),
+      usage("other", "2026-11-27", 100),
+    ];
+    await store.applyReport(report(1, { fresh: true, sessions, usage: used }), NOW_MS);
+    assert.deepEqual(await store.totals({ from: "2026-11-27" }), {
+      ...{ agents: 2, online: 2, sessions: 4, streams: 9 },
+      ...{ bytesToAgent: 110, bytesToVisitor: 220 },
+    });
+    assert.deepEqual(await store.totals({ from: "2026-11-26", tenant: "default" }), {
+      ...{ agents: 1, online: 1, sessions: 3, streams: 5 },
+      ...{ bytesToAgent: 11, bytesToVisitor: 22 },
+    });
+    assert.deepEqual([...await store.sessionCounts(["agent_a", "agent_c"])], [["agent_a", 2]]);
+  });
+
   test("keeps the answer to a request for its repetition", async (store) => {
     assert.equal(await store.reserveAnswer("k", "digest", NOW_MS, NOW_MS + 10), undefined);
     assert.deepEqual(await store.reserveAnswer("k", "digest", NOW_MS, NOW_MS + 10), {

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { it } from "node:test";
 import { ALL_TENANTS } from "../../src/master/model.ts";
+import { ASSETS } from "../../src/master/page/assets.ts";
 import { PAGE_POLICY } from "../../src/master/page/page.ts";
 import { PAGE_SESSION_MS, PAGE_SESSIONS_MAX } from "../../src/master/page/page_sessions.ts";
 import { ADMIN_KEY } from "./helpers.ts";
@@ -72,14 +73,33 @@ test("browsers get the login page at /, programs the index", async ({ request },
   }
 });
 
+test(
+  "what isn't there is said as a page to browsers, as a problem to programs",
+  async ({ request }, browser) => {
+    assert.match(await browser.get("/page/nothing", 404), /There is no such page/);
+    const answer = await request("/page/nothing", { headers: { Accept: "application/json" } });
+    assert.equal(answer.status, 404);
+    assert.equal(answer.headers.get("content-type"), "application/problem+json");
+  },
+);
+
 test("nothing is shown or changed without a login", async ({ management }, browser) => {
   const { agent } = await management.addAgent(ACTOR, { name: "a", hostnames: ["a.example.org"] });
-  for (const path of ["agents", `agents/${agent.id}`, "sessions", "usage", "audit"]) {
-    await browser.get(`/page/${path}`, 303);
-  }
-  await browser.get("/page/live", 401);
+  const views = [
+    "agents",
+    "agents/new",
+    `agents/${agent.id}`,
+    `agents/${agent.id}/edit`,
+    "sessions",
+    "usage",
+  ];
+  for (const path of [...views, "usage.csv", "audit", "keys"]) await browser.get(`/page/${path}`, 303);
+  await browser.get("/page/events", 401);
   assert.equal((await browser.post(`/page/agents/${agent.id}/suspend`, {})).status, 401);
-  assert.equal((await browser.post("/page/agents", { name: "b", hostnames: "b.example.org" })).status, 401);
+  assert.equal(
+    (await browser.post("/page/agents/new", { name: "b", hostnames: "b.example.org" })).status,
+    401,
+  );
   assert.equal((await management.agent(ACTOR, "a")).state, "active");
 });
 
@@ -130,14 +150,14 @@ test("forms of other sites and without the login's token are refused", async ({ 
 
 test("an agent is added, suspended, resumed, rotated and removed", async ({ must }, browser) => {
   await browser.login();
-  assert.match(await browser.get("/"), /<dt>Agents<\/dt>\s*<dd>0<\/dd>/);
-  const added = await browser.post("/page/agents", {
+  assert.match(await browser.get("/"), /No agents yet/);
+  const added = await browser.post("/page/agents/new", {
     name: "home",
     hostnames: "Home.example.org, *.home.example.org",
     notes: "",
   });
   assert.equal(added.status, 200);
-  const [, code] = /agent --join &#39;http:\/\/localhost\/#([\w-]{27})&#39; --to 127\.0\.0\.1:443/
+  const [, code] = /agent --join &#39;http:\/\/localhost\/#([\w-]{27})&#39; --to http:\/\/127\.0\.0\.1:3000/
     .exec(await added.text()) ?? [];
   assert.ok(code !== undefined, "the start command");
   const { body } = await must(200, "GET", "/v1/agents/home");
@@ -146,9 +166,12 @@ test("an agent is added, suspended, resumed, rotated and removed", async ({ must
   assert.match(await browser.get("/page/agents?search=HOME&state=active"), new RegExp(`href="${path}"`));
   assert.match(await browser.get(path), /not enrolled/);
   for (const [verb, state] of [["suspend", "suspended"], ["resume", "active"]] as const) {
-    assert.equal((await browser.post(`${path}/${verb}`, {})).headers.get("location"), path);
+    const done = verb === "suspend" ? "suspended" : "resumed";
+    const back = (await browser.post(`${path}/${verb}`, {})).headers.get("location");
+    assert.equal(back, `${path}?done=${done}`);
+    assert.match(await browser.get(back ?? ""), /role="status">(Suspended|Resumed)\. /);
     assert.equal((await must(200, "GET", "/v1/agents/home")).body.state, state);
-    assert.match(await browser.get(path), new RegExp(`class="state-${state}"`));
+    assert.match(await browser.get(path), state === "active" ? /not enrolled/ : /suspended<\/span>/);
   }
   const rotated = await (await browser.post(`${path}/rotate`, {})).text();
   assert.match(rotated, /agent --join/);
@@ -166,12 +189,12 @@ test("a form with a fault says so and keeps what was typed", async ({ management
   await management.addAgent(ACTOR, { name: "a", hostnames: ["a.example.org"] });
   await browser.login();
   await browser.get("/page/agents");
-  const wrong = await browser.post("/page/agents", { name: '"><script>', hostnames: "b.example.org" });
+  const wrong = await browser.post("/page/agents/new", { name: '"><script>', hostnames: "b.example.org" });
   assert.equal(wrong.status, 422);
   const text = await wrong.text();
   assert.match(text, /role="alert">Cannot add agent: name must begin/);
   assert.match(text, /value="&quot;&gt;&lt;script&gt;"/);
-  const taken = await browser.post("/page/agents", { name: "b", hostnames: "a.example.org" });
+  const taken = await browser.post("/page/agents/new", { name: "b", hostnames: "a.example.org" });
   assert.equal(taken.status, 409);
   assert.match(await taken.text(), /belongs to another agent/);
 });
@@ -210,20 +233,25 @@ test("live sessions are shown, and disconnected; every text is escaped", async (
   await browser.login();
   const views = [
     "/",
-    "/page/live",
     "/page/agents",
     `/page/agents/${agent.id}`,
+    `/page/agents/${agent.id}/edit`,
     "/page/sessions",
     "/page/usage",
+    `/page/usage?agent=${agent.id}`,
+    "/page/keys",
   ];
-  for (const path of [...views, "/page/audit", `/page/agents?search=${encodeURIComponent(`">${evil}`)}`]) {
+  const asked = encodeURIComponent(`">${evil}`);
+  const searches = [`/page/agents?search=${asked}`, `/page/audit?subject=${asked}`, `/?done=${asked}`];
+  for (const path of [...views, "/page/audit", ...searches]) {
     const text = await browser.get(path);
     assert.ok(!text.includes("<script>"), path);
     // Nothing that the policy forbids.
     assert.doesNotMatch(text, / (style|on\w+)="/, path);
   }
+  await browser.get(`/page/usage?from=${asked}`, 422);
   const overview = await browser.get("/");
-  assert.match(overview, /<dt>Live sessions<\/dt>\s*<dd>1<\/dd>/);
+  assert.match(overview, /Sessions<\/a><\/dt><dd>1<\/dd>/);
   assert.match(overview, /2\.0 MB/);
   assert.match(await browser.get("/page/usage"), /1\.0 h/);
   await browser.get("/page/sessions");
@@ -231,6 +259,133 @@ test("live sessions are shown, and disconnected; every text is escaped", async (
   assert.equal((await browser.post("/page/sessions/close", { id: "other" })).status, 404);
   const [last] = (await master.must(200, "GET", "/v1/audit")).body.items;
   assert.equal(last.action, "session.closed");
+});
+
+test(
+  "an agent is edited; a fault stands at its field, and a change in between is not overwritten",
+  async (master, browser) => {
+    const { management, must } = master;
+    const { agent } = await management.addAgent(ACTOR, {
+      name: "a",
+      hostnames: ["a.example.org"],
+      limits: { streams: 5 },
+      group: "pair",
+    });
+    await browser.login();
+    const path = `/page/agents/${agent.id}/edit`;
+    const form = await browser.get(path);
+    assert.match(form, /id="limits-streams"[^>]*value="5"/);
+    const fields = {
+      revision: /name="revision" value="(\d+)"/.exec(form)?.[1] ?? "",
+      ...{ name: "b", hostnames: "b.example.org\r\n*.b.example.org", notes: "x", group: "" },
+      ...{ "limits.monthly_bytes": "1000", "limits.streams": "", publish: "tcp:2222" },
+      ...{ agent_networks: "192.0.2.0/24", visitor_networks: "", expires_at: "2031-05-06T07:08" },
+    };
+    for (
+      const [name, value, fault] of [
+        ["limits.monthly_bytes", "1.5", /id="limits-monthly_bytes-fault">[^<]*must be a whole number/],
+        ["agent_networks", "office", /id="agent_networks-fault">[^<]*is no network/],
+        ["hostnames", "", /id="hostnames-fault">[^<]*must have at least one/],
+        ["name", "-", /id="name-fault">/],
+        ["expires_at", "soon", /id="expires_at-fault">/],
+      ] as const
+    ) {
+      const answer = await browser.post(path, { ...fields, [name]: value });
+      assert.equal(answer.status, 422, name);
+      const text = await answer.text();
+      assert.match(text, fault);
+      assert.match(text, new RegExp(`name="${name}"[^>]*aria-invalid="true"`));
+      assert.match(text, /value="b"|name="name"/);
+    }
+    const saved = await browser.post(path, fields);
+    assert.equal(saved.headers.get("location"), `/page/agents/${agent.id}?done=saved`);
+    const { body } = await must(200, "GET", `/v1/agents/${agent.id}`);
+    assert.deepEqual(
+      [
+        body.name,
+        body.hostnames,
+        body.limits,
+        body.publish,
+        body.agent_networks,
+        body.group,
+        body.expires_at,
+      ],
+      [
+        ...["b", ["b.example.org", "*.b.example.org"], { monthly_bytes: 1000 }, ["tcp:2222"]],
+        ...[["192.0.2.0/24"], null, "2031-05-06T07:08:00.000Z"],
+      ],
+    );
+    // The form of before is of an older revision now.
+    const late = await browser.post(path, fields);
+    assert.equal(late.status, 412);
+    assert.match(await late.text(), /has been changed meanwhile/);
+  },
+);
+
+test("usage comes by agent, by day, and as CSV", async (master, browser) => {
+  const { management, store, time } = master;
+  const { agent } = await management.addAgent(ACTOR, { name: "a", hostnames: ["a.example.org"] });
+  const day = (back: number) => new Date(time.ms - back * 86_400_000).toISOString().slice(0, 10);
+  const used = (back: number, bytes: number) => ({
+    ...{ agent: agent.id, tenant: "default", day: day(back), streams: 1, connectedMs: 1_800_000 },
+    ...{ bytesToAgent: bytes, bytesToVisitor: 2 * bytes },
+  });
+  await store.applyReport({
+    ...{ edge: "e", epoch: "1", seq: 1, fresh: true, closed: [], watched: [], sessions: [] },
+    usage: [used(0, 1_000), used(1, 2_000), used(40, 5_000)],
+  }, time.ms);
+  await browser.login();
+  const all = await browser.get("/page/usage");
+  assert.match(all, /3\.0 kB<\/div>/);
+  assert.match(all, /1\.0 h/);
+  assert.match(await browser.get(`/page/usage?agent=${agent.id}`), new RegExp(`${day(1)}</div>.*2\\.0 kB`));
+  assert.match(await browser.get(`/page/usage?from=${day(50)}&to=${day(30)}`), /5\.0 kB/);
+  assert.match(await browser.get(`/page/usage?from=${day(20)}&to=${day(10)}`), /No usage in these days/);
+  const csv = await master.request(`/page/usage.csv?from=${day(1)}&to=${day(1)}`, {
+    headers: { Cookie: browser.cookie },
+  });
+  assert.match(csv.headers.get("content-disposition") ?? "", /^attachment; filename="usage-/);
+  assert.deepEqual((await csv.text()).trim().split("\r\n").slice(1), [
+    `${agent.id},a,default,${day(1)},2000,4000,1,1800`,
+  ]);
+});
+
+test("keys are added and taken away; a new API key is shown once", async ({ must }, browser) => {
+  await browser.login();
+  await browser.get("/page/keys");
+  const made = await browser.post("/page/keys/api", { name: "billing", scope: "read", tenant: "" });
+  const [, key = ""] = /(sallyport_key_[\w-]+)<\/textarea>/.exec(await made.text()) ?? [];
+  await must(200, "GET", "/v1/agents", undefined, { Authorization: `Bearer ${key}` });
+  assert.ok(!(await browser.get("/page/keys")).includes(key));
+  const wrong = await browser.post("/page/keys/api", { name: "-", scope: "read", tenant: "" });
+  assert.equal(wrong.status, 422);
+  assert.match(await wrong.text(), /role="alert">Cannot add API key/);
+  const [{ id }] = (await must(200, "GET", "/v1/api-keys")).body.items;
+  assert.equal((await browser.post("/page/keys/api/remove", { id })).status, 303);
+  await must(401, "GET", "/v1/agents", undefined, { Authorization: `Bearer ${key}` });
+  assert.equal((await browser.post("/page/keys/fernet", {})).status, 303);
+  const { items } = (await must(200, "GET", "/v1/keys")).body;
+  assert.equal(items.length, 2);
+  assert.match(await browser.get("/page/keys"), new RegExp(items[0].id));
+  assert.equal((await browser.post("/page/keys/fernet/retire", { id: items[1].id })).status, 303);
+  assert.equal((await browser.post("/page/keys/fernet/retire", { id: items[0].id })).status, 409);
+});
+
+test("long lists come in pages", async ({ management }, browser) => {
+  for (let at = 100; at < 155; at++) {
+    await management.addAgent(ACTOR, { name: `a${at}`, hostnames: [`a${at}.example.org`] });
+  }
+  await browser.login();
+  for (const [path, first, last] of [["/page/agents", "a100", "a154"], ["/page/audit", "a154", "a100"]]) {
+    const one = await browser.get(path as string);
+    assert.match(one, new RegExp(`${first}\\b`));
+    assert.doesNotMatch(one, new RegExp(`${last}\\b`));
+    const [, next = ""] = /href="([^"]+)" rel="next"/.exec(one) ?? [];
+    const two = await browser.get(next.replaceAll("&amp;", "&"));
+    assert.match(two, new RegExp(`${last}\\b`));
+    assert.match(two, /First page/);
+    assert.doesNotMatch(two, /rel="next"/);
+  }
 });
 
 test("a login ends by logout, after twelve hours, and with its key", async ({ must, time }, browser) => {
@@ -251,7 +406,10 @@ test("a login ends by logout, after twelve hours, and with its key", async ({ mu
   const { body } = await must(201, "POST", "/v1/api-keys", { name: "reader", scopes: ["read"] });
   await browser.login(body.key);
   assert.doesNotMatch(await browser.get("/page/agents"), /Add an agent/);
-  assert.equal((await browser.post("/page/agents", { name: "b", hostnames: "b.example.org" })).status, 403);
+  assert.equal(
+    (await browser.post("/page/agents/new", { name: "b", hostnames: "b.example.org" })).status,
+    403,
+  );
   await must(204, "DELETE", `/v1/api-keys/${body.id}`);
   await browser.get("/page/agents", 303);
 });
@@ -282,14 +440,16 @@ test("logins are bounded in number: the oldest ends", async (master, browser) =>
 });
 
 test("script and style are files of the master's own", async ({ request }) => {
-  for (const [path, type] of [["style.css", "text/css"], ["script.js", "text/javascript"]] as const) {
+  for (const [path, { type }] of Object.entries(ASSETS)) {
     const answer = await request(`/page/${path}`);
     assert.equal(answer.status, 200);
-    assert.equal(answer.headers.get("content-type"), `${type}; charset=utf-8`);
+    assert.equal(answer.headers.get("content-type"), type);
     assert.equal(answer.headers.get("x-content-type-options"), "nosniff");
     const text = await answer.text();
-    assert.doesNotMatch(text, /https?:/);
-    if (path === "script.js") new Function(text);
+    // The chart's own licence names its home.
+    assert.doesNotMatch(text.replace(/^\/\*!.*/, ""), /https?:/);
+    assert.doesNotMatch(text, /\beval\(|new Function|innerHTML|insertAdjacentHTML/);
+    if (path.endsWith(".js")) new Function(text);
   }
   assert.equal((await request("/page/login")).status, 405);
 });

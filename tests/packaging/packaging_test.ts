@@ -109,6 +109,12 @@ describe("a single file", { skip }, () => {
         const [, url = ""] = await program.seen(/session master +(http:\/\/127\.0\.0\.1:\d+)/);
         const health = await run(file, ["health", url]);
         assert.deepEqual([health.code, health.text.includes('"ready"')], [0, true], health.text);
+        // The page's files are inside as well.
+        for (const name of ["style.css", "script.js", "chart.js", "chart.css"]) {
+          const answer = await fetch(`${url}/page/${name}`);
+          assert.equal(answer.status, 200, name);
+          assert.ok((await answer.text()).length > 1_000, name);
+        }
         program.signal("SIGTERM");
         assert.equal(await program.ended, 0, program.stderr);
         const gone = await run(file, ["health", url]);

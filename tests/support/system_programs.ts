@@ -1,5 +1,5 @@
 /**
- * Programs of the system that interop tests need: nginx, haproxy, squid, a SOCKS server. Where CI is set and they are
+ * Programs of the system that interop tests need: nginx, haproxy, squid, a SOCKS server, a browser. Where CI is set and they are
  * missing, apt-get installs them; elsewhere the tests are skipped, with what to do.
  *
  * @module
@@ -16,6 +16,7 @@ const PACKAGES = {
   haproxy: "haproxy",
   squid: "squid",
   microsocks: "microsocks",
+  chromium: "chromium",
 } as const;
 
 /** A program that tests may ask for. */

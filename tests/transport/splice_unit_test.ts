@@ -153,6 +153,20 @@ describe("splice(): the idle watch", () => {
     }
   });
 
+  it("says once of a visitor that it stays, and nothing of one that leaves before", async () => {
+    let stays = 0;
+    const { time, visitor, agent } = joint({ stays: () => stays++ });
+    await time.advance(IDLE_TICK_MS - 1);
+    assert.equal(stays, 0);
+    await time.advance(IDLE_TICK_MS);
+    assert.equal(stays, 1);
+    for (const side of [visitor, agent]) side.handler.close();
+    const short = joint({ stays: () => stays++ });
+    for (const side of [short.visitor, short.agent]) side.handler.close();
+    await short.time.advance(10 * IDLE_TICK_MS);
+    assert.equal(stays, 1);
+  });
+
   it("bytes that drain towards a slow reader count", async () => {
     const { time, visitor } = joint();
     visitor.bufferedBytes = 1000;

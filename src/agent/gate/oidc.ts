@@ -7,8 +7,8 @@
 import { readFileSync } from "node:fs";
 import { randomBytes } from "node:crypto";
 import { jwtVerify, SignJWT } from "jose";
-import * as oauth from "oauth4webapi";
 import { errorMessage, SallyportError } from "../../errors.ts";
+import { type IdentityClaims, SignIn } from "../../oidc/sign_in.ts";
 import type { Clock } from "../../runtime/port.ts";
 import type { Logger } from "../../telemetry/log.ts";
 import { type Field, fieldOf } from "../../wire/http1/fields.ts";
@@ -26,10 +26,6 @@ export const OIDC_LOGOUT_PATH = "/.sallyport/oidc/logout";
 export const OIDC_SESSION_SECONDS = 12 * 3600;
 /** A visitor has so long to sign in at the provider. */
 export const OIDC_LOGIN_SECONDS = 600;
-/** A provider's answer must be there by then. */
-export const OIDC_TIMEOUT_MS = 10_000;
-/** The provider's addresses and keys are asked for again after this time. */
-const PROVIDER_REFRESH_MS = 3600_000;
 /** Longest path to which a visitor comes back. */
 const RETURN_PATH_MAX = 2_000;
 /** Groups of a visitor beyond this aren't kept, except those that let it in. */
@@ -60,11 +56,6 @@ interface Identity {
   readonly groups: readonly string[];
 }
 
-interface Provider {
-  readonly server: oauth.AuthorizationServer;
-  readonly fetchedMs: number;
-}
-
 /** Lets those through who have signed in, and are among those who may. The target gets `X-Forwarded-User` and `-Email`. */
 export function oidcGate(options: OidcGateOptions): Layer {
   const gate = new OidcGate(options);
@@ -73,19 +64,17 @@ export function oidcGate(options: OidcGateOptions): Layer {
 
 class OidcGate {
   readonly #options: OidcGateOptions;
-  readonly #client: oauth.Client;
-  readonly #clientAuth: oauth.ClientAuth;
+  readonly #signIn: SignIn;
   readonly #audience: string;
   #key: Promise<Uint8Array> | undefined;
-  #provider: Promise<Provider> | undefined;
 
   constructor(options: OidcGateOptions) {
-    const { settings: { clientId, clientSecretFile, issuer }, service } = options;
+    const { settings: { clientId, clientSecretFile, issuer }, service, clock, insecure = false } = options;
     this.#options = options;
-    this.#client = { client_id: clientId };
-    this.#clientAuth = clientSecretFile === undefined
-      ? oauth.None()
-      : oauth.ClientSecretPost(readSecret(clientSecretFile));
+    this.#signIn = new SignIn({
+      ...{ issuer, clientId, clock, insecure },
+      ...clientSecretFile === undefined ? {} : { clientSecret: readSecret(clientSecretFile) },
+    });
     this.#audience = `${service} ${issuer} ${clientId}`;
   }
 
@@ -130,34 +119,17 @@ class OidcGate {
     const page = (method === "GET" || method === "HEAD") && upgrade === undefined &&
       fieldOf(fields, "sec-fetch-mode") !== "cors";
     if (!page) return respondText(exchange, 401, "Sign in first: open this site in a browser.");
-    let server: oauth.AuthorizationServer;
+    const scope = this.#options.settings.allowedGroups === undefined ? "openid email" : "openid email groups";
+    let begun: Awaited<ReturnType<SignIn["begin"]>>;
     try {
-      server = await this.#findProvider();
+      begun = await this.#signIn.begin(`https://${authority}${OIDC_CALLBACK_PATH}`, scope);
     } catch (error) {
       return this.#unreachable(exchange, error);
     }
-    const [state, nonce, verifier] = [
-      oauth.generateRandomState(),
-      oauth.generateRandomNonce(),
-      oauth.generateRandomCodeVerifier(),
-    ];
-    const url = new URL(server.authorization_endpoint as string);
-    for (
-      const [name, value] of Object.entries({
-        client_id: this.#client.client_id,
-        redirect_uri: `https://${authority}${OIDC_CALLBACK_PATH}`,
-        response_type: "code",
-        scope: this.#options.settings.allowedGroups === undefined ? "openid email" : "openid email groups",
-        state,
-        nonce,
-        code_challenge: await oauth.calculatePKCECodeChallenge(verifier),
-        code_challenge_method: "S256",
-      })
-    ) url.searchParams.set(name, value);
     const back = target.length <= RETURN_PATH_MAX && isOwnPath(target) ? target : "/";
-    const login = await this.#sign({ state, nonce, verifier, back }, "login", OIDC_LOGIN_SECONDS);
+    const login = await this.#sign({ ...begun.pending, back }, "login", OIDC_LOGIN_SECONDS);
     respondText(exchange, 302, "Sign in at the provider.", [
-      ["location", url.href],
+      ["location", begun.url],
       ["set-cookie", cookie(LOGIN_COOKIE, login, OIDC_LOGIN_SECONDS)],
     ]);
   }
@@ -177,9 +149,8 @@ class OidcGate {
         "The sign-in took too long, or began in another browser. Open the site again.",
       );
     }
-    let server: oauth.AuthorizationServer;
     try {
-      server = await this.#findProvider();
+      await this.#signIn.discover();
     } catch (error) {
       return this.#unreachable(exchange, error);
     }
@@ -187,18 +158,7 @@ class OidcGate {
     let identity: Identity;
     try {
       const url = new URL(target, `https://${authority}`);
-      const params = oauth.validateAuthResponse(server, this.#client, url, state);
-      const answer = await oauth.authorizationCodeGrantRequest(
-        ...[server, this.#client, this.#clientAuth, params, redirect, verifier] as const,
-        this.#requestOptions,
-      );
-      const result = await oauth.processAuthorizationCodeResponse(server, this.#client, answer, {
-        expectedNonce: nonce,
-        requireIdToken: true,
-      });
-      // The ID token came over TLS from the provider itself; its signature is checked all the same.
-      await oauth.validateApplicationLevelSignature(server, answer, this.#requestOptions);
-      identity = identityOf(oauth.getValidatedIdTokenClaims(result));
+      identity = identityOf(await this.#signIn.finish(url, redirect, { state, nonce, verifier }));
     } catch (error) {
       this.#options.log.info({ visitor: visitor.address }, `Cannot sign visitor in: ${errorMessage(error)}`);
       const clear: Field = ["set-cookie", clearCookie(LOGIN_COOKIE)];
@@ -230,29 +190,6 @@ class OidcGate {
       `Cannot reach sign-in provider: ${errorMessage(error)}`,
     );
     respondText(exchange, 502, "The sign-in provider can't be reached. Try again in a moment.");
-  }
-
-  async #findProvider(): Promise<oauth.AuthorizationServer> {
-    const { clock, settings } = this.#options;
-    const known = await this.#provider?.catch(() => undefined);
-    if (known !== undefined && clock.nowMs() - known.fetchedMs < PROVIDER_REFRESH_MS) return known.server;
-    const issuer = new URL(settings.issuer);
-    this.#provider = oauth.discoveryRequest(issuer, this.#requestOptions)
-      .then((answer) => oauth.processDiscoveryResponse(issuer, answer))
-      .then((server) => {
-        if (server.authorization_endpoint === undefined) {
-          throw new Error("it names no authorization endpoint");
-        }
-        return { server, fetchedMs: clock.nowMs() };
-      });
-    return (await this.#provider).server;
-  }
-
-  get #requestOptions() {
-    return {
-      signal: () => AbortSignal.timeout(OIDC_TIMEOUT_MS),
-      ...this.#options.insecure === true ? { [oauth.allowInsecureRequests]: true } : {},
-    };
   }
 
   async #identity(fields: readonly Field[]): Promise<Identity | undefined> {
@@ -306,8 +243,7 @@ class OidcGate {
   }
 }
 
-function identityOf(claims: oauth.IDToken | undefined): Identity {
-  if (claims === undefined) throw new Error("the provider gave no ID token");
+function identityOf(claims: IdentityClaims): Identity {
   const { sub, email, email_verified: verified, groups } = claims;
   // An address that the provider hasn't checked is anybody's.
   const mail = typeof email === "string" && verified !== false ? email : undefined;

@@ -6,9 +6,10 @@
 import type { Bytes, ByteStream, ByteStreamHandler } from "../../runtime/port.ts";
 
 /** Tells of the first bytes, or of an end without one; after that it costs nothing. */
-export class FirstBytes implements ByteStream {
+export class FirstBytes implements ByteStream, ByteStreamHandler {
   readonly #conn: ByteStream;
   readonly #saw: (first: Bytes | undefined) => void;
+  #handler: ByteStreamHandler | undefined;
   #seen = false;
 
   constructor(conn: ByteStream, saw: (first: Bytes | undefined) => void) {
@@ -22,19 +23,8 @@ export class FirstBytes implements ByteStream {
 
   attach(handler: ByteStreamHandler): void {
     if (this.#seen) return this.#conn.attach(handler);
-    this.#conn.attach({
-      data: (chunk) => {
-        this.#tell(chunk);
-        this.#conn.attach(handler);
-        handler.data(chunk);
-      },
-      end: () => {
-        this.#tell(undefined);
-        handler.end();
-      },
-      drain: () => handler.drain(),
-      close: (error) => handler.close(error),
-    });
+    this.#handler = handler;
+    this.#conn.attach(this);
   }
 
   write(chunk: Bytes): boolean {
@@ -61,6 +51,28 @@ export class FirstBytes implements ByteStream {
 
   resume(): void {
     this.#conn.resume();
+  }
+
+  // From the connection, until its first bytes are there.
+
+  /** Internal. */
+  data(chunk: Bytes): void {
+    this.#tell(chunk);
+    this.#conn.attach(this.#handler!);
+    this.#handler!.data(chunk);
+  }
+  /** Internal. */
+  end(): void {
+    this.#tell(undefined);
+    this.#handler!.end();
+  }
+  /** Internal. */
+  drain(): void {
+    this.#handler!.drain();
+  }
+  /** Internal. */
+  close(error?: Error): void {
+    this.#handler!.close(error);
   }
 
   #tell(first: Bytes | undefined): void {

@@ -8,7 +8,12 @@ import { SallyportError } from "../../errors.ts";
 import type { ByteStreamHandler, Clock, Timer } from "../../runtime/port.ts";
 import type { SessionStream } from "../../transport/port.ts";
 import { UnreadStream } from "../../tunnel/requests/unread_stream.ts";
-import { ClientHelloReader, HELLO_DEADLINE_MS } from "../../wire/tls/client_hello.ts";
+import {
+  ClientHelloReader,
+  HELLO_DEADLINE_MS,
+  type HelloOutcome,
+  readClientHello,
+} from "../../wire/tls/client_hello.ts";
 
 /** A ClientHello that can't be served: the alert for the visitor, and the reason. */
 interface HelloRefusal {
@@ -30,14 +35,13 @@ export function readHello(stream: SessionStream, clock: Clock, events: HelloEven
 
 class HelloHandler implements ByteStreamHandler {
   readonly #stream: SessionStream;
-  readonly #clock: Clock;
   readonly #events: HelloEvents;
-  readonly #reader = new ClientHelloReader();
+  /** Where the ClientHello isn't whole in one piece. */
+  #reader: ClientHelloReader | undefined;
   readonly #timer: Timer;
 
   constructor(stream: SessionStream, clock: Clock, events: HelloEvents) {
     this.#stream = stream;
-    this.#clock = clock;
     this.#events = events;
     this.#timer = clock.after(HELLO_DEADLINE_MS, () => {
       const why = `Cannot serve visitor: no whole ClientHello in ${HELLO_DEADLINE_MS / 1000} s`;
@@ -46,7 +50,7 @@ class HelloHandler implements ByteStreamHandler {
   }
 
   data(chunk: Bytes): void {
-    const outcome = this.#reader.push(chunk);
+    const outcome = this.#read(chunk);
     if (outcome.kind === "incomplete") return;
     this.#timer.cancel();
     if (outcome.kind === "refused") {
@@ -56,8 +60,18 @@ class HelloHandler implements ByteStreamHandler {
       this.#events.refused({ alert: outcome.alert, error }, this.#stream);
       return;
     }
-    const unread = new UnreadStream(this.#stream, { clock: this.#clock, rest: this.#reader.bytes });
+    const unread = new UnreadStream(this.#stream, { rest: this.#reader?.bytes ?? chunk.slice() });
     this.#events.named(outcome.serverName, unread);
+  }
+
+  /** Nearly all are whole in their first piece: they are read where they stand. */
+  #read(chunk: Bytes): HelloOutcome {
+    if (this.#reader === undefined) {
+      const outcome = readClientHello(chunk);
+      if (outcome.kind !== "incomplete") return outcome;
+      this.#reader = new ClientHelloReader();
+    }
+    return this.#reader.push(chunk);
   }
 
   end(): void {

@@ -205,7 +205,7 @@ export class ServiceTable {
 
   #route(name: string, stream: SessionStream): void {
     const entry = this.#find(name);
-    if (entry !== undefined) return void entry.serve(name, stream);
+    if (entry !== undefined) return entry.serve(name, stream);
     const error = new SallyportError(
       "unrecognized_name",
       `Cannot serve visitor: no service here is called ${name}`,
@@ -284,9 +284,9 @@ class Entry {
     };
   }
 
-  /** Never rejects: what goes wrong ends the stream. */
-  async serve(name: string, stream: SessionStream): Promise<void> {
-    const { address } = stream.caller;
+  /** What goes wrong ends the stream. */
+  serve(name: string, stream: SessionStream): void {
+    const { address, port } = stream.caller;
     if (!this.#access.permits(address)) {
       return this.#refuse(stream, "access_denied", "the access list doesn't let the visitor through");
     }
@@ -305,7 +305,7 @@ class Entry {
     }
     const { clock } = this.#options.runtime;
     const startedMs = clock.nowMs();
-    const caller = { ...stream.caller, serverName: name };
+    const caller = { address, port, serverName: name };
     const visitor = new VisitorStream(stream, caller, (error) => {
       this.#left(visitor, source);
       const durationMs = Math.round(clock.nowMs() - startedMs);
@@ -324,15 +324,18 @@ class Entry {
     this.#visitorsFrom.set(source, fromSource + 1);
     this.#visitorsTotal++;
     this.#log.debug({ visitor: address, server_name: name }, "visitor connected");
-    try {
-      await this.#connector.connect(visitor);
-    } catch (error) {
+    const failed = (error: unknown) => {
       this.#log.warn(
         { visitor: address, error: asError(error) },
         `Cannot serve visitor: ${errorMessage(error)}`,
       );
       this.#failed(errorMessage(error));
       visitor.abort(asError(error));
+    };
+    try {
+      this.#connector.connect(visitor)?.catch(failed);
+    } catch (error) {
+      failed(error);
     }
   }
 

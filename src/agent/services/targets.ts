@@ -59,6 +59,7 @@ export class TargetPool implements Targets {
   }
 
   candidates(): readonly Target[] {
+    if (this.#entries.length === 1) return [this.#entries[0]!.target];
     return this.#entries.toSorted((a, b) => this.#rank(a) - this.#rank(b)).map(({ target }) => target);
   }
 

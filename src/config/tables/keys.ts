@@ -83,6 +83,31 @@ export const KEYS = {
     commands: MASTERS,
     schema: value.path,
   }),
+  oidcClientId: optional({
+    flag: "oidc-client-id",
+    placeholder: "NAME",
+    description:
+      "What the identity provider calls the session master: people may then log in by it at the page. " +
+      "Its redirect address is /page/login/callback.",
+    commands: MASTERS,
+    schema: value.path,
+  }),
+  oidcClientSecret: optional({
+    flag: "oidc-client-secret",
+    placeholder: "SECRET",
+    description:
+      "What the session master proves itself to the identity provider by. None for a public client.",
+    commands: MASTERS,
+    schema: value.path,
+  }),
+  oidcClientSecretFile: optional({
+    flag: "oidc-client-secret-file",
+    placeholder: "FILE",
+    description: "File with the secret.",
+    commands: MASTERS,
+    fileOf: "oidcClientSecret",
+    schema: value.path,
+  }),
   streamsPerSource: setting({
     flag: "streams-per-source",
     placeholder: "COUNT",

@@ -13,6 +13,9 @@ import type { StreamLimits } from "./limited_stream.ts";
 import { TokenBucket } from "./token_bucket.ts";
 
 type Used = Omit<ReportedUsage, "agent" | "tenant" | "day">;
+type Counted = { -readonly [Name in keyof Used]: Used[Name] };
+
+const DAY_MS = 86_400_000;
 
 /** See the module. */
 export class Account implements StreamLimits {
@@ -34,7 +37,10 @@ export class Account implements StreamLimits {
   /** Since when at least one session stands, as far as it hasn't been counted. */
   #connectedFromMs: number | undefined;
   /** By day, what hasn't been reported. */
-  #used = new Map<string, Used>();
+  #used = new Map<string, Counted>();
+  /** Today's, and until when it is. */
+  #counted: Counted | undefined;
+  #countedUntilMs = 0;
 
   constructor(agent: string, claim: AgentClaim, clock: Clock) {
     this.agent = agent;
@@ -137,6 +143,7 @@ export class Account implements StreamLimits {
     const { agent, tenant } = this;
     const taken = [...this.#used].map(([day, used]) => ({ agent, tenant, day, ...used }));
     this.#used.clear();
+    this.#counted = undefined;
     this.#sent += this.#fresh;
     this.#fresh = 0;
     return taken;
@@ -176,13 +183,18 @@ export class Account implements StreamLimits {
     this.#connectedFromMs = nowMs;
   }
 
-  #today(): { -readonly [Name in keyof Used]: Used[Name] } {
-    const day = dayOf(this.clock.wallMs());
+  #today(): Counted {
+    const wallMs = this.clock.wallMs();
+    // A date's text costs more than all the rest that is done here for a visitor.
+    if (this.#counted !== undefined && wallMs < this.#countedUntilMs) return this.#counted;
+    const day = dayOf(wallMs);
     let used = this.#used.get(day);
     if (used === undefined) {
       used = { bytesToAgent: 0, bytesToVisitor: 0, streams: 0, connectedMs: 0 };
       this.#used.set(day, used);
     }
+    this.#counted = used;
+    this.#countedUntilMs = (Math.floor(wallMs / DAY_MS) + 1) * DAY_MS;
     return used;
   }
 }

@@ -270,7 +270,7 @@ export function addAgentsApi(
 }
 
 /** A body's members as the model has them. */
-function changeOf(
+export function changeOf(
   body: Omit<z.output<typeof AgentChangeSchema>, "expires_at"> & {
     readonly tenant?: string;
     readonly expires_at?: string | null;

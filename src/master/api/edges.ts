@@ -6,13 +6,11 @@
 import { createRoute, type OpenAPIHono, z } from "@hono/zod-openapi";
 import type { MiddlewareHandler } from "hono";
 import type { FernetRing } from "../../crypto/fernet.ts";
-import { errorMessage } from "../../errors.ts";
 import { type EdgeProof, openEdgeProof, StreamSealer } from "../../protocol/token/edge_proof.ts";
 import type { Clock } from "../../runtime/port.ts";
 import type { Logger } from "../../telemetry/log.ts";
 import {
   CONTROL_HEARTBEAT_MS,
-  type EdgeMessage,
   EdgeReportSchema,
   ReportReceiptSchema,
 } from "../../wire/control/control_messages.ts";
@@ -20,6 +18,7 @@ import type { MasterEnv } from "../env.ts";
 import { bearerOf, boundedJson, type FailureGuard, unknownKey } from "../guards.ts";
 import type { Management } from "../management.ts";
 import { Problem } from "../problem.ts";
+import { TextStream } from "../text_stream.ts";
 import { bodyFaults, json, secured } from "./parts.ts";
 
 /** Body of an edge's report: it names thousands of sessions after a start. */
@@ -141,47 +140,19 @@ async function lines(
   over: (why: string) => void,
 ): Promise<ReadableStream<Uint8Array>> {
   const sealer = new StreamSealer(key);
-  const encoder = new TextEncoder();
-  const waiting: EdgeMessage[] = [];
-  let controller: ReadableStreamDefaultController<Uint8Array> | undefined;
-  let done = false;
-  const end = (why: string) => {
-    if (done) return;
-    done = true;
-    timer.cancel();
-    undo();
-    over(why);
-  };
-  const send = (text: string) => {
-    if (done || controller === undefined) return;
-    try {
-      if ((controller.desiredSize ?? 0) < -WAITING_MAX) throw new Error("it doesn't read");
-      controller.enqueue(encoder.encode(`${text}\n`));
-    } catch (error) {
-      end(errorMessage(error));
-      try {
-        controller.error(error);
-      } catch {
-        // It is over already.
-      }
-    }
-  };
-  const tell = (message: EdgeMessage) => {
-    if (controller === undefined) waiting.push(message);
-    else send(sealer.seal(JSON.stringify(message)));
-  };
-  const undo = await hub.listen(since, tell);
-  const beat = () =>
-    clock.after(CONTROL_HEARTBEAT_MS, () => {
-      send("");
-      if (!done) timer = beat();
-    });
-  let timer = beat();
-  return new ReadableStream<Uint8Array>({
-    start(own) {
-      controller = own;
-      for (const message of waiting.splice(0)) tell(message);
+  let undo = () => {};
+  const stream = new TextStream({
+    clock,
+    heartbeat: "\n",
+    heartbeatMs: CONTROL_HEARTBEAT_MS,
+    chunksMax: WAITING_MAX,
+    closing: hub.closing,
+    over(why) {
+      undo();
+      over(why);
     },
-    cancel: () => end("it has gone"),
   });
+  undo = await hub.listen(since, (message) => stream.send(`${sealer.seal(JSON.stringify(message))}\n`));
+  if (stream.isOver) undo();
+  return stream.body;
 }

@@ -6,7 +6,7 @@
 import { createRoute, type OpenAPIHono, z } from "@hono/zod-openapi";
 import { dayOf } from "../../wire/control/control_messages.ts";
 import type { MasterEnv } from "../env.ts";
-import { ALL_TENANTS } from "../model.ts";
+import { ALL_TENANTS, type UsageRow } from "../model.ts";
 import { Problem } from "../problem.ts";
 import { actorOf, type ApiParts, changing, denials, json, missing, reading, secured } from "./parts.ts";
 import {
@@ -24,9 +24,8 @@ import {
 export const USAGE_DAYS_MAX = 400;
 
 const DAY_MS = 24 * 3_600_000;
-const day = z.string().regex(/^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])$/, {
-  error: "must be a day such as 2026-11-27",
-});
+const DAY = /^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])$/;
+const day = z.string().regex(DAY, { error: "must be a day such as 2026-11-27" });
 const agent = z.string().max(300).optional().openapi({
   description: "The agent's id, or its name",
   example: "home",
@@ -141,17 +140,12 @@ export function addRecordsApi(app: OpenAPIHono<MasterEnv>, parts: ApiParts) {
     const { agent, format } = c.req.valid("query");
     const nowMs = clock.wallMs();
     const { from = dayOf(nowMs - 30 * DAY_MS), to = dayOf(nowMs) } = c.req.valid("query");
-    const days = (Date.parse(to) - Date.parse(from)) / DAY_MS;
-    if (days < 0 || days >= USAGE_DAYS_MAX) {
-      const detail = days < 0 ? "is behind to" : `is more than ${USAGE_DAYS_MAX} days before to`;
-      throw new Problem(422, `Cannot list usage: from ${detail}`, { errors: [{ member: "from", detail }] });
-    }
-    const rows = await store.usage({ from, to, ...ofTenant(actor), ...await ofAgent(actor, agent) });
-    const items = rows.map(usageJson);
+    const days = usageDays(from, to);
+    const rows = await store.usage({ ...days, ...ofTenant(actor), ...await ofAgent(actor, agent) });
     const wantsCsv = format === "csv" ||
       (format === undefined && /\btext\/csv\b/.test(c.req.header("accept") ?? ""));
-    if (!wantsCsv) return c.json({ items }, 200);
-    return c.body(csv(items), 200, { "Content-Type": "text/csv; charset=utf-8" }) as never;
+    if (!wantsCsv) return c.json({ items: rows.map(usageJson) }, 200);
+    return c.body(usageCsv(rows), 200, { "Content-Type": "text/csv; charset=utf-8" }) as never;
   });
   app.openapi(own.audit, async (c) => {
     const { subject, limit, cursor } = c.req.valid("query");
@@ -166,8 +160,24 @@ export function addRecordsApi(app: OpenAPIHono<MasterEnv>, parts: ApiParts) {
   return Object.values(own);
 }
 
-/** A table in CSV (RFC 4180). A cell that a spreadsheet would take for a formula is quoted with an apostrophe. */
-function csv(items: readonly z.infer<typeof UsageSchema>[]): string {
+/** The days of a question about usage. Throws 422 for those that aren't some, and for too many. */
+export function usageDays(from: string, to: string): { readonly from: string; readonly to: string } {
+  for (const [member, text] of [["from", from], ["to", to]] as const) {
+    if (DAY.test(text) && !Number.isNaN(Date.parse(text))) continue;
+    const detail = "must be a day such as 2026-11-27";
+    throw new Problem(422, `Cannot list usage: ${member} ${detail}`, { errors: [{ member, detail }] });
+  }
+  const days = (Date.parse(to) - Date.parse(from)) / DAY_MS;
+  if (days < 0 || days >= USAGE_DAYS_MAX) {
+    const detail = days < 0 ? "is behind to" : `is more than ${USAGE_DAYS_MAX} days before to`;
+    throw new Problem(422, `Cannot list usage: from ${detail}`, { errors: [{ member: "from", detail }] });
+  }
+  return { from, to };
+}
+
+/** Usage in CSV (RFC 4180). A cell that a spreadsheet would take for a formula is quoted with an apostrophe. */
+export function usageCsv(rows: readonly UsageRow[]): string {
+  const items = rows.map(usageJson);
   const columns = Object.keys(UsageSchema.shape) as (keyof z.infer<typeof UsageSchema>)[];
   const cell = (value: string | number) => {
     const text = typeof value === "string" && /^[=+\-@\t\r]/.test(value) ? `'${value}` : String(value);

@@ -8,23 +8,38 @@
  */
 import type { Context, Handler, Hono } from "hono";
 import { deleteCookie, getCookie, setCookie } from "hono/cookie";
+import { encodeQR } from "qr";
+import { errorMessage } from "../../errors.ts";
+import { SignIn } from "../../oidc/sign_in.ts";
 import type { Clock } from "../../runtime/port.ts";
 import type { Logger } from "../../telemetry/log.ts";
 import { dayOf } from "../../wire/control/control_messages.ts";
 import { formatJoinLink } from "../../wire/token/join_link.ts";
+import { changeOf } from "../api/agents.ts";
 import { actorOf } from "../api/parts.ts";
-import { AgentCreateSchema, PAGE_MAX } from "../api/schemas.ts";
-import type { Credentials } from "../credentials.ts";
+import { usageCsv, usageDays } from "../api/records.ts";
+import { AgentChangeSchema, AgentCreateSchema, ApiKeyCreateSchema } from "../api/schemas.ts";
+import type { Credential, Credentials } from "../credentials.ts";
 import type { MasterEnv } from "../env.ts";
 import { allowsScope, boundedForm, type FailureGuard } from "../guards.ts";
 import type { Actor, IssuedJoin, Management } from "../management.ts";
 import { type Agent, ALL_TENANTS } from "../model.ts";
-import { Problem, schemaProblem } from "../problem.ts";
+import { claimsCredential } from "../oidc.ts";
+import { Problem, PROBLEM_TYPE, schemaProblem } from "../problem.ts";
 import type { IssueLimit } from "../rate_limits.ts";
+import { ASSETS } from "./assets.ts";
+import { agentBody } from "./forms.ts";
+import type { Html, Viewer } from "./layout.tsx";
+import { LiveFeeds } from "./live.ts";
 import { PAGE_SESSION_MS, PageSessions, sameText } from "./page_sessions.ts";
-import { SCRIPT } from "./script.ts";
-import { STYLE } from "./style.ts";
-import * as views from "./views.ts";
+import { AgentFormView, fieldsOf } from "./views/agent_form.tsx";
+import { AgentsView, AgentView, StartView } from "./views/agents.tsx";
+import { AuditView } from "./views/audit.tsx";
+import { KeysView } from "./views/keys.tsx";
+import { ErrorView, LoginView, WelcomeView } from "./views/login.tsx";
+import { OverviewView } from "./views/overview.tsx";
+import { SessionsView } from "./views/sessions.tsx";
+import { UsageView } from "./views/usage.tsx";
 
 /** What browsers may do with an answer of the page. */
 export const PAGE_POLICY = [
@@ -36,23 +51,44 @@ export const PAGE_POLICY = [
   "form-action 'self'",
   "frame-ancestors 'none'",
   "base-uri 'none'",
+  "require-trusted-types-for 'script'",
+  "trusted-types 'none'",
 ].join("; ");
 
 /** The page's paths beside `/`. */
 export const PAGE_ROUTES = [
-  ...["agents", "agents/{id}", "sessions", "usage", "audit", "live", "style.css", "script.js"]
-    .map((path) => ({ method: "get", path: `/page/${path}` })),
   ...[
-    ...["login", "logout", "agents", "sessions/close"],
-    ...["suspend", "resume", "rotate", "remove"].map((verb) => `agents/{id}/${verb}`),
+    ...[
+      "agents",
+      "agents/new",
+      "agents/{id}",
+      "agents/{id}/edit",
+      "sessions",
+      "usage",
+      "usage.csv",
+      "audit",
+      "keys",
+    ],
+    ...["login/provider", "login/callback", "events", ...Object.keys(ASSETS)],
+  ].map((path) => ({ method: "get", path: `/page/${path}` })),
+  ...[
+    ...["login", "logout", "agents/new", "sessions/close"],
+    ...["edit", "suspend", "resume", "rotate", "remove", "close"].map((verb) => `agents/{id}/${verb}`),
+    ...["api", "api/remove", "fernet", "fernet/retire"].map((verb) => `keys/${verb}`),
   ].map((path) => ({ method: "post", path: `/page/${path}` })),
 ];
 
+/** A login at the identity provider must come back within this time. */
+const PENDING_S = 600;
+const PENDING_COOKIE = "sallyport-login";
 const PAGE_LIMIT = 50;
+/** Sessions that the overview shows. */
+const OVERVIEW_SESSIONS = 20;
 const USAGE_DAYS = 30;
-const USAGE_ROWS_MAX = 500;
 const DAY_MS = 24 * 3_600_000;
 const KEY_MAX_LENGTH = 4096;
+/** What a start command offers until its reader puts the service there. */
+const START_TARGET = "http://127.0.0.1:3000";
 
 /** What {@link addPage} works with. */
 interface PageParts {
@@ -63,6 +99,17 @@ interface PageParts {
   /** Counts requests by credential. */
   readonly calls: IssueLimit;
   readonly log: Logger;
+  /** An identity provider that people may log in by. */
+  readonly provider?: PageProvider | undefined;
+}
+
+/** See {@link PageParts.provider}. */
+export interface PageProvider {
+  readonly issuer: string;
+  /** What the provider calls the session master. */
+  readonly clientId: string;
+  /** What the session master proves itself by; absent for a public client. */
+  readonly clientSecret?: string;
 }
 
 type C = Context<MasterEnv>;
@@ -71,14 +118,19 @@ type C = Context<MasterEnv>;
 interface Visit {
   readonly c: C;
   readonly actor: Actor;
-  readonly viewer: views.Viewer;
+  readonly viewer: Viewer;
 }
 
 /** Adds the page; gives way at `/` to clients that don't accept HTML. */
 export function addPage(app: Hono<MasterEnv>, parts: PageParts): void {
-  const { management, clock, credentials, failures, calls, log } = parts;
-  const { store } = management;
+  const { management, clock, credentials, failures, calls, log, provider } = parts;
+  const { store, hub } = management;
+  const issuer = provider && new URL(provider.issuer);
+  const signIn = provider && new SignIn({ ...provider, clock, insecure: isLocal(provider.issuer) });
+  const login = (wrong?: string) =>
+    LoginView({ provider: issuer?.hostname, ...wrong === undefined ? {} : { wrong } });
   const sessions = new PageSessions(credentials, clock);
+  const feeds = new LiveFeeds({ store, clock, closing: hub.closing });
 
   /** Answers with the page's headers; problems too are HTML. */
   const page = (work: (c: C) => Promise<Response> | Response): Handler<MasterEnv> => async (c) => {
@@ -86,7 +138,8 @@ export function addPage(app: Hono<MasterEnv>, parts: PageParts): void {
       return withPolicy(await work(c));
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
-      const answer = withPolicy(await c.html(views.errorView(error.message), error.status));
+      const view = ErrorView({ detail: error.message, requestId: c.get("requestId") });
+      const answer = withPolicy(await c.html(view, error.status));
       for (const [name, value] of Object.entries(error.headers)) answer.headers.set(name, value);
       return answer;
     }
@@ -104,19 +157,24 @@ export function addPage(app: Hono<MasterEnv>, parts: PageParts): void {
       });
     }
     c.set("credential", credential);
+    const actor = actorOf(c);
     const mayChange = allowsScope(credential.scopes ?? [], "admin");
-    return { c, actor: actorOf(c), viewer: { name: credential.id, mayChange, token } };
+    const allTenants = actor.tenant === ALL_TENANTS;
+    return { c, actor, viewer: { name: credential.id, mayChange, allTenants, token } };
   };
 
-  const shows = (path: string, show: (visit: Visit) => Promise<views.Html>) => {
+  /** A path that a login is needed for; others are sent to the login. */
+  const answers = (path: string, answer: (visit: Visit) => Promise<Response> | Response) => {
     app.get(
       path,
       page(async (c) => {
         const visit = await visitOf(c);
-        return visit === undefined ? c.redirect("/", 303) : c.html(await show(visit));
+        return visit === undefined ? c.redirect("/", 303) : await answer(visit);
       }),
     );
   };
+  const shows = (path: string, show: (visit: Visit) => Promise<Html>) =>
+    answers(path, async (visit) => visit.c.html(await show(visit)));
 
   const changes = (
     path: string,
@@ -128,24 +186,25 @@ export function addPage(app: Hono<MasterEnv>, parts: PageParts): void {
       page(async (c) => {
         refuseOtherOrigin(c);
         const visit = await visitOf(c);
-        if (visit === undefined) return c.html(views.loginView("Your login has ended; log in again."), 401);
+        if (visit === undefined) {
+          return await c.html(login("Your login has ended; log in again."), 401);
+        }
         const form = await boundedForm(c.req.raw, clock);
         if (!sameText(form.get("token") ?? "", visit.viewer.token)) {
           throw new Problem(403, "Cannot do this: the form is not of this login; load the page again");
         }
-        if (scope === "admin" && !visit.viewer.mayChange) {
-          throw new Problem(403, `Cannot do this: ${visit.viewer.name} doesn't have the scope admin`);
-        }
+        if (scope === "admin") refuseReaders(visit.viewer);
         return await change(visit, form);
       }),
     );
   };
 
-  const live = async ({ actor }: Visit) =>
-    views.liveView(
-      await management.agents(actor, { limit: PAGE_MAX }),
-      await store.sessions({ limit: PAGE_MAX, ...ofTenant(actor) }),
-    );
+  const overview = async ({ actor, viewer }: Visit) => {
+    const nowMs = clock.wallMs();
+    const totals = await store.totals({ from: dayOf(nowMs), ...ofTenant(actor) });
+    const live = await store.sessions({ limit: OVERVIEW_SESSIONS, ...ofTenant(actor) });
+    return OverviewView({ viewer, totals, sessions: live.items, nowMs });
+  };
 
   app.get("/", async (c, next) => {
     // The index below answers programs.
@@ -156,27 +215,39 @@ export function addPage(app: Hono<MasterEnv>, parts: PageParts): void {
     }
     const answer = page(async () => {
       const visit = await visitOf(c);
-      return visit === undefined
-        ? c.html(views.loginView())
-        : c.html(views.overviewView(visit.viewer, await live(visit)));
+      return await c.html(visit === undefined ? login() : await overview(visit));
     });
     const answered = await answer(c, next) as Response;
     answered.headers.set("Vary", "Accept");
     return answered;
   });
   app.get(
-    "/page/live",
+    "/page/events",
     page(async (c) => {
       const visit = await visitOf(c);
-      return visit === undefined ? c.text("", 401) : c.html(await live(visit));
+      if (visit === undefined) return c.text("", 401);
+      return c.body(feeds.open(ofTenant(visit.actor).tenant), 200, {
+        "Content-Type": "text/event-stream; charset=utf-8",
+        "X-Accel-Buffering": "no",
+      });
     }),
   );
-  app.get("/page/style.css", page((c) => c.body(STYLE, 200, { "Content-Type": "text/css; charset=utf-8" })));
-  app.get(
-    "/page/script.js",
-    page((c) => c.body(SCRIPT, 200, { "Content-Type": "text/javascript; charset=utf-8" })),
-  );
+  app.get("/page/*", async (c, next) => {
+    await next();
+    // What isn't there is said in the page's own manner.
+    if (c.res.status !== 404 || c.req.header("accept")?.includes("text/html") !== true) return;
+    if (c.res.headers.get("content-type") !== PROBLEM_TYPE) return;
+    const view = ErrorView({ detail: "There is no such page.", requestId: c.get("requestId") });
+    c.res = withPolicy(await c.html(view, 404));
+  });
+  for (const [name, { type, text }] of Object.entries(ASSETS)) {
+    app.get(`/page/${name}`, page((c) => c.body(text, 200, { "Content-Type": type })));
+  }
 
+  const opened = (c: C, credential: Credential, secret: string) => {
+    setCookie(c, cookieName(c), secret, { ...cookieOptions(c), maxAge: PAGE_SESSION_MS / 1000 });
+    log.info({ client: credential.id, remote: failures.remoteOf(c) }, "login at the page");
+  };
   app.post(
     "/page/login",
     page(async (c) => {
@@ -192,104 +263,249 @@ export function addPage(app: Hono<MasterEnv>, parts: PageParts): void {
           { remote: failures.remoteOf(c), reason: "credential_refused", path: c.req.path },
           "login refused: unknown credential",
         );
-        return c.html(views.loginView("This key is not known."), 401);
+        return await c.html(login("This key is not known."), 401);
       }
       if (!allowsScope(credential.scopes ?? [], "read")) {
-        return c.html(views.loginView("This key doesn't have the scope read."), 403);
+        return await c.html(login("This key doesn't have the scope read."), 403);
       }
-      setCookie(c, cookieName(c), sessions.open(key), {
-        ...cookieOptions(c),
-        maxAge: PAGE_SESSION_MS / 1000,
-      });
-      log.info({ client: credential.id, remote: failures.remoteOf(c) }, "login at the page");
+      opened(c, credential, sessions.open(key));
       return c.redirect("/", 303);
     }),
   );
+  if (signIn !== undefined) {
+    app.get(
+      "/page/login/provider",
+      page(async (c) => {
+        await failures.check(c);
+        try {
+          const { url, pending } = await signIn.begin(callbackOf(c), "openid profile email");
+          setCookie(c, PENDING_COOKIE, Object.values(pending).join("."), pendingOptions(c, PENDING_S));
+          return c.redirect(url, 303);
+        } catch (error) {
+          log.warn({ issuer: provider?.issuer }, `Cannot reach identity provider: ${errorMessage(error)}`);
+          return await c.html(login("The identity provider can't be reached. Try again in a moment."), 503);
+        }
+      }),
+    );
+    app.get(
+      "/page/login/callback",
+      page(async (c) => {
+        await failures.check(c);
+        const [state, nonce, verifier] = (getCookie(c, PENDING_COOKIE) ?? "").split(".");
+        setCookie(c, PENDING_COOKIE, "", pendingOptions(c, 0));
+        if (!state || !nonce || !verifier) {
+          return await c.html(login("The login took too long, or began in another browser. Try again."), 400);
+        }
+        let credential: Credential;
+        try {
+          // The host is what the provider was told, whatever a proxy makes of the scheme.
+          const callback = new URL(callbackOf(c) + new URL(c.req.url).search);
+          const claims = await signIn.finish(callback, callbackOf(c), { state, nonce, verifier });
+          // The login lasts as one by key does, not as long as the token that vouched for it.
+          const { exp: _, ...lasting } = claims;
+          credential = claimsCredential(lasting);
+        } catch (error) {
+          await failures.count(c);
+          log.warn(
+            { remote: failures.remoteOf(c), reason: "credential_refused", path: c.req.path },
+            `login refused: ${errorMessage(error)}`,
+          );
+          return await c.html(login("The identity provider didn't log you in. Try again."), 401);
+        }
+        if (!allowsScope(credential.scopes ?? [], "read")) {
+          const id = credential.id.replace(/^oidc:/, "");
+          return await c.html(login(`You are ${id}, who doesn't have the scope read here.`), 403);
+        }
+        opened(c, credential, sessions.openFor(credential));
+        return await c.html(WelcomeView());
+      }),
+    );
+  }
   changes("/page/logout", ({ c }) => {
     sessions.close(getCookie(c, cookieName(c)) ?? "");
     deleteCookie(c, cookieName(c), cookieOptions(c));
     return Promise.resolve(c.redirect("/", 303));
   }, "none");
 
-  const started = ({ c, viewer }: Visit, agent: Agent, join: IssuedJoin) => {
+  const started = async ({ c, viewer }: Visit, agent: Agent, join: IssuedJoin) => {
     const link = formatJoinLink({ master: originOf(c), code: join.code }).replaceAll("'", "%27");
-    const command = `sallyport agent --join '${link}' --to 127.0.0.1:443`;
-    return c.html(views.startView(viewer, agent, command, join.expiresAtMs));
+    const command = `sallyport agent --join '${link}' --to ${START_TARGET}`;
+    const qr = encodeQR(command, "svg", { border: 2, optimize: true });
+    return await c.html(StartView({ viewer, agent, command, qr, expiresAtMs: join.expiresAtMs }));
   };
   shows("/page/agents", async ({ c, actor, viewer }) => {
     const search = c.req.query("search")?.slice(0, 255) ?? "";
     const state = (["active", "suspended"] as const).find((known) => known === c.req.query("state"));
+    const paged = pageOf(c);
     const agents = await management.agents(actor, {
-      ...pageOf(c),
+      ...paged,
       ...search === "" ? {} : { search },
       ...state === undefined ? {} : { state },
     });
-    return views.agentsView(viewer, agents, { search, ...state && { state } });
+    return AgentsView({
+      viewer,
+      agents,
+      sessions: await store.sessionCounts(agents.items.map(({ id }) => id)),
+      query: { search, state: state ?? "", cursor: paged.cursor },
+      done: c.req.query("done"),
+    });
   });
-  changes("/page/agents", async (visit, fields) => {
+  shows("/page/agents/new", ({ viewer }) => {
+    refuseReaders(viewer);
+    return Promise.resolve(AgentFormView({ viewer, fields: {} }));
+  });
+  changes("/page/agents/new", async (visit, form) => {
     const { c, actor, viewer } = visit;
-    const field = (name: string) => (fields.get(name) ?? "").trim();
-    const form = { name: field("name"), hostnames: field("hostnames"), notes: field("notes") };
+    const { fields, body } = agentBody(form, "create");
     try {
-      const wanted = AgentCreateSchema.safeParse({
-        ...form,
-        hostnames: form.hostnames.split(/[\s,]+/).filter((name) => name !== ""),
-      });
+      const wanted = AgentCreateSchema.safeParse(body);
       if (!wanted.success) throw schemaProblem("Cannot add agent", wanted.error);
-      const { name, hostnames, notes, join_ttl_seconds } = wanted.data;
-      const { agent, join } = await management.addAgent(
-        actor,
-        { name, hostnames, ...notes === undefined ? {} : { notes } },
-        join_ttl_seconds,
-      );
-      return started(visit, agent, join);
+      const { name, hostnames } = wanted.data;
+      const policy = { ...changeOf(wanted.data), name, hostnames };
+      const { agent, join } = await management.addAgent(actor, policy, wanted.data.join_ttl_seconds);
+      return await started(visit, agent, join);
     } catch (error) {
-      if (!(error instanceof Problem)) throw error;
-      const agents = await management.agents(actor, { limit: PAGE_LIMIT });
-      return c.html(views.agentsView(viewer, agents, { form, wrong: error.message }), error.status);
+      return await c.html(
+        AgentFormView({ viewer, fields, wrong: wrongOf(error) }),
+        (error as Problem).status,
+      );
     }
   });
   shows("/page/agents/:id", async ({ c, actor, viewer }) => {
-    const agent = await management.agent(actor, c.req.param("id") ?? "");
-    return views.agentView(viewer, agent, await store.sessions({ agent: agent.id, limit: PAGE_LIMIT }));
+    const agent = await management.agent(actor, idOf(c));
+    const live = await store.sessions({ agent: agent.id, limit: PAGE_LIMIT });
+    return AgentView({ viewer, agent, sessions: live, nowMs: clock.wallMs(), done: c.req.query("done") });
+  });
+  shows("/page/agents/:id/edit", async ({ c, actor, viewer }) => {
+    refuseReaders(viewer);
+    const agent = await management.agent(actor, idOf(c));
+    return AgentFormView({ viewer, agent, fields: fieldsOf(agent) });
+  });
+  changes("/page/agents/:id/edit", async ({ c, actor, viewer }, form) => {
+    const agent = await management.agent(actor, idOf(c));
+    const { fields, body } = agentBody(form, "change");
+    try {
+      const wanted = AgentChangeSchema.safeParse(body);
+      if (!wanted.success) throw schemaProblem("Cannot change agent", wanted.error);
+      const revision = Number(form.get("revision"));
+      await management.changeAgent(actor, agent.id, changeOf(wanted.data), revision);
+      return c.redirect(`${pathOf(agent)}?done=saved`, 303);
+    } catch (error) {
+      const wrong = wrongOf(error);
+      return await c.html(AgentFormView({ viewer, agent, fields, wrong }), (error as Problem).status);
+    }
   });
   for (const verb of ["suspend", "resume"] as const) {
     changes(`/page/agents/:id/${verb}`, async ({ c, actor }) => {
-      const { id } = await management[verb](actor, c.req.param("id") ?? "");
-      return c.redirect(`/page/agents/${encodeURIComponent(id)}`, 303);
+      const agent = await management[verb](actor, idOf(c));
+      return c.redirect(`${pathOf(agent)}?done=${verb === "suspend" ? "suspended" : "resumed"}`, 303);
     });
   }
   changes("/page/agents/:id/rotate", async (visit) => {
-    const { agent, join } = await management.rotate(visit.actor, visit.c.req.param("id") ?? "");
-    return started(visit, agent, join);
+    const { agent, join } = await management.rotate(visit.actor, idOf(visit.c));
+    return await started(visit, agent, join);
   });
   changes("/page/agents/:id/remove", async ({ c, actor }) => {
-    await management.removeAgent(actor, c.req.param("id") ?? "");
-    return c.redirect("/page/agents", 303);
+    await management.removeAgent(actor, idOf(c));
+    return c.redirect("/page/agents?done=removed", 303);
+  });
+  changes("/page/agents/:id/close", async ({ c, actor }, form) => {
+    const agent = await management.agent(actor, idOf(c));
+    await management.closeSession(actor, form.get("id") ?? "");
+    return c.redirect(`${pathOf(agent)}?done=disconnected`, 303);
   });
 
-  shows(
-    "/page/sessions",
-    async ({ c, actor, viewer }) =>
-      views.sessionsView(viewer, await store.sessions({ ...pageOf(c), ...ofTenant(actor) })),
-  );
+  shows("/page/sessions", async ({ c, actor, viewer }) => {
+    const paged = pageOf(c);
+    const live = await store.sessions({ ...paged, ...ofTenant(actor) });
+    const nowMs = clock.wallMs();
+    return SessionsView({ viewer, sessions: live, nowMs, cursor: paged.cursor, done: c.req.query("done") });
+  });
   changes("/page/sessions/close", async ({ c, actor }, form) => {
     await management.closeSession(actor, form.get("id") ?? "");
-    return c.redirect("/page/sessions", 303);
+    return c.redirect("/page/sessions?done=disconnected", 303);
   });
-  shows("/page/usage", async ({ c, actor, viewer }) => {
+
+  const usageOf = async ({ c, actor }: Visit) => {
+    const id = c.req.query("agent");
+    const agent = id === undefined || id === "" ? undefined : await management.agent(actor, id);
     const nowMs = clock.wallMs();
-    const name = c.req.query("agent");
-    const agent = name === undefined ? {} : { agent: (await management.agent(actor, name)).id };
-    const days = { from: dayOf(nowMs - USAGE_DAYS * DAY_MS), to: dayOf(nowMs) };
-    const rows = await store.usage({ ...days, ...ofTenant(actor), ...agent });
-    return views.usageView(viewer, rows, USAGE_ROWS_MAX);
+    const day = (name: string, otherwise: number) => c.req.query(name) || dayOf(otherwise);
+    const days = usageDays(day("from", nowMs - (USAGE_DAYS - 1) * DAY_MS), day("to", nowMs));
+    const rows = await store.usage({ ...days, ...ofTenant(actor), ...agent && { agent: agent.id } });
+    return { ...days, rows, ...agent && { agent } };
+  };
+  shows("/page/usage", async (visit) => UsageView({ viewer: visit.viewer, ...await usageOf(visit) }));
+  answers("/page/usage.csv", async (visit) => {
+    const { rows, from, to } = await usageOf(visit);
+    return visit.c.body(usageCsv(rows), 200, {
+      "Content-Type": "text/csv; charset=utf-8",
+      "Content-Disposition": `attachment; filename="usage-${from}-${to}.csv"`,
+    });
   });
   shows("/page/audit", async ({ c, actor, viewer }) => {
     const subject = c.req.query("subject")?.slice(0, 300) ?? "";
-    const query = { ...pageOf(c), ...ofTenant(actor), ...subject === "" ? {} : { subject } };
-    return views.auditView(viewer, await store.audit(query), subject);
+    const paged = pageOf(c);
+    const query = { ...paged, ...ofTenant(actor), ...subject === "" ? {} : { subject } };
+    return AuditView({ viewer, records: await store.audit(query), subject, cursor: paged.cursor });
   });
+
+  const keys = async ({ actor, viewer }: Visit) => ({
+    viewer,
+    // Fernet keys are every tenant's.
+    fernet: viewer.allTenants ? management.keys.list() : undefined,
+    api: await management.apiKeys(actor),
+  });
+  shows("/page/keys", async (visit) => KeysView({ ...await keys(visit), done: visit.c.req.query("done") }));
+  changes("/page/keys/api", async (visit, fields) => {
+    const { c, actor } = visit;
+    const field = (name: string) => (fields.get(name) ?? "").trim();
+    const form = { name: field("name"), scope: field("scope"), tenant: field("tenant") };
+    try {
+      const wanted = ApiKeyCreateSchema.safeParse({
+        name: form.name,
+        scopes: [form.scope],
+        ...form.tenant === "" ? {} : { tenant: form.tenant },
+      });
+      if (!wanted.success) throw schemaProblem("Cannot add API key", wanted.error);
+      const { name, scopes, hostnames, publish, tenant = actor.tenant } = wanted.data;
+      const { key } = await management.addApiKey(actor, { name, scopes, hostnames, publish, tenant });
+      return await c.html(KeysView({ ...await keys(visit), made: { name, key } }));
+    } catch (error) {
+      const wrong = wrongOf(error).message;
+      return await c.html(KeysView({ ...await keys(visit), form, wrong }), (error as Problem).status);
+    }
+  });
+  changes("/page/keys/api/remove", async ({ c, actor }, form) => {
+    await management.removeApiKey(actor, form.get("id") ?? "");
+    return c.redirect("/page/keys?done=key-removed", 303);
+  });
+  changes("/page/keys/fernet", async ({ c, actor }) => {
+    await management.addFernetKey(actor);
+    return c.redirect("/page/keys?done=fernet-added", 303);
+  });
+  changes("/page/keys/fernet/retire", async ({ c, actor }, form) => {
+    await management.retireFernetKey(actor, form.get("id") ?? "");
+    return c.redirect("/page/keys?done=fernet-retired", 303);
+  });
+}
+
+/** What a form shows of a problem; anything else is thrown on. */
+function wrongOf(error: unknown) {
+  if (!(error instanceof Problem)) throw error;
+  return { message: error.message, faults: error.errors ?? [] };
+}
+
+function refuseReaders({ name, mayChange }: Viewer): void {
+  if (!mayChange) throw new Problem(403, `Cannot do this: ${name} doesn't have the scope admin`);
+}
+
+function idOf(c: C): string {
+  return c.req.param("id") ?? "";
+}
+
+function pathOf({ id }: Agent): string {
+  return `/page/agents/${encodeURIComponent(id)}`;
 }
 
 /** Gives an answer what every answer of the page has. */
@@ -322,6 +538,21 @@ function isSecure(c: C): boolean {
 
 function originOf(c: C): string {
   return `${isSecure(c) ? "https" : "http"}://${new URL(c.req.url).host}`;
+}
+
+/** Where the identity provider sends people back to; it must know this address. */
+function callbackOf(c: C): string {
+  return `${originOf(c)}/page/login/callback`;
+}
+
+/** Whether a provider is on this machine, where plain HTTP does no harm. */
+function isLocal(issuer: string): boolean {
+  return /^http:\/\/(localhost|127(\.\d+){3}|\[::1\])(:\d+)?(\/|$)/.test(issuer);
+}
+
+/** Lax: the way back from the provider is a navigation from another site. */
+function pendingOptions(c: C, maxAge: number) {
+  return { ...cookieOptions(c), path: "/page/login", sameSite: "Lax", maxAge } as const;
 }
 
 /** With TLS the name keeps other hosts of the domain from setting the cookie (RFC 6265bis, `__Host-`). */

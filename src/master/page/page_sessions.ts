@@ -15,8 +15,11 @@ export const PAGE_SESSIONS_MAX = 256;
 const SECRET_BYTES = 32;
 
 interface StoredSession {
-  /** The key that it was opened with, encrypted under the cookie's secret, which the server does not keep. */
-  readonly sealedKey: string;
+  /**
+   * The key that it was opened with, encrypted under the cookie's secret, which the server does not keep; or whom the
+   * identity provider vouched for.
+   */
+  readonly by: { readonly sealedKey: string } | Credential;
   readonly token: string;
   readonly expiresAtMs: number;
 }
@@ -42,19 +45,12 @@ export class PageSessions {
 
   /** Opens a session for a key that is known; gives the cookie's secret. */
   open(key: string): string {
-    const nowMs = this.#clock.wallMs();
-    for (const [id, { expiresAtMs }] of this.#sessions) if (expiresAtMs <= nowMs) this.#sessions.delete(id);
-    for (const id of this.#sessions.keys()) {
-      if (this.#sessions.size < PAGE_SESSIONS_MAX) break;
-      this.#sessions.delete(id);
-    }
-    const secret = randomBytes(SECRET_BYTES).toString("base64url");
-    this.#sessions.set(digest(secret), {
-      sealedKey: lock(secret, key),
-      token: randomBytes(SECRET_BYTES).toString("base64url"),
-      expiresAtMs: nowMs + PAGE_SESSION_MS,
-    });
-    return secret;
+    return this.#add((secret) => ({ sealedKey: lock(secret, key) }));
+  }
+
+  /** Opens a session for somebody whom the identity provider vouches for; gives the cookie's secret. */
+  openFor(credential: Credential): string {
+    return this.#add(() => credential);
   }
 
   /** The session behind a cookie. Its key is looked up each time, so that a removed key ends the session. */
@@ -65,7 +61,9 @@ export class PageSessions {
     if (stored === undefined) return undefined;
     const credential = stored.expiresAtMs <= this.#clock.wallMs()
       ? undefined
-      : await this.#credentials.find(unlock(secret, stored.sealedKey), use);
+      : "sealedKey" in stored.by
+      ? await this.#credentials.find(unlock(secret, stored.by.sealedKey), use)
+      : stored.by;
     if (credential !== undefined) return { credential, token: stored.token };
     this.#sessions.delete(id);
     return undefined;
@@ -73,6 +71,22 @@ export class PageSessions {
 
   close(secret: string): void {
     this.#sessions.delete(digest(secret));
+  }
+
+  #add(by: (secret: string) => StoredSession["by"]): string {
+    const nowMs = this.#clock.wallMs();
+    for (const [id, { expiresAtMs }] of this.#sessions) if (expiresAtMs <= nowMs) this.#sessions.delete(id);
+    for (const id of this.#sessions.keys()) {
+      if (this.#sessions.size < PAGE_SESSIONS_MAX) break;
+      this.#sessions.delete(id);
+    }
+    const secret = randomBytes(SECRET_BYTES).toString("base64url");
+    this.#sessions.set(digest(secret), {
+      by: by(secret),
+      token: randomBytes(SECRET_BYTES).toString("base64url"),
+      expiresAtMs: nowMs + PAGE_SESSION_MS,
+    });
+    return secret;
   }
 }
 

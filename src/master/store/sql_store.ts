@@ -40,6 +40,8 @@ import {
   type Store,
   StoreConflict,
   type TakenDelivery,
+  type Totals,
+  type TotalsQuery,
   type UsageQuery,
 } from "./store.ts";
 import {
@@ -472,6 +474,52 @@ class SqlStore implements Store {
         streams: row.streams,
         connectedMs: row.connected_ms,
       }));
+    });
+  }
+
+  sessionCounts(agents: readonly string[]): Promise<ReadonlyMap<string, number>> {
+    return this.#read(async (db) => {
+      const counts = new Map<string, number>();
+      for (const batch of batches(agents)) {
+        const rows = await db.selectFrom("sessions").select(["agent", (eb) => eb.fn.countAll().as("count")])
+          .where("agent", "in", batch).groupBy("agent").execute();
+        for (const { agent, count } of rows) counts.set(agent, Number(count));
+      }
+      return counts;
+    });
+  }
+
+  totals({ tenant, from }: TotalsQuery): Promise<Totals> {
+    return this.#read(async (db) => {
+      let agents = db.selectFrom("agents").select((eb) => eb.fn.countAll().as("agents"));
+      let sessions = db.selectFrom("sessions").select((eb) => [
+        eb.fn.countAll().as("sessions"),
+        // A token for a hostname alone belongs to no agent.
+        sql<number>`count(distinct case when agent not like 'hostname:%' then agent end)`.as("online"),
+        eb.fn.sum("streams").as("streams"),
+      ]);
+      let usage = db.selectFrom("usage").select((eb) => [
+        eb.fn.sum("bytes_to_agent").as("toAgent"),
+        eb.fn.sum("bytes_to_visitor").as("toVisitor"),
+      ]).where("day", ">=", from);
+      if (tenant !== undefined) {
+        agents = agents.where("tenant", "=", tenant);
+        sessions = sessions.where("tenant", "=", tenant);
+        usage = usage.where("tenant", "=", tenant);
+      }
+      const [known, live, used] = [
+        await agents.executeTakeFirstOrThrow(),
+        await sessions.executeTakeFirstOrThrow(),
+        await usage.executeTakeFirstOrThrow(),
+      ];
+      return {
+        agents: Number(known.agents),
+        online: Number(live.online),
+        sessions: Number(live.sessions),
+        streams: Number(live.streams ?? 0),
+        bytesToAgent: Number(used.toAgent ?? 0),
+        bytesToVisitor: Number(used.toVisitor ?? 0),
+      };
     });
   }
 

@@ -62,6 +62,23 @@ export interface UsageQuery {
   readonly to: string;
 }
 
+/** What there is now, and what was moved since a day. */
+export interface Totals {
+  readonly agents: number;
+  /** Agents with a live session. */
+  readonly online: number;
+  readonly sessions: number;
+  readonly streams: number;
+  readonly bytesToAgent: number;
+  readonly bytesToVisitor: number;
+}
+
+/** Which totals: all tenants' where `tenant` is absent, and of usage the days from `from` on. */
+export interface TotalsQuery {
+  readonly tenant?: string;
+  readonly from: string;
+}
+
 /** Which entries of the audit log, the newest first. */
 export interface AuditQuery extends PageQuery {
   readonly tenant?: string;
@@ -170,7 +187,10 @@ export interface Store {
   lastReport(edge: string): Promise<{ readonly epoch: string; readonly seq: number } | undefined>;
   session(id: string): Promise<LiveSession | undefined>;
   sessions(query: SessionQuery): Promise<Page<LiveSession>>;
+  /** How many live sessions these agents have; those without any are absent. */
+  sessionCounts(agents: readonly string[]): Promise<ReadonlyMap<string, number>>;
   usage(query: UsageQuery): Promise<readonly UsageRow[]>;
+  totals(query: TotalsQuery): Promise<Totals>;
   /** Bytes both ways of each agent in a month, `2026-11`. */
   monthUsed(agents: readonly string[], month: string): Promise<ReadonlyMap<string, number>>;
 

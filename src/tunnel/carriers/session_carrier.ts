@@ -105,13 +105,11 @@ export function chooseByFirstByte(stream: SessionStream, clock: Clock, choice: F
 
 class FirstByte implements ByteStreamHandler {
   readonly #stream: SessionStream;
-  readonly #clock: Clock;
   readonly #choice: FirstByteChoice;
   readonly #timer: Timer;
 
   constructor(stream: SessionStream, clock: Clock, choice: FirstByteChoice) {
     this.#stream = stream;
-    this.#clock = clock;
     this.#choice = choice;
     this.#timer = clock.after(HELLO_DEADLINE_MS, () => {
       stream.abort(
@@ -124,7 +122,6 @@ class FirstByte implements ByteStreamHandler {
     this.#timer.cancel();
     const isRequest = chunk[0] === REQUEST_FIRST_BYTE;
     const stream = new UnreadStream(this.#stream, {
-      clock: this.#clock,
       rest: chunk.slice(),
       fault: (error) => this.#choice.fault?.(error),
     });

@@ -217,7 +217,6 @@ class Opening extends Exchange<ByteStream> {
     const rest = this.collected.subarray(1);
     this.succeed(
       new UnreadStream(this.stream, {
-        clock: this.options.clock,
         rest,
         fault: (error) => this.options.fault?.(error),
       }),
@@ -279,7 +278,6 @@ class Receiving extends Exchange<ReceivedRequest> {
     let leaving: AbortController | undefined;
     let over: Error | undefined;
     const stream = new UnreadStream(this.stream, {
-      clock: this.options.clock,
       rest,
       fault: (error) => this.options.fault?.(error),
       lost: (error) => {

@@ -6,14 +6,13 @@
 import { type Caller, UNKNOWN_CALLER } from "../../protocol/mux/host.ts";
 import { InternalError, internalError } from "../../errors.ts";
 import type { Bytes } from "../../bytes/bytes.ts";
-import type { ByteStream, ByteStreamHandler, Clock } from "../../runtime/port.ts";
+import type { ByteStream, ByteStreamHandler } from "../../runtime/port.ts";
 import type { SessionStream } from "../../transport/port.ts";
 
 const NOTHING: Bytes = new Uint8Array(0);
 
 /** What an {@link UnreadStream} is made of. */
 interface UnreadOptions {
-  readonly clock: Clock;
   /** What has been read and is the next reader's; it is kept, not copied. */
   readonly rest: Bytes;
   /** The reader has thrown at what was put back; the stream is being ended. */
@@ -103,8 +102,9 @@ export class UnreadStream implements SessionStream, ByteStreamHandler {
     else this.#options.lost?.(error);
   }
 
+  /** Not from within the reader's call, and without waiting for the next turn. */
   #goOnSoon(): void {
-    this.#options.clock.soon(() => this.#goOn());
+    queueMicrotask(() => this.#goOn());
   }
 
   #goOn(): void {

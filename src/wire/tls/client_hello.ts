@@ -7,7 +7,7 @@
 import type { Bytes } from "../../bytes/bytes.ts";
 import { ByteReader, OutOfBounds } from "../../bytes/reader.ts";
 import type { ErrorCode } from "../../errors.ts";
-import { canonicalHostname, HOSTNAME_MAX_LENGTH, hostnameFault, printableName } from "../hostname.ts";
+import { canonicalSpelling, HOSTNAME_MAX_LENGTH, hostnameFault, printableName } from "../hostname.ts";
 import { AlertDescription } from "./tls_alert.ts";
 
 /** A connection must show what it is, and a visitor its whole ClientHello, by then; absolute, never extended. */
@@ -93,10 +93,10 @@ export class ClientHelloReader {
       this.#message = append(this.#message, this.#messageLength, this.#buffer.subarray(from, from + size));
       this.#messageLength += size;
       this.#recordAt = from + size;
-      const length = messageLength(this.#message, this.#messageLength);
+      const length = messageLength(this.#message, 0, this.#messageLength);
       if (length !== undefined && this.#messageLength >= length) {
         if (this.#messageLength > length) return malformed("something follows it in its record");
-        return parseHello(this.#message.subarray(HANDSHAKE_HEADER_BYTES, length));
+        return parseHello(new ByteReader(this.#message, HANDSHAKE_HEADER_BYTES, length));
       }
     }
     return INCOMPLETE;
@@ -126,15 +126,15 @@ export function readClientHello(bytes: Bytes): HelloOutcome {
   if (bytes[RECORD_HEADER_BYTES] !== HANDSHAKE_CLIENT_HELLO || bytes.length < RECORD_HEADER_BYTES + size) {
     return INCOMPLETE;
   }
-  const message = bytes.subarray(RECORD_HEADER_BYTES, RECORD_HEADER_BYTES + size);
-  return messageLength(message, size) === size
-    ? parseHello(message.subarray(HANDSHAKE_HEADER_BYTES))
-    : INCOMPLETE;
+  if (messageLength(bytes, RECORD_HEADER_BYTES, size) !== size) return INCOMPLETE;
+  const from = RECORD_HEADER_BYTES + HANDSHAKE_HEADER_BYTES;
+  return parseHello(new ByteReader(bytes, from, RECORD_HEADER_BYTES + size));
 }
 
-function messageLength(message: Bytes, available: number): number | undefined {
+/** How long the message is that begins at `at`, of which so much is there. */
+function messageLength(bytes: Bytes, at: number, available: number): number | undefined {
   if (available < HANDSHAKE_HEADER_BYTES) return undefined;
-  return HANDSHAKE_HEADER_BYTES + ((message[1] << 16) | (message[2] << 8) | message[3]);
+  return HANDSHAKE_HEADER_BYTES + ((bytes[at + 1] << 16) | (bytes[at + 2] << 8) | bytes[at + 3]);
 }
 
 function checkRecordHeader(bytes: Bytes, at: number, available: number): HelloOutcome | undefined {
@@ -159,22 +159,21 @@ function checkRecordHeader(bytes: Bytes, at: number, available: number): HelloOu
   return size === 0 ? malformed("a record is empty") : undefined;
 }
 
-function parseHello(body: Bytes): HelloOutcome {
+function parseHello(reader: ByteReader): HelloOutcome {
   try {
-    const reader = new ByteReader(body);
     if (reader.u8() !== 3) return malformed("its version isn't 3.x");
-    reader.bytes(1 + 32);
+    reader.skip(1 + 32);
     const sessionId = reader.u8();
     if (sessionId > 32) return malformed(`its session id has ${sessionId} bytes, at most 32 are allowed`);
-    reader.bytes(sessionId);
+    reader.skip(sessionId);
     const cipherSuites = reader.u16();
     if (cipherSuites === 0 || cipherSuites % 2 !== 0) {
       return malformed(`its cipher suites have ${cipherSuites} bytes`);
     }
-    reader.bytes(cipherSuites);
+    reader.skip(cipherSuites);
     const compressions = reader.u8();
     if (compressions === 0) return malformed("it offers no compression method");
-    reader.bytes(compressions);
+    reader.skip(compressions);
     if (reader.left === 0) return { kind: "hello", serverName: undefined, alpnProtocols: [] };
     const extensions = reader.sub(reader.u16());
     if (reader.left > 0) return malformed(`${reader.left} bytes follow its extensions`);
@@ -231,7 +230,7 @@ function parseExtensions(extensions: ByteReader): HelloOutcome {
       detail,
     };
   }
-  return { kind: "hello", serverName: canonicalHostname(text), alpnProtocols };
+  return { kind: "hello", serverName: canonicalSpelling(text), alpnProtocols };
 }
 
 /** RFC 7301 §3.1: a list of at least one name, none of them empty; undefined where it is anything else. */

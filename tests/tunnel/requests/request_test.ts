@@ -149,7 +149,6 @@ describe("a stream with bytes put back", () => {
     const near = new Watched(world.near);
     let lost: Error | undefined | "no" = "no";
     const stream: ByteStream = new UnreadStream(world.far, {
-      clock: world.clock,
       rest,
       lost: (error) => lost = error,
     });

@@ -39,6 +39,11 @@ export class SendScratch {
   readonly wire: Bytes = new Uint8Array(2 * (FRAME_MAX_SEND_BYTES + HEADER_BYTES + MAX_OVERHEAD_BYTES));
   /** Headers in clear, one after another, and where in `wire` each one's place is. */
   readonly headers: Bytes = new Uint8Array(BATCH * HEADER_BYTES);
+  /** Views of the first so many of them. */
+  readonly firstHeaders: readonly Bytes[] = Array.from(
+    { length: BATCH + 1 },
+    (_, count) => this.headers.subarray(0, count * HEADER_BYTES),
+  );
   readonly places = new Int32Array(BATCH);
   /** The blocks of the streams' queues. */
   readonly blocks: BlockPool;
@@ -328,10 +333,13 @@ export class FrameSender {
 
   #sealBatch(): void {
     if (this.#batched === 0) return;
-    const { wire, headers, places } = this.#scratch;
-    const sealed = this.#sealer.seal(headers.subarray(0, this.#batched * HEADER_BYTES), HEADER_BYTES);
-    for (let i = 0; i < this.#batched; i++) {
-      wire.set(sealed.subarray(i * this.#headerBytes, (i + 1) * this.#headerBytes), places[i]);
+    const { wire, firstHeaders, places } = this.#scratch;
+    const sealed = this.#sealer.seal(firstHeaders[this.#batched]!, HEADER_BYTES);
+    if (this.#batched === 1) wire.set(sealed, places[0]);
+    else {
+      for (let i = 0; i < this.#batched; i++) {
+        wire.set(sealed.subarray(i * this.#headerBytes, (i + 1) * this.#headerBytes), places[i]);
+      }
     }
     this.#batched = 0;
   }

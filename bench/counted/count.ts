@@ -1,0 +1,74 @@
+/**
+ * Counts for each visitor and each echo, and their comparison with those that were kept.
+ *
+ * @module
+ */
+import v8 from "node:v8";
+import process from "node:process";
+import type { CipherName } from "../../src/crypto/header_cipher.ts";
+import type { Asked } from "./loopback.ts";
+import { startTunnel } from "./visitors.ts";
+
+/** Figures by name, such as `visitor.writes`. */
+export type Counts = Readonly<Record<string, number>>;
+
+/** A count may be so much larger than the kept one. Allocations vary by a percent or two. */
+const MARGIN = 1.1;
+/** Steps before the compilers have seen enough, and steps that are counted. */
+const WARM_UP = 2_000;
+const COUNTED = 1_000;
+const CIPHERS: readonly CipherName[] = ["aes-cbc", "aes-gcm"];
+
+/** Counts it all; takes some seconds. */
+export async function countTunnel(): Promise<Counts> {
+  const counts: Record<string, number> = {};
+  for (const cipher of CIPHERS) {
+    const tunnel = await startTunnel(cipher);
+    const stays = await tunnel.open();
+    const [small, large] = [new Uint8Array(64), new Uint8Array(64 * 1024)];
+    const steps: readonly (readonly [string, () => Promise<void>])[] = [
+      ["visitor", () => tunnel.visit()],
+      ["echo of 64", () => stays.echo(small)],
+      ["echo of 65536", () => stays.echo(large)],
+    ];
+    for (const [name, step] of steps) {
+      const found = await count(tunnel.asked, step);
+      for (const [what, value] of Object.entries(found)) counts[`${cipher}, ${name}: ${what}`] = value;
+    }
+  }
+  return counts;
+}
+
+/** What has become dearer than what was kept, in words. */
+export function dearer(counts: Counts, baseline: Counts): string[] {
+  return Object.entries(counts).flatMap(([name, value]) => {
+    const kept = baseline[name];
+    if (kept === undefined || value <= kept * MARGIN + 0.05) return [];
+    return [
+      `${name}: ${value.toFixed(2)}, was ${
+        kept.toFixed(2)
+      }. Make it cheaper, or keep it with bench:counted --write and say why`,
+    ];
+  });
+}
+
+async function count(asked: Asked, step: () => Promise<void>): Promise<Record<string, number>> {
+  for (let i = 0; i < WARM_UP; i++) await step();
+  const before = { ...asked };
+  const bytes = allocatedBytes();
+  for (let i = 0; i < COUNTED; i++) await step();
+  const allocated = allocatedBytes() - bytes;
+  const each = (name: keyof Asked): number => (asked[name] - before[name]) / COUNTED;
+  return {
+    ...{ writes: each("writes"), turns: each("turns"), timers: each("timers"), pauses: each("pauses") },
+    ...hasAllocations ? { "bytes allocated": allocated / COUNTED } : {},
+  };
+}
+
+/** V8 alone counts what has been allocated; JavaScriptCore has the field, and puts something else in it. */
+const hasAllocations = process.versions.bun === undefined;
+
+function allocatedBytes(): number {
+  const statistics: object = v8.getHeapStatistics();
+  return "total_allocated_bytes" in statistics ? Number(statistics.total_allocated_bytes) : 0;
+}

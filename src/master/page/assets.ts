@@ -1,0 +1,27 @@
+/**
+ * The page's files. They are imported as texts, so that every way to ship the program carries them: no folder is read,
+ * nothing comes from elsewhere.
+ *
+ * @module
+ */
+import CHART_SCRIPT from "uplot/dist/uPlot.iife.min.js" with { type: "text" };
+import CHART_STYLE from "uplot/dist/uPlot.min.css" with { type: "text" };
+import SCRIPT from "./script.js" with { type: "text" };
+import STYLE from "./style.css" with { type: "text" };
+
+/** A file that browsers load. */
+interface Asset {
+  readonly type: string;
+  readonly text: string;
+}
+
+const script = (text: string): Asset => ({ type: "text/javascript; charset=utf-8", text });
+const style = (text: string): Asset => ({ type: "text/css; charset=utf-8", text });
+
+/** By their names under `/page/`. */
+export const ASSETS: Readonly<Record<string, Asset>> = {
+  "style.css": style(STYLE),
+  "script.js": script(SCRIPT),
+  "chart.css": style(CHART_STYLE),
+  "chart.js": script(CHART_SCRIPT),
+};

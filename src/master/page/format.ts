@@ -1,0 +1,43 @@
+/**
+ * Figures and times as the page shows them.
+ *
+ * @module
+ */
+
+/** Bytes with a decimal unit: "1.5 MB". */
+function bytesText(bytes: number): string {
+  const units = ["B", "kB", "MB", "GB", "TB", "PB"];
+  let step = 0;
+  let figure = bytes;
+  while (figure >= 1000 && step < units.length - 1) {
+    figure /= 1000;
+    step++;
+  }
+  return `${step === 0 ? Math.round(figure) : figure.toFixed(1)} ${units[step]}`;
+}
+
+/** A whole number with a thin space between thousands. */
+function countText(count: number): string {
+  return String(count).replace(/\B(?=(\d{3})+$)/g, "\u202f");
+}
+
+/** A time to the minute, in UTC. */
+function timeText(ms: number): string {
+  return `${new Date(ms).toISOString().slice(0, 16).replace("T", " ")} UTC`;
+}
+
+/** How long something has lasted, in its two largest units. */
+function durationText(ms: number): string {
+  const seconds = Math.max(0, Math.floor(ms / 1000));
+  const units = [["d", 86_400], ["h", 3_600], ["min", 60], ["s", 1]] as const;
+  const first = units.findIndex(([, size]) => seconds >= size);
+  if (first < 0) return "0 s";
+  let rest = seconds;
+  const parts: string[] = [];
+  for (const [name, size] of units.slice(first, first + 2)) {
+    const count = Math.floor(rest / size);
+    rest -= count * size;
+    if (count > 0) parts.push(`${count} ${name}`);
+  }
+  return parts.join(" ");
+}

@@ -1,0 +1,366 @@
+/** @jsxImportSource hono/jsx */
+/**
+ * What every view has: the document, the menu, and the parts that views are made of. JSX escapes every text that is put
+ * into it.
+ *
+ * @module
+ */
+import { raw } from "hono/html";
+import type { Child } from "hono/jsx";
+import type { HtmlEscapedString } from "hono/utils/html";
+import { VERSION } from "../../version.ts";
+import { timeText } from "./format.ts";
+import { Icon, type IconName, Mark } from "./icons.tsx";
+
+/** HTML whose texts are escaped. */
+export type Html = HtmlEscapedString | Promise<HtmlEscapedString>;
+
+/** What every view of a login knows. */
+export interface Viewer {
+  /** The credential's id. */
+  readonly name: string;
+  /** Whether it may change something. */
+  readonly mayChange: boolean;
+  /** Whether it sees every tenant. */
+  readonly allTenants: boolean;
+  /** What forms repeat. */
+  readonly token: string;
+}
+
+const MENU = [
+  ["/", "Overview", "overview"],
+  ["/page/agents", "Agents", "agents"],
+  ["/page/sessions", "Sessions", "sessions"],
+  ["/page/usage", "Usage", "usage"],
+  ["/page/audit", "Audit", "audit"],
+  ["/page/keys", "Keys", "keys"],
+] as const satisfies readonly (readonly [string, string, IconName])[];
+/** A path of the menu. */
+export type MenuPath = typeof MENU[number][0];
+
+/** What has just been done, by the word that a redirect carries. */
+const NOTICES: Readonly<Record<string, string>> = {
+  saved:
+    "Saved. Limits and names hold for tokens made from now on; suspend and resume to apply them at once.",
+  suspended: "Suspended. Its sessions have ended on every edge, and its tokens are refused.",
+  resumed: "Resumed. The agent comes back by itself.",
+  removed: "Removed. Its sessions have ended and its hostnames are free.",
+  disconnected: "Disconnected. The agent may come back; suspend it to keep it away.",
+  "key-removed": "The API key is removed. What uses it is refused from now on.",
+  "fernet-added": "A Fernet key is added. Tokens are made with it from now on.",
+  "fernet-retired": "The Fernet key is retired. Tokens that it made are refused from now on.",
+};
+
+/** A whole document. */
+export function Document({ title, chart = false, children }: {
+  readonly title: string;
+  readonly chart?: boolean;
+  readonly children?: Child;
+}): Html {
+  return (
+    <>
+      {raw("<!doctype html>")}
+      <html lang="en">
+        <head>
+          <meta charset="utf-8" />
+          <meta name="viewport" content="width=device-width, initial-scale=1" />
+          <meta name="color-scheme" content="light dark" />
+          <title>{`${title} · Sallyport`}</title>
+          <link rel="icon" href="data:," />
+          {chart && <link rel="stylesheet" href="/page/chart.css" />}
+          <link rel="stylesheet" href="/page/style.css" />
+          {chart && <script src="/page/chart.js" defer></script>}
+          <script src="/page/script.js" defer></script>
+        </head>
+        {children}
+      </html>
+    </>
+  );
+}
+
+/** What {@link Shell} takes. */
+export interface ShellProps {
+  readonly viewer: Viewer;
+  readonly at: MenuPath;
+  readonly title: string;
+  /** Buttons beside the heading. */
+  readonly actions?: Child;
+  /** What has just been done; see NOTICES. */
+  readonly done?: string | undefined;
+  /** A way back to the list that this belongs to. */
+  readonly back?: readonly [to: string, name: string];
+  readonly chart?: boolean;
+  readonly children?: Child;
+}
+
+/** A view with the menu. */
+export function Shell(props: ShellProps): Html {
+  const { viewer, at, title, actions, done, back, chart = false, children } = props;
+  const notice = NOTICES[done ?? ""];
+  return (
+    <Document title={title} chart={chart}>
+      <body class="shell">
+        <a class="skip" href="#main">Skip to content</a>
+        <header class="side">
+          <a class="brand" href="/">
+            <Mark />
+            <span>Sallyport</span>
+          </a>
+          <nav aria-label="Views">
+            <ul>
+              {MENU.map(([to, name, icon]) => (
+                <li>
+                  <a
+                    href={to}
+                    {...(to === at ? { "aria-current": back === undefined ? "page" : "true" } : {})}
+                  >
+                    <Icon name={icon} />
+                    <span>{name}</span>
+                  </a>
+                </li>
+              ))}
+            </ul>
+          </nav>
+          <form class="who" method="post" action="/page/logout">
+            <Token viewer={viewer} />
+            <span class="name">{viewer.name}</span>
+            <button type="submit" class="quiet small" aria-label={`Log out ${viewer.name}`}>
+              <Icon name="leave" />
+              <span>Log out</span>
+            </button>
+          </form>
+        </header>
+        <div class="column">
+          <main id="main" tabindex={-1}>
+            {back !== undefined && (
+              <p class="back">
+                <a href={back[0]}>← {back[1]}</a>
+              </p>
+            )}
+            <div class="head">
+              <h1>{title}</h1>
+              {actions !== undefined && <div class="actions">{actions}</div>}
+            </div>
+            {notice !== undefined && <p class="note good" role="status">{notice}</p>}
+            {children}
+          </main>
+          <footer>
+            <span>Sallyport {VERSION}</span>
+            <a href="/openapi.json">API</a>
+          </footer>
+        </div>
+      </body>
+    </Document>
+  );
+}
+
+/** A view for somebody who isn't logged in, or may not be. */
+export function Plain({ title, children }: { readonly title: string; readonly children?: Child }): Html {
+  return (
+    <Document title={title}>
+      <body class="plain">
+        <main id="main" class="panel">
+          <p class="brand">
+            <Mark />
+            <span>Sallyport</span>
+          </p>
+          <h1>{title}</h1>
+          {children}
+        </main>
+      </body>
+    </Document>
+  );
+}
+
+/** What every form of a login repeats. */
+export function Token({ viewer }: { readonly viewer: Viewer }): Html {
+  return <input type="hidden" name="token" value={viewer.token} />;
+}
+
+/** A part of the page, with a heading. */
+export function Card({ title, id, actions, children }: {
+  readonly title?: string;
+  readonly id?: string;
+  readonly actions?: Child;
+  readonly children?: Child;
+}): Html {
+  return (
+    <section class="card" {...(id === undefined ? {} : { id })}>
+      {title !== undefined && (
+        <div class="head">
+          <h2>{title}</h2>
+          {actions !== undefined && <div class="actions">{actions}</div>}
+        </div>
+      )}
+      {children}
+    </section>
+  );
+}
+
+/** What a list shows when there is nothing in it. */
+export function Empty({ icon, title, children }: {
+  readonly icon: IconName;
+  readonly title: string;
+  readonly children?: Child;
+}): Html {
+  return (
+    <div class="empty">
+      <Icon name={icon} />
+      <p class="title">{title}</p>
+      {children}
+    </div>
+  );
+}
+
+/** What went wrong with a form. */
+export function Wrong({ children }: { readonly children?: Child }): Html {
+  return <p class="note wrong" role="alert">{children}</p>;
+}
+
+/** A column of a {@link Table}. */
+export interface Column {
+  readonly name: string;
+  readonly number?: boolean;
+  /** Its heading is for screen readers alone. */
+  readonly quiet?: boolean;
+}
+
+/** A table; on a phone each row is a card, so roles are written out: `display` would take them away. */
+export function Table({ caption, columns, rows }: {
+  readonly caption: string;
+  readonly columns: readonly Column[];
+  readonly rows: readonly (readonly Child[])[];
+}): Html {
+  const kind = ({ number = false }: Column) => number ? { class: "number" } : {};
+  return (
+    <div class="scroll" role="region" aria-label={caption} tabindex={0}>
+      <table role="table" aria-label={caption}>
+        <thead role="rowgroup">
+          <tr role="row">
+            {columns.map((column) => (
+              <th scope="col" role="columnheader" {...kind(column)}>
+                {column.quiet === true ? <span class="unseen">{column.name}</span> : column.name}
+              </th>
+            ))}
+          </tr>
+        </thead>
+        <tbody role="rowgroup">
+          {rows.map((row) => (
+            <tr role="row">
+              {row.map((cell, at) => {
+                const column = columns[at] as Column;
+                return (
+                  <td
+                    role="cell"
+                    {...(column.quiet === true ? {} : { "data-name": column.name })}
+                    {...kind(column)}
+                  >
+                    <div>{cell}</div>
+                  </td>
+                );
+              })}
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </div>
+  );
+}
+
+/** The way to the next page of a list, and back to its first. */
+export function Pages({ path, next, query = {}, cursor }: {
+  readonly path: string;
+  readonly next: string | undefined;
+  readonly cursor: string | undefined;
+  readonly query?: Readonly<Record<string, string>>;
+}): Html | null {
+  if (next === undefined && cursor === undefined) return null;
+  const set = Object.entries(query).filter(([, value]) => value !== "");
+  const link = (more: readonly (readonly [string, string])[]) => {
+    const text = new URLSearchParams([...set, ...more].map(([name, value]) => [name, value])).toString();
+    return text === "" ? path : `${path}?${text}`;
+  };
+  return (
+    <nav class="pages" aria-label="Pages">
+      {cursor !== undefined && <a class="button quiet" href={link([])}>First page</a>}
+      {next !== undefined && <a class="button quiet" href={link([["cursor", next]])} rel="next">Next page</a>}
+    </nav>
+  );
+}
+
+/** A button whose work must be confirmed. The dialog needs no script: it is a popover. */
+export function Confirmed(
+  { id, name, title, action, viewer, confirm, kind = "bad", label, fields = {}, children }: {
+    readonly id: string;
+    readonly name: string;
+    readonly title: string;
+    readonly action: string;
+    readonly viewer: Viewer;
+    readonly confirm: string;
+    readonly kind?: "bad" | "main";
+    /** The button's name for screen readers, where `name` isn't enough. */
+    readonly label?: string;
+    readonly fields?: Readonly<Record<string, string>>;
+    readonly children?: Child;
+  },
+): Html {
+  return (
+    <>
+      <button
+        type="button"
+        class={kind === "bad" ? "bad" : "quiet"}
+        popovertarget={id}
+        aria-haspopup="dialog"
+        {...(label === undefined ? {} : { "aria-label": label })}
+      >
+        {name}
+      </button>
+      <div popover="auto" id={id} role="dialog" aria-labelledby={`${id}-title`} class="dialog">
+        <h2 id={`${id}-title`}>{title}</h2>
+        {children}
+        <form method="post" action={action} class="actions">
+          <Token viewer={viewer} />
+          {Object.entries(fields).map(([field, value]) => <input type="hidden" name={field} value={value} />)}
+          <button type="button" class="quiet" popovertarget={id} popovertargetaction="hide" autofocus>
+            Cancel
+          </button>
+          <button type="submit" class={kind === "bad" ? "bad full" : ""}>{confirm}</button>
+        </form>
+      </div>
+    </>
+  );
+}
+
+/** A time, exact for programs. */
+export function Time({ ms, text }: { readonly ms: number; readonly text?: string }): Html {
+  return <time datetime={new Date(ms).toISOString()} title={timeText(ms)}>{text ?? timeText(ms)}</time>;
+}
+
+/** A state as a badge; it has a text, colour alone says nothing. */
+export function Badge({ kind, children }: {
+  readonly kind: "good" | "bad" | "idle" | "wait";
+  readonly children?: Child;
+}): Html {
+  return <span class={`badge ${kind}`}>{children}</span>;
+}
+
+/** A text that a click copies. */
+export function Copyable({ id, label, text }: {
+  readonly id: string;
+  readonly label: string;
+  readonly text: string;
+}): Html {
+  return (
+    <div class="copyable">
+      <label for={id}>{label}</label>
+      <div class="line">
+        <textarea id={id} class="code" readonly rows={2} spellcheck={false}>{text}</textarea>
+        <button type="button" class="quiet" data-copy={id} hidden>
+          <Icon name="copy" />
+          <span>Copy</span>
+        </button>
+      </div>
+      <p class="faint" role="status" id={`${id}-copied`}></p>
+    </div>
+  );
+}

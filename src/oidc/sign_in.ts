@@ -1,0 +1,127 @@
+/**
+ * Signing people in at an OpenID Connect provider: authorization code flow with PKCE (RFC 7636). What is kept of a person
+ * afterwards is the caller's affair.
+ *
+ * @module
+ */
+import * as oauth from "oauth4webapi";
+import type { Clock } from "../runtime/port.ts";
+
+/** A provider's answer must be there by then. */
+export const OIDC_TIMEOUT_MS = 10_000;
+/** The provider's addresses and keys are asked for again after this time. */
+const PROVIDER_REFRESH_MS = 3600_000;
+
+/** What {@link SignIn} takes. */
+interface SignInOptions {
+  readonly issuer: string;
+  readonly clientId: string;
+  /** A public client has none. */
+  readonly clientSecret?: string;
+  readonly clock: Clock;
+  /** The provider may be reached by plain HTTP; for tests. */
+  readonly insecure?: boolean;
+}
+
+/** What must be kept, out of others' reach, from the way to the provider until the way back. */
+interface PendingSignIn {
+  readonly state: string;
+  readonly nonce: string;
+  readonly verifier: string;
+}
+
+/** What an ID token says of who has signed in. */
+export type IdentityClaims = oauth.IDToken;
+
+interface Provider {
+  readonly server: oauth.AuthorizationServer;
+  readonly fetchedMs: number;
+}
+
+/** See the module. */
+export class SignIn {
+  readonly #options: SignInOptions;
+  readonly #client: oauth.Client;
+  readonly #clientAuth: oauth.ClientAuth;
+  #provider: Promise<Provider> | undefined;
+
+  constructor(options: SignInOptions) {
+    const { clientId, clientSecret } = options;
+    this.#options = options;
+    this.#client = { client_id: clientId };
+    this.#clientAuth = clientSecret === undefined ? oauth.None() : oauth.ClientSecretPost(clientSecret);
+  }
+
+  /** Finds the provider's addresses, at most once an hour. Rejects where it can't be reached. */
+  async discover(): Promise<void> {
+    await this.#find();
+  }
+
+  /** Where to send somebody who is to sign in. Rejects where the provider can't be reached. */
+  async begin(
+    redirectUri: string,
+    scope: string,
+  ): Promise<{ readonly url: string; readonly pending: PendingSignIn }> {
+    const server = await this.#find();
+    const pending = {
+      state: oauth.generateRandomState(),
+      nonce: oauth.generateRandomNonce(),
+      verifier: oauth.generateRandomCodeVerifier(),
+    };
+    const url = new URL(server.authorization_endpoint as string);
+    const query = {
+      client_id: this.#client.client_id,
+      redirect_uri: redirectUri,
+      response_type: "code",
+      scope,
+      state: pending.state,
+      nonce: pending.nonce,
+      code_challenge: await oauth.calculatePKCECodeChallenge(pending.verifier),
+      code_challenge_method: "S256",
+    };
+    for (const [name, value] of Object.entries(query)) url.searchParams.set(name, value);
+    return { url: url.href, pending };
+  }
+
+  /** Who it is that came back from the provider. Rejects where it doesn't vouch for anybody. */
+  async finish(callback: URL, redirectUri: string, pending: PendingSignIn): Promise<IdentityClaims> {
+    const server = await this.#find();
+    const params = oauth.validateAuthResponse(server, this.#client, callback, pending.state);
+    const answer = await oauth.authorizationCodeGrantRequest(
+      ...[server, this.#client, this.#clientAuth, params, redirectUri, pending.verifier] as const,
+      this.#requestOptions,
+    );
+    const result = await oauth.processAuthorizationCodeResponse(server, this.#client, answer, {
+      expectedNonce: pending.nonce,
+      requireIdToken: true,
+    });
+    // The ID token came over TLS from the provider itself; its signature is checked all the same.
+    await oauth.validateApplicationLevelSignature(server, answer, this.#requestOptions);
+    const claims = oauth.getValidatedIdTokenClaims(result);
+    if (claims === undefined) throw new Error("the provider gave no ID token");
+    return claims;
+  }
+
+  async #find(): Promise<oauth.AuthorizationServer> {
+    const { clock } = this.#options;
+    const known = await this.#provider?.catch(() => undefined);
+    if (known !== undefined && clock.nowMs() - known.fetchedMs < PROVIDER_REFRESH_MS) return known.server;
+    const issuer = new URL(this.#options.issuer);
+    this.#provider = oauth.discoveryRequest(issuer, this.#requestOptions)
+      .then((answer) => oauth.processDiscoveryResponse(issuer, answer))
+      .then((server) => {
+        if (server.authorization_endpoint === undefined) {
+          throw new Error("it names no authorization endpoint");
+        }
+        return { server, fetchedMs: clock.nowMs() };
+      });
+    return (await this.#provider).server;
+  }
+
+  get #requestOptions() {
+    return {
+      signal: () => AbortSignal.timeout(OIDC_TIMEOUT_MS),
+      ...this.#options.insecure === true ? { [oauth.allowInsecureRequests]: true } : {},
+    };
+  }
+}
