@@ -8,7 +8,7 @@
  */
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
-import { copyFile, mkdtemp, readdir, rm, symlink, writeFile } from "node:fs/promises";
+import { copyFile, cp, mkdtemp, readdir, rm, symlink, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
@@ -21,13 +21,11 @@ const ROOT = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 const PATIENCE_MS = 60_000;
 /** What the project's folder has for a reader; the folders that the commands write are the test's own. */
 const PROJECT = [
-  "mod.ts",
   "deno.json",
   "deno.lock",
   "package.json",
   "bun.lock",
   "bunfig.toml",
-  "src",
   "node_modules",
 ];
 
@@ -116,6 +114,9 @@ export class Reader {
     const folder = await mkdtemp(join(tmpdir(), "sallyport-reader-"));
     const present = new Set(await readdir(ROOT));
     for (const name of PROJECT) if (present.has(name)) await symlink(join(ROOT, name), join(folder, name));
+    // Not links: the program reads files beside its modules, and Deno permits what lies below the folder.
+    await cp(join(ROOT, "src"), join(folder, "src"), { recursive: true });
+    await cp(join(ROOT, "mod.ts"), join(folder, "mod.ts"));
     await writeFile(join(folder, "backup.tar"), "a file to send");
     await writeFile(join(folder, "pipe.login"), "name\na passphrase of some length\n", { mode: 0o600 });
     const reader = new Reader(folder);

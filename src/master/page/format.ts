@@ -5,7 +5,7 @@
  */
 
 /** Bytes with a decimal unit: "1.5 MB". */
-function bytesText(bytes: number): string {
+export function bytesText(bytes: number): string {
   const units = ["B", "kB", "MB", "GB", "TB", "PB"];
   let step = 0;
   let figure = bytes;
@@ -17,17 +17,17 @@ function bytesText(bytes: number): string {
 }
 
 /** A whole number with a thin space between thousands. */
-function countText(count: number): string {
+export function countText(count: number): string {
   return String(count).replace(/\B(?=(\d{3})+$)/g, "\u202f");
 }
 
 /** A time to the minute, in UTC. */
-function timeText(ms: number): string {
+export function timeText(ms: number): string {
   return `${new Date(ms).toISOString().slice(0, 16).replace("T", " ")} UTC`;
 }
 
 /** How long something has lasted, in its two largest units. */
-function durationText(ms: number): string {
+export function durationText(ms: number): string {
   const seconds = Math.max(0, Math.floor(ms / 1000));
   const units = [["d", 86_400], ["h", 3_600], ["min", 60], ["s", 1]] as const;
   const first = units.findIndex(([, size]) => seconds >= size);
