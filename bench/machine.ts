@@ -6,7 +6,7 @@
 
 import { execFile } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
-import { access, mkdir } from "node:fs/promises";
+import { access, cp, mkdir } from "node:fs/promises";
 import { createServer } from "node:net";
 import { cpus, release, totalmem } from "node:os";
 import { dirname, join } from "node:path";
@@ -22,6 +22,8 @@ export const CACHE = join(ROOT, ".cache", "bench");
 /** Where results go unless told otherwise. */
 export const RESULTS = join(ROOT, "bench", "results");
 
+/** What Linux counts processor time in: hundredths of a second, everywhere that matters. */
+const CLOCK_TICKS = 100;
 const BUILD_LIMIT_MS = 20 * 60_000;
 
 /** A peer can't be measured here; the message says why, and what would help. */
@@ -49,6 +51,19 @@ export function run(
         reject(new Unavailable(`"${program} ${args.join(" ")}" failed: ${words || error.message}`));
       },
     );
+  });
+}
+
+/** Builds commands of a Go module, inside a copy of it, into the folder `bin` of the cache's folder `name`. */
+export async function buildGo(name: string, module: string, commands: readonly string[]): Promise<void> {
+  const folder = await cacheFolder(name);
+  const download = await run("go", ["mod", "download", "-json", module], { cwd: folder });
+  const source = join(folder, "source");
+  await cp((JSON.parse(download) as { Dir: string }).Dir, source, { recursive: true });
+  await run("chmod", ["-R", "u+w", source]);
+  await run("nice", ["go", "build", "-trimpath", "-o", `${join(folder, "bin")}/`, ...commands], {
+    cwd: source,
+    env: { CGO_ENABLED: "0" },
   });
 }
 
@@ -109,6 +124,12 @@ export function processTree(pid: number): number[] {
     }
   }
   return tree;
+}
+
+/** Processor seconds of a process so far, over all its threads. */
+export function cpuSeconds(pid: number): number {
+  const fields = read(`/proc/${pid}/stat`).split(") ").at(-1)?.split(" ") ?? [];
+  return (Number(fields[11] ?? 0) + Number(fields[12] ?? 0)) / CLOCK_TICKS;
 }
 
 /** Resident bytes of some processes, added up. */

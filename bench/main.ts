@@ -10,6 +10,8 @@ import { join } from "node:path";
 import process from "node:process";
 import { bulk } from "./cases/bulk.ts";
 import type { Case, Scale } from "./cases/case.ts";
+import { https } from "./cases/https.ts";
+import { link } from "./cases/link.ts";
 import { memory } from "./cases/memory.ts";
 import { pingpong } from "./cases/pingpong.ts";
 import { sessions } from "./cases/sessions.ts";
@@ -19,8 +21,10 @@ import { drawChart } from "./chart.ts";
 import { buildLoad, carries, type Endpoint, startEndpoint } from "./load/load.ts";
 import { CACHE, describeMachine, stopChildren } from "./machine.ts";
 import { type BenchOptions, chosen, HELP, readOptions } from "./options.ts";
+import { bore } from "./peers/bore.ts";
+import { chisel } from "./peers/chisel.ts";
 import { direct } from "./peers/direct.ts";
-import { frp } from "./peers/frp.ts";
+import { frp, frpOver } from "./peers/frp.ts";
 import { haproxy } from "./peers/haproxy.ts";
 import type { Peer, RunningPeer } from "./peers/peer.ts";
 import { rathole } from "./peers/rathole.ts";
@@ -49,6 +53,10 @@ const PEERS: readonly Peer[] = [
   reference("reference", "reference", "aes-cbc"),
   rathole,
   frp,
+  frpOver("kcp"),
+  frpOver("quic"),
+  chisel,
+  bore,
   sallyport("bun", "sallyport-bun-gcm", "Sallyport, Bun, GCM", "aes-gcm", ["bulk"]),
   sallyport("deno", "sallyport-deno-gcm", "Sallyport, Deno, GCM", "aes-gcm", ["bulk"]),
   ...OTHERS.flatMap(([name, title, cases, other]) => [
@@ -57,7 +65,7 @@ const PEERS: readonly Peer[] = [
   ]),
   reference("reference-gcm", "reference, GCM", "aes-gcm", ["bulk"]),
 ];
-const CASES: readonly Case[] = [bulk, visitors, pingpong, memory, sessions, slow];
+const CASES: readonly Case[] = [bulk, visitors, pingpong, memory, sessions, slow, https, link];
 const SCALE: Scale = { warmupMs: 700, windowMs: 2_000, sessions: 5_000, idleStreams: 2_000 };
 const QUICK: Scale = { warmupMs: 300, windowMs: 700, sessions: 1_000, idleStreams: 500 };
 
@@ -129,7 +137,8 @@ async function round(
 ) {
   const scale = options.quick ? QUICK : SCALE;
   const takesPart = (peer: Peer, of: Case): boolean =>
-    (peer.cases?.includes(of.name) ?? true) && (peer.snitun === true || of.snitun !== true);
+    (peer.cases?.includes(of.name) ?? true) && (peer.snitun === true || of.snitun !== true) &&
+    (of.takes?.(peer) ?? true);
   const endpoint = await startEndpoint();
   const running = new Map<Peer, RunningPeer>();
   try {
@@ -152,7 +161,7 @@ async function round(
       for (const peer of peers) {
         if (!takesPart(peer, of)) continue;
         try {
-          const tunnel = await start(peer, endpoint);
+          const tunnel = await (of.start?.(peer, endpoint) ?? start(peer, endpoint));
           running.set(peer, tunnel);
           await measure(of, peer, tunnel, endpoint, scale, results);
           running.delete(peer);

@@ -5,7 +5,7 @@
  */
 
 import type { Endpoint } from "../load/load.ts";
-import type { RunningPeer } from "../peers/peer.ts";
+import type { Peer, RunningPeer } from "../peers/peer.ts";
 
 /** How long things take; `--quick` makes them shorter. */
 export interface Scale {
@@ -45,6 +45,10 @@ export interface Case {
   readonly fresh?: boolean;
   /** It is for tunnels that speak SniTun. */
   readonly snitun?: boolean;
+  /** Whether it is for this tunnel; for all when absent. */
+  takes?(peer: Peer): boolean;
+  /** Starts a tunnel for this case, which is fresh then; in the usual way when absent. */
+  start?(peer: Peer, endpoint: Endpoint): Promise<RunningPeer>;
   measure(context: CaseContext): Promise<Figures>;
 }
 

@@ -53,6 +53,20 @@ int open_socket(unsigned index, bool nonblocking) {
   return fd;
 }
 
+int open_listener(const char *text) {
+  struct sockaddr_in address = parse_address(text);
+  socklen_t length = sizeof address;
+  int one = 1;
+  int listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+  if (bind(listener, (struct sockaddr *)&address, length) < 0) fail("bind");
+  if (listen(listener, 4096) < 0) fail("listen");
+  getsockname(listener, (struct sockaddr *)&address, &length);
+  printf("{\"event\":\"ready\",\"port\":%d}\n", ntohs(address.sin_port));
+  fflush(stdout);
+  return listener;
+}
+
 int dial(const struct sockaddr_in *to, unsigned index) {
   int fd = open_socket(index, false);
   if (connect(fd, (const struct sockaddr *)to, sizeof *to) < 0) fail("connect");

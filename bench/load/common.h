@@ -52,4 +52,9 @@ double cpu_seconds(int pid);
 // True once stdin has ended.
 bool stdin_ended(void);
 
+// Listens, and prints the port as {"event":"ready","port":N}.
+int open_listener(const char *address);
+
 int run_endpoint(int argc, char **argv);
+int run_http(int argc, char **argv);
+int run_relay(int argc, char **argv);

@@ -165,24 +165,15 @@ static void accept_all(int listener) {
 
 // Usage: load endpoint HOST:PORT. Prints its port as {"event":"ready","port":N}; ends with stdin.
 int run_endpoint(int argc, char **argv) {
-  struct sockaddr_in address = parse_address(argc > 0 ? argv[0] : "127.0.0.1:0");
-  socklen_t length = sizeof address;
-  int one = 1;
-  int listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-  setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-  if (bind(listener, (struct sockaddr *)&address, length) < 0) fail("bind");
-  if (listen(listener, 4096) < 0) fail("listen");
-  getsockname(listener, (struct sockaddr *)&address, &length);
   main_epoll = epoll_create1(EPOLL_CLOEXEC);
   echo_epoll = epoll_create1(EPOLL_CLOEXEC);
+  int listener = open_listener(argc > 0 ? argv[0] : "127.0.0.1:0");
   // Neither has a connection: told by their addresses.
   struct connection accepting = {.fd = listener}, ending = {.fd = 0};
   watch(main_epoll, &accepting, EPOLLIN, EPOLL_CTL_ADD);
   watch(main_epoll, &ending, EPOLLIN, EPOLL_CTL_ADD);
   pthread_t echo;
   if (pthread_create(&echo, NULL, echo_loop, NULL) != 0) fail("start a thread");
-  printf("{\"event\":\"ready\",\"port\":%d}\n", ntohs(address.sin_port));
-  fflush(stdout);
 
   struct epoll_event events[EVENTS];
   for (;;) {

@@ -60,6 +60,21 @@ export async function startEndpoint(): Promise<Endpoint> {
   };
 }
 
+/** Starts an endpoint that answers HTTP requests in plain text. */
+export async function startHttpEndpoint(): Promise<{ readonly port: number; stop(): Promise<void> }> {
+  const child = startChild(PROGRAM, ["http", "127.0.0.1:0"]);
+  return { port: Number((await child.event("ready")).port), stop: () => stopChild(child) };
+}
+
+/** Starts a long way to a port of this machine; answers the port at which it begins. */
+export async function startRelay(
+  toPort: number,
+  delayMs: number,
+): Promise<{ readonly port: number; stop(): Promise<void> }> {
+  const child = startChild(PROGRAM, ["relay", "127.0.0.1:0", `127.0.0.1:${toPort}`, String(delayMs)]);
+  return { port: Number((await child.event("ready")).port), stop: () => stopChild(child) };
+}
+
 /** What visitors do; see the modes in visitors.c. */
 export interface LoadOptions {
   readonly peer: RunningPeer;

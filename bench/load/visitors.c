@@ -319,8 +319,10 @@ static struct options parse(int argc, char **argv) {
 
 int main(int argc, char **argv) {
   errno = EINVAL;
-  if (argc < 2) fail("run: modes are endpoint, bulk, visitors, pingpong, hold, connections");
+  if (argc < 2) fail("run: modes are endpoint, http, relay, bulk, visitors, pingpong, hold, connections");
   if (!strcmp(argv[1], "endpoint")) return run_endpoint(argc - 2, argv + 2);
+  if (!strcmp(argv[1], "http")) return run_http(argc - 2, argv + 2);
+  if (!strcmp(argv[1], "relay")) return run_relay(argc - 2, argv + 2);
   struct options options = parse(argc - 1, argv + 1);
   if (!strcmp(options.mode, "bulk")) run_bulk(&options);
   else if (!strcmp(options.mode, "visitors")) run_visitors(&options);

@@ -21,9 +21,19 @@ export interface Peer {
   readonly cases?: readonly string[];
   /** Installs what is missing and answers the version; rejects with {@link Unavailable} where it can't. */
   prepare(): Promise<string>;
-  /** Starts it in front of an endpoint; resolves when its processes run, not yet when they carry bytes. */
-  start(endpointPort: number): Promise<RunningPeer>;
+  /**
+   * Starts it in front of an endpoint; resolves when its processes run, not yet when they carry bytes. `way` answers the
+   * port that the agent has to dial in place of the edge's; see {@link startRelay}.
+   */
+  start(endpointPort: number, way?: Way): Promise<RunningPeer>;
+  /** Whether `start` takes a way. */
+  readonly takesWay?: boolean;
+  /** The same where visitors' TLS ends in the agent, in front of an endpoint that speaks plain HTTP; absent where it can't. */
+  startHttps?(endpointPort: number): Promise<RunningPeer>;
 }
+
+/** A detour between agent and edge: from the edge's port to the one that the agent dials. */
+export type Way = (edgePort: number) => Promise<number>;
 
 /** A tunnel that runs. */
 export interface RunningPeer {

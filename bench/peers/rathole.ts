@@ -30,7 +30,8 @@ export const rathole: Peer = {
     }
     return VERSION;
   },
-  async start(endpointPort) {
+  takesWay: true,
+  async start(endpointPort, way) {
     const folder = await mkdtemp(join(await cacheFolder("run"), "rathole-"));
     const [control, visitors] = await freePorts(2);
     const [serverFile, clientFile] = [join(folder, "server.toml"), join(folder, "client.toml")];
@@ -52,7 +53,7 @@ bind_addr = "127.0.0.1:${visitors}"
     await writeFile(
       clientFile,
       `[client]
-remote_addr = "127.0.0.1:${control}"
+remote_addr = "127.0.0.1:${await (way?.(control!) ?? control)}"
 default_token = "bench"
 [client.transport]
 type = "tcp"

@@ -5,7 +5,7 @@
  * @module
  */
 
-import { writeFile } from "node:fs/promises";
+import { chmod, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import { join } from "node:path";
 import { certificateFingerprint, fingerprintText, makeCertificate } from "../../src/crypto/certificate.ts";
@@ -13,7 +13,7 @@ import { loadSodium, makeKeyPair } from "../../src/crypto/sodium.ts";
 import { type CipherName, fernetKey, issueToken } from "../../tests/support/tokens.ts";
 import { portOf } from "../../tests/support/plain_peer.ts";
 import { cacheFolder, exists, freePorts, ROOT, run, startChild, Unavailable } from "../machine.ts";
-import { type Peer, runningPeer, SERVER_NAME } from "./peer.ts";
+import { type Peer, type RunningPeer, runningPeer, SERVER_NAME, type Way } from "./peer.ts";
 
 /** A JavaScript runtime. */
 export type RuntimeName = "bun" | "deno";
@@ -75,47 +75,50 @@ export function sallyport(
       const version = await run(program, ["--version"]);
       return `commit ${commit}, ${runtime} ${version.split("\n")[0]!.replace(/^deno /, "")}`;
     },
-    async start(endpointPort) {
-      const program = await runtimeProgram(runtime);
-      const key = fernetKey();
-      const [visitors, agents] = await freePorts(2);
-      const master = await startMaster(key, cipher, agents!);
-      const dataFolder = await cacheFolder("run", `data-${visitors}`);
-      const known = other === undefined ? [] : await makeEdgeKey(other.transport, dataFolder);
-      const env = {
-        SALLYPORT_FERNET_KEYS: key,
-        SALLYPORT_LOG_LEVEL: "error",
-        SALLYPORT_DATA_DIR: dataFolder,
-      };
-      const mod = runtimeArgs(runtime, join(ROOT, "mod.ts"));
-      const edge = startChild(program, [
-        ...[...mod, "edge", "--listen", `127.0.0.1:${visitors}`, "--agent-listen", `127.0.0.1:${agents}`],
-        ...other === undefined || other.transport === "sealed"
-          ? []
-          : [`--${other.transport}-listen`, `127.0.0.1:${agents}`],
-        ...other?.options ?? [],
-      ], { env });
-      const agent = startChild(program, [
-        ...[
-          ...mod,
-          "agent",
-          "--master",
-          master.url,
-          "--hostname",
-          SERVER_NAME,
-          "--to",
-          `127.0.0.1:${endpointPort}`,
-          "--cipher",
-          cipher,
-        ],
-        ...other === undefined ? [] : ["--transport", other.transport, ...known, ...other.options],
-      ], { env: { SALLYPORT_CREDENTIAL: "bench-credential", SALLYPORT_LOG_LEVEL: "error" } });
-      return runningPeer(visitors!, edge, agent, {
-        sessions: { port: agents!, fernetKey: key },
-        stop: master.stop,
-      });
-    },
+    takesWay: other === undefined || other.transport === "sealed",
+    start: (endpointPort, way) => start(`127.0.0.1:${endpointPort}`, way),
+    startHttps: (endpointPort) => start(`http://127.0.0.1:${endpointPort}`),
   };
+
+  async function start(target: string, way?: Way): Promise<RunningPeer> {
+    const program = await runtimeProgram(runtime);
+    const key = fernetKey();
+    const [visitors, agents] = await freePorts(2);
+    const master = await startMaster(key, cipher, await (way?.(agents!) ?? agents!));
+    // The agents of all peers serve one name: each keeps its state in a folder of its own.
+    const dataFolder = await cacheFolder("run", `data-${visitors}`);
+    const agentFolder = await cacheFolder("run", `data-${agents}`);
+    for (const folder of [dataFolder, agentFolder]) await chmod(folder, 0o700);
+    const known = other === undefined ? [] : await makeEdgeKey(other.transport, dataFolder);
+    const env = {
+      SALLYPORT_FERNET_KEYS: key,
+      SALLYPORT_LOG_LEVEL: "error",
+      SALLYPORT_DATA_DIR: dataFolder,
+    };
+    const mod = runtimeArgs(runtime, join(ROOT, "mod.ts"));
+    const edge = startChild(program, [
+      ...[...mod, "edge", "--listen", `127.0.0.1:${visitors}`, "--agent-listen", `127.0.0.1:${agents}`],
+      ...other === undefined || other.transport === "sealed"
+        ? []
+        : [`--${other.transport}-listen`, `127.0.0.1:${agents}`],
+      ...other?.options ?? [],
+    ], { env });
+    const agent = startChild(program, [
+      ...[...mod, "agent", "--master", master.url, "--hostname", SERVER_NAME, "--to", target],
+      ...["--cipher", cipher],
+      ...other === undefined ? [] : ["--transport", other.transport, ...known, ...other.options],
+    ], {
+      env: {
+        SALLYPORT_CREDENTIAL: "bench-credential",
+        SALLYPORT_LOG_LEVEL: "error",
+        SALLYPORT_DATA_DIR: agentFolder,
+      },
+    });
+    return runningPeer(visitors!, edge, agent, {
+      sessions: { port: agents!, fernetKey: key },
+      stop: master.stop,
+    });
+  }
 }
 
 /** Makes what the edge is known by and gives the agent's flag for it. */

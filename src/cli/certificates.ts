@@ -4,6 +4,7 @@
  * @module
  */
 import { readFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { CertificateManager } from "../agent/acme/certificate_manager.ts";
 import { dnsHookProgram } from "../agent/acme/dns_hook.ts";
@@ -36,7 +37,9 @@ export function serviceConnectors(config: Config, { runtime, log }: Base): Servi
       ...acmeDnsHook === undefined ? {} : { dnsHook: dnsHookProgram(acmeDnsHook) },
       dnsDomains: config.acmeDnsDomain,
     });
-  return createServiceConnectors({ runtime, log, store, manager });
+  // A socket's path is short, so that the data folder is the second choice: a container's root and Deno's permission
+  // set keep the program from writing elsewhere.
+  return createServiceConnectors({ runtime, log, store, manager, socketFolders: [tmpdir(), config.dataDir] });
 }
 
 function readCa(path: string): string {

@@ -15,6 +15,7 @@ import type { LogSampler } from "../telemetry/log_sampler.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { AgentAdmission } from "../transport/admission.ts";
 import type { Session, SessionHandler, SessionStream } from "../transport/port.ts";
+import { Slices } from "../transport/slices.ts";
 import { SNITUN } from "../transport/snitun/session.ts";
 import { SessionCarrier } from "../tunnel/carriers/session_carrier.ts";
 import type { Router } from "../tunnel/requests/router.ts";
@@ -75,12 +76,15 @@ export class AgentRegistry {
   readonly #options: AgentOptions;
   readonly #routes = new Routes<AgentSession>();
   readonly #usedKeys: UsedKeys;
+  /** All transports' handshakes together. */
+  readonly #slices: Slices;
   readonly #sessions = new Set<AgentSession>();
   readonly #events: AgentEvents;
   #draining = false;
 
   constructor(options: AgentOptions) {
     this.#options = options;
+<<<<<<< HEAD
     this.#events = {
       clock: options.clock,
       ended: (agent, error) => this.#ended(agent, error),
@@ -89,6 +93,9 @@ export class AgentRegistry {
       goingAway: (agent) => this.#goingAway(agent),
       left: (agent, why) => this.#left(agent, why),
     };
+=======
+    this.#slices = new Slices(options.clock);
+>>>>>>> main
     this.#usedKeys = new UsedKeys(options.clock.wallMs() / 1000, options.keyUses);
   }
 
@@ -116,6 +123,7 @@ export class AgentRegistry {
       admit: (token, session, remote) => this.#admit(token, session, remote),
       refused: (error, token, remote, known) =>
         this.#refused(error, token, remote, known ? "agent" : "connection"),
+      slices: this.#slices,
     };
   }
 

@@ -114,7 +114,7 @@ export function createBaseApp(options: BaseAppOptions): OpenAPIHono<MasterEnv> {
       // Hono hands only instances of Error to onError.
       c.res = answer(error, requestId);
     }
-    c.header("Cache-Control", "no-store");
+    if (!c.res.headers.has("Cache-Control")) c.header("Cache-Control", "no-store");
     c.header("X-Request-Id", requestId);
     c.header("X-Content-Type-Options", "nosniff");
     const { status } = c.res;

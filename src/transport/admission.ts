@@ -11,6 +11,7 @@ import type { OpenedToken } from "../protocol/token/token_reader.ts";
 import type { Address, Conn } from "../runtime/port.ts";
 import type { TokenClaims } from "../wire/token/token_payload.ts";
 import type { Session, SessionHandler } from "./port.ts";
+import type { Slices } from "./slices.ts";
 
 /** Decides about the agents of one transport. */
 export interface AgentAdmission {
@@ -25,6 +26,8 @@ export interface AgentAdmission {
    * most once, never after `admit`.
    */
   refused(error: SallyportError, token: OpenedToken | undefined, remote: Address, known: boolean): void;
+  /** What handshakes over TCP may take of a turn; as much as they want when absent. */
+  readonly slices?: Slices;
 }
 
 /** A connection that an edge has accepted at a TCP port. */

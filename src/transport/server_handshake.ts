@@ -18,6 +18,9 @@ import type { Session, SessionHandler } from "./port.ts";
 /** From an agent's token on, everything that is left of the handshake must be done by then, the decision included. */
 export const DECISION_DEADLINE_MS = 60_000;
 
+/** What an agent sends at once in a handshake is less than this. */
+const WAITING_MAX_BYTES = 16 * 1024;
+
 /** A session that is ready to begin. */
 export interface OpenedSession {
   readonly session: Session;
@@ -72,6 +75,8 @@ export interface HandshakeIo {
   write(bytes: Bytes): void;
   /** Ends the connection, which came to nothing, and calls `left` once it doesn't count as unfinished any more. */
   end(error: SallyportError, left: () => void): void;
+  /** Stops (true) or resumes (false) the agent's bytes; absent where they are never many. */
+  hold?(hold: boolean): void;
 }
 
 /** A handshake's connection over TCP: what was written last still goes out. */
@@ -82,6 +87,7 @@ export function connIo(conn: Conn): HandshakeIo {
       conn.release();
       left();
     },
+    hold: (hold) => hold ? conn.pause() : conn.resume(),
   };
 }
 
@@ -142,6 +148,20 @@ export class ServerHandshake implements ByteStreamHandler, ServerHandshakeHost {
 
   data(chunk: Bytes): void {
     if (this.#over || chunk.length === 0) return;
+    const { io, admission: { slices } } = this.#options;
+    if (slices === undefined || io.hold === undefined) return this.#take(chunk);
+    // More than a handshake has is judged at once: it is refused, or costs more to keep.
+    if (slices.free || chunk.length > WAITING_MAX_BYTES) return slices.work(() => this.#take(chunk));
+    io.hold(true);
+    const kept = chunk.slice();
+    slices.later(() => {
+      if (this.#over) return;
+      io.hold?.(false);
+      this.#take(kept);
+    });
+  }
+
+  #take(chunk: Bytes): void {
     if (this.#wrong !== undefined) return this.#steps.overheard?.(chunk);
     try {
       this.#steps.receive(chunk);

@@ -7,11 +7,13 @@ import { type Browser, type BrowserContextOptions, chromium, type Page } from "p
 import { findProgram, skipWithout } from "../support/system_programs.ts";
 
 /** How long anything that a browser is to do may take. */
-export const BROWSER_PATIENCE_MS = 15_000;
+export const BROWSER_PATIENCE_MS = 60_000;
 
-/** A reason to skip tests in a browser, or false. */
-export function skipBrowser(): Promise<string | false> {
-  return skipWithout("chromium");
+/** A reason to skip tests in a browser, which it prints, or false. */
+export async function skipBrowser(): Promise<string | false> {
+  const reason = await skipWithout("chromium");
+  if (reason !== false) console.warn(`Tests in a browser are skipped: ${reason}`);
+  return reason;
 }
 
 /** Tests reach nothing but this machine, whatever a page asks for. */
@@ -22,6 +24,8 @@ export async function startBrowser(flags: readonly string[] = []): Promise<Brows
   return await chromium.launch({
     executablePath: await findProgram("chromium"),
     args: ["--disable-dev-shm-usage", `--host-resolver-rules=${LOOPBACK_ONLY}`, ...flags],
+    // Signals are for the tests that send them: all files share a process on Bun.
+    ...{ handleSIGINT: false, handleSIGTERM: false, handleSIGHUP: false },
     timeout: 60_000,
   });
 }

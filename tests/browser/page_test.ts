@@ -398,6 +398,8 @@ describe("the page in Chromium", { skip }, () => {
           const answered = page.waitForResponse((response) => response.url().endsWith("/suspend"));
           await page.evaluate(() => document.forms[0]?.submit());
           assert.equal((await answered).status(), status, host);
+          // The next visit must not meet this one's end.
+          await page.waitForURL("**/suspend");
         }
         assert.equal((await master.management.agent(OPERATOR, "kiosk-03", "shop")).state, "active");
       } finally {

@@ -1,8 +1,8 @@
-/** A web site with a WebSocket behind edge and agent, in a real browser; all of it real processes. */
+/** An operator's first agent, and a visitor's look at its site, in a real browser; all of it real processes. */
 import assert from "node:assert/strict";
 import { createHash, X509Certificate } from "node:crypto";
 import { once } from "node:events";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { createServer, type IncomingMessage, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
@@ -61,104 +61,111 @@ async function startSite(): Promise<
 describe("a site behind edge and agent, in Chromium", { skip }, () => {
   const programs: Program[] = [];
   let folder = "";
-  let browser: Browser | undefined;
+  const browsers: Browser[] = [];
   let site: Server | undefined;
   after(async () => {
-    await browser?.close();
+    await Promise.all(browsers.map((browser) => browser.close()));
     await Promise.all(programs.map((program) => program.kill()));
     site?.closeAllConnections?.();
     site?.close();
     if (folder !== "") await rm(folder, { recursive: true, force: true });
   });
 
-  it("shows its page over HTTP/2, and its WebSocket answers", { timeout }, async () => {
-    folder = await mkdtemp(join(tmpdir(), "sallyport-browser-"));
-    const wallMs = Date.now();
-    const authority = await makeAuthority({ commonName: "The tests' own authority", validDays: 2, wallMs });
-    const made = await makeCertificate({
-      commonName: "app.localhost",
-      names: ["app.localhost"],
-      validDays: 2,
-      wallMs,
-      authority,
-    });
-    const [certificate, key] = [join(folder, "cert.pem"), join(folder, "key.pem")];
-    await writeFile(certificate, made.certificatePem + authority.certificatePem);
-    await writeFile(key, made.keyPem);
-    const started = await startSite();
-    site = started.server;
+  it(
+    "is started with what the page says, comes over HTTP/2 with its WebSocket, and ends when it is suspended",
+    { timeout },
+    async () => {
+      folder = await mkdtemp(join(tmpdir(), "sallyport-browser-"));
+      const wallMs = Date.now();
+      const authority = await makeAuthority({ commonName: "The tests' own authority", validDays: 2, wallMs });
+      const made = await makeCertificate({
+        commonName: "app.localhost",
+        names: ["app.localhost"],
+        validDays: 2,
+        wallMs,
+        authority,
+      });
+      const [certificate, key] = [join(folder, "cert.pem"), join(folder, "key.pem")];
+      await writeFile(certificate, made.certificatePem + authority.certificatePem);
+      await writeFile(key, made.keyPem);
+      const started = await startSite();
+      site = started.server;
 
-    const start = (...args: string[]) => {
-      const program = new Program(args);
-      programs.push(program);
-      return program;
-    };
-    const data = join(folder, "edge");
-    const edge = start(
-      "serve",
-      "--listen",
-      "127.0.0.1:0",
-      "--master-listen",
-      "127.0.0.1:0",
-      "--data-dir",
-      data,
-    );
-    const [, port] = await edge.seen(/visitors and agents +127\.0\.0\.1:(\d+)/);
-    const [, master] = await edge.seen(/session master +(http:\/\/127\.0\.0\.1:\d+)/);
-    const agent = start(
-      ...[
-        "agent",
-        "--master",
-        master!,
-        "--credential-file",
-        join(data, "admin.key"),
-        "--edge",
-        `127.0.0.1:${port}`,
-      ],
-      ...[
+      const start = (...args: string[]) => {
+        const program = new Program(args);
+        programs.push(program);
+        return program;
+      };
+      const data = join(folder, "edge");
+      const edge = start(
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--master-listen",
+        "127.0.0.1:0",
         "--data-dir",
-        join(folder, "agent"),
-        "--hostname",
-        "app.localhost",
-        "--to",
-        `http://127.0.0.1:${started.port}`,
-      ],
-      ...["--tls", `file:${certificate},${key}`],
-    );
+        data,
+      );
+      const [, port] = await edge.seen(/visitors and agents +127\.0\.0\.1:(\d+)/);
+      const [, master = ""] = await edge.seen(/session master +(http:\/\/127\.0\.0\.1:\d+)/);
+      // The browser trusts this authority, and no other than those it knows.
+      const pin = createHash("sha256").update(
+        new X509Certificate(authority.certificatePem).publicKey.export({ type: "spki", format: "der" }),
+      ).digest("base64");
+      const browser = await startBrowser([`--ignore-certificate-errors-spki-list=${pin}`]);
+      const other = await startBrowser();
+      browsers.push(browser, other);
+      const { page, faults } = await openPage(browser);
 
-    // The browser trusts this authority, and no other than those it knows.
-    const pin = createHash("sha256").update(
-      new X509Certificate(authority.certificatePem).publicKey.export({ type: "spki", format: "der" }),
-    ).digest("base64");
-    browser = await startBrowser([`--ignore-certificate-errors-spki-list=${pin}`]);
-    await agent.seen(/connected to the edge/, "stderr");
-    const { page, faults } = await openPage(browser);
-    const answer = await page.goto(`https://app.localhost:${port}/`);
-    assert.equal(answer?.status(), 200);
-    assert.equal(await page.textContent("h1"), "At home");
-    await page.waitForSelector("#said:text('HELLO FROM THE BROWSER')");
-    assert.equal(
-      await page.evaluate("performance.getEntriesByType('navigation')[0].nextHopProtocol"),
-      "h2",
-    );
-    assert.equal((await answer?.securityDetails())?.issuer, "The tests' own authority");
-    const [shown, upgraded] = ["/", "/echo"].map((path) =>
-      started.asked.find(({ url }) => url === path)?.headers
-    );
-    assert.equal(shown?.["x-forwarded-proto"], "https");
-    assert.equal(upgraded?.origin, `https://app.localhost:${port}`);
-    assert.deepEqual(faults, []);
+      // The operator adds an agent at the page of the session master, and starts it with what the page says.
+      await page.goto(master);
+      await page.fill("[name=key]", (await readFile(join(data, "admin.key"), "utf8")).trim());
+      await page.keyboard.press("Enter");
+      await page.click("text=Add your first agent");
+      await page.fill("[name=name]", "app");
+      await page.fill("[name=hostnames]", "app.localhost");
+      await page.click("main button[type=submit]");
+      const [, link = ""] = /^sallyport agent --join '(.*)' --to /.exec(await page.inputValue("#command")) ??
+        [];
+      const agent = start(
+        ...["agent", "--join", link, "--to", `http://127.0.0.1:${started.port}`],
+        ...["--data-dir", join(folder, "agent"), "--tls", `file:${certificate},${key}`],
+      );
+      await agent.seen(/connected to the edge/, "stderr");
+      await page.waitForSelector("#agent-state :text('online')");
 
-    // Whoever can't trust the certificate sees no page.
-    const stranger = await openPage(await startStranger());
-    await assert.rejects(stranger.page.goto(`https://app.localhost:${port}/`), /ERR_CERT_AUTHORITY_INVALID/);
-  });
+      const visitor = await openPage(browser);
+      const answer = await visitor.page.goto(`https://app.localhost:${port}/`);
+      assert.equal(answer?.status(), 200);
+      assert.equal(await visitor.page.textContent("h1"), "At home");
+      await visitor.page.waitForSelector("#said:text('HELLO FROM THE BROWSER')");
+      assert.equal(
+        await visitor.page.evaluate("performance.getEntriesByType('navigation')[0].nextHopProtocol"),
+        "h2",
+      );
+      assert.equal((await answer?.securityDetails())?.issuer, "The tests' own authority");
+      const [shown, upgraded] = ["/", "/echo"].map((path) =>
+        started.asked.find(({ url }) => url === path)?.headers
+      );
+      assert.equal(shown?.["x-forwarded-proto"], "https");
+      assert.equal(upgraded?.origin, `https://app.localhost:${port}`);
+      assert.deepEqual(visitor.faults, []);
 
-  /** A browser without the pin, closed with the other one. */
-  async function startStranger(): Promise<Browser> {
-    const stranger = await startBrowser();
-    const first = browser!;
-    browser = { close: () => Promise.all([first.close(), stranger.close()]) } as unknown as Browser;
-    return stranger;
-  }
+      // A browser that doesn't trust the authority shows no page.
+      const stranger = await openPage(other);
+      await assert.rejects(
+        stranger.page.goto(`https://app.localhost:${port}/`),
+        /ERR_CERT_AUTHORITY_INVALID/,
+      );
+
+      // What the operator suspends has ended: the visitor's WebSocket closes, and nobody comes in.
+      await page.click("text=Show app");
+      await page.click("[popovertarget=suspend]");
+      await page.click("#suspend button[type=submit]");
+      await visitor.page.waitForSelector("#said:text('closed with 1006')");
+      await page.waitForSelector(".badge:text('suspended')");
+      await assert.rejects(visitor.page.goto(`https://app.localhost:${port}/`), /ERR_/);
+      assert.deepEqual(faults, []);
+    },
+  );
 });

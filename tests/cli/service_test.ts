@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { execFile } from "node:child_process";
+import { execFile, spawn, spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -11,6 +11,8 @@ import { Lifecycle } from "../../src/cli/lifecycle.ts";
 import { runCli } from "../../src/cli/main.ts";
 import { MANAGERS, SERVICE_COMMANDS, serviceText } from "../../src/cli/service_files.ts";
 import { ServiceManager } from "../../src/cli/systemd.ts";
+import { denoFlags } from "../support/deno_flags.ts";
+import { Program } from "./program.ts";
 
 function testIo(env: Record<string, string> = {}) {
   const [out, err]: [string[], string[]] = [[], []];
@@ -26,6 +28,17 @@ function testIo(env: Record<string, string> = {}) {
   };
   return { io, out, err, stop: () => stop() };
 }
+
+/** Prints a line for each state that comes to the socket in its argument, as systemd takes them. */
+const NOTIFY_LISTENER = `
+import socket, sys
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+s.bind(sys.argv[1])
+print("listening", flush=True)
+while True:
+    for line in s.recv(4096).decode().splitlines():
+        print(line, flush=True)
+`;
 
 /** A program's outcome; undefined where the program isn't here. */
 function run(command: string, args: readonly string[]): Promise<{ code: number; text: string } | undefined> {
@@ -115,6 +128,57 @@ describe("systemd", () => {
     assert.equal(await over, 0);
     assert.deepEqual([sent[0], sent[1], sent.at(-1)], ["READY=1", "WATCHDOG=1", "STOPPING=1"]);
   });
+
+  const missing = ["systemd-notify", "python3"].find((name) =>
+    spawnSync(name, ["--version"]).error !== undefined
+  );
+  it(
+    "hears it of a real process, by the socket that it names",
+    { timeout: 60_000, skip: missing !== undefined && `${missing} isn't on PATH` },
+    async () => {
+      const folder = await mkdtemp(join(tmpdir(), "sallyport-notify-"));
+      const socket = join(folder, "notify");
+      // Neither runtime receives on such a socket by an interface that both have.
+      const listener = spawn("python3", ["-c", NOTIFY_LISTENER, socket], {
+        stdio: ["ignore", "pipe", "inherit"],
+      });
+      const states: string[] = [];
+      const watchers = new Set<() => void>();
+      listener.stdout.on("data", (part) => {
+        states.push(...String(part).trim().split("\n"));
+        for (const look of watchers) look();
+      });
+      const heard = (state: string) =>
+        new Promise<void>((resolve) => {
+          const look = () => states.includes(state) && resolve();
+          watchers.add(look);
+          look();
+        });
+      try {
+        await heard("listening");
+        const args = ["edge", "--listen", "127.0.0.1:0", "--data-dir", join(folder, "data")];
+        // As the unit that `service install` writes: with the right to run systemd-notify.
+        const flags = process.versions.deno === undefined ? [] : denoFlags(args);
+        const program = new Program(args, { NOTIFY_SOCKET: socket, WATCHDOG_USEC: "400000" }, undefined, {
+          command: process.execPath,
+          args: flags.length === 0 ? [] : [...flags, "--allow-run=systemd-notify"],
+        });
+        try {
+          await heard("READY=1");
+          assert.match(program.stdout, /visitors and agents/);
+          await heard("WATCHDOG=1");
+          program.signal("SIGTERM");
+          assert.equal(await program.ended, 0);
+          await heard("STOPPING=1");
+        } finally {
+          await program.kill();
+        }
+      } finally {
+        listener.kill();
+        await rm(folder, { recursive: true, force: true });
+      }
+    },
+  );
 
   it("hears nothing where none started the program", async () => {
     const { io, stop } = testIo();

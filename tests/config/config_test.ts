@@ -397,7 +397,8 @@ describe("the agent's settings", () => {
 test("flags, variables and members follow from one another, and none occurs twice", () => {
   const seen = new Set<string>();
   for (const { flag, env, member, description, commands, required } of Object.values<SettingInfo>(SETTINGS)) {
-    if (flag !== undefined) assert.equal(env, `SALLYPORT_${flag.toUpperCase().replaceAll("-", "_")}`);
+    const named = flag === undefined ? env : `SALLYPORT_${flag.toUpperCase().replaceAll("-", "_")}`;
+    assert.equal(env, named);
     assert.equal(member, env.replace("SALLYPORT_", "").toLowerCase());
     for (const name of [env, member]) assert.ok(!seen.has(name), name);
     seen.add(env).add(member);

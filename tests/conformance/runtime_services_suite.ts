@@ -262,7 +262,9 @@ export function runtimeServicesSuite(name: string, open: () => Promise<Harness>)
         const closing = server.close(patient ? 60_000 : 0);
         if (!patient) await closing;
         answer(new Response("done"));
-        if (patient) assert.equal(await response, "done");
+        const text = await response;
+        // Without grace each runtime has an end of its own for it.
+        assert.ok(!patient || text === "done", text);
         await closing;
         await assert.rejects(h.fetch(url));
       }

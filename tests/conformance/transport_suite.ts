@@ -11,6 +11,9 @@ import { WatchedStream } from "../support/tunnel.ts";
 import { assertCode, bytesOf, type Harness, hashOf, pattern } from "./runtime_helpers.ts";
 import type { SessionPair, TransportKind } from "./transport_helpers.ts";
 
+/** The code that a stream ended with; undefined where its end was in order, or as far as it could tell. */
+const codeSeen = ({ closeError }: WatchedStream) => (closeError as SallyportError | undefined)?.code;
+
 const MiB = 1024 * 1024;
 const timeout = 60_000;
 
@@ -122,9 +125,12 @@ export function transportSuite(runtimeName: string, kind: TransportKind, open: (
       for (const address of callers) {
         const caller = { address, port: 54_321, serverName: "a.test" };
         const { near, far } = await pair.join(caller);
-        if (kind.fullCaller) assert.deepEqual(far.stream.caller, caller);
         // SniTun's versions 0 and 1 carry an IPv4 address, 2 any.
-        else assert.equal(far.stream.caller.address, address);
+        const seen = far.stream.caller;
+        assert.deepEqual(
+          kind.fullCaller ? seen : { address: seen.address },
+          kind.fullCaller ? caller : { address },
+        );
         near.abort();
         await far.sawClose;
       }
@@ -178,7 +184,7 @@ export function transportSuite(runtimeName: string, kind: TransportKind, open: (
       const reset = await pair.joinFromAgent();
       reset.far.abort(new SallyportError("access_denied", "Cannot open stream", { side: "peer" }));
       await reset.near.sawClose;
-      if (kind.reasons) assertCode(reset.near.closeError, "access_denied");
+      assert.equal(codeSeen(reset.near), kind.reasons ? "access_denied" : undefined);
     });
 
     if (kind.halfClose) {
@@ -227,7 +233,7 @@ export function transportSuite(runtimeName: string, kind: TransportKind, open: (
         one.assertOver(reason);
         assert.equal(other.closes, 1);
         assert.deepEqual(other.wrong, []);
-        if (kind.reasons) assertCode(other.closeError, "endpoint_unreachable");
+        assert.equal(codeSeen(other), kind.reasons ? "endpoint_unreachable" : undefined);
         other.write(bytesOf("into the void"));
       }
     });

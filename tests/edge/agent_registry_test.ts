@@ -122,19 +122,19 @@ describe("AgentRegistry: tokens", () => {
   it("openToken() takes a token up to its very second", () => {
     const { admission, token, clock } = bench();
     const { token: bytes, claims } = token("a.test", {}, 10);
-    clock.pass(10_000);
+    clock.run(10_000);
     assert.equal((admission.openToken(bytes) as TokenClaims).hostname, claims.hostname);
-    clock.pass(1_000);
+    clock.run(1_000);
     assert.equal(codeOf(() => admission.openToken(bytes)), "token_expired");
   });
 
   it("sweep() ends sessions whose token has expired, and no others", () => {
     const { registry, opens, clock } = bench();
     const [short, long] = [opens("a.test", {}, 10), opens("b.test", {}, 20)];
-    clock.pass(10_000);
+    clock.run(10_000);
     registry.sweep();
     assert.deepEqual(short.calls, []);
-    clock.pass(1_000);
+    clock.run(1_000);
     registry.sweep();
     assert.deepEqual([short.calls, long.calls], [["close token_expired"], []]);
     assert.deepEqual([registry.sessions, registry.find("a.test")], [1, undefined]);
@@ -172,9 +172,9 @@ describe("AgentRegistry: a session", () => {
     assert.deepEqual(slow!.calls, []);
     slow!.streamEnds();
     assert.deepEqual(slow!.calls, ["close replaced"]);
-    clock.pass(REPLACED_GRACE_MS - 1);
+    clock.run(REPLACED_GRACE_MS - 1);
     assert.deepEqual(stuck!.calls, []);
-    clock.pass(1);
+    clock.run(1);
     assert.deepEqual(stuck!.calls, ["close replaced"]);
     assert.equal(registry.sessions, 3);
   });
@@ -219,6 +219,50 @@ describe("AgentRegistry: a session", () => {
   });
 });
 
+describe("AgentRegistry: a carrier that the operator adopts", () => {
+  it("hears of the agent's streams, of quiet, and of the end", async () => {
+    const heard: string[] = [];
+    let carrier: { quiet?(): Promise<void> } | undefined;
+    const { registry, opens, counted } = bench({
+      tunnels: {
+        adopt: (given) => {
+          carrier = given;
+          given.attach({
+            stream: () => void heard.push("stream"),
+            ended: ({ code }) => void heard.push(`ended ${code}`),
+          });
+          return true;
+        },
+        router: () => assert.fail("the edge has no tunnel of its own then"),
+      },
+    });
+    const session = opens("a.test");
+    assert.equal(registry.findTunnel("a.test"), undefined);
+    counted();
+    session.handler.stream({} as never);
+    assert.deepEqual([heard.splice(0), counted()], [["stream"], []]);
+    session.streams = 2;
+    const quiet = carrier!.quiet!();
+    session.streamEnds();
+    assert.equal(await isSettled(quiet), false);
+    session.streamEnds();
+    assert.equal(await isSettled(quiet), true);
+    session.close(new SallyportError("shutdown", "over", { side: "peer" }));
+    assert.deepEqual(heard, ["ended shutdown"]);
+  });
+
+  it("an operator's callback that throws keeps the agent out, and counts as its fault", () => {
+    for (const call of ["adopt", "router"] as const) {
+      const throws = () => {
+        throw new TypeError("the operator's fault");
+      };
+      const { registry, opens } = bench({ tunnels: { router: () => undefined, [call]: throws } });
+      assert.equal(codeOf(() => opens("a.test")), "internal");
+      assert.deepEqual([registry.sessions, registry.find("a.test")], [0, undefined]);
+    }
+  });
+});
+
 describe("AgentRegistry: close()", () => {
   it("asks each session to go away, and is over when the last has ended", async () => {
     const { registry, opens, clock } = bench();
@@ -228,7 +272,7 @@ describe("AgentRegistry: close()", () => {
     await turns();
     assert.deepEqual([idle.calls, busy.calls], [["goAway shutdown", "close shutdown"], ["goAway shutdown"]]);
     assert.equal(await isSettled(closing), false);
-    clock.pass(1_000);
+    clock.run(1_000);
     assert.deepEqual(busy.calls, ["goAway shutdown", "close shutdown"]);
     assert.equal(await isSettled(closing), true);
   });
@@ -238,7 +282,7 @@ describe("AgentRegistry: close()", () => {
     opens("a.test").streams = 1;
     const first = registry.close(60_000);
     const second = registry.close(0);
-    clock.pass(0);
+    clock.run(0);
     assert.deepEqual([await isSettled(first), await isSettled(second)], [true, true]);
   });
 });
@@ -270,7 +314,7 @@ describe("AgentRegistry: in a cluster", () => {
       assert.deepEqual([registry.find("b.test"), registry.find("a.test") !== undefined], [undefined, true]);
       claims[0]!.lost(["a.test"], reason);
       assert.equal(registry.find("a.test"), undefined);
-      clock.pass(REPLACED_GRACE_MS);
+      clock.run(REPLACED_GRACE_MS);
       assert.deepEqual(session.calls, [`close ${reason}`]);
     }
   });
@@ -284,18 +328,18 @@ describe("AgentRegistry: in a cluster", () => {
     for (const count of [20, 40, 50]) {
       await turns();
       assert.equal(asked(), count);
-      clock.pass(20);
+      clock.run(20);
     }
     // They come back elsewhere: their names are lost here.
     for (const claim of claims) claim.lost([claim.owner], "replaced");
-    clock.pass(20);
+    clock.run(20);
     await turns();
     for (const session of sessions) assert.deepEqual(session.calls, ["askToMove", "goAway shutdown"]);
-    clock.pass(REPLACED_GRACE_MS);
+    clock.run(REPLACED_GRACE_MS);
     assert.equal(await isSettled(closing), false, "their streams have the whole grace");
-    clock.pass(60_000 - REPLACED_GRACE_MS - 81);
+    clock.run(60_000 - REPLACED_GRACE_MS - 81);
     assert.equal(await isSettled(closing), false);
-    clock.pass(100);
+    clock.run(100);
     assert.equal(await isSettled(closing), true);
   });
 
@@ -305,18 +349,18 @@ describe("AgentRegistry: in a cluster", () => {
     const closing = registry.close(60_000);
     for (let ms = 0; ms < MOVE_PATIENCE_MS - 20; ms += 20) {
       await turns();
-      clock.pass(20);
+      clock.run(20);
     }
     assert.deepEqual(sessions.map(({ calls }) => calls), [["askToMove"], ["askToMove"]]);
     await turns();
-    clock.pass(20);
+    clock.run(20);
     await turns();
     const cut = ["askToMove", "goAway shutdown", "close shutdown"];
     assert.deepEqual(sessions.map(({ calls }) => calls), [cut, ["askToMove"]]);
-    clock.pass(5);
+    clock.run(5);
     await turns();
     assert.deepEqual(sessions.map(({ calls }) => calls), [cut, cut]);
-    clock.pass(5);
+    clock.run(5);
     assert.equal(await isSettled(closing), true);
   });
 

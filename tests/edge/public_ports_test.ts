@@ -275,6 +275,16 @@ describe("public ports", () => {
     await test.assertNothingLeft();
   });
 
+  it("that a token claims by number are kept for its agent, also before it asks for them", async () => {
+    const test = await startEdge();
+    const claimed = await new Device(test, AGENT_HOST, { allowed: ["tcp:20000"], ports: [] }).start();
+    const other = await new Device(test, "10.0.0.3", { name: "b.test" }).start();
+    assert.deepEqual(other.ports, [20_001]);
+    await claimed.stop();
+    await other.stop();
+    await test.assertNothingLeft();
+  });
+
   it("are as many as the token has, within the edge's range", async () => {
     const test = await startEdge();
     const device = await new Device(test, AGENT_HOST, { ports: [19_999, undefined, undefined] }).start();

@@ -134,6 +134,8 @@ describe("Routes: giving names up", () => {
     assert.equal(routes.find("a.test"), "a");
     // A name that was given up may be claimed by others, and isn't taken from them by the first one's end.
     routes.claim(claim("b.test"), "b", 0);
+    routes.releaseNames("a", ["b.test"]);
+    assert.equal(routes.find("b.test"), "b");
     routes.release("a");
     assert.deepEqual(names.map((name) => routes.find(name)), [undefined, "b", undefined, "d"]);
   });

@@ -444,6 +444,9 @@ test("script and style are files of the master's own", async ({ request }) => {
     const answer = await request(`/page/${path}`);
     assert.equal(answer.status, 200);
     assert.equal(answer.headers.get("content-type"), type);
+    const etag = answer.headers.get("etag") ?? "";
+    assert.equal(answer.headers.get("cache-control"), "no-cache");
+    assert.equal((await request(`/page/${path}`, { headers: { "If-None-Match": etag } })).status, 304);
     assert.equal(answer.headers.get("x-content-type-options"), "nosniff");
     const text = await answer.text();
     // The chart's own licence names its home.

@@ -50,7 +50,7 @@ interface Row {
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
-    "per-file": { type: "string", default: "10" },
+    "per-file": { type: "string", default: "8" },
     all: { type: "boolean", default: false },
     seed: { type: "string", default: "1" },
     jobs: { type: "string", default: "1" },

@@ -10,43 +10,12 @@ import {
 import { Faults } from "../../src/runtime/shared.ts";
 import { HTTP_PER_SOURCE_MAX, listenHttp } from "../../src/runtime/http_server.ts";
 import { currentRuntime } from "../../src/runtime/mod.ts";
-import type { Clock, HttpOptions, HttpServer } from "../../src/runtime/port.ts";
+import type { HttpOptions, HttpServer } from "../../src/runtime/port.ts";
+import { VirtualClock } from "../support/virtual_clock.ts";
 import { bytesOf, Watched } from "../conformance/runtime_helpers.ts";
 
 const timeout = 20_000;
 const TICK_MS = 5_000;
-
-/** A clock that stands still until it is moved. */
-class HandClock implements Clock {
-  #nowMs = 0;
-  #timers: { dueMs: number; run: () => void }[] = [];
-
-  nowMs(): number {
-    return this.#nowMs;
-  }
-  wallMs(): number {
-    return this.#nowMs;
-  }
-  soon(run: () => void): void {
-    queueMicrotask(run);
-  }
-  after(delayMs: number, run: () => void) {
-    const timer = { dueMs: this.#nowMs + delayMs, run };
-    this.#timers.push(timer);
-    return { cancel: () => void (this.#timers = this.#timers.filter((other) => other !== timer)) };
-  }
-  advance(ms: number): void {
-    const untilMs = this.#nowMs + ms;
-    for (;;) {
-      const due = this.#timers.filter((timer) => timer.dueMs <= untilMs).sort((a, b) => a.dueMs - b.dueMs)[0];
-      if (due === undefined) break;
-      this.#nowMs = due.dueMs;
-      this.#timers = this.#timers.filter((other) => other !== due);
-      due.run();
-    }
-    this.#nowMs = untilMs;
-  }
-}
 
 const runtime = await currentRuntime();
 let servers: HttpServer[] = [];
@@ -60,8 +29,8 @@ afterEach(async () => {
 
 async function serve(
   fetch: HttpOptions["fetch"],
-): Promise<{ clock: HandClock; connect: () => Promise<Watched>; server: HttpServer }> {
-  const clock = new HandClock();
+): Promise<{ clock: VirtualClock; connect: () => Promise<Watched>; server: HttpServer }> {
+  const clock = new VirtualClock();
   const server = await listenHttp(
     { host: "127.0.0.1", port: 0, fetch },
     (options) => runtime.listen(options),
@@ -138,11 +107,11 @@ describe("an HTTP server", () => {
     await second.until(() => second.text.endsWith("ok"));
     second.write(bytesOf("GET / HT"));
     await settled(connect);
-    clock.advance(HTTP_HEAD_DEADLINE_MS - 1);
+    clock.run(HTTP_HEAD_DEADLINE_MS - 1);
     slow.write(bytesOf("a"));
     await settled(connect);
     assert.equal(slow.ended, false);
-    clock.advance(TICK_MS);
+    clock.run(TICK_MS);
     await Promise.all([silent, slow, second].map(gone));
     for (const client of [silent, slow, second]) assert.match(client.text, /HTTP\/1\.1 408 /);
   });
@@ -155,7 +124,7 @@ describe("an HTTP server", () => {
     const idle = await connect();
     idle.write(GET);
     await idle.until(() => idle.text.endsWith("ok"));
-    clock.advance(HTTP_KEEP_ALIVE_MS + TICK_MS);
+    clock.run(HTTP_KEEP_ALIVE_MS + TICK_MS);
     await gone(idle);
     const [still, dripping] = [await connect(), await connect()];
     for (const client of [still, dripping]) {
@@ -163,7 +132,7 @@ describe("an HTTP server", () => {
     }
     await settled(connect);
     for (let passedMs = 0; passedMs <= HTTP_REQUEST_DEADLINE_MS; passedMs += HTTP_IDLE_MS / 2) {
-      clock.advance(HTTP_IDLE_MS / 2);
+      clock.run(HTTP_IDLE_MS / 2);
       dripping.write(bytesOf("x"));
       if (passedMs > HTTP_IDLE_MS) await gone(still);
       if (passedMs < HTTP_REQUEST_DEADLINE_MS - HTTP_IDLE_MS) {
@@ -171,7 +140,7 @@ describe("an HTTP server", () => {
         assert.equal(dripping.closes, 0);
       }
     }
-    clock.advance(TICK_MS);
+    clock.run(TICK_MS);
     await gone(dripping);
   });
 

@@ -11,6 +11,7 @@ import type { AgentAdmission } from "../../src/transport/admission.ts";
 import { ClientHandshake, type ClientSteps } from "../../src/transport/client_handshake.ts";
 import { PendingConnections } from "../../src/transport/pending.ts";
 import type { Session, SessionHandler } from "../../src/transport/port.ts";
+import { HANDSHAKE_SLICE_MS, Slices } from "../../src/transport/slices.ts";
 import {
   DECISION_DEADLINE_MS,
   ServerHandshake,
@@ -38,7 +39,8 @@ class Accepting {
   left = 0;
   known = 0;
 
-  constructor(begin: () => void = () => {}) {
+  /** @param slices what handshakes may take of a turn; the connection can be held then */
+  constructor(begin: () => void = () => {}, slices?: Slices) {
     const { clock } = this.network;
     const { token, claims } = createToken(this.ring, {
       hostname: "a.test",
@@ -83,11 +85,15 @@ class Accepting {
         admit: () => this.admit(),
         refused: (error, shown, _remote, known) =>
           void this.events.push(`refused ${error.code}${shown === undefined ? "" : " with token"} ${known}`),
+        ...slices === undefined ? {} : { slices },
       },
       clock,
       io: {
         write: (written) => void this.events.push(`said ${text(written)}`),
         end: (_error, left) => left(),
+        ...slices === undefined
+          ? {}
+          : { hold: (hold: boolean) => void this.events.push(hold ? "held" : "resumed") },
       },
       remote: REMOTE,
       left: () => void this.left++,
@@ -133,6 +139,37 @@ describe("ServerHandshake", () => {
     assert.deepEqual(test.news, ["said limit_exceeded", "dropped", "refused limit_exceeded false"]);
     assert.equal(test.known, 0);
     await test.assertSettled();
+  });
+
+  it("waits for its turn where others have used this one's time, and keeps the bytes", async () => {
+    let nowMs = 0;
+    let turn = (): void => {};
+    const soon = (run: () => void): void => void (turn = run);
+    const slices = new Slices({
+      nowMs: () => nowMs,
+      wallMs: () => nowMs,
+      after: () => ({ cancel() {} }),
+      soon,
+    });
+    const useUp = () => slices.work(() => void (nowMs += HANDSHAKE_SLICE_MS));
+    const test = new Accepting(undefined, slices);
+    useUp();
+    const login = said("login");
+    test.handshake.data(login);
+    login.fill(0);
+    assert.deepEqual(test.news, ["held"]);
+    turn();
+    assert.deepEqual(test.news, ["resumed", "got login", "begun with rest"]);
+    await test.assertSettled();
+
+    const leaving = new Accepting(undefined, slices);
+    turn();
+    useUp();
+    leaving.say("login");
+    leaving.handshake.close();
+    turn();
+    assert.deepEqual(leaving.news, ["held", "dropped", "refused connection_lost false"]);
+    await leaving.assertSettled();
   });
 
   it("refuses a login without the key, says why, and counts it as an agent's", async () => {

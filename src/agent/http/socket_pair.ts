@@ -1,62 +1,43 @@
 /**
- * Two ends of a socket inside this process, for code of the runtime that needs a real one. It is a unix socket in a folder
- * of its own, or, where Deno does not permit one, a TCP connection over loopback.
+ * Two ends of a socket inside this process, for code of the runtime's that wants a real one.
  *
  * @module
  */
 import { randomBytes } from "node:crypto";
-import { mkdtemp, rm } from "node:fs/promises";
-import { type AddressInfo, connect, createServer, type Server, type Socket } from "node:net";
+import { mkdir, mkdtemp, rm } from "node:fs/promises";
+import { connect, createServer, type Server, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
-import { folderPermitted } from "../../runtime/deno/permissions.ts";
 
 /** Makes pairs of sockets; nobody else can connect to them. */
 export class SocketPairs {
-  #listening: Promise<Listening> | undefined;
+  #listening:
+    | Promise<{ readonly server: Server; readonly path: string; readonly folder?: string }>
+    | undefined;
+  readonly #folders: readonly string[];
   /** Pairs are made one by one, so that it is certain which end belongs to which. */
   #last: Promise<unknown> = Promise.resolve();
+
+  /** @param folders where the socket may be, in the order of choice; the system's for temporary files when absent */
+  constructor(folders: readonly string[] = [tmpdir()]) {
+    this.#folders = folders;
+  }
 
   /** Both ends of a new socket. */
   make(): Promise<readonly [Socket, Socket]> {
     const made = this.#last.then(async () => {
-      const { server, path, port } = await (this.#listening ??= listen());
+      const { server, path } = await (this.#listening ??= listen(this.#folders));
       return await new Promise<readonly [Socket, Socket]>((resolve, reject) => {
-        const near = path === undefined
-          ? connect({ port: port!, host: LOOPBACK, allowHalfOpen: true })
-          : connect({ path, allowHalfOpen: true });
-        // Over loopback any process of this machine could call at this moment: the ports tell which call is ours.
-        const called: Socket[] = [];
-        const done = () => {
-          server.off("connection", arrived);
-          near.off("error", failed);
-        };
-        const look = () => {
-          const far = near.connecting
-            ? undefined
-            : path !== undefined
-            ? called[0]
-            : called.find(({ remotePort }) => remotePort === near.localPort);
-          if (far === undefined) return;
-          done();
-          for (const other of called) if (other !== far) other.destroy();
+        const near = connect({ path, allowHalfOpen: true });
+        near.once("error", reject);
+        server.once("connection", (far: Socket) => {
+          near.off("error", reject);
           near.on("error", () => {});
           far.on("error", () => {});
-          resolve([near, far]);
-        };
-        const arrived = (far: Socket) => {
-          called.push(far);
-          look();
-        };
-        const failed = (error: Error) => {
-          done();
-          for (const other of called) other.destroy();
-          reject(error);
-        };
-        server.on("connection", arrived);
-        near.once("error", failed);
-        near.once("connect", look);
+          if (near.connecting) near.once("connect", () => resolve([near, far]));
+          else resolve([near, far]);
+        });
       });
     });
     this.#last = made.catch(() => {});
@@ -74,34 +55,29 @@ export class SocketPairs {
   }
 }
 
-const LOOPBACK = "127.0.0.1";
-
-/** A server for the pairs, at a path or at a loopback port. */
-interface Listening {
-  readonly server: Server;
-  readonly path?: string;
-  readonly port?: number;
-  readonly folder?: string;
-}
-
-async function listen(): Promise<Listening> {
-  const server = createServer({ allowHalfOpen: true });
-  const listening = (at: { path: string } | { port: number; host: string }) =>
-    new Promise<void>((resolve, reject) => {
-      server.once("error", reject);
-      server.listen(at, resolve);
-    });
+async function listen(
+  folders: readonly string[],
+): Promise<{ server: Server; path: string; folder?: string }> {
   const windows = process.platform === "win32";
-  if (!windows && !folderPermitted(tmpdir())) {
-    await listening({ port: 0, host: LOOPBACK });
-    server.unref?.();
-    return { server, port: (server.address() as AddressInfo).port };
-  }
   const name = randomBytes(12).toString("hex");
-  // The folder is for its owner alone (mkdtemp: 0700).
-  const folder = windows ? undefined : await mkdtemp(join(tmpdir(), "sallyport-h2-"));
+  const folder = windows ? undefined : await makeFolder(folders);
   const path = folder === undefined ? `\\\\.\\pipe\\sallyport-${name}` : join(folder, "pair");
-  await listening({ path });
+  const server = createServer({ allowHalfOpen: true });
+  await new Promise<void>((resolve, reject) => {
+    server.once("error", reject);
+    server.listen(path, resolve);
+  });
   server.unref?.();
   return { server, path, folder };
+}
+
+/** A folder for its owner alone (mkdtemp: 0700), in the first place that can be written. */
+async function makeFolder([first = tmpdir(), ...others]: readonly string[]): Promise<string> {
+  try {
+    await mkdir(first, { recursive: true, mode: 0o700 });
+    return await mkdtemp(join(first, "sallyport-h2-"));
+  } catch (error) {
+    if (others.length === 0) throw error;
+    return await makeFolder(others);
+  }
 }

@@ -44,6 +44,8 @@ export interface ServiceConnectorsOptions {
   readonly store: CertificateStore;
   /** Gets certificates from an authority; made when the first service wants one. */
   readonly manager: () => CertificateManager;
+  /** Folders for sockets inside this process, in the order of choice; the system's for temporary files when absent. */
+  readonly socketFolders?: readonly string[];
   /** Answers the requests of services that have no target to be asked, such as a fetch handler of the same process. */
   readonly handler?: HttpHandler;
 }
@@ -55,13 +57,14 @@ export function createServiceConnectors(options: ServiceConnectorsOptions): Serv
 
 class Connectors implements ServiceConnectors {
   readonly #options: ServiceConnectorsOptions;
-  readonly #pairs = new SocketPairs();
+  readonly #pairs: SocketPairs;
   readonly #faults = new Faults();
   readonly #sources = new Map<ServiceConnector, CertificateSource>();
   #manager: CertificateManager | undefined;
 
   constructor(options: ServiceConnectorsOptions) {
     this.#options = options;
+    this.#pairs = new SocketPairs(options.socketFolders);
     this.#faults.handle((error) => options.log.error({ error }, error.message));
   }
 

@@ -7,7 +7,7 @@
 import CHART_SCRIPT from "uplot/dist/uPlot.iife.min.js" with { type: "text" };
 import CHART_STYLE from "uplot/dist/uPlot.min.css" with { type: "text" };
 import SCRIPT from "./script.js" with { type: "text" };
-import STYLE from "./style.css" with { type: "text" };
+import { STYLE } from "./style.ts";
 
 /** A file that browsers load. */
 interface Asset {

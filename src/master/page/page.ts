@@ -6,6 +6,7 @@
  *
  * @module
  */
+import { createHash } from "node:crypto";
 import type { Context, Handler, Hono } from "hono";
 import { deleteCookie, getCookie, setCookie } from "hono/cookie";
 import { encodeQR } from "qr";
@@ -241,7 +242,17 @@ export function addPage(app: Hono<MasterEnv>, parts: PageParts): void {
     c.res = withPolicy(await c.html(view, 404));
   });
   for (const [name, { type, text }] of Object.entries(ASSETS)) {
-    app.get(`/page/${name}`, page((c) => c.body(text, 200, { "Content-Type": type })));
+    const etag = `"${createHash("sha256").update(text).digest("base64url").slice(0, 16)}"`;
+    // Browsers keep it, and ask each time whether it is still the same.
+    const kept = { ETag: etag, "Cache-Control": "no-cache" };
+    app.get(
+      `/page/${name}`,
+      page((c) =>
+        c.req.header("if-none-match") === etag
+          ? c.body(null, 304, kept)
+          : c.body(text, 200, { ...kept, "Content-Type": type })
+      ),
+    );
   }
 
   const opened = (c: C, credential: Credential, secret: string) => {

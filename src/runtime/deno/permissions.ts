@@ -54,14 +54,6 @@ export function readPermitted(path: string): boolean {
     Deno.permissions.querySync({ name: "read", path }).state === "granted";
 }
 
-/** Whether files and sockets can be made in a folder without a question; true on other runtimes. */
-export function folderPermitted(path: string): boolean {
-  return typeof Deno === "undefined" ||
-    (["read", "write"] as const).every((name) =>
-      Deno.permissions.querySync({ name, path }).state === "granted"
-    );
-}
-
 /** Whether the machine's memory can be asked for without a question; true on other runtimes. */
 export function memoryInfoPermitted(): boolean {
   return typeof Deno === "undefined" ||

@@ -106,12 +106,12 @@ describe("httpControlLink: listen()", () => {
   it("fails when nothing, not even an empty line, has come for three heartbeats", async () => {
     assert.equal(CONTROL_SILENCE_MS, 15_000);
     const { clock, raw, outcome, over, cancelled } = await listening();
-    clock.pass(14_999);
+    clock.run(14_999);
     await raw(utf8("\n"));
-    clock.pass(14_999);
+    clock.run(14_999);
     await turns();
     assert.equal(outcome(), undefined);
-    clock.pass(1);
+    clock.run(1);
     assert.equal(await over, "master_unreachable");
     await turns();
     assert.equal(cancelled(), true);

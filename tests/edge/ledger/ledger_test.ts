@@ -170,7 +170,7 @@ describe("EdgeLedger: cut()", () => {
     reporting();
     assert.equal(ledger.cut(false), undefined);
     assert.deepEqual(ledger.cut(true), { fresh: true, sessions: [], closed: [], usage: [], watched: [] });
-    clock.pass(5);
+    clock.run(5);
     const { session } = opens({}, "a.test", 2);
     const cut = ledger.cut(false)!;
     const { id, ...reported } = cut.sessions[0]!;
@@ -240,11 +240,22 @@ describe("EdgeLedger: cut()", () => {
     const { ledger, reporting, opens, clock } = bench();
     reporting();
     const { end } = opens({ limits });
-    clock.pass(10);
+    clock.run(10);
     end();
     assert.deepEqual(ledger.cut(true)!.watched, ["agent_1"]);
     ledger.reported({ month: "2026-01", used: [] });
     assert.deepEqual(ledger.cut(true)!.watched, []);
+  });
+
+  it("reported() keeps an agent whose session stands", () => {
+    const { ledger, opens } = bench();
+    const limits = { streams: 1 };
+    const { session } = opens({ limits });
+    ledger.cut(true);
+    ledger.reported({ month: "2026-01", used: [] });
+    session.streams = 1;
+    const { watched } = opens({ limits }, "b.test");
+    assert.equal(codeOf(() => watched.open({ address: "198.51.100.7" })), "limit_exceeded");
   });
 
   it("reported() tells each agent its bytes of the month", () => {

@@ -72,12 +72,12 @@ describe("LimitedStream: towards the agent", () => {
     assert.equal(write(10), false);
     assert.equal(stream.peerPaused, true);
     assert.deepEqual(below(), ["write 50", "write 10"]);
-    clock.pass(9);
+    clock.run(9);
     assert.deepEqual(heard(), []);
-    clock.pass(1);
+    clock.run(1);
     assert.deepEqual(heard(), ["drain"]);
     assert.equal(stream.peerPaused, false);
-    clock.pass(1_000);
+    clock.run(1_000);
     assert.deepEqual(heard(), []);
   });
 
@@ -85,11 +85,11 @@ describe("LimitedStream: towards the agent", () => {
     const { clock, limits, attach, write, heard } = bench({ toAgent: true });
     attach();
     write(60);
-    clock.pass(5);
+    clock.run(5);
     limits.toAgent!.take(20);
-    clock.pass(24);
+    clock.run(24);
     assert.deepEqual(heard(), []);
-    clock.pass(1);
+    clock.run(1);
     assert.deepEqual(heard(), ["drain"]);
   });
 
@@ -98,7 +98,7 @@ describe("LimitedStream: towards the agent", () => {
     attach();
     write(60);
     assert.equal(write(10), false);
-    clock.pass(20);
+    clock.run(20);
     assert.deepEqual(heard(), ["drain"]);
   });
 
@@ -109,9 +109,9 @@ describe("LimitedStream: towards the agent", () => {
       takes(false);
       write(60);
       if (first === "below") stream.drain();
-      else clock.pass(10);
+      else clock.run(10);
       assert.deepEqual(heard(), [], first);
-      if (first === "below") clock.pass(10);
+      if (first === "below") clock.run(10);
       else stream.drain();
       assert.deepEqual(heard(), ["drain"], first);
     }
@@ -140,9 +140,9 @@ describe("LimitedStream: towards the visitor", () => {
     assert.equal(stream.peerPaused, true);
     data(5);
     assert.deepEqual([below(), heard()], [[], ["data 5"]], "one timer is enough");
-    clock.pass(14);
+    clock.run(14);
     assert.deepEqual(below(), []);
-    clock.pass(1);
+    clock.run(1);
     assert.deepEqual(below(), ["resume"]);
     assert.equal(stream.peerPaused, false);
   });
@@ -153,9 +153,9 @@ describe("LimitedStream: towards the visitor", () => {
     data(60);
     limits.toVisitor!.take(20);
     below();
-    clock.pass(29);
+    clock.run(29);
     assert.deepEqual(below(), []);
-    clock.pass(1);
+    clock.run(1);
     assert.deepEqual(below(), ["resume"]);
   });
 
@@ -165,7 +165,7 @@ describe("LimitedStream: towards the visitor", () => {
     data(60);
     stream.pause();
     below();
-    clock.pass(10);
+    clock.run(10);
     assert.deepEqual(below(), [], "the visitor still pauses");
     stream.resume();
     assert.deepEqual(below(), ["resume"]);
@@ -174,7 +174,7 @@ describe("LimitedStream: towards the visitor", () => {
     stream.pause();
     stream.resume();
     assert.deepEqual(below(), ["pause"], "the bucket still holds it");
-    clock.pass(10);
+    clock.run(10);
     assert.deepEqual(below(), ["resume"]);
   });
 
@@ -186,8 +186,33 @@ describe("LimitedStream: towards the visitor", () => {
     stream.release();
     assert.deepEqual(below(), ["resume", "release"]);
     assert.equal(stream.peerPaused, false);
-    clock.pass(1_000);
+    clock.run(1_000);
     assert.deepEqual(below(), []);
+  });
+});
+
+describe("LimitedStream: without a rate", () => {
+  it("what comes is passed on, and nothing is held back", () => {
+    const { stream, attach, data, below, heard } = bench({ toAgent: true });
+    attach();
+    below();
+    data(1_000_000);
+    assert.deepEqual([below(), heard(), stream.peerPaused], [[], ["data 1000000"], false]);
+  });
+
+  it("a rate that is taken away holds until its timer, and no longer", () => {
+    const { clock, limits, stream, attach, write, data, below, heard } = bench({
+      toAgent: true,
+      toVisitor: true,
+    });
+    attach();
+    write(60);
+    data(60);
+    below();
+    heard();
+    limits.toAgent = limits.toVisitor = undefined;
+    clock.run(10);
+    assert.deepEqual([below(), heard(), stream.peerPaused], [["resume"], ["drain"], false]);
   });
 });
 
@@ -232,7 +257,7 @@ describe("LimitedStream: the rest", () => {
     heard();
     stream.close(over);
     assert.deepEqual(heard(), [`close ${over.message}`]);
-    clock.pass(1_000);
+    clock.run(1_000);
     assert.deepEqual([below(), heard()], [[], []]);
   });
 });

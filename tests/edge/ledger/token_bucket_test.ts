@@ -19,18 +19,25 @@ describe("TokenBucket", () => {
     assert.equal(bucket.waitMs, 1);
     bucket.take(10);
     assert.equal(bucket.waitMs, 2);
-    clock.pass(1);
+    clock.run(1);
     assert.equal(bucket.waitMs, 1);
-    clock.pass(1);
+    clock.run(1);
     assert.equal(bucket.waitMs, 0);
+  });
+
+  it("take() behind a quiet time finds a burst and no more", () => {
+    const clock = new VirtualClock();
+    const bucket = new TokenBucket(clock, 1_000, 50);
+    clock.run(3_600_000);
+    assert.equal(bucket.take(60), 10);
   });
 
   it("fills up to its burst and no further", () => {
     const clock = new VirtualClock();
     const bucket = new TokenBucket(clock, 1_000, 3);
-    clock.pass(3_600_000);
+    clock.run(3_600_000);
     assert.deepEqual([1, 1, 1, 1].map((one) => bucket.tryTake(one)), [true, true, true, false]);
-    clock.pass(2);
+    clock.run(2);
     assert.deepEqual([2, 1].map((some) => bucket.tryTake(some)), [true, false]);
   });
 
@@ -46,20 +53,23 @@ describe("TokenBucket", () => {
     const clock = new VirtualClock();
     const bucket = new TokenBucket(clock, 1_000, 100);
     bucket.take(100);
-    clock.pass(50);
+    clock.run(50);
     bucket.setRate(2_000, 100);
     assert.equal(bucket.tryTake(51), false);
     assert.equal(bucket.tryTake(50), true);
-    clock.pass(10);
+    clock.run(10);
     assert.equal(bucket.tryTake(20), true);
     assert.equal(bucket.tryTake(1), false);
   });
 
   it("setRate() with a smaller burst leaves no more than that", () => {
-    const bucket = new TokenBucket(new VirtualClock(), 1_000, 100);
+    const clock = new VirtualClock();
+    const bucket = new TokenBucket(clock, 1_000, 100);
     bucket.setRate(1_000, 7);
     assert.equal(bucket.tryTake(8), false);
     assert.equal(bucket.tryTake(7), true);
+    clock.run(1_000);
+    assert.equal(bucket.tryTake(8), false);
     const other = new TokenBucket(new VirtualClock(), 100_000);
     other.setRate(1_000);
     assert.equal(other.tryTake(51), false);

@@ -45,3 +45,15 @@ test("a range set is the same as a set of numbers, in as few ranges as there are
     { seed: seedOf(7), numRuns: 400 },
   );
 });
+
+test("RangeSet: clear() leaves nothing, dropLowest() all but the lowest", () => {
+  const set = new RangeSet();
+  set.dropLowest();
+  for (const [start, end] of [[0, 2], [5, 7], [9, 10]] as const) set.add(start, end);
+  set.dropLowest();
+  assert.deepEqual([set.size, set.has(1), set.has(5), set.has(9)], [2, false, true, true]);
+  set.clear();
+  assert.deepEqual([set.size, set.has(5), set.covers(5, 6)], [0, false, false]);
+  set.add(3, 4);
+  assert.deepEqual([set.size, set.start(0), set.end(0)], [1, 3, 4]);
+});

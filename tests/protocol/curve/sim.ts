@@ -1,66 +1,9 @@
 /** A datagram network in virtual time: links with rate, delay, buffer, loss, reordering and duplication; a NAT. */
 import { MemoryBudget } from "../../../src/bytes/memory_budget.ts";
 import type { Bytes } from "../../../src/bytes/bytes.ts";
-import type {
-  Address,
-  Clock,
-  DatagramOptions,
-  DatagramSocket,
-  Runtime,
-  Timer,
-} from "../../../src/runtime/port.ts";
-import { VirtualTime } from "../../../src/runtime/memory/memory_time.ts";
+import type { Address, DatagramOptions, DatagramSocket, Runtime } from "../../../src/runtime/port.ts";
 import { seeded } from "../../support/seeded.ts";
-
-/** Virtual time (the memory network's) as a clock that a test runs without promises. */
-export class VirtualClock implements Clock {
-  readonly #time = new VirtualTime();
-
-  nowMs(): number {
-    return 1_000 + this.#time.nowMs;
-  }
-  wallMs(): number {
-    return 1_700_000_000_000 + this.nowMs();
-  }
-  after(delayMs: number, run: () => void): Timer {
-    return this.#time.clock.after(delayMs, run);
-  }
-  soon(run: () => void): void {
-    this.#time.soon(run);
-  }
-
-  /** Runs events for this long. */
-  run(forMs: number): void {
-    this.#pass(this.#time.nowMs + forMs);
-  }
-
-  /** Runs events until `done`; false when that takes longer than `maxMs`. */
-  runUntil(done: () => boolean, maxMs: number): boolean {
-    const untilMs = this.#time.nowMs + maxMs;
-    while (!done()) if (!this.#time.step(untilMs)) return false;
-    return true;
-  }
-
-  /** The same, letting promises settle in between. */
-  async settle(done: () => boolean, maxMs: number): Promise<boolean> {
-    const untilMs = this.#time.nowMs + maxMs;
-    for (;;) {
-      await Promise.resolve();
-      await Promise.resolve();
-      await new Promise((resolve) => setImmediate(resolve));
-      if (done()) return true;
-      if (this.#time.nowMs >= untilMs) return false;
-      const nextMs = Math.min(untilMs, this.#time.nowMs + 10);
-      if (!this.runUntil(done, nextMs - this.#time.nowMs)) this.#pass(nextMs);
-    }
-  }
-
-  /** Runs everything until then, which it is afterwards. */
-  #pass(untilMs: number): void {
-    this.#time.at(untilMs, () => {});
-    while (this.#time.step(untilMs));
-  }
-}
+import { VirtualClock } from "../../support/virtual_clock.ts";
 
 export interface LinkOptions {
   readonly delayMs: number;
@@ -144,7 +87,7 @@ interface Bound extends DatagramSocket {
 
 /** Hosts and the links between them. What host `a` sends goes out over `up`, comes back over `down`; others are direct. */
 export class VirtualNetwork {
-  readonly clock = new VirtualClock();
+  readonly clock = new VirtualClock({ nowMs: 1_000 });
   /** By the client's host. */
   readonly links = new Map<string, { up: Link; down: Link }>();
   /** Sees every datagram before its link; says false to have it vanish. */

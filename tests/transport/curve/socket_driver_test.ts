@@ -4,14 +4,14 @@ import { describe, it } from "node:test";
 import type { CurveConnection } from "../../../src/protocol/curve/connection.ts";
 import { SocketIo } from "../../../src/transport/curve/socket_driver.ts";
 import type { DatagramSocket } from "../../../src/runtime/port.ts";
-import { VirtualClock } from "../../protocol/curve/sim.ts";
+import { VirtualClock } from "../../support/virtual_clock.ts";
 import { seededSource } from "../../support/seeded.ts";
 
 const TO = { host: "192.0.2.1", port: 4500 };
 
 /** A socket with hands for the test, and connections that send some datagrams in each turn. */
 function stage(perTurn: number) {
-  const clock = new VirtualClock();
+  const clock = new VirtualClock({ nowMs: 1_000 });
   const turns: CurveConnection[] = [];
   let sent = 0;
   const state = { waiting: 0, takes: Infinity };

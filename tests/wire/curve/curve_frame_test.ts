@@ -172,6 +172,43 @@ test("ACK: ranges are read as written, the highest ones when they don't all fit"
   );
 });
 
+test("ACK: at most ACK_RANGES_MAX ranges are written, and taken", () => {
+  const set = new RangeSet();
+  for (let i = 0; i < frames.ACK_RANGES_MAX + 5; i++) set.add(3 * i, 3 * i + 1);
+  const ack = write((w) => assert.ok(frames.writeAck(w, set, 0)));
+  const [, , ranges] = read(ack).heard[0] as [string, number, [number, number][]];
+  assert.equal(ranges.length, frames.ACK_RANGES_MAX);
+  // Largest, delay, further ranges, and pairs of zeros: each range is one number, two below the last.
+  const raw = (further: number) => {
+    const writer = new frames.FrameWriter(new Uint8Array(4_096));
+    writer.reset(4_096);
+    writer.byte(FrameType.ack);
+    for (const value of [10_000, 0, further, 0]) writer.varint(value);
+    for (let i = 0; i < 2 * further; i++) writer.varint(0);
+    return writer.written.slice();
+  };
+  assert.equal(codeOf(() => read(raw(frames.ACK_RANGES_MAX - 1))), "none");
+  assert.equal(codeOf(() => read(raw(frames.ACK_RANGES_MAX))), "frame_invalid");
+});
+
+test("ACK: needs room for its largest number, its delay and one range, and stays in its room", () => {
+  const set = new RangeSet();
+  for (let i = 0; i < 5; i++) set.add(100_000 * i + 70_000, 100_000 * i + 140_000);
+  const written = (room: number) => {
+    const writer = new frames.FrameWriter(new Uint8Array(200));
+    writer.reset(room);
+    const whole = frames.writeAck(writer, set, 20_000);
+    assert.ok(writer.room >= 0);
+    return whole
+      ? read(writer.written).heard.map((heard) => (heard as [string, number, unknown[]])[2].length)
+      : [];
+  };
+  // A type, four bytes each of number and delay, a count and a range of up to eight bytes.
+  assert.deepEqual([written(17), written(18)], [[], [1]]);
+  // And 16 bytes for each further one.
+  assert.deepEqual([written(33), written(34), written(50), written(200)], [[1], [2], [3], [5]]);
+});
+
 test("arbitrary bytes are read or refused, never anything else", () => {
   fc.assert(
     fc.property(fc.uint8Array({ maxLength: 60 }), (bytes) => {

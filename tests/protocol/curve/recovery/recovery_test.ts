@@ -59,6 +59,35 @@ class Bench {
   }
 }
 
+describe("Recovery: records of packets", () => {
+  it("begin() gives an empty record, though it is one that was used before", () => {
+    const bench = new Bench();
+    const used = new Set<unknown>();
+    for (let number = 0; number < 400; number++) {
+      const packet = bench.recovery.begin();
+      assert.deepEqual(
+        [packet.number, packet.acked, packet.probe, packet.part, packet.length, packet.fin, packet.others],
+        [number, -1, 0, undefined, 0, false, undefined],
+      );
+      used.add(packet);
+      Object.assign(packet, { acked: 5, probe: 7, part: "x", offset: 1, length: 9, fin: true, others: [] });
+      bench.recovery.sent(packet, number, 1_000, true);
+      bench.ack(number, [[number, number]]);
+    }
+    assert.equal(used.size, 64);
+  });
+
+  it("keeps what is in flight when it needs more records", () => {
+    const bench = new Bench();
+    for (let number = 0; number < 1_000; number++) bench.send(0, 10);
+    assert.deepEqual([bench.recovery.inFlightPackets, bench.recovery.inFlightBytes], [1_000, 10_000]);
+    bench.ack(10, [[0, 999]]);
+    assert.deepEqual(new Set(bench.acked), new Set(Array.from({ length: 1_000 }, (_, number) => number)));
+    assert.equal(bench.acked.length, 1_000);
+    assert.deepEqual([bench.recovery.inFlightPackets, bench.recovery.inFlightBytes], [0, 0]);
+  });
+});
+
 describe("Recovery: acknowledgements", () => {
   it("sent() counts packets that ask for an acknowledgement as in flight, and no others", () => {
     const bench = new Bench();

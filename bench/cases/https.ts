@@ -1,0 +1,125 @@
+/**
+ * HTTP requests of a real client through TLS that ends in the agent: h2load, over HTTP/1.1 and HTTP/2, on 1 and 64
+ * connections with one request at a time on each.
+ *
+ * @module
+ */
+import { request } from "node:https";
+import { startHttpEndpoint } from "../load/load.ts";
+import { cpuSeconds, pause, run, Unavailable } from "../machine.ts";
+import { type RunningPeer, SERVER_NAME } from "../peers/peer.ts";
+import { type Case, type Figures, metric } from "./case.ts";
+
+const PROTOCOLS = { h1: "HTTP/1.1", h2: "HTTP/2" } as const;
+const CONNECTIONS = [1, 64];
+const ATTEMPTS = 60;
+const ATTEMPT_MS = 250;
+
+/** Case 7. */
+export const https: Case = {
+  name: "https",
+  title: "HTTP requests through TLS that ends in the agent",
+  fresh: true,
+  metrics: Object.entries(PROTOCOLS).flatMap(([name, title]) =>
+    CONNECTIONS.flatMap((connections) => {
+      const what = `${title}, ${connections} connection${connections === 1 ? "" : "s"}`;
+      return [
+        metric(`https.${name}.${connections}.rate`, what, "requests/s", "more"),
+        metric(`https.${name}.${connections}.agentCpu`, `${what}: agent`, "CPU µs a request", "less"),
+        metric(`https.${name}.${connections}.edgeCpu`, `${what}: edge`, "CPU µs a request", "less"),
+      ];
+    })
+  ),
+  takes: (peer) => peer.startHttps !== undefined,
+  async start(peer): Promise<RunningPeer> {
+    const endpoint = await startHttpEndpoint();
+    try {
+      const running = await peer.startHttps!(endpoint.port);
+      const tunnel = {
+        ...running,
+        async stop(): Promise<void> {
+          await running.stop();
+          await endpoint.stop();
+        },
+      };
+      await answers(tunnel).catch(async (error) => {
+        await tunnel.stop();
+        throw error;
+      });
+      return tunnel;
+    } catch (error) {
+      await endpoint.stop();
+      throw error;
+    }
+  },
+  async measure({ peer, scale, miss }): Promise<Figures> {
+    const figures: Figures = {};
+    for (const name of Object.keys(PROTOCOLS)) {
+      for (const connections of CONNECTIONS) {
+        const of = `https.${name}.${connections}`;
+        try {
+          const before = [cpuOf(peer.edgePids()), cpuOf(peer.agentPids())] as const;
+          const { rate, requests } = await load(peer, name === "h1", connections, scale);
+          const perRequest = (after: number, from: number): number => (after - from) * 1e6 / requests;
+          figures[`${of}.rate`] = rate;
+          figures[`${of}.edgeCpu`] = perRequest(cpuOf(peer.edgePids()), before[0]);
+          figures[`${of}.agentCpu`] = perRequest(cpuOf(peer.agentPids()), before[1]);
+        } catch (error) {
+          miss(`${name}, ${connections}: ${error instanceof Error ? error.message : error}`);
+        }
+      }
+    }
+    return figures;
+  },
+};
+
+async function load(
+  peer: RunningPeer,
+  isHttp1: boolean,
+  connections: number,
+  { windowMs }: { readonly windowMs: number },
+): Promise<{ rate: number; requests: number }> {
+  const output = await run("h2load", [
+    ...["--duration", String(Math.max(1, Math.round(windowMs / 1000))), "--clients", String(connections)],
+    ...isHttp1 ? ["--h1"] : [],
+    ...[`--connect-to=${peer.visitors}`, `https://${SERVER_NAME}/`],
+  ]).catch((error) => {
+    throw new Unavailable(`it needs h2load (apt-get install nghttp2-client): ${(error as Error).message}`);
+  });
+  const rate = Number(/finished in [\d.]+m?s, ([\d.]+) req\/s/.exec(output)?.[1] ?? NaN);
+  const [, done = "0", failed = "0"] = /(\d+) succeeded, (\d+) failed/.exec(output) ?? [];
+  if (!(rate > 0) || Number(done) === 0) throw new Error(`no request was answered: ${output.slice(-300)}`);
+  if (Number(failed) > 0) throw new Error(`${failed} of ${Number(done) + Number(failed)} requests failed`);
+  return { rate, requests: Number(done) };
+}
+
+function cpuOf(pids: readonly number[]): number {
+  return pids.reduce((sum, pid) => sum + cpuSeconds(pid), 0);
+}
+
+/** Resolves once a request gets through. */
+async function answers(peer: RunningPeer): Promise<void> {
+  const [host, port] = peer.visitors.split(":");
+  let why: unknown;
+  for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+    try {
+      return await new Promise<void>((resolve, reject) => {
+        const asked = request({
+          ...{ host, port, path: "/", servername: SERVER_NAME, rejectUnauthorized: false, timeout: 2_000 },
+          headers: { host: SERVER_NAME, connection: "close" },
+        }, (response) => {
+          response.resume();
+          if (response.statusCode === 200) resolve();
+          else reject(new Error(`status ${response.statusCode}`));
+        });
+        asked.on("error", reject).on("timeout", () => asked.destroy(new Error("no answer"))).end();
+      });
+    } catch (error) {
+      why = error;
+      await pause(ATTEMPT_MS);
+    }
+  }
+  throw new Unavailable(
+    `it started, but no request got an answer: ${why instanceof Error ? why.message : why}`,
+  );
+}

@@ -1,0 +1,67 @@
+/**
+ * A long way between agent and edge: a relay that holds every byte for 10 ms in either direction, so that a round trip takes
+ * 20 ms more. TCP ends at the relay, so this shows what a protocol waits for, not what TCP makes of such a line.
+ *
+ * @module
+ */
+import { carries, runLoad, startRelay } from "../load/load.ts";
+import type { RunningPeer } from "../peers/peer.ts";
+import { transfer } from "./bulk.ts";
+import { type Case, type Figures, metric } from "./case.ts";
+
+const DELAY_MS = 10;
+
+/** Case 8. */
+export const link: Case = {
+  name: "link",
+  title: `A way of ${2 * DELAY_MS} ms between agent and edge`,
+  fresh: true,
+  metrics: [
+    metric("link.up.1.mbps", "visitor → endpoint, 1 stream", "MB/s", "more"),
+    metric("link.up.8.mbps", "visitor → endpoint, 8 streams", "MB/s", "more"),
+    metric("link.down.1.mbps", "endpoint → visitor, 1 stream", "MB/s", "more"),
+    metric("link.down.8.mbps", "endpoint → visitor, 8 streams", "MB/s", "more"),
+    metric("link.visitor.p50", "a new visitor, p50", "ms", "less"),
+    metric("link.pingpong.p50", "ping-pong of 64 bytes, p50", "ms", "less"),
+  ],
+  takes: (peer) => peer.takesWay === true,
+  async start(peer, endpoint): Promise<RunningPeer> {
+    let relay: Awaited<ReturnType<typeof startRelay>> | undefined;
+    const running = await peer.start(endpoint.port, async (edgePort) => {
+      relay = await startRelay(edgePort, DELAY_MS);
+      return relay.port;
+    });
+    const tunnel = {
+      ...running,
+      async stop(): Promise<void> {
+        await running.stop();
+        await relay?.stop();
+      },
+    };
+    try {
+      await carries(tunnel, endpoint);
+      return tunnel;
+    } catch (error) {
+      await tunnel.stop();
+      throw error;
+    }
+  },
+  async measure(context): Promise<Figures> {
+    const { peer, endpoint, scale } = context;
+    const figures: Figures = {};
+    for (const way of ["up", "down"] as const) {
+      for (const streams of [1, 8]) {
+        figures[`link.${way}.${streams}.mbps`] = (await transfer(context, way, streams)).mbps;
+      }
+    }
+    const visitors = await runLoad("visitors", { peer, endpoint, ...scale });
+    await endpoint.quiet();
+    const pingpong = await runLoad("pingpong", { peer, endpoint, ...scale });
+    await endpoint.quiet();
+    return {
+      ...figures,
+      "link.visitor.p50": Number(visitors.p50Us) / 1000,
+      "link.pingpong.p50": Number(pingpong.p50Us) / 1000,
+    };
+  },
+};
