@@ -84,7 +84,6 @@ export class AgentRegistry {
 
   constructor(options: AgentOptions) {
     this.#options = options;
-<<<<<<< HEAD
     this.#events = {
       clock: options.clock,
       ended: (agent, error) => this.#ended(agent, error),
@@ -93,9 +92,7 @@ export class AgentRegistry {
       goingAway: (agent) => this.#goingAway(agent),
       left: (agent, why) => this.#left(agent, why),
     };
-=======
     this.#slices = new Slices(options.clock);
->>>>>>> main
     this.#usedKeys = new UsedKeys(options.clock.wallMs() / 1000, options.keyUses);
   }
 
