@@ -13,12 +13,12 @@ export const RECONNECT_MAX_MS = 60_000;
 export const SESSION_SETTLED_MS = 10_000;
 
 /**
- * While an edge can't be reached at all, this many attempts follow each other within a second each, so that the first
- * visitor after its restart hardly waits; then the delays grow.
+ * While an edge can't be reached at all, this many attempts, about a minute's, follow each other within half a second
+ * each, so that the first visitor after its restart waits less than one; then the delays grow.
  */
-export const QUICK_ATTEMPTS = 60;
+export const QUICK_ATTEMPTS = 160;
 /** The delay before a quick attempt: this, and up to as much again. */
-export const QUICK_DELAY_MS = 350;
+export const QUICK_DELAY_MS = 250;
 
 /** Counts failures and says how long to wait. */
 export class Backoff {

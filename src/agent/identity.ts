@@ -34,7 +34,7 @@ export interface IdentityFile {
 }
 
 /** What {@link enrolAgent} takes besides the code. */
-interface EnrolOptions {
+export interface EnrolOptions {
   readonly file: IdentityFile;
   /** Allows `http://` to another machine. */
   readonly insecure?: boolean;

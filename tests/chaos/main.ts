@@ -70,7 +70,9 @@ async function runOn(runtime: RuntimeName): Promise<void> {
   try {
     await world.start();
     do {
-      for (const fault of makeFaults(values.quick)) await inflict(world, fault);
+      for (const fault of makeFaults(values.quick)) {
+        if (values.only === undefined || fault.name.includes(values.only)) await inflict(world, fault);
+      }
     } while (performance.now() < endMs);
     for (const wrong of await world.stop()) fail(`${runtime}: ${wrong}`);
   } catch (error) {

@@ -10,6 +10,7 @@ import type { Opener, Sealer } from "../../src/crypto/sealer.ts";
 import type { SallyportError } from "../../src/errors.ts";
 import { CreditScratch } from "../../src/protocol/mux/credit/sender.ts";
 import { CreditSession } from "../../src/protocol/mux/credit/session.ts";
+import { IDLE_WINDOW_MS } from "../../src/protocol/mux/frame_budget.ts";
 import type { Multiplexer, MuxHost } from "../../src/protocol/mux/host.ts";
 import { SendScratch } from "../../src/protocol/mux/snitun/sender.ts";
 import { MuxSession } from "../../src/protocol/mux/snitun/session.ts";
@@ -54,6 +55,8 @@ class Driver implements MuxHost<ByteStream> {
   delivered = 0;
   readonly hashes: Hash[] = [];
   readonly refusals = new Set<string>();
+  #nowMs = 1_000;
+  #restEndsMs = 0;
 
   write(bytes: Bytes): boolean {
     this.written += bytes.length;
@@ -63,9 +66,12 @@ class Driver implements MuxHost<ByteStream> {
   wake(): void {
     this.woken = true;
   }
-  arm(): void {}
+  arm(atMs: number): void {
+    // Idle frames rest for a while.
+    if (atMs <= this.#nowMs + IDLE_WINDOW_MS) this.#restEndsMs = atMs;
+  }
   nowMs(): number {
-    return 1_000;
+    return this.#nowMs;
   }
   holdReading(): void {}
   opened(stream: ByteStream): void {
@@ -102,9 +108,13 @@ class Driver implements MuxHost<ByteStream> {
     mux.start();
     for (const piece of pieces) {
       mux.receive(piece);
-      for (let turns = 0; this.woken && turns < 100; turns++) {
+      for (let turns = 0; (this.woken || this.#restEndsMs > 0) && turns < 100; turns++) {
         this.woken = false;
         mux.turn();
+        if (this.#restEndsMs === 0) continue;
+        this.#nowMs = this.#restEndsMs;
+        this.#restEndsMs = 0;
+        mux.tick();
       }
     }
     // What came before a session ended may be delivered or not, as the cut has it.

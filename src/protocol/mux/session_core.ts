@@ -9,6 +9,7 @@ import { type InternalError, internalError, SallyportError } from "../../errors.
 import type { Filler } from "../../wire/snitun/snitun_frame.ts";
 import { type EndingEvents, Endings, type EndingStream } from "./endings.ts";
 import { FrameBudget } from "./frame_budget.ts";
+import { Intake, type IntakeEvents } from "./intake.ts";
 import { Heartbeat, type HeartbeatEvents, type Patience } from "./heartbeat.ts";
 import type { SessionHost } from "./host.ts";
 import type { QueueSender, SendBudget, SendingStream } from "./send_budget.ts";
@@ -45,7 +46,7 @@ export interface CoreSender<Stream> extends QueueSender<Stream> {
 
 /** The base of a session. Drive it with `turn` and `tick`. */
 export abstract class SessionCore<Stream extends CoreStream>
-  implements HeartbeatEvents, EndingEvents<Stream> {
+  implements HeartbeatEvents, EndingEvents<Stream>, IntakeEvents {
   readonly role: Role;
   protected readonly host: SessionHost<Stream>;
   protected readonly heartbeat: Heartbeat;
@@ -58,6 +59,7 @@ export abstract class SessionCore<Stream extends CoreStream>
   protected peerLeaving: SallyportError | undefined;
   /** For frames that do no work. */
   protected readonly idleFrames: FrameBudget;
+  protected readonly intake: Intake;
   #scheduled: Stream[] = NO_STREAMS;
   #woken = false;
 
@@ -71,6 +73,7 @@ export abstract class SessionCore<Stream extends CoreStream>
     this.heartbeat = new Heartbeat(host, random, this, patience);
     this.endings = new Endings<Stream>(this);
     this.idleFrames = new FrameBudget(() => host.nowMs());
+    this.intake = new Intake(this);
   }
 
   protected abstract readonly sender: CoreSender<Stream>;
@@ -110,6 +113,7 @@ export abstract class SessionCore<Stream extends CoreStream>
 
   #turn(): void {
     this.#woken = false;
+    if (this.ended !== undefined) this.intake.clear();
     const scheduled = this.#scheduled;
     this.#scheduled = NO_STREAMS;
     for (const stream of scheduled) {
@@ -123,12 +127,49 @@ export abstract class SessionCore<Stream extends CoreStream>
     this.host.arm(this.sender.patienceEndsMs);
   }
 
+  /** Reads on, if it is time; says when it is to be called again. */
+  #readOn(nowMs: number): number {
+    if (!this.intake.waiting) return Infinity;
+    if (nowMs < this.idleFrames.restEndsMs) return this.idleFrames.restEndsMs;
+    try {
+      this.intake.goOn();
+    } catch (error) {
+      this.unreadable(error);
+    }
+    return this.intake.waiting ? this.idleFrames.restEndsMs : Infinity;
+  }
+
+  /** Takes a peer's bytes in any pieces. A fault in them ends the session. */
+  protected takeIn(chunk: Bytes): void {
+    if (this.ended !== undefined) return;
+    this.heartbeat.heard();
+    try {
+      this.intake.take(chunk);
+    } catch (error) {
+      this.unreadable(error);
+    }
+  }
+
+  // What the intake asks for: sessions whose frames share one byte stream have it.
+
+  read(chunk: Bytes): number {
+    return chunk.length;
+  }
+
+  hold(_hold: boolean): void {}
+
+  rest(): void {
+    this.host.arm(this.idleFrames.restEndsMs);
+  }
+
   /** Does what is due, and asks the host for the next call. */
   tick(): void {
     if (this.ended !== undefined) return;
     const now = this.host.nowMs();
+    const readOnMs = this.#readOn(now);
+    if (this.ended !== undefined) return;
     try {
-      const nextMs = Math.min(this.tickFlow(now), this.endings.tick(now), this.sender.tick(now));
+      const nextMs = Math.min(readOnMs, this.tickFlow(now), this.endings.tick(now), this.sender.tick(now));
       this.host.arm(Math.min(nextMs, this.heartbeat.tick(now)));
     } catch (error) {
       this.end(internalError("session", error));

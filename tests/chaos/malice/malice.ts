@@ -26,8 +26,8 @@ const UNNOTICED_MS = 50;
 const NAME = "a.example.org";
 const VISITORS = 4;
 const PAUSE_MS = 10;
-const BEFORE_MS = 3_000;
-const DURING_MS = 6_000;
+const BEFORE_MS = 2_500;
+const DURING_MS = 4_000;
 const VISIT_MAX_MS = 10_000;
 const ATTACKER = fileURLToPath(new URL("./attacker.ts", import.meta.url).href);
 

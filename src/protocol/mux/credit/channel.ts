@@ -45,6 +45,8 @@ export interface CreditSink<Lane> {
   wake(): void;
   /** Something came from the peer. */
   alive(): void;
+  /** There were enough frames without work for now: those that come have to wait. */
+  readonly tired: boolean;
   /** OPEN came on a lane of the peer's. */
   accept(lane: Lane, body: Bytes): void;
   /** CREDIT, FIN or RESET came for a stream, undefined where that is over; false for any other type. */

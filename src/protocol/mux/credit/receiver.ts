@@ -19,6 +19,8 @@ interface CreditFrameSink<Stream> {
   frame(type: number, stream: number, body: Bytes): void;
   /** A DATA frame of `size` bytes begins; says which stream takes them, undefined to discard them as they come. */
   dataFrame(stream: number, size: number): Stream | undefined;
+  /** There were enough frames without work for now: those that come have to wait. */
+  readonly tired?: boolean;
   /** A piece of the current DATA frame's payload. */
   data(stream: Stream, piece: Bytes): void;
 }
@@ -38,8 +40,8 @@ export class CreditReceiver<Stream> {
     this.#sink = sink;
   }
 
-  /** Takes a chunk; throws `frame_invalid`. */
-  receive(chunk: Bytes): void {
+  /** Takes a chunk, or its start where the session is tired; says how much. Throws `frame_invalid`. */
+  receive(chunk: Bytes): number {
     const end = chunk.length;
     let at = 0;
     while (at < end) {
@@ -48,12 +50,15 @@ export class CreditReceiver<Stream> {
         this.#left -= length;
         if (this.#target !== undefined) this.#sink.data(this.#target, chunk.subarray(at, at + length));
         at += length;
+      } else if (this.#sink.tired === true) {
+        return at;
       } else if (this.#filled === 0 && end - at >= CREDIT_HEADER_BYTES) {
         at = this.#whole(chunk, at);
       } else {
         at = this.#part(chunk, at);
       }
     }
+    return end;
   }
 
   /** Takes a frame whose header is whole; returns the offset of the first byte that it didn't take. */

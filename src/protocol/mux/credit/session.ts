@@ -42,13 +42,16 @@ export class CreditSession extends CreditEngine<number> implements Multiplexer<N
 
   /** Takes bytes of the peer, in any pieces. A fault in them ends the session. */
   receive(chunk: Bytes): void {
-    if (this.ended !== undefined) return;
-    this.heartbeat.heard();
-    try {
-      this.#receiver.receive(chunk);
-    } catch (error) {
-      this.unreadable(error);
-    }
+    this.takeIn(chunk);
+  }
+
+  override read(chunk: Bytes): number {
+    return this.#receiver.receive(chunk);
+  }
+
+  override hold(hold: boolean): void {
+    this.heartbeat.hold(hold);
+    this.#muxHost.holdReading(hold);
   }
 
   /** The host takes bytes again after `write` said false. */
@@ -70,6 +73,10 @@ class NumberedFrames {
   constructor(table: CreditTable, sink: CreditSink<number>) {
     this.#table = table;
     this.#sink = sink;
+  }
+
+  get tired(): boolean {
+    return this.#sink.tired;
   }
 
   frame(type: number, number: number, body: Bytes): void {

@@ -21,6 +21,8 @@ interface FrameSink {
   frame(type: number, header: Bytes, payload: Bytes | undefined): void;
   /** A DATA frame of `size` bytes begins; says which stream takes them, undefined to discard them as they come. */
   dataFrame(header: Bytes, size: number): MuxStream | undefined;
+  /** There were enough frames without work for now: those that come have to wait. */
+  readonly tired: boolean;
   /** A piece of the current DATA frame's payload. */
   data(stream: MuxStream, piece: Bytes): void;
 }
@@ -46,8 +48,8 @@ export class FrameReceiver {
     this.#headerBytes = HEADER_BYTES + opener.overheadBytes;
   }
 
-  /** Takes a chunk; throws `frame_invalid` or `cipher_failed`. */
-  receive(chunk: Bytes): void {
+  /** Takes a chunk, or its start where the session is tired; says how much. Throws `frame_invalid` or `cipher_failed`. */
+  receive(chunk: Bytes): number {
     const end = chunk.length;
     let at = 0;
     while (at < end) {
@@ -58,6 +60,7 @@ export class FrameReceiver {
         at += length;
         continue;
       }
+      if (this.#sink.tired) return at;
       const needed = this.#newHeader === undefined
         ? this.#headerBytes
         : frameSize(this.#newHeader) + this.#opener.overheadBytes;
@@ -78,6 +81,7 @@ export class FrameReceiver {
       }
       at += length;
     }
+    return end;
   }
 
   #unit(wire: Bytes): void {

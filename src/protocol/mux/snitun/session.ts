@@ -23,6 +23,7 @@ import {
 import { FrameReceiver } from "./receiver.ts";
 import { ReceiveBudget } from "./receive_budget.ts";
 import { SendBudget } from "../send_budget.ts";
+import { AGENT_OPEN_COST } from "../frame_budget.ts";
 import { DIRECT_MIN_BYTES, SessionCore } from "../session_core.ts";
 import { MuxStream } from "./stream.ts";
 import { StreamTable } from "./stream_table.ts";
@@ -59,6 +60,9 @@ export class MuxSession extends SessionCore<MuxStream> implements Multiplexer {
   readonly #table = new StreamTable();
   /** There have been streams lately, so the ciphers stay. */
   #moveSaid = false;
+  /** Who wants the peer's bytes not to be read for now. */
+  #budgetHolds = false;
+  #intakeHolds = false;
   #warm = false;
   /** When to look whether payload moves, and how much had moved by the last time. */
   #restAtMs = 0;
@@ -111,13 +115,16 @@ export class MuxSession extends SessionCore<MuxStream> implements Multiplexer {
 
   /** Takes bytes of the peer, in any pieces. A fault in them ends the session. */
   receive(chunk: Bytes): void {
-    if (this.ended !== undefined) return;
-    this.heartbeat.heard();
-    try {
-      this.#receiver.receive(chunk);
-    } catch (error) {
-      this.unreadable(error);
-    }
+    this.takeIn(chunk);
+  }
+
+  override read(chunk: Bytes): number {
+    return this.#receiver.receive(chunk);
+  }
+
+  override hold(hold: boolean): void {
+    this.#intakeHolds = hold;
+    this.#updateReading();
   }
 
   /** The host takes bytes again after `write` said false. */
@@ -249,6 +256,7 @@ export class MuxSession extends SessionCore<MuxStream> implements Multiplexer {
   frame(type: number, header: Bytes, payload: Bytes | undefined): void {
     switch (type) {
       case FrameType.NEW:
+        this.idleFrames.spend(this.role === "edge" ? AGENT_OPEN_COST : 1);
         return this.#accept(header, payload);
       case FrameType.CLOSE: {
         const stream = this.#table.find(header);
@@ -299,6 +307,16 @@ export class MuxSession extends SessionCore<MuxStream> implements Multiplexer {
   // What the sender does and has done (SenderEvents).
 
   holdReading(hold: boolean): void {
+    this.#budgetHolds = hold;
+    this.#updateReading();
+  }
+
+  get tired(): boolean {
+    return this.idleFrames.tired;
+  }
+
+  #updateReading(): void {
+    const hold = this.#budgetHolds || this.#intakeHolds;
     this.heartbeat.hold(hold);
     this.#muxHost.holdReading(hold);
   }

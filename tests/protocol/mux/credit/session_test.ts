@@ -1,4 +1,5 @@
 /** The credit dialect's rules over one byte stream, and those that only hold there: stream numbers, pieces, marks. */
+import { IDLE_WINDOW_MS } from "../../../../src/protocol/mux/frame_budget.ts";
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import type { Bytes } from "../../../../src/bytes/bytes.ts";
@@ -33,6 +34,7 @@ class LoneBytes extends Lone implements MuxHost<NumberedStream> {
   answersMarks = true;
   blocked = false;
   #woken = false;
+  #held = false;
   #armedMs = Infinity;
   #nowMs = 1000;
 
@@ -76,6 +78,11 @@ class LoneBytes extends Lone implements MuxHost<NumberedStream> {
       if (this.answersMarks) {
         for (const mark of this.marks.splice(0)) this.session.receive(encodeCreditFrame(PONG, 0, mark));
       }
+      if (this.#held) {
+        // Frames without work rest for a while.
+        this.#nowMs += IDLE_WINDOW_MS;
+        this.session.tick();
+      }
       if (!this.#woken) return;
       this.#woken = false;
       this.session.turn();
@@ -107,7 +114,9 @@ class LoneBytes extends Lone implements MuxHost<NumberedStream> {
   nowMs(): number {
     return this.#nowMs;
   }
-  holdReading(): void {}
+  holdReading(hold: boolean): void {
+    this.#held = hold;
+  }
   opened(stream: NumberedStream): void {
     this.arrived.push(stream);
     this.onStream(stream);

@@ -1,6 +1,12 @@
 /** One rule of the multiplexer a test; every fault of the reference that is the multiplexer's (docs/protocols/snitun.md). */
 import assert from "node:assert/strict";
-import { IDLE_FRAMES_BURST } from "../../../../src/protocol/mux/frame_budget.ts";
+import { RandomPool } from "../../../../src/crypto/random.ts";
+import {
+  AGENT_OPEN_COST,
+  IDLE_FRAMES_BURST,
+  IDLE_FRAMES_PER_WINDOW,
+  IDLE_WINDOW_MS,
+} from "../../../../src/protocol/mux/frame_budget.ts";
 import { describe, it } from "node:test";
 import { errorCode, SallyportError } from "../../../../src/errors.ts";
 import type { Bytes } from "../../../../src/bytes/bytes.ts";
@@ -545,13 +551,58 @@ describe("hostile peers", () => {
         world.edge.mux.receive(peer.frame(type, id, size, extra));
         if (size > 0) world.edge.mux.receive(new Uint8Array(size));
       };
-      for (let i = 0; i < IDLE_FRAMES_BURST; i++) send();
-      const ended = () => world.edge.endedWith?.code;
-      assert.equal(ended(), undefined);
-      send();
-      assert.equal(ended(), "limit_exceeded");
+      let sent = 0;
+      for (; sent < 3 * IDLE_FRAMES_BURST && world.edge.endedWith === undefined; sent++) {
+        send();
+        if (sent % IDLE_FRAMES_PER_WINDOW !== 0) continue;
+        world.nowMs += IDLE_WINDOW_MS;
+        world.edge.mux.tick();
+        world.edge.mux.turn();
+      }
+      assert.equal(world.edge.endedWith?.code, "limit_exceeded");
+      assert.ok(sent > IDLE_FRAMES_BURST, `${sent} frames`);
     });
   }
+
+  it("that flood NEW lose their session, long before it has the streams that it may have", () => {
+    const world = new World({ protocolVersion: 1 });
+    const peer = new Peer("agent");
+    world.edge.onStream = (stream) => stream.abort();
+    let opened = 0;
+    for (; opened < IDLE_FRAMES_BURST && world.edge.endedWith === undefined; opened++) {
+      world.edge.mux.receive(peer.frame(FrameType.NEW, newChannelId(new RandomPool())));
+      world.nowMs += 0.1;
+      world.edge.mux.tick();
+      world.edge.mux.turn();
+    }
+    assert.equal(world.edge.endedWith?.code, "limit_exceeded");
+    assert.ok(opened >= IDLE_FRAMES_BURST / AGENT_OPEN_COST, `${opened} streams`);
+  });
+
+  it("that flood are read so many frames at a time, and not at all in between", () => {
+    const world = new World();
+    const peer = new Peer("agent");
+    const id = newChannelId(zeros);
+    const frames = IDLE_FRAMES_PER_WINDOW * 3;
+    const flood = new Uint8Array(
+      Buffer.concat(Array.from({ length: frames }, () => peer.frame(FrameType.PAUSE, id, 0))),
+    );
+    world.edge.mux.receive(flood);
+    const answered = peer.frame(FrameType.PING, id, 0, encodePing("ping", zeros));
+    world.edge.mux.receive(answered);
+    assert.equal(world.edge.holding, true);
+    const rest = () => {
+      world.nowMs += IDLE_WINDOW_MS;
+      world.edge.mux.tick();
+    };
+    world.edge.mux.turn();
+    rest();
+    world.edge.mux.tick();
+    assert.equal(world.edge.holding, true);
+    rest();
+    rest();
+    assert.equal(world.edge.holding, false, "all that came is read");
+  });
 
   it("that ping and never read are cut off, and so are those that never read at all", () => {
     const world = new World({ windowBytes: 1000 });
@@ -560,6 +611,8 @@ describe("hostile peers", () => {
     for (let i = 0; i <= CONTROL_FRAMES_QUEUED_MAX + 100; i++) {
       world.edge.mux.receive(peer.frame(FrameType.PING, id, 0, encodePing("ping", zeros)));
       world.edge.mux.turn();
+      world.nowMs += 0.1;
+      world.edge.mux.tick();
     }
     assert.equal(world.edge.endedWith?.code, "session_stalled");
     assert.ok(world.edge.wireBytes < 3000);
