@@ -127,7 +127,7 @@ export interface EdgePart {
   ready(): boolean;
   /** Visitors' addresses, which are the agents' too where those have none of their own. */
   readonly visitors: readonly Address[];
-  /** Empty where agents come in by the visitors' door. */
+  /** Empty if agents use the visitors' port. */
   readonly agents: readonly Address[];
   /** Where only sealed agents come in. */
   readonly sealed: readonly Address[];
