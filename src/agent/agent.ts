@@ -19,7 +19,7 @@ import { Backoff } from "./backoff.ts";
 import type { Connector } from "./connector.ts";
 import { Dialers, type TransportName, type TransportSetting } from "./dialer.ts";
 import type { GrantSource } from "./grant.ts";
-import type { Grant } from "../transport/grant.ts";
+import type { Grant, GrantEdge } from "../transport/grant.ts";
 import { type PublishedPort, Publisher } from "./publisher.ts";
 import { type Lane, race } from "./race.ts";
 import { TransportChoice, type TransportMemory, type TransportPlan } from "./transport_choice.ts";
@@ -36,8 +36,31 @@ const ATTEMPTS_TOLD = 3;
 /** Addresses of an edge's name that are tried over UDP; each takes a token of its own where several are slow. */
 export const UDP_ADDRESSES_MAX = 4;
 
+/** An edge that could not be reached, or that takes no new sessions, is tried after others for this long. */
+export const EDGE_TROUBLED_MS = 30_000;
+/** Edges that are tried at a time. */
+export const EDGES_TRIED_MAX = 3;
+/** An agent that finds fewer edges than it wants sessions looks again after this. */
+export const EDGES_LOOK_MS = 60_000;
+
+/** One of the sessions that the agent keeps, each at another edge. */
+class Slot {
+  readonly index: number;
+  readonly backoff: Backoff;
+  /** The session that visitors use now. */
+  current: AgentSession | undefined;
+  askedAnew = false;
+
+  constructor(index: number, random: (() => number) | undefined) {
+    this.index = index;
+    this.backoff = new Backoff(random);
+  }
+}
+
 /** A transport, and the edge's address to use it with where that isn't left to the transport. */
 interface Way {
+  readonly edge: GrantEdge;
+  readonly plan: TransportPlan;
   readonly name: TransportName;
   readonly address: string | undefined;
 }
@@ -49,7 +72,7 @@ export interface AgentOptions extends DialerOptions {
   /** Where tokens come from, such as {@link masterGrants}; asked before each connection. */
   readonly grants: GrantSource;
   /** Forgets grants that were fetched ahead: an edge has refused one, or other names are served ({@link GrantStock}). */
-  discardGrants?(): void;
+  discardGrants?(slot?: number): void;
   /** What becomes of visitors' streams, such as {@link tcpConnector}. */
   readonly connector: Connector;
   /**
@@ -61,6 +84,11 @@ export interface AgentOptions extends DialerOptions {
   readonly credentials?: readonly TunnelCredential[];
   /** Public TCP ports to ask the edge for, where the token allows them. */
   readonly publish?: readonly PublishedPort[];
+  /**
+   * At how many edges it keeps sessions, where the grant names several; 1 when absent. The grants must be made for as many
+   * ({@link MasterGrantOptions.edges}).
+   */
+  readonly edges?: number;
   /** Dials this edge in place of the one that the grant names. */
   readonly edge?: { readonly host: string; readonly port: number };
   /** For the transport "auto": where it's kept which one worked; in this agent's memory alone when absent. */
@@ -84,24 +112,29 @@ interface AgentFailure {
   readonly message: string;
 }
 
+/** What there is to say of a session. */
+interface SessionFacts {
+  readonly transport: string;
+  /** HOST:PORT as it was dialled. */
+  readonly edge: string;
+  readonly hostname: string;
+  readonly aliases: readonly string[];
+  /** Milliseconds since 1970. */
+  readonly sinceMs: number;
+  readonly rttMs?: number;
+  readonly streams: number;
+  readonly bytesSent: number;
+  readonly bytesReceived: number;
+  /** When its token is good no more, in milliseconds since 1970, by the master's clock. */
+  readonly tokenValidUntilMs: number;
+}
+
 /** What there is to say of an agent, for `agent status`. */
 export interface AgentFacts {
   /** The session that visitors use now. */
-  readonly session?: {
-    readonly transport: string;
-    /** HOST:PORT as it was dialled. */
-    readonly edge: string;
-    readonly hostname: string;
-    readonly aliases: readonly string[];
-    /** Milliseconds since 1970. */
-    readonly sinceMs: number;
-    readonly rttMs?: number;
-    readonly streams: number;
-    readonly bytesSent: number;
-    readonly bytesReceived: number;
-    /** When its token is good no more, in milliseconds since 1970, by the master's clock. */
-    readonly tokenValidUntilMs: number;
-  };
+  readonly session?: SessionFacts;
+  /** Sessions at further edges ({@link AgentOptions.edges}). */
+  readonly others?: readonly SessionFacts[];
   /** How the last session ended. */
   readonly lastEnd?: AgentFailure;
   /** Why the last attempt to open a session came to nothing. */
@@ -169,13 +202,15 @@ class AgentNode implements Agent {
   readonly #dialers: Dialers;
   readonly #choice: TransportChoice;
   readonly #publisher: Publisher | undefined;
-  readonly #backoff: Backoff;
+  readonly #slots: readonly Slot[];
+  /** Edges that had trouble, by name, and until when they count as troubled. */
+  readonly #troubled = new Map<string, number>();
   readonly #sessions = new Set<AgentSession>();
   readonly #closing = new AbortController();
-  #current: AgentSession | undefined;
   #running: Promise<void> | undefined;
   #everConnected = false;
-  #askedAnew = false;
+  /** Sessions are opened one after the other, so that no two of them go to one edge. */
+  #connecting: Promise<unknown> = Promise.resolve();
   #lastEnd: AgentFailure | undefined;
   #lastFailure: AgentFailure | undefined;
   /** How often {@link renew} was called: whether it was since a grant was asked for. */
@@ -187,7 +222,7 @@ class AgentNode implements Agent {
     this.#log = options.log ?? silentLogger;
     this.#sampler = new LogSampler({ log: this.#log, clock: options.runtime.clock });
     this.#attempts = new LogSampler({ log: this.#log, clock: options.runtime.clock, burst: ATTEMPTS_TOLD });
-    this.#backoff = new Backoff(options.random);
+    this.#slots = Array.from({ length: options.edges ?? 1 }, (_, index) => new Slot(index, options.random));
     this.#dialers = new Dialers(options);
     this.#choice = new TransportChoice({
       ...options,
@@ -214,24 +249,30 @@ class AgentNode implements Agent {
     return this.#current?.tunnel;
   }
 
+  get #current(): AgentSession | undefined {
+    return this.#slots.find(({ current }) => current !== undefined)?.current;
+  }
+
   get facts(): AgentFacts {
-    const { clock } = this.#runtime;
-    const agent = this.#current;
-    const ends = {
+    const [session, ...others] = this.#slots.flatMap(({ current }) =>
+      current === undefined ? [] : [this.#factsOf(current)]
+    );
+    return {
       ...this.#lastEnd === undefined ? {} : { lastEnd: this.#lastEnd },
       ...this.#lastFailure === undefined ? {} : { lastFailure: this.#lastFailure },
+      ...session === undefined ? {} : { session },
+      ...others.length === 0 ? {} : { others },
     };
-    if (agent === undefined) return ends;
+  }
+
+  #factsOf(agent: AgentSession): SessionFacts {
     const { session, grant } = agent;
     const { transport, rttMs, streams, bytesSent, bytesReceived } = session;
     return {
-      ...ends,
-      session: {
-        ...{ transport, edge: agent.edge, hostname: grant.hostname, aliases: grant.aliases },
-        sinceMs: Math.round(clock.wallMs() - agent.livedMs),
-        ...rttMs === undefined ? {} : { rttMs },
-        ...{ streams, bytesSent, bytesReceived, tokenValidUntilMs: grant.valid * 1000 },
-      },
+      ...{ transport, edge: agent.edge, hostname: grant.hostname, aliases: grant.aliases },
+      sinceMs: Math.round(this.#runtime.clock.wallMs() - agent.livedMs),
+      ...rttMs === undefined ? {} : { rttMs },
+      ...{ streams, bytesSent, bytesReceived, tokenValidUntilMs: grant.valid * 1000 },
     };
   }
 
@@ -245,8 +286,10 @@ class AgentNode implements Agent {
 
   renew(): void {
     this.#renewals++;
-    this.#options.discardGrants?.();
-    this.#current?.renew();
+    for (const slot of this.#slots) {
+      this.#discard(slot);
+      slot.current?.renew();
+    }
   }
 
   async close(graceMs: number = SHUTDOWN_GRACE_MS): Promise<void> {
@@ -264,56 +307,72 @@ class AgentNode implements Agent {
   }
 
   async #run(): Promise<void> {
+    await Promise.all(this.#slots.map((slot) => this.#keep(slot)));
+    this.#attempts.flush();
+    await Promise.all([...this.#sessions].map((session) => session.over));
+  }
+
+  /** Keeps one session open. */
+  async #keep(slot: Slot): Promise<void> {
     while (!this.#closed) {
       try {
         const asked = this.#renewals;
-        const agent = await this.#connect();
+        const agent = await this.#connectInTurn(slot);
+        if (agent === undefined) {
+          await this.#wait(EDGES_LOOK_MS);
+          continue;
+        }
         if (asked !== this.#renewals) continue;
         // Undefined where it's time for a fresh token: the next session is opened before this one goes.
         const ended = await this.#unlessClosing(agent.overOrRenewal);
-        if (ended !== undefined) await this.#pause();
+        if (ended === undefined) {
+          if (agent.leaving) this.#hasTrouble(agent.place);
+          continue;
+        }
+        if (ended.code !== "replaced") this.#hasTrouble(agent.place);
+        await this.#pause(slot);
       } catch (error) {
         if (this.#closed) break;
-        if (this.#asksAnew(error)) continue;
+        if (this.#asksAnew(slot, error)) continue;
         const hopeless = error instanceof SallyportError && !error.retryable && error.side === "config";
         if (hopeless && !this.#everConnected) throw error;
         this.#fault(internalError("callback", error));
-        await this.#pause(error);
+        await this.#pause(slot, error);
       }
     }
-    this.#attempts.flush();
-    await Promise.all([...this.#sessions].map((session) => session.over));
   }
 
   /**
    * The edge has refused a token that may be too old for it, by a code or, under SniTun, by closing: a fresh one is asked
    * for at once, but only once until there is a session.
    */
-  #asksAnew(error: unknown): boolean {
-    if (this.#askedAnew || !STALE_TOKEN.has(errorCode(error))) return false;
-    this.#askedAnew = true;
+  #asksAnew(slot: Slot, error: unknown): boolean {
+    if (slot.askedAnew || !STALE_TOKEN.has(errorCode(error))) return false;
+    slot.askedAnew = true;
     this.#log.info({ reason: errorCode(error) }, `${errorMessage(error)}; asking for a fresh token at once`);
     return true;
   }
 
-  async #connect(): Promise<AgentSession> {
-    const grant = await this.#unlessClosing(this.#options.grants());
-    this.#leaveOtherOwner(grant);
-    const plan = await this.#choice.plan(
-      this.#options.edge === undefined ? grant.edge : {
-        ...grant.edge,
-        ...this.#options.edge,
-      },
-    );
+  /** One after the other: where an agent keeps several sessions, each is to know the edges of the others. */
+  #connectInTurn(slot: Slot): Promise<AgentSession | undefined> {
+    if (this.#slots.length === 1) return this.#connect(slot);
+    const connected = this.#connecting.then(() => this.#connect(slot));
+    this.#connecting = connected.catch(() => {});
+    return connected;
+  }
+
+  /** Opens a session; undefined where there is no edge left for it. */
+  async #connect(slot: Slot): Promise<AgentSession | undefined> {
+    const grant = await this.#unlessClosing(this.#options.grants(slot.index));
+    const edges = this.#edgesFor(slot, grant);
+    if (edges.length === 0) return undefined;
+    this.#leaveOtherOwner(slot, grant);
     // An attempt whose token wasn't shown leaves it to the next one.
     const spare = [grant];
-    const ways = await this.#ways(plan, (this.#options.edge ?? grant.edge).host);
+    const ways = await this.#ways(edges);
     const several = ways.length > 1;
     const agent = await race(
-      ways.map(({ name, address }) => ({
-        name,
-        start: (lane) => this.#attempt(plan, name, lane, spare, address),
-      })),
+      ways.map((way) => ({ name: way.name, start: (lane) => this.#attempt(slot, way, lane, spare) })),
       {
         clock: this.#runtime.clock,
         signal: this.#closing.signal,
@@ -326,22 +385,58 @@ class AgentNode implements Agent {
       },
     );
     await agent.join();
-    this.#tellConnected(agent);
+    this.#tellConnected(slot, agent);
     return agent;
   }
 
+  #discard(slot: Slot): void {
+    this.#options.discardGrants?.(slot.index);
+  }
+
+  /** The edges to try: that of the session before, then as the grant has them, those that had trouble last. */
+  #edgesFor(slot: Slot, grant: Grant): readonly GrantEdge[] {
+    if (this.#options.edge !== undefined) return slot.index === 0 ? [grant.edge] : [];
+    const taken = new Set(this.#slots.filter((other) => other !== slot).map(({ current }) => current?.place));
+    const nowMs = this.#runtime.clock.nowMs();
+    const rank = (edge: GrantEdge): number => {
+      const place = placeOf(edge);
+      if ((this.#troubled.get(place) ?? 0) > nowMs) return 2;
+      return place === slot.current?.place ? 0 : 1;
+    };
+    return (grant.edges ?? [grant.edge]).filter((edge) => !taken.has(placeOf(edge)))
+      .toSorted((a, b) => rank(a) - rank(b)).slice(0, EDGES_TRIED_MAX);
+  }
+
+  #hasTrouble(place: string): void {
+    const nowMs = this.#runtime.clock.nowMs();
+    for (const [known, untilMs] of this.#troubled) if (untilMs <= nowMs) this.#troubled.delete(known);
+    this.#troubled.set(place, nowMs + EDGE_TROUBLED_MS);
+  }
+
   /**
-   * The transports of a plan. Over UDP each address of the edge's name is a way of its own, since nothing is known of an
-   * address before its edge has answered; TCP races the addresses when it connects.
+   * The ways to some edges, by the transports of each. Over UDP each address of an edge's name is a way of its own, since
+   * nothing is known of an address before its edge has answered; TCP races the addresses when it connects.
    */
-  async #ways(plan: TransportPlan, host: string): Promise<readonly Way[]> {
+  async #ways(edges: readonly GrantEdge[]): Promise<readonly Way[]> {
+    const found = await Promise.allSettled(edges.map((edge) => this.#waysTo(edge)));
+    const ways = found.flatMap((one) => one.status === "fulfilled" ? one.value : []);
+    const [first] = found;
+    if (ways.length === 0 && first?.status === "rejected") throw first.reason;
+    return ways;
+  }
+
+  async #waysTo(edge: GrantEdge): Promise<readonly Way[]> {
+    const { edge: set } = this.#options;
+    const plan = await this.#choice.plan(set === undefined ? edge : { ...edge, ...set });
     const overUdp = (name: TransportName) => this.#dialers.of(name).overUdp;
     // What is wrong with a name is told by the dial.
-    const addresses = plan.names.some(overUdp) ? await this.#runtime.resolve(host).catch(() => []) : [];
+    const addresses = plan.names.some(overUdp)
+      ? await this.#runtime.resolve((set ?? edge).host).catch(() => [])
+      : [];
     return plan.names.flatMap((name): Way[] =>
       overUdp(name) && addresses.length > 1
-        ? addresses.slice(0, UDP_ADDRESSES_MAX).map((address) => ({ name, address }))
-        : [{ name, address: undefined }]
+        ? addresses.slice(0, UDP_ADDRESSES_MAX).map((address) => ({ edge, plan, name, address }))
+        : [{ edge, plan, name, address: undefined }]
     );
   }
 
@@ -349,8 +444,8 @@ class AgentNode implements Agent {
    * A session of another hostname isn't replaced by the new one, and would keep the names that the new one wants: it goes
    * first. Where the transport can't tell the edge so, its streams end with it.
    */
-  #leaveOtherOwner({ hostname }: Grant): void {
-    const old = this.#current;
+  #leaveOtherOwner(slot: Slot, { hostname }: Grant): void {
+    const old = slot.current;
     if (old === undefined || old.grant.hostname === hostname) return;
     const reason = new SallyportError("replaced", "Cannot keep session: the agent serves other names now", {
       side: "local",
@@ -358,18 +453,16 @@ class AgentNode implements Agent {
     void old.retire(reason, old.session.transport === "snitun" ? 0 : RENAMED_GRACE_MS);
   }
 
-  async #attempt(
-    plan: TransportPlan,
-    name: TransportName,
-    lane: Lane,
-    spare: Grant[],
-    address: string | undefined,
-  ): Promise<AgentSession> {
-    const grant = spare.pop() ?? await this.#options.grants();
+  async #attempt(slot: Slot, way: Way, lane: Lane, spare: Grant[]): Promise<AgentSession> {
+    const { name, plan, address } = way;
+    const given = spare.pop() ?? await this.#options.grants(slot.index);
+    const grant = { ...given, edge: way.edge };
     const dialer = this.#dialers.of(name);
+    const place = placeOf(this.#options.edge ?? way.edge);
     const agent = new AgentSession(
       this.#runtime,
       grant,
+      place,
       (stream) => this.#serve(stream),
       this.#options.metrics,
       (error) => this.#fault(error),
@@ -389,12 +482,13 @@ class AgentNode implements Agent {
         admitted: (session) => {
           lane.arrived();
           this.#won(agent, plan, name);
-          return this.#adopt(agent, session, `${edge.host}:${edge.port}`);
+          return this.#adopt(slot, agent, session, `${edge.host}:${edge.port}`);
         },
       });
     } catch (error) {
-      if (!shown) spare.push(grant);
-      else if (REFUSED.has(errorCode(error))) this.#options.discardGrants?.();
+      if (UNREACHABLE.has(errorCode(error))) this.#hasTrouble(place);
+      if (!shown) spare.push(given);
+      else if (REFUSED.has(errorCode(error))) this.#discard(slot);
       throw explain(error, grant, this.#runtime);
     }
     return agent;
@@ -421,7 +515,7 @@ class AgentNode implements Agent {
     });
   }
 
-  #adopt(agent: AgentSession, session: Session, edge: string): AgentSession {
+  #adopt(slot: Slot, agent: AgentSession, session: Session, edge: string): AgentSession {
     const { hostname } = agent.grant;
     const { transport, protocolVersion, cipher } = session;
     agent.begin(session, edge);
@@ -429,9 +523,9 @@ class AgentNode implements Agent {
     const { credentials } = this.#options;
     if (router !== undefined) agent.openTunnel({ router, name: edge, log: this.#log, credentials });
     this.#everConnected = true;
-    this.#askedAnew = false;
+    slot.askedAnew = false;
     this.#sessions.add(agent);
-    this.#current = agent;
+    slot.current = agent;
     this.#log.info(
       { hostname, edge, transport, protocol_version: protocolVersion, cipher },
       "connected to the edge",
@@ -441,9 +535,9 @@ class AgentNode implements Agent {
       const summary = session.summary?.();
       if (summary !== undefined) this.#log.info({ hostname, edge, ...summary }, "what the session counted");
       // Who was let in and thrown out at once would be so again.
-      if (agent.livedMs >= SESSION_SETTLED_MS) this.#backoff.reset();
-      if (this.#current !== agent) return;
-      this.#current = undefined;
+      if (agent.livedMs >= SESSION_SETTLED_MS) slot.backoff.reset();
+      if (slot.current !== agent) return;
+      slot.current = undefined;
       this.#lastEnd = this.#failureOf(error);
       if (this.#closed) return;
       const level = ORDERLY.has(error.code) ? "info" : "warn";
@@ -461,8 +555,9 @@ class AgentNode implements Agent {
     reportFault(error, { log: this.#log, metrics: this.#options.metrics });
   }
 
-  #tellConnected({ session, tunnel }: AgentSession): void {
-    if (tunnel !== undefined) this.#publisher?.connected(tunnel);
+  #tellConnected(slot: Slot, { session, tunnel }: AgentSession): void {
+    // A public port is at one edge.
+    if (tunnel !== undefined && slot.index === 0) this.#publisher?.connected(tunnel);
     try {
       this.#options.connected?.(session, tunnel);
     } catch (error) {
@@ -474,8 +569,8 @@ class AgentNode implements Agent {
    * Waits before the next attempt: after a failure, and after a session that stood, because every agent of its edge
    * has lost one with it.
    */
-  async #pause(failure?: unknown): Promise<void> {
-    const backoffMs = this.#backoff.next(UNREACHABLE.has(errorCode(failure)));
+  async #pause(slot: Slot, failure?: unknown): Promise<void> {
+    const backoffMs = slot.backoff.next(UNREACHABLE.has(errorCode(failure)));
     const askedMs = failure instanceof SallyportError ? failure.retryAfterMs ?? 0 : 0;
     // Behind the time that the session master asks for, agents come back one by one, not all in the same moment.
     const delayMs = askedMs === 0 ? backoffMs : askedMs + backoffMs;
@@ -489,6 +584,10 @@ class AgentNode implements Agent {
       if (UNREACHABLE.has(reason)) this.#attempts.warn(reason, fields, errorMessage(failure));
       else this.#log.warn(fields, errorMessage(failure));
     }
+    await this.#wait(delayMs);
+  }
+
+  async #wait(delayMs: number): Promise<void> {
     const waited = Promise.withResolvers<undefined>();
     const timer = this.#runtime.clock.after(delayMs, () => waited.resolve(undefined));
     // Closing isn't a failure: the loop looks whether to go on.
@@ -527,6 +626,11 @@ class AgentNode implements Agent {
       failed(error);
     }
   }
+}
+
+/** Names an edge. */
+function placeOf({ host, port }: { readonly host: string; readonly port: number }): string {
+  return `${host}:${port}`;
 }
 
 /** An attempt that fails so has found no edge. */

@@ -31,6 +31,10 @@ interface AgentTunnelOptions {
 /** One session of the agent. A renewed one goes on beside it until the edge has let go of the older. */
 export class AgentSession implements SessionHandler {
   readonly grant: Grant;
+  /** Names the edge, as the grant does. */
+  readonly place: string;
+  /** The edge wants no new visitors here any more: it is about to stop. */
+  leaving = false;
   /** The session is over, with the reason. */
   readonly over: Promise<SallyportError>;
   /** The same, or that the edge takes no new visitors; undefined when it's time for a fresh token before that. */
@@ -56,12 +60,14 @@ export class AgentSession implements SessionHandler {
   constructor(
     runtime: Runtime,
     grant: Grant,
+    place: string,
     serve: (stream: SessionStream) => void,
     metrics: Metrics | undefined,
     fault: (error: SallyportError) => void,
   ) {
     this.#clock = runtime.clock;
     this.grant = grant;
+    this.place = place;
     this.#serve = serve;
     this.#metrics = metrics;
     this.#fault = fault;
@@ -148,6 +154,7 @@ export class AgentSession implements SessionHandler {
 
   /** As with a renewal, the next session is opened before this one ends: the edge serves visitors here meanwhile. */
   goingAway(): void {
+    this.leaving = true;
     this.renew();
   }
 

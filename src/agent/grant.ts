@@ -4,6 +4,7 @@
  * @module
  */
 import { Buffer } from "node:buffer";
+import { randomBytes } from "node:crypto";
 import { z } from "zod";
 import type { Bytes } from "../bytes/bytes.ts";
 import type { CipherName } from "../crypto/header_cipher.ts";
@@ -12,10 +13,13 @@ import { SallyportError } from "../errors.ts";
 import { TOKEN_MAX_BYTES } from "../wire/token/token_payload.ts";
 import { checkEdgePlace, type Lookup, systemLookup } from "./edge_place.ts";
 import { type MasterAnswer, MasterClient, type MasterCredential } from "./master_client.ts";
-import type { Grant } from "../transport/grant.ts";
+import type { Grant, GrantEdge } from "../transport/grant.ts";
 
-/** Gets a fresh grant. Rejects with `credential_refused` where asking again is of no use. */
-export type GrantSource = () => Promise<Grant>;
+/**
+ * Gets a fresh grant. Rejects with `credential_refused` where asking again is of no use. `slot` says for which of the
+ * sessions that an agent keeps at several edges, from 0.
+ */
+export type GrantSource = (slot?: number) => Promise<Grant>;
 
 /** What {@link masterGrants} takes. */
 export interface MasterGrantOptions {
@@ -37,6 +41,10 @@ export interface MasterGrantOptions {
   readonly transports?: readonly string[];
   /** Names this agent where others serve the same hostname at the same time; it serves alone when absent. */
   readonly shared?: string | undefined;
+  /** Where this agent is: the session master sends it to edges of its region first. */
+  readonly region?: string | undefined;
+  /** At how many edges the agent keeps sessions; 1 when absent. */
+  readonly edges?: number;
   /** How long the token is to be good for; the master's choice when absent. */
   readonly ttlSeconds?: number;
   /** Allows `http://` to another machine: who is on the way sees and changes everything. */
@@ -55,6 +63,20 @@ const hex = (byteLength: number) =>
   z.string().regex(new RegExp(`^[0-9a-f]{${2 * byteLength}}$`, "i"))
     .transform((text): Bytes => Uint8Array.from(text.match(/../g)!, (pair) => parseInt(pair, 16)));
 
+const edgeSchema = z.object({
+  host: z.string().min(1),
+  port: z.int().min(1).max(65535),
+  public_key: z.string().regex(/^[\w-]{43}$/).transform((text) => decodeKey(text)).optional(),
+  curve_port: z.int().min(1).max(65535).optional(),
+  quic_port: z.int().min(1).max(65535).optional(),
+  certificate_fingerprint: z.string().transform((text, context) => {
+    const fingerprint = parseFingerprint(text);
+    if (fingerprint === undefined) context.addIssue("isn't a SHA-256 fingerprint");
+    return fingerprint ?? z.NEVER;
+  }).optional(),
+  transports: z.array(z.string()).optional(),
+});
+
 const answerSchema = z.object({
   // What goes to the edge in clear must be a token and nothing else: the master doesn't choose what we write to whom.
   token: z.string().max(TOKEN_MAX_BYTES).regex(/^gAAAAA[\w-]{90,}={0,2}$/, "isn't a Fernet token"),
@@ -66,19 +88,8 @@ const answerSchema = z.object({
   protocol_version: z.union([z.literal(0), z.literal(1), z.literal(2)]),
   publish: z.array(z.string()).optional(),
   valid: z.number(),
-  edge: z.object({
-    host: z.string().min(1),
-    port: z.int().min(1).max(65535),
-    public_key: z.string().regex(/^[\w-]{43}$/).transform((text) => decodeKey(text)).optional(),
-    curve_port: z.int().min(1).max(65535).optional(),
-    quic_port: z.int().min(1).max(65535).optional(),
-    certificate_fingerprint: z.string().transform((text, context) => {
-      const fingerprint = parseFingerprint(text);
-      if (fingerprint === undefined) context.addIssue("isn't a SHA-256 fingerprint");
-      return fingerprint ?? z.NEVER;
-    }).optional(),
-    transports: z.array(z.string()).optional(),
-  }),
+  edge: edgeSchema,
+  edges: z.array(edgeSchema).max(16).optional(),
 });
 
 /** A public key of 32 bytes from 43 characters of base64url (RFC 4648 §5, without padding). */
@@ -91,9 +102,14 @@ export function masterGrants(options: MasterGrantOptions): GrantSource {
   const client = new MasterClient({ ...options, what: "Cannot get token" });
   const lookup = options.lookup ?? (options.fetch === undefined ? systemLookup : () => Promise.resolve([]));
   const wallMs = options.wallMs ?? Date.now;
-  return async () => {
+  // The same for all sessions of this run, so that they stand together at several edges.
+  const run = randomBytes(12).toString("base64url");
+  return async (slot = 0) => {
     const { hostname, aliases, protocolVersion, cipher, publish, transports, shared, ttlSeconds } = options;
+    const { region, edges = 1 } = options;
     const session = {
+      ...edges > 1 ? { instance: `${run}.${slot}`, edges } : {},
+      region,
       protocol_version: protocolVersion,
       cipher,
       transports,
@@ -110,11 +126,24 @@ export function masterGrants(options: MasterGrantOptions): GrantSource {
       });
     if (answer.status !== 201) throw client.refusal(answer);
     const grant = insistOn(options, toGrant(client, answer.body));
-    if (options.anyEdge !== true) {
-      await checkEdgePlace(grant.edge.host, new URL(options.master).hostname, lookup);
-    }
-    return { ...grant, ...clockOffset(answer, wallMs()) };
+    const place = options.anyEdge === true ? grant : await allowedEdges(grant, options.master, lookup);
+    return { ...place, ...clockOffset(answer, wallMs()) };
   };
+}
+
+/** Leaves out edges that are nearer than the master itself; rejects where none is left. */
+async function allowedEdges(grant: Grant, master: string, lookup: Lookup): Promise<Grant> {
+  const { hostname } = new URL(master);
+  const judged = await Promise.allSettled(
+    (grant.edges ?? [grant.edge]).map(async (edge) => {
+      await checkEdgePlace(edge.host, hostname, lookup);
+      return edge;
+    }),
+  );
+  const allowed = judged.flatMap((one) => one.status === "fulfilled" ? [one.value] : []);
+  const [edge] = allowed;
+  if (edge === undefined) throw (judged[0] as PromiseRejectedResult).reason;
+  return { ...grant, edge, ...grant.edges === undefined ? {} : { edges: allowed } };
 }
 
 /** The Date of an answer has whole seconds and was on its way: less than this says nothing about a clock. */
@@ -134,8 +163,6 @@ function toGrant(client: MasterClient, body: unknown): Grant {
     throw client.unreachable(`its answer can't be used: ${member}: ${issue.message}`);
   }
   const answer = parsed.data;
-  const { host, port, public_key: publicKey, transports, curve_port: curvePort } = answer.edge;
-  const { quic_port: quicPort, certificate_fingerprint: certificateFingerprint } = answer.edge;
   return {
     token: answer.token,
     hostname: answer.hostname,
@@ -146,15 +173,22 @@ function toGrant(client: MasterClient, body: unknown): Grant {
     protocolVersion: answer.protocol_version,
     valid: answer.valid,
     ...(answer.publish === undefined ? {} : { publish: answer.publish }),
-    edge: {
-      host,
-      port,
-      ...(publicKey === undefined ? {} : { publicKey }),
-      ...(curvePort === undefined ? {} : { curvePort }),
-      ...(quicPort === undefined ? {} : { quicPort }),
-      ...(certificateFingerprint === undefined ? {} : { certificateFingerprint }),
-      ...(transports === undefined ? {} : { transports }),
-    },
+    edge: edgeOf(answer.edge),
+    ...(answer.edges === undefined ? {} : { edges: answer.edges.map(edgeOf) }),
+  };
+}
+
+function edgeOf(answer: z.output<typeof edgeSchema>): GrantEdge {
+  const { host, port, public_key: publicKey, transports, curve_port: curvePort } = answer;
+  const { quic_port: quicPort, certificate_fingerprint: certificateFingerprint } = answer;
+  return {
+    host,
+    port,
+    ...(publicKey === undefined ? {} : { publicKey }),
+    ...(curvePort === undefined ? {} : { curvePort }),
+    ...(quicPort === undefined ? {} : { quicPort }),
+    ...(certificateFingerprint === undefined ? {} : { certificateFingerprint }),
+    ...(transports === undefined ? {} : { transports }),
   };
 }
 

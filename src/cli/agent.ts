@@ -109,6 +109,10 @@ export function addAgent(program: Command, context: CliContext): void {
       args: `${base} --publish tcp:2222=127.0.0.1:22`,
     },
     {
+      what: "with sessions at two edges of a cluster, so that one that dies costs nothing",
+      args: `${base} --edges 2`,
+    },
+    {
       what: "for visitors from two networks alone",
       args: `${base} --allow 192.0.2.0/24 --allow 2001:db8::/32`,
     },
@@ -167,6 +171,7 @@ async function runAgent(command: Command, { io }: CliContext): Promise<number> {
         return table.services.some((service) => service.shared) ? instance : undefined;
       },
       publish: publish.map(formatPublishClaim),
+      ...{ region: config.region, edges: config.edges },
     });
     if (access.identity !== undefined) {
       const reports = new CertificateReports({
@@ -178,15 +183,17 @@ async function runAgent(command: Command, { io }: CliContext): Promise<number> {
       reports.start();
       life.add("certificate reports", () => reports.close());
     }
-    const stock = new GrantStock(async () => {
-      const grant = await grants();
-      if (await enrolled.heard([grant.hostname, ...grant.aliases])) {
-        table.apply(agentServices(enrolled.loaded));
-        log.info({ hostnames: table.names }, "the session master has other names for this agent");
-      }
-      return grant;
-    }, { clock: runtime.clock, log });
-    life.add("grants", () => stock.close());
+    // Each session that the agent keeps has grants of its own.
+    const stocks = Array.from({ length: config.edges }, (_, slot) =>
+      new GrantStock(async () => {
+        const grant = await grants(slot);
+        if (await enrolled.heard([grant.hostname, ...grant.aliases])) {
+          table.apply(agentServices(enrolled.loaded));
+          log.info({ hostnames: table.names }, "the session master has other names for this agent");
+        }
+        return grant;
+      }, { clock: runtime.clock, log }));
+    life.add("grants", () => stocks.forEach((stock) => stock.close()));
     const agent = createAgent({
       runtime: network.runtime,
       log,
@@ -200,13 +207,14 @@ async function runAgent(command: Command, { io }: CliContext): Promise<number> {
       edgePins: edgePins(config.dataDir),
       congestion: config.congestion,
       transportMemory: transportMemory(config.dataDir),
-      grants: async () => {
+      edges: config.edges,
+      grants: async (slot = 0) => {
         connecting.asksMaster(access.master);
-        const grant = await stock.take();
+        const grant = await stocks[slot]!.take();
         connecting.dials(edge ?? grant.edge, config.transport);
         return grant;
       },
-      discardGrants: () => stock.discard(),
+      discardGrants: (slot = 0) => stocks[slot]!.discard(),
       connected: () => connecting.done(),
       publish: published.map(({ port, target }) => ({
         port,

@@ -6,8 +6,9 @@
 import { Buffer } from "node:buffer";
 import { randomBytes } from "node:crypto";
 import { hostname } from "node:os";
+import type { Directory, EdgeOffer, NodeRecord } from "../cluster/directory.ts";
 import { joinCluster, type Membership, type NetworkPlace } from "../cluster/membership.ts";
-import { connectRedisDirectory } from "../cluster/redis_directory.ts";
+import { connectRedisDirectory, type RedisDirectory } from "../cluster/redis_directory.ts";
 import { type Config, formatHostPort } from "../config/config.ts";
 import { chooseAeads } from "../crypto/aead.ts";
 import { KEY_BYTES, type KeyPair, loadSodium, type Sodium } from "../crypto/sodium.ts";
@@ -16,7 +17,7 @@ import type { KeyUseStore } from "../edge/used_keys.ts";
 import { SallyportError } from "../errors.ts";
 import { SHUTDOWN_GRACE_MS } from "../transport/port.ts";
 import type { FoundKey, Keys } from "./keys.ts";
-import type { Base } from "./parts.ts";
+import type { Base, EdgePlace } from "./parts.ts";
 import { libsodiumBuild, type SealedPart } from "./sealed.ts";
 
 /** What a process needs of a cluster of several machines. */
@@ -52,7 +53,7 @@ export async function networkPlace(
   { runtime, log }: Base,
   config: Config,
   { url, key, sodium }: ClusterPart,
-): Promise<NetworkPlace> {
+): Promise<NetworkPlace & { readonly directory: RedisDirectory }> {
   const { clusterListen, clusterAddress, region } = config;
   const everywhere = clusterListen.host === "::" || clusterListen.host === "0.0.0.0";
   const host = clusterAddress?.host ?? (everywhere ? hostname() : clusterListen.host);
@@ -80,15 +81,24 @@ function freshKeys(sodium: Sodium): KeyPair {
 export class ClusterPlace {
   /** The edge that serves. */
   edge: Edge | undefined;
+  offer: EdgeOffer | undefined;
+  readonly offered: EdgePlace["offered"];
   readonly reusePort = false;
   readonly graceMs: number = SHUTDOWN_GRACE_MS;
   membership!: Membership;
   keyUses!: KeyUseStore;
+  #directory!: Directory;
+
+  /** `offered`: see {@link EdgePlace.offered}. */
+  constructor(offered: EdgePlace["offered"]) {
+    this.offered = offered;
+  }
 
   /** Joins the cluster. */
   async join(base: Base, config: Config, part: ClusterPart): Promise<void> {
     const network = await networkPlace(base, config, part);
     this.keyUses = network.directory;
+    this.#directory = network.directory;
     this.membership = await joinCluster({
       runtime: base.runtime,
       log: base.log,
@@ -98,6 +108,7 @@ export class ClusterPlace {
         local: (name) => this.edge?.session(name),
         sessions: () => this.edge?.sessions ?? 0,
         shares: () => this.edge?.shares,
+        offer: () => this.offer,
         forwarded: (direction) => base.metrics.visitorForwarded(direction),
       },
     });
@@ -110,10 +121,26 @@ export class ClusterPlace {
     return config;
   }
 
+  /** The living nodes of the cluster. */
+  nodes(): Promise<readonly NodeRecord[]> {
+    return this.#directory.nodes();
+  }
+
   /** It is about to stop: agents are to go elsewhere. */
   async draining(): Promise<void> {
     await this.membership.draining();
   }
+}
+
+/** The living nodes of a cluster for a session master whose process is none of them; undefined without a cluster. */
+export async function clusterNodes(
+  { runtime, log, life }: Base,
+  url: string | undefined,
+): Promise<(() => Promise<readonly NodeRecord[]>) | undefined> {
+  if (url === undefined) return undefined;
+  const directory = await connectRedisDirectory({ url, clock: runtime.clock, log });
+  life.add("cluster's directory", () => directory.close());
+  return () => directory.nodes();
 }
 
 /** How long streams may go on when this process stops now. */

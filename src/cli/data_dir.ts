@@ -19,6 +19,7 @@ import {
 } from "node:fs/promises";
 import { join } from "node:path";
 import process from "node:process";
+import { UPGRADE_SOCKET } from "../cluster/upgrade_socket.ts";
 import { STATUS_SOCKET } from "../agent/status/socket.ts";
 import { errorMessage, SallyportError } from "../errors.ts";
 
@@ -75,6 +76,7 @@ const KNOWN_FILES: readonly string[] = [
   EDGE_NAME_FILE,
   CERTIFICATES_FOLDER,
   STATUS_SOCKET,
+  UPGRADE_SOCKET,
 ];
 
 /** How file systems say that they have no hard links. */

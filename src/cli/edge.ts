@@ -51,6 +51,8 @@ export function addEdge(program: Command, context: CliContext): void {
     const cluster = await findCluster(keys, config, sealedKey);
     for (const warning of keys.warnings) io.err(`Warning: ${warning}`);
     const base = await createBase(config, io);
+    // Without an address of its own it is reached by what the master has been told, if at all.
+    const offered = () => config.publicAddress;
     const startOwn = async (place?: WorkerPlace | ClusterPlace) => {
       const ledger = makeLedger(base, config, fernet);
       reloadKeys(base, () => readSettings(command, "edge", io).config, {
@@ -66,12 +68,14 @@ export function addEdge(program: Command, context: CliContext): void {
     };
     const assignment = workerAssignment(io.env);
     if (assignment !== undefined) {
-      context.exitCode = await runWorker(base, { assignment, config, cluster }, startOwn);
+      context.exitCode = await runWorker(base, { assignment, config, cluster, offered }, startOwn);
       return;
     }
     context.exitCode = await base.life.run(async () => {
       if (quicPart !== undefined) await warnOfKeyLog(io, base.runtime);
-      const place = cluster === undefined || config.workers !== undefined ? undefined : new ClusterPlace();
+      const place = cluster === undefined || config.workers !== undefined
+        ? undefined
+        : new ClusterPlace(offered);
       await place?.join(base, config, cluster!);
       const { name, ready, visitors, agents, sealed, curve, quic, pipes } = config.workers === undefined
         ? await startOwn(place)

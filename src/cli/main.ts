@@ -34,6 +34,7 @@ import { addService } from "./service.ts";
 import { addSnocat } from "./snocat.ts";
 import { shellWord } from "./startup.ts";
 import { addToken } from "./token.ts";
+import { addUpgrade } from "./upgrade.ts";
 import { addWebhooks } from "./webhooks.ts";
 
 /**
@@ -140,6 +141,7 @@ function createProgram(context: CliContext, all: boolean): Command {
       addWebhooks,
       addService,
       addHealth,
+      addUpgrade,
       addCompletion,
       addToken,
       addKeygen,

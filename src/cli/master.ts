@@ -5,6 +5,7 @@
  */
 import { formatHostPort } from "../config/config.ts";
 import { addExamples, addSettings, type CliContext, type Command, readSettings } from "./command.ts";
+import { clusterNodes } from "./cluster.ts";
 import { Keys } from "./keys.ts";
 import { createBase, localUrl, publicAddress, startMaster, warnOfPublicAddress } from "./parts.ts";
 import { agentCommand, keyOrigin, pageStep } from "./serve.ts";
@@ -21,6 +22,7 @@ export function addMaster(program: Command, context: CliContext): void {
   addSettings(command, "master");
   addExamples(command, io, [
     { what: "for an edge elsewhere", args: "master --public-address edge.example.org:8443" },
+    { what: "for the edges of a cluster", args: "master --cluster redis://10.0.0.2:6379" },
   ]);
   command.action(async () => {
     const loaded = readSettings(command, "master", io);
@@ -51,6 +53,7 @@ export function addMaster(program: Command, context: CliContext): void {
         edgeAddress: named,
         config,
         management,
+        nodes: await clusterNodes(base, config.cluster),
       };
       const masters = await startMaster(base, { ...options, listen: config.masterListen });
       printStartup(io, {

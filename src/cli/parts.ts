@@ -11,13 +11,17 @@ import {
   queueLimits,
 } from "../config/config.ts";
 import type { FernetRing } from "../crypto/fernet.ts";
+import type { EdgeOffer, NodeRecord } from "../cluster/directory.ts";
 import type { Membership } from "../cluster/membership.ts";
+import { fingerprintText } from "../crypto/certificate.ts";
+import { keyText } from "../transport/edge_key.ts";
 import { createEdge, type Edge } from "../edge/edge.ts";
 import type { EdgeLedger } from "../edge/ledger/ledger.ts";
 import type { KeyUseStore } from "../edge/used_keys.ts";
 import type { Accepts } from "../edge/protocol_detector.ts";
 import { errorCode, errorMessage, SallyportError } from "../errors.ts";
 import { createMasterApp, type EdgeAddress, type MasterOptions } from "../master/app.ts";
+import { EdgeChoice } from "../master/edge_choice.ts";
 import { adminCredentials, type Credentials, firstOf } from "../master/credentials.ts";
 import { oidcCredentials } from "../master/oidc.ts";
 import type { Management } from "../master/management.ts";
@@ -140,15 +144,19 @@ export interface EdgePart {
 }
 
 /** The place of an edge's process among others: a worker of its machine, or a node of a cluster. */
-interface EdgePlace {
+export interface EdgePlace {
   /** Set to the edge before it listens. */
   edge: Edge | undefined;
   readonly membership: Pick<Membership, "node">;
   readonly keyUses: KeyUseStore;
+  /** How agents reach the edge, where the session master is to send some there. */
+  offer: EdgeOffer | undefined;
   /** Shares TCP ports with other processes. */
   readonly reusePort: boolean;
   /** How long streams may go on when it stops without a signal. */
   readonly graceMs: number;
+  /** The address that agents are told, by where they may connect; absent where agents are not to be sent here. */
+  readonly offered?: (agents: readonly Address[]) => HostPort | undefined;
   /** The settings of this process. */
   settings(config: Config): Config;
   /** Tells the others that it is about to stop. */
@@ -205,7 +213,25 @@ export async function startEdge(
   const sealed = await listenOnAll("sealed-listen", config.sealedListen, open("sealed"));
   const curve = await listenOnAll("curve-listen", config.curveListen, open("curve"));
   const quic = await listenOnAll("quic-listen", config.quicListen, open("quic"));
+  const address = place?.offered?.(agents.length > 0 ? agents : visitors);
+  if (place !== undefined && address !== undefined) {
+    place.offer = {
+      ...address,
+      ...keyPart === undefined ? {} : { publicKey: keyText(keyPart.found.value.publicKey) },
+      ...optional("curvePort", loaded.config.curvePort ?? curve[0]?.port),
+      ...optional("quicPort", loaded.config.quicPort ?? quic[0]?.port),
+      ...optional("certificateFingerprint", quicPart && fingerprintText(quicPart.fingerprint)),
+    };
+    await place.membership.node.announce();
+  }
   return { ready: () => edge.addresses.length > 0, visitors, agents, sealed, curve, quic, pipes };
+}
+
+function optional<Name extends string, Value>(
+  name: Name,
+  value: Value | undefined,
+): Partial<Record<Name, Value>> {
+  return value === undefined ? {} : { [name]: value } as Partial<Record<Name, Value>>;
 }
 
 /** The table of transports: those that the edge has a key or a certificate for. */
@@ -274,12 +300,15 @@ interface MasterPartOptions {
   >;
   /** Agents, keys and usage; without it the master issues tokens to the admin key alone. */
   readonly management?: Management;
+  /** The living nodes of a cluster, where there is one: the master sends agents to their edges. */
+  readonly nodes?: (() => Promise<readonly NodeRecord[]>) | undefined;
 }
 
 /** Starts a session master; gives where it listens. */
 export async function startMaster(base: Base, options: MasterPartOptions): Promise<readonly Address[]> {
   const { runtime, log, metrics, life } = base;
-  const { ring, edgeReady, config, management, adminKey } = options;
+  const { ring, edgeReady, config, management, adminKey, nodes } = options;
+  const edges = nodes === undefined ? undefined : new EdgeChoice({ nodes, clock: runtime.clock, log });
   const app = createMasterApp({
     ring,
     credentials: firstOf({
@@ -287,6 +316,7 @@ export async function startMaster(base: Base, options: MasterPartOptions): Promi
         adminCredentials(typeof adminKey === "function" ? adminKey() : adminKey).find(bearer, use),
     }, ...identityProvider(config, runtime)),
     edgeAddress: options.edgeAddress,
+    ...edges === undefined ? {} : { edges: (region) => edges.choose(region) },
     forwardedFrom: networks(config?.forwardedFrom ?? []),
     tokensPerMinute: config?.tokensPerMinute,
     apiRequestsPerMinute: config?.apiRequestsPerMinute,

@@ -23,7 +23,7 @@ import { hubLink, joinMaster, makeLedger } from "./ledger.ts";
 import { databaseFact, openManagement } from "./management.ts";
 import { reloadKeys } from "./key_reload.ts";
 import { printStartup, shellWord, type Step } from "./startup.ts";
-import { clusterFacts, ClusterPlace, findCluster } from "./cluster.ts";
+import { clusterFacts, clusterNodes, ClusterPlace, findCluster } from "./cluster.ts";
 import { runWorker, startWorkers, workerAssignment } from "./workers.ts";
 import { formatHostPort } from "../config/config.ts";
 import type { Address } from "../runtime/port.ts";
@@ -54,9 +54,10 @@ export function addServe(program: Command, context: CliContext): void {
     for (const warning of keys.warnings) io.err(`Warning: ${warning}`);
     warnOfPublicAddress(io, loaded, ["listen", "agentListen"]);
     const base = await createBase(config, io);
+    const offered = (agents: readonly Address[]) => publicAddress(config, agents);
     const assignment = workerAssignment(io.env);
     if (assignment !== undefined) {
-      context.exitCode = await runWorker(base, { assignment, config, cluster }, async (place) => {
+      context.exitCode = await runWorker(base, { assignment, config, cluster, offered }, async (place) => {
         const ledger = makeLedger(base, config, { ...fernet, from: "settings" });
         await joinMaster(base, { ledger, config, ...place.masterLink() });
         return await startEdge(base, fernet.value, loaded, sealedKey, quicPart, ledger, place);
@@ -71,7 +72,9 @@ export function addServe(program: Command, context: CliContext): void {
         fernet: (texts) => management.reloadOwnKeys(texts),
         admin: (key) => void (adminKey = key),
       });
-      const place = cluster === undefined || config.workers !== undefined ? undefined : new ClusterPlace();
+      const place = cluster === undefined || config.workers !== undefined
+        ? undefined
+        : new ClusterPlace(offered);
       await place?.join(base, config, cluster!);
       const startOwn = async () => {
         // The master of this process keeps the keys.
@@ -97,6 +100,7 @@ export function addServe(program: Command, context: CliContext): void {
           certificateFingerprint: quicPart?.fingerprint,
         },
         edgeReady: ready,
+        nodes: place === undefined ? await clusterNodes(base, config.cluster) : () => place.nodes(),
       };
       const masters = await startMaster(base, { ...options, listen: config.masterListen });
       printStartup(io, {

@@ -7,12 +7,14 @@
 import { chmod, mkdir, mkdtemp, rm } from "node:fs/promises";
 import { availableParallelism, tmpdir } from "node:os";
 import { join } from "node:path";
+import type { EdgeOffer } from "../cluster/directory.ts";
 import { Supervisor, type WorkerAssignment, type WorkerProcess } from "../cluster/supervisor.ts";
+import { serveUpgrades, UPGRADE_SOCKET } from "../cluster/upgrade_socket.ts";
 import { joinParent, type WorkerMembership } from "../cluster/worker.ts";
 import type { Config, HostPort } from "../config/config.ts";
 import type { Edge } from "../edge/edge.ts";
 import type { KeyUseStore } from "../edge/used_keys.ts";
-import { errorMessage } from "../errors.ts";
+import { errorCode, errorMessage } from "../errors.ts";
 import type { Address } from "../runtime/port.ts";
 import { SHUTDOWN_GRACE_MS } from "../transport/port.ts";
 import type { ControlConnection, ControlMethods } from "../cluster/control.ts";
@@ -20,7 +22,9 @@ import type { ControlLink } from "../edge/ledger/reporter.ts";
 import type { EdgeHub } from "../master/edge_hub.ts";
 import type { EdgeMessage, EdgeReport } from "../wire/control/control_messages.ts";
 import { type ClusterPart, drainMs, networkPlace } from "./cluster.ts";
-import type { Base, EdgePart } from "./parts.ts";
+import type { Base, EdgePart, EdgePlace } from "./parts.ts";
+import { DataDir } from "./data_dir.ts";
+import { commandLine } from "./io.ts";
 import { respawn } from "./respawn.ts";
 
 /** The variable that makes a process a worker. */
@@ -64,9 +68,33 @@ export async function startWorkers(
   };
   life.add("upgrade signal", io.onUpgrade?.(upgrade) ?? (() => {}));
   await supervisor.start();
+  await openUpgradeSocket(base, config, supervisor);
   base.metrics.addOthers(() => supervisor.ask<unknown>("metrics"));
   const { visitors = [], agents = [], sealed = [], curve = [], quic = [] } = supervisor.listening;
   return { ready: () => supervisor.ready, visitors, agents, sealed, curve, quic };
+}
+
+/** Lets `sallyport upgrade` ask; where that cannot be had, SIGUSR2 still works. */
+async function openUpgradeSocket(
+  { io, runtime, log, life }: Base,
+  { dataDir }: Config,
+  supervisor: Supervisor,
+): Promise<void> {
+  const data = new DataDir(dataDir);
+  try {
+    await data.make();
+    const path = data.file(UPGRADE_SOCKET);
+    const listener = await serveUpgrades({ runtime, path, supervisor });
+    life.add("upgrade socket", async () => {
+      listener.close();
+      await rm(path, { force: true });
+    });
+  } catch (error) {
+    log.warn(
+      { reason: errorCode(error) },
+      `\`${commandLine(io, "upgrade")}\` will not work: ${errorMessage(error)}`,
+    );
+  }
 }
 
 /** The session master of the parent, as its workers call it. */
@@ -108,13 +136,16 @@ export class WorkerPlace {
   graceMs: number = SHUTDOWN_GRACE_MS;
   /** The edge that serves; to be set before {@link WorkerPlace.listening}. */
   edge: Edge | undefined;
+  offer: EdgeOffer | undefined;
+  readonly offered: EdgePlace["offered"];
   readonly reusePort = true;
   membership!: WorkerMembership;
   keyUses!: KeyUseStore;
   readonly #stop = Promise.withResolvers<void>();
 
-  constructor(assignment: WorkerAssignment) {
+  constructor(assignment: WorkerAssignment, offered: EdgePlace["offered"]) {
     this.assignment = assignment;
+    this.offered = offered;
     this.stop = this.#stop.promise;
   }
 
@@ -131,6 +162,7 @@ export class WorkerPlace {
         local: (name) => this.edge?.session(name),
         sessions: () => this.edge?.sessions ?? 0,
         shares: () => this.edge?.shares,
+        offer: () => this.offer,
         forwarded: (direction) => metrics.visitorForwarded(direction),
       },
       drain: (graceMs) => {
@@ -181,15 +213,16 @@ function copy(addresses: readonly Address[] | undefined): HostPort[] | undefined
 /** Runs this process as a worker until its parent asks it to stop, or is gone. */
 export async function runWorker(
   base: Base,
-  { assignment, config, cluster }: {
+  { assignment, config, cluster, offered }: {
     readonly assignment: WorkerAssignment;
     readonly config: Config;
     readonly cluster: ClusterPart | undefined;
+    readonly offered: EdgePlace["offered"];
   },
   start: (place: WorkerPlace) => Promise<EdgePart>,
 ): Promise<number> {
   return await base.life.run(async () => {
-    const place = new WorkerPlace(assignment);
+    const place = new WorkerPlace(assignment, cluster === undefined ? undefined : offered);
     await place.join(base, config, cluster);
     await place.listening(await start(place));
     return { over: place.stop };

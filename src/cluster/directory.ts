@@ -11,6 +11,19 @@ export const NODE_LEASE_MS = 10_000;
 /** A node renews its lease this often, so that two attempts may fail. */
 export const NODE_RENEW_MS = 3_000;
 
+/** How agents reach an edge; keys are base64url. */
+export interface EdgeOffer {
+  /** A name or an IP address. */
+  readonly host: string;
+  readonly port: number;
+  /** For the sealed and the curve transport. */
+  readonly publicKey?: string;
+  readonly curvePort?: number;
+  readonly quicPort?: number;
+  /** SHA-256 of its certificate for QUIC. */
+  readonly certificateFingerprint?: string;
+}
+
 /** A node, as the others see it. */
 export interface NodeRecord {
   /** Names this run of the node's process: 128 random bits in hexadecimal. A restarted node is another one. */
@@ -29,6 +42,8 @@ export interface NodeRecord {
   readonly version: number;
   /** Where it is, as its operator calls it. */
   readonly region?: string;
+  /** How agents reach its edge, where the session master is to send some there. */
+  readonly offer?: EdgeOffer;
   /** Agents' sessions that it holds; the session master prefers nodes with few. */
   readonly sessions: number;
   /** It takes no new agents: it is about to stop. */
@@ -43,6 +58,8 @@ export interface RouteClaim {
   readonly owner: string;
   /** Sessions of one group hold a name together: those of one agent at two nodes, or of agents that share a name. */
   readonly group: string;
+  /** Which of the group's agents or sessions this is: a newer session of the same member replaces the older. */
+  readonly member?: string;
   /** When the session's token was made, in Unix milliseconds: a newer group replaces an older one. */
   readonly madeAtMs: number;
   /** The node that holds the session. */
@@ -62,7 +79,7 @@ export type ClaimOutcome =
   | {
     readonly kind: "granted";
     readonly fence: number;
-    /** Holders of older groups, which hold the name no more. */
+    /** Holders of older groups, and of the same member, which hold the name no more. */
     readonly replaced: readonly RouteHolder[];
   }
   | {
@@ -114,7 +131,10 @@ export function decideClaim(
     if (holder.owner !== claim.owner) {
       return { refusal: { kind: "refused", reason: "name_taken", holder }, replaced: [] };
     }
-    if (holder.group === claim.group) continue;
+    // Sessions of one group stand together, but a member of it has one session alone.
+    if (holder.group === claim.group && (claim.member === undefined || holder.member !== claim.member)) {
+      continue;
+    }
     if (holder.madeAtMs > claim.madeAtMs) {
       return { refusal: { kind: "refused", reason: "replaced", holder }, replaced: [] };
     }

@@ -10,11 +10,10 @@ import type { Address, Runtime } from "../runtime/port.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Session } from "../transport/port.ts";
 import type { StreamShares } from "../transport/stream_shares.ts";
-import type { Directory, NodeRecord } from "./directory.ts";
+import type { Directory, EdgeOffer, NodeRecord } from "./directory.ts";
 import { LINK_VERSION } from "./link_handshake.ts";
 import { ClusterNode } from "./node.ts";
 import { LINK_PORTS_TRIED, type MachineLinks, NodeLinks, type NodeLinksOptions } from "./node_links.ts";
-import type { RedisDirectory } from "./redis_directory.ts";
 
 /** What the cluster asks of the edge of its process. */
 export interface ClusterHost {
@@ -24,13 +23,15 @@ export interface ClusterHost {
   sessions(): number;
   /** How many streams each source has. */
   shares(): StreamShares | undefined;
+  /** How agents reach its edge, where the session master is to send some there. */
+  offer?(): EdgeOffer | undefined;
   /** Counts a forwarded visitor. */
   forwarded?(direction: "in" | "out"): void;
 }
 
 /** The part of several machines. */
 export interface NetworkPlace {
-  readonly directory: RedisDirectory;
+  readonly directory: Directory;
   readonly links: MachineLinks;
   readonly listen: Address;
   /** What other nodes are told, by the port where this one came to listen. */
@@ -92,6 +93,7 @@ export async function joinCluster(options: JoinOptions): Promise<Membership> {
       version: LINK_VERSION,
       sessions: host.sessions(),
       draining,
+      ...offerOf(host),
       ...network?.region === undefined ? {} : { region: network.region },
       ...keyId === undefined ? {} : { keyId },
     }),
@@ -126,6 +128,11 @@ export async function joinCluster(options: JoinOptions): Promise<Membership> {
       await network?.directory.close();
     },
   };
+}
+
+function offerOf(host: ClusterHost): Pick<NodeRecord, "offer"> {
+  const offer = host.offer?.();
+  return offer === undefined ? {} : { offer };
 }
 
 /** Names a cluster's key without giving it away. */

@@ -41,6 +41,8 @@ export interface SessionClaim {
   readonly owner: string;
   /** See {@link RouteClaim.group}. */
   readonly group: string;
+  /** See {@link RouteClaim.member}. */
+  readonly member?: string | undefined;
   readonly madeAtMs: number;
   readonly names: readonly string[];
   /** The session has lost these names to a newer one, or they belong to somebody else. */
@@ -163,6 +165,18 @@ export class ClusterNode {
     this.#routes.delete(name);
     const wildcard = wildcardOf(name);
     if (wildcard !== undefined) this.#routes.delete(wildcard);
+  }
+
+  /** Whether a node that stays holds a session's name too, so that visitors lose nothing when this session goes. */
+  async heldElsewhere(session: string): Promise<boolean> {
+    const { directory, record } = this.#options;
+    const claim = this.#registrations.get(session)?.claim;
+    if (claim === undefined || claim.member === undefined) return false;
+    const holders = await directory.lookup(claim.owner).catch(() => []);
+    const { id } = record();
+    return holders.some(({ node, group }) =>
+      node !== id && group === claim.group && this.#nodes.get(node)?.draining === false
+    );
   }
 
   /** What another node's link hands on: each stream is a visitor for a session of this node. */
@@ -294,8 +308,11 @@ export class ClusterNode {
 
   async #claim(registration: Registration, name: string): Promise<void> {
     const { directory, record } = this.#options;
-    const { session, owner, group, madeAtMs } = registration.claim;
-    const claim: RouteClaim = { name, owner, group, madeAtMs, session, node: record().id };
+    const { session, owner, group, member, madeAtMs } = registration.claim;
+    const claim: RouteClaim = {
+      ...{ name, owner, group, madeAtMs, session, node: record().id },
+      ...member === undefined ? {} : { member },
+    };
     try {
       const outcome = await directory.claim(claim);
       if (outcome.kind === "granted") {
@@ -398,8 +415,13 @@ export class ClusterNode {
     if (this.#routes.size > ROUTES_CACHED_MAX) this.#routes.delete(this.#routes.keys().next().value!);
     const asking = directory.lookup(name).then(
       (holders) => {
-        route.holders = holders.filter(({ node }) => node !== this.#options.record().id);
         route.freshUntilMs = clock.nowMs() + (holders.length > 0 ? ROUTE_FRESH_MS : ROUTE_UNKNOWN_MS);
+        const others = holders.filter(({ node }) => node !== this.#options.record().id);
+        // The directory has lost the name, or its node was too busy to renew its lease: as long as the link to it stands,
+        // that node says itself whether it still has the name.
+        const forgotten = holders.length === 0 &&
+          route.holders.some(({ node }) => this.#links.get(node)?.session !== undefined);
+        if (!forgotten) route.holders = others;
         return route.holders;
       },
       (error) => {

@@ -89,7 +89,7 @@ local replaced = {}
 for _, holder in ipairs(living(KEYS[1], ARGV[2])) do
   if holder.session ~= claim.session then
     if holder.owner ~= claim.owner then return cjson.encode({kind = 'refused', reason = 'name_taken', holder = holder}) end
-    if holder.group ~= claim.group then
+    if holder.group ~= claim.group or (claim.member ~= nil and holder.member == claim.member) then
       if holder.madeAtMs > claim.madeAtMs then
         return cjson.encode({kind = 'refused', reason = 'replaced', holder = holder})
       end
@@ -230,12 +230,12 @@ export class RedisDirectory implements Directory {
   }
 
   async claim(claim: RouteClaim): Promise<ClaimOutcome> {
-    const { name, owner, group, madeAtMs, node, session } = claim;
+    const { name, owner, group, member, madeAtMs, node, session } = claim;
     const text = await this.#run(
       CLAIM,
       [this.#route(name), this.#key("fence")],
       [
-        JSON.stringify({ name, owner, group, madeAtMs, node, session }),
+        JSON.stringify({ name, owner, group, member, madeAtMs, node, session }),
         this.#key("node:"),
         this.#key("changes"),
         String(ROUTE_TTL_MS),

@@ -52,6 +52,18 @@ export interface DrainRequest {
   readonly successor: boolean;
 }
 
+/** How an upgrade goes on. */
+export type UpgradeProgress =
+  | { readonly kind: "begun"; readonly workers: number }
+  /** A new worker serves in the place of an old one; with the versions of both. */
+  | { readonly kind: "serves"; readonly worker: number; readonly before: string; readonly now: string }
+  /** All new workers serve. */
+  | { readonly kind: "done" }
+  /** The old workers have ended. */
+  | { readonly kind: "ended" }
+  /** A new worker did not start: the old ones that are left go on. */
+  | { readonly kind: "failed"; readonly worker: number; readonly reason: string };
+
 /** A worker's process. */
 export interface WorkerProcess {
   /** Resolves when it has ended, with its exit code. */
@@ -84,6 +96,14 @@ interface WorkerState {
   readonly draining: boolean;
 }
 
+/** What a worker says first. */
+export interface WorkerHello {
+  readonly node: string;
+  readonly secret: string;
+  /** The version of the program that it runs. */
+  readonly version?: string;
+}
+
 interface Worker {
   readonly index: number;
   readonly node: string;
@@ -93,6 +113,9 @@ interface Worker {
   control: ControlConnection | undefined;
   isReady: boolean;
   draining: boolean;
+  /** It is to take the place of a worker that still serves. */
+  replacing: boolean;
+  version: string;
 }
 
 /** See the module. */
@@ -104,6 +127,7 @@ export class Supervisor {
   /** Keys of tokens that workers have let in, until their tokens expire. */
   readonly #keys = new Map<string, number>();
   readonly #startedAtS: number;
+  readonly #upgradeListeners = new Set<(progress: UpgradeProgress) => void>();
   readonly #restarts = new Map<number, Timer>();
   readonly #pauses = new Map<number, number>();
   #listening: WorkerAssignment["listening"];
@@ -146,7 +170,7 @@ export class Supervisor {
         const directory = createMemoryDirectory({ clock: runtime.clock, store: this.#store });
         const control: ControlConnection = new ControlConnection(conn, runtime.clock, {
           ...directoryMethods(directory),
-          hello: (said) => this.#hello(control, said as { readonly node: string; readonly secret: string }),
+          hello: (said) => this.#hello(control, said as WorkerHello),
           key_first: (use) => this.#keyFirst(use as readonly [fingerprint: string, validUntilS: number]),
           listening: (said) => this.#listens(control, said as WorkerPorts),
         });
@@ -164,6 +188,12 @@ export class Supervisor {
    */
   upgrade(): Promise<void> {
     return this.#upgrading ??= this.#replaceAll().finally(() => this.#upgrading = undefined);
+  }
+
+  /** Calls `listener` as an upgrade goes on, until the returned function is called. */
+  watchUpgrade(listener: (progress: UpgradeProgress) => void): () => void {
+    this.#upgradeListeners.add(listener);
+    return () => void this.#upgradeListeners.delete(listener);
   }
 
   /** Asks every worker that is there; those that do not answer are left out. */
@@ -188,7 +218,7 @@ export class Supervisor {
     return `${this.#options.folder}/parent.sock`;
   }
 
-  #launch(index: number): Worker {
+  #launch(index: number, replacing = false): Worker {
     const { runtime, folder, spawn, log } = this.#options;
     const node = randomBytes(16).toString("hex");
     const process = spawn({
@@ -209,6 +239,8 @@ export class Supervisor {
       control: undefined,
       isReady: false,
       draining: false,
+      replacing,
+      version: "",
     };
     // Nobody may be waiting for a restarted one.
     worker.ready.promise.catch(() => {});
@@ -237,7 +269,8 @@ export class Supervisor {
         },
       ),
     );
-    if (this.#stopping || worker.draining) return;
+    // One that was to replace another leaves that one in its place.
+    if (this.#stopping || worker.draining || (worker.replacing && !worker.isReady)) return;
     const settled = clock.nowMs() - worker.startedMs >= WORKER_SETTLED_MS;
     const pauseMs = settled
       ? WORKER_RESTART_FIRST_MS
@@ -254,7 +287,7 @@ export class Supervisor {
 
   #hello(
     control: ControlConnection,
-    { node, secret }: { readonly node: string; readonly secret: string },
+    { node, secret, version = "unknown version" }: WorkerHello,
   ): true {
     const worker = [...this.#workers].find((known) => known.node === node);
     if (worker === undefined || secret !== this.#secret) {
@@ -263,6 +296,7 @@ export class Supervisor {
       });
     }
     worker.control = control;
+    worker.version = version;
     return true;
   }
 
@@ -293,19 +327,31 @@ export class Supervisor {
   async #replaceAll(): Promise<void> {
     const { log } = this.#options;
     const old = [...this.#workers].filter(({ draining }) => !draining).sort((a, b) => a.index - b.index);
+    const tell = (progress: UpgradeProgress) => {
+      for (const listener of this.#upgradeListeners) listener(progress);
+    };
     log.info({ workers: old.length }, "replacing the workers");
+    tell({ kind: "begun", workers: old.length });
+    const ended: Promise<void>[] = [];
     for (const worker of old) {
+      const next = this.#launch(worker.index, true);
       try {
-        await this.#launch(worker.index).ready.promise;
+        await next.ready.promise;
       } catch (error) {
         // The old ones go on: an upgrade that does not start takes nothing away.
-        log.error({ worker: worker.index }, `Cannot upgrade: ${errorMessage(error)}`);
+        const reason = errorMessage(error);
+        log.error({ worker: worker.index }, `Cannot upgrade: ${reason}`);
+        tell({ kind: "failed", worker: worker.index, reason });
         throw error;
       }
+      next.replacing = false;
+      tell({ kind: "serves", worker: worker.index, before: worker.version, now: next.version });
       // Its streams go on while the next one is replaced.
-      void this.#retire(worker, { graceMs: this.#options.drainMs, successor: true });
+      ended.push(this.#retire(worker, { graceMs: this.#options.drainMs, successor: true }));
     }
     log.info({ workers: old.length }, "the new workers serve; the old ones let their streams finish");
+    tell({ kind: "done" });
+    void Promise.all(ended).then(() => tell({ kind: "ended" }));
   }
 
   /** Lets a worker drain, and sees to it that it ends. */

@@ -12,7 +12,8 @@ import { ControlConnection } from "./control.ts";
 import { LINK_DEADLINE_MS } from "./link.ts";
 import { type ClusterHost, joinCluster, type Membership, type NetworkPlace } from "./membership.ts";
 import { RemoteDirectory } from "./remote_directory.ts";
-import type { DrainRequest, WorkerAssignment, WorkerPorts } from "./supervisor.ts";
+import { VERSION } from "../version.ts";
+import type { DrainRequest, WorkerAssignment, WorkerHello, WorkerPorts } from "./supervisor.ts";
 
 /** What {@link joinParent} takes. */
 interface WorkerOptions {
@@ -58,7 +59,14 @@ export async function joinParent(options: WorkerOptions): Promise<WorkerMembersh
     },
     metrics: () => options.metrics(),
   });
-  await control.call("hello", { node: assignment.node, secret: assignment.secret });
+  await control.call(
+    "hello",
+    {
+      node: assignment.node,
+      secret: assignment.secret,
+      version: VERSION,
+    } satisfies WorkerHello,
+  );
   const membership = await joinCluster({
     runtime,
     log,

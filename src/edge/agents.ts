@@ -24,7 +24,8 @@ import { printableName } from "../wire/hostname.ts";
 import { type AgentRequest, agentRequest, type Authorize, type EdgeTunnels } from "./agent_request.ts";
 import type { EdgeLedger } from "./ledger/ledger.ts";
 import { type Claim, type Claimed, Routes, type TokenAge } from "./routes.ts";
-import { routeGroup, sharedInstance, tokenTransports } from "../wire/token/claims.ts";
+import { sharedInstance, tokenTransports } from "../wire/token/claims.ts";
+import { routeGroup } from "../wire/token/route_group.ts";
 import type { EdgeCluster } from "./cluster.ts";
 import { type KeyUseStore, UsedKeys } from "./used_keys.ts";
 
@@ -33,6 +34,8 @@ export const MOVE_PATIENCE_MS = 5_000;
 /** So many agents are asked to move at a time, and then there is a pause: 1,000 a second. */
 const MOVES_AT_ONCE = 20;
 const MOVE_PAUSE_MS = 20;
+/** A node that drains serves visitors of agents that have moved for so long: those that others still send here. */
+export const LEFT_MS = 3_000;
 /** Between two agents that are cut because they cannot be told to move. */
 const CUT_PAUSE_MS = 5;
 /** A replaced session's streams may finish for this long. */
@@ -139,8 +142,11 @@ export class AgentRegistry {
     this.#routes.sweep(clock.nowMs());
   }
 
-  /** Serves no new visitors, and ends each session when its streams are over, all of them after `graceMs`. */
-  async close(graceMs: number): Promise<void> {
+  /**
+   * Serves no new visitors, and ends each session when its streams are over, all of them after `graceMs`. `moved` is
+   * called when agents have had their time to go elsewhere.
+   */
+  async close(graceMs: number, moved: () => void = () => {}): Promise<void> {
     const over = new SallyportError("shutdown", "Session ended: the edge is shutting down", {
       side: "local",
       retryable: true,
@@ -148,6 +154,7 @@ export class AgentRegistry {
     this.#draining = true;
     const startedMs = this.#options.clock.nowMs();
     if (this.#options.cluster?.last === false && graceMs > 0) await this.#moveAgents(graceMs);
+    moved();
     const leftMs = Math.max(0, graceMs - (this.#options.clock.nowMs() - startedMs));
     for (const agent of this.#sessions) agent.session.goAway(over);
     await Promise.all([...this.#sessions].map((agent) => agent.retire(over, leftMs)));
@@ -155,32 +162,48 @@ export class AgentRegistry {
 
   /**
    * Asks agents to open a session at another node, some at a time, so that not all of them do at once. Other nodes go on
-   * forwarding visitors to them here until they have. Resolves when all have moved, or when those that cannot be told
-   * have been waited for.
+   * forwarding visitors to them here until they have. Resolves when all have moved and the other nodes know it, or when
+   * those that cannot be told have been waited for.
    */
   async #moveAgents(graceMs: number): Promise<void> {
     const { clock } = this.#options;
     const pause = (ms: number) => new Promise<void>((resolve) => void clock.after(ms, resolve));
     const untilMs = clock.nowMs() + Math.min(graceMs, MOVE_PATIENCE_MS);
     let asked = 0;
+    const over = new SallyportError("shutdown", "Session ended: the edge is shutting down", {
+      side: "local",
+      retryable: true,
+    });
     for (const agent of [...this.#sessions]) {
       agent.session.askToMove();
+      void this.#leaveToOthers(agent);
       if (++asked % MOVES_AT_ONCE === 0) await pause(MOVE_PAUSE_MS);
     }
     while (clock.nowMs() < untilMs && [...this.#sessions].some(({ retiring }) => !retiring)) {
       await pause(MOVE_PAUSE_MS);
     }
     // Those that are left cannot be told: they are cut one by one, and come back by themselves.
-    const over = new SallyportError("shutdown", "Session ended: the edge is shutting down", {
-      side: "local",
-      retryable: true,
-    });
     for (const agent of [...this.#sessions]) {
       if (agent.retiring) continue;
       agent.session.goAway(over);
       void agent.retire(over, graceMs);
       await pause(CUT_PAUSE_MS);
     }
+    await pause(Math.min(graceMs, LEFT_MS));
+  }
+
+  /** An agent that has a session at another node too needs no visitors here any more. */
+  async #leaveToOthers(agent: AgentSession): Promise<void> {
+    const { cluster } = this.#options;
+    if (await cluster?.heldElsewhere?.(agent.id) !== true) return;
+    cluster?.release(agent.id);
+    agent.retiring = true;
+    this.#releaseSoon(agent);
+  }
+
+  /** Other nodes have heard by then that the names are held elsewhere: no visitor is sent here in vain. */
+  #releaseSoon(agent: AgentSession): void {
+    this.#options.clock.after(LEFT_MS, () => this.#routes.release(agent));
   }
 
   #authorize(token: OpenedToken, remote: Address, transport: string): void | Promise<void> {
@@ -272,7 +295,7 @@ export class AgentRegistry {
     this.#options.cluster?.register({
       session: agent.id,
       owner: hostname,
-      group: routeGroup(hostname, extra, id),
+      ...routeGroup(hostname, extra, id),
       madeAtMs: tokenMadeAtS(token.token) * 1000,
       names: [hostname, ...aliases.filter((alias) => !denied.includes(alias))],
       lost: (names, reason) => this.#lostInCluster(agent, names, reason),
@@ -285,12 +308,12 @@ export class AgentRegistry {
       "names lost in the cluster",
     );
     if (!names.includes(agent.hostname)) return this.#routes.releaseNames(agent, names);
-    this.#routes.release(agent);
     // It has moved because this node drains: its streams have the drain's time, not that of a replaced session.
     if (this.#draining) {
       agent.retiring = true;
-      return;
+      return this.#releaseSoon(agent);
     }
+    this.#routes.release(agent);
     const why = reason === "replaced"
       ? "a newer one serves its names"
       : "another agent of the cluster has its name";

@@ -16,6 +16,8 @@ export interface EdgeCluster {
   release(session: string): void;
   /** A session in which a visitor of a name that no session here holds can be forwarded. */
   find(name: string): Session | undefined | Promise<Session | undefined>;
+  /** Whether a node that stays holds a session's name too. */
+  heldElsewhere?(session: string): Promise<boolean>;
   /** The other node turned out not to hold the name any more. */
   stale(name: string): void;
 }

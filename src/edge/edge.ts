@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { setImmediate } from "node:timers";
 import type { FernetRing } from "../crypto/fernet.ts";
 import { SallyportError } from "../errors.ts";
 import type { EdgeContext, EdgeTransport } from "../transport/edge_transport.ts";
@@ -148,7 +149,11 @@ class EdgeNode implements Edge {
   readonly #visitors: Visitors;
   readonly #sampler: LogSampler;
   #sweep: Timer | undefined;
+  readonly #cluster: EdgeCluster | undefined;
+  /** It listens no more. */
   #closed = false;
+  /** It takes nobody any more, also of those who are here. */
+  #refusing = false;
 
   constructor(options: EdgeOptions) {
     this.#runtime = options.runtime;
@@ -160,6 +165,7 @@ class EdgeNode implements Edge {
     this.#pending = new PendingBudgets(clock);
     this.#sampler = new LogSampler({ log: this.#log, clock, burst: LOGGED_REFUSALS });
     const { cluster } = options;
+    this.#cluster = cluster;
     this.#agents = new AgentRegistry({
       cluster,
       clock,
@@ -255,10 +261,17 @@ class EdgeNode implements Edge {
   async close(graceMs: number = SHUTDOWN_GRACE_MS): Promise<void> {
     this.#closed = true;
     this.#sweep?.cancel();
+    const moves = graceMs > 0 && this.#cluster?.last === false;
+    // What waits to be accepted is accepted by then; the system resets what still waits when its socket closes.
+    if (moves) await new Promise((resolve) => void setImmediate(resolve));
     for (const listener of this.#listeners) listener.close();
-    for (const conn of this.#pending.all()) conn.evict(shutdown("Cannot accept connection"));
     const transports = this.#transports.map(({ transport }) => transport.close?.(graceMs));
-    await Promise.all([this.#agents.close(graceMs), ...transports]);
+    // Visitors who are here already are served until the agents have moved, by other nodes too.
+    const refuse = () => {
+      this.#refusing = true;
+      for (const conn of this.#pending.all()) conn.evict(shutdown("Cannot accept connection"));
+    };
+    await Promise.all([this.#agents.close(graceMs, refuse), ...transports]);
     // Their sockets are their sessions' too, so they go last.
     for (const listener of this.#ownSockets) listener.close();
     this.#sampler.flush();
@@ -294,10 +307,10 @@ class EdgeNode implements Edge {
 
   #accept(conn: Conn, options: ProtocolDetectorOptions): void {
     const proxied = this.#proxies?.contains(conn.remote.host) ?? false;
-    if (!this.#closed && new ProtocolDetector(conn, proxied, options).start()) return;
-    const reason = this.#closed ? "shutdown" : "limit_exceeded";
+    if (!this.#refusing && new ProtocolDetector(conn, proxied, options).start()) return;
+    const reason = this.#refusing ? "shutdown" : "limit_exceeded";
     this.metrics.refused("connection", reason);
-    const why = this.#closed ? "the edge is shutting down" : "its source has too many unfinished";
+    const why = this.#refusing ? "the edge is shutting down" : "its source has too many unfinished";
     this.#sampler.info(
       `connection ${reason}`,
       { peer: conn.remote.host, reason, pending: this.#pending.size() },

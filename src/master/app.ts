@@ -63,6 +63,8 @@ export interface MasterOptions {
   readonly credentials: Credentials;
   /** What tokens name as the edge; a function when it is only known once a listener is up. */
   readonly edgeAddress: EdgeAddress | (() => EdgeAddress);
+  /** The edges of a cluster for an agent in this region, the best first; `edgeAddress` where it gives none. */
+  readonly edges?: (region: string | undefined) => Promise<readonly EdgeAddress[]>;
   /** Time, of the runtime for example. */
   readonly clock: Clock;
   /** What GET /metrics shows; its own when absent. */

@@ -16,6 +16,7 @@ import {
 } from "../wire/token/claims.ts";
 import { TOKEN_TTL_DEFAULT_S, TOKEN_TTL_MAX_S, TOKEN_TTL_MIN_S } from "../protocol/token/token.ts";
 import { HOSTNAME_MAX_LENGTH } from "../wire/hostname.ts";
+import { EDGES_PER_AGENT_MAX, INSTANCE } from "../wire/token/route_group.ts";
 import { NAMES_PER_SESSION_MAX } from "../wire/token/token_payload.ts";
 
 /** Ciphers that a token may name (docs/protocols/snitun.md, Token). */
@@ -121,6 +122,8 @@ export function ownTokenRequestSchema(ttl: TokenTtl) {
   return z.strictObject(sessionOptions(ttl), { error: "must be a JSON object" }).openapi("OwnTokenRequest");
 }
 
+const EDGES_TEXT = `must be a whole number from 1 to ${EDGES_PER_AGENT_MAX}`;
+
 /** What every request for a token may say of the session. */
 function sessionOptions(ttl: TokenTtl) {
   const ttlText = `must be a whole number from ${ttl.minS} to ${ttl.maxS}`;
@@ -154,11 +157,59 @@ function sessionOptions(ttl: TokenTtl) {
           "Lets other agents serve the same hostname at the same time; names this one, the same at each request",
         example: "agent-1f8e7d6c",
       }),
+    region: z.string().regex(/^[\w.-]{1,64}$/, { error: "must be at most 64 letters, digits and -_." })
+      .optional()
+      .openapi({ description: "Where the agent is: edges of its region come first", example: "eu-1" }),
+    instance: z.string().regex(INSTANCE, {
+      error: "must be 8 to 60 letters, digits, - and _, a dot, and a number from 0 to 3",
+    })
+      .optional()
+      .openapi({
+        description:
+          "Names one of the sessions that the agent keeps at several edges at once: its run, and a number",
+        example: "agent-1f8e7d6c.0",
+      }),
+    edges: z.int({ error: EDGES_TEXT }).min(1, { error: EDGES_TEXT }).max(EDGES_PER_AGENT_MAX, {
+      error: EDGES_TEXT,
+    })
+      .optional()
+      .openapi({
+        description:
+          "With instance: at how many edges the agent keeps sessions; its limits are divided by it",
+        example: 2,
+      }),
     ttl_seconds: z.int({ error: ttlText }).min(ttl.minS, { error: ttlText }).max(ttl.maxS, { error: ttlText })
       .default(ttl.defaultS)
       .openapi({ description: "How long the token is good for", example: ttl.defaultS }),
   };
 }
+
+/** An edge, and how agents may come to it. */
+const EdgeSchema = z.object({
+  host: z.string().openapi({ example: "edge.example.net" }),
+  port: z.int().min(1).max(65535).openapi({ example: 8443 }),
+  public_key: z.string().regex(/^[\w-]{43}$/).optional().openapi({
+    description:
+      "The edge's public key for the sealed and the curve transport, 32 bytes in base64url; absent where it has none",
+    example: "A".repeat(43),
+  }),
+  curve_port: z.int().min(1).max(65535).optional().openapi({
+    description: "Its UDP port for the curve transport, where it has one",
+    example: 8443,
+  }),
+  quic_port: z.int().min(1).max(65535).optional().openapi({
+    description: "Its UDP port for the QUIC transport, where it has one",
+    example: 8444,
+  }),
+  certificate_fingerprint: z.string().regex(/^([0-9A-F]{2}:){31}[0-9A-F]{2}$/).optional().openapi({
+    description: "SHA-256 of its certificate for the QUIC transport, where it has one",
+    example: Array(32).fill("00").join(":"),
+  }),
+  transports: z.array(z.string()).optional().openapi({
+    description: "How sessions may cross the network to it",
+    example: ["snitun", "sealed"],
+  }),
+});
 
 /** The answer of POST /v1/tokens. */
 export const TokenResponseSchema = z.object({
@@ -189,31 +240,10 @@ export const TokenResponseSchema = z.object({
     description: "When the token ends, in seconds since 1970",
     example: 1_790_000_000,
   }),
-  edge: z.object({
-    host: z.string().openapi({ example: "edge.example.net" }),
-    port: z.int().min(1).max(65535).openapi({ example: 8443 }),
-    public_key: z.string().regex(/^[\w-]{43}$/).optional().openapi({
-      description:
-        "The edge's public key for the sealed and the curve transport, 32 bytes in base64url; absent where it has none",
-      example: "A".repeat(43),
-    }),
-    curve_port: z.int().min(1).max(65535).optional().openapi({
-      description: "Its UDP port for the curve transport, where it has one",
-      example: 8443,
-    }),
-    quic_port: z.int().min(1).max(65535).optional().openapi({
-      description: "Its UDP port for the QUIC transport, where it has one",
-      example: 8444,
-    }),
-    certificate_fingerprint: z.string().regex(/^([0-9A-F]{2}:){31}[0-9A-F]{2}$/).optional().openapi({
-      description: "SHA-256 of its certificate for the QUIC transport, where it has one",
-      example: Array(32).fill("00").join(":"),
-    }),
-    transports: z.array(z.string()).optional().openapi({
-      description: "How sessions may cross the network to it",
-      example: ["snitun", "sealed"],
-    }),
-  }).openapi({ description: "Where the agent dials" }),
+  edge: EdgeSchema.openapi({ description: "Where the agent dials" }),
+  edges: z.array(EdgeSchema).optional().openapi({
+    description: "Where the edges are a cluster: `edge` and others that the agent may dial, the best first",
+  }),
 }).openapi("TokenResponse");
 
 /** The answer of GET /healthz. */

@@ -11,6 +11,7 @@ import type { Clock } from "../runtime/port.ts";
 import { dayOf } from "../wire/control/control_messages.ts";
 import { type AgentClaim, agentMembers } from "../wire/token/agent_claim.ts";
 import { PUBLISH_MEMBER, SHARED_MEMBER, TRANSPORTS_MEMBER } from "../wire/token/claims.ts";
+import { EDGES_PER_AGENT_MAX, INSTANCE_MEMBER } from "../wire/token/route_group.ts";
 import { isWildcard } from "../wire/wildcard.ts";
 import { TOKEN_MAX_BYTES } from "../wire/token/token_payload.ts";
 import type { EdgeAddress } from "./app.ts";
@@ -27,6 +28,7 @@ export const CANNOT_ISSUE = "Cannot issue token";
 interface TokenIssuerOptions {
   readonly ring: FernetRing;
   readonly edgeAddress: EdgeAddress | (() => EdgeAddress);
+  readonly edges?: (region: string | undefined) => Promise<readonly EdgeAddress[]>;
   readonly clock: Clock;
   /** The agents; without a store there are none. */
   readonly store?: Store;
@@ -45,13 +47,13 @@ export class TokenIssuer {
     this.#checkRights(credential, request);
     const agent = await this.#agentOf(credential, request);
     if (agent !== undefined) this.#checkAgent(agent);
-    return this.#make(credential, request, await this.#claim(credential, agent));
+    return await this.#make(credential, request, await this.#claim(credential, agent));
   }
 
   /** The same for all that the agent behind a credential has. */
   async issueOwn(
     credential: Credential,
-    options: Pick<TokenRequest, "protocol_version" | "cipher" | "transports" | "shared" | "ttl_seconds">,
+    options: Omit<TokenRequest, "hostname" | "alias" | "publish">,
   ): Promise<TokenResponse> {
     const { agent } = credential;
     if (agent === undefined) {
@@ -75,7 +77,7 @@ export class TokenIssuer {
       );
     }
     const request = { ...options, hostname, alias, publish: [...agent.publish] };
-    return this.#make(credential, request, await this.#claim(credential, agent));
+    return await this.#make(credential, request, await this.#claim(credential, agent));
   }
 
   #checkRights(credential: Credential, request: TokenRequest): void {
@@ -149,7 +151,11 @@ export class TokenIssuer {
     };
   }
 
-  #make(credential: Credential, request: TokenRequest, claim: AgentClaim | undefined): TokenResponse {
+  async #make(
+    credential: Credential,
+    request: TokenRequest,
+    claim: AgentClaim | undefined,
+  ): Promise<TokenResponse> {
     const { ring, clock } = this.#options;
     const { hostname } = request;
     const nowMs = clock.wallMs();
@@ -165,7 +171,8 @@ export class TokenIssuer {
         ...request.publish.length > 0 ? { [PUBLISH_MEMBER]: request.publish } : {},
         ...request.shared === undefined ? {} : { [SHARED_MEMBER]: request.shared },
         ...request.transports === undefined ? {} : { [TRANSPORTS_MEMBER]: request.transports },
-        ...claim === undefined ? {} : agentMembers(claim),
+        ...request.instance === undefined ? {} : { [INSTANCE_MEMBER]: request.instance },
+        ...claim === undefined ? {} : agentMembers(shareOf(claim, request)),
       },
       nowMs,
     });
@@ -174,7 +181,10 @@ export class TokenIssuer {
       throw unprocessable(CANNOT_ISSUE, [bodyFault(["alias"], detail)]);
     }
     const { edgeAddress } = this.#options;
-    const edge = typeof edgeAddress === "function" ? edgeAddress() : edgeAddress;
+    const chosen = await this.#options.edges?.(request.region) ?? [];
+    const [edge, ...others] = chosen.length > 0
+      ? chosen
+      : [typeof edgeAddress === "function" ? edgeAddress() : edgeAddress];
     return {
       token,
       hostname: claims.hostname,
@@ -185,9 +195,35 @@ export class TokenIssuer {
       protocol_version: request.protocol_version,
       publish: request.publish,
       valid: claims.valid,
-      edge: { host: edge.host, port: edge.port, ...offerOf(edge) },
+      edge: answerOf(edge!),
+      ...others.length === 0 ? {} : { edges: [edge!, ...others].map(answerOf) },
     };
   }
+}
+
+/** What one of an agent's sessions may have: what it may have at an edge, divided by the edges at which it has one. */
+function shareOf(claim: AgentClaim, { instance, edges }: TokenRequest): AgentClaim {
+  if (instance === undefined) return claim;
+  const { limits } = claim;
+  const share = Object.fromEntries(
+    LIMITS_PER_EDGE.flatMap((name) =>
+      limits[name] === undefined ? [] : [[name, Math.ceil(limits[name] / (edges ?? EDGES_PER_AGENT_MAX))]]
+    ),
+  );
+  return { ...claim, limits: { ...limits, ...share } };
+}
+
+/** Limits that each edge counts by itself. */
+const LIMITS_PER_EDGE = [
+  "streams",
+  "visitors_per_second",
+  "bytes_per_second_to_agent",
+  "bytes_per_second_to_visitor",
+] as const;
+
+/** An edge, as the answer names it. */
+function answerOf(edge: EdgeAddress): TokenResponse["edge"] {
+  return { host: edge.host, port: edge.port, ...offerOf(edge) };
 }
 
 function refuse(faults: readonly Fault[]): void {

@@ -8,6 +8,9 @@ import type { Bytes } from "../bytes/bytes.ts";
 import { SallyportError } from "../errors.ts";
 import type { Grant } from "./grant.ts";
 
+/** Edges whose keys an agent remembers; the one that it heard of first is forgotten beyond it. */
+export const EDGES_PINNED_MAX = 256;
+
 /** What an edge is known by. */
 interface EdgeKeyKind {
   /** Its name in messages: "public key". */
@@ -31,13 +34,15 @@ const PUBLIC_KEY: EdgeKeyKind = {
 export class EdgeKey {
   readonly #kind: EdgeKeyKind;
   readonly #fixed: boolean;
-  #pinned: Bytes | undefined;
+  /** By edge: those of a cluster have a key each. */
+  readonly #pinned = new Map<string, Bytes>();
+  readonly #set: Bytes | undefined;
 
   /** @param fixed the key that was set, which no other replaces */
   constructor(fixed?: Bytes, kind: EdgeKeyKind = PUBLIC_KEY) {
     this.#kind = kind;
     this.#fixed = fixed !== undefined;
-    this.#pinned = fixed;
+    this.#set = fixed;
   }
 
   /** Whether a key was set, or this grant names one. */
@@ -46,14 +51,15 @@ export class EdgeKey {
   }
 
   /**
-   * The key to insist on. The first that is heard of stays, until the agent is started again.
+   * The key to insist on. The first that is heard of an edge stays, until the agent is started again.
    *
    * @throws SallyportError `config_invalid` where nobody names one, `edge_key_changed` where the grant names another
    */
   pin(grant: Grant): Bytes {
     const { name, flag, of, text } = this.#kind;
     const named = of(grant);
-    const pinned = this.#pinned ?? named;
+    const edge = `${grant.edge.host}:${grant.edge.port}`;
+    const pinned = this.#set ?? this.#pinned.get(edge) ?? named;
     if (pinned === undefined) {
       throw new SallyportError(
         "config_invalid",
@@ -73,7 +79,11 @@ export class EdgeKey {
         { side: "config", retryable: !this.#fixed },
       );
     }
-    this.#pinned = pinned;
+    if (this.#set === undefined && !this.#pinned.has(edge)) {
+      const [oldest] = this.#pinned.keys();
+      if (this.#pinned.size >= EDGES_PINNED_MAX && oldest !== undefined) this.#pinned.delete(oldest);
+      this.#pinned.set(edge, pinned);
+    }
     return pinned;
   }
 }

@@ -32,6 +32,8 @@ export interface Grant extends TokenGrant {
   readonly publish?: readonly string[];
   /** The edge that the master names. */
   readonly edge: GrantEdge;
+  /** Where the edges are a cluster: `edge` and others, the best first. */
+  readonly edges?: readonly GrantEdge[];
   /** How far the master's clock is ahead of this machine's, as its answer says; 0 where it doesn't. */
   readonly clockOffsetMs?: number;
 }

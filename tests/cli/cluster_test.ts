@@ -5,10 +5,12 @@ import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { request } from "node:https";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import process from "node:process";
 import { after, describe, it } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { type Agent, createAgent, currentRuntime, masterGrants, tcpConnector } from "../../mod.ts";
 import { makeFernetKey } from "../../src/cli/keys.ts";
+import { freePorts } from "../support/free_ports.ts";
 import { otherRuntime } from "../support/other_runtime.ts";
 import { type RedisServer, skipRedis, startRedis } from "../support/redis_server.ts";
 import { startTlsSite, type TlsSite } from "../support/tls_site.ts";
@@ -61,6 +63,9 @@ describe("serve and edge --cluster", { skip }, () => {
   let metricsB: string;
 
   after(async () => {
+    if (process.env.CLUSTER_DEBUG) {
+      for (const { stderr } of programs) console.log(stderr.slice(-3000), "-----");
+    }
     await Promise.all(agents.map((agent) => agent.close(0)));
     await Promise.all(programs.map((program) => program.kill()));
     await redis?.kill();
@@ -68,40 +73,48 @@ describe("serve and edge --cluster", { skip }, () => {
     await rm(folder, { recursive: true, force: true });
   });
 
+  interface RunningNode {
+    readonly program: Program;
+    readonly port: number;
+  }
+
   async function start(
     args: readonly string[],
+    listen: string,
     on?: ConstructorParameters<typeof Program>[3],
-  ): Promise<{ program: Program; port: number }> {
-    const program = new Program(
-      [...args, "--listen", "127.0.0.1:0", "--cluster", redis.url, "--cluster-listen", "127.0.0.1:0"],
-      {},
-      undefined,
-      on,
-    );
+  ): Promise<RunningNode> {
+    const cluster = ["--cluster", redis.url, "--cluster-listen", "127.0.0.1:0"];
+    const program = new Program([...args, "--listen", listen, ...cluster], {}, undefined, on);
     programs.push(program);
     const [, port] = await program.seen(/visitors and agents +127\.0\.0\.1:(\d+)/);
     return { program, port: Number(port) };
   }
 
-  function startB(
-    on?: ConstructorParameters<typeof Program>[3],
-  ): Promise<{ program: Program; port: number }> {
-    return start([
-      ...["edge", "--data-dir", join(folder, "b"), "--metrics-listen", "127.0.0.1:0"],
+  /** An edge; with a port of its own it is one that the session master sends agents to. */
+  function startEdge(
+    name: string,
+    on: ConstructorParameters<typeof Program>[3],
+    port = 0,
+  ): Promise<RunningNode> {
+    const args = [
+      ...["edge", "--data-dir", join(folder, name), "--metrics-listen", "127.0.0.1:0"],
       ...["--fernet-keys-file", join(folder, "a", "fernet.keys")],
       ...["--cluster-key-file", join(folder, "a", "cluster.key")],
-    ], on);
+      ...port === 0 ? [] : ["--public-address", `localhost:${port}`, "--region", "here"],
+    ];
+    return start(args, `127.0.0.1:${port}`, on);
   }
 
-  /** An agent for a name at the node with this port. */
-  async function connect(hostname: string, port: number): Promise<Agent> {
+  /** An agent for a name at the node with this port; else at edges that the session master chooses. */
+  async function connect(hostname: string, port?: number, edges = 1): Promise<Agent> {
     const runtime = await currentRuntime();
     const connected = Promise.withResolvers<void>();
     const agent = createAgent({
       runtime,
-      grants: masterGrants({ master, credential, hostname }),
+      grants: masterGrants({ master, credential, hostname, edges, region: "here" }),
       connector: tcpConnector({ runtime, host: "127.0.0.1", port: site.port }),
-      edge: { host: "127.0.0.1", port },
+      edges,
+      ...port === undefined ? {} : { edge: { host: "127.0.0.1", port } },
       connected: () => connected.resolve(),
     });
     agents.push(agent);
@@ -128,12 +141,13 @@ describe("serve and edge --cluster", { skip }, () => {
   it("joins two nodes, of different runtimes where both are installed", { timeout }, async () => {
     folder = await mkdtemp(join(tmpdir(), "sallyport-cluster-"));
     [site, redis] = await Promise.all([startTlsSite("site.localhost"), startRedis()]);
-    const a = await start(["serve", "--data-dir", join(folder, "a"), "--master-listen", "127.0.0.1:0"]);
+    const serve = ["serve", "--data-dir", join(folder, "a"), "--master-listen", "127.0.0.1:0"];
+    const a = await start(serve, "127.0.0.1:0");
     portA = a.port;
     [, master] = await a.program.seen(/session master +(http:\S+)/) as unknown as [string, string];
     await a.program.seen(/cluster +node at 127\.0\.0\.1:\d+, the only one now/);
     credential = (await readFile(join(folder, "a", "admin.key"), "utf8")).trim();
-    const b = await startB(await otherRuntime());
+    const b = await startEdge("b", await otherRuntime());
     portB = b.port;
     nodeB = b.program;
     await nodeB.seen(/cluster +node at 127\.0\.0\.1:\d+, one of 2/);
@@ -183,6 +197,38 @@ describe("serve and edge --cluster", { skip }, () => {
     await answers(portA, "at-b.localhost");
     await answers(portB, "at-a.localhost");
   });
+
+  it(
+    "sends agents to edges of their region; one that is killed is made up for within 2 s, and at once with two",
+    {
+      timeout,
+    },
+    async () => {
+      const first = await freePorts(2);
+      const [c, d] = await Promise.all([
+        startEdge("c", undefined, first),
+        startEdge("d", await otherRuntime(), first + 1),
+      ]);
+      const single = await connect("single.localhost");
+      const double = await connect("double.localhost", undefined, 2);
+      while (double.facts.others === undefined) await delay(20);
+      const at = [double.facts.session!, ...double.facts.others].map(({ edge }) => edge).sort();
+      assert.deepEqual(at, [`localhost:${c.port}`, `localhost:${d.port}`]);
+      const [victim, left] = single.facts.session!.edge === at[0] ? [c, d] : [d, c];
+      await answers(left.port, "single.localhost");
+      await answers(portA, "single.localhost");
+      await answers(portA, "double.localhost");
+      await victim.program.kill();
+      const [doubleMs, doubleAtAMs, singleMs] = await Promise.all([
+        answers(left.port, "double.localhost"),
+        answers(portA, "double.localhost"),
+        answers(left.port, "single.localhost"),
+      ]);
+      assert.ok(singleMs < 2_000, `one edge: ${singleMs} ms`);
+      assert.ok(doubleMs < 500, `two edges: ${doubleMs} ms at the one that is left`);
+      assert.ok(doubleAtAMs < 500, `two edges: ${doubleAtAMs} ms at another node`);
+    },
+  );
 
   it("refuses to start with another cluster key, and says what to do", { timeout }, async () => {
     const file = join(folder, "other.key");

@@ -1,7 +1,7 @@
 /** `--workers`: real processes that share a port, with agents and visitors at both of them. */
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { request } from "node:https";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -12,6 +12,7 @@ import { type Agent, createAgent, currentRuntime, masterGrants, tcpConnector } f
 import { denoFlags } from "../support/deno_flags.ts";
 import { startTlsSite, type TlsSite } from "../support/tls_site.ts";
 import { parsePrometheus, sampleValue } from "../telemetry/prometheus.ts";
+import { VERSION } from "../../src/version.ts";
 import { Program } from "./program.ts";
 
 const timeout = 120_000;
@@ -29,15 +30,17 @@ describe(
     let program: Program;
     let port: number;
     let master: string;
+    let data: string;
     const agents: Agent[] = [];
 
     // As a test of its own: hooks have a deadline that a busy machine may miss.
     it("starts workers that share a port, and takes agents", { timeout }, async () => {
       folder = await mkdtemp(join(tmpdir(), "sallyport-workers-"));
       site = await startTlsSite("site.localhost");
-      const data = join(folder, "data");
+      data = join(folder, "data");
+      await writeFile(join(folder, "edge.json"), JSON.stringify({ workers: WORKERS }));
       const args = [
-        ...["serve", "--workers", String(WORKERS), "--data-dir", data, "--drain-timeout", "30s"],
+        ...["serve", "--config", join(folder, "edge.json"), "--data-dir", data, "--drain-timeout", "30s"],
         ...["--listen", "127.0.0.1:0", "--master-listen", "127.0.0.1:0"],
       ];
       const flags = process.versions.deno === undefined ? [] : [...denoFlags(args), "--allow-run=deno"];
@@ -157,6 +160,49 @@ describe(
       }
       assert.ok(now.some((pid) => !before.includes(pid)));
       await allAnswer();
+    });
+
+    it(
+      "replaces them when `upgrade` asks, tells how it goes, and waits for the old ones",
+      { timeout },
+      async () => {
+        const before = await workerPids();
+        const upgrade = new Program(["upgrade", "--data-dir", data, "--wait"]);
+        assert.equal(await upgrade.ended, 0, upgrade.stderr);
+        assert.deepEqual(upgrade.stdout.trim().split("\n"), [
+          "replacing 2 workers",
+          `worker 0 serves (${VERSION})`,
+          `worker 1 serves (${VERSION})`,
+          "the new workers serve; the old ones let their streams finish",
+          "the old workers have ended",
+        ]);
+        assert.ok((await workerPids()).every((pid) => !before.includes(pid)));
+        await allAnswer();
+      },
+    );
+
+    it(
+      "goes on with the old workers where a new one does not start, and `upgrade` ends with 1",
+      { timeout },
+      async () => {
+        const before = await workerPids();
+        await writeFile(join(folder, "edge.json"), JSON.stringify({ workers: WORKERS, log_level: "loud" }));
+        const upgrade = new Program(["upgrade", "--data-dir", data]);
+        assert.equal(await upgrade.ended, 1);
+        assert.match(upgrade.stdout, /Cannot upgrade: .*exit code 2.*; the old workers go on/);
+        await writeFile(join(folder, "edge.json"), JSON.stringify({ workers: WORKERS }));
+        await allAnswer();
+        assert.deepEqual(await workerPids(), before);
+      },
+    );
+
+    it("`upgrade` ends with 2 where no edge with workers runs", { timeout }, async () => {
+      const upgrade = new Program(["upgrade", "--data-dir", join(folder, "elsewhere")]);
+      assert.equal(await upgrade.ended, 2);
+      assert.match(
+        upgrade.stderr,
+        /^Cannot upgrade: no serve or edge with --workers runs with this data folder/,
+      );
     });
 
     it("starts a worker that was killed again, and its agents come back", { timeout }, async () => {

@@ -126,6 +126,45 @@ describe("ClusterNode", () => {
     assert.ok(await network.settle(Promise.resolve(b!.node.find("new.example.org"))));
   });
 
+  it("keeps a known route that the directory has lost, as long as its node has the name", async () => {
+    const { network, nodes: [a, b], store } = await cluster(2);
+    a!.serve("home.example.org");
+    await network.advance(10);
+    const find = () => network.settle(Promise.resolve(b!.node.find("home.example.org")));
+    await find();
+    // As when Redis was started again, empty.
+    store.routes.clear();
+    await network.advance(ROUTE_FRESH_MS + 10);
+    await find();
+    await network.advance(10);
+    assert.equal(await network.settle(visit((await find())!, CALLER)), "hello");
+    a!.sessions.clear();
+    await assert.rejects(network.settle(visit((await find())!, CALLER)), { code: "unrecognized_name" });
+  });
+
+  it("reaches another holder of the group where the newest holder's node cannot be linked to", async () => {
+    const { network, nodes: [a, b, c] } = await cluster(3);
+    b!.serve("home.example.org", { group: "agent", member: "agent.1" });
+    await network.advance(10);
+    a!.serve("home.example.org", { group: "agent", member: "agent.0" });
+    await network.advance(10);
+    network.cut(a!.host, c!.host);
+    const found = await network.settle(Promise.resolve(c!.node.find("home.example.org")));
+    assert.equal(await network.settle(visit(found!, CALLER)), "hello");
+    assert.equal(a!.links + b!.links, 0);
+  });
+
+  it("knows whether another node takes its agents over when it stops", async () => {
+    const { network, nodes: [a, b] } = await cluster(2);
+    await network.advance(NODE_RENEW_MS + 10);
+    assert.equal(a!.node.last, false);
+    await network.settle(b!.node.close());
+    await network.advance(NODE_RENEW_MS + 10);
+    assert.equal(a!.node.last, true);
+    a!.node.successor = true;
+    assert.equal(a!.node.last, false);
+  });
+
   it("claims everything again when its lease had run out, and yields to who came meanwhile", async () => {
     const { network, nodes: [a, b], store } = await cluster(2);
     a!.serve("home.example.org", { madeAtMs: 1 });

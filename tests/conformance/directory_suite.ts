@@ -122,6 +122,21 @@ export function directorySuite(make: () => Promise<DirectoryUnderTest>, skip: st
     assert.deepEqual(holders.map(({ session }) => session), ["s2", "s1"]);
   });
 
+  test("Directory.claim lets each member of a group hold a name once: its newer session replaces it", async (store) => {
+    const directory = await store.open();
+    await directory.enter(node("a"));
+    await directory.enter(node("b"));
+    granted(await directory.claim(claim({ member: "m.0", madeAtMs: 1_000 })));
+    granted(await directory.claim(claim({ member: "m.1", madeAtMs: 1_000, node: "b", session: "s2" })));
+    const newer = claim({ member: "m.0", madeAtMs: 2_000, node: "b", session: "s3" });
+    const { replaced } = granted(await directory.claim(newer));
+    assert.deepEqual(replaced.map(({ session }) => session), ["s1"]);
+    const holders = await directory.lookup("home.example.org");
+    assert.deepEqual(holders.map(({ session }) => session), ["s3", "s2"]);
+    const older = await directory.claim(claim({ member: "m.0", madeAtMs: 1_500, session: "s4" }));
+    assert.equal(older.kind === "refused" && older.reason, "replaced");
+  });
+
   test("Directory.claim with the same session confirms it without a second holder", async (store) => {
     const directory = await store.open();
     await directory.enter(node("a"));

@@ -4,7 +4,7 @@ import { describe, it } from "node:test";
 import type { SessionClaim } from "../../src/cluster/node.ts";
 import { FernetRing } from "../../src/crypto/fernet.ts";
 import type { EdgeTunnels } from "../../src/edge/agent_request.ts";
-import { AgentRegistry, MOVE_PATIENCE_MS, REPLACED_GRACE_MS } from "../../src/edge/agents.ts";
+import { AgentRegistry, LEFT_MS, MOVE_PATIENCE_MS, REPLACED_GRACE_MS } from "../../src/edge/agents.ts";
 import { EdgeLedger } from "../../src/edge/ledger/ledger.ts";
 import { SallyportError } from "../../src/errors.ts";
 import { createToken } from "../../src/protocol/token/token.ts";
@@ -334,10 +334,16 @@ describe("AgentRegistry: in a cluster", () => {
     for (const claim of claims) claim.lost([claim.owner], "replaced");
     clock.run(20);
     await turns();
+    // Other nodes may still send visitors here.
+    clock.run(LEFT_MS - 1);
+    await turns();
+    assert.ok(sessions.every(({ calls }) => calls.length === 1));
+    clock.run(1);
+    await turns();
     for (const session of sessions) assert.deepEqual(session.calls, ["askToMove", "goAway shutdown"]);
     clock.run(REPLACED_GRACE_MS);
     assert.equal(await isSettled(closing), false, "their streams have the whole grace");
-    clock.run(60_000 - REPLACED_GRACE_MS - 81);
+    clock.run(60_000 - REPLACED_GRACE_MS - LEFT_MS - 81);
     assert.equal(await isSettled(closing), false);
     clock.run(100);
     assert.equal(await isSettled(closing), true);
@@ -361,6 +367,8 @@ describe("AgentRegistry: in a cluster", () => {
     await turns();
     assert.deepEqual(sessions.map(({ calls }) => calls), [cut, cut]);
     clock.run(5);
+    await turns();
+    clock.run(LEFT_MS);
     assert.equal(await isSettled(closing), true);
   });
 

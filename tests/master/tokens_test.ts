@@ -2,7 +2,7 @@ import { describe, it } from "node:test";
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { openToken } from "../../src/protocol/token/token.ts";
-import { staticCredentials } from "../../src/master/credentials.ts";
+import { type Credentials, staticCredentials } from "../../src/master/credentials.ts";
 import { type TokenResponse, TokenResponseSchema } from "../../src/master/schemas.ts";
 import { parsePrometheus, sampleValue } from "../telemetry/prometheus.ts";
 import { ADMIN_KEY, members, problemOf, testMaster, WALL_MS } from "./helpers.ts";
@@ -34,6 +34,45 @@ describe("POST /v1/tokens", () => {
       valid: Math.floor(WALL_MS / 1000) + TOKEN_TTL_DEFAULT_S,
       edge: { host: "edge.example.net", port: 8443 },
     });
+  });
+
+  it("names the cluster's edges for the agent's region, the best first", async () => {
+    const asked: (string | undefined)[] = [];
+    const edges = [{ host: "near.example.net", port: 8443 }, { host: "far.example.net", port: 443 }];
+    const { post } = testMaster({ edges: (region) => (asked.push(region), Promise.resolve(edges)) });
+    const answer = await issued(await post({ hostname: "a.example.org", region: "eu" }));
+    assert.deepEqual([answer.edge, answer.edges], [edges[0], edges]);
+    assert.deepEqual(asked, ["eu"]);
+    // Where no node says how agents reach it, the master's own setting holds.
+    const alone = testMaster({ edges: () => Promise.resolve([]) });
+    const { edge, edges: none } = await issued(await alone.post({ hostname: "a.example.org" }));
+    assert.deepEqual([edge.host, none], ["edge.example.net", undefined]);
+  });
+
+  it("divides what an agent may have by the edges at which it keeps sessions", async () => {
+    const limits = { sessions: 3, streams: 5, visitors_per_second: 10, monthly_bytes: 1_000 };
+    const credentials: Credentials = {
+      find: () => ({ id: "one", mayServe: () => true, claim: { id: "agent-1", limits } }),
+    };
+    const { post, ring } = testMaster({ credentials });
+    const limitsOf = async (body: Record<string, unknown>) => {
+      const { token } = await issued(await post({ hostname: "a.example.org", ...body }));
+      return openToken(ring, token, WALL_MS / 1000).extra;
+    };
+    assert.deepEqual((await limitsOf({})).limits, limits);
+    const { limits: share, instance } = await limitsOf({ instance: "run-of-agent.1", edges: 2 });
+    assert.deepEqual(share, { sessions: 3, streams: 3, visitors_per_second: 5, monthly_bytes: 1_000 });
+    assert.equal(instance, "run-of-agent.1");
+    // Without a number it is as many as there may be.
+    assert.deepEqual((await limitsOf({ instance: "run-of-agent.0" })).limits, {
+      ...limits,
+      streams: 2,
+      visitors_per_second: 3,
+    });
+    assert.deepEqual(
+      members(await problemOf(await post({ hostname: "a.b", instance: "run-of-agent.9" }), 422)),
+      ["instance"],
+    );
   });
 
   it("puts into the token what it says beside it", async () => {

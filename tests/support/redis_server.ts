@@ -36,17 +36,18 @@ export async function skipRedis(): Promise<string | false> {
   return await redisBinary().then(() => false as const, (error) => String(error));
 }
 
-/** Starts one on a free port of the loopback; it keeps nothing on disk. */
-export async function startRedis(): Promise<RedisServer> {
+/** Starts one on a free port, of the loopback unless another address is given; it keeps nothing on disk. */
+export async function startRedis(host = "127.0.0.1"): Promise<RedisServer> {
   const binary = await redisBinary();
   for (let attempt = 0;; attempt++) {
     const port = await freePort();
     try {
-      let child = await start(binary, port);
+      const open = host === "127.0.0.1" ? [] : ["--bind", host, "--protected-mode", "no"];
+      let child = await start(binary, port, open);
       return {
-        url: `redis://127.0.0.1:${port}`,
+        url: `redis://${host}:${port}`,
         kill: () => end(child),
-        restart: async () => void (child = await start(binary, port)),
+        restart: async () => void (child = await start(binary, port, open)),
       };
     } catch (error) {
       // Somebody else may have taken the port meanwhile.
@@ -69,7 +70,7 @@ export async function startWatchedRedis(): Promise<WatchedRedis> {
   const binary = await redisBinary();
   const folder = await mkdtemp(join(tmpdir(), "redis-sentinel-"));
   const [masterPort, replicaPort, sentinelPort] = [await freePort(), await freePort(), await freePort()];
-  const master = await start(binary, masterPort);
+  const master = await start(binary, masterPort, ["--dir", folder]);
   const replica = await start(binary, replicaPort, [
     "--replicaof",
     "127.0.0.1",

@@ -31,6 +31,13 @@ export function statusText(report: StatusReport): string[] {
       } out`,
     );
   }
+  for (const other of agent.others ?? []) {
+    lines.push(
+      `                ${other.transport} to ${other.edge} for ${
+        span(nowMs - other.sinceMs)
+      }, ${other.streams} visitors`,
+    );
+  }
   const isOld = session !== undefined && lastFailure !== undefined && lastFailure.atMs < session.sinceMs;
   if (lastFailure !== undefined && !isOld) {
     lines.push(`last failure    ${ago(lastFailure.atMs)}: ${lastFailure.message}`);

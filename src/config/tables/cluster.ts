@@ -3,7 +3,8 @@
  *
  * @module
  */
-import { EDGES, optional, setting } from "../setting.ts";
+import { EDGES_PER_AGENT_MAX } from "../../wire/token/route_group.ts";
+import { AGENT, EDGES, optional, setting } from "../setting.ts";
 import * as value from "../values.ts";
 
 /** Processes and machines that are one edge together. */
@@ -30,8 +31,8 @@ export const CLUSTER = {
     placeholder: "URL",
     description:
       "Redis or Valkey through which several machines are one edge: redis://HOST:PORT, rediss:// with TLS, or " +
-      "redis+sentinel://HOST:PORT,HOST:PORT/MASTER.",
-    commands: EDGES,
+      "redis+sentinel://HOST:PORT,HOST:PORT/MASTER. A master alone looks there which edges it can send agents to.",
+    commands: [...EDGES, "master"],
     schema: value.redisUrl,
   }),
   clusterListen: setting({
@@ -74,7 +75,16 @@ export const CLUSTER = {
     placeholder: "NAME",
     description:
       "Where this edge or agent is, in the operator's own words: agents are sent to edges of their region first.",
-    commands: EDGES,
+    commands: [...EDGES, ...AGENT],
     schema: value.label,
+  }),
+  edges: setting({
+    flag: "edges",
+    placeholder: "COUNT",
+    default: "1",
+    description:
+      "At how many edges of a cluster the agent keeps sessions at once: with 2, an edge that dies costs visitors nothing.",
+    commands: AGENT,
+    schema: value.count("edges", 1, EDGES_PER_AGENT_MAX),
   }),
 };

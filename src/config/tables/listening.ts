@@ -107,8 +107,9 @@ export const LISTENING = {
     flag: "public-address",
     placeholder: "HOST:PORT",
     description:
-      "The edge's address that tokens name. Default: localhost and the port of the first agents' listener.",
-    commands: MASTERS,
+      "Where agents reach the edge, as tokens name it. Default: localhost and the port of the first agents' listener; an " +
+      "edge alone says it to the session masters of its cluster (--cluster), and nothing without it.",
+    commands: [...MASTERS, "edge"],
     schema: value.hostPort(1, "edge.example.org:8443"),
   }),
   curvePort: optional({

@@ -1,6 +1,6 @@
 /**
  * Members of a token's payload that SniTun does not know, and that the session master's API takes under the same names:
- * public ports, transports, and which sessions may hold a name together.
+ * public ports, transports, and names that several agents share.
  *
  * @module
  */
@@ -72,25 +72,4 @@ export const SHARED_INSTANCE = /^[\w-]{8,64}$/;
 export function sharedInstance(extra: Readonly<Record<string, unknown>>): string | undefined {
   const value = extra[SHARED_MEMBER];
   return typeof value === "string" && SHARED_INSTANCE.test(value) ? value : undefined;
-}
-
-/** The longest name of an agent's instance. */
-const INSTANCE_MAX_LENGTH = 64;
-
-/**
- * The group of a session: sessions of one group may hold a name together. Groups are the agents that share a name
- * (`shared`), the sessions of one agent at several nodes (`instance`, docs/protocols/cluster.md, Directory), and otherwise
- * a token by itself.
- */
-export function routeGroup(
-  hostname: string,
-  extra: Readonly<Record<string, unknown>>,
-  tokenId: string,
-): string {
-  if (sharedInstance(extra) !== undefined) return `shared:${hostname}`;
-  const { instance } = extra;
-  if (typeof instance === "string" && instance !== "" && instance.length <= INSTANCE_MAX_LENGTH) {
-    return `instance:${instance}`;
-  }
-  return `token:${tokenId}`;
 }

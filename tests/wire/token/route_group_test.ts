@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { routeGroup, sharedInstance } from "../../../src/wire/token/claims.ts";
+import { routeGroup } from "../../../src/wire/token/route_group.ts";
+import { sharedInstance } from "../../../src/wire/token/claims.ts";
 
 describe("routeGroup()", () => {
   const table: [string, Record<string, unknown>, string][] = [
