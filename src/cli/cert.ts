@@ -25,14 +25,14 @@ interface CertFlags {
 
 /** Adds the command. */
 export function addCert(program: Command, { io }: CliContext): void {
-  const command = program.command("cert").argument("<path>", "where it goes, without the endings")
+  const command = program.command("cert").argument("<path>", "path of both files, without the endings")
     .description(
       "Make a certificate and its key, PATH.pub.pem and PATH.priv.pem, for `snocat server`.\n" +
-        "It signs itself, and clients are given it as their authority, unless --authority names one.",
+        "The certificate signs itself and serves clients as their authority, unless --authority names another.",
     );
   command.option(
     "--san <name>",
-    `a name or an IP address that it is good for (several; default: ${DEFAULT_NAME})`,
+    `a name or an IP address that the certificate covers (several; default: ${DEFAULT_NAME})`,
     (name: string, before: readonly string[] = []) => [...before, name],
   );
   command.option("--days <number>", `how long it is good for (default: ${DEFAULT_DAYS})`);

@@ -177,7 +177,7 @@ export class ServerHandshake implements ByteStreamHandler, ServerHandshakeHost {
   drain(): void {}
 
   close(error?: Error): void {
-    // Whatever ends the connection on this side gives the reason.
+    // Every way of ending the connection on this side gives the reason.
     const own = error instanceof SallyportError && error.side === "local" ? error : this.#wrong;
     const when = this.#token === undefined ? "before it had shown a token" : "before it was let in";
     this.#refuse(

@@ -192,7 +192,7 @@ class SealedServerSteps implements ServerSteps {
   }
 
   #readLogin(records: SealedRecords, bytes: Bytes): void {
-    // What is wrong with it is kept back: with the silence that follows an altered record.
+    // The reason is not sent: the peer gets the same silence as after an altered record.
     const readable = !this.#speaks;
     this.#speaks = false;
     if (!readable) throw early();

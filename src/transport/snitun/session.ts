@@ -1,5 +1,5 @@
 /**
- * What both ends of SniTun over TCP have in common behind the handshake.
+ * The session of SniTun over TCP, at both ends.
  *
  * @module
  */

@@ -1,6 +1,5 @@
 /**
- * A connection that has come, until its other side is known: it may say who it is in its first stream, within a bounded
- * time.
+ * A new connection until its peer is authenticated, which happens in its first stream and within a bounded time.
  *
  * @module
  */
@@ -21,10 +20,10 @@ interface PendingTunnelOptions {
   readonly clock: Clock;
 }
 
-/** See the module. Streams behind the first wait for whoever takes the carrier over. */
+/** See the module. Later streams wait until the carrier is handed on. */
 export class PendingTunnel implements CarrierHandler {
   readonly carrier: Carrier;
-  /** Who it is. Rejects with why it isn't let in; the carrier is still to be closed then. */
+  /** The authenticated peer. Rejects with the reason for a refusal; the caller then closes the carrier. */
   readonly verified: Promise<VerifiedPeer>;
   readonly #options: PendingTunnelOptions;
   readonly #verified = Promise.withResolvers<VerifiedPeer>();

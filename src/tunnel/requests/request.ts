@@ -21,7 +21,7 @@ import {
 } from "../../wire/snocat/tunnel_request.ts";
 import { UnreadStream } from "./unread_stream.ts";
 
-/** Tunnels: whoever opens a stream must have said what for by then; it is one small packet. */
+/** Tunnels: the opener of a stream must have sent its request by then; it is one small packet. */
 export const TUNNEL_REQUEST_DEADLINE_MS = 5_000;
 /** Tunnels: the opener waits so long for the answer: as long as a service may take, and the way there and back. */
 export const TUNNEL_ANSWER_DEADLINE_MS = 20_000;
@@ -269,7 +269,7 @@ class Receiving extends Exchange<ReceivedRequest> {
   }
 
   override fail(error: unknown): void {
-    // Who has greeted can read an answer; to all else nothing is said.
+    // A peer that has greeted can read an answer; all others get none.
     if (!this.greeted) super.fail(error);
     else super.fail(error, () => refuse(this.stream));
   }

@@ -116,7 +116,7 @@ function parseV2(bytes: Bytes): ProxyOutcome {
   }
   if (bytes.length < length) return INCOMPLETE;
   if (command === 0) return { kind: "header", source: undefined, destination: undefined, length };
-  // What follows an unspecified family has no known beginning.
+  // After an unspecified family there is no known layout.
   if (addressesBytes! > 0) {
     const fault = tlvFault(bytes.subarray(0, length), V2_HEADER_BYTES + addressesBytes!);
     if (fault !== undefined) return refused(fault);
