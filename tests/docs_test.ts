@@ -16,9 +16,9 @@ const read = (path: string) => readFile(join(ROOT, path), "utf8");
 const README_LINES_MAX = 200;
 
 /** Flags in the documents' prose that belong to other programs: Deno, our tasks, and tools. */
-const FOREIGN_FLAGS = [
+const FOREIGN_FLAGS: readonly string[] = [
   ...["allow-ffi", "allow-write", "cpu-prof", "all", "only", "quick"],
-  ...["executions", "grow", "minutes", "seconds", "seed"],
+  ...["jobs", "per-file", "executions", "grow", "minutes", "seconds", "seed"],
 ];
 
 /** The insides of a document's code blocks in a language. */
@@ -118,13 +118,14 @@ test("the documents' commands exist, and their flags", async () => {
   assert.deepEqual(wrong, []);
   // Flags in the prose, of the program or of those that the documents tell to call.
   const foreign = new Set(FOREIGN_FLAGS);
+  const unknown: string[] = [];
   for (const file of await documents()) {
     if (file === "CHANGELOG.md") continue;
     for (const [, flag] of (await read(file)).matchAll(/`--([a-z][a-z0-9-]*)[^`]*`/g)) {
-      if (!flags.has(flag) && !foreign.has(flag!)) wrong.push(`${file}: --${flag}`);
+      if (!flags.has(flag) && !foreign.has(flag!)) unknown.push(`${file}: --${flag}`);
     }
   }
-  assert.deepEqual(wrong, []);
+  assert.deepEqual(unknown, []);
 });
 
 test("docs/configuration.md's configuration file is one", async () => {
