@@ -18,7 +18,7 @@ const README_LINES_MAX = 200;
 /** Flags in the documents' prose that belong to other programs: Deno, our tasks, and tools. */
 const FOREIGN_FLAGS: readonly string[] = [
   ...["allow-ffi", "allow-write", "cpu-prof", "all", "only", "quick"],
-  ...["jobs", "per-file", "executions", "grow", "minutes", "seconds", "seed"],
+  ...["jobs", "per-file", "verify-reproducible", "executions", "grow", "minutes", "seconds", "seed"],
 ];
 
 /** The insides of a document's code blocks in a language. */
