@@ -74,7 +74,7 @@ const OWN_STYLE = STYLE + REFERENCE_STYLE;
 
 /** What the browser may do with the page: show it, with its own style. */
 export const REFERENCE_POLICY =
-  "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; " +
+  "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; img-src data:; " +
   `style-src 'sha256-${createHash("sha256").update(OWN_STYLE).digest("base64")}'`;
 
 /** The page. */
@@ -96,6 +96,7 @@ export async function renderReference(document: ReferenceDocument): Promise<stri
           <meta charset="utf-8">
           <meta name="viewport" content="width=device-width, initial-scale=1">
           <title>${info.title}: HTTP API</title>
+          <link rel="icon" href="data:,">
           <style>${raw(OWN_STYLE)}</style>
         </head>
         <body>
