@@ -13,6 +13,7 @@ import type { Case, Scale } from "./cases/case.ts";
 import { https } from "./cases/https.ts";
 import { link } from "./cases/link.ts";
 import { memory } from "./cases/memory.ts";
+import { names } from "./cases/names.ts";
 import { pingpong } from "./cases/pingpong.ts";
 import { sessions } from "./cases/sessions.ts";
 import { slow } from "./cases/slow.ts";
@@ -65,7 +66,7 @@ const PEERS: readonly Peer[] = [
   ]),
   reference("reference-gcm", "reference, GCM", "aes-gcm", ["bulk"]),
 ];
-const CASES: readonly Case[] = [bulk, visitors, pingpong, memory, sessions, slow, https, link];
+const CASES: readonly Case[] = [bulk, visitors, pingpong, memory, sessions, slow, https, link, names];
 const SCALE: Scale = { warmupMs: 700, windowMs: 2_000, sessions: 5_000, idleStreams: 2_000 };
 const QUICK: Scale = { warmupMs: 300, windowMs: 700, sessions: 1_000, idleStreams: 500 };
 

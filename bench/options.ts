@@ -22,7 +22,7 @@ export const HELP = `Compares tunnels on this machine, turn by turn.
 
   deno task bench [options]     bun run bench [options]
 
-  --only CASE,…      of bulk, visitors, pingpong, memory, sessions, slow, https, link
+  --only CASE,…      of bulk, visitors, pingpong, memory, sessions, slow, https, link, names
   --peers NAME,…     of direct, haproxy, sallyport-bun, sallyport-deno, reference, rathole, frp, frp-kcp, frp-quic,
                      chisel, bore, and with aes-gcm
                      sallyport-bun-gcm, sallyport-deno-gcm, reference-gcm (bulk alone); the other transports:

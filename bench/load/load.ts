@@ -83,6 +83,8 @@ export interface LoadOptions {
   readonly warmupMs?: number;
   readonly windowMs: number;
   readonly intervalMs?: number;
+  /** Visitors ask for so many names in turn; the usual one when absent. */
+  readonly names?: number;
   readonly upload?: boolean;
   readonly stalled?: boolean;
   /** Processes whose processor seconds are counted. */
@@ -147,6 +149,7 @@ function loadArgs(mode: LoadMode, options: LoadOptions): string[] {
     ],
     ...["--streams", String(options.streams ?? 1), "--warmup-ms", String(options.warmupMs ?? 0)],
     ...["--window-ms", String(options.windowMs), "--interval-ms", String(options.intervalMs ?? 0)],
+    ...(options.names === undefined ? [] : ["--names", String(options.names)]),
     ...(options.upload ? ["--upload"] : []),
     ...(options.stalled ? ["--stalled"] : []),
     ...(options.pids ?? []).flatMap((pid) => ["--pid", String(pid)]),

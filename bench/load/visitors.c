@@ -21,6 +21,7 @@ struct options {
   const char *mode, *name;
   struct sockaddr_in to, query;
   unsigned streams;
+  unsigned names;  // visitors ask for n0.NAME, n1.NAME and so on in turn; 0 for NAME itself
   bool upload, background, stalled;
   uint64_t warmup_ns, window_ns, interval_ns;
   int pids[PIDS_MAX];
@@ -43,6 +44,15 @@ static size_t first_flight(const struct options *options, char operation, uint8_
   struct order order = {.operation = operation};
   memcpy(out + hello, &order, sizeof order);
   return hello + sizeof order;
+}
+
+// The same for one of many names.
+static size_t flight_to(const struct options *options, unsigned name, uint8_t *out) {
+  char text[128];
+  snprintf(text, sizeof text, "n%u.%s", name, options->name);
+  struct options named = *options;
+  named.name = text;
+  return first_flight(&named, OP_HELLO, out);
 }
 
 static int open_stream(const struct options *options, char operation, unsigned index) {
@@ -172,6 +182,7 @@ static uint32_t sample_since(uint64_t start) {
 
 struct newcomer {
   int fd;
+  unsigned name;
   bool connected;
   uint64_t started;
 };
@@ -208,6 +219,7 @@ static void run_visitors(const struct options *options) {
     for (unsigned i = 0; i < options->streams && now < end; i++) {
       struct newcomer *newcomer = &newcomers[i];
       if (newcomer->fd >= 0 || now < newcomer->started + options->interval_ns) continue;
+      newcomer->name = options->names ? index % options->names : 0;
       newcomer->fd = open_socket(index++, true);
       newcomer->connected = false;
       newcomer->started = now_ns();
@@ -226,6 +238,7 @@ static void run_visitors(const struct options *options) {
         newcomer->connected = true;
         struct epoll_event event = {.events = EPOLLIN, .data.ptr = newcomer};
         epoll_ctl(epoll, EPOLL_CTL_MOD, newcomer->fd, &event);
+        if (options->names) flight_length = flight_to(options, newcomer->name, flight);
         if (send(newcomer->fd, flight, flight_length, MSG_NOSIGNAL) == (ssize_t)flight_length) continue;
       } else {
         ssize_t got = recv(newcomer->fd, &byte, 1, 0);
@@ -304,6 +317,7 @@ static struct options parse(int argc, char **argv) {
       else if (!strcmp(flag, "--query")) options.query = parse_address(value);
       else if (!strcmp(flag, "--name")) options.name = value;
       else if (!strcmp(flag, "--streams")) options.streams = (unsigned)atoi(value);
+      else if (!strcmp(flag, "--names")) options.names = (unsigned)atoi(value);
       else if (!strcmp(flag, "--warmup-ms")) options.warmup_ns = parse_ms(value);
       else if (!strcmp(flag, "--window-ms")) options.window_ns = parse_ms(value);
       else if (!strcmp(flag, "--interval-ms")) options.interval_ns = parse_ms(value);

@@ -130,12 +130,13 @@ async function runAgent(command: Command, { io }: CliContext): Promise<number> {
   const loaded = readSettings(command, "agent", io);
   const { config } = loaded;
   const { edge, protocolVersion, cipher, allow, block, publish } = config;
-  const access = await findAccess(loaded);
-  const enrolled = new EnrolledNames(loaded, access);
-  const services = agentServices(enrolled.loaded);
   const base = await createBase(config, io);
   const { runtime, log, metrics, life } = base;
   return await life.run(async () => {
+    const network = agentNetwork(config, io, runtime);
+    const access = await findAccess(loaded, network.fetch);
+    const enrolled = new EnrolledNames(loaded, access);
+    const services = agentServices(enrolled.loaded);
     if (config.transport === "quic") await warnOfKeyLog(io, runtime);
     const accessLogs = new AccessLogs({ io, clock: runtime.clock, log });
     const table = new ServiceTable({
@@ -151,7 +152,6 @@ async function runAgent(command: Command, { io }: CliContext): Promise<number> {
     const connecting = new Connecting(runtime.clock, log);
     life.add("progress", () => connecting.done());
     const instance = randomBytes(12).toString("base64url");
-    const network = agentNetwork(config, io, runtime);
     const grants = masterGrants({
       ...network.fetch === undefined ? {} : { fetch: network.fetch },
       master: access.master,

@@ -3,7 +3,13 @@
  *
  * @module
  */
-import { type AgentIdentity, enrolAgent, type IdentityFile, readIdentity } from "../agent/identity.ts";
+import {
+  type AgentIdentity,
+  enrolAgent,
+  type EnrolOptions,
+  type IdentityFile,
+  readIdentity,
+} from "../agent/identity.ts";
 import type { LoadedConfig } from "../config/config.ts";
 import { errorMessage, SallyportError } from "../errors.ts";
 import { DataDir, IDENTITY_FILE } from "./data_dir.ts";
@@ -16,9 +22,13 @@ export type AgentAccess =
 /**
  * Enrols with `--join`, or takes what earlier starts have enrolled as, or the key of `--credential`.
  *
+ * @param fetch how the session master is reached, through a proxy for example; the runtime's own when absent
  * @throws SallyportError `config_invalid` where there is none of these; as {@link enrolAgent}
  */
-export async function findAccess({ config }: Pick<LoadedConfig, "config">): Promise<AgentAccess> {
+export async function findAccess(
+  { config }: Pick<LoadedConfig, "config">,
+  fetch?: EnrolOptions["fetch"],
+): Promise<AgentAccess> {
   const { join, master, credential, dataDir, insecureMaster } = config;
   if (credential !== undefined) {
     if (join !== undefined) throw invalid("--join and --credential are both set; leave out one of them");
@@ -29,7 +39,11 @@ export async function findAccess({ config }: Pick<LoadedConfig, "config">): Prom
   const known = await readIdentity(file);
   if (join !== undefined) {
     try {
-      const identity = await enrolAgent(join, { file, insecure: insecureMaster });
+      const identity = await enrolAgent(join, {
+        file,
+        insecure: insecureMaster,
+        ...fetch === undefined ? {} : { fetch },
+      });
       return { master: identity.master, identity, file };
     } catch (error) {
       const hopeless = error instanceof SallyportError && error.code === "credential_refused";

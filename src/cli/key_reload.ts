@@ -29,7 +29,7 @@ export function reloadKeys(base: Base, settings: () => Config, to: ReloadedKeys)
       const { texts } = await keys.fernet();
       await to.fernet(texts);
       if (to.admin !== undefined) to.admin((await keys.admin()).value);
-      log.info({ fernet_keys: texts.length }, "keys reloaded");
+      log.info({ count: texts.length }, "keys reloaded");
     } catch (error) {
       log.error({}, `Cannot reload keys, the old ones stay: ${errorMessage(error)}`);
     }

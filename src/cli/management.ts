@@ -20,7 +20,7 @@ type Place = Pick<Config, "database" | "dataDir">;
 /** Opens the database, and takes the Fernet keys that it has. */
 export async function openManagement(
   base: Base,
-  config: Place & Pick<Config, "webhookNetworks">,
+  config: Place & Pick<Config, "webhookNetworks" | "auditRetention" | "usageRetention">,
   fernet: FoundFernetKeys,
 ): Promise<Management> {
   const { runtime, log, metrics, life, tracer } = base;
@@ -31,7 +31,12 @@ export async function openManagement(
   const store = await openStore(place);
   life.add("database", () => store.close());
   const keys = new KeyRing(fernet.value, fernet.texts);
-  const hub = new EdgeHub({ store, keys, clock, log });
+  const { auditRetention: auditMs, usageRetention: usageMs } = config;
+  const retention = {
+    ...auditMs === undefined ? {} : { auditMs },
+    ...usageMs === undefined ? {} : { usageMs },
+  };
+  const hub = new EdgeHub({ store, keys, clock, log, retention });
   life.add("edges", () => hub.close());
   await hub.start();
   const webhookNetworks = networks(config.webhookNetworks);

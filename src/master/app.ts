@@ -27,6 +27,7 @@ import type { Management } from "./management.ts";
 import { addPage, PAGE_ROUTES, type PageProvider } from "./page/page.ts";
 import { Problem, schemaProblem } from "./problem.ts";
 import { FailureLimit, IssueLimit } from "./rate_limits.ts";
+import { REFERENCE_POLICY, type ReferenceDocument, renderReference } from "./reference.ts";
 import * as routes from "./routes.ts";
 import { DEFAULT_TOKEN_TTL, type TokenResponse, type TokenTtl } from "./schemas.ts";
 import { addOtherMethods, addStatusRoutes, createBaseApp, type Readiness, STATUS_ROUTES } from "./status.ts";
@@ -90,7 +91,7 @@ export interface MasterOptions {
   readonly pageProvider?: PageProvider | undefined;
 }
 
-const ENDPOINTS = [routes.indexRoute, ...STATUS_ROUTES, routes.openapiRoute];
+const ENDPOINTS = [routes.indexRoute, ...STATUS_ROUTES, routes.openapiRoute, routes.referenceRoute];
 
 /**
  * Makes the session master. Serve `app.fetch(request, { remote })`, or call `app.request(path, init, { remote })`.
@@ -103,6 +104,7 @@ const ENDPOINTS = [routes.indexRoute, ...STATUS_ROUTES, routes.openapiRoute];
  * | `GET /healthz`, `GET /readyz` | whether it runs, whether it can work |
  * | `GET /metrics` | Prometheus' text format |
  * | `GET /openapi.json` | all of this, from the schemas that check the input |
+ * | `GET /docs` | the same as a page |
  *
  * Errors are problem details (RFC 9457).
  *
@@ -143,14 +145,17 @@ export function createMasterApp(options: MasterOptions): OpenAPIHono<MasterEnv> 
   const issuer = new TokenIssuer({ ...options, ...store && { store } });
   const managed: { readonly method: string; readonly path: string; readonly summary?: string }[] = [];
   const own = management === undefined ? [tokensRoute] : [tokensRoute, ownTokensRoute];
+  const tokenPaths = [tokensRoute.path, ownTokensRoute.path];
   const app = createBaseApp({
     ...{ clock, log, metrics },
     elsewhere: "GET / names those that there are",
     answered: (route, status) => metrics.masterRequest(route, status),
     routeOf: (path) => label(path),
     ...options.tracer === undefined ? {} : { tracer: options.tracer },
-    defaultHook: (result) => {
-      if (!result.success) throw schemaProblem(CANNOT_ISSUE, result.error);
+    defaultHook: (result, c) => {
+      if (result.success) return;
+      const issues = tokenPaths.some((path) => c.req.path.endsWith(path));
+      throw schemaProblem(issues ? CANNOT_ISSUE : "Cannot use request", result.error);
     },
   });
 
@@ -220,6 +225,15 @@ export function createMasterApp(options: MasterOptions): OpenAPIHono<MasterEnv> 
   addStatusRoutes(app, { metrics, ready });
   let document: ReturnType<typeof openApiDocument> | undefined;
   app.openapi(routes.openapiRoute, (c) => c.json(document ??= openApiDocument(app), 200));
+  let reference: Promise<string> | undefined;
+  app.openapi(routes.referenceRoute, async (c) => {
+    reference ??= renderReference((document ??= openApiDocument(app)) as unknown as ReferenceDocument);
+    const headers = {
+      "Content-Type": "text/html; charset=utf-8",
+      "Content-Security-Policy": REFERENCE_POLICY,
+    };
+    return c.body(await reference, 200, headers) as never;
+  });
 
   addOtherMethods(app, [...endpoints, ...pages]);
 

@@ -22,6 +22,19 @@ export const CHANGES_POLL_MS = 300;
 /** How often the master forgets what is over. */
 export const SWEEP_INTERVAL_MS = 10 * 60_000;
 
+/** Messages to webhooks stay in their log for this long. */
+export const DELIVERIES_KEPT_MS = 7 * 24 * 3_600_000;
+/** Entries of a log that are forgotten at a time; others that write wait no longer than for those. */
+export const FORGOTTEN_AT_ONCE_MAX = 1_000;
+/** Pause between two of those times. */
+const FORGET_PAUSE_MS = 100;
+
+/** How long logs are kept; for ever where nothing is said. */
+export interface Retention {
+  readonly auditMs?: number;
+  readonly usageMs?: number;
+}
+
 /** Hears what edges must know. */
 export type EdgeListener = (message: EdgeMessage) => void;
 
@@ -31,6 +44,8 @@ export interface EdgeHubOptions {
   readonly keys: KeyRing;
   readonly clock: Clock;
   readonly log: Logger;
+  /** How long logs are kept; for ever when absent. */
+  readonly retention?: Retention;
 }
 
 /** See the module. */
@@ -44,6 +59,7 @@ export class EdgeHub {
   #again = false;
   #poll: Timer | undefined;
   #sweep: Timer | undefined;
+  #pause: Timer | undefined;
   readonly #closing = new AbortController();
 
   constructor(options: EdgeHubOptions) {
@@ -56,6 +72,7 @@ export class EdgeHub {
     this.#seen = await store.lastChange();
     keys.update(await store.fernetKeys());
     await store.sweep(this.#options.clock.wallMs());
+    void this.#forget();
     if (store.kind === "postgres") this.#pollLater();
     this.#sweepLater();
   }
@@ -125,6 +142,7 @@ export class EdgeHub {
     this.#closing.abort();
     this.#poll?.cancel();
     this.#sweep?.cancel();
+    this.#pause?.cancel();
     this.#listeners.clear();
   }
 
@@ -169,10 +187,28 @@ export class EdgeHub {
     });
   }
 
+  /** Forgets what is older than it is kept, a little at a time. */
+  async #forget(): Promise<void> {
+    const { store, clock, log, retention: { auditMs, usageMs } = {} } = this.#options;
+    const nowMs = clock.wallMs();
+    const before = {
+      ...auditMs === undefined ? {} : { auditMs: nowMs - auditMs },
+      ...usageMs === undefined ? {} : { usageDay: dayOf(nowMs - usageMs) },
+      deliveriesMs: nowMs - DELIVERIES_KEPT_MS,
+    };
+    try {
+      while (!this.closing.aborted && await store.forget(before, FORGOTTEN_AT_ONCE_MAX)) {
+        await new Promise<void>((resolve) => this.#pause = clock.after(FORGET_PAUSE_MS, resolve));
+      }
+    } catch (error) {
+      if (!this.closing.aborted) log.warn({ error: errorMessage(error) }, "Cannot forget what is old");
+    }
+  }
+
   #sweepLater(): void {
     const { store, clock, log } = this.#options;
     this.#sweep = clock.after(SWEEP_INTERVAL_MS, () => {
-      store.sweep(clock.wallMs()).catch((error) =>
+      store.sweep(clock.wallMs()).then(() => this.#forget()).catch((error) =>
         log.warn({ error: errorMessage(error) }, "Cannot sweep the store")
       );
       if (!this.closing.aborted) this.#sweepLater();

@@ -173,6 +173,18 @@ export const metricsRoute = createRoute({
   },
 });
 
+/** GET /docs */
+export const referenceRoute = createRoute({
+  method: "get",
+  path: "/docs",
+  operationId: "reference",
+  summary: "This description as a page",
+  responses: {
+    200: { description: "HTML", content: { "text/html": { schema: z.string() } } },
+    500: failed,
+  },
+});
+
 /** GET /openapi.json */
 export const openapiRoute = createRoute({
   method: "get",

@@ -702,6 +702,23 @@ export function creditSuite(what: string, make: (options?: LoneOptions) => Lone)
       assert.deepEqual([recorder.closes, lone.session.streams], [1, 0]);
     });
 
+    it("a released stream whose bytes move is looked at again, every HALF_CLOSE_GRACE_MS", () => {
+      const lone = started();
+      const { id, stream, recorder } = lone.opens();
+      stream.write(pattern(CREDIT_STREAM_FIRST_BYTES + 100, 1));
+      stream.release();
+      lone.settle();
+      lone.advance(HALF_CLOSE_GRACE_MS - 1);
+      lone.credit(id, 10);
+      lone.heard();
+      lone.advance(HALF_CLOSE_GRACE_MS);
+      assert.equal(recorder.closes, 0);
+      lone.advance(1);
+      lone.settle();
+      lone.only(RESET);
+      assert.equal(recorder.closes, 1);
+    });
+
     it("a stream that is given up unattached is forgotten all the same", () => {
       for (const how of ["abort", "release"] as const) {
         const lone = started();

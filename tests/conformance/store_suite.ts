@@ -379,6 +379,34 @@ export function storeSuite(open: () => Promise<Store>, skip: string | false = fa
     assert.equal((await store.usage({ from: "2026-11-01", to: "2026-11-30" }))[0]?.name, "a");
   });
 
+  test("forgets the oldest of its logs, a bounded number at a time, and nothing younger", async (store) => {
+    for (let i = 0; i < 5; i++) {
+      await store.addChange({ kind: "keys" }, entry("key.added", `k${i}`, { atMs: NOW_MS + i }));
+    }
+    const usage = ["2026-11-26", "2026-11-27", "2026-11-28"].flatMap((day) =>
+      ["a", "b"].map((agent) => ({
+        ...{ agent, day, tenant: "default", bytesToAgent: 1, bytesToVisitor: 1, streams: 1, connectedMs: 1 },
+      }))
+    );
+    await store.applyReport(report(1, { usage }), NOW_MS);
+    const left = async () => ({
+      audit: (await store.audit({ limit: 9 })).items.map(({ subject }) => subject),
+      usage: (await store.usage({ from: "2026-01-01", to: "2026-12-31" })).map(({ agent, day }) =>
+        agent + day.slice(8)
+      ),
+    });
+    const all = await left();
+    assert.equal(await store.forget({}, 2), false);
+    assert.deepEqual(await left(), all);
+    const before = { auditMs: NOW_MS + 3, usageDay: "2026-11-28" };
+    assert.equal(await store.forget(before, 2), true);
+    assert.deepEqual((await left()).audit, ["k4", "k3", "k2"]);
+    assert.equal((await left()).usage.length, 4);
+    while (await store.forget(before, 2)) { /* there is more */ }
+    assert.deepEqual(await left(), { audit: ["k4", "k3"], usage: ["a28", "b28"] });
+    assert.equal(await store.forget(before, 2), false);
+  });
+
   test("adds up what there is now, and what was moved since a day", async (store) => {
     const nothing = { agents: 0, online: 0, sessions: 0, streams: 0, bytesToAgent: 0, bytesToVisitor: 0 };
     assert.deepEqual(await store.totals({ from: "2026-11-27" }), nothing);

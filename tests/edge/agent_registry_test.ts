@@ -94,7 +94,7 @@ function bench(options: { cluster?: { last: boolean }; tunnels?: EdgeTunnels } =
     return { token: new TextEncoder().encode(token), claims };
   };
   return {
-    ...{ clock, registry, admission, token, lines, claims, released },
+    ...{ clock, ring, registry, admission, token, lines, claims, released },
     counted: () => counted.splice(0),
     /** An agent whose session stands. */
     opens: (hostname: string, more: Partial<TokenClaims> = {}, ttlSeconds?: number) => {
@@ -126,6 +126,21 @@ describe("AgentRegistry: tokens", () => {
     assert.equal((admission.openToken(bytes) as TokenClaims).hostname, claims.hostname);
     clock.run(1_000);
     assert.equal(codeOf(() => admission.openToken(bytes)), "token_expired");
+  });
+
+  it("authorize() refuses an aes-gcm token of before the edge's start over SniTun, and none over others", () => {
+    const { registry, ring, clock } = bench();
+    const codeFor = (transport: string, agoMs: number) => {
+      const { token, claims } = createToken(ring, {
+        hostname: "a.test",
+        ttlSeconds: 3_600,
+        nowMs: clock.wallMs() - agoMs,
+      });
+      const opened = { token: new TextEncoder().encode(token), claims };
+      return codeOf(() => registry.admission(transport).authorize(opened, REMOTE));
+    };
+    assert.deepEqual([codeFor("snitun", 0), codeFor("snitun", 1_000)], ["none", "token_stale"]);
+    assert.equal(codeFor("sealed", 1_000), "none");
   });
 
   it("sweep() ends sessions whose token has expired, and no others", () => {

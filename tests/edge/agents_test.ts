@@ -279,7 +279,7 @@ describe("edge: sessions", () => {
     await test.assertNothingLeft();
   });
 
-  it("may have at most `throttling` large frames a second", async () => {
+  it("may have at most `throttling` large frames a second", { timeout: 60_000 }, async () => {
     const arrivedWithin = async (throttling: number | undefined, ms: number) => {
       const test = await TestEdge.start({ transports: transportsOf({ snitun: { throttling } }) });
       const agent = await test.connect();

@@ -55,6 +55,7 @@ describe("GET /openapi.json", () => {
     );
     assert.deepEqual(operations.sort(), [
       "get /",
+      "get /docs",
       "get /healthz",
       "get /metrics",
       "get /openapi.json",
@@ -64,7 +65,7 @@ describe("GET /openapi.json", () => {
     const ids = Object.values(paths).flatMap((methods) =>
       Object.values(methods).map((one) => one.operationId)
     );
-    assert.equal(new Set(ids).size, 6);
+    assert.equal(new Set(ids).size, 7);
   });
 
   it("refers only to what it has", async () => {

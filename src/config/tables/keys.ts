@@ -142,6 +142,22 @@ export const KEYS = {
     commands: MASTERS,
     schema: value.count("requests", 1, 1_000_000),
   }),
+  auditRetention: optional({
+    flag: "audit-retention",
+    placeholder: "TIME",
+    description: "How long the session master keeps its audit log, such as 365d. Default: for ever.",
+    commands: MASTERS,
+    schema: value.duration(24 * 3_600_000, 100 * 366 * 24 * 3_600_000),
+  }),
+  usageRetention: optional({
+    flag: "usage-retention",
+    placeholder: "TIME",
+    description:
+      "How long it keeps each agent's usage by day, such as 400d; at least 62d, so that no month's limit forgets its " +
+      "bytes. Default: for ever.",
+    commands: MASTERS,
+    schema: value.duration(62 * 24 * 3_600_000, 100 * 366 * 24 * 3_600_000),
+  }),
   webhookNetworks: setting({
     flag: "webhook-networks",
     placeholder: "CIDR",

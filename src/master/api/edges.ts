@@ -68,6 +68,7 @@ export function addEdgesApi(app: OpenAPIHono<MasterEnv>, parts: EdgesApiParts) {
         since: z.coerce.number({ error: "must be a whole number" }).int().min(0).optional()
           .openapi({
             type: "integer",
+            minimum: 0,
             description: "The number of the last change that the edge has heard of",
           }),
       }),

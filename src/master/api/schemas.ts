@@ -53,6 +53,10 @@ const NetworkSchema = z.string({ error: "must be a string" }).superRefine((text,
     const why = errorMessage(error).replace(/^Cannot parse network: /, "");
     context.addIssue({ code: "custom", message: `is no network: ${why}` });
   }
+}).openapi({
+  // What can't be said here: no bits behind the prefix.
+  pattern: "^[0-9A-Fa-f:.]{2,45}(/[0-9]{1,3})?$",
+  format: "cidr",
 });
 
 const networks = (description: string) =>
@@ -190,6 +194,7 @@ export const EnrolmentSchema = z.strictObject({
   })
     .refine(isAgentPublicKey, { error: "is no public key of Ed25519" })
     .openapi({
+      format: "ed25519-public-key",
       description: "The public half of the agent's key pair: Ed25519, 32 bytes in base64url",
       example: "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo",
     }),
@@ -336,6 +341,9 @@ export const pageQuery = {
     error: `must be at most ${PAGE_MAX}`,
   }).default(PAGE_DEFAULT).openapi({
     type: "integer",
+    minimum: 1,
+    maximum: PAGE_MAX,
+    default: PAGE_DEFAULT,
     description: "Entries of the page",
     example: PAGE_DEFAULT,
   }),

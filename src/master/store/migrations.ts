@@ -13,6 +13,7 @@ export function migrations(kind: StoreKind): MigrationProvider {
   const steps: Record<string, Migration> = {
     "0001_first": { up: (db) => first(db, kind) },
     "0002_webhooks": { up: (db) => webhooks(db, kind) },
+    "0003_retention": { up: (db) => retention(db, kind) },
   };
   return { getMigrations: () => Promise.resolve(steps) };
 }
@@ -114,6 +115,30 @@ async function webhooks(db: Kysely<any>, kind: StoreKind): Promise<void> {
       primary key (agent, name))`,
     `create index certificates_to_warn_of on certificates (warn_at) where warn_at is not null`,
     `create table told (id text primary key, at bigint not null)`,
+  ];
+  for (const statement of statements) await sql.raw(statement).execute(db);
+}
+
+/** The audit log may be forgotten up to the time that was set for it, and is append only behind that. */
+// deno-lint-ignore no-explicit-any -- as above
+async function retention(db: Kysely<any>, kind: StoreKind): Promise<void> {
+  const why = "the audit log is append only";
+  const until = "(select coalesce(max(audit_before), 0) from retention)";
+  const statements = [
+    `create table retention (id bigint primary key, audit_before bigint not null)`,
+    ...kind === "sqlite"
+      ? [
+        `drop trigger audit_no_delete`,
+        `create trigger audit_no_delete before delete on audit when old.at >= ${until}
+          begin select raise(abort, '${why}'); end`,
+      ]
+      : [
+        `create or replace function audit_append_only() returns trigger language plpgsql as
+          $$ begin
+            if tg_op = 'DELETE' and old.at < ${until} then return old; end if;
+            raise exception '${why}';
+          end $$`,
+      ],
   ];
   for (const statement of statements) await sql.raw(statement).execute(db);
 }

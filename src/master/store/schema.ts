@@ -119,6 +119,8 @@ export interface Tables {
   presence: { agent: string; tenant: string; hostname: string; gone_at: number | null };
   /** `warn_at` is null once webhooks have been told. */
   certificates: { agent: string; name: string; names: string; expires_at: number; warn_at: number | null };
+  /** One row: the audit log may be forgotten up to this time. */
+  retention: { id: number; audit_before: number };
   /** Events that are told of once, such as a month's quota. */
   told: { id: string; at: number };
 }

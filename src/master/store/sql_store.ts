@@ -33,6 +33,7 @@ import {
   type DeliveryOutcome,
   type DeliveryQuery,
   type Enrolment,
+  type ForgetBefore,
   type KeptAnswer,
   ownerOf,
   type Page,
@@ -61,8 +62,6 @@ import {
 export const CHANGES_KEPT_MS = 24 * 3_600_000;
 /** An edge that hasn't been heard of for this long is gone, and its sessions with it. */
 export const EDGE_FORGOTTEN_MS = 24 * 3_600_000;
-/** Messages to webhooks stay in the log for this long. */
-export const DELIVERIES_KEPT_MS = 7 * 24 * 3_600_000;
 /** The protocol version of a session that has none. */
 const NO_VERSION = -1;
 /** Names in one query; SQLite and PostgreSQL bound the number of parameters. */
@@ -681,8 +680,35 @@ class SqlStore implements Store {
         );
       }
       await tx.deleteFrom("told").where("at", "<", nowMs - TOLD_KEPT_MS).execute();
-      await tx.deleteFrom("deliveries").where("created_at", "<", nowMs - DELIVERIES_KEPT_MS)
-        .where("next_at", "is", null).execute();
+    });
+  }
+
+  forget({ auditMs, usageDay, deliveriesMs }: ForgetBefore, max: number): Promise<boolean> {
+    return this.#write(async (tx) => {
+      const counts: number[] = [];
+      if (auditMs !== undefined) {
+        await tx.insertInto("retention").values({ id: 1, audit_before: auditMs })
+          .onConflict((conflict) => conflict.column("id").doUpdateSet({ audit_before: auditMs })).execute();
+        // In the order of the log: what is old is at its beginning, so no index of times is needed.
+        const oldest = await tx.selectFrom("audit").select(["seq", "at"]).orderBy("seq").limit(max).execute();
+        const last = oldest[oldest.findIndex(({ at }) => at >= auditMs) - 1] ?? oldest.at(-1);
+        if (last !== undefined && last.at < auditMs) {
+          const done = await tx.deleteFrom("audit").where("seq", "<=", last.seq).executeTakeFirst();
+          counts.push(Number(done.numDeletedRows));
+        }
+      }
+      if (usageDay !== undefined) {
+        const done = await sql`delete from usage where (agent, day) in
+          (select agent, day from usage where day < ${usageDay} order by day limit ${max})`.execute(tx);
+        counts.push(Number(done.numAffectedRows ?? 0));
+      }
+      if (deliveriesMs !== undefined) {
+        const done = await sql`delete from deliveries where seq in
+          (select seq from deliveries where created_at < ${deliveriesMs} and next_at is null
+            order by created_at limit ${max})`.execute(tx);
+        counts.push(Number(done.numAffectedRows ?? 0));
+      }
+      return counts.some((count) => count >= max);
     });
   }
 

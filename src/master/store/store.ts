@@ -117,6 +117,15 @@ export interface KeptAnswer {
   readonly body: string;
 }
 
+/** What may be forgotten: what is older. What is absent is kept. */
+export interface ForgetBefore {
+  readonly auditMs?: number;
+  /** Days before this one, `2026-11-27`. */
+  readonly usageDay?: string;
+  /** Messages to webhooks that don't wait any more. */
+  readonly deliveriesMs?: number;
+}
+
 /** What becomes of an attempt to enrol. */
 export type Enrolment =
   | { readonly agent: Agent }
@@ -234,6 +243,11 @@ export interface Store {
 
   /** Forgets what is over: numbers, codes, answers, changes, edges that haven't been heard of. */
   sweep(nowMs: number): Promise<void>;
+  /**
+   * Forgets the oldest entries of each log, at most `max` of each, so that nobody waits for it long; says whether there
+   * are more.
+   */
+  forget(before: ForgetBefore, max: number): Promise<boolean>;
   /** Whether the database answers. */
   ping(): Promise<void>;
   /** Writes a consistent copy to a new file. Rejects with `not_supported` on PostgreSQL. */

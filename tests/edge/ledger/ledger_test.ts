@@ -272,6 +272,8 @@ describe("EdgeLedger: hear()", () => {
   it("seq is the largest number heard; a list of all begins it anew", () => {
     const { ledger } = bench();
     assert.equal(ledger.seq, undefined);
+    ledger.hear({ kind: "keys", seq: 0, keys: [] });
+    assert.equal(ledger.seq, 0);
     ledger.hear({ kind: "keys", seq: 5, keys: [] });
     ledger.hear({ kind: "keys", seq: 3, keys: [] });
     assert.equal(ledger.seq, 5);

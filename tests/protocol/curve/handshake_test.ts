@@ -71,6 +71,20 @@ describe("cookies before state", () => {
     assert.ok(memory() - before < 64e6, `${memory() - before} bytes more`);
   });
 
+  it("connects where a side takes datagrams of 1,088 bytes alone", async () => {
+    const options = { maxDatagramBytes: 1_088 };
+    const { net } = await stage({ options });
+    let largest = 0;
+    net.watch = ({ data }) => {
+      largest = Math.max(largest, data.length);
+      return true;
+    };
+    const client = await connect(net, crypto, { options });
+    assert.ok(client.link.connection.admitted);
+    net.clock.run(60_000);
+    assert.equal(largest, 1_088);
+  });
+
   it("1: HELLOs that are too short, too long or of another version get no answer", async () => {
     const { net, server } = await stage();
     const good: Bytes = new Uint8Array(HELLO_BYTES);
@@ -84,6 +98,21 @@ describe("cookies before state", () => {
       net.inject({ data, from: STRANGER, to: SERVER });
     }
     assert.equal(server.listener.stats.strays, 4);
+  });
+
+  it("1: a READY whose key is of low order is passed over, and the genuine one taken", async () => {
+    const { net } = await stage();
+    let forged = 0;
+    net.watch = (datagram) => {
+      if (packetType(datagram.data) === PacketType.ready && forged++ === 0) {
+        const data = datagram.data.slice();
+        data.fill(0, 36, 68);
+        net.inject({ ...datagram, data });
+      }
+      return true;
+    };
+    const client = await connect(net, crypto);
+    assert.deepEqual([forged > 0, client.link.connection.admitted], [true, true]);
   });
 
   it("2: an INIT with a forged or foreign cookie is dropped without an answer", async () => {

@@ -120,6 +120,20 @@ describe("Heartbeat: silence", () => {
     assert.equal(until(200_000), "pong_missing at 115000");
   });
 
+  it("hold() of a side that reads, or that holds already, is no life", () => {
+    const { heartbeat, until } = bench();
+    until(10_000);
+    heartbeat.hold(false);
+    assert.equal(until(200_000), "pong_missing at 15000");
+    const other = bench();
+    other.heartbeat.hold(true);
+    other.until(10_000);
+    other.heartbeat.hold(false);
+    other.until(20_000);
+    other.heartbeat.hold(false);
+    assert.equal(other.until(200_000), "pong_missing at 25000");
+  });
+
   it("unblocked() is life: the peer's system has taken bytes", () => {
     const { heartbeat, until } = bench();
     heartbeat.said(false);

@@ -11,6 +11,7 @@ import {
   readRequestHead,
   readResponseHead,
   writeRequestHead,
+  writeResponseHead,
 } from "../../../src/wire/http1/head.ts";
 import { seedOf } from "../../support/seeded.ts";
 
@@ -103,6 +104,22 @@ describe("fields", () => {
     assert.equal(upgradeOf([["upgrade", "websocket"]]), undefined);
   });
 
+  it("of an answer stand behind its status and the phrase that goes with it", () => {
+    const phrases: [number, string][] = [
+      ...[[100, "Continue"], [101, "Switching Protocols"], [200, "OK"], [204, "No Content"]] as const,
+      ...[[304, "Not Modified"], [400, "Bad Request"], [404, "Not Found"], [
+        421,
+        "Misdirected Request",
+      ]] as const,
+      ...[[431, "Request Header Fields Too Large"], [502, "Bad Gateway"], [504, "Gateway Timeout"]] as const,
+      [299, ""],
+    ].map(([status, phrase]) => [Number(status), String(phrase)]);
+    for (const [status, phrase] of phrases) {
+      const head = Buffer.from(writeResponseHead(status, [["x", "y"]])).toString("latin1");
+      assert.equal(head, `HTTP/1.1 ${status} ${phrase}\r\nx: y\r\n\r\n`);
+    }
+  });
+
   it("are written so that they are read again", () => {
     const head = writeRequestHead("GET", "/", [["host", "a"], ["x", "\xe4"]]);
     const outcome = readRequestHead(head);
@@ -166,7 +183,10 @@ describe("a body", () => {
 
   const push = (reader: BodyReader, text: string) => {
     let got = "";
-    const own = reader.push(bytes(text), (piece) => got += Buffer.from(piece).toString("latin1"));
+    const own = reader.push(bytes(text), (piece) => {
+      assert.notEqual(piece.length, 0);
+      got += Buffer.from(piece).toString("latin1");
+    });
     return [own, got, reader.done];
   };
 

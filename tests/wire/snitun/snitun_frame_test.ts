@@ -55,6 +55,13 @@ describe("SniTun frames", () => {
     });
   }
 
+  it("encodeCaller() puts the address into the header before version 2, and into the payload from then on", () => {
+    for (const version of [0, 1, 2]) {
+      const { extra, payload } = frame.encodeCaller(version, "192.0.2.1", zeros);
+      assert.deepEqual([extra?.length, payload?.length], version < 2 ? [11, undefined] : [undefined, 16]);
+    }
+  });
+
   it("carry sizes of 32 bits", () => {
     const header = new Uint8Array(32);
     for (const size of [0, 1, 255, 256, 65_535, 0x7fffffff, 0x80000000, 0xffffffff]) {

@@ -179,4 +179,22 @@ describe("sodium-tcp PDUs", () => {
     }
     assert.equal(printableText(encodeReceived(131_070)), "DATA OK: RECEIVED 131070 BYTES");
   });
+
+  // Least and most bytes of each type's body.
+  const sizes: [PduType, number, number][] = [
+    [PduType.Data, 0, PIPE_BODY_MAX_BYTES],
+    [PduType.Upgrade, 9, 9],
+    [PduType.Upgraded, 4, 4],
+    [PduType.Taken, 8, 8],
+    [PduType.End, 8, 8],
+    [PduType.Done, 8, 8],
+  ];
+  for (const [type, least, most] of sizes) {
+    it(`takes bodies of ${least} to ${most} bytes of type ${type}`, () => {
+      const code = (size: number) => codeOf(() => parseHeader(header(type, size)));
+      assert.deepEqual([code(least), code(most)], ["none", "none"]);
+      assert.notEqual(code(most + 1), "none");
+      assert.equal(code(Math.max(0, least - 1)), least === 0 ? "none" : "frame_invalid");
+    });
+  }
 });

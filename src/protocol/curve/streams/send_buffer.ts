@@ -109,9 +109,7 @@ export class SendBuffer {
   /** `[offset, offset + length)` was in a packet that is given up: what isn't acknowledged must go again. */
   lost(offset: number, length: number): void {
     const end = offset + length;
-    const start = Math.max(offset, this.#base);
-    if (start >= end) return;
-    this.#lost.add(start, end);
+    this.#lost.add(Math.max(offset, this.#base), end);
     for (let i = 0; i < this.#acked.size && this.#acked.start(i) < end; i++) {
       this.#lost.remove(this.#acked.start(i), this.#acked.end(i));
     }

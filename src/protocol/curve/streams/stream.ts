@@ -368,8 +368,8 @@ export class CurveStream implements ByteStream {
   }
 
   #credit(bytes: number): void {
-    if (this.#counted) this.#host.consumed(bytes);
-    else return;
+    if (!this.#counted) return;
+    this.#host.consumed(bytes);
     const window = this.#limits.windowBytes;
     if (this.#finalOffset < 0 && this.#receiveLimit - this.#in.offset <= window / 2) {
       this.#receiveLimit = this.#in.offset + window;

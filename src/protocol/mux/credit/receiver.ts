@@ -67,10 +67,7 @@ export class CreditReceiver<Stream> {
     const body = this.#begin(header);
     const bodyAt = at + CREDIT_HEADER_BYTES;
     if (body === 0) return bodyAt;
-    if (chunk.length - bodyAt < body) {
-      this.#needed = CREDIT_HEADER_BYTES + body;
-      return this.#part(chunk, at);
-    }
+    if (chunk.length - bodyAt < body) return this.#part(chunk, at);
     this.#sink.frame(header[0]!, creditFrameStream(header), chunk.subarray(bodyAt, bodyAt + body));
     return bodyAt + body;
   }

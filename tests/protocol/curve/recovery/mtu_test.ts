@@ -96,6 +96,9 @@ describe("MtuSearch", () => {
     assert.equal(mtu.probe(0), 1_432);
     mtu.acked(20_000);
     assert.equal(mtu.probe(0), 0);
+    const small = new MtuSearch(1_452);
+    small.acked(1_100);
+    assert.equal(small.probe(0), 1_232);
   });
 
   it("fall() goes back to the base size once, and waits a minute before it searches again", () => {

@@ -242,6 +242,17 @@ describe("StreamSet: sending", () => {
     assert.deepEqual([stream.bufferedBytes, other.stream.bufferedBytes], [0, 0]);
   });
 
+  it("what the peer says on the control stream gives it no credit", () => {
+    const bench = new Bench();
+    const recorder = new Recorder();
+    bench.set.control.attach(recorder);
+    for (let at = 0; at < CONTROL_STREAM_BYTES; at += 1_000) {
+      bench.peer(0, at, Math.min(1_000, CONTROL_STREAM_BYTES - at));
+    }
+    assert.equal(recorder.byteLength, CONTROL_STREAM_BYTES);
+    assert.deepEqual(bench.drain().frames, []);
+  });
+
   it("stream 0 has credit of its own and none of the connection's", () => {
     const bench = new Bench();
     bench.set.control.write(pattern(CONTROL_STREAM_BYTES, 1));

@@ -102,6 +102,21 @@ describe("Flight", () => {
     assert.equal(flight.full, true);
   });
 
+  it("takes a pong for fewer bytes than the first mark's for what it says, and measures nothing", () => {
+    const flight = new Flight();
+    let id: Bytes | undefined;
+    while (id === undefined) {
+      flight.sent(10_000);
+      if (flight.markDue) id = flight.mark(0, prefix);
+    }
+    const { windowBytes } = flight;
+    const early = id.slice();
+    new DataView(early.buffer).setFloat64(8, 1);
+    assert.equal(flight.pong(early, 1), true);
+    assert.equal(flight.windowBytes, windowBytes);
+    assert.equal(flight.pong(id, 2), true, "the mark itself is still awaited");
+  });
+
   it("lets a session go on with a peer that answers no ping", () => {
     const world = new World();
     const reader = new Recorder();

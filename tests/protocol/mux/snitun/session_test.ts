@@ -154,6 +154,39 @@ describe("streams", () => {
     assert.equal(world.edge.mux.streams + world.agent.mux.streams, 0);
   });
 
+  it("may be opened by the thousand in one turn: their frames go out in several writes", () => {
+    for (const protocolVersion of [1, 2] as const) {
+      const world = new World({ protocolVersion, windowBytes: 4_000_000 });
+      for (let i = 0; i < STREAMS_PER_SESSION_MAX; i++) world.edge.mux.open(V4).attach(new Recorder());
+      world.settle();
+      assert.equal(world.edge.endedWith, undefined);
+      assert.equal(world.agent.streams.length, STREAMS_PER_SESSION_MAX);
+    }
+  });
+
+  it("are told to the owner once when they are over, however they end", () => {
+    const ends: [string, (sides: ReturnType<typeof open>) => void][] = [
+      ["by both sides", ({ edge, agent }) => {
+        edge.closeWrite();
+        agent!.closeWrite();
+      }],
+      ["by abort()", ({ edge }) => edge.abort()],
+      ["by release() of both", ({ edge, agent }) => {
+        edge.release();
+        agent!.release();
+      }],
+    ];
+    for (const [name, end] of ends) {
+      const sides = open();
+      end(sides);
+      sides.world.settle();
+      sides.world.advance(3 * HALF_CLOSE_GRACE_MS);
+      const { edge, agent } = sides.world;
+      assert.deepEqual([edge.closedStreams, agent.closedStreams], [[sides.edge], [sides.agent]], name);
+      assert.deepEqual([edge.mux.streams, agent.mux.streams], [0, 0], name);
+    }
+  });
+
   it("drop what is queued when aborted, and tell the peer", () => {
     const { world, visitor, endpoint, edge } = open({ windowBytes: 1000 });
     edge.write(pattern(100_000, 1));
@@ -418,6 +451,21 @@ describe("flow control", () => {
       world.settle();
     }
     assert.equal(visitor.byteLength, 30 * 20_000 + 100 * 500);
+  });
+
+  it("sends what was written while the connection was full, of any size", () => {
+    for (const size of [1, 2_047, 2_048, 2_049, 65_536, 65_537, 200_000]) {
+      const { world, endpoint, edge } = open();
+      world.edge.mux.turn();
+      world.edge.blocked = true;
+      edge.write(pattern(size, 1));
+      world.settle();
+      world.edge.blocked = false;
+      world.edge.mux.writable();
+      world.settle();
+      assert.equal(endpoint.byteLength, size);
+      assert.equal(world.edge.endedWith, undefined);
+    }
   });
 
   it("serves streams in turn: a bulk transfer doesn't delay its neighbour by more than a write", () => {

@@ -1,0 +1,324 @@
+/**
+ * The reference of the HTTP API as a page, made from its OpenAPI document: the same endpoints, schemas and words, without
+ * a script and without anything from elsewhere.
+ *
+ * @module
+ */
+import { createHash } from "node:crypto";
+import { html, raw } from "hono/html";
+
+type Html = ReturnType<typeof html>;
+
+/** A schema of the document, as far as the page shows it. */
+interface Schema {
+  readonly $ref?: string;
+  readonly type?: string | readonly string[];
+  readonly description?: string;
+  readonly properties?: Readonly<Record<string, Schema>>;
+  readonly required?: readonly string[];
+  readonly additionalProperties?: boolean | Schema;
+  readonly items?: Schema;
+  readonly enum?: readonly unknown[];
+  readonly const?: unknown;
+  readonly anyOf?: readonly Schema[];
+  readonly oneOf?: readonly Schema[];
+  readonly allOf?: readonly Schema[];
+  readonly format?: string;
+  readonly pattern?: string;
+  readonly default?: unknown;
+  readonly example?: unknown;
+  readonly minimum?: number;
+  readonly maximum?: number;
+  readonly minLength?: number;
+  readonly maxLength?: number;
+  readonly minItems?: number;
+  readonly maxItems?: number;
+}
+
+interface Parameter {
+  readonly name: string;
+  readonly in: string;
+  readonly required?: boolean;
+  readonly description?: string;
+  readonly schema?: Schema;
+}
+
+type Content = Readonly<Record<string, { readonly schema?: Schema }>>;
+
+interface Operation {
+  readonly operationId: string;
+  readonly summary?: string;
+  readonly description?: string;
+  readonly security?: readonly unknown[];
+  readonly parameters?: readonly Parameter[];
+  readonly requestBody?: { readonly required?: boolean; readonly content: Content };
+  readonly responses: Readonly<
+    Record<string, {
+      readonly description?: string;
+      readonly headers?: Readonly<Record<string, { readonly description?: string }>>;
+      readonly content?: Content;
+    }>
+  >;
+}
+
+/** The parts of an OpenAPI document that the page shows. */
+export interface ReferenceDocument {
+  readonly info: { readonly title: string; readonly version: string; readonly description?: string };
+  readonly paths: Readonly<Record<string, Readonly<Record<string, Operation>>>>;
+  readonly components?: { readonly schemas?: Readonly<Record<string, Schema>> };
+}
+
+const OWN_STYLE = `
+:root {
+  color-scheme: light dark;
+  --back: #fff; --raised: #f3f5f7; --text: #1b1f24; --faint: #57606a; --line: #d0d7de; --accent: #0a58ca;
+}
+@media (prefers-color-scheme: dark) {
+  :root { --back: #14171a; --raised: #1e2328; --text: #e6e9ec; --faint: #a3adb8; --line: #3a424b; --accent: #7ab0ff; }
+}
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--back); color: var(--text); font: 1rem/1.5 system-ui, sans-serif; }
+a { color: var(--accent); }
+:focus-visible { outline: 3px solid var(--accent); outline-offset: 2px; }
+.skip { position: absolute; left: -100vw; }
+.skip:focus { left: .5rem; top: .5rem; background: var(--back); padding: .5rem; }
+header { background: var(--raised); border-bottom: 1px solid var(--line); }
+.bar, main { max-width: 72rem; margin: 0 auto; padding: .75rem 1rem; }
+.bar { display: flex; flex-wrap: wrap; gap: .5rem 1.5rem; align-items: center; }
+.brand { font-weight: 700; }
+nav { flex: 1 1 16rem; }
+nav ul { display: flex; flex-wrap: wrap; gap: .25rem 1rem; list-style: none; margin: 0; padding: 0; }
+h1 { font-size: 1.5rem; margin: .5rem 0 1rem; }
+h2 { font-size: 1.15rem; margin: 1.5rem 0 .5rem; border-top: 1px solid var(--line); padding-top: 1rem; }
+h3 { font-size: 1rem; margin: 1.75rem 0 .25rem; overflow-wrap: anywhere; }
+h4 { font-size: .95rem; color: var(--faint); margin: 1rem 0 .25rem; }
+.method { display: inline-block; min-width: 4.5rem; color: var(--accent); font-family: ui-monospace, monospace; }
+.contents { columns: 18rem; padding-left: 1.25rem; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; width: 100%; }
+th, td { text-align: left; padding: .45rem .75rem .45rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
+th { font-weight: 600; color: var(--faint); white-space: nowrap; }
+td { overflow-wrap: anywhere; min-width: 5rem; }
+code { font-family: ui-monospace, monospace; font-size: .9rem; }
+`;
+
+/** What the browser may do with the page: show it, with its own style. */
+export const REFERENCE_POLICY =
+  "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; " +
+  `style-src 'sha256-${createHash("sha256").update(OWN_STYLE).digest("base64")}'`;
+
+/** The page. */
+export async function renderReference(document: ReferenceDocument): Promise<string> {
+  const { info, paths, components } = document;
+  const operations = Object.entries(paths).flatMap(([path, methods]) =>
+    Object.entries(methods).map(([method, operation]) => ({
+      path,
+      method: method.toUpperCase(),
+      ...operation,
+    }))
+  );
+  const schemas = Object.entries(components?.schemas ?? {});
+  return String(
+    await html`
+      <!doctype html>
+      <html lang="en">
+        <head>
+          <meta charset="utf-8">
+          <meta name="viewport" content="width=device-width, initial-scale=1">
+          <title>${info.title}: HTTP API</title>
+          <style>${raw(OWN_STYLE)}</style>
+        </head>
+        <body>
+          <a class="skip" href="#main">Skip to the content</a>
+          <header>
+            <div class="bar"><span class="brand">${info.title}</span><nav aria-label="Parts of this page"><ul>
+      <li><a href="#endpoints">Endpoints</a></li><li><a href="#schemas">Schemas</a></li>
+      <li><a href="openapi.json">OpenAPI document</a></li></ul></nav><span>${info.version}</span></div>
+          </header>
+          <main id="main">
+      <h1>HTTP API</h1>
+      <p>${words(info.description)}</p>
+      <ul class="contents">${operations.map(({ operationId, method, path }) =>
+        html`<li><a href="#${operationId}">${method} ${path}</a></li>`
+      )}</ul>
+      <h2 id="endpoints">Endpoints</h2>
+      ${operations.map(operationView)}
+      <h2 id="schemas">Schemas</h2>
+      ${schemas.map(([name, schema]) =>
+        html`<section aria-labelledby="schema-${name}"><h3 id="schema-${name}">${name}</h3>
+${membersView(schema)}</section>`
+      )}
+          </main>
+        </body>
+      </html>
+    `,
+  );
+}
+
+function operationView(
+  { path, method, ...operation }: Operation & { readonly path: string; readonly method: string },
+): Html {
+  const { operationId, summary, description, security, parameters = [], requestBody, responses } = operation;
+  return html`<section aria-labelledby="${operationId}">
+<h3 id="${operationId}"><span class="method">${method}</span> <code>${path}</code></h3>
+<p>${words(summary)}. ${words(description)}</p>
+${security === undefined ? "" : html`<p>Needs <code>Authorization: Bearer</code> and a key.</p>`}
+${
+    parameters.length === 0 ? "" : table(
+      "Parameters",
+      ["Name", "In", "Type", "Meaning"],
+      parameters.map((given) => [
+        html`<code>${given.name}</code>${given.required === true ? " (required)" : ""}`,
+        given.in,
+        typeText(given.schema ?? {}),
+        meaning(given.schema ?? {}, given.description),
+      ]),
+    )
+  }
+${
+    requestBody === undefined
+      ? ""
+      : html`<h4>Body${requestBody.required === true ? "" : ", which may be left out"}</h4>
+<p>${contentText(requestBody.content)}</p>`
+  }
+${
+    table(
+      "Answers",
+      ["Status", "Meaning", "Body"],
+      Object.entries(responses).map(([status, answer]) => [
+        status,
+        html`${words(answer.description)}${
+          Object.entries(answer.headers ?? {}).map(([name, header]) =>
+            html`<br><code>${name}</code>: ${words(header.description)}`
+          )
+        }`,
+        answer.content === undefined ? "" : contentText(answer.content),
+      ]),
+    )
+  }
+</section>`;
+}
+
+function contentText(content: Content): Html {
+  return html`${
+    Object.entries(content).map(([type, { schema }], at) =>
+      html`${at === 0 ? "" : html`<br>`}<code>${type}</code> ${typeText(schema ?? {})}`
+    )
+  }`;
+}
+
+function membersView(schema: Schema): Html {
+  const { properties } = merged(schema);
+  if (properties === undefined) return html`<p>${typeText(schema)} ${meaning(schema)}</p>`;
+  const required = new Set(merged(schema).required ?? []);
+  return html`${schema.description === undefined ? "" : html`<p>${words(schema.description)}</p>`}
+${
+    table(
+      "Members",
+      ["Name", "Type", "Meaning"],
+      Object.entries(properties).map(([name, member]) => [
+        html`<code>${name}</code>${required.has(name) ? "" : " (optional)"}`,
+        typeText(member),
+        meaning(member),
+      ]),
+    )
+  }`;
+}
+
+/** An object's members, also those that it extends. */
+function merged(schema: Schema): Pick<Schema, "properties" | "required"> {
+  const own = schema.allOf?.filter(({ $ref }) => $ref === undefined) ?? [];
+  if (own.length === 0) return schema;
+  return {
+    properties: Object.assign({}, ...own.map(({ properties = {} }) => properties)),
+    required: own.flatMap(({ required = [] }) => required),
+  };
+}
+
+function table(
+  caption: string,
+  heads: readonly string[],
+  rows: readonly (readonly (Html | string)[])[],
+): Html {
+  return html`
+    <h4>${caption}</h4>
+    <div class="scroll">
+      <table>
+        <thead>
+          <tr>${heads.map((head) => html`<th scope="col">${head}</th>`)}</tr>
+        </thead>
+        <tbody>${rows.map((row) => html`<tr>${row.map((cell) => html`<td>${cell}</td>`)}</tr>`)}</tbody>
+      </table>
+    </div>
+  `;
+}
+
+/** A schema's type with a link where it has a name. */
+function typeText(schema: Schema): Html {
+  const { $ref, items, anyOf, oneOf, allOf, enum: values, properties, additionalProperties } = schema;
+  if ($ref !== undefined) {
+    const name = $ref.split("/").at(-1) ?? "";
+    return html`<a href="#schema-${name}">${name}</a>`;
+  }
+  const variants = anyOf ?? oneOf;
+  if (variants !== undefined) return joined(variants.map(typeText), " or ");
+  if (allOf !== undefined) {
+    const named = allOf.filter((one) => one.$ref !== undefined);
+    return named.length === 0
+      ? html`object`
+      : html`${joined(named.map(typeText), " and ")}, with more members`;
+  }
+  if (items !== undefined) return html`list of ${typeText(items)}`;
+  if (values !== undefined) {
+    return joined(values.map((value) => html`<code>${shownValue(value)}</code>`), ", ");
+  }
+  if (schema.const !== undefined) return html`<code>${shownValue(schema.const)}</code>`;
+  const type = Array.isArray(schema.type) ? schema.type.join(" or ") : String(schema.type ?? "anything");
+  if (properties !== undefined) {
+    return html`object with ${
+      joined(Object.keys(properties).map((name) => html`<code>${name}</code>`), ", ")
+    }`;
+  }
+  if (typeof additionalProperties === "object") return html`object of ${typeText(additionalProperties)}`;
+  return html`${type === "integer" ? "whole number" : type === "string" ? "text" : type}`;
+}
+
+function joined(parts: readonly Html[], between: string): Html {
+  return html`${parts.map((part, at) => html`${at === 0 ? "" : between}${part}`)}`;
+}
+
+/** What a schema says of its values. */
+function meaning(schema: Schema, description = schema.description): Html {
+  const bounds: string[] = [];
+  const range = (from: number | undefined, to: number | undefined, unit: string) => {
+    // What has no bound of its own has that of numbers.
+    const top = to === Number.MAX_SAFE_INTEGER ? undefined : to;
+    const bottom = from === Number.MIN_SAFE_INTEGER ? undefined : from;
+    if (bottom !== undefined && top !== undefined) bounds.push(`${bottom} to ${top}${unit}`);
+    else if (bottom !== undefined) bounds.push(`${bottom} or more${unit}`);
+    else if (top !== undefined) bounds.push(`at most ${top}${unit}`);
+  };
+  range(schema.minimum, schema.maximum, "");
+  range(schema.minLength, schema.maxLength, " characters");
+  range(schema.minItems, schema.maxItems, " items");
+  if (schema.format !== undefined) bounds.push(schema.format);
+  if (schema.default !== undefined) bounds.push(`default ${shownValue(schema.default)}`);
+  return html`${words(description)}${
+    bounds.length === 0 ? "" : html`
+      <small>(${bounds.join("; ")})</small>
+    `
+  }${
+    schema.example === undefined ? "" : html`
+      <small>Example: <code>${shownValue(schema.example)}</code></small>
+    `
+  }`;
+}
+
+function shownValue(value: unknown): string {
+  return typeof value === "string" ? value : JSON.stringify(value);
+}
+
+/** A description, with what stands between backticks as code. */
+function words(text = ""): Html {
+  return html`${text.split("`").map((part, at) => at % 2 === 0 ? part : html`<code>${part}</code>`)}`;
+}
