@@ -106,7 +106,9 @@ export type { TokenTtl } from "./src/master/schemas.ts";
 export { openStore } from "./src/master/store/sql_store.ts";
 export type { Store } from "./src/master/store/store.ts";
 export { Management, type ManagementOptions } from "./src/master/management.ts";
-export { EdgeHub, type EdgeHubOptions } from "./src/master/edge_hub.ts";
+export { EdgeHub, type EdgeHubOptions, type Retention } from "./src/master/edge_hub.ts";
+export { WebhookSender, type WebhookSenderOptions } from "./src/master/webhooks/sender.ts";
+export { webhookFetch } from "./src/master/webhooks/destination.ts";
 export { KeyRing } from "./src/master/key_ring.ts";
 export { oidcCredentials, type OidcOptions } from "./src/master/oidc.ts";
 export { firstOf } from "./src/master/credentials.ts";
@@ -267,6 +269,8 @@ export {
   type Refusable,
   type SessionLabels,
 } from "./src/telemetry/metrics.ts";
+export { startOpenTelemetry, type Telemetry, wantsOpenTelemetry } from "./src/telemetry/open_telemetry.ts";
+export type { Span, Tracer } from "./src/telemetry/tracing.ts";
 export { VERSION } from "./src/version.ts";
 
 // Run as a program it is the command line, which a library's user never loads.

@@ -63,7 +63,7 @@ const WAYS: readonly Way[] = [
   {
     name: "bunx",
     needs: ["bun"],
-    commands: `echo '{}' > package.json && bun add "${tarball}" && exec bunx --bun sallyport demo ${PORTS}`,
+    commands: `echo '{}' > package.json && bun add "${tarball}" && exec bun x --bun sallyport demo ${PORTS}`,
   },
   {
     name: "deno install --global",

@@ -37,6 +37,7 @@ const VALUES = [
   "TlsTerminator",
   "Tunnel",
   "VERSION",
+  "WebhookSender",
   "adminCredentials",
   "certificateAuthenticator",
   "certificateCredential",
@@ -89,6 +90,7 @@ const VALUES = [
   "simpleAckAuthenticator",
   "simpleAckCredential",
   "snitunTransport",
+  "startOpenTelemetry",
   "startSnocatServer",
   "staticCredentials",
   "tcpConnector",
@@ -96,6 +98,8 @@ const VALUES = [
   "tokenAuthenticator",
   "tokenCredential",
   "tokenId",
+  "wantsOpenTelemetry",
+  "webhookFetch",
 ];
 
 /** The project's files that a module loads by itself, dynamic imports left out. */

@@ -20,8 +20,8 @@ execFileSync(process.execPath, [tsc, "--project", join(ROOT, "tsconfig.build.jso
   stdio: "inherit",
 });
 // Files that are imported as texts go along as they are.
-for (const name of ["script.js", "style.css"]) {
-  copyFileSync(join(ROOT, "src", "master", "page", name), join(DIST, "src", "master", "page", name));
+for (const name of ["page/script.js", "page/style.css", "reference.css"]) {
+  copyFileSync(join(ROOT, "src", "master", name), join(DIST, "src", "master", name));
 }
 for (const entry of readdirSync(DIST, { recursive: true, withFileTypes: true })) {
   if (!entry.isFile() || !entry.name.endsWith(".d.ts")) continue;

@@ -31,6 +31,8 @@ export interface ServeOptions extends Pick<MasterGrantOptions, "master" | "crede
   readonly store?: CertificateStore;
   /** The authority, its root certificate, the account. */
   readonly acme?: Omit<CertificateManagerOptions, "clock" | "store" | "log">;
+  /** Folders for sockets inside this process, in the order of choice; the system's for temporary files when absent. */
+  readonly socketFolders?: readonly string[];
   /** Visitors who may come, by their address; everybody when absent. */
   readonly access?: AccessListOptions;
   /** The runtime below; the current one when absent. */
@@ -76,7 +78,7 @@ export async function serve(handler: FetchHandler, options: ServeOptions): Promi
   const names = [options.hostname, ...options.aliases ?? []].map(canonicalServedName);
   const tls = options.tls ?? (names.every(isLocalName) ? "self-signed" : "acme");
   const connectors = createServiceConnectors({
-    ...{ runtime, log, store, handler: fetchHandler(handler) },
+    ...{ runtime, log, store, handler: fetchHandler(handler), socketFolders: options.socketFolders },
     manager: () => new CertificateManager({ ...acme, clock, store, log }),
   });
   const service = serviceDefaults({ names, targets: [], tls });

@@ -6,6 +6,8 @@
  */
 import { createHash } from "node:crypto";
 import { html, raw } from "hono/html";
+import { STYLE } from "./page/style.ts";
+import REFERENCE_STYLE from "./reference.css" with { type: "text" };
 
 type Html = ReturnType<typeof html>;
 
@@ -68,43 +70,11 @@ export interface ReferenceDocument {
   readonly components?: { readonly schemas?: Readonly<Record<string, Schema>> };
 }
 
-const OWN_STYLE = `
-:root {
-  color-scheme: light dark;
-  --back: #fff; --raised: #f3f5f7; --text: #1b1f24; --faint: #57606a; --line: #d0d7de; --accent: #0a58ca;
-}
-@media (prefers-color-scheme: dark) {
-  :root { --back: #14171a; --raised: #1e2328; --text: #e6e9ec; --faint: #a3adb8; --line: #3a424b; --accent: #7ab0ff; }
-}
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--back); color: var(--text); font: 1rem/1.5 system-ui, sans-serif; }
-a { color: var(--accent); }
-:focus-visible { outline: 3px solid var(--accent); outline-offset: 2px; }
-.skip { position: absolute; left: -100vw; }
-.skip:focus { left: .5rem; top: .5rem; background: var(--back); padding: .5rem; }
-header { background: var(--raised); border-bottom: 1px solid var(--line); }
-.bar, main { max-width: 72rem; margin: 0 auto; padding: .75rem 1rem; }
-.bar { display: flex; flex-wrap: wrap; gap: .5rem 1.5rem; align-items: center; }
-.brand { font-weight: 700; }
-nav { flex: 1 1 16rem; }
-nav ul { display: flex; flex-wrap: wrap; gap: .25rem 1rem; list-style: none; margin: 0; padding: 0; }
-h1 { font-size: 1.5rem; margin: .5rem 0 1rem; }
-h2 { font-size: 1.15rem; margin: 1.5rem 0 .5rem; border-top: 1px solid var(--line); padding-top: 1rem; }
-h3 { font-size: 1rem; margin: 1.75rem 0 .25rem; overflow-wrap: anywhere; }
-h4 { font-size: .95rem; color: var(--faint); margin: 1rem 0 .25rem; }
-.method { display: inline-block; min-width: 4.5rem; color: var(--accent); font-family: ui-monospace, monospace; }
-.contents { columns: 18rem; padding-left: 1.25rem; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; }
-th, td { text-align: left; padding: .45rem .75rem .45rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
-th { font-weight: 600; color: var(--faint); white-space: nowrap; }
-td { overflow-wrap: anywhere; min-width: 5rem; }
-code { font-family: ui-monospace, monospace; font-size: .9rem; }
-`;
+const OWN_STYLE = STYLE + REFERENCE_STYLE;
 
 /** What the browser may do with the page: show it, with its own style. */
 export const REFERENCE_POLICY =
-  "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; " +
+  "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; img-src data:; " +
   `style-src 'sha256-${createHash("sha256").update(OWN_STYLE).digest("base64")}'`;
 
 /** The page. */
@@ -126,6 +96,7 @@ export async function renderReference(document: ReferenceDocument): Promise<stri
           <meta charset="utf-8">
           <meta name="viewport" content="width=device-width, initial-scale=1">
           <title>${info.title}: HTTP API</title>
+          <link rel="icon" href="data:,">
           <style>${raw(OWN_STYLE)}</style>
         </head>
         <body>

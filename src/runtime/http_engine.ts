@@ -154,13 +154,18 @@ class Connection<Context> implements HttpConnection {
   }
 
   async #responseTo(incoming: IncomingMessage, outgoing: ServerResponse): Promise<Response> {
+    if (NO_REQUEST.has(incoming.method ?? "")) {
+      const text = `Cannot serve request: the method ${incoming.method} isn't taken here`;
+      return plain(405, text, { allow: "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS" });
+    }
     const url = urlOf(incoming);
     if (url === undefined) {
       this.#finishing = true;
       return plain(400, "Cannot serve request: it needs one Host field with a host and perhaps a port");
     }
     const leaving = new AbortController();
-    outgoing.once("close", () => leaving.abort());
+    // Behind an answer that is whole nobody waits for the signal.
+    outgoing.once("close", () => void (outgoing.writableFinished || leaving.abort()));
     const givenUp = new Promise<Response>((resolve) => {
       this.#giveUp = () => resolve(plain(503, "Cannot serve request: the server is stopping"));
     });
@@ -248,10 +253,13 @@ const REQUEST_TIMEOUT = new TextEncoder().encode(
   "HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
 );
 
-function plain(status: number, text: string): Response {
+/** Methods that a Request of fetch can't have (Fetch §2.2.1). */
+const NO_REQUEST: ReadonlySet<string> = new Set(["CONNECT", "TRACE", "TRACK"]);
+
+function plain(status: number, text: string, headers: Readonly<Record<string, string>> = {}): Response {
   return new Response(`${text}\n`, {
     status,
-    headers: { "content-type": "text/plain; charset=utf-8" },
+    headers: { "content-type": "text/plain; charset=utf-8", ...headers },
   });
 }
 
@@ -293,13 +301,23 @@ async function respond(
   try {
     let next = read();
     let part = await next;
+    let whole = false;
     // Most answers have one part. Their length is told, where the end shows at once.
     if (!part.done) {
       next = read();
       const second = await Promise.race([next, new Promise<undefined>((resolve) => setImmediate(resolve))]);
-      if (second?.done === true && !response.headers.has("content-length")) {
+      whole = second?.done === true;
+      if (whole && !response.headers.has("content-length")) {
         headers.push(["content-length", String(part.value!.length)]);
       }
+    }
+    if (whole) {
+      // One call of the system for the whole answer, where it is small.
+      corked(outgoing, () => {
+        head();
+        outgoing.end(part.value);
+      });
+      return;
     }
     head();
     while (!part.done) {
@@ -314,6 +332,14 @@ async function respond(
     outgoing.destroy();
     await reader.cancel(error).catch(() => {});
   }
+}
+
+/** What is written meanwhile goes out together. */
+function corked(outgoing: ServerResponse, write: () => void): void {
+  const { socket } = outgoing;
+  socket?.cork();
+  write();
+  socket?.uncork();
 }
 
 function bodyAllowed(status: number): boolean {

@@ -25,7 +25,7 @@ export const TELEMETRY_FLUSH_TIMEOUT_MS = 3_000;
 type Environment = Readonly<Record<string, string | undefined>>;
 
 /** Something that is sent to a collector. */
-interface Telemetry {
+export interface Telemetry {
   readonly tracer: Tracer;
   /** Sends what is left. */
   close(): Promise<void>;

@@ -14,6 +14,8 @@ export const SLOPE_MAX_MIB_PER_HOUR = 1;
 const SAMPLE_MS = 10_000;
 /** A visit's pause at each of the visitors. */
 const PAUSE_MS = 500;
+/** Stretches of which the lowest sample counts. */
+const LOWEST = 10;
 /** The part of a soak that isn't judged: both runtimes compile, collect and keep for later meanwhile. */
 const WARM_UP_SHARE = 1 / 3;
 /** Below this, noise is taller than any slope that matters. */
@@ -48,7 +50,8 @@ async function soakOne(runtime: RuntimeName, minutes: number): Promise<string[]>
     console.log(`${runtime}: ${served} visits served, ${refused} refused, ${hung} hung, ${garbled} wrong`);
     if (refused + hung + garbled > 0) wrong.push(`${runtime}: not every visit was served`);
     for (const part of ["edge", "agent"] as const) {
-      const slope = slopePerHour(curves[part].filter(({ minute }) => minute >= minutes * WARM_UP_SHARE));
+      const warm = curves[part].filter(({ minute }) => minute >= minutes * WARM_UP_SHARE);
+      const slope = slopePerHour(lowest(warm, minutes * (1 - WARM_UP_SHARE) / LOWEST));
       console.log(`${runtime} ${part}: ${curve(curves[part])}; ${slope.toFixed(2)} MiB/h after warm-up`);
       if (minutes >= JUDGED_FROM_MINUTES && slope > SLOPE_MAX_MIB_PER_HOUR) {
         wrong.push(`${runtime} ${part}: memory grows by ${slope.toFixed(2)} MiB/h`);
@@ -62,6 +65,17 @@ async function soakOne(runtime: RuntimeName, minutes: number): Promise<string[]>
     await rm(folder, { recursive: true, force: true });
   }
   return wrong;
+}
+
+/** The lowest sample of each stretch: between two collections memory rises, which is no growth. */
+function lowest(samples: readonly Sample[], stretchMinutes: number): Sample[] {
+  const found = new Map<number, Sample>();
+  for (const sample of samples) {
+    const stretch = Math.floor((sample.minute - samples[0]!.minute) / stretchMinutes);
+    const before = found.get(stretch);
+    if (before === undefined || sample.mebibytes < before.mebibytes) found.set(stretch, sample);
+  }
+  return [...found.values()];
 }
 
 /** The slope of the line through the samples with the least squares. */

@@ -217,7 +217,8 @@ describe("edge: a visitor with a stream", () => {
       conn.attach({ data() {}, end() {}, drain() {}, close() {} });
       conn.write(hello);
     }
-    await test.advance(100);
+    // The agent reads so many opened streams at a time.
+    await test.advance(1_000);
     assert.equal(agent.streams.length, STREAMS_PER_SESSION_MAX);
     const { conn } = await test.visit();
     assertAlert(conn, 80);

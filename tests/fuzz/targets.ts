@@ -107,6 +107,7 @@ import { parseTokenPayload } from "../../src/wire/token/token_payload.ts";
 import { clientHello } from "../support/client_hello.ts";
 import { TestEdgeSide } from "../support/sealed.ts";
 import { seededSource } from "../support/seeded.ts";
+import { curveSession } from "./curve_session.ts";
 import { joined } from "./mutate.ts";
 import { sessionTargets } from "./sessions.ts";
 import type { Target } from "./target.ts";
@@ -158,6 +159,7 @@ export async function makeTargets(): Promise<Target[]> {
     ...httpTargets(),
     ...textTargets(),
     ...curveTargets(),
+    curveSession(sodium),
     sealedFlight(sodium),
     sealedRecords(sodium),
     ...sessionTargets(),

@@ -77,7 +77,13 @@ describe("the npm package", { skip }, () => {
     );
     assert.deepEqual([...kinds].sort(), [
       ...["CHANGELOG.md", "LICENSE", "README.md", "SECURITY.md", "bin/sallyport.js"],
-      ...["dist/*.d.ts", "dist/*.js", "dist/src/master/page/style.css", "package.json"],
+      ...[
+        "dist/*.d.ts",
+        "dist/*.js",
+        "dist/src/master/page/style.css",
+        "dist/src/master/reference.css",
+        "package.json",
+      ],
     ]);
   });
 

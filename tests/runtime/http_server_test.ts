@@ -10,7 +10,7 @@ import {
 import { Faults } from "../../src/runtime/shared.ts";
 import { HTTP_PER_SOURCE_MAX, listenHttp } from "../../src/runtime/http_server.ts";
 import { currentRuntime } from "../../src/runtime/mod.ts";
-import type { HttpOptions, HttpServer } from "../../src/runtime/port.ts";
+import type { Bytes, Conn, HttpOptions, HttpServer } from "../../src/runtime/port.ts";
 import { VirtualClock } from "../support/virtual_clock.ts";
 import { bytesOf, Watched } from "../conformance/runtime_helpers.ts";
 
@@ -76,6 +76,50 @@ describe("an HTTP server", () => {
       assert.equal(client.ended, false);
     },
   );
+
+  it(
+    "writes a small answer in one piece: a head and its body are one call of the system",
+    { timeout },
+    async () => {
+      let writes = 0;
+      const counted = (conn: Conn): Conn =>
+        new Proxy(conn, {
+          get: (target, name) => {
+            const value = Reflect.get(target, name, target);
+            if (name === "write") {
+              return (chunk: Bytes) => {
+                writes++;
+                return target.write(chunk);
+              };
+            }
+            return typeof value === "function" ? value.bind(target) : value;
+          },
+        });
+      const server = await listenHttp(
+        { host: "127.0.0.1", port: 0, fetch: () => Response.json({ a: "b" }) },
+        (options) => runtime.listen({ ...options, accept: (conn) => options.accept(counted(conn)) }),
+        { clock: new VirtualClock(), faults: new Faults() },
+      );
+      servers.push(server);
+      const conn = await runtime.dial({ host: "127.0.0.1", port: server.address.port, timeoutMs: 5_000 });
+      const client = new Watched(conn);
+      clients.push(client);
+      client.write(GET);
+      await client.until(() => client.text.endsWith("}"));
+      assert.match(client.text, /content-length: 9\r\n/i);
+      assert.equal(writes, 1);
+    },
+  );
+
+  it("refuses methods that a Request can't have, and calls no handler for them", { timeout }, async () => {
+    const { connect } = await serve(() => assert.fail("it isn't asked"));
+    for (const method of ["TRACE", "TRACK"]) {
+      const client = await connect();
+      client.write(bytesOf(`${method} / HTTP/1.1\r\nhost: a\r\n\r\n`));
+      await client.until(() => /\r\n\r\n/.test(client.text) || client.ended || client.closes > 0);
+      assert.match(client.text, /^(HTTP\/1\.1 40[05] [\s\S]*|)$/);
+    }
+  });
 
   it("sends the first part of an answer before there is a second", { timeout }, async () => {
     let next = (_part: string) => {};

@@ -54,6 +54,8 @@ export abstract class HostileSession {
   /** Resolves when the other side has ended the session. */
   readonly ended: Promise<void>;
   over = false;
+  /** Frames sent. */
+  frames = 0;
 
   constructor(socket: Socket) {
     this.socket = socket;
@@ -150,6 +152,7 @@ export class HostileSnitun extends HostileSession {
 
   /** Sends these frames. */
   send(...frames: readonly LooseFrame[]): Promise<void> {
+    this.frames += frames.length;
     return this.write(this.seal(frames));
   }
 
@@ -233,6 +236,7 @@ export class HostileSealed extends HostileSession {
 
   /** Sends frames of the credit dialect in one record after another. */
   send(...frames: readonly (readonly [type: number, stream: number, body?: Bytes])[]): Promise<void> {
+    this.frames += frames.length;
     const bytes = Buffer.concat(
       frames.map(([type, stream, body]) => encodeCreditFrame(type, stream, body ?? NOTHING)),
     );

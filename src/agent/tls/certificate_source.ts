@@ -111,23 +111,10 @@ export function selfSignedSource(
   names: readonly string[],
   { clock, store }: { readonly clock: Clock; readonly store: CertificateStore },
 ): CertificateSource {
-  const key = `self-signed/${(names[0] ?? "").replace(/^\*\./, "_wildcard.")}.pem`;
   let made: Promise<{ readonly context: SecureContext; readonly notAfterMs: number }> | undefined;
   let notAfterMs: number | undefined;
   const make = async () => {
-    const stored = await store.read(key).catch(() => undefined);
-    const kept = stored === undefined
-      ? undefined
-      : await usable(stored, names, clock.wallMs()).catch(() => undefined);
-    let text = kept;
-    if (text === undefined) {
-      const wallMs = clock.wallMs();
-      const request = { commonName: names[0] as string, names, validDays: SELF_SIGNED_DAYS, wallMs };
-      const { certificatePem, keyPem } = await makeCertificate(request);
-      text = certificatePem + keyPem;
-      // Where it can't be kept, the next start makes another one.
-      await store.write(key, text).catch(() => {});
-    }
+    const text = await selfSignedText(names, { clock, store });
     const details = await readCertificate(text);
     notAfterMs = details.notAfterMs;
     return { context: createSecureContext({ cert: text, key: text }), notAfterMs };
@@ -148,6 +135,24 @@ export function selfSignedSource(
     facts: () => [{ names, source: "self-signed", ...notAfterMs === undefined ? {} : { notAfterMs } }],
     close() {},
   };
+}
+
+/** The certificate that signs itself for these names, and its key behind it, as PEM: the kept one, else a new one. */
+export async function selfSignedText(
+  names: readonly string[],
+  { clock, store }: { readonly clock: Clock; readonly store: CertificateStore },
+): Promise<string> {
+  const key = `self-signed/${(names[0] ?? "").replace(/^\*\./, "_wildcard.")}.pem`;
+  const wallMs = clock.wallMs();
+  const stored = await store.read(key).catch(() => undefined);
+  const kept = stored === undefined ? undefined : await usable(stored, names, wallMs).catch(() => undefined);
+  if (kept !== undefined) return kept;
+  const request = { commonName: names[0] as string, names, validDays: SELF_SIGNED_DAYS, wallMs };
+  const { certificatePem, keyPem } = await makeCertificate(request);
+  const text = certificatePem + keyPem;
+  // Where it can't be kept, the next start makes another one.
+  await store.write(key, text).catch(() => {});
+  return text;
 }
 
 async function usable(text: string, names: readonly string[], wallMs: number): Promise<string | undefined> {

@@ -45,7 +45,7 @@ export interface ServiceConnectorsOptions {
   /** Gets certificates from an authority; made when the first service wants one. */
   readonly manager: () => CertificateManager;
   /** Folders for sockets inside this process, in the order of choice; the system's for temporary files when absent. */
-  readonly socketFolders?: readonly string[];
+  readonly socketFolders?: readonly string[] | undefined;
   /** Answers the requests of services that have no target to be asked, such as a fetch handler of the same process. */
   readonly handler?: HttpHandler;
 }

@@ -32,12 +32,15 @@ export function Icon({ name }: { readonly name: IconName }): Html {
   );
 }
 
-/** Sallyport's mark: a gate in a wall. */
+/** Sallyport's mark, a gate in a wall: its paths on a grid of 24. */
+export const MARK = { wall: "M2 5h4v3h3V5h6v3h3V5h4v16H2z", gate: "M8 21v-5a4 4 0 0 1 8 0v5z" } as const;
+
+/** The mark beside the name. */
 export function Mark(): Html {
   return (
     <svg class="mark" viewBox="0 0 24 24" aria-hidden="true">
-      <path class="wall" d="M2 5h4v3h3V5h6v3h3V5h4v16H2z" />
-      <path class="gate" d="M8 21v-5a4 4 0 0 1 8 0v5z" />
+      <path class="wall" d={MARK.wall} />
+      <path class="gate" d={MARK.gate} />
     </svg>
   );
 }

@@ -66,7 +66,7 @@ export function Document({ title, chart = false, children }: {
           <meta name="viewport" content="width=device-width, initial-scale=1" />
           <meta name="color-scheme" content="light dark" />
           <title>{`${title} · Sallyport`}</title>
-          <link rel="icon" href="data:," />
+          <link rel="icon" type="image/svg+xml" href="/page/icon.svg" />
           {chart && <link rel="stylesheet" href="/page/chart.css" />}
           <link rel="stylesheet" href="/page/style.css" />
           {chart && <script src="/page/chart.js" defer></script>}
@@ -146,7 +146,7 @@ export function Shell(props: ShellProps): Html {
           </main>
           <footer>
             <span>Sallyport {VERSION}</span>
-            <a href="/openapi.json">API</a>
+            <a href="/docs">API</a>
           </footer>
         </div>
       </body>

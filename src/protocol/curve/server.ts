@@ -31,6 +31,7 @@ import {
   writeCookie,
 } from "../../wire/curve/curve_packet.ts";
 import { CurveServerStats, CurveStats } from "./stats.ts";
+import { sourceOf } from "../../wire/ip/networks.ts";
 
 /** Connections of one server, and of those the ones whose client hasn't been admitted yet; of those, from one address. */
 export interface ServerLimits {
@@ -267,11 +268,4 @@ export class CurveServer {
     if (left === 0) this.#pendingBySource.delete(entry.source);
     else this.#pendingBySource.set(entry.source, left);
   }
-}
-
-/** The source that an address counts for: itself, or its /64 in IPv6. */
-function sourceOf(host: string): string {
-  if (!host.includes(":")) return host;
-  const [head] = host.split("::") as [string];
-  return head.split(":").slice(0, 4).join(":");
 }

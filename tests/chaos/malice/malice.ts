@@ -31,6 +31,12 @@ const DURING_MS = 4_000;
 const VISIT_MAX_MS = 10_000;
 const ATTACKER = fileURLToPath(new URL("./attacker.ts", import.meta.url).href);
 
+/** How a program is started. */
+const ON = {
+  deno: { command: "deno", args: ["run", "-A", "--no-check"] },
+  bun: { command: "bun", args: [] as string[] },
+};
+
 /** What a run takes. */
 export interface MaliceOptions {
   readonly runtime: "deno" | "bun";
@@ -53,14 +59,16 @@ export interface MaliceRow {
 }
 
 /** The names of all attacks. */
-export function attacks(): readonly string[] {
+function attacks(runtime: "deno" | "bun"): readonly string[] {
   const order: AttackOrder = { attack: "list", port: 0, fernetKey: fernetKey(), edgeKey: "" };
-  return JSON.parse(execFileSync("bun", [ATTACKER, JSON.stringify(order)], { encoding: "utf8" })) as string[];
+  const { command, args } = ON[runtime];
+  const listed = execFileSync(command, [...args, ATTACKER, JSON.stringify(order)], { encoding: "utf8" });
+  return JSON.parse(listed) as string[];
 }
 
 /** Runs attacks one by one, each on an edge of its own. */
 export async function* malice({ runtime, only, edge = [] }: MaliceOptions): AsyncGenerator<MaliceRow> {
-  for (const attack of attacks()) {
+  for (const attack of attacks(runtime)) {
     if (only === undefined || attack.includes(only)) yield await suffer(attack, runtime, edge);
   }
 }
@@ -69,9 +77,7 @@ async function suffer(attack: string, runtime: "deno" | "bun", more: readonly st
   const folder = await mkdtemp(join(tmpdir(), "sallyport-malice-"));
   const key = fernetKey();
   const port = await freePorts(1);
-  const on = runtime === "deno"
-    ? { command: "deno", args: ["run", "-A", "--no-check"] }
-    : { command: "bun", args: [] };
+  const on = ON[runtime];
   const edge = new Program(
     ["edge", "--listen", `127.0.0.1:${port}`, "--fernet-keys", key, "--data-dir", folder, ...more],
     {},
@@ -80,9 +86,8 @@ async function suffer(attack: string, runtime: "deno" | "bun", more: readonly st
   );
   const agents = await startOwnAgent();
   const endpoint = new Program([String(port + 1)], {}, undefined, {
-    command: "bun",
-    args: [fileURLToPath(new URL("../endpoint.ts", import.meta.url).href)],
-    foreign: true,
+    ...{ command: on.command, foreign: true },
+    args: [...on.args, fileURLToPath(new URL("../endpoint.ts", import.meta.url).href)],
   });
   let attacker: Program | undefined;
   try {
@@ -100,9 +105,8 @@ async function suffer(attack: string, runtime: "deno" | "bun", more: readonly st
     const startMib = await mebibytes(edge.pid);
     const order: AttackOrder = { attack, port, fernetKey: key, edgeKey: edgeKey?.[0] ?? "" };
     attacker = new Program([JSON.stringify(order)], {}, undefined, {
-      command: "bun",
-      args: [ATTACKER],
-      foreign: true,
+      ...{ command: on.command, foreign: true },
+      args: [...on.args, ATTACKER],
     });
     await attacker.seen(/started/);
     let peakMib = 0;

@@ -4,7 +4,15 @@ import { describe, it } from "node:test";
 import type { Bytes } from "../../../src/bytes/bytes.ts";
 import { keyPair } from "../../../src/crypto/sodium.ts";
 import { MINUTE_MS } from "../../../src/protocol/curve/minute_keys.ts";
-import { HELLO_BYTES, PacketType, packetType, writeHello } from "../../../src/wire/curve/curve_packet.ts";
+import {
+  COOKIE_PACKET_BYTES,
+  HELLO_BYTES,
+  PacketType,
+  packetType,
+  readCookie,
+  writeCookie,
+  writeHello,
+} from "../../../src/wire/curve/curve_packet.ts";
 import { errorCode, SallyportError } from "../../../src/errors.ts";
 import type { Passing } from "./sim.ts";
 import { pattern, seededSource } from "../../support/seeded.ts";
@@ -98,6 +106,45 @@ describe("cookies before state", () => {
       net.inject({ data, from: STRANGER, to: SERVER });
     }
     assert.equal(server.listener.stats.strays, 4);
+  });
+
+  it("1: of the cookies that answer a HELLO four are looked at, and another HELLO brings others", async () => {
+    for (const [forged, hellos] of [[3, 1], [4, 2]] as const) {
+      const { net } = await stage();
+      let seen = 0;
+      net.watch = (datagram) => {
+        if (packetType(datagram.data) === PacketType.hello) seen++;
+        if (packetType(datagram.data) !== PacketType.cookie || seen > 1) return true;
+        // Keys of low order, which cost the client as much as good ones.
+        for (let i = 0; i < forged; i++) {
+          const { connectionKey, cookie } = readCookie(datagram.data)!;
+          const data = new Uint8Array(COOKIE_PACKET_BYTES);
+          writeCookie(data, {
+            connectionKey,
+            serverKey: new Uint8Array(32),
+            minuteKey: new Uint8Array(32),
+            cookie,
+          });
+          net.inject({ ...datagram, data });
+        }
+        return true;
+      };
+      const client = await connect(net, crypto);
+      assert.deepEqual([client.link.connection.admitted, seen], [true, hellos], `${forged} forged`);
+    }
+  });
+
+  it("each connection has an ephemeral key of its own, drawn at random", async () => {
+    const { net } = await stage();
+    const keys = new Set<string>();
+    net.watch = ({ data }) => {
+      if (packetType(data) === PacketType.ready) keys.add(Buffer.from(data.subarray(36, 68)).toString("hex"));
+      return true;
+    };
+    for (let i = 0; i < 3; i++) await connect(net, crypto, {}, `192.0.2.${i + 20}`);
+    assert.equal(keys.size, 3);
+    const zero = keyPair(crypto, new Uint8Array(32)).publicKey;
+    assert.equal(keys.has(Buffer.from(zero).toString("hex")), false);
   });
 
   it("1: a READY whose key is of low order is passed over, and the genuine one taken", async () => {

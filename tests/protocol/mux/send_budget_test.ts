@@ -188,6 +188,18 @@ describe("SendBudget: bounds", () => {
   });
 });
 
+describe("SendBudget: half of the budget", () => {
+  it("a stream has its own bound up to there, and a share from there on", () => {
+    const half = SESSION_SEND_BUDGET_BYTES / 2;
+    for (const [others, goesOn] of [[half - 131_073, true], [half - 131_072, false]] as const) {
+      const { budget, stream, queue, others: hold } = bench({ high: 1_000_000, max: 2_000_000 });
+      hold(others);
+      queue(131_072);
+      assert.equal(budget.mayGoOn(stream, 0), goesOn, `${others}`);
+    }
+  });
+});
+
 describe("SendBudget: drain", () => {
   it("tellDrained() tells a waiting stream at its low mark, once", () => {
     const { budget, stream, queue, send, drained } = bench({ high: 1_000, low: 400 });

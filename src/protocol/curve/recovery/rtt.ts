@@ -10,8 +10,11 @@ const INITIAL_RTT_MS = 333;
 export const MAX_ACK_DELAY_MS = 20;
 /** What timers can tell apart. */
 const GRANULARITY_MS = 1;
-/** No probe waits longer than this: the peer may have moved, and a NAT may have forgotten us. */
-const PTO_MAX_MS = 4_000;
+/**
+ * No probe waits longer than this, or than a round trip takes: the peer may have moved, a NAT may have forgotten us, and a
+ * path that is dead for 9 to 12 s must bring an answer before the session's silence ends it.
+ */
+const PTO_MAX_MS = 2_000;
 
 /** Latest, smallest and smoothed round trip of a path. */
 export class RttEstimate {
@@ -43,7 +46,7 @@ export class RttEstimate {
   /** How long an acknowledgement may be overdue before a probe, after `count` probes in vain. */
   ptoMs(count: number): number {
     const one = this.smoothedMs + Math.max(4 * this.variationMs, GRANULARITY_MS) + MAX_ACK_DELAY_MS;
-    return Math.min(PTO_MAX_MS, one * 2 ** Math.min(count, 10));
+    return Math.min(Math.max(one, PTO_MAX_MS), one * 2 ** Math.min(count, 10));
   }
 
   /** How long after a later packet's acknowledgement a packet counts as lost. */

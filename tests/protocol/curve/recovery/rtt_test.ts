@@ -54,7 +54,7 @@ describe("RttEstimate", () => {
     assert.deepEqual([rtt.adjustedMs, rtt.smoothedMs], [100, 100]);
   });
 
-  it("ptoMs() is smoothed + 4 × variation + the peer's delay (6.2.1), doubled each time in vain, 4 s at most", () => {
+  it("ptoMs() is smoothed + 4 × variation + the peer's delay (6.2.1), doubled each time in vain, 2 s at most", () => {
     const rtt = new RttEstimate();
     rtt.update(100, 0);
     // 100 + 4 × 50 + 20
@@ -62,13 +62,20 @@ describe("RttEstimate", () => {
       320,
       640,
       1280,
-      2560,
-      4000,
-      4000,
-      4000,
-      4000,
+      2000,
+      2000,
+      2000,
+      2000,
+      2000,
     ]);
     assert.equal(MAX_ACK_DELAY_MS, 20);
+    const slow = new RttEstimate();
+    slow.update(3_000, 0);
+    assert.deepEqual(
+      [0, 3].map((count) => slow.ptoMs(count)),
+      [9_020, 9_020],
+      "no probe before an answer can come",
+    );
   });
 
   it("ptoMs() before a measurement is 333 + 4 × 166.5 + 20", () => {
@@ -80,7 +87,7 @@ describe("RttEstimate", () => {
     rtt.update(0.01, 0);
     for (let i = 0; i < 100; i++) rtt.update(0.01, 0);
     close(rtt.ptoMs(0), 0.01 + 1 + MAX_ACK_DELAY_MS);
-    close(rtt.ptoMs(7), (0.01 + 1 + MAX_ACK_DELAY_MS) * 128);
+    close(rtt.ptoMs(6), (0.01 + 1 + MAX_ACK_DELAY_MS) * 64);
   });
 
   it("lossDelayMs() is 9/8 of the larger of latest and smoothed (6.1.2), 1 ms at least", () => {
