@@ -30,7 +30,7 @@ export const FORGOTTEN_AT_ONCE_MAX = 1_000;
 const FORGET_PAUSE_MS = 100;
 
 /** How long logs are kept; for ever where nothing is said. */
-interface Retention {
+export interface Retention {
   readonly auditMs?: number;
   readonly usageMs?: number;
 }

@@ -12,7 +12,7 @@ type SpanKind = "server" | "client";
 type SpanAttributes = Readonly<Record<string, string | number | boolean>>;
 
 /** Something that takes time. */
-interface Span {
+export interface Span {
   /** Names the trace that it belongs to, in logs; undefined where nobody collects it. */
   readonly traceId: string | undefined;
   /** What another process needs to go on with the trace (W3C Trace Context); undefined where nobody collects it. */

@@ -82,9 +82,20 @@ function admitted(hostname: string, times = 1): Promise<unknown> {
 
 /** Sends more on a visitor's connection, and waits until it has come back. */
 async function echo(socket: Socket): Promise<void> {
-  const back = once(socket, "data");
+  // The rest of its ClientHello may still be on the way back.
+  const back = new Promise<void>((resolve, reject) => {
+    let text = "";
+    const take = (part: unknown) => {
+      text += String(part);
+      if (!text.endsWith("more")) return;
+      socket.off("data", take).off("close", gone);
+      resolve();
+    };
+    const gone = () => reject(new Error("the visitor's connection ended"));
+    socket.on("data", take).once("close", gone);
+  });
   socket.write("more");
-  assert.equal(String((await back)[0]), "more");
+  await back;
 }
 
 describe("agent --service", () => {
@@ -212,6 +223,40 @@ describe("agent --config", () => {
       assert.equal(await running.ended, 0);
     },
   );
+
+  it("loses no visitor while other services come and go", { timeout }, async () => {
+    const file = join(folder, "busy.yaml");
+    const [one, two] = endpoints.map(({ port }) => port) as [number, number];
+    const busy: [string, number] = ["busy.file.example", one];
+    await writeFile(file, yaml(busy));
+    const running = agent("--config", file);
+    await admitted("busy.file.example");
+    let reloading = true;
+    const visitors = Array.from({ length: 4 }, async () => {
+      let visits = 0;
+      for (; reloading; visits++) {
+        const visitor = await visit("busy.file.example");
+        assert.ok(visitor, "a visitor was turned away");
+        await echo(visitor);
+        visitor.destroy();
+      }
+      return visits;
+    });
+    // Each change is another set of names, which takes another token and a session in the place of the last one.
+    for (let change = 1; change <= 4; change++) {
+      await writeFile(file, yaml(busy, [`other-${change}.file.example`, two]));
+      if (process.platform !== "win32") running.signal("SIGHUP");
+      await admitted("busy.file.example", change + 1);
+      const other = await visit(`other-${change}.file.example`);
+      assert.ok(other, `the service of change ${change} isn't served`);
+      other.destroy();
+    }
+    reloading = false;
+    const visits = await Promise.all(visitors);
+    assert.ok(visits.every((count) => count > 0), String(visits));
+    running.signal("SIGTERM");
+    assert.equal(await running.ended, 0);
+  });
 
   it("is checked by `agent check`, with line and column", { timeout }, async () => {
     const file = join(folder, "check.yaml");

@@ -66,6 +66,8 @@ export interface Pebble {
   readonly caFile: string;
   /** Has names of its certificates' issuer, for visitors to trust (PEM); asked for anew at each start. */
   root(): Promise<string>;
+  /** Says of one of its certificates (PEM) when it is to be renewed, by ARI (RFC 9773). */
+  setRenewalWindow(certificate: string, start: Date, end: Date): Promise<void>;
   /** Sets or removes a TXT record. */
   setTxt(name: string, value: string): Promise<void>;
   clearTxt(name: string): Promise<void>;
@@ -140,20 +142,29 @@ export async function startPebble(options: PebbleOptions): Promise<Pebble> {
     ]),
     start("pebble", ["-config", join(folder, "config.json"), "-dnsserver", `127.0.0.1:${dns}`]),
   ];
-  const get = (url: string) =>
+  const ask = (url: string, body?: string) =>
     new Promise<string>((resolve, reject) => {
-      const asked = request(url, { ca: authority.certificatePem, agent: false }, (response) => {
-        let text = "";
-        response.on("data", (part) => text += String(part));
-        response.on("end", () => resolve(text));
-      });
+      const method = body === undefined ? "GET" : "POST";
+      const headers = { "user-agent": "tests" };
+      const asked = request(
+        url,
+        { ca: authority.certificatePem, agent: false, method, headers },
+        (response) => {
+          let text = "";
+          response.on("data", (part) => text += String(part));
+          response.on("end", () => {
+            if (response.statusCode === 200) resolve(text);
+            else reject(new Error(`${url}: ${response.statusCode} ${text}`));
+          });
+        },
+      );
       asked.on("error", reject);
-      asked.end();
+      asked.end(body);
     });
   const directory = `https://127.0.0.1:${api}/dir`;
   for (const startedMs = Date.now();;) {
     const ready = await Promise.all([
-      get(directory),
+      ask(directory),
       fetch(`http://127.0.0.1:${dnsManagement}/`).then((response) => response.text()),
     ]).then(() => true, () => false);
     if (ready) break;
@@ -169,7 +180,12 @@ export async function startPebble(options: PebbleOptions): Promise<Pebble> {
     directory,
     caPem: await readFile(caFile, "utf8"),
     caFile,
-    root: () => get(`https://127.0.0.1:${management}/roots/0`),
+    root: () => ask(`https://127.0.0.1:${management}/roots/0`),
+    async setRenewalWindow(certificate, start, end) {
+      const suggestedWindow = { start: start.toISOString(), end: end.toISOString() };
+      const body = { certificate, ariResponse: JSON.stringify({ suggestedWindow }) };
+      await ask(`https://127.0.0.1:${management}/set-renewal-info/`, JSON.stringify(body));
+    },
     setTxt: (name, value) => post("/set-txt", { host: `${name}.`, value }),
     clearTxt: (name) => post("/clear-txt", { host: `${name}.` }),
     dnsManagement: dnsUrl,

@@ -78,7 +78,8 @@ export const LimitsSchema = z.strictObject(
   Object.fromEntries(
     LIMIT_NAMES.map((limit) => [
       limit,
-      z.int({ error: "must be a whole number" }).min(1, { error: "must be at least 1" }).optional()
+      z.int({ error: "must be a whole number" }).min(1, { error: "must be at least 1" })
+        .max(Number.MAX_SAFE_INTEGER, { error: `must be at most ${Number.MAX_SAFE_INTEGER}` }).optional()
         .openapi({ description: LIMIT_TEXTS[limit], example: 100 }),
     ]),
   ) as Record<keyof AgentLimits, z.ZodOptional<z.ZodInt>>,

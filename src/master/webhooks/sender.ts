@@ -35,7 +35,7 @@ const GONE = 410;
 const ERROR_MAX_LENGTH = 300;
 
 /** What {@link WebhookSender} works with. */
-interface WebhookSenderOptions {
+export interface WebhookSenderOptions {
   readonly store: Store;
   readonly clock: Clock;
   readonly log: Logger;
