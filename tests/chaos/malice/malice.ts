@@ -26,6 +26,7 @@ const UNNOTICED_MS = 50;
 const NAME = "a.example.org";
 const VISITORS = 4;
 const PAUSE_MS = 10;
+const WARM_UP_MS = 1_500;
 const BEFORE_MS = 2_500;
 const DURING_MS = 4_000;
 const VISIT_MAX_MS = 10_000;
@@ -44,6 +45,9 @@ export interface MaliceOptions {
   readonly only?: string | undefined;
   /** More arguments of the edge. */
   readonly edge?: readonly string[];
+  /** How long its neighbours are visited before, and before that. */
+  readonly beforeMs?: number;
+  readonly warmUpMs?: number;
 }
 
 /** What became of an attack. */
@@ -67,13 +71,16 @@ function attacks(runtime: "deno" | "bun"): readonly string[] {
 }
 
 /** Runs attacks one by one, each on an edge of its own. */
-export async function* malice({ runtime, only, edge = [] }: MaliceOptions): AsyncGenerator<MaliceRow> {
-  for (const attack of attacks(runtime)) {
-    if (only === undefined || attack.includes(only)) yield await suffer(attack, runtime, edge);
+export async function* malice(options: MaliceOptions): AsyncGenerator<MaliceRow> {
+  for (const attack of attacks(options.runtime)) {
+    if (options.only === undefined || attack.includes(options.only)) yield await suffer(attack, options);
   }
 }
 
-async function suffer(attack: string, runtime: "deno" | "bun", more: readonly string[]): Promise<MaliceRow> {
+async function suffer(
+  attack: string,
+  { runtime, edge: more = [], beforeMs = BEFORE_MS, warmUpMs = WARM_UP_MS }: MaliceOptions,
+): Promise<MaliceRow> {
   const folder = await mkdtemp(join(tmpdir(), "sallyport-malice-"));
   const key = fernetKey();
   const port = await freePorts(1);
@@ -100,8 +107,8 @@ async function suffer(attack: string, runtime: "deno" | "bun", more: readonly st
       edge: { host: "127.0.0.1", port },
       endpointPort: port + 1,
     } as never);
-    await visits(port, 1_500);
-    const before = await visits(port, BEFORE_MS);
+    await visits(port, warmUpMs);
+    const before = await visits(port, beforeMs);
     const startMib = await mebibytes(edge.pid);
     const order: AttackOrder = { attack, port, fernetKey: key, edgeKey: edgeKey?.[0] ?? "" };
     attacker = new Program([JSON.stringify(order)], {}, undefined, {
