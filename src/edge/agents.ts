@@ -145,6 +145,7 @@ export class AgentRegistry {
   async #moveAgents(graceMs: number): Promise<void> {
     const { clock } = this.#options;
     const pause = (ms: number) => new Promise<void>((resolve) => void clock.after(ms, resolve));
+    const endMs = clock.nowMs() + graceMs;
     const untilMs = clock.nowMs() + Math.min(graceMs, MOVE_PATIENCE_MS);
     let asked = 0;
     const over = new SallyportError("shutdown", "Session ended: the edge is shutting down", {
@@ -166,7 +167,7 @@ export class AgentRegistry {
       void agent.retire(over, graceMs);
       await pause(CUT_PAUSE_MS);
     }
-    await pause(Math.min(graceMs, LEFT_MS));
+    await pause(Math.max(0, Math.min(LEFT_MS, endMs - clock.nowMs())));
   }
 
   /** An agent that has a session at another node too needs no visitors here any more. */

@@ -173,7 +173,9 @@ export class TokenIssuer {
         ...request.publish.length > 0 ? { [PUBLISH_MEMBER]: request.publish } : {},
         ...request.shared === undefined ? {} : { [SHARED_MEMBER]: request.shared },
         ...request.transports === undefined ? {} : { [TRANSPORTS_MEMBER]: request.transports },
-        ...request.instance === undefined ? {} : { [INSTANCE_MEMBER]: request.instance },
+        ...request.instance === undefined
+          ? {}
+          : { [INSTANCE_MEMBER]: `${request.instance}/${request.edges ?? EDGES_PER_AGENT_MAX}` },
         ...claim === undefined ? {} : agentMembers(shareOf(claim, request)),
       },
       nowMs,

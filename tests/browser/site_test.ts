@@ -61,10 +61,10 @@ async function startSite(): Promise<
 describe("a site behind edge and agent, in Chromium", { skip }, () => {
   const programs: Program[] = [];
   let folder = "";
-  const browsers: Browser[] = [];
+  let browser: Browser | undefined;
   let site: Server | undefined;
   after(async () => {
-    await Promise.all(browsers.map((browser) => browser.close()));
+    await browser?.close();
     await Promise.all(programs.map((program) => program.kill()));
     site?.closeAllConnections?.();
     site?.close();
@@ -112,9 +112,7 @@ describe("a site behind edge and agent, in Chromium", { skip }, () => {
       const pin = createHash("sha256").update(
         new X509Certificate(authority.certificatePem).publicKey.export({ type: "spki", format: "der" }),
       ).digest("base64");
-      const browser = await startBrowser([`--ignore-certificate-errors-spki-list=${pin}`]);
-      const other = await startBrowser();
-      browsers.push(browser, other);
+      browser = await startBrowser([`--ignore-certificate-errors-spki-list=${pin}`]);
       const { page, faults } = await openPage(browser);
 
       // The operator adds an agent at the page of the session master, and starts it with what the page says.
@@ -150,13 +148,6 @@ describe("a site behind edge and agent, in Chromium", { skip }, () => {
       assert.equal(shown?.["x-forwarded-proto"], "https");
       assert.equal(upgraded?.origin, `https://app.localhost:${port}`);
       assert.deepEqual(visitor.faults, []);
-
-      // A browser that doesn't trust the authority shows no page.
-      const stranger = await openPage(other);
-      await assert.rejects(
-        stranger.page.goto(`https://app.localhost:${port}/`),
-        /ERR_CERT_AUTHORITY_INVALID/,
-      );
 
       // What the operator suspends has ended: the visitor's WebSocket closes, and nobody comes in.
       await page.click("text=Show app");

@@ -4,19 +4,31 @@ import { routeGroup } from "../../../src/wire/token/route_group.ts";
 import { sharedInstance } from "../../../src/wire/token/shared_claim.ts";
 
 describe("routeGroup()", () => {
-  const table: [string, Record<string, unknown>, string][] = [
-    ["a token alone", {}, "token:id"],
-    ["an instance", { instance: "i" }, "instance:i"],
-    ["an instance of 64 characters", { instance: "i".repeat(64) }, `instance:${"i".repeat(64)}`],
-    ["one of 65", { instance: "i".repeat(65) }, "token:id"],
-    ["an empty one", { instance: "" }, "token:id"],
-    ["one that is no text", { instance: 5 }, "token:id"],
-    ["agents that share the name", { shared: "instance-1" }, "shared:a.test"],
-    ["both", { shared: "instance-1", instance: "i" }, "shared:a.test"],
-    ["a shared member that says nothing", { shared: true, instance: "i" }, "instance:i"],
+  const run = "run-12345";
+  // A token's members; the group, and the session's place in it.
+  const table: [string, Record<string, unknown>, string, string | undefined][] = [
+    ["a token alone", {}, "token:id", undefined],
+    ["a session of a run", { instance: `${run}.0` }, `instance:${run}`, `${run}.0`],
+    ["another one", { instance: `${run}.3` }, `instance:${run}`, `${run}.3`],
+    ["a fifth session", { instance: `${run}.4` }, "token:id", undefined],
+    ["a run of 8 characters", { instance: "12345678.1" }, "instance:12345678", "12345678.1"],
+    ["one of 7", { instance: "1234567.1" }, "token:id", undefined],
+    ["one of 60", { instance: `${"r".repeat(60)}.1` }, `instance:${"r".repeat(60)}`, `${"r".repeat(60)}.1`],
+    ["one of 61", { instance: `${"r".repeat(61)}.1` }, "token:id", undefined],
+    ["one that is no text", { instance: 5 }, "token:id", undefined],
+    ["agents that share the name", { shared: "instance-1" }, "shared:a.test", "instance-1"],
+    ["both", { shared: "instance-1", instance: `${run}.2` }, "shared:a.test", `${run}.2`],
+    [
+      "a shared member that says nothing",
+      { shared: true, instance: `${run}.2` },
+      `instance:${run}`,
+      `${run}.2`,
+    ],
   ];
-  for (const [name, extra, group] of table) {
-    it(`${name}: ${group.slice(0, 20)}`, () => assert.equal(routeGroup("a.test", extra, "id"), group));
+  for (const [name, extra, group, member] of table) {
+    it(`${name}: ${group.slice(0, 20)}`, () => {
+      assert.deepEqual(routeGroup("a.test", extra, "id"), { group, member });
+    });
   }
 });
 

@@ -242,6 +242,18 @@ describe("StreamSet: sending", () => {
     assert.deepEqual([stream.bufferedBytes, other.stream.bufferedBytes], [0, 0]);
   });
 
+  it("bytes that come again with new ones behind them are delivered once, in order", () => {
+    const bench = new Bench();
+    const all = pattern(300, 7);
+    bench.set.data(2, 0, all.subarray(0, 100) as Bytes, false);
+    const recorder = bench.attached();
+    for (const [from, to] of [[50, 150], [100, 200], [50, 200], [190, 300]] as const) {
+      bench.set.data(2, from, all.subarray(from, to) as Bytes, false);
+      bench.turn();
+    }
+    assert.deepEqual(recorder.bytes, all);
+  });
+
   it("what the peer says on the control stream gives it no credit", () => {
     const bench = new Bench();
     const recorder = new Recorder();
