@@ -131,6 +131,33 @@ test("a runtime's own names occur in its adapter alone", async () => {
   assert.deepEqual(found, []);
 });
 
+test("an exported type, function or class has a user in another file", async () => {
+  const used = new Set<string>();
+  const whole = new Set<string>();
+  const files = [...await sources("src", "tests", "bench", "examples", "packaging")];
+  files.push({ path: "mod.ts", text: await readFile(join(ROOT, "mod.ts"), "utf8") });
+  for (const { path, text } of files) {
+    const target = (name: string) => join(dirname(path), name).replaceAll("\\", "/");
+    for (const [, names = "", from = ""] of text.matchAll(/\{([^}]*)\}\s*from\s*"([^"]+)"/g)) {
+      for (const name of names.split(",")) {
+        used.add(`${target(from)} ${name.trim().replace(/^type\s+/, "").split(" as ")[0]}`);
+      }
+    }
+    for (const [, from = ""] of text.matchAll(/(?:\*[^;{}"]*\bfrom\s*|\bimport\(\s*)"([^"]+)"/g)) {
+      whole.add(target(from));
+    }
+  }
+  const idle = files.filter(({ path }) =>
+    path.startsWith("src/") && !path.endsWith(".d.ts") && !whole.has(path)
+  )
+    .flatMap(({ path, text }) =>
+      [...text.matchAll(/^export (?:abstract |async )?(?:interface|type|function\*?|class) (\w+)/gm)]
+        .map(([, name]) => `${path} ${name}`)
+    )
+    .filter((name) => !used.has(name));
+  assert.deepEqual(idle, [], "no other file imports these: leave out the word export");
+});
+
 test("file and folder names are snake_case", async () => {
   const odd = [...await sources("src", "tests", "bench")].map(({ path }) => path)
     .filter((path) => !/^([a-z0-9]+(_[a-z0-9]+)*\/)*[a-z0-9]+(_[a-z0-9]+)*(\.d)?\.tsx?$/.test(path));

@@ -15,6 +15,12 @@ const read = (path: string) => readFile(join(ROOT, path), "utf8");
 /** The most lines that README.md may have: a screen and a bit. */
 const README_LINES_MAX = 200;
 
+/** Flags in the documents' prose that belong to other programs: Deno, our tasks, and tools. */
+const FOREIGN_FLAGS: readonly string[] = [
+  ...["allow-ffi", "allow-write", "cpu-prof", "all", "only", "quick"],
+  ...["jobs", "per-file", "verify-reproducible", "executions", "grow", "minutes", "seconds", "seed"],
+];
+
 /** The insides of a document's code blocks in a language. */
 function blocks(text: string, language: string): string[] {
   return [...text.matchAll(new RegExp(`^\`\`\`${language}\\b.*\\n([\\s\\S]*?)^\`\`\`$`, "gm"))].map((
@@ -93,7 +99,9 @@ test("the documents' commands exist, and their flags", async () => {
     if (file === "CHANGELOG.md") continue;
     const text = await read(file);
     const found = [
-      ...blocks(text, "sh").join("").replaceAll("\\\n", " ").matchAll(/^(?:[A-Z_]+=\S+ )*(?:sudo )?(.*)$/gm),
+      ...[...blocks(text, "sh"), ...blocks(text, "console")].join("").replaceAll("\\\n", " ").matchAll(
+        /^(?:[A-Z_]+=\S+ )*(?:sudo )?(.*)$/gm,
+      ),
     ].map(([, line]) => /(?:\bmod\.ts|\brun server|^sallyport)(?: (.*))?$/.exec(line!)).filter((match) =>
       match !== null
     );
@@ -108,6 +116,16 @@ test("the documents' commands exist, and their flags", async () => {
   }
   assert.ok(lines > 10);
   assert.deepEqual(wrong, []);
+  // Flags in the prose, of the program or of those that the documents tell to call.
+  const foreign = new Set(FOREIGN_FLAGS);
+  const unknown: string[] = [];
+  for (const file of await documents()) {
+    if (file === "CHANGELOG.md") continue;
+    for (const [, flag] of (await read(file)).matchAll(/`--([a-z][a-z0-9-]*)[^`]*`/g)) {
+      if (!flags.has(flag) && !foreign.has(flag!)) unknown.push(`${file}: --${flag}`);
+    }
+  }
+  assert.deepEqual(unknown, []);
 });
 
 test("docs/configuration.md's configuration file is one", async () => {
@@ -137,6 +155,22 @@ test("docs/session-master.md shows the session master's answers as they are", as
     codes!.split(", ")
   );
   assert.deepEqual(statuses, Object.keys(PROBLEM_TITLES));
+});
+
+test("docs/library-changes.md names what mod.ts has, and what it has no more", async () => {
+  const [removed = "", added = ""] = (await read("docs/library-changes.md")).split("## Removed")[1]!.split(
+    "## Added",
+  );
+  const mod = await read("mod.ts");
+  const exported = (name: string) => new RegExp(`\\b${name}\\b`).test(mod);
+  const gone = [...removed.matchAll(/^\| `(\w+)`/gm)].map(([, name]) => name!);
+  const replacements = [...removed.matchAll(/^\| `\w+` +\| `(\w+)`/gm)].map(([, name]) => name!);
+  const names = [...added.matchAll(/^\| (`.+?) +\| /gm)].flatMap(([, cell]) =>
+    [...cell!.matchAll(/`(\w+)`/g)].map(([, name]) => name!)
+  );
+  assert.ok(gone.length > 0 && names.length > 50);
+  assert.deepEqual(gone.filter(exported), []);
+  assert.deepEqual([...replacements, ...names].filter((name) => !exported(name)), []);
 });
 
 test("docs/dependencies.md gives a reason for every dependency, and for no other", async () => {

@@ -106,14 +106,14 @@ export interface AgentOptions extends DialerOptions {
 }
 
 /** Something that went wrong, and when, in milliseconds since 1970. */
-export interface AgentFailure {
+interface AgentFailure {
   readonly atMs: number;
   readonly code: ErrorCode;
   readonly message: string;
 }
 
 /** What there is to say of a session. */
-export interface SessionFacts {
+interface SessionFacts {
   readonly transport: string;
   /** HOST:PORT as it was dialled. */
   readonly edge: string;

@@ -21,7 +21,7 @@ import { RECONNECT_FIRST_MS } from "./backoff.ts";
 export const TOKEN_RENEW_AT = 0.8;
 
 /** What a session's tunnel is made of. */
-export interface AgentTunnelOptions {
+interface AgentTunnelOptions {
   readonly router: Router;
   readonly name: string;
   readonly log: Logger;

@@ -17,7 +17,7 @@ export const CERTIFICATE_REPORT_MS = 3_600_000;
 const CERTIFICATES_TOLD_MAX = 256;
 
 /** What {@link CertificateReports} works with. */
-export interface CertificateReportsOptions extends Omit<MasterClientOptions, "what"> {
+interface CertificateReportsOptions extends Omit<MasterClientOptions, "what"> {
   readonly clock: Clock;
   readonly log: Logger;
   /** All that the agent has now. */

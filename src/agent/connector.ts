@@ -3,15 +3,14 @@
  *
  * @module
  */
+import { type Conn, DIAL_TIMEOUT_MS, IGNORE_STREAM, type Runtime } from "../runtime/port.ts";
 import { errorMessage, SallyportError } from "../errors.ts";
-import type { Conn, Runtime } from "../runtime/port.ts";
 import { type Logger, silentLogger } from "../telemetry/log.ts";
 import { LogSampler } from "../telemetry/log_sampler.ts";
 import type { SessionStream } from "../transport/port.ts";
 import { type ByteMeter, idleTicks, splice, VISITOR_IDLE_TIMEOUT_MS } from "../transport/splice.ts";
 import { AlertDescription, encodeAlert } from "../wire/tls/tls_alert.ts";
 import type { AccessList } from "./access_list.ts";
-import { DIAL_TIMEOUT_MS } from "../runtime/port.ts";
 import { DEMAND_IDLE_TICKS } from "../tunnel/requests/tcp_proxy.ts";
 
 /**
@@ -86,7 +85,7 @@ export function tcpConnector(options: TcpConnectorOptions): Connector {
 }
 
 function dismiss(stream: SessionStream, alert: number): void {
-  stream.attach({ data() {}, end() {}, drain() {}, close() {} });
+  stream.attach(IGNORE_STREAM);
   stream.write(encodeAlert(alert));
   stream.release();
 }

@@ -23,7 +23,7 @@ export const GRANT_FRESH_UNTIL = 0.5;
 const GRANT_LEFT_MIN_MS = 30_000;
 
 /** What {@link GrantStock} works with. */
-export interface GrantStockOptions {
+interface GrantStockOptions {
   readonly clock: Clock;
   /** Grants to keep; {@link GRANTS_KEPT} when absent. */
   readonly size?: number;

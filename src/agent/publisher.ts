@@ -10,11 +10,10 @@ import type { Caller, SessionStream } from "../transport/port.ts";
 import { type PublicPort, requestPublicPort } from "../tunnel/ports/demand_proxy_client.ts";
 import type { Router } from "../tunnel/requests/router.ts";
 import type { Tunnel } from "../tunnel/tunnel.ts";
-import { demandSegments, type PublicAddress } from "../wire/snocat/demand_proxy.ts";
-import { formatPublishClaim } from "../wire/token/publish_claim.ts";
+import { DEMAND_DEADLINE_MS, demandSegments, type PublicAddress } from "../wire/snocat/demand_proxy.ts";
+import { formatPublishClaim } from "../wire/token/claims.ts";
 import { Backoff, pause } from "./backoff.ts";
 import type { Connector } from "./connector.ts";
-import { DEMAND_DEADLINE_MS } from "../wire/snocat/demand_proxy.ts";
 
 /** A public TCP port that an agent asks for. */
 export interface PublishedPort {
@@ -27,7 +26,7 @@ export interface PublishedPort {
 }
 
 /** What a {@link Publisher} works with. */
-export interface PublisherOptions {
+interface PublisherOptions {
   readonly ports: readonly PublishedPort[];
   readonly clock: Clock;
   readonly log: Logger;

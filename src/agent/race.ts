@@ -32,7 +32,7 @@ export interface Entrant<T> {
 }
 
 /** What {@link race} takes besides the entrants. */
-export interface RaceOptions {
+interface RaceOptions {
   readonly clock: Clock;
   /** Ends all attempts; the race rejects with its reason. */
   readonly signal: AbortSignal;

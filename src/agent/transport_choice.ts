@@ -32,7 +32,7 @@ export interface TransportMemory {
 }
 
 /** What {@link TransportChoice} works with. */
-export interface TransportChoiceOptions {
+interface TransportChoiceOptions {
   readonly clock: Clock;
   readonly log: Logger;
   readonly dialers: Dialers;

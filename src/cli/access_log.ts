@@ -17,7 +17,7 @@ export const ACCESS_LOG_QUEUE_MAX_BYTES = 1024 * 1024;
 const COMPLAINT_INTERVAL_MS = 60_000;
 
 /** What {@link AccessLogs} works with. */
-export interface AccessLogOptions {
+interface AccessLogOptions {
   readonly io: CliIo;
   readonly clock: Clock;
   readonly log: Logger;

@@ -33,7 +33,7 @@ import { readStatus, serveStatus, STATUS_SOCKET } from "../agent/status/socket.t
 import { statusText } from "../agent/status/text.ts";
 import { DataDir } from "./data_dir.ts";
 import { SHUTDOWN_GRACE_MS } from "../transport/port.ts";
-import { formatPublishClaim } from "../wire/token/publish_claim.ts";
+import { formatPublishClaim } from "../wire/token/claims.ts";
 import { isWildcard } from "../wire/wildcard.ts";
 import { AccessLogs } from "./access_log.ts";
 import { CertificateReports } from "../agent/certificate_reports.ts";

@@ -13,7 +13,7 @@ import { type Proxy, proxyText, throughProxy } from "../runtime/through_proxy.ts
 import type { CliIo } from "./io.ts";
 
 /** How an agent reaches the world. */
-export interface AgentNetwork {
+interface AgentNetwork {
   /** For sessions. */
   readonly runtime: Runtime;
   /** For the session master; the runtime's own fetch when absent, which knows the environment's proxies itself. */

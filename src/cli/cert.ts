@@ -3,7 +3,8 @@
  *
  * @module
  */
-import { open, readFile, rm } from "node:fs/promises";
+import { mkdir, open, readFile, rm } from "node:fs/promises";
+import { dirname } from "node:path";
 import { type Identity, makeAuthority, makeCertificate } from "../crypto/certificate.ts";
 import { errorMessage, SallyportError } from "../errors.ts";
 import { addExamples, type CliContext, type Command } from "./command.ts";
@@ -24,23 +25,26 @@ interface CertFlags {
 
 /** Adds the command. */
 export function addCert(program: Command, { io }: CliContext): void {
-  const command = program.command("cert").argument("<path>", "where it goes, without the endings")
+  const command = program.command("cert").argument("<path>", "path of both files, without the endings")
     .description(
       "Make a certificate and its key, PATH.pub.pem and PATH.priv.pem, for `snocat server`.\n" +
-        "It signs itself, and clients are given it as their authority, unless --authority names one.",
+        "The certificate signs itself and serves clients as their authority, unless --authority names another.",
     );
   command.option(
     "--san <name>",
-    `a name or an IP address that it is good for (several; default: ${DEFAULT_NAME})`,
+    `a name or an IP address that the certificate covers (several; default: ${DEFAULT_NAME})`,
     (name: string, before: readonly string[] = []) => [...before, name],
   );
   command.option("--days <number>", `how long it is good for (default: ${DEFAULT_DAYS})`);
   command.option("--ca", "make an authority, which signs certificates and is no server's own");
   command.option("--authority <path>", "have it signed by the authority at this path, without the endings");
   addExamples(command, io, [
-    { what: "for one server", args: "cert edge --san edge.example.org" },
-    { what: "an authority, and a certificate that it signs", args: "cert ca --ca" },
-    { what: "", args: "cert edge --san edge.example.org --san 192.0.2.7 --authority ca" },
+    { what: "for one server", args: "cert data/edge --san edge.example.org" },
+    { what: "an authority", args: "cert data/ca --ca" },
+    {
+      what: "a certificate that it signs",
+      args: "cert data/edge --san edge.example.org --san 192.0.2.7 --authority data/ca",
+    },
   ]);
   command.action(async (path: string) => {
     const flags = command.opts<CertFlags>();
@@ -98,6 +102,7 @@ async function writeIdentity(path: string, { certificatePem, keyPem }: Identity)
 
 async function writeNew(path: string, text: string, mode: number): Promise<void> {
   try {
+    await mkdir(dirname(path), { recursive: true, mode: 0o700 });
     const file = await open(path, "wx", mode);
     try {
       await file.writeFile(text);

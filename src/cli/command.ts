@@ -24,7 +24,7 @@ export interface CliContext {
 }
 
 /** An example of a help text: what it does, and the arguments behind the program's name. */
-export interface Example {
+interface Example {
   readonly what: string;
   readonly args: string;
 }

@@ -64,7 +64,7 @@ export async function findAccess(
 }
 
 /** Where an agent keeps its identity. */
-export function identityFile(dataDir: string): IdentityFile {
+function identityFile(dataDir: string): IdentityFile {
   const folder = new DataDir(dataDir);
   return {
     place: folder.file(IDENTITY_FILE),

@@ -19,7 +19,7 @@ export const SIGNAL_ECHO_MS = 300;
 export type StopSignal = "SIGINT" | "SIGTERM";
 
 /** Where logs go. */
-export interface LogOutput {
+interface LogOutput {
   readonly colour: boolean;
   /** Takes a line with its newline. */
   write(line: string): void;

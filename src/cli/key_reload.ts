@@ -11,7 +11,7 @@ import type { Base } from "./parts.ts";
 import { watchForReload } from "./reload.ts";
 
 /** What {@link reloadKeys} hands on. */
-export interface ReloadedKeys {
+interface ReloadedKeys {
   /** Fernet keys, newest first. */
   fernet(keys: readonly string[]): void | Promise<void>;
   /** The admin key; absent where there is none. */

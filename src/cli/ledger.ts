@@ -37,7 +37,7 @@ export function makeLedger(base: Base, config: Pick<Config, "dataDir">, fernet: 
 }
 
 /** What joins a ledger to its session master. */
-export interface Joining {
+interface Joining {
   readonly ledger: EdgeLedger;
   readonly config: Pick<Config, "dataDir" | "edgeName">;
   readonly link: (edge: string) => ControlLink;

@@ -3,7 +3,8 @@
  *
  * @module
  */
-import { errorMessage } from "../errors.ts";
+import process from "node:process";
+import { errorMessage, InternalError } from "../errors.ts";
 import type { CliIo, StopSignal } from "./io.ts";
 import { ServiceManager } from "./systemd.ts";
 
@@ -82,4 +83,15 @@ export class Lifecycle {
   get stopped(): boolean {
     return this.#stopped;
   }
+}
+
+/** Hands `report` what would have ended the process; the answer undoes it. */
+export function watchProcess(report: (error: InternalError) => void): () => void {
+  const caught = (thrown: unknown) => report(new InternalError("process", thrown));
+  process.on("uncaughtException", caught);
+  process.on("unhandledRejection", caught);
+  return () => {
+    process.off("uncaughtException", caught);
+    process.off("unhandledRejection", caught);
+  };
 }

@@ -84,15 +84,15 @@ const LISTED: Readonly<Record<string, readonly [group: string, summary: string]>
   agents: ["Manage a session master:", "its agents: add, list, suspend, rotate, remove"],
   sessions: ["Manage a session master:", "live sessions: list, kill"],
   usage: ["Manage a session master:", "bytes, streams and time by agent and day"],
-  audit: ["Manage a session master:", "who did what"],
+  audit: ["Manage a session master:", "its audit log"],
   keys: ["Manage a session master:", "its Fernet keys: list, add, retire"],
   "api-keys": ["Manage a session master:", "keys of its API, with scopes and tenants"],
-  webhooks: ["Manage a session master:", "whom it tells of events: add, list, test, remove, log"],
+  webhooks: ["Manage a session master:", "its webhooks: add, list, test, remove, log"],
   backup: ["Manage a session master:", "copy its database while it is in use"],
   service: ["Run it for good:", "install as a service of this machine, remove it, see how it is"],
-  doctor: ["Run it for good:", "say why a name isn't reached, step by step"],
-  health: ["Run it for good:", "ask a running program whether it is ready"],
-  completion: ["Run it for good:", "what bash, zsh or fish needs to complete commands and flags"],
+  doctor: ["Run it for good:", "find out why a name cannot be reached, step by step"],
+  health: ["Run it for good:", "check that a running program is ready"],
+  completion: ["Run it for good:", "completion of commands and flags for bash, zsh and fish"],
   token: ["Keys and tokens:", "make a token without a session master"],
   keygen: ["Keys and tokens:", "make a Fernet key"],
   cert: ["Keys and tokens:", "make a certificate for `snocat server`"],
@@ -120,7 +120,7 @@ function createProgram(context: CliContext, all: boolean): Command {
   program.version(`sallyport ${VERSION}`, "--version", "print the version");
   program.helpOption("-h, --help", "print this help");
   program.helpCommand(false);
-  program.addOption(new Option(HELP_ALL, "print help with what few need"));
+  program.addOption(new Option(HELP_ALL, "print help with rarely used commands and flags"));
   program.configureHelp(helpConfiguration(all, RARE));
   program.exitOverride().configureOutput({
     writeOut: (text) => io.out(text.replace(/\n$/, "")),

@@ -20,7 +20,7 @@ export const RUNTIME_RESERVE_BYTES = 320 * MiB;
 export const WAITING_SHARE = 2;
 
 /** What a process of this command may take, whether set or not. */
-export function memoryLimitBytes(
+function memoryLimitBytes(
   { memoryLimit, workers }: Partial<Pick<Config, "memoryLimit" | "workers">>,
 ): number {
   const own = machineMemoryBytes();
@@ -31,7 +31,7 @@ export function memoryLimitBytes(
 }
 
 /** How many bytes may wait in a process that may take this much. */
-export function waitingBytes(limitBytes: number): number {
+function waitingBytes(limitBytes: number): number {
   return Math.floor((limitBytes - RUNTIME_RESERVE_BYTES) / WAITING_SHARE);
 }
 

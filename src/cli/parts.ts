@@ -3,8 +3,13 @@
  *
  * @module
  */
-import type { Config, HostPort, LoadedConfig } from "../config/config.ts";
-import { formatHostPort, queueLimits } from "../config/config.ts";
+import {
+  type Config,
+  formatHostPort,
+  type HostPort,
+  type LoadedConfig,
+  queueLimits,
+} from "../config/config.ts";
 import type { FernetRing } from "../crypto/fernet.ts";
 import type { EdgeOffer, NodeRecord } from "../cluster/directory.ts";
 import type { Membership } from "../cluster/membership.ts";
@@ -30,10 +35,9 @@ import { Metrics } from "../telemetry/metrics.ts";
 import { startOpenTelemetry, wantsOpenTelemetry } from "../telemetry/open_telemetry.ts";
 import { noTracer, type Tracer } from "../telemetry/tracing.ts";
 import type { CliIo } from "./io.ts";
-import { Lifecycle } from "./lifecycle.ts";
+import { Lifecycle, watchProcess } from "./lifecycle.ts";
 import { checkQuicConsent, type QuicPart } from "./quic.ts";
 import { limitMemory } from "./memory.ts";
-import { watchProcess } from "./process_faults.ts";
 import { findPipes, type PipePart } from "./pipe_gate.ts";
 import { curveTransport } from "../transport/curve/edge.ts";
 import type { EdgeTransport } from "../transport/edge_transport.ts";
@@ -127,7 +131,7 @@ export interface EdgePart {
   ready(): boolean;
   /** Visitors' addresses, which are the agents' too where those have none of their own. */
   readonly visitors: readonly Address[];
-  /** Empty where agents come in by the visitors' door. */
+  /** Empty if agents use the visitors' port. */
   readonly agents: readonly Address[];
   /** Where only sealed agents come in. */
   readonly sealed: readonly Address[];
@@ -273,7 +277,7 @@ export function networks(cidrs: readonly string[]): NetworkSet | undefined {
 }
 
 /** What {@link startMaster} takes besides the base. */
-export interface MasterPartOptions {
+interface MasterPartOptions {
   readonly ring: FernetRing;
   /** A function where it may change. */
   readonly adminKey: string | (() => string);

@@ -71,7 +71,7 @@ export function addPipe(program: Command, context: CliContext): void {
 function addKeygen(pipe: Command, { io }: CliContext): void {
   const command = pipe.command("keygen").argument("<file>", "where the secret key goes; must not exist");
   command.description("Make a receiver's key: the secret half into a file, the public half is printed.");
-  addExamples(command, io, [{ what: "once, on the receiving machine", args: "pipe keygen pipe.key" }]);
+  addExamples(command, io, [{ what: "once, on the receiving machine", args: "pipe keygen data/pipe.key" }]);
   command.action(async (path: string) => {
     io.out(await makeKeyFile(await loadSodium(libsodiumBuild()), path));
   });
@@ -110,8 +110,8 @@ function addReceive(pipe: Command, context: CliContext): void {
   command.option("--max-size <size>", "give up a transfer that is longer, 10GB for example");
   addCommon(command);
   addExamples(command, io, [
-    { what: "into a file", args: "pipe receive --key-file pipe.key backup.tar" },
-    { what: "into another program", args: "pipe receive --key-file pipe.key | tar x" },
+    { what: "into a file", args: "pipe receive --key-file data/pipe.key data/backup.tar" },
+    { what: "into another program", args: "pipe receive --key-file data/pipe.key | tar x" },
   ]);
   command.action(async (file: string | undefined) => {
     await run(context, (signal) => receive(io, file ?? "-", command.opts<ReceiveFlags>(), signal));
@@ -275,7 +275,7 @@ function progressOutput(flags: CommonFlags): { columns: number | undefined; writ
 }
 
 /** `host:port`, `host` or `[v6]:port`. Throws `config_invalid`. */
-export function parseAddress(text: string, what: string): Address {
+function parseAddress(text: string, what: string): Address {
   const match = /^(?:\[([^\]]+)\]|([^:[\]]+))(?::(\d{1,5}))?$/.exec(text);
   const port = match?.[3] === undefined ? DEFAULT_PORT : Number(match[3]);
   const host = match?.[1] ?? match?.[2];

@@ -3,7 +3,8 @@
  *
  * @module
  */
-import { open, readFile, stat } from "node:fs/promises";
+import { mkdir, open, readFile, stat } from "node:fs/promises";
+import { dirname } from "node:path";
 import process from "node:process";
 import type { Bytes } from "../bytes/bytes.ts";
 import { type KeyPair, makeKeyPair, type Sodium } from "../crypto/sodium.ts";
@@ -19,7 +20,7 @@ export const PUBLIC_KEY_ENV = "SALLYPORT_PIPE_PUBLIC_KEY";
 const OTHERS = 0o077;
 
 /** What is asked of `env` in place of a file. */
-export interface Environment {
+interface Environment {
   readonly env: Readonly<Record<string, string | undefined>>;
   err(line: string): void;
 }
@@ -63,6 +64,7 @@ export async function readKeyPair(
 export async function makeKeyFile(sodium: Sodium, path: string): Promise<string> {
   const keys = makeKeyPair(sodium);
   try {
+    await mkdir(dirname(path), { recursive: true, mode: 0o700 });
     const file = await open(path, "wx", 0o600);
     try {
       await file.writeFile(`${formatKey(keys.secretKey)}\n`);

@@ -13,7 +13,7 @@ import type { CliIo } from "./io.ts";
 export const RELOAD_POLL_MS = 2_000;
 
 /** What {@link watchForReload} takes. */
-export interface ReloadOptions {
+interface ReloadOptions {
   readonly io: CliIo;
   readonly clock: Clock;
   readonly log: Logger;

@@ -7,8 +7,13 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { tmpdir } from "node:os";
 import process from "node:process";
 import { SallyportError } from "../errors.ts";
-import { commandOf, permissionFlag } from "../runtime/deno/permissions.ts";
-import { grantedPaths, mayRun, ownPermissions } from "../runtime/deno/own_permissions.ts";
+import {
+  commandOf,
+  grantedPaths,
+  mayRun,
+  ownPermissions,
+  permissionFlag,
+} from "../runtime/deno/permissions.ts";
 
 /**
  * Starts the program with this process's arguments and outputs. `env` is added to the environment; `folders` are those

@@ -14,7 +14,7 @@ export type Manager = "systemd" | "openrc" | "launchd";
 export const MANAGERS: readonly Manager[] = ["systemd", "openrc", "launchd"];
 
 /** What a service file is made from. */
-export interface ServiceSpec {
+interface ServiceSpec {
   readonly command: ServiceCommand;
   /** The words that start the program, up to its own arguments. */
   readonly program: readonly string[];

@@ -69,9 +69,9 @@ function addServer(snocat: Command, context: CliContext): void {
   command.option("--tcp <ip>", "the one address that public ports listen on", DEFAULT_PUBLIC);
   command.option("--public-host <ip>", "the address that clients are told in its place");
   addLogFlags(command);
-  const certificate = "--cert edge.pub.pem --key edge.priv.pem";
+  const certificate = "--cert data/edge.pub.pem --key data/edge.priv.pem";
   addExamples(command, io, [
-    { what: "a certificate first", args: "cert edge --san edge.example.org" },
+    { what: "a certificate first", args: "cert data/edge --san edge.example.org" },
     {
       what: "for everybody",
       args: `snocat server --quic [::]:9090 --tcp :: --ports 8080:8090 ${certificate}`,
@@ -117,7 +117,8 @@ function addClient(snocat: Command, context: CliContext): void {
   addExamples(command, io, [
     {
       what: "SSH of this machine",
-      args: "snocat client --server edge.example.org:9090 --authority edge.pub.pem --target 127.0.0.1:22",
+      args:
+        "snocat client --server edge.example.org:9090 --authority data/edge.pub.pem --target 127.0.0.1:22",
     },
   ]);
   command.action(async () => {

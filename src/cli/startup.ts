@@ -8,7 +8,7 @@ import type { Runtime } from "../runtime/port.ts";
 import type { CliIo } from "./io.ts";
 
 /** A start message. */
-export interface Startup {
+interface Startup {
   /** The runtime's name and version. */
   readonly runtime: Pick<Runtime, "name" | "version"> & Partial<Pick<Runtime, "descriptors" | "memory">>;
   /** What is where: pairs of a word and its value. */

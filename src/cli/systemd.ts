@@ -7,7 +7,7 @@ import { execFile } from "node:child_process";
 import type { CliIo } from "./io.ts";
 
 /** Sends one state to the service manager, such as `READY=1`. */
-export type SendState = (state: string) => void;
+type SendState = (state: string) => void;
 
 /**
  * By systemd's own program: neither runtime sends datagrams to the unix socket that systemd names. It speaks for its

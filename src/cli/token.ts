@@ -7,7 +7,7 @@ import type { Config } from "../config/config.ts";
 import type { FernetRing } from "../crypto/fernet.ts";
 import { SallyportError } from "../errors.ts";
 import { createToken } from "../protocol/token/token.ts";
-import { formatPublishClaim, PUBLISH_MEMBER } from "../wire/token/publish_claim.ts";
+import { formatPublishClaim, PUBLISH_MEMBER } from "../wire/token/claims.ts";
 import { addExamples, addSettings, type CliContext, type Command, readSettings } from "./command.ts";
 import { Keys } from "./keys.ts";
 import { TOKEN_MAX_BYTES } from "../wire/token/token_payload.ts";
@@ -39,7 +39,7 @@ export function addToken(program: Command, { io }: CliContext): void {
 }
 
 /** Makes a token with fresh key material; the members are those of the session master's answer. */
-export function makeToken(
+function makeToken(
   ring: FernetRing,
   config: Pick<Config, "hostname" | "alias" | "protocolVersion" | "cipher" | "publish" | "ttl">,
   nowMs: number,

@@ -105,7 +105,10 @@ export interface Directory {
   leave(node: string): Promise<void>;
   /** The nodes whose lease has not expired. */
   nodes(): Promise<readonly NodeRecord[]>;
-  /** Decides a claim. Claiming again with the same session is harmless, and confirms the claim. */
+  /**
+   * Decides a claim. Claiming again with the same session is harmless, and confirms the claim; watchers hear nothing of
+   * it, because every node confirms all of its claims from time to time.
+   */
   claim(claim: RouteClaim): Promise<ClaimOutcome>;
   /** Gives up a name, if this session still holds it. */
   release(name: string, session: string): Promise<void>;

@@ -14,7 +14,7 @@ export const REGISTRY_RENEW_MS = 20_000;
 export const REGISTRY_RETRY_MS = 2_000;
 
 /** What a {@link TunnelLease} is made of. */
-export interface LeaseOptions {
+interface LeaseOptions {
   readonly registry: TunnelRegistry;
   readonly record: TunnelRecord;
   readonly clock: Clock;

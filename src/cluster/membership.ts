@@ -40,7 +40,7 @@ export interface NetworkPlace {
 }
 
 /** What {@link joinCluster} takes. */
-export interface JoinOptions {
+interface JoinOptions {
   readonly runtime: Runtime;
   readonly log: Logger;
   readonly host: ClusterHost;
@@ -136,7 +136,7 @@ function offerOf(host: ClusterHost): Pick<NodeRecord, "offer"> {
 }
 
 /** Names a cluster's key without giving it away. */
-export function clusterKeyId(key: Bytes): string {
+function clusterKeyId(key: Bytes): string {
   return hash(
     "sha256",
     new Uint8Array([...new TextEncoder().encode("sallyport cluster key "), ...key]),

@@ -24,7 +24,7 @@ export class DirectoryStore {
 }
 
 /** What {@link createMemoryDirectory} takes. */
-export interface MemoryDirectoryOptions {
+interface MemoryDirectoryOptions {
   readonly clock: Clock;
   /** Its own when absent. */
   readonly store?: DirectoryStore;
@@ -76,7 +76,8 @@ class MemoryDirectory implements Directory {
     const holder: RouteHolder = { ...claim, fence };
     const gone = new Set([claim.session, ...replaced.map(({ session }) => session)]);
     this.#store.routes.set(claim.name, [holder, ...living.filter(({ session }) => !gone.has(session))]);
-    this.#tell({ kind: "claimed", holder, replaced });
+    const known = living.some(({ session }) => session === claim.session);
+    if (!known || replaced.length > 0) this.#tell({ kind: "claimed", holder, replaced });
     return Promise.resolve({ kind: "granted", fence, replaced });
   }
 

@@ -50,7 +50,7 @@ export interface SessionClaim {
 }
 
 /** What {@link ClusterNode} is made of. */
-export interface ClusterNodeOptions {
+interface ClusterNodeOptions {
   readonly directory: Directory;
   readonly clock: Clock;
   /** The bytes that wait in the process; nobody counts them when absent. */

@@ -46,7 +46,7 @@ export interface NodeLinksOptions {
 }
 
 /** What a node's record says of how to reach it. */
-export type NodeReach = Pick<NodeRecord, "address" | "publicKey" | "machine" | "socket">;
+type NodeReach = Pick<NodeRecord, "address" | "publicKey" | "machine" | "socket">;
 
 /** See the module. */
 export class NodeLinks {

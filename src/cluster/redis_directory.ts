@@ -22,7 +22,7 @@ import { connectRedis, type RedisClient, withinRedisTimeout } from "./redis_clie
 export const ROUTE_TTL_MS = 1_800_000;
 
 /** What {@link connectRedisDirectory} takes. */
-export interface RedisDirectoryOptions {
+interface RedisDirectoryOptions {
   /** `redis://`, `rediss://` or `redis+sentinel://`; see `connectRedis`. */
   readonly url: string;
   readonly clock: Clock;
@@ -98,12 +98,15 @@ for _, holder in ipairs(living(KEYS[1], ARGV[2])) do
   end
 end
 local fence = redis.call('INCR', KEYS[2])
+local known = redis.call('HEXISTS', KEYS[1], claim.session)
 claim.fence = fence
 for _, holder in ipairs(replaced) do redis.call('HDEL', KEYS[1], holder.session) end
 redis.call('HSET', KEYS[1], claim.session, cjson.encode(claim))
 redis.call('PEXPIRE', KEYS[1], ARGV[4])
 if #replaced == 0 then replaced = nil end
-redis.call('PUBLISH', ARGV[3], cjson.encode({kind = 'claimed', holder = claim, replaced = replaced}))
+if known == 0 or replaced then
+  redis.call('PUBLISH', ARGV[3], cjson.encode({kind = 'claimed', holder = claim, replaced = replaced}))
+end
 return cjson.encode({kind = 'granted', fence = fence, replaced = replaced})`;
 
 /** KEYS route; ARGV session, channel, name. */
@@ -119,7 +122,7 @@ for _, holder in ipairs(living(KEYS[1], ARGV[1])) do texts[#texts + 1] = cjson.e
 return texts`;
 
 /** The use of a token's key, as {@link RedisDirectory.first} judges it. */
-export interface NotedUse {
+interface NotedUse {
   /** Unix seconds. */
   readonly madeAtS: number;
   /** A second use that nobody notices would repeat nonces. */

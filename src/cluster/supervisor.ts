@@ -73,7 +73,7 @@ export interface WorkerProcess {
 }
 
 /** What {@link Supervisor} is made of. */
-export interface SupervisorOptions {
+interface SupervisorOptions {
   readonly runtime: Runtime;
   readonly log: Logger;
   /** How many workers. */
@@ -89,7 +89,7 @@ export interface SupervisorOptions {
 }
 
 /** What a worker says of itself. */
-export interface WorkerState {
+interface WorkerState {
   readonly index: number;
   readonly node: string;
   readonly ready: boolean;

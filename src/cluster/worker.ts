@@ -16,7 +16,7 @@ import { VERSION } from "../version.ts";
 import type { DrainRequest, WorkerAssignment, WorkerHello, WorkerPorts } from "./supervisor.ts";
 
 /** What {@link joinParent} takes. */
-export interface WorkerOptions {
+interface WorkerOptions {
   readonly runtime: Runtime;
   readonly log: Logger;
   readonly assignment: WorkerAssignment;

@@ -7,7 +7,7 @@ import { isMap, isNode, isPair, LineCounter, type Node, parseDocument } from "ya
 import { SallyportError } from "../errors.ts";
 
 /** A path into a file's content: names of members, and indices of lists. */
-export type FilePath = readonly PropertyKey[];
+type FilePath = readonly PropertyKey[];
 
 /** A fault in a file; lines and columns count from 1. */
 export interface FileFault {

@@ -260,7 +260,7 @@ export function readServices(
 }
 
 /** An issue of zod as faults of a file. */
-export function faultsOf(
+function faultsOf(
   file: ConfigFile,
   base: readonly PropertyKey[],
   issue: z.core.$ZodIssue,

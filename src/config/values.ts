@@ -19,7 +19,7 @@ import { canonicalServedName, servedNameFault } from "../wire/wildcard.ts";
 import type { TlsMode } from "../agent/services/service.ts";
 import { parseTarget, type Target } from "../agent/services/target.ts";
 import { type JoinLink, parseJoinLink } from "../wire/token/join_link.ts";
-import { parsePublishClaim, type PublishClaim } from "../wire/token/publish_claim.ts";
+import { parsePublishClaim, type PublishClaim } from "../wire/token/claims.ts";
 
 /** Where to listen, or whom to dial: `host` is an IP address without brackets, or a name. */
 export interface HostPort {

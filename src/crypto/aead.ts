@@ -23,7 +23,7 @@ export interface Aead {
 }
 
 /** Source of further implementations: the system's libraries, as a runtime opens them. */
-export interface AeadSource {
+interface AeadSource {
   systemAeads(): readonly Aead[];
 }
 

@@ -51,7 +51,7 @@ export function decodeBase64Url(text: Bytes, target: Bytes, at: number): number 
     target[to + 2] = word;
     to += 3;
   }
-  // What lies in the place of the padded bytes is the bits that must be 0.
+  // The bits in place of the padded bytes must be 0.
   for (let i = 0; i < padding; i++) seen |= -target[at + total + i]!;
   return seen < 0 ? -1 : total;
 }

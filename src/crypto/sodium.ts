@@ -105,7 +105,7 @@ export function keyPair(sodium: Sodium, secretKey: Bytes): KeyPair {
 }
 
 /** Loaders of the builds and the listener for a fallback; by default the packages and the process's warnings. */
-export interface SodiumSources {
+interface SodiumSources {
   native?(): Promise<Sodium>;
   wasm?(): Promise<Sodium>;
   /** Native code was wanted and can't be used: WebAssembly takes its place. */

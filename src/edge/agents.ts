@@ -24,8 +24,7 @@ import { printableName } from "../wire/hostname.ts";
 import { type AgentRequest, agentRequest, type Authorize, type EdgeTunnels } from "./agent_request.ts";
 import type { EdgeLedger } from "./ledger/ledger.ts";
 import { type Claim, type Claimed, Routes, type TokenAge } from "./routes.ts";
-import { sharedInstance } from "../wire/token/shared_claim.ts";
-import { tokenTransports } from "../wire/token/transports_claim.ts";
+import { sharedInstance, tokenTransports } from "../wire/token/claims.ts";
 import { routeGroup } from "../wire/token/route_group.ts";
 import type { EdgeCluster } from "./cluster.ts";
 import { type KeyUseStore, UsedKeys } from "./used_keys.ts";
@@ -43,7 +42,7 @@ const CUT_PAUSE_MS = 5;
 export const REPLACED_GRACE_MS = 30_000;
 
 /** What an {@link AgentRegistry} works with. */
-export interface AgentOptions {
+interface AgentOptions {
   readonly clock: Clock;
   readonly ring: FernetRing;
   readonly log: Logger;
@@ -60,6 +59,21 @@ export interface AgentOptions {
   readonly cluster?: EdgeCluster;
 }
 
+/** What a session tells its registry. */
+interface AgentEvents {
+  readonly clock: Clock;
+  /** The session is over. */
+  ended(agent: AgentSession, error: SallyportError): void;
+  /** The session refused or dropped a stream. */
+  streamRefused(code: SallyportError["code"]): void;
+  /** Code of this side has thrown, in the session or in one of its streams. */
+  fault(agent: AgentSession, error: SallyportError): void;
+  /** The agent wants no new visitors. */
+  goingAway(agent: AgentSession): void;
+  /** The agent gets no visitors any more. */
+  left(agent: AgentSession, why: string): void;
+}
+
 /** The agents of one edge. */
 export class AgentRegistry {
   readonly #options: AgentOptions;
@@ -68,10 +82,19 @@ export class AgentRegistry {
   /** All transports' handshakes together. */
   readonly #slices: Slices;
   readonly #sessions = new Set<AgentSession>();
+  readonly #events: AgentEvents;
   #draining = false;
 
   constructor(options: AgentOptions) {
     this.#options = options;
+    this.#events = {
+      clock: options.clock,
+      ended: (agent, error) => this.#ended(agent, error),
+      streamRefused: (code) => this.#streamRefused(code),
+      fault: (agent, error) => this.#fault(agent, error),
+      goingAway: (agent) => this.#goingAway(agent),
+      left: (agent, why) => this.#left(agent, why),
+    };
     this.#slices = new Slices(options.clock);
     this.#usedKeys = new UsedKeys(options.clock.wallMs() / 1000, options.keyUses);
   }
@@ -145,6 +168,7 @@ export class AgentRegistry {
   async #moveAgents(graceMs: number): Promise<void> {
     const { clock } = this.#options;
     const pause = (ms: number) => new Promise<void>((resolve) => void clock.after(ms, resolve));
+    const endMs = clock.nowMs() + graceMs;
     const untilMs = clock.nowMs() + Math.min(graceMs, MOVE_PATIENCE_MS);
     let asked = 0;
     const over = new SallyportError("shutdown", "Session ended: the edge is shutting down", {
@@ -166,7 +190,7 @@ export class AgentRegistry {
       void agent.retire(over, graceMs);
       await pause(CUT_PAUSE_MS);
     }
-    await pause(Math.min(graceMs, LEFT_MS));
+    await pause(Math.max(0, Math.min(LEFT_MS, endMs - clock.nowMs())));
   }
 
   /** An agent that has a session at another node too needs no visitors here any more. */
@@ -226,7 +250,7 @@ export class AgentRegistry {
     const { claims } = token;
     const id = tokenId(token.token);
     const request = agentRequest(token, remote, session.transport);
-    const agent = new AgentSession(this, session, {
+    const agent = new AgentSession(this.#events, session, {
       hostname: claims.hostname,
       valid: claims.valid,
       tokenId: id,
@@ -316,7 +340,7 @@ export class AgentRegistry {
       metrics: this.#options.metrics,
       router,
       name: request.hostname,
-      refused: (code) => this.streamRefused(code),
+      refused: (code) => this.#streamRefused(code),
     });
     tunnels?.opened?.(agent.tunnel, request);
   }
@@ -331,8 +355,7 @@ export class AgentRegistry {
     }
   }
 
-  /** Internal: a session is over. */
-  ended(agent: AgentSession, error: SallyportError): void {
+  #ended(agent: AgentSession, error: SallyportError): void {
     this.#sessions.delete(agent);
     this.#options.ledger.ended(agent.session);
     this.#routes.release(agent);
@@ -341,38 +364,30 @@ export class AgentRegistry {
     metrics.sessionClosed(agent.session);
     metrics.sessionEnded(error.code);
     const { hostname, remote, tokenId } = agent;
-    this.fault(agent, error);
+    this.#fault(agent, error);
     const fields = { hostname, agent: remote, reason: error.code, token_id: tokenId };
     log.info(fields, `agent disconnected: ${error.message}`);
     const summary = agent.session.summary?.();
     if (summary !== undefined) log.debug({ hostname, agent: remote, ...summary }, "what the session counted");
   }
 
-  /** Internal: a session refused or dropped a stream. */
-  streamRefused(code: SallyportError["code"]): void {
+  #streamRefused(code: SallyportError["code"]): void {
     this.#options.metrics.refused("stream", code);
   }
 
-  /** Internal: something of this side has thrown, in a session or a stream of it. */
-  fault({ hostname, remote }: AgentSession, error: SallyportError): void {
+  #fault({ hostname, remote }: AgentSession, error: SallyportError): void {
     reportFault(error, this.#options, { hostname, agent: remote });
   }
 
-  /** Internal: an agent wants no new visitors; its names are free for other agents. */
-  goingAway(agent: AgentSession): void {
+  /** Its names are free for other agents. */
+  #goingAway(agent: AgentSession): void {
     this.#routes.release(agent);
     this.#options.cluster?.release(agent.id);
-    this.left(agent, "the agent is leaving");
+    this.#left(agent, "the agent is leaving");
   }
 
-  /** Internal: an agent gets no visitors any more. */
-  left({ tunnel }: AgentSession, why: string): void {
+  #left({ tunnel }: AgentSession, why: string): void {
     if (tunnel !== undefined) this.#options.tunnels?.left?.(tunnel, why);
-  }
-
-  /** Internal. */
-  get clock(): Clock {
-    return this.#options.clock;
   }
 
   #refused(
@@ -419,11 +434,11 @@ class AgentSession implements SessionHandler, AgentFacts {
   /** Where agents may make requests. */
   carrier: SessionCarrier | undefined;
   tunnel: Tunnel | undefined;
-  readonly #registry: AgentRegistry;
+  readonly #events: AgentEvents;
   #retired: { reason: SallyportError; done: () => void } | undefined;
 
-  constructor(registry: AgentRegistry, session: Session, facts: AgentFacts) {
-    this.#registry = registry;
+  constructor(events: AgentEvents, session: Session, facts: AgentFacts) {
+    this.#events = events;
     this.session = session;
     this.hostname = facts.hostname;
     this.valid = facts.valid;
@@ -438,10 +453,10 @@ class AgentSession implements SessionHandler, AgentFacts {
   /** Lets the streams finish, then closes; resolves when it's done. */
   retire(reason: SallyportError, graceMs: number): Promise<void> {
     this.retiring = true;
-    this.#registry.left(this, reason.message);
+    this.#events.left(this, reason.message);
     return new Promise((resolve) => {
       const earlier = this.#retired?.done;
-      const timer = this.#registry.clock.after(graceMs, () => this.session.close(reason));
+      const timer = this.#events.clock.after(graceMs, () => this.session.close(reason));
       this.#retired = {
         reason,
         done: () => {
@@ -457,7 +472,7 @@ class AgentSession implements SessionHandler, AgentFacts {
   /** Agents open streams for requests alone. */
   stream(stream: SessionStream): void {
     if (this.carrier !== undefined) return this.carrier.offer(stream);
-    this.#registry.streamRefused("access_denied");
+    this.#events.streamRefused("access_denied");
     stream.abort(
       new SallyportError("access_denied", "Cannot open stream: the edge takes no requests", { side: "peer" }),
     );
@@ -469,20 +484,20 @@ class AgentSession implements SessionHandler, AgentFacts {
   }
 
   streamRefused(code: SallyportError["code"]): void {
-    this.#registry.streamRefused(code);
+    this.#events.streamRefused(code);
   }
 
   goingAway(): void {
-    this.#registry.goingAway(this);
+    this.#events.goingAway(this);
   }
 
   fault(error: InternalError): void {
-    this.#registry.fault(this, error);
+    this.#events.fault(this, error);
   }
 
   ended(error: SallyportError): void {
     this.carrier?.ended(error);
-    this.#registry.ended(this, error);
+    this.#events.ended(this, error);
     this.#retired?.done();
   }
 

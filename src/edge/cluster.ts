@@ -1,5 +1,5 @@
 /**
- * What an edge asks of the cluster that it belongs to; `cluster/node.ts` gives it.
+ * The port from an edge to its cluster; `cluster/node.ts` implements it.
  *
  * @module
  */

@@ -262,7 +262,7 @@ class EdgeNode implements Edge {
     this.#closed = true;
     this.#sweep?.cancel();
     const moves = graceMs > 0 && this.#cluster?.last === false;
-    // What waits to be accepted is accepted by then; the system resets what still waits when its socket closes.
+    // Connections in the backlog are accepted by then; the system resets those that remain when the socket closes.
     if (moves) await new Promise((resolve) => void setImmediate(resolve));
     for (const listener of this.#listeners) listener.close();
     const transports = this.#transports.map(({ transport }) => transport.close?.(graceMs));

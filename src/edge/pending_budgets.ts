@@ -1,7 +1,7 @@
 /**
- * Connections that haven't been routed, admitted or refused yet: budgets apart for strangers, visitors and agents, a share
- * for each source, and one timer for all their deadlines. Where a budget is used up, the oldest of its kind makes room, so
- * that whoever holds connections without a word keeps nobody out.
+ * Connections that have not been routed, admitted or refused yet: separate budgets for strangers, visitors and agents, a
+ * share for each source, and one timer for all deadlines. When a budget is used up, the oldest connection of its kind makes
+ * room, so that silent connections keep nobody out.
  *
  * @module
  */
@@ -44,20 +44,30 @@ class Source {
   }
 }
 
-/** A connection while it is unfinished. Its links belong to {@link PendingBudgets}. */
+let kindOf: (conn: PendingConnection) => PendingKind | undefined;
+let nextOf: (conn: PendingConnection) => PendingConnection | undefined;
+let sourceOfPending: (conn: PendingConnection) => Source | undefined;
+let link: (conn: PendingConnection, list: List, kind: PendingKind) => void;
+let unlink: (conn: PendingConnection, list: List) => void;
+let linkToSource: (conn: PendingConnection, source: Source) => void;
+let unlinkFromSource: (conn: PendingConnection, source: Source) => void;
+let oldestStrangerOf: (source: Source) => PendingConnection | undefined;
+
+/** A connection while it is unfinished. Only {@link PendingBudgets} reaches its places in the lists, by the functions below. */
 export abstract class PendingConnection {
-  /** Internal. */
-  pending: PendingKind | undefined;
-  /** Internal: in the list of its kind. */
-  before: PendingConnection | undefined;
-  /** Internal. */
-  behind: PendingConnection | undefined;
-  /** Internal: in the list of its source. */
-  source: Source | undefined;
-  /** Internal. */
-  beforeOfSource: PendingConnection | undefined;
-  /** Internal. */
-  behindOfSource: PendingConnection | undefined;
+  /** The list that it is in, and its neighbours there. */
+  #kind: PendingKind | undefined;
+  #before: PendingConnection | undefined;
+  #behind: PendingConnection | undefined;
+  /** Its source, and its neighbours among the connections of that source. */
+  #source: Source | undefined;
+  #beforeOfSource: PendingConnection | undefined;
+  #behindOfSource: PendingConnection | undefined;
+
+  /** What it has shown so far; undefined once it is finished. */
+  protected get shown(): PendingKind | undefined {
+    return this.#kind;
+  }
 
   /** When it came, on the monotonic clock. */
   abstract readonly acceptedAtMs: number;
@@ -65,6 +75,55 @@ export abstract class PendingConnection {
   abstract late(): void;
   /** It makes room for others, for this reason. */
   abstract evict(error: SallyportError): void;
+
+  static {
+    kindOf = (conn) => conn.#kind;
+    nextOf = (conn) => conn.#behind;
+    sourceOfPending = (conn) => conn.#source;
+    link = (conn, list, kind) => {
+      // In the order of acceptance, so that the first is the first to be late. Nearly always that is the end.
+      let before = list.last;
+      while (before !== undefined && before.acceptedAtMs > conn.acceptedAtMs) before = before.#before;
+      conn.#before = before;
+      conn.#behind = before === undefined ? list.first : before.#behind;
+      if (conn.#behind === undefined) list.last = conn;
+      else conn.#behind.#before = conn;
+      if (before === undefined) list.first = conn;
+      else before.#behind = conn;
+      list.size++;
+      conn.#kind = kind;
+    };
+    unlink = (conn, list) => {
+      if (conn.#before === undefined) list.first = conn.#behind;
+      else conn.#before.#behind = conn.#behind;
+      if (conn.#behind === undefined) list.last = conn.#before;
+      else conn.#behind.#before = conn.#before;
+      conn.#before = conn.#behind = undefined;
+      conn.#kind = undefined;
+      list.size--;
+    };
+    linkToSource = (conn, source) => {
+      conn.#source = source;
+      conn.#beforeOfSource = source.last;
+      if (source.last === undefined) source.first = conn;
+      else source.last.#behindOfSource = conn;
+      source.last = conn;
+      source.count++;
+    };
+    unlinkFromSource = (conn, source) => {
+      if (conn.#beforeOfSource === undefined) source.first = conn.#behindOfSource;
+      else conn.#beforeOfSource.#behindOfSource = conn.#behindOfSource;
+      if (conn.#behindOfSource === undefined) source.last = conn.#beforeOfSource;
+      else conn.#behindOfSource.#beforeOfSource = conn.#beforeOfSource;
+      conn.#source = conn.#beforeOfSource = conn.#behindOfSource = undefined;
+      source.count--;
+    };
+    oldestStrangerOf = (source) => {
+      let conn = source.first;
+      while (conn !== undefined && conn.#kind !== "stranger") conn = conn.#behindOfSource;
+      return conn;
+    };
+  }
 }
 
 class List {
@@ -110,19 +169,21 @@ export class PendingBudgets {
 
   /** A trusted proxy has named the connection's source; false as for {@link enter}. */
   locate(conn: PendingConnection, remote: Address): boolean {
-    return conn.pending === undefined || this.#count(conn, remote.host);
+    return kindOf(conn) === undefined || this.#count(conn, remote.host);
   }
 
-  /** It has shown what it is: it counts as that from now on. */
+  /** The connection has shown what it is, and counts as that from now on. */
   show(conn: PendingConnection, kind: PendingKind): void {
-    if (conn.pending === undefined || conn.pending === kind) return;
-    this.#unlink(conn);
+    const shown = kindOf(conn);
+    if (shown === undefined || shown === kind) return;
+    unlink(conn, this.#lists[shown]);
     this.#add(conn, kind);
   }
 
-  /** It isn't unfinished any more. Later calls do nothing. */
+  /** The connection has been routed, admitted or refused. Later calls do nothing. */
   leave(conn: PendingConnection): void {
-    if (conn.pending !== undefined) this.#unlink(conn);
+    const kind = kindOf(conn);
+    if (kind !== undefined) unlink(conn, this.#lists[kind]);
     this.#uncount(conn);
     if (this.size() > 0) return;
     this.#timer?.cancel();
@@ -133,7 +194,7 @@ export class PendingBudgets {
   *all(): Generator<PendingConnection> {
     for (const { first } of Object.values(this.#lists)) {
       for (let conn = first; conn !== undefined;) {
-        const { behind } = conn;
+        const behind = nextOf(conn);
         yield conn;
         conn = behind;
       }
@@ -143,28 +204,7 @@ export class PendingBudgets {
   #add(conn: PendingConnection, kind: PendingKind): void {
     const list = this.#lists[kind];
     if (list.size >= MAX[kind]) this.#evict(list.first!);
-    // In the order of acceptance, so that the first is the first to be late. Nearly always that is the end.
-    let before = list.last;
-    while (before !== undefined && before.acceptedAtMs > conn.acceptedAtMs) before = before.before;
-    conn.before = before;
-    conn.behind = before === undefined ? list.first : before.behind;
-    if (conn.behind === undefined) list.last = conn;
-    else conn.behind.before = conn;
-    if (before === undefined) list.first = conn;
-    else before.behind = conn;
-    list.size++;
-    conn.pending = kind;
-  }
-
-  #unlink(conn: PendingConnection): void {
-    const list = this.#lists[conn.pending!];
-    if (conn.before === undefined) list.first = conn.behind;
-    else conn.before.behind = conn.behind;
-    if (conn.behind === undefined) list.last = conn.before;
-    else conn.behind.before = conn.before;
-    conn.before = conn.behind = undefined;
-    conn.pending = undefined;
-    list.size--;
+    link(conn, list, kind);
   }
 
   #evict(conn: PendingConnection): void {
@@ -184,7 +224,7 @@ export class PendingBudgets {
     if (!isLocal(key)) {
       const crowded = source.count >= PENDING_PER_SOURCE_MAX ||
         (source.site !== undefined && (this.#sites.get(source.site) ?? 0) >= PENDING_PER_SITE_MAX);
-      const oldest = crowded ? strangerOf(source) : undefined;
+      const oldest = crowded ? oldestStrangerOf(source) : undefined;
       if (oldest !== undefined) {
         this.#evict(oldest);
         this.#sources.set(key, source);
@@ -193,25 +233,16 @@ export class PendingBudgets {
         return false;
       }
     }
-    source.count++;
+    linkToSource(conn, source);
     if (source.site !== undefined) this.#sites.set(source.site, (this.#sites.get(source.site) ?? 0) + 1);
-    conn.source = source;
-    conn.beforeOfSource = source.last;
-    if (source.last === undefined) source.first = conn;
-    else source.last.behindOfSource = conn;
-    source.last = conn;
     return true;
   }
 
   #uncount(conn: PendingConnection): void {
-    const { source } = conn;
+    const source = sourceOfPending(conn);
     if (source === undefined) return;
-    if (conn.beforeOfSource === undefined) source.first = conn.behindOfSource;
-    else conn.beforeOfSource.behindOfSource = conn.behindOfSource;
-    if (conn.behindOfSource === undefined) source.last = conn.beforeOfSource;
-    else conn.behindOfSource.beforeOfSource = conn.beforeOfSource;
-    conn.source = conn.beforeOfSource = conn.behindOfSource = undefined;
-    if (--source.count === 0) this.#sources.delete(source.key);
+    unlinkFromSource(conn, source);
+    if (source.count === 0) this.#sources.delete(source.key);
     if (source.site === undefined) return;
     const left = this.#sites.get(source.site)! - 1;
     if (left === 0) this.#sites.delete(source.site);
@@ -234,7 +265,7 @@ export class PendingBudgets {
       const dueMs = this.#clock.nowMs() - HELLO_DEADLINE_MS;
       for (const list of [stranger, visitor]) {
         for (let conn = list.first; conn !== undefined && conn.acceptedAtMs <= dueMs;) {
-          const { behind } = conn;
+          const behind = nextOf(conn);
           conn.late();
           conn = behind;
         }
@@ -247,10 +278,4 @@ export class PendingBudgets {
 /** This machine's own proxies and tests come from one address, and are nobody's attack. */
 function isLocal(key: string): boolean {
   return key.startsWith("127.") || key === "0.0.0.0.0.0.0.0";
-}
-
-function strangerOf(source: Source): PendingConnection | undefined {
-  let conn = source.first;
-  while (conn !== undefined && conn.pending !== "stranger") conn = conn.behindOfSource;
-  return conn;
 }

@@ -124,13 +124,13 @@ export class ProtocolDetector extends PendingConnection implements ByteStreamHan
   }
 
   evict(error: SallyportError): void {
-    // What has taken the connection over hears of its end, and refuses it. Nothing lingers where room is short.
+    // The new owner of the connection hears of its end and refuses it. Nothing lingers when room is short.
     this.conn.abort(error);
     if (!this.#over) this.#refuse(error);
   }
 
   get #isVisitor(): boolean {
-    return this.pending === "visitor";
+    return this.shown === "visitor";
   }
 
   #stripProxy(): boolean {

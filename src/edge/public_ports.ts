@@ -15,12 +15,7 @@ import { PortLeases, type PortRange } from "../tunnel/ports/port_leases.ts";
 import { createRouter, type Router } from "../tunnel/requests/router.ts";
 import type { Tunnel } from "../tunnel/tunnel.ts";
 import { DEMAND_PREFIX } from "../wire/snocat/demand_proxy.ts";
-import {
-  claimsAllow,
-  formatPublishClaim,
-  type PublishClaim,
-  publishClaims,
-} from "../wire/token/publish_claim.ts";
+import { claimsAllow, formatPublishClaim, type PublishClaim, publishClaims } from "../wire/token/claims.ts";
 import type { AgentRequest, EdgeTunnels } from "./agent_request.ts";
 
 /** Which public ports an edge has. */
@@ -32,7 +27,7 @@ export interface PublicPortsOptions {
 }
 
 /** What {@link publicPorts} works with. */
-export interface PublicPortsParts extends PublicPortsOptions {
+interface PublicPortsParts extends PublicPortsOptions {
   readonly runtime: Runtime;
   readonly log: Logger;
   readonly metrics: Metrics;

@@ -21,7 +21,7 @@ import type { StreamShares } from "../transport/stream_shares.ts";
 const LOST: Bytes = encodeAlert(AlertDescription.internal_error);
 
 /** What {@link Visitors} works with. */
-export interface VisitorOptions {
+interface VisitorOptions {
   readonly clock: Clock;
   readonly memory?: MemoryBudget;
   readonly log: Logger;

@@ -8,7 +8,7 @@
 import { createHash, timingSafeEqual } from "node:crypto";
 import { SallyportError } from "../errors.ts";
 import type { AgentClaim } from "../wire/token/agent_claim.ts";
-import { parsePublishClaim } from "../wire/token/publish_claim.ts";
+import { parsePublishClaim } from "../wire/token/claims.ts";
 import { type Agent, type Scope, SCOPES } from "./model.ts";
 
 /** Somebody who may ask for tokens. */

@@ -17,7 +17,7 @@ import type { EdgeAddress } from "./app.ts";
 export const EDGES_FRESH_MS = 1_000;
 
 /** What {@link EdgeChoice} works with. */
-export interface EdgeChoiceOptions {
+interface EdgeChoiceOptions {
   /** The living nodes of the cluster. */
   nodes(): Promise<readonly NodeRecord[]>;
   readonly clock: Clock;

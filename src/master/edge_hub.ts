@@ -36,7 +36,7 @@ export interface Retention {
 }
 
 /** Hears what edges must know. */
-export type EdgeListener = (message: EdgeMessage) => void;
+type EdgeListener = (message: EdgeMessage) => void;
 
 /** What {@link EdgeHub} works with. */
 export interface EdgeHubOptions {

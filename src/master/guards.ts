@@ -34,7 +34,7 @@ function unauthorized(detail: string, challenge: string): Problem {
 }
 
 /** What {@link FailureGuard} needs. */
-export interface FailureGuardOptions {
+interface FailureGuardOptions {
   readonly limit: FailureLimit;
   /** Proxies whose X-Forwarded-For is believed. */
   readonly forwardedFrom?: NetworkSet;
@@ -87,7 +87,7 @@ export class FailureGuard {
 }
 
 /** What {@link authenticate} needs. */
-export interface AuthenticateOptions {
+interface AuthenticateOptions {
   readonly credentials: Credentials;
   readonly failures: FailureGuard;
   readonly log: Logger;
@@ -165,7 +165,7 @@ export function countRequests(limit: IssueLimit): MiddlewareHandler<MasterEnv> {
 }
 
 /** What {@link boundedJson} takes. */
-export interface BoundedJsonOptions {
+interface BoundedJsonOptions {
   readonly clock: Clock;
   readonly maxBytes?: number;
   readonly deadlineMs?: number;

@@ -77,7 +77,7 @@ export type Fault = z.infer<typeof FaultSchema>;
 export type ProblemDocument = z.infer<typeof ProblemSchema>;
 
 /** What a {@link Problem} may say beyond its status and detail. */
-export interface ProblemDetails {
+interface ProblemDetails {
   readonly errors?: readonly Fault[];
   readonly headers?: Readonly<Record<string, string>>;
   readonly instance?: string;

@@ -6,13 +6,17 @@
 
 import { z } from "@hono/zod-openapi";
 import { canonicalServedName, servedNameFault } from "../wire/wildcard.ts";
-import { formatPublishClaim, parsePublishClaim } from "../wire/token/publish_claim.ts";
+import {
+  formatPublishClaim,
+  parsePublishClaim,
+  PUBLISHED_PORTS_MAX,
+  SHARED_INSTANCE,
+  TRANSPORT_NAME,
+  TRANSPORTS_MAX,
+} from "../wire/token/claims.ts";
 import { TOKEN_TTL_DEFAULT_S, TOKEN_TTL_MAX_S, TOKEN_TTL_MIN_S } from "../protocol/token/token.ts";
 import { HOSTNAME_MAX_LENGTH } from "../wire/hostname.ts";
-import { TRANSPORT_NAME, TRANSPORTS_MAX } from "../wire/token/transports_claim.ts";
 import { EDGES_PER_AGENT_MAX, INSTANCE } from "../wire/token/route_group.ts";
-import { SHARED_INSTANCE } from "../wire/token/shared_claim.ts";
-import { PUBLISHED_PORTS_MAX } from "../wire/token/publish_claim.ts";
 import { NAMES_PER_SESSION_MAX } from "../wire/token/token_payload.ts";
 
 /** Ciphers that a token may name (docs/protocols/snitun.md, Token). */

@@ -44,7 +44,7 @@ export interface StatusOptions extends StatusRoutesOptions {
 }
 
 /** What {@link createBaseApp} takes. */
-export interface BaseAppOptions {
+interface BaseAppOptions {
   readonly clock: Clock;
   readonly log: Logger;
   /** Counts faults of this program. */

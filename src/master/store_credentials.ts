@@ -51,7 +51,7 @@ export function agentCredentials(store: Store, clock: Clock): Credentials {
 }
 
 /** What an enrolled agent may do: have tokens for its names. */
-export function agentCredential(agent: Agent): Credential {
+function agentCredential(agent: Agent): Credential {
   return {
     id: agent.id,
     tenant: agent.tenant,

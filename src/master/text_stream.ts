@@ -6,7 +6,7 @@
 import type { Clock, Timer } from "../runtime/port.ts";
 
 /** What {@link TextStream} takes. */
-export interface TextStreamOptions {
+interface TextStreamOptions {
   readonly clock: Clock;
   /** Sent every `heartbeatMs`, so that a dead connection shows on both sides. */
   readonly heartbeat: string;

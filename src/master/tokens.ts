@@ -10,11 +10,9 @@ import { createToken } from "../protocol/token/token.ts";
 import type { Clock } from "../runtime/port.ts";
 import { dayOf } from "../wire/control/control_messages.ts";
 import { type AgentClaim, agentMembers } from "../wire/token/agent_claim.ts";
+import { PUBLISH_MEMBER, SHARED_MEMBER, TRANSPORTS_MEMBER } from "../wire/token/claims.ts";
 import { EDGES_PER_AGENT_MAX, INSTANCE_MEMBER } from "../wire/token/route_group.ts";
-import { SHARED_MEMBER } from "../wire/token/shared_claim.ts";
 import { isWildcard } from "../wire/wildcard.ts";
-import { PUBLISH_MEMBER } from "../wire/token/publish_claim.ts";
-import { TRANSPORTS_MEMBER } from "../wire/token/transports_claim.ts";
 import { TOKEN_MAX_BYTES } from "../wire/token/token_payload.ts";
 import type { EdgeAddress } from "./app.ts";
 import type { Credential } from "./credentials.ts";
@@ -27,7 +25,7 @@ import { ownerOf, type Store } from "./store/store.ts";
 export const CANNOT_ISSUE = "Cannot issue token";
 
 /** What {@link TokenIssuer} works with. */
-export interface TokenIssuerOptions {
+interface TokenIssuerOptions {
   readonly ring: FernetRing;
   readonly edgeAddress: EdgeAddress | (() => EdgeAddress);
   readonly edges?: (region: string | undefined) => Promise<readonly EdgeAddress[]>;
@@ -173,7 +171,9 @@ export class TokenIssuer {
         ...request.publish.length > 0 ? { [PUBLISH_MEMBER]: request.publish } : {},
         ...request.shared === undefined ? {} : { [SHARED_MEMBER]: request.shared },
         ...request.transports === undefined ? {} : { [TRANSPORTS_MEMBER]: request.transports },
-        ...request.instance === undefined ? {} : { [INSTANCE_MEMBER]: request.instance },
+        ...request.instance === undefined
+          ? {}
+          : { [INSTANCE_MEMBER]: `${request.instance}/${request.edges ?? EDGES_PER_AGENT_MAX}` },
         ...claim === undefined ? {} : agentMembers(shareOf(claim, request)),
       },
       nowMs,

@@ -13,7 +13,7 @@ export const OIDC_TIMEOUT_MS = 10_000;
 const PROVIDER_REFRESH_MS = 3600_000;
 
 /** What {@link SignIn} takes. */
-export interface SignInOptions {
+interface SignInOptions {
   readonly issuer: string;
   readonly clientId: string;
   /** A public client has none. */
@@ -24,7 +24,7 @@ export interface SignInOptions {
 }
 
 /** What must be kept, out of others' reach, from the way to the provider until the way back. */
-export interface PendingSignIn {
+interface PendingSignIn {
   readonly state: string;
   readonly nonce: string;
   readonly verifier: string;

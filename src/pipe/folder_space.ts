@@ -1,5 +1,5 @@
 /**
- * How much transfers may put into a folder: whoever knows the passphrase can't fill the disk.
+ * The space that transfers may use in a folder, so that a client with the passphrase cannot fill the disk.
  *
  * @module
  */
@@ -44,7 +44,7 @@ export class FolderSpace {
     const share: Share = { bytes: FILE_BYTES, over: false };
     this.#shares.set(mark, share);
     try {
-      // Looked at for each transfer: whoever takes files out of the folder makes room.
+      // Measured for each transfer: files that have been taken out of the folder make room.
       await this.#look();
       if (this.#usedBytes > this.#maxBytes) throw full();
       return new CountedSink(await open(), host, {

@@ -1,5 +1,5 @@
 /**
- * What seals a pipe's messages, a direction each: sodium-tcp's secretstream, and boxes between two of ours.
+ * Ciphers for a pipe's messages, one for each direction: sodium-tcp's secretstream, and boxes between two Sallyports.
  *
  * @module
  */

@@ -12,7 +12,7 @@ import { MESSAGE_EXTRA_MAX_BYTES, type MessageCipher } from "./message_cipher.ts
 import { PIPE_BODY_MAX_BYTES } from "../wire/sodium/sodium_pdu.ts";
 
 /** Who drives a {@link PduLink}. */
-export interface PduLinkHost {
+interface PduLinkHost {
   /** Sends bytes; the view is valid during the call. */
   write(bytes: Bytes): void;
   /** The sealed box of the handshake is complete; the view is valid during the call. */

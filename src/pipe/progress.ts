@@ -5,7 +5,7 @@
  */
 
 /** A transfer's state. */
-export interface Progress {
+interface Progress {
   readonly bytes: number;
   /** Undefined where nobody knows. */
   readonly totalBytes: number | undefined;
@@ -60,7 +60,7 @@ export function formatProgress(progress: Progress, width: number): string {
 }
 
 /** Where progress is shown. */
-export interface ProgressOutput {
+interface ProgressOutput {
   /** A terminal's columns; undefined: no terminal. */
   readonly columns: number | undefined;
   /** Writes as it is, without a line break. */

@@ -3,8 +3,8 @@
  *
  * @module
  */
+import { type Address, type Conn, IGNORE_STREAM, type Listener, type Runtime } from "../runtime/port.ts";
 import { errorMessage, SallyportError } from "../errors.ts";
-import type { Address, Conn, Listener, Runtime } from "../runtime/port.ts";
 import { FailureLimiter } from "../wire/ip/failure_limiter.ts";
 import { PipeConn } from "./pipe_conn.ts";
 import { PipeReceiver, type PipeReceiverOptions } from "./receiver.ts";
@@ -109,7 +109,7 @@ class Reception {
     const now = runtime.clock.nowMs();
     const source = conn.remote.host;
     if (this.#settled || this.#pending.size >= PIPE_PENDING_MAX || this.#limiter.over(source, now)) {
-      conn.attach({ data() {}, end() {}, drain() {}, close() {} });
+      conn.attach(IGNORE_STREAM);
       conn.abort();
       return;
     }

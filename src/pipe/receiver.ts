@@ -38,7 +38,7 @@ export const PIPE_WINDOW_BYTES = 8 * 1024 * 1024;
 export const PIPE_UNCONFIRMED_PDUS_MAX = 1_024;
 
 /** What a {@link PipeReceiver} asks of its driver. */
-export interface PipeReceiverHost extends PipeHost {
+interface PipeReceiverHost extends PipeHost {
   /**
    * The client has shown the right credentials. False refuses it all the same (there is a transfer already), and it
    * is closed without an answer.

@@ -25,7 +25,7 @@ export interface SendOptions extends Omit<PipeSenderOptions, "totalBytes"> {
 }
 
 /** What came of a transfer. */
-export interface SendResult {
+interface SendResult {
   /** Every one of them confirmed. */
   readonly bytes: number;
   /** The receiver is ours: it also confirmed that all is in its place. */

@@ -33,7 +33,7 @@ import { PipeEndpoint, type PipeHost, type PipeOptions, unexpected, upgradeKeys 
 import { PIPE_BODY_MAX_BYTES } from "../wire/sodium/sodium_pdu.ts";
 
 /** What a {@link PipeSender} asks of its driver. */
-export interface PipeSenderHost extends PipeHost {
+interface PipeSenderHost extends PipeHost {
   /** The receiver has answered; `message` is its text, fit to be printed. Bytes may be sent. */
   ready(message: string, extended: boolean): void;
   /** The receiver confirmed bytes, `taken` of them in all; more may be sent. */

@@ -43,7 +43,7 @@ const SPARE_BLOCKS = 4;
  * taken before it would have blocked.
  */
 const NONBLOCKING: number = constants.O_WRONLY | (constants.O_NONBLOCK ?? 0);
-/** What came is for whoever received it alone: nobody else may read it before they say so. */
+/** Only the receiver's user may read a received file until the user changes its mode. */
 const DRAFT_MODE = 0o600;
 const PIECE_BYTES = 4096;
 /** Pieces that are written in a row, before others have their turn. */

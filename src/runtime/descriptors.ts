@@ -18,7 +18,7 @@ const RESERVE_MIN = 16;
 const RECOUNT_MS = 50;
 
 /** The system's side, which tests replace. */
-export interface DescriptorSystem {
+interface DescriptorSystem {
   /** What the process may have open; undefined where the system doesn't tell. */
   limit(): number | undefined;
   /** What it has open. */

@@ -16,7 +16,7 @@ export const ADDRESS_DELAY_MS = 250;
 export const ADDRESSES_MAX = 8;
 
 /** Finds the addresses of a name; rejects as `Runtime.dial`. */
-export type ResolveHost = (host: string) => Promise<readonly string[]>;
+type ResolveHost = (host: string) => Promise<readonly string[]>;
 
 /** The addresses of a name as the system knows them now, families in turn, the system's favourite first. */
 export async function resolveHost(host: string): Promise<readonly string[]> {
@@ -43,7 +43,7 @@ export function interleave(addresses: readonly string[]): readonly string[] {
 }
 
 /** What {@link dialByName} works with. */
-export interface DialByNameParts {
+interface DialByNameParts {
   readonly clock: Clock;
   readonly resolve: ResolveHost;
   /** Connects to one address; rejects as `Runtime.dial`. */

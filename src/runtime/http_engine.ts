@@ -23,7 +23,7 @@ export const HTTP_REQUEST_DEADLINE_MS = 300_000;
 const TICK_MS = 5_000;
 
 /** What {@link HttpEngine} takes. `Context` is what the handler is told of a connection: its peer's address, for one. */
-export interface HttpEngineOptions<Context> {
+interface HttpEngineOptions<Context> {
   readonly clock: Clock;
   /** Answers one request. What it throws is answered with 500. */
   fetch(request: Request, context: Context): Response | Promise<Response>;
@@ -398,7 +398,7 @@ function parse(text: string): URL | undefined {
 }
 
 /** Whether it is a host, perhaps with a port, as RFC 3986 §3.2.2 has them: a name, an IPv4 or a bracketed IPv6 address. */
-export function isHost(text: string): boolean {
+function isHost(text: string): boolean {
   const [, name, address, port] =
     /^(?:([\w.-]{1,255})|\[([0-9a-fA-F:.]{2,45})\])(?::(\d{1,5}))?$/.exec(text) ?? [];
   if (name === undefined && (address === undefined || !isIPv6(address))) return false;

@@ -5,9 +5,17 @@
  *
  * @module
  */
+import {
+  type Address,
+  type Conn,
+  type HttpOptions,
+  type HttpServer,
+  IGNORE_STREAM,
+  type Listener,
+  type ListenOptions,
+} from "./port.ts";
 import { sourceOf } from "../wire/ip/networks.ts";
 import { type HttpConnection, HttpEngine } from "./http_engine.ts";
-import type { Address, Conn, HttpOptions, HttpServer, Listener, ListenOptions } from "./port.ts";
 import type { Shared } from "./shared.ts";
 
 /** HTTP: connections of one server. Beyond it the longest idle one goes, then the one that waits longest for a head. */
@@ -53,7 +61,7 @@ export async function listenHttp(
 }
 
 function refuse(conn: Conn): void {
-  conn.attach({ data() {}, end() {}, drain() {}, close() {} });
+  conn.attach(IGNORE_STREAM);
   conn.abort();
 }
 

@@ -14,7 +14,7 @@ import { StreamBase } from "./stream_base.ts";
 export const NODE_STREAM_BUFFER_BYTES = 256 * 1024;
 
 /** What a {@link NodeStream} is made of. */
-export interface NodeStreamOptions {
+interface NodeStreamOptions {
   readonly clock: Clock;
   readonly faults: Faults;
   /**

@@ -53,6 +53,9 @@ export interface ByteStreamHandler {
   close(error?: Error): void;
 }
 
+/** A handler for a stream whose events interest nobody: received bytes are dropped. */
+export const IGNORE_STREAM: ByteStreamHandler = { data() {}, end() {}, drain() {}, close() {} };
+
 /**
  * A full-duplex stream of bytes with back-pressure: a socket, or one visitor's stream inside a session. Nothing is
  * delivered before the first `attach`.

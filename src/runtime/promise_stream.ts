@@ -12,7 +12,7 @@ import { type Faults, lostError, type Shared } from "./shared.ts";
 import { StreamBase } from "./stream_base.ts";
 
 /** Waiting bytes at which `write` says false, and at which `drain` follows. */
-export interface WriteMarks {
+interface WriteMarks {
   readonly highBytes: number;
   readonly lowBytes: number;
 }

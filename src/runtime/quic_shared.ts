@@ -16,7 +16,7 @@ import { QUIC_STREAMS_MAX } from "./quic_port.ts";
 export const QUIC_REASON_MAX_LENGTH = 128;
 
 /** A stream as its connection sees it: it has to be told when the connection is over. */
-export interface QuicConnStream extends ByteStream {
+interface QuicConnStream extends ByteStream {
   lost(error: SallyportError): void;
 }
 

@@ -51,9 +51,9 @@ async function dialThrough(runtime: Runtime, proxy: Proxy, options: DialOptions)
   const leftMs = Math.max(1, deadlineMs - runtime.clock.nowMs());
   return await new Promise((resolve, reject) => {
     const steps = proxy.kind === "http" ? new ConnectSteps(proxy, options) : new SocksSteps(proxy, options);
-    const timer = runtime.clock.after(leftMs, () => dialogue.fail(dialTimeoutError(options)));
-    const dialogue = new ProxyDialogue(conn, steps, timer, { resolve, reject });
-    dialogue.start();
+    const timer = runtime.clock.after(leftMs, () => handshake.fail(dialTimeoutError(options)));
+    const handshake = new ProxyHandshake(conn, steps, timer, { resolve, reject });
+    handshake.start();
   });
 }
 
@@ -72,7 +72,7 @@ interface ProxySteps {
 }
 
 /** Talks to the proxy until the way is open, then hands the connection on. */
-class ProxyDialogue implements ByteStreamHandler {
+class ProxyHandshake implements ByteStreamHandler {
   readonly #conn: Conn;
   readonly #steps: ProxySteps;
   readonly #timer: Timer;

@@ -13,7 +13,7 @@ import type { Faults } from "./shared.ts";
 import { NodeStream } from "./node_stream.ts";
 
 /** What {@link secureTarget} takes. */
-export interface SecureTargetOptions {
+interface SecureTargetOptions {
   readonly clock: Clock;
   readonly faults: Faults;
   /** The target's host. */

@@ -24,7 +24,7 @@ interface Sample {
 }
 
 /** What a {@link LogSampler} takes. */
-export interface LogSamplerOptions {
+interface LogSamplerOptions {
   readonly log: Logger;
   readonly clock: Clock;
   /** Lines of a kind that are written in an interval before they are counted; 1 when absent. */

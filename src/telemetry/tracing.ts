@@ -6,10 +6,10 @@
  */
 
 /** What a span is of: something that was asked of this process, or that it asks of another. */
-export type SpanKind = "server" | "client";
+type SpanKind = "server" | "client";
 
 /** What says more about a span; names are those of OpenTelemetry's semantic conventions where they have one. */
-export type SpanAttributes = Readonly<Record<string, string | number | boolean>>;
+type SpanAttributes = Readonly<Record<string, string | number | boolean>>;
 
 /** Something that takes time. */
 export interface Span {

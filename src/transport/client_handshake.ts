@@ -14,7 +14,7 @@ import { asRefusal } from "./admission.ts";
 import type { Session, SessionHandler } from "./port.ts";
 import type { OpenedSession } from "./server_handshake.ts";
 
-/** What every transport's dial takes. */
+/** Options that every transport's dial takes. */
 export interface HandshakeRequest {
   /** Gives up when it is aborted: the promise rejects with its reason, and no connection stays behind. */
   readonly signal?: AbortSignal;
@@ -31,9 +31,9 @@ export interface HandshakeRequest {
 export interface ClientHandshakeHost {
   /** The token, as it is shown. */
   readonly token: Bytes;
-  /** Says something to the edge. */
+  /** Sends bytes to the edge. */
   write(bytes: Bytes): void;
-  /** What is awaited must come within this time, from now. */
+  /** Sets the deadline for the next step, from now. */
   awaitFor(durationMs: number): void;
   /** All is there to show the token: `then` does so in its turn, at once where there is no other attempt. */
   turn(then: () => void): void;
@@ -58,7 +58,7 @@ export interface ClientSteps {
 }
 
 /** What a {@link ClientHandshake} takes. */
-export interface ClientHandshakeOptions extends HandshakeRequest {
+interface ClientHandshakeOptions extends HandshakeRequest {
   readonly clock: Clock;
   /** The edge, for messages. */
   readonly edge: Address;

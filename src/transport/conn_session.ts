@@ -18,7 +18,7 @@ import type { SessionHandler, SessionStream } from "./port.ts";
 const WRITE_AHEAD_BYTES = 1024 * 1024;
 
 /** What stands between the multiplexer and the connection, where anything does. */
-export interface ConnCodec {
+interface ConnCodec {
   /** What goes over the connection for `plain`; valid until the next call. */
   seal(plain: Bytes): Bytes;
   /** Takes bytes of the connection and hands `mux` what they hold. Throws what ends the session. */
@@ -28,7 +28,7 @@ export interface ConnCodec {
 }
 
 /** What a {@link ConnSession} is made of. */
-export interface ConnSessionOptions extends SessionTraits {
+interface ConnSessionOptions extends SessionTraits {
   readonly conn: Conn;
   readonly clock: Clock;
   readonly codec?: ConnCodec;

@@ -12,7 +12,7 @@ import type { Grant } from "./grant.ts";
 export const EDGES_PINNED_MAX = 256;
 
 /** What an edge is known by. */
-export interface EdgeKeyKind {
+interface EdgeKeyKind {
   /** Its name in messages: "public key". */
   readonly name: string;
   /** The flag that sets it. */

@@ -1,5 +1,5 @@
 /**
- * What a session master hands an agent for one session: a token, what stands in it, and the edge that takes it.
+ * A grant: what the session master gives an agent for one session, that is a token, its content, and the edge to dial.
  *
  * @module
  */

@@ -92,7 +92,7 @@ export function connIo(conn: Conn): HandshakeIo {
 }
 
 /** What a {@link ServerHandshake} takes. */
-export interface ServerHandshakeOptions {
+interface ServerHandshakeOptions {
   readonly admission: AgentAdmission;
   readonly clock: Clock;
   readonly io: HandshakeIo;
@@ -177,7 +177,7 @@ export class ServerHandshake implements ByteStreamHandler, ServerHandshakeHost {
   drain(): void {}
 
   close(error?: Error): void {
-    // Whatever ends the connection on this side gives the reason.
+    // Every way of ending the connection on this side gives the reason.
     const own = error instanceof SallyportError && error.side === "local" ? error : this.#wrong;
     const when = this.#token === undefined ? "before it had shown a token" : "before it was let in";
     this.#refuse(

@@ -3,10 +3,10 @@
  *
  * @module
  */
+import { type Caller, UNKNOWN_CALLER } from "../protocol/mux/host.ts";
 import { randomUUID } from "node:crypto";
 import type { TunnelAttributes } from "../cluster/registry.ts";
 import { internalError, SallyportError } from "../errors.ts";
-import type { Caller } from "../protocol/mux/host.ts";
 import type { Address, ByteStream, Clock } from "../runtime/port.ts";
 import { reportFault } from "../telemetry/faults.ts";
 import { type Logger, silentLogger } from "../telemetry/log.ts";
@@ -14,9 +14,8 @@ import type { Metrics } from "../telemetry/metrics.ts";
 import { printableName } from "../wire/hostname.ts";
 import { formatTunnelAddress, parseTunnelAddress } from "../wire/snocat/tunnel_address.ts";
 import { type Carrier, type CarrierHandler, closeWhenQuiet, openWithin } from "./carriers/carrier.ts";
-import { receiveRequest, sendRequest } from "./requests/request.ts";
+import { receiveRequest, sendRequest, TUNNEL_ANSWER_DEADLINE_MS } from "./requests/request.ts";
 import { refusal, type Router, type ServeStream } from "./requests/router.ts";
-import { TUNNEL_ANSWER_DEADLINE_MS } from "./requests/request.ts";
 
 /** Tunnels: a service decides by then, a dial to its target included (DIAL_TIMEOUT_MS). */
 export const TUNNEL_SERVICE_DEADLINE_MS = 15_000;
@@ -146,7 +145,7 @@ export class Tunnel implements CarrierHandler {
       address = request.address;
       let serve: ServeStream;
       try {
-        serve = await this.#decide(request, stream.caller ?? { address: "0.0.0.0" });
+        serve = await this.#decide(request, stream.caller ?? UNKNOWN_CALLER);
       } catch (error) {
         request.refuse();
         throw error;

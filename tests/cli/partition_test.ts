@@ -20,8 +20,9 @@ const timeout = 180_000;
 /** Namespaces and interfaces of this run. */
 const RUN = `sp${process.pid % 100_000}`;
 const BRIDGE = `${RUN}br`;
-const HERE = "10.213.77.254";
-const NODES = [{ name: `${RUN}a`, host: "10.213.77.1" }, { name: `${RUN}b`, host: "10.213.77.2" }] as const;
+const NETWORK = `10.213.${1 + process.pid % 250}`;
+const HERE = `${NETWORK}.254`;
+const NODES = [{ name: `${RUN}a`, host: `${NETWORK}.1` }, { name: `${RUN}b`, host: `${NETWORK}.2` }] as const;
 const PORT = 8443;
 
 async function ip(...args: string[]): Promise<void> {
@@ -75,7 +76,7 @@ function visit(host: string, name: string): Promise<string | undefined> {
       socket.destroy();
       resolve(text);
     };
-    const timer = setTimeout(over, 3_000);
+    const timer = setTimeout(over, 1_500);
     socket.on("error", () => over());
     socket.on("close", () => over());
     socket.on("data", (chunk: Uint8Array) => {
@@ -114,9 +115,12 @@ describe("a partition between two nodes", { skip }, () => {
     await new Promise<void>((resolve) => endpoint.listen(0, "127.0.0.1", resolve));
     const runtime = await currentRuntime();
     const connected = Promise.withResolvers<void>();
+    const grants = masterGrants({ master, credential, hostname, anyEdge: true, insecure: true });
+    let asked = 0;
     const agent = createAgent({
       runtime,
-      grants: masterGrants({ master, credential, hostname, anyEdge: true, insecure: true }),
+      // An agent that has lost its name would come back with a newer token and take it again: it gets none.
+      grants: () => asked++ === 0 ? grants() : new Promise(() => {}),
       connector: tcpConnector({
         runtime,
         host: "127.0.0.1",
@@ -180,7 +184,7 @@ describe("a partition between two nodes", { skip }, () => {
     // Another agent takes the name over at the other node.
     await connectAgent("agent 2", "moved.localhost", b);
     await untilHeard(b, "moved.localhost", "agent 2");
-    for (let round = 0; round < 5; round++) {
+    for (let round = 0; round < 3; round++) {
       const [atA, atB, elsewhere] = await Promise.all([
         visit(a, "moved.localhost"),
         visit(b, "moved.localhost"),

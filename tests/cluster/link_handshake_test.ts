@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { createHmac } from "node:crypto";
 import { describe, it } from "node:test";
 import type { Bytes } from "../../src/bytes/bytes.ts";
 import { LINK_VERSION, type LinkAgreement, LinkHandshake } from "../../src/cluster/link_handshake.ts";
@@ -80,4 +81,26 @@ describe("LinkHandshake", () => {
     dialer.push(hello);
     assert.equal(dialer.push(proof).agreement?.version, LINK_VERSION);
   });
+
+  for (const channel of [new Uint8Array(0), new Uint8Array(32).fill(5)]) {
+    const how = channel.length === 0 ? "a unix socket" : "a sealed connection";
+    it(`still speaks with a node of version 1, as that version wrote its bytes, on ${how}`, () => {
+      // The first release's own words, frozen here: a change that older nodes do not understand fails this.
+      const older = Buffer.from(
+        "53504c4b01ffeeddccbbaa998877665544332211000001020304050607" +
+          "08090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f",
+        "hex",
+      );
+      const ours = new LinkHandshake("dialer", A, SECRET, channel);
+      assert.equal(Buffer.from(ours.hello.subarray(0, 21)).toString("hex"), `53504c4b${"01"}${A}`);
+      assert.equal(ours.hello.length, 53);
+      const proofOf = (end: string, own: Uint8Array, other: Uint8Array) =>
+        createHmac("sha256", SECRET).update(`sallyport link ${end}`).update(own).update(other).update(channel)
+          .digest();
+      const { send } = ours.push(new Uint8Array(older));
+      assert.deepEqual(Buffer.from(send!), proofOf("dialer", ours.hello, older));
+      const { agreement } = ours.push(new Uint8Array(proofOf("acceptor", older, ours.hello)));
+      assert.deepEqual([agreement?.version, agreement?.peer], [1, B]);
+    });
+  }
 });

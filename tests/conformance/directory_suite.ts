@@ -182,6 +182,8 @@ export function directorySuite(make: () => Promise<DirectoryUnderTest>, skip: st
     const end = other.watch((change) => heard.push(change));
     await one.enter(node("a"));
     granted(await one.claim(claim()));
+    // A confirmation is nobody's news.
+    granted(await one.claim(claim()));
     granted(await one.claim(claim({ group: "agent-2", madeAtMs: 2_000, session: "s2" })));
     await one.release("home.example.org", "s2");
     await one.leave("a");

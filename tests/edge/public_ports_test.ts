@@ -10,7 +10,7 @@ import { loadSodium } from "../../src/crypto/sodium.ts";
 import { SallyportError } from "../../src/errors.ts";
 import type { Conn, Listener } from "../../src/runtime/port.ts";
 import { createRouter } from "../../src/tunnel/requests/router.ts";
-import { PUBLISH_MEMBER } from "../../src/wire/token/publish_claim.ts";
+import { PUBLISH_MEMBER } from "../../src/wire/token/claims.ts";
 import { identities } from "../conformance/quic_helpers.ts";
 import { bytesOf, pattern, Watched } from "../conformance/runtime_helpers.ts";
 import { edgeKeys } from "../support/sealed.ts";

@@ -102,7 +102,7 @@ import { decodeAlert } from "../../src/wire/tls/tls_alert.ts";
 import { ClientHelloReader } from "../../src/wire/tls/client_hello.ts";
 import { readAgentClaim } from "../../src/wire/token/agent_claim.ts";
 import { parseJoinLink } from "../../src/wire/token/join_link.ts";
-import { parsePublishClaim } from "../../src/wire/token/publish_claim.ts";
+import { parsePublishClaim } from "../../src/wire/token/claims.ts";
 import { parseTokenPayload } from "../../src/wire/token/token_payload.ts";
 import { clientHello } from "../support/client_hello.ts";
 import { TestEdgeSide } from "../support/sealed.ts";

@@ -7,7 +7,7 @@ import { tcpConnector } from "../../src/agent/connector.ts";
 import { FernetRing } from "../../src/crypto/fernet.ts";
 import { createToken } from "../../src/protocol/token/token.ts";
 import { currentRuntime } from "../../src/runtime/mod.ts";
-import { PUBLISH_MEMBER } from "../../src/wire/token/publish_claim.ts";
+import { PUBLISH_MEMBER } from "../../src/wire/token/claims.ts";
 import { hangUp, openStream, PlainEndpoint } from "../support/plain_peer.ts";
 import { fernetKey } from "../support/tokens.ts";
 import { type LogLine, recordingLogger } from "../support/tunnel.ts";

@@ -62,7 +62,7 @@ describe("POST /v1/tokens", () => {
     assert.deepEqual((await limitsOf({})).limits, limits);
     const { limits: share, instance } = await limitsOf({ instance: "run-of-agent.1", edges: 2 });
     assert.deepEqual(share, { sessions: 3, streams: 3, visitors_per_second: 5, monthly_bytes: 1_000 });
-    assert.equal(instance, "run-of-agent.1");
+    assert.equal(instance, "run-of-agent.1/2");
     // Without a number it is as many as there may be.
     assert.deepEqual((await limitsOf({ instance: "run-of-agent.0" })).limits, {
       ...limits,

@@ -1,5 +1,5 @@
 /** A program in which things are thrown that nothing catches: it goes on, and tells what it has logged and counted. */
-import { watchProcess } from "../../src/cli/process_faults.ts";
+import { watchProcess } from "../../src/cli/lifecycle.ts";
 import { reportFault } from "../../src/telemetry/faults.ts";
 import { createLogger } from "../../src/telemetry/log.ts";
 import { Metrics } from "../../src/telemetry/metrics.ts";

@@ -11,7 +11,7 @@ import type { Bytes } from "../../src/runtime/port.ts";
 import type { QuicConn } from "../../src/runtime/quic_port.ts";
 import type { Session } from "../../src/transport/port.ts";
 import { listenQuic } from "../../src/transport/quic/accept.ts";
-import { QUIC, QUIC_ALPN } from "../../src/transport/quic/options.ts";
+import { QUIC, QUIC_ALPN } from "../../src/transport/quic/session.ts";
 import { LOGIN_CHALLENGE_BYTES, PROOF_BYTES } from "../../src/wire/login/login_messages.ts";
 import { identities, QuicEar, WatchedQuicStream } from "../conformance/quic_helpers.ts";
 import { Ear } from "../conformance/transport_helpers.ts";

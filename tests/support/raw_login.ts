@@ -12,7 +12,7 @@ import { SealedAgentHandshake } from "../../src/protocol/handshake/sealed_agent.
 import { RecordOpener, RecordScratch, RecordSealer } from "../../src/protocol/records/sealed_records.ts";
 import type { Address, Conn, Runtime } from "../../src/runtime/port.ts";
 import { connectCurve } from "../../src/transport/curve/socket_dialer.ts";
-import { QUIC_ALPN } from "../../src/transport/quic/options.ts";
+import { QUIC_ALPN } from "../../src/transport/quic/session.ts";
 import {
   decodeVerdict,
   encodeLogin,

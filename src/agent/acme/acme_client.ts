@@ -28,7 +28,7 @@ export interface AcmeAccount {
 }
 
 /** What an {@link AcmeClient} is made of. */
-export interface AcmeClientOptions {
+interface AcmeClientOptions {
   /** The authority's directory. */
   readonly directoryUrl: string;
   readonly fetch: AuthorityFetch;
@@ -46,7 +46,7 @@ const directorySchema = z.object({
   }).optional(),
 });
 /** What an authority offers. */
-export type AcmeDirectory = z.output<typeof directorySchema>;
+type AcmeDirectory = z.output<typeof directorySchema>;
 
 const problemSchema = z.object({
   type: z.string().optional(),
@@ -64,7 +64,7 @@ const orderSchema = z.object({
   error: problemSchema.optional(),
 });
 /** A wish for a certificate. */
-export type AcmeOrder = z.output<typeof orderSchema> & { readonly url: string };
+type AcmeOrder = z.output<typeof orderSchema> & { readonly url: string };
 
 const challengeSchema = z.object({
   type: z.string(),
@@ -82,7 +82,7 @@ const authorizationSchema = z.object({
 /** A name whose control is to be shown, and how that can be done. */
 export type AcmeAuthorization = z.output<typeof authorizationSchema> & { readonly url: string };
 /** One way to show it. */
-export type AcmeChallenge = z.output<typeof challengeSchema>;
+type AcmeChallenge = z.output<typeof challengeSchema>;
 
 const renewalSchema = z.object({
   suggestedWindow: z.object({ start: z.string(), end: z.string() }),
@@ -90,7 +90,7 @@ const renewalSchema = z.object({
 });
 
 /** When an authority wants a certificate renewed. */
-export interface RenewalWindow {
+interface RenewalWindow {
   readonly startMs: number;
   readonly endMs: number;
   readonly explanationUrl?: string;

@@ -15,7 +15,7 @@ export const AUTHORITY_TIMEOUT_MS = 30_000;
 export const AUTHORITY_ANSWER_MAX_BYTES = 1024 * 1024;
 
 /** A request to an authority. */
-export interface AuthorityRequest {
+interface AuthorityRequest {
   readonly method: "GET" | "HEAD" | "POST";
   readonly url: string;
   readonly headers?: Readonly<Record<string, string>>;

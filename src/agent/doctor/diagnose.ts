@@ -26,7 +26,7 @@ export type FaultName =
   | "certificate";
 
 /** One step of the way. */
-export interface Finding {
+interface Finding {
   /** What was looked at. */
   readonly step: string;
   /** What is wrong; absent where the step is in order. */
@@ -37,7 +37,7 @@ export interface Finding {
 }
 
 /** What {@link diagnose} takes. */
-export interface DiagnoseOptions {
+interface DiagnoseOptions {
   readonly runtime: Runtime;
   /** The name that isn't reached, canonical. */
   readonly name: string;

@@ -37,7 +37,7 @@ const LOGIN_COOKIE = "__Host-sallyport-login";
 const KEY_NAME = "gate/session-key.txt";
 
 /** What {@link oidcGate} takes. */
-export interface OidcGateOptions {
+interface OidcGateOptions {
   readonly settings: OidcSettings;
   /** What the service is called: a cookie of one service is no use at another. */
   readonly service: string;

@@ -4,9 +4,9 @@
  *
  * @module
  */
+import { type ByteStream, IGNORE_STREAM } from "../../runtime/port.ts";
 import { Buffer } from "node:buffer";
 import type { Bytes } from "../../bytes/bytes.ts";
-import type { ByteStream } from "../../runtime/port.ts";
 import { StreamBase } from "../../runtime/stream_base.ts";
 import type { Caller } from "../../transport/port.ts";
 import type { Field } from "../../wire/http1/fields.ts";
@@ -38,7 +38,7 @@ export function respondText(
   fields: readonly Field[] = [],
 ): void {
   const body = new Uint8Array(Buffer.from(`${text}\n`, "utf8"));
-  exchange.stream.attach({ data() {}, end() {}, drain() {}, close() {} });
+  exchange.stream.attach(IGNORE_STREAM);
   exchange.respond({
     status,
     fields: [

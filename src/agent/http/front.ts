@@ -52,7 +52,7 @@ function withFields(fields: readonly Field[], set: Readonly<Record<string, strin
 }
 
 /** A line of an access log. */
-export interface RequestEntry {
+interface RequestEntry {
   readonly exchange: Exchange;
   readonly status: number | undefined;
   /** Bytes of the bodies. */

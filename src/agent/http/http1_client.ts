@@ -30,7 +30,7 @@ const SURELY_OPEN_MS = 1_000;
 const INTERIM_MAX = 16;
 
 /** A request to a target. */
-export interface TargetRequest {
+interface TargetRequest {
   readonly method: string;
   readonly target: string;
   /** All that is sent besides the framing; Host is among them. */
@@ -46,7 +46,7 @@ export interface TargetRequest {
 }
 
 /** What {@link Http1Client} takes. */
-export interface Http1ClientOptions {
+interface Http1ClientOptions {
   readonly clock: Clock;
   readonly faults: Faults;
   /** Connects to a target. */

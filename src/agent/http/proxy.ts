@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { UNKNOWN_CALLER } from "../../protocol/mux/host.ts";
 import { isIPv6 } from "node:net";
 import { errorMessage, SallyportError } from "../../errors.ts";
 import type { ByteStream, Clock } from "../../runtime/port.ts";
@@ -32,7 +33,7 @@ export interface HttpProxyOptions {
 }
 
 /** A handler that passes requests on, and what ends its connections. */
-export interface HttpProxy {
+interface HttpProxy {
   readonly handler: HttpHandler;
   close(): void;
 }
@@ -40,8 +41,7 @@ export interface HttpProxy {
 /** Makes a proxy. The server gets the visitor's Host, and its address in `X-Forwarded-For` and `Forwarded`. */
 export function httpProxy(options: HttpProxyOptions): HttpProxy {
   const { clock, faults, single } = options;
-  const nobody: Caller = { address: "0.0.0.0" };
-  const client = new Http1Client({ clock, faults, single, dial: () => options.dial(nobody) });
+  const client = new Http1Client({ clock, faults, single, dial: () => options.dial(UNKNOWN_CALLER) });
   return { handler: (exchange) => passOn(options, client, exchange), close: () => client.close() };
 }
 

@@ -4,10 +4,10 @@
  *
  * @module
  */
+import { IGNORE_STREAM } from "../../runtime/port.ts";
 import { type FileHandle, open, realpath, stat } from "node:fs/promises";
 import { extname, join, sep } from "node:path";
-import type { Field } from "../../wire/http1/fields.ts";
-import { fieldOf } from "../../wire/http1/fields.ts";
+import { type Field, fieldOf } from "../../wire/http1/fields.ts";
 import { type Exchange, type HttpHandler, respondText } from "./exchange.ts";
 
 /** Bytes of a file that are read at a time. */
@@ -145,7 +145,7 @@ async function send(exchange: Exchange, file: FileHandle, path: string): Promise
 }
 
 function head(exchange: Exchange, status: number, fields: readonly Field[]): void {
-  exchange.stream.attach({ data() {}, end() {}, drain() {}, close() {} });
+  exchange.stream.attach(IGNORE_STREAM);
   exchange.respond({ status, fields });
   exchange.stream.release();
 }

@@ -3,16 +3,16 @@
  *
  * @module
  */
+import { IGNORE_STREAM, type Runtime, type Timer } from "../../runtime/port.ts";
 import { request as requestHttp, type RequestOptions } from "node:http";
 import { request as requestHttps } from "node:https";
 import { SallyportError } from "../../errors.ts";
-import type { Runtime, Timer } from "../../runtime/port.ts";
 import { endsTlsHere, type HealthCheck, type Service } from "./service.ts";
 import type { Target } from "./target.ts";
 import { dialTarget, type TargetPool } from "./targets.ts";
 
 /** What {@link HealthChecks} works with. */
-export interface HealthChecksOptions {
+interface HealthChecksOptions {
   readonly service: Service;
   readonly targets: TargetPool;
   readonly runtime: Runtime;
@@ -69,7 +69,7 @@ export async function checkTarget(
   if (target.protocol === "files") return;
   if (healthCheck.kind === "http") return await askHttp(target, healthCheck, service);
   const conn = await dialTarget(runtime, target, healthCheck.timeoutMs);
-  conn.attach({ data() {}, end() {}, drain() {}, close() {} });
+  conn.attach(IGNORE_STREAM);
   conn.abort();
 }
 

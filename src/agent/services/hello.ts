@@ -16,13 +16,13 @@ import {
 } from "../../wire/tls/client_hello.ts";
 
 /** A ClientHello that can't be served: the alert for the visitor, and the reason. */
-export interface HelloRefusal {
+interface HelloRefusal {
   readonly alert: number;
   readonly error: SallyportError;
 }
 
 /** Who hears of a {@link readHello}; one of the two, once, or neither where the visitor left. */
-export interface HelloEvents {
+interface HelloEvents {
   /** `stream` is as the visitor began it: the ClientHello is still to be read. */
   named(serverName: string | undefined, stream: SessionStream): void;
   refused(refusal: HelloRefusal, stream: SessionStream): void;

@@ -8,7 +8,7 @@ import { Counter, Gauge, type Registry } from "prom-client";
 import type { MetricInfo } from "../../telemetry/metrics.ts";
 
 /** A service as it is counted. */
-export interface ServiceSample {
+interface ServiceSample {
   /** Its first name. */
   readonly name: string;
   readonly visitors: number;

@@ -3,9 +3,10 @@
  *
  * @module
  */
+import { UNKNOWN_ADDRESS } from "../../protocol/mux/host.ts";
+import { type Bytes, type Conn, IGNORE_STREAM } from "../../runtime/port.ts";
 import { Buffer } from "node:buffer";
 import { SallyportError } from "../../errors.ts";
-import type { Bytes, Conn } from "../../runtime/port.ts";
 import type { Logger } from "../../telemetry/log.ts";
 import { idleTicks, splice } from "../../transport/splice.ts";
 import type { Caller, SessionStream } from "../../transport/port.ts";
@@ -60,7 +61,7 @@ export function proxyHeaderFor(
   if (version === 0) return undefined;
   const bytes = parseIp(address);
   // SniTun 0 and 1 name an IPv6 visitor as 0.0.0.0, which says nothing of it.
-  if (bytes === undefined || address === "0.0.0.0") return encodeProxyHeader(version);
+  if (bytes === undefined || address === UNKNOWN_ADDRESS) return encodeProxyHeader(version);
   const source: ProxyAddress = { host: address, port };
   // Where the visitor connected, the edge's address, isn't known here.
   const sameFamily = parseIp(remote.host)?.length === bytes.length;
@@ -75,7 +76,7 @@ export function proxyHeaderFor(
 
 /** Answers a visitor who can't be served with a TLS alert, and ends its stream in order. */
 export function dismiss(stream: SessionStream, alert: number): void {
-  stream.attach({ data() {}, end() {}, drain() {}, close() {} });
+  stream.attach(IGNORE_STREAM);
   stream.write(encodeAlert(alert));
   stream.release();
 }

@@ -46,7 +46,7 @@ export interface ServiceTableOptions {
 }
 
 /** What {@link ServiceTable.apply} did, by the services' first names. */
-export interface AppliedServices {
+interface AppliedServices {
   readonly added: readonly string[];
   readonly changed: readonly string[];
   readonly removed: readonly string[];
@@ -54,7 +54,7 @@ export interface AppliedServices {
 }
 
 /** A failure that a service has seen. */
-export interface ServiceFailure {
+interface ServiceFailure {
   /** Milliseconds since 1970. */
   readonly atMs: number;
   readonly message: string;

@@ -8,7 +8,7 @@ import { SallyportError } from "../../errors.ts";
 import { hostnameFault } from "../../wire/hostname.ts";
 
 /** An endpoint that is dialled: TCP, or a unix socket. */
-export type Endpoint = { readonly host: string; readonly port: number } | { readonly path: string };
+type Endpoint = { readonly host: string; readonly port: number } | { readonly path: string };
 
 /** Where the bytes of a service go, and what is spoken there. `text` is the target as logs and messages show it. */
 export type Target =
@@ -27,7 +27,7 @@ export type Target =
   | { readonly protocol: "files"; readonly text: string; readonly folder: string };
 
 /** What is spoken at a target. */
-export type TargetProtocol = Target["protocol"];
+type TargetProtocol = Target["protocol"];
 
 /** The forms of a target, for messages. */
 export const TARGET_FORMS = "127.0.0.1:443 or https://127.0.0.1:443 (a server that speaks TLS itself), " +

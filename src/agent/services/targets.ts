@@ -14,7 +14,7 @@ import { endpointText, type Target } from "./target.ts";
 export const TARGET_PENALTY_MS = 10_000;
 
 /** What {@link TargetPool} works with. */
-export interface TargetPoolOptions {
+interface TargetPoolOptions {
   readonly targets: readonly Target[];
   readonly runtime: Runtime;
   readonly log: Logger;

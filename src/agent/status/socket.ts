@@ -16,7 +16,7 @@ export const STATUS_TIMEOUT_MS = 5_000;
 const REPORT_MAX_BYTES = 8 * 1024 * 1024;
 
 /** A running status socket. */
-export interface StatusSocket {
+interface StatusSocket {
   close(): Promise<void>;
 }
 

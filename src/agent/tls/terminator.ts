@@ -3,12 +3,18 @@
  *
  * @module
  */
+import {
+  type ByteStream,
+  type ByteStreamHandler,
+  type Clock,
+  IGNORE_STREAM,
+  type Timer,
+} from "../../runtime/port.ts";
 import type { Duplex } from "node:stream";
 import { type SecureContext, TLSSocket } from "node:tls";
 import type { Bytes } from "../../bytes/bytes.ts";
 import type { Identity } from "../../crypto/certificate.ts";
 import { errorMessage, SallyportError } from "../../errors.ts";
-import type { ByteStream, ByteStreamHandler, Clock, Timer } from "../../runtime/port.ts";
 import { Faults } from "../../runtime/shared.ts";
 import type { ByteMeter } from "../../transport/splice.ts";
 import { toNodeDuplex } from "../../runtime/node_duplex.ts";
@@ -37,7 +43,7 @@ export interface TlsChoice {
 }
 
 /** An authority's visit, which gets this certificate and nothing else. */
-export interface TlsChallenge {
+interface TlsChallenge {
   readonly challenge: Identity;
 }
 
@@ -107,7 +113,7 @@ export class TlsTerminator {
 
 /** Ends a stream in clear with an alert. */
 export function turnAway(stream: ByteStream, alert: number): void {
-  stream.attach({ data() {}, end() {}, drain() {}, close() {} });
+  stream.attach(IGNORE_STREAM);
   stream.write(encodeAlert(alert));
   stream.release();
 }

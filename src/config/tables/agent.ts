@@ -7,7 +7,7 @@ import { AGENT, EDGES, MANAGE, optional, setting, toggle } from "../setting.ts";
 import * as value from "../values.ts";
 import { TRANSPORTS } from "../../agent/dialer.ts";
 import { TOKEN_TTL_DEFAULT_S, TOKEN_TTL_MAX_S, TOKEN_TTL_MIN_S } from "../../protocol/token/token.ts";
-import { PUBLISHED_PORTS_MAX } from "../../wire/token/publish_claim.ts";
+import { PUBLISHED_PORTS_MAX } from "../../wire/token/claims.ts";
 
 /** The agent, the tokens, and how a session crosses the network. */
 export const AGENT_SETTINGS = {

@@ -5,7 +5,7 @@
  */
 import { AGENT, optional, setting } from "../setting.ts";
 import * as value from "../values.ts";
-import { DEFAULT_AUTHORITIES } from "../../agent/acme/authorities.ts";
+import { DEFAULT_AUTHORITIES } from "../../agent/acme/certificate_manager.ts";
 
 /** Certificates of services whose TLS ends in the agent. */
 export const CERTIFICATES = {

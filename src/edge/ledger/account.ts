@@ -1,5 +1,5 @@
 /**
- * What an edge keeps of one agent across its sessions: its limits, and what it has used.
+ * The account of one agent at an edge, across its sessions: limits and usage.
  *
  * @module
  */

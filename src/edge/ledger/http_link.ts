@@ -25,7 +25,7 @@ export const CONTROL_LINE_MAX_BYTES = 32 * 1024 * 1024;
 const RECEIPT_MAX_BYTES = 4 * 1024 * 1024;
 
 /** What {@link httpControlLink} works with. */
-export interface HttpLinkOptions {
+interface HttpLinkOptions {
   /** The session master's base URL. */
   readonly master: string;
   /** The edge's name. */

@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { UNKNOWN_ADDRESS } from "../../protocol/mux/host.ts";
 import { randomBytes } from "node:crypto";
 import type { FernetRing } from "../../crypto/fernet.ts";
 import { SallyportError } from "../../errors.ts";
@@ -19,12 +20,11 @@ import type {
 import { NetworkSet } from "../../wire/ip/networks.ts";
 import { type AgentClaim, readAgentClaim } from "../../wire/token/agent_claim.ts";
 import type { AgentRequest } from "../agent_request.ts";
-import { NOBODY_ADDRESS } from "../../tunnel/carriers/session_carrier.ts";
 import { Account } from "./account.ts";
 import { LimitedStream } from "./limited_stream.ts";
 
 /** What {@link EdgeLedger} works with. */
-export interface LedgerOptions {
+interface LedgerOptions {
   readonly clock: Clock;
   /** Takes the Fernet keys that the session master sends. */
   readonly ring: FernetRing;
@@ -280,7 +280,7 @@ class WatchedSession implements Session {
 
   open(caller: Caller): SessionStream {
     // A request of the edge itself is nobody's visit.
-    if (caller.address !== NOBODY_ADDRESS) this.#account.admit(caller.address);
+    if (caller.address !== UNKNOWN_ADDRESS) this.#account.admit(caller.address);
     const stream = this.#session.open(caller);
     return this.#account.holds ? new LimitedStream(stream, this.#account) : stream;
   }

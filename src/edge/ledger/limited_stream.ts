@@ -74,7 +74,7 @@ export class LimitedStream implements SessionStream, ByteStreamHandler {
   }
 
   release(): void {
-    // What still comes is dropped: there is nothing to hold back any more.
+    // Later bytes are dropped, so nothing needs to be held back.
     this.#readTimer?.cancel();
     this.#readTimer = undefined;
     this.#stream.resume();

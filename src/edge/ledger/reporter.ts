@@ -39,13 +39,13 @@ export interface ControlLink {
 }
 
 /** Where reports are kept until they have arrived, so that a crash loses little. */
-export interface ReportJournal {
+interface ReportJournal {
   read(): Promise<string | undefined>;
   write(text: string): Promise<void>;
 }
 
 /** What {@link LedgerReporter} works with. */
-export interface ReporterOptions {
+interface ReporterOptions {
   /** The edge's name, the same after a restart. */
   readonly edge: string;
   readonly ledger: EdgeLedger;
@@ -152,7 +152,7 @@ export class LedgerReporter {
         if (this.#away) log.info({}, "the session master takes reports again");
         this.#away = false;
       } catch (error) {
-        // Whatever happened to the master, it hears of every session when it is back.
+        // After a failure of the master it is told of every session again.
         this.#all = true;
         if (!this.#away) {
           log.warn({}, `Cannot report to the session master, going on without: ${errorMessage(error)}`);

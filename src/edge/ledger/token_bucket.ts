@@ -1,5 +1,5 @@
 /**
- * A token bucket that runs into debt: what has come is let through, and whoever sent it waits until the debt is paid.
+ * A token bucket that runs into debt: received bytes pass, and their sender waits until the debt is paid.
  * Over time exactly the rate passes, and nothing is dropped.
  *
  * @module

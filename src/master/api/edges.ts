@@ -27,7 +27,7 @@ export const REPORT_MAX_BYTES = 8 * 1024 * 1024;
 const WAITING_MAX = 4_096;
 
 /** What the endpoints work with. */
-export interface EdgesApiParts {
+interface EdgesApiParts {
   readonly management: Management;
   readonly clock: Clock;
   readonly ring: FernetRing;

@@ -9,7 +9,7 @@ import { isAgentPublicKey } from "../../protocol/token/agent_proof.ts";
 import { canonicalHostname, hostnameFault } from "../../wire/hostname.ts";
 import { NetworkSet } from "../../wire/ip/networks.ts";
 import { type AgentLimits, LIMIT_NAMES } from "../../wire/token/agent_claim.ts";
-import { PUBLISHED_PORTS_MAX } from "../../wire/token/publish_claim.ts";
+import { PUBLISHED_PORTS_MAX } from "../../wire/token/claims.ts";
 import { NAMES_PER_SESSION_MAX } from "../../wire/token/token_payload.ts";
 import type { FernetKeyInfo } from "../key_ring.ts";
 import { JOIN_TTL_DEFAULT_S, JOIN_TTL_MAX_S } from "../management.ts";

@@ -11,7 +11,7 @@ import { MARK } from "./icons.tsx";
 import { STYLE } from "./style.ts";
 
 /** A file that browsers load. */
-export interface Asset {
+interface Asset {
   readonly type: string;
   readonly text: string;
 }

@@ -36,7 +36,7 @@ const MENU = [
   ["/page/keys", "Keys", "keys"],
 ] as const satisfies readonly (readonly [string, string, IconName])[];
 /** A path of the menu. */
-export type MenuPath = typeof MENU[number][0];
+type MenuPath = typeof MENU[number][0];
 
 /** What has just been done, by the word that a redirect carries. */
 const NOTICES: Readonly<Record<string, string>> = {
@@ -52,7 +52,7 @@ const NOTICES: Readonly<Record<string, string>> = {
 };
 
 /** A whole document. */
-export function Document({ title, chart = false, children }: {
+function Document({ title, chart = false, children }: {
   readonly title: string;
   readonly chart?: boolean;
   readonly children?: Child;
@@ -79,7 +79,7 @@ export function Document({ title, chart = false, children }: {
 }
 
 /** What {@link Shell} takes. */
-export interface ShellProps {
+interface ShellProps {
   readonly viewer: Viewer;
   readonly at: MenuPath;
   readonly title: string;

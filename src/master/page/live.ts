@@ -37,7 +37,7 @@ interface Sample {
 }
 
 /** What {@link LiveFeeds} works with. */
-export interface LiveFeedsOptions {
+interface LiveFeedsOptions {
   readonly store: Pick<Store, "totals">;
   readonly clock: Clock;
   readonly closing: AbortSignal;

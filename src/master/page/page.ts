@@ -92,7 +92,7 @@ const KEY_MAX_LENGTH = 4096;
 const START_TARGET = "http://127.0.0.1:3000";
 
 /** What {@link addPage} works with. */
-export interface PageParts {
+interface PageParts {
   readonly management: Management;
   readonly clock: Clock;
   readonly credentials: Credentials;

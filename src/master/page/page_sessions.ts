@@ -25,7 +25,7 @@ interface StoredSession {
 }
 
 /** A request's login. */
-export interface PageSession {
+interface PageSession {
   readonly credential: Credential;
   /** What every form of the page repeats. */
   readonly token: string;

@@ -18,7 +18,7 @@ import { makeWebhookSecret } from "./signature.ts";
 export const WEBHOOKS_MAX = 16;
 
 /** What {@link Webhooks} works with. */
-export interface WebhooksOptions {
+interface WebhooksOptions {
   readonly store: Store;
   readonly clock: Clock;
   /** Absent where nothing is sent: webhooks can be set, and their messages wait. */
@@ -28,7 +28,7 @@ export interface WebhooksOptions {
 }
 
 /** What is wanted of a new webhook. */
-export interface NewWebhook {
+interface NewWebhook {
   readonly url: string;
   readonly tenant: string;
   /** All when absent. */

@@ -33,7 +33,7 @@ const INITS_MAX = 3;
 const COOKIES_PER_HELLO = 4;
 
 /** What a client is made of. */
-export interface CurveClientParts {
+interface CurveClientParts {
   readonly crypto: Sodium;
   readonly io: CurveIo;
   readonly options: CurveOptions;

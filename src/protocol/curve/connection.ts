@@ -10,7 +10,7 @@ import type { RandomSource } from "../../crypto/random.ts";
 import { errorCode, type InternalError, internalError, SallyportError } from "../../errors.ts";
 import type { CurveOptions } from "./options.ts";
 import { type Envelope, type PacketOut, Sender } from "./sender.ts";
-import { brokenFrame, type CurveStream } from "./streams/stream.ts";
+import { brokenFrame, type CurveStream, type OwnedStream } from "./streams/stream.ts";
 import { AckTracker } from "./recovery/acks.ts";
 import { codeOfWire, wireCode } from "../../wire/curve/error_number.ts";
 import { AckRanges, type FrameSink, readFrames } from "../../wire/curve/curve_frame.ts";
@@ -24,7 +24,7 @@ import { CONTROL_STREAM_BYTES, StreamSet } from "./streams/stream_set.ts";
 /** A connection with this many packets that didn't open must end (docs/protocols/curve.md). */
 const FORGERIES_MAX = 2 ** 36;
 
-/** What connections share. */
+/** The parts that all connections of a socket share. */
 export interface CurveIo extends PacketOut {
   /** Asks for a call of `connection.turn()` soon, behind the events that are being handled. */
   wake(connection: CurveConnection): void;
@@ -38,17 +38,17 @@ export interface CurveHandler {
   /** Client: the server has let us in, with these bytes. Server: here is the client's credential; admit or close. */
   introduced(bytes: Bytes): void;
   /** The peer has opened a stream. Not before `introduced`. */
-  stream(stream: CurveStream): void;
+  stream(stream: OwnedStream): void;
   /** A stream is over. */
-  streamClosed(stream: CurveStream): void;
+  streamClosed(stream: OwnedStream): void;
   /** A stream's handler has thrown; the stream is over, the connection goes on. */
   fault?(error: InternalError): void;
   /** The connection is over; the last call. */
   closed(error: SallyportError): void;
 }
 
-/** What a connection is made of. */
-export interface ConnectionParts {
+/** The parts of a connection. */
+interface ConnectionParts {
   readonly role: "client" | "server";
   readonly options: CurveOptions;
   readonly io: CurveIo;
@@ -59,7 +59,7 @@ export interface ConnectionParts {
 }
 
 /** Collects the bytes. */
-export class ControlMessage implements ByteStreamHandler {
+class ControlMessage implements ByteStreamHandler {
   #bytes: Bytes = new Uint8Array(0);
   /** All of it has come. */
   ready = false;
@@ -90,7 +90,7 @@ export class CurveConnection {
   readonly stats: CurveStats = new CurveStats();
   readonly path: PathState;
   handler: CurveHandler | undefined;
-  /** What a proof in the credential is bound to; empty until the keys are agreed on. */
+  /** The channel binding of the credential's proof; empty until the keys are agreed on. */
   channel: Bytes = new Uint8Array(0);
   /** For {@link CurveIo.wake}: the connection is in its queue. */
   awake = false;
@@ -155,11 +155,11 @@ export class CurveConnection {
     this.#streams.control.attach(this.#controlMessage);
   }
 
-  /** Nothing happens on it any more, and its handler has been told. */
+  /** The connection has ended, and its handler has been told. */
   get over(): boolean {
     return this.#phase === "closed" && this.#told;
   }
-  /** Both sides have proved that they are there. */
+  /** Both sides have proved their keys. */
   get confirmed(): boolean {
     return this.#phase !== "handshake";
   }
@@ -175,7 +175,7 @@ export class CurveConnection {
   get probesInVain(): number {
     return this.#sender.recovery.ptoCount;
   }
-  /** How the connection does; brings {@link stats} up to date as well. */
+  /** The state of the connection now; also brings {@link stats} up to date. */
   get gauges(): CurveGauges {
     const { rtt, control, recovery, datagramBytes } = this.#sender;
     this.stats.bytesResent = this.#streams.bytesResent;
@@ -221,7 +221,7 @@ export class CurveConnection {
   }
 
   /** Opens a stream. Throws what the connection ended with, `closed` before admission, `limit_exceeded`. */
-  open(): CurveStream {
+  open(): OwnedStream {
     if (this.#phase !== "open" || !this.#admitted) {
       throw this.#closeError ??
         new SallyportError("closed", "Cannot open stream: the session isn't open yet", { side: "local" });
@@ -240,7 +240,7 @@ export class CurveConnection {
     this.#wake();
   }
 
-  /** Makes the peer hear of us, so that it learns of a new address. */
+  /** Sends something, so that the peer learns of a new address. */
   ping(): void {
     this.#sender.pings = Math.max(1, this.#sender.pings);
     this.#wake();
@@ -253,7 +253,7 @@ export class CurveConnection {
     this.#sender.envelope = envelope;
   }
 
-  /** Both sides are there: from now on DATA, opened with this key. */
+  /** The keys are agreed on: from now on packets are DATA, opened with this key. */
   confirm(envelope: Envelope, openKey: PacketKey): void {
     if (this.#phase === "handshake") this.#phase = "open";
     this.#sender.envelope = envelope;
@@ -391,7 +391,7 @@ export class CurveConnection {
     );
   }
 
-  /** Time has passed. What is to be sent goes out in the turn that this asks for. */
+  /** Handles deadlines that have passed. Packets go out in the turn that this requests. */
   tick(nowMs: number): void {
     this.#nowMs = nowMs;
     const { options } = this;
@@ -421,7 +421,7 @@ export class CurveConnection {
     this.#streams.tick(nowMs);
   }
 
-  /** Tells handlers what waits for them, and sends what may be sent. */
+  /** Delivers waiting events to handlers, and sends what the windows allow. */
   turn(nowMs: number): void {
     this.#nowMs = nowMs;
     if (this.#controlMessage.ready && !this.#introduced && this.#phase === "open") this.#introduce();

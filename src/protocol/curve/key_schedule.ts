@@ -56,7 +56,7 @@ export class PacketKey {
 }
 
 /** The public keys of a handshake. */
-export interface PublicKeys {
+interface PublicKeys {
   readonly connection: Bytes;
   readonly server: Bytes;
   readonly minute: Bytes;
@@ -80,7 +80,7 @@ export interface SessionKeys {
 }
 
 /** `first` and `init`; `serverShared` is X25519(C, S), `minuteShared` X25519(C, M). */
-export function firstKeys(
+function firstKeys(
   crypto: Sodium,
   keys: PublicKeys,
   serverShared: Bytes,

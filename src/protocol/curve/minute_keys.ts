@@ -23,7 +23,7 @@ interface Minute {
 }
 
 /** A cookie that proved genuine. */
-export interface OpenedCookie {
+interface OpenedCookie {
   /** The key pair that the COOKIE offered. */
   readonly minute: KeyPair;
   readonly issuedAtMs: number;

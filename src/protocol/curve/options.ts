@@ -1,5 +1,5 @@
 /**
- * What an owner may choose about curve connections, with defaults.
+ * Options of curve connections, with defaults.
  *
  * @module
  */

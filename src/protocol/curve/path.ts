@@ -31,7 +31,7 @@ interface Candidate {
 }
 
 /** An answer to a challenge of the peer. */
-export interface PathAnswer {
+interface PathAnswer {
   readonly to: Address;
   readonly data: Bytes;
 }

@@ -30,7 +30,7 @@ export class RangeSet {
     const starts = this.#starts;
     const ends = this.#ends;
     const last = starts.length - 1;
-    // What nearly always happens: the numbers come in order.
+    // The common case: the numbers arrive in order.
     if (last < 0 || start > ends[last]!) {
       starts.push(start);
       ends.push(end);

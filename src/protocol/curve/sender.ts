@@ -85,7 +85,7 @@ export function dataEnvelope(key: PacketKey, id: Bytes): Envelope {
 const PACKETS_PER_TURN = 64;
 
 /** What the sender needs of its connection. */
-export interface SenderParts {
+interface SenderParts {
   readonly options: CurveOptions;
   readonly out: PacketOut;
   readonly envelope: Envelope;
@@ -223,7 +223,7 @@ export class Sender implements RecoveryHost<CurveStream> {
       this.#sendData();
     }
     if (acks.due(nowMs)) this.#sendAck();
-    // Whatever the window says: it is one packet in a round trip.
+    // Regardless of the window: it is one packet in a round trip.
     if (this.#mtu.probe(nowMs) > 0) this.#sendMtuProbe(this.#mtu.probe(nowMs));
     return more;
   }
@@ -304,7 +304,7 @@ export class Sender implements RecoveryHost<CurveStream> {
     this.#finish(this.recovery.begin(), to, false);
   }
 
-  // What became of packets.
+  // The fate of packets.
 
   /** The peer's ACK. Throws `frame_invalid`. */
   acknowledge(ranges: AckRanges, delayUs: number, nowMs: number): void {

@@ -46,7 +46,7 @@ export interface ServerLimits {
 const USED_KEYS_MAX = 65_536;
 
 /** What a server is made of. */
-export interface CurveServerParts {
+interface CurveServerParts {
   readonly crypto: Sodium;
   readonly io: CurveIo;
   readonly options: CurveOptions;

@@ -29,7 +29,7 @@ import {
 } from "./sealed_keys.ts";
 
 /** Options of {@link SealedAgentHandshake}. */
-export interface SealedAgentOptions {
+interface SealedAgentOptions {
   readonly sodium: Sodium;
   /** The edge's public key, which the agent has from the session master or its operator. */
   readonly edgePublicKey: Bytes;

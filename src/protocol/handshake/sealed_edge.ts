@@ -57,7 +57,7 @@ export class AnsweredFlights {
 }
 
 /** What a {@link SealedEdgeHandshake} takes. */
-export interface SealedEdgeOptions {
+interface SealedEdgeOptions {
   readonly sodium: Sodium;
   /** The edge's own, long-lived key. */
   readonly keys: KeyPair;

@@ -55,6 +55,11 @@ export interface Caller {
   readonly serverName?: string;
 }
 
+/** The address of a {@link Caller} that nothing is known of. */
+export const UNKNOWN_ADDRESS = "0.0.0.0";
+/** The caller where the wire carries none, or where the stream is no visitor's. */
+export const UNKNOWN_CALLER: Caller = { address: UNKNOWN_ADDRESS };
+
 /** A session as its driver sees it, in any dialect. */
 export interface SessionMachine<Stream> {
   /** SniTun's version; undefined in the dialect of our own. */

@@ -24,7 +24,7 @@ export const DIRECT_MIN_BYTES = 4096;
 const NO_STREAMS: never[] = [];
 
 /** What a session needs of its streams in every dialect. */
-export interface CoreStream extends EndingStream, SendingStream {
+interface CoreStream extends EndingStream, SendingStream {
   readonly outgoing: SendingStream["outgoing"];
   /** It waits in the session's turn. */
   scheduled: boolean;

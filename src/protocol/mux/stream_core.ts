@@ -8,7 +8,7 @@ import { InternalError, internalError } from "../../errors.ts";
 import type { Bytes } from "../../bytes/bytes.ts";
 import type { BlockPool } from "../../bytes/block_pool.ts";
 import { ChunkQueue } from "../../bytes/chunk_queue.ts";
-import type { ByteStream, ByteStreamHandler } from "../../runtime/port.ts";
+import { type ByteStream, type ByteStreamHandler, IGNORE_STREAM } from "../../runtime/port.ts";
 import type { Caller } from "./host.ts";
 
 /** The session, as its streams see it. */
@@ -31,8 +31,10 @@ export interface StreamOwner<Stream> {
   schedule(stream: Stream): void;
 }
 
-/** A stream of a session; `Self` is the dialect's own class. Its user sees a `SessionStream`, an interface with none of the
- * session's bookkeeping. */
+/**
+ * A stream of a session; `Self` is the dialect's own class. Outside `protocol/mux` it is a `SessionStream`, an interface
+ * without the members that keep the session's books.
+ */
 export abstract class StreamCore<Self> implements ByteStream {
   protected readonly owner: StreamOwner<Self>;
   readonly caller: Caller;
@@ -46,9 +48,9 @@ export abstract class StreamCore<Self> implements ByteStream {
   readonly outgoing: ChunkQueue;
   /** Received and not yet delivered. */
   readonly incoming: ChunkQueue;
-  /** Internal: `closeWrite` was called. */
+  /** `closeWrite` was called. */
   writeEnded = false;
-  /** Internal: `release` was called: what comes in is dropped. */
+  /** `release` was called: received bytes are dropped. */
   released = false;
   /** The peer's end has come; it stands behind what is queued in `incoming`. */
   remoteClosed = false;
@@ -105,7 +107,7 @@ export abstract class StreamCore<Self> implements ByteStream {
 
   /** A stream that is given up before it was attached gets a handler that ignores its end. */
   #giveUp(): void {
-    if (this.#handler === undefined) this.attach(NOBODY);
+    if (this.#handler === undefined) this.attach(IGNORE_STREAM);
   }
 
   pause(): void {
@@ -210,5 +212,3 @@ export abstract class StreamCore<Self> implements ByteStream {
     else this.owner.reset(this.#self, reason);
   }
 }
-
-const NOBODY: ByteStreamHandler = { data() {}, end() {}, drain() {}, close() {} };

@@ -85,7 +85,7 @@ export function proofAgent(proof: string): string | undefined {
 }
 
 /** What becomes of a proof: its number and when that may be forgotten, or why it isn't good. */
-export type ProofVerdict =
+type ProofVerdict =
   | { readonly nonce: string; readonly expiresAtMs: number }
   | { readonly fault: "signature" | "request" | "time" };
 

@@ -45,7 +45,7 @@ export interface OpenedToken {
 }
 
 /** Options of {@link TokenReader}. */
-export interface TokenReaderOptions {
+interface TokenReaderOptions {
   /**
    * Opens a token, as `tryOpenToken` does. The view is valid during the call. The fault "key" means that more of the
    * token may follow; every other one, and every error, refuses it.

@@ -4,6 +4,20 @@
  * @module
  */
 
+import {
+  type Address,
+  type Bytes,
+  type Conn,
+  type DatagramOptions,
+  type DatagramSocket,
+  type DialOptions,
+  type DialUnixOptions,
+  IGNORE_STREAM,
+  type Listener,
+  type ListenOptions,
+  type ListenUnixOptions,
+  type Runtime,
+} from "../port.ts";
 import { isIP } from "node:net";
 import { setImmediate } from "node:timers";
 import { SallyportError } from "../../errors.ts";
@@ -14,20 +28,6 @@ import { DescriptorGuard } from "../descriptors.ts";
 import { dialByName, resolveHost } from "../dial_by_name.ts";
 import { listenHttp } from "../http_server.ts";
 import { BufferPool } from "../out_queue.ts";
-import type {
-  Address,
-  Bytes,
-  ByteStreamHandler,
-  Conn,
-  DatagramOptions,
-  DatagramSocket,
-  DialOptions,
-  DialUnixOptions,
-  Listener,
-  ListenOptions,
-  ListenUnixOptions,
-  Runtime,
-} from "../port.ts";
 import {
   createSystemClock,
   dialError,
@@ -96,9 +96,6 @@ async function hostAddress(host: string): Promise<string> {
   return found.address;
 }
 
-/** Hears nothing of a connection that is given up. */
-const NOBODY: ByteStreamHandler = { data() {}, end() {}, drain() {}, close() {} };
-
 async function listen(options: ListenOptions, shared: Shared): Promise<Listener> {
   try {
     const host = await hostAddress(options.host);
@@ -112,7 +109,7 @@ async function listen(options: ListenOptions, shared: Shared): Promise<Listener>
         accept(conn) {
           // Bun accepts whatever comes as long as it listens: what there is no room for is reset.
           if (shared.descriptors.accepted()) return options.accept(conn);
-          conn.attach(NOBODY);
+          conn.attach(IGNORE_STREAM);
           conn.abort();
         },
       },

@@ -17,7 +17,7 @@ const NOTHING: Bytes[] = [];
 const FREED_MIN_BYTES = 8 * 1024;
 
 /** What a socket's `data` slot has before the connection stands. */
-export interface SocketBirth {
+interface NewSocket {
   readonly shared: Shared;
   /** The path of the unix socket that was dialled; its connections have no other address. */
   readonly unixPath?: string;
@@ -28,7 +28,7 @@ export interface SocketBirth {
 }
 
 /** What a socket's `data` slot has: its connection, once that stands. */
-export type SocketOwner = SocketBirth | BunConn;
+export type SocketOwner = NewSocket | BunConn;
 
 /** A TCP connection on a Bun socket. */
 export class BunConn extends StreamBase implements Conn {
@@ -248,20 +248,20 @@ export const socketHandlers: BunSocketHandler<SocketOwner> = Object.freeze({
   // A Buffer's `slice` is a view, a Uint8Array's a copy: handlers get the same on both runtimes.
   binaryType: "uint8array",
   open(socket: BunSocket<SocketOwner>) {
-    const birth = socket.data as SocketBirth;
-    if (socket.remoteAddress === undefined && birth.unixPath === undefined) {
+    const fresh = socket.data as NewSocket;
+    if (socket.remoteAddress === undefined && fresh.unixPath === undefined) {
       // Reset by the peer already; the socket knows no addresses any more.
-      birth.fail?.(lostError({ code: "ECONNRESET" }));
+      fresh.fail?.(lostError({ code: "ECONNRESET" }));
       socket.terminate();
       return;
     }
     // No setNoDelay: Bun sets TCP_NODELAY itself, and asking again is a system call per connection.
-    const conn = new BunConn(socket, birth.shared, birth.unixPath);
+    const conn = new BunConn(socket, fresh.shared, fresh.unixPath);
     socket.data = conn;
     try {
-      birth.accept(conn);
+      fresh.accept(conn);
     } catch (thrown) {
-      conn.abort(birth.shared.faults.report("accept", thrown));
+      conn.abort(fresh.shared.faults.report("accept", thrown));
     }
   },
   data(socket: BunSocket<SocketOwner>, chunk: Uint8Array) {

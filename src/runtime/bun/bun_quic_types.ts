@@ -29,7 +29,7 @@ export interface NodeQuicOptions {
   readonly endpoint?: NodeQuicEndpoint | NodeQuicEndpointOptions;
 }
 
-export interface NodeQuicEndpointOptions {
+interface NodeQuicEndpointOptions {
   readonly address: string;
   readonly maxConnectionsPerHost?: number;
   readonly maxConnectionsTotal?: number;

@@ -44,7 +44,7 @@ export interface BunUdpSocket {
 }
 
 /** An HTTP server. */
-export interface BunServer {
+interface BunServer {
   readonly port: number | undefined;
   requestIP(request: Request): { readonly address: string; readonly port: number } | null;
   stop(closeActive: boolean): Promise<void>;

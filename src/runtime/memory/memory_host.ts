@@ -78,7 +78,7 @@ function isLoopback(host: string): boolean {
 }
 
 /** Where QUIC connections of others arrive. */
-export interface QuicDoor {
+interface QuicAcceptor {
   arrive(caller: QuicCaller): void;
 }
 
@@ -105,7 +105,7 @@ export class MemoryHost {
   readonly #streams: Ports<(conn: Conn) => void> = new Ports();
   readonly #servers: Ports<MemoryServer> = new Ports();
   readonly #datagrams: Ports<DatagramOptions> = new Ports();
-  readonly #quic: Ports<QuicDoor> = new Ports();
+  readonly #quic: Ports<QuicAcceptor> = new Ports();
 
   constructor(world: MemoryWorld, address: string) {
     this.#world = world;
@@ -197,8 +197,8 @@ export class MemoryHost {
   }
 
   /** Lets QUIC connections of others in at an address; gives it, and how to take that back. */
-  bindQuic(options: Address, door: QuicDoor): { readonly address: Address; unbind(): void } {
-    const bound = this.#quic.bind(this.#own(options), options.port, door);
+  bindQuic(options: Address, acceptor: QuicAcceptor): { readonly address: Address; unbind(): void } {
+    const bound = this.#quic.bind(this.#own(options), options.port, acceptor);
     return { address: bound.address, unbind: () => this.#quic.unbind(bound) };
   }
 

@@ -45,7 +45,7 @@ export const DEFAULT_LINK: LinkSettings = Object.freeze({
 });
 
 /** A connection over a link. */
-export interface Breakable {
+interface Breakable {
   /** The network breaks it. */
   breakOff(): void;
 }

@@ -40,7 +40,7 @@ export interface CurveIdentity {
 }
 
 /** What {@link listenCurve} takes. */
-export interface ListenCurveOptions extends CurveIdentity {
+interface ListenCurveOptions extends CurveIdentity {
   readonly runtime: Runtime;
   readonly host: string;
   /** 0 takes any free port. */

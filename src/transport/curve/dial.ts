@@ -19,7 +19,7 @@ import { CURVE, CurveSession } from "./session.ts";
 import { CurveSocketDialer, type DialledConnection } from "./socket_dialer.ts";
 
 /** What {@link dialCurve} takes. */
-export interface DialCurveOptions extends DialEdgeOptions, Pick<TokenGrant, "token" | "aesKey"> {
+interface DialCurveOptions extends DialEdgeOptions, Pick<TokenGrant, "token" | "aesKey"> {
   readonly crypto: Sodium;
   /** The edge's public key; without it the first key that is shown is believed, see `edgeProved`. */
   readonly edgePublicKey?: Bytes;

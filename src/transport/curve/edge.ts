@@ -12,7 +12,7 @@ import { CURVE } from "./session.ts";
 
 /** What {@link curveTransport} takes. */
 export interface CurveTransportOptions extends CurveIdentity {
-  /** Of them, how long a session bears silence; the defaults when absent. */
+  /** Only the time after which a silent peer is considered gone is used; the defaults when absent. */
   readonly queueLimits?: QueueLimits;
 }
 

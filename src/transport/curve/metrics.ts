@@ -10,7 +10,7 @@ import type { CurveSession } from "./session.ts";
 import type { CurveListener } from "./socket_listener.ts";
 
 /** Counters of connections, past and present; plain numbers that only rise. */
-export interface CurveCounts {
+interface CurveCounts {
   readonly packetsSent: number;
   readonly packetsReceived: number;
   readonly packetsLost: number;
@@ -26,7 +26,7 @@ export interface CurveCounts {
 }
 
 /** The state of one connection now. */
-export interface CurveState {
+interface CurveState {
   readonly rttLastMs: number;
   readonly rttMinMs: number;
   readonly rttSmoothedMs: number;

@@ -6,10 +6,9 @@
 import { codeOfWire, wireCode } from "../../wire/curve/error_number.ts";
 import type { CurveConnection, CurveHandler } from "../../protocol/curve/connection.ts";
 import type { CurveGauges, CurveStats } from "../../protocol/curve/stats.ts";
-import type { CurveStream } from "../../protocol/curve/streams/stream.ts";
 import { type InternalError, SallyportError } from "../../errors.ts";
 import type { Caller } from "../../protocol/mux/host.ts";
-import type { Address, Clock, Timer } from "../../runtime/port.ts";
+import type { Address, ByteStream, Clock, Timer } from "../../runtime/port.ts";
 import { type CurveHead, encodeCallerHead, encodeGoingAwayHead } from "../../wire/curve/stream_head.ts";
 import { CurveSessionStream, type CurveStreamHost } from "./stream.ts";
 import type { Session, SessionHandler, SessionStream } from "../port.ts";
@@ -35,7 +34,7 @@ export class CurveSession implements Session, CurveStreamHost, CurveHandler {
   bytesReceived = 0;
   readonly #connection: CurveConnection;
   /** Streams that the owner knows of. */
-  readonly #visitors = new Set<CurveStream>();
+  readonly #visitors = new Set<ByteStream>();
   /** Streams of the peer without a head, and when they are given up; in the order of their coming. */
   readonly #headless = new Map<CurveSessionStream, number>();
   #headTimer: Timer | undefined;
@@ -150,14 +149,14 @@ export class CurveSession implements Session, CurveStreamHost, CurveHandler {
   /** The handshake has taken this already. */
   introduced(): void {}
 
-  stream(stream: CurveStream): void {
+  stream(stream: ByteStream): void {
     const visitor = new CurveSessionStream(this, stream);
     this.#headless.set(visitor, this.clock.nowMs() + CURVE_HEAD_TIMEOUT_MS);
     this.#watchHeads();
     visitor.awaitHead();
   }
 
-  streamClosed(stream: CurveStream): void {
+  streamClosed(stream: ByteStream): void {
     if (this.#visitors.delete(stream)) this.#handler?.streamClosed();
   }
 

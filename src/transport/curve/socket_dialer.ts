@@ -113,7 +113,7 @@ export class CurveSocketDialer implements DialledConnection, CurveHandler {
   async rebind(): Promise<void> {
     const { runtime, server } = this.#options;
     const { clock } = runtime;
-    // What comes to a socket that has been replaced is too old to matter.
+    // Datagrams for a replaced socket are too old to matter.
     const own: { socket: DatagramSocket | undefined } = { socket: undefined };
     const socket = await runtime.bindDatagram({
       host: server.host.includes(":") ? "::" : "0.0.0.0",

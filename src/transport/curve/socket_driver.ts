@@ -12,7 +12,7 @@ import type { CurveConnection, CurveIo } from "../../protocol/curve/connection.t
 import { DATAGRAM_MAX_BYTES } from "../../protocol/curve/options.ts";
 
 /** Something with a deadline. */
-export interface Driven {
+interface Driven {
   readonly deadlineMs: number;
   turn(nowMs: number): void;
   tick(nowMs: number): void;
@@ -64,7 +64,7 @@ export class DrivenTimer {
 }
 
 /** An owner's handler that throws costs its own connection, not the socket's others. */
-export function guarded(connection: CurveConnection, run: () => void): void {
+function guarded(connection: CurveConnection, run: () => void): void {
   try {
     run();
   } catch (cause) {

@@ -3,11 +3,10 @@
  *
  * @module
  */
+import { type Caller, UNKNOWN_CALLER } from "../../protocol/mux/host.ts";
 import { InternalError, internalError } from "../../errors.ts";
 import type { Bytes } from "../../bytes/bytes.ts";
-import type { CurveStream } from "../../protocol/curve/streams/stream.ts";
-import type { Caller } from "../../protocol/mux/host.ts";
-import type { ByteStreamHandler, Clock } from "../../runtime/port.ts";
+import type { ByteStream, ByteStreamHandler, Clock } from "../../runtime/port.ts";
 import { type CurveHead, decodeCurveHead } from "../../wire/curve/stream_head.ts";
 import type { SessionStream } from "../port.ts";
 
@@ -25,13 +24,12 @@ export interface CurveStreamHost {
   headless(visitor: CurveSessionStream): void;
 }
 
-const NOBODY: Caller = { address: "0.0.0.0" };
 const NOTHING: Bytes = new Uint8Array(0);
 
 /** See the module. It is the inner stream's handler, and a stream to its user. */
 export class CurveSessionStream implements SessionStream, ByteStreamHandler {
-  readonly stream: CurveStream;
-  caller: Caller = NOBODY;
+  readonly stream: ByteStream;
+  caller: Caller = UNKNOWN_CALLER;
   readonly #host: CurveStreamHost;
   #handler: ByteStreamHandler | undefined;
   #paused = false;
@@ -42,7 +40,7 @@ export class CurveSessionStream implements SessionStream, ByteStreamHandler {
   #closed: { readonly error: Error | undefined } | undefined;
   #over = false;
 
-  constructor(host: CurveStreamHost, stream: CurveStream) {
+  constructor(host: CurveStreamHost, stream: ByteStream) {
     this.#host = host;
     this.stream = stream;
   }

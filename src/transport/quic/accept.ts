@@ -33,11 +33,10 @@ import {
   ServerHandshake,
   type ServerSteps,
 } from "../server_handshake.ts";
-import { QUIC, QUIC_ALPN } from "./options.ts";
-import { QuicSession } from "./session.ts";
+import { QUIC, QUIC_ALPN, QuicSession } from "./session.ts";
 
 /** Options of {@link listenQuic}. */
-export interface ListenQuicOptions {
+interface ListenQuicOptions {
   readonly runtime: Runtime;
   readonly host: string;
   /** 0 takes any free port. */

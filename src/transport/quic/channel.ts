@@ -29,7 +29,7 @@ export const QUIC_CONTROL_MAX_BYTES = 256 * 1024;
 const NOTHING: Bytes = new Uint8Array(0);
 
 /** The parts of a {@link QuicChannel}. */
-export interface QuicChannelOptions {
+interface QuicChannelOptions {
   readonly conn: QuicConn;
   readonly clock: MuxClock;
   /** See {@link QuicSupply}. */

@@ -21,8 +21,7 @@ import { ClientHandshake, type ClientSteps } from "../client_handshake.ts";
 import type { DialEdgeOptions } from "../dial_edge.ts";
 import type { TokenGrant } from "../grant.ts";
 import type { Session } from "../port.ts";
-import { QUIC, QUIC_ALPN } from "./options.ts";
-import { QuicSession } from "./session.ts";
+import { QUIC, QUIC_ALPN, QuicSession } from "./session.ts";
 
 /**
  * QUIC: from this share of the streams that an edge may open at its agent, the agent offers some of its own; Bun lets 100
@@ -33,7 +32,7 @@ export const QUIC_OFFER_SHARE = 1 / 4;
 export const QUIC_VERDICT_DEADLINE_MS = 10_000;
 
 /** Options of {@link dialQuic}. */
-export interface DialQuicOptions extends DialEdgeOptions, Pick<TokenGrant, "token" | "aesKey"> {
+interface DialQuicOptions extends DialEdgeOptions, Pick<TokenGrant, "token" | "aesKey"> {
   /** SHA-256 of the edge's certificate; no other is believed. */
   readonly edgeFingerprint: Bytes;
   readonly queueLimits?: QueueLimits;

@@ -7,7 +7,7 @@ import type { QueueLimits } from "../../protocol/mux/queue_limits.ts";
 import type { QuicIdentity } from "../../runtime/quic_port.ts";
 import type { EdgeTransport } from "../edge_transport.ts";
 import { listenQuic } from "./accept.ts";
-import { QUIC } from "./options.ts";
+import { QUIC } from "./session.ts";
 
 /** Options of {@link quicTransport}. */
 export interface QuicTransportOptions {

@@ -19,7 +19,7 @@ export const QUIC_OFFERS_MAX = 128;
 const NOTHING: Bytes = new Uint8Array(0);
 
 /** Options of {@link QuicSupply}. */
-export interface QuicSupplyOptions {
+interface QuicSupplyOptions {
   readonly conn: QuicConn;
   readonly owner: FramedStreamOwner;
   /** Where streams are watched until they have said what they are for. */

@@ -27,7 +27,7 @@ export const SEALED_SILENCE_MIN_MS = 5_000;
 export const SEALED_SILENCE_MAX_MS = 20_000;
 
 /** What an edge needs to speak the sealed transport. */
-export interface SealedIdentity {
+interface SealedIdentity {
   /** The long-lived key; agents pin its public half. */
   readonly keys: KeyPair;
   readonly answered: AnsweredFlights;
@@ -192,7 +192,7 @@ class SealedServerSteps implements ServerSteps {
   }
 
   #readLogin(records: SealedRecords, bytes: Bytes): void {
-    // What is wrong with it is kept back: with the silence that follows an altered record.
+    // The reason is not sent: the peer gets the same silence as after an altered record.
     const readable = !this.#speaks;
     this.#speaks = false;
     if (!readable) throw early();

@@ -1,5 +1,5 @@
 /**
- * What both ends of the sealed transport have in common behind the handshake: records, and the credit dialect in them.
+ * The session of the sealed transport, at both ends: the credit dialect in records.
  *
  * @module
  */

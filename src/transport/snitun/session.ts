@@ -1,12 +1,11 @@
 /**
- * What both ends of SniTun over TCP have in common behind the handshake.
+ * The session of SniTun over TCP, at both ends.
  *
  * @module
  */
 import type { CipherName } from "../../crypto/header_cipher.ts";
-import type { MuxOptions } from "../../protocol/mux/snitun/options.ts";
+import { type MuxOptions, MuxSession } from "../../protocol/mux/snitun/session.ts";
 import type { SendScratch } from "../../protocol/mux/snitun/sender.ts";
-import { MuxSession } from "../../protocol/mux/snitun/session.ts";
 import type { QueueLimits } from "../../protocol/mux/queue_limits.ts";
 import type { Clock, Conn } from "../../runtime/port.ts";
 import { ConnSession } from "../conn_session.ts";

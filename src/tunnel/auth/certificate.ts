@@ -22,7 +22,7 @@ export interface CertificateEntry {
 }
 
 /**
- * Takes who has the key of a known certificate; `find` gets its fingerprint, SHA-256 in 64 lower-case hex digits, and
+ * Accepts a peer that holds the key of a known certificate; `find` gets its fingerprint, SHA-256 in 64 lower-case hex digits, and
  * gives who that is, undefined for nobody. The attribute `fingerprint` is added.
  */
 export function certificateAuthenticator(

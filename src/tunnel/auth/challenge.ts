@@ -1,6 +1,6 @@
 /**
  * Proof of a key without showing it: both sides give nonces, and each proves that it has the key by an HMAC over both,
- * its side, the method and who is proved. What was heard once is of no use again, or in the other direction.
+ * its side, the method and who is proved. A recorded proof is useless in another session, and in the other direction.
  *
  * @module
  */

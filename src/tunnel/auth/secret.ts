@@ -23,7 +23,7 @@ export interface SecretEntry {
   readonly attributes?: TunnelAttributes;
 }
 
-/** Takes who has the secret of its name; `find` gives what is known under it, undefined for nobody. */
+/** Accepts a peer that holds the secret of its name; `find` gives the entry of a name, undefined if there is none. */
 export function secretAuthenticator(
   find: (name: string) => SecretEntry | undefined | Promise<SecretEntry | undefined>,
 ): Authenticator {

@@ -1,5 +1,5 @@
 /**
- * By the session master's token: whoever has one, and the key that stands in it, is the agent that it was made for.
+ * Authentication by a token of the session master: a peer with the token and its key is the agent that the token was made for.
  *
  * @module
  */
@@ -20,7 +20,7 @@ export interface TokenAuthenticatorOptions {
 /**
  * Takes tokens. The tunnel's name is the token's hostname, and it ends when the token expires; attributes are `aliases` (JSON), `valid` (Unix seconds in
  * text), `token_id`, and `extra` (JSON), the members that SniTun doesn't know. The key in the token is proved and not
- * shown, so that a token alone is of no use to who has overheard it.
+ * shown, so that an overheard token is useless without its key.
  */
 export function tokenAuthenticator({ ring }: TokenAuthenticatorOptions): Authenticator {
   return {

@@ -52,7 +52,7 @@ export async function closeWhenQuiet(
 }
 
 /** What {@link openWithin} takes. */
-export interface OpenWithinOptions {
+interface OpenWithinOptions {
   readonly clock: Clock;
   readonly timeoutMs: number;
   /** On whose behalf, where there is somebody. */

@@ -11,7 +11,7 @@ import { QuicCarrierStream, type QuicStreamHost, UnreadBytes } from "./quic_stre
 import { QUIC_FAREWELL_MS } from "../../runtime/quic_port.ts";
 
 /** What a {@link QuicCarrier} is made of. */
-export interface QuicCarrierOptions {
+interface QuicCarrierOptions {
   /** The connection; the carrier attaches itself. */
   readonly conn: QuicConn;
   readonly clock: Clock;

@@ -3,19 +3,15 @@
  *
  * @module
  */
+import { type Caller, UNKNOWN_CALLER } from "../../protocol/mux/host.ts";
 import type { Bytes } from "../../bytes/bytes.ts";
 import { type InternalError, SallyportError } from "../../errors.ts";
-import type { Caller } from "../../protocol/mux/host.ts";
 import type { Address, ByteStream, ByteStreamHandler, Clock, Timer } from "../../runtime/port.ts";
 import type { Session, SessionStream } from "../../transport/port.ts";
 import { REQUEST_FIRST_BYTE } from "../../wire/snocat/tunnel_request.ts";
 import type { Carrier, CarrierHandler } from "./carrier.ts";
 import { UnreadStream } from "../requests/unread_stream.ts";
 import { HELLO_DEADLINE_MS } from "../../wire/tls/client_hello.ts";
-
-/** The address of who calls where it is no visitor. */
-export const NOBODY_ADDRESS = "0.0.0.0";
-const NOBODY: Caller = { address: NOBODY_ADDRESS };
 
 /** See the module. Its owner, who hears of the session, passes on what is the carrier's. */
 export class SessionCarrier implements Carrier {
@@ -46,7 +42,7 @@ export class SessionCarrier implements Carrier {
   }
 
   // deno-lint-ignore require-await -- what it throws is a rejection
-  async open(caller: Caller = NOBODY): Promise<ByteStream> {
+  async open(caller: Caller = UNKNOWN_CALLER): Promise<ByteStream> {
     const stream = this.#session.open(caller);
     this.#opened?.();
     return stream;
@@ -90,7 +86,7 @@ export class SessionCarrier implements Carrier {
 }
 
 /** Who gets a stream, by its first byte. */
-export interface FirstByteChoice {
+interface FirstByteChoice {
   /** It begins a tunnel request. */
   request(stream: SessionStream): void;
   /** It is a visitor's. */

@@ -11,7 +11,7 @@ import type { Clock, Timer } from "../../runtime/port.ts";
 import { type LogFields, type Logger, silentLogger } from "../../telemetry/log.ts";
 import { reportFault } from "../../telemetry/faults.ts";
 import type { Metrics } from "../../telemetry/metrics.ts";
-import { Arrival } from "./arrival.ts";
+import { PendingTunnel } from "./pending_tunnel.ts";
 import { checkMethods } from "../auth/negotiate.ts";
 import type { Authenticator } from "../auth/port.ts";
 import { type Carrier, closeWhenQuiet } from "../carriers/carrier.ts";
@@ -93,7 +93,7 @@ class Daemon implements TunnelDaemon, TunnelSink {
   readonly #options: TunnelDaemonOptions;
   readonly #log: Logger;
   readonly #sources = new Set<TunnelSource>();
-  readonly #arrivals = new Set<Arrival>();
+  readonly #pending = new Set<PendingTunnel>();
   /** Tunnels that stand, each with its end: the newest last. */
   readonly #tunnels = new Map<Tunnel, Promise<void>>();
   /** Of each name the newest. */
@@ -128,7 +128,7 @@ class Daemon implements TunnelDaemon, TunnelSink {
   async close(graceMs: number = SHUTDOWN_GRACE_MS): Promise<void> {
     this.#closed = true;
     for (const source of [...this.#sources]) this.detach(source);
-    for (const arrival of this.#arrivals) arrival.close(shutdown());
+    for (const pending of this.#pending) pending.close(shutdown());
     for (const tunnel of this.#tunnels.keys()) void tunnel.drain(shutdown(), graceMs);
     await Promise.all(this.#tunnels.values());
   }
@@ -137,7 +137,7 @@ class Daemon implements TunnelDaemon, TunnelSink {
 
   /** Internal. */
   carrier(carrier: Carrier): void {
-    if (this.#closed || this.#arrivals.size >= TUNNEL_PENDING_MAX) {
+    if (this.#closed || this.#pending.size >= TUNNEL_PENDING_MAX) {
       const crowded = new SallyportError("limit_exceeded", "Cannot take tunnel: too many are unfinished", {
         side: "local",
       });
@@ -146,9 +146,9 @@ class Daemon implements TunnelDaemon, TunnelSink {
       return carrier.close(error);
     }
     const { authenticators, clock } = this.#options;
-    const arrival = new Arrival({ carrier, authenticators, clock });
-    this.#arrivals.add(arrival);
-    void this.#welcome(arrival);
+    const pending = new PendingTunnel({ carrier, authenticators, clock });
+    this.#pending.add(pending);
+    void this.#welcome(pending);
   }
 
   /** Internal. */
@@ -157,10 +157,10 @@ class Daemon implements TunnelDaemon, TunnelSink {
     this.#keep(tunnel, undefined, () => {});
   }
 
-  async #welcome(arrival: Arrival): Promise<void> {
-    const { carrier } = arrival;
+  async #welcome(pending: PendingTunnel): Promise<void> {
+    const { carrier } = pending;
     try {
-      const peer = await arrival.verified;
+      const peer = await pending.verified;
       if (this.#closed) throw shutdown();
       const { clock, router, log, metrics } = this.#options;
       const { name, attributes, method } = peer;
@@ -177,7 +177,7 @@ class Daemon implements TunnelDaemon, TunnelSink {
       });
       this.#keep(tunnel, method, () => {
         tunnel.serve();
-        arrival.handOn(tunnel);
+        pending.handOn(tunnel);
       });
       if (peer.validUntilS !== undefined) this.#expire(tunnel, peer.validUntilS);
     } catch (thrown) {
@@ -192,7 +192,7 @@ class Daemon implements TunnelDaemon, TunnelSink {
       });
       await closeWhenQuiet(carrier, this.#options.clock, reason, TUNNEL_FAREWELL_MS);
     } finally {
-      this.#arrivals.delete(arrival);
+      this.#pending.delete(pending);
     }
   }
 

@@ -21,7 +21,7 @@ import { DEMAND_DEADLINE_MS } from "../../wire/snocat/demand_proxy.ts";
 export const DEMAND_FAREWELL_MS = 2_000;
 
 /** What {@link requestPublicPort} takes. */
-export interface PublicPortOptions {
+interface PublicPortOptions {
   /** The stream of the request `/proxyme/0.0.1/HOST/PORT`, accepted; nothing has been read or written behind that. */
   readonly stream: ByteStream;
   readonly clock: Clock;

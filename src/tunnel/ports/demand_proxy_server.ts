@@ -53,7 +53,7 @@ export const DEMAND_ANSWER_DEADLINE_MS = 60_000;
 export const DEMAND_LEASES_PER_CLIENT_MAX = 16;
 
 /** What {@link DemandProxy} takes. */
-export interface DemandProxyOptions {
+interface DemandProxyOptions {
   /** The runtime below. */
   readonly runtime: Runtime;
   /** The ports that there are; several proxies may share them. */
@@ -78,7 +78,7 @@ export interface DemandClient {
   readonly name: string;
   /** Where public connections go, as the client sees it. */
   readonly target: DemandTarget;
-  /** Opens a stream to the target, through the client, for who has connected; rejects when the client refuses. */
+  /** Opens a stream to the target through the client, for a visitor; rejects if the client refuses. */
   open(target: DemandTarget, visitor: Address): Promise<ByteStream>;
   /** Whether the client may have this port, undefined: any one. Throws what it is refused with; absent: it may. */
   allow?(wishedPort: number | undefined): void;
@@ -304,7 +304,7 @@ class Lease implements ByteStreamHandler {
     return { target: `${host ?? "localhost"}:${port}` };
   }
 
-  /** A public connection. Whatever becomes of it, the port stays open. */
+  /** A public connection. Its end never closes the port. */
   #accept(conn: Conn): void {
     const visitor = conn.remote.host;
     const waiting = new Waiting();

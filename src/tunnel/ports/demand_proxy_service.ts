@@ -18,7 +18,7 @@ import type { Tunnel } from "../tunnel.ts";
 import { DEMAND_OPEN_DEADLINE_MS } from "./demand_proxy_server.ts";
 
 /** What {@link demandProxyService} takes besides the proxy. */
-export interface DemandServiceOptions {
+interface DemandServiceOptions {
   /** Whether the tunnel may have this port, undefined: any one. Throws what it is refused with; absent: it may. */
   allow?(tunnel: Tunnel, wishedPort: number | undefined): void;
   /** Ports that a tunnel may hold at once; DEMAND_LEASES_PER_CLIENT_MAX when absent, and at most. */
@@ -50,7 +50,7 @@ export function demandProxyService(proxy: DemandProxy, options: DemandServiceOpt
 }
 
 /** What {@link openPublicPort} takes. */
-export interface OpenPublicPortOptions {
+interface OpenPublicPortOptions {
   readonly clock: Clock;
   /** Where visitors go, as this side sees it; its router must serve `/proxy-tcp` for it. */
   readonly target: DemandTarget;

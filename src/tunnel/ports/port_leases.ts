@@ -1,11 +1,11 @@
 /**
- * Which public ports are taken: the lowest free one goes to the next who asks, and comes back when its lease ends.
+ * Leases of public ports: the next client gets the lowest free port, until its lease ends.
  *
  * @module
  */
 import { errorCode, SallyportError } from "../../errors.ts";
 
-/** A port that its holder has lost is kept for it for this long, whoever asks for it. */
+/** After a holder has lost its port, the port stays reserved for it for this long. */
 export const PORT_HELD_MS = 300_000;
 
 /** A port that is taken. */

@@ -21,7 +21,7 @@ import {
 } from "../../wire/snocat/tunnel_request.ts";
 import { UnreadStream } from "./unread_stream.ts";
 
-/** Tunnels: whoever opens a stream must have said what for by then; it is one small packet. */
+/** Tunnels: the opener of a stream must have sent its request by then; it is one small packet. */
 export const TUNNEL_REQUEST_DEADLINE_MS = 5_000;
 /** Tunnels: the opener waits so long for the answer: as long as a service may take, and the way there and back. */
 export const TUNNEL_ANSWER_DEADLINE_MS = 20_000;
@@ -29,14 +29,14 @@ export const TUNNEL_ANSWER_DEADLINE_MS = 20_000;
 const NOTHING: Bytes = new Uint8Array(0);
 
 /** What both sides of a request take. */
-export interface ExchangeOptions {
+interface ExchangeOptions {
   readonly clock: Clock;
   /** The stream's reader has thrown at the bytes that came with the request or the answer. */
   fault?(error: InternalError): void;
 }
 
 /** What {@link sendRequest} takes besides stream and address. */
-export interface SendRequestOptions extends ExchangeOptions {
+interface SendRequestOptions extends ExchangeOptions {
   /** Until the answer; {@link TUNNEL_ANSWER_DEADLINE_MS} when absent. */
   readonly timeoutMs?: number;
   /** Gives up; the stream is aborted. */
@@ -269,7 +269,7 @@ class Receiving extends Exchange<ReceivedRequest> {
   }
 
   override fail(error: unknown): void {
-    // Who has greeted can read an answer; to all else nothing is said.
+    // A peer that has greeted can read an answer; all others get none.
     if (!this.greeted) super.fail(error);
     else super.fail(error, () => refuse(this.stream));
   }

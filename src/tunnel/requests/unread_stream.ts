@@ -3,17 +3,16 @@
  *
  * @module
  */
+import { type Caller, UNKNOWN_CALLER } from "../../protocol/mux/host.ts";
 import { InternalError, internalError } from "../../errors.ts";
 import type { Bytes } from "../../bytes/bytes.ts";
-import type { Caller } from "../../protocol/mux/host.ts";
 import type { ByteStream, ByteStreamHandler } from "../../runtime/port.ts";
 import type { SessionStream } from "../../transport/port.ts";
 
-const NOBODY: Caller = { address: "0.0.0.0" };
 const NOTHING: Bytes = new Uint8Array(0);
 
 /** What an {@link UnreadStream} is made of. */
-export interface UnreadOptions {
+interface UnreadOptions {
   /** What has been read and is the next reader's; it is kept, not copied. */
   readonly rest: Bytes;
   /** The reader has thrown at what was put back; the stream is being ended. */
@@ -46,7 +45,7 @@ export class UnreadStream implements SessionStream, ByteStreamHandler {
   }
 
   get caller(): Caller {
-    return this.#stream.caller ?? NOBODY;
+    return this.#stream.caller ?? UNKNOWN_CALLER;
   }
   get peerPaused(): boolean {
     return this.#stream.peerPaused ?? false;

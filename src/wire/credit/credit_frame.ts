@@ -6,8 +6,7 @@
  */
 import type { Bytes } from "../../bytes/bytes.ts";
 import { type ErrorCode, SallyportError } from "../../errors.ts";
-import { parseIp } from "../ip/networks.ts";
-import { ipText } from "../ip/ip_text.ts";
+import { ipText, parseIp } from "../ip/networks.ts";
 import { HOSTNAME_MAX_LENGTH } from "../hostname.ts";
 
 /** Credit dialect: longest body of a frame; our DATA has at most FRAME_MAX_SEND_BYTES. */
@@ -51,7 +50,7 @@ const REASONS: readonly ErrorCode[] = [
 ];
 
 /** What an OPEN says: who calls, and how much the stream's acceptor may send at first. */
-export interface OpenFrame {
+interface OpenFrame {
   /** The visitor's address in canonical text. */
   readonly address: string;
   readonly port: number;

@@ -36,7 +36,7 @@ export function varintBytes(value: number): number {
   return value < 64 ? 1 : value < 16_384 ? 2 : value < 2 ** 30 ? 4 : 8;
 }
 
-/** Writes frames into a buffer, one behind the other. The caller sees to the room: {@link room} says what is left. */
+/** Writes frames into a buffer, one after another. The caller checks {@link room} before it writes. */
 export class FrameWriter {
   readonly #buffer: Bytes;
   readonly #written = new ViewCache();
@@ -59,7 +59,7 @@ export class FrameWriter {
     return this.#end - this.at;
   }
 
-  /** What has been written: a view. */
+  /** The bytes written so far, as a view. */
   get written(): Bytes {
     return this.#written.view(this.#buffer, 0, this.at);
   }
@@ -166,8 +166,8 @@ class FrameReader {
 }
 
 /**
- * Reads the frames of an opened packet. Throws `frame_invalid`; frames in front of a bad one have been told. Says whether the
- * packet asks for an acknowledgement.
+ * Reads the frames of an opened packet. Throws `frame_invalid`, after the frames before the bad one have been delivered. Returns whether
+ * the packet asks for an acknowledgement.
  */
 export function readFrames(plain: Bytes, sink: FrameSink, ranges: AckRanges): boolean {
   const reader = new FrameReader(plain);

@@ -1,6 +1,6 @@
 /**
  * The curve transport's packets around their sealed part (docs/protocols/curve.md, "Packets"). Writers take the target
- * buffer; readers answer views into the packet, or undefined for what is no such packet.
+ * buffer; readers return views into the packet, or undefined for any other packet.
  *
  * @module
  */
@@ -10,7 +10,7 @@ import { KEY_BYTES, NONCE_BYTES, TAG_BYTES } from "../../crypto/sodium.ts";
 /** Types of packets, the fourth byte. */
 export const PacketType = { hello: 1, cookie: 2, init: 3, ready: 4, data: 5 } as const;
 
-/** What every path is sure to carry; no packet is larger until the path has shown that it carries more. */
+/** A size that every path carries; packets are no larger until the path has carried a larger one. */
 export const DATAGRAM_MIN_BYTES = 1_088;
 /** Size of HELLO, exactly: more than COOKIE has. */
 export const HELLO_BYTES = 192;
@@ -58,7 +58,7 @@ export function readHello(packet: Bytes): Bytes | undefined {
   return packet.length === HELLO_BYTES ? packet.subarray(4, 4 + KEY_BYTES) : undefined;
 }
 
-/** What COOKIE says. */
+/** The content of COOKIE. */
 export interface CookiePacket {
   readonly connectionKey: Bytes;
   readonly serverKey: Bytes;

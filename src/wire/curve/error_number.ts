@@ -1,5 +1,5 @@
 /**
- * Numbers for error codes on the wire, in RESET and CLOSE. Numbers are never used again for something else.
+ * Numbers for error codes on the wire, in RESET and CLOSE. A number is never reused for another code.
  *
  * @module
  */
@@ -35,9 +35,9 @@ const CODES: readonly ErrorCode[] = [
   "token_stale",
 ];
 
-/** The number of a code; codes that have none travel as 0, "closed". */
+/** The number of a code; codes without one are sent as 0, "closed". */
 export function wireCode(code: ErrorCode): number {
-  // A fault of this side is no business of the peer's.
+  // The peer learns nothing of faults of this side.
   return Math.max(0, CODES.indexOf(code === "internal" ? "aborted" : code));
 }
 

@@ -6,8 +6,7 @@
  */
 import type { Bytes } from "../../bytes/bytes.ts";
 import { SallyportError } from "../../errors.ts";
-import { parseIp } from "../ip/networks.ts";
-import { ipText } from "../ip/ip_text.ts";
+import { ipText, parseIp } from "../ip/networks.ts";
 import { HOSTNAME_MAX_LENGTH } from "../hostname.ts";
 
 const CALLER = 0;

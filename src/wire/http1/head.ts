@@ -37,7 +37,7 @@ export interface ResponseHead {
 }
 
 /** The outcome of reading a head: more bytes are needed, a head, or an error. */
-export type HeadOutcome<Head> =
+type HeadOutcome<Head> =
   | { readonly kind: "incomplete" }
   | {
     readonly kind: "head";

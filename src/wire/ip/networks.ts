@@ -4,8 +4,8 @@
  *
  * @module
  */
-import { isIPv4, isIPv6 } from "node:net";
 import ipaddr from "ipaddr.js";
+import { isIPv4, isIPv6 } from "node:net";
 import { SallyportError } from "../../errors.ts";
 
 interface Network {
@@ -140,4 +140,14 @@ function covers({ bytes, bits }: Network, address: readonly number[]): boolean {
     if (((bytes[index] as number) ^ (address[index] as number)) & mask(bits - index * 8)) return false;
   }
   return true;
+}
+
+/**
+ * The canonical text (RFC 5952) of an address of 4 or 16 bytes; an IPv4-mapped one becomes IPv4, as in `networks.ts`.
+ */
+export function ipText(bytes: Uint8Array): string {
+  if (bytes.length === 4) return bytes.join(".");
+  const address = ipaddr.fromByteArray([...bytes]);
+  const mapped = address instanceof ipaddr.IPv6 && address.isIPv4MappedAddress();
+  return (mapped ? (address as ipaddr.IPv6).toIPv4Address() : address).toString();
 }

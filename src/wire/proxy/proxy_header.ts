@@ -8,8 +8,7 @@ import type { Bytes } from "../../bytes/bytes.ts";
 import { ByteReader } from "../../bytes/reader.ts";
 import { ByteWriter } from "../../bytes/writer.ts";
 import { SallyportError } from "../../errors.ts";
-import { normalizeIp, parseIp } from "../ip/networks.ts";
-import { ipText } from "../ip/ip_text.ts";
+import { ipText, normalizeIp, parseIp } from "../ip/networks.ts";
 
 /** The longest PROXY header of version 2 that is taken: its TLVs may hold names and certificates' subjects. */
 export const PROXY_V2_MAX_BYTES = 4 * 1024;
@@ -117,7 +116,7 @@ function parseV2(bytes: Bytes): ProxyOutcome {
   }
   if (bytes.length < length) return INCOMPLETE;
   if (command === 0) return { kind: "header", source: undefined, destination: undefined, length };
-  // What follows an unspecified family has no known beginning.
+  // After an unspecified family there is no known layout.
   if (addressesBytes! > 0) {
     const fault = tlvFault(bytes.subarray(0, length), V2_HEADER_BYTES + addressesBytes!);
     if (fault !== undefined) return refused(fault);
@@ -165,7 +164,7 @@ function crc32c(bytes: Bytes): number {
 }
 
 /** What {@link encodeProxyHeader} adds to a header of version 2. */
-export interface ProxyExtras {
+interface ProxyExtras {
   /** The host name that the client asked for, in ASCII (PP2_TYPE_AUTHORITY, §2.2.2). */
   readonly authority?: string;
 }

@@ -35,7 +35,7 @@ export function paddingOf(high: number, low: number): number {
 }
 
 /** What the agent says first. */
-export interface SealedHello {
+interface SealedHello {
   readonly version: number;
   readonly paddingBytes: number;
   readonly unixSeconds: number;
@@ -66,7 +66,7 @@ export function decodeHello(bytes: Bytes): SealedHello {
 }
 
 /** What the edge answers. */
-export interface SealedAnswer {
+interface SealedAnswer {
   readonly publicKey: Bytes;
   readonly paddingBytes: number;
   /** Large boxes are AES-256-GCM's. */

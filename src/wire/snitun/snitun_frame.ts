@@ -6,8 +6,7 @@
  */
 import type { Bytes } from "../../bytes/bytes.ts";
 import { SallyportError } from "../../errors.ts";
-import { parseIp } from "../ip/networks.ts";
-import { ipText } from "../ip/ip_text.ts";
+import { ipText, parseIp } from "../ip/networks.ts";
 
 /** Largest payload of a DATA frame that we accept: the reference sends up to 4.2 MB in one. */
 export const FRAME_MAX_RECEIVE_BYTES = 8 * 1024 * 1024;

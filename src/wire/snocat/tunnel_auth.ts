@@ -88,7 +88,7 @@ export function encodeAuthMessage(type: number, body: Bytes): Bytes {
 }
 
 /** What a message is. */
-export interface AuthMessageFrame {
+interface AuthMessageFrame {
   readonly type: number;
   readonly body: Bytes;
   /** Its bytes on the wire. */

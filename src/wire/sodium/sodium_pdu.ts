@@ -55,7 +55,7 @@ export const PduType = {
 export type PduType = (typeof PduType)[keyof typeof PduType];
 
 /** The header of a PDU, judged. */
-export interface PduHeader {
+interface PduHeader {
   readonly type: number;
   readonly size: number;
 }
@@ -75,7 +75,7 @@ export interface ClientAuth {
 }
 
 /** What SERVER_HELO carries. */
-export interface ServerHelo {
+interface ServerHelo {
   /** 24 bytes: the client's nonce, incremented by one. */
   readonly nonce: Bytes;
   /** 24 bytes: the secretstream from server to client. */
@@ -298,7 +298,7 @@ export function parseReceived(body: Bytes): number {
 }
 
 /** What a client says when it changes keys. */
-export interface Upgrade {
+interface Upgrade {
   /** How long the transfer is, where that is known. */
   readonly totalBytes: number | undefined;
   /** Large boxes are AES-256-GCM's from here on, which the server announced. */

@@ -39,7 +39,7 @@ export const LIMIT_NAMES = [
 ] as const satisfies readonly (keyof AgentLimits)[];
 
 /** What was used of a month when the token was made. */
-export interface MonthUsed {
+interface MonthUsed {
   /** `2026-11`, in UTC. */
   readonly month: string;
   readonly bytes: number;

@@ -4,17 +4,19 @@
  *
  * @module
  */
-import { sharedInstance } from "./shared_claim.ts";
+import { sharedInstance } from "./claims.ts";
 
-/** The member that names a run of an agent, and which of its sessions this is. */
+/** The member that names a run of an agent, which of its sessions this is, and how many there are: `RUN.0/2`. */
 export const INSTANCE_MEMBER = "instance";
-/** What may stand in it: the run, a dot, and the number of the session. */
-export const INSTANCE = /^([\w-]{8,60})\.([0-3])$/;
+/** How a client names a session: the run, a dot, and the session's number. */
+export const INSTANCE = /^[\w-]{8,60}\.[0-3]$/;
+/** What stands in the member. */
+const INSTANCE_CLAIM = /^(([\w-]{8,60})\.([0-3]))\/([1-4])$/;
 /** The edges at which an agent may keep sessions at once. */
 export const EDGES_PER_AGENT_MAX = 4;
 
 /** Where a session stands among others of its name. */
-export interface GroupPlace {
+interface GroupPlace {
   readonly group: string;
   /** A newer session of the same member replaces the older; undefined where the group has one session. */
   readonly member: string | undefined;
@@ -27,9 +29,12 @@ export function routeGroup(
   tokenId: string,
 ): GroupPlace {
   const { [INSTANCE_MEMBER]: instance } = extra;
-  const [own, run] = (typeof instance === "string" ? INSTANCE.exec(instance) : undefined) ?? [];
+  const [, named, run, number, edges] =
+    (typeof instance === "string" ? INSTANCE_CLAIM.exec(instance) : null) ?? [];
+  const own = Number(number) < Number(edges) ? named : undefined;
   const shared = sharedInstance(extra);
   if (shared !== undefined) return { group: `shared:${hostname}`, member: own ?? shared };
-  if (own !== undefined) return { group: `instance:${run}`, member: own };
+  // What each session may have depends on how many there are, so those of another number are of another group.
+  if (own !== undefined) return { group: `instance:${run}/${edges}`, member: own };
   return { group: `token:${tokenId}`, member: undefined };
 }

@@ -5,7 +5,7 @@ import { FernetRing, generateFernetKey } from "../../../src/crypto/fernet.ts";
 import { EdgeLedger } from "../../../src/edge/ledger/ledger.ts";
 import type { SallyportError } from "../../../src/errors.ts";
 import type { Session } from "../../../src/transport/port.ts";
-import { NOBODY_ADDRESS } from "../../../src/tunnel/carriers/session_carrier.ts";
+import { UNKNOWN_ADDRESS } from "../../../src/protocol/mux/host.ts";
 import { type AgentClaim, agentMembers } from "../../../src/wire/token/agent_claim.ts";
 import { codeOf } from "../../support/code_of.ts";
 import { FERNET_KEY } from "../../support/tunnel.ts";
@@ -143,9 +143,9 @@ describe("EdgeLedger: opened()", () => {
 
   it("counts visitors' streams, and not the edge's own requests", () => {
     const { watched, session } = bench().opens({ limits: { visitors_per_second: 1 } });
-    watched.open({ address: NOBODY_ADDRESS });
+    watched.open({ address: UNKNOWN_ADDRESS });
     watched.open({ address: "198.51.100.7" });
-    watched.open({ address: NOBODY_ADDRESS });
+    watched.open({ address: UNKNOWN_ADDRESS });
     assert.equal(codeOf(() => watched.open({ address: "198.51.100.7" })), "limit_exceeded");
     assert.deepEqual(session.calls, ["open", "open", "open"]);
   });

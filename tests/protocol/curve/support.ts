@@ -15,7 +15,7 @@ import {
   type CurveListener,
 } from "../../../src/transport/curve/socket_listener.ts";
 import type { CurveOptions } from "../../../src/protocol/curve/options.ts";
-import type { CurveStream } from "../../../src/protocol/curve/streams/stream.ts";
+import type { OwnedStream } from "../../../src/protocol/curve/streams/stream.ts";
 import type { ByteStreamHandler } from "../../../src/runtime/port.ts";
 import { VirtualNetwork } from "./sim.ts";
 import { seededSource } from "../../support/seeded.ts";
@@ -28,11 +28,11 @@ export const text = (value: string): Bytes => new TextEncoder().encode(value);
 export class TestServer {
   listener!: CurveListener;
   readonly connections: CurveConnection[] = [];
-  readonly streams: CurveStream[] = [];
+  readonly streams: OwnedStream[] = [];
   readonly credentials: string[] = [];
   readonly closed: ErrorCode[] = [];
   readonly streamsClosed: number[] = [];
-  onStream: (stream: CurveStream) => void = (stream) => stream.attach(sink());
+  onStream: (stream: OwnedStream) => void = (stream) => stream.attach(sink());
   refusal: SallyportError | undefined;
 }
 
@@ -85,10 +85,10 @@ export async function startServer(
 /** What a client hears. */
 export class TestClient {
   link!: DialledConnection;
-  readonly streams: CurveStream[] = [];
+  readonly streams: OwnedStream[] = [];
   readonly closed: SallyportError[] = [];
   proved: Bytes | undefined;
-  onStream: (stream: CurveStream) => void = (stream) => stream.attach(sink());
+  onStream: (stream: OwnedStream) => void = (stream) => stream.attach(sink());
 }
 
 let clients = 0;
@@ -132,7 +132,7 @@ export async function connect(
 }
 
 /** Writes all of `data` with back-pressure, then ends. */
-export function pour(stream: CurveStream, data: Bytes, end = true): void {
+export function pour(stream: OwnedStream, data: Bytes, end = true): void {
   let at = 0;
   const on = () => {
     while (at < data.length) {

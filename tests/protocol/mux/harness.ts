@@ -7,8 +7,7 @@ import { type CipherName, createOpener, createSealer } from "../../../src/crypto
 import type { ErrorCode, SallyportError } from "../../../src/errors.ts";
 import type { Multiplexer, MuxHost } from "../../../src/protocol/mux/host.ts";
 import { SendScratch } from "../../../src/protocol/mux/snitun/sender.ts";
-import type { MuxOptions } from "../../../src/protocol/mux/snitun/options.ts";
-import { MuxSession } from "../../../src/protocol/mux/snitun/session.ts";
+import { type MuxOptions, MuxSession } from "../../../src/protocol/mux/snitun/session.ts";
 import type { MuxStream } from "../../../src/protocol/mux/snitun/stream.ts";
 import { seeded } from "../../support/seeded.ts";
 import type { ByteStreamHandler } from "../../../src/runtime/port.ts";

@@ -7,7 +7,7 @@ import { EdgeKey, keyText } from "../../../src/transport/edge_key.ts";
 import type { DialerOptions, EdgePins } from "../../../src/transport/agent_transport.ts";
 import type { Grant } from "../../../src/transport/grant.ts";
 import { keyPair, loadSodium } from "../../../src/crypto/sodium.ts";
-import type { CurveStream } from "../../../src/protocol/curve/streams/stream.ts";
+import type { OwnedStream } from "../../../src/protocol/curve/streams/stream.ts";
 import { errorCode, SallyportError } from "../../../src/errors.ts";
 import type { CreatedToken } from "../../../src/protocol/token/token.ts";
 import { Metrics } from "../../../src/telemetry/metrics.ts";
@@ -205,7 +205,7 @@ describe("agents by the curve transport", () => {
 
 /** A stream and what comes back on it. */
 interface Held {
-  readonly stream: CurveStream;
+  readonly stream: OwnedStream;
   readonly collector: Collector;
 }
 

@@ -7,7 +7,7 @@ import { createMemoryNetwork } from "../../../src/runtime/memory/memory.ts";
 import type { Bytes } from "../../../src/runtime/port.ts";
 import type { QuicConn } from "../../../src/runtime/quic_port.ts";
 import { dialQuic } from "../../../src/transport/quic/dial.ts";
-import { QUIC_ALPN } from "../../../src/transport/quic/options.ts";
+import { QUIC_ALPN } from "../../../src/transport/quic/session.ts";
 import { CreditFrame, encodeCreditFrame, encodeOpen } from "../../../src/wire/credit/credit_frame.ts";
 import { encodeVerdict, LOGIN_CHALLENGE_BYTES, PROOF_BYTES } from "../../../src/wire/login/login_messages.ts";
 import { identities, QuicEar, WatchedQuicStream } from "../../conformance/quic_helpers.ts";

@@ -8,7 +8,7 @@ import { createMemoryNetwork } from "../../../src/runtime/memory/memory.ts";
 import type { Bytes, Conn } from "../../../src/runtime/port.ts";
 import type { QuicConn } from "../../../src/runtime/quic_port.ts";
 import { listenQuic } from "../../../src/transport/quic/accept.ts";
-import { QUIC_ALPN } from "../../../src/transport/quic/options.ts";
+import { QUIC_ALPN } from "../../../src/transport/quic/session.ts";
 import type { Session } from "../../../src/transport/port.ts";
 import {
   CreditFrame,

@@ -1,7 +1,7 @@
 /** Which addresses lie on the internet, and how addresses are written. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { ipText } from "../../../src/wire/ip/ip_text.ts";
+import { ipText } from "../../../src/wire/ip/networks.ts";
 import { isPublicAddress } from "../../../src/wire/ip/public_networks.ts";
 
 describe("isPublicAddress()", () => {

@@ -7,9 +7,9 @@ import { normalizeIp } from "../../../src/wire/ip/networks.ts";
 import {
   encodeProxyHeader,
   parseProxyHeader,
+  PROXY_V2_MAX_BYTES,
   type ProxyOutcome,
 } from "../../../src/wire/proxy/proxy_header.ts";
-import { PROXY_V2_MAX_BYTES } from "../../../src/wire/proxy/proxy_header.ts";
 import { seedOf } from "../../support/seeded.ts";
 
 const text = (line: string): Bytes => Uint8Array.from(line, (c) => c.charCodeAt(0));

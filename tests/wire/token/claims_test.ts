@@ -4,7 +4,7 @@ import { describe, it } from "node:test";
 import { dayOf } from "../../../src/wire/control/control_messages.ts";
 import { agentMembers, LIMIT_NAMES, readAgentClaim } from "../../../src/wire/token/agent_claim.ts";
 import { formatJoinLink, parseJoinLink } from "../../../src/wire/token/join_link.ts";
-import { tokenTransports, TRANSPORT_NAME, TRANSPORTS_MAX } from "../../../src/wire/token/transports_claim.ts";
+import { tokenTransports, TRANSPORT_NAME, TRANSPORTS_MAX } from "../../../src/wire/token/claims.ts";
 
 describe("tokenTransports()", () => {
   const cases: [string, unknown, readonly string[] | undefined][] = [

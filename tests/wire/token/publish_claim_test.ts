@@ -5,8 +5,8 @@ import {
   formatPublishClaim,
   parsePublishClaim,
   publishClaims,
-} from "../../../src/wire/token/publish_claim.ts";
-import { PUBLISHED_PORTS_MAX } from "../../../src/wire/token/publish_claim.ts";
+  PUBLISHED_PORTS_MAX,
+} from "../../../src/wire/token/claims.ts";
 
 describe("publish claims", () => {
   it("are one port, or any one", () => {

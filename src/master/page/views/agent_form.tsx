@@ -27,7 +27,7 @@ export const LIMIT_FIELDS: readonly {
 export type AgentFields = Readonly<Record<string, string>>;
 
 /** What {@link AgentFormView} takes. */
-export interface AgentFormProps {
+interface AgentFormProps {
   readonly viewer: Viewer;
   /** The agent that it changes; absent for a new one. */
   readonly agent?: Agent;

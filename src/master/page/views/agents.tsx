@@ -26,7 +26,7 @@ import { LIMIT_FIELDS } from "./agent_form.tsx";
 import { SessionsTable } from "./sessions.tsx";
 
 /** What a list of agents was asked for with. */
-export interface AgentsQuery {
+interface AgentsQuery {
   readonly search: string;
   readonly state: string;
   readonly cursor: string | undefined;

@@ -22,7 +22,7 @@ import {
 } from "../layout.tsx";
 
 /** The form that adds an API key. */
-export interface ApiKeyFields {
+interface ApiKeyFields {
   readonly name: string;
   readonly scope: string;
   readonly tenant: string;

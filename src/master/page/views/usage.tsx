@@ -13,7 +13,7 @@ import { Card, Empty, type Html, Shell, Table, type Viewer } from "../layout.tsx
 export const USAGE_ROWS_MAX = 500;
 
 /** What {@link UsageView} shows. */
-export interface UsageProps {
+interface UsageProps {
   readonly viewer: Viewer;
   readonly rows: readonly UsageRow[];
   readonly from: string;

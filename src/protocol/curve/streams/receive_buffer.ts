@@ -1,5 +1,5 @@
 /**
- * What a stream has received and not delivered: bytes out of order, or for a reader that pauses.
+ * Received bytes that a stream has not delivered yet: they are out of order, or the reader has paused.
  *
  * @module
  */

@@ -50,11 +50,17 @@ export function brokenFrame(why: string): SallyportError {
   return new SallyportError("frame_invalid", `Cannot read packet: ${why}`, { side: "peer" });
 }
 
+/** A stream as the owner of the connection sees it. */
+export interface OwnedStream extends ByteStream {
+  /** Its number on the wire. */
+  readonly id: number;
+}
+
 /** Pieces out of order that a stream may hold; an honest peer stays far below it. */
 const FRAGMENTS_MAX = 4_096;
 
-/** Its user sees a {@link ByteStream}; the members below "Sending" and "Receiving" are the connection's. */
-export class CurveStream implements ByteStream {
+/** One stream. Outside `protocol/curve` it is an {@link OwnedStream}; all other members are for the connection. */
+export class CurveStream implements OwnedStream {
   readonly id: number;
   readonly #host: StreamHost;
   readonly #limits: StreamLimits;
@@ -159,7 +165,7 @@ export class CurveStream implements ByteStream {
     return this.#out.ringBytes + this.#in.ringBytes;
   }
 
-  // Sending. Internal, called while packets are packed.
+  // Sending: called while packets are packed.
 
   /** Whether something could go out now; `connectionCredit` counts for new bytes alone. */
   sendable(connectionCredit: number): boolean {
@@ -230,7 +236,7 @@ export class CurveStream implements ByteStream {
     return this.#resetOffset;
   }
 
-  /** */
+  /** The peer has the RESET. */
   resetWasAcked(): void {
     this.#resetAcked = true;
     this.#settle();
@@ -243,7 +249,7 @@ export class CurveStream implements ByteStream {
     this.#host.wantsToSend(this);
   }
 
-  // Receiving. Internal.
+  // Receiving.
 
   /** Throws `frame_invalid` when the peer breaks its credit or moves the end. */
   frameReceived(offset: number, data: Bytes, fin: boolean): void {
@@ -265,7 +271,7 @@ export class CurveStream implements ByteStream {
     this.#flow();
   }
 
-  /** */
+  /** The peer has sent a RESET. Throws `frame_invalid` when it moves the end. */
   resetReceived(code: number, finalOffset: number): void {
     this.#advance(finalOffset, finalOffset);
     if (this.#done || this.#resetReceived) return;

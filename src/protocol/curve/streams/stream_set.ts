@@ -30,7 +30,7 @@ export interface StreamSetLimits extends StreamLimits {
 }
 
 /** What the set asks of its connection. */
-export interface StreamSetHost {
+interface StreamSetHost {
   /** There may be something to send or to tell. */
   wake(): void;
   /** The peer has opened a stream. */

@@ -1,5 +1,5 @@
 /**
- * What carries the frames of a credit session: one byte stream that all streams share, or a stream for each visitor.
+ * The channel for the frames of a credit session: one byte stream that all streams share, or one stream for each visitor.
  *
  * @module
  */

@@ -14,7 +14,7 @@ import {
 } from "../../../wire/credit/credit_frame.ts";
 
 /** Receives the frames of a session. `body` and `piece` are valid during the call. */
-export interface CreditFrameSink<Stream> {
+interface CreditFrameSink<Stream> {
   /** A whole frame that isn't DATA. */
   frame(type: number, stream: number, body: Bytes): void;
   /** A DATA frame of `size` bytes begins; says which stream takes them, undefined to discard them as they come. */

@@ -36,7 +36,7 @@ export interface WindowedStream extends StallingStream {
 }
 
 /** Options of {@link ReceiveWindows}. */
-export interface ReceiveWindowsOptions<Stream> {
+interface ReceiveWindowsOptions<Stream> {
   readonly host: MuxClock;
   readonly budgetBytes: number;
   /** The process's, of which the session gets its share; it has all of its own when absent. */

@@ -9,7 +9,7 @@ import type { Bytes } from "../../../bytes/bytes.ts";
 import { CHANNEL_ID_BYTES } from "../../../wire/snitun/snitun_frame.ts";
 
 /**
- * What one direction of a session may have on its way, at least and at most: a neighbour's small frame waits behind it.
+ * Bounds for the bytes in flight in one direction of a session: a neighbour's small frame waits behind them.
  * Between the two it follows the path (flight.ts).
  */
 export const FLIGHT_MIN_BYTES = 96 * 1024;

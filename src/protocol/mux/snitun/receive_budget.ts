@@ -8,7 +8,7 @@ import type { Bytes } from "../../../bytes/bytes.ts";
 import type { MemoryBudget } from "../../../bytes/memory_budget.ts";
 import type { ErrorCode } from "../../../errors.ts";
 import type { MuxHost } from "../host.ts";
-import type { MuxOptions } from "./options.ts";
+import type { MuxOptions } from "./session.ts";
 import { STALLED, StallWatch } from "../stall_watch.ts";
 import type { MuxStream } from "./stream.ts";
 import { type QueueLimits, SESSION_RECEIVE_BUDGET_BYTES } from "../queue_limits.ts";
@@ -29,7 +29,7 @@ const PAUSE_MIN_BYTES = 32 * 1024;
 const PAUSE_SHARE = 256;
 
 /** Acts on the findings of a {@link ReceiveBudget}: the session. */
-export interface ReceiveBudgetEvents {
+interface ReceiveBudgetEvents {
   readonly protocolVersion: number;
   /** The streams of the session. */
   readonly all: Iterable<MuxStream>;

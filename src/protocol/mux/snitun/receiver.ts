@@ -16,7 +16,7 @@ import {
 import type { MuxStream } from "./stream.ts";
 
 /** Receives the frames of a session. `header` and `payload` are valid during the call. */
-export interface FrameSink {
+interface FrameSink {
   /** A frame without payload, or NEW of version 2 with its opened payload. */
   frame(type: number, header: Bytes, payload: Bytes | undefined): void;
   /** A DATA frame of `size` bytes begins; says which stream takes them, undefined to discard them as they come. */

@@ -76,7 +76,7 @@ export interface ControlFrame {
 }
 
 /** Is told what the sender has done. */
-export interface SenderEvents {
+interface SenderEvents {
   /** Sends bytes; false means: no more until `writable` is called. */
   write(bytes: Bytes): boolean;
   /** There is something to flush. */

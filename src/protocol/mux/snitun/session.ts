@@ -3,9 +3,12 @@
  *
  * @module
  */
+import type { Opener, Role, Sealer } from "../../../crypto/header_cipher.ts";
+import type { Caller, Multiplexer, MuxHost } from "../host.ts";
+import { type ControlFrame, FrameSender, type SendScratch } from "./sender.ts";
+import { DEFAULT_QUEUE_LIMITS, type QueueLimits, STREAMS_PER_SESSION_MAX } from "../queue_limits.ts";
 import type { BlockPool } from "../../../bytes/block_pool.ts";
 import type { Bytes } from "../../../bytes/bytes.ts";
-import type { Opener, Sealer } from "../../../crypto/header_cipher.ts";
 import { type ErrorCode, SallyportError } from "../../../errors.ts";
 import {
   channelIdOf,
@@ -17,19 +20,30 @@ import {
   isPong,
   newChannelId,
 } from "../../../wire/snitun/snitun_frame.ts";
-import type { Caller, Multiplexer, MuxHost } from "../host.ts";
-import type { MuxOptions } from "./options.ts";
 import { FrameReceiver } from "./receiver.ts";
 import { ReceiveBudget } from "./receive_budget.ts";
 import { SendBudget } from "../send_budget.ts";
-import { type ControlFrame, FrameSender, type SendScratch } from "./sender.ts";
 import { AGENT_OPEN_COST } from "../frame_budget.ts";
 import { DIRECT_MIN_BYTES, SessionCore } from "../session_core.ts";
 import { MuxStream } from "./stream.ts";
 import { StreamTable } from "./stream_table.ts";
 import { IDLE_TICK_MS } from "../heartbeat.ts";
 import { HALF_CLOSE_ANSWERED_MS, HALF_CLOSE_GRACE_MS } from "../endings.ts";
-import { DEFAULT_QUEUE_LIMITS, type QueueLimits, STREAMS_PER_SESSION_MAX } from "../queue_limits.ts";
+
+/** Options of a SniTun session. */
+export interface MuxOptions {
+  readonly role: Role;
+  readonly protocolVersion: 0 | 1 | 2;
+  readonly sealer: Sealer;
+  readonly opener: Opener;
+  readonly host: MuxHost;
+  readonly scratch: SendScratch;
+  readonly queueLimits?: QueueLimits;
+  /** Received bytes that the session may hold; {@link SESSION_RECEIVE_BUDGET_BYTES} when absent. */
+  readonly receiveBudgetBytes?: number;
+  /** Large frames that the peer may send a second; 0 or absent for no limit. */
+  readonly largeFramesPerSecond?: number;
+}
 
 /** One session. Feed it with `receive`, `writable`, `turn` and `tick`. */
 export class MuxSession extends SessionCore<MuxStream> implements Multiplexer {
@@ -172,7 +186,7 @@ export class MuxSession extends SessionCore<MuxStream> implements Multiplexer {
     this.#opener.park();
   }
 
-  // What the streams ask for (StreamOwner); internal, as are the next two parts.
+  // What the streams ask for (StreamOwner). Outside `protocol/mux` a session is a `Multiplexer`, without these parts.
 
   get blocks(): BlockPool {
     return this.#scratch.blocks;

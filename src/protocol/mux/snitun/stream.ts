@@ -24,8 +24,7 @@ export class MuxStream extends StreamCore<MuxStream> {
   wantsPause = false;
   pauseSent = false;
   flowQueued = false;
-  /** Internal: PAUSEs of ours that the peer hasn't acknowledged, and bytes that came since the last, or since its
-   * acknowledgement. */
+  /** PAUSEs of ours without an acknowledgement, and bytes received since the last PAUSE or its acknowledgement. */
   pausesUnseen = 0;
   overrunBytes = 0;
   /** Another stream of the session whose id starts alike. */

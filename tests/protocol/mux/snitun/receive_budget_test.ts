@@ -5,7 +5,7 @@ import { BlockPool } from "../../../../src/bytes/block_pool.ts";
 import { ChunkQueue } from "../../../../src/bytes/chunk_queue.ts";
 import type { MuxHost } from "../../../../src/protocol/mux/host.ts";
 import { DEFAULT_QUEUE_LIMITS } from "../../../../src/protocol/mux/queue_limits.ts";
-import type { MuxOptions } from "../../../../src/protocol/mux/snitun/options.ts";
+import type { MuxOptions } from "../../../../src/protocol/mux/snitun/session.ts";
 import {
   PAUSE_OVERRUN_BYTES,
   PAUSE_UNSEEN_BYTES,

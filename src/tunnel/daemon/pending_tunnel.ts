@@ -1,6 +1,5 @@
 /**
- * A connection that has come, until its other side is known: it may say who it is in its first stream, within a bounded
- * time.
+ * A new connection until its peer is authenticated, which happens in its first stream and within a bounded time.
  *
  * @module
  */
@@ -14,26 +13,26 @@ import { TUNNEL_AUTH_STEP_MS } from "../auth/port.ts";
 /** Tunnels: streams that may wait until a tunnel is registered. */
 export const TUNNEL_EARLY_STREAMS_MAX = 64;
 
-/** What an {@link Arrival} is made of. */
-export interface ArrivalOptions {
+/** What a {@link PendingTunnel} is made of. */
+interface PendingTunnelOptions {
   readonly carrier: Carrier;
   readonly authenticators: readonly Authenticator[];
   readonly clock: Clock;
 }
 
-/** See the module. Streams behind the first wait for whoever takes the carrier over. */
-export class Arrival implements CarrierHandler {
+/** See the module. Later streams wait until the carrier is handed on. */
+export class PendingTunnel implements CarrierHandler {
   readonly carrier: Carrier;
-  /** Who it is. Rejects with why it isn't let in; the carrier is still to be closed then. */
+  /** The authenticated peer. Rejects with the reason for a refusal; the caller then closes the carrier. */
   readonly verified: Promise<VerifiedPeer>;
-  readonly #options: ArrivalOptions;
+  readonly #options: PendingTunnelOptions;
   readonly #verified = Promise.withResolvers<VerifiedPeer>();
   readonly #timer: Timer;
   #first = true;
   #early: ByteStream[] = [];
   #ended: SallyportError | undefined;
 
-  constructor(options: ArrivalOptions) {
+  constructor(options: PendingTunnelOptions) {
     this.#options = options;
     this.carrier = options.carrier;
     this.verified = this.#verified.promise;

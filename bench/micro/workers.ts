@@ -1,0 +1,153 @@
+/**
+ * What visitors and bulk cost an edge with one process and with several workers, in processor time of the edge's processes
+ * alone (Linux): `deno run -A bench/micro/workers.ts`, `bun bench/micro/workers.ts`. Agents, visitors and endpoint are in
+ * this process, so the machine's other cores say nothing about the figures.
+ *
+ * @module
+ */
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { connect, createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import process from "node:process";
+import { setTimeout as delay } from "node:timers/promises";
+import { createAgent } from "../../src/agent/agent.ts";
+import { tcpConnector } from "../../src/agent/connector.ts";
+import { masterGrants } from "../../src/agent/grant.ts";
+import { currentRuntime } from "../../src/runtime/mod.ts";
+import { Program } from "../../tests/cli/program.ts";
+import { clientHello } from "../../tests/support/client_hello.ts";
+import { denoFlags } from "../../tests/support/deno_flags.ts";
+
+const AGENTS = 8;
+const VISITORS = 4_000;
+const AT_ONCE = 16;
+const STREAMS = 8;
+const BULK_BYTES = 64 * 1024 * 1024;
+/** Of /proc/PID/stat: Linux's clock ticks. */
+const TICKS_PER_SECOND = 100;
+
+const runtime = await currentRuntime();
+const folder = await mkdtemp(join(tmpdir(), "sallyport-workers-"));
+const endpoint = createServer((socket) => {
+  socket.on("error", () => {});
+  socket.once("data", (first) => {
+    socket.write(first);
+    socket.resume();
+  });
+});
+await new Promise<void>((resolve) => endpoint.listen(0, "127.0.0.1", resolve));
+const endpointPort = (endpoint.address() as { port: number }).port;
+
+/** Processor seconds of a process and its children. */
+async function cpuSeconds(pid: number): Promise<number> {
+  const stat = await readFile(`/proc/${pid}/stat`, "utf8");
+  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+  const own = (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND;
+  const children = (await readFile(`/proc/${pid}/task/${pid}/children`, "utf8")).trim();
+  const all = await Promise.all(
+    children.split(" ").filter(Boolean).map((child) => cpuSeconds(Number(child))),
+  );
+  return all.reduce((sum, seconds) => sum + seconds, own);
+}
+
+function nameOf(index: number): string {
+  return `agent-${index % AGENTS}.localhost`;
+}
+
+/** A visitor whose ClientHello comes back; `more` bytes follow. */
+function visit(port: number, name: string, more = 0): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const hello = clientHello(name);
+    const socket = connect({ host: "127.0.0.1", port });
+    socket.on("error", reject);
+    socket.on("close", () => reject(new Error("cut")));
+    let got = 0;
+    socket.on("data", (chunk: Uint8Array) => {
+      got += chunk.length;
+      if (got < hello.length) return;
+      if (more === 0) {
+        resolve();
+        return void socket.destroy();
+      }
+      const piece = new Uint8Array(256 * 1024);
+      let left = more;
+      const send = () => {
+        while (left > 0) {
+          left -= piece.length;
+          if (!socket.write(piece)) return void socket.once("drain", send);
+        }
+        socket.end(() => resolve());
+      };
+      send();
+    });
+    socket.write(hello);
+  });
+}
+
+async function measure(workers: number): Promise<readonly string[]> {
+  const data = join(folder, String(workers));
+  const args = [
+    ...["serve", "--data-dir", data, "--listen", "127.0.0.1:0", "--master-listen", "127.0.0.1:0"],
+    ...["--streams-per-source", "0", ...workers === 0 ? [] : ["--workers", String(workers)]],
+  ];
+  const flags = process.versions.deno === undefined ? [] : [...denoFlags(args), "--allow-run=deno"];
+  const program = new Program(args, {}, undefined, { command: process.execPath, args: flags });
+  const [, master] = await program.seen(/session master +(http:\S+)/);
+  const port = Number((await program.seen(/visitors and agents +127\.0\.0\.1:(\d+)/))[1]);
+  const credential = (await readFile(join(data, "admin.key"), "utf8")).trim();
+  const agents = await Promise.all(Array.from({ length: AGENTS }, async (_, index) => {
+    const connected = Promise.withResolvers<void>();
+    const agent = createAgent({
+      runtime,
+      transport: "snitun",
+      grants: masterGrants({ master: master!, credential, hostname: nameOf(index) }),
+      connector: tcpConnector({ runtime, host: "127.0.0.1", port: endpointPort, plain: true }),
+      connected: () => connected.resolve(),
+    });
+    void agent.run();
+    await connected.promise;
+    return agent;
+  }));
+  for (let index = 0; index < 8 * AGENTS;) {
+    const reached = await visit(port, nameOf(index)).then(() => true, () => false);
+    if (reached) index++;
+    else await delay(20);
+  }
+  const pid = program.pid;
+  const [before, startedMs] = [await cpuSeconds(pid), performance.now()];
+  let next = 0;
+  await Promise.all(Array.from({ length: AT_ONCE }, async () => {
+    while (next < VISITORS) await visit(port, nameOf(next++));
+  }));
+  const seconds = (performance.now() - startedMs) / 1000;
+  const visitorUs = (await cpuSeconds(pid) - before) / VISITORS * 1e6;
+  const [beforeBulk, bulkMs] = [await cpuSeconds(pid), performance.now()];
+  await Promise.all(Array.from({ length: STREAMS }, (_, index) => visit(port, nameOf(index), BULK_BYTES)));
+  const megabytes = STREAMS * BULK_BYTES / 1e6;
+  const bulkRate = megabytes / ((performance.now() - bulkMs) / 1000);
+  const secondsPerGb = (await cpuSeconds(pid) - beforeBulk) / (megabytes / 1000);
+  await Promise.all(agents.map((agent) => agent.close(0)));
+  await program.kill();
+  return [
+    workers === 0 ? "one process" : `${workers} workers`,
+    (VISITORS / seconds).toFixed(0),
+    visitorUs.toFixed(0),
+    bulkRate.toFixed(0),
+    secondsPerGb.toFixed(2),
+  ];
+}
+
+console.log(`${runtime.name} ${runtime.version}`);
+const heads = ["edge", "visitors/s", "cpu us/visitor", "bulk MB/s", "cpu s/GB"];
+const widths = [13, 12, 16, 11, 10];
+for (const row of [heads, await measure(0), await measure(1), await measure(2)]) {
+  console.log(
+    row.map((cell, index) => index === 0 ? cell.padEnd(widths[index]!) : cell.padStart(widths[index]!)).join(
+      "",
+    ),
+  );
+}
+endpoint.close();
+await rm(folder, { recursive: true, force: true });
+process.exit(0);
