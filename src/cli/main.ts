@@ -91,6 +91,7 @@ const LISTED: Readonly<Record<string, readonly [group: string, summary: string]>
   backup: ["Manage a session master:", "copy its database while it is in use"],
   service: ["Run it for good:", "install as a service of this machine, remove it, see how it is"],
   doctor: ["Run it for good:", "find out why a name cannot be reached, step by step"],
+  upgrade: ["Run it for good:", "replace running workers by a new version, one by one"],
   health: ["Run it for good:", "check that a running program is ready"],
   completion: ["Run it for good:", "completion of commands and flags for bash, zsh and fish"],
   token: ["Keys and tokens:", "make a token without a session master"],
@@ -120,7 +121,7 @@ function createProgram(context: CliContext, all: boolean): Command {
   program.version(`sallyport ${VERSION}`, "--version", "print the version");
   program.helpOption("-h, --help", "print this help");
   program.helpCommand(false);
-  program.addOption(new Option(HELP_ALL, "print help with rarely used commands and flags"));
+  program.addOption(new Option(HELP_ALL, "print help with rare commands and flags"));
   program.configureHelp(helpConfiguration(all, RARE));
   program.exitOverride().configureOutput({
     writeOut: (text) => io.out(text.replace(/\n$/, "")),

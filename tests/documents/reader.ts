@@ -207,7 +207,7 @@ export class Reader {
 
   #start(role: string, text: string): Running {
     const outer = Object.entries(process.env).filter(([name]) => !name.startsWith("SALLYPORT_"));
-    const child = spawn("sh", ["-c", `${this.#exports}exec ${text}`], {
+    const child = spawn("sh", ["-c", `${this.#exports}exec env ${text}`], {
       cwd: this.#folder,
       env: {
         ...Object.fromEntries(outer),

@@ -67,6 +67,8 @@ describe("Metrics", () => {
     metrics.tokenIssued(2, "aes-gcm");
     metrics.masterRequest("/v1/tokens", 201);
     metrics.internalError("connection");
+    metrics.webhookAttempt("delivered");
+    metrics.watchCluster(() => ({ size: 1, links: 0, directoryAnswers: true }));
     metrics.group(CurveMetrics).add(curveSource(1));
     metrics.group(ServiceMetrics).source = () => [
       { name: "a.test", visitors: 1, visitorsTotal: 2, targets: [{ target: "127.0.0.1:1", up: true }] },
