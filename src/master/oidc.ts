@@ -1,5 +1,6 @@
 /**
- * JWTs of the operator's identity provider as credentials: its claims name hostnames, public ports, scopes and limits.
+ * JWTs of the operator's identity provider as credentials: their claims specify hostnames, public ports, scopes and
+ * limits.
  *
  * | claim | |
  * | --- | --- |
@@ -17,25 +18,25 @@ import { LIMITS_MEMBER, readAgentClaim } from "../wire/token/agent_claim.ts";
 import { allowsPort, coversAny, type Credential, type Credentials } from "./credentials.ts";
 import { SCOPES } from "./model.ts";
 
-/** Signatures that an identity provider may use; none that a shared secret makes. */
+/** Accepted signature algorithms; none based on a shared secret. */
 const ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"];
-/** Clocks differ by so much. */
+/** Tolerated clock skew. */
 export const OIDC_CLOCK_TOLERANCE_S = 30;
-/** The identity provider must answer within this time. */
+/** Timeout for a response of the identity provider. */
 export const OIDC_TIMEOUT_MS = 5_000;
 
-/** What {@link oidcCredentials} takes. */
+/** Options of {@link oidcCredentials}. */
 export interface OidcOptions {
-  /** The `iss` that tokens must have. */
+  /** The required `iss` of tokens. */
   readonly issuer: string;
-  /** Where the provider publishes its keys, or the keys themselves. */
+  /** The URL of the provider's keys, or the keys themselves. */
   readonly jwks: string | JSONWebKeySet;
-  /** The `aud` that tokens must have. */
+  /** The required `aud` of tokens. */
   readonly audience: string;
   readonly clock: Clock;
 }
 
-/** See the module. A JWT that isn't the provider's, or isn't good now, is an unknown credential. */
+/** See the module. A JWT that is not from the provider, or not currently valid, is an unknown credential. */
 export function oidcCredentials({ issuer, jwks, audience, clock }: OidcOptions): Credentials {
   const keys = typeof jwks === "string"
     ? createRemoteJWKSet(new URL(jwks), { timeoutDuration: OIDC_TIMEOUT_MS })
@@ -60,7 +61,7 @@ export function oidcCredentials({ issuer, jwks, audience, clock }: OidcOptions):
   };
 }
 
-/** What the claims of a person or a program allow. */
+/** The permissions granted by the claims of a person or a program. */
 export function claimsCredential(payload: JWTPayload): Credential {
   const { sub, exp, sallyport_hostnames, sallyport_publish, sallyport_scopes, sallyport_tenant } = payload;
   const hostnames = texts(sallyport_hostnames).map((name) => name.toLowerCase());
