@@ -4,10 +4,10 @@
  *
  * | claim | |
  * | --- | --- |
- * | `sallyport_hostnames` | names that tokens may be for: exact ones, `*.NAME`, or `*` |
- * | `sallyport_publish` | public ports that they may allow |
- * | `sallyport_scopes` | what the management API lets it do: read, admin |
- * | `sallyport_tenant` | the tenant that it sees; all when absent |
+ * | `sallyport_hostnames` | names allowed in tokens: exact ones, `*.NAME`, or `*` |
+ * | `sallyport_publish` | public ports allowed in tokens |
+ * | `sallyport_scopes` | scopes in the management API: read, admin |
+ * | `sallyport_tenant` | the tenant it can see; defaults to all |
  * | `sallyport_limits` | limits of tokens for names that belong to no agent, as in `/v1/agents` |
  *
  * @module
