@@ -8,7 +8,7 @@ import { MemoryBudget } from "./memory_budget.ts";
 
 /** The size of a pooled block. */
 export const BLOCK_BYTES = 64 * 1024;
-/** The most a pool keeps for reuse: what a session's bulk streams hold while they wait for each other. */
+/** Bytes a block pool keeps for reuse: what a session's bulk streams hold while they wait for each other. */
 const KEPT_BYTES = 4 * 1024 * 1024;
 
 /**

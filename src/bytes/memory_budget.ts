@@ -11,7 +11,7 @@
  * rest.
  */
 const SHARE = 1 / 4;
-/** Minimum a session may hold, however little is left. */
+/** Bytes a session may always buffer, however little of the memory budget is left. */
 export const SESSION_SHARE_MIN_BYTES = 256 * 1024;
 /** Streams are reset until usage is below this part of the budget, so that it isn't done for every chunk. */
 const RELIEVED = 7 / 8;

@@ -8,9 +8,9 @@ import { type ErrorCode, errorCode, errorMessage, SallyportError } from "../erro
 import type { Bytes } from "../bytes/bytes.ts";
 import type { Clock, Conn } from "../runtime/port.ts";
 
-/** Maximum length of a line: a worker's metrics take a few hundred kilobytes. */
+/** Maximum length of a line on a control connection: a worker's metrics take a few hundred kilobytes. */
 export const CONTROL_LINE_MAX_BYTES = 16 * 1024 * 1024;
-/** Deadline for the answer to a call. */
+/** Deadline for the answer to a call between a parent process and a worker. */
 export const CONTROL_DEADLINE_MS = 10_000;
 
 /** The methods that an end offers to the other. */

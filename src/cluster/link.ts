@@ -21,7 +21,7 @@ import { type LinkEnd, LinkHandshake } from "./link_handshake.ts";
 
 /** The transport name of a link's session. */
 export const LINK = "link";
-/** Deadline for setting up a link: both ends are on one machine, or a few milliseconds apart. */
+/** Deadline for setting up a link between nodes: both ends are on one machine, or a few milliseconds apart. */
 export const LINK_DEADLINE_MS = 5_000;
 
 /** State shared by the links of one node. */

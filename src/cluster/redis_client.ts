@@ -7,7 +7,7 @@
 import { errorMessage, SallyportError } from "../errors.ts";
 import type { Clock } from "../runtime/port.ts";
 
-/** Redis normally answers within a millisecond. */
+/** Timeout for connecting to Redis, and for a command: Redis normally answers within a millisecond. */
 export const REDIS_TIMEOUT_MS = 5_000;
 /** Maximum delay between attempts to reconnect to Redis. */
 const RECONNECT_MAX_MS = 5_000;

@@ -12,7 +12,7 @@ import type { Supervisor, UpgradeProgress } from "./supervisor.ts";
 
 /** The socket's name in the data folder. */
 export const UPGRADE_SOCKET = "edge.sock";
-/** Timeout for the parent's answer; after it there is considered to be none. */
+/** Timeout for the parent's answer to `sallyport upgrade`; without one, no parent is running. */
 const UPGRADE_DIAL_MS = 2_000;
 
 const PROGRESS = "progress";

@@ -37,7 +37,7 @@ export interface AeadChoice {
   readonly aes: Aead | undefined;
 }
 
-/** Results arrive in new buffers: small ones are reused by the allocator, large ones are new pages each time. */
+/** Bytes per cipher call: its result is a new buffer; the allocator reuses small ones, large ones are new pages. */
 const PIECE_BYTES = 16 * 1024;
 const PROBE_BYTES = 64 * 1024;
 const SMALL_PROBE_BYTES = 16;

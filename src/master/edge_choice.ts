@@ -13,7 +13,7 @@ import type { Logger } from "../telemetry/log.ts";
 import { EDGES_PER_AGENT_MAX } from "../wire/token/route_group.ts";
 import type { EdgeAddress } from "./app.ts";
 
-/** Edge data is refreshed after this. */
+/** The session master refreshes its view of a cluster's edges after this. */
 export const EDGES_FRESH_MS = 1_000;
 
 /** Dependencies of {@link EdgeChoice}. */

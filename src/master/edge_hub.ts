@@ -26,7 +26,7 @@ export const SWEEP_INTERVAL_MS = 10 * 60_000;
 export const DELIVERIES_KEPT_MS = 7 * 24 * 3_600_000;
 /** Log entries deleted per batch; other writers wait no longer than one batch. */
 export const FORGOTTEN_AT_ONCE_MAX = 1_000;
-/** Pause between two batches. */
+/** Pause between two batches of log deletions. */
 const FORGET_PAUSE_MS = 100;
 
 /** Retention of logs. Unlimited by default. */

@@ -28,7 +28,7 @@ export type { Actor };
 
 /** Lifetime of a join code, unless the request specifies another. */
 export const JOIN_TTL_DEFAULT_S = 24 * 3600;
-/** The longest lifetime of a join code. */
+/** Maximum lifetime of a join code. */
 export const JOIN_TTL_MAX_S = 31 * 24 * 3600;
 /** Random bytes of a join code. */
 const JOIN_CODE_BYTES = 20;

@@ -20,9 +20,9 @@ import { SCOPES } from "./model.ts";
 
 /** Accepted signature algorithms; none based on a shared secret. */
 const ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"];
-/** Tolerated clock skew. */
+/** Tolerated clock skew of the identity provider. */
 export const OIDC_CLOCK_TOLERANCE_S = 30;
-/** Timeout for a response of the identity provider. */
+/** Timeout for fetching the identity provider's keys. */
 export const OIDC_TIMEOUT_MS = 5_000;
 
 /** Options of {@link oidcCredentials}. */

@@ -30,9 +30,9 @@ export const PROBLEM_TITLES = {
 /** A status that is an error. */
 export type ProblemStatus = keyof typeof PROBLEM_TITLES;
 
-/** Maximum number of faults listed in one response. */
+/** Maximum number of invalid members listed in one response. */
 const FAULTS_MAX = 16;
-/** Maximum length of a client's name that is returned to it. */
+/** Maximum length of a client-supplied name in a response. */
 const NAME_MAX_LENGTH = 64;
 
 /**

@@ -7,9 +7,9 @@
 import * as oauth from "oauth4webapi";
 import type { Clock } from "../runtime/port.ts";
 
-/** Timeout for a provider's response. */
+/** Timeout for an OpenID Connect provider's response. */
 export const OIDC_TIMEOUT_MS = 10_000;
-/** The provider's metadata and keys are fetched again after this time. */
+/** An OpenID Connect provider's metadata and keys are fetched again after this time. */
 const PROVIDER_REFRESH_MS = 3600_000;
 
 /** Options of {@link SignIn}. */

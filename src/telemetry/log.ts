@@ -68,11 +68,11 @@ export interface LogOptions {
   readonly wallMs?: () => number;
 }
 
-/** Maximum length of a string in a field or a message, in UTF-16 units. */
+/** Maximum length of a string in a log field or message, in UTF-16 units. */
 const TEXT_MAX_LENGTH = 1024;
-/** Stacks are longer and worth it: they are only logged for unexpected errors. */
+/** Maximum length of a logged stack; stacks are only logged for unexpected errors. */
 const STACK_MAX_LENGTH = 4096;
-/** Maximum nesting that is logged; deeper objects are omitted. */
+/** Maximum nesting depth of log fields; deeper objects are omitted. */
 const DEPTH_MAX = 4;
 const LIST_MAX = 64;
 const REDACTED = "[redacted]";

@@ -7,9 +7,9 @@
 import type { Clock } from "../runtime/port.ts";
 import type { LogFields, Logger } from "./log.ts";
 
-/** How long lines of one kind are counted before the count is written. */
+/** How long log lines of one kind are counted before the count is written. */
 export const LOG_SAMPLE_INTERVAL_MS = 10_000;
-/** Maximum number of distinct kinds; further ones share one. */
+/** Maximum number of distinct kinds of sampled log lines; further ones share one. */
 export const LOG_SAMPLE_KINDS_MAX = 256;
 
 /** Lines of one kind in one interval. */

@@ -17,9 +17,9 @@ import type { Logger } from "./log.ts";
 import type { MeasuredMetric, Metrics } from "./metrics.ts";
 import { noTracer, type Tracer } from "./tracing.ts";
 
-/** Interval at which metrics are sent, unless OTEL_METRIC_EXPORT_INTERVAL overrides it. */
+/** Interval at which metrics are sent to a collector, unless OTEL_METRIC_EXPORT_INTERVAL overrides it. */
 export const METRIC_EXPORT_INTERVAL_MS = 60_000;
-/** Timeout for the final flush at exit; data not sent by then is lost. */
+/** Timeout for the final flush of telemetry at exit; data not sent by then is lost. */
 export const TELEMETRY_FLUSH_TIMEOUT_MS = 3_000;
 
 type Environment = Readonly<Record<string, string | undefined>>;

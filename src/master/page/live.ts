@@ -10,19 +10,19 @@ import { Problem } from "../problem.ts";
 import type { Store, Totals } from "../store/store.ts";
 import { TextStream } from "../text_stream.ts";
 
-/** Interval at which the page's figures are queried while someone watches. */
+/** Interval at which the management page's figures are queried while someone watches. */
 export const LIVE_INTERVAL_MS = 2_500;
 /** Edges report every few seconds: rates are averaged over this time. */
 export const RATE_WINDOW_MS = 10_000;
 /** Points of the traffic chart. */
 export const LIVE_POINTS_MAX = 240;
-/** The chart is kept for this time after the last browser has left, for the next viewer. */
+/** The traffic chart is kept for this time after the last browser has left, for the next viewer. */
 export const LIVE_LINGER_MS = 60_000;
-/** Maximum number of browsers watching at the same time. */
+/** Maximum number of browsers receiving live updates at the same time. */
 export const WATCHERS_MAX = 200;
 /** A browser's stream ends after this time; it reconnects automatically, and its login is checked again. */
 export const WATCH_MS = 2 * 60_000;
-/** Delay before a browser reconnects. */
+/** Delay before a browser reconnects to the live updates. */
 const RETRY_MS = 2_000;
 const HEARTBEAT_MS = 15_000;
 const WAITING_MAX = 32;

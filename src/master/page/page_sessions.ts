@@ -8,9 +8,9 @@ import type { Clock } from "../../runtime/port.ts";
 import { lock, unlock } from "../api/parts.ts";
 import type { Credential, Credentials, CredentialUse } from "../credentials.ts";
 
-/** Lifetime of a login to the page. */
+/** Lifetime of a login to the management page. */
 export const PAGE_SESSION_MS = 12 * 3_600_000;
-/** Maximum number of concurrent logins to the page; one more ends the oldest. */
+/** Maximum number of concurrent logins to the management page; one more ends the oldest. */
 export const PAGE_SESSIONS_MAX = 256;
 const SECRET_BYTES = 32;
 

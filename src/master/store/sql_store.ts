@@ -58,7 +58,7 @@ import {
   webhookOf,
 } from "./webhook_store.ts";
 
-/** Changes available to an edge that was disconnected; older than that, it gets all rulings anew. */
+/** How long changes are kept for a disconnected edge; after that it receives the full state. */
 export const CHANGES_KEPT_MS = 24 * 3_600_000;
 /** An edge that hasn't reported for this long is removed with its sessions. */
 export const EDGE_FORGOTTEN_MS = 24 * 3_600_000;

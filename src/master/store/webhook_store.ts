@@ -21,14 +21,14 @@ import {
 import type { StoreKind } from "./database.ts";
 import type { Tables } from "./schema.ts";
 
-/** An agent is offline this long after its last session ended. */
+/** An agent without a new session counts as offline this long after its last one ended. */
 export const AGENT_OFFLINE_AFTER_MS = 30_000;
 /** Messages queued for one webhook; further events are dropped. */
 export const WEBHOOK_WAITING_MAX = 10_000;
 /** A certificate is about to expire when less than this is left, or a fifth of its lifetime if that is less. */
 export const CERTIFICATE_WARNING_MS = 14 * 24 * 3_600_000;
 const CERTIFICATE_WARNING_SHARE = 1 / 5;
-/** Time-based events per transaction. */
+/** Time-based webhook events per transaction. */
 const TIMED_EVENTS_MAX = 500;
 /** Names per query; SQLite and PostgreSQL limit the number of parameters. */
 const NAMES_PER_QUERY = 500;

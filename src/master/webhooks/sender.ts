@@ -15,15 +15,15 @@ import type { DeliveryOutcome, Store, TakenDelivery } from "../store/store.ts";
 import type { WebhookFetch } from "./destination.ts";
 import { signatureHeaders } from "./signature.ts";
 
-/** Interval at which the store is polled for due messages. */
+/** Interval at which the store is polled for due webhook messages. */
 export const WEBHOOK_POLL_MS = 2_000;
 /** Timeout for a webhook's response. */
 export const WEBHOOK_TIMEOUT_MS = 15_000;
-/** A message taken for sending may be taken by another master after this time. */
+/** A webhook message taken for sending may be taken by another master after this time. */
 export const WEBHOOK_LEASE_MS = 30_000;
-/** Maximum number of concurrent sends. */
+/** Maximum number of concurrent webhook requests. */
 export const WEBHOOK_SENDING_MAX = 16;
-/** Maximum number of concurrent sends to one webhook. */
+/** Maximum number of concurrent requests to one webhook. */
 export const WEBHOOK_SENDING_PER_HOOK_MAX = 4;
 /** Delays between the attempts: after the last one the message has failed, 18 hours after the first. */
 const RETRY_AFTER_S = [5, 30, 2 * 60, 10 * 60, 30 * 60, 2 * 3600, 5 * 3600, 10 * 3600];
@@ -31,7 +31,7 @@ const RETRY_AFTER_S = [5, 30, 2 * 60, 10 * 60, 30 * 60, 2 * 3600, 5 * 3600, 10 *
 const JITTER = 0.2;
 /** The receiver wants no more messages (Standard Webhooks). */
 const GONE = 410;
-/** Maximum length of a stored reason. */
+/** Maximum length of the stored reason for a failed webhook attempt. */
 const ERROR_MAX_LENGTH = 300;
 
 /** Dependencies of {@link WebhookSender}. */
