@@ -123,6 +123,17 @@ describe("serve and edge --cluster", { skip }, () => {
     return agent;
   }
 
+  /** Waits until the session master sends agents to these edges before all others. */
+  async function offered(ports: readonly number[]): Promise<void> {
+    const grants = masterGrants({ master, credential, hostname: "asks.localhost", edges: 2, region: "here" });
+    for (;;) {
+      const { edges = [] } = await grants();
+      const first = edges.slice(0, ports.length).map((edge) => edge.port);
+      if (ports.every((port) => first.includes(port))) return;
+      await delay(50);
+    }
+  }
+
   /** Tries until a visitor gets the site's answer; gives how long it took. */
   async function answers(port: number, hostname: string): Promise<number> {
     const startedMs = performance.now();
@@ -209,6 +220,8 @@ describe("serve and edge --cluster", { skip }, () => {
         startEdge("c", undefined, first),
         startEdge("d", await otherRuntime(), first + 1),
       ]);
+      // The master looks at the cluster's edges once a second: an agent that asks earlier gets another region's.
+      await offered([c.port, d.port]);
       const single = await connect("single.localhost");
       const double = await connect("double.localhost", undefined, 2);
       while (double.facts.others === undefined) await delay(20);
