@@ -73,7 +73,7 @@ export function addDemo(program: Command, context: CliContext): void {
           ["edge", addressList(visitors)],
           ["session master", masters.map(localUrl).join(", ")],
           ["agent", `connected, serves ${HOSTNAME}`],
-          ["site", "in the agent, where TLS ends; reached through the tunnel alone"],
+          ["site", "served by the agent, reachable only through the tunnel"],
         ],
         next: {
           what: "Visit the site through the tunnel, from another terminal:",
