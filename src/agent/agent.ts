@@ -95,7 +95,7 @@ export interface AgentOptions extends DialerOptions {
   readonly transportMemory?: TransportMemory;
   /** For the same: names the networks that this machine is in, without spaces; by its addresses when absent. */
   readonly networks?: () => string;
-  /** Where it logs; nowhere when absent. */
+  /** Logger. Defaults to no logging. */
   readonly log?: Logger;
   /** Counts sessions and visitors' streams; what they carry is counted by the connector's meter. */
   readonly metrics?: Metrics;

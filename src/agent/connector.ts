@@ -29,7 +29,7 @@ export interface TcpConnectorOptions {
   readonly port: number;
   /** Who may come; everybody when absent. */
   readonly accessList?: AccessList;
-  /** Where it logs; nowhere when absent. */
+  /** Logger. Defaults to no logging. */
   readonly log?: Logger;
   /** A visitor without a byte either way is ended after this time; an hour when absent. */
   readonly idleTimeoutMs?: number;
