@@ -14,7 +14,7 @@ export const USED_KEYS_MAX = 200_000;
 
 const FINGERPRINT_CHARS = 22;
 
-/** Where several edges with the same Fernet keys note which tokens have been used, such as Redis. */
+/** Record of used tokens, shared by edges with the same Fernet keys, such as Redis. */
 export interface KeyUseStore {
   /**
    * Records a key by its fingerprint until `validUntilS` (Unix seconds), after which no edge accepts its token. True if
