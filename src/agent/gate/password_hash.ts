@@ -53,7 +53,7 @@ export function parsePasswordHash(text: string): PasswordHash {
   return { rounds, blockSize, parallel, salt, hash };
 }
 
-/** Whether a password matches a hash, in constant time. */
+/** Whether a password matches a hash; wrong and right ones take equally long. */
 export async function isPassword(password: string, { salt, hash, ...cost }: PasswordHash): Promise<boolean> {
   return timingSafeEqual(await derive(password, salt, hash.length, cost), hash);
 }
