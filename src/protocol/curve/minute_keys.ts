@@ -1,6 +1,6 @@
 /**
- * The server's minute keys: they seal cookies, and their key pair is the server's short-term share in INIT's keys. Only the
- * current and the previous minute's are kept, so a cookie is valid for one to two minutes without stored state.
+ * The server's minute keys: they seal cookies, and their key pair is the server's share in INIT's keys. Only the current
+ * and the previous minute's are kept, so a cookie is valid for one to two minutes without stored state.
  *
  * @module
  */

@@ -70,7 +70,7 @@ export function nextKey(sodium: Sodium, key: Bytes): Bytes {
   return derive(sodium, 32, key, "rekey");
 }
 
-/** The key of large boxes that goes with `key`. */
+/** The key of large boxes, derived from `key`. */
 export function bulkKey(sodium: Sodium, key: Bytes): Bytes {
   return derive(sodium, 32, key, "bulk");
 }

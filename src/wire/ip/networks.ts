@@ -129,7 +129,7 @@ export function networkOf(text: string): string | undefined {
   return `${ipaddr.fromByteArray(masked).toString()}/${bits}`;
 }
 
-/** The mask of one byte of which `bits` belong to the prefix: none below 1, all from 8 on. */
+/** The mask of a byte of which `bits` bits belong to the prefix: none below 1, all from 8 on. */
 function mask(bits: number): number {
   return bits <= 0 ? 0 : bits >= 8 ? 255 : (255 << (8 - bits)) & 255;
 }

@@ -200,7 +200,7 @@ function parsePublicAddress(text: unknown): PublicAddress {
   return { host, port };
 }
 
-/** Digits alone, 1 to 65535. */
+/** A decimal number from 1 to 65535. */
 function parsePort(text: string): number | undefined {
   const port = /^\d{1,5}$/.test(text) ? Number(text) : 0;
   return port >= 1 && port <= 65_535 ? port : undefined;

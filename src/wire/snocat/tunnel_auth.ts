@@ -1,6 +1,6 @@
 /**
- * The authentication stream of a tunnel (docs/protocols/tunnels.md, Authentication): an offer of methods, a choice, and messages.
- * Integers are big-endian.
+ * The authentication stream of a tunnel (docs/protocols/tunnels.md, Authentication): an offer of methods, a choice, and
+ * messages. Integers are big-endian.
  *
  * @module
  */

@@ -11,7 +11,7 @@ export const PUBLISHED_PORTS_MAX = 16;
 /** The member that lists public ports: `tcp` is any port of the edge's range, `tcp:2222` that one. */
 export const PUBLISH_MEMBER = "publish";
 
-/** One public port; any port of the edge's range when absent. */
+/** One public port. Defaults to any port of the edge's range. */
 export interface PublishClaim {
   readonly port?: number;
 }

@@ -177,7 +177,7 @@ export class CreditSender implements FrameChannel<number> {
     (stream.outgoing.byteLength <= SMALL_BYTES ? this.#small : this.#bulk).push(stream);
   }
 
-  /** Writes `chunk` of `stream` at once, without queueing, as far as that can be; says how much it was. */
+  /** Writes as much of `chunk` as possible at once, without queueing. Returns the number of bytes written. */
   direct(stream: NumberedStream, chunk: Bytes): number {
     if (this.#control.length > 0 || this.#small.head !== undefined || this.#bulk.head !== undefined) return 0;
     if (stream.outgoing.byteLength > 0) return 0;

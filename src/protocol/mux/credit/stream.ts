@@ -8,7 +8,7 @@ import type { Caller } from "../host.ts";
 import { StreamCore, type StreamOwner } from "../stream_core.ts";
 
 /**
- * A stream; made by {@link CreditEngine}. Its user sees a `SessionStream`; the other members are the session's.
+ * A stream, created by {@link CreditEngine}. Its user sees a `SessionStream`; the other members are the session's.
  *
  * @typeParam Lane see {@link FrameChannel}
  */

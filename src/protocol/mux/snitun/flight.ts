@@ -96,7 +96,7 @@ export class Flight {
     return this.full && this.#sentBytes - this.#seenBytes >= this.windowBytes + HEADROOM_BYTES;
   }
 
-  /** Keeps the window small for a while: a stream has opened or sends that would wait behind a bulk transfer. */
+  /** Keeps the window small for a while, so that a new or sending stream doesn't wait behind a bulk transfer. */
   staySmall(): void {
     this.#politeUntil = this.#sentBytes + POLITE_BYTES;
   }

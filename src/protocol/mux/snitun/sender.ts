@@ -67,7 +67,7 @@ export class SendScratch {
 export interface ControlFrame {
   readonly type: number;
   readonly id: Bytes;
-  /** Bytes for the header's `extra`, random when absent. */
+  /** Bytes for the header's `extra`. Defaults to random. */
   readonly extra?: Bytes;
   /** Version 2 NEW: the caller's address, sealed as a separate unit. */
   readonly payload?: Bytes;

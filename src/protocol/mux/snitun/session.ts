@@ -1,5 +1,6 @@
 /**
- * A SniTun session in either role, after the handshake: streams, flow control, pings and time-outs (docs/protocols/snitun.md, Frames and Behaviour). It does no IO: see {@link MuxHost}.
+ * A SniTun session in either role, after the handshake: streams, flow control, pings and time-outs
+ * (docs/protocols/snitun.md, Frames and Behaviour). It does no IO: see {@link MuxHost}.
  *
  * @module
  */
@@ -93,8 +94,8 @@ export class MuxSession extends SessionCore<MuxStream> implements Multiplexer {
   }
 
   /**
-   * Opens a stream to the peer. Throws `limit_exceeded` if the session has {@link STREAMS_PER_SESSION_MAX} of them, or the
-   * reason why the session ended.
+   * Opens a stream to the peer. Throws `limit_exceeded` at {@link STREAMS_PER_SESSION_MAX} streams, or the reason why the
+   * session ended.
    */
   open(caller: Caller): MuxStream {
     if (this.ended !== undefined) throw this.ended;

@@ -7,7 +7,7 @@ import type { Bytes } from "../../../bytes/bytes.ts";
 import type { Caller } from "../host.ts";
 import { StreamCore, type StreamOwner } from "../stream_core.ts";
 
-/** A stream; made by {@link MuxSession}. Its user sees a `SessionStream`; the other members are the session's. */
+/** A stream, created by {@link MuxSession}. Its user sees a `SessionStream`; the other members are the session's. */
 export class MuxStream extends StreamCore<MuxStream> {
   /** The 16 bytes that identify the stream on the wire. */
   readonly id: Bytes;
