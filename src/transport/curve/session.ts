@@ -136,7 +136,7 @@ export class CurveSession implements Session, CurveStreamHost, CurveHandler {
       stream.write(encodeGoingAwayHead(wireCode(code)));
       stream.release();
     } catch {
-      // The session is over or full: the stream's reset informs the peer.
+      // The session is over or full: the peer learns of it when the session ends.
     }
   }
 

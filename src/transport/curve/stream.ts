@@ -16,7 +16,7 @@ export interface CurveStreamHost {
   /** Payload bytes of all streams, without heads. */
   bytesSent: number;
   bytesReceived: number;
-  /** A stream's head is complete. Returns false if the stream was rejected and already handled. */
+  /** A stream's head is complete. Returns false if it isn't a visitor's stream and has been handled. */
   headed(visitor: CurveSessionStream, head: CurveHead): boolean;
   /** The stream's handler has thrown. */
   fault(error: InternalError): void;

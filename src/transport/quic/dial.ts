@@ -25,7 +25,7 @@ import { QUIC, QUIC_ALPN, QuicSession } from "./session.ts";
 
 /**
  * QUIC: once an edge has opened this share of the streams it may open at its agent, the agent offers some of its own.
- * Bun allows 100 open streams and allows more only when 50 have ended, so 51 long-lived ones could block all others,
+ * Bun allows 100 open streams and allows more only when 50 have ended, so 51 long-lived ones could block all others.
  */
 export const QUIC_OFFER_SHARE = 1 / 4;
 /** QUIC: how long an agent waits for the edge's verdict. */

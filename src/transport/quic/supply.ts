@@ -13,7 +13,7 @@ import { CreditFrame, encodeCreditFrame, invalidFrame } from "../../wire/credit/
 import { FramedQuicStream, type FramedStreamOwner, type StreamDeadlines } from "./framed_stream.ts";
 import { HELLO_DEADLINE_MS } from "../../wire/tls/client_hello.ts";
 
-/** and up to this many offers may be outstanding: that many visitors can arrive at once without an extra round trip. */
+/** QUIC: outstanding offers: that many visitors can arrive at once without an extra round trip. */
 export const QUIC_OFFERS_MAX = 128;
 
 const NOTHING: Bytes = new Uint8Array(0);
