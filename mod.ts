@@ -1,13 +1,13 @@
 /**
  * Sallyport: a tunnel edge that speaks SniTun, on Deno and on Bun.
  *
- * As a library it gives the three parts and what they are made of; importing it does nothing by itself:
+ * As a library it exports the three parts and their building blocks; importing it has no side effects:
  *
- * - {@link createEdge}: the public node at which agents and visitors arrive,
- * - {@link createAgent}: behind NAT, it dials the edge and hands visitors' streams to a {@link Connector},
+ * - {@link createEdge}: the public node to which agents and visitors connect,
+ * - {@link createAgent}: behind NAT, it dials the edge and passes visitors' streams to a {@link Connector},
  * - {@link createMasterApp}: the session master, a Hono app that issues tokens.
  *
- * Run as a program (`deno run -P mod.ts --help`) it is the command line.
+ * Run as a program (`deno run -P mod.ts --help`), it is the command-line interface.
  *
  * @module
  */
@@ -24,7 +24,7 @@ export type { AgentRequest, Authorize, EdgeTunnels } from "./src/edge/agent_requ
 export type { KeyUseStore } from "./src/edge/used_keys.ts";
 export type { Accepts } from "./src/edge/protocol_detector.ts";
 
-// The agent: where its tokens come from, and what becomes of visitors' streams.
+// The agent: its sources of tokens, and the handling of visitors' streams.
 export { type Agent, type AgentOptions, createAgent } from "./src/agent/agent.ts";
 export type { TransportName, TransportSetting } from "./src/agent/dialer.ts";
 export type { DialerOptions, EdgePins } from "./src/transport/agent_transport.ts";
@@ -35,7 +35,7 @@ export type { PublishedPort } from "./src/agent/publisher.ts";
 export { type Connector, tcpConnector, type TcpConnectorOptions } from "./src/agent/connector.ts";
 export { AccessList, type AccessListOptions } from "./src/agent/access_list.ts";
 
-// TLS that ends in the agent: a fetch handler on the internet, services, certificates and where they are kept.
+// TLS terminated in the agent: a fetch handler on the internet, services, certificates and their storage.
 export { serve, type Served, type ServeOptions } from "./src/agent/serve.ts";
 export type { FetchHandler } from "./src/agent/http/fetch_handler.ts";
 export {
@@ -68,7 +68,7 @@ export { type CertificateStore, MemoryCertificateStore } from "./src/agent/acme/
 export { FileCertificateStore } from "./src/agent/acme/file_certificate_store.ts";
 export { type DnsHook, dnsHookProgram, type DnsRecord } from "./src/agent/acme/dns_hook.ts";
 
-// How agents come to an edge: its table of transports, and the port of a transport of one's own.
+// Transports between agents and an edge: the edge's table of transports, and the port for custom ones.
 export type { EdgeContext, EdgeTransport } from "./src/transport/edge_transport.ts";
 export type { AcceptedConnection, AgentAdmission } from "./src/transport/admission.ts";
 export { snitunTransport, type SnitunTransportOptions } from "./src/transport/snitun/edge.ts";
@@ -77,7 +77,7 @@ export type { FallbackProtocol } from "./src/transport/sealed/accept.ts";
 export { curveTransport, type CurveTransportOptions } from "./src/transport/curve/edge.ts";
 export { quicTransport, type QuicTransportOptions } from "./src/transport/quic/edge.ts";
 
-// The key that agents know an edge by, and libsodium, which makes it.
+// The key by which agents recognise an edge, and libsodium, which generates it.
 export { type KeyPair, loadSodium, makeKeyPair, type SessionKeys, type Sodium } from "./src/crypto/sodium.ts";
 
 // The curve transport: the edge's key, of the same kind, and the cryptography below it.
@@ -102,7 +102,7 @@ export {
 export type { MasterEnv } from "./src/master/env.ts";
 export type { TokenTtl } from "./src/master/schemas.ts";
 
-// What a session master keeps: agents, keys, usage, and the edges that hear of it.
+// A session master's state: agents, keys, usage, and the edges that receive it.
 export { openStore } from "./src/master/store/sql_store.ts";
 export type { Store } from "./src/master/store/store.ts";
 export { Management, type ManagementOptions } from "./src/master/management.ts";
@@ -138,7 +138,7 @@ export {
   generateFernetKey,
 } from "./src/crypto/fernet.ts";
 
-// Tunnels: what both sides of a session may ask each other for, and what serves it.
+// Tunnels: requests between both sides of a session, and their routers.
 export {
   createRouter,
   type Router,
@@ -153,7 +153,7 @@ export type { ProxyHostKind, ProxyTarget } from "./src/wire/snocat/proxy_target.
 export { httpService, type HttpServiceOptions } from "./src/tunnel/requests/http_service.ts";
 export { formatTunnelAddress, parseTunnelAddress } from "./src/wire/snocat/tunnel_address.ts";
 
-// Who is at a tunnel's other side: methods that are negotiated by name, each with what verifies and what proves.
+// Tunnel authentication: methods negotiated by name, each with a verifier and a prover.
 export type {
   AuthContext,
   Authenticator,
@@ -210,7 +210,7 @@ export { connectRedisRegistry, type RedisRegistryOptions } from "./src/cluster/r
 export type { Caller, Session, SessionStream } from "./src/transport/port.ts";
 export type { ByteMeter } from "./src/transport/splice.ts";
 
-// The runtime below: Deno, Bun, or a network in memory for tests.
+// The runtime: Deno, Bun, or an in-memory network for tests.
 export { currentRuntime } from "./src/runtime/mod.ts";
 export {
   createMemoryNetwork,
@@ -237,7 +237,7 @@ export type {
   Timer,
 } from "./src/runtime/port.ts";
 
-// What all parts share: errors, limits, networks, logs, metrics.
+// Shared by all parts: errors, limits, networks, logs, metrics.
 export {
   type Boundary,
   type ErrorCode,

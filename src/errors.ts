@@ -1,14 +1,14 @@
 /**
- * Typed errors. Every failure that crosses a room's border is a {@link SallyportError}: its `code` is what logs and
- * metrics count by, `side` says who has to act, `retryable` whether the same attempt may succeed later.
+ * Typed errors. Every failure that crosses a module boundary is a {@link SallyportError}: logs and metrics group by
+ * `code`, `side` says who has to act, `retryable` whether the same attempt may succeed later.
  *
  * @module
  */
 
-/** Whose doing an error is: the peer that sent something, this process, its operator's configuration, or the network. */
+/** The origin of an error: the peer, this process, its operator's configuration, or the network. */
 export type Side = "peer" | "local" | "config" | "network";
 
-/** What an error is about; the values are stable, they appear in logs, metrics and exit messages. */
+/** Error codes; they are stable, since they appear in logs, metrics and exit messages. */
 export type ErrorCode =
   | "aborted"
   | "access_denied"
@@ -60,27 +60,27 @@ export type ErrorCode =
   | "unknown_protocol"
   | "unrecognized_name";
 
-/** Options of {@link SallyportError}; `retryable` is false when absent. */
+/** Options of {@link SallyportError}; `retryable` defaults to false. */
 export interface ErrorDetails {
   /** Who has to act. */
   readonly side: Side;
   /** Whether the same attempt may succeed later. */
   readonly retryable?: boolean;
-  /** What it comes from. */
+  /** The underlying error. */
   readonly cause?: unknown;
-  /** The other side asks for no attempt before that. */
+  /** The other side wants no attempt sooner than this. */
   readonly retryAfterMs?: number;
 }
 
 /** An error with a stable code. Messages read "Cannot parse token: aes_key has 2 bytes, needs 32". */
 export class SallyportError extends Error {
-  /** What it is about. */
+  /** The error's code. */
   readonly code: ErrorCode;
   /** Who has to act. */
   readonly side: Side;
   /** Whether the same attempt may succeed later. */
   readonly retryable: boolean;
-  /** Milliseconds before which the other side wants no further attempt; undefined where it doesn't say. */
+  /** Milliseconds before which the other side wants no further attempt; undefined if it doesn't say. */
   readonly retryAfterMs: number | undefined;
 
   /** `message` is one line, "Cannot do this: why". */
@@ -94,7 +94,7 @@ export class SallyportError extends Error {
   }
 }
 
-/** Where a fault of this program, or of a callback that an embedder gave it, came to light: a boundary. */
+/** The boundary that caught a fault of this program or of an embedder's callback. */
 export type Boundary =
   | "accept"
   | "authorize"
@@ -112,12 +112,12 @@ export type Boundary =
 
 /** A fault of this program or of an embedder's callback, never of the peer: code `internal`, side `local`. */
 export class InternalError extends SallyportError {
-  /** Where it was caught. */
+  /** The boundary that caught it. */
   readonly where: Boundary;
-  /** Whether it has been logged and counted; boundaries that it passes on its way out leave it alone then. */
+  /** Whether it has been logged and counted; outer boundaries then don't report it again. */
   reported = false;
 
-  /** `cause` is what was thrown; its stack is what the log shows. */
+  /** `cause` is the thrown value; the log shows its stack. */
   constructor(where: Boundary, cause: unknown) {
     super("internal", `Internal error (${where}): ${errorMessage(cause)}`, { side: "local", cause });
     this.name = "InternalError";
@@ -126,9 +126,9 @@ export class InternalError extends SallyportError {
 }
 
 /**
- * What a boundary makes of anything thrown: a {@link SallyportError} stays what it is, everything else is a fault of this
- * program. Only boundaries call it (a session, a stream, a callback, the process); what has a log and metrics at hand
- * then hands the error to `reportFault`.
+ * Converts any thrown value at a boundary: a {@link SallyportError} is returned unchanged, everything else is a fault
+ * of this program. Only boundaries call it (a session, a stream, a callback, the process); if a log and metrics are
+ * available, they then pass the error to `reportFault`.
  */
 export function internalError(where: Boundary, cause: unknown): SallyportError {
   return cause instanceof SallyportError ? cause : new InternalError(where, cause);

@@ -1,20 +1,21 @@
 /**
- * Which visitors an agent lets through, by their address.
+ * Admits or refuses an agent's visitors by their address.
  *
  * @module
  */
 import { NetworkSet } from "../wire/ip/networks.ts";
 
-/** What {@link AccessList} is made of: networks (CIDR) or single addresses, IPv4 and IPv6. */
+/** Options of {@link AccessList}: networks (CIDR) or single addresses, IPv4 and IPv6. */
 export interface AccessListOptions {
-  /** Where given, only these may come. */
+  /** If given, only these are permitted. */
   readonly allow?: readonly string[];
-  /** These may not, even where `allow` names them. */
+  /** These are refused, even if `allow` includes them. */
   readonly block?: readonly string[];
 }
 
 /**
- * An access list. Without entries everybody may come. Protocol versions 0 and 1 name an IPv6 visitor as `0.0.0.0`.
+ * An access list. Without entries every visitor is permitted. Protocol versions 0 and 1 report an IPv6 visitor as
+ * `0.0.0.0`.
  *
  * @example
  * ```ts
@@ -26,13 +27,13 @@ export class AccessList {
   readonly #allow: NetworkSet;
   readonly #block: NetworkSet;
 
-  /** Throws `config_invalid` where an entry is no network. */
+  /** Throws `config_invalid` if an entry isn't a network. */
   constructor(options: AccessListOptions = {}) {
     this.#allow = new NetworkSet(options.allow ?? []);
     this.#block = new NetworkSet(options.block ?? []);
   }
 
-  /** Whether a visitor from `address` may come. */
+  /** Whether a visitor from `address` is permitted. */
   permits(address: string): boolean {
     if (this.#block.contains(address)) return false;
     return this.#allow.size === 0 || this.#allow.contains(address);

@@ -27,23 +27,23 @@ import type { DialerOptions } from "../transport/agent_transport.ts";
 import { SESSION_SETTLED_MS } from "./backoff.ts";
 import { SHUTDOWN_GRACE_MS } from "../transport/port.ts";
 
-/** Streams of a session whose hostname the agent serves no more may finish for this long. */
+/** When the agent stops serving a session's hostname, its streams have this long to finish. */
 export const RENAMED_GRACE_MS = 30_000;
 
-/** Failed attempts for one reason that are logged one by one within some seconds; of more, the count. */
+/** Failed attempts for one reason that are logged individually within some seconds; further ones are counted. */
 const ATTEMPTS_TOLD = 3;
 
-/** Addresses of an edge's name that are tried over UDP; each takes a token of its own where several are slow. */
+/** Addresses of an edge's name that are tried over UDP; if several are slow, each uses a separate token. */
 export const UDP_ADDRESSES_MAX = 4;
 
-/** An edge that could not be reached, or that takes no new sessions, is tried after others for this long. */
+/** An edge that could not be reached, or that accepts no new sessions, is tried after others for this long. */
 export const EDGE_TROUBLED_MS = 30_000;
-/** Edges that are tried at a time. */
+/** Edges tried at a time. */
 export const EDGES_TRIED_MAX = 3;
-/** An agent that finds fewer edges than it wants sessions looks again after this. */
+/** An agent that finds fewer edges than the sessions it wants looks again after this time. */
 export const EDGES_LOOK_MS = 60_000;
 
-/** One of the sessions that the agent keeps, each at another edge. */
+/** One of the agent's sessions, each at a different edge. */
 class Slot {
   readonly index: number;
   readonly backoff: Backoff;
@@ -57,7 +57,7 @@ class Slot {
   }
 }
 
-/** A transport, and the edge's address to use it with where that isn't left to the transport. */
+/** A transport, and the edge's address to use with it unless the transport resolves it. */
 interface Way {
   readonly edge: GrantEdge;
   readonly plan: TransportPlan;
@@ -65,57 +65,62 @@ interface Way {
   readonly address: string | undefined;
 }
 
-/** What {@link createAgent} takes. */
+/** Options of {@link createAgent}. */
 export interface AgentOptions extends DialerOptions {
-  /** How its sessions cross the network; "snitun" when absent. */
+  /** Transport of its sessions. Defaults to "snitun". */
   readonly transport?: TransportSetting;
-  /** Where tokens come from, such as {@link masterGrants}; asked before each connection. */
+  /** Source of tokens, such as {@link masterGrants}; called before each connection. */
   readonly grants: GrantSource;
-  /** Forgets grants that were fetched ahead: an edge has refused one, or other names are served ({@link GrantStock}). */
+  /**
+   * Discards prefetched grants because an edge has refused one, or the names served have changed ({@link GrantStock}).
+   */
   discardGrants?(slot?: number): void;
-  /** What becomes of visitors' streams, such as {@link tcpConnector}. */
+  /** Handles visitors' streams, such as {@link tcpConnector}. */
   readonly connector: Connector;
   /**
-   * Serves the edge's requests, and lets the agent make some ({@link Agent.tunnel}); streams that begin with a request
-   * go to the connector when absent. An empty router does where the agent only asks.
+   * Serves the edge's requests, and enables requests by the agent ({@link Agent.tunnel}). When absent, streams that
+   * begin with a request go to the connector. An empty router is enough for an agent that only makes requests.
    */
   readonly router?: Router;
-  /** With a router: how the agent says who it is before there is a tunnel, to an edge that asks ({@link EdgeTunnels}). */
+  /**
+   * With a router: credentials with which the agent authenticates before the tunnel opens, to an edge that requires it
+   * ({@link EdgeTunnels}).
+   */
   readonly credentials?: readonly TunnelCredential[];
-  /** Public TCP ports to ask the edge for, where the token allows them. */
+  /** Public TCP ports to request from the edge, if the token allows them. */
   readonly publish?: readonly PublishedPort[];
   /**
-   * At how many edges it keeps sessions, where the grant names several; 1 when absent. The grants must be made for as many
-   * ({@link MasterGrantOptions.edges}).
+   * Number of edges to keep sessions at, if the grant names several. Defaults to 1. The grants must be issued for as
+   * many ({@link MasterGrantOptions.edges}).
    */
   readonly edges?: number;
-  /** Dials this edge in place of the one that the grant names. */
+  /** Dials this edge instead of the one that the grant names. */
   readonly edge?: { readonly host: string; readonly port: number };
-  /** For the transport "auto": where it's kept which one worked; in this agent's memory alone when absent. */
+  /** For the transport "auto": stores which one worked. Defaults to this agent's memory. */
   readonly transportMemory?: TransportMemory;
-  /** For the same: names the networks that this machine is in, without spaces; by its addresses when absent. */
+  /** For the transport "auto": identifies this machine's networks, without spaces. Defaults to its addresses. */
   readonly networks?: () => string;
-  /** Where it logs; nowhere when absent. */
+  /** Logger. Defaults to no logging. */
   readonly log?: Logger;
-  /** Counts sessions and visitors' streams; what they carry is counted by the connector's meter. */
+  /** Counts sessions and visitors' streams; their bytes are counted by the connector's meter. */
   readonly metrics?: Metrics;
-  /** Draws the jitter, from 0 to 1; `Math.random` when absent. */
+  /** Source of jitter, from 0 to 1. Defaults to `Math.random`. */
   readonly random?: () => number;
-  /** Hears of each session that stands, and its tunnel where there is a router. */
+  /** Called for each established session, with its tunnel if there is a router. */
   connected?(session: Session, tunnel: Tunnel | undefined): void;
 }
 
-/** Something that went wrong, and when, in milliseconds since 1970. */
+/** A failure and its time, in milliseconds since 1970. */
 interface AgentFailure {
   readonly atMs: number;
   readonly code: ErrorCode;
   readonly message: string;
 }
 
-/** What there is to say of a session. */
+/** Status of a session. */
 interface SessionFacts {
   readonly transport: string;
-  /** HOST:PORT as it was dialled. */
+  /** HOST:PORT as dialled. */
   readonly edge: string;
   readonly hostname: string;
   readonly aliases: readonly string[];
@@ -125,11 +130,11 @@ interface SessionFacts {
   readonly streams: number;
   readonly bytesSent: number;
   readonly bytesReceived: number;
-  /** When its token is good no more, in milliseconds since 1970, by the master's clock. */
+  /** When its token expires, in milliseconds since 1970, by the master's clock. */
   readonly tokenValidUntilMs: number;
 }
 
-/** What there is to say of an agent, for `agent status`. */
+/** Status of an agent, for `agent status`. */
 export interface AgentFacts {
   /** The session that visitors use now. */
   readonly session?: SessionFacts;
@@ -137,36 +142,38 @@ export interface AgentFacts {
   readonly others?: readonly SessionFacts[];
   /** How the last session ended. */
   readonly lastEnd?: AgentFailure;
-  /** Why the last attempt to open a session came to nothing. */
+  /** Why the last attempt to open a session failed. */
   readonly lastFailure?: AgentFailure;
 }
 
 /** An agent. */
 export interface Agent {
-  /** What there is to say of it now. */
+  /** Its current status. */
   readonly facts: AgentFacts;
   /** The session that visitors use now. */
   readonly session: Session | undefined;
   /** The tunnel in that session; only with a router. */
   readonly tunnel: Tunnel | undefined;
-  /** Where the ports of {@link AgentOptions.publish} are reached now, in their order; undefined where one isn't. */
+  /**
+   * Current addresses of the ports of {@link AgentOptions.publish}, in their order; undefined for one that isn't open.
+   */
   readonly published: readonly (PublicAddress | undefined)[];
   /**
-   * Connects and stays connected; resolves after `close`. Rejects only where no session has stood yet and an attempt
-   * shows that none can: `credential_refused`, `config_invalid`. Further calls give the same promise.
+   * Connects and stays connected; resolves after `close`. Rejects only if no session has been established yet and an
+   * attempt shows that none can be: `credential_refused`, `config_invalid`. Further calls return the same promise.
    */
   run(): Promise<void>;
   /**
-   * Asks for a fresh grant now, such as one with other names, and moves to a new session with it; streams of the old one
-   * go on. While there is none, the attempt under way is followed by another.
+   * Requests a fresh grant now, for example with other names, and moves to a new session with it; streams of the old
+   * one continue. Without a session, another attempt follows the one under way.
    */
   renew(): void;
-  /** Gives up whatever attempt is under way and ends all sessions; streams may finish for `graceMs`. */
+  /** Aborts any attempt under way and closes all sessions; streams have `graceMs` to finish. */
   close(graceMs?: number): Promise<void>;
 }
 
 /**
- * Makes an agent. It does nothing until `run`.
+ * Creates an agent. It does nothing until `run` is called.
  *
  * @example
  * ```ts
@@ -182,14 +189,14 @@ export function createAgent(options: AgentOptions): Agent {
   return new AgentNode(options);
 }
 
-/** How an edge says that it doesn't take a grant. */
+/** Codes with which an edge refuses a grant. */
 const REFUSED: ReadonlySet<SallyportError["code"]> = new Set(
   ["session_refused", "token_invalid", "token_expired"] as const,
 );
-/** How a session looks to its agent when another agent took its name; some transports can't say it. */
+/** How a session ends when another agent has taken its name; some transports can't report it exactly. */
 const PUSHED_OUT: ReadonlySet<string> = new Set(["connection_lost", "name_flapping", "replaced"]);
 
-/** How edges refuse a token that a fresh one may mend. */
+/** Refusals that a fresh token may resolve. */
 const STALE_TOKEN: ReadonlySet<string> = new Set(["token_stale", "key_reused", "session_refused"]);
 
 class AgentNode implements Agent {
@@ -197,23 +204,23 @@ class AgentNode implements Agent {
   readonly #runtime: Runtime;
   readonly #log: Logger;
   readonly #sampler: LogSampler;
-  /** Attempts at an edge that is away follow each other within a second: the first ones are told, the others counted. */
+  /** Attempts at an unreachable edge follow within a second: the first are logged, the others counted. */
   readonly #attempts: LogSampler;
   readonly #dialers: Dialers;
   readonly #choice: TransportChoice;
   readonly #publisher: Publisher | undefined;
   readonly #slots: readonly Slot[];
-  /** Edges that had trouble, by name, and until when they count as troubled. */
+  /** Edges that had trouble, by name, and when they stop counting as troubled. */
   readonly #troubled = new Map<string, number>();
   readonly #sessions = new Set<AgentSession>();
   readonly #closing = new AbortController();
   #running: Promise<void> | undefined;
   #everConnected = false;
-  /** Sessions are opened one after the other, so that no two of them go to one edge. */
+  /** Sessions are opened one after the other, so that no two of them use the same edge. */
   #connecting: Promise<unknown> = Promise.resolve();
   #lastEnd: AgentFailure | undefined;
   #lastFailure: AgentFailure | undefined;
-  /** How often {@link renew} was called: whether it was since a grant was asked for. */
+  /** Number of calls of {@link renew}, to detect one made after a grant was requested. */
   #renewals = 0;
 
   constructor(options: AgentOptions) {
@@ -323,7 +330,7 @@ class AgentNode implements Agent {
           continue;
         }
         if (asked !== this.#renewals) continue;
-        // Undefined where it's time for a fresh token: the next session is opened before this one goes.
+        // Undefined if it's time for a fresh token: the next session is opened before this one closes.
         const ended = await this.#unlessClosing(agent.overOrRenewal);
         if (ended === undefined) {
           if (agent.leaving) this.#hasTrouble(agent.place);
@@ -343,8 +350,8 @@ class AgentNode implements Agent {
   }
 
   /**
-   * The edge has refused a token that may be too old for it, by a code or, under SniTun, by closing: a fresh one is asked
-   * for at once, but only once until there is a session.
+   * Whether to request a fresh token at once, because the edge has refused one that may be too old, by a code or, under
+   * SniTun, by closing. Only once until a session is established.
    */
   #asksAnew(slot: Slot, error: unknown): boolean {
     if (slot.askedAnew || !STALE_TOKEN.has(errorCode(error))) return false;
@@ -353,7 +360,7 @@ class AgentNode implements Agent {
     return true;
   }
 
-  /** One after the other: where an agent keeps several sessions, each is to know the edges of the others. */
+  /** Connects one slot after the other: each of an agent's sessions must know the others' edges. */
   #connectInTurn(slot: Slot): Promise<AgentSession | undefined> {
     if (this.#slots.length === 1) return this.#connect(slot);
     const connected = this.#connecting.then(() => this.#connect(slot));
@@ -361,13 +368,13 @@ class AgentNode implements Agent {
     return connected;
   }
 
-  /** Opens a session; undefined where there is no edge left for it. */
+  /** Opens a session; undefined if no edge is left for it. */
   async #connect(slot: Slot): Promise<AgentSession | undefined> {
     const grant = await this.#unlessClosing(this.#options.grants(slot.index));
     const edges = this.#edgesFor(slot, grant);
     if (edges.length === 0) return undefined;
     this.#leaveOtherOwner(slot, grant);
-    // An attempt whose token wasn't shown leaves it to the next one.
+    // An attempt that hasn't sent its token leaves it to the next one.
     const spare = [grant];
     const ways = await this.#ways(edges);
     const several = ways.length > 1;
@@ -393,7 +400,7 @@ class AgentNode implements Agent {
     this.#options.discardGrants?.(slot.index);
   }
 
-  /** The edges to try: that of the session before, then as the grant has them, those that had trouble last. */
+  /** The edges to try: the previous session's first, then in the grant's order, and those that had trouble last. */
   #edgesFor(slot: Slot, grant: Grant): readonly GrantEdge[] {
     if (this.#options.edge !== undefined) return slot.index === 0 ? [grant.edge] : [];
     const taken = new Set(this.#slots.filter((other) => other !== slot).map(({ current }) => current?.place));
@@ -414,8 +421,8 @@ class AgentNode implements Agent {
   }
 
   /**
-   * The ways to some edges, by the transports of each. Over UDP each address of an edge's name is a way of its own, since
-   * nothing is known of an address before its edge has answered; TCP races the addresses when it connects.
+   * The ways to reach the given edges, by their transports. Over UDP each address of an edge's name is a separate way,
+   * since nothing is known about an address before its edge has answered; TCP races the addresses when it connects.
    */
   async #ways(edges: readonly GrantEdge[]): Promise<readonly Way[]> {
     const found = await Promise.allSettled(edges.map((edge) => this.#waysTo(edge)));
@@ -429,7 +436,7 @@ class AgentNode implements Agent {
     const { edge: set } = this.#options;
     const plan = await this.#choice.plan(set === undefined ? edge : { ...edge, ...set });
     const overUdp = (name: TransportName) => this.#dialers.of(name).overUdp;
-    // What is wrong with a name is told by the dial.
+    // Errors of name resolution are reported by the dial.
     const addresses = plan.names.some(overUdp)
       ? await this.#runtime.resolve((set ?? edge).host).catch(() => [])
       : [];
@@ -441,8 +448,8 @@ class AgentNode implements Agent {
   }
 
   /**
-   * A session of another hostname isn't replaced by the new one, and would keep the names that the new one wants: it goes
-   * first. Where the transport can't tell the edge so, its streams end with it.
+   * A session of another hostname isn't replaced by the new one, and would keep the names that the new one claims, so
+   * it is closed first. If the transport can't announce this to the edge, its streams end with it.
    */
   #leaveOtherOwner(slot: Slot, { hostname }: Grant): void {
     const old = slot.current;
@@ -494,7 +501,9 @@ class AgentNode implements Agent {
     return agent;
   }
 
-  /** Whom to dial: who was set, with the port that the session master names where one port doesn't do for all transports. */
+  /**
+   * The address to dial: the configured edge, with the session master's port if one port doesn't serve all transports.
+   */
   #edgeOf(name: TransportName, grant: Grant): Address {
     const { edge, transport } = this.#options;
     const dialer = this.#dialers.of(name);
@@ -534,14 +543,14 @@ class AgentNode implements Agent {
       this.#sessions.delete(agent);
       const summary = session.summary?.();
       if (summary !== undefined) this.#log.info({ hostname, edge, ...summary }, "what the session counted");
-      // Who was let in and thrown out at once would be so again.
+      // An agent admitted and disconnected at once would be again.
       if (agent.livedMs >= SESSION_SETTLED_MS) slot.backoff.reset();
       if (slot.current !== agent) return;
       slot.current = undefined;
       this.#lastEnd = this.#failureOf(error);
       if (this.#closed) return;
       const level = ORDERLY.has(error.code) ? "info" : "warn";
-      // An edge gives a name to the agent that came last, so two agents with one name push each other out in turn.
+      // An edge assigns a name to the latest agent, so two agents with one name replace each other in turn.
       const pushedOut = agent.livedMs < SESSION_SETTLED_MS && PUSHED_OUT.has(error.code);
       const hint = pushedOut
         ? `; does another agent serve ${hostname}? An edge keeps the newest of a name`
@@ -556,7 +565,7 @@ class AgentNode implements Agent {
   }
 
   #tellConnected(slot: Slot, { session, tunnel }: AgentSession): void {
-    // A public port is at one edge.
+    // A public port is opened at one edge only.
     if (tunnel !== undefined && slot.index === 0) this.#publisher?.connected(tunnel);
     try {
       this.#options.connected?.(session, tunnel);
@@ -566,13 +575,13 @@ class AgentNode implements Agent {
   }
 
   /**
-   * Waits before the next attempt: after a failure, and after a session that stood, because every agent of its edge
-   * has lost one with it.
+   * Waits before the next attempt: after a failure, and also after an established session, because every agent of that
+   * edge has lost its session at the same time.
    */
   async #pause(slot: Slot, failure?: unknown): Promise<void> {
     const backoffMs = slot.backoff.next(UNREACHABLE.has(errorCode(failure)));
     const askedMs = failure instanceof SallyportError ? failure.retryAfterMs ?? 0 : 0;
-    // Behind the time that the session master asks for, agents come back one by one, not all in the same moment.
+    // After the delay that the session master requests, agents return one by one, not all at the same moment.
     const delayMs = askedMs === 0 ? backoffMs : askedMs + backoffMs;
     const next_attempt_seconds = Math.round(delayMs / 100) / 10;
     if (failure !== undefined) this.#lastFailure = this.#failureOf(failure);
@@ -580,7 +589,7 @@ class AgentNode implements Agent {
     else {
       const reason = errorCode(failure);
       const fields = { reason, next_attempt_seconds };
-      // These attempts don't get rarer for a while.
+      // These attempts stay frequent for a while.
       if (UNREACHABLE.has(reason)) this.#attempts.warn(reason, fields, errorMessage(failure));
       else this.#log.warn(fields, errorMessage(failure));
     }
@@ -590,7 +599,7 @@ class AgentNode implements Agent {
   async #wait(delayMs: number): Promise<void> {
     const waited = Promise.withResolvers<undefined>();
     const timer = this.#runtime.clock.after(delayMs, () => waited.resolve(undefined));
-    // Closing isn't a failure: the loop looks whether to go on.
+    // Closing isn't a failure: the loop checks whether to continue.
     await this.#unlessClosing(waited.promise).catch(() => {});
     timer.cancel();
   }
@@ -599,7 +608,7 @@ class AgentNode implements Agent {
     return { atMs: this.#runtime.clock.wallMs(), code: errorCode(error), message: errorMessage(error) };
   }
 
-  /** The promise's outcome; rejects with the reason at once where the agent is closed first. */
+  /** The promise's outcome; rejects at once with the reason if the agent is closed first. */
   #unlessClosing<T>(promise: Promise<T>): Promise<T> {
     const { signal } = this.#closing;
     return new Promise((resolve, reject) => {
@@ -620,7 +629,7 @@ class AgentNode implements Agent {
     };
     try {
       const served: unknown = connector(stream);
-      // TypeScript lets a connector return anything where void is asked for.
+      // TypeScript lets a connector declared void return anything.
       Promise.resolve(served).catch(failed);
     } catch (error) {
       failed(error);
@@ -628,18 +637,18 @@ class AgentNode implements Agent {
   }
 }
 
-/** Names an edge. */
+/** The name of an edge. */
 function placeOf({ host, port }: { readonly host: string; readonly port: number }): string {
   return `${host}:${port}`;
 }
 
-/** An attempt that fails so has found no edge. */
+/** Codes of an attempt that reached no edge. */
 const UNREACHABLE: ReadonlySet<ErrorCode> = new Set(["edge_unreachable", "connection_refused"]);
 
-/** A session that ends so has done what it was for: another one follows. */
+/** Codes of an orderly end of a session: another one follows. */
 const ORDERLY: ReadonlySet<ErrorCode> = new Set(["closed", "replaced", "shutdown"]);
 
-/** SniTun's edge refuses by closing; what can be known of the reason from here is said. */
+/** SniTun's edge refuses by closing the connection; adds what the agent can infer about the reason. */
 function explain(error: unknown, grant: Grant, runtime: Runtime): unknown {
   const refused = error instanceof SallyportError && error.code === "session_refused";
   if (!refused || grant.valid * 1000 > runtime.clock.wallMs()) return error;

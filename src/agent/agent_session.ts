@@ -17,10 +17,10 @@ import { tokenMadeAtS } from "../protocol/token/token.ts";
 import type { Grant } from "../transport/grant.ts";
 import { RECONNECT_FIRST_MS } from "./backoff.ts";
 
-/** The agent asks for a fresh token when this part of the old one's life is over. */
+/** The agent requests a fresh token after this fraction of the old one's lifetime. */
 export const TOKEN_RENEW_AT = 0.8;
 
-/** What a session's tunnel is made of. */
+/** Options of a session's tunnel. */
 interface AgentTunnelOptions {
   readonly router: Router;
   readonly name: string;
@@ -28,16 +28,16 @@ interface AgentTunnelOptions {
   readonly credentials: readonly TunnelCredential[] | undefined;
 }
 
-/** One session of the agent. A renewed one goes on beside it until the edge has let go of the older. */
+/** One session of the agent. A renewed one runs beside it until the edge has released the older. */
 export class AgentSession implements SessionHandler {
   readonly grant: Grant;
-  /** Names the edge, as the grant does. */
+  /** The edge's name, as in the grant. */
   readonly place: string;
-  /** The edge wants no new visitors here any more: it is about to stop. */
+  /** The edge sends no new visitors here: it is about to stop. */
   leaving = false;
-  /** The session is over, with the reason. */
+  /** Resolves with the reason when the session is over. */
   readonly over: Promise<SallyportError>;
-  /** The same, or that the edge takes no new visitors; undefined when it's time for a fresh token before that. */
+  /** Like {@link over}, or when the edge stops sending new visitors; undefined if a fresh token is due before that. */
   readonly overOrRenewal: Promise<SallyportError | undefined>;
   session!: Session;
   /** HOST:PORT. */
@@ -56,7 +56,7 @@ export class AgentSession implements SessionHandler {
   readonly #fault: (error: SallyportError) => void;
   #retired: SallyportError | undefined;
 
-  /** To be made as soon as the grant is there: from then on its token ages. */
+  /** Create it as soon as the grant has arrived: its token ages from then on. */
   constructor(
     runtime: Runtime,
     grant: Grant,
@@ -76,7 +76,7 @@ export class AgentSession implements SessionHandler {
     this.#renewAtMs = this.#clock.nowMs() + lifetimeMs(grant, runtime) * TOKEN_RENEW_AT;
   }
 
-  /** The edge has let us in; `edge` is how it was dialled. */
+  /** The edge has admitted us; `edge` is the address dialled. */
   begin(session: Session, edge: string): void {
     this.session = session;
     this.edge = edge;
@@ -88,7 +88,7 @@ export class AgentSession implements SessionHandler {
     );
   }
 
-  /** The other side may make requests from now on, and this side too; where there are credentials, behind {@link join}. */
+  /** From now on both sides may make requests; with credentials, only after {@link join}. */
   openTunnel(options: AgentTunnelOptions): void {
     this.#carrier = new SessionCarrier(this.session, () => this.#metrics?.streamOpened());
     this.#joining = {
@@ -101,19 +101,19 @@ export class AgentSession implements SessionHandler {
     if (options.credentials === undefined) this.tunnel = new Tunnel(this.#joining);
   }
 
-  /** Proves this side, where that is asked for; rejects where the other side refuses, and the session ends. */
+  /** Authenticates this side if required. If the other side refuses, it rejects and the session ends. */
   async join(): Promise<void> {
     const joining = this.#joining;
     if (joining?.credentials === undefined) return;
     this.tunnel = await joinTunnel({ ...joining, credentials: joining.credentials });
   }
 
-  /** How long the session has stood. */
+  /** How long the session has been established. */
   get livedMs(): number {
     return this.#clock.nowMs() - this.#bornMs;
   }
 
-  /** It's time for a fresh token. */
+  /** Signals that a fresh token is due. */
   renew(): void {
     this.#overOrRenewal.resolve(undefined);
   }
@@ -152,7 +152,7 @@ export class AgentSession implements SessionHandler {
     this.#fault(error);
   }
 
-  /** As with a renewal, the next session is opened before this one ends: the edge serves visitors here meanwhile. */
+  /** As with a renewal, the next session is opened before this one ends; meanwhile the edge serves visitors here. */
   goingAway(): void {
     this.leaving = true;
     this.renew();
@@ -173,7 +173,7 @@ export class AgentSession implements SessionHandler {
   }
 }
 
-/** How long the token lives by the clock of who made it, so that a wrong clock here does no harm. */
+/** The token's lifetime by its issuer's clock, so that a wrong local clock does no harm. */
 function lifetimeMs(grant: Grant, runtime: Runtime): number {
   const madeS = tokenMadeAtS(grant.token);
   const lifeMs = grant.valid * 1000 - (madeS > 0 ? madeS * 1000 : runtime.clock.wallMs());

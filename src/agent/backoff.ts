@@ -1,6 +1,6 @@
 /**
- * Delays between attempts: exponential, with full jitter, so that agents which lost the same edge don't come back at
- * the same moment.
+ * Delays between attempts: exponential, with full jitter, so that agents that lost the same edge don't reconnect at the
+ * same moment.
  *
  * @module
  */
@@ -9,18 +9,18 @@ import type { Clock } from "../runtime/port.ts";
 /** First and largest delay between an agent's attempts; the delay is drawn from 0 to the current one (full jitter). */
 export const RECONNECT_FIRST_MS = 500;
 export const RECONNECT_MAX_MS = 60_000;
-/** A session that lasted this long wasn't refused: the delay before the next attempt is the first one again. */
+/** A session that lasted this long wasn't refused: the delay before the next attempt is reset to the first one. */
 export const SESSION_SETTLED_MS = 10_000;
 
 /**
- * While an edge can't be reached at all, this many attempts, about a minute's, follow each other within half a second
- * each, so that the first visitor after its restart waits less than one; then the delays grow.
+ * While an edge is unreachable, this many attempts (about a minute's worth) are made at most half a second apart, so
+ * that the first visitor after its restart waits less than a second; then the delays grow.
  */
 export const QUICK_ATTEMPTS = 160;
-/** The delay before a quick attempt: this, and up to as much again. */
+/** Minimum delay before a quick attempt; up to the same amount is added. */
 export const QUICK_DELAY_MS = 250;
 
-/** Counts failures and says how long to wait. */
+/** Counts failures and computes the next delay. */
 export class Backoff {
   readonly #random: () => number;
   #failures = 0;
@@ -34,7 +34,7 @@ export class Backoff {
   /**
    * The delay in milliseconds before the next attempt: anything from 0 to a ceiling that doubles up to a minute.
    *
-   * @param unreachable the edge wasn't reached at all: it may be about to come back
+   * @param unreachable the edge wasn't reached at all, and may be restarting
    */
   next(unreachable = false): number {
     if (unreachable && this.#failures > 0 && this.#quick < QUICK_ATTEMPTS) {
@@ -46,7 +46,7 @@ export class Backoff {
     return Math.floor(this.#random() * ceilingMs);
   }
 
-  /** The last attempt went well. */
+  /** The last attempt succeeded. */
   reset(): void {
     this.#failures = 0;
     this.#quick = 0;

@@ -1,5 +1,5 @@
 /**
- * Tells the session master when the certificates of an enrolled agent expire, so that its webhooks can warn in time.
+ * Reports the expiry of an enrolled agent's certificates to the session master, so that its webhooks can warn in time.
  *
  * @module
  */
@@ -9,18 +9,18 @@ import type { Logger } from "../telemetry/log.ts";
 import { MasterClient, type MasterClientOptions } from "./master_client.ts";
 import type { CertificateFacts } from "./services/port.ts";
 
-/** The first look at the certificates, when they have been read or asked for. */
+/** Delay before the first check of the certificates, by when they have been read or requested. */
 export const CERTIFICATE_REPORT_FIRST_MS = 60_000;
-/** The further ones; the master hears of what has changed. */
+/** Interval of further checks; only changes are reported. */
 export const CERTIFICATE_REPORT_MS = 3_600_000;
-/** Certificates and names of each that the master takes. */
+/** Maximum number of certificates, and of names in each, that the master accepts. */
 const CERTIFICATES_TOLD_MAX = 256;
 
-/** What {@link CertificateReports} works with. */
+/** Options of {@link CertificateReports}. */
 interface CertificateReportsOptions extends Omit<MasterClientOptions, "what"> {
   readonly clock: Clock;
   readonly log: Logger;
-  /** All that the agent has now. */
+  /** The agent's current certificates. */
   certificates(): readonly CertificateFacts[];
 }
 
@@ -37,7 +37,7 @@ export class CertificateReports {
     this.#client = new MasterClient({ ...options, what: "Cannot tell of certificates" });
   }
 
-  /** Looks at the certificates from time to time, until {@link close}. */
+  /** Checks the certificates periodically, until {@link close}. */
   start(): void {
     this.#later(CERTIFICATE_REPORT_FIRST_MS);
   }
@@ -47,7 +47,7 @@ export class CertificateReports {
     this.#timer?.cancel();
   }
 
-  /** Tells the master what it doesn't know yet. */
+  /** Reports what the master doesn't know yet. */
   async report(): Promise<void> {
     const { log } = this.#options;
     const body = { certificates: this.#found() };
@@ -56,7 +56,7 @@ export class CertificateReports {
     try {
       const answer = await this.#client.call("PUT", "/v1/agent-certificates", body);
       if (answer.status === 204) this.#told = text;
-      // A master of an earlier version doesn't want to know.
+      // A master of an earlier version doesn't accept reports.
       else if (answer.status !== 404) throw this.#client.refusal(answer);
     } catch (error) {
       log.info({}, `${errorMessage(error)}; trying again in an hour`);
@@ -69,7 +69,7 @@ export class CertificateReports {
     });
   }
 
-  /** Those that somebody else signed: what the agent signs itself it also makes anew in time. */
+  /** Certificates signed by others; the agent renews its self-signed ones in time. */
   #found() {
     return this.#options.certificates().flatMap(({ names, source, notBeforeMs, notAfterMs }) =>
       source === "self-signed" || names.length === 0 || notBeforeMs === undefined || notAfterMs === undefined

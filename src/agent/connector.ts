@@ -14,37 +14,37 @@ import type { AccessList } from "./access_list.ts";
 import { DEMAND_IDLE_TICKS } from "../tunnel/requests/tcp_proxy.ts";
 
 /**
- * Takes a visitor's stream: it attaches a handler, now or after a while (the stream waits unread until then), or
- * aborts it. What it throws or rejects with ends the stream.
+ * Handles a visitor's stream: attaches a handler, now or later (the stream stays unread until then), or aborts it. An
+ * exception or rejection ends the stream.
  */
 export type Connector = (stream: SessionStream) => void | Promise<void>;
 
-/** What {@link tcpConnector} takes. */
+/** Options of {@link tcpConnector}. */
 export interface TcpConnectorOptions {
-  /** The runtime below. */
+  /** The runtime. */
   readonly runtime: Runtime;
   /** The endpoint. */
   readonly host: string;
   /** The endpoint's port. */
   readonly port: number;
-  /** Who may come; everybody when absent. */
+  /** Permitted visitors. Defaults to all. */
   readonly accessList?: AccessList;
-  /** Where it logs; nowhere when absent. */
+  /** Logger. Defaults to no logging. */
   readonly log?: Logger;
-  /** A visitor without a byte either way is ended after this time; an hour when absent. */
+  /** A visitor with no traffic in either direction is disconnected after this time. Defaults to an hour. */
   readonly idleTimeoutMs?: number;
-  /** Counts the bytes that pass. */
+  /** Counts transferred bytes. */
   readonly meter?: ByteMeter;
   /**
-   * The streams are anything, not TLS, such as those of a public port: who can't be served gets no alert, and an idle one
-   * is kept for two hours, as SSH wants.
+   * The streams carry any protocol, not TLS, such as those of a public port. A visitor that can't be served gets no
+   * alert, and an idle stream is kept for two hours, to suit SSH.
    */
   readonly plain?: boolean;
 }
 
 /**
- * Forwards each stream to a TCP endpoint. A visitor who may not come, or for whom the endpoint can't be reached, gets
- * a TLS alert (`access_denied`, `internal_error`) in place of silence, and where `plain` an end.
+ * Forwards each stream to a TCP endpoint. A visitor who isn't permitted, or for whom the endpoint can't be reached,
+ * gets a TLS alert (`access_denied`, `internal_error`); with `plain`, the stream is just closed.
  */
 export function tcpConnector(options: TcpConnectorOptions): Connector {
   const { runtime, host, port, accessList, meter, plain = false } = options;

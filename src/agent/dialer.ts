@@ -1,5 +1,5 @@
 /**
- * A dialer for each transport that an agent's sessions may cross the network by.
+ * The dialers for the transports of an agent's sessions.
  *
  * @module
  */
@@ -10,7 +10,7 @@ import { QuicDialer } from "../transport/quic/agent.ts";
 import { SealedDialer } from "../transport/sealed/agent.ts";
 import { SnitunDialer } from "../transport/snitun/agent.ts";
 
-/** All transports; those that "auto" prefers come first. */
+/** All transports, in the order in which "auto" prefers them. */
 const DIALERS = {
   quic: QuicDialer,
   curve: CurveDialer,
@@ -18,15 +18,15 @@ const DIALERS = {
   sealed: SealedDialer,
 } as const satisfies Readonly<Record<string, new (parts: DialerParts) => TransportDialer>>;
 
-/** How a session crosses the network. */
+/** The name of a transport. */
 export type TransportName = keyof typeof DIALERS;
-/** A transport; "auto" tries those that the edge offers and keeps the first that gets through. */
+/** A transport; "auto" tries those that the edge offers and keeps the first that connects. */
 export type TransportSetting = TransportName | "auto";
 
 /** The names of all transports, in the order in which "auto" tries them. */
 export const TRANSPORTS: readonly TransportName[] = Object.keys(DIALERS) as TransportName[];
 
-/** The dialers of one agent, each made when it is first asked for. */
+/** The dialers of one agent, each created on first use. */
 export class Dialers {
   readonly #parts: DialerParts;
   readonly #made = new Map<TransportName, TransportDialer>();

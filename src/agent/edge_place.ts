@@ -1,6 +1,6 @@
 /**
- * Where an edge may be that a session master names: a master on the internet must not make agents dial into their own
- * networks.
+ * Restricts the addresses of edges that a session master names: a master on the internet must not make agents dial into
+ * their own networks.
  *
  * @module
  */
@@ -8,32 +8,32 @@ import { lookup } from "node:dns/promises";
 import { SallyportError } from "../errors.ts";
 import { NetworkSet, normalizeIp } from "../wire/ip/networks.ts";
 
-/** From everywhere to this machine alone. */
+/** From public to this machine only. */
 type Place = "public" | "private" | "loopback";
 
 const RANK: Readonly<Record<Place, number>> = { public: 0, private: 1, loopback: 2 };
 const LOOPBACK = new NetworkSet(["127.0.0.0/8", "::1", "0.0.0.0/8", "::"]);
-/** RFC 1918, 6598, 3927, 4193, 4291; multicast and what is reserved are nobody's public address either. */
+/** RFC 1918, 6598, 3927, 4193, 4291; multicast and reserved ranges aren't public either. */
 const PRIVATE = new NetworkSet([
   ...["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16", "224.0.0.0/3"],
   ...["fc00::/7", "fe80::/10", "ff00::/8", "fec0::/10"],
 ]);
 
-/** Finds the addresses of a name. */
+/** Resolves a name to its addresses. */
 export type Lookup = (host: string) => Promise<readonly string[]>;
 
-/** The system's own. */
+/** The system's resolver. */
 export const systemLookup: Lookup = async (host) =>
   (await lookup(host, { all: true })).map(({ address }) => address);
 
-/** Whether a host, as a URL has it, is this machine. */
+/** Whether a URL's host is this machine. */
 export function isLoopbackHost(host: string): boolean {
   return literalPlace(host) === "loopback";
 }
 
 /**
- * Refuses an edge that is nearer to the agent than its session master: in a private network where the master is on the
- * internet, on this machine where the master isn't.
+ * Refuses an edge that is nearer to the agent than its session master: in a private network while the master is on the
+ * internet, or on this machine while the master isn't.
  *
  * @throws SallyportError `access_denied`
  */
@@ -50,7 +50,10 @@ export async function checkEdgePlace(edge: string, master: string, find: Lookup)
   );
 }
 
-/** The nearest place of a host's addresses; "public" for a name that isn't found, which can't be dialled either. */
+/**
+ * The nearest place among a host's addresses; "public" for a name that can't be resolved, since it can't be dialled
+ * either.
+ */
 async function placeOf(host: string, find: Lookup): Promise<Place> {
   const literal = literalPlace(host);
   if (literal !== undefined) return literal;

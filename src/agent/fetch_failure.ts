@@ -1,12 +1,12 @@
 /**
- * Why a request to a server got no answer, and what to do about it. Deno and Bun say it in words of their own, Deno
- * only deep in the error's cause.
+ * Explains why a request to a server got no response, and what to do about it. Deno and Bun word it differently, and
+ * Deno only deep in the error's cause.
  *
  * @module
  */
 import { errorMessage } from "../errors.ts";
 
-/** A cause: what its text or code looks like on either runtime, and what to say. */
+/** A cause: the text or code that identifies it on either runtime, and the message for it. */
 interface Cause {
   readonly looks: RegExp;
   says(url: URL): string;
@@ -68,7 +68,7 @@ const CAUSES: readonly Cause[] = [
   },
 ];
 
-/** The reason in plain words with the next step; the runtime's own words where they are unknown. */
+/** The reason in plain words with the next step; the runtime's message if it isn't recognised. */
 export function fetchFailure(error: unknown, url: URL): string {
   const told: string[] = [];
   for (let at = error; at instanceof Error && told.length < 16; at = at.cause) {

@@ -16,46 +16,49 @@ import { type MasterAnswer, MasterClient, type MasterCredential } from "./master
 import type { Grant, GrantEdge } from "../transport/grant.ts";
 
 /**
- * Gets a fresh grant. Rejects with `credential_refused` where asking again is of no use. `slot` says for which of the
- * sessions that an agent keeps at several edges, from 0.
+ * Gets a fresh grant. Rejects with `credential_refused` if retrying is pointless. `slot` is the index, from 0, of the
+ * session among those that an agent keeps at several edges.
  */
 export type GrantSource = (slot?: number) => Promise<Grant>;
 
-/** What {@link masterGrants} takes. */
+/** Options of {@link masterGrants}. */
 export interface MasterGrantOptions {
   /** The session master's base URL, such as `https://master.example.org`. */
   readonly master: string;
-  /** The key that the session master knows, or what signs requests ({@link identityCredential}). */
+  /** The key known to the session master, or a signer of requests ({@link identityCredential}). */
   readonly credential: string | MasterCredential;
-  /** The name that the agent serves; for an enrolled agent all names that the session master has for it when absent. */
+  /**
+   * The hostname that the agent serves. For an enrolled agent it defaults to all names that the session master has for
+   * it.
+   */
   readonly hostname?: string;
-  /** Further names. */
+  /** Additional hostnames. */
   readonly aliases?: readonly string[];
   /** SniTun's version. */
   readonly protocolVersion?: 0 | 1 | 2;
   /** The cipher of the session's headers. */
   readonly cipher?: CipherName;
-  /** Public ports to ask for: `tcp:2222`, or `tcp` for any one; none when absent. */
+  /** Public ports to request: `tcp:2222`, or `tcp` for any. Defaults to none. */
   readonly publish?: readonly string[];
-  /** The transports that the token may be used with, such as `["sealed"]`; any when absent. */
+  /** The transports that the token may be used with, such as `["sealed"]`. Defaults to any. */
   readonly transports?: readonly string[];
-  /** Names this agent where others serve the same hostname at the same time; it serves alone when absent. */
+  /** Identifies this agent among several that serve the same hostname at the same time. Absent: it serves alone. */
   readonly shared?: string | undefined;
-  /** Where this agent is: the session master sends it to edges of its region first. */
+  /** This agent's region: the session master prefers edges in it. */
   readonly region?: string | undefined;
-  /** At how many edges the agent keeps sessions; 1 when absent. */
+  /** Number of edges at which the agent keeps sessions. Defaults to 1. */
   readonly edges?: number;
-  /** How long the token is to be good for; the master's choice when absent. */
+  /** Requested lifetime of the token. Defaults to the master's choice. */
   readonly ttlSeconds?: number;
-  /** Allows `http://` to another machine: who is on the way sees and changes everything. */
+  /** Allows `http://` to another machine: anyone on the path can read and modify everything. */
   readonly insecure?: boolean;
-  /** Takes the edge that the session master names wherever it is; else not one that is nearer than the master itself. */
+  /** Accepts any edge that the session master names. Otherwise an edge nearer than the master itself is refused. */
   readonly anyEdge?: boolean;
-  /** For tests and embedders; the platform's own when absent. */
+  /** For tests and embedders. Defaults to the platform's `fetch`. */
   readonly fetch?: (request: Request) => Promise<Response>;
-  /** Finds addresses of names; the system's own when absent, none where `fetch` is given. */
+  /** Name resolver. Defaults to the system's, or to none if `fetch` is given. */
   readonly lookup?: Lookup;
-  /** The date by this machine, in milliseconds since 1970; the system's clock when absent. */
+  /** The current time in milliseconds since 1970. Defaults to the system clock. */
   readonly wallMs?: () => number;
 }
 
@@ -78,7 +81,8 @@ const edgeSchema = z.object({
 });
 
 const answerSchema = z.object({
-  // What goes to the edge in clear must be a token and nothing else: the master doesn't choose what we write to whom.
+  // What is sent to the edge in clear must be a token and nothing else, so that the master can't choose what we write
+  // to whom.
   token: z.string().max(TOKEN_MAX_BYTES).regex(/^gAAAAA[\w-]{90,}={0,2}$/, "isn't a Fernet token"),
   hostname: z.string(),
   alias: z.array(z.string()).default([]),
@@ -102,7 +106,7 @@ export function masterGrants(options: MasterGrantOptions): GrantSource {
   const client = new MasterClient({ ...options, what: "Cannot get token" });
   const lookup = options.lookup ?? (options.fetch === undefined ? systemLookup : () => Promise.resolve([]));
   const wallMs = options.wallMs ?? Date.now;
-  // The same for all sessions of this run, so that they stand together at several edges.
+  // The same for all sessions of this run, so that they can coexist at several edges.
   const run = randomBytes(12).toString("base64url");
   return async (slot = 0) => {
     const { hostname, aliases, protocolVersion, cipher, publish, transports, shared, ttlSeconds } = options;
@@ -131,7 +135,7 @@ export function masterGrants(options: MasterGrantOptions): GrantSource {
   };
 }
 
-/** Leaves out edges that are nearer than the master itself; rejects where none is left. */
+/** Removes edges that are nearer than the master itself; rejects if none is left. */
 async function allowedEdges(grant: Grant, master: string, lookup: Lookup): Promise<Grant> {
   const { hostname } = new URL(master);
   const judged = await Promise.allSettled(
@@ -146,10 +150,13 @@ async function allowedEdges(grant: Grant, master: string, lookup: Lookup): Promi
   return { ...grant, edge, ...grant.edges === undefined ? {} : { edges: allowed } };
 }
 
-/** The Date of an answer has whole seconds and was on its way: less than this says nothing about a clock. */
+/**
+ * The Date header of a response has whole seconds and is delayed in transit: a smaller difference says nothing about a
+ * clock.
+ */
 const CLOCK_OFFSET_MIN_MS = 5_000;
 
-/** A board without a battery starts in the past, and learns from its session master what time it is. */
+/** A board without a battery-backed clock starts in the past, and learns the time from its session master. */
 function clockOffset({ headers }: MasterAnswer, wallMs: number): Pick<Grant, "clockOffsetMs"> {
   const offsetMs = Date.parse(headers.get("date") ?? "") - wallMs;
   return Math.abs(offsetMs) >= CLOCK_OFFSET_MIN_MS ? { clockOffsetMs: offsetMs } : {};
@@ -192,7 +199,7 @@ function edgeOf(answer: z.output<typeof edgeSchema>): GrantEdge {
   };
 }
 
-/** What was asked for isn't weakened on the way. */
+/** Rejects a grant weaker than what was requested. */
 function insistOn({ cipher, protocolVersion }: MasterGrantOptions, grant: Grant): Grant {
   const wrong = cipher !== undefined && grant.cipher !== cipher
     ? `its cipher is ${grant.cipher}, and ${cipher} was asked for`

@@ -1,6 +1,6 @@
 /**
- * Grants ahead of time: an agent that loses its session comes back at once, also while the session master is away. A
- * grant's key opens one session, so there is a small stock of them rather than one that is used again.
+ * Prefetched grants: an agent that loses its session reconnects at once, even while the session master is unreachable.
+ * A grant's key opens only one session, so a small stock is kept instead of reusing one.
  *
  * @module
  */
@@ -11,23 +11,23 @@ import { tokenMadeAtS } from "../protocol/token/token.ts";
 import type { Grant } from "../transport/grant.ts";
 import type { GrantSource } from "./grant.ts";
 
-/** Grants that an agent keeps for the next sessions. */
+/** Grants that an agent keeps for its next sessions. */
 export const GRANTS_KEPT = 3;
-/** Pause before each grant that is fetched ahead: a fleet that comes back gets its sessions first. */
+/** Pause before each prefetched grant, so that a reconnecting fleet gets its sessions first. */
 export const GRANT_AHEAD_MS = 20_000;
-/** The same after a failure. */
+/** The same pause after a failure. */
 const GRANT_AHEAD_FAILED_MS = 60_000;
-/** A kept grant serves in place of a fresh one until this part of its life is over. */
+/** A kept grant is used instead of a fresh one until this fraction of its lifetime has passed. */
 export const GRANT_FRESH_UNTIL = 0.5;
-/** What must be left of a grant's life where there is nothing better. */
+/** Minimum remaining lifetime of a grant when there is nothing better. */
 const GRANT_LEFT_MIN_MS = 30_000;
 
-/** What {@link GrantStock} works with. */
+/** Options of {@link GrantStock}. */
 interface GrantStockOptions {
   readonly clock: Clock;
-  /** Grants to keep; {@link GRANTS_KEPT} when absent. */
+  /** Grants to keep. Defaults to {@link GRANTS_KEPT}. */
   readonly size?: number;
-  /** Draws the jitter, from 0 to 1; `Math.random` when absent. */
+  /** Source of jitter, from 0 to 1. Defaults to `Math.random`. */
   readonly random?: () => number;
   readonly log?: Logger;
 }
@@ -53,9 +53,11 @@ export class GrantStock {
     this.#options = options;
   }
 
-  /** A grant for the next session: a kept one that is still fresh, else a new one, else a kept one that is still good. */
+  /**
+   * A grant for the next session: a kept one that is still fresh, else a new one, else a kept one that is still valid.
+   */
   readonly take: GrantSource = async () => {
-    // The oldest: an edge lets only a token that is newer than the session's take a name over.
+    // The oldest first: an edge lets a name be taken over only by a token newer than the session's.
     const kept = this.#kept.shift();
     if (kept !== undefined && this.#ageMs(kept) < kept.lifeMs * GRANT_FRESH_UNTIL) {
       this.#fillLater(GRANT_AHEAD_MS);
@@ -63,7 +65,7 @@ export class GrantStock {
     }
     try {
       const grant = await this.#source();
-      // What was kept is older than this one.
+      // The kept grants are older than this one.
       this.#kept = [];
       this.#fillLater(GRANT_AHEAD_MS);
       return grant;
@@ -76,13 +78,13 @@ export class GrantStock {
     }
   };
 
-  /** Forgets what is kept: an edge has refused one, or other names are served from now on. */
+  /** Discards the kept grants because an edge has refused one, or the names served have changed. */
   discard(): void {
     this.#round++;
     this.#kept = [];
   }
 
-  /** Fetches nothing any more. */
+  /** Stops fetching. */
   close(): void {
     this.#closed = true;
     this.#timer?.cancel();
@@ -103,7 +105,7 @@ export class GrantStock {
     this.#timer = clock.after(delayMs * (0.5 + random()), () => void this.#fill());
   }
 
-  /** Adds one; goes on until there are enough, and puts new ones in the place of those that have become old. */
+  /** Adds grants until there are enough, and replaces those that have become old. */
   async #fill(): Promise<void> {
     const { size = GRANTS_KEPT } = this.#options;
     const fresh = this.#kept.filter((kept) => this.#ageMs(kept) < kept.lifeMs * GRANT_FRESH_UNTIL);
@@ -117,7 +119,7 @@ export class GrantStock {
       const { clock } = this.#options;
       const madeMs = tokenMadeAtS(grant.token) * 1000 || clock.wallMs();
       const kept = { grant, gotAtMs: clock.nowMs(), lifeMs: grant.valid * 1000 - madeMs };
-      // Old ones make room only now: while the master is away they are better than none.
+      // Old ones are dropped only now: while the master is unreachable they are better than none.
       if (round === this.#round) this.#kept = [...this.#kept, kept].slice(-size);
       this.#fillLater(GRANT_AHEAD_MS);
     } catch (error) {

@@ -1,6 +1,6 @@
 /**
- * An agent's own identity at a session master: a key pair that it makes itself and enrols with a single-use code. The
- * master keeps the public half; the agent signs each request for a token.
+ * An agent's identity at a session master: a key pair that it generates and enrols with a single-use code. The master
+ * keeps the public half; the agent signs each request for a token.
  *
  * @module
  */
@@ -11,34 +11,34 @@ import { type AgentKeys, makeAgentKeys, signAgentProof } from "../protocol/token
 import type { JoinLink } from "../wire/token/join_link.ts";
 import { MasterClient, type MasterCredential } from "./master_client.ts";
 
-/** Who an agent is. */
+/** An agent's identity. */
 export interface AgentIdentity {
   /** The session master's base URL. */
   readonly master: string;
   /** The agent's id there. */
   readonly id: string;
-  /** Its names when it last heard of them. */
+  /** Its names as last reported by the master. */
   readonly hostnames: readonly string[];
   readonly keys: AgentKeys;
-  /** The digest of the code that it enrolled with. */
+  /** Digest of the code that it enrolled with. */
   readonly join: string;
 }
 
-/** Where an identity is kept. */
+/** Storage for an identity. */
 export interface IdentityFile {
-  /** Where that is, for messages. */
+  /** The storage location, for messages. */
   readonly place: string;
-  /** What is kept; undefined where nothing is. */
+  /** The stored content; undefined if there is none. */
   read(): Promise<string | undefined>;
   write(text: string): Promise<void>;
 }
 
-/** What {@link enrolAgent} takes besides the code. */
+/** Options of {@link enrolAgent} besides the code. */
 export interface EnrolOptions {
   readonly file: IdentityFile;
   /** Allows `http://` to another machine. */
   readonly insecure?: boolean;
-  /** For tests and embedders; the platform's own when absent. */
+  /** For tests and embedders. Defaults to the platform's `fetch`. */
   readonly fetch?: (request: Request) => Promise<Response>;
 }
 
@@ -54,16 +54,16 @@ type Kept = z.infer<typeof identitySchema>;
 
 const enrolledSchema = z.object({ id: z.string().min(1), hostnames: z.array(z.string()) });
 
-/** The identity that is kept; undefined where none is, or only one that never got as far as enrolling. */
+/** The stored identity; undefined if there is none, or only one that never completed enrolment. */
 export async function readIdentity(file: IdentityFile): Promise<AgentIdentity | undefined> {
   const kept = await readKept(file);
   return kept?.id === undefined ? undefined : toIdentity({ ...kept, id: kept.id });
 }
 
 /**
- * Enrols with a code, or gives the identity that the same code has led to before.
+ * Enrols with a code, or returns the identity that was enrolled with the same code before.
  *
- * @throws SallyportError `credential_refused` where the master doesn't take the code; `master_unreachable`
+ * @throws SallyportError `credential_refused` if the master doesn't accept the code; `master_unreachable`
  */
 export async function enrolAgent(link: JoinLink, options: EnrolOptions): Promise<AgentIdentity> {
   const { file } = options;
@@ -71,8 +71,8 @@ export async function enrolAgent(link: JoinLink, options: EnrolOptions): Promise
   const before = await readKept(file);
   const same = before?.join === join && before.master === link.master ? before : undefined;
   if (same?.id !== undefined) return toIdentity({ ...same, id: same.id });
-  // Made before the code is used, and kept: where the answer is lost, the next attempt comes with the same key. What the
-  // agent was before stays in its place until the code is taken.
+  // Generated and stored before the code is used: if the response is lost, the next attempt uses the same key. The
+  // previous identity stays in place until the code is accepted.
   const keys = same === undefined
     ? makeAgentKeys()
     : { publicKey: same.public_key, secretKey: same.secret_key };
@@ -94,7 +94,7 @@ export async function enrolAgent(link: JoinLink, options: EnrolOptions): Promise
   return toIdentity(kept);
 }
 
-/** Keeps the names that the session master says the agent has now. */
+/** Stores the names that the session master now reports for the agent. */
 export async function keepHostnames(
   file: IdentityFile,
   identity: AgentIdentity,
@@ -109,9 +109,9 @@ export async function keepHostnames(
   });
 }
 
-/** Shows the session master who the agent is, by a signature for each request. */
+/** Authenticates the agent to the session master by signing each request. */
 export function identityCredential({ id, keys }: AgentIdentity, wallMs: () => number): MasterCredential {
-  // Boxes without a clock of their own start in 1970; the master says what time it is.
+  // Devices without a real-time clock start in 1970; the master provides the time.
   let offsetMs = 0;
   return {
     authorization: (request) => `Bearer ${signAgentProof(id, keys, request, wallMs() + offsetMs)}`,

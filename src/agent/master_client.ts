@@ -1,5 +1,5 @@
 /**
- * Calls of a session master's API, with bounds on everything that it may answer.
+ * Calls a session master's API, with bounds on every part of its responses.
  *
  * @module
  */
@@ -9,20 +9,20 @@ import { printableName } from "../wire/hostname.ts";
 import { isLoopbackHost } from "./edge_place.ts";
 import { fetchFailure } from "./fetch_failure.ts";
 
-/** An answer of the session master must be complete by then. */
+/** The session master's response must be complete within this time. */
 export const MASTER_TIMEOUT_MS = 15_000;
-/** The largest answer of a session master that is read. */
+/** Largest response read from a session master. */
 export const MASTER_ANSWER_MAX_BYTES = 256 * 1024;
-/** The longest wait that a session master may ask for. */
+/** Longest wait that a session master may request. */
 export const RETRY_AFTER_MAX_MS = 10 * 60_000;
-/** Characters of a session master's own words that get into a message. */
+/** Maximum characters of a session master's text in a message. */
 const DETAIL_MAX_LENGTH = 300;
 
-/** What shows the session master who asks. */
+/** Authenticates requests to the session master. */
 export interface MasterCredential {
-  /** The value of Authorization for one request; `path` is that of the API, without the master's own base path. */
+  /** The Authorization value for one request; `path` is the API's, without the master's base path. */
   authorization(request: { readonly method: string; readonly path: string }): string;
-  /** The master says that it is this late: the request was signed at another time. */
+  /** Called with the master's time after a request was signed with a wrong clock. */
   timeIs?(wallMs: number): void;
 }
 
@@ -30,21 +30,21 @@ export interface MasterCredential {
 export interface MasterClientOptions {
   /** Its base URL, such as `https://master.example.org`. */
   readonly master: string;
-  /** Absent where none is needed. */
+  /** Absent if none is needed. */
   readonly credential?: string | MasterCredential;
-  /** Allows `http://` to another machine: who is on the way sees and changes everything. */
+  /** Allows `http://` to another machine: anyone on the path can read and modify everything. */
   readonly insecure?: boolean;
-  /** What a message begins with: "Cannot get token". */
+  /** Prefix of error messages, such as "Cannot get token". */
   readonly what: string;
-  /** For tests and embedders; the platform's own when absent. */
+  /** For tests and embedders. Defaults to the platform's `fetch`. */
   readonly fetch?: (request: Request) => Promise<Response>;
 }
 
-/** An answer. */
+/** A response. */
 export interface MasterAnswer {
   readonly status: number;
   readonly headers: Headers;
-  /** As JSON; undefined for what is none. */
+  /** Parsed JSON; undefined if it isn't JSON. */
   readonly body: unknown;
 }
 
@@ -74,7 +74,7 @@ export class MasterClient {
     return this.#base.origin;
   }
 
-  /** Calls the API; `path` begins with /v1/. Resolves with whatever is answered, also errors. */
+  /** Calls the API; `path` begins with /v1/. Resolves with any response, including errors. */
   async call(
     method: string,
     path: string,
@@ -86,7 +86,7 @@ export class MasterClient {
     const date = first.headers.get("date");
     const late = first.status === 401 && typeof credential === "object" && credential.timeIs !== undefined;
     if (!late || date === null || Number.isNaN(Date.parse(date))) return first;
-    // Signed with a clock that is wrong: once more with the master's.
+    // Signed with a wrong clock: retry once with the master's time.
     credential.timeIs!(Date.parse(date));
     return await this.#call(method, path, body, headers);
   }
@@ -125,11 +125,11 @@ export class MasterClient {
     }
   }
 
-  /** The error of an answer that is no success. */
+  /** The error for an unsuccessful response. */
   refusal({ status, headers, body }: MasterAnswer): SallyportError {
     const problem = problemSchema.safeParse(body);
     const why = problem.success ? problem.data.detail ?? problem.data.title : undefined;
-    // The master's words come from elsewhere: nothing in them may steer a terminal.
+    // The master's text is untrusted: nothing in it may control a terminal.
     const said = `it answered ${status}${why === undefined ? "" : `: ${printableWords(why)}`}`;
     const what = `${this.#options.what} from ${this.origin}`;
     if (status === 401 || status === 403) {
@@ -151,7 +151,7 @@ export class MasterClient {
     return this.unreachable(said, undefined, retryAfterMs);
   }
 
-  /** The error of a master that doesn't answer as it should. */
+  /** The error for a master that doesn't respond properly. */
   unreachable(why: string, cause?: unknown, retryAfterMs?: number): SallyportError {
     return new SallyportError("master_unreachable", `${this.#options.what} from ${this.origin}: ${why}`, {
       side: "network",
@@ -194,7 +194,7 @@ function parseJson(text: string): unknown {
   }
 }
 
-/** Retry-After in milliseconds (RFC 9110 §10.2.3), bounded; undefined where it isn't said. */
+/** Retry-After in milliseconds (RFC 9110 §10.2.3), bounded; undefined if absent. */
 function waitOf(headers: Headers): number | undefined {
   const text = headers.get("retry-after")?.trim();
   if (text === undefined) return undefined;
@@ -202,7 +202,7 @@ function waitOf(headers: Headers): number | undefined {
   return Number.isNaN(ms) ? undefined : Math.min(Math.max(0, ms), RETRY_AFTER_MAX_MS);
 }
 
-/** Somebody else's words as a message may hold them. */
+/** Sanitises untrusted text for a message. */
 function printableWords(text: string): string {
   return printableName(text, DETAIL_MAX_LENGTH).replaceAll("\\u{22}", '"');
 }

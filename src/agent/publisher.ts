@@ -1,5 +1,6 @@
 /**
- * Public TCP ports that an agent asks its edge for, for what has no SNI; each session's edge is asked anew.
+ * Public TCP ports that an agent requests from its edge, for protocols without SNI. They are requested again in each
+ * session.
  *
  * @module
  */
@@ -15,37 +16,37 @@ import { formatPublishClaim } from "../wire/token/claims.ts";
 import { Backoff, pause } from "./backoff.ts";
 import type { Connector } from "./connector.ts";
 
-/** A public TCP port that an agent asks for. */
+/** A public TCP port that an agent requests. */
 export interface PublishedPort {
-  /** Which one; any one of the edge's range when absent. */
+  /** The port number. Defaults to any port of the edge's range. */
   readonly port?: number;
-  /** What becomes of who connects there, such as {@link tcpConnector} with `plain`. */
+  /** Handles connections to it, such as {@link tcpConnector} with `plain`. */
   readonly connector: Connector;
-  /** Hears where it is reached, each time that it is opened. */
+  /** Called with its public address each time it is opened. */
   opened?(address: PublicAddress): void;
 }
 
-/** What a {@link Publisher} works with. */
+/** Options of a {@link Publisher}. */
 interface PublisherOptions {
   readonly ports: readonly PublishedPort[];
   readonly clock: Clock;
   readonly log: Logger;
-  /** Draws from 0 to 1. */
+  /** Random source, from 0 to 1. */
   readonly random?: () => number;
   /** Serves the requests that aren't for a public port. */
   readonly router?: Router;
-  /** Hands a stream to a connector. */
+  /** Passes a stream to a connector. */
   serve(connector: Connector, stream: SessionStream): void;
 }
 
-/** The edge opens streams to `published:1`, `published:2`: it needn't know what is behind its agents. */
+/** The edge opens streams to `published:1`, `published:2`: it needn't know the targets behind its agents. */
 const TARGET_HOST = "published";
-/** With these an edge says that a port, or all of them, can't be had; the last one's is one wish among others. */
+/** Codes with which an edge refuses a port, or all of them. The previous port is only a preference. */
 const UNFIT: readonly string[] = ["access_denied", "address_in_use", "limit_exceeded"];
 
-/** Holds an agent's public ports, in its newest session. */
+/** Keeps an agent's public ports open, in its newest session. */
 export class Publisher {
-  /** Serves those who connect to the public ports, and what the options' router serves. */
+  /** Serves connections to the public ports, and everything that the options' router serves. */
   readonly router: Router;
   readonly #publications: readonly Publication[];
   #leaving = new AbortController();
@@ -64,12 +65,12 @@ export class Publisher {
     };
   }
 
-  /** Where each port is reached now, in the order of the options; undefined where it isn't. */
+  /** Current address of each port, in the order of the options; undefined if it isn't open. */
   get addresses(): readonly (PublicAddress | undefined)[] {
     return this.#publications.map(({ address }) => address);
   }
 
-  /** A session stands: its edge is asked, and no longer the one of the session before. */
+  /** A session is established: ports are requested from its edge instead of the previous session's. */
   connected(tunnel: Tunnel): void {
     this.#leaving.abort();
     if (this.#closed) return;
@@ -78,7 +79,7 @@ export class Publisher {
     for (const publication of this.#publications) void publication.hold(tunnel, leaving.signal);
   }
 
-  /** Gives all ports back. */
+  /** Releases all ports. */
   close(): void {
     this.#closed = true;
     this.#leaving.abort();
@@ -96,7 +97,7 @@ class Publication {
   readonly #target: { readonly host: string; readonly port: number };
   readonly #name: string;
   #lease: PublicPort | undefined;
-  /** The port that we had. */
+  /** The port held last. */
   #last: number | undefined;
 
   constructor(options: PublisherOptions, port: PublishedPort, index: number) {
@@ -112,7 +113,7 @@ class Publication {
     this.#lease = this.address = undefined;
   }
 
-  /** Has the port as long as the signal isn't aborted, or until asking again is of no use. */
+  /** Keeps the port open until the signal is aborted or retrying is pointless. */
   async hold(tunnel: Tunnel, signal: AbortSignal): Promise<void> {
     const { clock, log, random } = this.#options;
     const backoff = new Backoff(random);
@@ -123,7 +124,7 @@ class Publication {
         this.#tell(lease, tunnel);
         backoff.reset();
         const error = await lease.ended;
-        // A newer session's lease may be there already.
+        // A newer session's lease may already exist.
         if (this.#lease === lease) this.#lease = this.address = undefined;
         if (error === undefined || signal.aborted) return;
         log.info({ publish: this.#name, reason: error.code }, error.message);
@@ -138,7 +139,7 @@ class Publication {
 
   #tell(lease: PublicPort, tunnel: Tunnel): void {
     const [told] = lease.addresses;
-    // A wildcard is the edge itself, by the name that we know it by.
+    // A wildcard address means the edge itself, under the name we dialled.
     const edge = tunnel.name.slice(0, tunnel.name.lastIndexOf(":"));
     const host = told === undefined || ["::", "0.0.0.0"].includes(told.host) ? edge : told.host;
     this.#lease = lease;
@@ -154,7 +155,7 @@ class Publication {
     }
   }
 
-  /** Asks for the port that is set, else for the one that we had, else for any. */
+  /** Requests the configured port, else the last one held, else any. */
   async #ask(tunnel: Tunnel, signal: AbortSignal): Promise<PublicPort> {
     const { port } = this.port;
     const wished = port ?? this.#last;
@@ -179,7 +180,7 @@ class Publication {
     });
     return await requestPublicPort({ stream, clock, wishedPort, reasons: true }).catch((error) => {
       const { code, side, retryable } = error as SallyportError;
-      // What the token doesn't allow it won't allow later; the next session has another.
+      // What the token doesn't allow now it won't allow later; the next session has a new token.
       throw new SallyportError(code, `Cannot publish ${this.#name}: ${errorMessage(error)}`, {
         side,
         retryable: retryable && code !== "access_denied",
@@ -189,7 +190,7 @@ class Publication {
   }
 }
 
-/** A request's stream as connectors take it. */
+/** Wraps a request's stream for connectors. */
 function withCaller(stream: ByteStream, caller: Caller): SessionStream {
   return {
     caller,

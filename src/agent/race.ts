@@ -1,54 +1,57 @@
 /**
- * Tries several ways to the same end, staggered, and keeps the first that gets there (after RFC 8305, section 5).
+ * Runs several attempts, staggered, and keeps the first that succeeds (after RFC 8305, section 5).
  *
  * @module
  */
 import { errorCode, errorMessage, SallyportError } from "../errors.ts";
 import type { Clock, Timer } from "../runtime/port.ts";
 
-/** `--transport auto`: the next transport is tried when the one before it hasn't got there in this time (RFC 8305, section 5). */
+/**
+ * `--transport auto`: the next transport is tried if the previous one hasn't succeeded within this time (RFC 8305,
+ * section 5).
+ */
 export const ATTEMPT_DELAY_MS = 250;
 /**
- * `--transport auto`: one attempt at a time shows its token; one that hears nothing for this long makes room for another
- * that is ready. A lost packet may be sent twice more by then.
+ * `--transport auto`: one attempt at a time sends its token; one that receives nothing for this long yields to another
+ * that is ready. By then a lost packet may have been retransmitted twice.
  */
 export const TURN_PATIENCE_MS = 3_000;
 
-/** What an attempt hears of its race. */
+/** The race as seen by one attempt. */
 export interface Lane {
-  /** Aborted when the attempt is to give up. */
+  /** Aborted when the attempt must give up. */
   readonly signal: AbortSignal;
-  /** Resolves when the attempt may do what only one may: show its token. Rejects where another one has got there. */
+  /** Resolves when it is this attempt's turn to send its token. Rejects if another attempt has succeeded. */
   turn(): Promise<void>;
-  /** The attempt has got there: the others are ended. */
+  /** The attempt has succeeded: the others are aborted. */
   arrived(): void;
 }
 
-/** One of the ways. */
+/** One of the attempts. */
 export interface Entrant<T> {
   readonly name: string;
-  /** Begins. Must reject soon after the lane's signal is aborted, and leave nothing behind then. */
+  /** Starts. Must reject and clean up soon after the lane's signal is aborted. */
   start(lane: Lane): Promise<T>;
 }
 
-/** What {@link race} takes besides the entrants. */
+/** Options of {@link race} besides the entrants. */
 interface RaceOptions {
   readonly clock: Clock;
-  /** Ends all attempts; the race rejects with its reason. */
+  /** Aborts all attempts; the race rejects with its reason. */
   readonly signal: AbortSignal;
-  /** Hears of each attempt that comes to nothing by itself. */
+  /** Called for each attempt that fails by itself. */
   failed?(name: string, error: unknown): void;
-  /** Hears of each attempt that is ended because another one was first. */
+  /** Called for each attempt that is aborted because another one was first. */
   lost?(name: string): void;
 }
 
 /**
- * Starts the entrants in their order, each {@link ATTEMPT_DELAY_MS} after the one before it or as soon as one has failed.
- * Attempts take turns: one at a time may go from being ready to the end, and one that doesn't get on within
- * {@link TURN_PATIENCE_MS} is ended when another one is ready.
+ * Starts the entrants in order, each {@link ATTEMPT_DELAY_MS} after the previous one or as soon as one has failed.
+ * Attempts take turns: only one at a time may proceed from ready to completion, and one that makes no progress within
+ * {@link TURN_PATIENCE_MS} is aborted when another one is ready.
  *
- * Resolves with the first one's value. Rejects where none gets there: with a lone entrant's own error, else with one that
- * names them all.
+ * Resolves with the first one's value. Rejects if none succeeds: with a single entrant's own error, otherwise with one
+ * that names them all.
  */
 export function race<T>(entrants: readonly Entrant<T>[], options: RaceOptions): Promise<T> {
   return new Promise((resolve, reject) => new Race(entrants, options, resolve, reject).begin());
@@ -57,9 +60,9 @@ export function race<T>(entrants: readonly Entrant<T>[], options: RaceOptions): 
 class Runner<T> {
   readonly entrant: Entrant<T>;
   readonly control = new AbortController();
-  /** While it waits for its turn. */
+  /** Set while it waits for its turn. */
   go: (() => void) | undefined;
-  /** Its turn has come. */
+  /** Whether it has had its turn. */
   had = false;
   error: unknown;
   done = false;
@@ -79,7 +82,7 @@ class Race<T> {
   #startTimer: Timer | undefined;
   #holder: Runner<T> | undefined;
   #patienceTimer: Timer | undefined;
-  /** The holder has had its time: it goes as soon as another one is ready. */
+  /** Whether the holder's time is up: it is aborted as soon as another one is ready. */
   #impatient = false;
   #first: Runner<T> | undefined;
   #over = false;
@@ -128,7 +131,7 @@ class Race<T> {
     });
   }
 
-  /** Gives the turn to who waits for it, and takes it from who has had it for too long. */
+  /** Gives the turn to a waiting attempt, and takes it from one that has held it for too long. */
   #nextTurn(): void {
     const next = this.#runners.find((runner) => runner.go !== undefined && !runner.done);
     if (this.#over || this.#first !== undefined || next === undefined) return;
@@ -184,7 +187,7 @@ class Race<T> {
     this.#startNext();
   }
 
-  /** Ends it with a failure, and every attempt that is left. */
+  /** Ends the race with a failure, and aborts every remaining attempt. */
   #end(error: unknown): void {
     if (this.#over) return;
     this.#close();
@@ -214,7 +217,7 @@ function tooSlow(name: string): SallyportError {
   });
 }
 
-/** Of several failures the most telling: of one that came as far as to show its token, if there is one. */
+/** The most informative of several failures: one from an attempt that sent its token, if any. */
 function summary(runners: readonly Runner<unknown>[]): unknown {
   if (runners.length === 1) return runners[0]!.error;
   const telling = runners.find(({ had }) => had) ?? runners[0]!;

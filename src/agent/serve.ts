@@ -21,37 +21,37 @@ import { createServiceConnectors } from "./tls/service_connectors.ts";
 import { turnAway } from "./tls/terminator.ts";
 import { AlertDescription } from "../wire/tls/tls_alert.ts";
 
-/** What {@link serve} takes. */
+/** Options of {@link serve}. */
 export interface ServeOptions extends Pick<MasterGrantOptions, "master" | "credential" | "aliases"> {
-  /** The name that visitors ask for. */
+  /** The hostname that visitors request. */
   readonly hostname: string;
-  /** Where the certificate comes from: "acme" for public names and "self-signed" for all others when absent. */
+  /** Source of the certificate. Defaults to "acme" for public names and "self-signed" for all others. */
   readonly tls?: Exclude<TlsMode, "passthrough">;
-  /** Where keys and certificates are kept, such as a {@link FileCertificateStore}; in memory when absent. */
+  /** Storage for keys and certificates, such as a {@link FileCertificateStore}. Defaults to memory. */
   readonly store?: CertificateStore;
   /** The authority, its root certificate, the account. */
   readonly acme?: Omit<CertificateManagerOptions, "clock" | "store" | "log">;
-  /** Folders for sockets inside this process, in the order of choice; the system's for temporary files when absent. */
+  /** Folders for process-internal sockets, in order of preference. Defaults to the system's temporary folder. */
   readonly socketFolders?: readonly string[];
-  /** Visitors who may come, by their address; everybody when absent. */
+  /** Permitted visitors, by their address. Defaults to all. */
   readonly access?: AccessListOptions;
-  /** The runtime below; the current one when absent. */
+  /** The runtime. Defaults to the current one. */
   readonly runtime?: Runtime;
   readonly log?: Logger;
-  /** More on the session: transport, edge, pins. */
+  /** Further session options: transport, edge, pins. */
   readonly agent?: Omit<Partial<AgentOptions>, "runtime" | "log" | "grants" | "connector">;
 }
 
-/** A handler that is served. */
+/** A served handler. */
 export interface Served {
   readonly agent: Agent;
-  /** What is known of its certificates. */
+  /** Facts about its certificates. */
   readonly certificates: readonly CertificateFacts[];
-  /** Resolves when an edge has let the agent in for the first time; rejects where none will. */
+  /** Resolves when an edge has first admitted the agent; rejects if none will. */
   readonly connected: Promise<void>;
   /** Settles after `close`, or when the agent gives up. */
   readonly over: Promise<void>;
-  /** Ends it; requests under way may finish. */
+  /** Closes it; requests in progress may finish. */
   close(graceMs?: number): Promise<void>;
 }
 
@@ -105,7 +105,7 @@ export async function serve(handler: FetchHandler, options: ServeOptions): Promi
     () => connected.reject(new SallyportError("shutdown", "Cannot serve: it was closed", { side: "local" })),
     (error) => connected.reject(error),
   );
-  // Both promises may be looked at or not.
+  // Callers may ignore either promise.
   over.catch(() => {});
   connected.promise.catch(() => {});
   return {
@@ -123,7 +123,7 @@ export async function serve(handler: FetchHandler, options: ServeOptions): Promi
   };
 }
 
-/** A handler in the same process is no target to be dialled. */
+/** A handler in the same process isn't a target to dial. */
 const NONE = {
   candidates: () => [],
   report() {},

@@ -10,46 +10,46 @@ import { type Dialers, type TransportName, TRANSPORTS, type TransportSetting } f
 import type { GrantEdge } from "../transport/grant.ts";
 import { localNetworks } from "./local_networks.ts";
 
-/** `--transport auto`: what worked in a network is tried first for this long, then its better ones have a chance again. */
+/** `--transport auto`: what worked in a network is tried first for this long, then preferred ones are tried again. */
 export const TRANSPORT_REMEMBERED_MS = 24 * 3_600_000;
-/** `--transport auto`: networks remembered; the oldest is forgotten beyond it. */
+/** `--transport auto`: networks remembered; beyond this number the oldest is forgotten. */
 export const NETWORKS_REMEMBERED_MAX = 64;
 
-/** A transport that is to be tried first. */
+/** A transport to try first. */
 export interface RememberedTransport {
   /** Its name. */
   readonly transport: string;
-  /** Milliseconds since 1970 after which it doesn't count any more. */
+  /** When it expires, in milliseconds since 1970. */
   readonly untilMs: number;
 }
 
-/** Where an agent keeps beyond its end which transport worked. */
+/** Persistent memory of which transport worked. */
 export interface TransportMemory {
-  /** What is known of a place: an edge and the networks that the agent was in, without spaces. */
+  /** The entry for a place: an edge and the networks that the agent was in, without spaces. */
   read(place: string): Promise<RememberedTransport | undefined>;
-  /** Keeps it. */
+  /** Stores an entry. */
   write(place: string, remembered: RememberedTransport): Promise<void>;
 }
 
-/** What {@link TransportChoice} works with. */
+/** Options of {@link TransportChoice}. */
 interface TransportChoiceOptions {
   readonly clock: Clock;
   readonly log: Logger;
   readonly dialers: Dialers;
-  /** "snitun" when absent. */
+  /** Defaults to "snitun". */
   readonly transport?: TransportSetting;
   readonly transportMemory?: TransportMemory;
-  /** Names the networks that this machine is in; {@link localNetworks} when absent. */
+  /** Identifies this machine's networks. Defaults to {@link localNetworks}. */
   readonly networks?: () => string;
 }
 
-/** Transports to try, in this order, and where that is. */
+/** Transports to try, in this order, and the place they apply to. */
 export interface TransportPlan {
   readonly names: readonly TransportName[];
   readonly place: string;
 }
 
-/** How a session over UDP ends where the network doesn't let it go on. */
+/** How a session over UDP ends when the network stops passing it. */
 const STALLED: ReadonlySet<SallyportError["code"]> = new Set(
   ["connection_lost", "deadline_exceeded", "pong_missing", "session_idle", "session_stalled"] as const,
 );
@@ -57,7 +57,7 @@ const STALLED: ReadonlySet<SallyportError["code"]> = new Set(
 /** See the module. */
 export class TransportChoice {
   readonly #options: TransportChoiceOptions;
-  /** By place, the last one last; in front of the options' memory. */
+  /** By place, most recent last; a cache in front of the options' memory. */
   readonly #known = new Map<string, RememberedTransport>();
 
   #written: Promise<void> = Promise.resolve();
@@ -66,11 +66,11 @@ export class TransportChoice {
     this.#options = options;
   }
 
-  /** The plan for an edge as the session master names it. */
+  /** The plan for an edge named by the session master. */
   async plan(edge: GrantEdge): Promise<TransportPlan> {
     const { transport = "snitun", networks = localNetworks } = this.#options;
     if (transport !== "auto") return { names: [transport], place: "" };
-    // A session master that doesn't say is SniTun's own kind.
+    // A session master that doesn't list transports is a plain SniTun one.
     const offered = edge.transports ?? ["snitun"];
     const names = TRANSPORTS.filter((name) => offered.includes(name));
     if (names.length === 0) {
@@ -86,7 +86,7 @@ export class TransportChoice {
     return { names: names.toSorted((a, b) => rank(a) - rank(b)), place };
   }
 
-  /** This transport got through first. */
+  /** This transport connected first. */
   won(plan: TransportPlan, name: TransportName): void {
     if (plan.names.length < 2) return;
     this.#inTurn(async () => {
@@ -94,7 +94,7 @@ export class TransportChoice {
     });
   }
 
-  /** A session has ended: where it stalled, TCP is tried first from now on. Says which transport that is. */
+  /** A session has ended: if it stalled, TCP is tried first from now on. Returns that transport. */
   ended(plan: TransportPlan, name: TransportName, code: SallyportError["code"]): TransportName | undefined {
     const { dialers } = this.#options;
     if (!STALLED.has(code) || !dialers.of(name).overUdp) return undefined;
@@ -103,12 +103,12 @@ export class TransportChoice {
     return tcp;
   }
 
-  /** Resolves when what was learned is kept. */
+  /** Resolves when everything learned has been stored. */
   get written(): Promise<void> {
     return this.#written;
   }
 
-  /** One by one: of two that read and write a whole file at once, one would be forgotten. */
+  /** Runs tasks one by one: of two that rewrite a whole file concurrently, one would be lost. */
   #inTurn(task: () => Promise<void>): void {
     this.#written = this.#written.then(task);
   }

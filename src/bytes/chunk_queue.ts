@@ -1,5 +1,5 @@
 /**
- * A queue of bytes that wait to be handed on.
+ * A queue of bytes waiting to be passed on.
  *
  * @module
  */
@@ -8,7 +8,7 @@ import type { Bytes } from "./bytes.ts";
 
 const BLOCK_MIN_BYTES = 256;
 
-/** First in, first out, in blocks that grow with the traffic; an empty queue holds none. */
+/** A FIFO of blocks that grow with the traffic; an empty queue holds none. */
 export class ChunkQueue {
   readonly #pool: BlockPool | undefined;
   #blocks: Bytes[] = [];
@@ -17,7 +17,7 @@ export class ChunkQueue {
   #writtenTo = 0;
   #byteLength = 0;
 
-  /** @param pool where full-size blocks come from and go to. */
+  /** @param pool source of full-size blocks, to which they are returned. */
   constructor(pool?: BlockPool) {
     this.#pool = pool;
   }
@@ -46,14 +46,14 @@ export class ChunkQueue {
     }
   }
 
-  /** A view of the first bytes, as many as lie together; empty when the queue is. Valid until the next call. */
+  /** A view of the first contiguous bytes; empty if the queue is. Valid until the next call. */
   peek(): Bytes {
     const first = this.#blocks[0];
     if (first === undefined) return EMPTY;
     return first.subarray(this.#readAt, this.#blocks.length === 1 ? this.#writtenTo : first.length);
   }
 
-  /** Takes away the first `byteLength` bytes. */
+  /** Removes the first `byteLength` bytes. */
   drop(byteLength: number): void {
     let left = Math.min(byteLength, this.#byteLength);
     this.#byteLength -= left;
@@ -78,7 +78,7 @@ export class ChunkQueue {
     return this.#pool?.take(wantedBytes) ?? new Uint8Array(Math.min(wantedBytes, BLOCK_BYTES));
   }
 
-  /** Takes away everything. The blocks aren't used again: someone may still be reading what {@link peek} gave. */
+  /** Removes everything. The blocks aren't reused: someone may still be reading the view from {@link peek}. */
   clear(): void {
     for (const block of this.#blocks) this.#pool?.drop(block);
     this.#empty();

@@ -1,67 +1,71 @@
 /**
- * One budget for the bytes that wait in a process: in streams, in sockets, in buffers of the runtime. Sessions get shares
- * of what is left of it, so that their peers are held back in time; where that isn't enough, the fullest stream ends.
+ * One budget for the bytes buffered in a process: in streams, in sockets, in buffers of the runtime. Each session gets
+ * a share of the remaining budget, so that its peers are throttled in time; if that isn't enough, the fullest stream is
+ * reset.
  *
  * @module
  */
 
-/** A session may hold this part of what is left: one has room, and many who stall share what there is. */
+/**
+ * The share of the remaining budget that a session may hold: a single session has room, and many stalled ones share the
+ * rest.
+ */
 const SHARE = 1 / 4;
-/** However little is left, a session may hold this much. */
+/** Bytes a session may always buffer, however little of the memory budget is left. */
 export const SESSION_SHARE_MIN_BYTES = 256 * 1024;
-/** Ending streams goes on until this part of the budget is used, so that it isn't done for every chunk. */
+/** Streams are reset until usage is below this part of the budget, so that it isn't done for every chunk. */
 const RELIEVED = 7 / 8;
 
-/** Something that holds bytes and can be ended, such as a visitor's stream with both its sides. */
+/** Something that holds bytes and can be reset, such as a visitor's stream with both its sides. */
 export interface MemoryHolder {
-  /** Bytes of memory that it holds. */
+  /** Bytes of memory held. */
   readonly heldBytes: number;
-  /** Ends it at once: the budget is used up, and it holds the most. */
+  /** Resets it at once: the budget is used up, and this holder has the largest backlog. */
   evict(): void;
 }
 
-/** The bytes that wait in a process, and who holds them. Whatever keeps bytes counts them here. */
+/** The bytes buffered in a process, and their holders. Everything that buffers bytes counts them here. */
 export class MemoryBudget {
-  /** How many bytes may wait. */
+  /** Maximum number of buffered bytes. */
   limitBytes = Infinity;
-  /** How many wait. */
+  /** Bytes buffered now. */
   heldBytes = 0;
-  /** The most that have waited at a time. */
+  /** Peak number of buffered bytes. */
   peakBytes = 0;
-  /** Holders that were ended. */
+  /** Holders that were evicted. */
   evictions = 0;
   readonly #soon: (run: () => void) => void;
   readonly #holders = new Set<MemoryHolder>();
   #relieving = false;
 
-  /** @param soon calls back behind what is being handled, since ending a stream calls into sessions. */
+  /** @param soon defers a callback until the current work is done, since resetting a stream calls into sessions. */
   constructor(soon: (run: () => void) => void = queueMicrotask) {
     this.#soon = soon;
   }
 
-  /** So many bytes more wait. */
+  /** Counts `byteLength` more buffered bytes. */
   hold(byteLength: number): void {
     this.heldBytes += byteLength;
     if (this.heldBytes > this.peakBytes) this.peakBytes = this.heldBytes;
     if (this.heldBytes > this.limitBytes) this.#relieveSoon();
   }
 
-  /** So many bytes don't wait any more. */
+  /** Releases `byteLength` buffered bytes. */
   letGo(byteLength: number): void {
     this.heldBytes -= byteLength;
   }
 
-  /** Counts `holder` among those that may have to end. */
+  /** Adds `holder` to those that may be evicted. */
   enter(holder: MemoryHolder): void {
     this.#holders.add(holder);
   }
 
-  /** It is over. */
+  /** Removes a holder that has ended. */
   leave(holder: MemoryHolder): void {
     this.#holders.delete(holder);
   }
 
-  /** What one session may hold now, at most `mostBytes`. */
+  /** The bytes one session may hold now, at most `mostBytes`. */
   share(mostBytes: number): number {
     if (this.limitBytes === Infinity) return mostBytes;
     const share = (this.limitBytes - this.heldBytes) * SHARE;
@@ -77,7 +81,7 @@ export class MemoryBudget {
     });
   }
 
-  /** Ends the fullest, one after another, until there is room. */
+  /** Evicts the holders with the largest backlog until there is room. */
   #relieve(): void {
     if (this.heldBytes <= this.limitBytes) return;
     const fullest = [...this.#holders].map((holder) => ({ holder, bytes: holder.heldBytes }))

@@ -1,10 +1,10 @@
 /**
- * Reads big-endian fields with bounds.
+ * Bounds-checked reader of big-endian fields.
  *
  * @module
  */
 
-/** A read or a write went beyond the end. Codecs turn it into an error that says of what. */
+/** A read or write past the end. Codecs turn it into an error that names the message. */
 export class OutOfBounds extends Error {
   constructor(wanted: number, left: number) {
     super(`needs ${wanted} bytes, ${left} are left`);
@@ -12,25 +12,25 @@ export class OutOfBounds extends Error {
   }
 }
 
-/** A cursor over bytes; what is taken with `sub` can't be read beyond its own end. Only `bytes` makes a view. */
+/** A cursor over bytes; a reader made by `sub` can't read past its own end. Only `bytes` makes a view. */
 export class ByteReader {
   readonly #bytes: Uint8Array;
   #at: number;
   readonly #end: number;
 
-  /** @param end where the reader's bytes end, which begin at `from`; all of `bytes` when absent */
+  /** @param end end of the reader's bytes, which start at `from`. Defaults to the end of `bytes`. */
   constructor(bytes: Uint8Array, from = 0, end: number = bytes.length) {
     this.#bytes = bytes;
     this.#at = from;
     this.#end = end;
   }
 
-  /** Bytes that are left. */
+  /** Bytes left to read. */
   get left(): number {
     return this.#end - this.#at;
   }
 
-  /** The next byte; throws {@link OutOfBounds} where it isn't there, as all below do. */
+  /** The next byte; like the methods below, throws {@link OutOfBounds} past the end. */
   u8(): number {
     return this.#bytes[this.#take(1)];
   }
@@ -58,20 +58,20 @@ export class ByteReader {
     return this.#bytes.subarray(at, at + length);
   }
 
-  /** Passes over the next `length` bytes. */
+  /** Skips the next `length` bytes. */
   skip(length: number): void {
     this.#take(length);
   }
 
-  /** A reader of the next `length` bytes alone. */
+  /** A reader limited to the next `length` bytes. */
   sub(length: number): ByteReader {
     const at = this.#take(length);
     return new ByteReader(this.#bytes, at, at + length);
   }
 
-  /** Takes `length` bytes, and says where they begin. */
+  /** Consumes `length` bytes and returns their offset. */
   #take(length: number): number {
-    // Said this way round, NaN and negative lengths are out of bounds too.
+    // Written this way, the test also rejects NaN and negative lengths.
     if (!(length >= 0 && length <= this.left)) throw new OutOfBounds(length, this.left);
     const at = this.#at;
     this.#at += length;

@@ -1,7 +1,7 @@
 import type { Bytes } from "./bytes.ts";
 
 /**
- * The last view of a buffer: packets mostly have the same size, and making a view costs as much as a small copy
+ * Caches the last view of a buffer: packets mostly have the same size, and making a view costs as much as a small copy
  * (0.2 µs on Bun).
  */
 export class ViewCache {

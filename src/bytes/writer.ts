@@ -1,5 +1,5 @@
 /**
- * Writes big-endian fields, bounded.
+ * Bounds-checked writer of big-endian fields.
  *
  * @module
  */
@@ -8,13 +8,13 @@ import { OutOfBounds } from "./reader.ts";
 
 const FIRST_BYTES = 64;
 
-/** Collects fields in a buffer that grows by doubling, to `maxBytes` at most. */
+/** Collects fields in a buffer that doubles as it grows, up to `maxBytes`. */
 export class ByteWriter {
   readonly #maxBytes: number;
   #buffer: Bytes = new Uint8Array(0);
   #length = 0;
 
-  /** @param maxBytes A write beyond it throws {@link OutOfBounds}. */
+  /** @param maxBytes limit; a write past it throws {@link OutOfBounds}. */
   constructor(maxBytes: number) {
     this.#maxBytes = maxBytes;
   }
@@ -24,7 +24,7 @@ export class ByteWriter {
     return this.#length;
   }
 
-  /** Appends 1 byte; a value that doesn't fit its field is a `RangeError`, here and below. */
+  /** Appends 1 byte; a value that doesn't fit its field throws a `RangeError`, here and below. */
   u8(value: number): this {
     return this.#integer(value, 1);
   }
@@ -51,7 +51,7 @@ export class ByteWriter {
     return this;
   }
 
-  /** Everything written, in a buffer of its own. */
+  /** A copy of everything written. */
   finish(): Bytes {
     return this.#buffer.slice(0, this.#length);
   }
@@ -65,7 +65,7 @@ export class ByteWriter {
     return this;
   }
 
-  /** Makes room, and says where it begins. */
+  /** Makes room and returns its offset. */
   #extend(byteLength: number): number {
     const at = this.#length;
     const needed = at + byteLength;

@@ -1,5 +1,5 @@
 /**
- * Access logs: a line of JSON for each connection, or for each request where the agent sees them.
+ * Access logs: a line of JSON per connection, or per request if the agent sees requests.
  *
  * @module
  */
@@ -11,12 +11,12 @@ import type { Clock } from "../runtime/port.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { CliIo } from "./io.ts";
 
-/** Bytes that a log may have waiting for its disk; lines beyond it are dropped, which the log says once a minute. */
+/** Most bytes queued for a log's disk; further lines are dropped, which is logged once a minute. */
 export const ACCESS_LOG_QUEUE_MAX_BYTES = 1024 * 1024;
 
 const COMPLAINT_INTERVAL_MS = 60_000;
 
-/** What {@link AccessLogs} works with. */
+/** Options of {@link AccessLogs}. */
 interface AccessLogOptions {
   readonly io: CliIo;
   readonly clock: Clock;
@@ -33,14 +33,14 @@ export class AccessLogs {
     this.#options = options;
   }
 
-  /** What writes a service's lines; undefined where it has no log. */
+  /** Returns the writer of a service's lines; undefined if it has no log. */
   readonly open = (service: Service): ((entry: AccessEntry) => void) | undefined => {
     const { accessLog, names } = service;
     if (accessLog === undefined) return undefined;
     return (entry) => this.#write(accessLog, this.#line(names[0]!, entry));
   };
 
-  /** Opens the files anew, as a program that moves logs away asks for. */
+  /** Reopens the files, for log rotation. */
   reopen(): void {
     for (const file of this.#files.values()) file.end();
     this.#files.clear();

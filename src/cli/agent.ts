@@ -53,7 +53,7 @@ import { watchForReload } from "./reload.ts";
 import { libsodiumBuild } from "./sealed.ts";
 import { printStartup, shellWord, type Step } from "./startup.ts";
 
-/** Services that the start message names one by one; of more it says how many. */
+/** Most services that the start message lists; for more it gives the number. */
 const SERVICES_SHOWN_MAX = 12;
 
 /** Adds the command. */
@@ -159,7 +159,7 @@ async function runAgent(command: Command, { io }: CliContext): Promise<number> {
         ? access.credential
         : identityCredential(access.identity, () => runtime.clock.wallMs()),
       ...{ protocolVersion, cipher, insecure: config.insecureMaster, anyEdge: edge !== undefined },
-      // A token that is bound to a transport is of no use with another one. SniTun's own masters know no such member.
+      // A token bound to one transport can't be used with another. SniTun's own masters don't know this member.
       transports: ["auto", "snitun"].includes(config.transport) ? undefined : [config.transport],
       get hostname() {
         return enrolled.own ? undefined : names.hostname;
@@ -183,7 +183,7 @@ async function runAgent(command: Command, { io }: CliContext): Promise<number> {
       reports.start();
       life.add("certificate reports", () => reports.close());
     }
-    // Each session that the agent keeps has grants of its own.
+    // Each of the agent's sessions has its own grants.
     const stocks = Array.from({ length: config.edges }, (_, slot) =>
       new GrantStock(async () => {
         const grant = await grants(slot);
@@ -280,7 +280,7 @@ async function runAgent(command: Command, { io }: CliContext): Promise<number> {
   });
 }
 
-/** How to see, from another terminal, that it works. */
+/** How to check, from another terminal, that it works. */
 function agentSteps(io: CliIo, config: Config, names: readonly string[]): Step[] {
   const folder = config.dataDir === SETTINGS.dataDir.default
     ? ""
@@ -295,7 +295,7 @@ function agentSteps(io: CliIo, config: Config, names: readonly string[]): Step[]
   }];
 }
 
-/** The names of an enrolled agent: where the settings name none for `--to`, those that the session master has for it. */
+/** The names of an enrolled agent: if the settings give none for `--to`, those that the session master has for it. */
 class EnrolledNames {
   readonly #access: AgentAccess;
   #loaded: LoadedConfig;
@@ -307,7 +307,7 @@ class EnrolledNames {
     this.#names = access.identity?.hostnames ?? [];
   }
 
-  /** Whether the names are the session master's to say. */
+  /** Whether the session master decides the names. */
   get own(): boolean {
     const { config, services } = this.#loaded;
     return this.#access.identity !== undefined && config.hostname === undefined &&
@@ -315,7 +315,7 @@ class EnrolledNames {
       services.length === 0;
   }
 
-  /** The settings, with the session master's names where they have none. */
+  /** The settings, with the session master's names if they have none. */
   get loaded(): LoadedConfig {
     const [hostname, ...alias] = this.#names;
     if (!this.own || hostname === undefined) return this.#loaded;
@@ -326,7 +326,7 @@ class EnrolledNames {
     this.#loaded = loaded;
   }
 
-  /** Keeps the names that a grant has; says whether they are others than before. */
+  /** Stores a grant's names; returns whether they have changed. */
   async heard(names: readonly string[]): Promise<boolean> {
     const { identity } = this.#access;
     if (identity === undefined || !this.own || names.join() === this.#names.join()) return false;
@@ -337,10 +337,10 @@ class EnrolledNames {
 }
 
 /**
- * Lets `agent status` and `doctor` ask; an agent that can't be asked still serves.
+ * Opens the socket for `agent status` and `doctor`; an agent without it still serves.
  *
- * @throws SallyportError `config_invalid` where an agent with the same data folder serves one of the names already: each
- * would push the other out of the edge, in turn
+ * @throws SallyportError `config_invalid` if an agent with the same data folder already serves one of the names: they
+ * would keep replacing each other at the edge
  */
 async function openStatusSocket(
   { io, log, life }: Base,
@@ -380,7 +380,7 @@ function addStatus(agent: Command, context: CliContext): void {
     { what: "another one, for a program", args: "agent status --data-dir /var/lib/sallyport --json" },
   ]);
   status.action(async ({ json = false }: { readonly json?: boolean }) => {
-    // --data-dir and --config are flags of `agent`, wherever they stand.
+    // --data-dir and --config are flags of `agent`, regardless of their position.
     const { config } = loadConfig("agent", { flags: agent.opts(), env: io.env, partial: true });
     const report = await readStatus(new DataDir(config.dataDir).file(STATUS_SOCKET));
     if (json) io.out(JSON.stringify(report, undefined, 2));
@@ -388,7 +388,10 @@ function addStatus(agent: Command, context: CliContext): void {
   });
 }
 
-/** The names for tokens: the hostname stays the same as long as it is served, so that a new session replaces the old. */
+/**
+ * The names for tokens: the hostname stays the same as long as it is served, so that a new session replaces the old
+ * one.
+ */
 class TokenNames {
   readonly #table: ServiceTable;
   #hostname: string | undefined;
@@ -433,7 +436,7 @@ function serviceFacts(services: readonly Service[]): (readonly [string, string])
   return more === 0 ? shown : [...shown, ["services", `and ${more} more`]];
 }
 
-/** Where a public port without a target of its own goes: to the server of `--to`. */
+/** The default target of a public port: the server of `--to`. */
 function defaultPublished(to: Target | undefined): HostPort {
   if (to !== undefined && to.protocol !== "files" && "host" in to.endpoint) return to.endpoint;
   const why = "it needs a target of its own, such as tcp:2222=127.0.0.1:22, where --to names no server";

@@ -1,5 +1,5 @@
 /**
- * The proxy that an agent goes through: `--proxy`, or what the environment of many machines says.
+ * The proxy that an agent uses: `--proxy`, or the usual environment variables.
  *
  * @module
  */
@@ -12,17 +12,17 @@ import type { Runtime } from "../runtime/port.ts";
 import { type Proxy, proxyText, throughProxy } from "../runtime/through_proxy.ts";
 import type { CliIo } from "./io.ts";
 
-/** How an agent reaches the world. */
+/** An agent's network access. */
 interface AgentNetwork {
   /** For sessions. */
   readonly runtime: Runtime;
-  /** For the session master; the runtime's own fetch when absent, which knows the environment's proxies itself. */
+  /** For the session master. Defaults to the runtime's fetch, which itself honours the environment's proxies. */
   readonly fetch?: MasterGrantOptions["fetch"];
   /** For the start message. */
   readonly text?: string;
 }
 
-/** Works out the proxy, if there is one. */
+/** Determines the proxy, if any. */
 export function agentNetwork(
   config: Pick<Config, "proxy">,
   { env }: Pick<CliIo, "env">,
@@ -46,7 +46,7 @@ export function agentNetwork(
   };
 }
 
-/** Hosts of NO_PROXY are reached directly: names, those below them (`.example.org`, `example.org`), addresses, `*`. */
+/** Hosts of NO_PROXY are reached directly: names, their subdomains (`.example.org`, `example.org`), addresses, `*`. */
 function except(noProxy: string, proxy: Proxy, runtime: Runtime): Runtime {
   const direct = noProxy.split(",").map((host) => host.trim().toLowerCase()).filter((host) => host !== "");
   const isDirect = (host: string) =>

@@ -179,7 +179,7 @@ async function changeState(
   else master.io.out(`${changed.name} is ${changed.state} now.`);
 }
 
-/** The start command for people, the whole answer for scripts. */
+/** Prints the start command for people, or the whole response for scripts. */
 function printJoining(master: ManagedMaster, answer: JoiningAnswer): void {
   const { io, json, url } = master;
   const { join_code: code, ...agent } = answer;

@@ -1,6 +1,5 @@
 /**
- * What `agent` asks on a terminal when it is started without the settings that it needs, and where it remembers the
- * answers.
+ * Prompts of `agent` on a terminal when required settings are missing, and the file that stores the answers.
  *
  * @module
  */
@@ -12,16 +11,16 @@ import { ANSWERS_FILE, CREDENTIAL_FILE, IDENTITY_FILE } from "./data_dir.ts";
 import type { CliIo } from "./io.ts";
 import { shellWord } from "./startup.ts";
 
-/** What a link of `agents add` has, and the mere address of a session master hasn't: its code. */
+/** Distinguishes a link of `agents add`, which has a code, from a session master's address. */
 const LINK = /^https?:\/\/.+#./;
 
 interface Question {
-  /** The member of a configuration file that the answer becomes. */
+  /** The configuration file member that stores the answer. */
   readonly member: string;
-  /** Option names of which one suffices. */
+  /** Option names, any one of which suffices. */
   readonly options: readonly string[];
   readonly text: string;
-  /** What an empty answer means. */
+  /** The default for an empty answer. */
   readonly standard?: string;
 }
 
@@ -52,15 +51,15 @@ const QUESTIONS: readonly Question[] = [
 ];
 
 /**
- * Completes the settings of `agent`: with the file of earlier answers, or by questions where there is a terminal.
- * Does nothing where a configuration file is named or nothing is missing.
+ * Completes the settings of `agent` from the file of earlier answers, or by prompting on a terminal. Does nothing if a
+ * configuration file is given or nothing is missing.
  */
 export async function askForMissing(command: Command, io: CliIo): Promise<void> {
   const given = command.opts();
   const known = (option: string) => given[option] !== undefined || Boolean(io.env[variableOf(option)]);
   if (known("config")) return;
   const folder = String(given.dataDir ?? (io.env.SALLYPORT_DATA_DIR || "data"));
-  // An agent that has enrolled, or does so now, knows its session master, its key and its names.
+  // An agent that has enrolled, or is enrolling now, knows its session master, its key and its names.
   const enrolled = !known("credential") && !known("credentialFile") &&
     (known("join") || existsSync(join(folder, IDENTITY_FILE)));
   const missing = QUESTIONS.filter(({ member, options }) =>
@@ -76,12 +75,12 @@ export async function askForMissing(command: Command, io: CliIo): Promise<void> 
   io.err(`The agent needs ${missing.length} settings; it remembers the answers in ${path}.`);
   const answers = new Map<string, string>();
   for (const { member, text, standard } of missing) {
-    // The link stands for the agent's names and for a key of its own.
+    // The link determines the agent's names and key.
     if (command.opts().join !== undefined && member !== "to") continue;
     const hint = standard === undefined ? "" : ` [${standard}]`;
     let answer = "";
     while (answer === "") answer = (await io.ask(`${text}${hint}: `)).trim() || (standard ?? "");
-    // The link is good once: this start takes it, and the identity that it gives is what is remembered.
+    // The link can be used only once: this start uses it, and the resulting identity is stored.
     if (member === "master" && LINK.test(answer)) command.setOptionValue("join", answer);
     else answers.set(member, answer);
   }

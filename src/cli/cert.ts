@@ -9,7 +9,7 @@ import { type Identity, makeAuthority, makeCertificate } from "../crypto/certifi
 import { errorMessage, SallyportError } from "../errors.ts";
 import { addExamples, type CliContext, type Command } from "./command.ts";
 
-/** As snocat-cli's `cert` names them. */
+/** The ending that snocat-cli's `cert` uses. */
 const CERTIFICATE_ENDING = ".pub.pem";
 const KEY_ENDING = ".priv.pem";
 const DEFAULT_NAME = "localhost";
@@ -88,7 +88,7 @@ async function readIdentity(path: string): Promise<Identity> {
   }
 }
 
-/** Both files or none, and nothing is overwritten. */
+/** Writes both files or none, and overwrites nothing. */
 async function writeIdentity(path: string, { certificatePem, keyPem }: Identity): Promise<void> {
   const key = `${path}${KEY_ENDING}`;
   await writeNew(key, keyPem, 0o600);

@@ -1,5 +1,5 @@
 /**
- * What an agent needs for services whose TLS ends in it, from its settings.
+ * Sets up an agent's TLS termination from its settings.
  *
  * @module
  */
@@ -16,10 +16,10 @@ import { errorMessage, SallyportError } from "../errors.ts";
 import { CERTIFICATES_FOLDER } from "./data_dir.ts";
 import type { Base } from "./parts.ts";
 
-/** Connectors for services whose TLS ends here; certificates are kept in the data folder. */
+/** Connectors for services whose TLS is terminated here; certificates are stored in the data folder. */
 export function serviceConnectors(config: Config, { runtime, log }: Base): ServiceConnectors {
   const store = new FileCertificateStore(join(config.dataDir, CERTIFICATES_FOLDER));
-  // Read at the start, so that a wrong file is told at once.
+  // Read at startup, so that an invalid file is reported at once.
   const authorityCaPem = config.acmeCa === undefined ? undefined : readCa(config.acmeCa);
   const { acmeEabKid: keyId, acmeEabKey: macKey, acmeDnsHook } = config;
   if ((keyId === undefined) !== (macKey === undefined)) {
@@ -37,8 +37,8 @@ export function serviceConnectors(config: Config, { runtime, log }: Base): Servi
       ...acmeDnsHook === undefined ? {} : { dnsHook: dnsHookProgram(acmeDnsHook) },
       dnsDomains: config.acmeDnsDomain,
     });
-  // A socket's path is short, so that the data folder is the second choice: a container's root and Deno's permission
-  // set keep the program from writing elsewhere.
+  // Socket paths must be short, so the data folder is the second choice: a container's read-only root and Deno's
+  // permission set prevent writing elsewhere.
   return createServiceConnectors({ runtime, log, store, manager, socketFolders: [tmpdir(), config.dataDir] });
 }
 

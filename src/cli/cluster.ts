@@ -1,5 +1,5 @@
 /**
- * `--cluster`: this process as one of the nodes on several machines.
+ * `--cluster`: this process as one of several nodes on different machines.
  *
  * @module
  */
@@ -20,14 +20,14 @@ import type { FoundKey, Keys } from "./keys.ts";
 import type { Base, EdgePlace } from "./parts.ts";
 import { libsodiumBuild, type SealedPart } from "./sealed.ts";
 
-/** What a process needs of a cluster of several machines. */
+/** A process's part in a cluster of several machines. */
 export interface ClusterPart {
   readonly url: string;
   readonly key: FoundKey<string>;
   readonly sodium: Sodium;
 }
 
-/** The cluster's key and what seals links, where `--cluster` is set. */
+/** The cluster's key and the encryption of links, if `--cluster` is set. */
 export async function findCluster(
   keys: Keys,
   config: Config,
@@ -48,7 +48,7 @@ export async function findCluster(
   return { url: config.cluster, key: await keys.cluster(), sodium };
 }
 
-/** The place in the network of one node. */
+/** A node's address in the network. */
 export async function networkPlace(
   { runtime, log }: Base,
   config: Config,
@@ -71,15 +71,15 @@ export async function networkPlace(
   };
 }
 
-/** A node's own keys last as long as its process: nothing that it said can be read with what is found later. */
+/** A node's keys live only as long as its process, which gives forward secrecy. */
 function freshKeys(sodium: Sodium): KeyPair {
   const secretKey = new Uint8Array(randomBytes(KEY_BYTES));
   return { secretKey, publicKey: sodium.publicKey(secretKey) };
 }
 
-/** The place of this process in a cluster, where it is no worker. */
+/** This process's place in a cluster, if it isn't a worker. */
 export class ClusterPlace {
-  /** The edge that serves. */
+  /** The running edge. */
   edge: Edge | undefined;
   offer: EdgeOffer | undefined;
   readonly offered: EdgePlace["offered"];
@@ -116,23 +116,23 @@ export class ClusterPlace {
     base.life.add("cluster", () => this.membership.close(drainMs(base, config, this.graceMs)));
   }
 
-  /** The settings of this process are its own. */
+  /** This process uses its settings unchanged. */
   settings(config: Config): Config {
     return config;
   }
 
-  /** The living nodes of the cluster. */
+  /** The live nodes of the cluster. */
   nodes(): Promise<readonly NodeRecord[]> {
     return this.#directory.nodes();
   }
 
-  /** It is about to stop: agents are to go elsewhere. */
+  /** Announces that it is about to stop, so that agents move elsewhere. */
   async draining(): Promise<void> {
     await this.membership.draining();
   }
 }
 
-/** The living nodes of a cluster for a session master whose process is none of them; undefined without a cluster. */
+/** The live nodes of a cluster, for a session master that isn't one of them; undefined without a cluster. */
 export async function clusterNodes(
   { runtime, log, life }: Base,
   url: string | undefined,
@@ -143,7 +143,7 @@ export async function clusterNodes(
   return () => directory.nodes();
 }
 
-/** How long streams may go on when this process stops now. */
+/** How long streams may continue if this process stops now. */
 export function drainMs(
   { life }: Base,
   { drainTimeout }: Pick<Config, "drainTimeout">,

@@ -1,5 +1,5 @@
 /**
- * What all commands share: flags from the table of settings, and help texts.
+ * Shared by all commands: flags from the table of settings, and help texts.
  *
  * @module
  */
@@ -16,14 +16,14 @@ import { type CliIo, commandLine } from "./io.ts";
 
 export { Command, CommanderError, Option };
 
-/** What a command gets besides its settings. */
+/** What a command receives besides its settings. */
 export interface CliContext {
   readonly io: CliIo;
-  /** What the process ends with: 0 fine, 1 failed, 2 wrong usage or configuration. */
+  /** The exit code: 0 success, 1 failure, 2 wrong usage or configuration. */
   exitCode: number;
 }
 
-/** An example of a help text: what it does, and the arguments behind the program's name. */
+/** An example in a help text: what it does, and the arguments after the program's name. */
 interface Example {
   readonly what: string;
   readonly args: string;
@@ -49,7 +49,7 @@ const COMMON_FLAGS: ReadonlySet<string> = new Set([
   ...["allow", "ttl"],
 ]);
 
-/** Where a description would have fewer columns than this beside its term, it stands below it. */
+/** A description with fewer columns than this beside its term is placed below it. */
 const DESCRIPTION_COLUMNS_MIN = 40;
 
 /** The flag that shows all flags and commands. */
@@ -65,7 +65,7 @@ export function addSettings(command: Command, name: CommandName): Command {
       setting.placeholder === "" ? `--${setting.flag}` : `--${setting.flag} <${setting.placeholder}>`,
       helpOf(setting, name, twins.get(settingName)),
     );
-    // A flag that takes one value and comes twice is a slip; the later value would win without a word.
+    // A single-value flag given twice is a mistake; otherwise the later value would silently win.
     if (setting.placeholder !== "") {
       option.argParser((text: string, before: string[] | string | undefined) => {
         if (!setting.many && before !== undefined) {
@@ -103,13 +103,13 @@ function showsAll(command: Command): boolean {
 }
 
 /**
- * How help looks, for the program and the commands below it. Without `all` it leaves out the flags that few need, and
- * the commands in `rare`.
+ * The help format of the program and its commands. Without `all` it omits rarely needed flags, and the commands in
+ * `rare`.
  */
 export function helpConfiguration(all: boolean, rare: ReadonlySet<string>): Partial<Help> {
   return {
     subcommandTerm: (command) => command.name(),
-    // Defaults and choices stand in it already.
+    // It already includes defaults and choices.
     optionDescription: (option) => option.description,
     minWidthToWrap: 20,
     formatItem: (term, termWidth, description, helper) => {
@@ -132,7 +132,7 @@ function visibleWithHidden(command: Command): Option[] {
   return new Help().visibleOptions(command);
 }
 
-/** The values of a setting that takes a few words, from what its schema says of another one. */
+/** The choices of a setting with few values, derived from its schema's error message. */
 function choicesOf({ schema, many }: Setting): string[] | undefined {
   if (many) return undefined;
   const message = schema.safeParse("?").error?.issues[0]?.message ?? "";
@@ -145,14 +145,14 @@ export function addExamples(command: Command, io: CliIo, examples: readonly Exam
   return command.addHelpText("after", `\nExamples:\n${lines.join("\n")}`);
 }
 
-/** Works out a command's settings from its flags and the environment, and says what looks like a mistake. */
+/** Determines a command's settings from its flags and the environment, and warns of likely mistakes. */
 export function readSettings(command: Command, name: CommandName, io: CliIo): LoadedConfig {
   const loaded = loadConfig(name, { flags: command.opts(), env: io.env });
   for (const warning of loaded.warnings) io.err(`Warning: ${warning}`);
   return loaded;
 }
 
-/** The message for a word that is no command. */
+/** The message for an unknown command. */
 export function unknownCommand(word: string, names: readonly string[], io: CliIo): string {
   return `error: unknown command ${JSON.stringify(word)}.${didYouMean(word, names)} ` +
     `Commands: ${names.join(", ")}; \`${commandLine(io, "--help")}\` tells more.`;

@@ -1,5 +1,5 @@
 /**
- * `completion`: what a shell needs to complete this program's commands, flags and choices.
+ * `completion`: shell completion of this program's commands, flags and choices.
  *
  * @module
  */
@@ -8,12 +8,12 @@ import { addExamples, type CliContext, type Command, CommanderError } from "./co
 const SHELLS = ["bash", "zsh", "fish"] as const;
 type Shell = (typeof SHELLS)[number];
 
-/** A flag as a shell completes it. */
+/** A flag for completion. */
 interface Flag {
   readonly name: string;
   readonly about: string;
   readonly takesValue: boolean;
-  /** The values that it takes, where they are few. */
+  /** Its values, if they are few. */
   readonly choices: readonly string[];
 }
 
@@ -67,7 +67,7 @@ function nodesOf(program: Command): Node[] {
   return nodes;
 }
 
-/** The first line without what stands in brackets, short enough for a list. */
+/** The first line without parentheses, short enough for a list. */
 function aboutOf(description: string): string {
   const line = (description.split("\n")[0] ?? "").replace(/ \([^)]*\)$/, "").replace(/[\\`'"$:[\]]/g, "");
   return line.length > 70 ? `${line.slice(0, 67)}...` : line;
@@ -115,7 +115,7 @@ function forBash(nodes: readonly Node[]): string {
     ),
     "  esac",
     "}",
-    // Where nothing of ours fits, such as behind --data-dir, bash completes files.
+    // If nothing of ours matches, such as after --data-dir, bash completes files.
     "complete -o default -F _sallyport sallyport",
   ].join("\n");
 }

@@ -1,5 +1,5 @@
 /**
- * What an agent says while it connects for the first time, so that nobody looks at a silent terminal.
+ * Progress messages of an agent's first connection, so that the terminal isn't silent.
  *
  * @module
  */
@@ -7,14 +7,14 @@ import { formatHostPort, type HostPort } from "../config/config.ts";
 import type { Clock, Timer } from "../runtime/port.ts";
 import type { Logger } from "../telemetry/log.ts";
 
-/** An edge that has said nothing for so long is probably none. */
+/** A server that has been silent for this long is probably not an edge. */
 export const SILENT_EDGE_MS = 5_000;
 
-/** Tells the steps of the first connection. */
+/** Reports the steps of the first connection. */
 export class Connecting {
   readonly #clock: Clock;
   readonly #log: Logger;
-  /** Steps that have been told: an attempt that follows a failed one takes the same. */
+  /** Steps already reported, since a retry repeats them. */
   readonly #told = new Set<string>();
   #timer: Timer | undefined;
   #over = false;
@@ -24,7 +24,7 @@ export class Connecting {
     this.#log = log;
   }
 
-  /** A token is being asked for. */
+  /** A token is being requested. */
   asksMaster(master: string): void {
     if (this.#over || !this.#isNew(`master ${master}`)) return;
     this.#log.info({ master }, "asking the session master for a token");
@@ -52,7 +52,7 @@ export class Connecting {
     return this.#told.add(step).size > size;
   }
 
-  /** A session stands: nothing more is told. */
+  /** A session is established: nothing more is reported. */
   done(): void {
     this.#over = true;
     this.#timer?.cancel();

@@ -1,5 +1,6 @@
 /**
- * The data folder: keys that are made on the first start and kept, for their owner's eyes only (folder 0700, files 0600).
+ * The data folder: keys generated on the first start and stored, readable only by their owner (folder 0700, files
+ * 0600).
  *
  * @module
  */
@@ -23,40 +24,40 @@ import { UPGRADE_SOCKET } from "../cluster/upgrade_socket.ts";
 import { STATUS_SOCKET } from "../agent/status/socket.ts";
 import { errorMessage, SallyportError } from "../errors.ts";
 
-/** Fernet keys, one a line, newest first. */
+/** Fernet keys, one per line, newest first. */
 export const FERNET_FILE = "fernet.keys";
 /** The session master's admin key. */
 export const ADMIN_FILE = "admin.key";
 /** The edge's secret key for the sealed transport. */
 export const EDGE_FILE = "edge.key";
-/** The key by which the nodes of a cluster know each other. */
+/** The key with which the nodes of a cluster authenticate each other. */
 export const CLUSTER_FILE = "cluster.key";
-/** The edge's certificate for the QUIC transport, and its secret key behind it. */
+/** The edge's certificate for the QUIC transport, followed by its secret key. */
 export const CERTIFICATE_FILE = "edge.pem";
-/** Keys of edges that an agent believed on first use. */
+/** Keys of edges that an agent trusted on first use. */
 export const PINS_FILE = "known_edges";
 
-/** Which transport got through, by edge and network. */
+/** Which transport connected, by edge and network. */
 export const TRANSPORTS_FILE = "known_transports";
 
-/** Who an agent is at its session master, with its secret key. */
+/** An agent's identity at its session master, with its secret key. */
 export const IDENTITY_FILE = "agent.identity";
-/** What was answered to an agent's questions; a configuration file like any other. */
+/** Stored answers to an agent's prompts; an ordinary configuration file. */
 export const ANSWERS_FILE = "agent.json";
 /** The credential among these answers. */
 export const CREDENTIAL_FILE = "agent.key";
 /** The session master's database. */
 export const DATABASE_FILE = "master.db";
-/** How an edge is called at its session master. */
+/** An edge's name at its session master. */
 export const EDGE_NAME_FILE = "edge.name";
-/** What an edge hasn't reported yet. */
+/** An edge's unreported usage. */
 export const JOURNAL_FILE = "edge.journal";
 /** The folder of ACME accounts, certificates and their keys. */
 export const CERTIFICATES_FOLDER = "tls";
 
 const FOLDER_MODE = 0o700;
 const FILE_MODE = 0o600;
-/** Bits that give others than the owner something. */
+/** Permission bits for anyone but the owner. */
 const OTHERS = 0o077;
 const KNOWN_FILES: readonly string[] = [
   FERNET_FILE,
@@ -79,14 +80,14 @@ const KNOWN_FILES: readonly string[] = [
   UPGRADE_SOCKET,
 ];
 
-/** How file systems say that they have no hard links. */
+/** Error codes of file systems without hard links. */
 const NO_LINKS: readonly string[] = ["EPERM", "ENOTSUP", "EOPNOTSUPP", "ENOSYS"];
 
 /** A file of the data folder. */
 export interface DataFile {
   readonly path: string;
   readonly content: string;
-  /** It was made by this call. */
+  /** Whether this call created it. */
   readonly made: boolean;
 }
 
@@ -99,7 +100,7 @@ export class DataDir {
     this.path = path;
   }
 
-  /** What was found in a state that needed a word, in sentences: permissions that were too wide. */
+  /** Warnings, as sentences: permissions that were too wide. */
   get warnings(): readonly string[] {
     return this.#warnings;
   }
@@ -110,7 +111,7 @@ export class DataDir {
   }
 
   /**
-   * The content of a file, or undefined where there is none. Permissions that are too wide are narrowed.
+   * The content of a file; undefined if there is none. Narrows permissions that are too wide.
    *
    * @throws SallyportError `config_invalid` when it can't be read or narrowed.
    */
@@ -127,8 +128,8 @@ export class DataDir {
   }
 
   /**
-   * The content of a file, which is made by `make` where there is none; of several processes that make it at once, all
-   * get the content of the first.
+   * The content of a file, created by `make` if there is none; if several processes create it at once, all get the
+   * first one's content.
    *
    * @throws SallyportError `config_invalid` when the folder or the file can't be made or read.
    */
@@ -137,14 +138,15 @@ export class DataDir {
     await this.make();
     const found = await this.read(name);
     if (found !== undefined) return { path, content: found, made: false };
-    // Written beside its place and linked there whole: nobody ever reads half a key, and nobody's key is overwritten.
+    // Written to a temporary file and then hard-linked into place: no one ever reads a partial key, and no key is
+    // overwritten.
     const draft = this.file(`.${name}.${randomBytes(6).toString("hex")}`);
     const content = await make();
     try {
       await writeDurably(draft, content);
       await link(draft, path).catch((error) => {
         if (!NO_LINKS.includes(codeOf(error) ?? "")) throw error;
-        // A file system without hard links: at least nothing that exists is overwritten.
+        // A file system without hard links: at least no existing file is overwritten.
         return writeDurably(path, content);
       });
       return { path, content, made: true };
@@ -159,7 +161,7 @@ export class DataDir {
   }
 
   /**
-   * Adds to a file, which is made where there is none.
+   * Appends to a file, creating it if there is none.
    *
    * @throws SallyportError `config_invalid` when that can't be done.
    */
@@ -174,7 +176,7 @@ export class DataDir {
   }
 
   /**
-   * Puts a file in the place of what there was, whole.
+   * Replaces a file atomically.
    *
    * @throws SallyportError `config_invalid` when that can't be done.
    */
@@ -192,12 +194,12 @@ export class DataDir {
     }
   }
 
-  /** Makes the folder where there is none, and closes it to others. */
+  /** Creates the folder if there is none, and closes it to others. */
   async make(): Promise<void> {
     try {
       await mkdir(this.path, { recursive: true, mode: FOLDER_MODE });
       const names = (await readdir(this.path)).filter((name) => !name.startsWith("."));
-      // A folder with other things in it isn't ours to close; its key files are closed all the same.
+      // A folder with other contents isn't ours to close; its key files are closed all the same.
       if (names.every((name) => KNOWN_FILES.includes(name))) await this.#narrow(this.path, FOLDER_MODE);
     } catch (error) {
       throw this.#fault(this.path, error);
@@ -205,11 +207,11 @@ export class DataDir {
   }
 
   async #narrow(path: string, mode: number): Promise<void> {
-    // Windows has no such bits.
+    // Windows has no such permission bits.
     if (process.platform === "win32") return;
     const found = (await stat(path)).mode & 0o777;
     if ((found & OTHERS) === 0) return;
-    // What a link points to may be somebody else's, a mounted secret for example.
+    // A link's target may belong to someone else, for example a mounted secret.
     if ((await lstat(path)).isSymbolicLink()) {
       this.#warn(`${path} links to a file that others can get at (mode ${octal(found)}).`);
       return;

@@ -16,7 +16,7 @@ import { addressList, createBase, localUrl, startEdge, startMaster } from "./par
 import { printStartup, shellWord } from "./startup.ts";
 import { SHUTDOWN_GRACE_MS } from "../transport/port.ts";
 
-/** The demo's name; every name below localhost is this machine (RFC 6761 §6.3), so it needs no DNS. */
+/** The demo's name; every subdomain of localhost is this machine (RFC 6761 §6.3), so it needs no DNS. */
 const HOSTNAME = "demo.localhost";
 
 /** Adds the command. */
@@ -55,7 +55,7 @@ export function addDemo(program: Command, context: CliContext): void {
       life.add("certificate", () => rm(folder, { recursive: true, force: true }));
       const certificateFile = join(folder, "demo.pem");
       const store = new MemoryCertificateStore();
-      // The agent finds this one in its store; the file has it for curl, without the key.
+      // The agent finds it in its store; the file holds it for curl, without the key.
       const [certificate = ""] = (await selfSignedText([HOSTNAME], { clock: runtime.clock, store }))
         .split("-----BEGIN PRIVATE KEY");
       await writeFile(certificateFile, certificate);
@@ -99,7 +99,10 @@ function answer(request: Request): Response {
   );
 }
 
-/** A folder for the certificate: in the data folder, where Deno's permission set lets the program write, else in the system's. */
+/**
+ * A folder for the certificate: in the data folder, if Deno's permission set allows writing there, else in the
+ * system's.
+ */
 async function makeFolder(): Promise<string> {
   try {
     await mkdir("data", { recursive: true, mode: 0o700 });

@@ -1,5 +1,5 @@
 /**
- * `doctor`: says why a name isn't reached.
+ * `doctor`: diagnoses why a name is unreachable.
  *
  * @module
  */
@@ -42,7 +42,7 @@ export function addDoctor(program: Command, context: CliContext): void {
     const at = flags.at === undefined ? undefined : read(hostPort(1, "127.0.0.1:8443"), flags.at, "--at");
     const port = at?.port ?? read(portValue, flags.port, "--port");
     const dataDir = flags.dataDir ?? (io.env.SALLYPORT_DATA_DIR || SETTINGS.dataDir.default as string);
-    // No agent on this machine is no fault: the edge may be, or nothing of it.
+    // It isn't a fault if no agent runs on this machine: this may be the edge's machine, or neither.
     const ask = () => readStatus(new DataDir(dataDir).file(STATUS_SOCKET)).catch(() => undefined);
     const findings = await diagnose({
       ...{ runtime: await currentRuntime(), name, port, ask },

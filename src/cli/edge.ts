@@ -51,12 +51,12 @@ export function addEdge(program: Command, context: CliContext): void {
     const cluster = await findCluster(keys, config, sealedKey);
     for (const warning of keys.warnings) io.err(`Warning: ${warning}`);
     const base = await createBase(config, io);
-    // Without an address of its own it is reached by what the master has been told, if at all.
+    // Without a configured address, agents reach it only by the address configured at the master, if any.
     const offered = () => config.publicAddress;
     const startOwn = async (place?: WorkerPlace | ClusterPlace) => {
       const ledger = makeLedger(base, config, fernet);
       reloadKeys(base, () => readSettings(command, "edge", io).config, {
-        // Those that a session master sends are newer than the file's.
+        // Keys sent by a session master are newer than the file's.
         fernet: (texts) => config.master === undefined ? fernet.value.replace(texts) : undefined,
       });
       const name = config.master === undefined ? undefined : await joinMaster(base, {

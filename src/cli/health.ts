@@ -1,12 +1,12 @@
 /**
- * `health`: asks a running program of this machine whether it is ready; for probes where there is no curl.
+ * `health`: checks whether a program running on this machine is ready; for probes without curl.
  *
  * @module
  */
 import { errorMessage } from "../errors.ts";
 import { addExamples, type CliContext, type Command } from "./command.ts";
 
-/** An answer must be there by then. */
+/** The response must arrive within this time. */
 const HEALTH_TIMEOUT_MS = 5_000;
 
 /** Adds the command. */
@@ -26,7 +26,7 @@ export function addHealth(program: Command, context: CliContext): void {
   ]);
   command.action(async (given: string | undefined) => {
     const listen = io.env.SALLYPORT_METRICS_LISTEN || io.env.SALLYPORT_MASTER_LISTEN || "127.0.0.1:8080";
-    // Of several addresses the first one does; an address of all interfaces is this machine too.
+    // Uses the first of several addresses; a wildcard address includes this machine.
     const at = (listen.split(",")[0] ?? "").trim().replace(/^(\[::\]|0\.0\.0\.0):/, "127.0.0.1:");
     try {
       const url = new URL("/readyz", given ?? `http://${at}`);

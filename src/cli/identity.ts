@@ -1,5 +1,5 @@
 /**
- * Who an agent is: what it has enrolled as, or a key that it was given.
+ * An agent's identity: the one it has enrolled, or a given key.
  *
  * @module
  */
@@ -14,16 +14,16 @@ import type { LoadedConfig } from "../config/config.ts";
 import { errorMessage, SallyportError } from "../errors.ts";
 import { DataDir, IDENTITY_FILE } from "./data_dir.ts";
 
-/** How an agent shows its session master who it is. */
+/** How an agent authenticates to its session master. */
 export type AgentAccess =
   | { readonly master: string; readonly credential: string; readonly identity?: undefined }
   | { readonly master: string; readonly identity: AgentIdentity; readonly file: IdentityFile };
 
 /**
- * Enrols with `--join`, or takes what earlier starts have enrolled as, or the key of `--credential`.
+ * Enrols with `--join`, or uses the identity of an earlier enrolment, or the key of `--credential`.
  *
- * @param fetch how the session master is reached, through a proxy for example; the runtime's own when absent
- * @throws SallyportError `config_invalid` where there is none of these; as {@link enrolAgent}
+ * @param fetch for reaching the session master, for example through a proxy; defaults to the runtime's
+ * @throws SallyportError `config_invalid` if there is none of these; and the errors of {@link enrolAgent}
  */
 export async function findAccess(
   { config }: Pick<LoadedConfig, "config">,
@@ -63,7 +63,7 @@ export async function findAccess(
   );
 }
 
-/** Where an agent keeps its identity. */
+/** An agent's identity file. */
 function identityFile(dataDir: string): IdentityFile {
   const folder = new DataDir(dataDir);
   return {

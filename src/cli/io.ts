@@ -1,5 +1,5 @@
 /**
- * What the commands need of the process around them, so that tests can give them something else.
+ * The commands' interface to the process, so that tests can replace it.
  *
  * @module
  */
@@ -12,20 +12,20 @@ import { LineOutput, processWrite } from "../runtime/line_output.ts";
 import { terminalText } from "../telemetry/log.ts";
 import { commandOf, permissionFlag } from "../runtime/deno/permissions.ts";
 
-/** A signal to stop that follows another one so soon is the same Ctrl-C, passed on by `bun run` or npx. */
+/** A stop signal within this time of another is the same Ctrl-C, forwarded by `bun run` or npx. */
 export const SIGNAL_ECHO_MS = 300;
 
-/** Signals that end the program in order. */
+/** Signals for an orderly shutdown. */
 export type StopSignal = "SIGINT" | "SIGTERM";
 
-/** Where logs go. */
+/** Output for logs. */
 interface LogOutput {
   readonly colour: boolean;
-  /** Takes a line with its newline. */
+  /** Writes a line including its newline. */
   write(line: string): void;
-  /** Lines of any output that were lost because it couldn't be written. */
+  /** Number of output lines lost because they couldn't be written. */
   lostLines(): number;
-  /** Sets who hears how many lines were lost, once lines get through again. */
+  /** Sets a handler that receives the number of lost lines once writing works again. */
   whenRecovered(handler: (lost: number) => void): void;
 }
 
@@ -38,23 +38,23 @@ export interface CliIo {
   out(line: string): void;
   /** Writes a line to standard error: faults. Logs go there too. */
   err(line: string): void;
-  /** Calls `handler` at every signal to stop; the answer undoes it. */
+  /** Calls `handler` on every stop signal; the returned function undoes it. */
   onStop(handler: (signal: StopSignal) => void): () => void;
-  /** Calls `handler` at every signal to reload (SIGHUP, where the system has it); the answer undoes it. */
+  /** Calls `handler` on every reload signal (SIGHUP, if the system has it); the returned function undoes it. */
   onReload(handler: () => void): () => void;
-  /** Calls `handler` at every signal to upgrade (SIGUSR2, where the system has it); the answer undoes it. */
+  /** Calls `handler` on every upgrade signal (SIGUSR2, if the system has it); the returned function undoes it. */
   onUpgrade?(handler: () => void): () => void;
-  /** Asks a question on the terminal, and resolves with the line that is typed; absent where there is no terminal. */
+  /** Prompts on the terminal, and resolves with the line typed; absent without a terminal. */
   ask?(question: string): Promise<string>;
   /** Ends the process at once. */
   exit(code: number): void;
-  /** Standard error for logs, whose lines are safe already and may be coloured. */
+  /** Standard error for logs, whose lines are already sanitised and may be coloured. */
   readonly logs?: LogOutput;
-  /** Resolves when what was written has left the process, so that ending it loses nothing. */
+  /** Resolves when all output has left the process, so that exiting loses nothing. */
   flushed?(): Promise<void>;
 }
 
-/** A running program that ends waits this long for the readers of its output. */
+/** How long a long-running program waits on exit for the readers of its output. */
 const FLUSH_GRACE_MS = 1_000;
 
 /** The real process. */
@@ -62,10 +62,10 @@ export function processIo(): CliIo {
   let recovered = (lost: number) => err.write(`Warning: ${lost} lines were lost here\n`);
   const out = new LineOutput(processWrite(1));
   const err = new LineOutput(processWrite(2), (lost) => recovered(lost));
-  // A command that prints and ends waits for its reader (`| less`); one that runs mustn't be kept from stopping.
+  // A command that prints and exits waits for its reader (`| less`); a long-running one must be able to stop.
   let graceMs = Infinity;
   const startedOnTerminal = process.stdin.isTTY === true;
-  /** SIGHUP asks for a reload, unless it tells that the terminal is gone, which ends what runs on it. */
+  /** SIGHUP requests a reload, unless it means that the terminal has closed, which ends the program. */
   const onHangUp = (handler: (terminalIsGone: boolean) => void) => {
     if (process.platform === "win32") return () => {};
     const call = () => handler(startedOnTerminal && !isatty(0));
@@ -114,8 +114,8 @@ export function processIo(): CliIo {
 }
 
 /**
- * Calls `handler` for the first signal, and for those that somebody sent on purpose behind it: a runner (`bun run`, npx)
- * passes Ctrl-C on to a program that the terminal has told already, and that must not count as the second one.
+ * Calls `handler` for the first signal, and for deliberate later ones. A runner (`bun run`, npx) forwards Ctrl-C to a
+ * program that has already received it from the terminal, and that must not count as the second one.
  */
 export function withoutEchoes(
   handler: (signal: StopSignal) => void,
@@ -131,7 +131,7 @@ export function withoutEchoes(
 }
 
 async function askOnTerminal(question: string): Promise<string> {
-  // A dumb terminal edits its line by itself, and shows a program's control sequences as they are.
+  // A dumb terminal does its own line editing, and shows control sequences verbatim.
   const terminal = process.env.TERM !== "dumb";
   const lines = createInterface({ input: process.stdin, output: process.stderr, terminal });
   const ended = new AbortController();
@@ -148,7 +148,7 @@ async function askOnTerminal(question: string): Promise<string> {
   }
 }
 
-/** A command line of this program as it can be typed: with the command's own permission set where Deno runs it. */
+/** A command line of this program ready to type: with the command's permission set if Deno runs it. */
 export function commandLine({ program }: Pick<CliIo, "program">, args: string): string {
   const start = program.replace(/^deno run -P /, `deno run ${permissionFlag(commandOf(args.split(" ")))} `);
   return `${start} ${args}`.trimEnd();
@@ -158,7 +158,7 @@ export function commandLine({ program }: Pick<CliIo, "program">, args: string): 
 function programName(): string {
   const script = process.argv[1];
   const runtime = basename(process.execPath).replace(/\.exe$/, "");
-  // Compiled into one file, the program is its own runtime.
+  // Compiled into one file, the program's executable is also the runtime.
   if (script === undefined || !/^(deno|bun)/.test(runtime)) return runtime;
   // Installed from npm, its launcher runs this file.
   if (/[\\/]dist[\\/]mod\.js$|[\\/]sallyport(\.js)?$/.test(script)) return "sallyport";

@@ -1,5 +1,5 @@
 /**
- * Takes up changed keys without a restart: at SIGHUP, and when a key file changes.
+ * Reloads changed keys without a restart: on SIGHUP, and when a key file changes.
  *
  * @module
  */
@@ -10,11 +10,11 @@ import { Keys } from "./keys.ts";
 import type { Base } from "./parts.ts";
 import { watchForReload } from "./reload.ts";
 
-/** What {@link reloadKeys} hands on. */
+/** Receives the keys from {@link reloadKeys}. */
 interface ReloadedKeys {
   /** Fernet keys, newest first. */
   fernet(keys: readonly string[]): void | Promise<void>;
-  /** The admin key; absent where there is none. */
+  /** The admin key; absent if there is none. */
   admin?(key: string): void;
 }
 

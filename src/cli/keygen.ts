@@ -1,5 +1,5 @@
 /**
- * `keygen`: makes a Fernet key.
+ * `keygen`: generates a Fernet key.
  *
  * @module
  */

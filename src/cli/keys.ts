@@ -1,5 +1,5 @@
 /**
- * The keys of a command: from the settings, else from the data folder, where they are made on the first start.
+ * The keys of a command: from the settings, else from the data folder, where they are generated on the first start.
  *
  * @module
  */
@@ -20,15 +20,15 @@ import {
   FERNET_FILE,
 } from "./data_dir.ts";
 
-/** QUIC: how long an edge's own certificate is good for; its agents look at the fingerprint alone. */
+/** QUIC: validity of an edge's self-signed certificate; its agents check only the fingerprint. */
 export const EDGE_CERTIFICATE_DAYS = 3_650;
 
-/** A key and where it is from. */
+/** A key and its origin. */
 export interface FoundKey<Value> {
   readonly value: Value;
   /** "settings", or the path of the file in the data folder. */
   readonly from: string;
-  /** The file was made by this start. */
+  /** Whether this start created the file. */
   readonly made: boolean;
 }
 
@@ -50,15 +50,15 @@ export class Keys {
     this.#folder = new DataDir(config.dataDir);
   }
 
-  /** What was found in the data folder that needs a word, in sentences. */
+  /** Warnings about the data folder, as sentences. */
   get warnings(): readonly string[] {
     return this.#folder.warnings;
   }
 
   /**
-   * The Fernet keys; a first one is made where there is none.
+   * The Fernet keys; generates the first one if there is none.
    *
-   * @throws SallyportError `config_invalid` when the data folder can't be used, or holds what is no key.
+   * @throws SallyportError `config_invalid` if the data folder can't be used, or holds an invalid key.
    */
   async fernet(): Promise<FoundFernetKeys> {
     const { fernetKeys } = this.#config;
@@ -71,8 +71,8 @@ export class Keys {
   /**
    * The Fernet keys, if there are any.
    *
-   * @throws SallyportError `config_invalid` when there are none: keys that nobody else has would make tokens that no
-   * edge takes.
+   * @throws SallyportError `config_invalid` if there are none: newly generated keys would make tokens that no edge
+   * accepts.
    */
   async existingFernet(): Promise<FoundFernetKeys> {
     if (this.#config.fernetKeys !== undefined) return await this.fernet();
@@ -86,9 +86,9 @@ export class Keys {
   }
 
   /**
-   * The edge's key pair for the sealed transport, from the data folder; made where there is none.
+   * The edge's key pair for the sealed transport, from the data folder; generated if there is none.
    *
-   * @throws SallyportError `config_invalid` when the data folder can't be used, or holds what is no key.
+   * @throws SallyportError `config_invalid` if the data folder can't be used, or holds an invalid key.
    */
   async edge(sodium: Sodium): Promise<FoundKey<KeyPair>> {
     const { path, content, made } = await this.#folder.readOrMake(EDGE_FILE, makeEdgeKey);
@@ -100,9 +100,9 @@ export class Keys {
   }
 
   /**
-   * The edge's certificate and its key for the QUIC transport, from the data folder; made where there is none.
+   * The edge's certificate and its key for the QUIC transport, from the data folder; generated if there is none.
    *
-   * @throws SallyportError `config_invalid` when the data folder can't be used, or holds what is no certificate.
+   * @throws SallyportError `config_invalid` if the data folder can't be used, or holds an invalid certificate.
    */
   async certificate(): Promise<FoundKey<Identity>> {
     const { path, content, made } = await this.#folder.readOrMake(CERTIFICATE_FILE, makeEdgeCertificate);
@@ -118,9 +118,9 @@ export class Keys {
   }
 
   /**
-   * The key by which the nodes of a cluster know each other; made where there is none.
+   * The key with which the nodes of a cluster authenticate each other; generated if there is none.
    *
-   * @throws SallyportError `config_invalid` when the data folder can't be used, or holds what is no key.
+   * @throws SallyportError `config_invalid` if the data folder can't be used, or holds an invalid key.
    */
   async cluster(): Promise<FoundKey<string>> {
     const { clusterKey } = this.#config;
@@ -132,9 +132,9 @@ export class Keys {
   }
 
   /**
-   * The session master's admin key; made where there is none.
+   * The session master's admin key; generated if there is none.
    *
-   * @throws SallyportError `config_invalid` when the data folder can't be used, or its key is empty.
+   * @throws SallyportError `config_invalid` if the data folder can't be used, or its key is empty.
    */
   async admin(): Promise<FoundKey<string>> {
     const { adminKey } = this.#config;
@@ -150,32 +150,35 @@ export class Keys {
   }
 }
 
-/** A new secret key of an edge, as its file has it. */
+/** Generates an edge's secret key, in its file's format. */
 function makeEdgeKey(): string {
   return `${randomBytes(KEY_BYTES).toString("base64url")}\n`;
 }
 
-/** A new certificate of an edge, as its file has it: agents know it by its fingerprint, whatever else stands in it. */
+/**
+ * Generates an edge's certificate, in its file's format. Agents recognise it by its fingerprint, regardless of its
+ * contents.
+ */
 async function makeEdgeCertificate(): Promise<string> {
   const { certificatePem, keyPem } = await makeCertificate({
     commonName: "Sallyport edge",
     names: ["edge.invalid"],
     validDays: EDGE_CERTIFICATE_DAYS,
     wallMs: Date.now(),
-    // Agents pin it. Deno judges even a pinned one by dates, and a board without a battery starts in 1970.
+    // Agents pin it. Deno checks even a pinned one's dates, and a board without a battery-backed clock starts in 1970.
     validFromMs: 0,
   });
   return certificatePem + keyPem;
 }
 
-/** A new Fernet key that doesn't start with a dash, which command lines would take for a flag. */
+/** Generates a Fernet key that doesn't start with a dash, which command lines would take for a flag. */
 export function makeFernetKey(): string {
   let key = generateFernetKey();
   while (key.startsWith("-")) key = generateFernetKey();
   return key;
 }
 
-/** A new admin key: 32 random bytes, with a prefix that scanners for leaked secrets can look for. */
+/** Generates an admin key: 32 random bytes, with a prefix that scanners for leaked secrets can detect. */
 export function makeAdminKey(): string {
   return `sallyport_admin_${randomBytes(32).toString("base64url")}`;
 }

@@ -1,5 +1,5 @@
 /**
- * Which transport got an agent through, by edge and network, in a file of its data folder.
+ * Remembers which transport connected an agent, by edge and network, in a file of its data folder.
  *
  * @module
  */
@@ -7,7 +7,7 @@ import type { TransportMemory } from "../agent/transport_choice.ts";
 import { DataDir, TRANSPORTS_FILE } from "./data_dir.ts";
 import { NETWORKS_REMEMBERED_MAX } from "../agent/transport_choice.ts";
 
-/** The memory of a data folder: a line for each place, `EDGE/NETWORKS TRANSPORT UNTIL`, the last in Unix seconds. */
+/** The memory of a data folder: a line per place, `EDGE/NETWORKS TRANSPORT UNTIL`, the last in Unix seconds. */
 export function transportMemory(path: string): TransportMemory {
   const folder = new DataDir(path);
   const lines = async () =>
@@ -16,7 +16,7 @@ export function transportMemory(path: string): TransportMemory {
     read: async (place) => {
       const line = (await lines()).find((line) => line.startsWith(`${place} `));
       const [, transport = "", until] = line?.split(" ") ?? [];
-      // Whatever isn't a line of ours is known no more than nothing.
+      // Lines in any other format are ignored.
       return line === undefined ? undefined : { transport, untilMs: Number(until) * 1000 };
     },
     write: async (place, { transport, untilMs }) => {

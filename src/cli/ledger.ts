@@ -1,5 +1,5 @@
 /**
- * Joins an edge to its session master, in the same process or elsewhere.
+ * Connects an edge to its session master, in the same process or remote.
  *
  * @module
  */
@@ -15,7 +15,7 @@ import { DataDir, EDGE_NAME_FILE, FERNET_FILE, JOURNAL_FILE } from "./data_dir.t
 import type { FoundFernetKeys } from "./keys.ts";
 import type { Base } from "./parts.ts";
 
-/** An edge's ledger, joined to nothing yet. */
+/** Creates an edge's ledger, not yet connected to a session master. */
 export function makeLedger(base: Base, config: Pick<Config, "dataDir">, fernet: FoundFernetKeys): EdgeLedger {
   const folder = new DataDir(config.dataDir);
   let kept = fernet.texts.join("\n");
@@ -27,7 +27,7 @@ export function makeLedger(base: Base, config: Pick<Config, "dataDir">, fernet: 
       if (text === kept) return;
       kept = text;
       base.log.info({ keys: keys.length }, "the session master has other Fernet keys");
-      // Those of the settings are the operator's to keep.
+      // Keys from the settings are managed by the operator.
       if (fernet.from === "settings") return;
       folder.replace(FERNET_FILE, `${text}\n`).catch((error) =>
         base.log.warn({ error }, "Cannot keep the Fernet keys")
@@ -36,16 +36,16 @@ export function makeLedger(base: Base, config: Pick<Config, "dataDir">, fernet: 
   });
 }
 
-/** What joins a ledger to its session master. */
+/** Options for connecting a ledger to its session master. */
 interface Joining {
   readonly ledger: EdgeLedger;
   readonly config: Pick<Config, "dataDir" | "edgeName">;
   readonly link: (edge: string) => ControlLink;
-  /** Names this process where several workers are one edge. */
+  /** This process's name, if several workers form one edge. */
   readonly worker?: string;
 }
 
-/** Reports what the edge's agents use, and hears what the session master rules. Gives the edge's name. */
+/** Reports the usage of the edge's agents, and receives the session master's rulings. Returns the edge's name. */
 export async function joinMaster(base: Base, { ledger, config, link, worker }: Joining): Promise<string> {
   const { runtime: { clock }, log, life } = base;
   const folder = new DataDir(config.dataDir);
@@ -59,7 +59,7 @@ export async function joinMaster(base: Base, { ledger, config, link, worker }: J
     link: link(edge),
     clock,
     log,
-    // A worker's name lasts as long as its process: nobody would read its journal.
+    // A worker's name lives only as long as its process, so no one would read its journal.
     journal: worker === undefined
       ? { read: () => folder.read(JOURNAL_FILE), write: (text) => folder.replace(JOURNAL_FILE, text) }
       : { read: () => Promise.resolve(undefined), write: () => Promise.resolve() },
@@ -69,7 +69,7 @@ export async function joinMaster(base: Base, { ledger, config, link, worker }: J
   return edge;
 }
 
-/** The link of an edge to the session master of its own process. */
+/** The link of an edge to the session master in the same process. */
 export function hubLink(hub: EdgeHub): ControlLink {
   return {
     async listen(since, hear, signal) {
@@ -85,7 +85,7 @@ export function hubLink(hub: EdgeHub): ControlLink {
 }
 
 /**
- * The link of an edge to a session master elsewhere.
+ * The link of an edge to a remote session master.
  *
  * @throws SallyportError `config_invalid` for `http://` to another machine without consent.
  */

@@ -1,5 +1,5 @@
 /**
- * How a running command ends: at the first signal in order, at the second at once.
+ * The shutdown of a running command: orderly at the first signal, immediate at the second.
  *
  * @module
  */
@@ -21,14 +21,14 @@ export class Lifecycle {
     this.#manager = manager;
   }
 
-  /** Notes a part that was started, and how to stop it. */
+  /** Registers a started part, and how to stop it. */
   add(name: string, stop: () => Promise<void> | void): void {
     this.#parts.push({ name, stop });
   }
 
   /**
-   * Starts what `start` starts, and then runs until a signal comes or the promise that it resolves with does (its
-   * failure is the program's). Stops every part in any case, also those that stand when `start` fails.
+   * Calls `start`, then runs until a signal arrives or `over` settles (its failure is the program's). Stops every part
+   * in any case, including those already started when `start` fails.
    *
    * @returns the exit code: 0.
    */
@@ -44,7 +44,7 @@ export class Lifecycle {
         signalled();
       } else this.#io.exit(1);
     });
-    // A hang-up of its terminal or a reload that a command has no use for must not end the process.
+    // A terminal hang-up or a reload that the command doesn't use must not end the process.
     const undoReload = this.#io.onReload(() => {});
     try {
       const over = start().then((started) => {
@@ -61,7 +61,7 @@ export class Lifecycle {
     return 0;
   }
 
-  /** Stops every part, the last one first; one that fails to stop doesn't keep the others from it. */
+  /** Stops every part, the last one first; a failure to stop one doesn't prevent stopping the others. */
   async stop(): Promise<void> {
     this.#stopped = true;
     while (this.#parts.length > 0) {
@@ -74,7 +74,7 @@ export class Lifecycle {
     }
   }
 
-  /** The signal that stops the program; undefined where it stops by itself. */
+  /** The signal that stops the program; undefined if it stops by itself. */
   get signal(): StopSignal | undefined {
     return this.#signal;
   }
@@ -85,7 +85,7 @@ export class Lifecycle {
   }
 }
 
-/** Hands `report` what would have ended the process; the answer undoes it. */
+/** Passes errors that would have ended the process to `report`; the returned function undoes it. */
 export function watchProcess(report: (error: InternalError) => void): () => void {
   const caught = (thrown: unknown) => report(new InternalError("process", thrown));
   process.on("uncaughtException", caught);

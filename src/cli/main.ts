@@ -1,5 +1,5 @@
 /**
- * The command line.
+ * The command-line interface.
  *
  * @module
  */
@@ -40,8 +40,8 @@ import { addWebhooks } from "./webhooks.ts";
 /**
  * Runs the program.
  *
- * @param argv the arguments behind the program's name
- * @returns the exit code: 0 fine, 1 failed, 2 wrong usage or configuration
+ * @param argv the arguments after the program's name
+ * @returns the exit code: 0 success, 1 failure, 2 wrong usage or configuration
  */
 export async function runCli(given: readonly string[], io: CliIo = processIo()): Promise<number> {
   const context: CliContext = { io, exitCode: 0 };
@@ -59,7 +59,7 @@ export async function runCli(given: readonly string[], io: CliIo = processIo()):
     return context.exitCode;
   } catch (error) {
     if (error instanceof CommanderError) {
-      // Its own messages are out already; those that are ours come with the error.
+      // Commander has already printed its own messages; ours are in the error.
       if (error.code.startsWith("sallyport.")) io.err(error.message);
       return error.exitCode === 0 ? 0 : 2;
     }
@@ -74,7 +74,7 @@ export async function runCli(given: readonly string[], io: CliIo = processIo()):
   }
 }
 
-/** How the program's help lists its commands: the group and a few words, in this order. */
+/** The commands in the program's help, in this order: group and short summary. */
 const LISTED: Readonly<Record<string, readonly [group: string, summary: string]>> = {
   demo: ["Start here:", "everything at once on this machine, with a small site behind it"],
   serve: ["Start here:", "an edge and its session master in one process"],
@@ -100,7 +100,7 @@ const LISTED: Readonly<Record<string, readonly [group: string, summary: string]>
   pipe: ["Other protocols:", "send a file or a pipe to another machine, encrypted"],
   snocat: ["Other protocols:", "public TCP ports over QUIC, as snocat-cli 0.8 does it"],
 };
-/** Commands that only help with `--help-all` lists. */
+/** Commands listed only by `--help-all`. */
 const RARE: ReadonlySet<string> = new Set([
   "cert",
   "pipe",
@@ -165,12 +165,12 @@ function createProgram(context: CliContext, all: boolean): Command {
   return program;
 }
 
-/** What to do about a permission that Deno denies: its own error names the flag, but not the line that works. */
+/** Advice on a permission that Deno denies: its own error names the flag, but not a working command line. */
 function permissionAdvice(error: unknown, argv: readonly string[], io: CliIo): string | undefined {
   const found = /Requires (\w+) access(?: to "?([^"]+?)"?)?, run again with /.exec(errorMessage(error));
   if (found === null) return undefined;
   const [, access = "", what] = found;
-  // What the program writes it also reads.
+  // The program also reads what it writes.
   const kinds = access === "write" ? ["read", "write"] : [access];
   const flags = kinds.map((kind) => shellWord(`--allow-${kind}${what === undefined ? "" : `=${what}`}`));
   const line = commandLine(io, argv.map(shellWord).join(" "));

@@ -1,5 +1,5 @@
 /**
- * What the commands share that call the management API of a session master: whom they call, and how they print.
+ * Shared by the commands that call a session master's management API: its address, and output.
  *
  * @module
  */
@@ -10,7 +10,7 @@ import { addSettings, type CliContext, type Command, readSettings } from "./comm
 import { ADMIN_FILE, DataDir } from "./data_dir.ts";
 import type { CliIo } from "./io.ts";
 
-/** Where a session master of this machine is, unless told otherwise. */
+/** Default address of a session master on this machine. */
 const LOCAL_MASTER = "http://127.0.0.1:8080";
 
 /** A session master whose API a command calls. */
@@ -21,9 +21,9 @@ export interface ManagedMaster {
   /** Print JSON for scripts. */
   readonly json: boolean;
   /**
-   * Calls the API; gives the answer's body.
+   * Calls the API; returns the response's body.
    *
-   * @throws SallyportError with the master's own words where it refuses
+   * @throws SallyportError with the master's message if it refuses
    */
   // deno-lint-ignore no-explicit-any -- the answers are the API's own, described in its OpenAPI document
   call(method: string, path: string, body?: unknown): Promise<any>;
@@ -32,7 +32,7 @@ export interface ManagedMaster {
   list(path: string, query: Readonly<Record<string, string | undefined>>, max?: number): Promise<any[]>;
 }
 
-/** Adds the flags that say whom to call, `--json`, and the action. */
+/** Adds the flags for the session master's address, `--json`, and the action. */
 export function manages(
   command: Command,
   context: CliContext,
@@ -80,7 +80,7 @@ async function openMaster(config: Config, io: CliIo, json: boolean): Promise<Man
   };
 }
 
-/** The admin key of the data folder: on the session master's own machine nobody has to type it. */
+/** The admin key from the data folder, so that it needn't be typed on the session master's machine. */
 async function adminKey(dataDir: string): Promise<string> {
   const folder = new DataDir(dataDir);
   const key = (await folder.read(ADMIN_FILE))?.trim();
@@ -125,7 +125,7 @@ export function printEntry(
   }
 }
 
-/** A value in a table: nothing in it may steer a terminal. */
+/** A value in a table: nothing in it may control a terminal. */
 function cellText(value: unknown): string {
   if (value === null || value === undefined || value === "") return "-";
   const text = Array.isArray(value)
@@ -137,7 +137,7 @@ function cellText(value: unknown): string {
   return text.replace(/[\x00-\x1f\x7f-\x9f]/g, "�");
 }
 
-/** Bytes as people read them. */
+/** Formats a number of bytes for people. */
 export function bytesText(bytes: number): string {
   const units = ["B", "kB", "MB", "GB", "TB", "PB"];
   let at = 0;

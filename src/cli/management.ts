@@ -1,5 +1,5 @@
 /**
- * What a session master keeps, put together for the commands that have one.
+ * Sets up a session master's state for the commands that have one.
  *
  * @module
  */
@@ -17,7 +17,7 @@ import { type Base, networks } from "./parts.ts";
 
 type Place = Pick<Config, "database" | "dataDir">;
 
-/** Opens the database, and takes the Fernet keys that it has. */
+/** Opens the database, and loads its Fernet keys. */
 export async function openManagement(
   base: Base,
   config: Place & Pick<Config, "webhookNetworks" | "auditRetention" | "usageRetention">,
@@ -26,7 +26,7 @@ export async function openManagement(
   const { runtime, log, metrics, life, tracer } = base;
   const { clock } = runtime;
   const place = databasePlace(config);
-  // SQLite makes files with the folder's protection and the umask's; the folder is its owner's alone.
+  // SQLite's files are protected only by the folder and the umask, so the folder is accessible only to its owner.
   if (config.database === undefined) await new DataDir(config.dataDir).make();
   const store = await openStore(place);
   life.add("database", () => store.close());
@@ -56,12 +56,12 @@ export async function openManagement(
   });
 }
 
-/** Where the database is. */
+/** Location of the database. */
 export function databasePlace({ database, dataDir }: Place): string {
   return database ?? new DataDir(dataDir).file(DATABASE_FILE);
 }
 
-/** The line of a start message that says where the database is; never with its password. */
+/** The start message's line with the database's location, without its password. */
 export function databaseFact(config: Place): readonly [string, string] {
   const place = databasePlace(config);
   return ["database", isPostgresUrl(place) ? `PostgreSQL at ${new URL(place).host}` : place];

@@ -1,5 +1,5 @@
 /**
- * `--memory-limit`: what the process may take, and how much of it the bytes that wait may.
+ * `--memory-limit`: the process's memory limit, and the part of it available for buffered bytes.
  *
  * @module
  */
@@ -10,16 +10,19 @@ import type { Runtime } from "../runtime/port.ts";
 import { workerCount } from "./workers.ts";
 
 const MiB = 1024 * 1024;
-/** Where nothing is set, the process takes at most one part in so many of what its cgroup or the machine has, */
+/** By default the process uses at most one part in this many of its cgroup's or the machine's memory. */
 export const MEMORY_SHARE = 2;
-/** and this much where the system doesn't tell. */
+/** Default memory limit if the system doesn't report its memory. */
 export const MEMORY_UNKNOWN_BYTES = 1024 * MiB;
-/** The runtime itself, the program, what connections take beside their bytes, and memory that the runtime frees late. */
+/**
+ * Memory reserved for the runtime, the program, connections' state besides their bytes, and memory that the runtime
+ * frees late.
+ */
 export const RUNTIME_RESERVE_BYTES = 320 * MiB;
-/** Of what is left bytes that wait get one part in so many. */
+/** Buffered bytes get one part in this many of the rest. */
 export const WAITING_SHARE = 2;
 
-/** What a process of this command may take, whether set or not. */
+/** The memory limit of a process of this command, configured or default. */
 function memoryLimitBytes(
   { memoryLimit, workers }: Partial<Pick<Config, "memoryLimit" | "workers">>,
 ): number {
@@ -30,7 +33,7 @@ function memoryLimitBytes(
   );
 }
 
-/** How many bytes may wait in a process that may take this much. */
+/** How many bytes may be buffered in a process with this memory limit. */
 function waitingBytes(limitBytes: number): number {
   return Math.floor((limitBytes - RUNTIME_RESERVE_BYTES) / WAITING_SHARE);
 }

@@ -1,5 +1,5 @@
 /**
- * The parts that `serve`, `edge`, `master` and `demo` are put together from.
+ * The building blocks of `serve`, `edge`, `master` and `demo`.
  *
  * @module
  */
@@ -49,7 +49,7 @@ import { workerAssignment } from "./workers.ts";
 import process from "node:process";
 import { SHUTDOWN_GRACE_MS } from "../transport/port.ts";
 
-/** What every part of one process shares. */
+/** Shared by all parts of one process. */
 export interface Base {
   readonly io: CliIo;
   readonly runtime: Runtime;
@@ -59,7 +59,7 @@ export interface Base {
   readonly life: Lifecycle;
 }
 
-/** Loads the runtime's adapter and makes the logger and the metrics. */
+/** Loads the runtime's adapter and creates the logger and the metrics. */
 export async function createBase(
   config: Pick<Config, "logLevel" | "logFormat"> & Partial<Pick<Config, "memoryLimit" | "workers">>,
   io: CliIo,
@@ -78,7 +78,7 @@ export async function createBase(
   return { io, runtime, log, metrics, tracer, life };
 }
 
-/** Sends metrics and traces where the environment names a collector. A worker's metrics are among its parent's. */
+/** Exports metrics and traces if the environment names a collector. A worker's metrics are included in its parent's. */
 async function startTelemetry(
   { env }: CliIo,
   { log, metrics, life }: Pick<Base, "log" | "metrics" | "life">,
@@ -89,7 +89,7 @@ async function startTelemetry(
   return telemetry.tracer;
 }
 
-/** A logger on the program's standard error, which tells of lines that couldn't be written. */
+/** A logger on the program's standard error, which reports lines that couldn't be written. */
 export function createLog(
   { logLevel, logFormat }: Pick<Config, "logLevel" | "logFormat">,
   io: CliIo,
@@ -106,10 +106,10 @@ export function createLog(
   return log;
 }
 
-/** A pause of accepting is logged this often at most. */
+/** Pauses of accepting are logged at most this often. */
 const PAUSE_LOG_INTERVAL_MS = 60_000;
 
-/** Logs when the process runs out of file descriptors: the first pause, and those that came since the last line. */
+/** Logs that the process has run out of file descriptors: the first pause, then the number since the last line. */
 function warnOfDescriptors({ descriptors, clock }: Runtime, log: Logger): void {
   let loggedMs = -Infinity;
   let told = 0;
@@ -125,41 +125,41 @@ function warnOfDescriptors({ descriptors, clock }: Runtime, log: Logger): void {
   });
 }
 
-/** Where an edge came to listen. */
+/** An edge's listening addresses. */
 export interface EdgePart {
   /** Whether visitors and agents are accepted. */
   ready(): boolean;
-  /** Visitors' addresses, which are the agents' too where those have none of their own. */
+  /** Visitors' addresses; also the agents', unless those have separate ones. */
   readonly visitors: readonly Address[];
   /** Empty if agents use the visitors' port. */
   readonly agents: readonly Address[];
-  /** Where only sealed agents come in. */
+  /** Addresses for sealed agents only. */
   readonly sealed: readonly Address[];
   /** UDP sockets of the curve transport. */
   readonly curve: readonly Address[];
   /** UDP sockets of the QUIC transport. */
   readonly quic: readonly Address[];
-  /** Receives transfers where sealed agents come in. */
+  /** Receives transfers on the sealed agents' addresses. */
   readonly pipes?: PipePart | undefined;
 }
 
-/** The place of an edge's process among others: a worker of its machine, or a node of a cluster. */
+/** The role of an edge's process among others: a worker on its machine, or a node of a cluster. */
 export interface EdgePlace {
   /** Set to the edge before it listens. */
   edge: Edge | undefined;
   readonly membership: Pick<Membership, "node">;
   readonly keyUses: KeyUseStore;
-  /** How agents reach the edge, where the session master is to send some there. */
+  /** How agents reach the edge, if the session master sends agents to it. */
   offer: EdgeOffer | undefined;
-  /** Shares TCP ports with other processes. */
+  /** Whether it shares TCP ports with other processes. */
   readonly reusePort: boolean;
-  /** How long streams may go on when it stops without a signal. */
+  /** How long streams may continue when it stops without a signal. */
   readonly graceMs: number;
-  /** The address that agents are told, by where they may connect; absent where agents are not to be sent here. */
+  /** The address advertised to agents, given the agents' listeners; absent if agents must not be sent here. */
   readonly offered?: (agents: readonly Address[]) => HostPort | undefined;
   /** The settings of this process. */
   settings(config: Config): Config;
-  /** Tells the others that it is about to stop. */
+  /** Announces to the others that it is about to stop. */
   draining?(): Promise<void>;
 }
 
@@ -234,7 +234,7 @@ function optional<Name extends string, Value>(
   return value === undefined ? {} : { [name]: value } as Partial<Record<Name, Value>>;
 }
 
-/** The table of transports: those that the edge has a key or a certificate for. */
+/** The table of transports: those for which the edge has a key or a certificate. */
 function edgeTransports(
   config: Config,
   keyPart: SealedPart | undefined,
@@ -253,7 +253,7 @@ function edgeTransports(
   ];
 }
 
-/** The address of public ports, tried once: where there is no IPv6, `replaceable` `::` becomes `0.0.0.0`. */
+/** The address of public ports, tested once: without IPv6, `replaceable` `::` becomes `0.0.0.0`. */
 async function hostThatListens(runtime: Runtime, host: string, replaceable: boolean): Promise<string> {
   try {
     (await runtime.listen({ host, port: 0, accept: (conn) => conn.abort() })).close();
@@ -265,28 +265,28 @@ async function hostThatListens(runtime: Runtime, host: string, replaceable: bool
   }
 }
 
-/** The line of a start message that names an edge's public ports; none where there are none. */
+/** The start message's line with an edge's public ports, if any. */
 export function publishFacts({ publishPorts, publishListen }: Config): (readonly [string, string])[] {
   if (publishPorts === undefined) return [];
   return [["public ports", `${publishPorts.first}-${publishPorts.last} on ${publishListen}`]];
 }
 
-/** A set of networks of the settings; undefined where there are none. */
+/** A set of networks from the settings; undefined if there are none. */
 export function networks(cidrs: readonly string[]): NetworkSet | undefined {
   return cidrs.length > 0 ? new NetworkSet(cidrs) : undefined;
 }
 
-/** What {@link startMaster} takes besides the base. */
+/** Options of {@link startMaster} besides the base. */
 interface MasterPartOptions {
   readonly ring: FernetRing;
-  /** A function where it may change. */
+  /** A function if it may change. */
   readonly adminKey: string | (() => string);
   readonly listen: readonly HostPort[];
-  /** What tokens name as the edge. */
+  /** The edge's address in tokens. */
   readonly edgeAddress: EdgeAddress;
   /** Whether the edge of the same process accepts, for /readyz. */
   readonly edgeReady?: () => boolean;
-  /** The settings of its API; defaults where they are absent. */
+  /** The settings of its API; absent ones have their defaults. */
   readonly config?: Pick<
     Config,
     | "forwardedFrom"
@@ -298,13 +298,13 @@ interface MasterPartOptions {
     | "oidcClientId"
     | "oidcClientSecret"
   >;
-  /** Agents, keys and usage; without it the master issues tokens to the admin key alone. */
+  /** Agents, keys and usage; without it the master issues tokens only to the admin key. */
   readonly management?: Management;
-  /** The living nodes of a cluster, where there is one: the master sends agents to their edges. */
+  /** The live nodes of the cluster, if any: the master sends agents to their edges. */
   readonly nodes?: (() => Promise<readonly NodeRecord[]>) | undefined;
 }
 
-/** Starts a session master; gives where it listens. */
+/** Starts a session master; returns its listening addresses. */
 export async function startMaster(base: Base, options: MasterPartOptions): Promise<readonly Address[]> {
   const { runtime, log, metrics, life } = base;
   const { ring, edgeReady, config, management, adminKey, nodes } = options;
@@ -334,7 +334,7 @@ export async function startMaster(base: Base, options: MasterPartOptions): Promi
       fetch: (request, remote) => app.fetch(request, { remote }),
     });
     life.add("session master", () => {
-      // Edges and browsers that listen would hold the server open until the grace is over.
+      // Edges and browsers with open event streams would keep the server open until the grace period ends.
       management?.hub.close();
       return server.close(SHUTDOWN_GRACE_MS);
     });
@@ -342,7 +342,7 @@ export async function startMaster(base: Base, options: MasterPartOptions): Promi
   });
 }
 
-/** The identity provider that people log in by at the page, where one knows the session master. */
+/** The identity provider for logins at the page, if the session master is registered with one. */
 function pageProvider(config: MasterPartOptions["config"]): MasterOptions["pageProvider"] {
   const { oidcIssuer: issuer, oidcClientId: clientId, oidcClientSecret: clientSecret } = config ?? {};
   if (clientId === undefined) return undefined;
@@ -354,7 +354,7 @@ function pageProvider(config: MasterPartOptions["config"]): MasterOptions["pageP
   return { issuer, clientId, ...clientSecret === undefined ? {} : { clientSecret } };
 }
 
-/** JWTs of the operator's identity provider, where one is set. */
+/** Accepts JWTs of the operator's identity provider, if configured. */
 function identityProvider(config: MasterPartOptions["config"], { clock }: Runtime): Credentials[] {
   if (config?.oidcIssuer === undefined) return [];
   const { oidcIssuer: issuer, oidcJwks, oidcAudience: audience } = config;
@@ -362,9 +362,9 @@ function identityProvider(config: MasterPartOptions["config"], { clock }: Runtim
 }
 
 /**
- * Starts what answers probes and scrapes in a process without a session master; gives where it listens.
+ * Starts the server for probes and scrapes in a process without a session master; returns its listening addresses.
  *
- * @param checks what must be there for /readyz, asked at each request
+ * @param checks conditions for /readyz, checked on each request
  */
 export async function startStatus(
   base: Base,
@@ -381,7 +381,7 @@ export async function startStatus(
   });
 }
 
-/** The line of a start message that names these addresses; none where there are none. */
+/** The start message's line with these addresses, if any. */
 export function statusFacts(addresses: readonly Address[]): (readonly [string, string])[] {
   return addresses.length === 0
     ? []
@@ -394,17 +394,17 @@ function readiness(life: Lifecycle, checks: Readonly<Record<string, boolean>>): 
   return { ok, checks: { ...checks, ...stopping } };
 }
 
-/** The edge's address that tokens name: as set, else this machine and the port of the first agents' listener. */
+/** The edge's address in tokens: as configured, else this machine and the port of the agents' first listener. */
 export function publicAddress(config: Config, agents: readonly HostPort[]): HostPort {
   return config.publicAddress ?? { host: "localhost", port: agents[0]?.port ?? 8443 };
 }
 
 /**
- * Listens on every address. Where `[::]` is IPv4 too, `0.0.0.0` with the same port is covered by it; where there is no
- * IPv6, `replaceable` `[::]` becomes `0.0.0.0`.
+ * Listens on every address. If `[::]` includes IPv4, it covers `0.0.0.0` with the same port; without IPv6,
+ * `replaceable` `[::]` becomes `0.0.0.0`.
  *
- * @param flag the flag that sets the addresses, without dashes, for the message where one can't be had
- * @throws SallyportError what `listen` threw, with the flag in its message
+ * @param flag the flag that sets the addresses, without dashes, for the message if one can't be used
+ * @throws SallyportError the error of `listen`, with the flag in its message
  */
 export async function listenOnAll(
   flag: string,
@@ -413,7 +413,7 @@ export async function listenOnAll(
   { replaceable = false }: { readonly replaceable?: boolean } = {},
 ): Promise<readonly Address[]> {
   const open: Address[] = [];
-  // [::] first: behind 0.0.0.0 it would find its port taken.
+  // [::] first: after 0.0.0.0 its port would be in use.
   for (const at of [...addresses].sort((a, b) => Number(b.host === "::") - Number(a.host === "::"))) {
     try {
       open.push(await listen(at));
@@ -431,7 +431,7 @@ export async function listenOnAll(
   return open;
 }
 
-/** The error with what helps: another address, or the right to a port below 1024. */
+/** Adds advice to the error: another address, or the privilege for a port below 1024. */
 function withHint(error: unknown, flag: string, { port }: HostPort): unknown {
   if (!(error instanceof SallyportError)) return error;
   const { code, message, side, retryable } = error;
@@ -445,8 +445,8 @@ function withHint(error: unknown, flag: string, { port }: HostPort): unknown {
 }
 
 /**
- * Warns where agents elsewhere couldn't find the edge: it listens for others on an address that was set, and tokens
- * name this machine as `localhost`.
+ * Warns if remote agents couldn't find the edge: it listens on a configured non-local address, but tokens name this
+ * machine as `localhost`.
  */
 export function warnOfPublicAddress(
   io: CliIo,
@@ -466,12 +466,12 @@ export function warnOfPublicAddress(
   );
 }
 
-/** Addresses as a start message shows them. */
+/** Formats addresses for a start message. */
 export function addressList(addresses: readonly Address[]): string {
   return addresses.map(formatHostPort).join(", ");
 }
 
-/** An HTTP address to reach a listener by from this machine. */
+/** An HTTP URL for reaching a listener from this machine. */
 export function localUrl({ host, port }: Address): string {
   const reachable = host === "::" || host === "0.0.0.0" ? "127.0.0.1" : host;
   return `http://${formatHostPort({ host: reachable, port })}`;

@@ -1,5 +1,5 @@
 /**
- * `agent password`: makes the hash of a password for a service's `basic_auth`.
+ * `agent password`: hashes a password for a service's `basic_auth`.
  *
  * @module
  */
@@ -11,7 +11,7 @@ import { addExamples, type CliContext, type Command } from "./command.ts";
 /** Longest password. */
 const PASSWORD_MAX_BYTES = 1_024;
 
-/** Adds the command below `agent`. */
+/** Adds the subcommand to `agent`. */
 export function addPassword(agent: Command, { io }: CliContext): void {
   const command = agent.command("password").description(
     "Read a password from standard input, and print its hash for basic_auth in a configuration file.",

@@ -1,5 +1,5 @@
 /**
- * Keys of edges that an agent believed on first use, in a file of its data folder.
+ * Keys of edges that an agent trusted on first use, in a file of its data folder.
  *
  * @module
  */
@@ -9,7 +9,7 @@ import type { EdgePins } from "../transport/agent_transport.ts";
 import { SallyportError } from "../errors.ts";
 import { DataDir, PINS_FILE } from "./data_dir.ts";
 
-/** The pins of a data folder: a line for each edge, `HOST:PORT KEY`, as `known_hosts` has it for SSH. */
+/** The pins of a data folder: a line per edge, `HOST:PORT KEY`, similar to SSH's `known_hosts`. */
 export function edgePins(path: string): EdgePins {
   const folder = new DataDir(path);
   const place = folder.file(PINS_FILE);

@@ -1,6 +1,6 @@
 /**
  * `pipe`: sends a file, a FIFO or standard input to another machine, encrypted from the first byte, and receives it
- * there. It speaks with the programs of sodium-tcp too (docs/protocols/pipe.md).
+ * there. It is compatible with the programs of sodium-tcp (docs/protocols/pipe.md).
  *
  * @module
  */
@@ -34,7 +34,7 @@ import {
   SECRET_KEY_ENV,
 } from "./pipe_keys.ts";
 
-/** sodium-tcp's own port. */
+/** sodium-tcp's default port. */
 const DEFAULT_PORT = 1234;
 const STDIN = 0;
 const STDOUT = 1;
@@ -215,7 +215,7 @@ async function receive(io: CliIo, file: string, flags: ReceiveFlags, signal: Abo
   }
 }
 
-/** Sessions seen, kept beside the key; for a key that came by the environment, where the flag says. */
+/** Sessions seen, stored next to the key file, or at the flag's path for a key from the environment. */
 async function openSessions(
   flags: ReceiveFlags,
   random: (into: Bytes) => void,
@@ -250,7 +250,10 @@ function openOutput(
   return fileSink({ path: file, force, clock, suffix: formatKey(suffix) }, host);
 }
 
-/** What `promise` gives, unless a signal comes first (a FIFO opens when its other end does); late results go to `drop`. */
+/**
+ * The result of `promise`, unless a signal arrives first (a FIFO opens only when its other end does); late results are
+ * passed to `drop`.
+ */
 function stopped<T>(promise: Promise<T>, signal: AbortSignal, drop: (late: T) => void): Promise<T> {
   return new Promise((resolve, reject) => {
     const abort = (): void => {

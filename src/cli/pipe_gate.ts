@@ -1,5 +1,5 @@
 /**
- * What the edge's commands need to receive transfers of `pipe send`, and of the C programs, beside sealed agents.
+ * Sets up an edge to receive transfers of `pipe send`, and of the C programs, on the sealed agents' ports.
  *
  * @module
  */
@@ -16,14 +16,14 @@ import { fileSink } from "../pipe/sink.ts";
 import type { Base } from "./parts.ts";
 import { formatKey, readCredentials, readKeyPair } from "./pipe_keys.ts";
 
-/** A receiver of transfers, and its public key as `pipe send` takes it. */
+/** A receiver of transfers, and its public key in the form that `pipe send` takes. */
 export interface PipePart {
   readonly gate: PipeGate;
   readonly folder: string;
   readonly publicKey: string;
 }
 
-/** Makes the receiver, where a folder is named for it. Rejects with `config_invalid` for settings that can't be used. */
+/** Creates the receiver if a folder is configured for it. Rejects with `config_invalid` for unusable settings. */
 export async function findPipes(
   base: Base,
   config: Pick<
@@ -83,7 +83,7 @@ export async function findPipes(
   return { gate, folder, publicKey: formatKey(keys.publicKey) };
 }
 
-/** Where transfers go, for a start message. */
+/** The destination of transfers, for a start message. */
 export function pipeFacts(part: PipePart | undefined): (readonly [string, string])[] {
   if (part === undefined) return [];
   return [["transfers by pipe", `into ${part.folder}, public key ${part.publicKey}`]];

@@ -1,5 +1,5 @@
 /**
- * Keys and credentials of `pipe`: never arguments, which every process on the machine can read.
+ * Keys and credentials of `pipe`; never passed as arguments, which every process on the machine can read.
  *
  * @module
  */
@@ -10,7 +10,7 @@ import type { Bytes } from "../bytes/bytes.ts";
 import { type KeyPair, makeKeyPair, type Sodium } from "../crypto/sodium.ts";
 import { errorMessage, SallyportError } from "../errors.ts";
 
-/** Environment variables that name the credentials. */
+/** Environment variables for the credentials. */
 export const LOGIN_ENV = "SALLYPORT_PIPE_LOGIN";
 export const PASSPHRASE_ENV = "SALLYPORT_PIPE_PASSPHRASE";
 /** Environment variables for the keys, 64 hex digits as the C programs print them. */
@@ -19,7 +19,7 @@ export const PUBLIC_KEY_ENV = "SALLYPORT_PIPE_PUBLIC_KEY";
 
 const OTHERS = 0o077;
 
-/** What is asked of `env` in place of a file. */
+/** The environment, used instead of a file. */
 interface Environment {
   readonly env: Readonly<Record<string, string | undefined>>;
   err(line: string): void;
@@ -32,7 +32,7 @@ function wrong(message: string): SallyportError {
 /** A key as text: 64 hex digits, `what` for the message. Throws `config_invalid`. */
 export function parseKey(text: string, what: string): Bytes {
   const digits = text.trim();
-  // The text itself stays out of the message: it may be a secret.
+  // The text isn't included in the message, since it may be a secret.
   if (!/^[0-9a-fA-F]{64}$/.test(digits)) {
     throw wrong(`Cannot use ${what}: it has ${digits.length} characters, needs 64 hex digits`);
   }
@@ -60,7 +60,7 @@ export async function readKeyPair(
   return { secretKey, publicKey: sodium.publicKey(secretKey) };
 }
 
-/** Makes a key, writes its secret half to a file that must not exist, and answers the public half as text. */
+/** Generates a key, writes its secret half to a file that must not exist, and returns the public half as text. */
 export async function makeKeyFile(sodium: Sodium, path: string): Promise<string> {
   const keys = makeKeyPair(sodium);
   try {

@@ -1,5 +1,5 @@
 /**
- * What the edge's commands need for the QUIC transport: the certificate that agents know the edge by.
+ * Sets up the QUIC transport for the edge's commands: the certificate by which agents recognise the edge.
  *
  * @module
  */
@@ -17,7 +17,7 @@ export interface QuicPart {
   readonly fingerprint: Bytes;
 }
 
-/** The edge's certificate, where QUIC is listened for. */
+/** The edge's certificate, if it listens for QUIC. */
 export async function findQuic(
   keys: Keys,
   config: Pick<Config, "quicListen">,
@@ -27,13 +27,13 @@ export async function findQuic(
   return { identity, fingerprint: certificateFingerprint(identity.certificatePem) };
 }
 
-/** Whoever wants to look into the connection with Wireshark is told where that can't be. */
+/** Warns if a key log for Wireshark is requested but not supported. */
 export async function warnOfKeyLog(io: CliIo, runtime: Runtime): Promise<void> {
   if ((io.env.SSLKEYLOGFILE ?? "") === "" || (await runtime.quic()).capabilities.keyLog) return;
   io.err("Warning: SSLKEYLOGFILE is set, and nothing is written there: this runtime's QUIC shows no secrets");
 }
 
-/** Refuses to listen where strangers could stop the process by it, unless the settings consent. */
+/** Refuses to listen if strangers could crash the process that way, unless the settings consent. */
 export async function checkQuicConsent(
   config: Pick<Config, "quicListen" | "quicOnBun">,
   runtime: Runtime,

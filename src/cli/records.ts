@@ -1,5 +1,5 @@
 /**
- * `sessions`, `usage`, `audit`: what is now and what was, at a session master.
+ * `sessions`, `usage`, `audit`: a session master's current and past records.
  *
  * @module
  */

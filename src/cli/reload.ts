@@ -1,5 +1,5 @@
 /**
- * Takes up a changed configuration file: when its time or size changes, and at SIGHUP.
+ * Reloads a changed configuration file: when its time or size changes, and on SIGHUP.
  *
  * @module
  */
@@ -9,21 +9,21 @@ import type { Clock, Timer } from "../runtime/port.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { CliIo } from "./io.ts";
 
-/** How often the file is looked at; looking works on every file system, and behind the links of a mounted volume. */
+/** How often the file is polled; polling works on every file system, and through the links of a mounted volume. */
 export const RELOAD_POLL_MS = 2_000;
 
-/** What {@link watchForReload} takes. */
+/** Options of {@link watchForReload}. */
 interface ReloadOptions {
   readonly io: CliIo;
   readonly clock: Clock;
   readonly log: Logger;
-  /** The file; only SIGHUP reloads when absent. */
+  /** The file. When absent, only SIGHUP reloads. */
   readonly path: string | undefined;
-  /** Takes up what the file says now; what it throws is logged, and everything stays as it was. */
+  /** Applies the file's current content. An exception is logged, and nothing changes. */
   reload(): void;
 }
 
-/** Watches until the answer is called. */
+/** Watches until the returned function is called. */
 export function watchForReload(options: ReloadOptions): () => void {
   const { io, clock, log, path } = options;
   let timer: Timer | undefined;
@@ -40,7 +40,7 @@ export function watchForReload(options: ReloadOptions): () => void {
   const look = async () => {
     const found = path === undefined ? undefined : await mark(path);
     if (stopped) return;
-    // A file that is being replaced may be gone for a moment.
+    // A file that is being replaced may be missing for a moment.
     if (found !== undefined) {
       if (seen !== undefined && found !== seen) reload();
       seen = found;

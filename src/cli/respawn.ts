@@ -1,5 +1,5 @@
 /**
- * Starts this program again as another process, with the same arguments and no more rights than it has itself.
+ * Starts another process of this program, with the same arguments and no more permissions than its own.
  *
  * @module
  */
@@ -17,7 +17,7 @@ import {
 
 /**
  * Starts the program with this process's arguments and outputs. `env` is added to the environment; `folders` are those
- * that it must be able to read and write. Throws `config_invalid` where Deno's permissions do not allow it.
+ * that it must be able to read and write. Throws `config_invalid` if Deno's permissions do not allow it.
  */
 export function respawn(env: Readonly<Record<string, string>>, folders: readonly string[]): ChildProcess {
   const [command, words] = commandLine(folders);
@@ -44,7 +44,7 @@ function commandLine(folders: readonly string[]): [command: string, words: strin
   }
   const flags = own.granted.map((name) => `--allow-${name}`);
   if (own.missing.length > 0) flags.unshift(permissionFlag(commandOf(args)));
-  // What was permitted beyond the set: the folders of this run, and those that arguments and variables name.
+  // Permissions beyond the set: the folders of this run, and those named by arguments and variables.
   const named = [
     ...args,
     ...Object.entries(process.env).filter(([name]) => name.startsWith("SALLYPORT_")).map(([, value]) =>
@@ -64,7 +64,7 @@ function commandLine(folders: readonly string[]): [command: string, words: strin
   return [command, ["run", "-q", "--no-prompt", ...flags, script!, ...args]];
 }
 
-/** `bun build --compile` and `deno compile` put the script into the program itself. */
+/** `bun build --compile` and `deno compile` embed the script in the executable. */
 function isCompiled(script: string | undefined): boolean {
   return script === undefined || script.startsWith("/$bunfs/") ||
     !/(^|[/\\])(deno|bun)(\.exe)?$/.test(process.execPath);

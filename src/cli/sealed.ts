@@ -1,5 +1,5 @@
 /**
- * What the edge's commands need for the sealed and the curve transport, which know the edge by the same key.
+ * Sets up the sealed and curve transports for the edge's commands; both identify the edge by the same key.
  *
  * @module
  */
@@ -18,8 +18,8 @@ export interface SealedPart {
 }
 
 /**
- * Loads libsodium and the edge's key. Where there is no libsodium the edge does without sealed agents, unless they have
- * a listener of their own.
+ * Loads libsodium and the edge's key. Without libsodium the edge runs without sealed agents, unless they have a
+ * separate listener.
  */
 export async function findSealed(
   keys: Keys,
@@ -40,7 +40,10 @@ export async function findSealed(
   return { sodium, found };
 }
 
-/** The build of libsodium to load: where any does and native code isn't permitted, WebAssembly, without a question. */
+/**
+ * The build of libsodium to load: WebAssembly, without a permission prompt, if any is accepted and native code isn't
+ * permitted.
+ */
 export function libsodiumBuild(set: Config["libsodium"] = "any"): "native" | "wasm" | undefined {
   if (set !== "any") return set;
   return nativeCodePermitted() ? undefined : "wasm";

@@ -28,7 +28,7 @@ import { runWorker, startWorkers, workerAssignment } from "./workers.ts";
 import { formatHostPort } from "../config/config.ts";
 import type { Address } from "../runtime/port.ts";
 
-/** Adds the command, which is also what runs without one. */
+/** Adds the command, which is also the default. */
 export function addServe(program: Command, context: CliContext): void {
   const { io } = context;
   const command = program.command("serve", { isDefault: true }).description(
@@ -77,7 +77,7 @@ export function addServe(program: Command, context: CliContext): void {
         : new ClusterPlace(offered);
       await place?.join(base, config, cluster!);
       const startOwn = async () => {
-        // The master of this process keeps the keys.
+        // The master in this process stores the keys.
         const ledger = makeLedger(base, config, { ...fernet, from: "settings" });
         await joinMaster(base, { ledger, config, link: () => hubLink(management.hub) });
         return await startEdge(base, fernet.value, loaded, sealedKey, quicPart, ledger, place);
@@ -139,12 +139,12 @@ export function addServe(program: Command, context: CliContext): void {
   });
 }
 
-/** Where a key is from, for a start message. */
+/** A key's origin, for a start message. */
 export function keyOrigin({ from, made }: FoundKey<unknown>): string {
   return from === "settings" ? "as set" : made ? `${from}, made just now` : from;
 }
 
-/** Where agents are managed in a browser, and what opens it. */
+/** The page for managing agents in a browser, and the key that opens it. */
 export function pageStep(master: Address, admin: FoundKey<unknown>): Step {
   const key = admin.from === "settings" ? "the admin key" : `the key in ${admin.from}`;
   return {
@@ -153,7 +153,7 @@ export function pageStep(master: Address, admin: FoundKey<unknown>): Step {
   };
 }
 
-/** How to add an agent, with the admin key by its file so that it isn't printed. */
+/** The command that adds an agent, with the admin key read from its file so that it isn't printed. */
 export function agentCommand(
   io: Pick<CliIo, "program">,
   master: string | undefined,

@@ -1,5 +1,5 @@
 /**
- * `service`: makes a command a service of this machine, takes it away, and says how it is.
+ * `service`: installs a command as a service of this machine, removes it, and shows its status.
  *
  * @module
  */
@@ -113,7 +113,7 @@ const SHOWS: Record<Manager, (command: ServiceCommand) => Steps> = {
   launchd: (command) => [["launchctl", "print", `system/org.sallyport.${command}`]],
 };
 
-/** Runs the manager's commands; one that can't be run is printed, to be typed. */
+/** Runs the manager's commands; one that can't be run is printed for the user to run. */
 async function tell(io: CliIo, steps: Steps): Promise<void> {
   for (const [program = "", ...args] of steps) {
     const line = [program, ...args].join(" ");
@@ -165,12 +165,12 @@ function isOpenrc(): boolean {
   try {
     return existsSync("/sbin/openrc-run");
   } catch {
-    // Deno, which may not look there.
+    // Deno without permission to look there.
     return false;
   }
 }
 
-/** How this very program is started again, with Deno by the flags that a service needs. */
+/** The command line that starts this program, on Deno with the flags that a service needs. */
 function startWords(): string[] {
   const { execPath, argv } = process;
   const runtime = basename(execPath).replace(/\.exe$/, "");

@@ -1,11 +1,11 @@
 /**
- * What makes the program a service of a machine: units for systemd, a script for OpenRC, a property list for launchd.
- * Pure text; `service` writes it, and packaging/ ships it.
+ * Service files for the program: units for systemd, a script for OpenRC, a property list for launchd. Generates only
+ * text; `service` writes it, and packaging/ ships it.
  *
  * @module
  */
 
-/** A command that runs for good. */
+/** A long-running command. */
 export type ServiceCommand = "serve" | "edge" | "master" | "agent";
 export const SERVICE_COMMANDS: readonly ServiceCommand[] = ["serve", "edge", "master", "agent"];
 
@@ -13,12 +13,12 @@ export const SERVICE_COMMANDS: readonly ServiceCommand[] = ["serve", "edge", "ma
 export type Manager = "systemd" | "openrc" | "launchd";
 export const MANAGERS: readonly Manager[] = ["systemd", "openrc", "launchd"];
 
-/** What a service file is made from. */
+/** The parameters of a service file. */
 interface ServiceSpec {
   readonly command: ServiceCommand;
   /** The words that start the program, up to its own arguments. */
   readonly program: readonly string[];
-  /** Arguments behind the command. */
+  /** Arguments after the command. */
   readonly args: readonly string[];
 }
 
@@ -29,12 +29,12 @@ const ABOUT: Readonly<Record<ServiceCommand, string>> = {
   agent: "Sallyport agent",
 };
 
-/** Where a service's state is: keys, and what it learns. */
+/** A service's state folder: keys and learned data. */
 export const STATE_DIR = "/var/lib/sallyport";
-/** Where its settings are, as SALLYPORT_ variables. */
+/** The file with its settings, as SALLYPORT_ variables. */
 export const settingsFile = (command: ServiceCommand): string => `/etc/sallyport/${command}.env`;
 
-/** Where a manager looks for the file. */
+/** The path where a manager expects the file. */
 export function servicePath(manager: Manager, command: ServiceCommand): string {
   return {
     systemd: `/etc/systemd/system/sallyport-${command}.service`,
@@ -48,9 +48,9 @@ export function serviceText(manager: Manager, spec: ServiceSpec): string {
   return { systemd: systemdUnit, openrc: openrcScript, launchd: launchdList }[manager](spec);
 }
 
-/** A unit that can do little besides its work; the JIT compiler below keeps it from MemoryDenyWriteExecute. */
+/** A hardened unit; the runtime's JIT compiler rules out MemoryDenyWriteExecute. */
 function systemdUnit({ command, program, args }: ServiceSpec): string {
-  // Only an agent dials out and listens to nobody.
+  // Only an agent dials out without listening.
   const capability = command === "agent" ? "" : "CAP_NET_BIND_SERVICE";
   return `[Unit]
 Description=${ABOUT[command]}

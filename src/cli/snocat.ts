@@ -1,5 +1,5 @@
 /**
- * `snocat`: public TCP ports over QUIC, spoken as snocat-cli does (docs/protocols/snocat.md).
+ * `snocat`: public TCP ports over QUIC, compatible with snocat-cli (docs/protocols/snocat.md).
  *
  * @module
  */
@@ -130,7 +130,7 @@ function addClient(snocat: Command, context: CliContext): void {
     const runtime = await currentRuntime();
     await warnOfKeyLog(io, runtime);
     const life = new Lifecycle(io);
-    // deno-lint-ignore require-await -- what it throws must become a rejection
+    // deno-lint-ignore require-await -- exceptions must become rejections
     context.exitCode = await life.run(async () => {
       const client = new SnocatClient({
         runtime,
@@ -158,7 +158,7 @@ function addLogFlags(command: Command): void {
   );
 }
 
-/** A server that listens on every address is reached at the one that the client knows. */
+/** For a server that listens on every address, shows the one that the client knows. */
 function shown(addresses: readonly PublicAddress[], server: Address): string {
   return addresses.map(({ host, port }) =>
     addressText({ host: WILDCARDS.includes(host) ? server.host : host, port })

@@ -1,5 +1,5 @@
 /**
- * What a command says when it is up: a heading, what is where, and what to do next.
+ * A command's start message: a heading, facts, and next steps.
  *
  * @module
  */
@@ -11,9 +11,9 @@ import type { CliIo } from "./io.ts";
 interface Startup {
   /** The runtime's name and version. */
   readonly runtime: Pick<Runtime, "name" | "version"> & Partial<Pick<Runtime, "descriptors" | "memory">>;
-  /** What is where: pairs of a word and its value. */
+  /** Facts: pairs of a label and its value. */
   readonly facts: readonly (readonly [string, string])[];
-  /** What to do next, in the order of need. */
+  /** Next steps, in order of need. */
   readonly next?: Step | readonly Step[];
 }
 
@@ -46,7 +46,7 @@ export function printStartup(io: CliIo, { runtime, facts: given, next }: Startup
   }
 }
 
-/** A word as a shell takes it. */
+/** Quotes a word for a shell. */
 export function shellWord(word: string): string {
   return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
 }

@@ -1,5 +1,5 @@
 /**
- * Tells systemd how the program is: ready, stopping, and alive (`Type=notify` with a watchdog).
+ * Notifies systemd of the program's state: ready, stopping, and alive (`Type=notify` with a watchdog).
  *
  * @module
  */
@@ -10,14 +10,14 @@ import type { CliIo } from "./io.ts";
 type SendState = (state: string) => void;
 
 /**
- * By systemd's own program: neither runtime sends datagrams to the unix socket that systemd names. It speaks for its
- * parent, which `NotifyAccess=all` allows.
+ * Uses systemd's own program, because neither runtime can send datagrams to systemd's unix socket. It notifies on
+ * behalf of its parent, which `NotifyAccess=all` allows.
  */
 const bySystemdNotify: SendState = (state) => {
   execFile("systemd-notify", [state], { timeout: 5_000 }, () => {});
 };
 
-/** The service manager, where one waits to hear of this process. */
+/** The service manager, if one expects notifications from this process. */
 export class ServiceManager {
   readonly #send: SendState | undefined;
   readonly #watchdogMs: number;
@@ -28,15 +28,15 @@ export class ServiceManager {
     this.#watchdogMs = Number(env.WATCHDOG_USEC ?? 0) / 1000;
   }
 
-  /** Everything listens, or dials. */
+  /** All listeners are open, or the agent is dialling. */
   ready(): void {
     this.#tell("READY=1");
     if (this.#send === undefined || !(this.#watchdogMs > 0)) return;
-    // The event loop is what the watchdog watches: half the time leaves room for one that is late.
+    // The watchdog monitors the event loop: half the interval leaves room for a late tick.
     this.#timer = setInterval(() => this.#tell("WATCHDOG=1"), this.#watchdogMs / 2);
   }
 
-  /** The end has begun. */
+  /** Shutdown has begun. */
   stopping(): void {
     clearInterval(this.#timer);
     this.#tell("STOPPING=1");
@@ -46,7 +46,7 @@ export class ServiceManager {
     try {
       this.#send?.(state);
     } catch {
-      // Deno without the permission to run systemd-notify: the manager hears nothing, and its time-out tells.
+      // Deno without permission to run systemd-notify: the manager isn't notified, and its timeout reports that.
     }
   }
 }

@@ -1,5 +1,5 @@
 /**
- * `token`: makes a token offline, with the keys alone.
+ * `token`: issues a token offline, using only the keys.
  *
  * @module
  */
@@ -38,7 +38,7 @@ export function addToken(program: Command, { io }: CliContext): void {
   });
 }
 
-/** Makes a token with fresh key material; the members are those of the session master's answer. */
+/** Issues a token with fresh key material; the members are those of the session master's response. */
 function makeToken(
   ring: FernetRing,
   config: Pick<Config, "hostname" | "alias" | "protocolVersion" | "cipher" | "publish" | "ttl">,

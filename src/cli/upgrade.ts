@@ -1,5 +1,5 @@
 /**
- * `upgrade`: has a running serve or edge replace its workers by processes of the version that is installed now.
+ * `upgrade`: makes a running serve or edge replace its workers with processes of the currently installed version.
  *
  * @module
  */

@@ -1,5 +1,5 @@
 /**
- * `webhooks`: the places that a session master tells of events.
+ * `webhooks`: the endpoints that a session master notifies of events.
  *
  * @module
  */

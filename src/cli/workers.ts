@@ -27,10 +27,10 @@ import { DataDir } from "./data_dir.ts";
 import { commandLine } from "./io.ts";
 import { respawn } from "./respawn.ts";
 
-/** The variable that makes a process a worker. */
+/** Environment variable that makes a process a worker. */
 const VARIABLE = "SALLYPORT_WORKER";
 
-/** What this process is as a worker; undefined where it is none. */
+/** This process's worker assignment; undefined if it isn't a worker. */
 export function workerAssignment(
   env: Readonly<Record<string, string | undefined>>,
 ): WorkerAssignment | undefined {
@@ -38,12 +38,12 @@ export function workerAssignment(
   return text === undefined || text === "" ? undefined : JSON.parse(text) as WorkerAssignment;
 }
 
-/** How many workers the setting asks for. */
+/** The number of workers that the setting requests. */
 export function workerCount(setting: "auto" | number): number {
   return setting === "auto" ? availableParallelism() : setting;
 }
 
-/** Starts the workers of a parent process, which end with it. */
+/** Starts the workers of a parent process; they end with it. */
 export async function startWorkers(
   base: Base,
   config: Config,
@@ -74,7 +74,7 @@ export async function startWorkers(
   return { ready: () => supervisor.ready, visitors, agents, sealed, curve, quic };
 }
 
-/** Lets `sallyport upgrade` ask; where that cannot be had, SIGUSR2 still works. */
+/** Opens the socket for `sallyport upgrade`; without it, SIGUSR2 still works. */
 async function openUpgradeSocket(
   { io, runtime, log, life }: Base,
   { dataDir }: Config,
@@ -97,7 +97,7 @@ async function openUpgradeSocket(
   }
 }
 
-/** The session master of the parent, as its workers call it. */
+/** The parent's session master, as methods for its workers. */
 function hubMethods(hub: EdgeHub, control: ControlConnection): ControlMethods {
   return {
     hub_report: (report) => hub.report(report as EdgeReport),
@@ -111,7 +111,7 @@ function hubMethods(hub: EdgeHub, control: ControlConnection): ControlMethods {
   };
 }
 
-/** A worker's link to the session master of its parent. */
+/** A worker's link to its parent's session master. */
 function parentHubLink({ control, over }: WorkerMembership): ControlLink {
   return {
     async listen(since, hear, signal) {
@@ -127,14 +127,14 @@ function parentHubLink({ control, over }: WorkerMembership): ControlLink {
   };
 }
 
-/** The place of this process among the workers of its parent. */
+/** This process's place among its parent's workers. */
 export class WorkerPlace {
   readonly assignment: WorkerAssignment;
-  /** Resolves when the worker is to stop: its parent has asked for it, or is gone. */
+  /** Resolves when the worker must stop: its parent has requested it, or is gone. */
   readonly stop: Promise<void>;
-  /** How long its streams may go on then. */
+  /** How long its streams may then continue. */
   graceMs: number = SHUTDOWN_GRACE_MS;
-  /** The edge that serves; to be set before {@link WorkerPlace.listening}. */
+  /** The running edge; set it before calling {@link WorkerPlace.listening}. */
   edge: Edge | undefined;
   offer: EdgeOffer | undefined;
   readonly offered: EdgePlace["offered"];
@@ -149,7 +149,7 @@ export class WorkerPlace {
     this.stop = this.#stop.promise;
   }
 
-  /** Joins the parent, and the cluster of other machines where there is one. */
+  /** Joins the parent, and the cluster of other machines, if any. */
   async join(base: Base, config: Config, cluster: ClusterPart | undefined): Promise<void> {
     const { runtime, log, metrics, life } = base;
     const network = cluster === undefined ? undefined : await networkPlace(base, config, cluster);
@@ -177,22 +177,22 @@ export class WorkerPlace {
     life.add("cluster", () => this.membership.close(drainMs(base, config, this.graceMs)));
   }
 
-  /** This worker's link to the session master of its parent, and its name there. */
+  /** This worker's link to its parent's session master, and its name there. */
   masterLink(): { readonly link: () => ControlLink; readonly worker: string } {
     return { link: () => parentHubLink(this.membership), worker: this.name };
   }
 
-  /** Names this worker at the session master. */
+  /** This worker's name at the session master. */
   get name(): string {
     return this.assignment.node.slice(0, 8);
   }
 
-  /** Tells the parent where this worker listens: it serves from now on. */
+  /** Reports this worker's listening addresses to the parent: it serves from now on. */
   async listening({ visitors, agents, sealed, curve, quic }: EdgePart): Promise<void> {
     await this.membership.listening({ visitors, agents, sealed, curve, quic });
   }
 
-  /** The settings of this worker: the ports of the first one, and no UDP port unless it is the first itself. */
+  /** The settings of this worker: the first worker's ports, and no UDP port unless it is the first. */
   settings(config: Config): Config {
     const { index, listening } = this.assignment;
     return {
@@ -229,7 +229,10 @@ export async function runWorker(
   });
 }
 
-/** A folder for sockets that only this user reaches. Paths of sockets are short, so the data folder is the second choice. */
+/**
+ * A folder for sockets, accessible only to this user. Socket paths must be short, so the data folder is the second
+ * choice.
+ */
 async function socketFolder(dataDir: string): Promise<string> {
   try {
     return await mkdtemp(join(tmpdir(), "sallyport-"));

@@ -1,5 +1,5 @@
 /**
- * The control connection between a parent process and a worker: calls and events as lines of JSON over a unix socket
+ * The control connection between a parent process and a worker: calls and events as lines of JSON over a Unix socket
  * (docs/protocols/cluster.md, Workers). Either end may call the other.
  *
  * @module
@@ -8,12 +8,12 @@ import { type ErrorCode, errorCode, errorMessage, SallyportError } from "../erro
 import type { Bytes } from "../bytes/bytes.ts";
 import type { Clock, Conn } from "../runtime/port.ts";
 
-/** The longest line: the metrics of a worker have some hundred kilobytes. */
+/** Maximum length of a line on a control connection: a worker's metrics take a few hundred kilobytes. */
 export const CONTROL_LINE_MAX_BYTES = 16 * 1024 * 1024;
-/** A call is answered by then. */
+/** Deadline for the answer to a call between a parent process and a worker. */
 export const CONTROL_DEADLINE_MS = 10_000;
 
-/** What an end answers to calls. */
+/** The methods that an end offers to the other. */
 export type ControlMethods = Readonly<Record<string, (argument: unknown) => unknown>>;
 
 type Line =
@@ -35,7 +35,7 @@ export class ControlConnection {
   #next = 0;
   #closed = false;
 
-  /** Takes a connection. `methods` are what the other end may call. */
+  /** Takes over a connection. `methods` are what the other end may call. */
   constructor(conn: Conn, clock: Clock, methods: ControlMethods) {
     this.#conn = conn;
     this.#clock = clock;
@@ -53,7 +53,7 @@ export class ControlConnection {
     return this.#over.promise;
   }
 
-  /** Calls a method of the other end. Rejects with its error, or with `io_failed` where no answer comes. */
+  /** Calls a method of the other end. Rejects with its error, or with `io_failed` if no answer arrives. */
   call<Result>(method: string, argument?: unknown): Promise<Result> {
     if (this.#closed) return Promise.reject(lost());
     const call = this.#next++;
@@ -70,12 +70,12 @@ export class ControlConnection {
     }) as Promise<Result>;
   }
 
-  /** Lets the other end call further methods. */
+  /** Offers the other end further methods. */
   add(methods: ControlMethods): void {
     this.#methods = { ...this.#methods, ...methods };
   }
 
-  /** Tells the other end something; nothing comes back. */
+  /** Sends an event to the other end; there is no answer. */
   tell(event: string, detail: unknown): void {
     if (!this.#closed) this.#send({ event, detail });
   }

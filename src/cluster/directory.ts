@@ -1,14 +1,13 @@
 /**
- * The directory port: which nodes a cluster has, and which of them holds which hostname
- * (docs/protocols/cluster.md). An implementation decides every claim in one atomic step, so that a name never has
- * holders of two groups.
+ * The directory port: the nodes of a cluster, and which of them holds which hostname (docs/protocols/cluster.md). An
+ * implementation decides every claim atomically, so that a name never has holders from two groups.
  *
  * @module
  */
 
-/** A node that says nothing for this long is dead: its lease has expired, and its claims count no more. */
+/** A node that has not renewed its lease for this long is considered dead, and its claims are void. */
 export const NODE_LEASE_MS = 10_000;
-/** A node renews its lease this often, so that two attempts may fail. */
+/** Interval at which a node renews its lease; two attempts may fail. */
 export const NODE_RENEW_MS = 3_000;
 
 /** How agents reach an edge; keys are base64url. */
@@ -16,7 +15,7 @@ export interface EdgeOffer {
   /** A name or an IP address. */
   readonly host: string;
   readonly port: number;
-  /** For the sealed and the curve transport. */
+  /** Public key for the sealed and the curve transport. */
   readonly publicKey?: string;
   readonly curvePort?: number;
   readonly quicPort?: number;
@@ -24,53 +23,53 @@ export interface EdgeOffer {
   readonly certificateFingerprint?: string;
 }
 
-/** A node, as the others see it. */
+/** A node, as the other nodes see it. */
 export interface NodeRecord {
-  /** Names this run of the node's process: 128 random bits in hexadecimal. A restarted node is another one. */
+  /** Identifies this run of the node's process: 128 random bits in hexadecimal. A restart gets a new id. */
   readonly id: string;
-  /** Where other nodes reach it: `HOST:PORT`, or `unix:/path` where all of them are on one machine. */
+  /** Address for links from other nodes: `HOST:PORT`, or `unix:/path` if all of them are on one machine. */
   readonly address: string;
-  /** Its public key for links between machines, base64url; absent where all nodes are on one machine. */
+  /** Its public key for links between machines, base64url; absent if all nodes are on one machine. */
   readonly publicKey?: string;
-  /** Names its machine, where several nodes are on it: those reach each other at `socket`. */
+  /** Identifies its machine if several nodes run on it: those reach each other at `socket`. */
   readonly machine?: string;
-  /** The path of its unix socket. */
+  /** The path of its Unix socket. */
   readonly socket?: string;
-  /** Names the cluster's key: nodes with another one cannot link to this one. */
+  /** Identifies the cluster's key: nodes with a different key cannot link to this one. */
   readonly keyId?: string;
-  /** The newest version of the link protocol that it speaks. */
+  /** The newest version of the link protocol that it supports. */
   readonly version: number;
-  /** Where it is, as its operator calls it. */
+  /** Its region, as named by the operator. */
   readonly region?: string;
-  /** How agents reach its edge, where the session master is to send some there. */
+  /** How agents reach its edge, if the session master may send agents to it. */
   readonly offer?: EdgeOffer;
-  /** Agents' sessions that it holds; the session master prefers nodes with few. */
+  /** Number of agent sessions it holds; the session master prefers nodes with few. */
   readonly sessions: number;
-  /** It takes no new agents: it is about to stop. */
+  /** True if it accepts no new agents because it is about to stop. */
   readonly draining: boolean;
 }
 
-/** What a session claims a name with. */
+/** A session's claim to a name. */
 export interface RouteClaim {
   /** The hostname or wildcard, canonical. */
   readonly name: string;
-  /** The hostname of the token: only sessions of one owner may hold a name after each other, or together. */
+  /** The hostname of the token: only sessions of the same owner may share a name or take it over from each other. */
   readonly owner: string;
-  /** Sessions of one group hold a name together: those of one agent at two nodes, or of agents that share a name. */
+  /** Sessions of one group share a name: those of one agent at two nodes, or of agents that share a name. */
   readonly group: string;
-  /** Which of the group's agents or sessions this is: a newer session of the same member replaces the older. */
+  /** The member of the group: a newer session of the same member replaces the older. */
   readonly member?: string;
   /** When the session's token was made, in Unix milliseconds: a newer group replaces an older one. */
   readonly madeAtMs: number;
   /** The node that holds the session. */
   readonly node: string;
-  /** Names the session: unique in the cluster. */
+  /** Identifies the session: unique in the cluster. */
   readonly session: string;
 }
 
 /** A claim that was granted. */
 export interface RouteHolder extends RouteClaim {
-  /** Grows with every granted claim of the cluster. Of two holders that disagree, the larger number is right. */
+  /** Increases with every claim granted in the cluster. If two holders conflict, the larger number wins. */
   readonly fence: number;
 }
 
@@ -79,48 +78,51 @@ export type ClaimOutcome =
   | {
     readonly kind: "granted";
     readonly fence: number;
-    /** Holders of older groups, and of the same member, which hold the name no more. */
+    /** Holders from older groups, or of the same member, which no longer hold the name. */
     readonly replaced: readonly RouteHolder[];
   }
   | {
     readonly kind: "refused";
-    /** `name_taken`: another owner holds the name. `replaced`: a newer group of the same owner does. */
+    /** `name_taken`: another owner holds the name. `replaced`: a newer group of the same owner holds it. */
     readonly reason: "name_taken" | "replaced";
     readonly holder: RouteHolder;
   };
 
-/** What changed, as a watcher hears it. Watching may miss changes: it makes caches fresh, it does not make them right. */
+/**
+ * A change, as reported to a watcher. Changes may be missed: watching keeps caches fresh, it does not make them
+ * correct.
+ */
 export type DirectoryChange =
   | { readonly kind: "claimed"; readonly holder: RouteHolder; readonly replaced: readonly RouteHolder[] }
   | { readonly kind: "released"; readonly name: string; readonly session: string }
   | { readonly kind: "node_left"; readonly node: string }
-  /** Changes may have been missed: everything that is cached is in doubt. */
+  /** Changes may have been missed: all cached entries are suspect. */
   | { readonly kind: "reconnected" };
 
-/** The directory of one cluster. Methods reject with `io_failed` when the store cannot be asked. */
+/** The directory of one cluster. Methods reject with `io_failed` if the store is unavailable. */
 export interface Directory {
-  /** Enters or renews a node with a lease of {@link NODE_LEASE_MS}. "entered": it was unknown, and has no claims. */
+  /** Adds or renews a node with a lease of {@link NODE_LEASE_MS}. "entered": it was unknown and has no claims. */
   enter(node: NodeRecord): Promise<"entered" | "renewed">;
-  /** Takes a node out, with all its claims. */
+  /** Removes a node with all its claims. */
   leave(node: string): Promise<void>;
   /** The nodes whose lease has not expired. */
   nodes(): Promise<readonly NodeRecord[]>;
   /**
-   * Decides a claim. Claiming again with the same session is harmless, and confirms the claim; watchers hear nothing of
-   * it, because every node confirms all of its claims from time to time.
+   * Decides a claim. Repeating a claim with the same session is harmless and confirms it; watchers are not notified,
+   * because every node confirms all of its claims from time to time.
    */
   claim(claim: RouteClaim): Promise<ClaimOutcome>;
   /** Gives up a name, if this session still holds it. */
   release(name: string, session: string): Promise<void>;
-  /** The living holders of a name, those with the largest fence first. */
+  /** The live holders of a name, largest fence first. */
   lookup(name: string): Promise<readonly RouteHolder[]>;
   /** Calls `listener` for changes until the returned function is called. */
   watch(listener: (change: DirectoryChange) => void): () => void;
-  /** Lets go of the store; leases run out by themselves. */
+  /** Disconnects from the store; leases expire on their own. */
   close(): Promise<void>;
 }
 
-/** Decides a claim against the living holders of its name: the one rule of every implementation. */
+/** Decides a claim against the live holders of its name: the rule that every implementation follows. */
 export function decideClaim(
   claim: RouteClaim,
   living: readonly RouteHolder[],
@@ -134,7 +136,7 @@ export function decideClaim(
     if (holder.owner !== claim.owner) {
       return { refusal: { kind: "refused", reason: "name_taken", holder }, replaced: [] };
     }
-    // Sessions of one group stand together, but a member of it has one session alone.
+    // Sessions of one group coexist, but each member has only one session.
     if (holder.group === claim.group && (claim.member === undefined || holder.member !== claim.member)) {
       continue;
     }

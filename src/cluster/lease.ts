@@ -1,5 +1,5 @@
 /**
- * A tunnel's entry in a registry, kept alive for as long as the tunnel.
+ * A tunnel's entry in a registry, kept alive as long as the tunnel.
  *
  * @module
  */
@@ -8,12 +8,12 @@ import type { Clock, Timer } from "../runtime/port.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { TunnelRecord, TunnelRegistry } from "./registry.ts";
 
-/** Registry of tunnels: entries are renewed this often, so that two attempts may fail. */
+/** Registry of tunnels: interval at which entries are renewed; two attempts may fail. */
 export const REGISTRY_RENEW_MS = 20_000;
-/** Registry of tunnels: an attempt that failed is made again after this. */
+/** Registry of tunnels: delay before a failed attempt is repeated. */
 export const REGISTRY_RETRY_MS = 2_000;
 
-/** What a {@link TunnelLease} is made of. */
+/** Options of {@link TunnelLease}. */
 interface LeaseOptions {
   readonly registry: TunnelRegistry;
   readonly record: TunnelRecord;
@@ -21,7 +21,7 @@ interface LeaseOptions {
   readonly log: Logger;
 }
 
-/** See the module. A registry that can't be reached is asked again: the tunnel goes on without it. */
+/** See the module. If the registry is unreachable, the lease retries and the tunnel runs without it. */
 export class TunnelLease {
   readonly #options: LeaseOptions;
   #registered = false;
@@ -33,16 +33,16 @@ export class TunnelLease {
     this.#options = options;
   }
 
-  /** Registers; resolves when that has been tried once. */
+  /** Registers; resolves after the first attempt. */
   start(): Promise<void> {
     return this.#asking = this.#ask();
   }
 
-  /** Takes the entry out, its name only where no successor has it; resolves when that has been tried. */
+  /** Removes the entry, and its name unless a successor holds it; resolves after the attempt. */
   async leave(): Promise<void> {
     this.#left = true;
     this.#timer?.cancel();
-    // Whatever is under way would enter it again.
+    // A request in flight would add the entry again.
     await this.#asking;
     const { registry, record } = this.#options;
     await registry.remove(record).catch((error) => this.#failed(error));
@@ -52,7 +52,7 @@ export class TunnelLease {
     const { registry, record, clock } = this.#options;
     let nextMs = REGISTRY_RENEW_MS;
     try {
-      // Only the first is a registration: renewals don't take a name from a later tunnel.
+      // Only the first attempt registers: renewals don't take a name from a later tunnel.
       if (this.#registered) await registry.renew(record);
       else await registry.register(record);
       this.#registered = true;

@@ -1,5 +1,5 @@
 /**
- * Links: long-lived sessions between nodes, in which every visitor that arrives at the wrong node gets a stream
+ * Links: long-lived sessions between nodes, with one stream for each visitor that arrives at the wrong node
  * (docs/protocols/cluster.md, Links). The node that dials opens streams, the other one serves them.
  *
  * @module
@@ -19,17 +19,17 @@ import type { Session, SessionHandler } from "../transport/port.ts";
 import { type SealedRecords, sealedRecords, SealedScratch } from "../transport/sealed/session.ts";
 import { type LinkEnd, LinkHandshake } from "./link_handshake.ts";
 
-/** What a link's session says of how it crosses the network. */
+/** The transport name of a link's session. */
 export const LINK = "link";
-/** A link must stand by then: both ends are on one machine, or a few milliseconds apart. */
+/** Deadline for setting up a link between nodes: both ends are on one machine, or a few milliseconds apart. */
 export const LINK_DEADLINE_MS = 5_000;
 
-/** What links of one node share. */
+/** State shared by the links of one node. */
 export interface LinkShared {
   readonly clock: Clock;
   /** This node's id. */
   readonly node: string;
-  /** What the nodes of the cluster have in common. */
+  /** The secret shared by the nodes of the cluster. */
   readonly secret: Bytes;
   /** Working memory. */
   readonly scratch: LinkScratch;
@@ -37,34 +37,34 @@ export interface LinkShared {
 
 /** Working memory that all links of a node share. */
 export class LinkScratch extends SealedScratch {
-  /** First flights of sealed links that were answered. */
+  /** First flights of sealed links that have been answered. */
   readonly answered: AnsweredFlights = new AnsweredFlights();
 }
 
-/** What seals the links between machines: every byte is encrypted, under keys of this connection alone. */
+/** Encryption of links between machines: every byte is encrypted, with keys unique to the connection. */
 export interface LinkSeal {
   readonly sodium: Sodium;
   readonly aeads: AeadChoice;
-  /** This node's own key pair, whose public half stands in its record. */
+  /** This node's own key pair; its record contains the public half. */
   readonly keys: KeyPair;
-  /** Where this node dials: the public key in the other node's record. */
+  /** For the dialling end: the public key in the other node's record. */
   readonly peerKey?: Bytes;
 }
 
-/** A link that stands. */
+/** An established link. */
 export interface Link {
   readonly session: Session;
   /** The other node. */
   readonly peer: string;
-  /** The version that both ends speak. */
+  /** The agreed protocol version. */
   readonly version: number;
 }
 
 /**
- * Makes a link of a connection. Rejects with `challenge_failed`, `not_supported`, `unknown_protocol`,
- * `deadline_exceeded` or `connection_lost`; the connection is closed then.
+ * Sets up a link on a connection. Rejects with `challenge_failed`, `not_supported`, `unknown_protocol`,
+ * `deadline_exceeded` or `connection_lost`, and closes the connection.
  *
- * @param seal absent on a unix socket, whose bytes leave no machine
+ * @param seal absent on a Unix socket, whose bytes never leave the machine
  */
 export function openLink(
   conn: Conn,
@@ -92,7 +92,7 @@ interface LinkOpeningOptions {
 class LinkOpening implements ByteStreamHandler {
   readonly #options: LinkOpeningOptions;
   readonly #timer;
-  /** The keys are still to be agreed on. */
+  /** The key exchange, until it is complete. */
   #flight: SealedAgentHandshake | SealedEdgeHandshake | undefined;
   #records: SealedRecords | undefined;
   #handshake: LinkHandshake | undefined;
@@ -175,7 +175,7 @@ class LinkOpening implements ByteStreamHandler {
     this.#write(this.#handshake.hello);
   }
 
-  /** Each message of the handshake is a record of its own where the connection is sealed. */
+  /** On a sealed connection each handshake message is a separate record. */
   #readRecords(wire: Bytes): void {
     if (this.#records === undefined) return void this.#read(wire, undefined);
     for (let rest = wire; rest.length > 0 && !this.#over;) {
@@ -186,7 +186,7 @@ class LinkOpening implements ByteStreamHandler {
     }
   }
 
-  /** True when the link stands; `behind` are the bytes of the connection behind this message, where it is sealed. */
+  /** True once the link is up; `behind` holds the bytes following this message on a sealed connection. */
   #read(message: Bytes, behind: Bytes | undefined): boolean {
     const { send, agreement } = this.#handshake!.push(message);
     if (send !== undefined) this.#write(send);

@@ -8,7 +8,7 @@ import { createHmac, randomBytes, timingSafeEqual } from "node:crypto";
 import type { Bytes } from "../bytes/bytes.ts";
 import { SallyportError } from "../errors.ts";
 
-/** The newest version of the link protocol that this program speaks, and the oldest. */
+/** The newest version of the link protocol that this program supports, and the oldest. */
 export const LINK_VERSION = 1;
 export const LINK_VERSION_MIN = 1;
 
@@ -19,19 +19,19 @@ const ID_BYTES = 16;
 const HELLO_BYTES = MAGIC.length + 1 + ID_BYTES + NONCE_BYTES;
 const PROOF_BYTES = 32;
 
-/** Which end of a link. */
+/** The two ends of a link. */
 export type LinkEnd = "dialer" | "acceptor";
 
-/** What both ends know when the handshake is over. */
+/** The result of the handshake. */
 export interface LinkAgreement {
   readonly version: number;
   /** The other node's id. */
   readonly peer: string;
-  /** Bytes that came behind the handshake. */
+  /** Bytes received after the handshake. */
   readonly rest: Bytes;
 }
 
-/** One end. Send `hello` first, and what `push` returns as `send`. */
+/** One end of the handshake. Send `hello` first, then whatever `push` returns as `send`. */
 export class LinkHandshake {
   /** The first message. */
   readonly hello: Bytes;
@@ -43,7 +43,7 @@ export class LinkHandshake {
 
   /**
    * @param node our id: 32 hexadecimal digits
-   * @param channel what only the two ends of a sealed connection know; the proofs are bound to it
+   * @param channel a value known only to the two ends of a sealed connection; the proofs are bound to it
    */
   constructor(end: LinkEnd, node: string, secret: Bytes, channel: Bytes = new Uint8Array(0)) {
     this.#end = end;
@@ -57,8 +57,8 @@ export class LinkHandshake {
   }
 
   /**
-   * Takes what the peer sent. Throws `challenge_failed` where it does not know the secret, `not_supported` where no
-   * version fits, `unknown_protocol` for anything else.
+   * Takes bytes from the peer. Throws `challenge_failed` if it does not know the secret, `not_supported` if there is no
+   * common version, `unknown_protocol` for anything else.
    */
   push(chunk: Bytes): { readonly send?: Bytes; readonly agreement?: LinkAgreement } {
     const received = new Uint8Array(this.#received.length + chunk.length);

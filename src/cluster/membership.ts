@@ -1,5 +1,5 @@
 /**
- * A process's place in a cluster: its node, the links to the other nodes, and the directory that they share.
+ * A process's membership in a cluster: its node, the links to the other nodes, and the shared directory.
  *
  * @module
  */
@@ -15,59 +15,58 @@ import { LINK_VERSION } from "./link_handshake.ts";
 import { ClusterNode } from "./node.ts";
 import { LINK_PORTS_TRIED, type MachineLinks, NodeLinks, type NodeLinksOptions } from "./node_links.ts";
 
-/** What the cluster asks of the edge of its process. */
+/** What the cluster needs from the edge of its process. */
 export interface ClusterHost {
   /** A session of this process for the name. */
   local(name: string): Session | undefined;
-  /** How many sessions it has. */
+  /** The number of its sessions. */
   sessions(): number;
-  /** How many streams each source has. */
+  /** The number of streams of each source. */
   shares(): StreamShares | undefined;
-  /** How agents reach its edge, where the session master is to send some there. */
+  /** How agents reach its edge, if the session master may send agents to it. */
   offer?(): EdgeOffer | undefined;
   /** Counts a forwarded visitor. */
   forwarded?(direction: "in" | "out"): void;
 }
 
-/** The part of several machines. */
+/** Settings for a cluster of several machines. */
 export interface NetworkPlace {
   readonly directory: Directory;
   readonly links: MachineLinks;
   readonly listen: Address;
-  /** What other nodes are told, by the port where this one came to listen. */
+  /** The address announced to other nodes, given the port that this node listens on. */
   readonly address: (port: number) => string;
   readonly region?: string | undefined;
 }
 
-/** What {@link joinCluster} takes. */
+/** Options of {@link joinCluster}. */
 interface JoinOptions {
   readonly runtime: Runtime;
   readonly log: Logger;
   readonly host: ClusterHost;
   /** The node's id. */
   readonly id: string;
-  /** Several machines, where there are. */
+  /** Set if the cluster spans several machines. */
   readonly network?: NetworkPlace | undefined;
-  /** The other processes of this machine, where there are: what all of them know, and this one's socket. */
+  /** Set if the machine runs several processes: their shared secret, and this one's socket. */
   readonly machine?: NodeLinksOptions["machine"] & { readonly socket: string } | undefined;
-  /** The directory, where there is no network. */
+  /** The directory, if there is no network. */
   readonly directory?: Directory;
 }
 
 /** A node that has joined. */
 export interface Membership {
   readonly node: ClusterNode;
-  /** Where nodes of other machines link to this one. */
+  /** The address that nodes on other machines link to. */
   readonly address: Address | undefined;
-  /** Says that this node takes no new agents. */
+  /** Announces that this node accepts no new agents. */
   draining(): Promise<void>;
-  /** Leaves the cluster when forwarded visitors have left, or after `graceMs`. */
+  /** Leaves the cluster once forwarded visitors are gone, or after `graceMs`. */
   close(graceMs: number): Promise<void>;
 }
 
 /**
- * Joins a cluster. Rejects with `config_invalid` where its nodes have another key, and where the address to listen on
- * cannot be had.
+ * Joins a cluster. Rejects with `config_invalid` if its nodes use another key, or if the listen address is unavailable.
  */
 export async function joinCluster(options: JoinOptions): Promise<Membership> {
   const { runtime, log, host, id, network, machine } = options;
@@ -135,7 +134,7 @@ function offerOf(host: ClusterHost): Pick<NodeRecord, "offer"> {
   return offer === undefined ? {} : { offer };
 }
 
-/** Names a cluster's key without giving it away. */
+/** Identifies a cluster's key without revealing it. */
 function clusterKeyId(key: Bytes): string {
   return hash(
     "sha256",
@@ -145,7 +144,7 @@ function clusterKeyId(key: Bytes): string {
     .slice(0, 16);
 }
 
-/** Nodes that could not link to each other had better not start. */
+/** Refuses to start a node that could not link to the others. */
 async function checkKey(directory: Directory, keyId: string): Promise<void> {
   const nodes: readonly NodeRecord[] = await directory.nodes().catch(() => []);
   const other = nodes.find((node) => node.keyId !== undefined && node.keyId !== keyId);

@@ -1,5 +1,5 @@
 /**
- * A directory in this process's memory: for the workers of one machine (behind `ipc_directory.ts`), and for tests.
+ * An in-memory directory: for the workers of one machine (behind `ipc_directory.ts`), and for tests.
  *
  * @module
  */
@@ -15,7 +15,7 @@ import {
   type RouteHolder,
 } from "./directory.ts";
 
-/** The contents of a directory in memory; directories with the same store see the same cluster. */
+/** The contents of an in-memory directory; directories with the same store see the same cluster. */
 export class DirectoryStore {
   readonly nodes: Map<string, { readonly record: NodeRecord; untilMs: number }> = new Map();
   readonly routes: Map<string, RouteHolder[]> = new Map();
@@ -23,16 +23,16 @@ export class DirectoryStore {
   fence = 0;
 }
 
-/** What {@link createMemoryDirectory} takes. */
+/** Options of {@link createMemoryDirectory}. */
 interface MemoryDirectoryOptions {
   readonly clock: Clock;
-  /** Its own when absent. */
+  /** Shared contents. Defaults to a new store. */
   readonly store?: DirectoryStore;
-  /** How long a node lives without renewal; {@link NODE_LEASE_MS} when absent. */
+  /** Lifetime of a node without renewal. Defaults to {@link NODE_LEASE_MS}. */
   readonly leaseMs?: number;
 }
 
-/** Makes a directory in memory. */
+/** Creates an in-memory directory. */
 export function createMemoryDirectory(options: MemoryDirectoryOptions): Directory {
   return new MemoryDirectory(options);
 }

@@ -1,5 +1,5 @@
 /**
- * The registry in this process's memory: for one node, and for tests.
+ * An in-memory registry: for one node, and for tests.
  *
  * @module
  */
@@ -7,28 +7,28 @@ import type { Clock } from "../runtime/port.ts";
 import type { RegistryLifetimes, TunnelKey, TunnelRecord, TunnelRegistry } from "./registry.ts";
 import { REGISTRY_NAME_TTL_MS, REGISTRY_RECORD_TTL_MS } from "./registry.ts";
 
-/** What {@link createMemoryRegistry} takes. */
+/** Options of {@link createMemoryRegistry}. */
 export interface MemoryRegistryOptions extends RegistryLifetimes {
   readonly clock: Clock;
-  /** Where the entries are; registries with the same store see each other's. One of its own when absent. */
+  /** Shared entries: registries with the same store see each other's. Defaults to a new store. */
   readonly store?: MemoryRegistryStore;
 }
 
-/** The entries of registries in memory. */
+/** The entries of in-memory registries. */
 export class MemoryRegistryStore {
   /** Internal. */
   readonly records: Expiring<TunnelRecord> = new Expiring();
   /** Internal. */
   readonly names: Expiring<string> = new Expiring();
 
-  /** Forgets everything. */
+  /** Removes all entries. */
   clear(): void {
     this.records.clear();
     this.names.clear();
   }
 }
 
-/** Makes a registry. */
+/** Creates an in-memory registry. */
 export function createMemoryRegistry(options: MemoryRegistryOptions): TunnelRegistry {
   return new MemoryRegistry(options);
 }
@@ -94,7 +94,7 @@ class MemoryRegistry implements TunnelRegistry {
   }
 }
 
-/** A map whose entries are forgotten after a while; those that were set first stand first. */
+/** A map whose entries expire, in insertion order. */
 class Expiring<Value> {
   readonly #entries = new Map<string, { readonly value: Value; readonly untilMs: number }>();
 

@@ -1,7 +1,7 @@
 /**
- * A node of a cluster: it claims the names of its sessions, finds those that other nodes hold, and forwards visitors
- * to them (docs/protocols/cluster.md). It never stands in the way of its own sessions: without the directory, running
- * sessions and known routes go on, and claims are made up for later.
+ * A node of a cluster: it claims the names of its sessions, looks up those that other nodes hold, and forwards visitors
+ * to them (docs/protocols/cluster.md). It never blocks its own sessions: without the directory, running sessions and
+ * known routes keep working, and claims are made later.
  *
  * @module
  */
@@ -16,24 +16,24 @@ import { wildcardOf } from "../wire/wildcard.ts";
 import type { Directory, DirectoryChange, NodeRecord, RouteClaim, RouteHolder } from "./directory.ts";
 import { NODE_RENEW_MS } from "./directory.ts";
 
-/** A route that was found is asked for again after this; changes that are heard of come sooner. */
+/** A known route is looked up again after this; change notifications arrive sooner. */
 export const ROUTE_FRESH_MS = 10_000;
-/** A name that nobody holds is not asked for again before this: visitors of unknown names cost the directory little. */
+/** A name without a holder is not looked up again before this: visitors of unknown names cost the directory little. */
 export const ROUTE_UNKNOWN_MS = 1_000;
-/** Names whose route is remembered; the one that was asked for longest ago is forgotten beyond it. */
+/** Maximum number of cached routes; beyond it the least recently looked up is evicted. */
 export const ROUTES_CACHED_MAX = 100_000;
-/** Questions to the directory at a time; visitors of further unknown names are refused. */
+/** Maximum number of concurrent directory lookups; visitors of further unknown names are refused. */
 export const LOOKUPS_MAX = 256;
-/** A node that could not be reached is not tried again before this. */
+/** An unreachable node is not dialled again before this. */
 export const LINK_RETRY_MS = 1_000;
-/** A node that leaves looks this often whether its links carry visitors. */
+/** Interval at which a leaving node checks whether its links still carry visitors. */
 const LINKS_CHECK_MS = 100;
-/** Claims and confirmations that are under way at a time. */
+/** Maximum number of concurrent claims and confirmations. */
 const CLAIMS_AT_ONCE = 32;
-/** Every claim is confirmed this often, paced evenly, so that what the directory has lost is repaired. */
+/** Every claim is confirmed at this interval, spread evenly, to repair what the directory has lost. */
 export const CONFIRM_MS = 600_000;
 
-/** What a session claims: one name or several. */
+/** What a session claims: one or more names. */
 export interface SessionClaim {
   /** Unique in the cluster. */
   readonly session: string;
@@ -45,24 +45,24 @@ export interface SessionClaim {
   readonly member?: string | undefined;
   readonly madeAtMs: number;
   readonly names: readonly string[];
-  /** The session has lost these names to a newer one, or they belong to somebody else. */
+  /** The session has lost these names to a newer one, or they belong to another owner. */
   lost(names: readonly string[], reason: "name_taken" | "replaced"): void;
 }
 
-/** What {@link ClusterNode} is made of. */
+/** Options of {@link ClusterNode}. */
 interface ClusterNodeOptions {
   readonly directory: Directory;
   readonly clock: Clock;
-  /** The bytes that wait in the process; nobody counts them when absent. */
+  /** Memory budget of the process. Defaults to no accounting. */
   readonly memory?: MemoryBudget;
   readonly log: Logger;
-  /** This node's entry, as it is now. */
+  /** This node's current entry. */
   readonly record: () => NodeRecord;
-  /** Opens a link to another node; `handler` hears of its session. */
+  /** Opens a link to another node; `handler` handles its session. */
   link(node: NodeRecord, handler: SessionHandler): Promise<Session>;
-  /** A session of this node for the name, of those that hold it. */
+  /** A session of this node that holds the name. */
   local(name: string): Session | undefined;
-  /** How many streams of one source a session takes, from whichever node they come; without limit when absent. */
+  /** Maximum streams of one source in a session, across all nodes. Defaults to no limit. */
   shares?(): StreamShares | undefined;
   /** Counts a forwarded visitor: `out` to another node, `in` from one. */
   forwarded?(direction: "in" | "out"): void;
@@ -70,7 +70,7 @@ interface ClusterNodeOptions {
 
 interface Registration {
   readonly claim: SessionClaim;
-  /** Names that are still to be held: all of the claim's, without those that were lost. */
+  /** Names the session should hold: all of the claim's, except those it lost. */
   readonly names: Set<string>;
   /** Names that the directory has confirmed. */
   readonly held: Set<string>;
@@ -79,7 +79,7 @@ interface Registration {
 
 interface CachedRoute {
   holders: readonly RouteHolder[];
-  /** Asked for again from then on. */
+  /** When the route is looked up again. */
   freshUntilMs: number;
   asking: Promise<readonly RouteHolder[]> | undefined;
 }
@@ -87,19 +87,19 @@ interface CachedRoute {
 interface LinkState {
   session: Session | undefined;
   opening: Promise<Session | undefined> | undefined;
-  /** Not tried before then. */
+  /** Earliest time of the next attempt. */
   retryAtMs: number;
 }
 
 /** See the module. */
 export class ClusterNode {
-  /** Another process of this machine takes its agents over; undefined where nobody has said so. */
+  /** Whether another process of this machine takes over its agents; undefined if not known. */
   successor: boolean | undefined;
   readonly #options: ClusterNodeOptions;
   readonly #registrations = new Map<string, Registration>();
   readonly #routes = new Map<string, CachedRoute>();
   readonly #links = new Map<string, LinkState>();
-  /** Names still to be claimed, by session and name. */
+  /** Names yet to be claimed, by session and name. */
   readonly #waiting = new Map<string, { readonly registration: Registration; readonly name: string }>();
   readonly #incoming = new Set<Session>();
   #nodes = new Map<string, NodeRecord>();
@@ -115,14 +115,14 @@ export class ClusterNode {
     this.#options = options;
   }
 
-  /** Enters the cluster, and stays in it; resolves when the first attempt is over. */
+  /** Enters the cluster and stays in it; resolves after the first attempt. */
   async start(): Promise<void> {
     this.#unwatch = this.#options.directory.watch((change) => this.#changed(change));
     await this.#renew();
     this.#confirmLater();
   }
 
-  /** Claims a session's names; what is refused or lost later comes to `claim.lost`. */
+  /** Claims a session's names; names refused or lost later are reported to `claim.lost`. */
   register(claim: SessionClaim): void {
     const registration: Registration = {
       claim,
@@ -134,7 +134,7 @@ export class ClusterNode {
     this.#claimAll(registration);
   }
 
-  /** The session serves its names no more. */
+  /** Releases the names of a session. */
   release(session: string): void {
     const registration = this.#registrations.get(session);
     if (registration === undefined) return;
@@ -144,8 +144,8 @@ export class ClusterNode {
   }
 
   /**
-   * A session in which a visitor of this name can be forwarded: at once where route and link are known, else as soon
-   * as they are; undefined where no other node holds the name.
+   * A session to forward a visitor of this name over: at once if route and link are known, otherwise as soon as they
+   * are; undefined if no other node holds the name.
    */
   find(name: string): Session | undefined | Promise<Session | undefined> {
     const wildcard = wildcardOf(name);
@@ -160,14 +160,14 @@ export class ClusterNode {
     return wildcard === undefined ? undefined : this.#findWildcard(wildcard);
   }
 
-  /** A visitor was refused by the node that a route named: the directory is asked anew. */
+  /** The node that a route points to refused a visitor: looks the name up again. */
   stale(name: string): void {
     this.#routes.delete(name);
     const wildcard = wildcardOf(name);
     if (wildcard !== undefined) this.#routes.delete(wildcard);
   }
 
-  /** Whether a node that stays holds a session's name too, so that visitors lose nothing when this session goes. */
+  /** Whether a node that stays up also holds a session's name, so that visitors lose nothing when this session ends. */
   async heldElsewhere(session: string): Promise<boolean> {
     const { directory, record } = this.#options;
     const claim = this.#registrations.get(session)?.claim;
@@ -179,7 +179,7 @@ export class ClusterNode {
     );
   }
 
-  /** What another node's link hands on: each stream is a visitor for a session of this node. */
+  /** Handles a link from another node: each stream is a visitor for a session of this node. */
   accepted(session: Session): SessionHandler {
     this.#incoming.add(session);
     return {
@@ -190,7 +190,7 @@ export class ClusterNode {
     };
   }
 
-  /** No other node will take this one's agents over: all of them stop. */
+  /** True if no other node will take over this one's agents because all of them are stopping. */
   get last(): boolean {
     if (this.successor === true) return false;
     const { id, machine } = this.#options.record();
@@ -199,23 +199,23 @@ export class ClusterNode {
     return ![...this.#nodes.values()].some((node) => node.id !== id && !node.draining && !stopsToo(node));
   }
 
-  /** Nodes that live, as far as is known, this one included. */
+  /** Number of nodes believed alive, including this one. */
   get size(): number {
     return this.#nodes.size;
   }
 
-  /** Whether the directory has answered when it was last asked. */
+  /** Whether the directory answered the last request. */
   get directoryAnswers(): boolean {
     return !this.#directoryAway;
   }
 
-  /** Links that stand, in either direction. */
+  /** Number of established links, in either direction. */
   get links(): number {
     return this.#incoming.size +
       [...this.#links.values()].filter(({ session }) => session !== undefined).length;
   }
 
-  /** Visitors that are being forwarded to this node. */
+  /** Number of visitors being forwarded to this node. */
   get incomingStreams(): number {
     return [...this.#incoming].reduce((sum, { streams }) => sum + streams, 0);
   }
@@ -227,13 +227,13 @@ export class ClusterNode {
     );
   }
 
-  /** Tells the directory about this node's state now, as when it starts to drain. */
+  /** Publishes this node's state now, for example when it starts to drain. */
   async announce(): Promise<void> {
     this.#renewal?.cancel();
     await this.#renew();
   }
 
-  /** Leaves the cluster, and ends its links when the visitors in them have left, or after `graceMs`. */
+  /** Leaves the cluster, and closes its links once their visitors are gone, or after `graceMs`. */
   async close(graceMs = 0): Promise<void> {
     if (this.#closed) return;
     const deadlineMs = this.#options.clock.nowMs() + graceMs;
@@ -260,7 +260,7 @@ export class ClusterNode {
       const outcome = await directory.enter(record());
       this.#nodes = new Map((await directory.nodes()).map((node) => [node.id, node]));
       if (this.#directoryAway) log.info({}, "the directory answers again");
-      // Whatever was claimed before counts no more, or may have been given to others meanwhile.
+      // Earlier claims are void, or the names may have been granted to others.
       if (outcome === "entered" || this.#directoryAway) {
         for (const registration of this.#registrations.values()) this.#claimAll(registration);
       }
@@ -323,7 +323,7 @@ export class ClusterNode {
         this.#lost(registration, name, outcome.reason);
       }
     } catch (error) {
-      // Made up for when the lease is renewed again.
+      // Retried when the lease is renewed again.
       this.#away(error);
     }
   }
@@ -335,14 +335,14 @@ export class ClusterNode {
 
   #giveUp(name: string, session: string): void {
     this.#routes.delete(name);
-    // What fails here counts no more when the lease ends, or is refused by the node that it names.
+    // If this fails, the claim lapses with the lease, or the node that it points to refuses it.
     this.#options.directory.release(name, session).catch((error) => this.#away(error));
   }
 
   #confirmLater(): void {
     this.#confirmation = this.#options.clock.after(CONFIRM_MS / 60, () => {
       if (this.#closed) return;
-      // A sixtieth of all at a time, by turns.
+      // A sixtieth of them each time, in rotation.
       const all = [...this.#registrations.values()];
       const share = Math.ceil(all.length / 60);
       for (const registration of all.slice(0, share)) {
@@ -354,7 +354,7 @@ export class ClusterNode {
     });
   }
 
-  // What others changed.
+  // Changes made by other nodes.
 
   #changed(change: DirectoryChange): void {
     switch (change.kind) {
@@ -394,12 +394,12 @@ export class ClusterNode {
     return known instanceof Promise ? known.then((holders) => this.#reach(holders)) : this.#reach(known);
   }
 
-  /** The holders of a name as far as they are known; a promise where the directory has to be asked first. */
+  /** The known holders of a name; a promise if the directory has to be asked first. */
   #known(name: string): readonly RouteHolder[] | Promise<readonly RouteHolder[]> {
     const nowMs = this.#options.clock.nowMs();
     const cached = this.#routes.get(name);
     if (cached !== undefined && cached.freshUntilMs > nowMs) return cached.holders;
-    // A known route is used while it is asked for again; only an unknown one is waited for.
+    // A known route is used while it is refreshed; only an unknown one is awaited.
     const asking = cached?.asking ?? this.#ask(name, cached);
     if (cached !== undefined && cached.holders.length > 0) return cached.holders;
     return asking ?? [];
@@ -417,8 +417,8 @@ export class ClusterNode {
       (holders) => {
         route.freshUntilMs = clock.nowMs() + (holders.length > 0 ? ROUTE_FRESH_MS : ROUTE_UNKNOWN_MS);
         const others = holders.filter(({ node }) => node !== this.#options.record().id);
-        // The directory has lost the name, or its node was too busy to renew its lease: as long as the link to it stands,
-        // that node says itself whether it still has the name.
+        // The directory has lost the name, or its node was too busy to renew its lease: while the link to it is up, the
+        // node itself knows whether it still has the name.
         const forgotten = holders.length === 0 &&
           route.holders.some(({ node }) => this.#links.get(node)?.session !== undefined);
         if (!forgotten) route.holders = others;
@@ -437,7 +437,7 @@ export class ClusterNode {
     return asking;
   }
 
-  /** A link to one of the holders: the newest that is linked already, else whichever is reached first. */
+  /** A link to one of the holders: the newest that is already linked, otherwise the first one reached. */
   #reach(holders: readonly RouteHolder[]): Session | undefined | Promise<Session | undefined> {
     const openings: Promise<Session | undefined>[] = [];
     for (const { node } of holders) {
@@ -477,7 +477,7 @@ export class ClusterNode {
         return undefined;
       }
       const session = await link(record, {
-        // The node that accepts opens no streams.
+        // The accepting node opens no streams.
         stream: (stream) => stream.abort(),
         streamClosed() {},
         streamRefused() {},
@@ -506,7 +506,7 @@ export class ClusterNode {
     const { serverName, address } = stream.caller;
     const session = serverName === undefined ? undefined : local(serverName);
     if (session === undefined) {
-      // The node that forwarded it asks the directory again.
+      // The forwarding node asks the directory again.
       return stream.abort(
         new SallyportError(
           "unrecognized_name",
@@ -538,7 +538,7 @@ export class ClusterNode {
   }
 }
 
-/** A link as a visitor's splice sees it: a session like any other, whose streams are counted. */
+/** A link as a visitor's splice sees it: an ordinary session whose streams are counted. */
 class ForwardingSession implements Session {
   readonly #link: Session;
   readonly #stale: (name: string) => void;
@@ -588,7 +588,7 @@ class ForwardingSession implements Session {
       this.#forwarded?.("out");
       return stream;
     } catch (error) {
-      // The next visitor asks anew.
+      // The next visitor triggers a new lookup.
       if (caller.serverName !== undefined) this.#stale(caller.serverName);
       throw error;
     }

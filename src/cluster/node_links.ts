@@ -1,6 +1,6 @@
 /**
- * Where a node is reached by others, and how it reaches them: through a unix socket on its own machine, through sealed
- * TCP on others (docs/protocols/cluster.md, Links).
+ * How nodes reach each other: over a Unix socket on the same machine, over sealed TCP between machines
+ * (docs/protocols/cluster.md, Links).
  *
  * @module
  */
@@ -22,18 +22,20 @@ import {
 } from "./link.ts";
 import type { LinkEnd } from "./link_handshake.ts";
 
-/** Connections to the cluster's port that have not shown the cluster's key yet; further ones are refused. */
+/**
+ * Connections to the cluster's port that have not yet proved knowledge of the cluster's key; further ones are refused.
+ */
 export const LINKS_PENDING_MAX = 64;
-/** Ports that are tried from the first one on, where several workers of a machine need one each. */
+/** Number of consecutive ports tried if several workers of a machine need one each. */
 export const LINK_PORTS_TRIED = 512;
 
 /** How nodes on other machines are reached. */
 export interface MachineLinks extends Omit<LinkSeal, "peerKey"> {
-  /** What the nodes of the cluster have in common. */
+  /** The key shared by the nodes of the cluster. */
   readonly clusterKey: Bytes;
 }
 
-/** What {@link NodeLinks} is made of. */
+/** Options of {@link NodeLinks}. */
 export interface NodeLinksOptions {
   readonly runtime: Runtime;
   readonly log: Logger;
@@ -45,7 +47,7 @@ export interface NodeLinksOptions {
   readonly network?: MachineLinks;
 }
 
-/** What a node's record says of how to reach it. */
+/** The fields of a node's record that say how to reach it. */
 type NodeReach = Pick<NodeRecord, "address" | "publicKey" | "machine" | "socket">;
 
 /** See the module. */
@@ -63,12 +65,12 @@ export class NodeLinks {
     this.#sampler = new LogSampler({ log: options.log, clock: options.runtime.clock });
   }
 
-  /** How others reach this node, as far as it listens. */
+  /** How others reach this node, given its listeners. */
   get reach(): NodeReach {
     return this.#reach;
   }
 
-  /** Takes links of nodes on this machine. */
+  /** Accepts links from nodes on this machine. */
   async listenUnix(path: string, accepted: (session: Session) => SessionHandler): Promise<void> {
     const { runtime, machine } = this.#options;
     const listener = await runtime.listenUnix({
@@ -85,8 +87,8 @@ export class NodeLinks {
   }
 
   /**
-   * Takes links of nodes on other machines. `address` is what they are told; `portsTried` above 1 goes on to the next port
-   * where one is taken. Rejects as `Runtime.listen` does.
+   * Accepts links from nodes on other machines. `address` is the address announced to them; with `portsTried` above 1
+   * the next port is tried if one is taken. Rejects as `Runtime.listen` does.
    */
   async listenNetwork(
     at: Address,
@@ -113,7 +115,7 @@ export class NodeLinks {
     }
   }
 
-  /** Opens a link to another node. Rejects where it is not reached, or is another node by now. */
+  /** Opens a link to another node. Rejects if it is unreachable, or has been replaced by another node. */
   async dial(to: NodeRecord, handler: SessionHandler): Promise<Session> {
     const { runtime, machine, network } = this.#options;
     if (machine !== undefined && to.socket !== undefined && to.machine === machine.name) {
@@ -130,7 +132,7 @@ export class NodeLinks {
     return await this.#dialled(to, openLink(conn, "dialer", shared, () => handler, { ...network, peerKey }));
   }
 
-  /** Takes no more links. */
+  /** Stops accepting links. */
   close(): void {
     for (const listener of this.#listeners.splice(0)) listener.close();
     this.#sampler.flush();

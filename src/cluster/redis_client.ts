@@ -1,18 +1,18 @@
 /**
- * A connection to Redis or Valkey, as the registry and the directory use it: one server, a server behind TLS, or the
- * master that Sentinels name. It reconnects by itself; commands fail meanwhile, and each has a deadline.
+ * A connection to Redis or Valkey, for the registry and the directory: one server, a server behind TLS, or the master
+ * named by Sentinels. It reconnects automatically; commands fail meanwhile, and each has a deadline.
  *
  * @module
  */
 import { errorMessage, SallyportError } from "../errors.ts";
 import type { Clock } from "../runtime/port.ts";
 
-/** Redis answers in a millisecond, or is in trouble. */
+/** Timeout for connecting to Redis, and for a command: Redis normally answers within a millisecond. */
 export const REDIS_TIMEOUT_MS = 5_000;
-/** The longest pause between two attempts to reach Redis again. */
+/** Maximum delay between attempts to reconnect to Redis. */
 const RECONNECT_MAX_MS = 5_000;
 
-/** What is used of node-redis. */
+/** The parts of node-redis that are used. */
 export interface RedisClient {
   on(event: string, listener: (detail: unknown) => void): unknown;
   connect(): Promise<unknown>;
@@ -25,11 +25,12 @@ export interface RedisClient {
 }
 
 /**
- * Makes a client for `redis://`, `rediss://` (TLS) or `redis+sentinel://HOST:PORT,HOST:PORT/MASTER[?db=N]` and connects
- * it. Rejects with `io_failed` where Redis cannot be reached, `config_invalid` for a wrong URL or a password that Redis
- * refuses.
+ * Creates a client for `redis://`, `rediss://` (TLS) or `redis+sentinel://HOST:PORT,HOST:PORT/MASTER[?db=N]` and
+ * connects it. Rejects with `io_failed` if Redis is unreachable, `config_invalid` for an invalid URL or a password that
+ * Redis rejects.
  *
- * @param away hears why Redis cannot be reached now, and the client goes on trying; without it the call rejects
+ * @param away is called with the reason if Redis is unreachable, and the client keeps trying; without it the call
+ * rejects
  */
 export async function connectRedis(
   url: string,
@@ -38,7 +39,7 @@ export async function connectRedis(
 ): Promise<RedisClient> {
   const client = await makeClient(url);
   let lastError: unknown;
-  // The command that fails says why; without a listener the event would end the process.
+  // The failing command reports the reason; without a listener the event would end the process.
   client.on("error", (error) => void (lastError = error));
   const connecting = client.connect();
   connecting.catch(() => {});
@@ -63,7 +64,7 @@ export async function connectRedis(
   return client;
 }
 
-/** The answer, if it comes in time. Rejects with `io_failed`. */
+/** The answer, if it arrives in time. Rejects with `io_failed`. */
 export async function withinRedisTimeout<T>(clock: Clock, asked: Promise<T>): Promise<T> {
   const late = Promise.withResolvers<never>();
   const timer = clock.after(REDIS_TIMEOUT_MS, () => late.reject(new Error("no answer in time")));
@@ -83,7 +84,7 @@ export async function withinRedisTimeout<T>(clock: Clock, asked: Promise<T>): Pr
 async function makeClient(url: string): Promise<RedisClient> {
   const { createClient, createSentinel } = await import("@redis/client");
   const common = {
-    // A renewal that waits in a queue comes too late; its owner tries again.
+    // A queued renewal would be too late; its owner retries.
     disableOfflineQueue: true,
     socket: {
       connectTimeout: REDIS_TIMEOUT_MS,
@@ -117,7 +118,7 @@ interface SentinelUrl {
   readonly database?: number;
 }
 
-/** The parts of a URL of Sentinels; undefined for another scheme. Throws where a part is missing. */
+/** The parts of a Sentinel URL; undefined for another scheme. Throws if a part is missing. */
 export function parseSentinelUrl(url: string): SentinelUrl | undefined {
   const match = /^redis\+sentinel:\/\/(?:([^@/]*)@)?([^/?#]+)\/([^/?#]+)(?:\?db=(\d+))?$/.exec(url);
   if (match === null) {

@@ -1,6 +1,7 @@
 /**
- * The directory in Redis or Valkey, for nodes on several machines. Every decision is one script, which Redis runs as a
- * whole: the rule is that of `decideClaim`. One server, not a Redis Cluster: the scripts read keys of several slots.
+ * The directory in Redis or Valkey, for nodes on several machines. Every decision is one script, which Redis runs
+ * atomically: the rule is that of `decideClaim`. It needs one server, not a Redis Cluster: the scripts read keys of
+ * several slots.
  *
  * @module
  */
@@ -18,24 +19,24 @@ import {
 } from "./directory.ts";
 import { connectRedis, type RedisClient, withinRedisTimeout } from "./redis_client.ts";
 
-/** A name that its node does not confirm for this long is forgotten; it bounds what dead nodes leave behind. */
+/** A name that its node does not confirm for this long is removed; this bounds what dead nodes leave behind. */
 export const ROUTE_TTL_MS = 1_800_000;
 
-/** What {@link connectRedisDirectory} takes. */
+/** Options of {@link connectRedisDirectory}. */
 interface RedisDirectoryOptions {
   /** `redis://`, `rediss://` or `redis+sentinel://`; see `connectRedis`. */
   readonly url: string;
   readonly clock: Clock;
   readonly log: Logger;
-  /** What its keys begin with; "sallyport:" when absent. */
+  /** Key prefix. Defaults to "sallyport:". */
   readonly prefix?: string;
-  /** How long a node lives without renewal; {@link NODE_LEASE_MS} when absent. */
+  /** Lifetime of a node without renewal. Defaults to {@link NODE_LEASE_MS}. */
   readonly leaseMs?: number;
 }
 
 /**
- * KEYS used key, beginning of the notes; ARGV until, now, when the token was made, whether nonces would repeat (1). 1: the
- * first use; 0: not; -1: the notes begin later than the token.
+ * KEYS used key, start of the records; ARGV until, now, when the token was made, whether nonces would repeat (1). 1:
+ * first use; 0: used before; -1: the records start later than the token.
  */
 const USE = `
 local since = redis.call('GET', KEYS[2])
@@ -54,13 +55,13 @@ redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 redis.call('SADD', KEYS[2], ARGV[1])
 return known`;
 
-/** KEYS node, nodes; ARGV id, channel. Claims of a node that is gone count no more, so they may stay until they expire. */
+/** KEYS node, nodes; ARGV id, channel. Claims of a removed node are void, so they may remain until they expire. */
 const LEAVE = `
 redis.call('DEL', KEYS[1])
 redis.call('SREM', KEYS[2], ARGV[1])
 redis.call('PUBLISH', ARGV[2], cjson.encode({kind = 'node_left', node = ARGV[1]}))`;
 
-/** KEYS nodes; ARGV what nodes' keys begin with. */
+/** KEYS nodes; ARGV key prefix of nodes. */
 const NODES = `
 local found = {}
 for _, id in ipairs(redis.call('SMEMBERS', KEYS[1])) do
@@ -69,7 +70,7 @@ for _, id in ipairs(redis.call('SMEMBERS', KEYS[1])) do
 end
 return found`;
 
-/** The holders of a name whose node lives, as texts; removes the others. */
+/** The holders of a name whose node is alive, as texts; removes the others. */
 const LIVING = `
 local function living(key, nodes)
   local found = {}
@@ -82,7 +83,7 @@ local function living(key, nodes)
   return found
 end`;
 
-/** KEYS route, fence; ARGV claim, what nodes' keys begin with, channel, lifetime of the name. */
+/** KEYS route, fence; ARGV claim, key prefix of nodes, channel, lifetime of the name. */
 const CLAIM = `${LIVING}
 local claim = cjson.decode(ARGV[1])
 local replaced = {}
@@ -115,23 +116,23 @@ if redis.call('HDEL', KEYS[1], ARGV[1]) == 1 then
   redis.call('PUBLISH', ARGV[2], cjson.encode({kind = 'released', name = ARGV[3], session = ARGV[1]}))
 end`;
 
-/** KEYS route; ARGV what nodes' keys begin with. */
+/** KEYS route; ARGV key prefix of nodes. */
 const LOOKUP = `${LIVING}
 local texts = {}
 for _, holder in ipairs(living(KEYS[1], ARGV[1])) do texts[#texts + 1] = cjson.encode(holder) end
 return texts`;
 
-/** The use of a token's key, as {@link RedisDirectory.first} judges it. */
+/** A use of a token's key, as {@link RedisDirectory.first} checks it. */
 interface NotedUse {
   /** Unix seconds. */
   readonly madeAtS: number;
-  /** A second use that nobody notices would repeat nonces. */
+  /** An undetected second use would repeat nonces. */
   readonly noncesRepeat: boolean;
 }
 
 /**
- * Connects to Redis. Where it cannot be reached now, that is logged, and the directory goes on trying: its methods reject
- * with `io_failed` until it answers. Rejects with `config_invalid` for a wrong URL or a login that Redis refuses.
+ * Connects to Redis. If it is unreachable, that is logged, and the directory keeps trying: its methods reject with
+ * `io_failed` until Redis answers. Rejects with `config_invalid` for an invalid URL or a login that Redis rejects.
  */
 export async function connectRedisDirectory(options: RedisDirectoryOptions): Promise<RedisDirectory> {
   const { url, clock, log } = options;
@@ -146,7 +147,7 @@ export async function connectRedisDirectory(options: RedisDirectoryOptions): Pro
   return directory;
 }
 
-/** See the module; it also notes which keys of tokens were used (`KeyUseStore` of the edge). */
+/** See the module; it also records which keys of tokens were used (`KeyUseStore` of the edge). */
 export class RedisDirectory implements Directory {
   readonly #client: RedisClient;
   readonly #clock: Clock;
@@ -168,7 +169,7 @@ export class RedisDirectory implements Directory {
     this.#leaseMs = String(leaseMs);
   }
 
-  /** Listens for changes, on a connection of its own; resolves when it does, which may be late. */
+  /** Subscribes to changes on a separate connection; resolves once subscribed, which may be late. */
   async subscribe(): Promise<void> {
     const subscriber = this.#client.duplicate();
     this.#subscriber = subscriber;
@@ -180,7 +181,7 @@ export class RedisDirectory implements Directory {
       readyBefore = true;
     };
     subscriber.on("ready", missed);
-    // How Sentinels say that there is another master.
+    // Sentinels announce a new master this way.
     subscriber.on("topology-change", (change) => {
       if ((change as { readonly type?: string }).type === "MASTER_CHANGE") {
         this.#tell({ kind: "reconnected" });
@@ -195,8 +196,8 @@ export class RedisDirectory implements Directory {
   }
 
   /**
-   * Notes a token's key by its fingerprint, until `validUntilS`; false where it was noted before. Rejects with
-   * `token_stale` where the notes begin after the token was made and nonces would repeat: Redis may have lost them.
+   * Records the fingerprint of a token's key until `validUntilS`; false if it was already recorded. Rejects with
+   * `token_stale` if the records start after the token was made and nonces would repeat: Redis may have lost them.
    */
   async first(fingerprint: string, validUntilS: number, use: NotedUse): Promise<boolean> {
     const nowS = Math.floor(this.#clock.wallMs() / 1000);
@@ -245,7 +246,7 @@ export class RedisDirectory implements Directory {
       ],
     );
     const outcome = JSON.parse(text as string) as ClaimOutcome;
-    // Lua has no empty list: it is left out.
+    // Lua has no empty list, so the field is omitted.
     return outcome.kind === "granted" ? { ...outcome, replaced: outcome.replaced ?? [] } : outcome;
   }
 

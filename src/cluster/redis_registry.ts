@@ -1,6 +1,6 @@
 /**
- * The registry in Redis, for several nodes. What compares before it changes is done by scripts, which Redis runs whole
- * (docs/protocols/snocat.md, Around it). One Redis, not a cluster of them: the scripts look at keys of several slots.
+ * The registry in Redis, for several nodes. Compare-and-change operations are scripts, which Redis runs atomically
+ * (docs/protocols/snocat.md, Around it). It needs one Redis, not a cluster: the scripts access keys of several slots.
  *
  * @module
  */
@@ -10,12 +10,12 @@ import { connectRedis, type RedisClient, withinRedisTimeout } from "./redis_clie
 import type { RegistryLifetimes, TunnelKey, TunnelRecord, TunnelRegistry } from "./registry.ts";
 import { REGISTRY_NAME_TTL_MS, REGISTRY_RECORD_TTL_MS } from "./registry.ts";
 
-/** What {@link connectRedisRegistry} takes. */
+/** Options of {@link connectRedisRegistry}. */
 export interface RedisRegistryOptions extends RegistryLifetimes {
-  /** Such as `redis://user:password@host:6379/0`; `rediss:` for TLS. */
+  /** For example `redis://user:password@host:6379/0`; `rediss:` for TLS. */
   readonly url: string;
   readonly clock: Clock;
-  /** What its keys begin with; "sallyport:" when absent. */
+  /** Key prefix. Defaults to "sallyport:". */
   readonly prefix?: string;
 }
 
@@ -24,7 +24,7 @@ const REGISTER = `
 redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[4])`;
 
-/** The same, but the name only where no other living tunnel has it; ARGV[5] is what ids' keys begin with. */
+/** The same, but sets the name only if no other live tunnel has it; ARGV[5] is the key prefix of ids. */
 const RENEW = `
 redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])
 local holder = redis.call('GET', KEYS[1])
@@ -42,8 +42,8 @@ local id = redis.call('GET', KEYS[1])
 return id and redis.call('GET', ARGV[1] .. id)`;
 
 /**
- * Connects to Redis, and connects again whenever the connection is lost; what is asked meanwhile rejects. Rejects with
- * `io_failed` where Redis can't be reached, `config_invalid` for a wrong URL.
+ * Connects to Redis, and reconnects whenever the connection is lost; requests reject meanwhile. Rejects with
+ * `io_failed` if Redis is unreachable, `config_invalid` for an invalid URL.
  */
 export async function connectRedisRegistry(options: RedisRegistryOptions): Promise<TunnelRegistry> {
   return new RedisRegistry(await connectRedis(options.url, options.clock), options);
@@ -105,7 +105,7 @@ function encode({ id, name, node, transport, attributes }: TunnelRecord): string
   return JSON.stringify({ id, name, node, transport, attributes: Object.fromEntries(encoded) });
 }
 
-/** A record; undefined where there is none, or something that isn't ours. */
+/** Decodes a record; undefined if there is none, or if the value isn't ours. */
 function decode(text: unknown): TunnelRecord | undefined {
   if (typeof text !== "string") return undefined;
   try {

@@ -1,6 +1,6 @@
 /**
  * The directory of a machine's workers as a worker sees it: the parent process holds it in memory, and the control
- * connection carries the questions.
+ * connection carries the requests.
  *
  * @module
  */
@@ -14,10 +14,10 @@ import type {
   RouteHolder,
 } from "./directory.ts";
 
-/** The event that carries a change. */
+/** The event that reports a change. */
 const CHANGED = "directory_changed";
 
-/** What a parent answers to a worker about its directory. */
+/** The directory methods that a parent offers to a worker. */
 export function directoryMethods(directory: Directory): ControlMethods {
   return {
     enter: (node) => directory.enter(node as NodeRecord),
@@ -32,13 +32,13 @@ export function directoryMethods(directory: Directory): ControlMethods {
   };
 }
 
-/** Tells a worker about changes of the parent's directory until the connection ends. */
+/** Reports changes of the parent's directory to a worker until the connection ends. */
 export function tellChanges(directory: Directory, control: ControlConnection): void {
   const end = directory.watch((change) => control.tell(CHANGED, change));
   void control.over.then(end);
 }
 
-/** The directory behind a control connection. */
+/** A directory accessed over a control connection. */
 export class RemoteDirectory implements Directory {
   readonly #control: ControlConnection;
   readonly #watchers = new Set<(change: DirectoryChange) => void>();

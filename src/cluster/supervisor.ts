@@ -1,6 +1,6 @@
 /**
- * The parent of a machine's workers: it starts them, restarts those that die, replaces them one by one for an upgrade, and
- * holds what they share: the directory, the cluster's secret, the ports (docs/protocols/cluster.md, Workers).
+ * The parent of a machine's workers: it starts them, restarts those that die, replaces them one by one for an upgrade,
+ * and holds what they share: the directory, the cluster's secret, the ports (docs/protocols/cluster.md, Workers).
  *
  * @module
  */
@@ -12,56 +12,56 @@ import { ControlConnection, type ControlMethods } from "./control.ts";
 import { createMemoryDirectory, DirectoryStore } from "./memory_directory.ts";
 import { directoryMethods, tellChanges } from "./remote_directory.ts";
 
-/** A worker must have connected and listen by then, or it counts as dead. */
+/** Deadline for a worker to connect and listen before it counts as dead. */
 export const WORKER_START_MS = 30_000;
-/** First and longest pause before a worker that died is started again; the pause doubles while it keeps dying. */
+/** First and longest delay before a dead worker is restarted; the delay doubles while it keeps dying. */
 export const WORKER_RESTART_FIRST_MS = 200;
 export const WORKER_RESTART_MAX_MS = 10_000;
-/** A worker that lived this long did not die of its start: the next pause is the first one again. */
+/** A worker that ran this long did not fail at startup: the next delay is the first one again. */
 export const WORKER_SETTLED_MS = 10_000;
-/** Keys that the parent remembers for its workers; the oldest are forgotten beyond it. */
+/** Maximum number of keys that the parent remembers for its workers; beyond it the oldest are forgotten. */
 const USED_KEYS_MAX = 200_000;
-/** A worker that does not end by itself when its drain time is over is killed after this. */
+/** A worker still running this long after its drain time is killed. */
 export const WORKER_KILL_MS = 5_000;
 
-/** Where a worker listens, by kind: visitors, agents, sealed, curve, quic. */
+/** A worker's listening addresses, by kind: visitors, agents, sealed, curve, quic. */
 export type WorkerPorts = Readonly<Record<string, readonly Address[]>>;
 
-/** What a worker is told at its start. */
+/** A worker's assignment, sent at its start. */
 export interface WorkerAssignment {
-  /** 0 and on; worker 0 alone has the UDP ports. */
+  /** 0 and up; only worker 0 has the UDP ports. */
   readonly index: number;
   /** The parent's socket, and the folder for the worker's own. */
   readonly controlPath: string;
   readonly folder: string;
-  /** What links between nodes prove, in hexadecimal. */
+  /** The secret that links between nodes prove, in hexadecimal. */
   readonly secret: string;
-  /** Names this run of the worker: the node's id. */
+  /** Identifies this run of the worker: the node's id. */
   readonly node: string;
-  /** When the parent began, in Unix seconds: since then it knows which keys were used. */
+  /** Start of the parent, in Unix seconds: it knows which keys were used since then. */
   readonly startedAtS: number;
-  /** Where the first worker came to listen, as it told: the others use the same ports. */
+  /** The first worker's listening addresses, as it reported them: the others use the same ports. */
   readonly listening: WorkerPorts | undefined;
 }
 
-/** How a worker is to stop. */
+/** A request to stop a worker. */
 export interface DrainRequest {
-  /** How long its streams may go on, in milliseconds. */
+  /** How long its streams may continue, in milliseconds. */
   readonly graceMs: number;
-  /** Other workers take its agents over. */
+  /** Whether other workers take over its agents. */
   readonly successor: boolean;
 }
 
-/** How an upgrade goes on. */
+/** Progress of an upgrade. */
 export type UpgradeProgress =
   | { readonly kind: "begun"; readonly workers: number }
-  /** A new worker serves in the place of an old one; with the versions of both. */
+  /** A new worker has replaced an old one; with the versions of both. */
   | { readonly kind: "serves"; readonly worker: number; readonly before: string; readonly now: string }
-  /** All new workers serve. */
+  /** All new workers are serving. */
   | { readonly kind: "done" }
   /** The old workers have ended. */
   | { readonly kind: "ended" }
-  /** A new worker did not start: the old ones that are left go on. */
+  /** A new worker did not start: the remaining old ones keep running. */
   | { readonly kind: "failed"; readonly worker: number; readonly reason: string };
 
 /** A worker's process. */
@@ -72,23 +72,23 @@ export interface WorkerProcess {
   kill(): void;
 }
 
-/** What {@link Supervisor} is made of. */
+/** Options of {@link Supervisor}. */
 interface SupervisorOptions {
   readonly runtime: Runtime;
   readonly log: Logger;
-  /** How many workers. */
+  /** Number of workers. */
   readonly count: number;
   /** A folder with mode 0700 for sockets. */
   readonly folder: string;
-  /** How long a worker's streams may go on when it is replaced or stopped, in milliseconds. */
+  /** How long a worker's streams may continue when it is replaced or stopped, in milliseconds. */
   readonly drainMs: number;
-  /** What else workers may call. */
+  /** Further methods that workers may call. */
   methods?(control: ControlConnection): ControlMethods;
   /** Starts a worker's process. */
   spawn(assignment: WorkerAssignment): WorkerProcess;
 }
 
-/** What a worker says of itself. */
+/** A worker's report of itself. */
 interface WorkerState {
   readonly index: number;
   readonly node: string;
@@ -96,11 +96,11 @@ interface WorkerState {
   readonly draining: boolean;
 }
 
-/** What a worker says first. */
+/** A worker's first message. */
 export interface WorkerHello {
   readonly node: string;
   readonly secret: string;
-  /** The version of the program that it runs. */
+  /** The version of the program it runs. */
   readonly version?: string;
 }
 
@@ -113,7 +113,7 @@ interface Worker {
   control: ControlConnection | undefined;
   isReady: boolean;
   draining: boolean;
-  /** It is to take the place of a worker that still serves. */
+  /** It is to replace a worker that is still serving. */
   replacing: boolean;
   version: string;
 }
@@ -124,7 +124,7 @@ export class Supervisor {
   readonly #secret = randomBytes(32).toString("hex");
   readonly #store = new DirectoryStore();
   readonly #workers = new Set<Worker>();
-  /** Keys of tokens that workers have let in, until their tokens expire. */
+  /** Keys of tokens that workers have accepted, until their tokens expire. */
   readonly #keys = new Map<string, number>();
   readonly #startedAtS: number;
   readonly #upgradeListeners = new Set<(progress: UpgradeProgress) => void>();
@@ -140,12 +140,12 @@ export class Supervisor {
     this.#startedAtS = Math.floor(options.runtime.clock.wallMs() / 1000);
   }
 
-  /** Where the workers listen, by kind, as the first one told. */
+  /** The workers' listening addresses, by kind, as reported by the first one. */
   get listening(): WorkerPorts {
     return this.#listening ?? {};
   }
 
-  /** The workers, those included that drain. */
+  /** The workers, including those that are draining. */
   get workers(): readonly WorkerState[] {
     return [...this.#workers].map(({ index, node, isReady, draining }) => ({
       index,
@@ -155,13 +155,13 @@ export class Supervisor {
     }));
   }
 
-  /** Every place has a worker that accepts. */
+  /** Whether every slot has a worker that accepts. */
   get ready(): boolean {
     const serving = [...this.#workers].filter(({ isReady, draining }) => isReady && !draining);
     return new Set(serving.map(({ index }) => index)).size === this.#options.count;
   }
 
-  /** Starts all workers. Rejects where the first one cannot start: its output says why. */
+  /** Starts all workers. Rejects if the first one cannot start: its output says why. */
   async start(): Promise<void> {
     const { runtime, count } = this.#options;
     this.#listener = await runtime.listenUnix({
@@ -183,20 +183,20 @@ export class Supervisor {
   }
 
   /**
-   * Replaces every worker, one after the other: the new one accepts before the old one stops to. Streams of the old ones go
-   * on for the drain time. Resolves when all new ones serve.
+   * Replaces every worker in turn: the new one accepts before the old one stops accepting. Streams of the old ones
+   * continue for the drain time. Resolves once all new ones are serving.
    */
   upgrade(): Promise<void> {
     return this.#upgrading ??= this.#replaceAll().finally(() => this.#upgrading = undefined);
   }
 
-  /** Calls `listener` as an upgrade goes on, until the returned function is called. */
+  /** Calls `listener` with the progress of an upgrade until the returned function is called. */
   watchUpgrade(listener: (progress: UpgradeProgress) => void): () => void {
     this.#upgradeListeners.add(listener);
     return () => void this.#upgradeListeners.delete(listener);
   }
 
-  /** Asks every worker that is there; those that do not answer are left out. */
+  /** Calls a method of every running worker; those that do not answer are left out. */
   async ask<Result>(method: string): Promise<readonly Result[]> {
     const asked = [...this.#workers].map(({ control }) =>
       control?.call<Result>(method).catch(() => undefined) ?? undefined
@@ -204,7 +204,7 @@ export class Supervisor {
     return (await Promise.all(asked)).filter((answer) => answer !== undefined) as Result[];
   }
 
-  /** Ends all workers: their streams may go on for `drainMs`. */
+  /** Stops all workers: their streams may continue for `drainMs`. */
   async stop(drainMs: number = this.#options.drainMs): Promise<void> {
     this.#stopping = true;
     for (const timer of this.#restarts.values()) timer.cancel();
@@ -242,7 +242,7 @@ export class Supervisor {
       replacing,
       version: "",
     };
-    // Nobody may be waiting for a restarted one.
+    // There may be no waiter for a restarted one.
     worker.ready.promise.catch(() => {});
     this.#workers.add(worker);
     const late = runtime.clock.after(WORKER_START_MS, () => {
@@ -269,7 +269,7 @@ export class Supervisor {
         },
       ),
     );
-    // One that was to replace another leaves that one in its place.
+    // A failed replacement leaves the old worker in its place.
     if (this.#stopping || worker.draining || (worker.replacing && !worker.isReady)) return;
     const settled = clock.nowMs() - worker.startedMs >= WORKER_SETTLED_MS;
     const pauseMs = settled
@@ -280,7 +280,7 @@ export class Supervisor {
       { worker: worker.index, next_attempt_seconds: pauseMs / 1000 },
       `worker ${why}; it is started again`,
     );
-    // Only what served before is brought back: the first start fails as a whole.
+    // Only workers that served before are restarted: the first start fails as a whole.
     if (!worker.isReady && this.#listening === undefined) return;
     this.#restarts.set(worker.index, clock.after(pauseMs, () => void this.#launch(worker.index)));
   }
@@ -338,7 +338,7 @@ export class Supervisor {
       try {
         await next.ready.promise;
       } catch (error) {
-        // The old ones go on: an upgrade that does not start takes nothing away.
+        // The old ones continue: a failed upgrade takes nothing away.
         const reason = errorMessage(error);
         log.error({ worker: worker.index }, `Cannot upgrade: ${reason}`);
         tell({ kind: "failed", worker: worker.index, reason });
@@ -346,7 +346,7 @@ export class Supervisor {
       }
       next.replacing = false;
       tell({ kind: "serves", worker: worker.index, before: worker.version, now: next.version });
-      // Its streams go on while the next one is replaced.
+      // Its streams continue while the next one is replaced.
       ended.push(this.#retire(worker, { graceMs: this.#options.drainMs, successor: true }));
     }
     log.info({ workers: old.length }, "the new workers serve; the old ones let their streams finish");
@@ -354,7 +354,7 @@ export class Supervisor {
     void Promise.all(ended).then(() => tell({ kind: "ended" }));
   }
 
-  /** Lets a worker drain, and sees to it that it ends. */
+  /** Drains a worker and makes sure that it ends. */
   async #retire(worker: Worker, request: DrainRequest): Promise<void> {
     const { clock } = this.#options.runtime;
     worker.draining = true;

@@ -1,5 +1,6 @@
 /**
- * The local socket by which `sallyport upgrade` asks a parent process to replace its workers, and hears how it goes.
+ * The local socket that `sallyport upgrade` uses to ask a parent process to replace its workers, and to follow the
+ * progress.
  *
  * @module
  */
@@ -11,14 +12,14 @@ import type { Supervisor, UpgradeProgress } from "./supervisor.ts";
 
 /** The socket's name in the data folder. */
 export const UPGRADE_SOCKET = "edge.sock";
-/** The parent answers by then, or there is none. */
+/** Timeout for the parent's answer to `sallyport upgrade`; without one, no parent is running. */
 const UPGRADE_DIAL_MS = 2_000;
 
 const PROGRESS = "progress";
 
 /**
- * Answers at `path`, for this user alone. A socket that a parent has left behind is replaced; where another parent answers
- * there, rejects with `address_in_use`.
+ * Listens at `path`, for this user only. A stale socket left by a parent is replaced; if another parent answers,
+ * rejects with `address_in_use`.
  */
 export async function serveUpgrades(
   { runtime, path, supervisor }: {
@@ -51,15 +52,15 @@ export async function serveUpgrades(
 }
 
 /**
- * Asks the parent behind a socket to replace its workers; resolves with `done` or `failed`, or with `ended` where the old
- * workers are waited for. Rejects with `connection_refused` where there is no parent, and with `connection_lost` where it
- * goes away meanwhile.
+ * Asks the parent behind a socket to replace its workers; resolves with `done` or `failed`, or with `ended` when also
+ * waiting for the old workers. Rejects with `connection_refused` if there is no parent, and with `connection_lost` if
+ * it exits meanwhile.
  */
 export async function requestUpgrade(
   { runtime, path, wait, hear }: {
     readonly runtime: Runtime;
     readonly path: string;
-    /** Also waits until the old workers have ended. */
+    /** Also wait until the old workers have ended. */
     readonly wait: boolean;
     hear(progress: UpgradeProgress): void;
   },

@@ -1,6 +1,6 @@
 /**
- * A worker's place in its machine's cluster: the control connection to its parent, its node, and the unix socket at which
- * other workers link to it (docs/protocols/cluster.md, Workers).
+ * A worker's membership in its machine's cluster: the control connection to its parent, its node, and the Unix socket
+ * where other workers link to it (docs/protocols/cluster.md, Workers).
  *
  * @module
  */
@@ -15,17 +15,17 @@ import { RemoteDirectory } from "./remote_directory.ts";
 import { VERSION } from "../version.ts";
 import type { DrainRequest, WorkerAssignment, WorkerHello, WorkerPorts } from "./supervisor.ts";
 
-/** What {@link joinParent} takes. */
+/** Options of {@link joinParent}. */
 interface WorkerOptions {
   readonly runtime: Runtime;
   readonly log: Logger;
   readonly assignment: WorkerAssignment;
   readonly host: ClusterHost;
-  /** Several machines, where the workers belong to a larger cluster: its directory takes the place of the parent's. */
+  /** Set if the workers belong to a cluster of several machines: its directory replaces the parent's. */
   readonly network?: NetworkPlace | undefined;
-  /** The parent asks the worker to stop accepting, and to let streams finish for so long. */
+  /** The parent asks the worker to stop accepting, and to let streams finish within `graceMs`. */
   drain(graceMs: number): void;
-  /** What this worker has measured, as the parent adds it up. */
+  /** This worker's metrics, for the parent to add up. */
   metrics(): Promise<unknown>;
 }
 
@@ -33,18 +33,18 @@ interface WorkerOptions {
 export interface WorkerMembership extends Membership {
   /** The connection to the parent. */
   readonly control: ControlConnection;
-  /** Which keys any worker has used, as the parent knows. */
+  /** The keys used by any worker, as known to the parent. */
   readonly keyUses: {
     first(fingerprint: string, validUntilS: number): Promise<boolean>;
     readonly sinceS: number;
   };
-  /** Tells the parent where this worker listens, by kind: it serves from now on. */
+  /** Reports this worker's listening addresses to the parent, by kind: it is serving from now on. */
   listening(addresses: WorkerPorts): Promise<void>;
   /** Resolves when the parent is gone. */
   readonly over: Promise<void>;
 }
 
-/** Joins the parent process. Rejects where it is not there, or refuses, and as {@link joinCluster} does. */
+/** Joins the parent process. Rejects if it is absent or refuses, and as {@link joinCluster} does. */
 export async function joinParent(options: WorkerOptions): Promise<WorkerMembership> {
   const { runtime, log, assignment, host, network } = options;
   const { clock } = runtime;

@@ -1,5 +1,5 @@
 /**
- * The services of an agent: those of the flags, and those of the configuration file behind them.
+ * The services of an agent: those from flags, followed by those from the configuration file.
  *
  * @module
  */
@@ -9,13 +9,13 @@ import { SallyportError } from "../errors.ts";
 import type { Config, LoadedConfig } from "./config.ts";
 import { serviceFaults } from "./services.ts";
 
-/** The flag that a fault of a flag's service is about, by the member of a file that it would be about. */
+/** The flag to blame for a fault in a flag's service, by the corresponding file member. */
 const FLAG_OF: Readonly<Record<string, string>> = { target: "--tls" };
 
 /**
- * All services, in their order: `--hostname` with its aliases and `--to`, each `--service`, those of the file.
+ * All services, in order: `--hostname` with its aliases and `--to`, each `--service`, those of the file.
  *
- * @throws SallyportError `config_invalid`: there is none, two have one name, or one's settings don't fit together.
+ * @throws SallyportError `config_invalid`: there is none, two share a name, or one's settings conflict.
  */
 export function agentServices(
   { config, services }: Pick<LoadedConfig, "config" | "services">,

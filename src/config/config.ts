@@ -1,6 +1,6 @@
 /**
- * Configuration: defaults, then the file, then the environment, then flags, each over the one before, judged by one
- * schema. A wrong value names itself, where it came from and what would be right.
+ * Configuration: defaults, then the file, then the environment, then flags, each overriding the previous, validated by
+ * one schema. The error for an invalid value names the value, its origin and the expected form.
  *
  * @module
  */
@@ -20,40 +20,40 @@ export { type SettingName, SETTINGS, settingsOf } from "./settings.ts";
 export { formatHostPort, type HostPort } from "./values.ts";
 import type { QueueLimits } from "../protocol/mux/queue_limits.ts";
 
-/** What every setting came to; those that a command doesn't take have their defaults. */
+/** The resolved value of every setting; those that a command doesn't take have their defaults. */
 export type Config = { [Name in SettingName]: z.output<(typeof SETTINGS)[Name]["schema"]> };
 
-/** Where settings come from. */
+/** Sources of settings. */
 export interface ConfigSources {
   /** Values of flags by setting name; `undefined` for those not given. */
   readonly flags: Readonly<Record<string, string | true | readonly string[] | undefined>>;
   /** Environment variables. */
   readonly env: Readonly<Record<string, string | undefined>>;
-  /** What the command doesn't start without may be missing: it only looks something up. */
+  /** Allows required settings to be missing, for commands that only look something up. */
   readonly partial?: boolean;
-  /** Reads a file as text; the file system by default. */
+  /** Reads a file as text. Defaults to the file system. */
   readonly readFile?: (path: string) => string;
 }
 
-/** What {@link loadConfig} gives. */
+/** Result of {@link loadConfig}. */
 export interface LoadedConfig {
   readonly config: Config;
-  /** What looks like a mistake and isn't certain to be one, in sentences. */
+  /** Warnings about possible mistakes, as sentences. */
   readonly warnings: readonly string[];
-  /** Settings that were set, and where: "--listen", "SALLYPORT_LISTEN", "listen in sallyport.yaml:3:9". */
+  /** Settings that were set, and their origin: "--listen", "SALLYPORT_LISTEN", "listen in sallyport.yaml:3:9". */
   readonly origins: ReadonlyMap<SettingName, string>;
-  /** The services in the file; of the agent alone. */
+  /** The services in the file; only for the agent. */
   readonly services: readonly Service[];
-  /** The path of the file, where there is one. */
+  /** The path of the file, if there is one. */
   readonly file: string | undefined;
 }
 
-/** The member of a file with an agent's services. */
+/** The file member for an agent's services. */
 const SERVICES_MEMBER = "services";
 /** Members that aren't settings; `$schema` is for editors. */
 const NO_SETTINGS: readonly string[] = [SERVICES_MEMBER, "$schema"];
 
-/** A value on its way to the schema. `rank` rises from file to environment to flag. */
+/** A value before validation. `rank` rises from file to environment to flag. */
 interface Raw {
   readonly text: string | string[];
   readonly origin: string;
@@ -61,7 +61,7 @@ interface Raw {
 }
 
 const shape = Object.fromEntries(Object.entries(SETTINGS).map(([name, { schema }]) => [name, schema]));
-/** The one schema: every setting by itself, and those that must fit one another. */
+/** The schema of all settings: each by itself, and the constraints between them. */
 const configSchema = z.object(shape).superRefine((given, context) => {
   const config = given as Config;
   const rising = (...names: SettingName[]) => {
@@ -80,9 +80,9 @@ const configSchema = z.object(shape).superRefine((given, context) => {
 });
 
 /**
- * Works out the settings of a command.
+ * Resolves the settings of a command.
  *
- * @throws SallyportError `config_invalid`, side "config": the first value that is wrong or missing.
+ * @throws SallyportError `config_invalid`, side "config": the first value that is invalid or missing.
  */
 export function loadConfig(command: CommandName, sources: ConfigSources): LoadedConfig {
   const readFile = sources.readFile ?? ((path) => readFileSync(path, "utf8"));
@@ -95,7 +95,7 @@ export function loadConfig(command: CommandName, sources: ConfigSources): Loaded
   const services = file === undefined ? [] : readFileMembers(command, file, settings, put);
   for (const [name, { env, many }] of settings) {
     const text = sources.env[env];
-    // An empty variable is how many tools write "not set".
+    // Many tools use an empty variable to mean "not set".
     if (text !== undefined && text !== "") {
       put(name, { text: many ? split(text) : text, origin: env, rank: 2 });
     }
@@ -120,7 +120,7 @@ export function loadConfig(command: CommandName, sources: ConfigSources): Loaded
   return { config, warnings: strangers(sources.env), origins, services, file: file?.path };
 }
 
-/** SniTun's queue figures, and how soon a vanished peer is found, as sessions take them. */
+/** SniTun's queue limits, and how soon a vanished peer is detected, in the form that sessions take. */
 export function queueLimits(config: Config): QueueLimits {
   const { incomingMaxBytes, incomingMaxBytesV0, incomingLowBytes, incomingHighBytes } = config;
   const { outgoingMaxBytes, outgoingLowBytes, outgoingHighBytes } = config;
@@ -138,7 +138,7 @@ function split(text: string): string[] {
   return text.split(",").map((item) => item.trim());
 }
 
-/** Judges what was given, defaults included, and reports the first fault with its origin. */
+/** Validates the given values, including defaults, and reports the first fault with its origin. */
 function judge(raw: ReadonlyMap<SettingName, Raw>): Config {
   const input: Record<string, unknown> = {};
   for (const [name, setting] of Object.entries(SETTINGS) as [SettingName, Setting][]) {
@@ -147,13 +147,13 @@ function judge(raw: ReadonlyMap<SettingName, Raw>): Config {
   const result = configSchema.safeParse(input);
   if (result.success) return result.data as Config;
   const [first] = result.error.issues;
-  // The path holds one name and a place in its list, or two that don't fit: what was set is to blame, not a default.
+  // The path holds one name and an index in its list, or two conflicting names: a set value is to blame, not a default.
   const names = (first?.path ?? []) as SettingName[];
   const origin = names.map((name) => raw.get(name)?.origin).find((set) => set !== undefined) ?? "a default";
   throw invalid(`Cannot use ${origin}: ${first?.message}`);
 }
 
-/** No address is listened on twice; of those settings alone that the command takes. */
+/** Checks that no address is listened on twice, among the settings that the command takes. */
 function checkAddresses(
   names: readonly SettingName[],
   config: Config,
@@ -183,7 +183,7 @@ function openFile(path: string, readFile: (path: string) => string): ConfigFile 
   return new ConfigFile(path, text);
 }
 
-/** The settings that a file may hold, by their members; `services` is none of them. */
+/** The settings allowed in a file, by member; `services` isn't one of them. */
 function settingsByMember(): Map<string, SettingName> {
   const members = new Map(
     Object.entries(SETTINGS).map(([name, { member }]) => [member, name as SettingName]),
@@ -192,7 +192,7 @@ function settingsByMember(): Map<string, SettingName> {
   return members;
 }
 
-/** Takes a file's settings, and gives its services where the command has some. */
+/** Reads a file's settings, and returns its services if the command has any. */
 function readFileMembers(
   command: CommandName,
   file: ConfigFile,
@@ -226,9 +226,9 @@ function unknownMember(member: string, members: Iterable<string>): string {
 }
 
 /**
- * Everything that is wrong with a file, in the order of its lines, and its services where nothing is.
+ * All faults in a file, in the order of its lines, or its services if there are none.
  *
- * @throws SallyportError `config_invalid` where it can't be read at all.
+ * @throws SallyportError `config_invalid` if it can't be read at all.
  */
 export function checkFile(
   path: string,
@@ -260,7 +260,7 @@ export function checkFile(
   return { services, faults: faults.toSorted((a, b) => a.line - b.line || a.column - b.column) };
 }
 
-/** A member as text; numbers may be written as such, lists as JSON arrays or with commas. */
+/** A member as text; numbers may be written as numbers, lists as arrays or comma-separated. */
 function memberText(value: unknown, many: boolean, origin: string): string | string[] {
   const plain = (item: unknown): string => {
     if (typeof item === "string") return item;
@@ -271,7 +271,10 @@ function memberText(value: unknown, many: boolean, origin: string): string | str
   return Array.isArray(value) ? value.map(plain) : split(plain(value));
 }
 
-/** Takes the value of a setting from the file that its `-file` twin names, unless the value itself came later. */
+/**
+ * Reads a setting's value from the file that its `-file` twin names, unless the value itself was set with higher
+ * precedence.
+ */
 function readSecret(
   name: SettingName,
   { fileOf }: Setting,
@@ -296,14 +299,16 @@ function readSecret(
   raw.set(target, { ...from, text });
 }
 
-/** The keys of a file: one a line, or separated by commas; empty lines and those that start with # don't count. */
+/** The keys of a file: one per line, or separated by commas; empty lines and those that start with # are ignored. */
 export function keyLines(content: string): string[] {
   const lines = content.split(/\r?\n/).map((line) => line.trim()).filter((line) => !line.startsWith("#"));
   return lines.flatMap(split).filter((key) => key !== "");
 }
 
-/** Variables that are no settings: secrets that `pipe` reads itself, what the npm package's launcher reads, and what
- * a parent process tells its workers. */
+/**
+ * Variables that aren't settings: secrets that `pipe` reads itself, those that the npm package's launcher reads, and
+ * those that a parent process passes to its workers.
+ */
 const NO_VARIABLES_OF_SETTINGS = [
   ...["PIPE_LOGIN", "PIPE_PASSPHRASE", "PIPE_KEY", "PIPE_PUBLIC_KEY", "RUNTIME", "WORKER"],
 ].map((name) => `SALLYPORT_${name}`);

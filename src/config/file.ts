@@ -1,5 +1,5 @@
 /**
- * A configuration file, YAML or JSON (which is YAML too), with the place of everything that it holds.
+ * A configuration file in YAML or JSON (a subset of YAML), with the position of each value.
  *
  * @module
  */
@@ -16,15 +16,15 @@ export interface FileFault {
   readonly message: string;
 }
 
-/** A configuration file that could be read. */
+/** A parsed configuration file. */
 export class ConfigFile {
   readonly path: string;
-  /** What it holds, by name. */
+  /** Its members, by name. */
   readonly members: Readonly<Record<string, unknown>>;
   readonly #document: ReturnType<typeof parseDocument>;
   readonly #lines: LineCounter;
 
-  /** Throws `config_invalid` for what is neither YAML nor JSON, or isn't one object. */
+  /** Throws `config_invalid` if the text is neither YAML nor JSON, or isn't a single object. */
   constructor(path: string, text: string) {
     this.path = path;
     this.#lines = new LineCounter();
@@ -35,20 +35,20 @@ export class ConfigFile {
       throw cannotRead(`${path}:${line}:${col}`, error.message);
     }
     const content: unknown = this.#document.toJS();
-    // A file of comments alone is an empty one.
+    // A file with only comments counts as empty.
     if (content === null || content === undefined) this.members = {};
     else if (typeof content === "object" && !Array.isArray(content)) {
       this.members = content as Record<string, unknown>;
     } else throw cannotRead(path, "it must hold one object, such as `listen: 0.0.0.0:8443`");
   }
 
-  /** `FILE:LINE:COLUMN` of what the path leads to; with `key` of the name in front of it. */
+  /** `FILE:LINE:COLUMN` of the value at the path; with `key`, of its name. */
   where(path: FilePath, { key = false } = {}): string {
     const { line, column } = this.position(path, { key });
     return `${this.path}:${line}:${column}`;
   }
 
-  /** Where the value stands that a path leads to, as far as there is one; with `key` the name in front of it. */
+  /** Position of the value at a path, or of its nearest existing ancestor; with `key`, of its name. */
   position(path: FilePath, { key = false } = {}): { readonly line: number; readonly column: number } {
     for (let length = path.length; length > 0; length--) {
       const node = this.#node(path.slice(0, length), key && length === path.length);

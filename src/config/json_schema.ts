@@ -1,5 +1,5 @@
 /**
- * The JSON Schema of the configuration file, for editors that complete and check as one types.
+ * The JSON Schema of the configuration file, for completion and checking in editors.
  *
  * @module
  */
@@ -8,7 +8,7 @@ import { servicesSchema } from "./services.ts";
 import type { Setting } from "./setting.ts";
 import { SETTINGS } from "./settings.ts";
 
-/** The schema, made from those that judge the settings and the services. */
+/** The schema, derived from those that validate the settings and the services. */
 export function configJsonSchema(): Record<string, unknown> {
   const properties: Record<string, unknown> = {};
   for (const { member, description, many, default: standard } of Object.values<Setting>(SETTINGS)) {

@@ -1,5 +1,6 @@
 /**
- * Services in a configuration file: one schema for YAML and JSON, from which the JSON Schema for editors is made too.
+ * Services in a configuration file: one schema for YAML and JSON, from which the JSON Schema for editors is also
+ * derived.
  *
  * @module
  */
@@ -111,7 +112,7 @@ const oidc = z.strictObject({
   ...given.session === undefined ? {} : { sessionSeconds: given.session / 1000 },
 }));
 
-/** A service as a file has it. */
+/** A service in a file. */
 export const serviceSchema = z.strictObject({
   name: name.describe("The service's name, a host name or *.DOMAIN; logs call it by this."),
   aliases: z.array(name).max(NAMES_MAX).optional().describe("Further names."),
@@ -198,7 +199,7 @@ export const serviceSchema = z.strictObject({
 /** The services of a file. */
 export const servicesSchema = z.array(serviceSchema).min(1).max(SERVICES_MAX);
 
-/** What doesn't fit together in a service: the member to blame, and why. */
+/** Conflicts within a service: the member to blame, and why. */
 export function serviceFaults(service: Service): readonly (readonly [member: string, message: string])[] {
   const faults: [string, string][] = [];
   const { targets, tls, auth } = service;
@@ -229,7 +230,7 @@ export function serviceFaults(service: Service): readonly (readonly [member: str
   return faults;
 }
 
-/** The services in a file's `services`, or every fault that there is in them. */
+/** The services in a file's `services`, or all faults in them. */
 export function readServices(
   file: ConfigFile,
 ): { readonly services: readonly Service[]; readonly faults: readonly FileFault[] } {
@@ -259,7 +260,7 @@ export function readServices(
   return { services: result.data, faults };
 }
 
-/** An issue of zod as faults of a file. */
+/** Converts a zod issue to faults in a file. */
 function faultsOf(
   file: ConfigFile,
   base: readonly PropertyKey[],

@@ -1,6 +1,6 @@
 /**
- * What a setting is: its flag, environment variable and member of the configuration file, its default, what it is for,
- * and the schema that judges it.
+ * Definition of a setting: its flag, environment variable and configuration file member, its default, its description,
+ * and the schema that validates it.
  *
  * @module
  */
@@ -10,25 +10,25 @@ import * as value from "./values.ts";
 /** A command that takes settings. */
 export type CommandName = "serve" | "edge" | "master" | "agent" | "token" | "demo" | "backup" | "manage";
 
-/** One setting, apart from its schema. */
+/** A setting without its schema. */
 export interface SettingInfo {
-  /** The flag without dashes; absent where there is none. */
+  /** The flag without dashes; absent if there is none. */
   readonly flag?: string;
   /** The environment variable. */
   readonly env: string;
   /** The member of the configuration file. */
   readonly member: string;
-  /** What stands for its value in help texts, `HOST:PORT` for example; empty where the flag takes none. */
+  /** Placeholder for its value in help texts, such as `HOST:PORT`; empty if the flag takes none. */
   readonly placeholder: string;
-  /** Takes several values: the flag repeated, or separated by commas; in the file also as a list. */
+  /** Whether it takes several values: the flag repeated, or separated by commas; in the file also as a list. */
   readonly many: boolean;
-  /** What holds when it is set nowhere, as text; several values for `many`. */
+  /** Default value as text; several values for `many`. */
   readonly default?: string | readonly string[];
-  /** What it is for, in one or two sentences. */
+  /** Its purpose, in one or two sentences. */
   readonly description: string;
   /** The commands that take it. */
   readonly commands: readonly CommandName[];
-  /** The commands that don't start without it. */
+  /** The commands that require it. */
   readonly required: readonly CommandName[];
   /** The setting whose value is read from the file that this one names. */
   readonly fileOf?: string;
@@ -51,18 +51,18 @@ export function setting<Schema extends z.ZodType>(given: Given<Schema>): Setting
   return { required: [], ...given, env: `SALLYPORT_${word.toUpperCase()}`, member: word, many };
 }
 
-/** A setting that is on or off: its flag takes no value, elsewhere it is `true` or `false`. */
+/** A boolean setting: its flag takes no value; elsewhere it is `true` or `false`. */
 export function toggle(given: Omit<Given<z.ZodType>, "schema" | "placeholder">) {
   const schema = value.oneOf(["true", "false"]).transform((word) => word === "true");
   return setting({ ...given, placeholder: "", default: "false", schema });
 }
 
-/** A setting that may be set nowhere. */
+/** A setting without a default, which may be unset. */
 export function optional<Schema extends z.ZodType>(given: Given<Schema>): Setting<z.ZodOptional<Schema>> {
   return { ...setting(given), schema: given.schema.optional() };
 }
 
-/** One of SniTun's queue figures: by environment and file alone, under the reference's own name. */
+/** One of SniTun's queue limits: set only by environment and file, under the reference's name. */
 export function queueFigure(name: string, figure: number, description: string) {
   const env = `MULTIPLEXER_${name}`;
   return {
@@ -86,7 +86,7 @@ export const EDGES: readonly CommandName[] = ["serve", "edge"];
 export const MASTERS: readonly CommandName[] = ["serve", "master"];
 /** Commands that make or open tokens. */
 export const KEY_HOLDERS: readonly CommandName[] = ["serve", "edge", "master", "token"];
-/** The agent alone. */
+/** Only the agent. */
 export const AGENT: readonly CommandName[] = ["agent"];
 /** Every command that takes settings. */
 export const ALL: readonly CommandName[] = [

@@ -1,10 +1,10 @@
 /**
- * "Did you mean": the nearest of some words.
+ * "Did you mean": finds the nearest of a set of words.
  *
  * @module
  */
 
-/** The word that is nearest to `given`, if it is near enough to be a slip of the fingers. */
+/** The word nearest to `given`, if it is close enough to be a typo. */
 export function nearest(given: string, words: Iterable<string>): string | undefined {
   let best: string | undefined;
   // A third of the letters may be wrong, at most three.

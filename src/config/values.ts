@@ -1,5 +1,5 @@
 /**
- * What settings may hold: zod schemas from text to value. Their messages say what would be right, and never repeat a
+ * Value types of settings: zod schemas from text to value. Their messages give the expected form, and never repeat a
  * secret.
  *
  * @module
@@ -21,7 +21,7 @@ import { parseTarget, type Target } from "../agent/services/target.ts";
 import { type JoinLink, parseJoinLink } from "../wire/token/join_link.ts";
 import { parsePublishClaim, type PublishClaim } from "../wire/token/claims.ts";
 
-/** Where to listen, or whom to dial: `host` is an IP address without brackets, or a name. */
+/** An address to listen on or to dial: `host` is an IP address without brackets, or a name. */
 export interface HostPort {
   readonly host: string;
   readonly port: number;
@@ -32,12 +32,12 @@ export function formatHostPort({ host, port }: HostPort): string {
   return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
 }
 
-/** A string as messages show it: quoted, controls escaped, cut. */
+/** Formats a string for messages: quoted, control characters escaped, truncated. */
 function quote(text: string): string {
   return JSON.stringify(text.length > 100 ? `${text.slice(0, 100)}…` : text);
 }
 
-/** A schema from text to what `read` makes of it; an `Error` that it throws becomes the message. */
+/** A schema that parses text with `read`; the message of an `Error` that it throws is used. */
 export function parsed<T>(read: (text: string) => T) {
   return z.string().transform((given, context): T => {
     try {
@@ -63,7 +63,7 @@ export function oneOf<const Word extends string>(words: readonly Word[]) {
   });
 }
 
-/** HOST:PORT; `portMin` is 0 where the system may choose the port. */
+/** HOST:PORT; `portMin` is 0 if the system may choose the port. */
 export function hostPort(portMin: 0 | 1, example: string) {
   return parsed((given): HostPort => {
     const match = /^(?:\[([^\]]*)\]|([^:]*)):(\d{1,5})$/.exec(given);
@@ -91,7 +91,7 @@ export const hostMaybePort = parsed((given): { readonly host: string; readonly p
   return read.data;
 });
 
-/** Where a cluster's Redis is; its password never gets into a message. */
+/** The URL of a cluster's Redis; its password never appears in a message. */
 export const redisUrl = parsed((given) => {
   const forms = "redis://HOST:PORT, rediss://HOST:PORT or redis+sentinel://HOST:PORT,HOST:PORT/MASTER";
   try {
@@ -106,7 +106,7 @@ export const redisUrl = parsed((given) => {
   return given;
 });
 
-/** A short name of the operator's own. */
+/** A short label chosen by the operator. */
 export const label = parsed((given) => {
   if (/^[\w.-]{1,64}$/.test(given)) return given;
   throw new Error(`${quote(given)} is not a name of at most 64 letters, digits and -_.`);
@@ -117,7 +117,7 @@ function isName(host: string): boolean {
   return hostnameFault(host) === undefined && !/(^|\.)\d+\.?$/.test(host);
 }
 
-/** A name that an agent serves, in lower case, without the dot at its end. */
+/** A name that an agent serves, in lower case, without a trailing dot. */
 export const hostname = parsed((given) => {
   const fault = hostnameFault(given);
   if (fault !== undefined) {
@@ -143,7 +143,7 @@ function readTarget(given: string): Target {
   }
 }
 
-/** Where the bytes of a service go. */
+/** The target of a service. */
 export const target = parsed(readTarget);
 
 /** A name and its target. */
@@ -157,7 +157,7 @@ export const namedTarget = parsed((given) => {
   return { name: read.data, target: readTarget(text) };
 });
 
-/** Where TLS ends. */
+/** Where TLS is terminated. */
 export const tlsMode = parsed((given): TlsMode => {
   const [, certificateFile, keyFile] = /^file:([^,]+),([^,]+)$/.exec(given) ?? [];
   if (certificateFile !== undefined && keyFile !== undefined) return { certificateFile, keyFile };
@@ -168,7 +168,7 @@ export const tlsMode = parsed((given): TlsMode => {
 /** A version of the PROXY header, 0 for none. */
 export const proxyVersion = oneOf(["0", "1", "2"]).transform((word) => Number(word) as 0 | 1 | 2);
 
-/** A network or a single address; comes out as it was given. */
+/** A network or a single address; returned as given. */
 export const network = parsed((given) => {
   try {
     new NetworkSet([given]);
@@ -188,7 +188,7 @@ export function count(unit: string, min: number, max: number = Number.MAX_SAFE_I
   });
 }
 
-/** The most worker processes of one machine. */
+/** Maximum number of worker processes on one machine. */
 const WORKERS_MAX = 256;
 
 /** A number of worker processes, or `auto`. */
@@ -210,10 +210,10 @@ export const byteSize = parsed((given) => {
   throw new Error(`${quote(given)} is not a size such as 10GB or 512MiB`);
 });
 
-/** Below this a process has no room for its runtime and anything that waits. */
+/** Below this a process has no room for its runtime and buffered bytes. */
 export const MEMORY_LIMIT_MIN_BYTES = 384 * 1024 * 1024;
 
-/** What a process may take. */
+/** A process's memory limit. */
 export const memoryLimit = byteSize.refine((bytes) => bytes >= MEMORY_LIMIT_MIN_BYTES, {
   message: "it is less than 384MiB",
 });
@@ -221,7 +221,7 @@ export const memoryLimit = byteSize.refine((bytes) => bytes >= MEMORY_LIMIT_MIN_
 /** 0, 1 or 2. */
 export const protocolVersion = oneOf(["0", "1", "2"]).transform((word) => Number(word) as 0 | 1 | 2);
 
-/** An `http` or `https` address without query and credentials; comes out without a slash at its end. */
+/** An `http` or `https` URL without query and credentials; returned without a trailing slash. */
 export const httpUrl = parsed((given) => {
   const url = URL.canParse(given) ? new URL(given) : undefined;
   if (
@@ -234,20 +234,20 @@ export const httpUrl = parsed((given) => {
   return `${url.origin}${url.pathname}`.replace(/\/+$/, "");
 });
 
-/** A link by which an agent enrols; its code never gets into a message. */
+/** A link with which an agent enrols; its code never appears in a message. */
 export const joinLink = parsed((given): JoinLink => {
   const link = parseJoinLink(given);
   if (link !== undefined) return link;
   throw new Error("it is no join link such as https://master.example.org/#CODE, as `agents add` prints it");
 });
 
-/** A short name, of a machine for example. */
+/** A short name, for example of a machine. */
 export const name = parsed((given) => {
   if (/^[\w.-]{1,64}$/.test(given)) return given;
   throw new Error(`${quote(given)} is no name of 1 to 64 letters, digits, dots, - and _`);
 });
 
-/** The address of an ACME directory, as it was given. */
+/** The URL of an ACME directory, returned as given. */
 export const httpsUrl = parsed((given) => {
   const url = URL.canParse(given) ? new URL(given) : undefined;
   if (url?.protocol !== "https:" || url.username + url.password !== "") {
@@ -258,7 +258,7 @@ export const httpsUrl = parsed((given) => {
   return given;
 });
 
-/** A mail address, roughly: somebody else judges it. */
+/** A mail address, checked only roughly. */
 export const mail = parsed((given) => {
   if (!/^[\x21-\x7e]+@[a-z0-9.-]+$/i.test(given)) throw new Error(`${quote(given)} is no mail address`);
   return given;
@@ -270,20 +270,20 @@ export const text = parsed((given) => {
   return given;
 });
 
-/** A secret in base64url (RFC 4648 §5); its value never gets into a message. */
+/** A secret in base64url (RFC 4648 §5); its value never appears in a message. */
 export const base64url = parsed((given) => {
   if (!/^[\w-]{16,}={0,2}$/.test(given)) throw new Error("it is not base64url of at least 12 bytes");
   return given;
 });
 
-/** A proxy to dial through: `http://HOST:PORT` or `socks5://HOST:PORT`, with `USER:PASSWORD@` where it wants them. */
+/** A proxy to dial through: `http://HOST:PORT` or `socks5://HOST:PORT`, with `USER:PASSWORD@` if required. */
 export const proxyUrl = parsed((given): Proxy => {
   const url = URL.canParse(given) ? new URL(given) : undefined;
   const kind = ({ "http:": "http", "socks5:": "socks5", "socks5h:": "socks5" } as const)[url?.protocol ?? ""];
   if (
     url === undefined || kind === undefined || url.hostname === "" || (url.pathname + url.search).length > 1
   ) {
-    // A password may stand in it.
+    // It may contain a password.
     throw new Error("it is no proxy such as http://127.0.0.1:3128 or socks5://USER:PASSWORD@127.0.0.1:1080");
   }
   return {
@@ -302,14 +302,14 @@ export const path = parsed((given) => {
   return given;
 });
 
-/** A key that goes into an `Authorization: Bearer` header (RFC 6750 §2.1); its value never gets into a message. */
+/** A key that goes into an `Authorization: Bearer` header (RFC 6750 §2.1); its value never appears in a message. */
 export const bearerKey = parsed((given) => {
   if (given.length < 16) throw new Error(`the key has ${given.length} characters, needs at least 16`);
   if (!/^[\w.~+/-]+=*$/.test(given)) throw new Error("the key may have letters, digits and -._~+/= only");
   return given;
 });
 
-/** A Fernet key: 32 bytes in URL-safe base64 (fernet spec, Key Format); its value never gets into a message. */
+/** A Fernet key: 32 bytes in URL-safe base64 (fernet spec, Key Format); its value never appears in a message. */
 export const fernetKey = parsed((given) => {
   if (isFernetKey(given)) return given;
   throw new Error(
@@ -358,7 +358,7 @@ export const ipAddress = parsed((given) => {
   throw new Error(`${quote(given)} is no IP address, for example 0.0.0.0 or ::`);
 });
 
-/** A public port, and the target of who connects there: `tcp:2222=127.0.0.1:22`, `tcp=HOST:PORT` for any port. */
+/** A public port, and the target of its connections: `tcp:2222=127.0.0.1:22`, `tcp=HOST:PORT` for any port. */
 export const published = parsed((given): PublishClaim & { readonly target?: HostPort } => {
   const [, port = "", target] = /^([^=]*)(?:=(.*))?$/s.exec(given) ?? [];
   const claim = parsePublishClaim(port);
@@ -379,7 +379,7 @@ const DURATION_UNITS_MS: Readonly<Record<string, number>> = {
   d: 86_400_000,
 };
 
-/** A time such as `90s`, `10m` or `1h30m`, in milliseconds; a number alone is one of seconds. */
+/** A time such as `90s`, `10m` or `1h30m`, in milliseconds; a bare number means seconds. */
 export function duration(minMs: number, maxMs: number) {
   return z.union([z.string(), z.number()]).transform((given, context): number => {
     const parts = [...String(given).matchAll(/(\d+(?:\.\d+)?)(ms|s|m|h|d)?/gy)];
@@ -399,7 +399,7 @@ export function duration(minMs: number, maxMs: number) {
   });
 }
 
-/** A duration as people write it: `90s`, `1h30m`. */
+/** Formats a duration for people: `90s`, `1h30m`. */
 export function durationText(ms: number): string {
   if (ms === 0) return "0s";
   let rest = ms;

@@ -1,8 +1,8 @@
 /**
- * Authenticated encryption of large boxes, where it is fastest: libsodium's ChaCha20-Poly1305 (RFC 8439) everywhere,
- * the runtime's own where libsodium is WebAssembly, AES-256-GCM (NIST SP 800-38D) where the processor's instructions
- * are used for it, and the system's library for both where the runtime can open one. Keys have 32 bytes, nonces 12, tags
- * 16 behind the ciphertext.
+ * Authenticated encryption of large boxes with the fastest implementation available: libsodium's ChaCha20-Poly1305 (RFC
+ * 8439) everywhere, the runtime's own if libsodium is WebAssembly, AES-256-GCM (NIST SP 800-38D) if the processor has
+ * instructions for it, and the system's library for both if the runtime can load one. Keys have 32 bytes, nonces 12;
+ * the 16-byte tag follows the ciphertext.
  *
  * @module
  */
@@ -10,47 +10,47 @@ import { createCipheriv, createDecipheriv, getCiphers } from "node:crypto";
 import type { Bytes } from "../bytes/bytes.ts";
 import { KEY_BYTES, NONCE_BYTES, type Sodium, TAG_BYTES } from "./sodium.ts";
 
-/** Names of the algorithms; the first is there always. */
+/** Names of the algorithms; the first is always available. */
 export type AeadName = "chacha20-poly1305" | "aes-256-gcm";
 
-/** Seals and opens without additional data. A nonce must not come twice under one key. */
+/** Seals and opens without additional data. A nonce must not be reused with the same key. */
 export interface Aead {
   readonly name: AeadName;
-  /** Seals `plain` into `into`, which is {@link TAG_BYTES} longer and elsewhere in memory. */
+  /** Seals `plain` into `into`, which is {@link TAG_BYTES} longer and must not overlap it. */
   seal(plain: Bytes, into: Bytes, nonce: Bytes, key: Bytes): void;
-  /** Undoes {@link seal}; false when it was altered, or sealed under another key or nonce. */
+  /** Reverses {@link seal}; false if the box was altered, or sealed with another key or nonce. */
   open(sealed: Bytes, into: Bytes, nonce: Bytes, key: Bytes): boolean;
 }
 
-/** Source of further implementations: the system's libraries, as a runtime opens them. */
+/** Source of further implementations: system libraries loaded by the runtime. */
 interface AeadSource {
   systemAeads(): readonly Aead[];
 }
 
-/** The algorithms that one end has, and those that it prefers. */
+/** The algorithms available at one end, with its preferences. */
 export interface AeadChoice {
-  /** ChaCha20-Poly1305 for boxes of some bytes, where a call's own cost is what counts. */
+  /** ChaCha20-Poly1305 for boxes of a few bytes, where the overhead per call dominates. */
   readonly small: Aead;
   /** ChaCha20-Poly1305 for large ones. */
   readonly chacha: Aead;
-  /** There where it is so much faster than the other that it is preferred. */
+  /** Present if it is so much faster than ChaCha20-Poly1305 that it is preferred. */
   readonly aes: Aead | undefined;
 }
 
-/** Results come in new buffers: small ones are reused by the allocator, large ones are new pages each time. */
+/** Bytes per cipher call: its result is a new buffer; the allocator reuses small ones, large ones are new pages. */
 const PIECE_BYTES = 16 * 1024;
 const PROBE_BYTES = 64 * 1024;
 const SMALL_PROBE_BYTES = 16;
 const PROBES = 24;
 /**
- * AES-GCM may take so many times as long in the first calls, in which it is four times as slow as in later ones.
- * Where the processor's instructions aren't used, it takes ten times as long as the other.
+ * Factor by which AES-GCM may be slower in the first calls, which take four times as long as later ones. Without the
+ * processor's instructions it takes ten times as long as the other.
  */
 const FIRST_CALLS = 2.5;
 
 /**
- * Finds out what is fastest here, by sealing a few boxes of 64 KiB: some milliseconds. `source` isn't asked where
- * libsodium is WebAssembly: native code can't be loaded, or isn't wanted, there.
+ * Finds the fastest implementation by sealing a few boxes of 64 KiB, which takes a few milliseconds. `source` isn't
+ * used if libsodium is WebAssembly: native code is then unavailable or unwanted.
  */
 export function chooseAeads(sodium: Sodium, source?: AeadSource): AeadChoice {
   const ciphers = getCiphers();
@@ -92,7 +92,7 @@ export class SodiumAead implements Aead {
   }
 }
 
-/** The runtime's own. */
+/** The runtime's implementation. */
 export class NodeAead implements Aead {
   readonly name: AeadName;
 
@@ -101,7 +101,7 @@ export class NodeAead implements Aead {
   }
 
   seal(plain: Bytes, into: Bytes, nonce: Bytes, key: Bytes): void {
-    // One cast for both algorithms: their types differ, what is used of them doesn't.
+    // One cast for both algorithms: their types differ, but not in the parts used here.
     const cipher = createCipheriv(this.name as "aes-256-gcm", key, nonce, { authTagLength: TAG_BYTES });
     for (let at = 0; at < plain.length; at += PIECE_BYTES) {
       into.set(cipher.update(plain.subarray(at, at + PIECE_BYTES)), at);
@@ -129,7 +129,7 @@ export class NodeAead implements Aead {
   }
 }
 
-/** Whether two implementations make the same of some boxes: what others bring is tried before use. */
+/** Whether two implementations produce the same output for some boxes: external ones are tested before use. */
 function agree(one: Aead, other: Aead): boolean {
   const [nonce, key] = [new Uint8Array(NONCE_BYTES).fill(1), new Uint8Array(KEY_BYTES).fill(2)];
   return [0, 6, 1000, PIECE_BYTES + 7].every((size) => {
@@ -148,12 +148,12 @@ function agree(one: Aead, other: Aead): boolean {
   });
 }
 
-/** The fastest, and how many times as long the second takes. */
+/** The fastest implementation, and the ratio of the second's time to its time. */
 function fastest(aeads: readonly Aead[], size: number): [first: Aead, ratio: number] {
   const plain = new Uint8Array(size);
   const into = new Uint8Array(size + TAG_BYTES);
   const runs = aeads.map((aead) => ({ aead, leastMs: Infinity }));
-  // In turns, so that what else the machine does hits all of them; the first calls are slow, the least time counts.
+  // Interleaved, so that other load affects all of them equally; the first calls are slow, so the minimum counts.
   for (let i = 0; i < PROBES; i++) {
     for (const run of runs) {
       const startMs = performance.now();

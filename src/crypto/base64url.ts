@@ -1,6 +1,6 @@
 /**
- * URL-safe base64 with padding (RFC 4648 §5), decoded strictly and into a given buffer: one text per value, so that
- * a token can't be written in two ways, and no allocation for what turns out to be forged.
+ * URL-safe base64 with padding (RFC 4648 §5), decoded strictly and into a given buffer: each value has one encoding, so
+ * that a token can't be written in two ways, and forged input causes no allocation.
  *
  * @module
  */
@@ -10,7 +10,7 @@ import type { Bytes } from "../bytes/bytes.ts";
 /** The padding character, `=`. */
 export const PAD = 0x3d;
 
-/** The six bits that a character stands for, or -1 where it is none of `A`–`Z`, `a`–`z`, `0`–`9`, `-`, `_`. */
+/** The six bits that a character encodes, or -1 if it is not one of `A`–`Z`, `a`–`z`, `0`–`9`, `-`, `_`. */
 export function sextet(char: number): number {
   if (char >= 0x61) return char <= 0x7a ? char - 71 : -1;
   if (char >= 0x41) return char <= 0x5a ? char - 65 : char === 0x5f ? 63 : -1;
@@ -18,7 +18,7 @@ export function sextet(char: number): number {
   return char === 0x2d ? 62 : -1;
 }
 
-/** How many bytes `text` decodes to, judged by its length and padding alone; -1 where the length can't be. */
+/** Number of bytes `text` decodes to, judged by its length and padding only; -1 if the length is impossible. */
 export function decodedLength(text: Bytes, length: number = text.length): number {
   if (length % 4 !== 0) return -1;
   if (length === 0) return 0;
@@ -27,9 +27,9 @@ export function decodedLength(text: Bytes, length: number = text.length): number
 }
 
 /**
- * Decodes `text` into `target` from `at` on, which must have room for {@link decodedLength} and two bytes more.
- * Gives the number of bytes, or -1 where a character is none of the alphabet, the padding isn't exactly what the
- * length asks for, or the bits behind the last byte aren't 0.
+ * Decodes `text` into `target` at offset `at`, which must have room for {@link decodedLength} plus two bytes. Returns
+ * the number of bytes, or -1 if a character is outside the alphabet, the padding doesn't match the length exactly, or
+ * the bits after the last byte aren't 0.
  */
 export function decodeBase64Url(text: Bytes, target: Bytes, at: number): number {
   const total = decodedLength(text);
@@ -37,7 +37,7 @@ export function decodeBase64Url(text: Bytes, target: Bytes, at: number): number 
   const padding = (3 - total % 3) % 3;
   const last = text.length - 4;
   let to = at;
-  // Negative once any character has been wrong: one test at the end instead of four in each round.
+  // Negative once any character was invalid: one test at the end instead of four in each iteration.
   let seen = 0;
   for (let i = 0; i <= last; i += 4) {
     const a = sextet(text[i]!);

@@ -1,11 +1,11 @@
 /**
- * aes-cbc: AES-256-CBC without padding, one endless chain per direction, the same IV for both directions. It adds
- * no bytes and authenticates nothing (docs/protocols/snitun.md, Handshake and Faults).
+ * aes-cbc: AES-256-CBC without padding, one continuous chain per direction, the same IV for both directions. It adds no
+ * bytes and authenticates nothing (docs/protocols/snitun.md, Handshake and Faults).
  *
- * The chain's whole state is its last ciphertext block. It is kept beside the native context, which therefore can
- * be dropped at any time: the contexts of one session weigh 1.5 KB on Bun and 6 KB on Deno, too much for an idle one.
- * They are dropped with `final`: Deno 2.9 holds a context outside its heap until then, and the garbage collector
- * doesn't know of it (1.2 KB lost for each one that is merely forgotten).
+ * The chain's whole state is its last ciphertext block. It is kept outside the native context, which can therefore be
+ * dropped at any time: the contexts of one session take 1.5 KB on Bun and 6 KB on Deno, too much for an idle one. They
+ * are dropped with `final`: until then Deno 2.9 keeps a context outside its heap, unknown to the garbage collector (1.2
+ * KB leaked for each one that is merely dropped).
  *
  * @module
  */
@@ -19,7 +19,7 @@ const ALGORITHM = "aes-256-cbc";
 const BLOCK_BYTES = 16;
 const KEY_BYTES = 32;
 
-/** Key and chain block side by side: one small allocation per direction. */
+/** Key and chain block in one buffer: one small allocation per direction. */
 function makeState(key: Bytes, iv: Bytes): Bytes {
   const state: Bytes = new Uint8Array(KEY_BYTES + BLOCK_BYTES);
   state.set(key, 0);
@@ -27,13 +27,13 @@ function makeState(key: Bytes, iv: Bytes): Bytes {
   return state;
 }
 
-/** Remembers the last block of `ciphertext` as the one that the next is chained to. */
+/** Saves the last block of `ciphertext`, to which the next is chained. */
 function chainOn(state: Bytes, ciphertext: Bytes): void {
   const from = ciphertext.length - BLOCK_BYTES;
   for (let i = 0; i < BLOCK_BYTES; i++) state[KEY_BYTES + i] = ciphertext[from + i]!;
 }
 
-/** The sealing half of aes-cbc; made by `createSealer`. */
+/** The encrypting half of aes-cbc; created by `createSealer`. */
 export class CbcSealer implements Sealer {
   readonly overheadBytes = 0;
   readonly #state: Bytes;
@@ -56,7 +56,7 @@ export class CbcSealer implements Sealer {
     const state = this.#state;
     this.#native ??= createCipheriv(ALGORITHM, state.slice(0, KEY_BYTES), state.slice(KEY_BYTES))
       .setAutoPadding(false);
-    // The chain doesn't know units: any number of them is one native call.
+    // The chain ignores unit boundaries: any number of units is one native call.
     const wire = this.#native.update(plain) as Bytes;
     chainOn(state, wire);
     return wire;
@@ -68,7 +68,7 @@ export class CbcSealer implements Sealer {
   }
 }
 
-/** The opening half of aes-cbc; made by `createOpener`. */
+/** The decrypting half of aes-cbc; created by `createOpener`. */
 export class CbcOpener implements Opener {
   readonly overheadBytes = 0;
   readonly #state: Bytes;

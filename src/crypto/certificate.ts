@@ -1,6 +1,6 @@
 /**
- * Certificates for QUIC: an edge's own, which its agents pin by fingerprint, and those that an authority of one's own
- * issues. Keys are P-256; every QUIC takes them.
+ * Certificates for QUIC: the edge's own certificate, which its agents pin by fingerprint, and those issued by a private
+ * authority. Keys are P-256, which every QUIC implementation accepts.
  *
  * @module
  */
@@ -10,7 +10,7 @@ import { isIP } from "node:net";
 import type { Bytes } from "../bytes/bytes.ts";
 import { errorMessage, SallyportError } from "../errors.ts";
 
-/** A certificate (a chain, its own first) and its private key, both as PEM text. */
+/** A certificate (a chain, leaf first) and its private key, both as PEM text. */
 export interface Identity {
   readonly certificatePem: string;
   /** PKCS #8. */
@@ -19,33 +19,33 @@ export interface Identity {
 
 /** Options of {@link makeAuthority}. */
 export interface AuthorityRequest {
-  /** The certificate's common name, for people to read. */
+  /** The certificate's common name, for humans. */
   readonly commonName: string;
-  /** How long it is good for, from now. */
+  /** Validity from now. */
   readonly validDays: number;
   /** The date, in milliseconds since 1970. */
   readonly wallMs: number;
-  /** Since when it is good, in milliseconds since 1970; a day before `wallMs` when absent. */
+  /** Start of validity, in milliseconds since 1970. Defaults to a day before `wallMs`. */
   readonly validFromMs?: number;
 }
 
 /** Options of {@link makeCertificate}. */
 export interface CertificateRequest extends AuthorityRequest {
-  /** DNS names and IP addresses that it is good for. */
+  /** DNS names and IP addresses it is valid for. */
   readonly names: readonly string[];
-  /** The authority that signs it; self-signed when absent. */
+  /** The authority that signs it. Defaults to self-signed. */
   readonly authority?: Identity;
 }
 
 const DAY_MS = 24 * 3600 * 1000;
 
-/** Makes a server's certificate. Rejects with `config_invalid` where the authority can't sign. */
+/** Creates a server certificate. Rejects with `config_invalid` if the authority can't sign. */
 export async function makeCertificate(request: CertificateRequest): Promise<Identity> {
   const { names, authority } = request;
   return await generateIdentity(request, authority, [
-    // A certificate that is an authority too is refused as a server's own by strict clients (Bun's QUIC).
+    // Strict clients (Bun's QUIC) refuse a CA certificate as a server certificate.
     { name: "basicConstraints", cA: false, critical: true },
-    // One that signs itself is its own issuer, which Bun wouldn't believe of a key that may not sign certificates.
+    // A self-signed certificate is its own issuer, which Bun rejects if its key may not sign certificates.
     ...authority === undefined ? [] : [{ name: "keyUsage" as const, digitalSignature: true, critical: true }],
     { name: "extKeyUsage", serverAuth: true },
     {
@@ -55,7 +55,7 @@ export async function makeCertificate(request: CertificateRequest): Promise<Iden
   ]);
 }
 
-/** Makes an authority: its certificate is what clients are told to trust, its key signs others. */
+/** Creates an authority: clients trust its certificate, its key signs others. */
 export async function makeAuthority(request: AuthorityRequest): Promise<Identity> {
   return await generateIdentity(request, undefined, [
     { name: "basicConstraints", cA: true, pathLenConstraint: 0, critical: true },
@@ -70,14 +70,14 @@ async function generateIdentity(
   authority: Identity | undefined,
   extensions: Extensions,
 ): Promise<Identity> {
-  // Loaded when it is needed: it brings a good deal along, and most runs never make a certificate.
+  // Loaded on demand: it is large, and most runs never create a certificate.
   const { generate } = await import("selfsigned");
   try {
     const made = await generate([{ name: "commonName", value: commonName }], {
       keyType: "ec",
       curve: "P-256",
       algorithm: "sha256",
-      // A clock that is a little behind must not refuse it.
+      // Tolerates a clock that is slightly behind.
       notBeforeDate: new Date(validFromMs),
       notAfterDate: new Date(wallMs + validDays * DAY_MS),
       extensions,
@@ -93,7 +93,7 @@ async function generateIdentity(
   }
 }
 
-/** SHA-256 of the first certificate in PEM text (its DER), 32 bytes. Throws `config_invalid` where there is none. */
+/** SHA-256 of the first certificate in PEM text (its DER), 32 bytes. Throws `config_invalid` if there is none. */
 export function certificateFingerprint(pem: string): Bytes {
   const body = firstCertificate(pem).replace(/-----[A-Z ]+-----/g, "");
   return new Uint8Array(createHash("sha256").update(Buffer.from(body, "base64")).digest());
@@ -108,12 +108,12 @@ function firstCertificate(pem: string): string {
   return found[0];
 }
 
-/** A fingerprint as settings and messages have it, and as `openssl x509 -fingerprint -sha256` prints it: `AB:CD:…`. */
+/** A fingerprint in the format of settings, messages and `openssl x509 -fingerprint -sha256`: `AB:CD:…`. */
 export function fingerprintText(fingerprint: Bytes): string {
   return Array.from(fingerprint, (byte) => byte.toString(16).padStart(2, "0").toUpperCase()).join(":");
 }
 
-/** Reads a SHA-256 fingerprint: 64 hexadecimal digits, with or without colons; undefined for anything else. */
+/** Parses a SHA-256 fingerprint: 64 hexadecimal digits, with or without colons; undefined for anything else. */
 export function parseFingerprint(text: string): Bytes | undefined {
   const digits = text.trim();
   if (!/^([0-9a-f]{2}:){31}[0-9a-f]{2}$/i.test(digits) && !/^[0-9a-f]{64}$/i.test(digits)) return undefined;

@@ -2,9 +2,9 @@
  * Fernet (github.com/fernet/spec): the envelope of SniTun's tokens. `version 0x80 ‖ time u64 ‖ IV 16 ‖
  * AES-128-CBC ciphertext ‖ HMAC-SHA256`, in URL-safe base64 with padding.
  *
- * Tokens are made and opened with node:crypto, strictly. The npm package `fernet` is the tests' independent check: it
- * opens what is made here. It isn't used itself, since it stands on a discontinued crypto-js, is ten times slower, takes
- * unpadded text and answers a broken padding with an empty string.
+ * Tokens are created and opened with node:crypto, strictly. The npm package `fernet` is the tests' independent check:
+ * it opens tokens created here. It isn't used in production, since it depends on the discontinued crypto-js, is ten
+ * times slower, accepts unpadded text and returns an empty string for broken padding.
  *
  * @module
  */
@@ -33,10 +33,10 @@ const CIPHERTEXT_AT = IV_AT + IV_BYTES;
 const HMAC_BYTES = 32;
 const BLOCK_BYTES = 16;
 const SHORTEST_BYTES = CIPHERTEXT_AT + BLOCK_BYTES + HMAC_BYTES;
-/** What must be free in front of a message for its MAC: a block of the hash. */
+/** Space required in front of a message for its MAC: a block of the hash. */
 const ROOM_BYTES = 64;
 
-/** Why a token doesn't open: it is no Fernet token at all, no key of the ring made it, or its maker padded it wrongly. */
+/** Why a token doesn't open: it is not a Fernet token, no key of the ring made it, or its padding is wrong. */
 export type FernetFault = "shape" | "key" | "padding";
 
 const FAULTS: Readonly<Record<FernetFault, string>> = {
@@ -47,10 +47,10 @@ const FAULTS: Readonly<Record<FernetFault, string>> = {
 
 /** A token that {@link FernetRing.open} refuses; code `token_invalid`. */
 export class FernetError extends SallyportError {
-  /** What is wrong with the token. */
+  /** The reason for the refusal. */
   readonly fault: FernetFault;
 
-  /** An error for this fault. */
+  /** Creates the error for a fault. */
   constructor(fault: FernetFault) {
     super("token_invalid", `Cannot open token: ${FAULTS[fault]}`, { side: "peer" });
     this.name = "FernetError";
@@ -58,11 +58,11 @@ export class FernetError extends SallyportError {
   }
 }
 
-/** What {@link FernetRing.seal} takes besides the payload. */
+/** Options of {@link FernetRing.seal}. */
 export interface FernetSealOptions {
-  /** Milliseconds since 1970 for the token's time stamp, from 1000 on; the system's clock when absent. */
+  /** The token's time stamp in milliseconds since 1970, at least 1000. Defaults to the system's clock. */
   readonly nowMs?: number;
-  /** 16 bytes, never the same twice under one key; for tests, random when absent. */
+  /** IV of 16 bytes, never reused with the same key; for tests. Defaults to random bytes. */
   readonly iv?: Bytes;
 }
 
@@ -72,29 +72,29 @@ interface RingKey {
 }
 
 /**
- * The Fernet keys of an edge or a session master, newest first: the first makes tokens, any opens them, so that keys
+ * The Fernet keys of an edge or a session master, newest first: the first creates tokens, any opens them, so that keys
  * can be rotated.
  */
 export class FernetRing {
   #keys: readonly RingKey[] = [];
-  /** Where tokens are decoded, behind the room that the MAC needs; on Deno a buffer costs as much as a hash. */
+  /** Buffer for decoding tokens, with room for the MAC in front; on Deno a buffer costs as much as a hash. */
   #work: Bytes = new Uint8Array(1024);
 
   /**
-   * Takes the keys.
+   * Creates a ring.
    *
    * @param keys newest first, at least one, each 32 bytes in URL-safe base64 with padding, as
    * {@link generateFernetKey} makes them.
-   * @throws {SallyportError} `config_invalid`: names the key by its place, never by its text.
+   * @throws {SallyportError} `config_invalid`: identifies the key by its position, never by its text.
    */
   constructor(keys: readonly string[]) {
     this.replace(keys);
   }
 
   /**
-   * Puts other keys in the place of those that it has: from now on the first one makes tokens, and these alone open them.
+   * Replaces all keys: from now on the first one creates tokens, and only these open them.
    *
-   * @throws {SallyportError} as the constructor; the ring keeps its keys then.
+   * @throws {SallyportError} as the constructor; the ring then keeps its old keys.
    */
   replace(keys: readonly string[]): void {
     if (keys.length === 0) throw keyError("Cannot use Fernet keys: there are none, needs at least one");
@@ -110,12 +110,12 @@ export class FernetRing {
     });
   }
 
-  /** How many keys the ring has. */
+  /** Number of keys in the ring. */
   get size(): number {
     return this.#keys.length;
   }
 
-  /** Makes a token of `payload` with the newest key. */
+  /** Creates a token for `payload` with the newest key. */
   seal(payload: Bytes, options: FernetSealOptions = {}): string {
     const { iv = new Uint8Array(randomBytes(IV_BYTES)), nowMs = Date.now() } = options;
     if (iv.length !== IV_BYTES || !(nowMs >= 1000 && nowMs <= Number.MAX_SAFE_INTEGER)) {
@@ -134,8 +134,8 @@ export class FernetRing {
   }
 
   /**
-   * Opens a token with whichever key made it. Strict: URL-safe alphabet, canonical padding, known version, possible
-   * length, MAC (compared in constant time), PKCS #7. The time stamp isn't judged (docs/protocols/snitun.md, Token).
+   * Opens a token made with any key of the ring. Strict: URL-safe alphabet, canonical padding, known version, possible
+   * length, MAC (compared in constant time), PKCS #7. The time stamp isn't checked (docs/protocols/snitun.md, Token).
    *
    * @throws {FernetError} `token_invalid`, with the fault.
    */
@@ -145,7 +145,7 @@ export class FernetRing {
     return opened;
   }
 
-  /** The same as {@link open}, but gives the fault: for a refusal an exception costs as much as the rest on Deno. */
+  /** Like {@link open}, but returns the fault: on Deno an exception costs as much as the rest of a refusal. */
   tryOpen(token: Bytes | string): Bytes | FernetFault {
     const text = typeof token === "string" ? new TextEncoder().encode(token) : token;
     if (!couldBeComplete(text)) return "shape";
@@ -173,14 +173,14 @@ export class FernetRing {
 }
 
 /**
- * An HMAC-SHA256 key (RFC 2104) that works by two one-shot hashes: on Deno they cost a third of `createHmac`, and the
- * MAC is what a forged token costs the edge.
+ * An HMAC-SHA256 key (RFC 2104) implemented with two one-shot hashes: on Deno they cost a third of `createHmac`, and a
+ * forged token costs the edge one MAC.
  */
 class MacKey {
   readonly key: Bytes;
   readonly #inner: Bytes;
   readonly #outer: Bytes;
-  /** The last 32 bytes of `#outer`: what the outer hash is of, and then its result. */
+  /** The last 32 bytes of `#outer`: input of the outer hash, then its result. */
   readonly #result: Bytes;
 
   /** @param key 1 to 64 bytes. */
@@ -195,7 +195,7 @@ class MacKey {
     }
   }
 
-  /** The MAC of what lies behind the room of `work`, which is overwritten; valid until the next call. */
+  /** The MAC of the bytes after the reserved space in `work`, which is overwritten; valid until the next call. */
   macBehindRoom(work: Bytes): Bytes {
     work.set(this.#inner);
     this.#result.setFromHex(hash("sha256", work, "hex"));
@@ -209,13 +209,13 @@ export function generateFernetKey(): string {
   return `${randomBytes(KEY_BYTES).toString("base64url")}=`;
 }
 
-/** Whether `text` is a Fernet key that {@link FernetRing} takes. */
+/** Whether `text` is a valid Fernet key for {@link FernetRing}. */
 export function isFernetKey(text: string): boolean {
   return text.length === KEY_CHARS && decodeKey(text)?.length === KEY_BYTES;
 }
 
 /**
- * Whether the first `length` bytes of `text`, judged by their number and padding alone, can be a whole token: base64
+ * Whether the first `length` bytes of `text`, judged by their number and padding only, can be a complete token: base64
  * of 73 + 16 k bytes.
  */
 export function couldBeComplete(text: Bytes, length: number = text.length): boolean {
@@ -223,14 +223,14 @@ export function couldBeComplete(text: Bytes, length: number = text.length): bool
   return bytes >= SHORTEST_BYTES && (bytes - SHORTEST_BYTES) % BLOCK_BYTES === 0;
 }
 
-/** The bytes of a key's text, whatever their number; undefined where it isn't URL-safe base64 with padding. */
+/** The bytes of a key's text, of any length; undefined if it isn't URL-safe base64 with padding. */
 function decodeKey(text: string): Bytes | undefined {
   const target = new Uint8Array(text.length + 2);
   const length = decodeBase64Url(new TextEncoder().encode(text), target, 0);
   return length < 0 ? undefined : target.subarray(0, length);
 }
 
-/** Undefined where the padding isn't PKCS #7's. */
+/** Undefined if the padding isn't valid PKCS #7. */
 function decrypt(key: Bytes, iv: Bytes, ciphertext: Bytes): Bytes | undefined {
   const decipher = createDecipheriv("aes-128-cbc", key, iv).setAutoPadding(false);
   const plain = decipher.update(ciphertext);

@@ -2,8 +2,8 @@
  * aes-gcm: `nonce(12) ‖ ciphertext ‖ tag(16)` with AES-256-GCM, nonce = direction (u32 BE: agent 0, edge 1) ‖
  * counter (u64 BE, from 0) (docs/protocols/snitun.md, Handshake).
  *
- * The peer's nonces are known before they come, so the opener insists on them: a unit that is replayed, reflected,
- * reordered or left out is refused, which the tag alone would not tell.
+ * The peer's nonces are predictable, so the opener checks them: a replayed, reflected, reordered or omitted unit is
+ * refused, which the tag alone would not detect.
  *
  * @module
  */
@@ -19,7 +19,7 @@ const TAG_BYTES = 16;
 const TAG_OPTIONS = { authTagLength: TAG_BYTES };
 const TWO_32 = 0x1_0000_0000;
 
-/** What an AEAD adds to each unit: nonce and tag. */
+/** Bytes an AEAD adds to each unit: nonce and tag. */
 export const AEAD_OVERHEAD_BYTES: number = NONCE_BYTES + TAG_BYTES;
 
 function directionOf(role: Role): number {
@@ -33,7 +33,7 @@ function nonceByte(direction: number, counter: number, index: number): number {
   return (half >>> (8 * (3 - index % 4))) & 0xff;
 }
 
-/** The sealing half of aes-gcm; made by `createSealer`. */
+/** The encrypting half of aes-gcm; created by `createSealer`. */
 export class GcmSealer implements Sealer {
   readonly overheadBytes = AEAD_OVERHEAD_BYTES;
   readonly #key: Bytes;
@@ -54,7 +54,7 @@ export class GcmSealer implements Sealer {
     const out = this.#out;
     for (let unit = 0; unit < units; unit++) {
       const at = unit * sealedBytes;
-      // Counted before use: whatever fails behind this line, no nonce is used twice.
+      // Incremented before use: even if a later step fails, no nonce is used twice.
       const counter = this.#counter++;
       for (let i = 0; i < NONCE_BYTES; i++) out[at + i] = nonceByte(this.#direction, counter, i);
       const cipher = createCipheriv(ALGORITHM, this.#key, out.subarray(at, at + NONCE_BYTES), TAG_OPTIONS);
@@ -70,7 +70,7 @@ export class GcmSealer implements Sealer {
   }
 }
 
-/** The opening half of aes-gcm; made by `createOpener`. */
+/** The decrypting half of aes-gcm; created by `createOpener`. */
 export class GcmOpener implements Opener {
   readonly overheadBytes = AEAD_OVERHEAD_BYTES;
   readonly #key: Bytes;
@@ -107,11 +107,11 @@ export class GcmOpener implements Opener {
     return plain;
   }
 
-  /** Nothing is kept between units. */
+  /** No state is kept between units. */
   park(): void {}
 }
 
-/** How many units `plain` holds; for the AEAD ciphers. */
+/** Number of units in `plain`; for the AEAD ciphers. */
 export function countUnits(plain: Bytes, unitBytes: number, cipher: string): number {
   if (unitBytes <= 0 || plain.length === 0 || plain.length % unitBytes !== 0) {
     throw new SallyportError(
@@ -123,7 +123,7 @@ export function countUnits(plain: Bytes, unitBytes: number, cipher: string): num
   return plain.length / unitBytes;
 }
 
-/** Refuses a sealed unit that has no room for a byte of plain text; for the AEAD ciphers. */
+/** Refuses a sealed unit too short for a byte of plain text; for the AEAD ciphers. */
 export function checkSealedLength(wire: Bytes, cipher: string): void {
   if (wire.length <= AEAD_OVERHEAD_BYTES) {
     throw new SallyportError(
@@ -134,7 +134,7 @@ export function checkSealedLength(wire: Bytes, cipher: string): void {
   }
 }
 
-/** The error for a unit that was made with another key or changed on its way. */
+/** The error for a unit that was made with another key or altered in transit. */
 export function tagWrong(cipher: string, cause: unknown): SallyportError {
   return new SallyportError("cipher_failed", `Cannot open unit with ${cipher}: its tag is wrong`, {
     side: "peer",

@@ -1,6 +1,7 @@
 /**
- * aes-gcm-siv (RFC 8452): `nonce(12) ‖ ciphertext ‖ tag(16)` with AES-256-GCM-SIV and random nonces (docs/protocols/snitun.md, Handshake). Neither runtime has it, so it comes from @noble/ciphers and costs some 12 µs a unit.
- * A receiver can't foresee a random nonce: replayed and reflected units pass, changed ones don't.
+ * aes-gcm-siv (RFC 8452): `nonce(12) ‖ ciphertext ‖ tag(16)` with AES-256-GCM-SIV and random nonces
+ * (docs/protocols/snitun.md, Handshake). Neither runtime provides it, so it comes from @noble/ciphers and costs some 12
+ * µs per unit. A receiver can't predict a random nonce: replayed and reflected units pass, altered ones don't.
  *
  * @module
  */
@@ -13,7 +14,7 @@ import type { Opener, Sealer } from "./sealer.ts";
 
 const NONCE_BYTES = 12;
 
-/** The sealing half of aes-gcm-siv; made by `createSealer`. */
+/** The encrypting half of aes-gcm-siv; created by `createSealer`. */
 export class GcmSivSealer implements Sealer {
   readonly overheadBytes = AEAD_OVERHEAD_BYTES;
   readonly #key: Bytes;
@@ -21,7 +22,7 @@ export class GcmSivSealer implements Sealer {
   #pool: RandomPool | undefined;
   #out: Bytes | undefined;
 
-  /** @param random where nonces come from; a pool of the system's when absent. */
+  /** @param random source of nonces. Defaults to a pool of system randomness. */
   constructor(key: Bytes, random?: RandomSource) {
     this.#key = key.slice();
     this.#random = random;
@@ -52,7 +53,7 @@ export class GcmSivSealer implements Sealer {
   }
 }
 
-/** The opening half of aes-gcm-siv; made by `createOpener`. */
+/** The decrypting half of aes-gcm-siv; created by `createOpener`. */
 export class GcmSivOpener implements Opener {
   readonly overheadBytes = AEAD_OVERHEAD_BYTES;
   readonly #key: Bytes;
@@ -71,6 +72,6 @@ export class GcmSivOpener implements Opener {
     }
   }
 
-  /** Nothing is kept between units. */
+  /** No state is kept between units. */
   park(): void {}
 }

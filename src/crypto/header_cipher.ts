@@ -1,5 +1,6 @@
 /**
- * E of the SniTun handshake: makes the sealer and the opener of a session from what its token says (docs/protocols/snitun.md, Handshake). The challenge uses them first, the multiplexer goes on with the same two.
+ * E of the SniTun handshake: creates the sealer and the opener of a session from its token (docs/protocols/snitun.md,
+ * Handshake). The challenge uses them first, then the multiplexer continues with them.
  *
  * @module
  */
@@ -19,9 +20,10 @@ export const CIPHER_KEY_BYTES = 32;
 export const CIPHER_IV_BYTES = 16;
 
 /**
- * The sealer for what `role`, this side, sends. `key` has 32 bytes, `iv` 16 (aes-cbc alone uses it); both are copied.
+ * The sealer for the data that `role`, this side, sends. `key` has 32 bytes, `iv` 16 (used by aes-cbc only); both are
+ * copied.
  *
- * @param random nonces of aes-gcm-siv; for tests, a pool of the system's when absent.
+ * @param random nonces of aes-gcm-siv; for tests. Defaults to a pool of system randomness.
  * @throws {SallyportError} `cipher_failed`, side "local": a length is wrong.
  */
 export function createSealer(
@@ -43,7 +45,7 @@ export function createSealer(
 }
 
 /**
- * The opener for what `peerRole`, the other side, sends. `key` has 32 bytes, `iv` 16; both are copied.
+ * The opener for the data that `peerRole`, the other side, sends. `key` has 32 bytes, `iv` 16; both are copied.
  *
  * @throws {SallyportError} `cipher_failed`, side "local": a length is wrong.
  */

@@ -1,5 +1,5 @@
 /**
- * SHA-256 and HKDF (RFC 5869) with it, for key schedules and proofs.
+ * SHA-256, and HKDF (RFC 5869) based on it, for key schedules and proofs.
  *
  * @module
  */
@@ -9,19 +9,19 @@ import { hmacSha256 } from "./hmac.ts";
 
 const HASH_BYTES = 32;
 
-/** SHA-256 of the parts, one behind the other. */
+/** SHA-256 of the concatenated parts. */
 export function sha256(...parts: readonly (Bytes | string)[]): Bytes {
   const hash = createHash("sha256");
   for (const part of parts) hash.update(part);
   return new Uint8Array(hash.digest());
 }
 
-/** HKDF-Extract with SHA-256 (RFC 5869); `parts` are the input key material, one behind the other. */
+/** HKDF-Extract with SHA-256 (RFC 5869); `parts` are concatenated to form the input key material. */
 export function hkdfExtract(salt: Bytes, ...parts: readonly Bytes[]): Bytes {
   return hmacSha256(salt, ...parts);
 }
 
-/** HKDF-Expand with SHA-256 (RFC 5869) of at most 64 bytes. */
+/** HKDF-Expand with SHA-256 (RFC 5869), up to 64 bytes. */
 export function hkdfExpand(key: Bytes, info: string, size: number): Bytes {
   const label = new TextEncoder().encode(info);
   const first = hmacSha256(key, label, Uint8Array.of(1));

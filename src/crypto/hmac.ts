@@ -1,5 +1,5 @@
 /**
- * HMAC-SHA-256 (RFC 2104) by two one-shot hashes: on Deno they cost a third of `createHmac`.
+ * HMAC-SHA-256 (RFC 2104) with two one-shot hashes: on Deno they cost a third of `createHmac`.
  *
  * @module
  */
@@ -9,7 +9,7 @@ import type { Bytes } from "../bytes/bytes.ts";
 const BLOCK_BYTES = 64;
 const HASH_BYTES = 32;
 
-/** The MAC of the parts, one behind the other, under a key of at most 64 bytes. */
+/** The MAC of the concatenated parts, with a key of at most 64 bytes. */
 export function hmacSha256(key: Bytes, ...parts: readonly Bytes[]): Bytes {
   const length = parts.reduce((sum, part) => sum + part.length, BLOCK_BYTES);
   const inner = new Uint8Array(length).fill(0x36, 0, BLOCK_BYTES);
@@ -23,7 +23,7 @@ export function hmacSha256(key: Bytes, ...parts: readonly Bytes[]): Bytes {
     inner.set(part, at);
     at += part.length;
   }
-  // Hexadecimal is quicker than a buffer on Deno.
+  // Hexadecimal is faster than a buffer on Deno.
   outer.subarray(BLOCK_BYTES).setFromHex(hash("sha256", inner, "hex"));
   return Uint8Array.fromHex(hash("sha256", outer, "hex"));
 }

@@ -1,6 +1,6 @@
 /**
- * Random bytes for nonces, ids and padding. What draws them takes a {@link RandomSource}, so that a test can put
- * known bytes in its place.
+ * Random bytes for nonces, ids and padding. Their users accept a {@link RandomSource}, so that a test can supply known
+ * bytes.
  *
  * @module
  */
@@ -8,13 +8,13 @@
 import { randomFillSync } from "node:crypto";
 import type { Bytes } from "../bytes/bytes.ts";
 
-/** Where random bytes come from. */
+/** A source of random bytes. */
 export interface RandomSource {
   /** Overwrites all of `target` with random bytes. */
   fill(target: Bytes): void;
 }
 
-/** The system's generator, one native call each time. */
+/** The system's generator, one native call per request. */
 export const systemRandom: RandomSource = {
   fill(target: Bytes): void {
     randomFillSync(target);
@@ -22,15 +22,15 @@ export const systemRandom: RandomSource = {
 };
 
 /**
- * The system's generator in batches: a native call costs a microsecond on Deno, whatever it asks for. The pool is
- * made at the first use; bytes that were handed out are wiped from it.
+ * The system's generator in batches: a native call costs a microsecond on Deno, whatever its size. The pool is
+ * allocated on first use; bytes are wiped from it once handed out.
  */
 export class RandomPool implements RandomSource {
   readonly #sizeBytes: number;
   #pool: Bytes | undefined;
   #used = 0;
 
-  /** @param sizeBytes what one native call draws; larger requests go past the pool. */
+  /** @param sizeBytes bytes drawn by one native call; larger requests bypass the pool. */
   constructor(sizeBytes = 384) {
     this.#sizeBytes = sizeBytes;
   }
@@ -56,7 +56,7 @@ export class RandomPool implements RandomSource {
     this.#used = from + length;
   }
 
-  /** Lets go of the pool; the next `fill` makes a new one. */
+  /** Releases the pool; the next `fill` allocates a new one. */
   park(): void {
     this.#pool = undefined;
     this.#used = 0;

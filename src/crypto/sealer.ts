@@ -1,6 +1,6 @@
 /**
- * The interface of a header cipher: a {@link Sealer} for the direction that this side sends and an
- * {@link Opener} for the other, each with the state of its direction (docs/protocols/snitun.md, Handshake: E).
+ * The interface of a header cipher: a {@link Sealer} for the direction this side sends and an {@link Opener} for the
+ * other, each with the state of its direction (docs/protocols/snitun.md, Handshake: E).
  *
  * @module
  */
@@ -10,41 +10,41 @@ import type { Bytes } from "../bytes/bytes.ts";
 /** The ciphers that a token can name. */
 export type CipherName = "aes-cbc" | "aes-gcm" | "aes-gcm-siv";
 
-/** Which end of a session one is; it chooses the nonce prefix of aes-gcm. */
+/** The end of a session; it determines the nonce prefix of aes-gcm. */
 export type Role = "agent" | "edge";
 
-/** Encrypts the units (challenge, headers, NEW payloads) of one direction, in the order in which they go out. */
+/** Encrypts the units (challenge, headers, NEW payloads) of one direction, in sending order. */
 export interface Sealer {
-  /** What sealing adds to each unit: 0 for aes-cbc, 28 (nonce and tag) for the others. */
+  /** Bytes added to each unit: 0 for aes-cbc, 28 (nonce and tag) for the others. */
   readonly overheadBytes: number;
   /**
-   * Seals `plain`, n units of `unitBytes` bytes one after another, and gives the n sealed units one after another,
-   * `unitBytes + overheadBytes` each. The result may be an internal buffer: it is valid until the next call of
-   * `seal` or `park`. `plain` is neither kept nor changed.
+   * Seals `plain`, n consecutive units of `unitBytes` bytes, and returns the n sealed units in sequence, `unitBytes +
+   * overheadBytes` each. The result may be an internal buffer: it is valid until the next call of `seal` or `park`.
+   * `plain` is neither kept nor changed.
    *
-   * @throws {SallyportError} `cipher_failed`, side "local": `plain` isn't n units of a size that the cipher takes.
+   * @throws {SallyportError} `cipher_failed`, side "local": `plain` isn't n units of a size the cipher accepts.
    */
   seal(plain: Bytes, unitBytes: number): Bytes;
   /**
-   * Lets go of native contexts and buffers while nothing is to send; the next `seal` gets new ones and goes on, at
-   * the cost of some 0.5 µs on Bun and 2 µs on Deno (aes-cbc). To be called once more when the session is over:
-   * Deno doesn't free a native context on its own. Idempotent.
+   * Releases native contexts and buffers while there is nothing to send; the next `seal` allocates new ones and
+   * continues, at the cost of some 0.5 µs on Bun and 2 µs on Deno (aes-cbc). Must be called once more at the end of the
+   * session: Deno doesn't free a native context automatically. Idempotent.
    */
   park(): void;
 }
 
-/** Decrypts the units of the peer's direction, in the order in which they come in. */
+/** Decrypts the units of the peer's direction, in receiving order. */
 export interface Opener {
-  /** What sealing has added to each unit: 0 for aes-cbc, 28 for the others. */
+  /** Bytes that sealing has added to each unit: 0 for aes-cbc, 28 for the others. */
   readonly overheadBytes: number;
   /**
-   * Opens one unit, `overheadBytes` longer than its plain text. The result may be an internal buffer: it is valid
-   * until the next call of `open` or `park`. `wire` is neither kept nor changed. After an error the opener is as it
-   * was before the call, but a session that met one is over: nothing behind it can be trusted.
+   * Opens one unit, `overheadBytes` longer than its plain text. The result may be an internal buffer: it is valid until
+   * the next call of `open` or `park`. `wire` is neither kept nor changed. An error leaves the opener unchanged, but
+   * the session must end: nothing after the failed unit can be trusted.
    *
    * @throws {SallyportError} `cipher_failed`: the length is impossible, the nonce not the expected one, the tag wrong.
    */
   open(wire: Bytes): Bytes;
-  /** The same as {@link Sealer.park}, while nothing comes in. To be called when the session is over. */
+  /** Like {@link Sealer.park}, while nothing is received. Must be called at the end of the session. */
   park(): void;
 }

@@ -13,9 +13,9 @@ import { errorMessage, SallyportError } from "../errors.ts";
 
 /** Bytes of an X25519 key, secret or public. */
 export const KEY_BYTES = 32;
-/** What a sealed box is longer than its plaintext: the sender's one-time public key and the tag. */
+/** Bytes a sealed box adds to its plaintext: the sender's one-time public key and the tag. */
 export const SEAL_BYTES = 48;
-/** What a secretstream message is longer than its plaintext: a sealed tag byte and the authenticator. */
+/** Bytes a secretstream message adds to its plaintext: a sealed tag byte and the authenticator. */
 export const STREAM_EXTRA_BYTES = 17;
 /** Bytes of a secretstream header. */
 export const STREAM_HEADER_BYTES = 24;
@@ -23,7 +23,7 @@ export const STREAM_HEADER_BYTES = 24;
 export const STREAM_STATE_BYTES = 52;
 /** Bytes of a nonce of {@link Sodium.seal}. */
 export const NONCE_BYTES = 12;
-/** What {@link Sodium.seal} makes longer: the authenticator. */
+/** Bytes that {@link Sodium.seal} adds: the authenticator. */
 export const TAG_BYTES = 16;
 /** Tag of an ordinary secretstream message. */
 export const TAG_MESSAGE = 0;
@@ -38,7 +38,7 @@ export interface KeyPair {
   readonly secretKey: Bytes;
 }
 
-/** What `crypto_kx` agrees on: a key to receive with and one to send with, 32 bytes each. */
+/** The result of `crypto_kx`: a key to receive with and one to send with, 32 bytes each. */
 export interface SessionKeys {
   /** To receive with. */
   readonly rx: Bytes;
@@ -46,7 +46,7 @@ export interface SessionKeys {
   readonly tx: Bytes;
 }
 
-/** libsodium, as far as it is needed here. All calls are synchronous; wrong lengths throw `TypeError` or `Error`. */
+/** The parts of libsodium used here. All calls are synchronous; wrong lengths throw `TypeError` or `Error`. */
 export interface Sodium {
   /** `native`: sodium-native; `wasm`: libsodium-wrappers. */
   readonly name: "native" | "wasm";
@@ -56,38 +56,38 @@ export interface Sodium {
   publicKey(secretKey: Bytes): Bytes;
   /** `crypto_box_seal`: encrypts for `publicKey` under a one-time key; {@link SEAL_BYTES} longer than `plain`. */
   sealBox(plain: Bytes, publicKey: Bytes): Bytes;
-  /** Undoes {@link sealBox}; undefined when it was sealed for another key or altered. */
+  /** Reverses {@link sealBox}; undefined if the box was sealed for another key or altered. */
   openBox(sealed: Bytes, keys: KeyPair): Bytes | undefined;
-  /** `crypto_kx_client_session_keys`; undefined when the server's key is not acceptable (of low order). */
+  /** `crypto_kx_client_session_keys`; undefined if the server's key is not acceptable (of low order). */
   clientKeys(own: KeyPair, serverPublicKey: Bytes): SessionKeys | undefined;
-  /** `crypto_kx_server_session_keys`; undefined when the client's key is not acceptable (of low order). */
+  /** `crypto_kx_server_session_keys`; undefined if the client's key is not acceptable (of low order). */
   serverKeys(own: KeyPair, clientPublicKey: Bytes): SessionKeys | undefined;
-  /** BLAKE2b (`crypto_generichash`) of `input` in `size` bytes (16–64), keyed where `key` (16–64 bytes) is given. */
+  /** BLAKE2b (`crypto_generichash`) of `input` in `size` bytes (16–64), keyed if `key` (16–64 bytes) is given. */
   hash(size: number, input: Bytes, key?: Bytes): Bytes;
-  /** X25519 (`crypto_scalarmult`) of an own secret and another's public key; undefined when that is of low order. */
+  /** X25519 (`crypto_scalarmult`) of our secret key and another's public key; undefined if that is of low order. */
   sharedSecret(secretKey: Bytes, publicKey: Bytes): Bytes | undefined;
   /**
-   * `crypto_aead_chacha20poly1305_ietf_encrypt`: `plain` into `into`, which is {@link TAG_BYTES} longer and elsewhere in
-   * memory. `associated` is authenticated along with it. A nonce must not come twice under one key.
+   * `crypto_aead_chacha20poly1305_ietf_encrypt`: `plain` into `into`, which is {@link TAG_BYTES} longer and must not
+   * overlap it. `associated` is authenticated as well. A nonce must not be reused with the same key.
    */
   seal(plain: Bytes, into: Bytes, nonce: Bytes, key: Bytes, associated?: Bytes): void;
   /**
-   * Undoes {@link seal} into `into`, {@link TAG_BYTES} shorter; false when it or `associated` was altered, or it was
-   * sealed under another key or nonce. `into` means nothing then.
+   * Reverses {@link seal} into `into`, {@link TAG_BYTES} shorter; false if the box or `associated` was altered, or it
+   * was sealed with another key or nonce. The contents of `into` are then undefined.
    */
   open(sealed: Bytes, into: Bytes, nonce: Bytes, key: Bytes, associated?: Bytes): boolean;
-  /** Compares in constant time; false at once for unequal lengths. */
+  /** Compares in constant time; returns false immediately for unequal lengths. */
   equal(a: Bytes, b: Bytes): boolean;
   /**
    * The state ({@link STREAM_STATE_BYTES}) of one direction of `crypto_secretstream_xchacha20poly1305`. Sender and
-   * receiver start from the same state: the sender draws `header` ({@link STREAM_HEADER_BYTES}) at random.
+   * receiver start from the same state: the sender chooses `header` ({@link STREAM_HEADER_BYTES}) at random.
    */
   streamState(key: Bytes, header: Bytes): Bytes;
-  /** Encrypts `plain` into `into` ({@link STREAM_EXTRA_BYTES} longer, elsewhere in memory) and steps the state. */
+  /** Encrypts `plain` into `into` ({@link STREAM_EXTRA_BYTES} longer, not overlapping) and advances the state. */
   push(state: Bytes, plain: Bytes, into: Bytes, tag: number): void;
   /**
-   * Decrypts `sealed` into `into` ({@link STREAM_EXTRA_BYTES} shorter, elsewhere in memory) and steps the state.
-   * Answers the message's tag, or −1 when it was altered or isn't the next one; the state is unchanged then.
+   * Decrypts `sealed` into `into` ({@link STREAM_EXTRA_BYTES} shorter, not overlapping) and advances the state. Returns
+   * the message's tag, or −1 if it was altered or isn't the next one; the state is then unchanged.
    */
   pull(state: Bytes, sealed: Bytes, into: Bytes): number;
 }
@@ -99,22 +99,22 @@ export function makeKeyPair(sodium: Sodium, random: (into: Bytes) => void = sodi
   return keyPair(sodium, secretKey);
 }
 
-/** The key pair of a secret key, which it keeps. */
+/** The key pair of a secret key; keeps a reference to the key. */
 export function keyPair(sodium: Sodium, secretKey: Bytes): KeyPair {
   return { secretKey, publicKey: sodium.publicKey(secretKey) };
 }
 
-/** Loaders of the builds and the listener for a fallback; by default the packages and the process's warnings. */
+/** Loaders of the builds and the callback for a fallback. Default to the packages and process warnings. */
 interface SodiumSources {
   native?(): Promise<Sodium>;
   wasm?(): Promise<Sodium>;
-  /** Native code was wanted and can't be used: WebAssembly takes its place. */
+  /** Native code was wanted but is unavailable: WebAssembly is used instead. */
   warn?(message: string): void;
 }
 
 /**
- * Loads libsodium: the native build, or the WASM one where native code can't be loaded or doesn't work. `kind` asks for
- * one of them. Rejects with `not_supported` when it can't be had.
+ * Loads libsodium: the native build, or the WASM one if native code can't be loaded or doesn't work. `kind` requests
+ * one of them. Rejects with `not_supported` if it is unavailable.
  */
 export async function loadSodium(kind?: "native" | "wasm", sources: SodiumSources = {}): Promise<Sodium> {
   const {
@@ -143,8 +143,8 @@ export async function loadSodium(kind?: "native" | "wasm", sources: SodiumSource
 }
 
 /**
- * Bob's keys of RFC 7748, section 6.1. A module that was loaded may still be empty, as `sodium-native` is in a program
- * that Bun compiled into one file.
+ * Tests with Bob's keys of RFC 7748, section 6.1. A loaded module may still be empty, as `sodium-native` is in a
+ * program that Bun compiled into one file.
  */
 function proven(sodium: Sodium): Sodium {
   const secret = "5dab087e624a8a4b79e17f8b83800ee66f3bb1292618b6fd1c2f8b27ff88e0eb";

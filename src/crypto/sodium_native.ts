@@ -1,5 +1,5 @@
 /**
- * libsodium as native code, by `sodium-native`. Its prebuilt libraries come inside the package: no install script.
+ * libsodium as native code, using `sodium-native`. The package contains prebuilt libraries: no install script.
  *
  * @module
  */
@@ -13,7 +13,7 @@ import {
   STREAM_STATE_BYTES,
 } from "./sodium.ts";
 
-/** The part of sodium-native that is used; the package brings no types. */
+/** The parts of sodium-native that are used; the package has no types. */
 export interface Native {
   randombytes_buf(into: Bytes): void;
   sodium_memcmp(a: Bytes, b: Bytes): boolean;
@@ -41,7 +41,7 @@ export interface Native {
     key: Bytes,
   ): number;
   crypto_secretstream_xchacha20poly1305_init_pull(state: Bytes, header: Bytes, key: Bytes): void;
-  // The tag is a number: given a buffer, Bun encrypts something that nobody can read, without an error.
+  // The tag is a number: given a buffer, Bun silently produces an undecryptable ciphertext.
   crypto_secretstream_xchacha20poly1305_push(
     state: Bytes,
     sealed: Bytes,
@@ -58,14 +58,14 @@ export interface Native {
   ): number;
 }
 
-/** Loads `sodium-native`; rejects with whatever the runtime says when that doesn't work. */
+/** Loads `sodium-native`; rejects with the runtime's error if that fails. */
 export async function loadNativeSodium(): Promise<Sodium> {
   // @ts-ignore: the package brings no types; Native above is what is used of it
   const loaded = await import("sodium-native") as unknown as { default: Native };
   return new NativeSodium(loaded.default);
 }
 
-/** The port over a loaded `sodium-native`. */
+/** Implements the port with a loaded `sodium-native`. */
 export class NativeSodium implements Sodium {
   readonly name = "native";
   readonly #native: Native;
@@ -135,7 +135,7 @@ export class NativeSodium implements Sodium {
     } catch {
       return undefined;
     }
-    // libsodium refuses keys of low order by itself; this costs nothing and doesn't depend on it.
+    // libsodium itself refuses keys of low order; this check costs nothing and doesn't rely on that.
     return secret.some((byte) => byte !== 0) ? secret : undefined;
   }
 

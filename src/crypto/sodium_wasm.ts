@@ -1,9 +1,9 @@
 /**
- * libsodium as WebAssembly, by `libsodium-wrappers`: for machines that load no native code.
+ * libsodium as WebAssembly, using `libsodium-wrappers`: for machines that can't load native code.
  *
- * Of a secretstream the wrappers keep the state inside the WASM memory and never free it, and they allocate for each
- * message. So its three functions are called on the raw module: states live in JavaScript and are copied in and out
- * (52 bytes), and messages go through two buffers that are allocated once.
+ * The wrappers keep the state of a secretstream in the WASM memory and never free it, and they allocate for each
+ * message. So its three functions are called on the raw module: states live in JavaScript and are copied in and out (52
+ * bytes), and messages go through two buffers that are allocated once.
  *
  * @module
  */
@@ -24,7 +24,7 @@ import { nodeHasX25519, nodePublicKey, nodeSharedSecret } from "./x25519_node.ts
 
 /** The raw module below the wrappers: addresses are numbers, 64-bit lengths two of them (low, high). */
 interface Raw {
-  /** The module's memory; another object after it grew, so never kept. */
+  /** The module's memory; replaced when it grows, so never cached. */
   readonly HEAPU8: Bytes;
   _malloc(size: number): number;
   _free(address: number): void;
@@ -83,7 +83,7 @@ interface Raw {
 
 type Wrappers = (typeof import("libsodium-wrappers"))["default"];
 
-/** Loads and compiles `libsodium-wrappers`; `runtimeX25519` says whether the runtime's X25519 takes its place there. */
+/** Loads and compiles `libsodium-wrappers`; `runtimeX25519` says whether to use the runtime's X25519 instead. */
 export async function loadWasmSodium(runtimeX25519: boolean = nodeHasX25519()): Promise<Sodium> {
   const loaded = await import("libsodium-wrappers");
   await loaded.ready;
@@ -91,7 +91,7 @@ export async function loadWasmSodium(runtimeX25519: boolean = nodeHasX25519()): 
   return new WasmSodium(loaded.default, raw, runtimeX25519);
 }
 
-/** Addresses of what an AEAD's call takes. */
+/** Addresses of the arguments of an AEAD call. */
 interface Places {
   readonly nonceAt: number;
   readonly keyAt: number;
@@ -105,10 +105,10 @@ class WasmSodium implements Sodium {
   readonly #wrappers: Wrappers;
   readonly #raw: Raw;
   readonly #runtimeX25519: boolean;
-  /** State, header, key and tag, one behind the other. */
+  /** State, header, key and tag, in sequence. */
   readonly #small: number;
   readonly #places: Places;
-  /** Two buffers of #room bytes: what goes in and what comes out. */
+  /** Two buffers of #room bytes: input and output. */
   #input = 0;
   #output = 0;
   #room = 0;
@@ -223,7 +223,9 @@ class WasmSodium implements Sodium {
     return failed === 0;
   }
 
-  /** Copies what the AEAD needs into the module's memory: nonce and key to the places of a secretstream's header and key. */
+  /**
+   * Copies the AEAD's input into the module's memory: nonce and key use the space of a secretstream's header and key.
+   */
   #enter(input: Bytes, nonce: Bytes, key: Bytes, associated: Bytes): Places {
     if (nonce.length !== NONCE_BYTES || key.length !== KEY_BYTES) {
       throw new TypeError("a nonce has 12 bytes and a key 32");
@@ -322,7 +324,7 @@ class WasmSodium implements Sodium {
     state.set(this.#raw.HEAPU8.subarray(this.#small, this.#small + STREAM_STATE_BYTES));
   }
 
-  /** Makes both buffers at least `size` bytes long. */
+  /** Grows both buffers to at least `size` bytes. */
   #reserve(size: number): void {
     if (size <= this.#room) return;
     const room = Math.max(4096, 2 ** Math.ceil(Math.log2(size)));

@@ -1,6 +1,6 @@
 /**
- * X25519 (RFC 7748) of the runtime, for where libsodium is WebAssembly, which takes twice as long on Bun and a third
- * longer on Deno. libsodium's native build is as fast or faster.
+ * The runtime's X25519 (RFC 7748), used if libsodium is WebAssembly, which takes twice as long on Bun and a third
+ * longer on Deno. libsodium's native build is at least as fast.
  *
  * @module
  */
@@ -8,7 +8,7 @@ import { Buffer } from "node:buffer";
 import { createPrivateKey, createPublicKey, diffieHellman, type KeyObject } from "node:crypto";
 import type { Bytes } from "../bytes/bytes.ts";
 
-/** The bytes in front of the 32 of a key in PKCS #8 and in SubjectPublicKeyInfo (RFC 8410). */
+/** The bytes before the 32-byte key in PKCS #8 and in SubjectPublicKeyInfo (RFC 8410). */
 const SECRET_PREFIX = Buffer.from("302e020100300506032b656e04220420", "hex");
 const PUBLIC_PREFIX = Buffer.from("302a300506032b656e032100", "hex");
 
@@ -19,7 +19,7 @@ export function nodePublicKey(secretKey: Bytes): Bytes {
   return new Uint8Array(spki.subarray(PUBLIC_PREFIX.length));
 }
 
-/** The shared secret; undefined where the public key is of low order. */
+/** The shared secret; undefined if the public key is of low order. */
 export function nodeSharedSecret(secretKey: Bytes, publicKey: Bytes): Bytes | undefined {
   const key = Buffer.concat([PUBLIC_PREFIX, publicKey]);
   try {
@@ -27,14 +27,14 @@ export function nodeSharedSecret(secretKey: Bytes, publicKey: Bytes): Bytes | un
       privateKey: secretObject(secretKey),
       publicKey: createPublicKey({ key, format: "der", type: "spki" }),
     });
-    // Some runtimes refuse such keys, others give zeros.
+    // Some runtimes refuse such keys, others return zeros.
     return secret.some((byte) => byte !== 0) ? new Uint8Array(secret) : undefined;
   } catch {
     return undefined;
   }
 }
 
-/** Whether the runtime has it, and rightly: Bob's keys and the shared secret of RFC 7748, section 6.1. */
+/** Whether the runtime has a correct X25519: checks Bob's keys and the shared secret of RFC 7748, section 6.1. */
 export function nodeHasX25519(): boolean {
   const bytes = (hex: string): Bytes => new Uint8Array(Buffer.from(hex, "hex"));
   const same = (one: Bytes | undefined, hex: string): boolean =>

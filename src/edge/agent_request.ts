@@ -1,5 +1,5 @@
 /**
- * An agent that asks to be let in, and what an operator says to that.
+ * An agent's request for admission, and the operator's hooks that decide on it.
  *
  * @module
  */
@@ -9,11 +9,13 @@ import type { Carrier } from "../tunnel/carriers/carrier.ts";
 import type { Router } from "../tunnel/requests/router.ts";
 import type { Tunnel } from "../tunnel/tunnel.ts";
 
-/** An agent that asks to be let in, as an {@link Authorize} hook sees it. Its token is genuine and hasn't expired. */
+/**
+ * An agent's request for admission, as passed to an {@link Authorize} hook. Its token is genuine and hasn't expired.
+ */
 export interface AgentRequest {
-  /** The name that it serves, canonical. */
+  /** The hostname it serves, canonical. */
   readonly hostname: string;
-  /** Further names, canonical. */
+  /** Additional hostnames, canonical. */
   readonly aliases: readonly string[];
   /** SniTun's version. */
   readonly protocolVersion: number;
@@ -21,37 +23,40 @@ export interface AgentRequest {
   readonly cipher: string;
   /** Unix seconds after which the token is refused. */
   readonly valid: number;
-  /** Members of the token that SniTun doesn't know, such as an operator's own. */
+  /** Token members that SniTun doesn't define, such as operator-specific ones. */
   readonly extra: Readonly<Record<string, unknown>>;
-  /** Where it comes from, as a trusted proxy names it where there is one. */
+  /** The agent's source address, taken from the PROXY header if it connects through a trusted proxy. */
   readonly remote: Address;
-  /** How its session crosses the network: "snitun", "sealed", "curve", "quic". */
+  /** The session's transport: "snitun", "sealed", "curve", "quic". */
   readonly transport: string;
 }
 
 /**
- * An operator's own say: refuses an agent by throwing, or rejecting with, a {@link SallyportError} (such as
- * `unauthorized`), whose message goes to the log. Anything else that it throws is a fault of the hook: the agent is
- * refused, and the log has the stack.
+ * The operator's admission hook. It refuses an agent by throwing, or rejecting with, a {@link SallyportError} (such as
+ * `unauthorized`), whose message is logged. Any other exception is a fault in the hook: the agent is refused, and the
+ * stack is logged.
  */
 export type Authorize = (agent: AgentRequest) => void | Promise<void>;
 
-/** What agents may ask an edge for, besides carrying visitors, and the edge its agents. */
+/** Requests between an edge and its agents, in either direction, besides carrying visitors. */
 export interface EdgeTunnels {
   /**
-   * Takes an agent's carrier in place of a tunnel of the edge's own, as a source that authenticates it does; says
-   * whether it has.
+   * Takes over an agent's carrier instead of the edge opening its own tunnel, as an authenticating source does. Returns
+   * whether it took it.
    */
   adopt?(carrier: Carrier, agent: AgentRequest): boolean;
-  /** What serves the requests of this agent; undefined where it may make none. */
+  /** The router that serves this agent's requests; undefined if it may make none. */
   router(agent: AgentRequest): Router | undefined;
-  /** Hears of each tunnel, before any request in it. */
+  /** Called for each new tunnel, before any request in it. */
   opened?(tunnel: Tunnel, agent: AgentRequest): void;
-  /** Hears that a tunnel's agent gets no visitors any more: it has a newer session, or is leaving. More than once. */
+  /**
+   * Called when a tunnel's agent no longer receives visitors: it has a newer session, or is leaving. May be called more
+   * than once.
+   */
   left?(tunnel: Tunnel, why: string): void;
 }
 
-/** Such a request. */
+/** Builds an {@link AgentRequest} from an opened token. */
 export function agentRequest({ claims }: OpenedToken, remote: Address, transport: string): AgentRequest {
   const { hostname, aliases, protocolVersion, cipher, valid, extra } = claims;
   return { hostname, aliases, protocolVersion, cipher, valid, extra, remote, transport };

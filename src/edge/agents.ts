@@ -1,5 +1,5 @@
 /**
- * Agents at the edge: their admission, the names they get, and the end of their sessions.
+ * Agents at the edge: their admission, the names they claim, and the end of their sessions.
  *
  * @module
  */
@@ -29,48 +29,53 @@ import { routeGroup } from "../wire/token/route_group.ts";
 import type { EdgeCluster } from "./cluster.ts";
 import { type KeyUseStore, UsedKeys } from "./used_keys.ts";
 
-/** An edge that drains waits this long for its agents to move to another node; the Python reference cannot be told. */
+/**
+ * A draining edge waits this long for its agents to move to another node. The Python reference cannot be asked to move.
+ */
 export const MOVE_PATIENCE_MS = 5_000;
-/** So many agents are asked to move at a time, and then there is a pause: 1,000 a second. */
+/** Agents asked to move per batch, followed by a pause: 1,000 a second. */
 const MOVES_AT_ONCE = 20;
 const MOVE_PAUSE_MS = 20;
-/** A node that drains serves visitors of agents that have moved for so long: those that others still send here. */
+/**
+ * A draining node keeps serving visitors of agents that have moved for this long, since other nodes may still send
+ * them.
+ */
 export const LEFT_MS = 3_000;
-/** Between two agents that are cut because they cannot be told to move. */
+/** Pause between disconnecting two agents that cannot be asked to move. */
 const CUT_PAUSE_MS = 5;
-/** A replaced session's streams may finish for this long. */
+/** A replaced session's streams have this long to finish. */
 export const REPLACED_GRACE_MS = 30_000;
 
-/** What an {@link AgentRegistry} works with. */
+/** Options of an {@link AgentRegistry}. */
 interface AgentOptions {
   readonly clock: Clock;
   readonly ring: FernetRing;
   readonly log: Logger;
-  /** For lines that strangers cause. */
+  /** Samples log lines caused by strangers. */
   readonly sampler: LogSampler;
   readonly metrics: Metrics;
   readonly authorize?: Authorize;
-  /** What agents may do, and what they use. */
+  /** Agents' limits and usage. */
   readonly ledger: EdgeLedger;
-  /** Where edges with the same Fernet keys note together which tokens have been used. */
+  /** Record of used tokens, shared by edges with the same Fernet keys. */
   readonly keyUses?: KeyUseStore;
   readonly tunnels?: EdgeTunnels;
-  /** The other nodes of the cluster, where the edge belongs to one. */
+  /** The other nodes of the cluster, if the edge belongs to one. */
   readonly cluster?: EdgeCluster;
 }
 
-/** What a session tells its registry. */
+/** Callbacks from a session to its registry. */
 interface AgentEvents {
   readonly clock: Clock;
   /** The session is over. */
   ended(agent: AgentSession, error: SallyportError): void;
   /** The session refused or dropped a stream. */
   streamRefused(code: SallyportError["code"]): void;
-  /** Code of this side has thrown, in the session or in one of its streams. */
+  /** Our own code has thrown, in the session or in one of its streams. */
   fault(agent: AgentSession, error: SallyportError): void;
   /** The agent wants no new visitors. */
   goingAway(agent: AgentSession): void;
-  /** The agent gets no visitors any more. */
+  /** The agent no longer receives visitors. */
   left(agent: AgentSession, why: string): void;
 }
 
@@ -79,7 +84,7 @@ export class AgentRegistry {
   readonly #options: AgentOptions;
   readonly #routes = new Routes<AgentSession>();
   readonly #usedKeys: UsedKeys;
-  /** All transports' handshakes together. */
+  /** Time slices shared by all transports' handshakes. */
   readonly #slices: Slices;
   readonly #sessions = new Set<AgentSession>();
   readonly #events: AgentEvents;
@@ -99,7 +104,7 @@ export class AgentRegistry {
     this.#usedKeys = new UsedKeys(options.clock.wallMs() / 1000, options.keyUses);
   }
 
-  /** Sessions, also those that have been replaced and only finish their streams. */
+  /** Number of sessions, including replaced ones that are finishing their streams. */
   get sessions(): number {
     return this.#sessions.size;
   }
@@ -109,12 +114,12 @@ export class AgentRegistry {
     return this.#routes.find(serverName)?.visitors;
   }
 
-  /** The tunnel to the agent that serves a canonical name, where there is one. */
+  /** The tunnel to the agent that serves a canonical name, if there is one. */
   findTunnel(serverName: string): Tunnel | undefined {
     return this.#routes.find(serverName)?.tunnel;
   }
 
-  /** Decides about the agents of a transport. */
+  /** The admission of a transport's agents. */
   admission(transport: string): AgentAdmission {
     const { clock, ring } = this.#options;
     return {
@@ -143,8 +148,8 @@ export class AgentRegistry {
   }
 
   /**
-   * Serves no new visitors, and ends each session when its streams are over, all of them after `graceMs`. `moved` is
-   * called when agents have had their time to go elsewhere.
+   * Stops serving new visitors, and closes each session when its streams have ended, or after `graceMs` at the latest.
+   * `moved` is called when agents have had their time to move to another node.
    */
   async close(graceMs: number, moved: () => void = () => {}): Promise<void> {
     const over = new SallyportError("shutdown", "Session ended: the edge is shutting down", {
@@ -161,9 +166,9 @@ export class AgentRegistry {
   }
 
   /**
-   * Asks agents to open a session at another node, some at a time, so that not all of them do at once. Other nodes go on
-   * forwarding visitors to them here until they have. Resolves when all have moved and the other nodes know it, or when
-   * those that cannot be told have been waited for.
+   * Asks agents, in batches, to open a session at another node, so that they don't all reconnect at once. Until an
+   * agent has moved, other nodes keep forwarding its visitors here. Resolves when all have moved and the other nodes
+   * know it, or when the wait for those that cannot be asked is over.
    */
   async #moveAgents(graceMs: number): Promise<void> {
     const { clock } = this.#options;
@@ -183,7 +188,7 @@ export class AgentRegistry {
     while (clock.nowMs() < untilMs && [...this.#sessions].some(({ retiring }) => !retiring)) {
       await pause(MOVE_PAUSE_MS);
     }
-    // Those that are left cannot be told: they are cut one by one, and come back by themselves.
+    // The rest cannot be asked to move: they are disconnected one by one, and reconnect by themselves.
     for (const agent of [...this.#sessions]) {
       if (agent.retiring) continue;
       agent.session.goAway(over);
@@ -193,7 +198,7 @@ export class AgentRegistry {
     await pause(Math.max(0, Math.min(LEFT_MS, endMs - clock.nowMs())));
   }
 
-  /** An agent that has a session at another node too needs no visitors here any more. */
+  /** An agent that also has a session at another node needs no more visitors here. */
   async #leaveToOthers(agent: AgentSession): Promise<void> {
     const { cluster } = this.#options;
     if (await cluster?.heldElsewhere?.(agent.id) !== true) return;
@@ -202,7 +207,7 @@ export class AgentRegistry {
     this.#releaseSoon(agent);
   }
 
-  /** Other nodes have heard by then that the names are held elsewhere: no visitor is sent here in vain. */
+  /** By then other nodes know that the names are held elsewhere, so no visitor is sent here in vain. */
   #releaseSoon(agent: AgentSession): void {
     this.#options.clock.after(LEFT_MS, () => this.#routes.release(agent));
   }
@@ -222,7 +227,7 @@ export class AgentRegistry {
     } catch (thrown) {
       return fault(thrown);
     }
-    // TypeScript lets a hook return anything where void is asked for; whatever can be awaited is awaited.
+    // TypeScript lets a hook declared void return anything; a thenable is awaited.
     if (typeof (allowed as PromiseLike<void> | undefined)?.then !== "function") {
       return this.#useKey(token, transport);
     }
@@ -231,7 +236,7 @@ export class AgentRegistry {
     );
   }
 
-  /** The last step before a session: from here on the key counts as used, whatever becomes of it. */
+  /** The last step before a session: from here on the key counts as used, even if the session fails. */
   #useKey(token: OpenedToken, transport: string): void | Promise<void> {
     const { aesKey, cipher } = token.claims;
     const headers = transport === SNITUN;
@@ -290,7 +295,7 @@ export class AgentRegistry {
     return agent;
   }
 
-  /** The agent serves its names here at once; whether they are its own in the cluster is known a moment later. */
+  /** The agent serves its names here at once; whether the cluster grants them is known a moment later. */
   #claimInCluster(agent: AgentSession, token: OpenedToken, id: string, denied: readonly string[]): void {
     const { hostname, aliases, extra } = token.claims;
     this.#options.cluster?.register({
@@ -309,7 +314,7 @@ export class AgentRegistry {
       "names lost in the cluster",
     );
     if (!names.includes(agent.hostname)) return this.#routes.releaseNames(agent, names);
-    // It has moved because this node drains: its streams have the drain's time, not that of a replaced session.
+    // It has moved because this node is draining: its streams have the drain's grace period, not a replaced session's.
     if (this.#draining) {
       agent.retiring = true;
       return this.#releaseSoon(agent);
@@ -324,7 +329,7 @@ export class AgentRegistry {
     );
   }
 
-  /** Comes before the routes: what the operator's router throws refuses the agent. */
+  /** Runs before the routes are claimed: an exception from the operator's router refuses the agent. */
   #openTunnel(agent: AgentSession, request: AgentRequest): void {
     const { tunnels, clock, log } = this.#options;
     if (tunnels === undefined) return;
@@ -345,7 +350,7 @@ export class AgentRegistry {
     tunnels?.opened?.(agent.tunnel, request);
   }
 
-  /** Asks the operator, whose exceptions are faults of this side. */
+  /** Calls the operator's hooks; their exceptions count as local faults. */
   #routerOf(tunnels: EdgeTunnels, carrier: SessionCarrier, request: AgentRequest): [boolean, Router?] {
     try {
       if (tunnels.adopt?.(carrier, request) ?? false) return [true];
@@ -379,7 +384,7 @@ export class AgentRegistry {
     reportFault(error, this.#options, { hostname, agent: remote });
   }
 
-  /** Its names are free for other agents. */
+  /** Frees its names for other agents. */
   #goingAway(agent: AgentSession): void {
     this.#routes.release(agent);
     this.#options.cluster?.release(agent.id);
@@ -399,7 +404,8 @@ export class AgentRegistry {
     this.#options.metrics.refused(what, error.code);
     reportFault(error, this.#options, { agent: remote.host });
     const { log, sampler } = this.#options;
-    // Strangers are no more than information: anybody can send a server bytes. So is an attempt that lost a race.
+    // Failures of strangers are logged at info level: anyone can send a server bytes. So is an attempt that lost a
+    // race.
     const level = what === "agent" && error.code !== "connection_lost" ? "warn" : "info";
     const fields = { agent: remote.host, reason: error.code };
     if (token === undefined) return sampler[level](`${what} ${error.code}`, fields, error.message);
@@ -411,13 +417,13 @@ export class AgentRegistry {
   }
 }
 
-/** What is kept of an agent while it is connected; its token and keys aren't. */
+/** What is stored about a connected agent, without its token and keys. */
 interface AgentFacts {
   readonly hostname: string;
   readonly valid: number;
   readonly tokenId: string;
   readonly remote: string;
-  /** The session as visitors use it: counted, and held back where the agent has limits. */
+  /** The session that visitors use: metered, and throttled if the agent has limits. */
   readonly visitors: Session;
 }
 
@@ -431,7 +437,7 @@ class AgentSession implements SessionHandler, AgentFacts {
   readonly tokenId: string;
   readonly remote: string;
   readonly visitors: Session;
-  /** Where agents may make requests. */
+  /** Set if agents may make requests. */
   carrier: SessionCarrier | undefined;
   tunnel: Tunnel | undefined;
   readonly #events: AgentEvents;
@@ -447,10 +453,10 @@ class AgentSession implements SessionHandler, AgentFacts {
     this.visitors = facts.visitors;
   }
 
-  /** It serves no new visitors any more. */
+  /** Whether it has stopped serving new visitors. */
   retiring = false;
 
-  /** Lets the streams finish, then closes; resolves when it's done. */
+  /** Lets the streams finish, then closes the session. Resolves when it is closed. */
   retire(reason: SallyportError, graceMs: number): Promise<void> {
     this.retiring = true;
     this.#events.left(this, reason.message);
@@ -469,7 +475,7 @@ class AgentSession implements SessionHandler, AgentFacts {
     });
   }
 
-  /** Agents open streams for requests alone. */
+  /** Agents open streams only for requests. */
   stream(stream: SessionStream): void {
     if (this.carrier !== undefined) return this.carrier.offer(stream);
     this.#events.streamRefused("access_denied");

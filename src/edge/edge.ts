@@ -1,5 +1,5 @@
 /**
- * The edge: the public node at which agents and visitors arrive.
+ * The edge: the public node to which agents and visitors connect.
  *
  * @module
  */
@@ -29,58 +29,61 @@ import { SHUTDOWN_GRACE_MS } from "../transport/port.ts";
 import { FIRST_BYTE_DEADLINE_MS, idleTicks, VISITOR_IDLE_TIMEOUT_MS } from "../transport/splice.ts";
 import { StreamShares } from "../transport/stream_shares.ts";
 
-/** A session whose token has expired is found within this time. */
+/** A session whose token has expired is detected within this time. */
 export const TOKEN_RECHECK_MS = 5_000;
 
-/** Refusals of a kind that are logged one by one in LOG_SAMPLE_INTERVAL_MS; further ones are counted. */
+/** Refusals of one kind that are logged individually per LOG_SAMPLE_INTERVAL_MS; further ones are counted. */
 const LOGGED_REFUSALS = 10;
 
-/** What {@link createEdge} takes. */
+/** Options of {@link createEdge}. */
 export interface EdgeOptions {
-  /** The runtime below. */
+  /** The runtime. */
   readonly runtime: Runtime;
   /** The keys with which the session master makes tokens. */
   readonly ring: FernetRing;
-  /** Where it logs; nowhere when absent. */
+  /** Logger. Defaults to no logging. */
   readonly log?: Logger;
-  /** What it counts with; its own when absent. */
+  /** Metrics registry. Defaults to a new one. */
   readonly metrics?: Metrics;
-  /** Has the last say about an agent whose token is good. */
+  /** Admission hook, called for an agent whose token is valid. */
   readonly authorize?: Authorize;
-  /** What agents may do and use, where a {@link LedgerReporter} joins it to a session master; its own when absent. */
+  /** Agents' limits and usage, connected to a session master by a {@link LedgerReporter}. Defaults to a new ledger. */
   readonly ledger?: EdgeLedger;
   /**
-   * How agents come in, such as {@link snitunTransport} and {@link sealedTransport}; SniTun alone when absent. Those of a
-   * TCP port that all share are tried in this order.
+   * Transports for agents, such as {@link snitunTransport} and {@link sealedTransport}. Defaults to SniTun alone. On a
+   * shared TCP port they are tried in this order.
    */
   readonly transports?: readonly EdgeTransport[];
-  /** Lets agents ask for streams of their own, and the edge ask its agents; refused when absent. */
+  /** Lets agents send requests to the edge, and the edge to its agents. Requests are refused when absent. */
   readonly tunnels?: EdgeTunnels;
-  /** The other nodes, where the edge belongs to a cluster: visitors of names that they hold are forwarded. */
+  /** The other nodes of the edge's cluster, if any: visitors of names they hold are forwarded to them. */
   readonly cluster?: EdgeCluster;
-  /** Public TCP ports for agents whose token allows them; none when absent. */
+  /** Public TCP ports for agents whose token allows them. Defaults to none. */
   readonly publish?: PublicPortsOptions;
-  /** Peers from these networks are proxies: they must send a PROXY header, which is believed. Nobody else may. */
+  /** Peers from these networks are trusted proxies and must send a PROXY header. It is refused from any other peer. */
   readonly proxyProtocolFrom?: NetworkSet;
-  /** A visitor without a byte either way is ended after this time; an hour when absent. */
+  /** A visitor with no traffic in either direction is disconnected after this time. Defaults to an hour. */
   readonly idleTimeoutMs?: number;
-  /** A visitor whose endpoint hasn't answered a byte by then is ended; 20 s when absent, 0 for no such deadline. */
+  /** A visitor is disconnected if its endpoint hasn't sent a byte within this time. Defaults to 20 s; 0 disables it. */
   readonly answerTimeoutMs?: number;
-  /** Streams that one source may have open to one name, and connections to one public port; 256 when absent, 0 for no limit. */
+  /**
+   * Limit on streams from one source to one name, and on its connections to one public port. Defaults to 256; 0
+   * disables it.
+   */
   readonly streamsPerSource?: number;
-  /** Where edges with the same Fernet keys note together which tokens have been used; each by itself when absent. */
+  /** Record of used tokens, shared by edges with the same Fernet keys. Defaults to a record per edge. */
   readonly keyUses?: KeyUseStore;
 }
 
-/** What {@link Edge.listen} takes. */
+/** Options of {@link Edge.listen}. */
 export interface EdgeListenOptions {
-  /** An IP address; `::` and `0.0.0.0` are all of them. */
+  /** An IP address; `::` and `0.0.0.0` mean all interfaces. */
   readonly host: string;
-  /** 0 takes any free port. */
+  /** Port number; 0 picks any free port. */
   readonly port: number;
   /**
-   * One TCP port for all, told apart by the first byte (the default), or for one kind alone: visitors, agents, or the
-   * agents of one of the edge's transports, over TCP or over UDP as the transport has it.
+   * One TCP port for all connections, distinguished by the first byte (the default), or for one kind only: visitors,
+   * agents, or the agents of one of the edge's transports, over TCP or UDP depending on the transport.
    */
   readonly accepts?: Accepts;
   /** Lets several processes share a TCP port (SO_REUSEPORT): the workers of one machine. */
@@ -89,31 +92,31 @@ export interface EdgeListenOptions {
 
 /** A running edge. */
 export interface Edge {
-  /** What it counts with; its own when absent. */
+  /** Metrics registry. Defaults to a new one. */
   readonly metrics: Metrics;
-  /** Sessions of agents. */
+  /** Number of agent sessions. */
   readonly sessions: number;
-  /** Where it listens. */
+  /** Addresses it listens on. */
   readonly addresses: readonly Address[];
   /**
-   * Opens a listener; may be called several times. Rejects as `Runtime.listen` or the transport does, and with
-   * `config_invalid` for the agents of a transport that the edge doesn't have.
+   * Opens a listener; may be called several times. Rejects with the errors of `Runtime.listen` or the transport, and
+   * with `config_invalid` for a transport that the edge doesn't have.
    */
   listen(options: EdgeListenOptions): Promise<Listener>;
-  /** The session of this edge that serves a canonical name, whatever the other nodes of its cluster hold. */
+  /** The session of this edge that serves a canonical name, regardless of the other nodes of its cluster. */
   session(hostname: string): Session | undefined;
-  /** How many streams each source has, for visitors who come by another node of the cluster. */
+  /** Number of streams per source, for visitors who arrive through another node of the cluster. */
   readonly shares: StreamShares;
   /** Whether an agent serves this canonical name now. */
   serves(hostname: string): boolean;
-  /** The tunnel to the agent that serves this canonical name, where {@link EdgeOptions.tunnels} has a router for it. */
+  /** The tunnel to the agent that serves this canonical name, if {@link EdgeOptions.tunnels} has a router for it. */
   tunnel(hostname: string): Tunnel | undefined;
-  /** Stops accepting, lets streams finish for `graceMs`, ends the rest. */
+  /** Stops accepting, gives streams `graceMs` to finish, and closes the rest. */
   close(graceMs?: number): Promise<void>;
 }
 
 /**
- * Makes an edge. It listens nowhere until told to.
+ * Creates an edge. It doesn't listen until {@link Edge.listen} is called.
  *
  * @example
  * ```ts
@@ -125,10 +128,10 @@ export function createEdge(options: EdgeOptions): Edge {
   return new EdgeNode(options);
 }
 
-/** What a TCP port that several kinds share accepts. */
+/** Values of `accepts` for a TCP port shared by several kinds. */
 const SHARED_PORTS: readonly Accepts[] = ["both", "agents", "visitors"];
 
-/** A transport, and what this edge gives it. */
+/** A transport, and its host object at this edge. */
 interface HostedTransport {
   readonly transport: EdgeTransport;
   readonly context: EdgeContext;
@@ -142,7 +145,7 @@ class EdgeNode implements Edge {
   readonly #proxies: NetworkSet | undefined;
   readonly #agents: AgentRegistry;
   readonly #transports: readonly HostedTransport[];
-  /** Sockets that are their sessions' too. */
+  /** Listeners whose socket also carries their sessions. */
   readonly #ownSockets = new Set<Listener>();
   readonly #listeners = new Set<Listener>();
   readonly #pending: PendingBudgets;
@@ -150,9 +153,9 @@ class EdgeNode implements Edge {
   readonly #sampler: LogSampler;
   #sweep: Timer | undefined;
   readonly #cluster: EdgeCluster | undefined;
-  /** It listens no more. */
+  /** Whether it has stopped listening. */
   #closed = false;
-  /** It takes nobody any more, also of those who are here. */
+  /** Whether it refuses everyone, including pending connections. */
   #refusing = false;
 
   constructor(options: EdgeOptions) {
@@ -262,17 +265,18 @@ class EdgeNode implements Edge {
     this.#closed = true;
     this.#sweep?.cancel();
     const moves = graceMs > 0 && this.#cluster?.last === false;
-    // Connections in the backlog are accepted by then; the system resets those that remain when the socket closes.
+    // By then connections in the backlog have been accepted; the system resets those that remain when the socket
+    // closes.
     if (moves) await new Promise((resolve) => void setImmediate(resolve));
     for (const listener of this.#listeners) listener.close();
     const transports = this.#transports.map(({ transport }) => transport.close?.(graceMs));
-    // Visitors who are here already are served until the agents have moved, by other nodes too.
+    // Visitors already connected are served until the agents have moved, through other nodes as well.
     const refuse = () => {
       this.#refusing = true;
       for (const conn of this.#pending.all()) conn.evict(shutdown("Cannot accept connection"));
     };
     await Promise.all([this.#agents.close(graceMs, refuse), ...transports]);
-    // Their sockets are their sessions' too, so they go last.
+    // Their sockets also carry their sessions, so they are closed last.
     for (const listener of this.#ownSockets) listener.close();
     this.#sampler.flush();
   }
@@ -288,7 +292,7 @@ class EdgeNode implements Edge {
     });
   }
 
-  /** What the connections of one listener have in common. */
+  /** Options shared by all connections of one listener. */
   #detectorOptions(accepts: Accepts, alone: HostedTransport | undefined): ProtocolDetectorOptions {
     return {
       clock: this.#runtime.clock,

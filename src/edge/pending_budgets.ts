@@ -1,7 +1,7 @@
 /**
- * Connections that have not been routed, admitted or refused yet: separate budgets for strangers, visitors and agents, a
- * share for each source, and one timer for all deadlines. When a budget is used up, the oldest connection of its kind makes
- * room, so that silent connections keep nobody out.
+ * Connections that have not been routed, admitted or refused yet: separate budgets for strangers, visitors and agents,
+ * a share for each source, and one timer for all deadlines. When a budget is used up, the oldest connection of its kind
+ * is evicted, so that silent connections lock nobody out.
  *
  * @module
  */
@@ -11,13 +11,13 @@ import type { Address, Clock, Timer } from "../runtime/port.ts";
 import { sourceNetworkOf, sourceOf } from "../wire/ip/networks.ts";
 import { HELLO_DEADLINE_MS } from "../wire/tls/client_hello.ts";
 
-/** Connections that have shown nothing: no TLS record, no token that opens. */
+/** Unidentified connections: no TLS record, no valid token yet. */
 export const PENDING_STRANGERS_MAX = 8_192;
-/** Connections that have begun a ClientHello. */
+/** Connections that have started a ClientHello. */
 export const PENDING_VISITORS_MAX = 4_096;
-/** Connections that have shown a genuine token. */
+/** Connections that have presented a genuine token. */
 export const PENDING_AGENTS_MAX = 4_096;
-/** Unfinished connections from one IPv6 /48, which is what one site gets. */
+/** Unfinished connections from one IPv6 /48, the usual allocation for one site. */
 export const PENDING_PER_SITE_MAX = 512;
 
 /** What an unfinished connection has shown so far. */
@@ -29,10 +29,10 @@ const MAX: Readonly<Record<PendingKind, number>> = {
   agent: PENDING_AGENTS_MAX,
 };
 
-/** A source of connections and those that it has here, the oldest first. */
+/** A source address and its connections, oldest first. */
 class Source {
   readonly key: string;
-  /** The IPv6 /48 that it lies in; undefined for IPv4. */
+  /** Its IPv6 /48; undefined for IPv4. */
   readonly site: string | undefined;
   count = 0;
   first: PendingConnection | undefined;
@@ -53,9 +53,12 @@ let linkToSource: (conn: PendingConnection, source: Source) => void;
 let unlinkFromSource: (conn: PendingConnection, source: Source) => void;
 let oldestStrangerOf: (source: Source) => PendingConnection | undefined;
 
-/** A connection while it is unfinished. Only {@link PendingBudgets} reaches its places in the lists, by the functions below. */
+/**
+ * A connection while it is unfinished. Only {@link PendingBudgets} accesses its list links, through the functions
+ * below.
+ */
 export abstract class PendingConnection {
-  /** The list that it is in, and its neighbours there. */
+  /** The list it belongs to, and its neighbours there. */
   #kind: PendingKind | undefined;
   #before: PendingConnection | undefined;
   #behind: PendingConnection | undefined;
@@ -69,11 +72,11 @@ export abstract class PendingConnection {
     return this.#kind;
   }
 
-  /** When it came, on the monotonic clock. */
+  /** When it was accepted, on the monotonic clock. */
   abstract readonly acceptedAtMs: number;
-  /** {@link HELLO_DEADLINE_MS} have passed without it being finished. Does nothing where another deadline holds. */
+  /** Called when it is still unfinished after {@link HELLO_DEADLINE_MS}. Does nothing if another deadline applies. */
   abstract late(): void;
-  /** It makes room for others, for this reason. */
+  /** Called when it is evicted to make room, for this reason. */
   abstract evict(error: SallyportError): void;
 
   static {
@@ -81,7 +84,7 @@ export abstract class PendingConnection {
     nextOf = (conn) => conn.#behind;
     sourceOfPending = (conn) => conn.#source;
     link = (conn, list, kind) => {
-      // In the order of acceptance, so that the first is the first to be late. Nearly always that is the end.
+      // Sorted by acceptance, so that the first is the first to expire. The position is nearly always the end.
       let before = list.last;
       while (before !== undefined && before.acceptedAtMs > conn.acceptedAtMs) before = before.#before;
       conn.#before = before;
@@ -148,17 +151,17 @@ export class PendingBudgets {
     this.#clock = clock;
   }
 
-  /** How many there are, or how many of one kind. */
+  /** Number of connections, in total or of one kind. */
   size(kind?: PendingKind): number {
     const { stranger, visitor, agent } = this.#lists;
     return kind === undefined ? stranger.size + visitor.size + agent.size : this.#lists[kind].size;
   }
 
   /**
-   * Takes a new connection in; a stranger makes room for it where there is none. False where its source has its share
-   * and no stranger to give for it.
+   * Adds a new connection, evicting a stranger if there is no room. Returns false if its source has reached its share
+   * and has no stranger to evict.
    *
-   * @param remote whom it counts for; undefined where that shows later ({@link locate})
+   * @param remote the source it counts for; undefined if it becomes known later ({@link locate})
    */
   enter(conn: PendingConnection, remote: Address | undefined): boolean {
     if (remote !== undefined && !this.#count(conn, remote.host)) return false;
@@ -167,12 +170,12 @@ export class PendingBudgets {
     return true;
   }
 
-  /** A trusted proxy has named the connection's source; false as for {@link enter}. */
+  /** A trusted proxy has given the connection's source. Returns false as {@link enter} does. */
   locate(conn: PendingConnection, remote: Address): boolean {
     return kindOf(conn) === undefined || this.#count(conn, remote.host);
   }
 
-  /** The connection has shown what it is, and counts as that from now on. */
+  /** The connection has been identified, and counts as this kind from now on. */
   show(conn: PendingConnection, kind: PendingKind): void {
     const shown = kindOf(conn);
     if (shown === undefined || shown === kind) return;
@@ -190,7 +193,7 @@ export class PendingBudgets {
     this.#timer = undefined;
   }
 
-  /** All of them. */
+  /** All connections. */
   *all(): Generator<PendingConnection> {
     for (const { first } of Object.values(this.#lists)) {
       for (let conn = first; conn !== undefined;) {
@@ -249,7 +252,7 @@ export class PendingBudgets {
     else this.#sites.set(source.site, left);
   }
 
-  /** One timer for all: it rings for the oldest, and looks whom else it concerns. */
+  /** One timer for all connections: it is set for the oldest, and checks which others have expired. */
   #arm(): void {
     if (this.#timer !== undefined) return;
     const { stranger, visitor } = this.#lists;
@@ -258,7 +261,7 @@ export class PendingBudgets {
       visitor.first?.acceptedAtMs ?? Infinity,
     );
     if (oldestMs === Infinity) return;
-    // Those whose deadline is another's stay in the list: no more than once in a quarter of a second.
+    // Connections with a different deadline stay in the list, so it fires at most every quarter of a second.
     const inMs = Math.max(250, oldestMs + HELLO_DEADLINE_MS - this.#clock.nowMs());
     this.#timer = this.#clock.after(inMs, () => {
       this.#timer = undefined;
@@ -275,7 +278,7 @@ export class PendingBudgets {
   }
 }
 
-/** This machine's own proxies and tests come from one address, and are nobody's attack. */
+/** Loopback sources are exempt: local proxies and tests share one address, and are no attack. */
 function isLocal(key: string): boolean {
   return key.startsWith("127.") || key === "0.0.0.0.0.0.0.0";
 }

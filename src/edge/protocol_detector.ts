@@ -1,6 +1,6 @@
 /**
- * A new connection from its acceptance until it is routed, admitted or refused: an optional PROXY header where the peer is a
- * trusted proxy, then either a TLS ClientHello (a visitor) or a token (an agent), told apart by the first byte
+ * A new connection from its acceptance until it is routed, admitted or refused: an optional PROXY header where the peer
+ * is a trusted proxy, then either a TLS ClientHello (a visitor) or a token (an agent), distinguished by the first byte
  * (docs/protocols/snitun.md, Ports).
  *
  * @module
@@ -20,7 +20,10 @@ import { AlertDescription } from "../wire/tls/tls_alert.ts";
 import { type PendingBudgets, PendingConnection } from "./pending_budgets.ts";
 import type { Visitors } from "./visitors.ts";
 
-/** What a listener accepts: "both", "agents" of any transport over TCP, "visitors", or the agents of the transport it names. */
+/**
+ * What a listener accepts: "both", "agents" of any transport over TCP, "visitors", or the name of a transport for its
+ * agents.
+ */
 export type Accepts = string;
 
 const TLS_HANDSHAKE = 0x16;
@@ -29,34 +32,34 @@ const PROXY_V2_FIRST = 0x0d;
 
 const NOTHING: Bytes = new Uint8Array(0);
 
-/** What the connections of one listener have in common. */
+/** Options shared by all connections of one listener. */
 export interface ProtocolDetectorOptions {
   readonly clock: Clock;
   readonly accepts: Accepts;
-  /** The listener is for one transport's agents alone. */
+  /** Whether the listener accepts only one transport's agents. */
   readonly alone: boolean;
   readonly pending: PendingBudgets;
   /** Routes visitors. */
   readonly visitors: Visitors;
-  /** What takes a connection that begins with this byte as an agent's; undefined where no transport does. */
+  /** The handler for an agent's connection that starts with this byte; undefined if no transport accepts it. */
   transport(firstByte: number): ((connection: AcceptedConnection) => void) | undefined;
-  /** The connection showed nothing of use and is being closed. */
+  /** Called when a connection couldn't be identified and is being closed. */
   refused(error: SallyportError, remote: Address): void;
 }
 
-/** Watches a new connection: its whole state until a splice or a session takes over, without a timer of its own. */
+/** Watches a new connection. Holds its whole state until a splice or a session takes over, without its own timer. */
 export class ProtocolDetector extends PendingConnection implements ByteStreamHandler {
   readonly conn: Conn;
   readonly acceptedAtMs: number;
   #remote: Address;
   #received: Bytes = NOTHING;
   readonly #options: ProtocolDetectorOptions;
-  /** The peer is a trusted proxy: a PROXY header is required; from anyone else it's refused. */
+  /** The peer is a trusted proxy: a PROXY header is required. From any other peer it is refused. */
   readonly #proxied: boolean;
   #awaitsProxy: boolean;
-  /** A visitor's ClientHello, where it isn't whole in one piece. */
+  /** Reader of a visitor's ClientHello that arrives in several pieces. */
   #hello: ClientHelloReader | undefined;
-  /** It has been handed on, or is over. */
+  /** Whether it has been handed over or has ended. */
   #over = false;
 
   constructor(conn: Conn, proxied: boolean, options: ProtocolDetectorOptions) {
@@ -68,12 +71,12 @@ export class ProtocolDetector extends PendingConnection implements ByteStreamHan
     this.#options = options;
   }
 
-  /** Begins; false where the connection's source has too many already: it is to be dropped. */
+  /** Starts. Returns false if the connection's source has too many already; the caller must drop it. */
   start(): boolean {
     const { alone, pending } = this.#options;
     if (!pending.enter(this, this.#proxied ? undefined : this.#remote)) return false;
     this.conn.attach(this);
-    // There is nothing to tell apart, and silence must look to the transport as wrong bytes do.
+    // There is nothing to distinguish, and the transport must treat silence like wrong bytes.
     if (alone && !this.#proxied) this.#toTransport(0);
     return true;
   }
@@ -82,7 +85,7 @@ export class ProtocolDetector extends PendingConnection implements ByteStreamHan
     if (this.#over) return;
     try {
       if (this.#hello !== undefined) return this.#judge(this.#hello.push(chunk));
-      // Most show in their first bytes what they are: only what has to wait is copied.
+      // Most connections are identified by their first bytes, so only incomplete input is copied.
       const waits = this.#received.length > 0;
       this.#received = waits ? join(this.#received, chunk) : chunk;
       if ((!this.#awaitsProxy || this.#stripProxy()) && this.#received.length > 0) this.#dispatch();
@@ -100,7 +103,7 @@ export class ProtocolDetector extends PendingConnection implements ByteStreamHan
 
   close(error?: Error): void {
     if (this.#over) return;
-    // An end that this side brings about says why.
+    // If this side closed it, the error gives the reason.
     if (error instanceof SallyportError && error.side === "local") return this.#refuse(error);
     const why = this.#isVisitor
       ? "Cannot route visitor: it left before its ClientHello was complete"
@@ -108,7 +111,7 @@ export class ProtocolDetector extends PendingConnection implements ByteStreamHan
     this.#refuse(new SallyportError("connection_lost", why, { side: "network" }));
   }
 
-  // From the budgets.
+  // Called by the budgets.
 
   late(): void {
     if (this.#over) return;
@@ -124,7 +127,7 @@ export class ProtocolDetector extends PendingConnection implements ByteStreamHan
   }
 
   evict(error: SallyportError): void {
-    // The new owner of the connection hears of its end and refuses it. Nothing lingers when room is short.
+    // The connection's new owner is notified of its end and refuses it. No lingering close when room is short.
     this.conn.abort(error);
     if (!this.#over) this.#refuse(error);
   }

@@ -1,6 +1,6 @@
 /**
- * Public TCP ports at the edge, for what has no SNI: an agent whose token allows it asks for one, and who connects there
- * reaches the agent by a stream of its session (docs/protocols/snocat.md, Demand proxy).
+ * Public TCP ports at the edge, for protocols without SNI. An agent whose token allows it requests a port, and
+ * connections to that port reach the agent through streams of its session (docs/protocols/snocat.md, Demand proxy).
  *
  * @module
  */
@@ -18,30 +18,30 @@ import { DEMAND_PREFIX } from "../wire/snocat/demand_proxy.ts";
 import { claimsAllow, formatPublishClaim, type PublishClaim, publishClaims } from "../wire/token/claims.ts";
 import type { AgentRequest, EdgeTunnels } from "./agent_request.ts";
 
-/** Which public ports an edge has. */
+/** An edge's public ports. */
 export interface PublicPortsOptions {
-  /** First and last one. */
+  /** First and last port. */
   readonly ports: PortRange;
-  /** The one address on which they listen: an IP address, `::` or `0.0.0.0` for every interface. */
+  /** The address they listen on: an IP address, or `::` or `0.0.0.0` for all interfaces. */
   readonly host: string;
 }
 
-/** What {@link publicPorts} works with. */
+/** Options of {@link publicPorts}. */
 interface PublicPortsParts extends PublicPortsOptions {
   readonly runtime: Runtime;
   readonly log: Logger;
   readonly metrics: Metrics;
-  /** How many connections one source may have to one port. */
+  /** Limits one source's connections to one port. */
   readonly shares: StreamShares;
 }
 
-/** The tunnels of an edge that has public ports, before those that its operator has of his own. */
+/** The tunnels of an edge with public ports; they take precedence over the operator's own. */
 export function publicPorts(parts: PublicPortsParts, tunnels?: EdgeTunnels): EdgeTunnels {
   const { ports, ...rest } = parts;
   const { clock } = parts.runtime;
   const leases = new PortLeases(ports, () => clock.nowMs());
   const proxy = new DemandProxy({ ...rest, leases });
-  /** Their agents may not know yet. */
+  /** Tunnels that receive no more visitors; their agents may not know yet. */
   const left = new WeakSet<Tunnel>();
   return {
     adopt: (carrier, agent) => tunnels?.adopt?.(carrier, agent) ?? false,
@@ -82,7 +82,10 @@ function routerFor(
   });
 }
 
-/** `tcp` gives any port, and of those that are wished its own last one alone: another's isn't for the asking. */
+/**
+ * `tcp` grants any port. A specific port is granted only if it was the agent's last one, since another agent's can't be
+ * requested.
+ */
 function judge(claims: readonly PublishClaim[], wished: number | undefined, own: boolean): void {
   const specific = claims.some(({ port }) => port === wished);
   if (specific || (own && claimsAllow(claims, wished))) return;
@@ -97,7 +100,7 @@ function judge(claims: readonly PublishClaim[], wished: number | undefined, own:
   );
 }
 
-/** The first one's services, then the second one's. */
+/** A router that tries the first router's services, then the second's. */
 function either(first: Router, second: Router | undefined): Router {
   return { find: (address) => first.find(address) ?? second?.find(address) };
 }

@@ -1,7 +1,7 @@
 /**
- * Which session serves which hostname. A name has an owner: the hostname of the token that claimed it. Only the
- * owner's newer session takes it over, and only the session that holds a name can give it up. Where tokens say that their
- * agents share the owner's names, each agent has a session of its own, and visitors are spread over them.
+ * Maps hostnames to the sessions that serve them. A name has an owner: the hostname of the token that claimed it. Only
+ * a newer session of the owner takes it over, and only the session that holds a name can release it. If tokens say that
+ * their agents share the owner's names, each agent has its own session, and visitors are distributed over them.
  *
  * @module
  */
@@ -9,14 +9,14 @@ import { SallyportError } from "../errors.ts";
 import { wildcardOf } from "../wire/wildcard.ts";
 
 /**
- * More take-overs of one name than this within a minute are flapping: sessions whose token is no newer than the
- * holder's are refused until it calms.
+ * More take-overs of one name than this within a minute count as flapping: sessions whose token is no newer than the
+ * holder's are refused until it subsides.
  */
 export const TAKEOVERS_PER_MINUTE_MAX = 5;
 
 const MINUTE_MS = 60_000;
 
-/** How new a token is, by the session master's own clock: when it was made and when it ends, in Unix seconds. */
+/** A token's age by the session master's clock: when it was issued and when it expires, in Unix seconds. */
 export interface TokenAge {
   readonly madeAtS: number;
   readonly validUntilS: number;
@@ -25,32 +25,32 @@ export interface TokenAge {
 /** A session that holds a name. */
 interface Holder<S> {
   readonly session: S;
-  /** Of the owner's token. */
+  /** Age of the owner's token. */
   readonly age: TokenAge;
-  /** The agent that shares the name with others; undefined where it doesn't. */
+  /** The agent, if it shares the name with others; otherwise undefined. */
   readonly instance: string | undefined;
 }
 
 interface Route<S> {
   readonly owner: string;
-  /** Several where agents share the name; visitors go to each in turn. */
+  /** Several if agents share the name; visitors are assigned round-robin. */
   readonly holders: readonly Holder<S>[];
   turn: number;
 }
 
-/** What a session wants to hold. */
+/** The names a session claims. */
 export interface Claim {
   /** The hostname of its token. */
   readonly owner: string;
   readonly aliases: readonly string[];
   readonly age: TokenAge;
-  /** The agent that shares its names with others; the names are its own alone when absent. */
+  /** The agent, if it shares its names with others. Absent: the names are exclusive. */
   readonly instance?: string | undefined;
 }
 
-/** What {@link Routes.claim} did. */
+/** Result of {@link Routes.claim}. */
 export interface Claimed<S> {
-  /** The owner's older sessions, which serve nothing any more; those of other agents that share its names stay. */
+  /** The owner's older sessions, which no longer serve anything. Those of other agents that share its names stay. */
   readonly replaced: readonly S[];
   /** Aliases that belong to another owner and stay there. */
   readonly denied: readonly string[];
@@ -59,16 +59,16 @@ export interface Claimed<S> {
 /** Routes to sessions of type `S`. Names are canonical (see wire/hostname.ts and wire/wildcard.ts). */
 export class Routes<S> {
   readonly #routes = new Map<string, Route<S>>();
-  /** What each session holds, so that giving it up doesn't look through all routes. */
+  /** Names held by each session, so that releasing them doesn't scan all routes. */
   readonly #names = new Map<S, string[]>();
   readonly #takeovers = new Map<string, number[]>();
 
-  /** Names that are served. */
+  /** Number of names served. */
   get size(): number {
     return this.#routes.size;
   }
 
-  /** The session that serves `name`: by that name, else by the wildcard that covers it; of several each in turn. */
+  /** The session that serves `name`: by exact name, else by the wildcard that covers it; round-robin among several. */
   find(name: string): S | undefined {
     const wildcard = wildcardOf(name);
     const route = this.#routes.get(name) ?? (wildcard === undefined ? undefined : this.#routes.get(wildcard));
@@ -80,8 +80,8 @@ export class Routes<S> {
   }
 
   /**
-   * Throws `name_taken` or `name_flapping` where a session couldn't claim its owner's name now. A token that is newer than
-   * the holder's always may: the session master has just vouched for it. So may one that shares the name.
+   * Throws `name_taken` or `name_flapping` if a session can't claim its owner's name now. A token newer than the
+   * holder's always can: the session master has just vouched for it. So can one that shares the name.
    */
   check({ owner, age, instance }: Omit<Claim, "aliases">, nowMs: number): void {
     const held = this.#routes.get(owner);
@@ -103,7 +103,10 @@ export class Routes<S> {
     }
   }
 
-  /** Gives `session` its names: the owner's own, and those aliases that no other owner holds. Throws as `check`. */
+  /**
+   * Assigns `session` its names: the owner's hostname, and those aliases that no other owner holds. Throws as `check`
+   * does.
+   */
   claim(claim: Claim, session: S, nowMs: number): Claimed<S> {
     this.check(claim, nowMs);
     const { owner, aliases, age, instance } = claim;
@@ -130,7 +133,7 @@ export class Routes<S> {
     return { replaced, denied };
   }
 
-  /** Gives up every name that `session` holds, and no other; does nothing the second time. */
+  /** Releases every name that `session` holds; a second call does nothing. */
   release(session: S): void {
     for (const name of this.#names.get(session) ?? []) {
       const route = this.#routes.get(name);
@@ -141,7 +144,7 @@ export class Routes<S> {
     this.#names.delete(session);
   }
 
-  /** Gives up some of the names that `session` holds. */
+  /** Releases some of the names that `session` holds. */
   releaseNames(session: S, names: readonly string[]): void {
     const held = this.#names.get(session);
     if (held === undefined) return;
@@ -149,7 +152,7 @@ export class Routes<S> {
     this.#names.set(session, held.filter((name) => !names.includes(name)));
   }
 
-  /** Forgets take-overs of more than a minute ago. */
+  /** Forgets take-overs older than a minute. */
   sweep(nowMs: number): void {
     for (const name of this.#takeovers.keys()) {
       if (this.#recent(name, nowMs).length === 0) this.#takeovers.delete(name);
@@ -166,7 +169,7 @@ function isNewer(one: TokenAge, other: TokenAge): boolean {
     (one.madeAtS === other.madeAtS && one.validUntilS > other.validUntilS);
 }
 
-/** The sessions that a newer one ends: all of the owner's, or, of agents that share its names, its own alone. */
+/** The sessions that a newer one replaces: all of the owner's, or only the same agent's if agents share its names. */
 function replacedBy<S>(instance: string | undefined, holders: readonly Holder<S>[]): readonly Holder<S>[] {
   if (instance === undefined) return holders;
   return holders.filter((holder) => holder.instance === undefined || holder.instance === instance);

@@ -1,7 +1,7 @@
 /**
- * One key, one session. A token's key opens one session, on whichever transport; a second use would let a copied login
- * be played again, and under aes-gcm it would repeat nonces (docs/protocols/login.md). SniTun's aes-cbc and aes-gcm-siv
- * alone may be used again, over SniTun: agents of the reference come back with the token that they have.
+ * One key, one session. A token's key opens one session, on any transport. A second use would allow a copied login to
+ * be replayed, and under aes-gcm it would repeat nonces (docs/protocols/login.md). Only SniTun's aes-cbc and
+ * aes-gcm-siv keys may be reused, over SniTun: agents of the reference reconnect with the token they have.
  *
  * @module
  */
@@ -9,37 +9,37 @@ import { hash } from "node:crypto";
 import type { Bytes } from "../bytes/bytes.ts";
 import { errorCode, SallyportError } from "../errors.ts";
 
-/** Key material remembered to refuse its second use; beyond it tokens as old as the oldest are refused as stale. */
+/** Keys remembered to refuse a second use; beyond this number, tokens as old as the oldest are refused as stale. */
 export const USED_KEYS_MAX = 200_000;
 
 const FINGERPRINT_CHARS = 22;
 
-/** Where several edges with the same Fernet keys note which tokens have been used, such as Redis. */
+/** Record of used tokens, shared by edges with the same Fernet keys, such as Redis. */
 export interface KeyUseStore {
   /**
-   * Notes a key by its fingerprint until `validUntilS` (Unix seconds), after which no edge takes its token. True where
-   * no edge had noted it before. A store that may lose its notes judges `use`: it rejects with `token_stale` where the
-   * token may have been used before its notes begin, and nonces would repeat. Rejects with `io_failed` while the store
-   * is away.
+   * Records a key by its fingerprint until `validUntilS` (Unix seconds), after which no edge accepts its token. True if
+   * no edge had recorded it before. A store that may lose its records checks `use`: it rejects with `token_stale` if
+   * the token may have been used before its records begin, and nonces would repeat. Rejects with `io_failed` while the
+   * store is unavailable.
    */
   first(
     fingerprint: string,
     validUntilS: number,
     use: Pick<KeyUse, "madeAtS" | "noncesRepeat">,
   ): boolean | Promise<boolean>;
-  /** Since when it remembers, in Unix seconds, where it does not outlive a restart: older tokens are refused as stale. */
+  /** Start of its records, in Unix seconds, if they don't survive a restart: older tokens are refused as stale. */
   readonly sinceS?: number;
 }
 
 /** A use of a token's key. */
 export interface KeyUse {
   readonly aesKey: Bytes;
-  /** Unix seconds: the token's end, and its making. */
+  /** When the token expires and when it was issued, in Unix seconds. */
   readonly validUntilS: number;
   readonly madeAtS: number;
-  /** It may be followed by further uses of this kind. */
+  /** Whether further uses of this kind may follow. */
   readonly repeatable: boolean;
-  /** A second use that isn't noticed would repeat nonces: what an earlier process may have seen is refused. */
+  /** An undetected second use would repeat nonces: tokens that an earlier process may have seen are refused. */
   readonly noncesRepeat: boolean;
 }
 
@@ -54,22 +54,22 @@ export class UsedKeys {
   /** By fingerprint, in the order of use. */
   readonly #keys = new Map<string, Used>();
   readonly #store: KeyUseStore | undefined;
-  /** Unix seconds: tokens made before then may have been used without our knowing. */
+  /** Unix seconds: tokens issued before then may have been used without our knowledge. */
   #knownSinceS: number;
 
   /**
-   * @param startedAtS when this process began, in Unix seconds; earlier ones have left no note of what they saw
-   * @param store a note that outlives the process, where there is one
+   * @param startedAtS when this process started, in Unix seconds; earlier ones left no record
+   * @param store a record that outlives the process, if there is one
    */
   constructor(startedAtS: number, store?: KeyUseStore) {
-    // Tokens have whole seconds. One of this very second counts as made after the start.
+    // Tokens have a resolution of whole seconds. One issued in this second counts as issued after the start.
     this.#knownSinceS = Math.floor(store?.sinceS ?? startedAtS);
     this.#store = store;
   }
 
   /**
-   * Notes a use. Throws or rejects with `key_reused` where there was one before, and with `token_stale` where nobody can
-   * know whether there was: with a fresh token the agent may come again at once.
+   * Records a use. Throws or rejects with `key_reused` if there was one before, and with `token_stale` if that can't be
+   * known; the agent may reconnect at once with a fresh token.
    */
   use(use: KeyUse): void | Promise<void> {
     const fingerprint = hash("sha256", use.aesKey, "base64").slice(0, FINGERPRINT_CHARS);
@@ -85,7 +85,7 @@ export class UsedKeys {
     if (first !== true) return this.#awaited(first, use);
   }
 
-  /** Forgets keys whose token nobody accepts any more. */
+  /** Forgets keys whose token is no longer accepted. */
   sweep(nowS: number): void {
     for (const [fingerprint, { validUntilS }] of this.#keys) {
       if (validUntilS < nowS) this.#keys.delete(fingerprint);
@@ -94,8 +94,8 @@ export class UsedKeys {
 
   async #awaited(first: Promise<boolean>, { noncesRepeat }: KeyUse): Promise<void> {
     const answer = await first.catch((error) => {
-      // While the store is away, agents get in where a second use that nobody notices gives nobody anything: a login is
-      // bound to its connection. Repeated nonces would give something.
+      // While the store is unavailable, agents are admitted if an undetected second use gains an attacker nothing,
+      // since a login is bound to its connection. Repeated nonces would be a gain.
       if (noncesRepeat || errorCode(error) !== "io_failed") throw error;
       return true;
     });
@@ -120,7 +120,7 @@ export class UsedKeys {
   }
 }
 
-/** How an edge refuses a token that may have been used before anybody noted it. */
+/** The refusal of a token that may have been used before records began. */
 function stale(why: string): SallyportError {
   return new SallyportError("token_stale", `Cannot open session: ${why}; ask for a fresh token`, {
     side: "peer",

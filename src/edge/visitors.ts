@@ -1,5 +1,6 @@
 /**
- * Visitors whose ClientHello is there: name → session → stream. TLS isn't touched; what can't be routed gets a TLS alert.
+ * Visitors whose ClientHello has been read: name → session → stream. TLS isn't terminated; connections that can't be
+ * routed get a TLS alert.
  *
  * @module
  */
@@ -17,10 +18,10 @@ import { splice } from "../transport/splice.ts";
 import { AlertDescription, encodeAlert } from "../wire/tls/tls_alert.ts";
 import type { StreamShares } from "../transport/stream_shares.ts";
 
-/** What a visitor is told whose agent vanishes before it has answered. */
+/** The alert for a visitor whose agent disappears before answering. */
 const LOST: Bytes = encodeAlert(AlertDescription.internal_error);
 
-/** What {@link Visitors} works with. */
+/** Options of {@link Visitors}. */
 interface VisitorOptions {
   readonly clock: Clock;
   readonly memory?: MemoryBudget;
@@ -28,17 +29,17 @@ interface VisitorOptions {
   readonly sampler: LogSampler;
   readonly metrics: Metrics;
   readonly shares: StreamShares;
-  /** An endpoint must have answered by then; 0 for no such deadline. */
+  /** An endpoint must answer within this time; 0 disables the deadline. */
   readonly answerTimeoutMs: number;
-  /** Ticks of IDLE_TICK_MS without a byte that end a visitor. */
+  /** Number of IDLE_TICK_MS ticks without a byte after which a visitor is disconnected. */
   readonly idleTicks: number;
   /** The session that serves a name. */
   find(serverName: string): Session | undefined | Promise<Session | undefined>;
-  /** Another node refused the visitor that was forwarded to it: it does not hold the name any more. */
+  /** Called when another node refused a forwarded visitor because it no longer holds the name. */
   stale?(serverName: string): void;
 }
 
-/** Routes the visitors of one edge; nothing of a visitor stays here behind its splice. */
+/** Routes the visitors of one edge. Keeps no state of a visitor once it is spliced. */
 export class Visitors {
   readonly #options: VisitorOptions;
 
@@ -46,7 +47,7 @@ export class Visitors {
     this.#options = options;
   }
 
-  /** Joins a visitor to the session that serves its name; `received` is all that has been read of it. */
+  /** Connects a visitor to the session that serves its name; `received` is everything read from it so far. */
   route(conn: Conn, remote: Address, serverName: string | undefined, received: Bytes): void {
     if (serverName === undefined) {
       const why = "Cannot route visitor: its ClientHello names no server (no SNI)";
@@ -58,7 +59,7 @@ export class Visitors {
     else this.#open(conn, remote, serverName, received, session);
   }
 
-  /** The cluster has to be asked for the name first; it answers or gives up within seconds. */
+  /** Looks the name up in the cluster first, which answers or gives up within seconds. */
   #routeLater(
     conn: Conn,
     remote: Address,
@@ -92,7 +93,7 @@ export class Visitors {
       const unknown = new SallyportError("unrecognized_name", why, { side: "peer" });
       return this.refuse(conn, remote, unknown, AlertDescription.unrecognized_name);
     }
-    // A forwarded visitor counts at the node that has the session, whichever node it came by.
+    // A forwarded visitor counts at the node that has the session, regardless of the node it arrived at.
     if (session.transport !== LINK && !shares.enter(session, remote.host)) {
       const why = `Cannot route visitor: its source has too many streams to ${serverName} already`;
       const greedy = new SallyportError("limit_exceeded", why, { side: "peer", retryable: true });
@@ -108,7 +109,7 @@ export class Visitors {
     this.#join(conn, remote, { session, stream, serverName, received });
   }
 
-  /** Turns a visitor away, with an alert where there is one to give. */
+  /** Refuses a visitor, with a TLS alert if one applies. */
   refuse(conn: Conn, remote: Address, error: SallyportError, alert?: number): void {
     const { metrics, sampler } = this.#options;
     if (alert !== undefined) conn.write(encodeAlert(alert));
@@ -143,7 +144,7 @@ export class Visitors {
       farewell: LOST,
       idleTicks,
       firstByteMs: answerTimeoutMs === 0 ? undefined : answerTimeoutMs,
-      // Long quiet is in order; whether the visitor is still there is asked below TLS.
+      // Long silence is allowed; TCP keep-alive checks whether the visitor is still connected.
       stays: () => conn.keepAlive?.(),
       done: (error) => {
         if (session.transport !== LINK) shares.leave(session, host);

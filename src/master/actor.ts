@@ -1,27 +1,27 @@
 /**
- * Who asks for something: what they may see and change, and how the audit log names them.
+ * The actor behind a request: what it may see and change, and its name in the audit log.
  *
  * @module
  */
 import { ALL_TENANTS, type AuditEntry } from "./model.ts";
 import { Problem } from "./problem.ts";
 
-/** Who asks for something. */
+/** The actor behind a request. */
 export interface Actor {
   /** The credential's id, for the audit log. */
   readonly id: string;
-  /** The tenant that it sees, or {@link ALL_TENANTS}. */
+  /** The tenant it can see, or {@link ALL_TENANTS}. */
   readonly tenant: string;
   /** The request's id. */
   readonly request: string;
 }
 
-/** Whether an actor sees what belongs to a tenant. */
+/** Whether an actor can see a tenant's objects. */
 export function sees(actor: Pick<Actor, "tenant">, tenant: string): boolean {
   return actor.tenant === ALL_TENANTS || actor.tenant === tenant;
 }
 
-/** Refuses, with 403, what is for a tenant that isn't the actor's. */
+/** Throws 403 if a tenant isn't the actor's. */
 export function requireTenant(actor: Actor, tenant: string): void {
   if (sees(actor, tenant)) return;
   const whose = tenant === ALL_TENANTS ? "all tenants" : `tenant ${shown(tenant)}`;
@@ -30,7 +30,7 @@ export function requireTenant(actor: Actor, tenant: string): void {
   });
 }
 
-/** The entry of the audit log on something that an actor does. */
+/** The audit log entry for an actor's action. */
 export function auditEntry(
   actor: Actor,
   atMs: number,
@@ -41,7 +41,7 @@ export function auditEntry(
   return { atMs, actor: actor.id, action, subject: id, tenant, request: actor.request, detail };
 }
 
-/** A client's text as messages show it. */
+/** A client's text as shown in messages. */
 export function shown(text: string): string {
   return JSON.stringify(text.length > 64 ? `${text.slice(0, 64)}…` : text);
 }

@@ -1,5 +1,5 @@
 /**
- * The session master: a Hono app that issues tokens to agents and says how the process is.
+ * The session master: a Hono app that issues tokens to agents and reports the status of the process.
  *
  * @module
  */
@@ -34,60 +34,60 @@ import { addOtherMethods, addStatusRoutes, createBaseApp, type Readiness, STATUS
 import { agentCredentials, apiKeyCredentials } from "./store_credentials.ts";
 import { CANNOT_ISSUE, TokenIssuer } from "./tokens.ts";
 
-/** Requests with a wrong key from one address in a minute, before 429. */
+/** Requests with a wrong key from one address per minute, before 429. */
 export const AUTH_FAILURES_PER_MINUTE_MAX = 20;
 
 export type { Readiness };
 
-/** Where agents dial; a name or an IP address, and a port. */
+/** The address that agents dial: a name or an IP address, and a port. */
 export interface EdgeAddress {
   /** A name or an IP address. */
   readonly host: string;
   /** 1–65535. */
   readonly port: number;
-  /** The edge's public key, 32 bytes, where it speaks the sealed or the curve transport. */
+  /** The edge's public key, 32 bytes, if it supports the sealed or the curve transport. */
   readonly publicKey?: Bytes;
-  /** Its UDP port for the curve transport, where it has one. */
+  /** Its UDP port for the curve transport, if it has one. */
   readonly curvePort?: number;
-  /** Its UDP port for the QUIC transport, where it has one. */
+  /** Its UDP port for the QUIC transport, if it has one. */
   readonly quicPort?: number;
   /** SHA-256 of its certificate for QUIC, 32 bytes. */
   readonly certificateFingerprint?: Bytes;
 }
 
-/** What {@link createMasterApp} takes. */
+/** Options of {@link createMasterApp}. */
 export interface MasterOptions {
-  /** The keys that the edges share; the first one makes tokens. */
+  /** The keys shared by the edges; the first one creates tokens. */
   readonly ring: FernetRing;
-  /** Who may ask. */
+  /** Credentials that may request tokens. */
   readonly credentials: Credentials;
-  /** What tokens name as the edge; a function when it is only known once a listener is up. */
+  /** The edge's address in tokens; a function if it is only known once a listener is up. */
   readonly edgeAddress: EdgeAddress | (() => EdgeAddress);
-  /** The edges of a cluster for an agent in this region, the best first; `edgeAddress` where it gives none. */
+  /** The edges of a cluster for an agent in this region, best first; `edgeAddress` is used if it returns none. */
   readonly edges?: (region: string | undefined) => Promise<readonly EdgeAddress[]>;
-  /** Time, of the runtime for example. */
+  /** Clock, for example the runtime's. */
   readonly clock: Clock;
-  /** What GET /metrics shows; its own when absent. */
+  /** Metrics served at GET /metrics. Defaults to a new registry. */
   readonly metrics?: Metrics;
-  /** Where it logs; nowhere when absent. */
+  /** Logger. Defaults to no logging. */
   readonly log?: Logger;
-  /** Where the spans of requests go; nowhere when absent. */
+  /** Tracer for requests. Defaults to no tracing. */
   readonly tracer?: Tracer;
-  /** Asked for GET /readyz; always ready when absent. */
+  /** Readiness for GET /readyz. Defaults to always ready. */
   readonly ready?: () => Readiness;
-  /** Proxies whose X-Forwarded-For says whom a request comes from; nobody is believed when absent. */
+  /** Proxies whose X-Forwarded-For header is trusted. Defaults to none. */
   readonly forwardedFrom?: NetworkSet;
-  /** Lifetimes in seconds; those of protocol/token/token.ts when absent. */
+  /** Token lifetimes in seconds. Default to those of protocol/token/token.ts. */
   readonly ttl?: TokenTtl;
-  /** Wrong keys from one address (an IPv6 /64 counts as one) in a minute. */
+  /** Wrong keys from one address (an IPv6 /64 counts as one) per minute. */
   readonly authFailuresPerMinute?: number;
-  /** Tokens for one name by one credential in a minute. */
+  /** Tokens for one name by one credential per minute. */
   readonly tokensPerMinute?: number;
-  /** Requests to the management API by one credential in a minute. */
+  /** Requests to the management API by one credential per minute. */
   readonly apiRequestsPerMinute?: number;
-  /** Agents, keys and what is known of sessions; without it the master issues tokens to `credentials` alone. */
+  /** Agents, keys and session data; without it the master only issues tokens to `credentials`. */
   readonly management?: Management;
-  /** An identity provider that people may log in by at the page; its claims are those of `oidcCredentials`. */
+  /** An identity provider for logins to the page; its claims are those of `oidcCredentials`. */
   readonly pageProvider?: PageProvider | undefined;
 }
 
@@ -100,11 +100,11 @@ const ENDPOINTS = [routes.indexRoute, ...STATUS_ROUTES, routes.openapiRoute, rou
  * | --- | --- |
  * | `POST /v1/tokens` | issues a token to a credential |
  * | `/v1/agents`, `/v1/sessions`, `/v1/usage`, `/v1/audit`, `/v1/keys`, `/v1/webhooks`, … | with {@link MasterOptions.management} |
- * | `GET /` | for browsers the management page, with {@link MasterOptions.management}; otherwise what there is |
- * | `GET /healthz`, `GET /readyz` | whether it runs, whether it can work |
+ * | `GET /` | the management page for browsers, with {@link MasterOptions.management}; otherwise an index |
+ * | `GET /healthz`, `GET /readyz` | liveness, readiness |
  * | `GET /metrics` | Prometheus' text format |
- * | `GET /openapi.json` | all of this, from the schemas that check the input |
- * | `GET /docs` | the same as a page |
+ * | `GET /openapi.json` | the OpenAPI document, from the schemas that validate the input |
+ * | `GET /docs` | the same as an HTML page |
  *
  * Errors are problem details (RFC 9457).
  *
@@ -159,7 +159,7 @@ export function createMasterApp(options: MasterOptions): OpenAPIHono<MasterEnv> 
     },
   });
 
-  /** Counts a token before it is made. */
+  /** Counts a token before it is created. */
   const count = async (credential: Credential, hostname: string) => {
     const waitS = await issues.take(`${credential.id}/${hostname}`);
     if (waitS === 0) return;
@@ -246,7 +246,7 @@ export function createMasterApp(options: MasterOptions): OpenAPIHono<MasterEnv> 
   return app;
 }
 
-/** Names a path by its endpoint, so that metrics have a few labels: `/v1/agents/{id}`, "other". */
+/** Maps a path to its endpoint, so that metrics have few labels: `/v1/agents/{id}`, "other". */
 function labeller(paths: readonly string[]): (path: string) => string {
   const exact = new Set(paths.filter((path) => !path.includes("{")));
   const patterns = [...new Set(paths)].filter((path) => path.includes("{"))
@@ -266,6 +266,6 @@ function openApiDocument(app: OpenAPIHono<MasterEnv>) {
     },
     servers: [{ url: "/" }],
   });
-  // A plain object: the document's own type has no index signature, as the response's schema wants one.
+  // A plain object: the document's type lacks the index signature that the response's schema requires.
   return { ...document };
 }

@@ -1,20 +1,20 @@
 /**
- * Whom a request to the session master comes from, where proxies stand before it.
+ * The client address of a request to the session master behind proxies.
  *
  * @module
  */
 import { type NetworkSet, normalizeIp } from "../wire/ip/networks.ts";
 
-/** Addresses of X-Forwarded-For that are looked at, from the end: more proxies than that stand before nobody. */
+/** Addresses of X-Forwarded-For that are examined, from the end: no deployment has more proxies than this. */
 export const FORWARDED_ADDRESSES_MAX = 16;
 
 /**
- * The client's address by the X-Forwarded-For header of trusted proxies: the last one that isn't itself a trusted proxy.
- * From anybody else, or without a usable header, it is the peer's own.
+ * The client's address according to the X-Forwarded-For header of trusted proxies: the last one that isn't itself a
+ * trusted proxy. If the peer isn't trusted, or the header is missing or invalid, it is the peer's own address.
  *
- * Each proxy appends whom its request came from, so only what trusted ones appended, at the end, can be believed.
+ * Each proxy appends the address of its client, so only the last entries, added by trusted proxies, are reliable.
  *
- * @param peer the connection's other end
+ * @param peer the address of the connection's peer
  * @param header the header's value
  * @param trusted networks of proxies
  */
@@ -29,7 +29,7 @@ export function clientAddress(peer: string, header: string | undefined, trusted:
   return client;
 }
 
-/** An address as proxies write it: bare, IPv6 also in brackets, either with a port. */
+/** An address as proxies write it: bare, or IPv6 in brackets, optionally with a port. */
 function hopAddress(hop: string): string | undefined {
   const text = hop.trim();
   const [, bracketed, plain] = /^(?:\[([^\]]+)\]|([^:]+))(?::\d{1,5})?$/.exec(text) ?? [];

@@ -1,6 +1,6 @@
 /**
- * Who may have tokens, and for which names. Keys are held as SHA-256 digests, so that a dump of the memory or a store
- * has none, and compared in constant time.
+ * Who may request tokens, and for which names. Keys are stored as SHA-256 digests, so that a dump of the memory or a
+ * store contains none, and compared in constant time.
  *
  * @module
  */
@@ -11,53 +11,53 @@ import type { AgentClaim } from "../wire/token/agent_claim.ts";
 import { parsePublishClaim } from "../wire/token/claims.ts";
 import { type Agent, type Scope, SCOPES } from "./model.ts";
 
-/** Somebody who may ask for tokens. */
+/** A client that may request tokens. */
 export interface Credential {
-  /** Names it in logs and counts its requests; not a secret. */
+  /** Identifies it in logs and request counts; not a secret. */
   readonly id: string;
   /** Whether it may serve `hostname`, a name in canonical form. */
   mayServe(hostname: string): boolean;
-  /** Whether it may have this public port, `tcp:2222`, or any one, `tcp`; none when absent. */
+  /** Whether it may use this public port, `tcp:2222`, or any port, `tcp`. Defaults to none. */
   mayPublish?(port: string): boolean;
-  /** What it may do besides asking for tokens; nothing when absent. */
+  /** Its other permissions. Default to none. */
   readonly scopes?: readonly Scope[];
-  /** The tenant that it sees by the API; all of them when absent. */
+  /** The tenant it can see through the API. Defaults to all. */
   readonly tenant?: string;
-  /** The agent whose own it is: tokens are for its names, with its limits. */
+  /** The agent it belongs to: tokens are for its names, with its limits. */
   readonly agent?: Agent;
-  /** What tokens are to say of an agent that the store doesn't have, such as its limits. */
+  /** Claims in tokens for an agent that the store doesn't have, such as its limits. */
   readonly claim?: Partial<AgentClaim>;
-  /** Milliseconds since 1970 after which tokens mustn't be good any more. */
+  /** Milliseconds since 1970 after which tokens must no longer be valid. */
   readonly expiresAtMs?: number;
 }
 
-/** The request that a credential came with. */
+/** The request that presented a credential. */
 export interface CredentialUse {
   readonly method: string;
   /** The path, without query. */
   readonly path: string;
 }
 
-/** Where the master looks credentials up: its port to a store. */
+/** Looks up credentials: the master's port to a store. */
 export interface Credentials {
   /**
-   * The credential behind what a client presented, undefined for an unknown one. May throw a {@link Problem} that says
-   * more, for something that can't be guessed.
+   * The credential for the key presented by a client, undefined if it is unknown. For keys that can't be guessed it may
+   * throw a more specific {@link Problem}.
    */
   find(bearer: string, use: CredentialUse): Credential | undefined | Promise<Credential | undefined>;
 }
 
 /** A key of {@link staticCredentials}. */
 export interface StaticCredential {
-  /** Names it in logs and counts its requests; not a secret. */
+  /** Identifies it in logs and request counts; not a secret. */
   readonly id: string;
-  /** What its holder presents; a secret. */
+  /** The key presented by its holder; a secret. */
   readonly key: string;
-  /** Names that it may serve: `a.example.org`, `*.example.org` (all below, at any depth), or `*` (every name). */
+  /** Names it may serve: `a.example.org`, `*.example.org` (all below, at any depth), or `*` (every name). */
   readonly names: readonly string[];
-  /** Public ports that it may have: `tcp:2222`, `tcp` (any of the edge's range), or `*`; none when absent. */
+  /** Public ports it may use: `tcp:2222`, `tcp` (any of the edge's range), or `*`. Defaults to none. */
   readonly publish?: readonly string[];
-  /** What it may do besides asking for tokens; nothing when absent. */
+  /** Its other permissions. Default to none. */
   readonly scopes?: readonly Scope[];
 }
 
@@ -66,8 +66,8 @@ function digest(key: string): Uint8Array {
 }
 
 /**
- * Whether `pattern` covers `hostname`. A pattern is a name, `*.` and a name for all that is below it at any depth
- * (not the name itself), or `*`.
+ * Whether `pattern` covers `hostname`. A pattern is a name, `*.` and a name for everything below it at any depth (not
+ * the name itself), or `*`.
  */
 export function coversName(pattern: string, hostname: string): boolean {
   if (pattern === "*") return true;
@@ -77,7 +77,7 @@ export function coversName(pattern: string, hostname: string): boolean {
   return pattern === hostname;
 }
 
-/** Puts a pattern into the form of the names it is compared with; throws `config_invalid` for one that can't match. */
+/** Canonicalizes a pattern like the names it is compared with; throws `config_invalid` for one that can't match. */
 function canonicalPattern(id: string, pattern: string): string {
   const plain = pattern.toLowerCase().replace(/\.$/, "");
   if (plain !== "*" && !/^(\*\.)?[^*.\s]+(\.[^*.\s]+)*$/.test(plain)) {
@@ -93,8 +93,8 @@ function canonicalPattern(id: string, pattern: string): string {
 }
 
 /**
- * A fixed list of keys. Throws `config_invalid` for an empty key, a key or an id that occurs twice, and a pattern
- * that can't match.
+ * A fixed list of keys. Throws `config_invalid` for an empty key, a duplicate key or id, and a pattern that can't
+ * match.
  */
 export function staticCredentials(list: readonly StaticCredential[]): Credentials {
   const refuse = (id: string, why: string) =>
@@ -118,19 +118,19 @@ export function staticCredentials(list: readonly StaticCredential[]): Credential
     find(bearer) {
       const presented = digest(bearer);
       let found: Credential | undefined;
-      // Every entry is compared, so that the time says nothing about where the match was.
+      // All entries are compared, so that the time doesn't reveal where the match was.
       for (const entry of known) if (timingSafeEqual(entry.digest, presented)) found = entry.credential;
       return found;
     },
   };
 }
 
-/** The one credential `admin`, which may do everything. Throws `config_invalid` for an empty key. */
+/** The single credential `admin`, with all permissions. Throws `config_invalid` for an empty key. */
 export function adminCredentials(adminKey: string): Credentials {
   return staticCredentials([{ id: "admin", key: adminKey, names: ["*"], publish: ["*"], scopes: SCOPES }]);
 }
 
-/** The first of several that knows what a client presented. */
+/** Combines several sources: the first that recognises the key wins. */
 export function firstOf(...all: readonly Credentials[]): Credentials {
   return {
     async find(bearer, use) {
@@ -148,7 +148,7 @@ export function coversAny(patterns: readonly string[], hostname: string): boolea
   return patterns.some((pattern) => coversName(pattern, hostname));
 }
 
-/** Whether these public ports, or `*` for all, include one. */
+/** Whether these public ports, or `*` for all, include `port`. */
 export function allowsPort(ports: readonly string[], port: string): boolean {
   return ports.some((own) => own === "*" || own === "tcp" || own === port);
 }

@@ -1,6 +1,6 @@
 /**
- * Which edges an agent is sent to: those of its region first, then those with fewer sessions, never one that is about to
- * stop or that has not been heard of for a while.
+ * Chooses the edges for an agent: first those of its region, then those with fewer sessions, never one that is about to
+ * stop or has not reported for a while.
  *
  * @module
  */
@@ -13,16 +13,16 @@ import type { Logger } from "../telemetry/log.ts";
 import { EDGES_PER_AGENT_MAX } from "../wire/token/route_group.ts";
 import type { EdgeAddress } from "./app.ts";
 
-/** What is known of the edges is asked for again after this. */
+/** The session master refreshes its view of a cluster's edges after this. */
 export const EDGES_FRESH_MS = 1_000;
 
-/** What {@link EdgeChoice} works with. */
+/** Dependencies of {@link EdgeChoice}. */
 interface EdgeChoiceOptions {
-  /** The living nodes of the cluster. */
+  /** The live nodes of the cluster. */
   nodes(): Promise<readonly NodeRecord[]>;
   readonly clock: Clock;
   readonly log: Logger;
-  /** Draws from 0 to 1; `Math.random` when absent. */
+  /** Random numbers from 0 to 1. Defaults to `Math.random`. */
   readonly random?: () => number;
 }
 
@@ -30,7 +30,7 @@ interface KnownEdge {
   readonly address: EdgeAddress;
   readonly region: string | undefined;
   sessions: number;
-  /** Some of its processes take agents. */
+  /** Whether any of its processes accepts agents. */
   open: boolean;
 }
 
@@ -45,7 +45,7 @@ export class EdgeChoice {
     this.#options = options;
   }
 
-  /** Edges for an agent, the best first; none where no node says how agents reach it. */
+  /** Edges for an agent, best first; none if no node says how agents reach it. */
   async choose(region: string | undefined): Promise<readonly EdgeAddress[]> {
     if (this.#options.clock.nowMs() - this.#askedAtMs > EDGES_FRESH_MS) {
       this.#asking ??= this.#ask().finally(() => this.#asking = undefined);
@@ -58,8 +58,8 @@ export class EdgeChoice {
   }
 
   /**
-   * Of two drawn at random the one with fewer sessions comes next: all agents that come at once do not go to the one edge
-   * that had the fewest.
+   * Of two edges drawn at random the one with fewer sessions comes first: agents that arrive together do not all go to
+   * the edge with the fewest.
    */
   #draw(edges: readonly KnownEdge[]): KnownEdge[] {
     const { random = Math.random } = this.#options;
@@ -74,7 +74,7 @@ export class EdgeChoice {
     return drawn;
   }
 
-  /** While the directory is away, agents are sent where they were sent before. */
+  /** While the directory is unavailable, agents are sent to the same edges as before. */
   async #ask(): Promise<void> {
     const { nodes, clock, log } = this.#options;
     try {
@@ -86,7 +86,7 @@ export class EdgeChoice {
   }
 }
 
-/** The edges of some nodes: the workers of one machine are one. */
+/** The edges of the given nodes: the workers of one machine count as one. */
 function edgesOf(nodes: readonly NodeRecord[]): KnownEdge[] {
   const edges = new Map<string, KnownEdge>();
   for (const { offer, region, sessions, draining } of nodes) {

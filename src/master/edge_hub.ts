@@ -1,6 +1,6 @@
 /**
- * What the session master tells its edges and hears from them. Decisions lie in the store as numbered changes; the hub
- * hands them to every edge that listens, at once where they were made here, and soon where another master made them.
+ * Communication between the session master and its edges. Decisions are stored as numbered changes; the hub sends them
+ * to every connected edge, immediately if made here, and shortly after if made by another master.
  *
  * @module
  */
@@ -17,43 +17,43 @@ import type { KeyRing } from "./key_ring.ts";
 import type { Change } from "./model.ts";
 import type { Store } from "./store/store.ts";
 
-/** Several masters on PostgreSQL: how often each looks for what the others decided. */
+/** Several masters on PostgreSQL: interval at which each polls for the others' decisions. */
 export const CHANGES_POLL_MS = 300;
-/** How often the master forgets what is over. */
+/** Interval at which the master removes expired data. */
 export const SWEEP_INTERVAL_MS = 10 * 60_000;
 
-/** Messages to webhooks stay in their log for this long. */
+/** Retention of delivered and failed webhook messages in their log. */
 export const DELIVERIES_KEPT_MS = 7 * 24 * 3_600_000;
-/** Entries of a log that are forgotten at a time; others that write wait no longer than for those. */
+/** Log entries deleted per batch; other writers wait no longer than one batch. */
 export const FORGOTTEN_AT_ONCE_MAX = 1_000;
-/** Pause between two of those times. */
+/** Pause between two batches of log deletions. */
 const FORGET_PAUSE_MS = 100;
 
-/** How long logs are kept; for ever where nothing is said. */
+/** Retention of logs. Unlimited by default. */
 export interface Retention {
   readonly auditMs?: number;
   readonly usageMs?: number;
 }
 
-/** Hears what edges must know. */
+/** Receives the messages for edges. */
 type EdgeListener = (message: EdgeMessage) => void;
 
-/** What {@link EdgeHub} works with. */
+/** Dependencies of {@link EdgeHub}. */
 export interface EdgeHubOptions {
   readonly store: Store;
   readonly keys: KeyRing;
   readonly clock: Clock;
   readonly log: Logger;
-  /** How long logs are kept; for ever when absent. */
+  /** Retention of logs. Unlimited by default. */
   readonly retention?: Retention;
 }
 
 /** See the module. */
 export class EdgeHub {
   readonly #options: EdgeHubOptions;
-  /** Each with the number of the last change that it has heard of. */
+  /** Listeners, each with the number of the last change sent to it. */
   readonly #listeners = new Map<EdgeListener, number>();
-  /** The last change that the hub has handed out. */
+  /** The last change that the hub has sent. */
   #seen = 0;
   #pumping: Promise<void> | undefined;
   #again = false;
@@ -66,7 +66,7 @@ export class EdgeHub {
     this.#options = options;
   }
 
-  /** Loads what the store has; call it once, before anything else. */
+  /** Loads the store's contents; call it once, before anything else. */
   async start(): Promise<void> {
     const { store, keys } = this.#options;
     this.#seen = await store.lastChange();
@@ -77,19 +77,19 @@ export class EdgeHub {
     this.#sweepLater();
   }
 
-  /** Something was decided here: resolves when the edges that listen to this master have been told. */
+  /** Called after a decision here: resolves when the edges connected to this master have been told. */
   wake(): Promise<void> {
     return this.#pump();
   }
 
-  /** Takes the store's Fernet keys, and tells edges. */
+  /** Loads the store's Fernet keys, and sends them to edges. */
   async reloadKeys(): Promise<void> {
     const { store, keys } = this.#options;
     keys.update(await store.fernetKeys());
     await this.wake();
   }
 
-  /** Tells edges the keys, which came from elsewhere than the store. */
+  /** Sends edges the keys that came from outside the store. */
   async announceKeys(): Promise<void> {
     await this.#pump();
     const keys = [...this.#options.keys.keys];
@@ -97,8 +97,8 @@ export class EdgeHub {
   }
 
   /**
-   * Tells `listener` first what it has missed since the change with number `since`, or all that holds, and then
-   * everything as it comes. The answer undoes it.
+   * Sends `listener` first what it has missed since the change with number `since`, or the complete state, then every
+   * new message. The returned function removes the listener.
    */
   async listen(since: number | undefined, listener: EdgeListener): Promise<() => void> {
     const { store, keys } = this.#options;
@@ -110,16 +110,16 @@ export class EdgeHub {
       listener({ kind: "all", seq: heard, rulings: [...await store.rulings()], keys: [...keys.keys] });
     } else {
       heard = this.#tell(listener, missed, heard);
-      // Its keys may be older than any change that is still known.
+      // Its keys may be older than the oldest change that is kept.
       listener({ kind: "keys", seq: heard, keys: [...keys.keys] });
     }
-    // What the hub has handed out meanwhile was for those that listened already.
+    // The hub has sent these meanwhile to existing listeners only.
     while (heard < this.#seen) heard = this.#tell(listener, await store.changesSince(heard) ?? [], heard);
     this.#listeners.set(listener, heard);
     return () => void this.#listeners.delete(listener);
   }
 
-  /** Takes an edge's report, once, and says how much agents with a monthly limit have used. */
+  /** Applies an edge's report, once, and returns the usage of agents with a monthly limit. */
   async report(report: EdgeReport): Promise<ReportReceipt> {
     const { store, clock } = this.#options;
     await store.applyReport(report, clock.wallMs());
@@ -133,7 +133,7 @@ export class EdgeHub {
     };
   }
 
-  /** Aborted by {@link close}: answers that would go on for ever end with it. */
+  /** Aborted by {@link close}: ends open-ended responses. */
   get closing(): AbortSignal {
     return this.#closing.signal;
   }
@@ -146,7 +146,7 @@ export class EdgeHub {
     this.#listeners.clear();
   }
 
-  /** Hands out changes in their order; one run at a time. */
+  /** Sends changes in order; one run at a time. */
   #pump(): Promise<void> {
     this.#again = true;
     return this.#pumping ??= this.#run().finally(() => this.#pumping = undefined);
@@ -169,7 +169,7 @@ export class EdgeHub {
     }
   }
 
-  /** Hands out those changes that the listener hasn't heard of; gives the number of the last one that it has. */
+  /** Sends the changes that the listener doesn't have yet; returns the number of its last change. */
   #tell(listener: EdgeListener, changes: readonly Change[], heard: number): number {
     for (const { seq, body } of changes) {
       if (seq <= heard) continue;
@@ -187,7 +187,7 @@ export class EdgeHub {
     });
   }
 
-  /** Forgets what is older than it is kept, a little at a time. */
+  /** Deletes data older than its retention, in small batches. */
   async #forget(): Promise<void> {
     const { store, clock, log, retention: { auditMs, usageMs } = {} } = this.#options;
     const nowMs = clock.wallMs();

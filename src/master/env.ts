@@ -1,5 +1,5 @@
 /**
- * What requests to the session master carry beside themselves.
+ * The context of requests to the session master.
  *
  * @module
  */
@@ -9,16 +9,16 @@ import type { Credential } from "./credentials.ts";
 
 /** Hono's environment: `app.fetch(request, { remote })`, `app.request(path, init, { remote })`. */
 export interface MasterEnv {
-  /** What comes with a request from the server. */
+  /** Passed by the server with each request. */
   Bindings: {
-    /** Whom the connection comes from; wrong keys are counted by it. Requests without one count together. */
+    /** The connection's peer address; wrong keys are counted by it. Requests without one are counted together. */
     readonly remote?: Address;
   };
-  /** What the master itself notes of a request. */
+  /** Set by the master for each request. */
   Variables: {
-    /** Whose request it is, once that is known. */
+    /** The caller, once authenticated. */
     credential: Credential;
-    /** Names the request in logs and problems. */
+    /** Identifies the request in logs and problems. */
     requestId: string;
   };
 }

@@ -1,5 +1,5 @@
 /**
- * What a request for a token must pass before its body is checked: a key, and a body that is JSON and of bounded size.
+ * The checks on a request for a token before its body is validated: a key, and a JSON body of bounded size.
  *
  * @module
  */
@@ -18,7 +18,7 @@ import type { FailureLimit, IssueLimit } from "./rate_limits.ts";
 
 /** Body of a request to the master. */
 export const MASTER_BODY_MAX_BYTES = 64 * 1024;
-/** It must be complete by then, counted from its headers: a body comes in one or two packets. */
+/** Deadline for the complete body, counted from its headers: a body usually takes one or two packets. */
 export const MASTER_BODY_DEADLINE_MS = 10_000;
 
 /** RFC 6750 §2.1; the scheme's case doesn't matter (RFC 9110 §11.1). */
@@ -33,15 +33,15 @@ function unauthorized(detail: string, challenge: string): Problem {
   });
 }
 
-/** What {@link FailureGuard} needs. */
+/** Options of {@link FailureGuard}. */
 interface FailureGuardOptions {
   readonly limit: FailureLimit;
-  /** Proxies whose X-Forwarded-For is believed. */
+  /** Proxies whose X-Forwarded-For header is trusted. */
   readonly forwardedFrom?: NetworkSet;
   readonly metrics: Metrics;
 }
 
-/** Counts wrong keys and codes by the address that they come from. */
+/** Counts wrong keys and codes by client address. */
 export class FailureGuard {
   readonly #options: FailureGuardOptions;
 
@@ -49,7 +49,7 @@ export class FailureGuard {
     this.#options = options;
   }
 
-  /** Whom a request comes from. */
+  /** The client address of a request. */
   remoteOf(c: Context<MasterEnv>): string {
     const peer = c.env?.remote?.host ?? "unknown";
     const { forwardedFrom } = this.#options;
@@ -58,7 +58,7 @@ export class FailureGuard {
       : clientAddress(peer, c.req.header("x-forwarded-for"), forwardedFrom);
   }
 
-  /** Throws 429 for an address that came with too many wrong ones. */
+  /** Throws 429 for an address with too many wrong keys. */
   async check(c: Context<MasterEnv>): Promise<void> {
     const { limit, metrics } = this.#options;
     const waitS = await limit.blockedForS(this.remoteOf(c));
@@ -70,7 +70,7 @@ export class FailureGuard {
     });
   }
 
-  /** Counts a wrong one. */
+  /** Counts a wrong key. */
   async count(c: Context<MasterEnv>): Promise<void> {
     const { limit, metrics } = this.#options;
     await limit.count(this.remoteOf(c));
@@ -86,7 +86,7 @@ export class FailureGuard {
   }
 }
 
-/** What {@link authenticate} needs. */
+/** Options of {@link authenticate}. */
 interface AuthenticateOptions {
   readonly credentials: Credentials;
   readonly failures: FailureGuard;
@@ -94,8 +94,8 @@ interface AuthenticateOptions {
 }
 
 /**
- * Finds whose request it is: 401 without a key that is known, 429 for an address that came with too many wrong ones.
- * The count is looked at first, for right keys too: otherwise guessing would go on at full speed behind the 429s.
+ * Authenticates a request: 401 without a known key, 429 for an address with too many wrong keys. The count is checked
+ * first, even for valid keys: otherwise guessing could continue at full speed behind the 429s.
  */
 export function authenticate(options: AuthenticateOptions): MiddlewareHandler<MasterEnv> {
   const { credentials, failures, log } = options;
@@ -122,17 +122,17 @@ export function authenticate(options: AuthenticateOptions): MiddlewareHandler<Ma
   };
 }
 
-/** What stands behind Bearer; undefined where nothing does. */
+/** The credential after Bearer; undefined if there is none. */
 export function bearerOf(header: string | undefined): string | undefined {
   return header !== undefined && header.length <= KEY_MAX_LENGTH ? BEARER.exec(header)?.[1] : undefined;
 }
 
-/** The problem of a request without a key that is known. */
+/** The problem of a request without a known key. */
 export function unknownKey(): Problem {
   return unauthorized("is not a key that is known", `${REALM}, error="invalid_token"`);
 }
 
-/** Refuses credentials that don't have a scope, with 403. */
+/** Refuses credentials without a scope, with 403. */
 export function requireScope(scope: Scope): MiddlewareHandler<MasterEnv> {
   return async (c, next) => {
     const { id, scopes = [] } = c.get("credential");
@@ -164,21 +164,21 @@ export function countRequests(limit: IssueLimit): MiddlewareHandler<MasterEnv> {
   };
 }
 
-/** What {@link boundedJson} takes. */
+/** Options of {@link boundedJson}. */
 interface BoundedJsonOptions {
   readonly clock: Clock;
   readonly maxBytes?: number;
   readonly deadlineMs?: number;
-  /** A request without a body passes, as one with an empty object. */
+  /** Accepts a request without a body as an empty object. */
   readonly optional?: boolean;
 }
 
 type Bounds = Required<Omit<BoundedJsonOptions, "optional">>;
 
-/** Why a body wasn't read to its end. */
+/** Why reading a body failed. */
 type BodyFailure = "broken" | "late" | "large";
 
-/** Reads a body of at most `maxBytes`, whatever its length was said to be, until `deadlineMs` from now. */
+/** Reads a body of at most `maxBytes`, whatever its Content-Length, within `deadlineMs`. */
 async function readBounded(
   request: Request,
   { clock, maxBytes, deadlineMs }: Bounds,
@@ -190,7 +190,7 @@ async function readBounded(
   const timer = clock.after(deadlineMs, () => late.resolve("late"));
   const read = await Promise.race([late.promise, readAll(reader, maxBytes)]).catch(() => "broken" as const);
   timer.cancel();
-  // Not awaited: who sends too much or too slowly may also be slow to hear of it.
+  // Not awaited: a client that sends too much or too slowly may also be slow to receive the cancellation.
   if (typeof read === "string") reader.cancel().catch(() => {});
   return read;
 }
@@ -217,7 +217,7 @@ async function readAll(
   return body;
 }
 
-/** The problem of a body that wasn't read to its end. */
+/** The problem of a body that wasn't read completely. */
 function bodyProblem(failure: BodyFailure, { maxBytes, deadlineMs }: Bounds): Problem {
   if (failure === "broken") {
     const detail = "ended before it was complete";
@@ -234,8 +234,8 @@ function bodyProblem(failure: BodyFailure, { maxBytes, deadlineMs }: Bounds): Pr
 }
 
 /**
- * Lets JSON of a bounded size through: 415 for another type, 413 for a larger body, 408 for one that isn't complete in
- * time, 400 for one that is no JSON.
+ * Accepts JSON of a bounded size: 415 for another type, 413 for a larger body, 408 for one that isn't complete in time,
+ * 400 for invalid JSON.
  */
 export function boundedJson(options: BoundedJsonOptions): MiddlewareHandler<MasterEnv> {
   const bounds = { maxBytes: MASTER_BODY_MAX_BYTES, deadlineMs: MASTER_BODY_DEADLINE_MS, ...options };
@@ -261,17 +261,17 @@ export function boundedJson(options: BoundedJsonOptions): MiddlewareHandler<Mast
     try {
       JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(body));
     } catch {
-      // The parser's own words differ by runtime and repeat what was sent.
+      // The parser's message differs by runtime and repeats the input.
       const detail = body.length === 0 ? "is empty" : "is no JSON in UTF-8";
       throw new Problem(400, `Cannot read body: it ${detail}`, { errors: [bodyFault([], detail)] });
     }
-    // What comes next, the schema's validator, reads the body again.
+    // The next step, the schema's validator, reads the body again.
     c.req.raw = withBody(c.req.raw, body);
     await next();
   };
 }
 
-/** Reads the fields of a form of a bounded size: 415, 413, 408 and 400 as {@link boundedJson}. */
+/** Reads the fields of a form of bounded size: 415, 413, 408 and 400 as for {@link boundedJson}. */
 export async function boundedForm(request: Request, clock: Clock): Promise<URLSearchParams> {
   const bounds = { clock, maxBytes: MASTER_BODY_MAX_BYTES, deadlineMs: MASTER_BODY_DEADLINE_MS };
   if (!/^application\/x-www-form-urlencoded *(;|$)/i.test(request.headers.get("content-type") ?? "")) {

@@ -1,5 +1,5 @@
 /**
- * The Fernet keys of a session master: those of its settings or data folder, and those of its store, which come and go
+ * The Fernet keys of a session master: those of its settings or data folder, and those of its store, which change
  * without a restart.
  *
  * @module
@@ -8,32 +8,32 @@ import { createHash } from "node:crypto";
 import type { FernetRing } from "../crypto/fernet.ts";
 import type { StoredFernetKey } from "./model.ts";
 
-/** A Fernet key as lists show it. */
+/** A Fernet key as shown in lists. */
 export interface FernetKeyInfo {
   readonly id: string;
-  /** Where it is from: the settings or the data folder, or the store. */
+  /** Its origin: the settings or the data folder, or the store. */
   readonly origin: "settings" | "store";
   readonly state: "active" | "retired";
-  /** Tokens are made with it. */
+  /** Whether it creates tokens. */
   readonly makesTokens: boolean;
   /** When it was added; absent for keys of the settings. */
   readonly createdAtMs?: number;
 }
 
-/** Names a Fernet key without giving it away. */
+/** Identifies a Fernet key without revealing it. */
 export function fernetKeyId(key: string): string {
   return createHash("sha256").update(key).digest("hex").slice(0, 16);
 }
 
 /** See the module. */
 export class KeyRing {
-  /** What makes and opens tokens; its keys follow. */
+  /** Creates and opens tokens; updated with each change of the keys. */
   readonly ring: FernetRing;
   #own: readonly string[];
   #stored: readonly StoredFernetKey[] = [];
 
   /**
-   * @param ring is given these keys at each change
+   * @param ring receives the active keys at each change
    * @param own the keys of the settings or the data folder, newest first
    */
   constructor(ring: FernetRing, own: readonly string[]) {
@@ -41,7 +41,7 @@ export class KeyRing {
     this.#own = own;
   }
 
-  /** The active keys, newest first: the store's are younger than those of the settings. */
+  /** The active keys, newest first: the store's are newer than those of the settings. */
   get keys(): readonly string[] {
     const retired = new Set(this.#stored.filter(({ state }) => state === "retired").map(({ id }) => id));
     const stored = this.#stored.flatMap(({ key, state }) =>
@@ -50,19 +50,19 @@ export class KeyRing {
     return [...new Set([...stored, ...this.#own.filter((key) => !retired.has(fernetKeyId(key)))])];
   }
 
-  /** Takes what the store has. A ring isn't left without a key: the last one stays, whatever the store says. */
+  /** Loads the store's keys. A ring is never left empty: the last key stays, whatever the store says. */
   update(stored: readonly StoredFernetKey[]): void {
     this.#stored = stored;
     this.#apply();
   }
 
-  /** Takes other keys of the settings or the data folder. */
+  /** Replaces the keys of the settings or the data folder. */
   reload(own: readonly string[]): void {
     this.#own = own;
     this.#apply();
   }
 
-  /** Every key, also retired ones. */
+  /** Every key, including retired ones. */
   list(): readonly FernetKeyInfo[] {
     const [first] = this.keys;
     const own = new Set(this.#own.map(fernetKeyId));

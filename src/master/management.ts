@@ -1,6 +1,6 @@
 /**
- * What an operator may do: agents, keys and sessions, each change with its entry in the audit log. The HTTP API and the
- * page are thin around it.
+ * An operator's actions on agents, keys and sessions; each change is recorded in the audit log. The HTTP API and the
+ * page are thin layers over it.
  *
  * @module
  */
@@ -26,37 +26,37 @@ import { Webhooks } from "./webhooks/webhooks.ts";
 
 export type { Actor };
 
-/** A join code is good for this long, unless another time is asked for. */
+/** Lifetime of a join code, unless the request specifies another. */
 export const JOIN_TTL_DEFAULT_S = 24 * 3600;
-/** The longest that it may be. */
+/** Maximum lifetime of a join code. */
 export const JOIN_TTL_MAX_S = 31 * 24 * 3600;
 /** Random bytes of a join code. */
 const JOIN_CODE_BYTES = 20;
 const API_KEY_BYTES = 32;
 
-/** A code for one agent to enrol with. */
+/** A code that enrols one agent. */
 export interface IssuedJoin {
   /** A secret, shown once. */
   readonly code: string;
   readonly expiresAtMs: number;
 }
 
-/** What may be set of an agent; what is absent stays, or is the default of a new one. */
+/** The settings of an agent; absent ones are unchanged, or have the default for a new agent. */
 export type AgentChange = { readonly [Name in keyof AgentPolicy]?: AgentPolicy[Name] | null };
 
-/** What {@link Management} works with. */
+/** Dependencies of {@link Management}. */
 export interface ManagementOptions {
   readonly store: Store;
   readonly hub: EdgeHub;
   readonly keys: KeyRing;
   readonly clock: Clock;
-  /** Sends messages to webhooks; they wait when absent. */
+  /** Sends messages to webhooks; without it they stay queued. */
   readonly sender?: WebhookSender;
-  /** The operator's own networks that webhooks may go to; none when absent. */
+  /** The operator's networks that webhooks may reach. Defaults to none. */
   readonly webhookNetworks?: NetworkSet;
 }
 
-/** See the module. Throws {@link Problem}s, which name the member at fault. */
+/** See the module. Throws {@link Problem}s that name the invalid member. */
 export class Management {
   readonly store: Store;
   readonly hub: EdgeHub;
@@ -108,7 +108,7 @@ export class Management {
   async agent(actor: Actor, idOrName: string, tenant?: string): Promise<Agent> {
     const inTenant = tenant ?? (actor.tenant === ALL_TENANTS ? DEFAULT_TENANT : actor.tenant);
     const agent = await this.store.agent(idOrName) ?? await this.store.agentNamed(inTenant, idOrName);
-    // Another tenant's agent isn't told from one that there isn't.
+    // Another tenant's agent is indistinguishable from a missing one.
     if (agent === undefined || !sees(actor, agent.tenant)) {
       throw new Problem(404, `Cannot find agent ${shown(idOrName)}; GET /v1/agents lists them`);
     }
@@ -120,7 +120,7 @@ export class Management {
     return this.store.agents({ ...query, ...tenant === undefined ? {} : { tenant } });
   }
 
-  /** Changes an agent; `revision` is the one that the change was made for, any one where absent. */
+  /** Changes an agent; `revision` is the revision the change is based on, or absent for any. */
   async changeAgent(
     actor: Actor,
     idOrName: string,
@@ -133,7 +133,7 @@ export class Management {
     }, Object.keys(change));
   }
 
-  /** Ends what the agent does now, and gives it no tokens until it is resumed. */
+  /** Ends the agent's sessions, and issues it no tokens until it is resumed. */
   suspend(actor: Actor, idOrName: string, revision?: number): Promise<Agent> {
     return this.#change(
       actor,
@@ -144,7 +144,7 @@ export class Management {
     );
   }
 
-  /** Undoes {@link suspend}. */
+  /** Reverses {@link suspend}. */
   resume(actor: Actor, idOrName: string, revision?: number): Promise<Agent> {
     return this.#change(
       actor,
@@ -155,7 +155,7 @@ export class Management {
     );
   }
 
-  /** Makes the agent's key and all its tokens worthless, and gives a code to enrol with a new key. */
+  /** Invalidates the agent's key and all its tokens, and returns a code to enrol with a new key. */
   async rotate(
     actor: Actor,
     idOrName: string,
@@ -178,7 +178,7 @@ export class Management {
     return { agent, join: join.issued };
   }
 
-  /** Removes an agent, its key and its hostnames; its usage stays. */
+  /** Removes an agent, its key and its hostnames; its usage is kept. */
   async removeAgent(actor: Actor, idOrName: string, revision?: number): Promise<void> {
     const agent = await this.agent(actor, idOrName);
     checkRevision(agent, revision);
@@ -186,7 +186,7 @@ export class Management {
     await this.hub.wake();
   }
 
-  /** Ends a live session; its agent may come back. */
+  /** Ends a live session; its agent may reconnect. */
   async closeSession(actor: Actor, id: string): Promise<void> {
     const session = await this.store.session(id);
     if (session === undefined || !sees(actor, session.tenant)) {
@@ -200,7 +200,7 @@ export class Management {
     await this.hub.wake();
   }
 
-  /** Adds a key of the API; the key itself is shown once. */
+  /** Adds an API key; the key itself is shown once. */
   async addApiKey(
     actor: Actor,
     wanted: Omit<ApiKey, "id" | "createdAtMs">,
@@ -233,7 +233,7 @@ export class Management {
     await this.store.removeApiKey(id, this.#entry(actor, "api_key.removed", key, { name: key.name }));
   }
 
-  /** Adds a Fernet key, with which tokens are made from now on. */
+  /** Adds a Fernet key, which creates tokens from now on. */
   async addFernetKey(actor: Actor, key: string = generateFernetKey()): Promise<FernetKeyInfo> {
     requireTenant(actor, ALL_TENANTS);
     const id = fernetKeyId(key);
@@ -248,13 +248,13 @@ export class Management {
     return this.keys.list().find((known) => known.id === id)!;
   }
 
-  /** Takes other Fernet keys of the settings or the data folder, and tells edges. */
+  /** Replaces the Fernet keys of the settings or the data folder, and notifies edges. */
   async reloadOwnKeys(keys: readonly string[]): Promise<void> {
     this.keys.reload(keys);
     await this.hub.announceKeys();
   }
 
-  /** Retires a Fernet key: tokens that it made are refused from now on, and sessions that they opened go on. */
+  /** Retires a Fernet key: its tokens are refused from now on, and sessions opened with them continue. */
   async retireFernetKey(actor: Actor, id: string): Promise<void> {
     requireTenant(actor, ALL_TENANTS);
     const known = this.keys.list();
@@ -268,7 +268,7 @@ export class Management {
     await this.hub.reloadKeys();
   }
 
-  /** Gives the agent behind a join code its public key. */
+  /** Sets the public key of the agent that a join code belongs to. */
   async enrol(code: string, publicKey: string, request: string): Promise<Agent> {
     const nowMs = this.#clock.wallMs();
     const outcome = await this.store.enrol(secretDigest(code), publicKey, nowMs, {
@@ -325,18 +325,18 @@ export class Management {
   }
 }
 
-/** What the store keeps of a secret that somebody presents: its SHA-256. The secrets are random, so that is enough. */
+/** The stored form of a secret that a client presents: its SHA-256. The secrets are random, so that is enough. */
 export function secretDigest(secret: string): string {
   return createHash("sha256").update(secret, "utf8").digest("base64url");
 }
 
-/** A policy with defaults where nothing is set. */
+/** A policy with defaults for unset members. */
 function definedPolicy(wanted: AgentChange & { readonly name?: string | null }): AgentPolicy {
   const { group, expiresAtMs } = wanted;
   return {
     name: wanted.name ?? "",
     tenant: wanted.tenant ?? DEFAULT_TENANT,
-    // Present also where nothing is set, so that it takes the place of what was.
+    // Present even if unset, so that it overrides the old value.
     ...{ group: group ?? undefined } as { group?: string },
     hostnames: wanted.hostnames ?? [],
     publish: wanted.publish ?? [],

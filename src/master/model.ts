@@ -1,5 +1,5 @@
 /**
- * What the session master knows: agents and their rights, keys of its API, and what happened.
+ * The session master's data model: agents and their rights, API keys, and events.
  *
  * @module
  */
@@ -7,25 +7,25 @@ import type { EdgeReport, ReportedSession, ReportedUsage, Ruling } from "../wire
 import type { AgentLimits } from "../wire/token/agent_claim.ts";
 
 export type { EdgeReport };
-/** What edges must know of an agent: whether its tokens are good, and of which generation they must be. */
+/** What edges must know of an agent: whether its tokens are valid, and their required generation. */
 export type AgentRuling = Ruling;
 
-/** The tenant of what was made without naming one. */
+/** The tenant of objects created without naming one. */
 export const DEFAULT_TENANT = "default";
-/** What a key of every tenant has in the place of a tenant's name. */
+/** The tenant value of a key for all tenants. */
 export const ALL_TENANTS = "*";
 
-/** What a key of the API allows. Each scope includes those before it, except that "issue" includes no other. */
+/** The permissions of an API key. Each scope includes those before it, except that "issue" includes no other. */
 export type Scope = "issue" | "read" | "admin";
 /** Every scope. */
 export const SCOPES: readonly Scope[] = ["issue", "read", "admin"];
 
-/** What an operator decides about an agent. */
+/** An operator's settings for an agent. */
 export interface AgentPolicy {
   /** Unique in its tenant. */
   readonly name: string;
   readonly tenant: string;
-  /** Agents of one group share hostnames; alone when absent. */
+  /** Agents of one group share hostnames; absent for an agent without a group. */
   readonly group?: string;
   /** Hostnames in canonical form, exact or `*.` and a name; the first exact one is the agent's own. */
   readonly hostnames: readonly string[];
@@ -36,137 +36,137 @@ export interface AgentPolicy {
   readonly agentNetworks: readonly string[];
   /** Networks from which visitors may come; all when empty. */
   readonly visitorNetworks: readonly string[];
-  /** Milliseconds since 1970 after which the agent gets no tokens; never when absent. */
+  /** Milliseconds since 1970 after which the agent gets no tokens. Defaults to never. */
   readonly expiresAtMs?: number;
   readonly notes: string;
 }
 
-/** An agent as the store has it. */
+/** An agent in the store. */
 export interface Agent extends AgentPolicy {
   readonly id: string;
   readonly state: "active" | "suspended";
   /** The public half of its key pair, Ed25519, base64url; absent until it has enrolled. */
   readonly publicKey?: string;
-  /** Rises with each rotation: edges refuse tokens of an older one. */
+  /** Increases with each rotation: edges refuse tokens of an older generation. */
   readonly generation: number;
-  /** Rises with each change. */
+  /** Increases with each change. */
   readonly revision: number;
   readonly createdAtMs: number;
   readonly updatedAtMs: number;
 }
 
-/** A single-use code with which an agent enrols; the store has its digest alone. */
+/** A single-use code that enrols an agent; the store has only its digest. */
 export interface JoinCode {
   readonly digest: string;
   readonly expiresAtMs: number;
 }
 
-/** A key of the API. */
+/** An API key. */
 export interface ApiKey {
   readonly id: string;
   readonly name: string;
-  /** The tenant that it sees, or {@link ALL_TENANTS}. */
+  /** The tenant it can see, or {@link ALL_TENANTS}. */
   readonly tenant: string;
   readonly scopes: readonly Scope[];
-  /** Hostnames that it may ask tokens for, as patterns: `*` for all. */
+  /** Hostnames it may request tokens for, as patterns: `*` for all. */
   readonly hostnames: readonly string[];
-  /** Public ports that it may ask tokens for. */
+  /** Public ports it may request tokens for. */
   readonly publish: readonly string[];
   readonly createdAtMs: number;
   readonly expiresAtMs?: number;
 }
 
-/** A Fernet key of the store. */
+/** A Fernet key in the store. */
 export interface StoredFernetKey {
-  /** Names it in lists: the first hex digits of its SHA-256. */
+  /** Identifies it in lists: the first hex digits of its SHA-256. */
   readonly id: string;
-  /** A secret; absent for a key of a file that is retired. */
+  /** A secret; absent for a retired key of a file. */
   readonly key?: string;
   readonly state: "active" | "retired";
   readonly createdAtMs: number;
 }
 
-/** Who did what, for the audit log. */
+/** An entry of the audit log. */
 export interface AuditEntry {
   readonly atMs: number;
-  /** The credential that asked for it: "admin", an API key's id, an agent's id. */
+  /** The credential that requested it: "admin", an API key's id, an agent's id. */
   readonly actor: string;
-  /** What was done: "agent.suspended". */
+  /** The action: "agent.suspended". */
   readonly action: string;
-  /** What it was done to. */
+  /** The object of the action. */
   readonly subject: string;
   readonly tenant: string;
-  /** The request's id, as logs have it. */
+  /** The request's id, as in logs. */
   readonly request: string;
   /** What changed, without secrets. */
   readonly detail: Readonly<Record<string, unknown>>;
 }
 
-/** An entry of the audit log with its place in it. */
+/** An entry of the audit log with its position. */
 export interface AuditRecord extends AuditEntry {
   readonly seq: number;
 }
 
-/** Something that edges must hear of, in the order in which it was decided. */
+/** A change that edges must be told of, in order of decision. */
 export interface Change {
   readonly seq: number;
   readonly body: ChangeBody;
 }
 
-/** What it is. */
+/** The content of a change. */
 export type ChangeBody =
   | { readonly kind: "agent"; readonly ruling: AgentRuling }
   | { readonly kind: "close_session"; readonly session: string }
   | { readonly kind: "keys" };
 
-/** A live session, as its edge reported it. */
+/** A live session, as reported by its edge. */
 export type LiveSession = ReportedSession & { readonly edge: string };
 
-/** What an agent used in a day (UTC). */
+/** An agent's usage on one day (UTC). */
 export type UsageRow = ReportedUsage & {
-  /** The agent's name, also when it has been removed. */
+  /** The agent's name, even after its removal. */
   readonly name: string;
 };
 
-/** What a webhook can tell of. */
+/** The events that a webhook can receive. */
 export const EVENT_TYPES = [
   "agent.online",
   "agent.offline",
   "certificate.expiring",
   "quota.reached",
 ] as const;
-/** One of {@link EVENT_TYPES}, or the event that an operator sends to try a webhook. */
+/** One of {@link EVENT_TYPES}, or the event that an operator sends to test a webhook. */
 export type EventType = (typeof EVENT_TYPES)[number] | "webhook.test";
 
-/** Something that happened and that webhooks tell of. */
+/** An event reported to webhooks. */
 export interface MasterEvent {
   readonly type: EventType;
-  /** The tenant of what it happened to. */
+  /** The tenant of the event's subject. */
   readonly tenant: string;
   /** When it happened. */
   readonly atMs: number;
   readonly data: Readonly<Record<string, unknown>>;
 }
 
-/** A place that is told of events. */
+/** A receiver of events. */
 export interface Webhook {
   readonly id: string;
-  /** The tenant whose events it is told of, or {@link ALL_TENANTS}. */
+  /** The tenant whose events it receives, or {@link ALL_TENANTS}. */
   readonly tenant: string;
   readonly url: string;
   readonly events: readonly EventType[];
-  /** What its messages are signed with, `whsec_` and base64; a secret. */
+  /** The key that signs its messages, `whsec_` and base64; a secret. */
   readonly secret: string;
   readonly createdAtMs: number;
-  /** Events that it was never told of: too many others were waiting. */
+  /** Events dropped because too many others were queued. */
   readonly dropped: number;
 }
 
-/** A message to a webhook, and what became of it. */
+/** A message to a webhook and its delivery state. */
 export interface WebhookDelivery {
-  /** Rises with each message. */
+  /** Increases with each message. */
   readonly seq: number;
-  /** Names the message; the same at each attempt. */
+  /** Identifies the message; the same for each attempt. */
   readonly id: string;
   readonly webhook: string;
   readonly event: EventType;
@@ -174,21 +174,21 @@ export interface WebhookDelivery {
   readonly body: string;
   readonly state: "waiting" | "delivered" | "failed";
   readonly createdAtMs: number;
-  /** How often it was sent. */
+  /** Number of attempts. */
   readonly attempts: number;
-  /** When it was sent last. */
+  /** Time of the last attempt. */
   readonly sentAtMs?: number;
-  /** When it is sent next, while it waits. */
+  /** Time of the next attempt, while it is queued. */
   readonly nextAtMs?: number;
-  /** What the last attempt was answered with; absent where there was no answer. */
+  /** The response status of the last attempt; absent if there was no response. */
   readonly status?: number;
-  /** Why the last attempt came to nothing. */
+  /** Why the last attempt failed. */
   readonly error?: string;
 }
 
-/** A certificate that an agent has for names of its own. */
+/** An agent's certificate for its own names. */
 export interface AgentCertificate {
-  /** The first one names it. */
+  /** The first one identifies it. */
   readonly names: readonly string[];
   readonly notBeforeMs: number;
   readonly notAfterMs: number;

@@ -1,12 +1,13 @@
 /**
- * JWTs of the operator's identity provider as credentials: its claims name hostnames, public ports, scopes and limits.
+ * JWTs of the operator's identity provider as credentials: their claims specify hostnames, public ports, scopes and
+ * limits.
  *
  * | claim | |
  * | --- | --- |
- * | `sallyport_hostnames` | names that tokens may be for: exact ones, `*.NAME`, or `*` |
- * | `sallyport_publish` | public ports that they may allow |
- * | `sallyport_scopes` | what the management API lets it do: read, admin |
- * | `sallyport_tenant` | the tenant that it sees; all when absent |
+ * | `sallyport_hostnames` | names allowed in tokens: exact ones, `*.NAME`, or `*` |
+ * | `sallyport_publish` | public ports allowed in tokens |
+ * | `sallyport_scopes` | scopes in the management API: read, admin |
+ * | `sallyport_tenant` | the tenant it can see; defaults to all |
  * | `sallyport_limits` | limits of tokens for names that belong to no agent, as in `/v1/agents` |
  *
  * @module
@@ -17,25 +18,25 @@ import { LIMITS_MEMBER, readAgentClaim } from "../wire/token/agent_claim.ts";
 import { allowsPort, coversAny, type Credential, type Credentials } from "./credentials.ts";
 import { SCOPES } from "./model.ts";
 
-/** Signatures that an identity provider may use; none that a shared secret makes. */
+/** Accepted signature algorithms; none based on a shared secret. */
 const ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"];
-/** Clocks differ by so much. */
+/** Tolerated clock skew of the identity provider. */
 export const OIDC_CLOCK_TOLERANCE_S = 30;
-/** The identity provider must answer within this time. */
+/** Timeout for fetching the identity provider's keys. */
 export const OIDC_TIMEOUT_MS = 5_000;
 
-/** What {@link oidcCredentials} takes. */
+/** Options of {@link oidcCredentials}. */
 export interface OidcOptions {
-  /** The `iss` that tokens must have. */
+  /** The required `iss` of tokens. */
   readonly issuer: string;
-  /** Where the provider publishes its keys, or the keys themselves. */
+  /** The URL of the provider's keys, or the keys themselves. */
   readonly jwks: string | JSONWebKeySet;
-  /** The `aud` that tokens must have. */
+  /** The required `aud` of tokens. */
   readonly audience: string;
   readonly clock: Clock;
 }
 
-/** See the module. A JWT that isn't the provider's, or isn't good now, is an unknown credential. */
+/** See the module. A JWT that is not from the provider, or not currently valid, is an unknown credential. */
 export function oidcCredentials({ issuer, jwks, audience, clock }: OidcOptions): Credentials {
   const keys = typeof jwks === "string"
     ? createRemoteJWKSet(new URL(jwks), { timeoutDuration: OIDC_TIMEOUT_MS })
@@ -60,7 +61,7 @@ export function oidcCredentials({ issuer, jwks, audience, clock }: OidcOptions):
   };
 }
 
-/** What the claims of a person or a program allow. */
+/** The permissions granted by the claims of a person or a program. */
 export function claimsCredential(payload: JWTPayload): Credential {
   const { sub, exp, sallyport_hostnames, sallyport_publish, sallyport_scopes, sallyport_tenant } = payload;
   const hostnames = texts(sallyport_hostnames).map((name) => name.toLowerCase());

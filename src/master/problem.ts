@@ -1,5 +1,5 @@
 /**
- * Errors of the session master on the wire: problem details, RFC 9457, with the members at fault.
+ * Errors of the session master on the wire: problem details, RFC 9457, with the invalid members.
  *
  * @module
  */
@@ -9,7 +9,7 @@ import { z } from "@hono/zod-openapi";
 /** The media type of {@link Problem}s. */
 export const PROBLEM_TYPE = "application/problem+json";
 
-/** Statuses that the master answers errors with, and their titles (RFC 9110's phrases, as `about:blank` asks for). */
+/** Error statuses of the master, and their titles (RFC 9110's phrases, as `about:blank` requires). */
 export const PROBLEM_TITLES = {
   400: "Bad Request",
   401: "Unauthorized",
@@ -30,12 +30,15 @@ export const PROBLEM_TITLES = {
 /** A status that is an error. */
 export type ProblemStatus = keyof typeof PROBLEM_TITLES;
 
-/** Faults that one answer lists at most; a body full of them isn't worth a longer one. */
+/** Maximum number of invalid members listed in one response. */
 const FAULTS_MAX = 16;
-/** Longest name of a client's that is given back to it. */
+/** Maximum length of a client-supplied name in a response. */
 const NAME_MAX_LENGTH = 64;
 
-/** One fault: which member or header, where in the body (a JSON pointer, RFC 6901, as a fragment), and what is wrong. */
+/**
+ * One fault: the member or header, its position in the body (a JSON pointer, RFC 6901, as a fragment), and what is
+ * wrong.
+ */
 export const FaultSchema = z.object({
   member: z.string().openapi({
     description: "The member of the body, the header, or `body` for the whole of it",
@@ -71,19 +74,19 @@ export const ProblemSchema = z.object({
   errors: z.array(FaultSchema).optional().openapi({ description: "What is at fault, one by one" }),
 }).openapi("Problem");
 
-/** A fault as {@link FaultSchema} has it. */
+/** A fault as defined by {@link FaultSchema}. */
 export type Fault = z.infer<typeof FaultSchema>;
-/** Problem details as {@link ProblemSchema} has them. */
+/** Problem details as defined by {@link ProblemSchema}. */
 export type ProblemDocument = z.infer<typeof ProblemSchema>;
 
-/** What a {@link Problem} may say beyond its status and detail. */
+/** Optional parts of a {@link Problem} besides its status and detail. */
 interface ProblemDetails {
   readonly errors?: readonly Fault[];
   readonly headers?: Readonly<Record<string, string>>;
   readonly instance?: string;
 }
 
-/** An error that ends a request: thrown by handlers, answered as problem details by the app. */
+/** An error that ends a request: thrown by handlers, sent as problem details by the app. */
 export class Problem extends Error {
   readonly status: ProblemStatus;
   readonly errors: readonly Fault[] | undefined;
@@ -99,7 +102,7 @@ export class Problem extends Error {
     this.instance = details.instance;
   }
 
-  /** The body of the answer; `requestId` names the request. */
+  /** The response body; `requestId` identifies the request. */
   document(requestId?: string): ProblemDocument {
     return {
       type: "about:blank",
@@ -112,7 +115,7 @@ export class Problem extends Error {
     };
   }
 
-  /** The whole answer. */
+  /** The complete response. */
   response(requestId?: string): Response {
     return new Response(JSON.stringify(this.document(requestId)), {
       status: this.status,
@@ -125,7 +128,7 @@ function cutName(name: string): string {
   return name.length > NAME_MAX_LENGTH ? `${name.slice(0, NAME_MAX_LENGTH)}…` : name;
 }
 
-/** A fault of the body at `path`, the way to the member through objects and lists. */
+/** A fault of the body at `path`, the path to the member through objects and lists. */
 export function bodyFault(path: readonly PropertyKey[], detail: string): Fault {
   const names = path.map((step) => cutName(String(step)));
   if (names.length === 0) return { member: "body", pointer: "#", detail };
@@ -136,7 +139,7 @@ export function bodyFault(path: readonly PropertyKey[], detail: string): Fault {
   return { member: names[0], pointer: `#/${steps.join("/")}`, detail };
 }
 
-/** The problem of a body that doesn't fit its schema, with every member at fault. */
+/** The problem of a body that doesn't match its schema, with every invalid member. */
 export function schemaProblem(what: string, error: z.ZodError): Problem {
   const faults = error.issues.slice(0, FAULTS_MAX).flatMap((issue) =>
     issue.code === "unrecognized_keys"
@@ -146,7 +149,7 @@ export function schemaProblem(what: string, error: z.ZodError): Problem {
   return unprocessable(what, faults);
 }
 
-/** The problem of a body that is well-formed and can't be served. */
+/** The problem of a body that is well-formed but can't be processed. */
 export function unprocessable(what: string, faults: readonly Fault[]): Problem {
   return new Problem(422, `${what}: ${faultText(faults[0])}`, { errors: faults });
 }

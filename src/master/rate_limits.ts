@@ -1,5 +1,5 @@
 /**
- * How often the session master may be asked, counted in memory over windows of a minute.
+ * Rate limits of the session master, counted in memory over one-minute windows.
  *
  * @module
  */
@@ -11,8 +11,8 @@ import { parseIp } from "../wire/ip/networks.ts";
 const WINDOW_S = 60;
 
 /**
- * The source that an address counts for: itself, for IPv6 its /64 (one host has all of it), for a v4-mapped one the
- * IPv4 address. What is no address counts as written.
+ * The source that an address is counted under: the address itself, for IPv6 its /64 (one host owns all of it), for a
+ * v4-mapped one the IPv4 address. Anything else is counted as written.
  */
 export function sourceOf(host: string): string {
   const bytes = parseIp(host);
@@ -26,7 +26,7 @@ function retryAfterS(result: RateLimiterRes): number {
   return Math.max(1, Math.ceil(result.msBeforeNext / 1000));
 }
 
-/** Wrong keys, counted by the address that they come from. */
+/** Wrong keys, counted by client address. */
 export class FailureLimit {
   readonly #limiter: RateLimiterMemory;
   readonly #max: number;
@@ -37,7 +37,7 @@ export class FailureLimit {
     this.#limiter = new RateLimiterMemory({ points: maxPerMinute, duration: WINDOW_S });
   }
 
-  /** Seconds until `host` may try again, 0 when it may now. */
+  /** Seconds until `host` may try again, 0 if it may now. */
   async blockedForS(host: string): Promise<number> {
     const result = await this.#limiter.get(this.#bucket(host));
     return result === null || result.consumedPoints < this.#max || result.msBeforeNext <= 0
@@ -51,8 +51,8 @@ export class FailureLimit {
   }
 
   /**
-   * One of 65,536 buckets, salted: whoever has many addresses can neither fill the memory nor choose with whom it
-   * shares a bucket.
+   * One of 65,536 buckets, salted: a client with many addresses can neither fill the memory nor choose whose bucket it
+   * shares.
    */
   #bucket(host: string): string {
     return createHash("sha256").update(this.#salt).update(sourceOf(host)).digest("hex").slice(0, 4);
@@ -67,13 +67,13 @@ export class IssueLimit {
     this.#limiter = new RateLimiterMemory({ points: maxPerMinute, duration: WINDOW_S });
   }
 
-  /** Takes one; the answer is 0 when it was to be had, otherwise the seconds until the next is. */
+  /** Takes one; returns 0 if it was available, otherwise the seconds until the next one is. */
   async take(credentialId: string): Promise<number> {
     try {
       await this.#limiter.consume(credentialId);
       return 0;
     } catch (result) {
-      // The limiter rejects with its state, and with an Error only when it fails itself.
+      // The limiter rejects with its state, and with an Error only if it fails itself.
       if (result instanceof Error) throw result;
       return retryAfterS(result as RateLimiterRes);
     }

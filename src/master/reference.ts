@@ -1,6 +1,6 @@
 /**
- * The reference of the HTTP API as a page, made from its OpenAPI document: the same endpoints, schemas and words, without
- * a script and without anything from elsewhere.
+ * The reference of the HTTP API as a page, generated from its OpenAPI document: the same endpoints, schemas and texts,
+ * without a script or external resources.
  *
  * @module
  */
@@ -11,7 +11,7 @@ import REFERENCE_STYLE from "./reference.css" with { type: "text" };
 
 type Html = ReturnType<typeof html>;
 
-/** A schema of the document, as far as the page shows it. */
+/** The parts of a schema that the page shows. */
 interface Schema {
   readonly $ref?: string;
   readonly type?: string | readonly string[];
@@ -72,12 +72,12 @@ export interface ReferenceDocument {
 
 const OWN_STYLE = STYLE + REFERENCE_STYLE;
 
-/** What the browser may do with the page: show it, with its own style. */
+/** The reference page's content security policy: only its own style. */
 export const REFERENCE_POLICY =
   "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; img-src data:; " +
   `style-src 'sha256-${createHash("sha256").update(OWN_STYLE).digest("base64")}'`;
 
-/** The page. */
+/** Renders the page. */
 export async function renderReference(document: ReferenceDocument): Promise<string> {
   const { info, paths, components } = document;
   const operations = Object.entries(paths).flatMap(([path, methods]) =>
@@ -196,7 +196,7 @@ ${
   }`;
 }
 
-/** An object's members, also those that it extends. */
+/** An object's members, including those it inherits. */
 function merged(schema: Schema): Pick<Schema, "properties" | "required"> {
   const own = schema.allOf?.filter(({ $ref }) => $ref === undefined) ?? [];
   if (own.length === 0) return schema;
@@ -224,7 +224,7 @@ function table(
   `;
 }
 
-/** A schema's type with a link where it has a name. */
+/** A schema's type, as a link if it has a name. */
 function typeText(schema: Schema): Html {
   const { $ref, items, anyOf, oneOf, allOf, enum: values, properties, additionalProperties } = schema;
   if ($ref !== undefined) {
@@ -258,11 +258,11 @@ function joined(parts: readonly Html[], between: string): Html {
   return html`${parts.map((part, at) => html`${at === 0 ? "" : between}${part}`)}`;
 }
 
-/** What a schema says of its values. */
+/** The description and constraints of a schema's values. */
 function meaning(schema: Schema, description = schema.description): Html {
   const bounds: string[] = [];
   const range = (from: number | undefined, to: number | undefined, unit: string) => {
-    // What has no bound of its own has that of numbers.
+    // A number without a bound has the maximum safe integer.
     const top = to === Number.MAX_SAFE_INTEGER ? undefined : to;
     const bottom = from === Number.MIN_SAFE_INTEGER ? undefined : from;
     if (bottom !== undefined && top !== undefined) bounds.push(`${bottom} to ${top}${unit}`);
@@ -289,7 +289,7 @@ function shownValue(value: unknown): string {
   return typeof value === "string" ? value : JSON.stringify(value);
 }
 
-/** A description, with what stands between backticks as code. */
+/** A description, with text between backticks as code. */
 function words(text = ""): Html {
   return html`${text.split("`").map((part, at) => at % 2 === 0 ? part : html`<code>${part}</code>`)}`;
 }

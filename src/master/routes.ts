@@ -1,5 +1,5 @@
 /**
- * The session master's endpoints as OpenAPI knows them; app.ts gives them their handlers.
+ * The session master's endpoints for OpenAPI; app.ts adds their handlers.
  *
  * @module
  */
@@ -21,7 +21,7 @@ import {
 /** The name of the security scheme in the document. */
 export const BEARER_SCHEME = "bearer";
 
-/** A problem as the document describes it. */
+/** A problem in the OpenAPI document. */
 export function problem<Status extends ProblemStatus>(
   status: Status,
   description: string,
@@ -39,20 +39,20 @@ export function problem<Status extends ProblemStatus>(
   };
 }
 
-/** The header of answers that ask for patience. */
+/** The header of responses that ask the client to wait. */
 export const retryAfter = {
   "Retry-After": {
     schema: { type: "integer" as const },
     description: "Seconds until the next attempt makes sense",
   },
 };
-/** The header of answers that ask for a key. */
+/** The header of responses that require a key. */
 export const wwwAuthenticate = {
   "WWW-Authenticate": { schema: { type: "string" as const }, description: "`Bearer`, RFC 6750" },
 };
 const failed = problem(500, "Something is broken here; the log has more under the same instance");
 
-/** POST /v1/tokens; `middleware` runs before the body is looked at. */
+/** POST /v1/tokens; `middleware` runs before the body is read. */
 export function tokensRoute(ttl: TokenTtl, middleware: MiddlewareHandler<MasterEnv>[]) {
   return createRoute({
     method: "post",

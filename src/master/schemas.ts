@@ -1,5 +1,6 @@
 /**
- * The bodies of the session master's API: one zod schema each, which checks the input and makes the OpenAPI document.
+ * The bodies of the session master's API: one zod schema each, which validates the input and generates the OpenAPI
+ * document.
  *
  * @module
  */
@@ -25,13 +26,13 @@ export const CIPHERS = ["aes-cbc", "aes-gcm", "aes-gcm-siv"] as const;
 export const PROTOCOL_VERSIONS = [0, 1, 2] as const;
 const PROTOCOL_VERSION_DEFAULT = 2;
 
-/** Lifetimes that the master grants, in seconds. */
+/** Token lifetimes granted by the master, in seconds. */
 export interface TokenTtl {
-  /** A token's that doesn't ask for another. */
+  /** The default. */
   readonly defaultS: number;
-  /** The shortest. */
+  /** The minimum. */
   readonly minS: number;
-  /** The longest. */
+  /** The maximum. */
   readonly maxS: number;
 }
 
@@ -42,7 +43,7 @@ export const DEFAULT_TOKEN_TTL: TokenTtl = {
   maxS: TOKEN_TTL_MAX_S,
 };
 
-/** A version; the generator takes only the first value of a literal by itself. */
+/** A version; the generator itself handles only the first value of a literal. */
 function versionSchema(error?: string) {
   return z.literal([...PROTOCOL_VERSIONS], { error }).openapi({
     type: "integer",
@@ -50,14 +51,14 @@ function versionSchema(error?: string) {
   });
 }
 
-/** Says "is required" of a member that is absent and `otherwise` of one that is wrong. */
+/** Reports "is required" for an absent member and `otherwise` for an invalid one. */
 function required(otherwise: string) {
   return (issue: { readonly input?: unknown }) => issue.input === undefined ? "is required" : otherwise;
 }
 
-/** A hostname, or a wildcard of one label, as a client writes it; comes out in canonical form. */
+/** A hostname, or a wildcard of one label, as written by a client; output in canonical form. */
 const HostnameSchema = z.string({ error: required("must be a string") })
-  // One more than a name may have: for the dot at its end.
+  // One more than the maximum length of a name: for its trailing dot.
   .max(HOSTNAME_MAX_LENGTH + 1, { error: `must have at most ${HOSTNAME_MAX_LENGTH} characters`, abort: true })
   .superRefine((text, context) => {
     const fault = servedNameFault(text);
@@ -65,7 +66,7 @@ const HostnameSchema = z.string({ error: required("must be a string") })
   })
   .transform((text) => canonicalServedName(text));
 
-/** A public port as a client writes it; comes out in one form. */
+/** A public port as written by a client; output in one form. */
 export const PublishSchema = z.string({ error: "must be a string" }).superRefine((text, context) => {
   if (parsePublishClaim(text) === undefined) {
     context.addIssue({ code: "custom", message: "is no public port: tcp, or tcp:2222 with a port to 65535" });
@@ -76,11 +77,11 @@ export const PublishSchema = z.string({ error: "must be a string" }).superRefine
     "^tcp(:(0|[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?$",
 });
 
-/** Names as the OpenAPI document describes them: ASCII labels, the last one not of digits alone as in an IP address. */
+/** Names in the OpenAPI document: ASCII labels, the last one not all digits as in an IP address. */
 const NAME_PATTERN = "([A-Za-z0-9_-]{1,63}\\.){0,3}[A-Za-z_-][A-Za-z0-9_-]{0,62}";
 /** A hostname in the OpenAPI document. */
 export const HOSTNAME_OPENAPI = { type: "string", maxLength: 253, pattern: `^${NAME_PATTERN}$` } as const;
-/** A hostname, or `*.` and one, in the OpenAPI document. */
+/** A hostname, or `*.` followed by one, in the OpenAPI document. */
 export const HOSTNAME_PATTERN_OPENAPI = {
   type: "string",
   maxLength: 253,
@@ -117,14 +118,14 @@ export function tokenRequestSchema(ttl: TokenTtl) {
   }, { error: "must be a JSON object" }).openapi("TokenRequest");
 }
 
-/** The body of POST /v1/agent-tokens: whose names they are is known. */
+/** The body of POST /v1/agent-tokens, without names: the master knows them. */
 export function ownTokenRequestSchema(ttl: TokenTtl) {
   return z.strictObject(sessionOptions(ttl), { error: "must be a JSON object" }).openapi("OwnTokenRequest");
 }
 
 const EDGES_TEXT = `must be a whole number from 1 to ${EDGES_PER_AGENT_MAX}`;
 
-/** What every request for a token may say of the session. */
+/** Options of the session in every token request. */
 function sessionOptions(ttl: TokenTtl) {
   const ttlText = `must be a whole number from ${ttl.minS} to ${ttl.maxS}`;
   return {
@@ -184,7 +185,7 @@ function sessionOptions(ttl: TokenTtl) {
   };
 }
 
-/** An edge, and how agents may come to it. */
+/** An edge, and how agents can reach it. */
 const EdgeSchema = z.object({
   host: z.string().openapi({ example: "edge.example.net" }),
   port: z.int().min(1).max(65535).openapi({ example: 8443 }),
@@ -211,7 +212,7 @@ const EdgeSchema = z.object({
   }),
 });
 
-/** The answer of POST /v1/tokens. */
+/** The response of POST /v1/tokens. */
 export const TokenResponseSchema = z.object({
   token: z.string().openapi({
     description: "What the agent sends to the edge, a Fernet token; secret",
@@ -246,12 +247,12 @@ export const TokenResponseSchema = z.object({
   }),
 }).openapi("TokenResponse");
 
-/** The answer of GET /healthz. */
+/** The response of GET /healthz. */
 export const HealthSchema = z.object({
   status: z.literal("ok").openapi({ example: "ok" }),
 }).openapi("Health");
 
-/** The answer of GET /readyz; a check that is text says what is missing. */
+/** The response of GET /readyz; a check that is text says what is missing. */
 export const ReadinessSchema = z.object({
   status: z.enum(["ready", "not ready"]).openapi({ example: "ready" }),
   checks: z.record(z.string(), z.union([z.boolean(), z.string()])).openapi({
@@ -260,7 +261,7 @@ export const ReadinessSchema = z.object({
   }),
 }).openapi("Readiness");
 
-/** The answer of GET /. */
+/** The response of GET /. */
 export const IndexSchema = z.object({
   name: z.string().openapi({ example: "Sallyport session master" }),
   version: z.string().openapi({ example: "0.1.0" }),
@@ -270,7 +271,7 @@ export const IndexSchema = z.object({
   }),
 }).openapi("Index");
 
-/** The body of POST /v1/tokens, checked. */
+/** The validated body of POST /v1/tokens. */
 export type TokenRequest = z.output<ReturnType<typeof tokenRequestSchema>>;
-/** The answer of POST /v1/tokens. */
+/** The response of POST /v1/tokens. */
 export type TokenResponse = z.infer<typeof TokenResponseSchema>;

@@ -1,6 +1,6 @@
 /**
- * How a process is, over HTTP: health, readiness and metrics. The session master has these endpoints beside its own; an
- * edge or an agent alone serves nothing else.
+ * The status of a process over HTTP: health, readiness and metrics. The session master has these endpoints besides its
+ * own; an edge or an agent by itself serves nothing else.
  *
  * @module
  */
@@ -19,55 +19,55 @@ import type { MasterEnv } from "./env.ts";
 import { Problem, PROBLEM_TITLES, type ProblemStatus } from "./problem.ts";
 import * as routes from "./routes.ts";
 
-/** What GET /readyz answers with. */
+/** The response of GET /readyz. */
 export interface Readiness {
-  /** Whether all is there. */
+  /** Whether the process is ready. */
   readonly ok: boolean;
-  /** Each thing that must be there: true, false, or what is wrong in words. */
+  /** The result of each check: true, false, or a description of the problem. */
   readonly checks: Readonly<Record<string, boolean | string>>;
 }
 
-/** What {@link addStatusRoutes} takes. */
+/** Options of {@link addStatusRoutes}. */
 export interface StatusRoutesOptions {
-  /** What GET /metrics shows. */
+  /** Metrics served at GET /metrics. */
   readonly metrics: Metrics;
-  /** Asked for GET /readyz; always ready when absent. */
+  /** Readiness for GET /readyz. Defaults to always ready. */
   readonly ready?: () => Readiness;
 }
 
-/** What {@link createStatusApp} takes. */
+/** Options of {@link createStatusApp}. */
 export interface StatusOptions extends StatusRoutesOptions {
-  /** Time, of the runtime for example. */
+  /** Clock, for example the runtime's. */
   readonly clock: Clock;
-  /** Where it logs; nowhere when absent. */
+  /** Logger. Defaults to no logging. */
   readonly log?: Logger;
 }
 
-/** What {@link createBaseApp} takes. */
+/** Options of {@link createBaseApp}. */
 interface BaseAppOptions {
   readonly clock: Clock;
   readonly log: Logger;
   /** Counts faults of this program. */
   readonly metrics: Metrics;
-  /** What a 404 says behind "Cannot find this path; ". */
+  /** The text of a 404 after "Cannot find this path; ". */
   readonly elsewhere: string;
-  /** Hears of each answer. */
+  /** Called for each response. */
   answered?(route: string, status: number): void;
-  /** The endpoint that a path belongs to, for traces and metrics; the path itself when absent. */
+  /** The endpoint of a path, for traces and metrics. Defaults to the path itself. */
   routeOf?(path: string): string;
-  /** Where the spans of requests go. */
+  /** Tracer for requests. */
   readonly tracer?: Tracer;
-  /** What a body that doesn't fit its schema is answered with. */
+  /** The response to a body that doesn't match its schema. */
   readonly defaultHook?: NonNullable<ConstructorParameters<typeof OpenAPIHono<MasterEnv>>[0]>["defaultHook"];
 }
 
-/** A request id of a client's or a proxy's that is taken over into logs. */
+/** A request id from a client or proxy that is adopted in logs. */
 const REQUEST_ID = /^[\w.-]{8,64}$/;
 
 /** The endpoints of {@link addStatusRoutes}. */
 export const STATUS_ROUTES = [routes.healthRoute, routes.readyRoute, routes.metricsRoute] as const;
 
-/** Any thrown value as the problem to answer with; what nobody expected is logged, and told to the client by number only. */
+/** Converts any thrown value to a problem; unexpected ones are logged, and the client gets only the request id. */
 function problemOf(error: unknown, sink: FaultSink, requestId: string | undefined): Problem {
   if (error instanceof Problem) return error;
   if (error instanceof SallyportError && error.code === "io_failed") {
@@ -85,7 +85,7 @@ function problemOf(error: unknown, sink: FaultSink, requestId: string | undefine
   return new Problem(500, "Cannot answer: something is broken here", { instance });
 }
 
-/** An app without endpoints: errors as problem details, headers that every answer has, a log line for each request. */
+/** An app without endpoints: errors as problem details, common response headers, a log line for each request. */
 export function createBaseApp(options: BaseAppOptions): OpenAPIHono<MasterEnv> {
   const { clock, log, metrics, defaultHook, tracer = noTracer, routeOf = (path) => path } = options;
   const app = new OpenAPIHono<MasterEnv>({ defaultHook });
@@ -111,7 +111,7 @@ export function createBaseApp(options: BaseAppOptions): OpenAPIHono<MasterEnv> {
     try {
       await next();
     } catch (error) {
-      // Hono hands only instances of Error to onError.
+      // Hono passes only instances of Error to onError.
       c.res = answer(error, requestId);
     }
     if (!c.res.headers.has("Cache-Control")) c.header("Cache-Control", "no-store");
@@ -128,7 +128,7 @@ export function createBaseApp(options: BaseAppOptions): OpenAPIHono<MasterEnv> {
       ...span.traceId === undefined ? {} : { trace_id: span.traceId },
       duration_ms: Math.round((clock.nowMs() - startedMs) * 10) / 10,
     };
-    // Probes and scrapes come all the time; what changes something is worth a line.
+    // Probes and scrapes are frequent; only changes are worth a log line.
     if (path.startsWith("/v1/")) log.info(fields, "request");
     else log.debug(fields, "request");
   });
@@ -150,7 +150,7 @@ export function addStatusRoutes(app: OpenAPIHono<MasterEnv>, options: StatusRout
   });
 }
 
-/** Adds, behind all other handlers, what answers the methods that endpoints don't take: OPTIONS, and 405. */
+/** Adds, after all other handlers, the responses to methods that endpoints don't accept: OPTIONS, and 405. */
 export function addOtherMethods(
   app: OpenAPIHono<MasterEnv>,
   endpoints: readonly { readonly method: string; readonly path: string }[],
@@ -173,7 +173,7 @@ export function addOtherMethods(
 }
 
 /**
- * Makes an app with `GET /healthz`, `GET /readyz` and `GET /metrics` and nothing else. Serve `app.fetch(request)`.
+ * Creates an app with `GET /healthz`, `GET /readyz` and `GET /metrics` and nothing else. Serve `app.fetch(request)`.
  */
 export function createStatusApp(options: StatusOptions): OpenAPIHono<MasterEnv> {
   const { clock } = options;

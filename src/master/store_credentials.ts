@@ -1,5 +1,5 @@
 /**
- * Credentials that the store knows: keys of the API, and enrolled agents, which sign what they ask.
+ * Credentials in the store: API keys, and enrolled agents, which sign their requests.
  *
  * @module
  */
@@ -11,7 +11,7 @@ import { type Agent, ALL_TENANTS } from "./model.ts";
 import { Problem } from "./problem.ts";
 import type { Store } from "./store/store.ts";
 
-/** Keys of the API, by their digest. */
+/** API keys, by digest. */
 export function apiKeyCredentials(store: Store, clock: Clock): Credentials {
   return {
     async find(bearer): Promise<Credential | undefined> {
@@ -32,7 +32,7 @@ export function apiKeyCredentials(store: Store, clock: Clock): Credentials {
   };
 }
 
-/** Enrolled agents, by their signature; each signed request is good once. */
+/** Enrolled agents, by signature; each signed request is valid once. */
 export function agentCredentials(store: Store, clock: Clock): Credentials {
   return {
     async find(bearer, use): Promise<Credential | undefined> {
@@ -43,14 +43,14 @@ export function agentCredentials(store: Store, clock: Clock): Credentials {
       const nowMs = clock.wallMs();
       const verdict = await verifyAgentProof(bearer, agent.publicKey, use, nowMs);
       if ("fault" in verdict) return verdict.fault === "time" ? refuseTime(nowMs) : undefined;
-      // Behind the signature: a stranger can't use up an agent's numbers.
+      // Checked after the signature: a stranger can't use up an agent's nonces.
       if (!await store.useNonce(`${id}/${verdict.nonce}`, verdict.expiresAtMs)) return undefined;
       return agentCredential(agent);
     },
   };
 }
 
-/** What an enrolled agent may do: have tokens for its names. */
+/** The permissions of an enrolled agent: tokens for its names. */
 function agentCredential(agent: Agent): Credential {
   return {
     id: agent.id,
@@ -62,7 +62,7 @@ function agentCredential(agent: Agent): Credential {
   };
 }
 
-/** The signature is right: this is the agent, with a clock that is wrong. It hears what time it is and tries again. */
+/** The signature is valid, but the agent's clock is wrong. It is told the time and tries again. */
 function refuseTime(nowMs: number): never {
   throw new Problem(401, "Cannot authenticate: Authorization is signed at another time than now", {
     errors: [{

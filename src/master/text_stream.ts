@@ -1,27 +1,27 @@
 /**
- * An answer that goes on: text that is sent as it comes, to edges and to browsers.
+ * A streaming response: text sent as it becomes available, to edges and to browsers.
  *
  * @module
  */
 import type { Clock, Timer } from "../runtime/port.ts";
 
-/** What {@link TextStream} takes. */
+/** Options of {@link TextStream}. */
 interface TextStreamOptions {
   readonly clock: Clock;
-  /** Sent every `heartbeatMs`, so that a dead connection shows on both sides. */
+  /** Sent every `heartbeatMs`, so that both sides detect a dead connection. */
   readonly heartbeat: string;
   readonly heartbeatMs: number;
-  /** Texts that wait for a reader that doesn't read; one more ends the stream. */
+  /** Maximum number of queued texts for a slow reader; one more ends the stream. */
   readonly chunksMax: number;
   /** Ends the stream. */
   readonly closing: AbortSignal;
-  /** Hears of the end, once. */
+  /** Called once at the end. */
   over(why: string): void;
 }
 
 /** See the module. */
 export class TextStream {
-  /** The answer's body. */
+  /** The response body. */
   readonly body: ReadableStream<Uint8Array>;
   readonly #options: TextStreamOptions;
   readonly #encoder = new TextEncoder();
@@ -41,7 +41,7 @@ export class TextStream {
     else this.#beat();
   }
 
-  /** Whether nothing can be sent any more. */
+  /** Whether the stream has ended. */
   get isOver(): boolean {
     return this.#isOver;
   }
@@ -56,7 +56,7 @@ export class TextStream {
     this.#controller.enqueue(this.#encoder.encode(text));
   }
 
-  /** Ends the answer in order. */
+  /** Ends the response gracefully. */
   end(why: string): void {
     if (this.#isOver) return;
     this.#over(why);

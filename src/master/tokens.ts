@@ -1,5 +1,5 @@
 /**
- * Tokens: for which names and ports a credential may have one, and what it says of its agent.
+ * Tokens: the names and ports a credential may get one for, and the token's claims about its agent.
  *
  * @module
  */
@@ -21,10 +21,10 @@ import { bodyFault, type Fault, Problem, unprocessable } from "./problem.ts";
 import type { TokenRequest, TokenResponse } from "./schemas.ts";
 import { ownerOf, type Store } from "./store/store.ts";
 
-/** What the beginning of every refusal's detail is. */
+/** The prefix of every refusal's detail. */
 export const CANNOT_ISSUE = "Cannot issue token";
 
-/** What {@link TokenIssuer} works with. */
+/** Dependencies of {@link TokenIssuer}. */
 interface TokenIssuerOptions {
   readonly ring: FernetRing;
   readonly edgeAddress: EdgeAddress | (() => EdgeAddress);
@@ -42,7 +42,7 @@ export class TokenIssuer {
     this.#options = options;
   }
 
-  /** Makes a token with fresh key material for what a client asks for. */
+  /** Creates a token with fresh key material for a client's request. */
   async issue(credential: Credential, request: TokenRequest): Promise<TokenResponse> {
     this.#checkRights(credential, request);
     const agent = await this.#agentOf(credential, request);
@@ -50,7 +50,7 @@ export class TokenIssuer {
     return await this.#make(credential, request, await this.#claim(credential, agent));
   }
 
-  /** The same for all that the agent behind a credential has. */
+  /** Creates a token for all names and ports of the credential's agent. */
   async issueOwn(
     credential: Credential,
     options: Omit<TokenRequest, "hostname" | "alias" | "publish">,
@@ -66,7 +66,7 @@ export class TokenIssuer {
       );
     }
     this.#checkAgent(agent);
-    // A token's hostname owns its names: one that isn't a wildcard, where there is one.
+    // A token's hostname owns its names: one that isn't a wildcard, if there is one.
     const [hostname, ...alias] = agent.hostnames.toSorted((a, b) =>
       Number(isWildcard(a)) - Number(isWildcard(b))
     );
@@ -98,8 +98,8 @@ export class TokenIssuer {
   }
 
   /**
-   * The agent that a token is for: the credential's own, or the one that the hostname belongs to. Names of another agent
-   * or tenant are refused, except to a credential of all tenants that asks for one agent's names.
+   * The agent that a token is for: the credential's own, or the owner of the hostname. Names of another agent or tenant
+   * are refused, unless a credential for all tenants requests the names of a single agent.
    */
   async #agentOf(credential: Credential, request: TokenRequest): Promise<Agent | undefined> {
     const { store } = this.#options;
@@ -203,7 +203,7 @@ export class TokenIssuer {
   }
 }
 
-/** What one of an agent's sessions may have: what it may have at an edge, divided by the edges at which it has one. */
+/** The limits of one session: the agent's limits at an edge, divided by the number of edges where it has a session. */
 function shareOf(claim: AgentClaim, { instance, edges }: TokenRequest): AgentClaim {
   if (instance === undefined) return claim;
   const { limits } = claim;
@@ -215,7 +215,7 @@ function shareOf(claim: AgentClaim, { instance, edges }: TokenRequest): AgentCla
   return { ...claim, limits: { ...limits, ...share } };
 }
 
-/** Limits that each edge counts by itself. */
+/** Limits counted separately by each edge. */
 const LIMITS_PER_EDGE = [
   "streams",
   "visitors_per_second",
@@ -223,7 +223,7 @@ const LIMITS_PER_EDGE = [
   "bytes_per_second_to_visitor",
 ] as const;
 
-/** An edge, as the answer names it. */
+/** An edge, in the response. */
 function answerOf(edge: EdgeAddress): TokenResponse["edge"] {
   return { host: edge.host, port: edge.port, ...offerOf(edge) };
 }
@@ -234,7 +234,7 @@ function refuse(faults: readonly Fault[]): void {
   throw new Problem(403, `${CANNOT_ISSUE}: ${first.member} ${first.detail}`, { errors: faults });
 }
 
-/** How agents may come to the edge, besides SniTun, and what they insist on. */
+/** The edge's transports besides SniTun, and the keys that identify it. */
 function offerOf({ publicKey, curvePort, quicPort, certificateFingerprint }: EdgeAddress) {
   const keyed = publicKey !== undefined;
   const curve = keyed && curvePort !== undefined;

@@ -1,36 +1,36 @@
 /**
- * Signing people in at an OpenID Connect provider: authorization code flow with PKCE (RFC 7636). What is kept of a person
- * afterwards is the caller's affair.
+ * Sign-in at an OpenID Connect provider: authorization code flow with PKCE (RFC 7636). What is stored about a user
+ * afterwards is up to the caller.
  *
  * @module
  */
 import * as oauth from "oauth4webapi";
 import type { Clock } from "../runtime/port.ts";
 
-/** A provider's answer must be there by then. */
+/** Timeout for an OpenID Connect provider's response. */
 export const OIDC_TIMEOUT_MS = 10_000;
-/** The provider's addresses and keys are asked for again after this time. */
+/** An OpenID Connect provider's metadata and keys are fetched again after this time. */
 const PROVIDER_REFRESH_MS = 3600_000;
 
-/** What {@link SignIn} takes. */
+/** Options of {@link SignIn}. */
 interface SignInOptions {
   readonly issuer: string;
   readonly clientId: string;
-  /** A public client has none. */
+  /** Absent for a public client. */
   readonly clientSecret?: string;
   readonly clock: Clock;
-  /** The provider may be reached by plain HTTP; for tests. */
+  /** Allows plain HTTP to the provider; for tests. */
   readonly insecure?: boolean;
 }
 
-/** What must be kept, out of others' reach, from the way to the provider until the way back. */
+/** Secrets to keep between the redirect to the provider and the callback. */
 interface PendingSignIn {
   readonly state: string;
   readonly nonce: string;
   readonly verifier: string;
 }
 
-/** What an ID token says of who has signed in. */
+/** The ID token's claims about the user. */
 export type IdentityClaims = oauth.IDToken;
 
 interface Provider {
@@ -52,12 +52,12 @@ export class SignIn {
     this.#clientAuth = clientSecret === undefined ? oauth.None() : oauth.ClientSecretPost(clientSecret);
   }
 
-  /** Finds the provider's addresses, at most once an hour. Rejects where it can't be reached. */
+  /** Fetches the provider's metadata, at most once an hour. Rejects if it is unreachable. */
   async discover(): Promise<void> {
     await this.#find();
   }
 
-  /** Where to send somebody who is to sign in. Rejects where the provider can't be reached. */
+  /** The URL to redirect the user to. Rejects if the provider is unreachable. */
   async begin(
     redirectUri: string,
     scope: string,
@@ -83,7 +83,7 @@ export class SignIn {
     return { url: url.href, pending };
   }
 
-  /** Who it is that came back from the provider. Rejects where it doesn't vouch for anybody. */
+  /** Identifies the user that the provider has redirected back. Rejects if the provider doesn't vouch for anyone. */
   async finish(callback: URL, redirectUri: string, pending: PendingSignIn): Promise<IdentityClaims> {
     const server = await this.#find();
     const params = oauth.validateAuthResponse(server, this.#client, callback, pending.state);
@@ -95,7 +95,7 @@ export class SignIn {
       expectedNonce: pending.nonce,
       requireIdToken: true,
     });
-    // The ID token came over TLS from the provider itself; its signature is checked all the same.
+    // The ID token came over TLS from the provider itself; its signature is verified nonetheless.
     await oauth.validateApplicationLevelSignature(server, answer, this.#requestOptions);
     const claims = oauth.getValidatedIdTokenClaims(result);
     if (claims === undefined) throw new Error("the provider gave no ID token");

@@ -1,7 +1,7 @@
 /**
- * Logs: one line an event, as text for people or as JSON for machines, without worker threads and without global
- * state. What goes in may be hostile or secret, so every string is escaped and cut, and secrets are left out here,
- * whatever the caller thought of.
+ * Logs: one line per event, as text for people or as JSON for machines, without worker threads or global state. Fields
+ * may be hostile or secret, so every string is escaped and truncated, and secrets are redacted here, whatever the
+ * caller passes.
  *
  * @module
  */
@@ -11,13 +11,13 @@ import { InternalError } from "../errors.ts";
 import { type Logger as PinoLogger, pino } from "pino";
 import pinoPretty from "pino-pretty";
 
-/** How much is logged; each level includes those behind it, `silent` nothing. */
+/** Log levels; each includes those after it, `silent` logs nothing. */
 export type LogLevel = "debug" | "info" | "warn" | "error" | "silent";
 
-/** All levels, from the most to the least. */
+/** All levels, from most to least verbose. */
 export const LOG_LEVELS: readonly LogLevel[] = ["debug", "info", "warn", "error", "silent"];
 
-/** What a field of a log line may hold; an `Error` becomes its message and, where it has one, its code. */
+/** The value of a log field; an `Error` becomes its message and, if it has one, its code. */
 export type LogValue =
   | string
   | number
@@ -29,50 +29,55 @@ export type LogValue =
   | readonly string[]
   | LogFields;
 
-/** The fields of a log line; names in snake_case. `level`, `time` and `msg` are taken. */
+/** The fields of a log line; names in snake_case. `level`, `time` and `msg` are reserved. */
 export interface LogFields {
   /** A field. */
   readonly [name: string]: LogValue;
 }
 
-/** Takes log lines. The narrow part of a logger that Sallyport needs: an embedder can bring another one. */
+/** Receives log lines. The minimal interface that Sallyport needs: an embedder can supply its own. */
 export interface Logger {
-  /** For who looks for a fault. */
+  /** Details for troubleshooting. */
   debug(fields: LogFields, message: string): void;
-  /** What happens. */
+  /** Normal events. */
   info(fields: LogFields, message: string): void;
-  /** What somebody should know of. */
+  /** Something that needs attention. */
   warn(fields: LogFields, message: string): void;
-  /** What is broken here. */
+  /** A failure of this program. */
   error(fields: LogFields, message: string): void;
   /** A logger that adds `fields` to every line. */
   child(fields: LogFields): Logger;
 }
 
-/** What {@link createLogger} takes. */
+/** Options of {@link createLogger}. */
 export interface LogOptions {
-  /** The least that is written. */
+  /** The lowest level that is written. */
   readonly level: LogLevel;
   /** `text`: `[2026-01-31 12:00:00.000] INFO: session opened hostname=a.example.org`; `json`: one object a line. */
   readonly format: "text" | "json";
-  /** Takes each line, with its newline; standard error when absent (which on Deno waits while nobody reads it). */
+  /**
+   * Writes each line, including its newline. Defaults to standard error (which on Deno blocks while nobody reads it).
+   */
   readonly write?: (line: string) => void;
-  /** Colours in text; by default when standard error is a terminal, it isn't a dumb one, `NO_COLOR` isn't set and `write` is absent. */
+  /**
+   * Colours in text. Enabled by default if standard error is a terminal that supports them, `NO_COLOR` isn't set and
+   * `write` is absent.
+   */
   readonly colour?: boolean;
-  /** The date in milliseconds since 1970; the system's clock when absent. */
+  /** The date in milliseconds since 1970. Defaults to the system's clock. */
   readonly wallMs?: () => number;
 }
 
-/** Longest string that a field or a message keeps, in UTF-16 units. */
+/** Maximum length of a string in a log field or message, in UTF-16 units. */
 const TEXT_MAX_LENGTH = 1024;
-/** Stacks are longer, and worth it: they are only logged for errors that nobody expected. */
+/** Maximum length of a logged stack; stacks are only logged for unexpected errors. */
 const STACK_MAX_LENGTH = 4096;
-/** Nesting that is logged; deeper objects are left out. */
+/** Maximum nesting depth of log fields; deeper objects are omitted. */
 const DEPTH_MAX = 4;
 const LIST_MAX = 64;
 const REDACTED = "[redacted]";
 
-/** Names of fields that are never written, compared without case, `-` and `_`, as the end of the name. */
+/** Names of fields that are never written, compared as suffixes, ignoring case, `-` and `_`. */
 const SECRET_NAMES = [
   "token",
   "tokens",
@@ -93,15 +98,15 @@ const SECRET_NAMES = [
   "bearer",
   "cookie",
 ];
-/** Fernet tokens and bearer credentials inside other text, an error's message for example. */
+/** Fernet tokens and bearer credentials inside other text, for example in an error message. */
 const SECRET_TEXT = /\bgA{4,5}[\w-]{20,}={0,2}|\b(Bearer\s+)[\w.~+/-]+=*/gi;
 /** Controls (C0, DEL, C1), line separators, and marks that change the direction of what follows. */
 // deno-lint-ignore no-control-regex
 const UNSAFE = /[\u0000-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;
 
 /**
- * Text that may come from anywhere, fit for a terminal: what would move its cursor, change its colours or reverse its
- * direction is shown as `\\u001b`. Line breaks and tabs stay.
+ * Sanitizes untrusted text for a terminal: characters that would move its cursor, change its colours or reverse its
+ * direction are shown as `\\u001b`. Line breaks and tabs are kept.
  */
 export function terminalText(text: string): string {
   return text.replace(UNSAFE, (unsafe) => unsafe === "\n" || unsafe === "\t" ? unsafe : escaped(unsafe));
@@ -127,7 +132,7 @@ function errorFields(error: Error): Record<string, unknown> {
   const code: unknown = "code" in error ? error.code : undefined;
   const fields: Record<string, unknown> = { message: safeText(error.message) };
   if (typeof code === "string") fields.code = safeText(code);
-  // A fault of this program, or an error without a code: where it came from is what its reader needs.
+  // A fault of this program, or an error without a code: the reader needs to know its origin.
   const origin = error instanceof InternalError && error.cause instanceof Error ? error.cause : error;
   if (origin.stack !== undefined && (typeof code !== "string" || error instanceof InternalError)) {
     fields.stack = safeText(origin.stack.replace(/\s*\n\s*/g, " | "), STACK_MAX_LENGTH);
@@ -165,7 +170,7 @@ function safeFields(fields: LogFields, depth = 0): Record<string, unknown> {
   return safe;
 }
 
-/** `name=value` pairs; strings are quoted when they hold a space, a quote or nothing. */
+/** `name=value` pairs; strings are quoted if they contain a space or a quote or are empty. */
 function fieldsText(fields: Record<string, unknown>): string {
   let text = "";
   for (const [name, value] of Object.entries(fields)) {
@@ -178,7 +183,7 @@ function fieldsText(fields: Record<string, unknown>): string {
   return text;
 }
 
-/** Pino's methods behind the narrow interface, with every field made safe on its way. */
+/** Pino behind the minimal interface, with every field sanitized. */
 class SafeLogger implements Logger {
   readonly #pino: PinoLogger;
 
@@ -208,9 +213,9 @@ class SafeLogger implements Logger {
 }
 
 /**
- * Makes a logger. Strings are cut to 1024 characters, controls and marks of direction are escaped, fields that name
- * a secret (`token`, `aes_key`, `authorization`, `credential`, …, also as the end of a name and nested) and tokens
- * inside other text read `[redacted]`.
+ * Creates a logger. Strings are cut to 1024 characters, controls and direction marks are escaped, fields that name a
+ * secret (`token`, `aes_key`, `authorization`, `credential`, …, also as a suffix and nested) and tokens inside other
+ * text read `[redacted]`.
  *
  * @example
  * ```ts
@@ -228,11 +233,11 @@ export function createLogger(options: LogOptions): Logger {
     const colorize = options.colour ??
       (options.write === undefined && process.stderr.isTTY === true && !process.env.NO_COLOR &&
         process.env.TERM !== "dumb");
-    // The prettifier alone, without the stream that pino-pretty puts around it: lines leave in this very call.
+    // Only the prettifier, without pino-pretty's stream: lines are written synchronously.
     const pretty = pinoPretty.prettyFactory({
       colorize,
       hideObject: true,
-      // Otherwise a field named hostname, name or pid would be taken for the process's and written twice.
+      // Otherwise fields named hostname, name or pid would be mistaken for the process's and written twice.
       ignore: "",
       include: "level,time",
       translateTime: "SYS:yyyy-mm-dd HH:MM:ss.l",
@@ -246,7 +251,7 @@ export function createLogger(options: LogOptions): Logger {
     messageKey: "msg",
     timestamp: () => `,"time":"${new Date(wallMs()).toISOString()}"`,
     formatters: { level: (label) => ({ level: label }) },
-    // Fields are made safe above; pino's own treatment of `err` would let a stack through unescaped.
+    // Fields are sanitized above; pino's own handling of `err` would let a stack through unescaped.
     serializers: {},
   }, { write: line }));
 }

@@ -1,5 +1,5 @@
 /**
- * Log lines that strangers can cause as often as they like: the first of a kind are written in each interval, the others
+ * Rate-limits log lines that strangers can cause at will: the first of a kind are written in each interval, the others
  * counted.
  *
  * @module
@@ -7,9 +7,9 @@
 import type { Clock } from "../runtime/port.ts";
 import type { LogFields, Logger } from "./log.ts";
 
-/** How long lines of one kind are counted before the count is written. */
+/** How long log lines of one kind are counted before the count is written. */
 export const LOG_SAMPLE_INTERVAL_MS = 10_000;
-/** Kinds that are told apart; further ones share one. */
+/** Maximum number of distinct kinds of sampled log lines; further ones share one. */
 export const LOG_SAMPLE_KINDS_MAX = 256;
 
 /** Lines of one kind in one interval. */
@@ -18,20 +18,23 @@ interface Sample {
   readonly sinceMs: number;
   written: number;
   counted: number;
-  /** Of the last line that was counted. */
+  /** Fields of the last counted line. */
   fields: LogFields;
   message: string;
 }
 
-/** What a {@link LogSampler} takes. */
+/** Options of {@link LogSampler}. */
 interface LogSamplerOptions {
   readonly log: Logger;
   readonly clock: Clock;
-  /** Lines of a kind that are written in an interval before they are counted; 1 when absent. */
+  /** Lines of a kind written per interval before the rest are counted. Defaults to 1. */
   readonly burst?: number;
 }
 
-/** Writes the first lines of a kind, then counts. It has no timers: a count is written with the next line, or at `flush`. */
+/**
+ * Writes the first lines of a kind, then counts. It has no timers: a count is written with the next line, or by
+ * `flush`.
+ */
 export class LogSampler {
   readonly #log: Logger;
   readonly #clock: Clock;
@@ -44,17 +47,17 @@ export class LogSampler {
     this.#burst = burst;
   }
 
-  /** A line at level info. `kind` says which lines are counted together; it must not be of a peer's choice. */
+  /** Logs a line at level info. Lines of the same `kind` are counted together; a peer must not control it. */
   info(kind: string, fields: LogFields, message: string): void {
     this.#take("info", kind, fields, message);
   }
 
-  /** The same at level warn. */
+  /** Logs a line at level warn. */
   warn(kind: string, fields: LogFields, message: string): void {
     this.#take("warn", kind, fields, message);
   }
 
-  /** Writes what has been counted. */
+  /** Writes the pending counts. */
   flush(): void {
     for (const [kind, sample] of this.#samples) this.#tell(kind, sample);
     this.#samples.clear();

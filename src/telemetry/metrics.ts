@@ -1,6 +1,6 @@
 /**
  * Metrics in Prometheus' text format. Each {@link Metrics} has its own registry, so several edges fit in one process;
- * what data paths count are plain numbers, handed over when somebody scrapes.
+ * data paths update plain numbers, which are read on each scrape.
  *
  * @module
  */
@@ -12,19 +12,19 @@ import type { Boundary, ErrorCode } from "../errors.ts";
 import type { Clock, Descriptors, Timer } from "../runtime/port.ts";
 import { VERSION } from "../version.ts";
 
-/** A metric as the documentation lists it. */
+/** A metric as listed in the documentation. */
 export interface MetricInfo {
-  /** As Prometheus knows it. */
+  /** Its Prometheus name. */
   readonly name: string;
-  /** What kind it is. */
+  /** Its type. */
   readonly type: "counter" | "gauge" | "histogram";
-  /** What it counts, in a sentence. */
+  /** Its description, one sentence. */
   readonly help: string;
   /** The names of its labels. */
   readonly labels: readonly string[];
 }
 
-/** A metric with what it has counted, as prom-client gives it. */
+/** A metric with its values, as returned by prom-client. */
 export interface MeasuredMetric {
   readonly name: string;
   readonly help: string;
@@ -32,7 +32,7 @@ export interface MeasuredMetric {
   readonly values: readonly {
     readonly value: number;
     readonly labels: Readonly<Record<string, string | number>>;
-    /** For histograms: which part of one it is, `NAME_bucket`, `NAME_sum` or `NAME_count`. */
+    /** For histograms: the series of the value, `NAME_bucket`, `NAME_sum` or `NAME_count`. */
     readonly metricName?: string;
   }[];
 }
@@ -219,16 +219,16 @@ const INFO = {
   },
 } as const satisfies Record<string, MetricInfo>;
 
-/** The metrics that every {@link Metrics} has; rooms add theirs with {@link Metrics.group}. */
+/** The metrics of every {@link Metrics}; modules add theirs with {@link Metrics.group}. */
 export const METRICS: readonly MetricInfo[] = Object.values(INFO);
 
-/** How often the loop's delay is measured. */
+/** Interval at which the event loop's delay is measured. */
 const LOOP_DELAY_INTERVAL_MS = 500;
 const LOOP_DELAY_BUCKETS_S = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5];
 
-/** What tells sessions apart in metrics; few values each, none of them chosen by a peer. */
+/** Labels of sessions in metrics; few values each, none of them chosen by a peer. */
 export interface SessionLabels {
-  /** SniTun's version; undefined, and empty in the label, for other transports. */
+  /** SniTun's version; undefined, and an empty label, for other transports. */
   readonly protocolVersion: number | undefined;
   /** `aes-cbc`, `aes-gcm`, `aes-gcm-siv`. */
   readonly cipher: string;
@@ -236,22 +236,22 @@ export interface SessionLabels {
   readonly transport: string;
 }
 
-/** What can be refused: a visitor, an agent, a connection that never showed which it is, a stream inside a session, a public port. */
+/** What can be refused: a visitor, an agent, an unidentified connection, a stream inside a session, a public port. */
 export type Refusable = "visitor" | "agent" | "connection" | "stream" | "port";
 
-/** A class of metrics that a transport or another room defines beside its code; see {@link Metrics.group}. */
+/** A class of metrics defined by a transport or another module; see {@link Metrics.group}. */
 export type MetricGroup<Group> = new (registry: Registry) => Group;
 
-/** What {@link Metrics} takes: what `sallyport_build_info` says of the runtime below. */
+/** Options of {@link Metrics}; `runtime` is reported in `sallyport_build_info`. */
 export interface MetricsOptions {
-  /** Its name and version, and the file descriptors that it counts. */
+  /** Its name and version, and its count of file descriptors. */
   readonly runtime?: {
     readonly name: string;
     readonly version: string;
     readonly descriptors?: Pick<Descriptors, "limit" | "acceptPauses" | "open">;
     readonly memory?: Pick<MemoryBudget, "heldBytes" | "limitBytes" | "evictions">;
   };
-  /** Says how many lines of output were lost. */
+  /** Returns the number of lost output lines. */
   readonly lostLines?: () => number;
 }
 
@@ -264,7 +264,7 @@ function sessionLabels(labels: SessionLabels): Record<(typeof SESSION_LABELS)[nu
 }
 
 /**
- * The counters of one process. {@link METRICS} lists what becomes of them.
+ * The counters of one process. {@link METRICS} lists the resulting metrics.
  *
  * @example
  * ```ts
@@ -275,17 +275,17 @@ function sessionLabels(labels: SessionLabels): Record<(typeof SESSION_LABELS)[nu
  * ```
  */
 export class Metrics {
-  /** Payload bytes from visitors towards agents; data paths add to it. */
+  /** Payload bytes from visitors towards agents; incremented by data paths. */
   bytesToAgent = 0;
-  /** Payload bytes from agents towards visitors; data paths add to it. */
+  /** Payload bytes from agents towards visitors; incremented by data paths. */
   bytesToVisitor = 0;
   /** Streams that are open now. */
   streamsOpen = 0;
   /** Public ports that are open now. */
   publicPorts = 0;
-  /** Streams that were ever opened. */
+  /** Total number of streams opened. */
   streamsTotal = 0;
-  /** What the answer to a scrape is labelled with. */
+  /** The content type of the response to a scrape. */
   readonly contentType: string;
 
   readonly #registry = new Registry();
@@ -304,7 +304,7 @@ export class Metrics {
   readonly #webhookAttempts: Counter<"outcome">;
   readonly #loopDelay: Histogram;
 
-  /** Makes a registry of its own; nothing is measured yet. */
+  /** Creates a separate registry; nothing is measured yet. */
   constructor(options: MetricsOptions = {}) {
     this.contentType = this.#registry.contentType;
     const registers = [this.#registry];
@@ -418,7 +418,7 @@ export class Metrics {
     );
   }
 
-  /** The metrics of one room, in this registry from the first call on. */
+  /** The metrics of one module, in this registry from the first call on. */
   group<Group>(Kind: MetricGroup<Group>): Group {
     let group = this.#groups.get(Kind) as Group | undefined;
     if (group === undefined) {
@@ -428,50 +428,52 @@ export class Metrics {
     return group;
   }
 
-  /** A handshake led to a session. */
+  /** Counts a session opened by a handshake. */
   sessionOpened(labels: SessionLabels): void {
     const named = sessionLabels(labels);
     this.#sessions.inc(named);
     this.#handshakes.inc(named);
   }
 
-  /** A session that was counted by `sessionOpened`, with the same labels, is over; see `sessionEnded` for why. */
+  /**
+   * Counts the end of a session counted by `sessionOpened`, with the same labels; see `sessionEnded` for the reason.
+   */
   sessionClosed(labels: SessionLabels): void {
     this.#sessions.dec(sessionLabels(labels));
   }
 
-  /** An agent's attempt to open a session is over: it has one, it failed, or another transport was faster. */
+  /** Counts the outcome of an agent's attempt to open a session: it won, it failed, or another transport was faster. */
   transportAttempted(transport: string, outcome: "won" | "failed" | "lost"): void {
     this.#transportAttempts.inc({ transport, outcome });
   }
 
-  /** Why a session ended; `closed` is an orderly end. */
+  /** Counts the end of a session by reason; `closed` is an orderly end. */
   sessionEnded(reason: ErrorCode): void {
     this.#sessionEnds.inc({ reason });
   }
 
-  /** A visitor's stream began. */
+  /** Counts the start of a visitor's stream. */
   streamOpened(): void {
     this.streamsOpen++;
     this.streamsTotal++;
   }
 
-  /** A visitor's stream is over. */
+  /** Counts the end of a visitor's stream. */
   streamClosed(): void {
     this.streamsOpen--;
   }
 
-  /** An agent has got a public port. */
+  /** Counts a public port granted to an agent. */
   publicPortOpened(): void {
     this.publicPorts++;
   }
 
-  /** A public port was given or taken back. */
+  /** Counts a public port that was released or revoked. */
   publicPortClosed(): void {
     this.publicPorts--;
   }
 
-  /** Measures a cluster from now on; `state` gives what this process knows of it. */
+  /** Measures a cluster from now on; `state` returns this process's view of it. */
   watchCluster(
     state: () => { readonly size: number; readonly links: number; readonly directoryAnswers: boolean },
   ): void {
@@ -490,44 +492,44 @@ export class Metrics {
     gauge(INFO.directoryUp, "min", () => state().directoryAnswers ? 1 : 0);
   }
 
-  /** A visitor was forwarded to another node of the cluster, or came from one. */
+  /** Counts a visitor forwarded to or from another node of the cluster. */
   visitorForwarded(direction: "in" | "out"): void {
     this.#forwarded.inc({ direction });
   }
 
-  /** Something was turned away before it was served. */
+  /** Counts a refusal before service. */
   refused(what: Refusable, reason: ErrorCode): void {
     this.#refusals.inc({ what, reason });
   }
 
-  /** A boundary has caught a fault of our own; `reportFault` calls it. */
+  /** Counts an internal fault caught by a boundary; `reportFault` calls it. */
   internalError(where: Boundary): void {
     this.#internalErrors.inc({ where });
   }
 
-  /** A transfer of version 1 came to the edge. */
+  /** Counts a transfer of version 1 at the edge. */
   pipeTransfer(outcome: "received" | "failed" | "too_large" | "refused"): void {
     this.#pipeTransfers.inc({ outcome });
   }
 
-  /** The session master issued a token. */
+  /** Counts a token issued by the session master. */
   tokenIssued(protocolVersion: number, cipher: string): void {
     this.#tokensIssued.inc({ protocol_version: String(protocolVersion), cipher });
   }
 
-  /** The session master answered. `route` is one of its own paths or `other`, never what the client sent. */
+  /** Counts a response of the session master. `route` is one of its own paths or `other`, never the client's input. */
   masterRequest(route: string, status: number): void {
     this.#masterRequests.inc({ route, status: String(status) });
   }
 
-  /** An attempt to tell a webhook is over. */
+  /** Counts the outcome of an attempt to send to a webhook. */
   webhookAttempt(outcome: "delivered" | "retried" | "failed"): void {
     this.#webhookAttempts.inc({ outcome });
   }
 
   /**
-   * Measures how late the event loop is, by the drift of a timer twice a second, until the answer is cancelled. The
-   * same on every runtime, unlike `perf_hooks`.
+   * Measures the delay of the event loop, by the drift of a timer twice a second, until the returned timer is
+   * cancelled. The same on every runtime, unlike `perf_hooks`.
    */
   startLoopDelay(clock: Clock): Timer {
     let cancelled = false;
@@ -550,12 +552,12 @@ export class Metrics {
     };
   }
 
-  /** Everything in Prometheus' text format, version 0.0.4. */
+  /** All metrics in Prometheus' text format, version 0.0.4. */
   async render(): Promise<string> {
     return await (await this.#whole()).metrics();
   }
 
-  /** The same as data. */
+  /** All metrics as data. */
   async collect(): Promise<readonly MeasuredMetric[]> {
     return await (await this.#whole()).getMetricsAsJSON() as unknown as readonly MeasuredMetric[];
   }
@@ -565,12 +567,12 @@ export class Metrics {
     return AggregatorRegistry.aggregate([await this.measured(), ...await this.#others()] as object[]);
   }
 
-  /** Everything measured, as data for {@link addOthers} in another process. */
+  /** All measurements, as data for {@link addOthers} in another process. */
   measured(): Promise<unknown> {
     return this.#registry.getMetricsAsJSON();
   }
 
-  /** From now on {@link render} adds up what other processes have measured: `others` gives their `measured()`. */
+  /** From now on {@link render} includes the sums over other processes: `others` returns their `measured()`. */
   addOthers(others: () => Promise<readonly unknown[]>): void {
     this.#others = others;
   }

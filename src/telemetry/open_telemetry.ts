@@ -1,10 +1,10 @@
 /**
- * Metrics and traces for OpenTelemetry collectors, over OTLP/HTTP with protobuf, when the environment has the variables of
- * OpenTelemetry's specification.
+ * Metrics and traces for OpenTelemetry collectors, over OTLP/HTTP with protobuf, if the environment sets the variables
+ * of OpenTelemetry's specification.
  *
- * Deno's own OpenTelemetry (OTEL_DENO) isn't used: it sees `Deno.serve`, which this program does without, and Bun has
- * nothing like it. One way for both runtimes: the SDK's packages, loaded only when they are asked for. What is measured is
- * read from {@link Metrics}, so a collector and a scrape see the same numbers under the same names.
+ * Deno's own OpenTelemetry (OTEL_DENO) isn't used: it instruments `Deno.serve`, which this program doesn't use, and Bun
+ * has no equivalent. Both runtimes use the SDK's packages, loaded only on demand. Measurements are read from
+ * {@link Metrics}, so a collector and a scrape see the same numbers under the same names.
  *
  * @module
  */
@@ -17,24 +17,24 @@ import type { Logger } from "./log.ts";
 import type { MeasuredMetric, Metrics } from "./metrics.ts";
 import { noTracer, type Tracer } from "./tracing.ts";
 
-/** Metrics are sent this often, unless OTEL_METRIC_EXPORT_INTERVAL says otherwise. */
+/** Interval at which metrics are sent to a collector, unless OTEL_METRIC_EXPORT_INTERVAL overrides it. */
 export const METRIC_EXPORT_INTERVAL_MS = 60_000;
-/** At the end of the process, what hasn't been sent by then is lost. */
+/** Timeout for the final flush of telemetry at exit; data not sent by then is lost. */
 export const TELEMETRY_FLUSH_TIMEOUT_MS = 3_000;
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
-/** Something that is sent to a collector. */
+/** A running exporter of metrics or traces. */
 export interface Telemetry {
   readonly tracer: Tracer;
-  /** Sends what is left. */
+  /** Sends the remaining data. */
   close(): Promise<void>;
 }
 
 const SIGNALS = ["METRICS", "TRACES"] as const;
 type Signal = (typeof SIGNALS)[number];
 
-/** Whether the environment names a collector for a signal. */
+/** Whether the environment configures a collector for a signal. */
 function wants(env: Environment, signal: Signal): boolean {
   const exporter = env[`OTEL_${signal}_EXPORTER`];
   const endpoint = env[`OTEL_EXPORTER_OTLP_${signal}_ENDPOINT`] || env.OTEL_EXPORTER_OTLP_ENDPOINT;
@@ -42,15 +42,15 @@ function wants(env: Environment, signal: Signal): boolean {
     (exporter === "otlp" || Boolean(endpoint));
 }
 
-/** Whether the environment names a collector. */
+/** Whether the environment configures a collector. */
 export function wantsOpenTelemetry(env: Environment): boolean {
   return SIGNALS.some((signal) => wants(env, signal));
 }
 
 /**
- * Sends metrics and traces to the collector that the environment names.
+ * Sends metrics and traces to the collector configured in the environment.
  *
- * @throws SallyportError `config_invalid` where the environment asks for what can't be had
+ * @throws SallyportError `config_invalid` if the environment requests something unsupported
  */
 export async function startOpenTelemetry(
   { env, metrics, log }: { readonly env: Environment; readonly metrics: Metrics; readonly log: Logger },
@@ -119,7 +119,7 @@ function interval(env: Environment): number {
   return Number.isFinite(given) && given >= 100 ? given : METRIC_EXPORT_INTERVAL_MS;
 }
 
-/** OTEL_TRACES_SAMPLER: all traces unless it says otherwise, and those that whoever asks has chosen. */
+/** OTEL_TRACES_SAMPLER: all traces by default, plus those sampled by the caller. */
 function sampler(env: Environment, sdk: typeof import("@opentelemetry/sdk-trace")): Sampler {
   const name = env.OTEL_TRACES_SAMPLER || "parentbased_always_on";
   const [, parent, kind] = /^(parentbased_)?(always_on|always_off|traceidratio)$/.exec(name) ?? [];
@@ -141,7 +141,7 @@ function sampler(env: Environment, sdk: typeof import("@opentelemetry/sdk-trace"
   return parent === undefined ? root : new sdk.ParentBasedSampler({ root });
 }
 
-/** The exporter, which logs when it begins to fail and when it works again. The SDK itself says nothing. */
+/** Wraps an exporter to log when it starts to fail and when it recovers. The SDK itself logs nothing. */
 function telling<Exporter extends PushMetricExporter | SpanExporter>(
   exporter: Exporter,
   what: string,
@@ -157,7 +157,7 @@ function telling<Exporter extends PushMetricExporter | SpanExporter>(
     send(items, (result) => {
       const failed = result.code !== 0;
       if (failed && !failing) {
-        // The words of an HTTP error are the collector's.
+        // The text of an HTTP error comes from the collector.
         log.warn({ error: result.error?.message.slice(0, 300) }, `Cannot send ${what} to the collector`);
       } else if (!failed && failing) log.info({}, `${what} reach the collector again`);
       failing = failed;
@@ -166,7 +166,7 @@ function telling<Exporter extends PushMetricExporter | SpanExporter>(
   return exporter;
 }
 
-/** What {@link Metrics} has measured, as OpenTelemetry's data. */
+/** Converts the measurements of {@link Metrics} to OpenTelemetry's data. */
 function producer(
   metrics: Metrics,
   sdk: typeof import("@opentelemetry/sdk-metrics"),
@@ -199,7 +199,7 @@ function convert(
   times: Times,
   sdk: typeof import("@opentelemetry/sdk-metrics"),
 ): MetricData {
-  // Units are in the names, as Prometheus wants it.
+  // Units are in the names, as is the convention in Prometheus.
   const descriptor = { name, description: help, unit: "", valueType: 1 };
   const aggregationTemporality = sdk.AggregationTemporality.CUMULATIVE;
   if (type === "histogram") {
@@ -219,7 +219,7 @@ function convert(
   };
 }
 
-/** Prometheus counts a histogram's buckets upwards, each with all below it; OpenTelemetry each alone. */
+/** Prometheus' histogram buckets are cumulative; OpenTelemetry's are not. */
 function histograms(name: string, values: MeasuredMetric["values"], times: Times) {
   const found = new Map<string, {
     readonly labels: Record<string, string | number>;
@@ -280,7 +280,7 @@ async function tracerOf(tracer: import("@opentelemetry/api").Tracer): Promise<Tr
   };
 }
 
-/** The span of whoever asks, by its `traceparent` (W3C Trace Context §3.2). */
+/** The caller's span, from its `traceparent` (W3C Trace Context §3.2). */
 function contextOf(traceparent: string | undefined) {
   const [, version, traceId, spanId, flags] =
     /^([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?$/.exec(traceparent ?? "") ?? [];

@@ -1,37 +1,37 @@
 /**
- * Traces: the port between what is measured and whoever collects it. Nobody does unless the environment says so
+ * Traces: the port between instrumentation and collectors. Nothing is collected unless the environment says so
  * (open_telemetry.ts).
  *
  * @module
  */
 
-/** What a span is of: something that was asked of this process, or that it asks of another. */
+/** The kind of a span: a request received by this process, or one that it sends. */
 type SpanKind = "server" | "client";
 
-/** What says more about a span; names are those of OpenTelemetry's semantic conventions where they have one. */
+/** Attributes of a span; names follow OpenTelemetry's semantic conventions if there is one. */
 type SpanAttributes = Readonly<Record<string, string | number | boolean>>;
 
-/** Something that takes time. */
+/** A timed operation. */
 export interface Span {
-  /** Names the trace that it belongs to, in logs; undefined where nobody collects it. */
+  /** Identifies its trace in logs; undefined if nothing collects it. */
   readonly traceId: string | undefined;
-  /** What another process needs to go on with the trace (W3C Trace Context); undefined where nobody collects it. */
+  /** Propagates the trace to another process (W3C Trace Context); undefined if nothing collects it. */
   readonly traceparent: string | undefined;
-  /** It is over; with an `error` it has failed. */
+  /** Ends the span; with an `error` it has failed. */
   end(attributes?: SpanAttributes, error?: string): void;
 }
 
-/** Where spans go. */
+/** Creates spans. */
 export interface Tracer {
   /**
-   * Begins a span.
+   * Starts a span.
    *
-   * @param traceparent the header of the process that asks; a trace of its own begins where it is absent or unusable
+   * @param traceparent the caller's header; a new trace starts if it is absent or invalid
    */
   start(name: string, kind: SpanKind, attributes: SpanAttributes, traceparent?: string): Span;
 }
 
 const NO_SPAN: Span = { traceId: undefined, traceparent: undefined, end() {} };
 
-/** Where nobody collects them. */
+/** The tracer used if nothing collects spans. */
 export const noTracer: Tracer = { start: () => NO_SPAN };

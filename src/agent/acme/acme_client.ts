@@ -1,5 +1,5 @@
 /**
- * An ACME client (RFC 8555, RFC 9773 for renewal information): what an agent needs of it, over JWS by jose.
+ * An ACME client (RFC 8555, RFC 9773 for renewal information): the subset that an agent needs, with JWS by jose.
  *
  * @module
  */
@@ -9,10 +9,12 @@ import { z } from "zod";
 import { SallyportError } from "../../errors.ts";
 import type { AuthorityAnswer, AuthorityFetch } from "./https_client.ts";
 
-/** How often a request whose nonce was refused is sent again. */
+/** Attempts for a request whose nonce is refused. */
 const NONCE_ATTEMPTS = 10;
 
-/** A key and a MAC key by which an authority knows who opens an account (RFC 8555 §7.3.4). */
+/**
+ * External account binding: a key id and MAC key that link a new account to an authority's customer (RFC 8555 §7.3.4).
+ */
 export interface ExternalAccount {
   readonly keyId: string;
   /** base64url. */
@@ -23,11 +25,11 @@ export interface ExternalAccount {
 export interface AcmeAccount {
   /** A private P-256 key. */
   readonly key: JWK;
-  /** What the authority calls it; undefined before it is registered. */
+  /** Its URL at the authority; undefined before registration. */
   readonly url?: string;
 }
 
-/** What an {@link AcmeClient} is made of. */
+/** Options of an {@link AcmeClient}. */
 interface AcmeClientOptions {
   /** The authority's directory. */
   readonly directoryUrl: string;
@@ -45,7 +47,7 @@ const directorySchema = z.object({
     externalAccountRequired: z.boolean().optional(),
   }).optional(),
 });
-/** What an authority offers. */
+/** An authority's directory. */
 type AcmeDirectory = z.output<typeof directorySchema>;
 
 const problemSchema = z.object({
@@ -63,7 +65,7 @@ const orderSchema = z.object({
   certificate: z.string().optional(),
   error: problemSchema.optional(),
 });
-/** A wish for a certificate. */
+/** An order for a certificate. */
 type AcmeOrder = z.output<typeof orderSchema> & { readonly url: string };
 
 const challengeSchema = z.object({
@@ -79,9 +81,9 @@ const authorizationSchema = z.object({
   wildcard: z.boolean().optional(),
   challenges: z.array(challengeSchema),
 });
-/** A name whose control is to be shown, and how that can be done. */
+/** An authorization: a name whose control must be proved, and the available challenges. */
 export type AcmeAuthorization = z.output<typeof authorizationSchema> & { readonly url: string };
-/** One way to show it. */
+/** One challenge of an authorization. */
 type AcmeChallenge = z.output<typeof challengeSchema>;
 
 const renewalSchema = z.object({
@@ -94,11 +96,11 @@ interface RenewalWindow {
   readonly startMs: number;
   readonly endMs: number;
   readonly explanationUrl?: string;
-  /** How long to wait before asking again; undefined where it doesn't say. */
+  /** How long to wait before asking again; undefined if not given. */
   readonly retryAfterMs?: number;
 }
 
-/** An authority said no. */
+/** An authority's refusal. */
 export class AcmeProblem extends SallyportError {
   /** The last part of the problem's type, such as `rateLimited`. */
   readonly kind: string;
@@ -120,7 +122,7 @@ export class AcmeProblem extends SallyportError {
   }
 }
 
-/** Talks to one authority with one account. */
+/** A client of one authority with one account. */
 export class AcmeClient {
   readonly #options: AcmeClientOptions;
   #account: AcmeAccount;
@@ -132,7 +134,7 @@ export class AcmeClient {
     this.#account = options.account;
   }
 
-  /** The authority's directory; asked for once, and again after a failure. */
+  /** The authority's directory; fetched once, and again after a failure. */
   async directory(signal?: AbortSignal): Promise<AcmeDirectory> {
     this.#directory ??= this.#options.fetch({ method: "GET", url: this.#options.directoryUrl, signal })
       .then((answer) => {
@@ -147,7 +149,7 @@ export class AcmeClient {
     }
   }
 
-  /** Registers the account, or finds it. The authority's terms are agreed to. */
+  /** Registers the account, or finds it. Agrees to the authority's terms. */
   async register(
     options: {
       readonly mails?: readonly string[];
@@ -174,13 +176,14 @@ export class AcmeClient {
     return this.#account;
   }
 
-  /** Orders a certificate. `replaces` names the one that it takes the place of ({@link certificateId}). */
+  /** Orders a certificate. `replaces` identifies the certificate being replaced ({@link certificateId}). */
   async order(names: readonly string[], replaces?: string, signal?: AbortSignal): Promise<AcmeOrder> {
     const { newOrder, renewalInfo } = await this.directory(signal);
     const identifiers = names.map((value) => ({ type: "dns", value }));
     const send = (also: object) => this.#post(newOrder, { identifiers, ...also }, { signal });
     let answer = await send(replaces === undefined || renewalInfo === undefined ? {} : { replaces });
-    // RFC 9773 §5: one that has been replaced already, or of which the authority knows nothing, is ordered plainly.
+    // RFC 9773 §5: if the certificate has already been replaced or is unknown to the authority, order without
+    // `replaces`.
     if (answer.status !== 201 && replaces !== undefined && answer.status < 500 && answer.status !== 429) {
       answer = await send({});
     }
@@ -188,7 +191,7 @@ export class AcmeClient {
     return this.#order(answer, answer.headers["location"]);
   }
 
-  /** How an order stands, and after which time to ask again. */
+  /** An order's status, and when to ask again. */
   async orderAt(
     url: string,
     signal?: AbortSignal,
@@ -198,7 +201,7 @@ export class AcmeClient {
     return { order: this.#order(answer, url), retryAfterMs: retryAfterMs(answer) };
   }
 
-  /** How an authorization stands. */
+  /** An authorization's status. */
   async authorizationAt(url: string, signal?: AbortSignal): Promise<
     { authorization: AcmeAuthorization; retryAfterMs: number | undefined }
   > {
@@ -214,13 +217,13 @@ export class AcmeClient {
     return `${token}.${await calculateJwkThumbprint({ kty, crv, x, y } as JWK)}`;
   }
 
-  /** Tells the authority that the challenge can be looked at. */
+  /** Tells the authority that the challenge is ready for validation. */
   async answerChallenge({ url }: AcmeChallenge, signal?: AbortSignal): Promise<void> {
     const answer = await this.#post(url, {}, { signal });
     if (answer.status !== 200 && answer.status !== 202) throw this.#problem(answer, "answer challenge");
   }
 
-  /** Hands in the certificate request (DER). */
+  /** Submits the certificate request (DER). */
   async finalize(order: AcmeOrder, csr: Uint8Array, signal?: AbortSignal): Promise<AcmeOrder> {
     const answer = await this.#post(order.finalize, { csr: Buffer.from(csr).toString("base64url") }, {
       signal,
@@ -236,7 +239,7 @@ export class AcmeClient {
     return answer.text;
   }
 
-  /** When the authority wants a certificate renewed; undefined where it doesn't say. */
+  /** When the authority wants a certificate renewed; undefined if it gives no time. */
   async renewalWindow(id: string, signal?: AbortSignal): Promise<RenewalWindow | undefined> {
     const { renewalInfo } = await this.directory(signal);
     if (renewalInfo === undefined) return undefined;
@@ -342,7 +345,7 @@ export class AcmeClient {
   }
 }
 
-/** What a problem says, with what its parts say. */
+/** The text of a problem, including its subproblems. */
 export function problemText(problem: z.output<typeof problemSchema> | undefined, kind?: string): string {
   const parts = problem?.subproblems?.map(({ detail, identifier }) => `${identifier?.value}: ${detail}`) ??
     [];
@@ -351,14 +354,14 @@ export function problemText(problem: z.output<typeof problemSchema> | undefined,
   return [said === "" ? "it gives no reason" : said, name === undefined ? "" : ` (${name})`].join("");
 }
 
-/** What renewal information calls a certificate (RFC 9773 §4.1). */
+/** A certificate's identifier in renewal information (RFC 9773 §4.1). */
 export function certificateId(authorityKeyId: Uint8Array, serialNumber: Uint8Array): string {
   return `${Buffer.from(authorityKeyId).toString("base64url")}.${
     Buffer.from(serialNumber).toString("base64url")
   }`;
 }
 
-/** What a TXT record at `_acme-challenge` says (RFC 8555 §8.4). */
+/** The value of the TXT record at `_acme-challenge` (RFC 8555 §8.4). */
 export function dnsRecordOf(keyAuthorization: string): string {
   return createHash("sha256").update(keyAuthorization).digest("base64url");
 }

@@ -1,6 +1,6 @@
 /**
- * Keeps a certificate for each name: asks an authority for it, shows it who controls the name, renews it in time, and goes
- * to the next authority where one fails.
+ * Maintains a certificate for each name: orders it from an authority, proves control of the name, renews it in time,
+ * and falls back to the next authority if one fails.
  *
  * @module
  */
@@ -25,68 +25,68 @@ import type { DnsHook } from "./dns_hook.ts";
 import { authorityFetch } from "./https_client.ts";
 import { type CertificateDetails, makeChallengeCertificate, makeRequest, readCertificate } from "./x509.ts";
 
-/** Let's Encrypt, whose certificates every browser believes. */
+/** Let's Encrypt, which every browser trusts. */
 export const DEFAULT_AUTHORITIES: readonly string[] = ["https://acme-v02.api.letsencrypt.org/directory"];
 
-/** From an order to its certificate. */
+/** Maximum time from an order to its certificate. */
 export const ORDER_TIMEOUT_MS = 180_000;
-/** Orders at a time; an agent with a hundred names doesn't ask for all of them in one second. */
+/** Concurrent orders, so that an agent with a hundred names doesn't order them all in one second. */
 export const ORDERS_MAX = 2;
 /** The wait after the first failure; it doubles with each further one. */
 export const ORDER_RETRY_FIRST_MS = 10_000;
 /** The longest wait after a failure. */
 export const ORDER_RETRY_MAX_MS = 6 * 3600_000;
-/** A visitor for whom a certificate is being asked for waits so long. */
+/** How long a visitor waits for a certificate being ordered. */
 export const CERTIFICATE_WAIT_MS = 10_000;
-/** How often an authority is asked when it wants a certificate renewed, where it says nothing else. */
+/** Default interval at which an authority is asked for its renewal window. */
 export const RENEWAL_CHECK_MS = 6 * 3600_000;
-/** It is asked no more often than this, and no less often than once a day, whatever it says. */
+/** Shortest interval, whatever the authority requests; the longest is a day. */
 const RENEWAL_CHECK_MIN_MS = 60_000;
 const RENEWAL_CHECK_MAX_MS = 24 * 3600_000;
-/** The part of its life after which a certificate is renewed where the authority gives no window. */
+/** The fraction of its lifetime after which a certificate is renewed if the authority gives no window. */
 const RENEW_AT = 2 / 3;
-/** Between two looks at an order. */
+/** First interval between polls of an order. */
 const POLL_FIRST_MS = 500;
 const POLL_MAX_MS = 10_000;
 
-/** What a {@link CertificateManager} is made of. */
+/** Options of a {@link CertificateManager}. */
 export interface CertificateManagerOptions {
   readonly clock: Clock;
   readonly store: CertificateStore;
-  /** Directories of authorities, the first choice first; {@link DEFAULT_AUTHORITIES} when absent. */
+  /** Directory URLs of authorities, in order of preference. Defaults to {@link DEFAULT_AUTHORITIES}. */
   readonly authorities?: readonly string[];
-  /** The root certificate of a private authority (PEM), trusted beside the public ones. */
+  /** The root certificate of a private authority (PEM), trusted in addition to the public ones. */
   readonly authorityCaPem?: string;
-  /** Whom the authority may write to. */
+  /** Contact addresses for the authority. */
   readonly mails?: readonly string[];
-  /** For authorities that open accounts for their customers alone. */
+  /** For authorities that open accounts only for their customers. */
   readonly external?: ExternalAccount;
   /** Sets DNS records, which wildcards need. */
   readonly dnsHook?: DnsHook;
-  /** For these domains, and those below them, by DNS too where it isn't a wildcard; for none when absent. */
+  /** Domains, including their subdomains, that use DNS for non-wildcard names as well. Defaults to none. */
   readonly dnsDomains?: readonly string[];
   readonly log?: Logger;
-  /** Draws the jitter, from 0 to 1; `Math.random` when absent. */
+  /** Source of jitter, from 0 to 1. Defaults to `Math.random`. */
   readonly random?: () => number;
 }
 
-/** What is known of one name's certificate. */
+/** Status of one name's certificate. */
 export interface ManagedCertificate {
   readonly name: string;
   readonly issuer?: string;
   readonly notBeforeMs?: number;
   readonly notAfterMs?: number;
-  /** When it is renewed. */
+  /** When it is due for renewal. */
   readonly renewAtMs?: number;
-  /** Why there is none, or why it couldn't be renewed. */
+  /** Why there is none, or why renewal failed. */
   readonly error?: string;
 }
 
 interface Entry {
   readonly name: string;
-  /** Services that want it. */
+  /** Number of services that use it. */
   users: number;
-  /** The directory of the authority that gave it. */
+  /** Directory of the authority that issued it. */
   authority: string | undefined;
   details: CertificateDetails | undefined;
   context: SecureContext | undefined;
@@ -94,11 +94,11 @@ interface Entry {
   error: string | undefined;
   failures: number;
   timer: Timer | undefined;
-  /** Settles when the attempt that is under way is over. */
+  /** Settles when the current attempt is over. */
   working: Promise<void> | undefined;
 }
 
-/** Keeps certificates. */
+/** Maintains certificates. */
 export class CertificateManager {
   readonly #options: CertificateManagerOptions;
   readonly #clock: Clock;
@@ -118,7 +118,7 @@ export class CertificateManager {
     this.#authorities = options.authorities ?? DEFAULT_AUTHORITIES;
   }
 
-  /** Sees to it that there is a certificate for a name, or for a wildcard, until {@link release}. */
+  /** Maintains a certificate for a name or a wildcard, until {@link release}. */
   manage(name: string): void {
     const known = this.#entries.get(name);
     const entry: Entry = known ?? {
@@ -139,7 +139,7 @@ export class CertificateManager {
     entry.users++;
   }
 
-  /** A service doesn't need the name's certificate any more. It stays in the store. */
+  /** A service no longer needs the name's certificate. It stays in the store. */
   release(name: string): void {
     const entry = this.#entries.get(name);
     if (entry === undefined || --entry.users > 0) return;
@@ -147,7 +147,7 @@ export class CertificateManager {
     this.#entries.delete(name);
   }
 
-  /** Its certificate now; where one is being asked for, it waits a little. */
+  /** The current certificate; waits briefly if one is being ordered. */
   async contextOf(name: string): Promise<SecureContext | undefined> {
     const entry = this.#entries.get(name);
     if (entry?.context === undefined && entry?.working !== undefined) {
@@ -159,17 +159,17 @@ export class CertificateManager {
     return entry?.context;
   }
 
-  /** The certificate that an authority wants to see at this name, where it has been told to look. */
+  /** The challenge certificate for this name, while an authority is validating it. */
   challengeOf(name: string): Identity | undefined {
     return this.#challenges.get(name);
   }
 
-  /** Why a name has no certificate; undefined where it has one, or nothing has failed yet. */
+  /** Why a name has no certificate; undefined if it has one, or nothing has failed yet. */
   errorOf(name: string): string | undefined {
     return this.#entries.get(name)?.error;
   }
 
-  /** What is known of each name. */
+  /** Status of each name. */
   certificates(): ManagedCertificate[] {
     return [...this.#entries.values()].map(({ name, details, renewAtMs, error }) => ({
       name,
@@ -186,7 +186,7 @@ export class CertificateManager {
     await this.#entries.get(name)?.working;
   }
 
-  /** Renews a name's certificate now, whatever its age. Rejects as the authority does. */
+  /** Renews a name's certificate now, regardless of its age. Rejects with the authority's error. */
   async renew(name: string): Promise<void> {
     const entry = this.#entries.get(name);
     if (entry === undefined) throw new TypeError(`${name} isn't managed`);
@@ -196,7 +196,7 @@ export class CertificateManager {
     this.#plan(entry);
   }
 
-  /** Gives up what is under way. */
+  /** Aborts everything in progress. */
   close(): void {
     this.#closing.abort(
       new SallyportError("shutdown", "Cannot get certificate: the agent is shutting down", { side: "local" }),
@@ -229,10 +229,10 @@ export class CertificateManager {
     this.#plan(entry);
   }
 
-  /** Takes a certificate, its key behind it, and who gave it in front, as the store keeps them. */
+  /** Loads a certificate in the store's format: issuing authority, chain, key. */
   async #use(entry: Entry, text: string): Promise<void> {
     const authority = /^# Authority: (\S+)/.exec(text)?.[1];
-    // One of a staging authority, say, that the agent was tried with first.
+    // For example from a staging authority used in an earlier trial.
     if (authority === undefined || !this.#authorities.includes(authority)) return;
     const identity = splitPem(text);
     const details = await readCertificate(identity.certificatePem);
@@ -243,16 +243,16 @@ export class CertificateManager {
     Object.assign(entry, { authority, details, context });
   }
 
-  /** Says when to look at the certificate again. */
+  /** Schedules the next check of the certificate. */
   #plan(entry: Entry): void {
     if (this.#closing.signal.aborted || !this.#entries.has(entry.name) || entry.details === undefined) return;
     const { notBeforeMs, notAfterMs } = entry.details;
-    // The jitter keeps many agents that began together apart.
+    // The jitter spreads agents that started together.
     entry.renewAtMs ??= notBeforeMs + (notAfterMs - notBeforeMs) * (RENEW_AT - 0.05 * this.#random());
     this.#after(entry, 0, () => this.#look(entry));
   }
 
-  /** Asks the authority when it wants the certificate renewed, and renews it when that time has come. */
+  /** Asks the authority for the renewal window, and renews the certificate when it is due. */
   async #look(entry: Entry): Promise<void> {
     let nextMs = RENEWAL_CHECK_MS;
     const { details } = entry;
@@ -276,7 +276,7 @@ export class CertificateManager {
         }
       }
     } catch (error) {
-      // Without renewal information the time that was planned holds.
+      // Without renewal information the planned time applies.
       this.#log.debug({ name: entry.name }, errorMessage(error));
     }
     const leftMs = (entry.renewAtMs ?? Infinity) - this.#clock.wallMs();
@@ -295,7 +295,7 @@ export class CertificateManager {
     const backoffMs = Math.min(ORDER_RETRY_MAX_MS, ORDER_RETRY_FIRST_MS * 2 ** entry.failures++);
     const saidMs = error instanceof AcmeProblem ? error.retryAfterMs ?? 0 : 0;
     const limited = error instanceof AcmeProblem && error.kind === "rateLimited";
-    // An authority that has had enough is left alone for an hour at least, where it names no time.
+    // After a rate limit without a given time, the authority isn't contacted for at least an hour.
     const waitMs = Math.max(
       backoffMs * (0.5 + this.#random()),
       saidMs,
@@ -317,7 +317,7 @@ export class CertificateManager {
     entry.timer = this.#clock.after(delayMs, () => this.#begin(entry, work));
   }
 
-  /** Gets a certificate, from the first authority that gives one. */
+  /** Gets a certificate from the first authority that issues one. */
   async #obtain(entry: Entry): Promise<void> {
     await this.#turn();
     try {
@@ -398,13 +398,13 @@ export class CertificateManager {
       { name, issuer, not_after: new Date(notAfterMs).toISOString(), seconds },
       "got a certificate",
     );
-    // The certificate serves visitors in any case; where it can't be kept, the next start asks for another one.
+    // The certificate is used in any case; if it can't be stored, the next start orders another one.
     await this.#options.store.write(certificateKey(name), text).catch((error) => {
       this.#log.error({ name }, `Cannot keep certificate: ${errorMessage(error)}`);
     });
   }
 
-  /** Shows that we control the name. */
+  /** Proves that we control the name. */
   async #prove(client: AcmeClient, authorization: AcmeAuthorization, signal: AbortSignal): Promise<void> {
     const name = authorization.identifier.value;
     const { dnsHook, dnsDomains = [] } = this.#options;
@@ -451,7 +451,7 @@ export class CertificateManager {
     }
   }
 
-  /** Asks until it is so. */
+  /** Polls until the condition is met. */
   async #polled<T extends { readonly retryAfterMs: number | undefined }>(
     ask: () => Promise<T>,
     settled: (answer: T) => boolean,
@@ -478,7 +478,7 @@ export class CertificateManager {
     }
   }
 
-  /** One for each authority, with an account that is made when it is first needed. */
+  /** One client per authority, with an account created on first use. */
   #client(authority: string): Promise<AcmeClient> {
     const known = this.#clients.get(authority);
     if (known !== undefined) return known;
@@ -521,7 +521,7 @@ export class CertificateManager {
   }
 }
 
-/** The store's key of a name's certificate: the chain, and its key behind it. */
+/** The store's key for a name's certificate: the chain followed by its private key. */
 function certificateKey(name: string): string {
   return `certificates/${name.replace(/^\*\./, "_wildcard.")}.pem`;
 }

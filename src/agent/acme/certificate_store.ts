@@ -1,23 +1,24 @@
 /**
- * The certificate store port: where an agent keeps its ACME accounts, its certificates and their keys. They never leave it.
+ * The certificate store port: storage for an agent's ACME accounts, certificates and private keys, which never leave
+ * it.
  *
  * @module
  */
 
 /**
- * Keeps small texts by key. A key is a path of up to three names of `a-z 0-9 . _ -`, such as
+ * Stores small texts by key. A key is a path of up to three names of `a-z 0-9 . _ -`, such as
  * `certificates/home.example.org`.
  */
 export interface CertificateStore {
-  /** Where it is, for messages. */
+  /** Its location, for messages. */
   readonly place: string;
-  /** The text; undefined where there is none. Rejects with `io_failed` where it can't be read. */
+  /** The text; undefined if there is none. Rejects with `io_failed` if it can't be read. */
   read(key: string): Promise<string | undefined>;
-  /** Puts a text in the place of what there was: whole, or not at all. Rejects with `io_failed`. */
+  /** Replaces the text atomically. Rejects with `io_failed`. */
   write(key: string, text: string): Promise<void>;
 }
 
-/** A store that forgets everything at the end of the process. */
+/** An in-memory store, lost at the end of the process. */
 export class MemoryCertificateStore implements CertificateStore {
   readonly place = "memory";
   readonly #texts = new Map<string, string>();

@@ -1,5 +1,5 @@
 /**
- * DNS-01 by a program of the operator's: it sets and removes a TXT record, whichever way the zone is kept.
+ * DNS-01 through an operator's program that sets and removes a TXT record, however the zone is managed.
  *
  * @module
  */
@@ -7,14 +7,14 @@ import { spawn } from "node:child_process";
 import process from "node:process";
 import { SallyportError } from "../../errors.ts";
 
-/** The program must have set the record, and made certain that the zone's servers answer it, by then. */
+/** Within this time the program must set the record and make sure that the zone's servers answer it. */
 export const DNS_HOOK_TIMEOUT_MS = 300_000;
-/** What of its output is shown when it fails. */
+/** Length of its output shown when it fails. */
 const OUTPUT_MAX_CHARACTERS = 500;
 
 /** Sets and removes TXT records. */
 export interface DnsHook {
-  /** Resolves when the record can be seen. */
+  /** Resolves when the record is visible. */
   present(record: DnsRecord): Promise<void>;
   cleanUp(record: DnsRecord): Promise<void>;
 }
@@ -23,7 +23,7 @@ export interface DnsHook {
 export interface DnsRecord {
   /** The name that the certificate is for, without `*.`. */
   readonly domain: string;
-  /** Where the record goes: `_acme-challenge.` and the domain. */
+  /** The record's name: `_acme-challenge.` and the domain. */
   readonly name: string;
   readonly value: string;
 }

@@ -1,5 +1,5 @@
 /**
- * A certificate store in files that their owner alone can read: folders 0700, files 0600.
+ * A certificate store in files readable only by their owner: folders 0700, files 0600.
  *
  * @module
  */
@@ -12,10 +12,10 @@ import type { CertificateStore } from "./certificate_store.ts";
 
 const FOLDER_MODE = 0o700;
 const FILE_MODE = 0o600;
-/** Bits that give others than the owner something. */
+/** Permission bits for anyone but the owner. */
 const OTHERS = 0o077;
 
-/** Keeps texts in files below a folder, which is made when the first one is written. */
+/** Stores texts in files below a folder, which is created on the first write. */
 export class FileCertificateStore implements CertificateStore {
   readonly place: string;
 

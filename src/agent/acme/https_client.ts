@@ -1,5 +1,5 @@
 /**
- * HTTPS with an authority, which may have a root certificate of its own.
+ * HTTPS client for an authority, which may have a private root certificate.
  *
  * @module
  */
@@ -9,9 +9,9 @@ import tls from "node:tls";
 import { errorMessage, SallyportError } from "../../errors.ts";
 import { VERSION } from "../../version.ts";
 
-/** An authority's answer must be whole by then. */
+/** An authority's response must be complete within this time. */
 export const AUTHORITY_TIMEOUT_MS = 30_000;
-/** Largest answer of an authority. */
+/** Largest response of an authority. */
 export const AUTHORITY_ANSWER_MAX_BYTES = 1024 * 1024;
 
 /** A request to an authority. */
@@ -23,10 +23,10 @@ interface AuthorityRequest {
   readonly signal?: AbortSignal;
 }
 
-/** Its answer. */
+/** Its response. */
 export interface AuthorityAnswer {
   readonly status: number;
-  /** By name in lower case. */
+  /** Keyed by lower-case name. */
   readonly headers: Readonly<Record<string, string | undefined>>;
   readonly text: string;
   /** The `Link` fields. */
@@ -36,13 +36,13 @@ export interface AuthorityAnswer {
 /** Sends a request. Rejects with `authority_unreachable`. */
 export type AuthorityFetch = (request: AuthorityRequest) => Promise<AuthorityAnswer>;
 
-/** Makes a client; `caPem` is trusted beside the public authorities. */
+/** Creates a client; `caPem` is trusted in addition to the public authorities. */
 export function authorityFetch(caPem?: string): AuthorityFetch {
   const ca = caPem === undefined ? undefined : [...publicRoots(), caPem];
   return (request) => send(request, ca);
 }
 
-/** Bun trusts those alone that it is given. Deno trusts its own too, and may not be allowed to list them. */
+/** Bun trusts only the roots it is given. Deno also trusts its own, and may not be permitted to list them. */
 function publicRoots(): readonly string[] {
   try {
     return [...tls.rootCertificates];

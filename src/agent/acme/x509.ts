@@ -1,5 +1,5 @@
 /**
- * Certificate requests, the challenge's certificate, and what a certificate says.
+ * Certificate requests, challenge certificates, and parsing of certificates.
  *
  * @module
  */
@@ -13,17 +13,17 @@ const ALGORITHM = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" } as con
 const ACME_IDENTIFIER = "1.3.6.1.5.5.7.1.31";
 const CHALLENGE_VALID_MS = 24 * 3600 * 1000;
 
-/** What a certificate says. */
+/** The contents of a certificate. */
 export interface CertificateDetails {
   readonly names: readonly string[];
   readonly issuer: string;
   readonly notBeforeMs: number;
   readonly notAfterMs: number;
-  /** What renewal information calls it; undefined where it names no issuer's key. */
+  /** Its identifier in renewal information; undefined if it has no authority key identifier. */
   readonly renewalId: string | undefined;
 }
 
-// The library takes long to load, and most runs never need it.
+// The library is slow to load, and most runs never need it.
 async function library(): Promise<typeof import("@peculiar/x509")> {
   return await import("@peculiar/x509");
 }
@@ -44,7 +44,7 @@ export async function makeRequest(names: readonly string[]): Promise<{ csr: Uint
   return { csr: new Uint8Array(request.rawData), keyPem: `${PemConverter.encode(pkcs8, "PRIVATE KEY")}\n` };
 }
 
-/** The certificate that shows control of a name to who connects with ALPN `acme-tls/1` (RFC 8737 §3). */
+/** The certificate that proves control of a name to a client with ALPN `acme-tls/1` (RFC 8737 §3). */
 export async function makeChallengeCertificate(name: string, keyAuthorization: string): Promise<Identity> {
   const { Extension, PemConverter, SubjectAlternativeNameExtension, X509CertificateGenerator } =
     await library();
@@ -69,7 +69,7 @@ export async function makeChallengeCertificate(name: string, keyAuthorization: s
   };
 }
 
-/** Reads the first certificate of a chain. Rejects with `config_invalid` where there is none. */
+/** Reads the first certificate of a chain. Rejects with `config_invalid` if there is none. */
 export async function readCertificate(pem: string): Promise<CertificateDetails> {
   const { AuthorityKeyIdentifierExtension, SubjectAlternativeNameExtension, X509Certificate } =
     await library();

@@ -1,5 +1,5 @@
 /**
- * Finds out why a name isn't reached: the steps of a visitor's way in their order, up to the first that fails.
+ * Diagnoses why a name is unreachable: checks each step of a visitor's path in order, up to the first that fails.
  *
  * @module
  */
@@ -12,7 +12,7 @@ import type { StatusReport } from "../status/report.ts";
 import { span } from "../status/text.ts";
 import { type ProbeOutcome, probeTls } from "./probe.ts";
 
-/** What may be wrong, in the order in which it is looked for. */
+/** Possible faults, in the order in which they are checked. */
 export type FaultName =
   | "dns"
   | "port"
@@ -25,11 +25,11 @@ export type FaultName =
   | "endpoint_protocol"
   | "certificate";
 
-/** One step of the way. */
+/** One step of the path. */
 interface Finding {
-  /** What was looked at. */
+  /** What was checked. */
   readonly step: string;
-  /** What is wrong; absent where the step is in order. */
+  /** What is wrong; absent if the step passed. */
   readonly fault?: FaultName;
   readonly message: string;
   /** What to do. */
@@ -39,26 +39,26 @@ interface Finding {
 /** What {@link diagnose} takes. */
 interface DiagnoseOptions {
   readonly runtime: Runtime;
-  /** The name that isn't reached, canonical. */
+  /** The unreachable name, canonical. */
   readonly name: string;
-  /** Where visitors connect; the name's own address when `host` is absent. */
+  /** Where visitors connect. `host` defaults to the name's address. */
   readonly port: number;
   readonly host?: string;
-  /** Asks the agent what it says of itself, where it runs on this machine. */
+  /** Queries the agent's status, if it runs on this machine. */
   readonly ask?: () => StatusReport | undefined | Promise<StatusReport | undefined>;
 }
 
-/** The same with the agent's answer. */
+/** The same with the agent's report. */
 interface Asked extends DiagnoseOptions {
   readonly report: StatusReport | undefined;
 }
 
-/** An agent's failures that are about its token or its right to have one. */
+/** An agent's failures that concern its token or its right to one. */
 const TOKEN_CODES: ReadonlySet<string> = new Set(
   ["credential_refused", "token_invalid", "token_expired", "unauthorized", "key_reused", "config_invalid"],
 );
 
-/** The steps in their order; the last one has the fault, if there is one. */
+/** The steps in order; the last one has the fault, if any. */
 export async function diagnose(options: DiagnoseOptions): Promise<readonly Finding[]> {
   const { runtime, name, port, host = name } = options;
   const findings: Finding[] = [];
@@ -89,12 +89,12 @@ export async function diagnose(options: DiagnoseOptions): Promise<readonly Findi
     return [...findings, { step: "edge", fault: "edge", message: `No edge listens at ${at}: ${what}`, next }];
   }
   findings.push({ step: "edge", message: `${at} answers in TLS` });
-  // Asked behind the visit, whose failure the agent has seen then.
+  // Queried after the visit, so that the agent has seen its failure.
   const report = await options.ask?.();
   return [...findings, ...judge({ ...options, report }, outcome, at)];
 }
 
-/** An edge answers a name that nobody serves with the alert unrecognized_name. */
+/** An edge answers an unserved name with the alert unrecognized_name. */
 async function answersAsEdge({ runtime, name, port, host = name }: DiagnoseOptions): Promise<boolean> {
   try {
     const conn = await runtime.dial({ host, port, timeoutMs: DIAL_TIMEOUT_MS });
@@ -154,7 +154,7 @@ function judgeAlert(options: Asked, description: number, at: string): Finding {
   };
 }
 
-/** The edge, or the agent, knows nobody of this name. */
+/** Neither the edge nor the agent serves this name: finds out which. */
 function judgeUnknown({ name, report }: Asked, at: string): Finding {
   const nobody = `No agent serves ${name} at the edge ${at}`;
   if (report === undefined) {

@@ -1,5 +1,5 @@
 /**
- * A visitor's TLS handshake, made to see how far it gets.
+ * A visitor's TLS handshake, performed to see how far it gets.
  *
  * @module
  */
@@ -11,7 +11,7 @@ import type { Bytes, Conn, Runtime } from "../../runtime/port.ts";
 import { decodeAlert } from "../../wire/tls/tls_alert.ts";
 import { FirstBytes } from "../services/first_bytes.ts";
 
-/** A handshake that takes longer is given up. */
+/** A handshake that takes longer is aborted. */
 export const PROBE_TIMEOUT_MS = 10_000;
 
 const CONTENT_ALERT = 21;
@@ -19,7 +19,7 @@ const CONTENT_HANDSHAKE = 22;
 
 /** How far a visitor got. */
 export type ProbeOutcome =
-  /** TLS stands. */
+  /** TLS is established. */
   | { readonly kind: "secure"; readonly certificate: X509Certificate | undefined; readonly trusted: boolean }
   /** A TLS alert in answer to the ClientHello. */
   | { readonly kind: "alert"; readonly description: number }
@@ -27,10 +27,10 @@ export type ProbeOutcome =
   | { readonly kind: "not_tls"; readonly begins: string }
   /** The connection ended without a byte. */
   | { readonly kind: "ended" }
-  /** TLS began and didn't get to its end. */
+  /** The TLS handshake began but did not complete. */
   | { readonly kind: "failed"; readonly why: string };
 
-/** Asks for `serverName` on a connection, which is gone afterwards. Never rejects. */
+/** Requests `serverName` on a connection, which is closed afterwards. Never rejects. */
 export function probeTls(runtime: Runtime, conn: Conn, serverName: string): Promise<ProbeOutcome> {
   return new Promise((resolve) => {
     let over = false;

@@ -17,18 +17,18 @@ import { isPassword, parsePasswordHash, type PasswordHash } from "./password_has
 export const GATE_FAILURES_PER_MINUTE_MAX = 10;
 /** Passwords that are checked at a time; each takes 32 MiB of memory for a tenth of a second. */
 export const GATE_CHECKS_MAX = 4;
-/** A password that was right isn't hashed again for this time, since browsers send it with every request. */
+/** A verified password isn't hashed again for this time, since browsers send it with every request. */
 const REMEMBERED_MS = 600_000;
 const REMEMBERED_MAX = 1_000;
 
 /**
- * Lets those through who know a password. The target doesn't see it, and gets the user's name in `X-Forwarded-User`.
+ * Admits visitors who know a password. The target doesn't see it, and receives the user name in `X-Forwarded-User`.
  *
- * @throws SallyportError `config_invalid` where a hash is none.
+ * @throws SallyportError `config_invalid` if a hash is malformed.
  */
 export function basicAuth({ realm = "Sallyport", users }: BasicAuthSettings, clock: Clock): Layer {
   const hashes = new Map(Object.entries(users).map(([user, hash]) => [user, parsePasswordHash(hash)]));
-  // For names that nobody has, so that they can't be told from those that somebody has by the time it takes.
+  // For unknown names, so that timing doesn't distinguish them from existing ones.
   const nobody: PasswordHash = [...hashes.values()][0] ??
     { rounds: 2 ** 15, blockSize: 8, parallel: 1, salt: randomBytes(16), hash: randomBytes(32) };
   const failures = new FailureLimiter(GATE_FAILURES_PER_MINUTE_MAX);
@@ -69,7 +69,7 @@ export function basicAuth({ realm = "Sallyport", users }: BasicAuthSettings, clo
           "1",
         ]]);
       }
-      // Counted before it is known, so that many tries at once are no more than many tries in turn.
+      // Counted before the result is known, so that parallel attempts gain nothing over sequential ones.
       failures.failed(visitor.address, clock.nowMs());
       checks++;
       let right: boolean;
@@ -89,10 +89,10 @@ export function basicAuth({ realm = "Sallyport", users }: BasicAuthSettings, clo
   };
 }
 
-/** What a gate says of the user; a visitor's own are dropped. */
+/** Fields that a gate sets about the user; a visitor's are dropped. */
 export const OWN_FIELDS: readonly string[] = ["x-forwarded-user", "x-forwarded-email", "x-forwarded-groups"];
 
-/** Text as a field's value may hold it. */
+/** Makes text safe for a field's value. */
 export function safe(text: string): string {
   return /^[\x20-\x7e]*$/.test(text) ? text : encodeURIComponent(text);
 }

@@ -1,6 +1,6 @@
 /**
- * Sign-in by an OpenID Connect provider in front of a service: authorization code flow with PKCE. The device itself is the
- * client; who is signed in stands in a cookie that it signs.
+ * Sign-in by an OpenID Connect provider in front of a service: authorization code flow with PKCE. The device itself is
+ * the client, and stores the signed-in user in a cookie that it signs.
  *
  * @module
  */
@@ -20,43 +20,43 @@ import { OWN_FIELDS, safe } from "./basic_auth.ts";
 
 /** Where the provider sends visitors back to. */
 export const OIDC_CALLBACK_PATH = "/.sallyport/oidc/callback";
-/** Where a visitor signs out of this service; the provider's own session goes on. */
+/** Where a visitor signs out of this service; the provider's session continues. */
 export const OIDC_LOGOUT_PATH = "/.sallyport/oidc/logout";
-/** How long a sign-in lasts where the service doesn't say. */
+/** Default duration of a sign-in. */
 export const OIDC_SESSION_SECONDS = 12 * 3600;
-/** A visitor has so long to sign in at the provider. */
+/** Time for a visitor to sign in at the provider. */
 export const OIDC_LOGIN_SECONDS = 600;
-/** Longest path to which a visitor comes back. */
+/** Longest path that a visitor is returned to. */
 const RETURN_PATH_MAX = 2_000;
-/** Groups of a visitor beyond this aren't kept, except those that let it in. */
+/** Groups of a visitor stored; further ones are dropped, except those that grant access. */
 const GROUPS_MAX = 50;
 
-// `__Host-` cookies are this host's alone, over HTTPS, whatever its neighbours set (RFC 6265bis §4.1.3.2).
+// `__Host-` cookies belong to this host only, over HTTPS, regardless of what sibling hosts set (RFC 6265bis §4.1.3.2).
 const SESSION_COOKIE = "__Host-sallyport-session";
 const LOGIN_COOKIE = "__Host-sallyport-login";
 const KEY_NAME = "gate/session-key.txt";
 
-/** What {@link oidcGate} takes. */
+/** Options of {@link oidcGate}. */
 interface OidcGateOptions {
   readonly settings: OidcSettings;
-  /** What the service is called: a cookie of one service is no use at another. */
+  /** The service's name: a cookie of one service isn't valid at another. */
   readonly service: string;
   readonly clock: Clock;
   readonly log: Logger;
-  /** Keeps the key that signs cookies, so that sign-ins outlast a new start. */
+  /** Stores the cookie signing key, so that sign-ins survive a restart. */
   readonly store: CertificateStore;
   /** The provider may be reached by plain HTTP; for tests. */
   readonly insecure?: boolean;
 }
 
-/** Who is signed in. */
+/** The signed-in user. */
 interface Identity {
   readonly subject: string;
   readonly mail: string | undefined;
   readonly groups: readonly string[];
 }
 
-/** Lets those through who have signed in, and are among those who may. The target gets `X-Forwarded-User` and `-Email`. */
+/** Admits visitors who have signed in and are permitted. The target receives `X-Forwarded-User` and `-Email`. */
 export function oidcGate(options: OidcGateOptions): Layer {
   const gate = new OidcGate(options);
   return (handler) => (exchange) => gate.handle(exchange, handler);
@@ -113,7 +113,7 @@ class OidcGate {
     respondText(exchange, 403, `${who}, which doesn't give access here. ${OIDC_LOGOUT_PATH} signs you out.`);
   }
 
-  /** Sends a visitor to the provider. */
+  /** Redirects a visitor to the provider. */
   async #ask(exchange: Exchange): Promise<void> {
     const { request: { method, target, authority, fields }, upgrade } = exchange;
     const page = (method === "GET" || method === "HEAD") && upgrade === undefined &&
@@ -134,7 +134,7 @@ class OidcGate {
     ]);
   }
 
-  /** A visitor comes back from the provider with a code. */
+  /** Handles a visitor's return from the provider with a code. */
   async #comeBack(exchange: Exchange): Promise<void> {
     const { request: { target, authority, fields }, visitor } = exchange;
     const kept = await this.#read(cookieOf(fields, LOGIN_COOKIE), "login");
@@ -167,7 +167,7 @@ class OidcGate {
     const seconds = this.#options.settings.sessionSeconds ?? OIDC_SESSION_SECONDS;
     const { subject, mail, groups } = identity;
     const { allowedGroups = [] } = this.#options.settings;
-    // A cookie has 4 KiB: of the groups those that matter here come first.
+    // A cookie holds 4 KiB: groups that matter here come first.
     const shown = [...groups].sort((a, b) =>
       Number(allowedGroups.includes(b)) - Number(allowedGroups.includes(a))
     );
@@ -245,7 +245,7 @@ class OidcGate {
 
 function identityOf(claims: IdentityClaims): Identity {
   const { sub, email, email_verified: verified, groups } = claims;
-  // An address that the provider hasn't checked is anybody's.
+  // An address that the provider hasn't verified proves nothing.
   const mail = typeof email === "string" && verified !== false ? email : undefined;
   return { subject: sub, mail, groups: namesIn(groups) };
 }
@@ -254,7 +254,7 @@ function namesIn(value: unknown): string[] {
   return Array.isArray(value) ? value.filter((name): name is string => typeof name === "string") : [];
 }
 
-/** The request's fields for the target: who it is, and none of our cookies. */
+/** The request's fields for the target: with the user's identity, without our cookies. */
 function withIdentity(fields: readonly Field[], { subject, mail, groups }: Identity): Field[] {
   const kept = fields.filter(([name]) => !OWN_FIELDS.includes(name) && name !== "cookie");
   const cookies = fields.filter(([name]) => name === "cookie")
@@ -277,7 +277,7 @@ function cookieOf(fields: readonly Field[], name: string): string | undefined {
 }
 
 function cookie(name: string, value: string, seconds: number): string {
-  // Lax: the way back from the provider is a navigation from another site.
+  // Lax: the return from the provider is a cross-site navigation.
   return `${name}=${value}; Path=/; Max-Age=${seconds}; Secure; HttpOnly; SameSite=Lax`;
 }
 
@@ -285,7 +285,7 @@ function clearCookie(name: string): string {
   return cookie(name, "", 0);
 }
 
-/** A path on this host: "//" and "/\" would lead to another one. */
+/** Whether it is a path on this host: "//" and "/\" would lead to another one. */
 function isOwnPath(path: string): boolean {
   return /^\/(?![/\\])/.test(path) && !path.startsWith("/.sallyport/");
 }

@@ -7,16 +7,16 @@ import { Buffer } from "node:buffer";
 import { randomBytes, scrypt, timingSafeEqual } from "node:crypto";
 import { SallyportError } from "../../errors.ts";
 
-/** What a new hash costs: 2^15 rounds over 32 MiB, a tenth of a second. */
+/** Cost of a new hash: 2^15 rounds over 32 MiB, a tenth of a second. */
 const LOG_ROUNDS = 15;
 const BLOCK_SIZE = 8;
 const PARALLEL = 1;
 const SALT_BYTES = 16;
 const HASH_BYTES = 32;
-/** A hash from elsewhere may cost at most so much memory. */
+/** Most memory that a hash from elsewhere may require. */
 const MEMORY_MAX_BYTES = 256 * 1024 * 1024;
 
-/** A hash as it is kept. */
+/** A stored hash. */
 export interface PasswordHash {
   readonly rounds: number;
   readonly blockSize: number;
@@ -25,7 +25,7 @@ export interface PasswordHash {
   readonly hash: Buffer;
 }
 
-/** Makes a hash for a file. */
+/** Hashes a password for a file. */
 export async function hashPassword(password: string): Promise<string> {
   const salt = randomBytes(SALT_BYTES);
   const cost = { rounds: 2 ** LOG_ROUNDS, blockSize: BLOCK_SIZE, parallel: PARALLEL };
@@ -35,7 +35,7 @@ export async function hashPassword(password: string): Promise<string> {
 }
 
 /**
- * Reads a hash.
+ * Parses a hash.
  *
  * @throws SallyportError `config_invalid`; the hash isn't in the message.
  */
@@ -53,7 +53,7 @@ export function parsePasswordHash(text: string): PasswordHash {
   return { rounds, blockSize, parallel, salt, hash };
 }
 
-/** Whether a password is the one of a hash; takes as long for a wrong one as for the right one. */
+/** Whether a password matches a hash; wrong and right ones take equally long. */
 export async function isPassword(password: string, { salt, hash, ...cost }: PasswordHash): Promise<boolean> {
   return timingSafeEqual(await derive(password, salt, hash.length, cost), hash);
 }

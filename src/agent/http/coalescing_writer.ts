@@ -1,13 +1,13 @@
 /**
- * Small writes of one turn go out together: a head, a chunk's size and the last chunk would otherwise each become a TLS
- * record and a frame of the session.
+ * Coalesces small writes of one event-loop turn: a head, a chunk's size and the last chunk would otherwise each become
+ * a TLS record and a session frame.
  *
  * @module
  */
 import type { Bytes } from "../../bytes/bytes.ts";
 import type { ByteStream } from "../../runtime/port.ts";
 
-/** A piece of at least this size goes out by itself, without being copied. */
+/** A piece of at least this size is sent by itself, without copying. */
 const LARGE_BYTES = 8 * 1024;
 const BUFFER_BYTES = 16 * 1024;
 
@@ -23,12 +23,12 @@ export class CoalescingWriter {
     this.#stream = stream;
   }
 
-  /** Bytes that haven't been handed on. */
+  /** Bytes not yet passed on. */
   get bufferedBytes(): number {
     return this.#length + this.#stream.bufferedBytes;
   }
 
-  /** As {@link ByteStream.write}. */
+  /** Like {@link ByteStream.write}. */
   write(piece: Bytes): boolean {
     if (piece.length >= LARGE_BYTES) {
       this.flush();
@@ -48,17 +48,17 @@ export class CoalescingWriter {
     return this.#taking;
   }
 
-  /** Hands everything on now. */
+  /** Passes everything on now. */
   flush(): void {
     const { length } = { length: this.#length };
     if (this.#buffer === undefined || length === 0) return;
     this.#length = 0;
-    // The stream copies what it can't hand on at once, so that the buffer is free again.
+    // The stream copies what it can't send at once, so the buffer can be reused.
     this.#taking = this.#stream.write(this.#buffer.subarray(0, length));
     this.#buffer = undefined;
   }
 
-  /** The stream takes bytes again. */
+  /** The stream accepts bytes again. */
   drained(): void {
     this.#taking = true;
   }

@@ -1,6 +1,6 @@
 /**
- * An HTTP request and its answer, whichever version of HTTP carries them: two heads, and a stream whose one direction is
- * the request's body and whose other one is the answer's.
+ * An HTTP request and its response, independent of the HTTP version: two heads, and a stream that carries the request's
+ * body in one direction and the response's in the other.
  *
  * @module
  */
@@ -12,22 +12,24 @@ import type { Caller } from "../../transport/port.ts";
 import type { Field } from "../../wire/http1/fields.ts";
 import type { RequestHead, ResponseHead } from "../../wire/http1/head.ts";
 
-/** A visitor's request, waiting for its answer. */
+/** A visitor's request, awaiting its response. */
 export interface Exchange {
   readonly request: RequestHead;
   /** The visitor; `serverName` is the name in its TLS. */
   readonly visitor: Caller;
-  /** Its `data` is the request's body. What is written to it behind {@link respond} is the answer's. */
+  /** Its `data` is the request's body. Bytes written to it after {@link respond} are the response's body. */
   readonly stream: ByteStream;
-  /** The request has a body, whose length it may say in Content-Length or not. */
+  /** Whether the request has a body, with or without Content-Length. */
   readonly hasBody: boolean;
-  /** The visitor asks to change the protocol, and `respond` takes 101: the stream then carries that protocol. */
+  /**
+   * The protocol that the visitor asks to upgrade to; `respond` then accepts 101, and the stream carries that protocol.
+   */
   readonly upgrade: string | undefined;
-  /** Sends the head of the answer; to be called once. */
+  /** Sends the head of the response; call it once. */
   respond(head: ResponseHead): void;
 }
 
-/** Answers a request. What it throws or rejects with is answered with 500, where nothing has been answered yet. */
+/** Answers a request. An exception or rejection is answered with 500, unless a response has begun. */
 export type HttpHandler = (exchange: Exchange) => void | Promise<void>;
 
 /** Answers with a short page of plain text, and drops the request's body. */
@@ -53,7 +55,7 @@ export function respondText(
   exchange.stream.release();
 }
 
-/** Calls a handler; what it throws is answered with 500, or ends an answer that has begun. */
+/** Calls a handler. An exception is answered with 500, or ends a response that has begun. */
 export function callHandler(handler: HttpHandler, exchange: Exchange & { readonly answered: boolean }): void {
   const failed = () => {
     if (exchange.answered) exchange.stream.abort();
@@ -67,22 +69,25 @@ export function callHandler(handler: HttpHandler, exchange: Exchange & { readonl
   }
 }
 
-/** A message's body inside a connection that carries other messages too: what comes while nobody reads is kept. */
+/**
+ * A message's body inside a connection that also carries other messages. Bytes that arrive while nobody reads are
+ * buffered.
+ */
 export abstract class BodyStream extends StreamBase {
   #waiting: Bytes[] = [];
   #endWaiting = false;
   #flowAsked = false;
-  /** Bytes of the body that came in. */
+  /** Bytes of the body received. */
   bytesIn = 0;
-  /** Bytes of the body that were written. */
+  /** Bytes of the body written. */
   bytesOut = 0;
 
-  /** Whether the connection below is to go on reading. */
+  /** Resumes or pauses reading from the underlying connection. */
   protected abstract readBelow(on: boolean): void;
-  /** The incoming body has been delivered whole. */
+  /** The incoming body has been delivered completely. */
   protected abstract inputDone(): void;
 
-  /** From below, inside its callback: a piece of the incoming body; a view. */
+  /** Called by the connection, inside its callback: a piece of the incoming body; a view. */
   take(piece: Bytes): void {
     this.bytesIn += piece.length;
     if (this.dead) return;
@@ -94,18 +99,18 @@ export abstract class BodyStream extends StreamBase {
     this.readBelow(false);
   }
 
-  /** From below, inside its callback: the incoming body is whole. */
+  /** Called by the connection, inside its callback: the incoming body is complete. */
   takeEnd(): void {
     this.#endWaiting = true;
     if (this.flowing && this.#waiting.length === 0) this.#deliver();
   }
 
-  /** From below, inside its callback: it takes bytes again. */
+  /** Called by the connection, inside its callback: it accepts bytes again. */
   drained(): void {
     this.emitDrain();
   }
 
-  /** From below, inside its callback: it is over. */
+  /** Called by the connection, inside its callback: it has ended. */
   lost(error: Error | undefined): void {
     this.dead = true;
     this.#waiting = [];

@@ -10,13 +10,13 @@ import type { Caller } from "../../transport/port.ts";
 import type { Field } from "../../wire/http1/fields.ts";
 import type { Exchange, HttpHandler } from "./exchange.ts";
 
-/** So much of an answer's body is sent in one turn of the event loop. */
+/** Bytes of a response's body sent in one turn of the event loop. */
 const TURN_BYTES = 64 * 1024;
 
-/** Answers one request; `visitor` is who asks. */
+/** Answers one request; `visitor` is the requester. */
 export type FetchHandler = (request: Request, visitor: Caller) => Response | Promise<Response>;
 
-/** The handler for exchanges. What it throws is answered with 500. */
+/** Adapts a fetch handler to exchanges. An exception is answered with 500. */
 export function fetchHandler(fetch: FetchHandler): HttpHandler {
   return async (exchange) => {
     const body = new IncomingBody(exchange.stream);
@@ -32,7 +32,7 @@ function requestOf({ request, hasBody }: Exchange, body: IncomingBody): Request 
   const { method, target, authority, fields } = request;
   const headers = new Headers();
   for (const [name, value] of fields) headers.append(name, value);
-  // A request for `*` is for the host as a whole.
+  // A request for `*` addresses the whole host.
   const url = new URL(`https://${authority}${target === "*" ? "/" : target}`);
   const given = hasBody && method !== "GET" && method !== "HEAD";
   return new Request(url, {
@@ -43,7 +43,7 @@ function requestOf({ request, hasBody }: Exchange, body: IncomingBody): Request 
   } as RequestInit);
 }
 
-/** Both bodies of a request: the handler reads one and gives the other. */
+/** Both bodies of an exchange: the handler reads one and supplies the other. */
 class IncomingBody {
   readonly #stream: ByteStream;
   readonly #left = new AbortController();
@@ -58,7 +58,7 @@ class IncomingBody {
       data: (chunk) => {
         if (this.#controller === undefined) return;
         this.#controller.enqueue(chunk.slice());
-        // Read as it is wanted, so that a handler that doesn't read holds the visitor back.
+        // Read on demand, so that a handler that doesn't read applies backpressure to the visitor.
         stream.pause();
       },
       end: () => {
@@ -69,14 +69,14 @@ class IncomingBody {
       close: (error) => {
         this.#controller?.error(error ?? new Error("the visitor has left"));
         this.#controller = undefined;
-        // Without an error too: nothing that is written from now on reaches anybody.
+        // Also without an error: anything written from now on reaches no one.
         if (!this.#answered) this.#left.abort(error ?? new Error("the visitor has left"));
         this.#drained();
       },
     });
   }
 
-  /** Aborted when the visitor has left before it was answered. */
+  /** Aborted when the visitor leaves before the response is complete. */
   get signal(): AbortSignal {
     return this.#left.signal;
   }
@@ -89,7 +89,7 @@ class IncomingBody {
     }, { highWaterMark: 0 });
   }
 
-  /** Sends the answer's body. */
+  /** Sends the response's body. */
   async answer(body: ReadableStream<Uint8Array> | null, wanted: boolean): Promise<void> {
     const { aborted } = this.#left.signal;
     if (body === null || !wanted || aborted) {
@@ -106,7 +106,7 @@ class IncomingBody {
       for (;;) {
         const { done, value } = await reader.read();
         if (done || this.#left.signal.aborted) break;
-        // A body that is always at hand would keep everything else waiting, and so the news that the visitor has left.
+        // A body that is always ready would starve everything else, including the notice that the visitor has left.
         sinceTurn += value.byteLength;
         if (sinceTurn >= TURN_BYTES) {
           sinceTurn = 0;
@@ -119,7 +119,7 @@ class IncomingBody {
       this.#answered = true;
       this.#stream.release();
     } catch (error) {
-      // The length or the last chunk is missing, by which the visitor sees that it isn't whole.
+      // The missing bytes or last chunk show the visitor that the response is incomplete.
       this.#stream.abort(error instanceof Error ? error : new Error(String(error)));
     } finally {
       this.#left.signal.removeEventListener("abort", gone);

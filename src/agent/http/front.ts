@@ -1,5 +1,5 @@
 /**
- * What stands between a visitor's HTTP and a service's handler: the name, fields that are set, the access log.
+ * Layers between a visitor's HTTP and a service's handler: host check, header fields, access log.
  *
  * @module
  */
@@ -9,12 +9,12 @@ import type { Field } from "../../wire/http1/fields.ts";
 import type { ResponseHead } from "../../wire/http1/head.ts";
 import { type Exchange, type HttpHandler, respondText } from "./exchange.ts";
 
-/** Turns a handler into one that does something more. */
+/** Wraps a handler to add behaviour. */
 export type Layer = (handler: HttpHandler) => HttpHandler;
 
 /**
- * Answers 421 where the request's host isn't one that `serves` knows: a browser that has one certificate for two agents
- * sends both their requests to either (RFC 9113 §9.1.1), and tries again on a connection of its own when it hears that.
+ * Answers 421 if `serves` doesn't accept the request's host: a browser that has one certificate for two agents sends
+ * both their requests to either (RFC 9113 §9.1.1), and on 421 retries on a separate connection.
  */
 export function ownHostsOnly(serves: (host: string) => boolean): Layer {
   return (handler) => (exchange) => {
@@ -32,7 +32,7 @@ export function hostOf(authority: string): string {
   return authority.replace(/:\d*$/, "").replace(/\.$/, "");
 }
 
-/** Fields that are set on requests and on answers, by name in lower case; an empty value removes one. */
+/** Sets fields on requests and on responses, by name in lower case; an empty value removes one. */
 export function setFields(
   request: Readonly<Record<string, string>>,
   response: Readonly<Record<string, string>>,
@@ -62,7 +62,7 @@ interface RequestEntry {
   readonly error?: string;
 }
 
-/** Tells of each request when it is over. */
+/** Logs each request when it is over. */
 export function logged(clock: Clock, write: (entry: RequestEntry) => void): Layer {
   return (handler) => (exchange) => {
     const startedMs = clock.nowMs();
@@ -85,7 +85,7 @@ export function logged(clock: Clock, write: (entry: RequestEntry) => void): Laye
   };
 }
 
-/** The exchange with some of it replaced. */
+/** The exchange with some members replaced. */
 export function derived(exchange: Exchange, changed: Partial<Exchange>): Exchange {
   const { request, visitor, stream, upgrade, hasBody } = exchange;
   return {
@@ -151,7 +151,7 @@ class CountedStream implements ByteStream {
   }
 }
 
-/** A handler behind layers, the first of which sees a request first. */
+/** Wraps a handler in layers; the first layer sees a request first. */
 export function layered(handler: HttpHandler, ...layers: readonly Layer[]): HttpHandler {
   return layers.reduceRight((inner, layer) => layer(inner), handler);
 }

@@ -1,5 +1,5 @@
 /**
- * HTTP/1.1 with a target: connections that are used again, and one {@link BodyStream} a request.
+ * HTTP/1.1 with a target: reused connections, and one {@link BodyStream} per request.
  *
  * @module
  */
@@ -18,13 +18,13 @@ import {
 import { CoalescingWriter } from "./coalescing_writer.ts";
 import { BodyStream } from "./exchange.ts";
 
-/** Connections to the targets of one service that wait for the next request. */
+/** Idle connections kept to the targets of one service. */
 export const HTTP_IDLE_CONNECTIONS_MAX = 64;
-/** How long each of them waits. */
+/** How long an idle connection is kept. */
 export const HTTP_IDLE_CONNECTION_MS = 30_000;
-/** Requests of one service that its targets answer at a time. */
+/** Concurrent requests to the targets of one service. */
 export const HTTP_REQUESTS_MAX = 1_024;
-/** A request that can't be sent again takes no connection that has waited longer: the target may just be closing it. */
+/** A request that can't be retried doesn't use a connection idle for longer: the target may be about to close it. */
 const SURELY_OPEN_MS = 1_000;
 /** Interim answers (1xx) before the final one. */
 const INTERIM_MAX = 16;
@@ -33,32 +33,32 @@ const INTERIM_MAX = 16;
 interface TargetRequest {
   readonly method: string;
   readonly target: string;
-  /** All that is sent besides the framing; Host is among them. */
+  /** All fields sent besides the framing, including Host. */
   readonly fields: readonly Field[];
   /** How the body is framed; "close" isn't for requests. */
   readonly body: Exclude<BodyFraming["kind"], "close">;
-  /** With the length of a body that is framed so. */
+  /** The body's length, if it is framed by length. */
   readonly byteLength?: number;
-  /** The protocol to change to. */
+  /** The protocol to upgrade to. */
   readonly upgrade?: string;
-  /** The head of the answer, in front of its body's first byte; inside a callback of the connection. */
+  /** Called with the head of the response, before its body's first byte, inside a callback of the connection. */
   answered(head: ResponseHead): void;
 }
 
-/** What {@link Http1Client} takes. */
+/** Options of {@link Http1Client}. */
 interface Http1ClientOptions {
   readonly clock: Clock;
   readonly faults: Faults;
   /** Connects to a target. */
   dial(): Promise<ByteStream>;
-  /** Each request gets a connection of its own. */
+  /** Whether each request gets a separate connection. */
   readonly single?: boolean;
 }
 
-/** Sends requests, over connections that are kept for the next one. */
+/** Sends requests over reused connections. */
 export class Http1Client {
   readonly #options: Http1ClientOptions;
-  /** The one that was used last is at the end. */
+  /** The most recently used one is last. */
   readonly #idle: ClientConnection[] = [];
   #requests = 0;
   #closed = false;
@@ -68,8 +68,8 @@ export class Http1Client {
   }
 
   /**
-   * Sends a request's head. What is written to the stream is its body; its data is the answer's. Rejects as `dial`, and
-   * with `limit_exceeded`. `dial` is the request's own way to a target.
+   * Sends a request's head. Bytes written to the stream are the request's body; its data is the response's. Rejects
+   * with the errors of `dial`, and with `limit_exceeded`. `dial` overrides how this request connects to a target.
    */
   async request(
     request: TargetRequest,
@@ -93,25 +93,25 @@ export class Http1Client {
     }
   }
 
-  /** Ends the connections that wait. */
+  /** Closes idle connections. */
   close(): void {
     this.#closed = true;
     for (const connection of this.#idle.splice(0)) connection.finish();
   }
 
-  /** From a connection: its request is over. */
+  /** Called by a connection: its request is over. */
   requestOver(): void {
     this.#requests--;
   }
 
-  /** From a connection: it can be used again. */
+  /** Called by a connection: it can be reused. */
   keep(connection: ClientConnection): void {
     if (this.#closed || this.#options.single === true) return connection.finish();
     this.#idle.push(connection);
     if (this.#idle.length > HTTP_IDLE_CONNECTIONS_MAX) this.#idle.shift()?.finish();
   }
 
-  /** From a connection: it is over. */
+  /** Called by a connection: it has ended. */
   forget(connection: ClientConnection): void {
     const index = this.#idle.indexOf(connection);
     if (index >= 0) this.#idle.splice(index, 1);
@@ -133,7 +133,7 @@ class ClientConnection implements ByteStreamHandler {
   #exchange: ClientExchange | undefined;
   #idleSinceMs = 0;
   #timer: Timer | undefined;
-  /** It has served a request before. */
+  /** Whether it has served a request before. */
   used = false;
 
   constructor(client: Http1Client, stream: ByteStream, clock: Clock) {
@@ -155,7 +155,7 @@ class ClientConnection implements ByteStreamHandler {
   }
 
   data(chunk: Bytes): void {
-    // A target that speaks without having been asked isn't understood.
+    // Unsolicited bytes from a target are a protocol error.
     if (this.#exchange === undefined) this.#stream.abort();
     else this.#exchange.push(chunk);
   }
@@ -188,7 +188,7 @@ class ClientConnection implements ByteStreamHandler {
     this.#stream.closeWrite();
   }
 
-  /** From the exchange: it is over. */
+  /** Called by the exchange: it is over. */
   over(keep: boolean, hard: boolean): void {
     this.#exchange = undefined;
     if (hard) this.#stream.abort();
@@ -204,7 +204,7 @@ class ClientConnection implements ByteStreamHandler {
     } else this.finish();
   }
 
-  /** Ends the connection in order. */
+  /** Closes the connection in order. */
   finish(): void {
     this.#timer?.cancel();
     this.client.forget(this);
@@ -218,7 +218,7 @@ class ClientExchange extends BodyStream {
   protected readonly clock: Clock;
   protected readonly faults: Faults;
   readonly #request: TargetRequest;
-  /** Connects anew where the connection turns out to have been closed meanwhile; absent where that mustn't be done. */
+  /** Reconnects if the connection turns out to have been closed meanwhile; absent if the request mustn't be retried. */
   #again: (() => Promise<ByteStream>) | undefined;
   #connection: ClientConnection | undefined;
   #head: Bytes = new Uint8Array(0);
@@ -263,7 +263,7 @@ class ClientExchange extends BodyStream {
     connection.writer.write(writeRequestHead(method, target, all));
   }
 
-  /** From the connection: bytes. */
+  /** Called by the connection: received bytes. */
   push(chunk: Bytes): void {
     this.#again = undefined;
     if (this.#raw) return this.take(chunk);
@@ -299,7 +299,7 @@ class ClientExchange extends BodyStream {
         if (minor === 0 ? !wishes.includes("keep-alive") : wishes.includes("close")) this.#keepAlive = false;
         if (framing.kind === "close") this.#keepAlive = false;
         this.#reader = new BodyReader(framing);
-        // An answer that isn't the asked change of protocol ends what would have been its stream.
+        // A response other than the requested upgrade ends what would have been its stream.
         this.#request.answered(head);
       }
       const own = this.#reader.push(left, (piece) => this.take(piece));
@@ -310,7 +310,7 @@ class ClientExchange extends BodyStream {
     }
   }
 
-  /** From the connection: the target sends nothing more. */
+  /** Called by the connection: the target sends nothing more. */
   inputEnded(): void {
     this.#keepAlive = false;
     if (this.#raw) this.takeEnd();
@@ -318,7 +318,7 @@ class ClientExchange extends BodyStream {
     else if (this.#again === undefined) this.#fail(misunderstood("it ended the connection early"));
   }
 
-  /** From the connection: it is over. */
+  /** Called by the connection: it has ended. */
   connectionLost(error: Error | undefined): void {
     const again = this.#again;
     if (again !== undefined && !this.dead) {

@@ -1,5 +1,5 @@
 /**
- * HTTP/1.1 with one visitor: requests one behind the other on one connection, each handed on as an {@link Exchange}.
+ * HTTP/1.1 with one visitor: sequential requests on one connection, each passed on as an {@link Exchange}.
  *
  * @module
  */
@@ -21,30 +21,30 @@ import {
 import { CoalescingWriter } from "./coalescing_writer.ts";
 import { BodyStream, callHandler, type Exchange, type HttpHandler } from "./exchange.ts";
 
-/** A request's head must be whole by then, from its first byte on. */
+/** A request's head must be complete within this time from its first byte. */
 export const HTTP_HEAD_DEADLINE_MS = 30_000;
-/** A connection without a request is ended after this time. */
+/** A connection without a request is closed after this time. */
 export const HTTP_KEEP_ALIVE_MS = 75_000;
-/** A head may come in this many pieces; each one is looked at from the start. */
+/** Most pieces in which a head may arrive; each one is parsed from the start. */
 const HEAD_PIECES_MAX = 2_000;
 const NOTHING: Bytes = new Uint8Array(0);
 
-/** What {@link serveHttp1} and serveHttp2 take. */
+/** Options of {@link serveHttp1} and serveHttp2. */
 export interface HttpServerOptions {
   readonly stream: ByteStream;
   readonly visitor: Caller;
   readonly clock: Clock;
   readonly faults: Faults;
   readonly handler: HttpHandler;
-  /** A request or an answer of which no byte moves is ended after this time. */
+  /** A request or response without progress is aborted after this time. */
   readonly idleTimeoutMs: number;
-  /** The connection is over. */
+  /** Called when the connection has ended. */
   closed?(error: Error | undefined): void;
 }
 
 /** A connection that serves requests until either side ends it. */
 export interface HttpConnection {
-  /** Takes no further request; ends when the one under way has been answered. */
+  /** Accepts no further request; closes when the current one has been answered. */
   finish(): void;
 }
 
@@ -58,14 +58,14 @@ class Http1Connection implements ByteStreamHandler, HttpConnection {
   readonly writer: CoalescingWriter;
   readonly #stream: ByteStream;
   #exchange: ServerExchange | undefined;
-  /** What has come behind the current request, or of the next head. */
+  /** Bytes received after the current request, or part of the next head. */
   #rest: Bytes = NOTHING;
   #pieces = 0;
   #peerEnded = false;
   #over = false;
   #finishing = false;
   #timer: Timer | undefined;
-  /** Bytes that have moved, and when they last did. */
+  /** Bytes transferred, and when the last were. */
   #moved = 0;
   #seen = -1;
   #sinceMs = 0;
@@ -84,7 +84,7 @@ class Http1Connection implements ByteStreamHandler, HttpConnection {
     if (this.#exchange === undefined) this.#end();
   }
 
-  /** No request follows the one under way. */
+  /** Whether no request follows the current one. */
   get finishing(): boolean {
     return this.#finishing || this.#peerEnded;
   }
@@ -95,7 +95,7 @@ class Http1Connection implements ByteStreamHandler, HttpConnection {
     if (this.#exchange !== undefined) left = this.#exchange.push(chunk);
     if (left.length === 0 || this.#over) return;
     this.#rest = joined(this.#rest, left);
-    // The next request waits for the answer to this one.
+    // The next request waits for this one's response.
     if (this.#exchange !== undefined) this.#stream.pause();
     else this.#next();
   }
@@ -133,7 +133,7 @@ class Http1Connection implements ByteStreamHandler, HttpConnection {
     this.#stream.closeWrite();
   }
 
-  /** What came behind a request whose protocol has been changed. */
+  /** Bytes received after a request whose connection has been upgraded. */
   takeRest(): Bytes {
     const rest = this.#rest;
     this.#rest = NOTHING;
@@ -145,7 +145,7 @@ class Http1Connection implements ByteStreamHandler, HttpConnection {
     else this.#stream.pause();
   }
 
-  /** The exchange is over: in order, and the next request may come; or the connection with it. */
+  /** The exchange is over: either in order, and the next request may follow, or together with the connection. */
   exchangeOver(keep: boolean, hard: boolean): void {
     this.#exchange = undefined;
     if (this.#over) return;
@@ -160,7 +160,7 @@ class Http1Connection implements ByteStreamHandler, HttpConnection {
       return;
     }
     this.#sinceMs = this.options.clock.nowMs();
-    // Not from within a call of the exchange's owner.
+    // Must not run inside a call by the exchange's owner.
     queueMicrotask(() => {
       if (this.#exchange !== undefined || this.#over) return;
       this.#stream.resume();
@@ -239,7 +239,7 @@ class Http1Connection implements ByteStreamHandler, HttpConnection {
   }
 }
 
-/** One request and its answer. */
+/** One request and its response. */
 class ServerExchange extends BodyStream implements Exchange {
   readonly request: RequestHead;
   readonly visitor: Caller;
@@ -253,7 +253,7 @@ class ServerExchange extends BodyStream implements Exchange {
   readonly #reader: BodyReader;
   readonly #minor: 0 | 1;
   #keepAlive: boolean;
-  /** The visitor waits for a word before it sends the body (RFC 9110 §10.1.1). */
+  /** Whether the visitor waits for 100 (Continue) before it sends the body (RFC 9110 §10.1.1). */
   #expects: boolean;
   #inputWhole = false;
   #inputDelivered = false;
@@ -277,7 +277,7 @@ class ServerExchange extends BodyStream implements Exchange {
     this.#keepAlive = minor === 1 ? !wishes.includes("close") : wishes.includes("keep-alive");
     this.#expects = fieldOf(request.fields, "expect")?.toLowerCase() === "100-continue" &&
       framing.kind !== "none";
-    // Where the protocol may change, what follows the head isn't known yet.
+    // If the protocol may be upgraded, what follows the head isn't known yet.
     if (framing.kind === "none" && this.upgrade === undefined) this.#inputIsWhole();
   }
 
@@ -285,7 +285,7 @@ class ServerExchange extends BodyStream implements Exchange {
     return this.#connection.writer.bufferedBytes;
   }
 
-  /** From the connection: bytes; gives back those that aren't this request's. */
+  /** Called by the connection: received bytes; returns those beyond this request. */
   push(chunk: Bytes): Bytes {
     if (this.#out === "raw") {
       this.take(chunk);
@@ -302,10 +302,10 @@ class ServerExchange extends BodyStream implements Exchange {
     }
   }
 
-  /** From the connection: the visitor sends nothing more. */
+  /** Called by the connection: the visitor sends nothing more. */
   inputEnded(): void {
     if (this.#out === "raw") return this.takeEnd();
-    // A visitor that closes its side doesn't wait for the answer: nothing else tells of one that has gone.
+    // A visitor that closes its side isn't waiting for the response: nothing else reveals one that has left.
     const error = new SallyportError("connection_lost", "Connection lost: the visitor has left", {
       side: "peer",
     });
@@ -338,7 +338,7 @@ class ServerExchange extends BodyStream implements Exchange {
       this.#out = "close";
       this.#keepAlive = false;
     }
-    // A body that the visitor holds back until it is asked for may come or not: the connection can't be used again.
+    // A body that the visitor withholds until 100 (Continue) may or may not arrive: the connection can't be reused.
     if (this.#connection.finishing || this.#expects) this.#keepAlive = false;
     if (!this.#keepAlive) fields.push(["connection", "close"]);
     else if (this.#minor === 0) fields.push(["connection", "keep-alive"]);
@@ -370,7 +370,7 @@ class ServerExchange extends BodyStream implements Exchange {
     this.writeEnded = true;
     const cutShort = !this.answered || (this.#out === "length" && this.#left > 0);
     if (cutShort) {
-      // The length or the last chunk is missing, by which the visitor sees that it isn't whole.
+      // The missing bytes or last chunk show the visitor that the response is incomplete.
       this.abort(new SallyportError("io_failed", "Cannot answer: the body ends early", { side: "local" }));
       return;
     }

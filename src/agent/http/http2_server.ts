@@ -1,5 +1,5 @@
 /**
- * HTTP/2 with visitors, by the runtime's node:http2. Each stream is handed on as an {@link Exchange}.
+ * HTTP/2 with visitors, using the runtime's node:http2. Each stream is passed on as an {@link Exchange}.
  *
  * @module
  */
@@ -14,21 +14,21 @@ import type { HttpConnection, HttpServerOptions } from "./http1_server.ts";
 import { joinStreams } from "./join_streams.ts";
 import type { SocketPairs } from "./socket_pair.ts";
 
-/** Requests of one visitor's connection at a time. */
+/** Concurrent requests on one visitor's connection. */
 export const HTTP2_STREAMS_MAX = 128;
 /** Bytes of one request's body that a visitor may send ahead of its reader. */
 export const HTTP2_WINDOW_BYTES = 256 * 1024;
 
 /**
- * Serves HTTP/2 on a stream, which is taken over. node:http2 works on real sockets alone on Deno, so that it gets one end
- * of a pair.
+ * Serves HTTP/2 on a stream, which is taken over. On Deno node:http2 works only on real sockets, so it gets one end of
+ * a pair.
  */
 export function serveHttp2(options: HttpServerOptions, pairs: SocketPairs): HttpConnection {
   const { stream, clock, faults } = options;
   let finishing = false;
   let session: ServerHttp2Session | undefined;
   const closed = once((error: Error | undefined) => options.closed?.(error));
-  // Stands still until there is a socket for it.
+  // Paused until there is a socket for it.
   stream.pause();
   let left = false;
   stream.attach({ data() {}, end() {}, drain() {}, close: (error) => (left = true, closed(error)) });
@@ -39,7 +39,7 @@ export function serveHttp2(options: HttpServerOptions, pairs: SocketPairs): Http
       return;
     }
     joinStreams(stream, new NodeStream(near, { clock, faults }), closed);
-    // One for each connection: it knows whose it is.
+    // One server per connection, so that it knows its visitor.
     const server = createServer({
       settings: {
         maxConcurrentStreams: HTTP2_STREAMS_MAX,
@@ -97,12 +97,12 @@ class Http2Exchange implements Exchange {
       clock,
       faults,
       destroy: (hard) => {
-        // RFC 9113 §8.1: an answer that is whole may end a request that isn't, with NO_ERROR.
+        // RFC 9113 §8.1: a complete response may end an incomplete request, with NO_ERROR.
         if (hard) h2.close(this.answered ? INTERNAL_ERROR : CANCEL);
         else if (!h2.readableEnded && !h2.closed) h2.close(NO_ERROR);
       },
     });
-    // A stream that is reset is over, whatever was written.
+    // A reset stream has ended, regardless of what was written.
     h2.on("aborted", () => h2.destroy());
   }
 
@@ -125,7 +125,7 @@ const NO_ERROR = 0;
 const INTERNAL_ERROR = 2;
 const CANCEL = 8;
 
-/** A request's head from its fields; undefined where they don't make one (RFC 9113 §8.3). */
+/** A request's head from its fields; undefined if they are invalid (RFC 9113 §8.3). */
 function headOf(raw: readonly string[]): RequestHead | undefined {
   const fields: Field[] = [];
   const pseudo = new Map<string, string>();
@@ -134,7 +134,7 @@ function headOf(raw: readonly string[]): RequestHead | undefined {
   for (let i = 0; i + 1 < raw.length; i += 2) {
     const [name, value] = [raw[i] as string, raw[i + 1] as string];
     if (name.startsWith(":")) pseudo.set(name, value);
-    // RFC 9113 §8.2.3: its crumbs are one field elsewhere.
+    // RFC 9113 §8.2.3: split cookie fields are joined into one for other versions.
     else if (name === "cookie") cookies.push(value);
     else fields.push([name, value]);
   }
@@ -142,7 +142,7 @@ function headOf(raw: readonly string[]): RequestHead | undefined {
   const [method = "", target = ""] = [pseudo.get(":method"), pseudo.get(":path")];
   const authority = (pseudo.get(":authority") ?? fieldOf(fields, "host") ?? "").toLowerCase();
   const path = target.startsWith("/") || (target === "*" && method === "OPTIONS");
-  // What goes into a line of HTTP/1.1 must not end it.
+  // Text inserted into a line of HTTP/1.1 must not end it.
   const clean = /^[\x21-\x7e]+$/.test(target) && !target.includes("#") && /^[A-Z]{1,32}$/.test(method) &&
     fields.every(([name, value]) => NAME.test(name) && VALUE.test(value));
   if (!path || !clean || method === "CONNECT" || !isAuthority(authority)) return undefined;

@@ -1,12 +1,12 @@
 /**
- * Joins two streams inside this process; who is idle for too long is for either end to say.
+ * Joins two streams inside this process; idle timeouts are left to either end.
  *
  * @module
  */
 import type { Bytes } from "../../bytes/bytes.ts";
 import type { ByteStream, ByteStreamHandler } from "../../runtime/port.ts";
 
-/** Both directions, until both are over. */
+/** Forwards both directions, until both have ended. */
 export function joinStreams(
   one: ByteStream,
   other: ByteStream,

@@ -1,5 +1,5 @@
 /**
- * Passes visitors' requests on to an HTTP server.
+ * Forwards visitors' requests to an HTTP server.
  *
  * @module
  */
@@ -15,30 +15,32 @@ import { printableName } from "../../wire/hostname.ts";
 import { type BodyStream, type Exchange, type HttpHandler, respondText } from "./exchange.ts";
 import { Http1Client } from "./http1_client.ts";
 
-/** What {@link httpProxy} takes. */
+/** Options of {@link httpProxy}. */
 export interface HttpProxyOptions {
   readonly clock: Clock;
   readonly faults: Faults;
-  /** Connects to the server: to one of several, where it has several. `visitor` is whom the connection is for. */
+  /** Connects to the server, or to one of several. `visitor` is the visitor whom the connection is for. */
   dial(visitor: Caller): Promise<ByteStream>;
-  /** Each request gets a connection of its own, as one that begins with the visitor's address needs. */
+  /**
+   * Whether each request gets a separate connection, which is needed if a connection begins with the visitor's address.
+   */
   readonly single?: boolean;
-  /** The server must begin its answer by then. */
+  /** The server must begin its response within this time. */
   readonly answerTimeoutMs: number;
   /** Largest body of a request. */
   readonly requestBodyMaxBytes?: number;
   readonly log?: Logger;
-  /** A request couldn't be passed on, for this reason. */
+  /** Called when a request couldn't be forwarded, with the reason. */
   failed?(error: unknown): void;
 }
 
-/** A handler that passes requests on, and what ends its connections. */
+/** A handler that forwards requests, and a function that closes its connections. */
 interface HttpProxy {
   readonly handler: HttpHandler;
   close(): void;
 }
 
-/** Makes a proxy. The server gets the visitor's Host, and its address in `X-Forwarded-For` and `Forwarded`. */
+/** Creates a proxy. The server receives the visitor's Host, and its address in `X-Forwarded-For` and `Forwarded`. */
 export function httpProxy(options: HttpProxyOptions): HttpProxy {
   const { clock, faults, single } = options;
   const client = new Http1Client({ clock, faults, single, dial: () => options.dial(UNKNOWN_CALLER) });
@@ -128,7 +130,7 @@ async function passOn(options: HttpProxyOptions, client: Http1Client, exchange: 
     },
   });
   if (timedOut) {
-    // The time was over while it connected.
+    // The deadline passed while it was connecting.
     target.abort();
     return;
   }
@@ -164,7 +166,7 @@ function declaredLength(fields: readonly Field[]): number | undefined {
   return text !== undefined && /^\d{1,15}$/.test(text) ? Number(text) : undefined;
 }
 
-/** What a visitor may not say itself: the server would believe it. */
+/** Fields dropped from a visitor's request, because the server would trust them. */
 const FORGEABLE: ReadonlySet<string> = new Set([
   "forwarded",
   "host",
@@ -176,7 +178,7 @@ const FORGEABLE: ReadonlySet<string> = new Set([
   "x-real-ip",
 ]);
 
-/** The fields for the server: those of the visitor that pass, and who the visitor is (RFC 7239). */
+/** The fields for the server: the visitor's permitted ones, and the visitor's identity (RFC 7239). */
 function forwardedFields({ request, visitor }: Exchange): Field[] {
   const kept = endToEnd(request.fields).filter(([name]) =>
     !FORGEABLE.has(name) && name !== "content-length" && name !== "expect"

@@ -1,5 +1,5 @@
 /**
- * Two ends of a socket inside this process, for code of the runtime's that wants a real one.
+ * Both ends of a socket inside this process, for runtime code that requires a real one.
  *
  * @module
  */
@@ -10,16 +10,16 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 
-/** Makes pairs of sockets; nobody else can connect to them. */
+/** Creates pairs of sockets that no other process can connect to. */
 export class SocketPairs {
   #listening:
     | Promise<{ readonly server: Server; readonly path: string; readonly folder?: string }>
     | undefined;
   readonly #folders: readonly string[];
-  /** Pairs are made one by one, so that it is certain which end belongs to which. */
+  /** Pairs are created one by one, so that the two ends can be matched. */
   #last: Promise<unknown> = Promise.resolve();
 
-  /** @param folders where the socket may be, in the order of choice; the system's for temporary files when absent */
+  /** @param folders folders for the socket, in order of preference; defaults to the system's temporary folder */
   constructor(folders: readonly string[] = [tmpdir()]) {
     this.#folders = folders;
   }
@@ -44,7 +44,7 @@ export class SocketPairs {
     return made;
   }
 
-  /** No further pair is made; those that are there go on. */
+  /** Creates no further pairs; existing ones continue. */
   async close(): Promise<void> {
     const listening = this.#listening;
     this.#listening = Promise.reject(new Error("closed"));
@@ -71,7 +71,7 @@ async function listen(
   return { server, path, folder };
 }
 
-/** A folder for its owner alone (mkdtemp: 0700), in the first place that can be written. */
+/** Creates a folder only its owner can access (mkdtemp: 0700), in the first writable place. */
 async function makeFolder([first = tmpdir(), ...others]: readonly string[]): Promise<string> {
   try {
     await mkdir(first, { recursive: true, mode: 0o700 });

@@ -1,6 +1,6 @@
 /**
- * Files of a folder as a web site: types, ranges, conditional requests, `index.html`. Nothing outside the folder is served,
- * nor anything whose name begins with a dot.
+ * Serves a folder as a web site: types, ranges, conditional requests, `index.html`. Nothing outside the folder is
+ * served, nor anything whose name begins with a dot.
  *
  * @module
  */
@@ -13,7 +13,7 @@ import { type Exchange, type HttpHandler, respondText } from "./exchange.ts";
 /** Bytes of a file that are read at a time. */
 const PIECE_BYTES = 64 * 1024;
 
-/** The types of files that browsers ask for; everything else is offered for saving. */
+/** Types of files that browsers request; everything else is offered as a download. */
 const TYPES: Readonly<Record<string, string>> = {
   ".html": "text/html; charset=utf-8",
   ".htm": "text/html; charset=utf-8",
@@ -63,7 +63,7 @@ export function staticFiles(folder: string): HttpHandler {
     const found = await find(folder, names);
     if (found === undefined) return notFound(exchange);
     if (found.kind === "folder") {
-      // Without its slash, the links of a page would lead astray. "//" would lead to another host.
+      // Without the trailing slash a page's relative links would break. "//" would lead to another host.
       const query = target.slice(path.length);
       const location = `/${names.map(encodeURIComponent).join("/")}/${query}`;
       return respondText(exchange, 308, "It is a folder.", [["location", location]]);
@@ -76,7 +76,7 @@ function notFound(exchange: Exchange): void {
   respondText(exchange, 404, "There is nothing here.");
 }
 
-/** The names of a path, undefined where one of them isn't to be looked for. */
+/** The segments of a path; undefined if one of them must not be served. */
 function namesOf(path: string): string[] | undefined {
   const names: string[] = [];
   for (const part of path.split("/")) {
@@ -103,7 +103,7 @@ async function find(folder: string, names: readonly string[]): Promise<Found | u
   try {
     const root = await realpath(folder);
     const asked = names.at(-1) === "" ? [...names.slice(0, -1), "index.html"] : names;
-    // A link that leads out of the folder is followed by nobody.
+    // A symbolic link that leads out of the folder isn't followed.
     const path = await realpath(join(root, ...asked));
     if (path !== root && !path.startsWith(root.endsWith(sep) ? root : root + sep)) return undefined;
     if (path.slice(root.length).split(sep).some((name) => name.startsWith("."))) return undefined;
@@ -174,7 +174,7 @@ async function pour(
   for (let at = start; at < end && !gone;) {
     const buffer = new Uint8Array(Math.min(PIECE_BYTES, end - at));
     const { bytesRead } = await file.read(buffer, 0, buffer.length, at);
-    // It has become shorter: the length that was said can't be kept.
+    // The file has been truncated: the announced length can't be met.
     if (bytesRead === 0) return stream.abort();
     at += bytesRead;
     if (!stream.write(buffer.subarray(0, bytesRead)) && !gone) {
@@ -194,7 +194,7 @@ function isFresh(fields: readonly Field[], etag: string, mtimeMs: number): boole
   return !Number.isNaN(since) && Math.floor(mtimeMs / 1000) * 1000 <= since;
 }
 
-/** One range; several at once, and those that aren't understood, are answered with all of it (RFC 9110 §14.2). */
+/** One range; several ranges, or invalid ones, are answered with the whole file (RFC 9110 §14.2). */
 function rangeOf(
   fields: readonly Field[],
   size: number,

@@ -1,11 +1,11 @@
 /**
- * A stream whose first bytes somebody looks at on their way.
+ * A stream whose first bytes are inspected in passing.
  *
  * @module
  */
 import type { Bytes, ByteStream, ByteStreamHandler } from "../../runtime/port.ts";
 
-/** Tells of the first bytes, or of an end without one; after that it costs nothing. */
+/** Reports the first bytes, or an end without any; after that it adds no cost. */
 export class FirstBytes implements ByteStream, ByteStreamHandler {
   readonly #conn: ByteStream;
   readonly #saw: (first: Bytes | undefined) => void;
@@ -32,7 +32,7 @@ export class FirstBytes implements ByteStream, ByteStreamHandler {
   }
 
   closeWrite(): void {
-    // A visitor that left before the target could answer says nothing about the target.
+    // A visitor leaving before the target could answer says nothing about the target.
     this.#seen = true;
     this.#conn.closeWrite();
   }
@@ -53,7 +53,7 @@ export class FirstBytes implements ByteStream, ByteStreamHandler {
     this.#conn.resume();
   }
 
-  // From the connection, until its first bytes are there.
+  // Called by the connection, until its first bytes have arrived.
 
   /** Internal. */
   data(chunk: Bytes): void {

@@ -1,5 +1,5 @@
 /**
- * Health checks: whether a service's targets are well, asked regularly.
+ * Periodic health checks of a service's targets.
  *
  * @module
  */
@@ -11,16 +11,16 @@ import { endsTlsHere, type HealthCheck, type Service } from "./service.ts";
 import type { Target } from "./target.ts";
 import { dialTarget, type TargetPool } from "./targets.ts";
 
-/** What {@link HealthChecks} works with. */
+/** Options of {@link HealthChecks}. */
 interface HealthChecksOptions {
   readonly service: Service;
   readonly targets: TargetPool;
   readonly runtime: Runtime;
-  /** Asks a target; {@link checkTarget} when absent. */
+  /** Checks a target. Defaults to {@link checkTarget}. */
   readonly check?: typeof checkTarget;
 }
 
-/** Asks every target of one service, each by itself, until it is stopped. */
+/** Checks every target of one service independently, until stopped. */
 export class HealthChecks {
   readonly #options: HealthChecksOptions;
   readonly #timers = new Map<Target, Timer>();
@@ -31,12 +31,12 @@ export class HealthChecks {
     const { service: { healthCheck, targets } } = options;
     if (healthCheck === undefined) return;
     for (const target of targets) {
-      // A folder of files has nothing that could be down.
+      // A folder of files can't be down.
       if (target.protocol !== "files") void this.#ask(target, healthCheck);
     }
   }
 
-  /** Asks no more. */
+  /** Stops checking. */
   stop(): void {
     this.#stopped = true;
     for (const timer of this.#timers.values()) timer.cancel();
@@ -59,7 +59,7 @@ export class HealthChecks {
   }
 }
 
-/** Asks a target once; rejects with what is wrong. */
+/** Checks a target once; rejects with the fault. */
 export async function checkTarget(
   target: Target,
   healthCheck: HealthCheck,
@@ -73,7 +73,7 @@ export async function checkTarget(
   conn.abort();
 }
 
-/** GET by HTTP/1.1, by TLS where the target speaks it: whose certificate it is doesn't matter here. */
+/** Sends a GET by HTTP/1.1, over TLS if the target uses it; any certificate is accepted here. */
 async function askHttp(
   target: Exclude<Target, { readonly protocol: "files" }>,
   { path = "/", status, timeoutMs }: HealthCheck,

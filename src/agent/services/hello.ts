@@ -1,5 +1,5 @@
 /**
- * The name that a visitor asks for, where the session doesn't carry it (SniTun's dialect): read from its ClientHello.
+ * Reads the name that a visitor requests from its ClientHello, if the session doesn't carry it (SniTun's dialect).
  *
  * @module
  */
@@ -21,9 +21,9 @@ interface HelloRefusal {
   readonly error: SallyportError;
 }
 
-/** Who hears of a {@link readHello}; one of the two, once, or neither where the visitor left. */
+/** Callbacks of {@link readHello}: one of the two is called once, or neither if the visitor has left. */
 interface HelloEvents {
-  /** `stream` is as the visitor began it: the ClientHello is still to be read. */
+  /** `stream` starts from the beginning: the ClientHello is still unread. */
   named(serverName: string | undefined, stream: SessionStream): void;
   refused(refusal: HelloRefusal, stream: SessionStream): void;
 }
@@ -36,7 +36,7 @@ export function readHello(stream: SessionStream, clock: Clock, events: HelloEven
 class HelloHandler implements ByteStreamHandler {
   readonly #stream: SessionStream;
   readonly #events: HelloEvents;
-  /** Where the ClientHello isn't whole in one piece. */
+  /** Used if the ClientHello arrives in several pieces. */
   #reader: ClientHelloReader | undefined;
   readonly #timer: Timer;
 
@@ -64,7 +64,7 @@ class HelloHandler implements ByteStreamHandler {
     this.#events.named(outcome.serverName, unread);
   }
 
-  /** Nearly all are whole in their first piece: they are read where they stand. */
+  /** Nearly all are complete in their first piece, and are parsed in place. */
   #read(chunk: Bytes): HelloOutcome {
     if (this.#reader === undefined) {
       const outcome = readClientHello(chunk);

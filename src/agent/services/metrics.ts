@@ -1,5 +1,5 @@
 /**
- * The metrics of an agent's services, read when somebody scrapes. Their labels come from the operator's configuration,
+ * The metrics of an agent's services, collected on each scrape. Their labels come from the operator's configuration,
  * never from a peer.
  *
  * @module
@@ -7,7 +7,7 @@
 import { Counter, Gauge, type Registry } from "prom-client";
 import type { MetricInfo } from "../../telemetry/metrics.ts";
 
-/** A service as it is counted. */
+/** A service's values for metrics. */
 interface ServiceSample {
   /** Its first name. */
   readonly name: string;
@@ -41,7 +41,7 @@ export const SERVICE_METRICS: readonly MetricInfo[] = [VISITORS, VISITORS_TOTAL,
 
 /** The services of one process. */
 export class ServiceMetrics {
-  /** Gives all services as they are now; none when absent. */
+  /** Returns the current services. Absent: none. */
   source: (() => Iterable<ServiceSample>) | undefined;
 
   constructor(registry: Registry) {

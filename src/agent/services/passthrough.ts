@@ -1,5 +1,5 @@
 /**
- * Passes a visitor's bytes to a target as they come: the visitor's own TLS, or what was inside it.
+ * Passes a visitor's bytes to a target unchanged: the visitor's TLS, or its decrypted content.
  *
  * @module
  */
@@ -18,13 +18,13 @@ import type { ServiceConnector, ServiceParts } from "./port.ts";
 import type { Service } from "./service.ts";
 import type { Target } from "./target.ts";
 
-/** A target that doesn't speak TLS where it should is named in the log this often. */
+/** Interval at which a target that doesn't speak TLS, though it should, is logged. */
 export const NOT_TLS_LOG_MS = 60_000;
 
 const CONTENT_ALERT = 21;
 const CONTENT_HANDSHAKE = 22;
 
-/** The connector of a service whose visitors' TLS ends at its target. */
+/** The connector of a service whose visitors' TLS is terminated at its target. */
 export function passthroughConnector(service: Service, parts: ServiceParts): ServiceConnector {
   const notTls = new NotTlsLog(parts);
   return {
@@ -52,7 +52,7 @@ export function passthroughConnector(service: Service, parts: ServiceParts): Ser
   };
 }
 
-/** The PROXY header for a connection to a target; undefined where the service wants none. */
+/** The PROXY header for a connection to a target; undefined if the service uses none. */
 export function proxyHeaderFor(
   version: 0 | 1 | 2,
   { address, port = 0, serverName }: Caller,
@@ -60,10 +60,10 @@ export function proxyHeaderFor(
 ): Bytes | undefined {
   if (version === 0) return undefined;
   const bytes = parseIp(address);
-  // SniTun 0 and 1 name an IPv6 visitor as 0.0.0.0, which says nothing of it.
+  // SniTun 0 and 1 report an IPv6 visitor as 0.0.0.0, which carries no information.
   if (bytes === undefined || address === UNKNOWN_ADDRESS) return encodeProxyHeader(version);
   const source: ProxyAddress = { host: address, port };
-  // Where the visitor connected, the edge's address, isn't known here.
+  // The edge's address that the visitor connected to isn't known here.
   const sameFamily = parseIp(remote.host)?.length === bytes.length;
   const destination = sameFamily ? remote : { host: bytes.length === 4 ? "0.0.0.0" : "::", port: 443 };
   return encodeProxyHeader(
@@ -74,14 +74,14 @@ export function proxyHeaderFor(
   );
 }
 
-/** Answers a visitor who can't be served with a TLS alert, and ends its stream in order. */
+/** Sends a TLS alert to a visitor who can't be served, and closes its stream in order. */
 export function dismiss(stream: SessionStream, alert: number): void {
   stream.attach(IGNORE_STREAM);
   stream.write(encodeAlert(alert));
   stream.release();
 }
 
-/** Says that a target doesn't speak TLS, and what to do; not for every visitor. */
+/** Logs that a target doesn't speak TLS, and what to do; not for every visitor. */
 class NotTlsLog {
   readonly #log: Logger;
   readonly #parts: ServiceParts;
@@ -92,7 +92,7 @@ class NotTlsLog {
     this.#log = parts.log;
   }
 
-  /** A target's first bytes; undefined where it ended without one. */
+  /** Inspects a target's first bytes; undefined if it ended without any. */
   saw(target: Target, first: Bytes | undefined): void {
     const type = first?.[0];
     if (type === CONTENT_HANDSHAKE || type === CONTENT_ALERT) return;

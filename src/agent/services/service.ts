@@ -1,5 +1,5 @@
 /**
- * Services: what an agent offers under which names. Plain data, so that two readings of a file can be compared.
+ * Services: what an agent offers under which names. Plain data, so that two versions of a file can be compared.
  *
  * @module
  */
@@ -7,7 +7,10 @@ import { VISITOR_IDLE_TIMEOUT_MS } from "../../transport/splice.ts";
 import { isWildcard } from "../../wire/wildcard.ts";
 import type { Target } from "./target.ts";
 
-/** Where the visitor's TLS ends: at the target (`passthrough`), else in the agent, with a certificate from there. */
+/**
+ * Where the visitor's TLS is terminated: at the target (`passthrough`), or in the agent with a certificate from this
+ * source.
+ */
 export type TlsMode = "passthrough" | "acme" | "self-signed" | CertificateFiles;
 
 /** A certificate chain and its key, in PEM files. */
@@ -16,21 +19,21 @@ export interface CertificateFiles {
   readonly keyFile: string;
 }
 
-/** How a target is tested. A target that fails gets no visitors as long as another one passes. */
+/** How a target is checked. A failing target gets no visitors as long as another one passes. */
 export interface HealthCheck {
   /** "tcp": it accepts a connection. "http": it answers a GET with a status from 200 to 399, or `status`. */
   readonly kind: "tcp" | "http";
-  /** For "http"; `/` when absent. */
+  /** For "http". Defaults to `/`. */
   readonly path?: string;
-  /** For "http": the one status that counts as good. */
+  /** For "http": the only status that passes. */
   readonly status?: number;
   readonly intervalMs: number;
   readonly timeoutMs: number;
 }
 
-/** How much a service takes; what is absent has no limit of its own. */
+/** A service's limits; an absent one is unlimited. */
 export interface ServiceLimits {
-  /** Visitors' connections at a time. */
+  /** Concurrent visitors' connections. */
   readonly connections?: number;
   /** The same, from one address (an IPv6 /64 counts as one). */
   readonly connectionsPerVisitor?: number;
@@ -62,19 +65,19 @@ export interface OidcSettings {
 
 /** One service of an agent. */
 export interface Service {
-  /** Canonical names; the first one is what logs call it by. `*.home.example.org` covers one label. At least one. */
+  /** Canonical names; logs use the first one. `*.home.example.org` covers one label. At least one. */
   readonly names: readonly string[];
   /** Tried in this order, those that pass their health check first. At least one. */
   readonly targets: readonly Target[];
   readonly tls: TlsMode;
   /** The version of the PROXY header in front of each connection to a target; 0 for none. */
   readonly proxyProtocol: 0 | 1 | 2;
-  /** Networks of visitors that may come; everybody where empty. */
+  /** Networks of permitted visitors; empty permits all. */
   readonly allow: readonly string[];
-  /** Networks of visitors that may not, even where `allow` names them. */
+  /** Networks of refused visitors, even if `allow` includes them. */
   readonly block: readonly string[];
   readonly limits: ServiceLimits;
-  /** Targets are only judged by visitors' connections when absent. */
+  /** When absent, targets are judged only by visitors' connections. */
   readonly healthCheck?: HealthCheck;
   /** Headers set on requests to the target, by name in lower case; an empty value removes one. */
   readonly requestHeaders: Readonly<Record<string, string>>;
@@ -82,13 +85,13 @@ export interface Service {
   readonly responseHeaders: Readonly<Record<string, string>>;
   readonly idleTimeoutMs: number;
   readonly auth?: ServiceAuth;
-  /** Where its access log goes: a file, or "-" for standard output; none when absent. */
+  /** Access log: a file, or "-" for standard output. Defaults to none. */
   readonly accessLog?: string;
-  /** Other agents may serve the same names at the same time, where the token allows it. */
+  /** Whether other agents may serve the same names at the same time, if the token allows it. */
   readonly shared: boolean;
 }
 
-/** What a service is made of where nothing else is said. */
+/** A service's defaults. */
 export function serviceDefaults(
   given: Pick<Service, "names" | "targets"> & Partial<Service>,
 ): Service {
@@ -108,8 +111,9 @@ export function serviceDefaults(
 }
 
 /**
- * The TLS mode of a service that names none: `HOST:PORT`, `tcp://` and `https://` get the visitor's TLS untouched; for all
- * others it ends here, with a certificate of our own for names that no authority gives one for, else by ACME.
+ * The default TLS mode of a service: `HOST:PORT`, `tcp://` and `https://` get the visitor's TLS unchanged. For all
+ * others it is terminated here, with a self-signed certificate for names that no authority certifies, otherwise by
+ * ACME.
  */
 export function defaultTls(targets: readonly Target[], names: readonly string[]): TlsMode {
   const untouched = targets.every((target) =>
@@ -119,12 +123,12 @@ export function defaultTls(targets: readonly Target[], names: readonly string[])
   return names.every(isLocalName) ? "self-signed" : "acme";
 }
 
-/** Whether the visitor's TLS ends in the agent. */
+/** Whether the visitor's TLS is terminated in the agent. */
 export function endsTlsHere(service: Service): boolean {
   return service.tls !== "passthrough";
 }
 
-/** Names that no public authority knows (RFC 6761, RFC 2606, RFC 6762 and RFC 8375). */
+/** Names that no public authority certifies (RFC 6761, RFC 2606, RFC 6762 and RFC 8375). */
 export function isLocalName(name: string): boolean {
   const host = isWildcard(name) ? name.slice(2) : name;
   return !host.includes(".") ||

@@ -1,6 +1,6 @@
 /**
- * The table of an agent's services: finds the service of a visitor's name, applies its access list and its limits, and
- * hands the stream to the service's connector.
+ * The table of an agent's services: finds the service for a visitor's name, applies its access list and limits, and
+ * passes the stream to the service's connector.
  *
  * @module
  */
@@ -28,24 +28,24 @@ import { endsTlsHere, type Service } from "./service.ts";
 import { type TargetFacts, TargetPool } from "./targets.ts";
 import { VisitorStream } from "./visitor_stream.ts";
 
-/** A visitor of a service that has changed may go on for this long. */
+/** A visitor of a changed service may continue for this long. */
 export const CHANGED_SERVICE_GRACE_MS = 30_000;
-/** Failures of visitors that `agent status` shows of each service. */
+/** Failures of visitors that `agent status` shows per service. */
 export const SERVICE_ERRORS_MAX = 5;
 
-/** What {@link ServiceTable} works with. */
+/** Options of {@link ServiceTable}. */
 export interface ServiceTableOptions {
   readonly runtime: Runtime;
   readonly log: Logger;
   /** Counts the bytes of passthrough services. */
   readonly meter?: ByteMeter;
-  /** For services whose TLS ends in the agent; they are refused with `not_supported` when absent. */
+  /** For services whose TLS is terminated in the agent; when absent, they are refused with `not_supported`. */
   readonly connectors?: ServiceConnectors;
-  /** Opens a service's access log; none is written when absent. */
+  /** Opens a service's access log. Absent: none is written. */
   readonly accessLog?: (service: Service) => ((entry: AccessEntry) => void) | undefined;
 }
 
-/** What {@link ServiceTable.apply} did, by the services' first names. */
+/** Result of {@link ServiceTable.apply}, by the services' first names. */
 interface AppliedServices {
   readonly added: readonly string[];
   readonly changed: readonly string[];
@@ -53,14 +53,14 @@ interface AppliedServices {
   readonly kept: readonly string[];
 }
 
-/** A failure that a service has seen. */
+/** A failure at a service. */
 interface ServiceFailure {
   /** Milliseconds since 1970. */
   readonly atMs: number;
   readonly message: string;
 }
 
-/** A service as `agent status` shows it. */
+/** A service's status in `agent status`. */
 export interface ServiceFacts {
   readonly names: readonly string[];
   readonly tls: string;
@@ -82,7 +82,7 @@ export class ServiceTable {
     this.#options = options;
   }
 
-  /** Takes every visitor of the agent. */
+  /** Serves every visitor of the agent. */
   readonly connector: Connector = (stream) => this.#serve(stream);
 
   /** The services in their order. */
@@ -90,17 +90,17 @@ export class ServiceTable {
     return this.#entries.map(({ service }) => service);
   }
 
-  /** Every name of every service, in their order, each once. */
+  /** Every name of every service, in order, without duplicates. */
   get names(): readonly string[] {
     return [...this.#byName.keys()];
   }
 
-  /** The certificates of services whose TLS ends here. */
+  /** The certificates of services whose TLS is terminated here. */
   get certificates(): readonly CertificateFacts[] {
     return this.#options.connectors?.certificates() ?? [];
   }
 
-  /** What there is to say of each service. */
+  /** Status of each service. */
   get facts(): readonly ServiceFacts[] {
     return this.#entries.map((entry) => entry.facts);
   }
@@ -111,10 +111,11 @@ export class ServiceTable {
   }
 
   /**
-   * Puts these services in the place of those that there were. Visitors of a service that is as it was notice nothing;
-   * those of one that has changed may go on for {@link CHANGED_SERVICE_GRACE_MS}, those of one that is gone are ended.
+   * Replaces the services. Visitors of an unchanged service are unaffected, those of a changed one may continue for
+   * {@link CHANGED_SERVICE_GRACE_MS}, and those of a removed one are disconnected.
    *
-   * @throws SallyportError `config_invalid`, where two services have one name; `not_supported`. Nothing changes then.
+   * @throws SallyportError `config_invalid` if two services share a name; `not_supported`. In either case nothing
+   * changes.
    */
   apply(services: readonly Service[]): AppliedServices {
     const taken = new Map<string, Service>();
@@ -172,7 +173,7 @@ export class ServiceTable {
     return outcome;
   }
 
-  /** Ends every service; visitors may go on for `graceMs`. */
+  /** Closes every service; visitors may continue for `graceMs`. */
   async close(graceMs: number): Promise<void> {
     const entries = this.#entries;
     this.#entries = [];
@@ -220,7 +221,7 @@ export class ServiceTable {
   }
 }
 
-/** One service that runs. */
+/** One running service. */
 class Entry {
   readonly service: Service;
   readonly #options: ServiceTableOptions;
@@ -260,7 +261,7 @@ class Entry {
       : passthroughConnector(service, parts);
   }
 
-  /** What logs call it by. */
+  /** Its name in logs. */
   get name(): string {
     return this.service.names[0]!;
   }
@@ -284,7 +285,7 @@ class Entry {
     };
   }
 
-  /** What goes wrong ends the stream. */
+  /** Any failure ends the stream. */
   serve(name: string, stream: SessionStream): void {
     const { address, port } = stream.caller;
     if (!this.#access.permits(address)) {
@@ -339,7 +340,7 @@ class Entry {
     }
   }
 
-  /** Hands out no new visitor; those that are there may go on for `graceMs`. */
+  /** Accepts no new visitors; current ones may continue for `graceMs`. */
   async close(graceMs: number): Promise<void> {
     const over = new SallyportError("shutdown", `Cannot keep visitor: the service ${this.name} is gone`, {
       side: "local",
@@ -358,7 +359,7 @@ class Entry {
     await closing;
   }
 
-  /** Requests are logged one by one, by what serves them. */
+  /** Whether requests are logged individually, by the connector. */
   get #seesRequests(): boolean {
     return endsTlsHere(this.service) && this.service.targets.some(({ protocol }) => protocol !== "tcp");
   }

@@ -1,5 +1,5 @@
 /**
- * Targets: where the bytes of a service go.
+ * Targets: where a service's bytes are sent.
  *
  * @module
  */
@@ -7,16 +7,18 @@ import { isIPv4, isIPv6 } from "node:net";
 import { SallyportError } from "../../errors.ts";
 import { hostnameFault } from "../../wire/hostname.ts";
 
-/** An endpoint that is dialled: TCP, or a unix socket. */
+/** An endpoint to dial: TCP, or a unix socket. */
 type Endpoint = { readonly host: string; readonly port: number } | { readonly path: string };
 
-/** Where the bytes of a service go, and what is spoken there. `text` is the target as logs and messages show it. */
+/**
+ * Where a service's bytes are sent, and the protocol spoken there. `text` is the target's form in logs and messages.
+ */
 export type Target =
-  /** Bytes as they come; under `passthrough` the visitor's TLS, else what is inside it. */
+  /** Raw bytes: under `passthrough` the visitor's TLS, otherwise its decrypted content. */
   | { readonly protocol: "tcp"; readonly text: string; readonly endpoint: Endpoint }
   /** Plain HTTP. */
   | { readonly protocol: "http"; readonly text: string; readonly endpoint: Endpoint }
-  /** HTTP over TLS; under `passthrough` the visitor's own. `verify` is false where any certificate will do. */
+  /** HTTP over TLS; under `passthrough` the visitor's own. `verify` is false if any certificate is accepted. */
   | {
     readonly protocol: "https";
     readonly text: string;
@@ -26,7 +28,7 @@ export type Target =
   /** Files of a folder, served by the agent itself. */
   | { readonly protocol: "files"; readonly text: string; readonly folder: string };
 
-/** What is spoken at a target. */
+/** The protocol of a target. */
 type TargetProtocol = Target["protocol"];
 
 /** The forms of a target, for messages. */
@@ -71,7 +73,7 @@ export function endpointText(endpoint: Endpoint): string {
   return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
 }
 
-/** Schemes that people write, and the one that does it. */
+/** Common mistaken schemes, and the right one. */
 const MISTAKEN: Readonly<Record<string, string>> = {
   ws: "a WebSocket goes through http://",
   wss: "a WebSocket goes through https:// or http://",
@@ -83,14 +85,14 @@ const MISTAKEN: Readonly<Record<string, string>> = {
   udp: "visitors come over TCP alone",
 };
 
-/** The scheme in lower case, and the rest behind "://" or, for unix and file, behind ":". */
+/** The scheme in lower case, and the rest after "://" or, for unix and file, after ":". */
 function split(text: string): { readonly scheme: string | undefined; readonly rest: string } {
   const [, scheme, rest = ""] = /^([a-z][a-z0-9+.-]*):\/\/(.*)$/is.exec(text) ?? [];
   if (scheme !== undefined) return { scheme: scheme.toLowerCase(), rest };
   const [, pathScheme, path = ""] = /^(unix|file):(.*)$/is.exec(text) ?? [];
   if (pathScheme !== undefined) return { scheme: pathScheme.toLowerCase(), rest: path };
   const [, half] = /^(https?|tcp|https\+insecure):/i.exec(text) ?? [];
-  // `tcp:22` may also be a machine of that name; `http:/x` is no HOST:PORT in any case.
+  // `tcp:22` may also be a machine of that name; `http:/x` is never a HOST:PORT.
   if (half !== undefined && !/^[^:]*:\d+$/.test(text)) {
     throw invalid(text, `${half}: needs two slashes behind it`);
   }

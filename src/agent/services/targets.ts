@@ -1,5 +1,5 @@
 /**
- * The targets of one service: which are well, and which one the next visitor gets.
+ * The targets of one service: which are healthy, and which one the next visitor gets.
  *
  * @module
  */
@@ -13,37 +13,37 @@ import { endpointText, type Target } from "./target.ts";
 /** A target that failed a visitor is tried behind the others for this long. */
 export const TARGET_PENALTY_MS = 10_000;
 
-/** What {@link TargetPool} works with. */
+/** Options of {@link TargetPool}. */
 interface TargetPoolOptions {
   readonly targets: readonly Target[];
   readonly runtime: Runtime;
   readonly log: Logger;
 }
 
-/** A target as `agent status` shows it. */
+/** A target's status in `agent status`. */
 export interface TargetFacts {
   readonly target: string;
-  /** Whether visitors are sent there; all are where none is well. */
+  /** Whether visitors are sent to it; if no target is healthy, all are used. */
   readonly up: boolean;
-  /** Why it isn't, or the last failure. */
+  /** Why it is down, or the last failure. */
   readonly error?: string;
 }
 
 interface Entry {
   readonly target: Target;
-  /** Its health check has failed. */
+  /** Whether its health check has failed. */
   unwell: boolean;
-  /** It has failed a visitor, and is tried last until then. */
+  /** After failing a visitor it is tried last until this time. */
   penaltyUntilMs: number;
   error: string | undefined;
 }
 
-/** Keeps what is known of each target. */
+/** Tracks the state of each target. */
 export class TargetPool implements Targets {
   readonly #entries: readonly Entry[];
   readonly #runtime: Runtime;
   readonly #log: Logger;
-  /** For what every visitor of a target that is down would say again. */
+  /** Samples messages that every visitor of a failed target would repeat. */
   readonly #sampler: LogSampler;
 
   constructor({ targets, runtime, log }: TargetPoolOptions) {
@@ -75,7 +75,7 @@ export class TargetPool implements Targets {
     }
   }
 
-  /** What a health check found. */
+  /** Records the result of a health check. */
   checked(target: Target, error?: unknown): void {
     const entry = this.#entries.find((candidate) => candidate.target === target);
     if (entry === undefined) return;
@@ -91,7 +91,7 @@ export class TargetPool implements Targets {
     if (!unwell) entry.penaltyUntilMs = -Infinity;
   }
 
-  /** What is known of each target, in the order of the service. */
+  /** Status of each target, in the service's order. */
   get facts(): readonly TargetFacts[] {
     return this.#entries.map((entry) => ({
       target: entry.target.text,
@@ -121,14 +121,14 @@ export class TargetPool implements Targets {
     throw error;
   }
 
-  /** 0 for a target that is well, 1 for one that failed a visitor lately, 2 for one that fails its health check. */
+  /** 0 for a healthy target, 1 for one that failed a visitor recently, 2 for one that fails its health check. */
   #rank({ unwell, penaltyUntilMs }: Entry): number {
     if (unwell) return 2;
     return penaltyUntilMs > this.#runtime.clock.nowMs() ? 1 : 0;
   }
 }
 
-/** Connects to a target; rejects as `Runtime.dial`. */
+/** Connects to a target; rejects as `Runtime.dial` does. */
 export function dialTarget(
   runtime: Runtime,
   { endpoint }: Exclude<Target, { readonly protocol: "files" }>,

@@ -1,6 +1,6 @@
 /**
- * A visitor's stream as a service's connector gets it: with the name that the visitor asked for, and watched, so that
- * the service knows how many visitors it has and what they carried.
+ * A visitor's stream as passed to a service's connector: with the name that the visitor requested, and metered, so that
+ * the service knows how many visitors it has and how much they transferred.
  *
  * @module
  */
@@ -11,16 +11,16 @@ import type { Caller, SessionStream } from "../../transport/port.ts";
 /** Passes everything through, and counts it. */
 export class VisitorStream implements SessionStream, ByteStreamHandler {
   readonly caller: Caller;
-  /** Bytes of the visitor that were handed on. */
+  /** Bytes from the visitor that were passed on. */
   bytesIn = 0;
-  /** Bytes for the visitor that were taken. */
+  /** Bytes for the visitor that were accepted. */
   bytesOut = 0;
   readonly #inner: SessionStream;
   readonly #over: (error: Error | undefined) => void;
   #handler: ByteStreamHandler | undefined;
   #attached = false;
 
-  /** `over` hears once of the stream's end. */
+  /** `over` is called once at the stream's end. */
   constructor(inner: SessionStream, caller: Caller, over: (error: Error | undefined) => void) {
     this.#inner = inner;
     this.caller = caller;
@@ -67,7 +67,7 @@ export class VisitorStream implements SessionStream, ByteStreamHandler {
     this.#inner.resume();
   }
 
-  /** Also before an end that nobody listens to: the service has to hear of it. */
+  /** Attaches even if no handler listens yet, because the service must learn of the stream's end. */
   #listen(): void {
     if (this.#attached) return;
     this.#attached = true;

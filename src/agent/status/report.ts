@@ -1,5 +1,5 @@
 /**
- * What a running agent tells of itself to `agent status` and `doctor`.
+ * A running agent's status report, for `agent status` and `doctor`.
  *
  * @module
  */
@@ -7,10 +7,10 @@ import type { AgentFacts } from "../agent.ts";
 import type { CertificateFacts } from "../services/port.ts";
 import type { ServiceFacts } from "../services/table.ts";
 
-/** The report's version; it rises where a member changes its meaning. */
+/** The report's version; it is raised when a member changes its meaning. */
 export const STATUS_VERSION = 1;
 
-/** The report, as it goes over the socket in JSON. */
+/** The report, sent over the socket as JSON. */
 export interface StatusReport {
   readonly statusVersion: typeof STATUS_VERSION;
   readonly version: string;
@@ -24,6 +24,6 @@ export interface StatusReport {
   readonly agent: AgentFacts;
   readonly services: readonly ServiceFacts[];
   readonly certificates: readonly CertificateFacts[];
-  /** Public ports, `HOST:PORT` each; null where one isn't open. */
+  /** Public ports, each `HOST:PORT`; null for one that isn't open. */
   readonly published: readonly (string | null)[];
 }

@@ -1,5 +1,6 @@
 /**
- * The local socket by which a running agent is asked: HTTP over a unix socket in the data folder, for its owner alone.
+ * The local socket for querying a running agent: HTTP over a unix socket in the data folder, accessible only to its
+ * owner.
  *
  * @module
  */
@@ -10,9 +11,9 @@ import type { StatusReport } from "./report.ts";
 
 /** The socket's name in the data folder. */
 export const STATUS_SOCKET = "agent.sock";
-/** A question is answered within this time, or there is no agent. */
+/** If a query isn't answered within this time, no agent is running. */
 export const STATUS_TIMEOUT_MS = 5_000;
-/** A report of a thousand services, each with its errors, is shorter. */
+/** Larger than a report of a thousand services, each with its errors. */
 const REPORT_MAX_BYTES = 8 * 1024 * 1024;
 
 /** A running status socket. */
@@ -21,8 +22,7 @@ interface StatusSocket {
 }
 
 /**
- * Answers questions at `path`. A socket that an agent has left behind is replaced; where another agent answers there,
- * rejects with `address_in_use`.
+ * Answers queries at `path`. A stale socket is replaced; if another agent answers there, rejects with `address_in_use`.
  */
 export async function serveStatus(path: string, report: () => StatusReport): Promise<StatusSocket> {
   if (await readStatus(path).then(() => true, () => false)) {
@@ -41,7 +41,7 @@ export async function serveStatus(path: string, report: () => StatusReport): Pro
     answer.end(JSON.stringify(report()));
   });
   await listening(server, path);
-  // Nobody but the owner may even ask: names and visitors are their business.
+  // Only the owner may query it: names and visitors are private.
   await chmod(path, 0o600);
   return {
     async close(): Promise<void> {
@@ -62,7 +62,7 @@ function listening(server: Server, path: string): Promise<void> {
   });
 }
 
-/** Asks the agent behind a socket. Rejects with `connection_refused` where there is none. */
+/** Queries the agent at a socket. Rejects with `connection_refused` if there is none. */
 export function readStatus(path: string): Promise<StatusReport> {
   return new Promise((resolve, reject) => {
     const fail = (cause: unknown) => {

@@ -1,11 +1,11 @@
 /**
- * A status report as people read it.
+ * A status report as human-readable text.
  *
  * @module
  */
 import type { StatusReport } from "./report.ts";
 
-/** The report in lines. */
+/** The report as lines of text. */
 export function statusText(report: StatusReport): string[] {
   const { agent, services, certificates, published, nowMs } = report;
   const ago = (atMs: number) => `${span(nowMs - atMs)} ago`;
@@ -74,7 +74,7 @@ export function statusText(report: StatusReport): string[] {
   return lines;
 }
 
-/** A time as people say it, in its two largest units. */
+/** A duration in its two largest units. */
 export function span(ms: number): string {
   const units = [["d", 86_400_000], ["h", 3_600_000], ["min", 60_000], ["s", 1_000]] as const;
   const first = units.findIndex(([, unitMs]) => ms >= unitMs);

@@ -1,5 +1,5 @@
 /**
- * Where a service's certificate comes from: an authority, files, or the agent itself.
+ * Sources of a service's certificate: an authority, files, or the agent itself.
  *
  * @module
  */
@@ -16,17 +16,17 @@ import { readCertificate } from "../acme/x509.ts";
 import type { CertificateFacts } from "../services/port.ts";
 import type { CertificateFiles } from "../services/service.ts";
 
-/** Files are looked at again no more often than this, when a visitor comes. */
+/** Minimum interval between checks of the files, made when a visitor connects. */
 export const CERTIFICATE_FILES_CHECK_MS = 5_000;
-/** A certificate that signs itself is good for this long, and made anew when a tenth of it is left. */
+/** Lifetime of a self-signed certificate; it is renewed when a tenth of it is left. */
 const SELF_SIGNED_DAYS = 90;
 const DAY_MS = 24 * 3600_000;
 
-/** Gives certificates for the names of one service. */
+/** Provides certificates for the names of one service. */
 export interface CertificateSource {
-  /** The certificate for a host name. Rejects with `certificate_unavailable`, saying why there is none. */
+  /** The certificate for a host name. Rejects with `certificate_unavailable`, giving the reason. */
   contextOf(serverName: string): Promise<SecureContext>;
-  /** What an authority wants to see at this name now. */
+  /** The certificate for a pending challenge at this name. */
   challengeOf(serverName: string): Identity | undefined;
   facts(): readonly CertificateFacts[];
   close(): void;
@@ -60,7 +60,7 @@ export function acmeSource(manager: CertificateManager, names: readonly string[]
   };
 }
 
-/** A certificate from two files, which are read again when they change; where they can't be used, the old one stays. */
+/** A certificate from two files, which are reloaded when they change; if they can't be used, the old one stays. */
 export function fileSource(
   files: CertificateFiles,
   { clock, log }: { readonly clock: Clock; readonly log: Logger },
@@ -106,7 +106,7 @@ export function fileSource(
   };
 }
 
-/** Certificates that sign themselves, for names that no authority gives one for; kept, so that a visitor's trust stays. */
+/** Self-signed certificates, for names that no authority certifies; stored, so that a visitor's trust persists. */
 export function selfSignedSource(
   names: readonly string[],
   { clock, store }: { readonly clock: Clock; readonly store: CertificateStore },
@@ -137,7 +137,7 @@ export function selfSignedSource(
   };
 }
 
-/** The certificate that signs itself for these names, and its key behind it, as PEM: the kept one, else a new one. */
+/** The self-signed certificate for these names, followed by its key, as PEM: the stored one, else a new one. */
 export async function selfSignedText(
   names: readonly string[],
   { clock, store }: { readonly clock: Clock; readonly store: CertificateStore },
@@ -150,7 +150,7 @@ export async function selfSignedText(
   const request = { commonName: names[0] as string, names, validDays: SELF_SIGNED_DAYS, wallMs };
   const { certificatePem, keyPem } = await makeCertificate(request);
   const text = certificatePem + keyPem;
-  // Where it can't be kept, the next start makes another one.
+  // If it can't be stored, the next start creates another one.
   await store.write(key, text).catch(() => {});
   return text;
 }

@@ -1,7 +1,7 @@
 /**
- * The server's side of one TLS 1.3 handshake (RFC 8446) that shows a certificate and carries nothing: how an authority sees
- * that a name leads here (RFC 8737). The runtimes' own stacks don't do for it: Deno's refuses to load a certificate with
- * the critical extension that this one is all about.
+ * The server's side of one TLS 1.3 handshake (RFC 8446) that presents a certificate and carries no data, with which an
+ * authority validates control of a name (RFC 8737). The runtimes' TLS stacks can't be used: Deno's refuses to load a
+ * certificate with the critical extension that the challenge requires.
  *
  * @module
  */
@@ -22,7 +22,7 @@ import type { Bytes } from "../../bytes/bytes.ts";
 import { ByteReader } from "../../bytes/reader.ts";
 import type { Identity } from "../../crypto/certificate.ts";
 
-/** The protocol that an authority asks for. */
+/** The ALPN protocol that an authority requests. */
 export const ACME_PROTOCOL = "acme-tls/1";
 
 const CLIENT_HELLO = 1;
@@ -32,10 +32,10 @@ const TLS_AES_128_GCM_SHA256 = 0x1301;
 const ECDSA_SECP256R1_SHA256 = 0x0403;
 const X25519 = 0x001d;
 const SECP256R1 = 0x0017;
-/** In front of a raw X25519 key, that makes it a SubjectPublicKeyInfo. */
+/** Prefix that turns a raw X25519 key into a SubjectPublicKeyInfo. */
 const X25519_PREFIX = Buffer.from("302a300506032b656e032100", "hex");
 
-/** What a ClientHello offers, of what matters here. */
+/** The relevant parts of a ClientHello's offer. */
 interface Offer {
   readonly sessionId: Buffer;
   readonly cipherSuites: readonly number[];
@@ -45,8 +45,8 @@ interface Offer {
 }
 
 /**
- * What the server says to a ClientHello (given with its record headers): all of it, to be sent at once. Undefined where the
- * client doesn't speak TLS 1.3 with the algorithms that every client of the kind speaks.
+ * The server's complete flight in response to a ClientHello (given with its record headers), to be sent at once.
+ * Undefined if the client doesn't support TLS 1.3 with the algorithms that every such client supports.
  */
 export function challengeFlight(helloRecords: Bytes, identity: Identity): Bytes | undefined {
   const hello = withoutRecordHeaders(helloRecords);
@@ -89,7 +89,7 @@ export function challengeFlight(helloRecords: Bytes, identity: Identity): Bytes 
   const finishedKey = expandLabel(secret, "finished", HASH_BYTES);
   const finished = message(20, [createHmac("sha256", finishedKey).update(hash(...before, verify)).digest()]);
 
-  // RFC 8446 §D.4: a ChangeCipherSpec for those on the way who know TLS 1.2 alone.
+  // RFC 8446 §D.4: a ChangeCipherSpec for middleboxes that know only TLS 1.2.
   const compatible = offer.sessionId.length > 0 ? [Buffer.from([20, 3, 3, 0, 1, 1])] : [];
   return new Uint8Array(Buffer.concat([
     record(22, serverHello),
@@ -142,7 +142,7 @@ function numbers(list: ByteReader): number[] {
   return found;
 }
 
-/** The secret of both sides, by the first of our groups of which the client has sent its share. */
+/** The shared secret, using the first of our groups for which the client has sent a key share. */
 function agree(
   shares: ReadonlyMap<number, Buffer>,
 ): { readonly group: number; readonly publicKey: Buffer; readonly secret: Buffer } | undefined {
@@ -165,7 +165,7 @@ function agree(
   return { group: SECP256R1, publicKey: own.getPublicKey(), secret: own.computeSecret(point) };
 }
 
-/** RFC 8446 §7.1, down to the secret of what the server sends in the handshake. */
+/** RFC 8446 §7.1, down to the server's handshake traffic secret. */
 function serverSecret(shared: Buffer, transcript: Buffer): Buffer {
   const zeros = Buffer.alloc(HASH_BYTES);
   const early = hmac(zeros, zeros);
@@ -177,7 +177,7 @@ function encrypted(secret: Buffer, messages: Buffer): Buffer {
   const [key, iv] = [expandLabel(secret, "key", 16), expandLabel(secret, "iv", 12)];
   const inner = Buffer.concat([messages, Buffer.from([22])]);
   const head = Buffer.concat([Buffer.from([23, 3, 3]), u16(inner.length + 16)]);
-  // It is the first record under this key: its number, 0, leaves the nonce as it is.
+  // This is the first record under this key: its sequence number, 0, leaves the nonce unchanged.
   const cipher = createCipheriv("aes-128-gcm", key, iv);
   cipher.setAAD(head);
   return Buffer.concat([head, cipher.update(inner), cipher.final(), cipher.getAuthTag()]);

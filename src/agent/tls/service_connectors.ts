@@ -1,5 +1,6 @@
 /**
- * Carries the visitors of services whose TLS ends in the agent: the handshake, HTTP, and the way to the target.
+ * Serves the visitors of services whose TLS is terminated in the agent: handshake, HTTP, and the connection to the
+ * target.
  *
  * @module
  */
@@ -36,21 +37,21 @@ import { acmeSource, type CertificateSource, fileSource, selfSignedSource } from
 import { type TlsAnswer, TlsTerminator } from "./terminator.ts";
 import { secureTarget } from "../../runtime/tls_client.ts";
 
-/** What {@link createServiceConnectors} takes. */
+/** Options of {@link createServiceConnectors}. */
 export interface ServiceConnectorsOptions {
   readonly runtime: Runtime;
   readonly log: Logger;
-  /** Keeps certificates that sign themselves. */
+  /** Stores self-signed certificates. */
   readonly store: CertificateStore;
-  /** Gets certificates from an authority; made when the first service wants one. */
+  /** Gets certificates from an authority; created when the first service needs one. */
   readonly manager: () => CertificateManager;
-  /** Folders for sockets inside this process, in the order of choice; the system's for temporary files when absent. */
+  /** Folders for process-internal sockets, in order of preference. Defaults to the system's temporary folder. */
   readonly socketFolders?: readonly string[] | undefined;
-  /** Answers the requests of services that have no target to be asked, such as a fetch handler of the same process. */
+  /** Answers the requests of services without a target to dial, such as a fetch handler in the same process. */
   readonly handler?: HttpHandler;
 }
 
-/** Makes connectors for services whose TLS ends here. */
+/** Creates connectors for services whose TLS is terminated here. */
 export function createServiceConnectors(options: ServiceConnectorsOptions): ServiceConnectors {
   return new Connectors(options);
 }
@@ -145,7 +146,7 @@ class Terminating implements ServiceConnector {
     this.#terminator.accept(stream, {
       ...meter === undefined ? {} : { meter },
       failed: (error) => {
-        // Visitors who leave are no fault of the service's.
+        // Visitors who leave aren't a fault of the service.
         if (error.side === "peer") {
           log.debug({ visitor: stream.caller.address, reason: error.code }, error.message);
           return;
@@ -223,7 +224,7 @@ class Terminating implements ServiceConnector {
     this.#connections.add(entry);
   }
 
-  /** What is inside the TLS, to a target that takes it as it comes. */
+  /** Forwards the decrypted bytes to a target unchanged. */
   async #passOn(stream: ByteStream, visitor: Caller): Promise<void> {
     const { targets, runtime, failed } = this.#parts;
     const { proxyProtocol, idleTimeoutMs } = this.#service;
@@ -247,7 +248,7 @@ class Terminating implements ServiceConnector {
     }
   }
 
-  /** Undefined where the target takes what is inside the TLS as it comes. */
+  /** Undefined if the target takes the decrypted bytes unchanged. */
   #makeHandler(own: HttpHandler | undefined): HttpHandler | undefined {
     const { names, targets, requestHeaders, responseHeaders } = this.#service;
     const [first] = targets;
@@ -286,7 +287,7 @@ class Terminating implements ServiceConnector {
     return layered(handler, ...layers);
   }
 
-  /** What lets known visitors through alone. */
+  /** Layers that admit only authenticated visitors. */
   #gates(): Layer[] {
     const { auth, names: [service = ""] } = this.#service;
     const { log, runtime: { clock } } = this.#parts;

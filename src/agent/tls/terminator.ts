@@ -1,5 +1,5 @@
 /**
- * TLS that ends here: the runtime's own stack, over a stream of a session instead of a socket.
+ * TLS termination: the runtime's TLS stack, over a stream of a session instead of a socket.
  *
  * @module
  */
@@ -23,68 +23,68 @@ import { AlertDescription, encodeAlert } from "../../wire/tls/tls_alert.ts";
 import { challengeFlight } from "./challenge_handshake.ts";
 import { NODE_STREAM_BUFFER_BYTES, NodeStream } from "../../runtime/node_stream.ts";
 
-/** A visitor's TLS handshake must be over by then, its ClientHello included. */
+/** A visitor's TLS handshake, including its ClientHello, must be complete within this time. */
 export const TLS_HANDSHAKE_DEADLINE_MS = 15_000;
-/** Handshakes that may be under way at a time in one agent; further visitors are turned away. */
+/** Concurrent handshakes in one agent; further visitors are refused. */
 export const TLS_HANDSHAKES_MAX = 512;
 
-/** What a visitor's ClientHello asks for. */
+/** What a visitor's ClientHello requests. */
 export interface HelloFacts {
-  /** Canonical; undefined where the client named none. */
+  /** Canonical; undefined if the client sent none. */
   readonly serverName: string | undefined;
   readonly alpnProtocols: readonly string[];
 }
 
-/** How a handshake is to be answered. */
+/** How to answer a handshake. */
 export interface TlsChoice {
   readonly context: SecureContext;
-  /** The one protocol to agree on; the first of those that the client offers. None is agreed on when absent. */
+  /** The protocols to negotiate: the first that the client offers. Absent: none is negotiated. */
   readonly alpnProtocols?: readonly string[];
 }
 
-/** An authority's visit, which gets this certificate and nothing else. */
+/** An authority's validation, which gets only this certificate. */
 interface TlsChallenge {
   readonly challenge: Identity;
 }
 
-/** A handshake that isn't made: the alert for the client, and the reason for the log. */
+/** A refused handshake: the alert for the client, and the reason for the log. */
 export interface TlsRefusal {
   readonly alert: number;
   readonly error: SallyportError;
 }
 
-/** What becomes of a handshake. */
+/** The decision on a handshake. */
 export type TlsAnswer = TlsChoice | TlsChallenge | TlsRefusal;
 
-/** A visitor whose TLS stands. */
+/** A visitor with established TLS. */
 export interface SecureStream {
-  /** What is inside the TLS. */
+  /** The decrypted stream. */
   readonly stream: ByteStream;
   readonly serverName: string | undefined;
-  /** What both sides speak; undefined where nothing was agreed on. */
+  /** The negotiated protocol; undefined if there is none. */
   readonly alpnProtocol: string | undefined;
 }
 
-/** What a {@link TlsTerminator} is made of. */
+/** Options of a {@link TlsTerminator}. */
 export interface TlsTerminatorOptions {
   readonly clock: Clock;
-  /** Hears what the handlers of streams throw; standard error when absent. */
+  /** Receives exceptions of stream handlers. Defaults to standard error. */
   readonly faults?: Faults;
-  /** Says which certificate a visitor gets, or why none. */
+  /** Chooses the visitor's certificate, or the reason for refusing. */
   choose(hello: HelloFacts): TlsAnswer | Promise<TlsAnswer>;
 }
 
-/** What {@link TlsTerminator.accept} takes beside the stream. */
+/** Options of {@link TlsTerminator.accept} besides the stream. */
 export interface AcceptOptions {
-  /** Counts what passes, as it is on the wire. */
+  /** Counts bytes on the wire. */
   readonly meter?: ByteMeter;
-  /** The handshake is over. The stream must be attached before the call returns. */
+  /** Called when the handshake is complete. The stream must be attached before the call returns. */
   secured(secure: SecureStream): void;
-  /** There was no handshake, or it failed; the stream has been ended. */
+  /** Called when the handshake was refused or failed; the stream has been closed. */
   failed(error: SallyportError): void;
 }
 
-/** Ends TLS. */
+/** Terminates TLS. */
 export class TlsTerminator {
   readonly options: TlsTerminatorOptions;
   #handshakes = 0;
@@ -93,12 +93,12 @@ export class TlsTerminator {
     this.options = options;
   }
 
-  /** Handshakes that are under way. */
+  /** Number of handshakes in progress. */
   get handshakes(): number {
     return this.#handshakes;
   }
 
-  /** Takes over a stream whose first byte is that of a ClientHello. */
+  /** Takes over a stream that begins with a ClientHello. */
   accept(stream: ByteStream, options: AcceptOptions): void {
     if (this.#handshakes >= TLS_HANDSHAKES_MAX) {
       const why = `Cannot serve visitor: ${TLS_HANDSHAKES_MAX} handshakes are under way already`;
@@ -111,7 +111,7 @@ export class TlsTerminator {
   }
 }
 
-/** Ends a stream in clear with an alert. */
+/** Closes a stream with an unencrypted alert. */
 export function turnAway(stream: ByteStream, alert: number): void {
   stream.attach(IGNORE_STREAM);
   stream.write(encodeAlert(alert));
@@ -161,7 +161,7 @@ class Handshake implements ByteStreamHandler {
       });
       return this.#refuse({ alert: outcome.alert, error });
     }
-    // Held until the certificate is there; what comes meanwhile stays in the stream.
+    // Paused until the certificate is available; bytes arriving meanwhile stay in the stream.
     this.#stream.pause();
     const { serverName, alpnProtocols } = outcome;
     Promise.resolve().then(() => this.#options.choose({ serverName, alpnProtocols })).then(
@@ -212,7 +212,7 @@ class Handshake implements ByteStreamHandler {
     }
     const { meter } = this.#accept;
     const inner = meter === undefined ? this.#stream : metered(this.#stream, meter);
-    // Deno's TLS reads on whether anybody reads from it or not, so that it is held back here; and its handshake may only
+    // Deno's TLS keeps reading even if nobody reads from it, so backpressure is applied here; and its handshake must
     // begin in a later turn, or its failure can't be caught.
     let started = false;
     const held = () => !started || tls.readableLength > NODE_STREAM_BUFFER_BYTES;
@@ -241,7 +241,7 @@ class Handshake implements ByteStreamHandler {
     const closed = () => fail("the visitor left");
     tls.on("error", failed);
     tls.once("close", closed);
-    // Neither runtime's TLS says anything when its stream ends in the middle of a handshake.
+    // Neither runtime's TLS reports its stream ending in the middle of a handshake.
     duplex.once("end", closed);
     tls.once("secure", () => {
       if (this.#over) return;
@@ -266,7 +266,7 @@ class Handshake implements ByteStreamHandler {
     });
   }
 
-  /** Shows an authority what it has come to see; it leaves then. */
+  /** Presents the challenge certificate to an authority, which then disconnects. */
   #show(identity: Identity): void {
     const flight = challengeFlight(this.#hello.bytes, identity);
     if (flight === undefined) {
@@ -276,7 +276,7 @@ class Handshake implements ByteStreamHandler {
       return this.#refuse({ alert: AlertDescription.handshake_failure, error });
     }
     this.#settle();
-    // Its end isn't waited for any longer than that of any stream of which nothing more is wanted.
+    // Its end is awaited no longer than that of any other finished stream.
     this.#stream.attach({ data() {}, end: () => this.#stream.closeWrite(), drain() {}, close() {} });
     this.#stream.write(flight);
     this.#stream.resume();
@@ -304,7 +304,7 @@ class Handshake implements ByteStreamHandler {
   }
 }
 
-/** The stream with its bytes counted. */
+/** Wraps the stream to count its bytes. */
 function metered(stream: ByteStream, meter: ByteMeter): ByteStream {
   return {
     get bufferedBytes() {

@@ -1,5 +1,5 @@
 /**
- * Settings: the agent, the tokens it asks for, and how its session crosses the network.
+ * Settings: the agent, the tokens it requests, and its session's transport.
  *
  * @module
  */
@@ -9,7 +9,7 @@ import { TRANSPORTS } from "../../agent/dialer.ts";
 import { TOKEN_TTL_DEFAULT_S, TOKEN_TTL_MAX_S, TOKEN_TTL_MIN_S } from "../../protocol/token/token.ts";
 import { PUBLISHED_PORTS_MAX } from "../../wire/token/claims.ts";
 
-/** The agent, the tokens, and how a session crosses the network. */
+/** The agent, its tokens, and its session's transport. */
 export const AGENT_SETTINGS = {
   join: optional({
     flag: "join",

@@ -1,5 +1,5 @@
 /**
- * Settings: where an agent gets its certificates.
+ * Settings: the sources of an agent's certificates.
  *
  * @module
  */
@@ -7,7 +7,7 @@ import { AGENT, optional, setting } from "../setting.ts";
 import * as value from "../values.ts";
 import { DEFAULT_AUTHORITIES } from "../../agent/acme/certificate_manager.ts";
 
-/** Certificates of services whose TLS ends in the agent. */
+/** Certificates of services whose TLS is terminated in the agent. */
 export const CERTIFICATES = {
   acmeDirectory: setting({
     flag: "acme-directory",

@@ -1,5 +1,5 @@
 /**
- * Settings: processes and machines that are one edge together.
+ * Settings: processes and machines that together form one edge.
  *
  * @module
  */
@@ -7,7 +7,7 @@ import { EDGES_PER_AGENT_MAX } from "../../wire/token/route_group.ts";
 import { AGENT, EDGES, optional, setting } from "../setting.ts";
 import * as value from "../values.ts";
 
-/** Processes and machines that are one edge together. */
+/** Processes and machines that together form one edge. */
 export const CLUSTER = {
   workers: optional({
     flag: "workers",

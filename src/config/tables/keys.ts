@@ -1,5 +1,5 @@
 /**
- * Settings: keys, and what an edge believes of its peers.
+ * Settings: keys, and an edge's trust in its peers.
  *
  * @module
  */
@@ -7,7 +7,7 @@ import { EDGES, KEY_HOLDERS, MASTERS, optional, setting } from "../setting.ts";
 import * as value from "../values.ts";
 import { API_REQUESTS_PER_MINUTE_MAX, TOKENS_PER_MINUTE_MAX } from "../../master/limits.ts";
 
-/** Keys, and whom an edge believes. */
+/** Keys, and an edge's trust in its peers. */
 export const KEYS = {
   fernetKeys: optional({
     flag: "fernet-keys",

@@ -1,12 +1,12 @@
 /**
- * Settings: where the parts listen, and how the edge is called.
+ * Settings: listening addresses, and the edge's public name.
  *
  * @module
  */
 import { AGENT, ALL, EDGES, KEY_HOLDERS, MANAGE, MASTERS, optional, setting } from "../setting.ts";
 import * as value from "../values.ts";
 
-/** Where the parts listen, and how the edge is called. */
+/** Listening addresses, and the edge's public name. */
 export const LISTENING = {
   config: optional({
     flag: "config",

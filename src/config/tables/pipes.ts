@@ -6,7 +6,7 @@
 import { EDGES, optional, setting } from "../setting.ts";
 import * as value from "../values.ts";
 
-/** Transfers that come in beside sealed agents. */
+/** Transfers received on the sealed agents' ports. */
 export const PIPES = {
   pipeFolder: optional({
     flag: "pipe-folder",

@@ -1,5 +1,5 @@
 /**
- * Settings: logs, pings, and SniTun's queue figures.
+ * Settings: memory, logs, pings, and SniTun's queue limits.
  *
  * @module
  */
@@ -8,7 +8,7 @@ import { optional, queueFigure, setting } from "../setting.ts";
 import * as value from "../values.ts";
 import { DEFAULT_QUEUE_LIMITS } from "../../protocol/mux/queue_limits.ts";
 
-/** Memory, logs, pings, and SniTun's queue figures. */
+/** Memory, logs, pings, and SniTun's queue limits. */
 export const TUNING = {
   memoryLimit: optional({
     flag: "memory-limit",

@@ -30,15 +30,15 @@ export class Account implements StreamLimits {
   #visitors: TokenBucket | undefined;
   #visitorNetworks: NetworkSet | undefined;
   #month: string;
-  /** Bytes of the month: what the session master knows, what is on its way to it, and what is new. */
+  /** Bytes of the month: known to the session master, in flight to it, and new. */
   #known = 0;
   #sent = 0;
   #fresh = 0;
-  /** Since when at least one session stands, as far as it hasn't been counted. */
+  /** Start of the connected time not yet counted; undefined without a session. */
   #connectedFromMs: number | undefined;
-  /** By day, what hasn't been reported. */
+  /** Unreported usage, by day. */
   #used = new Map<string, Counted>();
-  /** Today's, and until when it is. */
+  /** Today's usage, and when the day ends. */
   #counted: Counted | undefined;
   #countedUntilMs = 0;
 
@@ -63,34 +63,34 @@ export class Account implements StreamLimits {
     if (month?.month === this.#thisMonth()) this.#known = Math.max(this.#known, month.bytes);
   }
 
-  /** The token with the newest limits has this one. */
+  /** Generation of the token with the newest limits. */
   get generation(): number {
     return this.#claim.generation;
   }
 
-  /** Its streams have to be looked at byte by byte. */
+  /** Whether the bytes of its streams must be metered. */
   get holds(): boolean {
     return this.toAgent !== undefined || this.toVisitor !== undefined || this.watched;
   }
 
-  /** It has a monthly limit. */
+  /** Whether it has a monthly limit. */
   get watched(): boolean {
     return this.#claim.limits.monthly_bytes !== undefined;
   }
 
-  /** Streams at this edge. */
+  /** Number of streams at this edge. */
   get streams(): number {
     let streams = 0;
     for (const session of this.#sessions) streams += session.streams;
     return streams;
   }
 
-  /** Nothing of it is left to know or to report. */
+  /** Whether nothing is left to keep or to report. */
   get idle(): boolean {
     return this.#sessions.size === 0 && this.#used.size === 0 && this.#sent === 0;
   }
 
-  /** Throws where another visitor from `address` isn't to be let in; counts it otherwise. */
+  /** Counts another visitor from `address`, or throws if it may not be admitted. */
   admit(address: string): void {
     const { streams } = this.#claim.limits;
     if (this.#visitorNetworks !== undefined && !this.#visitorNetworks.contains(address)) {
@@ -118,7 +118,7 @@ export class Account implements StreamLimits {
     return this.#overMonth();
   }
 
-  /** Bytes that its sessions have carried since they were last asked. */
+  /** Adds the bytes that its sessions have carried since the last call. */
   carried(toAgent: number, toVisitor: number): void {
     if (toAgent === 0 && toVisitor === 0) return;
     const today = this.#today();
@@ -137,7 +137,7 @@ export class Account implements StreamLimits {
     if (this.#sessions.size === 0) this.#connectedFromMs = undefined;
   }
 
-  /** What is to be reported; from now on it counts as on its way. */
+  /** Takes the unreported usage, which from now on counts as in flight. */
   take(): ReportedUsage[] {
     this.#countConnected();
     const { agent, tenant } = this;
@@ -149,7 +149,7 @@ export class Account implements StreamLimits {
     return taken;
   }
 
-  /** The session master has everything that was on its way, and knows of so much in this month. */
+  /** The session master has received everything in flight, and knows this many bytes for the month. */
   reported(month: string, bytes: number | undefined): void {
     if (month === this.#thisMonth() && bytes !== undefined) this.#known = bytes;
     this.#sent = 0;
@@ -185,7 +185,7 @@ export class Account implements StreamLimits {
 
   #today(): Counted {
     const wallMs = this.clock.wallMs();
-    // A date's text costs more than all the rest that is done here for a visitor.
+    // Formatting a date costs more than everything else done here for a visitor.
     if (this.#counted !== undefined && wallMs < this.#countedUntilMs) return this.#counted;
     const day = dayOf(wallMs);
     let used = this.#used.get(day);

@@ -1,5 +1,5 @@
 /**
- * An edge's link to a session master elsewhere, over HTTP (docs/protocols/edge-control.md).
+ * An edge's link to a remote session master, over HTTP (docs/protocols/edge-control.md).
  *
  * @module
  */
@@ -15,25 +15,25 @@ import {
 } from "../../wire/control/control_messages.ts";
 import type { ControlLink } from "./reporter.ts";
 
-/** A stream of the session master that is silent for so long is broken. */
+/** A stream from the session master that is silent for this long is considered broken. */
 export const CONTROL_SILENCE_MS = 3 * CONTROL_HEARTBEAT_MS;
-/** An answer to a report must be complete by then. */
+/** The response to a report must be complete within this time. */
 export const REPORT_TIMEOUT_MS = 15_000;
-/** The longest line of the stream: a ruling on each of 100,000 agents. */
+/** Longest line of the stream: a ruling on each of 100,000 agents. */
 export const CONTROL_LINE_MAX_BYTES = 32 * 1024 * 1024;
-/** The largest answer to a report. */
+/** Largest response to a report. */
 const RECEIPT_MAX_BYTES = 4 * 1024 * 1024;
 
-/** What {@link httpControlLink} works with. */
+/** Options of {@link httpControlLink}. */
 interface HttpLinkOptions {
   /** The session master's base URL. */
   readonly master: string;
   /** The edge's name. */
   readonly edge: string;
-  /** The keys that both have. */
+  /** The Fernet keys shared with the session master. */
   readonly ring: FernetRing;
   readonly clock: Clock;
-  /** For tests; the platform's own when absent. */
+  /** For tests. Defaults to the platform's `fetch`. */
   readonly fetch?: (request: Request) => Promise<Response>;
 }
 
@@ -102,7 +102,7 @@ export function httpControlLink(options: HttpLinkOptions): ControlLink {
   };
 }
 
-/** Reads lines as they come; returns at the end of the stream. */
+/** Reads lines as they arrive; returns at the end of the stream. */
 async function readLines(
   response: Response,
   signal: AbortSignal,

@@ -1,6 +1,6 @@
 /**
- * The ledger of an edge: which agents' sessions stand, what they use and may use, and what the session master has ruled
- * on them. It does no IO; a {@link Reporter} carries it to the session master and back.
+ * The ledger of an edge: agents' open sessions, their usage and limits, and the session master's rulings on them. It
+ * does no IO; a {@link Reporter} carries it to the session master and back.
  *
  * @module
  */
@@ -23,16 +23,16 @@ import type { AgentRequest } from "../agent_request.ts";
 import { Account } from "./account.ts";
 import { LimitedStream } from "./limited_stream.ts";
 
-/** What {@link EdgeLedger} works with. */
+/** Options of {@link EdgeLedger}. */
 interface LedgerOptions {
   readonly clock: Clock;
-  /** Takes the Fernet keys that the session master sends. */
+  /** Receives the Fernet keys that the session master sends. */
   readonly ring: FernetRing;
-  /** Hears of these keys, to keep them. */
+  /** Called with these keys, to store them. */
   keysChanged?(keys: readonly string[]): void;
 }
 
-/** What a report says, apart from the edge's name and count. */
+/** The content of a report, apart from the edge's name and count. */
 export type ReportBody = Pick<EdgeReport, "fresh" | "sessions" | "closed" | "usage" | "watched">;
 
 /** See the module. */
@@ -44,7 +44,7 @@ export class EdgeLedger {
   readonly #entries = new Map<Session, Entry>();
   #closed: string[] = [];
   #count = 0;
-  /** The last change of the session master's that is known here; undefined before the first. */
+  /** Number of the session master's last known change; undefined before the first. */
   #seq: number | undefined;
   #changed: (() => void) | undefined;
 
@@ -52,21 +52,24 @@ export class EdgeLedger {
     this.#options = options;
   }
 
-  /** The number of the last change that has been heard of. */
+  /** Number of the last change received. */
   get seq(): number | undefined {
     return this.#seq;
   }
 
-  /** Calls `changed` when a session begins or ends, so that it is reported soon; without it nothing is kept to report. */
+  /**
+   * Calls `changed` when a session begins or ends, so that it is reported soon. Until this is called, nothing is
+   * recorded for reports.
+   */
   reportTo(changed: () => void): void {
     this.#changed = changed;
   }
 
   /**
-   * Judges an agent whose token is genuine.
+   * Checks an agent whose token is genuine.
    *
-   * @throws SallyportError `access_denied` where the session master has ruled it out or it comes from elsewhere than it
-   * may; `limit_exceeded` where it has its sessions.
+   * @throws SallyportError `access_denied` if the session master has barred it or its source address isn't allowed;
+   * `limit_exceeded` if it has reached its limit of sessions.
    */
   authorize({ extra, hostname, remote }: Pick<AgentRequest, "extra" | "hostname" | "remote">): void {
     const claim = readAgentClaim(extra);
@@ -77,7 +80,7 @@ export class EdgeLedger {
     }
     if (sessions === undefined) return;
     const key = accountKey(claim, hostname);
-    // A newer session of the same name takes the place of the older one.
+    // A newer session of the same name replaces the older one.
     const others = new Set(
       [...this.#entries.values()].filter((entry) =>
         entry.account.agent === key && entry.hostname !== hostname
@@ -88,7 +91,7 @@ export class EdgeLedger {
     }
   }
 
-  /** A session stands; gives what visitors' streams are to be opened in. */
+  /** Records a new session; returns the session in which to open visitors' streams. */
   opened(
     session: Session,
     { extra, hostname, remote }: Pick<AgentRequest, "extra" | "hostname" | "remote">,
@@ -108,7 +111,7 @@ export class EdgeLedger {
     return new WatchedSession(session, account);
   }
 
-  /** A session is over; does nothing for one that isn't known. */
+  /** Records the end of a session; ignores an unknown one. */
   ended(session: Session): void {
     const entry = this.#entries.get(session);
     if (entry === undefined) return;
@@ -126,12 +129,12 @@ export class EdgeLedger {
     this.#changed();
   }
 
-  /** Takes what the session master says. */
+  /** Applies a message from the session master. */
   hear(message: EdgeMessage): void {
     this.#seq = Math.max(this.#seq ?? 0, message.seq);
     if (message.kind === "all" || message.kind === "keys") this.#takeKeys(message.keys);
     if (message.kind === "all") {
-      // A master with another database starts its numbers afresh.
+      // A master with a different database restarts its numbering.
       this.#seq = message.seq;
       this.#rulings.clear();
       for (const ruling of message.rulings) this.#rulings.set(ruling.agent, ruling);
@@ -145,7 +148,10 @@ export class EdgeLedger {
     }
   }
 
-  /** What is to be reported, and from now on counts as on its way; undefined where there is nothing. `all`: every session. */
+  /**
+   * Takes the content of the next report, which from now on counts as in flight; undefined if there is none. `all`:
+   * every session.
+   */
   cut(all: boolean): ReportBody | undefined {
     for (const entry of this.#entries.values()) entry.sample();
     const sessions = [...this.#entries.values()].filter((entry) => all || entry.changed).map((entry) =>
@@ -160,7 +166,7 @@ export class EdgeLedger {
     return { fresh: all, sessions, closed: all ? [] : closed, usage, watched };
   }
 
-  /** The session master has taken all that was cut. */
+  /** The session master has accepted everything taken by {@link cut}. */
   reported(receipt: Pick<ReportReceipt, "month" | "used">): void {
     const used = new Map(receipt.used.map(({ agent, bytes }) => [agent, bytes]));
     for (const account of this.#accounts.values()) {
@@ -186,7 +192,7 @@ export class EdgeLedger {
     if (generation < ruling.generation) throw refusal("access_denied", "the agent's key has been replaced");
   }
 
-  /** Ends every session that is ruled out. */
+  /** Closes every session that has been barred. */
   #enforce(): void {
     for (const { session, claim } of [...this.#entries.values()]) {
       try {
@@ -209,7 +215,7 @@ class Entry {
   readonly #sinceMs: number;
   #toAgent = 0;
   #toVisitor = 0;
-  /** What was last reported, as text; empty before the first report. */
+  /** The last report as text; empty before the first. */
   #last = "";
 
   constructor(
@@ -238,7 +244,7 @@ class Entry {
     return this.#last !== this.#state;
   }
 
-  /** Hands what the session has carried since the last time to its account. */
+  /** Adds the bytes carried since the last call to the session's account. */
   sample(): void {
     const { bytesSent, bytesReceived } = this.session;
     this.account.carried(bytesSent - this.#toAgent, bytesReceived - this.#toVisitor);
@@ -268,7 +274,7 @@ class Entry {
   }
 }
 
-/** A session whose streams are counted, and held back where its agent has limits. */
+/** A session whose streams are metered, and throttled if its agent has limits. */
 class WatchedSession implements Session {
   readonly #session: Session;
   readonly #account: Account;
@@ -279,7 +285,7 @@ class WatchedSession implements Session {
   }
 
   open(caller: Caller): SessionStream {
-    // A request of the edge itself is nobody's visit.
+    // A request from the edge itself doesn't count as a visitor.
     if (caller.address !== UNKNOWN_ADDRESS) this.#account.admit(caller.address);
     const stream = this.#session.open(caller);
     return this.#account.holds ? new LimitedStream(stream, this.#account) : stream;
@@ -327,7 +333,7 @@ class WatchedSession implements Session {
   }
 }
 
-/** Names an account: the agent, or the name where the token names no agent. */
+/** The key of an account: the agent, or the hostname if the token names no agent. */
 function accountKey({ id }: AgentClaim, hostname: string): string {
   return id ?? `hostname:${hostname}`;
 }

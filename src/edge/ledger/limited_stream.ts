@@ -1,5 +1,5 @@
 /**
- * A stream of an agent with limits: it holds both of its sides back by the agent's buckets, and ends when the month's
+ * A stream of an agent with limits. The agent's buckets throttle both directions, and the stream ends when the month's
  * bytes are used up.
  *
  * @module
@@ -10,12 +10,12 @@ import type { ByteStreamHandler, Clock, Timer } from "../../runtime/port.ts";
 import type { Caller, SessionStream } from "../../transport/port.ts";
 import type { TokenBucket } from "./token_bucket.ts";
 
-/** What a {@link LimitedStream} asks of its agent's account. */
+/** The part of an agent's account that a {@link LimitedStream} uses. */
 export interface StreamLimits {
   readonly clock: Clock;
   readonly toAgent: TokenBucket | undefined;
   readonly toVisitor: TokenBucket | undefined;
-  /** Counts bytes of either direction; the error with which the stream ends where they are too many. */
+  /** Counts bytes of either direction; returns the error that ends the stream if they exceed the limit. */
   count(byteLength: number): SallyportError | undefined;
 }
 
@@ -24,10 +24,10 @@ export class LimitedStream implements SessionStream, ByteStreamHandler {
   readonly #stream: SessionStream;
   readonly #limits: StreamLimits;
   #handler: ByteStreamHandler | undefined;
-  /** While what we write waits for the bucket; the stream below may have drained meanwhile. */
+  /** Set while writes wait for the bucket; the underlying stream may have drained meanwhile. */
   #writeTimer: Timer | undefined;
   #full = false;
-  /** While what we read waits for the bucket. */
+  /** Set while reads wait for the bucket. */
   #readTimer: Timer | undefined;
   #paused = false;
 
@@ -40,7 +40,7 @@ export class LimitedStream implements SessionStream, ByteStreamHandler {
     return this.#stream.caller;
   }
 
-  /** Bytes that wait for a bucket are on their way too. */
+  /** Bytes that wait for a bucket count as in flight. */
   get peerPaused(): boolean {
     return this.#stream.peerPaused || this.#writeTimer !== undefined || this.#readTimer !== undefined;
   }
@@ -74,7 +74,7 @@ export class LimitedStream implements SessionStream, ByteStreamHandler {
   }
 
   release(): void {
-    // Later bytes are dropped, so nothing needs to be held back.
+    // Later bytes are dropped, so reading needs no throttling.
     this.#readTimer?.cancel();
     this.#readTimer = undefined;
     this.#stream.resume();
@@ -116,14 +116,14 @@ export class LimitedStream implements SessionStream, ByteStreamHandler {
     this.#handler?.close(error);
   }
 
-  /** Whether the month is used up, which ends the stream. */
+  /** Whether the monthly limit is used up, which ends the stream. */
   #spend(byteLength: number): boolean {
     const over = this.#limits.count(byteLength);
     if (over !== undefined) this.#stream.abort(over);
     return over !== undefined;
   }
 
-  /** Another stream of the agent may have taken what we waited for. */
+  /** Another stream of the agent may have taken the tokens we waited for. */
   #writeAgain(): void {
     const waitMs = this.#limits.toAgent?.waitMs ?? 0;
     this.#writeTimer = waitMs > 0 ? this.#limits.clock.after(waitMs, () => this.#writeAgain()) : undefined;

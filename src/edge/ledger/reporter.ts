@@ -1,6 +1,7 @@
 /**
- * Carries an edge's ledger to the session master and back: reports every few seconds, each until it has arrived, and
- * rulings as they come. While the master is away the edge goes on with what it knows, and keeps what it has counted.
+ * Synchronises an edge's ledger with the session master: sends reports every few seconds, retrying each until it has
+ * arrived, and receives rulings. While the master is unreachable, the edge continues with its last known state and
+ * keeps its counts.
  *
  * @module
  */
@@ -16,44 +17,44 @@ import type {
 } from "../../wire/control/control_messages.ts";
 import type { EdgeLedger, ReportBody } from "./ledger.ts";
 
-/** How often an edge reports what its agents have used; so much may be lost when it is killed. */
+/** How often an edge reports its agents' usage; up to this much may be lost when it is killed. */
 export const REPORT_INTERVAL_MS = 5_000;
-/** A session that begins or ends is reported so soon. */
+/** The start or end of a session is reported within this time. */
 export const REPORT_SOON_MS = 200;
-/** An edge with nothing to say reports this often that it is there. */
+/** An idle edge reports this often as a sign of life. */
 export const REPORT_IDLE_MS = 60_000;
-/** First and longest pause before the session master is tried again. */
+/** First pause before retrying the session master; it grows up to CONTROL_RETRY_MAX_MS. */
 export const CONTROL_RETRY_FIRST_MS = 250;
-/** See {@link CONTROL_RETRY_FIRST_MS}. */
+/** Longest pause before retrying the session master. */
 export const CONTROL_RETRY_MAX_MS = 15_000;
 
-/** How a ledger reaches its session master: by calls in one process, or over HTTP. */
+/** A ledger's link to its session master: by calls within one process, or over HTTP. */
 export interface ControlLink {
   /**
-   * Hands on what the master says, from the change behind `since` on; resolves when it says no more, and when the signal
-   * is aborted.
+   * Passes on the master's messages, starting after change `since`. Resolves when the stream ends or the signal is
+   * aborted.
    */
   listen(since: number | undefined, hear: (message: EdgeMessage) => void, signal: AbortSignal): Promise<void>;
-  /** Brings a report; resolves when it is applied. */
+  /** Sends a report; resolves when the master has applied it. */
   report(report: EdgeReport): Promise<ReportReceipt>;
 }
 
-/** Where reports are kept until they have arrived, so that a crash loses little. */
+/** Stores reports until they have arrived, so that a crash loses little. */
 interface ReportJournal {
   read(): Promise<string | undefined>;
   write(text: string): Promise<void>;
 }
 
-/** What {@link LedgerReporter} works with. */
+/** Options of {@link LedgerReporter}. */
 interface ReporterOptions {
-  /** The edge's name, the same after a restart. */
+  /** The edge's name, unchanged across restarts. */
   readonly edge: string;
   readonly ledger: EdgeLedger;
   readonly link: ControlLink;
   readonly journal?: ReportJournal;
   readonly clock: Clock;
   readonly log: Logger;
-  /** Draws the jitter, from 0 to 1; `Math.random` when absent. */
+  /** Source of jitter, from 0 to 1. Defaults to `Math.random`. */
   readonly random?: () => number;
 }
 
@@ -63,13 +64,13 @@ export class LedgerReporter {
   readonly #closing = new AbortController();
   #epoch = randomBytes(8).toString("hex");
   #seq = 0;
-  /** The oldest is on its way; the other one takes in what comes meanwhile. */
+  /** The oldest is in flight; the other collects what arrives meanwhile. */
   #waiting: EdgeReport[] = [];
   #timer: Timer | undefined;
   #dueMs = Infinity;
   #sending: Promise<void> | undefined;
   #lastSentMs = -Infinity;
-  /** The master may not know every session: the next report names them all. */
+  /** The master may not know every session, so the next report lists them all. */
   #all = true;
   #failures = 0;
   #away = false;
@@ -78,7 +79,7 @@ export class LedgerReporter {
     this.#options = options;
   }
 
-  /** Takes up what an earlier process hasn't brought, and begins. */
+  /** Loads reports that an earlier process hasn't delivered, and starts. */
   async start(): Promise<void> {
     const kept = await this.#options.journal?.read().catch(() => undefined);
     if (kept !== undefined) this.#restore(kept);
@@ -87,7 +88,7 @@ export class LedgerReporter {
     this.#within(0);
   }
 
-  /** Brings what there is, and ends. */
+  /** Sends what is left, and stops. */
   async close(): Promise<void> {
     this.#closing.abort();
     this.#timer?.cancel();
@@ -97,7 +98,7 @@ export class LedgerReporter {
     if (!this.#away) await this.#send();
   }
 
-  /** Resolves when everything up to now has been brought. */
+  /** Resolves when everything recorded so far has been delivered. */
   async flush(): Promise<void> {
     await this.#sending;
     await this.#run();
@@ -124,7 +125,7 @@ export class LedgerReporter {
     await this.#send();
   }
 
-  /** Adds what is new to what waits. */
+  /** Adds new usage to the waiting reports. */
   #cut(): void {
     const { ledger, clock, edge } = this.#options;
     const idle = clock.nowMs() - this.#lastSentMs < REPORT_IDLE_MS && this.#waiting.length === 0;
@@ -133,7 +134,7 @@ export class LedgerReporter {
     const fresh: ReportBody = body ?? { fresh: false, sessions: [], closed: [], usage: [], watched: [] };
     this.#all = false;
     const last = this.#waiting.at(-1);
-    // The oldest may have been applied though no answer came: it isn't touched any more.
+    // The oldest may have been applied even though no response arrived, so it is left unchanged.
     if (this.#waiting.length > 1 && last !== undefined) {
       this.#waiting[this.#waiting.length - 1] = merged(last, fresh);
     } else this.#waiting.push({ edge, epoch: this.#epoch, seq: ++this.#seq, ...fresh });
@@ -152,7 +153,7 @@ export class LedgerReporter {
         if (this.#away) log.info({}, "the session master takes reports again");
         this.#away = false;
       } catch (error) {
-        // After a failure of the master it is told of every session again.
+        // After a failure of the master, every session is reported again.
         this.#all = true;
         if (!this.#away) {
           log.warn({}, `Cannot report to the session master, going on without: ${errorMessage(error)}`);
@@ -183,7 +184,7 @@ export class LedgerReporter {
       this.#seq = kept.seq;
       this.#waiting = kept.waiting;
     } catch {
-      // Half a file, of a disk that was full: what is lost is lost, and a new count begins.
+      // The file is truncated, for example because the disk was full: its content is lost, and counting starts afresh.
     }
   }
 
@@ -211,7 +212,7 @@ export class LedgerReporter {
   }
 }
 
-/** One report of two that wait. */
+/** Merges two waiting reports into one. */
 function merged(first: EdgeReport, second: ReportBody): EdgeReport {
   const sessions = new Map(second.fresh ? [] : first.sessions.map((session) => [session.id, session]));
   for (const session of second.sessions) sessions.set(session.id, session);

@@ -6,7 +6,7 @@
  */
 import type { Clock } from "../../runtime/port.ts";
 
-/** What may pass at once after a quiet time, in milliseconds of the rate. */
+/** Burst allowed after a quiet period, in milliseconds of the rate. */
 export const BURST_MS = 50;
 
 /** See the module. */
@@ -25,7 +25,7 @@ export class TokenBucket {
     this.#atMs = clock.nowMs();
   }
 
-  /** Another rate from now on. */
+  /** Changes the rate. */
   setRate(perSecond: number, burst: number = perSecond * BURST_MS / 1000): void {
     this.#fill();
     this.#perMs = perSecond / 1000;
@@ -33,14 +33,14 @@ export class TokenBucket {
     this.#level = Math.min(this.#level, burst);
   }
 
-  /** Takes `amount`, into debt where it isn't there; gives the milliseconds until the debt is paid. */
+  /** Takes `amount`, running into debt if necessary; returns the milliseconds until the debt is paid. */
   take(amount: number): number {
     this.#fill();
     this.#level -= amount;
     return this.waitMs;
   }
 
-  /** Takes `amount` where it is there; false where it isn't. */
+  /** Takes `amount` if it is available; otherwise returns false. */
   tryTake(amount: number): boolean {
     this.#fill();
     if (this.#level < amount) return false;
@@ -48,7 +48,7 @@ export class TokenBucket {
     return true;
   }
 
-  /** Whole milliseconds until the debt is paid: a timer for less would find a rest of it, over and over. */
+  /** Milliseconds until the debt is paid, rounded up: a shorter timer would repeatedly find a remainder. */
   get waitMs(): number {
     this.#fill();
     return this.#level >= 0 ? 0 : Math.ceil(-this.#level / this.#perMs);

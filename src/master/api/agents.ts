@@ -1,5 +1,5 @@
 /**
- * `/v1/agents` and `/v1/enrolments`: who may serve what.
+ * `/v1/agents` and `/v1/enrolments`: agents and the names they may serve.
  *
  * @module
  */
@@ -174,7 +174,7 @@ function routes(parts: ApiParts) {
   };
 }
 
-/** The endpoint by which agents enrol; it takes no key but the code. */
+/** The enrolment endpoint; the join code is its only credential. */
 function enrolmentRoute(parts: ApiParts, guards: MiddlewareHandler<MasterEnv>[]) {
   const { 401: _, ...faults } = bodyFaults;
   return createRoute({
@@ -195,7 +195,7 @@ function enrolmentRoute(parts: ApiParts, guards: MiddlewareHandler<MasterEnv>[])
   });
 }
 
-/** Adds the endpoints; gives their routes. */
+/** Adds the endpoints and returns their routes. */
 export function addAgentsApi(
   app: OpenAPIHono<MasterEnv>,
   parts: ApiParts,
@@ -269,7 +269,7 @@ export function addAgentsApi(
   return [...Object.values(own), enrol];
 }
 
-/** A body's members as the model has them. */
+/** A request body's members in the model's form. */
 export function changeOf(
   body: Omit<z.output<typeof AgentChangeSchema>, "expires_at"> & {
     readonly tenant?: string;

@@ -21,12 +21,12 @@ import { Problem } from "../problem.ts";
 import { TextStream } from "../text_stream.ts";
 import { bodyFaults, json, secured } from "./parts.ts";
 
-/** Body of an edge's report: it names thousands of sessions after a start. */
+/** Body of an edge's report: after a start it lists thousands of sessions. */
 export const REPORT_MAX_BYTES = 8 * 1024 * 1024;
-/** Messages that wait for an edge that doesn't read; beyond it the stream ends, and the edge begins afresh. */
+/** Messages queued for an edge that doesn't read; beyond it the stream ends, and the edge starts over. */
 const WAITING_MAX = 4_096;
 
-/** What the endpoints work with. */
+/** Dependencies of the endpoints. */
 interface EdgesApiParts {
   readonly management: Management;
   readonly clock: Clock;
@@ -35,7 +35,7 @@ interface EdgesApiParts {
   readonly log: Logger;
 }
 
-/** Adds the endpoints; gives their routes. */
+/** Adds the endpoints and returns their routes. */
 export function addEdgesApi(app: OpenAPIHono<MasterEnv>, parts: EdgesApiParts) {
   const { management: { hub }, clock, ring, failures, log } = parts;
   const proofs = new WeakMap<Request, EdgeProof>();

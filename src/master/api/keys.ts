@@ -1,5 +1,5 @@
 /**
- * `/v1/keys`, the Fernet keys that tokens are made with, and `/v1/api-keys`, the keys of this API.
+ * `/v1/keys`, the Fernet keys that tokens are created with, and `/v1/api-keys`, the keys of this API.
  *
  * @module
  */
@@ -112,7 +112,7 @@ function routes(parts: ApiParts) {
   };
 }
 
-/** Adds the endpoints; gives their routes. */
+/** Adds the endpoints and returns their routes. */
 export function addKeysApi(app: OpenAPIHono<MasterEnv>, parts: ApiParts) {
   const { management } = parts;
   const own = routes(parts);

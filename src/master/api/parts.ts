@@ -1,6 +1,6 @@
 /**
- * What the endpoints of the management API share: who may call them, answers to a repeated request, and what their
- * errors look like in the OpenAPI document.
+ * Shared by the endpoints of the management API: authorization, answers to repeated requests, and their errors in the
+ * OpenAPI document.
  *
  * @module
  */
@@ -16,29 +16,29 @@ import { ALL_TENANTS, type Scope } from "../model.ts";
 import { Problem } from "../problem.ts";
 import { BEARER_SCHEME, problem, retryAfter, wwwAuthenticate } from "../routes.ts";
 
-/** The answer to a request with an `Idempotency-Key` is kept for this long. */
+/** How long the answer to a request with an `Idempotency-Key` is kept. */
 export const IDEMPOTENCY_KEPT_MS = 24 * 3_600_000;
 
-/** What endpoints are made with. */
+/** Dependencies of the endpoints. */
 export interface ApiParts {
   readonly management: Management;
   readonly clock: Clock;
-  /** Finds whose request it is, and counts it. */
+  /** Identifies the caller and counts the request. */
   readonly authenticated: readonly MiddlewareHandler<MasterEnv>[];
 }
 
-/** Whose request it is, for the audit log. */
+/** The caller, for the audit log. */
 export function actorOf(c: Context<MasterEnv>): Actor {
   const { id, tenant = ALL_TENANTS } = c.get("credential");
   return { id, tenant, request: c.get("requestId") };
 }
 
-/** The guards of an endpoint that reads. */
+/** The guards of a read endpoint. */
 export function reading({ authenticated }: ApiParts): MiddlewareHandler<MasterEnv>[] {
   return [...authenticated, requireScope("read")];
 }
 
-/** The guards of an endpoint that changes something. */
+/** The guards of an endpoint that makes changes. */
 export function changing(
   { authenticated, clock, management }: ApiParts,
   { body, repeatable = false, scope = "admin" }: {
@@ -55,19 +55,19 @@ export function changing(
   ];
 }
 
-/** The revision that a change was made for, by If-Match; undefined for any one. */
+/** The revision in If-Match; undefined if any revision will do. */
 export function revisionOf(c: Context<MasterEnv>): number | undefined {
   const header = c.req.header("if-match")?.trim();
   if (header === undefined || header === "*") return undefined;
   const [, revision] = /^"(\d{1,15})"$/.exec(header) ?? [];
-  // What is no ETag of ours matches none.
+  // Anything that isn't one of our ETags matches none.
   return revision === undefined ? -1 : Number(revision);
 }
 
-/** What endpoints say of who may call them. */
+/** The security requirement of the endpoints. */
 export const secured = { security: [{ [BEARER_SCHEME]: [] }] };
 
-/** The header that makes a repetition harmless. */
+/** The header that makes a retry safe. */
 export const IdempotencyHeaders = z.object({
   "idempotency-key": z.string().min(8).max(128).optional().openapi({
     description: "A random text; a repetition with the same one gets the first answer, for a day",
@@ -75,7 +75,7 @@ export const IdempotencyHeaders = z.object({
   }),
 });
 
-/** The header that keeps a change from overwriting another one. */
+/** The header that prevents one change from overwriting another. */
 export const IfMatchHeaders = z.object({
   "if-match": z.string().optional().openapi({
     description: "The agent's ETag: 412 where it has been changed meanwhile",
@@ -86,12 +86,12 @@ export const IfMatchHeaders = z.object({
 /** The header of answers that show an agent. */
 export const etag = { ETag: { schema: { type: "string" as const }, description: "The agent's revision" } };
 
-/** An answer's body as JSON. */
+/** A JSON response body. */
 export function json<Schema extends z.ZodType>(schema: Schema) {
   return { "application/json": { schema } };
 }
 
-/** The errors of endpoints that need a credential. */
+/** The errors of endpoints that require a credential. */
 export const denials = {
   401: problem(401, "The key is missing or unknown", wwwAuthenticate),
   403: problem(403, "The key may not do this"),
@@ -120,8 +120,8 @@ export const conflict = {
 export const changedMeanwhile = { 412: problem(412, "It has been changed meanwhile") };
 
 /**
- * Gives a request that is repeated with the same `Idempotency-Key` the answer of the first one. The answer may hold a
- * secret that is shown once, so it is kept encrypted, with a key that only the client's header gives.
+ * Answers a request repeated with the same `Idempotency-Key` with the first answer. The answer may contain a secret
+ * that is shown once, so it is stored encrypted, with a key derived from the client's header.
  */
 function idempotent({ store }: Management, clock: Clock): MiddlewareHandler<MasterEnv> {
   return async (c, next) => {
@@ -168,7 +168,7 @@ function idempotent({ store }: Management, clock: Clock): MiddlewareHandler<Mast
       await store.dropAnswer(id);
       throw error;
     }
-    // Only what was done is kept: a refused request may be mended and tried again.
+    // Only successes are kept: a refused request may be corrected and retried.
     const { status, headers } = c.res;
     if (status >= 300) return void await store.dropAnswer(id);
     const shown: Record<string, string> = {};
@@ -185,7 +185,7 @@ function answerKey(whose: string): Uint8Array {
   return new Uint8Array(hkdfSync("sha256", whose, "sallyport", "kept answer", 32));
 }
 
-/** Encrypts a text with a key that only `whose` gives. */
+/** Encrypts a text with a key derived from `whose`. */
 export function lock(whose: string, text: string): string {
   const iv = randomBytes(12);
   const cipher = createCipheriv("aes-256-gcm", answerKey(whose), iv);
@@ -193,7 +193,7 @@ export function lock(whose: string, text: string): string {
   return Buffer.concat([iv, cipher.getAuthTag(), sealed]).toString("base64");
 }
 
-/** Undoes {@link lock}. */
+/** Reverses {@link lock}. */
 export function unlock(whose: string, kept: string): string {
   const bytes = Buffer.from(kept, "base64");
   const decipher = createDecipheriv("aes-256-gcm", answerKey(whose), bytes.subarray(0, 12));

@@ -1,5 +1,5 @@
 /**
- * What happened and what is now: `/v1/sessions`, `/v1/usage`, `/v1/audit`.
+ * Records and current state: `/v1/sessions`, `/v1/usage`, `/v1/audit`.
  *
  * @module
  */
@@ -113,7 +113,7 @@ function routes(parts: ApiParts) {
   };
 }
 
-/** Adds the endpoints; gives their routes. */
+/** Adds the endpoints and returns their routes. */
 export function addRecordsApi(app: OpenAPIHono<MasterEnv>, parts: ApiParts) {
   const { management, clock } = parts;
   const { store } = management;
@@ -160,7 +160,7 @@ export function addRecordsApi(app: OpenAPIHono<MasterEnv>, parts: ApiParts) {
   return Object.values(own);
 }
 
-/** The days of a question about usage. Throws 422 for those that aren't some, and for too many. */
+/** The days of a usage query. Throws 422 for invalid days, and for too many. */
 export function usageDays(from: string, to: string): { readonly from: string; readonly to: string } {
   for (const [member, text] of [["from", from], ["to", to]] as const) {
     if (DAY.test(text) && !Number.isNaN(Date.parse(text))) continue;
@@ -175,7 +175,7 @@ export function usageDays(from: string, to: string): { readonly from: string; re
   return { from, to };
 }
 
-/** Usage in CSV (RFC 4180). A cell that a spreadsheet would take for a formula is quoted with an apostrophe. */
+/** Usage as CSV (RFC 4180). A cell that a spreadsheet would interpret as a formula is prefixed with an apostrophe. */
 export function usageCsv(rows: readonly UsageRow[]): string {
   const items = rows.map(usageJson);
   const columns = Object.keys(UsageSchema.shape) as (keyof z.infer<typeof UsageSchema>)[];

@@ -1,5 +1,5 @@
 /**
- * The bodies of the management API: one zod schema each, which checks the input and makes the OpenAPI document.
+ * The bodies of the management API: one zod schema each, which validates the input and generates the OpenAPI document.
  *
  * @module
  */
@@ -19,9 +19,9 @@ import { HOSTNAME_PATTERN_OPENAPI, PublishSchema } from "../schemas.ts";
 
 /** Longest notes of an agent, in characters. */
 export const NOTES_MAX_LENGTH = 2_000;
-/** Networks in one list of an agent's. */
+/** Networks in one of an agent's lists. */
 export const NETWORKS_MAX = 64;
-/** Entries of one page of a list. */
+/** Entries on one page of a list. */
 export const PAGE_MAX = 500;
 const PAGE_DEFAULT = 50;
 
@@ -35,7 +35,7 @@ const name = z.string({ error: "must be a string" })
 const word = z.string({ error: "must be a string" })
   .regex(WORD, { error: "must have 1 to 64 letters, digits, dots, - and _" });
 
-/** A hostname, or `*.` and one. */
+/** A hostname, or `*.` followed by one. */
 const HostnamePatternSchema = z.string({ error: "must be a string" })
   .max(255, { error: "must have at most 253 characters", abort: true })
   .superRefine((text, context) => {
@@ -54,7 +54,7 @@ const NetworkSchema = z.string({ error: "must be a string" }).superRefine((text,
     context.addIssue({ code: "custom", message: `is no network: ${why}` });
   }
 }).openapi({
-  // What can't be said here: no bits behind the prefix.
+  // Not expressible here: the bits after the prefix are zero.
   pattern: "^[0-9A-Fa-f:.]{2,45}(/[0-9]{1,3})?$",
   format: "cidr",
 });
@@ -73,7 +73,7 @@ const LIMIT_TEXTS: Readonly<Record<keyof AgentLimits, string>> = {
   monthly_bytes: "Payload bytes both ways in a calendar month (UTC)",
 };
 
-/** What an agent may have at an edge. */
+/** An agent's limits at an edge. */
 export const LimitsSchema = z.strictObject(
   Object.fromEntries(
     LIMIT_NAMES.map((limit) => [
@@ -139,7 +139,7 @@ export const AgentCreateSchema = z.strictObject({
   join_ttl_seconds: joinTtl,
 }, { error: "must be a JSON object" }).openapi("AgentCreate");
 
-/** The body of PATCH /v1/agents/{id}: what is absent stays, null takes it away. */
+/** The body of PATCH /v1/agents/{id}: absent members are unchanged, null removes one. */
 export const AgentChangeSchema = z.strictObject({
   name: name.optional(),
   group: group.nullable().optional(),
@@ -156,7 +156,7 @@ export const AgentChangeSchema = z.strictObject({
 export const RotateSchema = z.strictObject({ join_ttl_seconds: joinTtl }, { error: "must be a JSON object" })
   .openapi("AgentRotate");
 
-/** An agent in answers. */
+/** An agent in responses. */
 export const AgentSchema = z.object({
   id: z.string().openapi({ example: "agent_4f9d2b1e6c1f4f5e" }),
   name: z.string().openapi({ example: "home" }),
@@ -176,7 +176,7 @@ export const AgentSchema = z.object({
   revision: z.int(),
 }).openapi("Agent");
 
-/** An agent with a code to enrol by. */
+/** An agent with its join code. */
 export const JoiningAgentSchema = AgentSchema.extend({
   join_code: z.string().openapi({
     description: "The single-use code by which the agent enrols; a secret, shown once",
@@ -208,7 +208,7 @@ export const EnrolledSchema = z.object({
   hostnames: z.array(z.string()),
 }).openapi("Enrolled");
 
-/** A live session in answers. */
+/** A live session in responses. */
 export const SessionSchema = z.object({
   id: z.string(),
   edge: z.string(),
@@ -229,7 +229,7 @@ export const SessionSchema = z.object({
   bytes_to_visitor: z.int(),
 }).openapi("Session");
 
-/** An agent's use of a day. */
+/** An agent's usage on one day. */
 export const UsageSchema = z.object({
   agent: z.string(),
   name: z.string(),
@@ -253,7 +253,7 @@ export const AuditSchema = z.object({
   detail: z.record(z.string(), z.unknown()),
 }).openapi("AuditEntry");
 
-/** A Fernet key in answers; never its text. */
+/** A Fernet key in responses; never its text. */
 export const FernetKeySchema = z.object({
   id: z.string().openapi({ description: "The first hex digits of its SHA-256", example: "630dcd2966c43366" }),
   origin: z.enum(["settings", "store"]),
@@ -277,7 +277,7 @@ const ScopesSchema = z.array(z.enum(["issue", "read", "admin"], { error: "must b
   error: "must be a list of scopes",
 }).min(1, { error: "must have at least one" }).max(3, { error: "must have at most three" });
 
-/** A tenant that a key or a webhook is for, or all. */
+/** The tenant of a key or webhook, or all tenants. */
 export const TenantSchema = z.string({ error: "must be a string" }).regex(/^(\*|[\w.-]{1,64})$/, {
   error: "is no tenant",
 });
@@ -305,7 +305,7 @@ export const ApiKeyCreateSchema = z.strictObject({
   expires_at: expiresAt.optional(),
 }, { error: "must be a JSON object" }).openapi("ApiKeyCreate");
 
-/** A key of the API in answers. */
+/** An API key in responses. */
 export const ApiKeySchema = z.object({
   id: z.string(),
   name: z.string(),
@@ -317,7 +317,7 @@ export const ApiKeySchema = z.object({
   expires_at: z.string().nullable(),
 }).openapi("ApiKey");
 
-/** A new key of the API, with its text. */
+/** A new API key, with its text. */
 export const NewApiKeySchema = ApiKeySchema.extend({
   key: z.string().openapi({ description: "The key itself; a secret, shown once" }),
 }).openapi("NewApiKey");
@@ -332,7 +332,7 @@ export function pageSchema<Item extends z.ZodType>(item: Item, title: string) {
   }).openapi(title);
 }
 
-/** The query of every list. */
+/** Query parameters of every list. */
 export const pageQuery = {
   cursor: z.string().max(2_048).optional().openapi({
     description: "`next` of the page before",
@@ -350,12 +350,12 @@ export const pageQuery = {
   }),
 };
 
-/** A time as answers have it. */
+/** A time in responses. */
 export function timeText(ms: number): string {
   return new Date(ms).toISOString();
 }
 
-/** An agent as answers have it. */
+/** An agent in responses. */
 export function agentJson(agent: Agent): z.infer<typeof AgentSchema> {
   return {
     id: agent.id,
@@ -377,7 +377,7 @@ export function agentJson(agent: Agent): z.infer<typeof AgentSchema> {
   };
 }
 
-/** A session as answers have it. */
+/** A session in responses. */
 export function sessionJson(session: LiveSession): z.infer<typeof SessionSchema> {
   const { id, edge, agent, tenant, hostname, transport, cipher, streams } = session;
   return {
@@ -390,7 +390,7 @@ export function sessionJson(session: LiveSession): z.infer<typeof SessionSchema>
   };
 }
 
-/** A day's use as answers have it. */
+/** A day's usage in responses. */
 export function usageJson(row: UsageRow): z.infer<typeof UsageSchema> {
   const { agent, name, tenant, day, streams } = row;
   return {
@@ -402,12 +402,12 @@ export function usageJson(row: UsageRow): z.infer<typeof UsageSchema> {
   };
 }
 
-/** An entry of the audit log as answers have it. */
+/** An audit log entry in responses. */
 export function auditJson({ atMs, request, detail, ...rest }: AuditRecord): z.infer<typeof AuditSchema> {
   return { ...rest, at: timeText(atMs), request_id: request, detail: { ...detail } };
 }
 
-/** A Fernet key as answers have it. */
+/** A Fernet key in responses. */
 export function fernetKeyJson(key: FernetKeyInfo): z.infer<typeof FernetKeySchema> {
   const { id, origin, state, makesTokens, createdAtMs } = key;
   return {
@@ -417,7 +417,7 @@ export function fernetKeyJson(key: FernetKeyInfo): z.infer<typeof FernetKeySchem
   };
 }
 
-/** A key of the API as answers have it. */
+/** An API key in responses. */
 export function apiKeyJson(key: ApiKey): z.infer<typeof ApiKeySchema> {
   const { id, name, tenant, createdAtMs, expiresAtMs } = key;
   return {

@@ -1,6 +1,6 @@
 /**
- * `/v1/webhooks`, the places that are told of events, `/v1/webhook-deliveries`, what became of the messages, and
- * `/v1/agent-certificates`, by which agents say when their certificates expire.
+ * `/v1/webhooks`, the receivers of events, `/v1/webhook-deliveries`, the delivery log, and `/v1/agent-certificates`,
+ * where agents report when their certificates expire.
  *
  * @module
  */
@@ -27,7 +27,7 @@ import {
 } from "./parts.ts";
 import { pageQuery, pageSchema, TenantSchema, timeText } from "./schemas.ts";
 
-/** Certificates that one agent may tell of. */
+/** Certificates that one agent may report. */
 export const CERTIFICATES_MAX = 256;
 
 const params = z.object({ id: z.string().min(1).max(128).openapi({ example: "hook_630dcd2966c43366" }) });
@@ -64,7 +64,7 @@ export const WebhookCreateSchema = z.strictObject({
     }),
 }, { error: "must be a JSON object" }).openapi("WebhookCreate");
 
-/** A webhook in answers; never with its secret. */
+/** A webhook in responses; never with its secret. */
 export const WebhookSchema = z.object({
   id: z.string(),
   tenant: z.string(),
@@ -226,7 +226,7 @@ function routes(parts: ApiParts) {
   };
 }
 
-/** Adds the endpoints; gives their routes. */
+/** Adds the endpoints and returns their routes. */
 export function addWebhooksApi(app: OpenAPIHono<MasterEnv>, parts: ApiParts) {
   const { management: { webhooks, store } } = parts;
   const own = routes(parts);

@@ -1,6 +1,6 @@
 /**
- * The page's files. They are imported as texts, so that every way to ship the program carries them: no folder is read,
- * nothing comes from elsewhere.
+ * The page's files. They are imported as text, so that every build includes them: no folder is read, nothing is loaded
+ * from other hosts.
  *
  * @module
  */
@@ -19,11 +19,11 @@ interface Asset {
 const script = (text: string): Asset => ({ type: "text/javascript; charset=utf-8", text });
 const style = (text: string): Asset => ({ type: "text/css; charset=utf-8", text });
 
-/** The mark in the colours of a browser's tab. */
+/** The logo in the colours of a browser tab. */
 const ICON = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 24 24">' +
   `<path fill="#0f8577" d="${MARK.wall}"/><path fill="#fff" d="${MARK.gate}"/></svg>`;
 
-/** By their names under `/page/`. */
+/** By file name under `/page/`. */
 export const ASSETS: Readonly<Record<string, Asset>> = {
   "style.css": style(STYLE),
   "script.js": script(SCRIPT),

@@ -1,5 +1,5 @@
 /**
- * Figures and times as the page shows them.
+ * Formats figures and times for the page.
  *
  * @module
  */
@@ -26,7 +26,7 @@ export function timeText(ms: number): string {
   return `${new Date(ms).toISOString().slice(0, 16).replace("T", " ")} UTC`;
 }
 
-/** How long something has lasted, in its two largest units. */
+/** A duration in its two largest units. */
 export function durationText(ms: number): string {
   const seconds = Math.max(0, Math.floor(ms / 1000));
   const units = [["d", 86_400], ["h", 3_600], ["min", 60], ["s", 1]] as const;

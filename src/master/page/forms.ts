@@ -1,5 +1,5 @@
 /**
- * The form of an agent as the body of the API: the same schema judges both.
+ * Converts the agent form to an API request body: the same schema validates both.
  *
  * @module
  */
@@ -8,7 +8,7 @@ import { type AgentFields, LIMIT_FIELDS } from "./views/agent_form.tsx";
 const TEXTS = ["name", "notes", "group", "tenant", "expires_at"];
 const LISTS = ["hostnames", "publish", "agent_networks", "visitor_networks"];
 
-/** What was typed, and the body that it makes. For a change an empty field takes away what it stands for. */
+/** The form's input, and the request body made from it. In a change, an empty field clears its setting. */
 export function agentBody(
   form: URLSearchParams,
   kind: "create" | "change",
@@ -39,7 +39,7 @@ export function agentBody(
   return { fields, body };
 }
 
-/** The browser's time to the minute or the second, which the form says is UTC. */
+/** The browser's time to the minute or the second, which the form declares as UTC. */
 function wholeTime(text: string): string {
   return /^\d{4}-\d\d-\d\dT\d\d:\d\d$/.test(text) ? `${text}:00Z` : `${text}Z`;
 }

@@ -1,6 +1,6 @@
 /** @jsxImportSource hono/jsx */
 /**
- * The page's icons, drawn for it: strokes on a grid of 20.
+ * The page's own icons: strokes on a 20-unit grid.
  *
  * @module
  */
@@ -20,10 +20,10 @@ const ICONS = {
   file: "M10 3v9M6 9l4 4 4-4M4 17h12",
 } as const;
 
-/** Which icon. */
+/** Names of the icons. */
 export type IconName = keyof typeof ICONS;
 
-/** An icon beside a text; screen readers skip it. */
+/** An icon next to a text; hidden from screen readers. */
 export function Icon({ name }: { readonly name: IconName }): Html {
   return (
     <svg class="icon" viewBox="0 0 20 20" aria-hidden="true">
@@ -32,10 +32,10 @@ export function Icon({ name }: { readonly name: IconName }): Html {
   );
 }
 
-/** Sallyport's mark, a gate in a wall: its paths on a grid of 24. */
+/** Sallyport's logo, a gate in a wall: its paths on a 24-unit grid. */
 export const MARK = { wall: "M2 5h4v3h3V5h6v3h3V5h4v16H2z", gate: "M8 21v-5a4 4 0 0 1 8 0v5z" } as const;
 
-/** The mark beside the name. */
+/** The logo next to the name. */
 export function Mark(): Html {
   return (
     <svg class="mark" viewBox="0 0 24 24" aria-hidden="true">

@@ -1,7 +1,6 @@
 /** @jsxImportSource hono/jsx */
 /**
- * What every view has: the document, the menu, and the parts that views are made of. JSX escapes every text that is put
- * into it.
+ * Shared by all views: the document, the menu, and common components. JSX escapes all inserted text.
  *
  * @module
  */
@@ -12,18 +11,18 @@ import { VERSION } from "../../version.ts";
 import { timeText } from "./format.ts";
 import { Icon, type IconName, Mark } from "./icons.tsx";
 
-/** HTML whose texts are escaped. */
+/** HTML with escaped text. */
 export type Html = HtmlEscapedString | Promise<HtmlEscapedString>;
 
-/** What every view of a login knows. */
+/** The logged-in user, as known to every view. */
 export interface Viewer {
   /** The credential's id. */
   readonly name: string;
-  /** Whether it may change something. */
+  /** Whether it may make changes. */
   readonly mayChange: boolean;
-  /** Whether it sees every tenant. */
+  /** Whether it can see every tenant. */
   readonly allTenants: boolean;
-  /** What forms repeat. */
+  /** The token that forms must contain. */
   readonly token: string;
 }
 
@@ -35,10 +34,10 @@ const MENU = [
   ["/page/audit", "Audit", "audit"],
   ["/page/keys", "Keys", "keys"],
 ] as const satisfies readonly (readonly [string, string, IconName])[];
-/** A path of the menu. */
+/** A path in the menu. */
 type MenuPath = typeof MENU[number][0];
 
-/** What has just been done, by the word that a redirect carries. */
+/** Confirmation messages, by the keyword in the redirect. */
 const NOTICES: Readonly<Record<string, string>> = {
   saved:
     "Saved. Limits and names hold for tokens made from now on; suspend and resume to apply them at once.",
@@ -51,7 +50,7 @@ const NOTICES: Readonly<Record<string, string>> = {
   "fernet-retired": "The Fernet key is retired. Tokens that it made are refused from now on.",
 };
 
-/** A whole document. */
+/** A complete document. */
 function Document({ title, chart = false, children }: {
   readonly title: string;
   readonly chart?: boolean;
@@ -78,16 +77,16 @@ function Document({ title, chart = false, children }: {
   );
 }
 
-/** What {@link Shell} takes. */
+/** Props of {@link Shell}. */
 interface ShellProps {
   readonly viewer: Viewer;
   readonly at: MenuPath;
   readonly title: string;
-  /** Buttons beside the heading. */
+  /** Buttons next to the heading. */
   readonly actions?: Child;
-  /** What has just been done; see NOTICES. */
+  /** The action just completed; see NOTICES. */
   readonly done?: string | undefined;
-  /** A way back to the list that this belongs to. */
+  /** A link back to the parent list. */
   readonly back?: readonly [to: string, name: string];
   readonly chart?: boolean;
   readonly children?: Child;
@@ -154,7 +153,7 @@ export function Shell(props: ShellProps): Html {
   );
 }
 
-/** A view for somebody who isn't logged in, or may not be. */
+/** A view for users who are not logged in, or not allowed to be. */
 export function Plain({ title, children }: { readonly title: string; readonly children?: Child }): Html {
   return (
     <Document title={title}>
@@ -172,12 +171,12 @@ export function Plain({ title, children }: { readonly title: string; readonly ch
   );
 }
 
-/** What every form of a login repeats. */
+/** The token field of every form. */
 export function Token({ viewer }: { readonly viewer: Viewer }): Html {
   return <input type="hidden" name="token" value={viewer.token} />;
 }
 
-/** A part of the page, with a heading. */
+/** A section of the page, with a heading. */
 export function Card({ title, id, actions, children }: {
   readonly title?: string;
   readonly id?: string;
@@ -197,7 +196,7 @@ export function Card({ title, id, actions, children }: {
   );
 }
 
-/** What a list shows when there is nothing in it. */
+/** Placeholder of an empty list. */
 export function Empty({ icon, title, children }: {
   readonly icon: IconName;
   readonly title: string;
@@ -212,7 +211,7 @@ export function Empty({ icon, title, children }: {
   );
 }
 
-/** What went wrong with a form. */
+/** The error message of a form. */
 export function Wrong({ children }: { readonly children?: Child }): Html {
   return <p class="note wrong" role="alert">{children}</p>;
 }
@@ -221,11 +220,11 @@ export function Wrong({ children }: { readonly children?: Child }): Html {
 export interface Column {
   readonly name: string;
   readonly number?: boolean;
-  /** Its heading is for screen readers alone. */
+  /** Its heading is only for screen readers. */
   readonly quiet?: boolean;
 }
 
-/** A table; on a phone each row is a card, so roles are written out: `display` would take them away. */
+/** A table; on a phone each row is a card, so ARIA roles are explicit: `display` would remove them. */
 export function Table({ caption, columns, rows }: {
   readonly caption: string;
   readonly columns: readonly Column[];
@@ -267,7 +266,7 @@ export function Table({ caption, columns, rows }: {
   );
 }
 
-/** The way to the next page of a list, and back to its first. */
+/** Links to the next page of a list, and back to its first. */
 export function Pages({ path, next, query = {}, cursor }: {
   readonly path: string;
   readonly next: string | undefined;
@@ -288,7 +287,7 @@ export function Pages({ path, next, query = {}, cursor }: {
   );
 }
 
-/** A button whose work must be confirmed. The dialog needs no script: it is a popover. */
+/** A button that asks for confirmation. The dialog needs no script: it is a popover. */
 export function Confirmed(
   { id, name, title, action, viewer, confirm, kind = "bad", label, fields = {}, children }: {
     readonly id: string;
@@ -298,7 +297,7 @@ export function Confirmed(
     readonly viewer: Viewer;
     readonly confirm: string;
     readonly kind?: "bad" | "main";
-    /** The button's name for screen readers, where `name` isn't enough. */
+    /** The button's name for screen readers, if `name` isn't enough. */
     readonly label?: string;
     readonly fields?: Readonly<Record<string, string>>;
     readonly children?: Child;
@@ -331,12 +330,12 @@ export function Confirmed(
   );
 }
 
-/** A time, exact for programs. */
+/** A time, machine-readable. */
 export function Time({ ms, text }: { readonly ms: number; readonly text?: string }): Html {
   return <time datetime={new Date(ms).toISOString()} title={timeText(ms)}>{text ?? timeText(ms)}</time>;
 }
 
-/** A state as a badge; it has a text, colour alone says nothing. */
+/** A state as a badge; it has a text, since colour isn't enough. */
 export function Badge({ kind, children }: {
   readonly kind: "good" | "bad" | "idle" | "wait";
   readonly children?: Child;
@@ -344,7 +343,7 @@ export function Badge({ kind, children }: {
   return <span class={`badge ${kind}`}>{children}</span>;
 }
 
-/** A text that a click copies. */
+/** A text that is copied with a click. */
 export function Copyable({ id, label, text }: {
   readonly id: string;
   readonly label: string;

@@ -1,6 +1,6 @@
 /**
- * What the page shows while it happens: the rates of traffic, and word that something has changed, as server-sent events.
- * All browsers of a tenant share one look at the database.
+ * Live updates of the page: traffic rates and change notifications, as server-sent events. All browsers of a tenant
+ * share one database query.
  *
  * @module
  */
@@ -10,19 +10,19 @@ import { Problem } from "../problem.ts";
 import type { Store, Totals } from "../store/store.ts";
 import { TextStream } from "../text_stream.ts";
 
-/** How often the page's figures are looked up while somebody watches. */
+/** Interval at which the management page's figures are queried while someone watches. */
 export const LIVE_INTERVAL_MS = 2_500;
-/** Edges report every few seconds: rates are means over this time. */
+/** Edges report every few seconds: rates are averaged over this time. */
 export const RATE_WINDOW_MS = 10_000;
 /** Points of the traffic chart. */
 export const LIVE_POINTS_MAX = 240;
-/** The chart goes on for this time after the last browser has left, so that it is there for the next view. */
+/** The traffic chart is kept for this time after the last browser has left, for the next viewer. */
 export const LIVE_LINGER_MS = 60_000;
-/** Browsers that watch at the same time. */
+/** Maximum number of browsers receiving live updates at the same time. */
 export const WATCHERS_MAX = 200;
-/** A browser's stream ends after this time; it comes back by itself, and its login is looked at again. */
+/** A browser's stream ends after this time; it reconnects automatically, and its login is checked again. */
 export const WATCH_MS = 2 * 60_000;
-/** A browser comes back after this time. */
+/** Delay before a browser reconnects to the live updates. */
 const RETRY_MS = 2_000;
 const HEARTBEAT_MS = 15_000;
 const WAITING_MAX = 32;
@@ -36,7 +36,7 @@ interface Sample {
   readonly toVisitor: number;
 }
 
-/** What {@link LiveFeeds} works with. */
+/** Dependencies of {@link LiveFeeds}. */
 interface LiveFeedsOptions {
   readonly store: Pick<Store, "totals">;
   readonly clock: Clock;
@@ -54,7 +54,7 @@ export class LiveFeeds {
     this.#options = options;
   }
 
-  /** The events for one browser. Throws 503 where too many watch. */
+  /** The events for one browser. Throws 503 if too many are watching. */
   open(tenant: string | undefined): ReadableStream<Uint8Array> {
     if (this.#watchers >= WATCHERS_MAX) {
       throw new Problem(503, `Cannot show live figures: ${WATCHERS_MAX} browsers watch already`, {
@@ -86,7 +86,7 @@ export class LiveFeeds {
   }
 }
 
-/** What one tenant's browsers watch. */
+/** The feed shared by one tenant's browsers. */
 class Feed {
   readonly #options: LiveFeedsOptions;
   readonly #tenant: string | undefined;
@@ -94,9 +94,9 @@ class Feed {
   readonly #from: string;
   readonly #streams = new Set<TextStream>();
   readonly #points: Point[] = [];
-  /** Those of the window, the oldest first. */
+  /** The samples of the window, oldest first. */
   #samples: Sample[] = [];
-  /** Rises when something that views show has changed. */
+  /** Increases when something shown by views has changed. */
   #version = 0;
   #shown = "";
   #idleSinceMs: number | undefined;
@@ -105,7 +105,7 @@ class Feed {
     this.#options = options;
     this.#tenant = tenant;
     this.#over = over;
-    // Usage before this day doesn't matter: differences are looked at, and days to come are within.
+    // Usage before this day doesn't matter: only differences are used, and later days are included.
     this.#from = dayOf(options.clock.wallMs());
     void this.#look();
   }
@@ -128,7 +128,7 @@ class Feed {
       const tenant = this.#tenant === undefined ? {} : { tenant: this.#tenant };
       this.#take(await store.totals({ from: this.#from, ...tenant }));
     } catch {
-      // The database is away; browsers see that nothing comes, and the next look may succeed.
+      // The database is unavailable; browsers receive nothing, and the next query may succeed.
     }
     const isLeft = this.#idleSinceMs !== undefined && clock.nowMs() - this.#idleSinceMs >= LIVE_LINGER_MS;
     if (isLeft || closing.aborted) this.#over();

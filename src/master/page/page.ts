@@ -1,8 +1,8 @@
 /**
  * The management page at `/`: HTML around {@link Management}, for people. Programs use the API under `/v1/`.
  *
- * Every answer forbids the browser all but our own script, style and forms. Every form needs a login, the login's token,
- * and an Origin that is the page's own.
+ * The policy of every response allows the browser only our own scripts, styles and forms. Every form requires a login,
+ * the login's token, and an Origin equal to the page's.
  *
  * @module
  */
@@ -42,7 +42,7 @@ import { OverviewView } from "./views/overview.tsx";
 import { SessionsView } from "./views/sessions.tsx";
 import { UsageView } from "./views/usage.tsx";
 
-/** What browsers may do with an answer of the page. */
+/** The content security policy of the page's responses. */
 export const PAGE_POLICY = [
   "default-src 'none'",
   "script-src 'self'",
@@ -56,7 +56,7 @@ export const PAGE_POLICY = [
   "trusted-types 'none'",
 ].join("; ");
 
-/** The page's paths beside `/`. */
+/** The page's paths besides `/`. */
 export const PAGE_ROUTES = [
   ...[
     ...[
@@ -79,19 +79,19 @@ export const PAGE_ROUTES = [
   ].map((path) => ({ method: "post", path: `/page/${path}` })),
 ];
 
-/** A login at the identity provider must come back within this time. */
+/** Time limit for a login at the identity provider. */
 const PENDING_S = 600;
 const PENDING_COOKIE = "sallyport-login";
 const PAGE_LIMIT = 50;
-/** Sessions that the overview shows. */
+/** Maximum number of sessions on the overview. */
 const OVERVIEW_SESSIONS = 20;
 const USAGE_DAYS = 30;
 const DAY_MS = 24 * 3_600_000;
 const KEY_MAX_LENGTH = 4096;
-/** What a start command offers until its reader puts the service there. */
+/** The target in a start command, for the reader to replace. */
 const START_TARGET = "http://127.0.0.1:3000";
 
-/** What {@link addPage} works with. */
+/** Dependencies of {@link addPage}. */
 interface PageParts {
   readonly management: Management;
   readonly clock: Clock;
@@ -100,29 +100,29 @@ interface PageParts {
   /** Counts requests by credential. */
   readonly calls: IssueLimit;
   readonly log: Logger;
-  /** An identity provider that people may log in by. */
+  /** An identity provider for logins. */
   readonly provider?: PageProvider | undefined;
 }
 
 /** See {@link PageParts.provider}. */
 export interface PageProvider {
   readonly issuer: string;
-  /** What the provider calls the session master. */
+  /** The session master's client id at the provider. */
   readonly clientId: string;
-  /** What the session master proves itself by; absent for a public client. */
+  /** The session master's client secret; absent for a public client. */
   readonly clientSecret?: string;
 }
 
 type C = Context<MasterEnv>;
 
-/** A request of somebody who is logged in. */
+/** A request with a login. */
 interface Visit {
   readonly c: C;
   readonly actor: Actor;
   readonly viewer: Viewer;
 }
 
-/** Adds the page; gives way at `/` to clients that don't accept HTML. */
+/** Adds the page; passes requests for `/` that don't accept HTML to the next handler. */
 export function addPage(app: Hono<MasterEnv>, parts: PageParts): void {
   const { management, clock, credentials, failures, calls, log, provider } = parts;
   const { store, hub } = management;
@@ -133,7 +133,7 @@ export function addPage(app: Hono<MasterEnv>, parts: PageParts): void {
   const sessions = new PageSessions(credentials, clock);
   const feeds = new LiveFeeds({ store, clock, closing: hub.closing });
 
-  /** Answers with the page's headers; problems too are HTML. */
+  /** Responds with the page's headers; problems are HTML as well. */
   const page = (work: (c: C) => Promise<Response> | Response): Handler<MasterEnv> => async (c) => {
     try {
       return withPolicy(await work(c));
@@ -146,7 +146,7 @@ export function addPage(app: Hono<MasterEnv>, parts: PageParts): void {
     }
   };
 
-  /** The visit of somebody who is logged in; undefined for anybody else. */
+  /** The visit of a logged-in user; undefined for anyone else. */
   const visitOf = async (c: C): Promise<Visit | undefined> => {
     const session = await sessions.find(getCookie(c, cookieName(c)), c.req);
     if (session === undefined) return undefined;
@@ -164,7 +164,7 @@ export function addPage(app: Hono<MasterEnv>, parts: PageParts): void {
     return { c, actor, viewer: { name: credential.id, mayChange, allTenants, token } };
   };
 
-  /** A path that a login is needed for; others are sent to the login. */
+  /** A path that requires a login; others are redirected to the login. */
   const answers = (path: string, answer: (visit: Visit) => Promise<Response> | Response) => {
     app.get(
       path,
@@ -208,7 +208,7 @@ export function addPage(app: Hono<MasterEnv>, parts: PageParts): void {
   };
 
   app.get("/", async (c, next) => {
-    // The index below answers programs.
+    // Programs get the index below.
     if (!/\btext\/html\b/i.test(c.req.header("accept") ?? "")) {
       await next();
       c.header("Vary", "Accept");
@@ -235,7 +235,7 @@ export function addPage(app: Hono<MasterEnv>, parts: PageParts): void {
   );
   app.get("/page/*", async (c, next) => {
     await next();
-    // What isn't there is said in the page's own manner.
+    // A 404 is rendered as a page.
     if (c.res.status !== 404 || c.req.header("accept")?.includes("text/html") !== true) return;
     if (c.res.headers.get("content-type") !== PROBLEM_TYPE) return;
     const view = ErrorView({ detail: "There is no such page.", requestId: c.get("requestId") });
@@ -243,7 +243,7 @@ export function addPage(app: Hono<MasterEnv>, parts: PageParts): void {
   });
   for (const [name, { type, text }] of Object.entries(ASSETS)) {
     const etag = `"${createHash("sha256").update(text).digest("base64url").slice(0, 16)}"`;
-    // Browsers keep it, and ask each time whether it is still the same.
+    // Browsers cache it, and revalidate each time.
     const kept = { ETag: etag, "Cache-Control": "no-cache" };
     app.get(
       `/page/${name}`,
@@ -309,10 +309,10 @@ export function addPage(app: Hono<MasterEnv>, parts: PageParts): void {
         }
         let credential: Credential;
         try {
-          // The host is what the provider was told, whatever a proxy makes of the scheme.
+          // The host is the one sent to the provider, whatever scheme a proxy uses.
           const callback = new URL(callbackOf(c) + new URL(c.req.url).search);
           const claims = await signIn.finish(callback, callbackOf(c), { state, nonce, verifier });
-          // The login lasts as one by key does, not as long as the token that vouched for it.
+          // The login lasts as long as one by key, not as long as the ID token.
           const { exp: _, ...lasting } = claims;
           credential = claimsCredential(lasting);
         } catch (error) {
@@ -463,7 +463,7 @@ export function addPage(app: Hono<MasterEnv>, parts: PageParts): void {
 
   const keys = async ({ actor, viewer }: Visit) => ({
     viewer,
-    // Fernet keys are every tenant's.
+    // Fernet keys belong to all tenants.
     fernet: viewer.allTenants ? management.keys.list() : undefined,
     api: await management.apiKeys(actor),
   });
@@ -501,7 +501,7 @@ export function addPage(app: Hono<MasterEnv>, parts: PageParts): void {
   });
 }
 
-/** What a form shows of a problem; anything else is thrown on. */
+/** The form's view of a problem; anything else is rethrown. */
 function wrongOf(error: unknown) {
   if (!(error instanceof Problem)) throw error;
   return { message: error.message, faults: error.errors ?? [] };
@@ -519,21 +519,21 @@ function pathOf({ id }: Agent): string {
   return `/page/agents/${encodeURIComponent(id)}`;
 }
 
-/** Gives an answer what every answer of the page has. */
+/** Adds the headers common to all responses of the page. */
 function withPolicy(answer: Response): Response {
   answer.headers.set("Content-Security-Policy", PAGE_POLICY);
-  // Not "no-referrer": with it browsers send forms with the Origin null.
+  // Not "no-referrer": with it browsers submit forms with a null Origin.
   answer.headers.set("Referrer-Policy", "same-origin");
   answer.headers.set("Cross-Origin-Opener-Policy", "same-origin");
   answer.headers.set("Cross-Origin-Resource-Policy", "same-origin");
   return answer;
 }
 
-/** Throws 403 for a form that another site has sent. */
+/** Throws 403 for a form submitted by another site. */
 function refuseOtherOrigin(c: C): void {
   const origin = c.req.header("origin") ?? "";
   const site = c.req.header("sec-fetch-site");
-  // The scheme isn't compared: a proxy may have ended TLS.
+  // The scheme isn't compared: a proxy may have terminated TLS.
   const isOwn = URL.canParse(origin) && new URL(origin).host === new URL(c.req.url).host;
   if (isOwn && (site === undefined || site === "same-origin")) return;
   throw new Problem(
@@ -542,7 +542,7 @@ function refuseOtherOrigin(c: C): void {
   );
 }
 
-/** Whether the browser came by TLS. A header that lies about it hurts only the login of whoever sends it. */
+/** Whether the browser connected over TLS. A forged header harms only the login of the sender. */
 function isSecure(c: C): boolean {
   return new URL(c.req.url).protocol === "https:" || c.req.header("x-forwarded-proto") === "https";
 }
@@ -551,22 +551,22 @@ function originOf(c: C): string {
   return `${isSecure(c) ? "https" : "http"}://${new URL(c.req.url).host}`;
 }
 
-/** Where the identity provider sends people back to; it must know this address. */
+/** The redirect URI for the identity provider, which must have it registered. */
 function callbackOf(c: C): string {
   return `${originOf(c)}/page/login/callback`;
 }
 
-/** Whether a provider is on this machine, where plain HTTP does no harm. */
+/** Whether a provider is on this machine, where plain HTTP is harmless. */
 function isLocal(issuer: string): boolean {
   return /^http:\/\/(localhost|127(\.\d+){3}|\[::1\])(:\d+)?(\/|$)/.test(issuer);
 }
 
-/** Lax: the way back from the provider is a navigation from another site. */
+/** Lax: the redirect back from the provider is a cross-site navigation. */
 function pendingOptions(c: C, maxAge: number) {
   return { ...cookieOptions(c), path: "/page/login", sameSite: "Lax", maxAge } as const;
 }
 
-/** With TLS the name keeps other hosts of the domain from setting the cookie (RFC 6265bis, `__Host-`). */
+/** With TLS the name prevents other hosts of the domain from setting the cookie (RFC 6265bis, `__Host-`). */
 function cookieName(c: C): string {
   return isSecure(c) ? "__Host-sallyport" : "sallyport";
 }

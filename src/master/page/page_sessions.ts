@@ -1,5 +1,5 @@
 /**
- * Who is logged in at the page: sessions on the server's side, named by a random cookie.
+ * Logins to the page: server-side sessions, identified by a random cookie.
  *
  * @module
  */
@@ -8,16 +8,16 @@ import type { Clock } from "../../runtime/port.ts";
 import { lock, unlock } from "../api/parts.ts";
 import type { Credential, Credentials, CredentialUse } from "../credentials.ts";
 
-/** A login at the page ends after this time. */
+/** Lifetime of a login to the management page. */
 export const PAGE_SESSION_MS = 12 * 3_600_000;
-/** Logins at the page at the same time; one more ends the oldest. */
+/** Maximum number of concurrent logins to the management page; one more ends the oldest. */
 export const PAGE_SESSIONS_MAX = 256;
 const SECRET_BYTES = 32;
 
 interface StoredSession {
   /**
-   * The key that it was opened with, encrypted under the cookie's secret, which the server does not keep; or whom the
-   * identity provider vouched for.
+   * The key it was opened with, encrypted with the cookie's secret, which the server does not keep; or the credential
+   * from the identity provider.
    */
   readonly by: { readonly sealedKey: string } | Credential;
   readonly token: string;
@@ -27,7 +27,7 @@ interface StoredSession {
 /** A request's login. */
 interface PageSession {
   readonly credential: Credential;
-  /** What every form of the page repeats. */
+  /** The token that every form of the page must contain. */
   readonly token: string;
 }
 
@@ -35,7 +35,7 @@ interface PageSession {
 export class PageSessions {
   readonly #credentials: Credentials;
   readonly #clock: Clock;
-  /** By the digest of the cookie's secret, the oldest first. */
+  /** By the digest of the cookie's secret, oldest first. */
   readonly #sessions = new Map<string, StoredSession>();
 
   constructor(credentials: Credentials, clock: Clock) {
@@ -43,17 +43,17 @@ export class PageSessions {
     this.#clock = clock;
   }
 
-  /** Opens a session for a key that is known; gives the cookie's secret. */
+  /** Opens a session for a known key; returns the cookie's secret. */
   open(key: string): string {
     return this.#add((secret) => ({ sealedKey: lock(secret, key) }));
   }
 
-  /** Opens a session for somebody whom the identity provider vouches for; gives the cookie's secret. */
+  /** Opens a session for a user authenticated by the identity provider; returns the cookie's secret. */
   openFor(credential: Credential): string {
     return this.#add(() => credential);
   }
 
-  /** The session behind a cookie. Its key is looked up each time, so that a removed key ends the session. */
+  /** The session of a cookie. Its key is looked up each time, so that removing a key ends the session. */
   async find(secret: string | undefined, use: CredentialUse): Promise<PageSession | undefined> {
     if (secret === undefined || secret.length > 64) return undefined;
     const id = digest(secret);
@@ -90,7 +90,7 @@ export class PageSessions {
   }
 }
 
-/** Whether two texts are the same, in a time that does not say where they differ. */
+/** Whether two texts are equal, compared in constant time. */
 export function sameText(a: string, b: string): boolean {
   const sha256 = (text: string) => createHash("sha256").update(text, "utf8").digest();
   return timingSafeEqual(sha256(a), sha256(b));

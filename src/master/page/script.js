@@ -1,6 +1,6 @@
 "use strict";
-// What the page does beyond links and forms: live figures, charts, and the copy button. All else works without it.
-// The policy allows no HTML made of texts: what comes from the server is parsed by the browser as a document.
+// Progressive enhancements of the page: live figures, charts, and the copy button. Everything else works without it.
+// The policy forbids building HTML from text: the browser parses server responses as documents.
 
 const byId = (id) => document.getElementById(id);
 const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -15,14 +15,14 @@ function bytesText(bytes) {
   return `${step === 0 || bytes >= 100 ? Math.round(bytes) : bytes.toFixed(1)} ${units[step]}`;
 }
 
-/** A part of a time in UTC, as the rest of the page has it. */
+/** A part of a UTC time, in the format of the rest of the page. */
 function timeText(seconds, end, start = 11) {
   return new Date(seconds * 1000).toISOString().slice(start, end);
 }
 
-// Regions that are loaded again when something has changed: each has an id, and its page's address in data-live.
+// Regions reloaded after a change: each has an id, and the address of its page in data-live.
 
-/** The document at an address of this server. Rejects when it doesn't answer as a login expects. */
+/** Fetches a document from this server. Rejects unless the response is one for a logged-in user. */
 function load(url) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
@@ -39,7 +39,7 @@ function load(url) {
   });
 }
 
-/** Whether somebody is at work in a region: it stays as it is then. */
+/** Whether the user is working in a region: it is then left unchanged. */
 function isInUse(region) {
   return region.contains(document.activeElement) || region.querySelector(":popover-open") !== null;
 }
@@ -49,7 +49,7 @@ async function refresh() {
   const addressOf = (region) => region.dataset.live || location.href;
   for (const address of new Set(regions.map(addressOf))) {
     const { document: fresh } = await load(address);
-    // A login that has ended shows its form in every place.
+    // An expired login replaces the whole page with the login form.
     if (fresh.querySelector("form[action='/page/login']") !== null) return location.reload();
     for (const region of regions) {
       if (addressOf(region) !== address || isInUse(region)) continue;
@@ -63,7 +63,10 @@ async function refresh() {
 
 // Charts.
 
-/** Draws a chart into an element, again when its width or the colours change. `data`: times, to visitors, to agents. */
+/**
+ * Draws a chart into an element, and redraws it when its width or the colours change. `data`: times, to visitors, to
+ * agents.
+ */
 function makeChart(place, more) {
   const ways = [["To visitors", "--accent"], ["To agents", "--second"]];
   let data = [[], [], []];
@@ -133,7 +136,7 @@ if (days !== null) {
 // Live figures.
 
 const LIVE_SECONDS = 600;
-/** A chart that has just begun shows this much. */
+/** Time span of a new chart. */
 const FIRST_SECONDS = 120;
 const RECONNECT_MS = 5_000;
 
@@ -187,7 +190,7 @@ function watch() {
       version = now.version;
     });
     source.addEventListener("error", () => {
-      // The browser comes back by itself, unless the server has refused.
+      // The browser reconnects automatically, unless the server has refused.
       lost ??= setTimeout(() => say("lost", "Not live: the session master does not answer"), RECONNECT_MS);
       if (source.readyState !== EventSource.CLOSED) return;
       refresh().catch(() => {});
@@ -213,7 +216,7 @@ for (const button of document.querySelectorAll("button[data-copy]")) {
       await navigator.clipboard.writeText(field.value);
       said.textContent = "Copied.";
     } catch {
-      // Browsers give the clipboard to https and localhost alone.
+      // Browsers allow clipboard access only on https and localhost.
       said.textContent = "The text is selected; copy it with the keyboard.";
     }
   });

@@ -1,5 +1,5 @@
 /**
- * The page's style sheet as a text, for every HTML that the session master answers with.
+ * The page's style sheet as text, for all HTML served by the session master.
  *
  * @module
  */

@@ -1,4 +1,4 @@
-/** Files that are imported as texts (`with { type: "text" }`), for the type check for Bun; Deno knows their type. */
+/** Files imported as text (`with { type: "text" }`), for type checking with Bun; Deno knows their type. */
 declare module "*/script.js" {
   const text: string;
   export default text;

@@ -1,5 +1,5 @@
 /**
- * Opens the session master's database: SQLite in a file, or PostgreSQL by URL. Both answer to the same query builder.
+ * Opens the session master's database: SQLite in a file, or PostgreSQL by URL. Both support the same query builder.
  *
  * @module
  */
@@ -11,29 +11,29 @@ import { errorMessage, SallyportError } from "../../errors.ts";
 import { migrations } from "./migrations.ts";
 import type { Tables } from "./schema.ts";
 
-/** SQLite: how long a statement waits for another process that writes. */
+/** SQLite: how long a statement waits for another process that is writing. */
 export const SQLITE_BUSY_TIMEOUT_MS = 5_000;
 /** PostgreSQL: connections of one session master. */
 export const POSTGRES_CONNECTIONS_MAX = 8;
-/** PostgreSQL: until a connection stands. */
+/** PostgreSQL: timeout for connecting. */
 export const POSTGRES_CONNECT_TIMEOUT_MS = 5_000;
-/** Prepared statements that are kept; the master has fewer than that. */
+/** Maximum number of cached prepared statements; the master has fewer. */
 const STATEMENTS_KEPT = 256;
 
 const FILE_MODE = 0o600;
 
-/** What kind of database it is. */
+/** The kind of database. */
 export type StoreKind = "sqlite" | "postgres";
 
 /** An open database. */
 export interface Database {
   readonly kind: StoreKind;
   readonly db: Kysely<Tables>;
-  /** Writes a consistent copy to a new file while the database is in use; only SQLite, PostgreSQL has pg_dump. */
+  /** Writes a consistent copy to a new file while the database is in use; SQLite only, since PostgreSQL has pg_dump. */
   backup(path: string): Promise<void>;
 }
 
-/** Whether this names a PostgreSQL database. */
+/** Whether this is the URL of a PostgreSQL database. */
 export function isPostgresUrl(place: string): boolean {
   return /^postgres(ql)?:\/\//.test(place);
 }
@@ -41,8 +41,8 @@ export function isPostgresUrl(place: string): boolean {
 /**
  * Opens a database and brings its tables up to date.
  *
- * @param place a `postgres://` URL, or the path of an SQLite file; `:memory:` for one that goes with the process
- * @throws SallyportError `config_invalid` where it can't be opened
+ * @param place a `postgres://` URL, or the path of an SQLite file; `:memory:` for a temporary in-memory database
+ * @throws SallyportError `config_invalid` if it can't be opened
  */
 export async function openDatabase(place: string): Promise<Database> {
   const postgres = isPostgresUrl(place);
@@ -51,7 +51,7 @@ export async function openDatabase(place: string): Promise<Database> {
     await migrate(opened);
     return opened;
   } catch (cause) {
-    // A URL has a password in it.
+    // A URL contains a password.
     const shown = postgres ? new URL(place).host : place;
     const message = `Cannot open database ${shown}: ${errorMessage(cause)}`;
     throw new SallyportError("config_invalid", message, { side: "config", cause });
@@ -59,16 +59,17 @@ export async function openDatabase(place: string): Promise<Database> {
 }
 
 function openSqlite(path: string): Database {
-  // It may hold Fernet keys: for its owner's eyes only, as the files beside it that SQLite makes in its likeness.
+  // It may contain Fernet keys: readable by its owner only, like the files that SQLite creates beside it with the same
+  // mode.
   if (path !== ":memory:") closeSync(openSync(path, "a", FILE_MODE));
   const database = new DatabaseSync(path);
-  // WAL: readers don't wait for the writer. NORMAL: what was committed outlives this process, whatever ends it.
+  // WAL: readers don't wait for the writer. NORMAL: committed data survives any end of this process.
   database.exec("pragma journal_mode = wal");
   database.exec("pragma synchronous = normal");
   database.exec(`pragma busy_timeout = ${SQLITE_BUSY_TIMEOUT_MS}`);
   const statements = new Map<string, SqliteStatement>();
   const prepare = (sql: string): SqliteStatement => {
-    // A transaction that begins by reading and writes later would fail where another process wrote in between.
+    // A transaction that starts by reading and writes later would fail if another process wrote in between.
     const text = sql === "begin" ? "begin immediate" : sql;
     let statement = statements.get(text);
     if (statement === undefined) {
@@ -85,14 +86,14 @@ function openSqlite(path: string): Database {
     kind: "sqlite",
     db,
     async backup(target) {
-      // What exists isn't overwritten.
+      // Existing files aren't overwritten.
       closeSync(openSync(target, "wx", FILE_MODE));
       await backup(database, target);
     },
   };
 }
 
-/** A statement of `node:sqlite` as Kysely's dialect wants it. */
+/** Adapts a statement of `node:sqlite` to Kysely's dialect. */
 function adapt(statement: StatementSync): SqliteStatement {
   const values = (parameters: readonly unknown[]) => parameters as SQLInputValue[];
   return {
@@ -111,13 +112,13 @@ interface PgPackage {
   readonly types: { getTypeParser(oid: number, format?: string): (text: string) => unknown };
 }
 
-/** PostgreSQL's type for whole numbers of 64 bits; times and byte counts fit into a JavaScript number. */
+/** PostgreSQL's type of 64-bit integers; times and byte counts fit in a JavaScript number. */
 const INT8_OID = 20;
-/** The type of sums of those. */
+/** The type of their sums. */
 const NUMERIC_OID = 1700;
 
 async function openPostgres(url: string): Promise<Database> {
-  // Loaded where it is asked for: most session masters have SQLite.
+  // Loaded on demand: most session masters use SQLite.
   const pg = (await import("pg")).default as PgPackage;
   const pool = new pg.Pool({
     connectionString: url,
@@ -129,7 +130,7 @@ async function openPostgres(url: string): Promise<Database> {
         oid === INT8_OID || oid === NUMERIC_OID ? Number : pg.types.getTypeParser(oid, format),
     },
   });
-  // An idle connection that breaks is replaced at the next query; unheard, the event would end the process.
+  // A broken idle connection is replaced at the next query; without a listener the event would end the process.
   pool.on("error", () => {});
   return {
     kind: "postgres",

@@ -1,6 +1,5 @@
 /**
- * How the session master's tables came about, step by step. A step that has been released is never changed: a new one
- * goes behind it.
+ * The migrations of the session master's tables. A released migration is never changed: a new one is appended.
  *
  * @module
  */
@@ -8,7 +7,7 @@ import { type Kysely, sql } from "kysely";
 import type { Migration, MigrationProvider } from "kysely/migration";
 import type { StoreKind } from "./database.ts";
 
-/** The steps for one kind of database. */
+/** The migrations for one kind of database. */
 export function migrations(kind: StoreKind): MigrationProvider {
   const steps: Record<string, Migration> = {
     "0001_first": { up: (db) => first(db, kind) },
@@ -18,7 +17,7 @@ export function migrations(kind: StoreKind): MigrationProvider {
   return { getMigrations: () => Promise.resolve(steps) };
 }
 
-/** A number that the database gives each row, rising. */
+/** An increasing number assigned to each row by the database. */
 function sequence(kind: StoreKind): string {
   return kind === "postgres" ? "bigserial primary key" : "integer primary key autoincrement";
 }
@@ -74,7 +73,7 @@ async function first(db: Kysely<any>, kind: StoreKind): Promise<void> {
   for (const statement of statements) await sql.raw(statement).execute(db);
 }
 
-/** Keeps the audit log from being rewritten, also by whoever has the database open beside the program. */
+/** Prevents changes to the audit log, even through other clients of the database. */
 function appendOnly(kind: StoreKind): string[] {
   const why = "the audit log is append only";
   if (kind === "sqlite") {
@@ -119,7 +118,7 @@ async function webhooks(db: Kysely<any>, kind: StoreKind): Promise<void> {
   for (const statement of statements) await sql.raw(statement).execute(db);
 }
 
-/** The audit log may be forgotten up to the time that was set for it, and is append only behind that. */
+/** The audit log may be deleted up to the time set for it, and is append-only after that. */
 // deno-lint-ignore no-explicit-any -- as above
 async function retention(db: Kysely<any>, kind: StoreKind): Promise<void> {
   const why = "the audit log is append only";

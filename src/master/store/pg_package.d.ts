@@ -1,4 +1,4 @@
-/** `pg` comes without types; what is used of it is described in postgres.ts. */
+/** `pg` has no types; the parts that are used are described in postgres.ts. */
 declare module "pg" {
   const pg: unknown;
   export default pg;

@@ -25,11 +25,11 @@ export interface Tables {
     created_at: number;
     updated_at: number;
   };
-  /** Each hostname once, with its one owner: an agent, or a group of agents. */
+  /** Each hostname once, with its single owner: an agent, or a group of agents. */
   hostnames: { name: string; owner: string; tenant: string };
   /** The hostnames of each agent, in the operator's order. */
   agent_hostnames: { agent: string; position: number; name: string };
-  /** Agents that were removed, until no token of theirs can be good any more. */
+  /** Removed agents, until none of their tokens can be valid. */
   removed_agents: { agent: string; removed_at: number };
   join_codes: { digest: string; agent: string; expires_at: number; used_at: number | null };
   api_keys: {
@@ -89,7 +89,7 @@ export interface Tables {
     streams: number;
     connected_ms: number;
   };
-  /** Names of agents for their usage, also when they are removed. */
+  /** Names of agents for their usage, including removed ones. */
   usage_names: { agent: string; name: string };
   webhooks: {
     id: string;
@@ -110,17 +110,17 @@ export interface Tables {
     created_at: number;
     attempts: number;
     sent_at: number | null;
-    /** Null behind the last attempt. */
+    /** Null after the last attempt. */
     next_at: number | null;
     status: number | null;
     error: string | null;
   };
-  /** Agents that have a session, or had one until a moment ago. */
+  /** Agents that have a session, or had one until recently. */
   presence: { agent: string; tenant: string; hostname: string; gone_at: number | null };
-  /** `warn_at` is null once webhooks have been told. */
+  /** `warn_at` is null once webhooks have been notified. */
   certificates: { agent: string; name: string; names: string; expires_at: number; warn_at: number | null };
-  /** One row: the audit log may be forgotten up to this time. */
+  /** One row: the audit log may be deleted up to this time. */
   retention: { id: number; audit_before: number };
-  /** Events that are told of once, such as a month's quota. */
+  /** Events that are reported once, such as a month's quota. */
   told: { id: string; at: number };
 }

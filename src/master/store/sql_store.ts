@@ -58,13 +58,13 @@ import {
   webhookOf,
 } from "./webhook_store.ts";
 
-/** Changes that an edge which was away may catch up with; behind that it gets every ruling afresh. */
+/** How long changes are kept for a disconnected edge; after that it receives the full state. */
 export const CHANGES_KEPT_MS = 24 * 3_600_000;
-/** An edge that hasn't been heard of for this long is gone, and its sessions with it. */
+/** An edge that hasn't reported for this long is removed with its sessions. */
 export const EDGE_FORGOTTEN_MS = 24 * 3_600_000;
-/** The protocol version of a session that has none. */
+/** The protocol version of a session without one. */
 const NO_VERSION = -1;
-/** Names in one query; SQLite and PostgreSQL bound the number of parameters. */
+/** Names per query; SQLite and PostgreSQL limit the number of parameters. */
 const NAMES_PER_QUERY = 500;
 
 /** Opens a store; see `openDatabase`. */
@@ -217,7 +217,7 @@ class SqlStore implements Store {
       const row = code &&
         await tx.selectFrom("agents").selectAll().where("id", "=", code.agent).executeTakeFirst();
       if (code === undefined || row === undefined) return { refused: "unknown" };
-      // The answer to the first attempt may have been lost on its way.
+      // The response to the first attempt may have been lost.
       if (code.used_at !== null) {
         if (row.public_key !== publicKey) return { refused: "used" };
         const [agent] = await withHostnames(tx, [row]);
@@ -314,7 +314,7 @@ class SqlStore implements Store {
 
   retireFernetKey(id: string, audit: AuditEntry): Promise<void> {
     return this.#write(async (tx) => {
-      // The key itself isn't kept: who reads the database later gets none that was retired.
+      // The key itself isn't kept: a later reader of the database gets no retired key.
       await tx.insertInto("fernet_keys")
         .values({ id, key: null, state: "retired", created_at: audit.atMs, position: 0 })
         .onConflict((conflict) => conflict.column("id").doUpdateSet({ key: null, state: "retired" }))
@@ -361,7 +361,7 @@ class SqlStore implements Store {
     return this.#read(async (db) => {
       const rows = await db.selectFrom("changes").select(["seq", "body"]).where("seq", ">=", seq)
         .orderBy("seq").execute();
-      // The one that the reader knows already must still be there, or some behind it may be gone.
+      // The last one that the reader knows must still exist, or some after it may be gone.
       if (seq > 0 && rows[0]?.seq !== seq) return undefined;
       return rows.filter((row) => row.seq > seq)
         .map((row) => ({ seq: row.seq, body: JSON.parse(row.body) as ChangeBody }));
@@ -409,7 +409,7 @@ class SqlStore implements Store {
           )
           .execute();
       }
-      // In one order everywhere, so that the reports of two edges at once don't wait for one another.
+      // In a fixed order, so that concurrent reports of two edges don't block each other.
       const usage = report.usage.toSorted((a, b) => a.agent < b.agent ? -1 : 1);
       for (const used of usage) await addUsage(tx, used);
       const events = new EventWriter(tx);
@@ -493,7 +493,7 @@ class SqlStore implements Store {
       let agents = db.selectFrom("agents").select((eb) => eb.fn.countAll().as("agents"));
       let sessions = db.selectFrom("sessions").select((eb) => [
         eb.fn.countAll().as("sessions"),
-        // A token for a hostname alone belongs to no agent.
+        // A token for a hostname only belongs to no agent.
         sql<number>`count(distinct case when agent not like 'hostname:%' then agent end)`.as("online"),
         eb.fn.sum("streams").as("streams"),
       ]);
@@ -654,9 +654,9 @@ class SqlStore implements Store {
     return this.#write(async (tx) => {
       await tx.deleteFrom("nonces").where("expires_at", "<", nowMs).execute();
       await tx.deleteFrom("answers").where("expires_at", "<", nowMs).execute();
-      // Kept for a while, so that a late attempt hears what is wrong with its code.
+      // Kept for a while, so that a late attempt learns what is wrong with its code.
       await tx.deleteFrom("join_codes").where("expires_at", "<", nowMs - CHANGES_KEPT_MS).execute();
-      // The last change stays: its number says where edges are.
+      // The last change is kept: its number records the edges' position.
       const { last } = await tx.selectFrom("changes").select(({ fn }) => fn.max("seq").as("last"))
         .executeTakeFirstOrThrow();
       await tx.deleteFrom("changes").where("at", "<", nowMs - CHANGES_KEPT_MS).where("seq", "<", last ?? 0)
@@ -689,7 +689,7 @@ class SqlStore implements Store {
       if (auditMs !== undefined) {
         await tx.insertInto("retention").values({ id: 1, audit_before: auditMs })
           .onConflict((conflict) => conflict.column("id").doUpdateSet({ audit_before: auditMs })).execute();
-        // In the order of the log: what is old is at its beginning, so no index of times is needed.
+        // In log order: old entries are at the start, so no index on times is needed.
         const oldest = await tx.selectFrom("audit").select(["seq", "at"]).orderBy("seq").limit(max).execute();
         const last = oldest[oldest.findIndex(({ at }) => at >= auditMs) - 1] ?? oldest.at(-1);
         if (last !== undefined && last.at < auditMs) {
@@ -725,16 +725,17 @@ class SqlStore implements Store {
   }
 
   async #addChange(tx: Transaction<Tables>, body: ChangeBody, atMs: number): Promise<void> {
-    // Numbers are given before transactions end: without a lock a reader could see a later change before an earlier one.
+    // Numbers are assigned before transactions commit: without a lock a reader could see a later change before an
+    // earlier one.
     if (this.kind === "postgres") await sql`select pg_advisory_xact_lock(72902)`.execute(tx);
     await tx.insertInto("changes").values({ at: atMs, body: JSON.stringify(body) }).execute();
   }
 
-  /** Takes an agent's hostnames for its owner. */
+  /** Reserves an agent's hostnames for its owner. */
   async #claimHostnames(tx: Transaction<Tables>, agent: Agent): Promise<void> {
     const { id, tenant, hostnames } = agent;
     const owner = ownerOf(agent);
-    // One after the other: of two that take a wildcard and a name below it at once, one must see the other's.
+    // Serialized: of two that concurrently reserve a wildcard and a name below it, one must see the other's.
     if (this.kind === "postgres") await sql`select pg_advisory_xact_lock(72901)`.execute(tx);
     for (const [position, name] of hostnames.entries()) {
       await tx.insertInto("hostnames").values({ name, owner, tenant })
@@ -779,7 +780,7 @@ function taken(name: string, by: string): StoreConflict {
   return new StoreConflict("hostnames", `${name} ${why}`, name);
 }
 
-/** A hostname of another tenant that is below this wildcard, or a wildcard of another tenant that is above this name. */
+/** A hostname of another tenant below this wildcard, or a wildcard of another tenant above this name. */
 async function otherTenantsOverlap(
   tx: Transaction<Tables>,
   name: string,
@@ -970,7 +971,7 @@ function writeCursor(position: readonly (string | number)[]): string {
   return Buffer.from(JSON.stringify(position)).toString("base64url");
 }
 
-/** A cursor's position; a wrong one is as none, so that a list begins at its start. */
+/** A cursor's position; an invalid one is ignored, so that a list starts at its beginning. */
 function readCursor(cursor: string | undefined, length: number): readonly (string | number)[] | undefined {
   if (cursor === undefined) return undefined;
   try {

@@ -1,7 +1,7 @@
 /**
- * Webhooks in the database: where they go, the messages that wait for them, and the events that make those.
+ * Webhooks in the database: their destinations, their queued messages, and the events that cause them.
  *
- * Events are written in the transaction of what caused them, so that none is lost or told twice by an end of the process.
+ * Events are written in the transaction that causes them, so that a crash neither loses nor repeats one.
  *
  * @module
  */
@@ -21,23 +21,23 @@ import {
 import type { StoreKind } from "./database.ts";
 import type { Tables } from "./schema.ts";
 
-/** An agent whose last session has ended is offline after this time without another one. */
+/** An agent without a new session counts as offline this long after its last one ended. */
 export const AGENT_OFFLINE_AFTER_MS = 30_000;
-/** Messages that wait for one webhook; of further events it isn't told. */
+/** Messages queued for one webhook; further events are dropped. */
 export const WEBHOOK_WAITING_MAX = 10_000;
-/** A certificate is about to expire when this time is left of it, or a fifth of its life where that is less. */
+/** A certificate is about to expire when less than this is left, or a fifth of its lifetime if that is less. */
 export const CERTIFICATE_WARNING_MS = 14 * 24 * 3_600_000;
 const CERTIFICATE_WARNING_SHARE = 1 / 5;
-/** Events in one transaction of those that come with time. */
+/** Time-based webhook events per transaction. */
 const TIMED_EVENTS_MAX = 500;
-/** Names in one query; SQLite and PostgreSQL bound the number of parameters. */
+/** Names per query; SQLite and PostgreSQL limit the number of parameters. */
 const NAMES_PER_QUERY = 500;
-/** How long it is kept that a month's quota was told of. */
+/** Retention of the record that a month's quota was reported. */
 export const TOLD_KEPT_MS = 62 * 24 * 3_600_000;
 
 type Tx = Transaction<Tables>;
 
-/** Turns events of one transaction into messages for the webhooks that want them. */
+/** Converts the events of one transaction into messages for the webhooks that want them. */
 export class EventWriter {
   readonly #tx: Tx;
   #webhooks: Promise<{ readonly webhook: Webhook; waiting: number }[]> | undefined;
@@ -75,7 +75,7 @@ export class EventWriter {
   }
 }
 
-/** Writes a message that is to be sent at once; gives its id. */
+/** Queues a message for immediate sending; returns its id. */
 export async function addDelivery(tx: Tx, webhook: string, event: MasterEvent): Promise<string> {
   const id = `msg_${randomUUID().replaceAll("-", "")}`;
   const { type, atMs, tenant, data } = event;
@@ -96,8 +96,8 @@ export async function addDelivery(tx: Tx, webhook: string, event: MasterEvent): 
 }
 
 /**
- * Takes a message for sending: until `nowMs + leaseMs` nobody else does. The attempt counts from here on, so that one that
- * ends the process isn't repeated for ever.
+ * Takes a message for sending and reserves it until `nowMs + leaseMs`. The attempt is counted now, so that a message
+ * that crashes the process isn't retried for ever.
  */
 export async function takeDelivery(
   db: Tx,
@@ -105,9 +105,9 @@ export async function takeDelivery(
   { nowMs, leaseMs, without, id }: {
     readonly nowMs: number;
     readonly leaseMs: number;
-    /** Webhooks that are sent enough already. */
+    /** Webhooks with enough messages in flight. */
     readonly without: readonly string[];
-    /** This message alone, whenever it is due. */
+    /** Only this message, whenever it is due. */
     readonly id?: string;
   },
 ): Promise<{ readonly delivery: WebhookDelivery; readonly webhook: Webhook } | undefined> {
@@ -132,7 +132,9 @@ export async function takeDelivery(
   return { delivery: deliveryOf(row), webhook: webhookOf(webhook) };
 }
 
-/** An edge's report: agents whose first session has come are online, those whose last one has gone may be offline. */
+/**
+ * Processes an edge's report: agents with a first session are online, those that lost their last one may be offline.
+ */
 export async function noteSessions(
   tx: Tx,
   report: Pick<EdgeReport, "edge" | "sessions">,
@@ -144,7 +146,7 @@ export async function noteSessions(
   for (const session of report.sessions) {
     if (!first.has(session.agent)) first.set(session.agent, { ...session, edge: report.edge });
   }
-  // In one order everywhere, so that two reports at once don't wait for one another.
+  // In a fixed order, so that two concurrent reports don't block each other.
   const agents = [...first.keys()].sort();
   for (const batch of batches(agents)) {
     const known = await tx.selectFrom("presence").select(["agent", "gone_at"]).where("agent", "in", batch)
@@ -192,7 +194,7 @@ export async function noteSessions(
   }
 }
 
-/** Agents of which the report says that they have used up their month. */
+/** Processes the agents that have used up their monthly quota according to the report. */
 export async function noteQuotas(
   tx: Tx,
   report: EdgeReport,
@@ -229,7 +231,7 @@ export async function noteQuotas(
   }
 }
 
-/** What an agent says of its certificates, in the place of what it said before. */
+/** Replaces an agent's reported certificates. */
 export async function noteCertificates(
   tx: Tx,
   agent: string,
@@ -246,7 +248,7 @@ export async function noteCertificates(
   }
   for (const [name, { names, notBeforeMs, notAfterMs }] of named) {
     const old = known.get(name);
-    // The same certificate: it has been told of, or will be.
+    // The same certificate: already reported, or due later.
     if (old?.expires_at === notAfterMs && old.names === JSON.stringify(names)) continue;
     const leftMs = Math.min(CERTIFICATE_WARNING_MS, (notAfterMs - notBeforeMs) * CERTIFICATE_WARNING_SHARE);
     const row = {
@@ -259,7 +261,7 @@ export async function noteCertificates(
   }
 }
 
-/** Events that come with time: agents that stayed away, certificates that get old. */
+/** Time-based events: agents that stayed offline, certificates near expiry. */
 export async function noteTime(tx: Tx, nowMs: number): Promise<void> {
   const events = new EventWriter(tx);
   const gone = await tx.selectFrom("presence").selectAll().where(
@@ -272,7 +274,7 @@ export async function noteTime(tx: Tx, nowMs: number): Promise<void> {
     const back = await tx.selectFrom("sessions").select("id").where("agent", "=", agent).limit(1)
       .executeTakeFirst();
     if (back !== undefined) {
-      // Two edges reported at once: one that it had left, the other that it had come.
+      // Two edges reported at once: one that the agent had left, the other that it had arrived.
       await tx.updateTable("presence").set({ gone_at: null }).where("agent", "=", agent).execute();
       continue;
     }
@@ -310,7 +312,7 @@ export async function noteTime(tx: Tx, nowMs: number): Promise<void> {
   }
 }
 
-/** How events name an agent; one without an entry, which has a token by another key, by its hostname. */
+/** How events identify an agent; one without an entry, whose token comes from another key, by its hostname. */
 async function agentMembers(tx: Tx, agent: string, hostname?: string) {
   const row = await tx.selectFrom("usage_names").select("name").where("agent", "=", agent).executeTakeFirst();
   return {
@@ -320,7 +322,7 @@ async function agentMembers(tx: Tx, agent: string, hostname?: string) {
   };
 }
 
-/** A webhook as the model has it. */
+/** A webhook in the model's form. */
 export function webhookOf(row: Selectable<Tables["webhooks"]>): Webhook {
   const { id, tenant, url, events, secret, created_at, dropped } = row;
   return {
@@ -330,7 +332,7 @@ export function webhookOf(row: Selectable<Tables["webhooks"]>): Webhook {
   };
 }
 
-/** A message as the model has it. */
+/** A message in the model's form. */
 export function deliveryOf(row: Selectable<Tables["deliveries"]>): WebhookDelivery {
   const { seq, id, webhook, body, attempts } = row;
   return {

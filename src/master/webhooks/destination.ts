@@ -1,6 +1,6 @@
 /**
- * Where webhooks may go. Tenants choose the addresses and the session master sends from inside the operator's network, so
- * they must not reach anything there that isn't meant for them.
+ * Allowed destinations of webhooks. Tenants choose the addresses and the session master sends from inside the
+ * operator's network, so webhooks must not reach unrelated services there.
  *
  * @module
  */
@@ -10,13 +10,13 @@ import type { Runtime } from "../../runtime/port.ts";
 import { type NetworkSet, normalizeIp } from "../../wire/ip/networks.ts";
 import { isPublicAddress } from "../../wire/ip/public_networks.ts";
 
-/** Longest address of a webhook. */
+/** Maximum length of a webhook's URL. */
 export const WEBHOOK_URL_MAX_LENGTH = 2_000;
 
-/** Sends a request to a webhook. Rejects with `access_denied` where it may not go there. */
+/** Sends a request to a webhook. Rejects with `access_denied` if the destination is not allowed. */
 export type WebhookFetch = (request: Request) => Promise<Response>;
 
-/** Why this can't be a webhook's address; undefined where it can. Its name is looked up when something is sent. */
+/** Why this can't be a webhook's address; undefined if it can. Its name is resolved when something is sent. */
 export function webhookUrlFault(text: string, own: NetworkSet | undefined): string | undefined {
   const url = URL.canParse(text) ? new URL(text) : undefined;
   if (url === undefined || (url.protocol !== "https:" && url.protocol !== "http:")) {
@@ -30,8 +30,8 @@ export function webhookUrlFault(text: string, own: NetworkSet | undefined): stri
 }
 
 /**
- * Sends over the internet, and to the operator's own networks where webhooks may go there; those may also do without TLS.
- * The name is looked up once, and what was judged is what is dialled. Redirects aren't followed.
+ * Sends over the internet, and to the operator's own networks if webhooks may reach them; those may also be used
+ * without TLS. The name is resolved once, and the checked address is the one dialled. Redirects aren't followed.
  */
 export function webhookFetch(
   runtime: Pick<Runtime, "dial" | "clock" | "resolve">,

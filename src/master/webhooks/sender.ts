@@ -1,6 +1,6 @@
 /**
- * Sends the messages that wait for webhooks. They wait in the store, so an end of the process loses none, and several
- * masters share the work; one that ends in the middle leaves its message to the others, so a message may come twice.
+ * Sends the queued messages of webhooks. The queue is in the store, so a crash loses none, and several masters share
+ * the work; a master that crashes midway leaves its message to the others, so a message may arrive twice.
  *
  * @module
  */
@@ -15,35 +15,35 @@ import type { DeliveryOutcome, Store, TakenDelivery } from "../store/store.ts";
 import type { WebhookFetch } from "./destination.ts";
 import { signatureHeaders } from "./signature.ts";
 
-/** How often the store is asked for messages that are due. */
+/** Interval at which the store is polled for due webhook messages. */
 export const WEBHOOK_POLL_MS = 2_000;
-/** A webhook must have answered by then. */
+/** Timeout for a webhook's response. */
 export const WEBHOOK_TIMEOUT_MS = 15_000;
-/** A message that was taken for sending is left to other masters after this time. */
+/** A webhook message taken for sending may be taken by another master after this time. */
 export const WEBHOOK_LEASE_MS = 30_000;
-/** Messages that are sent at a time. */
+/** Maximum number of concurrent webhook requests. */
 export const WEBHOOK_SENDING_MAX = 16;
-/** Of those, to one webhook. */
+/** Maximum number of concurrent requests to one webhook. */
 export const WEBHOOK_SENDING_PER_HOOK_MAX = 4;
-/** Waits between the attempts: behind the last one the message has failed, 18 hours after the first. */
+/** Delays between the attempts: after the last one the message has failed, 18 hours after the first. */
 const RETRY_AFTER_S = [5, 30, 2 * 60, 10 * 60, 30 * 60, 2 * 3600, 5 * 3600, 10 * 3600];
-/** Waits differ by up to this share, so that what failed together isn't sent together. */
+/** Delays vary by up to this share, so that messages that failed together aren't sent together. */
 const JITTER = 0.2;
-/** The receiver wants no messages any more (Standard Webhooks). */
+/** The receiver wants no more messages (Standard Webhooks). */
 const GONE = 410;
-/** Longest reason that is kept. */
+/** Maximum length of the stored reason for a failed webhook attempt. */
 const ERROR_MAX_LENGTH = 300;
 
-/** What {@link WebhookSender} works with. */
+/** Dependencies of {@link WebhookSender}. */
 export interface WebhookSenderOptions {
   readonly store: Store;
   readonly clock: Clock;
   readonly log: Logger;
   readonly metrics?: Metrics;
   readonly fetch: WebhookFetch;
-  /** Where the spans of attempts go; nowhere when absent. */
+  /** Tracer for attempts. Defaults to no tracing. */
   readonly tracer?: Tracer;
-  /** Draws the jitter, from 0 to 1; `Math.random` when absent. */
+  /** Random numbers from 0 to 1 for the jitter. Defaults to `Math.random`. */
   readonly random?: () => number;
 }
 
@@ -59,7 +59,7 @@ export class WebhookSender {
     this.#options = options;
   }
 
-  /** Sends what is due, again and again, until {@link close}. */
+  /** Sends due messages repeatedly until {@link close}. */
   start(): void {
     const { clock, log } = this.#options;
     this.#timer = clock.after(WEBHOOK_POLL_MS, () => {
@@ -70,7 +70,7 @@ export class WebhookSender {
     });
   }
 
-  /** Makes the events that have become due, and sends everything that is due now. */
+  /** Creates the events that have become due, and sends everything that is due now. */
   async work(): Promise<void> {
     await this.#look();
     while (this.#under.size > 0) {
@@ -79,7 +79,7 @@ export class WebhookSender {
     }
   }
 
-  /** Sends an event to one webhook now; gives what became of it. */
+  /** Sends an event to one webhook now; returns the outcome. */
   async sendNow(webhook: string, event: MasterEvent): Promise<WebhookDelivery | undefined> {
     const { store, clock } = this.#options;
     const id = await store.addDelivery(webhook, event);
@@ -94,7 +94,7 @@ export class WebhookSender {
     return { ...sent, ...await this.#attempt(taken) };
   }
 
-  /** Sends no more; resolves when what is under way is over, or is left to the next start. */
+  /** Stops sending; resolves when attempts in progress have ended or been left to the next start. */
   async close(): Promise<void> {
     this.#closed = true;
     this.#timer?.cancel();
@@ -162,7 +162,7 @@ export class WebhookSender {
     const { clock, fetch, random = Math.random } = this.#options;
     const { id, body, attempts } = delivery;
     const again = (why: { readonly status?: number; readonly error: string }): DeliveryOutcome => {
-      // Whoever tries a webhook hears at once what became of it.
+      // A test reports its outcome immediately.
       const waitS = delivery.event === "webhook.test" ? undefined : RETRY_AFTER_S[attempts - 1];
       if (waitS === undefined || why.status === GONE) return { state: "failed", ...why };
       const jitter = 1 + JITTER * (2 * random() - 1);
@@ -181,7 +181,7 @@ export class WebhookSender {
       };
       const request = new Request(webhook.url, { method: "POST", headers, body, signal: leaving.signal });
       const { status } = await fetch(request);
-      // What it says is nobody's business: it might be something of the operator's own network.
+      // The body stays private: it might come from the operator's own network.
       if (status >= 200 && status < 300) return { state: "delivered", status };
       return again({ status, error: `it answered ${status}` });
     } catch (error) {

@@ -1,5 +1,5 @@
 /**
- * Webhooks as an operator sees them: adding, trying and removing them, and the log of their messages.
+ * An operator's view of webhooks: adding, testing and removing them, and the log of their messages.
  *
  * @module
  */
@@ -14,30 +14,30 @@ import { webhookUrlFault } from "./destination.ts";
 import type { WebhookSender } from "./sender.ts";
 import { makeWebhookSecret } from "./signature.ts";
 
-/** Webhooks of one tenant, and of those that are told of all tenants. */
+/** Maximum number of webhooks of one tenant, and of webhooks for all tenants. */
 export const WEBHOOKS_MAX = 16;
 
-/** What {@link Webhooks} works with. */
+/** Dependencies of {@link Webhooks}. */
 interface WebhooksOptions {
   readonly store: Store;
   readonly clock: Clock;
-  /** Absent where nothing is sent: webhooks can be set, and their messages wait. */
+  /** Absent if nothing is sent: webhooks can be configured, and their messages stay queued. */
   readonly sender?: WebhookSender;
-  /** The operator's own networks that webhooks may go to. */
+  /** The operator's own networks that webhooks may reach. */
   readonly networks?: NetworkSet;
 }
 
-/** What is wanted of a new webhook. */
+/** The settings of a new webhook. */
 interface NewWebhook {
   readonly url: string;
   readonly tenant: string;
-  /** All when absent. */
+  /** Defaults to all. */
   readonly events?: readonly EventType[];
-  /** A random one when absent. */
+  /** Defaults to a random one. */
   readonly secret?: string;
 }
 
-/** See the module. Throws {@link Problem}s, which name the member at fault. */
+/** See the module. Throws {@link Problem}s that name the invalid member. */
 export class Webhooks {
   readonly #options: WebhooksOptions;
 
@@ -59,7 +59,7 @@ export class Webhooks {
       createdAtMs: clock.wallMs(),
       dropped: 0,
     };
-    // The path may be a secret of the receiver's: the log names the host.
+    // The path may be a secret of the receiver: the log contains only the host.
     const { host } = new URL(webhook.url);
     const entry = auditEntry(actor, clock.wallMs(), "webhook.added", webhook, {
       host,
@@ -83,7 +83,7 @@ export class Webhooks {
     return webhook;
   }
 
-  /** Removes a webhook, its log, and the messages that wait for it. */
+  /** Removes a webhook, its log, and its queued messages. */
   async remove(actor: Actor, id: string): Promise<void> {
     const { store, clock } = this.#options;
     const webhook = await this.one(actor, id);
@@ -91,7 +91,7 @@ export class Webhooks {
     await store.removeWebhook(id, auditEntry(actor, clock.wallMs(), "webhook.removed", webhook, { host }));
   }
 
-  /** Sends a message that says nothing, and says what became of it. */
+  /** Sends an empty test message, and returns the outcome. */
   async test(actor: Actor, id: string): Promise<WebhookDelivery> {
     const { sender, clock } = this.#options;
     const webhook = await this.one(actor, id);
@@ -102,7 +102,7 @@ export class Webhooks {
     return sent;
   }
 
-  /** The log of messages, the newest first; of one webhook, or of all that the actor sees. */
+  /** The log of messages, newest first; of one webhook, or of all those visible to the actor. */
   async deliveries(
     actor: Actor,
     { webhook, ...query }: PageQuery & {

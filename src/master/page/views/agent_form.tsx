@@ -9,7 +9,7 @@ import type { Agent } from "../../model.ts";
 import type { Fault } from "../../problem.ts";
 import { type Html, Shell, Token, type Viewer, Wrong } from "../layout.tsx";
 
-/** The limits that a form has, in its order. */
+/** The limits in the form, in order. */
 export const LIMIT_FIELDS: readonly {
   readonly name: keyof AgentLimits;
   readonly label: string;
@@ -23,20 +23,20 @@ export const LIMIT_FIELDS: readonly {
   { name: "monthly_bytes", label: "Bytes a month, both ways", unit: "bytes" },
 ];
 
-/** The texts of the form, by the names of their fields. */
+/** The form's values, by field name. */
 export type AgentFields = Readonly<Record<string, string>>;
 
-/** What {@link AgentFormView} takes. */
+/** Props of {@link AgentFormView}. */
 interface AgentFormProps {
   readonly viewer: Viewer;
-  /** The agent that it changes; absent for a new one. */
+  /** The agent being edited; absent for a new one. */
   readonly agent?: Agent;
   readonly fields: AgentFields;
-  /** What is wrong with what was sent, and which fields are at fault. */
+  /** Validation errors, and the invalid fields. */
   readonly wrong?: { readonly message: string; readonly faults: readonly Fault[] };
 }
 
-/** An agent's fields as the form has them. */
+/** An agent's values for the form. */
 export function fieldsOf(agent: Agent): AgentFields {
   const { limits, expiresAtMs } = agent;
   return {
@@ -147,7 +147,7 @@ export function AgentFormView({ viewer, agent, fields, wrong }: AgentFormProps):
   );
 }
 
-/** A field with its label, its hint and what is wrong with it. */
+/** A field with its label, its hint and its error. */
 function Field(
   { form, name, label, hint, type = "text", rows, required = false, maxlength, autofocus = false }: {
     readonly form: { readonly fields: AgentFields; readonly faults: readonly Fault[] };
@@ -155,7 +155,7 @@ function Field(
     readonly label: string;
     readonly hint?: string;
     readonly type?: "text" | "number" | "datetime-local";
-    /** A text of several lines. */
+    /** Number of rows of a multi-line text. */
     readonly rows?: number;
     readonly required?: boolean;
     readonly maxlength?: number;

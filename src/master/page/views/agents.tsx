@@ -1,6 +1,6 @@
 /** @jsxImportSource hono/jsx */
 /**
- * Agents: the list, one of them, and the command that starts it.
+ * Agents: the list, a single agent, and its start command.
  *
  * @module
  */
@@ -25,7 +25,7 @@ import {
 import { LIMIT_FIELDS } from "./agent_form.tsx";
 import { SessionsTable } from "./sessions.tsx";
 
-/** What a list of agents was asked for with. */
+/** The query of a list of agents. */
 interface AgentsQuery {
   readonly search: string;
   readonly state: string;
@@ -135,7 +135,7 @@ function State({ agent, sessions }: { readonly agent: Agent; readonly sessions: 
   return <Badge kind="idle">offline</Badge>;
 }
 
-/** One agent, and what can be done with it. */
+/** One agent, and its actions. */
 export function AgentView({ viewer, agent, sessions, nowMs, done }: {
   readonly viewer: Viewer;
   readonly agent: Agent;
@@ -312,12 +312,12 @@ function Danger({ viewer, agent }: AgentProps): Html {
   );
 }
 
-/** The command that starts an agent; its code is shown this once. */
+/** The command that starts an agent; its code is shown only once. */
 export function StartView({ viewer, agent, command, qr, expiresAtMs }: {
   readonly viewer: Viewer;
   readonly agent: Agent;
   readonly command: string;
-  /** The command as a QR code, as SVG. */
+  /** The command as a QR code in SVG. */
   readonly qr: string;
   readonly expiresAtMs: number;
 }): Html {

@@ -1,6 +1,6 @@
 /** @jsxImportSource hono/jsx */
 /**
- * Who did what.
+ * The audit log.
  *
  * @module
  */
@@ -8,7 +8,7 @@ import type { AuditRecord } from "../../model.ts";
 import type { Page } from "../../store/store.ts";
 import { Empty, type Html, Pages, Shell, Table, Time, type Viewer } from "../layout.tsx";
 
-/** The audit log, the newest entry first. */
+/** The audit log, newest entry first. */
 export function AuditView({ viewer, records, subject, cursor }: {
   readonly viewer: Viewer;
   readonly records: Page<AuditRecord>;

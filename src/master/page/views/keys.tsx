@@ -1,6 +1,6 @@
 /** @jsxImportSource hono/jsx */
 /**
- * Fernet keys, which tokens are made with, and keys of the API.
+ * Fernet keys, which create tokens, and API keys.
  *
  * @module
  */
@@ -31,12 +31,12 @@ interface ApiKeyFields {
 /** See the module. */
 export function KeysView({ viewer, fernet, api, form, wrong, made, done }: {
   readonly viewer: Viewer;
-  /** Undefined where the viewer sees one tenant alone. */
+  /** Undefined if the viewer can see only one tenant. */
   readonly fernet: readonly FernetKeyInfo[] | undefined;
   readonly api: readonly ApiKey[];
   readonly form?: ApiKeyFields;
   readonly wrong?: string;
-  /** A key that has just been made; shown this once. */
+  /** A newly created key; shown only once. */
   readonly made?: { readonly name: string; readonly key: string };
   readonly done?: string | undefined;
 }): Html {

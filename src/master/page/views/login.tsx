@@ -1,12 +1,12 @@
 /** @jsxImportSource hono/jsx */
 /**
- * The views of somebody who isn't logged in, and of what went wrong.
+ * Views for users who are not logged in, and for errors.
  *
  * @module
  */
 import { type Html, Plain, Wrong } from "../layout.tsx";
 
-/** Asks for a key, or sends to the identity provider where there is one. */
+/** Asks for a key, or redirects to the identity provider if there is one. */
 export function LoginView({ wrong, provider }: {
   readonly wrong?: string;
   /** The provider's host name. */
@@ -43,7 +43,9 @@ export function LoginView({ wrong, provider }: {
   );
 }
 
-/** Goes on to the overview. A redirect wouldn't do: behind one from another site the browser holds the cookie back. */
+/**
+ * Continues to the overview. A redirect wouldn't work: after a cross-site redirect the browser withholds the cookie.
+ */
 export function WelcomeView(): Html {
   return (
     <Plain title="You are logged in">
@@ -55,7 +57,7 @@ export function WelcomeView(): Html {
   );
 }
 
-/** What went wrong, for somebody who may or may not be logged in. */
+/** An error, for a user who may or may not be logged in. */
 export function ErrorView({ detail, requestId }: {
   readonly detail: string;
   readonly requestId: string | undefined;

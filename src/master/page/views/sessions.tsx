@@ -19,7 +19,7 @@ import {
   type Viewer,
 } from "../layout.tsx";
 
-/** Every live session, in pages. */
+/** All live sessions, paginated. */
 export function SessionsView({ viewer, sessions, nowMs, cursor, done }: {
   readonly viewer: Viewer;
   readonly sessions: Page<LiveSession>;
@@ -42,7 +42,7 @@ export function SessionsTable({ viewer, sessions, nowMs, brief = false, close = 
   readonly viewer: Viewer;
   readonly sessions: readonly LiveSession[];
   readonly nowMs: number;
-  /** The most important columns alone. */
+  /** Only the most important columns. */
   readonly brief?: boolean;
   readonly close?: string;
 }): Html {

@@ -9,16 +9,16 @@ import { bytesText, countText } from "../format.ts";
 import { Icon } from "../icons.tsx";
 import { Card, Empty, type Html, Shell, Table, type Viewer } from "../layout.tsx";
 
-/** Lines of the table that are shown at most. */
+/** Maximum number of table rows shown. */
 export const USAGE_ROWS_MAX = 500;
 
-/** What {@link UsageView} shows. */
+/** Props of {@link UsageView}. */
 interface UsageProps {
   readonly viewer: Viewer;
   readonly rows: readonly UsageRow[];
   readonly from: string;
   readonly to: string;
-  /** Where the usage of one agent alone is shown. */
+  /** Set to show the usage of a single agent. */
   readonly agent?: Agent;
 }
 
@@ -31,7 +31,7 @@ interface Sum {
   connectedMs: number;
 }
 
-/** One agent's usage by day; that of all by agent. */
+/** Usage of one agent by day, or of all by agent. */
 export function UsageView({ viewer, rows, from, to, agent }: UsageProps): Html {
   const days = sums(rows, ({ day }) => [day, day]);
   const shown = agent === undefined
