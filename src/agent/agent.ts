@@ -1,5 +1,5 @@
 /**
- * The agent: behind NAT, it dials the edge, stays connected, and hands visitors' streams to its connector.
+ * The agent: behind NAT, it dials the edge, stays connected, and passes visitors' streams to its connector.
  *
  * @module
  */

@@ -47,7 +47,7 @@ export class CertificateReports {
     this.#timer?.cancel();
   }
 
-  /** Reports what the master doesn't know yet. */
+  /** Reports changes to the master. */
   async report(): Promise<void> {
     const { log } = this.#options;
     const body = { certificates: this.#found() };

@@ -1,5 +1,5 @@
 /**
- * Grants: a token and what an agent needs to use it, fetched from the session master.
+ * Grants: a token and the data needed to use it, fetched from the session master.
  *
  * @module
  */

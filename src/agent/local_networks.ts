@@ -1,5 +1,5 @@
 /**
- * The networks that this machine is in, so that what was learned in one isn't applied in another.
+ * Lists this machine's networks, so that a transport learned in one isn't assumed in another.
  *
  * @module
  */

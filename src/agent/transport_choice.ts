@@ -1,5 +1,5 @@
 /**
- * Which transports an agent tries, and in which order: what worked in this network comes first.
+ * Chooses the transports that an agent tries, and their order: what worked in this network is tried first.
  *
  * @module
  */

@@ -33,7 +33,7 @@ export async function warnOfKeyLog(io: CliIo, runtime: Runtime): Promise<void> {
   io.err("Warning: SSLKEYLOGFILE is set, and nothing is written there: this runtime's QUIC shows no secrets");
 }
 
-/** Refuses to listen if strangers could crash the process that way, unless the settings consent. */
+/** Refuses to listen for QUIC if strangers could stop the process through it, unless the settings consent. */
 export async function checkQuicConsent(
   config: Pick<Config, "quicListen" | "quicOnBun">,
   runtime: Runtime,

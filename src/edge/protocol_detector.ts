@@ -1,6 +1,6 @@
 /**
- * A new connection from its acceptance until it is routed, admitted or refused: an optional PROXY header where the peer
- * is a trusted proxy, then either a TLS ClientHello (a visitor) or a token (an agent), distinguished by the first byte
+ * A new connection from its acceptance until it is routed, admitted or refused: a PROXY header if the peer is a trusted
+ * proxy, then either a TLS ClientHello (a visitor) or a token (an agent), distinguished by the first byte
  * (docs/protocols/snitun.md, Ports).
  *
  * @module

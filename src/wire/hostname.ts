@@ -6,7 +6,7 @@
 import { isIP } from "node:net";
 import { SallyportError } from "../errors.ts";
 
-/** DNS: a name has at most 253 characters in text. */
+/** DNS: a name has at most 253 characters in text form. */
 export const HOSTNAME_MAX_LENGTH = 253;
 
 const LABEL_MAX_LENGTH = 63;
@@ -14,9 +14,9 @@ const LABEL_MAX_LENGTH = 63;
 const GOOD_NAME = /^(?:[a-z0-9_-]{1,63}\.)*[a-z][a-z0-9_-]{0,62}$/i;
 
 /**
- * The one spelling of a hostname that is routed by: lower-case ASCII, without a trailing dot. Labels have 1 to 63
- * characters of `a-z 0-9 - _` (RFC 1123 §2.1, and the underscore that is seen in practice), all of it at most 253.
- * IP addresses and wildcards are no hostnames.
+ * The canonical form of a hostname used for routing: lower-case ASCII, without a trailing dot. Labels have 1 to 63
+ * characters of `a-z 0-9 - _` (RFC 1123 §2.1, plus the underscore seen in practice), the whole name at most 253. IP
+ * addresses and wildcards aren't hostnames.
  *
  * @throws SallyportError `unrecognized_name`, naming what is wrong.
  */
@@ -30,19 +30,19 @@ export function canonicalHostname(text: string): string {
   return canonicalSpelling(text);
 }
 
-/** The same of a name that {@link hostnameFault} finds nothing wrong with. */
+/** The same for a name that {@link hostnameFault} accepts. */
 export function canonicalSpelling(text: string): string {
   return strip(text).toLowerCase();
 }
 
-/** The reason why `text` isn't a hostname; undefined where it is one. */
+/** Why `text` isn't a hostname; undefined if it is one. */
 export function hostnameFault(text: string): string | undefined {
   const name = strip(text);
   if (name.length === 0) return "it is empty";
   if (name.length > HOSTNAME_MAX_LENGTH) {
     return `it has ${name.length} characters, at most ${HOSTNAME_MAX_LENGTH} are allowed`;
   }
-  // Most names are good, and no address ends in a label that begins with a letter: one look is enough for them.
+  // Fast path: most names are valid, and no IP address ends in a label that begins with a letter.
   if (GOOD_NAME.test(name)) return undefined;
   // deno-lint-ignore no-control-regex
   if (/[^\x00-\x7f]/.test(name)) {
@@ -60,8 +60,8 @@ export function hostnameFault(text: string): string | undefined {
 }
 
 /**
- * Text of a peer's as a log may hold it: quotes, backslashes and what isn't printable ASCII are escaped; of more than
- * `maxLength` UTF-16 units the rest is left out, and "…" says so.
+ * Makes a peer's text safe for logs: quotes, backslashes and anything but printable ASCII are escaped; text longer than
+ * `maxLength` UTF-16 units is truncated and marked with "…".
  */
 export function printableName(text: string, maxLength = 80): string {
   const escaped = text.slice(0, maxLength).replace(

@@ -1,5 +1,5 @@
 /**
- * Wildcard names, `*.home.example.org`: one label deep, as certificates are (RFC 6125 §6.4.3), so at most one of them
+ * Wildcard names, `*.home.example.org`: they match one label, as in certificates (RFC 6125 §6.4.3), so at most one
  * covers a name.
  *
  * @module
@@ -14,7 +14,7 @@ export function isWildcard(name: string): boolean {
   return name.startsWith(PREFIX);
 }
 
-/** The reason why `text` isn't a host name or a wildcard name; undefined where it is one. */
+/** Why `text` isn't a host name or a wildcard name; undefined if it is one. */
 export function servedNameFault(text: string): string | undefined {
   if (!isWildcard(text)) return text.includes("*") ? misplaced(text) : hostnameFault(text);
   const parent = text.slice(PREFIX.length);
@@ -26,8 +26,8 @@ export function servedNameFault(text: string): string | undefined {
 }
 
 /**
- * The one spelling of a name that an agent serves: a host name or a wildcard name, in lower case, without a dot at its
- * end.
+ * The canonical form of a name that an agent serves: a host name or a wildcard name, in lower case, without a trailing
+ * dot.
  *
  * @throws SallyportError `unrecognized_name`, naming what is wrong.
  */
@@ -41,7 +41,7 @@ export function canonicalServedName(text: string): string {
   return isWildcard(text) ? PREFIX + canonicalHostname(text.slice(PREFIX.length)) : canonicalHostname(text);
 }
 
-/** The only wildcard name that covers this canonical host name; undefined where none can. */
+/** The only wildcard name that covers this canonical host name; undefined if none can. */
 export function wildcardOf(hostname: string): string | undefined {
   const dot = hostname.indexOf(".");
   const parent = hostname.slice(dot + 1);

@@ -154,7 +154,7 @@ function judgeAlert(options: Asked, description: number, at: string): Finding {
   };
 }
 
-/** Neither the edge nor the agent serves this name: finds out which. */
+/** The finding for a name that isn't served, by the edge or by the agent. */
 function judgeUnknown({ name, report }: Asked, at: string): Finding {
   const nobody = `No agent serves ${name} at the edge ${at}`;
   if (report === undefined) {

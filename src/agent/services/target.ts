@@ -1,5 +1,5 @@
 /**
- * Targets: where a service's bytes are sent.
+ * Targets: the destinations of a service's bytes.
  *
  * @module
  */

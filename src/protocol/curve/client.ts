@@ -1,5 +1,5 @@
 /**
- * The client's handshake and, behind it, its connection; no IO, no clock (docs/protocols/curve.md, "The handshake").
+ * The client's handshake and the connection after it; no IO, no clock (docs/protocols/curve.md, "The handshake").
  *
  * @module
  */
@@ -24,34 +24,34 @@ import {
   writeHello,
 } from "../../wire/curve/curve_packet.ts";
 
-/** HELLO and INIT are repeated after this long, then twice as long, up to the longest. */
+/** HELLO and INIT are repeated after this long, then after twice as long, up to the maximum. */
 const REPEAT_FIRST_MS = 500;
 const REPEAT_MAX_MS = 4_000;
-/** INITs without an answer before the client asks for another cookie. */
+/** Unanswered INITs before the client requests another cookie. */
 const INITS_MAX = 3;
-/** Cookies looked at in answer to one HELLO: each costs two computations on the curve. */
+/** Cookies processed per HELLO: each costs two curve operations. */
 const COOKIES_PER_HELLO = 4;
 
-/** What a client is made of. */
+/** Dependencies of a client. */
 interface CurveClientParts {
   readonly crypto: Sodium;
   readonly io: CurveIo;
   readonly options: CurveOptions;
   readonly server: Address;
-  /** The server's long-term key, if it is known; else the first that answers is believed. */
+  /** The server's long-term key, if known; otherwise the first server that answers is trusted. */
   readonly serverKey: Bytes | undefined;
   /** At most 16,448 bytes, with the proof. */
   readonly credential: Bytes;
   /**
-   * Makes the rest of the credential once the keys are agreed on: `channel` are 32 bytes that this connection alone
-   * has, `serverKey` is the server's long-term key. There is no rest when absent.
+   * Returns the rest of the credential once the keys are agreed: `channel` is 32 bytes unique to this connection,
+   * `serverKey` is the server's long-term key. Defaults to no rest.
    */
   proof?(channel: Bytes, serverKey: Bytes): Bytes;
   readonly handler: CurveHandler;
   readonly nowMs: number;
-  /** The server has answered; nothing more is said until {@link CurveClient.proceed}. Without it the client goes on. */
+  /** The server has answered; the client then waits for {@link CurveClient.proceed}. Without it the client continues. */
   answered?(): void;
-  /** The handshake is through: this key is the server's own, and may be pinned. */
+  /** The handshake is complete: the server has proved this key, and it may be pinned. */
   serverProved(key: Bytes): void;
 }
 
@@ -59,7 +59,7 @@ interface CurveClientParts {
 export class CurveClient {
   readonly #parts: CurveClientParts;
   readonly #keys: KeyPair;
-  /** The connection; the handshake's packets are its own from INIT on. */
+  /** The connection; it handles the handshake's packets from INIT on. */
   readonly connection: CurveConnection;
   #state: "hello" | "held" | "init" | "open" | "over" = "hello";
   #serverKey: Bytes | undefined;
@@ -71,7 +71,7 @@ export class CurveClient {
   #repeatMs = REPEAT_FIRST_MS;
   #repeatAtMs: number;
   #helloOwed = true;
-  /** What came of the answer, until it may be used. */
+  /** The server's COOKIE, until it may be used. */
   #held: CookiePacket | undefined;
   #mayProceed = false;
   readonly #restartCheck = new RestartCheck();
@@ -87,7 +87,7 @@ export class CurveClient {
       options: parts.options,
       io: parts.io,
       peer: parts.server,
-      // Never used: the first INIT has its own.
+      // Never used: the first INIT sets its own.
       envelope: { key: undefined as never, headBytes: 0, write: () => {} },
       nowMs: parts.nowMs,
     });
@@ -96,12 +96,12 @@ export class CurveClient {
     if (parts.proof === undefined) this.connection.introduced();
   }
 
-  /** The name in DATA packets to us, once it is known. */
+  /** The connection id in DATA packets to us, once known. */
   get id(): Bytes | undefined {
     return this.#session?.toClientId;
   }
 
-  /** A datagram has come. Packets that aren't for this client are dropped. */
+  /** Handles a received datagram. Packets that aren't for this client are dropped. */
   receive(packet: Bytes, from: Address, nowMs: number): void {
     switch (packetType(packet)) {
       case PacketType.cookie:
@@ -117,21 +117,21 @@ export class CurveClient {
     }
   }
 
-  /** When {@link tick} wants to be called. */
+  /** When {@link tick} is due. */
   get deadlineMs(): number {
     if (this.#state === "open") return Math.min(this.#restartCheck.deadlineMs, this.connection.deadlineMs);
     if (this.#state !== "hello" && this.#state !== "init") return this.connection.deadlineMs;
     return this.#helloOwed ? -Infinity : Math.min(this.#repeatAtMs, this.connection.deadlineMs);
   }
 
-  /** Time has passed. */
+  /** Handles deadlines that have passed. */
   tick(nowMs: number): void {
     if (this.#state === "hello" || this.#state === "init") this.#repeat(nowMs);
     this.connection.tick(nowMs);
     if (this.#state === "open") this.#inquire(nowMs);
   }
 
-  /** Sends what waits to be sent. */
+  /** Sends pending packets. */
   turn(nowMs: number): void {
     if (this.#helloOwed && this.connection.deadlineMs < Infinity) {
       this.#helloOwed = false;
@@ -187,7 +187,7 @@ export class CurveClient {
     if (this.#state !== "hello" || this.#cookies >= COOKIES_PER_HELLO) return;
     const { serverKey } = this.#parts;
     if (serverKey !== undefined && !equal(read.serverKey, serverKey)) {
-      // The answer may be forged, by an attacker who was quicker than the edge: the edge's own may still come.
+      // The answer may be forged by an attacker who was faster than the edge; the edge's own may still arrive.
       this.#wrongKey = true;
       return;
     }
@@ -203,7 +203,7 @@ export class CurveClient {
     this.#parts.answered();
   }
 
-  /** Shows the credential to the server that has answered. */
+  /** Presents the credential to the server that has answered. */
   proceed(nowMs: number): void {
     const held = this.#held;
     this.#mayProceed = true;

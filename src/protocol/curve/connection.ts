@@ -1,6 +1,6 @@
 /**
- * One connection, without IO or clock: packets and the time go in; packets, events and the next deadline come out.
- * The handshakes in front of it are `client.ts` and `server.ts`; the format is docs/protocols/curve.md.
+ * One connection, without IO or clock. Inputs: packets and the time. Outputs: packets, events and the next deadline.
+ * The handshakes are in `client.ts` and `server.ts`; the format is docs/protocols/curve.md.
  *
  * @module
  */
@@ -21,47 +21,47 @@ import { ReplayWindow } from "./replay_window.ts";
 import { type CurveGauges, CurveStats } from "./stats.ts";
 import { CONTROL_STREAM_BYTES, StreamSet } from "./streams/stream_set.ts";
 
-/** A connection with this many packets that didn't open must end (docs/protocols/curve.md). */
+/** A connection must end after this many packets that failed to decrypt (docs/protocols/curve.md). */
 const FORGERIES_MAX = 2 ** 36;
 
-/** The parts that all connections of a socket share. */
+/** Shared by all connections of a socket. */
 export interface CurveIo extends PacketOut {
-  /** Asks for a call of `connection.turn()` soon, behind the events that are being handled. */
+  /** Requests a call of `connection.turn()` soon, after the events being handled. */
   wake(connection: CurveConnection): void;
-  /** Opened packets go here, and are valid until the next packet. */
+  /** Buffer for decrypted packets, valid until the next packet. */
   readonly plain: Bytes;
   readonly random: RandomSource;
 }
 
 /** Receives the events of a connection. Called from within receive, turn and tick, never from another method. */
 export interface CurveHandler {
-  /** Client: the server has let us in, with these bytes. Server: here is the client's credential; admit or close. */
+  /** Client: the server has admitted us, with these bytes. Server: the client's credential arrived; admit or close. */
   introduced(bytes: Bytes): void;
   /** The peer has opened a stream. Not before `introduced`. */
   stream(stream: OwnedStream): void;
   /** A stream is over. */
   streamClosed(stream: OwnedStream): void;
-  /** A stream's handler has thrown; the stream is over, the connection goes on. */
+  /** A stream's handler has thrown: the stream is over, the connection continues. */
   fault?(error: InternalError): void;
-  /** The connection is over; the last call. */
+  /** The connection is over. This is the last call. */
   closed(error: SallyportError): void;
 }
 
-/** The parts of a connection. */
+/** Dependencies of a connection. */
 interface ConnectionParts {
   readonly role: "client" | "server";
   readonly options: CurveOptions;
   readonly io: CurveIo;
   readonly peer: Address;
-  /** Packets look like this until {@link CurveConnection.confirm}. */
+  /** Packet format until {@link CurveConnection.confirm}. */
   readonly envelope: Envelope;
   readonly nowMs: number;
 }
 
-/** Collects the bytes. */
+/** Collects the message on the control stream. */
 class ControlMessage implements ByteStreamHandler {
   #bytes: Bytes = new Uint8Array(0);
-  /** All of it has come. */
+  /** The message is complete. */
   ready = false;
 
   data(chunk: Bytes): void {
@@ -76,7 +76,7 @@ class ControlMessage implements ByteStreamHandler {
   drain(): void {}
   close(): void {}
 
-  /** The bytes, once: they aren't kept. */
+  /** Returns the bytes once and drops them. */
   take(): Bytes {
     const bytes = this.#bytes;
     this.#bytes = new Uint8Array(0);
@@ -90,9 +90,9 @@ export class CurveConnection {
   readonly stats: CurveStats = new CurveStats();
   readonly path: PathState;
   handler: CurveHandler | undefined;
-  /** The channel binding of the credential's proof; empty until the keys are agreed on. */
+  /** The channel binding for the credential's proof; empty until the keys are agreed. */
   channel: Bytes = new Uint8Array(0);
-  /** For {@link CurveIo.wake}: the connection is in its queue. */
+  /** For {@link CurveIo.wake}: the connection is queued. */
   awake = false;
   readonly #io: CurveIo;
   readonly #client: boolean;
@@ -108,7 +108,7 @@ export class CurveConnection {
   #introduced = false;
   #introductionBytes = 0;
   readonly #controlMessage = new ControlMessage();
-  /** Streams that came before the introduction did. */
+  /** Streams opened by the peer before the introduction arrived. */
   #early: CurveStream[] = [];
   #startedMs: number;
   #receivedMs: number;
@@ -117,7 +117,7 @@ export class CurveConnection {
   #handshakeWanted = false;
   #closeError: SallyportError | undefined;
   #closeOwed = false;
-  /** Counted from the turn that tells: the time of a call from outside isn't known. */
+  /** Set in the turn that sends CLOSE, since the time of an outside call isn't known. */
   #closeUntilMs = Infinity;
   #heardClosing = 0;
   #told = false;
@@ -155,7 +155,7 @@ export class CurveConnection {
     this.#streams.control.attach(this.#controlMessage);
   }
 
-  /** The connection has ended, and its handler has been told. */
+  /** The connection has ended, and its handler has been notified. */
   get over(): boolean {
     return this.#phase === "closed" && this.#told;
   }
@@ -163,7 +163,7 @@ export class CurveConnection {
   get confirmed(): boolean {
     return this.#phase !== "handshake";
   }
-  /** The server has let the client in. */
+  /** The server has admitted the client. */
   get admitted(): boolean {
     return this.#admitted;
   }
@@ -171,11 +171,11 @@ export class CurveConnection {
   get streams(): number {
     return this.#streams.open;
   }
-  /** Probe time-outs in a row: the path may be gone. */
+  /** Consecutive probe time-outs: the path may be dead. */
   get probesInVain(): number {
     return this.#sender.recovery.ptoCount;
   }
-  /** The state of the connection now; also brings {@link stats} up to date. */
+  /** The connection's current state; also updates {@link stats}. */
   get gauges(): CurveGauges {
     const { rtt, control, recovery, datagramBytes } = this.#sender;
     this.stats.bytesResent = this.#streams.bytesResent;
@@ -194,7 +194,7 @@ export class CurveConnection {
 
   // For the owner.
 
-  /** Server: lets the client in, with bytes for it (at most 16,384). */
+  /** Server: admits the client, with bytes for it (at most 16,384). */
   admit(welcome: Bytes): void {
     if (this.#client || this.#admitted || this.#phase !== "open") return;
     this.#admitted = true;
@@ -203,8 +203,8 @@ export class CurveConnection {
   }
 
   /**
-   * Client: a part of the credential; what is there before the first INIT goes with it. Throws `limit_exceeded` where
-   * all parts together are too long.
+   * Client: appends a part of the credential. Parts appended before the first INIT are sent with it. Throws
+   * `limit_exceeded` if all parts together are too long.
    */
   introduce(bytes: Bytes): void {
     this.#introductionBytes += bytes.length;
@@ -215,12 +215,12 @@ export class CurveConnection {
     this.#streams.control.write(bytes);
   }
 
-  /** Client: the credential is whole. */
+  /** Client: the credential is complete. */
   introduced(): void {
     this.#streams.control.closeWrite();
   }
 
-  /** Opens a stream. Throws what the connection ended with, `closed` before admission, `limit_exceeded`. */
+  /** Opens a stream. Throws the error that ended the connection, `closed` before admission, or `limit_exceeded`. */
   open(): OwnedStream {
     if (this.#phase !== "open" || !this.#admitted) {
       throw this.#closeError ??
@@ -230,10 +230,10 @@ export class CurveConnection {
     return this.#streams.create();
   }
 
-  /** Ends the connection, tells the peer why, and the handler in the next turn. */
+  /** Ends the connection, and sends the reason to the peer. The handler is notified in the next turn. */
   close(error: SallyportError): void {
     if (this.#phase === "closing" || this.#phase === "closed") return;
-    // A client whose INIT wasn't answered has no peer to tell.
+    // A client whose INIT wasn't answered has no peer to notify.
     this.#closeOwed = this.#phase === "open" || !this.#client;
     this.#phase = this.#closeOwed ? "closing" : "closed";
     this.#closeError = error;
@@ -248,12 +248,12 @@ export class CurveConnection {
 
   // For the handshakes.
 
-  /** Client: another cookie, another INIT. */
+  /** Client: sets the INIT envelope for a new cookie. */
   setEnvelope(envelope: Envelope): void {
     this.#sender.envelope = envelope;
   }
 
-  /** The keys are agreed on: from now on packets are DATA, opened with this key. */
+  /** The keys are agreed: from now on packets are DATA, opened with this key. */
   confirm(envelope: Envelope, openKey: PacketKey): void {
     if (this.#phase === "handshake") this.#phase = "open";
     this.#sender.envelope = envelope;
@@ -272,8 +272,8 @@ export class CurveConnection {
   // Receiving.
 
   /**
-   * Takes an INIT, READY or DATA of this connection; `key` opens it, by default the session's. False when it wasn't
-   * genuine or has been here before.
+   * Handles an INIT, READY or DATA of this connection, opened with `key`, by default the session's. False if it is forged
+   * or a replay.
    */
   receive(packet: Bytes, from: Address, nowMs: number, key: PacketKey | undefined = this.#openKey): boolean {
     const head = headBytes(packet);
@@ -295,7 +295,7 @@ export class CurveConnection {
     this.stats.bytesReceived += packet.length;
     this.#wake();
     if (this.#phase === "closing") {
-      // The peer hasn't heard yet; told again after 1, 2, 4, 8… packets.
+      // The peer hasn't seen our CLOSE: it is repeated after 1, 2, 4, 8… packets.
       this.#heardClosing++;
       if ((this.#heardClosing & (this.#heardClosing - 1)) === 0) this.#closeOwed = true;
       return true;
@@ -343,7 +343,7 @@ export class CurveConnection {
   }
 
   #mayUse(id: number): void {
-    // Only the server can tell: its welcome may come behind its first stream.
+    // Only the server can check this: its welcome may arrive after its first stream.
     if (id !== 0 && !this.#client && !this.#admitted) throw brokenFrame("it uses a stream before admission");
   }
 
@@ -372,7 +372,7 @@ export class CurveConnection {
 
   // Time.
 
-  /** When {@link tick} wants to be called; Infinity: not at all. */
+  /** When {@link tick} is due; Infinity for never. */
   get deadlineMs(): number {
     if (this.#phase === "closed") return this.#told ? Infinity : -Infinity;
     if (this.#phase === "closing") return this.#closeUntilMs;
@@ -391,7 +391,7 @@ export class CurveConnection {
     );
   }
 
-  /** Handles deadlines that have passed. Packets go out in the turn that this requests. */
+  /** Handles deadlines that have passed. Packets are sent in the turn that this requests. */
   tick(nowMs: number): void {
     this.#nowMs = nowMs;
     const { options } = this;
@@ -421,7 +421,7 @@ export class CurveConnection {
     this.#streams.tick(nowMs);
   }
 
-  /** Delivers waiting events to handlers, and sends what the windows allow. */
+  /** Delivers pending events to handlers, and sends what the windows allow. */
   turn(nowMs: number): void {
     this.#nowMs = nowMs;
     if (this.#controlMessage.ready && !this.#introduced && this.#phase === "open") this.#introduce();

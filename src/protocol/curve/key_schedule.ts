@@ -1,5 +1,5 @@
 /**
- * From keys that were agreed on to keys that seal (docs/protocols/curve.md, "Keys").
+ * Derives packet keys from the agreed keys (docs/protocols/curve.md, "Keys").
  *
  * @module
  */
@@ -12,13 +12,13 @@ import { DATA_HEAD_BYTES, ID_BYTES, packetNonce, readNumber } from "../../wire/c
 const LABEL = "sallyport curve 1";
 const CHANNEL_BYTES = 32;
 
-/** One direction's key and iv, with the sealing and opening of whole packets. */
+/** One direction's key and iv; seals and opens whole packets. */
 export class PacketKey {
   readonly #crypto: Sodium;
   readonly #key: Bytes;
   readonly #iv: Bytes;
   readonly #nonce = new Uint8Array(NONCE_BYTES);
-  /** The associated data of DATA packets, copied: cheaper than a view. */
+  /** The associated data of DATA packets, copied because that is cheaper than a view. */
   readonly #ad = new Uint8Array(DATA_HEAD_BYTES);
   readonly #plain = new ViewCache();
   readonly #sealed = new ViewCache();
@@ -30,7 +30,7 @@ export class PacketKey {
     this.#iv = material.slice(32, 44);
   }
 
-  /** Seals `plain` behind the `head` bytes that `packet` begins with; answers the packet's size. */
+  /** Seals `plain` after the first `head` bytes of `packet`. Returns the packet's size. */
   seal(packet: Bytes, head: number, plain: Bytes): number {
     packetNonce(this.#nonce, this.#iv, readNumber(packet, head));
     const size = head + plain.length + TAG_BYTES;
@@ -39,7 +39,7 @@ export class PacketKey {
     return size;
   }
 
-  /** Opens what follows the `head` bytes of `packet` into the front of `room`; undefined when that fails. */
+  /** Opens what follows the first `head` bytes of `packet` into the start of `room`; undefined if that fails. */
   open(packet: Bytes, head: number, room: Bytes): Bytes | undefined {
     if (packet.length < head + TAG_BYTES || packet.length > room.length) return undefined;
     packetNonce(this.#nonce, this.#iv, readNumber(packet, head));
@@ -62,20 +62,20 @@ interface PublicKeys {
   readonly minute: Bytes;
 }
 
-/** The handshake after INIT: the key of INIT, and what the rest is derived from. */
+/** Keys after INIT: the key of INIT, and the secret that the other keys are derived from. */
 export interface FirstKeys {
   readonly init: PacketKey;
   readonly secret: Bytes;
 }
 
-/** The keys that a connection stands on. */
+/** The keys of a connection. */
 export interface SessionKeys {
   readonly client: PacketKey;
   readonly server: PacketKey;
-  /** Names in DATA packets to the server and to the client. */
+  /** Connection ids in DATA packets to the server and to the client. */
   readonly toServerId: Bytes;
   readonly toClientId: Bytes;
-  /** What a proof in the credential is bound to; both ends of this connection alone have it. */
+  /** Channel binding for a proof in the credential; only the two ends of this connection know it. */
   readonly channel: Bytes;
 }
 
@@ -109,7 +109,7 @@ export function sessionKeys(
   };
 }
 
-/** The client's way to {@link firstKeys}; undefined when a key of the server is of low order. */
+/** The client's {@link firstKeys}; undefined if a key of the server is of low order. */
 export function clientFirstKeys(
   crypto: Sodium,
   own: KeyPair,
@@ -123,7 +123,7 @@ export function clientFirstKeys(
   return firstKeys(crypto, keys, serverShared, minuteShared);
 }
 
-/** The server's way to {@link firstKeys}; undefined when the connection's key is of low order. */
+/** The server's {@link firstKeys}; undefined if the connection's key is of low order. */
 export function serverFirstKeys(
   crypto: Sodium,
   own: KeyPair,

@@ -1,6 +1,6 @@
 /**
- * The server's minute keys: they seal cookies, and the key pair among them is the server's half of INIT's secrecy. Only
- * this minute's and the last one's are kept, so a cookie lives for one to two minutes and nothing is stored for it.
+ * The server's minute keys: they seal cookies, and their key pair is the server's share in INIT's keys. Only the current
+ * and the previous minute's are kept, so a cookie is valid for one to two minutes without stored state.
  *
  * @module
  */
@@ -10,7 +10,7 @@ import type { Address } from "../../runtime/port.ts";
 import { KEY_BYTES, type KeyPair, keyPair, NONCE_BYTES, type Sodium } from "../../crypto/sodium.ts";
 import { COOKIE_BYTES } from "../../wire/curve/curve_packet.ts";
 
-/** How long a minute key seals; it opens for as long again. */
+/** How long a minute key seals cookies; it opens them for as long again. */
 export const MINUTE_MS = 60_000;
 
 const COUNTER_BYTES = 8;
@@ -22,14 +22,14 @@ interface Minute {
   readonly pair: KeyPair;
 }
 
-/** A cookie that proved genuine. */
+/** A verified cookie. */
 interface OpenedCookie {
   /** The key pair that the COOKIE offered. */
   readonly minute: KeyPair;
   readonly issuedAtMs: number;
 }
 
-/** The current and the last minute's keys. Times are milliseconds of one monotonic clock. */
+/** The current and the previous minute's keys. Times are milliseconds of one monotonic clock. */
 export class MinuteKeys {
   readonly #crypto: Sodium;
   readonly #random: RandomSource;
@@ -48,12 +48,12 @@ export class MinuteKeys {
     this.#rotateAtMs = nowMs + MINUTE_MS;
   }
 
-  /** When {@link rotate} will have something to do. */
+  /** When {@link rotate} is due. */
   get rotateAtMs(): number {
     return this.#rotateAtMs;
   }
 
-  /** Changes the keys if it is time; true when they changed. After a long pause both are new. */
+  /** Rotates the keys if due; true if they changed. After a long pause both are new. */
   rotate(nowMs: number): boolean {
     if (nowMs < this.#rotateAtMs) return false;
     if (this.#last !== undefined) wipe(this.#last);
@@ -72,7 +72,7 @@ export class MinuteKeys {
     return this.#current.pair.publicKey;
   }
 
-  /** Writes a cookie for this connection key at this address into `cookie` (32 bytes). Computes no curve. */
+  /** Writes a cookie for this connection key and address into `cookie` (32 bytes). No curve operation. */
   seal(cookie: Bytes, connectionKey: Bytes, from: Address, nowMs: number): void {
     const view = new DataView(cookie.buffer, cookie.byteOffset, COOKIE_BYTES);
     view.setBigUint64(0, BigInt(this.#counter++));
@@ -87,7 +87,7 @@ export class MinuteKeys {
     );
   }
 
-  /** Opens a cookie; undefined when it is forged, expired, or of another server, connection or address. */
+  /** Opens a cookie; undefined if it is forged, expired, or from another server, connection or address. */
   open(cookie: Bytes, connectionKey: Bytes, from: Address): OpenedCookie | undefined {
     if (cookie.length !== COOKIE_BYTES) return undefined;
     this.#prepare(cookie, connectionKey, from);
@@ -124,7 +124,7 @@ function wipe(minute: Minute): void {
   minute.pair.secretKey.fill(0);
 }
 
-/** An address in 16 bytes; IPv4 is mapped, the scope of an IPv6 address is left out. */
+/** Writes an address as 16 bytes; IPv4 is mapped, an IPv6 scope is omitted. */
 function writeHost(target: Bytes, host: string): void {
   target.fill(0);
   if (!host.includes(":")) {

@@ -16,18 +16,18 @@ export interface CurveOptions extends StreamSetLimits {
   readonly congestion: CongestionName;
   /** Largest datagram to send and to accept, 1,088 to 16,384. */
   readonly maxDatagramBytes: number;
-  /** The client says something at least this often. */
+  /** The client sends something at least this often. */
   readonly keepAliveMs: number;
   /** A peer that is silent for this long is dead. */
   readonly idleTimeoutMs: number;
-  /** Until the server has let the client in. */
+  /** Time allowed until the server admits the client. */
   readonly handshakeTimeoutMs: number;
 }
 
 /** The defaults (docs/protocols/curve.md). */
 export const DEFAULT_CURVE_OPTIONS: CurveOptions = {
   congestion: "vegas",
-  // Ethernet's 1500 less IPv6's and UDP's heads: what goes through without fragments nearly everywhere.
+  // Ethernet's 1500 less the IPv6 and UDP headers: passes unfragmented nearly everywhere.
   maxDatagramBytes: 1_452,
   // NATs forget UDP after 30 s at the earliest.
   keepAliveMs: 5_000,
@@ -42,7 +42,7 @@ export const DEFAULT_CURVE_OPTIONS: CurveOptions = {
   sendMaxBytes: 12 * MiB,
 };
 
-/** How soon a vanished peer is found, as options of a connection. */
+/** How soon a vanished peer is detected, as options of a connection. */
 export function curvePatience({ pingIntervalMs, silenceMaxMs }: Patience = {}): Partial<CurveOptions> {
   return {
     ...pingIntervalMs === undefined ? {} : { keepAliveMs: pingIntervalMs },
@@ -53,7 +53,7 @@ export function curvePatience({ pingIntervalMs, silenceMaxMs }: Patience = {}): 
 /** Largest datagram that any configuration allows. */
 export const DATAGRAM_MAX_BYTES = 16_384;
 
-/** Options with defaults filled in; sizes of datagrams outside 1,088 to 16,384 are brought inside. */
+/** Options with defaults filled in; datagram sizes are clamped to 1,088 to 16,384. */
 export function curveOptions(options: Partial<CurveOptions> = {}): CurveOptions {
   const all = { ...DEFAULT_CURVE_OPTIONS, ...options };
   const maxDatagramBytes = Math.min(DATAGRAM_MAX_BYTES, Math.max(DATAGRAM_MIN_BYTES, all.maxDatagramBytes));

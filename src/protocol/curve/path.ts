@@ -1,6 +1,6 @@
 /**
- * Where the peer is: the current path, a candidate that has to answer a challenge, and the challenges of the peer that wait
- * for an answer.
+ * The peer's address: the current path, a candidate path being challenged, and the peer's challenges awaiting an
+ * answer.
  *
  * @module
  */
@@ -10,7 +10,7 @@ import type { Address } from "../../runtime/port.ts";
 import { CHALLENGE_BYTES } from "../../wire/curve/curve_frame.ts";
 
 const TRIES = 3;
-/** To an address that hasn't answered go at most this many times the bytes that came from it. */
+/** An unvalidated address is sent at most this many times the bytes received from it. */
 const AMPLIFICATION = 3;
 const RESPONSES_MAX = 4;
 
@@ -22,7 +22,7 @@ export function sameAddress(a: Address, b: Address): boolean {
 interface Candidate {
   readonly address: Address;
   readonly data: Bytes;
-  /** Number of the packet that came from there. */
+  /** Number of the packet received from there. */
   number: number;
   received: number;
   sent: number;
@@ -49,11 +49,11 @@ export class PathState {
     this.#random = random;
   }
 
-  /** A packet has opened; `newest` when its number is higher than any before. */
+  /** A packet was opened; `newest` if its number is higher than any before. */
   received(from: Address, number: number, newest: boolean, bytes: number, nowMs: number): void {
     const candidate = this.#candidate;
     if (sameAddress(from, this.current)) {
-      // The peer still sends from there: the packet from elsewhere was a copy, or the peer has moved back.
+      // The peer still sends from the current path: the other packet was a copy, or the peer has moved back.
       if (candidate !== undefined && newest) this.#candidate = undefined;
       return;
     }
@@ -69,7 +69,7 @@ export class PathState {
     this.#candidate = { address, data, number, received: bytes, sent: 0, tries: 0, nextMs: nowMs };
   }
 
-  /** A PATH_RESPONSE has come. True: the path has moved to where it came from. */
+  /** Handles a PATH_RESPONSE. True if the path has moved to its source. */
   answered(from: Address, data: Bytes): boolean {
     const candidate = this.#candidate;
     if (candidate === undefined || !sameAddress(from, candidate.address)) return false;
@@ -80,7 +80,7 @@ export class PathState {
     return true;
   }
 
-  /** The peer's PATH_CHALLENGE: an answer goes back to where it came from. */
+  /** Handles the peer's PATH_CHALLENGE: queues an answer to its source. */
   challenged(from: Address, data: Bytes): void {
     if (this.#answers.length >= RESPONSES_MAX) return;
     this.#answers.push({ to: { host: from.host, port: from.port }, data: data.slice() });
@@ -91,7 +91,7 @@ export class PathState {
     return this.#answers.shift();
   }
 
-  /** The challenge to send now, if one is due and `bytes` may still go there. */
+  /** The challenge to send now, if one is due and `bytes` may still be sent there. */
   challenge(nowMs: number, bytes: number, retryMs: number): PathAnswer | undefined {
     const candidate = this.#candidate;
     if (candidate === undefined || nowMs < candidate.nextMs) return undefined;
@@ -106,7 +106,7 @@ export class PathState {
     return { to: candidate.address, data: candidate.data };
   }
 
-  /** When {@link challenge} wants to be asked. */
+  /** When {@link challenge} is due. */
   get deadlineMs(): number {
     return this.#candidate?.nextMs ?? Infinity;
   }

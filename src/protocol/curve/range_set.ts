@@ -1,5 +1,5 @@
 /**
- * Sets of whole numbers kept as ranges: packet numbers to acknowledge, bytes acknowledged, lost or received.
+ * Sets of integers stored as ranges: packet numbers to acknowledge, bytes acknowledged, lost or received.
  *
  * @module
  */
@@ -54,7 +54,7 @@ export class RangeSet {
     ends.splice(from, to - from, high);
   }
 
-  /** Takes `[start, end)` out; an empty range does nothing. */
+  /** Removes `[start, end)`; an empty range does nothing. */
   remove(start: number, end: number): void {
     if (end <= start) return;
     const starts = this.#starts;
@@ -95,13 +95,13 @@ export class RangeSet {
     return false;
   }
 
-  /** Takes the lowest range out, without an answer; does nothing on an empty set. */
+  /** Removes the lowest range; does nothing on an empty set. */
   dropLowest(): void {
     this.#starts.shift();
     this.#ends.shift();
   }
 
-  /** Takes everything below `limit` out. */
+  /** Removes everything below `limit`. */
   dropBelow(limit: number): void {
     while (this.#starts.length > 0 && this.#ends[0]! <= limit) this.dropLowest();
     if (this.#starts.length > 0 && this.#starts[0]! < limit) this.#starts[0] = limit;

@@ -1,11 +1,11 @@
 /**
- * Which packet numbers have been seen: a sliding bitmap after RFC 6479 (WireGuard's `replay`). `check` before a packet
- * is opened, `mark` once it has proved genuine; a number that is neither new nor inside the window counts as seen.
+ * Replay protection: a sliding bitmap of packet numbers after RFC 6479 (WireGuard's `replay`). `check` before a packet
+ * is opened, `mark` once it is authenticated; a number below the window counts as seen.
  *
  * @module
  */
 
-/** Numbers this far below the highest one, or farther, are refused. */
+/** Numbers this far or farther below the highest one are refused. */
 export const REPLAY_WINDOW = 8_192;
 
 /** Largest packet number: 48 bits. */
@@ -32,7 +32,7 @@ export class ReplayWindow {
     return (this.#words[this.#word(number)]! & this.#bit(number)) === 0;
   }
 
-  /** Marks a number for which {@link check} said true. */
+  /** Marks a number for which {@link check} returned true. */
   mark(number: number): void {
     if (number > this.#highest) {
       const from = Math.floor(this.#highest / WORD_BITS);

@@ -1,28 +1,28 @@
 /**
- * Whether a silent server has forgotten the connection. When nothing is acknowledged any more, either the path is dead
- * or the server was started anew; a HELLO tells them apart, since its answer needs nothing that a restart has wiped.
+ * Detects that a silent server has lost the connection's state. When nothing is acknowledged any more, either the path is
+ * dead or the server was restarted; a HELLO tells them apart, since answering it needs no state that a restart loses.
  *
  * @module
  */
 import type { CurveConnection } from "./connection.ts";
 
-/** It is asked after this many probes in vain. */
+/** Unanswered probes before the first HELLO. */
 const PROBES_MIN = 3;
-/** Then this often, or in every second round trip. */
+/** Then a HELLO is sent this often, or every second round trip. */
 const EVERY_MS = 500;
-/** So many answers while the connection is silent, and the server has forgotten it. */
+/** After this many answers while the connection is silent, the server has lost its state. */
 const ANSWERS_MAX = 3;
 
-/** Finds out whether the server was restarted. */
+/** Detects a server restart. */
 export class RestartCheck {
-  /** When {@link tick} wants to be called; Infinity while there is nothing to ask. */
+  /** When {@link tick} is due; Infinity if no check is needed. */
   deadlineMs = Infinity;
   #waiting = false;
   #answers = 0;
-  /** Packets that the connection had received when the asking began. */
+  /** Packets that the connection had received when the check began. */
   #heard = 0;
 
-  /** Time has passed. Says what to do now: send a HELLO and a PING, or give the connection up. */
+  /** Returns what to do now: send a HELLO and a PING, or give up the connection. */
   tick(connection: CurveConnection, nowMs: number): "wait" | "ask" | "give up" {
     const { probesInVain, stats } = connection;
     if (probesInVain < PROBES_MIN) {
@@ -41,7 +41,7 @@ export class RestartCheck {
     return "ask";
   }
 
-  /** The server has answered a HELLO; one answer for each counts. */
+  /** The server has answered a HELLO; only one answer per HELLO counts. */
   answered(): void {
     if (this.#waiting) this.#answers++;
     this.#waiting = false;

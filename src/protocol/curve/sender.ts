@@ -1,5 +1,5 @@
 /**
- * The sending half of a connection: what goes into the next packet, when, and what became of it.
+ * The send side of a connection: composes packets, schedules them, and handles their fate.
  *
  * @module
  */
@@ -39,17 +39,17 @@ import type { CurveStats } from "./stats.ts";
 import type { CurveStream } from "./streams/stream.ts";
 import type { StreamSet } from "./streams/stream_set.ts";
 
-/** Where packets go. */
+/** Packet output. */
 export interface PacketOut {
-  /** A buffer for the next packet, of at least the largest datagram's size; {@link send} sends its front. */
+  /** A buffer for the next packet, at least as large as the largest datagram; {@link send} sends its first bytes. */
   slot(): Bytes;
   send(size: number, to: Address): void;
 }
 
-/** How a side's packets look at a stage of the connection: their head and key. */
+/** The packet format of a side at a stage of the connection: header and key. */
 export interface Envelope {
   readonly key: PacketKey;
-  /** Size of the head that {@link write} writes. */
+  /** Size of the header that {@link write} writes. */
   readonly headBytes: number;
   write(target: Bytes, number: number): void;
 }
@@ -81,10 +81,10 @@ export function dataEnvelope(key: PacketKey, id: Bytes): Envelope {
   };
 }
 
-/** Packets that one turn sends at most, so that a sender also hears. */
+/** Maximum packets sent per turn, so that a sender also receives. */
 const PACKETS_PER_TURN = 64;
 
-/** What the sender needs of its connection. */
+/** Dependencies of the sender. */
 interface SenderParts {
   readonly options: CurveOptions;
   readonly out: PacketOut;
@@ -96,7 +96,7 @@ interface SenderParts {
   readonly nowMs: number;
 }
 
-/** The outgoing half of one connection. */
+/** The send side of one connection. */
 export class Sender implements RecoveryHost<CurveStream> {
   readonly rtt = new RttEstimate();
   readonly control: CongestionControl;
@@ -106,9 +106,9 @@ export class Sender implements RecoveryHost<CurveStream> {
   readonly #writer: FrameWriter;
   readonly #parts: SenderParts;
   envelope: Envelope;
-  /** Packets to send whatever the window says, with a PING where there is nothing else. */
+  /** Packets to send regardless of the window, with a PING if there is nothing else to send. */
   pings = 0;
-  /** When something was sent last. */
+  /** When something was last sent. */
   sentMs: number;
   #nowMs: number;
   #paced = false;
@@ -131,7 +131,7 @@ export class Sender implements RecoveryHost<CurveStream> {
     return this.#mtu.bytes;
   }
 
-  /** When the pacing lets the next packet go; Infinity when it holds none back. */
+  /** When pacing allows the next packet; Infinity if none is held back. */
   get pacedUntilMs(): number {
     return this.#paced ? this.#pacer.openAtMs() : Infinity;
   }
@@ -141,7 +141,7 @@ export class Sender implements RecoveryHost<CurveStream> {
     this.#mtu.cap(bytes);
   }
 
-  /** The peer is somewhere else. Nothing is known of the path there, unless only the port is another one. */
+  /** The peer's address has changed. The new path is unknown, unless only the port changed. */
   pathMoved(sameHost: boolean, nowMs: number): void {
     this.#nowMs = nowMs;
     this.recovery.ptoCount = 0;
@@ -153,7 +153,7 @@ export class Sender implements RecoveryHost<CurveStream> {
     this.control.reset();
   }
 
-  /** A probe time-out: its packets go with the next flush. */
+  /** A probe time-out: its packets are sent with the next flush. */
   probe(nowMs: number): void {
     this.#parts.stats.probes++;
     this.pings = 2;
@@ -193,7 +193,7 @@ export class Sender implements RecoveryHost<CurveStream> {
     this.#finish(this.recovery.begin(), this.#parts.path.current, false);
   }
 
-  /** Sends what may be sent. True: there is more, and the next turn may go on at once. */
+  /** Sends what may be sent. True if there is more, and the next turn may continue at once. */
   flush(nowMs: number): boolean {
     this.#nowMs = nowMs;
     this.#sendPathFrames();
@@ -223,7 +223,7 @@ export class Sender implements RecoveryHost<CurveStream> {
       this.#sendData();
     }
     if (acks.due(nowMs)) this.#sendAck();
-    // Regardless of the window: it is one packet in a round trip.
+    // Regardless of the window: it is one packet per round trip.
     if (this.#mtu.probe(nowMs) > 0) this.#sendMtuProbe(this.#mtu.probe(nowMs));
     return more;
   }
@@ -232,7 +232,7 @@ export class Sender implements RecoveryHost<CurveStream> {
     this.#writer.reset(size - this.envelope.headBytes - TAG_BYTES);
   }
 
-  /** Seals what the writer holds and sends it. */
+  /** Seals the writer's contents and sends them. */
   #finish(packet: SentPacket<CurveStream>, to: Address, eliciting: boolean): void {
     const { out, stats } = this.#parts;
     const target = out.slot();
@@ -246,7 +246,7 @@ export class Sender implements RecoveryHost<CurveStream> {
     if (eliciting) this.#pacer.spend(size);
   }
 
-  /** Puts an ACK in front where there is news. */
+  /** Puts an ACK first if there is something new to acknowledge. */
   #ack(packet: SentPacket<CurveStream>): void {
     const { acks } = this.#parts;
     if (!acks.pending || !writeAck(this.#writer, acks.ranges, acks.delayUs(this.#nowMs))) return;
@@ -287,7 +287,7 @@ export class Sender implements RecoveryHost<CurveStream> {
     this.#finish(packet, this.#parts.path.current, true);
   }
 
-  /** Challenges and answers go out in packets of their own, to where they belong, and are not sent again. */
+  /** Sends challenges and answers in separate packets to their addresses; they aren't retransmitted. */
   #sendPathFrames(): void {
     const { path } = this.#parts;
     for (let answer = path.takeAnswer(); answer !== undefined; answer = path.takeAnswer()) {
@@ -306,7 +306,7 @@ export class Sender implements RecoveryHost<CurveStream> {
 
   // The fate of packets.
 
-  /** The peer's ACK. Throws `frame_invalid`. */
+  /** Handles the peer's ACK. Throws `frame_invalid`. */
   acknowledge(ranges: AckRanges, delayUs: number, nowMs: number): void {
     this.#nowMs = nowMs;
     this.recovery.acknowledge(ranges, delayUs / 1000, nowMs);

@@ -1,6 +1,6 @@
 /**
- * The server's side of all its connections: admits new ones and finds the one that a packet belongs to. No IO, no clock.
- * Before a cookie has proved good nothing is kept and nothing is computed on the curve (docs/protocols/curve.md).
+ * The server: accepts new connections and dispatches packets to existing ones. No IO, no clock. Until a cookie is
+ * verified, no state is kept and no curve operation is done (docs/protocols/curve.md).
  *
  * @module
  */
@@ -33,19 +33,19 @@ import {
 import { CurveServerStats, CurveStats } from "./stats.ts";
 import { sourceOf } from "../../wire/ip/networks.ts";
 
-/** Connections of one server, and of those the ones whose client hasn't been admitted yet; of those, from one address. */
+/** Limits of one server: connections, connections not yet admitted, and those of one address. */
 export interface ServerLimits {
   readonly connectionsMax: number;
   readonly pendingMax: number;
   readonly pendingPerSourceMax: number;
-  /** INITs of one address in a minute that weren't genuine or never led to an admission; beyond it all of its are dropped. */
+  /** INITs per address and minute that were forged or never led to an admission; beyond it all its INITs are dropped. */
   readonly failuresPerSourceMax: number;
 }
 
-/** Keys of ended connections that are remembered in a minute, so that their INITs can't be played again. */
+/** Keys of ended connections that are remembered per minute, so that their INITs can't be replayed. */
 const USED_KEYS_MAX = 65_536;
 
-/** What a server is made of. */
+/** Dependencies of a server. */
 interface CurveServerParts {
   readonly crypto: Sodium;
   readonly io: CurveIo;
@@ -63,7 +63,7 @@ interface Entry {
   readonly connectionKey: string;
   readonly id: string;
   readonly source: string;
-  /** Opens the client's INITs, until it is confirmed: what would show its credential isn't kept longer than that. */
+  /** Opens the client's INITs until it is confirmed; a key that reveals its credential isn't kept longer than that. */
   init: PacketKey | undefined;
   readonly session: SessionKeys;
   pending: boolean;
@@ -80,7 +80,7 @@ export class CurveServer {
   readonly #byKey = new Map<string, Entry>();
   readonly #byConnection = new Map<CurveConnection, Entry>();
   readonly #pendingBySource = new Map<string, number>();
-  /** Of this minute. Each one has shown a cookie for its address, so nobody fills it by inventing addresses. */
+  /** This minute's failures. Each source has presented a cookie for its address, so spoofed addresses can't fill it. */
   readonly #failuresBySource = new Map<string, number>();
   #pending = 0;
   #used = new Set<string>();
@@ -92,7 +92,7 @@ export class CurveServer {
     this.#minutes = new MinuteKeys(parts.crypto, parts.io.random, parts.nowMs);
   }
 
-  /** Connections now. */
+  /** Current connections. */
   get connections(): Iterable<CurveConnection> {
     return this.#byConnection.keys();
   }
@@ -108,7 +108,7 @@ export class CurveServer {
     return this.#parts.keys.publicKey;
   }
 
-  /** A datagram has come. */
+  /** Handles a received datagram. */
   receive(packet: Bytes, from: Address, nowMs: number): void {
     switch (packetType(packet)) {
       case PacketType.data:
@@ -122,12 +122,12 @@ export class CurveServer {
     }
   }
 
-  /** When {@link rotate} wants to be called. */
+  /** When {@link rotate} is due. */
   get rotateAtMs(): number {
     return this.#minutes.rotateAtMs;
   }
 
-  /** Changes the minute key if it is time. */
+  /** Rotates the minute key if due. */
   rotate(nowMs: number): void {
     if (!this.#minutes.rotate(nowMs)) return;
     this.#usedBefore = this.#used;
@@ -135,7 +135,7 @@ export class CurveServer {
     this.#failuresBySource.clear();
   }
 
-  /** After every turn or tick of a connection: keeps the books. True when the connection is over and forgotten. */
+  /** Updates the server's records after a connection's turn or tick. True if the connection is over and removed. */
   settle(connection: CurveConnection): boolean {
     const entry = this.#byConnection.get(connection);
     if (entry === undefined) return true;
@@ -177,7 +177,7 @@ export class CurveServer {
   }
 
   #init(packet: Bytes, from: Address, nowMs: number): void {
-    // READY is as large: an INIT of any other size would get more than it brought.
+    // READY has this size too, so an INIT of another size is refused to prevent amplification.
     if (packet.length !== DATAGRAM_MIN_BYTES) return void this.stats.strays++;
     this.rotate(nowMs);
     const connectionKey = packet.subarray(4, 4 + KEY_BYTES);
@@ -203,7 +203,7 @@ export class CurveServer {
     this.#open(packet, from, nowMs, connectionKey.slice(), source, first);
   }
 
-  /** INIT is genuine: a connection comes to be. */
+  /** The INIT is authentic: creates a connection. */
   #open(
     packet: Bytes,
     from: Address,
@@ -227,7 +227,7 @@ export class CurveServer {
     const envelope = readyEnvelope(session.server, connectionKey, ephemeral.publicKey);
     const connection = new CurveConnection({ role: "server", options, io, peer: from, envelope, nowMs });
     connection.channel = session.channel;
-    // An owner that throws leaves nothing behind.
+    // If the owner throws, no state is left behind.
     connection.handler = this.#parts.accept(connection);
     const entry: Entry = {
       connection,
@@ -252,7 +252,7 @@ export class CurveServer {
     this.stats.initsRepeated++;
     const { connection, init } = entry;
     if (connection.confirmed || init === undefined) return;
-    // Only a new INIT of the client's gets another READY; a copy of an old one nothing.
+    // Only a new INIT from the client gets another READY; a copy of an old one gets nothing.
     if (connection.receive(packet, from, nowMs, init)) connection.sendHandshake();
   }
 

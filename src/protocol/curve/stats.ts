@@ -4,26 +4,26 @@
  * @module
  */
 
-/** Plain counters, only ever rising. */
+/** Monotonic counters. */
 export class CurveStats {
   packetsSent = 0;
   packetsReceived = 0;
   bytesSent = 0;
   bytesReceived = 0;
-  /** Packets given up, and of those the ones that came through after all. */
+  /** Packets declared lost, and those of them that were acknowledged after all. */
   packetsLost = 0;
   lateAcks = 0;
-  /** Bytes of streams sent more than once. */
+  /** Stream bytes retransmitted. */
   bytesResent = 0;
   /** Probe time-outs. */
   probes = 0;
-  /** Packets whose number was seen before or is too old. */
+  /** Packets whose number was already seen or is too old. */
   replays = 0;
-  /** Packets that didn't open. */
+  /** Packets that failed to decrypt. */
   forgeries = 0;
-  /** STREAM frames that brought nothing new. */
+  /** STREAM frames without new data. */
   duplicates = 0;
-  /** Packets that came behind a later one. */
+  /** Packets that arrived after a later one. */
   reordered = 0;
   pathMoves = 0;
   streamsOpened = 0;
@@ -52,7 +52,7 @@ export const COUNTER_NAMES = [
   "streamsOpened",
 ] as const;
 
-/** How a connection does now. */
+/** Current state of a connection. */
 export interface CurveGauges {
   readonly rttLastMs: number;
   readonly rttMinMs: number;
@@ -69,11 +69,11 @@ export class CurveServerStats {
   cookiesIssued = 0;
   /** INITs whose cookie was forged, expired or foreign. */
   cookiesRefused = 0;
-  /** INITs with a good cookie that weren't genuine, or came when no more connections are taken. */
+  /** INITs with a valid cookie that were forged, or arrived when no more connections were accepted. */
   initsRefused = 0;
-  /** INITs of connections that are or were there. */
+  /** INITs of existing or ended connections. */
   initsRepeated = 0;
-  /** Datagrams that are no packet of this protocol, or of no connection. */
+  /** Datagrams that aren't packets of this protocol, or belong to no connection. */
   strays = 0;
   connectionsOpened = 0;
   connectionsClosed = 0;

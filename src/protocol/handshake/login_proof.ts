@@ -1,8 +1,7 @@
 /**
- * The proof that goes with a token (docs/protocols/login.md): an agent shows that it has the key that stands in the
- * token, without showing the key. A token crosses the network in clear under SniTun, so that a copy of it must not open
- * a session. The proof holds for one login: it is bound to the transport, to the edge, and to what this connection
- * alone has.
+ * The proof sent with a token (docs/protocols/login.md): an agent proves that it has the key in the token, without
+ * revealing the key. Under SniTun a token crosses the network in clear, so a copy of it must not open a session. The
+ * proof is valid for one login: it is bound to the transport, to the edge, and to a value unique to this connection.
  *
  * @module
  */
@@ -17,13 +16,13 @@ const KEY_LABEL = "sallyport login 1 key";
 const PROOF_LABEL = "sallyport login 1 proof";
 const NO_SALT: Bytes = new Uint8Array(32);
 
-/** What a login's proof is bound to. */
+/** The values that a login's proof is bound to. */
 export interface LoginBinding {
   /** The transport's name. */
   readonly transport: string;
-  /** 32 bytes that name the edge: its public key, or its certificate's fingerprint. */
+  /** 32 bytes that identify the edge: its public key, or its certificate's fingerprint. */
   readonly edgeKey: Bytes;
-  /** 32 bytes that this connection alone has: derived from its keys, or a nonce of the edge. */
+  /** 32 bytes unique to this connection: derived from its keys, or a nonce from the edge. */
   readonly channel: Bytes;
 }
 

@@ -31,13 +31,13 @@ import {
 /** Options of {@link SealedAgentHandshake}. */
 interface SealedAgentOptions {
   readonly sodium: Sodium;
-  /** The edge's public key, which the agent has from the session master or its operator. */
+  /** The edge's public key, obtained from the session master or the operator. */
   readonly edgePublicKey: Bytes;
-  /** The date, by the best clock there is. */
+  /** The current time, from the best clock available. */
   readonly unixSeconds: number;
-  /** Asks for AES-256-GCM in large boxes. */
+  /** Requests AES-256-GCM for large boxes. */
   readonly aes?: boolean;
-  /** Asked for the salt, the fresh secret key and the padding's length, in this order; the system when absent. */
+  /** Source of the salt, the ephemeral secret key and the padding length, in this order. Defaults to the system's. */
   readonly random?: RandomSource;
 }
 
@@ -55,7 +55,7 @@ export class SealedAgentHandshake {
   readonly #asksForAes: boolean;
   #aes = false;
 
-  /** @throws {SallyportError} `config_invalid`: the edge's public key is none. */
+  /** @throws {SallyportError} `config_invalid`: the edge's public key is invalid. */
   constructor(options: SealedAgentOptions) {
     const { sodium, edgePublicKey, random = systemRandom } = options;
     this.#sodium = sodium;
@@ -91,8 +91,8 @@ export class SealedAgentHandshake {
   }
 
   /**
-   * Takes what the edge sent. Undefined while its answer isn't whole; then the session's keys and `rest`, the part of
-   * `chunk` behind the answer, which is records. Not to be called again after that.
+   * Handles bytes from the edge. Undefined until its answer is complete; then the session's keys and `rest`, the part of
+   * `chunk` after the answer, which contains records. Must not be called again after that.
    *
    * @throws {SallyportError} `challenge_failed`: the answer wasn't made with the edge's key.
    */

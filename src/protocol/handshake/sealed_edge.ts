@@ -1,6 +1,6 @@
 /**
  * The edge's side of the sealed handshake, without IO or time (docs/protocols/sealed.md, Handshake). A client that
- * doesn't show that it knows the edge's public key gets no answer at all.
+ * doesn't prove that it knows the edge's public key gets no answer.
  *
  * @module
  */
@@ -35,18 +35,18 @@ export const SEALED_FLIGHTS_MAX = 200_000;
 
 const HEAD_END = SALT_BYTES + KEY_BYTES + HELLO_BYTES + TAG_BYTES;
 
-/** First flights that have been answered: none is answered twice, so that a replay looks as any stranger's bytes do. */
+/** First flights already answered. None is answered twice, so a replay looks like any unknown client's bytes. */
 export class AnsweredFlights {
   #recent = new Set<string>();
   #older = new Set<string>();
   #rotateAtS = -Infinity;
 
-  /** Notes a flight by its salt; false where it has been there. */
+  /** Records a flight by its salt; false if it was already recorded. */
   add(salt: Bytes, unixSeconds: number): boolean {
     if (unixSeconds >= this.#rotateAtS || this.#recent.size >= SEALED_FLIGHTS_MAX) {
       this.#older = this.#recent;
       this.#recent = new Set();
-      // What isn't in time any more needn't be remembered; the clock may be off to both sides.
+      // Flights that are too old to be valid needn't be remembered; the clock may be off in either direction.
       this.#rotateAtS = unixSeconds + 2 * SEALED_CLOCK_SKEW_S;
     }
     const id = String.fromCharCode(...salt);
@@ -56,21 +56,21 @@ export class AnsweredFlights {
   }
 }
 
-/** What a {@link SealedEdgeHandshake} takes. */
+/** Options of a {@link SealedEdgeHandshake}. */
 interface SealedEdgeOptions {
   readonly sodium: Sodium;
-  /** The edge's own, long-lived key. */
+  /** The edge's long-term key. */
   readonly keys: KeyPair;
   readonly answered: AnsweredFlights;
-  /** The date. */
+  /** The current time. */
   unixSeconds(): number;
   /** Grants AES-256-GCM in large boxes to agents that ask for it. */
   readonly aes?: boolean;
-  /** Asked for the salt, the fresh secret key and the padding's length, in this order; the system when absent. */
+  /** Source of the salt, the ephemeral secret key and the padding length, in this order. Defaults to the system's. */
   readonly random?: RandomSource;
 }
 
-/** Lets one agent begin a session. */
+/** Accepts one agent's session. */
 export class SealedEdgeHandshake {
   readonly #options: SealedEdgeOptions;
   readonly #flight = new FlightCollector(HEAD_END);
@@ -84,11 +84,11 @@ export class SealedEdgeHandshake {
   }
 
   /**
-   * Takes what came. Undefined while the first flight isn't whole; then the answer to send, and the session's keys. Not
-   * to be called again after that.
+   * Handles received bytes. Undefined until the first flight is complete; then the answer to send, and the session's
+   * keys. Must not be called again after that.
    *
-   * @throws {SallyportError} `unknown_protocol`: it is no first flight for this edge. `challenge_failed`: it is, and
-   * was altered, sent before, made at another time, or something follows it. Either way nothing must be answered.
+   * @throws {SallyportError} `unknown_protocol`: it isn't a first flight for this edge. `challenge_failed`: it is, but was
+   * altered, replayed, made at another time, or is followed by other bytes. Either way no answer must be sent.
    */
   push(chunk: Bytes): { answer: Bytes; keys: SealedKeys } | undefined {
     let rest = this.#flight.push(chunk);

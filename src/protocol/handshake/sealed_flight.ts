@@ -1,5 +1,5 @@
 /**
- * Collects a flight of the sealed transport, whose length its own head says.
+ * Collects a flight of the sealed transport, whose header gives its length.
  *
  * @module
  */
@@ -7,24 +7,24 @@ import type { Bytes } from "../../bytes/bytes.ts";
 import { TAG_BYTES } from "../../crypto/sodium.ts";
 import { SEALED_PADDING_MAX_BYTES } from "../../wire/sealed/sealed_messages.ts";
 
-/** Sealed: an agent waits so long for the edge's answer, and an edge for the agent's login. */
+/** Sealed: how long an agent waits for the edge's answer, and an edge for the agent's login. */
 export const SEALED_ANSWER_DEADLINE_MS = 10_000;
 
-/** Takes bytes in any pieces, up to the flight's end. */
+/** Accepts bytes in chunks of any size, up to the flight's end. */
 export class FlightCollector {
   readonly #bytes: Bytes;
   readonly #headEnd: number;
   #filled = 0;
   #end: number;
 
-  /** @param headEnd where the head's box ends; the padding's follows. */
+  /** @param headEnd end offset of the head's box; the padding's box follows. */
   constructor(headEnd: number) {
     this.#headEnd = headEnd;
     this.#end = headEnd;
     this.#bytes = new Uint8Array(headEnd + SEALED_PADDING_MAX_BYTES + TAG_BYTES);
   }
 
-  /** Takes what is missing of the head or the flight; gives what of `chunk` lies behind. */
+  /** Adds the missing bytes of the head or the flight. Returns the rest of `chunk`. */
   push(chunk: Bytes): Bytes {
     const length = Math.min(this.#end - this.#filled, chunk.length);
     this.#bytes.set(chunk.subarray(0, length), this.#filled);
@@ -32,26 +32,26 @@ export class FlightCollector {
     return chunk.subarray(length);
   }
 
-  /** The head and what stands before it, once it is there. */
+  /** The head and the bytes before it, once complete. */
   get head(): Bytes | undefined {
     return this.#filled < this.#headEnd ? undefined : this.#bytes.subarray(0, this.#headEnd);
   }
 
-  /** The head has said how much padding follows. False where that can't be. */
+  /** Sets the padding length given in the head. False if it is invalid. */
   expectPadding(paddingBytes: number): boolean {
     if (paddingBytes > SEALED_PADDING_MAX_BYTES) return false;
     this.#end = this.#headEnd + paddingBytes + TAG_BYTES;
     return true;
   }
 
-  /** The flight, once it is whole. */
+  /** The flight, once complete. */
   get whole(): Bytes | undefined {
     return this.#end > this.#headEnd && this.#filled === this.#end
       ? this.#bytes.subarray(0, this.#end)
       : undefined;
   }
 
-  /** The padding's box of a whole flight. */
+  /** The padding's box of a complete flight. */
   get padding(): Bytes {
     return this.#bytes.subarray(this.#headEnd, this.#end);
   }

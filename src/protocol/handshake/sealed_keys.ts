@@ -6,22 +6,22 @@
 import type { Bytes } from "../../bytes/bytes.ts";
 import { KEY_BYTES, NONCE_BYTES, type Sodium, TAG_BYTES } from "../../crypto/sodium.ts";
 
-/** Random bytes that begin each flight. */
+/** Random bytes at the start of each flight. */
 export const SALT_BYTES = 32;
 
 const PREFIX = "sallyport sealed 2 ";
 
-/** Keys of a session, one a direction. */
+/** Keys of a session, one per direction. */
 export interface SealedKeys {
   readonly agent: Bytes;
   readonly edge: Bytes;
-  /** What the login's proof is bound to; both ends of this session alone have it. */
+  /** Channel binding for the login's proof; only the two ends of this session know it. */
   readonly channel: Bytes;
-  /** Large boxes are AES-256-GCM's. */
+  /** Large boxes use AES-256-GCM. */
   readonly aes: boolean;
 }
 
-/** Hides a public key from anyone without the edge's; applied twice, it is undone. */
+/** Masks a public key from anyone who doesn't know the edge's; applying it twice undoes it. */
 export function maskKey(sodium: Sodium, edgePublicKey: Bytes, salt: Bytes, publicKey: Bytes): Bytes {
   const mask = derive(sodium, 32, edgePublicKey, "mask", salt);
   return publicKey.map((byte, i) => byte ^ mask[i]!);
@@ -39,14 +39,14 @@ export function helloKey(
 }
 
 /**
- * The key of the answer's boxes. `firstFlight` is the flight as it was on the wire; the answer's own `salt` keeps two
- * answers to one flight (a replay to an edge that has forgotten it, or to another with the same key) apart.
+ * The key of the answer's boxes. `firstFlight` is the flight as sent on the wire. The answer's own `salt` separates two
+ * answers to one flight (a replay to an edge that has forgotten it, or to another edge with the same key).
  */
 export function answerKey(sodium: Sodium, es: Bytes, firstFlight: Bytes, salt: Bytes): Bytes {
   return derive(sodium, 32, es, "answer", sodium.hash(64, firstFlight), salt);
 }
 
-/** The session's keys: both shared secrets and every byte of both flights go into them. */
+/** The session's keys, derived from both shared secrets and every byte of both flights. */
 export function sessionKeys(
   sodium: Sodium,
   secrets: { readonly es: Bytes; readonly ee: Bytes },
@@ -70,7 +70,7 @@ export function nextKey(sodium: Sodium, key: Bytes): Bytes {
   return derive(sodium, 32, key, "rekey");
 }
 
-/** The key of large boxes that goes with `key`. */
+/** The key of large boxes, derived from `key`. */
 export function bulkKey(sodium: Sodium, key: Bytes): Bytes {
   return derive(sodium, 32, key, "bulk");
 }
@@ -80,7 +80,7 @@ function derive(sodium: Sodium, size: number, key: Bytes, label: string, ...part
   return sodium.hash(size, concat(new TextEncoder().encode(PREFIX + label) as Bytes, ...parts), key);
 }
 
-/** Parts one behind the other. */
+/** Concatenates the parts. */
 export function concat(...parts: readonly Bytes[]): Bytes {
   const all = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
   let at = 0;
@@ -98,7 +98,7 @@ export function writeNonce(nonce: Bytes, count: number): void {
   view.setUint32(8, Math.floor(count / 2 ** 32), true);
 }
 
-/** A flight of two boxes under a key of its own: a head of fixed length, then zeros as padding. */
+/** A flight of two boxes under its own key: a head of fixed length, then zeros as padding. */
 export function sealFlight(sodium: Sodium, key: Bytes, head: Bytes, paddingBytes: number): Bytes {
   const headBytes = head.length + TAG_BYTES;
   const sealed = new Uint8Array(headBytes + paddingBytes + TAG_BYTES);
@@ -109,7 +109,7 @@ export function sealFlight(sodium: Sodium, key: Bytes, head: Bytes, paddingBytes
   return sealed;
 }
 
-/** Opens one of a flight's two boxes; undefined where it was altered, or isn't sealed with this key. */
+/** Opens one of a flight's two boxes; undefined if it was altered, or sealed with another key. */
 export function openBox(sodium: Sodium, key: Bytes, sealed: Bytes, count: 0 | 1): Bytes | undefined {
   const nonce = new Uint8Array(NONCE_BYTES);
   writeNonce(nonce, count);

@@ -1,10 +1,10 @@
 /**
  * The challenge between token and multiplexer, both sides, without IO or time (docs/protocols/snitun.md, Handshake). The edge
- * sends E(t), t = SHA-256 of 40 random bytes; the agent answers E(SHA-256(t)). The cipher states that this leaves
- * behind are the multiplexer's first. Deadlines are the transport's.
+ * sends E(t), t = SHA-256 of 40 random bytes; the agent answers E(SHA-256(t)). The multiplexer continues with the
+ * resulting cipher states. The transport sets the deadlines.
  *
- * Both sides park the ciphers after each unit: a peer that stays silent or goes away costs no native context, and
- * and a challenge that is dropped half-way leaves nothing to free.
+ * Both sides park the ciphers after each unit: a peer that is silent or disconnects costs no native context, and an
+ * abandoned challenge leaves nothing to free.
  *
  * @module
  */
@@ -15,16 +15,16 @@ import type { Opener, Sealer } from "../../crypto/header_cipher.ts";
 import { type RandomSource, systemRandom } from "../../crypto/random.ts";
 import { SallyportError } from "../../errors.ts";
 
-/** The challenge's answer must come by then (spec: 60 s). */
+/** Time limit for the challenge's answer (spec: 60 s). */
 export const CHALLENGE_DEADLINE_MS = 60_000;
 
-/** Length of the challenge and of its answer before E. */
+/** Length of the challenge and of its answer before encryption with E. */
 export const CHALLENGE_BYTES = 32;
 const SEED_BYTES = 40;
 
 /** The edge's side. */
 export class EdgeChallenge {
-  /** What to send first: E(t), 32 bytes and the cipher's overhead. */
+  /** The first message to send: E(t), 32 bytes plus the cipher's overhead. */
   readonly first: Bytes;
   readonly #opener: Opener;
   readonly #expected: Bytes;
@@ -33,7 +33,7 @@ export class EdgeChallenge {
   /**
    * @param sealer of role "edge", unused so far.
    * @param opener of peer role "agent", unused so far.
-   * @param random where the 40 bytes come from; the system when absent.
+   * @param random source of the 40 bytes. Defaults to the system's.
    */
   constructor(sealer: Sealer, opener: Opener, random: RandomSource = systemRandom) {
     const seed = new Uint8Array(SEED_BYTES);
@@ -47,8 +47,8 @@ export class EdgeChallenge {
   }
 
   /**
-   * Takes what the agent sent. Undefined while the answer isn't whole; then `rest`, the part of `chunk` behind it,
-   * which is the multiplexer's. Not to be called again after that.
+   * Handles bytes from the agent. Undefined until the answer is complete; then `rest`, the part of `chunk` after it, for
+   * the multiplexer. Must not be called again after that.
    *
    * @throws {SallyportError} `challenge_failed`: the agent doesn't have the token's key.
    */
@@ -78,12 +78,12 @@ export class AgentChallenge {
   }
 
   /**
-   * Takes what the edge sent. Undefined while the challenge isn't whole; then the answer to send, 32 bytes and the
-   * cipher's overhead, and `rest`, the part of `chunk` behind the challenge, which is the multiplexer's. Not to be
-   * called again after that.
+   * Handles bytes from the edge. Undefined until the challenge is complete; then the answer to send, 32 bytes plus the
+   * cipher's overhead, and `rest`, the part of `chunk` after the challenge, for the multiplexer. Must not be called again
+   * after that.
    *
    * @throws {SallyportError} `challenge_failed`: the edge doesn't have the token's key. With aes-cbc an edge without
-   * the key isn't noticed here: any 32 bytes decrypt to something.
+   * the key isn't detected here: any 32 bytes decrypt to something.
    */
   push(chunk: Bytes): { answer: Bytes; rest: Bytes } | undefined {
     const rest = this.#challenge.push(chunk);
@@ -95,9 +95,9 @@ export class AgentChallenge {
   }
 }
 
-/** Collects a unit of known length out of chunks. */
+/** Collects a unit of known length from chunks. */
 class UnitCollector {
-  /** The unit; whole once `push` has given a rest. */
+  /** The unit; complete once `push` has returned a rest. */
   readonly unit: Bytes;
   #length = 0;
 
@@ -105,7 +105,7 @@ class UnitCollector {
     this.unit = new Uint8Array(unitBytes);
   }
 
-  /** Undefined while bytes are missing; then what of `chunk` lies behind the unit. */
+  /** Undefined while bytes are missing; then the part of `chunk` after the unit. */
   push(chunk: Bytes): Bytes | undefined {
     const missing = this.unit.length - this.#length;
     if (missing === 0) {

@@ -1,48 +1,48 @@
 /**
- * Streams that are ending: a visitor has sent FIN and waits for the answer, or a CLOSE stands behind bytes that the
- * peer doesn't take. They may go on as long as their bytes move.
+ * Streams that are ending: a visitor has sent FIN and waits for the answer, or a CLOSE is queued behind bytes that the
+ * peer doesn't accept. They may continue as long as they make progress.
  *
  * @module
  */
 
-/** SniTun has no FIN: after a visitor's FIN the answer may go on, until this long has passed without a byte of it. */
+/** SniTun has no FIN: after a visitor's FIN the answer may continue until no byte of it has arrived for this long. */
 export const HALF_CLOSE_GRACE_MS = 10_000;
 /**
- * The same where the visitor's FIN follows an answer: it has most likely gone, and a plain FIN a visit mustn't fill the
- * session with streams that wait.
+ * The same if the visitor's FIN follows an answer: the visitor has most likely left, and one FIN per visit mustn't fill
+ * the session with waiting streams.
  */
 export const HALF_CLOSE_ANSWERED_MS = 2_000;
 
-/** The part of a stream that is examined. */
+/** The members of a stream that are inspected. */
 export interface EndingStream {
   readonly incoming: { readonly byteLength: number };
   readonly outgoing: { readonly byteLength: number };
   readonly deliveredBytes: number;
-  /** Its end is queued behind its data, and its received data is not wanted any more. */
+  /** Its end is queued behind its data, and its received data is no longer wanted. */
   readonly closePending: boolean;
   graceEndsMs: number;
   graceMovedBytes: number;
 }
 
-/** Handles streams whose bytes don't move any more. */
+/** Handles streams that make no more progress. */
 export interface EndingEvents<Stream> {
-  /** The answer behind a visitor's FIN is over. */
+  /** The answer after a visitor's FIN is over. */
   closeBehindData(stream: Stream): void;
-  /** The peer doesn't take the data in front of the CLOSE. */
+  /** The peer doesn't accept the data ahead of the CLOSE. */
   reset(stream: Stream, error: Error | undefined): void;
 }
 
-/** Watches ending streams; each is looked at every {@link HALF_CLOSE_GRACE_MS}. */
+/** Watches ending streams; each is checked every {@link HALF_CLOSE_GRACE_MS}. */
 export class Endings<Stream extends EndingStream> {
   readonly #events: EndingEvents<Stream>;
-  /** Made when there is one: most sessions are idle. */
+  /** Created on first use: most sessions are idle. */
   #streams: Set<Stream> | undefined;
 
   constructor(events: EndingEvents<Stream>) {
     this.#events = events;
   }
 
-  /** Begins, or begins again, to watch a stream, which is looked at after `graceMs`; says when `tick` is due. */
+  /** Starts or restarts watching a stream, which is checked after `graceMs`. Returns when `tick` is due. */
   watch(stream: Stream, nowMs: number, graceMs = HALF_CLOSE_GRACE_MS): number {
     stream.graceEndsMs = nowMs + graceMs;
     stream.graceMovedBytes = moved(stream);
@@ -55,7 +55,7 @@ export class Endings<Stream extends EndingStream> {
     this.#streams?.delete(stream);
   }
 
-  /** Does what is due, and returns the time of the next call. */
+  /** Performs due work, and returns the time of the next call. */
   tick(nowMs: number): number {
     let nextMs = Infinity;
     for (const stream of this.#streams ?? []) {

@@ -1,26 +1,26 @@
 /**
- * A bound on frames that do no work: pings, pauses, frames for streams that are gone. Each costs the receiver time that
- * other sessions of the process wait for, so a peer that sends many of them loses its session.
+ * A limit on no-op frames: pings, pauses, frames for closed streams. Each costs the receiver time that other sessions of
+ * the process wait for, so a peer that sends too many loses its session.
  *
  * @module
  */
 import { SallyportError } from "../../errors.ts";
 
-/** Such frames that a session takes in a second. Honest peers stay far below it: races of closing streams, some pauses. */
+/** No-op frames that a session accepts per second. Honest peers stay far below it: close races, some pauses. */
 export const IDLE_FRAMES_PER_SECOND = 10_000;
-/** And as many at once: what a peer sends after it, or this process, was stopped for a while. */
+/** Burst of no-op frames that is accepted, such as after the peer or this process was suspended for a while. */
 export const IDLE_FRAMES_BURST = 20_000;
 
-/** So many are read within IDLE_WINDOW_MS; the others wait, while the other sessions of the process have their turn. */
+/** No-op frames read within IDLE_WINDOW_MS; the rest wait while the other sessions of the process have their turn. */
 export const IDLE_FRAMES_PER_WINDOW = 256;
 /**
- * See IDLE_FRAMES_PER_WINDOW. Waiting for the next turn alone wouldn't do: a loop on Deno that always has one to run looks
- * for what the network has brought once in 61.
+ * See IDLE_FRAMES_PER_WINDOW. Waiting only for the next turn isn't enough: a Deno event loop that always has a turn to
+ * run polls the network only once in 61 turns.
  */
 export const IDLE_WINDOW_MS = 10;
 /**
- * What a stream that an agent opens at an edge costs, in such frames: it is an object on both sides, and most edges refuse
- * it. Edges open one for each visitor, agents a few for requests of their own.
+ * Cost, in no-op frames, of a stream that an agent opens at an edge: it allocates an object on both sides, and most edges
+ * refuse it. Edges open one for each visitor, agents a few for their own requests.
  */
 export const AGENT_OPEN_COST = 4;
 
@@ -32,14 +32,14 @@ export class FrameBudget {
   #windowLeft = IDLE_FRAMES_PER_WINDOW;
   #windowEndsMs: number;
 
-  /** `nowMs` is the session's clock; it is asked only when the budget is used up. */
+  /** `nowMs` is the session's clock; it is read only when the budget is used up. */
   constructor(nowMs: () => number) {
     this.#nowMs = nowMs;
     this.#countedMs = nowMs();
     this.#windowEndsMs = this.#countedMs + IDLE_WINDOW_MS;
   }
 
-  /** There were enough of them for now: what comes has to wait until {@link restEndsMs}. */
+  /** The budget is used up for now: further frames have to wait until {@link restEndsMs}. */
   get tired(): boolean {
     if (this.#windowLeft > 0) return false;
     const nowMs = this.#nowMs();
@@ -54,7 +54,7 @@ export class FrameBudget {
     return this.#windowEndsMs;
   }
 
-  /** Counts a frame, or what costs as much as `cost` of them. Throws `limit_exceeded` where there were too many. */
+  /** Counts a frame, or an event that costs as much as `cost` frames. Throws `limit_exceeded` if there were too many. */
   spend(cost = 1): void {
     this.#windowLeft -= cost;
     this.#left -= cost;

@@ -1,6 +1,6 @@
 /**
- * Whether the other side is still there: what is received counts as life, a side that has nothing to say pings, and a
- * peer that takes no bytes is given up.
+ * Liveness of the peer: anything received counts as a sign of life, a silent side sends pings, and a peer that accepts
+ * no bytes is given up.
  *
  * @module
  */
@@ -10,30 +10,30 @@ import { type Filler, newChannelId } from "../../wire/snitun/snitun_frame.ts";
 import type { MuxClock } from "./host.ts";
 import { SESSION_WRITE_STALL_MS } from "./queue_limits.ts";
 
-/** A side that has said or heard nothing for this long pings. */
+/** A side that has sent or received nothing for this long sends a ping. */
 export const PING_INTERVAL_MS = 5_000;
-/** A session in which nothing is heard for this long is over. */
+/** A session that receives nothing for this long is ended. */
 export const SILENCE_MAX_MS = 15_000;
-/** How often streams, visitors and ciphers are looked at for being idle. */
+/** How often streams, visitors and ciphers are checked for being idle. */
 export const IDLE_TICK_MS = 30_000;
-/** A visitor without a byte either way is closed after 90 to 120 s: found idle at four ticks in a row. */
+/** A visitor with no bytes in either direction is closed after 90 to 120 s: found idle at four ticks in a row. */
 export const IDLE_TICKS = 4;
 
-/** How soon a session finds out that its peer is gone. */
+/** How soon a session detects that its peer is gone. */
 export interface Patience {
-  /** {@link PING_INTERVAL_MS} when absent. */
+  /** Defaults to {@link PING_INTERVAL_MS}. */
   readonly pingIntervalMs?: number;
-  /** {@link SILENCE_MAX_MS} when absent. */
+  /** Defaults to {@link SILENCE_MAX_MS}. */
   readonly silenceMaxMs?: number;
 }
 
-/** Where a {@link Heartbeat} sends its pings and pongs. */
+/** Output of a {@link Heartbeat}. */
 export interface HeartbeatEvents {
   /** Sends a ping or a pong with these 16 bytes. */
   sendPing(which: "ping" | "pong", id: Bytes): void;
 }
 
-/** The clocks of one session. Methods throw what ends it. */
+/** The clocks of one session. An error thrown by a method ends the session. */
 export class Heartbeat {
   readonly #host: MuxClock;
   readonly #random: Filler;
@@ -45,7 +45,7 @@ export class Heartbeat {
   #pingedMs = 0;
   #dueMs = 0;
   #pingId: Bytes | undefined;
-  /** Since when the peer takes no bytes. */
+  /** Time since which the peer has accepted no bytes. */
   #blockedSinceMs: number | undefined;
   #holding = false;
 
@@ -59,37 +59,37 @@ export class Heartbeat {
     this.#silenceMaxMs = patience.silenceMaxMs ?? SILENCE_MAX_MS;
   }
 
-  /** Starts the clocks; says when `tick` is due. */
+  /** Starts the clocks. Returns when `tick` is due. */
   start(): number {
     this.#heardMs = this.#saidMs = this.#pingedMs = this.#host.nowMs();
     return this.#nextMs();
   }
 
-  /** Bytes of the peer have come. */
+  /** Bytes were received from the peer. */
   heard(): void {
     this.#heardMs = this.#host.nowMs();
   }
 
-  /** Bytes were written; `goOn` is false where the connection takes no more. Says when `tick` is due. */
+  /** Bytes were written; `goOn` is false if the connection accepts no more. Returns when `tick` is due. */
   said(goOn: boolean): number {
     this.#saidMs = this.#host.nowMs();
     if (!goOn) this.#blockedSinceMs = this.#saidMs;
     return goOn ? Infinity : this.#saidMs + SESSION_WRITE_STALL_MS;
   }
 
-  /** The connection takes bytes again, so the peer's system has taken some. */
+  /** The connection accepts bytes again, so the peer's system has received some. */
   unblocked(): void {
     this.#blockedSinceMs = undefined;
     this.heard();
   }
 
-  /** This side has stopped reading, or reads again: what isn't read can't be heard. */
+  /** This side has stopped or resumed reading; while it doesn't read, silence proves nothing. */
   hold(holding: boolean): void {
     if (this.#holding && !holding) this.heard();
     this.#holding = holding;
   }
 
-  /** A ping or a pong came: a question is answered, an answer to a ping of ours noted. False for any other answer. */
+  /** Answers a ping, or handles the pong to our ping. False for anything else. */
   received(which: "ping" | "pong" | undefined, id: Bytes): boolean {
     if (which === "ping") {
       this.#events.sendPing("pong", id);
@@ -102,9 +102,9 @@ export class Heartbeat {
     return true;
   }
 
-  /** Throws what ends the session (`pong_missing`, `session_stalled`); says when it is due. */
+  /** Throws `pong_missing` or `session_stalled` to end the session. Returns when the next call is due. */
   tick(nowMs: number): number {
-    // A process that was stopped for a while hears late: what has come meanwhile gets time to be read.
+    // After this process was suspended, bytes that arrived meanwhile need time to be read.
     if (this.#holding) this.#heardMs = nowMs;
     else if (nowMs - this.#dueMs > this.#pingIntervalMs) {
       this.#heardMs = Math.max(this.#heardMs, nowMs - this.#silenceMaxMs + this.#pingIntervalMs);
@@ -126,7 +126,7 @@ export class Heartbeat {
     return this.#nextMs();
   }
 
-  /** Both sides ping what would otherwise be silent: a peer whose answers queue behind its data still hears of us. */
+  /** Both sides ping when otherwise silent, so a peer whose pongs queue behind its data still hears from us. */
   get #pingDueMs(): number {
     return Math.max(this.#pingedMs, Math.min(this.#heardMs, this.#saidMs)) + this.#pingIntervalMs;
   }

@@ -1,32 +1,32 @@
 /**
- * The bytes of a peer on their way to a session's receiver: frames that do no work are read some at a time, with a rest
- * in between for the others of the process.
+ * Feeds a peer's bytes to a session's receiver. No-op frames are read in batches, with pauses in between for the other
+ * sessions of the process.
  *
  * @module
  */
 import type { Bytes } from "../../bytes/bytes.ts";
 
-/** What an {@link Intake} works with. */
+/** Callbacks of an {@link Intake}. */
 export interface IntakeEvents {
-  /** Reads frames of `chunk`; says how many bytes it has taken before it was enough for this turn. */
+  /** Reads frames from `chunk`. Returns the bytes read before this turn's budget was used up. */
   read(chunk: Bytes): number;
   /** Stops (true) or resumes (false) reading the peer's bytes. */
   hold(hold: boolean): void;
-  /** Asks for a call of {@link Intake.goOn} in a while. */
+  /** Requests a later call of {@link Intake.goOn}. */
   rest(): void;
 }
 
-/** Hands on a peer's bytes, or keeps them for a while. */
+/** Passes on a peer's bytes, or holds them for a while. */
 export class Intake {
   readonly #events: IntakeEvents;
-  /** What waits; there is something in sessions that are flooded alone. */
+  /** Waiting chunks; only flooded sessions have any. */
   #waiting: Bytes[] | undefined;
 
   constructor(events: IntakeEvents) {
     this.#events = events;
   }
 
-  /** Takes a chunk; it is read in this turn unless that is too much work. */
+  /** Accepts a chunk and reads it in this turn unless that is too much work. */
   take(chunk: Bytes): void {
     if (this.#waiting !== undefined) {
       this.#waiting.push(new Uint8Array(chunk));
@@ -39,12 +39,12 @@ export class Intake {
     this.#events.rest();
   }
 
-  /** Whether bytes wait for {@link goOn}. */
+  /** Whether bytes are waiting for {@link goOn}. */
   get waiting(): boolean {
     return this.#waiting !== undefined;
   }
 
-  /** Reads on, behind a rest. */
+  /** Resumes reading after a pause. */
   goOn(): void {
     const waiting = this.#waiting;
     if (waiting === undefined) return;
@@ -60,7 +60,7 @@ export class Intake {
     this.#events.hold(false);
   }
 
-  /** Drops what waits: the session is over. */
+  /** Drops the waiting chunks: the session is over. */
   clear(): void {
     this.#waiting = undefined;
   }

@@ -1,47 +1,47 @@
 /**
- * Limits that the SniTun and the credit dialect share: frames, streams, and what a session may hold.
+ * Limits shared by the SniTun and credit dialects: frames, streams, and memory per session.
  *
  * @module
  */
 
 import type { Patience } from "./heartbeat.ts";
 
-/** Largest payload of a DATA frame that we send: what a neighbour waits for at most. */
+/** Largest payload of a DATA frame that we send, and so the longest that another stream's frame waits for. */
 export const FRAME_MAX_SEND_BYTES = 64 * 1024;
-/** What one session may hold of received bytes, over all streams, before its socket isn't read any more. */
+/** Received bytes that one session may hold over all streams before it stops reading its socket. */
 export const SESSION_RECEIVE_BUDGET_BYTES = 32 * 1024 * 1024;
 /**
- * What one session may hold of bytes to send; beyond it the stream that overflows is reset. Bun's sockets bring up to
- * 512 KiB before they can be paused, and some hundreds of visitors may be uploading when an agent's link stalls.
+ * Bytes that one session may queue for sending; beyond it the stream that overflows is reset. Bun's sockets deliver up
+ * to 512 KiB before they can be paused, and hundreds of visitors may be uploading when an agent's link stalls.
  */
 export const SESSION_SEND_BUDGET_BYTES = 128 * 1024 * 1024;
-/** A session whose peer reads nothing for this long, with bytes waiting, is closed. */
+/** A session is closed if its peer reads nothing for this long while bytes are waiting. */
 export const SESSION_WRITE_STALL_MS = 90_000;
-/** Streams of one session. */
+/** Maximum number of streams per session. */
 export const STREAMS_PER_SESSION_MAX = 4_096;
 
 /**
- * What an operator sets of sessions: SniTun's queue figures, per stream, each with an environment variable of the
- * reference's name (see config.ts), and how soon a vanished peer is found.
+ * Session settings for operators: SniTun's per-stream queue limits, each with an environment variable named as in the
+ * reference (see config.ts), and how soon a vanished peer is detected.
  */
 export interface QueueLimits extends Patience {
-  /** Received and not yet taken; beyond it the stream is closed. */
+  /** Received bytes not yet consumed; beyond this the stream is closed. */
   readonly incomingMaxBytes: number;
   /** The same for protocol version 0, which has no PAUSE. */
   readonly incomingMaxBytesV0: number;
-  /** RESUME is sent at this much. */
+  /** RESUME is sent at this level. */
   readonly incomingLowBytes: number;
-  /** PAUSE is sent at this much received and not yet taken. */
+  /** PAUSE is sent at this many received bytes not yet consumed. */
   readonly incomingHighBytes: number;
-  /** Written and not yet sent; beyond it the stream is reset. */
+  /** Bytes written but not yet sent; beyond this the stream is reset. */
   readonly outgoingMaxBytes: number;
-  /** `drain` comes at this much. */
+  /** `drain` is called at this level. */
   readonly outgoingLowBytes: number;
-  /** `write` says false at this much. */
+  /** `write` returns false at this level. */
   readonly outgoingHighBytes: number;
 }
 
-/** The reference's figures (docs/protocols/snitun.md, Behaviour). */
+/** The reference's values (docs/protocols/snitun.md, Behaviour). */
 export const DEFAULT_QUEUE_LIMITS: QueueLimits = {
   incomingMaxBytes: 65 * 1024 * 1024,
   incomingMaxBytesV0: 256 * 1024 * 1024,

@@ -1,13 +1,13 @@
 /**
- * Streams that wait for their turn to send.
+ * Streams waiting for their turn to send.
  *
  * @module
  */
 
-/** A stream that has no more than this to send goes before the bulk, and past a full window. */
+/** A stream with no more than this to send is served before bulk streams, and may exceed a full window. */
 export const SMALL_BYTES = 2 * 1024;
 
-/** What a {@link Ring} links streams by. */
+/** The link field used by a {@link Ring}. */
 export interface Ringed<Stream> {
   nextReady: Stream | undefined;
 }

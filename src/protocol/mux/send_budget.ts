@@ -1,5 +1,5 @@
 /**
- * The bytes that a session has queued to send, and the streams that wait until there are fewer.
+ * The bytes that a session has queued for sending, and the streams waiting for the queue to drain.
  *
  * @module
  */
@@ -12,23 +12,23 @@ import { type QueueLimits, SESSION_SEND_BUDGET_BYTES } from "./queue_limits.ts";
 /** Once half of the budget is used, a stream may queue this share of the rest, so that stalled streams leave room. */
 const SHARE = 1 / 512;
 
-/** What may be asked for in one turn: the connection takes about as much without queueing it. */
+/** Bytes that may be requested in one turn: roughly what the connection accepts without queueing. */
 const TURN_BYTES = 1024 * 1024;
-/** What a stream brings at least that may write again, as far as is known. */
+/** Minimum estimate of what a stream writes when it may write again. */
 const BROUGHT_MIN_BYTES = 16 * 1024;
 
-/** The part of a stream that is used here. */
+/** The members of a stream that are used here. */
 export interface SendingStream {
   readonly outgoing: ChunkQueue;
   /** Tells its handler that it may write again. */
   drain(): void;
 }
 
-/** The sender that empties the queues. */
+/** The sender that drains the queues. */
 export interface QueueSender<Stream> {
   /** Whether data has to wait. */
   readonly held: boolean;
-  /** Bytes that may be on their way, and how many more may be sent now; Infinity where that is up to each stream. */
+  /** Bytes that may be in flight, and how many more may be sent now; Infinity if each stream has its own limit. */
   readonly windowBytes: number;
   readonly roomBytes: number;
   /** Whether a stream that has this much to send doesn't have to wait. */
@@ -37,15 +37,15 @@ export interface QueueSender<Stream> {
   ready(stream: Stream): void;
 }
 
-/** The outgoing queues of a session, and their bounds. */
+/** The outgoing queues of a session, and their limits. */
 export class SendBudget<Stream extends SendingStream> {
   readonly #queues: QueueLimits;
   readonly #sender: QueueSender<Stream>;
   readonly #memory: MemoryBudget;
-  /** Made when there is one: most sessions are idle. */
+  /** Created on first use: most sessions are idle. */
   #waiting: Set<Stream> | undefined;
   #queuedBytes = 0;
-  /** What the last of the large chunks had: the next will be about as large. */
+  /** Size of the last large chunk; the next is expected to be similar. */
   #broughtBytes = BROUGHT_MIN_BYTES;
 
   constructor(queues: QueueLimits, sender: QueueSender<Stream>, memory = new MemoryBudget()) {
@@ -54,7 +54,7 @@ export class SendBudget<Stream extends SendingStream> {
     this.#memory = memory;
   }
 
-  /** Queues a copy of `chunk`; false where the stream has overflown and must go. */
+  /** Queues a copy of `chunk`; false if the stream has overflowed and must be reset. */
   queue(stream: Stream, chunk: Bytes): boolean {
     stream.outgoing.push(chunk);
     this.#queuedBytes += chunk.length;
@@ -69,8 +69,8 @@ export class SendBudget<Stream extends SendingStream> {
   }
 
   /**
-   * Whether the stream may go on writing, which has just written so much; if not, it will hear `drain`. Where others wait,
-   * it gets in line behind them.
+   * Whether the stream, which has just written `wroteBytes`, may continue writing. If not, `drain` follows. If other
+   * streams are waiting, it queues behind them.
    */
   mayGoOn(stream: Stream, wroteBytes: number): boolean {
     const { byteLength } = stream.outgoing;
@@ -90,7 +90,7 @@ export class SendBudget<Stream extends SendingStream> {
     this.#waiting?.delete(stream);
   }
 
-  /** What the session may queue: the less memory the process has left, the less. */
+  /** Bytes that the session may queue; shrinks as the process runs out of memory. */
   get #budgetBytes(): number {
     return this.#memory.share(SESSION_SEND_BUDGET_BYTES);
   }
@@ -102,20 +102,20 @@ export class SendBudget<Stream extends SendingStream> {
   }
 
   /**
-   * Tells waiting streams that they may write again, no more of them than there is room for what they bring: what all of
-   * them bring at once would have to be queued. True where the next turn has to tell others.
+   * Lets waiting streams write again, only as many as there is room for: if all wrote at once, their data would have to
+   * be queued. True if the next turn has to notify more.
    */
   tellDrained(): boolean {
     if (this.#waiting === undefined) return false;
     let roomBytes = Math.min(this.#sender.roomBytes, TURN_BYTES);
-    // Where half of what may be on its way has arrived, more is to follow, however much that brings.
+    // Once half of the window has arrived, more is requested, however little room that leaves.
     let neededBytes = Math.min(this.#broughtBytes, this.#sender.windowBytes / 2, TURN_BYTES);
     let told = false;
     for (const stream of this.#waiting) {
-      // A stream that was told may have filled the connection again.
+      // A stream that was notified may have filled the connection again.
       if (this.#sender.held) return false;
       if (stream.outgoing.byteLength > Math.min(this.#share / 2, this.#queues.outgoingLowBytes)) continue;
-      // Those that were told may bring nothing.
+      // Streams that were notified may write nothing.
       if (roomBytes < neededBytes) return told;
       roomBytes -= this.#broughtBytes;
       neededBytes = this.#broughtBytes;

@@ -1,5 +1,5 @@
 /**
- * The part that all sessions have in common, in every dialect: their turns and their clocks.
+ * The part common to sessions of every dialect: turns and clocks.
  *
  * @module
  */
@@ -14,10 +14,10 @@ import { Heartbeat, type HeartbeatEvents, type Patience } from "./heartbeat.ts";
 import type { SessionHost } from "./host.ts";
 import type { QueueSender, SendBudget, SendingStream } from "./send_budget.ts";
 
-/** Control frames, pongs too, that may wait for a peer that doesn't read: some of each kind for every stream. */
+/** Control frames, including pongs, that may be queued for a peer that doesn't read: some of each kind per stream. */
 export const CONTROL_FRAMES_QUEUED_MAX = 16_384;
 
-/** Chunks of at least this size are sent from where they are, without passing through the stream's queue. */
+/** Chunks of at least this size are sent in place, bypassing the stream's queue. */
 export const DIRECT_MIN_BYTES = 4096;
 
 /** Shared by all sessions in which no stream waits for its turn; never written to. */
@@ -26,7 +26,7 @@ const NO_STREAMS: never[] = [];
 /** What a session needs of its streams in every dialect. */
 interface CoreStream extends EndingStream, SendingStream {
   readonly outgoing: SendingStream["outgoing"];
-  /** It waits in the session's turn. */
+  /** It is scheduled for the session's turn. */
   scheduled: boolean;
   failed(error: unknown): void;
   abort(error?: Error): void;
@@ -34,13 +34,13 @@ interface CoreStream extends EndingStream, SendingStream {
 
 /** What a session needs of its sender in every dialect. */
 export interface CoreSender<Stream> extends QueueSender<Stream> {
-  /** More control frames wait than a peer that reads can have caused. */
+  /** More control frames are queued than a peer that is reading could have caused. */
   readonly congested: boolean;
-  /** Until when the peer may keep data waiting; Infinity where none waits for it. */
+  /** Deadline for the peer to unblock waiting data; Infinity if none is waiting. */
   readonly patienceEndsMs: number;
-  /** Writes what is queued until the peer takes no more or the queues are empty. */
+  /** Writes queued frames until the peer accepts no more or the queues are empty. */
   flush(): void;
-  /** Does what is due, and returns the time of the next call. */
+  /** Performs due work, and returns the time of the next call. */
   tick(nowMs: number): number;
 }
 
@@ -53,11 +53,11 @@ export abstract class SessionCore<Stream extends CoreStream>
   protected readonly endings: Endings<Stream>;
   /** Why the session is over. */
   protected ended: SallyportError | undefined;
-  /** Why no streams are opened any more. */
+  /** Why no more streams are opened. */
   protected leaving: SallyportError | undefined;
-  /** Why the peer wants no new streams: this side opens none, and still takes the peer's. */
+  /** Why the peer accepts no new streams: this side opens none, but still accepts the peer's. */
   protected peerLeaving: SallyportError | undefined;
-  /** For frames that do no work. */
+  /** Budget for no-op frames. */
   protected readonly idleFrames: FrameBudget;
   protected readonly intake: Intake;
   #scheduled: Stream[] = NO_STREAMS;
@@ -78,9 +78,9 @@ export abstract class SessionCore<Stream extends CoreStream>
 
   protected abstract readonly sender: CoreSender<Stream>;
   protected abstract readonly sending: SendBudget<Stream>;
-  /** Delivers what `stream` holds, and its end. */
+  /** Delivers `stream`'s queued data, and its end. */
   protected abstract settle(stream: Stream): void;
-  /** Does what is due in the flow control; says when it is to be called again. */
+  /** Performs due flow-control work. Returns when the next call is due. */
   protected abstract tickFlow(nowMs: number): number;
   abstract end(error: SallyportError): void;
   abstract closeBehindData(stream: Stream): void;
@@ -102,7 +102,7 @@ export abstract class SessionCore<Stream extends CoreStream>
     this.host.arm(this.heartbeat.start());
   }
 
-  /** The end of a turn: delivers what was resumed, sends what was queued, tells those that wait. */
+  /** Ends a turn: delivers to resumed streams, sends queued frames, and notifies waiting writers. */
   turn(): void {
     try {
       this.#turn();
@@ -123,11 +123,11 @@ export abstract class SessionCore<Stream extends CoreStream>
     if (this.ended !== undefined) return;
     this.sender.flush();
     if (this.sending.tellDrained()) this.wake();
-    // Asked for here, since nothing wakes a session whose peer doesn't answer.
+    // Armed here, since nothing else wakes a session whose peer doesn't answer.
     this.host.arm(this.sender.patienceEndsMs);
   }
 
-  /** Reads on, if it is time; says when it is to be called again. */
+  /** Resumes reading if it is time. Returns when the next call is due. */
   #readOn(nowMs: number): number {
     if (!this.intake.waiting) return Infinity;
     if (nowMs < this.idleFrames.restEndsMs) return this.idleFrames.restEndsMs;
@@ -139,7 +139,7 @@ export abstract class SessionCore<Stream extends CoreStream>
     return this.intake.waiting ? this.idleFrames.restEndsMs : Infinity;
   }
 
-  /** Takes a peer's bytes in any pieces. A fault in them ends the session. */
+  /** Accepts a peer's bytes in chunks of any size. An invalid frame ends the session. */
   protected takeIn(chunk: Bytes): void {
     if (this.ended !== undefined) return;
     this.heartbeat.heard();
@@ -150,7 +150,7 @@ export abstract class SessionCore<Stream extends CoreStream>
     }
   }
 
-  // What the intake asks for: sessions whose frames share one byte stream have it.
+  // Called by the intake, in sessions whose frames share one byte stream.
 
   read(chunk: Bytes): number {
     return chunk.length;
@@ -162,7 +162,7 @@ export abstract class SessionCore<Stream extends CoreStream>
     this.host.arm(this.idleFrames.restEndsMs);
   }
 
-  /** Does what is due, and asks the host for the next call. */
+  /** Performs due work, and arms the host for the next call. */
   tick(): void {
     if (this.ended !== undefined) return;
     const now = this.host.nowMs();
@@ -176,13 +176,13 @@ export abstract class SessionCore<Stream extends CoreStream>
     }
   }
 
-  /** Tells of a stream that the peer has opened; an owner that throws loses the stream, not the session. */
+  /** Announces a stream that the peer has opened. If the owner throws, it loses the stream, not the session. */
   protected announce(stream: Stream): void {
     try {
       this.host.opened(stream);
     } catch (error) {
       stream.failed(error);
-      // Nobody will attach.
+      // No handler will be attached.
       stream.abort();
     }
   }
@@ -192,7 +192,7 @@ export abstract class SessionCore<Stream extends CoreStream>
     this.host.fault?.(error);
   }
 
-  /** Has `stream` settled at the end of this turn. */
+  /** Schedules `stream` to be settled at the end of this turn. */
   schedule(stream: Stream): void {
     if (stream.scheduled) return;
     stream.scheduled = true;
@@ -201,7 +201,7 @@ export abstract class SessionCore<Stream extends CoreStream>
     this.wake();
   }
 
-  /** Asks for a turn. */
+  /** Requests a turn. */
   wake(): void {
     if (this.#woken) return;
     this.#woken = true;
@@ -218,25 +218,25 @@ export abstract class SessionCore<Stream extends CoreStream>
     this.bytesSent += byteLength;
   }
 
-  /** Bytes of the peer couldn't be read, for this reason, which may be a fault of our own: the session ends. */
+  /** The peer's bytes couldn't be processed, possibly because of a bug on our side: ends the session. */
   unreadable(error: unknown): void {
     this.end(internalError("session", error));
   }
 
-  /** Notes that bytes were written, and whether the connection takes more; says the latter. */
+  /** Records that bytes were written, and whether the connection accepts more. Returns the latter. */
   protected wrote(goOn: boolean): boolean {
     const dueMs = this.heartbeat.said(goOn);
     if (!goOn) this.host.arm(dueMs);
     return goOn;
   }
 
-  /** The connection takes bytes again. */
+  /** The connection accepts bytes again. */
   protected unblocked(): void {
     this.heartbeat.unblocked();
     this.turn();
   }
 
-  /** Ends the session where more control frames wait than a peer that reads can have caused. */
+  /** Ends the session if more control frames are queued than a peer that is reading could have caused. */
   protected checkControl(): void {
     if (this.sender.congested) {
       const why = "Cannot go on: the peer doesn't read, and control frames pile up";

@@ -1,25 +1,25 @@
 /**
- * Streams that take nothing while their session's memory is used up: after a while they go, so that the others go on.
+ * Resets streams that consume nothing while their session's memory is used up, so that the others can continue.
  *
  * @module
  */
 import type { MuxClock } from "./host.ts";
 
-/** A session whose budget stays used up for this long loses its fullest stream, so that the others go on. */
+/** A session whose budget stays used up for this long loses its fullest stream, so that the others can continue. */
 export const SESSION_STALL_MS = 10_000;
 
-/** The part of a stream that is examined. */
+/** The members of a stream that are inspected. */
 export interface StallingStream {
   readonly incoming: { readonly byteLength: number };
   readonly deliveredBytes: number;
 }
 
-/** Why a stream has to go. */
+/** Why a stream is dropped. */
 export const STALLED = `Cannot hold stream: it took nothing for ${
   SESSION_STALL_MS / 1000
 } s while the session was full`;
 
-/** Watches the streams of a session; made when it is full. */
+/** Watches the streams of a session; created when it is full. */
 export class StallWatch<Stream extends StallingStream> {
   readonly #host: MuxClock;
   readonly #streams: Iterable<Stream>;
@@ -35,12 +35,12 @@ export class StallWatch<Stream extends StallingStream> {
     this.#watch(host.nowMs());
   }
 
-  /** The session isn't full any more. */
+  /** The session is no longer full. */
   end(): void {
     this.#sinceMs = Infinity;
   }
 
-  /** Does what is due, and returns the time of the next call. */
+  /** Performs due work, and returns the time of the next call. */
   tick(nowMs: number): number {
     if (nowMs >= this.#sinceMs + SESSION_STALL_MS) {
       this.#break();
@@ -58,7 +58,7 @@ export class StallWatch<Stream extends StallingStream> {
     this.#host.arm(nowMs + SESSION_STALL_MS);
   }
 
-  /** Drops the streams that took nothing, the fullest first, until the session has room again. */
+  /** Drops stalled streams, largest backlog first, until the session has room again. */
   #break(): void {
     const stuck = [...this.#held]
       .filter(([stream, delivered]) => stream.incoming.byteLength > 0 && stream.deliveredBytes === delivered)

@@ -1,6 +1,6 @@
 /**
- * The part that the streams of every dialect share: the handler, the received data that waits for it, and how
- * all of it comes to an end.
+ * The part common to streams of every dialect: the handler, the received data waiting for it, and how the stream
+ * ends.
  *
  * @module
  */
@@ -11,29 +11,29 @@ import { ChunkQueue } from "../../bytes/chunk_queue.ts";
 import { type ByteStream, type ByteStreamHandler, IGNORE_STREAM } from "../../runtime/port.ts";
 import type { Caller } from "./host.ts";
 
-/** The session, as its streams see it. */
+/** The session as seen by its streams. */
 export interface StreamOwner<Stream> {
   /** Source of the blocks for the streams' queues. */
   readonly blocks: BlockPool;
-  /** Bytes were written: send them now if nothing stands before them, else queue them; false means wait for drain. */
+  /** Sends written bytes now if nothing is queued before them, else queues them; false means wait for drain. */
   send(stream: Stream, chunk: Bytes): boolean;
   /** The writing direction has ended. */
   finish(stream: Stream): void;
   /** The stream is released: its end follows the written data. */
   release(stream: Stream): void;
-  /** The stream is to end at once, in both directions. */
+  /** Ends the stream at once, in both directions. */
   reset(stream: Stream, error: Error | undefined): void;
-  /** A handler has thrown; `reset` follows. */
+  /** A handler has thrown. `reset` follows. */
   fault(error: InternalError): void;
   /** Received bytes have left the stream's queue. */
   consumed(stream: Stream, byteLength: number): void;
-  /** The stream has something to do at the end of this turn. */
+  /** Schedules the stream for the end of this turn. */
   schedule(stream: Stream): void;
 }
 
 /**
  * A stream of a session; `Self` is the dialect's own class. Outside `protocol/mux` it is a `SessionStream`, an interface
- * without the members that keep the session's books.
+ * without the members for the session's bookkeeping.
  */
 export abstract class StreamCore<Self> implements ByteStream {
   protected readonly owner: StreamOwner<Self>;
@@ -44,28 +44,28 @@ export abstract class StreamCore<Self> implements ByteStream {
   #paused = false;
   #closed = false;
 
-  /** Written and not yet in a frame. */
+  /** Bytes written but not yet framed. */
   readonly outgoing: ChunkQueue;
-  /** Received and not yet delivered. */
+  /** Bytes received but not yet delivered. */
   readonly incoming: ChunkQueue;
   /** `closeWrite` was called. */
   writeEnded = false;
   /** `release` was called: received bytes are dropped. */
   released = false;
-  /** The peer's end has come; it stands behind what is queued in `incoming`. */
+  /** The peer's end was received; it follows the data queued in `incoming`. */
   remoteClosed = false;
   /** The stream is in the sender's ring. */
   ready = false;
-  /** The stream waits in the session's turn. */
+  /** The stream is scheduled for the session's turn. */
   scheduled = false;
-  /** Bytes delivered, to see progress. */
+  /** Bytes delivered, to measure progress. */
   deliveredBytes = 0;
-  /** When to look whether an ending stream still moves, and what had moved until then. */
+  /** When to check whether an ending stream still makes progress, and its progress at the last check. */
   graceEndsMs = 0;
   graceMovedBytes = 0;
-  /** What `close` will say. */
+  /** The error that `close` will report. */
   error: Error | undefined;
-  /** Over for the session: what is left is to tell the handler. */
+  /** Over for the session; only the handler remains to be notified. */
   dead = false;
 
   constructor(owner: StreamOwner<Self>, caller: Caller, own: boolean) {
@@ -105,7 +105,7 @@ export abstract class StreamCore<Self> implements ByteStream {
     this.owner.release(this.#self);
   }
 
-  /** A stream that is given up before it was attached gets a handler that ignores its end. */
+  /** Gives a stream that is abandoned before it was attached a handler that ignores its end. */
   #giveUp(): void {
     if (this.#handler === undefined) this.attach(IGNORE_STREAM);
   }
@@ -128,7 +128,7 @@ export abstract class StreamCore<Self> implements ByteStream {
     return this.outgoing.byteLength + this.incoming.byteLength;
   }
 
-  /** Whether the handler has heard `close`. */
+  /** Whether `close` has been delivered to the handler. */
   get closed(): boolean {
     return this.#closed;
   }
@@ -138,7 +138,7 @@ export abstract class StreamCore<Self> implements ByteStream {
     return this.#handler !== undefined;
   }
 
-  /** Passes received bytes on, or says false where they have to be queued. */
+  /** Passes received bytes on, or returns false if they have to be queued. */
   deliver(chunk: Bytes): boolean {
     if (this.released) return true;
     if (this.#handler === undefined || this.#paused || this.incoming.byteLength > 0) return false;
@@ -146,7 +146,7 @@ export abstract class StreamCore<Self> implements ByteStream {
     return true;
   }
 
-  /** Delivers what is queued, as far as the handler takes it. */
+  /** Delivers queued bytes, as far as the handler accepts them. */
   flushIncoming(): void {
     while (!this.#paused && !this.dead && this.#handler !== undefined && this.incoming.byteLength > 0) {
       const chunk = this.incoming.peek();
@@ -190,7 +190,7 @@ export abstract class StreamCore<Self> implements ByteStream {
     try {
       this.#handler?.close(this.error);
     } catch (error) {
-      // There is nothing left to end, and a handler's fault is not its neighbours'.
+      // Nothing is left to end, and a handler's fault must not affect other streams.
       this.failed(error);
     }
   }
@@ -204,7 +204,7 @@ export abstract class StreamCore<Self> implements ByteStream {
     }
   }
 
-  /** This stream's handler, or its owner, has thrown: it loses the stream, not the session. */
+  /** This stream's handler, or its owner, has thrown: the stream is lost, not the session. */
   failed(error: unknown): void {
     const reason = internalError("stream", error);
     if (reason instanceof InternalError) this.owner.fault(reason);

@@ -1,6 +1,6 @@
 /**
- * Boxes of one direction, numbered one behind the other, under keys that follow from each other
- * (docs/protocols/sealed.md, Records). The pipe between two of ours uses them too (docs/protocols/pipe.md).
+ * Consecutively numbered boxes of one direction, under a chain of keys
+ * (docs/protocols/sealed.md, Records). The pipe between two Sallyports uses them too (docs/protocols/pipe.md).
  *
  * @module
  */
@@ -9,23 +9,23 @@ import type { Aead } from "../../crypto/aead.ts";
 import { NONCE_BYTES, type Sodium } from "../../crypto/sodium.ts";
 import { bulkKey, nextKey, writeNonce } from "../handshake/sealed_keys.ts";
 
-/** Sealed: boxes with at least so much in them are worth the start of another cipher; the wire's, both ends assume it. */
+/** Sealed: minimum contents of a box for the bulk cipher, whose setup then pays off; part of the wire format. */
 export const SEALED_BULK_MIN_BYTES = 4 * 1024;
-/** Sealed: a direction's key is replaced behind so many records, 2 GiB at most. */
+/** Sealed: a direction's key is replaced after this many records, at most 2 GiB. */
 export const SEALED_REKEY_RECORDS = 32_768;
 
-/** What seals one direction's boxes. */
+/** The ciphers that seal one direction's boxes. */
 export interface BoxCipher {
   /** Derives keys. */
   readonly sodium: Sodium;
   /** For small boxes: ChaCha20-Poly1305. */
   readonly small: Aead;
-  /** For boxes with at least {@link SEALED_BULK_MIN_BYTES} in them. */
+  /** For boxes with at least {@link SEALED_BULK_MIN_BYTES} of contents. */
   readonly bulk: Aead;
   readonly key: Bytes;
 }
 
-/** A direction's keys and how often they have been used. */
+/** A direction's keys and their usage counts. */
 export class BoxChain {
   readonly #sodium: Sodium;
   readonly #small: Aead;
@@ -43,14 +43,14 @@ export class BoxChain {
     this.#bulkKey = bulkKey(sodium, key);
   }
 
-  /** Seals the next box into `into`, which is `TAG_BYTES` longer and elsewhere in memory. */
+  /** Seals the next box into `into`, which is `TAG_BYTES` longer and doesn't overlap. */
   seal(plain: Bytes, into: Bytes): void {
     if (plain.length < SEALED_BULK_MIN_BYTES) this.#small.seal(plain, into, this.#nonce, this.#key);
     else this.#bulk.seal(plain, into, this.#nonce, this.#bulkKey);
     this.#step();
   }
 
-  /** Opens the next box; false where it was altered or isn't the next. */
+  /** Opens the next box; false if it was altered or isn't the next one. */
   open(sealed: Bytes, into: Bytes): boolean {
     const opened = into.length < SEALED_BULK_MIN_BYTES
       ? this.#small.open(sealed, into, this.#nonce, this.#key)
@@ -59,7 +59,7 @@ export class BoxChain {
     return opened;
   }
 
-  /** A box has been sealed or opened: the next nonce, or the next key. */
+  /** Advances to the next nonce or key after a box has been sealed or opened. */
   #step(): void {
     this.#boxes++;
     if (this.#boxes === 2 * SEALED_REKEY_RECORDS) {

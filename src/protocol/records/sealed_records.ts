@@ -1,5 +1,5 @@
 /**
- * Records of the sealed transport: everything behind the handshake, in each direction under a key of its own
+ * Records of the sealed transport: everything after the handshake, with a separate key per direction
  * (docs/protocols/sealed.md, Records). A record is two boxes: its lengths, then data and padding.
  *
  * @module
@@ -13,22 +13,22 @@ import { BoxChain, type BoxCipher } from "./box_chain.ts";
 import { SEALED_PADDING_MAX_BYTES } from "../../wire/sealed/sealed_messages.ts";
 import { LOGIN_MAX_BYTES } from "../../wire/login/login_messages.ts";
 
-/** Sealed: so many records of each direction are padded, so that no handshake's sizes are alike. */
+/** Sealed: number of first records padded in each direction, so that handshakes have no characteristic sizes. */
 export const SEALED_PADDED_RECORDS = 8;
-/** Sealed: data of one record: a frame of the largest size, and small ones around it. */
+/** Sealed: maximum data of one record: a frame of the largest size, with small ones around it. */
 export const SEALED_RECORD_MAX_BYTES = 68 * 1024;
 
 const SEALED_HEAD_BYTES = RECORD_HEAD_BYTES + TAG_BYTES;
 const BODY_MAX_BYTES = SEALED_RECORD_MAX_BYTES + SEALED_PADDING_MAX_BYTES + TAG_BYTES;
-/** Buffers for records of which a part has come, that are kept for the next. */
+/** Buffers for partly received records that are kept for reuse. */
 const KEPT_BUFFERS = 4;
 
-/** Working memory for records. A session holds none of it between two calls, so all sessions of a transport share one. */
+/** Scratch memory for records. Sessions hold none of it between calls, so all sessions of a transport share one. */
 export class RecordScratch {
   readonly #kept: Bytes[] = [];
-  /** A record as it goes out. */
+  /** Outgoing record. */
   readonly wire: Bytes = new Uint8Array(SEALED_HEAD_BYTES + BODY_MAX_BYTES);
-  /** A record's body in clear, on its way out and on its way in. */
+  /** A record's plaintext body, outgoing and incoming. */
   readonly outgoing: Bytes = new Uint8Array(BODY_MAX_BYTES);
   readonly incoming: Bytes = new Uint8Array(BODY_MAX_BYTES);
 
@@ -37,7 +37,7 @@ export class RecordScratch {
     return this.#kept.pop() ?? new Uint8Array(BODY_MAX_BYTES);
   }
 
-  /** Gives a buffer back. */
+  /** Returns a buffer to the pool. */
   give(buffer: Bytes): void {
     if (this.#kept.length < KEPT_BUFFERS) this.#kept.push(buffer);
   }
@@ -52,14 +52,14 @@ export class RecordSealer {
   readonly #headView = new DataView(this.#head.buffer as ArrayBuffer);
   #toPad = SEALED_PADDED_RECORDS;
 
-  /** @param random asked for two bytes for each of the first records. */
+  /** @param random source of two bytes for each of the first records. */
   constructor(cipher: BoxCipher, scratch: RecordScratch, random: RandomSource) {
     this.#chain = new BoxChain(cipher);
     this.#scratch = scratch;
     this.#random = random;
   }
 
-  /** A record with `plain`, at most {@link SEALED_RECORD_MAX_BYTES}. Valid until the next call with the same scratch. */
+  /** Seals `plain`, at most {@link SEALED_RECORD_MAX_BYTES}, as a record, valid until the scratch's next use. */
   seal(plain: Bytes): Bytes {
     if (plain.length > SEALED_RECORD_MAX_BYTES) {
       throw new RangeError(`a record of ${plain.length} bytes is too long`);
@@ -100,11 +100,11 @@ export class RecordOpener {
   /** The current record's data and sealed body, once the head is open. */
   #dataBytes = 0;
   #bodyBytes = 0;
-  /** The part of a body that has come, in a borrowed buffer. */
+  /** The partly received body, in a borrowed buffer. */
   #body: Bytes | undefined;
   #bodyFilled = 0;
 
-  /** The longest record that is taken: a login, until the peer is known. */
+  /** The longest record accepted: a login, until the peer is authenticated. */
   maxBytes: number = LOGIN_MAX_BYTES;
 
   constructor(cipher: BoxCipher, scratch: RecordScratch) {
@@ -113,7 +113,7 @@ export class RecordOpener {
   }
 
   /**
-   * Takes bytes of the peer and hands on each record's data, a view that is valid during the call.
+   * Accepts bytes from the peer and passes on each record's data, a view that is valid during the call.
    *
    * @throws {SallyportError} `cipher_failed`: a record was altered, isn't the next one, or is too long.
    */
@@ -127,7 +127,7 @@ export class RecordOpener {
     }
   }
 
-  /** Takes bytes up to the end of one record: its data, a view, and what of `wire` lies behind it. Throws as `open`. */
+  /** Reads up to the end of one record. Returns its data, a view, and the rest of `wire`. Throws as `open`. */
   openOne(wire: Bytes): { data: Bytes; rest: Bytes } | undefined {
     let at = 0;
     while (at < wire.length) {
@@ -139,7 +139,7 @@ export class RecordOpener {
     return undefined;
   }
 
-  /** Gives back what is held: the session is over. */
+  /** Releases the buffers: the session is over. */
   close(): void {
     if (this.#body !== undefined) this.#scratch.give(this.#body);
     this.#body = undefined;
@@ -148,7 +148,7 @@ export class RecordOpener {
   #complete = false;
   #data: Bytes = new Uint8Array(0);
 
-  /** Takes bytes from `at` on, up to the end of a head or a body; says up to where. */
+  /** Reads bytes from `at` up to the end of a head or a body. Returns the end offset. */
   #take(wire: Bytes, at: number): number {
     if (this.#headFilled < SEALED_HEAD_BYTES) {
       const length = Math.min(SEALED_HEAD_BYTES - this.#headFilled, wire.length - at);

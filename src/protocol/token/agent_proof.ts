@@ -1,6 +1,6 @@
 /**
- * How an enrolled agent shows the session master which agent it is: a JWT (RFC 7519) that it signs with its own key,
- * Ed25519, for one request. The master has the public half alone.
+ * How an enrolled agent authenticates to the session master: with a JWT (RFC 7519) for one request, signed with its
+ * Ed25519 key. The master has only the public key.
  *
  * | | |
  * | --- | --- |
@@ -15,12 +15,12 @@ import { createPrivateKey, createPublicKey, generateKeyPairSync, randomBytes, si
 import { decodeJwt, decodeProtectedHeader, importJWK, jwtVerify } from "jose";
 import { Buffer } from "node:buffer";
 
-/** An agent's proof is good for this long from its signing, and as long before: clocks differ. */
+/** An agent's proof is valid for this long after its signing, and as long before: clocks differ. */
 export const AGENT_PROOF_WINDOW_S = 60;
 
 const TYPE = "sallyport-agent+jwt";
 
-/** What a proof is for. */
+/** The request that a proof is for. */
 export interface ProvenRequest {
   readonly method: string;
   /** The path, without query. */
@@ -35,14 +35,14 @@ export interface AgentKeys {
   readonly secretKey: string;
 }
 
-/** Makes a key pair. */
+/** Generates a key pair. */
 export function makeAgentKeys(): AgentKeys {
   const { privateKey } = generateKeyPairSync("ed25519");
   const { x, d } = privateKey.export({ format: "jwk" });
   return { publicKey: x!, secretKey: d! };
 }
 
-/** Whether this is the public half of an agent's key: a point that Ed25519 takes, in base64url. */
+/** Whether this is an agent's public key: a valid Ed25519 point, in base64url. */
 export function isAgentPublicKey(text: string): boolean {
   if (!/^[\w-]{43}$/.test(text)) return false;
   try {
@@ -74,7 +74,7 @@ export function signAgentProof(
   return `${signed}.${sign(null, Buffer.from(signed), key).toString("base64url")}`;
 }
 
-/** The agent that a proof says it is of; undefined for what is no proof of an agent. */
+/** The agent that a proof names, unverified; undefined if it isn't an agent's proof. */
 export function proofAgent(proof: string): string | undefined {
   try {
     const { typ, alg, kid } = decodeProtectedHeader(proof);
@@ -84,12 +84,12 @@ export function proofAgent(proof: string): string | undefined {
   }
 }
 
-/** What becomes of a proof: its number and when that may be forgotten, or why it isn't good. */
+/** The result of verifying a proof: its `jti` and when that may be forgotten, or why it is invalid. */
 type ProofVerdict =
   | { readonly nonce: string; readonly expiresAtMs: number }
   | { readonly fault: "signature" | "request" | "time" };
 
-/** Judges a proof by the agent's public key. Whether its number has been used is the caller's to say. */
+/** Verifies a proof with the agent's public key. The caller checks whether its `jti` has been used. */
 export async function verifyAgentProof(
   proof: string,
   publicKey: string,

@@ -1,7 +1,7 @@
 /**
- * How an edge and its session master know one another: by the Fernet keys that both have. An edge's request carries a
- * Fernet token that names the edge and the request, and gives a fresh key; what the master sends over the stream that is
- * asked for so is encrypted with that key, for it may hold further Fernet keys.
+ * How an edge and its session master authenticate each other: by their shared Fernet keys. An edge's request carries a
+ * Fernet token that names the edge and the request and contains a fresh key. The master encrypts the requested stream
+ * with that key, since it may contain further Fernet keys.
  *
  * @module
  */
@@ -11,22 +11,22 @@ import type { FernetRing } from "../../crypto/fernet.ts";
 import { SallyportError } from "../../errors.ts";
 import type { ProvenRequest } from "./agent_proof.ts";
 
-/** An edge's proof is good for this long from its making, and as long before: clocks differ. */
+/** An edge's proof is valid for this long after its creation, and as long before: clocks differ. */
 export const EDGE_PROOF_WINDOW_S = 120;
 
 const KEY_BYTES = 32;
 const IV_BYTES = 12;
 const TAG_BYTES = 16;
 
-/** What a proof says. */
+/** The contents of a proof. */
 export interface EdgeProof {
   /** The edge's name. */
   readonly edge: string;
-  /** What the master encrypts with, 32 bytes. */
+  /** The key that the master encrypts with, 32 bytes. */
   readonly key: Uint8Array;
 }
 
-/** Makes a proof for one request. */
+/** Creates a proof for one request. */
 export function sealEdgeProof(
   ring: FernetRing,
   { edge, key }: EdgeProof,
@@ -43,7 +43,7 @@ export function sealEdgeProof(
   return ring.seal(new TextEncoder().encode(JSON.stringify(payload)), { nowMs });
 }
 
-/** Opens a proof; undefined for one that isn't good for this request. */
+/** Opens a proof; undefined if it isn't valid for this request. */
 export function openEdgeProof(
   ring: FernetRing,
   proof: string,
@@ -69,7 +69,7 @@ export function makeStreamKey(): Uint8Array {
   return new Uint8Array(randomBytes(KEY_BYTES));
 }
 
-/** Encrypts the lines of one stream; each is bound to its place. */
+/** Encrypts the lines of one stream; each is bound to its position. */
 export class StreamSealer {
   readonly #key: Uint8Array;
   #count = 0;
@@ -78,7 +78,7 @@ export class StreamSealer {
     this.#key = key;
   }
 
-  /** The next line, without its end. */
+  /** Encrypts the next line; the result has no line end. */
   seal(text: string): string {
     const iv = randomBytes(IV_BYTES);
     const cipher = createCipheriv("aes-256-gcm", this.#key, iv).setAAD(place(this.#count++));
@@ -87,7 +87,7 @@ export class StreamSealer {
   }
 }
 
-/** Decrypts them. */
+/** Decrypts the lines of one stream. */
 export class StreamOpener {
   readonly #key: Uint8Array;
   #count = 0;
@@ -99,7 +99,7 @@ export class StreamOpener {
   /**
    * The text of the next line.
    *
-   * @throws SallyportError `cipher_failed` where it isn't the master's, or not the next one.
+   * @throws SallyportError `cipher_failed` if it isn't from the master, or isn't the next line.
    */
   open(line: string): string {
     const bytes = Buffer.from(line, "base64");

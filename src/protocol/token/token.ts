@@ -1,5 +1,5 @@
 /**
- * Tokens as a whole: payload (wire/token_payload.ts) in a Fernet envelope (crypto/fernet.ts) (docs/protocols/snitun.md,
+ * Complete tokens: a payload (wire/token_payload.ts) in a Fernet envelope (crypto/fernet.ts) (docs/protocols/snitun.md,
  * Token).
  *
  * @module
@@ -23,55 +23,55 @@ export const TOKEN_TTL_DEFAULT_S = 24 * 3600;
 export const TOKEN_TTL_MIN_S = 10;
 export const TOKEN_TTL_MAX_S = 31 * 24 * 3600;
 
-/** Characters of {@link tokenId}: enough to tell the tokens of a log apart. */
+/** Characters of {@link tokenId}: enough to distinguish the tokens in a log. */
 const ID_CHARS = 12;
 /** Version and time of a token, in bytes and in base64. */
 const HEAD_BYTES = 9;
 const HEAD_CHARS = 12;
 
-/** What {@link createToken} takes: either `ttlSeconds` or `valid`. */
+/** Options of {@link createToken}: either `ttlSeconds` or `valid`. */
 export type TokenRequest = TokenSubject & ({ ttlSeconds: number; valid?: undefined } | TokenUntil);
 
-/** A token's end as Unix seconds, possibly fractional. */
+/** A token's expiry in Unix seconds, possibly fractional. */
 export interface TokenUntil {
   /** Unix seconds. */
   readonly valid: number;
-  /** Not both. */
+  /** Excluded by `valid`. */
   readonly ttlSeconds?: undefined;
 }
 
-/** What a token is for. */
+/** The subject of a token. */
 export interface TokenSubject {
   /** The name that the agent serves. */
   readonly hostname: string;
   /** Further names. */
   readonly aliases?: readonly string[];
-  /** 0, 1 or 2; 2 when absent. */
+  /** 0, 1 or 2. Defaults to 2. */
   readonly protocolVersion?: TokenClaims["protocolVersion"];
-  /** aes-gcm when absent: aes-cbc doesn't authenticate anything. */
+  /** Defaults to aes-gcm: aes-cbc provides no authentication. */
   readonly cipher?: CipherName;
-  /** Further members, which SniTun doesn't know; none when absent. */
+  /** Further members, unknown to SniTun. Defaults to none. */
   readonly extra?: Readonly<Record<string, unknown>>;
   /** Milliseconds since 1970. */
   readonly nowMs: number;
-  /** 32 bytes; random when absent. */
+  /** 32 bytes. Defaults to random. */
   readonly aesKey?: Bytes;
-  /** 16 bytes; random when absent. */
+  /** 16 bytes. Defaults to random. */
   readonly aesIv?: Bytes;
 }
 
-/** A token and what it says. */
+/** A token and its claims. */
 export interface CreatedToken {
-  /** For the agent, to show to the edge. */
+  /** The token that the agent presents to the edge. */
   readonly token: string;
-  /** What stands in it. */
+  /** The token's claims. */
   readonly claims: TokenClaims;
 }
 
 /**
- * Makes a token with the ring's newest key and fresh key material.
+ * Creates a token with the ring's newest key and fresh key material.
  *
- * @throws {SallyportError} `token_invalid`: an edge would refuse what is asked for.
+ * @throws {SallyportError} `token_invalid`: an edge would refuse the requested token.
  */
 export function createToken(ring: FernetRing, request: TokenRequest): CreatedToken {
   const { nowMs } = request;
@@ -85,15 +85,15 @@ export function createToken(ring: FernetRing, request: TokenRequest): CreatedTok
     cipher: request.cipher ?? "aes-gcm",
     extra: request.extra ?? {},
   });
-  // Read as an edge reads it: what no edge accepts isn't handed out.
+  // Parsed as an edge parses it, so that no token is issued that edges refuse.
   const claims = parseTokenPayload(payload);
   return { token: ring.seal(payload, { nowMs }), claims };
 }
 
 /**
- * Opens a token and judges it at `nowSeconds` (Unix seconds).
+ * Opens a token and checks its expiry at `nowSeconds` (Unix seconds).
  *
- * @throws {SallyportError} `token_invalid`, a {@link FernetError} where the envelope is at fault; `token_expired`.
+ * @throws {SallyportError} `token_invalid`, a {@link FernetError} if the envelope is invalid; `token_expired`.
  */
 export function openToken(ring: FernetRing, token: Bytes | string, nowSeconds: number): TokenClaims {
   const opened = tryOpenToken(ring, token, nowSeconds);
@@ -101,7 +101,7 @@ export function openToken(ring: FernetRing, token: Bytes | string, nowSeconds: n
   return opened;
 }
 
-/** The same as {@link openToken}, but gives the envelope's fault: forged tokens are refused without an exception each. */
+/** Like {@link openToken}, but returns the envelope's fault, so that forged tokens cost no exceptions. */
 export function tryOpenToken(
   ring: FernetRing,
   token: Bytes | string,
@@ -115,8 +115,7 @@ export function tryOpenToken(
 }
 
 /**
- * Refuses a token that isn't valid any more at `nowSeconds` (Unix seconds); also for sessions that have been running
- * for a while.
+ * Refuses a token that has expired at `nowSeconds` (Unix seconds); also used for established sessions.
  *
  * @throws {SallyportError} `token_expired`.
  */
@@ -128,17 +127,17 @@ export function checkTokenExpiry(claims: TokenClaims, nowSeconds: number): void 
   });
 }
 
-/** When a token was made, in Unix seconds by its maker's clock; 0 where it isn't one. It isn't verified here. */
+/** A token's creation time in Unix seconds by its issuer's clock, unverified; 0 if it isn't a token. */
 export function tokenMadeAtS(token: Bytes | string): number {
   const text = typeof token === "string" ? token : new TextDecoder().decode(token.subarray(0, HEAD_CHARS));
-  // Fernet spec: a version byte, then the time of making in seconds, 64 bits big-endian.
+  // Fernet spec: a version byte, then the creation time in seconds, 64 bits big-endian.
   const head = Buffer.from(text.slice(0, HEAD_CHARS), "base64url");
   return head.length === HEAD_BYTES && head[0] === 0x80 ? Number(head.readBigUInt64BE(1)) : 0;
 }
 
 /**
- * Refuses a text that no session master's token can be, before it is shown to anybody: what a wrong master, or somebody
- * between it and the agent, hands out is not written to an address of its choice.
+ * Refuses text that can't be a session master's token before it is sent anywhere, so that a rogue master, or a
+ * man-in-the-middle, can't have arbitrary bytes sent to an address of its choice.
  *
  * @throws {SallyportError} `token_invalid`.
  */
@@ -152,7 +151,7 @@ export function checkTokenShape(token: string): void {
   });
 }
 
-/** Names a token in logs without giving it away: the first twelve hex digits of its SHA-256. */
+/** Identifies a token in logs without revealing it: the first twelve hex digits of its SHA-256. */
 export function tokenId(token: Bytes | string): string {
   return hash("sha256", token, "hex").slice(0, ID_CHARS);
 }

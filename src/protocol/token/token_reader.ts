@@ -1,12 +1,12 @@
 /**
- * Reads the token that opens an agent's connection, without IO. A token has no length in front and no mark behind
- * (docs/protocols/snitun.md, Handshake), and may come in any number of segments. What ends it is found like this:
+ * Reads the token that opens an agent's connection, without IO. A token has no length prefix and no terminator
+ * (docs/protocols/snitun.md, Handshake), and may arrive in any number of segments. Its end is found as follows:
  *
- * - Padding (`=`) can only stand at the end. A padded token that doesn't open is refused at once.
- * - A third of all tokens have no padding. When the bytes so far could be a whole one, it is tried: at once where they
- *   have grown by a quarter since the last trial, else when nothing has followed for a moment that doubles with each such
- *   trial. So all trials together hash a few times the token's length, whatever pieces it comes in. If no key opens it,
- *   more may follow, and if nothing follows for TOKEN_QUIET_MS, it is refused.
+ * - Padding (`=`) can only occur at the end. A padded token that doesn't open is refused at once.
+ * - A third of all tokens have no padding. If the bytes so far could be a complete token, it is tried: at once if they
+ *   have grown by a quarter since the last attempt, else after a pause in the input that doubles with each such attempt.
+ *   So all attempts together hash a few times the token's length, however it is segmented. If no key opens it, more may
+ *   follow; if nothing follows for TOKEN_QUIET_MS, it is refused.
  *
  * @module
  */
@@ -18,27 +18,27 @@ import { SallyportError } from "../../errors.ts";
 import type { TokenClaims } from "../../wire/token/token_payload.ts";
 import { TOKEN_MAX_BYTES } from "../../wire/token/token_payload.ts";
 
-/** An agent's token must be complete by then; longer than a hello because a hub's uplink may be slow. */
+/** Time limit for an agent's complete token; longer than for a hello because a hub's uplink may be slow. */
 export const TOKEN_DEADLINE_MS = 10_000;
 /**
- * A token has no end mark. One that could be complete, opens with no key and isn't continued for this long is
- * refused without waiting for the token's deadline.
+ * A token has no terminator. One that could be complete, opens with no key and isn't continued for this long is refused
+ * without waiting for the token's deadline.
  */
 export const TOKEN_QUIET_MS = 1_000;
 
-/** A token that has hardly grown since it was tried is tried again when nothing follows for this long at first. */
+/** Initial pause in the input after which a token that has hardly grown since the last attempt is tried again. */
 export const TOKEN_PAUSE_FIRST_MS = 20;
-/** Growth since the last trial, beyond which an unpadded token is tried at once. */
+/** Growth since the last attempt beyond which an unpadded token is tried at once. */
 const GROWTH_MIN = 1.25;
 
-/** Most tokens fit. */
+/** Fits most tokens. */
 const FIRST_BUFFER_BYTES = 512;
 /** The version byte 0x80 makes a token's first character `g`, and its second one of `A` to `P`. */
 export const TOKEN_FIRST_BYTE = 0x67;
 const SECOND_CHAR_MIN = 0x41;
 const SECOND_CHAR_MAX = 0x50;
 
-/** A token that came in and what it says. */
+/** A received token and its claims. */
 export interface OpenedToken {
   readonly token: Bytes;
   readonly claims: TokenClaims;
@@ -47,23 +47,23 @@ export interface OpenedToken {
 /** Options of {@link TokenReader}. */
 interface TokenReaderOptions {
   /**
-   * Opens a token, as `tryOpenToken` does. The view is valid during the call. The fault "key" means that more of the
-   * token may follow; every other one, and every error, refuses it.
+   * Opens a token like `tryOpenToken`. The view is valid during the call. The fault "key" means that more of the token
+   * may follow; any other fault or error refuses it.
    */
   readonly open: (token: Bytes) => TokenClaims | FernetFault;
-  /** When the connection came, on the monotonic clock. */
+  /** When the connection was accepted, on the monotonic clock. */
   readonly startedAtMs: number;
 }
 
-/** Collects one token. Times are monotonic milliseconds. After an error or a token it takes no more. */
+/** Collects one token. Times are monotonic milliseconds. After an error or a token it accepts no more. */
 export class TokenReader {
   readonly #open: (token: Bytes) => TokenClaims | FernetFault;
   readonly #lateAtMs: number;
   #quietAtMs = Infinity;
-  /** When to try what was put off. */
+  /** When to make the deferred attempt. */
   #pauseAtMs = Infinity;
   #pauseMs = TOKEN_PAUSE_FIRST_MS;
-  /** How long the bytes were that have been tried last. */
+  /** Length at the last attempt. */
   #triedLength = 0;
   #buffer: Bytes = new Uint8Array(FIRST_BUFFER_BYTES);
   #length = 0;
@@ -81,11 +81,10 @@ export class TokenReader {
   }
 
   /**
-   * Takes what came in, copying it. Undefined while the token isn't whole; then the token. Everything behind it is
-   * against the protocol until the challenge has been sent: in the same chunk it spoils the token, a later `push`
-   * throws.
+   * Accepts and copies received bytes. Undefined until the token is complete; then the token. Bytes after it violate the
+   * protocol until the challenge has been sent: in the same chunk they invalidate the token, and a later `push` throws.
    *
-   * @throws {SallyportError} `token_invalid` or what `open` throws, as soon as nothing that follows can mend it;
+   * @throws {SallyportError} `token_invalid` or the error of `open`, as soon as no further bytes can make it valid;
    * `deadline_exceeded`.
    */
   push(chunk: Bytes, nowMs: number): OpenedToken | undefined {
@@ -101,10 +100,10 @@ export class TokenReader {
   }
 
   /**
-   * Does what is due at `nowMs`: gives a token whose last bytes have been waited for; does nothing before the deadline
-   * or after a token.
+   * Performs the work due at `nowMs`: returns a token whose end was inferred from a pause; does nothing before the
+   * deadline or after a token.
    *
-   * @throws {SallyportError} `token_invalid`: no key opens what came and nothing followed; `deadline_exceeded`.
+   * @throws {SallyportError} `token_invalid`: no key opens the bytes and nothing followed; `deadline_exceeded`.
    */
   tick(nowMs: number): OpenedToken | undefined {
     if (this.#over) return undefined;
@@ -136,7 +135,7 @@ export class TokenReader {
   }
 
   #take(chunk: Bytes, nowMs: number): OpenedToken | undefined {
-    // A busy process may run late timers after the bytes that came too late; what was put off is past then.
+    // A busy process may run a late timer after bytes that arrived too late; the deferred attempt is void then.
     this.#pauseAtMs = Infinity;
     this.tick(nowMs);
     if (chunk.length === 0) return undefined;
@@ -155,7 +154,7 @@ export class TokenReader {
     return undefined;
   }
 
-  /** Tries to open what has come. */
+  /** Tries to open the bytes so far. */
   #try(length: number): OpenedToken | undefined {
     this.#triedLength = length;
     const token = this.#buffer.subarray(0, length);
@@ -165,7 +164,7 @@ export class TokenReader {
     return undefined;
   }
 
-  /** Refuses characters that can't stand where they stand. */
+  /** Refuses characters that are invalid at their position. */
   #check(chunk: Bytes): void {
     for (let i = 0; i < chunk.length; i++) {
       const at = this.#length + i;

@@ -1,31 +1,31 @@
 /**
- * What edges and their session master tell one another beside tokens (docs/protocols/edge-control.md): rulings on agents
- * one way, live sessions and usage the other way.
+ * Messages between edges and their session master, besides tokens (docs/protocols/edge-control.md): rulings on agents in
+ * one direction, live sessions and usage in the other.
  *
  * @module
  */
 import { z } from "zod";
 
-/** Session master to edge: an empty line this often shows that the stream lives. */
+/** Session master to edge: interval of empty lines that keep the stream alive. */
 export const CONTROL_HEARTBEAT_MS = 5_000;
 
-/** The day of a time, in UTC: `2026-11-27`. */
+/** The UTC date of a time: `2026-11-27`. */
 export function dayOf(wallMs: number): string {
   return new Date(wallMs).toISOString().slice(0, 10);
 }
 
-/** What an edge must know of an agent: whether its tokens are good, and of which generation they must be. */
+/** An edge's rules for an agent: whether its tokens are valid, and their minimum generation. */
 export interface Ruling {
   readonly agent: string;
-  /** Suspended or removed: no token of it is good. */
+  /** Suspended or removed: none of its tokens is valid. */
   readonly blocked: boolean;
-  /** Tokens of an older generation aren't good. */
+  /** Tokens of an older generation are invalid. */
   readonly generation: number;
 }
 
-/** What an edge hears. Each message has the number of the change that it came with: the edge asks for those behind it. */
+/** Messages to an edge. Each has the sequence number of its change; the edge requests the changes after it. */
 export type EdgeMessage =
-  /** Everything that holds, in place of what the edge knew. */
+  /** The complete state, which replaces the edge's. */
   | {
     readonly kind: "all";
     readonly seq: number;
@@ -37,11 +37,11 @@ export type EdgeMessage =
   /** The Fernet keys, newest first. */
   | { readonly kind: "keys"; readonly seq: number; readonly keys: readonly string[] };
 
-/** A live session as an edge reports it. */
+/** A live session as reported by an edge. */
 export interface ReportedSession {
-  /** Names it among all edges' sessions. */
+  /** Unique among all edges' sessions. */
   readonly id: string;
-  /** The agent's id, or `hostname:` and the name where the token names no agent. */
+  /** The agent's id, or `hostname:` and the name if the token names no agent. */
   readonly agent: string;
   readonly tenant: string;
   readonly hostname: string;
@@ -56,7 +56,7 @@ export interface ReportedSession {
   readonly bytesToVisitor: number;
 }
 
-/** An agent's use of a day (UTC) as an edge reports it. */
+/** An agent's usage of a day (UTC) as reported by an edge. */
 export interface ReportedUsage {
   readonly agent: string;
   readonly tenant: string;
@@ -68,22 +68,22 @@ export interface ReportedUsage {
   readonly connectedMs: number;
 }
 
-/** What an edge reports since its last report. */
+/** An edge's changes since its last report. */
 export interface EdgeReport {
   /** The edge's name. */
   readonly edge: string;
-  /** Names the edge's count of reports; a new one with a new journal. */
+  /** Identifies the edge's report sequence; changes with a new journal. */
   readonly epoch: string;
-  /** 1 for the first report of an epoch, then one more each. One that was applied isn't applied again. */
+  /** 1 for the first report of an epoch, then incremented. A report is never applied twice. */
   readonly seq: number;
-  /** The first report after a start: sessions that it doesn't name are gone. */
+  /** The first report after a start: sessions that it doesn't list have ended. */
   readonly fresh: boolean;
   /** Sessions that are new or have changed. */
   readonly sessions: readonly ReportedSession[];
-  /** Sessions that are over. */
+  /** Sessions that have ended. */
   readonly closed: readonly string[];
   readonly usage: readonly ReportedUsage[];
-  /** Agents whose use of the month the edge wants to know. */
+  /** Agents whose usage of the month the edge requests. */
   readonly watched: readonly string[];
 }
 
@@ -92,7 +92,7 @@ export interface ReportReceipt {
   readonly epoch: string;
   readonly seq: number;
   readonly month: string;
-  /** Bytes of the month, for the agents that the report watches. */
+  /** Bytes used this month by the agents that the report watches. */
   readonly used: readonly { readonly agent: string; readonly bytes: number }[];
 }
 
@@ -123,7 +123,7 @@ const usage = z.object({
   connectedMs: count,
 });
 
-/** Judges an {@link EdgeMessage}. */
+/** Validates an {@link EdgeMessage}. */
 export const EdgeMessageSchema: z.ZodType<EdgeMessage> = z.discriminatedUnion("kind", [
   z.object({ kind: z.literal("all"), seq: count, rulings: z.array(ruling), keys: z.array(z.string()) }),
   z.object({ kind: z.literal("agent"), seq: count, ruling }),
@@ -131,7 +131,7 @@ export const EdgeMessageSchema: z.ZodType<EdgeMessage> = z.discriminatedUnion("k
   z.object({ kind: z.literal("keys"), seq: count, keys: z.array(z.string()) }),
 ]);
 
-/** Judges an {@link EdgeReport}. */
+/** Validates an {@link EdgeReport}. */
 export const EdgeReportSchema: z.ZodType<EdgeReport> = z.object({
   edge: id,
   epoch: id,
@@ -143,7 +143,7 @@ export const EdgeReportSchema: z.ZodType<EdgeReport> = z.object({
   watched: z.array(id),
 });
 
-/** Judges a {@link ReportReceipt}. */
+/** Validates a {@link ReportReceipt}. */
 export const ReportReceiptSchema: z.ZodType<ReportReceipt> = z.object({
   epoch: id,
   seq: count,

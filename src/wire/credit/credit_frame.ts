@@ -1,6 +1,6 @@
 /**
- * Frames of the credit dialect, which the multiplexer speaks where both ends are Sallyports and the transport below
- * protects every byte (docs/protocols/sealed.md, Frames). Integers are big-endian.
+ * Frames of the credit dialect, which the multiplexer uses if both ends are Sallyports and the transport below protects
+ * every byte (docs/protocols/sealed.md, Frames). Integers are big-endian.
  *
  * @module
  */
@@ -16,10 +16,10 @@ export const CREDIT_FRAME_MAX_BYTES = 64 * 1024;
 export const CREDIT_HEADER_BYTES = 8;
 /** Bytes of a PING's body, which its PONG repeats. */
 export const PING_BYTES = 16;
-/** Longest body of a frame other than DATA that is looked at: OPEN with an IPv6 address and a name. */
+/** Longest body of a non-DATA frame that is parsed: OPEN with an IPv6 address and a name. */
 export const CONTROL_MAX_BYTES = 4 + 2 + 1 + 16 + 1 + HOSTNAME_MAX_LENGTH;
 
-/** Types of frames; the values are the wire's. */
+/** Frame types, with their values on the wire. */
 export const CreditFrame = {
   OPEN: 1,
   DATA: 2,
@@ -29,11 +29,11 @@ export const CreditFrame = {
   GOAWAY: 6,
   PING: 7,
   PONG: 8,
-  /** Over QUIC alone: the stream may be taken for one of the receiver's. */
+  /** QUIC only: the receiver may use the stream as one of its own. */
   OFFER: 9,
 } as const;
 
-/** Reasons of RESET and GOAWAY; the index is the wire's. What isn't here travels as `aborted`. */
+/** Reasons of RESET and GOAWAY; the index is the value on the wire. Other codes are sent as `aborted`. */
 const REASONS: readonly ErrorCode[] = [
   "aborted",
   "stream_overflow",
@@ -49,7 +49,7 @@ const REASONS: readonly ErrorCode[] = [
   "unrecognized_name",
 ];
 
-/** What an OPEN says: who calls, and how much the stream's acceptor may send at first. */
+/** Contents of an OPEN: the caller, and the acceptor's initial credit. */
 interface OpenFrame {
   /** The visitor's address in canonical text. */
   readonly address: string;
@@ -88,12 +88,12 @@ export function decodeCredit(body: Bytes): number {
   return readU32(body, 0);
 }
 
-/** The reason that a RESET or a GOAWAY gives. */
+/** The reason in a RESET or a GOAWAY. */
 export function decodeReason(body: Bytes): ErrorCode {
   return REASONS[(body[0]! << 8) | body[1]!] ?? "aborted";
 }
 
-/** Throws `frame_invalid` where a frame of this type can't have this length, before any of its body has come. */
+/** Throws `frame_invalid` if the length is invalid for the frame's type, before any of its body is read. */
 export function checkCreditHeader(header: Bytes): void {
   const type = header[0]!;
   const size = creditFrameSize(header);
@@ -117,7 +117,7 @@ const EXACT: Readonly<Record<number, number>> = {
   [CreditFrame.OFFER]: 0,
 };
 
-/** A whole frame with this body. */
+/** A complete frame with this body. */
 export function encodeCreditFrame(type: number, stream: number, body: Bytes): Bytes {
   const frame = new Uint8Array(CREDIT_HEADER_BYTES + body.length);
   writeCreditHeader(frame, 0, type, body.length, stream);
@@ -140,7 +140,7 @@ export function encodeOpen(stream: number, open: OpenFrame): Bytes {
   return encodeCreditFrame(CreditFrame.OPEN, stream, encodeOpenBody(open));
 }
 
-/** An OPEN's body. Leaves out an address that isn't one, and a name that is too long. */
+/** Encodes an OPEN's body. Omits an invalid address, and a name that is too long. */
 export function encodeOpenBody(open: OpenFrame): Bytes {
   const address = parseIp(open.address) ?? [];
   const asked = new TextEncoder().encode(open.serverName ?? "");
@@ -156,7 +156,7 @@ export function encodeOpenBody(open: OpenFrame): Bytes {
   return body;
 }
 
-/** An OPEN's body. Throws `frame_invalid`. */
+/** Decodes an OPEN's body. Throws `frame_invalid`. */
 export function decodeOpen(body: Bytes): OpenFrame {
   const addressLength = body[6];
   const nameAt = 8 + (addressLength ?? 0);
@@ -169,7 +169,7 @@ export function decodeOpen(body: Bytes): OpenFrame {
   }
   const name = body.subarray(nameAt);
   for (const byte of name) {
-    // Goes into logs: printable ASCII without blanks, as host names are.
+    // It is logged, so only printable ASCII without blanks is allowed, as in host names.
     if (byte <= 0x20 || byte >= 0x7f) throw invalidFrame("a server name has a byte that no name has");
   }
   return {
@@ -191,7 +191,7 @@ function readU32(from: Bytes, at: number): number {
   return ((from[at]! << 24) | (from[at + 1]! << 16) | (from[at + 2]! << 8) | from[at + 3]!) >>> 0;
 }
 
-/** The error for bytes of the peer that break the rules of the dialect. */
+/** The error for bytes from the peer that violate the dialect. */
 export function invalidFrame(why: string): SallyportError {
   return new SallyportError("frame_invalid", `Cannot read session: ${why}`, { side: "peer" });
 }

@@ -7,7 +7,7 @@ import type { Bytes } from "../../bytes/bytes.ts";
 import { ViewCache } from "../../bytes/view_cache.ts";
 import { SallyportError } from "../../errors.ts";
 
-/** Types of frames. */
+/** Frame types. */
 export const FrameType = {
   padding: 0,
   ping: 1,
@@ -24,14 +24,14 @@ export const FrameType = {
   params: 12,
 } as const;
 
-/** Ranges in one ACK. */
+/** Maximum ranges in one ACK. */
 export const ACK_RANGES_MAX = 64;
-/** Bytes of the text in CLOSE. */
+/** Maximum bytes of the text in CLOSE. */
 export const REASON_MAX_BYTES = 256;
 /** Bytes in PATH_CHALLENGE and PATH_RESPONSE. */
 export const CHALLENGE_BYTES = 8;
 
-/** Bytes that a varint takes (RFC 9000, 16). */
+/** Encoded size of a varint (RFC 9000, 16). */
 export function varintBytes(value: number): number {
   return value < 64 ? 1 : value < 16_384 ? 2 : value < 2 ** 30 ? 4 : 8;
 }
@@ -94,7 +94,7 @@ export class FrameWriter {
     this.at += bytes.length;
   }
 
-  /** Room for `size` bytes that the caller writes itself. */
+  /** Reserves `size` bytes for the caller to write. */
   take(size: number): Bytes {
     this.at += size;
     return this.#buffer.subarray(this.at - size, this.at);
@@ -107,14 +107,14 @@ export class FrameWriter {
   }
 }
 
-/** The ranges of an ACK, descending, both ends inside. One object serves all ACKs of a connection. */
+/** The ranges of an ACK, descending, both ends inclusive. One object is reused for all ACKs of a connection. */
 export class AckRanges {
   count = 0;
   readonly low = new Float64Array(ACK_RANGES_MAX);
   readonly high = new Float64Array(ACK_RANGES_MAX);
 }
 
-/** Receives the frames of a packet, in their order; data are views into the packet. */
+/** Receives the frames of a packet in order; data are views into the packet. */
 export interface FrameSink {
   ping(): void;
   ack(ranges: AckRanges, delayUs: number): void;
@@ -166,8 +166,8 @@ class FrameReader {
 }
 
 /**
- * Reads the frames of an opened packet. Throws `frame_invalid`, after the frames before the bad one have been delivered. Returns whether
- * the packet asks for an acknowledgement.
+ * Reads the frames of an opened packet. Throws `frame_invalid` after delivering the frames before the invalid one.
+ * Returns whether the packet is ack-eliciting.
  */
 export function readFrames(plain: Bytes, sink: FrameSink, ranges: AckRanges): boolean {
   const reader = new FrameReader(plain);
@@ -256,7 +256,7 @@ export interface WritableRanges {
   end(index: number): number;
 }
 
-/** Writes an ACK of the highest ranges, as many as fit; `ranges` isn't empty. False when there is no room for one. */
+/** Writes an ACK of the highest ranges, as many as fit; `ranges` isn't empty. False if none fits. */
 export function writeAck(writer: FrameWriter, ranges: WritableRanges, delayUs: number): boolean {
   let index = ranges.size - 1;
   const largest = ranges.end(index) - 1;
@@ -264,7 +264,7 @@ export function writeAck(writer: FrameWriter, ranges: WritableRanges, delayUs: n
   writer.byte(FrameType.ack);
   writer.varint(largest);
   writer.varint(delayUs);
-  // 16 bytes are the most that a range can take.
+  // A range takes at most 16 bytes.
   const further = Math.min(index, ACK_RANGES_MAX - 1, Math.floor((writer.room - 9) / 16));
   writer.varint(further);
   writer.varint(largest - ranges.start(index));
@@ -276,12 +276,12 @@ export function writeAck(writer: FrameWriter, ranges: WritableRanges, delayUs: n
   return true;
 }
 
-/** Bytes of a STREAM frame in front of its data, when at most `length` follow. */
+/** Header bytes of a STREAM frame with at most `length` bytes of data. */
 export function streamHeadBytes(id: number, offset: number, length: number): number {
   return 1 + varintBytes(id) + varintBytes(offset) + varintBytes(length);
 }
 
-/** Writes a STREAM frame up to its data. */
+/** Writes a STREAM frame's header. */
 export function writeStreamHead(
   writer: FrameWriter,
   id: number,
@@ -298,7 +298,7 @@ export function writeStreamHead(
 /** Bytes of the largest frame that {@link writeControl} writes. */
 export const CONTROL_MAX_BYTES = 1 + 4 * 8;
 
-/** Writes a frame of nothing but numbers: PING, RESET, the MAX_ frames, PARAMS. */
+/** Writes a frame that consists of integers: PING, RESET, the MAX_ frames, PARAMS. */
 export function writeControl(
   writer: FrameWriter,
   type: number,
@@ -320,7 +320,7 @@ export function writePath(writer: FrameWriter, type: number, data: Bytes): void 
   writer.bytes(data);
 }
 
-/** Writes CLOSE; the text is cut at {@link REASON_MAX_BYTES}. */
+/** Writes CLOSE; the text is truncated at {@link REASON_MAX_BYTES}. */
 export function writeClose(writer: FrameWriter, code: number, reason: string): void {
   const text = new Uint8Array(REASON_MAX_BYTES);
   const { written } = new TextEncoder().encodeInto(reason, text);

@@ -1,5 +1,5 @@
 /**
- * The curve transport's packets around their sealed part (docs/protocols/curve.md, "Packets"). Writers take the target
+ * The unsealed parts of the curve transport's packets (docs/protocols/curve.md, "Packets"). Writers take the target
  * buffer; readers return views into the packet, or undefined for any other packet.
  *
  * @module
@@ -7,30 +7,30 @@
 import type { Bytes } from "../../bytes/bytes.ts";
 import { KEY_BYTES, NONCE_BYTES, TAG_BYTES } from "../../crypto/sodium.ts";
 
-/** Types of packets, the fourth byte. */
+/** Packet types, in the fourth byte. */
 export const PacketType = { hello: 1, cookie: 2, init: 3, ready: 4, data: 5 } as const;
 
-/** A size that every path carries; packets are no larger until the path has carried a larger one. */
+/** A size that every path carries; packets are no larger until a larger one has been acknowledged. */
 export const DATAGRAM_MIN_BYTES = 1_088;
-/** Size of HELLO, exactly: more than COOKIE has. */
+/** Exact size of HELLO: larger than COOKIE. */
 export const HELLO_BYTES = 192;
 /** Bytes of the cookie inside COOKIE and INIT. */
 export const COOKIE_BYTES = 32;
-/** Size of COOKIE, exactly. */
+/** Exact size of COOKIE. */
 export const COOKIE_PACKET_BYTES = 4 + 3 * KEY_BYTES + COOKIE_BYTES;
 /** Bytes of a connection id. */
 export const ID_BYTES = 8;
 const NUMBER_BYTES = 6;
-/** In front of the sealed part of INIT. */
+/** Bytes before the sealed part of INIT. */
 export const INIT_HEAD_BYTES = 4 + KEY_BYTES + COOKIE_BYTES + NUMBER_BYTES;
-/** In front of the sealed part of READY. */
+/** Bytes before the sealed part of READY. */
 export const READY_HEAD_BYTES = 4 + 2 * KEY_BYTES + NUMBER_BYTES;
-/** In front of the sealed part of DATA. */
+/** Bytes before the sealed part of DATA. */
 export const DATA_HEAD_BYTES = 4 + ID_BYTES + NUMBER_BYTES;
 
 const PREFIX = [0x53, 0x50, 0x01] as const;
 
-/** The type of a packet; 0 when it isn't of this protocol and version. */
+/** The type of a packet; 0 if it isn't of this protocol and version. */
 export function packetType(packet: Bytes): number {
   if (packet.length < 4 || packet[0] !== PREFIX[0] || packet[1] !== PREFIX[1] || packet[2] !== PREFIX[2]) {
     return 0;
@@ -45,7 +45,7 @@ function begin(target: Bytes, type: number): void {
   target[3] = type;
 }
 
-/** Writes HELLO; answers its size. */
+/** Writes HELLO. Returns its size. */
 export function writeHello(target: Bytes, connectionKey: Bytes): number {
   begin(target, PacketType.hello);
   target.set(connectionKey, 4);
@@ -66,7 +66,7 @@ export interface CookiePacket {
   readonly cookie: Bytes;
 }
 
-/** Writes COOKIE; answers its size. */
+/** Writes COOKIE. Returns its size. */
 export function writeCookie(target: Bytes, packet: CookiePacket): number {
   begin(target, PacketType.cookie);
   target.set(packet.connectionKey, 4);
@@ -87,7 +87,7 @@ export function readCookie(packet: Bytes): CookiePacket | undefined {
   };
 }
 
-/** Writes the head of INIT; answers its size. */
+/** Writes the header of INIT. Returns its size. */
 export function writeInitHead(target: Bytes, connectionKey: Bytes, cookie: Bytes, number: number): number {
   begin(target, PacketType.init);
   target.set(connectionKey, 4);
@@ -96,7 +96,7 @@ export function writeInitHead(target: Bytes, connectionKey: Bytes, cookie: Bytes
   return INIT_HEAD_BYTES;
 }
 
-/** Writes the head of READY; answers its size. */
+/** Writes the header of READY. Returns its size. */
 export function writeReadyHead(
   target: Bytes,
   connectionKey: Bytes,
@@ -110,7 +110,7 @@ export function writeReadyHead(
   return READY_HEAD_BYTES;
 }
 
-/** Writes the head of DATA; answers its size. */
+/** Writes the header of DATA. Returns its size. */
 export function writeDataHead(target: Bytes, id: Bytes, number: number): number {
   begin(target, PacketType.data);
   for (let i = 0; i < ID_BYTES; i++) target[4 + i] = id[i]!;
@@ -118,7 +118,7 @@ export function writeDataHead(target: Bytes, id: Bytes, number: number): number 
   return DATA_HEAD_BYTES;
 }
 
-/** Size of the head of INIT, READY or DATA; 0 when `packet` is too short to be one, or is of another type. */
+/** Header size of INIT, READY or DATA; 0 if `packet` is too short, or of another type. */
 export function headBytes(packet: Bytes): number {
   const type = packetType(packet);
   const size = type === PacketType.data
@@ -131,7 +131,7 @@ export function headBytes(packet: Bytes): number {
   return size === 0 || packet.length < size + TAG_BYTES + 1 ? 0 : size;
 }
 
-/** The packet number in front of the sealed part. */
+/** The packet number before the sealed part. */
 export function readNumber(packet: Bytes, head: number): number {
   const high = packet[head - 6]! * 256 + packet[head - 5]!;
   return high * 2 ** 32 + packet[head - 4]! * 2 ** 24 + (packet[head - 3]! << 16) + (packet[head - 2]! << 8) +
@@ -163,7 +163,7 @@ export function packetNonce(nonce: Bytes, iv: Bytes, number: number): void {
   nonce[at + 5] = nonce[at + 5]! ^ (low & 255);
 }
 
-/** The id of a DATA packet as a map's key. Ids are 64 random bits: two doubles would collide, a string doesn't. */
+/** The id of a DATA packet as a map key. Ids are 64 random bits: doubles would collide, a string doesn't. */
 export function idText(bytes: Bytes, at: number): string {
   return String.fromCharCode(
     (bytes[at]! << 8) | bytes[at + 1]!,
@@ -173,7 +173,7 @@ export function idText(bytes: Bytes, at: number): string {
   );
 }
 
-/** A connection key as a map's key. */
+/** A connection key as a map key. */
 export function keyText(key: Bytes): string {
   let text = "";
   for (let at = 0; at < KEY_BYTES; at += ID_BYTES) text += idText(key, at);

@@ -35,9 +35,9 @@ const CODES: readonly ErrorCode[] = [
   "token_stale",
 ];
 
-/** The number of a code; codes without one are sent as 0, "closed". */
+/** The wire number of a code; codes without one are sent as 0, "closed". */
 export function wireCode(code: ErrorCode): number {
-  // The peer learns nothing of faults of this side.
+  // Internal faults are not revealed to the peer.
   return Math.max(0, CODES.indexOf(code === "internal" ? "aborted" : code));
 }
 

@@ -1,6 +1,6 @@
 /**
- * The first bytes of every stream of a curve session (docs/protocols/curve.md, Sessions): who calls, or that the sender
- * goes away.
+ * The first bytes of every stream of a curve session (docs/protocols/curve.md, Sessions): the caller, or a going-away
+ * notice.
  *
  * @module
  */
@@ -12,12 +12,12 @@ import { HOSTNAME_MAX_LENGTH } from "../hostname.ts";
 const CALLER = 0;
 const GOING_AWAY = 1;
 
-/** What a head says. `size`: its bytes; what follows is the visitor's. */
+/** A decoded head. `size` is its length in bytes; the visitor's data follows. */
 export type CurveHead =
   | {
     readonly kind: "caller";
     readonly size: number;
-    /** The visitor's address in canonical text; `0.0.0.0` where the head has none. */
+    /** The visitor's address in canonical text; `0.0.0.0` if the head has none. */
     readonly address: string;
     readonly port: number;
     readonly serverName: string | undefined;
@@ -28,7 +28,7 @@ export type CurveHead =
     readonly code: number;
   };
 
-/** A visitor's head. An address that is none is left out, as is a name that is too long. */
+/** Encodes a visitor's head. Omits an invalid address, and a name that is too long. */
 export function encodeCallerHead(
   caller: { readonly address: string; readonly port?: number; readonly serverName?: string },
 ): Bytes {
@@ -42,12 +42,12 @@ export function encodeCallerHead(
   return head;
 }
 
-/** The head of a stream that says no more than that its sender wants no new streams, for this reason. */
+/** Encodes the head of a stream that only announces that its sender accepts no new streams, for this reason. */
 export function encodeGoingAwayHead(code: number): Bytes {
   return new Uint8Array([GOING_AWAY, code]);
 }
 
-/** Reads a head from the start of `bytes`; undefined where more must come. Throws `frame_invalid`. */
+/** Reads a head from the start of `bytes`; undefined if it is incomplete. Throws `frame_invalid`. */
 export function decodeCurveHead(bytes: Bytes): CurveHead | undefined {
   const kind = bytes[0];
   if (kind === undefined) return undefined;
@@ -68,7 +68,7 @@ export function decodeCurveHead(bytes: Bytes): CurveHead | undefined {
   if (bytes.length < size) return undefined;
   const name = bytes.subarray(nameAt, size);
   for (const byte of name) {
-    // Goes into logs: printable ASCII without blanks, as host names are.
+    // It is logged, so only printable ASCII without blanks is allowed, as in host names.
     if (byte <= 0x20 || byte >= 0x7f) throw invalid("a server name has a byte that no name has");
   }
   return {

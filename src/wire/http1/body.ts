@@ -1,5 +1,5 @@
 /**
- * The body of an HTTP/1.1 message, taken out of its framing (RFC 9112 §6 and §7).
+ * Extracts the body of an HTTP/1.1 message from its framing (RFC 9112 §6 and §7).
  *
  * @module
  */
@@ -7,20 +7,20 @@ import { Buffer } from "node:buffer";
 import type { Bytes } from "../../bytes/bytes.ts";
 import type { BodyFraming } from "./head.ts";
 
-/** Longest line of a chunk's size with its extensions. */
+/** Longest chunk-size line with its extensions. */
 const CHUNK_LINE_MAX_BYTES = 256;
-/** Most bytes of trailer fields; they are read and dropped. */
+/** Maximum bytes of trailer fields, which are read and dropped. */
 const TRAILER_MAX_BYTES = 16 * 1024;
 
-/** A body that isn't framed as its head says. */
+/** A body that doesn't match the framing given in its head. */
 export class BodyFault extends Error {}
 
-/** Takes a body out of the bytes behind its head. */
+/** Extracts a body from the bytes after its head. */
 export class BodyReader {
-  /** The body is whole. */
+  /** The body is complete. */
   done: boolean;
   readonly #framing: BodyFraming["kind"];
-  /** Bytes of the body, or of the chunk, that are still to come. */
+  /** Bytes of the body, or of the chunk, still to be received. */
   #left: number;
   #state: "size" | "data" | "data end" | "trailer" = "size";
   #line = "";
@@ -33,10 +33,10 @@ export class BodyReader {
   }
 
   /**
-   * Takes bytes and hands the body's on, as views, in at most a few pieces. Says how many were its own; what follows is
-   * the next message's.
+   * Accepts bytes and passes on those of the body, as views, in at most a few pieces. Returns how many belonged to the
+   * body; the rest belongs to the next message.
    *
-   * @throws BodyFault where it isn't framed so.
+   * @throws BodyFault if the framing is invalid.
    */
   push(bytes: Bytes, take: (piece: Bytes) => void): number {
     if (this.done) return 0;
@@ -52,7 +52,7 @@ export class BodyReader {
     return own;
   }
 
-  /** The connection has ended: whether the body is whole. */
+  /** The connection has ended. Returns whether the body is complete. */
   end(): boolean {
     if (this.#framing === "close") this.done = true;
     return this.done;
@@ -103,12 +103,12 @@ export class BodyReader {
   }
 }
 
-/** What ends a chunk. */
+/** The end of a chunk. */
 export const CHUNK_END: Bytes = Uint8Array.of(13, 10);
-/** What ends a chunked body. */
+/** The end of a chunked body. */
 export const LAST_CHUNK: Bytes = new Uint8Array(Buffer.from("0\r\n\r\n", "latin1"));
 
-/** The line in front of a chunk. */
+/** The line before a chunk. */
 export function chunkLine(byteLength: number): Bytes {
   return new Uint8Array(Buffer.from(`${byteLength.toString(16)}\r\n`, "latin1"));
 }

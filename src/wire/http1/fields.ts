@@ -1,5 +1,5 @@
 /**
- * HTTP fields (RFC 9110 §5): names in lower case, in the order in which they came.
+ * HTTP fields (RFC 9110 §5): names in lower case, in the order received.
  *
  * @module
  */
@@ -7,7 +7,7 @@
 /** A name in lower case, and its value without surrounding blanks. */
 export type Field = readonly [name: string, value: string];
 
-/** The only value of a field; undefined where there is none, or more than one. */
+/** The only value of a field; undefined if there is none, or more than one. */
 export function fieldOf(fields: readonly Field[], name: string): string | undefined {
   const values = fields.filter(([known]) => known === name);
   return values.length === 1 ? values[0]?.[1] : undefined;
@@ -21,7 +21,7 @@ export function listOf(fields: readonly Field[], name: string): string[] {
     .filter((member) => member !== "");
 }
 
-/** Fields that concern one connection and aren't passed on (RFC 9110 §7.6.1), besides those that Connection names. */
+/** Hop-by-hop fields, which aren't forwarded (RFC 9110 §7.6.1), besides those named by Connection. */
 const HOP_BY_HOP: ReadonlySet<string> = new Set([
   "connection",
   "keep-alive",
@@ -34,13 +34,13 @@ const HOP_BY_HOP: ReadonlySet<string> = new Set([
   "upgrade",
 ]);
 
-/** The fields without those that concern the one connection alone. */
+/** The fields without the hop-by-hop ones. */
 export function endToEnd(fields: readonly Field[]): Field[] {
   const named = new Set(listOf(fields, "connection"));
   return fields.filter(([name]) => !HOP_BY_HOP.has(name) && !named.has(name));
 }
 
-/** The protocol that a message asks to change to; undefined where it asks for none. */
+/** The protocol that a message requests to upgrade to; undefined if none. */
 export function upgradeOf(fields: readonly Field[]): string | undefined {
   return listOf(fields, "connection").includes("upgrade")
     ? fieldOf(fields, "upgrade")?.toLowerCase()

@@ -1,6 +1,6 @@
 /**
- * The heads of HTTP/1.1 messages (RFC 9112 §2 to §6), read strictly: what two implementations could read in two ways is
- * refused, so that nobody smuggles a request past the one in front.
+ * The heads of HTTP/1.1 messages (RFC 9112 §2 to §6), parsed strictly: anything that two implementations could read
+ * differently is refused, to prevent request smuggling.
  *
  * @module
  */
@@ -10,10 +10,10 @@ import { type Field, listOf } from "./fields.ts";
 
 /** Largest head of a message. */
 export const HTTP_HEAD_MAX_BYTES = 64 * 1024;
-/** Most fields of a head. */
+/** Maximum fields in a head. */
 export const HTTP_FIELDS_MAX = 200;
 
-/** How a message's body is delimited (RFC 9112 §6.3); "close" is a response's alone. */
+/** How a message's body is delimited (RFC 9112 §6.3); "close" is for responses only. */
 export type BodyFraming =
   | { readonly kind: "none" }
   | { readonly kind: "length"; readonly byteLength: number }
@@ -23,9 +23,9 @@ export type BodyFraming =
 /** A request's first line and fields. */
 export interface RequestHead {
   readonly method: string;
-  /** The path with its query, in the form in which it came; `*` for OPTIONS. */
+  /** The path with its query, as received; `*` for OPTIONS. */
   readonly target: string;
-  /** The host that the request is for, with a port where it has one; in lower case. */
+  /** The requested host, with its port if given; in lower case. */
   readonly authority: string;
   readonly fields: readonly Field[];
 }
@@ -43,9 +43,9 @@ type HeadOutcome<Head> =
     readonly kind: "head";
     readonly head: Head;
     readonly framing: BodyFraming;
-    /** HTTP/1.0 has no chunks, and ends the connection where nothing else is said. */
+    /** HTTP/1.0 has no chunked encoding, and closes the connection by default. */
     readonly minor: 0 | 1;
-    /** Bytes that the head has. */
+    /** Length of the head in bytes. */
     readonly byteLength: number;
   }
   | { readonly kind: "invalid"; readonly status: 400 | 431 | 501 | 505; readonly why: string };
@@ -104,12 +104,12 @@ export function readResponseHead(bytes: Bytes, method: string): HeadOutcome<Resp
   });
 }
 
-/** The bytes of a request's head; fields that concern the connection are the caller's. */
+/** Encodes a request's head; the caller supplies the connection fields. */
 export function writeRequestHead(method: string, target: string, fields: readonly Field[]): Bytes {
   return writeHead(`${method} ${target} HTTP/1.1`, fields);
 }
 
-/** The bytes of a response's head. */
+/** Encodes a response's head. */
 export function writeResponseHead(status: number, fields: readonly Field[]): Bytes {
   return writeHead(`HTTP/1.1 ${status} ${REASONS[status] ?? ""}`, fields);
 }
@@ -125,7 +125,7 @@ function read<Head>(
   parse: (line: string, fields: Field[]) => { head: Head; framing: BodyFraming; minor: 0 | 1 },
 ): HeadOutcome<Head> {
   const view = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  // RFC 9112 §2.2: an empty line in front is skipped; clients send one behind a body.
+  // RFC 9112 §2.2: a leading empty line is skipped; some clients send one after a body.
   let from = 0;
   while (view[from] === 13 && view[from + 1] === 10) from += 2;
   const end = view.indexOf("\r\n\r\n", from, "latin1");
@@ -134,7 +134,7 @@ function read<Head>(
   }
   try {
     if (end < 0) {
-      // What can't become a head isn't waited for: the first byte of a TLS record, for example.
+      // Bytes that can't start a head are refused at once: the first byte of a TLS record, for example.
       if (from < bytes.length && (view[from] as number) < 0x21 && view[from] !== 13) {
         throw new Invalid(400, "it isn't HTTP");
       }
@@ -156,7 +156,7 @@ function checkCount(lines: readonly string[]): Record<never, never> {
 function readField(line: string): Field {
   const colon = line.indexOf(":");
   const name = line.slice(0, colon);
-  // A blank in front of the colon, or a line that goes on from the one before, is read in different ways.
+  // Implementations disagree on a blank before the colon, and on a continued line.
   if (colon <= 0 || !TOKEN.test(name)) throw new Invalid(400, "a line is no field");
   const value = line.slice(colon + 1).replace(/^[ \t]+|[ \t]+$/g, "");
   if (!VALUE.test(value)) throw new Invalid(400, "a field has a control character");
@@ -189,7 +189,7 @@ function requestFraming(fields: readonly Field[], minor: 0 | 1): BodyFraming {
   if (codings.length === 0) {
     return byteLength === undefined || byteLength === 0 ? NONE : { kind: "length", byteLength };
   }
-  // RFC 9112 §6.1: both together is how requests are smuggled.
+  // RFC 9112 §6.1: having both is a request smuggling vector.
   if (byteLength !== undefined) throw new Invalid(400, "it has a Content-Length and a Transfer-Encoding");
   if (minor === 0) throw new Invalid(400, "HTTP/1.0 has no Transfer-Encoding");
   if (codings.length > 1 || codings[0] !== "chunked") {
@@ -222,7 +222,7 @@ function contentLength(fields: readonly Field[]): number | undefined {
   return Number(first);
 }
 
-/** The phrases of the statuses that are seen (RFC 9110 §15); clients don't read them. */
+/** Reason phrases of common statuses (RFC 9110 §15); clients ignore them. */
 const REASONS: Readonly<Record<number, string>> = {
   100: "Continue",
   101: "Switching Protocols",

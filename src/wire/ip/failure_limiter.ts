@@ -1,5 +1,5 @@
 /**
- * How often a source may fail: guessing passphrases is slowed down, and costs nothing once a source is over it.
+ * Limits how often a source may fail: slows down passphrase guessing, and a source over the limit costs no work.
  *
  * @module
  */
@@ -7,7 +7,7 @@
 import { sourceOf } from "./networks.ts";
 
 const WINDOW_MS = 60_000;
-/** Sources that are remembered; the oldest is forgotten beyond it. */
+/** Maximum sources tracked; beyond it the oldest is dropped. */
 const SOURCES_MAX = 4_096;
 
 /** Counts failures by source within a minute; an IPv6 /64 is one source. */
@@ -26,7 +26,7 @@ export class FailureLimiter {
     return found !== undefined && nowMs - found.sinceMs < WINDOW_MS && found.count >= this.#maximum;
   }
 
-  /** The source of an address failed. True when that made it go over the limit. */
+  /** Records a failure of an address's source. True if that put it over the limit. */
   failed(host: string, nowMs: number): boolean {
     const source = sourceOf(host);
     const found = this.#sources.get(source);

@@ -1,6 +1,6 @@
 /**
- * IP addresses and networks (CIDR, RFC 4632 and RFC 4291 §2.3), with IPv4-mapped IPv6 addresses (RFC 4291 §2.5.5.2)
- * taken for the IPv4 addresses that they stand for: a dual-stack socket reports those.
+ * IP addresses and networks (CIDR, RFC 4632 and RFC 4291 §2.3). IPv4-mapped IPv6 addresses (RFC 4291 §2.5.5.2), which
+ * dual-stack sockets report, are treated as IPv4 addresses.
  *
  * @module
  */
@@ -14,34 +14,34 @@ interface Network {
 }
 
 /**
- * The bytes of an IP address: 4, or 16; undefined when `text` is none. Takes the usual notations alone, no
- * `127.1`, octal or hexadecimal IPv4. A zone (`fe80::1%eth0`) is ignored, a mapped IPv4 address becomes IPv4.
+ * The 4 or 16 bytes of an IP address; undefined if `text` isn't one. Accepts only the usual notations, no `127.1`, octal
+ * or hexadecimal IPv4. A zone (`fe80::1%eth0`) is ignored, a mapped IPv4 address becomes IPv4.
  */
 export function parseIp(text: string): number[] | undefined {
   const bytes = parseUnmapped(text);
   return bytes !== undefined && isMapped(bytes) ? bytes.slice(12) : bytes;
 }
 
-/** The source that an address counts for: an IPv4 address alone, or an IPv6 /64, which is what one customer gets. */
+/** The source that an address is counted under: an IPv4 address, or an IPv6 /64, the usual allocation to a customer. */
 export function sourceOf(host: string): string {
   const bytes = host.includes(":") ? parseIp(host) : undefined;
   return bytes === undefined || bytes.length === 4 ? host : bytes.slice(0, 8).join(".");
 }
 
-/** The IPv6 /48 that an address lies in, which is what one site gets; undefined for IPv4. */
+/** The IPv6 /48 that contains an address, the usual allocation to a site; undefined for IPv4. */
 export function sourceNetworkOf(host: string): string | undefined {
   const bytes = host.includes(":") ? parseIp(host) : undefined;
   return bytes === undefined || bytes.length === 4 ? undefined : bytes.slice(0, 6).join(".");
 }
 
-/** The one spelling of an IP address that is used in logs and comparisons; undefined when `text` is none. */
+/** The canonical form of an IP address for logs and comparisons; undefined if `text` isn't one. */
 export function normalizeIp(text: string): string | undefined {
   const bytes = parseIp(text);
   return bytes === undefined ? undefined : ipaddr.fromByteArray(bytes).toString();
 }
 
 /**
- * A set of networks, as access lists and trusted proxies need it.
+ * A set of networks, for access lists and trusted proxies.
  *
  * @example
  * ```ts
@@ -53,21 +53,21 @@ export class NetworkSet {
   readonly #networks: Network[];
 
   /**
-   * Makes a set.
+   * Creates a set.
    *
    * @param cidrs Networks, or single addresses.
-   * @throws SallyportError `config_invalid` when one is no network, or has bits behind its prefix.
+   * @throws SallyportError `config_invalid` if one isn't a network, or has bits set after its prefix.
    */
   constructor(cidrs: readonly string[]) {
     this.#networks = cidrs.map(parseNetwork);
   }
 
-  /** How many networks the set was made of. */
+  /** Number of networks that the set was created from. */
   get size(): number {
     return this.#networks.length;
   }
 
-  /** Whether the address lies in one of the networks; false for text that isn't an IP address. */
+  /** Whether the address is in one of the networks; false for text that isn't an IP address. */
   contains(ip: string): boolean {
     if (this.#networks.length === 0) return false;
     const bytes = parseIp(ip);
@@ -79,7 +79,7 @@ function parseUnmapped(text: string): number[] | undefined {
   if (!text.includes(":")) return isIPv4(text) ? text.split(".").map(Number) : undefined;
   const address = text.split("%", 1)[0] as string;
   if (!isIPv6(address)) return undefined;
-  // ipaddr.js takes the dotted end of any address for a mapped one, so it gets it in hexadecimal.
+  // ipaddr.js treats any address with a dotted end as mapped, so the end is converted to hexadecimal.
   const plain = address.replace(/(\d+)\.(\d+)\.(\d+)\.(\d+)$/, (_, ...parts: string[]) => {
     const [a = 0, b = 0, c = 0, d = 0] = parts.map(Number);
     return `${((a << 8) | b).toString(16)}:${((c << 8) | d).toString(16)}`;
@@ -119,7 +119,7 @@ function parseNetwork(cidr: string): Network {
   return { bytes, bits };
 }
 
-/** The network that `address/prefix` lies in, as `10.1.0.0/16`; undefined when `text` is none. */
+/** The network of `address/prefix`, as `10.1.0.0/16`; undefined if `text` is invalid. */
 export function networkOf(text: string): string | undefined {
   const [address = "", prefix = ""] = text.split("/");
   const bytes = parseUnmapped(address);
@@ -129,7 +129,7 @@ export function networkOf(text: string): string | undefined {
   return `${ipaddr.fromByteArray(masked).toString()}/${bits}`;
 }
 
-/** The mask of one byte of which `bits` belong to the prefix: none below 1, all from 8 on. */
+/** The mask of a byte of which `bits` bits belong to the prefix: none below 1, all from 8 on. */
 function mask(bits: number): number {
   return bits <= 0 ? 0 : bits >= 8 ? 255 : (255 << (8 - bits)) & 255;
 }

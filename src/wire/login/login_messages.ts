@@ -1,6 +1,6 @@
 /**
- * LOGIN, CHALLENGE and VERDICT: how an agent shows its token over the transports of our own, and what the edge says to
- * it (docs/protocols/login.md). Integers are big-endian.
+ * LOGIN, CHALLENGE and VERDICT: how an agent presents its token over our own transports, and how the edge answers
+ * (docs/protocols/login.md). Integers are big-endian.
  *
  * @module
  */
@@ -10,7 +10,7 @@ import { TOKEN_MAX_BYTES } from "../token/token_payload.ts";
 
 /** Bytes of a login's proof. */
 export const PROOF_BYTES = 32;
-/** Bytes of CHALLENGE, a nonce of the edge. */
+/** Bytes of CHALLENGE, a nonce from the edge. */
 export const LOGIN_CHALLENGE_BYTES = 32;
 /** Bytes before the token in LOGIN: its length. */
 const LOGIN_HEAD_BYTES = 2;
@@ -19,7 +19,7 @@ export const LOGIN_MAX_BYTES: number = LOGIN_HEAD_BYTES + TOKEN_MAX_BYTES + PROO
 /** The longest text of a verdict. */
 const CODE_MAX_BYTES = 64;
 
-/** What an agent shows: its token, and the proof that it has the key that stands in it. */
+/** An agent's credentials: its token, and the proof that it has the key in the token. */
 export interface Login {
   readonly token: Bytes;
   readonly proof: Bytes;
@@ -42,7 +42,7 @@ export function encodeLogin({ token, proof }: Login): Bytes {
   return bytes;
 }
 
-/** The length of the LOGIN that begins with these bytes, undefined before it can be known. Throws `token_invalid`. */
+/** The length of the LOGIN that begins with these bytes, undefined until it is known. Throws `token_invalid`. */
 export function loginLength(bytes: Bytes): number | undefined {
   if (bytes.length < LOGIN_HEAD_BYTES) return undefined;
   const length = (bytes[0]! << 8) | bytes[1]!;
@@ -60,7 +60,7 @@ export function decodeLogin(bytes: Bytes): Login {
   };
 }
 
-/** Writes VERDICT: welcome where there is no code, else why not. */
+/** Writes VERDICT: accepted if there is no code, else the reason for refusal. */
 export function encodeVerdict(code: string | undefined): Bytes {
   const text = new TextEncoder().encode(code ?? "").subarray(0, CODE_MAX_BYTES);
   const bytes = new Uint8Array(1 + text.length);
@@ -69,7 +69,7 @@ export function encodeVerdict(code: string | undefined): Bytes {
   return bytes;
 }
 
-/** Reasons of an edge's refusal that an agent takes over as its own. */
+/** Refusal reasons of an edge that an agent adopts as its own. */
 const VERDICTS: readonly ErrorCode[] = [
   "access_denied",
   "challenge_failed",
@@ -85,17 +85,17 @@ const VERDICTS: readonly ErrorCode[] = [
   "unauthorized",
 ];
 
-/** An agent's own reason for a verdict's: `session_refused` for one that no agent knows. */
+/** Maps a verdict's reason to the agent's: `session_refused` for an unknown one. */
 export function verdictCode(code: string): ErrorCode {
   return VERDICTS.find((known) => known === code) ?? "session_refused";
 }
 
-/** The length of the VERDICT that begins with these bytes, undefined before it can be known. */
+/** The length of the VERDICT that begins with these bytes, undefined until it is known. */
 export function verdictLength(bytes: Bytes): number | undefined {
   return bytes.length === 0 ? undefined : 1 + bytes[0]!;
 }
 
-/** Reads a VERDICT: undefined for welcome, else an error code. Throws `challenge_failed`. */
+/** Reads a VERDICT: undefined if accepted, else an error code. Throws `challenge_failed`. */
 export function decodeVerdict(bytes: Bytes): string | undefined {
   const text = new TextDecoder().decode(bytes.subarray(1));
   if (bytes.length === 0 || bytes[0] !== bytes.length - 1 || !/^[a-z_]{0,64}$/.test(text)) {

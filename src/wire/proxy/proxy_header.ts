@@ -1,5 +1,5 @@
 /**
- * The PROXY protocol, versions 1 and 2 (HAProxy, "The PROXY protocol", 2020-03-05), in front of a connection.
+ * The PROXY protocol header of a connection, versions 1 and 2 (HAProxy, "The PROXY protocol", 2020-03-05).
  *
  * @module
  */
@@ -10,19 +10,19 @@ import { ByteWriter } from "../../bytes/writer.ts";
 import { SallyportError } from "../../errors.ts";
 import { ipText, normalizeIp, parseIp } from "../ip/networks.ts";
 
-/** The longest PROXY header of version 2 that is taken: its TLVs may hold names and certificates' subjects. */
+/** The longest PROXY v2 header accepted: its TLVs may contain names and certificate subjects. */
 export const PROXY_V2_MAX_BYTES = 4 * 1024;
 
-/** An address as the header has it; `host` is canonical text. */
+/** An address from the header; `host` is canonical text. */
 export interface ProxyAddress {
   readonly host: string;
   readonly port: number;
 }
 
-/** What stands at the start of some bytes. */
+/** The outcome of parsing the start of a connection. */
 export type ProxyOutcome =
   | { readonly kind: "incomplete" }
-  /** A header of `length` bytes; without `source` the peer's own address stays (UNKNOWN, LOCAL, other families). */
+  /** A header of `length` bytes; without `source` the peer's own address applies (UNKNOWN, LOCAL, other families). */
   | {
     readonly kind: "header";
     readonly source: ProxyAddress | undefined;
@@ -40,7 +40,7 @@ const PORT_MAX = 65_535;
 const PP2_TYPE_AUTHORITY = 0x02;
 const PP2_TYPE_CRC32C = 0x03;
 const CRC32C_BYTES = 4;
-/** Address families: unspecified, IPv4, IPv6, unix. The nibble behind them: unspecified, stream, datagram. */
+/** Address families: unspecified, IPv4, IPv6, unix. The nibble after them: unspecified, stream, datagram. */
 const V2_ADDRESS_BYTES = [0, 2 * 4 + 4, 2 * 16 + 4, 2 * 108];
 const V2_TRANSPORT_MAX = 2;
 const TLV_HEADER_BYTES = 3;
@@ -48,7 +48,7 @@ const CR = 0x0d;
 const LF = 0x0a;
 const INCOMPLETE: ProxyOutcome = { kind: "incomplete" };
 
-/** Parses the header at the start of `bytes`, which may have more behind it, or not yet all of it. */
+/** Parses the header at the start of `bytes`, which may be incomplete or followed by more. */
 export function parseProxyHeader(bytes: Bytes): ProxyOutcome {
   if (bytes.length === 0) return INCOMPLETE;
   return bytes[0] === V2_SIGNATURE[0] ? parseV2(bytes) : parseV1(bytes);
@@ -105,7 +105,7 @@ function parseV2(bytes: Bytes): ProxyOutcome {
     return refused(`it announces ${length} bytes, at most ${PROXY_V2_MAX_BYTES} are allowed`);
   }
   const addressesBytes = V2_ADDRESS_BYTES[family >>> 4];
-  // What LOCAL names is to be passed over, its family too.
+  // LOCAL's addresses and family must be ignored.
   if (command === 1) {
     if (addressesBytes === undefined || (family & 0x0f) > V2_TRANSPORT_MAX) {
       return refused(
@@ -122,7 +122,7 @@ function parseV2(bytes: Bytes): ProxyOutcome {
     if (fault !== undefined) return refused(fault);
   }
   const addressBytes = family === 0x11 ? 4 : family === 0x21 ? 16 : 0;
-  // Families other than TCP over IP say nothing of a visitor.
+  // Families other than TCP over IP carry no visitor address.
   if (addressBytes === 0) return { kind: "header", source: undefined, destination: undefined, length };
   const source = ipText(reader.bytes(addressBytes));
   const destination = ipText(reader.bytes(addressBytes));
@@ -134,7 +134,7 @@ function parseV2(bytes: Bytes): ProxyOutcome {
   };
 }
 
-/** What is wrong with the TLVs of a whole header from `at` on: their borders, or the checksum, where there is one. */
+/** The fault in the TLVs of a complete header from `at` on: bad lengths, or a wrong checksum, if there is one. */
 function tlvFault(header: Bytes, at: number): string | undefined {
   while (at < header.length) {
     if (header.length - at < TLV_HEADER_BYTES) return "its last TLV is cut short";
@@ -153,7 +153,7 @@ function tlvFault(header: Bytes, at: number): string | undefined {
   return undefined;
 }
 
-/** CRC-32C (Castagnoli), as RFC 9260 appendix A has it. */
+/** CRC-32C (Castagnoli), as in RFC 9260 appendix A. */
 function crc32c(bytes: Bytes): number {
   let crc = 0xffffffff;
   for (const byte of bytes) {
@@ -163,14 +163,14 @@ function crc32c(bytes: Bytes): number {
   return (crc ^ 0xffffffff) >>> 0;
 }
 
-/** What {@link encodeProxyHeader} adds to a header of version 2. */
+/** Optional TLVs of a version 2 header. */
 interface ProxyExtras {
-  /** The host name that the client asked for, in ASCII (PP2_TYPE_AUTHORITY, §2.2.2). */
+  /** The host name requested by the client, in ASCII (PP2_TYPE_AUTHORITY, §2.2.2). */
   readonly authority?: string;
 }
 
 /**
- * Makes a header of version 1 (text) or 2 (binary); without addresses `UNKNOWN` or LOCAL, which carries no extras.
+ * Encodes a header of version 1 (text) or 2 (binary); without addresses `UNKNOWN` or LOCAL, which carry no extras.
  *
  * @throws SallyportError `proxy_header_invalid`, side "local": an address isn't IP, one is IPv4 and the other IPv6
  * (a mapped IPv4 address is IPv4), or a port isn't one.

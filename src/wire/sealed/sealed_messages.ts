@@ -1,27 +1,26 @@
 /**
- * What the messages of the sealed transport say once they are opened (docs/protocols/sealed.md). Integers are
- * big-endian.
+ * The plaintext messages of the sealed transport (docs/protocols/sealed.md). Integers are big-endian.
  *
  * @module
  */
 import type { Bytes } from "../../bytes/bytes.ts";
 
-/** Sealed: the first flights and records are padded by up to this much, evenly; one less than a power of two. */
+/** Sealed: maximum padding of the first flights and records, uniformly random; one less than a power of two. */
 export const SEALED_PADDING_MAX_BYTES = 1_023;
 
 /** The transport's version; sodium-tcp's is 0xDEADCAFE. */
 export const SEALED_VERSION = 2;
 /** Version u32, padding u16, Unix seconds u64, flags u8. */
 export const HELLO_BYTES = 15;
-/** The edge's fresh public key, padding u16, flags u8. */
+/** The edge's ephemeral public key, padding u16, flags u8. */
 export const ANSWER_BYTES = 35;
-/** The flag by which the agent asks for AES-256-GCM in large boxes, and the edge grants it. */
+/** The flag with which the agent requests AES-256-GCM for large boxes, and the edge grants it. */
 const AES_FLAG = 1;
 /** Data u32, padding u16. */
 export const RECORD_HEAD_BYTES = 6;
 
 const KEY_BYTES = 32;
-/** First bytes by which an edge's shared port knows TLS, a token, and PROXY headers. */
+/** First bytes by which an edge's shared port recognizes TLS, a token, and PROXY headers. */
 const TAKEN_FIRST_BYTES: readonly number[] = [0x16, 0x67, 0x50, 0x0d];
 
 /** Whether a first flight may begin with this byte. */
@@ -29,17 +28,17 @@ export function mayComeFirst(byte: number): boolean {
   return !TAKEN_FIRST_BYTES.includes(byte);
 }
 
-/** How much padding two random bytes ask for: evenly from 0 to {@link SEALED_PADDING_MAX_BYTES}. */
+/** The padding length from two random bytes: uniform from 0 to {@link SEALED_PADDING_MAX_BYTES}. */
 export function paddingOf(high: number, low: number): number {
   return ((high << 8) | low) & SEALED_PADDING_MAX_BYTES;
 }
 
-/** What the agent says first. */
+/** The agent's first message. */
 interface SealedHello {
   readonly version: number;
   readonly paddingBytes: number;
   readonly unixSeconds: number;
-  /** Asks for AES-256-GCM in large boxes. */
+  /** Requests AES-256-GCM for large boxes. */
   readonly aes: boolean;
 }
 
@@ -65,11 +64,11 @@ export function decodeHello(bytes: Bytes): SealedHello {
   };
 }
 
-/** What the edge answers. */
+/** The edge's answer. */
 interface SealedAnswer {
   readonly publicKey: Bytes;
   readonly paddingBytes: number;
-  /** Large boxes are AES-256-GCM's. */
+  /** Large boxes use AES-256-GCM. */
   readonly aes: boolean;
 }
 

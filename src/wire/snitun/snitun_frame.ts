@@ -1,5 +1,5 @@
 /**
- * SniTun's frame header, and what stands in it (docs/protocols/snitun.md, Frames):
+ * SniTun's frame header and its fields (docs/protocols/snitun.md, Frames):
  * `channel id 16 | flag u8 | size u32 | extra 11`, big-endian.
  *
  * @module
@@ -8,13 +8,13 @@ import type { Bytes } from "../../bytes/bytes.ts";
 import { SallyportError } from "../../errors.ts";
 import { ipText, parseIp } from "../ip/networks.ts";
 
-/** Largest payload of a DATA frame that we accept: the reference sends up to 4.2 MB in one. */
+/** Largest payload of a DATA frame that we accept: the reference sends up to 4.2 MB per frame. */
 export const FRAME_MAX_RECEIVE_BYTES = 8 * 1024 * 1024;
 /** NEW from version 2 on carries an address in one or two cipher blocks. */
 export const NEW_MIN_PAYLOAD_BYTES = 16;
 export const NEW_MAX_PAYLOAD_BYTES = 32;
 
-/** Length of a header before encryption, of a channel's id, and of the bytes behind the size. */
+/** Length of a header before encryption, of a channel's id, and of the bytes after the size. */
 export const HEADER_BYTES = 32;
 export const CHANNEL_ID_BYTES = 16;
 export const EXTRA_BYTES = 11;
@@ -24,7 +24,7 @@ const EXTRA_AT = 21;
 
 /**
  * The flags. PAUSE and RESUME exist from protocol version 1 on. MOVE is ours: the edge asks the agent to open another
- * session; a peer that does not know it passes it over.
+ * session; a peer that doesn't know it ignores it.
  */
 export const FrameType = {
   NEW: 0x01,
@@ -48,7 +48,7 @@ export function newChannelId(random: Filler): Bytes {
   return id;
 }
 
-/** A copy of the channel's id that an opened header names. */
+/** A copy of the channel id in a decrypted header. */
 export function channelIdOf(header: Bytes): Bytes {
   return new Uint8Array(header.subarray(0, CHANNEL_ID_BYTES));
 }
@@ -71,25 +71,25 @@ export function writeHeader(
   for (let i = 0; i < EXTRA_BYTES; i++) out[offset + EXTRA_AT + i] = extra[i];
 }
 
-/** The flag of an opened header. */
+/** The flag of a decrypted header. */
 export function frameType(header: Bytes): number {
   return header[FLAG_AT];
 }
 
-/** The payload's size that an opened header announces. */
+/** The payload size in a decrypted header. */
 export function frameSize(header: Bytes): number {
   return header[SIZE_AT] * 0x1000000 + (header[SIZE_AT + 1] << 16) + (header[SIZE_AT + 2] << 8) +
     header[SIZE_AT + 3];
 }
 
-/** The last bytes of an opened header, as a view. */
+/** The last bytes of a decrypted header, as a view. */
 export function frameExtra(header: Bytes): Bytes {
   return header.subarray(EXTRA_AT, HEADER_BYTES);
 }
 
 /**
- * What is wrong with an opened header, undefined where nothing is. Called before a byte of payload is read: whoever
- * lacks the key, or lost count, announces sizes that no frame has.
+ * The fault of a decrypted header, undefined if it is valid. Called before any payload is read: a peer without the key,
+ * or out of step, announces impossible sizes.
  */
 export function checkHeader(header: Bytes, protocolVersion: number): SallyportError | undefined {
   const size = frameSize(header);
@@ -121,7 +121,7 @@ export function checkHeader(header: Bytes, protocolVersion: number): SallyportEr
   }
 }
 
-/** Unknown flags are passed over with their payload, as long as it could be a frame's. */
+/** Unknown flags are skipped with their payload, as long as its size is possible. */
 function checkUnknown(type: number, size: number): SallyportError | undefined {
   if (size <= FRAME_MAX_RECEIVE_BYTES) return undefined;
   const name = `flag 0x${type.toString(16).padStart(2, "0")}`;
@@ -142,7 +142,7 @@ const FAMILY_IPV6 = 0x36; // "6"
 /**
  * The address in NEW's `extra` (versions 0 and 1): an IPv6 caller becomes 0.0.0.0.
  *
- * @throws SallyportError `frame_invalid`, side "local", when `address` is no IP address.
+ * @throws SallyportError `frame_invalid`, side "local", if `address` isn't an IP address.
  */
 export function encodeCallerExtra(address: string, random: Filler): Bytes {
   const extra = new Uint8Array(EXTRA_BYTES);
@@ -153,7 +153,7 @@ export function encodeCallerExtra(address: string, random: Filler): Bytes {
   return extra;
 }
 
-/** The caller's address in an opened NEW header of version 0 or 1, canonical; undefined where there is none. */
+/** The caller's address in a decrypted NEW header of version 0 or 1, canonical; undefined if there is none. */
 export function decodeCallerExtra(header: Bytes): string | undefined {
   return decodeAddress(frameExtra(header));
 }
@@ -161,7 +161,7 @@ export function decodeCallerExtra(header: Bytes): string | undefined {
 /**
  * The address as NEW's payload (version 2), padded to whole cipher blocks with random bytes.
  *
- * @throws SallyportError `frame_invalid`, side "local", when `address` is no IP address.
+ * @throws SallyportError `frame_invalid`, side "local", if `address` isn't an IP address.
  */
 export function encodeCallerPayload(address: string, random: Filler): Bytes {
   const bytes = addressBytes(address);
@@ -172,12 +172,12 @@ export function encodeCallerPayload(address: string, random: Filler): Bytes {
   return payload;
 }
 
-/** The caller's address in an opened NEW payload, canonical; undefined where there is none. */
+/** The caller's address in a decrypted NEW payload, canonical; undefined if there is none. */
 export function decodeCallerPayload(payload: Bytes): string | undefined {
   return decodeAddress(payload);
 }
 
-/** The address where the version has it: in the header's `extra`, or as a payload of its own. */
+/** The address, encoded as the version requires: in the header's `extra`, or as a payload. */
 export function encodeCaller(
   protocolVersion: number,
   address: string,
@@ -187,7 +187,7 @@ export function encodeCaller(
   return { payload: encodeCallerPayload(address, random) };
 }
 
-/** The caller's address in an opened NEW frame, undefined where there is none. */
+/** The caller's address in a decrypted NEW frame, undefined if there is none. */
 export function decodeCaller(header: Bytes, payload: Bytes | undefined): string | undefined {
   return payload === undefined ? decodeCallerExtra(header) : decodeCallerPayload(payload);
 }
@@ -213,7 +213,7 @@ function decodeAddress(bytes: Bytes): string | undefined {
 const PING_TEXT = [0x70, 0x69, 0x6e, 0x67]; // "ping"
 const PONG_TEXT = [0x70, 0x6f, 0x6e, 0x67]; // "pong"
 
-/** The `extra` of a ping or of its answer. */
+/** The `extra` of a ping or a pong. */
 export function encodePing(which: "ping" | "pong", random: Filler): Bytes {
   const extra = new Uint8Array(EXTRA_BYTES);
   random.fill(extra);
@@ -221,12 +221,12 @@ export function encodePing(which: "ping" | "pong", random: Filler): Bytes {
   return extra;
 }
 
-/** Whether an opened PING header asks. */
+/** Whether a decrypted PING header is a ping. */
 export function isPing(header: Bytes): boolean {
   return PING_TEXT.every((byte, i) => header[EXTRA_AT + i] === byte);
 }
 
-/** Whether an opened PING header answers. */
+/** Whether a decrypted PING header is a pong. */
 export function isPong(header: Bytes): boolean {
   return PONG_TEXT.every((byte, i) => header[EXTRA_AT + i] === byte);
 }

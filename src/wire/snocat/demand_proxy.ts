@@ -1,10 +1,10 @@
 /**
- * What a demand proxy's stream carries behind its negotiation: the address that asks for it, and frames of a u32
- * big-endian length and JSON. The client says what it wants by a text; the server answers with the public addresses or
- * with `null`, which refuses (docs/protocols/snocat.md, Demand proxy).
+ * The demand proxy's stream after its negotiation: the demand's address, and frames of a u32 big-endian length and JSON.
+ * The client states its request as a string; the server answers with the public addresses, or refuses with `null`
+ * (docs/protocols/snocat.md, Demand proxy).
  *
- * snocat's own client sends an empty text and its server looks at none. Ours names a wished port in it, `tcp:2222`, or
- * says `tcp`; who does is told why it is refused: `{"refused":"limit_exceeded"}` in place of `null`.
+ * snocat's own client sends an empty string and its server ignores it. Ours requests a port, `tcp:2222`, or sends `tcp`;
+ * the refusal then states its reason: `{"refused":"limit_exceeded"}` instead of `null`.
  *
  * @module
  */
@@ -17,23 +17,23 @@ import { HOSTNAME_MAX_LENGTH } from "../hostname.ts";
 export const DEMAND_TEXT_MAX_BYTES = 256;
 /** Demand proxy: longest answer of a server: dozens of addresses. */
 export const DEMAND_GRANT_MAX_BYTES = 4 * 1024;
-/** Demand proxy: the client's text must come by then, and the server's answer, which has to open a port first. */
+/** Demand proxy: time limit for the client's text, and for the server's answer, which has to open a port first. */
 export const DEMAND_DEADLINE_MS = 10_000;
 
 /** First segments of a demand's address. */
 export const DEMAND_PREFIX: readonly [string, string] = ["proxyme", "0.0.1"];
-/** What ends a lease, and what answers that: so many bytes. Ours are zeros, as snocat's. */
+/** Length of the message that ends a lease, and of its answer. Ours are zeros, as in snocat. */
 export const DEMAND_FAREWELL_BYTES = 8;
 
 const LENGTH_BYTES = 4;
 
-/** Where the client wants public connections to go, as its own side sees it; no host is its own machine. */
+/** The target of public connections, as seen from the client; without a host, the client's own machine. */
 export interface DemandTarget {
   readonly host: string | undefined;
   readonly port: number;
 }
 
-/** A public address as a grant carries it; the host is an IP address in text. */
+/** A public address in a grant; the host is an IP address in text. */
 export interface PublicAddress {
   readonly host: string;
   readonly port: number;
@@ -44,7 +44,7 @@ export function demandSegments({ host, port }: DemandTarget): string[] {
   return [...DEMAND_PREFIX, ...(host === undefined ? [] : [host]), String(port)];
 }
 
-/** The target that an address's segments ask for; undefined when they are no demand's. */
+/** The target that an address's segments request; undefined if they aren't a demand's. */
 export function parseDemandSegments(segments: readonly string[]): DemandTarget | undefined {
   if (segments[0] !== DEMAND_PREFIX[0] || segments[1] !== DEMAND_PREFIX[1]) return undefined;
   if (segments.length !== 3 && segments.length !== 4) return undefined;
@@ -54,25 +54,25 @@ export function parseDemandSegments(segments: readonly string[]): DemandTarget |
   return { host, port };
 }
 
-/** Why a server refuses: the port isn't this client's to have, it is taken, or all of them are. */
+/** Why a server refuses: the client isn't allowed the port, it is in use, or all ports are. */
 export type DemandRefusal = "access_denied" | "address_in_use" | "limit_exceeded";
 const REFUSALS: readonly DemandRefusal[] = ["access_denied", "address_in_use", "limit_exceeded"];
 
-/** The client's frame: its wish for a public port, or none; `reasons` asks to be told why it is refused. */
+/** The client's frame: the requested public port, or none; `reasons` requests the reason for a refusal. */
 export function encodeDemand(wishedPort?: number, reasons = false): Bytes {
   return encodeFrame(wishedPort === undefined ? (reasons ? "tcp" : "") : `tcp:${wishedPort}`);
 }
 
-/** Whether a client's frame asks to be told why it is refused. */
+/** Whether a client's frame requests the reason for a refusal. */
 export function wantsReasons(body: Bytes): boolean {
   const text = parseJson(body, "demand");
   return typeof text === "string" && /^tcp(:|$)/.test(text);
 }
 
 /**
- * The port that a client's frame wishes for; undefined when it wishes for none, and for texts of others.
+ * The port that a client's frame requests; undefined if it requests none, and for other clients' texts.
  *
- * @throws SallyportError `frame_invalid` for what is no text, and for `tcp:` without a port.
+ * @throws SallyportError `frame_invalid` if it isn't a string, and for `tcp:` without a port.
  */
 export function parseDemand(body: Bytes): number | undefined {
   const text = parseJson(body, "demand");
@@ -95,7 +95,7 @@ export function encodeRefusal(reason: DemandRefusal): Bytes {
   return encodeFrame({ refused: reason });
 }
 
-/** The reason in a server's frame that refuses; undefined where it says none. */
+/** The reason in a server's refusal; undefined if it gives none. */
 export function refusalReason(body: Bytes): DemandRefusal | undefined {
   const answer = parseJson(body, "grant");
   const reason = isRefusal(answer) ? answer.refused : undefined;
@@ -118,22 +118,22 @@ export function parseGrant(body: Bytes): PublicAddress[] | undefined {
   return answer.map(parsePublicAddress);
 }
 
-/** Collects one frame that comes in pieces, and what follows it. */
+/** Collects one frame from chunks, and what follows it. */
 export class DemandFrame {
   readonly #maxBytes: number;
   readonly #head: Bytes = new Uint8Array(LENGTH_BYTES);
   #body: Bytes | undefined;
   #taken = 0;
 
-  /** @param maxBytes Largest body; it is judged by the length, before a byte of it has come. */
+  /** @param maxBytes Largest body; checked against the length field, before any of the body is read. */
   constructor(maxBytes: number) {
     this.#maxBytes = maxBytes;
   }
 
   /**
-   * Takes what belongs to the frame from `chunk`, and says how many bytes that were.
+   * Reads the frame's bytes from `chunk`. Returns how many there were.
    *
-   * @throws SallyportError `frame_invalid` when the frame's length is beyond the largest.
+   * @throws SallyportError `frame_invalid` if the frame is too long.
    */
   push(chunk: Bytes): number {
     let from = 0;
@@ -155,7 +155,7 @@ export class DemandFrame {
     return from;
   }
 
-  /** The frame's JSON text, once all of it has come. */
+  /** The frame's JSON text, once complete. */
   get body(): Bytes | undefined {
     return this.#body !== undefined && this.#taken === this.#body.length ? this.#body : undefined;
   }
@@ -192,7 +192,7 @@ function parsePublicAddress(text: unknown): PublicAddress {
   const match = typeof text === "string" ? /^(?:\[([^\]]+)\]|([^:[\]]+)):(\d{1,5})$/.exec(text) : null;
   const host = match?.[1] ?? match?.[2];
   const port = parsePort(match?.[3] ?? "");
-  // Only what is an IP address is shown to people and put into logs.
+  // Only IP addresses are displayed and logged.
   const v6 = match?.[1] !== undefined;
   if (host === undefined || port === undefined || parseIp(host) === undefined || host.includes(":") !== v6) {
     throw invalid("grant", "an entry is no IP address with a port");
@@ -200,7 +200,7 @@ function parsePublicAddress(text: unknown): PublicAddress {
   return { host, port };
 }
 
-/** Digits alone, 1 to 65535. */
+/** A decimal number from 1 to 65535. */
 function parsePort(text: string): number | undefined {
   const port = /^\d{1,5}$/.test(text) ? Number(text) : 0;
   return port >= 1 && port <= 65_535 ? port : undefined;

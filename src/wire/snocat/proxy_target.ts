@@ -1,5 +1,5 @@
 /**
- * Targets of the TCP proxy, as the segments of an address name them (docs/protocols/snocat.md, proxy-tcp).
+ * Targets of the TCP proxy, as named by an address's segments (docs/protocols/snocat.md, proxy-tcp).
  *
  * @module
  */
@@ -7,10 +7,10 @@ import { isIPv4, isIPv6 } from "node:net";
 import { SallyportError } from "../../errors.ts";
 import { canonicalHostname } from "../hostname.ts";
 
-/** The service's own segment. */
+/** The service's segment. */
 export const PROXY_TCP = "proxy-tcp";
 
-/** How a target's host is named: an address of one family, or a name whose addresses may be of one family or of both. */
+/** How a target's host is given: an address of one family, or a name with addresses of one or both families. */
 export type ProxyHostKind = "ip4" | "ip6" | "dns" | "dns4" | "dns6";
 
 /** The address to dial; without a host, the dialling side itself. */
@@ -23,8 +23,8 @@ export interface ProxyTarget {
 const KINDS: readonly string[] = ["ip4", "ip6", "dns", "dns4", "dns6"];
 
 /**
- * The target of the segments behind `proxy-tcp`: `tcp/PORT` or `KIND/HOST/tcp/PORT`. A name may be an IP address in
- * text. Throws `address_invalid`.
+ * The target given by the segments after `proxy-tcp`: `tcp/PORT` or `KIND/HOST/tcp/PORT`. A name may be an IP address
+ * in text. Throws `address_invalid`.
  */
 export function parseProxyTarget(segments: readonly string[]): ProxyTarget {
   const [kind = "", name = ""] = segments;
@@ -42,7 +42,7 @@ export function proxySegments({ host, port }: ProxyTarget): string[] {
 }
 
 function checkHost(kind: string, name: string): string {
-  // A zone names an interface of the dialling side, which the other side must not choose.
+  // A zone names an interface of the dialling side, which the other side must not select.
   const ipv6 = isIPv6(name) && !name.includes("%");
   const dotted = isIPv4(name);
   if (kind === "ip4" ? dotted : kind === "ip6" ? ipv6 : dotted || ipv6) return name;

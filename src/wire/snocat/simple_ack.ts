@@ -1,15 +1,15 @@
 /**
- * snocat's simple-ack (docs/protocols/snocat.md, Authentication): two messages of 64 bytes that authenticate nobody.
+ * snocat's simple-ack (docs/protocols/snocat.md, Authentication): two messages of 64 bytes, without authentication.
  *
  * @module
  */
 import type { Bytes } from "../../bytes/bytes.ts";
 import { SallyportError } from "../../errors.ts";
 
-/** Bytes of either message. */
+/** Size of each message. */
 export const SIMPLE_ACK_BYTES = 64;
 
-/** Who says what: the side that listens begins, the side that connected answers. */
+/** The messages: the listening side sends hello, the connecting side answers. */
 export type SimpleAckMessage = "hello" | "answer";
 
 const TEXTS: Readonly<Record<SimpleAckMessage, string>> = { hello: "HELO", answer: "HELO/HELO" };
@@ -22,8 +22,8 @@ export function encodeSimpleAck(message: SimpleAckMessage): Bytes {
 }
 
 /**
- * Whether `bytes`, the first that came, are the whole message yet. Throws `credential_refused` at the first byte that
- * isn't the message's.
+ * Whether `bytes`, the first received, are the complete message yet. Throws `credential_refused` at the first byte that
+ * differs.
  */
 export function checkSimpleAck(message: SimpleAckMessage, bytes: Bytes): boolean {
   const expected = encodeSimpleAck(message);

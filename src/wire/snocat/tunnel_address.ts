@@ -6,8 +6,8 @@
 import { SallyportError } from "../../errors.ts";
 
 /**
- * The segments of an address. Empty text has none; otherwise `/` stands before each, which may be empty. `\/` and `\\`
- * stand for `/` and `\`; there are no other escapes. Throws `address_invalid`.
+ * The segments of an address. Empty text has none; otherwise `/` precedes each segment, which may be empty. `\/` and
+ * `\\` are escapes for `/` and `\`; there are no others. Throws `address_invalid`.
  *
  * @example
  * ```ts
@@ -38,7 +38,7 @@ export function parseTunnelAddress(text: string): string[] {
   return segments;
 }
 
-/** The text of an address: what {@link parseTunnelAddress} makes the same segments of. */
+/** The text of an address, which {@link parseTunnelAddress} parses back into the same segments. */
 export function formatTunnelAddress(segments: readonly string[]): string {
   return segments.map((segment) => "/" + segment.replace(/[/\\]/g, "\\$&")).join("");
 }

@@ -1,37 +1,37 @@
 /**
- * The authentication stream of a tunnel (docs/protocols/tunnels.md, Authentication): an offer of methods, a choice, and messages.
- * Integers are big-endian.
+ * The authentication stream of a tunnel (docs/protocols/tunnels.md, Authentication): an offer of methods, a choice, and
+ * messages. Integers are big-endian.
  *
  * @module
  */
 import type { Bytes } from "../../bytes/bytes.ts";
 import { SallyportError } from "../../errors.ts";
 
-/** Tunnels: a message of an authentication: a token, or a certificate. */
+/** Tunnels: largest authentication message: a token, or a certificate. */
 export const TUNNEL_AUTH_MESSAGE_MAX_BYTES = 16 * 1024;
 
-/** "NAME" and a version. Like a request it begins with a byte that no TLS record begins with. */
+/** "NAME" and a version. Like a request, it begins with a byte that no TLS record begins with. */
 const MAGIC = [0x4e, 0x41, 0x4d, 0x45, 0x00];
-/** Most methods of an offer. */
+/** Maximum methods in an offer. */
 export const AUTH_METHODS_MAX = 16;
-/** What a method may be called. */
+/** The syntax of a method's name. */
 const METHOD_NAME = /^[a-z0-9-]{1,32}$/;
-/** The choice that says: none of these. */
+/** The choice meaning none of the offered methods. */
 export const NO_METHOD = 0xff;
 /** Type u8, length u16. */
 export const AUTH_HEADER_BYTES = 3;
 
-/** Types of messages; the values are the wire's. */
+/** Message types, with their values on the wire. */
 export const AuthMessage = {
-  /** Of the method that was chosen; either side's. */
+  /** A message of the chosen method, from either side. */
   STEP: 0,
-  /** The verifying side's last: the other side is who it says, with what the method adds. */
+  /** The verifying side's last message: authentication succeeded, with the method's data. */
   ACCEPTED: 1,
-  /** The verifying side's last: it isn't. */
+  /** The verifying side's last message: authentication failed. */
   REFUSED: 2,
 } as const;
 
-/** The methods that a side can prove itself by, the one it likes best first. Throws `config_invalid`. */
+/** Encodes an offer of authentication methods, in order of preference. Throws `config_invalid`. */
 export function encodeAuthOffer(methods: readonly string[]): Bytes {
   if (methods.length === 0 || methods.length > AUTH_METHODS_MAX) {
     throw unusable(`${methods.length} methods were given, needs 1 to ${AUTH_METHODS_MAX}`);
@@ -44,13 +44,13 @@ export function encodeAuthOffer(methods: readonly string[]): Bytes {
   return new Uint8Array(bytes);
 }
 
-/** Throws `config_invalid` where a method can't be called so. */
+/** Throws `config_invalid` if a method's name is invalid. */
 export function checkAuthMethod(method: string): void {
   if (METHOD_NAME.test(method)) return;
   throw unusable(`method ${JSON.stringify(method)} isn't 1 to 32 of a-z, 0-9 and -`);
 }
 
-/** The offer at the start of `bytes` and its size; undefined where it isn't whole yet. Throws `request_invalid`. */
+/** The offer at the start of `bytes` and its size; undefined while incomplete. Throws `request_invalid`. */
 export function decodeAuthOffer(
   bytes: Bytes,
 ): { readonly methods: string[]; readonly size: number } | undefined {
@@ -76,7 +76,7 @@ export function decodeAuthOffer(
   return { methods, size: at };
 }
 
-/** A whole message. */
+/** A complete message. */
 export function encodeAuthMessage(type: number, body: Bytes): Bytes {
   if (body.length > TUNNEL_AUTH_MESSAGE_MAX_BYTES) {
     throw unusable(`a message of ${body.length} bytes is too long`);
@@ -87,17 +87,17 @@ export function encodeAuthMessage(type: number, body: Bytes): Bytes {
   return bytes;
 }
 
-/** What a message is. */
+/** A decoded message. */
 interface AuthMessageFrame {
   readonly type: number;
   readonly body: Bytes;
-  /** Its bytes on the wire. */
+  /** Its size on the wire. */
   readonly size: number;
 }
 
 /**
- * The message at the start of `bytes`; undefined where it isn't whole yet. Throws `request_invalid` where it can't be
- * one, before its body has come.
+ * The message at the start of `bytes`; undefined while incomplete. Throws `request_invalid` if its header is invalid,
+ * before its body is received.
  */
 export function decodeAuthMessage(bytes: Bytes): AuthMessageFrame | undefined {
   const [type, high, low] = bytes;

@@ -1,18 +1,18 @@
 /**
- * What stands at the start of a stream inside a tunnel (docs/protocols/snocat.md, A request): both sides greet, the opener asks
- * for an address, the other side answers one byte. Integers are big-endian.
+ * The start of a stream inside a tunnel (docs/protocols/snocat.md, A request): both sides greet, the opener requests an
+ * address, the other side answers with one byte. Integers are big-endian.
  *
  * @module
  */
 import type { Bytes } from "../../bytes/bytes.ts";
 import { SallyportError } from "../../errors.ts";
 
-/** Tunnels: the longest address that a stream may ask for, in UTF-8 (docs/protocols/snocat.md). */
+/** Tunnels: the longest address that a stream may request, in UTF-8 (docs/protocols/snocat.md). */
 export const TUNNEL_ADDRESS_MAX_BYTES = 2_048;
 
-/** "NYAN": no TLS record begins so, which tells a request from a visitor. */
+/** "NYAN": no TLS record begins with it, which distinguishes a request from a visitor. */
 const MAGIC = [0x4e, 0x59, 0x41, 0x4e];
-/** The one version that there is. */
+/** The only version. */
 export const TUNNEL_VERSION = 0;
 /** Bytes of a greeting: the magic and the version. */
 export const GREETING_BYTES = 5;
@@ -20,7 +20,7 @@ export const GREETING_BYTES = 5;
 export const REQUEST_FIRST_BYTE: number = MAGIC[0]!;
 /** The answer that accepts; anything else refuses. */
 export const ANSWER_ACCEPTED = 0;
-/** The answer that we refuse with. */
+/** The answer that we use to refuse. */
 export const ANSWER_REFUSED = 1;
 /** The bytes of an address's length. */
 const LENGTH_BYTES = 4;
@@ -31,8 +31,8 @@ export function encodeGreeting(): Bytes {
 }
 
 /**
- * The version at the start of `bytes`; undefined where the greeting isn't whole yet. Throws `request_invalid` at the
- * first byte that isn't the magic's.
+ * The version at the start of `bytes`; undefined while the greeting is incomplete. Throws `request_invalid` at the first
+ * byte that doesn't match the magic.
  */
 export function decodeGreeting(bytes: Bytes): number | undefined {
   for (let i = 0; i < MAGIC.length && i < bytes.length; i++) {
@@ -41,7 +41,7 @@ export function decodeGreeting(bytes: Bytes): number | undefined {
   return bytes[MAGIC.length];
 }
 
-/** What the opener sends behind its greeting. Throws `address_invalid` where the address is too long. */
+/** The opener's message after its greeting. Throws `address_invalid` if the address is too long. */
 export function encodeAddress(address: string): Bytes {
   const text = new TextEncoder().encode(address);
   if (text.length > TUNNEL_ADDRESS_MAX_BYTES) {
@@ -58,8 +58,8 @@ export function encodeAddress(address: string): Bytes {
 }
 
 /**
- * The address at the start of `bytes`, and how many of them it took; undefined where it isn't whole yet. Throws
- * `request_invalid` where its length is too great, before any of it has come, and where it isn't UTF-8.
+ * The address at the start of `bytes`, and its size; undefined while incomplete. Throws `request_invalid` if it is too
+ * long, before any of it is received, or isn't UTF-8.
  */
 export function decodeAddress(bytes: Bytes): { readonly address: string; readonly size: number } | undefined {
   if (bytes.length < LENGTH_BYTES) return undefined;

@@ -1,7 +1,7 @@
 /**
- * PDUs of sodium-tcp, version 1 (docs/protocols/pipe.md), in clear: what goes into the sealed boxes and the secretstream
- * messages. Integers are big-endian. The types from {@link PduType.Upgrade} on are Sallyport's own; they are sent to
- * a peer that announced them only.
+ * Plaintext PDUs of sodium-tcp, version 1 (docs/protocols/pipe.md): the contents of the sealed boxes and the secretstream
+ * messages. Integers are big-endian. The types from {@link PduType.Upgrade} on are Sallyport's own; they are sent only to
+ * a peer that announced them.
  *
  * @module
  */
@@ -31,68 +31,68 @@ const VERSION = 0xdeadcafe;
 const NONCE_BYTES = 24;
 const KEY_BYTES = 32;
 
-/** What a PDU is. */
+/** PDU types. */
 export const PduType = {
   ClientAuth: 1,
   ServerHelo: 2,
   Data: 3,
   Ping: 4,
   Pong: 5,
-  /** Ours, client: from here on I send under new keys (body: {@link encodeUpgrade}). */
+  /** Ours, client: from here on the client sends under new keys (body: {@link encodeUpgrade}). */
   Upgrade: 0x10,
-  /** Ours, server: so do I; this much may be under way unconfirmed (body: u32). */
+  /** Ours, server: so does the server; maximum unconfirmed bytes in flight (body: u32). */
   Upgraded: 0x11,
-  /** Ours, server: this many bytes have been taken in all (body: u64). */
+  /** Ours, server: total bytes accepted (body: u64). */
   Taken: 0x12,
-  /** Ours, client: that was all, this many bytes (body: u64). */
+  /** Ours, client: end of data, with the total bytes (body: u64). */
   End: 0x13,
-  /** Ours, server: all of it is in its place (body: u64). */
+  /** Ours, server: everything has reached its destination (body: u64). */
   Done: 0x14,
-  /** Ours, either: I can't go on, for this reason (body: UTF-8 text, may be empty). */
+  /** Ours, either: the sender can't continue, for this reason (body: UTF-8 text, may be empty). */
   Failed: 0x15,
 } as const;
 /** One of {@link PduType}'s values. */
 export type PduType = (typeof PduType)[keyof typeof PduType];
 
-/** The header of a PDU, judged. */
+/** A validated PDU header. */
 interface PduHeader {
   readonly type: number;
   readonly size: number;
 }
 
-/** What CLIENT_AUTH carries. */
+/** Contents of CLIENT_AUTH. */
 export interface ClientAuth {
-  /** 24 bytes; the server answers it incremented by one. */
+  /** 24 bytes; the server returns it incremented by one. */
   readonly nonce: Bytes;
-  /** 24 bytes: the secretstream from client to server. */
+  /** 24 bytes: the header of the secretstream from client to server. */
   readonly streamHeader: Bytes;
-  /** 32 bytes: the client's fresh X25519 key. */
+  /** 32 bytes: the client's ephemeral X25519 key. */
   readonly publicKey: Bytes;
-  /** 128 bytes, zero padded; {@link trimText} drops what a C program left behind the NUL. */
+  /** 128 bytes, zero padded; {@link trimText} drops what a C program left after the NUL. */
   readonly login: Bytes;
   /** 128 bytes, likewise. */
   readonly passphrase: Bytes;
 }
 
-/** What SERVER_HELO carries. */
+/** Contents of SERVER_HELO. */
 interface ServerHelo {
   /** 24 bytes: the client's nonce, incremented by one. */
   readonly nonce: Bytes;
-  /** 24 bytes: the secretstream from server to client. */
+  /** 24 bytes: the header of the secretstream from server to client. */
   readonly streamHeader: Bytes;
-  /** 128 bytes: text up to the first NUL, and what a {@link Announcement} puts behind it. */
+  /** 128 bytes: text up to the first NUL, then an {@link Announcement}, if any. */
   readonly message: Bytes;
 }
 
-/** What a Sallyport server says of itself behind the text of its SERVER_HELO, for clients that look there. */
+/** A Sallyport server's announcement after the text of its SERVER_HELO, for clients that look for it. */
 export interface Announcement {
-  /** 32 bytes: a fresh X25519 key of the server. */
+  /** 32 bytes: an ephemeral X25519 key of the server. */
   readonly publicKey: Bytes;
-  /** The server would have AES-256-GCM in large boxes. */
+  /** The server supports AES-256-GCM for large boxes. */
   readonly aes: boolean;
 }
 
-/** Where an announcement lies in the message, behind a text of at most 63 bytes and its NUL. */
+/** Offset of an announcement in the message, after a text of at most 63 bytes and its NUL. */
 const ANNOUNCEMENT_OFFSET = 64;
 const ANNOUNCEMENT_MARK = new TextEncoder().encode("sallypt2");
 
@@ -101,7 +101,7 @@ const UPGRADE_BYTES = 9;
 /** Flag of an announcement and of UPGRADE; others are ignored. */
 const FLAG_AES = 1;
 
-/** Body sizes that each type admits; judged before the body is waited for. */
+/** Body sizes allowed for each type; checked before the body is received. */
 const BODY_SIZES: ReadonlyMap<number, readonly [number, number]> = new Map([
   [PduType.ClientAuth, [CLIENT_AUTH_BYTES - PDU_HEADER_BYTES, CLIENT_AUTH_BYTES - PDU_HEADER_BYTES]],
   [PduType.ServerHelo, [SERVER_HELO_BYTES - PDU_HEADER_BYTES, SERVER_HELO_BYTES - PDU_HEADER_BYTES]],
@@ -133,8 +133,8 @@ export function encodeHeader(type: PduType, size: number, into: Bytes): void {
 }
 
 /**
- * Reads a header and judges it: the magic, that the type is known and its body's size is one it can have. Throws
- * `frame_invalid`, for a size that no body has `limit_exceeded`.
+ * Reads and validates a header: the magic, the type, and the body size allowed for it. Throws `frame_invalid`, or
+ * `limit_exceeded` for a size that no body has.
  */
 export function parseHeader(bytes: Bytes): PduHeader {
   const fields = view(bytes);
@@ -208,7 +208,7 @@ function checked(bytes: Bytes, size: number): PduHeader {
   return parseHeader(bytes);
 }
 
-/** The client's nonce as the server answers it: incremented by one, little-endian. */
+/** The client's nonce as returned by the server: incremented by one, little-endian. */
 export function incrementNonce(nonce: Bytes): Bytes {
   const next = nonce.slice();
   for (let index = 0; index < NONCE_BYTES; index++) {
@@ -219,7 +219,7 @@ export function incrementNonce(nonce: Bytes): Bytes {
   return next;
 }
 
-/** Text, zero padded to {@link TEXT_BYTES}. Throws `config_invalid`, naming `what`, when it is longer or has a NUL. */
+/** Text, zero padded to {@link TEXT_BYTES}. Throws `config_invalid`, naming `what`, if it is longer or has a NUL. */
 export function encodeText(text: string, what: string): Bytes {
   const encoded = new TextEncoder().encode(text);
   const wrong = encoded.length > TEXT_BYTES
@@ -243,7 +243,7 @@ export function trimText(field: Bytes): Bytes {
   return trimmed;
 }
 
-/** Text of the peer up to its NUL, fit to be printed: everything but printable ASCII is a "?". */
+/** The peer's text up to its NUL, safe to print: anything but printable ASCII is replaced with "?". */
 export function printableText(field: Bytes): string {
   const end = field.indexOf(0);
   return Array.from(
@@ -252,7 +252,7 @@ export function printableText(field: Bytes): string {
   ).join("");
 }
 
-/** The message of a SERVER_HELO: `text`, and behind it what a Sallyport client looks for. */
+/** The message of a SERVER_HELO: `text`, then the announcement for Sallyport clients. */
 export function encodeMessage(text: string, announcement?: Announcement): Bytes {
   const message = encodeText(text, "the server's message");
   if (announcement === undefined) return message;
@@ -263,7 +263,7 @@ export function encodeMessage(text: string, announcement?: Announcement): Bytes 
   return message;
 }
 
-/** What a Sallyport server announced in its message, if it is one; the key is a copy. */
+/** The announcement of a Sallyport server in its message, if any; the key is a copy. */
 export function parseAnnouncement(message: Bytes): Announcement | undefined {
   const mark = message.subarray(ANNOUNCEMENT_OFFSET, ANNOUNCEMENT_OFFSET + 8);
   if (message[ANNOUNCEMENT_OFFSET - 1] !== 0) return undefined;
@@ -297,11 +297,11 @@ export function parseReceived(body: Bytes): number {
   return Number(match[1]);
 }
 
-/** What a client says when it changes keys. */
+/** A client's message when it changes keys. */
 interface Upgrade {
-  /** How long the transfer is, where that is known. */
+  /** Length of the transfer, if known. */
   readonly totalBytes: number | undefined;
-  /** Large boxes are AES-256-GCM's from here on, which the server announced. */
+  /** Large boxes use AES-256-GCM from here on, as announced by the server. */
   readonly aes: boolean;
 }
 

@@ -1,6 +1,6 @@
 /**
- * The ClientHello, read for its server name and ALPN and nothing else (RFC 8446 §4.1.2 and §5.1, RFC 6066 §3). It may come in
- * any number of TCP segments and TLS records; the outcome doesn't depend on where they are cut.
+ * Parses the ClientHello for its server name and ALPN only (RFC 8446 §4.1.2 and §5.1, RFC 6066 §3). It may arrive in any
+ * number of TCP segments and TLS records; the outcome doesn't depend on their boundaries.
  *
  * @module
  */
@@ -10,7 +10,7 @@ import type { ErrorCode } from "../../errors.ts";
 import { canonicalSpelling, HOSTNAME_MAX_LENGTH, hostnameFault, printableName } from "../hostname.ts";
 import { AlertDescription } from "./tls_alert.ts";
 
-/** A connection must show what it is, and a visitor its whole ClientHello, by then; absolute, never extended. */
+/** Time limit for identifying a connection, and for a visitor's complete ClientHello; absolute, never extended. */
 export const HELLO_DEADLINE_MS = 5_000;
 /** Largest ClientHello with its record headers. Real ones stay under 2 KiB; post-quantum and long ALPN lists under 7. */
 export const HELLO_MAX_BYTES = 64 * 1024;
@@ -20,15 +20,15 @@ export type HelloOutcome =
   /** More bytes are needed. */
   | { readonly kind: "incomplete" }
   /**
-   * It is complete; `serverName` is canonical, undefined where the client named none. `alpnProtocols` has a character
-   * per byte, as RFC 7301 leaves the encoding open.
+   * It is complete; `serverName` is canonical, undefined if the client named none. `alpnProtocols` has one character per
+   * byte, as RFC 7301 leaves the encoding open.
    */
   | {
     readonly kind: "hello";
     readonly serverName: string | undefined;
     readonly alpnProtocols: readonly string[];
   }
-  /** It is refused: the alert for the client, the reason for the log. */
+  /** It is refused, with an alert for the client and a reason for the log. */
   | { readonly kind: "refused"; readonly alert: number; readonly reason: ErrorCode; readonly detail: string };
 
 const RECORD_HEADER_BYTES = 5;
@@ -44,13 +44,13 @@ const NAME_TYPE_HOST = 0;
 const INCOMPLETE: HelloOutcome = { kind: "incomplete" };
 
 /**
- * Takes bytes as they come and keeps them all, to be handed on. The work is linear in the input, however it is cut; at
- * most {@link HELLO_MAX_BYTES} are kept.
+ * Accepts bytes as they arrive and keeps them all for forwarding. The work is linear in the input, however it is
+ * segmented; at most {@link HELLO_MAX_BYTES} are kept.
  */
 export class ClientHelloReader {
   #buffer: Bytes = new Uint8Array(0);
   #length = 0;
-  /** Where the current record's header stands, and how far its bytes have been taken over. */
+  /** Offset of the current record's header, and how far its bytes have been copied. */
   #recordAt = 0;
   /** The handshake message without record headers. */
   #message: Bytes = new Uint8Array(0);
@@ -62,13 +62,13 @@ export class ClientHelloReader {
     return this.#buffer.subarray(0, this.#length);
   }
 
-  /** Takes the next bytes. Once the outcome is known it stays, and bytes are only kept. */
+  /** Accepts the next bytes. Once the outcome is known it is final, and bytes are only kept. */
   push(chunk: Bytes): HelloOutcome {
     if (this.#outcome.kind === "refused") return this.#outcome;
     this.#buffer = append(this.#buffer, this.#length, chunk);
     this.#length += chunk.length;
     if (this.#outcome.kind === "hello") return this.#outcome;
-    // Nothing beyond the cap is looked at, so that it doesn't matter how much comes at once.
+    // Nothing beyond the cap is parsed, so that the outcome doesn't depend on how much arrives at once.
     this.#outcome = this.#advance(Math.min(this.#length, HELLO_MAX_BYTES));
     if (this.#outcome.kind === "incomplete" && this.#length > HELLO_MAX_BYTES) {
       this.#outcome = malformed(`it is longer than ${HELLO_MAX_BYTES} bytes`);
@@ -76,7 +76,7 @@ export class ClientHelloReader {
     return this.#outcome;
   }
 
-  /** Takes over every whole record of the first `end` bytes, then looks whether the message is whole. */
+  /** Copies every complete record in the first `end` bytes, then checks whether the message is complete. */
   #advance(end: number): HelloOutcome {
     while (end > this.#recordAt) {
       const available = end - this.#recordAt;
@@ -86,7 +86,7 @@ export class ClientHelloReader {
       const size = (this.#buffer[this.#recordAt + 3] << 8) | this.#buffer[this.#recordAt + 4];
       const from = this.#recordAt + RECORD_HEADER_BYTES;
       const whole = available >= RECORD_HEADER_BYTES + size;
-      // The message's type is judged as soon as it's there, before its record is whole.
+      // The message type is checked as soon as it arrives, before its record is complete.
       const head = this.#checkMessageType(from, Math.min(size, available - RECORD_HEADER_BYTES));
       if (head !== undefined) return head;
       if (!whole) return INCOMPLETE;
@@ -114,8 +114,8 @@ export class ClientHelloReader {
 }
 
 /**
- * The same for bytes that hold a whole ClientHello in one record, which nearly all first segments do: read where they
- * stand, without a copy. "incomplete" where a {@link ClientHelloReader} has to see them, and what follows.
+ * The same for bytes with a complete ClientHello in one record, as in nearly all first segments: parsed in place, without
+ * a copy. "incomplete" if a {@link ClientHelloReader} has to read them and what follows.
  */
 export function readClientHello(bytes: Bytes): HelloOutcome {
   const refused = checkRecordHeader(bytes, 0, bytes.length);
@@ -131,7 +131,7 @@ export function readClientHello(bytes: Bytes): HelloOutcome {
   return parseHello(new ByteReader(bytes, from, RECORD_HEADER_BYTES + size));
 }
 
-/** How long the message is that begins at `at`, of which so much is there. */
+/** Length of the message that begins at `at`, of which `available` bytes are present. */
 function messageLength(bytes: Bytes, at: number, available: number): number | undefined {
   if (available < HANDSHAKE_HEADER_BYTES) return undefined;
   return HANDSHAKE_HEADER_BYTES + ((bytes[at + 1] << 16) | (bytes[at + 2] << 8) | bytes[at + 3]);
@@ -215,7 +215,7 @@ function parseExtensions(extensions: ByteReader): HelloOutcome {
   }
   alpnProtocols ??= [];
   if (name === undefined) return { kind: "hello", serverName: undefined, alpnProtocols };
-  // A name that is too long is judged by its length: a stranger's 64 KiB aren't worth a text.
+  // A name that is too long is refused by its length, without decoding up to 64 KiB from an unknown peer.
   const isLong = name.length > HOSTNAME_MAX_LENGTH + 1;
   const text = latin1(isLong ? name.subarray(0, HOSTNAME_MAX_LENGTH) : name);
   const fault = isLong
@@ -233,7 +233,7 @@ function parseExtensions(extensions: ByteReader): HelloOutcome {
   return { kind: "hello", serverName: canonicalSpelling(text), alpnProtocols };
 }
 
-/** RFC 7301 §3.1: a list of at least one name, none of them empty; undefined where it is anything else. */
+/** RFC 7301 §3.1: a list of at least one name, none of them empty; undefined if invalid. */
 function parseAlpn(extension: ByteReader): string[] | undefined {
   const list = extension.sub(extension.u16());
   if (extension.left > 0 || list.left === 0) return undefined;
@@ -246,7 +246,7 @@ function parseAlpn(extension: ByteReader): string[] | undefined {
   return protocols;
 }
 
-/** A few bytes as text, one character each. */
+/** Bytes as text, one character each. */
 function latin1(bytes: Uint8Array): string {
   return String.fromCharCode.apply(undefined, bytes as unknown as number[]);
 }
@@ -264,7 +264,7 @@ function refusal(alert: number, what: string): HelloOutcome {
   };
 }
 
-/** Adds to a buffer that doubles when it is full. */
+/** Appends to a buffer that doubles when full. */
 function append(buffer: Bytes, length: number, chunk: Uint8Array): Bytes {
   let target = buffer;
   if (length + chunk.length > buffer.length) {

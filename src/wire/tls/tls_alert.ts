@@ -1,5 +1,5 @@
 /**
- * TLS alerts (RFC 8446 §6): the one thing that the edge says in TLS.
+ * TLS alerts (RFC 8446 §6): the only TLS messages that the edge sends.
  *
  * @module
  */
@@ -22,12 +22,12 @@ const CONTENT_TYPE_ALERT = 21;
 const LEVEL_FATAL = 2;
 const RECORD_BYTES = 7;
 
-/** A fatal alert in a record of its own, in clear, as it answers a ClientHello. */
+/** A fatal alert in a separate plaintext record, in answer to a ClientHello. */
 export function encodeAlert(description: number): Bytes {
   return Uint8Array.of(CONTENT_TYPE_ALERT, 3, 3, 0, 2, LEVEL_FATAL, description);
 }
 
-/** The description of a fatal alert that stands alone; undefined where `bytes` is anything else. */
+/** The description of a single fatal alert; undefined if `bytes` is anything else. */
 export function decodeAlert(bytes: Uint8Array): number | undefined {
   const [type, major, , high, low, level, description] = bytes;
   const isAlert = bytes.length === RECORD_BYTES && type === CONTENT_TYPE_ALERT && major === 3 && high === 0 &&

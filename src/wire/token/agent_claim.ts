@@ -1,6 +1,6 @@
 /**
- * What a session master says of an agent in its token, in members that SniTun doesn't know: which agent it is, and what
- * the edge lets it have.
+ * A session master's claims about an agent in its token, in members unknown to SniTun: the agent's identity and its
+ * limits at the edge.
  *
  * @module
  */
@@ -12,19 +12,19 @@ export const MONTH_MEMBER = "month";
 export const AGENT_NETWORKS_MEMBER = "agent_networks";
 export const VISITOR_NETWORKS_MEMBER = "visitor_networks";
 
-/** What an agent may have at an edge; without limit where a member is absent. */
+/** An agent's limits at an edge; an absent member means no limit. */
 export interface AgentLimits {
-  /** Sessions at the same time, at one edge. */
+  /** Concurrent sessions at one edge. */
   readonly sessions?: number;
-  /** Visitors' streams at the same time, at one edge. */
+  /** Concurrent visitor streams at one edge. */
   readonly streams?: number;
-  /** New visitors a second. */
+  /** New visitors per second. */
   readonly visitors_per_second?: number;
-  /** Payload bytes a second from visitors to the agent. */
+  /** Payload bytes per second from visitors to the agent. */
   readonly bytes_per_second_to_agent?: number;
-  /** Payload bytes a second from the agent to visitors. */
+  /** Payload bytes per second from the agent to visitors. */
   readonly bytes_per_second_to_visitor?: number;
-  /** Payload bytes both ways in a calendar month (UTC). */
+  /** Payload bytes in both directions per calendar month (UTC). */
   readonly monthly_bytes?: number;
 }
 
@@ -38,16 +38,16 @@ export const LIMIT_NAMES = [
   "monthly_bytes",
 ] as const satisfies readonly (keyof AgentLimits)[];
 
-/** What was used of a month when the token was made. */
+/** Usage of the month when the token was created. */
 interface MonthUsed {
   /** `2026-11`, in UTC. */
   readonly month: string;
   readonly bytes: number;
 }
 
-/** What a token says of its agent. */
+/** A token's claims about its agent. */
 export interface AgentClaim {
-  /** The agent's id at the session master; absent in a token for a name alone. */
+  /** The agent's id at the session master; absent in a token that only names a host. */
   readonly id?: string;
   /** The tenant that it belongs to. */
   readonly tenant?: string;
@@ -55,15 +55,15 @@ export interface AgentClaim {
   readonly generation: number;
   readonly limits: AgentLimits;
   readonly month?: MonthUsed;
-  /** Networks from which the agent may connect; all when empty. */
+  /** Networks from which the agent may connect; all if empty. */
   readonly agentNetworks: readonly string[];
-  /** Networks from which visitors may come; all when empty. */
+  /** Networks from which visitors may connect; all if empty. */
   readonly visitorNetworks: readonly string[];
 }
 
 type Members = Readonly<Record<string, unknown>>;
 
-/** The members of a token that say this. */
+/** The token members that encode a claim. */
 export function agentMembers(claim: AgentClaim): Members {
   const { id, tenant, generation, limits, month, agentNetworks, visitorNetworks } = claim;
   return {
@@ -75,7 +75,7 @@ export function agentMembers(claim: AgentClaim): Members {
   };
 }
 
-/** Reads what a token's extra members say. Members that aren't understood count as absent. */
+/** Reads the claims in a token's extra members. Unknown or malformed members count as absent. */
 export function readAgentClaim(extra: Members): AgentClaim {
   const agent = asObject(extra[AGENT_MEMBER]);
   const limits = asObject(extra[LIMITS_MEMBER]);

@@ -1,17 +1,17 @@
 /**
- * Members of a token's payload that SniTun does not know, and that the session master's API takes under the same names:
- * public ports, transports, and names that several agents share.
+ * Members of a token's payload that are unknown to SniTun, and that the session master's API accepts under the same
+ * names: public ports, transports, and names shared by several agents.
  *
  * @module
  */
 
-/** Public ports of one agent's token: tokens stay small, and no agent takes a whole range. */
+/** Maximum public ports in one token: tokens stay small, and no agent takes a whole range. */
 export const PUBLISHED_PORTS_MAX = 16;
 
 /** The member that lists public ports: `tcp` is any port of the edge's range, `tcp:2222` that one. */
 export const PUBLISH_MEMBER = "publish";
 
-/** One public port; any port of the edge's range when absent. */
+/** One public port. Defaults to any port of the edge's range. */
 export interface PublishClaim {
   readonly port?: number;
 }
@@ -37,7 +37,7 @@ export function publishClaims(extra: Readonly<Record<string, unknown>>): readonl
   return value.map(parsePublishClaim).filter((claim) => claim !== undefined);
 }
 
-/** Whether claims allow a port, or any one where `port` is undefined. */
+/** Whether claims allow `port`, or any port if it is undefined. */
 export function claimsAllow(claims: readonly PublishClaim[], port: number | undefined): boolean {
   return claims.some((claim) => claim.port === undefined || claim.port === port);
 }
@@ -48,7 +48,7 @@ export const TRANSPORTS_MEMBER = "transports";
 /** The form of a transport's name. */
 export const TRANSPORT_NAME: RegExp = /^[a-z][a-z0-9-]{0,31}$/;
 
-/** Transports in one token. */
+/** Maximum transports in one token. */
 export const TRANSPORTS_MAX = 16;
 
 /** The transports that a token names; undefined if it names none: any transport may be used. */

@@ -10,15 +10,15 @@ import { sharedInstance } from "./claims.ts";
 export const INSTANCE_MEMBER = "instance";
 /** How a client names a session: the run, a dot, and the session's number. */
 export const INSTANCE = /^[\w-]{8,60}\.[0-3]$/;
-/** What stands in the member. */
+/** The member's value. */
 const INSTANCE_CLAIM = /^(([\w-]{8,60})\.([0-3]))\/([1-4])$/;
-/** The edges at which an agent may keep sessions at once. */
+/** Maximum edges at which an agent may keep sessions at once. */
 export const EDGES_PER_AGENT_MAX = 4;
 
-/** Where a session stands among others of its name. */
+/** A session's place among others with the same name. */
 interface GroupPlace {
   readonly group: string;
-  /** A newer session of the same member replaces the older; undefined where the group has one session. */
+  /** A newer session of the same member replaces the older; undefined if the group has one session. */
   readonly member: string | undefined;
 }
 
@@ -34,7 +34,7 @@ export function routeGroup(
   const own = Number(number) < Number(edges) ? named : undefined;
   const shared = sharedInstance(extra);
   if (shared !== undefined) return { group: `shared:${hostname}`, member: own ?? shared };
-  // What each session may have depends on how many there are, so those of another number are of another group.
+  // Each session's limits depend on how many there are, so sessions with a different count form another group.
   if (own !== undefined) return { group: `instance:${run}/${edges}`, member: own };
   return { group: `token:${tokenId}`, member: undefined };
 }

@@ -7,47 +7,47 @@ import type { Bytes } from "../../bytes/bytes.ts";
 import { SallyportError } from "../../errors.ts";
 import { canonicalServedName, servedNameFault } from "../wildcard.ts";
 
-/** Largest token: hundreds of aliases. */
+/** Largest token: fits hundreds of aliases. */
 export const TOKEN_MAX_BYTES = 16 * 1024;
-/** Names in one token: its hostname and aliases. */
+/** Maximum names in one token: its hostname and aliases. */
 export const NAMES_PER_SESSION_MAX = 256;
 
 const AES_KEY_BYTES = 32;
 const AES_IV_BYTES = 16;
 
-/** What a token says. */
+/** The claims of a token. */
 export interface TokenClaims {
   /** Unix seconds after which the token is refused; may be fractional. */
   readonly valid: number;
   /** The name that the agent serves, canonical; it may be a wildcard, `*.home.example.org`, as the aliases may. */
   readonly hostname: string;
-  /** Further names, canonical, without the hostname and without repetition. */
+  /** Further names, canonical, without the hostname or duplicates. */
   readonly aliases: readonly string[];
   /** 32 bytes. */
   readonly aesKey: Bytes;
-  /** 16 bytes; aes-cbc alone uses them. */
+  /** 16 bytes; used only by aes-cbc. */
   readonly aesIv: Bytes;
   /** SniTun's version. */
   readonly protocolVersion: 0 | 1 | 2;
   /** The cipher of the session's headers. */
   readonly cipher: "aes-cbc" | "aes-gcm" | "aes-gcm-siv";
-  /** Members that SniTun doesn't know. */
+  /** Members unknown to SniTun. */
   readonly extra: Readonly<Record<string, unknown>>;
 }
 
 const CIPHERS = ["aes-cbc", "aes-gcm", "aes-gcm-siv"] as const;
 
 /**
- * Parses a token's payload. Whether it has expired is the caller's to judge.
+ * Parses a token's payload. The caller checks its expiry.
  *
- * @throws SallyportError `token_invalid`, naming the member at fault and never repeating what it holds.
+ * @throws SallyportError `token_invalid`, naming the invalid member but never its value.
  */
 export function parseTokenPayload(bytes: Bytes): TokenClaims {
   const payload = parseJson(bytes);
   if (!isObject(payload)) throw invalid("payload is not an object");
   const { valid, hostname, aes_key, aes_iv, protocol_version = 0, cipher = "aes-cbc", alias, ...extra } =
     payload;
-  // JSON has no NaN, but 1e999 is Infinity: a token for ever.
+  // JSON has no NaN, but 1e999 is Infinity: a token that never expires.
   if (typeof valid !== "number" || !Number.isFinite(valid)) {
     throw invalid(wrong("valid", valid, "a finite number"));
   }

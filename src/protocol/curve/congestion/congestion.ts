@@ -1,39 +1,39 @@
 /**
- * Congestion control as an interface.
+ * The interface of congestion controls.
  *
  * @module
  */
-/** Controls to choose from. */
+/** Available congestion controls. */
 export const CONGESTION_NAMES = ["vegas", "newreno"] as const;
 /** Name of a congestion control. */
 export type CongestionName = typeof CONGESTION_NAMES[number];
 
-/** What an ACK told. One object serves all calls: take what is needed. */
+/** The effects of an ACK. One object is reused for all calls: copy what is needed. */
 export interface AckInfo {
   nowMs: number;
-  /** Newly acknowledged, of packets in flight. */
+  /** Newly acknowledged bytes of packets in flight. */
   bytes: number;
   packets: number;
-  /** Highest number newly acknowledged, and the next to be sent. */
+  /** Highest packet number newly acknowledged, and the next to be sent. */
   largest: number;
   nextNumber: number;
-  /** A round trip measured by this ACK without the peer's delay; NaN when there is none. */
+  /** Round trip measured by this ACK, less the peer's delay; NaN if there is none. */
   rttMs: number;
-  /** In flight before this ACK. */
+  /** Bytes in flight before this ACK. */
   inFlightBytes: number;
-  /** The window, or its pacing, was what kept the sender from sending more. */
+  /** The sender was limited by the window or its pacing. */
   limited: boolean;
 }
 
-/** What a detection of losses told. One object serves all calls. */
+/** The result of loss detection. One object is reused for all calls. */
 export interface LossInfo {
   nowMs: number;
   bytes: number;
   packets: number;
-  /** Highest number lost, and the next to be sent. */
+  /** Highest packet number lost, and the next to be sent. */
   largest: number;
   nextNumber: number;
-  /** Nothing sent over more than three probe time-outs came through (RFC 9002, 7.6). */
+  /** Nothing sent over more than three probe time-outs arrived (RFC 9002, 7.6). */
   persistent: boolean;
 }
 
@@ -42,17 +42,17 @@ export interface CongestionControl {
   readonly name: CongestionName;
   /** Bytes that may be in flight. */
   readonly windowBytes: number;
-  /** Still looking for the path's capacity: pacing goes at twice the window a round trip. */
+  /** Still probing for the path's capacity: pacing runs at twice the window per round trip. */
   readonly slowStart: boolean;
   onAck(info: AckInfo): void;
   onLoss(info: LossInfo): void;
   /** The size of datagrams has changed. */
   setDatagramBytes(size: number): void;
-  /** Another path: nothing is known of it. */
+  /** The path has changed: resets all state. */
   reset(): void;
 }
 
-/** Windows are never larger: what two windows of packets' bookkeeping must hold. */
+/** Maximum window; the packet records must hold two such windows. */
 export const WINDOW_MAX_BYTES = 16 * 1024 * 1024;
 /** First window in packets (RFC 9002, 7.2). */
 export const INITIAL_WINDOW_PACKETS = 10;

@@ -1,5 +1,5 @@
 /**
- * NewReno as RFC 9002 has it (section 7 and appendix B): halves its window once a round trip with loss.
+ * NewReno as in RFC 9002 (section 7 and appendix B): halves its window once per round trip with loss.
  *
  * @module
  */
@@ -13,7 +13,7 @@ import {
 
 const MINIMUM_PACKETS = 2;
 
-/** Congestion control by loss. */
+/** Loss-based congestion control. */
 export class NewReno implements CongestionControl {
   readonly name = "newreno";
   #datagramBytes: number;

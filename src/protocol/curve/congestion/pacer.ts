@@ -1,17 +1,17 @@
 /**
- * Pacing: a congestion window, spread over its round trip.
+ * Pacing: spreads a congestion window over its round trip.
  *
  * @module
  */
 import type { CongestionControl } from "./congestion.ts";
 
-/** At least this many datagrams may go out at once: timers are coarse. */
+/** Minimum burst in datagrams: timers are coarse. */
 const BURST_PACKETS = 10;
-/** And what is due within this time, but no more than receivers' buffers take: 208 KiB on Linux, heads included. */
+/** A burst also covers what is due within this time, up to a receive buffer: 208 KiB on Linux, headers included. */
 const BURST_MS = 2;
 const BURST_MAX_BYTES = 64 * 1024;
 
-/** A closed bucket waits this long at least: less could vanish in rounding, and no timer is that fine. */
+/** Minimum wait of an empty bucket: less could be lost in rounding, and no timer is that fine. */
 const WAIT_MIN_MS = 0.05;
 
 /** A token bucket that spreads a window over its round trip. */
@@ -21,7 +21,7 @@ export class Pacer {
   #bytesPerMs = Infinity;
   #burst = 0;
 
-  /** Sets the rate from window and round trip, and lets time pass. */
+  /** Sets the rate from window and round trip, and refills the bucket. */
   update(nowMs: number, control: CongestionControl, smoothedMs: number, datagramBytes: number): void {
     const rate = (control.slowStart ? 2 : 1.25) * control.windowBytes / Math.max(smoothedMs, 0.05);
     this.#bytesPerMs = rate;
@@ -30,12 +30,12 @@ export class Pacer {
     this.#atMs = nowMs;
   }
 
-  /** Whether a datagram may go now. */
+  /** Whether a datagram may be sent now. */
   get open(): boolean {
     return this.#tokens > 0;
   }
 
-  /** Takes what was sent; may go into debt by one datagram. */
+  /** Deducts the bytes sent; may overdraw by one datagram. */
   spend(bytes: number): void {
     this.#tokens -= bytes;
   }

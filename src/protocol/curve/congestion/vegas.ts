@@ -1,12 +1,12 @@
 /**
- * Congestion control after TCP Vegas (Brakmo and Peterson, 1995): once a round trip it compares the smallest round trip
- * of that time with the smallest one known, reckons how many of its packets stand in a queue, and keeps them few.
+ * Congestion control after TCP Vegas (Brakmo and Peterson, 1995): once per round trip it compares that period's minimum
+ * round trip with the smallest known, estimates how many of its packets are queued, and keeps that number small.
  *
- * Three things differ from the paper. The bounds are a time as well as a number of packets, since below a
- * millisecond a round trip tells of schedulers and not of queues. A loss without a queue is noise, as on a radio link, until one packet
- * in ten is lost: it costs nothing, so that one percent of loss doesn't cost the path. And a queue that doesn't
- * shrink although the window does is somebody else's: the window grows like NewReno's until that queue is gone, which
- * lets it live beside loss-based flows.
+ * It differs from the paper in three ways. The bounds are a time as well as a number of packets, since below a
+ * millisecond a round trip reflects schedulers, not queues. A loss without a queue counts as noise, as on a radio link,
+ * until one packet in ten is lost: it doesn't reduce the window, so one percent of loss doesn't cost throughput. And a
+ * queue that doesn't shrink with the window belongs to other traffic: the window then grows like NewReno's until that
+ * queue is gone, so that it can coexist with loss-based flows.
  *
  * @module
  */
@@ -18,40 +18,40 @@ import {
   WINDOW_MAX_BYTES,
 } from "./congestion.ts";
 
-/** Own packets in the queue: fewer than ALPHA and the window grows, more than BETA and it shrinks. */
+/** Own packets in the queue: below ALPHA the window grows, above BETA it shrinks. */
 const ALPHA_PACKETS = 2;
 const BETA_PACKETS = 4;
-/** The same as times, for fast paths: what the bounds are at least worth. */
+/** The same as times, for fast paths: minimum values of the bounds. */
 const ALPHA_MS = 1;
 const BETA_MS = 2;
-/** The window is never smaller. */
+/** Minimum window. */
 const FLOOR_PACKETS = 8;
-/** The smallest round trip is forgotten after one to two of these: routes change. */
+/** The minimum round trip expires after one to two of these: routes change. */
 const BASE_WINDOW_MS = 30_000;
 /** Slow start ends at a queue of an eighth of the round trip, within these bounds (after RFC 9406). */
 const EXIT_MIN_MS = 3;
 const EXIT_MAX_MS = 16;
-/** Measurements in a row that must all show it. */
+/** Consecutive measurements that must all show the queue. */
 const EXIT_SAMPLES = 8;
-/** Smoothed share of lost packets: above HOLD the window doesn't grow, above SHRINK it follows what arrives. */
+/** Smoothed loss rate: above HOLD the window doesn't grow, above SHRINK it follows the bytes that arrive. */
 const LOSS_HOLD = 0.05;
 const LOSS_SHRINK = 0.1;
-/** The share is smoothed over about this many packets. */
+/** The loss rate is smoothed over about this many packets. */
 const LOSS_MEMORY_PACKETS = 400;
-/** Round trips in which the window fell and the queue didn't, before the queue counts as that of other traffic. */
+/** Round trips in which the window shrank but the queue didn't, before the queue is attributed to other traffic. */
 const FOREIGN_EPOCHS = 6;
 /** Below this round trip every loss counts: a window regrows quickly there, and buffers are small. */
 const SHORT_MS = 5;
 /** The window's factor at a loss with a queue. */
 const BACKOFF = 0.75;
 
-/** Congestion control by queueing delay. */
+/** Delay-based congestion control. */
 export class Vegas implements CongestionControl {
   readonly name = "vegas";
   #datagramBytes: number;
   #window: number;
   #slowStart = true;
-  /** Two halves of the memory of the smallest round trip. */
+  /** Minimum round trip, in two alternating periods. */
   #baseMs = Infinity;
   #olderBaseMs = Infinity;
   #baseSinceMs = -Infinity;
@@ -68,10 +68,10 @@ export class Vegas implements CongestionControl {
   #recoveryUntil = -1;
   /** Queue at the last epoch's end, in milliseconds. */
   #queueMs = 0;
-  /** Epochs in a row that shrank the window, and the queue when that began. */
+  /** Consecutive epochs that shrank the window, and the queue at the first of them. */
   #shrinking = 0;
   #shrinkFromMs = 0;
-  /** Largest queue seen since a foreign one was noticed; 0: there is none. */
+  /** Largest queue since other traffic's queue was detected; 0 if there is none. */
   #foreignMs = 0;
 
   constructor(datagramBytes: number) {
@@ -87,7 +87,7 @@ export class Vegas implements CongestionControl {
     return this.#slowStart;
   }
 
-  /** Whether a queue of others is there and the window grows like NewReno's. */
+  /** Whether other traffic has built a queue, so that the window grows like NewReno's. */
   get competing(): boolean {
     return this.#foreignMs > 0;
   }
@@ -138,7 +138,7 @@ export class Vegas implements CongestionControl {
     this.#setWindow(INITIAL_WINDOW_PACKETS * this.#datagramBytes);
   }
 
-  /** Whether a loss is to be taken for congestion: there is a queue, or the round trip is short. */
+  /** Whether a loss counts as congestion: there is a queue, or the round trip is short. */
   #congested(): boolean {
     const base = Math.min(this.#baseMs, this.#olderBaseMs);
     if (base === Infinity) return false;
@@ -184,7 +184,7 @@ export class Vegas implements CongestionControl {
     this.#limited = false;
   }
 
-  /** Within an epoch: waiting for its end would double the queue once more. */
+  /** Checked within an epoch: waiting for its end would double the queue once more. */
   #mayLeaveSlowStart(rttMs: number): void {
     this.#recentMs = Math.min(this.#recentMs, rttMs);
     if (++this.#recentCount < EXIT_SAMPLES) return;
@@ -194,7 +194,7 @@ export class Vegas implements CongestionControl {
     this.#recentCount = 0;
   }
 
-  /** The window becomes what the path held without a queue, and a little. */
+  /** Sets the window slightly above what the path held without a queue. */
   #leaveSlowStart(base: number, rttMs: number): void {
     this.#slowStart = false;
     this.#setWindow(this.#window * base / rttMs + ALPHA_PACKETS * this.#datagramBytes);
@@ -204,7 +204,7 @@ export class Vegas implements CongestionControl {
     if (this.#shrinking === 0) this.#shrinkFromMs = queueMs;
     this.#shrinking++;
     if (this.#shrinking > FOREIGN_EPOCHS && queueMs >= 0.9 * this.#shrinkFromMs) this.#foreignMs = queueMs;
-    // At most an eighth at a time: a round trip may have risen for other reasons than our queue.
+    // At most an eighth at a time: the round trip may have risen for reasons other than our queue.
     const step = Math.min(Math.max(1, excess / 2), packets / 8);
     this.#setWindow((packets - step) * this.#datagramBytes);
   }

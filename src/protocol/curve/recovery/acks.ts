@@ -7,9 +7,9 @@ import { ACK_RANGES_MAX } from "../../../wire/curve/curve_frame.ts";
 import { RangeSet } from "../range_set.ts";
 import { MAX_ACK_DELAY_MS } from "./rtt.ts";
 
-/** An ACK goes out for every this many eliciting packets. */
+/** An ACK is sent for every this many ack-eliciting packets. */
 const PACKETS_PER_ACK = 2;
-/** Every this many packets with nothing but an ACK of several ranges, one asks to be acknowledged itself. */
+/** One in this many packets that contain only an ACK of several ranges elicits an acknowledgement itself. */
 const PING_EVERY = 16;
 const PING_RANGES = 8;
 
@@ -18,15 +18,15 @@ export class AckTracker {
   readonly ranges = new RangeSet();
   #largest = -1;
   #largestAtMs = 0;
-  /** Eliciting packets since the last ACK. */
+  /** Ack-eliciting packets since the last ACK. */
   #waiting = 0;
   #atOnce = false;
   #dueMs = Infinity;
   #bare = 0;
-  /** Packets that came behind a later one. */
+  /** Packets that arrived after a later one. */
   reordered = 0;
 
-  /** A packet has opened, for the first time. */
+  /** A packet was opened for the first time. */
   received(number: number, eliciting: boolean, nowMs: number): void {
     this.ranges.add(number, number + 1);
     if (this.ranges.size > ACK_RANGES_MAX) this.ranges.dropLowest();
@@ -41,17 +41,17 @@ export class AckTracker {
     else this.#dueMs = Math.min(this.#dueMs, nowMs + MAX_ACK_DELAY_MS);
   }
 
-  /** Whether there is news for an ACK: it goes along with whatever is sent. */
+  /** Whether there is something new to acknowledge; an ACK is added to the next packet. */
   get pending(): boolean {
     return this.#waiting > 0 && this.ranges.size > 0;
   }
 
-  /** Whether an ACK must go out now even alone. */
+  /** Whether an ACK must be sent now, even alone. */
   due(nowMs: number): boolean {
     return this.pending && (this.#atOnce || nowMs >= this.#dueMs);
   }
 
-  /** When an ACK will be due; −Infinity: now. */
+  /** When an ACK is due; −Infinity for now. */
   get dueMs(): number {
     return !this.pending ? Infinity : this.#atOnce ? -Infinity : this.#dueMs;
   }
@@ -66,7 +66,7 @@ export class AckTracker {
     return Math.max(0, Math.round((nowMs - this.#largestAtMs) * 1000));
   }
 
-  /** An ACK was written; says whether its packet, if it carries nothing else, should ask for one in return. */
+  /** An ACK was written. Returns whether its packet, if it carries nothing else, should elicit one in return. */
   written(alone: boolean): boolean {
     this.#waiting = 0;
     this.#atOnce = false;
@@ -75,7 +75,7 @@ export class AckTracker {
     return alone && this.ranges.size >= PING_RANGES && this.#bare % PING_EVERY === 0;
   }
 
-  /** The peer knows that everything up to `number` has come. */
+  /** The peer knows that everything up to `number` was received. */
   confirmed(number: number): void {
     this.ranges.dropBelow(number + 1);
   }

@@ -1,21 +1,21 @@
 /**
- * The search for the largest datagram that a path carries (RFC 8899, with few sizes instead of a bisection).
+ * Path MTU discovery: finds the largest datagram that a path carries (RFC 8899, with fixed sizes, no bisection).
  *
  * @module
  */
 import { DATAGRAM_MIN_BYTES } from "../../../wire/curve/curve_packet.ts";
 
-/** What is tried, in this order: IPv6's minimum, tunnels, PPPoE, Ethernet over IPv6, jumbo frames, loopback. */
+/** Sizes to try, in this order: IPv6's minimum, tunnels, PPPoE, Ethernet over IPv6, jumbo frames, loopback. */
 const SIZES = [1_232, 1_372, 1_432, 1_452, 4_352, 8_952, 16_332] as const;
 const TRIES = 3;
 /** A size that failed is tried again after this long. */
 const AGAIN_MS = 600_000;
-/** After a fall back to the sure size. */
+/** Delay after falling back to the base size. */
 const AFTER_FALL_MS = 60_000;
 
 /** The search on one path. */
 export class MtuSearch {
-  /** Size that the path carries. */
+  /** Size known to fit the path. */
   bytes = DATAGRAM_MIN_BYTES;
   #limit: number;
   #next = 0;
@@ -23,7 +23,7 @@ export class MtuSearch {
   #probing = false;
   #waitUntilMs = -Infinity;
 
-  /** @param limit own largest size; the peer's comes with {@link cap}. */
+  /** @param limit our maximum size; {@link cap} sets the peer's. */
   constructor(limit: number) {
     this.#limit = limit;
   }
@@ -33,7 +33,7 @@ export class MtuSearch {
     this.#limit = Math.min(this.#limit, limit);
   }
 
-  /** Size of a probe to be sent now; 0: none. */
+  /** Size of a probe to be sent now; 0 for none. */
   probe(nowMs: number): number {
     if (this.#probing || nowMs < this.#waitUntilMs) return 0;
     const size = SIZES[this.#next];
@@ -45,7 +45,7 @@ export class MtuSearch {
     this.#probing = true;
   }
 
-  /** A probe came through. True: {@link bytes} has grown. */
+  /** A probe was acknowledged. True if {@link bytes} has grown. */
   acked(size: number): boolean {
     this.#probing = false;
     this.#tries = 0;
@@ -64,7 +64,7 @@ export class MtuSearch {
     this.#waitUntilMs = nowMs + AGAIN_MS;
   }
 
-  /** Nothing comes through any more: back to the sure size. True when that changes something. */
+  /** Black hole detected: falls back to the base size. True if that changes anything. */
   fall(nowMs: number): boolean {
     if (this.bytes === DATAGRAM_MIN_BYTES) return false;
     this.reset();
@@ -72,7 +72,7 @@ export class MtuSearch {
     return true;
   }
 
-  /** Another path. */
+  /** The path has changed. */
   reset(): void {
     this.bytes = DATAGRAM_MIN_BYTES;
     this.#next = this.#tries = 0;

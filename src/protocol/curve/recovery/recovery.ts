@@ -1,6 +1,6 @@
 /**
- * The packets that were sent and not yet acknowledged: loss detection and probes after RFC 9002, for one number space. It
- * doesn't know what packets carry: their {@link SentPacket} does, and the host hears of each one's fate.
+ * The packets sent and not yet acknowledged: loss detection and probes after RFC 9002, for one packet number space. It
+ * doesn't know packet contents, which are in {@link SentPacket}; the host is notified of each packet's fate.
  *
  * @module
  */
@@ -9,29 +9,29 @@ import type { AckInfo, CongestionControl, LossInfo } from "../congestion/congest
 import type { AckRanges } from "../../../wire/curve/curve_frame.ts";
 import { MAX_ACK_DELAY_MS, type RttEstimate } from "./rtt.ts";
 
-/** Life of a packet that was sent. */
+/** State of a sent packet. */
 export const Fate = { done: 0, inFlight: 1, lost: 2 } as const;
 
-/** RFC 9002, 6.1.1; doubled each time a packet that was given up comes through after all. */
+/** RFC 9002, 6.1.1; doubled each time a packet declared lost is acknowledged after all. */
 const PACKET_THRESHOLD = 3;
 const PACKET_THRESHOLD_MAX = 64;
-/** Packets that may be remembered; nothing is sent beyond it. */
+/** Maximum packets tracked; nothing is sent beyond it. */
 const PACKETS_MAX = 65_536;
 /** RFC 9002, 7.6.1. */
 const PERSISTENT_PTOS = 3;
-/** Packets of which a probe sends the contents again. */
+/** Packets whose contents a probe resends. */
 const PROBE_PACKETS = 2;
 
-/** A packet that was sent; objects are used again. `stream`…: the first STREAM frame; `others`: further contents. */
+/** A sent packet; objects are reused. `stream`…: the first STREAM frame; `others`: further contents. */
 export class SentPacket<Part> {
   number = 0;
   sentMs = 0;
   bytes = 0;
   fate: number = Fate.done;
   lostMs = 0;
-  /** Highest number that an ACK inside acknowledged, −1 without one. */
+  /** Highest number acknowledged by an ACK in the packet, −1 without one. */
   acked = -1;
-  /** A probe of the path's MTU: its size, else 0. */
+  /** Size of a path MTU probe, else 0. */
   probe = 0;
   part: Part | undefined;
   offset = 0;
@@ -49,11 +49,11 @@ export interface SentOther<Part> {
   readonly fin: boolean;
 }
 
-/** Is told what became of each packet. */
+/** Notified of each packet's fate. */
 export interface RecoveryHost<Part> {
-  /** Acknowledged; `late` when it had been given up. */
+  /** The packet was acknowledged; `late` if it had been declared lost. */
   packetAcked(packet: SentPacket<Part>, late: boolean): void;
-  /** Given up, or to be sent again by a probe: what it carried must go out once more. */
+  /** The packet was declared lost, or a probe resends it: its contents must be sent again. */
   packetLost(packet: SentPacket<Part>, probe: boolean): void;
 }
 
@@ -63,10 +63,10 @@ export class Recovery<Part> {
   readonly #control: CongestionControl;
   readonly #rtt: RttEstimate;
   #slots: SentPacket<Part>[] = Array.from({ length: 64 }, () => new SentPacket<Part>());
-  /** Numbers below are forgotten, numbers from `#next` on not sent. */
+  /** Numbers below this are forgotten; numbers from `#next` on are unsent. */
   #base = 0;
   #next = 0;
-  /** No packet below is in flight. */
+  /** No packet below this is in flight. */
   #flying = 0;
   #largestAcked = -1;
   #inFlightBytes = 0;
@@ -76,7 +76,7 @@ export class Recovery<Part> {
   #firstMeasuredMs = Infinity;
   #threshold = PACKET_THRESHOLD;
   ptoCount = 0;
-  /** Set by the sender: the window kept it from sending more. */
+  /** Set by the sender: it was limited by the window. */
   limited = false;
   readonly #ack: AckInfo = {
     nowMs: 0,
@@ -108,12 +108,12 @@ export class Recovery<Part> {
   get largestAcked(): number {
     return this.#largestAcked;
   }
-  /** No more packets can be remembered for now. */
+  /** No more packets can be tracked for now. */
   get full(): boolean {
     return this.#next - this.#base >= PACKETS_MAX;
   }
 
-  /** The record of the packet that is to be sent next, empty, to be filled in. */
+  /** Returns an empty record to be filled in for the next packet. */
   begin(): SentPacket<Part> {
     if (this.#next - this.#base >= this.#slots.length) this.#grow();
     const packet = this.#at(this.#next);
@@ -127,7 +127,7 @@ export class Recovery<Part> {
     return packet;
   }
 
-  /** The packet of {@link begin} has been sent. Only eliciting packets are in flight. */
+  /** The packet of {@link begin} has been sent. Only ack-eliciting packets count as in flight. */
   sent(packet: SentPacket<Part>, nowMs: number, bytes: number, eliciting: boolean): void {
     this.#next++;
     packet.sentMs = nowMs;
@@ -139,7 +139,7 @@ export class Recovery<Part> {
     this.#inFlightPackets++;
   }
 
-  /** Takes an ACK. Throws `frame_invalid` when it acknowledges what wasn't sent. */
+  /** Handles an ACK. Throws `frame_invalid` if it acknowledges an unsent packet. */
   acknowledge(ranges: AckRanges, ackDelayMs: number, nowMs: number): void {
     const largest = ranges.high[0]!;
     if (largest >= this.#next) {
@@ -197,13 +197,13 @@ export class Recovery<Part> {
     packet.others = undefined;
   }
 
-  /** When {@link timeout} wants to be called; Infinity: not at all. */
+  /** When {@link timeout} is due; Infinity for never. */
   get deadlineMs(): number {
     if (this.#lossAtMs < Infinity) return this.#lossAtMs;
     return this.#inFlightPackets === 0 ? Infinity : this.#lastSentMs + this.#rtt.ptoMs(this.ptoCount);
   }
 
-  /** The deadline has passed: reports losses, or returns true where a probe is due, whose contents were reported as lost. */
+  /** The deadline has passed: reports losses, or returns true if a probe is due, having reported its contents as lost. */
   timeout(nowMs: number): boolean {
     if (nowMs < this.deadlineMs) return false;
     if (this.#lossAtMs < Infinity) {
@@ -221,7 +221,7 @@ export class Recovery<Part> {
     return true;
   }
 
-  /** Gives up everything in flight without blaming the path: it was sent over another one. */
+  /** Declares everything in flight lost without a congestion signal: it was sent over another path. */
   abandon(nowMs: number): void {
     for (let number = this.#flying; number < this.#next; number++) {
       const packet = this.#at(number);
@@ -244,7 +244,7 @@ export class Recovery<Part> {
       const packet = this.#at(number);
       if (packet.fate !== Fate.inFlight) continue;
       if (number <= this.#largestAcked - this.#threshold || packet.sentMs + delayMs <= nowMs) {
-        // A probe of the MTU may well be lost: that tells of sizes, not of congestion.
+        // The loss of an MTU probe is a sign of its size, not of congestion.
         if (packet.probe === 0) {
           info.bytes += packet.bytes;
           info.packets++;
@@ -265,7 +265,7 @@ export class Recovery<Part> {
     this.#control.onLoss(info);
   }
 
-  /** Whether no packet sent between the two times has come through. */
+  /** Whether no packet sent between the two times was acknowledged. */
   #nothingAcked(fromMs: number, toMs: number): boolean {
     for (let number = this.#base; number < this.#next; number++) {
       const packet = this.#at(number);
@@ -287,7 +287,7 @@ export class Recovery<Part> {
     this.#inFlightPackets--;
   }
 
-  /** Forgets the oldest packets once they are acknowledged or lost; lost ones are kept for a while, since they may only be late. */
+  /** Drops the oldest packets once acknowledged or lost; lost ones are kept for a while, since they may only be late. */
   #forget(nowMs: number): void {
     const lingerMs = 2 * this.#rtt.ptoMs(0);
     const half = PACKETS_MAX / 2;

@@ -1,5 +1,5 @@
 /**
- * The round trip's estimate (RFC 9002, section 5). Milliseconds throughout.
+ * Round-trip estimation (RFC 9002, section 5). Milliseconds throughout.
  *
  * @module
  */
@@ -8,11 +8,11 @@
 const INITIAL_RTT_MS = 333;
 /** An acknowledgement may wait this long on purpose. */
 export const MAX_ACK_DELAY_MS = 20;
-/** What timers can tell apart. */
+/** Timer granularity. */
 const GRANULARITY_MS = 1;
 /**
- * No probe waits longer than this, or than a round trip takes: the peer may have moved, a NAT may have forgotten us, and a
- * path that is dead for 9 to 12 s must bring an answer before the session's silence ends it.
+ * A probe waits no longer than this, or than a round trip: the peer may have moved, a NAT may have dropped our mapping,
+ * and a path that was dead for 9 to 12 s must bring an answer before the session's silence limit ends it.
  */
 const PTO_MAX_MS = 2_000;
 
@@ -22,11 +22,11 @@ export class RttEstimate {
   minMs = Infinity;
   smoothedMs = INITIAL_RTT_MS;
   variationMs = INITIAL_RTT_MS / 2;
-  /** The latest measurement without the peer's delay, as far as the minimum allows to believe in it. */
+  /** The latest measurement less the peer's delay, unless that is below the minimum. */
   adjustedMs = 0;
   measured = false;
 
-  /** Takes a measurement; `ackDelayMs` is what the peer says it waited. */
+  /** Adds a measurement; `ackDelayMs` is the delay that the peer reports. */
   update(sampleMs: number, ackDelayMs: number): void {
     this.latestMs = sampleMs;
     this.minMs = Math.min(this.minMs, sampleMs);
@@ -43,18 +43,18 @@ export class RttEstimate {
     this.smoothedMs = 0.875 * this.smoothedMs + 0.125 * adjusted;
   }
 
-  /** How long an acknowledgement may be overdue before a probe, after `count` probes in vain. */
+  /** The probe time-out after `count` unanswered probes. */
   ptoMs(count: number): number {
     const one = this.smoothedMs + Math.max(4 * this.variationMs, GRANULARITY_MS) + MAX_ACK_DELAY_MS;
     return Math.min(Math.max(one, PTO_MAX_MS), one * 2 ** Math.min(count, 10));
   }
 
-  /** How long after a later packet's acknowledgement a packet counts as lost. */
+  /** How long a packet may lag behind a later acknowledged one before it counts as lost. */
   lossDelayMs(): number {
     return Math.max(GRANULARITY_MS, 1.125 * Math.max(this.latestMs, this.smoothedMs));
   }
 
-  /** The path has changed: everything is unknown again. */
+  /** The path has changed: resets all estimates. */
   reset(): void {
     this.latestMs = 0;
     this.minMs = Infinity;

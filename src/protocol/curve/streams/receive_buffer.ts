@@ -9,20 +9,20 @@ import { RangeSet } from "../range_set.ts";
 
 const FIRST_BYTES = 8 * 1024;
 
-/** A ring of bytes with offsets; its size follows what it holds. The credit that was given bounds it. */
+/** A ring buffer addressed by stream offset; it grows and shrinks with its contents, bounded by the granted credit. */
 export class ReceiveBuffer {
   readonly #memory: MemoryBudget | undefined;
   #ring: Bytes | undefined;
-  /** Everything below has been delivered. */
+  /** Everything below this has been delivered. */
   #base = 0;
   readonly #held = new RangeSet();
 
-  /** @param memory counts what the ring takes. */
+  /** @param memory accounts for the ring's memory. */
   constructor(memory?: MemoryBudget) {
     this.#memory = memory;
   }
 
-  /** Bytes of memory that it takes. */
+  /** Bytes of memory allocated. */
   get ringBytes(): number {
     return this.#ring?.length ?? 0;
   }
@@ -39,19 +39,19 @@ export class ReceiveBuffer {
   get ready(): boolean {
     return this.#held.size > 0 && this.#held.start(0) === this.#base;
   }
-  /** Ranges held; the caller of {@link add} bounds them. */
+  /** Number of ranges held; the caller of {@link add} limits it. */
   get fragments(): number {
     return this.#held.size;
   }
 
-  /** Bytes were delivered past the buffer, straight from the packet. */
+  /** Bytes were delivered directly from the packet, bypassing the buffer. */
   skip(length: number): void {
     this.#base += length;
     this.#held.dropBelow(this.#base);
     if (this.#held.size === 0) this.#dropRing();
   }
 
-  /** Copies in what of `[offset, …)` is new; false when it was all there already. */
+  /** Copies the new part of `[offset, …)`; false if all of it was already present. */
   add(offset: number, data: Bytes): boolean {
     let start = offset;
     const end = offset + data.length;
@@ -68,7 +68,7 @@ export class ReceiveBuffer {
     return true;
   }
 
-  /** A view of bytes that can be delivered, as many as lie together; they count as delivered. */
+  /** Returns a view of the contiguous deliverable bytes, which then count as delivered. */
   take(): Bytes {
     const ring = this.#ring!;
     const at = this.#base % ring.length;

@@ -1,5 +1,5 @@
 /**
- * What a stream has written and the peer hasn't acknowledged: a ring of bytes with offsets, and which of them were
+ * Data that a stream has written and the peer hasn't acknowledged: a ring buffer addressed by offset, with the ranges
  * acknowledged out of order or lost.
  *
  * @module
@@ -14,7 +14,7 @@ const FIRST_BYTES = 8 * 1024;
 export class SendBuffer {
   readonly #memory: MemoryBudget | undefined;
   #ring: Bytes | undefined;
-  /** Everything below is acknowledged. */
+  /** Everything below this is acknowledged. */
   #base = 0;
   #end = 0;
   /** Everything from here on has never been sent. */
@@ -22,12 +22,12 @@ export class SendBuffer {
   readonly #acked = new RangeSet();
   readonly #lost = new RangeSet();
 
-  /** @param memory counts what the ring takes. */
+  /** @param memory accounts for the ring's memory. */
   constructor(memory?: MemoryBudget) {
     this.#memory = memory;
   }
 
-  /** Bytes of memory that it takes. */
+  /** Bytes of memory allocated. */
   get ringBytes(): number {
     return this.#ring?.length ?? 0;
   }
@@ -36,7 +36,7 @@ export class SendBuffer {
   get end(): number {
     return this.#end;
   }
-  /** Offset of what has never been sent. */
+  /** Offset of the first byte never sent. */
   get next(): number {
     return this.#next;
   }
@@ -48,12 +48,12 @@ export class SendBuffer {
   get held(): number {
     return this.#end - this.#base;
   }
-  /** Whether something lost waits to be sent again. */
+  /** Whether lost data is waiting to be retransmitted. */
   get hasLost(): boolean {
     return this.#lost.size > 0;
   }
 
-  /** Copies `chunk` in. */
+  /** Appends a copy of `chunk`. */
   write(chunk: Bytes): void {
     const length = chunk.length;
     if (length === 0) return;
@@ -106,7 +106,7 @@ export class SendBuffer {
     if (this.#base === this.#end) this.#dropRing();
   }
 
-  /** `[offset, offset + length)` was in a packet that is given up: what isn't acknowledged must go again. */
+  /** `[offset, offset + length)` was in a packet declared lost: what isn't acknowledged must be sent again. */
   lost(offset: number, length: number): void {
     const end = offset + length;
     this.#lost.add(Math.max(offset, this.#base), end);

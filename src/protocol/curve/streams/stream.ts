@@ -1,5 +1,5 @@
 /**
- * A stream of a curve connection: ordered bytes both ways, each direction with its own offsets, credit and end.
+ * A stream of a curve connection: ordered bytes in both directions, each with its own offsets, credit and end.
  *
  * @module
  */
@@ -11,33 +11,33 @@ import { codeOfWire, wireCode } from "../../../wire/curve/error_number.ts";
 import { ReceiveBuffer } from "./receive_buffer.ts";
 import { SendBuffer } from "./send_buffer.ts";
 
-/** Bounds of a stream's queues in bytes. */
+/** Limits of a stream's queues in bytes. */
 export interface StreamLimits {
-  /** Credit for received bytes: what may be held for a reader that doesn't read. */
+  /** Receive credit: bytes that may be held for a reader that doesn't read. */
   readonly windowBytes: number;
-  /** `write` says false from here, `drain` comes at `sendLowBytes`, beyond `sendMaxBytes` the stream is reset. */
+  /** `write` returns false from here on, `drain` follows at `sendLowBytes`, beyond `sendMaxBytes` the stream is reset. */
   readonly sendHighBytes: number;
   readonly sendLowBytes: number;
   readonly sendMaxBytes: number;
-  /** The process's: the buffers count what they hold in it. */
+  /** Memory budget of the process, to which the buffers' contents are charged. */
   readonly memory?: MemoryBudget;
 }
 
-/** What a stream asks of its connection. None of these calls the stream back before it returns. */
+/** The connection as seen by a stream. No method calls the stream back before it returns. */
 export interface StreamHost {
   /** The stream may have something to send. */
   wantsToSend(stream: CurveStream): void;
-  /** The stream has something to tell its handler: call {@link CurveStream.turn} soon. */
+  /** The stream has events for its handler: call {@link CurveStream.turn} soon. */
   wantsTurn(stream: CurveStream): void;
-  /** More bytes have arrived (counted by offset); throws beyond the connection's credit. */
+  /** More bytes were received (counted by offset); throws beyond the connection's credit. */
   received(bytes: number): void;
-  /** Bytes have been delivered or dropped: their credit is free. */
+  /** Bytes have been delivered or dropped: their credit is released. */
   consumed(bytes: number): void;
   /** The stream owes the peer a MAX_STREAM_DATA. */
   owesCredit(stream: CurveStream): void;
   /** The stream owes the peer a RESET. */
   owesReset(stream: CurveStream): void;
-  /** A frame brought nothing new. */
+  /** A frame contained no new data. */
   duplicate(): void;
   /** A stream's handler has thrown; the stream is being given up. */
   fault(error: InternalError): void;
@@ -45,18 +45,18 @@ export interface StreamHost {
   finished(stream: CurveStream): void;
 }
 
-/** The error of a connection that breaks the format. */
+/** The error for a connection that violates the format. */
 export function brokenFrame(why: string): SallyportError {
   return new SallyportError("frame_invalid", `Cannot read packet: ${why}`, { side: "peer" });
 }
 
-/** A stream as the owner of the connection sees it. */
+/** A stream as seen by the connection's owner. */
 export interface OwnedStream extends ByteStream {
-  /** Its number on the wire. */
+  /** The stream number on the wire. */
   readonly id: number;
 }
 
-/** Pieces out of order that a stream may hold; an honest peer stays far below it. */
+/** Out-of-order ranges that a stream may hold; an honest peer stays far below it. */
 const FRAGMENTS_MAX = 4_096;
 
 /** One stream. Outside `protocol/curve` it is an {@link OwnedStream}; all other members are for the connection. */
@@ -87,13 +87,13 @@ export class CurveStream implements OwnedStream {
   #resetReceived = false;
   #done = false;
 
-  /** In the connection's queues. */
+  /** Queued in the connection. */
   queued = false;
   turnQueued = false;
   creditOwed = false;
   resetOwed = false;
 
-  /** @param counted whether the connection's credit counts this stream's bytes (all but stream 0's). */
+  /** @param counted whether this stream's bytes count towards the connection's credit (all but stream 0). */
   constructor(id: number, host: StreamHost, limits: StreamLimits, sendLimit: number, counted = true) {
     this.id = id;
     this.#host = host;
@@ -165,9 +165,9 @@ export class CurveStream implements OwnedStream {
     return this.#out.ringBytes + this.#in.ringBytes;
   }
 
-  // Sending: called while packets are packed.
+  // Sending: called while packets are assembled.
 
-  /** Whether something could go out now; `connectionCredit` counts for new bytes alone. */
+  /** Whether anything can be sent now; `connectionCredit` applies only to new bytes. */
   sendable(connectionCredit: number): boolean {
     if (this.#resetCode >= 0) return false;
     if (this.#out.hasLost) return true;
@@ -176,7 +176,7 @@ export class CurveStream implements OwnedStream {
     return this.#fin === "wanted";
   }
 
-  /** Whether new bytes wait for the connection's credit and nothing else. */
+  /** Whether new bytes wait only for the connection's credit. */
   get waitsForConnection(): boolean {
     return this.#resetCode < 0 && this.#counted && this.#out.unsent > 0 && this.#out.next < this.#sendLimit;
   }
@@ -186,7 +186,7 @@ export class CurveStream implements OwnedStream {
     return this.#out.hasLost ? this.#out.lostStart : this.#out.next;
   }
 
-  /** How many bytes may go from {@link sendOffset} on. */
+  /** How many bytes may be sent from {@link sendOffset} on. */
   sendLength(connectionCredit: number): number {
     if (this.#out.hasLost) return this.#out.lostLength;
     const credit = this.#counted ? connectionCredit : Infinity;
@@ -198,7 +198,7 @@ export class CurveStream implements OwnedStream {
     return this.#fin !== "none" && end === this.#out.end;
   }
 
-  /** Copies bytes into a frame and counts them as sent; answers how many were new to the connection's credit. */
+  /** Copies bytes into a frame and counts them as sent. Returns how many use new connection credit. */
   takeInto(target: Bytes, offset: number, fin: boolean): number {
     const before = this.#out.next;
     if (target.length > 0) this.#out.copy(offset, target);
@@ -208,7 +208,7 @@ export class CurveStream implements OwnedStream {
     return this.#counted ? this.#out.next - before : 0;
   }
 
-  /** The peer has these bytes. */
+  /** The peer has acknowledged these bytes. */
   framesAcked(offset: number, length: number, fin: boolean): void {
     if (this.#resetCode >= 0) return;
     this.#out.acked(offset, length);
@@ -219,7 +219,7 @@ export class CurveStream implements OwnedStream {
     this.#settle();
   }
 
-  /** These bytes must go again. */
+  /** These bytes must be retransmitted. */
   framesLost(offset: number, length: number, fin: boolean): number {
     if (this.#resetCode >= 0) return 0;
     this.#out.lost(offset, length);
@@ -236,13 +236,13 @@ export class CurveStream implements OwnedStream {
     return this.#resetOffset;
   }
 
-  /** The peer has the RESET. */
+  /** The peer has acknowledged the RESET. */
   resetWasAcked(): void {
     this.#resetAcked = true;
     this.#settle();
   }
 
-  /** The peer takes more. */
+  /** Raises the peer's credit limit. */
   raiseSendLimit(limit: number): void {
     if (limit <= this.#sendLimit) return;
     this.#sendLimit = limit;
@@ -251,7 +251,7 @@ export class CurveStream implements OwnedStream {
 
   // Receiving.
 
-  /** Throws `frame_invalid` when the peer breaks its credit or moves the end. */
+  /** Handles a STREAM frame. Throws `frame_invalid` if the peer exceeds its credit or changes the final offset. */
   frameReceived(offset: number, data: Bytes, fin: boolean): void {
     const end = offset + data.length;
     if (end <= this.#in.offset && data.length > 0) this.#host.duplicate();
@@ -271,7 +271,7 @@ export class CurveStream implements OwnedStream {
     this.#flow();
   }
 
-  /** The peer has sent a RESET. Throws `frame_invalid` when it moves the end. */
+  /** Handles the peer's RESET. Throws `frame_invalid` if it changes the final offset. */
   resetReceived(code: number, finalOffset: number): void {
     this.#advance(finalOffset, finalOffset);
     if (this.#done || this.#resetReceived) return;
@@ -290,12 +290,12 @@ export class CurveStream implements OwnedStream {
     return this.#receiveLimit;
   }
 
-  /** Whether more credit still means something. */
+  /** Whether the peer can still use more credit. */
   get receiving(): boolean {
     return this.#finalOffset < 0 && !this.#done;
   }
 
-  /** Tells the handler what waits: bytes, drain, close. */
+  /** Delivers pending events to the handler: bytes, drain, close. */
   turn(): void {
     if (this.#closing !== undefined) {
       const { error } = this.#closing;
@@ -324,7 +324,7 @@ export class CurveStream implements OwnedStream {
     this.#close(error);
   }
 
-  /** Everything written is out, and a stream that nobody wants any more waits for the peer's end alone. */
+  /** Everything written has been sent, and the released stream waits only for the peer's end. */
   get waitsForEnd(): boolean {
     return this.#discarding && !this.#done && this.#fin === "acked" && !this.#endDelivered &&
       this.#resetCode < 0;
@@ -383,7 +383,7 @@ export class CurveStream implements OwnedStream {
     }
   }
 
-  /** Drops what has come; its credit is free at once, gaps included. */
+  /** Drops the received data; its credit is released at once, including gaps. */
   #discard(): void {
     const gap = this.#highest - this.#in.offset;
     if (gap > 0) {
@@ -438,7 +438,7 @@ export class CurveStream implements OwnedStream {
     }
   }
 
-  /** A handler that throws loses its stream, not the session. */
+  /** A handler that throws loses its stream, not the connection. */
   #failed(thrown: unknown): void {
     const error = internalError("stream", thrown);
     if (error instanceof InternalError) this.#host.fault(error);

@@ -1,5 +1,5 @@
 /**
- * The streams of a connection: how many there may be, their turns to send, and the credit that they share.
+ * The streams of a connection: their maximum number, send scheduling, and shared credit.
  *
  * @module
  */
@@ -16,28 +16,28 @@ import {
 import type { SentOther, SentPacket } from "../recovery/recovery.ts";
 import { brokenFrame, CurveStream, type StreamHost, type StreamLimits } from "./stream.ts";
 
-/** What stream 0 may carry in each direction. */
+/** Maximum bytes on stream 0 in each direction. */
 export const CONTROL_STREAM_BYTES = 16_384 + 64;
-/** A STREAM frame with less data than this isn't worth its head. */
+/** A STREAM frame with less data than this isn't worth its header. */
 const PIECE_MIN_BYTES = 24;
 
-/** Bounds of a connection's streams. */
+/** Limits of a connection's streams. */
 export interface StreamSetLimits extends StreamLimits {
-  /** Credit for received bytes over all streams. */
+  /** Receive credit over all streams. */
   readonly connectionWindowBytes: number;
   /** Streams that the peer may have open at once. */
   readonly streamsMax: number;
 }
 
-/** What the set asks of its connection. */
+/** The connection as seen by the set. */
 interface StreamSetHost {
-  /** There may be something to send or to tell. */
+  /** There may be data to send or events to deliver. */
   wake(): void;
   /** The peer has opened a stream. */
   opened(stream: CurveStream): void;
   /** A stream is over. */
   closed(stream: CurveStream): void;
-  /** Bytes came that had come before. */
+  /** Duplicate bytes were received. */
   duplicate(): void;
   /** A stream's handler has thrown. */
   fault(error: InternalError): void;
@@ -49,7 +49,7 @@ export class StreamSet implements StreamHost {
   readonly #host: StreamSetHost;
   readonly #limits: StreamSetLimits;
   readonly #streams = new Map<number, CurveStream>();
-  /** Next id of ours, and the lowest of the peer's that hasn't been opened. */
+  /** Our next id, and the peer's lowest unopened id. */
   #nextOwn: number;
   #nextPeer: number;
   #ownMax = 0;
@@ -57,7 +57,7 @@ export class StreamSet implements StreamHost {
   #peerOpened = 0;
   #ownOpened = 0;
 
-  // Credit over all streams: what we may send, what the peer may.
+  // Credit over all streams: ours to send, and the peer's.
   #sendMax = 0;
   #sent = 0;
   #firstStreamMax = 0;
@@ -70,12 +70,12 @@ export class StreamSet implements StreamHost {
   /** Streams with something to send; taken from the front, put back at the end. */
   #ready: CurveStream[] = [];
   #readyAt = 0;
-  /** Streams that wait for the connection's credit. */
+  /** Streams waiting for the connection's credit. */
   #blocked: CurveStream[] = [];
   #credits: CurveStream[] = [];
   #resets: CurveStream[] = [];
   #turns: CurveStream[] = [];
-  /** Released streams that wait for the peer's end, with the time to give up. */
+  /** Released streams waiting for the peer's end, with the time to give up. */
   readonly #lingering = new Map<CurveStream, number>();
   bytesResent = 0;
 
@@ -91,7 +91,7 @@ export class StreamSet implements StreamHost {
     this.#streams.set(0, this.control);
   }
 
-  /** Streams open now, stream 0 left out. */
+  /** Streams open now, excluding stream 0. */
   get open(): number {
     return this.#streams.size - (this.#streams.has(0) ? 1 : 0);
   }
@@ -128,7 +128,7 @@ export class StreamSet implements StreamHost {
 
   // Frames of the peer.
 
-  /** The peer's PARAMS: limits of both kinds. */
+  /** Handles the peer's PARAMS: credit and stream limits. */
   params(maxData: number, maxStreamData: number, maxStreams: number): void {
     this.#firstStreamMax = Math.max(this.#firstStreamMax, maxStreamData);
     this.maxStreams(maxStreams);
@@ -162,7 +162,7 @@ export class StreamSet implements StreamHost {
     this.#find(id)?.resetReceived(code, finalOffset);
   }
 
-  /** The stream of an id; undefined when it is over. */
+  /** Returns the stream with this id; undefined if it is over. */
   #find(id: number): CurveStream | undefined {
     const known = this.#streams.get(id);
     if (known !== undefined || id === 0) return known;
@@ -249,7 +249,7 @@ export class StreamSet implements StreamHost {
 
   // Turns and time.
 
-  /** Tells handlers what waits for them. */
+  /** Delivers pending events to handlers. */
   turn(nowMs: number, lingerMs: number): void {
     const turns = this.#turns;
     if (turns.length === 0) return;
@@ -261,9 +261,9 @@ export class StreamSet implements StreamHost {
     }
   }
 
-  /** When {@link tick} has something to do. */
+  /** When {@link tick} is due. */
   get deadlineMs(): number {
-    // Insertion order is order of time.
+    // Insertion order is chronological.
     for (const atMs of this.#lingering.values()) return atMs;
     return Infinity;
   }
@@ -279,7 +279,7 @@ export class StreamSet implements StreamHost {
 
   // Packing.
 
-  /** Whether anything waits to be sent. */
+  /** Whether anything is waiting to be sent. */
   get sendable(): boolean {
     if (this.#owesMaxData || this.#owesMaxStreams || this.#credits.length > 0 || this.#resets.length > 0) {
       return true;
@@ -288,12 +288,12 @@ export class StreamSet implements StreamHost {
     return this.#readyAt < this.#ready.length;
   }
 
-  /** Numbers for PARAMS: MAX_DATA, first MAX_STREAM_DATA, MAX_STREAMS. */
+  /** Values for PARAMS: MAX_DATA, initial MAX_STREAM_DATA, MAX_STREAMS. */
   get announced(): [maxData: number, maxStreamData: number, maxStreams: number] {
     return [this.#receiveMax, this.#limits.windowBytes, this.#peerMax];
   }
 
-  /** Fills a packet: control frames first, then streams in turn. True when it wrote something. */
+  /** Fills a packet: control frames first, then streams in turn. True if it wrote anything. */
   fill(writer: FrameWriter, packet: SentPacket<CurveStream>): boolean {
     const from = writer.at;
     this.#fillControl(writer, packet);
@@ -319,13 +319,13 @@ export class StreamSet implements StreamHost {
         packet.fin = fin;
       } else note(packet, { kind: 0, part: stream, offset, length, fin });
       this.#readyAt++;
-      // Its neighbours come first now; the front of the next packet decides whether it has more.
+      // Other streams come first now; whether this one has more is checked when it reaches the front again.
       this.#ready.push(stream);
     }
     return writer.at > from;
   }
 
-  /** Moves the front to a stream that can send; those that can't leave the queue. */
+  /** Advances the front to a stream that can send; those that can't are removed from the queue. */
   #settleFront(): void {
     const credit = this.#sendMax - this.#sent;
     while (this.#readyAt < this.#ready.length) {
@@ -369,7 +369,7 @@ export class StreamSet implements StreamHost {
 
   // Fates of packets.
 
-  /** What the packet carried has arrived. */
+  /** The packet's contents have arrived. */
   acked(packet: SentPacket<CurveStream>): void {
     packet.part?.framesAcked(packet.offset, packet.length, packet.fin);
     if (packet.others === undefined) return;
@@ -379,7 +379,7 @@ export class StreamSet implements StreamHost {
     }
   }
 
-  /** What the packet carried must go again. */
+  /** The packet's contents must be sent again. */
   lost(packet: SentPacket<CurveStream>): void {
     packet.part?.framesLost(packet.offset, packet.length, packet.fin);
     if (packet.others === undefined) return;

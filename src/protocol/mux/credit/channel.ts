@@ -9,66 +9,66 @@ import type { CoreSender } from "../session_core.ts";
 import type { CreditStream } from "./stream.ts";
 
 /**
- * Carries a session's frames. A `Lane` is what carries those of one stream: its number, where all share one byte
- * stream, or a stream of its own below. Frames that come in are given to the session's {@link CreditSink}.
+ * Carries a session's frames. A `Lane` carries the frames of one stream: it is a stream number if all share one byte
+ * stream, or a separate transport stream. Incoming frames are passed to the session's {@link CreditSink}.
  */
 export interface FrameChannel<Lane> extends CoreSender<CreditStream<Lane>> {
-  /** A lane for a new stream of this side. */
+  /** Returns a lane for a new local stream. */
   newLane(): Lane;
-  /** The lane is `stream`'s from now on: its OPEN has been sent, or has come. */
+  /** Assigns the lane to `stream`: its OPEN has been sent or received. */
   opened(stream: CreditStream<Lane>): void;
-  /** Sends a frame ahead of all data: one of a stream's, or the session's where there is no lane. */
+  /** Sends a frame ahead of all data: a stream's, or the session's if there is no lane. */
   control(lane: Lane | undefined, type: number, body: Bytes): void;
-  /** A CREDIT is due for a stream, or for the session; {@link CreditSink.takeGrant} says how much when it goes out. */
+  /** A CREDIT is due for a stream or the session. {@link CreditSink.takeGrant} returns the amount when it is sent. */
   creditDue(stream: CreditStream<Lane> | undefined): void;
-  /** The peer takes so many bytes more, over all streams. */
+  /** The peer has granted this many more bytes over all streams. */
   credited(bytes: number): void;
-  /** Writes `chunk` at once, without queueing, as far as that can be; says how much it was. */
+  /** Writes as much of `chunk` as possible at once, without queueing. Returns the number of bytes written. */
   direct(stream: CreditStream<Lane>, chunk: Bytes): number;
   /** Nothing more is sent on the lane: both directions have ended, or the stream was reset. */
   finish(lane: Lane): void;
-  /** The session is over: what the lane still holds is dropped. */
+  /** The session is over: drops everything queued on the lane. */
   abort(lane: Lane): void;
-  /** The handler of the stream has heard the end: nothing of it stays. */
+  /** The stream's handler has seen its end: drops all state for the stream. */
   closed(stream: CreditStream<Lane>): void;
-  /** A PONG came that answers none of the session's pings; `id` is the callee's. */
+  /** A PONG arrived that answers none of the session's pings. The callee owns `id`. */
   strayPong?(id: Bytes): void;
 }
 
-/** What a channel tells its session. Methods that take frames throw what ends the session. */
+/** Events that a channel reports to its session. An error thrown by a method that takes frames ends the session. */
 export interface CreditSink<Lane> {
   /** Monotonic milliseconds. */
   nowMs(): number;
-  /** Neither side goes away: new streams are welcome. */
+  /** Neither side is going away: new streams are accepted. */
   readonly takesStreams: boolean;
-  /** There is something to flush. */
+  /** Data is waiting to be flushed. */
   wake(): void;
-  /** Something came from the peer. */
+  /** Something was received from the peer. */
   alive(): void;
-  /** There were enough frames without work for now: those that come have to wait. */
+  /** The budget for no-op frames is used up for now: further frames have to wait. */
   readonly tired: boolean;
-  /** OPEN came on a lane of the peer's. */
+  /** OPEN was received on one of the peer's lanes. */
   accept(lane: Lane, body: Bytes): void;
-  /** CREDIT, FIN or RESET came for a stream, undefined where that is over; false for any other type. */
+  /** Handles CREDIT, FIN or RESET for a stream (undefined if it is over). False for any other type. */
   streamFrame(stream: CreditStream<Lane> | undefined, type: number, body: Bytes): boolean;
-  /** CREDIT, GOAWAY, PING or PONG came for the session; false for any other type. */
+  /** Handles CREDIT, GOAWAY, PING or PONG for the session. False for any other type. */
   sessionFrame(type: number, body: Bytes): boolean;
-  /** A DATA frame begins; says which stream takes its bytes, undefined to drop them as they come. */
+  /** A DATA frame begins. Returns the stream that takes its bytes, or undefined to discard them. */
   dataFrame(stream: CreditStream<Lane> | undefined, size: number): CreditStream<Lane> | undefined;
   /** A piece of the current DATA frame; valid during the call. */
   data(stream: CreditStream<Lane>, piece: Bytes): void;
   /** `byteLength` bytes of payload have left `stream`'s queue. */
   sent(stream: CreditStream<Lane>, byteLength: number): void;
-  /** The FIN that stood behind `stream`'s data is out. */
+  /** The FIN queued behind `stream`'s data has been sent. */
   finSent(stream: CreditStream<Lane>): void;
-  /** How much a CREDIT that goes out now grants a stream, or the session; 0 for none. */
+  /** The amount that a CREDIT sent now grants a stream or the session; 0 for none. */
   takeGrant(stream: CreditStream<Lane> | undefined): number;
-  /** The lane of a stream broke off. */
+  /** A stream's lane has failed. */
   lost(stream: CreditStream<Lane>, error: unknown): void;
-  /** What came can't be read. */
+  /** The received bytes can't be parsed. */
   unreadable(error: unknown): void;
-  /** No numbers are left for new streams, or the like: the session says that it goes away. */
+  /** No stream numbers are left, or a similar limit was reached: the session sends GOAWAY. */
   goAway(reason: SallyportError): void;
-  /** The session can't go on. */
+  /** The session can't continue. */
   end(error: SallyportError): void;
 }

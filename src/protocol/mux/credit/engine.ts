@@ -1,7 +1,7 @@
 /**
- * A session in the credit dialect, in either role: streams whose directions end one by one, credit for each stream and
- * for all, resets with a reason, go-away (docs/sealed-transport.md, Frames). It does no IO, and leaves it to a
- * {@link FrameChannel} how the frames travel.
+ * A session in the credit dialect, in either role: streams with half-close, per-stream and session-wide credit, resets
+ * with a reason, GOAWAY (docs/sealed-transport.md, Frames). It does no IO; a {@link FrameChannel} transports the
+ * frames.
  *
  * @module
  */
@@ -35,10 +35,10 @@ import type { CreditSink, FrameChannel } from "./channel.ts";
 import { CreditStream } from "./stream.ts";
 import { CREDIT_STREAM_FIRST_BYTES, ReceiveWindows } from "./windows.ts";
 
-/** A grant of less than this does no work: honest peers grant a part of a window at a time. */
+/** A grant smaller than this counts as a no-op frame: honest peers grant a fraction of a window at a time. */
 const CREDIT_WORTH_BYTES = 4 * 1024;
 
-/** The parts of a {@link CreditEngine}. */
+/** Dependencies of a {@link CreditEngine}. */
 export interface CreditEngineOptions<Lane> {
   readonly role: Role;
   readonly host: SessionHost<CreditStream<Lane>>;
@@ -46,11 +46,11 @@ export interface CreditEngineOptions<Lane> {
   readonly blocks: BlockPool;
   readonly random: Filler;
   readonly queueLimits?: QueueLimits;
-  /** Received bytes that the session may hold; {@link SESSION_RECEIVE_BUDGET_BYTES} when absent. */
+  /** Received bytes that the session may hold. Defaults to {@link SESSION_RECEIVE_BUDGET_BYTES}. */
   readonly receiveBudgetBytes?: number;
 }
 
-/** One session. Drive it with `turn` and `tick`; what comes in is its channel's affair. */
+/** One session. Drive it with `turn` and `tick`; its channel handles incoming frames. */
 export class CreditEngine<Lane> extends SessionCore<CreditStream<Lane>>
   implements SessionMachine<CreditStream<Lane>>, StreamOwner<CreditStream<Lane>>, CreditSink<Lane> {
   readonly protocolVersion = undefined;
@@ -61,7 +61,7 @@ export class CreditEngine<Lane> extends SessionCore<CreditStream<Lane>>
   readonly #windows: ReceiveWindows<CreditStream<Lane>>;
   readonly #streams = new Set<CreditStream<Lane>>();
 
-  /** @param channel makes what carries the frames, and hands what comes to its argument. */
+  /** @param channel creates the frame channel, which passes incoming frames to the given sink. */
   constructor(options: CreditEngineOptions<Lane>, channel: (sink: CreditSink<Lane>) => FrameChannel<Lane>) {
     const { host, random, role } = options;
     super(role, host, random, options.queueLimits);
@@ -89,7 +89,7 @@ export class CreditEngine<Lane> extends SessionCore<CreditStream<Lane>>
     return this.#streams.size;
   }
 
-  /** Neither side goes away: new streams are welcome. */
+  /** Neither side is going away: new streams are accepted. */
   get takesStreams(): boolean {
     return this.ended === undefined && this.leaving === undefined && this.peerLeaving === undefined;
   }
@@ -100,8 +100,8 @@ export class CreditEngine<Lane> extends SessionCore<CreditStream<Lane>>
   }
 
   /**
-   * Opens a stream towards the other side. Throws `limit_exceeded` where the session has as many as it may, and why
-   * there are no new ones any more.
+   * Opens a stream to the peer. Throws `limit_exceeded` if the session has reached its stream limit, or the reason why
+   * no more streams can be opened.
    */
   open(caller: Caller): CreditStream<Lane> {
     if (this.ended !== undefined) throw this.ended;
@@ -126,7 +126,7 @@ export class CreditEngine<Lane> extends SessionCore<CreditStream<Lane>>
     return stream;
   }
 
-  /** Says that no new streams are wanted; open ones go on. */
+  /** Tells the peer to open no new streams; open ones continue. */
   goAway(reason: SallyportError): void {
     if (this.leaving !== undefined || this.ended !== undefined) return;
     this.leaving = reason;
@@ -143,7 +143,7 @@ export class CreditEngine<Lane> extends SessionCore<CreditStream<Lane>>
     this.#control(undefined, CreditFrame.GOAWAY, encodeReasonBody(code));
   }
 
-  /** Ends the session and every stream in it; streams that are over both ways still deliver what came. */
+  /** Ends the session and all its streams; streams closed in both directions still deliver what was received. */
   end(error: SallyportError): void {
     if (this.ended !== undefined) return;
     this.ended = error;
@@ -161,7 +161,7 @@ export class CreditEngine<Lane> extends SessionCore<CreditStream<Lane>>
     return this.#windows.tick(nowMs);
   }
 
-  // What the streams ask for (StreamOwner).
+  // Called by the streams (StreamOwner).
 
   send(stream: CreditStream<Lane>, chunk: Bytes): boolean {
     if (chunk.length === 0) return true;
@@ -207,7 +207,7 @@ export class CreditEngine<Lane> extends SessionCore<CreditStream<Lane>>
     this.#windows.release(stream, byteLength);
   }
 
-  // What the heartbeat and the endings ask for.
+  // Called by the heartbeat and the endings.
 
   closeBehindData(): void {}
 
@@ -215,7 +215,7 @@ export class CreditEngine<Lane> extends SessionCore<CreditStream<Lane>>
     this.#control(undefined, which === "ping" ? CreditFrame.PING : CreditFrame.PONG, id);
   }
 
-  // What the channel finds (CreditSink).
+  // Called by the channel (CreditSink).
 
   get tired(): boolean {
     return this.idleFrames.tired;
@@ -368,7 +368,7 @@ export class CreditEngine<Lane> extends SessionCore<CreditStream<Lane>>
     this.schedule(stream);
   }
 
-  /** The stream is over at once, both ways. */
+  /** Ends the stream at once, in both directions. */
   #kill(stream: CreditStream<Lane>, error: Error | undefined): void {
     stream.error = error;
     stream.dead = true;

@@ -1,5 +1,5 @@
 /**
- * The incoming half of a credit session: cuts the peer's bytes into frames. Payload of DATA is passed on as it comes.
+ * The receive side of a credit session: splits the peer's bytes into frames. DATA payload is passed on as it arrives.
  *
  * @module
  */
@@ -15,24 +15,24 @@ import {
 
 /** Receives the frames of a session. `body` and `piece` are valid during the call. */
 interface CreditFrameSink<Stream> {
-  /** A whole frame that isn't DATA. */
+  /** A complete frame other than DATA. */
   frame(type: number, stream: number, body: Bytes): void;
-  /** A DATA frame of `size` bytes begins; says which stream takes them, undefined to discard them as they come. */
+  /** A DATA frame of `size` bytes begins. Returns the stream that takes them, or undefined to discard them. */
   dataFrame(stream: number, size: number): Stream | undefined;
-  /** There were enough frames without work for now: those that come have to wait. */
+  /** The budget for no-op frames is used up for now: further frames have to wait. */
   readonly tired?: boolean;
   /** A piece of the current DATA frame's payload. */
   data(stream: Stream, piece: Bytes): void;
 }
 
-/** Takes the peer's bytes in any pieces. Every error it throws ends the session. */
+/** Accepts the peer's bytes in chunks of any size. Any error it throws ends the session. */
 export class CreditReceiver<Stream> {
   readonly #sink: CreditFrameSink<Stream>;
-  /** A header, or a header with a body, of which a part has come; no buffer is held between frames. */
+  /** A partly received header, or header and body; no buffer is held between frames. */
   #partial: Bytes | undefined;
   #filled = 0;
   #needed = CREDIT_HEADER_BYTES;
-  /** Bytes of the current frame's payload that are passed on or over. */
+  /** Remaining bytes of the current frame's payload, to be passed on or skipped. */
   #left = 0;
   #target: Stream | undefined;
 
@@ -40,7 +40,7 @@ export class CreditReceiver<Stream> {
     this.#sink = sink;
   }
 
-  /** Takes a chunk, or its start where the session is tired; says how much. Throws `frame_invalid`. */
+  /** Reads a chunk, or only its start if the session is tired. Returns the bytes read. Throws `frame_invalid`. */
   receive(chunk: Bytes): number {
     const end = chunk.length;
     let at = 0;
@@ -61,7 +61,7 @@ export class CreditReceiver<Stream> {
     return end;
   }
 
-  /** Takes a frame whose header is whole; returns the offset of the first byte that it didn't take. */
+  /** Reads a frame whose header is complete. Returns the offset of the first unread byte. */
   #whole(chunk: Bytes, at: number): number {
     const header = chunk.subarray(at, at + CREDIT_HEADER_BYTES);
     const body = this.#begin(header);
@@ -72,7 +72,7 @@ export class CreditReceiver<Stream> {
     return bodyAt + body;
   }
 
-  /** Collects a frame that comes in pieces: the header first, then the body. */
+  /** Assembles a frame that arrives in pieces: first the header, then the body. */
   #part(chunk: Bytes, at: number): number {
     this.#partial ??= new Uint8Array(CREDIT_HEADER_BYTES + CONTROL_MAX_BYTES);
     const length = Math.min(this.#needed - this.#filled, chunk.length - at);
@@ -92,7 +92,7 @@ export class CreditReceiver<Stream> {
     return at + length;
   }
 
-  /** Looks at a header; says how many bytes of body are to be collected: 0 where it needs none. */
+  /** Parses a header. Returns the number of body bytes to collect, 0 for none. */
   #begin(header: Bytes): number {
     checkCreditHeader(header);
     const type = header[0]!;
@@ -104,7 +104,7 @@ export class CreditReceiver<Stream> {
       return 0;
     }
     if (type === 0 || type > CreditFrame.OFFER) {
-      // A type of a later day: passed over.
+      // A frame type from a later version: skipped.
       this.#target = undefined;
       this.#left = size;
       return 0;

@@ -1,6 +1,6 @@
 /**
- * The outgoing half of a credit session: control frames first, then the streams in turn, a frame each, as far as the
- * peer's credit goes. Frames that wait together go out together.
+ * The send side of a credit session: control frames first, then the streams in turn, one frame each, as far as the
+ * peer's credit allows. Frames that are queued together are written together.
  *
  * @module
  */
@@ -27,36 +27,36 @@ import { SallyportError } from "../../../errors.ts";
 import { FRAME_MAX_SEND_BYTES } from "../queue_limits.ts";
 
 /**
- * Credit dialect: a session's least window of bytes on their way. Larger than SniTun's, since the transport below may
- * hold a whole record at either end, of which nothing has been read yet.
+ * Credit dialect: minimum in-flight window of a session. Larger than SniTun's, since the transport below may hold a
+ * whole unread record at either end.
  */
 export const CREDIT_FLIGHT_MIN_BYTES = 256 * 1024;
 
-/** A CREDIT: how much it grants is asked when it goes out. */
+/** A CREDIT frame; its amount is determined when it is sent. */
 const CREDIT_FRAME_BYTES = CREDIT_HEADER_BYTES + 4;
-/** The smallest piece of a stream that is worth a frame while something waits in front of it in the buffer. */
+/** The smallest piece of a stream that is worth a frame while other data precedes it in the buffer. */
 const PIECE_MIN_BYTES = 4096;
 
-/** Working memory for writing frames. A session holds none of it between two turns, so many share one. */
+/** Scratch memory for writing frames. Sessions hold none of it between turns, so many can share one. */
 export class CreditScratch {
-  /** Frames as they go out: a full one, and control frames before and behind it. */
+  /** Output buffer: room for one full frame with control frames before and after it. */
   readonly wire: Bytes = new Uint8Array(CREDIT_HEADER_BYTES + FRAME_MAX_SEND_BYTES + 1024);
-  /** The blocks of the streams' queues. */
+  /** Blocks for the streams' queues. */
   readonly blocks: BlockPool;
 
-  /** @param memory counts what waits in the streams' queues; nobody does when absent. */
+  /** @param memory counts the bytes in the streams' queues. Defaults to no accounting. */
   constructor(memory?: MemoryBudget) {
     this.blocks = new BlockPool(memory);
   }
 }
 
-/** A queued control frame: a whole frame, or the stream (or session) that is due a CREDIT. */
+/** A queued control frame: a complete frame, or the stream (or session) that is due a CREDIT. */
 type Control = Bytes | NumberedStream | "session";
 
 /** Shared by all senders without a control frame; never written to. */
 const NO_CONTROL: Control[] = [];
 
-/** Collects frames and writes them as far as the peer takes them. */
+/** Queues frames and writes them as fast as the peer accepts them. */
 export class CreditSender implements FrameChannel<number> {
   readonly #wire: Bytes;
   readonly #random: Filler;
@@ -72,10 +72,10 @@ export class CreditSender implements FrameChannel<number> {
 
   /** Bytes in flight to the peer. */
   readonly flight = new Flight(CREDIT_FLIGHT_MIN_BYTES);
-  /** The connection takes no more bytes for now. */
+  /** The connection accepts no more bytes for now. */
   blocked = false;
 
-  /** @param write sends bytes; false means: no more until {@link blocked} is false again. */
+  /** @param write sends bytes; false means to write no more until {@link blocked} is false again. */
   constructor(
     options: { readonly scratch: CreditScratch; readonly random: Filler },
     table: CreditTable,
@@ -127,23 +127,23 @@ export class CreditSender implements FrameChannel<number> {
     this.#table.remove(stream);
   }
 
-  /** More control frames wait than a peer that reads can have caused. */
+  /** More control frames are queued than a peer that is reading could have caused. */
   get congested(): boolean {
     return this.#control.length > CONTROL_FRAMES_QUEUED_MAX;
   }
 
-  /** Until when the peer may keep data waiting; Infinity where none waits for it. */
+  /** Deadline for the peer to unblock waiting data; Infinity if none is waiting. */
   get patienceEndsMs(): number {
     return this.flight.full ? this.flight.patienceEndsMs : Infinity;
   }
 
-  /** Stops waiting for a peer that answers no mark. */
+  /** Stops waiting for a peer that doesn't answer marks. */
   tick(nowMs: number): number {
     if (this.flight.tick(nowMs)) this.#sink.wake();
     return Infinity;
   }
 
-  /** Queues a frame in front of all data. */
+  /** Queues a frame ahead of all data. */
   #queue(frame: Control): void {
     if (this.#control === NO_CONTROL) this.#control = [];
     this.#control.push(frame);
@@ -151,7 +151,7 @@ export class CreditSender implements FrameChannel<number> {
 
   // Data.
 
-  /** Whether data has to wait: for the connection, for the peer to have read, or for its credit. */
+  /** Whether data has to wait: for the connection, for the peer to read, or for credit. */
   get held(): boolean {
     return this.blocked || this.#credit === 0 || this.flight.full;
   }
@@ -164,12 +164,12 @@ export class CreditSender implements FrameChannel<number> {
     return this.flight.roomBytes;
   }
 
-  /** Whether a stream that has this much to send doesn't have to wait: small frames pass a full window. */
+  /** Whether a stream with this much to send needn't wait: small frames may exceed a full window. */
   passes(queuedBytes: number): boolean {
     return !this.blocked && this.#credit > 0 && (queuedBytes <= SMALL_BYTES || !this.flight.full);
   }
 
-  /** Puts a stream at the end of the ring, if it has something to send, may send it, and isn't there yet. */
+  /** Appends a stream to the ring if it has something to send, may send it, and isn't queued yet. */
   ready(stream: NumberedStream): void {
     if (stream.ready || stream.dead) return;
     if (stream.outgoing.byteLength === 0 || stream.sendCredit === 0) return;
@@ -177,7 +177,7 @@ export class CreditSender implements FrameChannel<number> {
     (stream.outgoing.byteLength <= SMALL_BYTES ? this.#small : this.#bulk).push(stream);
   }
 
-  /** Writes `chunk` of `stream` at once, without queueing, as far as that can be; says how much it was. */
+  /** Writes as much of `chunk` as possible at once, without queueing. Returns the number of bytes written. */
   direct(stream: NumberedStream, chunk: Bytes): number {
     if (this.#control.length > 0 || this.#small.head !== undefined || this.#bulk.head !== undefined) return 0;
     if (stream.outgoing.byteLength > 0) return 0;
@@ -194,7 +194,7 @@ export class CreditSender implements FrameChannel<number> {
     return from;
   }
 
-  /** Writes what is queued until the peer takes no more or the queues are empty. */
+  /** Writes queued frames until the peer accepts no more or the queues are empty. */
   flush(): void {
     while (!this.blocked && this.#canSend()) {
       this.#fillControl();
@@ -241,7 +241,7 @@ export class CreditSender implements FrameChannel<number> {
     return this.#bulk.head !== undefined && !this.flight.full;
   }
 
-  /** The largest payload that fits now; room for a mark and a FIN is kept behind it. */
+  /** The largest payload that fits now, with room reserved for a mark and a FIN after it. */
   get #room(): number {
     return this.#wire.length - this.#at - 3 * CREDIT_HEADER_BYTES - PING_BYTES;
   }
@@ -260,11 +260,11 @@ export class CreditSender implements FrameChannel<number> {
     }
   }
 
-  /** A frame of each stream in turn. */
+  /** Writes one frame per stream in turn. */
   #fillBulk(): void {
     while (this.#bulk.head !== undefined && !this.held) {
       const room = this.#room;
-      // A frame isn't cut down to what the buffer has left, where writing that first makes room.
+      // If flushing the buffer first makes room, a frame isn't cut down to the space left.
       if (room < Math.min(this.#bulk.head.outgoing.byteLength, PIECE_MIN_BYTES)) return;
       const stream = this.#bulk.shift()!;
       stream.ready = false;
@@ -272,7 +272,7 @@ export class CreditSender implements FrameChannel<number> {
     }
   }
 
-  /** The stream's next frame of at most so many bytes, and FIN where that stood behind it. */
+  /** Writes the stream's next frame of at most `maxBytes`, and its FIN if one follows the data. */
   #frame(stream: NumberedStream, maxBytes: number): void {
     const size = Math.min(stream.outgoing.byteLength, stream.sendCredit, this.#credit, maxBytes);
     if (stream.dead || size === 0) return;
@@ -292,7 +292,7 @@ export class CreditSender implements FrameChannel<number> {
     this.#at += CREDIT_HEADER_BYTES;
   }
 
-  /** Counts payload as in flight, and adds a mark where one is due. */
+  /** Counts payload as in flight, and adds a mark if one is due. */
   #count(stream: NumberedStream, size: number): void {
     stream.sendCredit -= size;
     this.#credit -= size;

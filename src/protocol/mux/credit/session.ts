@@ -1,5 +1,5 @@
 /**
- * A credit session whose frames share one byte stream. The transport below keeps its bytes whole and secret.
+ * A credit session whose frames share one byte stream. The transport below provides integrity and confidentiality.
  *
  * @module
  */
@@ -13,13 +13,13 @@ import { type CreditScratch, CreditSender } from "./sender.ts";
 import type { CreditStream } from "./stream.ts";
 import { CreditTable } from "./table.ts";
 
-/** The parts of a {@link CreditSession}. */
+/** Options of a {@link CreditSession}. */
 export interface CreditOptions extends Omit<CreditEngineOptions<number>, "blocks"> {
   readonly host: MuxHost<NumberedStream>;
   readonly scratch: CreditScratch;
 }
 
-/** A stream that the wire calls by a number. */
+/** A stream identified by a number on the wire. */
 export type NumberedStream = CreditStream<number>;
 
 /** One session. Feed it with `receive`, `writable`, `turn` and `tick`. */
@@ -40,7 +40,7 @@ export class CreditSession extends CreditEngine<number> implements Multiplexer<N
     this.#receiver = new CreditReceiver(new NumberedFrames(table, this));
   }
 
-  /** Takes bytes of the peer, in any pieces. A fault in them ends the session. */
+  /** Accepts bytes from the peer in chunks of any size. An invalid frame ends the session. */
   receive(chunk: Bytes): void {
     this.takeIn(chunk);
   }
@@ -54,7 +54,7 @@ export class CreditSession extends CreditEngine<number> implements Multiplexer<N
     this.#muxHost.holdReading(hold);
   }
 
-  /** The host takes bytes again after `write` said false. */
+  /** The host accepts bytes again after `write` returned false. */
   writable(): void {
     this.#sender.blocked = false;
     this.unblocked();
@@ -65,7 +65,7 @@ export class CreditSession extends CreditEngine<number> implements Multiplexer<N
   }
 }
 
-/** Finds the streams of the frames that come in. */
+/** Maps incoming frames to their streams. */
 class NumberedFrames {
   readonly #table: CreditTable;
   readonly #sink: CreditSink<number>;

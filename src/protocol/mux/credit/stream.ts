@@ -1,5 +1,5 @@
 /**
- * A stream of a credit session: its two directions end one by one, and each side says how much it takes.
+ * A stream of a credit session: its two directions close independently, and each side grants credit to the other.
  *
  * @module
  */
@@ -8,27 +8,27 @@ import type { Caller } from "../host.ts";
 import { StreamCore, type StreamOwner } from "../stream_core.ts";
 
 /**
- * A stream; made by {@link CreditEngine}. Its user sees a `SessionStream`; the other members are the session's.
+ * A stream, created by {@link CreditEngine}. Its user sees a `SessionStream`; the other members are the session's.
  *
  * @typeParam Lane see {@link FrameChannel}
  */
 export class CreditStream<Lane = unknown> extends StreamCore<CreditStream<Lane>> {
-  /** What carries its frames. */
+  /** The lane that carries its frames. */
   readonly lane: Lane;
-  /** The next stream in the ring of those that have something to send. */
+  /** The next stream in the ring of streams with something to send. */
   nextReady: CreditStream<Lane> | undefined;
-  /** Bytes that the peer still takes. */
+  /** Bytes that the peer still accepts. */
   sendCredit = 0;
-  /** FIN stands behind what is queued in `outgoing`, or has been sent. */
+  /** A FIN follows the data queued in `outgoing`, or has been sent. */
   finPending = false;
   finSent = false;
-  /** Bytes that the peer may send in all, has sent, and that have left our memory. */
+  /** Total bytes granted to the peer, received from it, and released from our memory. */
   grantedBytes = 0;
   receivedBytes = 0;
   consumedBytes = 0;
-  /** A CREDIT for the stream waits to be sent. */
+  /** A CREDIT for the stream is queued. */
   creditQueued = false;
-  /** The handler has heard `end`. */
+  /** `end` has been delivered to the handler. */
   endDelivered = false;
 
   constructor(owner: StreamOwner<CreditStream<Lane>>, lane: Lane, caller: Caller, own: boolean) {
@@ -47,17 +47,17 @@ export class CreditStream<Lane = unknown> extends StreamCore<CreditStream<Lane>>
     this.owner.finish(this);
   }
 
-  /** The peer takes no more of what is written, for now. */
+  /** The peer accepts no more data for now. */
   get peerPaused(): boolean {
     return this.sendCredit === 0;
   }
 
-  /** Only a stream of which nothing more is wanted has to move on (see `Endings`). */
+  /** Only a released stream has to make progress (see `Endings`). */
   get closePending(): boolean {
     return this.released;
   }
 
-  /** Tells the handler of the peer's end, once everything before it has been delivered. */
+  /** Signals the peer's end to the handler once everything before it has been delivered. */
   flushEnd(): void {
     if (!this.remoteClosed || this.endDelivered || this.dead || !this.drained) return;
     this.endDelivered = true;

@@ -7,18 +7,18 @@ import type { Role } from "../../../crypto/header_cipher.ts";
 import { invalidFrame } from "../../../wire/credit/credit_frame.ts";
 import type { CreditStream } from "./stream.ts";
 
-/** The highest bit of a stream's number says that the agent opened it. */
+/** The top bit of a stream number is set if the agent opened the stream. */
 const AGENTS = 0x8000_0000;
-/** Numbers aren't used again: a session that has so few left goes away, and a new one takes its place. */
+/** Numbers aren't reused: a session that has nearly run out goes away and is replaced by a new one. */
 const COUNT_MAX = 0x7fff_0000;
 
-/** Streams by number; also those that are over on the wire and still deliver. */
+/** Streams by number, including those closed on the wire that still deliver. */
 export class CreditTable {
   readonly #streams = new Map<number, CreditStream<number>>();
-  /** Where the numbers of this side begin, and the other side's. */
+  /** First stream number of this side, and of the other side. */
   readonly #ownFrom: number;
   readonly #peersFrom: number;
-  /** Numbers taken of either side, counted from there. */
+  /** Numbers used by either side, counted from its first number. */
   #ownTaken = 0;
   #peersTaken = 0;
 
@@ -32,12 +32,12 @@ export class CreditTable {
     return this.#ownTaken >= COUNT_MAX;
   }
 
-  /** Takes the next number of this side. */
+  /** Allocates this side's next number. */
   takeOwn(): number {
     return this.#ownFrom + ++this.#ownTaken;
   }
 
-  /** Takes a number of the peer's: no stream can be opened with it, or a smaller one. Throws `frame_invalid` where it can't be. */
+  /** Marks the peer's number, and all smaller ones, as used. Throws `frame_invalid` if it is not valid. */
   takePeers(number: number): void {
     const count = number - this.#peersFrom;
     if (count <= this.#peersTaken || count >= AGENTS) {
@@ -46,13 +46,13 @@ export class CreditTable {
     this.#peersTaken = count;
   }
 
-  /** Keeps a stream, whose number has been taken. */
+  /** Adds a stream whose number has been allocated. */
   add(stream: CreditStream<number>): void {
     this.#streams.set(stream.lane, stream);
   }
 
   /**
-   * The stream that a frame of the peer names; undefined where it is over. Throws `frame_invalid` where it was never
+   * Returns the stream that a frame of the peer names, or undefined if it is over. Throws `frame_invalid` if it was never
    * opened.
    */
   find(number: number): CreditStream<number> | undefined {

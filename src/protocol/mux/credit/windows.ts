@@ -1,6 +1,6 @@
 /**
- * Flow control of what a credit session receives: a window for each stream, which grows with what it takes, and
- * one for all of them, which bounds the session's memory.
+ * Receive flow control of a credit session: a window for each stream, which grows as the stream consumes data, and a
+ * session-wide window, which bounds the session's memory.
  *
  * @module
  */
@@ -11,26 +11,26 @@ import { type ErrorCode, SallyportError } from "../../../errors.ts";
 import type { MuxClock } from "../host.ts";
 import { STALLED, type StallingStream, StallWatch } from "../stall_watch.ts";
 
-/** Credit dialect: what a session may send before it hears more; a part of the dialect, both ends assume it. */
+/** Credit dialect: initial credit of a session. It is part of the dialect; both ends assume it. */
 export const CREDIT_SESSION_FIRST_BYTES = 1 * 1024 * 1024;
-/** Credit dialect: the same for a stream: a hundred visitors who stall from the start fit into a session's budget. */
+/** Credit dialect: initial credit of a stream. A hundred visitors that stall from the start fit a session's budget. */
 export const CREDIT_STREAM_FIRST_BYTES = 128 * 1024;
-/** Credit dialect: what a stream may have under way at most once it has shown that it takes bytes. */
+/** Credit dialect: maximum window of a stream once it has shown that it consumes bytes. */
 export const CREDIT_STREAM_WINDOW_BYTES = 4 * 1024 * 1024;
 
-/** Stalled streams may hold a quarter of the budget together; the others go on in the rest. */
+/** Stalled streams may together hold a quarter of the budget; the rest is left to the others. */
 const SHARE = 4;
 
 /** The flow control state of a stream. */
 export interface WindowedStream extends StallingStream {
   readonly incoming: ChunkQueue;
-  /** Bytes that the peer may send in all, has sent, and that have left our memory. */
+  /** Total bytes granted to the peer, received from it, and released from our memory. */
   grantedBytes: number;
   receivedBytes: number;
   consumedBytes: number;
-  /** A CREDIT for the stream waits to be sent. */
+  /** A CREDIT for the stream is queued. */
   creditQueued: boolean;
-  /** The peer sends no more; the stream is over. */
+  /** Whether the peer sends no more, and whether the stream is over. */
   readonly remoteClosed: boolean;
   readonly dead: boolean;
 }
@@ -39,19 +39,19 @@ export interface WindowedStream extends StallingStream {
 interface ReceiveWindowsOptions<Stream> {
   readonly host: MuxClock;
   readonly budgetBytes: number;
-  /** The process's, of which the session gets its share; it has all of its own when absent. */
+  /** Memory budget of the process, of which the session gets a share. Defaults to the session's full budget. */
   readonly memory?: MemoryBudget;
   readonly streams: Iterable<Stream>;
-  /** A CREDIT should be sent, for a stream or for the session. How much is asked when it goes out. */
+  /** A CREDIT should be sent for a stream or the session. The amount is determined when it is sent. */
   grant(stream: Stream | undefined): void;
-  /** The stream must go, the session stays. */
+  /** Drops the stream; the session continues. */
   drop(stream: Stream, code: ErrorCode, why: string): void;
 }
 
-/** The received bytes of one session, and what may still come. */
+/** The received bytes of one session, and the credit still outstanding. */
 export class ReceiveWindows<Stream extends WindowedStream> {
   readonly #options: ReceiveWindowsOptions<Stream>;
-  /** There while the session is nearly full; most never need one. */
+  /** Set while the session is nearly full; most sessions never need it. */
   #stall: StallWatch<Stream> | undefined;
   #heldBytes = 0;
   #heldStreams = 0;
@@ -64,7 +64,7 @@ export class ReceiveWindows<Stream extends WindowedStream> {
     this.#options = options;
   }
 
-  /** What the session may hold: the less memory the process has left, the less. */
+  /** Bytes that the session may hold; shrinks as the process runs out of memory. */
   get #budgetBytes(): number {
     const { memory, budgetBytes } = this.#options;
     return memory?.share(budgetBytes) ?? budgetBytes;
@@ -75,7 +75,7 @@ export class ReceiveWindows<Stream extends WindowedStream> {
     this.#offerSession();
   }
 
-  /** `byteLength` bytes of the session have come, for `stream` where it is still there. Throws `frame_invalid`. */
+  /** `byteLength` bytes were received, for `stream` if it is still open. Throws `frame_invalid`. */
   received(stream: Stream | undefined, byteLength: number): void {
     this.#receivedBytes += byteLength;
     if (this.#receivedBytes > this.#grantedBytes) throw overrun("session", this.#grantedBytes);
@@ -87,7 +87,7 @@ export class ReceiveWindows<Stream extends WindowedStream> {
     if (stream.receivedBytes > stream.grantedBytes) throw overrun("stream", stream.grantedBytes);
   }
 
-  /** Keeps a piece that `stream` doesn't take now. */
+  /** Queues a piece that `stream` doesn't consume now. */
   hold(stream: Stream, piece: Bytes): void {
     if (stream.incoming.byteLength === 0) this.#heldStreams++;
     stream.incoming.push(piece);
@@ -97,14 +97,14 @@ export class ReceiveWindows<Stream extends WindowedStream> {
     this.#stall = new StallWatch(host, streams, (stalled) => drop(stalled, "stream_overflow", STALLED));
   }
 
-  /** `byteLength` bytes that were held have left `stream`'s queue. */
+  /** `byteLength` queued bytes have left `stream`'s queue. */
   release(stream: Stream, byteLength: number): void {
     if (stream.incoming.byteLength === 0) this.#heldStreams--;
     this.#letGo(byteLength);
     this.taken(stream, byteLength);
   }
 
-  /** `byteLength` bytes of `stream` aren't in our memory any more: more may come. */
+  /** `byteLength` bytes of `stream` have been released from memory: the peer may send more. */
   taken(stream: Stream, byteLength: number): void {
     stream.consumedBytes += byteLength;
     this.#consume(byteLength);
@@ -114,7 +114,7 @@ export class ReceiveWindows<Stream extends WindowedStream> {
     this.#options.grant(stream);
   }
 
-  /** Drops what the stream holds: it is over, or its data is not wanted any more. */
+  /** Drops the stream's queued data: it is over, or its data is no longer wanted. */
   forget(stream: Stream): void {
     const held = stream.incoming.byteLength;
     if (held === 0) return;
@@ -124,7 +124,7 @@ export class ReceiveWindows<Stream extends WindowedStream> {
     this.taken(stream, held);
   }
 
-  /** How much the CREDIT that goes out now grants `stream`, or the session; 0 for none. */
+  /** The amount that a CREDIT sent now grants `stream` or the session; 0 for none. */
   takeGrant(stream: Stream | undefined): number {
     if (stream === undefined) {
       this.#creditQueued = false;
@@ -139,7 +139,7 @@ export class ReceiveWindows<Stream extends WindowedStream> {
     return more;
   }
 
-  /** Does what is due, and returns the time of the next call. */
+  /** Performs due work, and returns the time of the next call. */
   tick(nowMs: number): number {
     return this.#stall?.tick(nowMs) ?? Infinity;
   }
@@ -148,7 +148,7 @@ export class ReceiveWindows<Stream extends WindowedStream> {
     return stream.consumedBytes + this.#windowOf(stream);
   }
 
-  /** A stream that has shown that it takes bytes gets a large window; many that stall get a small one each. */
+  /** A stream that consumes bytes gets a large window; stalled streams get a small one each. */
   #windowOf(stream: Stream): number {
     const share = this.#budgetBytes / SHARE / Math.max(1, this.#heldStreams);
     const most = Math.min(share, CREDIT_STREAM_WINDOW_BYTES);

@@ -1,7 +1,7 @@
 /**
- * How much of a session may be on its way. Kernels would take megabytes into their buffers, behind which the next
- * small frame waits for milliseconds; so pings go along with the data, and their pongs say how far the peer has read.
- * The window is what the path holds by its rate and its least round trip, after BBR (Cardwell et al., 2016).
+ * Limits a session's bytes in flight. Kernels would buffer megabytes, behind which the next small frame waits for
+ * milliseconds; so pings are sent along with the data, and their pongs show how far the peer has read. The window is the
+ * path's bandwidth-delay product, from its rate and minimum round trip, after BBR (Cardwell et al., 2016).
  *
  * @module
  */
@@ -9,44 +9,44 @@ import type { Bytes } from "../../../bytes/bytes.ts";
 import { CHANNEL_ID_BYTES } from "../../../wire/snitun/snitun_frame.ts";
 
 /**
- * Bounds for the bytes in flight in one direction of a session: a neighbour's small frame waits behind them.
- * Between the two it follows the path (flight.ts).
+ * Bounds for the bytes in flight in one direction of a session: other streams' small frames wait behind them.
+ * Between the two, the window follows the path (flight.ts).
  */
 export const FLIGHT_MIN_BYTES = 96 * 1024;
 export const FLIGHT_MAX_BYTES = 32 * 1024 * 1024;
 /** The path's round trip is measured anew this often. */
 export const FLIGHT_PROBE_MS = 10_000;
-/** A peer that answers no ping for this long isn't waited for: TCP alone limits what is on its way to it. */
+/** A peer that answers no ping for this long is no longer waited for: TCP alone limits its bytes in flight. */
 export const FLIGHT_PATIENCE_MS = 1_000;
 
-/** Marks in one window: the pongs come often enough for the sender never to wait for the last byte. */
+/** Marks per window: frequent enough that the sender never waits for the last byte. */
 const MARKS_PER_WINDOW = 4;
-/** Where all traffic is bulk, a larger window costs less and delays no small frame: this many times the small window. */
+/** For pure bulk traffic, a larger window costs less and delays no small frame: this many times the small window. */
 const BULK_FACTOR = 4;
 const BULK_MIN_BYTES = 768 * 1024;
-/** A new stream, or a small frame, makes the window small for as many bytes. */
+/** A new stream or a small frame keeps the window small for this many bytes. */
 const POLITE_BYTES = 64 * 1024 * 1024;
-/** Small frames may go beyond a full window by this. */
+/** Small frames may exceed a full window by this. */
 const HEADROOM_BYTES = 64 * 1024;
-/** A little more than the path holds, to cover the distance between pongs. */
+/** Slightly more than the path's capacity, to cover the distance between pongs. */
 const GAIN = 1.25;
-/** A rate that was once reached is believed a little less with each mark. */
+/** The maximum rate decays by this factor with each mark. */
 const RATE_DECAY = 0.98;
 const COUNT_AT = 8;
-/** Marks on their way; a peer that answers none gets no more. */
+/** Maximum marks in flight; a peer that answers none gets no more. */
 const MARKS_MAX = 64;
-/** Clocks may be as coarse as this. */
+/** Possible clock granularity. */
 const CLOCK_STEP_MS = 0.01;
 
 interface Mark {
-  /** Bytes sent before it, and when it left. */
+  /** Bytes sent before it, and when it was sent. */
   readonly bytes: number;
   readonly atMs: number;
 }
 
 const NO_MARKS: Mark[] = [];
 
-/** The bytes on their way, of one direction of a session. Times are monotonic milliseconds. */
+/** The bytes in flight in one direction of a session. Times are monotonic milliseconds. */
 export class Flight {
   /** The first half of the marks' ids; the second counts the bytes before the mark. */
   #prefix: Bytes | undefined;
@@ -54,18 +54,18 @@ export class Flight {
   #seenBytes = 0;
   #seenAtMs = 0;
   #markedBytes = 0;
-  /** Marks on their way. */
+  /** Marks in flight. */
   #marks: Mark[] = NO_MARKS;
   #bytesPerMs = 0;
   #leastRttMs = Infinity;
   #probeAtMs = 0;
-  /** The peer doesn't answer: TCP alone limits what is on its way. */
+  /** The peer doesn't answer: TCP alone limits the bytes in flight. */
   #blind = false;
 
   readonly #minBytes: number;
   #windowBytes: number;
 
-  /** Up to which byte the window stays small. */
+  /** Byte count up to which the window stays small. */
   #politeUntil = POLITE_BYTES;
 
   /** @param minBytes the smallest window. */
@@ -81,27 +81,27 @@ export class Flight {
       : Math.max(BULK_FACTOR * this.#windowBytes, BULK_MIN_BYTES);
   }
 
-  /** Whether as much is on its way as may be. */
+  /** Whether the window is full. */
   get full(): boolean {
     return !this.#blind && this.#sentBytes - this.#seenBytes >= this.windowBytes;
   }
 
-  /** Bytes that may still be put on their way. */
+  /** Bytes that may still be sent. */
   get roomBytes(): number {
     return this.#blind ? Infinity : this.windowBytes - (this.#sentBytes - this.#seenBytes);
   }
 
-  /** Whether not even a small frame may go. */
+  /** Whether not even a small frame may be sent. */
   get overfull(): boolean {
     return this.full && this.#sentBytes - this.#seenBytes >= this.windowBytes + HEADROOM_BYTES;
   }
 
-  /** Keeps the window small for a while: a stream has come, or sends, that would wait behind a bulk transfer. */
+  /** Keeps the window small for a while, so that a new or sending stream doesn't wait behind a bulk transfer. */
   staySmall(): void {
     this.#politeUntil = this.#sentBytes + POLITE_BYTES;
   }
 
-  /** Until when the oldest mark's pong is waited for; Infinity where none is. */
+  /** Deadline for the oldest mark's pong; Infinity if there is no mark. */
   get patienceEndsMs(): number {
     return this.#blind || this.#marks.length === 0 ? Infinity : this.#marks[0].atMs + FLIGHT_PATIENCE_MS;
   }
@@ -111,19 +111,19 @@ export class Flight {
     this.#sentBytes += byteLength;
   }
 
-  /** Whether a mark should go out now: a part of the window is unmarked, or nothing else would open it again. */
+  /** Whether a mark should be sent now: part of the window is unmarked, or nothing else would reopen it. */
   get markDue(): boolean {
     const unmarked = this.#sentBytes - this.#markedBytes;
     if (unmarked === 0 || this.#marks.length >= MARKS_MAX) return false;
     return unmarked >= this.windowBytes / MARKS_PER_WINDOW || (this.full && this.#marks.length === 0);
   }
 
-  /** The id of a mark that goes out now. `newPrefix` makes eight bytes that no other ping begins with. */
+  /** Returns the id of a mark sent now. `newPrefix` returns eight bytes that no other ping begins with. */
   mark(nowMs: number, newPrefix: () => Bytes): Bytes {
     this.#prefix ??= newPrefix().slice(0, COUNT_AT);
     if (this.#marks.length === 0) {
       this.#marks = [];
-      // Nothing was on its way until now: the time before says nothing of the rate.
+      // Nothing was in flight until now, so the time before says nothing about the rate.
       this.#seenAtMs = nowMs;
     }
     this.#markedBytes = this.#sentBytes;
@@ -134,12 +134,12 @@ export class Flight {
     return id;
   }
 
-  /** A pong came; says whether it was a mark's. */
+  /** Handles a pong. Returns whether it was a mark's. */
   pong(id: Bytes, nowMs: number): boolean {
     const prefix = this.#prefix;
     if (prefix === undefined || !prefix.every((byte, i) => byte === id[i])) return false;
     const bytes = new DataView(id.buffer, id.byteOffset).getFloat64(COUNT_AT);
-    // A peer that invents a mark harms only its own window.
+    // A peer that forges a mark harms only its own window.
     if (!(bytes > this.#seenBytes && bytes <= this.#markedBytes)) return true;
     let mark: Mark | undefined;
     while (this.#marks.length > 0 && this.#marks[0].bytes <= bytes) mark = this.#marks.shift();
@@ -150,7 +150,7 @@ export class Flight {
     return true;
   }
 
-  /** Stops waiting for a peer that doesn't answer; says whether that was due. */
+  /** Stops waiting for a peer that doesn't answer. Returns whether that was due. */
   tick(nowMs: number): boolean {
     if (nowMs < this.patienceEndsMs) return false;
     this.#blind = true;
@@ -159,7 +159,7 @@ export class Flight {
 
   #measure(mark: Mark, nowMs: number): void {
     if (nowMs >= this.#probeAtMs) {
-      // Our own queue hides the path's round trip: it's drained now and then, to look again.
+      // Our own queue hides the path's round trip, so it is drained now and then to measure again.
       this.#leastRttMs = Infinity;
       this.#probeAtMs = nowMs + FLIGHT_PROBE_MS;
       this.#windowBytes = Math.max(this.#minBytes, this.#windowBytes / 2);

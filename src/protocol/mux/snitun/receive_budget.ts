@@ -1,6 +1,6 @@
 /**
- * Flow control for what a session receives and its streams don't take at once: PAUSE and RESUME at the watermarks, a
- * budget over all streams that holds by not reading the session's socket, throttling.
+ * Flow control for received data that streams don't consume at once: PAUSE and RESUME at the watermarks, a session-wide
+ * budget enforced by not reading the session's socket, throttling.
  *
  * @module
  */
@@ -13,22 +13,22 @@ import { STALLED, StallWatch } from "../stall_watch.ts";
 import type { MuxStream } from "./stream.ts";
 import { type QueueLimits, SESSION_RECEIVE_BUDGET_BYTES } from "../queue_limits.ts";
 
-/** A peer that sends this much on a stream after it has seen a PAUSE loses the stream. */
+/** A peer that sends this much on a stream after having seen a PAUSE loses the stream. */
 export const PAUSE_OVERRUN_BYTES = 8 * 1024 * 1024;
 /**
- * The same before it can be known to have seen it. What both kernels hold on the way is sent already: 36 MiB where
- * Linux is set up for long fat links, of which a stream that is served meanwhile gets some through.
+ * The same before it is known to have seen the PAUSE. Data buffered in both kernels is already sent: 36 MiB if Linux is
+ * tuned for long fat links, part of which a stream served meanwhile gets through.
  */
 export const PAUSE_UNSEEN_BYTES = 24 * 1024 * 1024;
 /** A frame of at least this size counts for throttling (spec). */
 export const THROTTLED_FRAME_BYTES = 8 * 1024;
 
-/** However little is left of the budget, no stream is paused below this. */
+/** No stream is paused below this, however little is left of the budget. */
 const PAUSE_MIN_BYTES = 32 * 1024;
-/** A stream may take this part of what is left of the budget before it is paused: a hundred stalled ones fit. */
+/** A stream may use this fraction of the remaining budget before it is paused: a hundred stalled ones fit. */
 const PAUSE_SHARE = 256;
 
-/** Acts on the findings of a {@link ReceiveBudget}: the session. */
+/** Receives the events of a {@link ReceiveBudget}; implemented by the session. */
 interface ReceiveBudgetEvents {
   readonly protocolVersion: number;
   /** The streams of the session. */
@@ -37,7 +37,7 @@ interface ReceiveBudgetEvents {
   holdReading(hold: boolean): void;
   /** `stream.wantsPause` has changed. */
   changePause(stream: MuxStream): void;
-  /** The stream must go, the session stays. */
+  /** Drops the stream; the session continues. */
   drop(stream: MuxStream, code: ErrorCode, why: string): void;
 }
 
@@ -50,9 +50,9 @@ export class ReceiveBudget {
   readonly #memory: MemoryBudget;
   readonly #largeFramesPerSecond: number;
   #heldBytes = 0;
-  /** Not reading while it is there; most sessions never need one. */
+  /** Reading is stopped while this is set; most sessions never need it. */
   #stall: StallWatch<MuxStream> | undefined;
-  /** When the large frames that came have been paid for, at the permitted rate. */
+  /** When the large frames received so far are within the permitted rate. */
   #throttledUntilMs = 0;
   #throttled = false;
 
@@ -65,12 +65,12 @@ export class ReceiveBudget {
     this.#largeFramesPerSecond = options.largeFramesPerSecond ?? 0;
   }
 
-  /** What the session may hold: the less memory the process has left, the less. */
+  /** Bytes that the session may hold; shrinks as the process runs out of memory. */
   get #budgetBytes(): number {
     return this.#memory.share(this.#mostBytes);
   }
 
-  /** Keeps a piece that `stream` doesn't take now. */
+  /** Queues a piece that `stream` doesn't consume now. */
   hold(stream: MuxStream, piece: Bytes): void {
     stream.incoming.push(piece);
     this.#heldBytes += piece.length;
@@ -110,7 +110,7 @@ export class ReceiveBudget {
     this.#reopen();
   }
 
-  /** Drops what the stream holds: it is over. */
+  /** Drops the stream's queued data: it is over. */
   forget(stream: MuxStream): void {
     const held = stream.incoming.byteLength;
     if (held === 0) return;
@@ -125,14 +125,14 @@ export class ReceiveBudget {
     if (rate === 0 || size < THROTTLED_FRAME_BYTES) return;
     const now = this.#host.nowMs();
     this.#throttledUntilMs = Math.max(this.#throttledUntilMs, now) + 1000 / rate;
-    // A second's worth may come at once.
+    // One second's worth may arrive at once.
     if (this.#throttled || this.#throttledUntilMs - now <= 1000) return;
     this.#throttled = true;
     this.#updateReading();
     this.#host.arm(this.#throttledUntilMs - 1000);
   }
 
-  /** Does what is due, and returns the time of the next call. */
+  /** Performs due work, and returns the time of the next call. */
   tick(nowMs: number): number {
     if (this.#throttled && nowMs >= this.#throttledUntilMs - 1000) {
       this.#throttled = false;
@@ -144,7 +144,7 @@ export class ReceiveBudget {
     );
   }
 
-  /** The less is left, the sooner a stream is paused, so that stalled visitors don't stop their neighbours. */
+  /** Streams are paused sooner as the budget shrinks, so that stalled visitors don't block others. */
   #pauseAtBytes(): number {
     const share = (this.#budgetBytes - this.#heldBytes) / PAUSE_SHARE;
     return Math.min(this.#queues.incomingHighBytes, Math.max(PAUSE_MIN_BYTES, share));

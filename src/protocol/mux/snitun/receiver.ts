@@ -1,6 +1,6 @@
 /**
- * The incoming half of a SniTun session: cuts the peer's bytes into frames and passes payload on as it comes.
- * Nothing waits for a whole frame, and a length is judged before a byte of it is read (docs/protocols/snitun.md, Frames).
+ * The receive side of a SniTun session: splits the peer's bytes into frames and passes payload on as it arrives.
+ * Nothing waits for a whole frame, and a length is validated before its bytes are read (docs/protocols/snitun.md, Frames).
  *
  * @module
  */
@@ -17,26 +17,26 @@ import type { MuxStream } from "./stream.ts";
 
 /** Receives the frames of a session. `header` and `payload` are valid during the call. */
 interface FrameSink {
-  /** A frame without payload, or NEW of version 2 with its opened payload. */
+  /** A frame without payload, or a version 2 NEW with its decrypted payload. */
   frame(type: number, header: Bytes, payload: Bytes | undefined): void;
-  /** A DATA frame of `size` bytes begins; says which stream takes them, undefined to discard them as they come. */
+  /** A DATA frame of `size` bytes begins. Returns the stream that takes them, or undefined to discard them. */
   dataFrame(header: Bytes, size: number): MuxStream | undefined;
-  /** There were enough frames without work for now: those that come have to wait. */
+  /** The budget for no-op frames is used up for now: further frames have to wait. */
   readonly tired: boolean;
   /** A piece of the current DATA frame's payload. */
   data(stream: MuxStream, piece: Bytes): void;
 }
 
-/** Takes the peer's bytes in any pieces. Every error it throws ends the session. */
+/** Accepts the peer's bytes in chunks of any size. Any error it throws ends the session. */
 export class FrameReceiver {
   readonly #opener: Opener;
   readonly #version: number;
   readonly #sink: FrameSink;
   readonly #headerBytes: number;
-  /** A header or a NEW payload of which a part has come; no buffer is held between frames. */
+  /** A partly received header or NEW payload; no buffer is held between frames. */
   #partial: Bytes | undefined;
   #filled = 0;
-  /** The opened header of a NEW frame whose payload is still coming. */
+  /** The decrypted header of a NEW frame whose payload is still arriving. */
   #newHeader: Bytes | undefined;
   #dataLeft = 0;
   #target: MuxStream | undefined;
@@ -48,7 +48,7 @@ export class FrameReceiver {
     this.#headerBytes = HEADER_BYTES + opener.overheadBytes;
   }
 
-  /** Takes a chunk, or its start where the session is tired; says how much. Throws `frame_invalid` or `cipher_failed`. */
+  /** Reads a chunk, or only its start if tired. Returns the bytes read. Throws `frame_invalid` or `cipher_failed`. */
   receive(chunk: Bytes): number {
     const end = chunk.length;
     let at = 0;
@@ -97,13 +97,13 @@ export class FrameReceiver {
     const type = frameType(plain);
     const size = frameSize(plain);
     if (type === FrameType.NEW && size > 0) {
-      // Not slice(): of a Buffer that would be a view.
+      // Not slice(): on a Buffer that would return a view.
       this.#newHeader = new Uint8Array(plain);
     } else if (type === FrameType.DATA) {
       this.#target = this.#sink.dataFrame(plain, size);
       this.#dataLeft = size;
     } else {
-      // An unknown type may carry payload, which is passed over.
+      // An unknown type may carry payload, which is skipped.
       this.#target = undefined;
       this.#dataLeft = size;
       this.#sink.frame(type, plain, undefined);

@@ -1,6 +1,6 @@
 /**
- * The outgoing half of a SniTun session: control frames first, then the streams in turn, a frame each, at most 64 KiB.
- * Headers that wait together are encrypted together, and a header goes out with its payload in one write.
+ * The send side of a SniTun session: control frames first, then the streams in turn, one frame each, at most 64 KiB.
+ * Headers that are queued together are encrypted together, and a header is sent with its payload in one write.
  *
  * @module
  */
@@ -31,27 +31,27 @@ const MAX_OVERHEAD_BYTES = 28;
 const NOTHING: ControlFrame[] = [];
 
 /**
- * Working memory for writing frames. A session holds none of it between two turns, so all sessions of a transport
- * share one.
+ * Scratch memory for writing frames. A session holds none of it between turns, so all sessions of a transport share
+ * one.
  */
 export class SendScratch {
-  /** Frames as they go out; room for two full ones, so that a write is worth its system call. */
+  /** Output buffer with room for two full frames, so that a write is worth its system call. */
   readonly wire: Bytes = new Uint8Array(2 * (FRAME_MAX_SEND_BYTES + HEADER_BYTES + MAX_OVERHEAD_BYTES));
-  /** Headers in clear, one after another, and where in `wire` each one's place is. */
+  /** Plaintext headers, one after another, and the position of each in `wire`. */
   readonly headers: Bytes = new Uint8Array(BATCH * HEADER_BYTES);
-  /** Views of the first so many of them. */
+  /** Views of the first 1, 2, … of them. */
   readonly firstHeaders: readonly Bytes[] = Array.from(
     { length: BATCH + 1 },
     (_, count) => this.headers.subarray(0, count * HEADER_BYTES),
   );
   readonly places = new Int32Array(BATCH);
-  /** The blocks of the streams' queues. */
+  /** Blocks for the streams' queues. */
   readonly blocks: BlockPool;
-  /** For ids and for the unused bytes of headers. */
+  /** Random bytes for ids and for the unused bytes of headers. */
   readonly random = new RandomPool(4096);
   readonly #extra: Bytes = new Uint8Array(EXTRA_BYTES);
 
-  /** @param memory counts what waits in the streams' queues; nobody does when absent. */
+  /** @param memory counts the bytes in the streams' queues. Defaults to no accounting. */
   constructor(memory?: MemoryBudget) {
     this.blocks = new BlockPool(memory);
   }
@@ -67,27 +67,27 @@ export class SendScratch {
 export interface ControlFrame {
   readonly type: number;
   readonly id: Bytes;
-  /** Bytes for the header's `extra`, random when absent. */
+  /** Bytes for the header's `extra`. Defaults to random. */
   readonly extra?: Bytes;
-  /** NEW of version 2: the caller's address, sealed as a unit of its own. */
+  /** Version 2 NEW: the caller's address, sealed as a separate unit. */
   readonly payload?: Bytes;
-  /** PAUSE and RESUME are decided when they are written: one that was revoked by then isn't sent. */
+  /** PAUSE and RESUME are decided when they are written: one that has been revoked by then isn't sent. */
   readonly stream?: MuxStream;
 }
 
-/** Is told what the sender has done. */
+/** Output and events of a {@link FrameSender}. */
 interface SenderEvents {
-  /** Sends bytes; false means: no more until `writable` is called. */
+  /** Sends bytes; false means to write no more until `writable` is called. */
   write(bytes: Bytes): boolean;
-  /** There is something to flush. */
+  /** Data is waiting to be flushed. */
   wake(): void;
   /** `byteLength` bytes of payload have left `stream`'s queue. */
   sent(stream: MuxStream, byteLength: number): void;
-  /** The CLOSE that stood behind `stream`'s data is out. */
+  /** The CLOSE queued behind `stream`'s data has been sent. */
   closeSent(stream: MuxStream): void;
 }
 
-/** Collects frames and writes them as far as the peer takes them. */
+/** Queues frames and writes them as fast as the peer accepts them. */
 export class FrameSender {
   readonly #sealer: Sealer;
   readonly #scratch: SendScratch;
@@ -97,13 +97,13 @@ export class FrameSender {
   #control: ControlFrame[] = NOTHING;
   readonly #small = new Ring<MuxStream>();
   readonly #bulk = new Ring<MuxStream>();
-  /** The end of what stands in the scratch, and how many of its headers are still in clear. */
+  /** End of the data in the scratch buffer, and how many of its headers are still unencrypted. */
   #at = 0;
   #batched = 0;
 
   /** Bytes in flight to the peer. */
   readonly flight = new Flight();
-  /** The connection takes no more bytes for now. */
+  /** The connection accepts no more bytes for now. */
   blocked = false;
 
   constructor(sealer: Sealer, scratch: SendScratch, host: MuxHost, events: SenderEvents) {
@@ -114,7 +114,7 @@ export class FrameSender {
     this.#headerBytes = HEADER_BYTES + sealer.overheadBytes;
   }
 
-  /** Whether data has to wait: for the connection, or for the peer to have read what is on its way. */
+  /** Whether data has to wait: for the connection, or for the peer to read the bytes in flight. */
   get held(): boolean {
     return this.blocked || this.flight.full;
   }
@@ -127,39 +127,39 @@ export class FrameSender {
     return this.flight.roomBytes;
   }
 
-  /** Whether a stream that has this much to send doesn't have to wait: small frames pass a full window. */
+  /** Whether a stream with this much to send needn't wait: small frames may exceed a full window. */
   passes(queuedBytes: number): boolean {
     return !this.blocked && (queuedBytes <= SMALL_BYTES || !this.flight.full);
   }
 
-  /** Whether something waits to be sent. */
+  /** Whether anything is waiting to be sent. */
   get pending(): boolean {
     return this.#control.length > 0 || this.#small.head !== undefined || this.#bulk.head !== undefined;
   }
 
-  /** More control frames wait than a peer that reads can have caused. */
+  /** More control frames are queued than a peer that is reading could have caused. */
   get congested(): boolean {
     return this.#control.length > CONTROL_FRAMES_QUEUED_MAX;
   }
 
-  /** Until when the peer may keep data waiting; Infinity where none waits for it. */
+  /** Deadline for the peer to unblock waiting data; Infinity if none is waiting. */
   get patienceEndsMs(): number {
     return this.flight.full ? this.flight.patienceEndsMs : Infinity;
   }
 
-  /** Stops waiting for a peer that answers no mark. */
+  /** Stops waiting for a peer that doesn't answer marks. */
   tick(nowMs: number): number {
     if (this.flight.tick(nowMs)) this.#events.wake();
     return Infinity;
   }
 
-  /** Queues a control frame, in front of all data. */
+  /** Queues a control frame ahead of all data. */
   control(frame: ControlFrame): void {
     if (this.#control === NOTHING) this.#control = [];
     this.#control.push(frame);
   }
 
-  /** Puts a stream at the end of the ring, if it has something to send, may send it, and isn't there yet. */
+  /** Appends a stream to the ring if it has something to send, may send it, and isn't queued yet. */
   ready(stream: MuxStream): void {
     if (stream.ready || stream.dead) return;
     if (stream.outgoing.byteLength === 0 ? !stream.closePending : stream.peerPaused) return;
@@ -168,9 +168,9 @@ export class FrameSender {
   }
 
   /**
-   * Writes `chunk` as frames of `stream` at once, without queueing, as far as it may be on its way; says how much that
-   * was. Only where nothing else waits. A connection that is full by then takes the rest of the chunk too, which would
-   * else be copied once more.
+   * Writes `chunk` as frames of `stream` at once, without queueing, as far as the window allows. Returns the bytes
+   * written. Only if nothing else is waiting. If the connection fills up meanwhile, the rest of the chunk is written too,
+   * since it would otherwise be copied once more.
    */
   direct(stream: MuxStream, chunk: Bytes): number {
     const wire = this.#scratch.wire;
@@ -191,7 +191,7 @@ export class FrameSender {
     return from;
   }
 
-  /** Writes what is queued until the peer takes no more or the queues are empty. */
+  /** Writes queued frames until the peer accepts no more or the queues are empty. */
   flush(): void {
     while (!this.blocked && this.#canSend()) {
       this.#fillControl();
@@ -216,7 +216,7 @@ export class FrameSender {
       const frame = this.#control[taken++];
       const stream = frame.stream;
       if (stream !== undefined) {
-        // PAUSE or RESUME: only the last word counts, and nothing is said of a stream that is closed.
+        // PAUSE or RESUME: only the latest state is sent, and nothing is sent for a closed stream.
         stream.flowQueued = false;
         if (stream.dead || stream.remoteClosed || stream.wantsPause === stream.pauseSent) continue;
         stream.pauseSent = stream.wantsPause;
@@ -232,7 +232,7 @@ export class FrameSender {
     else this.#control.splice(0, taken);
   }
 
-  /** A ping behind a PAUSE, with the stream's id: its pong says that what comes from then on ignores the PAUSE. */
+  /** Sends a ping with the stream's id after a PAUSE: data received after its pong ignores the PAUSE. */
   #askWhetherSeen(stream: MuxStream): void {
     stream.pausesUnseen++;
     this.#header(stream.id, FrameType.PING, 0, encodePing("ping", this.#scratch.random));
@@ -251,7 +251,7 @@ export class FrameSender {
     }
   }
 
-  /** A frame of each stream in turn. */
+  /** Writes one frame per stream in turn. */
   #fillBulk(): void {
     while (this.#bulk.head !== undefined && !this.flight.full) {
       const size = Math.min(this.#bulk.head.outgoing.byteLength, FRAME_MAX_SEND_BYTES);
@@ -262,7 +262,7 @@ export class FrameSender {
     }
   }
 
-  /** The stream's next frame: payload, or the CLOSE that stood behind it. */
+  /** Writes the stream's next frame: payload, or the CLOSE after it. */
   #frame(stream: MuxStream, size: number): void {
     if (stream.dead || (size > 0 && stream.peerPaused)) return;
     if (size > 0) {
@@ -277,7 +277,7 @@ export class FrameSender {
     this.ready(stream);
   }
 
-  /** Counts payload as in flight, and adds a mark where one is due. */
+  /** Counts payload as in flight, and adds a mark if one is due. */
   #count(size: number): void {
     this.flight.sent(size);
     this.#markIfDue();
@@ -308,7 +308,7 @@ export class FrameSender {
     return this.#at + this.#headerBytes + size <= this.#scratch.wire.length;
   }
 
-  /** Leaves a place for the header; it's encrypted with the others of its batch. */
+  /** Reserves space for the header, which is encrypted with the others of its batch. */
   #header(id: Bytes, type: number, size: number, extra: Bytes | undefined): void {
     if (this.#batched === BATCH) this.#sealBatch();
     writeHeader(
@@ -323,7 +323,7 @@ export class FrameSender {
     this.#at += this.#headerBytes;
   }
 
-  /** A unit of its own, in the cipher's order behind the headers before it. */
+  /** A separate unit, sealed in cipher order after the preceding headers. */
   #sealedPayload(payload: Bytes): void {
     this.#sealBatch();
     const sealed = this.#sealer.seal(payload, payload.length);

@@ -1,5 +1,6 @@
 /**
- * A SniTun session in either role, behind the handshake: streams, flow control, pings and time-outs (docs/protocols/snitun.md, Frames and Behaviour). It does no IO: see {@link MuxHost}.
+ * A SniTun session in either role, after the handshake: streams, flow control, pings and time-outs
+ * (docs/protocols/snitun.md, Frames and Behaviour). It does no IO: see {@link MuxHost}.
  *
  * @module
  */
@@ -39,9 +40,9 @@ export interface MuxOptions {
   readonly host: MuxHost;
   readonly scratch: SendScratch;
   readonly queueLimits?: QueueLimits;
-  /** Received bytes that the session may hold; {@link SESSION_RECEIVE_BUDGET_BYTES} when absent. */
+  /** Received bytes that the session may hold. Defaults to {@link SESSION_RECEIVE_BUDGET_BYTES}. */
   readonly receiveBudgetBytes?: number;
-  /** Large frames that the peer may send a second; 0 or absent for no limit. */
+  /** Large frames that the peer may send per second; 0 or absent for no limit. */
   readonly largeFramesPerSecond?: number;
 }
 
@@ -58,13 +59,13 @@ export class MuxSession extends SessionCore<MuxStream> implements Multiplexer {
   readonly #receiver: FrameReceiver;
   readonly #budget: ReceiveBudget;
   readonly #table = new StreamTable();
-  /** There have been streams lately, so the ciphers stay. */
   #moveSaid = false;
-  /** Who wants the peer's bytes not to be read for now. */
+  /** Whether the receive budget or the intake currently stops reading. */
   #budgetHolds = false;
   #intakeHolds = false;
+  /** Whether there was recent stream activity, so the ciphers are kept. */
   #warm = false;
-  /** When to look whether payload moves, and how much had moved by the last time. */
+  /** When to check whether payload moves, and how much had moved at the last check. */
   #restAtMs = 0;
   #moved = 0;
 
@@ -82,7 +83,7 @@ export class MuxSession extends SessionCore<MuxStream> implements Multiplexer {
     this.#budget = new ReceiveBudget(options, this.#queues, this);
   }
 
-  /** Streams that are open or still deliver what came before their end. */
+  /** Streams that are open or still deliver data received before their end. */
   get streams(): number {
     return this.#table.all.size;
   }
@@ -93,8 +94,8 @@ export class MuxSession extends SessionCore<MuxStream> implements Multiplexer {
   }
 
   /**
-   * Opens a stream towards the other side. Throws `limit_exceeded` where the session has
-   * {@link STREAMS_PER_SESSION_MAX} of them, and why the session ended where it has.
+   * Opens a stream to the peer. Throws `limit_exceeded` at {@link STREAMS_PER_SESSION_MAX} streams, or the reason why the
+   * session ended.
    */
   open(caller: Caller): MuxStream {
     if (this.ended !== undefined) throw this.ended;
@@ -113,7 +114,7 @@ export class MuxSession extends SessionCore<MuxStream> implements Multiplexer {
     return stream;
   }
 
-  /** Takes bytes of the peer, in any pieces. A fault in them ends the session. */
+  /** Accepts bytes from the peer in chunks of any size. An invalid frame ends the session. */
   receive(chunk: Bytes): void {
     this.takeIn(chunk);
   }
@@ -127,7 +128,7 @@ export class MuxSession extends SessionCore<MuxStream> implements Multiplexer {
     this.#updateReading();
   }
 
-  /** The host takes bytes again after `write` said false. */
+  /** The host accepts bytes again after `write` returned false. */
   writable(): void {
     this.sender.blocked = false;
     this.unblocked();
@@ -166,7 +167,7 @@ export class MuxSession extends SessionCore<MuxStream> implements Multiplexer {
     return this.#budget.tick(nowMs);
   }
 
-  /** Ends the session and every stream in it; streams whose CLOSE has come still deliver what came before it. */
+  /** Ends the session and all its streams; streams that received a CLOSE still deliver the data before it. */
   end(error: SallyportError): void {
     if (this.ended !== undefined) return;
     this.ended = error;
@@ -180,13 +181,13 @@ export class MuxSession extends SessionCore<MuxStream> implements Multiplexer {
     this.host.ended(error);
   }
 
-  /** Lets go of the ciphers' native memory until the next frame. */
+  /** Releases the ciphers' native memory until the next frame. */
   #park(): void {
     this.#sealer.park();
     this.#opener.park();
   }
 
-  // What the streams ask for (StreamOwner). Outside `protocol/mux` a session is a `Multiplexer`, without these parts.
+  // Called by the streams (StreamOwner). Outside `protocol/mux` a session is a `Multiplexer`, without these parts.
 
   get blocks(): BlockPool {
     return this.#scratch.blocks;
@@ -218,7 +219,7 @@ export class MuxSession extends SessionCore<MuxStream> implements Multiplexer {
       this.closeBehindData(stream);
       return;
     }
-    // The protocol has no half-close: a CLOSE now would lose the other side's answer.
+    // The protocol has no half-close: a CLOSE now would lose the peer's answer.
     const graceMs = stream.answered ? HALF_CLOSE_ANSWERED_MS : HALF_CLOSE_GRACE_MS;
     this.host.arm(this.endings.watch(stream, this.host.nowMs(), graceMs));
   }
@@ -251,7 +252,7 @@ export class MuxSession extends SessionCore<MuxStream> implements Multiplexer {
     this.#budget.release(stream, byteLength);
   }
 
-  // What the receiver finds (FrameSink).
+  // Called by the receiver (FrameSink).
 
   frame(type: number, header: Bytes, payload: Bytes | undefined): void {
     switch (type) {
@@ -265,7 +266,7 @@ export class MuxSession extends SessionCore<MuxStream> implements Multiplexer {
       }
       case FrameType.MOVE:
         this.idleFrames.spend();
-        // An edge is asked by nobody, and once is enough.
+        // Edges are never asked to go away, and one request is enough.
         if (this.role !== "agent" || this.peerLeaving !== undefined) return;
         this.peerLeaving = new SallyportError("shutdown", "Cannot open stream: the edge goes away", {
           side: "peer",
@@ -304,7 +305,7 @@ export class MuxSession extends SessionCore<MuxStream> implements Multiplexer {
     if (!stream.deliver(piece)) this.#budget.hold(stream, piece);
   }
 
-  // What the sender does and has done (SenderEvents).
+  // Called by the sender (SenderEvents).
 
   holdReading(hold: boolean): void {
     this.#budgetHolds = hold;
@@ -325,7 +326,7 @@ export class MuxSession extends SessionCore<MuxStream> implements Multiplexer {
     return this.wrote(this.#muxHost.write(bytes));
   }
 
-  /** Our CLOSE is out, so the channel is over both ways; what came before is still delivered. */
+  /** Our CLOSE has been sent, so the stream is closed in both directions; data received before is still delivered. */
   closeSent(stream: MuxStream): void {
     stream.closePending = false;
     this.#table.unname(stream);
@@ -340,7 +341,7 @@ export class MuxSession extends SessionCore<MuxStream> implements Multiplexer {
     const id = channelIdOf(header);
     const inUse = this.#table.find(header);
     if (inUse !== undefined) {
-      // Two visitors' bytes must never meet in one stream.
+      // Two visitors' bytes must never mix in one stream.
       this.drop(inUse, "frame_invalid", "Cannot open stream: its id is in use");
       return;
     }
@@ -377,7 +378,7 @@ export class MuxSession extends SessionCore<MuxStream> implements Multiplexer {
     else this.#pauseSeen(this.#table.find(header));
   }
 
-  /** The pong that stands behind a PAUSE; see {@link FrameSender}. */
+  /** Handles the pong to the ping after a PAUSE; see {@link FrameSender}. */
   #pauseSeen(stream: MuxStream | undefined): void {
     if (stream === undefined || stream.pausesUnseen === 0) return;
     if (--stream.pausesUnseen === 0) stream.overrunBytes = 0;

@@ -7,27 +7,27 @@ import type { Bytes } from "../../../bytes/bytes.ts";
 import type { Caller } from "../host.ts";
 import { StreamCore, type StreamOwner } from "../stream_core.ts";
 
-/** A stream; made by {@link MuxSession}. Its user sees a `SessionStream`; the other members are the session's. */
+/** A stream, created by {@link MuxSession}. Its user sees a `SessionStream`; the other members are the session's. */
 export class MuxStream extends StreamCore<MuxStream> {
-  /** The 16 bytes that name the stream on the wire. */
+  /** The 16 bytes that identify the stream on the wire. */
   readonly id: Bytes;
 
-  /** The last bytes of the stream came from the peer. */
+  /** The stream's last bytes came from the peer. */
   answered = false;
-  /** The peer said PAUSE. */
+  /** The peer has sent PAUSE. */
   peerPaused = false;
-  /** A CLOSE stands behind what is queued in `outgoing`. */
+  /** A CLOSE follows the data queued in `outgoing`. */
   closePending = false;
   /** The next stream in the ring. */
   nextReady: MuxStream | undefined;
-  /** Whether the peer should be paused, and whether it has been told so. */
+  /** Whether the peer should be paused, and whether PAUSE has been sent. */
   wantsPause = false;
   pauseSent = false;
   flowQueued = false;
-  /** PAUSEs of ours without an acknowledgement, and bytes received since the last PAUSE or its acknowledgement. */
+  /** Our unacknowledged PAUSEs, and bytes received since the last PAUSE or its acknowledgement. */
   pausesUnseen = 0;
   overrunBytes = 0;
-  /** Another stream of the session whose id starts alike. */
+  /** Another stream of the session in the same hash chain. */
   nextAlike: MuxStream | undefined;
 
   constructor(owner: StreamOwner<MuxStream>, id: Bytes, caller: Caller, own: boolean) {
@@ -46,7 +46,7 @@ export class MuxStream extends StreamCore<MuxStream> {
     this.owner.finish(this);
   }
 
-  /** The last two callbacks; `end` only where the peer's end was in order. */
+  /** Makes the last two callbacks; `end` only if the peer ended cleanly. */
   finish(): void {
     if (this.closed || !this.attached) return;
     if (this.remoteClosed && this.error === undefined) this.deliverEnd();

@@ -1,5 +1,5 @@
 /**
- * The streams of a session, found by the 16 bytes that name them.
+ * The streams of a session, by their 16-byte id.
  *
  * @module
  */
@@ -9,13 +9,13 @@ import type { MuxStream } from "./stream.ts";
 const ID_BYTES = 16;
 const NO_STREAMS: ReadonlySet<MuxStream> = new Set();
 
-/** Streams by id. Look-ups make no strings: the first 30 bits choose a chain, whose members are compared whole. */
+/** Streams by id. Look-ups build no strings: the first 30 bits select a chain, whose members are compared in full. */
 export class StreamTable {
-  /** Made, as the set, for the first stream: most sessions are idle. */
+  /** Created, like the set, with the first stream: most sessions are idle. */
   #chains: Map<number, MuxStream> | undefined;
   #all: Set<MuxStream> | undefined;
 
-  /** Every stream that isn't over, also those that have no name any more but still deliver. */
+  /** Every stream that isn't over, including those without an id that still deliver. */
   get all(): ReadonlySet<MuxStream> {
     return this.#all ?? NO_STREAMS;
   }
@@ -28,14 +28,14 @@ export class StreamTable {
     (this.#all ??= new Set()).add(stream);
   }
 
-  /** The stream whose id stands at the start of `header`. */
+  /** Returns the stream whose id is at the start of `header`. */
   find(header: Bytes): MuxStream | undefined {
     let stream = this.#chains?.get(keyOf(header));
     while (stream !== undefined && !sameId(stream.id, header)) stream = stream.nextAlike;
     return stream;
   }
 
-  /** Takes away the stream's name: frames for it are for an unknown stream from now on. */
+  /** Removes the stream's id: frames for it are treated as for an unknown stream from now on. */
   unname(stream: MuxStream): void {
     const chains = this.#chains;
     if (chains === undefined) return;
@@ -51,7 +51,7 @@ export class StreamTable {
     stream.nextAlike = undefined;
   }
 
-  /** Forgets the stream whole; says whether it was there. */
+  /** Removes the stream. Returns whether it was present. */
   remove(stream: MuxStream): boolean {
     this.unname(stream);
     return this.#all?.delete(stream) ?? false;
