@@ -1,6 +1,6 @@
 /**
- * What both roles of a pipe share: the handshake's deadline, pings, failing. Bytes and the time go in; bytes, events
- * and the next deadline come out.
+ * Code common to both roles of a pipe: the handshake's deadline, pings, failures. Inputs are bytes and the time;
+ * outputs are bytes, events and the next deadline.
  *
  * @module
  */
@@ -14,27 +14,27 @@ import { BoxMessages } from "./message_cipher.ts";
 import { PduLink } from "./pdu_link.ts";
 import { PIPE_REASON_MAX_BYTES } from "../wire/sodium/sodium_pdu.ts";
 
-/** sodium-tcp: the client must have authenticated by then, and the server have answered (spec). */
+/** sodium-tcp: deadline for the client's authentication and the server's answer (spec). */
 export const PIPE_AUTH_DEADLINE_MS = 10_000;
 
-/** What an end asks of its driver, whichever its role. */
+/** The driver's interface to either role. */
 export interface PipeHost {
   /** Sends bytes to the peer; the view is valid during the call. */
   write(bytes: Bytes): void;
-  /** It is over, and nothing more is sent or taken; the connection is to be dropped. Called at most once. */
+  /** The pipe failed: nothing more is sent or accepted, and the connection must be dropped. Called at most once. */
   failed(error: SallyportError): void;
 }
 
-/** What both roles take. */
+/** Options of both roles. */
 export interface PipeOptions {
   readonly sodium: Sodium;
-  /** Where random bytes come from; libsodium's own when absent. */
+  /** Source of random bytes. Defaults to libsodium's own. */
   readonly random?: (into: Bytes) => void;
-  /** The date for pings; the system's clock when absent. */
+  /** The wall clock for pings. Defaults to the system's clock. */
   readonly date?: () => { readonly seconds: number; readonly nanoseconds: number };
-  /** Ciphers for what only Sallyport's own ends know; libsodium's ChaCha20-Poly1305 when absent. */
+  /** Ciphers for Sallyport's own protocol extensions. Default to libsodium's ChaCha20-Poly1305. */
   readonly aeads?: AeadChoice;
-  /** Whether to use what only Sallyport's own ends know (true when absent). */
+  /** Whether to use Sallyport's own protocol extensions. Defaults to true. */
   readonly extended?: boolean;
 }
 
@@ -75,18 +75,18 @@ export abstract class PipeEndpoint {
     return this.#over;
   }
 
-  /** Whether both sides have shown who they are. */
+  /** Whether both sides are authenticated. */
   get authenticated(): boolean {
     return this.#keepalive !== undefined;
   }
 
-  /** When {@link tick} wants to be called, on the same clock as `nowMs`; `Infinity` when it is over. */
+  /** When to call {@link tick}, on the same clock as `nowMs`; `Infinity` when it is over. */
   get deadlineMs(): number {
     if (this.#over) return Infinity;
     return this.#keepalive?.deadlineMs ?? this.#authDeadlineMs;
   }
 
-  /** Takes bytes of the peer, cut anywhere; the view is used during the call only. */
+  /** Handles bytes from the peer, split anywhere; the view is used only during the call. */
   receive(chunk: Bytes, nowMs: number): void {
     if (this.#over) return;
     this.#nowMs = nowMs;
@@ -94,7 +94,7 @@ export abstract class PipeEndpoint {
     this.guard(() => this.link.receive(chunk));
   }
 
-  /** The time has come to look at the deadlines. */
+  /** Checks the deadlines. */
   tick(nowMs: number): void {
     if (this.#over) return;
     this.#nowMs = nowMs;
@@ -109,19 +109,19 @@ export abstract class PipeEndpoint {
     });
   }
 
-  /** The peer ended its direction in order (FIN). */
+  /** The peer closed its direction cleanly (FIN). */
   peerEnded(nowMs: number): void {
     if (this.#over) return;
     this.#nowMs = nowMs;
     this.guard(() => this.onPeerEnd(false));
   }
 
-  /** The connection is gone. */
+  /** The connection is lost. */
   lost(error: SallyportError): void {
     if (!this.over && !this.survivesLoss) this.fail(error);
   }
 
-  /** Tells a peer of ours why this side can't go on, and fails with it. */
+  /** Fails with this error, and reports it to a Sallyport peer. */
   giveUp(error: SallyportError): void {
     if (this.#over) return;
     if (this.upgraded) this.link.send(PduType.Failed, reasonOf(error));
@@ -132,15 +132,15 @@ export abstract class PipeEndpoint {
   protected abstract get upgraded(): boolean;
   protected abstract onBox(sealed: Bytes): void;
   protected abstract onPdu(type: number, body: Bytes): void;
-  /** The peer's direction is over; `marked`: by a FINAL tag, which nobody else can forge. */
+  /** The peer's direction is over; `marked`: by a FINAL tag, which can't be forged. */
   protected abstract onPeerEnd(marked: boolean): void;
 
-  /** Whether all that the peer has to say has been said, so that its going away is no failure. */
+  /** Whether the peer has sent everything, so that losing it is no failure. */
   protected get survivesLoss(): boolean {
     return false;
   }
 
-  /** The messages of one direction behind the change of keys. */
+  /** The messages of one direction after the key change. */
   protected boxes(key: Bytes, aes: boolean): BoxMessages {
     const { small, chacha, aes: own } = this.aeads;
     if (aes && own === undefined) {
@@ -155,7 +155,7 @@ export abstract class PipeEndpoint {
     this.#keepalive = new Keepalive(this.#nowMs, this.random);
   }
 
-  /** It is done, in order. */
+  /** The pipe is done, cleanly. */
   protected finish(): void {
     this.#over = true;
     this.link.stop();
@@ -200,7 +200,7 @@ export abstract class PipeEndpoint {
   }
 }
 
-/** The error for a PDU that has no place here. */
+/** The error for an unexpected PDU. */
 export function unexpected(type: number): SallyportError {
   return new SallyportError("frame_invalid", `Cannot go on: a PDU of type ${type} has no place here`, {
     side: "peer",
@@ -208,11 +208,12 @@ export function unexpected(type: number): SallyportError {
 }
 
 /**
- * The keys after the change of keys between two of ours. The one-time keys of both sides go in, so that a later leak
- * of the server's key opens nothing, and the version 1 keys, which prove that the server has its key.
+ * The keys after a key change between two Sallyport ends. They are derived from both sides' one-time keys, so that a
+ * later leak of the server's key decrypts nothing, and from the version 1 keys, which prove that the server has its
+ * key.
  *
- * Per direction: BLAKE2b-256, keyed with that direction's version 1 key, of the label, that direction's `crypto_kx`
- * key of client and server one-time keys, and the client's nonce.
+ * Per direction: BLAKE2b-256, keyed with that direction's version 1 key, of the label, that direction's `crypto_kx` key
+ * of client and server one-time keys, and the client's nonce.
  */
 export function upgradeKeys(
   sodium: Sodium,

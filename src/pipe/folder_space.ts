@@ -9,25 +9,25 @@ import type { Bytes } from "../bytes/bytes.ts";
 import { SallyportError } from "../errors.ts";
 import type { PipeSink, SinkHost } from "./sink.ts";
 
-/** What a file counts for beside its bytes: empty ones fill a disk too. */
+/** Overhead counted per file besides its bytes: empty files fill a disk too. */
 const FILE_BYTES = 4096;
-/** Files that are looked at together. */
+/** Files examined in parallel. */
 const LOOKS = 64;
 
 /** A transfer's share of the folder. */
 interface Share {
   bytes: number;
-  /** Nothing more comes: its file counts as any other from the next look on. */
+  /** Whether the transfer is over: from the next scan on its file counts as any other. */
   over: boolean;
 }
 
-/** Counts what lies in a folder, and what is on its way there. Folders inside it aren't looked into. */
+/** Counts the files in a folder and the transfers in progress to it. Subfolders aren't scanned. */
 export class FolderSpace {
   readonly #folder: string;
   readonly #maxBytes: number;
-  /** By the text that the names of a transfer's files have in them. */
+  /** By the text contained in the names of a transfer's files. */
   readonly #shares = new Map<string, Share>();
-  /** All files but those of #shares, when last looked at. */
+  /** Size of all files except those of #shares, at the last scan. */
   #foundBytes = 0;
   #looked: Promise<void> = Promise.resolve();
 
@@ -37,14 +37,14 @@ export class FolderSpace {
   }
 
   /**
-   * A sink whose bytes are counted from here on, for a transfer whose files have `mark` in their names. What is too much
-   * isn't written, and `host` hears of it. Rejects with `limit_exceeded` where the folder is full already.
+   * A sink whose bytes are counted from now on, for a transfer whose files have `mark` in their names. Excess bytes
+   * aren't written, and `host` is notified. Rejects with `limit_exceeded` if the folder is already full.
    */
   async sink(mark: string, host: SinkHost, open: () => Promise<PipeSink>): Promise<PipeSink> {
     const share: Share = { bytes: FILE_BYTES, over: false };
     this.#shares.set(mark, share);
     try {
-      // Measured for each transfer: files that have been taken out of the folder make room.
+      // Measured for each transfer: files removed from the folder make room.
       await this.#look();
       if (this.#usedBytes > this.#maxBytes) throw full();
       return new CountedSink(await open(), host, {
@@ -68,7 +68,7 @@ export class FolderSpace {
     return bytes;
   }
 
-  /** One look behind the other, so that none undoes what a later one found. */
+  /** Scans run one after another, so that none overwrites the result of a later one. */
   #look(): Promise<void> {
     return this.#looked = this.#looked.catch(() => {}).then(() => this.#find());
   }
@@ -81,7 +81,7 @@ export class FolderSpace {
     let bytes = 0;
     for (let at = 0; at < names.length; at += LOOKS) {
       const sizes = names.slice(at, at + LOOKS).filter(counted).map((name) =>
-        // A file that is gone meanwhile takes no room.
+        // A file removed meanwhile takes no space.
         lstat(join(this.#folder, name)).then((found) => found.size + FILE_BYTES, () => 0)
       );
       for (const size of await Promise.all(sizes)) bytes += size;
@@ -92,7 +92,7 @@ export class FolderSpace {
 }
 
 interface Account {
-  /** Whether there is room for so many bytes more; they are taken then. */
+  /** Whether there is room for this many more bytes; if so, reserves them. */
   take(bytes: number): boolean;
   finished(): void;
   removed(): void;

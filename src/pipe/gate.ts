@@ -1,6 +1,6 @@
 /**
- * Receives transfers of version 1 at a listener that isn't its own: the sealed transport's, which is version 2 of the same
- * protocol (docs/protocols/pipe.md, At the edge). Each transfer gets a sink of its own.
+ * Receives transfers of version 1 at the sealed transport's listener, which speaks version 2 of the same protocol
+ * (docs/protocols/pipe.md, At the edge). Each transfer gets its own sink.
  *
  * @module
  */
@@ -17,28 +17,28 @@ import { PipeReceiver, type PipeReceiverOptions } from "./receiver.ts";
 import type { PipeSink, SinkHost } from "./sink.ts";
 
 /**
- * Failed authentications from one address (an IPv6 /64 counts as one) within a minute, before its connections are
- * dropped unread.
+ * Failed authentications per minute from one address (an IPv6 /64 counts as one) before its connections are dropped
+ * unread.
  */
 export const PIPE_FAILURES_PER_MINUTE_MAX = 20;
 
-/** Transfers that an edge receives at once: each may hold a window of 8 MiB. */
+/** Concurrent transfers received by an edge: each may hold a window of 8 MiB. */
 export const PIPE_TRANSFERS_MAX = 16;
 
-/** What a {@link PipeGate} takes. */
+/** Options of {@link PipeGate}. */
 export interface PipeGateOptions extends PipeReceiverOptions {
   readonly clock: Clock;
-  /** Makes the sink of a transfer whose client has authenticated. */
+  /** Creates the sink of a transfer whose client has authenticated. */
   sink(host: SinkHost): Promise<PipeSink>;
-  /** A transfer is in its place. */
+  /** A transfer is complete and in its final place. */
   received?(from: Address, name: string, result: ReceiveResult): void;
-  /** A transfer that had begun came to nothing. */
+  /** A transfer in progress failed. */
   failed?(from: Address, error: SallyportError): void;
   /** A client that knows the key was closed without an answer. */
   refused?(from: Address, error: SallyportError): void;
 }
 
-/** Takes version 1's connections from a listener for version 2. */
+/** Handles version 1 connections from a listener for version 2. */
 export class PipeGate implements FallbackProtocol {
   readonly firstBytes: number = CLIENT_AUTH_BYTES + SEAL_BYTES;
   readonly #options: PipeGateOptions;
@@ -53,7 +53,7 @@ export class PipeGate implements FallbackProtocol {
     new PipeReceiver(options, IDLE_HOST, 0);
   }
 
-  /** Transfers under way. */
+  /** Number of transfers in progress. */
   get transfers(): number {
     return this.#transfers.size;
   }
@@ -65,7 +65,7 @@ export class PipeGate implements FallbackProtocol {
     if (plain === undefined) return false;
     plain.fill(0);
     const transfer: Transfer = new Transfer(this.#options, conn, remote, {
-      // Its own place is counted: it is in the set already.
+      // Includes this transfer: it is already in the set.
       room: () => this.#transfers.size <= PIPE_TRANSFERS_MAX,
       guessed: () => this.#limiter.failed(remote.host, clock.nowMs()),
       over: () => {
@@ -94,9 +94,9 @@ export class PipeGate implements FallbackProtocol {
 const IDLE_HOST = { write() {}, failed() {}, admit: () => false, announced() {}, data() {}, ended() {} };
 
 interface TransferHost {
-  /** Whether one more may begin. */
+  /** Whether another transfer may start. */
   room(): boolean;
-  /** The client guessed wrong. */
+  /** The client's credentials were wrong. */
   guessed(): void;
   over(): void;
 }
@@ -110,7 +110,7 @@ class Transfer {
   readonly #machine: PipeReceiver;
   #admitted = false;
   #sink: PipeSink | undefined;
-  /** What came before the sink was there: the window bounds it. */
+  /** Bytes received before the sink was ready; bounded by the window. */
   #waiting: Bytes[] = [];
   #ended: boolean | undefined;
   #spoken = false;
@@ -162,13 +162,13 @@ class Transfer {
     return true;
   }
 
-  /** A client of ours hears why once it has changed keys, which it does at once. */
+  /** A Sallyport client is told why once it has changed keys, which it does at once. */
   #noSink(error: SallyportError): void {
     this.#unusable = error;
     if (this.#spoken) this.#machine.giveUp(error);
   }
 
-  /** The client has begun: with a change of keys, bytes, or its end. */
+  /** The client has started: with a key change, bytes, or its end. */
   #speak(): void {
     this.#spoken = true;
     if (this.#unusable !== undefined) this.#machine.giveUp(this.#unusable);
@@ -202,7 +202,7 @@ class Transfer {
       return this.#host.over();
     }
     this.#options.failed?.(this.#remote, error);
-    // A reason that was sent must arrive; for all others there is nothing to wait for.
+    // A reason that was sent must arrive; otherwise there is nothing to wait for.
     if (error.side === "local" || error.side === "config") await this.#pipe.end();
     else this.#pipe.drop();
     if (this.#sink !== undefined) await discard(this.#sink);
@@ -210,7 +210,7 @@ class Transfer {
   }
 }
 
-/** A file that can't be removed is no reason to keep the transfer's place, and none to end the edge. */
+/** Failure to remove a file must neither keep the transfer's slot nor end the edge. */
 function discard(sink: PipeSink): Promise<void> {
   return sink.discard().catch(() => {});
 }

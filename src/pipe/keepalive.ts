@@ -1,21 +1,21 @@
 /**
- * When a sodium-tcp session pings, and when it gives up (docs/protocols/pipe.md, Limits).
+ * When a sodium-tcp session pings, and when it is closed (docs/protocols/pipe.md, Limits).
  *
  * @module
  */
 import type { Bytes } from "../bytes/bytes.ts";
 import { SallyportError } from "../errors.ts";
 
-/** sodium-tcp: a session without a byte of the peer is closed (spec). */
+/** sodium-tcp: a session without a byte from the peer for this time is closed (spec). */
 export const PIPE_IDLE_MS = 180_000;
-/** sodium-tcp: the first ping, and the range of the gaps behind it (spec). */
+/** sodium-tcp: time of the first ping, and the range of the intervals after it (spec). */
 export const PIPE_PING_FIRST_MS = 60_000;
 export const PIPE_PING_MIN_MS = 60_000;
 export const PIPE_PING_MAX_MS = 119_000;
-/** sodium-tcp: this many pings without a pong close (spec). */
+/** sodium-tcp: this many pings without a pong close the session (spec). */
 export const PIPE_PINGS_UNANSWERED_MAX = 3;
 
-/** The clockwork of one authenticated session. Times are monotonic milliseconds. */
+/** The keep-alive timing of one authenticated session. Times are monotonic milliseconds. */
 export class Keepalive {
   readonly #random: (into: Bytes) => void;
   #heardMs: number;
@@ -28,22 +28,22 @@ export class Keepalive {
     this.#pingMs = nowMs + PIPE_PING_FIRST_MS;
   }
 
-  /** When {@link tick} wants to be called next. */
+  /** When to call {@link tick} next. */
   get deadlineMs(): number {
     return Math.min(this.#pingMs, this.#heardMs + PIPE_IDLE_MS);
   }
 
-  /** Bytes of the peer came. */
+  /** Bytes from the peer have arrived. */
   heard(nowMs: number): void {
     this.#heardMs = nowMs;
   }
 
-  /** A pong came. */
+  /** A pong has arrived. */
   ponged(): void {
     this.#unanswered = 0;
   }
 
-  /** True when a ping must be sent now. Throws `pong_missing` or `session_idle` when the session is to be closed. */
+  /** True when a ping must be sent now. Throws `pong_missing` or `session_idle` when the session must be closed. */
   tick(nowMs: number): boolean {
     if (nowMs >= this.#heardMs + PIPE_IDLE_MS) {
       throw new SallyportError("session_idle", "The peer has been silent for 180 s", { side: "network" });

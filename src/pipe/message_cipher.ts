@@ -1,5 +1,5 @@
 /**
- * Ciphers for a pipe's messages, one for each direction: sodium-tcp's secretstream, and boxes between two Sallyports.
+ * Ciphers for a pipe's messages, one per direction: sodium-tcp's secretstream, and boxes between two Sallyport ends.
  *
  * @module
  */
@@ -7,20 +7,20 @@ import type { Bytes } from "../bytes/bytes.ts";
 import { type Sodium, STREAM_EXTRA_BYTES, TAG_BYTES, TAG_MESSAGE } from "../crypto/sodium.ts";
 import { BoxChain, type BoxCipher } from "../protocol/records/box_chain.ts";
 
-/** The most that a message gets longer by. */
+/** Maximum overhead of a message. */
 export const MESSAGE_EXTRA_MAX_BYTES = Math.max(STREAM_EXTRA_BYTES, TAG_BYTES);
 
-/** One direction, which is sealed or opened message by message. */
+/** One direction, encrypted or decrypted message by message. */
 export interface MessageCipher {
-  /** What a message gets longer by. */
+  /** Overhead of a message. */
   readonly extraBytes: number;
   /** Seals the next message into `into`, elsewhere in memory. */
   seal(plain: Bytes, into: Bytes): void;
-  /** Opens the next message; says its tag, −1 where it was altered or isn't the next. */
+  /** Opens the next message; returns its tag, −1 if it was altered or isn't the next. */
   open(sealed: Bytes, into: Bytes): number;
 }
 
-/** Version 1: `crypto_secretstream_xchacha20poly1305`. Keeps and steps `state`. */
+/** Version 1: `crypto_secretstream_xchacha20poly1305`. Owns and advances `state`. */
 export class StreamMessages implements MessageCipher {
   readonly extraBytes = STREAM_EXTRA_BYTES;
   readonly #sodium: Sodium;
@@ -40,7 +40,7 @@ export class StreamMessages implements MessageCipher {
   }
 }
 
-/** Between two of ours: the sealed transport's boxes. */
+/** Between two Sallyport ends: the sealed transport's boxes. */
 export class BoxMessages implements MessageCipher {
   readonly extraBytes = TAG_BYTES;
   readonly #chain: BoxChain;

@@ -1,6 +1,6 @@
 /**
- * One end of a sodium-tcp connection as a stream of PDUs (docs/protocols/pipe.md): sealed box first, then two
- * messages a PDU. No sockets and no time in here.
+ * One end of a sodium-tcp connection as a stream of PDUs (docs/protocols/pipe.md): a sealed box first, then two
+ * messages per PDU. Uses no sockets and no clock.
  *
  * @module
  */
@@ -11,7 +11,7 @@ import { encodeHeader, parseHeader, PDU_HEADER_BYTES, PduType } from "../wire/so
 import { MESSAGE_EXTRA_MAX_BYTES, type MessageCipher } from "./message_cipher.ts";
 import { PIPE_BODY_MAX_BYTES } from "../wire/sodium/sodium_pdu.ts";
 
-/** Who drives a {@link PduLink}. */
+/** The driver of a {@link PduLink}. */
 interface PduLinkHost {
   /** Sends bytes; the view is valid during the call. */
   write(bytes: Bytes): void;
@@ -23,11 +23,11 @@ interface PduLinkHost {
   final(): void;
 }
 
-/** Cuts a byte stream into messages, opens them, and seals those to send. */
+/** Splits a byte stream into messages, opens them, and seals outgoing ones. */
 export class PduLink {
   readonly #host: PduLinkHost;
   #phase: "box" | "header" | "body" | "over" = "box";
-  /** Length of the message that is waited for, and what of it lies in #pending. */
+  /** Length of the expected message, and how much of it is in #pending. */
   #need: number;
   #have = 0;
   #pending: Bytes = new Uint8Array(0);
@@ -44,31 +44,31 @@ export class PduLink {
     this.#need = boxBytes;
   }
 
-  /** Whether nothing of a message has come that isn't complete. */
+  /** Whether no incomplete message is pending. */
   get atBoundary(): boolean {
     return this.#phase !== "body" && this.#have === 0;
   }
 
-  /** From the next message on, seals with this. */
+  /** Seals with this cipher from the next message on. */
   sendUnder(cipher: MessageCipher): void {
     this.#sealer = cipher;
   }
 
-  /** From the next message on, opens with this. To be called between two PDUs. */
+  /** Opens with this cipher from the next message on. Call between two PDUs. */
   receiveUnder(cipher: MessageCipher): void {
     this.#opener = cipher;
     if (this.#phase !== "over") this.#expect("header", PDU_HEADER_BYTES);
   }
 
-  /** Takes no more bytes and sends none. */
+  /** Stops receiving and sending. */
   stop(): void {
     this.#phase = "over";
     this.#sealer = undefined;
   }
 
   /**
-   * Takes bytes of the peer, cut anywhere. Throws `cipher_failed` for what doesn't decrypt, `frame_invalid` and
-   * `limit_exceeded` for what isn't a PDU; the link is of no use any more then.
+   * Handles bytes from the peer, split anywhere. Throws `cipher_failed` if they don't decrypt, `frame_invalid` and
+   * `limit_exceeded` if they aren't a PDU; the link is then unusable.
    */
   receive(chunk: Bytes): void {
     let at = 0;
@@ -92,7 +92,7 @@ export class PduLink {
     }
   }
 
-  /** Seals and sends one PDU; nothing once stopped. `body` has at most 131,070 bytes. */
+  /** Seals and sends one PDU; no effect once stopped. `body` has at most 131,070 bytes. */
   send(type: PduType, body: Bytes): void {
     const sealer = this.#sealer;
     if (sealer === undefined) return;
@@ -106,7 +106,7 @@ export class PduLink {
     this.#host.write(this.#out.subarray(0, size));
   }
 
-  /** Sends the header of a PDU and no body: a connection that ends behind it didn't end in order. */
+  /** Sends the header of a PDU without a body, so that a connection that ends after it didn't end cleanly. */
   sendCut(): void {
     const sealer = this.#sealer;
     if (sealer === undefined) return;
@@ -129,7 +129,7 @@ export class PduLink {
 
   #take(message: Bytes): void {
     if (this.#phase === "box") {
-      // The handshake sets the state, or ends the connection; meanwhile nothing more is taken.
+      // The handshake sets the state or ends the connection; nothing more is accepted until then.
       this.#host.box(message);
       return;
     }
@@ -160,7 +160,7 @@ export class PduLink {
   }
 }
 
-/** Small PDUs need little, large ones all of it: an idle connection doesn't hold 128 KiB. */
+/** Buffer size for a message: small PDUs get a small one, so that an idle connection doesn't hold 128 KiB. */
 function roomFor(size: number): number {
   return size <= 1024 ? 1024 : PIPE_BODY_MAX_BYTES + PDU_HEADER_BYTES + 2 * MESSAGE_EXTRA_MAX_BYTES;
 }

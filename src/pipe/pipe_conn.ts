@@ -1,5 +1,5 @@
 /**
- * A pipe's machine on a real connection: bytes, deadlines, and how it ends.
+ * Drives a pipe's state machine on a real connection: bytes, deadlines and closing.
  *
  * @module
  */
@@ -8,7 +8,7 @@ import { errorMessage, SallyportError } from "../errors.ts";
 import type { Clock, Conn, Timer } from "../runtime/port.ts";
 import type { PipeEndpoint } from "./endpoint.ts";
 
-/** The receiver ends: its last words may be read for this long. */
+/** How long the sender may take to read the receiver's last message before the connection is closed. */
 export const PIPE_FAREWELL_MS = 2_000;
 
 /** Drives one {@link PipeEndpoint} over one connection. */
@@ -28,7 +28,7 @@ export class PipeConn {
     this.#clock = clock;
   }
 
-  /** Starts handing bytes to `machine`; `writable` is called when {@link blocked} has passed. */
+  /** Starts passing bytes to `machine`; `writable` is called when {@link blocked} clears. */
   bind(machine: PipeEndpoint, writable: () => void = () => {}): void {
     this.#machine = machine;
     this.#writable = writable;
@@ -44,7 +44,7 @@ export class PipeConn {
     this.#arm();
   }
 
-  /** The connection takes no more for now. */
+  /** Whether the connection accepts no more bytes for now. */
   get blocked(): boolean {
     return this.#blocked;
   }
@@ -54,7 +54,7 @@ export class PipeConn {
     if (!this.#conn.write(bytes)) this.#blocked = true;
   }
 
-  /** Ends in order: what was written arrives, unless the peer doesn't take it in time. Resolves when it is over. */
+  /** Closes cleanly: written bytes arrive, unless the peer doesn't read them in time. Resolves when it is over. */
   end(): Promise<void> {
     this.#timer?.cancel();
     if (this.#closed) return Promise.resolve();
@@ -74,7 +74,7 @@ export class PipeConn {
     const machine = this.#machine as PipeEndpoint;
     if (machine.deadlineMs === Infinity || this.#closed) return;
     const delayMs = Math.max(1, machine.deadlineMs - this.#clock.nowMs());
-    // A deadline only ever moves away: a timer that comes early looks again.
+    // A deadline only ever moves later: a timer that fires early checks again.
     this.#timer = this.#clock.after(delayMs, () => {
       machine.tick(this.#clock.nowMs());
       this.#arm();
@@ -87,7 +87,7 @@ export class PipeConn {
     this.#farewell?.cancel();
     const machine = this.#machine as PipeEndpoint;
     if (error === undefined) machine.peerEnded(this.#clock.nowMs());
-    // An end that went unnoticed is a loss too: `over` by now, or a transfer that nobody will finish.
+    // An unnoticed end is a loss too: either `over` is set by now, or the transfer can't finish.
     machine.lost(
       error instanceof SallyportError ? error : new SallyportError(
         "connection_lost",

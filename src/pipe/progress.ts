@@ -1,5 +1,5 @@
 /**
- * How a transfer stands, for people: a bar with rate and estimate on a terminal, a line now and then elsewhere.
+ * Human-readable progress of a transfer: a bar with rate and estimate on a terminal, occasional lines elsewhere.
  *
  * @module
  */
@@ -7,16 +7,16 @@
 /** A transfer's state. */
 interface Progress {
   readonly bytes: number;
-  /** Undefined where nobody knows. */
+  /** Undefined if unknown. */
   readonly totalBytes: number | undefined;
   readonly elapsedMs: number;
-  /** Bytes a second of late. */
+  /** Recent rate in bytes per second. */
   readonly rate: number;
 }
 
 const UNITS = ["B", "kB", "MB", "GB", "TB", "PB"];
 
-/** A number of bytes in a few characters: `999 B`, `1.5 MB`. Units are powers of 1000. */
+/** Formats a number of bytes briefly: `999 B`, `1.5 MB`. Units are powers of 1000. */
 export function formatBytes(bytes: number): string {
   let unit = 0;
   let value = bytes;
@@ -28,7 +28,7 @@ export function formatBytes(bytes: number): string {
   return `${unit === 0 ? value : value.toFixed(1)} ${UNITS[unit]}`;
 }
 
-/** A duration: `0:07`, `1:02:03`. */
+/** Formats a duration: `0:07`, `1:02:03`. */
 export function formatDuration(ms: number): string {
   const seconds = Math.max(0, Math.round(ms / 1000));
   const two = (value: number): string => String(value).padStart(2, "0");
@@ -36,20 +36,20 @@ export function formatDuration(ms: number): string {
   return hours === 0 ? `${minutes}:${two(rest)}` : `${hours}:${two(minutes)}:${two(rest)}`;
 }
 
-/** What is left at the present rate, in milliseconds; undefined when that can't be said. */
+/** Time left at the current rate, in milliseconds; undefined if it can't be estimated. */
 export function estimateMs({ bytes, totalBytes, rate }: Progress): number | undefined {
   if (totalBytes === undefined || rate <= 0 || bytes > totalBytes) return undefined;
   return (totalBytes - bytes) / rate * 1000;
 }
 
-/** One line, at most `width` columns: bar, share, bytes, rate, time left, as far as they are known and there is room. */
+/** One line, at most `width` columns: bar, percentage, bytes, rate and time left, as far as known and space allows. */
 export function formatProgress(progress: Progress, width: number): string {
   const { bytes, totalBytes, elapsedMs, rate } = progress;
   const left = estimateMs(progress);
   const total = totalBytes === undefined ? "" : ` of ${formatBytes(totalBytes)}`;
   const time = left === undefined ? `${formatDuration(elapsedMs)} so far` : `${formatDuration(left)} left`;
   const figures = `${formatBytes(bytes)}${total}, ${formatBytes(Math.round(rate))}/s, ${time}`;
-  // A file that grew meanwhile has no share any more.
+  // A file that grew meanwhile has no percentage any more.
   if (totalBytes === undefined || totalBytes === 0 || bytes > totalBytes) return figures.slice(0, width);
   const share = bytes / totalBytes;
   const percent = `${Math.floor(share * 100)}%`.padStart(4);
@@ -59,21 +59,21 @@ export function formatProgress(progress: Progress, width: number): string {
   return `[${"#".repeat(full)}${".".repeat(room - full)}]${percent}  ${figures}`;
 }
 
-/** Where progress is shown. */
+/** Output for progress. */
 interface ProgressOutput {
   /** A terminal's columns; undefined: no terminal. */
   readonly columns: number | undefined;
-  /** Writes as it is, without a line break. */
+  /** Writes text verbatim, without a line break. */
   write(text: string): void;
 }
 
-/** A terminal is redrawn this often, another output gets a line this often. */
+/** Redraw interval on a terminal, and line interval on other outputs. */
 const REDRAW_MS = 200;
 const LINE_MS = 10_000;
-/** The rate is that of about the last so many milliseconds. */
+/** The rate is averaged over roughly this time. */
 const RATE_MS = 3_000;
 
-/** Shows progress; it is told of every change and decides itself what is worth showing. */
+/** Shows progress; receives every change and decides what to show. */
 export class ProgressMeter {
   readonly #output: ProgressOutput;
   readonly #startMs: number;
@@ -91,7 +91,7 @@ export class ProgressMeter {
     this.#rateMs = nowMs;
   }
 
-  /** The transfer stands at `bytes`. */
+  /** The transfer has reached `bytes`. */
   update(bytes: number, totalBytes: number | undefined, nowMs: number): void {
     this.#bytes = bytes;
     const { columns } = this.#output;
@@ -111,14 +111,14 @@ export class ProgressMeter {
     this.#output.write(`\r${formatProgress(progress, Math.max(20, columns - 1))}\x1b[K`);
   }
 
-  /** Wipes the bar, so that other lines can be written. */
+  /** Clears the bar, so that other lines can be written. */
   clear(): void {
     if (!this.#drawn) return;
     this.#drawn = false;
     this.#output.write("\r\x1b[K");
   }
 
-  /** The whole transfer in words: `1.2 GB in 0:03 (400.0 MB/s)`. */
+  /** Summarizes the whole transfer: `1.2 GB in 0:03 (400.0 MB/s)`. */
   summary(nowMs: number): string {
     const elapsedMs = nowMs - this.#startMs;
     const rate = elapsedMs > 0 ? this.#bytes / elapsedMs * 1000 : 0;

@@ -12,39 +12,39 @@ import { interrupted } from "./send.ts";
 import type { PipeSink, SinkHost } from "./sink.ts";
 import { PIPE_FAILURES_PER_MINUTE_MAX } from "./gate.ts";
 
-/** Connections of a pipe's receiver that haven't authenticated; beyond it new ones are dropped. */
+/** Unauthenticated connections of a pipe's receiver; further ones are dropped. */
 export const PIPE_PENDING_MAX = 64;
 
-/** What {@link receivePipe} takes. */
+/** Options of {@link receivePipe}. */
 export interface ReceiveOptions extends PipeReceiverOptions {
   readonly runtime: Runtime;
   readonly listen: Address;
-  /** Makes the sink; called before it listens. */
+  /** Creates the sink; called before listening. */
   sink(host: SinkHost): Promise<PipeSink>;
-  /** Ends waiting and receiving; the client hears of it. */
+  /** Stops waiting and receiving; the client is notified. */
   readonly signal?: AbortSignal;
-  /** It listens here. */
+  /** Called once listening at this address. */
   listening?(address: Address): void;
   /** A client has authenticated. */
   accepted?(from: Address): void;
   /** A client was closed without an answer. `limited`: its next connections are dropped unread for a while. */
   refused?(from: Address, error: SallyportError, limited: boolean): void;
-  /** Called as bytes are stored, `stored` of them in all. */
+  /** Called as bytes are stored, with the total in `stored`. */
   progress?(stored: number, totalBytes: number | undefined): void;
 }
 
-/** What came of a transfer. */
+/** The result of a transfer. */
 export interface ReceiveResult {
-  /** All of them in their place. */
+  /** Bytes received and stored. */
   readonly bytes: number;
-  /** The client said that this is all. Version 1 has no such mark: an end that somebody forged looks the same. */
+  /** Whether the client confirmed that this is everything. Version 1 has no such mark: a forged end looks the same. */
   readonly certain: boolean;
 }
 
 /**
- * Listens until a client with the right credentials has sent all that it has. Clients that fail to authenticate are
- * closed silently and change nothing. Rejects with a `SallyportError` when the transfer fails; a file isn't left half
- * written then.
+ * Listens until a client with the right credentials has sent everything. Clients that fail to authenticate are closed
+ * silently and change nothing. Rejects with a `SallyportError` when the transfer fails; it then leaves no half-written
+ * file.
  */
 export async function receivePipe(options: ReceiveOptions): Promise<ReceiveResult> {
   if (options.signal?.aborted) throw interrupted();
@@ -60,7 +60,7 @@ class Reception {
   readonly #options: ReceiveOptions;
   readonly #limiter = new FailureLimiter(PIPE_FAILURES_PER_MINUTE_MAX);
   readonly #pending = new Set<PipeConn>();
-  /** The transfer under way. */
+  /** The transfer in progress. */
   #active: Active | undefined;
   #total: number | undefined;
   #sink!: PipeSink;
@@ -75,7 +75,7 @@ class Reception {
   async run(): Promise<ReceiveResult> {
     const { runtime, listen, signal } = this.#options;
     const over = new Promise<ReceiveResult>((resolve, reject) => this.#settle = { resolve, reject });
-    // Settings that can't be used show here, not with the first client.
+    // Invalid settings fail here, not with the first client.
     this.#machine(undefined as never, () => {});
     this.#sink = await this.#options.sink({
       stored: (bytes) => this.#stored(bytes),
@@ -118,7 +118,7 @@ class Reception {
       this.#pending.delete(pipe);
       if (this.#active?.pipe === pipe) return this.#failed(error, pipe);
       pipe.drop();
-      // A connection that comes and goes (a port scan, a health check) is no guess.
+      // A connection that opens and closes (a port scan, a health check) isn't a guess.
       const guess = error.code === "credential_refused" || error.code === "cipher_failed";
       const limited = guess && this.#limiter.failed(source, runtime.clock.nowMs());
       this.#options.refused?.(conn.remote, error, limited);
@@ -172,7 +172,7 @@ class Reception {
     this.#settle.resolve({ bytes: machine.receivedBytes, certain });
   }
 
-  /** Ends it from this side; a client of ours is told why. */
+  /** Ends the transfer from this side; a Sallyport client is told why. */
   #stop(error: SallyportError): void {
     if (this.#active === undefined || this.#active.machine.over) this.#failed(error, this.#active?.pipe);
     else this.#active.machine.giveUp(error);

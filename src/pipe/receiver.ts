@@ -32,62 +32,66 @@ import {
 import { StreamMessages } from "./message_cipher.ts";
 import { PipeEndpoint, type PipeHost, type PipeOptions, unexpected, upgradeKeys } from "./endpoint.ts";
 
-/** What a receiver lets a sender of ours have under way: a disk's hiccup at 1 GB/s, and 100 ms of a 500 Mbit/s line. */
+/** Receive window for a Sallyport sender: covers a short disk stall at 1 GB/s, and 100 ms of a 500 Mbit/s line. */
 export const PIPE_WINDOW_BYTES = 8 * 1024 * 1024;
-/** PDUs that a receiver holds unconfirmed: a client that doesn't wait for answers can't fill the memory with empty ones. */
+/**
+ * Unconfirmed PDUs held by a receiver, so that a client that doesn't wait for answers can't fill memory with empty
+ * ones.
+ */
 export const PIPE_UNCONFIRMED_PDUS_MAX = 1_024;
 
-/** What a {@link PipeReceiver} asks of its driver. */
+/** The driver's interface to a {@link PipeReceiver}. */
 interface PipeReceiverHost extends PipeHost {
   /**
-   * The client has shown the right credentials. False refuses it all the same (there is a transfer already), and it
-   * is closed without an answer.
+   * The client has the right credentials. Returning false still refuses it (a transfer is already in progress); it is
+   * closed without an answer.
    */
   admit(): boolean;
-  /** The client is ours, and hears why where this side gives up; how long the transfer will be, where it knows. */
+  /** The client is a Sallyport end, and is told why if this side gives up; with the transfer's length if known. */
   announced(totalBytes: number | undefined): void;
   /** Bytes of the transfer, valid during the call; {@link PipeReceiver.stored} is called when they are in the sink. */
   data(body: Bytes): void;
   /**
    * The transfer is over; {@link PipeReceiver.finished} is called when the sink is complete. `certain`: the client
-   * said how many bytes there are, and that many came. Version 1 has no such mark: the connection's end is the only one.
+   * announced how many bytes there are, and that many arrived. Version 1 has no such mark: the connection's end is the
+   * only one.
    */
   ended(certain: boolean): void;
 }
 
-/** What a {@link PipeReceiver} takes. */
+/** Options of {@link PipeReceiver}. */
 export interface PipeReceiverOptions extends PipeOptions {
   readonly keys: KeyPair;
   readonly login: string;
   readonly passphrase: string;
-  /** Text for the client, at most 63 bytes; "Welcome." when absent, as the C program says. */
+  /** Text for the client, at most 63 bytes; Defaults to "Welcome.", as in the C program. */
   readonly message?: string;
-  /** The longest transfer that is taken, in bytes; no bound when absent. */
+  /** Maximum transfer size in bytes. Defaults to no limit. */
   readonly maxBytes?: number;
   /** Claims a session's 32-byte id; false when it was claimed before: a replay. May throw a `SallyportError`. */
   claim(id: Bytes): boolean;
 }
 
 /**
- * The server. Random bytes are drawn in this order: stream header 24, and where it announces itself (`extended`)
- * secret key 32.
+ * The server. Random bytes are drawn in this order: stream header 24, and if it announces itself (`extended`) secret
+ * key 32.
  */
 export class PipeReceiver extends PipeEndpoint {
   readonly #host: PipeReceiverHost;
   readonly #options: PipeReceiverOptions;
   readonly #login: Bytes;
   readonly #passphrase: Bytes;
-  /** What the change of keys needs, until it has happened. */
+  /** State for the key change, until it has happened. */
   #offer: { readonly pair: KeyPair; readonly auth: ClientAuth; readonly keys: SessionKeys } | undefined;
   #upgraded = false;
   #state: "handshake" | "open" | "ended" = "handshake";
   #received = 0;
   #stored = 0;
   #confirmed = 0;
-  /** Version 1: sizes of the DATA PDUs that wait for their answer. */
+  /** Version 1: sizes of the DATA PDUs awaiting their answer. */
   readonly #unanswered: number[] = [];
 
-  /** Throws `config_invalid` for a login or passphrase that can't be one. */
+  /** Throws `config_invalid` for an invalid login or passphrase. */
   constructor(options: PipeReceiverOptions, host: PipeReceiverHost, nowMs: number) {
     super(options, host, CLIENT_AUTH_BYTES + SEAL_BYTES, nowMs);
     this.#host = host;
@@ -96,7 +100,7 @@ export class PipeReceiver extends PipeEndpoint {
     this.#passphrase = encodeText(options.passphrase, "the passphrase");
   }
 
-  /** Bytes that came, and of those the ones in the sink. */
+  /** Bytes received, and how many of those are in the sink. */
   get receivedBytes(): number {
     return this.#received;
   }
@@ -104,19 +108,19 @@ export class PipeReceiver extends PipeEndpoint {
     return this.#stored;
   }
 
-  /** `bytes` more of what `data` brought are in the sink: the client hears of it. */
+  /** `bytes` more of the bytes passed to `data` are in the sink: confirms them to the client. */
   stored(bytes: number): void {
     this.#stored += bytes;
     if (this.#stored > this.#received) throw new RangeError("more stored than received");
     if (!this.upgraded) return this.#answer();
-    // An answer for each eighth of the window keeps the client going; a lone one needn't wait.
+    // An answer per eighth of the window keeps the client sending; the last one needn't wait.
     if (this.#stored - this.#confirmed >= PIPE_WINDOW_BYTES / 8 || this.#stored === this.#received) {
       this.#confirmed = this.#stored;
       this.link.send(PduType.Taken, encodeCount(this.#stored));
     }
   }
 
-  /** The sink is complete and in its place. */
+  /** The sink is complete and in its final place. */
   finished(): void {
     if (this.over || this.#state !== "ended") return;
     if (this.upgraded) this.link.send(PduType.Done, encodeCount(this.#received));
@@ -142,7 +146,7 @@ export class PipeReceiver extends PipeEndpoint {
       );
     }
     const auth = parseClientAuth(plain);
-    // Both are compared, whatever the first says.
+    // Both are compared, regardless of the first result.
     const login = sodium.equal(trimText(auth.login), this.#login);
     const passphrase = sodium.equal(trimText(auth.passphrase), this.#passphrase);
     plain.fill(0, 96);
@@ -212,7 +216,7 @@ export class PipeReceiver extends PipeEndpoint {
 
   protected override onPeerEnd(marked: boolean): void {
     if (this.#state === "ended") {
-      // Before the sink is complete: the confirmation reaches nobody, but what came is whole.
+      // Lost before the sink is complete: the confirmation can't be delivered, but the transfer is complete.
       return;
     }
     if (this.#state === "handshake") {
@@ -227,7 +231,7 @@ export class PipeReceiver extends PipeEndpoint {
     this.#host.ended(marked);
   }
 
-  /** Version 1: an answer for each DATA PDU whose bytes are in the sink, in their order. */
+  /** Version 1: answers each DATA PDU whose bytes are in the sink, in order. */
   #answer(): void {
     for (let next; (next = this.#unanswered[0]) !== undefined && this.#confirmed + next <= this.#stored;) {
       this.#unanswered.shift();
@@ -237,7 +241,7 @@ export class PipeReceiver extends PipeEndpoint {
   }
 
   #onData(body: Bytes): void {
-    // A client of ours may change the keys before its first byte only.
+    // A Sallyport client may change the keys only before its first byte.
     this.#offer = undefined;
     this.#received += body.length;
     if (this.#tooLong(this.#received)) return;
@@ -253,7 +257,7 @@ export class PipeReceiver extends PipeEndpoint {
       this.#unanswered.push(body.length);
     }
     this.#host.data(body);
-    // The sink says nothing of an empty body, and a client that stops and waits sends nothing more before its answer.
+    // The sink doesn't report an empty body, and a stop-and-wait client sends nothing more before its answer.
     if (body.length === 0 && !this.upgraded) this.#answer();
   }
 
@@ -274,7 +278,7 @@ export class PipeReceiver extends PipeEndpoint {
     if (totalBytes === undefined || !this.#tooLong(totalBytes)) this.#host.announced(totalBytes);
   }
 
-  /** Gives up a transfer of more bytes than are taken; a client of ours hears why. */
+  /** Fails a transfer that exceeds the maximum; a Sallyport client is told why. */
   #tooLong(bytes: number): boolean {
     const { maxBytes } = this.#options;
     if (maxBytes === undefined || bytes <= maxBytes) return false;

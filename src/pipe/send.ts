@@ -11,28 +11,28 @@ import { checkSender, PipeSender, type PipeSenderOptions } from "./sender.ts";
 import type { ByteSource } from "./source.ts";
 import { PIPE_BODY_MAX_BYTES } from "../wire/sodium/sodium_pdu.ts";
 
-/** What {@link sendPipe} takes. */
+/** Options of {@link sendPipe}. */
 export interface SendOptions extends Omit<PipeSenderOptions, "totalBytes"> {
   readonly runtime: Runtime;
   readonly to: Address;
   readonly source: ByteSource;
-  /** Ends the transfer early; the receiver hears of it. */
+  /** Aborts the transfer; the receiver is notified. */
   readonly signal?: AbortSignal;
-  /** Called as the receiver confirms bytes, `confirmed` of them in all. */
+  /** Called as the receiver confirms bytes, with the total in `confirmed`. */
   progress?(confirmed: number, totalBytes: number | undefined): void;
   /** The receiver answered. */
   ready?(message: string, extended: boolean): void;
 }
 
-/** What came of a transfer. */
+/** The result of a transfer. */
 interface SendResult {
-  /** Every one of them confirmed. */
+  /** Bytes sent, all confirmed. */
   readonly bytes: number;
-  /** The receiver is ours: it also confirmed that all is in its place. */
+  /** Whether the receiver is a Sallyport end, which also confirmed that everything is in its final place. */
   readonly extended: boolean;
 }
 
-/** Whole PDUs, and enough of them that reading a file isn't what takes the time. */
+/** A multiple of the PDU size, large enough that reading a file isn't the bottleneck. */
 const BUFFER_BYTES = 8 * PIPE_BODY_MAX_BYTES;
 
 /**
@@ -57,7 +57,7 @@ export async function sendPipe(options: SendOptions): Promise<SendResult> {
   }
 }
 
-/** The error of a transfer that was ended from here. */
+/** The error of a transfer aborted locally. */
 export function interrupted(): SallyportError {
   return new SallyportError("aborted", "The transfer was interrupted", { side: "local" });
 }
@@ -107,7 +107,8 @@ class Transfer {
         },
         failed: (error) => {
           this.#open = false;
-          // A reason that was sent must arrive, and to version 1 that this is no end; else there is nothing to wait for.
+          // A reason that was sent must arrive, as must the mark that tells version 1 this isn't the end; otherwise
+          // there is nothing to wait for.
           const local = error.side === "local" || error.side === "config";
           if (local || (this.#machine.authenticated && !this.#extended)) {
             void pipe.end().then(() => reject(error));
@@ -140,7 +141,7 @@ class Transfer {
     }
   }
 
-  /** Takes the buffer that was read, and reads into the other. False while there is none. */
+  /** Swaps buffers: sends the one just read, and reads into the other. False if none is ready. */
   #turn(): boolean {
     if (this.#ready < 0) return false;
     if (this.#ended) {

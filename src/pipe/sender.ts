@@ -1,6 +1,6 @@
 /**
- * The sending role of a pipe: sodium-tcp's client (docs/protocols/pipe.md). Against the C server it stops and waits;
- * against a receiver of ours it changes to fresh keys, keeps a window of bytes under way and has the end confirmed.
+ * The sending role of a pipe: sodium-tcp's client (docs/protocols/pipe.md). With the C server it uses stop-and-wait;
+ * with a Sallyport receiver it changes to fresh keys, keeps a window of bytes in flight and gets the end confirmed.
  *
  * @module
  */
@@ -32,27 +32,30 @@ import { type MessageCipher, StreamMessages } from "./message_cipher.ts";
 import { PipeEndpoint, type PipeHost, type PipeOptions, unexpected, upgradeKeys } from "./endpoint.ts";
 import { PIPE_BODY_MAX_BYTES } from "../wire/sodium/sodium_pdu.ts";
 
-/** What a {@link PipeSender} asks of its driver. */
+/** The driver's interface to a {@link PipeSender}. */
 interface PipeSenderHost extends PipeHost {
-  /** The receiver has answered; `message` is its text, fit to be printed. Bytes may be sent. */
+  /** The receiver has answered; `message` is its text, safe to print. Bytes may be sent. */
   ready(message: string, extended: boolean): void;
-  /** The receiver confirmed bytes, `taken` of them in all; more may be sent. */
+  /** The receiver confirmed bytes, with the total in `taken`; more may be sent. */
   confirmed(taken: number): void;
-  /** Every byte is confirmed, of a receiver of ours also that it is in its place. The connection is to be ended. */
+  /**
+   * Every byte is confirmed; a Sallyport receiver has also confirmed that the transfer is in its final place. The
+   * connection should be closed.
+   */
   done(): void;
 }
 
-/** What a {@link PipeSender} takes. */
+/** Options of {@link PipeSender}. */
 export interface PipeSenderOptions extends PipeOptions {
-  /** The receiver's long-term key, 32 bytes, known beforehand. */
+  /** The receiver's long-term key, 32 bytes, known in advance. */
   readonly serverPublicKey: Bytes;
   readonly login: string;
   readonly passphrase: string;
-  /** How many bytes will come, where that is known: for the receiver's progress. */
+  /** Total bytes to send, if known: for the receiver's progress. */
   readonly totalBytes?: number;
 }
 
-/** Throws `config_invalid` for a login, passphrase or public key that can't be one, before anything is dialled. */
+/** Throws `config_invalid` for an invalid login, passphrase or public key, before anything is dialled. */
 export function checkSender(options: PipeSenderOptions): void {
   new PipeSender(options, { write() {}, failed() {}, ready() {}, confirmed() {}, done() {} }, 0);
 }
@@ -75,7 +78,7 @@ export class PipeSender extends PipeEndpoint {
   #taken = 0;
   #message = "";
 
-  /** Throws `config_invalid` for a login, passphrase or public key that can't be one. `start` sends the first bytes. */
+  /** Throws `config_invalid` for an invalid login, passphrase or public key. `start` sends the first bytes. */
   constructor(options: PipeSenderOptions, host: PipeSenderHost, nowMs: number) {
     super(options, host, SERVER_HELO_BYTES + SEAL_BYTES, nowMs);
     this.#host = host;
@@ -112,14 +115,14 @@ export class PipeSender extends PipeEndpoint {
     plain.fill(0);
   }
 
-  /** Bytes that {@link send} takes now; 0 means: wait for `confirmed`. */
+  /** Bytes that {@link send} accepts now; 0 means wait for `confirmed`. */
   get sendable(): number {
     if (this.over || this.#state !== "open") return 0;
     if (!this.upgraded) return this.#sent === this.#taken ? PIPE_BODY_MAX_BYTES : 0;
     return Math.max(0, Math.min(PIPE_BODY_MAX_BYTES, this.#window - (this.#sent - this.#taken)));
   }
 
-  /** Bytes that were sent, and of those the confirmed ones. */
+  /** Bytes sent, and how many of those are confirmed. */
   get sentBytes(): number {
     return this.#sent;
   }
@@ -134,7 +137,7 @@ export class PipeSender extends PipeEndpoint {
     this.link.send(PduType.Data, chunk);
   }
 
-  /** There is no more to send: `done` follows once everything is confirmed. */
+  /** Ends the transfer: `done` follows once everything is confirmed. */
   end(): void {
     if (this.over || this.#state !== "open") return;
     this.#state = "ending";
@@ -147,7 +150,7 @@ export class PipeSender extends PipeEndpoint {
   }
 
   protected override fail(error: SallyportError): void {
-    // In version 1 the connection's end is the transfer's, unless it cuts a PDU.
+    // In version 1 the connection's end ends the transfer, unless it truncates a PDU.
     if (!this.over && this.authenticated && !this.upgraded) this.link.sendCut();
     super.fail(error);
   }
@@ -233,7 +236,7 @@ export class PipeSender extends PipeEndpoint {
   }
 }
 
-/** A receiver that refuses says nothing: neither the end nor a reset of the connection gives a reason. */
+/** A refusing receiver sends nothing: neither an end nor a reset of the connection gives a reason. */
 function refused(cause?: Error): SallyportError {
   return new SallyportError(
     "credential_refused",

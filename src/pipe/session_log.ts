@@ -1,8 +1,8 @@
 /**
- * The sessions that a receiver's key has seen. In sodium-tcp nothing expires: whoever recorded a session can replay it
- * as long as the key is in use. So ids are kept in a file beside the key, for as long as the key.
+ * The sessions that a receiver's key has seen. In sodium-tcp nothing expires: a recorded session can be replayed as
+ * long as the key is in use. So ids are kept in a file beside the key, for as long as the key.
  *
- * The file is a sequence of 32-byte records: 16 bytes of the session's id, 16 random bytes of who claimed it. Several
+ * The file is a sequence of 32-byte records: 16 bytes of the session's id, 16 random bytes of the claimant. Several
  * processes may append to it at once; the first record of an id owns it.
  *
  * @module
@@ -11,7 +11,7 @@ import { closeSync, fstatSync, fsyncSync, openSync, readSync, writeSync } from "
 import type { Bytes } from "../bytes/bytes.ts";
 import { errorMessage, SallyportError } from "../errors.ts";
 
-/** Sessions that a receiver's key remembers so that none is replayed; beyond it the key must be replaced. 3.2 MB on disk. */
+/** Sessions remembered per receiver key to prevent replay; beyond it the key must be replaced. 3.2 MB on disk. */
 export const PIPE_SESSIONS_PER_KEY_MAX = 100_000;
 
 const RECORD_BYTES = 32;
@@ -28,7 +28,7 @@ export class SessionLog {
   #read = 0;
 
   /**
-   * Opens the file, or makes it (readable for its owner only). Throws `config_invalid` when it can't be had or is
+   * Opens the file, or creates it (readable only by its owner). Throws `config_invalid` if it can't be opened or is
    * damaged. `random` fills the claimant's half of a record.
    */
   constructor(path: string, random: (into: Bytes) => void, maximum: number = PIPE_SESSIONS_PER_KEY_MAX) {
@@ -46,14 +46,14 @@ export class SessionLog {
     this.#catchUp();
   }
 
-  /** How many sessions are remembered. */
+  /** Number of sessions remembered. */
   get size(): number {
     return this.#owners.size;
   }
 
   /**
    * Claims the session whose id starts with these 16 bytes; false when it has been claimed before. On return the claim
-   * is on disk. Throws `limit_exceeded` when the key has served as many sessions as can be remembered.
+   * is on disk. Throws `limit_exceeded` when the key has reached its maximum of sessions.
    */
   claim(id: Bytes): boolean {
     const record = new Uint8Array(RECORD_BYTES);
@@ -88,7 +88,7 @@ export class SessionLog {
     this.#fd = -1;
   }
 
-  /** Reads what has been appended, by this process or another. */
+  /** Reads new records, appended by this process or another. */
   #catchUp(): void {
     const size = fstatSync(this.#fd).size;
     if (size % RECORD_BYTES !== 0 || size < this.#read) {

@@ -1,6 +1,6 @@
 /**
- * Where a pipe's bytes go: a file, which gets its name when it is whole, or a FIFO, a device or an open descriptor, which
- * take them as they come.
+ * Sinks for a pipe's bytes: a file, which gets its name when complete, or a FIFO, a device or an open descriptor,
+ * written to directly.
  *
  * @module
  */
@@ -13,61 +13,60 @@ import type { Bytes } from "../bytes/bytes.ts";
 import { errorMessage, SallyportError } from "../errors.ts";
 import type { Clock } from "../runtime/port.ts";
 
-/** Who hears of a {@link PipeSink}. Never called from within one of its calls. */
+/** Events of a {@link PipeSink}. Never called from within one of its calls. */
 export interface SinkHost {
   /** `bytes` more have been written. */
   stored(bytes: number): void;
-  /** Writing failed; nothing more is taken. */
+  /** Writing failed; nothing more is accepted. */
   failed(error: SallyportError): void;
 }
 
-/** Somewhere to write to. The caller bounds what waits: here nothing is refused. */
+/** A write destination. The caller limits queued bytes: nothing is refused here. */
 export interface PipeSink {
-  /** What it is called, for messages. */
+  /** Its name, for messages. */
   readonly name: string;
   /** Takes a copy of the bytes. */
   write(chunk: Bytes): void;
-  /** Everything has been written: resolves when it is on disk and in its place. */
+  /** Ends writing: resolves when everything is on disk and in its final place. */
   finish(): Promise<void>;
-  /** The transfer failed: a file that isn't whole is removed. */
+  /** The transfer failed: removes an incomplete file. */
   discard(): Promise<void>;
 }
 
-/** Bytes that are written in one go. */
+/** Bytes per write. */
 const BLOCK_BYTES = 1 << 20;
-/** Blocks that are kept for further use. */
+/** Blocks kept for reuse. */
 const SPARE_BLOCKS = 4;
 /**
- * On Linux FIFOs are opened so that they don't block: on Deno a blocked write holds up the whole program. What is written
- * in pieces of PIPE_BUF is taken whole or not at all (pipe(7)); of a larger write Deno doesn't say how much of it was
- * taken before it would have blocked.
+ * On Linux FIFOs are opened non-blocking: on Deno a blocked write stalls the whole program. Writes of up to PIPE_BUF
+ * are atomic (pipe(7)); for a larger write Deno doesn't report how much was written before it would have blocked.
  */
 const NONBLOCKING: number = constants.O_WRONLY | (constants.O_NONBLOCK ?? 0);
 /** Only the receiver's user may read a received file until the user changes its mode. */
 const DRAFT_MODE = 0o600;
 const PIECE_BYTES = 4096;
-/** Pieces that are written in a row, before others have their turn. */
+/** Pieces written in a row before yielding. */
 const PIECES_PER_TURN = 64;
-/** A FIFO that is full is asked again: at once while its reader may be at it, then now and then. */
+/** Retries on a full FIFO: immediate ones while its reader may be active, then periodic ones. */
 const EAGER_RETRIES = 100;
 const RETRY_MS = 2;
-/** A FIFO that nobody reads yet is looked at this often. */
+/** Retry interval for a FIFO without a reader. */
 const REOPEN_MS = 100;
 
-/** What {@link fileSink} takes. */
+/** Options of {@link fileSink}. */
 export interface FileSinkOptions {
   readonly path: string;
   /** Whether a file of that name may be replaced. */
   readonly force: boolean;
   readonly clock: Clock;
-  /** Random text for the name under which the file grows. */
+  /** Random text for the temporary file's name. */
   readonly suffix: string;
 }
 
 /**
- * A sink for a path. A file grows beside its place, under a name of its own, and takes its place when it is whole; a
- * FIFO or a device is written to as it is. Rejects with `config_invalid` when there is a file already and no `force`, or
- * the folder can't be had.
+ * A sink for a path. A file is written under a temporary name in the same folder and renamed when complete; a FIFO or a
+ * device is written to directly. Rejects with `config_invalid` if a file already exists without `force`, or the folder
+ * is inaccessible.
  */
 export async function fileSink(options: FileSinkOptions, host: SinkHost): Promise<PipeSink> {
   const { path, force, clock } = options;
@@ -82,7 +81,7 @@ export async function fileSink(options: FileSinkOptions, host: SinkHost): Promis
     return new BlockSink(path, { open: path, flags, piecewise, place: undefined, sync: false, clock }, host);
   }
   if (found !== undefined && !force) throw unwritable(path, new Error("it exists (--force replaces it)"));
-  // A link stays one: what it points to is replaced.
+  // A symbolic link is kept: its target is replaced.
   const link = await lstat(path).catch(() => undefined);
   const place = found !== undefined && link?.isSymbolicLink() ? await realpath(path) : path;
   const folder = await stat(dirname(place)).catch((error) => {
@@ -93,14 +92,15 @@ export async function fileSink(options: FileSinkOptions, host: SinkHost): Promis
   return new BlockSink(path, { open: draft, flags: "wx", place, sync: true, clock, force }, host);
 }
 
-/** A sink over an open descriptor, standard output for example, which stays open. */
+/** A sink over an open descriptor, such as standard output, which stays open. */
 export async function descriptorSink(
   fd: number,
   name: string,
   clock: Clock,
   host: SinkHost,
 ): Promise<PipeSink> {
-  // Others have the descriptor too and expect it to block, so a pipe is opened anew. A file isn't: it would start over.
+  // Other processes share the descriptor and expect it to block, so a pipe is reopened. A file isn't, as that would
+  // reset its offset.
   const piped = await new Promise<boolean>((resolve) =>
     fstat(fd, (error, stats) => resolve(!error && stats.isFIFO() && process.platform === "linux"))
   );
@@ -112,7 +112,7 @@ export async function descriptorSink(
   return new BlockSink(name, target, host);
 }
 
-/** Whether a descriptor that somebody else opened doesn't block: Bun gives its children sockets that don't. */
+/** Whether an inherited descriptor is non-blocking: Bun gives its children non-blocking sockets. */
 async function isNonblocking(fd: number): Promise<boolean> {
   if (process.platform !== "linux") return false;
   const info = await readFile(`/proc/self/fdinfo/${fd}`, "utf8").catch(() => "");
@@ -121,13 +121,13 @@ async function isNonblocking(fd: number): Promise<boolean> {
 }
 
 interface Target {
-  /** An open descriptor, or what to open and how, when the first byte comes. */
+  /** An open descriptor, or what to open, and how, at the first byte. */
   readonly fd?: number;
   readonly open?: string;
   readonly flags?: string | number;
-  /** It doesn't block, and is written to in pieces. */
+  /** Whether it is non-blocking, and written to in pieces. */
   readonly piecewise?: boolean;
-  /** Where the file goes when it is whole. */
+  /** The file's final path. */
   readonly place: string | undefined;
   readonly sync: boolean;
   readonly clock: Clock;
@@ -140,10 +140,10 @@ class BlockSink implements PipeSink {
   readonly #host: SinkHost;
   #fd = -1;
   #opening = false;
-  /** Full blocks and the one that fills, in order; the first is being written. */
+  /** Full blocks and the one being filled, in order; the first is being written. */
   readonly #blocks: Bytes[] = [];
   readonly #spare: Bytes[] = [];
-  /** Bytes in the last block, and those of the first that were handed on when its write began. */
+  /** Bytes in the last block, and bytes of the first block that its write covers. */
   #filled = 0;
   #writing = false;
   #from = 0;
@@ -190,7 +190,7 @@ class BlockSink implements PipeSink {
         throw new Error("meanwhile there is a file of that name");
       }
       await rename(draft as string, place);
-      // The name is on disk when the folder is; where folders can't be synced, that is up to the system.
+      // The name is durable once the folder is synced; where folders can't be synced, that is up to the system.
       await syncFolder(dirname(place));
     } catch (error) {
       this.#error = broken(this.name, error as Error);
@@ -203,7 +203,7 @@ class BlockSink implements PipeSink {
     if (this.#discarded) return;
     this.#discarded = true;
     const { place, open: draft } = this.#target;
-    // A write to a FIFO that nobody reads may never return: what isn't a file of ours isn't waited for.
+    // A write to a FIFO without a reader may never return: only our own file is awaited.
     if (place === undefined) return;
     await this.#rest();
     await this.#close();
@@ -229,7 +229,7 @@ class BlockSink implements PipeSink {
     });
   }
 
-  /** Resolves when nothing is being written or opened any more. */
+  /** Resolves when no write or open is in progress. */
   #rest(): Promise<void> {
     if (!this.#writing && !this.#opening) return Promise.resolve();
     return new Promise((resolve) => this.#idle.push(resolve));
@@ -321,7 +321,7 @@ async function syncFolder(path: string): Promise<void> {
   await call((done) => close(fd, done)).catch(() => {});
 }
 
-/** What was asked for can't be had. */
+/** The error for a destination that can't be opened. */
 function unwritable(name: string, error: Error): SallyportError {
   return new SallyportError("config_invalid", `Cannot write ${name}: ${errorMessage(error)}`, {
     side: "config",
@@ -329,7 +329,7 @@ function unwritable(name: string, error: Error): SallyportError {
   });
 }
 
-/** It went wrong on the way: the disk is full, the reader is gone. */
+/** The error for a failure while writing: the disk is full, the reader is gone. */
 function broken(name: string, error: Error): SallyportError {
   return new SallyportError("io_failed", `Cannot write ${name}: ${errorMessage(error)}`, {
     side: "local",

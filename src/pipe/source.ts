@@ -1,5 +1,5 @@
 /**
- * Where a pipe's bytes come from: a file, a FIFO or a file descriptor that is open already.
+ * Sources of a pipe's bytes: a file, a FIFO or an open file descriptor.
  *
  * @module
  */
@@ -8,20 +8,23 @@ import type { Bytes } from "../bytes/bytes.ts";
 import { errorMessage, SallyportError } from "../errors.ts";
 import type { Clock } from "../runtime/port.ts";
 
-/** Somewhere to read from, one read at a time. */
+/** A byte source, one read at a time. */
 export interface ByteSource {
-  /** How many bytes there are, where that can be known. */
+  /** Total bytes, if known. */
   readonly sizeBytes: number | undefined;
-  /** Reads some bytes into `into`; `done` hears how many (0: the end), or why it failed. Never called from within. */
+  /**
+   * Reads some bytes into `into`; `done` gets the count (0: the end) or the error, and is never called from within the
+   * call.
+   */
   read(into: Bytes, done: (error: SallyportError | undefined, count: number) => void): void;
-  /** No more is read. */
+  /** Stops reading. */
   close(): void;
 }
 
-/** How long to wait where a descriptor has nothing yet and doesn't block. */
+/** Retry delay when a non-blocking descriptor has no data yet. */
 const RETRY_MS = 10;
 
-/** Opens a file or FIFO; rejects with `config_invalid` when that can't be done. A FIFO opens when it has a writer. */
+/** Opens a file or FIFO; rejects with `config_invalid` if that fails. A FIFO opens when it has a writer. */
 export function openSource(path: string, clock: Clock): Promise<ByteSource> {
   return new Promise((resolve, reject) => {
     open(path, "r", (error, fd) => {
@@ -31,7 +34,7 @@ export function openSource(path: string, clock: Clock): Promise<ByteSource> {
   });
 }
 
-/** A source over an open descriptor, standard input for example, which stays open. */
+/** A source over an open descriptor, such as standard input, which stays open. */
 export function sourceOf(fd: number, name: string, clock: Clock): Promise<ByteSource> {
   return describe(fd, name, clock, false);
 }
@@ -41,7 +44,7 @@ function describe(fd: number, name: string, clock: Clock, own: boolean): Promise
     fstat(fd, (error, stats) => {
       if (error) return reject(unreadable(name, error));
       if (stats.isDirectory()) return reject(unreadable(name, new Error("it is a folder")));
-      // Of a file that grew or shrank meanwhile the end decides; the size is for the progress alone.
+      // If a file grows or shrinks meanwhile, its actual end counts; the size is only for progress.
       const size = stats.isFile() ? stats.size : undefined;
       resolve(new FdSource(fd, name, size, clock, own));
     });
@@ -77,7 +80,7 @@ class FdSource implements ByteSource {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    // A read under way uses the descriptor until it returns; its callback closes then.
+    // A read in progress uses the descriptor until it returns; its callback then closes it.
     if (!this.#reading) this.#release();
   }
 
@@ -94,7 +97,7 @@ class FdSource implements ByteSource {
       return;
     }
     this.#reading = false;
-    // Windows says EOF of a pipe that ended.
+    // Windows reports EOF for a pipe that ended.
     if (code === "EOF") this.#done(undefined, 0);
     else if (error) this.#done(broken(this.#name, error), 0);
     else this.#done(undefined, count);

@@ -1,6 +1,7 @@
 /**
- * File descriptors: a process has so many, and every connection takes one. Where they run out the runtimes fail in ways
- * that nobody can handle (Deno's HTTP server ends the process, Bun's listeners spin), so connections stop before.
+ * File descriptors: a process has a limited number, and every connection takes one. When they run out, the runtimes
+ * fail in ways that can't be handled (Deno's HTTP server ends the process, Bun's listeners spin), so accepting stops
+ * before that.
  *
  * @module
  */
@@ -10,26 +11,26 @@ import type { Descriptors, DescriptorState, DialOptions, DialUnixOptions } from 
 import { readPermitted } from "./deno/permissions.ts";
 import { dialledText } from "./shared.ts";
 
-/** File descriptors that accepted connections leave to everything else: one in this many, */
+/** File descriptors reserved from accepted connections for everything else: one in this many, */
 const RESERVE_SHARE = 16;
 /** and at least these. */
 const RESERVE_MIN = 16;
-/** Counting costs a system call for each descriptor, so a shortage is looked into this often at most. */
+/** Counting costs a system call per descriptor, so during a shortage it is repeated at most this often. */
 const RECOUNT_MS = 50;
 
-/** The system's side, which tests replace. */
+/** The system interface, replaced by tests. */
 interface DescriptorSystem {
-  /** What the process may have open; undefined where the system doesn't tell. */
+  /** Maximum number of open descriptors; undefined if the system doesn't report it. */
   limit(): number | undefined;
-  /** What it has open. */
+  /** Number of open descriptors. */
   open(): number;
   nowMs(): number;
 }
 
-/** Linux tells both under /proc; elsewhere there is no limit to be known, and the system's own error has to do. */
+/** Linux reports both under /proc; elsewhere the limit is unknown, and only the system's own error shows it. */
 export const procSystem: DescriptorSystem = {
   limit() {
-    // Deno would ask on a terminal, for what the program can do without.
+    // Deno would prompt on a terminal for an optional feature.
     if (!readPermitted("/proc/self/limits")) return undefined;
     try {
       const [, soft] = /^Max open files +(\d+)/m.exec(readFileSync("/proc/self/limits", "utf8")) ?? [];
@@ -38,7 +39,7 @@ export const procSystem: DescriptorSystem = {
       return undefined;
     }
   },
-  // Reading the folder opens it, and shows that too.
+  // Reading the directory opens a descriptor, which is listed too.
   open: () => readdirSync("/proc/self/fd").length - 1,
   nowMs: () => performance.now(),
 };
@@ -48,9 +49,9 @@ export class DescriptorGuard implements Descriptors {
   readonly limit: number | undefined;
   acceptPauses = 0;
   readonly #system: DescriptorSystem;
-  /** What accepted connections leave free. */
+  /** Descriptors that accepted connections must leave free. */
   readonly #reserve: number;
-  /** The last count, and every connection since; those that have ended meanwhile show at the next count. */
+  /** The last count plus every connection since; connections closed since then are subtracted at the next count. */
   #taken = 0;
   #countedMs = -Infinity;
   #paused = false;
@@ -76,7 +77,7 @@ export class DescriptorGuard implements Descriptors {
     return this.limit === undefined ? undefined : this.#count();
   }
 
-  /** Whether an accepted connection leaves room for the next one. False pauses accepting until a later call says true. */
+  /** Whether an accepted connection leaves room for another. False pauses accepting until a later call returns true. */
   accepted(): boolean {
     const fits = this.#take(this.#reserve);
     if (fits) this.#resume();
@@ -84,17 +85,17 @@ export class DescriptorGuard implements Descriptors {
     return fits;
   }
 
-  /** The system has refused to accept, for want of descriptors or memory. */
+  /** The system failed to accept for lack of descriptors or memory. */
   exhausted(): void {
     this.#pause();
   }
 
-  /** Throws where there is no descriptor left for a connection that is dialled. They may take of the reserve. */
+  /** Throws if no descriptor is left for an outgoing connection. Those may use the reserve. */
   assertDialable(options: DialOptions | DialUnixOptions): void {
     if (!this.#take(Math.floor(this.#reserve / 4))) throw this.dialError(options);
   }
 
-  /** The error of a dial for want of descriptors. */
+  /** The error of a dial that lacks descriptors. */
   dialError(options: DialOptions | DialUnixOptions, cause?: unknown): SallyportError {
     const limit = this.limit === undefined ? "" : ` of ${this.limit}`;
     const why =
@@ -117,7 +118,7 @@ export class DescriptorGuard implements Descriptors {
     return true;
   }
 
-  /** Counting takes a descriptor itself: where there is none, all are open. */
+  /** Counting itself takes a descriptor: if none is available, all are open. */
   #count(): number {
     try {
       return this.#system.open();

@@ -1,6 +1,6 @@
 /**
- * Dials a name: all its addresses, IPv6 and IPv4 in turn, each started a moment behind the one before it, and the first
- * that answers is kept (RFC 8305, "Happy Eyeballs").
+ * Dials a name: all its addresses, alternating IPv6 and IPv4, with staggered starts; the first to connect is kept (RFC
+ * 8305, "Happy Eyeballs").
  *
  * @module
  */
@@ -10,15 +10,15 @@ import type { SallyportError } from "../errors.ts";
 import type { Clock, Conn, DialOptions, Timer } from "./port.ts";
 import { dialError, dialTimeoutError } from "./shared.ts";
 
-/** The next address is tried when the one before it hasn't answered in this time (RFC 8305 §5). */
+/** The next address is tried when the previous one hasn't connected within this time (RFC 8305 §5). */
 export const ADDRESS_DELAY_MS = 250;
-/** Addresses of one name that are tried; a name with more is odd. */
+/** Addresses tried per name; more are unusual. */
 export const ADDRESSES_MAX = 8;
 
 /** Finds the addresses of a name; rejects as `Runtime.dial`. */
 type ResolveHost = (host: string) => Promise<readonly string[]>;
 
-/** The addresses of a name as the system knows them now, families in turn, the system's favourite first. */
+/** The current addresses of a name from the system, families alternating, the system's preferred one first. */
 export async function resolveHost(host: string): Promise<readonly string[]> {
   if (isIP(host) !== 0) return [host];
   try {
@@ -29,7 +29,7 @@ export async function resolveHost(host: string): Promise<readonly string[]> {
   }
 }
 
-/** Addresses with the families in turn (RFC 8305 §4), each once, {@link ADDRESSES_MAX} at most. */
+/** Addresses with alternating families (RFC 8305 §4), without duplicates, at most {@link ADDRESSES_MAX}. */
 export function interleave(addresses: readonly string[]): readonly string[] {
   const unique = [...new Set(addresses)];
   const firstIsV6 = isIPv6(unique[0] ?? "");
@@ -42,7 +42,7 @@ export function interleave(addresses: readonly string[]): readonly string[] {
   return mixed.slice(0, ADDRESSES_MAX);
 }
 
-/** What {@link dialByName} works with. */
+/** Dependencies of {@link dialByName}. */
 interface DialByNameParts {
   readonly clock: Clock;
   readonly resolve: ResolveHost;
@@ -50,7 +50,7 @@ interface DialByNameParts {
   connect(options: DialOptions): Promise<Conn>;
 }
 
-/** Dials every address of `options.host` in the way of the module; rejects as `Runtime.dial`, with the first failure. */
+/** Dials the addresses of `options.host` as described above; rejects as `Runtime.dial`, with the first failure. */
 export function dialByName(options: DialOptions, parts: DialByNameParts): Promise<Conn> {
   return isIP(options.host) !== 0 ? parts.connect(options) : dialName(options, parts);
 }
@@ -91,7 +91,7 @@ async function dialName(options: DialOptions, parts: DialByNameParts): Promise<C
   });
 }
 
-/** The system's resolver may take longer than anybody wants to wait. */
+/** Applies a timeout: the system's resolver may take too long. */
 function withTimeout<T>(promise: Promise<T>, options: DialOptions, clock: Clock): Promise<T> {
   return new Promise((resolve, reject) => {
     const timer = clock.after(options.timeoutMs, () => reject(dialTimeoutError(options)));

@@ -1,5 +1,6 @@
 /**
- * A fetch over connections of our own, for where the runtime's can't go: through a proxy of any kind, or to one address.
+ * A fetch over Sallyport's own connections, for cases that the runtime's can't handle: any kind of proxy, or a fixed
+ * address.
  *
  * @module
  */
@@ -16,10 +17,10 @@ import {
 } from "../wire/http1/head.ts";
 import { secureTarget } from "./tls_client.ts";
 
-/** Largest answer; a grant with hundreds of names is shorter. */
+/** Largest response; a grant with hundreds of names is shorter. */
 export const FETCH_ANSWER_MAX_BYTES = 1024 * 1024;
 
-/** Sends requests over what this runtime dials, each on a connection of its own; redirects aren't followed. */
+/** Sends requests over connections dialled by this runtime, one per request; redirects aren't followed. */
 export function fetchOver(runtime: Pick<Runtime, "dial" | "clock">): (request: Request) => Promise<Response> {
   const faults = new Faults();
   return async (request) => {
@@ -91,7 +92,7 @@ function answerOf(stream: ByteStream, request: Request, send: () => void): Promi
             return;
           }
           const rest = received.slice(outcome.byteLength);
-          // An interim answer: the real one follows.
+          // An interim response: the final one follows.
           if (outcome.head.status < 200) {
             received = new Uint8Array(0);
             return rest.length === 0 ? undefined : this.data(rest);

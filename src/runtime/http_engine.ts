@@ -1,6 +1,6 @@
 /**
- * HTTP/1.1 on byte streams, answered by a fetch handler: the runtime's `node:http` reads and writes the messages, and
- * everything that guards a server against its clients is here, the same on every runtime. No port is opened for it.
+ * HTTP/1.1 on byte streams, answered by a fetch handler. The runtime's `node:http` reads and writes the messages; all
+ * protection of the server against its clients is here, the same on every runtime. It opens no port.
  *
  * @module
  */
@@ -11,43 +11,43 @@ import { setImmediate } from "node:timers";
 import { toNodeDuplex } from "./node_duplex.ts";
 import type { ByteStream, Clock, Timer } from "./port.ts";
 
-/** HTTP: the head of a request must be whole by then, from the first moment at which it could come. */
+/** HTTP: deadline for a complete request head, from the earliest time it could arrive. */
 export const HTTP_HEAD_DEADLINE_MS = 10_000;
-/** HTTP: a connection without a request is ended after this time. */
+/** HTTP: a connection without a request is closed after this time. */
 export const HTTP_KEEP_ALIVE_MS = 60_000;
-/** HTTP: a request or an answer of which no byte moves is given up after this time. */
+/** HTTP: a request or response is aborted when no byte has moved for this time. */
 export const HTTP_IDLE_MS = 120_000;
-/** HTTP: a request with its body must be whole by then. */
+/** HTTP: deadline for a complete request including its body. */
 export const HTTP_REQUEST_DEADLINE_MS = 300_000;
-/** HTTP: how often the deadlines of a connection are looked at. */
+/** HTTP: how often a connection's deadlines are checked. */
 const TICK_MS = 5_000;
 
-/** What {@link HttpEngine} takes. `Context` is what the handler is told of a connection: its peer's address, for one. */
+/** Options of {@link HttpEngine}. `Context` describes the connection to the handler, such as its peer's address. */
 interface HttpEngineOptions<Context> {
   readonly clock: Clock;
-  /** Answers one request. What it throws is answered with 500. */
+  /** Answers one request. An exception is answered with 500. */
   fetch(request: Request, context: Context): Response | Promise<Response>;
-  /** Hears of what the handler threw. */
+  /** Called with exceptions thrown by the handler. */
   failed?(thrown: unknown): void;
-  /** A connection may carry several requests, one behind the other. */
+  /** Whether a connection may carry several requests, one after the other. */
   readonly keepAlive: boolean;
 }
 
-/** A connection that the engine serves. */
+/** A connection served by the engine. */
 export interface HttpConnection {
-  /** `head`: a request is awaited; `idle`: the same, behind an earlier one; `busy`: one is being answered. */
+  /** `head`: awaiting the first request; `idle`: awaiting a further one; `busy`: answering one. */
   readonly state: "head" | "idle" | "busy";
-  /** Takes no further request; ends when the one under way has been answered. */
+  /** Accepts no further request; closes when the current one has been answered. */
   finish(): void;
-  /** Answers what is under way with 503, and ends. */
+  /** Answers the current request with 503, and closes. */
   giveUp(): void;
-  /** Ends at once. */
+  /** Closes at once. */
   abort(): void;
 }
 
 /**
- * Serves HTTP/1.1 on streams. A request without a valid Host field is answered with 400: its address would be whatever
- * the client wrote there.
+ * Serves HTTP/1.1 on streams. A request without a valid Host field is answered with 400, since its URL would be
+ * whatever the client put there.
  */
 export class HttpEngine<Context> {
   readonly #options: HttpEngineOptions<Context>;
@@ -61,14 +61,17 @@ export class HttpEngine<Context> {
       if (connection === undefined) outgoing.destroy();
       else void connection.answer(incoming, outgoing);
     });
-    // Deadlines are this module's: node's would need a listening server.
+    // This module sets the deadlines: Node's would need a listening server.
     this.#server.keepAliveTimeout = 0;
     this.#server.on("clientError", (_error, socket) => socket.destroy());
-    // Deno ends a connection behind its first answer where the server doesn't listen itself.
+    // Deno closes a connection after its first response if the server isn't listening itself.
     Object.defineProperty(this.#server, "listening", { value: true });
   }
 
-  /** Serves a stream, which is taken over. `over` is called when it takes no more requests, and again when it has closed. */
+  /**
+   * Serves a stream and takes ownership of it. `over` is called when it accepts no more requests, and again when it has
+   * closed.
+   */
   serve(stream: ByteStream, context: Context, over: () => void = () => {}): HttpConnection {
     const connection = new Connection(this.#options, stream, context, over);
     this.#connections.set(connection.duplex, connection);
@@ -85,10 +88,10 @@ class Connection<Context> implements HttpConnection {
   readonly #over: () => void;
   readonly #stream: ByteStream;
   #timer: Timer | undefined;
-  /** When the current state began, and when a byte moved last. */
+  /** When the current state began, and when a byte last moved. */
   #sinceMs: number;
   #movedMs: number;
-  /** The current request with its body has come. */
+  /** Whether the current request has arrived with its body. */
   #requestWhole = false;
   #finishing = false;
   #outgoing: ServerResponse | undefined;
@@ -164,7 +167,7 @@ class Connection<Context> implements HttpConnection {
       return plain(400, "Cannot serve request: it needs one Host field with a host and perhaps a port");
     }
     const leaving = new AbortController();
-    // Behind an answer that is whole nobody waits for the signal.
+    // After a complete response the signal isn't needed.
     outgoing.once("close", () => void (outgoing.writableFinished || leaving.abort()));
     const givenUp = new Promise<Response>((resolve) => {
       this.#giveUp = () => resolve(plain(503, "Cannot serve request: the server is stopping"));
@@ -173,7 +176,7 @@ class Connection<Context> implements HttpConnection {
       const answered = this.#options.fetch(requestOf(incoming, url, leaving.signal), this.#context);
       return await Promise.race([answered, givenUp]);
     } catch (thrown) {
-      // A client that leaves in the middle of its request makes the handler fail; that is no fault of the handler's.
+      // If a client disconnects mid-request the handler fails; that isn't the handler's fault.
       if (!leaving.signal.aborted && !incoming.destroyed) this.#options.failed?.(thrown);
       return plain(500, "internal error");
     }
@@ -206,7 +209,7 @@ class Connection<Context> implements HttpConnection {
     });
   }
 
-  /** The same stream, with a note of when a byte moved. */
+  /** The same stream, recording when bytes move. */
   #watched(stream: ByteStream): ByteStream {
     const { clock } = this.#options;
     const moved = () => void (this.#movedMs = clock.nowMs());
@@ -217,7 +220,7 @@ class Connection<Context> implements HttpConnection {
       attach: (handler) =>
         stream.attach({
           data: (chunk) => {
-            // The first byte of a further request: the rest of its head has its deadline from here on.
+            // The first byte of a further request: starts the deadline for the rest of its head.
             if (this.state === "idle") {
               this.state = "head";
               this.#sinceMs = clock.nowMs();
@@ -294,7 +297,7 @@ async function respond(
   outgoing.once("close", () => over = true);
   const read = () => {
     const part = reader.read();
-    // What breaks shows when it is waited for; until then nobody hears of it.
+    // Failures show when it is awaited; until then they are silenced.
     part.catch(() => {});
     return part;
   };
@@ -302,7 +305,7 @@ async function respond(
     let next = read();
     let part = await next;
     let whole = false;
-    // Most answers have one part. Their length is told, where the end shows at once.
+    // Most responses have one part. Its length is sent if the end follows at once.
     if (!part.done) {
       next = read();
       const second = await Promise.race([next, new Promise<undefined>((resolve) => setImmediate(resolve))]);
@@ -312,7 +315,7 @@ async function respond(
       }
     }
     if (whole) {
-      // One call of the system for the whole answer, where it is small.
+      // One system call for the whole response, if it is small.
       corked(outgoing, () => {
         head();
         outgoing.end(part.value);
@@ -328,13 +331,13 @@ async function respond(
     }
     outgoing.end();
   } catch (error) {
-    // The length or the last chunk is missing, by which the other side sees that it isn't whole.
+    // The missing bytes or last chunk show the other side that it is incomplete.
     outgoing.destroy();
     await reader.cancel(error).catch(() => {});
   }
 }
 
-/** What is written meanwhile goes out together. */
+/** Sends everything written meanwhile together. */
 function corked(outgoing: ServerResponse, write: () => void): void {
   const { socket } = outgoing;
   socket?.cork();
@@ -346,7 +349,7 @@ function bodyAllowed(status: number): boolean {
   return status >= 200 && status !== 204 && status !== 304;
 }
 
-/** Until the response takes more, or is over. */
+/** Waits until the response accepts more, or is over. */
 function taken(outgoing: ServerResponse): Promise<void> {
   return new Promise((resolve) => {
     const goOn = () => {
@@ -376,8 +379,8 @@ function requestOf(incoming: IncomingMessage, url: URL, signal: AbortSignal): Re
 }
 
 /**
- * The address that was asked for: the target's path under the Host field, or the target itself where it is a whole URL
- * (RFC 9112 §3.2.2). Undefined where there is no host to be had.
+ * The requested URL: the target's path under the Host field, or the target itself if it is an absolute URL (RFC 9112
+ * §3.2.2). Undefined if there is no valid host.
  */
 function urlOf({ url = "/", rawHeaders, httpVersion }: IncomingMessage): URL | undefined {
   const hosts: string[] = [];
@@ -397,7 +400,7 @@ function parse(text: string): URL | undefined {
   return URL.canParse(text) ? new URL(text) : undefined;
 }
 
-/** Whether it is a host, perhaps with a port, as RFC 3986 §3.2.2 has them: a name, an IPv4 or a bracketed IPv6 address. */
+/** Whether it is a host with an optional port, as in RFC 3986 §3.2.2: a name, an IPv4 or a bracketed IPv6 address. */
 function isHost(text: string): boolean {
   const [, name, address, port] =
     /^(?:([\w.-]{1,255})|\[([0-9a-fA-F:.]{2,45})\])(?::(\d{1,5}))?$/.exec(text) ?? [];
@@ -405,7 +408,7 @@ function isHost(text: string): boolean {
   return port === undefined || Number(port) <= 65_535;
 }
 
-/** Read as it is wanted, so that a handler that doesn't read holds the sender back. */
+/** Read on demand, so that a handler that doesn't read applies back-pressure to the sender. */
 function bodyOf(incoming: IncomingMessage): ReadableStream<Uint8Array> {
   const chunks = incoming[Symbol.asyncIterator]() as AsyncIterator<Uint8Array>;
   return new ReadableStream({

@@ -1,7 +1,7 @@
 /**
  * The HTTP server of the native runtimes: their TCP listener, and {@link HttpEngine} on its connections. The runtimes'
- * own servers have neither a cap nor a deadline for their clients, and end the process (Deno) or spin (Bun) when there
- * are no more file descriptors.
+ * own servers have neither a connection limit nor deadlines for clients, and end the process (Deno) or spin (Bun) when
+ * out of file descriptors.
  *
  * @module
  */
@@ -18,12 +18,14 @@ import { sourceOf } from "../wire/ip/networks.ts";
 import { type HttpConnection, HttpEngine } from "./http_engine.ts";
 import type { Shared } from "./shared.ts";
 
-/** HTTP: connections of one server. Beyond it the longest idle one goes, then the one that waits longest for a head. */
+/**
+ * HTTP: connections of one server. Beyond it the longest idle one is closed, else the one waiting longest for a head.
+ */
 export const HTTP_CONNECTIONS_MAX = 1_024;
-/** HTTP: of those, from one address (an IPv6 /64 counts as one). */
+/** HTTP: connections from one address (an IPv6 /64 counts as one). */
 export const HTTP_PER_SOURCE_MAX = 256;
 
-/** Starts a server on what `listen` opens. */
+/** Starts a server on the listener that `listen` opens. */
 export async function listenHttp(
   options: HttpOptions,
   listen: (options: ListenOptions) => Promise<Listener>,
@@ -70,7 +72,7 @@ interface Entry {
   readonly source: string;
 }
 
-/** A server's connections, the oldest first. */
+/** A server's connections, oldest first. */
 class OpenConnections {
   readonly #entries = new Set<Entry>();
   readonly #bySource = new Map<string, number>();
@@ -91,7 +93,7 @@ class OpenConnections {
     if (this.#entries.size === 0) this.#empty?.();
   }
 
-  /** Whether one more may come from there, if need be in the place of one that isn't being answered. */
+  /** Whether this source may open one more connection, if need be replacing one that isn't being answered. */
   roomFor(source: string): boolean {
     if ((this.#bySource.get(source) ?? 0) >= HTTP_PER_SOURCE_MAX) {
       return this.#makeRoom((from) => from === source);
@@ -111,7 +113,7 @@ class OpenConnections {
     return false;
   }
 
-  /** Resolves when every request under way has been answered. */
+  /** Resolves when every request in progress has been answered. */
   finish(): Promise<void> {
     for (const { connection } of [...this.#entries]) connection.finish();
     if (this.#entries.size === 0) return Promise.resolve();

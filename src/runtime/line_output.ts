@@ -1,32 +1,32 @@
 /**
- * Lines on standard output and error that never hold the program up: they wait in a bounded buffer while nobody reads
- * (`| less`, a stalled collector), and are lost, and counted, where it is full or the output can't be written (a full
- * disk, a closed pipe).
+ * Writes lines to standard output and error without ever blocking the program: they wait in a bounded buffer while the
+ * reader stalls (`| less`, a stalled collector), and are dropped and counted if it is full or the output can't be
+ * written (a full disk, a closed pipe).
  *
  * @module
  */
 import { write } from "node:fs";
 import { denoWrite } from "./deno/deno_output.ts";
 
-/** Lines that may wait to be written, in bytes. Beyond it new ones are lost, and counted. */
+/** Bytes of lines waiting to be written. Beyond it new lines are dropped and counted. */
 export const OUTPUT_WAITING_MAX_BYTES = 1024 * 1024;
-/** What is handed to the system in one call, at least one line. */
+/** Bytes handed to the system in one call, at least one line. */
 const BATCH_BYTES = 64 * 1024;
-/** After a pipe that isn't ready, the next try waits this long. */
+/** Retry delay after a pipe wasn't ready. */
 const RETRY_MS = 50;
 
-/** Writes some of the bytes, at least one, and says how many. */
+/** Writes some of the bytes, at least one, and returns how many. */
 export type OutputWrite = (bytes: Uint8Array<ArrayBuffer>) => Promise<number>;
 
-/** Where lines go. */
+/** Writes lines without blocking. */
 export class LineOutput {
   readonly #write: OutputWrite;
-  /** Called behind a loss, when lines get through again, with how many were lost. */
+  /** Called after a loss, once lines are written again, with the number lost. */
   readonly #recovered: (lost: number) => void;
   #waiting: string[] = [];
   #waitingBytes = 0;
   #writing = false;
-  /** Lines lost in all, and those of them that have been told of. */
+  /** Lines lost in total, and how many of them have been reported. */
   #lost = 0;
   #told = 0;
   #idle: (() => void)[] = [];
@@ -43,7 +43,7 @@ export class LineOutput {
 
   /** Writes a line, which ends in a newline; returns at once. */
   write(line: string): void {
-    // In UTF-16 units, which is near enough for a bound.
+    // In UTF-16 units, accurate enough for a limit.
     if (this.#waitingBytes + line.length > OUTPUT_WAITING_MAX_BYTES) {
       this.#lost++;
       return;
@@ -52,11 +52,11 @@ export class LineOutput {
     this.#waitingBytes += line.length;
     if (this.#writing) return;
     this.#writing = true;
-    // Behind this turn, so that lines of one turn leave together.
+    // After this turn, so that lines of one turn are written together.
     queueMicrotask(() => void this.#writeAll());
   }
 
-  /** Resolves when everything has left the process, or after `graceMs`, so that ending it loses nothing. */
+  /** Resolves when everything has been written, or after `graceMs`, so that exiting loses nothing. */
   async flushed(graceMs: number): Promise<void> {
     if (!this.#writing) return;
     let timer: ReturnType<typeof setTimeout> | undefined;
@@ -91,7 +91,7 @@ export class LineOutput {
       try {
         left = left.subarray(await this.#write(left));
       } catch (error) {
-        // Somebody has made the pipe non-blocking.
+        // Another process has made the pipe non-blocking.
         if ((error as { code?: unknown }).code !== "EAGAIN") return false;
         await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
       }
@@ -107,7 +107,7 @@ export class LineOutput {
   }
 }
 
-/** Writes to standard output (1) or error (2) without holding the program up. */
+/** Writes to standard output (1) or error (2) without blocking the program. */
 export function processWrite(fd: 1 | 2): OutputWrite {
   if ("Deno" in globalThis) return denoWrite(fd);
   return (bytes) =>

@@ -1,5 +1,5 @@
 /**
- * How much memory this process may have.
+ * How much memory this process may use.
  *
  * @module
  */
@@ -7,12 +7,15 @@ import { totalmem } from "node:os";
 import process from "node:process";
 import { memoryInfoPermitted } from "./deno/permissions.ts";
 
-/** What its cgroup or the machine has, whichever is less; undefined where the system doesn't tell, or mayn't be asked. */
+/**
+ * The memory of its cgroup or the machine, whichever is less; undefined if the system doesn't report it or reading it
+ * isn't permitted.
+ */
 export function machineMemoryBytes(): number | undefined {
-  // Deno would ask on a terminal, for what the program can do without.
+  // Deno would prompt on a terminal for an optional feature.
   if (!memoryInfoPermitted()) return undefined;
   try {
-    // 0, or more than there is, where no cgroup limits it.
+    // 0, or more than the machine has, if no cgroup limits it.
     const constrained = process.constrainedMemory?.() ?? 0;
     const total = totalmem();
     const bytes = constrained > 0 ? Math.min(constrained, total) : total;

@@ -8,7 +8,7 @@ import { SallyportError } from "../errors.ts";
 import type { Runtime } from "./port.ts";
 
 /**
- * The runtime below. Only its own adapter is loaded: the other names globals that don't exist here. Rejects with
+ * The current runtime. Only its own adapter is loaded: the other uses globals that don't exist here. Rejects with
  * `not_supported` on anything but Deno and Bun.
  */
 export async function currentRuntime(): Promise<Runtime> {

@@ -1,12 +1,12 @@
 /**
- * A stream of ours as Node's, for libraries that want one: bytes both ways, back-pressure both ways.
+ * Adapts a {@link ByteStream} to a Node stream, for libraries that need one, with back-pressure in both directions.
  *
  * @module
  */
 import { Duplex } from "node:stream";
 import type { ByteStream } from "./port.ts";
 
-/** Chunks that are written together are copied into one up to this size. */
+/** Chunks written together are merged into one up to this size. */
 export const JOINED_MAX_BYTES = 16 * 1024;
 
 function joined(parts: readonly Uint8Array<ArrayBuffer>[], byteLength: number): Uint8Array<ArrayBuffer> {
@@ -21,8 +21,8 @@ function joined(parts: readonly Uint8Array<ArrayBuffer>[], byteLength: number): 
 }
 
 /**
- * The stream as a {@link Duplex}, to which it belongs from here on; each side's end is its own. While `held` says so the
- * stream stands still, however much is asked for; whoever lets it go on calls `stream.resume`.
+ * Wraps the stream in a {@link Duplex}, which takes ownership; its two directions end separately. While `held` returns
+ * true the stream stays paused, even if data is requested; to continue, call `stream.resume`.
  */
 export function toNodeDuplex(stream: ByteStream, held: () => boolean = () => false): Duplex {
   let drained: (() => void) | undefined;
@@ -40,7 +40,7 @@ export function toNodeDuplex(stream: ByteStream, held: () => boolean = () => fal
       if (stream.write(chunk)) done();
       else drained = done;
     },
-    // What was written while the stream was corked: a head and a small body in one call of the system.
+    // Chunks written while the stream was corked: a head and a small body in one system call.
     writev(chunks, done) {
       const parts = chunks.map(({ chunk }) => chunk as Uint8Array<ArrayBuffer>);
       const byteLength = parts.reduce((sum, part) => sum + part.length, 0);
@@ -60,10 +60,10 @@ export function toNodeDuplex(stream: ByteStream, held: () => boolean = () => fal
       done(null);
     },
   });
-  // Who has gone is told by `close`; whoever wants the reason attaches a listener of their own.
+  // `close` reports the end; attach another listener to get the reason.
   duplex.on("error", () => {});
   stream.attach({
-    // A chunk is valid during the call alone.
+    // A chunk is valid only during the call.
     data(chunk) {
       if (!duplex.push(chunk.slice()) || held()) stream.pause();
     },

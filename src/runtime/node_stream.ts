@@ -1,5 +1,5 @@
 /**
- * A stream of Node's as ours: what node:tls and node:http2 give.
+ * Adapts a Node stream, as from node:tls and node:http2, to a {@link ByteStream}.
  *
  * @module
  */
@@ -10,30 +10,30 @@ import type { Clock } from "./port.ts";
 import type { Faults } from "./shared.ts";
 import { StreamBase } from "./stream_base.ts";
 
-/** What is kept for a reader that has paused, in case the stream below doesn't heed a pause at once. */
+/** Bytes buffered for a paused reader, in case the underlying stream doesn't pause at once. */
 export const NODE_STREAM_BUFFER_BYTES = 256 * 1024;
 
-/** What a {@link NodeStream} is made of. */
+/** Options of {@link NodeStream}. */
 interface NodeStreamOptions {
   readonly clock: Clock;
   readonly faults: Faults;
   /**
-   * The stream that carries this one, where it doesn't act back on it: Bun's TLS takes whatever it is given. Its `drain`
-   * counts then.
+   * The stream that carries this one, if this one doesn't pass on its back-pressure: Bun's TLS accepts any amount. The
+   * carrier's `drain` is used then.
    */
   readonly carrier?: Duplex;
-  /** Ends the stream below; `hard` tells the peer, where that is possible. Destroys it when absent. */
+  /** Ends the underlying stream; `hard` sends a reset, where possible. Defaults to destroying it. */
   destroy?(hard: boolean): void;
 }
 
-/** The stream, to which the given one belongs from here on. */
+/** The adapted stream; takes ownership of the given one. */
 export class NodeStream extends StreamBase {
   protected readonly clock: Clock;
   protected readonly faults: Faults;
   readonly #duplex: Duplex;
   readonly #options: NodeStreamOptions;
   #ended = false;
-  /** `write` has said false. */
+  /** Whether `write` has returned false. */
   #blocked = false;
   #error: Error | undefined;
   bytesIn = 0;
@@ -48,12 +48,12 @@ export class NodeStream extends StreamBase {
     duplex.pause();
     duplex.on("data", (chunk: Uint8Array<ArrayBuffer>) => {
       this.bytesIn += chunk.length;
-      // A Buffer's `slice` is a view, a Uint8Array's a copy: handlers get the latter.
+      // A Buffer's `slice` is a view, a Uint8Array's a copy: handlers get a Uint8Array.
       if (this.flowing) this.emitData(new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.length));
       else duplex.unshift(chunk);
     });
     duplex.on("end", () => {
-      // Deno tells of the end of a stream without bytes even while it is paused.
+      // Deno reports the end of an empty stream even while it is paused.
       this.#ended = true;
       this.#tellEnd();
     });

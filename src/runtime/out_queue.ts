@@ -1,5 +1,5 @@
 /**
- * Bytes on their way out that the socket has not taken yet, and the buffers they wait in.
+ * Outgoing bytes that the socket hasn't accepted yet, and their buffers.
  *
  * @module
  */
@@ -8,19 +8,19 @@ import type { Bytes } from "../bytes/bytes.ts";
 import { MemoryBudget } from "../bytes/memory_budget.ts";
 
 const KiB = 1024;
-/** Sizes of pooled buffers; each is four times the one before. */
+/** Sizes of pooled buffers; each is four times the previous one. */
 export const BUFFER_SIZES = [4 * KiB, 16 * KiB, 64 * KiB, 256 * KiB] as const;
 const LARGEST = BUFFER_SIZES.length - 1;
-/** What a pool keeps of each size for reuse. */
+/** Bytes a pool keeps of each size for reuse. */
 const KEPT_PER_SIZE_BYTES = 512 * KiB;
 
 /**
- * Buffers that go from connection to connection: a burst on one costs no allocation, and an idle one holds none.
- * Their contents are left over from earlier users, so only what has been written into one may be looked at.
+ * Buffers shared between connections: a burst on one needs no allocation, and an idle one holds none. They contain data
+ * of earlier users, so only bytes written by the current user may be read.
  */
 export class BufferPool {
   #free: Bytes[][] = BUFFER_SIZES.map(() => []);
-  /** Counts the buffers that are out. */
+  /** Accounts for buffers in use. */
   readonly memory: MemoryBudget;
 
   constructor(memory: MemoryBudget = new MemoryBudget()) {
@@ -33,12 +33,12 @@ export class BufferPool {
     return this.#free[index]!.pop() ?? new Uint8Array(BUFFER_SIZES[index]!);
   }
 
-  /** Takes back a buffer that the runtime may still read: it isn't used again. */
+  /** Drops a buffer that the runtime may still read: it isn't reused. */
   drop(buffer: Bytes): void {
     this.memory.letGo(buffer.length);
   }
 
-  /** Gives a buffer back that nobody else holds; other than pooled sizes are let go. */
+  /** Returns a buffer with no other users; buffers of other than pooled sizes are dropped. */
   give(buffer: Bytes): void {
     const index = BUFFER_SIZES.indexOf(buffer.length as 4096);
     if (index < 0) return;
@@ -55,8 +55,7 @@ interface Block {
 }
 
 /**
- * First in, first out, in bytes; small chunks are put together so that they leave in one system call. A queue
- * without bytes holds no buffer.
+ * A FIFO of bytes; small chunks are merged so that they are sent in one system call. An empty queue holds no buffer.
  */
 export class OutQueue {
   #pool: BufferPool;
@@ -67,12 +66,12 @@ export class OutQueue {
     this.#pool = pool;
   }
 
-  /** Bytes waiting. */
+  /** Bytes queued. */
   get bytes(): number {
     return this.#bytes;
   }
 
-  /** Copies `chunk` to the end, from `offset` on. */
+  /** Appends a copy of `chunk` from `offset` on. */
   push(chunk: Bytes, offset = 0): void {
     this.#bytes += chunk.length - offset;
     while (offset < chunk.length) {
@@ -91,7 +90,7 @@ export class OutQueue {
     }
   }
 
-  /** A block behind others is the larger, the more waits already: whoever queues that much will queue more. */
+  /** The size of a further block grows with the bytes queued: a large queue is likely to grow. */
   #sizeFor(bytes: number): number {
     const wanted = Math.max(bytes, this.#bytes - bytes);
     let index = 0;
@@ -100,7 +99,7 @@ export class OutQueue {
   }
 
   /**
-   * A view of the first bytes waiting; valid until they are consumed, also while more is pushed. Empty if there are
+   * A view of the first queued bytes; valid until they are consumed, even while more is pushed. Empty if there are
    * none.
    */
   head(): Bytes {
@@ -108,7 +107,7 @@ export class OutQueue {
     return head === undefined ? new Uint8Array(0) : head.buffer.subarray(head.start, head.end);
   }
 
-  /** Takes `count` bytes off the head; at most the length that {@link head} had. */
+  /** Removes `count` bytes from the head; at most the length of {@link head}. */
   consume(count: number): void {
     const head = this.#blocks[0];
     if (head === undefined) return;
@@ -116,7 +115,7 @@ export class OutQueue {
     this.#bytes -= count;
     if (head.start < head.end) return;
     if (this.#blocks.length === 1 && head.buffer.length === BUFFER_SIZES[LARGEST]) {
-      // Kept while the connection is busy; release() lets it go.
+      // Kept while the connection is busy; release() frees it.
       head.start = head.end = 0;
       return;
     }
@@ -124,7 +123,7 @@ export class OutQueue {
     this.#pool.give(head.buffer);
   }
 
-  /** Drops the bytes. `inFlight` says that the runtime may still read the first buffer, which then isn't reused. */
+  /** Drops the bytes. `inFlight` means that the runtime may still read the first buffer, which then isn't reused. */
   clear(inFlight = false): void {
     for (const [index, { buffer }] of this.#blocks.entries()) {
       if (inFlight && index === 0) this.#pool.drop(buffer);
@@ -134,7 +133,7 @@ export class OutQueue {
     this.#bytes = 0;
   }
 
-  /** Lets go of buffers without bytes. */
+  /** Frees empty buffers. */
   release(): void {
     if (this.#bytes === 0 && this.#blocks.length > 0) this.clear();
   }

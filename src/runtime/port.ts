@@ -12,18 +12,20 @@ import type { InternalError } from "../errors.ts";
 import type { Quic } from "./quic_port.ts";
 import type { Aead } from "../crypto/aead.ts";
 
-/** A connection of which nothing more is wanted waits this long for the peer's end, once everything is written. */
+/** How long a released connection waits for the peer's FIN once everything is written. */
 export const LINGER_MS = 5_000;
-/** A quiet peer is asked whether it is still there after this time, where the runtime can set it. */
+/** Idle time before the first TCP keep-alive probe, where the runtime can set it. */
 export const KEEP_ALIVE_MS = 60_000;
-/** Until a TCP connection to an edge or an endpoint stands. */
+/** Timeout for establishing a TCP connection to an edge or an endpoint. */
 export const DIAL_TIMEOUT_MS = 10_000;
 /**
- * Connections that haven't been routed or admitted yet; beyond it new ones are dropped. A reconnect storm of every agent
- * fits, and a process may have about this many files.
+ * Connections that haven't been routed or admitted yet; further ones are dropped. Large enough for every agent to
+ * reconnect at once, and close to a process's usual file limit.
  */
 export const PENDING_CONNECTIONS_MAX = 16_384;
-/** Of those, from one address (an IPv6 /64 counts as one): a single source can't keep the others out. */
+/**
+ * Pending connections from one address (an IPv6 /64 counts as one), so that a single source can't keep the others out.
+ */
 export const PENDING_PER_SOURCE_MAX = 256;
 export type { Bytes };
 
@@ -35,25 +37,25 @@ export interface Address {
   readonly port: number;
 }
 
-/** What happens on a {@link ByteStream}. Callbacks are never called from within a call of the stream's methods. */
+/** Events of a {@link ByteStream}. Callbacks are never invoked from within a call to the stream's methods. */
 export interface ByteStreamHandler {
   /**
-   * Bytes arrived. `chunk` is a view that is valid until the call returns; who keeps bytes copies them. Not called
-   * while the stream is paused, nor after `end`.
+   * Bytes arrived. `chunk` is a view that is valid until the call returns; copy it to keep it. Not called while the
+   * stream is paused, nor after `end`.
    */
   data(chunk: Bytes): void;
-  /** The peer ended its writing direction in order: every byte it sent has been delivered. Called at most once. */
+  /** The peer closed its writing direction cleanly: every byte it sent has been delivered. Called at most once. */
   end(): void;
-  /** `write` said false earlier, and the stream takes bytes again. */
+  /** The stream accepts bytes again after `write` returned false. */
   drain(): void;
   /**
-   * Both directions are over; the last callback, called exactly once. Without `error` the end was in order: both
-   * sides had ended, or this side aborted without a reason.
+   * Both directions are closed; the last callback, called exactly once. Without `error` the close was clean: both sides
+   * had ended, or this side aborted without a reason.
    */
   close(error?: Error): void;
 }
 
-/** A handler for a stream whose events interest nobody: received bytes are dropped. */
+/** A handler that ignores all events: received bytes are dropped. */
 export const IGNORE_STREAM: ByteStreamHandler = { data() {}, end() {}, drain() {}, close() {} };
 
 /**
@@ -61,31 +63,31 @@ export const IGNORE_STREAM: ByteStreamHandler = { data() {}, end() {}, drain() {
  * delivered before the first `attach`.
  */
 export interface ByteStream {
-  /** Sets who hears of what happens; may be called again to hand the stream on, from within a callback too. */
+  /** Sets the event handler. May be called again to hand the stream on, even from within a callback. */
   attach(handler: ByteStreamHandler): void;
   /**
-   * Sends `chunk`, all of it: what can't go out at once is copied, so the caller may reuse its buffer on return.
-   * Says true to go on, false to wait for `drain` (the bytes are accepted all the same). After `closeWrite`, `abort`
-   * or `close` the bytes are dropped and the answer is true.
+   * Sends all of `chunk`. Bytes that can't be sent at once are copied, so the caller may reuse its buffer on return.
+   * Returns true to continue, false to wait for `drain` (the bytes are accepted all the same). After `closeWrite`,
+   * `abort` or `close` the bytes are dropped and the result is true.
    */
   write(chunk: Bytes): boolean;
-  /** Ends the writing direction behind everything written (TCP: FIN). Reading goes on. */
+  /** Closes the writing direction after everything written so far (TCP: FIN). Reading goes on. */
   closeWrite(): void;
-  /** Ends both directions at once and drops what is queued (TCP: RST where the runtime can); `close` follows. */
+  /** Closes both directions at once and drops queued bytes (TCP: RST where the runtime can); `close` follows. */
   abort(error?: Error): void;
   /**
-   * Nothing more is wanted of the stream: what was written still goes out and ends in order, what comes in is read and
-   * dropped, so that no reset takes the last bytes along; `close` follows when the peer has ended too, or
-   * `LINGER_MS` after the last byte went out.
+   * Closes the stream gracefully: written bytes are still sent and followed by FIN, and received bytes are read and
+   * dropped, so that no reset destroys the last bytes. `close` follows when the peer has ended too, or `LINGER_MS`
+   * after the last byte was sent.
    */
   release(): void;
-  /** Stops `data` and `end` until `resume`; back-pressure reaches the peer. `close` may still come. */
+  /** Stops `data` and `end` until `resume`; back-pressure reaches the peer. `close` may still be called. */
   pause(): void;
   /** Undoes `pause`. */
   resume(): void;
   /** Bytes that `write` accepted and that haven't been handed on yet. */
   readonly bufferedBytes: number;
-  /** Bytes of memory that it holds, in both directions; absent where it keeps none itself. */
+  /** Bytes of memory held by the stream, in both directions; absent if it buffers none itself. */
   readonly heldBytes?: number;
 }
 
@@ -93,29 +95,28 @@ export interface ByteStream {
 export interface Conn extends ByteStream {
   /** The peer's address. */
   readonly remote: Address;
-  /** This end. */
+  /** The local address. */
   readonly local: Address;
   /**
-   * Has the system ask a quiet peer whether it is still there (TCP keep-alive): after {@link KEEP_ALIVE_MS} where the
-   * runtime can set it, else after the system's own time.
+   * Enables TCP keep-alive, after {@link KEEP_ALIVE_MS} where the runtime can set it, else after the system's default.
    */
   keepAlive?(): void;
   /**
-   * Lets so many bytes wait before `write` says false. There where the runtime writes behind the caller's back, so that
-   * each large write would have to wait for the one before it.
+   * Sets how many bytes may be queued before `write` returns false. Present where the runtime writes asynchronously, so
+   * that each large write would otherwise have to wait for the one before it.
    */
   writeAhead?(byteLength: number): void;
 }
 
-/** Something that accepts: `close` stops accepting and leaves accepted connections alone. */
+/** A listening socket. `close` stops accepting and leaves accepted connections alone. */
 export interface Listener {
-  /** Where it listens, with the actual port where 0 was asked for. */
+  /** The listening address, with the actual port if 0 was requested. */
   readonly address: Address;
   /** Stops accepting. */
   close(): void;
 }
 
-/** What {@link Runtime.listen} takes. */
+/** Options of {@link Runtime.listen}. */
 export interface ListenOptions {
   /** An IP address in text, IPv6 without brackets. */
   readonly host: string;
@@ -127,27 +128,27 @@ export interface ListenOptions {
   readonly reusePort?: boolean;
 }
 
-/** What {@link Runtime.dial} takes. `host` may be a name. */
+/** Options of {@link Runtime.dial}. `host` may be a name. */
 export interface DialOptions {
   /** An IP address in text, IPv6 without brackets. */
   readonly host: string;
   /** 0–65535. */
   readonly port: number;
-  /** Until the connection stands; beyond it the dial rejects with `deadline_exceeded`. */
+  /** Connect timeout; on expiry the dial rejects with `deadline_exceeded`. */
   readonly timeoutMs: number;
 }
 
-/** What {@link Runtime.dialUnix} takes. */
+/** Options of {@link Runtime.dialUnix}. */
 export interface DialUnixOptions {
   /** The path of the socket. */
   readonly path: string;
-  /** Until the connection stands; beyond it the dial rejects with `deadline_exceeded`. */
+  /** Connect timeout; on expiry the dial rejects with `deadline_exceeded`. */
   readonly timeoutMs: number;
 }
 
-/** What {@link Runtime.listenUnix} takes. */
+/** Options of {@link Runtime.listenUnix}. */
 export interface ListenUnixOptions {
-  /** The path of the socket. A socket that was left there and that nobody serves is replaced. */
+  /** The path of the socket. A stale socket at this path is replaced. */
   readonly path: string;
   /** Called for each connection, which must be attached to a handler before the call returns. */
   accept(conn: Conn): void;
@@ -155,25 +156,25 @@ export interface ListenUnixOptions {
 
 /** A UDP socket. */
 export interface DatagramSocket {
-  /** Where it is, with the actual port where 0 was asked for. */
+  /** The bound address, with the actual port if 0 was requested. */
   readonly address: Address;
   /**
-   * Sends one datagram (`data` may be reused on return). False when the socket can't take it now: it is dropped, as
-   * the network may do with any datagram.
+   * Sends one datagram (`data` may be reused on return). Returns false if the socket can't take it now: the datagram is
+   * dropped, as the network may do with any.
    */
   send(data: Bytes, to: Address): boolean;
   /**
    * Sends the first `count` of `data`, each to the address at its index, in as few system calls as the runtime can.
-   * Says how many the socket took; the others are dropped.
+   * Returns how many the socket took; the others are dropped.
    */
   sendMany(data: readonly Bytes[], to: readonly Address[], count: number): number;
-  /** Datagrams that the socket took and the system hasn't yet: who goes on sending meanwhile may see them change places. */
+  /** Datagrams accepted by the socket but not yet by the system; later ones may overtake them. */
   readonly waiting: number;
   /** Stops accepting. */
   close(): void;
 }
 
-/** What {@link Runtime.bindDatagram} takes. */
+/** Options of {@link Runtime.bindDatagram}. */
 export interface DatagramOptions {
   /** An IP address in text, IPv6 without brackets. */
   readonly host: string;
@@ -185,13 +186,13 @@ export interface DatagramOptions {
 
 /** A running HTTP server. */
 export interface HttpServer {
-  /** Where it is, with the actual port where 0 was asked for. */
+  /** The bound address, with the actual port if 0 was requested. */
   readonly address: Address;
-  /** Stops accepting and resolves when requests under way have been answered, or after `graceMs`. */
+  /** Stops accepting; resolves when requests in progress have been answered, or after `graceMs`. */
   close(graceMs: number): Promise<void>;
 }
 
-/** What {@link Runtime.serveHttp} takes; `remote` is the peer's address. */
+/** Options of {@link Runtime.serveHttp}; `remote` is the peer's address. */
 export interface HttpOptions {
   /** An IP address in text, IPv6 without brackets. */
   readonly host: string;
@@ -203,35 +204,35 @@ export interface HttpOptions {
 
 /** A pending call; `cancel` is idempotent. */
 export interface Timer {
-  /** Takes the call back, if it is still to come. */
+  /** Cancels the call if it hasn't run yet. */
   cancel(): void;
 }
 
-/** Time. Deadlines and durations use `nowMs`; only tokens and logs know the date. */
+/** Time. Deadlines and durations use `nowMs`; only tokens and logs use the date. */
 export interface Clock {
   /** Monotonic milliseconds since an arbitrary point. */
   nowMs(): number;
-  /** Milliseconds since 1970, as the system's clock has them. */
+  /** Milliseconds since 1970, by the system clock. */
   wallMs(): number;
   /** Calls `run` once, `delayMs` from now. */
   after(delayMs: number, run: () => void): Timer;
   /**
-   * Calls `run` soon, in the order asked for, behind the events that are already being handled: the end of this turn, or
-   * the next one where it is asked for by what is called so.
+   * Calls `run` soon, in request order, after the events that are already being handled: at the end of this turn, or in
+   * the next one if requested from within such a call.
    */
   soon(run: () => void): void;
 }
 
 /**
- * What becomes of exceptions that a callback of this program, or of an embedder, throws to the runtime. The connection or
- * request that it was called for has ended by then; all others go on.
+ * Handles exceptions that a callback of this program, or of an embedder, throws to the runtime. By then its connection
+ * or request has ended; all others continue.
  */
 export interface RuntimeFaults {
-  /** Says who hears of them from now on; where nobody does they go to standard error, with their stacks. */
+  /** Sets the handler. Without one, exceptions are printed to standard error with their stacks. */
   handle(handler: ((error: InternalError) => void) | undefined): void;
 }
 
-/** What the runtime below can do beyond the port's minimum; what is false answers with `not_supported`. */
+/** Optional capabilities of the runtime; using one that is false fails with `not_supported`. */
 export interface Capabilities {
   /** Several processes can share a port. */
   readonly reusePort: boolean;
@@ -239,78 +240,78 @@ export interface Capabilities {
   readonly hardClose: boolean;
 }
 
-/** How the process stands with its file descriptors. */
+/** The process's file descriptor usage. */
 export interface DescriptorState {
-  /** No connection is accepted until others have ended. */
+  /** Accepting is paused until other connections have ended. */
   readonly paused: boolean;
-  /** Files and sockets that are open, about. */
+  /** Approximate number of open files and sockets. */
   readonly open: number;
-  /** What may be open; undefined where the system doesn't tell. */
+  /** Maximum number of open files; undefined if the system doesn't report it. */
   readonly limit: number | undefined;
 }
 
 /**
- * The file descriptors of this process. Every connection takes one, so listeners pause before the last ones are gone:
- * where the runtime can't let new connections wait (Bun), they are reset meanwhile.
+ * The file descriptors of this process. Every connection takes one, so listeners pause before they run out. Where the
+ * runtime can't leave new connections in the backlog (Bun), they are reset meanwhile.
  */
 export interface Descriptors {
-  /** Files and sockets that the process may have open; undefined where the system doesn't tell. */
+  /** Maximum number of open files and sockets; undefined if the system doesn't report it. */
   readonly limit: number | undefined;
-  /** Connections for which there is room beside what the process needs for itself; undefined with the limit. */
+  /** Connections that fit beside the descriptors the process needs itself; undefined if `limit` is. */
   readonly connectionsMax: number | undefined;
-  /** How many are open; undefined where the system doesn't tell. */
+  /** How many are open; undefined if the system doesn't report it. */
   open(): number | undefined;
   /** How many times accepting was paused. */
   readonly acceptPauses: number;
-  /** Sets who hears when accepting pauses, and when it goes on. */
+  /** Sets the callback for when accepting pauses and resumes. */
   watch(watcher: (state: DescriptorState) => void): void;
 }
 
-/** The runtime below. All methods reject with a {@link SallyportError}, never with a runtime's own error. */
+/** The runtime. All methods reject with a {@link SallyportError}, never with a runtime's own error. */
 export interface Runtime {
-  /** Which one it is. */
+  /** The runtime's name. */
   readonly name: "deno" | "bun" | "memory";
   /** Its version. */
   readonly version: string;
-  /** What it can do beyond the minimum. */
+  /** Its optional capabilities. */
   readonly capabilities: Capabilities;
-  /** Its time. */
+  /** Its clock. */
   readonly clock: Clock;
-  /** The file descriptors that it has. */
+  /** The process's file descriptors. */
   readonly descriptors: Descriptors;
-  /** The bytes that wait in the process. */
+  /** Accounts for the bytes buffered in the process. */
   readonly memory: MemoryBudget;
-  /** Where exceptions of callbacks go. */
+  /** Handles exceptions thrown by callbacks. */
   readonly faults: RuntimeFaults;
-  /** Rejects with `address_in_use` or `connection_refused` (address not to be had). */
+  /** Rejects with `address_in_use` or `connection_refused` (address unavailable). */
   listen(options: ListenOptions): Promise<Listener>;
   /**
-   * Connects; of a name every address is tried, families raced (RFC 8305), and it is looked up anew each time. Rejects
-   * with `connection_refused`, `host_unknown`, `deadline_exceeded`, `connection_lost`, and `limit_exceeded` where there
-   * are no file descriptors left.
+   * Connects. A name is resolved anew each time, and all its addresses are tried, with address families raced (RFC
+   * 8305). Rejects with `connection_refused`, `host_unknown`, `deadline_exceeded`, `connection_lost`, and
+   * `limit_exceeded` when out of file descriptors.
    */
   dial(options: DialOptions): Promise<Conn>;
-  /** The addresses of a name as it is known now, families in turn; at least one. Rejects with `host_unknown`. */
+  /** The current addresses of a name, families alternating; at least one. Rejects with `host_unknown`. */
   resolve(host: string): Promise<readonly string[]>;
   /**
-   * Connects to a unix socket, whose path and port 0 are the connection's addresses. Rejects as `dial`, and with
-   * `not_supported` where there are none.
+   * Connects to a Unix socket; the connection's addresses are its path and port 0. Rejects as `dial`, and with
+   * `not_supported` where Unix sockets are unavailable.
    */
   dialUnix(options: DialUnixOptions): Promise<Conn>;
   /**
-   * Accepts connections at a unix socket. Who may connect is up to the permissions of its folder. Rejects as `listen`, and
-   * with `not_supported` where there are no unix sockets.
+   * Accepts connections at a Unix socket. The permissions of its directory decide who may connect. Rejects as `listen`,
+   * and with `not_supported` where Unix sockets are unavailable.
    */
   listenUnix(options: ListenUnixOptions): Promise<Listener>;
   /** Opens a UDP socket; rejects as `listen`. */
   bindDatagram(options: DatagramOptions): Promise<DatagramSocket>;
   /** Starts an HTTP server; rejects as `listen`. */
   serveHttp(options: HttpOptions): Promise<HttpServer>;
-  /** Its QUIC; rejects with `not_supported` where it has none. */
+  /** The runtime's QUIC; rejects with `not_supported` if it has none. */
   quic(): Promise<Quic>;
   /**
-   * Ciphers of a library of the system, where the runtime's own are slow and there is one to be opened; none else.
-   * Opened at the first call.
+   * Ciphers from a system library, if the runtime's own are slow and such a library can be loaded; else none. Loaded at
+   * the first call.
    */
   systemAeads(): readonly Aead[];
 }

@@ -1,6 +1,6 @@
 /**
- * A byte stream over what reads and writes by promises: one read loop and one write loop make callbacks of them. Deno's
- * TCP connections and both runtimes' QUIC streams are such.
+ * A byte stream over promise-based reads and writes: one read loop and one write loop turn them into callbacks. Used
+ * for Deno's TCP connections and both runtimes' QUIC streams.
  *
  * @module
  */
@@ -11,13 +11,16 @@ import type { Clock } from "./port.ts";
 import { type Faults, lostError, type Shared } from "./shared.ts";
 import { StreamBase } from "./stream_base.ts";
 
-/** Waiting bytes at which `write` says false, and at which `drain` follows. */
+/** Queued bytes at which `write` returns false, and at which `drain` follows. */
 interface WriteMarks {
   readonly highBytes: number;
   readonly lowBytes: number;
 }
 
-/** The loops. `Read` is what a read below resolves with; no promise is put around it, since there is one for each chunk. */
+/**
+ * The loops. `Read` is the result type of an underlying read; it isn't wrapped in another promise, since there is one
+ * per chunk.
+ */
 export abstract class PromiseStream<Read> extends StreamBase {
   protected readonly clock: Clock;
   protected readonly faults: Faults;
@@ -26,12 +29,12 @@ export abstract class PromiseStream<Read> extends StreamBase {
   protected marks: WriteMarks;
   #out: OutQueue | null = null;
   #writing = false;
-  /** A write is under way below, which reads the queue's first buffer. */
+  /** Whether an underlying write is in progress, which reads the queue's first buffer. */
   #writeInFlight = false;
   #drainWanted = false;
   #finSent = false;
   #readLooping = false;
-  /** What came while it couldn't be delivered. */
+  /** Bytes received while they couldn't be delivered. */
   #kept: Bytes | null = null;
   #endKept = false;
 
@@ -43,21 +46,21 @@ export abstract class PromiseStream<Read> extends StreamBase {
     this.marks = marks;
   }
 
-  /** Reads some bytes below. */
+  /** Reads some bytes from the underlying stream. */
   protected abstract readBelow(): Promise<Read>;
-  /** What a read brought: a view that stays as it is until the next read; null at the end. */
+  /** The bytes of a read: a view that stays valid until the next read; null at the end. */
   protected abstract bytesOf(read: Read): Bytes | null;
-  /** Writes some bytes below, at least one, and says how many; all of them where it says nothing. */
+  /** Writes some bytes to the underlying stream, at least one, and returns how many; undefined means all. */
   protected abstract writeBelow(bytes: Bytes): Promise<number | void> | void;
-  /** Ends the writing direction below. */
+  /** Closes the writing direction of the underlying stream. */
   protected abstract closeWriteBelow(): Promise<void> | void;
-  /** Ends both directions below at once. Called once. */
+  /** Closes both directions of the underlying stream at once. Called once. */
   protected abstract destroyBelow(): void;
-  /** Both directions have ended in order. */
+  /** Both directions have ended cleanly. */
   protected abstract finishBelow(): void;
-  /** Nothing is being read, and nothing that was read waits: its buffer isn't needed. */
+  /** No read is in progress and no bytes are pending: the read buffer isn't needed. */
   protected readingPaused(): void {}
-  /** Behind the peer's end, destroying what is below ends the writing direction in order. */
+  /** Whether, after the peer's end, destroying the underlying stream closes the writing direction cleanly. */
   protected readonly closesAsEnd: boolean = false;
 
   get bufferedBytes(): number {
@@ -80,7 +83,7 @@ export abstract class PromiseStream<Read> extends StreamBase {
     this.#startWriting();
   }
 
-  /** It broke below. Not to be called from within a call of the owner's. */
+  /** The underlying stream failed. Must not be called from within a call by the owner. */
   protected broken(error: unknown): void {
     this.#writeInFlight = false;
     if (this.dead) return;
@@ -89,7 +92,7 @@ export abstract class PromiseStream<Read> extends StreamBase {
     this.emitClose(error instanceof SallyportError ? error : lostError(error));
   }
 
-  /** In a microtask, so that what is written in one turn leaves together. */
+  /** In a microtask, so that everything written in one turn is sent together. */
   #startWriting(): void {
     if (this.#writing) return;
     this.#writing = true;
@@ -115,7 +118,7 @@ export abstract class PromiseStream<Read> extends StreamBase {
       this.#writing = false;
       if (!this.writeEnded || this.dead) return;
       if (this.closesAsEnd && this.endDelivered) return this.closeInOrder();
-      // No further turn of this loop: writeEnded refuses new bytes.
+      // No further iteration of this loop: writeEnded refuses new bytes.
       this.#writing = true;
       await this.closeWriteBelow();
       this.#finSent = true;
@@ -136,13 +139,13 @@ export abstract class PromiseStream<Read> extends StreamBase {
   protected startFlow(): void {
     if (this.#readLooping) return;
     this.#readLooping = true;
-    // What is there already must not be delivered from within the owner's call.
+    // Pending bytes must not be delivered from within the owner's call.
     if (this.#kept !== null || this.#endKept) queueMicrotask(() => void this.#readLoop());
     else void this.#readLoop();
   }
 
   protected stopFlow(): void {
-    // The loop sees it behind the read under way.
+    // The loop notices it after the read in progress.
   }
 
   async #readLoop(): Promise<void> {

@@ -1,5 +1,5 @@
 /**
- * What the QUIC adapters have in common: a connection's bookkeeping, and errors.
+ * Code common to the QUIC adapters: a connection's bookkeeping, and errors.
  *
  * @module
  */
@@ -12,10 +12,10 @@ import type { QuicConn, QuicConnHandler, QuicDialOptions } from "./quic_port.ts"
 import { addressText, asError, dialError, dialTimeoutError, type Faults } from "./shared.ts";
 import { QUIC_STREAMS_MAX } from "./quic_port.ts";
 
-/** QUIC: what of a peer's reason for closing is shown. */
+/** QUIC: maximum length shown of a peer's reason for closing. */
 export const QUIC_REASON_MAX_LENGTH = 128;
 
-/** A stream as its connection sees it: it has to be told when the connection is over. */
+/** A stream as seen by its connection, which notifies it when the connection is over. */
 interface QuicConnStream extends ByteStream {
   lost(error: SallyportError): void;
 }
@@ -27,23 +27,23 @@ export abstract class QuicConnBase implements QuicConn {
   abstract readonly peerFingerprint: Bytes | undefined;
   #handler: QuicConnHandler | undefined;
   readonly #streams = new Set<QuicConnStream>();
-  /** The peer's, before somebody hears of them. */
+  /** The peer's streams, before a handler is attached. */
   readonly #waiting: ByteStream[] = [];
-  /** Streams of ours that the peer hasn't allowed yet. */
+  /** Local streams that the peer hasn't allowed yet. */
   #opening = 0;
   #endedWith: SallyportError | undefined;
   #told = false;
 
-  /** Hears what a handler throws. */
+  /** Receives exceptions thrown by handlers. */
   readonly #faults: Faults;
 
   constructor(faults: Faults) {
     this.#faults = faults;
   }
 
-  /** Opens a stream in the runtime; the base knows it by {@link keep}. */
+  /** Opens a stream in the runtime and registers it with {@link keep}. */
   protected abstract openBelow(): Promise<ByteStream>;
-  /** Ends the connection in the runtime. Called once, at the end, whoever brought that about. */
+  /** Closes the connection in the runtime. Called once, at the end, whichever side caused it. */
   protected abstract closeBelow(reason: SallyportError): void;
 
   attach(handler: QuicConnHandler): void {
@@ -58,7 +58,7 @@ export abstract class QuicConnBase implements QuicConn {
 
   async open(): Promise<ByteStream> {
     if (this.#endedWith !== undefined) throw this.#endedWith;
-    // Who has lost interest in its stream still waits for it here: nothing below takes an opening back.
+    // Abandoned openings still count here: the runtime can't cancel them.
     if (this.#opening >= QUIC_STREAMS_MAX) {
       const why = `Cannot open stream: ${this.#opening} wait for the peer to allow them`;
       throw new SallyportError("limit_exceeded", why, { side: "peer", retryable: true });
@@ -104,7 +104,7 @@ export abstract class QuicConnBase implements QuicConn {
     else this.#tell(stream);
   }
 
-  /** The runtime says that the connection is over. */
+  /** The runtime reports that the connection is over. */
   protected lost(error: SallyportError): void {
     if (this.#endedWith !== undefined) return;
     this.#endedWith = error;
@@ -123,7 +123,7 @@ export abstract class QuicConnBase implements QuicConn {
   #finish(error: SallyportError): void {
     for (const stream of [...this.#streams]) stream.lost(error);
     this.#streams.clear();
-    // Microtasks that tell of aborted streams come first.
+    // Microtasks that report aborted streams run first.
     queueMicrotask(() => this.#tellEnded());
   }
 
@@ -138,7 +138,7 @@ export abstract class QuicConnBase implements QuicConn {
   }
 }
 
-/** The error of a connection that stood and is over: what its runtime, or the peer, says of it. */
+/** The error of an established connection that is over, from its runtime or the peer. */
 export function closedError(cause: unknown): SallyportError {
   if (cause instanceof SallyportError) return cause;
   const text = cause === undefined ? "" : asError(cause).message;
@@ -147,25 +147,25 @@ export function closedError(cause: unknown): SallyportError {
   return new SallyportError("connection_lost", message, { side: "network", retryable: true, cause });
 }
 
-/** The error of a connection that the peer closed for this reason. */
+/** The error of a connection that the peer closed with this reason. */
 export function peerClosed(reason: string): SallyportError {
   const why = shown(reason);
   const message = `Connection lost: the peer closed it${why === "" ? "" : `: ${why}`}`;
   return new SallyportError("connection_lost", message, { side: "network", retryable: true });
 }
 
-/** Text of a peer's or a runtime's, fit for a log's line. */
+/** Sanitizes text from a peer or a runtime for a log line. */
 function shown(text: string): string {
   return text.replace(/[^\x20-\x7e]+/g, " ").trim().slice(0, QUIC_REASON_MAX_LENGTH);
 }
 
-/** The error of a server's certificate that isn't believed. */
+/** The error for an untrusted server certificate. */
 export function certificateRefused({ host, port }: Address, why: string, cause?: unknown): SallyportError {
   const message = `Cannot connect to ${addressText({ host, port })}: its certificate isn't believed: ${why}`;
   return new SallyportError("certificate_refused", message, { side: "peer", retryable: true, cause });
 }
 
-/** The IP address of a name; of several the first, as the system sorts them. Rejects with `host_unknown`. */
+/** The IP address of a name; the first one in the system's order. Rejects with `host_unknown`. */
 export async function ipOf(options: QuicDialOptions): Promise<string> {
   if (isIP(options.host) !== 0) return options.host;
   try {
@@ -177,8 +177,8 @@ export async function ipOf(options: QuicDialOptions): Promise<string> {
 }
 
 /**
- * Waits for a dial with its deadline and its signal. `giveUp` ends the attempt, whose own promise may then do as it
- * likes; a connection that comes too late all the same is closed.
+ * Waits for a dial with its deadline and its signal. `giveUp` ends the attempt, whose own promise is then ignored; a
+ * connection that is established too late is closed.
  */
 export async function withinDeadline(
   options: QuicDialOptions,

@@ -1,5 +1,5 @@
 /**
- * A QUIC stream as a byte stream, over what a runtime offers, which is promises on both.
+ * A QUIC stream as a byte stream, over the promise-based streams of both runtimes.
  *
  * @module
  */
@@ -11,15 +11,15 @@ import type { Shared } from "./shared.ts";
 const KiB = 1024;
 const MARKS = { highBytes: 256 * KiB, lowBytes: 128 * KiB };
 
-/** A runtime's stream below. */
+/** The runtime's underlying stream. */
 export interface QuicStreamIo {
-  /** The next bytes, which stay as they are until the next call; null at the end. Rejects where the stream broke. */
+  /** Reads the next bytes, which stay valid until the next call; null at the end. Rejects if the stream failed. */
   read(): Promise<Bytes | null>;
-  /** Sends all of it; the buffer is the caller's again when the promise resolves. */
+  /** Sends all bytes; the caller may reuse the buffer when the promise resolves. */
   write(bytes: Bytes): Promise<void> | void;
   /** Ends the writing direction. */
   closeWrite(): Promise<void> | void;
-  /** Ends both directions, as hard as can be. */
+  /** Closes both directions, with a reset where possible. */
   destroy(): void;
 }
 
@@ -28,14 +28,14 @@ export class QuicByteStream extends PromiseStream<Bytes | null> {
   readonly #io: QuicStreamIo;
   readonly #over: (stream: QuicByteStream) => void;
 
-  /** @param over called once, when nothing is to happen on the stream any more. */
+  /** @param over called once, when no more events will follow on the stream. */
   constructor(io: QuicStreamIo, shared: Shared, over: (stream: QuicByteStream) => void) {
     super(shared, MARKS);
     this.#io = io;
     this.#over = over;
   }
 
-  /** The connection is over. Not to be called from within a call of the owner's. */
+  /** The connection is over. Must not be called from within a call by the owner. */
   lost(error: SallyportError): void {
     this.broken(error);
   }

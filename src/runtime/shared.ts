@@ -1,5 +1,5 @@
 /**
- * What the adapters of both native runtimes have in common: addresses, errors and time.
+ * Code common to the adapters of both native runtimes: addresses, errors and time.
  *
  * @module
  */
@@ -13,10 +13,10 @@ import type { BufferPool } from "./out_queue.ts";
 import type { Address, Clock, DialOptions, DialUnixOptions, ListenOptions, RuntimeFaults } from "./port.ts";
 import { Timers } from "./timers.ts";
 
-/** A process that serves a unix socket accepts at once; one that does not by then has left it behind. */
+/** Probe timeout for a Unix socket: a live server accepts at once; otherwise the socket is stale. */
 const STALE_PROBE_MS = 500;
 
-/** What the connections of one runtime share. */
+/** State shared by the connections of one runtime. */
 export interface Shared {
   readonly pool: BufferPool;
   readonly clock: Clock;
@@ -35,7 +35,7 @@ export function addressText(address: Address): string {
   return address.host.includes(":") ? `[${address.host}]:${address.port}` : `${address.host}:${address.port}`;
 }
 
-/** Any thrown value as an Error. */
+/** Converts any thrown value to an Error. */
 export function asError(thrown: unknown): Error {
   return thrown instanceof Error ? thrown : new Error(String(thrown));
 }
@@ -46,15 +46,15 @@ function systemCode(error: unknown): string {
   return typeof code === "string" ? code : "";
 }
 
-/** Whether the system has no descriptors, or no memory for one, left. */
+/** Whether the system is out of descriptors or of memory for one. */
 export function isExhausted(error: unknown): boolean {
   return EXHAUSTED.has(systemCode(error));
 }
 
-/** System errors after which the same call would fail again at once. Others concern one connection alone. */
+/** System errors after which the same call would fail again at once. Others affect only one connection. */
 const EXHAUSTED: ReadonlySet<string> = new Set(["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM"]);
 
-/** The error of a connection that stood and ended out of order. */
+/** The error of an established connection that was lost. */
 export function lostError(cause?: unknown): SallyportError {
   const code = systemCode(cause);
   const why = code === "ECONNRESET"
@@ -69,12 +69,12 @@ export function lostError(cause?: unknown): SallyportError {
   });
 }
 
-/** What was dialled, for messages. */
+/** The dialled address, for messages. */
 export function dialledText(options: DialOptions | DialUnixOptions): string {
   return "path" in options ? `unix:${options.path}` : addressText(options);
 }
 
-/** The error of a dial whose time is up. */
+/** The error of a dial that timed out. */
 export function dialTimeoutError(options: DialOptions | DialUnixOptions): SallyportError {
   return new SallyportError(
     "deadline_exceeded",
@@ -83,7 +83,7 @@ export function dialTimeoutError(options: DialOptions | DialUnixOptions): Sallyp
   );
 }
 
-/** Translates what a runtime threw at a dial. */
+/** Translates a runtime's dial error. */
 export function dialError(options: DialOptions | DialUnixOptions, cause: unknown): SallyportError {
   if (cause instanceof SallyportError) return cause;
   const code = systemCode(cause);
@@ -126,7 +126,7 @@ export function dialError(options: DialOptions | DialUnixOptions, cause: unknown
   });
 }
 
-/** Translates what a runtime threw at a listen or bind. */
+/** Translates a runtime's listen or bind error. */
 export function listenError(
   options: Pick<ListenOptions, "host" | "port"> | { readonly path: string },
   cause: unknown,
@@ -147,7 +147,7 @@ export function listenError(
   return new SallyportError("connection_refused", what + why, { side: "config", cause });
 }
 
-/** Hears of the exceptions of callbacks, and hands them to whoever takes care of them. */
+/** Collects exceptions of callbacks and passes them to the handler. */
 export class Faults implements RuntimeFaults {
   #handler: (error: InternalError) => void = printFault;
 
@@ -155,7 +155,10 @@ export class Faults implements RuntimeFaults {
     this.#handler = handler ?? printFault;
   }
 
-  /** Tells of what a callback has thrown, unless it is a typed error; says what the callback's connection ends with. */
+  /**
+   * Reports an exception thrown by a callback, unless it is a typed error; returns the error to end its connection
+   * with.
+   */
   report(where: Boundary, thrown: unknown): SallyportError {
     const error = internalError(where, thrown);
     if (error instanceof InternalError) this.#handler(error);
@@ -167,10 +170,7 @@ function printFault(error: InternalError): void {
   console.error(`sallyport: ${error.message}`, error.cause);
 }
 
-/**
- * The system's clock. What "soon" means is the runtime's: behind the events that it handles in this turn, and as early
- * as possible.
- */
+/** The system's clock. The runtime defines "soon": as early as possible after the events handled in this turn. */
 export function createSystemClock(soon: (run: () => void) => void): Clock {
   const timers = new Timers();
   return {
@@ -181,7 +181,7 @@ export function createSystemClock(soon: (run: () => void) => void): Clock {
   };
 }
 
-/** Removes a unix socket that was left at `path` and that nobody serves; anything else there stays. */
+/** Removes a stale Unix socket at `path`; anything else is left alone. */
 export async function removeStaleSocket(path: string): Promise<void> {
   const found = await stat(path).catch(() => undefined);
   if (found === undefined || !found.isSocket()) return;

@@ -1,6 +1,5 @@
 /**
- * The part of a byte stream that is the same everywhere: who hears of what, and that a handler's exception harms
- * its own connection only.
+ * The common part of byte streams: event delivery, and confining a handler's exception to its own connection.
  *
  * @module
  */
@@ -12,14 +11,14 @@ import type { Faults } from "./shared.ts";
 import { LINGER_MS } from "./port.ts";
 
 /**
- * Base of the adapters' connections. Subclasses call the `emit` methods, and only from the runtime's callbacks or
- * from microtasks: never from within a method that the stream's owner calls.
+ * Base of the adapters' connections. Subclasses call the `emit` methods only from the runtime's callbacks or from
+ * microtasks, never from within a method called by the stream's owner.
  */
 export abstract class StreamBase implements ByteStream {
   #handler: ByteStreamHandler | null = null;
   #paused = false;
   #closed = false;
-  /** Set once nothing may be delivered any more but `close`. */
+  /** Set once only `close` may still be delivered. */
   protected dead = false;
   /** `end` has been delivered. */
   protected endDelivered = false;
@@ -29,24 +28,24 @@ export abstract class StreamBase implements ByteStream {
   #closePending = false;
   #released = false;
   #lingerTimer: Timer | null = null;
-  /** What was queued when the linger timer was set. */
+  /** Bytes queued when the linger timer was set. */
   #lingerBytes = 0;
 
   abstract write(chunk: Bytes): boolean;
   abstract closeWrite(): void;
   abstract readonly bufferedBytes: number;
-  /** Where the linger time is taken from. */
+  /** Clock for the linger timeout. */
   protected abstract readonly clock: Clock;
-  /** Hears what a handler throws. */
+  /** Receives exceptions thrown by handlers. */
   protected abstract readonly faults: Faults;
   /**
-   * Ends the connection below at once; drops what is queued and held. `hard` tells the peer, where that is possible;
-   * otherwise what has been handed on still reaches it. Called once, `dead` is set.
+   * Closes the underlying connection at once; drops queued and held bytes. `hard` sends a reset, where possible;
+   * otherwise bytes already handed on still reach the peer. Called once, with `dead` set.
    */
   protected abstract destroy(hard: boolean): void;
-  /** The stream may deliver (again): called at the first attach, resume and release, from the owner's call. */
+  /** The stream may deliver (again): called at the first attach, resume and release, from within the owner's call. */
   protected abstract startFlow(): void;
-  /** The stream must not deliver from now on: called at pause, from the owner's call. */
+  /** The stream must stop delivering: called at pause, from within the owner's call. */
   protected abstract stopFlow(): void;
 
   /** Whether data and end may be delivered now. */
@@ -91,8 +90,8 @@ export abstract class StreamBase implements ByteStream {
   }
 
   /**
-   * The peer has ended, everything written is on its way, and our own end was asked for: closing the connection is that
-   * end, and saves telling it first.
+   * The peer has ended, everything written is in flight, and our own end was requested: closing the connection sends
+   * FIN and saves a separate call.
    */
   protected closeInOrder(): void {
     this.dead = true;
@@ -100,7 +99,7 @@ export abstract class StreamBase implements ByteStream {
     queueMicrotask(() => this.emitClose());
   }
 
-  /** FIN went out, behind everything written. */
+  /** FIN was sent, after everything written. */
   protected writingDone(): void {
     if (this.#released) this.#linger();
   }
@@ -114,7 +113,7 @@ export abstract class StreamBase implements ByteStream {
   #lingered(): void {
     if (this.dead) return;
     const left = this.bufferedBytes;
-    // A slow reader gets its time as long as it reads.
+    // A slow reader gets more time as long as it reads.
     if (left !== this.#lingerBytes) {
       this.#linger();
       return;
@@ -149,7 +148,7 @@ export abstract class StreamBase implements ByteStream {
     }
   }
 
-  /** Tells that `write` takes bytes again. */
+  /** Reports that `write` accepts bytes again. */
   protected emitDrain(): void {
     if (this.dead || this.#released || this.#handler === null) return;
     try {

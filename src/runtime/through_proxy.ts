@@ -1,5 +1,5 @@
 /**
- * Dials through a proxy: HTTP's CONNECT (RFC 9110 §9.3.6) or SOCKS 5 (RFC 1928, RFC 1929). The proxy looks names up.
+ * Dials through a proxy: HTTP's CONNECT (RFC 9110 §9.3.6) or SOCKS 5 (RFC 1928, RFC 1929). The proxy resolves names.
  *
  * @module
  */
@@ -10,7 +10,7 @@ import { SallyportError } from "../errors.ts";
 import type { ByteStreamHandler, Conn, DialOptions, Runtime, Timer } from "./port.ts";
 import { addressText, dialTimeoutError } from "./shared.ts";
 
-/** A proxy's answer to CONNECT, with its header lines, is shorter. */
+/** Maximum size of a proxy's response to CONNECT, including its header. */
 export const PROXY_ANSWER_MAX_BYTES = 16 * 1024;
 
 /** A proxy to dial through. */
@@ -22,14 +22,14 @@ export interface Proxy {
   readonly password?: string;
 }
 
-/** What a proxy is called in messages: without credentials. */
+/** Formats a proxy for messages, without credentials. */
 export function proxyText({ kind, host, port }: Proxy): string {
   return `${kind}://${addressText({ host, port })}`;
 }
 
 /**
- * The runtime with every TCP connection going through the proxy. UDP doesn't: datagram sockets and QUIC reject with
- * `not_supported`.
+ * Routes all TCP connections of the runtime through the proxy. UDP isn't supported: datagram sockets and QUIC reject
+ * with `not_supported`.
  */
 export function throughProxy(runtime: Runtime, proxy: Proxy): Runtime {
   const unable = (what: string) => () => {
@@ -57,21 +57,21 @@ async function dialThrough(runtime: Runtime, proxy: Proxy, options: DialOptions)
   });
 }
 
-/** What a proxy's answer has come to. */
+/** The outcome of a proxy's response so far. */
 type Step =
   | { readonly kind: "more" }
   | { readonly kind: "send"; readonly bytes: Bytes; readonly consumed: number }
   | { readonly kind: "open"; readonly consumed: number };
 
-/** A proxy's protocol without IO; methods throw what is wrong. */
+/** A proxy's protocol without I/O; methods throw on errors. */
 interface ProxySteps {
-  /** What is sent first. */
+  /** The first bytes to send. */
   readonly first: Bytes;
-  /** Judges all that has come and hasn't been consumed. */
+  /** Processes all bytes received but not yet consumed. */
   take(received: Bytes): Step;
 }
 
-/** Talks to the proxy until the way is open, then hands the connection on. */
+/** Runs the proxy's protocol until the connection is open, then hands it on. */
 class ProxyHandshake implements ByteStreamHandler {
   readonly #conn: Conn;
   readonly #steps: ProxySteps;
@@ -99,7 +99,7 @@ class ProxyHandshake implements ByteStreamHandler {
 
   data(chunk: Bytes): void {
     if (this.#over) {
-      // An edge speaks when it is spoken to; whoever speaks first here isn't one.
+      // An edge never sends first; a peer that does isn't an edge.
       this.#conn.abort(
         new SallyportError("connection_lost", "Connection lost: its peer spoke first", { side: "peer" }),
       );
@@ -203,7 +203,7 @@ const REPLIES = [
   "it doesn't know this kind of address",
 ];
 
-/** SOCKS 5: greeting, password where it is asked for, CONNECT. */
+/** SOCKS 5: greeting, password if requested, CONNECT. */
 class SocksSteps implements ProxySteps {
   readonly first: Bytes;
   readonly #proxy: Proxy;
@@ -243,7 +243,7 @@ class SocksSteps implements ProxySteps {
     }
     if (received[1] !== 0) throw refused(REPLIES[received[1]!] ?? `reply ${received[1]}`);
     if (received.length < 5) return { kind: "more" };
-    // The address from which the proxy goes on; of no use here.
+    // The proxy's bound address, unused here.
     const size = received[3] === 1 ? 4 : received[3] === 4 ? 16 : 1 + received[4]!;
     const length = 4 + size + 2;
     return received.length < length ? { kind: "more" } : { kind: "open", consumed: length };

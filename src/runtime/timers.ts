@@ -1,7 +1,7 @@
 /**
- * Timers in bulk. A session and a visitor have a few each, nearly all of which are cancelled before they fire, and
- * a native timer costs more than the rest of them. So timers of about the same delay share a list in the order in which
- * they fall due, and all lists share one native timer.
+ * Timers in bulk. Each session and visitor has a few, nearly all of which are cancelled before they fire, and a native
+ * timer would be their main cost. So timers of about the same delay share a list ordered by due time, and all lists
+ * share one native timer.
  *
  * @module
  */
@@ -9,9 +9,9 @@ import type { Timer } from "./port.ts";
 
 /** Longer delays are rounded up to a multiple of this, so that there are few lists. */
 const STEP_MS = 64;
-/** Shorter delays get a native timer of their own: they mean what they say. */
+/** Shorter delays get their own native timer, for accuracy. */
 const SHARED_MIN_MS = 1_000;
-/** setTimeout fires at once beyond this. */
+/** setTimeout fires at once for longer delays. */
 const LONGEST_MS = 2 ** 31 - 1;
 
 class SharedTimer implements Timer {
@@ -34,7 +34,7 @@ class SharedTimer implements Timer {
   }
 }
 
-/** Timers of one delay: one that is added later falls due later. */
+/** Timers of one delay: later additions are due later. */
 class TimerList {
   readonly delayMs: number;
   readonly #owner: Timers;
@@ -65,14 +65,14 @@ class TimerList {
   }
 }
 
-/** Makes timers; see the module's text. */
+/** Creates timers; see the module. */
 export class Timers {
   readonly #lists = new Map<number, TimerList>();
   /** Timers in all lists. */
   #count = 0;
   #native: ReturnType<typeof setTimeout> | undefined;
   #nativeDueMs = Infinity;
-  /** Callbacks run; the native timer is set for the first one left when they are through. */
+  /** Whether callbacks are running; the native timer is set for the next one when they are done. */
   #firing = false;
 
   /** Calls `run` once, `delayMs` from now; delays from a second on may take up to 64 ms longer. */
@@ -88,11 +88,11 @@ export class Timers {
   }
 
   /**
-   * Internal: a timer is gone. The native one stays as it is, also where it was set for this one: that costs a look when it
-   * fires, and setting it anew a call of the system's at every visitor.
+   * Internal: a timer was removed. The native one isn't changed, even if it was set for this one: that costs one check
+   * when it fires, whereas resetting it would cost a system call per visitor.
    */
   removed(): void {
-    // An armed native timer would keep the process alive for nothing.
+    // An armed native timer would keep the process alive needlessly.
     if (--this.#count === 0) this.#stop();
   }
 
@@ -121,16 +121,16 @@ export class Timers {
         try {
           run();
         } catch (error) {
-          // As a native timer's would be: uncaught, and the others' turn all the same.
+          // As with a native timer: the exception is uncaught, and the other timers still run.
           queueMicrotask(() => {
             throw error;
           });
         }
       }
-      // A callback may have put another list in its place.
+      // A callback may have replaced the list.
       if (list.first === undefined && this.#lists.get(delayMs) === list) this.#lists.delete(delayMs);
     }
-    // Callbacks may have set timers in lists that had been looked at.
+    // Callbacks may have set timers in lists already checked.
     for (const { first } of this.#lists.values()) nextMs = Math.min(nextMs, first?.dueMs ?? Infinity);
     this.#firing = false;
     if (nextMs === Infinity) this.#stop();

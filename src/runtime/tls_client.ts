@@ -1,5 +1,5 @@
 /**
- * TLS to a target, over a connection that stands.
+ * TLS to a target, over an established connection.
  *
  * @module
  */
@@ -12,18 +12,18 @@ import type { ByteStream, Clock } from "./port.ts";
 import type { Faults } from "./shared.ts";
 import { NodeStream } from "./node_stream.ts";
 
-/** What {@link secureTarget} takes. */
+/** Options of {@link secureTarget}. */
 interface SecureTargetOptions {
   readonly clock: Clock;
   readonly faults: Faults;
   /** The target's host. */
   readonly host: string;
-  /** Whether its certificate must be good for that host; any will do where not. */
+  /** Whether its certificate must be valid for that host; if not, any is accepted. */
   readonly verify: boolean;
   readonly timeoutMs: number;
 }
 
-/** Speaks TLS with a target. Rejects with `endpoint_unreachable`. */
+/** Establishes TLS with a target. Rejects with `endpoint_unreachable`. */
 export function secureTarget(stream: ByteStream, options: SecureTargetOptions): Promise<ByteStream> {
   const { clock, faults, host, verify, timeoutMs } = options;
   return new Promise((resolve, reject) => {

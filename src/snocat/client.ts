@@ -1,6 +1,7 @@
 /**
- * snocat's client: joins a server by QUIC, asks it for a public TCP port, and connects what comes there to one target
- * (docs/protocols/snocat.md). It works with snocat-cli's server and with ours, and comes back when the server does.
+ * snocat's client: joins a server over QUIC, requests a public TCP port, and forwards connections from there to one
+ * target (docs/protocols/snocat.md). It works with snocat-cli's server and Sallyport's, and reconnects after a server
+ * restart.
  *
  * @module
  */
@@ -23,22 +24,22 @@ import { answerBySimpleAck, SNOCAT_ALPN } from "./handshake.ts";
 import { SESSION_SETTLED_MS } from "../agent/backoff.ts";
 import { DIAL_TIMEOUT_MS } from "../runtime/port.ts";
 
-/** What {@link SnocatClient} takes. */
+/** Options of {@link SnocatClient}. */
 export interface SnocatClientOptions {
   readonly runtime: Runtime;
   /** The server's QUIC address. */
   readonly server: Address;
-  /** The name that must stand in its certificate. */
+  /** The name its certificate must contain. */
   readonly serverName: string;
-  /** Certificates that the server's must chain to, or be one of; PEM text. */
+  /** Certificates that the server's must chain to or be among; PEM text. */
   readonly authoritiesPem: string;
-  /** Where public connections go: the one address that is dialled, whatever the server asks for. */
+  /** The target of public connections: the only address dialled, whatever the server requests. */
   readonly target: Address;
-  /** A public port that would be best; snocat's own server gives the lowest free one in any case. */
+  /** The preferred public port; snocat's own server always assigns the lowest free one. */
   readonly wishedPort?: number;
-  /** Where it logs; nowhere when absent. */
+  /** Logger. Defaults to no logging. */
   readonly log?: Logger;
-  /** The public port is open: at the start, and whenever the client has come back. */
+  /** The public port is open: at the start, and after each reconnect. */
   opened?(addresses: readonly PublicAddress[]): void;
 }
 
@@ -63,7 +64,7 @@ export class SnocatClient {
     this.#options = options;
     this.#log = options.log ?? silentLogger;
     const { runtime, target } = options;
-    // As requests are read: names have one spelling there.
+    // Canonical, as names in parsed requests are.
     const targetHost = isIP(target.host) === 0 ? canonicalHostname(target.host) : target.host;
     const proxy = tcpProxy({
       runtime,
@@ -74,8 +75,8 @@ export class SnocatClient {
   }
 
   /**
-   * Joins, and stays joined until {@link close}. Rejects when the first attempt fails, and later when there is no use in
-   * another: `certificate_refused`, `limit_exceeded` where the server has no port, or why it can't be reached.
+   * Joins, and stays joined until {@link close}. Rejects when the first attempt fails, and later when retrying is
+   * pointless: `certificate_refused`, `limit_exceeded` if the server has no port, or the connection error.
    */
   async run(): Promise<void> {
     const { clock } = this.#options.runtime;
@@ -100,7 +101,7 @@ export class SnocatClient {
     }
   }
 
-  /** Gives the port back, lets what is connected end for `graceMs`, and ends the rest. */
+  /** Releases the port, gives open connections `graceMs` to finish, and closes the rest. */
   async close(graceMs: number): Promise<void> {
     if (this.#stop.signal.aborted) return;
     const reason = stopping();
@@ -147,7 +148,7 @@ export class SnocatClient {
     }
   }
 
-  /** The port is gone; visitors that are connected may finish, where the tunnel still stands. */
+  /** The port is lost; connected visitors may finish if the tunnel is still open. */
   #leave({ carrier }: Joined, error: unknown): void {
     this.#joined = undefined;
     if (this.#stop.signal.aborted) return;
@@ -158,7 +159,7 @@ export class SnocatClient {
   }
 }
 
-/** Whether another attempt may go better. */
+/** Whether another attempt may succeed. */
 function mayPass(error: unknown): boolean {
   return error instanceof SallyportError && error.retryable && error.code !== "certificate_refused";
 }

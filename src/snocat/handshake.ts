@@ -1,6 +1,6 @@
 /**
- * How a snocat connection begins: its application protocol, and simple-ack on the first stream, which authenticates
- * nobody (docs/protocols/snocat.md, Authentication).
+ * The start of a snocat connection: its application protocol, and simple-ack on the first stream, which authenticates
+ * no one (docs/protocols/snocat.md, Authentication).
  *
  * @module
  */
@@ -19,8 +19,10 @@ import { HELLO_DEADLINE_MS } from "../wire/tls/client_hello.ts";
 /** snocat's application protocol (ALPN). */
 export const SNOCAT_ALPN = "ms-snocat-1";
 
-/** The listening side: opens the first stream, greets, and waits for the answer. Rejects with `credential_refused`,
- * `deadline_exceeded`, or what the connection ended with. */
+/**
+ * The listening side: opens the first stream, sends the greeting, and waits for the answer. Rejects with
+ * `credential_refused`, `deadline_exceeded`, or the connection's end reason.
+ */
 export async function greetBySimpleAck(carrier: QuicCarrier, clock: Clock): Promise<void> {
   const stream = await openWithin(carrier, { clock, timeoutMs: HELLO_DEADLINE_MS });
   stream.write(encodeSimpleAck("hello"));
@@ -28,7 +30,7 @@ export async function greetBySimpleAck(carrier: QuicCarrier, clock: Clock): Prom
   stream.release();
 }
 
-/** The connecting side: waits for the first stream, and answers. Rejects as the other. */
+/** The connecting side: waits for the first stream, and answers. Rejects like {@link greetBySimpleAck}. */
 export async function answerBySimpleAck(carrier: QuicCarrier, clock: Clock): Promise<void> {
   const stream = await within(carrier.first(), clock);
   await expectSimpleAck(stream, "hello", clock);
@@ -36,7 +38,7 @@ export async function answerBySimpleAck(carrier: QuicCarrier, clock: Clock): Pro
   stream.release();
 }
 
-/** Reads the other side's message, all that it sends on this stream. The stream is paused then, or over. */
+/** Reads the other side's message, the only one on this stream. The stream is then paused or over. */
 async function expectSimpleAck(stream: ByteStream, message: SimpleAckMessage, clock: Clock): Promise<void> {
   const heard = Promise.withResolvers<void>();
   const listener = new Listener(message, heard);

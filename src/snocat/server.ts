@@ -1,6 +1,6 @@
 /**
- * snocat's server: takes QUIC tunnels from clients, gives each the public TCP ports it asks for, and forwards what
- * connects there (docs/protocols/snocat.md). It works with snocat-cli's clients and with ours.
+ * snocat's server: accepts QUIC tunnels from clients, assigns the public TCP ports they request, and forwards
+ * connections to them (docs/protocols/snocat.md). It works with snocat-cli's clients and Sallyport's.
  *
  * @module
  */
@@ -19,33 +19,33 @@ import { createRouter, type Router } from "../tunnel/requests/router.ts";
 import { greetBySimpleAck, SNOCAT_ALPN } from "./handshake.ts";
 import { Tunnel } from "../tunnel/tunnel.ts";
 
-/** What {@link startSnocatServer} takes. */
+/** Options of {@link startSnocatServer}. */
 export interface SnocatServerOptions {
   readonly runtime: Runtime;
-  /** Where clients connect, over UDP; port 0 takes any free one. */
+  /** The UDP address for clients; port 0 takes any free one. */
   readonly listen: Address;
   readonly identity: QuicIdentity;
-  /** Where public ports listen: one IP address. */
+  /** The IP address on which public ports listen. */
   readonly publicHost: string;
   /** The public ports. */
   readonly ports: PortRange;
-  /** What clients are told in place of `publicHost`. */
+  /** The host announced to clients instead of `publicHost`. */
   readonly toldHost?: string;
-  /** Where it logs; nowhere when absent. */
+  /** Logger. Defaults to no logging. */
   readonly log?: Logger;
 }
 
 /** A running server. */
 export interface SnocatServer {
-  /** Where clients connect. */
+  /** The address for clients. */
   readonly address: Address;
-  /** Tunnels that stand. */
+  /** Number of established tunnels. */
   readonly tunnels: number;
-  /** Stops taking clients and visitors, lets what is connected end for `graceMs`, and ends the rest. */
+  /** Stops accepting clients and visitors, gives open connections `graceMs` to finish, and closes the rest. */
   close(graceMs: number): Promise<void>;
 }
 
-/** Starts a server. Rejects as QUIC's `listen` does, and with `config_invalid` where the ports are no range. */
+/** Starts a server. Rejects as QUIC's `listen` does, and with `config_invalid` if the port range is invalid. */
 export async function startSnocatServer(options: SnocatServerOptions): Promise<SnocatServer> {
   const { runtime, listen, identity } = options;
   const quic = await runtime.quic();
@@ -97,7 +97,7 @@ export async function startSnocatServer(options: SnocatServerOptions): Promise<S
   };
 }
 
-/** One client, from its connection to its end. Others aren't held up by it. */
+/** Serves one client until it disconnects, without delaying others. */
 async function serve(
   carrier: QuicCarrier,
   { runtime, router, log: parent }: { runtime: Runtime; router: Router; log: Logger },

@@ -13,41 +13,41 @@ import type { TokenClaims } from "../wire/token/token_payload.ts";
 import type { Session, SessionHandler } from "./port.ts";
 import type { Slices } from "./slices.ts";
 
-/** Decides about the agents of one transport. */
+/** Admission control for the agents of one transport. */
 export interface AgentAdmission {
   /** Opens a token, as `tryOpenToken` does. */
   openToken(token: Bytes): TokenClaims | FernetFault;
-  /** Decides whether the agent is let in: throws, or rejects, with the reason where it isn't. */
+  /** Authorizes the agent: throws, or rejects, with the reason if it isn't admitted. */
   authorize(token: OpenedToken, remote: Address): void | Promise<void>;
-  /** The agent is let in; gives the session's handler. May throw to refuse it. */
+  /** The agent is admitted; returns the session's handler. May throw to refuse it. */
   admit(token: OpenedToken, session: Session, remote: Address): SessionHandler;
   /**
-   * The connection came to nothing; `known` says whether it has shown anything that strangers don't have. Called at
-   * most once, never after `admit`.
+   * The handshake failed; `known` says whether the peer showed anything a stranger wouldn't have. Called at most once,
+   * never after `admit`.
    */
   refused(error: SallyportError, token: OpenedToken | undefined, remote: Address, known: boolean): void;
-  /** What handshakes over TCP may take of a turn; as much as they want when absent. */
+  /** Time budget per turn for handshakes over TCP. Defaults to no limit. */
   readonly slices?: Slices;
 }
 
 /** A connection that an edge has accepted at a TCP port. */
 export interface AcceptedConnection {
   readonly conn: Conn;
-  /** Everything read of it behind a PROXY header; valid until the call returns that it is handed over with. */
+  /** Everything read from it after any PROXY header; valid until the call that hands it over returns. */
   readonly received: Bytes;
-  /** The peer, as the trusted proxy named it where there is one. */
+  /** The peer's address, as given by the trusted proxy if there is one. */
   readonly remote: Address;
-  /** When the connection came, on the monotonic clock: all its deadlines count from there. */
+  /** When the connection was accepted, on the monotonic clock; all its deadlines count from then. */
   readonly acceptedAtMs: number;
-  /** It came to a port for agents of this transport alone. */
+  /** Whether it was accepted at a port dedicated to this transport's agents. */
   readonly alone: boolean;
-  /** The agent has shown a genuine token: it counts among the unfinished agents from now on. */
+  /** The agent has shown a genuine token: from now on it counts as a pending agent. */
   known(): void;
-  /** To be called when the connection has been routed, admitted or refused: it counts as unfinished until then. */
+  /** Call when the connection has been routed, admitted or refused; it counts as pending until then. */
   left(): void;
 }
 
-/** Why an agent isn't let in, whatever was thrown. */
+/** Converts anything thrown into the reason for refusing an agent. */
 export function asRefusal(cause: unknown): SallyportError {
   return internalError("handshake", cause);
 }

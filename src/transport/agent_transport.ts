@@ -1,6 +1,6 @@
 /**
- * The port of an agent's transports: how a session comes about over one of them. Each transport has one small dialer, in
- * its folder; an agent has a table of them.
+ * The port of an agent's transports, which open sessions. Each transport has one small dialer in its folder; an agent
+ * has a table of them.
  *
  * @module
  */
@@ -14,37 +14,37 @@ import type { Grant } from "./grant.ts";
 import type { EdgeKey } from "./edge_key.ts";
 import type { QueueLimits } from "../protocol/mux/queue_limits.ts";
 
-/** Where an agent keeps the key that it believed on first use, for edges whose key nobody names. */
+/** Store for edge keys trusted on first use, for edges whose key isn't configured or granted. */
 export interface EdgePins {
-  /** Where that is, for messages. */
+  /** The store's location, for messages. */
   readonly place: string;
-  /** The key of an edge, `HOST:PORT`; undefined where none is known. */
+  /** The stored key of an edge, `HOST:PORT`; undefined if none. */
   read(edge: string): Promise<Bytes | undefined>;
-  /** Keeps it. */
+  /** Stores the key. */
   write(edge: string, publicKey: Bytes): Promise<void>;
 }
 
-/** What dialers work with. */
+/** Options of dialers. */
 export interface DialerOptions {
-  /** The runtime below. */
+  /** The runtime. */
   readonly runtime: Runtime;
-  /** SniTun's queue figures; the reference's when absent. */
+  /** SniTun's queue limits. Defaults to the reference implementation's. */
   readonly queueLimits?: QueueLimits;
-  /** The build of libsodium for the sealed and the curve transport; native where it can be loaded when absent. */
+  /** The libsodium build for the sealed and the curve transport. Defaults to native where it can be loaded. */
   readonly libsodium?: Sodium["name"];
-  /** The edge's public key for the sealed and the curve transport; the first that a grant names when absent. */
+  /** The edge's public key for the sealed and the curve transport. Defaults to the first one a grant names. */
   readonly edgePublicKey?: Bytes;
-  /** SHA-256 of the edge's certificate for the QUIC transport; the first that a grant names when absent. */
+  /** SHA-256 of the edge's certificate for the QUIC transport. Defaults to the first one a grant names. */
   readonly edgeCertificateFingerprint?: Bytes;
-  /** For the curve transport, where nobody names the edge's key; without it such a key is kept until the agent ends. */
+  /** For the curve transport, when the edge's key isn't given; if absent, such a key is kept until the agent exits. */
   readonly edgePins?: EdgePins;
-  /** How the curve transport finds its speed; "vegas" when absent. */
+  /** Congestion control of the curve transport. Defaults to "vegas". */
   readonly congestion?: CongestionName;
-  /** Counts what the curve transport does. */
+  /** Metrics of the curve transport. */
   readonly metrics?: Metrics;
 }
 
-/** The same, with what the dialers of one agent share. */
+/** {@link DialerOptions}, plus state shared by the dialers of one agent. */
 export interface DialerParts extends DialerOptions {
   /** The edge's public key. */
   readonly edgeKey: EdgeKey;
@@ -52,28 +52,28 @@ export interface DialerParts extends DialerOptions {
 
 /** One attempt to open a session. */
 export interface DialRequest {
-  /** The token and what belongs to it; no other attempt uses it. */
+  /** The token and its content; not used by any other attempt. */
   readonly grant: Grant;
-  /** Whom to dial. */
+  /** The edge to dial. */
   readonly edge: Address;
-  /** The one of its addresses to use; the transport's choice when absent. */
+  /** Which of its addresses to use. Defaults to the transport's choice. */
   readonly address?: string;
-  /** Gives up when it is aborted: the promise rejects with its reason, and nothing stays behind. */
+  /** Aborts the attempt: the promise rejects with the signal's reason and all resources are released. */
   readonly signal: AbortSignal;
   /**
-   * Awaited when all is there to show the token, and before that is done: only one of several attempts is to
-   * authenticate. Rejects where another one has. At once when absent.
+   * Awaited just before the token is sent, so that only one of several parallel attempts authenticates. Rejects if
+   * another one has. If absent, the token is sent at once.
    */
   turn?(): Promise<void>;
-  /** The edge has let us in; gives the session's handler. */
+  /** The edge has admitted us; returns the session's handler. */
   admitted(session: Session): SessionHandler;
 }
 
-/** Dials edges over one transport, with what all its sessions of one agent share. */
+/** Dials edges over one transport; holds state shared by all its sessions of one agent. */
 export interface TransportDialer {
-  /** It uses UDP, which some networks drop. */
+  /** Whether it uses UDP, which some networks drop. */
   readonly overUdp: boolean;
-  /** Whom to dial, by what the session master says. */
+  /** The edge to dial, from the session master's grant. */
   edgeOf(grant: Grant): Address;
   /** Opens a session; rejects as the transport does. */
   dial(request: DialRequest): Promise<Session>;

@@ -1,5 +1,5 @@
 /**
- * One timer for everything that a session waits for: the earliest time that was asked for counts.
+ * One timer for all of a session's deadlines: it fires at the earliest requested time.
  *
  * @module
  */
@@ -14,7 +14,7 @@ export class Alarm implements MuxClock {
   #armedMs = Infinity;
   #stopped = false;
 
-  /** @param ring called when the time has come; what is still to come is asked for again */
+  /** @param ring called when the timer fires; later deadlines must be requested again */
   constructor(clock: Clock, ring: () => void) {
     this.#clock = clock;
     this.#ring = ring;
@@ -34,7 +34,7 @@ export class Alarm implements MuxClock {
     });
   }
 
-  /** It doesn't ring any more. */
+  /** Stops the timer. */
   stop(): void {
     this.#stopped = true;
     this.#timer?.cancel();

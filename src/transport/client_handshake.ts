@@ -1,7 +1,7 @@
 /**
- * The dialling side's handshake, one for all transports: it owns the deadline, the abort signal, the turn to show a
- * token, and that all of it is settled once. A transport supplies the steps: bytes in, bytes out, without a clock or IO
- * of their own.
+ * The dialling side's handshake, shared by all transports. It owns the deadline, the abort signal and the turn to show
+ * a token, and settles exactly once. A transport supplies the steps: bytes in, bytes out, without a clock or I/O of
+ * their own.
  *
  * @module
  */
@@ -16,48 +16,48 @@ import type { OpenedSession } from "./server_handshake.ts";
 
 /** Options that every transport's dial takes. */
 export interface HandshakeRequest {
-  /** Gives up when it is aborted: the promise rejects with its reason, and no connection stays behind. */
+  /** Aborts the attempt: the promise rejects with the signal's reason and the connection is closed. */
   readonly signal?: AbortSignal;
   /**
-   * Awaited when all is there to show the token, and before that is done: only one of several attempts is to
-   * authenticate. Where it rejects the attempt is given up with that reason. At once when absent.
+   * Awaited just before the token is sent, so that only one of several parallel attempts authenticates. If it rejects,
+   * the attempt is abandoned with that reason. If absent, the token is sent at once.
    */
   turn?(): Promise<void>;
-  /** The edge has let us in; gives the session's handler. */
+  /** The edge has admitted us; returns the session's handler. */
   admitted(session: Session): SessionHandler;
 }
 
-/** What a transport's steps ask of the driver. */
+/** The driver's interface to a transport's steps. */
 export interface ClientHandshakeHost {
-  /** The token, as it is shown. */
+  /** The token, as sent. */
   readonly token: Bytes;
   /** Sends bytes to the edge. */
   write(bytes: Bytes): void;
   /** Sets the deadline for the next step, from now. */
   awaitFor(durationMs: number): void;
-  /** All is there to show the token: `then` does so in its turn, at once where there is no other attempt. */
+  /** Ready to send the token: `then` sends it in its turn, at once if there is no other attempt. */
   turn(then: () => void): void;
-  /** The edge has let us in, and `rest` are the session's first bytes. */
+  /** The edge has admitted us; `rest` holds the session's first bytes. */
   welcomed(opened: OpenedSession, rest: Bytes): void;
-  /** The edge has said no, with this code. */
+  /** The edge has refused us with this code. */
   refused(code: string): void;
-  /** The attempt comes to nothing, for this reason. */
+  /** Fails the attempt with this reason. */
   fail(reason: unknown): void;
 }
 
-/** One transport's part of being let in. */
+/** One transport's part of the handshake. */
 export interface ClientSteps {
-  /** The connection is there. */
+  /** The connection is established. */
   start(): void;
-  /** Takes bytes of the edge. Throws what is wrong with them. */
+  /** Handles bytes from the edge. Throws if they are invalid. */
   receive(bytes: Bytes): void;
-  /** What the edge has left out where it closes or says nothing now: "without a verdict". */
+  /** What is missing if the edge closes or stays silent now: "without a verdict". */
   readonly missing: string;
-  /** The attempt came to nothing: what is held for it goes. */
+  /** The attempt failed: releases its resources. */
   drop?(): void;
 }
 
-/** What a {@link ClientHandshake} takes. */
+/** Options of {@link ClientHandshake}. */
 interface ClientHandshakeOptions extends HandshakeRequest {
   readonly clock: Clock;
   /** The edge, for messages. */
@@ -66,24 +66,24 @@ interface ClientHandshakeOptions extends HandshakeRequest {
   readonly token: string;
   readonly io: {
     write(bytes: Bytes): void;
-    /** Ends the connection: the attempt is given up. */
+    /** Aborts the connection and abandons the attempt. */
     abort(reason: unknown): void;
   };
-  /** Makes the transport's steps. */
+  /** Creates the transport's steps. */
   steps(host: ClientHandshakeHost): ClientSteps;
 }
 
-/** How other servers begin their answer; by chance an edge's random bytes do so once in a hundred billion sessions. */
+/** How other servers' answers begin. An edge's random bytes match by chance once in a hundred billion sessions. */
 const FOREIGN: readonly (readonly [RegExp, string])[] = [
   [/^HTTP\/1\./, "HTTP"],
   [/^SSH-2\.0/, "SSH"],
   // deno-lint-ignore no-control-regex
   [/^\x15\x03[\0-\x04]\0\x02/, "TLS"],
 ];
-/** The first bytes that tell a foreign protocol. */
+/** Number of leading bytes that identify a foreign protocol. */
 const FOREIGN_BYTES = 7;
 
-/** Opens one session. The connection's bytes go to it until it has handed them to the session. */
+/** Opens one session. Handles the connection's bytes until the session takes over. */
 export class ClientHandshake implements ByteStreamHandler, ClientHandshakeHost {
   /**
    * Rejects with `session_refused` (the edge closes), `deadline_exceeded`, the edge's own reason (`token_expired`,
@@ -97,10 +97,10 @@ export class ClientHandshake implements ByteStreamHandler, ClientHandshakeHost {
   readonly #giveUp = (): void => this.fail(this.#options.signal?.reason);
   #timer: Timer | undefined;
   #over = false;
-  /** The first bytes that came, one character each, until there are enough to know a foreign protocol. */
+  /** The first bytes received, one character each, until there are enough to recognize a foreign protocol. */
   #first = "";
 
-  /** Throws `token_invalid` for what has no token's form: it is shown to nobody. */
+  /** Throws `token_invalid` for a malformed token, which is never sent. */
   constructor(options: ClientHandshakeOptions) {
     this.#options = options;
     this.session = this.#outcome.promise;
@@ -109,7 +109,7 @@ export class ClientHandshake implements ByteStreamHandler, ClientHandshakeHost {
     this.#steps = options.steps(this);
   }
 
-  /** Begins. */
+  /** Starts the handshake. */
   start(): Promise<Session> {
     const { signal } = this.#options;
     if (signal?.aborted) this.#giveUp();
@@ -120,7 +120,7 @@ export class ClientHandshake implements ByteStreamHandler, ClientHandshakeHost {
     return this.session;
   }
 
-  /** Gives the attempt up for this reason; does nothing where it has been settled. */
+  /** Fails the attempt with this reason; no effect once settled. */
   fail(reason: unknown): void {
     if (this.#over) return;
     this.#finish();
@@ -183,7 +183,7 @@ export class ClientHandshake implements ByteStreamHandler, ClientHandshakeHost {
     this.fail(new SallyportError(verdictCode(code), why, { side: "peer", retryable: true }));
   }
 
-  /** Takes a step; what it throws ends the attempt. */
+  /** Runs a step; an exception ends the attempt. */
   attempt(step: () => void): void {
     try {
       step();
@@ -192,7 +192,7 @@ export class ClientHandshake implements ByteStreamHandler, ClientHandshakeHost {
     }
   }
 
-  /** A web server or an SSH server answers in a protocol of its own: that says more than a challenge that doesn't fit. */
+  /** A web or SSH server answers in its own protocol; reporting that is more helpful than an invalid challenge. */
   #checkForeign(chunk: Bytes): void {
     this.#first += String.fromCharCode(...chunk.subarray(0, FOREIGN_BYTES - this.#first.length));
     const protocol = FOREIGN.find(([pattern]) => pattern.test(this.#first))?.[1];
@@ -238,7 +238,7 @@ export function dialHandshake(
       steps,
     });
   } catch (error) {
-    // A token or a key that is none.
+    // The token or the key is invalid.
     conn.abort();
     return Promise.reject(error);
   }

@@ -1,5 +1,5 @@
 /**
- * A session whose frames share one connection: the socket that its multiplexer doesn't have.
+ * A session whose frames share one connection; does the I/O for its multiplexer.
  *
  * @module
  */
@@ -12,27 +12,27 @@ import { lostSession } from "./lost.ts";
 import type { SessionHandler, SessionStream } from "./port.ts";
 
 /**
- * What may wait for a session's connection where the runtime writes on its own time: enough for what some sockets bring in
- * one turn. How much is on its way altogether is up to the multiplexer.
+ * Bytes that may be queued for a session's connection where the runtime writes asynchronously: enough for what some
+ * sockets deliver in one turn. The multiplexer limits the total in flight.
  */
 const WRITE_AHEAD_BYTES = 1024 * 1024;
 
-/** What stands between the multiplexer and the connection, where anything does. */
+/** Optional codec between the multiplexer and the connection. */
 interface ConnCodec {
-  /** What goes over the connection for `plain`; valid until the next call. */
+  /** Encodes `plain` for the connection; the result is valid until the next call. */
   seal(plain: Bytes): Bytes;
-  /** Takes bytes of the connection and hands `mux` what they hold. Throws what ends the session. */
+  /** Decodes bytes from the connection and passes the content to `mux`. Throws to end the session. */
   open(wire: Bytes, mux: Multiplexer<SessionStream>): void;
   /** The session is over. */
   close(): void;
 }
 
-/** What a {@link ConnSession} is made of. */
+/** Options of {@link ConnSession}. */
 interface ConnSessionOptions extends SessionTraits {
   readonly conn: Conn;
   readonly clock: Clock;
   readonly codec?: ConnCodec;
-  /** Makes the multiplexer, whose host the session is. */
+  /** Creates the multiplexer, whose host is the session. */
   mux(host: MuxHost<SessionStream>): Multiplexer<SessionStream>;
 }
 
@@ -51,7 +51,7 @@ export class ConnSession extends DrivenSession implements MuxHost<SessionStream>
     this.machine = options.mux(this);
   }
 
-  /** Begins: `handler` hears of the session, `received` are bytes of the peer that have already been read. */
+  /** Starts the session. `handler` receives its events; `received` holds bytes already read from the peer. */
   start(handler: SessionHandler, received: Bytes): void {
     this.handler = handler;
     const conn = new ConnHandler(this, this.machine, this.#codec);
@@ -77,13 +77,15 @@ export class ConnSession extends DrivenSession implements MuxHost<SessionStream>
     this.#conn.release();
   }
 
-  /** The connection is gone. */
+  /** The connection is lost. */
   lost(why: string, cause?: unknown): void {
     this.machine.end(lostSession(why, cause));
   }
 }
 
-/** The connection's side of a session; `close` means another thing there than a session's. */
+/**
+ * Handles the connection's events for a session; a separate class because `close` means something else on a session.
+ */
 class ConnHandler implements ByteStreamHandler {
   readonly #session: ConnSession;
   readonly #mux: Multiplexer<SessionStream>;

@@ -1,5 +1,5 @@
 /**
- * The connection to an edge, before anything is said on it.
+ * Opens the connection to an edge, before the handshake.
  *
  * @module
  */
@@ -8,7 +8,7 @@ import type { Conn, Runtime } from "../runtime/port.ts";
 import type { HandshakeRequest } from "./client_handshake.ts";
 import { DIAL_TIMEOUT_MS } from "../runtime/port.ts";
 
-/** Whom to dial, and what every transport's dial takes besides. */
+/** The edge to dial, and the options common to every transport. */
 export interface DialEdgeOptions extends HandshakeRequest {
   readonly runtime: Runtime;
   /** The edge. */

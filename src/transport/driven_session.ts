@@ -1,5 +1,5 @@
 /**
- * Drives a session's machine, whatever carries its bytes: the clock, the turns, and what its owner hears.
+ * Drives a session's state machine over any carrier: the clock, turns, and events to the owner.
  *
  * @module
  */
@@ -9,7 +9,7 @@ import type { Address, Clock } from "../runtime/port.ts";
 import { Alarm } from "./alarm.ts";
 import type { Session, SessionHandler, SessionStream } from "./port.ts";
 
-/** What every transport says of its sessions. */
+/** Session properties that every transport states. */
 export interface SessionTraits {
   readonly transport: string;
   readonly cipher: string;
@@ -17,7 +17,7 @@ export interface SessionTraits {
   readonly halfClose: boolean;
 }
 
-/** A {@link Session} around a machine, whose host it is. */
+/** A {@link Session} around a state machine, whose host it is. */
 export abstract class DrivenSession implements Session, SessionHost<SessionStream> {
   readonly transport: string;
   readonly cipher: string;
@@ -38,7 +38,7 @@ export abstract class DrivenSession implements Session, SessionHost<SessionStrea
 
   protected abstract readonly machine: SessionMachine<SessionStream>;
   abstract readonly remote: Address;
-  /** Lets go of what carries the session's bytes. */
+  /** Closes the carrier of the session's bytes. */
   protected abstract closeConn(error: SallyportError): void;
 
   get protocolVersion(): number | undefined {
@@ -73,7 +73,7 @@ export abstract class DrivenSession implements Session, SessionHost<SessionStrea
     this.machine.end(reason);
   }
 
-  // From the machine (SessionHost).
+  // From the state machine (SessionHost).
 
   wake(): void {
     this.clock.soon(this.#turn);

@@ -1,5 +1,5 @@
 /**
- * The edge's public key, as an agent believes it.
+ * The edge's public key, as trusted by an agent.
  *
  * @module
  */
@@ -8,18 +8,18 @@ import type { Bytes } from "../bytes/bytes.ts";
 import { SallyportError } from "../errors.ts";
 import type { Grant } from "./grant.ts";
 
-/** Edges whose keys an agent remembers; the one that it heard of first is forgotten beyond it. */
+/** Edges whose keys an agent remembers; beyond it the oldest is forgotten. */
 export const EDGES_PINNED_MAX = 256;
 
-/** What an edge is known by. */
+/** A way to identify an edge. */
 interface EdgeKeyKind {
   /** Its name in messages: "public key". */
   readonly name: string;
   /** The flag that sets it. */
   readonly flag: string;
-  /** What a grant names. */
+  /** The value named by a grant. */
   of(grant: Grant): Bytes | undefined;
-  /** As settings and messages have it. */
+  /** Formats the value as in settings and messages. */
   text(key: Bytes): string;
 }
 
@@ -30,15 +30,15 @@ const PUBLIC_KEY: EdgeKeyKind = {
   text: keyText,
 };
 
-/** What the edge is known by, its public key when nothing else is said: set, or the first that a session master names. */
+/** The edge's identity, by default its public key: configured, or the first one a session master names. */
 export class EdgeKey {
   readonly #kind: EdgeKeyKind;
   readonly #fixed: boolean;
-  /** By edge: those of a cluster have a key each. */
+  /** By edge: each edge of a cluster has its own key. */
   readonly #pinned = new Map<string, Bytes>();
   readonly #set: Bytes | undefined;
 
-  /** @param fixed the key that was set, which no other replaces */
+  /** @param fixed the configured key, which no other replaces */
   constructor(fixed?: Bytes, kind: EdgeKeyKind = PUBLIC_KEY) {
     this.#kind = kind;
     this.#fixed = fixed !== undefined;
@@ -51,9 +51,9 @@ export class EdgeKey {
   }
 
   /**
-   * The key to insist on. The first that is heard of an edge stays, until the agent is started again.
+   * The key to require. The first one named for an edge is kept until the agent restarts.
    *
-   * @throws SallyportError `config_invalid` where nobody names one, `edge_key_changed` where the grant names another
+   * @throws SallyportError `config_invalid` if no key is named, `edge_key_changed` if the grant names another
    */
   pin(grant: Grant): Bytes {
     const { name, flag, of, text } = this.#kind;
@@ -88,7 +88,7 @@ export class EdgeKey {
   }
 }
 
-/** A public key as settings and messages have it: base64url. */
+/** Formats a public key as in settings and messages: base64url. */
 export function keyText(key: Bytes): string {
   return Buffer.from(key).toString("base64url");
 }

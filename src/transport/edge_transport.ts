@@ -1,6 +1,6 @@
 /**
- * The port of an edge's transports: how agents come in. Each transport has one implementation, in its folder; an edge has
- * a table of them.
+ * The port of an edge's transports, which accept agents. Each transport has one implementation, in its folder; an edge
+ * has a table of them.
  *
  * @module
  */
@@ -8,27 +8,27 @@ import type { Address, Listener, Runtime } from "../runtime/port.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { AcceptedConnection, AgentAdmission } from "./admission.ts";
 
-/** What an edge gives its transports. */
+/** Context that an edge gives its transports. */
 export interface EdgeContext {
   readonly runtime: Runtime;
   readonly metrics: Metrics;
-  /** Decides about this transport's agents. */
+  /** Admission control for this transport's agents. */
   readonly admission: AgentAdmission;
 }
 
-/** A transport as an edge has it. It takes connections from the edge's TCP ports, or opens sockets of its own. */
+/** A transport at the edge. It takes connections from the edge's TCP ports, or opens its own sockets. */
 export interface EdgeTransport {
   /** Its name in settings, logs, metrics and tokens. */
   readonly name: string;
   /**
-   * Over TCP: whether a connection that begins with this byte may be one of its agents'. Those of the TCP ports that all
-   * share are offered to the transports in their order.
+   * Over TCP: whether a connection that begins with this byte may be from one of its agents. Connections at shared TCP
+   * ports are offered to the transports in order.
    */
   takes?(firstByte: number): boolean;
   /** Over TCP: takes a connection. */
   accept?(connection: AcceptedConnection, context: EdgeContext): void;
-  /** Over sockets of its own: opens one; closing the listener ends the sessions on it. */
+  /** Opens one of its own sockets; closing the listener ends the sessions on it. */
   listen?(address: Address, context: EdgeContext): Promise<Listener>;
-  /** Takes no more connections; gives those that carry no session `graceMs` to finish. */
+  /** Stops accepting connections; gives those without a session `graceMs` to finish. */
   close?(graceMs: number): Promise<void>;
 }

@@ -1,18 +1,18 @@
 /**
- * A grant: what the session master gives an agent for one session, that is a token, its content, and the edge to dial.
+ * A grant, issued by the session master to an agent for one session: a token, its content, and the edge to dial.
  *
  * @module
  */
 import type { Bytes } from "../bytes/bytes.ts";
 import type { CipherName } from "../crypto/header_cipher.ts";
 
-/** A token, and what of it opens a session. */
+/** A token, and the parts of its content needed to open a session. */
 export interface TokenGrant {
-  /** What the edge wants to see. */
+  /** The token to present to the edge. */
   readonly token: string;
   /** 32 bytes, the session's key. */
   readonly aesKey: Bytes;
-  /** 16 bytes; aes-cbc alone uses them. */
+  /** 16 bytes; used only by aes-cbc. */
   readonly aesIv: Bytes;
   /** The cipher of the session's headers. */
   readonly cipher: CipherName;
@@ -20,7 +20,7 @@ export interface TokenGrant {
   readonly protocolVersion: 0 | 1 | 2;
 }
 
-/** A token, what stands in it, and the edge that takes it. */
+/** A token, its content, and the edge that accepts it. */
 export interface Grant extends TokenGrant {
   /** The name that the agent serves. */
   readonly hostname: string;
@@ -28,13 +28,13 @@ export interface Grant extends TokenGrant {
   readonly aliases: readonly string[];
   /** Unix seconds after which an edge refuses the token. */
   readonly valid: number;
-  /** Public ports that it allows, as `tcp:2222` or `tcp`; none where the master doesn't say. */
+  /** Public ports it allows, as `tcp:2222` or `tcp`. Defaults to none. */
   readonly publish?: readonly string[];
   /** The edge that the master names. */
   readonly edge: GrantEdge;
-  /** Where the edges are a cluster: `edge` and others, the best first. */
+  /** For a cluster of edges: `edge` and others, best first. */
   readonly edges?: readonly GrantEdge[];
-  /** How far the master's clock is ahead of this machine's, as its answer says; 0 where it doesn't. */
+  /** How far the master's clock is ahead of this machine's, from its response. Defaults to 0. */
   readonly clockOffsetMs?: number;
 }
 
@@ -44,14 +44,14 @@ export interface GrantEdge {
   readonly host: string;
   /** Its TCP port. */
   readonly port: number;
-  /** 32 bytes, where the edge speaks the sealed or the curve transport and the master knows it. */
+  /** 32 bytes, if the edge supports the sealed or the curve transport and the master knows its key. */
   readonly publicKey?: Bytes;
-  /** Its UDP port for the curve transport; `port` where the master doesn't say. */
+  /** Its UDP port for the curve transport. Defaults to `port`. */
   readonly curvePort?: number;
-  /** Its UDP port for the QUIC transport; `port` where the master doesn't say. */
+  /** Its UDP port for the QUIC transport. Defaults to `port`. */
   readonly quicPort?: number;
-  /** SHA-256 of its certificate for QUIC, 32 bytes, where the master knows it. */
+  /** SHA-256 of its certificate for QUIC, 32 bytes, if the master knows it. */
   readonly certificateFingerprint?: Bytes;
-  /** How sessions may cross the network to it, where the master says: "snitun", "sealed", "curve", "quic". */
+  /** Allowed transports, if the master names them: "snitun", "sealed", "curve", "quic". */
   readonly transports?: readonly string[];
 }

@@ -1,11 +1,11 @@
 /**
- * How a session ends whose connection is gone.
+ * The end of a session whose connection is lost.
  *
  * @module
  */
 import { errorMessage, InternalError, SallyportError } from "../errors.ts";
 
-/** The session's end, for this reason: an error's message, or a text. A fault of our own stays one. */
+/** Builds the error for a lost session from an error or a text. An internal error is kept as such. */
 export function lostSession(why: unknown, cause?: unknown): SallyportError {
   if (why instanceof InternalError) return why;
   if (cause instanceof InternalError) return cause;

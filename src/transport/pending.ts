@@ -1,12 +1,12 @@
 /**
- * Connections that have neither been let in nor refused yet: how many there are, and of those from one source.
+ * Counts connections that have been neither admitted nor refused yet, in total and per source.
  *
  * @module
  */
 import { PENDING_CONNECTIONS_MAX, PENDING_PER_SOURCE_MAX } from "../runtime/port.ts";
 import { sourceOf } from "../wire/ip/networks.ts";
 
-/** Counts them, within bounds. */
+/** Counts pending connections, within limits. */
 export class PendingConnections {
   readonly #max: number;
   readonly #perSourceMax: number;
@@ -18,15 +18,15 @@ export class PendingConnections {
     this.#perSourceMax = perSourceMax;
   }
 
-  /** How many there are. */
+  /** The number of pending connections. */
   get size(): number {
     return this.#size;
   }
 
   /**
-   * Counts one more. Gives what takes it off again, to be called once or more; undefined where there are too many.
+   * Counts one more. Returns a function that uncounts it and may be called repeatedly; undefined if there are too many.
    *
-   * @param host the peer's address; undefined for one that isn't counted by its source, such as a proxy's
+   * @param host the peer's address; undefined for one that isn't counted per source, such as a proxy's
    */
   enter(host: string | undefined): (() => void) | undefined {
     const source = host === undefined ? undefined : sourceOf(host);

@@ -1,7 +1,7 @@
 /**
- * The accepting side's handshake, one for all transports: it owns the deadline, the token, its proof, the authorization,
- * the place among the unfinished connections, and that all of it is settled once. A transport supplies the steps:
- * bytes in, bytes out, without a clock or IO of their own.
+ * The accepting side's handshake, shared by all transports. It owns the deadline, the token, its proof, the
+ * authorization and the slot among pending connections, and settles exactly once. A transport supplies the steps: bytes
+ * in, bytes out, without a clock or I/O of their own.
  *
  * @module
  */
@@ -15,71 +15,76 @@ import type { Login } from "../wire/login/login_messages.ts";
 import { type AgentAdmission, asRefusal } from "./admission.ts";
 import type { Session, SessionHandler } from "./port.ts";
 
-/** From an agent's token on, everything that is left of the handshake must be done by then, the decision included. */
+/** Deadline for the rest of the handshake after an agent's token, including the decision. */
 export const DECISION_DEADLINE_MS = 60_000;
 
-/** What an agent sends at once in a handshake is less than this. */
+/** An agent sends less than this at once in a handshake. */
 const WAITING_MAX_BYTES = 16 * 1024;
 
-/** A session that is ready to begin. */
+/** A session that is ready to start. */
 export interface OpenedSession {
   readonly session: Session;
-  /** Begins it: `handler` hears of it, `rest` are its first bytes, which came with the handshake's last. */
+  /**
+   * Starts it. `handler` receives its events; `rest` holds its first bytes, which arrived with the handshake's last.
+   */
   begin(handler: SessionHandler, rest: Bytes): void;
 }
 
-/** What a transport's steps ask of the driver. */
+/** The driver's interface to a transport's steps. */
 export interface ServerHandshakeHost {
   /** The monotonic clock. */
   nowMs(): number;
-  /** Says something to the agent. */
+  /** Sends bytes to the agent. */
   write(bytes: Bytes): void;
-  /** What is awaited now must come by then; `late` throws what is wrong where it hasn't, or awaits another time. */
+  /** Sets the deadline for the current step; on expiry `late` throws the error, or sets another deadline. */
   awaitUntil(atMs: number, late: () => void): void;
   /** Opens a token, as `tryOpenToken` does. */
   readonly openToken: AgentAdmission["openToken"];
-  /** The agent has shown a token that is genuine; whether it has the key, the steps find out. */
+  /** The agent has shown a genuine token; the steps check that it has the key. */
   shown(token: OpenedToken): void;
   /** The agent has shown a token and a proof of its key. */
   login(login: Login, binding: LoginBinding): void;
-  /** Nothing more has to come: the session begins with `rest`. */
+  /** The handshake is complete: the session starts with `rest`. */
   proved(rest: Bytes): void;
-  /** The connection has been handed to another protocol, which settles it. */
+  /** The connection has been handed to another protocol, which settles the handshake. */
   handOver(): void;
 }
 
-/** One transport's part of letting an agent in. */
+/** One transport's part of admitting an agent. */
 export interface ServerSteps {
-  /** It has shown something besides a token that strangers don't have: refusing it counts as an agent's refusal. */
+  /**
+   * Whether the peer has shown something besides a token that a stranger wouldn't have: its refusal then counts as an
+   * agent's.
+   */
   readonly known: boolean;
-  /** Nothing has come yet. */
+  /** Starts, before any bytes arrive. */
   start(): void;
-  /** Takes bytes of the agent. Throws what is wrong with them. */
+  /** Handles bytes from the agent. Throws if they are invalid. */
   receive(bytes: Bytes): void;
-  /** The agent may come in. Asks it for what is missing, or says that all is proved. */
+  /** The agent is authorized. Requests what is missing, or reports that all is proved. */
   authorized(token: OpenedToken): void;
-  /** Makes the session. */
+  /** Creates the session. */
   open(token: OpenedToken): OpenedSession;
-  /** What is said to an agent that isn't let in; nothing when absent. */
+  /** The message sent to a refused agent. Defaults to none. */
   farewell?(error: SallyportError): Bytes | undefined;
-  /** Until when a refusal is kept back, so that its time tells nothing; not at all where that is undefined or absent. */
+  /** When a refusal may be sent, so that its timing reveals nothing; at once if undefined or absent. */
   silentUntilMs?(): number | undefined;
-  /** Bytes that come during that silence. */
+  /** Handles bytes that arrive during that silence. */
   overheard?(bytes: Bytes): void;
-  /** The connection came to nothing: what is held for it goes. */
+  /** The handshake failed: releases its resources. */
   drop?(): void;
 }
 
-/** The connection below a handshake. */
+/** The connection under a handshake. */
 export interface HandshakeIo {
   write(bytes: Bytes): void;
-  /** Ends the connection, which came to nothing, and calls `left` once it doesn't count as unfinished any more. */
+  /** Ends the failed connection, and calls `left` once it no longer counts as pending. */
   end(error: SallyportError, left: () => void): void;
-  /** Stops (true) or resumes (false) the agent's bytes; absent where they are never many. */
+  /** Pauses (true) or resumes (false) the agent's bytes; absent where they are always few. */
   hold?(hold: boolean): void;
 }
 
-/** A handshake's connection over TCP: what was written last still goes out. */
+/** A handshake's connection over TCP: the last bytes written are still sent. */
 export function connIo(conn: Conn): HandshakeIo {
   return {
     write: (bytes) => void conn.write(bytes),
@@ -91,28 +96,28 @@ export function connIo(conn: Conn): HandshakeIo {
   };
 }
 
-/** What a {@link ServerHandshake} takes. */
+/** Options of {@link ServerHandshake}. */
 interface ServerHandshakeOptions {
   readonly admission: AgentAdmission;
   readonly clock: Clock;
   readonly io: HandshakeIo;
-  /** The agent, as a trusted proxy names it where there is one. */
+  /** The agent's address, as given by a trusted proxy if there is one. */
   readonly remote: Address | (() => Address);
-  /** The connection isn't unfinished any more: it was admitted, or its end is over. */
+  /** The connection is no longer pending: it was admitted or has closed. */
   left(): void;
-  /** The agent has shown a genuine token: the connection counts as an agent's. */
+  /** The agent has shown a genuine token: the connection now counts as an agent's. */
   known?(): void;
-  /** Makes the transport's steps. */
+  /** Creates the transport's steps. */
   steps(host: ServerHandshakeHost): ServerSteps;
 }
 
-/** Lets one agent in, or not. The connection's bytes go to it until it has handed them to the session. */
+/** Admits or refuses one agent. Handles the connection's bytes until the session takes over. */
 export class ServerHandshake implements ByteStreamHandler, ServerHandshakeHost {
   readonly openToken: AgentAdmission["openToken"];
   readonly #options: ServerHandshakeOptions;
   readonly #steps: ServerSteps;
   #token: OpenedToken | undefined;
-  /** What was wrong, while the refusal is kept back. */
+  /** The error, while the refusal is delayed. */
   #wrong: SallyportError | undefined;
   #timer: Timer | undefined;
   #over = false;
@@ -123,7 +128,7 @@ export class ServerHandshake implements ByteStreamHandler, ServerHandshakeHost {
     this.#steps = options.steps(this);
   }
 
-  /** Begins, with what has been read of the connection. */
+  /** Starts with the bytes already read from the connection. */
   start(received: Bytes): void {
     try {
       this.#steps.start();
@@ -133,7 +138,7 @@ export class ServerHandshake implements ByteStreamHandler, ServerHandshakeHost {
     this.data(received);
   }
 
-  /** Refuses the agent for this reason; does nothing where it has been settled. */
+  /** Refuses the agent with this reason; no effect once settled. */
   fail(cause: unknown): void {
     if (this.#over || this.#wrong !== undefined) return;
     const error = asRefusal(cause);
@@ -150,7 +155,7 @@ export class ServerHandshake implements ByteStreamHandler, ServerHandshakeHost {
     if (this.#over || chunk.length === 0) return;
     const { io, admission: { slices } } = this.#options;
     if (slices === undefined || io.hold === undefined) return this.#take(chunk);
-    // More than a handshake has is judged at once: it is refused, or costs more to keep.
+    // More bytes than a handshake has are processed at once: they are refused, or cost more to keep.
     if (slices.free || chunk.length > WAITING_MAX_BYTES) return slices.work(() => this.#take(chunk));
     io.hold(true);
     const kept = chunk.slice();
@@ -177,7 +182,7 @@ export class ServerHandshake implements ByteStreamHandler, ServerHandshakeHost {
   drain(): void {}
 
   close(error?: Error): void {
-    // Every way of ending the connection on this side gives the reason.
+    // Every local way to close the connection gives the reason.
     const own = error instanceof SallyportError && error.side === "local" ? error : this.#wrong;
     const when = this.#token === undefined ? "before it had shown a token" : "before it was let in";
     this.#refuse(
@@ -226,7 +231,7 @@ export class ServerHandshake implements ByteStreamHandler, ServerHandshakeHost {
       throw new SallyportError("deadline_exceeded", `Cannot open session: ${why}`, { side: "local" });
     });
     const allowed: unknown = this.#options.admission.authorize(token, this.#remote);
-    // TypeScript lets a hook return anything where void is asked for; whatever can be awaited is awaited.
+    // TypeScript lets a hook return any value where void is expected; any thenable is awaited.
     if (typeof (allowed as PromiseLike<void> | undefined)?.then !== "function") {
       return this.#authorized(token);
     }
@@ -253,7 +258,7 @@ export class ServerHandshake implements ByteStreamHandler, ServerHandshakeHost {
   }
 
   #authorized(token: OpenedToken): void {
-    // It may have left, or waited for too long.
+    // The agent may have left or timed out meanwhile.
     if (this.#over || this.#wrong !== undefined) return;
     this.#steps.authorized(token);
   }

@@ -1,19 +1,19 @@
 /**
- * Handshakes in slices: a storm of agents takes a millisecond of each turn of the event loop, and visitors have the rest.
+ * Handshakes in time slices: a surge of agents takes a millisecond of each event loop turn, and visitors get the rest.
  *
  * @module
  */
 import type { Clock } from "../runtime/port.ts";
 
-/** What the handshakes of one edge may take of a turn. One that has begun is finished. */
+/** Time per event loop turn for the handshakes of one edge. One that has started is finished. */
 export const HANDSHAKE_SLICE_MS = 1;
 
-/** The work that waits, the oldest first. */
+/** The queued work, oldest first. */
 export class Slices {
   readonly #clock: Clock;
   #waiting: (() => void)[] = [];
   #next = 0;
-  /** What is left of this turn's slice. */
+  /** Time left of this turn's slice. */
   #leftMs = HANDSHAKE_SLICE_MS;
   #asked = false;
 
@@ -26,7 +26,7 @@ export class Slices {
     return this.#next === this.#waiting.length && this.#leftMs > 0;
   }
 
-  /** Does some work now, which counts. */
+  /** Runs some work now, charged to the slice. */
   work(run: () => void): void {
     const startedMs = this.#clock.nowMs();
     try {
@@ -37,7 +37,7 @@ export class Slices {
     }
   }
 
-  /** Does it in this turn or a later one, behind what waits already. `run` doesn't throw. */
+  /** Runs it in this turn or a later one, after work already queued. `run` doesn't throw. */
   later(run: () => void): void {
     this.#waiting.push(run);
     this.#ask();

@@ -1,5 +1,5 @@
 /**
- * Joins two byte streams: what comes out of one goes into the other, with back-pressure and half-close.
+ * Joins two byte streams, relaying in both directions with back-pressure and half-close.
  *
  * @module
  */
@@ -9,7 +9,7 @@ import { SallyportError } from "../errors.ts";
 import type { ByteStream, ByteStreamHandler, Clock, Timer } from "../runtime/port.ts";
 import { IDLE_TICK_MS, IDLE_TICKS } from "../protocol/mux/heartbeat.ts";
 
-/** Where a splice counts its bytes: plain fields, so that counting costs an addition. */
+/** Byte counters of a splice: plain fields, so that counting costs an addition. */
 export interface ByteMeter {
   /** From visitors. */
   bytesToAgent: number;
@@ -17,48 +17,51 @@ export interface ByteMeter {
   bytesToVisitor: number;
 }
 
-/** What {@link splice} takes. */
+/** Options of {@link splice}. */
 export interface SpliceOptions {
-  /** Where the visitor's bytes come from: the visitor's connection at the edge, the session's stream at the agent. */
+  /** The source of the visitor's bytes: the visitor's connection at the edge, the session's stream at the agent. */
   readonly visitorSide: ByteStream;
   readonly agentSide: ByteStream;
-  /** The one of the two that is the session's stream; its peer's PAUSE counts as traffic. */
+  /** Whichever of the two is the session's stream; its peer's PAUSE counts as traffic. */
   readonly stream: ByteStream & { readonly peerPaused?: boolean };
   readonly clock: Clock;
-  /** Where the splice counts as one who holds bytes, and may be ended for it; nowhere when absent. */
+  /** Memory budget that counts the splice's bytes and may end it to free them. Defaults to none. */
   readonly memory?: MemoryBudget;
   readonly meter?: ByteMeter;
-  /** Bytes of the visitor that have already been read. */
+  /** Bytes already read from the visitor. */
   readonly received?: Bytes;
-  /** How many ticks of IDLE_TICK_MS without a byte end both sides; IDLE_TICKS when absent. */
+  /** How many ticks of IDLE_TICK_MS without a byte close both sides. Defaults to IDLE_TICKS. */
   readonly idleTicks?: number;
-  /** The agent's side must have said something by then; it has all the time it wants when absent. */
+  /** Deadline for the first byte from the agent's side. Defaults to none. */
   readonly firstByteMs?: number;
-  /** What a visitor is told in place of a reset when the session is lost before a byte has come for it; nothing when absent. */
+  /**
+   * Sent to the visitor instead of a reset if the session is lost before any byte has arrived for it. Defaults to
+   * nothing.
+   */
   readonly farewell?: Bytes;
-  /** The visitor has stayed for a while: the time for what would cost a short visit too much. Called once. */
+  /** The visitor has stayed for a while: time for work too expensive for a short visit. Called once. */
   stays?(): void;
-  /** Both sides are over; `error` is the first that either side had. */
+  /** Both sides are closed; `error` is the first from either side. */
   done?(error: Error | undefined): void;
 }
 
 /**
- * An endpoint that hasn't answered a ClientHello by then won't: its stream is another visitor's. Longer than an agent may
- * take to reach it (DIAL_TIMEOUT_MS).
+ * How long an endpoint may take to answer a ClientHello before its stream is freed for another visitor. Longer than an
+ * agent may take to reach it (DIAL_TIMEOUT_MS).
  */
 export const FIRST_BYTE_DEADLINE_MS = 20_000;
 
-/** A visitor without a byte either way is kept for this long, where nothing else is set. */
+/** Default idle timeout of a visitor without a byte in either direction. */
 export const VISITOR_IDLE_TIMEOUT_MS = 3_600_000;
 
-/** How many ticks of a splice make this time; at least one whole tick. */
+/** Converts a timeout to ticks of a splice; at least one. */
 export function idleTicks(idleTimeoutMs: number): number {
   return Math.max(1, Math.ceil(idleTimeoutMs / IDLE_TICK_MS)) + 1;
 }
 
 /**
- * Joins the two sides until both are over, until no byte has gone either way for the time of `idleTicks`, or until bytes
- * that wait haven't moved for 90 to 120 s.
+ * Joins the two sides until both are closed, until no byte has moved in either direction for `idleTicks`, or until
+ * queued bytes haven't moved for 90 to 120 s.
  */
 export function splice(options: SpliceOptions): void {
   new Splice(options);
@@ -128,17 +131,17 @@ class Splice implements MemoryHolder {
       if (!this.#stays) this.#options.stays?.();
       this.#stays = true;
       if (firstByteMs !== undefined) return this.#judgeAnswer(firstByteMs);
-      // Bytes that still drain towards a slow reader are traffic too.
+      // Bytes still draining to a slow reader are traffic too.
       const { visitorSide, agentSide, idleTicks: ticks = IDLE_TICKS } = this.#options;
       const seen = this.#toAgent.byteLength + this.#toVisitor.byteLength - visitorSide.bufferedBytes -
         agentSide.bufferedBytes;
-      // A peer that has said PAUSE is handing on what it got; whether that moves is seen at its own splice.
+      // A peer that has sent PAUSE is still delivering what it received; its own splice checks its progress.
       const busy = seen !== this.#seenBytes || this.#options.stream.peerPaused === true;
       this.#idleTicks = busy ? 0 : this.#idleTicks + 1;
       this.#seenBytes = seen;
-      // Quiet may last for long; bytes that nobody takes hold memory, and don't.
+      // Silence is allowed for long; unread bytes aren't, as they hold memory.
       const isStuck = visitorSide.bufferedBytes + agentSide.bufferedBytes > 0;
-      // A side that has never said anything hasn't shown that it is worth the wait.
+      // A side that has never sent a byte isn't worth waiting for.
       const isMute = this.#options.firstByteMs !== undefined &&
         (this.#toAgent.byteLength === 0 || this.#toVisitor.byteLength === 0);
       const limit = isStuck || isMute ? Math.min(ticks, IDLE_TICKS) : ticks;
@@ -170,7 +173,7 @@ class Splice implements MemoryHolder {
   }
 }
 
-/** One direction; it listens to its source. */
+/** One direction; handles its source's events. */
 class Direction implements ByteStreamHandler {
   readonly #splice: Splice;
   readonly #source: ByteStream;
@@ -194,14 +197,14 @@ class Direction implements ByteStreamHandler {
     this.#sink.closeWrite();
   }
 
-  /** Our source takes bytes again, so its own source may go on. */
+  /** Our source accepts bytes again, so its own source may resume. */
   drain(): void {
     this.back.#source.resume();
   }
 
   close(error?: Error): void {
     this.#splice.error ??= error;
-    // What a socket brought before it broke is still delivered; a session's loss is shown as what it is.
+    // Bytes received before a socket failed are still delivered; a lost session is reported as such.
     if (error !== undefined && this.#splice.isStream(this.#source)) {
       const farewell = this.byteLength === 0 ? this.#splice.farewell : undefined;
       if (farewell === undefined) this.#sink.abort(error);

@@ -1,5 +1,6 @@
 /**
- * How many streams one source may have open to one session, or connections to one public port: the others keep their room.
+ * Limits how many streams one source may have open to one session, or connections to one public port, leaving room for
+ * others.
  *
  * @module
  */
@@ -8,7 +9,7 @@ import { sourceOf } from "../wire/ip/networks.ts";
 /** Streams of one source (an IPv4 address, an IPv6 /64) to one name, or connections to one public port. */
 export const STREAMS_PER_SOURCE_MAX = 256;
 
-/** Counts streams by what they go to and where they come from. */
+/** Counts streams by target and source. */
 export class StreamShares {
   readonly #bySource = new WeakMap<object, Map<string, number>>();
   readonly #max: number;
@@ -18,7 +19,7 @@ export class StreamShares {
     this.#max = max === 0 ? Infinity : max;
   }
 
-  /** Counts one more; false where the source has its share. This machine's own proxies aren't held to it. */
+  /** Counts one more; false if the source has used its share. Local proxies are exempt. */
   enter(target: object, host: string): boolean {
     const source = sourceOf(host);
     let counts = this.#bySource.get(target);
@@ -29,7 +30,7 @@ export class StreamShares {
     return true;
   }
 
-  /** Takes one off. */
+  /** Uncounts one. */
   leave(target: object, host: string): void {
     const counts = this.#bySource.get(target);
     const source = sourceOf(host);

@@ -1,5 +1,5 @@
 /**
- * A tunnel: a carrier with a name, on which both sides ask each other's services for streams.
+ * A tunnel: a named carrier on which each side requests streams from the other's services.
  *
  * @module
  */
@@ -17,49 +17,49 @@ import { type Carrier, type CarrierHandler, closeWhenQuiet, openWithin } from ".
 import { receiveRequest, sendRequest, TUNNEL_ANSWER_DEADLINE_MS } from "./requests/request.ts";
 import { refusal, type Router, type ServeStream } from "./requests/router.ts";
 
-/** Tunnels: a service decides by then, a dial to its target included (DIAL_TIMEOUT_MS). */
+/** Tunnels: deadline for a service's decision, including a dial to its target (DIAL_TIMEOUT_MS). */
 export const TUNNEL_SERVICE_DEADLINE_MS = 15_000;
 
-/** What a {@link Tunnel} is made of. */
+/** Options of {@link Tunnel}. */
 export interface TunnelOptions {
   /** The connection; the tunnel attaches itself. */
   readonly carrier: Carrier;
   readonly clock: Clock;
   /** The other side's name. */
   readonly name: string;
-  /** What else is known of it; nothing when absent. */
+  /** Its other attributes. Defaults to none. */
   readonly attributes?: TunnelAttributes;
   /** Serves the requests of the other side. */
   readonly router: Router;
-  /** Where it logs; nowhere when absent. */
+  /** Logger. Defaults to no logging. */
   readonly log?: Logger;
   /** Requests wait until {@link Tunnel.serve} is called. */
   readonly held?: boolean;
-  /** Counts faults of services; nothing when absent. */
+  /** Metrics for faults of services. Defaults to none. */
   readonly metrics?: Metrics;
-  /** Hears why a request of the other side came to nothing, to be counted. */
+  /** Called with the reason when a request of the other side fails, for counting. */
   refused?(code: SallyportError["code"]): void;
 }
 
-/** What {@link Tunnel.open} takes besides the address. */
+/** Options of {@link Tunnel.open}, besides the address. */
 export interface OpenTunnelOptions {
-  /** On whose behalf, where there is somebody. */
+  /** The caller on whose behalf it is opened, if any. */
   readonly caller?: Caller;
-  /** Until the stream is there, and once more until the answer, in milliseconds; 20 s when absent. */
+  /** Timeout for opening the stream, and again for the answer, in milliseconds. Defaults to 20 s. */
   readonly timeoutMs?: number;
-  /** Gives up. */
+  /** Aborts the attempt. */
   readonly signal?: AbortSignal;
 }
 
 /** See the module. */
 export class Tunnel implements CarrierHandler {
-  /** Names this one connection; random. */
+  /** Random identifier of this connection. */
   readonly id: string = randomUUID();
   /** The other side's name. */
   readonly name: string;
-  /** What else is known of the other side. */
+  /** Other attributes of the other side. */
   readonly attributes: TunnelAttributes;
-  /** Resolves when it is over, with the reason. */
+  /** Resolves with the reason when the tunnel is over. */
   readonly closed: Promise<SallyportError>;
   readonly #options: TunnelOptions;
   readonly #log: Logger;
@@ -75,25 +75,25 @@ export class Tunnel implements CarrierHandler {
     if (options.held !== true) this.serve();
   }
 
-  /** Internal: serves from now on. */
+  /** Internal: starts serving. */
   serve(): void {
     this.#options.carrier.attach(this);
   }
 
-  /** How it crosses the network: "snitun", "sealed", "curve", "quic". */
+  /** The transport's name: "snitun", "sealed", "curve", "quic". */
   get transport(): string {
     return this.#options.carrier.transport;
   }
 
-  /** The other side's address; it may move. */
+  /** The other side's address; it may change. */
   get remote(): Address {
     return this.#options.carrier.remote;
   }
 
   /**
-   * Asks the other side for a stream to an address, in text or in segments. Resolves once its service has accepted; the
-   * stream is unread then. Rejects with `request_refused`, `request_invalid`, `address_invalid`, `deadline_exceeded`,
-   * `limit_exceeded`, or what the tunnel ended with.
+   * Requests a stream to an address from the other side, as text or segments. Resolves with the unread stream once its
+   * service has accepted. Rejects with `request_refused`, `request_invalid`, `address_invalid`, `deadline_exceeded`,
+   * `limit_exceeded`, or the tunnel's end reason.
    */
   async open(address: string | readonly string[], options: OpenTunnelOptions = {}): Promise<ByteStream> {
     const segments = typeof address === "string" ? parseTunnelAddress(address) : address;
@@ -105,27 +105,27 @@ export class Tunnel implements CarrierHandler {
     return await sendRequest(await openWithin(carrier, { ...patience, caller }), segments, patience);
   }
 
-  /** Wants no new streams from now on; those that are open go on. */
+  /** Stops new streams; open ones continue. */
   goAway(reason: SallyportError): void {
     this.#leaving ??= reason;
     this.#options.carrier.goAway(reason);
   }
 
-  /** Goes away, and ends when its streams have, or after `graceMs`; resolves then. */
+  /** Stops new streams, and closes when its streams have ended, or after `graceMs`; resolves then. */
   async drain(reason: SallyportError, graceMs: number): Promise<void> {
     this.goAway(reason);
     void closeWhenQuiet(this.#options.carrier, this.#options.clock, reason, graceMs);
     await this.closed;
   }
 
-  /** Ends it and its streams for this reason. */
+  /** Closes the tunnel and its streams with this reason. */
   close(reason: SallyportError): void {
     this.#options.carrier.close(reason);
   }
 
   /** Internal: from the carrier. */
   stream(stream: ByteStream): void {
-    // Not every transport can tell the other side.
+    // Not every transport can notify the other side.
     if (this.#leaving !== undefined) return stream.abort(this.#leaving);
     void this.#serve(stream);
   }
@@ -162,7 +162,7 @@ export class Tunnel implements CarrierHandler {
     }
   }
 
-  /** Hands a stream to its service, which loses it where it throws. */
+  /** Hands a stream to its service; the stream is aborted if the service throws. */
   #begin(serve: ServeStream, stream: ByteStream): void {
     try {
       serve(stream);
@@ -178,7 +178,7 @@ export class Tunnel implements CarrierHandler {
     return error;
   }
 
-  /** What takes the stream. A service that decides too late finds its stream over. */
+  /** The function that takes the stream. A service that decides too late gets a stream that is over. */
   #decide(
     { address, signal }: { readonly address: readonly string[]; readonly signal: AbortSignal },
     caller: Caller,
@@ -212,7 +212,7 @@ export class Tunnel implements CarrierHandler {
   }
 }
 
-/** What a service gets that decided too late: it is over, and says so. */
+/** The closed stream given to a service that decided too late. */
 const OVER: ByteStream = {
   attach: (handler) => queueMicrotask(() => handler.close(refusal("it was decided too late"))),
   write: () => true,

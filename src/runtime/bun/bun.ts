@@ -43,7 +43,7 @@ import type { BunApi, BunUdpSocket } from "./bun_types.ts";
 
 declare const Bun: BunApi;
 
-/** Opens the port on this process's sockets; each call has buffers of its own. */
+/** Opens the port on this process's sockets; each call has its own buffers. */
 export function createBunRuntime(): Runtime {
   const memory = new MemoryBudget(soon);
   const shared: Shared = {
@@ -79,8 +79,8 @@ export function createBunRuntime(): Runtime {
 }
 
 /**
- * Each event has its microtasks to itself on Bun, so that only `setImmediate` lets those of one turn act together: it
- * runs behind them and before the next poll.
+ * Bun drains microtasks after each event, so only `setImmediate` can batch the events of one turn: it runs after them
+ * and before the next poll.
  */
 function soon(run: () => void): void {
   setImmediate(run);
@@ -107,7 +107,7 @@ async function listen(options: ListenOptions, shared: Shared): Promise<Listener>
       data: {
         shared,
         accept(conn) {
-          // Bun accepts whatever comes as long as it listens: what there is no room for is reset.
+          // Bun accepts every connection while it listens: excess ones are reset.
           if (shared.descriptors.accepted()) return options.accept(conn);
           conn.attach(IGNORE_STREAM);
           conn.abort();
@@ -136,9 +136,7 @@ async function listenUnix(options: ListenUnixOptions, shared: Shared): Promise<L
   }
 }
 
-/**
- * A dial can't be called off, so one that is late is reset as soon as it stands.
- */
+/** A dial can't be cancelled, so one that completes too late is reset at once. */
 function dial(
   options: DialOptions | DialUnixOptions,
   shared: Shared,
@@ -197,7 +195,7 @@ async function bindDatagram(options: DatagramOptions, shared: Shared): Promise<D
             shared.faults.report("datagram", thrown);
           }
         },
-        // An ICMP answer to something sent earlier; without this method it would end the process.
+        // An ICMP error for an earlier datagram; without this method it would end the process.
         error() {},
       },
     });
@@ -206,7 +204,7 @@ async function bindDatagram(options: DatagramOptions, shared: Shared): Promise<D
       try {
         return socket.send(data, to.port, to.host);
       } catch (error) {
-        // The answer to an earlier datagram, reported at this one's expense.
+        // The ICMP error of an earlier datagram, reported in place of sending this one.
         return (error as { code?: string }).code === "ECONNREFUSED" && sendAgain(socket, data, to);
       }
     };
@@ -226,7 +224,7 @@ async function bindDatagram(options: DatagramOptions, shared: Shared): Promise<D
         try {
           return socket.sendMany(batch);
         } catch {
-          // It isn't told which one it failed at; a datagram that arrives twice does no harm.
+          // Bun doesn't report which one failed; a duplicate datagram does no harm.
           let taken = 0;
           for (let i = 0; i < count; i++) if (send(data[i]!, to[i]!)) taken++;
           return taken;

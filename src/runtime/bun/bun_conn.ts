@@ -1,6 +1,6 @@
 /**
- * One TCP connection on Bun. All sockets share one set of handlers; what belongs to a connection hangs on its
- * socket's `data` slot.
+ * One TCP connection on Bun. All sockets share one set of handlers; a connection's state is in its socket's `data`
+ * slot.
  *
  * @module
  */
@@ -11,23 +11,26 @@ import { type Faults, lostError, plainHost, type Shared } from "../shared.ts";
 import { StreamBase } from "../stream_base.ts";
 import type { BunSocket, BunSocketHandler } from "./bun_types.ts";
 
-/** Shared by all connections that keep no chunk; never written to. */
+/** Shared by all connections without kept chunks; never modified. */
 const NOTHING: Bytes[] = [];
-/** A chunk of at least this size is given back as soon as it has been delivered: below it, that costs more than it saves. */
+/**
+ * Chunks of at least this size are freed as soon as they have been delivered; for smaller ones that costs more than it
+ * saves.
+ */
 const FREED_MIN_BYTES = 8 * 1024;
 
-/** What a socket's `data` slot has before the connection stands. */
+/** Content of a socket's `data` slot before the connection is established. */
 interface NewSocket {
   readonly shared: Shared;
-  /** The path of the unix socket that was dialled; its connections have no other address. */
+  /** The path of the dialled Unix socket; its connections have no other address. */
   readonly unixPath?: string;
-  /** Takes the new connection; an exception aborts it. */
+  /** Accepts the new connection; an exception aborts it. */
   accept(conn: BunConn): void;
-  /** Hears of a connection that the peer had reset before it was opened. */
+  /** Called for a connection that the peer reset before it was opened. */
   fail?(error: Error): void;
 }
 
-/** What a socket's `data` slot has: its connection, once that stands. */
+/** Content of a socket's `data` slot: its connection, once established. */
 export type SocketOwner = NewSocket | BunConn;
 
 /** A TCP connection on a Bun socket. */
@@ -40,15 +43,15 @@ export class BunConn extends StreamBase implements Conn {
   #remote: Address | undefined;
   #local: Address | undefined;
   #drainWanted = false;
-  /** Chunks that came while they couldn't be delivered. Bun makes a fresh buffer for each, so they need no copy. */
+  /** Chunks received while they couldn't be delivered. Bun allocates a new buffer for each, so no copy is needed. */
   #kept: Bytes[] = NOTHING;
   #keptBytes = 0;
   #socketPaused = false;
-  /** The peer's FIN came while it couldn't be delivered. */
+  /** Whether the peer's FIN arrived while it couldn't be delivered. */
   #endKept = false;
-  /** Bun has closed the socket. */
+  /** Whether Bun has closed the socket. */
   #gone = false;
-  /** One of our methods runs, and what the socket reports meanwhile must wait for its end. */
+  /** Whether one of our methods is running; socket events meanwhile must wait until it returns. */
   #inMethod = false;
 
   constructor(socket: BunSocket<SocketOwner>, { pool, clock, faults }: Shared, unixPath?: string) {
@@ -60,7 +63,7 @@ export class BunConn extends StreamBase implements Conn {
     this.faults = faults;
   }
 
-  /** Asked for when needed: each part is a system call. Remembered, since a closed socket knows it no more. */
+  /** Read on demand, since each part is a system call. Cached, since a closed socket no longer has it. */
   get remote(): Address {
     const socket = this.#socket;
     return this.#remote ??= { host: plainHost(socket.remoteAddress ?? ""), port: socket.remotePort };
@@ -94,7 +97,7 @@ export class BunConn extends StreamBase implements Conn {
     const sent = this.#socket.write(chunk);
     this.#inMethod = false;
     if (sent === chunk.length) return true;
-    // Below zero the socket is closed or about to be; `close` will tell.
+    // Negative: the socket is closed or about to be; `close` follows.
     if (sent < 0) return true;
     this.#out ??= new OutQueue(this.#pool);
     this.#out.push(chunk, sent);
@@ -161,7 +164,7 @@ export class BunConn extends StreamBase implements Conn {
     } else if (this.flowing) this.#resumeSocket();
   }
 
-  /** Bytes arrived. A paused socket delivers too, when an error follows them. */
+  /** Bytes arrived. Even a paused socket delivers them if an error follows. */
   received(chunk: Bytes): void {
     if (this.dead) return;
     if (this.flowing && this.#kept.length === 0) return this.#deliver(chunk);
@@ -179,8 +182,9 @@ export class BunConn extends StreamBase implements Conn {
   }
 
   /**
-   * Bun makes a fresh buffer for each chunk. Left to the collector, megabytes of them go back to the system and come again
-   * page by page, which took a third of a transfer's processor time; detached, the next chunk gets the same, warm memory.
+   * Bun allocates a new buffer for each chunk. Left to the garbage collector, megabytes of them are returned to the
+   * system and faulted in again page by page, which took a third of a transfer's CPU time; if detached, the next chunk
+   * gets the same warm memory.
    */
   #deliver(chunk: Bytes): void {
     this.emitData(chunk);
@@ -194,7 +198,7 @@ export class BunConn extends StreamBase implements Conn {
     else this.#endKept = true;
   }
 
-  /** The socket takes bytes again; Bun says so also when nothing waits. */
+  /** The socket accepts bytes again; Bun also reports this when nothing is queued. */
   drained(): void {
     const out = this.#out;
     if (out === null || this.dead) return;
@@ -226,7 +230,7 @@ export class BunConn extends StreamBase implements Conn {
 
   #finish(error: Error | undefined): void {
     if (this.dead) return;
-    // Without our own FIN behind all we wrote, an end without an error is none in order either.
+    // Unless our own FIN was sent after all written bytes, a close isn't clean even without an error.
     if (error !== undefined || !this.writeEnded || this.bufferedBytes > 0) {
       this.#out?.clear();
       this.#dropKept();
@@ -237,25 +241,25 @@ export class BunConn extends StreamBase implements Conn {
       this.emitClose();
       return;
     }
-    // After our own shutdown Bun reports the peer's FIN as close, without `end`.
+    // After our own shutdown, Bun reports the peer's FIN as close, without `end`.
     this.#endKept = true;
     this.#deliverKept();
   }
 }
 
-/** The handlers that all sockets share. */
+/** The handlers shared by all sockets. */
 export const socketHandlers: BunSocketHandler<SocketOwner> = Object.freeze({
-  // A Buffer's `slice` is a view, a Uint8Array's a copy: handlers get the same on both runtimes.
+  // A Buffer's `slice` is a view, a Uint8Array's a copy: handlers get a Uint8Array on both runtimes.
   binaryType: "uint8array",
   open(socket: BunSocket<SocketOwner>) {
     const fresh = socket.data as NewSocket;
     if (socket.remoteAddress === undefined && fresh.unixPath === undefined) {
-      // Reset by the peer already; the socket knows no addresses any more.
+      // Already reset by the peer; the socket no longer has addresses.
       fresh.fail?.(lostError({ code: "ECONNRESET" }));
       socket.terminate();
       return;
     }
-    // No setNoDelay: Bun sets TCP_NODELAY itself, and asking again is a system call per connection.
+    // No setNoDelay: Bun sets TCP_NODELAY itself, and setting it again costs a system call per connection.
     const conn = new BunConn(socket, fresh.shared, fresh.unixPath);
     socket.data = conn;
     try {
@@ -279,6 +283,6 @@ export const socketHandlers: BunSocketHandler<SocketOwner> = Object.freeze({
   error(socket: BunSocket<SocketOwner>, error: Error) {
     if (socket.data instanceof BunConn) socket.data.abort(error);
   },
-  // The dial's promise tells; with this method Bun doesn't report the rejection as unhandled.
+  // The dial's promise reports it; with this method Bun doesn't report the rejection as unhandled.
   connectError() {},
 });

@@ -1,5 +1,5 @@
 /**
- * QUIC on Bun: `node:quic`. It doesn't stop a sender whose stream nobody reads.
+ * QUIC on Bun: `node:quic`. It doesn't apply back-pressure to the sender of an unread stream.
  *
  * @module
  */
@@ -38,31 +38,35 @@ import type { BunApi } from "./bun_types.ts";
 
 declare const Bun: BunApi;
 
-/** QUIC on Bun: what a peer may send on a stream before it hears more; larger or smaller made no difference. */
+/** QUIC on Bun: initial flow-control window of a stream; larger or smaller made no difference. */
 export const QUIC_STREAM_WINDOW_BYTES = 1 * 1024 * 1024;
-/** QUIC: kernel buffers of a UDP socket that is ours to set: 5 ms of 6 Gbit/s, during which the program may be busy. */
+/**
+ * QUIC: kernel buffers of a UDP socket, where we can set them: 5 ms at 6 Gbit/s, during which the program may be busy.
+ */
 export const QUIC_SOCKET_BUFFER_BYTES = 4 * 1024 * 1024;
-/** QUIC: connections of one socket, and of one address: as many as Bun counts up to. */
+/** QUIC: connections of one socket, and of one address: the maximum that Bun supports. */
 export const QUIC_CONNECTIONS_MAX = 65_535;
 
-/** A writer's method that waits for room. */
+/** A writer's method that waits for buffer space. */
 const DRAINED = Symbol.for("Stream.drainableProtocol");
-/** What Bun takes of a stream before its writer has to wait. */
+/** Bytes that Bun buffers for a stream before its writer has to wait. */
 const WRITE_HIGH_BYTES = 256 * 1024;
 
-/** How often a stream is looked at, at least, that the peer doesn't allow yet. */
+/** Maximum interval for polling a stream that the peer doesn't allow yet. */
 const PENDING_POLL_MAX_MS = 50;
-/** A client of Bun's breaks the connection at one stream more, whatever it has announced: others are to wait. */
+/**
+ * A Bun client closes the connection when this is exceeded, whatever limit it has announced: further streams must wait.
+ */
 const CLIENT_STREAMS_MAX = 100;
 const SESSION: NodeQuicOptions = {
   keepAlive: QUIC_KEEP_ALIVE_MS,
   transportParams: {
     initialMaxStreamsBidi: QUIC_STREAMS_MAX,
     initialMaxStreamsUni: 0,
-    // Bun's own figures leave none for streams that the server opens: a peer that isn't Bun may send nothing on those.
+    // Bun's defaults give server-opened streams no window: a peer other than Bun couldn't send on them.
     initialMaxStreamDataBidiLocal: QUIC_STREAM_WINDOW_BYTES,
     initialMaxStreamDataBidiRemote: QUIC_STREAM_WINDOW_BYTES,
-    // Seconds, where node has milliseconds.
+    // In seconds; Node uses milliseconds.
     maxIdleTimeout: QUIC_IDLE_MS / 1000,
   },
 };
@@ -71,11 +75,11 @@ const SOCKET = {
   udpSendBufferSize: QUIC_SOCKET_BUFFER_BYTES,
 };
 
-/** Bun's QUIC. Rejects with `not_supported` where it has none. */
+/** Bun's QUIC. Rejects with `not_supported` if it has none. */
 export async function bunQuic(shared: Shared): Promise<Quic> {
   let native: NodeQuic;
   try {
-    // In two parts, since Deno's type checker knows no such module.
+    // Split, since Deno's type checker doesn't know this module.
     native = await import("node:" + "quic") as NodeQuic;
   } catch (cause) {
     throw new SallyportError(
@@ -93,7 +97,7 @@ export async function bunQuic(shared: Shared): Promise<Quic> {
       reset: true,
       acceptedStreams: CLIENT_STREAMS_MAX,
       keyLog: true,
-      // Bun 1.4.5 keeps something of every Initial for seconds, and looks through all of it at each one that comes.
+      // Bun 1.4.5 keeps state for every Initial for seconds, and scans all of it for each new one.
       withstandsFloods: false,
       retry: true,
     },
@@ -132,7 +136,7 @@ async function listen(quic: NodeQuic, options: QuicListenOptions, shared: Shared
         validateAddress: true,
       },
     });
-    // A socket that can't be bound shows by its end alone.
+    // A failed bind shows only when the socket closes.
     if (endpoint.address === undefined) await endpoint.closed;
   } catch (cause) {
     throw listenError(options, { code: bindFailure(cause), cause });
@@ -146,13 +150,13 @@ async function listen(quic: NodeQuic, options: QuicListenOptions, shared: Shared
   };
 }
 
-/** What connections that are closed say last has to leave first: others would find out by the idle time-out alone. */
+/** Lets the last packets of closed connections leave first: otherwise peers would notice only by the idle timeout. */
 function end(endpoint: NodeQuicEndpoint): void {
   endpoint.busy = true;
   setTimeout(() => endpoint.destroy(), QUIC_FAREWELL_MS);
 }
 
-/** Where the environment names a file for TLS secrets, as NSS's format has them, they go there. */
+/** Logs TLS secrets in NSS key log format to the file named in the environment, if any. */
 function keyLogging(): Pick<NodeQuicOptions, "keylog" | "onkeylog"> {
   const file = process.env.SSLKEYLOGFILE ?? "";
   if (file === "") return {};
@@ -166,7 +170,7 @@ function keyLogging(): Pick<NodeQuicOptions, "keylog" | "onkeylog"> {
   return { keylog: true, onkeylog };
 }
 
-/** The system's code of a bind that failed; Bun names its number alone. */
+/** The system error code of a failed bind; Bun gives only its number. */
 function bindFailure(cause: unknown): string {
   const number = Number(/Bind failure \((\d+)\)/.exec(errorMessage(cause))?.[1]);
   return Object.entries(constants.errno).find(([, value]) => value === number)?.[0] ?? errorMessage(cause);
@@ -250,11 +254,14 @@ class BunQuicConn extends QuicConnBase {
   remote: Address = { host: "", port: 0 };
   readonly #native: NodeQuicSession;
   readonly #shared: Shared;
-  /** A client's own socket, which goes with its connection. */
+  /** A client's own socket, closed with its connection. */
   readonly #endpoint: NodeQuicEndpoint | undefined;
   /** A stream that the peer doesn't allow yet. */
   #pending: NodeQuicStream | undefined;
-  /** The one that was asked for last is there: one after the other, since Bun doesn't close with many that wait. */
+  /**
+   * Resolves when the last requested stream is open. Streams are opened one at a time, since Bun doesn't close while
+   * many are pending.
+   */
   #allowed: Promise<void> = Promise.resolve();
 
   constructor(native: NodeQuicSession, shared: Shared, endpoint: NodeQuicEndpoint | undefined) {
@@ -262,14 +269,14 @@ class BunQuicConn extends QuicConnBase {
     this.#native = native;
     this.#shared = shared;
     this.#endpoint = endpoint;
-    // With a handler Bun reports nothing as unhandled; `closed` says the same.
+    // With a handler, Bun reports nothing as unhandled; `closed` reports the same error.
     native.onerror = () => {};
     native.onstream = (stream) => this.came(this.#stream(stream));
     native.closed.then(() => this.lost(peerClosed("")), (error) => this.lost(reasonOf(error)));
     native.opened.catch(() => {});
   }
 
-  /** The handshake is through. */
+  /** The handshake is complete. */
   opened(info: { readonly protocol: string }): void {
     this.alpn = info.protocol;
     const { address, port } = this.#native.path!.remote;
@@ -293,7 +300,7 @@ class BunQuicConn extends QuicConnBase {
     }
   }
 
-  /** A stream is there before the peer allows it, and nothing tells when that is. */
+  /** Bun returns a stream before the peer allows it, and doesn't signal when it does. */
   async #begin(): Promise<NodeQuicStream> {
     const native = await this.#native.createBidirectionalStream({ highWaterMark: WRITE_HIGH_BYTES });
     for (let waitMs = 1; native.pending && !this.over; waitMs = Math.min(2 * waitMs, PENDING_POLL_MAX_MS)) {
@@ -317,7 +324,7 @@ class BunQuicConn extends QuicConnBase {
   }
 }
 
-/** What a session ended with: the peer's reason, or the runtime's. */
+/** The reason a session ended: the peer's, or the runtime's. */
 function reasonOf(error: unknown): SallyportError {
   const { type, message } = error as { type?: unknown; message?: unknown };
   if (type !== "application" || typeof message !== "string") return closedError(error);
@@ -343,7 +350,7 @@ class BunStreamIo implements QuicStreamIo {
       this.#batches ??= this.#native[Symbol.asyncIterator]();
       const { value, done } = await this.#batches.next();
       if (done) {
-        // Where the connection broke, Bun ends its streams in order first and tells of it then.
+        // When a connection fails, Bun first ends its streams cleanly and only then reports the failure.
         await new Promise<void>((resolve) => void setImmediate(resolve));
         return null;
       }
@@ -352,7 +359,7 @@ class BunStreamIo implements QuicStreamIo {
     return this.#batch.pop()!;
   }
 
-  /** Bun copies what it takes, and takes a whole buffer where it has any room at all. */
+  /** Bun copies what it accepts, and accepts a whole buffer if it has any space. */
   async write(bytes: Bytes): Promise<void> {
     while (!this.#writer.writeSync(bytes)) {
       const drained = this.#writer[DRAINED]();

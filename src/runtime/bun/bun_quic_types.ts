@@ -1,5 +1,5 @@
 /**
- * The part of `node:quic` that `bun_quic.ts` uses, as Bun 1.4.5 has it; neither runtime's types name the module.
+ * The part of `node:quic` that `bun_quic.ts` uses, as in Bun 1.4.5; neither runtime's types declare the module.
  *
  * @module
  */
@@ -35,7 +35,7 @@ interface NodeQuicEndpointOptions {
   readonly maxConnectionsTotal?: number;
   readonly udpReceiveBufferSize?: number;
   readonly udpSendBufferSize?: number;
-  /** Always asks for a Retry. */
+  /** Always sends a Retry. */
   readonly validateAddress?: boolean;
 }
 
@@ -70,7 +70,7 @@ export interface NodeQuicSession {
 export interface NodeQuicStream {
   readonly closed: Promise<void>;
   readonly destroyed: boolean;
-  /** The peer doesn't allow it yet. */
+  /** Whether the peer doesn't allow it yet. */
   readonly pending: boolean | undefined;
   readonly writer: NodeQuicWriter;
   highWaterMark: number;
@@ -80,12 +80,12 @@ export interface NodeQuicStream {
 }
 
 export interface NodeQuicWriter {
-  /** What may be written before it has to wait; null where it is closed. */
+  /** Bytes that may be written without waiting; null if closed. */
   readonly desiredSize: number | null;
-  /** False where nothing was taken. */
+  /** Returns false if nothing was accepted. */
   writeSync(chunk: Bytes): boolean;
   end(): Promise<number>;
-  /** Waits for room; null where there is some, and where the writer is closed. */
+  /** Waits for buffer space; null if there is some, or if the writer is closed. */
   [drained: symbol]: () => Promise<unknown> | null;
 }
 

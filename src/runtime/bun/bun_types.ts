@@ -1,11 +1,11 @@
 /**
- * The part of Bun's own API that its adapter uses. Written down here so that whoever checks types against this library
- * needs no types of Bun, which would come as globals.
+ * The part of Bun's own API that its adapter uses. Declared here so that type-checking against this library doesn't
+ * need Bun's types, which are globals.
  *
  * @module
  */
 
-/** A TCP or unix socket with the adapter's data. */
+/** A TCP or Unix socket with the adapter's data. */
 export interface BunSocket<Data> {
   data: Data;
   readonly remoteAddress: string | undefined;
@@ -21,7 +21,7 @@ export interface BunSocket<Data> {
   setKeepAlive(enable: boolean, initialDelayMs: number): boolean;
 }
 
-/** What sockets report to. */
+/** Event handlers of sockets. */
 export interface BunSocketHandler<Data> {
   readonly binaryType: "uint8array";
   open(socket: BunSocket<Data>): void;

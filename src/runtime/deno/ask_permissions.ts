@@ -1,6 +1,6 @@
 /**
- * Asks for permissions before anything else is loaded, where Deno runs the program without flags. A library's user
- * never sees it: it does nothing unless mod.ts is the program.
+ * Asks for permissions before anything else is loaded, when Deno runs the program without flags. Library users never
+ * see it: it does nothing unless mod.ts is the program.
  *
  * @module
  */
@@ -13,7 +13,7 @@ import {
   REASONS,
 } from "./permissions.ts";
 
-/** The program, as source or as the npm package has it. */
+/** The program, as source or as in the npm package. */
 const MAIN = new URL(`../../../mod.${import.meta.url.endsWith(".js") ? "js" : "ts"}`, import.meta.url).href;
 
 if (typeof Deno !== "undefined" && Deno.mainModule === MAIN) askPermissions(Deno.args);
@@ -26,7 +26,7 @@ function askPermissions(args: readonly string[]): void {
     say(`Sallyport needs ${missing.length} permissions of Deno. Without a question: ${workingLine(args)}`);
     for (const [index, name] of missing.entries()) {
       say(`\n${index + 1} of ${missing.length}, ${name}: ${REASONS[name]}`);
-      // One question for all of a kind: the answer covers every file, address or variable.
+      // One prompt per kind: the answer covers every file, address or variable.
       if (Deno.permissions.requestSync({ name }).state !== "granted") refuse([name], args);
     }
     return;
@@ -34,7 +34,10 @@ function askPermissions(args: readonly string[]): void {
   refuse(missing, args);
 }
 
-/** Whether the libraries get what they ask for; of the environment, a set may grant the program's variables alone. */
+/**
+ * Whether the libraries get the permissions they request; for the environment, a set may grant only the program's
+ * variables.
+ */
 function granted(name: PermissionName): boolean {
   const descriptor: Deno.PermissionDescriptor = name === "env"
     ? { name, variable: "SALLYPORT_LISTEN" }
@@ -53,7 +56,10 @@ function refuse(missing: readonly PermissionName[], args: readonly string[]): ne
   Deno.exit(2);
 }
 
-/** The same start with what it needs: by the set of deno.json next to mod.ts, or by flags where there is none. */
+/**
+ * The same command line with the permissions it needs: by the set in deno.json next to mod.ts, or by flags if there is
+ * none.
+ */
 function workingLine(args: readonly string[]): string {
   const command = commandOf(args);
   const local = MAIN.startsWith("file:");

@@ -40,14 +40,14 @@ import {
   type Shared,
 } from "../shared.ts";
 
-/** Out of file descriptors or memory, accepting pauses for this long. */
+/** How long accepting pauses when out of file descriptors or memory. */
 const ACCEPT_RETRY_MS = 100;
 /** UDP payloads are at most 65,507 bytes over IPv4 (RFC 768). */
 const DATAGRAM_MAX_BYTES = 65_535;
-/** Datagrams that may be on their way into the socket at once; more are dropped. */
+/** Datagram sends that may be in progress at once; more are dropped. */
 const DATAGRAMS_IN_FLIGHT_MAX = 256;
 
-/** Opens the port on this process's sockets; each call has buffers of its own. */
+/** Opens the port on this process's sockets; each call has its own buffers. */
 export function createDenoRuntime(): Runtime {
   let aeads: readonly Aead[] | undefined;
   const turn = new Turn();
@@ -82,19 +82,19 @@ export function createDenoRuntime(): Runtime {
     listenUnix: (options) => listenUnix(options, shared),
     bindDatagram: (options) => bindDatagram(options, turn, shared),
     serveHttp: (options) => listenHttp(options, (at) => listen(at, shared), shared),
-    // deno-lint-ignore require-await -- what it throws must become a rejection
+    // deno-lint-ignore require-await -- exceptions must become rejections
     quic: async () => denoQuic(shared),
     systemAeads: () => aeads ??= openOpensslAeads(),
   };
 }
 
 /**
- * Deno settles all that has come about in a turn before the first microtask runs, so one that such a microtask asks for
- * runs behind them all, without the further turn that `setImmediate` costs (a fifth of a new visitor's processor time).
- * Who asks again when called comes in the next turn, so that nobody keeps the IO out.
+ * Deno settles all events of a turn before the first microtask runs, so a microtask queued by one of those runs after
+ * them all, without the extra turn that `setImmediate` costs (a fifth of a new visitor's CPU time). A callback that
+ * asks again runs in the next turn, so that none can starve I/O.
  */
 class Turn {
-  /** What is called now comes from `soon`, or has more of its kind behind it. */
+  /** Whether callbacks from `soon` or `within` are running. */
   #calling = false;
 
   readonly soon = (run: () => void): void => {
@@ -102,7 +102,7 @@ class Turn {
     else queueMicrotask(() => this.within(run));
   };
 
-  /** Calls `run`; what it wants to have called soon is called in the next turn. */
+  /** Calls `run`; callbacks it passes to `soon` run in the next turn. */
   within(run: () => void): void {
     this.#calling = true;
     try {
@@ -113,7 +113,7 @@ class Turn {
   }
 }
 
-// deno-lint-ignore require-await -- what it throws must become a rejection
+// deno-lint-ignore require-await -- exceptions must become rejections
 async function listen(options: ListenOptions, shared: Shared): Promise<Listener> {
   let listener: Deno.TcpListener;
   try {
@@ -168,7 +168,7 @@ async function acceptLoop(
       native = await listener.accept();
     } catch (error) {
       if (error instanceof Deno.errors.BadResource) return;
-      // A connection that its peer has reset while it waited fails with ENOTCONN: that is no reason to let others wait.
+      // A connection reset by its peer while in the backlog fails with ENOTCONN: no reason to delay others.
       if (isExhausted(error)) {
         shared.descriptors.exhausted();
         await pause();
@@ -186,7 +186,7 @@ async function acceptLoop(
     } catch (thrown) {
       conn.abort(shared.faults.report("accept", thrown));
     }
-    // Those behind it wait in the system's queue.
+    // Later connections wait in the system's backlog.
     while (!state.closed && !shared.descriptors.accepted()) await pause();
   }
 }
@@ -195,7 +195,7 @@ function pause(): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ACCEPT_RETRY_MS));
 }
 
-/** Null if the peer has reset the connection meanwhile, which makes its options fail. */
+/** Null if the peer has reset the connection meanwhile, which makes setting its options fail. */
 function newConn(native: Deno.TcpConn | Deno.UnixConn, shared: Shared): DenoConn | null {
   try {
     return new DenoConn(native, shared);
@@ -205,7 +205,7 @@ function newConn(native: Deno.TcpConn | Deno.UnixConn, shared: Shared): DenoConn
   }
 }
 
-/** Deno tries all addresses of a name by itself (RFC 8305). */
+/** Deno itself tries all addresses of a name (RFC 8305). */
 async function dial(
   options: DialOptions | DialUnixOptions,
   shared: Shared,
@@ -236,7 +236,7 @@ async function dial(
   }
 }
 
-// deno-lint-ignore require-await -- what it throws must become a rejection
+// deno-lint-ignore require-await -- exceptions must become rejections
 async function bindDatagram(options: DatagramOptions, turn: Turn, shared: Shared): Promise<DatagramSocket> {
   let socket: Deno.DatagramConn;
   try {
@@ -288,14 +288,14 @@ async function receiveLoop(
     try {
       received = await socket.receive(buffer);
     } catch {
-      // An ICMP answer to something sent earlier; waiting a turn keeps repeated ones from taking the thread.
+      // An ICMP error for an earlier datagram; the delay keeps repeated errors from monopolizing the thread.
       if (!state.closed) await new Promise((resolve) => setTimeout(resolve, 1));
       continue;
     }
     if (state.closed) return;
     const from = received[1] as Deno.NetAddr;
     try {
-      // Those that wait in the socket come in this turn still, each in a microtask of its own.
+      // Datagrams queued in the socket still arrive in this turn, each in its own microtask.
       turn.within(() => options.receive(received[0], { host: plainHost(from.hostname), port: from.port }));
     } catch (thrown) {
       shared.faults.report("datagram", thrown);

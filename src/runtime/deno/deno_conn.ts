@@ -11,11 +11,11 @@ import { PromiseStream } from "../promise_stream.ts";
 
 const KiB = 1024;
 /**
- * The buffer of a connection without traffic: 5.6 KB per idle connection, where 16 KiB make 20.5 (docs/runtimes.md). An agent's
- * last words in the handshake don't fill it, with the first ping behind them.
+ * Read buffer of an idle connection: 5.6 KB in total per idle connection, versus 20.5 KB with 16 KiB
+ * (docs/runtimes.md). An agent's last handshake message plus the first ping don't fill it.
  */
 const IDLE_READ_BYTES = 128;
-/** A read that waited this long found an idle connection; the next gets the small buffer again. */
+/** A read that waited this long marks the connection as idle; the next one uses the small buffer again. */
 const IDLE_READ_MS = 1_000;
 const MARKS = { highBytes: 128 * KiB, lowBytes: 64 * KiB };
 
@@ -23,14 +23,16 @@ const MARKS = { highBytes: 128 * KiB, lowBytes: 64 * KiB };
 export class DenoConn extends PromiseStream<number | null> implements Conn {
   readonly remote: Address;
   readonly local: Address;
-  /** Deno has one way to close: what has been handed on goes out, and FIN behind it. */
+  /** Deno has one way to close: bytes already handed on are sent, followed by FIN. */
   protected override readonly closesAsEnd = true;
   readonly #conn: Deno.TcpConn | Deno.UnixConn;
   #readBuffer: Bytes | null = null;
-  /** 0 for the idle buffer, else one more than the pool's index. Most begin with more than the idle one holds. */
+  /**
+   * 0 for the idle buffer, else the pool's index plus one. Most connections start with more than the idle buffer holds.
+   */
   #readSize = 1;
   #hasRead = false;
-  /** What the last read brought, and how long it waited. */
+  /** Bytes of the last read, and how long it waited. */
   #count = 0;
   #waitedMs = 0;
 
@@ -43,7 +45,7 @@ export class DenoConn extends PromiseStream<number | null> implements Conn {
   }
 
   keepAlive(): void {
-    // Deno can't set the time: Linux begins after net.ipv4.tcp_keepalive_time, two hours by default.
+    // Deno can't set the idle time: Linux uses net.ipv4.tcp_keepalive_time, two hours by default.
     if ("setKeepAlive" in this.#conn && !this.dead) this.#conn.setKeepAlive(true);
   }
 
@@ -56,7 +58,7 @@ export class DenoConn extends PromiseStream<number | null> implements Conn {
   }
 
   protected readBelow(): Promise<number | null> {
-    // What the last read brought has been delivered.
+    // The last read's bytes have been delivered.
     if (this.#readBuffer !== null) this.#fitReadBuffer(this.#readBuffer);
     this.#readBuffer ??= this.#takeReadBuffer();
     this.#waitedMs = -Date.now();
@@ -83,7 +85,7 @@ export class DenoConn extends PromiseStream<number | null> implements Conn {
     try {
       this.#conn.close();
     } catch {
-      // Closed already.
+      // Already closed.
     }
   }
 
@@ -101,15 +103,15 @@ export class DenoConn extends PromiseStream<number | null> implements Conn {
   }
 
   /**
-   * Full reads take a much larger buffer, so that a transfer is soon under way; small ones a smaller one; sparse traffic
-   * ends at the idle one, which is also next behind the first read: an agent is idle once it's let in.
+   * A full read switches to a much larger buffer, so that transfers speed up quickly; a small one to a smaller buffer.
+   * Sparse traffic ends with the idle buffer, which also follows the first read: an agent is idle once admitted.
    */
   #fitReadBuffer(buffer: Bytes): void {
     const count = this.#count;
     let size = this.#readSize;
     if (count === buffer.length) {
       const { heldBytes, limitBytes } = this.pool.memory;
-      // Where memory is short, speed is what is given up.
+      // When memory is short, speed is sacrificed.
       if (heldBytes < limitBytes / 2) size = Math.min(size + 2, BUFFER_SIZES.length);
     } else if (!this.#hasRead || (size > 0 && this.#waitedMs > IDLE_READ_MS)) {
       size = 0;

@@ -1,6 +1,7 @@
 /**
- * The system's OpenSSL on Deno, whose own AES-GCM and ChaCha20-Poly1305 are slow: AES-256-GCM at 0.2 GB/s against 4.9, and
- * libsodium's ChaCha20-Poly1305 at 1.5 GB/s against 4.5 (with AVX-512). Bun has BoringSSL inside and needs none of this.
+ * The system's OpenSSL on Deno, whose own AES-GCM and ChaCha20-Poly1305 are slow: AES-256-GCM at 0.2 GB/s versus 4.9,
+ * and libsodium's ChaCha20-Poly1305 at 1.5 GB/s versus 4.5 (with AVX-512). Bun includes BoringSSL and doesn't need
+ * this.
  *
  * @module
  */
@@ -8,7 +9,7 @@ import type { Aead, AeadName } from "../../crypto/aead.ts";
 import { KEY_BYTES, NONCE_BYTES, TAG_BYTES } from "../../crypto/sodium.ts";
 import type { Bytes } from "../port.ts";
 
-/** OpenSSL 3, whose functions below are stable; found where the system's loader finds it. */
+/** OpenSSL 3, whose functions used below are stable; located by the system's loader. */
 const LIBRARY = "libcrypto.so.3";
 
 const FUNCTIONS = {
@@ -32,7 +33,7 @@ const SET_TAG = 0x11;
 const ENCRYPT = 1;
 const DECRYPT = 0;
 
-/** Opens OpenSSL, where it is there and native code is allowed without a question; else none. */
+/** Opens OpenSSL if it is installed and native code is permitted without a prompt; else returns none. */
 export function openOpensslAeads(): readonly Aead[] {
   if (Deno.build.os !== "linux") return [];
   try {
@@ -47,7 +48,7 @@ export function openOpensslAeads(): readonly Aead[] {
   }
 }
 
-/** None where the library doesn't have it: FIPS providers lack ChaCha20-Poly1305. */
+/** Empty if the library lacks the cipher: FIPS providers lack ChaCha20-Poly1305. */
 function make(name: AeadName, library: Library, cipher: Deno.PointerValue): OpensslAead[] {
   try {
     return [new OpensslAead(name, library, cipher)];
@@ -56,12 +57,12 @@ function make(name: AeadName, library: Library, cipher: Deno.PointerValue): Open
   }
 }
 
-/** One cipher. Lengths are judged here: below, nobody does. */
+/** One cipher. Lengths are checked here, since the library doesn't check them. */
 class OpensslAead implements Aead {
   readonly name: AeadName;
   readonly #library: Library;
   readonly #context: Deno.PointerValue;
-  /** Where OpenSSL writes how much it wrote, and what it has left at the end: nothing. */
+  /** Where OpenSSL writes its output length, and the final output, which is empty. */
   readonly #written = new Uint8Array(4);
   readonly #rest = new Uint8Array(TAG_BYTES);
 
@@ -94,7 +95,7 @@ class OpensslAead implements Aead {
     const genuine =
       (size === 0 || library.EVP_CipherUpdate(this.#context, into, this.#written, sealed, size) === 1) &&
       library.EVP_CipherFinal_ex(this.#context, this.#rest, this.#written) === 1;
-    // Nobody may look at what isn't genuine.
+    // Unauthenticated plaintext must not be used.
     if (!genuine) into.fill(0);
     return genuine;
   }

@@ -1,6 +1,6 @@
 /**
- * Standard output and error on Deno. Writing there by `node:fs` or `process` blocks the whole program as long as nobody
- * reads; Deno's own asynchronous write waits on a thread of its own.
+ * Standard output and error on Deno. Writing there with `node:fs` or `process` blocks the whole program while the
+ * reader stalls; Deno's own asynchronous write waits on its own thread.
  *
  * @module
  */

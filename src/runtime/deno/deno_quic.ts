@@ -1,6 +1,6 @@
 /**
- * QUIC on Deno, which needs `"unstable": ["net"]`. It neither tells of resets nor sends them, offers no Retry, and keeps
- * the peer's certificate to itself.
+ * QUIC on Deno, which needs `"unstable": ["net"]`. It neither reports nor sends resets, has no Retry, and doesn't
+ * expose the peer's certificate.
  *
  * @module
  */
@@ -28,7 +28,7 @@ import { QuicByteStream, type QuicStreamIo } from "../quic_stream.ts";
 import { dialError, listenError, plainHost, type Shared } from "../shared.ts";
 import { QUIC_IDLE_MS, QUIC_KEEP_ALIVE_MS, QUIC_PENDING_MAX, QUIC_STREAMS_MAX } from "../quic_port.ts";
 
-/** A stream without traffic waits with a buffer of this size, a busy one with the other. */
+/** Read buffer size of an idle stream, and of a busy one. */
 const IDLE_READ_BYTES = 64;
 const BUSY_READ_BYTES = 64 * 1024;
 
@@ -39,7 +39,7 @@ const TRANSPORT: Deno.QuicTransportOptions = {
   maxConcurrentUnidirectionalStreams: 0,
 };
 
-/** Deno's QUIC. Throws `not_supported` where the program was started without `--unstable-net`. */
+/** Deno's QUIC. Throws `not_supported` if the program was started without `--unstable-net`. */
 export function denoQuic(shared: Shared): Quic {
   if (typeof Deno.QuicEndpoint !== "function") {
     throw new SallyportError(
@@ -62,7 +62,7 @@ export function denoQuic(shared: Shared): Quic {
   };
 }
 
-// deno-lint-ignore require-await -- what it throws must become a rejection
+// deno-lint-ignore require-await -- exceptions must become rejections
 async function listen(options: QuicListenOptions, shared: Shared): Promise<QuicListener> {
   let endpoint: Deno.QuicEndpoint;
   try {
@@ -101,7 +101,7 @@ async function listen(options: QuicListenOptions, shared: Shared): Promise<QuicL
   };
 }
 
-/** Handshakes run beside each other: none is waited for here. */
+/** Handshakes run concurrently: none is awaited here. */
 async function acceptLoop(
   listener: Deno.QuicListener,
   state: { closed: boolean },
@@ -127,11 +127,11 @@ async function acceptLoop(
   while (!state.closed) {
     try {
       const incoming = await listener.incoming();
-      // Where it comes from can't be asked: reading any property of it takes it away from `accept` (Deno 2.9.6).
+      // Its source address can't be read: reading any of its properties makes `accept` unusable (Deno 2.9.6).
       if (pending >= QUIC_PENDING_MAX) incoming.refuse();
       else void shakeHands(incoming);
     } catch {
-      // One that was gone before it was looked at; the pause keeps a broken listener from taking the thread.
+      // A connection that ended before it was handled; the pause keeps a broken listener from monopolizing the thread.
       if (!state.closed) await new Promise((resolve) => setTimeout(resolve, 1));
     }
   }
@@ -173,26 +173,26 @@ async function dial(options: QuicDialOptions, shared: Shared): Promise<QuicConn>
 
 function trusting(trust: QuicTrust): Partial<Deno.ConnectQuicOptions<false>> {
   if (!("fingerprint" in trust)) return { caCerts: [trust.authoritiesPem], serverName: trust.serverName };
-  // Deno takes it from its WebTransport; it isn't among the types.
+  // Deno inherits this option from its WebTransport; it isn't in the types.
   const hashes = { serverCertificateHashes: [{ algorithm: "sha-256", value: trust.fingerprint }] };
   return hashes as Partial<Deno.ConnectQuicOptions<false>>;
 }
 
 /**
- * What a connection holds in the runtime, most of it a slot for each stream that the peer may open. JavaScript's garbage
- * collector knows nothing of that and leaves closed connections lying about (1.4 GB behind 3,200 of them, measured), so
- * each has as much memory of its own that is never touched, and so never taken from the system.
+ * Native memory of a connection, mostly a slot for each stream that the peer may open. JavaScript's garbage collector
+ * doesn't see it and leaves closed connections uncollected (1.4 GB for 3,200 of them, measured), so each also reserves
+ * that much memory, which is never touched and so never committed.
  */
 const NATIVE_BYTES = 384 * 1024;
 
 class DenoQuicConn extends QuicConnBase {
-  /** Weighs with the garbage collector what the connection holds outside its sight. */
+  /** Accounts to the garbage collector for the connection's native memory. */
   protected readonly weight = new ArrayBuffer(NATIVE_BYTES);
   readonly alpn: string;
   readonly peerFingerprint: Bytes | undefined;
   readonly #native: Deno.QuicConn;
   readonly #shared: Shared;
-  /** A client's own socket, which goes with its connection. */
+  /** A client's own socket, closed with its connection. */
   readonly #endpoint: Deno.QuicEndpoint | undefined;
   #remote: Address;
 
@@ -217,7 +217,7 @@ class DenoQuicConn extends QuicConnBase {
   }
 
   get remote(): Address {
-    // A connection that is over knows it no more.
+    // A closed connection no longer has it.
     if (!this.over) this.#remote = addressOf(this.#native.remoteAddr);
     return this.#remote;
   }
@@ -235,7 +235,7 @@ class DenoQuicConn extends QuicConnBase {
     try {
       for await (const native of this.#native.incomingBidirectionalStreams) this.came(this.#stream(native));
     } catch {
-      // `closed` tells why there are no more.
+      // `closed` reports why there are no more.
     }
   }
 
@@ -259,7 +259,7 @@ class DenoStreamIo implements QuicStreamIo {
   constructor(native: Deno.QuicBidirectionalStream) {
     this.#reader = native.readable.getReader({ mode: "byob" });
     this.#writer = native.writable.getWriter();
-    // What breaks is found by the loops; nobody else waits for these.
+    // The loops detect failures; nothing else awaits these.
     this.#reader.closed.catch(() => {});
     this.#writer.closed.catch(() => {});
     this.#writer.ready.catch(() => {});
@@ -272,7 +272,8 @@ class DenoStreamIo implements QuicStreamIo {
     this.#buffer = undefined;
     const { value, done } = await this.#reader.read(buffer);
     if (done || value === undefined) return null;
-    // Full reads take the large buffer, small ones the small one: an idle stream mustn't hold much.
+    // A full read switches to the large buffer, a small one to the small buffer: an idle stream mustn't hold much
+    // memory.
     if (value.length === this.#bufferBytes) this.#bufferBytes = BUSY_READ_BYTES;
     else if (value.length <= IDLE_READ_BYTES) this.#bufferBytes = IDLE_READ_BYTES;
     this.#buffer = new Uint8Array(value.buffer);

@@ -1,5 +1,5 @@
 /**
- * What each command needs of Deno's permissions: the questions of a start without flags, and the sets in deno.json.
+ * Deno permissions needed by each command: the prompts of a start without flags, and the sets in deno.json.
  *
  * @module
  */
@@ -7,7 +7,7 @@
 /** A permission by Deno's name for it. */
 export type PermissionName = "env" | "sys" | "read" | "net" | "write";
 
-/** Why the program needs a permission; the order is that of the questions. */
+/** Why the program needs each permission, in the order of the prompts. */
 export const REASONS: Readonly<Record<PermissionName, string>> = {
   env: "settings come from SALLYPORT_ variables",
   sys: "the log names this machine, and an agent tells networks apart",
@@ -16,22 +16,22 @@ export const REASONS: Readonly<Record<PermissionName, string>> = {
   write: "keys and what it learns are kept in the data folder",
 };
 
-/** What the program can't be loaded without: libraries ask for these when they are imported. */
+/** Permissions needed to load the program: libraries request these when imported. */
 export const LOAD_NEEDS: readonly PermissionName[] = ["env", "sys"];
 
 /** Commands that work without a network and write nothing. */
 const TOOLS: readonly string[] = ["completion", "help", "keygen", "token"];
-/** Commands that have a permission set of their own in deno.json; the others use the default one. */
+/** Commands with their own permission set in deno.json; the others use the default one. */
 const OWN_SETS: readonly string[] = ["agent", "edge", "master", "serve"];
 
-/** The command among a program's arguments; `serve` where none is named. */
+/** The command in a program's arguments. Defaults to `serve`. */
 export function commandOf(args: readonly string[]): string {
   const [first = "serve"] = args;
   if (["--help", "-h", "--help-all", "--version"].includes(first)) return "help";
   return first.startsWith("-") ? "serve" : first;
 }
 
-/** What a command needs. */
+/** The permissions a command needs. */
 export function needsOf(command: string): readonly PermissionName[] {
   return TOOLS.includes(command) ? ["env", "sys", "read"] : ["env", "sys", "read", "net", "write"];
 }
@@ -48,21 +48,21 @@ export function permissionFlag(command: string): string {
   return set === "default" ? "-P" : `-P=${set}`;
 }
 
-/** Whether a file can be read without a question; true on other runtimes. */
+/** Whether a file can be read without a prompt; true on other runtimes. */
 export function readPermitted(path: string): boolean {
   return typeof Deno === "undefined" ||
     Deno.permissions.querySync({ name: "read", path }).state === "granted";
 }
 
-/** Whether the machine's memory can be asked for without a question; true on other runtimes. */
+/** Whether the machine's memory size can be read without a prompt; true on other runtimes. */
 export function memoryInfoPermitted(): boolean {
   return typeof Deno === "undefined" ||
     Deno.permissions.querySync({ name: "sys", kind: "systemMemoryInfo" }).state === "granted";
 }
 
 /**
- * Whether native code (FFI, native modules) can be loaded without a question; true on other runtimes. Deno would ask on a
- * terminal, for what the program can do without.
+ * Whether native code (FFI, native modules) can be loaded without a prompt; true on other runtimes. Deno would prompt
+ * on a terminal for an optional feature.
  */
 export function nativeCodePermitted(): boolean {
   return typeof Deno === "undefined" || Deno.permissions.querySync({ name: "ffi" }).state === "granted";
@@ -73,7 +73,7 @@ type OwnPermission = "read" | "write" | "net" | "env" | "sys" | "run" | "ffi";
 
 const NAMES: readonly OwnPermission[] = ["read", "write", "net", "env", "sys", "run", "ffi"];
 
-/** Those that are granted without limits, and the others; undefined on other runtimes. */
+/** Permissions granted in full, and the others; undefined on other runtimes. */
 export function ownPermissions():
   | { readonly granted: OwnPermission[]; readonly missing: OwnPermission[] }
   | undefined {

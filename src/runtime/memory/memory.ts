@@ -1,6 +1,6 @@
 /**
- * A network in memory with virtual time: deterministic tests of everything above the port, and embedders that want
- * no sockets. Hosts are runtimes; between any two there is a link whose behaviour can be set.
+ * An in-memory network with virtual time, for deterministic tests of everything above the port and for embedders
+ * without sockets. Hosts are runtimes; any two are connected by a link with configurable behaviour.
  *
  * @module
  */
@@ -16,30 +16,30 @@ import type { Clock, Runtime } from "../port.ts";
 
 export type { LinkSettings } from "./memory_link.ts";
 
-/** What {@link createMemoryNetwork} takes. */
+/** Options of {@link createMemoryNetwork}. */
 export interface MemoryNetworkOptions {
-  /** Everything random follows from it; 1 when absent. */
+  /** Seed of all randomness. Defaults to 1. */
   readonly seed?: number;
-  /** What links do unless set otherwise. */
+  /** Default settings of links. */
   readonly link?: Partial<LinkSettings>;
 }
 
 /**
- * A network in memory. Time stands still except inside `advance`, `run`, `runUntilIdle` and `settle`. The same seed
- * and the same calls give the same course of events, to the byte.
+ * An in-memory network. Time advances only inside `advance`, `run`, `runUntilIdle` and `settle`. The same seed and the
+ * same calls give the same events, to the byte.
  */
 export interface MemoryNetwork {
-  /** The clock that all its runtimes share. */
+  /** The clock shared by all its runtimes. */
   readonly clock: Clock;
-  /** The runtime of the host with this IP address, "10.0.0.1" when absent; every call gives the same host. */
+  /** The runtime of the host with this IP address, by default "10.0.0.1"; every call returns the same host. */
   runtime(host?: string): Runtime;
-  /** Makes `name` resolve to `host`, for all. */
+  /** Makes `name` resolve to `host` on all hosts. */
   setName(name: string, host: string): void;
-  /** Changes what the link between two hosts (or a host's loopback) does, from now on. */
+  /** Changes the settings of the link between two hosts (or a host's loopback). */
   setLink(a: string, b: string, settings: Partial<LinkSettings>): void;
-  /** From now on nothing crosses: streams stall, datagrams get lost, dials time out. Neither side is told. */
+  /** Cuts the link: streams stall, datagrams are lost, dials time out. Neither side is notified. */
   cut(a: string, b: string): void;
-  /** Undoes `cut`; what streams had sent arrives now. */
+  /** Undoes `cut`; bytes sent by streams meanwhile arrive now. */
   heal(a: string, b: string): void;
   /** Breaks all connections between two hosts: both ends close with `connection_lost`. */
   reset(a: string, b: string): void;
@@ -49,13 +49,13 @@ export interface MemoryNetwork {
   advance(durationMs: number): Promise<void>;
   /** Lets virtual time pass until `nowMs()` is `untilMs`. */
   run(untilMs: number): Promise<void>;
-  /** Lets time pass until nothing is left to happen. */
+  /** Lets time pass until no events are left. */
   runUntilIdle(): Promise<void>;
-  /** Lets time pass just until `promise` settles; rejects if it can't, or not by `limitMs`. */
+  /** Lets time pass only until `promise` settles; rejects if it can't, or hasn't by `limitMs`. */
   settle<T>(promise: Promise<T>, limitMs?: number): Promise<T>;
 }
 
-/** The state that hosts share: who is where, and the ways between them. */
+/** State shared by hosts: the hosts, and the links between them. */
 export class MemoryWorld {
   readonly time: VirtualTime = new VirtualTime();
   readonly hosts: Map<string, MemoryHost> = new Map();
@@ -69,14 +69,14 @@ export class MemoryWorld {
     this.#linkDefaults = { ...DEFAULT_LINK, ...options.link };
   }
 
-  /** The host with this address, made at its first mention. */
+  /** The host with this address, created on first use. */
   host(address: string): MemoryHost {
     let host = this.hosts.get(address);
     if (host === undefined) this.hosts.set(address, host = new MemoryHost(this, address));
     return host;
   }
 
-  /** The way between two hosts. */
+  /** The link between two hosts. */
   link(a: string, b: string): MemoryLink {
     const key = a < b ? `${a} ${b}` : `${b} ${a}`;
     let link = this.#links.get(key);
@@ -88,7 +88,7 @@ export class MemoryWorld {
   }
 }
 
-/** Makes a network in memory. */
+/** Creates an in-memory network. */
 export function createMemoryNetwork(options: MemoryNetworkOptions = {}): MemoryNetwork {
   const world = new MemoryWorld(options);
   const { time } = world;

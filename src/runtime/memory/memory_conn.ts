@@ -10,27 +10,27 @@ import type { Address, Bytes, Clock, Conn } from "../port.ts";
 import { type Faults, lostError } from "../shared.ts";
 import { StreamBase } from "../stream_base.ts";
 
-/** Delivered bytes are overwritten with this when the handler returns: who keeps a view finds out. */
+/** Delivered bytes are overwritten with this when the handler returns, to expose handlers that keep a view. */
 const POISON = 0xee;
 
-/** A connection's end. */
+/** One end of a connection. */
 export class MemoryConn extends StreamBase implements Conn {
   readonly remote: Address;
   readonly local: Address;
-  /** Called once, when nothing is to happen any more. */
+  /** Called once, when no more events will follow. */
   over: (() => void) | undefined;
   protected readonly clock: Clock;
   protected readonly faults: Faults;
   #link: MemoryLink;
   #direction: Direction;
   #peer: MemoryConn | null = null;
-  /** Written, and beyond the window. */
+  /** Written bytes beyond the window. */
   #out: Bytes[] = [];
   #outBytes = 0;
   #drainWanted = false;
-  /** Sent, and not yet taken by the other end's handler. */
+  /** Bytes sent but not yet consumed by the other end's handler. */
   #unacknowledged = 0;
-  /** When what was sent last arrives: nothing overtakes it. */
+  /** Arrival time of the last bytes sent: later ones can't overtake them. */
   #lastArrivalMs = 0;
   #finSent = false;
   #received: Bytes[] = [];
@@ -84,7 +84,7 @@ export class MemoryConn extends StreamBase implements Conn {
     this.#pump();
   }
 
-  /** Sends what the window has room for, and FIN behind the last byte. */
+  /** Sends as much as the window allows, and FIN after the last byte. */
   #pump(): void {
     const peer = this.#peer!;
     for (;;) {
@@ -111,7 +111,7 @@ export class MemoryConn extends StreamBase implements Conn {
 
   #arrived(piece: Bytes): void {
     if (this.dead) {
-      // Nobody is there any more to take bytes, which TCP answers with RST.
+      // The receiver is gone, which TCP answers with RST.
       this.#send(0, () => this.#peer!.breakOff());
       return;
     }
@@ -125,7 +125,7 @@ export class MemoryConn extends StreamBase implements Conn {
     this.#deliverSoon();
   }
 
-  /** Each piece is an event of its own, as each readiness of a socket is. */
+  /** Each piece is a separate event, like each readiness of a socket. */
   #deliverSoon(): void {
     if (this.#deliveryDue) return;
     this.#deliveryDue = true;
@@ -186,7 +186,7 @@ export class MemoryConn extends StreamBase implements Conn {
     this.lost(lostError({ code: "ECONNRESET" }));
   }
 
-  /** What carries the connection is over. */
+  /** The connection's carrier is lost. */
   lost(error: SallyportError): void {
     if (this.dead) return;
     this.dead = true;
@@ -199,7 +199,7 @@ export class MemoryConn extends StreamBase implements Conn {
   }
 
   protected stopFlow(): void {
-    // Deliveries look whether they may.
+    // Deliveries check whether they may proceed.
   }
 
   #finishIfOver(): void {

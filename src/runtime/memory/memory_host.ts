@@ -1,5 +1,5 @@
 /**
- * A host in memory: its ports, and what listens on them.
+ * An in-memory host: its ports and listeners.
  *
  * @module
  */
@@ -24,7 +24,7 @@ import type {
 } from "../port.ts";
 import { addressText, dialError, dialTimeoutError, type Faults, listenError } from "../shared.ts";
 
-/** Ports that a host gives out by itself start here (RFC 6335). */
+/** First ephemeral port (RFC 6335). */
 const FIRST_EPHEMERAL_PORT = 49_152;
 /** UDP over IPv4 (RFC 768). */
 const DATAGRAM_MAX_BYTES = 65_507;
@@ -77,19 +77,19 @@ function isLoopback(host: string): boolean {
   return host === "::1" || host.startsWith("127.");
 }
 
-/** Where QUIC connections of others arrive. */
+/** Accepts incoming QUIC connections. */
 interface QuicAcceptor {
   arrive(caller: QuicCaller): void;
 }
 
-/** Who asks for a QUIC connection, and how to reach it. */
+/** The caller of a QUIC connection, and how to reach it. */
 export interface QuicCaller {
   readonly way: Way;
   readonly from: Address;
   readonly to: Address;
 }
 
-/** Where something goes: over which link, from and to which addresses. */
+/** A path: the link, and its source and destination addresses. */
 export interface Way {
   readonly host: MemoryHost | undefined;
   readonly link: MemoryLink;
@@ -112,7 +112,7 @@ export class MemoryHost {
     this.#address = address;
   }
 
-  /** The address to bind for what a caller named, or an error. */
+  /** The address to bind for a caller's options; throws if invalid. */
   #own(options: { host: string; port: number }): string {
     const host = options.host === "localhost" ? "127.0.0.1" : options.host;
     if (host === this.#address || isWildcard(host) || isLoopback(host)) return host;
@@ -131,7 +131,7 @@ export class MemoryHost {
     };
   }
 
-  // deno-lint-ignore require-await -- what it throws must become a rejection
+  // deno-lint-ignore require-await -- exceptions must become rejections
   async listen(options: ListenOptions): Promise<Listener> {
     if (options.reusePort) {
       throw new SallyportError(
@@ -168,7 +168,7 @@ export class MemoryHost {
     });
   }
 
-  /** Calls back with the connection, or null if nothing listens; not at all where there is no host. */
+  /** Calls back with the connection, or with null if nothing listens; never calls back if the host doesn't exist. */
   #connect(address: string, port: number, done: (conn: MemoryConn | null) => void): void {
     const way = this.#wayTo(address);
     const from: Address = { host: way.from, port: this.#streams.freePort() };
@@ -191,18 +191,21 @@ export class MemoryHost {
     });
   }
 
-  /** The time that all hosts share. */
+  /** The time shared by all hosts. */
   get time(): VirtualTime {
     return this.#world.time;
   }
 
-  /** Lets QUIC connections of others in at an address; gives it, and how to take that back. */
+  /** Accepts QUIC connections at an address; returns the address and a function to stop. */
   bindQuic(options: Address, acceptor: QuicAcceptor): { readonly address: Address; unbind(): void } {
     const bound = this.#quic.bind(this.#own(options), options.port, acceptor);
     return { address: bound.address, unbind: () => this.#quic.unbind(bound) };
   }
 
-  /** Knocks at another host's address for QUIC; nothing answers where nobody listens. Undefined for an unknown name. */
+  /**
+   * Sends a QUIC connection attempt to another host's address; no answer if nothing listens. Undefined for an unknown
+   * name.
+   */
   knockQuic({ host, port }: Address): Way | undefined {
     const name = host === "localhost" ? "127.0.0.1" : this.#world.names.get(host) ?? host;
     if (isIP(name) === 0) return undefined;
@@ -214,7 +217,7 @@ export class MemoryHost {
     return way;
   }
 
-  // deno-lint-ignore require-await -- what it throws must become a rejection
+  // deno-lint-ignore require-await -- exceptions must become rejections
   async bindDatagram(options: DatagramOptions): Promise<DatagramSocket> {
     const bound = this.#datagrams.bind(this.#own(options), options.port, options);
     let closed = false;
@@ -254,7 +257,7 @@ export class MemoryHost {
     return true;
   }
 
-  // deno-lint-ignore require-await -- what it throws must become a rejection
+  // deno-lint-ignore require-await -- exceptions must become rejections
   async serveHttp(options: HttpOptions): Promise<HttpServer> {
     const server = new MemoryServer(options, this.#world.time.faults);
     const bound = this.#servers.bind(this.#own(options), options.port, server);
@@ -274,7 +277,7 @@ export class MemoryHost {
     };
   }
 
-  /** Hands a request to the server on a port of this host. */
+  /** Passes a request to the server on a port of this host. */
   answer(request: Request, port: number): Promise<Response> {
     const bound = this.#servers.find({ host: this.#address, port }) ??
       this.#servers.find({ host: "127.0.0.1", port });
@@ -313,7 +316,7 @@ class MemoryServer {
     }
   }
 
-  /** Calls `done` once no request is under way. */
+  /** Calls `done` once no request is in progress. */
   whenQuiet(done: () => void): void {
     this.#quiet = done;
     if (this.#open === 0) done();

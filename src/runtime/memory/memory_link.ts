@@ -1,36 +1,36 @@
 /**
- * The way between two hosts in memory: latency, jitter, bandwidth, loss, and the scissors.
+ * The link between two in-memory hosts: latency, jitter, bandwidth, loss, and cuts.
  *
  * @module
  */
 
 import type { VirtualTime } from "./memory_time.ts";
 
-/** What a way does to what goes over it; the same in both directions. */
+/** Settings of a link; the same in both directions. */
 export interface LinkSettings {
-  /** One way, in milliseconds. */
+  /** One-way latency in milliseconds. */
   readonly latencyMs: number;
-  /** Up to this much more, drawn anew each time. Streams stay in order. */
+  /** Maximum extra latency, random for each delivery. Streams stay in order. */
   readonly jitterMs: number;
-  /** Bandwidth in bytes a second, each direction; Infinity has none. */
+  /** Bandwidth in bytes per second in each direction; Infinity for no limit. */
   readonly bytesPerSecond: number;
-  /** Bytes of one stream direction that may be sent and not yet taken by the receiver: its socket buffers. */
+  /** Bytes of one stream direction that may be sent but not yet consumed by the receiver: its socket buffers. */
   readonly windowBytes: number;
-  /** Streams deliver in pieces of random size up to this. */
+  /** Streams deliver pieces of random size up to this. */
   readonly pieceMaxBytes: number;
-  /** Share of datagrams that get lost, 0 to 1. */
+  /** Fraction of datagrams lost, 0 to 1. */
   readonly datagramLoss: number;
-  /** Share of datagrams that arrive twice. */
+  /** Fraction of datagrams duplicated. */
   readonly datagramDuplicates: number;
-  /** Share of datagrams that are held back by up to `reorderMs`. */
+  /** Fraction of datagrams delayed by up to `reorderMs`. */
   readonly datagramReorder: number;
-  /** The longest that a datagram is held back. */
+  /** Maximum delay of a reordered datagram. */
   readonly reorderMs: number;
   /** Datagrams that would wait longer than this for the bandwidth are dropped: the router's queue. */
   readonly queueMs: number;
 }
 
-/** A fast, reliable way. */
+/** A fast, reliable link. */
 export const DEFAULT_LINK: LinkSettings = Object.freeze({
   latencyMs: 1,
   jitterMs: 0,
@@ -46,24 +46,24 @@ export const DEFAULT_LINK: LinkSettings = Object.freeze({
 
 /** A connection over a link. */
 interface Breakable {
-  /** The network breaks it. */
+  /** The network breaks the connection. */
   breakOff(): void;
 }
 
-/** Direction of travel: from the host whose name sorts first, or towards it. */
+/** Direction: from the host whose name sorts first, or towards it. */
 export type Direction = 0 | 1;
 
-/** The way between two hosts, or from a host to itself. */
+/** The link between two hosts, or from a host to itself. */
 export class MemoryLink {
   settings: LinkSettings;
-  /** The connections over it whose ends haven't both closed. */
+  /** Connections on the link that aren't closed at both ends. */
   readonly conns: Set<Breakable> = new Set();
   readonly time: VirtualTime;
   readonly random: () => number;
-  /** When each direction has put everything on the wire. */
+  /** When each direction's wire becomes free. */
   #wireFreeMs: [number, number] = [0, 0];
   #cut = false;
-  /** What arrived while the link was cut; a stream's bytes wait here as they would for retransmission. */
+  /** Arrivals while the link was cut; a stream's bytes wait here as they would for retransmission. */
   #held: (() => void)[] = [];
 
   constructor(time: VirtualTime, random: () => number, settings: LinkSettings) {
@@ -72,7 +72,7 @@ export class MemoryLink {
     this.settings = settings;
   }
 
-  /** Puts bytes on the wire and says when they are at the other end. */
+  /** Puts bytes on the wire and returns when they arrive. */
   #arrivalMs(direction: Direction, bytes: number): number {
     const { bytesPerSecond, latencyMs, jitterMs } = this.settings;
     const startMs = Math.max(this.time.nowMs, this.#wireFreeMs[direction]);
@@ -82,8 +82,8 @@ export class MemoryLink {
   }
 
   /**
-   * Carries something reliably: `arrive` is called at the other end, not before `notBeforeMs`, and the time is
-   * returned, so that the next piece of the same stream can be kept behind it.
+   * Delivers reliably: `arrive` is called at the other end, not before `notBeforeMs`. Returns the arrival time, so that
+   * the next piece of the same stream can follow it.
    */
   carry(direction: Direction, bytes: number, notBeforeMs: number, arrive: () => void): number {
     const atMs = Math.max(this.#arrivalMs(direction, bytes), notBeforeMs);
@@ -94,7 +94,7 @@ export class MemoryLink {
     return atMs;
   }
 
-  /** Carries a datagram as a network does. */
+  /** Delivers a datagram, subject to loss, duplication and reordering. */
   carryDatagram(direction: Direction, bytes: number, arrive: () => void): void {
     const { settings, random, time } = this;
     const chance = (share: number) => share > 0 && random() < share;
@@ -110,12 +110,12 @@ export class MemoryLink {
     }
   }
 
-  /** From now on nothing arrives: streams stall, datagrams are lost. Neither end is told. */
+  /** Cuts the link: streams stall, datagrams are lost. Neither end is notified. */
   cut(): void {
     this.#cut = true;
   }
 
-  /** Undoes {@link cut}: streams go on with what they had sent. */
+  /** Undoes {@link cut}: streams resume with the bytes they had sent. */
   heal(): void {
     this.#cut = false;
     this.time.soon(() => {

@@ -1,6 +1,6 @@
 /**
- * QUIC in memory: connections over the memory network's links, in virtual time. Streams don't hold each other up, as
- * QUIC's don't; packets aren't lost.
+ * QUIC in memory: connections over the memory network's links, in virtual time. As in QUIC, streams don't block each
+ * other; packets aren't lost.
  *
  * @module
  */
@@ -25,10 +25,10 @@ import { certificateRefused, peerClosed, QuicConnBase } from "../quic_shared.ts"
 import { dialError, dialTimeoutError, type Faults, lostError } from "../shared.ts";
 import { QUIC_IDLE_MS, QUIC_KEEP_ALIVE_MS, QUIC_STREAMS_MAX } from "../quic_port.ts";
 
-/** Streams that a client lets its server have open, as few as Bun does. */
+/** Streams that a client lets its server have open, as few as on Bun. */
 const ACCEPTED_STREAMS = 100;
 
-/** The QUIC of a host in memory. */
+/** The QUIC of an in-memory host. */
 export function memoryQuic(host: MemoryHost): Quic {
   return {
     capabilities: {
@@ -45,7 +45,7 @@ export function memoryQuic(host: MemoryHost): Quic {
   };
 }
 
-/** A client's side of the handshakes that are under way, by what they knock with. */
+/** Client sides of handshakes in progress, by their connection attempt. */
 const diallers = new WeakMap<Way, Dialling>();
 
 class Listening implements QuicListener {
@@ -132,7 +132,7 @@ class Dialling {
     this.#timer = time.at(time.nowMs + timeoutMs, () => this.#fail(dialTimeoutError(this.options)));
   }
 
-  /** The server's flight has come; gives the server's end of the connection, undefined where there is to be none. */
+  /** The server's flight has arrived; returns the server's end of the connection, undefined if there is none. */
   answered(
     caller: QuicCaller,
     alpn: string | undefined,
@@ -193,14 +193,14 @@ class MemoryQuicConn extends QuicConnBase {
   readonly alpn: string;
   readonly peerFingerprint: Bytes | undefined;
   readonly remote: Address;
-  /** Called when it is over. */
+  /** Called when the connection is over. */
   onOver: (() => void) | undefined;
   readonly #local: Address;
   readonly #way: Way;
   readonly #direction: Direction;
   readonly #host: MemoryHost;
   #peer!: MemoryQuicConn;
-  /** Streams of this end that are open, how many may be, and who waits for that. */
+  /** Streams this end has open, how many it may open, and the queue waiting for that. */
   #opened = 0;
   readonly #openMax: number;
   readonly #held: (() => void)[] = [];
@@ -244,7 +244,7 @@ class MemoryQuicConn extends QuicConnBase {
     return [near, far];
   }
 
-  /** The network breaks it. */
+  /** The network breaks the connection. */
   breakOff(): void {
     this.lost(lostError({ code: "ECONNRESET" }));
   }

@@ -1,6 +1,6 @@
 /**
- * Virtual time: events in the order of their time, and of their making where that is equal. Nothing sleeps; a day
- * passes as fast as what happens in it can be computed.
+ * Virtual time: events in time order, and in creation order for equal times. Nothing sleeps; a day passes as fast as
+ * its events can be computed.
  *
  * @module
  */
@@ -12,9 +12,9 @@ import { Faults } from "../shared.ts";
 
 /** Virtual time starts here: 2026-01-01T00:00:00Z. */
 const START_WALL_MS = Date.UTC(2026, 0, 1);
-/** Real time that a promise may need for work outside the network (WebCrypto, files), once no event is left. */
+/** Real time that a promise may take for work outside the network (WebCrypto, files), once no event is left. */
 const STUCK_MS = 5_000;
-/** More events than any sensible test makes: a loop that feeds itself. */
+/** More events than any sensible test produces: it must be an endless loop. */
 const EVENTS_MAX = 20_000_000;
 
 /** A seeded source of numbers in [0, 1), the same everywhere (mulberry32). */
@@ -48,9 +48,9 @@ export class VirtualTime {
   /** A binary heap, the next event first. */
   #heap: Event[] = [];
 
-  /** Where the callbacks' exceptions of all hosts go. */
+  /** Handles exceptions of the callbacks of all hosts. */
   readonly faults: Faults = new Faults();
-  /** The clock as a runtime hands it out. */
+  /** The clock exposed by runtimes. */
   readonly clock: Clock = {
     nowMs: () => this.#nowMs,
     wallMs: () => START_WALL_MS + Math.floor(this.#nowMs),
@@ -63,7 +63,7 @@ export class VirtualTime {
     return this.#nowMs;
   }
 
-  /** Has `run` called at a time; one that has passed means now. */
+  /** Calls `run` at a time; now if it has passed. */
   at(atMs: number, run: () => void): Timer {
     const event = new Event(Math.max(atMs, this.#nowMs), this.#order++, run);
     const heap = this.#heap;
@@ -78,12 +78,12 @@ export class VirtualTime {
     return event;
   }
 
-  /** Has `run` called behind what is to happen now. */
+  /** Calls `run` after the events due now. */
   soon(run: () => void): void {
     this.at(this.#nowMs, run);
   }
 
-  /** Runs until virtual time is `untilMs`, which it is afterwards in any case. */
+  /** Runs until virtual time is `untilMs`, even if no events are left. */
   async run(untilMs: number): Promise<void> {
     await turn();
     while (this.step(untilMs)) await turn();
@@ -95,7 +95,7 @@ export class VirtualTime {
     return this.run(this.#nowMs + durationMs);
   }
 
-  /** Runs until no event is left. Periodic timers never let that happen: rejects after very many events. */
+  /** Runs until no event is left. Periodic timers prevent that: rejects after very many events. */
   async runUntilIdle(): Promise<void> {
     await turn();
     for (let events = 0; this.step(Infinity); events++) {
@@ -105,8 +105,8 @@ export class VirtualTime {
   }
 
   /**
-   * Runs just until `promise` settles and gives its outcome. Rejects if it can't settle: no event is left, or
-   * virtual time would pass `limitMs`.
+   * Runs only until `promise` settles and returns its outcome. Rejects if it can't settle: no event is left, or virtual
+   * time would pass `limitMs`.
    */
   async settle<T>(promise: Promise<T>, limitMs: number = Infinity): Promise<T> {
     let settled = false;
@@ -125,7 +125,7 @@ export class VirtualTime {
     return promise;
   }
 
-  /** Runs the next event if there is one until `limitMs`; says whether there was. */
+  /** Runs the next event if it is due by `limitMs`; returns whether it was. */
   step(limitMs: number): boolean {
     for (;;) {
       const next = this.#heap[0];
@@ -155,12 +155,12 @@ export class VirtualTime {
   }
 }
 
-/** Lets everything that waits on settled promises run, however long the chain. */
+/** Runs everything that waits on settled promises, however long the chain. */
 function turn(): Promise<void> {
   return new Promise((resolve) => void setImmediate(resolve));
 }
 
-/** Waits in real time until the promise settles or an event appears; rejects when neither happens. */
+/** Waits in real time until the promise settles or an event appears; rejects if neither happens. */
 async function outsideWork(promise: Promise<unknown>, hasEvents: () => boolean): Promise<void> {
   let settled = false;
   const done = () => void (settled = true);

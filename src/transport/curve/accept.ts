@@ -1,5 +1,5 @@
 /**
- * The curve transport at the edge (docs/protocols/curve.md): a UDP socket, and the logins of the agents that come by it.
+ * The curve transport at the edge (docs/protocols/curve.md): a UDP socket, and the logins of agents on it.
  *
  * @module
  */
@@ -21,32 +21,32 @@ import {
 import { CURVE, CurveSession } from "./session.ts";
 import { bindCurve, type CurveListener } from "./socket_listener.ts";
 
-/** Agents of one UDP socket of the curve transport, those included that aren't let in yet. */
+/** Agents on one UDP socket of the curve transport, including those not yet admitted. */
 export const CURVE_CONNECTIONS_MAX = 65_536;
 /**
- * Handshakes of the curve transport in a minute that come to nothing, from one address (an IPv6 /64 counts as one); beyond
- * it the address's handshakes are dropped for the rest of the minute. Each costs a tenth of a millisecond on the curve, and up to
- * one where a token has to be judged: a second of a minute at most.
+ * Failed handshakes of the curve transport per minute from one address (an IPv6 /64 counts as one); beyond it the
+ * address's handshakes are dropped for the rest of the minute. Each costs a tenth of a millisecond of curve arithmetic,
+ * and up to a millisecond if a token has to be checked: at most a second per minute.
  */
 export const CURVE_FAILURES_PER_SOURCE_MAX = 1_024;
 
-/** What an edge needs to speak the curve transport. */
+/** Configuration of an edge's curve transport. */
 export interface CurveIdentity {
   readonly crypto: Sodium;
   /** The long-term key; agents pin its public half. */
   readonly keys: KeyPair;
-  /** "vegas" when absent. */
+  /** Defaults to "vegas". */
   readonly congestion?: CongestionName;
 }
 
-/** What {@link listenCurve} takes. */
+/** Options of {@link listenCurve}. */
 interface ListenCurveOptions extends CurveIdentity {
   readonly runtime: Runtime;
   readonly host: string;
   /** 0 takes any free port. */
   readonly port: number;
   readonly admission: AgentAdmission;
-  /** Anything else about connections; the defaults of docs/protocols/curve.md when absent. */
+  /** Other connection options. Default to those of docs/protocols/curve.md. */
   readonly options?: Partial<CurveOptions>;
 }
 
@@ -72,16 +72,16 @@ export async function listenCurve(options: ListenCurveOptions): Promise<CurveLis
         admission,
         clock,
         io: {
-          // The transport has no message of its own before the session's streams.
+          // The transport sends no messages before the session's streams.
           write() {},
-          // The reason in words is for the log: an operator's own words may be private.
+          // The error message is only logged: an operator's text may be private.
           end: ({ code }, left) => {
             connection.close(new SallyportError(code, "", { side: "local" }));
             left();
           },
         },
         remote: () => connection.path.current,
-        // The listener counts them itself, from their first packet on.
+        // The listener counts connections itself, from their first packet.
         left() {},
         steps: (handshake) => new CurveServerSteps(handshake, connection, keys.publicKey, clock),
       });
@@ -91,7 +91,7 @@ export async function listenCurve(options: ListenCurveOptions): Promise<CurveLis
   });
 }
 
-/** A connection whose agent has yet to be let in. */
+/** A connection whose agent isn't admitted yet. */
 class Unadmitted implements CurveHandler {
   readonly #handshake: ServerHandshake;
 
@@ -103,7 +103,7 @@ class Unadmitted implements CurveHandler {
     this.#handshake.data(credential);
   }
 
-  // Nothing of the kind comes before admission.
+  // No streams are opened before admission.
   stream(): void {}
   streamClosed(): void {}
   fault(): void {}
@@ -132,10 +132,10 @@ class CurveServerSteps implements ServerSteps {
     this.#clock = clock;
   }
 
-  /** The connection has a deadline of its own. */
+  /** The connection has its own deadline. */
   start(): void {}
 
-  /** The credential comes whole. */
+  /** The credential arrives in one piece. */
   receive(credential: Bytes): void {
     this.known = true;
     this.#host.login(decodeLogin(credential), {

@@ -17,11 +17,11 @@ import type { Grant } from "../grant.ts";
 import { keyText } from "../edge_key.ts";
 import type { DialerParts, DialRequest, TransportDialer } from "../agent_transport.ts";
 
-/** See {@link dialCurve}; rejects also with `edge_key_changed` where the key isn't the one that is pinned. */
+/** See {@link dialCurve}; also rejects with `edge_key_changed` if the key differs from the pinned one. */
 export class CurveDialer implements TransportDialer {
   readonly overUdp = true;
   readonly #parts: DialerParts;
-  /** Keys believed on first use, by edge. */
+  /** Keys trusted on first use, by edge. */
   readonly #believed = new Map<string, Bytes>();
   #crypto: Promise<Sodium> | undefined;
   #connection: DialledConnection | undefined;
@@ -32,7 +32,7 @@ export class CurveDialer implements TransportDialer {
     parts.metrics?.group(CurveMetrics);
   }
 
-  /** The last session's connection, to go on from another port; undefined before there is one. */
+  /** The last session's connection, for rebinding to another port; undefined before the first. */
   get connection(): DialledConnection | undefined {
     return this.#connection;
   }
@@ -68,7 +68,7 @@ export class CurveDialer implements TransportDialer {
       Promise.reject(believed === undefined ? error : this.#explain(error, name, believed))
     );
     this.#connection = connection;
-    // Kept only once the edge has let us in: an edge that refuses our token may be a stranger's.
+    // Pinned only once the edge has admitted us: an edge that refuses our token may be a stranger's.
     if (!named && believed === undefined && proved !== undefined) {
       this.#believed.set(name, proved);
       await edgePins?.write(name, proved).catch((error) => {

@@ -18,20 +18,20 @@ import type { TokenGrant } from "../grant.ts";
 import { CURVE, CurveSession } from "./session.ts";
 import { CurveSocketDialer, type DialledConnection } from "./socket_dialer.ts";
 
-/** What {@link dialCurve} takes. */
+/** Options of {@link dialCurve}. */
 interface DialCurveOptions extends DialEdgeOptions, Pick<TokenGrant, "token" | "aesKey"> {
   readonly crypto: Sodium;
-  /** The edge's public key; without it the first key that is shown is believed, see `edgeProved`. */
+  /** The edge's public key. If absent, the first key presented is trusted; see `edgeProved`. */
   readonly edgePublicKey?: Bytes;
-  /** "vegas" when absent. */
+  /** Defaults to "vegas". */
   readonly congestion?: CongestionName;
-  /** Anything else about the connection; the defaults of docs/protocols/curve.md when absent. */
+  /** Other connection options. Default to those of docs/protocols/curve.md. */
   readonly options?: Partial<CurveOptions>;
-  /** The edge has shown that it has this key. */
+  /** The edge has proved possession of this key. */
   edgeProved?(publicKey: Bytes): void;
 }
 
-/** A session, and the connection below it. */
+/** A session and its underlying connection. */
 export interface DialledCurve {
   readonly session: CurveSession;
   readonly connection: DialledConnection;
@@ -51,7 +51,7 @@ export async function dialCurve(options: DialCurveOptions): Promise<DialledCurve
     edge: { host, port },
     token: options.token,
     io: {
-      // The transport has no message of its own before the session's streams.
+      // The transport sends no messages before the session's streams.
       write() {},
       abort: (reason) =>
         dialer.connection.close(
@@ -64,7 +64,7 @@ export async function dialCurve(options: DialCurveOptions): Promise<DialledCurve
     turn: options.turn?.bind(options),
     admitted: (session) => options.admitted(session),
     steps: (handshake) => ({
-      // The connection has deadlines and messages of its own.
+      // The connection has its own deadlines and messages.
       missing: "",
       receive() {},
       start: () => void dialer.rebind().catch((error) => handshake.fail(error)),
@@ -75,7 +75,7 @@ export async function dialCurve(options: DialCurveOptions): Promise<DialledCurve
     server: { host, port },
     crypto,
     serverKey: edgePublicKey,
-    // The token goes with INIT; the proof follows once there is a channel that it can be bound to.
+    // INIT carries the token; the proof follows once there is a channel to bind it to.
     credential: encodeLoginToken(handshake.token),
     proof: (channel, edgeKey) => loginProof(aesKey, handshake.token, { transport: CURVE, edgeKey, channel }),
     options: congestion === undefined ? options.options : { ...options.options, congestion },
@@ -92,7 +92,7 @@ export async function dialCurve(options: DialCurveOptions): Promise<DialledCurve
   return { session: made.session!, connection: dialer };
 }
 
-/** The IP address of a name; of several the first, as the system sorts them. */
+/** The IP address of a name; the first one in the system's order. */
 async function addressOf(host: string): Promise<string> {
   if (parseIp(host) !== undefined) return host;
   try {

@@ -1,5 +1,5 @@
 /**
- * The curve transport as an edge has it.
+ * The edge's curve transport.
  *
  * @module
  */
@@ -10,13 +10,13 @@ import { type CurveIdentity, listenCurve } from "./accept.ts";
 import { curveListenerSource, CurveMetrics } from "./metrics.ts";
 import { CURVE } from "./session.ts";
 
-/** What {@link curveTransport} takes. */
+/** Options of {@link curveTransport}. */
 export interface CurveTransportOptions extends CurveIdentity {
-  /** Only the time after which a silent peer is considered gone is used; the defaults when absent. */
+  /** Only the peer timeout is used. Defaults apply when absent. */
   readonly queueLimits?: QueueLimits;
 }
 
-/** Lets agents in by the curve transport, at UDP sockets of its own. */
+/** Accepts agents over the curve transport, on its own UDP sockets. */
 export function curveTransport({ queueLimits, ...identity }: CurveTransportOptions): EdgeTransport {
   return {
     name: CURVE,

@@ -9,7 +9,7 @@ import type { MetricInfo } from "../../telemetry/metrics.ts";
 import type { CurveSession } from "./session.ts";
 import type { CurveListener } from "./socket_listener.ts";
 
-/** Counters of connections, past and present; plain numbers that only rise. */
+/** Counters of connections, past and present; they only increase. */
 interface CurveCounts {
   readonly packetsSent: number;
   readonly packetsReceived: number;
@@ -25,7 +25,7 @@ interface CurveCounts {
   readonly initsRefused: number;
 }
 
-/** The state of one connection now. */
+/** The current state of one connection. */
 interface CurveState {
   readonly rttLastMs: number;
   readonly rttMinMs: number;

@@ -1,5 +1,5 @@
 /**
- * A session over a curve connection (docs/protocols/curve.md, Sessions): what both ends have in common.
+ * A session over a curve connection (docs/protocols/curve.md, Sessions): code common to both ends.
  *
  * @module
  */
@@ -14,16 +14,16 @@ import { CurveSessionStream, type CurveStreamHost } from "./stream.ts";
 import type { Session, SessionHandler, SessionStream } from "../port.ts";
 
 /**
- * A stream of a curve session whose head isn't whole by then is reset. Heads come in the first packet; this leaves
- * time to send that one again over a bad path.
+ * A stream of a curve session whose head isn't complete after this time is reset. Heads are in the first packet; this
+ * leaves time to retransmit it over a bad path.
  */
 export const CURVE_HEAD_TIMEOUT_MS = 15_000;
 
-/** The transport's name in logs and metrics, and its cipher's. */
+/** The transport's name in logs and metrics, and the name of its cipher. */
 export const CURVE = "curve";
 const CIPHER = "chacha20-poly1305";
 
-/** A {@link Session} over one connection; hears of it once it is admitted. */
+/** A {@link Session} over one connection, whose events it receives once admitted. */
 export class CurveSession implements Session, CurveStreamHost, CurveHandler {
   readonly transport = CURVE;
   readonly protocolVersion = undefined;
@@ -33,9 +33,9 @@ export class CurveSession implements Session, CurveStreamHost, CurveHandler {
   bytesSent = 0;
   bytesReceived = 0;
   readonly #connection: CurveConnection;
-  /** Streams that the owner knows of. */
+  /** Streams announced to the owner. */
   readonly #visitors = new Set<ByteStream>();
-  /** Streams of the peer without a head, and when they are given up; in the order of their coming. */
+  /** Incoming streams still without a head, with their deadlines; in order of arrival. */
   readonly #headless = new Map<CurveSessionStream, number>();
   #headTimer: Timer | undefined;
   #handler: SessionHandler | undefined;
@@ -43,7 +43,7 @@ export class CurveSession implements Session, CurveStreamHost, CurveHandler {
   #peerLeaving: SallyportError | undefined;
   #goAwaySaid = false;
   #peerLeaves = false;
-  /** It has ended. */
+  /** Whether the session has ended. */
   over = false;
 
   constructor(connection: CurveConnection, clock: Clock) {
@@ -56,7 +56,7 @@ export class CurveSession implements Session, CurveStreamHost, CurveHandler {
     this.#handler = handler;
   }
 
-  /** Where the peer is now; it may move. */
+  /** The peer's current address; it may change. */
   get remote(): Address {
     return this.#connection.path.current;
   }
@@ -67,7 +67,7 @@ export class CurveSession implements Session, CurveStreamHost, CurveHandler {
     const { rttSmoothedMs } = this.#connection.gauges;
     return rttSmoothedMs > 0 ? rttSmoothedMs : undefined;
   }
-  /** How the connection does. */
+  /** The connection's gauges. */
   get gauges(): CurveGauges {
     return this.#connection.gauges;
   }
@@ -136,7 +136,7 @@ export class CurveSession implements Session, CurveStreamHost, CurveHandler {
       stream.write(encodeGoingAwayHead(wireCode(code)));
       stream.release();
     } catch {
-      // The session is over, or full: the peer will hear of it by its end.
+      // The session is over or full: the peer learns of it when the session ends.
     }
   }
 
@@ -146,7 +146,7 @@ export class CurveSession implements Session, CurveStreamHost, CurveHandler {
 
   // From the connection.
 
-  /** The handshake has taken this already. */
+  /** The handshake has already handled this. */
   introduced(): void {}
 
   stream(stream: ByteStream): void {
@@ -188,7 +188,7 @@ export class CurveSession implements Session, CurveStreamHost, CurveHandler {
     return true;
   }
 
-  /** One timer for all: nearly every stream has its head long before. */
+  /** One timer for all streams: nearly all have their head long before it fires. */
   #watchHeads(): void {
     this.#headTimer ??= this.clock.after(CURVE_HEAD_TIMEOUT_MS, () => {
       this.#headTimer = undefined;

@@ -1,5 +1,5 @@
 /**
- * A curve connection to a server, on a UDP socket of its own.
+ * A curve connection to a server, on its own UDP socket.
  *
  * @module
  */
@@ -13,42 +13,42 @@ import type { Sodium } from "../../crypto/sodium.ts";
 import { DrivenTimer, SocketIo } from "./socket_driver.ts";
 import { type CurveOptions, curveOptions } from "../../protocol/curve/options.ts";
 
-/** After this many probes in vain the client tries another port: its NAT may have forgotten the old one. */
+/** After this many unanswered probes the client tries another port: its NAT may have lost the old mapping. */
 const PROBES_BEFORE_REBIND = 3;
 
-/** What a {@link CurveSocketDialer} is made of. */
+/** Options of {@link CurveSocketDialer}. */
 export interface CurveSocketOptions {
   readonly runtime: Runtime;
   /** The server; `host` is an IP address. */
   readonly server: Address;
   readonly crypto: Sodium;
-  /** The server's long-term key; without it the first key seen is believed, see `serverProved`. */
+  /** The server's long-term key. If absent, the first key seen is trusted; see `serverProved`. */
   readonly serverKey?: Bytes;
-  /** At most 16,448 bytes, with the proof. */
+  /** At most 16,448 bytes, including the proof. */
   readonly credential: Bytes;
-  /** Makes the rest of the credential; see `CurveClientParts.proof`. */
+  /** Builds the rest of the credential; see `CurveClientParts.proof`. */
   proof?(channel: Bytes, serverKey: Bytes): Bytes;
   readonly options?: Partial<CurveOptions>;
   readonly random?: RandomSource;
-  /** The server has answered; the credential is shown when `proceed` is called. Without it, at once. */
+  /** The server has answered; the credential is sent when `proceed` is called. If absent, it is sent at once. */
   answered?(): void;
-  /** The server has shown that it has this key: time to pin it. */
+  /** The server has proved possession of this key: time to pin it. */
   serverProved?(key: Bytes): void;
-  /** Hears of the connection once it is admitted, with the server's welcome; `introduced` isn't called again. */
+  /** Called with the server's welcome once the connection is admitted; `introduced` isn't called again. */
   admitted(connection: CurveConnection, welcome: Bytes): Omit<CurveHandler, "introduced">;
 }
 
-/** A connection to a server, on a socket of its own. */
+/** A connection to a server, on its own socket. */
 export interface DialledConnection {
   readonly connection: CurveConnection;
   readonly local: Address;
-  /** Goes on from another port. */
+  /** Moves the connection to another local port. */
   rebind(): Promise<void>;
 }
 
 /**
- * Opens a connection. Rejects with `edge_unreachable` (no answer), `challenge_failed` (another key than the pinned one), what the
- * server refused the credential with, or what the socket can't do.
+ * Opens a connection. Rejects with `edge_unreachable` (no answer), `challenge_failed` (another key than the pinned
+ * one), the server's reason for refusing the credential, or a socket error.
  */
 export async function connectCurve(options: CurveSocketOptions): Promise<DialledConnection> {
   const outcome = Promise.withResolvers<DialledConnection>();
@@ -64,7 +64,7 @@ export async function connectCurve(options: CurveSocketOptions): Promise<Dialled
   return await outcome.promise;
 }
 
-/** A client on a UDP socket: it dials once `rebind` has given it a port. */
+/** A client on a UDP socket; it dials once `rebind` has bound a port. */
 export class CurveSocketDialer implements DialledConnection, CurveHandler {
   readonly #options: CurveSocketOptions;
   readonly #failed: (error: SallyportError) => void;
@@ -76,7 +76,7 @@ export class CurveSocketDialer implements DialledConnection, CurveHandler {
   #over = false;
   #reboundAt = 0;
 
-  /** @param failed called where the connection is over before it was admitted */
+  /** @param failed called if the connection ends before it is admitted */
   constructor(options: CurveSocketOptions, failed: (error: SallyportError) => void) {
     this.#options = options;
     this.#failed = failed;
@@ -133,7 +133,7 @@ export class CurveSocketDialer implements DialledConnection, CurveHandler {
     else this.#io.wake(this.connection);
   }
 
-  /** Shows the credential to the server that has answered. */
+  /** Sends the credential to the server, which has answered. */
   proceed(): void {
     this.#client.proceed(this.#options.runtime.clock.nowMs());
     this.#io.wake(this.connection);

@@ -1,5 +1,5 @@
 /**
- * Clock and socket under the curve core: turns, timers, and datagrams out.
+ * Clock and socket for the curve core: turns, timers and outgoing datagrams.
  *
  * @module
  */
@@ -11,14 +11,14 @@ import type { Address, Clock, DatagramSocket, Timer } from "../../runtime/port.t
 import type { CurveConnection, CurveIo } from "../../protocol/curve/connection.ts";
 import { DATAGRAM_MAX_BYTES } from "../../protocol/curve/options.ts";
 
-/** Something with a deadline. */
+/** An object with a deadline. */
 interface Driven {
   readonly deadlineMs: number;
   turn(nowMs: number): void;
   tick(nowMs: number): void;
 }
 
-/** One timer for something driven; it is set anew only when the deadline comes nearer. */
+/** One timer for a driven object; rearmed only when the deadline moves earlier. */
 export class DrivenTimer {
   readonly #clock: Clock;
   readonly #driven: Driven;
@@ -27,7 +27,7 @@ export class DrivenTimer {
   #timer: Timer | undefined;
   #armedMs = Infinity;
 
-  /** @param after called behind every tick. */
+  /** @param after called after every tick. */
   constructor(clock: Clock, driven: Driven, connection: CurveConnection, after: () => void) {
     this.#clock = clock;
     this.#driven = driven;
@@ -35,7 +35,7 @@ export class DrivenTimer {
     this.#after = after;
   }
 
-  /** Looks at the deadline; a connection that waits for its turn is looked at behind it. */
+  /** Rearms for the current deadline; a connection waiting for its turn is rearmed after that turn. */
   arm(): void {
     if (this.#connection.awake) return;
     const atMs = this.#driven.deadlineMs;
@@ -45,7 +45,7 @@ export class DrivenTimer {
     this.#timer = this.#clock.after(Math.max(0, atMs - this.#clock.nowMs()), this.#due);
   }
 
-  /** No more ticks. */
+  /** Stops ticking. */
   stop(): void {
     this.#timer?.cancel();
     this.#armedMs = -Infinity;
@@ -63,7 +63,7 @@ export class DrivenTimer {
   };
 }
 
-/** An owner's handler that throws costs its own connection, not the socket's others. */
+/** If an owner's handler throws, only its own connection fails, not the socket's others. */
 function guarded(connection: CurveConnection, run: () => void): void {
   try {
     run();
@@ -72,17 +72,19 @@ function guarded(connection: CurveConnection, run: () => void): void {
   }
 }
 
-/** Datagrams that go to the socket at once. */
+/** Datagrams handed to the socket in one call. */
 const BATCH = 32;
 /**
- * Datagrams of a turn, after which what has come in is read first: a server's acknowledgements would overflow its
- * buffer while hundreds of connections send, and Deno's socket takes about a hundred at once.
+ * Datagrams sent per turn before incoming ones are read: a server's acknowledgements would overflow its receive buffer
+ * while hundreds of connections send, and Deno's socket takes about a hundred at once.
  */
 const DATAGRAMS_PER_TURN = 64;
-/** A socket that is still full in the next turn is asked again after this long. */
+/** Retry delay when the socket is still full in the next turn. */
 const FULL_RETRY_MS = 1;
 
-/** What a socket's connections share: buffers, datagrams on their way out, and the queue of those that want a turn. */
+/**
+ * State shared by a socket's connections: buffers, outgoing datagrams, and the queue of connections waiting for a turn.
+ */
 export class SocketIo implements CurveIo {
   readonly plain: Bytes = new Uint8Array(DATAGRAM_MAX_BYTES);
   readonly random: RandomSource;
@@ -98,20 +100,20 @@ export class SocketIo implements CurveIo {
   readonly #to: Address[] = [];
   #count = 0;
   #waiting: CurveConnection[] = [];
-  /** Those whose round it is, from `#at` on. */
+  /** Connections in the current round, from `#at` on. */
   #round: CurveConnection[] = [];
   #at = 0;
-  /** Datagrams of this turn. */
+  /** Datagrams sent in this turn. */
   #sent = 0;
   #soon = false;
-  /** The socket was full in the last turn. */
+  /** Whether the socket was full in the last turn. */
   #full = false;
-  /** It took less than it was given. */
+  /** Whether the socket took fewer datagrams than offered. */
   #short = false;
 
   /**
    * @param datagramBytes the largest datagram that will be sent
-   * @param turn gives a connection its turn
+   * @param turn runs a connection's turn
    */
   constructor(
     clock: Clock,
@@ -143,7 +145,7 @@ export class SocketIo implements CurveIo {
     else this.#later();
   }
 
-  /** Hands what waits to the socket. */
+  /** Hands queued datagrams to the socket. */
   flush(): void {
     const count = this.#count;
     if (count === 0) return;
@@ -189,7 +191,7 @@ export class SocketIo implements CurveIo {
     }
     this.flush();
     this.#soon = false;
-    // Some want another turn, behind what comes in meanwhile.
+    // Some connections need another turn, after incoming datagrams.
     if (this.#at < this.#round.length || this.#waiting.length > 0) this.#later();
   };
 }

@@ -1,5 +1,5 @@
 /**
- * A UDP socket that takes curve connections.
+ * A UDP socket that accepts curve connections.
  *
  * @module
  */
@@ -14,7 +14,7 @@ import { type CurveOptions, curveOptions } from "../../protocol/curve/options.ts
 import { CurveServer, type ServerLimits } from "../../protocol/curve/server.ts";
 import { type CurveServerStats, CurveStats } from "../../protocol/curve/stats.ts";
 
-/** What {@link bindCurve} takes. */
+/** Options of {@link bindCurve}. */
 export interface BindCurveOptions {
   readonly runtime: Runtime;
   readonly host: string;
@@ -26,7 +26,7 @@ export interface BindCurveOptions {
   readonly limits?: Partial<ServerLimits>;
   readonly options?: Partial<CurveOptions>;
   readonly random?: RandomSource;
-  /** A connection stands; gives its handler. Its credential follows in `introduced`. */
+  /** A connection is established; returns its handler. Its credential follows in `introduced`. */
   accept(connection: CurveConnection): CurveHandler;
 }
 
@@ -34,7 +34,7 @@ export interface BindCurveOptions {
 export interface CurveListener {
   readonly address: Address;
   readonly publicKey: Bytes;
-  /** Connections now, and of those not yet admitted. */
+  /** Current connections, and how many of those aren't admitted yet. */
   readonly size: number;
   readonly pending: number;
   readonly connections: Iterable<CurveConnection>;
@@ -43,11 +43,11 @@ export interface CurveListener {
   readonly refusedByNetwork: number;
   /** Counters over all connections, past and present. */
   totals(): CurveStats;
-  /** Ends all connections for this reason and closes the socket. */
+  /** Closes all connections with this reason, and the socket. */
   close(reason?: SallyportError): void;
 }
 
-/** A server without limits of its own takes this. */
+/** Default limits of a server. */
 const DEFAULT_LIMITS: ServerLimits = {
   connectionsMax: 4_096,
   pendingMax: 4_096,
@@ -55,7 +55,7 @@ const DEFAULT_LIMITS: ServerLimits = {
   failuresPerSourceMax: 512,
 };
 
-/** Binds a UDP socket and takes connections. Rejects as {@link Runtime.bindDatagram} does. */
+/** Binds a UDP socket and accepts connections. Rejects as {@link Runtime.bindDatagram} does. */
 export async function bindCurve(options: BindCurveOptions): Promise<CurveListener> {
   const listener = new SocketListener(options);
   await listener.bind();
@@ -179,7 +179,7 @@ class SocketListener implements CurveListener {
     } else timer.arm();
   }
 
-  /** An idle server's keys must go too: nobody's HELLO or INIT would see to it. */
+  /** An idle server must drop its old keys too: without a HELLO or INIT, nothing else would trigger it. */
   #armRotation(): void {
     const { clock } = this.#options.runtime;
     this.#rotation = clock.after(Math.max(1, this.#server.rotateAtMs - clock.nowMs()), () => {

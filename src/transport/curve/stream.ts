@@ -1,5 +1,5 @@
 /**
- * A visitor's stream in a curve session: the head with the caller is taken off, bytes are counted.
+ * A visitor's stream in a curve session: strips the head with the caller and counts bytes.
  *
  * @module
  */
@@ -10,30 +10,30 @@ import type { ByteStream, ByteStreamHandler, Clock } from "../../runtime/port.ts
 import { type CurveHead, decodeCurveHead } from "../../wire/curve/stream_head.ts";
 import type { SessionStream } from "../port.ts";
 
-/** What a session's streams share. */
+/** State shared by a session's streams. */
 export interface CurveStreamHost {
   readonly clock: Clock;
-  /** Payload of all streams, heads left out. */
+  /** Payload bytes of all streams, without heads. */
   bytesSent: number;
   bytesReceived: number;
-  /** A stream's head has come whole. False: the stream is nobody's, and has been dealt with. */
+  /** A stream's head is complete. Returns false if it isn't a visitor's stream and has been handled. */
   headed(visitor: CurveSessionStream, head: CurveHead): boolean;
   /** The stream's handler has thrown. */
   fault(error: InternalError): void;
-  /** A stream is over, and its head hasn't come. */
+  /** A stream ended before its head was complete. */
   headless(visitor: CurveSessionStream): void;
 }
 
 const NOTHING: Bytes = new Uint8Array(0);
 
-/** See the module. It is the inner stream's handler, and a stream to its user. */
+/** See the module. Handles the inner stream's events, and is a stream to its user. */
 export class CurveSessionStream implements SessionStream, ByteStreamHandler {
   readonly stream: ByteStream;
   caller: Caller = UNKNOWN_CALLER;
   readonly #host: CurveStreamHost;
   #handler: ByteStreamHandler | undefined;
   #paused = false;
-  /** The inner stream stands still: its head has come, and what came with it waits in `#rest` for a user. */
+  /** Whether the inner stream is held: its head has arrived, and the bytes after it wait in `#rest` for a user. */
   #held = false;
   #awaitsHead = false;
   #rest: Bytes = NOTHING;
@@ -102,7 +102,7 @@ export class CurveSessionStream implements SessionStream, ByteStreamHandler {
     this.#handler?.data(chunk);
   }
   end(): void {
-    // A stream that is opened and stays silent is given up.
+    // A stream that is opened but stays silent is aborted.
     if (this.#awaitsHead) this.stream.abort();
     else this.#handler?.end();
   }

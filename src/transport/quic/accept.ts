@@ -1,5 +1,5 @@
 /**
- * The QUIC transport at the edge (docs/protocols/quic.md): a UDP socket, and the logins of the agents that come by it.
+ * The QUIC transport at the edge (docs/protocols/quic.md): a UDP socket, and the logins of agents on it.
  *
  * @module
  */
@@ -48,10 +48,10 @@ interface ListenQuicOptions {
   readonly receiveBudgetBytes?: number;
 }
 
-/** What the connections of one socket share. */
+/** State shared by the connections of one socket. */
 interface SocketShared {
   readonly options: ListenQuicOptions;
-  /** What agents know the edge by. */
+  /** The certificate fingerprint that identifies the edge to agents. */
   readonly fingerprint: Bytes;
   readonly random: RandomPool;
   readonly blocks: BlockPool;
@@ -86,15 +86,15 @@ export async function listenQuic(options: ListenQuicOptions): Promise<Listener> 
   return { address: listener.address, close: () => listener.end() };
 }
 
-/** A connection whose agent has yet to be let in; it is handed on to its session then. */
+/** A connection whose agent isn't admitted yet; on admission it is handed to its session. */
 class UnadmittedConn implements QuicConnHandler, HandshakeIo, ServerSteps {
-  /** Anybody can open a connection: it counts as an agent's when a genuine token has come. */
+  /** Anyone can open a connection: it counts as an agent's once a genuine token has arrived. */
   readonly known = false;
   readonly #shared: SocketShared;
   readonly #conn: QuicConn;
   readonly #left: () => void;
   readonly #handshake: ServerHandshake;
-  /** The agent's proof is bound to it, so that no login can be played again. */
+  /** The agent's proof is bound to it, so that a login can't be replayed. */
   readonly #challenge: Bytes = new Uint8Array(randomBytes(LOGIN_CHALLENGE_BYTES));
   #control: ByteStream | undefined;
   #received: Bytes = new Uint8Array(0);
@@ -124,14 +124,14 @@ class UnadmittedConn implements QuicConnHandler, HandshakeIo, ServerSteps {
       return this.#handshake.fail(early());
     }
     this.#control = stream;
-    // Before the token is looked at: it tells strangers nothing.
+    // Sent before the token is checked: it reveals nothing to strangers.
     stream.write(this.#challenge);
     stream.attach(this.#handshake);
   }
 
   ended(error: SallyportError): void {
     this.#handshake.fail(error);
-    // Until here it counts as unfinished: one that is turned down may stay for a while.
+    // Until here the connection counts as pending: a refused one may linger.
     this.#left();
   }
 
@@ -141,7 +141,7 @@ class UnadmittedConn implements QuicConnHandler, HandshakeIo, ServerSteps {
     this.#control?.write(bytes);
   }
 
-  /** Leaves the closing to the agent for a while: what is written last gets lost otherwise. */
+  /** Gives the agent time to close first: otherwise the last bytes written may be lost. */
   end({ code }: SallyportError): void {
     this.#control?.release();
     this.#shared.options.runtime.clock.after(LINGER_MS, () => {

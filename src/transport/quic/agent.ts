@@ -13,8 +13,8 @@ import { EdgeKey } from "../edge_key.ts";
 import type { DialerParts, DialRequest, TransportDialer } from "../agent_transport.ts";
 
 /**
- * See {@link dialQuic}; rejects also as {@link EdgeKey.pin} throws, and with `edge_key_changed` where the edge shows
- * another certificate than the pinned one.
+ * See {@link dialQuic}; also rejects as {@link EdgeKey.pin} throws, and with `edge_key_changed` if the edge presents a
+ * certificate other than the pinned one.
  */
 export class QuicDialer implements TransportDialer {
   readonly overUdp = true;

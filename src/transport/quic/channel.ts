@@ -1,7 +1,7 @@
 /**
- * Carries a credit session over QUIC (docs/quic-transport.md, Frames): each stream's frames on a QUIC stream of its own,
- * the session's on the control stream. Data goes out a frame of each stream in turn, as far as the peer's credit and
- * the QUIC streams go.
+ * Carries a credit session over QUIC (docs/quic-transport.md, Frames): each stream's frames on their own QUIC stream,
+ * the session's on the control stream. Streams send data frames round-robin, as far as the peer's credit and the QUIC
+ * streams allow.
  *
  * @module
  */
@@ -23,7 +23,7 @@ import {
 } from "./framed_stream.ts";
 import { QuicSupply } from "./supply.ts";
 
-/** QUIC: control frames that may wait for a peer that doesn't read: some thousands of pongs. */
+/** QUIC: control frames queued for a peer that doesn't read: several thousand pongs. */
 export const QUIC_CONTROL_MAX_BYTES = 256 * 1024;
 
 const NOTHING: Bytes = new Uint8Array(0);
@@ -34,7 +34,7 @@ interface QuicChannelOptions {
   readonly clock: MuxClock;
   /** See {@link QuicSupply}. */
   readonly offerFrom: number | undefined;
-  /** A QUIC stream had no OPEN in time. */
+  /** A QUIC stream received no OPEN in time. */
   late(): void;
 }
 
@@ -45,9 +45,9 @@ export class QuicChannel implements FrameChannel<FramedQuicStream>, FramedStream
   readonly #deadlines: StreamDeadlines;
   readonly #supply: QuicSupply;
   readonly #ring = new Ring<QuicStream>();
-  /** Streams whose CREDITs wait for the turn; undefined is the session. */
+  /** Streams whose CREDITs are sent at the next turn; undefined is the session. */
   #creditsDue: (QuicStream | undefined)[] = [];
-  /** What the peer still takes, over all streams. */
+  /** The peer's remaining credit, over all streams. */
   #credit = CREDIT_SESSION_FIRST_BYTES;
 
   constructor(options: QuicChannelOptions, sink: CreditSink<FramedQuicStream>) {
@@ -61,12 +61,12 @@ export class QuicChannel implements FrameChannel<FramedQuicStream>, FramedStream
     this.#supply = new QuicSupply({ conn, owner: this, deadlines, offerFrom, wanted });
   }
 
-  /** The control stream is there. */
+  /** The control stream is open. */
   start(control: ByteStream): void {
     this.#control.carriedBy(control);
   }
 
-  /** Takes bytes that have already been read from the control stream. */
+  /** Handles bytes already read from the control stream. */
   receive(bytes: Bytes): void {
     this.#control.data(bytes);
   }
@@ -99,7 +99,7 @@ export class QuicChannel implements FrameChannel<FramedQuicStream>, FramedStream
     this.#credit += bytes;
   }
 
-  /** Nothing more is said on it; the peer has its time to do the same. */
+  /** Ends sending on the stream; the peer gets time to do the same. */
   finish(lane: FramedQuicStream): void {
     if (lane.over) return;
     lane.finish();
@@ -122,7 +122,7 @@ export class QuicChannel implements FrameChannel<FramedQuicStream>, FramedStream
     return this.#control.bufferedBytes > QUIC_CONTROL_MAX_BYTES;
   }
 
-  /** QUIC itself bounds what is on its way. */
+  /** QUIC itself limits bytes in flight. */
   get patienceEndsMs(): number {
     return Infinity;
   }
@@ -139,7 +139,7 @@ export class QuicChannel implements FrameChannel<FramedQuicStream>, FramedStream
     return this.#credit > 0;
   }
 
-  /** The stream may have something to send, and its credit and its QUIC stream may let it. */
+  /** The stream may have data to send, subject to its credit and its QUIC stream. */
   ready(stream: QuicStream): void {
     if (stream.ready || stream.dead || stream.outgoing.byteLength === 0 || stream.sendCredit === 0) return;
     if (stream.lane.blocked) return;

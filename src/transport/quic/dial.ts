@@ -24,16 +24,16 @@ import type { Session } from "../port.ts";
 import { QUIC, QUIC_ALPN, QuicSession } from "./session.ts";
 
 /**
- * QUIC: from this share of the streams that an edge may open at its agent, the agent offers some of its own; Bun lets 100
- * be open and allows the next ones when 50 have ended, so that 51 that stay could keep out all others,
+ * QUIC: once an edge has opened this share of the streams it may open at its agent, the agent offers some of its own.
+ * Bun allows 100 open streams and allows more only when 50 have ended, so 51 long-lived ones could block all others.
  */
 export const QUIC_OFFER_SHARE = 1 / 4;
-/** QUIC: an agent waits so long for the edge's verdict. */
+/** QUIC: how long an agent waits for the edge's verdict. */
 export const QUIC_VERDICT_DEADLINE_MS = 10_000;
 
 /** Options of {@link dialQuic}. */
 interface DialQuicOptions extends DialEdgeOptions, Pick<TokenGrant, "token" | "aesKey"> {
-  /** SHA-256 of the edge's certificate; no other is believed. */
+  /** SHA-256 of the edge's certificate; no other is accepted. */
   readonly edgeFingerprint: Bytes;
   readonly queueLimits?: QueueLimits;
   readonly receiveBudgetBytes?: number;
@@ -65,14 +65,14 @@ export async function dialQuic(options: DialQuicOptions): Promise<Session> {
   try {
     admitting = new AdmittingConn(options, conn, offerFrom);
   } catch (error) {
-    // A token that is none.
+    // The token is invalid.
     conn.close(new SallyportError("aborted", "Cannot open session", { side: "local" }));
     throw error;
   }
   return await admitting.handshake.start();
 }
 
-/** A connection to an edge that has yet to let us in. */
+/** A connection to an edge that hasn't admitted us yet. */
 class AdmittingConn implements QuicConnHandler, ClientSteps {
   readonly handshake: ClientHandshake;
   readonly #options: DialQuicOptions;
@@ -80,9 +80,9 @@ class AdmittingConn implements QuicConnHandler, ClientSteps {
   readonly #offerFrom: number;
   #control: ByteStream | undefined;
   #received: Bytes = new Uint8Array(0);
-  /** The edge's challenge has come and been answered; its verdict is next. */
+  /** Whether the edge's challenge has been answered; its verdict is next. */
   #proved = false;
-  /** Streams of the edge's that have overtaken its verdict. */
+  /** Streams opened by the edge that arrived before its verdict. */
   readonly #early: ByteStream[] = [];
 
   constructor(options: DialQuicOptions, conn: QuicConn, offerFrom: number) {
@@ -126,7 +126,7 @@ class AdmittingConn implements QuicConnHandler, ClientSteps {
       this.#conn.open().then((control) => {
         this.#control = control;
         control.attach(this.handshake);
-        // The proof follows once the edge's challenge is there.
+        // The proof follows once the edge's challenge has arrived.
         control.write(encodeLoginToken(this.handshake.token));
       }, (error) => this.handshake.fail(error));
     });

@@ -1,5 +1,5 @@
 /**
- * The QUIC transport as an edge has it.
+ * The edge's QUIC transport.
  *
  * @module
  */
@@ -13,11 +13,11 @@ import { QUIC } from "./session.ts";
 export interface QuicTransportOptions {
   /** The edge's certificate and key; agents pin its fingerprint. */
   readonly identity: QuicIdentity;
-  /** Queue figures of its sessions; the defaults when absent. */
+  /** Queue limits of its sessions. Defaults apply when absent. */
   readonly queueLimits?: QueueLimits;
 }
 
-/** Lets agents in over the runtime's QUIC, at UDP sockets of its own. */
+/** Accepts agents over the runtime's QUIC, on its own UDP sockets. */
 export function quicTransport(options: QuicTransportOptions): EdgeTransport {
   return {
     name: QUIC,

@@ -18,37 +18,37 @@ import {
 } from "../../wire/credit/credit_frame.ts";
 import { FRAME_MAX_SEND_BYTES } from "../../protocol/mux/queue_limits.ts";
 
-/** A stream of a session that a QUIC stream carries. */
+/** A session's stream, carried by a QUIC stream. */
 export type QuicStream = CreditStream<FramedQuicStream>;
 
-/** What a session does with its QUIC streams. */
+/** The session's callbacks for its QUIC streams. */
 export interface FramedStreamOwner {
-  /** A whole frame that isn't DATA; `body` is valid during the call. What it throws ends the session. */
+  /** A complete frame other than DATA; `body` is valid during the call. An exception ends the session. */
   frame(framed: FramedQuicStream, type: number, body: Bytes): void;
-  /** A DATA frame of `size` bytes begins; says whose it is, undefined to drop it. */
+  /** A DATA frame of `size` bytes begins; returns its stream, undefined to drop it. */
   dataFrame(framed: FramedQuicStream, size: number): QuicStream | undefined;
-  /** A piece of it. */
+  /** A piece of a DATA frame. */
   data(stream: QuicStream, piece: Bytes): void;
-  /** It takes bytes again. */
+  /** The QUIC stream accepts bytes again. */
   drained(framed: FramedQuicStream): void;
-  /** The QUIC stream came to its end, in order or not. */
+  /** The QUIC stream ended, cleanly or not. */
   ended(framed: FramedQuicStream, error: Error | undefined): void;
-  /** What the peer sent can't be read. */
+  /** The peer sent invalid data. */
   unreadable(error: unknown): void;
 }
 
-/** A QUIC stream with frames on it; until the stream is there they wait. */
+/** Frames on a QUIC stream; they are queued until the stream is open. */
 export class FramedQuicStream implements ByteStreamHandler {
-  /** What it carries; undefined for the control stream, and before OPEN has come. */
+  /** The session's stream it carries; undefined for the control stream, and before OPEN. */
   stream: QuicStream | undefined;
-  /** It takes no more data for now. */
+  /** Whether it accepts no more data for now. */
   blocked = true;
-  /** Nothing is said on it any more; what still comes is read and counted, since the peer has spent credit on it. */
+  /** Nothing more is sent on it. Incoming data is still read and counted, since the peer has spent credit on it. */
   over = false;
   readonly #owner: FramedStreamOwner;
   readonly #receiver: CreditReceiver<QuicStream>;
   #inner: ByteStream | undefined;
-  /** Frames that wait for the QUIC stream. */
+  /** Frames queued until the QUIC stream is open. */
   #early: Bytes[] = [];
   #gone = false;
 
@@ -61,7 +61,7 @@ export class FramedQuicStream implements ByteStreamHandler {
     });
   }
 
-  /** The QUIC stream is there. */
+  /** The QUIC stream is open. */
   carriedBy(inner: ByteStream): void {
     this.#inner = inner;
     this.blocked = false;
@@ -70,12 +70,12 @@ export class FramedQuicStream implements ByteStreamHandler {
     if (this.over) inner.closeWrite();
   }
 
-  /** Bytes of frames that the QUIC stream hasn't taken. */
+  /** Bytes of frames not yet accepted by the QUIC stream. */
   get bufferedBytes(): number {
     return this.#inner?.bufferedBytes ?? 0;
   }
 
-  /** Sends a whole frame. */
+  /** Sends a complete frame. */
   send(frame: Bytes): void {
     if (this.over) return;
     if (this.#inner === undefined) this.#early.push(frame);
@@ -95,7 +95,7 @@ export class FramedQuicStream implements ByteStreamHandler {
     this.#write(chunk);
   }
 
-  /** Sends a DATA frame with the first `size` bytes that wait in the stream's queue. */
+  /** Sends a DATA frame with the first `size` bytes of the stream's queue. */
   sendQueued(stream: QuicStream, size: number): void {
     this.#header(size);
     for (let left = size; left > 0;) {
@@ -107,20 +107,20 @@ export class FramedQuicStream implements ByteStreamHandler {
     }
   }
 
-  /** Nothing more is said: QUIC's own end follows what was written. */
+  /** Ends sending: QUIC's FIN follows what was written. */
   finish(): void {
     if (this.over) return;
     this.over = true;
     this.#inner?.closeWrite();
   }
 
-  /** Gives the QUIC stream away; what comes on it is its new owner's. */
+  /** Releases the QUIC stream to a new owner. */
   detach(): ByteStream {
     this.over = this.#gone = true;
     return this.#inner!;
   }
 
-  /** Ends it at once; nothing is heard of it any more. */
+  /** Aborts the QUIC stream; no more events follow. */
   abort(): void {
     this.over = this.#gone = true;
     this.#inner?.abort();
@@ -163,31 +163,31 @@ export class FramedQuicStream implements ByteStreamHandler {
   }
 }
 
-/** QUIC streams that have to do something by a time: say what they are for, or end. */
+/** Deadlines of QUIC streams: for announcing their purpose, or for ending. */
 export class StreamDeadlines {
   readonly #clock: MuxClock;
   readonly #late: (framed: FramedQuicStream) => unknown;
   readonly #until = new Map<FramedQuicStream, number>();
 
-  /** @param late called for a stream whose time is up, before it is aborted */
+  /** @param late called for a stream that missed its deadline, before it is aborted */
   constructor(clock: MuxClock, late: (framed: FramedQuicStream) => unknown) {
     this.#clock = clock;
     this.#late = late;
   }
 
-  /** The stream has so long, from now. */
+  /** Sets the stream's deadline, from now. */
   watch(framed: FramedQuicStream, forMs: number): void {
     const untilMs = this.#clock.nowMs() + forMs;
     this.#until.set(framed, untilMs);
     this.#clock.arm(untilMs);
   }
 
-  /** It has done so. */
+  /** The stream has met its deadline. */
   forget(framed: FramedQuicStream): void {
     this.#until.delete(framed);
   }
 
-  /** Does what is due, and returns the time of the next call. */
+  /** Handles expired deadlines; returns the time of the next call. */
   tick(nowMs: number): number {
     let nextMs = Infinity;
     for (const [framed, untilMs] of this.#until) {

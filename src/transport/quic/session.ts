@@ -1,6 +1,7 @@
 /**
- * A session over a QUIC connection (docs/quic-transport.md): each visitor has a QUIC stream of its own, so that a lost
- * packet delays nobody else, and frames of the credit dialect on it say what QUIC's own signs can't on every runtime.
+ * A session over a QUIC connection (docs/quic-transport.md): each visitor has its own QUIC stream, so that a lost
+ * packet delays no other, and frames of the credit dialect on it express what QUIC's own signals can't on every
+ * runtime.
  *
  * @module
  */
@@ -19,9 +20,9 @@ import type { SessionHandler } from "../port.ts";
 import { QuicChannel } from "./channel.ts";
 import type { FramedQuicStream } from "./framed_stream.ts";
 
-/** The application protocol; its number is the transport's version. */
+/** The ALPN protocol; its number is the transport's version. */
 export const QUIC_ALPN = "sallyport/1";
-/** The transport's name in logs and metrics, and its cipher's. */
+/** The transport's name in logs and metrics, and the name of its cipher. */
 export const QUIC = "quic";
 export const QUIC_CIPHER = "tls-1.3";
 
@@ -29,20 +30,20 @@ export const QUIC_CIPHER = "tls-1.3";
 interface QuicSessionOptions {
   readonly role: Role;
   readonly conn: QuicConn;
-  /** The control stream, behind login and verdict. */
+  /** The control stream, after login and verdict. */
   readonly control: ByteStream;
   readonly clock: Clock;
   readonly random: Filler;
-  /** The blocks of the streams' queues. */
+  /** Block pool for the streams' queues. */
   readonly blocks: BlockPool;
   readonly queueLimits?: QueueLimits;
-  /** Received bytes that the session may hold; `SESSION_RECEIVE_BUDGET_BYTES` when absent. */
+  /** Received bytes that the session may hold. Defaults to `SESSION_RECEIVE_BUDGET_BYTES`. */
   readonly receiveBudgetBytes?: number;
-  /** At an agent: from so many QUIC streams of the edge's on, it is offered some of the agent's. */
+  /** At an agent: number of QUIC streams opened by the edge from which the agent offers some of its own. */
   readonly offerFrom?: number;
 }
 
-/** A session in either role; hears of its connection once it is started. */
+/** A session in either role; receives its connection's events once started. */
 export class QuicSession extends DrivenSession {
   protected readonly machine: CreditEngine<FramedQuicStream>;
   readonly #conn: QuicConn;
@@ -63,7 +64,7 @@ export class QuicSession extends DrivenSession {
     this.#channel = channel;
   }
 
-  /** Begins: `handler` hears of the session, `received` has already been read from the control stream. */
+  /** Starts the session. `handler` receives its events; `received` was already read from the control stream. */
   start(handler: SessionHandler, received: Bytes): void {
     this.handler = handler;
     this.#channel.start(this.#controlStream);

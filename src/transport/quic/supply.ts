@@ -1,7 +1,7 @@
 /**
- * Where a QUIC session's streams get their QUIC streams from (docs/protocols/quic.md, Offers): this side opens them as
- * far as the peer lets it. Some agents let an edge open few (Bun's QUIC: 100), so that they open some themselves and
- * offer them, and the edge takes whatever is there first.
+ * Supplies a QUIC session's streams with QUIC streams (docs/protocols/quic.md, Offers): this side opens them as far as
+ * the peer allows. Some agents let an edge open few (Bun's QUIC: 100), so they open some themselves and offer them, and
+ * the edge uses whichever is available first.
  *
  * @module
  */
@@ -13,7 +13,7 @@ import { CreditFrame, encodeCreditFrame, invalidFrame } from "../../wire/credit/
 import { FramedQuicStream, type FramedStreamOwner, type StreamDeadlines } from "./framed_stream.ts";
 import { HELLO_DEADLINE_MS } from "../../wire/tls/client_hello.ts";
 
-/** and so many offers may wait: as many visitors come at once without a round trip more. */
+/** QUIC: outstanding offers: that many visitors can arrive at once without an extra round trip. */
 export const QUIC_OFFERS_MAX = 128;
 
 const NOTHING: Bytes = new Uint8Array(0);
@@ -22,25 +22,28 @@ const NOTHING: Bytes = new Uint8Array(0);
 interface QuicSupplyOptions {
   readonly conn: QuicConn;
   readonly owner: FramedStreamOwner;
-  /** Where streams are watched until they have said what they are for. */
+  /** Deadlines for streams to announce their purpose. */
   readonly deadlines: StreamDeadlines;
-  /** QUIC streams that the peer may have open before some are offered to it; undefined at the edge, which takes offers. */
+  /**
+   * QUIC streams that the peer may have open before some are offered to it; undefined at the edge, which accepts
+   * offers.
+   */
   readonly offerFrom: number | undefined;
-  /** New streams are still wanted. */
+  /** Whether new streams are still wanted. */
   wanted(): boolean;
 }
 
 /** The QUIC streams of one session. */
 export class QuicSupply {
   readonly #options: QuicSupplyOptions;
-  /** Streams that have no QUIC stream yet, and how many are being opened. */
+  /** Streams still without a QUIC stream, and the number being opened. */
   readonly #waiting = new Set<FramedQuicStream>();
   #opening = 0;
-  /** QUIC streams that came when no stream waited any more; nothing has been said on them. */
+  /** Unused QUIC streams that opened when no stream was waiting any more. */
   readonly #spare: ByteStream[] = [];
-  /** What the peer has opened and has still open. */
+  /** QUIC streams opened by the peer and still open. */
   readonly #theirs = new Set<FramedQuicStream>();
-  /** What the peer offers; what is offered to it. */
+  /** Offers from the peer; offers to it. */
   readonly #taken = new Set<FramedQuicStream>();
   readonly #given = new Set<FramedQuicStream>();
 
@@ -48,7 +51,7 @@ export class QuicSupply {
     this.#options = options;
   }
 
-  /** Gives a stream of ours a QUIC stream, now or as soon as there is one. */
+  /** Assigns a QUIC stream to a local stream, now or as soon as one is available. */
   carry(framed: FramedQuicStream): void {
     this.#waiting.add(framed);
     for (const offer of this.#taken) return this.#take(offer);
@@ -57,7 +60,7 @@ export class QuicSupply {
     else if (this.#opening < this.#waiting.size) this.#open();
   }
 
-  /** The stream is over; true where it had no QUIC stream yet, and needs none any more. */
+  /** The stream is over; returns true if it had no QUIC stream yet and no longer needs one. */
   withdraw(framed: FramedQuicStream): boolean {
     return this.#waiting.delete(framed);
   }
@@ -84,7 +87,7 @@ export class QuicSupply {
     if (this.#waiting.size > 0) this.#take(framed);
   }
 
-  /** An OPEN is the first frame that has come on the stream: one offer less, where it was one. Throws `frame_invalid`. */
+  /** An OPEN is the first frame received on the stream: consumes the offer, if it was one. Throws `frame_invalid`. */
   opened(framed: FramedQuicStream): void {
     if (this.#taken.has(framed)) throw invalidFrame("something follows an OFFER");
     this.#options.deadlines.forget(framed);
@@ -104,7 +107,7 @@ export class QuicSupply {
     this.#serve(offer.detach());
   }
 
-  /** Gives a QUIC stream to the stream that has waited for longest. */
+  /** Assigns a QUIC stream to the longest-waiting stream. */
   #serve(inner: ByteStream): void {
     for (const framed of this.#waiting) {
       this.#waiting.delete(framed);
@@ -128,7 +131,7 @@ export class QuicSupply {
     });
   }
 
-  /** Offers as many as may wait, while the peer uses much of what it may open itself. */
+  /** Offers streams up to the limit while the peer has used much of its own allowance. */
   #offer(): void {
     const { conn, owner, offerFrom = Infinity, wanted } = this.#options;
     while (wanted() && this.#theirs.size >= offerFrom && this.#given.size < QUIC_OFFERS_MAX) {

@@ -1,6 +1,6 @@
 /**
- * The sealed transport at the edge (docs/protocols/sealed.md): a client that doesn't know the edge's public key hears
- * nothing, and is dropped at a time that tells nothing.
+ * The sealed transport at the edge (docs/protocols/sealed.md): a client that doesn't know the edge's public key gets no
+ * response, and is dropped after a time that reveals nothing.
  *
  * @module
  */
@@ -22,34 +22,40 @@ import {
 } from "../server_handshake.ts";
 import { SEALED, type SealedRecords, sealedRecords, type SealedShared } from "./session.ts";
 
-/** Sealed: a connection that shows nothing of use is dropped at a time drawn from here to there, whatever it sends. */
+/**
+ * Sealed: a connection without a valid first flight is dropped at a random time between these limits, whatever it
+ * sends.
+ */
 export const SEALED_SILENCE_MIN_MS = 5_000;
 export const SEALED_SILENCE_MAX_MS = 20_000;
 
-/** What an edge needs to speak the sealed transport. */
+/** Configuration of an edge's sealed transport. */
 interface SealedIdentity {
   /** The long-lived key; agents pin its public half. */
   readonly keys: KeyPair;
   readonly answered: AnsweredFlights;
 }
 
-/** A protocol that takes connections whose first bytes aren't a first flight: version 1, which is sodium-tcp. */
+/** A protocol for connections whose first bytes aren't a first flight: version 1, which is sodium-tcp. */
 export interface FallbackProtocol {
-  /** How many bytes show whether a connection is for it. */
+  /** How many bytes it needs to recognize its connections. */
   readonly firstBytes: number;
-  /** Takes the connection where it is; false leaves it as it was. `first` is all that came, at least so many bytes. */
+  /**
+   * Takes over the connection if it matches; false leaves it unchanged. `first` holds all bytes received, at least
+   * `firstBytes`.
+   */
   take(conn: Conn, first: Bytes, remote: Address): boolean;
-  /** Takes no more; lets what it has finish for `graceMs`. */
+  /** Stops accepting; gives open connections `graceMs` to finish. */
   close(graceMs: number): Promise<void>;
 }
 
-/** What {@link acceptSealed} works with. */
+/** Options of {@link acceptSealed}. */
 export interface AcceptSealedOptions extends SealedShared, SealedIdentity {
-  /** Tried with what doesn't open as a first flight. */
+  /** Tried for bytes that don't decrypt as a first flight. */
   readonly fallback?: Pick<FallbackProtocol, "firstBytes" | "take">;
 }
 
-/** Lets an agent in, or not. */
+/** Admits or refuses an agent. */
 export function acceptSealed(
   accepted: AcceptedConnection,
   options: AcceptSealedOptions,
@@ -78,9 +84,9 @@ class SealedServerSteps implements ServerSteps {
   readonly #flight: SealedEdgeHandshake;
   readonly #silenceMs: number;
   #records: SealedRecords | undefined;
-  /** A login has been read: from then on the agent may hear why it isn't let in. */
+  /** Whether a login has been read: from then on the agent may be told why it is refused. */
   #speaks = false;
-  /** All that came, as long as it may be the fallback's. */
+  /** All bytes received, as long as the fallback may apply. */
   #first: Bytes | undefined;
 
   constructor(host: ServerHandshakeHost, options: AcceptSealedOptions, accepted: AcceptedConnection) {
@@ -127,12 +133,12 @@ class SealedServerSteps implements ServerSteps {
       else if (this.#first !== undefined && this.#tryFallback(this.#first)) return;
       throw error;
     }
-    // It isn't the fallback's where its bytes go on beyond what shows a first flight.
+    // The fallback doesn't apply if more bytes arrive than a first flight needs.
     const { fallback } = this.#options;
     if (this.#first !== undefined && this.#first.length >= fallback!.firstBytes) this.#first = undefined;
   }
 
-  /** The first message of the fallback is longer than what shows that a first flight doesn't open. */
+  /** The fallback's first message is longer than what shows that a first flight doesn't decrypt. */
   overheard(bytes: Bytes): void {
     if (this.#first === undefined) return;
     this.#first = concat(this.#first, bytes);
@@ -161,7 +167,7 @@ class SealedServerSteps implements ServerSteps {
 
   silentUntilMs(): number | undefined {
     if (this.#speaks) return undefined;
-    // Between the answer and the verdict, too: altering bytes on the way tells an attacker nothing.
+    // Also between the answer and the verdict: altering bytes in transit reveals nothing to an attacker.
     return this.#silenceMs + (this.#records === undefined ? this.#acceptedAtMs : this.#host.nowMs());
   }
 
@@ -192,7 +198,7 @@ class SealedServerSteps implements ServerSteps {
   }
 
   #readLogin(records: SealedRecords, bytes: Bytes): void {
-    // The reason is not sent: the peer gets the same silence as after an altered record.
+    // The reason isn't sent: the peer gets the same silence as after an altered record.
     const readable = !this.#speaks;
     this.#speaks = false;
     if (!readable) throw early();

@@ -13,7 +13,7 @@ import { tokenMadeAtS } from "../../protocol/token/token.ts";
 import type { Grant } from "../grant.ts";
 import type { DialerParts, DialRequest, TransportDialer } from "../agent_transport.ts";
 
-/** See {@link dialSealed}; rejects also as {@link EdgeKey.pin} throws. */
+/** See {@link dialSealed}; also rejects as {@link EdgeKey.pin} throws. */
 export class SealedDialer implements TransportDialer {
   readonly overUdp = false;
   readonly #parts: DialerParts;
@@ -44,7 +44,8 @@ export class SealedDialer implements TransportDialer {
       token: grant.token,
       aesKey: grant.aesKey,
       edgePublicKey,
-      // A device without a battery starts in the past: the master's clock counts, and no token comes from the future.
+      // A device without a battery-backed clock boots with a date in the past: the master's clock is used, and no token
+      // is issued in the future.
       unixSeconds: Math.max(
         Math.floor((runtime.clock.wallMs() + (grant.clockOffsetMs ?? 0)) / 1000),
         tokenMadeAtS(grant.token),

@@ -16,19 +16,19 @@ import type { TokenGrant } from "../grant.ts";
 import type { Session } from "../port.ts";
 import { SEALED, type SealedRecords, sealedRecords, type SealedShared } from "./session.ts";
 
-/** What {@link dialSealed} takes. */
+/** Options of {@link dialSealed}. */
 export interface DialSealedOptions
   extends SealedShared, DialEdgeOptions, Pick<TokenGrant, "token" | "aesKey"> {
   /** The edge's public key. */
   readonly edgePublicKey: Bytes;
-  /** The date, by the best clock there is; the runtime's when absent. */
+  /** The current time, from the best clock available. Defaults to the runtime's. */
   readonly unixSeconds?: number;
 }
 
 /**
  * Opens a session to an edge, as its agent. Rejects with `edge_unreachable` (no connection), `session_refused` (the
- * edge doesn't answer: another key, another protocol, or a clock that is wrong), `challenge_failed` (the answer
- * isn't the edge's), `deadline_exceeded`, or the edge's own reason (`token_expired`, `name_taken`).
+ * edge doesn't answer: another key, another protocol, or a wrong clock), `challenge_failed` (the answer isn't from the
+ * edge), `deadline_exceeded`, or the edge's own reason (`token_expired`, `name_taken`).
  */
 export async function dialSealed(options: DialSealedOptions): Promise<Session> {
   const flight = new SealedAgentHandshake({

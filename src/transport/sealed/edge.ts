@@ -1,5 +1,5 @@
 /**
- * The sealed transport as an edge has it.
+ * The edge's sealed transport.
  *
  * @module
  */
@@ -12,19 +12,19 @@ import type { EdgeTransport } from "../edge_transport.ts";
 import { acceptSealed, type AcceptSealedOptions, type FallbackProtocol } from "./accept.ts";
 import { SEALED, SealedScratch } from "./session.ts";
 
-/** What {@link sealedTransport} takes. */
+/** Options of {@link sealedTransport}. */
 export interface SealedTransportOptions {
-  /** libsodium, as {@link loadSodium} gives it. */
+  /** libsodium, from {@link loadSodium}. */
   readonly sodium: Sodium;
   /** The edge's long-term key; agents pin its public half. */
   readonly keys: KeyPair;
-  /** Queue figures of its sessions; the defaults when absent. */
+  /** Queue limits of its sessions. Defaults apply when absent. */
   readonly queueLimits?: QueueLimits;
-  /** Takes what comes to a port for sealed agents alone and isn't one's: transfers of version 1. */
+  /** Handles connections to a port dedicated to sealed agents that aren't from one: transfers of version 1. */
   readonly fallback?: FallbackProtocol;
 }
 
-/** Lets agents in by the sealed transport, over TCP. */
+/** Accepts agents over the sealed transport, over TCP. */
 export function sealedTransport(options: SealedTransportOptions): EdgeTransport {
   const { fallback, ...identity } = options;
   let shared: Omit<AcceptSealedOptions, "fallback"> | undefined;

@@ -24,20 +24,20 @@ import type { QueueLimits } from "../../protocol/mux/queue_limits.ts";
 /** The transport's name in logs and metrics. */
 export const SEALED = "sealed";
 
-/** Working memory that all sealed sessions of an edge or an agent share. */
+/** Working memory shared by all sealed sessions of an edge or an agent. */
 export class SealedScratch {
   readonly frames: CreditScratch;
   readonly records: RecordScratch = new RecordScratch();
   /** For stream marks, pings and padding. */
   readonly random: RandomPool = new RandomPool(4096);
 
-  /** @param memory counts what waits in the sessions; nobody does when absent. */
+  /** @param memory counts bytes buffered in the sessions. Defaults to no accounting. */
   constructor(memory?: MemoryBudget) {
     this.frames = new CreditScratch(memory);
   }
 }
 
-/** What the sessions of one edge or agent have in common. */
+/** State shared by the sessions of one edge or agent. */
 export interface SealedShared {
   readonly clock: Clock;
   readonly sodium: Sodium;
@@ -47,17 +47,17 @@ export interface SealedShared {
   readonly receiveBudgetBytes?: number;
 }
 
-/** Both directions' records on a connection, and the session inside. */
+/** The records of both directions of a connection, and the session inside. */
 export interface SealedRecords {
   readonly sealer: RecordSealer;
   readonly opener: RecordOpener;
-  /** What the login's proof is bound to. */
+  /** The channel binding of the login's proof. */
   readonly channel: Bytes;
-  /** Makes the session, once the edge has let the agent in. */
+  /** Creates the session, once the edge has admitted the agent. */
   session(): ConnSession;
 }
 
-/** What stands on a connection when both ends have the keys. */
+/** Creates a connection's records once both ends have the keys. */
 export function sealedRecords(
   shared: SealedShared,
   conn: Conn,

@@ -20,7 +20,7 @@ import {
 } from "../server_handshake.ts";
 import { snitunSession, type SnitunShared } from "./session.ts";
 
-/** Lets an agent in, or not: token, authorization, challenge. Deadlines are absolute. */
+/** Admits or refuses an agent: token, authorization, challenge. Deadlines are absolute. */
 export function acceptSnitun(
   accepted: AcceptedConnection,
   shared: SnitunShared,
@@ -100,7 +100,7 @@ class SnitunServerSteps implements ServerSteps {
   #awaitToken(): void {
     this.#host.awaitUntil(this.#reader.deadlineMs, () => {
       const token = this.#reader.tick(this.#host.nowMs());
-      // Timers may come a little early.
+      // Timers may fire slightly early.
       if (token === undefined) this.#awaitToken();
       else this.#shown(token);
     });

@@ -14,13 +14,13 @@ import type { TokenGrant } from "../grant.ts";
 import type { Session } from "../port.ts";
 import { snitunSession, type SnitunShared } from "./session.ts";
 
-/** What {@link dialSnitun} takes. */
+/** Options of {@link dialSnitun}. */
 export interface DialSnitunOptions extends SnitunShared, DialEdgeOptions, TokenGrant {}
 
 /**
  * Opens a session to an edge, as its agent. Rejects with `edge_unreachable` (no connection), `session_refused` (the
- * edge closes: expired or forged token, name taken), `challenge_failed` or `cipher_failed` (it isn't the edge that the
- * token is for), `deadline_exceeded`.
+ * edge closes: expired or forged token, name taken), `challenge_failed` or `cipher_failed` (not the edge that the token
+ * is for), `deadline_exceeded`.
  */
 export async function dialSnitun(options: DialSnitunOptions): Promise<Session> {
   const conn = await dialEdge(options);

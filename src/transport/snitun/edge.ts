@@ -1,5 +1,5 @@
 /**
- * SniTun as an edge has it.
+ * The edge's SniTun transport.
  *
  * @module
  */
@@ -10,15 +10,15 @@ import type { EdgeTransport } from "../edge_transport.ts";
 import { acceptSnitun } from "./accept.ts";
 import { SNITUN } from "./session.ts";
 
-/** What {@link snitunTransport} takes. */
+/** Options of {@link snitunTransport}. */
 export interface SnitunTransportOptions {
-  /** SniTun's queue figures; the reference's when absent. */
+  /** SniTun's queue limits. Defaults to the reference implementation's. */
   readonly queueLimits?: QueueLimits;
-  /** Frames of 8 KiB or more that an agent may send a second; 0 or absent for no limit. */
+  /** Frames of 8 KiB or more that an agent may send per second; 0 or absent for no limit. */
   readonly throttling?: number;
 }
 
-/** Lets agents in by SniTun over TCP, ours and the reference's. */
+/** Accepts agents over SniTun over TCP, Sallyport's and the reference's. */
 export function snitunTransport(options: SnitunTransportOptions = {}): EdgeTransport {
   let scratch: SendScratch | undefined;
   const { queueLimits, throttling: largeFramesPerSecond } = options;

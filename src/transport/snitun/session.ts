@@ -13,7 +13,7 @@ import { ConnSession } from "../conn_session.ts";
 /** The transport's name in logs and metrics. */
 export const SNITUN = "snitun";
 
-/** What the sessions of one edge or agent have in common. */
+/** State shared by the sessions of one edge or agent. */
 export interface SnitunShared {
   readonly clock: Clock;
   readonly scratch: SendScratch;

@@ -1,6 +1,6 @@
 /**
- * By a certificate whose fingerprint is known: its key signs both sides' nonces, over any transport. Neither a chain nor
- * dates are looked at: the fingerprint is what counts.
+ * Authentication by a certificate with a known fingerprint: its key signs both sides' nonces, over any transport.
+ * Neither chain nor validity dates are checked, only the fingerprint.
  *
  * @module
  */
@@ -14,7 +14,7 @@ import type { Authenticator, TunnelCredential } from "./port.ts";
 
 const METHOD = "certificate";
 
-/** Who has a certificate. */
+/** The owner of a certificate. */
 export interface CertificateEntry {
   /** The tunnel's name. */
   readonly name: string;
@@ -22,8 +22,8 @@ export interface CertificateEntry {
 }
 
 /**
- * Accepts a peer that holds the key of a known certificate; `find` gets its fingerprint, SHA-256 in 64 lower-case hex digits, and
- * gives who that is, undefined for nobody. The attribute `fingerprint` is added.
+ * Accepts a peer that holds the key of a known certificate. `find` gets its fingerprint, SHA-256 in 64 lower-case hex
+ * digits, and returns its owner, undefined if unknown. The attribute `fingerprint` is added.
  */
 export function certificateAuthenticator(
   find: (fingerprint: string) => CertificateEntry | undefined | Promise<CertificateEntry | undefined>,
@@ -38,7 +38,7 @@ export function certificateAuthenticator(
       const own = makeNonce();
       steps.send(own);
       const signature = await steps.receive();
-      // Parsed behind the look-up: strangers' certificates aren't.
+      // Parsed after the look-up, so strangers' certificates aren't parsed.
       const { publicKey } = new X509Certificate(subject);
       const signed = transcript(METHOD, "prover", nonce, own, new TextEncoder().encode(fingerprint));
       if (!verify(digestOf(publicKey.asymmetricKeyType), signed, publicKey, signature)) {
@@ -51,7 +51,7 @@ export function certificateAuthenticator(
   };
 }
 
-/** Proves a certificate by its private key, both in PEM. Throws `config_invalid`. */
+/** Proves possession of a certificate's private key, both in PEM. Throws `config_invalid`. */
 export function certificateCredential(
   pem: { readonly certificate: string; readonly key: string },
 ): TunnelCredential {
@@ -76,7 +76,7 @@ export function certificateCredential(
   }
 }
 
-/** Edwards curves bring their own digest. */
+/** Edwards curves have a built-in digest. */
 function digestOf(keyType: string | undefined): "sha256" | null {
   return keyType === "ed25519" || keyType === "ed448" ? null : "sha256";
 }

@@ -1,6 +1,7 @@
 /**
- * Proof of a key without showing it: both sides give nonces, and each proves that it has the key by an HMAC over both,
- * its side, the method and who is proved. A recorded proof is useless in another session, and in the other direction.
+ * Proof of a key without revealing it: both sides send nonces, and each proves possession of the key by an HMAC over
+ * both nonces, its side, the method and the subject. A recorded proof is useless in another session or in the other
+ * direction.
  *
  * @module
  */
@@ -10,10 +11,10 @@ import { SallyportError } from "../../errors.ts";
 import { unauthorized } from "./negotiate.ts";
 import type { AuthSteps } from "./port.ts";
 
-/** Bytes of a nonce, and of a proof. */
+/** Length of a nonce, and of a proof. */
 export const NONCE_BYTES = 32;
 
-/** What is signed, or goes into an HMAC: nothing of it can stand for something else. */
+/** The input of a signature or HMAC, encoded unambiguously. */
 export function transcript(
   method: string,
   side: "prover" | "verifier",
@@ -30,18 +31,18 @@ export function transcript(
   return bytes;
 }
 
-/** A nonce. */
+/** Generates a nonce. */
 export function makeNonce(): Bytes {
   return new Uint8Array(randomBytes(NONCE_BYTES));
 }
 
-/** The prover's first message: its nonce, and who it says it is. */
+/** Parses the prover's first message: its nonce and claimed identity. */
 export function splitClaim(message: Bytes): { readonly nonce: Bytes; readonly subject: Bytes } {
   if (message.length <= NONCE_BYTES) throw unauthorized("its first message is too short");
   return { nonce: message.slice(0, NONCE_BYTES), subject: message.slice(NONCE_BYTES) };
 }
 
-/** The same, to be sent. */
+/** Encodes the prover's first message. */
 export function joinClaim(nonce: Bytes, subject: Bytes): Bytes {
   const message = new Uint8Array(nonce.length + subject.length);
   message.set(nonce);
@@ -49,7 +50,9 @@ export function joinClaim(nonce: Bytes, subject: Bytes): Bytes {
   return message;
 }
 
-/** Takes the verifier's steps behind the claim: challenge, proof. Gives the verifier's own proof, to confirm with. */
+/**
+ * Runs the verifier's steps after the claim: challenge, proof. Returns the verifier's own proof for the confirmation.
+ */
 export async function verifyKey(
   steps: AuthSteps,
   method: string,
@@ -65,7 +68,7 @@ export async function verifyKey(
   return mac(key, transcript(method, "verifier", claim.nonce, nonce, claim.subject));
 }
 
-/** Takes the prover's steps; what it gives back judges the verifier's own proof. */
+/** Runs the prover's steps; returns a function that checks the verifier's own proof. */
 export async function proveKey(
   steps: AuthSteps,
   method: string,

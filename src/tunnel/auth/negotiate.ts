@@ -1,6 +1,6 @@
 /**
- * Authentication in a carrier's first stream: the side that connected opens it, offers its methods, and proves itself
- * by the one that the other side chooses (docs/protocols/tunnels.md, Authentication). Everything is timed and bounded.
+ * Authentication in a carrier's first stream: the side that connected opens it, offers its methods, and authenticates
+ * by the one the other side chooses (docs/protocols/tunnels.md, Authentication). Everything has time and size limits.
  *
  * @module
  */
@@ -20,18 +20,18 @@ import { type Carrier, openWithin } from "../carriers/carrier.ts";
 import type { AuthContext, Authenticator, AuthSteps, TunnelCredential, TunnelIdentity } from "./port.ts";
 import { TUNNEL_AUTH_STEP_MS, TUNNEL_NAME_MAX_BYTES } from "./port.ts";
 
-/** Tunnels: an authentication must be through by then, look-ups of an operator's own included. */
+/** Tunnels: deadline for an authentication, including an operator's own look-ups. */
 export const TUNNEL_AUTH_DEADLINE_MS = 15_000;
 
 const NOTHING: Bytes = new Uint8Array(0);
 
-/** Who was verified, and how. */
+/** The verified identity, and its method. */
 export interface VerifiedPeer extends TunnelIdentity {
-  /** The method that was used. */
+  /** The method used. */
   readonly method: string;
 }
 
-/** Checks a set of methods: each name once, and usable. Throws `config_invalid`. */
+/** Checks a set of methods: unique, valid names. Throws `config_invalid`. */
 export function checkMethods(methods: readonly { readonly method: string }[]): void {
   const names = methods.map(({ method }) => method);
   for (const name of names) checkAuthMethod(name);
@@ -41,8 +41,8 @@ export function checkMethods(methods: readonly { readonly method: string }[]): v
 }
 
 /**
- * The verifying side: `stream` is the first that the other side opened. Rejects with `unauthorized`, or with what went
- * wrong in the protocol; the stream is over then, and the carrier should be.
+ * The verifying side: `stream` is the first opened by the other side. Rejects with `unauthorized` or a protocol error;
+ * the stream is then over, and the caller should close the carrier.
  */
 export async function verifyPeer(
   stream: ByteStream,
@@ -70,9 +70,9 @@ export async function verifyPeer(
 }
 
 /**
- * The side that connected: opens the first stream and proves itself. Resolves with the method that the other side
- * chose. Rejects with `unauthorized` where it refuses, `challenge_failed` where it isn't to be believed itself, or with
- * what went wrong in the protocol.
+ * The connecting side: opens the first stream and authenticates. Resolves with the method chosen by the other side.
+ * Rejects with `unauthorized` if the other side refuses, `challenge_failed` if its own proof is invalid, or with a
+ * protocol error.
  */
 export async function proveSelf(
   carrier: Carrier,
@@ -101,14 +101,14 @@ export async function proveSelf(
   }
 }
 
-/** Bytes of the stream as messages; never more than one is kept beyond what a chunk brings. */
+/** Splits the stream into messages; keeps at most one message beyond the current chunk. */
 class AuthExchange implements ByteStreamHandler, AuthSteps {
   readonly #stream: ByteStream;
   readonly #context: AuthContext;
   readonly #deadline: Timer;
   #collected: Bytes = NOTHING;
   #over: unknown;
-  /** Looks at what has been collected, again. */
+  /** Rechecks the collected bytes. */
   #look: (() => void) | undefined;
   readonly #failed = Promise.withResolvers<never>();
 
@@ -150,7 +150,7 @@ class AuthExchange implements ByteStreamHandler, AuthSteps {
     );
   }
 
-  /** The next thing that `decode` finds, taken off. */
+  /** Removes and returns the next item that `decode` finds. */
   take<Found extends { readonly size: number }>(decode: (bytes: Bytes) => Found | undefined): Promise<Found> {
     const found = new Promise<Found>((resolve, reject) => {
       this.#look = () => {
@@ -173,16 +173,16 @@ class AuthExchange implements ByteStreamHandler, AuthSteps {
     return this.within(found).finally(() => timer.cancel());
   }
 
-  /** The promise's outcome, or what the stream or the deadline came to before it. */
+  /** The promise's outcome, or an earlier failure of the stream or the deadline. */
   within<T>(promise: Promise<T>): Promise<T> {
     return Promise.race([promise, this.#failed.promise]);
   }
 
-  /** All has been said: what is written still goes out. */
+  /** The exchange is complete: written bytes are still sent. */
   finish(): void {
     this.#deadline.cancel();
     this.#over ??= true;
-    // A method that still takes steps finds out.
+    // Fails a method that is still running.
     this.#failed.reject(lost());
     this.#stream.release();
   }
@@ -224,7 +224,7 @@ class AuthExchange implements ByteStreamHandler, AuthSteps {
   }
 }
 
-/** The error of a peer that isn't let in; `why` is for this side's log. */
+/** The error for a refused peer; `why` is for the local log. */
 export function unauthorized(why: string, cause?: unknown): SallyportError {
   return new SallyportError("unauthorized", `Cannot authenticate: ${why}`, { side: "peer", cause });
 }

@@ -1,6 +1,6 @@
 /**
- * The ports of authentication: who verifies the other side of a carrier, and who proves itself. Several of each may be
- * at hand; which is used is negotiated by name (docs/protocols/tunnels.md).
+ * The ports of authentication: authenticators verify the other side of a carrier, and credentials prove this side.
+ * There may be several of each; the method is negotiated by name (docs/protocols/tunnels.md).
  *
  * @module
  */
@@ -8,12 +8,12 @@ import type { Bytes } from "../../bytes/bytes.ts";
 import type { TunnelAttributes } from "../../cluster/registry.ts";
 import type { Address, Clock } from "../../runtime/port.ts";
 
-/** Tunnels: a name is a host's, or little more. */
+/** Tunnels: maximum length of a name, usually a host name. */
 export const TUNNEL_NAME_MAX_BYTES = 255;
-/** Tunnels: the other side's next message must come by then. */
+/** Tunnels: deadline for the other side's next message. */
 export const TUNNEL_AUTH_STEP_MS = 5_000;
 
-/** Steps of a method: messages of up to 16 KiB, each waited for {@link TUNNEL_AUTH_STEP_MS} at most. */
+/** Steps of a method: messages of up to 16 KiB, each awaited for at most {@link TUNNEL_AUTH_STEP_MS}. */
 export interface AuthSteps {
   /** Sends a message. */
   send(message: Bytes): void;
@@ -21,24 +21,24 @@ export interface AuthSteps {
   receive(): Promise<Bytes>;
 }
 
-/** What a method may know of the connection. */
+/** Connection details available to a method. */
 export interface AuthContext {
-  /** How it crosses the network. */
+  /** The transport's name. */
   readonly transport: string;
-  /** The other side's address, as far as it can be known. */
+  /** The other side's address, as far as known. */
   readonly remote: Address;
   readonly clock: Clock;
 }
 
-/** Who the other side is. */
+/** The identity of the other side. */
 export interface TunnelIdentity {
-  /** The tunnel's name, by which the registry knows it: 1 to 255 bytes of text. */
+  /** The tunnel's name in the registry: 1 to 255 bytes of text. */
   readonly name: string;
-  /** What else is known; nothing when absent. */
+  /** Additional attributes. Defaults to none. */
   readonly attributes?: TunnelAttributes;
-  /** Unix seconds after which it must be proved anew: the daemon ends the tunnel then. For good when absent. */
+  /** Unix seconds when the proof expires: the daemon then closes the tunnel. Defaults to never. */
   readonly validUntilS?: number;
-  /** What the other side gets with the acceptance, such as a proof of this side. */
+  /** Data sent to the other side with the acceptance, such as a proof of this side. */
   readonly confirmation?: Bytes;
 }
 
@@ -46,7 +46,7 @@ export interface TunnelIdentity {
 export interface Authenticator {
   /** The method: 1 to 32 of a–z, 0–9 and `-`. */
   readonly method: string;
-  /** Says who the other side is. Throws, or rejects, to refuse it; the reason stays on this side. */
+  /** Identifies the other side. Throws, or rejects, to refuse it; the reason isn't sent to it. */
   verify(steps: AuthSteps, context: AuthContext): Promise<TunnelIdentity>;
 }
 
@@ -54,8 +54,6 @@ export interface Authenticator {
 export interface TunnelCredential {
   /** The method: 1 to 32 of a–z, 0–9 and `-`. */
   readonly method: string;
-  /**
-   * Takes the steps; what it gives back sees the other side's confirmation and throws, where that must not be believed.
-   */
+  /** Runs the steps; returns a function that checks the other side's confirmation and throws if it is invalid. */
   prove(steps: AuthSteps, context: AuthContext): Promise<((confirmation: Bytes) => void) | void>;
 }

@@ -1,5 +1,5 @@
 /**
- * By a secret that both sides share. Neither shows it, and each proves that it has it.
+ * Authentication by a shared secret. Neither side reveals it; each proves possession.
  *
  * @module
  */
@@ -13,17 +13,17 @@ import type { Authenticator, TunnelCredential } from "./port.ts";
 import { TUNNEL_NAME_MAX_BYTES } from "./port.ts";
 
 const METHOD = "secret";
-/** Less than this can be guessed from one recorded proof. */
+/** Shorter secrets can be brute-forced from one recorded proof. */
 const SECRET_MIN_BYTES = 16;
 
-/** What is known under a name. */
+/** The entry for a name. */
 export interface SecretEntry {
   /** At least 16 random bytes. */
   readonly secret: Bytes;
   readonly attributes?: TunnelAttributes;
 }
 
-/** Accepts a peer that holds the secret of its name; `find` gives the entry of a name, undefined if there is none. */
+/** Accepts a peer that holds the secret of its name; `find` returns the entry of a name, undefined if there is none. */
 export function secretAuthenticator(
   find: (name: string) => SecretEntry | undefined | Promise<SecretEntry | undefined>,
 ): Authenticator {
@@ -35,7 +35,7 @@ export function secretAuthenticator(
       const name = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(claim.subject);
       const entry = await find(name);
       if (entry !== undefined) checkSecret(entry.secret);
-      // Names that nobody has fail as late as wrong secrets do.
+      // Unknown names fail at the same step as wrong secrets.
       const key = entry?.secret ?? new Uint8Array(randomBytes(NONCE_BYTES));
       const confirmation = await verifyKey(steps, METHOD, claim, key);
       return {
@@ -47,7 +47,7 @@ export function secretAuthenticator(
   };
 }
 
-/** Proves a name's secret. Throws `config_invalid` where it is too short. */
+/** Proves a name's secret. Throws `config_invalid` if it is too short. */
 export function secretCredential(name: string, secret: Bytes): TunnelCredential {
   checkSecret(secret);
   const subject = new TextEncoder().encode(name);

@@ -1,5 +1,5 @@
 /**
- * snocat's simple-ack, which authenticates nobody: the tunnel's name is the peer's address and port.
+ * snocat's simple-ack, which authenticates no one: the tunnel's name is the peer's address and port.
  *
  * @module
  */
@@ -9,7 +9,7 @@ import type { Authenticator, TunnelCredential } from "./port.ts";
 
 const METHOD = "simple-ack";
 
-/** Takes anybody; for networks in which everybody may come. */
+/** Accepts every peer; for trusted networks. */
 export function simpleAckAuthenticator(): Authenticator {
   return {
     method: METHOD,

@@ -1,5 +1,6 @@
 /**
- * Authentication by a token of the session master: a peer with the token and its key is the agent that the token was made for.
+ * Authentication by a token of the session master: a peer with the token and its key is the agent that the token was
+ * issued to.
  *
  * @module
  */
@@ -11,16 +12,16 @@ import type { Authenticator, TunnelCredential } from "./port.ts";
 
 const METHOD = "token";
 
-/** What {@link tokenAuthenticator} takes. */
+/** Options of {@link tokenAuthenticator}. */
 export interface TokenAuthenticatorOptions {
-  /** The keys with which the session master makes tokens. */
+  /** The session master's token keys. */
   readonly ring: FernetRing;
 }
 
 /**
- * Takes tokens. The tunnel's name is the token's hostname, and it ends when the token expires; attributes are `aliases` (JSON), `valid` (Unix seconds in
- * text), `token_id`, and `extra` (JSON), the members that SniTun doesn't know. The key in the token is proved and not
- * shown, so that an overheard token is useless without its key.
+ * Accepts tokens. The tunnel's name is the token's hostname, and it ends when the token expires; attributes are
+ * `aliases` (JSON), `valid` (Unix seconds as text), `token_id`, and `extra` (JSON), the members unknown to SniTun. The
+ * key in the token is proved but not revealed, so that an intercepted token is useless without its key.
  */
 export function tokenAuthenticator({ ring }: TokenAuthenticatorOptions): Authenticator {
   return {
@@ -46,13 +47,13 @@ export function tokenAuthenticator({ ring }: TokenAuthenticatorOptions): Authent
   };
 }
 
-/** A token, and the key that stands in it; a grant of the session master has both. */
+/** A token and the key inside it; a grant of the session master has both. */
 export interface TunnelToken {
   readonly token: string;
   readonly aesKey: Bytes;
 }
 
-/** Shows a token, fresh for each connection. */
+/** Presents a token, requested anew for each connection. */
 export function tokenCredential(token: () => TunnelToken | Promise<TunnelToken>): TunnelCredential {
   return {
     method: METHOD,

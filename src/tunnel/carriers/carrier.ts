@@ -1,6 +1,6 @@
 /**
- * The carrier: an established connection in which both sides open streams, whatever transport is below. Everything in
- * this room is built on it, so that it serves SniTun, sealed, curve and QUIC sessions alike.
+ * The carrier: an established connection in which both sides open streams, over any transport. Everything under
+ * src/tunnel is built on it, so that it works with SniTun, sealed, curve and QUIC sessions alike.
  *
  * @module
  */
@@ -10,30 +10,30 @@ import type { Address, ByteStream, Clock } from "../../runtime/port.ts";
 
 /** A connection that carries streams opened by either side. */
 export interface Carrier {
-  /** How it crosses the network: "snitun", "sealed", "curve", "quic". */
+  /** The transport's name: "snitun", "sealed", "curve", "quic". */
   readonly transport: string;
-  /** The peer's address; it may move. */
+  /** The peer's address; it may change. */
   readonly remote: Address;
-  /** Says who hears of it; may be called again to hand the carrier on. Nothing is delivered before the first call. */
+  /** Sets the event handler; may be called again to hand the carrier on. Nothing is delivered before the first call. */
   attach(handler: CarrierHandler): void;
   /**
-   * Opens a stream to the other side, on behalf of `caller` where there is one and the carrier can say so. Rejects with
-   * what the carrier ended with, or with `limit_exceeded`.
+   * Opens a stream to the other side, on behalf of `caller` if given and if the carrier can convey it. Rejects with the
+   * carrier's end reason, or with `limit_exceeded`.
    */
   open(caller?: Caller): Promise<ByteStream>;
-  /** No new streams from now on; those that are open go on. */
+  /** Stops new streams; open ones continue. */
   goAway(reason: SallyportError): void;
-  /** Resolves when no stream is open, or when it is over; who can't tell leaves it out. */
+  /** Resolves when no stream is open, or when the carrier is over; absent if unknown. */
   quiet?(): Promise<void>;
-  /** Ends it and its streams for this reason; `ended` follows. */
+  /** Closes the carrier and its streams with this reason; `ended` follows. */
   close(reason: SallyportError): void;
 }
 
-/** What a {@link Carrier} tells its owner. */
+/** Events of a {@link Carrier} for its owner. */
 export interface CarrierHandler {
   /** The other side opened a stream. It waits, unread, until it is attached or aborted. */
   stream(stream: ByteStream): void;
-  /** It is over; every stream has been told. The last call. */
+  /** The carrier is over; every stream has been notified. The last call. */
   ended(error: SallyportError): void;
 }
 
@@ -51,19 +51,19 @@ export async function closeWhenQuiet(
   carrier.close(reason);
 }
 
-/** What {@link openWithin} takes. */
+/** Options of {@link openWithin}. */
 interface OpenWithinOptions {
   readonly clock: Clock;
   readonly timeoutMs: number;
-  /** On whose behalf, where there is somebody. */
+  /** The caller on whose behalf it is opened, if any. */
   readonly caller?: Caller;
-  /** Gives up. */
+  /** Aborts the attempt. */
   readonly signal?: AbortSignal;
 }
 
 /**
- * Opens a stream, for which a peer may let us wait. Rejects as {@link Carrier.open}, with `deadline_exceeded`, or with
- * the signal's reason; a stream that comes too late is nobody's.
+ * Opens a stream, which a peer may delay. Rejects as {@link Carrier.open}, with `deadline_exceeded`, or with the
+ * signal's reason; a stream that opens too late is aborted.
  */
 export async function openWithin(carrier: Carrier, options: OpenWithinOptions): Promise<ByteStream> {
   const { clock, timeoutMs, caller, signal } = options;

@@ -10,14 +10,14 @@ import type { Carrier, CarrierHandler } from "./carrier.ts";
 import { QuicCarrierStream, type QuicStreamHost, UnreadBytes } from "./quic_stream.ts";
 import { QUIC_FAREWELL_MS } from "../../runtime/quic_port.ts";
 
-/** What a {@link QuicCarrier} is made of. */
+/** Options of {@link QuicCarrier}. */
 interface QuicCarrierOptions {
   /** The connection; the carrier attaches itself. */
   readonly conn: QuicConn;
   readonly clock: Clock;
-  /** What the QUIC below can do. */
+  /** The capabilities of the runtime's QUIC. */
   readonly capabilities: QuicCapabilities;
-  /** Where it counts with others what nobody has read yet; for itself alone when absent. */
+  /** Unread byte count shared with other carriers. Defaults to its own. */
   readonly unread?: UnreadBytes;
 }
 
@@ -52,14 +52,14 @@ export class QuicCarrier implements Carrier, QuicConnHandler {
     return this.#conn.remote;
   }
 
-  /** Streams that are open. */
+  /** Number of open streams. */
   get streams(): number {
     return this.#streams.size;
   }
 
   /**
-   * Resolves when no stream is open and the last one's last bytes have had time to arrive, or when the carrier is over:
-   * closing a connection drops what is still on its way.
+   * Resolves when no stream is open and the last one's final bytes have had time to arrive, or when the carrier is
+   * over: closing a connection drops data in flight.
    */
   async quiet(): Promise<void> {
     do {
@@ -69,7 +69,7 @@ export class QuicCarrier implements Carrier, QuicConnHandler {
     } while (this.#streams.size > 0);
   }
 
-  /** The first stream of the other side, for who greets on it; those behind it wait for a handler. */
+  /** The first stream of the other side, for a greeting; later ones wait for a handler. */
   first(): Promise<ByteStream> {
     return new Promise((resolve, reject) => {
       this.#handler = {

@@ -1,5 +1,6 @@
 /**
- * A stream of a {@link QuicCarrier}: what the runtime's QUIC gives, counted, and with a bound where the runtime has none.
+ * A stream of a {@link QuicCarrier}: a stream of the runtime's QUIC, counted, and with a limit on unread bytes where
+ * the runtime has none.
  *
  * @module
  */
@@ -9,23 +10,29 @@ import { SallyportError } from "../../errors.ts";
 import type { ByteStream, ByteStreamHandler, Clock } from "../../runtime/port.ts";
 
 /**
- * QUIC without receive back-pressure (Bun): what one stream may keep that nobody has read yet; beyond it the stream ends.
- * A reader that is slower than the sender by more than this loses its stream, so it is as large as can be borne.
+ * QUIC without receive back-pressure (Bun): unread bytes of one stream; beyond it the stream is aborted. A reader that
+ * lags behind the sender by more than this loses its stream, so the limit is as large as affordable.
  */
 export const QUIC_STREAM_UNREAD_MAX_BYTES = 64 * 1024 * 1024;
-/** The same for all streams of one connection. */
+/** QUIC without receive back-pressure: unread bytes of all streams of one connection. */
 export const QUIC_CARRIER_UNREAD_MAX_BYTES = 256 * 1024 * 1024;
-/** The same for all connections of one listener, whoever they are: beyond it each must do with the next figure, */
+/**
+ * QUIC without receive back-pressure: unread bytes of all connections of one listener; beyond it each is limited to
+ * `QUIC_CARRIER_UNREAD_CROWDED_BYTES`.
+ */
 export const QUIC_LISTENER_UNREAD_MAX_BYTES = 512 * 1024 * 1024;
-/** which those keep that do no harm: some round trips of a fast line. */
+/**
+ * QUIC without receive back-pressure: unread bytes of one connection while its listener is over its limit; well-behaved
+ * ones stay below it: several round trips of a fast line.
+ */
 export const QUIC_CARRIER_UNREAD_CROWDED_BYTES = 8 * 1024 * 1024;
 
-/** Counts what streams keep that nobody has read yet: those of a carrier, and of all carriers of a listener. */
+/** Counts unread bytes of a carrier's streams, and of all carriers of a listener. */
 export class UnreadBytes {
   bytes = 0;
   readonly #all: UnreadBytes | undefined;
 
-  /** @param all the listener's count; none for a carrier of its own */
+  /** @param all the listener's count; absent for a standalone carrier */
   constructor(all?: UnreadBytes) {
     this.#all = all;
   }
@@ -35,19 +42,19 @@ export class UnreadBytes {
     this.#all?.add(bytes);
   }
 
-  /** Whether a carrier keeps too much: less than else where there is much of others'. */
+  /** Whether a carrier keeps too much; the limit is lower when the listener's total is high. */
   get tooMany(): boolean {
     const crowded = this.#all !== undefined && this.#all.bytes > QUIC_LISTENER_UNREAD_MAX_BYTES;
     return this.bytes > (crowded ? QUIC_CARRIER_UNREAD_CROWDED_BYTES : QUIC_CARRIER_UNREAD_MAX_BYTES);
   }
 }
 
-/** What a carrier's streams share. */
+/** State shared by a carrier's streams. */
 export interface QuicStreamHost {
   readonly clock: Clock;
-  /** Whether a pause reaches the sender; without it the stream is read all the time, and what isn't wanted yet is kept. */
+  /** Whether a pause reaches the sender; without it the stream is read continuously and bytes are kept until wanted. */
   readonly backPressure: boolean;
-  /** Kept of all streams together. */
+  /** Unread bytes of all streams together. */
   readonly unread: UnreadBytes;
   /** A stream is over. */
   over(stream: QuicCarrierStream): void;
@@ -60,7 +67,7 @@ export class QuicCarrierStream implements ByteStream, ByteStreamHandler {
   readonly #unread = new ChunkQueue();
   #handler: ByteStreamHandler | undefined;
   #paused = false;
-  /** Nothing more is wanted of what comes in. */
+  /** Whether incoming bytes are dropped. */
   #dropped = false;
   #ended = false;
   #endDelivered = false;
@@ -96,7 +103,7 @@ export class QuicCarrierStream implements ByteStream, ByteStreamHandler {
   abort(error?: Error): void {
     this.#dropped = true;
     this.#forget();
-    // Over below, and not yet here: the end needn't wait for what was kept.
+    // The underlying stream is over, this one isn't yet: the end needn't wait for kept bytes.
     if (this.#closed !== undefined) this.#closed = { error };
     this.#inner.abort(error);
     this.#goOnSoon();
@@ -119,7 +126,7 @@ export class QuicCarrierStream implements ByteStream, ByteStreamHandler {
     this.#goOnSoon();
   }
 
-  // From the stream below.
+  // From the underlying stream.
 
   /** Internal. */
   data(chunk: Bytes): void {
@@ -162,7 +169,7 @@ export class QuicCarrierStream implements ByteStream, ByteStreamHandler {
     this.#unread.clear();
   }
 
-  /** Callbacks never come from within a call of the stream's methods. */
+  /** Callbacks are never invoked from within a call to the stream's methods. */
   #goOnSoon(): void {
     if (this.#goOnDue) return;
     this.#goOnDue = true;
@@ -172,7 +179,7 @@ export class QuicCarrierStream implements ByteStream, ByteStreamHandler {
     });
   }
 
-  /** Hands on what is kept, as far as it is wanted. */
+  /** Delivers kept bytes, as far as wanted. */
   #goOn(): void {
     while (this.#flowing && this.#unread.byteLength > 0) {
       const chunk = this.#unread.peek();
@@ -193,7 +200,7 @@ export class QuicCarrierStream implements ByteStream, ByteStreamHandler {
     else if (this.#flowing && empty && this.#host.backPressure) this.#inner.resume();
   }
 
-  /** The end in order waits until everything before it has been taken. */
+  /** A clean end waits until everything before it has been consumed. */
   #finish(error: Error | undefined, empty: boolean): void {
     if (this.#closeDelivered || this.#handler === undefined) return;
     const whole = empty && (!this.#ended || this.#endDelivered || this.#dropped);

@@ -1,5 +1,5 @@
 /**
- * A session as a carrier: SniTun's, sealed and curve sessions, whose other streams are visitors'.
+ * A session as a carrier: SniTun, sealed and curve sessions, whose other streams belong to visitors.
  *
  * @module
  */
@@ -13,7 +13,7 @@ import type { Carrier, CarrierHandler } from "./carrier.ts";
 import { UnreadStream } from "../requests/unread_stream.ts";
 import { HELLO_DEADLINE_MS } from "../../wire/tls/client_hello.ts";
 
-/** See the module. Its owner, who hears of the session, passes on what is the carrier's. */
+/** See the module. Its owner handles the session's events and passes on those for the carrier. */
 export class SessionCarrier implements Carrier {
   readonly #session: Session;
   readonly #opened: (() => void) | undefined;
@@ -22,7 +22,7 @@ export class SessionCarrier implements Carrier {
   #quiet: (() => void)[] = [];
   #ended: SallyportError | undefined;
 
-  /** `opened` hears of each stream that this side opens. */
+  /** `opened` is called for each stream that this side opens. */
   constructor(session: Session, opened?: () => void) {
     this.#session = session;
     this.#opened = opened;
@@ -41,7 +41,7 @@ export class SessionCarrier implements Carrier {
     if (this.#ended !== undefined) handler.ended(this.#ended);
   }
 
-  // deno-lint-ignore require-await -- what it throws is a rejection
+  // deno-lint-ignore require-await -- exceptions become rejections
   async open(caller: Caller = UNKNOWN_CALLER): Promise<ByteStream> {
     const stream = this.#session.open(caller);
     this.#opened?.();
@@ -85,19 +85,19 @@ export class SessionCarrier implements Carrier {
   }
 }
 
-/** Who gets a stream, by its first byte. */
+/** Routes a stream by its first byte. */
 interface FirstByteChoice {
   /** It begins a tunnel request. */
   request(stream: SessionStream): void;
   /** It is a visitor's. */
   visitor(stream: SessionStream): void;
-  /** The stream's reader has thrown at the first bytes. */
+  /** The stream's reader threw on the first bytes. */
   fault?(error: InternalError): void;
 }
 
 /**
- * Waits for a stream's first byte: a visitor's begins with TLS, a request with its magic. A stream that says nothing
- * for {@link HELLO_DEADLINE_MS} is ended.
+ * Waits for a stream's first byte: a visitor's begins with TLS, a request with its magic. A stream that is silent for
+ * {@link HELLO_DEADLINE_MS} is closed.
  */
 export function chooseByFirstByte(stream: SessionStream, clock: Clock, choice: FirstByteChoice): void {
   stream.attach(new FirstByte(stream, clock, choice));

@@ -1,6 +1,6 @@
 /**
- * The daemon: takes what its sources give from connection to end: authenticate, register, serve, deregister. Each goes
- * its way beside the others, so that a slow one holds nobody up.
+ * The daemon handles connections from its sources through their whole life: authenticate, register, serve, deregister.
+ * They run concurrently, so that a slow one delays no other.
  *
  * @module
  */
@@ -20,69 +20,65 @@ import type { TunnelSink, TunnelSource } from "./source.ts";
 import { Tunnel } from "../tunnel.ts";
 import { SHUTDOWN_GRACE_MS } from "../../transport/port.ts";
 
-/** Tunnels: a refusal may be read for this long before the connection is closed. */
+/** Tunnels: time for the peer to read a refusal before the connection is closed. */
 export const TUNNEL_FAREWELL_MS = 2_000;
-/** Tunnels: one whose proof has run out is found within this time, if the clock was set meanwhile. */
+/** Tunnels: maximum delay in detecting an expired proof if the clock was changed meanwhile. */
 export const TUNNEL_EXPIRY_CHECK_MS = 60_000;
 /** Tunnels: connections of a daemon that aren't authenticated yet; beyond it new ones are closed. */
 export const TUNNEL_PENDING_MAX = 1_024;
 
-/** What becomes of a tunnel. Of each tunnel they come in this order, and of who isn't let in none comes. */
+/** Events of a tunnel, in this order for each tunnel; none for refused peers. */
 export type TunnelEvent =
   | { readonly kind: "connected"; readonly tunnel: Tunnel }
-  /** `method` is the authenticator's; undefined where the source has seen to it. */
+  /** `method` is the authenticator's; undefined if the source authenticated it. */
   | { readonly kind: "authenticated"; readonly tunnel: Tunnel; readonly method: string | undefined }
-  /** It is registered no more. */
+  /** It is no longer registered. */
   | { readonly kind: "disconnected"; readonly tunnel: Tunnel; readonly reason: SallyportError };
 
-/** What {@link createTunnelDaemon} takes. */
+/** Options of {@link createTunnelDaemon}. */
 export interface TunnelDaemonOptions {
   readonly clock: Clock;
-  /** How the other sides may say who they are; at least one. */
+  /** Accepted authentication methods; at least one. */
   readonly authenticators: readonly Authenticator[];
   /** Serves the requests of the tunnels that are authenticated here. */
   readonly router: Router;
-  /** Where tunnels are registered; nowhere when absent. It isn't closed. */
+  /** Registry of tunnels. Defaults to none. It isn't closed. */
   readonly registry?: TunnelRegistry;
-  /** What the registry says of where they are; "" when absent. */
+  /** The node name in the registry. Defaults to "". */
   readonly node?: string;
-  /** Where it logs; nowhere when absent. */
+  /** Logger. Defaults to no logging. */
   readonly log?: Logger;
-  /** Hears what becomes of tunnels. */
+  /** Called with events of tunnels. */
   event?(event: TunnelEvent): void;
-  /** Hears why somebody isn't let in, to be counted. */
+  /** Called with the reason for each refusal, for counting. */
   refused?(error: SallyportError): void;
-  /** Counts faults of callbacks and services; nothing when absent. */
+  /** Metrics for faults of callbacks and services. Defaults to none. */
   readonly metrics?: Metrics;
 }
 
 /** A running daemon. */
 export interface TunnelDaemon {
-  /** The tunnels that stand. */
+  /** The established tunnels. */
   readonly tunnels: Iterable<Tunnel>;
   /** The newest of this daemon's tunnels with this name. */
   find(name: string): Tunnel | undefined;
-  /** Takes what this source gives, from now on. Throws `shutdown` behind `close`. */
+  /** Starts accepting from this source. Throws `shutdown` after `close`. */
   attach(source: TunnelSource): void;
-  /** Takes nothing more of it; its tunnels stay. */
+  /** Stops accepting from this source; its tunnels stay. */
   detach(source: TunnelSource): void;
-  /** Takes nothing more, lets streams end for `graceMs`, then ends every tunnel. Resolves when all are deregistered. */
+  /**
+   * Stops accepting, gives streams `graceMs` to finish, then closes every tunnel. Resolves when all are deregistered.
+   */
   close(graceMs?: number): Promise<void>;
 }
 
 /**
- * Makes a daemon; it waits for sources. Throws `config_invalid` for authenticators that can't be used.
+ * Creates a daemon; attach sources to it. Throws `config_invalid` for unusable authenticators.
  *
  * @example
- * ```ts
- * const daemon = createTunnelDaemon({
- *   clock: runtime.clock,
- *   authenticators: [tokenAuthenticator({ ring })],
- *   router: createRouter({ "/proxy-tcp": tcpProxy({ runtime }) }),
- *   registry: createMemoryRegistry({ clock: runtime.clock }),
- *   event: ({ kind, tunnel }) => console.log(kind, tunnel.name),
- * });
- * daemon.attach(source);
+ * ```ts const daemon = createTunnelDaemon({   clock: runtime.clock,   authenticators: [tokenAuthenticator({ ring })],
+ * router: createRouter({ "/proxy-tcp": tcpProxy({ runtime }) }),   registry: createMemoryRegistry({ clock:
+ * runtime.clock }),   event: ({ kind, tunnel }) => console.log(kind, tunnel.name), }); daemon.attach(source);
  * ```
  */
 export function createTunnelDaemon(options: TunnelDaemonOptions): TunnelDaemon {
@@ -94,9 +90,9 @@ class Daemon implements TunnelDaemon, TunnelSink {
   readonly #log: Logger;
   readonly #sources = new Set<TunnelSource>();
   readonly #pending = new Set<PendingTunnel>();
-  /** Tunnels that stand, each with its end: the newest last. */
+  /** Established tunnels, each with its end: newest last. */
   readonly #tunnels = new Map<Tunnel, Promise<void>>();
-  /** Of each name the newest. */
+  /** The newest tunnel of each name. */
   readonly #byName = new Map<string, Tunnel>();
   #closed = false;
 
@@ -172,7 +168,7 @@ class Daemon implements TunnelDaemon, TunnelSink {
         ...attributes === undefined ? {} : { attributes },
         ...log === undefined ? {} : { log },
         ...metrics === undefined ? {} : { metrics },
-        // Registered before it serves: until then requests wait.
+        // Registered before it serves; requests wait until then.
         held: true,
       });
       this.#keep(tunnel, method, () => {
@@ -186,7 +182,7 @@ class Daemon implements TunnelDaemon, TunnelSink {
       this.#options.refused?.(error);
       const { transport, remote } = carrier;
       this.#log.info({ transport, peer: remote.host, reason: error.code }, error.message);
-      // Why is for this side alone; that it is refused stands in the stream, which may still be read.
+      // The reason stays local; the refusal itself was sent in the stream, which may still be read.
       const reason = new SallyportError("unauthorized", "Cannot keep tunnel: it isn't authenticated", {
         side: "local",
       });
@@ -209,7 +205,7 @@ class Daemon implements TunnelDaemon, TunnelSink {
     else this.#byName.set(tunnel.name, next);
   }
 
-  /** Ends a tunnel whose proof has run out; looked at now and then, since clocks may be set. */
+  /** Closes a tunnel whose proof has expired; checked periodically, since clocks may be changed. */
   #expire(tunnel: Tunnel, validUntilS: number): void {
     const { clock } = this.#options;
     let timer: Timer | undefined;

@@ -1,5 +1,5 @@
 /**
- * The side that connected: proves itself, and has a tunnel.
+ * The connecting side: authenticates and gets a tunnel.
  *
  * @module
  */
@@ -14,28 +14,28 @@ import type { Carrier } from "../carriers/carrier.ts";
 import type { Router } from "../requests/router.ts";
 import { Tunnel } from "../tunnel.ts";
 
-/** What {@link joinTunnel} takes. */
+/** Options of {@link joinTunnel}. */
 export interface JoinTunnelOptions {
-  /** The connection, nothing of which has been attached. */
+  /** The connection, not attached yet. */
   readonly carrier: Carrier;
   readonly clock: Clock;
-  /** How this side can say who it is, the way it likes best first. */
+  /** This side's credentials, preferred first. */
   readonly credentials: readonly TunnelCredential[];
   /** Serves the requests of the other side. */
   readonly router: Router;
-  /** What the other side is called here. */
+  /** The local name of the other side. */
   readonly name: string;
-  /** Where it logs; nowhere when absent. */
+  /** Logger. Defaults to no logging. */
   readonly log?: Logger;
-  /** Counts faults; nothing when absent. */
+  /** Metrics for faults. Defaults to none. */
   readonly metrics?: Metrics;
-  /** Hears why a request of the other side came to nothing, to be counted. */
+  /** Called with the reason when a request of the other side fails, for counting. */
   refused?(code: SallyportError["code"]): void;
 }
 
 /**
- * Authenticates to the other side. Rejects with `unauthorized` where it refuses, `challenge_failed` where it isn't to be
- * believed, `deadline_exceeded`, or what the connection ended with; the carrier is closed then.
+ * Authenticates to the other side. Rejects with `unauthorized` if it refuses, `challenge_failed` if its own proof is
+ * invalid, `deadline_exceeded`, or the connection's end reason; the carrier is then closed.
  */
 export async function joinTunnel(options: JoinTunnelOptions): Promise<Tunnel> {
   const { carrier, credentials, clock } = options;

@@ -13,7 +13,7 @@ import { TUNNEL_AUTH_STEP_MS } from "../auth/port.ts";
 /** Tunnels: streams that may wait until a tunnel is registered. */
 export const TUNNEL_EARLY_STREAMS_MAX = 64;
 
-/** What a {@link PendingTunnel} is made of. */
+/** Options of {@link PendingTunnel}. */
 interface PendingTunnelOptions {
   readonly carrier: Carrier;
   readonly authenticators: readonly Authenticator[];
@@ -43,13 +43,13 @@ export class PendingTunnel implements CarrierHandler {
     options.carrier.attach(this);
   }
 
-  /** Hands on what has come meanwhile; the carrier has been attached to `handler`. */
+  /** Hands on streams received meanwhile; the carrier has been attached to `handler`. */
   handOn(handler: CarrierHandler): void {
     for (const stream of this.#early.splice(0)) handler.stream(stream);
     if (this.#ended !== undefined) handler.ended(this.#ended);
   }
 
-  /** Gives it up. */
+  /** Abandons the connection. */
   close(reason: SallyportError): void {
     this.#timer.cancel();
     this.#verified.reject(reason);

@@ -1,5 +1,5 @@
 /**
- * QUIC as a source of tunnels, and the way to one.
+ * QUIC as a source of tunnels, and its dialler.
  *
  * @module
  */
@@ -12,36 +12,35 @@ import { UnreadBytes } from "../carriers/quic_stream.ts";
 import { createTunnelSource, type TunnelSource } from "./source.ts";
 import { DIAL_TIMEOUT_MS } from "../../runtime/port.ts";
 
-/** The application protocol (ALPN) of tunnels, where none is named. */
+/** The default application protocol (ALPN) of tunnels. */
 export const TUNNEL_ALPN = "sallyport-tunnel-1";
 
-/** What {@link listenQuicTunnels} takes. */
+/** Options of {@link listenQuicTunnels}. */
 export interface QuicTunnelListenOptions {
   readonly runtime: Runtime;
-  /** Where to listen, over UDP; port 0 takes any free one. */
+  /** The UDP address to listen on; port 0 takes any free one. */
   readonly listen: Address;
   readonly identity: QuicIdentity;
-  /** The application protocol; {@link TUNNEL_ALPN} when absent. */
+  /** The application protocol. Defaults to {@link TUNNEL_ALPN}. */
   readonly alpn?: string;
-  /** A handshake failed; others aren't held up by it. */
+  /** A handshake failed; others aren't delayed by it. */
   refused?(error: SallyportError): void;
 }
 
 /** A source that listens. */
 export interface QuicTunnelSource extends TunnelSource {
-  /** Where it listens. */
+  /** The listening address. */
   readonly address: Address;
-  /** Ends the socket with every tunnel on it; {@link TunnelSource.stop} leaves those that stand. */
+  /** Closes the socket and every tunnel on it; {@link TunnelSource.stop} keeps established ones. */
   end(): void;
 }
 
 /**
- * Listens for QUIC connections, each of which a daemon authenticates. Connections that come while the source isn't
+ * Listens for QUIC connections, each of which a daemon authenticates. Connections that arrive while the source isn't
  * attached are closed. Rejects with `not_supported`, or as QUIC's `listen` does.
  *
  * @example
- * ```ts
- * const source = await listenQuicTunnels({ runtime, listen: { host: "::", port: 9443 }, identity });
+ * ```ts const source = await listenQuicTunnels({ runtime, listen: { host: "::", port: 9443 }, identity });
  * daemon.attach(source);
  * ```
  */
@@ -66,19 +65,22 @@ export async function listenQuicTunnels(options: QuicTunnelListenOptions): Promi
   };
 }
 
-/** What {@link dialQuicTunnel} takes. */
+/** Options of {@link dialQuicTunnel}. */
 export interface QuicTunnelDialOptions {
   readonly runtime: Runtime;
   readonly server: Address;
-  /** Whose certificate is believed. */
+  /** Which server certificates are trusted. */
   readonly trust: QuicTrust;
-  /** As the listener's. */
+  /** The application protocol; must match the listener's. */
   readonly alpn?: string;
-  /** Gives up. */
+  /** Aborts the attempt. */
   readonly signal?: AbortSignal;
 }
 
-/** Connects to a {@link listenQuicTunnels}; `joinTunnel` makes a tunnel of it. Rejects as QUIC's `dial` does. */
+/**
+ * Connects to a {@link listenQuicTunnels} source; `joinTunnel` turns the carrier into a tunnel. Rejects as QUIC's
+ * `dial` does.
+ */
 export async function dialQuicTunnel(options: QuicTunnelDialOptions): Promise<Carrier> {
   const { runtime, server, trust, alpn = TUNNEL_ALPN, signal } = options;
   const quic = await runtime.quic();

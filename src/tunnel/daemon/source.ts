@@ -1,5 +1,5 @@
 /**
- * Sources: where a daemon's tunnels come from. They are attached and detached while it runs.
+ * Sources of a daemon's tunnels. They can be attached and detached while it runs.
  *
  * @module
  */
@@ -7,31 +7,29 @@ import { SallyportError } from "../../errors.ts";
 import type { Carrier } from "../carriers/carrier.ts";
 import type { Tunnel } from "../tunnel.ts";
 
-/** Takes what a source gives. */
+/** Receives connections and tunnels from a source. */
 export interface TunnelSink {
-  /** A connection that somebody opened, to be authenticated; nothing of it has been attached. */
+  /** A new incoming connection, to be authenticated; not attached yet. */
   carrier(carrier: Carrier): void;
   /** A tunnel whose other side has been authenticated already, as an edge's agents have. */
   tunnel(tunnel: Tunnel): void;
 }
 
-/** Gives tunnels to be, such as a listener. */
+/** Provides future tunnels, such as a listener. */
 export interface TunnelSource {
-  /** From now on what arrives goes to `sink`. */
+  /** Starts passing arrivals to `sink`. */
   start(sink: TunnelSink): void;
-  /** Gives nothing more; what was given stays. */
+  /** Stops passing arrivals; earlier ones stay. */
   stop(): void;
 }
 
 /**
- * A source that is fed by hand: what is put into it goes to the daemon that it's attached to, and is closed where there
- * is none.
+ * A source fed by the caller: connections passed to it go to the daemon it is attached to, or are closed if there is
+ * none.
  *
  * @example
- * ```ts
- * const source = createTunnelSource();
- * daemon.attach(source);
- * const edge = createEdge({ runtime, ring, tunnels: { router: () => router, opened: source.tunnel } });
+ * ```ts const source = createTunnelSource(); daemon.attach(source); const edge = createEdge({ runtime, ring, tunnels: {
+ * router: () => router, opened: source.tunnel } });
  * ```
  */
 export function createTunnelSource(): TunnelSource & TunnelSink {

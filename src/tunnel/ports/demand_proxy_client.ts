@@ -1,5 +1,5 @@
 /**
- * The demand proxy's client: asks the other side for a public port, and holds its lease.
+ * The demand proxy's client: requests a public port from the other side, and holds its lease.
  *
  * @module
  */
@@ -17,35 +17,36 @@ import {
 } from "../../wire/snocat/demand_proxy.ts";
 import { DEMAND_DEADLINE_MS } from "../../wire/snocat/demand_proxy.ts";
 
-/** Demand proxy: a lease that ends is answered by then; the port is free in any case. */
+/** Demand proxy: how long to wait for the answer when releasing a lease; the port is freed in any case. */
 export const DEMAND_FAREWELL_MS = 2_000;
 
-/** What {@link requestPublicPort} takes. */
+/** Options of {@link requestPublicPort}. */
 interface PublicPortOptions {
-  /** The stream of the request `/proxyme/0.0.1/HOST/PORT`, accepted; nothing has been read or written behind that. */
+  /** The stream of the request `/proxyme/0.0.1/HOST/PORT`, accepted; nothing has been read or written after that. */
   readonly stream: ByteStream;
   readonly clock: Clock;
-  /** A port that would be best; servers of snocat look at no wish. */
+  /** The preferred port; snocat's servers ignore it. */
   readonly wishedPort?: number;
-  /** Asks to be told why it is refused; servers of snocat look at no such wish either. */
+  /** Requests the reason for a refusal; snocat's servers ignore this too. */
   readonly reasons?: boolean;
 }
 
 /** A public port that the server keeps open for us. */
 export interface PublicPort {
-  /** Where it is, as the server says. A wildcard such as `::` means the server's own addresses. */
+  /** Its addresses, as reported by the server. A wildcard such as `::` means the server's own addresses. */
   readonly addresses: readonly PublicAddress[];
-  /** Resolves when the lease is over, with what ended it; without an error, we gave the port back. Never rejects. */
+  /** Resolves when the lease is over, with the reason; without an error if we released the port. Never rejects. */
   readonly ended: Promise<SallyportError | undefined>;
-  /** Gives the port back. Resolves when the server has said so, or after `DEMAND_FAREWELL_MS`. */
+  /** Releases the port. Resolves when the server confirms, or after `DEMAND_FAREWELL_MS`. */
   close(): Promise<void>;
 }
 
 /**
- * Asks for a public port.
+ * Requests a public port.
  *
- * @throws SallyportError `limit_exceeded` when the server refuses, or `access_denied` and `address_in_use` where it says
- *   so; `deadline_exceeded` or `connection_lost` when it doesn't answer, `frame_invalid` when it answers nonsense.
+ * @throws SallyportError `limit_exceeded` when the server refuses, or `access_denied` and `address_in_use` if it gives
+ * that reason; `deadline_exceeded` or `connection_lost` when it doesn't answer, `frame_invalid` when its answer is
+ * invalid.
  */
 export function requestPublicPort(options: PublicPortOptions): Promise<PublicPort> {
   return new Promise((resolve, reject) => {
@@ -55,7 +56,7 @@ export function requestPublicPort(options: PublicPortOptions): Promise<PublicPor
   });
 }
 
-/** The client's end of a lease; it listens to the lease's stream. */
+/** The client's end of a lease; handles the lease's stream. */
 class Holder implements ByteStreamHandler {
   readonly #stream: ByteStream;
   readonly #clock: Clock;
@@ -121,7 +122,7 @@ class Holder implements ByteStreamHandler {
     );
   }
 
-  /** The answer is here; false when it is the refusal. */
+  /** Handles the answer; false if it is a refusal. */
   #hold(body: Bytes): boolean {
     const addresses = parseGrant(body);
     if (addresses === undefined) {
@@ -146,7 +147,7 @@ class Holder implements ByteStreamHandler {
     await this.#over;
   }
 
-  /** snocat grants a port before it opens it; when that fails, its refusal follows the grant. */
+  /** snocat grants a port before opening it; if opening fails, a refusal follows the grant. */
   #whyTaken(): SallyportError {
     const late = encodeGrant(undefined).every((byte, index) => byte === this.#farewell[index]);
     return late

@@ -1,8 +1,8 @@
 /**
- * The demand proxy's server: gives clients public TCP ports of a range, and carries what connects there to them, each
- * connection as a request of its own (docs/protocols/snocat.md, Demand proxy). It works over any {@link Carrier}.
+ * The demand proxy's server: leases public TCP ports of a range to clients, and forwards connections there to them,
+ * each as a separate request (docs/protocols/snocat.md, Demand proxy). It works over any {@link Carrier}.
  *
- * A lease lasts as long as the stream that asked for it. What has connected until then goes on.
+ * A lease lasts as long as the stream that requested it. Connections open at its end continue.
  *
  * @module
  */
@@ -38,53 +38,56 @@ import { DEMAND_IDLE_TICKS } from "../requests/tcp_proxy.ts";
 import { DEMAND_DEADLINE_MS } from "../../wire/snocat/demand_proxy.ts";
 
 /**
- * Demand proxy: a visitor's stream to the client must be open by then. Longer than a request's answer may take, since a
+ * Demand proxy: deadline for opening a visitor's stream to the client. Longer than a request's answer may take, since a
  * peer may allow no more streams for a while.
  */
 export const DEMAND_OPEN_DEADLINE_MS = 30_000;
-/** Public connections of one lease, those included whose way to the client isn't open yet. */
+/** Public connections of one lease, including those whose stream to the client isn't open yet. */
 export const DEMAND_CONNECTIONS_MAX = 1_024;
 /**
- * A public connection in whose first minute the endpoint says nothing is ended; one of whose sides never says anything, in
- * 90 to 120 s, whatever an idle one has otherwise.
+ * A public connection is closed if the endpoint sends nothing in the first minute; if one side never sends anything, in
+ * 90 to 120 s, regardless of the idle timeout.
  */
 export const DEMAND_ANSWER_DEADLINE_MS = 60_000;
 /** Ports that one client may hold at once. */
 export const DEMAND_LEASES_PER_CLIENT_MAX = 16;
 
-/** What {@link DemandProxy} takes. */
+/** Options of {@link DemandProxy}. */
 interface DemandProxyOptions {
-  /** The runtime below. */
+  /** The runtime. */
   readonly runtime: Runtime;
-  /** The ports that there are; several proxies may share them. */
+  /** The available ports; several proxies may share them. */
   readonly leases: PortLeases;
   /** The one address on which public ports listen: an IP address in text, `::` for every interface. */
   readonly host: string;
-  /** What clients are told in place of the address that listens: behind NAT, or for a wildcard. */
+  /** The address announced to clients instead of the listening one: behind NAT, or for a wildcard. */
   readonly publicHost?: string;
-  /** Where it logs; nowhere when absent. */
+  /** Logger. Defaults to no logging. */
   readonly log?: Logger;
-  /** How many connections one source may have to one port; without limit when absent. */
+  /** Limits connections of one source to one port. Defaults to no limit. */
   readonly shares?: StreamShares;
-  /** Counts ports, what connects to them, and what is refused. */
+  /** Metrics of ports, connections to them, and refusals. */
   readonly metrics?: Metrics;
 }
 
-/** Who asks for a port, and the way back. */
+/** A client requesting a port, and how to reach it. */
 export interface DemandClient {
-  /** Whose ports are counted together: the same object for all that one client asks for, such as its carrier. */
+  /** Groups ports for counting: the same object for all requests of one client, such as its carrier. */
   readonly owner: object;
   /** The client's name, for logs. */
   readonly name: string;
-  /** Where public connections go, as the client sees it. */
+  /** The target of public connections, from the client's point of view. */
   readonly target: DemandTarget;
   /** Opens a stream to the target through the client, for a visitor; rejects if the client refuses. */
   open(target: DemandTarget, visitor: Address): Promise<ByteStream>;
-  /** Whether the client may have this port, undefined: any one. Throws what it is refused with; absent: it may. */
+  /**
+   * Checks whether the client may have this port; undefined means any. Throws the reason for a refusal. Defaults to
+   * allowing it.
+   */
   allow?(wishedPort: number | undefined): void;
-  /** Ports that it may hold at once; `DEMAND_LEASES_PER_CLIENT_MAX` when absent, and at most. */
+  /** Ports that it may hold at once. Defaults to `DEMAND_LEASES_PER_CLIENT_MAX`, which is also the maximum. */
   readonly portsMax?: number;
-  /** Keeps the client's ports for this name as long as there are others, see {@link PortLeases.lease}. */
+  /** Reserves the client's ports for this name as long as others are free, see {@link PortLeases.lease}. */
   readonly holder?: string;
 }
 
@@ -100,7 +103,7 @@ export class DemandProxy {
     this.#log = options.log ?? silentLogger;
   }
 
-  /** Leases that stand. */
+  /** Number of current leases. */
   get leases(): number {
     return this.#leases.size;
   }
@@ -124,18 +127,18 @@ export class DemandProxy {
     stream.attach(lease);
   }
 
-  /** Takes a client's ports back, as {@link DemandProxy.close} does with all. */
+  /** Revokes a client's ports, as {@link DemandProxy.close} does with all. */
   release(owner: object, why: string): void {
     for (const lease of [...this.#leases]) if (lease.owner === owner) lease.end(why);
   }
 
-  /** Takes every port back: nobody connects any more, and what is connected goes on. */
+  /** Revokes every port: no new connections are accepted, and open ones continue. */
   close(): void {
     for (const lease of [...this.#leases]) lease.end("the server stops");
   }
 }
 
-/** What a lease tells its proxy. */
+/** A lease's interface to its proxy. */
 interface LeaseHost {
   /** One more port for the client; throws `limit_exceeded`. */
   claim(): void;
@@ -143,7 +146,7 @@ interface LeaseHost {
   over(): void;
 }
 
-/** One demand, from its first byte to the end of its lease; it listens to the demand's stream. */
+/** One demand, from its first byte to the end of its lease; handles the demand's stream. */
 class Lease implements ByteStreamHandler {
   readonly #options: DemandProxyOptions;
   readonly #client: DemandClient;
@@ -156,7 +159,7 @@ class Lease implements ByteStreamHandler {
   #state: "asking" | "opening" | "leased" | "over" = "asking";
   #port: PortLease<Listener> | undefined;
   #farewellBytes = 0;
-  /** The client has given it back; all else loses it, and finds it again. */
+  /** Whether the client has released the port; otherwise the port is lost and stays reserved for it. */
   #unwanted = false;
   #connections = 0;
   #reasons = false;
@@ -234,7 +237,7 @@ class Lease implements ByteStreamHandler {
     });
   }
 
-  /** Whether the client may ask for this; refuses it where not. */
+  /** Whether the client may request this; refuses it if not. */
   #permitted(wished: number | undefined): boolean {
     try {
       this.#client.allow?.(wished);
@@ -249,7 +252,7 @@ class Lease implements ByteStreamHandler {
   #granted(port: PortLease<Listener> | undefined): void {
     if (port === undefined) return;
     this.#port = port;
-    // The client may have gone while the port was being opened.
+    // The client may have left while the port was being opened.
     if (this.#state !== "opening") return this.#giveBack();
     this.#state = "leased";
     const { address } = port.opened;
@@ -267,7 +270,7 @@ class Lease implements ByteStreamHandler {
     this.#stream.release();
   }
 
-  /** The request itself is wrong. */
+  /** The request itself is invalid. */
   #fail(error: unknown): void {
     this.#refused(error);
     this.#over(undefined);
@@ -304,7 +307,7 @@ class Lease implements ByteStreamHandler {
     return { target: `${host ?? "localhost"}:${port}` };
   }
 
-  /** A public connection. Its end never closes the port. */
+  /** Handles a public connection. Its end never closes the port. */
   #accept(conn: Conn): void {
     const visitor = conn.remote.host;
     const waiting = new Waiting();
@@ -332,7 +335,7 @@ class Lease implements ByteStreamHandler {
       this.#options.shares?.leave(this, visitor);
       metrics?.streamClosed();
     };
-    // A promise in any case, since nobody would catch what is thrown here.
+    // Always a promise, since an exception here would not be caught.
     const opening = Promise.try(() => this.#client.open(this.#client.target, remote));
     const late = Promise.withResolvers<never>();
     const timer = clock.after(DEMAND_OPEN_DEADLINE_MS, () => {
@@ -348,7 +351,7 @@ class Lease implements ByteStreamHandler {
       this.#sampler.warn(reason, { visitor, ...this.#target(), reason }, errorMessage(error));
       done();
       conn.abort(error instanceof Error ? error : undefined);
-      // One that comes too late is nobody's.
+      // A stream that opens too late is dropped.
       return void opening.then(drop, () => {});
     } finally {
       timer.cancel();
@@ -379,13 +382,13 @@ function drop(stream: ByteStream): void {
   stream.abort();
 }
 
-/** What a refusal is to who asked. */
+/** The refusal code sent to the client. */
 function reasonOf(error: unknown): DemandRefusal {
   const code = errorCode(error);
   return code === "access_denied" || code === "address_in_use" ? code : "limit_exceeded";
 }
 
-/** Holds a connection until the way to the client is open. */
+/** Holds a connection until the stream to the client is open. */
 class Waiting implements ByteStreamHandler {
   closed = false;
   data(): void {}

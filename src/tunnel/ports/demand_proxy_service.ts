@@ -17,17 +17,20 @@ import { refusal, type TunnelService } from "../requests/router.ts";
 import type { Tunnel } from "../tunnel.ts";
 import { DEMAND_OPEN_DEADLINE_MS } from "./demand_proxy_server.ts";
 
-/** What {@link demandProxyService} takes besides the proxy. */
+/** Options of {@link demandProxyService}, besides the proxy. */
 interface DemandServiceOptions {
-  /** Whether the tunnel may have this port, undefined: any one. Throws what it is refused with; absent: it may. */
+  /**
+   * Checks whether the tunnel may have this port; undefined means any. Throws the reason for a refusal. Defaults to
+   * allowing it.
+   */
   allow?(tunnel: Tunnel, wishedPort: number | undefined): void;
-  /** Ports that a tunnel may hold at once; DEMAND_LEASES_PER_CLIENT_MAX when absent, and at most. */
+  /** Ports that a tunnel may hold at once. Defaults to DEMAND_LEASES_PER_CLIENT_MAX, which is also the maximum. */
   readonly portsMax?: number;
-  /** Ports are kept for the tunnel's name as long as there are others. */
+  /** Whether ports are reserved for the tunnel's name as long as others are free. */
   readonly keepForName?: boolean;
 }
 
-/** Serves `/proxyme/0.0.1/HOST/PORT` of the tunnels whose router has it under `/proxyme`. */
+/** Serves `/proxyme/0.0.1/HOST/PORT` for tunnels whose router has it under `/proxyme`. */
 export function demandProxyService(proxy: DemandProxy, options: DemandServiceOptions = {}): TunnelService {
   return ({ address, tunnel }) => {
     const target = parseDemandSegments(address);
@@ -49,21 +52,21 @@ export function demandProxyService(proxy: DemandProxy, options: DemandServiceOpt
   };
 }
 
-/** What {@link openPublicPort} takes. */
+/** Options of {@link openPublicPort}. */
 interface OpenPublicPortOptions {
   readonly clock: Clock;
-  /** Where visitors go, as this side sees it; its router must serve `/proxy-tcp` for it. */
+  /** The target of visitors, from this side's point of view; its router must serve `/proxy-tcp` for it. */
   readonly target: DemandTarget;
-  /** A port that would be best. */
+  /** The preferred port. */
   readonly wishedPort?: number;
 }
 
-/** snocat's server may not know a tunnel yet that has just come; so many times it is asked, with such waits between. */
+/** Number of attempts, with delays between them: snocat's server may not know a new tunnel yet. */
 const ATTEMPTS = 5;
 const PAUSE_MS = 300;
 
 /**
- * Asks the other end of a tunnel for a public port.
+ * Requests a public port from the other end of a tunnel.
  *
  * @throws SallyportError as {@link requestPublicPort} and {@link Tunnel.open}.
  */

@@ -5,18 +5,18 @@
  */
 import { errorCode, SallyportError } from "../../errors.ts";
 
-/** After a holder has lost its port, the port stays reserved for it for this long. */
+/** How long a lost port stays reserved for its holder. */
 export const PORT_HELD_MS = 300_000;
 
-/** A port that is taken. */
+/** A leased port. */
 export interface PortLease<T> {
   readonly port: number;
-  /** What was opened on it. */
+  /** The listener opened on it. */
   readonly opened: T;
   /**
-   * Gives the port back; close what was opened before. Later calls do nothing.
+   * Releases the port; close `opened` first. Later calls do nothing.
    *
-   * @param lost the holder didn't want it: the port is kept for it for PORT_HELD_MS
+   * @param lost the holder lost the port involuntarily: it stays reserved for it for PORT_HELD_MS
    */
   free(lost?: boolean): void;
 }
@@ -31,17 +31,17 @@ export interface PortRange {
 export class PortLeases {
   readonly #range: PortRange;
   readonly #taken = new Set<number>();
-  /** Who had each port last. */
+  /** The last holder of each port. */
   readonly #holders = new Map<number, string>();
-  /** Until when lost ports are kept for their last holder. */
+  /** When the reservation of each lost port ends. */
   readonly #keptUntilMs = new Map<number, number>();
-  /** Ports that are for those alone who have a claim to them. */
+  /** Ports reserved for the holders with a claim to them. */
   readonly #reserved = new Map<number, Set<string>>();
   readonly #nowMs: () => number;
 
   /**
-   * @param nowMs monotonic milliseconds; nothing is kept for anybody when absent
-   * @throws SallyportError `config_invalid` when the range is none.
+   * @param nowMs monotonic milliseconds; if absent, no lost port is reserved
+   * @throws SallyportError `config_invalid` when the range is invalid.
    */
   constructor(range: PortRange, nowMs: () => number = () => Infinity) {
     this.#range = range;
@@ -72,12 +72,12 @@ export class PortLeases {
     holders.add(holder);
   }
 
-  /** Who has a port, or had it last. */
+  /** The current or last holder of a port. */
   lastHolder(port: number): string | undefined {
     return this.#holders.get(port);
   }
 
-  /** Whether a port isn't another's: claimed, or lost a while ago. */
+  /** Whether a port isn't reserved for another holder, by claim or recent loss. */
   #mayHave(port: number, holder: string | undefined): boolean {
     const claimed = this.#reserved.get(port);
     if (claimed !== undefined) return holder !== undefined && claimed.has(holder);
@@ -86,14 +86,14 @@ export class PortLeases {
   }
 
   /**
-   * Leases a port: `wished`, or the lowest free one. Ports of the range that something else on this machine has open
-   * are passed over.
+   * Leases a port: `wished`, or the lowest free one. Ports of the range that another program on this machine has open
+   * are skipped.
    *
    * @param open Opens the port; rejects with `address_in_use` when it is open already.
-   * @param holder A name. Who has one gets the port that it had last, else one that nobody had, where there is such a
-   *   port: what people have noted of a device shouldn't lead them to another one.
-   * @throws SallyportError `limit_exceeded` when there is none, `access_denied` when the wished one lies outside the
-   *   range, `address_in_use` when it is taken, or what `open` rejects with.
+   * @param holder A name. A named holder gets the port it had last, else a never-used one if available, so that a noted
+   * address doesn't lead to another device.
+   * @throws SallyportError `limit_exceeded` when there is none, `access_denied` when the wished one is outside the
+   * range, `address_in_use` when it is taken, or the error of `open`.
    */
   async lease<T>(
     open: (port: number) => Promise<T>,
@@ -106,7 +106,7 @@ export class PortLeases {
     }
     for (const port of wished === undefined ? this.#inOrder(holder) : [wished]) {
       if (this.#taken.has(port) || !this.#mayHave(port, holder)) continue;
-      // Taken before the wait: others who ask meanwhile get the next one.
+      // Taken before waiting: concurrent requests get the next one.
       this.#taken.add(port);
       try {
         const opened = await open(port);
@@ -126,7 +126,7 @@ export class PortLeases {
     throw refused("limit_exceeded", `all of ${first}:${last} are taken`);
   }
 
-  /** All ports, in the order in which this holder is given one. */
+  /** All ports, in the order of preference for this holder. */
   *#inOrder(holder: string | undefined): Generator<number> {
     const { first, last } = this.#range;
     const rank = (port: number) => {

@@ -7,21 +7,20 @@ import { HttpEngine } from "../../runtime/http_engine.ts";
 import type { Clock } from "../../runtime/port.ts";
 import type { TunnelRequest, TunnelService } from "./router.ts";
 
-/** What {@link httpService} takes. */
+/** Options of {@link httpService}. */
 export interface HttpServiceOptions {
-  /** Answers one request; `by` is the tunnel's request by which its connection came. */
+  /** Answers one request; `by` is the tunnel request that opened its connection. */
   fetch(request: Request, by: TunnelRequest): Response | Promise<Response>;
   readonly clock: Clock;
 }
 
 /**
- * Makes the service. It takes every request for a stream; a stream carries one HTTP request, and is ended when no
- * byte has gone either way for 120 s. What the handler throws is answered with 500, a request without a valid Host field
- * with 400.
+ * Creates the service. It accepts every request for a stream; a stream carries one HTTP request, and is closed when no
+ * byte has moved in either direction for 120 s. An exception of the handler is answered with 500, a request without a
+ * valid Host field with 400.
  *
  * @example
- * ```ts
- * const router = createRouter({ "/http": httpService({ clock: runtime.clock, fetch: app.fetch }) });
+ * ```ts const router = createRouter({ "/http": httpService({ clock: runtime.clock, fetch: app.fetch }) });
  * ```
  */
 export function httpService({ fetch, clock }: HttpServiceOptions): TunnelService {

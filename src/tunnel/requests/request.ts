@@ -1,6 +1,6 @@
 /**
- * A request at the start of a stream, both sides of it (docs/protocols/snocat.md, A request). What comes behind it is the
- * service's, raw.
+ * Both sides of a request at the start of a stream (docs/protocols/snocat.md, A request). The bytes after it are passed
+ * to the service unchanged.
  *
  * @module
  */
@@ -21,33 +21,32 @@ import {
 } from "../../wire/snocat/tunnel_request.ts";
 import { UnreadStream } from "./unread_stream.ts";
 
-/** Tunnels: the opener of a stream must have sent its request by then; it is one small packet. */
+/** Tunnels: deadline for the opener of a stream to send its request, which is one small packet. */
 export const TUNNEL_REQUEST_DEADLINE_MS = 5_000;
-/** Tunnels: the opener waits so long for the answer: as long as a service may take, and the way there and back. */
+/** Tunnels: how long the opener waits for the answer: as long as a service may take, plus the round trip. */
 export const TUNNEL_ANSWER_DEADLINE_MS = 20_000;
 
 const NOTHING: Bytes = new Uint8Array(0);
 
-/** What both sides of a request take. */
+/** Options of both sides of a request. */
 interface ExchangeOptions {
   readonly clock: Clock;
-  /** The stream's reader has thrown at the bytes that came with the request or the answer. */
+  /** The stream's reader threw on bytes that arrived with the request or the answer. */
   fault?(error: InternalError): void;
 }
 
-/** What {@link sendRequest} takes besides stream and address. */
+/** Options of {@link sendRequest}, besides stream and address. */
 interface SendRequestOptions extends ExchangeOptions {
-  /** Until the answer; {@link TUNNEL_ANSWER_DEADLINE_MS} when absent. */
+  /** Timeout for the answer. Defaults to {@link TUNNEL_ANSWER_DEADLINE_MS}. */
   readonly timeoutMs?: number;
-  /** Gives up; the stream is aborted. */
+  /** Cancels the request; the stream is aborted. */
   readonly signal?: AbortSignal;
 }
 
 /**
- * Asks for an address at the start of a stream. Resolves with the stream as the service's once it has accepted.
- * Otherwise the stream is ended, and it rejects with `request_refused` (by the other side), `request_invalid` (it
- * doesn't speak the protocol), `deadline_exceeded`, `address_invalid`, what the stream ended with, or the signal's
- * reason.
+ * Requests an address at the start of a stream. Resolves with the stream to the service once it has accepted. Otherwise
+ * the stream is closed, and it rejects with `request_refused` (by the other side), `request_invalid` (the other side
+ * doesn't speak the protocol), `deadline_exceeded`, `address_invalid`, the stream's end reason, or the signal's reason.
  */
 export function sendRequest(
   stream: ByteStream,
@@ -59,7 +58,7 @@ export function sendRequest(
       const text = formatTunnelAddress(address);
       const request = encodeAddress(text);
       const opening = new Opening(stream, text, options, resolve, reject);
-      // In one piece: there is one version, so its answer needn't be waited for.
+      // Sent in one piece: there is only one version, so no need to await its answer.
       const bytes = new Uint8Array(GREETING_BYTES + request.length);
       bytes.set(encodeGreeting());
       bytes.set(request, GREETING_BYTES);
@@ -71,22 +70,25 @@ export function sendRequest(
   });
 }
 
-/** A request that has come whole and waits for its answer: one of the two methods must be called. */
+/** A complete request awaiting its answer: one of the two methods must be called. */
 export interface ReceivedRequest {
   /** The segments of the address. */
   readonly address: readonly string[];
-  /** Aborted where the stream ends before the answer. */
+  /** Aborted if the stream ends before the answer. */
   readonly signal: AbortSignal;
-  /** Accepts; the stream is the service's from here on, even where it is over already, of which its handler hears. */
+  /**
+   * Accepts the request; the service then owns the stream, even if it is already over, of which its handler is
+   * notified.
+   */
   accept(): ByteStream;
-  /** Refuses, and ends the stream. */
+  /** Refuses the request and closes the stream. */
   refuse(): void;
 }
 
 /**
  * Reads the request at the start of a stream that the other side has opened. Rejects with `request_invalid`,
- * `address_invalid`, `deadline_exceeded` or what the stream ended with; the stream has been ended then, refused where
- * the other side could read that.
+ * `address_invalid`, `deadline_exceeded` or the stream's end reason; the stream has then been closed, with a refusal if
+ * the other side could read one.
  */
 export function receiveRequest(
   stream: ByteStream,
@@ -95,7 +97,7 @@ export function receiveRequest(
   return new Promise((resolve, reject) => new Receiving(stream, options, resolve, reject).begin());
 }
 
-/** What both sides have in common: bytes that are collected until a message is whole, and a deadline. */
+/** Code common to both sides: collecting bytes until a message is complete, and a deadline. */
 abstract class Exchange<Outcome> implements ByteStreamHandler {
   protected readonly stream: ByteStream;
   protected readonly options: ExchangeOptions;
@@ -154,7 +156,7 @@ abstract class Exchange<Outcome> implements ByteStreamHandler {
     this.fail(error ?? lost());
   }
 
-  /** The version of the peer's greeting, once; it is taken off. */
+  /** Removes the peer's greeting and returns its version, once. */
   protected takeGreeting(): number | undefined {
     const version = decodeGreeting(this.collected);
     if (version === undefined) return undefined;
@@ -269,7 +271,7 @@ class Receiving extends Exchange<ReceivedRequest> {
   }
 
   override fail(error: unknown): void {
-    // A peer that has greeted can read an answer; all others get none.
+    // Only a peer that sent the greeting can read an answer; others get none.
     if (!this.greeted) super.fail(error);
     else super.fail(error, () => refuse(this.stream));
   }

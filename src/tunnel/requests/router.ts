@@ -1,5 +1,5 @@
 /**
- * Routers: which service takes a request, by its address.
+ * Routers select the service for a request by its address.
  *
  * @module
  */
@@ -9,55 +9,51 @@ import type { ByteStream } from "../../runtime/port.ts";
 import { formatTunnelAddress, parseTunnelAddress } from "../../wire/snocat/tunnel_address.ts";
 import type { Tunnel } from "../tunnel.ts";
 
-/** What a {@link TunnelService} decides about. */
+/** A request for a {@link TunnelService} to decide on. */
 export interface TunnelRequest {
   /** The segments of the address. */
   readonly address: readonly string[];
-  /** The segments behind those that the router went by. */
+  /** The segments after those matched by the router. */
   readonly rest: readonly string[];
-  /** By which tunnel it came. */
+  /** The tunnel it arrived on. */
   readonly tunnel: Tunnel;
-  /** On whose behalf the other side opened the stream, where the transport says so; `0.0.0.0` where it doesn't. */
+  /** The caller for whom the other side opened the stream, if the transport conveys it; else `0.0.0.0`. */
   readonly caller: Caller;
-  /** Aborted where the stream ends before the answer, or the answer takes too long. */
+  /** Aborted if the stream ends before the answer, or the answer takes too long. */
   readonly signal: AbortSignal;
 }
 
 /**
- * Takes the stream of a request that was accepted, with a handler that it attaches. The stream may be over already:
- * its handler hears of that at once.
+ * Takes the stream of an accepted request and attaches a handler. The stream may already be over: the handler is then
+ * notified at once.
  */
 export type ServeStream = (stream: ByteStream) => void;
 
 /**
- * Decides about a request: returns, or resolves with, what takes the stream, and the request is accepted; throws, or
- * rejects, with the reason, and it is refused. The reason stays here, the other side is told no more than that.
+ * Decides on a request. Returns, or resolves with, a function that takes the stream to accept it; throws, or rejects,
+ * with the reason to refuse it. The reason isn't sent to the other side.
  */
 export type TunnelService = (request: TunnelRequest) => ServeStream | Promise<ServeStream>;
 
 /** Finds the service for an address. */
 export interface Router {
-  /** The service for these segments, and those of them that it wants to see; undefined where there is none. */
+  /** The service for these segments, and the segments passed to it; undefined if there is none. */
   find(
     address: readonly string[],
   ): { readonly service: TunnelService; readonly rest: readonly string[] } | undefined;
 }
 
 /**
- * A router by prefix, the longest first: `/echo` takes `/echo` and `/echo/anything`, not `/echoes`. The empty text
- * takes whatever nothing else does. Throws `address_invalid` for what is no address.
+ * A router by longest prefix: `/echo` takes `/echo` and `/echo/anything`, not `/echoes`. The empty string matches
+ * everything else. Throws `address_invalid` for an invalid address.
  *
  * @example
- * ```ts
- * const router = createRouter({
- *   "/proxy-tcp": tcpProxy({ runtime }),
- *   "/echo": () => (stream) => stream.attach({
- *     data: (chunk) => void stream.write(chunk),
- *     end: () => stream.closeWrite(),
- *     drain() {},
- *     close() {},
- *   }),
- * });
+ * ```ts const router = createRouter({   "/proxy-tcp": tcpProxy({ runtime }),   "/echo": () => (stream) =>
+ * stream.attach({
+ * data: (chunk) => void stream.write(chunk),
+ * end: () => stream.closeWrite(),
+ * drain() {},
+ * close() {},   }), });
  * ```
  */
 export function createRouter(services: Readonly<Record<string, TunnelService>>): Router {
@@ -79,7 +75,7 @@ export function createRouter(services: Readonly<Record<string, TunnelService>>):
   };
 }
 
-/** The error with which a service refuses; `why` is for this side's log. */
+/** The error with which a service refuses; `why` is for the local log. */
 export function refusal(why: string, cause?: unknown): SallyportError {
   return new SallyportError("request_refused", `Cannot take tunnel request: ${why}`, {
     side: "local",

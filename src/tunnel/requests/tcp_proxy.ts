@@ -1,6 +1,6 @@
 /**
  * The TCP proxy as a service of tunnels: `/proxy-tcp/tcp/PORT`, `/proxy-tcp/{ip4|ip6|dns|dns4|dns6}/HOST/tcp/PORT`
- * (docs/protocols/snocat.md, proxy-tcp). It dials before it accepts, and only what its policy lets through.
+ * (docs/protocols/snocat.md, proxy-tcp). It dials before accepting, and only destinations that its policy permits.
  *
  * @module
  */
@@ -14,48 +14,46 @@ import type { TunnelRequest, TunnelService } from "./router.ts";
 import { DIAL_TIMEOUT_MS } from "../../runtime/port.ts";
 
 /**
- * Public connections without a byte either way are closed after so many ticks of IDLE_TICK_MS, two hours as TCP's own
- * keep-alive: SSH and MQTT sessions are quiet for long, and the way to the client tells of its end by itself.
+ * Public connections without a byte in either direction are closed after this many ticks of IDLE_TICK_MS: two hours,
+ * like TCP's own keep-alive. SSH and MQTT sessions are quiet for long, and the connection to the client detects its own
+ * loss.
  */
 export const DEMAND_IDLE_TICKS = 240;
 
-/** Where a connection would go, as a policy sees it. */
+/** The destination of a connection, for a policy. */
 export interface ProxyDestination {
-  /** The address that is dialled, in canonical text: of a name, one that it stands for now. */
+  /** The address to dial, in canonical text; for a name, one it currently resolves to. */
   readonly address: string;
   /** 1–65535. */
   readonly port: number;
-  /** What the request named; undefined for `tcp/PORT`. */
+  /** The host in the request; undefined for `tcp/PORT`. */
   readonly host: ProxyTarget["host"];
 }
 
-/** What {@link tcpProxy} takes. */
+/** Options of {@link tcpProxy}. */
 export interface TcpProxyOptions {
-  /** The runtime below. */
+  /** The runtime. */
   readonly runtime: Runtime;
-  /** Networks that may be dialled; loopback alone when absent. */
+  /** Networks that may be dialled. Defaults to loopback only. */
   readonly networks?: NetworkSet;
-  /** Has the last say about an address in those networks. */
+  /** Final check of an address in those networks. */
   permits?(destination: ProxyDestination, request: TunnelRequest): boolean | Promise<boolean>;
-  /** Finds a name's addresses; the system's way when absent. */
+  /** Resolves a name's addresses. Defaults to the system's resolver. */
   lookup?(name: string): Promise<readonly string[]>;
-  /** Counts the bytes: towards the target as to the agent, from it as to the visitor. */
+  /** Byte counters: bytes to the target count as to the agent, bytes from it as to the visitor. */
   readonly meter?: ByteMeter;
 }
 
-/** Where `tcp/PORT` goes. */
+/** The target hosts of `tcp/PORT`. */
 const SELF = ["127.0.0.1", "::1"];
 const LOOPBACK = ["127.0.0.0/8", "::1"];
 
 /**
- * Makes the service, to stand behind `/proxy-tcp` in a router. It refuses with `address_invalid`, `access_denied`,
- * `host_unknown`, or what the dial came to.
+ * Creates the service, to be mounted at `/proxy-tcp` in a router. It refuses with `address_invalid`, `access_denied`,
+ * `host_unknown`, or the dial's error.
  *
  * @example
- * ```ts
- * const router = createRouter({
- *   "/proxy-tcp": tcpProxy({ runtime, permits: ({ port }) => port === 22 }),
- * });
+ * ```ts const router = createRouter({   "/proxy-tcp": tcpProxy({ runtime, permits: ({ port }) => port === 22 }), });
  * ```
  */
 export function tcpProxy(options: TcpProxyOptions): TunnelService {
@@ -66,7 +64,7 @@ export function tcpProxy(options: TcpProxyOptions): TunnelService {
     const destinations: ProxyDestination[] = [];
     for (const address of await addressesOf(target, options.lookup ?? systemLookup)) {
       const destination = { address, port: target.port, host: target.host };
-      // Judged by address: what a name stands for is its owner's to choose.
+      // Checked by address: a name's owner controls what it resolves to.
       if (!networks.contains(address)) continue;
       if (await options.permits?.(destination, request) ?? true) destinations.push(destination);
     }
@@ -93,7 +91,7 @@ export function tcpProxy(options: TcpProxyOptions): TunnelService {
   };
 }
 
-/** The addresses that a target stands for, in canonical text, in the order in which they are dialled. */
+/** A target's addresses, in canonical text, in dialling order. */
 async function addressesOf(
   { host }: ProxyTarget,
   find: (name: string) => Promise<readonly string[]>,
@@ -117,7 +115,7 @@ async function systemLookup(name: string): Promise<readonly string[]> {
   }
 }
 
-/** Dials one after the other, all of them within {@link DIAL_TIMEOUT_MS}. */
+/** Dials them one after another, all within {@link DIAL_TIMEOUT_MS}. */
 async function dialFirst(
   runtime: Runtime,
   destinations: readonly ProxyDestination[],

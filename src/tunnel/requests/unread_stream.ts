@@ -1,5 +1,5 @@
 /**
- * A stream of which somebody has read the beginning, with what wasn't theirs put back.
+ * A partly read stream, with the bytes for the next reader put back.
  *
  * @module
  */
@@ -11,19 +11,19 @@ import type { SessionStream } from "../../transport/port.ts";
 
 const NOTHING: Bytes = new Uint8Array(0);
 
-/** What an {@link UnreadStream} is made of. */
+/** Options of {@link UnreadStream}. */
 interface UnreadOptions {
-  /** What has been read and is the next reader's; it is kept, not copied. */
+  /** Bytes read but meant for the next reader; kept, not copied. */
   readonly rest: Bytes;
-  /** The reader has thrown at what was put back; the stream is being ended. */
+  /** The reader threw on the bytes put back; the stream is being closed. */
   fault?(error: InternalError): void;
-  /** The stream is over before anybody has taken it. */
+  /** The stream ended before it was attached. */
   lost?(error: Error | undefined): void;
 }
 
 /**
- * The stream as its next reader sees it: `rest` first, then whatever comes. It stands still until it is attached; from
- * the end of `rest` on the reader hears of the inner stream directly.
+ * The stream for its next reader: `rest` first, then further bytes. It is paused until attached; after `rest` the
+ * reader receives the inner stream's events directly.
  */
 export class UnreadStream implements SessionStream, ByteStreamHandler {
   readonly #stream: ByteStream & Partial<SessionStream>;
@@ -31,11 +31,11 @@ export class UnreadStream implements SessionStream, ByteStreamHandler {
   #rest: Bytes;
   #handler: ByteStreamHandler | undefined;
   #paused = false;
-  /** The reader is attached to the inner stream. */
+  /** Whether the reader is attached to the inner stream. */
   #through = false;
   #closed: { readonly error: Error | undefined } | undefined;
 
-  /** To be made from within a callback of `stream`, which is paused here. */
+  /** Must be created from within a callback of `stream`, which is paused here. */
   constructor(stream: ByteStream, options: UnreadOptions) {
     this.#stream = stream;
     this.#options = options;
@@ -84,9 +84,9 @@ export class UnreadStream implements SessionStream, ByteStreamHandler {
     else this.#goOnSoon();
   }
 
-  // From the inner stream, as long as it stands still.
+  // From the inner stream, while it is paused.
 
-  /** Internal: a stream that is released may still bring something. */
+  /** Internal: a released stream may still deliver bytes. */
   data(): void {}
   /** Internal. */
   end(): void {}
@@ -102,7 +102,7 @@ export class UnreadStream implements SessionStream, ByteStreamHandler {
     else this.#options.lost?.(error);
   }
 
-  /** Not from within the reader's call, and without waiting for the next turn. */
+  /** Outside the reader's call, but without waiting for the next turn. */
   #goOnSoon(): void {
     queueMicrotask(() => this.#goOn());
   }
