@@ -24,7 +24,7 @@ interface CertificateReportsOptions extends Omit<MasterClientOptions, "what"> {
   certificates(): readonly CertificateFacts[];
 }
 
-/** See the module. */
+/** Sends a report whenever a certificate changes. */
 export class CertificateReports {
   readonly #options: CertificateReportsOptions;
   readonly #client: MasterClient;

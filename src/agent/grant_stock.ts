@@ -39,7 +39,7 @@ interface Kept {
   readonly lifeMs: number;
 }
 
-/** See the module. */
+/** Keeps a few grants ready. */
 export class GrantStock {
   readonly #source: GrantSource;
   readonly #options: GrantStockOptions;

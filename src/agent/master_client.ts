@@ -50,7 +50,7 @@ export interface MasterAnswer {
 
 const problemSchema = z.object({ title: z.string().optional(), detail: z.string().optional() });
 
-/** See the module. */
+/** A client of one session master. */
 export class MasterClient {
   readonly #options: MasterClientOptions;
   readonly #base: URL;

@@ -54,7 +54,7 @@ const STALLED: ReadonlySet<SallyportError["code"]> = new Set(
   ["connection_lost", "deadline_exceeded", "pong_missing", "session_idle", "session_stalled"] as const,
 );
 
-/** See the module. */
+/** Orders the transports of one agent. */
 export class TransportChoice {
   readonly #options: TransportChoiceOptions;
   /** By place, most recent last; a cache in front of the options' memory. */

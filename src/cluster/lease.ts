@@ -21,7 +21,10 @@ interface LeaseOptions {
   readonly log: Logger;
 }
 
-/** See the module. If the registry is unreachable, the lease retries and the tunnel runs without it. */
+/**
+ * Registers a tunnel, and renews its entry until the tunnel ends. If the registry is unreachable, the lease retries and
+ * the tunnel runs without it.
+ */
 export class TunnelLease {
   readonly #options: LeaseOptions;
   #registered = false;

@@ -1,5 +1,5 @@
 /**
- * An in-memory directory: for the workers of one machine (behind `ipc_directory.ts`), and for tests.
+ * An in-memory directory: for the workers of one machine (behind `remote_directory.ts`), and for tests.
  *
  * @module
  */

@@ -91,7 +91,7 @@ interface LinkState {
   retryAtMs: number;
 }
 
-/** See the module. */
+/** This node and its view of the others. */
 export class ClusterNode {
   /** Whether another process of this machine takes over its agents; undefined if not known. */
   successor: boolean | undefined;

@@ -50,7 +50,7 @@ export interface NodeLinksOptions {
 /** The fields of a node's record that say how to reach it. */
 type NodeReach = Pick<NodeRecord, "address" | "publicKey" | "machine" | "socket">;
 
-/** See the module. */
+/** Listens for links from other nodes, and dials them. */
 export class NodeLinks {
   readonly #options: NodeLinksOptions;
   readonly #scratch: LinkScratch;

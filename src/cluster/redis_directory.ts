@@ -147,7 +147,7 @@ export async function connectRedisDirectory(options: RedisDirectoryOptions): Pro
   return directory;
 }
 
-/** See the module; it also records which keys of tokens were used (`KeyUseStore` of the edge). */
+/** A directory in Redis; it also records which keys of tokens were used (`KeyUseStore` of the edge). */
 export class RedisDirectory implements Directory {
   readonly #client: RedisClient;
   readonly #clock: Clock;

@@ -118,7 +118,7 @@ interface Worker {
   version: string;
 }
 
-/** See the module. */
+/** Starts, watches and replaces workers. */
 export class Supervisor {
   readonly #options: SupervisorOptions;
   readonly #secret = randomBytes(32).toString("hex");

@@ -34,7 +34,7 @@ interface KnownEdge {
   open: boolean;
 }
 
-/** See the module. */
+/** Chooses edges from the latest records of the cluster. */
 export class EdgeChoice {
   readonly #options: EdgeChoiceOptions;
   #edges: readonly KnownEdge[] = [];

@@ -48,7 +48,7 @@ export interface EdgeHubOptions {
   readonly retention?: Retention;
 }
 
-/** See the module. */
+/** The connected edges of one session master. */
 export class EdgeHub {
   readonly #options: EdgeHubOptions;
   /** Listeners, each with the number of the last change sent to it. */

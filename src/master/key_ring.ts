@@ -25,7 +25,7 @@ export function fernetKeyId(key: string): string {
   return createHash("sha256").update(key).digest("hex").slice(0, 16);
 }
 
-/** See the module. */
+/** The Fernet keys in use, from settings and store together. */
 export class KeyRing {
   /** Creates and opens tokens; updated with each change of the keys. */
   readonly ring: FernetRing;

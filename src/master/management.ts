@@ -56,7 +56,7 @@ export interface ManagementOptions {
   readonly webhookNetworks?: NetworkSet;
 }
 
-/** See the module. Throws {@link Problem}s that name the invalid member. */
+/** Performs the actions of operators. Throws {@link Problem}s that name the invalid member. */
 export class Management {
   readonly store: Store;
   readonly hub: EdgeHub;

@@ -36,7 +36,10 @@ export interface OidcOptions {
   readonly clock: Clock;
 }
 
-/** See the module. A JWT that is not from the provider, or not currently valid, is an unknown credential. */
+/**
+ * Makes credentials from the identity provider's JWTs. A JWT that is not from the provider, or not currently valid, is
+ * an unknown credential.
+ */
 export function oidcCredentials({ issuer, jwks, audience, clock }: OidcOptions): Credentials {
   const keys = typeof jwks === "string"
     ? createRemoteJWKSet(new URL(jwks), { timeoutDuration: OIDC_TIMEOUT_MS })

@@ -19,7 +19,7 @@ interface TextStreamOptions {
   over(why: string): void;
 }
 
-/** See the module. */
+/** One streaming response. */
 export class TextStream {
   /** The response body. */
   readonly body: ReadableStream<Uint8Array>;

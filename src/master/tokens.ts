@@ -34,7 +34,7 @@ interface TokenIssuerOptions {
   readonly store?: Store;
 }
 
-/** See the module. Throws {@link Problem}s. */
+/** Issues tokens to authenticated callers. Throws {@link Problem}s. */
 export class TokenIssuer {
   readonly #options: TokenIssuerOptions;
 

@@ -38,7 +38,7 @@ interface Provider {
   readonly fetchedMs: number;
 }
 
-/** See the module. */
+/** Signs people in at one provider. */
 export class SignIn {
   readonly #options: SignInOptions;
   readonly #client: oauth.Client;

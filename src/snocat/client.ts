@@ -50,7 +50,7 @@ interface Joined {
   readonly port: PublicPort;
 }
 
-/** See the module. */
+/** A client of one snocat server. */
 export class SnocatClient {
   readonly #options: SnocatClientOptions;
   readonly #log: Logger;

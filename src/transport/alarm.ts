@@ -6,7 +6,7 @@
 import type { MuxClock } from "../protocol/mux/host.ts";
 import type { Clock, Timer } from "../runtime/port.ts";
 
-/** See the module. */
+/** The clock of a session; one native timer serves all its deadlines. */
 export class Alarm implements MuxClock {
   readonly #clock: Clock;
   readonly #ring: () => void;

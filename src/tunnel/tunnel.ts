@@ -51,7 +51,7 @@ export interface OpenTunnelOptions {
   readonly signal?: AbortSignal;
 }
 
-/** See the module. */
+/** A tunnel to one peer. */
 export class Tunnel implements CarrierHandler {
   /** Random identifier of this connection. */
   readonly id: string = randomUUID();

@@ -17,7 +17,7 @@ type Counted = { -readonly [Name in keyof Used]: Used[Name] };
 
 const DAY_MS = 86_400_000;
 
-/** See the module. */
+/** Limits and usage of one agent, shared by its sessions. */
 export class Account implements StreamLimits {
   readonly agent: string;
   readonly tenant: string;

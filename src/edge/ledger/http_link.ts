@@ -37,7 +37,7 @@ interface HttpLinkOptions {
   readonly fetch?: (request: Request) => Promise<Response>;
 }
 
-/** See the module. */
+/** Makes a link to the session master's API. */
 export function httpControlLink(options: HttpLinkOptions): ControlLink {
   const { master, edge, ring, clock, fetch: call = (request) => fetch(request) } = options;
   const base = master.endsWith("/") ? master : `${master}/`;

@@ -35,7 +35,7 @@ interface LedgerOptions {
 /** The content of a report, apart from the edge's name and count. */
 export type ReportBody = Pick<EdgeReport, "fresh" | "sessions" | "closed" | "usage" | "watched">;
 
-/** See the module. */
+/** The sessions and accounts of all agents at one edge. */
 export class EdgeLedger {
   readonly #options: LedgerOptions;
   readonly #boot = randomBytes(6).toString("hex");

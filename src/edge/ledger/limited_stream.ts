@@ -19,7 +19,7 @@ export interface StreamLimits {
   count(byteLength: number): SallyportError | undefined;
 }
 
-/** See the module. */
+/** Wraps a stream to apply the limits of its agent. */
 export class LimitedStream implements SessionStream, ByteStreamHandler {
   readonly #stream: SessionStream;
   readonly #limits: StreamLimits;

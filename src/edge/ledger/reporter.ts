@@ -58,7 +58,7 @@ interface ReporterOptions {
   readonly random?: () => number;
 }
 
-/** See the module. */
+/** Reports the usage of one edge, and applies the rulings that come back. */
 export class LedgerReporter {
   readonly #options: ReporterOptions;
   readonly #closing = new AbortController();

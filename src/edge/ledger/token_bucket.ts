@@ -9,7 +9,7 @@ import type { Clock } from "../../runtime/port.ts";
 /** Burst allowed after a quiet period, in milliseconds of the rate. */
 export const BURST_MS = 50;
 
-/** See the module. */
+/** A bucket for one direction of one agent. */
 export class TokenBucket {
   readonly #clock: Clock;
   #perMs: number;

@@ -43,7 +43,7 @@ interface LiveFeedsOptions {
   readonly closing: AbortSignal;
 }
 
-/** See the module. */
+/** The live feeds of all tenants; each exists while a browser watches it. */
 export class LiveFeeds {
   readonly #options: LiveFeedsOptions;
   /** By tenant; "" for all. */

@@ -31,7 +31,7 @@ interface PageSession {
   readonly token: string;
 }
 
-/** See the module. */
+/** Creates, finds and ends logins to the page. */
 export class PageSessions {
   readonly #credentials: Credentials;
   readonly #clock: Clock;

@@ -5,7 +5,7 @@
  */
 import type { Generated } from "kysely";
 
-/** See the module. */
+/** All tables, by name. */
 export interface Tables {
   agents: {
     id: string;

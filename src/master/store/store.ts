@@ -131,7 +131,7 @@ export type Enrolment =
   | { readonly agent: Agent }
   | { readonly refused: "unknown" | "used" | "expired" };
 
-/** See the module. Rejects with `io_failed` if the database doesn't respond. */
+/** The data of the session master. Rejects with `io_failed` if the database doesn't respond. */
 export interface Store {
   readonly kind: "sqlite" | "postgres";
 

@@ -47,7 +47,7 @@ export interface WebhookSenderOptions {
   readonly random?: () => number;
 }
 
-/** See the module. */
+/** Sends the messages that are due. */
 export class WebhookSender {
   readonly #options: WebhookSenderOptions;
   readonly #sending = new Map<string, number>();

@@ -37,7 +37,7 @@ interface NewWebhook {
   readonly secret?: string;
 }
 
-/** See the module. Throws {@link Problem}s that name the invalid member. */
+/** Manages the webhooks of a tenant. Throws {@link Problem}s that name the invalid member. */
 export class Webhooks {
   readonly #options: WebhooksOptions;
 

@@ -26,7 +26,7 @@ export interface CurveStreamHost {
 
 const NOTHING: Bytes = new Uint8Array(0);
 
-/** See the module. Handles the inner stream's events, and is a stream to its user. */
+/** A stream of a curve session without its head. Handles the inner stream's events, and is a stream to its user. */
 export class CurveSessionStream implements SessionStream, ByteStreamHandler {
   readonly stream: ByteStream;
   caller: Caller = UNKNOWN_CALLER;

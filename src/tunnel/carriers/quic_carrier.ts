@@ -21,7 +21,7 @@ interface QuicCarrierOptions {
   readonly unread?: UnreadBytes;
 }
 
-/** See the module. */
+/** Carries a tunnel over one QUIC connection. */
 export class QuicCarrier implements Carrier, QuicConnHandler {
   readonly transport = "quic";
   readonly #conn: QuicConn;

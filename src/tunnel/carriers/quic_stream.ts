@@ -60,7 +60,7 @@ export interface QuicStreamHost {
   over(stream: QuicCarrierStream): void;
 }
 
-/** See the module. */
+/** One stream of a QUIC carrier. */
 export class QuicCarrierStream implements ByteStream, ByteStreamHandler {
   readonly #inner: ByteStream;
   readonly #host: QuicStreamHost;

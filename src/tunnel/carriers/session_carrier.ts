@@ -13,7 +13,10 @@ import type { Carrier, CarrierHandler } from "./carrier.ts";
 import { UnreadStream } from "../requests/unread_stream.ts";
 import { HELLO_DEADLINE_MS } from "../../wire/tls/client_hello.ts";
 
-/** See the module. Its owner handles the session's events and passes on those for the carrier. */
+/**
+ * The streams of a session that are not visitors'. Its owner handles the session's events and passes on those for the
+ * carrier.
+ */
 export class SessionCarrier implements Carrier {
   readonly #session: Session;
   readonly #opened: (() => void) | undefined;

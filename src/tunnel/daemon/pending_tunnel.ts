@@ -20,7 +20,7 @@ interface PendingTunnelOptions {
   readonly clock: Clock;
 }
 
-/** See the module. Later streams wait until the carrier is handed on. */
+/** A connection that is being authenticated. Later streams wait until the carrier is handed on. */
 export class PendingTunnel implements CarrierHandler {
   readonly carrier: Carrier;
   /** The authenticated peer. Rejects with the reason for a refusal; the caller then closes the carrier. */

@@ -53,7 +53,7 @@ export function fieldsOf(agent: Agent): AgentFields {
   };
 }
 
-/** See the module. */
+/** Renders the form that adds or changes an agent. */
 export function AgentFormView({ viewer, agent, fields, wrong }: AgentFormProps): Html {
   const path = agent === undefined ? undefined : `/page/agents/${encodeURIComponent(agent.id)}`;
   const form = { fields, faults: wrong?.faults ?? [] };

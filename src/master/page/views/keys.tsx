@@ -28,7 +28,7 @@ interface ApiKeyFields {
   readonly tenant: string;
 }
 
-/** See the module. */
+/** Lists Fernet keys and API keys, with the form for a new one. */
 export function KeysView({ viewer, fernet, api, form, wrong, made, done }: {
   readonly viewer: Viewer;
   /** Undefined if the viewer can see only one tenant. */

@@ -11,7 +11,7 @@ import { bytesText, countText } from "../format.ts";
 import { Card, Empty, type Html, Shell, type Viewer } from "../layout.tsx";
 import { SessionsTable } from "./sessions.tsx";
 
-/** See the module. */
+/** Shows counts, traffic and live sessions. */
 export function OverviewView({ viewer, totals, sessions, nowMs }: {
   readonly viewer: Viewer;
   readonly totals: Totals;
