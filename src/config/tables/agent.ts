@@ -15,8 +15,8 @@ export const AGENT_SETTINGS = {
     flag: "join",
     placeholder: "LINK",
     description:
-      "Link with a single-use code, as `agents add` prints it: the agent makes a key of its own and enrols with it. Not " +
-      "needed any more once it has.",
+      "Link with a single-use code, as printed by `agents add`. The agent makes its own key and enrols with it. " +
+      "Needed only once.",
     commands: AGENT,
     schema: value.joinLink,
   }),
@@ -24,8 +24,8 @@ export const AGENT_SETTINGS = {
     flag: "master",
     placeholder: "URL",
     description:
-      "The session master. Default: for an agent the one that it has enrolled at; for commands that manage one, " +
-      "http://127.0.0.1:8080; an edge without it hears of no suspended agents and reports no usage.",
+      "URL of the session master. Default: for an agent, the master that it enrolled at; for management commands, " +
+      "http://127.0.0.1:8080. An edge without it reports no usage and does not learn of suspended agents.",
     commands: ["agent", "edge", ...MANAGE],
     schema: value.httpUrl,
   }),
@@ -33,29 +33,29 @@ export const AGENT_SETTINGS = {
     flag: "edge-name",
     placeholder: "NAME",
     description:
-      "How the session master calls this edge. Default: a name that is made once and kept in the data folder.",
+      "Name of this edge at the session master. Default: a generated name that is kept in the data folder.",
     commands: EDGES,
     schema: value.name,
   }),
   insecureMaster: toggle({
     flag: "insecure-master",
     description:
-      "Allow http:// to a session master on another machine: everybody on the way sees keys and tokens.",
+      "Allow http:// to a session master on another machine. Keys and tokens are then readable on the network.",
     commands: ["agent", "edge", ...MANAGE],
   }),
   credential: optional({
     flag: "credential",
     placeholder: "KEY",
     description:
-      "Key that the session master knows the asker by. An agent makes its own with --join; commands that manage a master " +
-      "find the admin key in the data folder.",
+      "Key that authenticates to the session master. An agent makes its own with --join; management commands read " +
+      "the admin key from the data folder.",
     commands: [...AGENT, ...MANAGE],
     schema: value.bearerKey,
   }),
   credentialFile: optional({
     flag: "credential-file",
     placeholder: "FILE",
-    description: "File with that key.",
+    description: "File with the credential.",
     commands: [...AGENT, ...MANAGE],
     fileOf: "credential",
     schema: value.path,
@@ -63,7 +63,7 @@ export const AGENT_SETTINGS = {
   hostname: optional({
     flag: "hostname",
     placeholder: "NAME",
-    description: "The name that visitors ask for.",
+    description: "Hostname that visitors use.",
     commands: ["agent", "token"],
     required: ["token"],
     schema: value.servedName,
@@ -72,7 +72,7 @@ export const AGENT_SETTINGS = {
     flag: "alias",
     placeholder: "NAME",
     default: [],
-    description: "Further names.",
+    description: "Additional hostnames.",
     commands: ["agent", "token"],
     schema: value.many(value.servedName, 255),
   }),
@@ -80,9 +80,9 @@ export const AGENT_SETTINGS = {
     flag: "to",
     placeholder: "TARGET",
     description:
-      "What visitors of --hostname reach: HOST:PORT or https://HOST:PORT, a server that speaks TLS itself; " +
-      "http://HOST:PORT, https+insecure://HOST:PORT, unix:/PATH or file:///FOLDER, for which TLS ends in the agent; " +
-      "tcp://HOST:PORT.",
+      "Target for visitors of --hostname. HOST:PORT or https://HOST:PORT: a server that speaks TLS. " +
+      "http://HOST:PORT, https+insecure://HOST:PORT, unix:/PATH or file:///FOLDER: TLS ends in the agent. " +
+      "tcp://HOST:PORT: any protocol.",
     commands: AGENT,
     schema: value.target,
   }),
@@ -90,7 +90,8 @@ export const AGENT_SETTINGS = {
     flag: "service",
     placeholder: "NAME=TARGET",
     default: [],
-    description: "A further name with a target of its own; --config FILE takes services with more settings.",
+    description:
+      "Additional name with its own target. Services with more settings go into the file of --config.",
     commands: AGENT,
     schema: value.many(value.namedTarget, 1_000),
   }),
@@ -98,8 +99,8 @@ export const AGENT_SETTINGS = {
     flag: "tls",
     placeholder: "MODE",
     description:
-      "Where the visitors' TLS ends: passthrough, at the target; acme, here, with a certificate from an authority; " +
-      "self-signed, here; file:CERT,KEY, here. Default: by the kind of the target.",
+      "Where visitors' TLS ends. passthrough: at the target. acme, self-signed or file:CERT,KEY: in the agent, with " +
+      "a certificate from an authority, a self-signed one, or the given files. Default: depends on the target.",
     commands: AGENT,
     schema: value.tlsMode,
   }),
@@ -108,7 +109,8 @@ export const AGENT_SETTINGS = {
     placeholder: "N",
     default: "0",
     description:
-      "Puts a PROXY header of this version, 1 or 2, in front of each connection to the target, with the visitor's address.",
+      "Sends a PROXY header of this version, 1 or 2, with the visitor's address at the start of each connection to " +
+      "the target.",
     commands: AGENT,
     schema: value.proxyVersion,
   }),
@@ -116,21 +118,22 @@ export const AGENT_SETTINGS = {
     flag: "idle-timeout",
     placeholder: "TIME",
     default: "1h",
-    description: "Visitors without a byte either way are ended after this time, such as 90s or 2h.",
+    description:
+      "Ends visitors' connections that carry no byte in either direction for this time, such as 90s or 2h.",
     commands: [...EDGES, ...AGENT],
     schema: value.duration(30_000, 7 * 86_400_000),
   }),
   accessLog: optional({
     flag: "access-log",
     placeholder: "FILE",
-    description: "Gets a line of JSON for each visitor or request; - for standard output.",
+    description: "File for one line of JSON per visitor or request; - means standard output.",
     commands: AGENT,
     schema: value.path,
   }),
   edge: optional({
     flag: "edge",
     placeholder: "HOST:PORT",
-    description: "The edge to connect to. Default: the one that the token names.",
+    description: "Address of the edge. Default: the one given by the session master.",
     commands: AGENT,
     schema: value.hostPort(1, "edge.example.org:8443"),
   }),
@@ -138,8 +141,8 @@ export const AGENT_SETTINGS = {
     flag: "proxy",
     placeholder: "URL",
     description:
-      "Goes to the edge and the session master through this proxy: http://HOST:PORT or socks5://HOST:PORT, with " +
-      "USER:PASSWORD@ where it wants them; UDP doesn't. Default: HTTPS_PROXY, except for hosts in NO_PROXY.",
+      "Proxy for connections to the edge and the session master: http://HOST:PORT or socks5://HOST:PORT, optionally " +
+      "with USER:PASSWORD@. UDP does not use it. Default: HTTPS_PROXY, except for hosts in NO_PROXY.",
     commands: AGENT,
     schema: value.proxyUrl,
   }),
@@ -148,9 +151,8 @@ export const AGENT_SETTINGS = {
     placeholder: "NAME",
     default: "snitun",
     description:
-      "How the session crosses the network: snitun; sealed, without visible protocol; curve, UDP that bears loss and moves; " +
-      "quic; " +
-      "auto: the first of those that the edge offers that gets through.",
+      "Transport of the session. snitun: the default. sealed: TCP without a recognisable protocol. curve: UDP that " +
+      "tolerates loss and address changes. quic: UDP. auto: the first that connects.",
     commands: AGENT,
     schema: value.oneOf([...TRANSPORTS.toReversed(), "auto"]),
   }),
@@ -158,7 +160,7 @@ export const AGENT_SETTINGS = {
     flag: "congestion",
     placeholder: "NAME",
     default: "vegas",
-    description: "How the curve transport finds its speed: vegas, by the round trip; newreno, by loss.",
+    description: "Congestion control of the curve transport: vegas (by delay) or newreno (by loss).",
     commands: [...EDGES, ...AGENT],
     schema: value.oneOf(["vegas", "newreno"]),
   }),
@@ -166,8 +168,8 @@ export const AGENT_SETTINGS = {
     flag: "edge-public-key",
     placeholder: "KEY",
     description:
-      "The edge's public key for the sealed and the curve transport, as the edge prints it. A master hands it to agents; " +
-      "an agent refuses every other one. Default: what serve's own edge has, and what the master names.",
+      "The edge's public key for the sealed and curve transports, as printed by the edge. A master gives it to " +
+      "agents; an agent accepts no other key. Default: that of serve's own edge, or the one given by the master.",
     commands: ["master", "agent"],
     schema: value.publicKey,
   }),
@@ -175,8 +177,9 @@ export const AGENT_SETTINGS = {
     flag: "edge-certificate-fingerprint",
     placeholder: "SHA256",
     description:
-      "Fingerprint of the edge's certificate for the QUIC transport, as the edge prints it. A master hands it to agents; " +
-      "an agent refuses every other certificate. Default: what serve's own edge has, and what the master names.",
+      "Fingerprint of the edge's certificate for the QUIC transport, as printed by the edge. A master gives it to " +
+      "agents; an agent accepts no other certificate. Default: that of serve's own edge, or the one given by the " +
+      "master.",
     commands: ["master", "agent"],
     schema: value.fingerprint,
   }),
@@ -185,7 +188,8 @@ export const AGENT_SETTINGS = {
     placeholder: "BUILD",
     default: "any",
     description:
-      "Which build of libsodium is used: native, wasm (slower), or any: native where it can be loaded and Deno permits native code.",
+      "Build of libsodium: native, wasm (slower), or any. any uses the native build if it can be loaded and Deno " +
+      "permits native code.",
     commands: [...EDGES, "agent"],
     schema: value.oneOf(["any", "native", "wasm"]),
   }),
@@ -194,8 +198,8 @@ export const AGENT_SETTINGS = {
     placeholder: "tcp[:PORT][=HOST:PORT]",
     default: [],
     description:
-      "Public TCP ports to ask the edge for, tcp without a port for any one, and where who connects there gets; --to when " +
-      "absent. In a token: ports that it allows.",
+      "Public TCP ports to request from the edge, and the target of each; tcp without a port means any port. " +
+      "Default target: --to. In a token: the ports that it allows.",
     commands: ["agent", "token"],
     schema: value.many(value.published, PUBLISHED_PORTS_MAX),
   }),
@@ -204,7 +208,8 @@ export const AGENT_SETTINGS = {
     placeholder: "N",
     default: "2",
     description:
-      "SniTun's version: 2; or 1 and 0, without visitors' IPv6 addresses, and in 0 without flow control.",
+      "Version of SniTun: 2, 1 or 0. Versions 1 and 0 carry no IPv6 addresses of visitors, and version 0 has no " +
+      "flow control.",
     commands: ["agent", "token"],
     schema: value.protocolVersion,
   }),
@@ -213,7 +218,7 @@ export const AGENT_SETTINGS = {
     placeholder: "NAME",
     default: "aes-gcm",
     description:
-      "Cipher of the frames' headers: aes-gcm, aes-gcm-siv, or aes-cbc, which can't tell a forged header.",
+      "Cipher for frame headers: aes-gcm, aes-gcm-siv, or aes-cbc, which does not detect forged headers.",
     commands: ["agent", "token"],
     schema: value.oneOf(["aes-gcm", "aes-gcm-siv", "aes-cbc"]),
   }),
@@ -221,7 +226,7 @@ export const AGENT_SETTINGS = {
     flag: "allow",
     placeholder: "CIDR",
     default: [],
-    description: "Networks of visitors that get through; all others don't.",
+    description: "Networks of visitors that are admitted. All others are refused.",
     commands: AGENT,
     schema: value.many(value.network),
   }),
@@ -229,7 +234,7 @@ export const AGENT_SETTINGS = {
     flag: "block",
     placeholder: "CIDR",
     default: [],
-    description: "Networks of visitors that don't get through, even where --allow names them.",
+    description: "Networks of visitors that are refused, even if --allow includes them.",
     commands: AGENT,
     schema: value.many(value.network),
   }),
@@ -237,7 +242,7 @@ export const AGENT_SETTINGS = {
     flag: "ttl",
     placeholder: "SECONDS",
     default: String(TOKEN_TTL_DEFAULT_S),
-    description: "How long the token is good for.",
+    description: "Lifetime of the token, in seconds.",
     commands: ["token"],
     schema: value.count("seconds", TOKEN_TTL_MIN_S, TOKEN_TTL_MAX_S),
   }),

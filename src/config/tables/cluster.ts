@@ -13,7 +13,8 @@ export const CLUSTER = {
     flag: "workers",
     placeholder: "N",
     description:
-      "Processes that share the edge's ports, restarted when they die and replaced one by one at SIGUSR2; auto: one per core.",
+      "Number of processes that share the edge's ports; auto means one per core. A worker that dies is restarted, " +
+      "and SIGUSR2 replaces them one by one.",
     commands: EDGES,
     schema: value.workers,
   }),
@@ -22,7 +23,8 @@ export const CLUSTER = {
     placeholder: "TIME",
     default: "10m",
     description:
-      "How long visitors' streams may go on when the edge stops or is replaced, such as 30s; 0s for not at all.",
+      "How long visitors' streams may continue when the edge stops or is replaced, such as 30s; 0s ends them at " +
+      "once.",
     commands: EDGES,
     schema: value.duration(0, 7 * 86_400_000),
   }),
@@ -30,8 +32,8 @@ export const CLUSTER = {
     flag: "cluster",
     placeholder: "URL",
     description:
-      "Redis or Valkey through which several machines are one edge: redis://HOST:PORT, rediss:// with TLS, or " +
-      "redis+sentinel://HOST:PORT,HOST:PORT/MASTER. A master alone looks there which edges it can send agents to.",
+      "Redis or Valkey server that joins edges on several machines: redis://HOST:PORT, rediss://HOST:PORT for TLS, " +
+      "or redis+sentinel://HOST:PORT,HOST:PORT/MASTER. A separate master finds the edges there.",
     commands: [...EDGES, "master"],
     schema: value.redisUrl,
   }),
@@ -40,7 +42,8 @@ export const CLUSTER = {
     placeholder: "HOST:PORT",
     default: "[::]:8446",
     description:
-      "Where other nodes of the cluster connect; with --workers each takes the first free port from this one on.",
+      "Address for connections from other nodes of the cluster. With --workers, each worker takes the first free " +
+      "port from this one on.",
     commands: EDGES,
     schema: value.hostPort(0, "0.0.0.0:8446 or [::]:8446"),
   }),
@@ -48,8 +51,8 @@ export const CLUSTER = {
     flag: "cluster-address",
     placeholder: "HOST",
     description:
-      "Where other nodes reach this one, with :PORT where that is another port. Default: the address of " +
-      "--cluster-listen, or this machine's name where it listens on all addresses.",
+      "Address at which other nodes reach this one, with :PORT if the port differs. Default: the address of " +
+      "--cluster-listen, or this machine's name if that means all addresses.",
     commands: EDGES,
     schema: value.hostMaybePort,
   }),
@@ -57,8 +60,8 @@ export const CLUSTER = {
     flag: "cluster-key",
     placeholder: "KEY",
     description:
-      "Key by which the nodes of a cluster know each other, as keygen makes one. Default: cluster.key in the data folder, " +
-      "which must be the same on every node.",
+      "Key by which the nodes of a cluster authenticate each other, as made by keygen. Default: cluster.key in the " +
+      "data folder. It must be the same on every node.",
     commands: EDGES,
     schema: value.fernetKey,
   }),
@@ -73,8 +76,7 @@ export const CLUSTER = {
   region: optional({
     flag: "region",
     placeholder: "NAME",
-    description:
-      "Where this edge or agent is, in the operator's own words: agents are sent to edges of their region first.",
+    description: "Region of this edge or agent; any text. Agents prefer edges of their own region.",
     commands: [...EDGES, ...AGENT],
     schema: value.label,
   }),
@@ -83,7 +85,8 @@ export const CLUSTER = {
     placeholder: "COUNT",
     default: "1",
     description:
-      "At how many edges of a cluster the agent keeps sessions at once: with 2, an edge that dies costs visitors nothing.",
+      "Number of edges of a cluster at which the agent keeps a session. With 2, visitors notice nothing when an " +
+      "edge dies.",
     commands: AGENT,
     schema: value.count("edges", 1, EDGES_PER_AGENT_MAX),
   }),

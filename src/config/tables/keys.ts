@@ -12,15 +12,16 @@ export const KEYS = {
   fernetKeys: optional({
     flag: "fernet-keys",
     placeholder: "KEY",
-    description: "Keys that tokens are made with (the first) and opened with (any): newest first. " +
-      "Default: those of the data folder.",
+    description:
+      "Fernet keys, newest first. The first one makes tokens; all of them open tokens. Default: those in the data " +
+      "folder.",
     commands: KEY_HOLDERS,
     schema: value.many(value.fernetKey).min(1, "there is no key in it"),
   }),
   fernetKeysFile: optional({
     flag: "fernet-keys-file",
     placeholder: "FILE",
-    description: "File with the Fernet keys, one a line, newest first.",
+    description: "File with the Fernet keys, one per line, newest first.",
     commands: KEY_HOLDERS,
     fileOf: "fernetKeys",
     schema: value.path,
@@ -28,7 +29,7 @@ export const KEYS = {
   adminKey: optional({
     flag: "admin-key",
     placeholder: "KEY",
-    description: "Key that may ask the session master for any name. Default: that of the data folder.",
+    description: "Key with full access to the session master. Default: the one in the data folder.",
     commands: MASTERS,
     schema: value.bearerKey,
   }),
@@ -45,8 +46,8 @@ export const KEYS = {
     placeholder: "CIDR",
     default: [],
     description:
-      "Networks of proxies: their connections must open with a PROXY header (v1 or v2), which is believed. " +
-      "From everybody else such a header is refused.",
+      "Networks of trusted proxies. Their connections must start with a PROXY header (v1 or v2); PROXY headers from " +
+      "other sources are refused.",
     commands: EDGES,
     schema: value.many(value.network),
   }),
@@ -55,8 +56,8 @@ export const KEYS = {
     placeholder: "CIDR",
     default: [],
     description:
-      "Networks of proxies before the session master: their X-Forwarded-For is believed, so that wrong keys count " +
-      "for who sent them.",
+      "Networks of trusted proxies in front of the session master. Their X-Forwarded-For header gives the client's " +
+      "address, to which failed logins are counted.",
     commands: MASTERS,
     schema: value.many(value.network),
   }),
@@ -64,14 +65,14 @@ export const KEYS = {
     flag: "oidc-issuer",
     placeholder: "URL",
     description:
-      "An identity provider whose JWTs the session master takes as credentials; their claims name hostnames and limits.",
+      "Identity provider whose JWTs the session master accepts as credentials. Claims give hostnames and limits.",
     commands: MASTERS,
     schema: value.httpUrl,
   }),
   oidcJwks: optional({
     flag: "oidc-jwks",
     placeholder: "URL",
-    description: "Where it publishes its keys. Default: /.well-known/jwks.json at the issuer.",
+    description: "URL of the provider's key set. Default: /.well-known/jwks.json at the issuer.",
     commands: MASTERS,
     schema: value.httpUrl,
   }),
@@ -79,7 +80,7 @@ export const KEYS = {
     flag: "oidc-audience",
     placeholder: "NAME",
     default: "sallyport",
-    description: "The audience that its JWTs must be for.",
+    description: "Required audience of the provider's JWTs.",
     commands: MASTERS,
     schema: value.path,
   }),
@@ -87,23 +88,22 @@ export const KEYS = {
     flag: "oidc-client-id",
     placeholder: "NAME",
     description:
-      "What the identity provider calls the session master: people may then log in by it at the page. " +
-      "Its redirect address is /page/login/callback.",
+      "Client ID of the session master at the identity provider. Enables login to the page by the provider; the " +
+      "redirect path is /page/login/callback.",
     commands: MASTERS,
     schema: value.path,
   }),
   oidcClientSecret: optional({
     flag: "oidc-client-secret",
     placeholder: "SECRET",
-    description:
-      "What the session master proves itself to the identity provider by. None for a public client.",
+    description: "Client secret of the session master at the identity provider. Omit it for a public client.",
     commands: MASTERS,
     schema: value.path,
   }),
   oidcClientSecretFile: optional({
     flag: "oidc-client-secret-file",
     placeholder: "FILE",
-    description: "File with the secret.",
+    description: "File with the client secret.",
     commands: MASTERS,
     fileOf: "oidcClientSecret",
     schema: value.path,
@@ -112,8 +112,9 @@ export const KEYS = {
     flag: "streams-per-source",
     placeholder: "COUNT",
     default: "256",
-    description: "Streams that one address may have open to one name, and connections to one public port; " +
-      "0 is without limit.",
+    description:
+      "Maximum number of open streams from one address to one name, and of connections to one public port; 0 means " +
+      "no limit.",
     commands: EDGES,
     schema: value.count("streams", 0, 1_000_000),
   }),
@@ -121,8 +122,8 @@ export const KEYS = {
     flag: "database",
     placeholder: "PLACE",
     description:
-      "Where the session master keeps agents, keys and usage: the path of an SQLite file, or postgres://USER@HOST/NAME " +
-      "for several masters. Default: master.db in the data folder.",
+      "Database of the session master: the path of an SQLite file, or postgres://USER@HOST/NAME for several " +
+      "masters. Default: master.db in the data folder.",
     commands: ["serve", "master", "backup"],
     schema: value.path,
   }),
@@ -130,7 +131,7 @@ export const KEYS = {
     flag: "tokens-per-minute",
     placeholder: "COUNT",
     default: String(TOKENS_PER_MINUTE_MAX),
-    description: "Tokens that one key gets for one name in a minute, before 429.",
+    description: "Tokens per minute that one key may request for one name. Further requests get 429.",
     commands: MASTERS,
     schema: value.count("tokens", 1, 1_000_000),
   }),
@@ -138,14 +139,14 @@ export const KEYS = {
     flag: "api-requests-per-minute",
     placeholder: "COUNT",
     default: String(API_REQUESTS_PER_MINUTE_MAX),
-    description: "Requests to the session master's management API by one key in a minute, before 429.",
+    description: "Requests per minute that one key may send to the management API. Further requests get 429.",
     commands: MASTERS,
     schema: value.count("requests", 1, 1_000_000),
   }),
   auditRetention: optional({
     flag: "audit-retention",
     placeholder: "TIME",
-    description: "How long the session master keeps its audit log, such as 365d. Default: for ever.",
+    description: "How long the session master keeps audit log entries, such as 365d. Default: for ever.",
     commands: MASTERS,
     schema: value.duration(24 * 3_600_000, 100 * 366 * 24 * 3_600_000),
   }),
@@ -153,8 +154,8 @@ export const KEYS = {
     flag: "usage-retention",
     placeholder: "TIME",
     description:
-      "How long it keeps each agent's usage by day, such as 400d; at least 62d, so that no month's limit forgets its " +
-      "bytes. Default: for ever.",
+      "How long the session master keeps daily usage, such as 400d; at least 62d, because monthly limits depend on " +
+      "it. Default: for ever.",
     commands: MASTERS,
     schema: value.duration(62 * 24 * 3_600_000, 100 * 366 * 24 * 3_600_000),
   }),
@@ -163,8 +164,8 @@ export const KEYS = {
     placeholder: "CIDR",
     default: [],
     description:
-      "Networks of your own that webhooks may go to, with or without TLS. Elsewhere they go to public addresses alone, over " +
-      "TLS.",
+      "Your own networks that webhooks may connect to, with or without TLS. Other webhooks need a public address " +
+      "and TLS.",
     commands: MASTERS,
     schema: value.many(value.network),
   }),
@@ -172,7 +173,7 @@ export const KEYS = {
     flag: "throttling",
     placeholder: "FRAMES",
     default: "0",
-    description: "Frames of 8 KiB or more that a session may send in a second; 0 is without limit.",
+    description: "Frames of 8 KiB or more that a session may send per second; 0 means no limit.",
     commands: EDGES,
     schema: value.count("frames a second", 0, 1_000_000),
   }),

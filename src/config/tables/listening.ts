@@ -12,7 +12,8 @@ export const LISTENING = {
     flag: "config",
     placeholder: "FILE",
     description:
-      "File with settings, YAML or JSON: the flags' names with _ for -, such as agent_listen; and an agent's services.",
+      "Settings file, YAML or JSON. Members are flag names with _ for -, such as agent_listen; it may also list an " +
+      "agent's services.",
     commands: ALL,
     schema: value.path,
   }),
@@ -21,7 +22,7 @@ export const LISTENING = {
     placeholder: "HOST:PORT",
     default: ["[::]:8443"],
     description:
-      "Where visitors and agents connect. [::] is IPv4 too, except where the system separates them.",
+      "Addresses for visitors and agents. [::] includes IPv4, except where the system separates them.",
     commands: [...EDGES, "demo"],
     schema: value.many(value.hostPort(0, "0.0.0.0:8443 or [::]:8443")),
   }),
@@ -29,7 +30,7 @@ export const LISTENING = {
     flag: "agent-listen",
     placeholder: "HOST:PORT",
     default: [],
-    description: "Where agents connect, apart from visitors, who then have --listen for themselves.",
+    description: "Separate addresses for agents; --listen then serves visitors only.",
     commands: EDGES,
     schema: value.many(value.hostPort(0, "0.0.0.0:8444 or [::]:8444")),
   }),
@@ -38,7 +39,8 @@ export const LISTENING = {
     placeholder: "HOST:PORT",
     default: [],
     description:
-      "Where agents connect by the sealed transport alone. They may also come in where agents do, or with everybody else.",
+      "Addresses for agents that use the sealed transport only. Such agents may also connect to --listen and " +
+      "--agent-listen.",
     commands: EDGES,
     schema: value.many(value.hostPort(0, "0.0.0.0:8445 or [::]:8445")),
   }),
@@ -46,7 +48,7 @@ export const LISTENING = {
     flag: "curve-listen",
     placeholder: "HOST:PORT",
     default: [],
-    description: "Where agents connect by the curve transport, over UDP.",
+    description: "UDP addresses for agents that use the curve transport.",
     commands: EDGES,
     schema: value.many(value.hostPort(0, "0.0.0.0:8443 or [::]:8443")),
   }),
@@ -55,7 +57,7 @@ export const LISTENING = {
     placeholder: "HOST:PORT",
     default: [],
     description:
-      "Where agents connect by the QUIC transport, over UDP; another port than the curve transport's.",
+      "UDP addresses for agents that use the QUIC transport. The port must differ from the curve transport's.",
     commands: EDGES,
     schema: value.many(value.hostPort(0, "0.0.0.0:8444 or [::]:8444")),
   }),
@@ -64,8 +66,8 @@ export const LISTENING = {
     placeholder: "WORD",
     default: "refuse",
     description:
-      "Whether --quic-listen works on Bun, whose QUIC lets strangers stop the whole edge with a few hundred packets a " +
-      "second: refuse or accept-risk. Deno needs no consent.",
+      "Whether --quic-listen is allowed on Bun: refuse or accept-risk. Bun's QUIC lets strangers stall the whole " +
+      "edge with a few hundred packets a second. Not needed on Deno.",
     commands: EDGES,
     schema: value.oneOf(["refuse", "accept-risk"]),
   }),
@@ -73,7 +75,7 @@ export const LISTENING = {
     flag: "publish-ports",
     placeholder: "FIRST-LAST",
     description:
-      "Public TCP ports that agents may ask for with --publish, where their tokens allow it; none when absent.",
+      "Public TCP ports that agents may request with --publish if their tokens allow it. Default: none.",
     commands: EDGES,
     schema: value.portRange,
   }),
@@ -81,7 +83,7 @@ export const LISTENING = {
     flag: "publish-listen",
     placeholder: "HOST",
     default: "::",
-    description: "The IP address on which those ports listen; :: and 0.0.0.0 are all of them.",
+    description: "IP address for public ports; :: and 0.0.0.0 mean all addresses.",
     commands: EDGES,
     schema: value.ipAddress,
   }),
@@ -90,7 +92,7 @@ export const LISTENING = {
     placeholder: "HOST:PORT",
     default: ["127.0.0.1:8080"],
     description:
-      "Where the session master answers HTTP. Put a TLS proxy before it where others can reach it.",
+      "Addresses of the session master's HTTP server. Put a TLS proxy in front if other machines can reach it.",
     commands: [...MASTERS, "demo"],
     schema: value.many(value.hostPort(0, "127.0.0.1:8080 or [::1]:8080")),
   }),
@@ -99,7 +101,7 @@ export const LISTENING = {
     placeholder: "HOST:PORT",
     default: [],
     description:
-      "Where GET /metrics, /healthz and /readyz are answered; a session master has them at its own address.",
+      "Addresses that serve GET /metrics, /healthz and /readyz. A session master serves them at its own address.",
     commands: ["edge", "agent"],
     schema: value.many(value.hostPort(0, "127.0.0.1:9090 or [::1]:9090")),
   }),
@@ -107,8 +109,8 @@ export const LISTENING = {
     flag: "public-address",
     placeholder: "HOST:PORT",
     description:
-      "Where agents reach the edge, as tokens name it. Default: localhost and the port of the first agents' listener; an " +
-      "edge alone says it to the session masters of its cluster (--cluster), and nothing without it.",
+      "Address of the edge as given to agents. Default: localhost and the port of the first listener for agents. A " +
+      "separate edge announces it to the session masters of its cluster (--cluster).",
     commands: [...MASTERS, "edge"],
     schema: value.hostPort(1, "edge.example.org:8443"),
   }),
@@ -116,7 +118,8 @@ export const LISTENING = {
     flag: "curve-port",
     placeholder: "PORT",
     description:
-      "The edge's UDP port for the curve transport that tokens name. Default: that of serve's own first listener for it.",
+      "The edge's UDP port for the curve transport, as given to agents. Default: the port of the first " +
+      "--curve-listen of serve.",
     commands: MASTERS,
     schema: value.port,
   }),
@@ -124,7 +127,8 @@ export const LISTENING = {
     flag: "quic-port",
     placeholder: "PORT",
     description:
-      "The edge's UDP port for the QUIC transport that tokens name. Default: that of serve's own first listener for it.",
+      "The edge's UDP port for the QUIC transport, as given to agents. Default: the port of the first --quic-listen " +
+      "of serve.",
     commands: MASTERS,
     schema: value.port,
   }),
@@ -133,8 +137,8 @@ export const LISTENING = {
     placeholder: "FOLDER",
     default: "./data",
     description:
-      "Where keys are kept that are made on the first start, or that an agent believed on first use; and which transport " +
-      "got it through.",
+      "Folder for generated keys, for edge keys that an agent trusted on first use, and for the transport that last " +
+      "worked.",
     commands: [...KEY_HOLDERS, ...AGENT, "backup", ...MANAGE],
     schema: value.path,
   }),

@@ -12,7 +12,8 @@ export const PIPES = {
     flag: "pipe-folder",
     placeholder: "FOLDER",
     description:
-      "Transfers of pipe send, and of sodium-tcp's C client, that come to --sealed-listen become files in here. None are taken when absent.",
+      "Folder for files received at --sealed-listen from pipe send and from sodium-tcp's C client. Default: " +
+      "transfers are refused.",
     commands: EDGES,
     schema: value.path,
   }),
@@ -20,8 +21,7 @@ export const PIPES = {
     flag: "pipe-transfer-max",
     placeholder: "SIZE",
     default: "10GB",
-    description:
-      "The longest of such transfers that is taken; a longer one is given up, and nothing of it stays.",
+    description: "Maximum size of a transfer. A larger one is discarded.",
     commands: EDGES,
     schema: value.byteSize,
   }),
@@ -29,22 +29,23 @@ export const PIPES = {
     flag: "pipe-folder-max",
     placeholder: "SIZE",
     default: "50GB",
-    description: "What may lie in --pipe-folder in all, transfers that are under way included.",
+    description: "Maximum size of --pipe-folder, including transfers in progress.",
     commands: EDGES,
     schema: value.byteSize,
   }),
   pipeKeyFile: optional({
     flag: "pipe-key-file",
     placeholder: "FILE",
-    description: "The secret key for such transfers; pipe keygen makes one.",
+    description: "File with the secret key for received transfers, as made by pipe keygen.",
     commands: EDGES,
     schema: value.path,
   }),
   pipeCredentialsFile: optional({
     flag: "pipe-credentials-file",
     placeholder: "FILE",
-    description: "Login and passphrase for such transfers, a line each. " +
-      "Default: SALLYPORT_PIPE_LOGIN and SALLYPORT_PIPE_PASSPHRASE.",
+    description:
+      "File with login and passphrase for received transfers, one per line. Default: SALLYPORT_PIPE_LOGIN and " +
+      "SALLYPORT_PIPE_PASSPHRASE.",
     commands: EDGES,
     schema: value.path,
   }),
