@@ -72,6 +72,12 @@ export function processIo(): CliIo {
     process.on("SIGHUP", call);
     return () => void process.off("SIGHUP", call);
   };
+  const flushed = async () => void await Promise.all([out.flushed(graceMs), err.flushed(graceMs)]);
+  const ask = async (question: string) => {
+    // The prompt bypasses the output queues: what precedes it must have left them.
+    await flushed();
+    return await askOnTerminal(question);
+  };
   return {
     program: programName(),
     env: process.env,
@@ -83,7 +89,7 @@ export function processIo(): CliIo {
       lostLines: () => out.lost + err.lost,
       whenRecovered: (handler) => void (recovered = handler),
     },
-    flushed: async () => void await Promise.all([out.flushed(graceMs), err.flushed(graceMs)]),
+    flushed,
     onStop(handler) {
       graceMs = FLUSH_GRACE_MS;
       const signals: readonly StopSignal[] = ["SIGINT", "SIGTERM"];
@@ -108,7 +114,7 @@ export function processIo(): CliIo {
       process.on("SIGUSR2", handler);
       return () => void process.off("SIGUSR2", handler);
     },
-    ...process.stdin.isTTY && process.stderr.isTTY ? { ask: askOnTerminal } : {},
+    ...process.stdin.isTTY && process.stderr.isTTY ? { ask } : {},
     exit: (code) => process.exit(code),
   };
 }
