@@ -5,8 +5,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { after, before, describe, it } from "node:test";
-import { runCli } from "../../src/cli/main.ts";
 import { programStarter } from "./program.ts";
+import { runHere } from "./run_here.ts";
 
 const timeout = 90_000;
 let folder: string;
@@ -16,20 +16,11 @@ before(async () => {
 });
 after(() => rm(folder, { recursive: true, force: true }));
 
-/** Runs a command that ends by itself, in this process. */
+/** What a command writes that must succeed. */
 async function run(...args: string[]): Promise<string> {
-  const [out, err]: [string[], string[]] = [[], []];
-  const code = await runCli(args, {
-    program: "sallyport",
-    env: {},
-    out: (line) => void out.push(line),
-    err: (line) => void err.push(line),
-    onStop: () => () => {},
-    onReload: () => () => {},
-    exit: () => assert.fail("the process must not be ended"),
-  });
-  assert.equal(code, 0, err.join("\n"));
-  return out.join("\n");
+  const { code, out, err } = await runHere(args);
+  assert.equal(code, 0, err);
+  return out;
 }
 
 /** Asks again until it is so; a few seconds at most. */
