@@ -3,8 +3,8 @@ import assert from "node:assert/strict";
 import { mkdtemp, readFile, rm, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { setTimeout as delay } from "node:timers/promises";
 import { after, before, describe, it } from "node:test";
+import { until } from "../support/until.ts";
 import { programStarter } from "./program.ts";
 import { runHere } from "./run_here.ts";
 
@@ -21,14 +21,6 @@ async function run(...args: string[]): Promise<string> {
   const { code, out, err } = await runHere(args);
   assert.equal(code, 0, err);
   return out;
-}
-
-/** Asks again until it is so; a few seconds at most. */
-async function until(met: () => Promise<boolean>): Promise<void> {
-  for (let attempt = 0; !await met(); attempt++) {
-    assert.ok(attempt < 100, "it isn't so in time");
-    await delay(100);
-  }
 }
 
 describe("agents by the program", () => {
@@ -91,10 +83,10 @@ describe("agents by the program", () => {
         { hostname }: { hostname: string },
       ) => hostname).join();
     // The edge reports sessions soon after they begin and end.
-    await until(async () => await hostnames() === "home.example.org");
+    await until(async () => await hostnames() === "home.example.org", 10_000);
     await run("agents", "suspend", "home", ...flags);
     await second.seen(/suspended/, "stderr");
-    await until(async () => await hostnames() === "");
+    await until(async () => await hostnames() === "", 10_000);
     await run("agents", "resume", "home", ...flags);
     const audit = await run("audit", ...flags);
     for (const action of ["agent.resumed", "agent.suspended", "agent.enrolled", "agent.added"]) {
