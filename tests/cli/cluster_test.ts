@@ -81,13 +81,13 @@ describe("serve and edge --cluster", { skip }, () => {
   /** An agent for a name at the node with this port; else at edges that the session master chooses. */
   async function connect(hostname: string, port?: number, edges = 1): Promise<Agent> {
     const runtime = await currentRuntime();
-    return await connectedAgent(agents, {
+    return await connectedAgent({
       runtime,
       grants: masterGrants({ master, credential, hostname, edges, region: "here" }),
       connector: tcpConnector({ runtime, host: "127.0.0.1", port: site.port }),
       edges,
       ...port === undefined ? {} : { edge: { host: "127.0.0.1", port } },
-    });
+    }, agents);
   }
 
   /** Waits until the session master sends agents to these edges before all others. */

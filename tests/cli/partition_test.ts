@@ -117,7 +117,7 @@ describe("a partition between two nodes", { skip }, () => {
     const runtime = await currentRuntime();
     const grants = masterGrants({ master, credential, hostname, anyEdge: true, insecure: true });
     let asked = 0;
-    await connectedAgent(agents, {
+    await connectedAgent({
       runtime,
       // An agent that has lost its name would come back with a newer token and take it again: it gets none.
       grants: () => asked++ === 0 ? grants() : new Promise(() => {}),
@@ -128,7 +128,7 @@ describe("a partition between two nodes", { skip }, () => {
         plain: true,
       }),
       edge: { host, port: PORT },
-    });
+    }, agents);
   }
 
   function untilHeard(host: string, name: string, says: string): Promise<void> {

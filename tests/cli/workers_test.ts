@@ -51,11 +51,11 @@ describe(
       const runtime = await currentRuntime();
       const credential = (await readFile(join(data, "admin.key"), "utf8")).trim();
       await Promise.all(Array.from({ length: AGENTS }, (_, index) =>
-        connectedAgent(agents, {
+        connectedAgent({
           runtime,
           grants: masterGrants({ master, credential, hostname: nameOf(index) }),
           connector: tcpConnector({ runtime, host: "127.0.0.1", port: site.port }),
-        })));
+        }, agents)));
     });
 
     after(async () => {

@@ -5,10 +5,10 @@
  */
 import { type Agent, type AgentOptions, createAgent } from "../../src/agent/agent.ts";
 
-/** Runs an agent, which goes into `agents` at once; resolves when an edge has let it in, rejects when it ends before. */
+/** Runs an agent; resolves when an edge has let it in, rejects when it ends before. It is in `agents` from its start. */
 export async function connectedAgent(
-  agents: Agent[],
   options: Omit<AgentOptions, "connected">,
+  agents: Agent[] = [],
 ): Promise<Agent> {
   const connected = Promise.withResolvers<void>();
   const agent = createAgent({ ...options, connected: () => connected.resolve() });
