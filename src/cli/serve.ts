@@ -23,7 +23,7 @@ import { hubLink, joinMaster, makeLedger } from "./ledger.ts";
 import { databaseFact, openManagement } from "./management.ts";
 import { AdminCredential, reloadKeys } from "./key_reload.ts";
 import { printStartup, shellWord, type Step } from "./startup.ts";
-import { clusterFacts, clusterNodes, ClusterPlace, findCluster } from "./cluster.ts";
+import { clusterFacts, clusterNodes, findCluster, joinAsNode } from "./cluster.ts";
 import { runWorker, startWorkers, workerAssignment } from "./workers.ts";
 import { formatHostPort } from "../config/config.ts";
 import type { Address } from "../runtime/port.ts";
@@ -72,10 +72,7 @@ export function addServe(program: Command, context: CliContext): void {
         fernet: (texts) => management.reloadOwnKeys(texts),
         admin: (key) => adminCredential.replace(key),
       });
-      const place = cluster === undefined || config.workers !== undefined
-        ? undefined
-        : new ClusterPlace(offered);
-      await place?.join(base, config, cluster!);
+      const place = await joinAsNode(base, config, cluster, offered);
       const startOwn = async () => {
         // The master in this process stores the keys.
         const ledger = makeLedger(base, config, { ...fernet, from: "settings" });
