@@ -3,7 +3,6 @@
  *
  * @module
  */
-import { PENDING_CONNECTIONS_MAX, PENDING_PER_SOURCE_MAX } from "../runtime/port.ts";
 import { sourceOf } from "../wire/ip/networks.ts";
 
 /** Counts pending connections, within limits. */
@@ -13,7 +12,7 @@ export class PendingConnections {
   #size = 0;
   readonly #bySource = new Map<string, number>();
 
-  constructor(max: number = PENDING_CONNECTIONS_MAX, perSourceMax: number = PENDING_PER_SOURCE_MAX) {
+  constructor(max: number, perSourceMax: number) {
     this.#max = max;
     this.#perSourceMax = perSourceMax;
   }
@@ -24,22 +23,20 @@ export class PendingConnections {
   }
 
   /**
-   * Counts one more. Returns a function that uncounts it and may be called repeatedly; undefined if there are too many.
-   *
-   * @param host the peer's address; undefined for one that isn't counted per source, such as a proxy's
+   * Counts one more from this address. Returns a function that uncounts it and may be called repeatedly; undefined if
+   * there are too many.
    */
-  enter(host: string | undefined): (() => void) | undefined {
-    const source = host === undefined ? undefined : sourceOf(host);
-    const fromSource = source === undefined ? 0 : this.#bySource.get(source) ?? 0;
+  enter(host: string): (() => void) | undefined {
+    const source = sourceOf(host);
+    const fromSource = this.#bySource.get(source) ?? 0;
     if (this.#size >= this.#max || fromSource >= this.#perSourceMax) return undefined;
     this.#size++;
-    if (source !== undefined) this.#bySource.set(source, fromSource + 1);
+    this.#bySource.set(source, fromSource + 1);
     let counted = true;
     return () => {
       if (!counted) return;
       counted = false;
       this.#size--;
-      if (source === undefined) return;
       const left = this.#bySource.get(source)! - 1;
       if (left === 0) this.#bySource.delete(source);
       else this.#bySource.set(source, left);
