@@ -4,13 +4,14 @@
  * @module
  */
 import { sourceOf } from "../wire/ip/networks.ts";
+import { SourceCounts } from "../wire/ip/source_counts.ts";
 
 /** Counts pending connections, within limits. */
 export class PendingConnections {
   readonly #max: number;
   readonly #perSourceMax: number;
   #size = 0;
-  readonly #bySource = new Map<string, number>();
+  readonly #bySource = new SourceCounts();
 
   constructor(max: number, perSourceMax: number) {
     this.#max = max;
@@ -28,18 +29,14 @@ export class PendingConnections {
    */
   enter(host: string): (() => void) | undefined {
     const source = sourceOf(host);
-    const fromSource = this.#bySource.get(source) ?? 0;
-    if (this.#size >= this.#max || fromSource >= this.#perSourceMax) return undefined;
+    if (this.#size >= this.#max || !this.#bySource.add(source, this.#perSourceMax)) return undefined;
     this.#size++;
-    this.#bySource.set(source, fromSource + 1);
     let counted = true;
     return () => {
       if (!counted) return;
       counted = false;
       this.#size--;
-      const left = this.#bySource.get(source)! - 1;
-      if (left === 0) this.#bySource.delete(source);
-      else this.#bySource.set(source, left);
+      this.#bySource.remove(source);
     };
   }
 }
