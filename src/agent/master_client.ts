@@ -4,6 +4,7 @@
  * @module
  */
 import { z } from "zod";
+import { concat } from "../bytes/bytes.ts";
 import { SallyportError } from "../errors.ts";
 import { printableName } from "../wire/hostname.ts";
 import { isLoopbackHost } from "./edge_place.ts";
@@ -176,13 +177,7 @@ export class MasterClient {
       }
       chunks.push(value);
     }
-    const whole = new Uint8Array(size);
-    let at = 0;
-    for (const chunk of chunks) {
-      whole.set(chunk, at);
-      at += chunk.length;
-    }
-    return new TextDecoder().decode(whole);
+    return new TextDecoder().decode(concat(chunks));
   }
 }
 

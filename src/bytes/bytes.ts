@@ -1,2 +1,13 @@
 /** A byte buffer that is not shared memory, as the native calls of both runtimes want it. */
 export type Bytes = Uint8Array<ArrayBuffer>;
+
+/** Concatenates the parts, into a new buffer. */
+export function concat(parts: readonly Uint8Array[]): Bytes {
+  const all = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    all.set(part, at);
+    at += part.length;
+  }
+  return all;
+}

@@ -256,7 +256,10 @@ async function runAgent(command: Command, { io }: CliContext): Promise<number> {
     };
     life.add(
       "configuration",
-      watchForReload({ io, clock: runtime.clock, log, path: loaded.file, reload }),
+      watchForReload({
+        ...{ io, clock: runtime.clock, log, reload },
+        paths: loaded.file === undefined ? [] : [loaded.file],
+      }),
     );
     printStartup(io, {
       runtime,

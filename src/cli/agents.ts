@@ -6,8 +6,8 @@
 import { SallyportError } from "../errors.ts";
 import { LIMIT_NAMES } from "../wire/token/agent_claim.ts";
 import { formatJoinLink } from "../wire/token/join_link.ts";
-import { addExamples, type CliContext, type Command } from "./command.ts";
-import { type Column, type ManagedMaster, manages, printEntries, printEntry } from "./manage.ts";
+import { addExamples, type CliContext, type Command, several } from "./command.ts";
+import { type Column, type ManagedMaster, manages, printDone, printEntries, printEntry } from "./manage.ts";
 import { commandLine } from "./io.ts";
 import { shellWord } from "./startup.ts";
 
@@ -117,14 +117,12 @@ export function addAgents(program: Command, context: CliContext): void {
     async (master, [agent]) => {
       const { id, name } = await master.call("GET", path(agent)) as AgentAnswer;
       await master.call("DELETE", path(id));
-      if (master.json) master.io.out(JSON.stringify({ id, name, removed: true }));
-      else master.io.out(`Removed ${name}.`);
+      printDone(master, { id, name, removed: true }, `Removed ${name}.`);
     },
   );
 }
 
 function policyOptions(command: Command): Command {
-  const several = (text: string, before: string[] = []) => [...before, text];
   return command
     .option("--hostname <name>", "a name that visitors ask for, or *.NAME for all below it; several", several)
     .option("--alias <name>", "a further name; several", several)

@@ -7,7 +7,7 @@ import { mkdir, open, readFile, rm } from "node:fs/promises";
 import { dirname } from "node:path";
 import { type Identity, makeAuthority, makeCertificate } from "../crypto/certificate.ts";
 import { errorMessage, SallyportError } from "../errors.ts";
-import { addExamples, type CliContext, type Command } from "./command.ts";
+import { addExamples, type CliContext, type Command, several } from "./command.ts";
 
 /** The ending that snocat-cli's `cert` uses. */
 const CERTIFICATE_ENDING = ".pub.pem";
@@ -33,7 +33,7 @@ export function addCert(program: Command, { io }: CliContext): void {
   command.option(
     "--san <name>",
     `a name or an IP address that the certificate covers (several; default: ${DEFAULT_NAME})`,
-    (name: string, before: readonly string[] = []) => [...before, name],
+    several,
   );
   command.option("--days <number>", `how long it is good for (default: ${DEFAULT_DAYS})`);
   command.option("--ca", "make an authority, which signs certificates and is no server's own");

@@ -7,7 +7,7 @@ import { Buffer } from "node:buffer";
 import { randomBytes } from "node:crypto";
 import { hostname } from "node:os";
 import type { Directory, EdgeOffer, NodeRecord } from "../cluster/directory.ts";
-import { joinCluster, type Membership, type NetworkPlace } from "../cluster/membership.ts";
+import { type ClusterHost, joinCluster, type Membership, type NetworkPlace } from "../cluster/membership.ts";
 import { connectRedisDirectory, type RedisDirectory } from "../cluster/redis_directory.ts";
 import { type Config, formatHostPort } from "../config/config.ts";
 import { chooseAeads } from "../crypto/aead.ts";
@@ -15,6 +15,7 @@ import { KEY_BYTES, type KeyPair, loadSodium, type Sodium } from "../crypto/sodi
 import type { Edge } from "../edge/edge.ts";
 import type { KeyUseStore } from "../edge/used_keys.ts";
 import { SallyportError } from "../errors.ts";
+import type { Metrics } from "../telemetry/metrics.ts";
 import { SHUTDOWN_GRACE_MS } from "../transport/port.ts";
 import type { FoundKey, Keys } from "./keys.ts";
 import type { Base, EdgePlace } from "./parts.ts";
@@ -77,6 +78,33 @@ function freshKeys(sodium: Sodium): KeyPair {
   return { secretKey, publicKey: sodium.publicKey(secretKey) };
 }
 
+/** The edge of this process, as its node sees it: there is none yet while the process joins. */
+export function clusterHost(
+  place: Pick<EdgePlace, "edge" | "offer">,
+  metrics: Metrics,
+): ClusterHost {
+  return {
+    local: (name) => place.edge?.session(name),
+    sessions: () => place.edge?.sessions ?? 0,
+    shares: () => place.edge?.shares,
+    offer: () => place.offer,
+    forwarded: (direction) => metrics.visitorForwarded(direction),
+  };
+}
+
+/** Joins the cluster, if there is one and this process doesn't leave that to its workers. */
+export async function joinAsNode(
+  base: Base,
+  config: Config,
+  cluster: ClusterPart | undefined,
+  offered: EdgePlace["offered"],
+): Promise<ClusterPlace | undefined> {
+  if (cluster === undefined || config.workers !== undefined) return undefined;
+  const place = new ClusterPlace(offered);
+  await place.join(base, config, cluster);
+  return place;
+}
+
 /** This process's place in a cluster, if it isn't a worker. */
 export class ClusterPlace {
   /** The running edge. */
@@ -104,13 +132,7 @@ export class ClusterPlace {
       log: base.log,
       id: randomBytes(16).toString("hex"),
       network,
-      host: {
-        local: (name) => this.edge?.session(name),
-        sessions: () => this.edge?.sessions ?? 0,
-        shares: () => this.edge?.shares,
-        offer: () => this.offer,
-        forwarded: (direction) => base.metrics.visitorForwarded(direction),
-      },
+      host: clusterHost(this, base.metrics),
     });
     base.metrics.watchCluster(() => this.membership.node);
     base.life.add("cluster", () => this.membership.close(drainMs(base, config, this.graceMs)));

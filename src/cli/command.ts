@@ -97,6 +97,11 @@ export function addSettings(command: Command, name: CommandName): Command {
   return command;
 }
 
+/** Collects the values of an option that may be given several times. */
+export function several(value: string, before: readonly string[] = []): string[] {
+  return [...before, value];
+}
+
 /** Whether a command's help shows everything: {@link HELP_ALL} was given. */
 function showsAll(command: Command): boolean {
   return command.configureHelp().visibleOptions === visibleWithHidden;

@@ -14,6 +14,7 @@ import { addExamples, addSettings, type CliContext, type Command, readSettings }
 import { makeAdminKey, makeFernetKey } from "./keys.ts";
 import { addressList, createBase, localUrl, startEdge, startMaster } from "./parts.ts";
 import { printStartup, shellWord } from "./startup.ts";
+import { adminCredentials } from "../master/credentials.ts";
 import { SHUTDOWN_GRACE_MS } from "../transport/port.ts";
 
 /** The demo's name; every subdomain of localhost is this machine (RFC 6761 §6.3), so it needs no DNS. */
@@ -44,7 +45,7 @@ export function addDemo(program: Command, context: CliContext): void {
       const edgeAddress = { host: "localhost", port };
       const masters = await startMaster(base, {
         ring,
-        adminKey,
+        admin: adminCredentials(adminKey),
         edgeAddress,
         edgeReady: ready,
         listen: config.masterListen,

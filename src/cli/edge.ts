@@ -14,7 +14,7 @@ import { pipeFacts } from "./pipe_gate.ts";
 import { findSealed, sealedFacts } from "./sealed.ts";
 import { reloadKeys } from "./key_reload.ts";
 import { printStartup } from "./startup.ts";
-import { clusterFacts, ClusterPlace, findCluster } from "./cluster.ts";
+import { clusterFacts, type ClusterPlace, findCluster, joinAsNode } from "./cluster.ts";
 import { runWorker, startWorkers, workerAssignment, WorkerPlace } from "./workers.ts";
 
 /** Adds the command. */
@@ -55,7 +55,7 @@ export function addEdge(program: Command, context: CliContext): void {
     const offered = () => config.publicAddress;
     const startOwn = async (place?: WorkerPlace | ClusterPlace) => {
       const ledger = makeLedger(base, config, fernet);
-      reloadKeys(base, () => readSettings(command, "edge", io).config, {
+      reloadKeys(base, config, () => readSettings(command, "edge", io).config, {
         // Keys sent by a session master are newer than the file's.
         fernet: (texts) => config.master === undefined ? fernet.value.replace(texts) : undefined,
       });
@@ -73,10 +73,7 @@ export function addEdge(program: Command, context: CliContext): void {
     }
     context.exitCode = await base.life.run(async () => {
       if (quicPart !== undefined) await warnOfKeyLog(io, base.runtime);
-      const place = cluster === undefined || config.workers !== undefined
-        ? undefined
-        : new ClusterPlace(offered);
-      await place?.join(base, config, cluster!);
+      const place = await joinAsNode(base, config, cluster, offered);
       const { name, ready, visitors, agents, sealed, curve, quic, pipes } = config.workers === undefined
         ? await startOwn(place)
         : { name: undefined, ...await startWorkers(base, config, config.workers) };

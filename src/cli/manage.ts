@@ -125,6 +125,15 @@ export function printEntry(
   }
 }
 
+/** Prints that something is done: `text` for people, `facts` as one line of JSON for scripts. */
+export function printDone(
+  { io, json }: Pick<ManagedMaster, "io" | "json">,
+  facts: Record<string, unknown>,
+  text: string,
+): void {
+  io.out(json ? JSON.stringify(facts) : text);
+}
+
 /** A value in a table: nothing in it may control a terminal. */
 function cellText(value: unknown): string {
   if (value === null || value === undefined || value === "") return "-";
@@ -135,16 +144,4 @@ function cellText(value: unknown): string {
     : String(value);
   // deno-lint-ignore no-control-regex
   return text.replace(/[\x00-\x1f\x7f-\x9f]/g, "�");
-}
-
-/** Formats a number of bytes for people. */
-export function bytesText(bytes: number): string {
-  const units = ["B", "kB", "MB", "GB", "TB", "PB"];
-  let at = 0;
-  let value = bytes;
-  while (value >= 1000 && at < units.length - 1) {
-    value /= 1000;
-    at++;
-  }
-  return `${at === 0 ? value : value.toFixed(1)} ${units[at]}`;
 }

@@ -10,7 +10,7 @@ import { Keys } from "./keys.ts";
 import { createBase, localUrl, publicAddress, startMaster, warnOfPublicAddress } from "./parts.ts";
 import { agentCommand, keyOrigin, pageStep } from "./serve.ts";
 import { databaseFact, openManagement } from "./management.ts";
-import { reloadKeys } from "./key_reload.ts";
+import { AdminCredential, reloadKeys } from "./key_reload.ts";
 import { printStartup } from "./startup.ts";
 
 /** Adds the command. */
@@ -42,14 +42,14 @@ export function addMaster(program: Command, context: CliContext): void {
         certificateFingerprint: config.edgeCertificateFingerprint,
       };
       const management = await openManagement(base, config, fernet);
-      let adminKey = admin.value;
-      reloadKeys(base, () => readSettings(command, "master", io).config, {
+      const adminCredential = new AdminCredential(admin.value);
+      reloadKeys(base, config, () => readSettings(command, "master", io).config, {
         fernet: (texts) => management.reloadOwnKeys(texts),
-        admin: (key) => void (adminKey = key),
+        admin: (key) => adminCredential.replace(key),
       });
       const options = {
         ring: fernet.value,
-        adminKey: () => adminKey,
+        admin: adminCredential,
         edgeAddress: named,
         config,
         management,

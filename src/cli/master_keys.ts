@@ -5,9 +5,9 @@
  */
 import { isPostgresUrl } from "../master/store/database.ts";
 import { openStore } from "../master/store/sql_store.ts";
-import { addExamples, addSettings, type CliContext, type Command, readSettings } from "./command.ts";
+import { addExamples, addSettings, type CliContext, type Command, readSettings, several } from "./command.ts";
 import { databasePlace } from "./management.ts";
-import { manages, printEntries, printEntry } from "./manage.ts";
+import { manages, printDone, printEntries, printEntry } from "./manage.ts";
 import { exists } from "./data_dir.ts";
 import { SallyportError } from "../errors.ts";
 
@@ -53,11 +53,9 @@ export function addMasterKeys(program: Command, context: CliContext): void {
   );
   manages(retire, context, async (master, [id]) => {
     await master.call("DELETE", `/v1/keys/${encodeURIComponent(id ?? "")}`);
-    if (master.json) master.io.out(JSON.stringify({ id, retired: true }));
-    else master.io.out(`Retired ${id}.`);
+    printDone(master, { id, retired: true }, `Retired ${id}.`);
   });
 
-  const several = (text: string, before: string[] = []) => [...before, text];
   const apiKeys = program.command("api-keys").description(
     "The keys of a session master's API, with scopes and tenants.",
   );
@@ -90,8 +88,7 @@ export function addMasterKeys(program: Command, context: CliContext): void {
   const remove = apiKeys.command("remove").argument("<key>", "its id").description("Remove a key.");
   manages(remove, context, async (master, [id]) => {
     await master.call("DELETE", `/v1/api-keys/${encodeURIComponent(id ?? "")}`);
-    if (master.json) master.io.out(JSON.stringify({ id, removed: true }));
-    else master.io.out(`Removed ${id}.`);
+    printDone(master, { id, removed: true }, `Removed ${id}.`);
   });
 
   addBackup(program, context);

@@ -22,7 +22,7 @@ import type { Accepts } from "../edge/protocol_detector.ts";
 import { errorCode, errorMessage, SallyportError } from "../errors.ts";
 import { createMasterApp, type EdgeAddress, type MasterOptions } from "../master/app.ts";
 import { EdgeChoice } from "../master/edge_choice.ts";
-import { adminCredentials, type Credentials, firstOf } from "../master/credentials.ts";
+import { type Credentials, firstOf } from "../master/credentials.ts";
 import { oidcCredentials } from "../master/oidc.ts";
 import type { Management } from "../master/management.ts";
 import { createStatusApp, type Readiness } from "../master/status.ts";
@@ -279,8 +279,8 @@ export function networks(cidrs: readonly string[]): NetworkSet | undefined {
 /** Options of {@link startMaster} besides the base. */
 interface MasterPartOptions {
   readonly ring: FernetRing;
-  /** A function if it may change. */
-  readonly adminKey: string | (() => string);
+  /** The credential of the admin key. */
+  readonly admin: Credentials;
   readonly listen: readonly HostPort[];
   /** The edge's address in tokens. */
   readonly edgeAddress: EdgeAddress;
@@ -307,14 +307,11 @@ interface MasterPartOptions {
 /** Starts a session master; returns its listening addresses. */
 export async function startMaster(base: Base, options: MasterPartOptions): Promise<readonly Address[]> {
   const { runtime, log, metrics, life } = base;
-  const { ring, edgeReady, config, management, adminKey, nodes } = options;
+  const { ring, edgeReady, config, management, nodes } = options;
   const edges = nodes === undefined ? undefined : new EdgeChoice({ nodes, clock: runtime.clock, log });
   const app = createMasterApp({
     ring,
-    credentials: firstOf({
-      find: (bearer, use) =>
-        adminCredentials(typeof adminKey === "function" ? adminKey() : adminKey).find(bearer, use),
-    }, ...identityProvider(config, runtime)),
+    credentials: firstOf(options.admin, ...identityProvider(config, runtime)),
     edgeAddress: options.edgeAddress,
     ...edges === undefined ? {} : { edges: (region) => edges.choose(region) },
     forwardedFrom: networks(config?.forwardedFrom ?? []),

@@ -4,7 +4,8 @@
  * @module
  */
 import { addExamples, type CliContext, type Command } from "./command.ts";
-import { bytesText, manages, printEntries } from "./manage.ts";
+import { manages, printDone, printEntries } from "./manage.ts";
+import { formatBytes } from "../bytes/format_bytes.ts";
 
 interface SessionAnswer {
   readonly id: string;
@@ -55,8 +56,8 @@ export function addRecords(program: Command, context: CliContext): void {
       ],
       ["SINCE", ({ since }) => since],
       ["STREAMS", ({ streams }) => streams],
-      ["TO AGENT", ({ bytes_to_agent }) => bytesText(bytes_to_agent)],
-      ["TO VISITORS", ({ bytes_to_visitor }) => bytesText(bytes_to_visitor)],
+      ["TO AGENT", ({ bytes_to_agent }) => formatBytes(bytes_to_agent)],
+      ["TO VISITORS", ({ bytes_to_visitor }) => formatBytes(bytes_to_visitor)],
       ["EDGE", ({ edge }) => edge],
       ["ID", ({ id }) => id],
     ], "There are no sessions.");
@@ -66,8 +67,7 @@ export function addRecords(program: Command, context: CliContext): void {
   );
   manages(kill, context, async (master, [id]) => {
     await master.call("DELETE", `/v1/sessions/${encodeURIComponent(id ?? "")}`);
-    if (master.json) master.io.out(JSON.stringify({ id, killed: true }));
-    else master.io.out(`Ended ${id}.`);
+    printDone(master, { id, killed: true }, `Ended ${id}.`);
   });
 
   const usage = program.command("usage").description(
@@ -94,8 +94,8 @@ export function addRecords(program: Command, context: CliContext): void {
     printEntries(master, items, [
       ["DAY", ({ day }) => day],
       ["AGENT", ({ name }) => name],
-      ["TO AGENT", ({ bytes_to_agent }) => bytesText(bytes_to_agent)],
-      ["TO VISITORS", ({ bytes_to_visitor }) => bytesText(bytes_to_visitor)],
+      ["TO AGENT", ({ bytes_to_agent }) => formatBytes(bytes_to_agent)],
+      ["TO VISITORS", ({ bytes_to_visitor }) => formatBytes(bytes_to_visitor)],
       ["STREAMS", ({ streams }) => streams],
       ["CONNECTED", ({ connected_seconds }) => `${(connected_seconds / 3600).toFixed(1)} h`],
     ], "Nothing was used.");

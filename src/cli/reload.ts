@@ -1,5 +1,5 @@
 /**
- * Reloads a changed configuration file: when its time or size changes, and on SIGHUP.
+ * Reloads changed files: when the time or size of one changes, and on SIGHUP.
  *
  * @module
  */
@@ -9,7 +9,7 @@ import type { Clock, Timer } from "../runtime/port.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { CliIo } from "./io.ts";
 
-/** How often the file is polled; polling works on every file system, and through the links of a mounted volume. */
+/** How often the files are polled; polling works on every file system, and through the links of a mounted volume. */
 export const RELOAD_POLL_MS = 2_000;
 
 /** Options of {@link watchForReload}. */
@@ -17,37 +17,41 @@ interface ReloadOptions {
   readonly io: CliIo;
   readonly clock: Clock;
   readonly log: Logger;
-  /** The file. When absent, only SIGHUP reloads. */
-  readonly path: string | undefined;
-  /** Applies the file's current content. An exception is logged, and nothing changes. */
+  /** The files. With none, only SIGHUP reloads. */
+  readonly paths: readonly string[];
+  /** Applies the files' current content. An exception is logged, and nothing changes. */
   reload(): void;
 }
 
 /** Watches until the returned function is called. */
 export function watchForReload(options: ReloadOptions): () => void {
-  const { io, clock, log, path } = options;
+  const { io, clock, log, paths } = options;
   let timer: Timer | undefined;
   let stopped = false;
   const reload = () => {
     try {
       options.reload();
     } catch (error) {
-      log.error({ file: path }, `Cannot reload configuration, the old one stays: ${errorMessage(error)}`);
+      log.error({ file: paths[0] }, `Cannot reload configuration, the old one stays: ${errorMessage(error)}`);
     }
   };
   const undo = io.onReload(reload);
-  let seen: string | undefined;
+  const seen = new Map<string, string>();
   const look = async () => {
-    const found = path === undefined ? undefined : await mark(path);
-    if (stopped) return;
-    // A file that is being replaced may be missing for a moment.
-    if (found !== undefined) {
-      if (seen !== undefined && found !== seen) reload();
-      seen = found;
+    let changed = false;
+    for (const path of paths) {
+      const found = await mark(path);
+      // A file that is being replaced may be missing for a moment.
+      if (found === undefined) continue;
+      const before = seen.get(path);
+      if (before !== undefined && found !== before) changed = true;
+      seen.set(path, found);
     }
+    if (stopped) return;
+    if (changed) reload();
     timer = clock.after(RELOAD_POLL_MS, () => void look());
   };
-  if (path !== undefined) void look();
+  if (paths.length > 0) void look();
   return () => {
     stopped = true;
     timer?.cancel();

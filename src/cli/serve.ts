@@ -21,9 +21,9 @@ import { findQuic, quicFacts, warnOfKeyLog } from "./quic.ts";
 import { findSealed, sealedFacts } from "./sealed.ts";
 import { hubLink, joinMaster, makeLedger } from "./ledger.ts";
 import { databaseFact, openManagement } from "./management.ts";
-import { reloadKeys } from "./key_reload.ts";
+import { AdminCredential, reloadKeys } from "./key_reload.ts";
 import { printStartup, shellWord, type Step } from "./startup.ts";
-import { clusterFacts, clusterNodes, ClusterPlace, findCluster } from "./cluster.ts";
+import { clusterFacts, clusterNodes, findCluster, joinAsNode } from "./cluster.ts";
 import { runWorker, startWorkers, workerAssignment } from "./workers.ts";
 import { formatHostPort } from "../config/config.ts";
 import type { Address } from "../runtime/port.ts";
@@ -67,15 +67,12 @@ export function addServe(program: Command, context: CliContext): void {
     context.exitCode = await base.life.run(async () => {
       if (quicPart !== undefined) await warnOfKeyLog(io, base.runtime);
       const management = await openManagement(base, config, fernet);
-      let adminKey = admin.value;
-      reloadKeys(base, () => readSettings(command, "serve", io).config, {
+      const adminCredential = new AdminCredential(admin.value);
+      reloadKeys(base, config, () => readSettings(command, "serve", io).config, {
         fernet: (texts) => management.reloadOwnKeys(texts),
-        admin: (key) => void (adminKey = key),
+        admin: (key) => adminCredential.replace(key),
       });
-      const place = cluster === undefined || config.workers !== undefined
-        ? undefined
-        : new ClusterPlace(offered);
-      await place?.join(base, config, cluster!);
+      const place = await joinAsNode(base, config, cluster, offered);
       const startOwn = async () => {
         // The master in this process stores the keys.
         const ledger = makeLedger(base, config, { ...fernet, from: "settings" });
@@ -89,7 +86,7 @@ export function addServe(program: Command, context: CliContext): void {
       const publicKey = sealedKey?.found.value.publicKey;
       const options = {
         ring: fernet.value,
-        adminKey: () => adminKey,
+        admin: adminCredential,
         config,
         management,
         edgeAddress: {

@@ -5,8 +5,8 @@
  */
 import { readFileSync } from "node:fs";
 import { errorMessage, SallyportError } from "../errors.ts";
-import { addExamples, type CliContext, type Command } from "./command.ts";
-import { manages, printEntries, printEntry } from "./manage.ts";
+import { addExamples, type CliContext, type Command, several } from "./command.ts";
+import { manages, printDone, printEntries, printEntry } from "./manage.ts";
 
 interface WebhookAnswer {
   readonly id: string;
@@ -30,7 +30,6 @@ interface DeliveryAnswer {
 
 /** Adds the commands. */
 export function addWebhooks(program: Command, context: CliContext): void {
-  const several = (text: string, before: string[] = []) => [...before, text];
   const webhooks = program.command("webhooks").description(
     "The places that a session master tells when an agent comes or goes, a certificate is about to expire, or a month's\n" +
       "bytes are used up. Messages are signed as Standard Webhooks 1.0 says.",
@@ -85,8 +84,7 @@ export function addWebhooks(program: Command, context: CliContext): void {
   );
   manages(remove, context, async (master, [id]) => {
     await master.call("DELETE", `/v1/webhooks/${encodeURIComponent(id ?? "")}`);
-    if (master.json) master.io.out(JSON.stringify({ id, removed: true }));
-    else master.io.out(`Removed ${id}.`);
+    printDone(master, { id, removed: true }, `Removed ${id}.`);
   });
   const log = webhooks.command("log").description("What became of the messages, the newest first.")
     .option("--webhook <id>", "of one webhook")

@@ -21,7 +21,7 @@ import type { ControlConnection, ControlMethods } from "../cluster/control.ts";
 import type { ControlLink } from "../edge/ledger/reporter.ts";
 import type { EdgeHub } from "../master/edge_hub.ts";
 import type { EdgeMessage, EdgeReport } from "../wire/control/control_messages.ts";
-import { type ClusterPart, drainMs, networkPlace } from "./cluster.ts";
+import { clusterHost, type ClusterPart, drainMs, networkPlace } from "./cluster.ts";
 import type { Base, EdgePart, EdgePlace } from "./parts.ts";
 import { DataDir } from "./data_dir.ts";
 import { commandLine } from "./io.ts";
@@ -158,13 +158,7 @@ export class WorkerPlace {
       log,
       assignment: this.assignment,
       network,
-      host: {
-        local: (name) => this.edge?.session(name),
-        sessions: () => this.edge?.sessions ?? 0,
-        shares: () => this.edge?.shares,
-        offer: () => this.offer,
-        forwarded: (direction) => metrics.visitorForwarded(direction),
-      },
+      host: clusterHost(this, metrics),
       drain: (graceMs) => {
         this.graceMs = graceMs;
         this.#stop.resolve();

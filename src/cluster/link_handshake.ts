@@ -5,7 +5,7 @@
  * @module
  */
 import { createHmac, randomBytes, timingSafeEqual } from "node:crypto";
-import type { Bytes } from "../bytes/bytes.ts";
+import { type Bytes, concat } from "../bytes/bytes.ts";
 import { SallyportError } from "../errors.ts";
 
 /** The newest version of the link protocol that this program supports, and the oldest. */
@@ -61,10 +61,7 @@ export class LinkHandshake {
    * common version, `unknown_protocol` for anything else.
    */
   push(chunk: Bytes): { readonly send?: Bytes; readonly agreement?: LinkAgreement } {
-    const received = new Uint8Array(this.#received.length + chunk.length);
-    received.set(this.#received);
-    received.set(chunk, this.#received.length);
-    this.#received = received;
+    this.#received = concat([this.#received, chunk]);
     let send: Bytes | undefined;
     if (this.#peerHello === undefined) {
       if (this.#received.length < HELLO_BYTES) return {};

@@ -5,7 +5,7 @@
  *
  * @module
  */
-import type { Bytes } from "../bytes/bytes.ts";
+import { type Bytes, concat } from "../bytes/bytes.ts";
 import { internalError, SallyportError } from "../errors.ts";
 import type { Address, ByteStreamHandler, Clock, Conn } from "../runtime/port.ts";
 import type { AcceptedConnection } from "../transport/admission.ts";
@@ -87,7 +87,7 @@ export class ProtocolDetector extends PendingConnection implements ByteStreamHan
       if (this.#hello !== undefined) return this.#judge(this.#hello.push(chunk));
       // Most connections are identified by their first bytes, so only incomplete input is copied.
       const waits = this.#received.length > 0;
-      this.#received = waits ? join(this.#received, chunk) : chunk;
+      this.#received = waits ? concat([this.#received, chunk]) : chunk;
       if ((!this.#awaitsProxy || this.#stripProxy()) && this.#received.length > 0) this.#dispatch();
       else if (!waits) this.#received = this.#received.slice();
     } catch (error) {
@@ -254,11 +254,4 @@ export class ProtocolDetector extends PendingConnection implements ByteStreamHan
     this.conn.release();
     this.#options.refused(error, this.#remote);
   }
-}
-
-function join(a: Bytes, b: Bytes): Bytes {
-  const joined = new Uint8Array(a.length + b.length);
-  joined.set(a);
-  joined.set(b, a.length);
-  return joined;
 }

@@ -5,6 +5,7 @@
  */
 
 import type { Context, MiddlewareHandler } from "hono";
+import { concat } from "../bytes/bytes.ts";
 import type { NetworkSet } from "../wire/ip/networks.ts";
 import type { Clock } from "../runtime/port.ts";
 import type { Logger } from "../telemetry/log.ts";
@@ -208,13 +209,7 @@ async function readAll(
     if (size > maxBytes) return "large";
     chunks.push(value);
   }
-  const body = new Uint8Array(size);
-  let at = 0;
-  for (const chunk of chunks) {
-    body.set(chunk, at);
-    at += chunk.length;
-  }
-  return body;
+  return concat(chunks);
 }
 
 /** The problem of a body that wasn't read completely. */

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import type { Bytes } from "../bytes/bytes.ts";
+import { type Bytes, concat } from "../bytes/bytes.ts";
 import { type AeadChoice, SodiumAead } from "../crypto/aead.ts";
 import type { SessionKeys, Sodium } from "../crypto/sodium.ts";
 import { SallyportError } from "../errors.ts";
@@ -222,13 +222,7 @@ export function upgradeKeys(
   nonce: Bytes,
 ): SessionKeys {
   const label = new TextEncoder().encode("sallyport pipe 2");
-  const derive = (own: Bytes, key: Bytes): Bytes => {
-    const input = new Uint8Array(label.length + own.length + nonce.length);
-    input.set(label);
-    input.set(own, label.length);
-    input.set(nonce, label.length + own.length);
-    return sodium.hash(32, input, key);
-  };
+  const derive = (own: Bytes, key: Bytes): Bytes => sodium.hash(32, concat([label, own, nonce]), key);
   return { rx: derive(fresh.rx, first.rx), tx: derive(fresh.tx, first.tx) };
 }
 

@@ -4,6 +4,8 @@
  * @module
  */
 
+import { formatBytes } from "../bytes/format_bytes.ts";
+
 /** A transfer's state. */
 interface Progress {
   readonly bytes: number;
@@ -12,20 +14,6 @@ interface Progress {
   readonly elapsedMs: number;
   /** Recent rate in bytes per second. */
   readonly rate: number;
-}
-
-const UNITS = ["B", "kB", "MB", "GB", "TB", "PB"];
-
-/** Formats a number of bytes briefly: `999 B`, `1.5 MB`. Units are powers of 1000. */
-export function formatBytes(bytes: number): string {
-  let unit = 0;
-  let value = bytes;
-  // 999.95 would be printed as 1000.0.
-  while (value >= (unit === 0 ? 1000 : 999.95) && unit < UNITS.length - 1) {
-    value /= 1000;
-    unit++;
-  }
-  return `${unit === 0 ? value : value.toFixed(1)} ${UNITS[unit]}`;
 }
 
 /** Formats a duration: `0:07`, `1:02:03`. */

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import type { Bytes } from "../bytes/bytes.ts";
+import { type Bytes, concat } from "../bytes/bytes.ts";
 import { SallyportError } from "../errors.ts";
 import { type ByteStream, DIAL_TIMEOUT_MS, type Runtime } from "./port.ts";
 import { Faults } from "./shared.ts";
@@ -81,10 +81,7 @@ function answerOf(stream: ByteStream, request: Request, send: () => void): Promi
       data(chunk) {
         try {
           if (reader !== undefined) return take(chunk);
-          const all = new Uint8Array(received.length + chunk.length);
-          all.set(received);
-          all.set(chunk, received.length);
-          received = all;
+          received = concat([received, chunk]);
           const outcome = readResponseHead(received, request.method);
           if (outcome.kind === "invalid") throw lost(`its answer isn't HTTP: ${outcome.why}`);
           if (outcome.kind === "incomplete") {

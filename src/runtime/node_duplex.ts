@@ -4,21 +4,11 @@
  * @module
  */
 import { Duplex } from "node:stream";
+import { concat } from "../bytes/bytes.ts";
 import type { ByteStream } from "./port.ts";
 
 /** Chunks written together are merged into one up to this size. */
 export const JOINED_MAX_BYTES = 16 * 1024;
-
-function joined(parts: readonly Uint8Array<ArrayBuffer>[], byteLength: number): Uint8Array<ArrayBuffer> {
-  if (parts.length === 1) return parts[0]!;
-  const whole = new Uint8Array(byteLength);
-  let at = 0;
-  for (const part of parts) {
-    whole.set(part, at);
-    at += part.length;
-  }
-  return whole;
-}
 
 /**
  * Wraps the stream in a {@link Duplex}, which takes ownership; its two directions end separately. While `held` returns
@@ -45,7 +35,7 @@ export function toNodeDuplex(stream: ByteStream, held: () => boolean = () => fal
       const parts = chunks.map(({ chunk }) => chunk as Uint8Array<ArrayBuffer>);
       const byteLength = parts.reduce((sum, part) => sum + part.length, 0);
       let goOn = true;
-      if (byteLength <= JOINED_MAX_BYTES) goOn = stream.write(joined(parts, byteLength));
+      if (byteLength <= JOINED_MAX_BYTES) goOn = stream.write(concat(parts));
       else for (const part of parts) goOn = stream.write(part);
       if (goOn) done();
       else drained = done;

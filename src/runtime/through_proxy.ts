@@ -5,7 +5,7 @@
  */
 import { Buffer } from "node:buffer";
 import { isIPv4, isIPv6 } from "node:net";
-import type { Bytes } from "../bytes/bytes.ts";
+import { type Bytes, concat } from "../bytes/bytes.ts";
 import { SallyportError } from "../errors.ts";
 import type { ByteStreamHandler, Conn, DialOptions, Runtime, Timer } from "./port.ts";
 import { addressText, dialTimeoutError } from "./shared.ts";
@@ -105,10 +105,7 @@ class ProxyHandshake implements ByteStreamHandler {
       );
       return;
     }
-    const received = new Uint8Array(this.#received.length + chunk.length);
-    received.set(this.#received);
-    received.set(chunk, this.#received.length);
-    this.#received = received;
+    this.#received = concat([this.#received, chunk]);
     try {
       this.#go();
     } catch (error) {

@@ -1,12 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import {
-  estimateMs,
-  formatBytes,
-  formatDuration,
-  formatProgress,
-  ProgressMeter,
-} from "../../src/pipe/progress.ts";
+import { formatBytes } from "../../src/bytes/format_bytes.ts";
+import { estimateMs, formatDuration, formatProgress, ProgressMeter } from "../../src/pipe/progress.ts";
 
 describe("progress", () => {
   it("writes sizes in powers of 1000", () => {

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { Bytes } from "../../bytes/bytes.ts";
+import { type Bytes, concat } from "../../bytes/bytes.ts";
 import { SallyportError } from "../../errors.ts";
 import type { ByteStream, ByteStreamHandler, Clock, Timer } from "../../runtime/port.ts";
 import type { Faults } from "../../runtime/shared.ts";
@@ -270,7 +270,7 @@ class ClientExchange extends BodyStream {
     let left = chunk;
     try {
       while (this.#reader === undefined) {
-        const bytes = this.#head.length === 0 ? left : joined(this.#head, left);
+        const bytes = this.#head.length === 0 ? left : concat([this.#head, left]);
         const outcome = readResponseHead(bytes, this.#request.method);
         if (outcome.kind === "incomplete") {
           this.#head = bytes.slice();
@@ -413,11 +413,4 @@ function misunderstood(why: string): SallyportError {
   return new SallyportError("endpoint_unreachable", `Cannot read the target's answer: ${why}`, {
     side: "local",
   });
-}
-
-function joined(first: Bytes, second: Bytes): Bytes {
-  const both = new Uint8Array(first.length + second.length);
-  both.set(first);
-  both.set(second, first.length);
-  return both;
 }

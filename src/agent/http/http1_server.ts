@@ -4,7 +4,7 @@
  * @module
  */
 import { Buffer } from "node:buffer";
-import type { Bytes } from "../../bytes/bytes.ts";
+import { type Bytes, concat } from "../../bytes/bytes.ts";
 import { SallyportError } from "../../errors.ts";
 import type { ByteStream, ByteStreamHandler, Clock, Timer } from "../../runtime/port.ts";
 import type { Faults } from "../../runtime/shared.ts";
@@ -94,7 +94,7 @@ class Http1Connection implements ByteStreamHandler, HttpConnection {
     let left = chunk;
     if (this.#exchange !== undefined) left = this.#exchange.push(chunk);
     if (left.length === 0 || this.#over) return;
-    this.#rest = joined(this.#rest, left);
+    this.#rest = concat([this.#rest, left]);
     // The next request waits for this one's response.
     if (this.#exchange !== undefined) this.#stream.pause();
     else this.#next();
@@ -427,11 +427,4 @@ const CONTINUE: Bytes = new Uint8Array(Buffer.from("HTTP/1.1 100 Continue\r\n\r\
 function lengthOf(fields: readonly Field[]): number | undefined {
   const text = fieldOf(fields, "content-length");
   return text !== undefined && /^\d{1,15}$/.test(text) ? Number(text) : undefined;
-}
-
-function joined(first: Bytes, second: Bytes): Bytes {
-  const both = new Uint8Array(first.length + second.length);
-  both.set(first);
-  both.set(second, first.length);
-  return both;
 }

@@ -6,6 +6,7 @@
  */
 import { chmod, rm } from "node:fs/promises";
 import { createServer, request, type Server } from "node:http";
+import { concat } from "../../bytes/bytes.ts";
 import { errorMessage, SallyportError } from "../../errors.ts";
 import type { StatusReport } from "./report.ts";
 
@@ -85,13 +86,7 @@ export function readStatus(path: string): Promise<StatusReport> {
         });
         answer.on("end", () => {
           try {
-            const bytes = new Uint8Array(byteLength);
-            let at = 0;
-            for (const part of parts) {
-              bytes.set(part, at);
-              at += part.length;
-            }
-            resolve(JSON.parse(new TextDecoder().decode(bytes)) as StatusReport);
+            resolve(JSON.parse(new TextDecoder().decode(concat(parts))) as StatusReport);
           } catch (error) {
             fail(error);
           }

@@ -1,20 +1,8 @@
 /**
- * Formats figures and times for the page.
+ * Formats figures, times and addresses for the page.
  *
  * @module
  */
-
-/** Bytes with a decimal unit: "1.5 MB". */
-export function bytesText(bytes: number): string {
-  const units = ["B", "kB", "MB", "GB", "TB", "PB"];
-  let step = 0;
-  let figure = bytes;
-  while (figure >= 1000 && step < units.length - 1) {
-    figure /= 1000;
-    step++;
-  }
-  return `${step === 0 ? Math.round(figure) : figure.toFixed(1)} ${units[step]}`;
-}
 
 /** A whole number with a thin space between thousands. */
 export function countText(count: number): string {
@@ -40,4 +28,9 @@ export function durationText(ms: number): string {
     if (count > 0) parts.push(`${count} ${name}`);
   }
   return parts.join(" ");
+}
+
+/** The address of an agent's view. */
+export function agentPath(id: string): string {
+  return `/page/agents/${encodeURIComponent(id)}`;
 }

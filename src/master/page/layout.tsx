@@ -335,6 +335,15 @@ export function Time({ ms, text }: { readonly ms: number; readonly text?: string
   return <time datetime={new Date(ms).toISOString()} title={timeText(ms)}>{text ?? timeText(ms)}</time>;
 }
 
+/** An option of a select; `chosen` is the value of the select. */
+export function Choice({ value, chosen, children }: {
+  readonly value: string;
+  readonly chosen: string;
+  readonly children?: Child;
+}): Html {
+  return <option value={value} {...(value === chosen ? { selected: true } : {})}>{children}</option>;
+}
+
 /** A state as a badge; it has a text, since colour isn't enough. */
 export function Badge({ kind, children }: {
   readonly kind: "good" | "bad" | "idle" | "wait";

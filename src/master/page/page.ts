@@ -29,6 +29,7 @@ import { claimsCredential } from "../oidc.ts";
 import { Problem, PROBLEM_TYPE, schemaProblem } from "../problem.ts";
 import type { IssueLimit } from "../rate_limits.ts";
 import { ASSETS } from "./assets.ts";
+import { agentPath } from "./format.ts";
 import { agentBody } from "./forms.ts";
 import type { Html, Viewer } from "./layout.tsx";
 import { LiveFeeds } from "./live.ts";
@@ -400,7 +401,7 @@ export function addPage(app: Hono<MasterEnv>, parts: PageParts): void {
       if (!wanted.success) throw schemaProblem("Cannot change agent", wanted.error);
       const revision = Number(form.get("revision"));
       await management.changeAgent(actor, agent.id, changeOf(wanted.data), revision);
-      return c.redirect(`${pathOf(agent)}?done=saved`, 303);
+      return c.redirect(`${agentPath(agent.id)}?done=saved`, 303);
     } catch (error) {
       const wrong = wrongOf(error);
       return await c.html(AgentFormView({ viewer, agent, fields, wrong }), (error as Problem).status);
@@ -409,7 +410,7 @@ export function addPage(app: Hono<MasterEnv>, parts: PageParts): void {
   for (const verb of ["suspend", "resume"] as const) {
     changes(`/page/agents/:id/${verb}`, async ({ c, actor }) => {
       const agent = await management[verb](actor, idOf(c));
-      return c.redirect(`${pathOf(agent)}?done=${verb === "suspend" ? "suspended" : "resumed"}`, 303);
+      return c.redirect(`${agentPath(agent.id)}?done=${verb === "suspend" ? "suspended" : "resumed"}`, 303);
     });
   }
   changes("/page/agents/:id/rotate", async (visit) => {
@@ -423,7 +424,7 @@ export function addPage(app: Hono<MasterEnv>, parts: PageParts): void {
   changes("/page/agents/:id/close", async ({ c, actor }, form) => {
     const agent = await management.agent(actor, idOf(c));
     await management.closeSession(actor, form.get("id") ?? "");
-    return c.redirect(`${pathOf(agent)}?done=disconnected`, 303);
+    return c.redirect(`${agentPath(agent.id)}?done=disconnected`, 303);
   });
 
   shows("/page/sessions", async ({ c, actor, viewer }) => {
@@ -513,10 +514,6 @@ function refuseReaders({ name, mayChange }: Viewer): void {
 
 function idOf(c: C): string {
   return c.req.param("id") ?? "";
-}
-
-function pathOf({ id }: Agent): string {
-  return `/page/agents/${encodeURIComponent(id)}`;
 }
 
 /** Adds the headers common to all responses of the page. */

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import type { Bytes } from "../../bytes/bytes.ts";
+import { type Bytes, concat } from "../../bytes/bytes.ts";
 import { type Address, type ByteStreamHandler, LINGER_MS } from "../../runtime/port.ts";
 import type { RandomSource } from "../../crypto/random.ts";
 import { errorCode, type InternalError, internalError, SallyportError } from "../../errors.ts";
@@ -65,10 +65,7 @@ class ControlMessage implements ByteStreamHandler {
   ready = false;
 
   data(chunk: Bytes): void {
-    const all = new Uint8Array(this.#bytes.length + chunk.length);
-    all.set(this.#bytes);
-    all.set(chunk, this.#bytes.length);
-    this.#bytes = all;
+    this.#bytes = concat([this.#bytes, chunk]);
   }
   end(): void {
     this.ready = true;

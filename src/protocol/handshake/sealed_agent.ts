@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { Bytes } from "../../bytes/bytes.ts";
+import { type Bytes, concat } from "../../bytes/bytes.ts";
 import { type RandomSource, systemRandom } from "../../crypto/random.ts";
 import { KEY_BYTES, type KeyPair, makeKeyPair, type Sodium, TAG_BYTES } from "../../crypto/sodium.ts";
 import { SallyportError } from "../../errors.ts";
@@ -18,7 +18,6 @@ import {
 import { FlightCollector } from "./sealed_flight.ts";
 import {
   answerKey,
-  concat,
   helloKey,
   maskKey,
   openBox,
@@ -83,11 +82,11 @@ export class SealedAgentHandshake {
       aes: options.aes ?? false,
     });
     const key = helloKey(sodium, es, edgePublicKey, salt, this.#own.publicKey);
-    this.first = concat(
+    this.first = concat([
       salt,
       maskKey(sodium, edgePublicKey, salt, this.#own.publicKey),
       sealFlight(sodium, key, hello, paddingBytes),
-    );
+    ]);
   }
 
   /**

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import type { Bytes } from "../../bytes/bytes.ts";
+import { type Bytes, concat } from "../../bytes/bytes.ts";
 import { type RandomSource, systemRandom } from "../../crypto/random.ts";
 import { KEY_BYTES, type KeyPair, makeKeyPair, type Sodium, TAG_BYTES } from "../../crypto/sodium.ts";
 import { type ErrorCode, SallyportError } from "../../errors.ts";
@@ -18,7 +18,6 @@ import {
 import { FlightCollector } from "./sealed_flight.ts";
 import {
   answerKey,
-  concat,
   helloKey,
   maskKey,
   openBox,
@@ -138,7 +137,7 @@ export class SealedEdgeHandshake {
     const paddingBytes = paddingOf(padding[0]!, padding[1]!);
     const head = encodeAnswer({ publicKey: fresh.publicKey, paddingBytes, aes: this.#aes });
     const key = answerKey(sodium, es, first, salt);
-    const answer = concat(salt, sealFlight(sodium, key, head, paddingBytes));
+    const answer = concat([salt, sealFlight(sodium, key, head, paddingBytes)]);
     const ee = sodium.sharedSecret(fresh.secretKey, this.#agentKey);
     if (ee === undefined) throw stranger();
     return { answer, keys: sessionKeys(sodium, { es, ee }, keys.publicKey, first, answer, this.#aes) };

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { Bytes } from "../../bytes/bytes.ts";
+import { type Bytes, concat } from "../../bytes/bytes.ts";
 import { KEY_BYTES, NONCE_BYTES, type Sodium, TAG_BYTES } from "../../crypto/sodium.ts";
 
 /** Random bytes at the start of each flight. */
@@ -55,7 +55,7 @@ export function sessionKeys(
   answer: Bytes,
   aes: boolean,
 ): SealedKeys {
-  const transcript = sodium.hash(64, concat(edgePublicKey, sodium.hash(64, firstFlight), answer));
+  const transcript = sodium.hash(64, concat([edgePublicKey, sodium.hash(64, firstFlight), answer]));
   const root = derive(sodium, 64, secrets.ee, "session", secrets.es, transcript);
   return {
     agent: derive(sodium, 32, root, "agent to edge"),
@@ -77,18 +77,7 @@ export function bulkKey(sodium: Sodium, key: Bytes): Bytes {
 
 /** BLAKE2b under `key` of a label and parts of fixed length. */
 function derive(sodium: Sodium, size: number, key: Bytes, label: string, ...parts: Bytes[]): Bytes {
-  return sodium.hash(size, concat(new TextEncoder().encode(PREFIX + label) as Bytes, ...parts), key);
-}
-
-/** Concatenates the parts. */
-export function concat(...parts: readonly Bytes[]): Bytes {
-  const all = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    all.set(part, at);
-    at += part.length;
-  }
-  return all;
+  return sodium.hash(size, concat([new TextEncoder().encode(PREFIX + label), ...parts]), key);
 }
 
 /** Writes the nonce of a key's n-th box: four zero bytes, then n as u64, little-endian (as in WireGuard). */

@@ -5,7 +5,7 @@
  */
 import { type Caller, UNKNOWN_CALLER } from "../../protocol/mux/host.ts";
 import { InternalError, internalError } from "../../errors.ts";
-import type { Bytes } from "../../bytes/bytes.ts";
+import { type Bytes, concat } from "../../bytes/bytes.ts";
 import type { ByteStream, ByteStreamHandler, Clock } from "../../runtime/port.ts";
 import { type CurveHead, decodeCurveHead } from "../../wire/curve/stream_head.ts";
 import type { SessionStream } from "../port.ts";
@@ -117,10 +117,7 @@ export class CurveSessionStream implements SessionStream, ByteStreamHandler {
   }
 
   #head(chunk: Bytes): void {
-    const bytes = new Uint8Array(this.#rest.length + chunk.length);
-    bytes.set(this.#rest);
-    bytes.set(chunk, this.#rest.length);
-    this.#rest = bytes;
+    const bytes = this.#rest = concat([this.#rest, chunk]);
     const head = decodeCurveHead(bytes);
     if (head === undefined) return;
     this.#awaitsHead = false;

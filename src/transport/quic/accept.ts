@@ -5,7 +5,7 @@
  */
 import { randomBytes } from "node:crypto";
 import { BlockPool } from "../../bytes/block_pool.ts";
-import type { Bytes } from "../../bytes/bytes.ts";
+import { type Bytes, concat } from "../../bytes/bytes.ts";
 import { certificateFingerprint } from "../../crypto/certificate.ts";
 import { RandomPool } from "../../crypto/random.ts";
 import { SallyportError } from "../../errors.ts";
@@ -160,7 +160,7 @@ class UnadmittedConn implements QuicConnHandler, HandshakeIo, ServerSteps {
 
   receive(bytes: Bytes): void {
     if (this.#asked) throw early();
-    const received = this.#received = join(this.#received, bytes);
+    const received = this.#received = concat([this.#received, bytes]);
     const length = loginLength(received);
     if (length === undefined || received.length < length) return;
     this.#asked = true;
@@ -201,13 +201,6 @@ class UnadmittedConn implements QuicConnHandler, HandshakeIo, ServerSteps {
   farewell({ code }: SallyportError): Bytes {
     return encodeVerdict(code);
   }
-}
-
-function join(a: Bytes, b: Bytes): Bytes {
-  const joined = new Uint8Array(a.length + b.length);
-  joined.set(a);
-  joined.set(b, a.length);
-  return joined;
 }
 
 function early(): SallyportError {

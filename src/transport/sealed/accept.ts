@@ -4,12 +4,11 @@
  *
  * @module
  */
-import type { Bytes } from "../../bytes/bytes.ts";
+import { type Bytes, concat } from "../../bytes/bytes.ts";
 import type { KeyPair } from "../../crypto/sodium.ts";
 import { SallyportError } from "../../errors.ts";
 import { type AnsweredFlights, SealedEdgeHandshake } from "../../protocol/handshake/sealed_edge.ts";
 import { SEALED_ANSWER_DEADLINE_MS } from "../../protocol/handshake/sealed_flight.ts";
-import { concat } from "../../protocol/handshake/sealed_keys.ts";
 import type { Address, Conn } from "../../runtime/port.ts";
 import { decodeLogin, encodeVerdict } from "../../wire/login/login_messages.ts";
 import type { AcceptedConnection, AgentAdmission } from "../admission.ts";
@@ -123,7 +122,7 @@ class SealedServerSteps implements ServerSteps {
   }
 
   receive(bytes: Bytes): void {
-    if (this.#first !== undefined) this.#first = concat(this.#first, bytes);
+    if (this.#first !== undefined) this.#first = concat([this.#first, bytes]);
     if (this.#records !== undefined) return this.#readLogin(this.#records, bytes);
     try {
       this.#readFlight(bytes);
@@ -141,7 +140,7 @@ class SealedServerSteps implements ServerSteps {
   /** The fallback's first message is longer than what shows that a first flight doesn't decrypt. */
   overheard(bytes: Bytes): void {
     if (this.#first === undefined) return;
-    this.#first = concat(this.#first, bytes);
+    this.#first = concat([this.#first, bytes]);
     this.#tryFallback(this.#first);
   }
 

@@ -6,7 +6,7 @@
  * @module
  */
 import { createHmac, randomBytes, timingSafeEqual } from "node:crypto";
-import type { Bytes } from "../../bytes/bytes.ts";
+import { type Bytes, concat } from "../../bytes/bytes.ts";
 import { SallyportError } from "../../errors.ts";
 import { unauthorized } from "./negotiate.ts";
 import type { AuthSteps } from "./port.ts";
@@ -23,12 +23,7 @@ export function transcript(
   subject: Bytes,
 ): Bytes {
   const label = new TextEncoder().encode(`sallyport tunnel ${method} ${side}\0`);
-  const bytes = new Uint8Array(label.length + 2 * NONCE_BYTES + subject.length);
-  bytes.set(label);
-  bytes.set(proverNonce, label.length);
-  bytes.set(verifierNonce, label.length + NONCE_BYTES);
-  bytes.set(subject, label.length + 2 * NONCE_BYTES);
-  return bytes;
+  return concat([label, proverNonce, verifierNonce, subject]);
 }
 
 /** Generates a nonce. */
@@ -44,10 +39,7 @@ export function splitClaim(message: Bytes): { readonly nonce: Bytes; readonly su
 
 /** Encodes the prover's first message. */
 export function joinClaim(nonce: Bytes, subject: Bytes): Bytes {
-  const message = new Uint8Array(nonce.length + subject.length);
-  message.set(nonce);
-  message.set(subject, nonce.length);
-  return message;
+  return concat([nonce, subject]);
 }
 
 /**

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import type { Bytes } from "../../bytes/bytes.ts";
+import { type Bytes, concat } from "../../bytes/bytes.ts";
 import { internalError, SallyportError } from "../../errors.ts";
 import type { ByteStream, ByteStreamHandler, Timer } from "../../runtime/port.ts";
 import {
@@ -196,10 +196,7 @@ class AuthExchange implements ByteStreamHandler, AuthSteps {
 
   data(chunk: Bytes): void {
     if (this.#over !== undefined) return;
-    const bytes = new Uint8Array(this.#collected.length + chunk.length);
-    bytes.set(this.#collected);
-    bytes.set(chunk, this.#collected.length);
-    this.#collected = bytes;
+    this.#collected = concat([this.#collected, chunk]);
     try {
       if (this.#look === undefined) this.#stream.pause();
       else this.#look();

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import type { Bytes } from "../../bytes/bytes.ts";
+import { type Bytes, concat } from "../../bytes/bytes.ts";
 import { type InternalError, SallyportError } from "../../errors.ts";
 import type { ByteStream, ByteStreamHandler, Clock, Timer } from "../../runtime/port.ts";
 import { printableName } from "../../wire/hostname.ts";
@@ -135,10 +135,7 @@ abstract class Exchange<Outcome> implements ByteStreamHandler {
 
   data(chunk: Bytes): void {
     if (this.#over) return;
-    const bytes = new Uint8Array(this.collected.length + chunk.length);
-    bytes.set(this.collected);
-    bytes.set(chunk, this.collected.length);
-    this.collected = bytes;
+    this.collected = concat([this.collected, chunk]);
     try {
       this.read();
     } catch (error) {

@@ -7,6 +7,7 @@
 import type { AgentLimits } from "../../../wire/token/agent_claim.ts";
 import type { Agent } from "../../model.ts";
 import type { Fault } from "../../problem.ts";
+import { agentPath } from "../format.ts";
 import { type Html, Shell, Token, type Viewer, Wrong } from "../layout.tsx";
 
 /** The limits in the form, in order. */
@@ -55,7 +56,7 @@ export function fieldsOf(agent: Agent): AgentFields {
 
 /** Renders the form that adds or changes an agent. */
 export function AgentFormView({ viewer, agent, fields, wrong }: AgentFormProps): Html {
-  const path = agent === undefined ? undefined : `/page/agents/${encodeURIComponent(agent.id)}`;
+  const path = agent === undefined ? undefined : agentPath(agent.id);
   const form = { fields, faults: wrong?.faults ?? [] };
   const more = Object.keys(fields).some((name) =>
     !["name", "hostnames", "notes", "revision"].includes(name) && fields[name] !== ""

@@ -7,11 +7,13 @@
 import { raw } from "hono/html";
 import type { Agent, LiveSession } from "../../model.ts";
 import type { Page } from "../../store/store.ts";
-import { bytesText, countText } from "../format.ts";
+import { formatBytes } from "../../../bytes/format_bytes.ts";
+import { agentPath, countText } from "../format.ts";
 import { Icon } from "../icons.tsx";
 import {
   Badge,
   Card,
+  Choice,
   Confirmed,
   Copyable,
   Empty,
@@ -50,7 +52,7 @@ export function AgentsView({ viewer, agents, sessions, query, done }: {
     ...viewer.allTenants ? [{ name: "Tenant" }] : [],
   ];
   const rows = agents.items.map((agent) => [
-    <a class="strong" href={`/page/agents/${encodeURIComponent(agent.id)}`}>{agent.name}</a>,
+    <a class="strong" href={agentPath(agent.id)}>{agent.name}</a>,
     <State agent={agent} sessions={sessions.get(agent.id) ?? 0} />,
     <Hostnames agent={agent} />,
     ...viewer.allTenants ? [agent.tenant] : [],
@@ -60,9 +62,6 @@ export function AgentsView({ viewer, agents, sessions, query, done }: {
       <Icon name="add" />
       <span>Add agent</span>
     </a>
-  );
-  const choice = (value: string, name: string) => (
-    <option value={value} {...(value === state ? { selected: true } : {})}>{name}</option>
   );
   return (
     <Shell viewer={viewer} at="/page/agents" title="Agents" actions={add} done={done}>
@@ -80,9 +79,9 @@ export function AgentsView({ viewer, agents, sessions, query, done }: {
         <label>
           State
           <select name="state">
-            {choice("", "All")}
-            {choice("active", "Active")}
-            {choice("suspended", "Suspended")}
+            <Choice value="" chosen={state}>All</Choice>
+            <Choice value="active" chosen={state}>Active</Choice>
+            <Choice value="suspended" chosen={state}>Suspended</Choice>
           </select>
         </label>
         <button type="submit" class="quiet">
@@ -143,7 +142,7 @@ export function AgentView({ viewer, agent, sessions, nowMs, done }: {
   readonly nowMs: number;
   readonly done: string | undefined;
 }): Html {
-  const path = `/page/agents/${encodeURIComponent(agent.id)}`;
+  const path = agentPath(agent.id);
   const shown = { viewer, agent };
   const list = (texts: readonly string[], none: string) =>
     texts.length === 0
@@ -152,7 +151,7 @@ export function AgentView({ viewer, agent, sessions, nowMs, done }: {
   const limits = LIMIT_FIELDS.flatMap(({ name, label, unit }) => {
     const figure = agent.limits[name];
     if (figure === undefined) return [];
-    return [`${label}: ${unit === "bytes" ? bytesText(figure) : countText(figure)}`];
+    return [`${label}: ${unit === "bytes" ? formatBytes(figure) : countText(figure)}`];
   });
   return (
     <Shell
@@ -235,7 +234,7 @@ interface AgentProps {
   readonly agent: Agent;
 }
 
-const actionOf = (agent: Agent, verb: string) => `/page/agents/${encodeURIComponent(agent.id)}/${verb}`;
+const actionOf = (agent: Agent, verb: string) => `${agentPath(agent.id)}/${verb}`;
 
 function Suspend({ viewer, agent }: AgentProps): Html {
   return (
@@ -321,7 +320,7 @@ export function StartView({ viewer, agent, command, qr, expiresAtMs }: {
   readonly qr: string;
   readonly expiresAtMs: number;
 }): Html {
-  const path = `/page/agents/${encodeURIComponent(agent.id)}`;
+  const path = agentPath(agent.id);
   return (
     <Shell viewer={viewer} at="/page/agents" title={`Start ${agent.name}`} back={[path, agent.name]}>
       <Card>

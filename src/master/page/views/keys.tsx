@@ -9,6 +9,7 @@ import { ALL_TENANTS, type ApiKey } from "../../model.ts";
 import {
   Badge,
   Card,
+  Choice,
   Confirmed,
   Copyable,
   Empty,
@@ -59,9 +60,6 @@ function ApiKeys({ viewer, keys, form = { name: "", scope: "read", tenant: "" } 
   readonly keys: readonly ApiKey[];
   readonly form?: ApiKeyFields;
 }): Html {
-  const scope = (value: string, text: string) => (
-    <option value={value} {...(value === form.scope ? { selected: true } : {})}>{text}</option>
-  );
   const rows = keys.map((key, at) => [
     <span class="strong">{key.name}</span>,
     key.scopes.join(", "),
@@ -118,8 +116,8 @@ function ApiKeys({ viewer, keys, form = { name: "", scope: "read", tenant: "" } 
           <label>
             Scope
             <select name="scope">
-              {scope("read", "read: see all of it")}
-              {scope("admin", "admin: change it, too")}
+              <Choice value="read" chosen={form.scope}>read: see all of it</Choice>
+              <Choice value="admin" chosen={form.scope}>admin: change it, too</Choice>
             </select>
           </label>
           {viewer.allTenants && (

@@ -7,7 +7,8 @@
 import type { Child } from "hono/jsx";
 import type { LiveSession } from "../../model.ts";
 import type { Totals } from "../../store/store.ts";
-import { bytesText, countText } from "../format.ts";
+import { formatBytes } from "../../../bytes/format_bytes.ts";
+import { countText } from "../format.ts";
 import { Card, Empty, type Html, Shell, type Viewer } from "../layout.tsx";
 import { SessionsTable } from "./sessions.tsx";
 
@@ -32,8 +33,8 @@ export function OverviewView({ viewer, totals, sessions, nowMs }: {
         </Fact>
         <Fact name="Sessions" href="/page/sessions">{countText(totals.sessions)}</Fact>
         <Fact name="Streams">{countText(totals.streams)}</Fact>
-        <Fact name="To agents today" href="/page/usage">{bytesText(totals.bytesToAgent)}</Fact>
-        <Fact name="To visitors today" href="/page/usage">{bytesText(totals.bytesToVisitor)}</Fact>
+        <Fact name="To agents today" href="/page/usage">{formatBytes(totals.bytesToAgent)}</Fact>
+        <Fact name="To visitors today" href="/page/usage">{formatBytes(totals.bytesToVisitor)}</Fact>
       </dl>
       <Card title="Traffic (UTC)">
         <p class="legend">

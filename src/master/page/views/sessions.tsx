@@ -6,7 +6,8 @@
  */
 import type { LiveSession } from "../../model.ts";
 import type { Page } from "../../store/store.ts";
-import { bytesText, countText, durationText } from "../format.ts";
+import { formatBytes } from "../../../bytes/format_bytes.ts";
+import { agentPath, countText, durationText } from "../format.ts";
 import {
   type Column,
   Confirmed,
@@ -67,7 +68,7 @@ export function SessionsTable({ viewer, sessions, nowMs, brief = false, close = 
   const rows = sessions.map((session, at) => [
     session.agent.startsWith("hostname:")
       ? session.hostname
-      : <a href={`/page/agents/${encodeURIComponent(session.agent)}`}>{session.hostname}</a>,
+      : <a href={agentPath(session.agent)}>{session.hostname}</a>,
     <span class="code">{session.remote}</span>,
     <>
       {session.transport}
@@ -76,8 +77,8 @@ export function SessionsTable({ viewer, sessions, nowMs, brief = false, close = 
     ...brief ? [] : [session.edge],
     <Time ms={session.sinceMs} text={durationText(nowMs - session.sinceMs)} />,
     countText(session.streams),
-    bytesText(session.bytesToAgent),
-    bytesText(session.bytesToVisitor),
+    formatBytes(session.bytesToAgent),
+    formatBytes(session.bytesToVisitor),
     ...brief || !viewer.mayChange ? [] : [
       <Confirmed
         id={`close-${at}`}

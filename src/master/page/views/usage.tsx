@@ -5,7 +5,8 @@
  * @module
  */
 import type { Agent, UsageRow } from "../../model.ts";
-import { bytesText, countText } from "../format.ts";
+import { formatBytes } from "../../../bytes/format_bytes.ts";
+import { countText } from "../format.ts";
 import { Icon } from "../icons.tsx";
 import { Card, Empty, type Html, Shell, Table, type Viewer } from "../layout.tsx";
 
@@ -107,8 +108,8 @@ export function UsageView({ viewer, rows, from, to, agent }: UsageProps): Html {
                 ]}
                 rows={shown.slice(0, USAGE_ROWS_MAX).map((sum) => [
                   name(sum),
-                  bytesText(sum.bytesToAgent),
-                  bytesText(sum.bytesToVisitor),
+                  formatBytes(sum.bytesToAgent),
+                  formatBytes(sum.bytesToVisitor),
                   countText(sum.streams),
                   `${(sum.connectedMs / 3_600_000).toFixed(1)} h`,
                 ])}
