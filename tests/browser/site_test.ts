@@ -11,7 +11,7 @@ import type { Duplex } from "node:stream";
 import { after, describe, it } from "node:test";
 import type { Browser } from "playwright-core";
 import { makeAuthority, makeCertificate } from "../../src/crypto/certificate.ts";
-import { Program } from "../cli/program.ts";
+import { Program, startServe } from "../cli/program.ts";
 import { openPage, skipBrowser, startBrowser } from "./chromium.ts";
 
 const timeout = 90_000;
@@ -91,23 +91,13 @@ describe("a site behind edge and agent, in Chromium", { skip }, () => {
       const started = await startSite();
       site = started.server;
 
-      const start = (...args: string[]) => {
+      const start = (args: readonly string[]) => {
         const program = new Program(args);
         programs.push(program);
         return program;
       };
       const data = join(folder, "edge");
-      const edge = start(
-        "serve",
-        "--listen",
-        "127.0.0.1:0",
-        "--master-listen",
-        "127.0.0.1:0",
-        "--data-dir",
-        data,
-      );
-      const [, port] = await edge.seen(/visitors and agents +127\.0\.0\.1:(\d+)/);
-      const [, master = ""] = await edge.seen(/session master +(http:\/\/127\.0\.0\.1:\d+)/);
+      const { port, master } = await startServe(start, data);
       // The browser trusts this authority, and no other than those it knows.
       const pin = createHash("sha256").update(
         new X509Certificate(authority.certificatePem).publicKey.export({ type: "spki", format: "der" }),
@@ -125,10 +115,10 @@ describe("a site behind edge and agent, in Chromium", { skip }, () => {
       await page.click("main button[type=submit]");
       const [, link = ""] = /^sallyport agent --join '(.*)' --to /.exec(await page.inputValue("#command")) ??
         [];
-      const agent = start(
+      const agent = start([
         ...["agent", "--join", link, "--to", `http://127.0.0.1:${started.port}`],
         ...["--data-dir", join(folder, "agent"), "--tls", `file:${certificate},${key}`],
-      );
+      ]);
       await agent.seen(/connected to the edge/, "stderr");
       await page.waitForSelector("#agent-state :text('online')");
 

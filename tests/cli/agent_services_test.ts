@@ -8,7 +8,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { after, before, describe, it } from "node:test";
 import { clientHello } from "../support/client_hello.ts";
-import { Program, programStarter } from "./program.ts";
+import { Program, programStarter, startServe } from "./program.ts";
 
 const timeout = 90_000;
 
@@ -33,20 +33,11 @@ before(async () => {
     const endpoint = { server, port: (server.address() as AddressInfo).port, connections: 0 };
     endpoints.push(endpoint);
   }
-  edge = new Program([
-    ...[
-      "serve",
-      "--listen",
-      "127.0.0.1:0",
-      "--master-listen",
-      "127.0.0.1:0",
-      "--data-dir",
-      join(folder, "edge"),
-    ],
-    ...["--log-level", "debug"],
-  ]);
-  edgePort = Number((await edge.seen(/visitors and agents +127\.0\.0\.1:(\d+)/))[1]);
-  master = (await edge.seen(/session master +(http:\/\/127\.0\.0\.1:\d+)/))[1]!;
+  ({ port: edgePort, master } = await startServe(
+    (args) => edge = new Program(args),
+    join(folder, "edge"),
+    ["--log-level", "debug"],
+  ));
 });
 after(async () => {
   await edge.kill();

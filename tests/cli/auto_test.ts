@@ -4,7 +4,7 @@ import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
-import { programStarter } from "./program.ts";
+import { programStarter, startServe } from "./program.ts";
 
 const timeout = 60_000;
 
@@ -21,19 +21,7 @@ async function connect(
   flags: readonly string[],
 ): Promise<{ transport: string; remembered: string }> {
   const dataDir = join(folder, name);
-  const edge = start([
-    ...[
-      "serve",
-      "--listen",
-      "127.0.0.1:0",
-      "--master-listen",
-      "127.0.0.1:0",
-      "--data-dir",
-      dataDir,
-      ...flags,
-    ],
-  ]);
-  const [, master = ""] = await edge.seen(/session master +(http:\/\/127\.0\.0\.1:\d+)/);
+  const { master } = await startServe(start, dataDir, flags);
   const agentDir = join(folder, `${name}-agent`);
   const agent = start([
     ...[

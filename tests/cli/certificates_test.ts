@@ -12,7 +12,7 @@ import { promisify } from "node:util";
 import { makeCertificate } from "../../src/crypto/certificate.ts";
 import { startTarget } from "../support/terminated.ts";
 import { type Pebble, skipPebble, startPebble } from "../support/pebble.ts";
-import { Program, programStarter } from "./program.ts";
+import { Program, programStarter, startServe } from "./program.ts";
 
 const timeout = 90_000;
 const skip = await skipPebble();
@@ -23,7 +23,7 @@ describe("an agent with certificates", { skip }, () => {
   const start = programStarter();
   let folder: string;
   let edge: Program;
-  let edgePort = "";
+  let edgePort = 0;
   let master = "";
   let pebble: Pebble;
   let target: Awaited<ReturnType<typeof startTarget>>;
@@ -32,11 +32,11 @@ describe("an agent with certificates", { skip }, () => {
     if (skip !== false) return;
     folder = await mkdtemp(join(tmpdir(), "sallyport-chain-"));
     target = await startTarget((request, response) => response.end(JSON.stringify(request.headers)));
-    const ports = ["--listen", "127.0.0.1:0", "--master-listen", "127.0.0.1:0"];
-    edge = new Program(["serve", ...ports, "--data-dir", join(folder, "edge")]);
-    edgePort = (await edge.seen(/visitors and agents +127\.0\.0\.1:(\d+)/))[1]!;
-    master = (await edge.seen(/session master +(http:\/\/127\.0\.0\.1:\d+)/))[1]!;
-    pebble = await startPebble({ tlsPort: Number(edgePort) });
+    ({ port: edgePort, master } = await startServe(
+      (args) => edge = new Program(args),
+      join(folder, "edge"),
+    ));
+    pebble = await startPebble({ tlsPort: edgePort });
     await writeFile(join(folder, "root.pem"), await pebble.root());
   });
   after(async () => {

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { until } from "../support/until.ts";
-import { programStarter } from "./program.ts";
+import { programStarter, startServe } from "./program.ts";
 import { runHere } from "./run_here.ts";
 
 const timeout = 90_000;
@@ -29,16 +29,7 @@ describe("agents by the program", () => {
   }, async () => {
     const dataDir = join(folder, "serve");
     const agentDir = join(folder, "agent");
-    const serve = start([
-      "serve",
-      "--listen",
-      "127.0.0.1:0",
-      "--master-listen",
-      "127.0.0.1:0",
-      "--data-dir",
-      dataDir,
-    ]);
-    const [, master = ""] = await serve.seen(/session master +(http:\/\/127\.0\.0\.1:\d+)/);
+    const { master } = await startServe(start, dataDir);
     const key = (await readFile(join(dataDir, "admin.key"), "utf8")).trim();
     const flags = ["--master", master, "--credential", key];
 

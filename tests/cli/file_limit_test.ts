@@ -8,7 +8,7 @@ import process from "node:process";
 import { after, afterEach, before, describe, it } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { clientHello } from "../support/client_hello.ts";
-import { Program, programStarter } from "./program.ts";
+import { Program, programStarter, startServe } from "./program.ts";
 
 const timeout = 60_000;
 const NAME = "a.example.org";
@@ -114,12 +114,7 @@ describe("without file descriptors", { skip }, () => {
       });
       await new Promise<void>((resolve) => endpoint.listen(0, "127.0.0.1", resolve));
       const { port: to } = endpoint.address() as { port: number };
-      const edge = start([
-        ...["serve", "--listen", "127.0.0.1:0", "--master-listen", "127.0.0.1:0"],
-        ...["--data-dir", join(folder, "second")],
-      ]);
-      const [, port = ""] = await edge.seen(/visitors and agents +127\.0\.0\.1:(\d+)/);
-      const [, master = ""] = await edge.seen(/session master +(http:\/\/127\.0\.0\.1:\d+)/);
+      const { port, master } = await startServe(start, join(folder, "second"));
       const agent = startLimited(64, [
         ...["agent", "--master", master, "--credential-file", join(folder, "second", "admin.key")],
         ...["--hostname", NAME, "--to", `127.0.0.1:${to}`],
@@ -127,13 +122,13 @@ describe("without file descriptors", { skip }, () => {
       await agent.seen(/file limit +64 files and sockets at once, so about 48 connections/);
       await agent.seen(/connected to the edge/, "stderr");
       const hello = clientHello(NAME);
-      await hold(Number(port), 80, hello);
+      await hold(port, 80, hello);
       await agent.seen(/this process has no file descriptors left of 64; raise its limit/, "stderr");
       assert.doesNotMatch(agent.stderr, /connection refused/);
       hangUp();
       for (let served = false; !served;) {
         served = await new Promise<boolean>((resolve) => {
-          const socket = connect(Number(port), "127.0.0.1", () => socket.write(hello));
+          const socket = connect(port, "127.0.0.1", () => socket.write(hello));
           socket.on("data", (chunk) => resolve(String(chunk) === "here"));
           socket.on("close", () => resolve(false));
           socket.on("error", () => {});

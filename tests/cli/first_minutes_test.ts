@@ -10,6 +10,7 @@ import process from "node:process";
 import { after, afterEach, before, describe, it } from "node:test";
 import { SILENT_EDGE_MS } from "../../src/cli/connecting.ts";
 import { denoFlags } from "../support/deno_flags.ts";
+import { until } from "../support/until.ts";
 import { Program } from "./program.ts";
 import { noTerminal, onTerminal } from "./terminal.ts";
 
@@ -105,7 +106,7 @@ describe("the first five minutes", () => {
       assert.equal(await curl(visit), "a page of my own");
       // A terminal that is closed sends a hang-up too, and ends what runs on it.
       await agent.kill();
-      while (isRunning(pid)) await new Promise((resolve) => setTimeout(resolve, 20));
+      await until(() => !isRunning(pid));
 
       const again = start(new Program(["agent", ...dataDir]));
       await again.seen(/connected to the edge/, "stderr");

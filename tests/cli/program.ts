@@ -135,3 +135,27 @@ export function programStarter(): (
     return program;
   };
 }
+
+/** `serve` on free ports of this machine. */
+export interface RunningServe {
+  readonly program: Program;
+  /** Where visitors and agents connect. */
+  readonly port: number;
+  /** The session master's URL. */
+  readonly master: string;
+}
+
+/** Starts `serve` with a data folder, and waits until it says where it listens. */
+export async function startServe(
+  start: (args: readonly string[]) => Program,
+  dataDir: string,
+  more: readonly string[] = [],
+): Promise<RunningServe> {
+  const program = start([
+    ...["serve", "--listen", "127.0.0.1:0", "--master-listen", "127.0.0.1:0"],
+    ...["--data-dir", dataDir, ...more],
+  ]);
+  const [, port] = await program.seen(/visitors and agents +127\.0\.0\.1:(\d+)/);
+  const [, master = ""] = await program.seen(/session master +(http:\/\/127\.0\.0\.1:\d+)/);
+  return { program, port: Number(port), master };
+}

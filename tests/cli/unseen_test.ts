@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { startTarget } from "../support/terminated.ts";
-import { programStarter } from "./program.ts";
+import { programStarter, startServe } from "./program.ts";
 
 const timeout = 60_000;
 /** What the page and the visitor say: it mustn't be on the way in any form that can be read. */
@@ -59,20 +59,15 @@ describe("a tunnel", () => {
   it("shows neither plain text nor keys on the way, nor on the edge's disk", { timeout }, async () => {
     const target = await startTarget((_, response) => response.end(`${SECRETS[0]}\n`.repeat(1_000)));
     const edgeFolder = join(folder, "edge");
-    const edge = start([
-      ...["serve", "--listen", "127.0.0.1:0", "--master-listen", "127.0.0.1:0"],
-      ...["--data-dir", edgeFolder, "--log-level", "debug"],
-    ]);
-    const [, port] = await edge.seen(/visitors and agents +127\.0\.0\.1:(\d+)/);
-    const [, master = ""] = await edge.seen(/session master +(http:\S+)/);
+    const { program: edge, port, master } = await startServe(start, edgeFolder, ["--log-level", "debug"]);
     await edge.seen(/credential-file/);
     const agent = start([
       ...["agent", "--master", master, "--credential-file", join(edgeFolder, "admin.key")],
       ...["--hostname", "site.localhost", "--to", `http://127.0.0.1:${target.port}`],
-      ...["--edge", `127.0.0.1:${await agents.listen(Number(port))}`, "--data-dir", join(folder, "agent")],
+      ...["--edge", `127.0.0.1:${await agents.listen(port)}`, "--data-dir", join(folder, "agent")],
     ]);
     await agent.seen(/connected to the edge/, "stderr");
-    const door = await visitors.listen(Number(port));
+    const door = await visitors.listen(port);
     const url = `https://site.localhost:${door}/${SECRETS[1]}`;
     await writeFile(join(folder, "said"), SECRETS[1]!);
     for (const version of ["--http1.1", "--http2"]) {

@@ -9,6 +9,7 @@ import { currentRuntime } from "../../src/runtime/mod.ts";
 import { silentLogger } from "../../src/telemetry/log.ts";
 import { directorySuite } from "../conformance/directory_suite.ts";
 import { type RedisServer, skipRedis, startRedis, startWatchedRedis } from "../support/redis_server.ts";
+import { until } from "../support/until.ts";
 
 const skip = await skipRedis();
 const { clock } = await currentRuntime();
@@ -17,10 +18,6 @@ const redis = () => started ??= startRedis();
 const log = silentLogger;
 
 after(async () => await (await started)?.kill());
-
-async function until(met: () => boolean): Promise<void> {
-  while (!met()) await delay(5);
-}
 
 let stores = 0;
 directorySuite(async () => {

@@ -10,7 +10,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { after, before, describe, it } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
-import { Program, programStarter } from "../cli/program.ts";
+import { Program, programStarter, startServe } from "../cli/program.ts";
 import { clientHello } from "../support/client_hello.ts";
 import { freePorts } from "../support/free_ports.ts";
 import { findProgram, skipWithout, type SystemProgram } from "../support/system_programs.ts";
@@ -30,19 +30,10 @@ before(async () => {
   endpoint = createServer((socket) => void socket.on("error", () => {}).pipe(socket));
   endpoint.listen(0, "127.0.0.1");
   await once(endpoint, "listening");
-  edge = new Program([
-    ...[
-      "serve",
-      "--listen",
-      "127.0.0.1:0",
-      "--master-listen",
-      "127.0.0.1:0",
-      "--data-dir",
-      join(folder, "edge"),
-    ],
-  ]);
-  edgePort = Number((await edge.seen(/visitors and agents +127\.0\.0\.1:(\d+)/))[1]);
-  master = (await edge.seen(/session master +(http:\/\/127\.0\.0\.1:\d+)/))[1]!;
+  ({ port: edgePort, master } = await startServe(
+    (args) => edge = new Program(args),
+    join(folder, "edge"),
+  ));
 });
 after(async () => {
   for (const child of children) {

@@ -13,6 +13,7 @@ import { silentLogger } from "../../src/telemetry/log.ts";
 import type { EdgeMessage } from "../../src/wire/control/control_messages.ts";
 import { programStarter } from "../cli/program.ts";
 import { skipPostgres, startPostgres } from "../support/postgres_server.ts";
+import { until } from "../support/until.ts";
 import { ADMIN_KEY, FERNET_KEY } from "./helpers.ts";
 
 const skip = await skipPostgres();
@@ -98,7 +99,7 @@ describe("two masters on one PostgreSQL", () => {
       })();
       await adding;
       const before = tokens;
-      while (tokens < before + 5) await new Promise((resolve) => setTimeout(resolve, 1));
+      await until(() => tokens >= before + 5);
       over = true;
       await issuing;
       assert.ok(before > 0);
