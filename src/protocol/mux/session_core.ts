@@ -59,7 +59,7 @@ export abstract class SessionCore<Stream extends CoreStream>
   protected peerLeaving: SallyportError | undefined;
   /** Budget for no-op frames. */
   protected readonly idleFrames: FrameBudget;
-  readonly #intake: Intake;
+  protected readonly intake: Intake;
   #scheduled: Stream[] = NO_STREAMS;
   #woken = false;
 
@@ -73,7 +73,7 @@ export abstract class SessionCore<Stream extends CoreStream>
     this.heartbeat = new Heartbeat(host, random, this, patience);
     this.endings = new Endings<Stream>(this);
     this.idleFrames = new FrameBudget(() => host.nowMs());
-    this.#intake = new Intake(this);
+    this.intake = new Intake(this);
   }
 
   protected abstract readonly sender: CoreSender<Stream>;
@@ -113,7 +113,7 @@ export abstract class SessionCore<Stream extends CoreStream>
 
   #turn(): void {
     this.#woken = false;
-    if (this.ended !== undefined) this.#intake.clear();
+    if (this.ended !== undefined) this.intake.clear();
     const scheduled = this.#scheduled;
     this.#scheduled = NO_STREAMS;
     for (const stream of scheduled) {
@@ -129,14 +129,14 @@ export abstract class SessionCore<Stream extends CoreStream>
 
   /** Resumes reading if it is time. Returns when the next call is due. */
   #readOn(nowMs: number): number {
-    if (!this.#intake.waiting) return Infinity;
+    if (!this.intake.waiting) return Infinity;
     if (nowMs < this.idleFrames.restEndsMs) return this.idleFrames.restEndsMs;
     try {
-      this.#intake.goOn();
+      this.intake.goOn();
     } catch (error) {
       this.unreadable(error);
     }
-    return this.#intake.waiting ? this.idleFrames.restEndsMs : Infinity;
+    return this.intake.waiting ? this.idleFrames.restEndsMs : Infinity;
   }
 
   /** Accepts a peer's bytes in chunks of any size. An invalid frame ends the session. */
@@ -144,7 +144,7 @@ export abstract class SessionCore<Stream extends CoreStream>
     if (this.ended !== undefined) return;
     this.heartbeat.heard();
     try {
-      this.#intake.take(chunk);
+      this.intake.take(chunk);
     } catch (error) {
       this.unreadable(error);
     }
