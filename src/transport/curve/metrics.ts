@@ -5,7 +5,7 @@
  */
 import { Counter, Gauge, type Registry } from "prom-client";
 import { CurveStats } from "../../protocol/curve/stats.ts";
-import type { MetricInfo } from "../../telemetry/metrics.ts";
+import { metricConfig, type MetricInfo } from "../../telemetry/metrics.ts";
 import type { CurveSession } from "./session.ts";
 import type { CurveListener } from "./socket_listener.ts";
 
@@ -104,13 +104,10 @@ export class CurveMetrics {
   readonly #gone = new Map<keyof CurveCounts, number>();
 
   constructor(registry: Registry) {
-    const registers = [registry];
-    for (const { of, name, help } of COUNTERS) {
-      const sum = () => this.#sum(of);
+    for (const info of COUNTERS) {
+      const sum = () => this.#sum(info.of);
       new Counter({
-        name,
-        help,
-        registers,
+        ...metricConfig(info, registry),
         collect() {
           this.reset();
           this.inc(sum());
@@ -118,12 +115,8 @@ export class CurveMetrics {
       });
     }
     const states = () => this.#states();
-    const { name, help } = ROUND_TRIP;
     new Gauge({
-      name,
-      help,
-      labelNames: ["stat"],
-      registers,
+      ...metricConfig(ROUND_TRIP, registry),
       collect() {
         this.reset();
         const all = states().filter(({ rttMinMs }) => rttMinMs > 0);
@@ -137,9 +130,7 @@ export class CurveMetrics {
     });
     for (const [info, of] of [[WINDOW, "windowBytes"], [IN_FLIGHT, "inFlightBytes"]] as const) {
       new Gauge({
-        name: info.name,
-        help: info.help,
-        registers,
+        ...metricConfig(info, registry),
         collect() {
           this.set(states().reduce((sum, state) => sum + state[of], 0));
         },
