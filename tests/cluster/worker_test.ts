@@ -19,8 +19,9 @@ it("joinParent heeds a drain that comes while the worker is still joining", asyn
   const listener = await runtime.listenUnix({
     path: controlPath,
     accept: (conn) => {
-      const control: ControlConnection = new ControlConnection(conn, runtime.clock, {
-        ...directoryMethods(createMemoryDirectory({ clock: runtime.clock })),
+      const directory = createMemoryDirectory({ clock: runtime.clock });
+      const control = new ControlConnection(conn, runtime.clock, directoryMethods(directory));
+      control.add({
         hello: () => {
           control.call("drain", { graceMs: 7, successor: true }).then(answered.resolve, answered.reject);
           return true;
