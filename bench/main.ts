@@ -27,7 +27,7 @@ import { chisel } from "./peers/chisel.ts";
 import { direct } from "./peers/direct.ts";
 import { frp, frpOver } from "./peers/frp.ts";
 import { haproxy } from "./peers/haproxy.ts";
-import type { Peer, RunningPeer } from "./peers/peer.ts";
+import { type Peer, type RunningPeer, startTunnel } from "./peers/peer.ts";
 import { rathole } from "./peers/rathole.ts";
 import { reference, stopReferences } from "./peers/reference.ts";
 import { type OtherTransport, sallyport } from "./peers/sallyport.ts";
@@ -94,16 +94,9 @@ function miss(results: Results, peer: Peer, of: Case | undefined, error: unknown
   results.missing.push({ peer: peer.name, ...(of === undefined ? {} : { case: of.name }), why });
 }
 
-/** Starts a peer and waits until it carries bytes; nothing is left running when it doesn't. */
+/** Starts a peer and waits until it carries bytes. */
 async function start(peer: Peer, endpoint: Endpoint): Promise<RunningPeer> {
-  const running = await peer.start(endpoint.port);
-  try {
-    await carries(running, endpoint);
-    return running;
-  } catch (error) {
-    await running.stop();
-    throw error;
-  }
+  return await startTunnel(() => peer.start(endpoint.port), (tunnel) => carries(tunnel, endpoint));
 }
 
 /** One case with one peer that runs. */

@@ -7,7 +7,7 @@
 import { request } from "node:https";
 import { startHttpEndpoint } from "../load/load.ts";
 import { cpuSeconds, pause, run, Unavailable } from "../machine.ts";
-import { type RunningPeer, SERVER_NAME } from "../peers/peer.ts";
+import { type RunningPeer, SERVER_NAME, startTunnel } from "../peers/peer.ts";
 import { type Case, type Figures, metric } from "./case.ts";
 
 const PROTOCOLS = { h1: "HTTP/1.1", h2: "HTTP/2" } as const;
@@ -31,27 +31,12 @@ export const https: Case = {
     })
   ),
   takes: (peer) => peer.startHttps !== undefined,
-  async start(peer): Promise<RunningPeer> {
-    const endpoint = await startHttpEndpoint();
-    try {
-      const running = await peer.startHttps!(endpoint.port);
-      const tunnel = {
-        ...running,
-        async stop(): Promise<void> {
-          await running.stop();
-          await endpoint.stop();
-        },
-      };
-      await answers(tunnel).catch(async (error) => {
-        await tunnel.stop();
-        throw error;
-      });
-      return tunnel;
-    } catch (error) {
-      await endpoint.stop();
-      throw error;
-    }
-  },
+  start: (peer) =>
+    startTunnel(async (beside) => {
+      const endpoint = await startHttpEndpoint();
+      beside(endpoint);
+      return await peer.startHttps!(endpoint.port);
+    }, answers),
   async measure({ peer, scale, miss }): Promise<Figures> {
     const figures: Figures = {};
     for (const name of Object.keys(PROTOCOLS)) {

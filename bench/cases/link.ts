@@ -5,7 +5,7 @@
  * @module
  */
 import { carries, runLoad, startRelay } from "../load/load.ts";
-import type { RunningPeer } from "../peers/peer.ts";
+import { startTunnel } from "../peers/peer.ts";
 import { transfer } from "./bulk.ts";
 import { type Case, type Figures, metric } from "./case.ts";
 
@@ -25,27 +25,13 @@ export const link: Case = {
     metric("link.pingpong.p50", "ping-pong of 64 bytes, p50", "ms", "less"),
   ],
   takes: (peer) => peer.takesWay === true,
-  async start(peer, endpoint): Promise<RunningPeer> {
-    let relay: Awaited<ReturnType<typeof startRelay>> | undefined;
-    const running = await peer.start(endpoint.port, async (edgePort) => {
-      relay = await startRelay(edgePort, DELAY_MS);
-      return relay.port;
-    });
-    const tunnel = {
-      ...running,
-      async stop(): Promise<void> {
-        await running.stop();
-        await relay?.stop();
-      },
-    };
-    try {
-      await carries(tunnel, endpoint);
-      return tunnel;
-    } catch (error) {
-      await tunnel.stop();
-      throw error;
-    }
-  },
+  start: (peer, endpoint) =>
+    startTunnel((beside) =>
+      peer.start(endpoint.port, async (edgePort) => {
+        const relay = await startRelay(edgePort, DELAY_MS);
+        beside(relay);
+        return relay.port;
+      }), (tunnel) => carries(tunnel, endpoint)),
   async measure(context): Promise<Figures> {
     const { peer, endpoint, scale } = context;
     const figures: Figures = {};

@@ -4,11 +4,9 @@
  *
  * @module
  */
-import { join } from "node:path";
-import process from "node:process";
 import { runLoad } from "../load/load.ts";
-import { ROOT, startChild, stopChild } from "../machine.ts";
-import { runtimeArgs, type RuntimeName } from "../peers/sallyport.ts";
+import { stopChild } from "../machine.ts";
+import { startScript } from "../peers/sallyport.ts";
 import { type Case, type Figures, metric } from "./case.ts";
 
 const AGENTS = 100;
@@ -30,11 +28,9 @@ export const names: Case = {
   ]),
   async measure({ peer, endpoint, scale }): Promise<Figures> {
     if (peer.sessions === undefined) return {};
-    const runtime: RuntimeName = "bun" in process.versions ? "bun" : "deno";
-    const agents = startChild(process.execPath, [
-      ...runtimeArgs(runtime, join(ROOT, "bench", "load", "agents.ts")),
+    const agents = startScript("load/agents.ts", [
       ...[peer.sessions.port, endpoint.port, AGENTS, NAMES_EACH].map(String),
-    ], { env: { SNITUN_FERNET_KEY: peer.sessions.fernetKey } });
+    ], { SNITUN_FERNET_KEY: peer.sessions.fernetKey });
     try {
       await agents.event("all", undefined, START_LIMIT_MS);
       const figures: Figures = {};

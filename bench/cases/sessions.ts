@@ -5,12 +5,9 @@
  * @module
  */
 
-import { join } from "node:path";
-import process from "node:process";
 import { runLoad, startLoad } from "../load/load.ts";
-import { ROOT, startChild, stopChild } from "../machine.ts";
-import { residentBytes } from "../machine.ts";
-import { runtimeArgs, type RuntimeName } from "../peers/sallyport.ts";
+import { residentBytes, stopChild } from "../machine.ts";
+import { startScript } from "../peers/sallyport.ts";
 import { type Case, type Figures, metric } from "./case.ts";
 import { settledBytes } from "./memory.ts";
 
@@ -40,11 +37,9 @@ export const sessions: Case = {
   async measure({ peer, endpoint, scale }): Promise<Figures> {
     if (peer.sessions === undefined) return {};
     const edge = peer.edgePids();
-    const runtime: RuntimeName = "bun" in process.versions ? "bun" : "deno";
-    const agents = startChild(process.execPath, [
-      ...runtimeArgs(runtime, join(ROOT, "bench", "load", "sessions.ts")),
+    const agents = startScript("load/sessions.ts", [
       ...[String(peer.sessions.port), String(scale.sessions)],
-    ], { env: { SNITUN_FERNET_KEY: peer.sessions.fernetKey } });
+    ], { SNITUN_FERNET_KEY: peer.sessions.fernetKey });
     try {
       await agents.event("ready", undefined, STORM_LIMIT_MS);
       const before = await settledBytes(edge);

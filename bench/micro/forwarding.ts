@@ -6,11 +6,9 @@
  * @module
  */
 import { mkdtemp, rm } from "node:fs/promises";
-import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
-import { createAgent } from "../../src/agent/agent.ts";
 import { tcpConnector } from "../../src/agent/connector.ts";
 import { joinCluster, type Membership } from "../../src/cluster/membership.ts";
 import { createMemoryDirectory, DirectoryStore } from "../../src/cluster/memory_directory.ts";
@@ -21,9 +19,10 @@ import { createEdge, type Edge } from "../../src/edge/edge.ts";
 import { createToken } from "../../src/protocol/token/token.ts";
 import { currentRuntime } from "../../src/runtime/mod.ts";
 import { silentLogger } from "../../src/telemetry/log.ts";
-import { clientHello } from "../../tests/support/client_hello.ts";
+import { connectedAgent } from "../../tests/support/connected_agent.ts";
 import { fernetKey } from "../../tests/support/tokens.ts";
 import { median } from "../machine.ts";
+import { startEndpoint, visit } from "./visitor.ts";
 
 const NAME = "a.example.org";
 const VISITORS = 600;
@@ -37,15 +36,7 @@ const ring = new FernetRing([fernetKey()]);
 const sodium = await loadSodium();
 const aeads = chooseAeads(sodium, runtime);
 const folder = await mkdtemp(join(tmpdir(), "sallyport-bench-"));
-const echo = createServer((socket) => {
-  socket.on("error", () => {});
-  // The ClientHello comes back, further bytes are taken.
-  socket.once("data", (first) => {
-    socket.write(first);
-    socket.resume();
-  });
-});
-await new Promise<void>((resolve) => echo.listen(0, "127.0.0.1", resolve));
+const endpoint = await startEndpoint();
 
 /** A node with its edge; `hop` says how others reach it. */
 async function node(
@@ -89,70 +80,32 @@ function cpuSeconds(): number {
   return (user + system) / 1e6;
 }
 
-/** One visitor: its ClientHello comes back; `more` bytes follow. */
-function visit(port: number, more = 0): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const hello = clientHello(NAME);
-    const socket = connect({ host: "127.0.0.1", port });
-    socket.on("error", reject);
-    let got = 0;
-    socket.on("data", (chunk: Uint8Array) => {
-      got += chunk.length;
-      if (got < hello.length) return;
-      if (more === 0) {
-        socket.destroy();
-        return resolve();
-      }
-      const piece = new Uint8Array(256 * 1024);
-      let left = more;
-      const send = () => {
-        while (left > 0) {
-          left -= piece.length;
-          if (!socket.write(piece)) return void socket.once("drain", send);
-        }
-        socket.end(() => resolve());
-      };
-      send();
-    });
-    socket.write(hello);
-  });
-}
-
 async function measure(hop: Hop): Promise<{ latencyUs: number; cpuUs: number; cpuSecondsPerGb: number }> {
   const store = new DirectoryStore();
   const holder = await node(store, 1, hop);
   const other = hop === "none" ? undefined : await node(store, 2, hop);
-  const connected = Promise.withResolvers<void>();
-  const agent = createAgent({
+  const agent = await connectedAgent({
     runtime,
     transport: "snitun",
     grants: () => {
       const { token, claims } = createToken(ring, { hostname: NAME, nowMs: Date.now(), ttlSeconds: 3_600 });
       return Promise.resolve({ token, ...claims, edge: { host: "127.0.0.1", port: holder.port } });
     },
-    connector: tcpConnector({
-      runtime,
-      host: "127.0.0.1",
-      port: (echo.address() as { port: number }).port,
-      plain: true,
-    }),
-    connected: () => connected.resolve(),
+    connector: tcpConnector({ runtime, host: "127.0.0.1", port: endpoint.port, plain: true }),
   });
-  void agent.run();
-  await connected.promise;
   const { port } = other ?? holder;
-  for (let tries = 0; tries < 50; tries++) await visit(port).catch(() => {});
-  for (let index = 0; index < 200; index++) await visit(port);
+  for (let tries = 0; tries < 50; tries++) await visit(port, NAME).catch(() => {});
+  for (let index = 0; index < 200; index++) await visit(port, NAME);
   const times: number[] = [];
   const before = cpuSeconds();
   for (let index = 0; index < VISITORS; index++) {
     const startedMs = performance.now();
-    await visit(port);
+    await visit(port, NAME);
     times.push((performance.now() - startedMs) * 1000);
   }
   const cpuUs = (cpuSeconds() - before) / VISITORS * 1e6;
   const beforeBulk = cpuSeconds();
-  await visit(port, BULK_BYTES);
+  await visit(port, NAME, BULK_BYTES);
   const cpuSecondsPerGb = (cpuSeconds() - beforeBulk) / (BULK_BYTES / 1e9);
   await agent.close(0);
   for (const { edge, place } of other === undefined ? [holder] : [holder, other]) {
@@ -179,6 +132,6 @@ for (const [hop, rounds] of found) {
     figure(({ cpuSecondsPerGb }) => cpuSecondsPerGb).toFixed(2).padStart(10),
   );
 }
-echo.close();
+endpoint.server.close();
 await rm(folder, { recursive: true, force: true });
 process.exit(0);

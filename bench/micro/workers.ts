@@ -6,18 +6,17 @@
  * @module
  */
 import { mkdtemp, readFile, rm } from "node:fs/promises";
-import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
-import { setTimeout as delay } from "node:timers/promises";
-import { createAgent } from "../../src/agent/agent.ts";
 import { tcpConnector } from "../../src/agent/connector.ts";
 import { masterGrants } from "../../src/agent/grant.ts";
 import { currentRuntime } from "../../src/runtime/mod.ts";
 import { Program } from "../../tests/cli/program.ts";
-import { clientHello } from "../../tests/support/client_hello.ts";
+import { connectedAgent } from "../../tests/support/connected_agent.ts";
 import { denoFlags } from "../../tests/support/deno_flags.ts";
+import { until } from "../../tests/support/until.ts";
+import { startEndpoint, visit } from "./visitor.ts";
 
 const AGENTS = 8;
 const VISITORS = 4_000;
@@ -29,15 +28,7 @@ const TICKS_PER_SECOND = 100;
 
 const runtime = await currentRuntime();
 const folder = await mkdtemp(join(tmpdir(), "sallyport-workers-"));
-const endpoint = createServer((socket) => {
-  socket.on("error", () => {});
-  socket.once("data", (first) => {
-    socket.write(first);
-    socket.resume();
-  });
-});
-await new Promise<void>((resolve) => endpoint.listen(0, "127.0.0.1", resolve));
-const endpointPort = (endpoint.address() as { port: number }).port;
+const endpoint = await startEndpoint();
 
 /** Processor seconds of a process and its children. */
 async function cpuSeconds(pid: number): Promise<number> {
@@ -55,36 +46,6 @@ function nameOf(index: number): string {
   return `agent-${index % AGENTS}.localhost`;
 }
 
-/** A visitor whose ClientHello comes back; `more` bytes follow. */
-function visit(port: number, name: string, more = 0): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const hello = clientHello(name);
-    const socket = connect({ host: "127.0.0.1", port });
-    socket.on("error", reject);
-    socket.on("close", () => reject(new Error("cut")));
-    let got = 0;
-    socket.on("data", (chunk: Uint8Array) => {
-      got += chunk.length;
-      if (got < hello.length) return;
-      if (more === 0) {
-        resolve();
-        return void socket.destroy();
-      }
-      const piece = new Uint8Array(256 * 1024);
-      let left = more;
-      const send = () => {
-        while (left > 0) {
-          left -= piece.length;
-          if (!socket.write(piece)) return void socket.once("drain", send);
-        }
-        socket.end(() => resolve());
-      };
-      send();
-    });
-    socket.write(hello);
-  });
-}
-
 async function measure(workers: number): Promise<readonly string[]> {
   const data = join(folder, String(workers));
   const args = [
@@ -96,23 +57,15 @@ async function measure(workers: number): Promise<readonly string[]> {
   const [, master] = await program.seen(/session master +(http:\S+)/);
   const port = Number((await program.seen(/visitors and agents +127\.0\.0\.1:(\d+)/))[1]);
   const credential = (await readFile(join(data, "admin.key"), "utf8")).trim();
-  const agents = await Promise.all(Array.from({ length: AGENTS }, async (_, index) => {
-    const connected = Promise.withResolvers<void>();
-    const agent = createAgent({
+  const agents = await Promise.all(Array.from({ length: AGENTS }, (_, index) =>
+    connectedAgent({
       runtime,
       transport: "snitun",
       grants: masterGrants({ master: master!, credential, hostname: nameOf(index) }),
-      connector: tcpConnector({ runtime, host: "127.0.0.1", port: endpointPort, plain: true }),
-      connected: () => connected.resolve(),
-    });
-    void agent.run();
-    await connected.promise;
-    return agent;
-  }));
-  for (let index = 0; index < 8 * AGENTS;) {
-    const reached = await visit(port, nameOf(index)).then(() => true, () => false);
-    if (reached) index++;
-    else await delay(20);
+      connector: tcpConnector({ runtime, host: "127.0.0.1", port: endpoint.port, plain: true }),
+    })));
+  for (let index = 0; index < 8 * AGENTS; index++) {
+    await until(() => visit(port, nameOf(index)).then(() => true, () => false));
   }
   const pid = program.pid;
   const [before, startedMs] = [await cpuSeconds(pid), performance.now()];
@@ -148,6 +101,6 @@ for (const row of [heads, await measure(0), await measure(1), await measure(2)])
     ),
   );
 }
-endpoint.close();
+endpoint.server.close();
 await rm(folder, { recursive: true, force: true });
 process.exit(0);

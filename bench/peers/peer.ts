@@ -66,3 +66,27 @@ export function runningPeer(
     },
   };
 }
+
+/**
+ * Starts a tunnel and waits until it is `ready`; nothing is left running when it isn't. What `start` gives to `beside`
+ * is stopped with the tunnel, behind it.
+ */
+export async function startTunnel(
+  start: (beside: (part: Pick<RunningPeer, "stop">) => void) => Promise<RunningPeer>,
+  ready: (tunnel: RunningPeer) => Promise<void>,
+): Promise<RunningPeer> {
+  const parts: Pick<RunningPeer, "stop">[] = [];
+  const stop = async (): Promise<void> => {
+    for (const part of parts.splice(0).reverse()) await part.stop();
+  };
+  try {
+    const running = await start((part) => void parts.push(part));
+    parts.push(running);
+    const tunnel = { ...running, stop };
+    await ready(tunnel);
+    return tunnel;
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}

@@ -8,9 +8,11 @@
 import { chmod, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import { join } from "node:path";
+import process from "node:process";
 import { certificateFingerprint, fingerprintText, makeCertificate } from "../../src/crypto/certificate.ts";
 import { loadSodium, makeKeyPair } from "../../src/crypto/sodium.ts";
 import { type CipherName, fernetKey, issueToken } from "../../tests/support/tokens.ts";
+import type { LineChild } from "../../tests/support/child.ts";
 import { portOf } from "../../tests/support/plain_peer.ts";
 import { cacheFolder, exists, freePorts, ROOT, run, startChild, Unavailable } from "../machine.ts";
 import { type Peer, type RunningPeer, runningPeer, SERVER_NAME, type Way } from "./peer.ts";
@@ -45,8 +47,14 @@ async function findRuntime(runtime: RuntimeName): Promise<string> {
 }
 
 /** Arguments that run a program of this repository. */
-export function runtimeArgs(runtime: RuntimeName, file: string): string[] {
+function runtimeArgs(runtime: RuntimeName, file: string): string[] {
   return runtime === "bun" ? [file] : ["run", "-A", "--no-check", file];
+}
+
+/** Starts a script of the bench's own on the runtime that the bench runs on. */
+export function startScript(file: string, args: readonly string[], env: Record<string, string>): LineChild {
+  const runtime = "bun" in process.versions ? "bun" : "deno";
+  return startChild(process.execPath, [...runtimeArgs(runtime, join(ROOT, "bench", file)), ...args], { env });
 }
 
 /** Which way between edge and agent, where it isn't SniTun's, with options of both for it. */

@@ -158,7 +158,7 @@ export class AgentRegistry {
     });
     this.#draining = true;
     const startedMs = this.#options.clock.nowMs();
-    if (this.#options.cluster?.last === false && graceMs > 0) await this.#moveAgents(graceMs);
+    if (this.#options.cluster?.last === false && graceMs > 0) await this.#moveAgents(graceMs, over);
     moved();
     const leftMs = Math.max(0, graceMs - (this.#options.clock.nowMs() - startedMs));
     for (const agent of this.#sessions) agent.session.goAway(over);
@@ -170,16 +170,12 @@ export class AgentRegistry {
    * agent has moved, other nodes keep forwarding its visitors here. Resolves when all have moved and the other nodes
    * know it, or when the wait for those that cannot be asked is over.
    */
-  async #moveAgents(graceMs: number): Promise<void> {
+  async #moveAgents(graceMs: number, over: SallyportError): Promise<void> {
     const { clock } = this.#options;
     const pause = (ms: number) => new Promise<void>((resolve) => void clock.after(ms, resolve));
     const endMs = clock.nowMs() + graceMs;
     const untilMs = clock.nowMs() + Math.min(graceMs, MOVE_PATIENCE_MS);
     let asked = 0;
-    const over = new SallyportError("shutdown", "Session ended: the edge is shutting down", {
-      side: "local",
-      retryable: true,
-    });
     for (const agent of [...this.#sessions]) {
       agent.session.askToMove();
       void this.#leaveToOthers(agent);

@@ -8,7 +8,8 @@
 import { SallyportError } from "../errors.ts";
 import { PENDING_PER_SOURCE_MAX } from "../runtime/port.ts";
 import type { Address, Clock, Timer } from "../runtime/port.ts";
-import { sourceNetworkOf, sourceOf } from "../wire/ip/networks.ts";
+import { isLocalSource, sourceNetworkOf, sourceOf } from "../wire/ip/networks.ts";
+import { SourceCounts } from "../wire/ip/source_counts.ts";
 import { HELLO_DEADLINE_MS } from "../wire/tls/client_hello.ts";
 
 /** Unidentified connections: no TLS record, no valid token yet. */
@@ -144,7 +145,7 @@ export class PendingBudgets {
     agent: new List(),
   };
   readonly #sources = new Map<string, Source>();
-  readonly #sites = new Map<string, number>();
+  readonly #sites = new SourceCounts();
   #timer: Timer | undefined;
 
   constructor(clock: Clock) {
@@ -224,9 +225,9 @@ export class PendingBudgets {
     const key = sourceOf(host);
     let source = this.#sources.get(key);
     if (source === undefined) this.#sources.set(key, source = new Source(key, sourceNetworkOf(host)));
-    if (!isLocal(key)) {
+    if (!isLocalSource(key)) {
       const crowded = source.count >= PENDING_PER_SOURCE_MAX ||
-        (source.site !== undefined && (this.#sites.get(source.site) ?? 0) >= PENDING_PER_SITE_MAX);
+        (source.site !== undefined && this.#sites.of(source.site) >= PENDING_PER_SITE_MAX);
       const oldest = crowded ? oldestStrangerOf(source) : undefined;
       if (oldest !== undefined) {
         this.#evict(oldest);
@@ -237,7 +238,7 @@ export class PendingBudgets {
       }
     }
     linkToSource(conn, source);
-    if (source.site !== undefined) this.#sites.set(source.site, (this.#sites.get(source.site) ?? 0) + 1);
+    if (source.site !== undefined) this.#sites.add(source.site);
     return true;
   }
 
@@ -246,10 +247,7 @@ export class PendingBudgets {
     if (source === undefined) return;
     unlinkFromSource(conn, source);
     if (source.count === 0) this.#sources.delete(source.key);
-    if (source.site === undefined) return;
-    const left = this.#sites.get(source.site)! - 1;
-    if (left === 0) this.#sites.delete(source.site);
-    else this.#sites.set(source.site, left);
+    if (source.site !== undefined) this.#sites.remove(source.site);
   }
 
   /** One timer for all connections: it is set for the oldest, and checks which others have expired. */
@@ -276,9 +274,4 @@ export class PendingBudgets {
       this.#arm();
     });
   }
-}
-
-/** Loopback sources are exempt: local proxies and tests share one address, and are no attack. */
-function isLocal(key: string): boolean {
-  return key.startsWith("127.") || key === "0.0.0.0.0.0.0.0";
 }

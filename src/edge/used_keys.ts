@@ -107,7 +107,10 @@ export class UsedKeys {
     const why = `its token was made ${
       this.#knownSinceS - madeAtS
     } s before this edge began to note which were used`;
-    throw stale(why);
+    throw new SallyportError("token_stale", `Cannot open session: ${why}; ask for a fresh token`, {
+      side: "peer",
+      retryable: true,
+    });
   }
 
   #note(fingerprint: string, { validUntilS, madeAtS, repeatable }: KeyUse): void {
@@ -118,14 +121,6 @@ export class UsedKeys {
     }
     this.#keys.set(fingerprint, { validUntilS, madeAtS, repeatable });
   }
-}
-
-/** The refusal of a token that may have been used before records began. */
-function stale(why: string): SallyportError {
-  return new SallyportError("token_stale", `Cannot open session: ${why}; ask for a fresh token`, {
-    side: "peer",
-    retryable: true,
-  });
 }
 
 function reused(): SallyportError {

@@ -87,14 +87,14 @@ export class Visitors {
     received: Bytes,
     session: Session | undefined,
   ): void {
-    const { shares } = this.#options;
     if (session === undefined) {
       const why = `Cannot route visitor: no agent serves ${serverName}`;
       const unknown = new SallyportError("unrecognized_name", why, { side: "peer" });
       return this.refuse(conn, remote, unknown, AlertDescription.unrecognized_name);
     }
     // A forwarded visitor counts at the node that has the session, regardless of the node it arrived at.
-    if (session.transport !== LINK && !shares.enter(session, remote.host)) {
+    const shares = session.transport === LINK ? undefined : this.#options.shares;
+    if (shares?.enter(session, remote.host) === false) {
       const why = `Cannot route visitor: its source has too many streams to ${serverName} already`;
       const greedy = new SallyportError("limit_exceeded", why, { side: "peer", retryable: true });
       return this.refuse(conn, remote, greedy, AlertDescription.internal_error);
@@ -103,10 +103,10 @@ export class Visitors {
     try {
       stream = session.open({ address: remote.host, port: remote.port, serverName });
     } catch (error) {
-      if (session.transport !== LINK) shares.leave(session, remote.host);
+      shares?.leave(session, remote.host);
       return this.refuse(conn, remote, internalError("visitor", error), AlertDescription.internal_error);
     }
-    this.#join(conn, remote, { session, stream, serverName, received });
+    this.#join(conn, remote, { session, shares, stream, serverName, received });
   }
 
   /** Refuses a visitor, with a TLS alert if one applies. */
@@ -122,14 +122,15 @@ export class Visitors {
   #join(
     conn: Conn,
     { host }: Address,
-    { session, stream, serverName, received }: {
+    { session, shares, stream, serverName, received }: {
       readonly session: Session;
+      readonly shares: StreamShares | undefined;
       readonly stream: SessionStream;
       readonly serverName: string;
       readonly received: Bytes;
     },
   ): void {
-    const { clock, memory, log, metrics, shares, idleTicks, answerTimeoutMs } = this.#options;
+    const { clock, memory, log, metrics, idleTicks, answerTimeoutMs } = this.#options;
     const startedMs = clock.nowMs();
     metrics.streamOpened();
     log.debug({ server_name: serverName, visitor: host }, "visitor connected");
@@ -147,7 +148,7 @@ export class Visitors {
       // Long silence is allowed; TCP keep-alive checks whether the visitor is still connected.
       stays: () => conn.keepAlive?.(),
       done: (error) => {
-        if (session.transport !== LINK) shares.leave(session, host);
+        shares?.leave(session, host);
         metrics.streamClosed();
         if (error instanceof SallyportError && error.code === "unrecognized_name") {
           this.#options.stale?.(serverName);

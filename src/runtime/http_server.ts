@@ -15,6 +15,7 @@ import {
   type ListenOptions,
 } from "./port.ts";
 import { sourceOf } from "../wire/ip/networks.ts";
+import { SourceCounts } from "../wire/ip/source_counts.ts";
 import { type HttpConnection, HttpEngine } from "./http_engine.ts";
 import type { Shared } from "./shared.ts";
 
@@ -75,27 +76,25 @@ interface Entry {
 /** A server's connections, oldest first. */
 class OpenConnections {
   readonly #entries = new Set<Entry>();
-  readonly #bySource = new Map<string, number>();
+  readonly #bySource = new SourceCounts();
   #empty: (() => void) | undefined;
 
   add(connection: HttpConnection, source: string): Entry {
     const entry = { connection, source };
     this.#entries.add(entry);
-    this.#bySource.set(source, (this.#bySource.get(source) ?? 0) + 1);
+    this.#bySource.add(source);
     return entry;
   }
 
   remove(entry: Entry): void {
     if (!this.#entries.delete(entry)) return;
-    const left = this.#bySource.get(entry.source)! - 1;
-    if (left > 0) this.#bySource.set(entry.source, left);
-    else this.#bySource.delete(entry.source);
+    this.#bySource.remove(entry.source);
     if (this.#entries.size === 0) this.#empty?.();
   }
 
   /** Whether this source may open one more connection, if need be replacing one that isn't being answered. */
   roomFor(source: string): boolean {
-    if ((this.#bySource.get(source) ?? 0) >= HTTP_PER_SOURCE_MAX) {
+    if (this.#bySource.of(source) >= HTTP_PER_SOURCE_MAX) {
       return this.#makeRoom((from) => from === source);
     }
     return this.#entries.size < HTTP_CONNECTIONS_MAX || this.#makeRoom(() => true);

@@ -33,21 +33,19 @@ const PUBLIC_KEY: EdgeKeyKind = {
 /** The edge's identity, by default its public key: configured, or the first one a session master names. */
 export class EdgeKey {
   readonly #kind: EdgeKeyKind;
-  readonly #fixed: boolean;
   /** By edge: each edge of a cluster has its own key. */
   readonly #pinned = new Map<string, Bytes>();
-  readonly #set: Bytes | undefined;
+  readonly #fixed: Bytes | undefined;
 
   /** @param fixed the configured key, which no other replaces */
   constructor(fixed?: Bytes, kind: EdgeKeyKind = PUBLIC_KEY) {
     this.#kind = kind;
-    this.#fixed = fixed !== undefined;
-    this.#set = fixed;
+    this.#fixed = fixed;
   }
 
   /** Whether a key was set, or this grant names one. */
   named(grant: Grant): boolean {
-    return this.#fixed || this.#kind.of(grant) !== undefined;
+    return this.#fixed !== undefined || this.#kind.of(grant) !== undefined;
   }
 
   /**
@@ -59,7 +57,7 @@ export class EdgeKey {
     const { name, flag, of, text } = this.#kind;
     const named = of(grant);
     const edge = `${grant.edge.host}:${grant.edge.port}`;
-    const pinned = this.#set ?? this.#pinned.get(edge) ?? named;
+    const pinned = this.#fixed ?? this.#pinned.get(edge) ?? named;
     if (pinned === undefined) {
       throw new SallyportError(
         "config_invalid",
@@ -68,18 +66,19 @@ export class EdgeKey {
       );
     }
     if (named !== undefined && !named.every((byte, i) => byte === pinned[i])) {
-      const whose = this.#fixed ? `by ${flag}` : "was at first";
-      const mend = this.#fixed ? "set that" : "start the agent again";
+      const fixed = this.#fixed !== undefined;
+      const whose = fixed ? `by ${flag}` : "was at first";
+      const mend = fixed ? "set that" : "start the agent again";
       throw new SallyportError(
         "edge_key_changed",
         `Cannot open session: the edge's ${name} is ${text(named)} by the session master, and ` +
           `${
             text(pinned)
           } ${whose}. If the edge was given a new one, ${mend}; if not, somebody stands between`,
-        { side: "config", retryable: !this.#fixed },
+        { side: "config", retryable: !fixed },
       );
     }
-    if (this.#set === undefined && !this.#pinned.has(edge)) {
+    if (this.#fixed === undefined && !this.#pinned.has(edge)) {
       const [oldest] = this.#pinned.keys();
       if (this.#pinned.size >= EDGES_PINNED_MAX && oldest !== undefined) this.#pinned.delete(oldest);
       this.#pinned.set(edge, pinned);

@@ -3,17 +3,17 @@
  *
  * @module
  */
-import { PENDING_CONNECTIONS_MAX, PENDING_PER_SOURCE_MAX } from "../runtime/port.ts";
 import { sourceOf } from "../wire/ip/networks.ts";
+import { SourceCounts } from "../wire/ip/source_counts.ts";
 
 /** Counts pending connections, within limits. */
 export class PendingConnections {
   readonly #max: number;
   readonly #perSourceMax: number;
   #size = 0;
-  readonly #bySource = new Map<string, number>();
+  readonly #bySource = new SourceCounts();
 
-  constructor(max: number = PENDING_CONNECTIONS_MAX, perSourceMax: number = PENDING_PER_SOURCE_MAX) {
+  constructor(max: number, perSourceMax: number) {
     this.#max = max;
     this.#perSourceMax = perSourceMax;
   }
@@ -24,25 +24,19 @@ export class PendingConnections {
   }
 
   /**
-   * Counts one more. Returns a function that uncounts it and may be called repeatedly; undefined if there are too many.
-   *
-   * @param host the peer's address; undefined for one that isn't counted per source, such as a proxy's
+   * Counts one more from this address. Returns a function that uncounts it and may be called repeatedly; undefined if
+   * there are too many.
    */
-  enter(host: string | undefined): (() => void) | undefined {
-    const source = host === undefined ? undefined : sourceOf(host);
-    const fromSource = source === undefined ? 0 : this.#bySource.get(source) ?? 0;
-    if (this.#size >= this.#max || fromSource >= this.#perSourceMax) return undefined;
+  enter(host: string): (() => void) | undefined {
+    const source = sourceOf(host);
+    if (this.#size >= this.#max || !this.#bySource.add(source, this.#perSourceMax)) return undefined;
     this.#size++;
-    if (source !== undefined) this.#bySource.set(source, fromSource + 1);
     let counted = true;
     return () => {
       if (!counted) return;
       counted = false;
       this.#size--;
-      if (source === undefined) return;
-      const left = this.#bySource.get(source)! - 1;
-      if (left === 0) this.#bySource.delete(source);
-      else this.#bySource.set(source, left);
+      this.#bySource.remove(source);
     };
   }
 }

@@ -2,51 +2,24 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import { request } from "node:https";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { after, describe, it } from "node:test";
-import { setTimeout as delay } from "node:timers/promises";
-import { type Agent, createAgent, currentRuntime, masterGrants, tcpConnector } from "../../mod.ts";
+import { type Agent, currentRuntime, masterGrants, tcpConnector } from "../../mod.ts";
 import { makeFernetKey } from "../../src/cli/keys.ts";
+import { connectedAgent } from "../support/connected_agent.ts";
 import { freePorts } from "../support/free_ports.ts";
 import { otherRuntime } from "../support/other_runtime.ts";
 import { type RedisServer, skipRedis, startRedis } from "../support/redis_server.ts";
-import { startTlsSite, type TlsSite } from "../support/tls_site.ts";
+import { siteAnswers, startTlsSite, type TlsSite, visitSite } from "../support/tls_site.ts";
+import { until } from "../support/until.ts";
 import { parsePrometheus, sampleValue } from "../telemetry/prometheus.ts";
 import { Program } from "./program.ts";
 
 const timeout = 120_000;
 const DOWNLOAD_BYTES = 48 * 1024 * 1024;
 const skip = await skipRedis();
-
-/** What a visitor of `servername` gets at a port. */
-function visit(
-  port: number,
-  servername: string,
-  path = "/",
-  started: () => void = () => {},
-): Promise<{ text: string; hash: string }> {
-  const hash = createHash("sha256");
-  return new Promise((resolve, reject) => {
-    const asked = request({
-      ...{ host: "127.0.0.1", port, path, servername, agent: false, rejectUnauthorized: false },
-      headers: { host: servername },
-    }, (response) => {
-      let text = "";
-      response.on("data", (chunk: Uint8Array) => {
-        started();
-        hash.update(chunk);
-        if (text.length < 100) text += String(chunk).slice(0, 100);
-      });
-      response.on("end", () => resolve({ text, hash: hash.digest("hex") }));
-      response.on("error", reject);
-    });
-    asked.on("error", reject);
-    asked.end();
-  });
-}
 
 describe("serve and edge --cluster", { skip }, () => {
   let folder: string;
@@ -108,40 +81,30 @@ describe("serve and edge --cluster", { skip }, () => {
   /** An agent for a name at the node with this port; else at edges that the session master chooses. */
   async function connect(hostname: string, port?: number, edges = 1): Promise<Agent> {
     const runtime = await currentRuntime();
-    const connected = Promise.withResolvers<void>();
-    const agent = createAgent({
+    return await connectedAgent({
       runtime,
       grants: masterGrants({ master, credential, hostname, edges, region: "here" }),
       connector: tcpConnector({ runtime, host: "127.0.0.1", port: site.port }),
       edges,
       ...port === undefined ? {} : { edge: { host: "127.0.0.1", port } },
-      connected: () => connected.resolve(),
-    });
-    agents.push(agent);
-    agent.run().catch(connected.reject);
-    await connected.promise;
-    return agent;
+    }, agents);
   }
 
   /** Waits until the session master sends agents to these edges before all others. */
   async function offered(ports: readonly number[]): Promise<void> {
     const grants = masterGrants({ master, credential, hostname: "asks.localhost", edges: 2, region: "here" });
-    for (;;) {
+    await until(async () => {
       const { edges = [] } = await grants();
       const first = edges.slice(0, ports.length).map((edge) => edge.port);
-      if (ports.every((port) => first.includes(port))) return;
-      await delay(50);
-    }
+      return ports.every((port) => first.includes(port));
+    });
   }
 
   /** Tries until a visitor gets the site's answer; gives how long it took. */
   async function answers(port: number, hostname: string): Promise<number> {
     const startedMs = performance.now();
-    for (;;) {
-      const answer = await visit(port, hostname).catch(() => undefined);
-      if (answer?.text === "sallyport") return performance.now() - startedMs;
-      await delay(20);
-    }
+    await until(() => siteAnswers(port, hostname));
+    return performance.now() - startedMs;
   }
 
   async function metricOfB(name: string, labels: Readonly<Record<string, string>> = {}): Promise<number> {
@@ -183,7 +146,7 @@ describe("serve and edge --cluster", { skip }, () => {
     await connect("moves.localhost", portB);
     await answers(portA, "moves.localhost");
     // The first agent has lost its session, and is not let back in as long as the newer one flaps with it.
-    while (first.facts.lastEnd === undefined) await delay(20);
+    await until(() => first.facts.lastEnd !== undefined);
     await first.close(0);
     await answers(portB, "moves.localhost");
     await answers(portA, "moves.localhost");
@@ -193,12 +156,12 @@ describe("serve and edge --cluster", { skip }, () => {
     timeout,
   }, async () => {
     const begun = Promise.withResolvers<void>();
-    const download = visit(portA, "at-b.localhost", `/bytes/${DOWNLOAD_BYTES}`, begun.resolve);
+    const download = visitSite(portA, "at-b.localhost", `/bytes/${DOWNLOAD_BYTES}`, begun.resolve);
     await begun.promise;
     await redis.kill();
-    assert.equal((await visit(portA, "at-b.localhost")).text, "sallyport");
-    assert.equal((await visit(portB, "at-a.localhost")).text, "sallyport");
-    assert.equal((await visit(portB, "at-b.localhost")).text, "sallyport");
+    assert.equal((await visitSite(portA, "at-b.localhost")).text, "sallyport");
+    assert.equal((await visitSite(portB, "at-a.localhost")).text, "sallyport");
+    assert.equal((await visitSite(portB, "at-b.localhost")).text, "sallyport");
     const expected = createHash("sha256").update(Buffer.alloc(DOWNLOAD_BYTES, "s")).digest("hex");
     assert.equal((await download).hash, expected);
     const late = connect("late.localhost", portB);
@@ -224,8 +187,8 @@ describe("serve and edge --cluster", { skip }, () => {
       await offered([c.port, d.port]);
       const single = await connect("single.localhost");
       const double = await connect("double.localhost", undefined, 2);
-      while (double.facts.others === undefined) await delay(20);
-      const at = [double.facts.session!, ...double.facts.others].map(({ edge }) => edge).sort();
+      await until(() => double.facts.others !== undefined);
+      const at = [double.facts.session!, ...double.facts.others!].map(({ edge }) => edge).sort();
       assert.deepEqual(at, [`localhost:${c.port}`, `localhost:${d.port}`]);
       const [victim, left] = single.facts.session!.edge === at[0] ? [c, d] : [d, c];
       await answers(left.port, "single.localhost");

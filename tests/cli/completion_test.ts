@@ -5,21 +5,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { after, before, describe, it } from "node:test";
-import { runCli } from "../../src/cli/main.ts";
+import { runHere } from "./run_here.ts";
 
-async function completion(shell: string): Promise<{ code: number; out: string; err: string }> {
-  const [out, err]: [string[], string[]] = [[], []];
-  const code = await runCli(["completion", shell], {
-    program: "sallyport",
-    env: {},
-    out: (line) => void out.push(line),
-    err: (line) => void err.push(line),
-    onStop: () => () => {},
-    onReload: () => () => {},
-    exit: () => {},
-  });
-  return { code, out: out.join("\n"), err: err.join("\n") };
-}
+const completion = (shell: string) => runHere(["completion", shell]);
 
 function run(command: string, args: readonly string[]): Promise<string | undefined> {
   return new Promise((resolve, reject) => {

@@ -5,11 +5,11 @@ import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
-import { setTimeout as delay } from "node:timers/promises";
 import { generateFernetKey } from "../../src/crypto/fernet.ts";
 import { clientHello } from "../support/client_hello.ts";
 import { freePorts } from "../support/free_ports.ts";
 import { startTlsSite } from "../support/tls_site.ts";
+import { until } from "../support/until.ts";
 import { programStarter } from "./program.ts";
 
 const timeout = 120_000;
@@ -76,7 +76,7 @@ describe("an edge and its session master", () => {
         ],
       ]);
       await agent.seen(/connected to the edge/, "stderr");
-      await until(async () => (await api("GET", "/v1/sessions")).items.length === 1);
+      await untilSo(async () => (await api("GET", "/v1/sessions")).items.length === 1);
 
       // A visitor's stream stands, and ends with the suspension.
       const visit = () => {
@@ -104,12 +104,12 @@ describe("an edge and its session master", () => {
       second.socket.destroy();
       master = start(masterArgs);
       await master.seen(/session master +http/);
-      await until(async () => {
+      await untilSo(async () => {
         const { items } = await api("GET", "/v1/usage");
         return items.reduce((sum: number, { streams }: { streams: number }) => sum + streams, 0) === 2;
       });
       // The channel stands again by itself.
-      await until(async () => (await api("GET", "/v1/sessions")).items.length === 1);
+      await untilSo(async () => (await api("GET", "/v1/sessions")).items.length === 1);
       const [{ id }] = (await api("GET", "/v1/sessions")).items;
       await api("DELETE", `/v1/sessions/${id}`);
       await edge.seen(/the session master has ended it/, "stderr");
@@ -150,10 +150,7 @@ describe("an edge and its session master", () => {
   });
 });
 
-/** Asks again until it is so; some seconds at most. */
-async function until(met: () => Promise<boolean>): Promise<void> {
-  for (let attempt = 0; !await met().catch(() => false); attempt++) {
-    assert.ok(attempt < 300, "it isn't so in time");
-    await delay(100);
-  }
+/** Asks again until it is so, also where a question gets no answer. */
+function untilSo(met: () => Promise<boolean>): Promise<void> {
+  return until(() => met().catch(() => false));
 }

@@ -3,10 +3,10 @@ import assert from "node:assert/strict";
 import { mkdtemp, readFile, rm, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { setTimeout as delay } from "node:timers/promises";
 import { after, before, describe, it } from "node:test";
-import { runCli } from "../../src/cli/main.ts";
+import { until } from "../support/until.ts";
 import { programStarter } from "./program.ts";
+import { runHere } from "./run_here.ts";
 
 const timeout = 90_000;
 let folder: string;
@@ -16,28 +16,11 @@ before(async () => {
 });
 after(() => rm(folder, { recursive: true, force: true }));
 
-/** Runs a command that ends by itself, in this process. */
+/** What a command writes that must succeed. */
 async function run(...args: string[]): Promise<string> {
-  const [out, err]: [string[], string[]] = [[], []];
-  const code = await runCli(args, {
-    program: "sallyport",
-    env: {},
-    out: (line) => void out.push(line),
-    err: (line) => void err.push(line),
-    onStop: () => () => {},
-    onReload: () => () => {},
-    exit: () => assert.fail("the process must not be ended"),
-  });
-  assert.equal(code, 0, err.join("\n"));
-  return out.join("\n");
-}
-
-/** Asks again until it is so; a few seconds at most. */
-async function until(met: () => Promise<boolean>): Promise<void> {
-  for (let attempt = 0; !await met(); attempt++) {
-    assert.ok(attempt < 100, "it isn't so in time");
-    await delay(100);
-  }
+  const { code, out, err } = await runHere(args);
+  assert.equal(code, 0, err);
+  return out;
 }
 
 describe("agents by the program", () => {
@@ -100,10 +83,10 @@ describe("agents by the program", () => {
         { hostname }: { hostname: string },
       ) => hostname).join();
     // The edge reports sessions soon after they begin and end.
-    await until(async () => await hostnames() === "home.example.org");
+    await until(async () => await hostnames() === "home.example.org", 10_000);
     await run("agents", "suspend", "home", ...flags);
     await second.seen(/suspended/, "stderr");
-    await until(async () => await hostnames() === "");
+    await until(async () => await hostnames() === "", 10_000);
     await run("agents", "resume", "home", ...flags);
     const audit = await run("audit", ...flags);
     for (const action of ["agent.resumed", "agent.suspended", "agent.enrolled", "agent.added"]) {

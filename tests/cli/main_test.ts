@@ -3,31 +3,15 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
-import type { CliIo } from "../../src/cli/io.ts";
-import { runCli } from "../../src/cli/main.ts";
 import { type CommandName, settingsOf } from "../../src/config/config.ts";
 import { FernetRing, isFernetKey } from "../../src/crypto/fernet.ts";
 import { VERSION } from "../../src/version.ts";
-
-async function cli(args: string[], env: Record<string, string> = {}) {
-  const [out, err]: [string[], string[]] = [[], []];
-  const io: CliIo = {
-    program: "sallyport",
-    env,
-    out: (line) => void out.push(line),
-    err: (line) => void err.push(line),
-    onStop: () => () => {},
-    onReload: () => () => {},
-    exit: () => assert.fail("the process must not be ended"),
-  };
-  const code = await runCli(args, io);
-  return { code, out: out.join("\n"), err: err.join("\n") };
-}
+import { runHere } from "./run_here.ts";
 
 describe("help", () => {
   it("names every command, and examples", async () => {
     for (const args of [["--help-all"], ["--help", "--help-all"]]) {
-      const { code, out, err } = await cli(args);
+      const { code, out, err } = await runHere(args);
       assert.deepEqual([code, err], [0, ""]);
       for (
         const name of [
@@ -57,7 +41,7 @@ describe("help", () => {
   });
 
   it("fits a screen, groups commands, and leaves out what few need", async () => {
-    const [first, ...others] = [await cli(["--help"]), await cli(["-h"]), await cli(["help"])];
+    const [first, ...others] = [await runHere(["--help"]), await runHere(["-h"]), await runHere(["help"])];
     for (const other of others) assert.deepEqual(other, first);
     const lines = first.out.split("\n");
     assert.ok(lines.length <= 46, `${lines.length} lines`);
@@ -68,13 +52,13 @@ describe("help", () => {
       assert.ok(lines.includes(group), group);
     }
     assert.doesNotMatch(first.out, /^ {2}(pipe|snocat|cert) /m);
-    assert.match((await cli(["agent", "--help"])).out, /^--help-all lists \d+ more flags\.$/m);
-    assert.doesNotMatch((await cli(["agent", "--help"])).out, /--protocol-version/);
+    assert.match((await runHere(["agent", "--help"])).out, /^--help-all lists \d+ more flags\.$/m);
+    assert.doesNotMatch((await runHere(["agent", "--help"])).out, /--protocol-version/);
   });
 
   for (const name of ["serve", "edge", "master", "agent", "token", "demo", "keygen"]) {
     it(`of ${name} names its flags, variables and examples`, async () => {
-      const { code, out } = await cli([name, "--help-all"]);
+      const { code, out } = await runHere([name, "--help-all"]);
       assert.equal(code, 0);
       assert.match(out, /^Examples:$/m);
       assert.match(out, new RegExp(`^  sallyport ${name}\\b`, "m"));
@@ -89,7 +73,7 @@ describe("help", () => {
   }
 
   it("tells the version", async () => {
-    assert.deepEqual(await cli(["--version"]), { code: 0, out: `sallyport ${VERSION}`, err: "" });
+    assert.deepEqual(await runHere(["--version"]), { code: 0, out: `sallyport ${VERSION}`, err: "" });
   });
 });
 
@@ -112,7 +96,7 @@ describe("wrong usage ends with 2 and a hint", () => {
   ];
   for (const [args, message] of cases) {
     it(args.join(" "), async () => {
-      const { code, out, err } = await cli(args);
+      const { code, out, err } = await runHere(args);
       assert.match(err, message);
       assert.deepEqual([code, out], [2, ""]);
     });
@@ -121,7 +105,7 @@ describe("wrong usage ends with 2 and a hint", () => {
 
 describe("keygen", () => {
   it("prints a key that a ring takes", async () => {
-    const { code, out } = await cli(["keygen"]);
+    const { code, out } = await runHere(["keygen"]);
     assert.equal(code, 0);
     assert.ok(isFernetKey(out));
   });
@@ -132,7 +116,7 @@ describe("token", () => {
   let key: string;
   before(async () => {
     folder = await mkdtemp(join(tmpdir(), "sallyport-test-"));
-    key = (await cli(["keygen"])).out;
+    key = (await runHere(["keygen"])).out;
     await writeFile(join(folder, "fernet.keys"), `${key}\n`, { mode: 0o600 });
   });
   after(() => rm(folder, { recursive: true, force: true }));
@@ -141,7 +125,7 @@ describe("token", () => {
     JSON.parse(new TextDecoder().decode(new FernetRing([key]).open(token))) as Record<string, unknown>;
 
   it("prints a token made with the data folder's key", async () => {
-    const { code, out } = await cli(["token", "--data-dir", folder, "--hostname", "A.example.org."]);
+    const { code, out } = await runHere(["token", "--data-dir", folder, "--hostname", "A.example.org."]);
     assert.equal(code, 0);
     const { hostname, protocol_version, cipher, valid } = payloadOf(out);
     assert.deepEqual({ hostname, protocol_version, cipher }, {
@@ -172,7 +156,7 @@ describe("token", () => {
       "tcp:2222",
       "--json",
     ];
-    const { out } = await cli(["token", ...args, ...rest], { SALLYPORT_FERNET_KEYS: key });
+    const { out } = await runHere(["token", ...args, ...rest], { SALLYPORT_FERNET_KEYS: key });
     const { token, aes_key, aes_iv, ...told } = JSON.parse(out) as Record<string, unknown>;
     const payload = payloadOf(String(token));
     assert.deepEqual([payload.aes_key, payload.aes_iv], [aes_key, aes_iv]);
@@ -192,13 +176,15 @@ describe("token", () => {
 
   it("has fresh key material each time", async () => {
     const args = ["token", "--data-dir", folder, "--hostname", "a.example.org", "--json"];
-    const keys = [await cli(args), await cli(args)].map(({ out }) => JSON.parse(out).aes_key as string);
+    const keys = [await runHere(args), await runHere(args)].map(({ out }) =>
+      JSON.parse(out).aes_key as string
+    );
     assert.notEqual(keys[0], keys[1]);
   });
 
   it("isn't made longer than edges take", async () => {
     const names = Array.from({ length: 200 }, (_, index) => `${index}.${"a".repeat(60)}.example.org`);
-    const { code, err } = await cli([
+    const { code, err } = await runHere([
       "token",
       "--data-dir",
       folder,
@@ -213,7 +199,7 @@ describe("token", () => {
 
   it("isn't made without keys, and makes none", async () => {
     const dataDir = join(folder, "none");
-    const { code, err } = await cli(["token", "--data-dir", dataDir, "--hostname", "a.example.org"]);
+    const { code, err } = await runHere(["token", "--data-dir", dataDir, "--hostname", "a.example.org"]);
     assert.equal(code, 2);
     assert.match(err, /^error: Cannot make a token: there are no Fernet keys in .*none/);
   });

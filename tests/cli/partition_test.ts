@@ -7,13 +7,14 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { after, describe, it } from "node:test";
-import { setTimeout as delay } from "node:timers/promises";
 import { promisify } from "node:util";
-import { type Agent, createAgent, currentRuntime, masterGrants, tcpConnector } from "../../mod.ts";
+import { type Agent, currentRuntime, masterGrants, tcpConnector } from "../../mod.ts";
 import { clientHello } from "../support/client_hello.ts";
+import { connectedAgent } from "../support/connected_agent.ts";
 import { denoFlags } from "../support/deno_flags.ts";
 import { otherRuntime } from "../support/other_runtime.ts";
 import { type RedisServer, skipRedis, startRedis } from "../support/redis_server.ts";
+import { until } from "../support/until.ts";
 import { Program } from "./program.ts";
 
 const timeout = 180_000;
@@ -114,10 +115,9 @@ describe("a partition between two nodes", { skip }, () => {
     endpoints.push(endpoint);
     await new Promise<void>((resolve) => endpoint.listen(0, "127.0.0.1", resolve));
     const runtime = await currentRuntime();
-    const connected = Promise.withResolvers<void>();
     const grants = masterGrants({ master, credential, hostname, anyEdge: true, insecure: true });
     let asked = 0;
-    const agent = createAgent({
+    await connectedAgent({
       runtime,
       // An agent that has lost its name would come back with a newer token and take it again: it gets none.
       grants: () => asked++ === 0 ? grants() : new Promise(() => {}),
@@ -128,19 +128,11 @@ describe("a partition between two nodes", { skip }, () => {
         plain: true,
       }),
       edge: { host, port: PORT },
-      connected: () => connected.resolve(),
-    });
-    agents.push(agent);
-    agent.run().catch(connected.reject);
-    await connected.promise;
+    }, agents);
   }
 
-  async function untilHeard(host: string, name: string, says: string): Promise<void> {
-    for (;;) {
-      const heard = await visit(host, name);
-      if (heard === says) return;
-      await delay(50);
-    }
+  function untilHeard(host: string, name: string, says: string): Promise<void> {
+    return until(async () => await visit(host, name) === says);
   }
 
   it("starts a node in each namespace", { timeout }, async () => {

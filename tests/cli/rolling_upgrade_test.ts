@@ -18,6 +18,7 @@ import { denoFlags } from "../support/deno_flags.ts";
 import { otherRuntime } from "../support/other_runtime.ts";
 import { type RedisServer, skipRedis, startRedis } from "../support/redis_server.ts";
 import { startEcho } from "../support/tcp_echo.ts";
+import { until } from "../support/until.ts";
 import { Program } from "./program.ts";
 
 const timeout = 240_000;
@@ -101,6 +102,7 @@ describe("a rolling upgrade of three nodes", { skip }, () => {
   const agents: Agent[] = [];
   const ports: number[] = [];
   const nameOf = (index: number) => `agent-${index % AGENTS}.localhost`;
+  const untilAtTwoNodes = () => until(() => agents.every(({ facts }) => facts.others !== undefined));
 
   after(async () => {
     if (process.env.ROLLING_DEBUG) {
@@ -160,13 +162,11 @@ describe("a rolling upgrade of three nodes", { skip }, () => {
       agents.push(agent);
       void agent.run();
     }
-    while (agents.some(({ facts }) => facts.others === undefined)) await delay(20);
+    await untilAtTwoNodes();
     // A visitor of each agent at each node: the links stand.
     for (const port of ports) {
-      for (let index = 0; index < AGENTS;) {
-        const reached = await new Visitor(port, nameOf(index)).end().then(() => true, () => false);
-        if (reached) index++;
-        else await delay(50);
+      for (let index = 0; index < AGENTS; index++) {
+        await until(() => new Visitor(port, nameOf(index)).end().then(() => true, () => false));
       }
     }
   });
@@ -222,7 +222,7 @@ describe("a rolling upgrade of three nodes", { skip }, () => {
       assert.equal(await upgrade.ended, 0, upgrade.stderr + upgrade.stdout);
       rolledMs.push(Math.round(performance.now() - startedMs));
       // The next one when agents are at two nodes again.
-      while (agents.some(({ facts }) => facts.others === undefined)) await delay(20);
+      await untilAtTwoNodes();
     }
     rolling = false;
     await load;

@@ -6,9 +6,9 @@ import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
-import { runCli } from "../../src/cli/main.ts";
 import { freePorts } from "../support/free_ports.ts";
 import { programStarter } from "./program.ts";
+import { runHere } from "./run_here.ts";
 
 let folder: string;
 const start = programStarter();
@@ -17,20 +17,7 @@ before(async () => {
 });
 after(() => rm(folder, { recursive: true, force: true }));
 
-/** Runs a command that ends by itself, in this process; gives its exit code and what it wrote. */
-async function run(...args: string[]) {
-  const [out, err]: [string[], string[]] = [[], []];
-  const code = await runCli(args, {
-    program: "sallyport",
-    env: {},
-    out: (line) => void out.push(line),
-    err: (line) => void err.push(line),
-    onStop: () => () => {},
-    onReload: () => () => {},
-    exit: () => assert.fail("the process must not be ended"),
-  });
-  return { code, out: out.join("\n"), err: err.join("\n") };
-}
+const run = (...args: string[]) => runHere(args);
 
 /** A server that answers with `status.now`, and what it was told, by its types. */
 async function startReceiver() {

@@ -2,15 +2,15 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import { request } from "node:https";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { after, describe, it } from "node:test";
-import { setTimeout as delay } from "node:timers/promises";
-import { type Agent, createAgent, currentRuntime, masterGrants, tcpConnector } from "../../mod.ts";
+import { type Agent, currentRuntime, masterGrants, tcpConnector } from "../../mod.ts";
+import { connectedAgent } from "../support/connected_agent.ts";
 import { denoFlags } from "../support/deno_flags.ts";
-import { startTlsSite, type TlsSite } from "../support/tls_site.ts";
+import { type SiteAnswer, siteAnswers, startTlsSite, type TlsSite, visitSite } from "../support/tls_site.ts";
+import { until } from "../support/until.ts";
 import { parsePrometheus, sampleValue } from "../telemetry/prometheus.ts";
 import { VERSION } from "../../src/version.ts";
 import { Program } from "./program.ts";
@@ -50,18 +50,12 @@ describe(
       port = Number((await program.seen(/visitors and agents +127\.0\.0\.1:(\d+)/))[1]);
       const runtime = await currentRuntime();
       const credential = (await readFile(join(data, "admin.key"), "utf8")).trim();
-      await Promise.all(Array.from({ length: AGENTS }, async (_, index) => {
-        const connected = Promise.withResolvers<void>();
-        const agent = createAgent({
+      await Promise.all(Array.from({ length: AGENTS }, (_, index) =>
+        connectedAgent({
           runtime,
           grants: masterGrants({ master, credential, hostname: nameOf(index) }),
           connector: tcpConnector({ runtime, host: "127.0.0.1", port: site.port }),
-          connected: () => connected.resolve(),
-        });
-        agents.push(agent);
-        agent.run().catch(connected.reject);
-        await connected.promise;
-      }));
+        }, agents)));
     });
 
     after(async () => {
@@ -76,33 +70,8 @@ describe(
     }
 
     /** What a visitor of an agent gets; a connection of its own, which the kernel gives to either worker. */
-    function visit(
-      index: number,
-      path = "/",
-      hash = createHash("sha256"),
-    ): Promise<{ text: string; hash: string }> {
-      return new Promise((resolve, reject) => {
-        const servername = nameOf(index);
-        const asked = request({
-          host: "127.0.0.1",
-          port,
-          path,
-          servername,
-          headers: { host: servername },
-          agent: false,
-          rejectUnauthorized: false,
-        }, (response) => {
-          let text = "";
-          response.on("data", (chunk: Uint8Array) => {
-            hash.update(chunk);
-            if (text.length < 100) text += String(chunk).slice(0, 100);
-          });
-          response.on("end", () => resolve({ text, hash: hash.digest("hex") }));
-          response.on("error", reject);
-        });
-        asked.on("error", reject);
-        asked.end();
-      });
+    function visit(index: number, path?: string): Promise<SiteAnswer> {
+      return visitSite(port, nameOf(index), path);
     }
 
     async function metric(name: string, labels: Readonly<Record<string, string>> = {}): Promise<number> {
@@ -119,11 +88,7 @@ describe(
     /** Tries until every agent answers. */
     async function allAnswer(): Promise<void> {
       for (let index = 0; index < AGENTS; index++) {
-        for (;;) {
-          const answer = await visit(index).catch(() => undefined);
-          if (answer?.text === "sallyport") break;
-          await delay(50);
-        }
+        await until(() => siteAnswers(port, nameOf(index)));
       }
     }
 
@@ -153,11 +118,7 @@ describe(
       await allAnswer();
       for (const download of downloads) assert.equal((await download).hash, expected);
       const now = await workerPids();
-      for (;;) {
-        const left = (await workerPids()).filter((pid) => before.includes(pid));
-        if (left.length === 0) break;
-        await delay(50);
-      }
+      await until(async () => !(await workerPids()).some((pid) => before.includes(pid)));
       assert.ok(now.some((pid) => !before.includes(pid)));
       await allAnswer();
     });
@@ -210,7 +171,7 @@ describe(
       process.kill(first!, "SIGKILL");
       await program.seen(/worker was killed; it is started again/, "stderr");
       await allAnswer();
-      while ((await workerPids()).length < WORKERS) await delay(50);
+      await until(async () => (await workerPids()).length >= WORKERS);
       assert.equal((await fetch(`${master}/healthz`)).status, 200);
     });
 

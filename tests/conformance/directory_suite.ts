@@ -4,7 +4,6 @@
  * @module
  */
 import assert from "node:assert/strict";
-import { it } from "node:test";
 import type {
   ClaimOutcome,
   Directory,
@@ -12,6 +11,7 @@ import type {
   NodeRecord,
   RouteClaim,
 } from "../../src/cluster/directory.ts";
+import { withOpened } from "./with_opened.ts";
 
 /** A store under test; each opening is a node's own view of it. */
 export interface DirectoryUnderTest {
@@ -46,15 +46,7 @@ function granted(outcome: ClaimOutcome): Extract<ClaimOutcome, { kind: "granted"
 
 /** Registers the suite. `make` gives an empty store. */
 export function directorySuite(make: () => Promise<DirectoryUnderTest>, skip: string | false = false): void {
-  const test = (title: string, body: (store: DirectoryUnderTest) => Promise<void>) =>
-    it(title, { skip, timeout: 60_000 }, async () => {
-      const store = await make();
-      try {
-        await body(store);
-      } finally {
-        await store.close();
-      }
-    });
+  const test = withOpened(make, skip);
 
   test("Directory.enter says whether the node was known, and nodes lists it as entered last", async (store) => {
     const directory = await store.open();

@@ -4,8 +4,8 @@
  * @module
  */
 import assert from "node:assert/strict";
-import { it } from "node:test";
 import type { RegistryLifetimes, TunnelRecord, TunnelRegistry } from "../../src/cluster/registry.ts";
+import { withOpened } from "./with_opened.ts";
 
 /** A store under test; each opening is a node of its own. */
 export interface RegistryStore {
@@ -32,15 +32,7 @@ function record(name: string, more: Partial<TunnelRecord> = {}): TunnelRecord {
 
 /** Registers the suite. `store` gives an empty one. */
 export function registrySuite(store: () => Promise<RegistryStore>, skip: string | false = false): void {
-  const test = (title: string, body: (store: RegistryStore) => Promise<void>) =>
-    it(title, { skip, timeout: 60_000 }, async () => {
-      const opened = await store();
-      try {
-        await body(opened);
-      } finally {
-        await opened.close();
-      }
-    });
+  const test = withOpened(store, skip);
 
   test("a tunnel is found by its id and its name, from another node too, whole", async (store) => {
     const [one, other] = [await store.open(), await store.open()];

@@ -4,9 +4,9 @@
  * @module
  */
 import assert from "node:assert/strict";
-import { it } from "node:test";
 import type { Agent, AuditEntry, EdgeReport, LiveSession } from "../../src/master/model.ts";
 import { type Store, StoreConflict } from "../../src/master/store/store.ts";
+import { withOpened } from "./with_opened.ts";
 
 /** When all of it happens. */
 export const NOW_MS = 1_900_000_000_000;
@@ -88,15 +88,7 @@ export function report(seq: number, more: Partial<EdgeReport> = {}): EdgeReport 
 
 /** Registers the suite. `open` gives an empty store. */
 export function storeSuite(open: () => Promise<Store>, skip: string | false = false): void {
-  const test = (title: string, body: (store: Store) => Promise<void>) =>
-    it(title, { skip, timeout: 60_000 }, async () => {
-      const store = await open();
-      try {
-        await body(store);
-      } finally {
-        await store.close();
-      }
-    });
+  const test = withOpened(open, skip);
 
   test("keeps an agent whole, and finds it by id and by name", async (store) => {
     const agent = someAgent("a", {

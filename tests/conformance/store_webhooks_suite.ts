@@ -5,11 +5,11 @@
  * @module
  */
 import assert from "node:assert/strict";
-import { it } from "node:test";
 import { ALL_TENANTS, EVENT_TYPES, type EventType, type Webhook } from "../../src/master/model.ts";
 import type { Store } from "../../src/master/store/store.ts";
 import { AGENT_OFFLINE_AFTER_MS, CERTIFICATE_WARNING_MS } from "../../src/master/store/webhook_store.ts";
 import { entry, live, NOW_MS, report, someAgent } from "./store_suite.ts";
+import { withOpened } from "./with_opened.ts";
 
 const DAY_MS = 24 * 3_600_000;
 
@@ -28,15 +28,7 @@ function hook(id: string, more: Partial<Webhook> = {}): Webhook {
 
 /** Registers the suite. `open` gives an empty store. */
 export function storeWebhooksSuite(open: () => Promise<Store>, skip: string | false = false): void {
-  const test = (title: string, body: (store: Store) => Promise<void>) =>
-    it(title, { skip, timeout: 60_000 }, async () => {
-      const store = await open();
-      try {
-        await body(store);
-      } finally {
-        await store.close();
-      }
-    });
+  const test = withOpened(open, skip);
   const add = (store: Store, webhook: Webhook) =>
     store.addWebhook(webhook, 2, entry("webhook.added", webhook.id));
   /** The events that were written, the oldest first, with a member of each. */

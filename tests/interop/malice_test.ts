@@ -27,6 +27,7 @@ import {
 import { startEcho } from "../support/tcp_echo.ts";
 import { transportsOf } from "../support/transports.ts";
 import { FERNET_KEY } from "../support/tunnel.ts";
+import { until } from "../support/until.ts";
 
 const timeout = 60_000;
 const NAME = "good.test";
@@ -58,7 +59,7 @@ before(async () => {
   echo = await startEcho();
   agent = agentOf(runtime, newToken(NAME), port);
   void agent.run();
-  while (!edge.serves(NAME)) await delay(5);
+  await until(() => edge.serves(NAME));
 });
 after(async () => {
   await agent.close(0);

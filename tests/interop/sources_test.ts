@@ -3,7 +3,6 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { connect, type Server, type Socket } from "node:net";
 import { after, afterEach, before, describe, it } from "node:test";
-import { setTimeout as delay } from "node:timers/promises";
 import { type Agent, createAgent } from "../../src/agent/agent.ts";
 import { tcpConnector } from "../../src/agent/connector.ts";
 import { FernetRing } from "../../src/crypto/fernet.ts";
@@ -16,6 +15,7 @@ import { encodeProxyHeader } from "../../src/wire/proxy/proxy_header.ts";
 import { clientHello } from "../support/client_hello.ts";
 import { startEcho } from "../support/tcp_echo.ts";
 import { FERNET_KEY } from "../support/tunnel.ts";
+import { until } from "../support/until.ts";
 
 const timeout = 60_000;
 const NAME = "a.test";
@@ -57,7 +57,7 @@ before(async () => {
     connector: tcpConnector({ runtime, host: "127.0.0.1", port: echo.port }),
   });
   void agent.run();
-  while (!edge.serves(NAME)) await delay(5);
+  await until(() => edge.serves(NAME));
 });
 afterEach(() => {
   for (const socket of sockets) socket.destroy();
@@ -99,7 +99,7 @@ for (const version of [1, 2] as const) {
       );
       let closed = 0;
       for (const stranger of strangers) stranger.once("close", () => void closed++);
-      while (closed < 40) await delay(10);
+      await until(() => closed >= 40);
       assert.equal(await answered(from(OTHER, version, clientHello(NAME))), 0x16);
       assert.equal(closed, 40, "those that stay are its share");
     });

@@ -10,30 +10,14 @@ import {
   WATCHERS_MAX,
 } from "../../src/master/page/live.ts";
 import type { TotalsQuery } from "../../src/master/store/store.ts";
-import type { Clock } from "../../src/runtime/port.ts";
+import { VirtualClock } from "../support/virtual_clock.ts";
 import { WALL_MS } from "./helpers.ts";
 
 const NOTHING = { agents: 0, online: 0, sessions: 0, streams: 0, bytesToAgent: 0, bytesToVisitor: 0 };
 
-/** Lets a look at the database come to its end. */
-async function settle(): Promise<void> {
-  for (let turn = 0; turn < 5; turn++) await Promise.resolve();
-}
-
 /** Feeds over a database that the test plays, in time that it moves. */
 function feeds() {
-  let nowMs = 0;
-  const timers = new Set<{ readonly atMs: number; readonly run: () => void }>();
-  const clock: Clock = {
-    nowMs: () => nowMs,
-    wallMs: () => WALL_MS + nowMs,
-    after(delayMs, run) {
-      const timer = { atMs: nowMs + delayMs, run };
-      timers.add(timer);
-      return { cancel: () => void timers.delete(timer) };
-    },
-    soon: (run) => run(),
-  };
+  const clock = new VirtualClock({ wallMs: WALL_MS });
   const asked: TotalsQuery[] = [];
   const totals = { ...NOTHING };
   const closing = new AbortController();
@@ -48,19 +32,7 @@ function feeds() {
     totals,
     asked,
     closing,
-    async pass(ms: number) {
-      const endMs = nowMs + ms;
-      await settle();
-      for (;;) {
-        const [next] = [...timers].sort((a, b) => a.atMs - b.atMs);
-        if (next === undefined || next.atMs > endMs) break;
-        timers.delete(next);
-        nowMs = Math.max(nowMs, next.atMs);
-        next.run();
-        await settle();
-      }
-      nowMs = endMs;
-    },
+    pass: (ms: number) => clock.advance(ms),
   };
 }
 

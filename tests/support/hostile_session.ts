@@ -7,7 +7,6 @@
 import { once } from "node:events";
 import { connect, type Socket } from "node:net";
 import type { Bytes } from "../../src/bytes/bytes.ts";
-import { chooseAeads } from "../../src/crypto/aead.ts";
 import {
   createOpener,
   createSealer,
@@ -15,15 +14,12 @@ import {
   type Role,
   type Sealer,
 } from "../../src/crypto/header_cipher.ts";
-import { RandomPool, systemRandom } from "../../src/crypto/random.ts";
-import { loadSodium } from "../../src/crypto/sodium.ts";
-import { SealedAgentHandshake } from "../../src/protocol/handshake/sealed_agent.ts";
+import { RandomPool } from "../../src/crypto/random.ts";
 import { loginProof } from "../../src/protocol/handshake/login_proof.ts";
 import { AgentChallenge } from "../../src/protocol/handshake/snitun_challenge.ts";
-import { RecordOpener, RecordScratch, RecordSealer } from "../../src/protocol/records/sealed_records.ts";
+import type { RecordSealer } from "../../src/protocol/records/sealed_records.ts";
 import type { CreatedToken } from "../../src/protocol/token/token.ts";
 import { encodeCreditFrame } from "../../src/wire/credit/credit_frame.ts";
-import { decodeVerdict, encodeLogin } from "../../src/wire/login/login_messages.ts";
 import {
   channelIdOf,
   encodeCallerPayload,
@@ -35,6 +31,7 @@ import {
   newChannelId,
   writeHeader,
 } from "../../src/wire/snitun/snitun_frame.ts";
+import { logInSealed } from "./sealed_login.ts";
 
 const pool = new RandomPool(65_536);
 
@@ -198,36 +195,18 @@ export class HostileSealed extends HostileSession {
 
   /** Logs in at an edge with this public key. */
   static async login(port: number, edgeKey: Bytes, created: CreatedToken): Promise<HostileSealed> {
-    const sodium = await loadSodium();
-    const aeads = chooseAeads(sodium);
-    const handshake = new SealedAgentHandshake({
-      sodium,
-      edgePublicKey: edgeKey,
-      unixSeconds: Math.floor(Date.now() / 1000),
-    });
     const socket = connect(port, "127.0.0.1");
     socket.on("error", () => {});
-    socket.write(handshake.first);
-    const next = async () => new Uint8Array((await once(socket, "data"))[0] as Buffer);
-    let opened = handshake.push(await next());
-    while (opened === undefined) opened = handshake.push(await next());
-    const ciphers = { sodium, small: aeads.small, bulk: aeads.chacha };
-    const sealer = new RecordSealer(
-      { ...ciphers, key: opened.keys.agent },
-      new RecordScratch(),
-      systemRandom,
-    );
-    const opener = new RecordOpener({ ...ciphers, key: opened.keys.edge }, new RecordScratch());
-    const token = new TextEncoder().encode(created.token);
-    const proof = loginProof(created.claims.aesKey, token, {
-      transport: "sealed",
+    const { token, claims } = created;
+    const { refused, sealer } = await logInSealed({
       edgeKey,
-      channel: opened.keys.channel,
+      token,
+      unixSeconds: Math.floor(Date.now() / 1000),
+      prove: (channel) =>
+        loginProof(claims.aesKey, new TextEncoder().encode(token), { transport: "sealed", edgeKey, channel }),
+      write: (bytes) => void socket.write(bytes),
+      next: async () => new Uint8Array((await once(socket, "data"))[0] as Buffer),
     });
-    socket.write(sealer.seal(encodeLogin({ token, proof })).slice());
-    let record = opener.openOne(await next());
-    while (record === undefined) record = opener.openOne(await next());
-    const refused = decodeVerdict(record.data.slice());
     if (refused !== undefined) throw new Error(`the edge has refused the hostile agent: ${refused}`);
     const session = new HostileSealed(socket, sealer);
     socket.on("data", () => {});

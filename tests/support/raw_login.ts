@@ -4,23 +4,19 @@
  * @module
  */
 import type { Bytes } from "../../src/bytes/bytes.ts";
-import { chooseAeads } from "../../src/crypto/aead.ts";
-import { systemRandom } from "../../src/crypto/random.ts";
 import { loadSodium } from "../../src/crypto/sodium.ts";
 import { errorCode } from "../../src/errors.ts";
-import { SealedAgentHandshake } from "../../src/protocol/handshake/sealed_agent.ts";
-import { RecordOpener, RecordScratch, RecordSealer } from "../../src/protocol/records/sealed_records.ts";
 import type { Address, Conn, Runtime } from "../../src/runtime/port.ts";
 import { connectCurve } from "../../src/transport/curve/socket_dialer.ts";
 import { QUIC_ALPN } from "../../src/transport/quic/session.ts";
 import {
   decodeVerdict,
-  encodeLogin,
   encodeLoginToken,
   LOGIN_CHALLENGE_BYTES,
 } from "../../src/wire/login/login_messages.ts";
 import { QuicEar, WatchedQuicStream } from "../conformance/quic_helpers.ts";
 import { Watched } from "../conformance/runtime_helpers.ts";
+import { logInSealed } from "./sealed_login.ts";
 
 /** One login that a test makes up. */
 export interface RawLogin {
@@ -43,36 +39,23 @@ export const rawLogins: Readonly<
   Record<"sealed" | "curve" | "quic", (login: RawLogin) => Promise<RawOutcome>>
 > = {
   async sealed({ runtime, edge, edgeKey, token, prove }) {
-    const sodium = await loadSodium();
-    const aeads = chooseAeads(sodium);
-    const unixSeconds = Math.floor(runtime.clock.wallMs() / 1000);
-    const handshake = new SealedAgentHandshake({ sodium, edgePublicKey: edgeKey, unixSeconds });
     const watched = new Watched(await runtime.dial({ ...edge, timeoutMs: 5_000 }));
-    watched.write(handshake.first);
     let read = 0;
-    const next = async (): Promise<Bytes> => {
-      await watched.received(read + 1);
-      const chunk = new Uint8Array(Buffer.concat(watched.chunks).subarray(read));
-      read += chunk.length;
-      return chunk;
-    };
-    let opened = handshake.push(await next());
-    while (opened === undefined) opened = handshake.push(await next());
-    const ciphers = { sodium, small: aeads.small, bulk: aeads.chacha };
-    const sealer = new RecordSealer(
-      { ...ciphers, key: opened.keys.agent },
-      new RecordScratch(),
-      systemRandom,
-    );
-    const opener = new RecordOpener({ ...ciphers, key: opened.keys.edge }, new RecordScratch());
-    watched.write(
-      sealer.seal(encodeLogin({ token: utf8(token), proof: prove(opened.keys.channel) })).slice(),
-    );
-    let record = opener.openOne(await next());
-    while (record === undefined) record = opener.openOne(await next());
-    const verdict = decodeVerdict(record.data.slice());
+    const { refused } = await logInSealed({
+      edgeKey,
+      token,
+      prove,
+      unixSeconds: Math.floor(runtime.clock.wallMs() / 1000),
+      write: (bytes) => void watched.write(bytes),
+      next: async () => {
+        await watched.received(read + 1);
+        const chunk = new Uint8Array(Buffer.concat(watched.chunks).subarray(read));
+        read += chunk.length;
+        return chunk;
+      },
+    });
     watched.abort();
-    return verdict;
+    return refused;
   },
 
   async curve({ runtime, edge, edgeKey, token, prove }) {

@@ -4,9 +4,10 @@
  * @module
  */
 
+import { createHash } from "node:crypto";
 import { once } from "node:events";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { createServer } from "node:https";
+import { createServer, request } from "node:https";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { generate } from "selfsigned";
@@ -49,4 +50,42 @@ export async function startTlsSite(hostname: string): Promise<TlsSite> {
       await rm(folder, { recursive: true, force: true });
     },
   };
+}
+
+/** What a visitor got: the first 100 letters, and the SHA-256 of all. */
+export interface SiteAnswer {
+  readonly text: string;
+  readonly hash: string;
+}
+
+/** What a visitor of `servername` gets at a port, by a connection of its own; `started` hears of each piece. */
+export function visitSite(
+  port: number,
+  servername: string,
+  path = "/",
+  started: () => void = () => {},
+): Promise<SiteAnswer> {
+  const hash = createHash("sha256");
+  return new Promise((resolve, reject) => {
+    const asked = request({
+      ...{ host: "127.0.0.1", port, path, servername, agent: false, rejectUnauthorized: false },
+      headers: { host: servername },
+    }, (response) => {
+      let text = "";
+      response.on("data", (chunk: Uint8Array) => {
+        started();
+        hash.update(chunk);
+        if (text.length < 100) text += String(chunk).slice(0, 100);
+      });
+      response.on("end", () => resolve({ text, hash: hash.digest("hex") }));
+      response.on("error", reject);
+    });
+    asked.on("error", reject);
+    asked.end();
+  });
+}
+
+/** Whether a visitor gets the site's answer. */
+export async function siteAnswers(port: number, servername: string): Promise<boolean> {
+  return (await visitSite(port, servername).catch(() => undefined))?.text === "sallyport";
 }

@@ -102,6 +102,22 @@ describe("Metrics", () => {
     assert.equal(await value("window_bytes"), 3000);
   });
 
+  it("asks each source of the curve transport once a scrape, however many connections it sums", async () => {
+    const metrics = new Metrics();
+    const asked: string[] = [];
+    const { counts, gauges } = curveSource(1);
+    const states = Array.from({ length: 200_000 }, () => [...gauges()][0]!);
+    metrics.group(CurveMetrics).add({
+      counts: () => (asked.push("counts"), counts()),
+      gauges: () => (asked.push("gauges"), states),
+    });
+    for (let scrapes = 1; scrapes <= 2; scrapes++) {
+      const { samples } = await scrape(metrics);
+      assert.equal(samples.find(({ name }) => name === "sallyport_curve_window_bytes")?.value, 200_000_000);
+      assert.equal(asked.length, 2 * scrapes);
+    }
+  });
+
   it("says what its text is", () => {
     assert.match(new Metrics().contentType, /^text\/plain; version=0\.0\.4/);
   });

@@ -5,12 +5,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { after, before, describe, it } from "node:test";
-import { setTimeout as delay } from "node:timers/promises";
 import { createLogger, silentLogger } from "../../src/telemetry/log.ts";
 import { METRICS, Metrics } from "../../src/telemetry/metrics.ts";
 import { startOpenTelemetry, wantsOpenTelemetry } from "../../src/telemetry/open_telemetry.ts";
 import { programStarter } from "../cli/program.ts";
 import { startCollector } from "../support/otlp_collector.ts";
+import { until } from "../support/until.ts";
 
 const start = programStarter();
 let folder: string;
@@ -18,13 +18,6 @@ before(async () => {
   folder = await mkdtemp(join(tmpdir(), "sallyport-otel-"));
 });
 after(() => rm(folder, { recursive: true, force: true }));
-
-async function until(met: () => boolean): Promise<void> {
-  for (let attempt = 0; !met(); attempt++) {
-    assert.ok(attempt < 200, "it isn't so in time");
-    await delay(50);
-  }
-}
 
 /** Runs with variables of the environment, which the SDK reads itself. */
 async function withEnvironment<T>(env: Record<string, string>, work: () => Promise<T>): Promise<T> {
@@ -100,9 +93,9 @@ describe("OpenTelemetry", () => {
     };
     await withEnvironment(env, async () => {
       const telemetry = await startOpenTelemetry({ env, metrics: new Metrics(), log });
-      await until(() => collector.requests.length >= 3);
+      await until(() => collector.requests.length >= 3, 10_000);
       collector.status.now = 200;
-      await until(() => collector.points.length > 0);
+      await until(() => collector.points.length > 0, 10_000);
       await telemetry.close();
     });
     const told = lines.map((line) => JSON.parse(line).msg as string);
@@ -138,7 +131,10 @@ describe("OpenTelemetry", () => {
       assert.equal((await answer.json()).request_id, "request-77");
       // The log names both.
       await master.seen(new RegExp(`request_?id[^\\n]*request-77[^\\n]*${traceId}`, "i"), "stderr");
-      await until(() => collector.points.some(({ name }) => name === "sallyport_master_requests_total"));
+      await until(
+        () => collector.points.some(({ name }) => name === "sallyport_master_requests_total"),
+        10_000,
+      );
       master.signal("SIGTERM");
       assert.equal(await master.ended, 0);
       const span = collector.spans.find((found) => found.traceId === traceId);

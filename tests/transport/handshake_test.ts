@@ -430,11 +430,11 @@ describe("PendingConnections", () => {
     // A /64 is one source.
     const six = [pending.enter("2001:db8::1"), pending.enter("2001:db8::2")];
     assert.equal(pending.enter("2001:db8::3"), undefined);
-    assert.equal(pending.enter(undefined), undefined);
+    assert.equal(pending.enter("192.0.2.2"), undefined);
     assert.equal(pending.size, 4);
     for (const one of [...leave, ...leave]) one!();
     assert.equal(pending.size, 2);
-    assert.ok(pending.enter(undefined) !== undefined);
+    assert.ok(pending.enter("192.0.2.2") !== undefined);
     assert.ok(pending.enter("192.0.2.1") !== undefined);
     for (const one of six) one!();
     assert.ok(pending.enter("2001:db8::3") !== undefined);

@@ -10,6 +10,7 @@ import type { Logger } from "../../telemetry/log.ts";
 import type { ByteMeter } from "../../transport/splice.ts";
 import type { SessionStream } from "../../transport/port.ts";
 import { sourceOf } from "../../wire/ip/networks.ts";
+import { SourceCounts } from "../../wire/ip/source_counts.ts";
 import { AlertDescription } from "../../wire/tls/tls_alert.ts";
 import { wildcardOf } from "../../wire/wildcard.ts";
 import { AccessList } from "../access_list.ts";
@@ -232,7 +233,7 @@ class Entry {
   readonly #connector: ServiceConnector;
   readonly #accessLog: ((entry: AccessEntry) => void) | undefined;
   readonly #visitors = new Set<VisitorStream>();
-  readonly #visitorsFrom = new Map<string, number>();
+  readonly #visitorsFrom = new SourceCounts();
   readonly #errors: ServiceFailure[] = [];
   #visitorsTotal = 0;
   #bytesIn = 0;
@@ -293,11 +294,10 @@ class Entry {
     }
     const { connections, connectionsPerVisitor } = this.service.limits;
     const source = sourceOf(address);
-    const fromSource = this.#visitorsFrom.get(source) ?? 0;
     if (this.#visitors.size >= (connections ?? Infinity)) {
       return this.#refuse(stream, "limit_exceeded", `it has ${connections} visitors already`);
     }
-    if (fromSource >= (connectionsPerVisitor ?? Infinity)) {
+    if (this.#visitorsFrom.of(source) >= (connectionsPerVisitor ?? Infinity)) {
       return this.#refuse(
         stream,
         "limit_exceeded",
@@ -322,7 +322,7 @@ class Entry {
       });
     });
     this.#visitors.add(visitor);
-    this.#visitorsFrom.set(source, fromSource + 1);
+    this.#visitorsFrom.add(source);
     this.#visitorsTotal++;
     this.#log.debug({ visitor: address, server_name: name }, "visitor connected");
     const failed = (error: unknown) => {
@@ -368,9 +368,7 @@ class Entry {
     this.#visitors.delete(visitor);
     this.#bytesIn += visitor.bytesIn;
     this.#bytesOut += visitor.bytesOut;
-    const left = (this.#visitorsFrom.get(source) ?? 1) - 1;
-    if (left === 0) this.#visitorsFrom.delete(source);
-    else this.#visitorsFrom.set(source, left);
+    this.#visitorsFrom.remove(source);
     if (this.#visitors.size === 0) this.#quiet?.();
   }
 

@@ -32,6 +32,7 @@ import {
 } from "../../wire/curve/curve_packet.ts";
 import { CurveServerStats, CurveStats } from "./stats.ts";
 import { sourceOf } from "../../wire/ip/networks.ts";
+import { SourceCounts } from "../../wire/ip/source_counts.ts";
 
 /** Limits of one server: connections, connections not yet admitted, and those of one address. */
 export interface ServerLimits {
@@ -79,7 +80,7 @@ export class CurveServer {
   readonly #byId = new Map<string, Entry>();
   readonly #byKey = new Map<string, Entry>();
   readonly #byConnection = new Map<CurveConnection, Entry>();
-  readonly #pendingBySource = new Map<string, number>();
+  readonly #pendingBySource = new SourceCounts();
   /** This minute's failures. Each source has presented a cookie for its address, so spoofed addresses can't fill it. */
   readonly #failuresBySource = new Map<string, number>();
   #pending = 0;
@@ -192,7 +193,7 @@ export class CurveServer {
     const { crypto, keys, limits } = this.#parts;
     if (
       this.#byConnection.size >= limits.connectionsMax || this.#pending >= limits.pendingMax ||
-      (this.#pendingBySource.get(source) ?? 0) >= limits.pendingPerSourceMax ||
+      this.#pendingBySource.of(source) >= limits.pendingPerSourceMax ||
       (this.#failuresBySource.get(source) ?? 0) >= limits.failuresPerSourceMax
     ) return void this.stats.initsRefused++;
     const first = serverFirstKeys(crypto, keys, opened.minute, connectionKey);
@@ -242,7 +243,7 @@ export class CurveServer {
     this.#byId.set(id, entry);
     this.#byKey.set(entry.connectionKey, entry);
     this.#pending++;
-    this.#pendingBySource.set(source, (this.#pendingBySource.get(source) ?? 0) + 1);
+    this.#pendingBySource.add(source);
     this.stats.connectionsOpened++;
     connection.receive(packet, from, nowMs, first.init);
     connection.sendHandshake();
@@ -264,8 +265,6 @@ export class CurveServer {
   #notPending(entry: Entry): void {
     entry.pending = false;
     this.#pending--;
-    const left = this.#pendingBySource.get(entry.source)! - 1;
-    if (left === 0) this.#pendingBySource.delete(entry.source);
-    else this.#pendingBySource.set(entry.source, left);
+    this.#pendingBySource.remove(entry.source);
   }
 }

@@ -8,7 +8,7 @@ import type { Role } from "../../crypto/header_cipher.ts";
 import { type InternalError, internalError, SallyportError } from "../../errors.ts";
 import type { Filler } from "../../wire/snitun/snitun_frame.ts";
 import { type EndingEvents, Endings, type EndingStream } from "./endings.ts";
-import { FrameBudget } from "./frame_budget.ts";
+import { AGENT_OPEN_COST, FrameBudget } from "./frame_budget.ts";
 import { Intake, type IntakeEvents } from "./intake.ts";
 import { Heartbeat, type HeartbeatEvents, type Patience } from "./heartbeat.ts";
 import type { SessionHost } from "./host.ts";
@@ -148,6 +148,16 @@ export abstract class SessionCore<Stream extends CoreStream>
     } catch (error) {
       this.unreadable(error);
     }
+  }
+
+  /** The budget for no-op frames is used up for now: further frames have to wait. */
+  get tired(): boolean {
+    return this.idleFrames.tired;
+  }
+
+  /** The peer opens a stream: counts its cost. */
+  protected spendOpen(): void {
+    this.idleFrames.spend(this.role === "edge" ? AGENT_OPEN_COST : 1);
   }
 
   // Called by the intake, in sessions whose frames share one byte stream.

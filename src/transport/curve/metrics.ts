@@ -97,16 +97,22 @@ export const CURVE_METRICS: readonly MetricInfo[] = [
   IN_FLIGHT,
 ];
 
+/** Adds each of `counts` to `sums`. */
+function addCounts(sums: Map<keyof CurveCounts, number>, counts: CurveCounts): void {
+  for (const { of } of COUNTERS) sums.set(of, (sums.get(of) ?? 0) + counts[of]);
+}
+
 /** Sums the sources of a process: listening sockets, agents. */
 export class CurveMetrics {
   readonly #sources = new Set<CurveSource>();
   /** Final counts of the sources that have been removed. */
   readonly #gone = new Map<keyof CurveCounts, number>();
+  #scraped: { readonly counts: Map<keyof CurveCounts, number>; readonly states: CurveState[] } | undefined;
 
   constructor(registry: Registry) {
     const registers = [registry];
     for (const { of, name, help } of COUNTERS) {
-      const sum = () => this.#sum(of);
+      const sum = () => this.#scrape().counts.get(of) ?? 0;
       new Counter({
         name,
         help,
@@ -117,7 +123,7 @@ export class CurveMetrics {
         },
       });
     }
-    const states = () => this.#states();
+    const states = () => this.#scrape().states;
     const { name, help } = ROUND_TRIP;
     new Gauge({
       name,
@@ -131,7 +137,10 @@ export class CurveMetrics {
         const mean = (of: "rttLastMs" | "rttSmoothedMs") =>
           all.reduce((sum, state) => sum + state[of], 0) / all.length / 1000;
         this.set({ stat: "last" }, mean("rttLastMs"));
-        this.set({ stat: "min" }, Math.min(...all.map(({ rttMinMs }) => rttMinMs)) / 1000);
+        this.set(
+          { stat: "min" },
+          all.reduce((least, { rttMinMs }) => Math.min(least, rttMinMs), Infinity) / 1000,
+        );
         this.set({ stat: "smoothed" }, mean("rttSmoothedMs"));
       },
     });
@@ -152,19 +161,24 @@ export class CurveMetrics {
     this.#sources.add(source);
     return () => {
       if (!this.#sources.delete(source)) return;
-      const counts = source.counts();
-      for (const { of } of COUNTERS) this.#gone.set(of, (this.#gone.get(of) ?? 0) + counts[of]);
+      addCounts(this.#gone, source.counts());
     };
   }
 
-  #states(): CurveState[] {
-    return [...this.#sources].flatMap((source) => [...source.gauges()]);
-  }
-
-  #sum(of: keyof CurveCounts): number {
-    let sum = this.#gone.get(of) ?? 0;
-    for (const source of this.#sources) sum += source.counts()[of];
-    return sum;
+  /** What the sources have now. All metrics are collected in one turn, and share one pass over the connections. */
+  #scrape(): {
+    readonly counts: ReadonlyMap<keyof CurveCounts, number>;
+    readonly states: readonly CurveState[];
+  } {
+    if (this.#scraped !== undefined) return this.#scraped;
+    const counts = new Map(this.#gone);
+    const states: CurveState[] = [];
+    for (const source of this.#sources) {
+      addCounts(counts, source.counts());
+      for (const state of source.gauges()) states.push(state);
+    }
+    queueMicrotask(() => this.#scraped = undefined);
+    return this.#scraped = { counts, states };
   }
 }
 

@@ -24,14 +24,23 @@ export function parseIp(text: string): number[] | undefined {
 
 /** The source that an address is counted under: an IPv4 address, or an IPv6 /64, the usual allocation to a customer. */
 export function sourceOf(host: string): string {
-  const bytes = host.includes(":") ? parseIp(host) : undefined;
-  return bytes === undefined || bytes.length === 4 ? host : bytes.slice(0, 8).join(".");
+  return ipv6Prefix(host, 8) ?? host;
+}
+
+/** Whether a source ({@link sourceOf}) is this machine: local proxies and tests share one address, and are no attack. */
+export function isLocalSource(source: string): boolean {
+  return source.startsWith("127.") || source === "0.0.0.0.0.0.0.0";
 }
 
 /** The IPv6 /48 that contains an address, the usual allocation to a site; undefined for IPv4. */
 export function sourceNetworkOf(host: string): string | undefined {
+  return ipv6Prefix(host, 6);
+}
+
+/** The first bytes of an IPv6 address; undefined for anything else. */
+function ipv6Prefix(host: string, byteLength: number): string | undefined {
   const bytes = host.includes(":") ? parseIp(host) : undefined;
-  return bytes === undefined || bytes.length === 4 ? undefined : bytes.slice(0, 6).join(".");
+  return bytes === undefined || bytes.length === 4 ? undefined : bytes.slice(0, byteLength).join(".");
 }
 
 /** The canonical form of an IP address for logs and comparisons; undefined if `text` isn't one. */

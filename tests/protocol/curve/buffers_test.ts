@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { Bytes } from "../../../src/bytes/bytes.ts";
+import { MemoryBudget } from "../../../src/bytes/memory_budget.ts";
+import { ByteRing } from "../../../src/protocol/curve/streams/byte_ring.ts";
 import { ReceiveBuffer } from "../../../src/protocol/curve/streams/receive_buffer.ts";
 import { SendBuffer } from "../../../src/protocol/curve/streams/send_buffer.ts";
 import { pattern, seeded, seedOf } from "../../support/seeded.ts";
@@ -86,4 +88,27 @@ test("a receive buffer says when a piece brings nothing new", () => {
   buffer.skip(30);
   assert.equal(buffer.empty, true);
   assert.equal(buffer.add(5, pattern(20)), false);
+});
+
+test("a ring keeps its bytes as it doubles, and counts its memory", () => {
+  const memory = new MemoryBudget();
+  const ring = new ByteRing(memory);
+  const data = pattern(20_000);
+  // It wraps: the first 8 KiB begin in the middle.
+  ring.reserve(5_000, 8_192);
+  ring.put(5_000, data.subarray(0, 8_192));
+  assert.deepEqual([ring.view(5_000, 8_192).length, ring.byteLength, memory.heldBytes], [
+    3_192,
+    8_192,
+    8_192,
+  ]);
+  ring.reserve(5_000, 8_192);
+  assert.equal(ring.byteLength, 8_192);
+  ring.reserve(5_000, 20_000);
+  ring.put(13_192, data.subarray(8_192));
+  assert.deepEqual([ring.byteLength, memory.heldBytes], [32_768, 32_768]);
+  const view = ring.view(5_000, 20_000);
+  ring.drop();
+  assert.deepEqual([ring.byteLength, memory.heldBytes], [0, 0]);
+  assert.deepEqual(view, data);
 });

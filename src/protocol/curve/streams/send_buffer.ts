@@ -7,13 +7,11 @@
 import type { Bytes } from "../../../bytes/bytes.ts";
 import type { MemoryBudget } from "../../../bytes/memory_budget.ts";
 import { RangeSet } from "../range_set.ts";
-
-const FIRST_BYTES = 8 * 1024;
+import { ByteRing } from "./byte_ring.ts";
 
 /** The bytes that a stream has written. Offsets count from the stream's beginning. */
 export class SendBuffer {
-  readonly #memory: MemoryBudget | undefined;
-  #ring: Bytes | undefined;
+  readonly #ring: ByteRing;
   /** Everything below this is acknowledged. */
   #base = 0;
   #end = 0;
@@ -24,12 +22,12 @@ export class SendBuffer {
 
   /** @param memory accounts for the ring's memory. */
   constructor(memory?: MemoryBudget) {
-    this.#memory = memory;
+    this.#ring = new ByteRing(memory);
   }
 
   /** Bytes of memory allocated. */
   get ringBytes(): number {
-    return this.#ring?.length ?? 0;
+    return this.#ring.byteLength;
   }
 
   /** Bytes written since the beginning. */
@@ -57,11 +55,8 @@ export class SendBuffer {
   write(chunk: Bytes): void {
     const length = chunk.length;
     if (length === 0) return;
-    const ring = this.#reserve(this.held + length);
-    const at = this.#end % ring.length;
-    const first = Math.min(length, ring.length - at);
-    ring.set(first === length ? chunk : chunk.subarray(0, first), at);
-    if (first < length) ring.set(chunk.subarray(first), 0);
+    this.#ring.reserve(this.#base, this.held + length);
+    this.#ring.put(this.#end, chunk);
     this.#end += length;
   }
 
@@ -76,11 +71,10 @@ export class SendBuffer {
 
   /** Copies `[offset, offset + target.length)`, all of it held, into `target`. */
   copy(offset: number, target: Bytes): void {
-    const ring = this.#ring!;
-    const at = offset % ring.length;
-    const first = Math.min(target.length, ring.length - at);
-    target.set(ring.subarray(at, at + first), 0);
-    if (first < target.length) target.set(ring.subarray(0, target.length - first), first);
+    const first = this.#ring.view(offset, target.length);
+    target.set(first, 0);
+    const left = target.length - first.length;
+    if (left > 0) target.set(this.#ring.view(offset + first.length, left), first.length);
   }
 
   /** `[offset, offset + length)` has been sent (again). */
@@ -103,7 +97,7 @@ export class SendBuffer {
       this.#base = Math.max(this.#base, this.#acked.end(0));
       this.#acked.dropBelow(this.#base);
     }
-    if (this.#base === this.#end) this.#dropRing();
+    if (this.#base === this.#end) this.#ring.drop();
   }
 
   /** `[offset, offset + length)` was in a packet declared lost: what isn't acknowledged must be sent again. */
@@ -117,34 +111,9 @@ export class SendBuffer {
 
   /** Drops everything: the stream was reset. */
   clear(): void {
-    this.#dropRing();
+    this.#ring.drop();
     this.#base = this.#next = this.#end;
     this.#acked.clear();
     this.#lost.clear();
-  }
-
-  #dropRing(): void {
-    this.#memory?.letGo(this.ringBytes);
-    this.#ring = undefined;
-  }
-
-  #reserve(size: number): Bytes {
-    const old = this.#ring;
-    if (old !== undefined && old.length >= size) return old;
-    let length = old?.length ?? FIRST_BYTES;
-    while (length < size) length *= 2;
-    const ring = new Uint8Array(length);
-    this.#memory?.hold(length - this.ringBytes);
-    this.#ring = ring;
-    if (old !== undefined) {
-      for (let offset = this.#base; offset < this.#end;) {
-        const from = offset % old.length;
-        const to = offset % length;
-        const count = Math.min(this.#end - offset, old.length - from, length - to);
-        ring.set(old.subarray(from, from + count), to);
-        offset += count;
-      }
-    }
-    return ring;
   }
 }

@@ -27,7 +27,6 @@ import {
   SESSION_RECEIVE_BUDGET_BYTES,
   STREAMS_PER_SESSION_MAX,
 } from "../queue_limits.ts";
-import { AGENT_OPEN_COST } from "../frame_budget.ts";
 import { SendBudget } from "../send_budget.ts";
 import { DIRECT_MIN_BYTES, SessionCore } from "../session_core.ts";
 import type { StreamOwner } from "../stream_core.ts";
@@ -217,17 +216,13 @@ export class CreditEngine<Lane> extends SessionCore<CreditStream<Lane>>
 
   // Called by the channel (CreditSink).
 
-  get tired(): boolean {
-    return this.idleFrames.tired;
-  }
-
   alive(): void {
     this.heartbeat.heard();
   }
 
   accept(lane: Lane, body: Bytes): void {
     if (this.ended !== undefined) return;
-    this.idleFrames.spend(this.role === "edge" ? AGENT_OPEN_COST : 1);
+    this.spendOpen();
     const { address, port, serverName, creditBytes } = decodeOpen(body);
     const code = this.#full ? "limit_exceeded" : this.leaving !== undefined ? "shutdown" : undefined;
     if (code !== undefined) {

@@ -81,19 +81,19 @@ export class Flight {
       : Math.max(BULK_FACTOR * this.#windowBytes, BULK_MIN_BYTES);
   }
 
-  /** Whether the window is full. */
-  get full(): boolean {
-    return !this.#blind && this.#sentBytes - this.#seenBytes >= this.windowBytes;
-  }
-
-  /** Bytes that may still be sent. */
+  /** Bytes that may still be sent; negative if small frames have exceeded the window. */
   get roomBytes(): number {
     return this.#blind ? Infinity : this.windowBytes - (this.#sentBytes - this.#seenBytes);
   }
 
+  /** Whether the window is full. */
+  get full(): boolean {
+    return this.roomBytes <= 0;
+  }
+
   /** Whether not even a small frame may be sent. */
   get overfull(): boolean {
-    return this.full && this.#sentBytes - this.#seenBytes >= this.windowBytes + HEADROOM_BYTES;
+    return this.roomBytes <= -HEADROOM_BYTES;
   }
 
   /** Keeps the window small for a while, so that a new or sending stream doesn't wait behind a bulk transfer. */

@@ -24,7 +24,6 @@ import {
 import { FrameReceiver } from "./receiver.ts";
 import { ReceiveBudget } from "./receive_budget.ts";
 import { SendBudget } from "../send_budget.ts";
-import { AGENT_OPEN_COST } from "../frame_budget.ts";
 import { DIRECT_MIN_BYTES, SessionCore } from "../session_core.ts";
 import { MuxStream } from "./stream.ts";
 import { StreamTable } from "./stream_table.ts";
@@ -257,7 +256,7 @@ export class MuxSession extends SessionCore<MuxStream> implements Multiplexer {
   frame(type: number, header: Bytes, payload: Bytes | undefined): void {
     switch (type) {
       case FrameType.NEW:
-        this.idleFrames.spend(this.role === "edge" ? AGENT_OPEN_COST : 1);
+        this.spendOpen();
         return this.#accept(header, payload);
       case FrameType.CLOSE: {
         const stream = this.#table.find(header);
@@ -310,10 +309,6 @@ export class MuxSession extends SessionCore<MuxStream> implements Multiplexer {
   holdReading(hold: boolean): void {
     this.#budgetHolds = hold;
     this.#updateReading();
-  }
-
-  get tired(): boolean {
-    return this.idleFrames.tired;
   }
 
   #updateReading(): void {
