@@ -9,13 +9,13 @@ import { reportFault } from "../telemetry/faults.ts";
 import { type Logger, silentLogger } from "../telemetry/log.ts";
 import { LogSampler } from "../telemetry/log_sampler.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
-import type { Session, SessionStream } from "../transport/port.ts";
+import { type Session, type SessionStream, SHUTDOWN_GRACE_MS } from "../transport/port.ts";
 import type { Router } from "../tunnel/requests/router.ts";
 import type { PublicAddress } from "../wire/snocat/demand_proxy.ts";
 import type { TunnelCredential } from "../tunnel/auth/port.ts";
 import type { Tunnel } from "../tunnel/tunnel.ts";
 import { AgentSession } from "./agent_session.ts";
-import { Backoff } from "./backoff.ts";
+import { Backoff, SESSION_SETTLED_MS } from "./backoff.ts";
 import type { Connector } from "./connector.ts";
 import { Dialers, type TransportName, type TransportSetting } from "./dialer.ts";
 import type { GrantSource } from "./grant.ts";
@@ -24,8 +24,6 @@ import { type PublishedPort, Publisher } from "./publisher.ts";
 import { type Lane, race } from "./race.ts";
 import { TransportChoice, type TransportMemory, type TransportPlan } from "./transport_choice.ts";
 import type { DialerOptions } from "../transport/agent_transport.ts";
-import { SESSION_SETTLED_MS } from "./backoff.ts";
-import { SHUTDOWN_GRACE_MS } from "../transport/port.ts";
 
 /** When the agent stops serving a session's hostname, its streams have this long to finish. */
 export const RENAMED_GRACE_MS = 30_000;
@@ -362,7 +360,6 @@ class AgentNode implements Agent {
 
   /** Connects one slot after the other: each of an agent's sessions must know the others' edges. */
   #connectInTurn(slot: Slot): Promise<AgentSession | undefined> {
-    if (this.#slots.length === 1) return this.#connect(slot);
     const connected = this.#connecting.then(() => this.#connect(slot));
     this.#connecting = connected.catch(() => {});
     return connected;
@@ -489,7 +486,7 @@ class AgentNode implements Agent {
         admitted: (session) => {
           lane.arrived();
           this.#won(agent, plan, name);
-          return this.#adopt(slot, agent, session, `${edge.host}:${edge.port}`);
+          return this.#adopt(slot, agent, session, placeOf(edge));
         },
       });
     } catch (error) {

@@ -3,14 +3,15 @@
  *
  * @module
  */
-import { type Conn, DIAL_TIMEOUT_MS, IGNORE_STREAM, type Runtime } from "../runtime/port.ts";
+import { type Conn, DIAL_TIMEOUT_MS, type Runtime } from "../runtime/port.ts";
 import { errorMessage, SallyportError } from "../errors.ts";
 import { type Logger, silentLogger } from "../telemetry/log.ts";
 import { LogSampler } from "../telemetry/log_sampler.ts";
 import type { SessionStream } from "../transport/port.ts";
 import { type ByteMeter, idleTicks, splice, VISITOR_IDLE_TIMEOUT_MS } from "../transport/splice.ts";
-import { AlertDescription, encodeAlert } from "../wire/tls/tls_alert.ts";
+import { AlertDescription } from "../wire/tls/tls_alert.ts";
 import type { AccessList } from "./access_list.ts";
+import { turnAway } from "./turn_away.ts";
 import { DEMAND_IDLE_TICKS } from "../tunnel/requests/tcp_proxy.ts";
 
 /**
@@ -55,7 +56,7 @@ export function tcpConnector(options: TcpConnectorOptions): Connector {
     const visitor = stream.caller.address;
     if (accessList !== undefined && !accessList.permits(visitor)) {
       log.info({ visitor, reason: "access_denied" }, "visitor isn't let through by the access list");
-      return plain ? stream.abort() : dismiss(stream, AlertDescription.access_denied);
+      return plain ? stream.abort() : turnAway(stream, AlertDescription.access_denied);
     }
     let conn: Conn;
     try {
@@ -68,7 +69,7 @@ export function tcpConnector(options: TcpConnectorOptions): Connector {
       );
       const endpoint = `${host}:${port}`;
       sampler.warn("endpoint", { visitor, endpoint, reason: error.code }, error.message);
-      return plain ? stream.abort(error) : dismiss(stream, AlertDescription.internal_error);
+      return plain ? stream.abort(error) : turnAway(stream, AlertDescription.internal_error);
     }
     log.debug({ visitor, endpoint: `${host}:${port}` }, "visitor connected");
     splice({
@@ -82,10 +83,4 @@ export function tcpConnector(options: TcpConnectorOptions): Connector {
       done: (error) => log.debug({ visitor, endpoint: `${host}:${port}`, error }, "visitor left"),
     });
   };
-}
-
-function dismiss(stream: SessionStream, alert: number): void {
-  stream.attach(IGNORE_STREAM);
-  stream.write(encodeAlert(alert));
-  stream.release();
 }

@@ -18,7 +18,7 @@ import { type FetchHandler, fetchHandler } from "./http/fetch_handler.ts";
 import type { CertificateFacts } from "./services/port.ts";
 import { isLocalName, serviceDefaults, type TlsMode } from "./services/service.ts";
 import { createServiceConnectors } from "./tls/service_connectors.ts";
-import { turnAway } from "./tls/terminator.ts";
+import { turnAway } from "./turn_away.ts";
 import { AlertDescription } from "../wire/tls/tls_alert.ts";
 
 /** Options of {@link serve}. */

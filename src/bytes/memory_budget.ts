@@ -30,8 +30,6 @@ export class MemoryBudget {
   limitBytes = Infinity;
   /** Bytes buffered now. */
   heldBytes = 0;
-  /** Peak number of buffered bytes. */
-  peakBytes = 0;
   /** Holders that were evicted. */
   evictions = 0;
   readonly #soon: (run: () => void) => void;
@@ -46,7 +44,6 @@ export class MemoryBudget {
   /** Counts `byteLength` more buffered bytes. */
   hold(byteLength: number): void {
     this.heldBytes += byteLength;
-    if (this.heldBytes > this.peakBytes) this.peakBytes = this.heldBytes;
     if (this.heldBytes > this.limitBytes) this.#relieveSoon();
   }
 

@@ -12,7 +12,6 @@ import { SealedAgentHandshake } from "../protocol/handshake/sealed_agent.ts";
 import { AnsweredFlights, SealedEdgeHandshake } from "../protocol/handshake/sealed_edge.ts";
 import type { SealedKeys } from "../protocol/handshake/sealed_keys.ts";
 import { CreditSession } from "../protocol/mux/credit/session.ts";
-import { SEALED_RECORD_MAX_BYTES } from "../protocol/records/sealed_records.ts";
 import type { ByteStreamHandler, Clock, Conn } from "../runtime/port.ts";
 import { ConnSession } from "../transport/conn_session.ts";
 import type { Session, SessionHandler } from "../transport/port.ts";
@@ -203,21 +202,13 @@ class LinkOpening implements ByteStreamHandler {
 
   #session(): ConnSession {
     const { conn, end, shared: { clock, scratch }, seal } = this.#options;
-    const records = this.#records;
-    if (records !== undefined) records.opener.maxBytes = SEALED_RECORD_MAX_BYTES;
     return new ConnSession({
       transport: LINK,
       cipher: seal === undefined ? "none" : "sealed",
       halfClose: true,
       conn,
       clock,
-      ...records === undefined ? {} : {
-        codec: {
-          seal: (plain) => records.sealer.seal(plain),
-          open: (wire, mux) => records.opener.open(wire, (data) => mux.receive(data)),
-          close: () => records.opener.close(),
-        },
-      },
+      codec: this.#records?.codec(),
       mux: (host) =>
         new CreditSession({
           role: end === "dialer" ? "edge" : "agent",

@@ -3,8 +3,8 @@
  *
  * @module
  */
-import { hash } from "node:crypto";
 import type { Bytes } from "../bytes/bytes.ts";
+import { sha256 } from "../crypto/hkdf.ts";
 import { SallyportError } from "../errors.ts";
 import type { Address, Runtime } from "../runtime/port.ts";
 import type { Logger } from "../telemetry/log.ts";
@@ -136,12 +136,7 @@ function offerOf(host: ClusterHost): Pick<NodeRecord, "offer"> {
 
 /** Identifies a cluster's key without revealing it. */
 function clusterKeyId(key: Bytes): string {
-  return hash(
-    "sha256",
-    new Uint8Array([...new TextEncoder().encode("sallyport cluster key "), ...key]),
-    "hex",
-  )
-    .slice(0, 16);
+  return sha256("sallyport cluster key ", key).toHex().slice(0, 16);
 }
 
 /** Refuses to start a node that could not link to the others. */

@@ -20,7 +20,6 @@ import {
   type LinkShared,
   openLink,
 } from "./link.ts";
-import type { LinkEnd } from "./link_handshake.ts";
 
 /**
  * Connections to the cluster's port that have not yet proved knowledge of the cluster's key; further ones are refused.
@@ -160,8 +159,7 @@ export class NodeLinks {
   ): void {
     if (this.#pending >= LINKS_PENDING_MAX) return conn.abort();
     this.#pending++;
-    const end: LinkEnd = "acceptor";
-    openLink(conn, end, shared, ({ session }) => accepted(session), seal).catch((error) => {
+    openLink(conn, "acceptor", shared, ({ session }) => accepted(session), seal).catch((error) => {
       const fields = { peer: conn.remote.host, reason: errorCode(error) };
       this.#sampler.warn(
         `link ${errorCode(error)}`,

@@ -47,8 +47,9 @@ export async function connectRedis(
     await withinRedisTimeout(clock, connecting);
   } catch (error) {
     const why = errorMessage(lastError ?? error);
-    if (away === undefined || /WRONGPASS|NOAUTH|NOPERM/.test(why)) client.destroy();
-    if (/WRONGPASS|NOAUTH|NOPERM/.test(why)) {
+    const refused = /WRONGPASS|NOAUTH|NOPERM/.test(why);
+    if (away === undefined || refused) client.destroy();
+    if (refused) {
       throw new SallyportError("config_invalid", `Cannot use Redis: it refuses the login: ${why}`, {
         side: "config",
       });

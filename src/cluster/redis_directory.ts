@@ -176,11 +176,10 @@ export class RedisDirectory implements Directory {
     subscriber.on("error", () => {});
     // Changes published while the connection was away are lost.
     let readyBefore = false;
-    const missed = () => {
+    subscriber.on("ready", () => {
       if (readyBefore) this.#tell({ kind: "reconnected" });
       readyBefore = true;
-    };
-    subscriber.on("ready", missed);
+    });
     // Sentinels announce a new master this way.
     subscriber.on("topology-change", (change) => {
       if ((change as { readonly type?: string }).type === "MASTER_CHANGE") {

@@ -49,9 +49,12 @@ export async function joinParent(options: WorkerOptions): Promise<WorkerMembersh
   const { runtime, log, assignment, host, network } = options;
   const { clock } = runtime;
   const conn = await runtime.dialUnix({ path: assignment.controlPath, timeoutMs: LINK_DEADLINE_MS });
+  const joined = Promise.withResolvers<Membership>();
   const control = new ControlConnection(conn, clock, {
     drain: async (request) => {
       const { graceMs, successor } = request as DrainRequest;
+      // The parent may stop a worker that is still joining.
+      const membership = await joined.promise;
       if (successor) membership.node.successor = true;
       options.drain(graceMs);
       // The session master sends agents elsewhere from now on.
@@ -80,6 +83,7 @@ export async function joinParent(options: WorkerOptions): Promise<WorkerMembersh
       socket: `${assignment.folder}/${assignment.node.slice(0, 12)}.sock`,
     },
   });
+  joined.resolve(membership);
   return {
     ...membership,
     control,

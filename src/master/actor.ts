@@ -21,6 +21,11 @@ export function sees(actor: Pick<Actor, "tenant">, tenant: string): boolean {
   return actor.tenant === ALL_TENANTS || actor.tenant === tenant;
 }
 
+/** The tenant to which a query of the store is limited; none for an actor who sees all. */
+export function ofTenant({ tenant }: Pick<Actor, "tenant">): { readonly tenant?: string } {
+  return tenant === ALL_TENANTS ? {} : { tenant };
+}
+
 /** Throws 403 if a tenant isn't the actor's. */
 export function requireTenant(actor: Actor, tenant: string): void {
   if (sees(actor, tenant)) return;

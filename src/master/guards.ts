@@ -11,7 +11,7 @@ import type { Clock } from "../runtime/port.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { clientAddress } from "./client_address.ts";
-import type { Credentials } from "./credentials.ts";
+import type { Credential, Credentials } from "./credentials.ts";
 import type { MasterEnv } from "./env.ts";
 import { bodyFault, Problem } from "./problem.ts";
 import type { Scope } from "./model.ts";
@@ -151,16 +151,20 @@ export function allowsScope(scopes: readonly Scope[], wanted: Scope): boolean {
   return scopes.includes(wanted) || (wanted === "read" && scopes.includes("admin"));
 }
 
-/** Counts requests by credential: 429 beyond the limit. */
+/** Counts a request of a credential; throws 429 beyond the limit. */
+export async function countRequest(limit: IssueLimit, { id }: Credential): Promise<void> {
+  const waitS = await limit.take(id);
+  if (waitS <= 0) return;
+  throw new Problem(429, `Cannot answer: too many requests by this credential, wait ${waitS} s`, {
+    errors: [{ member: "Authorization", detail: "came with too many requests" }],
+    headers: { "Retry-After": String(waitS) },
+  });
+}
+
+/** {@link countRequest} as a middleware. */
 export function countRequests(limit: IssueLimit): MiddlewareHandler<MasterEnv> {
   return async (c, next) => {
-    const waitS = await limit.take(c.get("credential").id);
-    if (waitS > 0) {
-      throw new Problem(429, `Cannot answer: too many requests by this credential, wait ${waitS} s`, {
-        errors: [{ member: "Authorization", detail: "came with too many requests" }],
-        headers: { "Retry-After": String(waitS) },
-      });
-    }
+    await countRequest(limit, c.get("credential"));
     await next();
   };
 }

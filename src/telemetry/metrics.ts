@@ -24,6 +24,24 @@ export interface MetricInfo {
   readonly labels: readonly string[];
 }
 
+/** A metric whose labels' names are known to the type checker. */
+interface LabelledMetric<Label extends string> extends MetricInfo {
+  readonly labels: readonly Label[];
+}
+
+/** The configuration with which prom-client creates a metric in a registry. */
+export function metricConfig<Label extends string>(
+  { name, help, labels }: LabelledMetric<Label>,
+  registry: Registry,
+): {
+  readonly name: string;
+  readonly help: string;
+  readonly labelNames: readonly Label[];
+  readonly registers: Registry[];
+} {
+  return { name, help, labelNames: labels, registers: [registry] };
+}
+
 /** A metric with its values, as returned by prom-client. */
 export interface MeasuredMetric {
   readonly name: string;
@@ -307,13 +325,7 @@ export class Metrics {
   /** Creates a separate registry; nothing is measured yet. */
   constructor(options: MetricsOptions = {}) {
     this.contentType = this.#registry.contentType;
-    const registers = [this.#registry];
-    const config = <Label extends string>(info: MetricInfo & { readonly labels: readonly Label[] }) => ({
-      name: info.name,
-      help: info.help,
-      labelNames: info.labels,
-      registers,
-    });
+    const config = <Label extends string>(info: LabelledMetric<Label>) => metricConfig(info, this.#registry);
     this.#sessions = new Gauge(config(INFO.sessions));
     this.#handshakes = new Counter(config(INFO.handshakes));
     this.#transportAttempts = new Counter(config(INFO.transportAttempts));
@@ -479,9 +491,7 @@ export class Metrics {
   ): void {
     const gauge = (info: MetricInfo, aggregator: "max" | "sum" | "min", value: () => number) =>
       new Gauge({
-        name: info.name,
-        help: info.help,
-        registers: [this.#registry],
+        ...metricConfig(info, this.#registry),
         aggregator,
         collect() {
           this.set(value());

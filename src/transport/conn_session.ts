@@ -18,7 +18,7 @@ import type { SessionHandler, SessionStream } from "./port.ts";
 const WRITE_AHEAD_BYTES = 1024 * 1024;
 
 /** Optional codec between the multiplexer and the connection. */
-interface ConnCodec {
+export interface ConnCodec {
   /** Encodes `plain` for the connection; the result is valid until the next call. */
   seal(plain: Bytes): Bytes;
   /** Decodes bytes from the connection and passes the content to `mux`. Throws to end the session. */
@@ -31,7 +31,7 @@ interface ConnCodec {
 interface ConnSessionOptions extends SessionTraits {
   readonly conn: Conn;
   readonly clock: Clock;
-  readonly codec?: ConnCodec;
+  readonly codec?: ConnCodec | undefined;
   /** Creates the multiplexer, whose host is the session. */
   mux(host: MuxHost<SessionStream>): Multiplexer<SessionStream>;
 }

@@ -31,7 +31,7 @@ test("the fullest ends first, behind the event that overflows, until an eighth i
   turn();
   assert.equal(budget.evictions, 0);
   const last = new Holder(budget, 9);
-  assert.equal(budget.evictions, 0, "nothing ends within the call");
+  assert.deepEqual([budget.evictions, budget.heldBytes], [0, 87], "nothing ends within the call");
   turn();
   assert.deepEqual([small, large, larger, last].map((holder) => holder!.evicted), [
     false,
@@ -39,7 +39,7 @@ test("the fullest ends first, behind the event that overflows, until an eighth i
     true,
     false,
   ]);
-  assert.deepEqual([budget.evictions, budget.heldBytes, budget.peakBytes], [1, 49, 87]);
+  assert.deepEqual([budget.evictions, budget.heldBytes], [1, 49]);
 });
 
 test("one who has left isn't ended", () => {

@@ -5,7 +5,7 @@
  * @module
  */
 import { Counter, Gauge, type Registry } from "prom-client";
-import type { MetricInfo } from "../../telemetry/metrics.ts";
+import { metricConfig, type MetricInfo } from "../../telemetry/metrics.ts";
 
 /** A service's values for metrics. */
 interface ServiceSample {
@@ -45,29 +45,23 @@ export class ServiceMetrics {
   source: (() => Iterable<ServiceSample>) | undefined;
 
   constructor(registry: Registry) {
-    const registers = [registry];
     const samples = () => this.source?.() ?? [];
     new Gauge({
-      ...{ name: VISITORS.name, help: VISITORS.help, labelNames: VISITORS.labels, registers },
+      ...metricConfig(VISITORS, registry),
       collect() {
         this.reset();
         for (const { name, visitors } of samples()) this.set({ service: name }, visitors);
       },
     });
     new Counter({
-      ...{
-        name: VISITORS_TOTAL.name,
-        help: VISITORS_TOTAL.help,
-        labelNames: VISITORS_TOTAL.labels,
-        registers,
-      },
+      ...metricConfig(VISITORS_TOTAL, registry),
       collect() {
         this.reset();
         for (const { name, visitorsTotal } of samples()) this.inc({ service: name }, visitorsTotal);
       },
     });
     new Gauge({
-      ...{ name: TARGET_UP.name, help: TARGET_UP.help, labelNames: TARGET_UP.labels, registers },
+      ...metricConfig(TARGET_UP, registry),
       collect() {
         this.reset();
         for (const { name, targets } of samples()) {

@@ -4,15 +4,16 @@
  * @module
  */
 import { UNKNOWN_ADDRESS } from "../../protocol/mux/host.ts";
-import { type Bytes, type Conn, IGNORE_STREAM } from "../../runtime/port.ts";
+import type { Bytes, Conn } from "../../runtime/port.ts";
 import { Buffer } from "node:buffer";
 import { SallyportError } from "../../errors.ts";
 import type { Logger } from "../../telemetry/log.ts";
 import { idleTicks, splice } from "../../transport/splice.ts";
-import type { Caller, SessionStream } from "../../transport/port.ts";
+import type { Caller } from "../../transport/port.ts";
 import { parseIp } from "../../wire/ip/networks.ts";
 import { encodeProxyHeader, type ProxyAddress } from "../../wire/proxy/proxy_header.ts";
-import { AlertDescription, encodeAlert } from "../../wire/tls/tls_alert.ts";
+import { AlertDescription } from "../../wire/tls/tls_alert.ts";
+import { turnAway } from "../turn_away.ts";
 import { FirstBytes } from "./first_bytes.ts";
 import type { ServiceConnector, ServiceParts } from "./port.ts";
 import type { Service } from "./service.ts";
@@ -34,7 +35,7 @@ export function passthroughConnector(service: Service, parts: ServiceParts): Ser
         dialled = await parts.targets.dial();
       } catch (error) {
         parts.failed(error);
-        return dismiss(stream, AlertDescription.internal_error);
+        return turnAway(stream, AlertDescription.internal_error);
       }
       const { conn, target } = dialled;
       const header = proxyHeaderFor(service.proxyProtocol, stream.caller, conn);
@@ -72,13 +73,6 @@ export function proxyHeaderFor(
     destination,
     serverName === undefined ? {} : { authority: serverName },
   );
-}
-
-/** Sends a TLS alert to a visitor who can't be served, and closes its stream in order. */
-export function dismiss(stream: SessionStream, alert: number): void {
-  stream.attach(IGNORE_STREAM);
-  stream.write(encodeAlert(alert));
-  stream.release();
 }
 
 /** Logs that a target doesn't speak TLS, and what to do; not for every visitor. */

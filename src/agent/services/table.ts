@@ -15,9 +15,10 @@ import { AlertDescription } from "../../wire/tls/tls_alert.ts";
 import { wildcardOf } from "../../wire/wildcard.ts";
 import { AccessList } from "../access_list.ts";
 import type { Connector } from "../connector.ts";
+import { turnAway } from "../turn_away.ts";
 import { HealthChecks } from "./health.ts";
 import { readHello } from "./hello.ts";
-import { dismiss, passthroughConnector } from "./passthrough.ts";
+import { passthroughConnector } from "./passthrough.ts";
 import type {
   AccessEntry,
   CertificateFacts,
@@ -218,7 +219,7 @@ export class ServiceTable {
 
   #refuse(stream: SessionStream, error: SallyportError, alert: number): void {
     this.#options.log.info({ visitor: stream.caller.address, reason: error.code }, error.message);
-    dismiss(stream, alert);
+    turnAway(stream, alert);
   }
 }
 
@@ -377,7 +378,7 @@ class Entry {
     const message = `Cannot serve visitor of ${this.name}: ${why}`;
     this.#log.info({ visitor, reason }, message);
     if (reason === "limit_exceeded") this.#failed(message);
-    dismiss(
+    turnAway(
       stream,
       reason === "access_denied" ? AlertDescription.access_denied : AlertDescription.internal_error,
     );

@@ -3,13 +3,7 @@
  *
  * @module
  */
-import {
-  type ByteStream,
-  type ByteStreamHandler,
-  type Clock,
-  IGNORE_STREAM,
-  type Timer,
-} from "../../runtime/port.ts";
+import type { ByteStream, ByteStreamHandler, Clock, Timer } from "../../runtime/port.ts";
 import type { Duplex } from "node:stream";
 import { type SecureContext, TLSSocket } from "node:tls";
 import type { Bytes } from "../../bytes/bytes.ts";
@@ -19,7 +13,8 @@ import { Faults } from "../../runtime/shared.ts";
 import type { ByteMeter } from "../../transport/splice.ts";
 import { toNodeDuplex } from "../../runtime/node_duplex.ts";
 import { ClientHelloReader, HELLO_DEADLINE_MS } from "../../wire/tls/client_hello.ts";
-import { AlertDescription, encodeAlert } from "../../wire/tls/tls_alert.ts";
+import { AlertDescription } from "../../wire/tls/tls_alert.ts";
+import { turnAway } from "../turn_away.ts";
 import { challengeFlight } from "./challenge_handshake.ts";
 import { NODE_STREAM_BUFFER_BYTES, NodeStream } from "../../runtime/node_stream.ts";
 
@@ -109,13 +104,6 @@ export class TlsTerminator {
     this.#handshakes++;
     new Handshake(this.options, stream, options, () => this.#handshakes--);
   }
-}
-
-/** Closes a stream with an unencrypted alert. */
-export function turnAway(stream: ByteStream, alert: number): void {
-  stream.attach(IGNORE_STREAM);
-  stream.write(encodeAlert(alert));
-  stream.release();
 }
 
 /** One handshake, from the ClientHello's first byte on. */

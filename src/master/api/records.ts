@@ -6,7 +6,8 @@
 import { createRoute, type OpenAPIHono, z } from "@hono/zod-openapi";
 import { dayOf } from "../../wire/control/control_messages.ts";
 import type { MasterEnv } from "../env.ts";
-import { ALL_TENANTS, type UsageRow } from "../model.ts";
+import { ofTenant } from "../actor.ts";
+import type { UsageRow } from "../model.ts";
 import { Problem } from "../problem.ts";
 import { actorOf, type ApiParts, changing, denials, json, missing, reading, secured } from "./parts.ts";
 import {
@@ -118,7 +119,6 @@ export function addRecordsApi(app: OpenAPIHono<MasterEnv>, parts: ApiParts) {
   const { management, clock } = parts;
   const { store } = management;
   const own = routes(parts);
-  const ofTenant = ({ tenant }: { readonly tenant: string }) => tenant === ALL_TENANTS ? {} : { tenant };
   const ofAgent = async (actor: ReturnType<typeof actorOf>, text: string | undefined) => {
     if (text === undefined) return {};
     return { agent: text.startsWith("hostname:") ? text : (await management.agent(actor, text)).id };

@@ -17,12 +17,13 @@ import type { Logger } from "../../telemetry/log.ts";
 import { dayOf } from "../../wire/control/control_messages.ts";
 import { formatJoinLink } from "../../wire/token/join_link.ts";
 import { changeOf } from "../api/agents.ts";
+import { ofTenant } from "../actor.ts";
 import { actorOf } from "../api/parts.ts";
 import { usageCsv, usageDays } from "../api/records.ts";
 import { AgentChangeSchema, AgentCreateSchema, ApiKeyCreateSchema } from "../api/schemas.ts";
 import type { Credential, Credentials } from "../credentials.ts";
 import type { MasterEnv } from "../env.ts";
-import { allowsScope, boundedForm, type FailureGuard } from "../guards.ts";
+import { allowsScope, boundedForm, countRequest, type FailureGuard } from "../guards.ts";
 import type { Actor, IssuedJoin, Management } from "../management.ts";
 import { type Agent, ALL_TENANTS } from "../model.ts";
 import { claimsCredential } from "../oidc.ts";
@@ -152,12 +153,7 @@ export function addPage(app: Hono<MasterEnv>, parts: PageParts): void {
     const session = await sessions.find(getCookie(c, cookieName(c)), c.req);
     if (session === undefined) return undefined;
     const { credential, token } = session;
-    const waitS = await calls.take(credential.id);
-    if (waitS > 0) {
-      throw new Problem(429, `Cannot answer: too many requests by this credential, wait ${waitS} s`, {
-        headers: { "Retry-After": String(waitS) },
-      });
-    }
+    await countRequest(calls, credential);
     c.set("credential", credential);
     const actor = actorOf(c);
     const mayChange = allowsScope(credential.scopes ?? [], "admin");
@@ -570,10 +566,6 @@ function cookieName(c: C): string {
 
 function cookieOptions(c: C) {
   return { path: "/", httpOnly: true, sameSite: "Strict", secure: isSecure(c) } as const;
-}
-
-function ofTenant({ tenant }: Actor): { readonly tenant?: string } {
-  return tenant === ALL_TENANTS ? {} : { tenant };
 }
 
 function pageOf(c: C): { readonly limit: number; readonly cursor?: string } {

@@ -6,6 +6,7 @@
 import { createHash, randomBytes, timingSafeEqual } from "node:crypto";
 import type { Clock } from "../../runtime/port.ts";
 import { lock, unlock } from "../api/parts.ts";
+import { secretDigest } from "../management.ts";
 import type { Credential, Credentials, CredentialUse } from "../credentials.ts";
 
 /** Lifetime of a login to the management page. */
@@ -56,7 +57,7 @@ export class PageSessions {
   /** The session of a cookie. Its key is looked up each time, so that removing a key ends the session. */
   async find(secret: string | undefined, use: CredentialUse): Promise<PageSession | undefined> {
     if (secret === undefined || secret.length > 64) return undefined;
-    const id = digest(secret);
+    const id = secretDigest(secret);
     const stored = this.#sessions.get(id);
     if (stored === undefined) return undefined;
     const credential = stored.expiresAtMs <= this.#clock.wallMs()
@@ -70,7 +71,7 @@ export class PageSessions {
   }
 
   close(secret: string): void {
-    this.#sessions.delete(digest(secret));
+    this.#sessions.delete(secretDigest(secret));
   }
 
   #add(by: (secret: string) => StoredSession["by"]): string {
@@ -81,7 +82,7 @@ export class PageSessions {
       this.#sessions.delete(id);
     }
     const secret = randomBytes(SECRET_BYTES).toString("base64url");
-    this.#sessions.set(digest(secret), {
+    this.#sessions.set(secretDigest(secret), {
       by: by(secret),
       token: randomBytes(SECRET_BYTES).toString("base64url"),
       expiresAtMs: nowMs + PAGE_SESSION_MS,
@@ -94,8 +95,4 @@ export class PageSessions {
 export function sameText(a: string, b: string): boolean {
   const sha256 = (text: string) => createHash("sha256").update(text, "utf8").digest();
   return timingSafeEqual(sha256(a), sha256(b));
-}
-
-function digest(secret: string): string {
-  return createHash("sha256").update(secret, "utf8").digest("base64url");
 }

@@ -48,16 +48,19 @@ export function permissionFlag(command: string): string {
   return set === "default" ? "-P" : `-P=${set}`;
 }
 
+/** Whether Deno has granted a permission, so that it won't prompt; true on other runtimes. */
+function granted(permission: Deno.PermissionDescriptor): boolean {
+  return typeof Deno === "undefined" || Deno.permissions.querySync(permission).state === "granted";
+}
+
 /** Whether a file can be read without a prompt; true on other runtimes. */
 export function readPermitted(path: string): boolean {
-  return typeof Deno === "undefined" ||
-    Deno.permissions.querySync({ name: "read", path }).state === "granted";
+  return granted({ name: "read", path });
 }
 
 /** Whether the machine's memory size can be read without a prompt; true on other runtimes. */
 export function memoryInfoPermitted(): boolean {
-  return typeof Deno === "undefined" ||
-    Deno.permissions.querySync({ name: "sys", kind: "systemMemoryInfo" }).state === "granted";
+  return granted({ name: "sys", kind: "systemMemoryInfo" });
 }
 
 /**
@@ -65,7 +68,7 @@ export function memoryInfoPermitted(): boolean {
  * on a terminal for an optional feature.
  */
 export function nativeCodePermitted(): boolean {
-  return typeof Deno === "undefined" || Deno.permissions.querySync({ name: "ffi" }).state === "granted";
+  return granted({ name: "ffi" });
 }
 
 /** Deno's permissions by name. */
@@ -78,7 +81,7 @@ export function ownPermissions():
   | { readonly granted: OwnPermission[]; readonly missing: OwnPermission[] }
   | undefined {
   if (typeof Deno === "undefined") return undefined;
-  const has = (name: OwnPermission) => Deno.permissions.querySync({ name }).state === "granted";
+  const has = (name: OwnPermission) => granted({ name });
   return { granted: NAMES.filter(has), missing: NAMES.filter((name) => !has(name)) };
 }
 
@@ -86,7 +89,7 @@ export function ownPermissions():
 export function grantedPaths(kind: "read" | "write", paths: readonly string[]): string[] {
   return [...new Set(paths)].filter((path) => {
     try {
-      return path !== "" && Deno.permissions.querySync({ name: kind, path }).state === "granted";
+      return path !== "" && granted({ name: kind, path });
     } catch {
       return false;
     }
@@ -95,5 +98,5 @@ export function grantedPaths(kind: "read" | "write", paths: readonly string[]): 
 
 /** Whether this process may start a program. */
 export function mayRun(command: string): boolean {
-  return Deno.permissions.querySync({ name: "run", command }).state === "granted";
+  return granted({ name: "run", command });
 }

@@ -5,7 +5,7 @@
  */
 import { Counter, Gauge, type Registry } from "prom-client";
 import { CurveStats } from "../../protocol/curve/stats.ts";
-import type { MetricInfo } from "../../telemetry/metrics.ts";
+import { metricConfig, type MetricInfo } from "../../telemetry/metrics.ts";
 import type { CurveSession } from "./session.ts";
 import type { CurveListener } from "./socket_listener.ts";
 
@@ -110,13 +110,10 @@ export class CurveMetrics {
   #scraped: { readonly counts: Map<keyof CurveCounts, number>; readonly states: CurveState[] } | undefined;
 
   constructor(registry: Registry) {
-    const registers = [registry];
-    for (const { of, name, help } of COUNTERS) {
-      const sum = () => this.#scrape().counts.get(of) ?? 0;
+    for (const info of COUNTERS) {
+      const sum = () => this.#scrape().counts.get(info.of) ?? 0;
       new Counter({
-        name,
-        help,
-        registers,
+        ...metricConfig(info, registry),
         collect() {
           this.reset();
           this.inc(sum());
@@ -124,12 +121,8 @@ export class CurveMetrics {
       });
     }
     const states = () => this.#scrape().states;
-    const { name, help } = ROUND_TRIP;
     new Gauge({
-      name,
-      help,
-      labelNames: ["stat"],
-      registers,
+      ...metricConfig(ROUND_TRIP, registry),
       collect() {
         this.reset();
         const all = states().filter(({ rttMinMs }) => rttMinMs > 0);
@@ -146,9 +139,7 @@ export class CurveMetrics {
     });
     for (const [info, of] of [[WINDOW, "windowBytes"], [IN_FLIGHT, "inFlightBytes"]] as const) {
       new Gauge({
-        name: info.name,
-        help: info.help,
-        registers,
+        ...metricConfig(info, registry),
         collect() {
           this.set(states().reduce((sum, state) => sum + state[of], 0));
         },

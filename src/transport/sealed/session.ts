@@ -18,7 +18,7 @@ import {
 import { CreditScratch } from "../../protocol/mux/credit/sender.ts";
 import { CreditSession } from "../../protocol/mux/credit/session.ts";
 import type { Clock, Conn } from "../../runtime/port.ts";
-import { ConnSession } from "../conn_session.ts";
+import { type ConnCodec, ConnSession } from "../conn_session.ts";
 import type { QueueLimits } from "../../protocol/mux/queue_limits.ts";
 
 /** The transport's name in logs and metrics. */
@@ -53,6 +53,8 @@ export interface SealedRecords {
   readonly opener: RecordOpener;
   /** The channel binding of the login's proof. */
   readonly channel: Bytes;
+  /** The records as a session's codec, once the peer is admitted: they may have the full length from now on. */
+  codec(): ConnCodec;
   /** Creates the session, once the edge has admitted the agent. */
   session(): ConnSession;
 }
@@ -70,19 +72,22 @@ export function sealedRecords(
   const ciphers = { sodium, small: aeads.small, bulk };
   const sealer = new RecordSealer({ ...ciphers, key: keys[role] }, scratch.records, scratch.random);
   const opener = new RecordOpener({ ...ciphers, key: keys[other] }, scratch.records);
-  const session = () => {
+  const codec = (): ConnCodec => {
     opener.maxBytes = SEALED_RECORD_MAX_BYTES;
-    return new ConnSession({
+    return {
+      seal: (plain) => sealer.seal(plain),
+      open: (wire, mux) => opener.open(wire, (data) => mux.receive(data)),
+      close: () => opener.close(),
+    };
+  };
+  const session = () =>
+    new ConnSession({
       transport: SEALED,
       cipher: bulk.name,
       halfClose: true,
       conn,
       clock,
-      codec: {
-        seal: (plain) => sealer.seal(plain),
-        open: (wire, mux) => opener.open(wire, (data) => mux.receive(data)),
-        close: () => opener.close(),
-      },
+      codec: codec(),
       mux: (host) =>
         new CreditSession({
           role,
@@ -93,6 +98,5 @@ export function sealedRecords(
           receiveBudgetBytes,
         }),
     });
-  };
-  return { sealer, opener, channel: keys.channel, session };
+  return { sealer, opener, channel: keys.channel, codec, session };
 }

@@ -112,7 +112,7 @@ export class PortLeases {
         const opened = await open(port);
         if (holder !== undefined) this.#holders.set(port, holder);
         const free = (lost = false) => {
-          if (!this.#taken.delete(port)) return;
+          this.#taken.delete(port);
           if (lost && holder !== undefined) this.#keptUntilMs.set(port, this.#nowMs() + PORT_HELD_MS);
           else this.#keptUntilMs.delete(port);
         };
