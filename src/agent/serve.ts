@@ -31,8 +31,6 @@ export interface ServeOptions extends Pick<MasterGrantOptions, "master" | "crede
   readonly store?: CertificateStore;
   /** The authority, its root certificate, the account. */
   readonly acme?: Omit<CertificateManagerOptions, "clock" | "store" | "log">;
-  /** Folders for process-internal sockets, in order of preference. Defaults to the system's temporary folder. */
-  readonly socketFolders?: readonly string[];
   /** Permitted visitors, by their address. Defaults to all. */
   readonly access?: AccessListOptions;
   /** The runtime. Defaults to the current one. */
@@ -78,7 +76,7 @@ export async function serve(handler: FetchHandler, options: ServeOptions): Promi
   const names = [options.hostname, ...options.aliases ?? []].map(canonicalServedName);
   const tls = options.tls ?? (names.every(isLocalName) ? "self-signed" : "acme");
   const connectors = createServiceConnectors({
-    ...{ runtime, log, store, handler: fetchHandler(handler), socketFolders: options.socketFolders },
+    ...{ runtime, log, store, handler: fetchHandler(handler) },
     manager: () => new CertificateManager({ ...acme, clock, store, log }),
   });
   const service = serviceDefaults({ names, targets: [], tls });
@@ -117,7 +115,8 @@ export async function serve(handler: FetchHandler, options: ServeOptions): Promi
     over,
     async close(graceMs = SHUTDOWN_GRACE_MS) {
       await connector.close?.(graceMs);
-      await Promise.all([agent.close(graceMs), connectors.close()]);
+      connectors.close();
+      await agent.close(graceMs);
       await over.catch(() => {});
     },
   };

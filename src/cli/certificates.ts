@@ -4,7 +4,6 @@
  * @module
  */
 import { readFileSync } from "node:fs";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { CertificateManager } from "../agent/acme/certificate_manager.ts";
 import { dnsHookProgram } from "../agent/acme/dns_hook.ts";
@@ -37,9 +36,7 @@ export function serviceConnectors(config: Config, { runtime, log }: Base): Servi
       ...acmeDnsHook === undefined ? {} : { dnsHook: dnsHookProgram(acmeDnsHook) },
       dnsDomains: config.acmeDnsDomain,
     });
-  // Socket paths must be short, so the data folder is the second choice: a container's read-only root and Deno's
-  // permission set prevent writing elsewhere.
-  return createServiceConnectors({ runtime, log, store, manager, socketFolders: [tmpdir(), config.dataDir] });
+  return createServiceConnectors({ runtime, log, store, manager });
 }
 
 function readCa(path: string): string {

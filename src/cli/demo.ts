@@ -63,7 +63,6 @@ export function addDemo(program: Command, context: CliContext): void {
 
       const agent = await serve(answer, {
         ...{ runtime, log, master, credential: adminKey, hostname: HOSTNAME, tls: "self-signed", store },
-        socketFolders: [tmpdir(), folder],
       });
       life.add("agent", () => agent.close(SHUTDOWN_GRACE_MS));
       await agent.connected;

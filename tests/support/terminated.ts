@@ -10,7 +10,6 @@ import { createSecureContext } from "node:tls";
 import type { HttpHandler } from "../../src/agent/http/exchange.ts";
 import { serveHttp1 } from "../../src/agent/http/http1_server.ts";
 import { serveHttp2 } from "../../src/agent/http/http2_server.ts";
-import { SocketPairs } from "../../src/agent/http/socket_pair.ts";
 import { TlsTerminator } from "../../src/agent/tls/terminator.ts";
 import { type Identity, makeCertificate } from "../../src/crypto/certificate.ts";
 import type { SallyportError } from "../../src/errors.ts";
@@ -24,7 +23,7 @@ export interface TerminatedSite {
   /** What became of handshakes that failed. */
   readonly failures: SallyportError[];
   readonly terminator: TlsTerminator;
-  stop(): Promise<void>;
+  stop(): void;
 }
 
 /** Starts it for site.localhost. */
@@ -47,7 +46,6 @@ export async function startTerminatedSite(
     faults,
     choose: () => ({ context, alpnProtocols: ["h2", "http/1.1"] }),
   });
-  const pairs = new SocketPairs();
   const failures: SallyportError[] = [];
   const listener = await runtime.listen({
     host: "127.0.0.1",
@@ -58,7 +56,7 @@ export async function startTerminatedSite(
         secured: ({ stream, serverName, alpnProtocol }) => {
           const visitor = { address: conn.remote.host, port: conn.remote.port, serverName };
           const options = { stream, visitor, clock, faults, handler, idleTimeoutMs };
-          if (alpnProtocol === "h2") serveHttp2(options, pairs);
+          if (alpnProtocol === "h2") serveHttp2(options);
           else serveHttp1(options);
         },
       }),
@@ -68,10 +66,7 @@ export async function startTerminatedSite(
     identity,
     failures,
     terminator,
-    async stop() {
-      listener.close();
-      await pairs.close();
-    },
+    stop: () => listener.close(),
   };
 }
 

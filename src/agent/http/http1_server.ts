@@ -10,7 +10,14 @@ import type { ByteStream, ByteStreamHandler, Clock, Timer } from "../../runtime/
 import type { Faults } from "../../runtime/shared.ts";
 import type { Caller } from "../../transport/port.ts";
 import { BodyReader, CHUNK_END, chunkLine, LAST_CHUNK } from "../../wire/http1/body.ts";
-import { endToEnd, type Field, fieldOf, listOf, upgradeOf } from "../../wire/http1/fields.ts";
+import {
+  contentLengthOf,
+  endToEnd,
+  type Field,
+  fieldOf,
+  listOf,
+  upgradeOf,
+} from "../../wire/http1/fields.ts";
 import {
   type BodyFraming,
   readRequestHead,
@@ -323,7 +330,7 @@ class ServerExchange extends BodyStream implements Exchange {
     const fields = endToEnd(given).filter(([name]) => name !== "content-length");
     if (status === 101) return this.#changeProtocol(fields, fieldOf(given, "upgrade") ?? this.upgrade ?? "");
     if (this.upgrade !== undefined) this.#inputIsWhole();
-    const byteLength = lengthOf(given);
+    const byteLength = contentLengthOf(given);
     if (byteLength !== undefined && status >= 200 && status !== 204) {
       fields.push(["content-length", String(byteLength)]);
     }
@@ -423,8 +430,3 @@ class ServerExchange extends BodyStream implements Exchange {
 }
 
 const CONTINUE: Bytes = new Uint8Array(Buffer.from("HTTP/1.1 100 Continue\r\n\r\n", "latin1"));
-
-function lengthOf(fields: readonly Field[]): number | undefined {
-  const text = fieldOf(fields, "content-length");
-  return text !== undefined && /^\d{1,15}$/.test(text) ? Number(text) : undefined;
-}

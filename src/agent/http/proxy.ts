@@ -10,7 +10,7 @@ import type { ByteStream, Clock } from "../../runtime/port.ts";
 import type { Faults } from "../../runtime/shared.ts";
 import { type Logger, silentLogger } from "../../telemetry/log.ts";
 import type { Caller } from "../../transport/port.ts";
-import { endToEnd, type Field, fieldOf } from "../../wire/http1/fields.ts";
+import { contentLengthOf, endToEnd, type Field } from "../../wire/http1/fields.ts";
 import { printableName } from "../../wire/hostname.ts";
 import { type BodyStream, type Exchange, type HttpHandler, respondText } from "./exchange.ts";
 import { Http1Client } from "./http1_client.ts";
@@ -50,7 +50,7 @@ export function httpProxy(options: HttpProxyOptions): HttpProxy {
 async function passOn(options: HttpProxyOptions, client: Http1Client, exchange: Exchange): Promise<void> {
   const { clock, requestBodyMaxBytes = Infinity, log = silentLogger } = options;
   const { request, visitor, stream, upgrade } = exchange;
-  const byteLength = declaredLength(request.fields);
+  const byteLength = contentLengthOf(request.fields);
   if (byteLength !== undefined && byteLength > requestBodyMaxBytes) {
     return respondText(exchange, 413, `This service takes requests of up to ${requestBodyMaxBytes} bytes.`);
   }
@@ -159,11 +159,6 @@ async function passOn(options: HttpProxyOptions, client: Http1Client, exchange: 
 function causeCode(error: SallyportError): string {
   const cause = error.cause;
   return cause instanceof SallyportError ? causeCode(cause) : error.code;
-}
-
-function declaredLength(fields: readonly Field[]): number | undefined {
-  const text = fieldOf(fields, "content-length");
-  return text !== undefined && /^\d{1,15}$/.test(text) ? Number(text) : undefined;
 }
 
 /** Fields dropped from a visitor's request, because the server would trust them. */

@@ -87,5 +87,5 @@ export interface ServiceConnectors {
   /** The certificates of all services created here and not yet closed. */
   certificates(): readonly CertificateFacts[];
   /** The agent is closing. */
-  close(): Promise<void>;
+  close(): void;
 }

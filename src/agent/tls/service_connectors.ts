@@ -22,7 +22,6 @@ import { hostOf, type Layer, layered, logged, ownHostsOnly, setFields } from "..
 import { type HttpConnection, serveHttp1 } from "../http/http1_server.ts";
 import { serveHttp2 } from "../http/http2_server.ts";
 import { httpProxy } from "../http/proxy.ts";
-import { SocketPairs } from "../http/socket_pair.ts";
 import { staticFiles } from "../http/static_files.ts";
 import { proxyHeaderFor } from "../services/passthrough.ts";
 import type {
@@ -45,8 +44,6 @@ export interface ServiceConnectorsOptions {
   readonly store: CertificateStore;
   /** Gets certificates from an authority; created when the first service needs one. */
   readonly manager: () => CertificateManager;
-  /** Folders for process-internal sockets, in order of preference. Defaults to the system's temporary folder. */
-  readonly socketFolders?: readonly string[] | undefined;
   /** Answers the requests of services without a target to dial, such as a fetch handler in the same process. */
   readonly handler?: HttpHandler;
 }
@@ -58,14 +55,12 @@ export function createServiceConnectors(options: ServiceConnectorsOptions): Serv
 
 class Connectors implements ServiceConnectors {
   readonly #options: ServiceConnectorsOptions;
-  readonly #pairs: SocketPairs;
   readonly #faults = new Faults();
   readonly #sources = new Map<ServiceConnector, CertificateSource>();
   #manager: CertificateManager | undefined;
 
   constructor(options: ServiceConnectorsOptions) {
     this.#options = options;
-    this.#pairs = new SocketPairs(options.socketFolders);
     this.#faults.handle((error) => options.log.error({ error }, error.message));
   }
 
@@ -77,7 +72,6 @@ class Connectors implements ServiceConnectors {
       parts,
       source,
       this.#faults,
-      this.#pairs,
       handler,
       store,
       () => {
@@ -93,9 +87,8 @@ class Connectors implements ServiceConnectors {
     return [...this.#sources.values()].flatMap((source) => source.facts());
   }
 
-  async close(): Promise<void> {
+  close(): void {
     this.#manager?.close();
-    await this.#pairs.close();
   }
 
   #sourceOf({ tls, names }: Service, { log, runtime: { clock } }: ServiceParts): CertificateSource {
@@ -111,7 +104,6 @@ class Terminating implements ServiceConnector {
   readonly #parts: ServiceParts;
   readonly #source: CertificateSource;
   readonly #faults: Faults;
-  readonly #pairs: SocketPairs;
   readonly #terminator: TlsTerminator;
   readonly #handler: HttpHandler | undefined;
   readonly #connections = new Set<{ readonly http: HttpConnection; readonly stream: ByteStream }>();
@@ -124,7 +116,6 @@ class Terminating implements ServiceConnector {
     parts: ServiceParts,
     source: CertificateSource,
     faults: Faults,
-    pairs: SocketPairs,
     handler: HttpHandler | undefined,
     store: CertificateStore,
     closed: () => void,
@@ -133,7 +124,6 @@ class Terminating implements ServiceConnector {
     this.#parts = parts;
     this.#source = source;
     this.#faults = faults;
-    this.#pairs = pairs;
     this.#closed = closed;
     this.#store = store;
     const { clock } = parts.runtime;
@@ -219,7 +209,7 @@ class Terminating implements ServiceConnector {
       if (this.#connections.size === 0) this.#emptied();
     };
     const options = { stream, visitor, clock, faults: this.#faults, handler, idleTimeoutMs, closed };
-    const http = protocol === "h2" ? serveHttp2(options, this.#pairs) : serveHttp1(options);
+    const http = protocol === "h2" ? serveHttp2(options) : serveHttp1(options);
     const entry = { http, stream };
     this.#connections.add(entry);
   }

@@ -13,6 +13,12 @@ export function fieldOf(fields: readonly Field[], name: string): string | undefi
   return values.length === 1 ? values[0]?.[1] : undefined;
 }
 
+/** The declared length of a body; undefined if there is none that is valid. */
+export function contentLengthOf(fields: readonly Field[]): number | undefined {
+  const text = fieldOf(fields, "content-length");
+  return text !== undefined && /^\d{1,15}$/.test(text) ? Number(text) : undefined;
+}
+
 /** The members of a list that may be spread over several fields (RFC 9110 §5.6.1), in lower case. */
 export function listOf(fields: readonly Field[], name: string): string[] {
   return fields.filter(([known]) => known === name)

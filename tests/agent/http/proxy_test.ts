@@ -5,7 +5,7 @@ import { connect as connectH2 } from "node:http2";
 import { createServer as createTcpServer, type Socket } from "node:net";
 import { after, before, describe, it } from "node:test";
 import { connect as connectTls, type TLSSocket } from "node:tls";
-import { joinStreams } from "../../../src/agent/http/join_streams.ts";
+import { joinStreams } from "../../support/join_streams.ts";
 import { layered, ownHostsOnly, setFields } from "../../../src/agent/http/front.ts";
 import { httpProxy, type HttpProxyOptions } from "../../../src/agent/http/proxy.ts";
 import { Faults } from "../../../src/runtime/shared.ts";

@@ -3,8 +3,8 @@
  *
  * @module
  */
-import type { Bytes } from "../../bytes/bytes.ts";
-import type { ByteStream, ByteStreamHandler } from "../../runtime/port.ts";
+import type { Bytes } from "../../src/bytes/bytes.ts";
+import type { ByteStream, ByteStreamHandler } from "../../src/runtime/port.ts";
 
 /** Forwards both directions, until both have ended. */
 export function joinStreams(
