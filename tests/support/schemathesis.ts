@@ -29,6 +29,7 @@ function schemathesisFolder(): Promise<string> {
 /** Good values by their format. */
 const SURE: Readonly<Record<string, readonly string[]>> = {
   cidr: ["192.0.2.0/24", "192.0.2.7", "2001:db8::/32"],
+  cursor: ["WyJob21lIl0", "WzEyXQ", "WyJhIiwiYiJd"],
   "ed25519-public-key": ["11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"],
 };
 

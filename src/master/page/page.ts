@@ -21,16 +21,17 @@ import { ofTenant } from "../actor.ts";
 import { actorOf } from "../api/parts.ts";
 import { usageCsv, usageDays } from "../api/records.ts";
 import { AgentChangeSchema, AgentCreateSchema, ApiKeyCreateSchema } from "../api/schemas.ts";
+import { WebhookCreateSchema } from "../api/webhooks.ts";
 import type { Credential, Credentials } from "../credentials.ts";
 import type { MasterEnv } from "../env.ts";
 import { allowsScope, boundedForm, countRequest, type FailureGuard } from "../guards.ts";
 import type { Actor, IssuedJoin, Management } from "../management.ts";
-import { type Agent, ALL_TENANTS } from "../model.ts";
+import { type Agent, ALL_TENANTS, DELIVERY_STATES } from "../model.ts";
 import { claimsCredential } from "../oidc.ts";
 import { Problem, PROBLEM_TYPE, schemaProblem } from "../problem.ts";
 import type { IssueLimit } from "../rate_limits.ts";
 import { ASSETS } from "./assets.ts";
-import { agentPath } from "./format.ts";
+import { agentPath, webhookPath } from "./format.ts";
 import { agentBody } from "./forms.ts";
 import type { Html, Viewer } from "./layout.tsx";
 import { LiveFeeds } from "./live.ts";
@@ -43,6 +44,7 @@ import { ErrorView, LoginView, WelcomeView } from "./views/login.tsx";
 import { OverviewView } from "./views/overview.tsx";
 import { SessionsView } from "./views/sessions.tsx";
 import { UsageView } from "./views/usage.tsx";
+import { type WebhookFields, WebhooksView, WebhookView } from "./views/webhooks.tsx";
 
 /** The content security policy of the page's responses. */
 export const PAGE_POLICY = [
@@ -71,6 +73,8 @@ export const PAGE_ROUTES = [
       "usage.csv",
       "audit",
       "keys",
+      "webhooks",
+      "webhooks/{id}",
     ],
     ...["login/provider", "login/callback", "events", ...Object.keys(ASSETS)],
   ].map((path) => ({ method: "get", path: `/page/${path}` })),
@@ -78,6 +82,7 @@ export const PAGE_ROUTES = [
     ...["login", "logout", "agents/new", "sessions/close"],
     ...["edit", "suspend", "resume", "rotate", "remove", "close"].map((verb) => `agents/{id}/${verb}`),
     ...["api", "api/remove", "fernet", "fernet/retire"].map((verb) => `keys/${verb}`),
+    ...["webhooks", "webhooks/{id}/test", "webhooks/{id}/remove"],
   ].map((path) => ({ method: "post", path: `/page/${path}` })),
 ];
 
@@ -87,6 +92,8 @@ const PENDING_COOKIE = "sallyport-login";
 const PAGE_LIMIT = 50;
 /** Maximum number of sessions on the overview. */
 const OVERVIEW_SESSIONS = 20;
+/** Maximum number of messages in the list of webhooks. */
+const RECENT_DELIVERIES = 10;
 const USAGE_DAYS = 30;
 const DAY_MS = 24 * 3_600_000;
 const KEY_MAX_LENGTH = 4096;
@@ -495,6 +502,57 @@ export function addPage(app: Hono<MasterEnv>, parts: PageParts): void {
   changes("/page/keys/fernet/retire", async ({ c, actor }, form) => {
     await management.retireFernetKey(actor, form.get("id") ?? "");
     return c.redirect("/page/keys?done=fernet-retired", 303);
+  });
+
+  const { webhooks } = management;
+  const hooks = async ({ c, actor, viewer }: Visit) => ({
+    viewer,
+    webhooks: await webhooks.list(actor),
+    recent: (await webhooks.deliveries(actor, { limit: RECENT_DELIVERIES })).items,
+    done: c.req.query("done"),
+  });
+  shows("/page/webhooks", async (visit) => WebhooksView(await hooks(visit)));
+  changes("/page/webhooks", async (visit, fields) => {
+    const { c, actor } = visit;
+    const field = (name: string) => (fields.get(name) ?? "").trim();
+    const form: WebhookFields = {
+      url: field("url"),
+      tenant: field("tenant"),
+      events: fields.getAll("event"),
+    };
+    try {
+      const wanted = WebhookCreateSchema.safeParse({
+        url: form.url,
+        events: form.events,
+        ...form.tenant === "" ? {} : { tenant: form.tenant },
+      });
+      if (!wanted.success) throw schemaProblem("Cannot add webhook", wanted.error);
+      const made = await webhooks.add(actor, { tenant: actor.tenant, ...wanted.data });
+      return await c.html(WebhooksView({ ...await hooks(visit), made }));
+    } catch (error) {
+      const wrong = wrongOf(error).message;
+      return await c.html(WebhooksView({ ...await hooks(visit), form, wrong }), (error as Problem).status);
+    }
+  });
+  shows("/page/webhooks/:id", async ({ c, actor, viewer }) => {
+    const webhook = await webhooks.one(actor, idOf(c));
+    const paged = pageOf(c);
+    const state = DELIVERY_STATES.find((known) => known === c.req.query("state"));
+    const wanted = { ...paged, webhook: webhook.id, ...state === undefined ? {} : { state } };
+    return WebhookView({
+      ...{ viewer, webhook, cursor: paged.cursor, done: c.req.query("done") },
+      state: state ?? "",
+      deliveries: await webhooks.deliveries(actor, wanted),
+    });
+  });
+  changes("/page/webhooks/:id/test", async ({ c, actor }) => {
+    const { webhook, state } = await webhooks.test(actor, idOf(c));
+    const done = state === "delivered" ? "webhook-tested" : "webhook-test-failed";
+    return c.redirect(`${webhookPath(webhook)}?done=${done}`, 303);
+  });
+  changes("/page/webhooks/:id/remove", async ({ c, actor }) => {
+    await webhooks.remove(actor, idOf(c));
+    return c.redirect("/page/webhooks?done=webhook-removed", 303);
   });
 }
 
