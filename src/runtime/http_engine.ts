@@ -144,7 +144,9 @@ class Connection<Context> implements HttpConnection {
   /** Answers bytes that are no request, unless they follow a request that is being answered, and closes. */
   refuse(code: string | undefined): void {
     if (this.state === "busy") return this.abort();
-    this.#refuse(...(code === "HPE_HEADER_OVERFLOW" ? HEAD_TOO_LONG : NOT_HTTP));
+    // The limit is that of the runtime's `node:http`.
+    if (code === "HPE_HEADER_OVERFLOW") this.#refuse(431, "its address and header fields are too long");
+    else this.#refuse(400, "it isn't valid HTTP/1.1");
   }
 
   /** Answers one request. Never rejects. */
@@ -273,10 +275,6 @@ class Connection<Context> implements HttpConnection {
     };
   }
 }
-
-/** The limit is that of the runtime's `node:http`. */
-const HEAD_TOO_LONG = [431, "its address and header fields are too long"] as const;
-const NOT_HTTP = [400, "it isn't valid HTTP/1.1"] as const;
 
 /** Methods that a Request of fetch can't have (Fetch §2.2.1). */
 const NO_REQUEST: ReadonlySet<string> = new Set(["CONNECT", "TRACE", "TRACK"]);

@@ -11,6 +11,7 @@ import type { Context, Handler, Hono } from "hono";
 import { deleteCookie, getCookie, setCookie } from "hono/cookie";
 import { encodeQR } from "qr";
 import { errorMessage } from "../../errors.ts";
+import { isLocalProvider } from "../../oidc/provider.ts";
 import { SignIn } from "../../oidc/sign_in.ts";
 import type { Clock } from "../../runtime/port.ts";
 import type { Logger } from "../../telemetry/log.ts";
@@ -27,7 +28,7 @@ import type { MasterEnv } from "../env.ts";
 import { allowsScope, boundedForm, countRequest, type FailureGuard } from "../guards.ts";
 import type { Actor, IssuedJoin, Management } from "../management.ts";
 import { type Agent, ALL_TENANTS, DELIVERY_STATES } from "../model.ts";
-import { claimsCredential } from "../oidc.ts";
+import { claimsCredential, type OidcGrant } from "../oidc.ts";
 import { Problem, PROBLEM_TYPE, schemaProblem } from "../problem.ts";
 import type { IssueLimit } from "../rate_limits.ts";
 import { ASSETS } from "./assets.ts";
@@ -120,6 +121,10 @@ export interface PageProvider {
   readonly clientId: string;
   /** The session master's client secret; absent for a public client. */
   readonly clientSecret?: string;
+  /** Scopes requested from the provider besides `openid`. Defaults to `profile` and `email`. */
+  readonly loginScopes?: readonly string[];
+  /** Scopes by claim, besides those in `sallyport_scopes`. */
+  readonly grants?: readonly OidcGrant[];
 }
 
 type C = Context<MasterEnv>;
@@ -136,7 +141,7 @@ export function addPage(app: Hono<MasterEnv>, parts: PageParts): void {
   const { management, clock, credentials, failures, calls, log, provider } = parts;
   const { store, hub } = management;
   const issuer = provider && new URL(provider.issuer);
-  const signIn = provider && new SignIn({ ...provider, clock, insecure: isLocal(provider.issuer) });
+  const signIn = provider && new SignIn({ ...provider, clock, insecure: isLocalProvider(provider.issuer) });
   const login = (wrong?: string) =>
     LoginView({ provider: issuer?.hostname, ...wrong === undefined ? {} : { wrong } });
   const sessions = new PageSessions(credentials, clock);
@@ -293,7 +298,8 @@ export function addPage(app: Hono<MasterEnv>, parts: PageParts): void {
       page(async (c) => {
         await failures.check(c);
         try {
-          const { url, pending } = await signIn.begin(callbackOf(c), "openid profile email");
+          const scopes = ["openid", ...provider?.loginScopes ?? ["profile", "email"]];
+          const { url, pending } = await signIn.begin(callbackOf(c), scopes.join(" "));
           setCookie(c, PENDING_COOKIE, Object.values(pending).join("."), pendingOptions(c, PENDING_S));
           return c.redirect(url, 303);
         } catch (error) {
@@ -318,7 +324,7 @@ export function addPage(app: Hono<MasterEnv>, parts: PageParts): void {
           const claims = await signIn.finish(callback, callbackOf(c), { state, nonce, verifier });
           // The login lasts as long as one by key, not as long as the ID token.
           const { exp: _, ...lasting } = claims;
-          credential = claimsCredential(lasting);
+          credential = claimsCredential(lasting, provider?.grants);
         } catch (error) {
           await failures.count(c);
           log.warn(
@@ -329,7 +335,12 @@ export function addPage(app: Hono<MasterEnv>, parts: PageParts): void {
         }
         if (!allowsScope(credential.scopes ?? [], "read")) {
           const id = credential.id.replace(/^oidc:/, "");
-          return await c.html(login(`You are ${id}, who doesn't have the scope read here.`), 403);
+          const why = `You are signed in as ${id}, who may not see this page. Its operator decides who may.`;
+          log.warn(
+            { client: credential.id, remote: failures.remoteOf(c) },
+            "login refused: no claim gives the scope read",
+          );
+          return await c.html(login(why), 403);
         }
         opened(c, credential, sessions.openFor(credential));
         return await c.html(WelcomeView());
@@ -605,11 +616,6 @@ function originOf(c: C): string {
 /** The redirect URI for the identity provider, which must have it registered. */
 function callbackOf(c: C): string {
   return `${originOf(c)}/page/login/callback`;
-}
-
-/** Whether a provider is on this machine, where plain HTTP is harmless. */
-function isLocal(issuer: string): boolean {
-  return /^http:\/\/(localhost|127(\.\d+){3}|\[::1\])(:\d+)?(\/|$)/.test(issuer);
 }
 
 /** Lax: the redirect back from the provider is a cross-site navigation. */
