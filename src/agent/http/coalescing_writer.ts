@@ -50,12 +50,11 @@ export class CoalescingWriter {
 
   /** Passes everything on now. */
   flush(): void {
-    const { length } = { length: this.#length };
-    if (this.#buffer === undefined || length === 0) return;
-    this.#length = 0;
+    if (this.#buffer === undefined || this.#length === 0) return;
     // The stream copies what it can't send at once, so the buffer can be reused.
-    this.#taking = this.#stream.write(this.#buffer.subarray(0, length));
-    this.#buffer = undefined;
+    const bytes = this.#buffer.subarray(0, this.#length);
+    this.#length = 0;
+    this.#taking = this.#stream.write(bytes);
   }
 
   /** The stream accepts bytes again. */

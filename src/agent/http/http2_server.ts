@@ -59,7 +59,6 @@ const RECENT_STREAMS_MAX = 256;
 const LOOK_MS = 15_000;
 
 const PREFACE_BYTES = Buffer.from(PREFACE, "latin1");
-const NOTHING: Bytes = new Uint8Array(0);
 
 /** A violation that ends the connection. */
 class ConnectionFault extends Error {
@@ -303,7 +302,7 @@ class Http2Connection implements ByteStreamHandler, HttpConnection, Http2Carrier
     this.bodyRead(padding);
     let exchange = this.#streams.get(id);
     if (exchange === undefined) this.#refuseLateBody(id);
-    else if (!this.#within(id, exchange, () => exchange?.expectBody(byteLength, padding))) {
+    else if (!this.#within(id, () => exchange?.expectBody(byteLength, padding))) {
       exchange = undefined;
     }
     this.#body = { exchange, id, endsStream, left: byteLength };
@@ -321,7 +320,7 @@ class Http2Connection implements ByteStreamHandler, HttpConnection, Http2Carrier
 
   #endBody({ exchange, id, endsStream }: PendingBody): void {
     this.#body = undefined;
-    if (exchange !== undefined && endsStream) this.#within(id, exchange, () => exchange.receiveEnd());
+    if (exchange !== undefined && endsStream) this.#within(id, () => exchange.receiveEnd());
   }
 
   #frame({ type, flags, id }: FrameHeader, payload: Bytes): void {
@@ -390,7 +389,7 @@ class Http2Connection implements ByteStreamHandler, HttpConnection, Http2Carrier
     const fields = this.#decoder.decode(block);
     const known = this.#streams.get(id);
     if (known !== undefined) {
-      this.#within(id, known, () => {
+      this.#within(id, () => {
         if (!known.isReceiving) throw new StreamFault(Reason.STREAM_CLOSED, "a head comes behind a request");
         if (!endsStream || fields === undefined || !areTrailers(fields)) {
           throw new StreamFault(Reason.PROTOCOL_ERROR, "a head comes within a body");
@@ -415,7 +414,7 @@ class Http2Connection implements ByteStreamHandler, HttpConnection, Http2Carrier
     const options = { hasBody: !endsStream, sendWindow: this.#streamWindow };
     const exchange = new Http2Exchange(this, id, outcome.head, options);
     this.#streams.set(id, exchange);
-    if (endsStream && !this.#within(id, exchange, () => exchange.receiveEnd())) return;
+    if (endsStream && !this.#within(id, () => exchange.receiveEnd())) return;
     callHandler(this.options.handler, exchange);
   }
 
@@ -461,7 +460,7 @@ class Http2Connection implements ByteStreamHandler, HttpConnection, Http2Carrier
     const more = value - this.#streamWindow;
     this.#streamWindow = value;
     for (const [id, exchange] of [...this.#streams]) {
-      this.#within(id, exchange, () => exchange.moveSendWindow(more));
+      this.#within(id, () => exchange.moveSendWindow(more));
     }
   }
 
@@ -481,7 +480,7 @@ class Http2Connection implements ByteStreamHandler, HttpConnection, Http2Carrier
       const exchange = this.#streams.get(id);
       // A stream that is over may get some late.
       if (exchange === undefined) return this.#budget.spend();
-      this.#within(id, exchange, () => {
+      this.#within(id, () => {
         if (byteLength === 0) throw new StreamFault(Reason.PROTOCOL_ERROR, "a window grows by 0 bytes");
         exchange.moveSendWindow(byteLength);
       });
@@ -505,7 +504,7 @@ class Http2Connection implements ByteStreamHandler, HttpConnection, Http2Carrier
   }
 
   /** Confines a violation to its stream; returns whether there was none. */
-  #within(id: number, exchange: Http2Exchange, call: () => void): boolean {
+  #within(id: number, call: () => void): boolean {
     try {
       call();
       return true;
