@@ -2,8 +2,25 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
 import { SallyportError } from "../../../src/errors.ts";
-import { NetworkSet, normalizeIp, parseIp } from "../../../src/wire/ip/networks.ts";
+import { isLocalSource, NetworkSet, normalizeIp, parseIp, sourceOf } from "../../../src/wire/ip/networks.ts";
 import { seedOf } from "../../support/seeded.ts";
+
+describe("isLocalSource", () => {
+  for (
+    const [host, isLocal] of [
+      ["127.0.0.1", true],
+      ["127.255.0.3", true],
+      ["::1", true],
+      ["128.0.0.1", false],
+      ["192.0.2.1", false],
+      ["2001:db8::1", false],
+      ["1::", false],
+    ] as const
+  ) {
+    it(`says that ${host} is ${isLocal ? "this machine" : "elsewhere"}`, () =>
+      assert.equal(isLocalSource(sourceOf(host)), isLocal));
+  }
+});
 
 describe("parseIp", () => {
   const cases: [string, string | undefined][] = [
