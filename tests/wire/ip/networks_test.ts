@@ -5,6 +5,17 @@ import { SallyportError } from "../../../src/errors.ts";
 import { isLocalSource, NetworkSet, normalizeIp, parseIp, sourceOf } from "../../../src/wire/ip/networks.ts";
 import { seedOf } from "../../support/seeded.ts";
 
+describe("sourceOf", () => {
+  it("is the address, of IPv6 its /64, of an IPv4-mapped one the IPv4 address", () => {
+    assert.equal(sourceOf("192.0.2.1"), "192.0.2.1");
+    assert.equal(sourceOf("::ffff:192.0.2.1"), "192.0.2.1");
+    assert.equal(sourceOf("2001:db8:a:b:c:d:e:f"), sourceOf("2001:db8:a:b::"));
+    assert.notEqual(sourceOf("2001:db8:a:c::"), sourceOf("2001:db8:a:b::"));
+    assert.notEqual(sourceOf("::192.0.2.1"), sourceOf("192.0.2.1"));
+    assert.equal(sourceOf("unknown"), "unknown");
+  });
+});
+
 describe("isLocalSource", () => {
   for (
     const [host, isLocal] of [
