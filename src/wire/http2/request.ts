@@ -9,7 +9,7 @@ import { HTTP_FIELDS_MAX, isAuthority, type RequestHead } from "../http1/head.ts
 /**
  * A head; or a fault: "malformed" breaks the protocol, "bad" is a request that can't be served.
  */
-export type RequestOutcome =
+type RequestOutcome =
   | { readonly kind: "head"; readonly head: RequestHead }
   | { readonly kind: "malformed" }
   | { readonly kind: "bad" };
