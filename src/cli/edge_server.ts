@@ -5,7 +5,7 @@
  */
 import type { EdgeOffer } from "../cluster/directory.ts";
 import type { Membership } from "../cluster/membership.ts";
-import { type Config, type HostPort, type LoadedConfig, queueLimits } from "../config/config.ts";
+import { type Config, type LoadedConfig, queueLimits } from "../config/config.ts";
 import { fingerprintText } from "../crypto/certificate.ts";
 import type { FernetRing } from "../crypto/fernet.ts";
 import { createEdge, type Edge } from "../edge/edge.ts";
@@ -17,6 +17,7 @@ import type { Address, Runtime } from "../runtime/port.ts";
 import { keyText } from "../transport/edge_key.ts";
 import type { EdgeTransport } from "../transport/edge_transport.ts";
 import { SHUTDOWN_GRACE_MS } from "../transport/port.ts";
+import type { HostPort } from "../wire/ip/host_port.ts";
 import { snitunTransport } from "../transport/snitun/edge.ts";
 import { type Base, listenOnAll, networks } from "./parts.ts";
 import type { PipePart } from "./pipe_gate.ts";

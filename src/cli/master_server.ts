@@ -4,7 +4,7 @@
  * @module
  */
 import type { NodeRecord } from "../cluster/directory.ts";
-import type { Config, HostPort } from "../config/config.ts";
+import type { Config } from "../config/config.ts";
 import type { FernetRing } from "../crypto/fernet.ts";
 import { SallyportError } from "../errors.ts";
 import { createMasterApp, type EdgeAddress, type MasterOptions } from "../master/app.ts";
@@ -14,6 +14,7 @@ import type { Management } from "../master/management.ts";
 import { oidcCredentials, type OidcGrant } from "../master/oidc.ts";
 import type { Address } from "../runtime/port.ts";
 import { SHUTDOWN_GRACE_MS } from "../transport/port.ts";
+import type { HostPort } from "../wire/ip/host_port.ts";
 import { type CliIo, commandLine } from "./io.ts";
 import type { FoundKey } from "./keys.ts";
 import { type Base, listenOnAll, localUrl, networks, readiness } from "./parts.ts";

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { type Config, formatHostPort, type HostPort, type LoadedConfig } from "../config/config.ts";
+import type { Config, LoadedConfig } from "../config/config.ts";
 import { errorCode, SallyportError } from "../errors.ts";
 import type { Readiness } from "../master/status.ts";
 import { NetworkSet } from "../wire/ip/networks.ts";
@@ -20,6 +20,7 @@ import { limitMemory } from "./memory.ts";
 import { workerAssignment } from "./workers.ts";
 import process from "node:process";
 import { SHUTDOWN_GRACE_MS } from "../transport/port.ts";
+import { formatHostPort, type HostPort } from "../wire/ip/host_port.ts";
 
 /** Shared by all parts of one process. */
 export interface Base {
