@@ -41,6 +41,7 @@ import { limitMemory } from "./memory.ts";
 import { findPipes, type PipePart } from "./pipe_gate.ts";
 import { curveTransport } from "../transport/curve/edge.ts";
 import type { EdgeTransport } from "../transport/edge_transport.ts";
+import type { PortGroup } from "../transport/port_group.ts";
 import { quicTransport } from "../transport/quic/edge.ts";
 import { sealedTransport } from "../transport/sealed/edge.ts";
 import { snitunTransport } from "../transport/snitun/edge.ts";
@@ -153,6 +154,8 @@ export interface EdgePlace {
   offer: EdgeOffer | undefined;
   /** Whether it shares TCP ports with other processes. */
   readonly reusePort: boolean;
+  /** The processes that share its UDP ports, if any. */
+  readonly portGroup?: PortGroup;
   /** How long streams may continue when it stops without a signal. */
   readonly graceMs: number;
   /** The address advertised to agents, given the agents' listeners; absent if agents must not be sent here. */
@@ -186,7 +189,7 @@ export async function startEdge(
     log,
     metrics,
     ledger,
-    transports: edgeTransports(config, keyPart, quicPart, pipes),
+    transports: edgeTransports(config, keyPart, quicPart, pipes, place?.portGroup),
     proxyProtocolFrom: networks(config.proxyProtocolFrom),
     publish: config.publishPorts && { ports: config.publishPorts, host: publishHost! },
     ...place === undefined ? {} : { cluster: place.membership.node, keyUses: place.keyUses },
@@ -240,6 +243,7 @@ function edgeTransports(
   keyPart: SealedPart | undefined,
   quicPart: QuicPart | undefined,
   pipes: PipePart | undefined,
+  group: PortGroup | undefined,
 ): readonly EdgeTransport[] {
   const { congestion, throttling } = config;
   const limits = { queueLimits: queueLimits(config) };
@@ -248,7 +252,7 @@ function edgeTransports(
   return [
     snitunTransport({ ...limits, throttling }),
     ...sodium && keys ? [sealedTransport({ ...limits, sodium, keys, fallback: pipes?.gate })] : [],
-    ...sodium && keys ? [curveTransport({ ...limits, crypto: sodium, keys, congestion })] : [],
+    ...sodium && keys ? [curveTransport({ ...limits, crypto: sodium, keys, congestion, group })] : [],
     ...quicPart ? [quicTransport({ ...limits, identity: quicPart.identity })] : [],
   ];
 }
