@@ -110,7 +110,7 @@ export { EdgeHub, type EdgeHubOptions, type Retention } from "./src/master/edge_
 export { WebhookSender, type WebhookSenderOptions } from "./src/master/webhooks/sender.ts";
 export { webhookFetch } from "./src/master/webhooks/destination.ts";
 export { KeyRing } from "./src/master/key_ring.ts";
-export { oidcCredentials, type OidcOptions } from "./src/master/oidc.ts";
+export { oidcCredentials, type OidcGrant, type OidcOptions } from "./src/master/oidc.ts";
 export { firstOf } from "./src/master/credentials.ts";
 export { EdgeLedger } from "./src/edge/ledger/ledger.ts";
 export { type ControlLink, LedgerReporter } from "./src/edge/ledger/reporter.ts";

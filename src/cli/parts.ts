@@ -23,7 +23,7 @@ import { errorCode, errorMessage, SallyportError } from "../errors.ts";
 import { createMasterApp, type EdgeAddress, type MasterOptions } from "../master/app.ts";
 import { EdgeChoice } from "../master/edge_choice.ts";
 import { type Credentials, firstOf } from "../master/credentials.ts";
-import { oidcCredentials } from "../master/oidc.ts";
+import { oidcCredentials, type OidcGrant } from "../master/oidc.ts";
 import type { Management } from "../master/management.ts";
 import { createStatusApp, type Readiness } from "../master/status.ts";
 import { NetworkSet } from "../wire/ip/networks.ts";
@@ -299,6 +299,9 @@ interface MasterPartOptions {
     | "oidcIssuer"
     | "oidcJwks"
     | "oidcAudience"
+    | "oidcAdmin"
+    | "oidcReader"
+    | "oidcLoginScope"
     | "oidcClientId"
     | "oidcClientSecret"
   >;
@@ -315,7 +318,7 @@ export async function startMaster(base: Base, options: MasterPartOptions): Promi
   const edges = nodes === undefined ? undefined : new EdgeChoice({ nodes, clock: runtime.clock, log });
   const app = createMasterApp({
     ring,
-    credentials: firstOf(options.admin, ...identityProvider(config, runtime)),
+    credentials: firstOf(options.admin, ...identityProvider(config, base)),
     edgeAddress: options.edgeAddress,
     ...edges === undefined ? {} : { edges: (region) => edges.choose(region) },
     forwardedFrom: networks(config?.forwardedFrom ?? []),
@@ -346,20 +349,32 @@ export async function startMaster(base: Base, options: MasterPartOptions): Promi
 /** The identity provider for logins at the page, if the session master is registered with one. */
 function pageProvider(config: MasterPartOptions["config"]): MasterOptions["pageProvider"] {
   const { oidcIssuer: issuer, oidcClientId: clientId, oidcClientSecret: clientSecret } = config ?? {};
-  if (clientId === undefined) return undefined;
+  if (config === undefined || clientId === undefined) return undefined;
   if (issuer === undefined) {
     throw new SallyportError("config_invalid", "Cannot use --oidc-client-id: it needs --oidc-issuer", {
       side: "config",
     });
   }
-  return { issuer, clientId, ...clientSecret === undefined ? {} : { clientSecret } };
+  const shared = { issuer, clientId, loginScopes: config.oidcLoginScope, grants: oidcGrants(config) };
+  return { ...shared, ...clientSecret === undefined ? {} : { clientSecret } };
 }
 
 /** Accepts JWTs of the operator's identity provider, if configured. */
-function identityProvider(config: MasterPartOptions["config"], { clock }: Runtime): Credentials[] {
+function identityProvider(
+  config: MasterPartOptions["config"],
+  { runtime: { clock }, log }: Pick<Base, "runtime" | "log">,
+): Credentials[] {
   if (config?.oidcIssuer === undefined) return [];
-  const { oidcIssuer: issuer, oidcJwks, oidcAudience: audience } = config;
-  return [oidcCredentials({ issuer, audience, clock, jwks: oidcJwks ?? `${issuer}/.well-known/jwks.json` })];
+  const { oidcIssuer: issuer, oidcJwks: jwks, oidcAudience: audience } = config;
+  const grants = oidcGrants(config);
+  return [oidcCredentials({ issuer, audience, clock, grants, log, ...jwks === undefined ? {} : { jwks } })];
+}
+
+function oidcGrants({ oidcAdmin, oidcReader }: Pick<Config, "oidcAdmin" | "oidcReader">): OidcGrant[] {
+  return [
+    ...oidcAdmin.map((grant) => ({ ...grant, scope: "admin" as const })),
+    ...oidcReader.map((grant) => ({ ...grant, scope: "read" as const })),
+  ];
 }
 
 /**

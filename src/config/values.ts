@@ -157,6 +157,15 @@ export const namedTarget = parsed((given) => {
   return { name: read.data, target: readTarget(text) };
 });
 
+/** A claim of a JWT and the value that it must have. */
+export const claimValue = parsed((given) => {
+  const [, claim, value] = /^([^=]+)=(.+)$/s.exec(given) ?? [];
+  if (claim === undefined || value === undefined) {
+    throw new Error(`${quote(given)} is not CLAIM=VALUE, for example groups=netops`);
+  }
+  return { claim, value };
+});
+
 /** Where TLS is terminated. */
 export const tlsMode = parsed((given): TlsMode => {
   const [, certificateFile, keyFile] = /^file:([^,]+),([^,]+)$/.exec(given) ?? [];

@@ -87,6 +87,11 @@ export abstract class QuicConnBase implements QuicConn {
     return this.#endedWith !== undefined;
   }
 
+  /** Why it has ended. */
+  protected get endedWith(): SallyportError | undefined {
+    return this.#endedWith;
+  }
+
   /** Remembers a stream until {@link forget}. */
   protected keep<S extends QuicConnStream>(stream: S): S {
     this.#streams.add(stream);
