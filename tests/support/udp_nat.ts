@@ -1,16 +1,16 @@
 /**
- * A NAT between an agent and the UDP port of an edge.
+ * A NAT between agents and the UDP port of an edge.
  *
  * @module
  */
 import { createSocket, type Socket } from "node:dgram";
 import { once } from "node:events";
 
-/** The NAT of one agent: from `moveAtBytes` of the agent's on, or when it is told to, packets come from another port. */
+/** From `moveAtBytes` of the agents' bytes on, or when it is told to, their packets come from other ports. */
 export class Nat {
   readonly #inside = createSocket("udp4");
-  #outside: Socket;
-  #agentPort = 0;
+  /** The outside of each mapping, by the agent's port. */
+  readonly #outside = new Map<number, Socket>();
   #bytes = 0;
   readonly #edgePort: number;
   moveAtBytes = Infinity;
@@ -18,30 +18,30 @@ export class Nat {
 
   constructor(edgePort: number) {
     this.#edgePort = edgePort;
-    this.#outside = this.#open();
     this.#inside.on("message", (data, from) => {
-      this.#agentPort = from.port;
       this.#bytes += data.length;
       if (this.#bytes >= this.moveAtBytes) {
         this.moveAtBytes = Infinity;
         this.move();
       }
-      this.#outside.send(data, this.#edgePort, "127.0.0.1");
+      let outside = this.#outside.get(from.port);
+      if (outside === undefined) this.#outside.set(from.port, outside = this.#open(from.port));
+      outside.send(data, this.#edgePort, "127.0.0.1");
     });
   }
 
-  #open(): Socket {
+  #open(agentPort: number): Socket {
     const socket = createSocket("udp4");
-    socket.on("message", (data) => this.#inside.send(data, this.#agentPort, "127.0.0.1"));
+    socket.on("message", (data) => this.#inside.send(data, agentPort, "127.0.0.1"));
     socket.bind(0, "127.0.0.1");
     return socket;
   }
 
-  /** Goes on with another port. */
+  /** Forgets all mappings: the next packets come from new ports. */
   move(): void {
     this.moves++;
-    this.#outside.close();
-    this.#outside = this.#open();
+    for (const socket of this.#outside.values()) socket.close();
+    this.#outside.clear();
   }
 
   async listen(): Promise<number> {
@@ -52,6 +52,6 @@ export class Nat {
 
   close(): void {
     this.#inside.close();
-    this.#outside.close();
+    for (const socket of this.#outside.values()) socket.close();
   }
 }
