@@ -11,7 +11,7 @@ import type { EdgeOffer } from "../cluster/directory.ts";
 import { Supervisor, type WorkerAssignment, type WorkerProcess } from "../cluster/supervisor.ts";
 import { serveUpgrades, UPGRADE_SOCKET } from "../cluster/upgrade_socket.ts";
 import { joinParent, type WorkerMembership } from "../cluster/worker.ts";
-import type { Config, HostPort } from "../config/config.ts";
+import type { Config } from "../config/config.ts";
 import type { Edge } from "../edge/edge.ts";
 import type { KeyUseStore } from "../edge/used_keys.ts";
 import { errorCode, errorMessage } from "../errors.ts";
@@ -22,10 +22,12 @@ import type { ControlLink } from "../edge/ledger/reporter.ts";
 import type { EdgeHub } from "../master/edge_hub.ts";
 import type { EdgeMessage, EdgeReport } from "../wire/control/control_messages.ts";
 import { clusterHost, type ClusterPart, drainMs, networkPlace } from "./cluster.ts";
-import type { Base, EdgePart, EdgePlace } from "./parts.ts";
+import type { EdgePart, EdgePlace } from "./edge_server.ts";
+import type { Base } from "./parts.ts";
 import { DataDir } from "./data_dir.ts";
 import { commandLine } from "./io.ts";
 import { respawn } from "./respawn.ts";
+import type { HostPort } from "../wire/ip/host_port.ts";
 
 /** Environment variable that makes a process a worker. */
 const VARIABLE = "SALLYPORT_WORKER";
