@@ -13,8 +13,10 @@ import { createEdge, type Edge } from "../edge/edge.ts";
 import type { EdgeLedger } from "../edge/ledger/ledger.ts";
 import type { KeyUseStore } from "../edge/used_keys.ts";
 import type { Accepts } from "../edge/protocol_detector.ts";
+import { dnsHookProgram } from "../dns/dns_hook.ts";
 import { errorCode, errorMessage, SallyportError } from "../errors.ts";
 import { createMasterApp, type EdgeAddress, type MasterOptions } from "../master/app.ts";
+import { DnsChallenges } from "../master/dns_challenges.ts";
 import { EdgeChoice } from "../master/edge_choice.ts";
 import { type Credentials, firstOf } from "../master/credentials.ts";
 import { oidcCredentials, type OidcGrant } from "../master/oidc.ts";
@@ -295,6 +297,7 @@ interface MasterPartOptions {
     | "oidcLoginScope"
     | "oidcClientId"
     | "oidcClientSecret"
+    | "acmeDnsHook"
   >;
   /** Agents, keys and usage; without it the master issues tokens only to the admin key. */
   readonly management?: Management;
@@ -307,6 +310,10 @@ export async function startMaster(base: Base, options: MasterPartOptions): Promi
   const { runtime, log, metrics, life } = base;
   const { ring, edgeReady, config, management, nodes } = options;
   const edges = nodes === undefined ? undefined : new EdgeChoice({ nodes, clock: runtime.clock, log });
+  const dnsChallenges = config?.acmeDnsHook === undefined
+    ? undefined
+    : new DnsChallenges({ hook: dnsHookProgram(config.acmeDnsHook), clock: runtime.clock, log });
+  if (dnsChallenges !== undefined) life.add("DNS records", () => dnsChallenges.close());
   const app = createMasterApp({
     ring,
     credentials: firstOf(options.admin, ...identityProvider(config, base)),
@@ -316,6 +323,7 @@ export async function startMaster(base: Base, options: MasterPartOptions): Promi
     tokensPerMinute: config?.tokensPerMinute,
     apiRequestsPerMinute: config?.apiRequestsPerMinute,
     management,
+    dnsChallenges,
     pageProvider: pageProvider(config),
     clock: runtime.clock,
     metrics,

@@ -14,12 +14,14 @@ import { Metrics } from "../telemetry/metrics.ts";
 import type { Tracer } from "../telemetry/tracing.ts";
 import { VERSION } from "../version.ts";
 import { addAgentsApi } from "./api/agents.ts";
+import { addDnsChallengesApi } from "./api/dns_challenges.ts";
 import { addEdgesApi } from "./api/edges.ts";
 import { addKeysApi } from "./api/keys.ts";
 import type { ApiParts } from "./api/parts.ts";
 import { addRecordsApi } from "./api/records.ts";
 import { addWebhooksApi } from "./api/webhooks.ts";
 import { type Credential, type Credentials, firstOf } from "./credentials.ts";
+import type { DnsChallenges } from "./dns_challenges.ts";
 import type { MasterEnv } from "./env.ts";
 import { authenticate, boundedJson, countRequests, FailureGuard } from "./guards.ts";
 import { API_REQUESTS_PER_MINUTE_MAX, TOKENS_PER_MINUTE_MAX } from "./limits.ts";
@@ -87,6 +89,8 @@ export interface MasterOptions {
   readonly apiRequestsPerMinute?: number;
   /** Agents, keys and session data; without it the master only issues tokens to `credentials`. */
   readonly management?: Management;
+  /** Sets DNS records for agents' wildcard certificates, with {@link management}. Defaults to none. */
+  readonly dnsChallenges?: DnsChallenges | undefined;
   /** An identity provider for logins to the page; its claims are those of `oidcCredentials`. */
   readonly pageProvider?: PageProvider | undefined;
 }
@@ -206,6 +210,7 @@ export function createMasterApp(options: MasterOptions): OpenAPIHono<MasterEnv> 
       ...addRecordsApi(app, parts),
       ...addKeysApi(app, parts),
       ...addWebhooksApi(app, parts),
+      ...addDnsChallengesApi(app, parts, options.dnsChallenges),
       ...addEdgesApi(app, { management, clock, ring: options.ring, failures, log }),
     );
     addPage(app, { management, clock, credentials, failures, calls, log, provider: options.pageProvider });

@@ -21,7 +21,7 @@ import {
   problemText,
 } from "./acme_client.ts";
 import type { CertificateStore } from "./certificate_store.ts";
-import type { DnsHook } from "./dns_hook.ts";
+import type { DnsHook } from "../../dns/dns_hook.ts";
 import { authorityFetch } from "./https_client.ts";
 import { type CertificateDetails, makeChallengeCertificate, makeRequest, readCertificate } from "./x509.ts";
 
