@@ -18,6 +18,7 @@ import { addDnsChallengesApi } from "./api/dns_challenges.ts";
 import { addEdgesApi } from "./api/edges.ts";
 import { addKeysApi } from "./api/keys.ts";
 import type { ApiParts } from "./api/parts.ts";
+import { addNamesApi } from "./api/names.ts";
 import { addRecordsApi } from "./api/records.ts";
 import { addWebhooksApi } from "./api/webhooks.ts";
 import { type Credential, type Credentials, firstOf } from "./credentials.ts";
@@ -188,11 +189,24 @@ export function createMasterApp(options: MasterOptions): OpenAPIHono<MasterEnv> 
     }, "token issued");
   };
 
+  /** Keeps the reason of an agent's refusal, for `doctor`. */
+  const noted = async (credential: Credential, issue: Promise<TokenResponse>) => {
+    try {
+      return await issue;
+    } catch (error) {
+      const { agent } = credential;
+      if (agent !== undefined && error instanceof Problem) {
+        await store?.noteRefusal(agent.id, clock.wallMs(), error.message);
+      }
+      throw error;
+    }
+  };
+
   app.openapi(tokensRoute, async (c) => {
     const credential = c.get("credential");
     const request = c.req.valid("json");
     await count(credential, request.hostname);
-    const issued = await issuer.issue(credential, request);
+    const issued = await noted(credential, issuer.issue(credential, request));
     tell(credential, issued, c.get("requestId"));
     return c.json(issued, 201);
   });
@@ -200,13 +214,14 @@ export function createMasterApp(options: MasterOptions): OpenAPIHono<MasterEnv> 
     app.openapi(ownTokensRoute, async (c) => {
       const credential = c.get("credential");
       await count(credential, "");
-      const issued = await issuer.issueOwn(credential, c.req.valid("json"));
+      const issued = await noted(credential, issuer.issueOwn(credential, c.req.valid("json")));
       tell(credential, issued, c.get("requestId"));
       return c.json(issued, 201);
     });
     const parts: ApiParts = { management, clock, authenticated: [authenticated, countRequests(calls)] };
     managed.push(
       ...addAgentsApi(app, parts, failures),
+      ...addNamesApi(app, parts),
       ...addRecordsApi(app, parts),
       ...addKeysApi(app, parts),
       ...addWebhooksApi(app, parts),
