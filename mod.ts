@@ -65,7 +65,7 @@ export {
 } from "./src/agent/acme/certificate_manager.ts";
 export { type CertificateStore, MemoryCertificateStore } from "./src/agent/acme/certificate_store.ts";
 export { FileCertificateStore } from "./src/agent/acme/file_certificate_store.ts";
-export { type DnsHook, dnsHookProgram, type DnsRecord } from "./src/agent/acme/dns_hook.ts";
+export { type DnsHook, dnsHookProgram, type DnsRecord } from "./src/dns/dns_hook.ts";
 
 // Transports between agents and an edge: the edge's table of transports, and the port for custom ones.
 export type { EdgeContext, EdgeTransport } from "./src/transport/edge_transport.ts";

@@ -24,6 +24,7 @@ const LEVELS: Record<string, number> = {
   cluster: 7,
   tunnel: 8,
   oidc: 8,
+  dns: 8,
   edge: 9,
   pipe: 9,
   agent: 9,

@@ -138,9 +138,17 @@ async function runAgent(command: Command, { io }: CliContext): Promise<number> {
     const services = agentServices(enrolled.loaded);
     if (config.transport === "quic") await warnOfKeyLog(io, runtime);
     const accessLogs = new AccessLogs({ io, clock: runtime.clock, log });
+    const master = {
+      ...network.fetch === undefined ? {} : { fetch: network.fetch },
+      master: access.master,
+      credential: access.identity === undefined
+        ? access.credential
+        : identityCredential(access.identity, () => runtime.clock.wallMs()),
+      insecure: config.insecureMaster,
+    };
     const table = new ServiceTable({
       ...{ runtime, log, meter: metrics, accessLog: accessLogs.open },
-      connectors: serviceConnectors(config, base),
+      connectors: serviceConnectors(config, base, master),
     });
     table.apply(services);
     metrics.group(ServiceMetrics).source = () =>
@@ -152,12 +160,7 @@ async function runAgent(command: Command, { io }: CliContext): Promise<number> {
     life.add("progress", () => connecting.done());
     const instance = randomBytes(12).toString("base64url");
     const grants = masterGrants({
-      ...network.fetch === undefined ? {} : { fetch: network.fetch },
-      master: access.master,
-      credential: access.identity === undefined
-        ? access.credential
-        : identityCredential(access.identity, () => runtime.clock.wallMs()),
-      ...{ protocolVersion, cipher, insecure: config.insecureMaster, anyEdge: edge !== undefined },
+      ...{ ...master, protocolVersion, cipher, anyEdge: edge !== undefined },
       // A token bound to one transport can't be used with another. SniTun's own masters don't know this member.
       transports: ["auto", "snitun"].includes(config.transport) ? undefined : [config.transport],
       get hostname() {
@@ -174,9 +177,7 @@ async function runAgent(command: Command, { io }: CliContext): Promise<number> {
     });
     if (access.identity !== undefined) {
       const reports = new CertificateReports({
-        ...{ clock: runtime.clock, log, master: access.master, insecure: config.insecureMaster },
-        ...network.fetch === undefined ? {} : { fetch: network.fetch },
-        credential: identityCredential(access.identity, () => runtime.clock.wallMs()),
+        ...{ ...master, clock: runtime.clock, log },
         certificates: () => table.certificates,
       });
       reports.start();

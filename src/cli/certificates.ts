@@ -6,17 +6,26 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { CertificateManager } from "../agent/acme/certificate_manager.ts";
-import { dnsHookProgram } from "../agent/acme/dns_hook.ts";
+import { masterDnsHook } from "../agent/acme/master_dns.ts";
 import { FileCertificateStore } from "../agent/acme/file_certificate_store.ts";
+import type { MasterClientOptions } from "../agent/master_client.ts";
 import type { ServiceConnectors } from "../agent/services/port.ts";
 import { createServiceConnectors } from "../agent/tls/service_connectors.ts";
 import type { Config } from "../config/config.ts";
+import { dnsHookProgram } from "../dns/dns_hook.ts";
 import { errorMessage, SallyportError } from "../errors.ts";
 import { CERTIFICATES_FOLDER } from "./data_dir.ts";
 import type { Base } from "./parts.ts";
 
-/** Connectors for services whose TLS is terminated here; certificates are stored in the data folder. */
-export function serviceConnectors(config: Config, { runtime, log }: Base): ServiceConnectors {
+/**
+ * Connectors for services whose TLS is terminated here; certificates are stored in the data folder. The session master
+ * sets DNS records if the agent has no program for them.
+ */
+export function serviceConnectors(
+  config: Config,
+  { runtime, log }: Base,
+  master: Omit<MasterClientOptions, "what">,
+): ServiceConnectors {
   const store = new FileCertificateStore(join(config.dataDir, CERTIFICATES_FOLDER));
   // Read at startup, so that an invalid file is reported at once.
   const authorityCaPem = config.acmeCa === undefined ? undefined : readCa(config.acmeCa);
@@ -33,7 +42,9 @@ export function serviceConnectors(config: Config, { runtime, log }: Base): Servi
       ...authorityCaPem === undefined ? {} : { authorityCaPem },
       mails: config.acmeEmail,
       ...keyId === undefined || macKey === undefined ? {} : { external: { keyId, macKey } },
-      ...acmeDnsHook === undefined ? {} : { dnsHook: dnsHookProgram(acmeDnsHook) },
+      dnsHook: acmeDnsHook === undefined
+        ? masterDnsHook({ ...master, clock: runtime.clock })
+        : dnsHookProgram(acmeDnsHook),
       dnsDomains: config.acmeDnsDomain,
     });
   return createServiceConnectors({ runtime, log, store, manager });

@@ -48,7 +48,8 @@ export function manages(
   });
 }
 
-async function openMaster(config: Config, io: CliIo, json: boolean): Promise<ManagedMaster> {
+/** The session master of these settings. */
+export async function openMaster(config: Config, io: CliIo, json: boolean): Promise<ManagedMaster> {
   const url = config.master ?? LOCAL_MASTER;
   const credential = config.credential ?? await adminKey(config.dataDir);
   const client = new MasterClient({

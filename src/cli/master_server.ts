@@ -6,9 +6,11 @@
 import type { NodeRecord } from "../cluster/directory.ts";
 import type { Config } from "../config/config.ts";
 import type { FernetRing } from "../crypto/fernet.ts";
+import { dnsHookProgram } from "../dns/dns_hook.ts";
 import { SallyportError } from "../errors.ts";
 import { createMasterApp, type EdgeAddress, type MasterOptions } from "../master/app.ts";
 import { type Credentials, firstOf } from "../master/credentials.ts";
+import { DnsChallenges } from "../master/dns_challenges.ts";
 import { EdgeChoice } from "../master/edge_choice.ts";
 import type { Management } from "../master/management.ts";
 import { oidcCredentials, type OidcGrant } from "../master/oidc.ts";
@@ -44,6 +46,7 @@ interface MasterPartOptions {
     | "oidcLoginScope"
     | "oidcClientId"
     | "oidcClientSecret"
+    | "acmeDnsHook"
   >;
   /** Agents, keys and usage; without it the master issues tokens only to the admin key. */
   readonly management?: Management;
@@ -56,6 +59,10 @@ export async function startMaster(base: Base, options: MasterPartOptions): Promi
   const { runtime, log, metrics, life } = base;
   const { ring, edgeReady, config, management, nodes } = options;
   const edges = nodes === undefined ? undefined : new EdgeChoice({ nodes, clock: runtime.clock, log });
+  const dnsChallenges = config?.acmeDnsHook === undefined
+    ? undefined
+    : new DnsChallenges({ hook: dnsHookProgram(config.acmeDnsHook), clock: runtime.clock, log });
+  if (dnsChallenges !== undefined) life.add("DNS records", () => dnsChallenges.close());
   const app = createMasterApp({
     ring,
     credentials: firstOf(options.admin, ...identityProvider(config, base)),
@@ -65,6 +72,7 @@ export async function startMaster(base: Base, options: MasterPartOptions): Promi
     tokensPerMinute: config?.tokensPerMinute,
     apiRequestsPerMinute: config?.apiRequestsPerMinute,
     management,
+    dnsChallenges,
     pageProvider: pageProvider(config),
     clock: runtime.clock,
     metrics,

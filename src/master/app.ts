@@ -14,12 +14,15 @@ import { Metrics } from "../telemetry/metrics.ts";
 import type { Tracer } from "../telemetry/tracing.ts";
 import { VERSION } from "../version.ts";
 import { addAgentsApi } from "./api/agents.ts";
+import { addDnsChallengesApi } from "./api/dns_challenges.ts";
 import { addEdgesApi } from "./api/edges.ts";
 import { addKeysApi } from "./api/keys.ts";
 import type { ApiParts } from "./api/parts.ts";
+import { addNamesApi } from "./api/names.ts";
 import { addRecordsApi } from "./api/records.ts";
 import { addWebhooksApi } from "./api/webhooks.ts";
 import { type Credential, type Credentials, firstOf } from "./credentials.ts";
+import type { DnsChallenges } from "./dns_challenges.ts";
 import type { MasterEnv } from "./env.ts";
 import { authenticate, boundedJson, countRequests, FailureGuard } from "./guards.ts";
 import { API_REQUESTS_PER_MINUTE_MAX, TOKENS_PER_MINUTE_MAX } from "./limits.ts";
@@ -87,6 +90,8 @@ export interface MasterOptions {
   readonly apiRequestsPerMinute?: number;
   /** Agents, keys and session data; without it the master only issues tokens to `credentials`. */
   readonly management?: Management;
+  /** Sets DNS records for agents' wildcard certificates, with {@link management}. Defaults to none. */
+  readonly dnsChallenges?: DnsChallenges | undefined;
   /** An identity provider for logins to the page; its claims are those of `oidcCredentials`. */
   readonly pageProvider?: PageProvider | undefined;
 }
@@ -184,11 +189,24 @@ export function createMasterApp(options: MasterOptions): OpenAPIHono<MasterEnv> 
     }, "token issued");
   };
 
+  /** Keeps the reason of an agent's refusal, for `doctor`. */
+  const noted = async (credential: Credential, issue: Promise<TokenResponse>) => {
+    try {
+      return await issue;
+    } catch (error) {
+      const { agent } = credential;
+      if (agent !== undefined && error instanceof Problem) {
+        await store?.noteRefusal(agent.id, clock.wallMs(), error.message);
+      }
+      throw error;
+    }
+  };
+
   app.openapi(tokensRoute, async (c) => {
     const credential = c.get("credential");
     const request = c.req.valid("json");
     await count(credential, request.hostname);
-    const issued = await issuer.issue(credential, request);
+    const issued = await noted(credential, issuer.issue(credential, request));
     tell(credential, issued, c.get("requestId"));
     return c.json(issued, 201);
   });
@@ -196,16 +214,18 @@ export function createMasterApp(options: MasterOptions): OpenAPIHono<MasterEnv> 
     app.openapi(ownTokensRoute, async (c) => {
       const credential = c.get("credential");
       await count(credential, "");
-      const issued = await issuer.issueOwn(credential, c.req.valid("json"));
+      const issued = await noted(credential, issuer.issueOwn(credential, c.req.valid("json")));
       tell(credential, issued, c.get("requestId"));
       return c.json(issued, 201);
     });
     const parts: ApiParts = { management, clock, authenticated: [authenticated, countRequests(calls)] };
     managed.push(
       ...addAgentsApi(app, parts, failures),
+      ...addNamesApi(app, parts),
       ...addRecordsApi(app, parts),
       ...addKeysApi(app, parts),
       ...addWebhooksApi(app, parts),
+      ...addDnsChallengesApi(app, parts, options.dnsChallenges),
       ...addEdgesApi(app, { management, clock, ring: options.ring, failures, log }),
     );
     addPage(app, { management, clock, credentials, failures, calls, log, provider: options.pageProvider });

@@ -55,6 +55,12 @@ export interface Agent extends AgentPolicy {
   readonly updatedAtMs: number;
 }
 
+/** Why an agent may do nothing; undefined if it may. */
+export function inactiveFault(agent: Agent, nowMs: number): string | undefined {
+  if (agent.state !== "active") return "is suspended";
+  return (agent.expiresAtMs ?? Infinity) <= nowMs ? "has expired" : undefined;
+}
+
 /** A single-use code that enrols an agent; the store has only its digest. */
 export interface JoinCode {
   readonly digest: string;

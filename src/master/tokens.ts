@@ -16,7 +16,7 @@ import { isWildcard } from "../wire/wildcard.ts";
 import { TOKEN_MAX_BYTES } from "../wire/token/token_payload.ts";
 import type { EdgeAddress } from "./app.ts";
 import type { Credential } from "./credentials.ts";
-import { type Agent, ALL_TENANTS } from "./model.ts";
+import { type Agent, ALL_TENANTS, inactiveFault } from "./model.ts";
 import { bodyFault, type Fault, Problem, unprocessable } from "./problem.ts";
 import type { TokenRequest, TokenResponse } from "./schemas.ts";
 import { ownerOf, type Store } from "./store/store.ts";
@@ -127,12 +127,7 @@ export class TokenIssuer {
   }
 
   #checkAgent(agent: Agent): void {
-    const { clock } = this.#options;
-    const why = agent.state !== "active"
-      ? "is suspended"
-      : (agent.expiresAtMs ?? Infinity) <= clock.wallMs()
-      ? "has expired"
-      : undefined;
+    const why = inactiveFault(agent, this.#options.clock.wallMs());
     if (why !== undefined) throw new Problem(403, `${CANNOT_ISSUE}: agent ${agent.name} ${why}`);
   }
 

@@ -11,7 +11,7 @@ import { after, before, describe, it } from "node:test";
 import { promisify } from "node:util";
 import { makeCertificate } from "../../src/crypto/certificate.ts";
 import { startTarget } from "../support/terminated.ts";
-import { type Pebble, skipPebble, startPebble } from "../support/pebble.ts";
+import { type Pebble, skipPebble, startPebble, writeDnsHook } from "../support/pebble.ts";
 import { Program, programStarter, startServe } from "./program.ts";
 
 const timeout = 90_000;
@@ -35,8 +35,10 @@ describe("an agent with certificates", { skip }, () => {
     ({ port: edgePort, master } = await startServe(
       (args) => edge = new Program(args),
       join(folder, "edge"),
+      ["--acme-dns-hook", join(folder, "hook")],
     ));
     pebble = await startPebble({ tlsPort: edgePort });
+    await writeDnsHook(folder, pebble);
     await writeFile(join(folder, "root.pem"), await pebble.root());
   });
   after(async () => {
@@ -108,6 +110,30 @@ describe("an agent with certificates", { skip }, () => {
       assert.doesNotMatch(second.stderr, /got a certificate/);
       second.signal("SIGTERM");
       await second.ended;
+    },
+  );
+
+  it(
+    "gets a wildcard's certificate by a DNS record that the session master sets",
+    { timeout },
+    async () => {
+      const program = agent(
+        ...["--hostname", "home.example.org", "--alias", "*.home.example.org"],
+        ...["--to", `http://127.0.0.1:${target.port}`],
+        ...["--acme-directory", pebble.directory, "--acme-ca", pebble.caFile],
+      );
+      await program.seen(/got a certificate.*\*\.home\.example\.org/, "stderr");
+      const told = JSON.parse(await curl("a.home.example.org", join(folder, "root.pem"))) as Record<
+        string,
+        string
+      >;
+      assert.equal(told["x-forwarded-host"], `a.home.example.org:${edgePort}`);
+      assert.deepEqual((await readFile(join(folder, "calls"), "utf8")).trimEnd().split("\n"), [
+        "present _acme-challenge.home.example.org home.example.org",
+        "cleanup _acme-challenge.home.example.org home.example.org",
+      ]);
+      program.signal("SIGTERM");
+      await program.ended;
     },
   );
 

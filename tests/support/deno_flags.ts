@@ -15,5 +15,7 @@ export function denoFlags(args: readonly string[] = []): string[] {
   const native = args.includes("--libsodium") && args[args.indexOf("--libsodium") + 1] === "native";
   const reading = native ? ["--allow-ffi", "--allow-read"] : [`--allow-read=${folders}`];
   const files = [...reading, `--allow-write=${folders}`];
-  return ["run", "-q", permissionFlag(commandOf(args)), ...files, "--no-prompt", "--no-check"];
+  const hook = args.indexOf("--acme-dns-hook");
+  const running = hook < 0 ? [] : [`--allow-run=${args[hook + 1]}`];
+  return ["run", "-q", permissionFlag(commandOf(args)), ...files, ...running, "--no-prompt", "--no-check"];
 }

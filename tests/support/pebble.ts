@@ -77,6 +77,22 @@ export interface Pebble {
   stop(): Promise<void>;
 }
 
+/** Writes a program for `--acme-dns-hook` that sets Pebble's records, and notes its calls in `calls` beside it. */
+export async function writeDnsHook(folder: string, { dnsManagement }: Pebble): Promise<string> {
+  const program = join(folder, "hook");
+  await writeFile(
+    program,
+    `#!/bin/sh
+set -e
+echo "$1 $2 $ACME_DOMAIN" >> "${join(folder, "calls")}"
+if [ "$1" = present ]; then path=set-txt; else path=clear-txt; fi
+curl -sSf -d "{\\"host\\": \\"$2.\\", \\"value\\": \\"$3\\"}" ${dnsManagement}/$path
+`,
+    { mode: 0o700 },
+  );
+  return program;
+}
+
 /** Starts it, and the DNS server that says 127.0.0.1 for every name. */
 export async function startPebble(options: PebbleOptions): Promise<Pebble> {
   const bin = await pebbleFolder();

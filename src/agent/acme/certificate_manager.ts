@@ -22,7 +22,7 @@ import {
 } from "./acme_client.ts";
 import { DEFAULT_AUTHORITIES } from "./authorities.ts";
 import type { CertificateStore } from "./certificate_store.ts";
-import type { DnsHook } from "./dns_hook.ts";
+import type { DnsHook } from "../../dns/dns_hook.ts";
 import { authorityFetch } from "./https_client.ts";
 import { type CertificateDetails, makeChallengeCertificate, makeRequest, readCertificate } from "./x509.ts";
 

@@ -27,7 +27,7 @@ export type FaultName =
   | "certificate";
 
 /** One step of the path. */
-interface Finding {
+export interface Finding {
   /** What was checked. */
   readonly step: string;
   /** What is wrong; absent if the step passed. */
@@ -35,6 +35,22 @@ interface Finding {
   readonly message: string;
   /** What to do. */
   readonly next?: string;
+}
+
+/** What the session master knows of a name. */
+export interface NameRecord {
+  readonly agent:
+    | {
+      readonly name: string;
+      readonly state: string;
+      readonly enrolled: boolean;
+      readonly expires_at: string | null;
+    }
+    | null;
+  readonly session: { readonly edge: string; readonly since: string } | null;
+  readonly last_seen_at: string | null;
+  readonly last_refused_at: string | null;
+  readonly last_refusal: string | null;
 }
 
 /** What {@link diagnose} takes. */
@@ -47,11 +63,14 @@ interface DiagnoseOptions {
   readonly host?: string;
   /** Queries the agent's status, if it runs on this machine. */
   readonly ask?: () => StatusReport | undefined | Promise<StatusReport | undefined>;
+  /** Queries the session master, if this is its side. */
+  readonly askMaster?: () => NameRecord | undefined | Promise<NameRecord | undefined>;
 }
 
 /** The same with the agent's report. */
 interface Asked extends DiagnoseOptions {
   readonly report: StatusReport | undefined;
+  readonly record: NameRecord | undefined;
 }
 
 /** An agent's failures that concern its token or its right to one. */
@@ -92,7 +111,8 @@ export async function diagnose(options: DiagnoseOptions): Promise<readonly Findi
   findings.push({ step: "edge", message: `${at} answers in TLS` });
   // Queried after the visit, so that the agent has seen its failure.
   const report = await options.ask?.();
-  return [...findings, ...judge({ ...options, report }, outcome, at)];
+  const record = report === undefined ? await options.askMaster?.() : undefined;
+  return [...findings, ...judge({ ...options, report, record }, outcome, at)];
 }
 
 /** An edge answers an unserved name with the alert unrecognized_name. */
@@ -156,10 +176,15 @@ function judgeAlert(options: Asked, description: number, at: string): Finding {
 }
 
 /** The finding for a name that isn't served, by the edge or by the agent. */
-function judgeUnknown({ name, report }: Asked, at: string): Finding {
+function judgeUnknown({ name, report, record, runtime }: Asked, at: string): Finding {
   const nobody = `No agent serves ${name} at the edge ${at}`;
+  if (report === undefined && record !== undefined) {
+    return judgeRecord(name, record, runtime.clock.wallMs());
+  }
   if (report === undefined) {
-    const next = "run doctor where the agent runs, with its --data-dir: it says since when, and why";
+    const next =
+      "run doctor where the agent or the session master runs, with its --data-dir: it says since " +
+      "when, and why";
     return { step: "agent", fault: "agent_offline", message: nobody, next };
   }
   const { session, lastEnd, lastFailure } = report.agent;
@@ -204,6 +229,46 @@ function judgeUnknown({ name, report }: Asked, at: string): Finding {
     message: `${nobody}: the agent's session is with ${session.edge}`,
     next: "have DNS lead to that edge, or the agent dial this one",
   };
+}
+
+/** The finding for a name that isn't served, by what the session master knows of it. */
+function judgeRecord(name: string, record: NameRecord, nowMs: number): Finding {
+  const { agent, session, last_seen_at: seenAt, last_refused_at: refusedAt, last_refusal: refusal } = record;
+  const ago = (time: string) => span(nowMs - Date.parse(time));
+  const who = agent === null ? "The agent" : `Agent ${agent.name}`;
+  if (session !== null) {
+    const message = `${who} has been connected to ${session.edge} for ${ago(session.since)}, ` +
+      `but has no service called ${name}`;
+    const next = `add it at the agent: --service ${name}=TARGET, or a service in its configuration file`;
+    return { step: "service", fault: "service_missing", message, next };
+  }
+  if (agent === null && seenAt === null) {
+    const message = `The session master has no agent with the name ${name}`;
+    return { step: "token", fault: "token", message, next: `add one: agents add NAME --hostname ${name}` };
+  }
+  if (agent !== null && agent.state !== "active") {
+    const next = `let it in again: agents resume ${agent.name}`;
+    return { step: "token", fault: "token", message: `${who} is ${agent.state}`, next };
+  }
+  if (agent !== null && agent.expires_at !== null && Date.parse(agent.expires_at) <= nowMs) {
+    const message = `${who} expired ${ago(agent.expires_at)} ago`;
+    const next = `give it more time: agents change ${agent.name} --expires DATE`;
+    return { step: "token", fault: "token", message, next };
+  }
+  if (refusedAt !== null && (seenAt === null || refusedAt > seenAt)) {
+    const message = `${who} got no token ${ago(refusedAt)} ago: ${refusal}`;
+    const next = "correct its settings, or its rights at the session master";
+    return { step: "token", fault: "token", message, next };
+  }
+  if (agent !== null && !agent.enrolled) {
+    const next = "run the line of `agents add` on the agent's machine; `agents rotate` prints a fresh one";
+    return { step: "agent", fault: "agent_offline", message: `${who} has never enrolled`, next };
+  }
+  const since = seenAt === null
+    ? "has never connected"
+    : `has been offline for ${ago(seenAt)}, since ${seenAt}`;
+  const next = "start it, and look at its log and its network; doctor says more where it runs";
+  return { step: "agent", fault: "agent_offline", message: `${who} ${since}`, next };
 }
 
 function judgeCertificate(

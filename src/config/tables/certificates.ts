@@ -58,9 +58,9 @@ export const CERTIFICATES = {
     flag: "acme-dns-hook",
     placeholder: "PROGRAM",
     description:
-      "Program that sets DNS records, required for wildcard certificates. Called as PROGRAM present|cleanup NAME " +
-      "VALUE.",
-    commands: AGENT,
+      "Program that sets DNS records, for wildcard certificates. Called as PROGRAM present|cleanup NAME VALUE. " +
+      "An agent without one asks its session master to set them.",
+    commands: ["agent", "serve", "master"],
     schema: value.path,
   }),
   acmeDnsDomain: setting({

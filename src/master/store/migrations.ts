@@ -13,6 +13,7 @@ export function migrations(kind: StoreKind): MigrationProvider {
     "0001_first": { up: (db) => first(db, kind) },
     "0002_webhooks": { up: (db) => webhooks(db, kind) },
     "0003_retention": { up: (db) => retention(db, kind) },
+    "0004_contacts": { up: contacts },
   };
   return { getMigrations: () => Promise.resolve(steps) };
 }
@@ -116,6 +117,12 @@ async function webhooks(db: Kysely<any>, kind: StoreKind): Promise<void> {
     `create table told (id text primary key, at bigint not null)`,
   ];
   for (const statement of statements) await sql.raw(statement).execute(db);
+}
+
+// deno-lint-ignore no-explicit-any -- as above
+async function contacts(db: Kysely<any>): Promise<void> {
+  await sql`create table contacts (agent text primary key, seen_at bigint, refused_at bigint, refusal text)`
+    .execute(db);
 }
 
 /** The audit log may be deleted up to the time set for it, and is append-only after that. */

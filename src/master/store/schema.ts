@@ -117,6 +117,8 @@ export interface Tables {
   };
   /** Agents that have a session, or had one until recently. */
   presence: { agent: string; tenant: string; hostname: string; gone_at: number | null };
+  /** When an agent's last session ended, and when and why it was last refused a token. */
+  contacts: { agent: string; seen_at: number | null; refused_at: number | null; refusal: string | null };
   /** `warn_at` is null once webhooks have been notified. */
   certificates: { agent: string; name: string; names: string; expires_at: number; warn_at: number | null };
   /** One row: the audit log may be deleted up to this time. */

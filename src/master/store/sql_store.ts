@@ -28,6 +28,7 @@ import { readCursor, writeCursor } from "./cursor.ts";
 import { type Database, openDatabase } from "./database.ts";
 import type { Tables } from "./schema.ts";
 import {
+  type AgentContact,
   type AgentQuery,
   type AuditQuery,
   type DeliveryOutcome,
@@ -187,6 +188,7 @@ class SqlStore implements Store {
       await tx.deleteFrom("join_codes").where("agent", "=", id).execute();
       await tx.deleteFrom("certificates").where("agent", "=", id).execute();
       await tx.insertInto("removed_agents").values({ agent: id, removed_at: audit.atMs }).execute();
+      await tx.deleteFrom("contacts").where("agent", "=", id).execute();
       await this.#addChange(
         tx,
         { kind: "agent", ruling: { agent: id, blocked: true, generation: 0 } },
@@ -202,6 +204,26 @@ class SqlStore implements Store {
       const row = await db.selectFrom("hostnames").select(["owner", "tenant"]).where("name", "=", hostname)
         .executeTakeFirst();
       return row && { ...row };
+    });
+  }
+
+  contact(agent: string): Promise<AgentContact | undefined> {
+    return this.#read(async (db) => {
+      const row = await db.selectFrom("contacts").selectAll().where("agent", "=", agent).executeTakeFirst();
+      if (row === undefined) return undefined;
+      return {
+        ...row.seen_at === null ? {} : { seenAtMs: Number(row.seen_at) },
+        ...row.refused_at === null ? {} : { refusedAtMs: Number(row.refused_at) },
+        ...row.refusal === null ? {} : { refusal: row.refusal },
+      };
+    });
+  }
+
+  noteRefusal(agent: string, atMs: number, why: string): Promise<void> {
+    return this.#write(async (tx) => {
+      const values = { refused_at: atMs, refusal: why };
+      await tx.insertInto("contacts").values({ agent, seen_at: null, ...values })
+        .onConflict((conflict) => conflict.column("agent").doUpdateSet(values)).execute();
     });
   }
 
@@ -413,7 +435,9 @@ class SqlStore implements Store {
       const usage = report.usage.toSorted((a, b) => a.agent < b.agent ? -1 : 1);
       for (const used of usage) await addUsage(tx, used);
       const events = new EventWriter(tx);
-      await noteSessions(tx, report, ended, nowMs, events);
+      // A session that began and ended between two reports left only its usage.
+      const left = [...ended, ...usage.map(({ agent }) => agent)];
+      await noteSessions(tx, report, left, nowMs, events);
       await noteQuotas(tx, report, nowMs, events);
       return true;
     });

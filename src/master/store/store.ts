@@ -48,6 +48,15 @@ export interface AgentQuery extends PageQuery {
   readonly state?: Agent["state"];
 }
 
+/** The last contact with an agent. */
+export interface AgentContact {
+  /** When its last session ended. */
+  readonly seenAtMs?: number;
+  /** When it was last refused a token, and why. */
+  readonly refusedAtMs?: number;
+  readonly refusal?: string;
+}
+
 /** Selects sessions. */
 export interface SessionQuery extends PageQuery {
   readonly tenant?: string;
@@ -204,6 +213,11 @@ export interface Store {
   totals(query: TotalsQuery): Promise<Totals>;
   /** Bytes in both directions of each agent in a month, `2026-11`. */
   monthUsed(agents: readonly string[], month: string): Promise<ReadonlyMap<string, number>>;
+
+  /** When an agent, or the holder of a token for a name alone, was last connected or refused; undefined if never. */
+  contact(agent: string): Promise<AgentContact | undefined>;
+  /** Notes that an agent was refused a token. */
+  noteRefusal(agent: string, atMs: number, why: string): Promise<void>;
 
   /** Replaces an agent's reported certificates. */
   reportCertificates(agent: string, certificates: readonly AgentCertificate[]): Promise<void>;

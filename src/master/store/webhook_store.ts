@@ -185,6 +185,9 @@ export async function noteSessions(
     const alive = new Set(left.map(({ agent }) => agent));
     const gone = batch.filter((agent) => !alive.has(agent));
     if (gone.length === 0) continue;
+    await tx.insertInto("contacts")
+      .values(gone.map((agent) => ({ agent, seen_at: nowMs, refused_at: null, refusal: null })))
+      .onConflict((conflict) => conflict.column("agent").doUpdateSet({ seen_at: nowMs })).execute();
     await tx.updateTable("presence").set({ gone_at: nowMs }).where("agent", "in", gone).where(
       "gone_at",
       "is",

@@ -12,7 +12,7 @@ import {
   type CertificateManagerOptions,
 } from "../../../src/agent/acme/certificate_manager.ts";
 import { MemoryCertificateStore } from "../../../src/agent/acme/certificate_store.ts";
-import { dnsHookProgram } from "../../../src/agent/acme/dns_hook.ts";
+import { dnsHookProgram } from "../../../src/dns/dns_hook.ts";
 import { FileCertificateStore } from "../../../src/agent/acme/file_certificate_store.ts";
 import { TlsTerminator } from "../../../src/agent/tls/terminator.ts";
 import { SallyportError } from "../../../src/errors.ts";
@@ -20,7 +20,7 @@ import { currentRuntime } from "../../../src/runtime/mod.ts";
 import type { Listener } from "../../../src/runtime/port.ts";
 import { Faults } from "../../../src/runtime/shared.ts";
 import { AlertDescription } from "../../../src/wire/tls/tls_alert.ts";
-import { type Pebble, skipPebble, startPebble } from "../../support/pebble.ts";
+import { type Pebble, skipPebble, startPebble, writeDnsHook } from "../../support/pebble.ts";
 
 const timeout = 60_000;
 const skip = await skipPebble();
@@ -191,17 +191,7 @@ describe("certificates from Pebble", { skip }, () => {
 
   it("come for a wildcard by a DNS record that a program sets", { timeout }, async () => {
     const folder = await mkdtemp(join(tmpdir(), "sallyport-hook-"));
-    const program = join(folder, "hook");
-    await writeFile(
-      program,
-      `#!/bin/sh
-set -e
-echo "$1 $2 $ACME_DOMAIN" >> "${join(folder, "calls")}"
-if [ "$1" = present ]; then path=set-txt; else path=clear-txt; fi
-curl -sSf -d "{\\"host\\": \\"$2.\\", \\"value\\": \\"$3\\"}" ${pebble.dnsManagement}/$path
-`,
-    );
-    await chmod(program, 0o700);
+    const program = await writeDnsHook(folder, pebble);
     const manager = manage({ dnsHook: dnsHookProgram(program) });
     manager.manage("*.wild.example.org");
     await visit("a.wild.example.org");

@@ -5,14 +5,14 @@
  */
 import { spawn } from "node:child_process";
 import process from "node:process";
-import { SallyportError } from "../../errors.ts";
+import { SallyportError } from "../errors.ts";
 
 /** Within this time the program must set the record and make sure that the zone's servers answer it. */
 export const DNS_HOOK_TIMEOUT_MS = 300_000;
 /** Length of its output shown when it fails. */
 const OUTPUT_MAX_CHARACTERS = 500;
 
-/** Sets and removes TXT records. */
+/** Sets and removes TXT records. An agent has it as a program, or from its session master. */
 export interface DnsHook {
   /** Resolves when the record is visible. */
   present(record: DnsRecord): Promise<void>;
