@@ -1,7 +1,7 @@
 /** Certificates from a real authority: Pebble, which refuses nonces and gives answers late. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { chmod, mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, rm, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
