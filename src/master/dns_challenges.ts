@@ -25,7 +25,7 @@ export const DNS_CHALLENGE_KEPT_MS = 15 * 60_000;
 const CANNOT_SET = "Cannot set DNS record";
 
 /** Options of {@link DnsChallenges}. */
-export interface DnsChallengesOptions {
+interface DnsChallengesOptions {
   readonly hook: DnsHook;
   readonly clock: Clock;
   readonly log: Logger;
