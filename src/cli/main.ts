@@ -79,8 +79,8 @@ const LISTED: Readonly<Record<string, readonly [group: string, summary: string]>
   demo: ["Start here:", "everything at once on this machine, with a small site behind it"],
   serve: ["Start here:", "an edge and its session master in one process"],
   agent: ["Start here:", "connect servers behind NAT to an edge"],
-  edge: ["Apart from each other:", "an edge alone"],
-  master: ["Apart from each other:", "a session master alone"],
+  edge: ["Apart from each other:", "only an edge"],
+  master: ["Apart from each other:", "only a session master"],
   agents: ["Manage a session master:", "its agents: add, list, suspend, rotate, remove"],
   sessions: ["Manage a session master:", "live sessions: list, kill"],
   usage: ["Manage a session master:", "bytes, streams and time by agent and day"],
@@ -89,7 +89,7 @@ const LISTED: Readonly<Record<string, readonly [group: string, summary: string]>
   "api-keys": ["Manage a session master:", "keys of its API, with scopes and tenants"],
   webhooks: ["Manage a session master:", "its webhooks: add, list, test, remove, log"],
   backup: ["Manage a session master:", "copy its database while it is in use"],
-  service: ["Run it for good:", "install as a service of this machine, remove it, see how it is"],
+  service: ["Run it for good:", "install as a service of this machine, remove it, show its state"],
   doctor: ["Run it for good:", "find out why a name cannot be reached, step by step"],
   upgrade: ["Run it for good:", "replace running workers by a new version, one by one"],
   health: ["Run it for good:", "check that a running program is ready"],
@@ -127,7 +127,7 @@ function createProgram(context: CliContext, all: boolean): Command {
     writeOut: (text) => io.out(text.replace(/\n$/, "")),
     writeErr: (text) => io.err(text.replace(/\n$/, "")),
   });
-  program.showHelpAfterError("(--help tells more)");
+  program.showHelpAfterError("(--help shows more)");
   for (
     const add of [
       addDemo,
@@ -160,7 +160,7 @@ function createProgram(context: CliContext, all: boolean): Command {
   addExamples(program, io, [
     { what: "an edge and its session master, on ports 8443 and 8080", args: "" },
     { what: "all of it at once, with a small site behind it", args: "demo" },
-    { what: "what a command takes", args: "agent --help" },
+    { what: "flags of a command", args: "agent --help" },
   ]);
   return program;
 }

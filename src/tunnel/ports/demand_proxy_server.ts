@@ -115,7 +115,7 @@ export class DemandProxy {
       claim: () => {
         const held = this.#held.get(client.owner) ?? 0;
         if (held >= Math.min(client.portsMax ?? Infinity, DEMAND_LEASES_PER_CLIENT_MAX)) {
-          const message = `Cannot lease a public port: the client holds ${held} already`;
+          const message = `Cannot lease a public port: the client already holds ${held}`;
           throw new SallyportError("limit_exceeded", message, { side: "peer" });
         }
         this.#held.set(client.owner, held + 1);
@@ -134,7 +134,7 @@ export class DemandProxy {
 
   /** Revokes every port: no new connections are accepted, and open ones continue. */
   close(): void {
-    for (const lease of [...this.#leases]) lease.end("the server stops");
+    for (const lease of [...this.#leases]) lease.end("the server is stopping");
   }
 }
 
@@ -204,7 +204,7 @@ class Lease implements ByteStreamHandler {
     this.#farewellBytes += chunk.length - taken;
     if (this.#farewellBytes >= DEMAND_FAREWELL_BYTES) {
       this.#unwanted = true;
-      this.end("the client gave it back");
+      this.end("the client returned it");
     }
   }
 
@@ -316,8 +316,8 @@ class Lease implements ByteStreamHandler {
     const full = this.#state !== "leased" || this.#connections >= DEMAND_CONNECTIONS_MAX;
     if (full || this.#options.shares?.enter(this, visitor) === false) {
       const message = full
-        ? `Cannot take connection: the port has ${this.#connections} already`
-        : "Cannot take connection: its source has too many already";
+        ? `Cannot accept connection: the port already has ${this.#connections}`
+        : "Cannot accept connection: its source already has too many";
       this.#options.metrics?.refused("visitor", "limit_exceeded");
       this.#sampler.warn("limit_exceeded", { visitor, reason: "limit_exceeded" }, message);
       return conn.abort(new SallyportError("limit_exceeded", message, { side: "local" }));
