@@ -153,6 +153,7 @@ async function runAgent(command: Command, { io }: CliContext): Promise<number> {
     life.add("progress", () => connecting.done());
     const instance = randomBytes(12).toString("base64url");
     const grants = masterGrants({
+      tracer: base.tracer,
       ...network.fetch === undefined ? {} : { fetch: network.fetch },
       master: access.master,
       credential: access.identity === undefined
@@ -176,6 +177,7 @@ async function runAgent(command: Command, { io }: CliContext): Promise<number> {
     if (access.identity !== undefined) {
       const reports = new CertificateReports({
         ...{ clock: runtime.clock, log, master: access.master, insecure: config.insecureMaster },
+        tracer: base.tracer,
         ...network.fetch === undefined ? {} : { fetch: network.fetch },
         credential: identityCredential(access.identity, () => runtime.clock.wallMs()),
         certificates: () => table.certificates,

@@ -80,10 +80,12 @@ export async function createBase(
 
 /** Exports metrics and traces if the environment names a collector. A worker's metrics are included in its parent's. */
 async function startTelemetry(
-  { env }: CliIo,
+  io: CliIo,
   { log, metrics, life }: Pick<Base, "log" | "metrics" | "life">,
 ): Promise<Tracer> {
-  if (workerAssignment(env) !== undefined || !wantsOpenTelemetry(env)) return noTracer;
+  const isWorker = workerAssignment(io.env) !== undefined;
+  const env = isWorker ? { ...io.env, OTEL_METRICS_EXPORTER: "none" } : io.env;
+  if (!wantsOpenTelemetry(env)) return noTracer;
   const telemetry = await startOpenTelemetry({ env, metrics, log });
   life.add("OpenTelemetry", () => telemetry.close());
   return telemetry.tracer;
@@ -176,7 +178,7 @@ export async function startEdge(
   const pipes = await findPipes(base, loaded.config, keyPart?.sodium);
   const { origins } = loaded;
   const config = place?.settings(loaded.config) ?? loaded.config;
-  const { runtime, log, metrics, life } = base;
+  const { runtime, log, metrics, tracer, life } = base;
   await checkQuicConsent(config, runtime);
   const publishHost = config.publishPorts &&
     await hostThatListens(runtime, config.publishListen, !origins.has("publishListen"));
@@ -185,6 +187,7 @@ export async function startEdge(
     ring,
     log,
     metrics,
+    ...tracer === noTracer ? {} : { tracer },
     ledger,
     transports: edgeTransports(config, keyPart, quicPart, pipes),
     proxyProtocolFrom: networks(config.proxyProtocolFrom),
