@@ -3,13 +3,7 @@
  *
  * @module
  */
-import {
-  type Config,
-  formatHostPort,
-  type HostPort,
-  type LoadedConfig,
-  queueLimits,
-} from "../config/config.ts";
+import { type Config, type LoadedConfig, queueLimits } from "../config/config.ts";
 import type { FernetRing } from "../crypto/fernet.ts";
 import type { EdgeOffer, NodeRecord } from "../cluster/directory.ts";
 import type { Membership } from "../cluster/membership.ts";
@@ -48,6 +42,7 @@ import type { SealedPart } from "./sealed.ts";
 import { workerAssignment } from "./workers.ts";
 import process from "node:process";
 import { SHUTDOWN_GRACE_MS } from "../transport/port.ts";
+import { formatHostPort, type HostPort } from "../wire/ip/host_port.ts";
 
 /** Shared by all parts of one process. */
 export interface Base {

@@ -25,8 +25,8 @@ import { AdminCredential, reloadKeys } from "./key_reload.ts";
 import { printStartup, shellWord, type Step } from "./startup.ts";
 import { clusterFacts, clusterNodes, findCluster, joinAsNode } from "./cluster.ts";
 import { runWorker, startWorkers, workerAssignment } from "./workers.ts";
-import { formatHostPort } from "../config/config.ts";
 import type { Address } from "../runtime/port.ts";
+import { formatHostPort } from "../wire/ip/host_port.ts";
 
 /** Adds the command, which is also the default. */
 export function addServe(program: Command, context: CliContext): void {

@@ -11,7 +11,7 @@ import type { EdgeOffer } from "../cluster/directory.ts";
 import { Supervisor, type WorkerAssignment, type WorkerProcess } from "../cluster/supervisor.ts";
 import { serveUpgrades, UPGRADE_SOCKET } from "../cluster/upgrade_socket.ts";
 import { joinParent, type WorkerMembership } from "../cluster/worker.ts";
-import type { Config, HostPort } from "../config/config.ts";
+import type { Config } from "../config/config.ts";
 import type { Edge } from "../edge/edge.ts";
 import type { KeyUseStore } from "../edge/used_keys.ts";
 import { errorCode, errorMessage } from "../errors.ts";
@@ -26,6 +26,7 @@ import type { Base, EdgePart, EdgePlace } from "./parts.ts";
 import { DataDir } from "./data_dir.ts";
 import { commandLine } from "./io.ts";
 import { respawn } from "./respawn.ts";
+import type { HostPort } from "../wire/ip/host_port.ts";
 
 /** Environment variable that makes a process a worker. */
 const VARIABLE = "SALLYPORT_WORKER";

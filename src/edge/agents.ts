@@ -158,11 +158,16 @@ export class AgentRegistry {
     });
     this.#draining = true;
     const startedMs = this.#options.clock.nowMs();
-    if (this.#options.cluster?.last === false && graceMs > 0) await this.#moveAgents(graceMs, over);
+    if (this.asksToMove(graceMs)) await this.#moveAgents(graceMs, over);
     moved();
     const leftMs = Math.max(0, graceMs - (this.#options.clock.nowMs() - startedMs));
     for (const agent of this.#sessions) agent.session.goAway(over);
     await Promise.all([...this.#sessions].map((agent) => agent.retire(over, leftMs)));
+  }
+
+  /** Whether {@link close} asks the agents to move: other nodes remain, and there is time for it. */
+  asksToMove(graceMs: number): boolean {
+    return graceMs > 0 && this.#options.cluster?.last === false;
   }
 
   /**

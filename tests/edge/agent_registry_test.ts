@@ -387,6 +387,19 @@ describe("AgentRegistry: in a cluster", () => {
     assert.equal(await isSettled(closing), true);
   });
 
+  it("waits for the other nodes no longer than the grace", async () => {
+    const { registry, opens, claims, clock } = bench({ cluster: { last: false } });
+    opens("a.test");
+    const graceMs = LEFT_MS / 2;
+    const closing = registry.close(graceMs);
+    claims[0]!.lost(["a.test"], "replaced");
+    for (let ms = 0; ms < graceMs; ms += 20) {
+      await turns();
+      clock.run(20);
+    }
+    assert.equal(await isSettled(closing), true);
+  });
+
   it("nobody is asked to move by the last edge, or where there is no time", async () => {
     for (const [last, graceMs] of [[true, 60_000], [false, 0]] as const) {
       const { registry, opens } = bench({ cluster: { last } });

@@ -22,7 +22,8 @@ import type {
   Listener,
   ListenOptions,
 } from "../port.ts";
-import { addressText, dialError, dialTimeoutError, type Faults, listenError } from "../shared.ts";
+import { dialError, dialTimeoutError, type Faults, listenError } from "../shared.ts";
+import { formatHostPort } from "../../wire/ip/host_port.ts";
 
 /** First ephemeral port (RFC 6335). */
 const FIRST_EPHEMERAL_PORT = 49_152;
@@ -282,7 +283,7 @@ export class MemoryHost {
     const bound = this.#servers.find({ host: this.#address, port }) ??
       this.#servers.find({ host: "127.0.0.1", port });
     if (bound === undefined) {
-      const to = addressText({ host: this.#address, port });
+      const to = formatHostPort({ host: this.#address, port });
       throw new SallyportError("connection_refused", `Cannot connect to ${to}: connection refused`, {
         side: "network",
         retryable: true,
