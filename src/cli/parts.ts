@@ -26,6 +26,7 @@ import type { Address, Runtime } from "../runtime/port.ts";
 import { reportFault } from "../telemetry/faults.ts";
 import { createLogger, type Logger } from "../telemetry/log.ts";
 import { Metrics } from "../telemetry/metrics.ts";
+import type { MasterPolicy } from "./master_policy.ts";
 import { startOpenTelemetry, wantsOpenTelemetry } from "../telemetry/open_telemetry.ts";
 import { noTracer, type Tracer } from "../telemetry/tracing.ts";
 import type { CliIo } from "./io.ts";
@@ -288,8 +289,6 @@ interface MasterPartOptions {
   readonly config?: Pick<
     Config,
     | "forwardedFrom"
-    | "tokensPerMinute"
-    | "apiRequestsPerMinute"
     | "oidcIssuer"
     | "oidcJwks"
     | "oidcAudience"
@@ -299,6 +298,8 @@ interface MasterPartOptions {
     | "oidcClientId"
     | "oidcClientSecret"
   >;
+  /** The settings that may change while it runs. */
+  readonly policy?: MasterPolicy;
   /** Agents, keys and usage; without it the master issues tokens only to the admin key. */
   readonly management?: Management;
   /** The live nodes of the cluster, if any: the master sends agents to their edges. */
@@ -308,7 +309,7 @@ interface MasterPartOptions {
 /** Starts a session master; returns its listening addresses. */
 export async function startMaster(base: Base, options: MasterPartOptions): Promise<readonly Address[]> {
   const { runtime, log, metrics, life } = base;
-  const { ring, edgeReady, config, management, nodes } = options;
+  const { ring, edgeReady, config, policy, management, nodes } = options;
   const edges = nodes === undefined ? undefined : new EdgeChoice({ nodes, clock: runtime.clock, log });
   const app = createMasterApp({
     ring,
@@ -316,8 +317,10 @@ export async function startMaster(base: Base, options: MasterPartOptions): Promi
     edgeAddress: options.edgeAddress,
     ...edges === undefined ? {} : { edges: (region) => edges.choose(region) },
     forwardedFrom: networks(config?.forwardedFrom ?? []),
-    tokensPerMinute: config?.tokensPerMinute,
-    apiRequestsPerMinute: config?.apiRequestsPerMinute,
+    ...policy === undefined ? {} : {
+      tokensPerMinute: () => policy.current.tokensPerMinute,
+      apiRequestsPerMinute: () => policy.current.apiRequestsPerMinute,
+    },
     management,
     pageProvider: pageProvider(config),
     clock: runtime.clock,
