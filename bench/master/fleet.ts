@@ -57,7 +57,7 @@ async function connect(key: string): Promise<void> {
       discardGrants: () => stock.discard(),
       connector: (stream) => stream.abort(),
       connected: () => void up.add(i),
-    });
+    }).run().catch((error) => process.stderr.write(`${hostname}: ${error.message}\n`));
   }
   await all(up, "the first time", startedMs);
   requests = refused = 0;

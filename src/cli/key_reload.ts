@@ -3,8 +3,13 @@
  *
  * @module
  */
-import { isDeepStrictEqual } from "node:util";
-import { type Config, type LoadedConfig, type SettingName, SETTINGS } from "../config/config.ts";
+import {
+  changedSettings,
+  type Config,
+  type LoadedConfig,
+  type SettingName,
+  SETTINGS,
+} from "../config/config.ts";
 import { errorMessage } from "../errors.ts";
 import { adminCredentials, type Credentials, type CredentialUse } from "../master/credentials.ts";
 import { ADMIN_FILE, DataDir, FERNET_FILE } from "./data_dir.ts";
@@ -43,22 +48,22 @@ export function reloadKeys(
       await to.fernet(texts);
       if (to.admin !== undefined) to.admin((await keys.admin()).value);
       log.info({ count: texts.length }, "keys reloaded");
-      const { policy } = to;
-      const reloadable: readonly SettingName[] = policy === undefined ? [] : POLICY_SETTINGS;
-      const changed = (among: readonly SettingName[], before: Partial<Config>) =>
-        among.filter((name) => !isDeepStrictEqual(before[name], fresh[name])).map((name) =>
-          SETTINGS[name].env
-        );
-      const applied = changed(reloadable, policy?.current ?? {});
-      if (policy !== undefined) policy.current = fresh;
-      if (applied.length > 0) log.info({ settings: applied }, "settings reloaded");
-      const others = (Object.keys(SETTINGS) as SettingName[]).filter((name) =>
-        !reloadable.includes(name) && !KEY_SETTINGS.includes(name)
-      );
-      const waiting = changed(others, config);
-      if (waiting.length > 0) log.warn({ settings: waiting }, "changed settings take effect after a restart");
+      reloadSettings(fresh);
     } catch (error) {
       log.error({}, `Cannot reload keys and settings, the old ones stay: ${errorMessage(error)}`);
+    }
+  };
+  const reloadSettings = (fresh: Config) => {
+    const { policy } = to;
+    const reloadable: readonly SettingName[] = policy === undefined ? [] : POLICY_SETTINGS;
+    const envOf = (names: readonly SettingName[]) => names.map((name) => SETTINGS[name].env);
+    const applied = changedSettings(policy?.current ?? {}, fresh).filter((name) => reloadable.includes(name));
+    if (policy !== undefined) policy.current = fresh;
+    if (applied.length > 0) log.info({ settings: envOf(applied) }, "settings reloaded");
+    const waiting = changedSettings(config, fresh)
+      .filter((name) => !reloadable.includes(name) && !KEY_SETTINGS.includes(name));
+    if (waiting.length > 0) {
+      log.warn({ settings: envOf(waiting) }, "changed settings take effect after a restart");
     }
   };
   const paths = [
