@@ -155,6 +155,11 @@ export abstract class SessionCore<Stream extends CoreStream>
     return this.idleFrames.tired;
   }
 
+  /** When they may be read again. */
+  get restEndsMs(): number {
+    return this.idleFrames.restEndsMs;
+  }
+
   /** The peer opens a stream: counts its cost. */
   protected spendOpen(): void {
     this.idleFrames.spend(this.role === "edge" ? AGENT_OPEN_COST : 1);
@@ -249,7 +254,7 @@ export abstract class SessionCore<Stream extends CoreStream>
   /** Ends the session if more control frames are queued than a peer that is reading could have caused. */
   protected checkControl(): void {
     if (this.sender.congested) {
-      const why = "Cannot go on: the peer doesn't read, and control frames pile up";
+      const why = "Cannot continue: the peer doesn't read, and control frames pile up";
       this.end(new SallyportError("session_stalled", why, { side: "peer" }));
     }
     this.wake();
