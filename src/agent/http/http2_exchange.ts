@@ -185,7 +185,7 @@ export class Http2Exchange extends BodyStream implements Exchange {
 
   respond({ status, fields: given }: ResponseHead): void {
     if (this.answered) throw new TypeError("the request has been answered already");
-    if (status < 200) throw new TypeError(`${status} is no answer in HTTP/2`);
+    if (status < 200) throw new TypeError(`${status} isn't a status of HTTP/2`);
     this.answered = true;
     if (this.dead) return;
     const hasNoBody = this.request.method === "HEAD" || status === 204 || status === 304;
