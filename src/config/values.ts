@@ -25,6 +25,8 @@ import { parsePublishClaim, type PublishClaim } from "../wire/token/claims.ts";
 export interface HostPort {
   readonly host: string;
   readonly port: number;
+  /** File descriptor of a socket that listens there already. */
+  readonly descriptor?: number;
 }
 
 /** Writes HOST:PORT, IPv6 in brackets. */

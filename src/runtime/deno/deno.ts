@@ -35,6 +35,7 @@ import {
   Faults,
   isExhausted,
   listenError,
+  noPassedSockets,
   plainHost,
   removeStaleSocket,
   type Shared,
@@ -62,8 +63,8 @@ export function createDenoRuntime(): Runtime {
   return {
     name: "deno",
     version: Deno.version.deno,
-    // Deno.Conn has neither SO_LINGER nor a reset.
-    capabilities: { reusePort: true, hardClose: false },
+    // Deno.Conn has neither SO_LINGER nor a reset; docs/runtimes.md says what became of passed sockets.
+    capabilities: { reusePort: true, hardClose: false, passedSockets: false },
     clock: shared.clock,
     descriptors: shared.descriptors,
     memory,
@@ -115,6 +116,7 @@ class Turn {
 
 // deno-lint-ignore require-await -- exceptions must become rejections
 async function listen(options: ListenOptions, shared: Shared): Promise<Listener> {
+  if (options.descriptor !== undefined) throw noPassedSockets("Deno");
   let listener: Deno.TcpListener;
   try {
     listener = Deno.listen({

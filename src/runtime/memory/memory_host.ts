@@ -22,7 +22,14 @@ import type {
   Listener,
   ListenOptions,
 } from "../port.ts";
-import { addressText, dialError, dialTimeoutError, type Faults, listenError } from "../shared.ts";
+import {
+  addressText,
+  dialError,
+  dialTimeoutError,
+  type Faults,
+  listenError,
+  noPassedSockets,
+} from "../shared.ts";
 
 /** First ephemeral port (RFC 6335). */
 const FIRST_EPHEMERAL_PORT = 49_152;
@@ -133,6 +140,7 @@ export class MemoryHost {
 
   // deno-lint-ignore require-await -- exceptions must become rejections
   async listen(options: ListenOptions): Promise<Listener> {
+    if (options.descriptor !== undefined) throw noPassedSockets("the network in memory");
     if (options.reusePort) {
       throw new SallyportError(
         "not_supported",
