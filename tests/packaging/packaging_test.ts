@@ -134,9 +134,7 @@ describe("a single file", { skip }, () => {
 
   // `deno task test -- --program FILE` runs all tests that start the program.
   it("passes the tests of the whole program", { timeout: 180_000 }, async () => {
-    const tests = ["program", "curve", "certificates", "service", "auto"].map((name) =>
-      `./tests/cli/${name}_test.ts`
-    );
+    const tests = ["curve", "certificates", "service"].map((name) => `./tests/cli/${name}_test.ts`);
     const { code, text } = await run(process.execPath, ["test", "--only-failures", ...tests], {
       SALLYPORT_PROGRAM: file,
     });
