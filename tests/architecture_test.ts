@@ -158,6 +158,13 @@ test("an exported type, function or class has a user in another file", async () 
   assert.deepEqual(idle, [], "no other file imports these: leave out the word export");
 });
 
+test("no public member is only marked as internal: it is private, or belongs to an object that the owner holds", async () => {
+  const marked = (await sources("src")).filter(({ text }) =>
+    /\/\*\*[\s*]*(Internal[.:]|@internal)/.test(text)
+  );
+  assert.deepEqual(marked.map(({ path }) => path), []);
+});
+
 test("file and folder names are snake_case", async () => {
   const odd = [...await sources("src", "tests", "bench")].map(({ path }) => path)
     .filter((path) => !/^([a-z0-9]+(_[a-z0-9]+)*\/)*[a-z0-9]+(_[a-z0-9]+)*(\.d)?\.tsx?$/.test(path));

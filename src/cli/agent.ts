@@ -17,8 +17,6 @@ import { agentServices } from "../config/agent_services.ts";
 import {
   checkFile,
   type Config,
-  formatHostPort,
-  type HostPort,
   loadConfig,
   type LoadedConfig,
   queueLimits,
@@ -52,6 +50,7 @@ import { warnOfKeyLog } from "./quic.ts";
 import { watchForReload } from "./reload.ts";
 import { libsodiumBuild } from "./sealed.ts";
 import { printStartup, shellWord, type Step } from "./startup.ts";
+import { formatHostPort, type HostPort } from "../wire/ip/host_port.ts";
 
 /** Most services that the start message lists; for more it gives the number. */
 const SERVICES_SHOWN_MAX = 12;

@@ -9,7 +9,7 @@ import { hostname } from "node:os";
 import type { Directory, EdgeOffer, NodeRecord } from "../cluster/directory.ts";
 import { type ClusterHost, joinCluster, type Membership, type NetworkPlace } from "../cluster/membership.ts";
 import { connectRedisDirectory, type RedisDirectory } from "../cluster/redis_directory.ts";
-import { type Config, formatHostPort } from "../config/config.ts";
+import type { Config } from "../config/config.ts";
 import { chooseAeads } from "../crypto/aead.ts";
 import { KEY_BYTES, type KeyPair, loadSodium, type Sodium } from "../crypto/sodium.ts";
 import type { Edge } from "../edge/edge.ts";
@@ -18,8 +18,10 @@ import { SallyportError } from "../errors.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { SHUTDOWN_GRACE_MS } from "../transport/port.ts";
 import type { FoundKey, Keys } from "./keys.ts";
-import type { Base, EdgePlace } from "./parts.ts";
+import type { EdgePlace } from "./edge_server.ts";
+import type { Base } from "./parts.ts";
 import { libsodiumBuild, type SealedPart } from "./sealed.ts";
+import { formatHostPort } from "../wire/ip/host_port.ts";
 
 /** A process's part in a cluster of several machines. */
 export interface ClusterPart {

@@ -3,9 +3,9 @@
  *
  * @module
  */
-import { formatHostPort, type HostPort } from "../config/config.ts";
 import type { Clock, Timer } from "../runtime/port.ts";
 import type { Logger } from "../telemetry/log.ts";
+import { formatHostPort, type HostPort } from "../wire/ip/host_port.ts";
 
 /** A server that has been silent for this long is probably not an edge. */
 export const SILENT_EDGE_MS = 5_000;

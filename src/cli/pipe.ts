@@ -33,6 +33,7 @@ import {
   readKeyPair,
   SECRET_KEY_ENV,
 } from "./pipe_keys.ts";
+import { formatHostPort, splitHostPort } from "../wire/ip/host_port.ts";
 
 /** sodium-tcp's default port. */
 const DEFAULT_PORT = 1234;
@@ -194,15 +195,17 @@ async function receive(io: CliIo, file: string, flags: ReceiveFlags, signal: Abo
       claim: sessions,
       sink: (host) => openOutput(file, flags.force === true, sodium.randomBytes, clock, host),
       listening: ({ host, port }) => {
-        say(`Listening on ${formatAddress({ host, port })}, public key ${formatKey(keys.publicKey)}`);
+        say(`Listening on ${formatHostPort({ host, port })}, public key ${formatKey(keys.publicKey)}`);
       },
       accepted: (from) => {
         meter = new ProgressMeter(progressOutput(flags), clock.nowMs());
-        say(`Receiving from ${formatAddress(from)}`);
+        say(`Receiving from ${formatHostPort(from)}`);
       },
       refused: (from, error, limited) => {
         say(
-          `Refused ${formatAddress(from)}: ${error.message}${limited ? "; it isn't heard for a minute" : ""}`,
+          `Refused ${formatHostPort(from)}: ${error.message}${
+            limited ? "; it isn't heard for a minute" : ""
+          }`,
         );
       },
       progress: (bytes, total) => meter.update(bytes, total, clock.nowMs()),
@@ -279,10 +282,8 @@ function progressOutput(flags: CommonFlags): { columns: number | undefined; writ
 
 /** `host:port`, `host` or `[v6]:port`. Throws `config_invalid`. */
 function parseAddress(text: string, what: string): Address {
-  const match = /^(?:\[([^\]]+)\]|([^:[\]]+))(?::(\d{1,5}))?$/.exec(text);
-  const port = match?.[3] === undefined ? DEFAULT_PORT : Number(match[3]);
-  const host = match?.[1] ?? match?.[2];
-  if (host === undefined || port > 65_535) {
+  const { host = "", port = DEFAULT_PORT } = splitHostPort(text) ?? {};
+  if (host === "" || port > 65_535) {
     throw wrong(`Cannot use ${what} ${JSON.stringify(text)}: needs host:port, an IPv6 address in brackets`);
   }
   return { host, port };
@@ -292,10 +293,6 @@ function parseSize(text: string, what: string): number {
   const { data, error } = byteSize.safeParse(text);
   if (data === undefined) throw wrong(`Cannot use ${what}: ${error?.issues[0]?.message}`);
   return data;
-}
-
-function formatAddress({ host, port }: Address): string {
-  return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
 }
 
 function wrong(message: string): SallyportError {

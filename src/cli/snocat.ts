@@ -8,7 +8,6 @@ import { isIP } from "node:net";
 import { errorMessage, SallyportError } from "../errors.ts";
 import { currentRuntime } from "../runtime/mod.ts";
 import type { Address } from "../runtime/port.ts";
-import { addressText } from "../runtime/shared.ts";
 import { SnocatClient } from "../snocat/client.ts";
 import { startSnocatServer } from "../snocat/server.ts";
 import { LOG_LEVELS, type LogLevel } from "../telemetry/log.ts";
@@ -19,6 +18,7 @@ import { createLog } from "./parts.ts";
 import { warnOfKeyLog } from "./quic.ts";
 import { Lifecycle } from "./lifecycle.ts";
 import { SHUTDOWN_GRACE_MS } from "../transport/port.ts";
+import { formatHostPort, splitHostPort } from "../wire/ip/host_port.ts";
 
 const DEFAULT_QUIC = "127.0.0.1:9090";
 const DEFAULT_PORTS = "8080:8090";
@@ -93,7 +93,7 @@ function addServer(snocat: Command, context: CliContext): void {
       const log = createLog(flags, io);
       const server = await startSnocatServer({ runtime, listen, identity, publicHost, ports, toldHost, log });
       life.add("server", () => server.close(SHUTDOWN_GRACE_MS));
-      io.out(`Clients connect to ${addressText(server.address)} over QUIC`);
+      io.out(`Clients connect to ${formatHostPort(server.address)} over QUIC`);
       io.out(`Public ports are ${ports.first} to ${ports.last} on ${publicHost}`);
     });
   });
@@ -141,7 +141,7 @@ function addClient(snocat: Command, context: CliContext): void {
         wishedPort,
         log: createLog(flags, io),
         opened: (addresses) =>
-          io.out(`Public at ${shown(addresses, server)}, connected to ${addressText(target)}`),
+          io.out(`Public at ${shown(addresses, server)}, connected to ${formatHostPort(target)}`),
       });
       life.add("client", () => client.close(SHUTDOWN_GRACE_MS));
       return { over: client.run() };
@@ -161,7 +161,7 @@ function addLogFlags(command: Command): void {
 /** For a server that listens on every address, shows the one that the client knows. */
 function shown(addresses: readonly PublicAddress[], server: Address): string {
   return addresses.map(({ host, port }) =>
-    addressText({ host: WILDCARDS.includes(host) ? server.host : host, port })
+    formatHostPort({ host: WILDCARDS.includes(host) ? server.host : host, port })
   ).join(", ");
 }
 
@@ -175,10 +175,8 @@ async function read(path: string): Promise<string> {
 
 /** `host:port`, `[v6]:port`. */
 function parseAddress(text: string, what: string): Address {
-  const match = /^(?:\[([^\]]+)\]|([^:[\]]+)):(\d{1,5})$/.exec(text);
-  const host = match?.[1] ?? match?.[2];
-  const port = Number(match?.[3]);
-  if (host === undefined || port > 65_535) {
+  const { host = "", port } = splitHostPort(text) ?? {};
+  if (host === "" || port === undefined || port > 65_535) {
     throw wrong(`Cannot use ${what} ${JSON.stringify(text)}: needs host:port, an IPv6 address in brackets`);
   }
   return { host, port };

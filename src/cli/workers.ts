@@ -11,21 +11,24 @@ import type { EdgeOffer } from "../cluster/directory.ts";
 import { Supervisor, type WorkerAssignment, type WorkerProcess } from "../cluster/supervisor.ts";
 import { serveUpgrades, UPGRADE_SOCKET } from "../cluster/upgrade_socket.ts";
 import { joinParent, type WorkerMembership } from "../cluster/worker.ts";
-import type { Config, HostPort } from "../config/config.ts";
+import type { Config } from "../config/config.ts";
 import type { Edge } from "../edge/edge.ts";
 import type { KeyUseStore } from "../edge/used_keys.ts";
 import { errorCode, errorMessage } from "../errors.ts";
 import type { Address } from "../runtime/port.ts";
 import { SHUTDOWN_GRACE_MS } from "../transport/port.ts";
+import type { PortGroup } from "../transport/port_group.ts";
 import type { ControlConnection, ControlMethods } from "../cluster/control.ts";
 import type { ControlLink } from "../edge/ledger/reporter.ts";
 import type { EdgeHub } from "../master/edge_hub.ts";
 import type { EdgeMessage, EdgeReport } from "../wire/control/control_messages.ts";
 import { clusterHost, type ClusterPart, drainMs, networkPlace } from "./cluster.ts";
-import type { Base, EdgePart, EdgePlace } from "./parts.ts";
+import type { EdgePart, EdgePlace } from "./edge_server.ts";
+import type { Base } from "./parts.ts";
 import { DataDir } from "./data_dir.ts";
 import { commandLine } from "./io.ts";
 import { respawn } from "./respawn.ts";
+import type { HostPort } from "../wire/ip/host_port.ts";
 
 /** Environment variable that makes a process a worker. */
 const VARIABLE = "SALLYPORT_WORKER";
@@ -139,6 +142,7 @@ export class WorkerPlace {
   offer: EdgeOffer | undefined;
   readonly offered: EdgePlace["offered"];
   readonly reusePort = true;
+  portGroup!: PortGroup;
   membership!: WorkerMembership;
   keyUses!: KeyUseStore;
   readonly #stop = Promise.withResolvers<void>();
@@ -165,6 +169,7 @@ export class WorkerPlace {
       },
       metrics: () => metrics.measured(),
     });
+    this.portGroup = this.membership.portGroup;
     this.keyUses = network?.directory ?? this.membership.keyUses;
     metrics.watchCluster(() => this.membership.node);
     void this.membership.over.then(() => this.#stop.resolve());
@@ -186,7 +191,7 @@ export class WorkerPlace {
     await this.membership.listening({ visitors, agents, sealed, curve, quic });
   }
 
-  /** The settings of this worker: the first worker's ports, and no UDP port unless it is the first. */
+  /** The settings of this worker: the first worker's ports, and none for QUIC unless it is the first. */
   settings(config: Config): Config {
     const { index, listening } = this.assignment;
     return {
@@ -194,7 +199,7 @@ export class WorkerPlace {
       listen: copy(listening?.visitors) ?? config.listen,
       agentListen: copy(listening?.agents) ?? config.agentListen,
       sealedListen: copy(listening?.sealed) ?? config.sealedListen,
-      curveListen: index > 0 ? [] : copy(listening?.curve) ?? config.curveListen,
+      curveListen: copy(listening?.curve) ?? config.curveListen,
       quicListen: index > 0 ? [] : copy(listening?.quic) ?? config.quicListen,
     };
   }

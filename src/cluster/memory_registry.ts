@@ -14,17 +14,26 @@ export interface MemoryRegistryOptions extends RegistryLifetimes {
   readonly store?: MemoryRegistryStore;
 }
 
+interface Entries {
+  readonly records: Expiring<TunnelRecord>;
+  readonly names: Expiring<string>;
+}
+
+/** Gives the registries of this file the entries of a store, which nobody else can reach. */
+let entriesOf: (store: MemoryRegistryStore) => Entries;
+
 /** The entries of in-memory registries. */
 export class MemoryRegistryStore {
-  /** Internal. */
-  readonly records: Expiring<TunnelRecord> = new Expiring();
-  /** Internal. */
-  readonly names: Expiring<string> = new Expiring();
+  readonly #entries: Entries = { records: new Expiring(), names: new Expiring() };
+
+  static {
+    entriesOf = (store) => store.#entries;
+  }
 
   /** Removes all entries. */
   clear(): void {
-    this.records.clear();
-    this.names.clear();
+    this.#entries.records.clear();
+    this.#entries.names.clear();
   }
 }
 
@@ -34,13 +43,13 @@ export function createMemoryRegistry(options: MemoryRegistryOptions): TunnelRegi
 }
 
 class MemoryRegistry implements TunnelRegistry {
-  readonly #store: MemoryRegistryStore;
+  readonly #entries: Entries;
   readonly #clock: Clock;
   readonly #recordTtlMs: number;
   readonly #nameTtlMs: number;
 
   constructor({ clock, store, recordTtlMs, nameTtlMs }: MemoryRegistryOptions) {
-    this.#store = store ?? new MemoryRegistryStore();
+    this.#entries = entriesOf(store ?? new MemoryRegistryStore());
     this.#clock = clock;
     this.#recordTtlMs = recordTtlMs ?? REGISTRY_RECORD_TTL_MS;
     this.#nameTtlMs = nameTtlMs ?? REGISTRY_NAME_TTL_MS;
@@ -61,14 +70,14 @@ class MemoryRegistry implements TunnelRegistry {
   }
 
   remove({ id, name }: TunnelKey): Promise<void> {
-    const { records, names } = this.#store;
+    const { records, names } = this.#entries;
     records.delete(id);
     if (names.get(name, this.#clock.nowMs()) === id) names.delete(name);
     return Promise.resolve();
   }
 
   byId(id: string): Promise<TunnelRecord | undefined> {
-    return Promise.resolve(this.#store.records.get(id, this.#clock.nowMs()));
+    return Promise.resolve(this.#entries.records.get(id, this.#clock.nowMs()));
   }
 
   byName(name: string): Promise<TunnelRecord | undefined> {
@@ -77,16 +86,16 @@ class MemoryRegistry implements TunnelRegistry {
 
   #holder(name: string): TunnelRecord | undefined {
     const now = this.#clock.nowMs();
-    const id = this.#store.names.get(name, now);
-    return id === undefined ? undefined : this.#store.records.get(id, now);
+    const id = this.#entries.names.get(name, now);
+    return id === undefined ? undefined : this.#entries.records.get(id, now);
   }
 
   #enter(record: TunnelRecord): void {
-    this.#store.records.set(record.id, record, this.#clock.nowMs(), this.#recordTtlMs);
+    this.#entries.records.set(record.id, record, this.#clock.nowMs(), this.#recordTtlMs);
   }
 
   #take({ id, name }: TunnelRecord): void {
-    this.#store.names.set(name, id, this.#clock.nowMs(), this.#nameTtlMs);
+    this.#entries.names.set(name, id, this.#clock.nowMs(), this.#nameTtlMs);
   }
 
   close(): Promise<void> {

@@ -519,21 +519,14 @@ export class ClusterNode {
       );
     }
     const shares = this.#options.shares?.();
-    if (shares?.enter(session, address) === false) {
-      const why = `Cannot serve forwarded visitor: its source has too many streams to ${serverName} already`;
-      return stream.abort(
-        new SallyportError("limit_exceeded", why, { side: "peer", retryable: true }),
-      );
-    }
-    const done = () => shares?.leave(session, address);
     let target: SessionStream;
     try {
-      target = session.open(stream.caller);
+      target = shares === undefined ? session.open(stream.caller) : shares.open(session, stream.caller);
     } catch (error) {
-      done();
       return stream.abort(error as Error);
     }
     forwarded?.("in");
+    const done = () => shares?.leave(session, address);
     splice({ visitorSide: stream, agentSide: target, stream: target, clock, memory, done });
   }
 }

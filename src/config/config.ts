@@ -12,13 +12,12 @@ import { readServices } from "./services.ts";
 import { didYouMean } from "./suggest.ts";
 import type { CommandName, Setting } from "./setting.ts";
 import { type SettingName, SETTINGS, settingsOf } from "./settings.ts";
-import { formatHostPort } from "./values.ts";
 import { errorMessage, SallyportError } from "../errors.ts";
 
 export type { CommandName, Setting, SettingInfo } from "./setting.ts";
 export { type SettingName, SETTINGS, settingsOf } from "./settings.ts";
-export { formatHostPort, type HostPort } from "./values.ts";
 import type { QueueLimits } from "../protocol/mux/queue_limits.ts";
+import { formatHostPort } from "../wire/ip/host_port.ts";
 
 /** The resolved value of every setting; those that a command doesn't take have their defaults. */
 export type Config = { [Name in SettingName]: z.output<(typeof SETTINGS)[Name]["schema"]> };

@@ -14,25 +14,13 @@ import { isFernetKey } from "../crypto/fernet.ts";
 import { errorMessage } from "../errors.ts";
 import type { Proxy } from "../runtime/through_proxy.ts";
 import { NetworkSet } from "../wire/ip/networks.ts";
-import { canonicalHostname, hostnameFault } from "../wire/hostname.ts";
+import { canonicalHostname, hostnameFault, isHostname } from "../wire/hostname.ts";
 import { canonicalServedName, servedNameFault } from "../wire/wildcard.ts";
 import type { TlsMode } from "../agent/services/service.ts";
 import { parseTarget, type Target } from "../agent/services/target.ts";
 import { type JoinLink, parseJoinLink } from "../wire/token/join_link.ts";
 import { parsePublishClaim, type PublishClaim } from "../wire/token/claims.ts";
-
-/** An address to listen on or to dial: `host` is an IP address without brackets, or a name. */
-export interface HostPort {
-  readonly host: string;
-  readonly port: number;
-  /** File descriptor of a socket that listens there already. */
-  readonly descriptor?: number;
-}
-
-/** Writes HOST:PORT, IPv6 in brackets. */
-export function formatHostPort({ host, port }: HostPort): string {
-  return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
-}
+import { type HostPort, splitHostPort } from "../wire/ip/host_port.ts";
 
 /** Formats a string for messages: quoted, control characters escaped, truncated. */
 function quote(text: string): string {
@@ -68,16 +56,16 @@ export function oneOf<const Word extends string>(words: readonly Word[]) {
 /** HOST:PORT; `portMin` is 0 if the system may choose the port. */
 export function hostPort(portMin: 0 | 1, example: string) {
   return parsed((given): HostPort => {
-    const match = /^(?:\[([^\]]*)\]|([^:]*)):(\d{1,5})$/.exec(given);
-    const port = Number(match?.[3]);
-    const host = match?.[1] ?? match?.[2] ?? "";
+    const { host = "", isBracketed = false, port } = splitHostPort(given) ?? {};
     if (isIPv6(given) || /^[0-9a-f:]*:[0-9a-f:]*:\d+$/i.test(given)) {
       throw new Error(
         `${quote(given)} is not HOST:PORT: an IPv6 address needs brackets, for example [::1]:8443`,
       );
     }
-    const named = match?.[1] === undefined ? isIPv4(host) || isName(host) : isIPv6(host);
-    if (match === null || !named) throw new Error(`${quote(given)} is not HOST:PORT, for example ${example}`);
+    const isNamed = isBracketed ? isIPv6(host) : isIPv4(host) || isHostname(host);
+    if (port === undefined || !isNamed) {
+      throw new Error(`${quote(given)} is not HOST:PORT, for example ${example}`);
+    }
     if (port > 65535 || port < portMin) {
       throw new Error(`${quote(given)} has no port from ${portMin} to 65535`);
     }
@@ -87,7 +75,7 @@ export function hostPort(portMin: 0 | 1, example: string) {
 
 /** HOST or HOST:PORT. */
 export const hostMaybePort = parsed((given): { readonly host: string; readonly port: number | undefined } => {
-  if (isIPv4(given) || isIPv6(given) || isName(given)) return { host: given, port: undefined };
+  if (isIPv4(given) || isIPv6(given) || isHostname(given)) return { host: given, port: undefined };
   const read = hostPort(1, "10.0.0.5 or edge-1.internal:8446").safeParse(given);
   if (!read.success) throw new Error(read.error.issues[0]?.message);
   return read.data;
@@ -113,11 +101,6 @@ export const label = parsed((given) => {
   if (/^[\w.-]{1,64}$/.test(given)) return given;
   throw new Error(`${quote(given)} is not a name of at most 64 letters, digits and -_.`);
 });
-
-function isName(host: string): boolean {
-  // 999.1.1.1 is a mistyped address, not a name: no top-level domain is all digits.
-  return hostnameFault(host) === undefined && !/(^|\.)\d+\.?$/.test(host);
-}
 
 /** A name that an agent serves, in lower case, without a trailing dot. */
 export const hostname = parsed((given) => {
@@ -157,6 +140,15 @@ export const namedTarget = parsed((given) => {
   const read = servedName.safeParse(name);
   if (!read.success) throw new Error(read.error.issues[0]?.message);
   return { name: read.data, target: readTarget(text) };
+});
+
+/** A claim of a JWT and the value that it must have. */
+export const claimValue = parsed((given) => {
+  const [, claim, value] = /^([^=]+)=(.+)$/s.exec(given) ?? [];
+  if (claim === undefined || value === undefined) {
+    throw new Error(`${quote(given)} is not CLAIM=VALUE, for example groups=netops`);
+  }
+  return { claim, value };
 });
 
 /** Where TLS is terminated. */

@@ -154,7 +154,6 @@ class EdgeNode implements Edge {
   readonly #visitors: Visitors;
   readonly #sampler: LogSampler;
   #sweep: Timer | undefined;
-  readonly #cluster: EdgeCluster | undefined;
   /** Whether it has stopped listening. */
   #closed = false;
   /** Whether it refuses everyone, including pending connections. */
@@ -170,7 +169,6 @@ class EdgeNode implements Edge {
     this.#pending = new PendingBudgets(clock);
     this.#sampler = new LogSampler({ log: this.#log, clock, burst: LOGGED_REFUSALS });
     const { cluster } = options;
-    this.#cluster = cluster;
     this.#agents = new AgentRegistry({
       cluster,
       clock,
@@ -186,6 +184,7 @@ class EdgeNode implements Edge {
         log: this.#log,
         metrics: this.metrics,
         shares,
+        proxies: this.#proxies,
       }, options.tunnels),
       keyUses: options.keyUses,
     });
@@ -268,10 +267,9 @@ class EdgeNode implements Edge {
   async close(graceMs: number = SHUTDOWN_GRACE_MS): Promise<void> {
     this.#closed = true;
     this.#sweep?.cancel();
-    const moves = graceMs > 0 && this.#cluster?.last === false;
     // By then connections in the backlog have been accepted; the system resets those that remain when the socket
     // closes.
-    if (moves) await new Promise((resolve) => void setImmediate(resolve));
+    if (this.#agents.asksToMove(graceMs)) await new Promise((resolve) => void setImmediate(resolve));
     for (const listener of this.#listeners) listener.close();
     const transports = this.#transports.map(({ transport }) => transport.close?.(graceMs));
     // Visitors already connected are served until the agents have moved, through other nodes as well.

@@ -68,7 +68,12 @@ export class Visitors {
     asked: Promise<Session | undefined>,
   ): void {
     let left = false;
-    conn.attach({ data() {}, end() {}, drain() {}, close: () => void (left = true) });
+    const close = () => {
+      left = true;
+      const why = "Cannot route visitor: it left while the cluster was asked for its name";
+      this.#refused(remote, new SallyportError("connection_lost", why, { side: "network" }));
+    };
+    conn.attach({ data() {}, end() {}, drain() {}, close });
     conn.pause();
     asked.then(
       (session) => {
@@ -76,7 +81,11 @@ export class Visitors {
         this.#open(conn, remote, serverName, received, session);
         conn.resume();
       },
-      (error) => this.refuse(conn, remote, internalError("visitor", error), AlertDescription.internal_error),
+      (thrown) => {
+        const error = internalError("visitor", thrown);
+        if (left) reportFault(error, this.#options, { visitor: remote.host });
+        else this.refuse(conn, remote, error, AlertDescription.internal_error);
+      },
     );
   }
 
@@ -94,16 +103,11 @@ export class Visitors {
     }
     // A forwarded visitor counts at the node that has the session, regardless of the node it arrived at.
     const shares = session.transport === LINK ? undefined : this.#options.shares;
-    if (shares?.enter(session, remote.host) === false) {
-      const why = `Cannot route visitor: its source has too many streams to ${serverName} already`;
-      const greedy = new SallyportError("limit_exceeded", why, { side: "peer", retryable: true });
-      return this.refuse(conn, remote, greedy, AlertDescription.internal_error);
-    }
+    const caller = { address: remote.host, port: remote.port, serverName };
     let stream: SessionStream;
     try {
-      stream = session.open({ address: remote.host, port: remote.port, serverName });
+      stream = shares === undefined ? session.open(caller) : shares.open(session, caller);
     } catch (error) {
-      shares?.leave(session, remote.host);
       return this.refuse(conn, remote, internalError("visitor", error), AlertDescription.internal_error);
     }
     this.#join(conn, remote, { session, shares, stream, serverName, received });
@@ -111,9 +115,13 @@ export class Visitors {
 
   /** Refuses a visitor, with a TLS alert if one applies. */
   refuse(conn: Conn, remote: Address, error: SallyportError, alert?: number): void {
-    const { metrics, sampler } = this.#options;
     if (alert !== undefined) conn.write(encodeAlert(alert));
     conn.release();
+    this.#refused(remote, error);
+  }
+
+  #refused(remote: Address, error: SallyportError): void {
+    const { metrics, sampler } = this.#options;
     metrics.refused("visitor", error.code);
     reportFault(error, this.#options, { visitor: remote.host });
     sampler.info(`visitor ${error.code}`, { visitor: remote.host, reason: error.code }, error.message);

@@ -4,6 +4,7 @@
  * @module
  */
 import { type NetworkSet, normalizeIp } from "../wire/ip/networks.ts";
+import { splitHostPort } from "../wire/ip/host_port.ts";
 
 /** Addresses of X-Forwarded-For that are examined, from the end: no deployment has more proxies than this. */
 export const FORWARDED_ADDRESSES_MAX = 16;
@@ -32,6 +33,5 @@ export function clientAddress(peer: string, header: string | undefined, trusted:
 /** An address as proxies write it: bare, or IPv6 in brackets, optionally with a port. */
 function hopAddress(hop: string): string | undefined {
   const text = hop.trim();
-  const [, bracketed, plain] = /^(?:\[([^\]]+)\]|([^:]+))(?::\d{1,5})?$/.exec(text) ?? [];
-  return normalizeIp(bracketed ?? plain ?? text);
+  return normalizeIp(splitHostPort(text)?.host ?? text);
 }

@@ -162,6 +162,9 @@ export interface Webhook {
   readonly dropped: number;
 }
 
+/** The delivery states of a message: queued, acknowledged, given up. */
+export const DELIVERY_STATES = ["waiting", "delivered", "failed"] as const;
+
 /** A message to a webhook and its delivery state. */
 export interface WebhookDelivery {
   /** Increases with each message. */
@@ -172,7 +175,7 @@ export interface WebhookDelivery {
   readonly event: EventType;
   /** The message itself, JSON. */
   readonly body: string;
-  readonly state: "waiting" | "delivered" | "failed";
+  readonly state: (typeof DELIVERY_STATES)[number];
   readonly createdAtMs: number;
   /** Number of attempts. */
   readonly attempts: number;

@@ -6,20 +6,9 @@
 
 import { createHash, randomBytes } from "node:crypto";
 import { RateLimiterMemory, type RateLimiterRes } from "rate-limiter-flexible";
-import { parseIp } from "../wire/ip/networks.ts";
+import { sourceOf } from "../wire/ip/networks.ts";
 
 const WINDOW_S = 60;
-
-/**
- * The source that an address is counted under: the address itself, for IPv6 its /64 (one host owns all of it), for a
- * v4-mapped one the IPv4 address. Anything else is counted as written.
- */
-export function sourceOf(host: string): string {
-  const bytes = parseIp(host);
-  if (bytes === undefined) return host;
-  const isIPv4 = bytes.length === 4;
-  return `${isIPv4 ? "4" : "6"}:${bytes.slice(0, isIPv4 ? 4 : 8).join(".")}`;
-}
 
 /** Seconds for Retry-After: at least one. */
 function retryAfterS(result: RateLimiterRes): number {

@@ -6,11 +6,7 @@
  */
 import * as oauth from "oauth4webapi";
 import type { Clock } from "../runtime/port.ts";
-
-/** Timeout for an OpenID Connect provider's response. */
-export const OIDC_TIMEOUT_MS = 10_000;
-/** An OpenID Connect provider's metadata and keys are fetched again after this time. */
-const PROVIDER_REFRESH_MS = 3600_000;
+import { OidcProvider } from "./provider.ts";
 
 /** Options of {@link SignIn}. */
 interface SignInOptions {
@@ -33,21 +29,15 @@ interface PendingSignIn {
 /** The ID token's claims about the user. */
 export type IdentityClaims = oauth.IDToken;
 
-interface Provider {
-  readonly server: oauth.AuthorizationServer;
-  readonly fetchedMs: number;
-}
-
 /** Signs people in at one provider. */
 export class SignIn {
-  readonly #options: SignInOptions;
+  readonly #provider: OidcProvider;
   readonly #client: oauth.Client;
   readonly #clientAuth: oauth.ClientAuth;
-  #provider: Promise<Provider> | undefined;
 
   constructor(options: SignInOptions) {
     const { clientId, clientSecret } = options;
-    this.#options = options;
+    this.#provider = new OidcProvider(options);
     this.#client = { client_id: clientId };
     this.#clientAuth = clientSecret === undefined ? oauth.None() : oauth.ClientSecretPost(clientSecret);
   }
@@ -89,39 +79,22 @@ export class SignIn {
     const params = oauth.validateAuthResponse(server, this.#client, callback, pending.state);
     const answer = await oauth.authorizationCodeGrantRequest(
       ...[server, this.#client, this.#clientAuth, params, redirectUri, pending.verifier] as const,
-      this.#requestOptions,
+      this.#provider.requestOptions,
     );
     const result = await oauth.processAuthorizationCodeResponse(server, this.#client, answer, {
       expectedNonce: pending.nonce,
       requireIdToken: true,
     });
     // The ID token came over TLS from the provider itself; its signature is verified nonetheless.
-    await oauth.validateApplicationLevelSignature(server, answer, this.#requestOptions);
+    await oauth.validateApplicationLevelSignature(server, answer, this.#provider.requestOptions);
     const claims = oauth.getValidatedIdTokenClaims(result);
     if (claims === undefined) throw new Error("the provider gave no ID token");
     return claims;
   }
 
   async #find(): Promise<oauth.AuthorizationServer> {
-    const { clock } = this.#options;
-    const known = await this.#provider?.catch(() => undefined);
-    if (known !== undefined && clock.nowMs() - known.fetchedMs < PROVIDER_REFRESH_MS) return known.server;
-    const issuer = new URL(this.#options.issuer);
-    this.#provider = oauth.discoveryRequest(issuer, this.#requestOptions)
-      .then((answer) => oauth.processDiscoveryResponse(issuer, answer))
-      .then((server) => {
-        if (server.authorization_endpoint === undefined) {
-          throw new Error("it names no authorization endpoint");
-        }
-        return { server, fetchedMs: clock.nowMs() };
-      });
-    return (await this.#provider).server;
-  }
-
-  get #requestOptions() {
-    return {
-      signal: () => AbortSignal.timeout(OIDC_TIMEOUT_MS),
-      ...this.#options.insecure === true ? { [oauth.allowInsecureRequests]: true } : {},
-    };
+    const server = await this.#provider.metadata();
+    if (server.authorization_endpoint === undefined) throw new Error("it names no authorization endpoint");
+    return server;
   }
 }

@@ -8,6 +8,8 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { isIPv6 } from "node:net";
 import type { Duplex } from "node:stream";
 import { setImmediate } from "node:timers";
+import { concat } from "../bytes/bytes.ts";
+import { writeResponseHead } from "../wire/http1/head.ts";
 import { toNodeDuplex } from "./node_duplex.ts";
 import type { ByteStream, Clock, Timer } from "./port.ts";
 
@@ -63,7 +65,11 @@ export class HttpEngine<Context> {
     });
     // This module sets the deadlines: Node's would need a listening server.
     this.#server.keepAliveTimeout = 0;
-    this.#server.on("clientError", (_error, socket) => socket.destroy());
+    this.#server.on("clientError", (error, socket) => {
+      const connection = this.#connections.get(socket);
+      if (connection === undefined) socket.destroy();
+      else connection.refuse((error as NodeJS.ErrnoException).code);
+    });
     // Deno closes a connection after its first response if the server isn't listening itself.
     Object.defineProperty(this.#server, "listening", { value: true });
   }
@@ -135,6 +141,14 @@ class Connection<Context> implements HttpConnection {
     this.#stream.abort();
   }
 
+  /** Answers bytes that are no request, unless they follow a request that is being answered, and closes. */
+  refuse(code: string | undefined): void {
+    if (this.state === "busy") return this.abort();
+    // The limit is that of the runtime's `node:http`.
+    if (code === "HPE_HEADER_OVERFLOW") this.#refuse(431, "its address and header fields are too long");
+    else this.#refuse(400, "it isn't valid HTTP/1.1");
+  }
+
   /** Answers one request. Never rejects. */
   async answer(incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {
     this.#enter("busy");
@@ -194,14 +208,24 @@ class Connection<Context> implements HttpConnection {
     this.#over();
   }
 
+  #refuse(status: number, why: string): void {
+    const body = new TextEncoder().encode(`Cannot serve request: ${why}\n`);
+    const head = writeResponseHead(status, [
+      ["content-type", "text/plain; charset=utf-8"],
+      ["content-length", String(body.length)],
+      ["connection", "close"],
+    ]);
+    this.#stream.write(concat([head, body]));
+    this.#end();
+  }
+
   #watch(): void {
     this.#timer = this.#options.clock.after(TICK_MS, () => {
       const nowMs = this.#options.clock.nowMs();
       const [heldMs, stillMs] = [nowMs - this.#sinceMs, nowMs - this.#movedMs];
       if (this.state === "idle" && heldMs >= HTTP_KEEP_ALIVE_MS) return this.#end();
       if (this.state === "head" && heldMs >= HTTP_HEAD_DEADLINE_MS) {
-        this.#stream.write(REQUEST_TIMEOUT);
-        return this.#end();
+        return this.#refuse(408, `its head took longer than ${HTTP_HEAD_DEADLINE_MS / 1000} s`);
       }
       const late = !this.#requestWhole && heldMs >= HTTP_REQUEST_DEADLINE_MS;
       if (this.state === "busy" && (late || stillMs >= HTTP_IDLE_MS)) return this.abort();
@@ -251,10 +275,6 @@ class Connection<Context> implements HttpConnection {
     };
   }
 }
-
-const REQUEST_TIMEOUT = new TextEncoder().encode(
-  "HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
-);
 
 /** Methods that a Request of fetch can't have (Fetch §2.2.1). */
 const NO_REQUEST: ReadonlySet<string> = new Set(["CONNECT", "TRACE", "TRACK"]);

@@ -182,6 +182,8 @@ export interface DatagramOptions {
   readonly host: string;
   /** 0–65535. */
   readonly port: number;
+  /** Several sockets, also of several processes, may bind the port if all of them set this. */
+  readonly shared?: boolean;
   /** A datagram arrived; the view is valid until the call returns. */
   receive(data: Bytes, from: Address): void;
 }
@@ -240,6 +242,11 @@ export interface RuntimeFaults {
 export interface Capabilities {
   /** Several processes can share a port. */
   readonly reusePort: boolean;
+  /**
+   * What becomes of datagrams to a shared port: the system spreads their senders over the sockets (`spread`), or gives
+   * all of them to the one that was bound last (`last`).
+   */
+  readonly sharedDatagrams: "spread" | "last";
   /** `abort` sends RST, so the peer can tell it from an orderly end. */
   readonly hardClose: boolean;
   /** It accepts on sockets that already listen. */
@@ -320,4 +327,9 @@ export interface Runtime {
    * the first call.
    */
   systemAeads(): readonly Aead[];
+  /**
+   * Returns the memory that loading a program has left unused to the system; it takes some tens of milliseconds. Absent
+   * if the runtime does so by itself.
+   */
+  releaseMemory?(): void;
 }

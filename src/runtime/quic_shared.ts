@@ -9,8 +9,9 @@ import type { Bytes } from "../bytes/bytes.ts";
 import { SallyportError } from "../errors.ts";
 import type { Address, ByteStream } from "./port.ts";
 import type { QuicConn, QuicConnHandler, QuicDialOptions } from "./quic_port.ts";
-import { addressText, asError, dialError, dialTimeoutError, type Faults } from "./shared.ts";
+import { asError, dialError, dialTimeoutError, type Faults } from "./shared.ts";
 import { QUIC_STREAMS_MAX } from "./quic_port.ts";
+import { formatHostPort } from "../wire/ip/host_port.ts";
 
 /** QUIC: maximum length shown of a peer's reason for closing. */
 export const QUIC_REASON_MAX_LENGTH = 128;
@@ -87,6 +88,11 @@ export abstract class QuicConnBase implements QuicConn {
     return this.#endedWith !== undefined;
   }
 
+  /** Why it has ended. */
+  protected get endedWith(): SallyportError | undefined {
+    return this.#endedWith;
+  }
+
   /** Remembers a stream until {@link forget}. */
   protected keep<S extends QuicConnStream>(stream: S): S {
     this.#streams.add(stream);
@@ -161,7 +167,9 @@ function shown(text: string): string {
 
 /** The error for an untrusted server certificate. */
 export function certificateRefused({ host, port }: Address, why: string, cause?: unknown): SallyportError {
-  const message = `Cannot connect to ${addressText({ host, port })}: its certificate isn't believed: ${why}`;
+  const message = `Cannot connect to ${
+    formatHostPort({ host, port })
+  }: its certificate isn't believed: ${why}`;
   return new SallyportError("certificate_refused", message, { side: "peer", retryable: true, cause });
 }
 

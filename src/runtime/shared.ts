@@ -10,8 +10,9 @@ import { type Boundary, InternalError, internalError, SallyportError } from "../
 import type { MemoryBudget } from "../bytes/memory_budget.ts";
 import type { DescriptorGuard } from "./descriptors.ts";
 import type { BufferPool } from "./out_queue.ts";
-import type { Address, Clock, DialOptions, DialUnixOptions, ListenOptions, RuntimeFaults } from "./port.ts";
+import type { Clock, DialOptions, DialUnixOptions, ListenOptions, RuntimeFaults } from "./port.ts";
 import { Timers } from "./timers.ts";
+import { formatHostPort } from "../wire/ip/host_port.ts";
 
 /** Probe timeout for a Unix socket: a live server accepts at once; otherwise the socket is stale. */
 const STALE_PROBE_MS = 500;
@@ -28,11 +29,6 @@ export interface Shared {
 /** `host` with an IPv4-mapped IPv6 address as plain IPv4 (`::ffff:192.0.2.1` → `192.0.2.1`). */
 export function plainHost(host: string): string {
   return host.length > 7 && host.startsWith("::ffff:") && host.includes(".") ? host.slice(7) : host;
-}
-
-/** `host:port` for messages, IPv6 in brackets. */
-export function addressText(address: Address): string {
-  return address.host.includes(":") ? `[${address.host}]:${address.port}` : `${address.host}:${address.port}`;
 }
 
 /** Converts any thrown value to an Error. */
@@ -71,7 +67,7 @@ export function lostError(cause?: unknown): SallyportError {
 
 /** The dialled address, for messages. */
 export function dialledText(options: DialOptions | DialUnixOptions): string {
-  return "path" in options ? `unix:${options.path}` : addressText(options);
+  return "path" in options ? `unix:${options.path}` : formatHostPort(options);
 }
 
 /** The error of a dial that timed out. */
@@ -141,7 +137,7 @@ export function listenError(
 ): SallyportError {
   if (cause instanceof SallyportError) return cause;
   const code = systemCode(cause);
-  const what = `Cannot listen on ${"path" in options ? `unix:${options.path}` : addressText(options)}: `;
+  const what = `Cannot listen on ${"path" in options ? `unix:${options.path}` : formatHostPort(options)}: `;
   if (code === "EADDRINUSE") {
     return new SallyportError("address_in_use", what + "the address is in use", {
       side: "config",

@@ -8,7 +8,8 @@ import { isIPv4, isIPv6 } from "node:net";
 import { type Bytes, concat } from "../bytes/bytes.ts";
 import { SallyportError } from "../errors.ts";
 import type { ByteStreamHandler, Conn, DialOptions, Runtime, Timer } from "./port.ts";
-import { addressText, dialTimeoutError } from "./shared.ts";
+import { dialTimeoutError } from "./shared.ts";
+import { formatHostPort } from "../wire/ip/host_port.ts";
 
 /** Maximum size of a proxy's response to CONNECT, including its header. */
 export const PROXY_ANSWER_MAX_BYTES = 16 * 1024;
@@ -24,7 +25,7 @@ export interface Proxy {
 
 /** Formats a proxy for messages, without credentials. */
 export function proxyText({ kind, host, port }: Proxy): string {
-  return `${kind}://${addressText({ host, port })}`;
+  return `${kind}://${formatHostPort({ host, port })}`;
 }
 
 /**
@@ -156,7 +157,7 @@ class ConnectSteps implements ProxySteps {
 
   constructor(proxy: Proxy, { host, port }: DialOptions) {
     this.#proxy = proxy;
-    const to = addressText({ host, port });
+    const to = formatHostPort({ host, port });
     const { user, password = "" } = proxy;
     const credentials = user === undefined
       ? ""

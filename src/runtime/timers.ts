@@ -37,13 +37,14 @@ class SharedTimer implements Timer {
 /** Timers of one delay: later additions are due later. */
 class TimerList {
   readonly delayMs: number;
-  readonly #owner: Timers;
+  readonly #removed: () => void;
   first: SharedTimer | undefined;
   #last: SharedTimer | undefined;
 
-  constructor(delayMs: number, owner: Timers) {
+  /** `removed` is called when a timer has left the list. */
+  constructor(delayMs: number, removed: () => void) {
     this.delayMs = delayMs;
-    this.#owner = owner;
+    this.#removed = removed;
   }
 
   add(run: () => void): SharedTimer {
@@ -61,11 +62,11 @@ class TimerList {
     if (timer.next === undefined) this.#last = timer.previous;
     else timer.next.previous = timer.previous;
     timer.next = timer.previous = undefined;
-    this.#owner.removed();
+    this.#removed();
   }
 }
 
-/** Creates timers; see the module. */
+/** Creates timers. */
 export class Timers {
   readonly #lists = new Map<number, TimerList>();
   /** Timers in all lists. */
@@ -74,26 +75,25 @@ export class Timers {
   #nativeDueMs = Infinity;
   /** Whether callbacks are running; the native timer is set for the next one when they are done. */
   #firing = false;
+  /**
+   * A timer has left its list. The native one isn't changed, even if it was set for this one: that costs one check when
+   * it fires, whereas resetting it would cost a system call per visitor.
+   */
+  readonly #removed = (): void => {
+    // An armed native timer would keep the process alive needlessly.
+    if (--this.#count === 0) this.#stop();
+  };
 
   /** Calls `run` once, `delayMs` from now; delays from a second on may take up to 64 ms longer. */
   after(delayMs: number, run: () => void): Timer {
     if (delayMs < SHARED_MIN_MS) return new NativeTimer(delayMs, run);
     const rounded = Math.ceil(delayMs / STEP_MS) * STEP_MS;
     let list = this.#lists.get(rounded);
-    if (list === undefined) this.#lists.set(rounded, list = new TimerList(rounded, this));
+    if (list === undefined) this.#lists.set(rounded, list = new TimerList(rounded, this.#removed));
     const timer = list.add(run);
     this.#count++;
     if (timer.dueMs < this.#nativeDueMs && !this.#firing) this.#arm(timer.dueMs);
     return timer;
-  }
-
-  /**
-   * Internal: a timer was removed. The native one isn't changed, even if it was set for this one: that costs one check
-   * when it fires, whereas resetting it would cost a system call per visitor.
-   */
-  removed(): void {
-    // An armed native timer would keep the process alive needlessly.
-    if (--this.#count === 0) this.#stop();
   }
 
   #arm(dueMs: number): void {

@@ -6,7 +6,6 @@
  */
 import { errorCode, errorMessage, internalError, SallyportError } from "../errors.ts";
 import type { Address, Runtime } from "../runtime/port.ts";
-import { addressText } from "../runtime/shared.ts";
 import type { QuicConn, QuicIdentity } from "../runtime/quic_port.ts";
 import { type Logger, silentLogger } from "../telemetry/log.ts";
 import { closeWhenQuiet } from "../tunnel/carriers/carrier.ts";
@@ -18,6 +17,7 @@ import { UnreadBytes } from "../tunnel/carriers/quic_stream.ts";
 import { createRouter, type Router } from "../tunnel/requests/router.ts";
 import { greetBySimpleAck, SNOCAT_ALPN } from "./handshake.ts";
 import { Tunnel } from "../tunnel/tunnel.ts";
+import { formatHostPort } from "../wire/ip/host_port.ts";
 
 /** Options of {@link startSnocatServer}. */
 export interface SnocatServerOptions {
@@ -103,7 +103,7 @@ async function serve(
   { runtime, router, log: parent }: { runtime: Runtime; router: Router; log: Logger },
 ): Promise<void> {
   const { clock } = runtime;
-  const name = addressText(carrier.remote);
+  const name = formatHostPort(carrier.remote);
   const log = parent.child({ client: name });
   try {
     await greetBySimpleAck(carrier, clock);

@@ -13,7 +13,7 @@ import { type Logger, silentLogger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { printableName } from "../wire/hostname.ts";
 import { formatTunnelAddress, parseTunnelAddress } from "../wire/snocat/tunnel_address.ts";
-import { type Carrier, type CarrierHandler, closeWhenQuiet, openWithin } from "./carriers/carrier.ts";
+import { type Carrier, closeWhenQuiet, openWithin } from "./carriers/carrier.ts";
 import { receiveRequest, sendRequest, TUNNEL_ANSWER_DEADLINE_MS } from "./requests/request.ts";
 import { refusal, type Router, type ServeStream } from "./requests/router.ts";
 
@@ -33,8 +33,6 @@ export interface TunnelOptions {
   readonly router: Router;
   /** Logger. Defaults to no logging. */
   readonly log?: Logger;
-  /** Requests wait until {@link Tunnel.serve} is called. */
-  readonly held?: boolean;
   /** Metrics for faults of services. Defaults to none. */
   readonly metrics?: Metrics;
   /** Called with the reason when a request of the other side fails, for counting. */
@@ -52,7 +50,7 @@ export interface OpenTunnelOptions {
 }
 
 /** A tunnel to one peer. */
-export class Tunnel implements CarrierHandler {
+export class Tunnel {
   /** Random identifier of this connection. */
   readonly id: string = randomUUID();
   /** The other side's name. */
@@ -72,12 +70,10 @@ export class Tunnel implements CarrierHandler {
     this.attributes = options.attributes ?? new Map();
     this.closed = this.#closed.promise;
     this.#log = options.log ?? silentLogger;
-    if (options.held !== true) this.serve();
-  }
-
-  /** Internal: starts serving. */
-  serve(): void {
-    this.#options.carrier.attach(this);
+    options.carrier.attach({
+      stream: (stream) => this.#arrived(stream),
+      ended: (error) => this.#closed.resolve(error),
+    });
   }
 
   /** The transport's name: "snitun", "sealed", "curve", "quic". */
@@ -123,16 +119,10 @@ export class Tunnel implements CarrierHandler {
     this.#options.carrier.close(reason);
   }
 
-  /** Internal: from the carrier. */
-  stream(stream: ByteStream): void {
+  #arrived(stream: ByteStream): void {
     // Not every transport can notify the other side.
     if (this.#leaving !== undefined) return stream.abort(this.#leaving);
     void this.#serve(stream);
-  }
-
-  /** Internal: from the carrier. */
-  ended(error: SallyportError): void {
-    this.#closed.resolve(error);
   }
 
   async #serve(stream: ByteStream & { readonly caller?: Caller }): Promise<void> {

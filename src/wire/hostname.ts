@@ -35,6 +35,11 @@ export function canonicalSpelling(text: string): string {
   return strip(text).toLowerCase();
 }
 
+/** Whether `host` may name a server to dial. 999.1.1.1 may not: it is a mistyped address, since no top-level domain is all digits. */
+export function isHostname(host: string): boolean {
+  return hostnameFault(host) === undefined && !/(^|\.)\d+\.?$/.test(host);
+}
+
 /** Why `text` isn't a hostname; undefined if it is one. */
 export function hostnameFault(text: string): string | undefined {
   const name = strip(text);

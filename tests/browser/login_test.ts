@@ -15,7 +15,8 @@ const skip = await skipBrowser();
 const PEOPLE: Readonly<Record<string, Record<string, unknown>>> = {
   ann: { sallyport_scopes: ["admin"] },
   shopkeeper: { sallyport_scopes: ["read"], sallyport_tenant: "shop" },
-  bob: {},
+  carla: { groups: ["staff", "netops"] },
+  bob: { groups: ["staff"] },
 };
 
 /** Starts a provider and a session master that know one another. */
@@ -25,7 +26,12 @@ async function startBoth() {
   await once(server, "listening");
   const issuer = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
   const client = { clientId: "sallyport", clientSecret: "a secret of the two" };
-  const master = await startSampleMaster({ pageProvider: { issuer, ...client } });
+  const master = await startSampleMaster({
+    pageProvider: {
+      ...{ issuer, ...client, loginScopes: ["groups"] },
+      grants: [{ scope: "read", claim: "groups", value: "netops" }],
+    },
+  });
   const provider = new Provider(issuer, {
     clients: [{
       client_id: client.clientId,
@@ -34,7 +40,8 @@ async function startBoth() {
       redirect_uris: [`${master.url}/page/login/callback`],
     }],
     pkce: { required: () => true },
-    claims: { openid: ["sub", "sallyport_scopes", "sallyport_tenant"] },
+    claims: { openid: ["sub", "sallyport_scopes", "sallyport_tenant"], groups: ["groups"] },
+    scopes: ["openid", "groups"],
     conformIdTokenClaims: false,
     cookies: { keys: ["a key of the test"] },
     findAccount: (_: unknown, sub: string) => ({ accountId: sub, claims: () => ({ sub, ...PEOPLE[sub] }) }),
@@ -102,11 +109,18 @@ describe("logging in by an identity provider", { skip }, () => {
     assert.match(shown, /kiosk-03/);
     assert.doesNotMatch(shown, /home-berlin|Add agent/);
 
+    const carla = await openPage(browser);
+    await signIn(carla.page, master.url, "carla");
+    await carla.page.click("nav >> text=Agents");
+    const all = await carla.page.textContent("main") ?? "";
+    assert.match(all, /home-berlin/);
+    assert.doesNotMatch(all, /Add agent/);
+
     const bob = await openPage(browser);
     await signIn(bob.page, master.url, "bob");
     assert.match(
       await bob.page.textContent("[role=alert]") ?? "",
-      /You are bob, who doesn't have the scope read/,
+      /You are signed in as bob, who may not see this page/,
     );
     await bob.page.goto(`${master.url}/page/agents`);
     assert.equal(await bob.page.isVisible("[name=key]"), true);

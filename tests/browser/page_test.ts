@@ -160,6 +160,14 @@ describe("the page in Chromium", { skip }, () => {
       visits("/page/sessions", "/page/usage", `/page/usage?agent=${id}`),
       visits(`${home}/edit`, "/page/audit", "/page/keys"),
       lane(async (page, seen) => {
+        await page.goto(`${master.url}/page/webhooks`);
+        await seen("webhooks");
+        await page.click("text=pager.example.com");
+        await seen("a webhook");
+        await page.click("text=Show >> nth=1");
+        await seen("a message");
+      }),
+      lane(async (page, seen) => {
         // It is long: twice is enough.
         await page.goto(`${master.url}/docs`);
         await seen("/docs", [LOOKS[0], { ...LOOKS[2], rules: BY_LOOK }]);
@@ -284,6 +292,35 @@ describe("the page in Chromium", { skip }, () => {
       await page.context().close();
     },
   );
+
+  it("adds a webhook by keyboard, tests it, and removes it", { timeout }, async () => {
+    const { browser, master } = await setUp();
+    const { page, faults } = await loggedIn(browser, master.url);
+    await page.goto(`${master.url}/page/webhooks`);
+    await page.focus("[name=url]");
+    await page.keyboard.type("https://chat.example.net/hook");
+    await page.keyboard.press("Tab");
+    await page.keyboard.press("Space");
+    await page.keyboard.press("Enter");
+    assert.match(await page.inputValue("#made"), /^whsec_/);
+    await page.click("text=send a test message");
+    assert.match(
+      await page.textContent("dl.plain") ?? "",
+      /agent\.offline, certificate\.expiring, quota\.reached/,
+    );
+    await page.click("text=Send test message");
+    await page.waitForSelector("[role=status]:text('has been delivered')");
+    assert.match(await page.textContent("#deliveries") ?? "", /webhook\.test.*delivered.*status 204/);
+    await page.click("[popovertarget=message-0]");
+    assert.match(await page.textContent("#message-0 pre") ?? "", /"type": "webhook\.test"/);
+    await page.keyboard.press("Escape");
+    await page.click("[popovertarget=remove]");
+    await page.click("#remove button[type=submit]");
+    await page.waitForSelector("[role=status]:text('webhook is removed')");
+    assert.doesNotMatch(await page.textContent("main") ?? "", /chat\.example\.net/);
+    assert.deepEqual(faults, []);
+    await page.context().close();
+  });
 
   it("works without JavaScript", { timeout }, async () => {
     const { browser, master } = await setUp();

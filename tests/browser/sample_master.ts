@@ -11,6 +11,7 @@ import { KeyRing } from "../../src/master/key_ring.ts";
 import { type AgentChange, Management } from "../../src/master/management.ts";
 import { ALL_TENANTS, type EdgeReport } from "../../src/master/model.ts";
 import { openStore } from "../../src/master/store/sql_store.ts";
+import { WebhookSender } from "../../src/master/webhooks/sender.ts";
 import { makeAgentKeys } from "../../src/protocol/token/agent_proof.ts";
 import { currentRuntime } from "../../src/runtime/mod.ts";
 import { createLogger } from "../../src/telemetry/log.ts";
@@ -49,7 +50,11 @@ export async function startSampleMaster(options: Partial<MasterOptions> = {}, sa
   const log = createLogger({ level: "warn", format: "json", write: (line) => logged.push(line) });
   const hub = new EdgeHub({ store, keys, clock, log });
   await hub.start();
-  const management = new Management({ store, hub, keys, clock });
+  const sender = new WebhookSender({
+    ...{ store, clock, log },
+    fetch: ({ url }) => Promise.resolve(new Response(null, { status: url.includes("pager") ? 502 : 204 })),
+  });
+  const management = new Management({ store, hub, keys, clock, sender });
   const app = createMasterApp({
     ...{ ring, management, clock, log },
     credentials: adminCredentials(ADMIN_KEY),
@@ -68,7 +73,10 @@ export async function startSampleMaster(options: Partial<MasterOptions> = {}, sa
       ...{ sessions: [], closed: [], usage: [], watched: [] },
       ...more,
     });
-  if (sample) await fill(management, report, clock.wallMs());
+  if (sample) {
+    await fill(management, report, clock.wallMs());
+    await sender.work();
+  }
   return {
     url: `http://127.0.0.1:${server.address.port}`,
     management,
@@ -105,6 +113,14 @@ async function fill(
     scopes: ["read"],
   });
   await management.addFernetKey(OPERATOR);
+  await management.webhooks.add(OPERATOR, {
+    url: "https://hooks.example.org/sallyport",
+    tenant: ALL_TENANTS,
+  });
+  await management.webhooks.add(OPERATOR, {
+    ...{ url: "https://pager.example.com/v2/events?team=network", tenant: "shop" },
+    events: ["agent.online", "agent.offline"],
+  });
   const live = [
     [
       "home-berlin",

@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { listenOnAll } from "../../src/cli/parts.ts";
-import { formatHostPort, type HostPort } from "../../src/config/config.ts";
 import { type ErrorCode, SallyportError } from "../../src/errors.ts";
+import { formatHostPort, type HostPort } from "../../src/wire/ip/host_port.ts";
 
 const V4 = { host: "0.0.0.0", port: 8443 };
 const V6 = { host: "::", port: 8443 };

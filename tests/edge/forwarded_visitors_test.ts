@@ -78,16 +78,31 @@ describe("edge: a visitor whom another node may serve", () => {
     await test.assertNothingLeft();
   });
 
-  it("is forgotten where it leaves before the answer", async () => {
+  it("is counted as refused, and forgotten, if it leaves before the answer", async () => {
     const answer = Promise.withResolvers<Session | undefined>();
     const { test } = await start(() => answer.promise);
     const { conn } = await test.visit("b.test");
     conn.abort();
     await test.advance(10);
+    assert.equal(await test.refusals("visitor", "connection_lost"), 1);
     const { session, opened } = link();
     answer.resolve(session);
     await test.advance(10);
     assert.equal(opened(), 0);
+    await test.assertNothingLeft();
+  });
+
+  it("is counted once if it leaves before the search throws, and the fault is counted", async () => {
+    const answer = Promise.withResolvers<Session | undefined>();
+    const { test } = await start(() => answer.promise);
+    const { conn } = await test.visit("b.test");
+    conn.abort();
+    await test.advance(10);
+    answer.reject(new TypeError("a fault of ours"));
+    await test.advance(10);
+    assert.equal(await test.refusals("visitor", "connection_lost"), 1);
+    assert.equal(await test.refusals("visitor", "internal"), 0);
+    assert.equal(await test.metric("internal_errors_total", { where: "visitor" }), 1);
     await test.assertNothingLeft();
   });
 

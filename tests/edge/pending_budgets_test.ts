@@ -144,6 +144,9 @@ describe("PendingBudgets: room", () => {
     assert.equal(enter("another", "192.0.2.2").isIn, true);
     budgets.leave(conns[2]!);
     assert.equal(enter("again").isIn, true);
+    assert.deepEqual(events(), []);
+    assert.equal(enter("once more").isIn, true);
+    assert.deepEqual(events(), ["evict again: limit_exceeded"]);
   });
 
   it("an IPv6 /64 is one source, and a /48 has PENDING_PER_SITE_MAX", () => {

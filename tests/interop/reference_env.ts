@@ -63,7 +63,8 @@ async function install(base: string, folder: string): Promise<void> {
   }
 }
 
-async function findPython(): Promise<string> {
+/** A Python that can make virtual environments, at least {@link PYTHON_MINIMUM}. Rejects where there is none. */
+export async function findPython(): Promise<string> {
   const [major, minor] = PYTHON_MINIMUM;
   const names = ["python3.13", "python3.14", "python3.15", "python3", "python"];
   const candidates = [

@@ -1,10 +1,14 @@
 /** JWTs of an identity provider as credentials. */
 import assert from "node:assert/strict";
+import { once } from "node:events";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { it } from "node:test";
 import { exportJWK, generateKeyPair, SignJWT } from "jose";
-import { oidcCredentials } from "../../src/master/oidc.ts";
+import { claimsCredential, oidcCredentials } from "../../src/master/oidc.ts";
 import { openToken } from "../../src/protocol/token/token.ts";
 import { readAgentClaim } from "../../src/wire/token/agent_claim.ts";
+import { createLogger } from "../../src/telemetry/log.ts";
 import { handClock, WALL_MS } from "./helpers.ts";
 import { managedMaster } from "./managed.ts";
 
@@ -61,5 +65,53 @@ it("a JWT's claims name hostnames, limits and scopes; others' JWTs are unknown",
     );
   } finally {
     await master.close();
+  }
+});
+
+it("claims that the operator names give scopes: by name, by path, as a text or one of several", () => {
+  const scopes = (claims: Record<string, unknown>, claim: string, scope: "read" | "admin" = "admin") =>
+    claimsCredential({ sub: "user-1", ...claims }, [{ scope, claim, value: "netops" }]).scopes;
+  assert.deepEqual(scopes({ groups: ["staff", "netops"] }, "groups"), ["admin"]);
+  assert.deepEqual(scopes({ groups: ["netops"] }, "groups", "read"), ["read"]);
+  assert.deepEqual(scopes({ role: "netops" }, "role"), ["admin"]);
+  assert.deepEqual(scopes({ realm_access: { roles: ["netops"] } }, "realm_access.roles"), ["admin"]);
+  assert.deepEqual(scopes({ "https://example.org/groups": ["netops"] }, "https://example.org/groups"), [
+    "admin",
+  ]);
+  assert.deepEqual(scopes({ groups: ["netops-readers", "NETOPS"], role: 7 }, "groups"), []);
+  for (const claim of ["role", "realm_access.roles", "constructor.name", "groups.0.x"]) {
+    assert.deepEqual(scopes({ groups: ["netops"], role: { netops: true } }, claim), [], claim);
+  }
+  assert.deepEqual(scopes({ sallyport_scopes: ["read"], groups: ["netops"] }, "groups"), ["read", "admin"]);
+});
+
+it("the provider's metadata names its keys; what can't be fetched is in the log and asked for again", async () => {
+  const { publicKey, privateKey } = await generateKeyPair("ES256");
+  const jwks = { keys: [{ ...await exportJWK(publicKey), alg: "ES256" }] };
+  let broken = true;
+  const server = createServer((request, response) => {
+    if (broken) response.statusCode = 503;
+    response.setHeader("content-type", "application/json");
+    const isKeys = request.url === "/keys/of-our-own";
+    response.end(JSON.stringify(isKeys ? jwks : { issuer, jwks_uri: `${issuer}/keys/of-our-own` }));
+  }).listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const issuer = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  try {
+    const lines: string[] = [];
+    const log = createLogger({ level: "info", format: "json", write: (line) => lines.push(line) });
+    const { clock } = handClock();
+    const credentials = oidcCredentials({ issuer, audience: "sallyport", clock, log });
+    const jwt = await new SignJWT({}).setProtectedHeader({ alg: "ES256" }).setIssuer(issuer)
+      .setAudience("sallyport").setSubject("user-1").setExpirationTime(WALL_MS / 1000 + 300).sign(privateKey);
+    const use = { header: () => undefined } as never;
+    assert.equal(await credentials.find(jwt, use), undefined);
+    assert.match(lines.join(""), /Cannot find the keys of the identity provider/);
+    broken = false;
+    assert.equal((await credentials.find(jwt, use))?.id, "oidc:user-1");
+    assert.equal(lines.length, 1);
+  } finally {
+    server.close();
+    server.closeAllConnections?.();
   }
 });

@@ -93,7 +93,9 @@ test("nothing is shown or changed without a login", async ({ management }, brows
     "sessions",
     "usage",
   ];
-  for (const path of [...views, "usage.csv", "audit", "keys"]) await browser.get(`/page/${path}`, 303);
+  for (const path of [...views, "usage.csv", "audit", "keys", "webhooks"]) {
+    await browser.get(`/page/${path}`, 303);
+  }
   await browser.get("/page/events", 401);
   assert.equal((await browser.post(`/page/agents/${agent.id}/suspend`, {})).status, 401);
   assert.equal(
@@ -370,6 +372,60 @@ test("keys are added and taken away; a new API key is shown once", async ({ must
   assert.equal((await browser.post("/page/keys/fernet/retire", { id: items[1].id })).status, 303);
   assert.equal((await browser.post("/page/keys/fernet/retire", { id: items[0].id })).status, 409);
 });
+
+test("webhooks are added, tested and removed; the secret is shown once", async (master, browser) => {
+  const { must, store } = master;
+  await browser.login();
+  assert.match(await browser.get("/page/webhooks"), /No webhooks yet/);
+  const fields = { url: "https://hooks.example.org/in?a=<b>", event: "agent.offline", tenant: "shop" };
+  const wrong = await browser.post("/page/webhooks", fields);
+  assert.equal(wrong.status, 422);
+  const text = await wrong.text();
+  assert.match(text, /role="alert">Cannot add webhook: url is no address/);
+  assert.match(text, /value="https:\/\/hooks\.example\.org\/in\?a=&lt;b&gt;"/);
+  assert.match(text, /value="agent\.offline" checked/);
+  assert.doesNotMatch(text, /value="agent\.online" checked/);
+  const made =
+    await (await browser.post("/page/webhooks", { ...fields, url: "https://hooks.example.org/in" })).text();
+  const [, secret = "?"] = />(whsec_[\w+/=]+)<\/textarea>/.exec(made) ?? [];
+  const [{ id, events, tenant }] = (await must(200, "GET", "/v1/webhooks")).body.items;
+  assert.deepEqual([events, tenant], [["agent.offline"], "shop"]);
+  const path = `/page/webhooks/${id}`;
+  const data = { agent: null, name: "</pre><script>" };
+  await store.addDelivery(id, { type: "agent.offline", tenant: "shop", atMs: master.time.ms, data });
+  for (const view of ["/page/webhooks", path, `${path}?state=waiting`]) {
+    const shown = await browser.get(view);
+    assert.ok(!shown.includes(secret) && !shown.includes("<script>"), view);
+    assert.match(shown, /&lt;script&gt;/);
+  }
+  assert.match(await browser.get(`${path}?state=failed`), /No such messages/);
+  assert.equal((await browser.post(`${path}/test`, {})).status, 503);
+  assert.equal((await browser.post(`${path}/remove`, {})).status, 303);
+  await browser.get(path, 404);
+});
+
+test(
+  "a tenant's key sees its own webhooks, and a reader changes none",
+  async ({ must, management }, browser) => {
+    const add = (tenant: string) =>
+      management.webhooks.add(ACTOR, { url: `https://${tenant}.example.org/`, tenant });
+    const [mine, yours] = [await add("mine"), await add("yours")];
+    const { body } = await must(201, "POST", "/v1/api-keys", { name: "k", scopes: ["read"], tenant: "mine" });
+    await browser.login(body.key);
+    const list = await browser.get("/page/webhooks");
+    assert.match(list, /mine\.example\.org/);
+    assert.doesNotMatch(list, /yours\.example\.org|Add a webhook/);
+    assert.doesNotMatch(await browser.get(`/page/webhooks/${mine.id}`), /Send test message/);
+    await browser.get(`/page/webhooks/${yours.id}`, 404);
+    for (const path of ["", `/${mine.id}/test`, `/${mine.id}/remove`]) {
+      assert.equal(
+        (await browser.post(`/page/webhooks${path}`, { url: "https://x.example.org/" })).status,
+        403,
+        path,
+      );
+    }
+  },
+);
 
 test("long lists come in pages", async ({ management }, browser) => {
   for (let at = 100; at < 155; at++) {

@@ -107,6 +107,9 @@ describe("/v1/webhooks", () => {
         [{ url: "https://127.0.0.1/" }, "url"],
         [{ url: "https://[::ffff:10.0.0.1]/" }, "url"],
         [{ url: "http://example.org/" }, "url"],
+        [{ url: "https://ümlaut.example.org/" }, "url"],
+        [{ url: "https://example.org/a b" }, "url"],
+        [{ url: "https://example.org/%zz" }, "url"],
         [{ url: `https://example.org/${"x".repeat(2_000)}` }, "url"],
         [{ url: URL_TEXT, events: [] }, "events"],
         [{ url: URL_TEXT, events: ["agent.born"] }, "events"],
@@ -122,6 +125,18 @@ describe("/v1/webhooks", () => {
         await master.must(201, "POST", "/v1/webhooks", { url: URL_TEXT });
       }
       await master.must(409, "POST", "/v1/webhooks", { url: URL_TEXT });
+    } finally {
+      await master.close();
+    }
+  });
+
+  it("a test says so where the session master sends nothing", async () => {
+    const master = await managedMaster();
+    try {
+      const { body: hook } = await master.must(201, "POST", "/v1/webhooks", { url: URL_TEXT });
+      const { body: problem } = await master.must(503, "POST", `/v1/webhooks/${hook.id}/test`);
+      assert.match(problem.detail, /sends no messages/);
+      await master.must(404, "POST", "/v1/webhooks/hook_0/test");
     } finally {
       await master.close();
     }

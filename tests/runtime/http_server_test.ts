@@ -117,7 +117,25 @@ describe("an HTTP server", () => {
       const client = await connect();
       client.write(bytesOf(`${method} / HTTP/1.1\r\nhost: a\r\n\r\n`));
       await client.until(() => /\r\n\r\n/.test(client.text) || client.ended || client.closes > 0);
-      assert.match(client.text, /^(HTTP\/1\.1 40[05] [\s\S]*|)$/);
+      assert.match(client.text, /^HTTP\/1\.1 40[05] /);
+    }
+  });
+
+  it("answers a head that is too long, and what isn't HTTP, before it closes", { timeout }, async () => {
+    const { connect } = await serve(() => assert.fail("it isn't asked"));
+    const long = "a".repeat(70_000);
+    for (
+      const [text, answer] of [
+        [`GET /?${long} HTTP/1.1\r\nhost: a\r\n\r\n`, /^HTTP\/1\.1 431 [\s\S]*too long\n$/],
+        [`GET / HTTP/1.1\r\nhost: a\r\nx: ${long}\r\n\r\n`, /^HTTP\/1\.1 431 /],
+        ["\x16\x03\x01\x02\x00\x01", /^HTTP\/1\.1 400 [\s\S]*isn't valid HTTP\/1\.1\n$/],
+        ["GET / HTTP/1.1\r\nhost a\r\n\r\n", /^HTTP\/1\.1 400 /],
+      ] as const
+    ) {
+      const client = await connect();
+      client.write(bytesOf(text));
+      await gone(client);
+      assert.match(client.text, answer);
     }
   });
 

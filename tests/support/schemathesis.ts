@@ -7,12 +7,17 @@
 import { execFile } from "node:child_process";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { madeOnce, output } from "./made_once.ts";
+import { dirname, join } from "node:path";
+import { findPython } from "../interop/reference_env.ts";
+import { LineChild } from "./child.ts";
+import { isCi, madeOnce, output } from "./made_once.ts";
 
 const VERSION = "4.32.5";
 const TIMEOUT_MS = 300_000;
-/** What its program is; the file of its own names the folder that it was made in. */
+const RUN_TIMEOUT_MS = 3_600_000;
+/** The session master that is tested. */
+const SERVER = join(dirname(import.meta.dirname!), "master", "api_server.ts");
+/** Its program. The script that pip installs names the folder that it was installed in, which is moved afterwards. */
 const MAIN = "from schemathesis.cli import schemathesis; schemathesis()";
 
 let installed: Promise<string> | undefined;
@@ -20,7 +25,7 @@ let installed: Promise<string> | undefined;
 /** The folder of its virtual environment. */
 function schemathesisFolder(): Promise<string> {
   return installed ??= madeOnce(`schemathesis-${VERSION}`, TIMEOUT_MS, async (folder) => {
-    await output("python3", ["-m", "venv", folder], TIMEOUT_MS);
+    await output(await findPython(), ["-m", "venv", folder], TIMEOUT_MS);
     const package_ = `schemathesis==${VERSION}`;
     await output(join(folder, "bin", "python"), ["-m", "pip", "install", "-q", package_], TIMEOUT_MS);
   });
@@ -29,6 +34,7 @@ function schemathesisFolder(): Promise<string> {
 /** Good values by their format. */
 const SURE: Readonly<Record<string, readonly string[]>> = {
   cidr: ["192.0.2.0/24", "192.0.2.7", "2001:db8::/32"],
+  cursor: ["WyJob21lIl0", "WzEyXQ", "WyJhIiwiYiJd"],
   "ed25519-public-key": ["11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"],
 };
 
@@ -40,12 +46,31 @@ expected-statuses = ["2xx", "3xx", 401, 403, 404, 409, "5xx"]
 expected-statuses = [400, 401, 403, 404, 405, 408, 409, 413, 415, 422, "5xx"]
 `;
 
+/** A reason to skip tests that need it, or false: with CI set they run, and fail where it can't be installed. */
+export async function skipSchemathesis(): Promise<string | false> {
+  if (isCi()) return false;
+  return await schemathesisFolder().then(() => false as const, (error) => String(error));
+}
+
 /**
- * Tests an API. Rejects with what it found.
+ * Tests the session master's API on a runtime. Rejects with what it found.
  *
- * @param args its phases and bounds
+ * @param runtime the command that runs a file, such as `["bun"]`
+ * @param args Schemathesis' bounds
  */
-export async function schemathesis(
+export async function testApi(runtime: readonly string[], args: readonly string[]): Promise<string> {
+  const [command = "", ...flags] = runtime;
+  const child = LineChild.start({ command, args: [...flags, SERVER] });
+  try {
+    const { url, key } = await child.next((event) => "url" in event, 60_000) as { url: string; key: string };
+    const phases = ["--phases", "coverage,fuzzing,stateful"];
+    return await schemathesis({ url, key, args: [...phases, ...args], timeoutMs: RUN_TIMEOUT_MS });
+  } finally {
+    await child.stop();
+  }
+}
+
+async function schemathesis(
   { url, key, args, timeoutMs }: {
     readonly url: string;
     readonly key: string;

@@ -9,7 +9,7 @@ import { createToken, tryOpenToken } from "../../src/protocol/token/token.ts";
 import { createMemoryNetwork } from "../../src/runtime/memory/memory.ts";
 import type { AgentAdmission } from "../../src/transport/admission.ts";
 import { ClientHandshake, type ClientSteps } from "../../src/transport/client_handshake.ts";
-import { PendingConnections } from "../../src/transport/pending.ts";
+import { PendingConnections } from "../../src/wire/ip/pending_connections.ts";
 import type { Session, SessionHandler } from "../../src/transport/port.ts";
 import { HANDSHAKE_SLICE_MS, Slices } from "../../src/transport/slices.ts";
 import {

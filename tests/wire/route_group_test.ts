@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { routeGroup } from "../../src/wire/token/route_group.ts";
+import { EDGES_PER_AGENT_MAX, INSTANCE, routeGroup } from "../../src/wire/token/route_group.ts";
 
 describe("routeGroup", () => {
   const of = (extra: Record<string, unknown>) => routeGroup("a.example.org", extra, "id");
@@ -12,6 +12,17 @@ describe("routeGroup", () => {
     // Sessions that may have more each are of another group: the groups replace one another.
     assert.notEqual(of({ instance: "run-12345.0/1" }).group, first.group);
     assert.notEqual(of({ instance: "run-99999.0/2" }).group, first.group);
+  });
+
+  it("has a member for each of EDGES_PER_AGENT_MAX edges", () => {
+    const edges = EDGES_PER_AGENT_MAX;
+    for (let number = 0; number < edges; number++) {
+      const name = `run-12345.${number}`;
+      assert.match(name, INSTANCE);
+      assert.equal(of({ instance: `${name}/${edges}` }).member, name);
+    }
+    assert.equal(of({ instance: `run-12345.0/${edges + 1}` }).member, undefined);
+    assert.doesNotMatch(`run-12345.${edges}`, INSTANCE);
   });
 
   it("takes nothing else for a session among several", () => {

@@ -5,12 +5,13 @@
  */
 import { randomBytes } from "node:crypto";
 import { errorMessage } from "../../errors.ts";
-import { type Address, type Conn, DIAL_TIMEOUT_MS, type Runtime } from "../../runtime/port.ts";
+import { type Conn, DIAL_TIMEOUT_MS, type Runtime } from "../../runtime/port.ts";
 import { AlertDescription } from "../../wire/tls/tls_alert.ts";
 import { coversName } from "../../wire/wildcard.ts";
 import type { StatusReport } from "../status/report.ts";
 import { span } from "../status/text.ts";
 import { type ProbeOutcome, probeTls } from "./probe.ts";
+import { formatHostPort } from "../../wire/ip/host_port.ts";
 
 /** Possible faults, in the order in which they are checked. */
 export type FaultName =
@@ -73,12 +74,12 @@ export async function diagnose(options: DiagnoseOptions): Promise<readonly Findi
   let conn: Conn;
   try {
     conn = await runtime.dial({ host, port, timeoutMs: DIAL_TIMEOUT_MS });
-    findings.push({ step: "port", message: `something listens at ${text(conn.remote)}` });
+    findings.push({ step: "port", message: `something listens at ${formatHostPort(conn.remote)}` });
   } catch (error) {
     const next = `start the edge, open port ${port} in its firewall, or correct the DNS record`;
     return [...findings, { step: "port", fault: "port", message: errorMessage(error), next }];
   }
-  const at = text(conn.remote);
+  const at = formatHostPort(conn.remote);
   const outcome = await probeTls(runtime, conn, name);
   const isEdge = outcome.kind !== "ended" && outcome.kind !== "not_tls" || await answersAsEdge(options);
   if (!isEdge) {
@@ -251,8 +252,4 @@ function serviceOf(report: StatusReport | undefined, name: string) {
 function targetText({ report, name }: Asked): string {
   const targets = serviceOf(report, name)?.targets.map(({ target }) => target) ?? [];
   return targets.length === 0 ? "the service's target" : `the target ${targets.join(", ")}`;
-}
-
-function text({ host, port }: Address): string {
-  return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
 }

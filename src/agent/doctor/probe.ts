@@ -9,7 +9,7 @@ import { errorMessage } from "../../errors.ts";
 import { toNodeDuplex } from "../../runtime/node_duplex.ts";
 import type { Bytes, Conn, Runtime } from "../../runtime/port.ts";
 import { decodeAlert } from "../../wire/tls/tls_alert.ts";
-import { FirstBytes } from "../services/first_bytes.ts";
+import { watchFirstBytes } from "../services/first_bytes.ts";
 
 /** A handshake that takes longer is aborted. */
 export const PROBE_TIMEOUT_MS = 10_000;
@@ -54,7 +54,7 @@ export function probeTls(runtime: Runtime, conn: Conn, serverName: string): Prom
       if (first[0] === CONTENT_HANDSHAKE) began = true;
       else finish({ kind: "not_tls", begins: printable(first) });
     };
-    const duplex = toNodeDuplex(new FirstBytes(conn, saw));
+    const duplex = toNodeDuplex(watchFirstBytes(conn, saw));
     const tls = connect({
       socket: duplex as never,
       servername: serverName,

@@ -5,8 +5,15 @@
  */
 import type { Bytes, ByteStream, ByteStreamHandler } from "../../runtime/port.ts";
 
-/** Reports the first bytes, or an end without any; after that it adds no cost. */
-export class FirstBytes implements ByteStream, ByteStreamHandler {
+/**
+ * Passes a connection through, and calls `saw` with its first bytes, or with undefined at an end without any. After that
+ * it adds no cost.
+ */
+export function watchFirstBytes(conn: ByteStream, saw: (first: Bytes | undefined) => void): ByteStream {
+  return new FirstBytes(conn, saw);
+}
+
+class FirstBytes implements ByteStream, ByteStreamHandler {
   readonly #conn: ByteStream;
   readonly #saw: (first: Bytes | undefined) => void;
   #handler: ByteStreamHandler | undefined;
@@ -55,22 +62,18 @@ export class FirstBytes implements ByteStream, ByteStreamHandler {
 
   // Called by the connection, until its first bytes have arrived.
 
-  /** Internal. */
   data(chunk: Bytes): void {
     this.#tell(chunk);
     this.#conn.attach(this.#handler!);
     this.#handler!.data(chunk);
   }
-  /** Internal. */
   end(): void {
     this.#tell(undefined);
     this.#handler!.end();
   }
-  /** Internal. */
   drain(): void {
     this.#handler!.drain();
   }
-  /** Internal. */
   close(error?: Error): void {
     this.#handler!.close(error);
   }

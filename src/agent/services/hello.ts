@@ -7,7 +7,7 @@ import type { Bytes } from "../../bytes/bytes.ts";
 import { SallyportError } from "../../errors.ts";
 import type { ByteStreamHandler, Clock, Timer } from "../../runtime/port.ts";
 import type { SessionStream } from "../../transport/port.ts";
-import { UnreadStream } from "../../tunnel/requests/unread_stream.ts";
+import { putBack } from "../../tunnel/requests/unread_stream.ts";
 import {
   ClientHelloReader,
   HELLO_DEADLINE_MS,
@@ -60,7 +60,7 @@ class HelloHandler implements ByteStreamHandler {
       this.#events.refused({ alert: outcome.alert, error }, this.#stream);
       return;
     }
-    const unread = new UnreadStream(this.#stream, { rest: this.#reader?.bytes ?? chunk.slice() });
+    const unread = putBack(this.#stream, { rest: this.#reader?.bytes ?? chunk.slice() });
     this.#events.named(outcome.serverName, unread);
   }
 

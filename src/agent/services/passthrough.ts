@@ -14,7 +14,7 @@ import { parseIp } from "../../wire/ip/networks.ts";
 import { encodeProxyHeader, type ProxyAddress } from "../../wire/proxy/proxy_header.ts";
 import { AlertDescription } from "../../wire/tls/tls_alert.ts";
 import { turnAway } from "../turn_away.ts";
-import { FirstBytes } from "./first_bytes.ts";
+import { watchFirstBytes } from "./first_bytes.ts";
 import type { ServiceConnector, ServiceParts } from "./port.ts";
 import type { Service } from "./service.ts";
 import type { Target } from "./target.ts";
@@ -42,7 +42,7 @@ export function passthroughConnector(service: Service, parts: ServiceParts): Ser
       if (header !== undefined) conn.write(header);
       splice({
         visitorSide: stream,
-        agentSide: new FirstBytes(conn, (first) => notTls.saw(target, first)),
+        agentSide: watchFirstBytes(conn, (first) => notTls.saw(target, first)),
         stream,
         clock: parts.runtime.clock,
         memory: parts.runtime.memory,

@@ -28,7 +28,7 @@ import type {
 } from "./port.ts";
 import { endsTlsHere, type Service } from "./service.ts";
 import { type TargetFacts, TargetPool } from "./targets.ts";
-import { VisitorStream } from "./visitor_stream.ts";
+import { meterVisitor, type VisitorStream } from "./visitor_stream.ts";
 
 /** A visitor of a changed service may continue for this long. */
 export const CHANGED_SERVICE_GRACE_MS = 30_000;
@@ -308,7 +308,7 @@ class Entry {
     const { clock } = this.#options.runtime;
     const startedMs = clock.nowMs();
     const caller = { address, port, serverName: name };
-    const visitor = new VisitorStream(stream, caller, (error) => {
+    const visitor = meterVisitor(stream, caller, (error) => {
       this.#left(visitor, source);
       const durationMs = Math.round(clock.nowMs() - startedMs);
       const { bytesIn, bytesOut } = visitor;

@@ -5,7 +5,8 @@
  */
 import { isIPv4, isIPv6 } from "node:net";
 import { SallyportError } from "../../errors.ts";
-import { hostnameFault } from "../../wire/hostname.ts";
+import { isHostname } from "../../wire/hostname.ts";
+import { formatHostPort, splitHostPort } from "../../wire/ip/host_port.ts";
 
 /** An endpoint to dial: TCP, or a unix socket. */
 type Endpoint = { readonly host: string; readonly port: number } | { readonly path: string };
@@ -69,8 +70,7 @@ export function parseTarget(text: string): Target {
 /** HOST:PORT with IPv6 in brackets, or `unix:/path`. */
 export function endpointText(endpoint: Endpoint): string {
   if ("path" in endpoint) return `unix:${endpoint.path}`;
-  const { host, port } = endpoint;
-  return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
+  return formatHostPort(endpoint);
 }
 
 /** Common mistaken schemes, and the right one. */
@@ -106,19 +106,18 @@ function parseEndpoint(text: string, rest: string, port: number | undefined): { 
   const bare = port === undefined ? rest : rest.replace(/\/$/, "");
   if (/[/?#]/.test(bare)) throw invalid(text, "it has a path, and a target is a server alone");
   if (bare.includes("@")) throw invalid(text, "it holds credentials, which a target doesn't take");
-  const match = /^(?:\[([^\]]*)\]|([^:]*))(?::(\d{1,5}))?$/.exec(bare);
-  if (match === null && bare.includes(":") && !bare.startsWith("[")) {
+  const parts = splitHostPort(bare);
+  if (parts === undefined && bare.includes(":") && !bare.startsWith("[")) {
     throw invalid(text, "an IPv6 address needs brackets, and a port is a number");
   }
-  const [, bracketed, plain = "", digits] = match ?? [];
-  const host = bracketed ?? plain;
+  const { host = "", isBracketed = false, port: given } = parts ?? {};
   if (/^\d+$/.test(bare)) {
     throw invalid(text, `a port alone is no target: 127.0.0.1:${bare} or http://127.0.0.1:${bare}`);
   }
-  if (bracketed === undefined ? !isIPv4(plain) && !isName(plain) : !isIPv6(bracketed)) {
+  if (isBracketed ? !isIPv6(host) : !isIPv4(host) && !isHostname(host)) {
     throw invalid(text, "it names no host");
   }
-  const chosen = digits === undefined ? port : Number(digits);
+  const chosen = given ?? port;
   if (chosen === undefined) throw invalid(text, "it names no port");
   if (chosen < 1 || chosen > 65_535) throw invalid(text, "its port isn't one from 1 to 65535");
   return { host, port: chosen };
@@ -130,11 +129,6 @@ function parsePath(text: string, rest: string): string {
     throw invalid(text, "it needs a path from the root on, such as unix:/run/app.sock or file:///srv/www");
   }
   return path;
-}
-
-function isName(host: string): boolean {
-  // 999.1.1.1 is a mistyped address, not a name: no top-level domain is all digits.
-  return hostnameFault(host) === undefined && !/(^|\.)\d+\.?$/.test(host);
 }
 
 function invalid(text: string, why: string): SallyportError {

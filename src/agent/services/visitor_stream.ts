@@ -8,19 +8,32 @@ import type { Bytes } from "../../bytes/bytes.ts";
 import type { ByteStreamHandler } from "../../runtime/port.ts";
 import type { Caller, SessionStream } from "../../transport/port.ts";
 
-/** Passes everything through, and counts it. */
-export class VisitorStream implements SessionStream, ByteStreamHandler {
-  readonly caller: Caller;
+/** A visitor's stream that counts its bytes. */
+export interface VisitorStream extends SessionStream {
   /** Bytes from the visitor that were passed on. */
-  bytesIn = 0;
+  readonly bytesIn: number;
   /** Bytes for the visitor that were accepted. */
+  readonly bytesOut: number;
+}
+
+/** Passes a stream of `caller` through and counts its bytes. `over` is called once at the stream's end. */
+export function meterVisitor(
+  stream: SessionStream,
+  caller: Caller,
+  over: (error: Error | undefined) => void,
+): VisitorStream {
+  return new MeteredStream(stream, caller, over);
+}
+
+class MeteredStream implements VisitorStream, ByteStreamHandler {
+  readonly caller: Caller;
+  bytesIn = 0;
   bytesOut = 0;
   readonly #inner: SessionStream;
   readonly #over: (error: Error | undefined) => void;
   #handler: ByteStreamHandler | undefined;
   #attached = false;
 
-  /** `over` is called once at the stream's end. */
   constructor(inner: SessionStream, caller: Caller, over: (error: Error | undefined) => void) {
     this.#inner = inner;
     this.caller = caller;
@@ -74,23 +87,21 @@ export class VisitorStream implements SessionStream, ByteStreamHandler {
     this.#inner.attach(this);
   }
 
-  /** Internal: from the inner stream. */
+  // From the inner stream.
+
   data(chunk: Bytes): void {
     this.bytesIn += chunk.length;
     this.#handler?.data(chunk);
   }
 
-  /** Internal: from the inner stream. */
   end(): void {
     this.#handler?.end();
   }
 
-  /** Internal: from the inner stream. */
   drain(): void {
     this.#handler?.drain();
   }
 
-  /** Internal: from the inner stream. */
   close(error?: Error): void {
     this.#over(error);
     this.#handler?.close(error);

@@ -46,8 +46,8 @@ export const KEYS = {
     placeholder: "CIDR",
     default: [],
     description:
-      "Networks of trusted proxies. Their connections must start with a PROXY header (v1 or v2); PROXY headers from " +
-      "other sources are refused.",
+      "Networks of trusted proxies. Their connections, to public ports too, must start with a PROXY header (v1 or " +
+      "v2); PROXY headers from other sources are refused.",
     commands: EDGES,
     schema: value.many(value.network),
   }),
@@ -72,7 +72,7 @@ export const KEYS = {
   oidcJwks: optional({
     flag: "oidc-jwks",
     placeholder: "URL",
-    description: "URL of the provider's key set. Default: /.well-known/jwks.json at the issuer.",
+    description: "URL of the provider's key set. Default: the one in the provider's metadata.",
     commands: MASTERS,
     schema: value.httpUrl,
   }),
@@ -83,6 +83,33 @@ export const KEYS = {
     description: "Required audience of the provider's JWTs.",
     commands: MASTERS,
     schema: value.path,
+  }),
+  oidcAdmin: setting({
+    flag: "oidc-admin",
+    placeholder: "CLAIM=VALUE",
+    default: [],
+    description:
+      "Gives the scope admin to people and programs whose claim has this value, such as groups=netops or " +
+      "realm_access.roles=tunnels.",
+    commands: MASTERS,
+    schema: value.many(value.claimValue),
+  }),
+  oidcReader: setting({
+    flag: "oidc-reader",
+    placeholder: "CLAIM=VALUE",
+    default: [],
+    description: "Gives them the scope read.",
+    commands: MASTERS,
+    schema: value.many(value.claimValue),
+  }),
+  oidcLoginScope: setting({
+    flag: "oidc-login-scope",
+    placeholder: "SCOPE",
+    default: ["profile", "email"],
+    description:
+      "Scopes requested from the provider at login besides openid; some need groups for that claim.",
+    commands: MASTERS,
+    schema: value.many(value.path),
   }),
   oidcClientId: optional({
     flag: "oidc-client-id",

@@ -21,7 +21,7 @@ import { NetworkSet } from "../../wire/ip/networks.ts";
 import { type AgentClaim, readAgentClaim } from "../../wire/token/agent_claim.ts";
 import type { AgentRequest } from "../agent_request.ts";
 import { Account } from "./account.ts";
-import { LimitedStream } from "./limited_stream.ts";
+import { limitStream } from "./limited_stream.ts";
 
 /** Options of {@link EdgeLedger}. */
 interface LedgerOptions {
@@ -288,7 +288,7 @@ class WatchedSession implements Session {
     // A request from the edge itself doesn't count as a visitor.
     if (caller.address !== UNKNOWN_ADDRESS) this.#account.admit(caller.address);
     const stream = this.#session.open(caller);
-    return this.#account.holds ? new LimitedStream(stream, this.#account) : stream;
+    return this.#account.holds ? limitStream(stream, this.#account) : stream;
   }
 
   get transport(): string {

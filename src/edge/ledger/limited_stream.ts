@@ -10,7 +10,7 @@ import type { ByteStreamHandler, Clock, Timer } from "../../runtime/port.ts";
 import type { Caller, SessionStream } from "../../transport/port.ts";
 import type { TokenBucket } from "./token_bucket.ts";
 
-/** The part of an agent's account that a {@link LimitedStream} uses. */
+/** The part of an agent's account that {@link limitStream} uses. */
 export interface StreamLimits {
   readonly clock: Clock;
   readonly toAgent: TokenBucket | undefined;
@@ -19,8 +19,12 @@ export interface StreamLimits {
   count(byteLength: number): SallyportError | undefined;
 }
 
-/** Wraps a stream to apply the limits of its agent. */
-export class LimitedStream implements SessionStream, ByteStreamHandler {
+/** Applies the limits of an agent to one of its streams. */
+export function limitStream(stream: SessionStream, limits: StreamLimits): SessionStream {
+  return new LimitedStream(stream, limits);
+}
+
+class LimitedStream implements SessionStream, ByteStreamHandler {
   readonly #stream: SessionStream;
   readonly #limits: StreamLimits;
   #handler: ByteStreamHandler | undefined;
@@ -90,6 +94,8 @@ export class LimitedStream implements SessionStream, ByteStreamHandler {
     this.#paused = false;
     if (this.#readTimer === undefined) this.#stream.resume();
   }
+
+  // From the inner stream.
 
   data(chunk: Bytes): void {
     const { toVisitor, clock } = this.#limits;

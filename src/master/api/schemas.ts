@@ -16,6 +16,7 @@ import { JOIN_TTL_DEFAULT_S, JOIN_TTL_MAX_S } from "../management.ts";
 import type { Agent, ApiKey, AuditRecord, LiveSession, UsageRow } from "../model.ts";
 import { isFernetKey } from "../../crypto/fernet.ts";
 import { HOSTNAME_PATTERN_OPENAPI, PublishSchema } from "../schemas.ts";
+import { isCursor } from "../store/cursor.ts";
 
 /** Longest notes of an agent, in characters. */
 export const NOTES_MAX_LENGTH = 2_000;
@@ -334,10 +335,13 @@ export function pageSchema<Item extends z.ZodType>(item: Item, title: string) {
 
 /** Query parameters of every list. */
 export const pageQuery = {
-  cursor: z.string().max(2_048).optional().openapi({
-    description: "`next` of the page before",
-    example: "WyJob21lIl0",
-  }),
+  cursor: z.string().max(2_048).refine(isCursor, { error: "must be `next` of the page before" }).optional()
+    .openapi({
+      description: "`next` of the page before",
+      format: "cursor",
+      pattern: "^[A-Za-z0-9_-]+$",
+      example: "WyJob21lIl0",
+    }),
   limit: z.coerce.number({ error: `must be a whole number to ${PAGE_MAX}` }).int().min(1).max(PAGE_MAX, {
     error: `must be at most ${PAGE_MAX}`,
   }).default(PAGE_DEFAULT).openapi({

@@ -7,7 +7,7 @@
 import { createRoute, type OpenAPIHono, z } from "@hono/zod-openapi";
 import type { MasterEnv } from "../env.ts";
 import { boundedJson } from "../guards.ts";
-import { EVENT_TYPES, type Webhook, type WebhookDelivery } from "../model.ts";
+import { DELIVERY_STATES, EVENT_TYPES, type Webhook, type WebhookDelivery } from "../model.ts";
 import { Problem } from "../problem.ts";
 import { problem } from "../routes.ts";
 import { WEBHOOK_URL_MAX_LENGTH } from "../webhooks/destination.ts";
@@ -87,7 +87,7 @@ export const DeliverySchema = z.object({
   id: z.string().openapi({ description: "The message's `webhook-id`, the same at each attempt" }),
   webhook: z.string(),
   event: z.string().openapi({ example: "agent.offline" }),
-  state: z.enum(["waiting", "delivered", "failed"]),
+  state: z.enum(DELIVERY_STATES),
   created_at: z.string(),
   attempts: z.int(),
   sent_at: z.string().nullable().openapi({ description: "The last attempt" }),
@@ -199,7 +199,7 @@ function routes(parts: ApiParts) {
           webhook: z.string().min(1).max(128).optional().openapi({
             description: "Those to one webhook, by its id",
           }),
-          state: z.enum(["waiting", "delivered", "failed"], { error: "must be waiting, delivered or failed" })
+          state: z.enum(DELIVERY_STATES, { error: `must be one of ${DELIVERY_STATES.join(", ")}` })
             .optional(),
         }),
       },

@@ -34,3 +34,8 @@ export function durationText(ms: number): string {
 export function agentPath(id: string): string {
   return `/page/agents/${encodeURIComponent(id)}`;
 }
+
+/** The address of a webhook's view. */
+export function webhookPath(id: string): string {
+  return `/page/webhooks/${encodeURIComponent(id)}`;
+}

@@ -13,6 +13,7 @@ const ICONS = {
   usage: "M4 17V9M10 17V3M16 17v-6",
   audit: "M5 3h10v14H5zM8 7h4M8 10h4M8 13h2",
   keys: "M13 3a4 4 0 1 0 0 8 4 4 0 0 0 0-8zM10 10l-7 7M5 15l2 2",
+  webhooks: "M17 3L3 9l5 3 3 5zM17 3l-9 9",
   leave: "M8 3H4v14h4M8 10h9M13 6l4 4-4 4",
   copy: "M7 7h10v10H7zM13 7V3H3v10h4",
   add: "M10 4v12M4 10h12",

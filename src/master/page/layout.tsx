@@ -33,6 +33,7 @@ const MENU = [
   ["/page/usage", "Usage", "usage"],
   ["/page/audit", "Audit", "audit"],
   ["/page/keys", "Keys", "keys"],
+  ["/page/webhooks", "Webhooks", "webhooks"],
 ] as const satisfies readonly (readonly [string, string, IconName])[];
 /** A path in the menu. */
 type MenuPath = typeof MENU[number][0];
@@ -48,6 +49,12 @@ const NOTICES: Readonly<Record<string, string>> = {
   "key-removed": "The API key is removed. What uses it is refused from now on.",
   "fernet-added": "A Fernet key is added. Tokens are made with it from now on.",
   "fernet-retired": "The Fernet key is retired. Tokens that it made are refused from now on.",
+  "webhook-removed": "The webhook is removed, with its messages.",
+  "webhook-tested": "The test message has been delivered.",
+};
+/** Messages of an action that failed, likewise. */
+const FAILURES: Readonly<Record<string, string>> = {
+  "webhook-test-failed": "The test message has not been delivered. The first line of the log says why.",
 };
 
 /** A complete document. */
@@ -96,6 +103,7 @@ interface ShellProps {
 export function Shell(props: ShellProps): Html {
   const { viewer, at, title, actions, done, back, chart = false, children } = props;
   const notice = NOTICES[done ?? ""];
+  const failure = FAILURES[done ?? ""];
   return (
     <Document title={title} chart={chart}>
       <body class="shell">
@@ -141,6 +149,7 @@ export function Shell(props: ShellProps): Html {
               {actions !== undefined && <div class="actions">{actions}</div>}
             </div>
             {notice !== undefined && <p class="note good" role="status">{notice}</p>}
+            {failure !== undefined && <Wrong>{failure}</Wrong>}
             {children}
           </main>
           <footer>
@@ -287,27 +296,21 @@ export function Pages({ path, next, query = {}, cursor }: {
   );
 }
 
-/** A button that asks for confirmation. The dialog needs no script: it is a popover. */
-export function Confirmed(
-  { id, name, title, action, viewer, confirm, kind = "bad", label, fields = {}, children }: {
-    readonly id: string;
-    readonly name: string;
-    readonly title: string;
-    readonly action: string;
-    readonly viewer: Viewer;
-    readonly confirm: string;
-    readonly kind?: "bad" | "main";
-    /** The button's name for screen readers, if `name` isn't enough. */
-    readonly label?: string;
-    readonly fields?: Readonly<Record<string, string>>;
-    readonly children?: Child;
-  },
-): Html {
+/** A button that opens a dialog. It needs no script: the dialog is a popover. */
+export function Dialog({ id, name, title, kind = "quiet", label, children }: {
+  readonly id: string;
+  readonly name: string;
+  readonly title: string;
+  readonly kind?: "bad" | "quiet";
+  /** The button's name for screen readers, if `name` isn't enough. */
+  readonly label?: string | undefined;
+  readonly children?: Child;
+}): Html {
   return (
     <>
       <button
         type="button"
-        class={kind === "bad" ? "bad" : "quiet"}
+        class={kind}
         popovertarget={id}
         aria-haspopup="dialog"
         {...(label === undefined ? {} : { "aria-label": label })}
@@ -317,16 +320,45 @@ export function Confirmed(
       <div popover="auto" id={id} role="dialog" aria-labelledby={`${id}-title`} class="dialog">
         <h2 id={`${id}-title`}>{title}</h2>
         {children}
-        <form method="post" action={action} class="actions">
-          <Token viewer={viewer} />
-          {Object.entries(fields).map(([field, value]) => <input type="hidden" name={field} value={value} />)}
-          <button type="button" class="quiet" popovertarget={id} popovertargetaction="hide" autofocus>
-            Cancel
-          </button>
-          <button type="submit" class={kind === "bad" ? "bad full" : ""}>{confirm}</button>
-        </form>
       </div>
     </>
+  );
+}
+
+/** The button that closes a {@link Dialog}; it has the focus when the dialog opens. */
+export function CloseDialog({ id, name }: { readonly id: string; readonly name: string }): Html {
+  return (
+    <button type="button" class="quiet" popovertarget={id} popovertargetaction="hide" autofocus>
+      {name}
+    </button>
+  );
+}
+
+/** A button that asks for confirmation. */
+export function Confirmed(
+  { id, name, title, action, viewer, confirm, kind = "bad", label, fields = {}, children }: {
+    readonly id: string;
+    readonly name: string;
+    readonly title: string;
+    readonly action: string;
+    readonly viewer: Viewer;
+    readonly confirm: string;
+    readonly kind?: "bad" | "main";
+    readonly label?: string;
+    readonly fields?: Readonly<Record<string, string>>;
+    readonly children?: Child;
+  },
+): Html {
+  return (
+    <Dialog id={id} name={name} title={title} kind={kind === "bad" ? "bad" : "quiet"} label={label}>
+      {children}
+      <form method="post" action={action} class="actions">
+        <Token viewer={viewer} />
+        {Object.entries(fields).map(([field, value]) => <input type="hidden" name={field} value={value} />)}
+        <CloseDialog id={id} name="Cancel" />
+        <button type="submit" class={kind === "bad" ? "bad full" : ""}>{confirm}</button>
+      </form>
+    </Dialog>
   );
 }
 

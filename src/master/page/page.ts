@@ -11,6 +11,7 @@ import type { Context, Handler, Hono } from "hono";
 import { deleteCookie, getCookie, setCookie } from "hono/cookie";
 import { encodeQR } from "qr";
 import { errorMessage } from "../../errors.ts";
+import { isLocalProvider } from "../../oidc/provider.ts";
 import { SignIn } from "../../oidc/sign_in.ts";
 import type { Clock } from "../../runtime/port.ts";
 import type { Logger } from "../../telemetry/log.ts";
@@ -21,16 +22,17 @@ import { ofTenant } from "../actor.ts";
 import { actorOf } from "../api/parts.ts";
 import { usageCsv, usageDays } from "../api/records.ts";
 import { AgentChangeSchema, AgentCreateSchema, ApiKeyCreateSchema } from "../api/schemas.ts";
+import { WebhookCreateSchema } from "../api/webhooks.ts";
 import type { Credential, Credentials } from "../credentials.ts";
 import type { MasterEnv } from "../env.ts";
 import { allowsScope, boundedForm, countRequest, type FailureGuard } from "../guards.ts";
 import type { Actor, IssuedJoin, Management } from "../management.ts";
-import { type Agent, ALL_TENANTS } from "../model.ts";
-import { claimsCredential } from "../oidc.ts";
+import { type Agent, ALL_TENANTS, DELIVERY_STATES } from "../model.ts";
+import { claimsCredential, type OidcGrant } from "../oidc.ts";
 import { Problem, PROBLEM_TYPE, schemaProblem } from "../problem.ts";
 import type { IssueLimit } from "../rate_limits.ts";
 import { ASSETS } from "./assets.ts";
-import { agentPath } from "./format.ts";
+import { agentPath, webhookPath } from "./format.ts";
 import { agentBody } from "./forms.ts";
 import type { Html, Viewer } from "./layout.tsx";
 import { LiveFeeds } from "./live.ts";
@@ -43,6 +45,7 @@ import { ErrorView, LoginView, WelcomeView } from "./views/login.tsx";
 import { OverviewView } from "./views/overview.tsx";
 import { SessionsView } from "./views/sessions.tsx";
 import { UsageView } from "./views/usage.tsx";
+import { type WebhookFields, WebhooksView, WebhookView } from "./views/webhooks.tsx";
 
 /** The content security policy of the page's responses. */
 export const PAGE_POLICY = [
@@ -71,6 +74,8 @@ export const PAGE_ROUTES = [
       "usage.csv",
       "audit",
       "keys",
+      "webhooks",
+      "webhooks/{id}",
     ],
     ...["login/provider", "login/callback", "events", ...Object.keys(ASSETS)],
   ].map((path) => ({ method: "get", path: `/page/${path}` })),
@@ -78,6 +83,7 @@ export const PAGE_ROUTES = [
     ...["login", "logout", "agents/new", "sessions/close"],
     ...["edit", "suspend", "resume", "rotate", "remove", "close"].map((verb) => `agents/{id}/${verb}`),
     ...["api", "api/remove", "fernet", "fernet/retire"].map((verb) => `keys/${verb}`),
+    ...["webhooks", "webhooks/{id}/test", "webhooks/{id}/remove"],
   ].map((path) => ({ method: "post", path: `/page/${path}` })),
 ];
 
@@ -87,6 +93,8 @@ const PENDING_COOKIE = "sallyport-login";
 const PAGE_LIMIT = 50;
 /** Maximum number of sessions on the overview. */
 const OVERVIEW_SESSIONS = 20;
+/** Maximum number of messages in the list of webhooks. */
+const RECENT_DELIVERIES = 10;
 const USAGE_DAYS = 30;
 const DAY_MS = 24 * 3_600_000;
 const KEY_MAX_LENGTH = 4096;
@@ -113,6 +121,10 @@ export interface PageProvider {
   readonly clientId: string;
   /** The session master's client secret; absent for a public client. */
   readonly clientSecret?: string;
+  /** Scopes requested from the provider besides `openid`. Defaults to `profile` and `email`. */
+  readonly loginScopes?: readonly string[];
+  /** Scopes by claim, besides those in `sallyport_scopes`. */
+  readonly grants?: readonly OidcGrant[];
 }
 
 type C = Context<MasterEnv>;
@@ -129,7 +141,7 @@ export function addPage(app: Hono<MasterEnv>, parts: PageParts): void {
   const { management, clock, credentials, failures, calls, log, provider } = parts;
   const { store, hub } = management;
   const issuer = provider && new URL(provider.issuer);
-  const signIn = provider && new SignIn({ ...provider, clock, insecure: isLocal(provider.issuer) });
+  const signIn = provider && new SignIn({ ...provider, clock, insecure: isLocalProvider(provider.issuer) });
   const login = (wrong?: string) =>
     LoginView({ provider: issuer?.hostname, ...wrong === undefined ? {} : { wrong } });
   const sessions = new PageSessions(credentials, clock);
@@ -286,7 +298,8 @@ export function addPage(app: Hono<MasterEnv>, parts: PageParts): void {
       page(async (c) => {
         await failures.check(c);
         try {
-          const { url, pending } = await signIn.begin(callbackOf(c), "openid profile email");
+          const scopes = ["openid", ...provider?.loginScopes ?? ["profile", "email"]];
+          const { url, pending } = await signIn.begin(callbackOf(c), scopes.join(" "));
           setCookie(c, PENDING_COOKIE, Object.values(pending).join("."), pendingOptions(c, PENDING_S));
           return c.redirect(url, 303);
         } catch (error) {
@@ -311,7 +324,7 @@ export function addPage(app: Hono<MasterEnv>, parts: PageParts): void {
           const claims = await signIn.finish(callback, callbackOf(c), { state, nonce, verifier });
           // The login lasts as long as one by key, not as long as the ID token.
           const { exp: _, ...lasting } = claims;
-          credential = claimsCredential(lasting);
+          credential = claimsCredential(lasting, provider?.grants);
         } catch (error) {
           await failures.count(c);
           log.warn(
@@ -322,7 +335,12 @@ export function addPage(app: Hono<MasterEnv>, parts: PageParts): void {
         }
         if (!allowsScope(credential.scopes ?? [], "read")) {
           const id = credential.id.replace(/^oidc:/, "");
-          return await c.html(login(`You are ${id}, who doesn't have the scope read here.`), 403);
+          const why = `You are signed in as ${id}, who may not see this page. Its operator decides who may.`;
+          log.warn(
+            { client: credential.id, remote: failures.remoteOf(c) },
+            "login refused: no claim gives the scope read",
+          );
+          return await c.html(login(why), 403);
         }
         opened(c, credential, sessions.openFor(credential));
         return await c.html(WelcomeView());
@@ -496,6 +514,57 @@ export function addPage(app: Hono<MasterEnv>, parts: PageParts): void {
     await management.retireFernetKey(actor, form.get("id") ?? "");
     return c.redirect("/page/keys?done=fernet-retired", 303);
   });
+
+  const { webhooks } = management;
+  const hooks = async ({ c, actor, viewer }: Visit) => ({
+    viewer,
+    webhooks: await webhooks.list(actor),
+    recent: (await webhooks.deliveries(actor, { limit: RECENT_DELIVERIES })).items,
+    done: c.req.query("done"),
+  });
+  shows("/page/webhooks", async (visit) => WebhooksView(await hooks(visit)));
+  changes("/page/webhooks", async (visit, fields) => {
+    const { c, actor } = visit;
+    const field = (name: string) => (fields.get(name) ?? "").trim();
+    const form: WebhookFields = {
+      url: field("url"),
+      tenant: field("tenant"),
+      events: fields.getAll("event"),
+    };
+    try {
+      const wanted = WebhookCreateSchema.safeParse({
+        url: form.url,
+        events: form.events,
+        ...form.tenant === "" ? {} : { tenant: form.tenant },
+      });
+      if (!wanted.success) throw schemaProblem("Cannot add webhook", wanted.error);
+      const made = await webhooks.add(actor, { tenant: actor.tenant, ...wanted.data });
+      return await c.html(WebhooksView({ ...await hooks(visit), made }));
+    } catch (error) {
+      const wrong = wrongOf(error).message;
+      return await c.html(WebhooksView({ ...await hooks(visit), form, wrong }), (error as Problem).status);
+    }
+  });
+  shows("/page/webhooks/:id", async ({ c, actor, viewer }) => {
+    const webhook = await webhooks.one(actor, idOf(c));
+    const paged = pageOf(c);
+    const state = DELIVERY_STATES.find((known) => known === c.req.query("state"));
+    const wanted = { ...paged, webhook: webhook.id, ...state === undefined ? {} : { state } };
+    return WebhookView({
+      ...{ viewer, webhook, cursor: paged.cursor, done: c.req.query("done") },
+      state: state ?? "",
+      deliveries: await webhooks.deliveries(actor, wanted),
+    });
+  });
+  changes("/page/webhooks/:id/test", async ({ c, actor }) => {
+    const { webhook, state } = await webhooks.test(actor, idOf(c));
+    const done = state === "delivered" ? "webhook-tested" : "webhook-test-failed";
+    return c.redirect(`${webhookPath(webhook)}?done=${done}`, 303);
+  });
+  changes("/page/webhooks/:id/remove", async ({ c, actor }) => {
+    await webhooks.remove(actor, idOf(c));
+    return c.redirect("/page/webhooks?done=webhook-removed", 303);
+  });
 }
 
 /** The form's view of a problem; anything else is rethrown. */
@@ -547,11 +616,6 @@ function originOf(c: C): string {
 /** The redirect URI for the identity provider, which must have it registered. */
 function callbackOf(c: C): string {
   return `${originOf(c)}/page/login/callback`;
-}
-
-/** Whether a provider is on this machine, where plain HTTP is harmless. */
-function isLocal(issuer: string): boolean {
-  return /^http:\/\/(localhost|127(\.\d+){3}|\[::1\])(:\d+)?(\/|$)/.test(issuer);
 }
 
 /** Lax: the redirect back from the provider is a cross-site navigation. */

@@ -3,7 +3,6 @@
  *
  * @module
  */
-import { Buffer } from "node:buffer";
 import { type Insertable, type Kysely, type Selectable, sql, type Transaction } from "kysely";
 import { errorMessage, SallyportError } from "../../errors.ts";
 import { TOKEN_TTL_MAX_S } from "../../protocol/token/token.ts";
@@ -25,6 +24,7 @@ import type {
   Webhook,
   WebhookDelivery,
 } from "../model.ts";
+import { readCursor, writeCursor } from "./cursor.ts";
 import { type Database, openDatabase } from "./database.ts";
 import type { Tables } from "./schema.ts";
 import {
@@ -965,23 +965,6 @@ function sessionOf(row: Selectable<Tables["sessions"]>): LiveSession {
     bytesToAgent: row.bytes_to_agent,
     bytesToVisitor: row.bytes_to_visitor,
   };
-}
-
-function writeCursor(position: readonly (string | number)[]): string {
-  return Buffer.from(JSON.stringify(position)).toString("base64url");
-}
-
-/** A cursor's position; an invalid one is ignored, so that a list starts at its beginning. */
-function readCursor(cursor: string | undefined, length: number): readonly (string | number)[] | undefined {
-  if (cursor === undefined) return undefined;
-  try {
-    const position: unknown = JSON.parse(Buffer.from(cursor, "base64url").toString());
-    const fits = Array.isArray(position) && position.length === length &&
-      position.every((part) => typeof part === "string" || Number.isSafeInteger(part));
-    return fits ? position : undefined;
-  } catch {
-    return undefined;
-  }
 }
 
 function batches(items: readonly string[]): string[][] {

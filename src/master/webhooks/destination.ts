@@ -13,12 +13,15 @@ import { isPublicAddress } from "../../wire/ip/public_networks.ts";
 /** Maximum length of a webhook's URL. */
 export const WEBHOOK_URL_MAX_LENGTH = 2_000;
 
+/** Characters of a URI (RFC 3986 §2). `URL` also accepts others, and converts them. */
+const URI = /^(?:[\w.~:/?#[\]@!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+$/;
+
 /** Sends a request to a webhook. Rejects with `access_denied` if the destination is not allowed. */
 export type WebhookFetch = (request: Request) => Promise<Response>;
 
 /** Why this can't be a webhook's address; undefined if it can. Its name is resolved when something is sent. */
 export function webhookUrlFault(text: string, own: NetworkSet | undefined): string | undefined {
-  const url = URL.canParse(text) ? new URL(text) : undefined;
+  const url = URI.test(text) && URL.canParse(text) ? new URL(text) : undefined;
   if (url === undefined || (url.protocol !== "https:" && url.protocol !== "http:")) {
     return "is no address such as https://hooks.example.org/sallyport";
   }

@@ -94,10 +94,12 @@ export class Webhooks {
   /** Sends an empty test message, and returns the outcome. */
   async test(actor: Actor, id: string): Promise<WebhookDelivery> {
     const { sender, clock } = this.#options;
-    const webhook = await this.one(actor, id);
-    const { tenant } = webhook;
+    const { tenant } = await this.one(actor, id);
+    if (sender === undefined) {
+      throw new Problem(503, "Cannot test webhook: this session master sends no messages");
+    }
     const event = { type: "webhook.test" as const, tenant, atMs: clock.wallMs(), data: { webhook: id } };
-    const sent = await sender?.sendNow(id, event);
+    const sent = await sender.sendNow(id, event);
     if (sent === undefined) throw new Problem(409, "Cannot test webhook: it has just been removed");
     return sent;
   }

@@ -32,9 +32,10 @@ import {
   withinDeadline,
 } from "../quic_shared.ts";
 import { QuicByteStream, type QuicStreamIo } from "../quic_stream.ts";
-import { addressText, dialError, listenError, plainHost, type Shared } from "../shared.ts";
+import { dialError, listenError, plainHost, type Shared } from "../shared.ts";
 import { QUIC_FAREWELL_MS, QUIC_IDLE_MS, QUIC_KEEP_ALIVE_MS, QUIC_STREAMS_MAX } from "../quic_port.ts";
 import type { BunApi } from "./bun_types.ts";
+import { formatHostPort } from "../../wire/ip/host_port.ts";
 
 declare const Bun: BunApi;
 
@@ -130,7 +131,7 @@ async function listen(quic: NodeQuic, options: QuicListenOptions, shared: Shared
       sni: { "*": identity },
       endpoint: {
         ...SOCKET,
-        address: addressText(options),
+        address: formatHostPort(options),
         maxConnectionsPerHost: QUIC_CONNECTIONS_MAX,
         maxConnectionsTotal: QUIC_CONNECTIONS_MAX,
         validateAddress: true,
@@ -200,7 +201,7 @@ async function dial(quic: NodeQuic, options: QuicDialOptions, shared: Shared): P
   const { trust } = options;
   if (!("fingerprint" in trust) && isIP(trust.serverName) !== 0) {
     const why =
-      `Cannot connect to ${addressText(options)}: Bun compares a certificate with names alone, and ` +
+      `Cannot connect to ${formatHostPort(options)}: Bun compares a certificate with names alone, and ` +
       `${trust.serverName} is an address; a name that the certificate carries would be right`;
     throw new SallyportError("not_supported", why, { side: "config" });
   }
@@ -210,7 +211,7 @@ async function dial(quic: NodeQuic, options: QuicDialOptions, shared: Shared): P
   try {
     endpoint = new quic.QuicEndpoint({ ...SOCKET, address: isIPv6(host) ? "[::]:0" : "0.0.0.0:0" });
     endpoint.closed.catch(() => {});
-    session = await quic.connect(addressText({ host, port: options.port }), {
+    session = await quic.connect(formatHostPort({ host, port: options.port }), {
       ...SESSION,
       transportParams: { ...SESSION.transportParams!, initialMaxStreamsBidi: CLIENT_STREAMS_MAX },
       ...keyLogging(),

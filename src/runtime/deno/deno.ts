@@ -4,6 +4,8 @@
  * @module
  */
 
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import { setImmediate } from "node:timers";
 import type { Aead } from "../../crypto/aead.ts";
 import { DenoConn } from "./deno_conn.ts";
@@ -63,8 +65,8 @@ export function createDenoRuntime(): Runtime {
   return {
     name: "deno",
     version: Deno.version.deno,
-    // Deno.Conn has neither SO_LINGER nor a reset; docs/runtimes.md says what became of passed sockets.
-    capabilities: { reusePort: true, hardClose: false, passedSockets: false },
+    // Deno.Conn has neither SO_LINGER nor a reset; passed sockets: docs/runtimes.md. Datagram sockets have SO_REUSEADDR, not SO_REUSEPORT.
+    capabilities: { reusePort: true, sharedDatagrams: "last", hardClose: false, passedSockets: false },
     clock: shared.clock,
     descriptors: shared.descriptors,
     memory,
@@ -86,7 +88,19 @@ export function createDenoRuntime(): Runtime {
     // deno-lint-ignore require-await -- exceptions must become rejections
     quic: async () => denoQuic(shared),
     systemAeads: () => aeads ??= openOpensslAeads(),
+    releaseMemory,
   };
+}
+
+/**
+ * Loading a program makes V8's young generation grow to 16 MB, which it keeps. Only a collection "of last resort" shrinks
+ * it, and V8 offers that one only as a function of a context that is made after its flag is set.
+ */
+function releaseMemory(): void {
+  setFlagsFromString("--expose-gc");
+  const collect = runInNewContext("gc") as (options: Readonly<Record<string, string>>) => void;
+  setFlagsFromString("--no-expose-gc");
+  collect({ type: "major", execution: "sync", flavor: "last-resort" });
 }
 
 /**
@@ -242,7 +256,12 @@ async function dial(
 async function bindDatagram(options: DatagramOptions, turn: Turn, shared: Shared): Promise<DatagramSocket> {
   let socket: Deno.DatagramConn;
   try {
-    socket = Deno.listenDatagram({ transport: "udp", hostname: options.host, port: options.port });
+    socket = Deno.listenDatagram({
+      transport: "udp",
+      hostname: options.host,
+      port: options.port,
+      reuseAddress: options.shared ?? false,
+    });
   } catch (error) {
     throw listenError(options, error);
   }

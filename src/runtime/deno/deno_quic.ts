@@ -5,8 +5,10 @@
  * @module
  */
 import { isIPv6 } from "node:net";
+import { setImmediate } from "node:timers";
 import type { Bytes } from "../../bytes/bytes.ts";
 import { errorMessage, SallyportError } from "../../errors.ts";
+import { PendingConnections } from "../../wire/ip/pending_connections.ts";
 import type { Address, ByteStream } from "../port.ts";
 import type {
   Quic,
@@ -26,11 +28,27 @@ import {
 } from "../quic_shared.ts";
 import { QuicByteStream, type QuicStreamIo } from "../quic_stream.ts";
 import { dialError, listenError, plainHost, type Shared } from "../shared.ts";
-import { QUIC_IDLE_MS, QUIC_KEEP_ALIVE_MS, QUIC_PENDING_MAX, QUIC_STREAMS_MAX } from "../quic_port.ts";
+import {
+  QUIC_IDLE_MS,
+  QUIC_KEEP_ALIVE_MS,
+  QUIC_PENDING_MAX,
+  QUIC_PENDING_PER_SOURCE_MAX,
+  QUIC_STREAMS_MAX,
+} from "../quic_port.ts";
 
 /** Read buffer size of an idle stream, and of a busy one. */
 const IDLE_READ_BYTES = 64;
 const BUSY_READ_BYTES = 64 * 1024;
+
+/**
+ * QUIC on Deno: streams that an agent may open where {@link QUIC_PENDING_PER_SOURCE_MAX} connections or more are
+ * unfinished. A connection then takes about 45 KB instead of 380.
+ */
+export const QUIC_STREAMS_WHEN_BUSY = 256;
+/** QUIC on Deno: how long the runtime keeps a connection after its end: three probe time-outs without a measurement. */
+export const QUIC_DRAIN_MS = 3_000;
+/** QUIC on Deno: refused connections that the runtime still keeps; beyond these, new ones are refused unread. */
+export const QUIC_DRAINING_MAX = 2_048;
 
 const TRANSPORT: Deno.QuicTransportOptions = {
   keepAliveInterval: QUIC_KEEP_ALIVE_MS,
@@ -101,40 +119,64 @@ async function listen(options: QuicListenOptions, shared: Shared): Promise<QuicL
   };
 }
 
-/** Handshakes run concurrently: none is awaited here. */
+/**
+ * Accepts connections; handshakes run concurrently. The address of one can be read only once it has been accepted
+ * (before, reading any property of it makes `accept` unusable, Deno 2.9.6), so each is accepted as 0.5-RTT, which gives
+ * a connection whose handshake still runs, and closed at once if its source has too many. Where even those are too
+ * many, the rest are refused unread, which keeps no state.
+ */
 async function acceptLoop(
   listener: Deno.QuicListener,
   state: { closed: boolean },
   options: QuicListenOptions,
   shared: Shared,
 ): Promise<void> {
-  let pending = 0;
-  const shakeHands = async (incoming: Deno.QuicIncoming) => {
-    pending++;
+  const pending = new PendingConnections(QUIC_PENDING_MAX, QUIC_PENDING_PER_SOURCE_MAX);
+  let draining = 0;
+  const refuse = (conn: DenoQuicConn, error: SallyportError) => {
+    conn.close(error);
+    options.refused?.(error);
+    draining++;
+    shared.clock.after(QUIC_DRAIN_MS, () => void draining--);
+  };
+  const shakeHands = async (incoming: Deno.QuicIncoming, streams: number) => {
+    const settings = { ...TRANSPORT, maxConcurrentBidirectionalStreams: streams, zeroRtt: true as const };
+    const conn = new DenoQuicConn(incoming.accept(settings), shared, { streams });
+    const left = pending.enter(conn.remote.host);
+    if (left === undefined) return refuse(conn, tooMany());
     try {
-      const conn = new DenoQuicConn(await incoming.accept(), shared, undefined, undefined);
-      try {
-        options.accept(conn);
-      } catch (thrown) {
-        conn.close(shared.faults.report("accept", thrown));
-      }
-    } catch (error) {
-      options.refused?.(closedError(error));
+      const error = await conn.established();
+      if (error !== undefined) return refuse(conn, error);
     } finally {
-      pending--;
+      left();
+    }
+    try {
+      options.accept(conn);
+    } catch (thrown) {
+      conn.close(shared.faults.report("accept", thrown));
     }
   };
   while (!state.closed) {
     try {
       const incoming = await listener.incoming();
-      // Its source address can't be read: reading any of its properties makes `accept` unusable (Deno 2.9.6).
-      if (pending >= QUIC_PENDING_MAX) incoming.refuse();
-      else void shakeHands(incoming);
+      if (pending.size >= QUIC_PENDING_MAX || draining >= QUIC_DRAINING_MAX) {
+        incoming.refuse();
+        options.refused?.(tooMany());
+        continue;
+      }
+      const busy = pending.size + draining >= QUIC_PENDING_PER_SOURCE_MAX;
+      shakeHands(incoming, busy ? QUIC_STREAMS_WHEN_BUSY : QUIC_STREAMS_MAX)
+        .catch((error) => options.refused?.(closedError(error)));
     } catch {
       // A connection that ended before it was handled; the pause keeps a broken listener from monopolizing the thread.
       if (!state.closed) await new Promise((resolve) => setTimeout(resolve, 1));
     }
   }
+}
+
+function tooMany(): SallyportError {
+  const why = "Cannot accept connection: too many are unfinished";
+  return new SallyportError("limit_exceeded", why, { side: "local", retryable: true });
 }
 
 async function dial(options: QuicDialOptions, shared: Shared): Promise<QuicConn> {
@@ -157,12 +199,8 @@ async function dial(options: QuicDialOptions, shared: Shared): Promise<QuicConn>
         ...trusting(trust),
         ...TRANSPORT,
       });
-      return new DenoQuicConn(
-        native,
-        shared,
-        endpoint,
-        "fingerprint" in trust ? trust.fingerprint : undefined,
-      );
+      const peerFingerprint = "fingerprint" in trust ? trust.fingerprint : undefined;
+      return new DenoQuicConn(native, shared, { endpoint, peerFingerprint });
     } catch (cause) {
       const why = errorMessage(cause);
       throw /certificate/i.test(why) ? certificateRefused(options, why, cause) : dialError(options, cause);
@@ -179,41 +217,58 @@ function trusting(trust: QuicTrust): Partial<Deno.ConnectQuicOptions<false>> {
 }
 
 /**
- * Native memory of a connection, mostly a slot for each stream that the peer may open. JavaScript's garbage collector
+ * Native memory of a connection, most of it for each stream that the peer may open. JavaScript's garbage collector
  * doesn't see it and leaves closed connections uncollected (1.4 GB for 3,200 of them, measured), so each also reserves
  * that much memory, which is never touched and so never committed.
  */
-const NATIVE_BYTES = 384 * 1024;
+const NATIVE_BYTES = 36 * 1024;
+const NATIVE_STREAM_BYTES = 76;
+
+/** What a {@link DenoQuicConn} has besides its connection. */
+interface DenoQuicConnOptions {
+  /** A client's own socket, closed with its connection. */
+  readonly endpoint?: Deno.QuicEndpoint;
+  readonly peerFingerprint?: Bytes | undefined;
+  /** Streams that the peer may open. */
+  readonly streams?: number;
+}
 
 class DenoQuicConn extends QuicConnBase {
   /** Accounts to the garbage collector for the connection's native memory. */
-  protected readonly weight = new ArrayBuffer(NATIVE_BYTES);
-  readonly alpn: string;
-  readonly peerFingerprint: Bytes | undefined;
+  protected readonly weight: ArrayBuffer;
   readonly #native: Deno.QuicConn;
   readonly #shared: Shared;
-  /** A client's own socket, closed with its connection. */
-  readonly #endpoint: Deno.QuicEndpoint | undefined;
+  readonly #options: DenoQuicConnOptions;
   #remote: Address;
 
-  constructor(
-    native: Deno.QuicConn,
-    shared: Shared,
-    endpoint: Deno.QuicEndpoint | undefined,
-    peerFingerprint: Bytes | undefined,
-  ) {
+  constructor(native: Deno.QuicConn, shared: Shared, options: DenoQuicConnOptions) {
     super(shared.faults);
     this.#native = native;
     this.#shared = shared;
-    this.#endpoint = endpoint;
-    this.peerFingerprint = peerFingerprint;
-    this.alpn = native.protocol ?? "";
+    this.#options = options;
+    this.weight = new ArrayBuffer(NATIVE_BYTES + NATIVE_STREAM_BYTES * (options.streams ?? QUIC_STREAMS_MAX));
     this.#remote = addressOf(native.remoteAddr);
     native.closed.then(
       ({ reason }) => this.lost(peerClosed(reason)),
       (error) => this.lost(closedError(error)),
     );
     void this.#acceptStreams();
+  }
+
+  /** Waits for the handshake. Resolves with the reason if it failed. */
+  async established(): Promise<SallyportError | undefined> {
+    // It resolves on failure too, along with `closed`, whose handlers have run one turn later.
+    await this.#native.handshake;
+    await new Promise((resolve) => setImmediate(resolve));
+    return this.endedWith;
+  }
+
+  get alpn(): string {
+    return this.#native.protocol ?? "";
+  }
+
+  get peerFingerprint(): Bytes | undefined {
+    return this.#options.peerFingerprint;
   }
 
   get remote(): Address {
@@ -228,7 +283,7 @@ class DenoQuicConn extends QuicConnBase {
 
   protected closeBelow(reason: SallyportError): void {
     this.#native.close({ closeCode: 0, reason: reason.code });
-    this.#endpoint?.close();
+    this.#options.endpoint?.close();
   }
 
   async #acceptStreams(): Promise<void> {

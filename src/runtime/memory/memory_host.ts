@@ -22,14 +22,8 @@ import type {
   Listener,
   ListenOptions,
 } from "../port.ts";
-import {
-  addressText,
-  dialError,
-  dialTimeoutError,
-  type Faults,
-  listenError,
-  noPassedSockets,
-} from "../shared.ts";
+import { dialError, dialTimeoutError, type Faults, listenError, noPassedSockets } from "../shared.ts";
+import { formatHostPort } from "../../wire/ip/host_port.ts";
 
 /** First ephemeral port (RFC 6335). */
 const FIRST_EPHEMERAL_PORT = 49_152;
@@ -40,6 +34,7 @@ const DATAGRAM_MAX_BYTES = 65_507;
 interface Bound<T> {
   readonly address: Address;
   readonly owner: T;
+  readonly shared: boolean;
 }
 
 /** Ports of one protocol. */
@@ -47,10 +42,11 @@ class Ports<T> {
   #bound: Bound<T>[] = [];
   #next = FIRST_EPHEMERAL_PORT;
 
-  bind(host: string, port: number, owner: T): Bound<T> {
-    const bound = { address: { host, port: port === 0 ? this.freePort() : port }, owner };
-    const clash = this.#bound.some(({ address: other }) =>
-      other.port === bound.address.port && (other.host === host || isWildcard(other.host) || isWildcard(host))
+  bind(host: string, port: number, owner: T, shared = false): Bound<T> {
+    const bound = { address: { host, port: port === 0 ? this.freePort() : port }, owner, shared };
+    const clash = this.#bound.some(({ address: other, shared: otherShared }) =>
+      !(shared && otherShared) && other.port === bound.address.port &&
+      (other.host === host || isWildcard(other.host) || isWildcard(host))
     );
     if (clash) throw listenError(bound.address, { code: "EADDRINUSE" });
     this.#bound.push(bound);
@@ -62,7 +58,7 @@ class Ports<T> {
   }
 
   find(to: Address): Bound<T> | undefined {
-    return this.#bound.find(({ address: { host, port } }) =>
+    return this.#bound.findLast(({ address: { host, port } }) =>
       port === to.port && (host === to.host || host === "::" || (host === "0.0.0.0" && isIP(to.host) === 4))
     );
   }
@@ -227,7 +223,7 @@ export class MemoryHost {
 
   // deno-lint-ignore require-await -- exceptions must become rejections
   async bindDatagram(options: DatagramOptions): Promise<DatagramSocket> {
-    const bound = this.#datagrams.bind(this.#own(options), options.port, options);
+    const bound = this.#datagrams.bind(this.#own(options), options.port, options, options.shared);
     let closed = false;
     return {
       address: bound.address,
@@ -290,7 +286,7 @@ export class MemoryHost {
     const bound = this.#servers.find({ host: this.#address, port }) ??
       this.#servers.find({ host: "127.0.0.1", port });
     if (bound === undefined) {
-      const to = addressText({ host: this.#address, port });
+      const to = formatHostPort({ host: this.#address, port });
       throw new SallyportError("connection_refused", `Cannot connect to ${to}: connection refused`, {
         side: "network",
         retryable: true,

@@ -26,7 +26,7 @@ import {
   loginLength,
 } from "../../wire/login/login_messages.ts";
 import type { AgentAdmission } from "../admission.ts";
-import { PendingConnections } from "../pending.ts";
+import { PendingConnections } from "../../wire/ip/pending_connections.ts";
 import {
   type HandshakeIo,
   type OpenedSession,

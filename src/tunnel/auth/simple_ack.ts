@@ -6,6 +6,7 @@
 import { checkSimpleAck, encodeSimpleAck } from "../../wire/snocat/simple_ack.ts";
 import { unauthorized } from "./negotiate.ts";
 import type { Authenticator, TunnelCredential } from "./port.ts";
+import { formatHostPort } from "../../wire/ip/host_port.ts";
 
 const METHOD = "simple-ack";
 
@@ -16,8 +17,7 @@ export function simpleAckAuthenticator(): Authenticator {
     async verify(steps, { remote }) {
       steps.send(encodeSimpleAck("hello"));
       if (!checkSimpleAck("answer", await steps.receive())) throw unauthorized("its answer is too short");
-      const host = remote.host.includes(":") ? `[${remote.host}]` : remote.host;
-      return { name: `${host}:${remote.port}` };
+      return { name: formatHostPort(remote) };
     },
   };
 }

@@ -5,9 +5,9 @@
  */
 import type { SallyportError } from "../../errors.ts";
 import type { Address, ByteStream, Clock } from "../../runtime/port.ts";
-import type { QuicCapabilities, QuicConn, QuicConnHandler } from "../../runtime/quic_port.ts";
+import type { QuicCapabilities, QuicConn } from "../../runtime/quic_port.ts";
 import type { Carrier, CarrierHandler } from "./carrier.ts";
-import { QuicCarrierStream, type QuicStreamHost, UnreadBytes } from "./quic_stream.ts";
+import { carrierStream, type QuicStreamHost, UnreadBytes } from "./quic_stream.ts";
 import { QUIC_FAREWELL_MS } from "../../runtime/quic_port.ts";
 
 /** Options of {@link QuicCarrier}. */
@@ -22,7 +22,7 @@ interface QuicCarrierOptions {
 }
 
 /** Carries a tunnel over one QUIC connection. */
-export class QuicCarrier implements Carrier, QuicConnHandler {
+export class QuicCarrier implements Carrier {
   readonly transport = "quic";
   readonly #conn: QuicConn;
   readonly #host: QuicStreamHost;
@@ -45,7 +45,7 @@ export class QuicCarrier implements Carrier, QuicConnHandler {
         if (this.#streams.size === 0) this.#tellQuiet();
       },
     };
-    conn.attach(this);
+    conn.attach({ stream: (stream) => this.#arrived(stream), ended: (error) => this.#over(error) });
   }
 
   get remote(): Address {
@@ -108,18 +108,14 @@ export class QuicCarrier implements Carrier, QuicConnHandler {
     this.#conn.close(reason);
   }
 
-  // From the connection.
-
-  /** Internal. */
-  stream(inner: ByteStream): void {
+  #arrived(inner: ByteStream): void {
     const stream = this.#keep(inner);
     if (this.#goingAway !== undefined) stream.abort(this.#goingAway);
     else if (this.#handler === undefined) this.#waiting.push(stream);
     else this.#handler.stream(stream);
   }
 
-  /** Internal. */
-  ended(error: SallyportError): void {
+  #over(error: SallyportError): void {
     this.#endedWith = error;
     this.#streams.clear();
     this.#tellQuiet();
@@ -127,7 +123,7 @@ export class QuicCarrier implements Carrier, QuicConnHandler {
   }
 
   #keep(inner: ByteStream): ByteStream {
-    const stream = new QuicCarrierStream(inner, this.#host);
+    const stream = carrierStream(inner, this.#host);
     this.#streams.add(stream);
     return stream;
   }

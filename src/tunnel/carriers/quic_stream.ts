@@ -57,11 +57,15 @@ export interface QuicStreamHost {
   /** Unread bytes of all streams together. */
   readonly unread: UnreadBytes;
   /** A stream is over. */
-  over(stream: QuicCarrierStream): void;
+  over(stream: ByteStream): void;
 }
 
-/** One stream of a QUIC carrier. */
-export class QuicCarrierStream implements ByteStream, ByteStreamHandler {
+/** A stream of a QUIC connection as one of its carrier, which attaches to it. */
+export function carrierStream(inner: ByteStream, host: QuicStreamHost): ByteStream {
+  return new QuicCarrierStream(inner, host);
+}
+
+class QuicCarrierStream implements ByteStream, ByteStreamHandler {
   readonly #inner: ByteStream;
   readonly #host: QuicStreamHost;
   readonly #unread = new ChunkQueue();
@@ -128,7 +132,6 @@ export class QuicCarrierStream implements ByteStream, ByteStreamHandler {
 
   // From the underlying stream.
 
-  /** Internal. */
   data(chunk: Bytes): void {
     if (this.#dropped) return;
     if (this.#flowing && this.#unread.byteLength === 0) return this.#handler!.data(chunk);
@@ -141,18 +144,15 @@ export class QuicCarrierStream implements ByteStream, ByteStreamHandler {
     }
   }
 
-  /** Internal. */
   end(): void {
     this.#ended = true;
     this.#goOn();
   }
 
-  /** Internal. */
   drain(): void {
     this.#handler?.drain();
   }
 
-  /** Internal. */
   close(error?: Error): void {
     this.#closed = { error };
     if (error !== undefined) this.#forget();

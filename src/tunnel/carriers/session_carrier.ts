@@ -10,7 +10,7 @@ import type { Address, ByteStream, ByteStreamHandler, Clock, Timer } from "../..
 import type { Session, SessionStream } from "../../transport/port.ts";
 import { REQUEST_FIRST_BYTE } from "../../wire/snocat/tunnel_request.ts";
 import type { Carrier, CarrierHandler } from "./carrier.ts";
-import { UnreadStream } from "../requests/unread_stream.ts";
+import { putBack } from "../requests/unread_stream.ts";
 import { HELLO_DEADLINE_MS } from "../../wire/tls/client_hello.ts";
 
 /**
@@ -124,7 +124,7 @@ class FirstByte implements ByteStreamHandler {
   data(chunk: Bytes): void {
     this.#timer.cancel();
     const isRequest = chunk[0] === REQUEST_FIRST_BYTE;
-    const stream = new UnreadStream(this.#stream, {
+    const stream = putBack(this.#stream, {
       rest: chunk.slice(),
       fault: (error) => this.#choice.fault?.(error),
     });

@@ -129,9 +129,8 @@ class Daemon implements TunnelDaemon, TunnelSink {
     await Promise.all(this.#tunnels.values());
   }
 
-  // From the sources.
+  // From the sources, which know it as a TunnelSink.
 
-  /** Internal. */
   carrier(carrier: Carrier): void {
     if (this.#closed || this.#pending.size >= TUNNEL_PENDING_MAX) {
       const crowded = new SallyportError("limit_exceeded", "Cannot take tunnel: too many are unfinished", {
@@ -147,46 +146,40 @@ class Daemon implements TunnelDaemon, TunnelSink {
     void this.#welcome(pending);
   }
 
-  /** Internal. */
   tunnel(tunnel: Tunnel): void {
     if (this.#closed) return tunnel.close(shutdown());
     this.#keep(tunnel, undefined, () => {});
   }
 
   async #welcome(pending: PendingTunnel): Promise<void> {
-    const { carrier } = pending;
     try {
       const peer = await pending.verified;
       if (this.#closed) throw shutdown();
       const { clock, router, log, metrics } = this.#options;
       const { name, attributes, method } = peer;
       const tunnel = new Tunnel({
-        carrier,
+        carrier: pending,
         clock,
         router,
         name,
         ...attributes === undefined ? {} : { attributes },
         ...log === undefined ? {} : { log },
         ...metrics === undefined ? {} : { metrics },
-        // Registered before it serves; requests wait until then.
-        held: true,
       });
-      this.#keep(tunnel, method, () => {
-        tunnel.serve();
-        pending.handOn(tunnel);
-      });
+      // Registered before it serves; requests wait until then.
+      this.#keep(tunnel, method, () => pending.handOn());
       if (peer.validUntilS !== undefined) this.#expire(tunnel, peer.validUntilS);
     } catch (thrown) {
       const error = internalError("authorize", thrown);
       this.#fault(error);
       this.#options.refused?.(error);
-      const { transport, remote } = carrier;
+      const { transport, remote } = pending;
       this.#log.info({ transport, peer: remote.host, reason: error.code }, error.message);
       // The reason stays local; the refusal itself was sent in the stream, which may still be read.
       const reason = new SallyportError("unauthorized", "Cannot keep tunnel: it isn't authenticated", {
         side: "local",
       });
-      await closeWhenQuiet(carrier, this.#options.clock, reason, TUNNEL_FAREWELL_MS);
+      await closeWhenQuiet(pending, this.#options.clock, reason, TUNNEL_FAREWELL_MS);
     } finally {
       this.#pending.delete(pending);
     }

@@ -19,7 +19,7 @@ import {
   GREETING_BYTES,
   TUNNEL_VERSION,
 } from "../../wire/snocat/tunnel_request.ts";
-import { UnreadStream } from "./unread_stream.ts";
+import { putBack } from "./unread_stream.ts";
 
 /** Tunnels: deadline for the opener of a stream to send its request, which is one small packet. */
 export const TUNNEL_REQUEST_DEADLINE_MS = 5_000;
@@ -215,7 +215,7 @@ class Opening extends Exchange<ByteStream> {
     if (answer !== ANSWER_ACCEPTED) throw this.#refused("nothing there takes it");
     const rest = this.collected.subarray(1);
     this.succeed(
-      new UnreadStream(this.stream, {
+      putBack(this.stream, {
         rest,
         fault: (error) => this.options.fault?.(error),
       }),
@@ -276,7 +276,7 @@ class Receiving extends Exchange<ReceivedRequest> {
   #received(address: readonly string[], rest: Bytes): ReceivedRequest {
     let leaving: AbortController | undefined;
     let over: Error | undefined;
-    const stream = new UnreadStream(this.stream, {
+    const stream = putBack(this.stream, {
       rest,
       fault: (error) => this.options.fault?.(error),
       lost: (error) => {

@@ -11,7 +11,7 @@ import type { SessionStream } from "../../transport/port.ts";
 
 const NOTHING: Bytes = new Uint8Array(0);
 
-/** Options of {@link UnreadStream}. */
+/** Options of {@link putBack}. */
 interface UnreadOptions {
   /** Bytes read but meant for the next reader; kept, not copied. */
   readonly rest: Bytes;
@@ -23,9 +23,13 @@ interface UnreadOptions {
 
 /**
  * The stream for its next reader: `rest` first, then further bytes. It is paused until attached; after `rest` the
- * reader receives the inner stream's events directly.
+ * reader receives the stream's events directly. Must be called from within a callback of `stream`.
  */
-export class UnreadStream implements SessionStream, ByteStreamHandler {
+export function putBack(stream: ByteStream, options: UnreadOptions): SessionStream {
+  return new UnreadStream(stream, options);
+}
+
+class UnreadStream implements SessionStream, ByteStreamHandler {
   readonly #stream: ByteStream & Partial<SessionStream>;
   readonly #options: UnreadOptions;
   #rest: Bytes;
@@ -35,7 +39,6 @@ export class UnreadStream implements SessionStream, ByteStreamHandler {
   #through = false;
   #closed: { readonly error: Error | undefined } | undefined;
 
-  /** Must be created from within a callback of `stream`, which is paused here. */
   constructor(stream: ByteStream, options: UnreadOptions) {
     this.#stream = stream;
     this.#options = options;
@@ -86,15 +89,12 @@ export class UnreadStream implements SessionStream, ByteStreamHandler {
 
   // From the inner stream, while it is paused.
 
-  /** Internal: a released stream may still deliver bytes. */
+  /** A released stream may still deliver bytes. */
   data(): void {}
-  /** Internal. */
   end(): void {}
-  /** Internal. */
   drain(): void {
     this.#handler?.drain();
   }
-  /** Internal. */
   close(error?: Error): void {
     this.#rest = NOTHING;
     this.#closed = { error };

@@ -22,9 +22,13 @@ export function parseIp(text: string): number[] | undefined {
   return bytes !== undefined && isMapped(bytes) ? bytes.slice(12) : bytes;
 }
 
-/** The source that an address is counted under: an IPv4 address, or an IPv6 /64, the usual allocation to a customer. */
+/**
+ * The source that an address is counted under: an IPv4 address, also if it is mapped into IPv6, or an IPv6 /64, the usual
+ * allocation to a customer.
+ */
 export function sourceOf(host: string): string {
-  return ipv6Prefix(host, 8) ?? host;
+  const bytes = host.includes(":") ? parseIp(host) : undefined;
+  return bytes?.slice(0, 8).join(".") ?? host;
 }
 
 /** Whether a source ({@link sourceOf}) is this machine: local proxies and tests share one address, and are no attack. */
@@ -34,13 +38,8 @@ export function isLocalSource(source: string): boolean {
 
 /** The IPv6 /48 that contains an address, the usual allocation to a site; undefined for IPv4. */
 export function sourceNetworkOf(host: string): string | undefined {
-  return ipv6Prefix(host, 6);
-}
-
-/** The first bytes of an IPv6 address; undefined for anything else. */
-function ipv6Prefix(host: string, byteLength: number): string | undefined {
   const bytes = host.includes(":") ? parseIp(host) : undefined;
-  return bytes === undefined || bytes.length === 4 ? undefined : bytes.slice(0, byteLength).join(".");
+  return bytes === undefined || bytes.length === 4 ? undefined : bytes.slice(0, 6).join(".");
 }
 
 /** The canonical form of an IP address for logs and comparisons; undefined if `text` isn't one. */

@@ -12,6 +12,7 @@ import type { Bytes } from "../../bytes/bytes.ts";
 import { SallyportError } from "../../errors.ts";
 import { parseIp } from "../ip/networks.ts";
 import { HOSTNAME_MAX_LENGTH } from "../hostname.ts";
+import { formatHostPort, splitHostPort } from "../ip/host_port.ts";
 
 /** Demand proxy: longest text of a client (spec: 256 bytes). */
 export const DEMAND_TEXT_MAX_BYTES = 256;
@@ -86,7 +87,7 @@ export function parseDemand(body: Bytes): number | undefined {
 /** The server's frame: the public addresses, or the refusal. */
 export function encodeGrant(addresses: readonly PublicAddress[] | undefined): Bytes {
   return encodeFrame(
-    addresses?.map(({ host, port }) => host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`) ?? null,
+    addresses?.map(formatHostPort) ?? null,
   );
 }
 
@@ -189,12 +190,11 @@ function parseJson(body: Bytes, what: string): unknown {
 
 /** `1.2.3.4:80`, `[::1]:80`. */
 function parsePublicAddress(text: unknown): PublicAddress {
-  const match = typeof text === "string" ? /^(?:\[([^\]]+)\]|([^:[\]]+)):(\d{1,5})$/.exec(text) : null;
-  const host = match?.[1] ?? match?.[2];
-  const port = parsePort(match?.[3] ?? "");
+  const { host = "", isBracketed, port = 0 } = (typeof text === "string" ? splitHostPort(text) : undefined) ??
+    {};
   // Only IP addresses are displayed and logged.
-  const v6 = match?.[1] !== undefined;
-  if (host === undefined || port === undefined || parseIp(host) === undefined || host.includes(":") !== v6) {
+  const isAddress = parseIp(host) !== undefined && host.includes(":") === isBracketed;
+  if (!isAddress || port < 1 || port > 65_535) {
     throw invalid("grant", "an entry is no IP address with a port");
   }
   return { host, port };

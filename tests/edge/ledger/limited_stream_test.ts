@@ -1,7 +1,7 @@
-/** LimitedStream: both directions held back by the agent's buckets. */
+/** limitStream: both directions held back by the agent's buckets. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { LimitedStream } from "../../../src/edge/ledger/limited_stream.ts";
+import { limitStream } from "../../../src/edge/ledger/limited_stream.ts";
 import { TokenBucket } from "../../../src/edge/ledger/token_bucket.ts";
 import { SallyportError } from "../../../src/errors.ts";
 import type { Bytes, ByteStreamHandler } from "../../../src/runtime/port.ts";
@@ -16,13 +16,17 @@ function bench(rates: { toAgent?: boolean; toVisitor?: boolean } = {}) {
   const below: string[] = [];
   const heard: string[] = [];
   let takes = true;
+  let from: ByteStreamHandler | undefined;
   let spent = 0;
   let quota = Infinity;
   const inner = {
     caller: { address: "198.51.100.7" },
     peerPaused: false,
     bufferedBytes: 77,
-    attach: () => void below.push("attach"),
+    attach: (handler: ByteStreamHandler) => {
+      below.push("attach");
+      from = handler;
+    },
     write: (chunk: Bytes) => {
       below.push(`write ${chunk.length}`);
       return takes;
@@ -39,21 +43,27 @@ function bench(rates: { toAgent?: boolean; toVisitor?: boolean } = {}) {
     toVisitor: rates.toVisitor === true ? new TokenBucket(clock, 1_000) : undefined,
     count: (byteLength: number) => (spent += byteLength) > quota ? over : undefined,
   };
-  const stream = new LimitedStream(inner as SessionStream, limits);
+  const stream = limitStream(inner as SessionStream, limits);
   const handler: ByteStreamHandler = {
     data: (chunk) => void heard.push(`data ${chunk.length}`),
     end: () => void heard.push("end"),
     drain: () => void heard.push("drain"),
     close: (error) => void heard.push(`close ${error?.message ?? "-"}`),
   };
+  /** For the stream below: its attached handler. */
+  const events = (): ByteStreamHandler => {
+    assert.ok(from);
+    return from;
+  };
   return {
     clock,
     stream,
     inner,
     limits,
+    events,
     attach: () => stream.attach(handler),
     write: (byteLength: number) => stream.write(new Uint8Array(byteLength)),
-    data: (byteLength: number) => stream.data(new Uint8Array(byteLength)),
+    data: (byteLength: number) => events().data(new Uint8Array(byteLength)),
     takes: (value: boolean) => void (takes = value),
     quota: (value: number) => void (quota = value),
     /** What the stream below was asked since the last call. */
@@ -62,7 +72,7 @@ function bench(rates: { toAgent?: boolean; toVisitor?: boolean } = {}) {
   };
 }
 
-describe("LimitedStream: towards the agent", () => {
+describe("limitStream: towards the agent", () => {
   it("write() says false from the bucket's debt on, and drain comes when it is paid", () => {
     const { clock, stream, attach, write, below, heard } = bench({ toAgent: true });
     attach();
@@ -104,31 +114,31 @@ describe("LimitedStream: towards the agent", () => {
 
   it("drain waits for the stream below as well as for the bucket", () => {
     for (const first of ["below", "bucket"] as const) {
-      const { clock, stream, attach, write, takes, heard } = bench({ toAgent: true });
+      const { clock, events, attach, write, takes, heard } = bench({ toAgent: true });
       attach();
       takes(false);
       write(60);
-      if (first === "below") stream.drain();
+      if (first === "below") events().drain();
       else clock.run(10);
       assert.deepEqual(heard(), [], first);
       if (first === "below") clock.run(10);
-      else stream.drain();
+      else events().drain();
       assert.deepEqual(heard(), ["drain"], first);
     }
   });
 
   it("without a rate it says what the stream below says", () => {
-    const { stream, attach, write, takes, heard } = bench({ toVisitor: true });
+    const { events, attach, write, takes, heard } = bench({ toVisitor: true });
     attach();
     assert.equal(write(1_000_000), true);
     takes(false);
     assert.equal(write(1), false);
-    stream.drain();
+    events().drain();
     assert.deepEqual(heard(), ["drain"]);
   });
 });
 
-describe("LimitedStream: towards the visitor", () => {
+describe("limitStream: towards the visitor", () => {
   it("pauses the stream below while the bucket is in debt, and passes every byte on", () => {
     const { clock, stream, attach, data, below, heard } = bench({ toVisitor: true });
     attach();
@@ -191,7 +201,7 @@ describe("LimitedStream: towards the visitor", () => {
   });
 });
 
-describe("LimitedStream: without a rate", () => {
+describe("limitStream: without a rate", () => {
   it("what comes is passed on, and nothing is held back", () => {
     const { stream, attach, data, below, heard } = bench({ toAgent: true });
     attach();
@@ -216,7 +226,7 @@ describe("LimitedStream: without a rate", () => {
   });
 });
 
-describe("LimitedStream: the month's bytes", () => {
+describe("limitStream: the month's bytes", () => {
   it("a byte beyond them ends the stream, and isn't passed on in either direction", () => {
     for (const way of ["write", "data"] as const) {
       const { attach, write, data, quota, below, heard } = bench({ toAgent: true, toVisitor: true });
@@ -234,13 +244,13 @@ describe("LimitedStream: the month's bytes", () => {
   });
 });
 
-describe("LimitedStream: the rest", () => {
+describe("limitStream: the rest", () => {
   it("hands on what it doesn't judge", () => {
-    const { stream, inner, attach, below, heard } = bench();
+    const { stream, events, inner, attach, below, heard } = bench();
     attach();
     stream.closeWrite();
     stream.abort();
-    stream.end();
+    events().end();
     assert.deepEqual(below(), ["attach", "closeWrite", "abort"]);
     assert.deepEqual(heard(), ["end"]);
     assert.deepEqual([stream.caller, stream.bufferedBytes], [inner.caller, 77]);
@@ -249,13 +259,13 @@ describe("LimitedStream: the rest", () => {
   });
 
   it("close() ends its timers and tells the handler", () => {
-    const { clock, stream, attach, write, data, below, heard } = bench({ toAgent: true, toVisitor: true });
+    const { clock, events, attach, write, data, below, heard } = bench({ toAgent: true, toVisitor: true });
     attach();
     write(60);
     data(60);
     below();
     heard();
-    stream.close(over);
+    events().close(over);
     assert.deepEqual(heard(), [`close ${over.message}`]);
     clock.run(1_000);
     assert.deepEqual([below(), heard()], [[], []]);

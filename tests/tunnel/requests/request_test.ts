@@ -6,7 +6,7 @@ import { SallyportError } from "../../../src/errors.ts";
 import { createMemoryNetwork } from "../../../src/runtime/memory/memory.ts";
 import type { Bytes, ByteStream, Conn } from "../../../src/runtime/port.ts";
 import { type ReceivedRequest, receiveRequest, sendRequest } from "../../../src/tunnel/requests/request.ts";
-import { UnreadStream } from "../../../src/tunnel/requests/unread_stream.ts";
+import { putBack } from "../../../src/tunnel/requests/unread_stream.ts";
 import { encodeAddress, encodeGreeting } from "../../../src/wire/snocat/tunnel_request.ts";
 import { assertCode, assertRejects, bytesOf, pattern, Watched } from "../../conformance/runtime_helpers.ts";
 import { bytesFrom, concat } from "../../support/tunnel.ts";
@@ -148,7 +148,7 @@ describe("a stream with bytes put back", () => {
     const world = await ends();
     const near = new Watched(world.near);
     let lost: Error | undefined | "no" = "no";
-    const stream: ByteStream = new UnreadStream(world.far, {
+    const stream: ByteStream = putBack(world.far, {
       rest,
       lost: (error) => lost = error,
     });

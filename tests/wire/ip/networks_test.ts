@@ -2,8 +2,36 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
 import { SallyportError } from "../../../src/errors.ts";
-import { NetworkSet, normalizeIp, parseIp } from "../../../src/wire/ip/networks.ts";
+import { isLocalSource, NetworkSet, normalizeIp, parseIp, sourceOf } from "../../../src/wire/ip/networks.ts";
 import { seedOf } from "../../support/seeded.ts";
+
+describe("sourceOf", () => {
+  it("is the address, of IPv6 its /64, of an IPv4-mapped one the IPv4 address", () => {
+    assert.equal(sourceOf("192.0.2.1"), "192.0.2.1");
+    assert.equal(sourceOf("::ffff:192.0.2.1"), "192.0.2.1");
+    assert.equal(sourceOf("2001:db8:a:b:c:d:e:f"), sourceOf("2001:db8:a:b::"));
+    assert.notEqual(sourceOf("2001:db8:a:c::"), sourceOf("2001:db8:a:b::"));
+    assert.notEqual(sourceOf("::192.0.2.1"), sourceOf("192.0.2.1"));
+    assert.equal(sourceOf("unknown"), "unknown");
+  });
+});
+
+describe("isLocalSource", () => {
+  for (
+    const [host, isLocal] of [
+      ["127.0.0.1", true],
+      ["127.255.0.3", true],
+      ["::1", true],
+      ["128.0.0.1", false],
+      ["192.0.2.1", false],
+      ["2001:db8::1", false],
+      ["1::", false],
+    ] as const
+  ) {
+    it(`says that ${host} is ${isLocal ? "this machine" : "elsewhere"}`, () =>
+      assert.equal(isLocalSource(sourceOf(host)), isLocal));
+  }
+});
 
 describe("parseIp", () => {
   const cases: [string, string | undefined][] = [

@@ -17,11 +17,15 @@ export function AuditView({ viewer, records, subject, cursor }: {
 }): Html {
   const rows = records.items.map((record) => [
     <Time ms={record.atMs} />,
-    record.actor,
-    <span class="code">{record.action}</span>,
+    <span class="code whole">{record.actor}</span>,
+    <span class="code whole">{record.action}</span>,
     subject !== ""
-      ? record.subject
-      : <a href={`/page/audit?subject=${encodeURIComponent(record.subject)}`}>{record.subject}</a>,
+      ? <span class="code whole">{record.subject}</span>
+      : (
+        <a class="code whole" href={`/page/audit?subject=${encodeURIComponent(record.subject)}`}>
+          {record.subject}
+        </a>
+      ),
     <Detail record={record} />,
   ]);
   const columns = ["Time", "Actor", "Action", "Subject", "Detail"].map((name) => ({ name }));

@@ -3,8 +3,8 @@
  *
  * @module
  */
-import { sourceOf } from "../wire/ip/networks.ts";
-import { SourceCounts } from "../wire/ip/source_counts.ts";
+import { sourceOf } from "./networks.ts";
+import { SourceCounts } from "./source_counts.ts";
 
 /** Counts pending connections, within limits. */
 export class PendingConnections {
