@@ -15,7 +15,7 @@ import { didYouMean } from "../config/suggest.ts";
 import { passedSockets, withSockets } from "./activation.ts";
 import { type CliIo, commandLine } from "./io.ts";
 
-export { Command, CommanderError, Option };
+export { Command, CommanderError, Help, Option };
 
 /** What a command receives besides its settings. */
 export interface CliContext {
