@@ -21,7 +21,7 @@ const LISTENERS = ["listen", "agentListen", "sealedListen", "masterListen", "met
 type ListenerSetting = typeof LISTENERS[number];
 
 /** A listening socket of this process. */
-export interface PassedSocket {
+interface PassedSocket {
   /** The flag whose addresses it replaces, as the socket unit's FileDescriptorName= says. */
   readonly name: string;
   readonly descriptor: number;

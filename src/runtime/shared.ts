@@ -67,7 +67,9 @@ export function lostError(cause?: unknown): SallyportError {
 
 /** The dialled address, for messages. */
 export function dialledText(options: DialOptions | DialUnixOptions): string {
-  return "path" in options ? `unix:${options.path}` : formatHostPort(options);
+  if ("path" in options) return `unix:${options.path}`;
+  // Port 0 stands for no port, where only the name is resolved.
+  return options.port === 0 ? options.host : formatHostPort(options);
 }
 
 /** The error of a dial that timed out. */
