@@ -13,7 +13,6 @@
  */
 // First, because libraries ask Deno for permissions when they are loaded.
 import "./src/runtime/deno/ask_permissions.ts";
-import process from "node:process";
 
 // The edge.
 export { createEdge, type Edge, type EdgeListenOptions, type EdgeOptions } from "./src/edge/edge.ts";
@@ -273,11 +272,9 @@ export { startOpenTelemetry, type Telemetry, wantsOpenTelemetry } from "./src/te
 export type { Span, Tracer } from "./src/telemetry/tracing.ts";
 export { VERSION } from "./src/version.ts";
 
-// Run as a program it is the command line, which a library's user never loads.
-if (import.meta.main) {
-  const { runCli } = await import("./src/cli/main.ts");
-  process.exit(await runCli(process.argv.slice(2)));
-}
+// Run as a program it is the command line, which a library's user never loads. main.ts alone is the program without
+// the library, which costs less memory.
+if (import.meta.main) await import("./main.ts");
 
 // snocat over QUIC: public TCP ports, with its own programs at either end; and certificates for QUIC.
 export { SnocatClient, type SnocatClientOptions } from "./src/snocat/client.ts";

@@ -11,7 +11,7 @@ import { dirname, join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
 
-const MAIN = join(dirname(dirname(fileURLToPath(import.meta.url))), "dist", "mod.js");
+const MAIN = join(dirname(dirname(fileURLToPath(import.meta.url))), "dist", "main.js");
 /** The version of Bun's npm package that is brought; those on PATH must be as new as `engines` in package.json says. */
 const BUN = "bun@1.4.5";
 const OLDEST = { bun: [1, 4], deno: [2, 9] };

@@ -62,7 +62,7 @@ export function buildFor(target: string, folder: string = BUILD): string {
     '--define=__filename="/sallyport/module.js"',
     `--target=${known}`,
   ];
-  execFileSync(bun(), ["build", ...flags, "mod.ts", "--outfile", file], {
+  execFileSync(bun(), ["build", ...flags, "main.ts", "--outfile", file], {
     cwd: ROOT,
     stdio: ["ignore", "ignore", 2],
   });
@@ -72,7 +72,7 @@ export function buildFor(target: string, folder: string = BUILD): string {
 function buildWithDeno(folder: string): string | undefined {
   const file = join(folder, `sallyport-${VERSION}-${thisMachine()}-deno`);
   try {
-    execFileSync("deno", ["compile", "-q", "-A", "--output", file, "mod.ts"], { cwd: ROOT, stdio: "pipe" });
+    execFileSync("deno", ["compile", "-q", "-A", "--output", file, "main.ts"], { cwd: ROOT, stdio: "pipe" });
     return file;
   } catch {
     console.error("Without deno compile: it needs a download from Deno's own site, which failed");

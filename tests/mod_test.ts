@@ -131,6 +131,25 @@ test("importing the library prints nothing, listens to nothing and keeps nothing
   assert.deepEqual(JSON.parse(stdout), { missing: [], listeners: [] });
 });
 
+test("a command doesn't load what only others run", async () => {
+  const heavy =
+    /^src\/(master\/(app|management|page|api|store)|agent\/acme\/acme|pipe|snocat|transport\/(quic|curve)\/(accept|dial))/;
+  const packages = /from "(hono|@hono|kysely|oauth4webapi|pg|qr|uplot|rate-limiter-flexible)/;
+  const waste = async (command: string) => {
+    const files = [...await loaded("main.ts"), ...await loaded("src/cli/main.ts"), ...await loaded(command)];
+    const imports = await Promise.all(files.map((path) => readFile(join(ROOT, path), "utf8")));
+    return files.filter((path, index) => heavy.test(path) || packages.test(imports[index]!));
+  };
+  assert.deepEqual(await waste("src/cli/edge.ts"), []);
+  assert.deepEqual(await waste("src/cli/keygen.ts"), []);
+  // They would be seen: `serve` runs a session master.
+  const serve = await waste("src/cli/serve.ts");
+  assert.ok(
+    serve.includes("src/master/app.ts") && serve.includes("src/master/store/database.ts"),
+    serve.join(" "),
+  );
+});
+
 test("importing the library doesn't load the command line", async () => {
   const files = [...await loaded("mod.ts")];
   assert.ok(files.includes("src/edge/visitors.ts"), files.join(" "));

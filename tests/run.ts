@@ -105,7 +105,7 @@ async function checkTypesForDeno(): Promise<Outcome> {
     deno,
     "check",
     "--frozen",
-    ...await existing(["mod.ts", "src", "tests", "bench", "examples"]),
+    ...await existing(["mod.ts", "main.ts", "src", "tests", "bench", "examples"]),
   ]);
 }
 

@@ -103,16 +103,16 @@ export function sallyport(
       SALLYPORT_LOG_LEVEL: "error",
       SALLYPORT_DATA_DIR: dataFolder,
     };
-    const mod = runtimeArgs(runtime, join(ROOT, "mod.ts"));
+    const sallyport = runtimeArgs(runtime, join(ROOT, "main.ts"));
     const edge = startChild(program, [
-      ...[...mod, "edge", "--listen", `127.0.0.1:${visitors}`, "--agent-listen", `127.0.0.1:${agents}`],
+      ...[...sallyport, "edge", "--listen", `127.0.0.1:${visitors}`, "--agent-listen", `127.0.0.1:${agents}`],
       ...other === undefined || other.transport === "sealed"
         ? []
         : [`--${other.transport}-listen`, `127.0.0.1:${agents}`],
       ...other?.options ?? [],
     ], { env });
     const agent = startChild(program, [
-      ...[...mod, "agent", "--master", master.url, "--hostname", SERVER_NAME, "--to", target],
+      ...[...sallyport, "agent", "--master", master.url, "--hostname", SERVER_NAME, "--to", target],
       ...["--cipher", cipher],
       ...other === undefined ? [] : ["--transport", other.transport, ...known, ...other.options],
     ], {

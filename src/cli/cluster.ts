@@ -18,7 +18,8 @@ import { SallyportError } from "../errors.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { SHUTDOWN_GRACE_MS } from "../transport/port.ts";
 import type { FoundKey, Keys } from "./keys.ts";
-import type { Base, EdgePlace } from "./parts.ts";
+import type { EdgePlace } from "./edge_server.ts";
+import type { Base } from "./parts.ts";
 import { libsodiumBuild, type SealedPart } from "./sealed.ts";
 import { formatHostPort } from "../wire/ip/host_port.ts";
 

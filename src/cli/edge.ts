@@ -5,12 +5,11 @@
  */
 import { addExamples, addSettings, type CliContext, type Command, readSettings } from "./command.ts";
 import { commandLine } from "./io.ts";
-import { Keys } from "./keys.ts";
+import { keyOrigin, Keys } from "./keys.ts";
 import { joinMaster, makeLedger, masterLink } from "./ledger.ts";
-import { addressList, createBase, publishFacts, startEdge, startStatus, statusFacts } from "./parts.ts";
-import { keyOrigin } from "./serve.ts";
+import { pipeFacts, publishFacts, startEdge } from "./edge_server.ts";
+import { addressList, createBase, startStatus, statusFacts } from "./parts.ts";
 import { findQuic, quicFacts, warnOfKeyLog } from "./quic.ts";
-import { pipeFacts } from "./pipe_gate.ts";
 import { findSealed, sealedFacts } from "./sealed.ts";
 import { reloadKeys } from "./key_reload.ts";
 import { printStartup } from "./startup.ts";

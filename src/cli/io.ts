@@ -167,7 +167,7 @@ function programName(): string {
   // Compiled into one file, the program's executable is also the runtime.
   if (script === undefined || !/^(deno|bun)/.test(runtime)) return runtime;
   // Installed from npm, its launcher runs this file.
-  if (/[\\/]dist[\\/]mod\.js$|[\\/]sallyport(\.js)?$/.test(script)) return "sallyport";
+  if (/[\\/]dist[\\/](main|mod)\.js$|[\\/]sallyport(\.js)?$/.test(script)) return "sallyport";
   const file = relative(process.cwd(), script);
   return `${runtime.startsWith("deno") ? "deno run -P" : "bun"} ${file.startsWith("..") ? script : file}`;
 }

@@ -150,6 +150,11 @@ export class Keys {
   }
 }
 
+/** A key's origin, for a start message. */
+export function keyOrigin({ from, made }: FoundKey<unknown>): string {
+  return from === "settings" ? "as set" : made ? `${from}, made just now` : from;
+}
+
 /** Generates an edge's secret key, in its file's format. */
 function makeEdgeKey(): string {
   return `${randomBytes(KEY_BYTES).toString("base64url")}\n`;

@@ -12,6 +12,7 @@ import { ServiceManager } from "./systemd.ts";
 export class Lifecycle {
   readonly #io: CliIo;
   readonly #manager: ServiceManager;
+  readonly #whenStarted: (() => void)[] = [];
   readonly #parts: { readonly name: string; readonly stop: () => Promise<void> | void }[] = [];
   #stopped = false;
   #signal: StopSignal | undefined;
@@ -24,6 +25,11 @@ export class Lifecycle {
   /** Registers a started part, and how to stop it. */
   add(name: string, stop: () => Promise<void> | void): void {
     this.#parts.push({ name, stop });
+  }
+
+  /** Registers a callback for when everything has started. */
+  whenStarted(callback: () => void): void {
+    this.#whenStarted.push(callback);
   }
 
   /**
@@ -49,6 +55,7 @@ export class Lifecycle {
     try {
       const over = start().then((started) => {
         this.#manager.ready();
+        for (const callback of this.#whenStarted) callback();
         return started?.over ?? new Promise<never>(() => {});
       });
       await Promise.race([signal, over]);

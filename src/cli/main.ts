@@ -5,8 +5,6 @@
  */
 import { errorMessage, SallyportError } from "../errors.ts";
 import { VERSION } from "../version.ts";
-import { addAgent } from "./agent.ts";
-import { addAgents } from "./agents.ts";
 import {
   addExamples,
   type CliContext,
@@ -17,25 +15,8 @@ import {
   Option,
   unknownCommand,
 } from "./command.ts";
-import { addCompletion } from "./completion.ts";
-import { addCert } from "./cert.ts";
-import { addDemo } from "./demo.ts";
-import { addDoctor } from "./doctor.ts";
-import { addEdge } from "./edge.ts";
 import { type CliIo, commandLine, processIo } from "./io.ts";
-import { addHealth } from "./health.ts";
-import { addKeygen } from "./keygen.ts";
-import { addMaster } from "./master.ts";
-import { addMasterKeys } from "./master_keys.ts";
-import { addPipe } from "./pipe.ts";
-import { addRecords } from "./records.ts";
-import { addServe } from "./serve.ts";
-import { addService } from "./service.ts";
-import { addSnocat } from "./snocat.ts";
 import { shellWord } from "./startup.ts";
-import { addToken } from "./token.ts";
-import { addUpgrade } from "./upgrade.ts";
-import { addWebhooks } from "./webhooks.ts";
 
 /**
  * Runs the program.
@@ -45,16 +26,16 @@ import { addWebhooks } from "./webhooks.ts";
  */
 export async function runCli(given: readonly string[], io: CliIo = processIo()): Promise<number> {
   const context: CliContext = { io, exitCode: 0 };
-  const program = createProgram(context, given.includes(HELP_ALL));
   let argv = given.map((word) => word === HELP_ALL ? "--help" : word);
   if (argv[0] === "help") argv = [...argv.slice(1), "--help"];
   try {
-    const names = program.commands.map((command) => command.name());
     const [first] = argv;
-    if (first !== undefined && !first.startsWith("-") && !names.includes(first)) {
-      io.err(unknownCommand(first, names, io));
+    const chosen = first === undefined || first.startsWith("-") ? DEFAULT_COMMAND : first;
+    if (!COMMANDS.has(chosen)) {
+      io.err(unknownCommand(chosen, [...COMMANDS.keys()], io));
       return 2;
     }
+    const program = await createProgram(context, chosen, given.includes(HELP_ALL));
     await program.parseAsync(argv, { from: "user" });
     return context.exitCode;
   } catch (error) {
@@ -74,45 +55,118 @@ export async function runCli(given: readonly string[], io: CliIo = processIo()):
   }
 }
 
-/** The commands in the program's help, in this order: group and short summary. */
-const LISTED: Readonly<Record<string, readonly [group: string, summary: string]>> = {
-  demo: ["Start here:", "everything at once on this machine, with a small site behind it"],
-  serve: ["Start here:", "an edge and its session master in one process"],
-  agent: ["Start here:", "connect servers behind NAT to an edge"],
-  edge: ["Apart from each other:", "an edge alone"],
-  master: ["Apart from each other:", "a session master alone"],
-  agents: ["Manage a session master:", "its agents: add, list, suspend, rotate, remove"],
-  sessions: ["Manage a session master:", "live sessions: list, kill"],
-  usage: ["Manage a session master:", "bytes, streams and time by agent and day"],
-  audit: ["Manage a session master:", "its audit log"],
-  keys: ["Manage a session master:", "its Fernet keys: list, add, retire"],
-  "api-keys": ["Manage a session master:", "keys of its API, with scopes and tenants"],
-  webhooks: ["Manage a session master:", "its webhooks: add, list, test, remove, log"],
-  backup: ["Manage a session master:", "copy its database while it is in use"],
-  service: ["Run it for good:", "install as a service of this machine, remove it, see how it is"],
-  doctor: ["Run it for good:", "find out why a name cannot be reached, step by step"],
-  upgrade: ["Run it for good:", "replace running workers by a new version, one by one"],
-  health: ["Run it for good:", "check that a running program is ready"],
-  completion: ["Run it for good:", "completion of commands and flags for bash, zsh and fish"],
-  token: ["Keys and tokens:", "make a token without a session master"],
-  keygen: ["Keys and tokens:", "make a Fernet key"],
-  cert: ["Keys and tokens:", "make a certificate for `snocat server`"],
-  pipe: ["Other protocols:", "send a file or a pipe to another machine, encrypted"],
-  snocat: ["Other protocols:", "public TCP ports over QUIC, as snocat-cli 0.8 does it"],
-};
-/** Commands listed only by `--help-all`. */
-const RARE: ReadonlySet<string> = new Set([
-  "cert",
-  "pipe",
-  "snocat",
-  "audit",
-  "api-keys",
-  "webhooks",
-  "backup",
-]);
+/** The command of a command line that names none. */
+const DEFAULT_COMMAND = "serve";
 
-function createProgram(context: CliContext, all: boolean): Command {
+/** Adds a command, or several that share a module, with their flags. */
+type AddCommand = (program: Command, context: CliContext) => void;
+
+/** A command in the program's help. */
+interface Listed {
+  readonly summary: string;
+  /** Whether only `--help-all` lists it. */
+  readonly rare?: true;
+  /** Loads its module: a process keeps in memory only what its own command needs. */
+  readonly load: () => Promise<AddCommand>;
+}
+
+const records = async () => (await import("./records.ts")).addRecords;
+const masterKeys = async () => (await import("./master_keys.ts")).addMasterKeys;
+
+/** The commands in the program's help, by group, in this order. */
+const GROUPS: Readonly<Record<string, Readonly<Record<string, Listed>>>> = {
+  "Start here:": {
+    demo: {
+      summary: "everything at once on this machine, with a small site behind it",
+      load: async () => (await import("./demo.ts")).addDemo,
+    },
+    serve: {
+      summary: "an edge and its session master in one process",
+      load: async () => (await import("./serve.ts")).addServe,
+    },
+    agent: {
+      summary: "connect servers behind NAT to an edge",
+      load: async () => (await import("./agent.ts")).addAgent,
+    },
+  },
+  "Apart from each other:": {
+    edge: { summary: "an edge alone", load: async () => (await import("./edge.ts")).addEdge },
+    master: { summary: "a session master alone", load: async () => (await import("./master.ts")).addMaster },
+  },
+  "Manage a session master:": {
+    agents: {
+      summary: "its agents: add, list, suspend, rotate, remove",
+      load: async () => (await import("./agents.ts")).addAgents,
+    },
+    sessions: { summary: "live sessions: list, kill", load: records },
+    usage: { summary: "bytes, streams and time by agent and day", load: records },
+    audit: { summary: "its audit log", rare: true, load: records },
+    keys: { summary: "its Fernet keys: list, add, retire", load: masterKeys },
+    "api-keys": { summary: "keys of its API, with scopes and tenants", rare: true, load: masterKeys },
+    webhooks: {
+      summary: "its webhooks: add, list, test, remove, log",
+      rare: true,
+      load: async () => (await import("./webhooks.ts")).addWebhooks,
+    },
+    backup: { summary: "copy its database while it is in use", rare: true, load: masterKeys },
+  },
+  "Run it for good:": {
+    service: {
+      summary: "install as a service of this machine, remove it, see how it is",
+      load: async () => (await import("./service.ts")).addService,
+    },
+    doctor: {
+      summary: "find out why a name cannot be reached, step by step",
+      load: async () => (await import("./doctor.ts")).addDoctor,
+    },
+    upgrade: {
+      summary: "replace running workers by a new version, one by one",
+      load: async () => (await import("./upgrade.ts")).addUpgrade,
+    },
+    health: {
+      summary: "check that a running program is ready",
+      load: async () => (await import("./health.ts")).addHealth,
+    },
+    completion: {
+      summary: "completion of commands and flags for bash, zsh and fish",
+      load: async () => (await import("./completion.ts")).addCompletion,
+    },
+  },
+  "Keys and tokens:": {
+    token: {
+      summary: "make a token without a session master",
+      load: async () => (await import("./token.ts")).addToken,
+    },
+    keygen: { summary: "make a Fernet key", load: async () => (await import("./keygen.ts")).addKeygen },
+    cert: {
+      summary: "make a certificate for `snocat server`",
+      rare: true,
+      load: async () => (await import("./cert.ts")).addCert,
+    },
+  },
+  "Other protocols:": {
+    pipe: {
+      summary: "send a file or a pipe to another machine, encrypted",
+      rare: true,
+      load: async () => (await import("./pipe.ts")).addPipe,
+    },
+    snocat: {
+      summary: "public TCP ports over QUIC, as snocat-cli 0.8 does it",
+      rare: true,
+      load: async () => (await import("./snocat.ts")).addSnocat,
+    },
+  },
+};
+const COMMANDS: ReadonlyMap<string, Listed> = new Map(Object.values(GROUPS).flatMap(Object.entries));
+const RARE: ReadonlySet<string> = new Set([...COMMANDS].filter(([, { rare }]) => rare).map(([name]) => name));
+
+/**
+ * The program with its chosen command. The others stand in its help, but have no flags; with `completion`, which lists
+ * the flags of all, all are there.
+ */
+async function createProgram(context: CliContext, chosen: string, all: boolean): Promise<Command> {
   const { io } = context;
+  const loaded = [...COMMANDS].filter(([name]) => name === chosen || chosen === "completion");
   const program = new Command("sallyport");
   program.description(
     "A tunnel edge that speaks SniTun: visitors reach a server behind NAT by its " +
@@ -128,34 +182,13 @@ function createProgram(context: CliContext, all: boolean): Command {
     writeErr: (text) => io.err(text.replace(/\n$/, "")),
   });
   program.showHelpAfterError("(--help tells more)");
-  for (
-    const add of [
-      addDemo,
-      addServe,
-      addAgent,
-      addDoctor,
-      addEdge,
-      addMaster,
-      addAgents,
-      addRecords,
-      addMasterKeys,
-      addWebhooks,
-      addService,
-      addHealth,
-      addUpgrade,
-      addCompletion,
-      addToken,
-      addKeygen,
-      addPipe,
-      addSnocat,
-      addCert,
-    ]
-  ) {
-    add(program, context);
-  }
-  for (const command of program.commands) {
-    const [group, summary] = LISTED[command.name()] ?? ["More:", command.description().split("\n")[0] ?? ""];
-    command.helpGroup(group).summary(summary);
+  for (const add of new Set(await Promise.all(loaded.map(([, { load }]) => load())))) add(program, context);
+  const added = new Set(program.commands.map((command) => command.name()));
+  for (const [group, commands] of Object.entries(GROUPS)) {
+    for (const [name, { summary }] of Object.entries(commands)) {
+      if (!added.has(name)) program.command(name);
+      program.commands.find((command) => command.name() === name)!.helpGroup(group).summary(summary);
+    }
   }
   addExamples(program, io, [
     { what: "an edge and its session master, on ports 8443 and 8080", args: "" },

@@ -5,9 +5,9 @@
  */
 import { addExamples, addSettings, type CliContext, type Command, readSettings } from "./command.ts";
 import { clusterNodes } from "./cluster.ts";
-import { Keys } from "./keys.ts";
-import { createBase, localUrl, publicAddress, startMaster, warnOfPublicAddress } from "./parts.ts";
-import { agentCommand, keyOrigin, pageStep } from "./serve.ts";
+import { keyOrigin, Keys } from "./keys.ts";
+import { agentCommand, pageStep, startMaster } from "./master_server.ts";
+import { createBase, localUrl, publicAddress, warnOfPublicAddress } from "./parts.ts";
 import { databaseFact, openManagement } from "./management.ts";
 import { AdminCredential, reloadKeys } from "./key_reload.ts";
 import { printStartup } from "./startup.ts";

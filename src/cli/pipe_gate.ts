@@ -83,12 +83,6 @@ export async function findPipes(
   return { gate, folder, publicKey: formatKey(keys.publicKey) };
 }
 
-/** The destination of transfers, for a start message. */
-export function pipeFacts(part: PipePart | undefined): (readonly [string, string])[] {
-  if (part === undefined) return [];
-  return [["transfers by pipe", `into ${part.folder}, public key ${part.publicKey}`]];
-}
-
 function wrong(why: string): SallyportError {
   return new SallyportError("config_invalid", `Cannot start: ${why}`, { side: "config" });
 }

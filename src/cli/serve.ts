@@ -4,25 +4,16 @@
  * @module
  */
 import { addExamples, addSettings, type CliContext, type Command, readSettings } from "./command.ts";
-import { type FoundKey, Keys } from "./keys.ts";
-import {
-  addressList,
-  createBase,
-  localUrl,
-  publicAddress,
-  publishFacts,
-  startEdge,
-  startMaster,
-  warnOfPublicAddress,
-} from "./parts.ts";
-import { pipeFacts } from "./pipe_gate.ts";
-import { type CliIo, commandLine } from "./io.ts";
+import { keyOrigin, Keys } from "./keys.ts";
+import { pipeFacts, publishFacts, startEdge } from "./edge_server.ts";
+import { agentCommand, pageStep, startMaster } from "./master_server.ts";
+import { addressList, createBase, localUrl, publicAddress, warnOfPublicAddress } from "./parts.ts";
 import { findQuic, quicFacts, warnOfKeyLog } from "./quic.ts";
 import { findSealed, sealedFacts } from "./sealed.ts";
 import { hubLink, joinMaster, makeLedger } from "./ledger.ts";
 import { databaseFact, openManagement } from "./management.ts";
 import { AdminCredential, reloadKeys } from "./key_reload.ts";
-import { printStartup, shellWord, type Step } from "./startup.ts";
+import { printStartup } from "./startup.ts";
 import { clusterFacts, clusterNodes, findCluster, joinAsNode } from "./cluster.ts";
 import { runWorker, startWorkers, workerAssignment } from "./workers.ts";
 import type { Address } from "../runtime/port.ts";
@@ -134,31 +125,4 @@ export function addServe(program: Command, context: CliContext): void {
       });
     });
   });
-}
-
-/** A key's origin, for a start message. */
-export function keyOrigin({ from, made }: FoundKey<unknown>): string {
-  return from === "settings" ? "as set" : made ? `${from}, made just now` : from;
-}
-
-/** The page for managing agents in a browser, and the key that opens it. */
-export function pageStep(master: Address, admin: FoundKey<unknown>): Step {
-  const key = admin.from === "settings" ? "the admin key" : `the key in ${admin.from}`;
-  return {
-    what: `Agents, sessions and usage, in a browser; ${key} logs in:`,
-    lines: [`${localUrl(master)}/`],
-  };
-}
-
-/** The command that adds an agent, with the admin key read from its file so that it isn't printed. */
-export function agentCommand(
-  io: Pick<CliIo, "program">,
-  master: string | undefined,
-  keyFrom: string,
-): string[] {
-  const key = keyFrom === "settings" ? "--credential KEY" : `--credential-file ${shellWord(keyFrom)}`;
-  return [
-    commandLine(io, "agents add demo --hostname demo.localhost \\"),
-    `  --master ${master ?? "URL"} ${key}`,
-  ];
 }

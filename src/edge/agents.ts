@@ -84,6 +84,7 @@ export class AgentRegistry {
   readonly #options: AgentOptions;
   readonly #routes = new Routes<AgentSession>();
   readonly #usedKeys: UsedKeys;
+  readonly #started: { readonly nowMs: number; readonly wallMs: number };
   /** Time slices shared by all transports' handshakes. */
   readonly #slices: Slices;
   readonly #sessions = new Set<AgentSession>();
@@ -101,7 +102,8 @@ export class AgentRegistry {
       left: (agent, why) => this.#left(agent, why),
     };
     this.#slices = new Slices(options.clock);
-    this.#usedKeys = new UsedKeys(options.clock.wallMs() / 1000, options.keyUses);
+    this.#started = { nowMs: options.clock.nowMs(), wallMs: options.clock.wallMs() };
+    this.#usedKeys = new UsedKeys(() => (options.clock.wallMs() - this.#upMs) / 1000, options.keyUses);
   }
 
   /** Number of sessions, including replaced ones that are finishing their streams. */
@@ -132,19 +134,27 @@ export class AgentRegistry {
     };
   }
 
-  /** Closes sessions whose token has expired, and forgets what is no longer needed. Call it every few seconds. */
+  /**
+   * Closes sessions whose token has expired, and forgets what is no longer needed. Call it every few seconds. A wall
+   * clock that jumps neither ends sessions nor makes this edge forget a key whose token could still be used.
+   */
   sweep(): void {
     const { clock } = this.#options;
-    const nowS = clock.wallMs() / 1000;
+    const nowMs = clock.nowMs();
     for (const agent of this.#sessions) {
-      if (agent.valid < nowS) {
+      if (agent.expiresAtMs < nowMs) {
         agent.session.close(
           new SallyportError("token_expired", "Session ended: its token has expired", { side: "peer" }),
         );
       }
     }
-    this.#usedKeys.sweep(nowS);
-    this.#routes.sweep(clock.nowMs());
+    this.#usedKeys.sweep(Math.min(clock.wallMs(), this.#started.wallMs + this.#upMs) / 1000);
+    this.#routes.sweep(nowMs);
+  }
+
+  /** How long this process has run. */
+  get #upMs(): number {
+    return this.#options.clock.nowMs() - this.#started.nowMs;
   }
 
   /**
@@ -258,7 +268,7 @@ export class AgentRegistry {
     const request = agentRequest(token, remote, session.transport);
     const agent = new AgentSession(this.#events, session, {
       hostname: claims.hostname,
-      valid: claims.valid,
+      expiresAtMs: clock.nowMs() + claims.valid * 1000 - clock.wallMs(),
       tokenId: id,
       remote: remote.host,
       visitors: this.#options.ledger.opened(session, request),
@@ -421,7 +431,8 @@ export class AgentRegistry {
 /** What is stored about a connected agent, without its token and keys. */
 interface AgentFacts {
   readonly hostname: string;
-  readonly valid: number;
+  /** When its token expires, on the monotonic clock. */
+  readonly expiresAtMs: number;
   readonly tokenId: string;
   readonly remote: string;
   /** The session that visitors use: metered, and throttled if the agent has limits. */
@@ -434,7 +445,7 @@ class AgentSession implements SessionHandler, AgentFacts {
   readonly id: string = randomUUID();
   readonly session: Session;
   readonly hostname: string;
-  readonly valid: number;
+  readonly expiresAtMs: number;
   readonly tokenId: string;
   readonly remote: string;
   readonly visitors: Session;
@@ -448,7 +459,7 @@ class AgentSession implements SessionHandler, AgentFacts {
     this.#events = events;
     this.session = session;
     this.hostname = facts.hostname;
-    this.valid = facts.valid;
+    this.expiresAtMs = facts.expiresAtMs;
     this.tokenId = facts.tokenId;
     this.remote = facts.remote;
     this.visitors = facts.visitors;

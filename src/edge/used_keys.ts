@@ -54,17 +54,23 @@ export class UsedKeys {
   /** By fingerprint, in the order of use. */
   readonly #keys = new Map<string, Used>();
   readonly #store: KeyUseStore | undefined;
-  /** Unix seconds: tokens issued before then may have been used without our knowledge. */
-  #knownSinceS: number;
+  readonly #startedAtS: () => number;
+  /** Unix seconds: the record of tokens issued before then is incomplete. */
+  #evictedSinceS = -Infinity;
 
   /**
-   * @param startedAtS when this process started, in Unix seconds; earlier ones left no record
+   * @param startedAtS when this process started, in Unix seconds by the present clock; earlier ones left no record
    * @param store a record that outlives the process, if there is one
    */
-  constructor(startedAtS: number, store?: KeyUseStore) {
-    // Tokens have a resolution of whole seconds. One issued in this second counts as issued after the start.
-    this.#knownSinceS = Math.floor(store?.sinceS ?? startedAtS);
+  constructor(startedAtS: () => number, store?: KeyUseStore) {
+    this.#startedAtS = startedAtS;
     this.#store = store;
+  }
+
+  /** Unix seconds: tokens issued before then may have been used without our knowledge. */
+  get #knownSinceS(): number {
+    // Tokens have a resolution of whole seconds. One issued in this second counts as issued after the start.
+    return Math.max(this.#evictedSinceS, Math.floor(this.#store?.sinceS ?? this.#startedAtS()));
   }
 
   /**
@@ -103,9 +109,10 @@ export class UsedKeys {
   }
 
   #judgeAge({ madeAtS, noncesRepeat }: KeyUse): void {
-    if (!noncesRepeat || madeAtS >= this.#knownSinceS) return;
+    const knownSinceS = this.#knownSinceS;
+    if (!noncesRepeat || madeAtS >= knownSinceS) return;
     const why = `its token was made ${
-      this.#knownSinceS - madeAtS
+      knownSinceS - madeAtS
     } s before this edge began to note which were used`;
     throw new SallyportError("token_stale", `Cannot open session: ${why}; ask for a fresh token`, {
       side: "peer",
@@ -117,7 +124,7 @@ export class UsedKeys {
     const [oldest] = this.#keys;
     if (this.#keys.size >= USED_KEYS_MAX && oldest !== undefined) {
       this.#keys.delete(oldest[0]);
-      if (!oldest[1].repeatable) this.#knownSinceS = Math.max(this.#knownSinceS, oldest[1].madeAtS + 1);
+      if (!oldest[1].repeatable) this.#evictedSinceS = Math.max(this.#evictedSinceS, oldest[1].madeAtS + 1);
     }
     this.#keys.set(fingerprint, { validUntilS, madeAtS, repeatable });
   }

@@ -11,15 +11,21 @@ const KiB = 1024;
 /** Sizes of pooled buffers; each is four times the previous one. */
 export const BUFFER_SIZES = [4 * KiB, 16 * KiB, 64 * KiB, 256 * KiB] as const;
 const LARGEST = BUFFER_SIZES.length - 1;
-/** Bytes a pool keeps of each size for reuse. */
-const KEPT_PER_SIZE_BYTES = 512 * KiB;
+/**
+ * Bytes a pool hands out of each size before it gives the next smaller one, and bytes it keeps of each for reuse. Many
+ * connections with large buffers would fall out of the processor's caches, and a buffer that isn't kept costs a page
+ * fault for every 4 KiB when it is allocated again.
+ */
+const PER_SIZE_BYTES = 2048 * KiB;
 
 /**
  * Buffers shared between connections: a burst on one needs no allocation, and an idle one holds none. They contain data
  * of earlier users, so only bytes written by the current user may be read.
  */
 export class BufferPool {
-  #free: Bytes[][] = BUFFER_SIZES.map(() => []);
+  readonly #free: Bytes[][] = BUFFER_SIZES.map(() => []);
+  /** Buffers in use, by size. */
+  readonly #taken: number[] = BUFFER_SIZES.map(() => 0);
   /** Accounts for buffers in use. */
   readonly memory: MemoryBudget;
 
@@ -27,24 +33,36 @@ export class BufferPool {
     this.memory = memory;
   }
 
-  /** A buffer of `BUFFER_SIZES[index]` bytes. */
-  take(index: number): Bytes {
-    this.memory.hold(BUFFER_SIZES[index]!);
-    return this.#free[index]!.pop() ?? new Uint8Array(BUFFER_SIZES[index]!);
+  /** A buffer of `BUFFER_SIZES[wanted]` bytes; a smaller one if many of that size are in use. */
+  take(wanted: number): Bytes {
+    let index = wanted;
+    while (index > 0 && this.#taken[index]! * BUFFER_SIZES[index]! >= PER_SIZE_BYTES) index--;
+    const size = BUFFER_SIZES[index]!;
+    this.#taken[index]!++;
+    this.memory.hold(size);
+    return this.#free[index]!.pop() ?? new Uint8Array(size);
   }
 
   /** Drops a buffer that the runtime may still read: it isn't reused. */
   drop(buffer: Bytes): void {
-    this.memory.letGo(buffer.length);
+    this.#returned(buffer);
   }
 
   /** Returns a buffer with no other users; buffers of other than pooled sizes are dropped. */
   give(buffer: Bytes): void {
-    const index = BUFFER_SIZES.indexOf(buffer.length as 4096);
+    const index = this.#returned(buffer);
     if (index < 0) return;
-    this.memory.letGo(buffer.length);
     const free = this.#free[index]!;
-    if (free.length * buffer.length < KEPT_PER_SIZE_BYTES) free.push(buffer);
+    if (free.length * buffer.length < PER_SIZE_BYTES) free.push(buffer);
+  }
+
+  #returned(buffer: Bytes): number {
+    const index = BUFFER_SIZES.indexOf(buffer.length as 4096);
+    if (index >= 0) {
+      this.#taken[index]!--;
+      this.memory.letGo(buffer.length);
+    }
+    return index;
   }
 }
 

@@ -321,4 +321,9 @@ export interface Runtime {
    * the first call.
    */
   systemAeads(): readonly Aead[];
+  /**
+   * Returns the memory that loading a program has left unused to the system; it takes some tens of milliseconds. Absent
+   * if the runtime does so by itself.
+   */
+  releaseMemory?(): void;
 }

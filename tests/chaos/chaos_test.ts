@@ -14,6 +14,7 @@ const FAULTS = [
   "kill -9: agent",
   "kill -9: endpoint",
   "the network cuts every connection",
+  "the disks of edge, master and agent are full",
   "the agent's data folder vanishes, then the agent",
 ];
 /** Machines of CI are busy: how much longer a recovery may take there. */

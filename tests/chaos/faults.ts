@@ -3,10 +3,11 @@
  *
  * @module
  */
-import { rename, rm } from "node:fs/promises";
+import { spawnSync } from "node:child_process";
+import { appendFile, rename, rm } from "node:fs/promises";
 import { connect, type Socket } from "node:net";
 import { join } from "node:path";
-import { type Part, PARTS, type World } from "./world.ts";
+import { type Launch, type Part, PARTS, type World } from "./world.ts";
 
 /** A fault. */
 export interface Fault {
@@ -16,13 +17,24 @@ export interface Fault {
   /** From the end of the fault, visits must be served again within this time. */
   readonly recoveryMs: number;
   /** What the agent's or the edge's log must say of it afterwards. */
-  readonly told?: { readonly part: "agent" | "edge"; readonly text: RegExp };
+  readonly told?: { readonly part: "agent" | "edge" | "master"; readonly text: RegExp };
+  /** Whether this machine can do it. Defaults to yes. */
+  possible?(): boolean;
   run(world: World): Promise<void>;
 }
 
 /** How long something is stopped or silent: longer than anybody's patience. */
 const SILENCE_MS = 20_000;
 const QUICK_SILENCE_MS = 4_000;
+/** How long several are stopped, and the pause between one and the next. */
+const PAUSE_MS = 2_000;
+const BETWEEN_MS = 100;
+/** By then an edge has looked for sessions that are over. */
+const SWEPT_MS = 6_000;
+/** A visit over a session that is there is served within this time. */
+const SERVED_MS = 2_000;
+/** An agent whose connection was cut is back within this time. */
+const BACK_MS = 15_000;
 
 const wait = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
@@ -36,7 +48,9 @@ export function makeFaults(quick: boolean): Fault[] {
     killed(["master", "edge"], ["edge", "master"], false),
     killed(["endpoint", "agent"], ["agent", "endpoint"], false),
     killed(["edge", "master", "agent", "endpoint"], ["agent", "endpoint", "master", "edge"], false),
-    ...PARTS.map((part): Fault => stopped(part, silenceMs)),
+    ...orders(PARTS).map((order) => killed(order, PARTS, false)),
+    ...PARTS.map((part): Fault => stopped([part], silenceMs)),
+    ...orders(PARTS).map((order) => stopped(order, PAUSE_MS)),
     silent(silenceMs),
     {
       name: "the network cuts every connection",
@@ -58,6 +72,19 @@ export function makeFaults(quick: boolean): Fault[] {
         world.relay.mode = "pass";
       },
     },
+    {
+      name: "the network loses every tenth chunk, which comes late",
+      quick: true,
+      recoveryMs: 15_000,
+      async run(world) {
+        world.relay.mode = "lose";
+        await wait(5_000);
+        world.relay.mode = "pass";
+      },
+    },
+    overCurve(silenceMs),
+    clocks(),
+    fullDisk(),
     {
       name: "the agent's data folder vanishes, then the agent",
       quick: true,
@@ -93,18 +120,29 @@ export function makeFaults(quick: boolean): Fault[] {
       quick: true,
       recoveryMs: 15_000,
       async run(world) {
-        await world.kill("edge");
-        await world.launch("edge", { before: "ulimit -n 128" });
+        await relaunch(world, ["edge"], { before: "ulimit -n 128" });
         await world.recovered();
         const hangUp = await strangers(world, 300);
         await wait(1_000);
         hangUp();
         await world.recovered();
-        if (!/no connections are accepted/.test(world.programs.get("edge")!.stderr)) {
-          throw new Error("the edge's log says nothing of its file descriptors");
-        }
-        await world.kill("edge");
-        await world.launch("edge");
+        mustSay(world, "edge", /no connections are accepted/);
+        await relaunch(world, ["edge"]);
+      },
+    },
+    {
+      name: "the agent has 64 file descriptors, and 300 visitors",
+      quick: true,
+      recoveryMs: 15_000,
+      async run(world) {
+        await relaunch(world, ["agent"], { before: "ulimit -n 64" });
+        await world.recovered();
+        const hangUp = await visitors(world, 300);
+        await wait(1_000);
+        hangUp();
+        await world.recovered();
+        mustSay(world, "agent", /file descriptors/);
+        await relaunch(world, ["agent"]);
       },
     },
     {
@@ -112,19 +150,13 @@ export function makeFaults(quick: boolean): Fault[] {
       quick: true,
       recoveryMs: 15_000,
       async run(world) {
-        for (const part of ["edge", "agent"] as const) {
-          await world.kill(part);
-          await world.launch(part, { behind: "2>/dev/full" });
-        }
+        await relaunch(world, ["edge", "agent"], { behind: "2>/dev/full" });
         await world.recovered();
-        for (const part of ["edge", "agent"] as const) {
-          await world.kill(part);
-          await world.launch(part);
-        }
+        await relaunch(world, ["edge", "agent"]);
       },
     },
   ];
-  return quick ? faults.filter((fault) => fault.quick) : faults;
+  return faults.filter((fault) => (fault.quick || !quick) && (fault.possible?.() ?? true));
 }
 
 function killed(order: readonly Part[], restart: readonly Part[], quick: boolean): Fault {
@@ -142,20 +174,150 @@ function killed(order: readonly Part[], restart: readonly Part[], quick: boolean
   };
 }
 
-function stopped(part: Part, forMs: number): Fault {
+function stopped(order: readonly Part[], forMs: number): Fault {
   return {
-    name: `SIGSTOP for ${forMs / 1000} s: ${part}`,
-    quick: part !== "master",
+    name: `SIGSTOP for ${forMs / 1000} s: ${order.join(", ")}`,
+    quick: order.length === 1 && order[0] !== "master",
     recoveryMs: 30_000,
     async run(world) {
-      world.signal(part, "SIGSTOP");
+      for (const part of order) {
+        world.signal(part, "SIGSTOP");
+        await wait(BETWEEN_MS);
+      }
       try {
         await wait(forMs);
       } finally {
-        world.signal(part, "SIGCONT");
+        for (const part of order) {
+          world.signal(part, "SIGCONT");
+          await wait(BETWEEN_MS);
+        }
       }
     },
   };
+}
+
+/** All orders of some parts. */
+function orders(parts: readonly Part[]): Part[][] {
+  if (parts.length <= 1) return [[...parts]];
+  return parts.flatMap((first) =>
+    orders(parts.filter((part) => part !== first)).map((rest) => [first, ...rest])
+  );
+}
+
+/** Kills parts and starts them again, in this way. */
+async function relaunch(world: World, parts: readonly Part[], how?: Launch): Promise<void> {
+  for (const part of parts) {
+    await world.kill(part);
+    await world.launch(part, how);
+  }
+}
+
+/** Throws where a part's log says nothing of this. */
+function mustSay(world: World, part: Part, text: RegExp): void {
+  if (!text.test(world.programs.get(part)!.stderr)) {
+    throw new Error(`the ${part}'s log says nothing of ${text.source}`);
+  }
+}
+
+/** A session over UDP whose network loses packets, then goes silent without an end. */
+function overCurve(silentMs: number): Fault {
+  return {
+    name: `curve: a tenth is lost, then ${silentMs / 1000} s of silence`,
+    quick: true,
+    recoveryMs: 30_000,
+    async run(world) {
+      await relaunch(world, ["edge", "agent"], { curve: true });
+      await world.recovered();
+      world.udpRelay.mode = "lose";
+      await wait(3_000);
+      await world.recovered();
+      world.udpRelay.mode = "stall";
+      await wait(silentMs);
+      world.udpRelay.mode = "pass";
+      await world.recovered();
+      await relaunch(world, ["edge", "agent"]);
+    },
+  };
+}
+
+/** Wall clocks that are set ahead and back by hours, together and apart. */
+function clocks(): Fault {
+  const parts = ["edge", "master", "agent"] as const;
+  const together: readonly Part[][] = [[...parts], ["edge"], ["agent"], ["master"]];
+  return {
+    name: "the clocks are set 3 h ahead, 3 h back, and right again",
+    quick: true,
+    recoveryMs: 30_000,
+    async run(world) {
+      await relaunch(world, parts, { clock: true });
+      await world.recovered();
+      for (const jumping of together) {
+        for (const hours of [3, -3, 0]) {
+          for (const part of jumping) await world.setClock(part, hours * 3_600_000);
+          await wait(jumping.includes("edge") ? SWEPT_MS : BETWEEN_MS);
+          // The session that is there stays.
+          if (await world.recovered() > SERVED_MS) throw new Error(`${jumping} at ${hours} h: visits wait`);
+          // Clocks that agree, or that are right again, let a new session in.
+          if (jumping.length < parts.length && hours !== 0) continue;
+          world.relay.cut();
+          await wait(BETWEEN_MS);
+          await world.recovered(BACK_MS);
+        }
+      }
+      await relaunch(world, parts);
+    },
+  };
+}
+
+/** The folders of edge, master and agent are disks without room for a byte. */
+function fullDisk(): Fault {
+  const parts = ["edge", "master", "agent"] as const;
+  const roomFor = (folder: string) =>
+    `cp -a '${folder}' '${folder}.copy' && mount -t tmpfs -o size=8m tmpfs '${folder}' && ` +
+    `cp -a '${folder}.copy/.' '${folder}' && rm -rf '${folder}.copy'`;
+  const filler = (world: World, part: Part) =>
+    `/proc/${world.programs.get(part)!.pid}/root${join(world.dataOf(part), "filler")}`;
+  return {
+    name: "the disks of edge, master and agent are full",
+    quick: true,
+    recoveryMs: 15_000,
+    possible: () => spawnSync("unshare", ["--mount", "true"]).status === 0,
+    async run(world) {
+      for (const part of parts) {
+        const how = { ownMounts: true, before: roomFor(world.dataOf(part)) };
+        await relaunch(world, [part], how);
+      }
+      await world.recovered();
+      for (const part of parts) await fill(filler(world, part));
+      // The agent gets a token for a new session all the same.
+      world.relay.cut();
+      await wait(BETWEEN_MS);
+      await world.recovered(BACK_MS);
+      const refused = await world.addAgent("b.example.org");
+      if (refused !== 503) throw new Error(`the master answered with ${refused}`);
+      mustSay(world, "master", /disk is full/);
+      for (const part of parts) await rm(filler(world, part));
+      await world.recovered();
+      const added = await world.addAgent("b.example.org");
+      if (added !== 201) throw new Error(`the master answered with ${added} once there was room`);
+      for (const part of parts) {
+        const code = await world.ends(part);
+        if (code !== 0) throw new Error(`the ${part} ended with ${code}`);
+        await world.launch(part);
+      }
+    },
+  };
+}
+
+/** Writes to a file until the disk is full. */
+async function fill(file: string): Promise<void> {
+  for (let size = 64 * 1024; size >= 1;) {
+    try {
+      await appendFile(file, new Uint8Array(size));
+    } catch {
+      size /= 4;
+    }
+  }
 }
 
 function silent(forMs: number): Fault {
@@ -187,10 +349,15 @@ function crowd(): Fault {
 }
 
 /** Opens connections that say nothing; the answer ends them. */
-async function strangers(world: World, count: number): Promise<() => void> {
+const strangers = (world: World, count: number) => connections(world, count, new Uint8Array(0));
+
+/** The same with visitors, who say no more than whom they want. */
+const visitors = (world: World, count: number) => connections(world, count, world.hello);
+
+async function connections(world: World, count: number, first: Uint8Array): Promise<() => void> {
   const sockets: Socket[] = [];
   for (let i = 0; i < count; i++) {
-    const socket = connect(world.edgePort, "127.0.0.1");
+    const socket = connect(world.edgePort, "127.0.0.1", () => socket.write(first));
     socket.on("error", () => {});
     sockets.push(socket);
     if (i % 50 === 0) await wait(5);

@@ -4,7 +4,7 @@
  * @module
  */
 import { randomBytes } from "node:crypto";
-import { readFile } from "node:fs/promises";
+import { readFile, writeFile } from "node:fs/promises";
 import { connect } from "node:net";
 import { join } from "node:path";
 import process from "node:process";
@@ -12,7 +12,7 @@ import { fileURLToPath } from "node:url";
 import { Program } from "../cli/program.ts";
 import { clientHello } from "../support/client_hello.ts";
 import { freePorts } from "../support/free_ports.ts";
-import { Relay } from "./relay.ts";
+import { Relay, UdpRelay } from "./relay.ts";
 
 /** A part that is a process. */
 export type Part = "edge" | "master" | "agent" | "endpoint";
@@ -21,6 +21,7 @@ export const PARTS: readonly Part[] = ["endpoint", "edge", "master", "agent"];
 /** A runtime's name. */
 export type RuntimeName = "deno" | "bun";
 
+const CLOCK = fileURLToPath(new URL("./clock.ts", import.meta.url).href);
 const NAME = "a.example.org";
 /** A visit that has no end by then hangs: the longest that anything is waited for on the way, with room. */
 export const VISIT_MAX_MS = 60_000;
@@ -36,24 +37,64 @@ export interface Visits {
   longestMs: number;
 }
 
+/** How a part is started. */
+export interface Launch {
+  /** Words of a shell before the program, and behind its arguments. */
+  readonly before?: string;
+  readonly behind?: string;
+  /** The program is started in a mount namespace of its own. */
+  readonly ownMounts?: boolean;
+  /** Its wall clock can be set: see {@link World.setClock}. */
+  readonly clock?: boolean;
+  /** The session goes over the curve transport. */
+  readonly curve?: boolean;
+}
+
 /** All that runs. */
 export class World {
   readonly programs = new Map<Part, Program>();
   relay!: Relay;
+  /** Between agent and edge where they use the curve transport. */
+  udpRelay!: UdpRelay;
   visits: Visits = noVisits();
   #loading = false;
   #load: Promise<void>[] = [];
-  #ports!: { edge: number; master: number; endpoint: number; relay: number };
+  #ports!: { edge: number; master: number; endpoint: number; relay: number; curve: number; udpRelay: number };
 
   constructor(readonly runtime: RuntimeName, readonly folder: string) {}
 
   /** Starts everything, and waits for the first visit that is served. */
   async start(): Promise<void> {
-    const first = await freePorts(4);
-    this.#ports = { edge: first, master: first + 1, endpoint: first + 2, relay: first + 3 };
+    const first = await freePorts(6);
+    this.#ports = {
+      edge: first,
+      master: first + 1,
+      endpoint: first + 2,
+      relay: first + 3,
+      curve: first + 4,
+      udpRelay: first + 5,
+    };
     this.relay = new Relay(this.#ports.relay, this.#ports.edge);
+    this.udpRelay = new UdpRelay(this.#ports.udpRelay, this.#ports.curve);
     for (const part of PARTS) await this.launch(part);
     await this.recovered();
+  }
+
+  /** How a visit begins. */
+  get hello(): Uint8Array {
+    return clientHello(NAME);
+  }
+
+  /** Asks the session master to add an agent, which it has to store; gives the status. */
+  async addAgent(hostname: string): Promise<number> {
+    const key = (await readFile(join(this.folder, "data", "admin.key"), "utf8")).trim();
+    const answer = await fetch(`http://127.0.0.1:${this.#ports.master}/v1/agents`, {
+      method: "POST",
+      headers: { authorization: `Bearer ${key}`, "content-type": "application/json" },
+      body: JSON.stringify({ name: hostname, hostnames: [hostname] }),
+    });
+    await answer.body?.cancel();
+    return answer.status;
   }
 
   /** Where visitors come in. */
@@ -61,13 +102,26 @@ export class World {
     return this.#ports.edge;
   }
 
-  /** Starts one part, by way of these words of a shell, and waits until it says that it is up. */
-  async launch(part: Part, shell?: { readonly before?: string; readonly behind?: string }): Promise<void> {
-    const { edge, master, endpoint, relay } = this.#ports;
-    const data = ["--data-dir", join(this.folder, part === "agent" ? "agent" : "data")];
+  /** The folder where a part keeps its state. */
+  dataOf(part: Part): string {
+    return join(this.folder, part === "agent" ? "agent" : "data");
+  }
+
+  /** Sets the wall clock of a part that was started with one to set. */
+  async setClock(part: Part, aheadMs: number): Promise<void> {
+    await writeFile(this.#clockOf(part), String(aheadMs));
+  }
+
+  /** Starts one part, and waits until it says that it is up. */
+  async launch(part: Part, how: Launch = {}): Promise<void> {
+    const { edge, master, endpoint, relay, curve, udpRelay } = this.#ports;
+    const data = ["--data-dir", this.dataOf(part)];
     const args: Record<Part, string[]> = {
       endpoint: [String(endpoint)],
-      edge: ["edge", "--listen", `127.0.0.1:${edge}`, ...data],
+      edge: [
+        ...["edge", "--listen", `127.0.0.1:${edge}`, ...data],
+        ...how.curve === true ? ["--curve-listen", `127.0.0.1:${curve}`] : [],
+      ],
       master: [
         ...[
           "master",
@@ -84,7 +138,8 @@ export class World {
           "--master",
           `http://127.0.0.1:${master}`,
           "--edge",
-          `127.0.0.1:${relay}`,
+          `127.0.0.1:${how.curve === true ? udpRelay : relay}`,
+          ...how.curve === true ? ["--transport", "curve"] : [],
           "--hostname",
           NAME,
         ],
@@ -97,17 +152,19 @@ export class World {
         ],
       ],
     };
+    const preload = how.clock === true ? ["--preload", CLOCK] : [];
     const own = this.runtime === "deno"
-      ? { command: "deno", args: ["run", "-A", "--no-check"] }
-      : { command: "bun", args: [] as string[] };
-    const words = `${shell?.before ?? ":"}; exec "$0" "$@" ${shell?.behind ?? ""}`;
-    const on = shell === undefined
-      ? own
-      : { command: "/bin/sh", args: ["-c", words, own.command, ...own.args] };
+      ? { command: "deno", args: ["run", "-A", "--no-check", ...preload] }
+      : { command: "bun", args: preload };
+    const { before = ":", behind = "", ownMounts = false } = how;
+    const shell = ["/bin/sh", "-c", `${before}; exec "$0" "$@" ${behind}`, own.command, ...own.args];
+    const [command = "", ...words] = ownMounts ? ["unshare", "--mount", ...shell] : shell;
+    const on = before === ":" && behind === "" ? own : { command, args: words };
+    const env = { CHAOS_CLOCK: this.#clockOf(part) };
     const script = fileURLToPath(new URL("./endpoint.ts", import.meta.url).href);
     const program = part === "endpoint"
       ? new Program(args.endpoint, {}, undefined, { ...on, args: [...on.args, script], foreign: true })
-      : new Program(args[part], {}, undefined, on);
+      : new Program(args[part], env, undefined, on);
     this.programs.set(part, program);
     await program.seen(/is up|Sallyport [\d.]+ on/);
   }
@@ -200,24 +257,34 @@ export class World {
     return Number(/VmRSS:\s+(\d+)/.exec(status)?.[1] ?? 0) / 1024;
   }
 
+  #clockOf(part: Part): string {
+    return join(this.folder, `${part}.clock`);
+  }
+
   /** Ends everything in order, the agent first; gives the parts that didn't end with 0. */
   async stop(): Promise<string[]> {
     const wrong: string[] = [];
     for (const part of ["agent", "master", "edge"] as const) {
-      this.signal(part, "SIGTERM");
-      const late = new Promise<string>((resolve) =>
-        setTimeout(() => resolve("nothing in 30 s"), 30_000).unref()
-      );
-      const code = await Promise.race([this.programs.get(part)!.ended, late]);
+      const code = await this.ends(part);
       if (code !== 0) wrong.push(`${part} ended with ${code}`);
     }
     await this.clear();
     return wrong;
   }
 
+  /** Asks a part to end; gives its exit code. */
+  async ends(part: Part): Promise<number | string> {
+    this.signal(part, "SIGTERM");
+    const late = new Promise<string>((resolve) =>
+      setTimeout(() => resolve("nothing in 30 s"), 30_000).unref()
+    );
+    return await Promise.race([this.programs.get(part)!.ended, late]);
+  }
+
   /** Kills what still runs. */
   async clear(): Promise<void> {
     this.relay?.close();
+    this.udpRelay?.close();
     for (const program of this.programs.values()) await program.kill();
   }
 }

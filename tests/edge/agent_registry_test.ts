@@ -154,6 +154,33 @@ describe("AgentRegistry: tokens", () => {
     assert.deepEqual([short.calls, long.calls], [["close token_expired"], []]);
     assert.deepEqual([registry.sessions, registry.find("a.test")], [1, undefined]);
   });
+
+  it("a clock that is set ahead or back ends no session, and forgets no key", () => {
+    const { registry, opens, token, ring, clock } = bench();
+    const session = opens("a.test", {}, 600);
+    const { authorize } = registry.admission("sealed");
+    const { token: bytes, claims } = token("b.test", {}, 600);
+    const copied = { token: bytes, claims: claims as TokenClaims };
+    void authorize(copied, REMOTE);
+    for (const hours of [3, -6, 3]) {
+      clock.setAhead(hours * 3_600_000);
+      registry.sweep();
+      assert.deepEqual(session.calls, [], `${hours} h`);
+    }
+    assert.equal(codeOf(() => authorize(copied, REMOTE)), "key_reused");
+    clock.setAhead(-3 * 3_600_000);
+    const snitun = registry.admission("snitun");
+    const { token: made, claims: fresh } = createToken(ring, {
+      hostname: "a.test",
+      ttlSeconds: 60,
+      nowMs: clock.wallMs(),
+    });
+    const late = { token: new TextEncoder().encode(made), claims: fresh };
+    assert.equal(codeOf(() => snitun.authorize(late, REMOTE)), "none", "made since the start");
+    clock.run(601_000);
+    registry.sweep();
+    assert.deepEqual(session.calls, ["close token_expired"]);
+  });
 });
 
 describe("AgentRegistry: a session", () => {

@@ -245,7 +245,7 @@ describe("edge: key material", () => {
   });
 
   it("is remembered until its token expires, and in bounded memory", () => {
-    const keys = new UsedKeys(0);
+    const keys = new UsedKeys(() => 0);
     const first = new Uint8Array(randomBytes(32));
     void keys.use(use(first, { validUntilS: 100 }));
     keys.sweep(100);
@@ -264,7 +264,7 @@ describe("edge: key material", () => {
   });
 
   it("of before the start is refused under aes-gcm, and asked for where there is a store", async () => {
-    const keys = new UsedKeys(1_000.9);
+    const keys = new UsedKeys(() => 1_000.9);
     const stale = { validUntilS: 2_000, madeAtS: 999, noncesRepeat: true };
     assert.throws(() => keys.use(use(new Uint8Array(32), stale)), (error: SallyportError) => {
       assert.deepEqual([error.code, error.retryable], ["token_stale", true]);
@@ -282,19 +282,19 @@ describe("edge: key material", () => {
       },
     };
     // Two edges that share a store, one of them started anew.
-    await new UsedKeys(0, store).use(use(new Uint8Array(32).fill(3), stale));
+    await new UsedKeys(() => 0, store).use(use(new Uint8Array(32).fill(3), stale));
     await assert.rejects(
-      async () => await new UsedKeys(5_000, store).use(use(new Uint8Array(32).fill(3), stale)),
+      async () => await new UsedKeys(() => 5_000, store).use(use(new Uint8Array(32).fill(3), stale)),
       {
         code: "key_reused",
       },
     );
-    await new UsedKeys(5_000, store).use(use(new Uint8Array(32).fill(4), stale));
+    await new UsedKeys(() => 5_000, store).use(use(new Uint8Array(32).fill(4), stale));
   });
 
   it("is let in without the store while that is away, except where nonces would repeat", async () => {
     const away = new SallyportError("io_failed", "Cannot ask Redis: away", { side: "network" });
-    const keys = new UsedKeys(0, { first: () => Promise.reject(away) });
+    const keys = new UsedKeys(() => 0, { first: () => Promise.reject(away) });
     await keys.use(use(new Uint8Array(32).fill(1), { noncesRepeat: false }));
     await assert.rejects(
       async () => await keys.use(use(new Uint8Array(32).fill(2), { noncesRepeat: true })),
@@ -312,7 +312,7 @@ describe("edge: key material", () => {
   });
 
   it("that has opened a session over SniTun under aes-cbc opens none elsewhere", () => {
-    const keys = new UsedKeys(0);
+    const keys = new UsedKeys(() => 0);
     const key = new Uint8Array(randomBytes(32));
     void keys.use(use(key, { repeatable: true }));
     void keys.use(use(key, { repeatable: true }));

@@ -63,3 +63,24 @@ describe("OutQueue", () => {
     assert.equal(pool.take(3).buffer, large);
   });
 });
+
+describe("BufferPool", () => {
+  it("hands out smaller buffers once many large ones are in use", () => {
+    const pool = new BufferPool();
+    const taken = Array.from({ length: 64 }, () => pool.take(3));
+    const large = taken.filter(({ length }) => length === BUFFER_SIZES[3]).length;
+    assert.ok(large >= 4 && large < 32, `${large} large ones`);
+    assert.equal(pool.memory.heldBytes, taken.reduce((sum, { length }) => sum + length, 0));
+    for (const buffer of taken) pool.give(buffer);
+    assert.equal(pool.memory.heldBytes, 0);
+    assert.equal(pool.take(3).length, BUFFER_SIZES[3]);
+  });
+
+  it("reuses what a transfer over many connections gives back", () => {
+    const pool = new BufferPool();
+    const first = Array.from({ length: 64 }, () => pool.take(3));
+    for (const buffer of first) pool.give(buffer);
+    const known = new Set(first);
+    assert.ok(Array.from({ length: 64 }, () => pool.take(3)).every((buffer) => known.has(buffer)));
+  });
+});

@@ -18,7 +18,7 @@ export interface VirtualClockStart {
 export class VirtualClock implements Clock {
   readonly #time = new VirtualTime();
   readonly #startMs: number;
-  readonly #startWallMs: number;
+  #startWallMs: number;
 
   constructor({ nowMs = 0, wallMs }: VirtualClockStart = {}) {
     this.#startMs = nowMs;
@@ -36,6 +36,11 @@ export class VirtualClock implements Clock {
   }
   soon(run: () => void): void {
     this.#time.soon(run);
+  }
+
+  /** Sets the wall clock ahead by so much, or back. */
+  setAhead(byMs: number): void {
+    this.#startWallMs += byMs;
   }
 
   /** Lets this much time pass, with what is due in it. */

@@ -20,13 +20,11 @@ import {
   type ExternalAccount,
   problemText,
 } from "./acme_client.ts";
+import { DEFAULT_AUTHORITIES } from "./authorities.ts";
 import type { CertificateStore } from "./certificate_store.ts";
 import type { DnsHook } from "./dns_hook.ts";
 import { authorityFetch } from "./https_client.ts";
 import { type CertificateDetails, makeChallengeCertificate, makeRequest, readCertificate } from "./x509.ts";
-
-/** Let's Encrypt, which every browser trusts. */
-export const DEFAULT_AUTHORITIES: readonly string[] = ["https://acme-v02.api.letsencrypt.org/directory"];
 
 /** Maximum time from an order to its certificate. */
 export const ORDER_TIMEOUT_MS = 180_000;

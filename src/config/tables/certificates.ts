@@ -5,7 +5,7 @@
  */
 import { AGENT, optional, setting } from "../setting.ts";
 import * as value from "../values.ts";
-import { DEFAULT_AUTHORITIES } from "../../agent/acme/certificate_manager.ts";
+import { DEFAULT_AUTHORITIES } from "../../agent/acme/authorities.ts";
 
 /** Certificates of services whose TLS is terminated in the agent. */
 export const CERTIFICATES = {

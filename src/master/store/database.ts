@@ -74,6 +74,7 @@ function openSqlite(path: string): Database {
     let statement = statements.get(text);
     if (statement === undefined) {
       statement = adapt(database.prepare(text));
+      if (text === "rollback") statement = unlessUndone(statement, database);
       if (statements.size >= STATEMENTS_KEPT) statements.clear();
       statements.set(text, statement);
     }
@@ -102,6 +103,15 @@ function adapt(statement: StatementSync): SqliteStatement {
     run: (parameters) => statement.run(...values(parameters)),
     iterate: (parameters) => statement.iterate(...values(parameters)),
   };
+}
+
+/**
+ * After some errors, such as a full disk, SQLite has rolled back by itself. A second rollback would fail, and its error
+ * would hide the first.
+ */
+function unlessUndone(rollback: SqliteStatement, database: DatabaseSync): SqliteStatement {
+  const nothing = { changes: 0, lastInsertRowid: 0 };
+  return { ...rollback, run: (parameters) => database.isTransaction ? rollback.run(parameters) : nothing };
 }
 
 /** The parts of `pg` 8 that are used; the package has no types of its own. */

@@ -1,6 +1,6 @@
 /**
  * Asks for permissions before anything else is loaded, when Deno runs the program without flags. Library users never
- * see it: it does nothing unless mod.ts is the program.
+ * see it: it does nothing unless main.ts or mod.ts is the program.
  *
  * @module
  */
@@ -13,10 +13,14 @@ import {
   REASONS,
 } from "./permissions.ts";
 
-/** The program, as source or as in the npm package. */
-const MAIN = new URL(`../../../mod.${import.meta.url.endsWith(".js") ? "js" : "ts"}`, import.meta.url).href;
+/** The program, with and without the library; as source, or as in the npm package. */
+const PROGRAMS: ReadonlySet<string> = new Set(
+  ["main", "mod"].map((name) =>
+    new URL(`../../../${name}.${import.meta.url.endsWith(".js") ? "js" : "ts"}`, import.meta.url).href
+  ),
+);
 
-if (typeof Deno !== "undefined" && Deno.mainModule === MAIN) askPermissions(Deno.args);
+if (typeof Deno !== "undefined" && PROGRAMS.has(Deno.mainModule)) askPermissions(Deno.args);
 
 function askPermissions(args: readonly string[]): void {
   if (LOAD_NEEDS.every(granted)) return;
@@ -57,16 +61,17 @@ function refuse(missing: readonly PermissionName[], args: readonly string[]): ne
 }
 
 /**
- * The same command line with the permissions it needs: by the set in deno.json next to mod.ts, or by flags if there is
+ * The same command line with the permissions it needs: by the set in deno.json next to the program, or by flags if there is
  * none.
  */
 function workingLine(args: readonly string[]): string {
   const command = commandOf(args);
-  const local = MAIN.startsWith("file:");
+  const main = Deno.mainModule;
+  const local = main.startsWith("file:");
   const flags = local
     ? permissionFlag(command)
     : `--unstable-net ${needsOf(command).map((name) => `--allow-${name}`).join(" ")}`;
-  const words = [local ? "mod.ts" : MAIN, ...args];
+  const words = [local ? main.slice(main.lastIndexOf("/") + 1) : main, ...args];
   return `deno run ${flags} ${words.map(quoted).join(" ")}`;
 }
 

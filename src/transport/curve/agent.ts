@@ -9,7 +9,6 @@ import { loadSodium, type Sodium } from "../../crypto/sodium.ts";
 import type { DialledConnection } from "./socket_dialer.ts";
 import { errorCode, errorMessage, SallyportError } from "../../errors.ts";
 import type { Address } from "../../runtime/port.ts";
-import { dialCurve } from "./dial.ts";
 import { CurveMetrics, CurveSessionsSource } from "./metrics.ts";
 import type { CurveSession } from "./session.ts";
 import type { Session } from "../port.ts";
@@ -17,7 +16,7 @@ import type { Grant } from "../grant.ts";
 import { keyText } from "../edge_key.ts";
 import type { DialerParts, DialRequest, TransportDialer } from "../agent_transport.ts";
 
-/** See {@link dialCurve}; also rejects with `edge_key_changed` if the key differs from the pinned one. */
+/** See `dialCurve`, which is loaded when first used; also rejects with `edge_key_changed` if the key differs from the pinned one. */
 export class CurveDialer implements TransportDialer {
   readonly overUdp = true;
   readonly #parts: DialerParts;
@@ -43,6 +42,7 @@ export class CurveDialer implements TransportDialer {
 
   async dial({ grant, edge, address, ...request }: DialRequest): Promise<Session> {
     const { runtime, congestion, queueLimits, edgeKey, edgePins, libsodium } = this.#parts;
+    const { dialCurve } = await import("./dial.ts");
     const name = `${edge.host}:${edge.port}`;
     const named = edgeKey.named(grant);
     const believed = named ? undefined : this.#believed.get(name) ?? await edgePins?.read(name);

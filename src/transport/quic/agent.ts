@@ -7,13 +7,12 @@ import { fingerprintText } from "../../crypto/certificate.ts";
 import { errorCode, errorMessage, SallyportError } from "../../errors.ts";
 import type { Address } from "../../runtime/port.ts";
 import type { Session } from "../port.ts";
-import { dialQuic } from "./dial.ts";
 import type { Grant } from "../grant.ts";
 import { EdgeKey } from "../edge_key.ts";
 import type { DialerParts, DialRequest, TransportDialer } from "../agent_transport.ts";
 
 /**
- * See {@link dialQuic}; also rejects as {@link EdgeKey.pin} throws, and with `edge_key_changed` if the edge presents a
+ * See `dialQuic`, which is loaded when first used; also rejects as {@link EdgeKey.pin} throws, and with `edge_key_changed` if the edge presents a
  * certificate other than the pinned one.
  */
 export class QuicDialer implements TransportDialer {
@@ -37,6 +36,7 @@ export class QuicDialer implements TransportDialer {
 
   async dial({ grant, edge, address, ...request }: DialRequest): Promise<Session> {
     const { runtime, queueLimits } = this.#parts;
+    const { dialQuic } = await import("./dial.ts");
     const edgeFingerprint = this.#certificate.pin(grant);
     try {
       return await dialQuic({

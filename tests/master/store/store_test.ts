@@ -6,6 +6,8 @@ import { join } from "node:path";
 import process from "node:process";
 import { DatabaseSync } from "node:sqlite";
 import { after, describe, it } from "node:test";
+import { sql } from "kysely";
+import { openDatabase } from "../../../src/master/store/database.ts";
 import { openStore } from "../../../src/master/store/sql_store.ts";
 import { entry, someAgent, storeSuite } from "../../conformance/store_suite.ts";
 import { storeWebhooksSuite } from "../../conformance/store_webhooks_suite.ts";
@@ -48,6 +50,22 @@ describe("SQLite", () => {
       assert.throws(() => raw.exec(statement), /append only/);
     }
     raw.close();
+  });
+
+  it("a disk that is full is reported as such, and writes go on once there is room", async () => {
+    const { db } = await openDatabase(":memory:");
+    try {
+      await sql`pragma max_page_count = 100`.execute(db);
+      const write = (bytes: number) =>
+        db.transaction().execute(async (tx) => {
+          await sql`create table filler (bytes blob)`.execute(tx);
+          await sql`insert into filler values (zeroblob(${bytes}))`.execute(tx);
+        });
+      await assert.rejects(write(10_000_000), /full/);
+      await write(10);
+    } finally {
+      await db.destroy();
+    }
   });
 
   it("a file that is no database is refused with its name", async () => {
