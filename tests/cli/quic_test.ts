@@ -93,7 +93,7 @@ describe("the QUIC transport by the program", () => {
     const served = await serve("second");
     const other = served.fingerprint.replace(/^../, (byte) => byte === "00" ? "11" : "00");
     const agent = start([...agentArgs(served), "--edge-certificate-fingerprint", other]);
-    await agent.seen(/the edge.s certificate is .* by --edge-certificate-fingerprint/, "stderr");
+    await agent.seen(/but it was given as .* by --edge-certificate-fingerprint/, "stderr");
     await assert.rejects(visit(served.port));
   });
 
