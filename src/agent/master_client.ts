@@ -53,6 +53,9 @@ export interface MasterAnswer {
   readonly body: unknown;
 }
 
+/** Statuses of requests that the session master understood, and didn't carry out. */
+const MISTAKES: readonly number[] = [403, 404, 409, 412, 422];
+
 const problemSchema = z.object({ title: z.string().optional(), detail: z.string().optional() });
 
 /** A client of one session master. */
@@ -130,6 +133,14 @@ export class MasterClient {
       if (cause instanceof SallyportError) throw cause;
       throw this.unreachable(fetchFailure(cause, this.#base), cause);
     }
+  }
+
+  /** The error for a response that says in its own words what is wrong with the request; undefined for others. */
+  mistake({ status, body }: MasterAnswer): SallyportError | undefined {
+    const problem = problemSchema.safeParse(body);
+    if (!MISTAKES.includes(status) || !problem.success || problem.data.detail === undefined) return undefined;
+    const code = status === 403 ? "credential_refused" : "config_invalid";
+    return new SallyportError(code, printableWords(problem.data.detail), { side: "config" });
   }
 
   /** The error for an unsuccessful response. */
