@@ -16,6 +16,7 @@ import { errorMessage, SallyportError } from "../errors.ts";
 import type { Address, Runtime } from "../runtime/port.ts";
 import { keyText } from "../transport/edge_key.ts";
 import type { EdgeTransport } from "../transport/edge_transport.ts";
+import type { PortGroup } from "../transport/port_group.ts";
 import { SHUTDOWN_GRACE_MS } from "../transport/port.ts";
 import type { HostPort } from "../wire/ip/host_port.ts";
 import { snitunTransport } from "../transport/snitun/edge.ts";
@@ -52,6 +53,8 @@ export interface EdgePlace {
   offer: EdgeOffer | undefined;
   /** Whether it shares TCP ports with other processes. */
   readonly reusePort: boolean;
+  /** The processes that share its UDP ports, if any. */
+  readonly portGroup?: PortGroup;
   /** How long streams may continue when it stops without a signal. */
   readonly graceMs: number;
   /** The address advertised to agents, given the agents' listeners; absent if agents must not be sent here. */
@@ -87,7 +90,7 @@ export async function startEdge(
     log,
     metrics,
     ledger,
-    transports: await edgeTransports(config, keyPart, quicPart, pipes),
+    transports: await edgeTransports(config, keyPart, quicPart, pipes, place?.portGroup),
     proxyProtocolFrom: networks(config.proxyProtocolFrom),
     publish: config.publishPorts && { ports: config.publishPorts, host: publishHost! },
     ...place === undefined ? {} : { cluster: place.membership.node, keyUses: place.keyUses },
@@ -141,6 +144,7 @@ async function edgeTransports(
   keyPart: SealedPart | undefined,
   quicPart: QuicPart | undefined,
   pipes: PipePart | undefined,
+  group: PortGroup | undefined,
 ): Promise<readonly EdgeTransport[]> {
   const { congestion, throttling } = config;
   const limits = { queueLimits: queueLimits(config) };
@@ -152,7 +156,7 @@ async function edgeTransports(
     transports.push(sealedTransport({ ...limits, sodium, keys, fallback: pipes?.gate }));
     if (config.curveListen.length > 0) {
       const { curveTransport } = await import("../transport/curve/edge.ts");
-      transports.push(curveTransport({ ...limits, crypto: sodium, keys, congestion }));
+      transports.push(curveTransport({ ...limits, crypto: sodium, keys, congestion, group }));
     }
   }
   if (quicPart) {

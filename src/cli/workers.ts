@@ -17,6 +17,7 @@ import type { KeyUseStore } from "../edge/used_keys.ts";
 import { errorCode, errorMessage } from "../errors.ts";
 import type { Address } from "../runtime/port.ts";
 import { SHUTDOWN_GRACE_MS } from "../transport/port.ts";
+import type { PortGroup } from "../transport/port_group.ts";
 import type { ControlConnection, ControlMethods } from "../cluster/control.ts";
 import type { ControlLink } from "../edge/ledger/reporter.ts";
 import type { EdgeHub } from "../master/edge_hub.ts";
@@ -141,6 +142,7 @@ export class WorkerPlace {
   offer: EdgeOffer | undefined;
   readonly offered: EdgePlace["offered"];
   readonly reusePort = true;
+  portGroup!: PortGroup;
   membership!: WorkerMembership;
   keyUses!: KeyUseStore;
   readonly #stop = Promise.withResolvers<void>();
@@ -167,6 +169,7 @@ export class WorkerPlace {
       },
       metrics: () => metrics.measured(),
     });
+    this.portGroup = this.membership.portGroup;
     this.keyUses = network?.directory ?? this.membership.keyUses;
     metrics.watchCluster(() => this.membership.node);
     void this.membership.over.then(() => this.#stop.resolve());
@@ -188,7 +191,7 @@ export class WorkerPlace {
     await this.membership.listening({ visitors, agents, sealed, curve, quic });
   }
 
-  /** The settings of this worker: the first worker's ports, and no UDP port unless it is the first. */
+  /** The settings of this worker: the first worker's ports, and none for QUIC unless it is the first. */
   settings(config: Config): Config {
     const { index, listening } = this.assignment;
     return {
@@ -196,7 +199,7 @@ export class WorkerPlace {
       listen: copy(listening?.visitors) ?? config.listen,
       agentListen: copy(listening?.agents) ?? config.agentListen,
       sealedListen: copy(listening?.sealed) ?? config.sealedListen,
-      curveListen: index > 0 ? [] : copy(listening?.curve) ?? config.curveListen,
+      curveListen: copy(listening?.curve) ?? config.curveListen,
       quicListen: index > 0 ? [] : copy(listening?.quic) ?? config.quicListen,
     };
   }

@@ -11,6 +11,7 @@ import type { Logger } from "../telemetry/log.ts";
 import { ControlConnection, type ControlMethods } from "./control.ts";
 import { createMemoryDirectory, DirectoryStore } from "./memory_directory.ts";
 import { directoryMethods, tellChanges } from "./remote_directory.ts";
+import type { PortMember } from "../transport/port_group.ts";
 
 /** Deadline for a worker to connect and listen before it counts as dead. */
 export const WORKER_START_MS = 30_000;
@@ -29,8 +30,10 @@ export type WorkerPorts = Readonly<Record<string, readonly Address[]>>;
 
 /** A worker's assignment, sent at its start. */
 export interface WorkerAssignment {
-  /** 0 and up; only worker 0 has the UDP ports. */
+  /** 0 and up; only worker 0 has the ports for QUIC. */
   readonly index: number;
+  /** Unique among the running workers, including those that are draining. */
+  readonly number: number;
   /** The parent's socket, and the folder for the worker's own. */
   readonly controlPath: string;
   readonly folder: string;
@@ -42,6 +45,18 @@ export interface WorkerAssignment {
   readonly startedAtS: number;
   /** The first worker's listening addresses, as it reported them: the others use the same ports. */
   readonly listening: WorkerPorts | undefined;
+}
+
+/** A worker's entry into the group of a UDP port. */
+export interface PortJoin {
+  readonly name: string;
+  readonly relayPort: number;
+}
+
+/** The members of a UDP port's group. */
+export interface PortMembers {
+  readonly name: string;
+  readonly members: readonly PortMember[];
 }
 
 /** A request to stop a worker. */
@@ -106,6 +121,9 @@ export interface WorkerHello {
 
 interface Worker {
   readonly index: number;
+  readonly number: number;
+  /** Where it receives passed datagrams, by the name of the UDP port. */
+  readonly relayPorts: Map<string, number>;
   readonly node: string;
   readonly process: WorkerProcess;
   readonly startedMs: number;
@@ -173,6 +191,7 @@ export class Supervisor {
           hello: (said) => this.#hello(control, said as WorkerHello),
           key_first: (use) => this.#keyFirst(use as readonly [fingerprint: string, validUntilS: number]),
           listening: (said) => this.#listens(control, said as WorkerPorts),
+          port_join: (said) => this.#joinsPort(control, said as PortJoin),
         });
         tellChanges(directory, control);
         control.add(this.#options.methods?.(control) ?? {});
@@ -221,8 +240,10 @@ export class Supervisor {
   #launch(index: number, replacing = false): Worker {
     const { runtime, folder, spawn, log } = this.#options;
     const node = randomBytes(16).toString("hex");
+    const number = this.#freeNumber();
     const process = spawn({
       index,
+      number,
       node,
       folder,
       controlPath: this.#controlPath,
@@ -232,6 +253,8 @@ export class Supervisor {
     });
     const worker: Worker = {
       index,
+      number,
+      relayPorts: new Map(),
       node,
       process,
       startedMs: runtime.clock.nowMs(),
@@ -257,6 +280,7 @@ export class Supervisor {
   #ended(worker: Worker, code: number | undefined): void {
     const { clock } = this.#options.runtime;
     this.#workers.delete(worker);
+    this.#tellPorts(worker);
     this.#store.nodes.delete(worker.node);
     for (const watcher of this.#store.watchers) watcher({ kind: "node_left", node: worker.node });
     const why = code === undefined ? "was killed" : `ended with exit code ${code}`;
@@ -301,14 +325,50 @@ export class Supervisor {
   }
 
   #listens(control: ControlConnection, listening: WorkerPorts): true {
-    const worker = [...this.#workers].find((known) => known.control === control);
-    if (worker === undefined) {
-      throw new SallyportError("access_denied", "Cannot join: say hello first", { side: "peer" });
-    }
+    const worker = this.#workerOf(control);
     this.#listening ??= listening;
     worker.isReady = true;
     worker.ready.resolve();
     return true;
+  }
+
+  #workerOf(control: ControlConnection): Worker {
+    const worker = [...this.#workers].find((known) => known.control === control);
+    if (worker !== undefined) return worker;
+    throw new SallyportError("access_denied", "Cannot join: say hello first", { side: "peer" });
+  }
+
+  // UDP ports.
+
+  /** The smallest number that no running worker has. */
+  #freeNumber(): number {
+    const taken = new Set([...this.#workers].map(({ number }) => number));
+    let number = 0;
+    while (taken.has(number)) number++;
+    return number;
+  }
+
+  #joinsPort(control: ControlConnection, { name, relayPort }: PortJoin): readonly PortMember[] {
+    const worker = this.#workerOf(control);
+    worker.relayPorts.set(name, relayPort);
+    this.#tellPorts(worker);
+    return this.#portMembers(name);
+  }
+
+  #portMembers(name: string): readonly PortMember[] {
+    return [...this.#workers].filter(({ relayPorts }) => relayPorts.has(name)).map((worker) => ({
+      number: worker.number,
+      relayPort: worker.relayPorts.get(name)!,
+      accepting: !worker.draining,
+    }));
+  }
+
+  /** Tells all workers who shares this one's UDP ports: it has entered, drains, or has ended. */
+  #tellPorts({ relayPorts }: Worker): void {
+    for (const name of relayPorts.keys()) {
+      const change: PortMembers = { name, members: this.#portMembers(name) };
+      for (const { control } of this.#workers) control?.tell("port_members", change);
+    }
   }
 
   /** Whether no worker has used a key before. */
@@ -358,6 +418,7 @@ export class Supervisor {
   async #retire(worker: Worker, request: DrainRequest): Promise<void> {
     const { clock } = this.#options.runtime;
     worker.draining = true;
+    this.#tellPorts(worker);
     if (worker.control === undefined) worker.process.kill();
     else worker.control.call("drain", request).catch(() => {});
     const kill = clock.after(request.graceMs + WORKER_KILL_MS, () => worker.process.kill());

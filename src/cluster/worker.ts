@@ -6,6 +6,8 @@
  */
 import { Buffer } from "node:buffer";
 import { hash } from "node:crypto";
+import type { Bytes } from "../bytes/bytes.ts";
+import { hkdfExpand } from "../crypto/hkdf.ts";
 import type { Runtime } from "../runtime/port.ts";
 import type { Logger } from "../telemetry/log.ts";
 import { ControlConnection } from "./control.ts";
@@ -13,7 +15,15 @@ import { LINK_DEADLINE_MS } from "./link.ts";
 import { type ClusterHost, joinCluster, type Membership, type NetworkPlace } from "./membership.ts";
 import { RemoteDirectory } from "./remote_directory.ts";
 import { VERSION } from "../version.ts";
-import type { DrainRequest, WorkerAssignment, WorkerHello, WorkerPorts } from "./supervisor.ts";
+import { GROUP_SECRET_BYTES, type PortGroup, type PortMember } from "../transport/port_group.ts";
+import type {
+  DrainRequest,
+  PortJoin,
+  PortMembers,
+  WorkerAssignment,
+  WorkerHello,
+  WorkerPorts,
+} from "./supervisor.ts";
 
 /** Options of {@link joinParent}. */
 interface WorkerOptions {
@@ -38,6 +48,8 @@ export interface WorkerMembership extends Membership {
     first(fingerprint: string, validUntilS: number): Promise<boolean>;
     readonly sinceS: number;
   };
+  /** The workers that share this one's UDP ports. */
+  readonly portGroup: PortGroup;
   /** Reports this worker's listening addresses to the parent, by kind: it is serving from now on. */
   listening(addresses: WorkerPorts): Promise<void>;
   /** Resolves when the parent is gone. */
@@ -48,6 +60,7 @@ export interface WorkerMembership extends Membership {
 export async function joinParent(options: WorkerOptions): Promise<WorkerMembership> {
   const { runtime, log, assignment, host, network } = options;
   const { clock } = runtime;
+  const secret = new Uint8Array(Buffer.from(assignment.secret, "hex"));
   const conn = await runtime.dialUnix({ path: assignment.controlPath, timeoutMs: LINK_DEADLINE_MS });
   const joined = Promise.withResolvers<Membership>();
   const control = new ControlConnection(conn, clock, {
@@ -79,7 +92,7 @@ export async function joinParent(options: WorkerOptions): Promise<WorkerMembersh
     directory: new RemoteDirectory(control),
     machine: {
       name: hash("sha256", `sallyport machine ${assignment.secret}`, "hex").slice(0, 16),
-      secret: new Uint8Array(Buffer.from(assignment.secret, "hex")),
+      secret,
       socket: `${assignment.folder}/${assignment.node.slice(0, 12)}.sock`,
     },
   });
@@ -92,10 +105,28 @@ export async function joinParent(options: WorkerOptions): Promise<WorkerMembersh
       sinceS: assignment.startedAtS,
     },
     over: control.over,
+    portGroup: portGroup(control, assignment.number, secret),
     listening: async (addresses) => void await control.call("listening", addresses),
     async close(graceMs) {
       await membership.close(graceMs);
       control.close();
+    },
+  };
+}
+
+/** The groups of this worker's UDP ports, which the parent keeps. */
+function portGroup(control: ControlConnection, number: number, machineSecret: Bytes): PortGroup {
+  const listeners = new Map<string, (members: readonly PortMember[]) => void>();
+  control.on("port_members", (detail) => {
+    const { name, members } = detail as PortMembers;
+    listeners.get(name)?.(members);
+  });
+  return {
+    number,
+    secret: hkdfExpand(machineSecret, "sallyport port group", GROUP_SECRET_BYTES),
+    async join(name, relayPort, changed) {
+      listeners.set(name, changed);
+      changed(await control.call("port_join", { name, relayPort } satisfies PortJoin));
     },
   };
 }

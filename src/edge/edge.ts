@@ -182,6 +182,7 @@ class EdgeNode implements Edge {
         log: this.#log,
         metrics: this.metrics,
         shares,
+        proxies: this.#proxies,
       }, options.tunnels),
       keyUses: options.keyUses,
     });

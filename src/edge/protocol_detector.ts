@@ -9,7 +9,7 @@ import { type Bytes, concat } from "../bytes/bytes.ts";
 import { internalError, SallyportError } from "../errors.ts";
 import type { Address, ByteStreamHandler, Clock, Conn } from "../runtime/port.ts";
 import type { AcceptedConnection } from "../transport/admission.ts";
-import { parseProxyHeader } from "../wire/proxy/proxy_header.ts";
+import { beginsProxyHeader, readProxyHeader } from "../wire/proxy/proxy_header.ts";
 import {
   ClientHelloReader,
   HELLO_DEADLINE_MS,
@@ -27,8 +27,6 @@ import type { Visitors } from "./visitors.ts";
 export type Accepts = string;
 
 const TLS_HANDSHAKE = 0x16;
-const PROXY_V1_FIRST = 0x50; // "P"
-const PROXY_V2_FIRST = 0x0d;
 
 const NOTHING: Bytes = new Uint8Array(0);
 
@@ -137,25 +135,12 @@ export class ProtocolDetector extends PendingConnection implements ByteStreamHan
   }
 
   #stripProxy(): boolean {
-    const first = this.#received[0];
-    if (first !== PROXY_V1_FIRST && first !== PROXY_V2_FIRST) {
-      throw new SallyportError(
-        "proxy_header_missing",
-        "Cannot accept connection: it comes from a trusted proxy and has no PROXY header",
-        { side: "peer" },
-      );
-    }
-    const outcome = parseProxyHeader(this.#received);
-    if (outcome.kind === "incomplete") return false;
-    if (outcome.kind === "refused") {
-      throw new SallyportError("proxy_header_invalid", `Cannot parse PROXY header: ${outcome.detail}`, {
-        side: "peer",
-      });
-    }
+    const header = readProxyHeader(this.#received);
+    if (header === undefined) return false;
     this.#awaitsProxy = false;
-    this.#received = this.#received.slice(outcome.length);
-    if (outcome.source === undefined) return true;
-    this.#remote = outcome.source;
+    this.#received = this.#received.slice(header.length);
+    if (header.source === undefined) return true;
+    this.#remote = header.source;
     if (!this.#options.pending.locate(this, this.#remote)) {
       throw new SallyportError(
         "limit_exceeded",
@@ -174,7 +159,7 @@ export class ProtocolDetector extends PendingConnection implements ByteStreamHan
     const { accepts, alone } = this.#options;
     if (alone) return this.#toTransport(first);
     if (first === TLS_HANDSHAKE && accepts !== "agents") return this.#beginHello();
-    if (first === PROXY_V1_FIRST || first === PROXY_V2_FIRST) {
+    if (beginsProxyHeader(first)) {
       throw new SallyportError(
         "proxy_header_unexpected",
         `Cannot accept connection: ${this.conn.remote.host} sends a ${

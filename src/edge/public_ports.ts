@@ -16,6 +16,7 @@ import { createRouter, type Router } from "../tunnel/requests/router.ts";
 import type { Tunnel } from "../tunnel/tunnel.ts";
 import { DEMAND_PREFIX } from "../wire/snocat/demand_proxy.ts";
 import { claimsAllow, formatPublishClaim, type PublishClaim, publishClaims } from "../wire/token/claims.ts";
+import type { NetworkSet } from "../wire/ip/networks.ts";
 import type { AgentRequest, EdgeTunnels } from "./agent_request.ts";
 
 /** An edge's public ports. */
@@ -33,6 +34,8 @@ interface PublicPortsParts extends PublicPortsOptions {
   readonly metrics: Metrics;
   /** Limits one source's connections to one port. */
   readonly shares: StreamShares;
+  /** Trusted proxies, whose connections to public ports begin with a PROXY header as well. */
+  readonly proxies?: NetworkSet | undefined;
 }
 
 /** The tunnels of an edge with public ports; they take precedence over the operator's own. */

@@ -180,6 +180,8 @@ export interface DatagramOptions {
   readonly host: string;
   /** 0–65535. */
   readonly port: number;
+  /** Several sockets, also of several processes, may bind the port if all of them set this. */
+  readonly shared?: boolean;
   /** A datagram arrived; the view is valid until the call returns. */
   receive(data: Bytes, from: Address): void;
 }
@@ -236,6 +238,11 @@ export interface RuntimeFaults {
 export interface Capabilities {
   /** Several processes can share a port. */
   readonly reusePort: boolean;
+  /**
+   * What becomes of datagrams to a shared port: the system spreads their senders over the sockets (`spread`), or gives
+   * all of them to the one that was bound last (`last`).
+   */
+  readonly sharedDatagrams: "spread" | "last";
   /** `abort` sends RST, so the peer can tell it from an orderly end. */
   readonly hardClose: boolean;
 }

@@ -1,12 +1,11 @@
 /** The curve transport by the whole program: edge, session master and agent as processes, curl as the visitor. */
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { createSocket, type Socket } from "node:dgram";
-import { once } from "node:events";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
+import { Nat } from "../support/udp_nat.ts";
 import { startTlsSite, type TlsSite } from "../support/tls_site.ts";
 import { parsePrometheus, sampleValue } from "../telemetry/prometheus.ts";
 import { type Program, programStarter } from "./program.ts";
@@ -38,51 +37,6 @@ function download(edgePort: string, path: string, caFile = site.caFile): Promise
       else reject(new Error(`${error.message}\n${stderr}`));
     });
   });
-}
-
-/** What stands between agent and edge: from `moveAtBytes` of the agent's on, its packets come from another port. */
-class Nat {
-  readonly #inside = createSocket("udp4");
-  #outside: Socket;
-  #agentPort = 0;
-  #bytes = 0;
-  readonly #edgePort: number;
-  moveAtBytes = Infinity;
-  moves = 0;
-
-  constructor(edgePort: number) {
-    this.#edgePort = edgePort;
-    this.#outside = this.#open();
-    this.#inside.on("message", (data, from) => {
-      this.#agentPort = from.port;
-      this.#bytes += data.length;
-      if (this.#bytes >= this.moveAtBytes) {
-        this.moveAtBytes = Infinity;
-        this.moves++;
-        this.#outside.close();
-        this.#outside = this.#open();
-      }
-      this.#outside.send(data, this.#edgePort, "127.0.0.1");
-    });
-  }
-
-  #open(): Socket {
-    const socket = createSocket("udp4");
-    socket.on("message", (data) => this.#inside.send(data, this.#agentPort, "127.0.0.1"));
-    socket.bind(0, "127.0.0.1");
-    return socket;
-  }
-
-  async listen(): Promise<number> {
-    this.#inside.bind(0, "127.0.0.1");
-    await once(this.#inside, "listening");
-    return this.#inside.address().port;
-  }
-
-  close(): void {
-    this.#inside.close();
-    this.#outside.close();
-  }
 }
 
 async function curveMetric(program: Program, name: string, labels = {}): Promise<number> {

@@ -36,6 +36,7 @@ it("joinParent heeds a drain that comes while the worker is still joining", asyn
       log: silentLogger,
       assignment: {
         index: 0,
+        number: 0,
         node: "0".repeat(32),
         folder,
         controlPath,

@@ -164,6 +164,49 @@ export function runtimeServicesSuite(name: string, open: () => Promise<Harness>)
       b.close();
     });
 
+    test("a shared port gives each datagram to one socket, and goes on with those that are left", async (h) => {
+      const got = [0, 0];
+      let wake = () => {};
+      const bind = (index: number, port: number) =>
+        h.runtime.bindDatagram({
+          host: "127.0.0.1",
+          port,
+          shared: true,
+          receive() {
+            got[index]!++;
+            wake();
+          },
+        });
+      const until = async (met: () => boolean) => {
+        while (!met()) await new Promise<void>((resolve) => wake = resolve);
+      };
+      const first = await bind(0, 0);
+      const second = await bind(1, first.address.port);
+      const to = first.address;
+      // Enough senders: all at one socket has a chance of 1 in 2^40.
+      const senders = await Promise.all(
+        Array.from(
+          { length: 40 },
+          () => h.runtime.bindDatagram({ host: "127.0.0.1", port: 0, receive() {} }),
+        ),
+      );
+      for (const sender of senders) sender.send(bytesOf("x"), to);
+      await until(() => got[0]! + got[1]! === senders.length);
+      if (h.runtime.capabilities.sharedDatagrams === "last") assert.deepEqual(got, [0, senders.length]);
+      else assert.ok(got[0]! > 0 && got[1]! > 0, `${got}`);
+      const before = got[0]!;
+      second.close();
+      // A socket may be closed a moment later, and until then get what it doesn't report any more.
+      while (got[0]! < before + senders.length) {
+        for (const sender of senders) sender.send(bytesOf("x"), to);
+        await new Promise<void>((resolve) => void h.runtime.clock.after(1, resolve));
+      }
+      await assert.rejects(h.runtime.bindDatagram({ host: "127.0.0.1", port: to.port, receive() {} }), {
+        code: "address_in_use",
+      });
+      for (const socket of [first, ...senders]) socket.close();
+    });
+
     test("a handler's exception, a closed port and a datagram that is too large harm nothing", async (h) => {
       const a = await socketAt(h, h.host);
       const b = await socketAt(h, h.host);

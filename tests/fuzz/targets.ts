@@ -14,7 +14,7 @@ import {
   type FrameSink,
   FrameWriter,
   readFrames,
-  writePath,
+  writeFixed,
 } from "../../src/wire/curve/curve_frame.ts";
 import {
   headBytes,
@@ -452,7 +452,7 @@ function curveTargets(): Target[] {
   const frames = new FrameWriter(new Uint8Array(300));
   frames.reset(300);
   for (const value of [1, 8, 0, 0, 5, 64, 70_000]) frames.varint(value);
-  writePath(frames, 0x1a, new Uint8Array(8));
+  writeFixed(frames, 0x1a, new Uint8Array(8));
   return [
     whole("curve_packet", [packet, cookie.slice(0, Math.max(4, cookieLength))], (input) => [
       packetType(input),

@@ -11,8 +11,10 @@ import { createToken } from "../../src/protocol/token/token.ts";
 import { currentRuntime } from "../../src/runtime/mod.ts";
 import { PENDING_PER_SOURCE_MAX } from "../../src/runtime/port.ts";
 import { NetworkSet } from "../../src/wire/ip/networks.ts";
+import { PUBLISH_MEMBER } from "../../src/wire/token/claims.ts";
 import { encodeProxyHeader } from "../../src/wire/proxy/proxy_header.ts";
 import { clientHello } from "../support/client_hello.ts";
+import { freePorts } from "../support/free_ports.ts";
 import { startEcho } from "../support/tcp_echo.ts";
 import { FERNET_KEY } from "../support/tunnel.ts";
 import { until } from "../support/until.ts";
@@ -30,6 +32,7 @@ const sockets = new Set<Socket>();
 
 before(async () => {
   const runtime = await currentRuntime();
+  const publicFirst = await freePorts(4);
   const ring = new FernetRing([FERNET_KEY]);
   echo = await startEcho();
   edge = createEdge({
@@ -37,10 +40,16 @@ before(async () => {
     ring,
     proxyProtocolFrom: new NetworkSet(["127.0.0.0/8"]),
     streamsPerSource: STREAMS,
+    publish: { ports: { first: publicFirst, last: publicFirst + 3 }, host: "127.0.0.1" },
   });
   port = (await edge.listen({ host: "127.0.0.1", port: 0, accepts: "visitors" })).address.port;
   const agents = (await edge.listen({ host: "127.0.0.2", port: 0, accepts: "agents" })).address;
-  const { token, claims } = createToken(ring, { hostname: NAME, ttlSeconds: 3_600, nowMs: Date.now() });
+  const { token, claims } = createToken(ring, {
+    hostname: NAME,
+    ttlSeconds: 3_600,
+    nowMs: Date.now(),
+    extra: { [PUBLISH_MEMBER]: ["tcp"] },
+  });
   // The agent comes by way of the proxy, too.
   const dialling = {
     ...runtime,
@@ -55,9 +64,10 @@ before(async () => {
     runtime: dialling,
     grants: () => Promise.resolve({ ...claims, token, aliases: [], edge: agents }),
     connector: tcpConnector({ runtime, host: "127.0.0.1", port: echo.port }),
+    publish: [{ connector: tcpConnector({ runtime, host: "127.0.0.1", port: echo.port, plain: true }) }],
   });
   void agent.run();
-  await until(() => edge.serves(NAME));
+  await until(() => edge.serves(NAME) && agent.published[0] !== undefined);
 });
 afterEach(() => {
   for (const socket of sockets) socket.destroy();
@@ -70,9 +80,9 @@ after(async () => {
 });
 
 /** A connection from this source, as a proxy hands it on. */
-function from(source: string, version: 1 | 2, bytes: Uint8Array): Socket {
+function from(source: string, version: 1 | 2, bytes: Uint8Array, to = port): Socket {
   const address = { host: source, port: 40_000 };
-  const socket = connect(port, "127.0.0.1", () => {
+  const socket = connect(to, "127.0.0.1", () => {
     socket.write(encodeProxyHeader(version, address, { host: "192.0.2.1", port: 443 }));
     socket.write(bytes);
   });
@@ -86,6 +96,9 @@ async function answered(socket: Socket): Promise<number | undefined> {
   const [first] = await once(socket, "data", { signal: AbortSignal.timeout(10_000) });
   return (first as Buffer)[0];
 }
+
+/** Resolves when the connection is over, by whatever end. */
+const closed = (socket: Socket) => new Promise((resolve) => socket.once("close", resolve));
 
 for (const version of [1, 2] as const) {
   describe(`sources by PROXY header of version ${version}`, () => {
@@ -110,6 +123,21 @@ for (const version of [1, 2] as const) {
       }
       assert.equal(await answered(from(GREEDY, version, clientHello(NAME))), 0x15);
       assert.equal(await answered(from(OTHER, version, clientHello(NAME))), 0x16);
+    });
+
+    it("one has so many connections to a public port, and others have theirs", { timeout }, async () => {
+      const { port: to } = agent.published[0]!;
+      const visit = (source: string) => from(source, version, Uint8Array.of(1, 2), to);
+      for (let count = 0; count < STREAMS; count++) assert.equal(await answered(visit(GREEDY)), 1);
+      await closed(visit(GREEDY));
+      assert.equal(await answered(visit(OTHER)), 1);
+    });
+
+    it("a public port takes nothing from the proxy without a header", { timeout }, async () => {
+      const socket = connect(agent.published[0]!.port, "127.0.0.1", () => socket.write("hello"));
+      sockets.add(socket);
+      socket.on("error", () => {});
+      await closed(socket);
     });
   });
 }

@@ -48,6 +48,7 @@ function curveSource(times: number): CurveSource {
   const counts = {
     ...{ packetsSent: 1, packetsReceived: 2, packetsLost: 3, bytesResent: 4, duplicates: 5, reordered: 6 },
     ...{ replays: 7, forgeries: 8, pathMoves: 9, cookiesIssued: 10, cookiesRefused: 11, initsRefused: 12 },
+    passed: 13,
   };
   const state = { rttLastMs: 10, rttMinMs: 5, rttSmoothedMs: 9, windowBytes: 1000, inFlightBytes: 100 };
   const scaled = <Of extends Record<string, number>>(of: Of) =>

@@ -46,8 +46,8 @@ export const KEYS = {
     placeholder: "CIDR",
     default: [],
     description:
-      "Networks of trusted proxies. Their connections must start with a PROXY header (v1 or v2); PROXY headers from " +
-      "other sources are refused.",
+      "Networks of trusted proxies. Their connections, to public ports too, must start with a PROXY header (v1 or " +
+      "v2); PROXY headers from other sources are refused.",
     commands: EDGES,
     schema: value.many(value.network),
   }),

@@ -238,7 +238,8 @@ export class CurveClient {
     if (!this.connection.receive(packet, from, nowMs, session.server)) return;
     this.#state = "open";
     this.#session = session;
-    this.connection.confirm(dataEnvelope(session.client, session.toServerId), session.server);
+    const id = this.connection.announcedId ?? session.toServerId;
+    this.connection.confirm(dataEnvelope(session.client, id), session.server);
     this.#keys.secretKey.fill(0);
     first.secret.fill(0);
     this.connection.channel = session.channel;

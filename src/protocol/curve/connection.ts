@@ -55,6 +55,8 @@ interface ConnectionParts {
   readonly peer: Address;
   /** Packet format until {@link CurveConnection.confirm}. */
   readonly envelope: Envelope;
+  /** Server: an id that the client must use, announced in READY. Defaults to the id derived from the keys. */
+  readonly idForPeer?: Bytes | undefined;
   readonly nowMs: number;
 }
 
@@ -89,6 +91,8 @@ export class CurveConnection {
   handler: CurveHandler | undefined;
   /** The channel binding for the credential's proof; empty until the keys are agreed. */
   channel: Bytes = new Uint8Array(0);
+  /** Client: the id that the server wants in packets to it, if it has announced one. */
+  announcedId: Bytes | undefined;
   /** For {@link CurveIo.wake}: the connection is queued. */
   awake = false;
   readonly #io: CurveIo;
@@ -141,6 +145,7 @@ export class CurveConnection {
       options,
       out: io,
       envelope: parts.envelope,
+      idForPeer: parts.idForPeer,
       acks: this.#acks,
       streams: this.#streams,
       path: this.path,
@@ -335,6 +340,10 @@ export class CurveConnection {
         if (maxDatagramBytes < DATAGRAM_MIN_BYTES) throw brokenFrame("it accepts no packets of 1088 bytes");
         streams.params(maxData, maxStreamData, maxStreams);
         this.#sender.capDatagram(maxDatagramBytes);
+      },
+      connectionId: (id) => {
+        if (!this.#client || this.#phase !== "handshake") throw brokenFrame("it announces an id after READY");
+        this.announcedId = id.slice();
       },
     };
   }

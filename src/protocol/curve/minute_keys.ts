@@ -37,12 +37,15 @@ export class MinuteKeys {
   #last: Minute | undefined;
   #rotateAtMs: number;
   #counter = 0;
+  readonly #worker: number;
   readonly #ad = new Uint8Array(AD_BYTES);
   readonly #nonce = new Uint8Array(NONCE_BYTES);
   readonly #time = new Uint8Array(TIME_BYTES);
 
-  constructor(crypto: Sodium, random: RandomSource, nowMs: number) {
+  /** @param worker names this process in its cookies, where several share a port */
+  constructor(crypto: Sodium, random: RandomSource, nowMs: number, worker = 0) {
     this.#crypto = crypto;
+    this.#worker = worker;
     this.#random = random;
     this.#current = this.#draw();
     this.#rotateAtMs = nowMs + MINUTE_MS;
@@ -76,6 +79,7 @@ export class MinuteKeys {
   seal(cookie: Bytes, connectionKey: Bytes, from: Address, nowMs: number): void {
     const view = new DataView(cookie.buffer, cookie.byteOffset, COOKIE_BYTES);
     view.setBigUint64(0, BigInt(this.#counter++));
+    view.setUint16(0, this.#worker);
     new DataView(this.#time.buffer).setFloat64(0, nowMs);
     this.#prepare(cookie, connectionKey, from);
     this.#crypto.seal(

@@ -27,7 +27,7 @@ import {
   writeAck,
   writeClose,
   writeControl,
-  writePath,
+  writeFixed,
 } from "../../wire/curve/curve_frame.ts";
 import { MtuSearch } from "./recovery/mtu.ts";
 import type { CurveOptions } from "./options.ts";
@@ -89,6 +89,8 @@ interface SenderParts {
   readonly options: CurveOptions;
   readonly out: PacketOut;
   readonly envelope: Envelope;
+  /** Server: see {@link CurveConnection}. */
+  readonly idForPeer: Bytes | undefined;
   readonly acks: AckTracker;
   readonly streams: StreamSet;
   readonly path: PathState;
@@ -165,7 +167,7 @@ export class Sender implements RecoveryHost<CurveStream> {
     this.#nowMs = nowMs;
     const packet = this.recovery.begin();
     this.#begin(DATAGRAM_MIN_BYTES);
-    const { streams, options } = this.#parts;
+    const { streams, options, idForPeer } = this.#parts;
     const [maxData, maxStreamData, maxStreams] = streams.announced;
     writeControl(
       this.#writer,
@@ -175,6 +177,7 @@ export class Sender implements RecoveryHost<CurveStream> {
       maxStreams,
       options.maxDatagramBytes,
     );
+    if (idForPeer !== undefined) writeFixed(this.#writer, FrameType.connectionId, idForPeer);
     this.#ack(packet);
     if (client) {
       streams.control.framesLost(0, this.#initSent, true);
@@ -300,7 +303,7 @@ export class Sender implements RecoveryHost<CurveStream> {
 
   #sendPath(type: number, data: Bytes, to: Address): void {
     this.#begin(DATAGRAM_MIN_BYTES);
-    writePath(this.#writer, type, data);
+    writeFixed(this.#writer, type, data);
     this.#finish(this.recovery.begin(), to, false);
   }
 

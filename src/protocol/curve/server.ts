@@ -31,6 +31,7 @@ import {
   writeCookie,
 } from "../../wire/curve/curve_packet.ts";
 import { CurveServerStats, CurveStats } from "./stats.ts";
+import type { WorkerIds } from "./worker_ids.ts";
 import { sourceOf } from "../../wire/ip/networks.ts";
 import { SourceCounts } from "../../wire/ip/source_counts.ts";
 
@@ -55,6 +56,8 @@ interface CurveServerParts {
   /** The long-term key. */
   readonly keys: KeyPair;
   readonly nowMs: number;
+  /** This process among the workers that share the port. Defaults to being alone. */
+  readonly worker?: { readonly number: number; readonly ids: WorkerIds } | undefined;
   /** A connection is established; returns its handler. */
   accept(connection: CurveConnection): CurveHandler;
 }
@@ -90,7 +93,7 @@ export class CurveServer {
 
   constructor(parts: CurveServerParts) {
     this.#parts = parts;
-    this.#minutes = new MinuteKeys(parts.crypto, parts.io.random, parts.nowMs);
+    this.#minutes = new MinuteKeys(parts.crypto, parts.io.random, parts.nowMs, parts.worker?.number);
   }
 
   /** Current connections. */
@@ -213,7 +216,7 @@ export class CurveServer {
     source: string,
     first: FirstKeys,
   ): void {
-    const { crypto, io, options } = this.#parts;
+    const { crypto, io, options, worker } = this.#parts;
     const secret = new Uint8Array(KEY_BYTES);
     io.random.fill(secret);
     const ephemeral = keyPair(crypto, secret);
@@ -223,10 +226,19 @@ export class CurveServer {
     const session = sessionKeys(crypto, first, shared, ephemeral.publicKey);
     first.secret.fill(0);
     shared.fill(0);
-    const id = idText(session.toServerId, 0);
+    const idForPeer = worker?.ids.draw(io.random, worker.number);
+    const id = idText(idForPeer ?? session.toServerId, 0);
     if (this.#byId.has(id)) return void this.stats.initsRefused++;
     const envelope = readyEnvelope(session.server, connectionKey, ephemeral.publicKey);
-    const connection = new CurveConnection({ role: "server", options, io, peer: from, envelope, nowMs });
+    const connection = new CurveConnection({
+      role: "server",
+      options,
+      io,
+      peer: from,
+      envelope,
+      idForPeer,
+      nowMs,
+    });
     connection.channel = session.channel;
     // If the owner throws, no state is left behind.
     connection.handler = this.#parts.accept(connection);

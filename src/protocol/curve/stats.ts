@@ -77,4 +77,6 @@ export class CurveServerStats {
   strays = 0;
   connectionsOpened = 0;
   connectionsClosed = 0;
+  /** Datagrams passed to another worker that shares the port. */
+  passed = 0;
 }

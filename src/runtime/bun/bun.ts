@@ -43,6 +43,9 @@ import type { BunApi, BunUdpSocket } from "./bun_types.ts";
 
 declare const Bun: BunApi;
 
+/** SO_REUSEPORT as `Bun.udpSocket` takes it from node:dgram; not documented. */
+const UDP_REUSE_PORT = 4;
+
 /** Opens the port on this process's sockets; each call has its own buffers. */
 export function createBunRuntime(): Runtime {
   const memory = new MemoryBudget(soon);
@@ -56,7 +59,7 @@ export function createBunRuntime(): Runtime {
   return {
     name: "bun",
     version: Bun.version,
-    capabilities: { reusePort: true, hardClose: true },
+    capabilities: { reusePort: true, sharedDatagrams: "spread", hardClose: true },
     clock: shared.clock,
     descriptors: shared.descriptors,
     memory,
@@ -187,6 +190,7 @@ async function bindDatagram(options: DatagramOptions, shared: Shared): Promise<D
       hostname: options.host,
       port: options.port,
       binaryType: "uint8array",
+      ...options.shared === true ? { flags: UDP_REUSE_PORT } : {},
       socket: {
         data(_socket, data, port, address) {
           try {

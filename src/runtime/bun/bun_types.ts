@@ -77,6 +77,7 @@ export interface BunApi {
     readonly hostname: string;
     readonly port: number;
     readonly binaryType: "uint8array";
+    readonly flags?: number;
     readonly socket: {
       data(socket: BunUdpSocket, data: Uint8Array, port: number, address: string): void;
       error(): void;

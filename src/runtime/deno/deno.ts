@@ -64,8 +64,8 @@ export function createDenoRuntime(): Runtime {
   return {
     name: "deno",
     version: Deno.version.deno,
-    // Deno.Conn has neither SO_LINGER nor a reset.
-    capabilities: { reusePort: true, hardClose: false },
+    // Deno.Conn has neither SO_LINGER nor a reset. Datagram sockets have SO_REUSEADDR, not SO_REUSEPORT.
+    capabilities: { reusePort: true, sharedDatagrams: "last", hardClose: false },
     clock: shared.clock,
     descriptors: shared.descriptors,
     memory,
@@ -254,7 +254,12 @@ async function dial(
 async function bindDatagram(options: DatagramOptions, turn: Turn, shared: Shared): Promise<DatagramSocket> {
   let socket: Deno.DatagramConn;
   try {
-    socket = Deno.listenDatagram({ transport: "udp", hostname: options.host, port: options.port });
+    socket = Deno.listenDatagram({
+      transport: "udp",
+      hostname: options.host,
+      port: options.port,
+      reuseAddress: options.shared ?? false,
+    });
   } catch (error) {
     throw listenError(options, error);
   }

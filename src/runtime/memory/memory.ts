@@ -102,7 +102,7 @@ export function createMemoryNetwork(options: MemoryNetworkOptions = {}): MemoryN
       return {
         name: "memory",
         version: VERSION,
-        capabilities: { reusePort: false, hardClose: true },
+        capabilities: { reusePort: false, sharedDatagrams: "last", hardClose: true },
         clock: time.clock,
         descriptors: {
           limit: undefined,

@@ -34,6 +34,7 @@ const DATAGRAM_MAX_BYTES = 65_507;
 interface Bound<T> {
   readonly address: Address;
   readonly owner: T;
+  readonly shared: boolean;
 }
 
 /** Ports of one protocol. */
@@ -41,10 +42,11 @@ class Ports<T> {
   #bound: Bound<T>[] = [];
   #next = FIRST_EPHEMERAL_PORT;
 
-  bind(host: string, port: number, owner: T): Bound<T> {
-    const bound = { address: { host, port: port === 0 ? this.freePort() : port }, owner };
-    const clash = this.#bound.some(({ address: other }) =>
-      other.port === bound.address.port && (other.host === host || isWildcard(other.host) || isWildcard(host))
+  bind(host: string, port: number, owner: T, shared = false): Bound<T> {
+    const bound = { address: { host, port: port === 0 ? this.freePort() : port }, owner, shared };
+    const clash = this.#bound.some(({ address: other, shared: otherShared }) =>
+      !(shared && otherShared) && other.port === bound.address.port &&
+      (other.host === host || isWildcard(other.host) || isWildcard(host))
     );
     if (clash) throw listenError(bound.address, { code: "EADDRINUSE" });
     this.#bound.push(bound);
@@ -56,7 +58,7 @@ class Ports<T> {
   }
 
   find(to: Address): Bound<T> | undefined {
-    return this.#bound.find(({ address: { host, port } }) =>
+    return this.#bound.findLast(({ address: { host, port } }) =>
       port === to.port && (host === to.host || host === "::" || (host === "0.0.0.0" && isIP(to.host) === 4))
     );
   }
@@ -220,7 +222,7 @@ export class MemoryHost {
 
   // deno-lint-ignore require-await -- exceptions must become rejections
   async bindDatagram(options: DatagramOptions): Promise<DatagramSocket> {
-    const bound = this.#datagrams.bind(this.#own(options), options.port, options);
+    const bound = this.#datagrams.bind(this.#own(options), options.port, options, options.shared);
     let closed = false;
     return {
       address: bound.address,

@@ -19,7 +19,7 @@ import {
   type ServerSteps,
 } from "../server_handshake.ts";
 import { CURVE, CurveSession } from "./session.ts";
-import { bindCurve, type CurveListener } from "./socket_listener.ts";
+import { bindCurve, type BindCurveOptions, type CurveListener } from "./socket_listener.ts";
 
 /** Agents on one UDP socket of the curve transport, including those not yet admitted. */
 export const CURVE_CONNECTIONS_MAX = 65_536;
@@ -40,7 +40,7 @@ export interface CurveIdentity {
 }
 
 /** Options of {@link listenCurve}. */
-interface ListenCurveOptions extends CurveIdentity {
+interface ListenCurveOptions extends CurveIdentity, Pick<BindCurveOptions, "group"> {
   readonly runtime: Runtime;
   readonly host: string;
   /** 0 takes any free port. */
@@ -52,7 +52,7 @@ interface ListenCurveOptions extends CurveIdentity {
 
 /** Binds a UDP socket for agents. Rejects as {@link Runtime.bindDatagram}. */
 export async function listenCurve(options: ListenCurveOptions): Promise<CurveListener> {
-  const { runtime, host, port, crypto, keys, congestion, admission } = options;
+  const { runtime, host, port, crypto, keys, congestion, admission, group } = options;
   const { clock } = runtime;
   return await bindCurve({
     runtime,
@@ -60,6 +60,7 @@ export async function listenCurve(options: ListenCurveOptions): Promise<CurveLis
     port,
     crypto,
     keys,
+    group,
     limits: {
       connectionsMax: CURVE_CONNECTIONS_MAX,
       pendingMax: PENDING_CONNECTIONS_MAX,

@@ -6,6 +6,7 @@
 import { curvePatience } from "../../protocol/curve/options.ts";
 import type { QueueLimits } from "../../protocol/mux/queue_limits.ts";
 import type { EdgeTransport } from "../edge_transport.ts";
+import type { PortGroup } from "../port_group.ts";
 import { type CurveIdentity, listenCurve } from "./accept.ts";
 import { curveListenerSource, CurveMetrics } from "./metrics.ts";
 import { CURVE } from "./session.ts";
@@ -14,6 +15,8 @@ import { CURVE } from "./session.ts";
 export interface CurveTransportOptions extends CurveIdentity {
   /** Only the peer timeout is used. Defaults apply when absent. */
   readonly queueLimits?: QueueLimits;
+  /** The processes that share the UDP ports. Defaults to this one alone. */
+  readonly group?: PortGroup | undefined;
 }
 
 /** Accepts agents over the curve transport, on its own UDP sockets. */

@@ -23,6 +23,7 @@ interface CurveCounts {
   readonly cookiesIssued: number;
   readonly cookiesRefused: number;
   readonly initsRefused: number;
+  readonly passed: number;
 }
 
 /** The current state of one connection. */
@@ -61,6 +62,7 @@ const COUNTERS: readonly (MetricInfo & { readonly of: keyof CurveCounts })[] = (
     "handshakes_refused",
     "Handshakes of the curve transport with a good cookie that were forged, or exceeded the quota of one address",
   ],
+  ["passed", "passed_datagrams", "Datagrams of the curve transport passed to the worker that they are for"],
 ] as const).map(([of, name, help]) => ({
   of,
   name: `sallyport_curve_${name}_total`,
@@ -177,8 +179,8 @@ export class CurveMetrics {
 export function curveListenerSource(listener: CurveListener): CurveSource {
   return {
     counts: () => {
-      const { cookiesIssued, cookiesRefused, initsRefused } = listener.stats;
-      return { ...listener.totals(), cookiesIssued, cookiesRefused, initsRefused };
+      const { cookiesIssued, cookiesRefused, initsRefused, passed } = listener.stats;
+      return { ...listener.totals(), cookiesIssued, cookiesRefused, initsRefused, passed };
     },
     gauges: function* () {
       for (const connection of listener.connections) if (connection.admitted) yield connection.gauges;
@@ -210,7 +212,7 @@ export class CurveSessionsSource implements CurveSource {
     const sum = new CurveStats();
     sum.add(this.#past);
     for (const { stats } of this.#sessions) sum.add(stats);
-    return { ...sum, cookiesIssued: 0, cookiesRefused: 0, initsRefused: 0 };
+    return { ...sum, cookiesIssued: 0, cookiesRefused: 0, initsRefused: 0, passed: 0 };
   }
 
   *gauges(): Iterable<CurveSession["gauges"]> {

@@ -13,6 +13,8 @@ import { DrivenTimer, SocketIo } from "./socket_driver.ts";
 import { type CurveOptions, curveOptions } from "../../protocol/curve/options.ts";
 import { CurveServer, type ServerLimits } from "../../protocol/curve/server.ts";
 import { type CurveServerStats, CurveStats } from "../../protocol/curve/stats.ts";
+import type { PortGroup } from "../port_group.ts";
+import { WorkerPort } from "./worker_port.ts";
 
 /** Options of {@link bindCurve}. */
 export interface BindCurveOptions {
@@ -26,6 +28,8 @@ export interface BindCurveOptions {
   readonly limits?: Partial<ServerLimits>;
   readonly options?: Partial<CurveOptions>;
   readonly random?: RandomSource;
+  /** The processes that share the port. Defaults to this one alone. */
+  readonly group?: PortGroup | undefined;
   /** A connection is established; returns its handler. Its credential follows in `introduced`. */
   accept(connection: CurveConnection): CurveHandler;
 }
@@ -66,6 +70,7 @@ class SocketListener implements CurveListener {
   readonly #options: BindCurveOptions;
   readonly #io: SocketIo;
   readonly #server: CurveServer;
+  readonly #worker: WorkerPort | undefined;
   readonly #timers = new Map<CurveConnection, DrivenTimer>();
   #rotation: Timer | undefined;
   #closed = false;
@@ -73,7 +78,8 @@ class SocketListener implements CurveListener {
 
   constructor(options: BindCurveOptions) {
     this.#options = options;
-    const { clock, memory } = options.runtime;
+    const { runtime, group } = options;
+    const { clock, memory } = runtime;
     const connectionOptions = curveOptions({ memory, ...options.options });
     this.#io = new SocketIo(
       clock,
@@ -81,6 +87,8 @@ class SocketListener implements CurveListener {
       connectionOptions.maxDatagramBytes,
       (connection) => this.#turn(connection),
     );
+    const receive = (data: Bytes, from: Address) => this.#receive(data, from);
+    this.#worker = group && new WorkerPort({ runtime, group, receive });
     this.#server = new CurveServer({
       crypto: options.crypto,
       io: this.#io,
@@ -88,6 +96,7 @@ class SocketListener implements CurveListener {
       limits: { ...DEFAULT_LIMITS, ...options.limits },
       keys: options.keys,
       nowMs: clock.nowMs(),
+      worker: this.#worker,
       accept: (connection) => this.#accept(connection),
     });
     this.#armRotation();
@@ -95,16 +104,23 @@ class SocketListener implements CurveListener {
 
   async bind(): Promise<void> {
     const { runtime, host, port } = this.#options;
-    const { clock } = runtime;
+    const worker = this.#worker;
     const socket = await runtime.bindDatagram({
       host,
       port,
+      shared: worker !== undefined,
       receive: (data, from) => {
-        if (!this.#closed) this.#server.receive(data, from, clock.nowMs());
+        if (worker?.pass(data, from)) this.#server.stats.passed++;
+        else this.#receive(data, from);
       },
     });
     this.#io.socket = socket;
     this.address = socket.address;
+    await worker?.join(socket.address);
+  }
+
+  #receive(data: Bytes, from: Address): void {
+    if (!this.#closed) this.#server.receive(data, from, this.#options.runtime.clock.nowMs());
   }
 
   get publicKey(): Bytes {
@@ -150,6 +166,7 @@ class SocketListener implements CurveListener {
     this.#io.flush();
     this.#rotation?.cancel();
     this.#io.socket?.close();
+    this.#worker?.close();
   }
 
   #accept(connection: CurveConnection): CurveHandler {

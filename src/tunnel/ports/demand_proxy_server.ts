@@ -22,6 +22,7 @@ import type { Metrics } from "../../telemetry/metrics.ts";
 import { LogSampler } from "../../telemetry/log_sampler.ts";
 import type { StreamShares } from "../../transport/stream_shares.ts";
 import { splice } from "../../transport/splice.ts";
+import type { NetworkSet } from "../../wire/ip/networks.ts";
 import {
   DEMAND_FAREWELL_BYTES,
   demandFrame,
@@ -34,6 +35,7 @@ import {
   wantsReasons,
 } from "../../wire/snocat/demand_proxy.ts";
 import type { PortLease, PortLeases } from "./port_leases.ts";
+import { ProxiedVisitor } from "./proxied_visitor.ts";
 import { DEMAND_IDLE_TICKS } from "../requests/tcp_proxy.ts";
 import { DEMAND_DEADLINE_MS } from "../../wire/snocat/demand_proxy.ts";
 
@@ -66,6 +68,8 @@ interface DemandProxyOptions {
   readonly log?: Logger;
   /** Limits connections of one source to one port. Defaults to no limit. */
   readonly shares?: StreamShares;
+  /** Connections from these networks must begin with a PROXY header. Defaults to none. */
+  readonly proxies?: NetworkSet | undefined;
   /** Metrics of ports, connections to them, and refusals. */
   readonly metrics?: Metrics;
 }
@@ -309,24 +313,41 @@ class Lease implements ByteStreamHandler {
 
   /** Handles a public connection. Its end never closes the port. */
   #accept(conn: Conn): void {
-    const visitor = conn.remote.host;
+    const { proxies, runtime } = this.#options;
+    if (this.#state !== "leased" || this.#connections >= DEMAND_CONNECTIONS_MAX) {
+      return this.#turnAway(conn, conn.remote, tooMany(`the port has ${this.#connections} already`));
+    }
+    this.#connections++;
+    if (proxies?.contains(conn.remote.host) !== true) return this.#admit(conn, conn.remote);
+    new ProxiedVisitor(conn, runtime.clock, {
+      named: (visitor, rest) => this.#admit(conn, visitor, rest),
+      failed: (error) => {
+        this.#connections--;
+        this.#turnAway(conn, conn.remote, error);
+      },
+    });
+  }
+
+  /** The connection's visitor is known; it is counted among the port's connections. */
+  #admit(conn: Conn, visitor: Address, received?: Bytes): void {
     const waiting = new Waiting();
     conn.pause();
     conn.attach(waiting);
-    const full = this.#state !== "leased" || this.#connections >= DEMAND_CONNECTIONS_MAX;
-    if (full || this.#options.shares?.enter(this, visitor) === false) {
-      const message = full
-        ? `Cannot take connection: the port has ${this.#connections} already`
-        : "Cannot take connection: its source has too many already";
-      this.#options.metrics?.refused("visitor", "limit_exceeded");
-      this.#sampler.warn("limit_exceeded", { visitor, reason: "limit_exceeded" }, message);
-      return conn.abort(new SallyportError("limit_exceeded", message, { side: "local" }));
+    if (this.#options.shares?.enter(this, visitor.host) === false) {
+      this.#connections--;
+      return this.#turnAway(conn, visitor, tooMany("its source has too many already"));
     }
-    this.#connections++;
-    void this.#join(conn, waiting, conn.remote);
+    void this.#join(conn, waiting, visitor, received);
   }
 
-  async #join(conn: Conn, waiting: Waiting, remote: Address): Promise<void> {
+  #turnAway(conn: Conn, visitor: Address, error: SallyportError): void {
+    const { code } = error;
+    this.#options.metrics?.refused("visitor", code);
+    this.#sampler.warn(code, { visitor: visitor.host, reason: code }, error.message);
+    conn.abort(error);
+  }
+
+  async #join(conn: Conn, waiting: Waiting, remote: Address, received: Bytes | undefined): Promise<void> {
     const { metrics, runtime: { clock, memory } } = this.#options;
     const visitor = remote.host;
     metrics?.streamOpened();
@@ -371,10 +392,15 @@ class Lease implements ByteStreamHandler {
       idleTicks,
       firstByteMs,
       meter: metrics,
+      ...received === undefined ? {} : { received },
       done,
     });
     conn.resume();
   }
+}
+
+function tooMany(why: string): SallyportError {
+  return new SallyportError("limit_exceeded", `Cannot take connection: ${why}`, { side: "local" });
 }
 
 function drop(stream: ByteStream): void {

@@ -6,6 +6,7 @@
 import type { Bytes } from "../../bytes/bytes.ts";
 import { ViewCache } from "../../bytes/view_cache.ts";
 import { SallyportError } from "../../errors.ts";
+import { ID_BYTES } from "./curve_packet.ts";
 
 /** Frame types. */
 export const FrameType = {
@@ -22,6 +23,7 @@ export const FrameType = {
   pathResponse: 10,
   close: 11,
   params: 12,
+  connectionId: 13,
 } as const;
 
 /** Maximum ranges in one ACK. */
@@ -127,6 +129,7 @@ export interface FrameSink {
   pathResponse(data: Bytes): void;
   close(code: number, reason: string): void;
   params(maxData: number, maxStreamData: number, maxStreams: number, maxDatagramBytes: number): void;
+  connectionId(id: Bytes): void;
 }
 
 function invalid(why: string): SallyportError {
@@ -221,6 +224,9 @@ export function readFrames(plain: Bytes, sink: FrameSink, ranges: AckRanges): bo
       case FrameType.params:
         sink.params(reader.varint(), reader.varint(), reader.varint(), reader.varint());
         break;
+      case FrameType.connectionId:
+        sink.connectionId(reader.bytes(ID_BYTES));
+        break;
       default:
         throw invalid(`frame type ${type} is unknown`);
     }
@@ -314,8 +320,8 @@ export function writeControl(
   if (d !== undefined) writer.varint(d);
 }
 
-/** Writes PATH_CHALLENGE or PATH_RESPONSE. */
-export function writePath(writer: FrameWriter, type: number, data: Bytes): void {
+/** Writes a frame that consists of bytes of a fixed size: PATH_CHALLENGE, PATH_RESPONSE, CONNECTION_ID. */
+export function writeFixed(writer: FrameWriter, type: number, data: Bytes): void {
   writer.byte(type);
   writer.bytes(data);
 }

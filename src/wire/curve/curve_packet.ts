@@ -58,6 +58,11 @@ export function readHello(packet: Bytes): Bytes | undefined {
   return packet.length === HELLO_BYTES ? packet.subarray(4, 4 + KEY_BYTES) : undefined;
 }
 
+/** The worker that issued the cookie of an INIT; meaningless if the cookie is forged. */
+export function cookieWorker(init: Bytes): number {
+  return (init[4 + KEY_BYTES]! << 8) | init[5 + KEY_BYTES]!;
+}
+
 /** The content of COOKIE. */
 export interface CookiePacket {
   readonly connectionKey: Bytes;

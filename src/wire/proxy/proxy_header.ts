@@ -54,6 +54,30 @@ export function parseProxyHeader(bytes: Bytes): ProxyOutcome {
   return bytes[0] === V2_SIGNATURE[0] ? parseV2(bytes) : parseV1(bytes);
 }
 
+/** Whether a connection that begins with this byte may begin with a PROXY header. */
+export function beginsProxyHeader(first: number): boolean {
+  return first === V1_PREFIX.charCodeAt(0) || first === V2_SIGNATURE[0];
+}
+
+/**
+ * Reads the header with which a trusted proxy's connection must begin; undefined while it is incomplete. Throws
+ * `proxy_header_missing` or `proxy_header_invalid`.
+ */
+export function readProxyHeader(
+  received: Bytes,
+): { readonly source: ProxyAddress | undefined; readonly length: number } | undefined {
+  if (received.length > 0 && !beginsProxyHeader(received[0]!)) {
+    const why = "Cannot accept connection: it comes from a trusted proxy and has no PROXY header";
+    throw new SallyportError("proxy_header_missing", why, { side: "peer" });
+  }
+  const outcome = parseProxyHeader(received);
+  if (outcome.kind === "refused") {
+    const why = `Cannot parse PROXY header: ${outcome.detail}`;
+    throw new SallyportError("proxy_header_invalid", why, { side: "peer" });
+  }
+  return outcome.kind === "incomplete" ? undefined : outcome;
+}
+
 function parseV1(bytes: Bytes): ProxyOutcome {
   const end = bytes.subarray(0, V1_MAX_BYTES).indexOf(LF);
   const seen = latin1(bytes.subarray(0, end < 0 ? V1_MAX_BYTES : end + 1));

@@ -8,7 +8,7 @@ import {
   FrameType,
   FrameWriter,
   writeControl,
-  writePath,
+  writeFixed,
   writeStreamHead,
 } from "../../../src/wire/curve/curve_frame.ts";
 import { PacketKey } from "../../../src/protocol/curve/key_schedule.ts";
@@ -126,6 +126,7 @@ describe("an authenticated peer that breaks the rules ends its connection", () =
     ["an unknown frame", [(w) => w.byte(40)], /type 40/],
     ["a frame cut short", [(w) => w.bytes(Uint8Array.of(3, 2))], /cut short/],
     ["datagrams too small", [control(FrameType.params, 0, 0, 0, 1_087)], /1088/],
+    ["an id for the server", [(w) => writeFixed(w, FrameType.connectionId, pattern(8))], /after READY/],
     ["a long credential", [stream(0, 16_448, 1)], /beyond its credit/],
   ];
   for (const [name, steps, message] of cases) {
@@ -157,7 +158,7 @@ describe("an authenticated peer that only annoys", () => {
     const stage = victim();
     stage.sent.length = 0;
     stage.send((writer) => {
-      for (let i = 0; i < 500; i++) writePath(writer, FrameType.pathChallenge, pattern(8, i));
+      for (let i = 0; i < 500; i++) writeFixed(writer, FrameType.pathChallenge, pattern(8, i));
     });
     assert.ok(stage.sent.length <= 6, `${stage.sent.length} packets`);
   });
@@ -175,7 +176,7 @@ describe("an authenticated peer that only annoys", () => {
     const stage = victim();
     stage.send(control(FrameType.maxData, 1));
     stage.send(control(FrameType.maxStreams, 0));
-    stage.send((writer) => writePath(writer, FrameType.pathResponse, pattern(8)));
+    stage.send((writer) => writeFixed(writer, FrameType.pathResponse, pattern(8)));
     assert.equal(stage.closed(), undefined);
     stage.connection.open();
   });

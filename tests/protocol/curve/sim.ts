@@ -103,7 +103,7 @@ export class VirtualNetwork {
     return {
       name: "memory",
       version: "0",
-      capabilities: { reusePort: false, hardClose: false },
+      capabilities: { reusePort: false, sharedDatagrams: "last", hardClose: false },
       clock: this.clock,
       descriptors: {
         limit: undefined,

@@ -94,6 +94,7 @@ describe("curve vectors, contents", () => {
       maxStreams: ignore,
       pathChallenge: ignore,
       pathResponse: ignore,
+      connectionId: ignore,
       close: ignore,
       params: () => void params++,
     };

@@ -28,6 +28,7 @@ function listener(heard: Heard): frames.FrameSink {
     pathResponse: (data) => heard.push(["response", [...data]]),
     close: (...args) => heard.push(["close", ...args]),
     params: (...args) => heard.push(["params", ...args]),
+    connectionId: (id) => heard.push(["id", [...id]]),
   };
 }
 
@@ -64,14 +65,20 @@ const SAMPLES: [name: string, bytes: Bytes, heard: unknown[], eliciting: boolean
   ["max streams", write((w) => frames.writeControl(w, FrameType.maxStreams, 63)), ["maxStreams", 63], true],
   [
     "challenge",
-    write((w) => frames.writePath(w, FrameType.pathChallenge, EIGHT)),
+    write((w) => frames.writeFixed(w, FrameType.pathChallenge, EIGHT)),
     ["challenge", [...EIGHT]],
     true,
   ],
   [
     "response",
-    write((w) => frames.writePath(w, FrameType.pathResponse, EIGHT)),
+    write((w) => frames.writeFixed(w, FrameType.pathResponse, EIGHT)),
     ["response", [...EIGHT]],
+    true,
+  ],
+  [
+    "connection id",
+    write((w) => frames.writeFixed(w, FrameType.connectionId, EIGHT)),
+    ["id", [...EIGHT]],
     true,
   ],
   [
