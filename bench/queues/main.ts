@@ -139,7 +139,7 @@ async function main(): Promise<void> {
   await agent.event("ready");
   const peer = { visitors: `127.0.0.1:${visitors}` } as RunningPeer;
   const own: Passed[] = [];
-  for (const [index, situation] of SITUATIONS.entries()) {
+  for (const index of SITUATIONS.keys()) {
     let bulk: BackgroundLoad | undefined;
     if (index > 0) {
       bulk = await startLoad("bulk", { peer, endpoint, upload: index === 1, windowMs: BULK_LIMIT_MS });
