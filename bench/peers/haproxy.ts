@@ -1,5 +1,5 @@
 /**
- * haproxy passing TLS through by SNI: one hop instead of two, a bound for what an edge alone costs.
+ * haproxy passing TLS through by SNI: one hop instead of two, a bound for what only an edge costs.
  *
  * @module
  */

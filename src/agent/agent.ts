@@ -539,7 +539,7 @@ class AgentNode implements Agent {
     void agent.over.then((error) => {
       this.#sessions.delete(agent);
       const summary = session.summary?.();
-      if (summary !== undefined) this.#log.info({ hostname, edge, ...summary }, "what the session counted");
+      if (summary !== undefined) this.#log.info({ hostname, edge, ...summary }, "counters of the session");
       // An agent admitted and disconnected at once would be again.
       if (agent.livedMs >= SESSION_SETTLED_MS) slot.backoff.reset();
       if (slot.current !== agent) return;

@@ -34,7 +34,7 @@ export class CertificateReports {
 
   constructor(options: CertificateReportsOptions) {
     this.#options = options;
-    this.#client = new MasterClient({ ...options, what: "Cannot tell of certificates" });
+    this.#client = new MasterClient({ ...options, what: "Cannot report certificates" });
   }
 
   /** Checks the certificates periodically, until {@link close}. */

@@ -44,8 +44,8 @@ export async function checkEdgePlace(edge: string, master: string, find: Lookup)
   const what = where === "loopback" ? "this machine" : "a private network";
   throw new SallyportError(
     "access_denied",
-    `Cannot use edge ${edge}: the session master ${master} names ${what}, where it isn't itself; give --edge HOST:PORT ` +
-      "if that is right, or start the master with --public-address",
+    `Cannot use edge ${edge}: the session master ${master} isn't on ${what}, but the edge that it names is; give --edge ` +
+      "HOST:PORT if that is right, or start the master with --public-address",
     { side: "config" },
   );
 }

@@ -20,16 +20,16 @@ const CAUSES: readonly Cause[] = [
   },
   {
     looks: /ENOTFOUND|EAI_AGAIN|dns error|failed to lookup address/i,
-    says: ({ hostname }) => `the name ${hostname} has no address: correct it, or look at this machine's DNS`,
+    says: ({ hostname }) => `the name ${hostname} has no address: correct it, or check this machine's DNS`,
   },
   {
     looks: /InvalidContentType|EPROTO|WRONG_VERSION_NUMBER|corrupt message/i,
     says: (url) =>
-      `the server speaks no TLS there: use ${url.origin.replace("https:", "http:")}, or its HTTPS port`,
+      `the server doesn't speak TLS there: use ${url.origin.replace("https:", "http:")}, or its HTTPS port`,
   },
   {
     looks: /NotValidForName|ALTNAME|certificate not valid for name|HOSTNAME_MISMATCH/i,
-    says: ({ hostname }) => `the server's certificate isn't for ${hostname}: use the name that it is for`,
+    says: ({ hostname }) => `the server's certificate isn't for ${hostname}: use a name that it covers`,
   },
   {
     looks: /Expired|CERT_HAS_EXPIRED|NotValidYet/,
@@ -51,11 +51,11 @@ const CAUSES: readonly Cause[] = [
   },
   {
     looks: /TimeoutError|timed out/i,
-    says: ({ host }) => `${host} doesn't answer: a firewall may drop what is sent there`,
+    says: ({ host }) => `${host} doesn't answer: a firewall may be dropping the packets`,
   },
   {
     looks: /UND_ERR_REDIRECT|redirect/i,
-    says: () => "the server answers with a redirect: use the address that it leads to",
+    says: () => "the server answers with a redirect: use the address to which it redirects",
   },
   {
     looks: /ECONNRESET|closed unexpectedly|connection closed|IncompleteMessage|SendRequest/i,

@@ -202,9 +202,9 @@ function edgeOf(answer: z.output<typeof edgeSchema>): GrantEdge {
 /** Rejects a grant weaker than what was requested. */
 function insistOn({ cipher, protocolVersion }: MasterGrantOptions, grant: Grant): Grant {
   const wrong = cipher !== undefined && grant.cipher !== cipher
-    ? `its cipher is ${grant.cipher}, and ${cipher} was asked for`
+    ? `its cipher is ${grant.cipher}, but ${cipher} was requested`
     : protocolVersion !== undefined && grant.protocolVersion !== protocolVersion
-    ? `its protocol_version is ${grant.protocolVersion}, and ${protocolVersion} was asked for`
+    ? `its protocol_version is ${grant.protocolVersion}, but ${protocolVersion} was requested`
     : undefined;
   if (wrong === undefined) return grant;
   throw new SallyportError("token_invalid", `Cannot use token: ${wrong}`, { side: "peer", retryable: true });

@@ -72,7 +72,7 @@ export class GrantStock {
     } catch (error) {
       const good = kept !== undefined && kept.lifeMs - this.#ageMs(kept) > GRANT_LEFT_MIN_MS;
       if (!good || !(error instanceof SallyportError) || !error.retryable) throw error;
-      this.#log.info({ reason: error.code }, `${error.message}; going on with a grant that was kept`);
+      this.#log.info({ reason: error.code }, `${error.message}; continuing with a stored grant`);
       this.#fillLater(error.retryAfterMs ?? GRANT_AHEAD_FAILED_MS);
       return kept.grant;
     }

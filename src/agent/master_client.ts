@@ -64,7 +64,7 @@ export class MasterClient {
       this.#base.protocol === "http:" && !isLoopbackHost(this.#base.hostname) && options.insecure !== true
     ) {
       const why =
-        `${this.#base.origin} is another machine, and http shows keys and tokens to everybody on the way; ` +
+        `${this.#base.origin} is another machine, and http makes keys and tokens readable on the network; ` +
         "use https, or --insecure-master";
       throw new SallyportError("config_invalid", `${options.what}: ${why}`, { side: "config" });
     }

@@ -171,7 +171,7 @@ class Publication {
     const { clock } = this.#options;
     const segments = demandSegments(this.#target);
     const stream = await tunnel.open(segments, { signal, timeoutMs: DEMAND_DEADLINE_MS }).catch((cause) => {
-      const why = "the edge has none for its agents, or is of a kind that doesn't know them " +
+      const why = "the edge offers none, or doesn't support them " +
         `(a Sallyport edge needs --publish-ports): ${errorMessage(cause)}`;
       throw new SallyportError("not_supported", `Cannot publish ${this.#name}: ${why}`, {
         side: "peer",

@@ -160,7 +160,7 @@ class Race<T> {
       if (other === runner || other.done) continue;
       this.#options.lost?.(other.entrant.name);
       other.control.abort(
-        new SallyportError("aborted", `Cannot go on: ${runner.entrant.name} was first`, { side: "local" }),
+        new SallyportError("aborted", `Cannot continue: ${runner.entrant.name} was first`, { side: "local" }),
       );
     }
   }

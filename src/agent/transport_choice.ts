@@ -131,7 +131,7 @@ export class TransportChoice {
     const [oldest] = this.#known.keys();
     if (this.#known.size > NETWORKS_REMEMBERED_MAX && oldest !== undefined) this.#known.delete(oldest);
     await transportMemory?.write(place, remembered).catch((error) => {
-      log.warn({ error }, `Cannot keep which transport worked: ${errorMessage(error)}`);
+      log.warn({ error }, `Cannot save which transport worked: ${errorMessage(error)}`);
     });
   }
 }

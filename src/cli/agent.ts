@@ -59,15 +59,15 @@ const SERVICES_SHOWN_MAX = 12;
 export function addAgent(program: Command, context: CliContext): void {
   const { io } = context;
   const command = program.command("agent").description(
-    "Connect services to an edge, and stay connected: visitors who ask for a name reach its target.\n" +
-      "Nobody on the way decrypts what they say: TLS ends at the target, or in this agent.",
+    "Connect services to an edge, and stay connected: visitors of a name reach its target.\n" +
+      "Nothing on the way decrypts their traffic: TLS ends at the target or in this agent.",
   );
   addSettings(command, "agent");
   const master = "agent --master https://master.example.org --credential-file agent.key ";
   const base = `${master}--hostname home.example.org --to 127.0.0.1:443`;
   addExamples(command, io, [
     {
-      what: "with the link that `agents add` printed, the first time; later the link isn't needed any more",
+      what: "the first time, with the link that `agents add` printed; later without it",
       args: "agent --join https://master.example.org/#CODE --to 127.0.0.1:443",
     },
     {
@@ -88,31 +88,31 @@ export function addAgent(program: Command, context: CliContext): void {
       args: "agent --config agent.yaml",
     },
     {
-      what: "so that nobody on the way sees what it is",
+      what: "so that observers can't recognise the protocol",
       args: `${base} --transport sealed`,
     },
     {
-      what: "over QUIC, so that a lost packet delays one visitor alone",
+      what: "over QUIC, so that a lost packet delays only one visitor",
       args: `${base} --transport quic`,
     },
     {
-      what: "over UDP, where packets are lost or the address changes",
+      what: "over UDP, for lossy networks and changing addresses",
       args: `${base} --transport curve`,
     },
     {
-      what: "by the first way that gets through",
+      what: "by the first transport that connects",
       args: `${base} --transport auto`,
     },
     {
-      what: "and SSH by a public port of the edge",
+      what: "and SSH through a public port of the edge",
       args: `${base} --publish tcp:2222=127.0.0.1:22`,
     },
     {
-      what: "with sessions at two edges of a cluster, so that one that dies costs nothing",
+      what: "with sessions at two edges of a cluster, so that the loss of one goes unnoticed",
       args: `${base} --edges 2`,
     },
     {
-      what: "for visitors from two networks alone",
+      what: "only for visitors from two networks",
       args: `${base} --allow 192.0.2.0/24 --allow 2001:db8::/32`,
     },
   ]);
@@ -248,7 +248,7 @@ async function runAgent(command: Command, { io }: CliContext): Promise<number> {
       const { kept, ...changes } = applied;
       log.info({ ...changes, kept: kept.length }, "configuration reloaded");
       for (const name of changedSettings(loaded, fresh)) {
-        log.warn({ setting: name }, `${name} has changed, which takes a new start of the agent`);
+        log.warn({ setting: name }, `${name} has changed; restart the agent to apply it`);
       }
       const isShared = table.services.some((service) => service.shared);
       if (before.join() !== table.names.join() || wasShared !== isShared) agent.renew();
@@ -289,7 +289,7 @@ function agentSteps(io: CliIo, config: Config, names: readonly string[]): Step[]
     : ` --data-dir ${shellWord(config.dataDir)}`;
   const name = names.find((name) => !isWildcard(name));
   return [{
-    what: "From another terminal, see how it does, and whether visitors get through:",
+    what: "From another terminal, show its state, and check that visitors get through:",
     lines: [
       commandLine(io, `agent status${folder}`),
       ...name === undefined ? [] : [commandLine(io, `doctor ${name}${folder}`)],
@@ -363,7 +363,7 @@ async function openStatusSocket(
       .find((name) => taken.has(name));
     if (other !== undefined && twice !== undefined) {
       const why = `process ${other.pid} serves ${twice} already, with the same data folder ${dataDir}; ` +
-        "stop that one first, or give this one another name and a --data-dir of its own";
+        "stop that one first, or give this one another name and its own --data-dir";
       throw new SallyportError("config_invalid", `Cannot start agent: ${why}`, { side: "config" });
     }
     log.warn(
@@ -376,10 +376,13 @@ async function openStatusSocket(
 function addStatus(agent: Command, context: CliContext): void {
   const { io } = context;
   const status = agent.command("status").option("--json", "print all of it as JSON")
-    .description("Ask the agent that runs with this --data-dir how it does.");
+    .description("Show the state of the agent that runs with this --data-dir.");
   addExamples(status, io, [
     { what: "an agent with its data in ./data", args: "agent status" },
-    { what: "another one, for a program", args: "agent status --data-dir /var/lib/sallyport --json" },
+    {
+      what: "another agent, as JSON for a program",
+      args: "agent status --data-dir /var/lib/sallyport --json",
+    },
   ]);
   status.action(async ({ json = false }: { readonly json?: boolean }) => {
     // --data-dir and --config are flags of `agent`, regardless of their position.
@@ -441,14 +444,14 @@ function serviceFacts(services: readonly Service[]): (readonly [string, string])
 /** The default target of a public port: the server of `--to`. */
 function defaultPublished(to: Target | undefined): HostPort {
   if (to !== undefined && to.protocol !== "files" && "host" in to.endpoint) return to.endpoint;
-  const why = "it needs a target of its own, such as tcp:2222=127.0.0.1:22, where --to names no server";
+  const why = "it needs its own target, such as tcp:2222=127.0.0.1:22, since --to names no server";
   throw new SallyportError("config_invalid", `Cannot use --publish: ${why}`, { side: "config" });
 }
 
 function addCheck(agent: Command, context: CliContext): void {
   const { io } = context;
   const check = agent.command("check").argument("<file>", "the configuration file, YAML or JSON")
-    .description("Say what is wrong with a configuration file, by line and column.");
+    .description("Check a configuration file, and report faults by line and column.");
   addExamples(check, io, [{ what: "before it is put in place", args: "agent check agent.yaml" }]);
   check.action((path: string) => {
     const { services, faults } = checkFile(path);

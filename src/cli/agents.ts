@@ -36,11 +36,11 @@ export function addAgents(program: Command, context: CliContext): void {
   const agents = program.command("agents").description(
     "Add, show, suspend and remove the agents of a session master; tables for people, --json for scripts.",
   );
-  const add = agents.command("add").argument("<name>", "how the agent is called").description(
-    "Add an agent, and print the command that starts it: its code is good once.",
+  const add = agents.command("add").argument("<name>", "the agent's name").description(
+    "Add an agent, and print the command that starts it. Its code can be used once.",
   );
   policyOptions(add).option("--tenant <name>", "the tenant that it belongs to")
-    .option("--join-ttl <seconds>", "how long the join code is good for");
+    .option("--join-ttl <seconds>", "lifetime of the join code");
   manages(add, context, async (master, [name], options) => {
     const body = { name, ...policyOf(options), tenant: options.tenant, ...joinTtl(options) };
     if (body.hostnames === undefined) throw wrong("--hostname is missing, the name that visitors ask for");
@@ -52,7 +52,7 @@ export function addAgents(program: Command, context: CliContext): void {
       args: "agents add home --hostname home.example.org",
     },
     {
-      what: "by a script, elsewhere",
+      what: "from a script on another machine",
       args:
         "agents add home --hostname home.example.org --master https://master.example.org --credential KEY --json",
     },
@@ -63,7 +63,7 @@ export function addAgents(program: Command, context: CliContext): void {
     },
   ]);
   const list = agents.command("list").description("List agents.")
-    .option("--search <text>", "in the name, a hostname or the notes")
+    .option("--search <text>", "text in the name, a hostname or the notes")
     .option("--state <state>", "active or suspended")
     .option("--tenant <name>", "of one tenant");
   manages(list, context, async (master, _, { search, state, tenant }) => {
@@ -80,7 +80,7 @@ export function addAgents(program: Command, context: CliContext): void {
     printEntry(master, await master.call("GET", path(agent)));
   });
   manages(
-    policyOptions(one("change", "Change an agent; what isn't given stays."))
+    policyOptions(one("change", "Change an agent. What isn't given stays as it is."))
       .option("--name <name>", "another name"),
     context,
     async (master, [agent], options) => {
@@ -91,18 +91,18 @@ export function addAgents(program: Command, context: CliContext): void {
     },
   );
   manages(
-    one("suspend", "End what an agent does on every edge, and keep it out until it is resumed."),
+    one("suspend", "End an agent's sessions on every edge, and refuse it until it is resumed."),
     context,
     (master, [agent]) => changeState(master, agent, "suspend"),
   );
   manages(
-    one("resume", "Let a suspended agent come back."),
+    one("resume", "Admit a suspended agent again."),
     context,
     (master, [agent]) => changeState(master, agent, "resume"),
   );
   manages(
-    one("rotate", "Make an agent's key worthless, and print a new command that starts it.")
-      .option("--join-ttl <seconds>", "how long the join code is good for"),
+    one("rotate", "Revoke an agent's key, and print a new command that starts it.")
+      .option("--join-ttl <seconds>", "lifetime of the join code"),
     context,
     async (master, [agent], options) => {
       printJoining(
@@ -124,15 +124,19 @@ export function addAgents(program: Command, context: CliContext): void {
 
 function policyOptions(command: Command): Command {
   return command
-    .option("--hostname <name>", "a name that visitors ask for, or *.NAME for all below it; several", several)
-    .option("--alias <name>", "a further name; several", several)
-    .option("--publish <tcp[:PORT]>", "a public TCP port that it may have; several", several)
+    .option(
+      "--hostname <name>",
+      "a name that visitors ask for, or *.NAME for all below it; repeatable",
+      several,
+    )
+    .option("--alias <name>", "a further name; repeatable", several)
+    .option("--publish <tcp[:PORT]>", "a public TCP port that it may open; repeatable", several)
     .option("--limit <name=number>", `a limit: ${LIMIT_NAMES.join(", ")}; several`, several)
-    .option("--agent-network <cidr>", "a network from which it may connect; several", several)
-    .option("--visitor-network <cidr>", "a network from which visitors may come; several", several)
+    .option("--agent-network <cidr>", "a network from which it may connect; repeatable", several)
+    .option("--visitor-network <cidr>", "a network from which visitors are admitted; repeatable", several)
     .option("--group <name>", "agents of one group share hostnames")
-    .option("--expires <time>", "it gets no tokens after that, such as 2027-01-31T00:00:00Z")
-    .option("--notes <text>", "what people should know");
+    .option("--expires <time>", "no tokens are issued after this time, such as 2027-01-31T00:00:00Z")
+    .option("--notes <text>", "notes for people");
 }
 
 function policyOf(options: Options) {
@@ -162,7 +166,7 @@ function limitsOf(given: readonly string[]): Record<string, number> {
 function joinTtl({ joinTtl }: Options) {
   if (joinTtl === undefined) return {};
   if (!/^\d{1,9}$/.test(String(joinTtl))) {
-    throw wrong(`--join-ttl ${JSON.stringify(joinTtl)} is no number of seconds`);
+    throw wrong(`--join-ttl ${JSON.stringify(joinTtl)} isn't a number of seconds`);
   }
   return { join_ttl_seconds: Number(joinTtl) };
 }
@@ -184,7 +188,7 @@ function printJoining(master: ManagedMaster, answer: JoiningAnswer): void {
   const join = formatJoinLink({ master: url, code });
   if (json) return io.out(JSON.stringify({ ...agent, join }, undefined, 2));
   io.out(
-    `Start ${agent.name} with this command, on its own machine; --to is what visitors reach. The code is good once,`,
+    `Start ${agent.name} with this command, on its own machine; --to is what visitors reach. The code can be used once,`,
   );
   io.out(`until ${answer.join_expires_at}:\n`);
   io.out(`  ${commandLine(io, `agent --join ${shellWord(join)} --to 127.0.0.1:443`)}`);

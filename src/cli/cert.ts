@@ -25,7 +25,7 @@ interface CertFlags {
 
 /** Adds the command. */
 export function addCert(program: Command, { io }: CliContext): void {
-  const command = program.command("cert").argument("<path>", "path of both files, without the endings")
+  const command = program.command("cert").argument("<path>", "path of both files, without extensions")
     .description(
       "Make a certificate and its key, PATH.pub.pem and PATH.priv.pem, for `snocat server`.\n" +
         "The certificate signs itself and serves clients as their authority, unless --authority names another.",
@@ -35,9 +35,9 @@ export function addCert(program: Command, { io }: CliContext): void {
     `a name or an IP address that the certificate covers (several; default: ${DEFAULT_NAME})`,
     several,
   );
-  command.option("--days <number>", `how long it is good for (default: ${DEFAULT_DAYS})`);
-  command.option("--ca", "make an authority, which signs certificates and is no server's own");
-  command.option("--authority <path>", "have it signed by the authority at this path, without the endings");
+  command.option("--days <number>", `validity (default: ${DEFAULT_DAYS})`);
+  command.option("--ca", "make an authority, which signs the certificates of servers");
+  command.option("--authority <path>", "sign it with the authority at this path (without extensions)");
   addExamples(command, io, [
     { what: "for one server", args: "cert data/edge --san edge.example.org" },
     { what: "an authority", args: "cert data/ca --ca" },
@@ -62,7 +62,9 @@ async function make({ san, days, ca, authority }: CertFlags): Promise<Identity> 
   const wallMs = Date.now();
   if (ca) {
     if (san !== undefined || authority !== undefined) {
-      throw wrong("Cannot make an authority with --san or --authority: it is no server's, and signs itself");
+      throw wrong(
+        "Cannot make an authority with --san or --authority: it isn't a server's certificate, and signs itself",
+      );
     }
     return await makeAuthority({ commonName: "Sallyport authority", validDays, wallMs });
   }

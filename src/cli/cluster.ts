@@ -38,7 +38,7 @@ export async function findCluster(
 ): Promise<ClusterPart | undefined> {
   if (config.cluster === undefined) return undefined;
   if (config.workers !== undefined && config.clusterAddress?.port !== undefined) {
-    const why = "each worker has a port of its own; leave the port out";
+    const why = "each worker has its own port; leave the port out";
     throw new SallyportError(
       "config_invalid",
       `Cannot use --cluster-address with a port and --workers: ${why}`,

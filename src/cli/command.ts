@@ -160,7 +160,7 @@ export function readSettings(command: Command, name: CommandName, io: CliIo): Lo
 /** The message for an unknown command. */
 export function unknownCommand(word: string, names: readonly string[], io: CliIo): string {
   return `error: unknown command ${JSON.stringify(word)}.${didYouMean(word, names)} ` +
-    `Commands: ${names.join(", ")}; \`${commandLine(io, "--help")}\` tells more.`;
+    `Commands: ${names.join(", ")}; \`${commandLine(io, "--help")}\` shows more.`;
 }
 
 function helpOf(setting: Setting, name: CommandName, twin: string | undefined): string {

@@ -27,7 +27,7 @@ interface Node {
 /** Adds the command. */
 export function addCompletion(program: Command, { io }: CliContext): void {
   const command = program.command("completion").argument("<shell>", SHELLS.join(", "))
-    .description("Print what bash, zsh or fish needs to complete commands and flags.");
+    .description("Print the script with which bash, zsh or fish completes commands and flags.");
   addExamples(command, io, [
     {
       what: "bash: in ~/.bashrc",
@@ -38,7 +38,7 @@ export function addCompletion(program: Command, { io }: CliContext): void {
   ]);
   command.action((shell: string) => {
     if (!SHELLS.includes(shell as Shell)) {
-      const why = `error: there is no completion for ${JSON.stringify(shell)}; it takes ${SHELLS.join(", ")}`;
+      const why = `error: no completion for ${JSON.stringify(shell)}, only for ${SHELLS.join(", ")}`;
       throw new CommanderError(2, "sallyport.shell", why);
     }
     const nodes = nodesOf(program);

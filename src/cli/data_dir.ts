@@ -213,11 +213,13 @@ export class DataDir {
     if ((found & OTHERS) === 0) return;
     // A link's target may belong to someone else, for example a mounted secret.
     if ((await lstat(path)).isSymbolicLink()) {
-      this.#warn(`${path} links to a file that others can get at (mode ${octal(found)}).`);
+      this.#warn(`${path} links to a file that others can access (mode ${octal(found)}).`);
       return;
     }
     await chmod(path, found & mode);
-    this.#warn(`${path} could be got at by others (mode ${octal(found)}); it is ${octal(found & mode)} now.`);
+    this.#warn(
+      `${path} could be accessed by others (mode ${octal(found)}); it is ${octal(found & mode)} now.`,
+    );
   }
 
   #warn(text: string): void {

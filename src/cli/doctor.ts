@@ -25,11 +25,11 @@ export function addDoctor(program: Command, context: CliContext): void {
   const { io } = context;
   const command = program.command("doctor").argument("<name>", "the name that visitors ask for")
     .description(
-      "Say why a name isn't reached, step by step: DNS, port, edge, agent, token, policy, service, endpoint, certificate.\n" +
-        "It works on any machine, and says more where the agent runs.",
+      "Find out why a name isn't reachable, step by step: DNS, port, edge, agent, token, policy, service, endpoint, certificate.\n" +
+        "It works on any machine, and reports more where the agent runs.",
     )
     .option("--port <port>", "the edge's port for visitors", "443")
-    .option("--at <host:port>", "connect there in place of the name's own address")
+    .option("--at <host:port>", "connect to this address instead of the name's own")
     .option("--data-dir <folder>", "the data folder of an agent on this machine (SALLYPORT_DATA_DIR)")
     .option("--json", "print the steps as JSON");
   addExamples(command, io, [

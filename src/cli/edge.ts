@@ -20,7 +20,7 @@ import { runWorker, startWorkers, workerAssignment, WorkerPlace } from "./worker
 export function addEdge(program: Command, context: CliContext): void {
   const { io } = context;
   const command = program.command("edge").description(
-    "Run an edge alone; its Fernet keys must be those of the session master.",
+    "Run only an edge. Its Fernet keys must be those of the session master.",
   );
   addSettings(command, "edge");
   addExamples(command, io, [
@@ -30,14 +30,14 @@ export function addEdge(program: Command, context: CliContext): void {
       args: "edge --fernet-keys-file /etc/sallyport/fernet.keys --sealed-listen 0.0.0.0:8445",
     },
     {
-      what: "joined to the master: it hears of suspended agents and new keys, and reports what agents use",
+      what: "joined to the master: it learns of suspended agents and new keys, and reports usage",
       args: "edge --fernet-keys-file /etc/sallyport/fernet.keys --master https://master.example.org",
     },
     {
       what: "as one of several machines, which know each other by cluster.key of the data folder",
       args: "edge --fernet-keys-file /etc/sallyport/fernet.keys --cluster redis://10.0.0.2:6379",
     },
-    { what: "on IPv4 alone", args: "edge --listen 0.0.0.0:8443" },
+    { what: "on IPv4 only", args: "edge --listen 0.0.0.0:8443" },
     { what: "with metrics for this machine", args: "edge --metrics-listen 127.0.0.1:9090" },
   ]);
   command.action(async () => {

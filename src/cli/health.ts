@@ -14,7 +14,7 @@ export function addHealth(program: Command, context: CliContext): void {
   const { io } = context;
   const command = program.command("health").argument(
     "[url]",
-    "where it answers; default: where the settings say",
+    "address to ask; default: the one in the settings",
   )
     .description("Ask a running serve, edge, master or agent whether it is ready; ends with 0 or 1.");
   addExamples(command, io, [

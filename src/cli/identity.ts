@@ -49,7 +49,7 @@ export async function findAccess(
       const hopeless = error instanceof SallyportError && error.code === "credential_refused";
       if (!hopeless || known === undefined) throw error;
       const why = `${errorMessage(error)}; ${file.place} has the identity ${known.id} of an earlier start: ` +
-        "leave out --join to go on with it, or delete the file";
+        "leave out --join to continue with it, or delete the file";
       throw new SallyportError("credential_refused", why, { side: "config", cause: error });
     }
   }
@@ -58,7 +58,7 @@ export async function findAccess(
   throw invalid(
     `${missing} is missing: ` +
       (master === undefined
-        ? "a link from `agents add` makes this agent one of a session master's; --master with --credential takes a key"
+        ? "a link from `agents add` enrols this agent at a session master; --master with --credential uses a key"
         : "or --credential-file, or SALLYPORT_CREDENTIAL in the environment; or --join with a link from `agents add`"),
   );
 }

@@ -11,7 +11,7 @@ export function addKeygen(program: Command, { io }: CliContext): void {
   const command = program.command("keygen").description("Make a Fernet key, and print it.");
   addExamples(command, io, [
     {
-      what: "rotate: the new key first, the old one behind it until its tokens have expired",
+      what: "rotate: the new key first, the old one after it until its tokens have expired",
       args: "keygen > new.keys",
     },
     { what: "both then serve", args: "--fernet-keys-file new.keys" },

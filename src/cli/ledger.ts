@@ -98,7 +98,7 @@ export function masterLink(
   const { protocol, hostname } = new URL(master);
   if (protocol === "http:" && !isLoopbackHost(hostname) && !config.insecureMaster) {
     const why =
-      `Cannot use --master ${master}: it is another machine, and http shows what the edge reports; use https, ` +
+      `Cannot use --master ${master}: it is another machine, and http makes the edge's reports readable on the network; use https, ` +
       "or --insecure-master";
     throw new SallyportError("config_invalid", why, { side: "config" });
   }

@@ -76,7 +76,7 @@ export class Lifecycle {
       try {
         await part?.stop();
       } catch (error) {
-        this.#io.err(`Cannot stop ${part?.name} in order: ${errorMessage(error)}`);
+        this.#io.err(`Cannot stop ${part?.name} cleanly: ${errorMessage(error)}`);
       }
     }
   }

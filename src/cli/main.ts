@@ -90,8 +90,8 @@ const GROUPS: Readonly<Record<string, Readonly<Record<string, Listed>>>> = {
     },
   },
   "Apart from each other:": {
-    edge: { summary: "an edge alone", load: async () => (await import("./edge.ts")).addEdge },
-    master: { summary: "a session master alone", load: async () => (await import("./master.ts")).addMaster },
+    edge: { summary: "only an edge", load: async () => (await import("./edge.ts")).addEdge },
+    master: { summary: "only a session master", load: async () => (await import("./master.ts")).addMaster },
   },
   "Manage a session master:": {
     agents: {
@@ -112,7 +112,7 @@ const GROUPS: Readonly<Record<string, Readonly<Record<string, Listed>>>> = {
   },
   "Run it for good:": {
     service: {
-      summary: "install as a service of this machine, remove it, see how it is",
+      summary: "install as a service of this machine, remove it, show its state",
       load: async () => (await import("./service.ts")).addService,
     },
     doctor: {
@@ -193,7 +193,7 @@ async function createProgram(context: CliContext, chosen: string, all: boolean):
   addExamples(program, io, [
     { what: "an edge and its session master, on ports 8443 and 8080", args: "" },
     { what: "all of it at once, with a small site behind it", args: "demo" },
-    { what: "what a command takes", args: "agent --help" },
+    { what: "flags of a command", args: "agent --help" },
   ]);
   return program;
 }

@@ -17,11 +17,11 @@ import { formatHostPort } from "../wire/ip/host_port.ts";
 export function addMaster(program: Command, context: CliContext): void {
   const { io } = context;
   const command = program.command("master").description(
-    "Run a session master alone; its edges must have the same Fernet keys.",
+    "Run only a session master. Its edges must have the same Fernet keys.",
   );
   addSettings(command, "master");
   addExamples(command, io, [
-    { what: "for an edge elsewhere", args: "master --public-address edge.example.org:8443" },
+    { what: "for an edge on another machine", args: "master --public-address edge.example.org:8443" },
     { what: "for the edges of a cluster", args: "master --cluster redis://10.0.0.2:6379" },
   ]);
   command.action(async () => {
@@ -68,7 +68,7 @@ export function addMaster(program: Command, context: CliContext): void {
         next: [
           {
             what:
-              "Next, with an edge that has these Fernet keys, add an agent; the command that this prints starts it:",
+              "Next, once an edge has these Fernet keys, add an agent; this prints the command that starts it:",
             lines: agentCommand(io, masters[0] && localUrl(masters[0]), admin.from),
           },
           ...masters[0] === undefined ? [] : [pageStep(masters[0], admin)],

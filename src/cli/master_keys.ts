@@ -49,7 +49,7 @@ export function addMasterKeys(program: Command, context: CliContext): void {
     },
   );
   const retire = keys.command("retire").argument("<key>", "its id").description(
-    "Retire a key: tokens that it made are refused from now on.",
+    "Retire a key: tokens made with it are refused from now on.",
   );
   manages(retire, context, async (master, [id]) => {
     await master.call("DELETE", `/v1/keys/${encodeURIComponent(id ?? "")}`);
@@ -72,14 +72,14 @@ export function addMasterKeys(program: Command, context: CliContext): void {
   const add = apiKeys.command("add").argument("<name>", "what it is for").description(
     "Add a key, and print it once.",
   )
-    .requiredOption("--scope <scope>", "issue, read or admin; several", several)
-    .option("--tenant <name>", "the tenant that it sees; all when absent")
+    .requiredOption("--scope <scope>", "issue, read or admin; repeatable", several)
+    .option("--tenant <name>", "the tenant that it can access; default: all")
     .option(
       "--hostname <name>",
-      "for issue: a name that it may ask tokens for, *.NAME or *; several",
+      "for issue: a name for which it may request tokens, *.NAME or *; repeatable",
       several,
     )
-    .option("--publish <tcp[:PORT]>", "for issue: a public port that it may ask for; several", several)
+    .option("--publish <tcp[:PORT]>", "for issue: a public port that it may request; repeatable", several)
     .option("--expires <time>", "such as 2027-01-31T00:00:00Z");
   manages(add, context, async (master, [name], { scope, tenant, hostname, publish, expires }) => {
     const body = { name, scopes: scope, tenant, hostnames: hostname, publish, expires_at: expires };
@@ -96,7 +96,7 @@ export function addMasterKeys(program: Command, context: CliContext): void {
 
 /** Adds `backup`. */
 function addBackup(program: Command, { io }: CliContext): void {
-  const backup = program.command("backup").argument("<file>", "the copy, which must not exist yet")
+  const backup = program.command("backup").argument("<file>", "path of the copy, which must not exist yet")
     .description(
       "Copy a session master's database while it is in use. To restore, stop the master and put the copy in its place.",
     );

@@ -182,9 +182,9 @@ function withHint(error: unknown, flag: string, { port }: HostPort): unknown {
   if (!(error instanceof SallyportError)) return error;
   const { code, message, side, retryable } = error;
   const denied = /EACCES|Permission ?denied/i.test(message) && port > 0 && port < 1024;
-  const another = `--${flag} HOST:PORT takes another, with port 0 any that is free`;
+  const another = `--${flag} HOST:PORT sets another address; port 0 means any free one`;
   const hint = denied
-    ? `ports below 1024 need a right: run it as a service (\`sallyport service install\`), give the program the ` +
+    ? `ports below 1024 need a privilege: run it as a service (\`sallyport service install\`), give the program the ` +
       `right (\`sudo setcap cap_net_bind_service=+ep ${process.execPath}\`), or use a port from 1024`
     : another;
   return new SallyportError(code, `${message}; ${hint}`, { side, retryable, cause: error });

@@ -70,8 +70,10 @@ export function addPipe(program: Command, context: CliContext): void {
 }
 
 function addKeygen(pipe: Command, { io }: CliContext): void {
-  const command = pipe.command("keygen").argument("<file>", "where the secret key goes; must not exist");
-  command.description("Make a receiver's key: the secret half into a file, the public half is printed.");
+  const command = pipe.command("keygen").argument("<file>", "file for the secret key; must not exist");
+  command.description(
+    "Make a receiver's key: the secret half is written to a file, the public half is printed.",
+  );
   addExamples(command, io, [{ what: "once, on the receiving machine", args: "pipe keygen data/pipe.key" }]);
   command.action(async (path: string) => {
     io.out(await makeKeyFile(await loadSodium(libsodiumBuild()), path));
@@ -82,13 +84,13 @@ function addSend(pipe: Command, context: CliContext): void {
   const { io } = context;
   const command = pipe.command("send").argument("[file]", "a file or FIFO; absent or -: standard input");
   command.description("Send to a receiver; ends with 0 when it has confirmed every byte.");
-  command.requiredOption("--to <host:port>", `the receiver (port ${DEFAULT_PORT} when absent)`);
+  command.requiredOption("--to <host:port>", `the receiver (default port: ${DEFAULT_PORT})`);
   command.option("--public-key <hex>", `the receiver's public key, 64 hex digits (${PUBLIC_KEY_ENV})`);
   addCommon(command);
   addExamples(command, io, [
     { what: "a file", args: "pipe send --to host.example.org:1234 --public-key <hex> backup.tar" },
     {
-      what: "what another program writes",
+      what: "the output of another program",
       args: "pipe send --to host.example.org:1234 --public-key <hex> <data",
     },
   ]);
@@ -99,7 +101,10 @@ function addSend(pipe: Command, context: CliContext): void {
 
 function addReceive(pipe: Command, context: CliContext): void {
   const { io } = context;
-  const command = pipe.command("receive").argument("[file]", "where it goes; absent or -: standard output");
+  const command = pipe.command("receive").argument(
+    "[file]",
+    "destination file; absent or -: standard output",
+  );
   command.description("Receive one transfer, and end with 0 when all of it is in its place.");
   command.option("--listen <host:port>", "where to listen", `0.0.0.0:${DEFAULT_PORT}`);
   command.option("--key-file <file>", `the secret key (${SECRET_KEY_ENV}); pipe keygen makes one`);
@@ -108,7 +113,7 @@ function addReceive(pipe: Command, context: CliContext): void {
     "sessions seen, so that none is replayed (default: KEY-FILE.sessions)",
   );
   command.option("--force", "replace a file that exists");
-  command.option("--max-size <size>", "give up a transfer that is longer, 10GB for example");
+  command.option("--max-size <size>", "refuse a transfer that is longer, 10GB for example");
   addCommon(command);
   addExamples(command, io, [
     { what: "into a file", args: "pipe receive --key-file data/pipe.key data/backup.tar" },
@@ -124,7 +129,7 @@ function addCommon(command: Command): void {
     "--credentials-file <file>",
     `login and passphrase, a line each (${LOGIN_ENV}, ${PASSPHRASE_ENV})`,
   );
-  command.option("--plain", "speak with a Sallyport as with the C programs of sodium-tcp");
+  command.option("--plain", "treat a Sallyport like the C programs of sodium-tcp");
   command.option("--quiet", "show no progress");
 }
 
@@ -212,7 +217,9 @@ async function receive(io: CliIo, file: string, flags: ReceiveFlags, signal: Abo
     });
     meter.update(result.bytes, undefined, clock.nowMs());
     say(`Received ${meter.summary(clock.nowMs())}`);
-    if (!result.certain) say("The sender's program marks no end: whether this was all, it alone knows");
+    if (!result.certain) {
+      say("The sender's program doesn't mark the end: only the sender knows whether this was everything");
+    }
   } finally {
     meter.clear();
   }

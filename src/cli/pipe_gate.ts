@@ -40,13 +40,13 @@ export async function findPipes(
   const { pipeFolder: folder, pipeKeyFile, pipeCredentialsFile } = config;
   if (folder === undefined) return undefined;
   if (config.sealedListen.length === 0 || sodium === undefined) {
-    throw wrong("--pipe-folder needs --sealed-listen, where transfers come in beside sealed agents");
+    throw wrong("--pipe-folder needs --sealed-listen, whose port also receives transfers");
   }
   if (pipeKeyFile === undefined) {
     throw wrong("--pipe-folder needs --pipe-key-file; sallyport pipe keygen makes one");
   }
   if (!await stat(folder).then((found) => found.isDirectory(), () => false)) {
-    throw wrong(`--pipe-folder ${folder} is no folder`);
+    throw wrong(`--pipe-folder ${folder} isn't a folder`);
   }
   const { io, log, metrics, runtime } = base;
   const { clock } = runtime;

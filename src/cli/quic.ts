@@ -30,7 +30,9 @@ export async function findQuic(
 /** Warns if a key log for Wireshark is requested but not supported. */
 export async function warnOfKeyLog(io: CliIo, runtime: Runtime): Promise<void> {
   if ((io.env.SSLKEYLOGFILE ?? "") === "" || (await runtime.quic()).capabilities.keyLog) return;
-  io.err("Warning: SSLKEYLOGFILE is set, and nothing is written there: this runtime's QUIC shows no secrets");
+  io.err(
+    "Warning: SSLKEYLOGFILE is set, but nothing is written there: this runtime's QUIC doesn't export secrets",
+  );
 }
 
 /** Refuses to listen for QUIC if strangers could stop the process through it, unless the settings consent. */

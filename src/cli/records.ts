@@ -63,7 +63,7 @@ export function addRecords(program: Command, context: CliContext): void {
     ], "There are no sessions.");
   });
   const kill = sessions.command("kill").argument("<session>", "its id").description(
-    "End a session; its agent may come back.",
+    "End a session. Its agent may reconnect.",
   );
   manages(kill, context, async (master, [id]) => {
     await master.call("DELETE", `/v1/sessions/${encodeURIComponent(id ?? "")}`);
@@ -74,9 +74,9 @@ export function addRecords(program: Command, context: CliContext): void {
     "Bytes, streams and connected time by agent and day (UTC).",
   )
     .option("--agent <agent>", "of one agent, by name or id")
-    .option("--from <day>", "first day; that of 30 days ago when absent")
-    .option("--to <day>", "last day; today when absent")
-    .option("--csv", "print a table for spreadsheets");
+    .option("--from <day>", "first day; default: 30 days ago")
+    .option("--to <day>", "last day; default: today")
+    .option("--csv", "print CSV for spreadsheets");
   manages(usage, context, async (master, _, { agent, from, to, csv }) => {
     const query = new URLSearchParams();
     for (const [name, value] of Object.entries({ agent, from, to })) {
@@ -98,13 +98,13 @@ export function addRecords(program: Command, context: CliContext): void {
       ["TO VISITORS", ({ bytes_to_visitor }) => formatBytes(bytes_to_visitor)],
       ["STREAMS", ({ streams }) => streams],
       ["CONNECTED", ({ connected_seconds }) => `${(connected_seconds / 3600).toFixed(1)} h`],
-    ], "Nothing was used.");
+    ], "There is no usage.");
   });
   addExamples(usage, context.io, [
     { what: "of last month, for a bill", args: "usage --from 2026-10-01 --to 2026-10-31 --csv" },
   ]);
 
-  const audit = program.command("audit").description("Who did what at a session master, the newest first.")
+  const audit = program.command("audit").description("Who did what at a session master, newest first.")
     .option("--subject <id>", "what was done to one agent, key or session")
     .option("--limit <count>", "how many entries", "50");
   manages(audit, context, async (master, _, { subject, limit }) => {
@@ -115,6 +115,6 @@ export function addRecords(program: Command, context: CliContext): void {
       ["WHAT", ({ action }) => action],
       ["TO", ({ subject }) => subject],
       ["DETAIL", ({ detail }) => detail],
-    ], "Nothing was done.");
+    ], "There are no entries.");
   });
 }

@@ -112,12 +112,12 @@ export function addServe(program: Command, context: CliContext): void {
         ],
         next: [
           {
-            what: "Next, add an agent; the command that this prints starts it:",
+            what: "Next, add an agent; this prints the command that starts it:",
             lines: agentCommand(io, masters[0] && localUrl(masters[0]), admin.from),
           },
           {
             what:
-              "Then visit its server by its name, through the tunnel (-k where its certificate is self-signed):",
+              "Then visit its server by its name, through the tunnel (-k if its certificate is self-signed):",
             lines: [`curl -k https://demo.localhost:${visitors[0]?.port ?? 8443}/`],
           },
           ...masters[0] === undefined ? [] : [pageStep(masters[0], admin)],

@@ -37,10 +37,10 @@ export function addService(program: Command, { io }: CliContext): void {
     command.argument("<command>", SERVICE_COMMANDS.join(", "))
       .option(
         "--manager <NAME>",
-        `the service manager: ${MANAGERS.join(", ")}; default: the one that is here`,
+        `the service manager: ${MANAGERS.join(", ")}; default: the one found`,
       )
       .option("--root <FOLDER>", "write below this folder and start nothing, for packages and images");
-  const install = common(service.command("install")).argument("[args...]", "flags for the command, behind --")
+  const install = common(service.command("install")).argument("[args...]", "flags for the command, after --")
     .description("Write the service's file, and start it now and at each boot.")
     .option("--print", "print the file instead of writing it");
   addExamples(install, io, [
@@ -49,7 +49,7 @@ export function addService(program: Command, { io }: CliContext): void {
       args: "service install serve -- --public-address edge.example.org:8443",
     },
     { what: "an agent, with its settings in /etc/sallyport/agent.env", args: "service install agent" },
-    { what: "only look at it", args: "service install agent --print" },
+    { what: "only print it", args: "service install agent --print" },
   ]);
   install.action(async (name: string, args: string[], flags: Flags) => {
     const [command, manager] = [commandNamed(name), managerOf(flags)];
@@ -76,7 +76,7 @@ export function addService(program: Command, { io }: CliContext): void {
     await rm(path);
     io.out(`Removed ${path}. ${settingsFile(command)} and ${STATE_DIR} stay as they are.`);
   });
-  const status = common(service.command("status")).description("Say how the service is.");
+  const status = common(service.command("status")).description("Show the service's state.");
   addExamples(status, io, [{ what: "the agent", args: "service status agent" }]);
   status.action(async (name: string, flags: Flags) => {
     const [command, manager] = [commandNamed(name), managerOf(flags)];
@@ -136,7 +136,7 @@ async function write(path: string, text: string, mode: number): Promise<void> {
     await writeFile(path, text, { mode });
   } catch (error) {
     throw wrong(
-      `Cannot write ${path}: ${errorMessage(error)}. It takes the rights of root: run it with sudo`,
+      `Cannot write ${path}: ${errorMessage(error)}. It needs root: run it with sudo`,
     );
   }
 }

@@ -60,14 +60,14 @@ function addServer(snocat: Command, context: CliContext): void {
   const { io } = context;
   const command = snocat.command("server").description(
     "Take QUIC tunnels from clients, and give each the lowest free TCP port of a range.\n" +
-      "Whoever reaches the QUIC address gets a port: snocat's protocol authenticates nobody.",
+      "Anyone who reaches the QUIC address gets a port: snocat's protocol has no authentication.",
   );
   command.option("--quic <host:port>", "where clients connect, over UDP", DEFAULT_QUIC);
   command.requiredOption("--cert <file>", "the server's certificate; `cert` makes one");
   command.requiredOption("--key <file>", "its secret key");
   command.option("--ports <first:last>", "the public TCP ports", DEFAULT_PORTS);
   command.option("--tcp <ip>", "the one address that public ports listen on", DEFAULT_PUBLIC);
-  command.option("--public-host <ip>", "the address that clients are told in its place");
+  command.option("--public-host <ip>", "the address that clients are told instead");
   addLogFlags(command);
   const certificate = "--cert data/edge.pub.pem --key data/edge.priv.pem";
   addExamples(command, io, [
@@ -102,12 +102,12 @@ function addServer(snocat: Command, context: CliContext): void {
 function addClient(snocat: Command, context: CliContext): void {
   const { io } = context;
   const command = snocat.command("client").description(
-    "Join a server, and connect its public port to one target; comes back when the server does.\n" +
-      "Nothing but the target is ever dialled, whatever the server asks for.",
+    "Join a server, and connect its public port to one target; reconnects when the server is back.\n" +
+      "Only the target is ever dialled, whatever the server requests.",
   );
   command.requiredOption("--server <host:port>", "the server's QUIC address");
   command.option("--server-name <name>", "the name in its certificate (default: the host of --server)");
-  command.requiredOption("--authority <file>", "the certificate that its own must be or chain to");
+  command.requiredOption("--authority <file>", "the certificate that the server's must equal or chain to");
   command.requiredOption("--target <host:port>", "where visitors go");
   command.option(
     "--port <number>",
@@ -151,10 +151,10 @@ function addClient(snocat: Command, context: CliContext): void {
 
 function addLogFlags(command: Command): void {
   command.addOption(
-    new Option("--log-level <level>", "how much is logged").choices(LOG_LEVELS).default("info"),
+    new Option("--log-level <level>", "log level").choices(LOG_LEVELS).default("info"),
   );
   command.addOption(
-    new Option("--log-format <format>", "how it is logged").choices(["text", "json"]).default("text"),
+    new Option("--log-format <format>", "log format").choices(["text", "json"]).default("text"),
   );
 }
 

@@ -33,7 +33,7 @@ export function printStartup(io: CliIo, { runtime, facts: given, next }: Startup
   if (limitBytes < Infinity) {
     facts.push([
       "memory limit",
-      `${Math.floor(limitBytes / 1024 / 1024)} MiB of bytes that wait for slow readers`,
+      `${Math.floor(limitBytes / 1024 / 1024)} MiB of bytes queued for slow readers`,
     ]);
   }
   const name = { deno: "Deno", bun: "Bun", memory: "memory" }[runtime.name] ?? runtime.name;

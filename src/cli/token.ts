@@ -15,11 +15,11 @@ import { TOKEN_MAX_BYTES } from "../wire/token/token_payload.ts";
 /** Adds the command. */
 export function addToken(program: Command, { io }: CliContext): void {
   const command = program.command("token").description(
-    "Make a token without a session master, and print it. Whoever has it can serve its names until it expires.",
+    "Make a token without a session master, and print it. Anyone who has it can serve its names until it expires.",
   );
   addSettings(command, "token").option(
     "--json",
-    "print the token, its key material and all that it says as JSON",
+    "print the token, its key material and its claims as JSON",
   );
   addExamples(command, io, [
     { what: "with the keys of the data folder", args: "token --hostname home.example.org" },
@@ -54,7 +54,7 @@ function makeToken(
   });
   if (token.length > TOKEN_MAX_BYTES) {
     const message =
-      `Cannot make a token: with these names it has ${token.length} bytes, edges take ${TOKEN_MAX_BYTES}`;
+      `Cannot make a token: with these names it has ${token.length} bytes, edges accept at most ${TOKEN_MAX_BYTES}`;
     throw new SallyportError("config_invalid", message, { side: "config" });
   }
   return {

@@ -31,22 +31,22 @@ interface DeliveryAnswer {
 /** Adds the commands. */
 export function addWebhooks(program: Command, context: CliContext): void {
   const webhooks = program.command("webhooks").description(
-    "The places that a session master tells when an agent comes or goes, a certificate is about to expire, or a month's\n" +
-      "bytes are used up. Messages are signed as Standard Webhooks 1.0 says.",
+    "URLs that a session master notifies when an agent comes or goes, a certificate is about to expire, or a month's\n" +
+      "bytes are used up. Messages are signed according to Standard Webhooks 1.0.",
   );
   const add = webhooks.command("add").argument("<url>", "where messages are posted to; https").description(
     "Add a webhook, and print the secret that its messages are signed with, once.",
   )
     .option(
       "--event <event>",
-      "agent.online, agent.offline, certificate.expiring, quota.reached; several; all when absent",
+      "agent.online, agent.offline, certificate.expiring, quota.reached; repeatable; default: all",
       several,
     )
-    .option("--tenant <name>", "whose events, * for all; those of the asking key when absent")
-    .option("--secret-file <file>", "a secret of your own, whsec_ and base64; a random one when absent");
+    .option("--tenant <name>", "tenant whose events are sent, * for all; default: that of the key")
+    .option("--secret-file <file>", "your own secret, whsec_ and base64; default: a random one");
   addExamples(add, context.io, [
     {
-      what: "of agents that are gone",
+      what: "of agents that have disconnected",
       args: "webhooks add https://hooks.example.org/x --event agent.offline",
     },
   ]);
@@ -67,7 +67,7 @@ export function addWebhooks(program: Command, context: CliContext): void {
     ], "There are no webhooks.");
   });
   const test = webhooks.command("test").argument("<webhook>", "its id").description(
-    "Send a webhook a message that says nothing, and say what became of it.",
+    "Send a test message to a webhook, and report the outcome.",
   );
   manages(test, context, async (master, [id]) => {
     const path = `/v1/webhooks/${encodeURIComponent(id ?? "")}/test`;
@@ -75,18 +75,18 @@ export function addWebhooks(program: Command, context: CliContext): void {
     if (master.json) master.io.out(JSON.stringify(sent, undefined, 2));
     else if (sent.state === "delivered") master.io.out(`Delivered: it answered ${sent.status}.`);
     if (sent.state === "delivered") return;
-    throw new SallyportError("endpoint_unreachable", `Cannot tell webhook ${id}: ${sent.error}`, {
+    throw new SallyportError("endpoint_unreachable", `Cannot deliver to webhook ${id}: ${sent.error}`, {
       side: "peer",
     });
   });
   const remove = webhooks.command("remove").argument("<webhook>", "its id").description(
-    "Remove a webhook, with the messages that wait for it.",
+    "Remove a webhook and its pending messages.",
   );
   manages(remove, context, async (master, [id]) => {
     await master.call("DELETE", `/v1/webhooks/${encodeURIComponent(id ?? "")}`);
     printDone(master, { id, removed: true }, `Removed ${id}.`);
   });
-  const log = webhooks.command("log").description("What became of the messages, the newest first.")
+  const log = webhooks.command("log").description("The messages and their outcomes, newest first.")
     .option("--webhook <id>", "of one webhook")
     .option("--state <state>", "waiting, delivered or failed")
     .option("--limit <count>", "how many messages", "50");

@@ -94,7 +94,7 @@ export class LinkHandshake {
 
   #judgeHello(hello: Bytes): void {
     if (MAGIC.some((byte, index) => hello[index] !== byte)) {
-      throw new SallyportError("unknown_protocol", "Cannot link nodes: the other end is no node", {
+      throw new SallyportError("unknown_protocol", "Cannot link nodes: the other end isn't a node", {
         side: "peer",
       });
     }
@@ -102,7 +102,7 @@ export class LinkHandshake {
     if (version < LINK_VERSION_MIN) {
       throw new SallyportError(
         "not_supported",
-        `Cannot link nodes: the other node speaks version ${version}, this one ${LINK_VERSION_MIN} to ${LINK_VERSION}`,
+        `Cannot link nodes: the other node speaks version ${version}, this one supports ${LINK_VERSION_MIN} to ${LINK_VERSION}`,
         { side: "config" },
       );
     }

@@ -131,7 +131,7 @@ export function parseSentinelUrl(url: string): SentinelUrl | undefined {
     const at = text.lastIndexOf(":");
     const port = Number(text.slice(at + 1));
     if (at < 1 || !Number.isInteger(port) || port < 1 || port > 65_535) {
-      throw new Error(`${text} is no HOST:PORT`);
+      throw new Error(`${text} isn't HOST:PORT`);
     }
     return { host: text.slice(0, at).replace(/^\[|\]$/g, ""), port };
   });

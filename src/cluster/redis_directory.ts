@@ -190,7 +190,7 @@ export class RedisDirectory implements Directory {
       await subscriber.connect();
       await subscriber.subscribe(this.#key("changes"), (message) => this.#heard(message));
     } catch (error) {
-      if (!this.#closed) this.#log.warn({}, `Cannot hear changes of the directory: ${errorMessage(error)}`);
+      if (!this.#closed) this.#log.warn({}, `Cannot follow changes of the directory: ${errorMessage(error)}`);
     }
   }
 
@@ -208,7 +208,7 @@ export class RedisDirectory implements Directory {
     ]);
     if (answer === -1) {
       const why =
-        "its token was made before the cluster began to note which were used; ask for a fresh token";
+        "its token was issued before the cluster began to record used tokens; request a fresh token";
       throw new SallyportError("token_stale", `Cannot open session: ${why}`, {
         side: "peer",
         retryable: true,

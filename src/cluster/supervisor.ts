@@ -287,7 +287,7 @@ export class Supervisor {
     worker.ready.reject(
       new SallyportError(
         "io_failed",
-        `Cannot start worker ${worker.index}: it ${why}; its output says more`,
+        `Cannot start worker ${worker.index}: it ${why}; see its output`,
         {
           side: "config",
         },
@@ -302,7 +302,7 @@ export class Supervisor {
     this.#pauses.set(worker.index, Math.min(WORKER_RESTART_MAX_MS, pauseMs * 2));
     this.#options.log.error(
       { worker: worker.index, next_attempt_seconds: pauseMs / 1000 },
-      `worker ${why}; it is started again`,
+      `worker ${why}; restarting it`,
     );
     // Only workers that served before are restarted: the first start fails as a whole.
     if (!worker.isReady && this.#listening === undefined) return;
@@ -315,7 +315,7 @@ export class Supervisor {
   ): true {
     const worker = [...this.#workers].find((known) => known.node === node);
     if (worker === undefined || secret !== this.#secret) {
-      throw new SallyportError("access_denied", "Cannot join: this is no worker of this process", {
+      throw new SallyportError("access_denied", "Cannot join: this isn't a worker of this process", {
         side: "peer",
       });
     }
@@ -335,7 +335,7 @@ export class Supervisor {
   #workerOf(control: ControlConnection): Worker {
     const worker = [...this.#workers].find((known) => known.control === control);
     if (worker !== undefined) return worker;
-    throw new SallyportError("access_denied", "Cannot join: say hello first", { side: "peer" });
+    throw new SallyportError("access_denied", "Cannot join: hello must come first", { side: "peer" });
   }
 
   // UDP ports.

@@ -31,7 +31,7 @@ export async function serveUpgrades(
   const other = await runtime.dialUnix({ path, timeoutMs: UPGRADE_DIAL_MS }).catch(() => undefined);
   if (other !== undefined) {
     other.abort();
-    const why = "another edge with workers answers there; give this one a --data-dir of its own";
+    const why = "another edge with workers answers there; give this one its own --data-dir";
     throw new SallyportError("address_in_use", `Cannot open socket ${path}: ${why}`, { side: "config" });
   }
   await rm(path, { force: true });
@@ -66,7 +66,7 @@ export async function requestUpgrade(
   },
 ): Promise<UpgradeProgress> {
   const conn = await runtime.dialUnix({ path, timeoutMs: UPGRADE_DIAL_MS }).catch((cause) => {
-    const why = "no serve or edge with --workers runs with this data folder";
+    const why = "no serve or edge with --workers is running with this data folder";
     throw new SallyportError(
       "connection_refused",
       `Cannot upgrade: ${why} (${path}: ${errorMessage(cause)})`,
@@ -84,7 +84,7 @@ export async function requestUpgrade(
     if (progress.kind === "failed" || progress.kind === (wait ? "ended" : "done")) over.resolve(progress);
   });
   void control.over.then(() => {
-    const why = "the process has gone away; its log says more";
+    const why = "the process has exited; see its log";
     over.reject(new SallyportError("connection_lost", `Cannot upgrade: ${why}`, { side: "local" }));
   });
   try {

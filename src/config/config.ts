@@ -165,7 +165,7 @@ function checkAddresses(
       const other = taken.get(address);
       if (other !== undefined) {
         const origin = raw.get(name)?.origin ?? raw.get(other)?.origin;
-        throw invalid(`Cannot use ${origin}: ${address} is listened on already`);
+        throw invalid(`Cannot use ${origin}: ${address} is already listened on`);
       }
       taken.set(address, name);
     }
@@ -318,5 +318,5 @@ function strangers(env: Readonly<Record<string, string | undefined>>): string[] 
     ...NO_VARIABLES_OF_SETTINGS,
   ]);
   return Object.keys(env).filter((name) => name.startsWith("SALLYPORT_") && !known.has(name)).sort()
-    .map((name) => `${name} in the environment is no setting.${didYouMean(name, known)}`);
+    .map((name) => `${name} in the environment isn't a setting.${didYouMean(name, known)}`);
 }

@@ -29,7 +29,7 @@ export function configJsonSchema(): Record<string, unknown> {
     properties: {
       $schema: { type: "string", description: "Where this schema is, for editors." },
       ...properties,
-      services: { description: "What an agent serves.", ...services },
+      services: { description: "The agent's services.", ...services },
     },
     additionalProperties: false,
   };

@@ -33,7 +33,7 @@ const count = (max: number) => z.int().min(1).max(max);
 const headers = z.record(
   z.string().regex(HEADER_NAME, "isn't the name of a header"),
   // deno-lint-ignore no-control-regex
-  z.string().regex(/^[^\x00-\x08\x0a-\x1f\x7f]*$/, "has characters that a header can't hold"),
+  z.string().regex(/^[^\x00-\x08\x0a-\x1f\x7f]*$/, "has characters that a header can't contain"),
 ).transform((given) =>
   Object.fromEntries(Object.entries(given).map(([key, text]) => [key.toLowerCase(), text]))
 );
@@ -42,15 +42,17 @@ const healthCheck = z.preprocess(
   (given) => typeof given === "string" ? { kind: given } : given,
   z.strictObject({
     kind: z.enum(["tcp", "http"]).describe(
-      "tcp: the target accepts a connection. http: it answers a GET in order.",
+      "tcp: the target accepts a connection. http: it answers a GET successfully.",
     ),
-    path: z.string().startsWith("/").optional().describe("For http: what is asked for; / when absent."),
+    path: z.string().startsWith("/").optional().describe("For http: the requested path. Default: /."),
     status: z.int().min(100).max(599).optional().describe(
-      "For http: the one status that counts as good; any from 200 to 399 when absent.",
+      "For http: the one status that counts as healthy. Default: any from 200 to 399.",
     ),
-    interval: value.duration(1_000, 86_400_000).default(10_000).describe("How often; 10s when absent."),
+    interval: value.duration(1_000, 86_400_000).default(10_000).describe(
+      "Interval between checks. Default: 10s.",
+    ),
     timeout: value.duration(100, 60_000).default(5_000).describe(
-      "How long an answer may take; 5s when absent.",
+      "How long an answer may take. Default: 5s.",
     ),
   }),
 );
@@ -70,7 +72,7 @@ const tls = z.preprocess(
   }
   context.addIssue({
     code: "custom",
-    message: "it is passthrough, acme, self-signed, or a certificate and its key, both",
+    message: "it must be passthrough, acme, self-signed, or a certificate with its key",
   });
   return z.NEVER;
 }).describe(
@@ -81,7 +83,7 @@ const tls = z.preprocess(
 const basicAuth = z.strictObject({
   realm: z.string().optional(),
   users: z.record(
-    z.string().min(1).regex(/^[^:]*$/, "has a colon, which a user name can't"),
+    z.string().min(1).regex(/^[^:]*$/, "has a colon, which a user name can't contain"),
     z.string().superRefine((hash, context) => {
       try {
         parsePasswordHash(hash);
@@ -118,18 +120,18 @@ export const serviceSchema = z.strictObject({
   aliases: z.array(name).max(NAMES_MAX).optional().describe("Further names."),
   target: target.optional(),
   targets: z.array(target).min(1).max(TARGETS_MAX).optional().describe(
-    "Several targets: visitors get the first that is well.",
+    "Several targets: visitors get the first healthy one.",
   ),
   tls: tls.optional(),
   proxy_protocol: z.union([z.literal(0), z.literal(1), z.literal(2)]).optional().describe(
     "Version of the PROXY header in front of each connection to the target; 0 for none.",
   ),
   allow: z.array(value.network).optional().describe(
-    "Networks of visitors that may come; all others may not.",
+    "Networks from which visitors are admitted; all others are refused.",
   ),
-  block: z.array(value.network).optional().describe("Networks of visitors that may not come."),
+  block: z.array(value.network).optional().describe("Networks from which visitors are refused."),
   limits: z.strictObject({
-    connections: count(1_000_000).optional().describe("Visitors' connections at a time."),
+    connections: count(1_000_000).optional().describe("Visitors' connections at the same time."),
     connections_per_visitor: count(1_000_000).optional().describe("The same from one address."),
     request_body: value.size.optional().describe("For HTTP: the largest request body, such as 10MB."),
   }).optional(),
@@ -138,7 +140,7 @@ export const serviceSchema = z.strictObject({
     "Headers set on requests to the target and on responses to visitors; an empty value removes one.",
   ),
   idle_timeout: value.duration(30_000, 7 * 86_400_000).optional().describe(
-    "A connection without a byte either way ends after this time, such as 90s or 1h (1h when absent).",
+    "A connection without a byte in either direction ends after this time, such as 90s or 1h. Default: 1h.",
   ),
   access_log: z.string().min(1).optional().describe(
     "A file for a JSON line per connection or request; - for standard output.",
@@ -221,7 +223,7 @@ export function serviceFaults(service: Service): readonly (readonly [member: str
     if (!isSet || seesRequests) continue;
     const why = tls === "passthrough"
       ? `it needs TLS that ends in the agent (tls: acme), and ${service.names[0]} is passed through`
-      : "it needs HTTP, and the target is tcp://";
+      : "it needs HTTP, but the target is tcp://";
     faults.push([member, why]);
   }
   if (targets.length > 1 && new Set(targets.map(({ protocol }) => protocol === "files")).size > 1) {

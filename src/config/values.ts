@@ -232,13 +232,13 @@ export const httpUrl = parsed((given) => {
 export const joinLink = parsed((given): JoinLink => {
   const link = parseJoinLink(given);
   if (link !== undefined) return link;
-  throw new Error("it is no join link such as https://master.example.org/#CODE, as `agents add` prints it");
+  throw new Error("it isn't a join link such as https://master.example.org/#CODE, as `agents add` prints it");
 });
 
 /** A short name, for example of a machine. */
 export const name = parsed((given) => {
   if (/^[\w.-]{1,64}$/.test(given)) return given;
-  throw new Error(`${quote(given)} is no name of 1 to 64 letters, digits, dots, - and _`);
+  throw new Error(`${quote(given)} is not a name of 1 to 64 letters, digits, dots, - and _`);
 });
 
 /** The URL of an ACME directory, returned as given. */
@@ -246,7 +246,7 @@ export const httpsUrl = parsed((given) => {
   const url = URL.canParse(given) ? new URL(given) : undefined;
   if (url?.protocol !== "https:" || url.username + url.password !== "") {
     throw new Error(
-      `${quote(given)} is no https:// URL, for example https://acme-v02.api.letsencrypt.org/directory`,
+      `${quote(given)} is not an https:// URL, for example https://acme-v02.api.letsencrypt.org/directory`,
     );
   }
   return given;
@@ -254,13 +254,13 @@ export const httpsUrl = parsed((given) => {
 
 /** A mail address, checked only roughly. */
 export const mail = parsed((given) => {
-  if (!/^[\x21-\x7e]+@[a-z0-9.-]+$/i.test(given)) throw new Error(`${quote(given)} is no mail address`);
+  if (!/^[\x21-\x7e]+@[a-z0-9.-]+$/i.test(given)) throw new Error(`${quote(given)} is not a mail address`);
   return given;
 });
 
 /** Any printable text. */
 export const text = parsed((given) => {
-  if (!/^[\x20-\x7e]+$/.test(given)) throw new Error(`${quote(given)} has other than printable characters`);
+  if (!/^[\x20-\x7e]+$/.test(given)) throw new Error(`${quote(given)} has characters that can't be printed`);
   return given;
 });
 
@@ -278,7 +278,9 @@ export const proxyUrl = parsed((given): Proxy => {
     url === undefined || kind === undefined || url.hostname === "" || (url.pathname + url.search).length > 1
   ) {
     // It may contain a password.
-    throw new Error("it is no proxy such as http://127.0.0.1:3128 or socks5://USER:PASSWORD@127.0.0.1:1080");
+    throw new Error(
+      "it isn't a proxy such as http://127.0.0.1:3128 or socks5://USER:PASSWORD@127.0.0.1:1080",
+    );
   }
   return {
     kind,
@@ -299,7 +301,7 @@ export const path = parsed((given) => {
 /** A key that goes into an `Authorization: Bearer` header (RFC 6750 §2.1); its value never appears in a message. */
 export const bearerKey = parsed((given) => {
   if (given.length < 16) throw new Error(`the key has ${given.length} characters, needs at least 16`);
-  if (!/^[\w.~+/-]+=*$/.test(given)) throw new Error("the key may have letters, digits and -._~+/= only");
+  if (!/^[\w.~+/-]+=*$/.test(given)) throw new Error("the key may contain only letters, digits and -._~+/=");
   return given;
 });
 
@@ -334,14 +336,14 @@ export const fingerprint = parsed((given): Bytes => {
 export const port = parsed((given) => {
   const value = wholeNumber(given);
   if (value >= 1 && value <= 65_535) return value;
-  throw new Error(`${quote(given)} is no port from 1 to 65535`);
+  throw new Error(`${quote(given)} is not a port from 1 to 65535`);
 });
 
 /** First and last port of a range, `20000-20999`. */
 export const portRange = parsed((given) => {
   const [first = NaN, last = first, ...more] = given.split("-").map(wholeNumber);
   if (more.length > 0 || !(1 <= first && first <= last && last <= 65_535)) {
-    throw new Error(`${quote(given)} is no range of ports, for example 20000-20999`);
+    throw new Error(`${quote(given)} is not a range of ports, for example 20000-20999`);
   }
   return { first, last };
 });
@@ -349,7 +351,7 @@ export const portRange = parsed((given) => {
 /** An IP address. */
 export const ipAddress = parsed((given) => {
   if (isIPv4(given) || isIPv6(given)) return given;
-  throw new Error(`${quote(given)} is no IP address, for example 0.0.0.0 or ::`);
+  throw new Error(`${quote(given)} is not an IP address, for example 0.0.0.0 or ::`);
 });
 
 /** A public port, and the target of its connections: `tcp:2222=127.0.0.1:22`, `tcp=HOST:PORT` for any port. */
@@ -357,7 +359,9 @@ export const published = parsed((given): PublishClaim & { readonly target?: Host
   const [, port = "", target] = /^([^=]*)(?:=(.*))?$/s.exec(given) ?? [];
   const claim = parsePublishClaim(port);
   if (claim === undefined) {
-    throw new Error(`${quote(given)} is no public port, for example tcp:2222, tcp:2222=127.0.0.1:22 or tcp`);
+    throw new Error(
+      `${quote(given)} is not a public port, for example tcp:2222, tcp:2222=127.0.0.1:22 or tcp`,
+    );
   }
   if (target === undefined) return claim;
   const parsed = hostPort(1, "127.0.0.1:22").safeParse(target);

@@ -102,7 +102,7 @@ export function certificateFingerprint(pem: string): Bytes {
 function firstCertificate(pem: string): string {
   const found = /-----BEGIN CERTIFICATE-----[\sA-Za-z0-9+/=]+-----END CERTIFICATE-----/.exec(pem);
   if (found === null) {
-    const why = "Cannot read certificate: the text has none, it needs -----BEGIN CERTIFICATE-----";
+    const why = "Cannot read certificate: the text has none; it must contain -----BEGIN CERTIFICATE-----";
     throw new SallyportError("config_invalid", why, { side: "config" });
   }
   return found[0];

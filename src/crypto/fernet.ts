@@ -41,8 +41,8 @@ export type FernetFault = "shape" | "key" | "padding";
 
 const FAULTS: Readonly<Record<FernetFault, string>> = {
   shape: "it isn't a Fernet token",
-  key: "no key opens it",
-  padding: "its padding is broken",
+  key: "no key decrypts it",
+  padding: "its padding is invalid",
 };
 
 /** A token that {@link FernetRing.open} refuses; code `token_invalid`. */
@@ -97,7 +97,7 @@ export class FernetRing {
    * @throws {SallyportError} as the constructor; the ring then keeps its old keys.
    */
   replace(keys: readonly string[]): void {
-    if (keys.length === 0) throw keyError("Cannot use Fernet keys: there are none, needs at least one");
+    if (keys.length === 0) throw keyError("Cannot use Fernet keys: there are none, at least one is needed");
     this.#keys = keys.map((text, index) => {
       const key = decodeKey(text);
       if (key === undefined || key.length !== KEY_BYTES) {

@@ -183,7 +183,7 @@ class WasmSodium implements Sodium {
   }
 
   seal(plain: Bytes, into: Bytes, nonce: Bytes, key: Bytes, associated: Bytes = NOTHING): void {
-    if (into.length !== plain.length + TAG_BYTES) throw new TypeError("the output has another size");
+    if (into.length !== plain.length + TAG_BYTES) throw new TypeError("the output has the wrong size");
     const { nonceAt, keyAt, adAt } = this.#enter(plain, nonce, key, associated);
     this.#raw._crypto_aead_chacha20poly1305_ietf_encrypt(
       this.#output,
@@ -203,7 +203,7 @@ class WasmSodium implements Sodium {
   }
 
   open(sealed: Bytes, into: Bytes, nonce: Bytes, key: Bytes, associated: Bytes = NOTHING): boolean {
-    if (sealed.length !== into.length + TAG_BYTES) throw new TypeError("the output has another size");
+    if (sealed.length !== into.length + TAG_BYTES) throw new TypeError("the output has the wrong size");
     const { nonceAt, keyAt, adAt } = this.#enter(sealed, nonce, key, associated);
     const failed = this.#raw._crypto_aead_chacha20poly1305_ietf_decrypt(
       this.#output,
@@ -268,7 +268,9 @@ class WasmSodium implements Sodium {
   }
 
   push(state: Bytes, plain: Bytes, into: Bytes, tag: number): void {
-    if (into.length !== plain.length + STREAM_EXTRA_BYTES) throw new TypeError("the output has another size");
+    if (into.length !== plain.length + STREAM_EXTRA_BYTES) {
+      throw new TypeError("the output has the wrong size");
+    }
     const raw = this.#raw;
     this.#reserve(into.length);
     raw.HEAPU8.set(state, this.#small);
@@ -291,7 +293,7 @@ class WasmSodium implements Sodium {
 
   pull(state: Bytes, sealed: Bytes, into: Bytes): number {
     if (sealed.length !== into.length + STREAM_EXTRA_BYTES) {
-      throw new TypeError("the output has another size");
+      throw new TypeError("the output has the wrong size");
     }
     const raw = this.#raw;
     const tagAt = this.#small + STREAM_STATE_BYTES + STREAM_HEADER_BYTES + KEY_BYTES;

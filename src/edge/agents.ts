@@ -384,7 +384,7 @@ export class AgentRegistry {
     const fields = { hostname, agent: remote, reason: error.code, token_id: tokenId };
     log.info(fields, `agent disconnected: ${error.message}`);
     const summary = agent.session.summary?.();
-    if (summary !== undefined) log.debug({ hostname, agent: remote, ...summary }, "what the session counted");
+    if (summary !== undefined) log.debug({ hostname, agent: remote, ...summary }, "counters of the session");
   }
 
   #streamRefused(code: SallyportError["code"]): void {
@@ -492,7 +492,9 @@ class AgentSession implements SessionHandler, AgentFacts {
     if (this.carrier !== undefined) return this.carrier.offer(stream);
     this.#events.streamRefused("access_denied");
     stream.abort(
-      new SallyportError("access_denied", "Cannot open stream: the edge takes no requests", { side: "peer" }),
+      new SallyportError("access_denied", "Cannot open stream: the edge accepts no requests", {
+        side: "peer",
+      }),
     );
   }
 
@@ -536,8 +538,8 @@ function ageOf({ token, claims }: OpenedToken): TokenAge {
 function checkTransport({ claims }: OpenedToken, transport: string): void {
   const allowed = tokenTransports(claims.extra);
   if (allowed === undefined || allowed.includes(transport)) return;
-  const why = `its token may be used with ${
+  const why = `its token is valid for ${
     allowed.join(", ") || "no transport"
-  }, and it comes by ${transport}`;
+  }, but the agent uses ${transport}`;
   throw new SallyportError("access_denied", `Cannot open session: ${why}`, { side: "peer" });
 }

@@ -231,7 +231,7 @@ class EdgeNode implements Edge {
   async listen({ host, port, accepts = "both", reusePort = false }: EdgeListenOptions): Promise<Listener> {
     const alone = this.#transports.find(({ transport }) => transport.name === accepts);
     if (alone === undefined && !SHARED_PORTS.includes(accepts)) {
-      const why = `the edge doesn't have that transport, but ${this.#names.join(", ")}`;
+      const why = `the edge has no such transport, only ${this.#names.join(", ")}`;
       throw new SallyportError("config_invalid", `Cannot listen for ${accepts} agents: ${why}`, {
         side: "config",
       });
@@ -312,7 +312,9 @@ class EdgeNode implements Edge {
     if (!this.#refusing && new ProtocolDetector(conn, proxied, options).start()) return;
     const reason = this.#refusing ? "shutdown" : "limit_exceeded";
     this.metrics.refused("connection", reason);
-    const why = this.#refusing ? "the edge is shutting down" : "its source has too many unfinished";
+    const why = this.#refusing
+      ? "the edge is shutting down"
+      : "its source has too many unfinished connections";
     this.#sampler.info(
       `connection ${reason}`,
       { peer: conn.remote.host, reason, pending: this.#pending.size() },

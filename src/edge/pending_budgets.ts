@@ -214,7 +214,7 @@ export class PendingBudgets {
   #evict(conn: PendingConnection): void {
     this.leave(conn);
     conn.evict(
-      new SallyportError("limit_exceeded", "Cannot accept connection: newer ones need the room", {
+      new SallyportError("limit_exceeded", "Cannot keep connection: it had to make room for newer ones", {
         side: "local",
         retryable: true,
       }),

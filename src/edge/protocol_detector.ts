@@ -105,7 +105,7 @@ export class ProtocolDetector extends PendingConnection implements ByteStreamHan
     if (error instanceof SallyportError && error.side === "local") return this.#refuse(error);
     const why = this.#isVisitor
       ? "Cannot route visitor: it left before its ClientHello was complete"
-      : "Cannot accept connection: it closed before it showed what it is";
+      : "Cannot accept connection: it closed before it could be identified";
     this.#refuse(new SallyportError("connection_lost", why, { side: "network" }));
   }
 
@@ -115,12 +115,12 @@ export class ProtocolDetector extends PendingConnection implements ByteStreamHan
     if (this.#over) return;
     const seconds = HELLO_DEADLINE_MS / 1000;
     if (this.#isVisitor) {
-      const why = `Cannot route visitor: no whole ClientHello in ${seconds} s`;
+      const why = `Cannot route visitor: no complete ClientHello within ${seconds} s`;
       const late = new SallyportError("deadline_exceeded", why, { side: "peer" });
       return this.#refuse(late, AlertDescription.handshake_failure);
     }
-    const what = this.#received.length === 0 ? "nothing came" : "what came is incomplete";
-    const why = `Cannot tell visitor from agent: ${what} in ${seconds} s`;
+    const what = this.#received.length === 0 ? "nothing arrived" : "what arrived is incomplete";
+    const why = `Cannot tell visitor from agent: ${what} within ${seconds} s`;
     this.#refuse(new SallyportError("deadline_exceeded", why, { side: "peer" }));
   }
 
@@ -144,7 +144,7 @@ export class ProtocolDetector extends PendingConnection implements ByteStreamHan
     if (!this.#options.pending.locate(this, this.#remote)) {
       throw new SallyportError(
         "limit_exceeded",
-        "Cannot accept connection: its source has too many unfinished",
+        "Cannot accept connection: its source has too many unfinished connections",
         {
           side: "peer",
           retryable: true,

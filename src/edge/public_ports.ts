@@ -70,7 +70,7 @@ function routerFor(
     if (left.has(tunnel)) {
       throw new SallyportError(
         "replaced",
-        "Cannot lease a public port: the session takes no visitors any more",
+        "Cannot lease a public port: the session no longer accepts visitors",
         { side: "local" },
       );
     }

@@ -96,8 +96,8 @@ export class Routes<S> {
     if (this.#recent(owner, nowMs).length >= TAKEOVERS_PER_MINUTE_MAX) {
       throw new SallyportError(
         "name_flapping",
-        `Cannot serve ${owner}: taken over ${TAKEOVERS_PER_MINUTE_MAX} times within a minute; do two agents share it? ` +
-          "Several may where each says so (shared: true)",
+        `Cannot serve ${owner}: taken over ${TAKEOVERS_PER_MINUTE_MAX} times within a minute; do two agents use it? ` +
+          "Agents may share a name if each sets shared: true",
         { side: "peer", retryable: true },
       );
     }

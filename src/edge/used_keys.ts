@@ -111,10 +111,10 @@ export class UsedKeys {
   #judgeAge({ madeAtS, noncesRepeat }: KeyUse): void {
     const knownSinceS = this.#knownSinceS;
     if (!noncesRepeat || madeAtS >= knownSinceS) return;
-    const why = `its token was made ${
+    const why = `its token was issued ${
       knownSinceS - madeAtS
-    } s before this edge began to note which were used`;
-    throw new SallyportError("token_stale", `Cannot open session: ${why}; ask for a fresh token`, {
+    } s before this edge began to record used tokens`;
+    throw new SallyportError("token_stale", `Cannot open session: ${why}; request a fresh token`, {
       side: "peer",
       retryable: true,
     });
@@ -133,7 +133,7 @@ export class UsedKeys {
 function reused(): SallyportError {
   return new SallyportError(
     "key_reused",
-    "Cannot open session: the token's key has opened one before, and it opens one only; ask for a fresh token",
+    "Cannot open session: the token's key has already opened a session, and may open only one; request a fresh token",
     { side: "peer", retryable: true },
   );
 }

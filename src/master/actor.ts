@@ -30,7 +30,7 @@ export function ofTenant({ tenant }: Pick<Actor, "tenant">): { readonly tenant?:
 export function requireTenant(actor: Actor, tenant: string): void {
   if (sees(actor, tenant)) return;
   const whose = tenant === ALL_TENANTS ? "all tenants" : `tenant ${shown(tenant)}`;
-  throw new Problem(403, `Cannot act for ${whose}: the key is tenant ${actor.tenant}'s`, {
+  throw new Problem(403, `Cannot act for ${whose}: the key belongs to tenant ${actor.tenant}`, {
     errors: [{ member: "tenant", pointer: "#/tenant", detail: "is not the key's own" }],
   });
 }

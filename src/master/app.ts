@@ -165,7 +165,7 @@ export function createMasterApp(options: MasterOptions): OpenAPIHono<MasterEnv> 
     if (waitS === 0) return;
     metrics.refused("agent", "limit_exceeded");
     throw new Problem(429, `${CANNOT_ISSUE}: too many tokens for this name, wait ${waitS} s`, {
-      errors: [{ member: "Authorization", detail: "had too many tokens for this name" }],
+      errors: [{ member: "Authorization", detail: "requested too many tokens for this name" }],
       headers: { "Retry-After": String(waitS) },
     });
   };
@@ -261,7 +261,7 @@ function openApiDocument(app: OpenAPIHono<MasterEnv>) {
     info: {
       title: "Sallyport session master",
       version: VERSION,
-      description: "Issues the tokens that agents open sessions at the edge with.",
+      description: "Issues the tokens with which agents open sessions at an edge.",
       license: { name: "MIT" },
     },
     servers: [{ url: "/" }],

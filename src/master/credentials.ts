@@ -83,7 +83,7 @@ function canonicalPattern(id: string, pattern: string): string {
   if (plain !== "*" && !/^(\*\.)?[^*.\s]+(\.[^*.\s]+)*$/.test(plain)) {
     throw new SallyportError(
       "config_invalid",
-      `Cannot use credential ${id}: ${pattern} is no name, *.name or *`,
+      `Cannot use credential ${id}: ${pattern} isn't a name, *.name or *`,
       {
         side: "config",
       },
@@ -103,7 +103,7 @@ export function staticCredentials(list: readonly StaticCredential[]): Credential
   for (const { id, key, names, publish = [], scopes } of list) {
     if (key === "") throw refuse(id, "its key is empty");
     const wrong = publish.find((port) => port !== "*" && parsePublishClaim(port) === undefined);
-    if (wrong !== undefined) throw refuse(id, `${wrong} is no public port: tcp:2222, tcp or *`);
+    if (wrong !== undefined) throw refuse(id, `${wrong} isn't a public port: tcp:2222, tcp or *`);
     const patterns = names.map((pattern) => canonicalPattern(id, pattern));
     const own = digest(key);
     for (const other of known) {

@@ -80,7 +80,10 @@ export class EdgeChoice {
     try {
       this.#edges = edgesOf(await nodes());
     } catch (error) {
-      log.debug({}, `Cannot ask for the edges, so agents go to those that are known: ${errorMessage(error)}`);
+      log.debug(
+        {},
+        `Cannot look up the edges; agents are sent to those already known: ${errorMessage(error)}`,
+      );
     }
     this.#askedAtMs = clock.nowMs();
   }

@@ -201,7 +201,7 @@ export class EdgeHub {
         await new Promise<void>((resolve) => this.#pause = clock.after(FORGET_PAUSE_MS, resolve));
       }
     } catch (error) {
-      if (!this.closing.aborted) log.warn({ error: errorMessage(error) }, "Cannot forget what is old");
+      if (!this.closing.aborted) log.warn({ error: errorMessage(error) }, "Cannot delete old records");
     }
   }
 

@@ -261,7 +261,7 @@ export function boundedJson(options: BoundedJsonOptions): MiddlewareHandler<Mast
       JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(body));
     } catch {
       // The parser's message differs by runtime and repeats the input.
-      const detail = body.length === 0 ? "is empty" : "is no JSON in UTF-8";
+      const detail = body.length === 0 ? "is empty" : "isn't JSON in UTF-8";
       throw new Problem(400, `Cannot read body: it ${detail}`, { errors: [bodyFault([], detail)] });
     }
     // The next step, the schema's validator, reads the body again.

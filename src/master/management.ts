@@ -238,8 +238,8 @@ export class Management {
     requireTenant(actor, ALL_TENANTS);
     const id = fernetKeyId(key);
     if (this.keys.list().some((known) => known.id === id)) {
-      throw new Problem(409, `Cannot add key: ${id} is known already`, {
-        errors: [{ member: "key", pointer: "#/key", detail: "is known already" }],
+      throw new Problem(409, `Cannot add key: ${id} already exists`, {
+        errors: [{ member: "key", pointer: "#/key", detail: "already exists" }],
       });
     }
     const stored = { id, key, state: "active" as const, createdAtMs: this.#clock.wallMs() };
@@ -351,7 +351,7 @@ function definedPolicy(wanted: AgentChange & { readonly name?: string | null }):
 function checkRevision(agent: Agent, revision: number | undefined): void {
   if (revision === undefined || revision === agent.revision) return;
   throw new Problem(412, `Cannot change agent ${agent.name}: it has been changed meanwhile; read it again`, {
-    errors: [{ member: "If-Match", detail: "is not the agent's present ETag" }],
+    errors: [{ member: "If-Match", detail: "is not the agent's current ETag" }],
   });
 }
 

@@ -34,7 +34,7 @@ export interface AgentPolicy {
   readonly limits: AgentLimits;
   /** Networks from which the agent may connect; all when empty. */
   readonly agentNetworks: readonly string[];
-  /** Networks from which visitors may come; all when empty. */
+  /** Networks from which visitors are admitted; all if empty. */
   readonly visitorNetworks: readonly string[];
   /** Milliseconds since 1970 after which the agent gets no tokens. Defaults to never. */
   readonly expiresAtMs?: number;

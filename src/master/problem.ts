@@ -48,7 +48,7 @@ export const FaultSchema = z.object({
     description: "Where in the body: a JSON pointer (RFC 6901) as a fragment",
     example: "#/alias/0",
   }),
-  detail: z.string().openapi({ example: "is no hostname: it has an empty label" }),
+  detail: z.string().openapi({ example: "isn't a hostname: it has an empty label" }),
 }).openapi("Fault");
 
 /** Problem details, RFC 9457. */
@@ -61,7 +61,7 @@ export const ProblemSchema = z.object({
   status: z.int().min(400).max(599).openapi({ example: 422 }),
   detail: z.string().openapi({
     description: "What is wrong with this request",
-    example: "Cannot issue token: alias is no hostname: it has an empty label",
+    example: "Cannot issue token: alias isn't a hostname: it has an empty label",
   }),
   instance: z.string().optional().openapi({
     description: "With status 500: names this occurrence, in the log as well",

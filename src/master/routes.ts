@@ -43,14 +43,14 @@ export function problem<Status extends ProblemStatus>(
 export const retryAfter = {
   "Retry-After": {
     schema: { type: "integer" as const },
-    description: "Seconds until the next attempt makes sense",
+    description: "Seconds to wait before the next attempt",
   },
 };
 /** The header of responses that require a key. */
 export const wwwAuthenticate = {
   "WWW-Authenticate": { schema: { type: "string" as const }, description: "`Bearer`, RFC 6750" },
 };
-const failed = problem(500, "Something is broken here; the log has more under the same instance");
+const failed = problem(500, "Internal error; the log has details under the same instance");
 
 /** POST /v1/tokens; `middleware` runs before the body is read. */
 export function tokensRoute(ttl: TokenTtl, middleware: MiddlewareHandler<MasterEnv>[]) {
@@ -59,7 +59,7 @@ export function tokensRoute(ttl: TokenTtl, middleware: MiddlewareHandler<MasterE
     path: "/v1/tokens",
     operationId: "issueToken",
     summary: "Issue a token",
-    description: "Makes a token for an agent, with key material that is fresh each time.",
+    description: "Issues a token for an agent, with fresh key material each time.",
     security: [{ [BEARER_SCHEME]: [] }],
     middleware,
     request: {
@@ -67,19 +67,19 @@ export function tokensRoute(ttl: TokenTtl, middleware: MiddlewareHandler<MasterE
     },
     responses: {
       201: {
-        description: "The token, and what an agent needs beside it",
+        description: "The token, and what an agent needs with it",
         content: { "application/json": { schema: TokenResponseSchema } },
       },
-      400: problem(400, "The body is no JSON"),
+      400: problem(400, "The body isn't JSON"),
       401: problem(401, "The key is missing or unknown", wwwAuthenticate),
       403: problem(403, "The key may not serve one of these names"),
       408: problem(408, "The body took too long"),
       413: problem(413, "The body is too large"),
-      415: problem(415, "The body is not labelled application/json"),
+      415: problem(415, "The body's Content-Type isn't application/json"),
       422: problem(422, "A member is missing, unknown or wrong"),
       429: problem(429, "Too many wrong keys from this address, or too many tokens for this key", retryAfter),
       500: failed,
-      503: problem(503, "The database can't be used now", retryAfter),
+      503: problem(503, "The database is unavailable", retryAfter),
     },
   });
 }
@@ -91,7 +91,7 @@ export function ownTokensRoute(ttl: TokenTtl, middleware: MiddlewareHandler<Mast
     path: "/v1/agent-tokens",
     operationId: "issueOwnToken",
     summary: "Issue a token to an enrolled agent",
-    description: "Makes a token for all exact names and public ports of the agent that signs the request.",
+    description: "Issues a token for all exact names and public ports of the agent that signs the request.",
     security: [{ [BEARER_SCHEME]: [] }],
     middleware,
     request: {
@@ -99,18 +99,18 @@ export function ownTokensRoute(ttl: TokenTtl, middleware: MiddlewareHandler<Mast
     },
     responses: {
       201: {
-        description: "The token, and what an agent needs beside it",
+        description: "The token, and what an agent needs with it",
         content: { "application/json": { schema: TokenResponseSchema } },
       },
-      400: problem(400, "The body is no JSON"),
+      400: problem(400, "The body isn't JSON"),
       401: problem(401, "The signature is missing or wrong, or the agent is unknown", wwwAuthenticate),
       403: problem(
         403,
-        "The agent is suspended or expired, has no exact name, or this is no agent's signature",
+        "The agent is suspended or expired, has no exact name, or this isn't an agent's signature",
       ),
       408: problem(408, "The body took too long"),
       413: problem(413, "The body is too large"),
-      415: problem(415, "The body is not labelled application/json"),
+      415: problem(415, "The body's Content-Type isn't application/json"),
       422: problem(422, "A member is unknown or wrong"),
       429: problem(
         429,
@@ -118,7 +118,7 @@ export function ownTokensRoute(ttl: TokenTtl, middleware: MiddlewareHandler<Mast
         retryAfter,
       ),
       500: failed,
-      503: problem(503, "The database can't be used now", retryAfter),
+      503: problem(503, "The database is unavailable", retryAfter),
     },
   });
 }
@@ -128,7 +128,7 @@ export const indexRoute = createRoute({
   method: "get",
   path: "/",
   operationId: "index",
-  summary: "What there is",
+  summary: "List the endpoints",
   responses: {
     200: { description: "The endpoints", content: { "application/json": { schema: IndexSchema } } },
   },
@@ -150,10 +150,10 @@ export const readyRoute = createRoute({
   method: "get",
   path: "/readyz",
   operationId: "ready",
-  summary: "Whether it can do its work: listeners up, keys loaded",
+  summary: "Whether it is ready: listeners up, keys loaded",
   responses: {
     200: { description: "It can", content: { "application/json": { schema: ReadinessSchema } } },
-    503: { description: "It can't, and why", content: { "application/json": { schema: ReadinessSchema } } },
+    503: { description: "Not ready, and why", content: { "application/json": { schema: ReadinessSchema } } },
     500: failed,
   },
 });

@@ -62,14 +62,17 @@ const HostnameSchema = z.string({ error: required("must be a string") })
   .max(HOSTNAME_MAX_LENGTH + 1, { error: `must have at most ${HOSTNAME_MAX_LENGTH} characters`, abort: true })
   .superRefine((text, context) => {
     const fault = servedNameFault(text);
-    if (fault !== undefined) context.addIssue({ code: "custom", message: `is no hostname: ${fault}` });
+    if (fault !== undefined) context.addIssue({ code: "custom", message: `isn't a hostname: ${fault}` });
   })
   .transform((text) => canonicalServedName(text));
 
 /** A public port as written by a client; output in one form. */
 export const PublishSchema = z.string({ error: "must be a string" }).superRefine((text, context) => {
   if (parsePublishClaim(text) === undefined) {
-    context.addIssue({ code: "custom", message: "is no public port: tcp, or tcp:2222 with a port to 65535" });
+    context.addIssue({
+      code: "custom",
+      message: "isn't a public port: tcp, or tcp:2222 with a port to 65535",
+    });
   }
 }).transform((text) => formatPublishClaim(parsePublishClaim(text) ?? {})).openapi({
   type: "string",
@@ -112,7 +115,7 @@ export function tokenRequestSchema(ttl: TokenTtl) {
       .default([])
       .openapi({
         description:
-          "Public TCP ports that the agent may ask the edge for, one each: tcp:2222, or tcp for any one",
+          "Public TCP ports that the agent may request from the edge, one per entry: tcp:2222, or tcp for any port",
         example: ["tcp:2222"],
       }),
   }, { error: "must be a JSON object" }).openapi("TokenRequest");
@@ -138,7 +141,7 @@ function sessionOptions(ttl: TokenTtl) {
       }),
     cipher: z.enum(CIPHERS, { error: `must be one of ${CIPHERS.join(", ")}` })
       .default("aes-gcm")
-      .openapi({ description: "What protects the session's headers", example: "aes-gcm" }),
+      .openapi({ description: "The cipher that protects the session's headers", example: "aes-gcm" }),
     transports: z.array(z.string().regex(TRANSPORT_NAME, { error: "must be a transport's name" }), {
       error: "must be a list of transports",
     })
@@ -146,7 +149,7 @@ function sessionOptions(ttl: TokenTtl) {
       .max(TRANSPORTS_MAX, { error: `must have at most ${TRANSPORTS_MAX} transports`, abort: true })
       .optional()
       .openapi({
-        description: "The transports that the token may be used with; any when absent",
+        description: "The transports for which the token is valid; default: any",
         example: ["sealed", "curve"],
       }),
     shared: z.string().regex(SHARED_INSTANCE, {
@@ -181,7 +184,7 @@ function sessionOptions(ttl: TokenTtl) {
       }),
     ttl_seconds: z.int({ error: ttlText }).min(ttl.minS, { error: ttlText }).max(ttl.maxS, { error: ttlText })
       .default(ttl.defaultS)
-      .openapi({ description: "How long the token is good for", example: ttl.defaultS }),
+      .openapi({ description: "Lifetime of the token", example: ttl.defaultS }),
   };
 }
 
@@ -191,23 +194,23 @@ const EdgeSchema = z.object({
   port: z.int().min(1).max(65535).openapi({ example: 8443 }),
   public_key: z.string().regex(/^[\w-]{43}$/).optional().openapi({
     description:
-      "The edge's public key for the sealed and the curve transport, 32 bytes in base64url; absent where it has none",
+      "The edge's public key for the sealed and the curve transport, 32 bytes in base64url; absent if it has none",
     example: "A".repeat(43),
   }),
   curve_port: z.int().min(1).max(65535).optional().openapi({
-    description: "Its UDP port for the curve transport, where it has one",
+    description: "Its UDP port for the curve transport, if it has one",
     example: 8443,
   }),
   quic_port: z.int().min(1).max(65535).optional().openapi({
-    description: "Its UDP port for the QUIC transport, where it has one",
+    description: "Its UDP port for the QUIC transport, if it has one",
     example: 8444,
   }),
   certificate_fingerprint: z.string().regex(/^([0-9A-F]{2}:){31}[0-9A-F]{2}$/).optional().openapi({
-    description: "SHA-256 of its certificate for the QUIC transport, where it has one",
+    description: "SHA-256 of its certificate for the QUIC transport, if it has one",
     example: Array(32).fill("00").join(":"),
   }),
   transports: z.array(z.string()).optional().openapi({
-    description: "How sessions may cross the network to it",
+    description: "The transports that it offers",
     example: ["snitun", "sealed"],
   }),
 });
@@ -215,7 +218,7 @@ const EdgeSchema = z.object({
 /** The response of POST /v1/tokens. */
 export const TokenResponseSchema = z.object({
   token: z.string().openapi({
-    description: "What the agent sends to the edge, a Fernet token; secret",
+    description: "The Fernet token that the agent presents to the edge; secret",
     example: "gAAAAABo…",
   }),
   hostname: z.string().openapi({ description: "The name in canonical form", example: EXAMPLE_NAME }),
@@ -238,12 +241,12 @@ export const TokenResponseSchema = z.object({
     example: ["tcp:2222"],
   }),
   valid: z.int().openapi({
-    description: "When the token ends, in seconds since 1970",
+    description: "When the token expires, in seconds since 1970",
     example: 1_790_000_000,
   }),
-  edge: EdgeSchema.openapi({ description: "Where the agent dials" }),
+  edge: EdgeSchema.openapi({ description: "The address that the agent dials" }),
   edges: z.array(EdgeSchema).optional().openapi({
-    description: "Where the edges are a cluster: `edge` and others that the agent may dial, the best first",
+    description: "If the edges are a cluster: `edge` and others that the agent may dial, best first",
   }),
 }).openapi("TokenResponse");
 
@@ -256,7 +259,7 @@ export const HealthSchema = z.object({
 export const ReadinessSchema = z.object({
   status: z.enum(["ready", "not ready"]).openapi({ example: "ready" }),
   checks: z.record(z.string(), z.union([z.boolean(), z.string()])).openapi({
-    description: "What was looked at: true, false, or what is wrong in words",
+    description: "The results of the checks: true, false, or a description of the fault",
     example: { listeners: true, keys: true },
   }),
 }).openapi("Readiness");

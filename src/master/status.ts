@@ -72,7 +72,7 @@ function problemOf(error: unknown, sink: FaultSink, requestId: string | undefine
   if (error instanceof Problem) return error;
   if (error instanceof SallyportError && error.code === "io_failed") {
     sink.log.error({ error, request_id: requestId }, "request failed");
-    return new Problem(503, "Cannot answer: the database can't be used now", {
+    return new Problem(503, "Cannot answer: the database is unavailable", {
       headers: { "Retry-After": "1" },
     });
   }
@@ -82,7 +82,7 @@ function problemOf(error: unknown, sink: FaultSink, requestId: string | undefine
   const instance = `urn:uuid:${randomUUID()}`;
   const fault = error instanceof InternalError ? error : new InternalError("http_request", error);
   reportFault(fault, sink, { instance, request_id: requestId });
-  return new Problem(500, "Cannot answer: something is broken here", { instance });
+  return new Problem(500, "Cannot answer: internal error", { instance });
 }
 
 /** An app without endpoints: errors as problem details, common response headers, a log line for each request. */
@@ -165,7 +165,7 @@ export function addOtherMethods(
     const allow = [...own, "OPTIONS"].join(", ");
     app.options(path, (c) => c.body(null, 204, { Allow: allow }));
     app.all(path, (c: Context) => {
-      throw new Problem(405, `Cannot ${c.req.method} this path; it takes ${allow}`, {
+      throw new Problem(405, `Cannot ${c.req.method} this path; it allows ${allow}`, {
         headers: { Allow: allow },
       });
     });

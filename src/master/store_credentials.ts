@@ -64,10 +64,10 @@ function agentCredential(agent: Agent): Credential {
 
 /** The signature is valid, but the agent's clock is wrong. It is told the time and tries again. */
 function refuseTime(nowMs: number): never {
-  throw new Problem(401, "Cannot authenticate: Authorization is signed at another time than now", {
+  throw new Problem(401, "Cannot authenticate: Authorization is signed for another time", {
     errors: [{
       member: "Authorization",
-      detail: "is signed at another time than now; Date says what time it is",
+      detail: "is signed for another time; see Date for the present one",
     }],
     headers: {
       "WWW-Authenticate": 'Bearer realm="sallyport", error="invalid_token"',

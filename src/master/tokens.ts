@@ -59,9 +59,9 @@ export class TokenIssuer {
     if (agent === undefined) {
       throw new Problem(
         403,
-        `${CANNOT_ISSUE}: Authorization is no agent's signature; POST /v1/tokens takes other keys`,
+        `${CANNOT_ISSUE}: Authorization isn't an agent's signature; POST /v1/tokens takes other keys`,
         {
-          errors: [{ member: "Authorization", detail: "is no agent's signature" }],
+          errors: [{ member: "Authorization", detail: "isn't an agent's signature" }],
         },
       );
     }
@@ -73,7 +73,7 @@ export class TokenIssuer {
     if (hostname === undefined) {
       throw new Problem(
         403,
-        `${CANNOT_ISSUE}: ${agent.name} has wildcards alone; POST /v1/tokens takes a hostname`,
+        `${CANNOT_ISSUE}: ${agent.name} has only wildcards; POST /v1/tokens takes a hostname`,
       );
     }
     const request = { ...options, hostname, alias, publish: [...agent.publish] };
@@ -179,7 +179,7 @@ export class TokenIssuer {
       nowMs,
     });
     if (token.length > TOKEN_MAX_BYTES) {
-      const detail = `makes a token of ${token.length} bytes; edges take ${TOKEN_MAX_BYTES}`;
+      const detail = `makes a token of ${token.length} bytes; edges accept at most ${TOKEN_MAX_BYTES}`;
       throw unprocessable(CANNOT_ISSUE, [bodyFault(["alias"], detail)]);
     }
     const { edgeAddress } = this.#options;

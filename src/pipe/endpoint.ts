@@ -144,9 +144,13 @@ export abstract class PipeEndpoint {
   protected boxes(key: Bytes, aes: boolean): BoxMessages {
     const { small, chacha, aes: own } = this.aeads;
     if (aes && own === undefined) {
-      throw new SallyportError("frame_invalid", "Cannot go on: AES-256-GCM is used and was not offered", {
-        side: "peer",
-      });
+      throw new SallyportError(
+        "frame_invalid",
+        "Cannot continue: the peer uses AES-256-GCM, which was not offered",
+        {
+          side: "peer",
+        },
+      );
     }
     return new BoxMessages({ sodium: this.sodium, small, bulk: aes ? own! : chacha, key });
   }
@@ -202,7 +206,7 @@ export abstract class PipeEndpoint {
 
 /** The error for an unexpected PDU. */
 export function unexpected(type: number): SallyportError {
-  return new SallyportError("frame_invalid", `Cannot go on: a PDU of type ${type} has no place here`, {
+  return new SallyportError("frame_invalid", `Cannot continue: unexpected PDU of type ${type}`, {
     side: "peer",
   });
 }

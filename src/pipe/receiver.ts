@@ -202,7 +202,7 @@ export class PipeReceiver extends PipeEndpoint {
         if (total !== this.#received) {
           throw new SallyportError(
             "frame_invalid",
-            `${this.#received} bytes came of ${total} that were sent`,
+            `${this.#received} of ${total} bytes arrived`,
             { side: "peer" },
           );
         }
@@ -223,7 +223,7 @@ export class PipeReceiver extends PipeEndpoint {
       throw new SallyportError("closed", "The client closed before it authenticated", { side: "peer" });
     }
     if (this.upgraded || (!marked && !this.link.atBoundary)) {
-      throw new SallyportError("connection_lost", `The client broke off after ${this.#received} bytes`, {
+      throw new SallyportError("connection_lost", `The client disconnected after ${this.#received} bytes`, {
         side: "network",
       });
     }
@@ -282,8 +282,7 @@ export class PipeReceiver extends PipeEndpoint {
   #tooLong(bytes: number): boolean {
     const { maxBytes } = this.#options;
     if (maxBytes === undefined || bytes <= maxBytes) return false;
-    const why =
-      `Cannot receive transfer: it has more than ${maxBytes} bytes, which is the most that is taken`;
+    const why = `Cannot receive transfer: it exceeds the limit of ${maxBytes} bytes`;
     this.giveUp(new SallyportError("limit_exceeded", why, { side: "local" }));
     return true;
   }

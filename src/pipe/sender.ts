@@ -90,7 +90,7 @@ export class PipeSender extends PipeEndpoint {
       ? this.sodium.clientKeys(this.#keyPair, options.serverPublicKey)
       : undefined;
     if (keys === undefined) {
-      throw new SallyportError("config_invalid", "Cannot use the receiver's public key: it is none", {
+      throw new SallyportError("config_invalid", "Cannot use the receiver's public key: it is invalid", {
         side: "config",
       });
     }
@@ -166,7 +166,9 @@ export class PipeSender extends PipeEndpoint {
     }
     const helo = parseServerHelo(plain);
     if (!this.sodium.equal(helo.nonce, incrementNonce(this.#nonce))) {
-      throw new SallyportError("challenge_failed", "The receiver answered another nonce", { side: "peer" });
+      throw new SallyportError("challenge_failed", "The receiver answered a different nonce", {
+        side: "peer",
+      });
     }
     this.#message = printableText(helo.message);
     this.link.receiveUnder(new StreamMessages(this.sodium, this.#keys.rx, helo.streamHeader));
@@ -240,7 +242,7 @@ export class PipeSender extends PipeEndpoint {
 function refused(cause?: Error): SallyportError {
   return new SallyportError(
     "credential_refused",
-    "The receiver closed without an answer: its key, the login or the passphrase is another, or it is busy",
+    "The receiver closed without an answer: its key, login or passphrase differs, or it is busy",
     { side: "config", cause },
   );
 }
@@ -248,7 +250,7 @@ function refused(cause?: Error): SallyportError {
 function wrongCount(): SallyportError {
   return new SallyportError(
     "frame_invalid",
-    "The receiver confirmed another number of bytes than were sent",
+    "The receiver confirmed a different number of bytes than were sent",
     { side: "peer" },
   );
 }

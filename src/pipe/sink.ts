@@ -87,7 +87,7 @@ export async function fileSink(options: FileSinkOptions, host: SinkHost): Promis
   const folder = await stat(dirname(place)).catch((error) => {
     throw unwritable(path, error);
   });
-  if (!folder.isDirectory()) throw unwritable(path, new Error("its folder is none"));
+  if (!folder.isDirectory()) throw unwritable(path, new Error("its parent isn't a folder"));
   const draft = join(dirname(place), `.${basename(place)}.${options.suffix}.part`);
   return new BlockSink(path, { open: draft, flags: "wx", place, sync: true, clock, force }, host);
 }
@@ -187,7 +187,7 @@ class BlockSink implements PipeSink {
       await this.#close();
       if (place === undefined) return;
       if (!force && await lstat(place).then(() => true, () => false)) {
-        throw new Error("meanwhile there is a file of that name");
+        throw new Error("a file of that name has appeared meanwhile");
       }
       await rename(draft as string, place);
       // The name is durable once the folder is synced; where folders can't be synced, that is up to the system.

@@ -85,7 +85,7 @@ function answerOf(stream: ByteStream, request: Request, send: () => void): Promi
           const outcome = readResponseHead(received, request.method);
           if (outcome.kind === "invalid") throw lost(`its answer isn't HTTP: ${outcome.why}`);
           if (outcome.kind === "incomplete") {
-            if (received.length > HTTP_HEAD_MAX_BYTES) throw lost("its answer has no end");
+            if (received.length > HTTP_HEAD_MAX_BYTES) throw lost("its answer is incomplete");
             return;
           }
           const rest = received.slice(outcome.byteLength);
@@ -105,7 +105,7 @@ function answerOf(stream: ByteStream, request: Request, send: () => void): Promi
       end() {
         if (reader?.done === true) return;
         finish(
-          reader?.end() === true ? undefined : lost("it ended the connection before its answer was whole"),
+          reader?.end() === true ? undefined : lost("it ended the connection before its answer was complete"),
         );
       },
       drain() {},

@@ -172,13 +172,13 @@ class Connection<Context> implements HttpConnection {
 
   async #responseTo(incoming: IncomingMessage, outgoing: ServerResponse): Promise<Response> {
     if (NO_REQUEST.has(incoming.method ?? "")) {
-      const text = `Cannot serve request: the method ${incoming.method} isn't taken here`;
+      const text = `Cannot serve request: the method ${incoming.method} isn't supported here`;
       return plain(405, text, { allow: "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS" });
     }
     const url = urlOf(incoming);
     if (url === undefined) {
       this.#finishing = true;
-      return plain(400, "Cannot serve request: it needs one Host field with a host and perhaps a port");
+      return plain(400, "Cannot serve request: it needs one Host field with a host and an optional port");
     }
     const leaving = new AbortController();
     // After a complete response the signal isn't needed.

@@ -61,7 +61,7 @@ export abstract class QuicConnBase implements QuicConn {
     if (this.#endedWith !== undefined) throw this.#endedWith;
     // Abandoned openings still count here: the runtime can't cancel them.
     if (this.#opening >= QUIC_STREAMS_MAX) {
-      const why = `Cannot open stream: ${this.#opening} wait for the peer to allow them`;
+      const why = `Cannot open stream: ${this.#opening} already wait for the peer to allow them`;
       throw new SallyportError("limit_exceeded", why, { side: "peer", retryable: true });
     }
     this.#opening++;
@@ -148,7 +148,7 @@ export abstract class QuicConnBase implements QuicConn {
 export function closedError(cause: unknown): SallyportError {
   if (cause instanceof SallyportError) return cause;
   const text = cause === undefined ? "" : asError(cause).message;
-  const why = /timed out|timeout|idle/i.test(text) ? "nothing was heard of the peer" : shown(text);
+  const why = /timed out|timeout|idle/i.test(text) ? "nothing was heard from the peer" : shown(text);
   const message = `Connection lost: ${why === "" ? "the peer closed it" : why}`;
   return new SallyportError("connection_lost", message, { side: "network", retryable: true, cause });
 }
@@ -169,7 +169,7 @@ function shown(text: string): string {
 export function certificateRefused({ host, port }: Address, why: string, cause?: unknown): SallyportError {
   const message = `Cannot connect to ${
     formatHostPort({ host, port })
-  }: its certificate isn't believed: ${why}`;
+  }: its certificate isn't trusted: ${why}`;
   return new SallyportError("certificate_refused", message, { side: "peer", retryable: true, cause });
 }
 
@@ -206,7 +206,9 @@ export async function withinDeadline(
     attempt.then(
       (conn) =>
         conn.close(
-          new SallyportError("aborted", "Cannot use connection: it came too late", { side: "local" }),
+          new SallyportError("aborted", "Cannot use connection: it was established too late", {
+            side: "local",
+          }),
         ),
       () => {},
     );

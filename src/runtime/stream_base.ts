@@ -122,7 +122,7 @@ export abstract class StreamBase implements ByteStream {
     this.destroy(left > 0);
     if (left === 0) this.emitClose();
     else {
-      const message = `Connection given up: the peer took none of ${left} bytes within ${LINGER_MS} ms`;
+      const message = `Connection abandoned: the peer read none of ${left} bytes within ${LINGER_MS} ms`;
       this.emitClose(new SallyportError("deadline_exceeded", message, { side: "network" }));
     }
   }

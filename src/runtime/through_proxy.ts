@@ -123,7 +123,7 @@ class ProxyHandshake implements ByteStreamHandler {
         this.#conn.write(step.bytes);
         continue;
       }
-      if (this.#received.length > 0) throw refused("it sends more than its answer");
+      if (this.#received.length > 0) throw refused("it sent bytes after its answer");
       this.#over = true;
       this.#timer.cancel();
       this.#outcome.resolve(this.#conn);
@@ -169,7 +169,7 @@ class ConnectSteps implements ProxySteps {
     const text = Buffer.from(received.subarray(0, PROXY_ANSWER_MAX_BYTES)).toString("latin1");
     const end = text.indexOf("\r\n\r\n");
     if (end < 0) {
-      if (received.length >= PROXY_ANSWER_MAX_BYTES) throw refused("its answer has no end");
+      if (received.length >= PROXY_ANSWER_MAX_BYTES) throw refused("its answer is too long");
       if (text.length >= 5 && !text.startsWith("HTTP/")) throw refused("it doesn't answer in HTTP");
       return { kind: "more" };
     }
@@ -179,7 +179,7 @@ class ConnectSteps implements ProxySteps {
     if (status.startsWith("2")) return { kind: "open", consumed: end + 4 };
     const hint = status === "407"
       ? this.#proxy.user === undefined
-        ? "; it wants http://USER:PASSWORD@HOST:PORT"
+        ? "; it requires http://USER:PASSWORD@HOST:PORT"
         : "; its user or password is wrong"
       : "";
     throw refused(`it answers ${status} ${reason.replace(/[^\x20-\x7e]/g, "?")}`.trimEnd() + hint);
@@ -197,8 +197,8 @@ const REPLIES = [
   "host unreachable",
   "connection refused",
   "time to live expired",
-  "it doesn't know CONNECT",
-  "it doesn't know this kind of address",
+  "it doesn't support CONNECT",
+  "it doesn't support this kind of address",
 ];
 
 /** SOCKS 5: greeting, password if requested, CONNECT. */
@@ -234,7 +234,7 @@ class SocksSteps implements ProxySteps {
         return { kind: "send", bytes: this.#request, consumed: 2 };
       }
       if (received[1] !== METHOD_PASSWORD || this.#proxy.user === undefined) {
-        throw refused("it wants socks5://USER:PASSWORD@HOST:PORT");
+        throw refused("it requires socks5://USER:PASSWORD@HOST:PORT");
       }
       this.#state = "password";
       return { kind: "send", bytes: this.#credentials(), consumed: 2 };

@@ -80,7 +80,7 @@ class Listener implements ByteStreamHandler {
   drain(): void {}
 
   close(error?: Error): void {
-    const message = "Cannot authenticate: the peer ended before it had said simple-ack's words";
+    const message = "Cannot authenticate: the peer closed before simple-ack was complete";
     this.#heard.reject(
       error ?? new SallyportError("connection_lost", message, { side: "network", retryable: true }),
     );

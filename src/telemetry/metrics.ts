@@ -105,7 +105,7 @@ const INFO = {
   clusterNodes: {
     name: "sallyport_cluster_nodes",
     type: "gauge",
-    help: "Living nodes of the cluster that this edge knows, itself included",
+    help: "Live nodes of the cluster known to this edge, including itself",
     labels: [],
   },
   clusterLinks: {
@@ -117,7 +117,7 @@ const INFO = {
   directoryUp: {
     name: "sallyport_cluster_directory_up",
     type: "gauge",
-    help: "Whether the cluster's directory answered when it was last asked (1)",
+    help: "1 if the cluster's directory answered the last request, otherwise 0",
     labels: [],
   },
   publicPorts: {
@@ -135,7 +135,8 @@ const INFO = {
   refusals: {
     name: "sallyport_refusals_total",
     type: "counter",
-    help: "What was refused (visitor, agent, connection, stream, public port), by reason (an error code)",
+    help:
+      "Refusals, by what was refused (visitor, agent, connection, stream, public port) and reason (an error code)",
     labels: ["what", "reason"],
   },
   internalErrors: {
@@ -160,67 +161,67 @@ const INFO = {
   webhookAttempts: {
     name: "sallyport_webhook_attempts_total",
     type: "counter",
-    help: "Attempts to tell a webhook of an event, by outcome (delivered, retried, failed for good)",
+    help: "Attempts to deliver an event to a webhook, by outcome (delivered, retried, failed for good)",
     labels: ["outcome"],
   },
   pipeTransfers: {
     name: "sallyport_pipe_transfers_total",
     type: "counter",
-    help: "Transfers of pipe send that came to the edge, by outcome (received, failed, too_large, refused)",
+    help: "Transfers by pipe send that reached the edge, by outcome (received, failed, too_large, refused)",
     labels: ["outcome"],
   },
   loopDelay: {
     name: "sallyport_loop_delay_seconds",
     type: "histogram",
-    help: "How much later than asked for a timer fires that is set twice a second",
+    help: "Delay of a timer, set twice a second, beyond the requested time",
     labels: [],
   },
   buildInfo: {
     name: "sallyport_build_info",
     type: "gauge",
-    help: "1, with this program's version and the runtime's",
+    help: "Always 1; the labels are the versions of this program and its runtime",
     labels: ["version", "runtime", "runtime_version"],
   },
   lostLines: {
     name: "sallyport_log_lines_lost_total",
     type: "counter",
-    help: "Lines of output that were lost because nobody read it or it couldn't be written",
+    help: "Lines of output that were lost because they weren't read or couldn't be written",
     labels: [],
   },
   acceptPauses: {
     name: "sallyport_accept_paused_total",
     type: "counter",
-    help: "How many times accepting connections was paused because file descriptors were running out",
+    help: "Times that accepting connections was paused because file descriptors were running out",
     labels: [],
   },
   openFiles: {
     name: "process_open_fds",
     type: "gauge",
-    help: "File descriptors that are open; 0 where the system doesn't tell",
+    help: "Open file descriptors; 0 if the system doesn't report them",
     labels: [],
   },
   maxFiles: {
     name: "process_max_fds",
     type: "gauge",
-    help: "File descriptors that the process may have open; 0 where the system doesn't tell",
+    help: "Maximum number of open file descriptors; 0 if the system doesn't report it",
     labels: [],
   },
   heldBytes: {
     name: "sallyport_memory_held_bytes",
     type: "gauge",
-    help: "Bytes that wait in streams, sockets and buffers",
+    help: "Bytes queued in streams, sockets and buffers",
     labels: [],
   },
   heldBytesMax: {
     name: "sallyport_memory_held_bytes_max",
     type: "gauge",
-    help: "Bytes that may wait there before the fullest stream is ended; 0 for no limit",
+    help: "Limit for queued bytes, beyond which the fullest stream is reset; 0 for no limit",
     labels: [],
   },
   memoryEvictions: {
     name: "sallyport_memory_evictions_total",
     type: "counter",
-    help: "Streams that were ended because the bytes that waited were too many and theirs the most",
+    help: "Streams that were reset because queued bytes exceeded the limit and theirs were the most",
     labels: [],
   },
   memory: {

@@ -109,7 +109,7 @@ function checkProtocol(env: Environment): void {
     const variable = `OTEL_EXPORTER_OTLP_${name}PROTOCOL`;
     const protocol = env[variable];
     if (protocol === undefined || protocol === "" || protocol === "http/protobuf") continue;
-    const why = `Cannot use ${variable}: it is ${protocol.slice(0, 64)}, and http/protobuf is what there is`;
+    const why = `Cannot use ${variable}: it is ${protocol.slice(0, 64)}, only http/protobuf is supported`;
     throw new SallyportError("config_invalid", why, { side: "config" });
   }
 }
@@ -126,7 +126,7 @@ function sampler(env: Environment, sdk: typeof import("@opentelemetry/sdk-trace"
   if (kind === undefined) {
     throw new SallyportError(
       "config_invalid",
-      `Cannot use OTEL_TRACES_SAMPLER: ${name.slice(0, 64)} is none`,
+      `Cannot use OTEL_TRACES_SAMPLER: ${name.slice(0, 64)} isn't a known sampler`,
       {
         side: "config",
       },

@@ -199,7 +199,7 @@ export class ClientHandshake implements ByteStreamHandler, ClientHandshakeHost {
     if (protocol === undefined) return;
     const { host, port } = this.#options.edge;
     const why =
-      `Cannot open session: ${host}:${port} answers in ${protocol}, so it is no edge's port for agents; ` +
+      `Cannot open session: ${host}:${port} answers in ${protocol}, so it isn't an edge's port for agents; ` +
       "check --edge, or --public-address of the session master";
     this.fail(new SallyportError("unknown_protocol", why, { side: "peer", retryable: true }));
   }

@@ -67,14 +67,17 @@ export class EdgeKey {
     }
     if (named !== undefined && !named.every((byte, i) => byte === pinned[i])) {
       const fixed = this.#fixed !== undefined;
-      const whose = fixed ? `by ${flag}` : "was at first";
-      const mend = fixed ? "set that" : "start the agent again";
+      const source = fixed ? `by ${flag}` : "at first";
+      const remedy = fixed ? `correct ${flag}` : "restart the agent";
       throw new SallyportError(
         "edge_key_changed",
-        `Cannot open session: the edge's ${name} is ${text(named)} by the session master, and ` +
+        `Cannot open session: the session master gives ${
+          text(named)
+        } as the edge's ${name}, but it was given as ` +
           `${
             text(pinned)
-          } ${whose}. If the edge was given a new one, ${mend}; if not, somebody stands between`,
+          } ${source}. If the edge has a new one, ${remedy}; if not, someone may be intercepting the ` +
+          "connection",
         { side: "config", retryable: !fixed },
       );
     }

@@ -184,7 +184,7 @@ export class ServerHandshake implements ByteStreamHandler, ServerHandshakeHost {
   close(error?: Error): void {
     // Every local way to close the connection gives the reason.
     const own = error instanceof SallyportError && error.side === "local" ? error : this.#wrong;
-    const when = this.#token === undefined ? "before it had shown a token" : "before it was let in";
+    const when = this.#token === undefined ? "before it presented a token" : "before it was admitted";
     this.#refuse(
       own ?? new SallyportError("connection_lost", `Cannot open session: the agent left ${when}`, {
         side: "network",

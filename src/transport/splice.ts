@@ -147,7 +147,9 @@ class Splice implements MemoryHolder {
       const limit = isStuck || isMute ? Math.min(ticks, IDLE_TICKS) : ticks;
       if (this.#idleTicks < limit - 1) return this.#watch();
       const seconds = (limit - 1) * IDLE_TICK_MS / 1000;
-      const why = isStuck ? `nobody took a byte for ${seconds} s` : `no byte either way for ${seconds} s`;
+      const why = isStuck
+        ? `no queued byte was read for ${seconds} s`
+        : `no byte in either direction for ${seconds} s`;
       const idle = new SallyportError(
         "session_idle",
         `Cannot keep visitor: ${why}`,

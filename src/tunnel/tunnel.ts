@@ -187,7 +187,7 @@ export class Tunnel {
         tell();
       };
       const timer = this.#options.clock.after(TUNNEL_SERVICE_DEADLINE_MS, () => {
-        const why = `Cannot take tunnel request: no decision in ${TUNNEL_SERVICE_DEADLINE_MS / 1000} s`;
+        const why = `Cannot accept tunnel request: no decision in ${TUNNEL_SERVICE_DEADLINE_MS / 1000} s`;
         late.abort(new SallyportError("deadline_exceeded", why, { side: "local" }));
       });
       stop.addEventListener("abort", () => settle(() => reject(stop.reason)), { once: true });
@@ -204,7 +204,7 @@ export class Tunnel {
 
 /** The closed stream given to a service that decided too late. */
 const OVER: ByteStream = {
-  attach: (handler) => queueMicrotask(() => handler.close(refusal("it was decided too late"))),
+  attach: (handler) => queueMicrotask(() => handler.close(refusal("the decision came too late"))),
   write: () => true,
   closeWrite() {},
   abort() {},

@@ -453,7 +453,7 @@ describe("transport auto", () => {
     await site.test.advance(100);
     assert.equal(site.transport, "curve");
     assert.ok(
-      site.lines.some(({ message }) => message === "Cannot keep which transport worked: the disk is full"),
+      site.lines.some(({ message }) => message === "Cannot save which transport worked: the disk is full"),
     );
     await site.finish();
   });

@@ -48,7 +48,7 @@ describe("what an agent tells of its certificates", () => {
       url: "https://master.example.org/base/v1/agent-certificates",
       body,
     }]);
-    assert.match(lines.join(), /Cannot tell of certificates/);
+    assert.match(lines.join(), /Cannot report certificates/);
     status = 204;
     await reports.report();
     await reports.report();

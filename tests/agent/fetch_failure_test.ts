@@ -38,7 +38,11 @@ describe("a failed request", () => {
     ],
     ["an unknown host", () => "http://nowhere.invalid/", /^the name nowhere\.invalid has no address/],
     ["a self-signed certificate", () => `https://localhost:${https}/`, /doesn't trust .*DENO_CERT/],
-    ["https to http", () => `https://localhost:${http}/`, /speaks no TLS there: use http:\/\/localhost:\d+/],
+    [
+      "https to http",
+      () => `https://localhost:${http}/`,
+      /doesn't speak TLS there: use http:\/\/localhost:\d+/,
+    ],
     ["http to https", () => `http://127.0.0.1:${https}/`, /use https:\/\/127\.0\.0\.1:\d+/],
   ];
   for (const [what, url, says] of cases) {

@@ -272,13 +272,13 @@ describe("masterGrants with a master that is out of order", () => {
     assertSaid(
       await weaker({ cipher: "aes-gcm" }, { cipher: "aes-cbc" }),
       "token_invalid",
-      /its cipher is aes-cbc, and aes-gcm was asked for/,
+      /its cipher is aes-cbc, but aes-gcm was requested/,
       true,
     );
     assertSaid(
       await weaker({ protocolVersion: 2 }, { protocol_version: 0 }),
       "token_invalid",
-      /its protocol_version is 0, and 2 was asked for/,
+      /its protocol_version is 0, but 2 was requested/,
       true,
     );
     assert.equal((await grants({ cipher: "aes-cbc" })()).cipher, "aes-cbc");

@@ -98,7 +98,7 @@ describe("agent --service", () => {
       assert.equal(await wrong.ended, 2);
       assert.match(
         wrong.stderr,
-        /a port alone is no target: 127\.0\.0\.1:3000 or http:\/\/127\.0\.0\.1:3000/,
+        /a port alone isn't a target; use 127\.0\.0\.1:3000 or http:\/\/127\.0\.0\.1:3000/,
       );
       const running = agent(
         ...["--service", `a.services.example=127.0.0.1:${endpoints[0]!.port}`],

@@ -68,7 +68,7 @@ describe("the data folder", () => {
     assert.equal(dir.warnings.length, 2);
     assert.match(
       dir.warnings[1] ?? "",
-      /admin\.key could be got at by others \(mode 0644\); it is 0600 now\.$/,
+      /admin\.key could be accessed by others \(mode 0644\); it is 0600 now\.$/,
     );
   });
 
@@ -88,7 +88,7 @@ describe("the data folder", () => {
     const dir = new DataDir(folder);
     assert.equal(await dir.read(ADMIN_FILE), "key");
     assert.equal(await modeOf(target), 0o444);
-    assert.match(dir.warnings[0] ?? "", /links to a file that others can get at \(mode 0444\)/);
+    assert.match(dir.warnings[0] ?? "", /links to a file that others can access \(mode 0444\)/);
   });
 
   it("says which path can't be used", async () => {

@@ -175,7 +175,7 @@ describe("what goes wrong at first", () => {
       for (const { what, port, agent, sockets } of agents) {
         const said = what === "silence"
           ? `no answer from 127\\.0\\.0\\.1:${port} yet: is it an edge's port for agents\\?`
-          : `127\\.0\\.0\\.1:${port} answers in ${what}, so it is no edge's port for agents; check --edge`;
+          : `127\\.0\\.0\\.1:${port} answers in ${what}, so it isn't an edge's port for agents; check --edge`;
         await agent.seen(new RegExp(said), "stderr", SILENT_EDGE_MS + 20_000);
         await agent.kill();
         for (const socket of sockets) socket.destroy();

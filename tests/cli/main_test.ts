@@ -194,7 +194,7 @@ describe("token", () => {
       names.join(),
     ]);
     assert.equal(code, 2);
-    assert.match(err, /edges take 16384/);
+    assert.match(err, /edges accept at most 16384/);
   });
 
   it("isn't made without keys, and makes none", async () => {

@@ -70,7 +70,7 @@ describe("listening on several addresses", () => {
     for (const code of ["address_in_use", "connection_refused"] as const) {
       await assert.rejects(listenOnAll("master-listen", [V4], machine(() => code).listen), {
         code,
-        message: "Cannot listen; --master-listen HOST:PORT takes another, with port 0 any that is free",
+        message: "Cannot listen; --master-listen HOST:PORT sets another address; port 0 means any free one",
       });
     }
     const neither = machine(() => "connection_refused");

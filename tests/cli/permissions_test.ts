@@ -172,7 +172,7 @@ describe("deno run mod.ts", { skip: deno === undefined && "deno isn't on PATH" }
       assert.equal(questions, asks, child.seen);
       if (asks > 0) {
         for (const reason of Object.values(REASONS)) assert.ok(child.seen.includes(reason), reason);
-        assert.match(child.seen, /Without a question: deno run -P mod\.ts demo/);
+        assert.match(child.seen, /To grant them without questions: deno run -P mod\.ts demo/);
       }
       child.removeAllListeners("close");
       const closed = new Promise((resolve) => child.once("close", resolve));

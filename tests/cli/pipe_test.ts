@@ -263,8 +263,8 @@ describe("pipe, as processes", () => {
     const sent = await send(to, [], { input: bytes(100_004) }).ended;
     const received = await receiver.ended;
     assert.deepEqual([sent.code, received.code], [1, 1]);
-    assert.match(sent.stderr, /gave up: Cannot receive transfer: it has more than 100000 bytes/);
-    assert.match(received.stderr, /it has more than 100000 bytes/);
+    assert.match(sent.stderr, /gave up: Cannot receive transfer: it exceeds the limit of 100000 bytes/);
+    assert.match(received.stderr, /it exceeds the limit of 100000 bytes/);
     assert.deepEqual((await readdir(folder)).filter((name) => name.includes("long")), []);
   });
 

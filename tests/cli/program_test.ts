@@ -140,7 +140,7 @@ describe("transfers at the edge", () => {
       [pipes, /--pipe-folder needs --sealed-listen/],
       [[...sealed, ...pipes.slice(0, 2)], /--pipe-folder needs --pipe-key-file/],
       [[...sealed, ...pipes], /login and passphrase are missing/],
-      [[...sealed, "--pipe-folder", key, ...pipes.slice(2)], /gate\.key is no folder/],
+      [[...sealed, "--pipe-folder", key, ...pipes.slice(2)], /gate\.key isn't a folder/],
     ];
     for (const [args, why] of cases) {
       const edge = start(["edge", "--listen", "127.0.0.1:0", "--data-dir", dataDir, ...args]);
@@ -163,7 +163,7 @@ describe("transfers at the edge", () => {
     // Each file counts for 4 KiB more than it has.
     const transfers: [number, RegExp][] = [
       [5000, /confirmed, and in its place/],
-      [8001, /gave up: Cannot receive transfer: it has more than 8000 bytes/],
+      [8001, /gave up: Cannot receive transfer: it exceeds the limit of 8000 bytes/],
       [4000, /gave up: Cannot receive transfer: there is no room for more/],
     ];
     for (const [size, says] of transfers) {

@@ -159,6 +159,6 @@ describe("public ports by the program", () => {
     );
     const wrong = agent("--hostname", "b.example.org", "--publish", "udp:53");
     assert.notEqual(await wrong.ended, 0);
-    assert.match(wrong.stderr, /--publish: "udp:53" is no public port, for example tcp:2222/);
+    assert.match(wrong.stderr, /--publish: "udp:53" is not a public port, for example tcp:2222/);
   });
 });

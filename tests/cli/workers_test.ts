@@ -162,14 +162,14 @@ describe(
       assert.equal(await upgrade.ended, 2);
       assert.match(
         upgrade.stderr,
-        /^Cannot upgrade: no serve or edge with --workers runs with this data folder/,
+        /^Cannot upgrade: no serve or edge with --workers is running with this data folder/,
       );
     });
 
     it("starts a worker that was killed again, and its agents come back", { timeout }, async () => {
       const [first] = await workerPids();
       process.kill(first!, "SIGKILL");
-      await program.seen(/worker was killed; it is started again/, "stderr");
+      await program.seen(/worker was killed; restarting it/, "stderr");
       await allAnswer();
       await until(async () => (await workerPids()).length >= WORKERS);
       assert.equal((await fetch(`${master}/healthz`)).status, 200);

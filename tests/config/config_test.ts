@@ -208,33 +208,41 @@ describe("a wrong value names itself, its origin and what would be right", () =>
     ["edge", { listen: ["8443"] }, /not HOST:PORT/],
     ["edge", { listen: ["0.0.0.0:65536"] }, /no port from 0 to 65535/],
     ["edge", { listen: [""] }, /not HOST:PORT/],
-    ["edge", { listen: ["127.0.0.1:1", "127.0.0.1:1"] }, /127\.0\.0\.1:1 is listened on already/],
+    ["edge", { listen: ["127.0.0.1:1", "127.0.0.1:1"] }, /127\.0\.0\.1:1 is already listened on/],
     [
       "edge",
       { listen: ["[::]:1"], agentListen: ["[::]:1"] },
-      /--agent-listen: \[::\]:1 is listened on already/,
+      /--agent-listen: \[::\]:1 is already listened on/,
     ],
     [
       "edge",
       { publishPorts: "20-10" },
-      /--publish-ports: "20-10" is no range of ports, for example 20000-20999/,
+      /--publish-ports: "20-10" is not a range of ports, for example 20000-20999/,
     ],
-    ["edge", { publishPorts: "0-10" }, /no range of ports/],
-    ["edge", { publishPorts: "1-65536" }, /no range of ports/],
-    ["edge", { publishPorts: "1-2-3" }, /no range of ports/],
-    ["edge", { publishListen: "localhost" }, /"localhost" is no IP address, for example 0\.0\.0\.0 or ::/],
-    ["agent", { ...AGENT, publish: ["2222"] }, /--publish: "2222" is no public port, for example tcp:2222/],
-    ["agent", { ...AGENT, publish: ["tcp:65536=a:1"] }, /is no public port/],
+    ["edge", { publishPorts: "0-10" }, /not a range of ports/],
+    ["edge", { publishPorts: "1-65536" }, /not a range of ports/],
+    ["edge", { publishPorts: "1-2-3" }, /not a range of ports/],
+    [
+      "edge",
+      { publishListen: "localhost" },
+      /"localhost" is not an IP address, for example 0\.0\.0\.0 or ::/,
+    ],
+    [
+      "agent",
+      { ...AGENT, publish: ["2222"] },
+      /--publish: "2222" is not a public port, for example tcp:2222/,
+    ],
+    ["agent", { ...AGENT, publish: ["tcp:65536=a:1"] }, /is not a public port/],
     ["agent", { ...AGENT, publish: ["tcp:1="] }, /"" is not HOST:PORT, for example 127\.0\.0\.1:22/],
     ["agent", { ...AGENT, publish: ["tcp:1=a:0"] }, /"a:0" has no port from 1 to 65535/],
     ["agent", { ...AGENT, publish: new Array(17).fill("tcp") }, /more than 16 values/],
     ["agent", { ...AGENT, transport: "any" }, /"any" is not one of sealed, .*auto/],
-    ["master", { curvePort: "0" }, /--curve-port: "0" is no port from 1 to 65535/],
+    ["master", { curvePort: "0" }, /--curve-port: "0" is not a port from 1 to 65535/],
     ["edge", { metricsListen: ["9090"] }, /--metrics-listen: "9090" is not HOST:PORT/],
     [
       "edge",
       { listen: ["[::]:1"], metricsListen: ["[::]:1"] },
-      /--metrics-listen: \[::\]:1 is listened on already/,
+      /--metrics-listen: \[::\]:1 is already listened on/,
     ],
     ["serve", { publicAddress: "edge.example.org:0" }, /no port from 1 to 65535/],
     [
@@ -254,7 +262,7 @@ describe("a wrong value names itself, its origin and what would be right", () =>
     ["agent", { ...AGENT, hostname: `${"a".repeat(64)}.example` }, /is not a host name/],
     ["token", { hostname: "a.example", ttl: "9" }, /--ttl: "9" is not a whole number of seconds from 10 to/],
     ["token", { hostname: "a.example", ttl: "1e3" }, /whole number/],
-    ["agent", { join: "https://m.example.org/#short" }, /--join: it is no join link/],
+    ["agent", { join: "https://m.example.org/#short" }, /--join: it isn't a join link/],
     ["token", {}, /Cannot start token: --hostname is missing \(or SALLYPORT_HOSTNAME in the environment\)/],
   ];
   for (const [command, given, message] of flags) {
@@ -328,7 +336,7 @@ describe("what nobody knows", () => {
       env: { SALLYPORT_LISTN: "x", SALLYPORT_HOSTNAME: "bad name", HOME: "/" },
     });
     assert.deepEqual(warnings, [
-      "SALLYPORT_LISTN in the environment is no setting. Did you mean SALLYPORT_LISTEN?",
+      "SALLYPORT_LISTN in the environment isn't a setting. Did you mean SALLYPORT_LISTEN?",
     ]);
   });
 });

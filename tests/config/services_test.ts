@@ -169,7 +169,7 @@ describe("services in a file", () => {
         /a\.example\.org is served twice/,
       ],
       [{ service: "a.example.org" }, /is not NAME=TARGET, for example app\.example\.org=http/],
-      [{ service: "a.example.org=3000" }, /a port alone is no target/],
+      [{ service: "a.example.org=3000" }, /a port alone isn't a target/],
       [{ hostname: "a.example.org", to: "127.0.0.1:1", tls: "file:cert.pem" }, /file:CERT,KEY/],
     ];
     for (const [flags, message] of wrong) {

@@ -52,7 +52,10 @@ test("an authority signs others' certificates", async () => {
   await assert.rejects(makeCertificate({ ...request, authority: wrong }), (error) => {
     return error instanceof SallyportError && error.code === "config_invalid";
   });
-  assert.throws(() => certificateFingerprint("no certificate"), /it needs -----BEGIN CERTIFICATE-----/);
+  assert.throws(
+    () => certificateFingerprint("no certificate"),
+    /it must contain -----BEGIN CERTIFICATE-----/,
+  );
 });
 
 test("fingerprints are read with and without colons, in either case, and nothing else is", () => {

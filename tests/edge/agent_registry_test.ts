@@ -228,7 +228,7 @@ describe("AgentRegistry: a session", () => {
     assert.deepEqual([registry.find("a.test"), registry.sessions, session.calls], [undefined, 1, []]);
   });
 
-  it("may open no stream where the edge takes no requests", () => {
+  it("may open no stream where the edge accepts no requests", () => {
     const { opens, counted } = bench();
     const { handler } = opens("a.test");
     counted();

@@ -187,7 +187,7 @@ describe("edge: connections that come to nothing", () => {
     await test.advance(10);
     assert.equal(late.closes, 1);
     assert.equal(await test.refusals("connection", "limit_exceeded"), 1);
-    assert.match(test.logged("limit_exceeded").message, /its source has too many unfinished/);
+    assert.match(test.logged("limit_exceeded").message, /its source has too many unfinished connections/);
     await test.assertNothingLeft();
   });
 });

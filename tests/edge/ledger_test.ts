@@ -114,7 +114,7 @@ describe("limits at the edge", () => {
     }
     assert.ok(Math.abs(stream!.byteLength / 1_500_000 - 1) < 0.01, `${stream!.byteLength} bytes`);
     assertAlert((await test.visit()).conn, AlertDescription.internal_error);
-    assert.match(test.logged("limit_exceeded").message, /used its 2000000 bytes of \d{4}-\d\d/);
+    assert.match(test.logged("limit_exceeded").message, /used up its 2000000 bytes for \d{4}-\d\d/);
     await test.assertNothingLeft();
   });
 

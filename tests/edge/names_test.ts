@@ -268,7 +268,7 @@ describe("edge: key material", () => {
     const stale = { validUntilS: 2_000, madeAtS: 999, noncesRepeat: true };
     assert.throws(() => keys.use(use(new Uint8Array(32), stale)), (error: SallyportError) => {
       assert.deepEqual([error.code, error.retryable], ["token_stale", true]);
-      assert.match(error.message, /made 1 s before this edge/);
+      assert.match(error.message, /issued 1 s before this edge/);
       return true;
     });
     // Of the same second, and where no nonce repeats.

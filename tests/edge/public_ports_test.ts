@@ -263,7 +263,7 @@ describe("public ports", () => {
     assert.deepEqual(device.ports, [20_001, undefined, undefined]);
     const lines = device.lines.filter(({ fields }) => fields.reason === "access_denied");
     assert.deepEqual(lines.map(({ fields }) => fields.publish), ["tcp:20002", "tcp"]);
-    assert.match(lines[0]!.message, /Cannot publish tcp:20002: .* isn't allowed: the token doesn't have it/);
+    assert.match(lines[0]!.message, /Cannot publish tcp:20002: .* isn't allowed by the token/);
     assert.ok(
       test.lines.some(({ message }) => message.endsWith("tcp:20002: the token allows tcp:20001 alone")),
     );
@@ -293,10 +293,10 @@ describe("public ports", () => {
     assert.equal(device.ports.filter((port) => port !== undefined).length, 1);
     assert.match(
       device.line("access_denied").message,
-      /tcp:19999: .* isn't allowed: .* or the server's range/,
+      /tcp:19999: .* isn't allowed by .* or by the server's range/,
     );
     assert.match(device.line("limit_exceeded").message, /Cannot publish tcp: /);
-    assert.ok(test.lines.some(({ message }) => message.includes("the client holds 1 already")));
+    assert.ok(test.lines.some(({ message }) => message.includes("the client already holds 1")));
     await device.stop();
     await test.assertNothingLeft();
   });
@@ -402,7 +402,7 @@ describe("public ports", () => {
       const device = await new Device(test, AGENT_HOST, { transport }).start();
       assert.match(
         device.line("not_supported").message,
-        /^Cannot publish tcp: the edge has none for its agents, .*a Sallyport edge needs --publish-ports/,
+        /^Cannot publish tcp: the edge offers none, .*a Sallyport edge needs --publish-ports/,
       );
       await test.advance(60_000);
       assert.equal(device.lines.filter(({ fields }) => fields.reason === "not_supported").length, 1);

@@ -37,7 +37,7 @@ describe("UsedKeys", () => {
     }
     assert.throws(() => new UsedKeys(() => 1_000).use(use(1, { madeAtS: 990, noncesRepeat: true })), {
       retryable: true,
-      message: /made 10 s before/,
+      message: /issued 10 s before/,
     });
   });
 

@@ -159,7 +159,7 @@ describe("microsocks", { skip: await skipWithout("microsocks") }, () => {
       ...["--data-dir", join(folder, "wrong"), "--hostname", "wrong.example", "--to", "127.0.0.1:1"],
       ...["--proxy", `socks5://127.0.0.1:${closed}`],
     ]);
-    await wrong.seen(/it wants socks5:\/\/USER:PASSWORD@HOST:PORT/, "stderr");
+    await wrong.seen(/it requires socks5:\/\/USER:PASSWORD@HOST:PORT/, "stderr");
     await wrong.kill();
   });
 });

@@ -53,7 +53,7 @@ it(
       while (found() === undefined) await delay(50);
       assert.match(
         found()!.message,
-        /^Cannot publish tcp: the edge has none for its agents, or is of a kind that/,
+        /^Cannot publish tcp: the edge offers none, or doesn't support/,
       );
       assert.deepEqual(agent.published, [undefined]);
       assert.equal(agent.session, session, "the session stands");

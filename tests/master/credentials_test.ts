@@ -72,7 +72,7 @@ describe("staticCredentials", () => {
     assert.deepEqual(await may("key-3"), [false, false, false]);
     assert.throws(() => staticCredentials([{ id: "x", key: "k", names: [], publish: ["22"] }]), {
       code: "config_invalid",
-      message: "Cannot use credential x: 22 is no public port: tcp:2222, tcp or *",
+      message: "Cannot use credential x: 22 isn't a public port: tcp:2222, tcp or *",
     });
   });
 
@@ -89,7 +89,7 @@ describe("staticCredentials", () => {
       [[{ id: "a", key: "k", names: [] }, { id: "b", key: "k", names: [] }], /a has the same key/],
       ...["a.*.org", "**", "*a.org", "", "a..b", "a b"].map((name): [StaticCredential[], RegExp] => [
         [{ id: "a", key: "k", names: [name] }],
-        /is no name/,
+        /isn't a name/,
       ]),
     ];
     for (const [list, message] of bad) {

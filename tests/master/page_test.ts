@@ -286,7 +286,7 @@ test(
     for (
       const [name, value, fault] of [
         ["limits.monthly_bytes", "1.5", /id="limits-monthly_bytes-fault">[^<]*must be a whole number/],
-        ["agent_networks", "office", /id="agent_networks-fault">[^<]*is no network/],
+        ["agent_networks", "office", /id="agent_networks-fault">[^<]*isn&#39;t a network/],
         ["hostnames", "", /id="hostnames-fault">[^<]*must have at least one/],
         ["name", "-", /id="name-fault">/],
         ["expires_at", "soon", /id="expires_at-fault">/],
@@ -381,7 +381,7 @@ test("webhooks are added, tested and removed; the secret is shown once", async (
   const wrong = await browser.post("/page/webhooks", fields);
   assert.equal(wrong.status, 422);
   const text = await wrong.text();
-  assert.match(text, /role="alert">Cannot add webhook: url is no address/);
+  assert.match(text, /role="alert">Cannot add webhook: url isn&#39;t a URL/);
   assert.match(text, /value="https:\/\/hooks\.example\.org\/in\?a=&lt;b&gt;"/);
   assert.match(text, /value="agent\.offline" checked/);
   assert.doesNotMatch(text, /value="agent\.online" checked/);

@@ -219,7 +219,7 @@ describe("POST /v1/tokens refuses", () => {
     );
     const problem = await problemOf(await post({ hostname: "a", alias }), 422);
     assert.deepEqual(members(problem), ["alias"]);
-    assert.match(problem.detail, /edges take 16384/);
+    assert.match(problem.detail, /edges accept at most 16384/);
   });
 
   it("a list of unknown members without giving all of it back", async () => {

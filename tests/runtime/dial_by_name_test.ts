@@ -70,7 +70,7 @@ describe("dialByName", () => {
     await failed;
   });
 
-  it("reaches a name of this machine that listens on IPv4 alone, and one on IPv6 alone", async () => {
+  it("reaches a name of this machine that listens on IPv4 only, and one on IPv6 only", async () => {
     const runtime = await currentRuntime();
     for (const host of ["127.0.0.1", "::1"]) {
       const listener = await runtime.listen({

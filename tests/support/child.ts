@@ -84,7 +84,7 @@ export class LineChild {
     if (this.#over) return Promise.reject(this.#failure("it has ended"));
     return new Promise((resolve, reject) => {
       const timer = setTimeout(
-        () => waiter.reject(this.#failure(`nothing came in ${timeoutMs} ms`)),
+        () => waiter.reject(this.#failure(`nothing arrived in ${timeoutMs} ms`)),
         timeoutMs,
       );
       const waiter: Waiter = {

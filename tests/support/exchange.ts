@@ -17,7 +17,7 @@ export interface Asked {
   readonly visitor?: string;
 }
 
-/** What became of it. */
+/** The outcome. */
 export interface Answered {
   readonly status: number;
   readonly fields: readonly Field[];

@@ -198,7 +198,7 @@ describe("splice(): the idle watch", () => {
         await sides.time.advance(IDLE_TICK_MS);
       }
       assert.deepEqual(sides.visitor.calls, ["abort"], to);
-      assert.match(sides.visitor.aborted!.message, /nobody took a byte for 90 s/);
+      assert.match(sides.visitor.aborted!.message, /no queued byte was read for 90 s/);
     }
   });
 
@@ -210,7 +210,7 @@ describe("splice(): the idle watch", () => {
     assert.deepEqual(visitor.calls, []);
     await time.advance(1);
     assert.deepEqual(visitor.calls, ["abort"]);
-    assert.match(visitor.aborted!.message, /no byte either way for 3600 s/);
+    assert.match(visitor.aborted!.message, /no byte in either direction for 3600 s/);
   });
 
   it("is 90 s where bytes wait, however long quiet may last", async () => {

@@ -137,7 +137,7 @@ describe("demand proxy over a stream", () => {
     const messages = world.lines.map(({ message }) => message);
     assert.deepEqual(messages, [
       "public port opened",
-      "public port closed: the client gave it back",
+      "public port closed: the client returned it",
       "public port opened",
     ]);
   });

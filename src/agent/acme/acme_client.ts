@@ -161,7 +161,7 @@ export class AcmeClient {
     const { newAccount, meta } = await this.directory(signal);
     if (meta?.externalAccountRequired === true && external === undefined) {
       const why =
-        `${this.#origin} opens accounts for its customers alone; set --acme-eab-kid and --acme-eab-key`;
+        `${this.#origin} opens accounts only for its customers; set --acme-eab-kid and --acme-eab-key`;
       throw new AcmeProblem("externalAccountRequired", `Cannot register ACME account: ${why}`, undefined);
     }
     const answer = await this.#post(newAccount, {
@@ -171,7 +171,7 @@ export class AcmeClient {
     }, { asNew: true, signal });
     if (answer.status !== 200 && answer.status !== 201) throw this.#problem(answer, "register ACME account");
     const url = answer.headers["location"];
-    if (url === undefined) throw this.#odd("its new account has no address");
+    if (url === undefined) throw this.#odd("its new account has no URL");
     this.#account = { ...this.#account, url };
     return this.#account;
   }
@@ -301,7 +301,7 @@ export class AcmeClient {
     const { newNonce } = await this.directory(signal);
     const answer = await this.#options.fetch({ method: "HEAD", url: newNonce, signal });
     const nonce = answer.headers["replay-nonce"];
-    if (nonce === undefined) throw this.#odd("it gives no nonce");
+    if (nonce === undefined) throw this.#odd("it sends no nonce");
     return nonce;
   }
 
@@ -322,7 +322,7 @@ export class AcmeClient {
     try {
       value = JSON.parse(answer.text);
     } catch {
-      throw this.#odd(`${what} is no JSON`);
+      throw this.#odd(`${what} isn't JSON`);
     }
     const parsed = schema.safeParse(value);
     if (parsed.success) return parsed.data;

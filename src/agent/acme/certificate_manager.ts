@@ -269,7 +269,7 @@ export class CertificateManager {
         if (window.explanationUrl !== undefined) {
           this.#log.info(
             { name: entry.name },
-            `Certificate is to be renewed early: ${window.explanationUrl}`,
+            `Certificate should be renewed early: ${window.explanationUrl}`,
           );
         }
       }
@@ -398,7 +398,7 @@ export class CertificateManager {
     );
     // The certificate is used in any case; if it can't be stored, the next start orders another one.
     await this.#options.store.write(certificateKey(name), text).catch((error) => {
-      this.#log.error({ name }, `Cannot keep certificate: ${errorMessage(error)}`);
+      this.#log.error({ name }, `Cannot save certificate: ${errorMessage(error)}`);
     });
   }
 
@@ -417,7 +417,7 @@ export class CertificateManager {
       throw new AcmeProblem("unsupportedChallenge", `Cannot show control of name: ${why}`, undefined);
     }
     if (byDns && dnsHook === undefined) {
-      const why = `a wildcard is given for a DNS record alone; set --acme-dns-hook`;
+      const why = `a wildcard certificate requires a DNS record; set --acme-dns-hook`;
       throw new AcmeProblem(
         "unsupportedIdentifier",
         `Cannot get certificate for *.${name}: ${why}`,
@@ -531,6 +531,6 @@ function accountKey(authority: string): string {
 
 function splitPem(text: string): Identity {
   const at = text.search(/-----BEGIN [A-Z ]*PRIVATE KEY-----/);
-  if (at < 0) throw new SallyportError("config_invalid", "it has no key behind it", { side: "config" });
+  if (at < 0) throw new SallyportError("config_invalid", "it isn't followed by its key", { side: "config" });
   return { certificatePem: text.slice(0, at), keyPem: text.slice(at) };
 }

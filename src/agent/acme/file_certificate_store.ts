@@ -60,7 +60,7 @@ export class FileCertificateStore implements CertificateStore {
   #path(key: string): string {
     const names = key.split("/");
     const fit = names.length <= 3 && names.every((name) => /^[a-z0-9_-][a-z0-9._-]*$/.test(name));
-    if (!fit) throw new TypeError(`a store has no key ${JSON.stringify(key)}`);
+    if (!fit) throw new TypeError(`this isn't a key of a store: ${JSON.stringify(key)}`);
     return join(this.place, ...names);
   }
 

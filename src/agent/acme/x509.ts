@@ -75,7 +75,9 @@ export async function readCertificate(pem: string): Promise<CertificateDetails> 
     await library();
   try {
     const [first] = pem.match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/) ?? [];
-    if (first === undefined) throw new Error("the text has none, it needs -----BEGIN CERTIFICATE-----");
+    if (first === undefined) {
+      throw new Error("the text has none; it must contain -----BEGIN CERTIFICATE-----");
+    }
     const certificate = new X509Certificate(first);
     const names = certificate.getExtension(SubjectAlternativeNameExtension)?.names.items
       .filter(({ type }) => type === "dns").map(({ value }) => value.toLowerCase()) ?? [];

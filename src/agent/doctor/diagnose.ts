@@ -86,7 +86,7 @@ export async function diagnose(options: DiagnoseOptions): Promise<readonly Findi
     const what = outcome.kind === "not_tls"
       ? `it answers ${JSON.stringify(outcome.begins)}`
       : "it ends the connection without a byte";
-    const next = `have port ${port} lead to the edge: something else listens there`;
+    const next = `forward port ${port} to the edge: something else listens there`;
     return [...findings, { step: "edge", fault: "edge", message: `No edge listens at ${at}: ${what}`, next }];
   }
   findings.push({ step: "edge", message: `${at} answers in TLS` });
@@ -131,8 +131,8 @@ function judgeAlert(options: Asked, description: number, at: string): Finding {
     return {
       step: "policy",
       fault: "policy",
-      message: `The access list of ${name} doesn't let this machine through`,
-      next: "look at allow and block of the service, or ask from a network that may come",
+      message: `The access list of ${name} refuses this machine`,
+      next: "check allow and block of the service, or test from an allowed network",
     };
   }
   const why =
@@ -151,7 +151,7 @@ function judgeAlert(options: Asked, description: number, at: string): Finding {
     step: "endpoint",
     fault: "endpoint_protocol",
     message: `The handshake with ${targetText(options)} is refused by TLS alert ${description}`,
-    next: "look at the TLS settings of the server, or at the agent's log",
+    next: "check the TLS settings of the server, or the agent's log",
   };
 }
 
@@ -159,7 +159,7 @@ function judgeAlert(options: Asked, description: number, at: string): Finding {
 function judgeUnknown({ name, report }: Asked, at: string): Finding {
   const nobody = `No agent serves ${name} at the edge ${at}`;
   if (report === undefined) {
-    const next = "run doctor where the agent runs, with its --data-dir: it says since when, and why";
+    const next = "run doctor where the agent runs, with its --data-dir: it then reports since when, and why";
     return { step: "agent", fault: "agent_offline", message: nobody, next };
   }
   const { session, lastEnd, lastFailure } = report.agent;
@@ -177,7 +177,7 @@ function judgeUnknown({ name, report }: Asked, at: string): Finding {
         next,
       };
     }
-    const next = "look at the agent's network and at the edge";
+    const next = "check the agent's network and the edge";
     return {
       step: "agent",
       fault: "agent_offline",
@@ -202,7 +202,7 @@ function judgeUnknown({ name, report }: Asked, at: string): Finding {
     step: "edge",
     fault: "edge",
     message: `${nobody}: the agent's session is with ${session.edge}`,
-    next: "have DNS lead to that edge, or the agent dial this one",
+    next: "point DNS at that edge, or have the agent dial this one",
   };
 }
 
@@ -227,7 +227,7 @@ function judgeCertificate(
   }
   if (fromMs > nowMs) {
     const message = `The certificate of ${name} isn't valid for another ${span(fromMs - nowMs)}`;
-    return { step, fault: "certificate", message, next: "look at the clock of this machine" };
+    return { step, fault: "certificate", message, next: "check the clock of this machine" };
   }
   if (certificate.checkHost(name) === undefined) {
     const message = `The certificate is for ${

@@ -45,7 +45,8 @@ export function probeTls(runtime: Runtime, conn: Conn, serverName: string): Prom
     };
     const timer = runtime.clock.after(
       PROBE_TIMEOUT_MS,
-      () => finish({ kind: "failed", why: `no end of the handshake in ${PROBE_TIMEOUT_MS / 1000} s` }),
+      () =>
+        finish({ kind: "failed", why: `the handshake wasn't complete within ${PROBE_TIMEOUT_MS / 1000} s` }),
     );
     const saw = (first: Bytes | undefined) => {
       if (first === undefined) return finish({ kind: "ended" });

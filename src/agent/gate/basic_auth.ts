@@ -53,7 +53,7 @@ export function basicAuth({ realm = "Sallyport", users }: BasicAuthSettings, clo
   return (handler) => async (exchange) => {
     const { request, visitor } = exchange;
     const given = credentialsOf(fieldOf(request.fields, "authorization"));
-    if (given === undefined) return respondText(exchange, 401, "A password is needed here.", [challenge]);
+    if (given === undefined) return respondText(exchange, 401, "A password is required here.", [challenge]);
     const [user, password] = given;
     const digest = createHmac("sha256", key).update(JSON.stringify(given)).digest("base64");
     if (!know(digest)) {

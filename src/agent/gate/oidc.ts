@@ -107,7 +107,7 @@ class OidcGate {
   #forbid(exchange: Exchange, { subject, mail }: Identity): void {
     this.#options.log.info(
       { visitor: exchange.visitor.address, subject },
-      "visitor has signed in and isn't among those who may",
+      "visitor has signed in but isn't allowed",
     );
     const who = mail === undefined ? "You are signed in" : `You are signed in as ${mail}`;
     respondText(exchange, 403, `${who}, which doesn't give access here. ${OIDC_LOGOUT_PATH} signs you out.`);
@@ -237,7 +237,7 @@ class OidcGate {
       await store.write(KEY_NAME, `${made.toString("base64url")}\n`);
       return new Uint8Array(made);
     } catch (error) {
-      log.warn({}, `Cannot keep the key of sign-ins: ${errorMessage(error)}; they end with this process`);
+      log.warn({}, `Cannot save the sign-in key: ${errorMessage(error)}; sign-ins end with this process`);
       return new Uint8Array(randomBytes(32));
     }
   }

@@ -22,7 +22,7 @@ export function ownHostsOnly(serves: (host: string) => boolean): Layer {
     respondText(
       exchange,
       421,
-      "This connection doesn't serve that name. Ask for it on a connection of its own.",
+      "This connection doesn't serve that name. Request it on a separate connection.",
     );
   };
 }

@@ -76,7 +76,7 @@ export class Http1Client {
     dial: () => Promise<ByteStream> = this.#options.dial,
   ): Promise<BodyStream> {
     if (this.#requests >= HTTP_REQUESTS_MAX) {
-      const why = `Cannot pass request on: ${HTTP_REQUESTS_MAX} are under way already`;
+      const why = `Cannot pass request on: ${HTTP_REQUESTS_MAX} are already in progress`;
       throw new SallyportError("limit_exceeded", why, { side: "local", retryable: true });
     }
     this.#requests++;
@@ -281,7 +281,9 @@ class ClientExchange extends BodyStream {
         left = bytes.subarray(outcome.byteLength);
         const { head, framing, minor } = outcome;
         if (head.status === 101) {
-          if (this.#request.upgrade === undefined) throw misunderstood("it changes the protocol unasked");
+          if (this.#request.upgrade === undefined) {
+            throw misunderstood("it switches protocols without being asked");
+          }
           this.#raw = true;
           this.#keepAlive = false;
           this.#request.answered(head);
@@ -290,7 +292,7 @@ class ClientExchange extends BodyStream {
         }
         if (head.status < 200) {
           if (++this.#interim > INTERIM_MAX) {
-            throw misunderstood("it sends one interim answer after the other");
+            throw misunderstood("it sends too many interim responses");
           }
           if (left.length === 0) return;
           continue;
@@ -354,7 +356,7 @@ class ClientExchange extends BodyStream {
     const { body } = this.#request;
     if (body === "length" && this.#left !== 0) {
       this.abort(
-        new SallyportError("connection_lost", "Connection lost: the request's body isn't whole", {
+        new SallyportError("connection_lost", "Connection lost: the request's body isn't complete", {
           side: "peer",
         }),
       );

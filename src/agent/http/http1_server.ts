@@ -172,7 +172,7 @@ class Http1Connection implements ByteStreamHandler, HttpConnection {
     const outcome = readRequestHead(this.#rest);
     if (outcome.kind === "incomplete") {
       if (this.#pieces++ === 0) this.#sinceMs = this.options.clock.nowMs();
-      if (this.#pieces > HEAD_PIECES_MAX) this.#refuse(431, "its head comes in too many pieces");
+      if (this.#pieces > HEAD_PIECES_MAX) this.#refuse(431, "its head arrives in too many pieces");
       return;
     }
     if (outcome.kind === "invalid") return this.#refuse(outcome.status, outcome.why);
@@ -227,13 +227,13 @@ class Http1Connection implements ByteStreamHandler, HttpConnection {
         return;
       }
       if (this.#exchange !== undefined) {
-        const why = `Cannot keep request: no byte either way for ${limitMs / 1000} s`;
+        const why = `Cannot keep request: no byte in either direction for ${limitMs / 1000} s`;
         const idle = new SallyportError("session_idle", why, { side: "peer" });
         this.#over = true;
         this.#stream.abort(idle);
         this.#exchange.lost(idle);
         this.#exchange = undefined;
-      } else if (this.#rest.length > 0) this.#refuse(408, "its head didn't come in time");
+      } else if (this.#rest.length > 0) this.#refuse(408, "its head didn't arrive in time");
       else this.#end();
     });
   }
@@ -317,7 +317,9 @@ class ServerExchange extends BodyStream implements Exchange {
 
   respond({ status, fields: given }: ResponseHead): void {
     if (this.answered) throw new TypeError("the request has been answered already");
-    if (status === 101 && this.upgrade === undefined) throw new TypeError("the request asks for no upgrade");
+    if (status === 101 && this.upgrade === undefined) {
+      throw new TypeError("the request doesn't ask for an upgrade");
+    }
     this.answered = true;
     if (this.dead) return;
     const fields = endToEnd(given).filter(([name]) => name !== "content-length");

@@ -108,7 +108,7 @@ class Http2Exchange implements Exchange {
 
   respond({ status, fields }: ResponseHead): void {
     if (this.answered) throw new TypeError("the request has been answered already");
-    if (status < 200) throw new TypeError(`${status} is no answer in HTTP/2`);
+    if (status < 200) throw new TypeError(`${status} isn't a status of HTTP/2`);
     this.answered = true;
     if (this.#h2.closed || this.#h2.destroyed || this.#h2.headersSent) return;
     const headers: Record<string, string | string[] | number> = { ":status": status };

@@ -52,7 +52,7 @@ async function passOn(options: HttpProxyOptions, client: Http1Client, exchange: 
   const { request, visitor, stream, upgrade } = exchange;
   const byteLength = declaredLength(request.fields);
   if (byteLength !== undefined && byteLength > requestBodyMaxBytes) {
-    return respondText(exchange, 413, `This service takes requests of up to ${requestBodyMaxBytes} bytes.`);
+    return respondText(exchange, 413, `This service accepts requests of up to ${requestBodyMaxBytes} bytes.`);
   }
   let answered = false;
   const body = byteLength !== undefined
@@ -138,7 +138,7 @@ async function passOn(options: HttpProxyOptions, client: Http1Client, exchange: 
     data: (chunk) => {
       received += chunk.length;
       if (received > requestBodyMaxBytes && upgrade === undefined) {
-        if (!answered) answer(413, `This service takes requests of up to ${requestBodyMaxBytes} bytes.`);
+        if (!answered) answer(413, `This service accepts requests of up to ${requestBodyMaxBytes} bytes.`);
         target.abort();
         return;
       }

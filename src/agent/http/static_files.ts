@@ -55,7 +55,7 @@ export function staticFiles(folder: string): HttpHandler {
   return async (exchange) => {
     const { method, target } = exchange.request;
     if (method !== "GET" && method !== "HEAD") {
-      return respondText(exchange, 405, "This site is for reading.", [["allow", "GET, HEAD"]]);
+      return respondText(exchange, 405, "This site is read-only.", [["allow", "GET, HEAD"]]);
     }
     const [path = ""] = target.split("?");
     const names = namesOf(path);
@@ -66,7 +66,7 @@ export function staticFiles(folder: string): HttpHandler {
       // Without the trailing slash a page's relative links would break. "//" would lead to another host.
       const query = target.slice(path.length);
       const location = `/${names.map(encodeURIComponent).join("/")}/${query}`;
-      return respondText(exchange, 308, "It is a folder.", [["location", location]]);
+      return respondText(exchange, 308, "This is a folder.", [["location", location]]);
     }
     await send(exchange, found.file, found.path);
   };

@@ -44,7 +44,7 @@ class HelloHandler implements ByteStreamHandler {
     this.#stream = stream;
     this.#events = events;
     this.#timer = clock.after(HELLO_DEADLINE_MS, () => {
-      const why = `Cannot serve visitor: no whole ClientHello in ${HELLO_DEADLINE_MS / 1000} s`;
+      const why = `Cannot serve visitor: no complete ClientHello within ${HELLO_DEADLINE_MS / 1000} s`;
       stream.abort(new SallyportError("deadline_exceeded", why, { side: "peer" }));
     });
   }

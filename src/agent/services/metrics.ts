@@ -19,20 +19,20 @@ interface ServiceSample {
 const VISITORS = {
   name: "sallyport_service_visitors",
   type: "gauge",
-  help: "Visitors of an agent's service now",
+  help: "Current visitors of an agent's service",
   labels: ["service"],
 } as const satisfies MetricInfo;
 const VISITORS_TOTAL = {
   name: "sallyport_service_visitors_total",
   type: "counter",
-  help: "Visitors that an agent's service has had since the configuration last changed it",
+  help: "Visitors of an agent's service since its configuration last changed",
   labels: ["service"],
 } as const satisfies MetricInfo;
 const TARGET_UP = {
   name: "sallyport_service_target_up",
   type: "gauge",
   help:
-    "1 where visitors of a service are sent to this target, 0 where it fails its health check or failed a visitor",
+    "1 if a service's visitors are sent to this target, 0 if it fails its health check or failed a visitor",
   labels: ["service", "target"],
 } as const satisfies MetricInfo;
 

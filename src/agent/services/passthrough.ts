@@ -110,7 +110,7 @@ function notTls({ text }: Target, first: Bytes | undefined): SallyportError {
   const http = `http://${text.replace(/^(https|tcp):\/\//, "")}`;
   return new SallyportError(
     "endpoint_not_tls",
-    `Cannot serve visitor: ${text} should speak TLS itself, and ${what}. ` +
+    `Cannot serve visitor: ${text} should speak TLS itself, but ${what}. ` +
       `${isHttp ? "Name it" : "If it speaks plain HTTP, name it"} as ${http}, and TLS ends in the agent`,
     { side: "config" },
   );

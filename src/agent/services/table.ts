@@ -131,7 +131,7 @@ export class ServiceTable {
         taken.set(name, service);
       }
       if (endsTlsHere(service) && this.#options.connectors === undefined) {
-        const why = `${service.names[0]}: this agent has nothing that ends TLS`;
+        const why = `${service.names[0]}: this agent can't terminate TLS`;
         throw new SallyportError("not_supported", `Cannot use services: ${why}`, { side: "local" });
       }
     }
@@ -211,7 +211,7 @@ export class ServiceTable {
     if (entry !== undefined) return entry.serve(name, stream);
     const error = new SallyportError(
       "unrecognized_name",
-      `Cannot serve visitor: no service here is called ${name}`,
+      `Cannot serve visitor: no service is called ${name}`,
       { side: "peer" },
     );
     this.#refuse(stream, error, AlertDescription.unrecognized_name);
@@ -291,18 +291,18 @@ class Entry {
   serve(name: string, stream: SessionStream): void {
     const { address, port } = stream.caller;
     if (!this.#access.permits(address)) {
-      return this.#refuse(stream, "access_denied", "the access list doesn't let the visitor through");
+      return this.#refuse(stream, "access_denied", "the access list refuses the visitor");
     }
     const { connections, connectionsPerVisitor } = this.service.limits;
     const source = sourceOf(address);
     if (this.#visitors.size >= (connections ?? Infinity)) {
-      return this.#refuse(stream, "limit_exceeded", `it has ${connections} visitors already`);
+      return this.#refuse(stream, "limit_exceeded", `it already has ${connections} visitors`);
     }
     if (this.#visitorsFrom.of(source) >= (connectionsPerVisitor ?? Infinity)) {
       return this.#refuse(
         stream,
         "limit_exceeded",
-        `the visitor has ${connectionsPerVisitor} connections already`,
+        `the visitor already has ${connectionsPerVisitor} connections`,
       );
     }
     const { clock } = this.#options.runtime;
@@ -343,7 +343,7 @@ class Entry {
 
   /** Accepts no new visitors; current ones may continue for `graceMs`. */
   async close(graceMs: number): Promise<void> {
-    const over = new SallyportError("shutdown", `Cannot keep visitor: the service ${this.name} is gone`, {
+    const over = new SallyportError("shutdown", `Cannot keep visitor: the service ${this.name} was removed`, {
       side: "local",
     });
     this.#health.stop();

@@ -82,7 +82,7 @@ const MISTAKEN: Readonly<Record<string, string>> = {
   "https-insecure": "it is spelled https+insecure://",
   "unix+http": "it is spelled unix:/PATH",
   "http+unix": "it is spelled unix:/PATH",
-  udp: "visitors come over TCP alone",
+  udp: "visitors come only over TCP",
 };
 
 /** The scheme in lower case, and the rest after "://" or, for unix and file, after ":". */
@@ -94,7 +94,7 @@ function split(text: string): { readonly scheme: string | undefined; readonly re
   const [, half] = /^(https?|tcp|https\+insecure):/i.exec(text) ?? [];
   // `tcp:22` may also be a machine of that name; `http:/x` is never a HOST:PORT.
   if (half !== undefined && !/^[^:]*:\d+$/.test(text)) {
-    throw invalid(text, `${half}: needs two slashes behind it`);
+    throw invalid(text, `${half}: needs two slashes after it`);
   }
   if (text.startsWith("/") || text.startsWith("./")) {
     throw invalid(text, `a path needs a scheme: unix:${text} for a socket, file://${text} for a folder`);
@@ -104,22 +104,22 @@ function split(text: string): { readonly scheme: string | undefined; readonly re
 
 function parseEndpoint(text: string, rest: string, port: number | undefined): { host: string; port: number } {
   const bare = port === undefined ? rest : rest.replace(/\/$/, "");
-  if (/[/?#]/.test(bare)) throw invalid(text, "it has a path, and a target is a server alone");
-  if (bare.includes("@")) throw invalid(text, "it holds credentials, which a target doesn't take");
+  if (/[/?#]/.test(bare)) throw invalid(text, "it has a path, but a target is only a server");
+  if (bare.includes("@")) throw invalid(text, "it contains credentials, which a target can't have");
   const parts = splitHostPort(bare);
   if (parts === undefined && bare.includes(":") && !bare.startsWith("[")) {
     throw invalid(text, "an IPv6 address needs brackets, and a port is a number");
   }
   const { host = "", isBracketed = false, port: given } = parts ?? {};
   if (/^\d+$/.test(bare)) {
-    throw invalid(text, `a port alone is no target: 127.0.0.1:${bare} or http://127.0.0.1:${bare}`);
+    throw invalid(text, `a port alone isn't a target; use 127.0.0.1:${bare} or http://127.0.0.1:${bare}`);
   }
   if (isBracketed ? !isIPv6(host) : !isIPv4(host) && !isHostname(host)) {
     throw invalid(text, "it names no host");
   }
   const chosen = given ?? port;
   if (chosen === undefined) throw invalid(text, "it names no port");
-  if (chosen < 1 || chosen > 65_535) throw invalid(text, "its port isn't one from 1 to 65535");
+  if (chosen < 1 || chosen > 65_535) throw invalid(text, "its port isn't from 1 to 65535");
   return { host, port: chosen };
 }
 

@@ -27,7 +27,7 @@ interface StatusSocket {
  */
 export async function serveStatus(path: string, report: () => StatusReport): Promise<StatusSocket> {
   if (await readStatus(path).then(() => true, () => false)) {
-    const why = "another agent answers there; give this one a --data-dir of its own";
+    const why = "another agent answers there; give this one its own --data-dir";
     throw new SallyportError("address_in_use", `Cannot open status socket ${path}: ${why}`, {
       side: "config",
     });

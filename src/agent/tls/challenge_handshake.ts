@@ -115,7 +115,7 @@ function withoutRecordHeaders(records: Bytes): Buffer {
 
 function readOffer(hello: Buffer): Offer {
   const reader = new ByteReader(new Uint8Array(hello));
-  if (reader.u8() !== CLIENT_HELLO) throw new TypeError("it is no ClientHello");
+  if (reader.u8() !== CLIENT_HELLO) throw new TypeError("it isn't a ClientHello");
   reader.bytes(3 + 2 + 32);
   const sessionId = Buffer.from(reader.bytes(reader.u8()));
   const cipherSuites = numbers(reader.sub(reader.u16()));

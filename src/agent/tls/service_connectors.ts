@@ -194,7 +194,7 @@ class Terminating implements ServiceConnector {
     if (alpnProtocols.includes(ACME_PROTOCOL)) {
       const challenge = this.#source.challengeOf(serverName);
       if (challenge !== undefined) return { challenge };
-      const why = `Cannot answer certificate authority: nothing has been asked of one for ${serverName}`;
+      const why = `Cannot answer certificate authority: no challenge is pending for ${serverName}`;
       const error = new SallyportError("request_refused", why, { side: "peer" });
       return refused(AlertDescription.no_application_protocol, error);
     }

@@ -96,7 +96,7 @@ export class TlsTerminator {
   /** Takes over a stream that begins with a ClientHello. */
   accept(stream: ByteStream, options: AcceptOptions): void {
     if (this.#handshakes >= TLS_HANDSHAKES_MAX) {
-      const why = `Cannot serve visitor: ${TLS_HANDSHAKES_MAX} handshakes are under way already`;
+      const why = `Cannot serve visitor: ${TLS_HANDSHAKES_MAX} handshakes are already in progress`;
       turnAway(stream, AlertDescription.internal_error);
       options.failed(new SallyportError("limit_exceeded", why, { side: "local", retryable: true }));
       return;
@@ -131,7 +131,7 @@ class Handshake implements ByteStreamHandler {
     };
     this.#timers = [
       options.clock.after(HELLO_DEADLINE_MS, () => {
-        if (!this.#chosen) late("no whole ClientHello", HELLO_DEADLINE_MS)();
+        if (!this.#chosen) late("no complete ClientHello", HELLO_DEADLINE_MS)();
       }),
       options.clock.after(TLS_HANDSHAKE_DEADLINE_MS, late("no TLS handshake", TLS_HANDSHAKE_DEADLINE_MS)),
     ];
@@ -171,7 +171,7 @@ class Handshake implements ByteStreamHandler {
     this.#fail(
       new SallyportError(
         "connection_lost",
-        "Cannot serve visitor: it left before its ClientHello was whole",
+        "Cannot serve visitor: it left before its ClientHello was complete",
         { side: "peer" },
       ),
     );
@@ -193,7 +193,7 @@ class Handshake implements ByteStreamHandler {
     if (protocols.length > 0 && offered.length > 0 && agreed === undefined) {
       const error = new SallyportError(
         "hello_invalid",
-        "Cannot serve visitor: it speaks none of our protocols",
+        "Cannot serve visitor: it offers none of our protocols",
         { side: "peer" },
       );
       return this.#refuse({ alert: AlertDescription.no_application_protocol, error });

@@ -173,7 +173,7 @@ export const KEYS = {
   auditRetention: optional({
     flag: "audit-retention",
     placeholder: "TIME",
-    description: "How long the session master keeps audit log entries, such as 365d. Default: for ever.",
+    description: "How long the session master keeps audit log entries, such as 365d. Default: forever.",
     commands: MASTERS,
     schema: value.duration(24 * 3_600_000, 100 * 366 * 24 * 3_600_000),
   }),
@@ -182,7 +182,7 @@ export const KEYS = {
     placeholder: "TIME",
     description:
       "How long the session master keeps daily usage, such as 400d; at least 62d, because monthly limits depend on " +
-      "it. Default: for ever.",
+      "it. Default: forever.",
     commands: MASTERS,
     schema: value.duration(62 * 24 * 3_600_000, 100 * 366 * 24 * 3_600_000),
   }),

@@ -55,7 +55,7 @@ export const TUNING = {
   incomingMaxBytes: queueFigure(
     "INCOMING_QUEUE_MAX_BYTES_CHANNEL",
     DEFAULT_QUEUE_LIMITS.incomingMaxBytes,
-    "Received bytes of a stream that may wait; beyond it the stream is closed.",
+    "Maximum unread bytes of a stream; beyond it the stream is closed.",
   ),
   incomingMaxBytesV0: queueFigure(
     "INCOMING_QUEUE_MAX_BYTES_CHANNEL_V0",
@@ -65,26 +65,26 @@ export const TUNING = {
   incomingLowBytes: queueFigure(
     "INCOMING_QUEUE_LOW_WATERMARK",
     DEFAULT_QUEUE_LIMITS.incomingLowBytes,
-    "A paused sender of a stream may go on when so few received bytes wait.",
+    "A paused sender of a stream may continue when its unread bytes fall to this number.",
   ),
   incomingHighBytes: queueFigure(
     "INCOMING_QUEUE_HIGH_WATERMARK",
     DEFAULT_QUEUE_LIMITS.incomingHighBytes,
-    "A stream's sender is paused when so many received bytes wait.",
+    "A stream's sender is paused when its unread bytes reach this number.",
   ),
   outgoingMaxBytes: queueFigure(
     "OUTGOING_QUEUE_MAX_BYTES_CHANNEL",
     DEFAULT_QUEUE_LIMITS.outgoingMaxBytes,
-    "Bytes of a stream that may wait to be sent; beyond it the stream is reset.",
+    "Maximum queued bytes of a stream; beyond it the stream is reset.",
   ),
   outgoingLowBytes: queueFigure(
     "OUTGOING_QUEUE_LOW_WATERMARK",
     DEFAULT_QUEUE_LIMITS.outgoingLowBytes,
-    "The socket that feeds a stream is read again when so few bytes wait to be sent.",
+    "The socket that feeds a stream is read again when the stream's queued bytes fall to this number.",
   ),
   outgoingHighBytes: queueFigure(
     "OUTGOING_QUEUE_HIGH_WATERMARK",
     DEFAULT_QUEUE_LIMITS.outgoingHighBytes,
-    "The socket that feeds a stream isn't read when so many bytes wait to be sent.",
+    "The socket that feeds a stream isn't read when the stream's queued bytes reach this number.",
   ),
 };

@@ -94,19 +94,19 @@ export class Account implements StreamLimits {
   admit(address: string): void {
     const { streams } = this.#claim.limits;
     if (this.#visitorNetworks !== undefined && !this.#visitorNetworks.contains(address)) {
-      throw refusal("access_denied", "visitors from this network aren't allowed for the agent");
+      throw refusal("access_denied", "the agent doesn't admit visitors from this network");
     }
     const spent = this.#overMonth();
     if (spent !== undefined) throw spent;
     if (streams !== undefined && this.streams >= streams) {
       throw refusal(
         "limit_exceeded",
-        `the agent has ${streams} streams, as many as it may have at this edge`,
+        `the agent has reached its limit of ${streams} streams at this edge`,
       );
     }
     if (this.#visitors !== undefined && !this.#visitors.tryTake(1)) {
       const perSecond = this.#claim.limits.visitors_per_second;
-      throw refusal("limit_exceeded", `the agent has had its ${perSecond} visitors of this second`);
+      throw refusal("limit_exceeded", `the agent has reached its limit of ${perSecond} visitors a second`);
     }
     this.#today().streams++;
   }
@@ -160,7 +160,7 @@ export class Account implements StreamLimits {
     if (monthly_bytes === undefined) return undefined;
     this.#thisMonth();
     if (this.#known + this.#sent + this.#fresh < monthly_bytes) return undefined;
-    return refusal("limit_exceeded", `the agent has used its ${monthly_bytes} bytes of ${this.#month}`);
+    return refusal("limit_exceeded", `the agent has used up its ${monthly_bytes} bytes for ${this.#month}`);
   }
 
   #thisMonth(): string {

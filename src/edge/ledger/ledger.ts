@@ -87,7 +87,7 @@ export class EdgeLedger {
       ).map((entry) => entry.hostname),
     );
     if (others.size >= sessions) {
-      throw refusal("limit_exceeded", `the agent has ${sessions} sessions, as many as it may have`);
+      throw refusal("limit_exceeded", `the agent has reached its limit of ${sessions} sessions`);
     }
   }
 

@@ -150,13 +150,13 @@ export class LedgerReporter {
         this.#waiting.shift();
         if (this.#waiting.length === 0) ledger.reported(receipt);
         this.#lastSentMs = clock.nowMs();
-        if (this.#away) log.info({}, "the session master takes reports again");
+        if (this.#away) log.info({}, "the session master accepts reports again");
         this.#away = false;
       } catch (error) {
         // After a failure of the master, every session is reported again.
         this.#all = true;
         if (!this.#away) {
-          log.warn({}, `Cannot report to the session master, going on without: ${errorMessage(error)}`);
+          log.warn({}, `Cannot report to the session master; continuing without it: ${errorMessage(error)}`);
         }
         this.#away = true;
         return;
@@ -170,7 +170,7 @@ export class LedgerReporter {
     if (journal === undefined) return;
     const kept = { epoch: this.#epoch, seq: this.#seq, waiting: this.#waiting };
     await journal.write(JSON.stringify(kept)).catch((error) => {
-      log.warn({}, `Cannot keep what isn't reported yet: ${errorMessage(error)}`);
+      log.warn({}, `Cannot save unreported usage: ${errorMessage(error)}`);
     });
   }
 
@@ -199,7 +199,10 @@ export class LedgerReporter {
         }, signal);
       } catch (error) {
         if (!signal.aborted) {
-          log.info({}, `Cannot hear the session master, going on without: ${errorMessage(error)}`);
+          log.info(
+            {},
+            `Cannot receive changes from the session master; continuing without them: ${errorMessage(error)}`,
+          );
         }
       }
       if (signal.aborted) break;

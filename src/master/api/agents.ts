@@ -66,7 +66,7 @@ function routes(parts: ApiParts) {
       path: "/v1/agents",
       operationId: "addAgent",
       summary: "Add an agent",
-      description: "Makes an agent and a single-use code by which it enrols with a key pair of its own.",
+      description: "Creates an agent and a single-use code with which it enrols its own key pair.",
       ...secured,
       middleware: changing(parts, { body: "required", repeatable: true }),
       request: { headers: IdempotencyHeaders, body: { required: true, content: json(AgentCreateSchema) } },
@@ -91,16 +91,19 @@ function routes(parts: ApiParts) {
         query: z.object({
           ...pageQuery,
           search: z.string().max(255).optional().openapi({
-            description: "In the name, a hostname or the notes",
+            description: "Text in the name, a hostname or the notes",
             example: "home",
           }),
           state: z.enum(["active", "suspended"], { error: "must be active or suspended" }).optional(),
           tenant: z.string().max(64).optional().openapi({
-            description: "For keys of all tenants: one of them",
+            description: "For keys of all tenants: only the agents of this one",
           }),
         }),
       },
-      responses: { 200: { description: "One page, by name", content: json(AgentsSchema) }, ...denials },
+      responses: {
+        200: { description: "One page, sorted by name", content: json(AgentsSchema) },
+        ...denials,
+      },
     }),
     show: createRoute({
       method: "get",
@@ -117,8 +120,7 @@ function routes(parts: ApiParts) {
       path: "/v1/agents/{id}",
       operationId: "changeAgent",
       summary: "Change an agent",
-      description:
-        "Members that are absent stay as they are. Limits and names hold for tokens made from now on.",
+      description: "Absent members stay as they are. Limits and names apply to tokens issued from now on.",
       ...secured,
       middleware: changing(parts, { body: "required" }),
       request: {
@@ -134,18 +136,18 @@ function routes(parts: ApiParts) {
       operationId: "removeAgent",
       summary: "Remove an agent",
       description:
-        "Ends its sessions on every edge, and refuses its tokens though they are still valid. Its usage stays.",
+        "Ends its sessions on every edge, and refuses its tokens even if they are still valid. Its usage is kept.",
       ...secured,
       middleware: changing(parts, { body: "none" }),
       request: { params, headers: IfMatchHeaders },
-      responses: { 204: { description: "It is gone" }, ...denials, ...missing, ...changedMeanwhile },
+      responses: { 204: { description: "Removed" }, ...denials, ...missing, ...changedMeanwhile },
     }),
     rotate: createRoute({
       method: "post",
       path: "/v1/agents/{id}/rotate",
       operationId: "rotateAgent",
       summary: "Give an agent a new join code",
-      description: "Its key and all its tokens are worthless from now on, and its sessions end.",
+      description: "Revokes its key and all its tokens, and ends its sessions.",
       ...secured,
       middleware: changing(parts, { body: "optional", repeatable: true }),
       request: {
@@ -168,9 +170,9 @@ function routes(parts: ApiParts) {
     suspend: state(
       "suspend",
       "Suspend an agent",
-      "Ends its sessions on every edge within a second, and refuses its tokens though they are still valid.",
+      "Ends its sessions on every edge within a second, and refuses its tokens even if they are still valid.",
     ),
-    resume: state("resume", "Resume an agent", "Undoes suspend; the agent comes back by itself."),
+    resume: state("resume", "Resume an agent", "Undoes suspend; the agent reconnects by itself."),
   };
 }
 
@@ -183,7 +185,7 @@ function enrolmentRoute(parts: ApiParts, guards: MiddlewareHandler<MasterEnv>[])
     operationId: "enrol",
     summary: "Enrol an agent",
     description:
-      "Gives the agent behind a join code its public key, once. Repeated with the same key it gives the same answer.",
+      "Registers the public key of the agent that the join code belongs to, once. A repetition with the same key gets the same answer.",
     middleware: [...guards, boundedJson({ clock: parts.clock })],
     request: { body: { required: true, content: json(EnrolmentSchema) } },
     responses: {

@@ -45,7 +45,10 @@ export function addEdgesApi(app: OpenAPIHono<MasterEnv>, parts: EdgesApiParts) {
     const proof = bearer === undefined ? undefined : openEdgeProof(ring, bearer, c.req, clock.wallMs());
     if (proof === undefined) {
       await failures.count(c);
-      log.warn({ remote: failures.remoteOf(c), path: c.req.path }, "request refused: it has no edge's proof");
+      log.warn(
+        { remote: failures.remoteOf(c), path: c.req.path },
+        "request refused: it lacks an edge's proof",
+      );
       throw unknownKey();
     }
     proofs.set(c.req.raw, proof);
@@ -58,9 +61,9 @@ export function addEdgesApi(app: OpenAPIHono<MasterEnv>, parts: EdgesApiParts) {
     method: "get",
     path: "/v1/edges/changes",
     operationId: "edgeChanges",
-    summary: "For edges: rulings on agents, as they come",
+    summary: "For edges: decisions about agents, as they are made",
     description:
-      "A stream of lines, each encrypted for the edge; an empty line every few seconds shows that it lives.",
+      "A stream of lines, each encrypted for the edge; an empty line every few seconds shows that the stream is alive.",
     ...secured,
     middleware: [proven],
     request: {
@@ -69,7 +72,7 @@ export function addEdgesApi(app: OpenAPIHono<MasterEnv>, parts: EdgesApiParts) {
           .openapi({
             type: "integer",
             minimum: 0,
-            description: "The number of the last change that the edge has heard of",
+            description: "The number of the last change that the edge has received",
           }),
       }),
     },
@@ -91,7 +94,7 @@ export function addEdgesApi(app: OpenAPIHono<MasterEnv>, parts: EdgesApiParts) {
       since,
       key,
       clock,
-      (why) => log.info({ edge, why }, "edge listens no more"),
+      (why) => log.info({ edge, why }, "edge has stopped listening"),
     );
     return c.body(body, 200, {
       "Content-Type": "text/plain; charset=utf-8",
@@ -116,14 +119,14 @@ export function addEdgesApi(app: OpenAPIHono<MasterEnv>, parts: EdgesApiParts) {
       },
     ],
     request: { params, body: { required: true, content: json(EdgeReportSchema) } },
-    responses: { 200: { description: "It is applied", content: json(ReportReceiptSchema) }, ...faults },
+    responses: { 200: { description: "Applied", content: json(ReportReceiptSchema) }, ...faults },
   });
   app.openapi(reports, async (c) => {
     const report = c.req.valid("json");
     const { edge } = proofs.get(c.req.raw)!;
     if (report.edge !== edge) {
       const detail = "is not the edge that the proof names";
-      throw new Problem(422, `Cannot take report: edge ${detail}`, {
+      throw new Problem(422, `Cannot accept report: edge ${detail}`, {
         errors: [{ member: "edge", pointer: "#/edge", detail }],
       });
     }

@@ -42,7 +42,10 @@ function routes(parts: ApiParts) {
       ...secured,
       middleware: reading(parts),
       responses: {
-        200: { description: "Their ids, newest first; never their text", content: json(FernetKeysSchema) },
+        200: {
+          description: "Their ids, newest first, without the keys themselves",
+          content: json(FernetKeysSchema),
+        },
         ...denials,
       },
     }),
@@ -51,8 +54,7 @@ function routes(parts: ApiParts) {
       path: "/v1/keys",
       operationId: "addKey",
       summary: "Add a Fernet key",
-      description:
-        "Tokens are made with it from now on; edges that are joined to this master learn it first.",
+      description: "Tokens are made with it from now on; edges that have joined this master learn it first.",
       ...secured,
       middleware: changing(parts, { body: "optional", repeatable: true }),
       request: {
@@ -70,11 +72,11 @@ function routes(parts: ApiParts) {
       path: "/v1/keys/{id}",
       operationId: "retireKey",
       summary: "Retire a Fernet key",
-      description: "Tokens that it made are refused from now on; sessions that they opened go on.",
+      description: "Tokens made with it are refused from now on; sessions that they opened continue.",
       ...secured,
       middleware: changing(parts, { body: "none" }),
       request: { params },
-      responses: { 204: { description: "It opens no token any more" }, ...denials, ...missing, ...conflict },
+      responses: { 204: { description: "Retired" }, ...denials, ...missing, ...conflict },
     }),
     apiList: createRoute({
       method: "get",
@@ -83,7 +85,10 @@ function routes(parts: ApiParts) {
       summary: "List keys of this API",
       ...secured,
       middleware: reading(parts),
-      responses: { 200: { description: "Never their text", content: json(ApiKeysSchema) }, ...denials },
+      responses: {
+        200: { description: "Without the keys themselves", content: json(ApiKeysSchema) },
+        ...denials,
+      },
     }),
     apiAdd: createRoute({
       method: "post",
@@ -107,7 +112,7 @@ function routes(parts: ApiParts) {
       ...secured,
       middleware: changing(parts, { body: "none" }),
       request: { params },
-      responses: { 204: { description: "It is gone" }, ...denials, ...missing },
+      responses: { 204: { description: "Removed" }, ...denials, ...missing },
     }),
   };
 }

@@ -78,7 +78,7 @@ export const IdempotencyHeaders = z.object({
 /** The header that prevents one change from overwriting another. */
 export const IfMatchHeaders = z.object({
   "if-match": z.string().optional().openapi({
-    description: "The agent's ETag: 412 where it has been changed meanwhile",
+    description: "The agent's ETag: 412 if it has been changed meanwhile",
     example: '"3"',
   }),
 });
@@ -97,24 +97,24 @@ export const denials = {
   403: problem(403, "The key may not do this"),
   422: problem(422, "A parameter or a member is missing, unknown or wrong"),
   429: problem(429, "Too many requests by this key, or too many wrong keys from this address", retryAfter),
-  500: problem(500, "Something is broken here; the log has more under the same instance"),
-  503: problem(503, "The database can't be used now", retryAfter),
+  500: problem(500, "Internal error; the log has details under the same instance"),
+  503: problem(503, "The database is unavailable", retryAfter),
 };
 
 /** The errors of endpoints that also take a body. */
 export const bodyFaults = {
   ...denials,
-  400: problem(400, "The body is no JSON"),
+  400: problem(400, "The body isn't JSON"),
   408: problem(408, "The body took too long"),
   413: problem(413, "The body is too large"),
-  415: problem(415, "The body is not labelled application/json"),
+  415: problem(415, "The body's Content-Type isn't application/json"),
 };
 
 /** 404. */
-export const missing = { 404: problem(404, "There is no such thing") };
+export const missing = { 404: problem(404, "Not found") };
 /** 409. */
 export const conflict = {
-  409: problem(409, "A name or a hostname is taken, or the same request is still worked on"),
+  409: problem(409, "A name or a hostname is taken, or the same request is still in progress"),
 };
 /** 412. */
 export const changedMeanwhile = { 412: problem(412, "It has been changed meanwhile") };
@@ -143,16 +143,16 @@ function idempotent({ store }: Management, clock: Clock): MiddlewareHandler<Mast
     const kept = await store.reserveAnswer(id, request, nowMs, nowMs + IDEMPOTENCY_KEPT_MS);
     if (kept !== undefined) {
       if (kept.request !== request) {
-        throw new Problem(422, "Cannot answer: this Idempotency-Key came with another request before", {
-          errors: [{ member: "Idempotency-Key", detail: "came with another request before" }],
+        throw new Problem(422, "Cannot answer: this Idempotency-Key was used with another request before", {
+          errors: [{ member: "Idempotency-Key", detail: "was used with another request before" }],
         });
       }
       if (kept.status === undefined) {
         throw new Problem(
           409,
-          "Cannot answer: the first request with this Idempotency-Key is still worked on",
+          "Cannot answer: the first request with this Idempotency-Key is still in progress",
           {
-            errors: [{ member: "Idempotency-Key", detail: "is of a request that is still worked on" }],
+            errors: [{ member: "Idempotency-Key", detail: "belongs to a request that is still in progress" }],
           },
         );
       }

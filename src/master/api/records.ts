@@ -46,7 +46,7 @@ function routes(parts: ApiParts) {
       middleware: reading(parts),
       request: { query: z.object({ ...pageQuery, agent }) },
       responses: {
-        200: { description: "One page, by hostname", content: json(SessionsSchema) },
+        200: { description: "One page, sorted by hostname", content: json(SessionsSchema) },
         ...denials,
         ...missing,
       },
@@ -56,11 +56,11 @@ function routes(parts: ApiParts) {
       path: "/v1/sessions/{id}",
       operationId: "closeSession",
       summary: "End a session",
-      description: "Its agent may come back at once; suspend it to keep it out.",
+      description: "Its agent may reconnect at once; suspend the agent to keep it out.",
       ...secured,
       middleware: changing(parts, { body: "none" }),
       request: { params: z.object({ id: z.string().min(1).max(300) }) },
-      responses: { 204: { description: "Its edge has been told" }, ...denials, ...missing },
+      responses: { 204: { description: "Its edge has been notified" }, ...denials, ...missing },
     }),
     usage: createRoute({
       method: "get",
@@ -73,15 +73,15 @@ function routes(parts: ApiParts) {
         query: z.object({
           agent,
           from: day.optional().openapi({
-            description: "First day (UTC); that of 30 days ago when absent",
+            description: "First day (UTC); default: 30 days ago",
             example: "2026-11-01",
           }),
           to: day.optional().openapi({
-            description: "Last day (UTC); today when absent",
+            description: "Last day (UTC); default: today",
             example: "2026-11-30",
           }),
           format: z.enum(["json", "csv"], { error: "must be json or csv" }).optional()
-            .openapi({ description: "csv for a table; what Accept says when absent" }),
+            .openapi({ description: "csv for a table; default: according to Accept" }),
         }),
       },
       responses: {
@@ -100,13 +100,15 @@ function routes(parts: ApiParts) {
       method: "get",
       path: "/v1/audit",
       operationId: "audit",
-      summary: "Who did what, the newest first",
+      summary: "Who did what, newest first",
       ...secured,
       middleware: reading(parts),
       request: {
         query: z.object({
           ...pageQuery,
-          subject: z.string().max(300).optional().openapi({ description: "What it was done to, by id" }),
+          subject: z.string().max(300).optional().openapi({
+            description: "The subject of the entries, by id",
+          }),
         }),
       },
       responses: { 200: { description: "One page", content: json(AuditLogSchema) }, ...denials },
@@ -169,7 +171,7 @@ export function usageDays(from: string, to: string): { readonly from: string; re
   }
   const days = (Date.parse(to) - Date.parse(from)) / DAY_MS;
   if (days < 0 || days >= USAGE_DAYS_MAX) {
-    const detail = days < 0 ? "is behind to" : `is more than ${USAGE_DAYS_MAX} days before to`;
+    const detail = days < 0 ? "is after to" : `is more than ${USAGE_DAYS_MAX} days before to`;
     throw new Problem(422, `Cannot list usage: from ${detail}`, { errors: [{ member: "from", detail }] });
   }
   return { from, to };

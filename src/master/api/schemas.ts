@@ -41,7 +41,7 @@ const HostnamePatternSchema = z.string({ error: "must be a string" })
   .max(255, { error: "must have at most 253 characters", abort: true })
   .superRefine((text, context) => {
     const fault = hostnameFault(text.replace(/^\*\./, ""));
-    if (fault !== undefined) context.addIssue({ code: "custom", message: `is no hostname: ${fault}` });
+    if (fault !== undefined) context.addIssue({ code: "custom", message: `isn't a hostname: ${fault}` });
   })
   .transform((text) =>
     text.startsWith("*.") ? `*.${canonicalHostname(text.slice(2))}` : canonicalHostname(text)
@@ -52,7 +52,7 @@ const NetworkSchema = z.string({ error: "must be a string" }).superRefine((text,
     new NetworkSet([text]);
   } catch (error) {
     const why = errorMessage(error).replace(/^Cannot parse network: /, "");
-    context.addIssue({ code: "custom", message: `is no network: ${why}` });
+    context.addIssue({ code: "custom", message: `isn't a network: ${why}` });
   }
 }).openapi({
   // Not expressible here: the bits after the prefix are zero.
@@ -101,21 +101,21 @@ const policy = {
     }),
   publish: z.array(PublishSchema, { error: "must be a list of public ports" })
     .max(PUBLISHED_PORTS_MAX, { error: `must have at most ${PUBLISHED_PORTS_MAX} ports` })
-    .openapi({ description: "Public TCP ports that it may have", example: ["tcp:2222"] }),
+    .openapi({ description: "Public TCP ports that it may open", example: ["tcp:2222"] }),
   limits: LimitsSchema,
-  agent_networks: networks("Networks from which it may connect to edges; all when empty"),
-  visitor_networks: networks("Networks from which visitors may come; all when empty"),
+  agent_networks: networks("Networks from which it may connect to edges; all if empty"),
+  visitor_networks: networks("Networks from which visitors are admitted; all if empty"),
   notes: z.string({ error: "must be a string" }).max(NOTES_MAX_LENGTH, {
     error: `must have at most ${NOTES_MAX_LENGTH} characters`,
   }).openapi({ example: "in the cellar" }),
 };
 const group = word.openapi({ description: "Agents of one group share hostnames", example: "pair" });
 const tenant = word.openapi({
-  description: "The tenant that it belongs to; the key's own when absent",
+  description: "The tenant that it belongs to; default: the key's own",
   example: "default",
 });
 const expiresAt = time.openapi({
-  description: "It gets no tokens after that",
+  description: "It gets no tokens after this time",
   example: "2027-01-31T00:00:00Z",
 });
 const joinTtl = z.int({ error: `must be a whole number of seconds to ${JOIN_TTL_MAX_S}` })
@@ -123,7 +123,7 @@ const joinTtl = z.int({ error: `must be a whole number of seconds to ${JOIN_TTL_
     error: `must be at most ${JOIN_TTL_MAX_S}`,
   })
   .default(JOIN_TTL_DEFAULT_S)
-  .openapi({ description: "How long the join code is good for", example: JOIN_TTL_DEFAULT_S });
+  .openapi({ description: "Lifetime of the join code", example: JOIN_TTL_DEFAULT_S });
 
 /** The body of POST /v1/agents. */
 export const AgentCreateSchema = z.strictObject({
@@ -188,13 +188,13 @@ export const JoiningAgentSchema = AgentSchema.extend({
 
 /** The body of POST /v1/enrolments. */
 export const EnrolmentSchema = z.strictObject({
-  code: z.string({ error: "must be a string" }).regex(/^[\w-]{16,128}$/, { error: "is no join code" })
+  code: z.string({ error: "must be a string" }).regex(/^[\w-]{16,128}$/, { error: "isn't a join code" })
     .openapi({ description: "The join code", example: "kZ3vkZ3vkZ3vkZ3vkZ3v" }),
   public_key: z.string({ error: "must be a string" }).regex(/^[\w-]{43}$/, {
     error: "must be 43 characters of base64url",
     abort: true,
   })
-    .refine(isAgentPublicKey, { error: "is no public key of Ed25519" })
+    .refine(isAgentPublicKey, { error: "isn't an Ed25519 public key" })
     .openapi({
       format: "ed25519-public-key",
       description: "The public half of the agent's key pair: Ed25519, 32 bytes in base64url",
@@ -214,7 +214,8 @@ export const SessionSchema = z.object({
   id: z.string(),
   edge: z.string(),
   agent: z.string().openapi({
-    description: "The agent's id, or `hostname:` and the name of a token for a name alone",
+    description:
+      "The agent's id, or `hostname:` and the name, for a token issued for a name without an agent",
   }),
   tenant: z.string(),
   hostname: z.string(),
@@ -267,11 +268,11 @@ export const FernetKeySchema = z.object({
 export const FernetKeyCreateSchema = z.strictObject({
   key: z.string({ error: "must be a string" })
     .regex(/^[\w-]{42}[AEIMQUYcgkosw048]=$/, {
-      error: "is no Fernet key: 44 characters of URL-safe base64",
+      error: "isn't a Fernet key: 44 characters of URL-safe base64",
       abort: true,
     })
-    .refine(isFernetKey, { error: "is no Fernet key: 44 characters of URL-safe base64" }).optional()
-    .openapi({ description: "The key; a random one when absent" }),
+    .refine(isFernetKey, { error: "isn't a Fernet key: 44 characters of URL-safe base64" }).optional()
+    .openapi({ description: "The key; default: a random one" }),
 }, { error: "must be a JSON object" }).openapi("FernetKeyCreate");
 
 const ScopesSchema = z.array(z.enum(["issue", "read", "admin"], { error: "must be issue, read or admin" }), {
@@ -280,16 +281,18 @@ const ScopesSchema = z.array(z.enum(["issue", "read", "admin"], { error: "must b
 
 /** The tenant of a key or webhook, or all tenants. */
 export const TenantSchema = z.string({ error: "must be a string" }).regex(/^(\*|[\w.-]{1,64})$/, {
-  error: "is no tenant",
+  error: "isn't a tenant",
 });
 
 /** The body of POST /v1/api-keys. */
 export const ApiKeyCreateSchema = z.strictObject({
   name: name.openapi({ description: "What it is for", example: "billing" }),
   tenant: TenantSchema.optional()
-    .openapi({ description: "The tenant that it sees, `*` for all; that of the asking key when absent" }),
+    .openapi({
+      description: "The tenant that it can access, `*` for all; default: that of the requesting key",
+    }),
   scopes: ScopesSchema.openapi({
-    description: "issue: ask for tokens; read: see; admin: change",
+    description: "issue: request tokens; read: read everything; admin: change everything",
     example: ["read"],
   }),
   hostnames: z.array(z.union([z.literal("*"), HostnamePatternSchema]), {
@@ -297,12 +300,12 @@ export const ApiKeyCreateSchema = z.strictObject({
   })
     .max(NAMES_PER_SESSION_MAX).default([])
     .openapi({
-      description: "For the scope issue: names that it may ask tokens for, `*` for all",
+      description: "For the scope issue: names for which it may request tokens, `*` for all",
       example: ["*.example.org"],
     }),
   publish: z.array(z.union([z.literal("*"), PublishSchema]), { error: "must be a list of public ports" })
     .max(PUBLISHED_PORTS_MAX).default([])
-    .openapi({ description: "For the scope issue: public ports that it may ask for", example: ["tcp"] }),
+    .openapi({ description: "For the scope issue: public ports that it may request", example: ["tcp"] }),
   expires_at: expiresAt.optional(),
 }, { error: "must be a JSON object" }).openapi("ApiKeyCreate");
 
@@ -328,16 +331,16 @@ export function pageSchema<Item extends z.ZodType>(item: Item, title: string) {
   return z.object({
     items: z.array(item),
     next: z.string().nullable().openapi({
-      description: "The cursor of the next page; null behind the last one",
+      description: "The cursor of the next page; null on the last page",
     }),
   }).openapi(title);
 }
 
 /** Query parameters of every list. */
 export const pageQuery = {
-  cursor: z.string().max(2_048).refine(isCursor, { error: "must be `next` of the page before" }).optional()
+  cursor: z.string().max(2_048).refine(isCursor, { error: "must be `next` of the previous page" }).optional()
     .openapi({
-      description: "`next` of the page before",
+      description: "`next` of the previous page",
       format: "cursor",
       pattern: "^[A-Za-z0-9_-]+$",
       example: "WyJob21lIl0",
@@ -349,7 +352,7 @@ export const pageQuery = {
     minimum: 1,
     maximum: PAGE_MAX,
     default: PAGE_DEFAULT,
-    description: "Entries of the page",
+    description: "Maximum number of entries",
     example: PAGE_DEFAULT,
   }),
 };

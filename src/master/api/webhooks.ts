@@ -49,9 +49,9 @@ export const WebhookCreateSchema = z.strictObject({
       "Where messages are posted to: https, at a public address or in a network of --webhook-networks",
     example: "https://hooks.example.org/sallyport",
   }),
-  events: events.optional().openapi({ description: "What it is told of; everything when absent" }),
+  events: events.optional().openapi({ description: "The events that are sent; default: all" }),
   tenant: TenantSchema.optional().openapi({
-    description: "Whose events it is told of, `*` for all; that of the asking key when absent",
+    description: "The tenant whose events are sent, `*` for all; default: that of the requesting key",
   }),
   secret: z.string({ error: "must be a string" }).max(128, { error: "must have at most 128 characters" })
     .superRefine((text, context) => {
@@ -59,7 +59,7 @@ export const WebhookCreateSchema = z.strictObject({
       if (fault !== undefined) context.addIssue({ code: "custom", message: fault });
     }).optional().openapi({
       pattern: "^whsec_[A-Za-z0-9+/]{32,86}={0,2}$",
-      description: "What messages are signed with; a random one when absent",
+      description: "The secret with which messages are signed; default: a random one",
       example: "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
     }),
 }, { error: "must be a JSON object" }).openapi("WebhookCreate");
@@ -72,13 +72,13 @@ export const WebhookSchema = z.object({
   events: z.array(z.string()),
   created_at: z.string(),
   dropped: z.int().openapi({
-    description: "Events that it was never told of, since too many messages were waiting for it",
+    description: "Events that were dropped because too many messages were pending",
   }),
 }).openapi("Webhook");
 
 /** A new webhook, with its secret. */
 export const NewWebhookSchema = WebhookSchema.extend({
-  secret: z.string().openapi({ description: "What its messages are signed with; a secret, shown once" }),
+  secret: z.string().openapi({ description: "The secret with which its messages are signed; shown once" }),
 }).openapi("NewWebhook");
 
 /** A message to a webhook. */
@@ -90,10 +90,10 @@ export const DeliverySchema = z.object({
   state: z.enum(DELIVERY_STATES),
   created_at: z.string(),
   attempts: z.int(),
-  sent_at: z.string().nullable().openapi({ description: "The last attempt" }),
-  next_at: z.string().nullable().openapi({ description: "The next attempt, while it waits" }),
-  status: z.int().nullable().openapi({ description: "What the last attempt was answered with" }),
-  error: z.string().nullable().openapi({ description: "Why the last attempt came to nothing" }),
+  sent_at: z.string().nullable().openapi({ description: "Time of the last attempt" }),
+  next_at: z.string().nullable().openapi({ description: "Time of the next attempt, while pending" }),
+  status: z.int().nullable().openapi({ description: "Status of the response to the last attempt" }),
+  error: z.string().nullable().openapi({ description: "Why the last attempt failed" }),
   body: z.string().openapi({ description: "The message itself" }),
 }).openapi("WebhookDelivery");
 
@@ -135,7 +135,7 @@ function routes(parts: ApiParts) {
       operationId: "addWebhook",
       summary: "Add a webhook",
       description:
-        "Events are posted to it as JSON, signed as Standard Webhooks 1.0 says, and tried again for 18 hours.",
+        "Events are posted to it as JSON, signed according to Standard Webhooks 1.0, and retried for 18 hours.",
       ...secured,
       middleware: changing(parts, { body: "required", repeatable: true }),
       request: { headers: IdempotencyHeaders, body: { required: true, content: json(WebhookCreateSchema) } },
@@ -164,23 +164,23 @@ function routes(parts: ApiParts) {
       path: "/v1/webhooks/{id}",
       operationId: "removeWebhook",
       summary: "Remove a webhook",
-      description: "Messages that wait for it are dropped.",
+      description: "Its pending messages are dropped.",
       ...secured,
       middleware: changing(parts, { body: "none" }),
       request: { params },
-      responses: { 204: { description: "It is gone" }, ...denials, ...missing },
+      responses: { 204: { description: "Removed" }, ...denials, ...missing },
     }),
     test: createRoute({
       method: "post",
       path: "/v1/webhooks/{id}/test",
       operationId: "testWebhook",
       summary: "Try a webhook",
-      description: "Sends it the event `webhook.test`, once, and says what became of it.",
+      description: "Sends it the event `webhook.test`, once, and reports the outcome.",
       ...secured,
       middleware: changing(parts, { body: "none" }),
       request: { params },
       responses: {
-        200: { description: "What became of it", content: json(DeliverySchema) },
+        200: { description: "The outcome", content: json(DeliverySchema) },
         ...denials,
         ...missing,
         ...conflict,
@@ -190,14 +190,14 @@ function routes(parts: ApiParts) {
       method: "get",
       path: "/v1/webhook-deliveries",
       operationId: "listWebhookDeliveries",
-      summary: "Messages to webhooks, the newest first",
+      summary: "Messages to webhooks, newest first",
       ...secured,
       middleware: reading(parts),
       request: {
         query: z.object({
           ...pageQuery,
           webhook: z.string().min(1).max(128).optional().openapi({
-            description: "Those to one webhook, by its id",
+            description: "Only those to one webhook, by its id",
           }),
           state: z.enum(DELIVERY_STATES, { error: `must be one of ${DELIVERY_STATES.join(", ")}` })
             .optional(),
@@ -218,9 +218,9 @@ function routes(parts: ApiParts) {
       middleware: [...parts.authenticated, boundedJson({ clock: parts.clock })],
       request: { body: { required: true, content: json(CertificatesSchema) } },
       responses: {
-        204: { description: "Noted, in the place of what was known" },
+        204: { description: "Recorded, in place of earlier reports" },
         ...bodyFaults,
-        403: problem(403, "This is no agent's signature"),
+        403: problem(403, "This isn't an agent's signature"),
       },
     }),
   };
@@ -255,8 +255,8 @@ export function addWebhooksApi(app: OpenAPIHono<MasterEnv>, parts: ApiParts) {
   app.openapi(own.certificates, async (c) => {
     const { agent } = c.get("credential");
     if (agent === undefined) {
-      const detail = "is no agent's signature";
-      throw new Problem(403, `Cannot note certificates: Authorization ${detail}`, {
+      const detail = "isn't an agent's signature";
+      throw new Problem(403, `Cannot record certificates: Authorization ${detail}`, {
         errors: [{ member: "Authorization", detail }],
       });
     }

@@ -41,14 +41,14 @@ type MenuPath = typeof MENU[number][0];
 /** Confirmation messages, by the keyword in the redirect. */
 const NOTICES: Readonly<Record<string, string>> = {
   saved:
-    "Saved. Limits and names hold for tokens made from now on; suspend and resume to apply them at once.",
+    "Saved. Limits and names apply to tokens issued from now on; suspend and resume to apply them at once.",
   suspended: "Suspended. Its sessions have ended on every edge, and its tokens are refused.",
-  resumed: "Resumed. The agent comes back by itself.",
+  resumed: "Resumed. The agent reconnects by itself.",
   removed: "Removed. Its sessions have ended and its hostnames are free.",
-  disconnected: "Disconnected. The agent may come back; suspend it to keep it away.",
-  "key-removed": "The API key is removed. What uses it is refused from now on.",
+  disconnected: "Disconnected. The agent may reconnect; suspend it to keep it out.",
+  "key-removed": "The API key is removed. Requests with it are refused from now on.",
   "fernet-added": "A Fernet key is added. Tokens are made with it from now on.",
-  "fernet-retired": "The Fernet key is retired. Tokens that it made are refused from now on.",
+  "fernet-retired": "The Fernet key is retired. Tokens made with it are refused from now on.",
   "webhook-removed": "The webhook is removed, with its messages.",
   "webhook-tested": "The test message has been delivered.",
 };

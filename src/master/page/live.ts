@@ -57,12 +57,12 @@ export class LiveFeeds {
   /** The events for one browser. Throws 503 if too many are watching. */
   open(tenant: string | undefined): ReadableStream<Uint8Array> {
     if (this.#watchers >= WATCHERS_MAX) {
-      throw new Problem(503, `Cannot show live figures: ${WATCHERS_MAX} browsers watch already`, {
+      throw new Problem(503, `Cannot show live figures: ${WATCHERS_MAX} browsers are already watching`, {
         headers: { "Retry-After": String(WATCH_MS / 1000) },
       });
     }
     const { clock, closing } = this.#options;
-    if (closing.aborted) throw new Problem(503, "Cannot show live figures: the session master stops");
+    if (closing.aborted) throw new Problem(503, "Cannot show live figures: the session master is stopping");
     const key = tenant ?? "";
     const feed = this.#feeds.get(key) ?? new Feed(this.#options, tenant, () => this.#feeds.delete(key));
     this.#feeds.set(key, feed);

@@ -201,7 +201,7 @@ export function addPage(app: Hono<MasterEnv>, parts: PageParts): void {
         }
         const form = await boundedForm(c.req.raw, clock);
         if (!sameText(form.get("token") ?? "", visit.viewer.token)) {
-          throw new Problem(403, "Cannot do this: the form is not of this login; load the page again");
+          throw new Problem(403, "Cannot do this: the form belongs to another login; reload the page");
         }
         if (scope === "admin") refuseReaders(visit.viewer);
         return await change(visit, form);

@@ -23,10 +23,10 @@ export type WebhookFetch = (request: Request) => Promise<Response>;
 export function webhookUrlFault(text: string, own: NetworkSet | undefined): string | undefined {
   const url = URI.test(text) && URL.canParse(text) ? new URL(text) : undefined;
   if (url === undefined || (url.protocol !== "https:" && url.protocol !== "http:")) {
-    return "is no address such as https://hooks.example.org/sallyport";
+    return "isn't a URL such as https://hooks.example.org/sallyport";
   }
   if (url.username + url.password !== "") return "must hold no credentials; messages are signed";
-  if (url.hash !== "") return "must have no part behind #";
+  if (url.hash !== "") return "must have no fragment (#)";
   if (url.protocol === "http:" && own === undefined) return "must begin with https://";
   const literal = normalizeIp(url.hostname.replace(/^\[|\]$/g, ""));
   return literal === undefined ? undefined : placeFault(literal, url, own);

@@ -64,7 +64,7 @@ export class WebhookSender {
     const { clock, log } = this.#options;
     this.#timer = clock.after(WEBHOOK_POLL_MS, () => {
       this.#look().catch((error) =>
-        log.warn({ error: errorMessage(error) }, "Cannot look for messages to webhooks")
+        log.warn({ error: errorMessage(error) }, "Cannot look up pending messages to webhooks")
       )
         .finally(() => this.#closed || this.start());
     });
@@ -126,7 +126,7 @@ export class WebhookSender {
       const attempt: Promise<void> = this.#attempt(taken).then(
         () => {},
         (error) =>
-          log.warn({ webhook: id, error: errorMessage(error) }, "Cannot note what became of a message"),
+          log.warn({ webhook: id, error: errorMessage(error) }, "Cannot record the outcome of a message"),
       ).finally(() => {
         this.#under.delete(attempt);
         const left = this.#sending.get(id)! - 1;
@@ -151,9 +151,12 @@ export class WebhookSender {
     const { delivery: { id, event, attempts }, webhook } = taken;
     const fields = { webhook: webhook.id, message: id, event, attempts, status: outcome.status };
     metrics?.webhookAttempt(outcome.state === "waiting" ? "retried" : outcome.state);
-    if (outcome.state === "delivered") log.debug(fields, "webhook told");
+    if (outcome.state === "delivered") log.debug(fields, "webhook notified");
     else {
-      log.warn({ ...fields, error: outcome.error, next_at_ms: outcome.nextAtMs }, "Cannot tell webhook");
+      log.warn(
+        { ...fields, error: outcome.error, next_at_ms: outcome.nextAtMs },
+        "Cannot deliver to webhook",
+      );
     }
     return outcome;
   }
@@ -170,7 +173,7 @@ export class WebhookSender {
     };
     const leaving = new AbortController();
     const timer = clock.after(WEBHOOK_TIMEOUT_MS, () => {
-      leaving.abort(new Error(`it gave no whole answer in ${WEBHOOK_TIMEOUT_MS / 1000} s`));
+      leaving.abort(new Error(`it gave no complete answer within ${WEBHOOK_TIMEOUT_MS / 1000} s`));
     });
     try {
       const headers = {

@@ -164,7 +164,7 @@ export class CurveClient {
       this.connection.ping();
     } else if (next === "give up") {
       this.#state = "over";
-      const why = "Session lost: the edge is there and no longer knows it";
+      const why = "Session lost: the edge no longer knows it";
       this.connection.close(
         new SallyportError("connection_lost", why, { side: "peer", retryable: true }),
       );
@@ -174,7 +174,7 @@ export class CurveClient {
   #refuseKey(): void {
     this.#state = "over";
     this.#helloOwed = false;
-    const why = "its key isn't the one that was pinned. Either it was set up anew, or somebody else answers";
+    const why = "its key isn't the pinned one. Either it was given a new key, or someone else is answering";
     this.connection.close(
       new SallyportError("challenge_failed", `Cannot trust edge: ${why}`, { side: "peer" }),
     );

@@ -46,8 +46,12 @@ export function loginProof(
 export function checkLoginProof(proof: Bytes, aesKey: Bytes, token: Bytes, binding: LoginBinding): void {
   const expected = loginProof(aesKey, token, binding);
   if (proof.length === expected.length && timingSafeEqual(proof, expected)) return;
-  const why = "its proof isn't made with the token's key, or not for this login";
-  throw new SallyportError("challenge_failed", `Cannot open session: the agent shows a token, and ${why}`, {
-    side: "peer",
-  });
+  const why = "its proof was made with another key or for another login";
+  throw new SallyportError(
+    "challenge_failed",
+    `Cannot open session: the agent presents a token, but ${why}`,
+    {
+      side: "peer",
+    },
+  );
 }

@@ -69,7 +69,7 @@ export class SealedAgentHandshake {
       ? sodium.sharedSecret(this.#own.secretKey, edgePublicKey)
       : undefined;
     if (es === undefined) {
-      throw new SallyportError("config_invalid", "Cannot open session: the edge's public key is none", {
+      throw new SallyportError("config_invalid", "Cannot open session: the edge's public key is invalid", {
         side: "config",
       });
     }
@@ -103,9 +103,9 @@ export class SealedAgentHandshake {
       const plain = openBox(this.#sodium, this.#answerKey, head.subarray(SALT_BYTES), 0);
       if (plain === undefined) throw failed("the answer isn't sealed with the key of the edge");
       const { publicKey, paddingBytes, aes } = decodeAnswer(plain);
-      if (aes && !this.#asksForAes) throw failed("the answer grants what wasn't asked for");
+      if (aes && !this.#asksForAes) throw failed("the answer grants something that wasn't requested");
       this.#aes = aes;
-      if (!this.#flight.expectPadding(paddingBytes)) throw failed("the answer's length can't be");
+      if (!this.#flight.expectPadding(paddingBytes)) throw failed("the answer's length is impossible");
       this.#edgeKey = publicKey;
       rest = this.#flight.push(rest);
     }
@@ -115,7 +115,7 @@ export class SealedAgentHandshake {
       throw failed("the answer's padding was altered");
     }
     const ee = this.#sodium.sharedSecret(this.#own.secretKey, this.#edgeKey);
-    if (ee === undefined) throw failed("the edge's fresh key is none");
+    if (ee === undefined) throw failed("the edge's ephemeral key is invalid");
     const secrets = { es: this.#es, ee };
     return {
       keys: sessionKeys(this.#sodium, secrets, this.#edgePublicKey, this.first, whole, this.#aes),

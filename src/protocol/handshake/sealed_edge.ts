@@ -101,7 +101,7 @@ export class SealedEdgeHandshake {
     const { sodium, answered, unixSeconds } = this.#options;
     if (openBox(sodium, this.#key, this.#flight.padding, 1) === undefined) throw refused("it was altered");
     if (rest.length > 0) throw refused("bytes follow it before the answer");
-    if (!answered.add(whole.subarray(0, SALT_BYTES), unixSeconds())) throw refused("it has come before");
+    if (!answered.add(whole.subarray(0, SALT_BYTES), unixSeconds())) throw refused("it was seen before");
     return this.#answer(this.#es, whole);
   }
 
@@ -121,7 +121,7 @@ export class SealedEdgeHandshake {
     if (Math.abs(offS) > SEALED_CLOCK_SKEW_S) {
       throw refused(`the agent's clock is ${Math.abs(Math.round(offS))} s ${offS > 0 ? "ahead" : "behind"}`);
     }
-    if (!this.#flight.expectPadding(hello.paddingBytes)) throw refused("its length can't be");
+    if (!this.#flight.expectPadding(hello.paddingBytes)) throw refused("its length is impossible");
     this.#es = es;
     this.#agentKey = agentKey;
     this.#aes = hello.aes && this.#options.aes === true;
@@ -145,9 +145,13 @@ export class SealedEdgeHandshake {
 }
 
 function stranger(): SallyportError {
-  return new SallyportError("unknown_protocol", "Cannot open session: it begins with nothing that we know", {
-    side: "peer",
-  });
+  return new SallyportError(
+    "unknown_protocol",
+    "Cannot open session: it doesn't begin with any known protocol",
+    {
+      side: "peer",
+    },
+  );
 }
 
 function refused(why: string, code: ErrorCode = "challenge_failed"): SallyportError {

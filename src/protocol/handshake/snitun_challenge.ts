@@ -109,7 +109,7 @@ class UnitCollector {
   push(chunk: Bytes): Bytes | undefined {
     const missing = this.unit.length - this.#length;
     if (missing === 0) {
-      throw new SallyportError("closed", "Cannot go on with challenge: it is over", { side: "local" });
+      throw new SallyportError("closed", "Cannot continue challenge: it is over", { side: "local" });
     }
     const taken = Math.min(missing, chunk.length);
     this.unit.set(chunk.subarray(0, taken), this.#length);

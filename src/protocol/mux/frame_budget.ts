@@ -66,7 +66,7 @@ export class FrameBudget {
     if (this.#left >= 0) return;
     throw new SallyportError(
       "limit_exceeded",
-      `Session ended: the peer sends more than ${IDLE_FRAMES_PER_SECOND} frames a second that do no work`,
+      `Session ended: the peer sends more than ${IDLE_FRAMES_PER_SECOND} frames a second that do nothing`,
       { side: "peer" },
     );
   }

@@ -112,7 +112,7 @@ export class Heartbeat {
     if (nowMs - this.#heardMs >= this.#silenceMaxMs) {
       throw new SallyportError(
         "pong_missing",
-        `Session lost: nothing was heard of the peer for ${this.#silenceMaxMs / 1000} s`,
+        `Session lost: nothing was heard from the peer for ${this.#silenceMaxMs / 1000} s`,
         { side: "network", retryable: true },
       );
     }

@@ -249,7 +249,7 @@ export abstract class SessionCore<Stream extends CoreStream>
   /** Ends the session if more control frames are queued than a peer that is reading could have caused. */
   protected checkControl(): void {
     if (this.sender.congested) {
-      const why = "Cannot go on: the peer doesn't read, and control frames pile up";
+      const why = "Cannot continue: the peer doesn't read, and control frames pile up";
       this.end(new SallyportError("session_stalled", why, { side: "peer" }));
     }
     this.wake();

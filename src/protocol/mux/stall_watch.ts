@@ -15,7 +15,7 @@ export interface StallingStream {
 }
 
 /** Why a stream is dropped. */
-export const STALLED = `Cannot hold stream: it took nothing for ${
+export const STALLED = `Cannot keep stream: nothing was read from it for ${
   SESSION_STALL_MS / 1000
 } s while the session was full`;
 

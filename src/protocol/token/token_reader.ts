@@ -5,7 +5,7 @@
  * - Padding (`=`) can only occur at the end. A padded token that doesn't open is refused at once.
  * - A third of all tokens have no padding. If the bytes so far could be a complete token, it is tried: at once if they
  *   have grown by a quarter since the last attempt, else after a pause in the input that doubles with each such attempt.
- *   So all attempts together hash a few times the token's length, however it is segmented. If no key opens it, more may
+ *   So all attempts together hash a few times the token's length, however it is segmented. If no key decrypts it, more may
  *   follow; if nothing follows for TOKEN_QUIET_MS, it is refused.
  *
  * @module
@@ -127,7 +127,7 @@ export class TokenReader {
       this.#over = true;
       throw new SallyportError(
         "deadline_exceeded",
-        `Cannot read token: not complete in ${TOKEN_DEADLINE_MS / 1000} s, ${this.#length} bytes came`,
+        `Cannot read token: incomplete after ${TOKEN_DEADLINE_MS / 1000} s, ${this.#length} bytes arrived`,
         { side: "peer" },
       );
     }
@@ -177,7 +177,7 @@ export class TokenReader {
       } else if (at === 0) fits = char === TOKEN_FIRST_BYTE;
       else if (at === 1) fits = char >= SECOND_CHAR_MIN && char <= SECOND_CHAR_MAX;
       else fits = this.#padding === 0 && sextet(char) >= 0;
-      if (!fits) throw invalid(`byte ${at + 1} can't stand there in a token`);
+      if (!fits) throw invalid(`byte ${at + 1} isn't valid at that position in a token`);
     }
   }
 

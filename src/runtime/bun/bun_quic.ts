@@ -85,7 +85,7 @@ export async function bunQuic(shared: Shared): Promise<Quic> {
   } catch (cause) {
     throw new SallyportError(
       "not_supported",
-      `Cannot use QUIC: this Bun (${Bun.version}) has none, 1.4.5 has`,
+      `Cannot use QUIC: this Bun (${Bun.version}) doesn't support it, 1.4.5 does`,
       {
         side: "config",
         cause,
@@ -201,8 +201,8 @@ async function dial(quic: NodeQuic, options: QuicDialOptions, shared: Shared): P
   const { trust } = options;
   if (!("fingerprint" in trust) && isIP(trust.serverName) !== 0) {
     const why =
-      `Cannot connect to ${formatHostPort(options)}: Bun compares a certificate with names alone, and ` +
-      `${trust.serverName} is an address; a name that the certificate carries would be right`;
+      `Cannot connect to ${formatHostPort(options)}: Bun matches certificates only against names, and ` +
+      `${trust.serverName} is an address; use a name that the certificate has`;
     throw new SallyportError("not_supported", why, { side: "config" });
   }
   const host = await ipOf(options);
@@ -233,7 +233,7 @@ async function dial(quic: NodeQuic, options: QuicDialOptions, shared: Shared): P
       throw /certificate/i.test(why) ? certificateRefused(options, why, cause) : dialError(options, cause);
     }
     if ("fingerprint" in trust && !same(conn.peerFingerprint, trust.fingerprint)) {
-      throw certificateRefused(options, "it isn't the one that is pinned");
+      throw certificateRefused(options, "it isn't the pinned one");
     }
     return conn;
   };
@@ -241,7 +241,7 @@ async function dial(quic: NodeQuic, options: QuicDialOptions, shared: Shared): P
     options,
     attempt(),
     () =>
-      conn.close(new SallyportError("aborted", "Cannot use connection: it was given up", { side: "local" })),
+      conn.close(new SallyportError("aborted", "Cannot use connection: it was abandoned", { side: "local" })),
   );
 }
 

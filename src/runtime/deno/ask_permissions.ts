@@ -27,7 +27,11 @@ function askPermissions(args: readonly string[]): void {
   const command = commandOf(args);
   const missing = needsOf(command).filter((name) => !granted(name));
   if (Deno.stdin.isTerminal() && Deno.stderr.isTerminal()) {
-    say(`Sallyport needs ${missing.length} permissions of Deno. Without a question: ${workingLine(args)}`);
+    say(
+      `Sallyport needs ${missing.length} permissions of Deno. To grant them without questions: ${
+        workingLine(args)
+      }`,
+    );
     for (const [index, name] of missing.entries()) {
       say(`\n${index + 1} of ${missing.length}, ${name}: ${REASONS[name]}`);
       // One prompt per kind: the answer covers every file, address or variable.

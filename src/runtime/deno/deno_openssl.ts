@@ -102,12 +102,12 @@ class OpensslAead implements Aead {
 }
 
 function checkSizes(plain: Bytes, sealed: Bytes, nonce: Bytes, key: Bytes): void {
-  if (sealed.length !== plain.length + TAG_BYTES) throw new TypeError("the output has another size");
+  if (sealed.length !== plain.length + TAG_BYTES) throw new TypeError("the output has the wrong size");
   if (nonce.length !== NONCE_BYTES || key.length !== KEY_BYTES) {
     throw new TypeError("a nonce has 12 bytes and a key 32");
   }
 }
 
 function failed(name: AeadName): Error {
-  return new Error(`Cannot use ${name} of ${LIBRARY}: it says no`);
+  return new Error(`Cannot use ${name} of ${LIBRARY}: it failed`);
 }

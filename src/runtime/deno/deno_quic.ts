@@ -62,7 +62,7 @@ export function denoQuic(shared: Shared): Quic {
   if (typeof Deno.QuicEndpoint !== "function") {
     throw new SallyportError(
       "not_supported",
-      "Cannot use QUIC: Deno has it behind --unstable-net, which deno.json sets where mod.ts lies beside it",
+      "Cannot use QUIC: Deno needs --unstable-net for it, which the deno.json beside mod.ts sets",
       { side: "config" },
     );
   }

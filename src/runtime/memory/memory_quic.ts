@@ -155,7 +155,7 @@ class Dialling {
     if ("fingerprint" in trust) {
       return trust.fingerprint.every((byte, i) => byte === fingerprint[i])
         ? undefined
-        : "it isn't the one that is pinned";
+        : "it isn't the pinned one";
     }
     return wrongWith(certificatePem, trust, this.#host.time.clock.wallMs());
   }

@@ -92,10 +92,10 @@ export class CurveDialer implements TransportDialer {
     const place = this.#parts.edgePins?.place ?? "this agent's memory";
     return new SallyportError(
       "edge_key_changed",
-      `Cannot open session: the key of edge ${edge} isn't ${
+      `Cannot open session: the key of edge ${edge} is no longer ${
         keyText(believed)
-      }, which it had at first and which ` +
-        `is kept in ${place}. If the edge was given a new key, remove that line; if not, somebody stands between`,
+      }, as stored in ${place}. If the ` +
+        "edge has a new key, remove that line; if not, someone may be intercepting the connection",
       { side: "config", retryable: true, cause: error },
     );
   }

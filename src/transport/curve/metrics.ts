@@ -44,7 +44,7 @@ export interface CurveSource {
 const COUNTERS: readonly (MetricInfo & { readonly of: keyof CurveCounts })[] = ([
   ["packetsSent", "packets_sent", "Packets sent in curve connections"],
   ["packetsReceived", "packets_received", "Genuine packets received in curve connections"],
-  ["packetsLost", "packets_lost", "Packets of curve connections given up as lost"],
+  ["packetsLost", "packets_lost", "Packets of curve connections declared lost"],
   ["bytesResent", "resent_bytes", "Bytes of streams sent more than once in curve connections"],
   ["duplicates", "duplicates", "Stream frames without new bytes in curve connections"],
   ["reordered", "reordered", "Packets of curve connections that arrived after a later one"],
@@ -55,7 +55,7 @@ const COUNTERS: readonly (MetricInfo & { readonly of: keyof CurveCounts })[] = (
   [
     "cookiesRefused",
     "cookies_refused",
-    "Cookies of the curve transport that were forged, expired or foreign",
+    "Cookies of the curve transport refused as forged, expired or foreign",
   ],
   [
     "initsRefused",

@@ -196,7 +196,7 @@ export class CurveSession implements Session, CurveStreamHost, CurveHandler {
         if (atMs > this.clock.nowMs()) break;
         this.#headless.delete(visitor);
         visitor.abort(
-          new SallyportError("deadline_exceeded", "Cannot open stream: its head doesn't come", {
+          new SallyportError("deadline_exceeded", "Cannot open stream: its head hasn't arrived", {
             side: "peer",
           }),
         );
@@ -210,7 +210,7 @@ export class CurveSession implements Session, CurveStreamHost, CurveHandler {
     this.#peerLeaves = true;
     this.#peerLeaving ??= new SallyportError(
       "shutdown",
-      `Cannot open stream: the other side goes away: ${code}`,
+      `Cannot open stream: the other side is going away: ${code}`,
       { side: "peer", retryable: true },
     );
     this.#handler?.goingAway?.(code);

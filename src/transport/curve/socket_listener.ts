@@ -153,7 +153,7 @@ class SocketListener implements CurveListener {
   }
 
   close(
-    reason = new SallyportError("shutdown", "Session ended: the edge shuts down", { side: "local" }),
+    reason = new SallyportError("shutdown", "Session ended: the edge is shutting down", { side: "local" }),
   ): void {
     if (this.#closed) return;
     const nowMs = this.#options.runtime.clock.nowMs();

@@ -153,7 +153,7 @@ class UnadmittedConn implements QuicConnHandler, HandshakeIo, ServerSteps {
 
   start(): void {
     this.#handshake.awaitUntil(this.#handshake.nowMs() + TOKEN_DEADLINE_MS, () => {
-      const why = `no whole login came in ${TOKEN_DEADLINE_MS / 1000} s`;
+      const why = `no complete login within ${TOKEN_DEADLINE_MS / 1000} s`;
       throw new SallyportError("deadline_exceeded", `Cannot open session: ${why}`, { side: "network" });
     });
   }

@@ -54,8 +54,8 @@ export class QuicDialer implements TransportDialer {
       throw new SallyportError(
         "edge_key_changed",
         `Cannot open session: edge ${edge.host}:${edge.port} doesn't show the certificate ` +
-          `${fingerprintText(edgeFingerprint)} (${errorMessage(cause)}). If it was given a new one, ` +
-          "name that, or start the agent again; if not, somebody stands between",
+          `${fingerprintText(edgeFingerprint)} (${errorMessage(cause)}). If it has a new one, give ` +
+          "its fingerprint, or restart the agent; if not, someone may be intercepting the connection",
         { side: "config", retryable: true, cause },
       );
     }

@@ -115,7 +115,7 @@ class SealedServerSteps implements ServerSteps {
 
   start(): void {
     this.#host.awaitUntil(this.#acceptedAtMs + this.#silenceMs, () => {
-      throw new SallyportError("unknown_protocol", "Cannot open session: no whole first flight came", {
+      throw new SallyportError("unknown_protocol", "Cannot open session: no complete first flight arrived", {
         side: "peer",
       });
     });
@@ -190,7 +190,7 @@ class SealedServerSteps implements ServerSteps {
     this.#records = sealedRecords(this.#options, this.#conn, "edge", answered.keys);
     this.#host.awaitUntil(this.#host.nowMs() + SEALED_ANSWER_DEADLINE_MS, () => {
       this.#speaks = true;
-      const why = `Cannot open session: no login in ${SEALED_ANSWER_DEADLINE_MS / 1000} s`;
+      const why = `Cannot open session: no login within ${SEALED_ANSWER_DEADLINE_MS / 1000} s`;
       throw new SallyportError("deadline_exceeded", why, { side: "network" });
     });
     this.#host.write(answered.answer);

@@ -62,7 +62,7 @@ class SealedClientSteps implements ClientSteps {
 
   get missing(): string {
     if (this.#records !== undefined) return "after its answer";
-    return "without an answer: it has another key than the one that is pinned here, doesn't speak sealed, or the " +
+    return "without an answer: its key isn't the one pinned here, it doesn't speak sealed, or the " +
       `clock here is wrong by more than ${SEALED_CLOCK_SKEW_S / 60} minutes`;
   }
 

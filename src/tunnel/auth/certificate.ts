@@ -34,7 +34,9 @@ export function certificateAuthenticator(
       const { nonce, subject } = splitClaim(await steps.receive());
       const fingerprint = createHash("sha256").update(subject).digest("hex");
       const entry = await find(fingerprint);
-      if (entry === undefined) throw unauthorized(`nobody has a certificate with fingerprint ${fingerprint}`);
+      if (entry === undefined) {
+        throw unauthorized(`no peer has a certificate with fingerprint ${fingerprint}`);
+      }
       const own = makeNonce();
       steps.send(own);
       const signature = await steps.receive();

@@ -54,7 +54,7 @@ export async function verifyPeer(
     const { methods } = await exchange.take(decodeAuthOffer);
     const index = methods.findIndex((name) => authenticators.some(({ method }) => method === name));
     stream.write(new Uint8Array([index < 0 ? NO_METHOD : index]));
-    if (index < 0) throw unauthorized(`it offers ${methods.join(", ")}, and none of these is taken`);
+    if (index < 0) throw unauthorized(`it offers ${methods.join(", ")}, none of which is accepted`);
     const method = methods[index]!;
     const authenticator = authenticators.find((one) => one.method === method)!;
     const identity = await exchange.within(authenticator.verify(exchange, context));
@@ -88,7 +88,7 @@ export async function proveSelf(
       bytes.length === 0 ? undefined : { size: 1, index: bytes[0]! }
     )).index;
     const credential = credentials[choice];
-    if (credential === undefined) throw unauthorized("the other side takes none of the methods");
+    if (credential === undefined) throw unauthorized("the other side accepts none of the methods");
     const confirm = await exchange.within(credential.prove(exchange, context));
     const confirmation = await exchange.acceptance();
     confirm?.(confirmation);
@@ -145,7 +145,7 @@ class AuthExchange implements ByteStreamHandler, AuthSteps {
     if (type === AuthMessage.REFUSED) throw refused();
     throw new SallyportError(
       "request_invalid",
-      "Cannot authenticate: the other side goes on behind the last step",
+      "Cannot authenticate: the other side continues after the last step",
       { side: "peer" },
     );
   }
@@ -231,7 +231,7 @@ function refused(): SallyportError {
 }
 
 function late(ms: number): SallyportError {
-  return new SallyportError("deadline_exceeded", `Cannot authenticate: it isn't done in ${ms / 1000} s`, {
+  return new SallyportError("deadline_exceeded", `Cannot authenticate: not complete within ${ms / 1000} s`, {
     side: "network",
     retryable: true,
   });

@@ -138,8 +138,8 @@ class QuicCarrierStream implements ByteStream, ByteStreamHandler {
     this.#unread.push(chunk);
     this.#host.unread.add(chunk.length);
     if (this.#unread.byteLength > QUIC_STREAM_UNREAD_MAX_BYTES || this.#host.unread.tooMany) {
-      const message = `Cannot keep stream: ${this.#unread.byteLength} bytes came that nobody read, ` +
-        "and this runtime's QUIC can't ask the sender to wait";
+      const message = `Cannot keep stream: ${this.#unread.byteLength} bytes are unread, ` +
+        "and this runtime's QUIC can't slow down the sender";
       this.abort(new SallyportError("stream_overflow", message, { side: "local" }));
     }
   }

@@ -116,7 +116,7 @@ class FirstByte implements ByteStreamHandler {
     this.#choice = choice;
     this.#timer = clock.after(HELLO_DEADLINE_MS, () => {
       stream.abort(
-        new SallyportError("deadline_exceeded", "Cannot serve stream: it says nothing", { side: "peer" }),
+        new SallyportError("deadline_exceeded", "Cannot serve stream: it sends nothing", { side: "peer" }),
       );
     });
   }

@@ -133,7 +133,7 @@ class Daemon implements TunnelDaemon, TunnelSink {
 
   carrier(carrier: Carrier): void {
     if (this.#closed || this.#pending.size >= TUNNEL_PENDING_MAX) {
-      const crowded = new SallyportError("limit_exceeded", "Cannot take tunnel: too many are unfinished", {
+      const crowded = new SallyportError("limit_exceeded", "Cannot accept tunnel: too many are unfinished", {
         side: "local",
       });
       const error = this.#closed ? shutdown() : crowded;

@@ -35,7 +35,7 @@ export interface TunnelSource {
 export function createTunnelSource(): TunnelSource & TunnelSink {
   let sink: TunnelSink | undefined;
   const nobody = () =>
-    new SallyportError("shutdown", "Cannot keep tunnel: nobody takes tunnels here", {
+    new SallyportError("shutdown", "Cannot keep tunnel: no daemon accepts tunnels here", {
       side: "local",
       retryable: true,
     });

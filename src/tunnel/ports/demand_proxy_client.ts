@@ -117,7 +117,7 @@ class Holder implements ByteStreamHandler {
 
   close(error?: Error): void {
     this.#finish(
-      error instanceof SallyportError ? error : failed("connection_lost", "the stream broke", error),
+      error instanceof SallyportError ? error : failed("connection_lost", "the stream failed", error),
       false,
     );
   }
@@ -152,7 +152,7 @@ class Holder implements ByteStreamHandler {
     const late = encodeGrant(undefined).every((byte, index) => byte === this.#farewell[index]);
     return late
       ? failed("limit_exceeded", "the server couldn't open it")
-      : new SallyportError("shutdown", "Public port lost: the server took it back", {
+      : new SallyportError("shutdown", "Public port lost: the server revoked it", {
         side: "peer",
         retryable: true,
       });
@@ -171,9 +171,9 @@ class Holder implements ByteStreamHandler {
 }
 
 const WHY: { readonly [Reason in DemandRefusal]: string } = {
-  access_denied: "this one isn't allowed: the token doesn't have it, or the server's range",
+  access_denied: "this one isn't allowed by the token or by the server's range",
   address_in_use: "this one is taken",
-  limit_exceeded: "the server has none free, or no more for us",
+  limit_exceeded: "the server has none free, or none left for this client",
 };
 
 function failed(

@@ -119,7 +119,7 @@ export class DemandProxy {
       claim: () => {
         const held = this.#held.get(client.owner) ?? 0;
         if (held >= Math.min(client.portsMax ?? Infinity, DEMAND_LEASES_PER_CLIENT_MAX)) {
-          const message = `Cannot lease a public port: the client holds ${held} already`;
+          const message = `Cannot lease a public port: the client already holds ${held}`;
           throw new SallyportError("limit_exceeded", message, { side: "peer" });
         }
         this.#held.set(client.owner, held + 1);
@@ -138,7 +138,7 @@ export class DemandProxy {
 
   /** Revokes every port: no new connections are accepted, and open ones continue. */
   close(): void {
-    for (const lease of [...this.#leases]) lease.end("the server stops");
+    for (const lease of [...this.#leases]) lease.end("the server is stopping");
   }
 }
 
@@ -208,7 +208,7 @@ class Lease implements ByteStreamHandler {
     this.#farewellBytes += chunk.length - taken;
     if (this.#farewellBytes >= DEMAND_FAREWELL_BYTES) {
       this.#unwanted = true;
-      this.end("the client gave it back");
+      this.end("the client returned it");
     }
   }
 
@@ -315,7 +315,11 @@ class Lease implements ByteStreamHandler {
   #accept(conn: Conn): void {
     const { proxies, runtime } = this.#options;
     if (this.#state !== "leased" || this.#connections >= DEMAND_CONNECTIONS_MAX) {
-      return this.#turnAway(conn, conn.remote, tooMany(`the port has ${this.#connections} already`));
+      return this.#turnAway(
+        conn,
+        conn.remote,
+        tooMany(`the port already has ${this.#connections} connections`),
+      );
     }
     this.#connections++;
     if (proxies?.contains(conn.remote.host) !== true) return this.#admit(conn, conn.remote);
@@ -335,7 +339,7 @@ class Lease implements ByteStreamHandler {
     conn.attach(waiting);
     if (this.#options.shares?.enter(this, visitor.host) === false) {
       this.#connections--;
-      return this.#turnAway(conn, visitor, tooMany("its source has too many already"));
+      return this.#turnAway(conn, visitor, tooMany("its source already has too many"));
     }
     void this.#join(conn, waiting, visitor, received);
   }
@@ -400,7 +404,7 @@ class Lease implements ByteStreamHandler {
 }
 
 function tooMany(why: string): SallyportError {
-  return new SallyportError("limit_exceeded", `Cannot take connection: ${why}`, { side: "local" });
+  return new SallyportError("limit_exceeded", `Cannot accept connection: ${why}`, { side: "local" });
 }
 
 function drop(stream: ByteStream): void {

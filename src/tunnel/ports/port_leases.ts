@@ -50,7 +50,7 @@ export class PortLeases {
     if (
       !(Number.isInteger(first) && Number.isInteger(last) && 1 <= first && first <= last && last <= 65_535)
     ) {
-      const message = `Cannot lease ports: ${first}:${last} is no range, for example 8080:8090`;
+      const message = `Cannot lease ports: ${first}:${last} isn't a range, for example 8080:8090`;
       throw new SallyportError("config_invalid", message, { side: "config" });
     }
   }

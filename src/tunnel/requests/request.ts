@@ -120,7 +120,7 @@ abstract class Exchange<Outcome> implements ByteStreamHandler {
     this.#resolve = resolve;
     this.#reject = reject;
     this.#timer = options.clock.after(timeoutMs, () => {
-      const why = `Cannot open tunnel stream: ${this.awaited} didn't come in ${timeoutMs / 1000} s`;
+      const why = `Cannot open tunnel stream: ${this.awaited} didn't arrive within ${timeoutMs / 1000} s`;
       this.fail(new SallyportError("deadline_exceeded", why, { side: "network", retryable: true }));
     });
   }
@@ -212,7 +212,7 @@ class Opening extends Exchange<ByteStream> {
     }
     const answer = this.collected[0];
     if (answer === undefined) return;
-    if (answer !== ANSWER_ACCEPTED) throw this.#refused("nothing there takes it");
+    if (answer !== ANSWER_ACCEPTED) throw this.#refused("no service there accepts it");
     const rest = this.collected.subarray(1);
     this.succeed(
       putBack(this.stream, {
@@ -256,7 +256,7 @@ class Receiving extends Exchange<ReceivedRequest> {
       if (version !== TUNNEL_VERSION) {
         throw new SallyportError(
           "request_invalid",
-          `Cannot take tunnel request: it is of version ${version}, needs ${TUNNEL_VERSION}`,
+          `Cannot accept tunnel request: it is of version ${version}, needs ${TUNNEL_VERSION}`,
           { side: "peer" },
         );
       }
@@ -308,7 +308,7 @@ function refuse(stream: ByteStream): void {
 function lost(): SallyportError {
   return new SallyportError(
     "connection_lost",
-    "Cannot open tunnel stream: it ended before the request was through",
+    "Cannot open tunnel stream: it ended before the request was complete",
     { side: "network", retryable: true },
   );
 }

@@ -77,7 +77,7 @@ export function createRouter(services: Readonly<Record<string, TunnelService>>):
 
 /** The error with which a service refuses; `why` is for the local log. */
 export function refusal(why: string, cause?: unknown): SallyportError {
-  return new SallyportError("request_refused", `Cannot take tunnel request: ${why}`, {
+  return new SallyportError("request_refused", `Cannot accept tunnel request: ${why}`, {
     side: "local",
     cause,
   });

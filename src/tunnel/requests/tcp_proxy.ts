@@ -71,7 +71,7 @@ export function tcpProxy(options: TcpProxyOptions): TunnelService {
     if (destinations.length === 0) {
       throw new SallyportError(
         "access_denied",
-        `Cannot proxy to ${text(target)}: the policy doesn't let it`,
+        `Cannot proxy to ${text(target)}: the policy doesn't allow it`,
         { side: "peer" },
       );
     }

@@ -165,12 +165,12 @@ export function decodeOpen(body: Bytes): OpenFrame {
     throw invalidFrame(`an address has ${addressLength} bytes, needs 0, 4 or 16`);
   }
   if (nameLength === undefined || body.length !== nameAt + nameLength) {
-    throw invalidFrame("an OPEN's length isn't that of its parts");
+    throw invalidFrame("an OPEN's length doesn't match its parts");
   }
   const name = body.subarray(nameAt);
   for (const byte of name) {
     // It is logged, so only printable ASCII without blanks is allowed, as in host names.
-    if (byte <= 0x20 || byte >= 0x7f) throw invalidFrame("a server name has a byte that no name has");
+    if (byte <= 0x20 || byte >= 0x7f) throw invalidFrame("a server name has an invalid byte");
   }
   return {
     creditBytes: readU32(body, 0),

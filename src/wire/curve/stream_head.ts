@@ -69,7 +69,7 @@ export function decodeCurveHead(bytes: Bytes): CurveHead | undefined {
   const name = bytes.subarray(nameAt, size);
   for (const byte of name) {
     // It is logged, so only printable ASCII without blanks is allowed, as in host names.
-    if (byte <= 0x20 || byte >= 0x7f) throw invalid("a server name has a byte that no name has");
+    if (byte <= 0x20 || byte >= 0x7f) throw invalid("a server name has an invalid byte");
   }
   return {
     kind: "caller",

@@ -93,7 +93,7 @@ export class BodyReader {
       this.#state = "size";
     } else if (this.#state === "size") {
       const size = /^([0-9a-f]{1,8})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?\r\n$/i.exec(line)?.[1];
-      if (size === undefined) throw new BodyFault("the size of a chunk is no number");
+      if (size === undefined) throw new BodyFault("the size of a chunk isn't a number");
       this.#left = parseInt(size, 16);
       this.#state = this.#left === 0 ? "trailer" : "data";
     } else {

@@ -157,7 +157,7 @@ function readField(line: string): Field {
   const colon = line.indexOf(":");
   const name = line.slice(0, colon);
   // Implementations disagree on a blank before the colon, and on a continued line.
-  if (colon <= 0 || !TOKEN.test(name)) throw new Invalid(400, "a line is no field");
+  if (colon <= 0 || !TOKEN.test(name)) throw new Invalid(400, "a line isn't a field");
   const value = line.slice(colon + 1).replace(/^[ \t]+|[ \t]+$/g, "");
   if (!VALUE.test(value)) throw new Invalid(400, "a field has a control character");
   return [name.toLowerCase(), value];
@@ -176,9 +176,9 @@ function splitTarget(
     authority = absolute[1] as string;
     path = absolute[2]?.startsWith("/") ? absolute[2] : `/${absolute[2]}`;
   } else if (!target.startsWith("/") && !(target === "*" && method === "OPTIONS")) {
-    throw new Invalid(400, "its target is no path");
+    throw new Invalid(400, "its target isn't a path");
   }
-  if (authority !== "" && !AUTHORITY.test(authority)) throw new Invalid(400, "its host is none");
+  if (authority !== "" && !AUTHORITY.test(authority)) throw new Invalid(400, "its host is invalid");
   if (host === undefined && absolute === null) throw new Invalid(400, "it has no Host field");
   return { path, authority: authority.toLowerCase() };
 }
@@ -217,7 +217,7 @@ function contentLength(fields: readonly Field[]): number | undefined {
   if (lengths.length === 0) return undefined;
   const [first = ""] = lengths;
   if (lengths.length > 1 || !/^\d{1,15}$/.test(first)) {
-    throw new Invalid(400, "its Content-Length is no number");
+    throw new Invalid(400, "its Content-Length isn't a number");
   }
   return Number(first);
 }

@@ -107,7 +107,7 @@ export function decodeVerdict(bytes: Bytes): string | undefined {
 }
 
 function invalidLogin(): SallyportError {
-  return new SallyportError("token_invalid", "Cannot read login: its length isn't that of its parts", {
+  return new SallyportError("token_invalid", "Cannot read login: its length doesn't match its parts", {
     side: "peer",
   });
 }

@@ -67,7 +67,7 @@ export function readProxyHeader(
   received: Bytes,
 ): { readonly source: ProxyAddress | undefined; readonly length: number } | undefined {
   if (received.length > 0 && !beginsProxyHeader(received[0]!)) {
-    const why = "Cannot accept connection: it comes from a trusted proxy and has no PROXY header";
+    const why = "Cannot accept connection: it comes from a trusted proxy but has no PROXY header";
     throw new SallyportError("proxy_header_missing", why, { side: "peer" });
   }
   const outcome = parseProxyHeader(received);

@@ -77,7 +77,7 @@ export function wantsReasons(body: Bytes): boolean {
  */
 export function parseDemand(body: Bytes): number | undefined {
   const text = parseJson(body, "demand");
-  if (typeof text !== "string") throw invalid("demand", "it is no text");
+  if (typeof text !== "string") throw invalid("demand", "it isn't text");
   if (!text.startsWith("tcp:")) return undefined;
   const port = parsePort(text.slice(4));
   if (port === undefined) throw invalid("demand", "tcp: needs a port from 1 to 65535");
@@ -115,7 +115,7 @@ function isRefusal(answer: unknown): answer is { readonly refused: unknown } {
 export function parseGrant(body: Bytes): PublicAddress[] | undefined {
   const answer = parseJson(body, "grant");
   if (answer === null || isRefusal(answer)) return undefined;
-  if (!Array.isArray(answer) || answer.length === 0) throw invalid("grant", "it is no list of addresses");
+  if (!Array.isArray(answer) || answer.length === 0) throw invalid("grant", "it isn't a list of addresses");
   return answer.map(parsePublicAddress);
 }
 
@@ -184,7 +184,7 @@ function parseJson(body: Bytes, what: string): unknown {
   try {
     return JSON.parse(new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(body));
   } catch (cause) {
-    throw invalid(what, "it is no JSON", cause);
+    throw invalid(what, "it isn't JSON", cause);
   }
 }
 
@@ -195,7 +195,7 @@ function parsePublicAddress(text: unknown): PublicAddress {
   // Only IP addresses are displayed and logged.
   const isAddress = parseIp(host) !== undefined && host.includes(":") === isBracketed;
   if (!isAddress || port < 1 || port > 65_535) {
-    throw invalid("grant", "an entry is no IP address with a port");
+    throw invalid("grant", "an entry isn't an IP address with a port");
   }
   return { host, port };
 }

@@ -32,7 +32,7 @@ export function parseProxyTarget(segments: readonly string[]): ProxyTarget {
   if (tcp !== "tcp" || more.length > 0) throw invalid("it isn't tcp/PORT or KIND/HOST/tcp/PORT");
   if (!/^[1-9]\d{0,4}$/.test(port ?? "") || Number(port) > 65_535) throw invalid("its port isn't 1 to 65535");
   if (kind === "tcp") return { port: Number(port) };
-  if (!KINDS.includes(kind)) throw invalid(`its host is none of ${KINDS.join(", ")}`);
+  if (!KINDS.includes(kind)) throw invalid(`its host is invalid of ${KINDS.join(", ")}`);
   return { host: { kind: kind as ProxyHostKind, name: checkHost(kind, name) }, port: Number(port) };
 }
 
@@ -46,11 +46,11 @@ function checkHost(kind: string, name: string): string {
   const ipv6 = isIPv6(name) && !name.includes("%");
   const dotted = isIPv4(name);
   if (kind === "ip4" ? dotted : kind === "ip6" ? ipv6 : dotted || ipv6) return name;
-  if (kind === "ip4" || kind === "ip6") throw invalid(`its host is no ${kind} address`);
+  if (kind === "ip4" || kind === "ip6") throw invalid(`its host isn't an ${kind} address`);
   try {
     return canonicalHostname(name);
   } catch (cause) {
-    throw invalid("its host is no name", cause);
+    throw invalid("its host isn't a name", cause);
   }
 }
 

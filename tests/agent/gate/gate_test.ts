@@ -73,7 +73,7 @@ describe("a password in front of a service", () => {
       (await ask(handler, { fields: [basic("alice", "right")], visitor: "192.0.2.2" })).status,
       200,
     );
-    // What is known already isn't tried again.
+    // A hash that is already known isn't computed again.
     assert.equal((await ask(handler, { fields: [basic("alice", "right")] })).status, 200);
   });
 });

@@ -89,7 +89,7 @@ describe("ServiceTable", () => {
     assert.deepEqual(bytesFrom(conn), answer);
     const [line] = lines.filter(({ fields }) => fields.reason === "endpoint_not_tls");
     assert.equal(line?.level, "warn");
-    assert.match(line!.message, /10\.0\.9\.9:80 should speak TLS itself, and answers in plain HTTP/);
+    assert.match(line!.message, /10\.0\.9\.9:80 should speak TLS itself, but answers in plain HTTP/);
     assert.match(line!.message, /Name it as http:\/\/10\.0\.9\.9:80/);
     assert.equal(table.facts[0]!.errors.length, 1);
     // Not for every visitor.

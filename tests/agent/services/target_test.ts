@@ -28,7 +28,7 @@ describe("parseTarget", () => {
 
   it("refuses a scheme that is missing or odd, and shows the right form", () => {
     const wrong: readonly [string, RegExp][] = [
-      ["3000", /a port alone is no target: 127\.0\.0\.1:3000 or http:\/\/127\.0\.0\.1:3000/],
+      ["3000", /a port alone isn't a target; use 127\.0\.0\.1:3000 or http:\/\/127\.0\.0\.1:3000/],
       ["localhost", /it names no port/],
       ["http:/127.0.0.1:3000", /http: needs two slashes/],
       ["http:127.0.0.1", /http: needs two slashes/],

@@ -60,7 +60,7 @@ describe("Account: admit()", () => {
     assert.throws(() => account.admit(VISITOR), {
       code: "limit_exceeded",
       retryable: true,
-      message: /used its 100 bytes of 20/,
+      message: /used up its 100 bytes for 20/,
     });
   });
 });

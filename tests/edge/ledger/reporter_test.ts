@@ -331,7 +331,7 @@ describe("LedgerReporter: hearing the master", () => {
     await reporter.close();
     await pass(CONTROL_RETRY_MAX_MS);
     assert.equal(listens.length, 1);
-    assert.equal(lines.filter(({ message }) => /Cannot hear/.test(message)).length, 1);
+    assert.equal(lines.filter(({ message }) => /Cannot receive changes/.test(message)).length, 1);
     const other = bench();
     await other.start();
     await other.reporter.close();

@@ -262,7 +262,7 @@ describe("TokenReader", () => {
     }
   });
 
-  it("waits for more where no key opens it, not where the envelope is broken", () => {
+  it("waits for more where no key decrypts it, not where the envelope is broken", () => {
     for (const [fault, waits] of [["key", true], ["shape", false], ["padding", false]] as const) {
       const open = () => fault;
       const reader = new TokenReader({ open, startedAtMs: START_MS });

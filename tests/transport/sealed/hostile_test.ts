@@ -341,7 +341,7 @@ describe("a sealed agent whose pings aren't answered", () => {
     await test.advance(200);
     const { endedWith } = agent as TestAgent;
     assert.equal(endedWith?.code, "pong_missing");
-    assert.match(endedWith!.message, /nothing was heard of the peer for 15 s/);
+    assert.match(endedWith!.message, /nothing was heard from the peer for 15 s/);
     assert.equal(edge.conn.ended, true);
   });
 

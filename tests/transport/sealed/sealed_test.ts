@@ -180,8 +180,7 @@ describe("edge: sealed agents", () => {
     const other = makeKeyPair(sodium);
     await assert.rejects(connect(test, {}, { edgePublicKey: other.publicKey }), {
       // Closed, or silent for ten seconds: the edge draws when it gives up.
-      message:
-        /without an answer: it has another key than the one that is pinned here, doesn't speak sealed, or the clock/,
+      message: /without an answer: its key isn't the one pinned here, it doesn't speak sealed, or the clock/,
     });
     await test.advance(SEALED_SILENCE_MAX_MS);
     assert.equal(await test.refusals("connection", "unknown_protocol"), 1);
@@ -361,7 +360,7 @@ describe("sealed agents pin the edge's key", () => {
       side: "config",
       retryable: false,
       message: new RegExp(
-        `${keyText(other)} by the session master, and ${keyText(keys.publicKey)} by --edge`,
+        `gives ${keyText(other)} as .* given as ${keyText(keys.publicKey)} by --edge`,
       ),
     });
     const first = new Dialers({ runtime }).of("sealed");

@@ -93,7 +93,7 @@ export function AgentFormView({ viewer, agent, fields, wrong }: AgentFormProps):
           rows={2}
           hint="One a line. *.home.example.org stands for all names one label below."
         />
-        <Field form={form} name="notes" label="Notes" rows={2} hint="Where it stands, whose it is." />
+        <Field form={form} name="notes" label="Notes" rows={2} hint="Where it is, and whose it is." />
         <details {...(more ? { open: true } : {})}>
           <summary>Limits, networks and more</summary>
           <div class="stack">
@@ -130,7 +130,7 @@ export function AgentFormView({ viewer, agent, fields, wrong }: AgentFormProps):
                   name="expires_at"
                   label="Expires (UTC)"
                   type="datetime-local"
-                  hint="It gets no tokens after that."
+                  hint="It gets no tokens after this time."
                 />
                 {agent === undefined && viewer.allTenants && (
                   <Field form={form} name="tenant" label="Tenant" hint="default where it is empty." />

@@ -94,7 +94,7 @@ export function AgentsView({ viewer, agents, sessions, query, done }: {
           ? <Table caption="Agents" columns={columns} rows={rows} />
           : isFiltered
           ? (
-            <Empty icon="search" title="No agent fits">
+            <Empty icon="search" title="No matching agents">
               <p>
                 <a href="/page/agents">Show all agents</a>
               </p>
@@ -272,7 +272,7 @@ function Resume({ viewer, agent }: AgentProps): Html {
 
 function Danger({ viewer, agent }: AgentProps): Html {
   return (
-    <Card title="Start it anew, or remove it">
+    <Card title="Restart it, or remove it">
       <div class="choices">
         <div>
           <p>

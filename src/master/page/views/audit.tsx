@@ -43,7 +43,7 @@ export function AuditView({ viewer, records, subject, cursor }: {
         {rows.length > 0
           ? <Table caption="Audit log" columns={columns} rows={rows} />
           : (
-            <Empty icon="audit" title="Nothing has been done yet">
+            <Empty icon="audit" title="There are no entries yet">
               <p>Each change to agents, keys and sessions leaves an entry here, which nobody can alter.</p>
             </Empty>
           )}

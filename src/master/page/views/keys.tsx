@@ -77,7 +77,7 @@ function ApiKeys({ viewer, keys, form = { name: "", scope: "read", tenant: "" } 
         viewer={viewer}
         fields={{ id: key.id }}
       >
-        <p>What uses it is refused from now on. This can't be undone.</p>
+        <p>Requests with it are refused from now on. This can't be undone.</p>
       </Confirmed>
     ),
   ]);
@@ -157,7 +157,8 @@ function FernetKeys(
         fields={{ id: key.id }}
       >
         <p>
-          Tokens that it made are refused from now on; sessions that they opened go on. This can't be undone.
+          Tokens made with it are refused from now on; sessions that they opened continue. This can't be
+          undone.
         </p>
       </Confirmed>
     ),

@@ -335,15 +335,17 @@ export class CurveStream implements OwnedStream {
   }
 
   #advance(end: number, finalOffset: number): void {
-    if (end > this.#receiveLimit) throw brokenFrame("a stream goes beyond its credit");
+    if (end > this.#receiveLimit) throw brokenFrame("a stream exceeds its credit");
     if (
       this.#finalOffset >= 0 &&
       (end > this.#finalOffset || (finalOffset >= 0 && finalOffset !== this.#finalOffset))
     ) {
-      throw brokenFrame("a stream's end moves");
+      throw brokenFrame("a stream's final size changes");
     }
     if (finalOffset >= 0) {
-      if (finalOffset < this.#highest) throw brokenFrame("a stream ends before its own bytes");
+      if (finalOffset < this.#highest) {
+        throw brokenFrame("a stream's final size is less than the bytes received");
+      }
       this.#finalOffset = finalOffset;
     }
     if (end > this.#highest) {

@@ -201,7 +201,7 @@ export class StreamSet implements StreamHost {
 
   received(bytes: number): void {
     this.#received += bytes;
-    if (this.#received > this.#receiveMax) throw brokenFrame("it goes beyond the connection's credit");
+    if (this.#received > this.#receiveMax) throw brokenFrame("it exceeds the connection's credit");
   }
 
   consumed(bytes: number): void {

@@ -109,7 +109,7 @@ export class CreditEngine<Lane> extends SessionCore<CreditStream<Lane>>
     if (this.#full) {
       throw new SallyportError(
         "limit_exceeded",
-        `Cannot open stream: the session has ${this.streams} already`,
+        `Cannot open stream: the session already has ${this.streams}`,
         { side: "local" },
       );
     }
@@ -168,7 +168,11 @@ export class CreditEngine<Lane> extends SessionCore<CreditStream<Lane>>
     this.bytesSent += sent;
     if (sent < chunk.length) {
       if (!this.sending.queue(stream, chunk.subarray(sent))) {
-        this.#refuse(stream, "stream_overflow", "Cannot send: the peer takes less than the stream brings");
+        this.#refuse(
+          stream,
+          "stream_overflow",
+          "Cannot send: the peer reads more slowly than the stream is written",
+        );
         return true;
       }
       this.wake();
@@ -315,7 +319,7 @@ export class CreditEngine<Lane> extends SessionCore<CreditStream<Lane>>
   lost(stream: CreditStream<Lane>, error: unknown): void {
     if (stream.dead) return;
     if (errorCode(error) === "limit_exceeded") this.host.refused("limit_exceeded");
-    const why = `The ${this.#peer} has broken the stream off`;
+    const why = `The ${this.#peer} has reset the stream`;
     this.#kill(stream, new SallyportError("connection_lost", why, { side: "network" }));
   }
 
@@ -339,7 +343,7 @@ export class CreditEngine<Lane> extends SessionCore<CreditStream<Lane>>
 
   #remoteGoAway(code: ErrorCode): void {
     if (this.leaving !== undefined || this.peerLeaving !== undefined) return;
-    const why = `Cannot open stream: the other side goes away: ${code}`;
+    const why = `Cannot open stream: the other side is going away: ${code}`;
     this.peerLeaving = new SallyportError("shutdown", why, { side: "peer", retryable: true });
     this.host.goingAway?.(code);
   }

@@ -41,7 +41,7 @@ export class CreditTable {
   takePeers(number: number): void {
     const count = number - this.#peersFrom;
     if (count <= this.#peersTaken || count >= AGENTS) {
-      throw invalidFrame(`stream ${number} is opened again, or out of turn`);
+      throw invalidFrame(`stream ${number} is opened again, or out of order`);
     }
     this.#peersTaken = count;
   }

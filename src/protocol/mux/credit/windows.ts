@@ -180,7 +180,7 @@ export class ReceiveWindows<Stream extends WindowedStream> {
 function overrun(what: string, grantedBytes: number): SallyportError {
   return new SallyportError(
     "frame_invalid",
-    `Cannot read session: the peer sent more on the ${what} than the ${grantedBytes} bytes it may`,
+    `Cannot read session: the peer sent more on the ${what} than the ${grantedBytes} bytes granted`,
     { side: "peer" },
   );
 }

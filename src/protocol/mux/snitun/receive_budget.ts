@@ -83,8 +83,8 @@ export class ReceiveBudget {
         stream,
         "stream_overflow",
         held > maxBytes
-          ? `Cannot hold stream: ${held} bytes wait, at most ${maxBytes} may`
-          : `Cannot hold stream: the peer sent ${stream.overrunBytes} bytes after PAUSE`,
+          ? `Cannot keep stream: ${held} bytes are queued, at most ${maxBytes} are allowed`
+          : `Cannot keep stream: the peer sent ${stream.overrunBytes} bytes after PAUSE`,
       );
       return;
     }

@@ -102,7 +102,7 @@ export class MuxSession extends SessionCore<MuxStream> implements Multiplexer {
     if (this.#table.all.size >= STREAMS_PER_SESSION_MAX) {
       throw new SallyportError(
         "limit_exceeded",
-        `Cannot open stream: the session has ${this.streams} already`,
+        `Cannot open stream: the session already has ${this.streams}`,
         { side: "local" },
       );
     }
@@ -203,7 +203,11 @@ export class MuxSession extends SessionCore<MuxStream> implements Multiplexer {
     }
     if (sent < chunk.length) {
       if (!this.sending.queue(stream, chunk.subarray(sent))) {
-        this.drop(stream, "stream_overflow", "Cannot send: the peer takes less than the stream brings");
+        this.drop(
+          stream,
+          "stream_overflow",
+          "Cannot send: the peer reads more slowly than the stream is written",
+        );
         return true;
       }
       this.wake();
@@ -267,7 +271,7 @@ export class MuxSession extends SessionCore<MuxStream> implements Multiplexer {
         this.idleFrames.spend();
         // Edges are never asked to go away, and one request is enough.
         if (this.role !== "agent" || this.peerLeaving !== undefined) return;
-        this.peerLeaving = new SallyportError("shutdown", "Cannot open stream: the edge goes away", {
+        this.peerLeaving = new SallyportError("shutdown", "Cannot open stream: the edge is going away", {
           side: "peer",
         });
         return this.host.goingAway?.("shutdown");
