@@ -6,6 +6,8 @@
 import { z } from "zod";
 import { concat } from "../bytes/bytes.ts";
 import { SallyportError } from "../errors.ts";
+import { tracedFetch } from "../telemetry/traced_fetch.ts";
+import type { Tracer } from "../telemetry/tracing.ts";
 import { printableName } from "../wire/hostname.ts";
 import { isLoopbackHost } from "./edge_place.ts";
 import { fetchFailure } from "./fetch_failure.ts";
@@ -39,6 +41,8 @@ export interface MasterClientOptions {
   readonly what: string;
   /** For tests and embedders. Defaults to the platform's `fetch`. */
   readonly fetch?: (request: Request) => Promise<Response>;
+  /** Tracer for requests. Defaults to no tracing. */
+  readonly tracer?: Tracer;
 }
 
 /** A response. */
@@ -55,10 +59,12 @@ const problemSchema = z.object({ title: z.string().optional(), detail: z.string(
 export class MasterClient {
   readonly #options: MasterClientOptions;
   readonly #base: URL;
+  readonly #fetch: (request: Request) => Promise<Response>;
 
   /** @throws SallyportError `config_invalid` for `http://` to another machine without consent. */
   constructor(options: MasterClientOptions) {
     this.#options = options;
+    this.#fetch = tracedFetch(options.fetch ?? ((request) => fetch(request)), options.tracer);
     this.#base = new URL(options.master.endsWith("/") ? options.master : `${options.master}/`);
     if (
       this.#base.protocol === "http:" && !isLoopbackHost(this.#base.hostname) && options.insecure !== true
@@ -98,7 +104,7 @@ export class MasterClient {
     body: unknown,
     headers: Readonly<Record<string, string>>,
   ): Promise<MasterAnswer> {
-    const { credential, fetch: call = (request) => fetch(request) } = this.#options;
+    const { credential } = this.#options;
     const authorization = typeof credential === "string"
       ? `Bearer ${credential}`
       : credential?.authorization({ method, path: path.split("?")[0]! });
@@ -114,7 +120,7 @@ export class MasterClient {
       signal: AbortSignal.timeout(MASTER_TIMEOUT_MS),
     });
     try {
-      const response = await call(request);
+      const response = await this.#fetch(request);
       return {
         status: response.status,
         headers: response.headers,

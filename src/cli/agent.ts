@@ -15,11 +15,13 @@ import { ServiceTable } from "../agent/services/table.ts";
 import type { Target } from "../agent/services/target.ts";
 import { agentServices } from "../config/agent_services.ts";
 import {
+  changedSettings,
   checkFile,
   type Config,
   loadConfig,
   type LoadedConfig,
   queueLimits,
+  type SettingName,
   SETTINGS,
 } from "../config/config.ts";
 import { randomBytes } from "node:crypto";
@@ -152,6 +154,7 @@ async function runAgent(command: Command, { io }: CliContext): Promise<number> {
     life.add("progress", () => connecting.done());
     const instance = randomBytes(12).toString("base64url");
     const grants = masterGrants({
+      tracer: base.tracer,
       ...network.fetch === undefined ? {} : { fetch: network.fetch },
       master: access.master,
       credential: access.identity === undefined
@@ -175,6 +178,7 @@ async function runAgent(command: Command, { io }: CliContext): Promise<number> {
     if (access.identity !== undefined) {
       const reports = new CertificateReports({
         ...{ clock: runtime.clock, log, master: access.master, insecure: config.insecureMaster },
+        tracer: base.tracer,
         ...network.fetch === undefined ? {} : { fetch: network.fetch },
         credential: identityCredential(access.identity, () => runtime.clock.wallMs()),
         certificates: () => table.certificates,
@@ -247,7 +251,8 @@ async function runAgent(command: Command, { io }: CliContext): Promise<number> {
       const applied = table.apply(agentServices(enrolled.loaded));
       const { kept, ...changes } = applied;
       log.info({ ...changes, kept: kept.length }, "configuration reloaded");
-      for (const name of changedSettings(loaded, fresh)) {
+      for (const name of changedSettings(loaded.config, fresh.config)) {
+        if (SERVICE_SETTINGS.includes(name)) continue;
         log.warn({ setting: name }, `${name} has changed; restart the agent to apply it`);
       }
       const isShared = table.services.some((service) => service.shared);
@@ -418,15 +423,10 @@ class TokenNames {
   }
 }
 
-/** Settings other than services whose values differ. */
-function changedSettings(before: LoadedConfig, after: LoadedConfig): string[] {
-  const ofServices: readonly (keyof Config)[] = [
-    ...["hostname", "alias", "to", "service", "tls", "proxyProtocol", "idleTimeout", "accessLog"] as const,
-  ];
-  return (Object.keys(before.config) as (keyof Config)[]).filter((name) =>
-    !ofServices.includes(name) && JSON.stringify(before.config[name]) !== JSON.stringify(after.config[name])
-  );
-}
+/** The settings that are reloaded with the services. */
+const SERVICE_SETTINGS: readonly SettingName[] = [
+  ...["hostname", "alias", "to", "service", "tls", "proxyProtocol", "idleTimeout", "accessLog"] as const,
+];
 
 /** The start message's lines on services: `a.example.org, b.example.org → http://127.0.0.1:3000 (acme)`. */
 function serviceFacts(services: readonly Service[]): (readonly [string, string])[] {

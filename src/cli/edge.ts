@@ -54,7 +54,7 @@ export function addEdge(program: Command, context: CliContext): void {
     const offered = () => config.publicAddress;
     const startOwn = async (place?: WorkerPlace | ClusterPlace) => {
       const ledger = makeLedger(base, config, fernet);
-      reloadKeys(base, config, () => readSettings(command, "edge", io).config, {
+      reloadKeys(base, loaded, () => readSettings(command, "edge", io), {
         // Keys sent by a session master are newer than the file's.
         fernet: (texts) => config.master === undefined ? fernet.value.replace(texts) : undefined,
       });

@@ -16,6 +16,7 @@ import { errorMessage, SallyportError } from "../errors.ts";
 import type { Address, Runtime } from "../runtime/port.ts";
 import { keyText } from "../transport/edge_key.ts";
 import type { EdgeTransport } from "../transport/edge_transport.ts";
+import { noTracer } from "../telemetry/tracing.ts";
 import type { PortGroup } from "../transport/port_group.ts";
 import { SHUTDOWN_GRACE_MS } from "../transport/port.ts";
 import type { HostPort } from "../wire/ip/host_port.ts";
@@ -80,7 +81,7 @@ export async function startEdge(
     : await (await import("./pipe_gate.ts")).findPipes(base, loaded.config, keyPart?.sodium);
   const { origins } = loaded;
   const config = place?.settings(loaded.config) ?? loaded.config;
-  const { runtime, log, metrics, life } = base;
+  const { runtime, log, metrics, tracer, life } = base;
   await checkQuicConsent(config, runtime);
   const publishHost = config.publishPorts &&
     await hostThatListens(runtime, config.publishListen, !origins.has("publishListen"));
@@ -89,6 +90,7 @@ export async function startEdge(
     ring,
     log,
     metrics,
+    ...tracer === noTracer ? {} : { tracer },
     ledger,
     transports: await edgeTransports(config, keyPart, quicPart, pipes, place?.portGroup),
     proxyProtocolFrom: networks(config.proxyProtocolFrom),

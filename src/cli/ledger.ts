@@ -102,5 +102,6 @@ export function masterLink(
       "or --insecure-master";
     throw new SallyportError("config_invalid", why, { side: "config" });
   }
-  return (edge) => httpControlLink({ master, edge, ring: fernet.value, clock: base.runtime.clock });
+  const { runtime: { clock }, tracer } = base;
+  return (edge) => httpControlLink({ master, edge, ring: fernet.value, clock, tracer });
 }

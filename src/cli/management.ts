@@ -13,6 +13,7 @@ import { webhookFetch } from "../master/webhooks/destination.ts";
 import { WebhookSender } from "../master/webhooks/sender.ts";
 import { DATABASE_FILE, DataDir } from "./data_dir.ts";
 import type { FoundFernetKeys } from "./keys.ts";
+import type { MasterPolicy } from "./master_policy.ts";
 import { type Base, networks } from "./parts.ts";
 
 type Place = Pick<Config, "database" | "dataDir">;
@@ -20,8 +21,9 @@ type Place = Pick<Config, "database" | "dataDir">;
 /** Opens the database, and loads its Fernet keys. */
 export async function openManagement(
   base: Base,
-  config: Place & Pick<Config, "webhookNetworks" | "auditRetention" | "usageRetention">,
+  config: Place,
   fernet: FoundFernetKeys,
+  policy: MasterPolicy,
 ): Promise<Management> {
   const { runtime, log, metrics, life, tracer } = base;
   const { clock } = runtime;
@@ -31,15 +33,14 @@ export async function openManagement(
   const store = await openStore(place);
   life.add("database", () => store.close());
   const keys = new KeyRing(fernet.value, fernet.texts);
-  const { auditRetention: auditMs, usageRetention: usageMs } = config;
-  const retention = {
-    ...auditMs === undefined ? {} : { auditMs },
-    ...usageMs === undefined ? {} : { usageMs },
+  const retention = () => {
+    const { auditRetention: auditMs, usageRetention: usageMs } = policy.current;
+    return { ...auditMs === undefined ? {} : { auditMs }, ...usageMs === undefined ? {} : { usageMs } };
   };
   const hub = new EdgeHub({ store, keys, clock, log, retention });
   life.add("edges", () => hub.close());
   await hub.start();
-  const webhookNetworks = networks(config.webhookNetworks);
+  const webhookNetworks = () => networks(policy.current.webhookNetworks);
   const sender = new WebhookSender({
     store,
     clock,
@@ -50,10 +51,7 @@ export async function openManagement(
   });
   life.add("webhooks", () => sender.close());
   sender.start();
-  return new Management({
-    ...{ store, hub, keys, clock, sender },
-    ...webhookNetworks === undefined ? {} : { webhookNetworks },
-  });
+  return new Management({ store, hub, keys, clock, sender, webhookNetworks });
 }
 
 /** Location of the database. */

@@ -9,6 +9,7 @@ import { keyOrigin, Keys } from "./keys.ts";
 import { agentCommand, pageStep, startMaster } from "./master_server.ts";
 import { createBase, localUrl, publicAddress, warnOfPublicAddress } from "./parts.ts";
 import { databaseFact, openManagement } from "./management.ts";
+import { MasterPolicy } from "./master_policy.ts";
 import { AdminCredential, reloadKeys } from "./key_reload.ts";
 import { printStartup } from "./startup.ts";
 import { formatHostPort } from "../wire/ip/host_port.ts";
@@ -41,9 +42,11 @@ export function addMaster(program: Command, context: CliContext): void {
         quicPort: config.quicPort,
         certificateFingerprint: config.edgeCertificateFingerprint,
       };
-      const management = await openManagement(base, config, fernet);
+      const policy = new MasterPolicy(config);
+      const management = await openManagement(base, config, fernet, policy);
       const adminCredential = new AdminCredential(admin.value);
-      reloadKeys(base, config, () => readSettings(command, "master", io).config, {
+      reloadKeys(base, loaded, () => readSettings(command, "master", io), {
+        policy,
         fernet: (texts) => management.reloadOwnKeys(texts),
         admin: (key) => adminCredential.replace(key),
       });
@@ -52,6 +55,7 @@ export function addMaster(program: Command, context: CliContext): void {
         admin: adminCredential,
         edgeAddress: named,
         config,
+        policy,
         management,
         nodes: await clusterNodes(base, config.cluster),
       };

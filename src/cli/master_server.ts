@@ -17,6 +17,7 @@ import { SHUTDOWN_GRACE_MS } from "../transport/port.ts";
 import type { HostPort } from "../wire/ip/host_port.ts";
 import { type CliIo, commandLine } from "./io.ts";
 import type { FoundKey } from "./keys.ts";
+import type { MasterPolicy } from "./master_policy.ts";
 import { type Base, listenOnAll, localUrl, networks, readiness } from "./parts.ts";
 import { shellWord, type Step } from "./startup.ts";
 
@@ -34,8 +35,6 @@ interface MasterPartOptions {
   readonly config?: Pick<
     Config,
     | "forwardedFrom"
-    | "tokensPerMinute"
-    | "apiRequestsPerMinute"
     | "oidcIssuer"
     | "oidcJwks"
     | "oidcAudience"
@@ -45,6 +44,8 @@ interface MasterPartOptions {
     | "oidcClientId"
     | "oidcClientSecret"
   >;
+  /** The settings that may change while it runs. */
+  readonly policy?: MasterPolicy;
   /** Agents, keys and usage; without it the master issues tokens only to the admin key. */
   readonly management?: Management;
   /** The live nodes of the cluster, if any: the master sends agents to their edges. */
@@ -54,7 +55,7 @@ interface MasterPartOptions {
 /** Starts a session master; returns its listening addresses. */
 export async function startMaster(base: Base, options: MasterPartOptions): Promise<readonly Address[]> {
   const { runtime, log, metrics, life } = base;
-  const { ring, edgeReady, config, management, nodes } = options;
+  const { ring, edgeReady, config, policy, management, nodes } = options;
   const edges = nodes === undefined ? undefined : new EdgeChoice({ nodes, clock: runtime.clock, log });
   const app = createMasterApp({
     ring,
@@ -62,8 +63,10 @@ export async function startMaster(base: Base, options: MasterPartOptions): Promi
     edgeAddress: options.edgeAddress,
     ...edges === undefined ? {} : { edges: (region) => edges.choose(region) },
     forwardedFrom: networks(config?.forwardedFrom ?? []),
-    tokensPerMinute: config?.tokensPerMinute,
-    apiRequestsPerMinute: config?.apiRequestsPerMinute,
+    ...policy === undefined ? {} : {
+      tokensPerMinute: () => policy.current.tokensPerMinute,
+      apiRequestsPerMinute: () => policy.current.apiRequestsPerMinute,
+    },
     management,
     pageProvider: pageProvider(config),
     clock: runtime.clock,

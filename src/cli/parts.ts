@@ -54,10 +54,12 @@ export async function createBase(
 
 /** Exports metrics and traces if the environment names a collector. A worker's metrics are included in its parent's. */
 async function startTelemetry(
-  { env }: CliIo,
+  io: CliIo,
   { log, metrics, life }: Pick<Base, "log" | "metrics" | "life">,
 ): Promise<Tracer> {
-  if (workerAssignment(env) !== undefined || !wantsOpenTelemetry(env)) return noTracer;
+  const isWorker = workerAssignment(io.env) !== undefined;
+  const env = isWorker ? { ...io.env, OTEL_METRICS_EXPORTER: "none" } : io.env;
+  if (!wantsOpenTelemetry(env)) return noTracer;
   const telemetry = await startOpenTelemetry({ env, metrics, log });
   life.add("OpenTelemetry", () => telemetry.close());
   return telemetry.tracer;

@@ -12,6 +12,7 @@ import { findQuic, quicFacts, warnOfKeyLog } from "./quic.ts";
 import { findSealed, sealedFacts } from "./sealed.ts";
 import { hubLink, joinMaster, makeLedger } from "./ledger.ts";
 import { databaseFact, openManagement } from "./management.ts";
+import { MasterPolicy } from "./master_policy.ts";
 import { AdminCredential, reloadKeys } from "./key_reload.ts";
 import { printStartup } from "./startup.ts";
 import { clusterFacts, clusterNodes, findCluster, joinAsNode } from "./cluster.ts";
@@ -57,9 +58,11 @@ export function addServe(program: Command, context: CliContext): void {
     }
     context.exitCode = await base.life.run(async () => {
       if (quicPart !== undefined) await warnOfKeyLog(io, base.runtime);
-      const management = await openManagement(base, config, fernet);
+      const policy = new MasterPolicy(config);
+      const management = await openManagement(base, config, fernet, policy);
       const adminCredential = new AdminCredential(admin.value);
-      reloadKeys(base, config, () => readSettings(command, "serve", io).config, {
+      reloadKeys(base, loaded, () => readSettings(command, "serve", io), {
+        policy,
         fernet: (texts) => management.reloadOwnKeys(texts),
         admin: (key) => adminCredential.replace(key),
       });
@@ -79,6 +82,7 @@ export function addServe(program: Command, context: CliContext): void {
         ring: fernet.value,
         admin: adminCredential,
         config,
+        policy,
         management,
         edgeAddress: {
           ...edgeAddress,

@@ -5,6 +5,7 @@
  * @module
  */
 import { readFileSync } from "node:fs";
+import { isDeepStrictEqual } from "node:util";
 import { z } from "zod";
 import type { Service } from "../agent/services/service.ts";
 import { ConfigFile, type FileFault } from "./file.ts";
@@ -77,6 +78,13 @@ const configSchema = z.object(shape).superRefine((given, context) => {
   rising("pingInterval", "pingTimeout");
   rising("outgoingLowBytes", "outgoingHighBytes", "outgoingMaxBytes");
 });
+
+/** The settings whose values differ. */
+export function changedSettings(before: Partial<Config>, after: Config): SettingName[] {
+  return (Object.keys(after) as SettingName[]).filter((name) =>
+    !isDeepStrictEqual(before[name], after[name])
+  );
+}
 
 /**
  * Resolves the settings of a command.

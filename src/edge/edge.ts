@@ -14,6 +14,7 @@ import { reportFault } from "../telemetry/faults.ts";
 import { type Logger, silentLogger } from "../telemetry/log.ts";
 import { LogSampler } from "../telemetry/log_sampler.ts";
 import { Metrics } from "../telemetry/metrics.ts";
+import type { Tracer } from "../telemetry/tracing.ts";
 import type { Session } from "../transport/port.ts";
 import type { Tunnel } from "../tunnel/tunnel.ts";
 import type { EdgeCluster } from "./cluster.ts";
@@ -24,6 +25,7 @@ import { PendingBudgets } from "./pending_budgets.ts";
 import { type Accepts, ProtocolDetector, type ProtocolDetectorOptions } from "./protocol_detector.ts";
 import { publicPorts, type PublicPortsOptions } from "./public_ports.ts";
 import type { KeyUseStore } from "./used_keys.ts";
+import { tracedAdmission } from "./traced_admission.ts";
 import { Visitors } from "./visitors.ts";
 import { SHUTDOWN_GRACE_MS } from "../transport/port.ts";
 import { FIRST_BYTE_DEADLINE_MS, idleTicks, VISITOR_IDLE_TIMEOUT_MS } from "../transport/splice.ts";
@@ -45,6 +47,8 @@ export interface EdgeOptions {
   readonly log?: Logger;
   /** Metrics registry. Defaults to a new one. */
   readonly metrics?: Metrics;
+  /** Tracer for agents' admissions and visitors' connections. Defaults to no tracing. */
+  readonly tracer?: Tracer;
   /** Admission hook, called for an agent whose token is valid. */
   readonly authorize?: Authorize;
   /** Agents' limits and usage, connected to a session master by a {@link LedgerReporter}. Defaults to a new ledger. */
@@ -191,7 +195,11 @@ class EdgeNode implements Edge {
       context: {
         runtime: options.runtime,
         metrics: this.metrics,
-        admission: this.#agents.admission(transport.name),
+        admission: tracedAdmission(
+          this.#agents.admission(transport.name),
+          options.tracer,
+          transport.name,
+        ),
       },
     }));
     this.#visitors = new Visitors({
@@ -200,6 +208,7 @@ class EdgeNode implements Edge {
       log: this.#log,
       sampler: this.#sampler,
       metrics: this.metrics,
+      ...options.tracer === undefined ? {} : { tracer: options.tracer },
       shares,
       answerTimeoutMs: options.answerTimeoutMs ?? FIRST_BYTE_DEADLINE_MS,
       idleTicks: idleTicks(options.idleTimeoutMs ?? VISITOR_IDLE_TIMEOUT_MS),

@@ -13,6 +13,7 @@ import { reportFault } from "../telemetry/faults.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { LogSampler } from "../telemetry/log_sampler.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
+import type { Span, Tracer } from "../telemetry/tracing.ts";
 import type { Session, SessionStream } from "../transport/port.ts";
 import { splice } from "../transport/splice.ts";
 import { AlertDescription, encodeAlert } from "../wire/tls/tls_alert.ts";
@@ -21,6 +22,9 @@ import type { StreamShares } from "../transport/stream_shares.ts";
 /** The alert for a visitor whose agent disappears before answering. */
 const LOST: Bytes = encodeAlert(AlertDescription.internal_error);
 
+/** Name of a visitor's span. */
+const SPAN = "visitor";
+
 /** Options of {@link Visitors}. */
 interface VisitorOptions {
   readonly clock: Clock;
@@ -28,6 +32,8 @@ interface VisitorOptions {
   readonly log: Logger;
   readonly sampler: LogSampler;
   readonly metrics: Metrics;
+  /** Tracer for connections. Defaults to no tracing. */
+  readonly tracer?: Tracer;
   readonly shares: StreamShares;
   /** An endpoint must answer within this time; 0 disables the deadline. */
   readonly answerTimeoutMs: number;
@@ -121,7 +127,9 @@ export class Visitors {
   }
 
   #refused(remote: Address, error: SallyportError): void {
-    const { metrics, sampler } = this.#options;
+    const { metrics, sampler, tracer } = this.#options;
+    tracer?.start(SPAN, "server", { "client.address": remote.host })
+      .end({ "error.type": error.code }, error.message);
     metrics.refused("visitor", error.code);
     reportFault(error, this.#options, { visitor: remote.host });
     sampler.info(`visitor ${error.code}`, { visitor: remote.host, reason: error.code }, error.message);
@@ -138,8 +146,13 @@ export class Visitors {
       readonly received: Bytes;
     },
   ): void {
-    const { clock, memory, log, metrics, idleTicks, answerTimeoutMs } = this.#options;
+    const { clock, memory, log, metrics, tracer, idleTicks, answerTimeoutMs } = this.#options;
     const startedMs = clock.nowMs();
+    const span = tracer?.start(SPAN, "server", {
+      "server.address": serverName,
+      "client.address": host,
+      "sallyport.transport": session.transport,
+    });
     metrics.streamOpened();
     log.debug({ server_name: serverName, visitor: host }, "visitor connected");
     splice({
@@ -162,9 +175,15 @@ export class Visitors {
           this.#options.stale?.(serverName);
         }
         reportFault(error, this.#options, { server_name: serverName });
+        if (span !== undefined) endSpan(span, error);
         const seconds = (clock.nowMs() - startedMs) / 1000;
         log.debug({ server_name: serverName, visitor: host, seconds, error }, "visitor left");
       },
     });
   }
+}
+
+function endSpan(span: Span, error: Error | undefined): void {
+  if (error === undefined) span.end();
+  else span.end({ "error.type": error instanceof SallyportError ? error.code : error.name }, error.message);
 }

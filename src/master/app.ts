@@ -19,6 +19,7 @@ import { addKeysApi } from "./api/keys.ts";
 import type { ApiParts } from "./api/parts.ts";
 import { addRecordsApi } from "./api/records.ts";
 import { addWebhooksApi } from "./api/webhooks.ts";
+import type { Changeable } from "./changeable.ts";
 import { type Credential, type Credentials, firstOf } from "./credentials.ts";
 import type { MasterEnv } from "./env.ts";
 import { authenticate, boundedJson, countRequests, FailureGuard } from "./guards.ts";
@@ -82,9 +83,9 @@ export interface MasterOptions {
   /** Wrong keys from one address (an IPv6 /64 counts as one) per minute. */
   readonly authFailuresPerMinute?: number;
   /** Tokens for one name by one credential per minute. */
-  readonly tokensPerMinute?: number;
+  readonly tokensPerMinute?: Changeable<number>;
   /** Requests to the management API by one credential per minute. */
-  readonly apiRequestsPerMinute?: number;
+  readonly apiRequestsPerMinute?: Changeable<number>;
   /** Agents, keys and session data; without it the master only issues tokens to `credentials`. */
   readonly management?: Management;
   /** An identity provider for logins to the page; its claims are those of `oidcCredentials`. */

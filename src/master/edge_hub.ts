@@ -13,6 +13,7 @@ import {
   type EdgeReport,
   type ReportReceipt,
 } from "../wire/control/control_messages.ts";
+import { type Changeable, current } from "./changeable.ts";
 import type { KeyRing } from "./key_ring.ts";
 import type { Change } from "./model.ts";
 import type { Store } from "./store/store.ts";
@@ -45,7 +46,7 @@ export interface EdgeHubOptions {
   readonly clock: Clock;
   readonly log: Logger;
   /** Retention of logs. Unlimited by default. */
-  readonly retention?: Retention;
+  readonly retention?: Changeable<Retention>;
 }
 
 /** The connected edges of one session master. */
@@ -189,7 +190,8 @@ export class EdgeHub {
 
   /** Deletes data older than its retention, in small batches. */
   async #forget(): Promise<void> {
-    const { store, clock, log, retention: { auditMs, usageMs } = {} } = this.#options;
+    const { store, clock, log, retention = {} } = this.#options;
+    const { auditMs, usageMs } = current(retention);
     const nowMs = clock.wallMs();
     const before = {
       ...auditMs === undefined ? {} : { auditMs: nowMs - auditMs },

@@ -9,6 +9,7 @@ import { generateFernetKey } from "../crypto/fernet.ts";
 import type { Clock } from "../runtime/port.ts";
 import type { NetworkSet } from "../wire/ip/networks.ts";
 import { type Actor, auditEntry, requireTenant, sees, shown } from "./actor.ts";
+import type { Changeable } from "./changeable.ts";
 import type { EdgeHub } from "./edge_hub.ts";
 import { fernetKeyId, type FernetKeyInfo, type KeyRing } from "./key_ring.ts";
 import {
@@ -53,7 +54,7 @@ export interface ManagementOptions {
   /** Sends messages to webhooks; without it they stay queued. */
   readonly sender?: WebhookSender;
   /** The operator's networks that webhooks may reach. Defaults to none. */
-  readonly webhookNetworks?: NetworkSet;
+  readonly webhookNetworks?: Changeable<NetworkSet | undefined>;
 }
 
 /** Performs the actions of operators. Throws {@link Problem}s that name the invalid member. */

@@ -7,6 +7,7 @@
 import { createHash, randomBytes } from "node:crypto";
 import { RateLimiterMemory, type RateLimiterRes } from "rate-limiter-flexible";
 import { sourceOf } from "../wire/ip/networks.ts";
+import { type Changeable, current } from "./changeable.ts";
 
 const WINDOW_S = 60;
 
@@ -51,13 +52,16 @@ export class FailureLimit {
 /** Tokens, counted by credential. */
 export class IssueLimit {
   readonly #limiter: RateLimiterMemory;
+  readonly #max: Changeable<number>;
 
-  constructor(maxPerMinute: number) {
-    this.#limiter = new RateLimiterMemory({ points: maxPerMinute, duration: WINDOW_S });
+  constructor(maxPerMinute: Changeable<number>) {
+    this.#max = maxPerMinute;
+    this.#limiter = new RateLimiterMemory({ points: current(maxPerMinute), duration: WINDOW_S });
   }
 
   /** Takes one; returns 0 if it was available, otherwise the seconds until the next one is. */
   async take(credentialId: string): Promise<number> {
+    this.#limiter.points = current(this.#max);
     try {
       await this.#limiter.consume(credentialId);
       return 0;

@@ -45,15 +45,26 @@ if (values.soak !== undefined) {
   process.exit(failures === 0 ? 0 : 1);
 }
 if (values.malice) {
-  const cells = ["before", "during", "p99 ratio", "failed", "sessions", "MiB before, peak"];
+  const cells = ["before", "during", "p99 ratio", "failed", "sessions", "MiB before, peak", "processor"];
   maliceRow(["on", "attack", ...cells]);
   for (const runtime of runtimes) {
     for await (const suffered of malice({ runtime, only: values.only, edge: positionals })) {
-      const { attack, before, during, failed, sessions, startMib, peakMib } = suffered;
+      const { attack, before, during, failed, sessions, startMib, peakMib, processor } = suffered;
       const times = ({ p50, p99 }: { p50: number; p99: number }) => `${p50.toFixed(1)} / ${p99.toFixed(1)}`;
       const ratio = (during.p99 / before.p99).toFixed(1);
       const memory = `${Math.round(startMib)}, ${Math.round(peakMib)}`;
-      maliceRow([runtime, attack, times(before), times(during), ratio, failed, sessions, memory]);
+      const processorUse = `${processor.before.toFixed(2)}, ${processor.during.toFixed(2)}`;
+      maliceRow([
+        runtime,
+        attack,
+        times(before),
+        times(during),
+        ratio,
+        failed,
+        sessions,
+        memory,
+        processorUse,
+      ]);
       if (!isBorne(suffered)) fail(`${attack}: its neighbours notice`);
     }
   }
@@ -119,7 +130,7 @@ function row(cells: readonly (string | number)[]): void {
 }
 
 function maliceRow(cells: readonly (string | number)[]): void {
-  const widths = [6, 44, 14, 16, 9, 6, 8, 16];
+  const widths = [6, 44, 14, 16, 9, 6, 8, 16, 10];
   console.log(cells.map((cell, index) => String(cell).padEnd(widths[index]!)).join(" ").trimEnd());
 }
 

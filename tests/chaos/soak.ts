@@ -33,7 +33,7 @@ export async function soak(runtimes: readonly RuntimeName[], minutes: number): P
 
 async function soakOne(runtime: RuntimeName, minutes: number): Promise<string[]> {
   const folder = await mkdtemp(join(tmpdir(), "sallyport-soak-"));
-  const world = new World(runtime, folder);
+  const world = new World(runtime, folder, true);
   const wrong: string[] = [];
   try {
     await world.start();

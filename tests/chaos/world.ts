@@ -22,6 +22,7 @@ export const PARTS: readonly Part[] = ["endpoint", "edge", "master", "agent"];
 export type RuntimeName = "deno" | "bun";
 
 const CLOCK = fileURLToPath(new URL("./clock.ts", import.meta.url).href);
+const COLLECT = fileURLToPath(new URL("./collect.ts", import.meta.url).href);
 const NAME = "a.example.org";
 /** A visit that has no end by then hangs: the longest that anything is waited for on the way, with room. */
 export const VISIT_MAX_MS = 60_000;
@@ -61,7 +62,8 @@ export class World {
   #load: Promise<void>[] = [];
   #ports!: { edge: number; master: number; endpoint: number; relay: number; curve: number; udpRelay: number };
 
-  constructor(readonly runtime: RuntimeName, readonly folder: string) {}
+  /** @param collects garbage is collected every few seconds: memory that remains is in use */
+  constructor(readonly runtime: RuntimeName, readonly folder: string, readonly collects = false) {}
 
   /** Starts everything, and waits for the first visit that is served. */
   async start(): Promise<void> {
@@ -152,9 +154,9 @@ export class World {
         ],
       ],
     };
-    const preload = how.clock === true ? ["--preload", CLOCK] : [];
+    const preload = how.clock === true ? ["--preload", CLOCK] : this.collects ? ["--preload", COLLECT] : [];
     const own = this.runtime === "deno"
-      ? { command: "deno", args: ["run", "-A", "--no-check", ...preload] }
+      ? { command: "deno", args: ["run", "-A", "--no-check", "--v8-flags=--expose-gc", ...preload] }
       : { command: "bun", args: preload };
     const { before = ":", behind = "", ownMounts = false } = how;
     const shell = ["/bin/sh", "-c", `${before}; exec "$0" "$@" ${behind}`, own.command, ...own.args];

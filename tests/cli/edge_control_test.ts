@@ -1,10 +1,12 @@
 /** A session master and an edge in processes of their own: suspended agents, crashes, usage, and reloaded keys. */
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { appendFile, mkdtemp, readFile, rm } from "node:fs/promises";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
+import { isDeepStrictEqual } from "node:util";
 import { generateFernetKey } from "../../src/crypto/fernet.ts";
 import { clientHello } from "../support/client_hello.ts";
 import { freePorts } from "../support/free_ports.ts";
@@ -122,6 +124,71 @@ describe("an edge and its session master", () => {
       await site.stop();
     },
   );
+
+  it("kill -9 of the edge and of the master loses no usage and counts none twice", { timeout }, async () => {
+    const site = await startTlsSite("home.example.org");
+    const masterPort = await freePorts(2);
+    const edgePort = masterPort + 1;
+    const url = `http://127.0.0.1:${masterPort}`;
+    const [masterDir, edgeDir] = [join(folder, "killed-master"), join(folder, "killed-edge")];
+    const startMaster = async () => {
+      const master = start([
+        ...["master", "--master-listen", `127.0.0.1:${masterPort}`, "--data-dir", masterDir],
+        ...["--public-address", `127.0.0.1:${edgePort}`],
+      ]);
+      await master.seen(/session master +http/);
+      return master;
+    };
+    const startEdge = async () => {
+      const edge = start([
+        ...["edge", "--listen", `127.0.0.1:${edgePort}`, "--data-dir", edgeDir, "--master", url],
+        ...["--fernet-keys-file", join(masterDir, "fernet.keys")],
+      ]);
+      await edge.seen(/which knows this edge as edge-/);
+      return edge;
+    };
+    let master = await startMaster();
+    let edge = await startEdge();
+    const keyFile = join(masterDir, "admin.key");
+    const agent = start([
+      ...["agent", "--master", url, "--credential-file", keyFile, "--hostname", "home.example.org"],
+      ...["--to", `127.0.0.1:${site.port}`, "--data-dir", join(folder, "killed-agent")],
+    ]);
+    await agent.seen(/connected to the edge/, "stderr");
+    const hello = clientHello("home.example.org");
+    let visits = 0;
+    const visit = async () => {
+      const socket = connect(edgePort, "127.0.0.1").on("error", () => {});
+      socket.write(hello);
+      await once(socket, "data");
+      socket.destroy();
+      visits++;
+    };
+    const authorization = `Bearer ${(await readFile(keyFile, "utf8")).trim()}`;
+    const counted = async () => {
+      const { items } = await (await fetch(`${url}/v1/usage`, { headers: { authorization } })).json();
+      return [items.length, items[0]?.streams, items[0]?.bytes_to_agent];
+    };
+    const allCounted = () =>
+      untilSo(async () => isDeepStrictEqual(await counted(), [1, visits, visits * hello.length]));
+    await visit();
+    await allCounted();
+
+    // The edge stands alone, and has written down what it will report.
+    await master.kill();
+    await visit();
+    await visit();
+    const journal = join(edgeDir, "edge.journal");
+    await untilSo(async () => (await readFile(journal, "utf8")).includes(`:${2 * hello.length},`));
+    await edge.kill();
+    master = await startMaster();
+    edge = await startEdge();
+    await allCounted();
+    await agent.seen(/connected to the edge[\s\S]*connected to the edge/, "stderr");
+    await visit();
+    await allCounted();
+    await site.stop();
+  });
 
   it("`master` and `serve` believe X-Forwarded-For of their proxies alike", { timeout }, async () => {
     for (const command of [["master"], ["serve", "--listen", "127.0.0.1:0"]]) {

@@ -36,11 +36,49 @@ describe("changed keys", () => {
       const good = await readFile(file, "utf8");
       await writeFile(file, "no key\n");
       program.signal("SIGHUP");
-      await program.seen(/Cannot reload keys, the old ones stay/, "stderr");
+      await program.seen(/Cannot reload keys and settings, the old ones stay/, "stderr");
       await writeFile(file, good);
       program.signal("SIGHUP");
       program.signal("SIGTERM");
       assert.equal(await program.ended, 0);
     });
   }
+});
+
+describe("changed settings", () => {
+  it(
+    "`master` takes up its policy from the file, and names what needs a restart",
+    { timeout: 60_000 },
+    async () => {
+      const dataDir = join(folder, "policy");
+      const config = join(folder, "policy.yaml");
+      const write = (tokens: number, more = "") => writeFile(config, `tokens_per_minute: ${tokens}\n${more}`);
+      await write(2);
+      const program = start([
+        ...["master", "--config", config, "--data-dir", dataDir, "--master-listen", "127.0.0.1:0"],
+      ]);
+      const [, url = ""] = await program.seen(/session master +(http:\/\/127\.0\.0\.1:\d+)/);
+      const key = (await readFile(join(dataDir, "admin.key"), "utf8")).trim();
+      const token = async () => {
+        const answer = await fetch(`${url}/v1/tokens`, {
+          method: "POST",
+          headers: { authorization: `Bearer ${key}`, "content-type": "application/json" },
+          body: JSON.stringify({ hostname: "a.example.org" }),
+        });
+        await answer.body?.cancel();
+        return answer.status;
+      };
+      assert.deepEqual([await token(), await token(), await token()], [201, 201, 429]);
+      // Without a signal: the file has changed.
+      await write(100, "oidc_audience: other\n");
+      await program.seen(/settings reloaded[^\n]*SALLYPORT_TOKENS_PER_MINUTE/, "stderr");
+      await program.seen(/take effect after a restart[^\n]*SALLYPORT_OIDC_AUDIENCE/, "stderr");
+      assert.equal(await token(), 201);
+      await writeFile(config, "tokens_per_minute: many\n");
+      await program.seen(/the old ones stay: [^\n]*tokens_per_minute/, "stderr");
+      assert.equal(await token(), 201);
+      program.signal("SIGTERM");
+      assert.equal(await program.ended, 0);
+    },
+  );
 });

@@ -217,6 +217,8 @@ function quicFrames(): Target {
         drained() {},
         ended() {},
         unreadable: (error) => unreadable ??= error,
+        tired: false,
+        rests() {},
       });
       for (const piece of pieces) {
         framed.data(piece);

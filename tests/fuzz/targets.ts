@@ -107,6 +107,7 @@ import { parseTokenPayload } from "../../src/wire/token/token_payload.ts";
 import { clientHello } from "../support/client_hello.ts";
 import { TestEdgeSide } from "../support/sealed.ts";
 import { seededSource } from "../support/seeded.ts";
+import { curveHandshake } from "./curve_handshake.ts";
 import { curveSession } from "./curve_session.ts";
 import { joined } from "./mutate.ts";
 import { sessionTargets } from "./sessions.ts";
@@ -159,6 +160,7 @@ export async function makeTargets(): Promise<Target[]> {
     ...httpTargets(),
     ...textTargets(),
     ...curveTargets(),
+    curveHandshake(sodium),
     curveSession(sodium),
     sealedFlight(sodium),
     sealedRecords(sodium),

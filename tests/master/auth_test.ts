@@ -135,6 +135,9 @@ describe("wrong keys too often", () => {
   });
 });
 
+/** Agents that come back after a restart. */
+const FLEET = 500;
+
 describe("tokens too often", () => {
   it("are answered with 429 for the credential that has them, and for no other", async () => {
     const credentials = staticCredentials([
@@ -151,6 +154,14 @@ describe("tokens too often", () => {
     assert.equal((await post(BODY, { Authorization: "Bearer k2" })).status, 201);
     const seen = parsePrometheus(await metrics.render());
     assert.equal(sampleValue(seen, "sallyport_tokens_issued_total"), 4);
+  });
+
+  it("meet no limit where a fleet with one credential comes back, a name each", async () => {
+    const { post } = testMaster({ tokensPerMinute: 1 });
+    for (let count = 0; count < FLEET; count++) {
+      assert.equal((await post({ ...BODY, hostname: `a${count}.example.org` })).status, 201);
+    }
+    await problemOf(await post({ ...BODY, hostname: "a7.example.org" }), 429);
   });
 
   it("don't count requests that fail before", async () => {

@@ -1,5 +1,7 @@
 import { describe, it } from "node:test";
 import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
 import { DEFAULT_TOKEN_TTL, tokenRequestSchema, TokenResponseSchema } from "../../src/master/schemas.ts";
 import { VERSION } from "../../src/version.ts";
 import { testMaster } from "./helpers.ts";
@@ -41,6 +43,17 @@ function references(value: Json): string[] {
 }
 
 describe("GET /openapi.json", () => {
+  it("has no endpoint without authentication that SECURITY.md doesn't list", async () => {
+    const { paths } = await load();
+    const text = await readFile(join(import.meta.dirname!, "../../SECURITY.md"), "utf8");
+    const [, listed = ""] = text.split("## Endpoints without authentication");
+    for (const [path, operations] of Object.entries(paths)) {
+      for (const { security = [] } of Object.values(operations)) {
+        if (security.length === 0) assert.ok(listed.split("\n## ")[0]!.includes(`${path}\``), path);
+      }
+    }
+  });
+
   it("is OpenAPI 3.1 with this program's version", async () => {
     const document = await load();
     assert.equal(document.openapi, "3.1.0");

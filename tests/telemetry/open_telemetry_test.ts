@@ -1,6 +1,8 @@
 /** Metrics and traces over OTLP, with a collector that stands, on the runtime that the tests run on. */
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
@@ -9,8 +11,13 @@ import { createLogger, silentLogger } from "../../src/telemetry/log.ts";
 import { METRICS, Metrics } from "../../src/telemetry/metrics.ts";
 import { startOpenTelemetry, wantsOpenTelemetry } from "../../src/telemetry/open_telemetry.ts";
 import { programStarter } from "../cli/program.ts";
+import { clientHello } from "../support/client_hello.ts";
+import { freePorts } from "../support/free_ports.ts";
 import { startCollector } from "../support/otlp_collector.ts";
 import { until } from "../support/until.ts";
+
+/** Kinds of spans on the wire. */
+const [SERVER, CLIENT] = [2, 3];
 
 const start = programStarter();
 let folder: string;
@@ -156,6 +163,71 @@ describe("OpenTelemetry", () => {
         new Set(collector.requests.map(({ authorization }) => authorization)),
         new Set(["Bearer abc"]),
       );
+      await collector.stop();
+    },
+  );
+
+  it(
+    "a trace goes from the agent's and the edge's requests to the master; agents and visitors have spans at the edge",
+    { timeout: 60_000 },
+    async () => {
+      const collector = await startCollector();
+      const traced = { OTEL_EXPORTER_OTLP_ENDPOINT: collector.url, OTEL_METRICS_EXPORTER: "none" };
+      const as = (name: string) => ({ ...traced, OTEL_SERVICE_NAME: name });
+      const masterDir = join(folder, "traced-master");
+      const masterPort = await freePorts(2);
+      const edgePort = masterPort + 1;
+      const url = `http://127.0.0.1:${masterPort}`;
+      const master = start([
+        ...["master", "--master-listen", `127.0.0.1:${masterPort}`, "--data-dir", masterDir],
+        ...["--public-address", `127.0.0.1:${edgePort}`],
+      ], as("master"));
+      await master.seen(/session master +http/);
+      const edge = start([
+        ...["edge", "--listen", `127.0.0.1:${edgePort}`, "--data-dir", join(folder, "traced-edge")],
+        ...["--master", url, "--fernet-keys-file", join(masterDir, "fernet.keys")],
+      ], as("edge"));
+      await edge.seen(/which knows this edge as edge-/);
+      const agent = start([
+        ...["agent", "--master", url, "--credential-file", join(masterDir, "admin.key")],
+        ...[
+          "--hostname",
+          "home.example.org",
+          "--to",
+          "127.0.0.1:1",
+          "--data-dir",
+          join(folder, "traced-agent"),
+        ],
+      ], as("agent"));
+      await agent.seen(/connected to the edge/, "stderr");
+      for (const name of ["home.example.org", "nobody.example.org"]) {
+        const socket = connect(edgePort, "127.0.0.1").on("error", () => {}).resume();
+        socket.write(clientHello(name));
+        await once(socket, "close");
+      }
+      for (const program of [agent, edge, master]) {
+        program.signal("SIGTERM");
+        await program.ended;
+      }
+      const spans = (name: string) => collector.spans.filter((span) => span.name === name);
+      /** The client's span and the server's belong to one trace. */
+      const joined = (name: string) => {
+        const [client] = spans(name).filter(({ kind }) => kind === CLIENT);
+        assert.ok(client !== undefined, `${name}: ${collector.spans.map(({ name }) => name)}`);
+        const server = spans(name).find(({ kind, traceId }) => kind === SERVER && traceId === client.traceId);
+        assert.equal(
+          server?.attributes["http.response.status_code"],
+          client.attributes["http.response.status_code"],
+        );
+      };
+      for (const name of ["POST /v1/tokens", "POST /v1/edges/reports", "GET /v1/edges/changes"]) joined(name);
+      const [admission] = spans("agent admission");
+      assert.equal(admission?.attributes["sallyport.hostname"], "home.example.org");
+      assert.equal(admission?.attributes["sallyport.transport"], "snitun");
+      const visitors = spans("visitor").map(({ attributes }) =>
+        [attributes["server.address"], attributes["client.address"], attributes["error.type"]].join(" ")
+      );
+      assert.deepEqual(visitors.sort(), [" 127.0.0.1 unrecognized_name", "home.example.org 127.0.0.1 "]);
       await collector.stop();
     },
   );

@@ -7,6 +7,8 @@ import type { FernetRing } from "../../crypto/fernet.ts";
 import { SallyportError } from "../../errors.ts";
 import { makeStreamKey, sealEdgeProof, StreamOpener } from "../../protocol/token/edge_proof.ts";
 import type { Clock } from "../../runtime/port.ts";
+import { tracedFetch } from "../../telemetry/traced_fetch.ts";
+import type { Tracer } from "../../telemetry/tracing.ts";
 import {
   CONTROL_HEARTBEAT_MS,
   EdgeMessageSchema,
@@ -35,11 +37,14 @@ interface HttpLinkOptions {
   readonly clock: Clock;
   /** For tests. Defaults to the platform's `fetch`. */
   readonly fetch?: (request: Request) => Promise<Response>;
+  /** Tracer for requests. Defaults to no tracing. */
+  readonly tracer?: Tracer;
 }
 
 /** Makes a link to the session master's API. */
 export function httpControlLink(options: HttpLinkOptions): ControlLink {
-  const { master, edge, ring, clock, fetch: call = (request) => fetch(request) } = options;
+  const { master, edge, ring, clock } = options;
+  const call = tracedFetch(options.fetch ?? ((request) => fetch(request)), options.tracer);
   const base = master.endsWith("/") ? master : `${master}/`;
   const request = (method: string, path: string, key: Uint8Array, init: RequestInit, query = "") =>
     call(

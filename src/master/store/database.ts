@@ -5,9 +5,10 @@
  */
 import { closeSync, openSync } from "node:fs";
 import { backup, DatabaseSync, type SQLInputValue, type StatementSync } from "node:sqlite";
-import { Kysely, PostgresDialect, type PostgresPool, SqliteDialect, type SqliteStatement } from "kysely";
-import { Migrator } from "kysely/migration";
+import { Kysely, PostgresDialect, type PostgresPool, sql, SqliteDialect, type SqliteStatement } from "kysely";
+import { DEFAULT_MIGRATION_TABLE, Migrator } from "kysely/migration";
 import { errorMessage, SallyportError } from "../../errors.ts";
+import { VERSION } from "../../version.ts";
 import { migrations } from "./migrations.ts";
 import type { Tables } from "./schema.ts";
 
@@ -45,17 +46,21 @@ export function isPostgresUrl(place: string): boolean {
  * @throws SallyportError `config_invalid` if it can't be opened
  */
 export async function openDatabase(place: string): Promise<Database> {
-  const postgres = isPostgresUrl(place);
   try {
-    const opened = postgres ? await openPostgres(place) : openSqlite(place);
+    const opened = await connectDatabase(place);
     await migrate(opened);
     return opened;
   } catch (cause) {
     // A URL contains a password.
-    const shown = postgres ? new URL(place).host : place;
+    const shown = isPostgresUrl(place) ? new URL(place).host : place;
     const message = `Cannot open database ${shown}: ${errorMessage(cause)}`;
     throw new SallyportError("config_invalid", message, { side: "config", cause });
   }
+}
+
+/** Opens a database as it is. */
+export async function connectDatabase(place: string): Promise<Database> {
+  return isPostgresUrl(place) ? await openPostgres(place) : openSqlite(place);
 }
 
 function openSqlite(path: string): Database {
@@ -153,10 +158,29 @@ async function openPostgres(url: string): Promise<Database> {
 }
 
 async function migrate({ db, kind }: Database): Promise<void> {
-  const migrator = new Migrator({ db, provider: migrations(kind) });
-  const { error } = await migrator.migrateToLatest();
-  if (error !== undefined) {
+  const provider = migrations(kind);
+  try {
+    await refuseNewer(db, Object.keys(await provider.getMigrations()));
+    const { error } = await new Migrator({ db, provider }).migrateToLatest();
+    if (error !== undefined) throw error;
+  } catch (error) {
     await db.destroy();
     throw error;
   }
+}
+
+/** Throws if a newer version has changed the tables in a way unknown to this one. */
+async function refuseNewer(db: Kysely<Tables>, known: readonly string[]): Promise<void> {
+  const tables = await db.introspection.getTables({ withInternalKyselyTables: true });
+  if (!tables.some(({ name }) => name === DEFAULT_MIGRATION_TABLE)) return;
+  const { rows } = await sql<{ readonly name: string }>`select name from ${
+    sql.table(DEFAULT_MIGRATION_TABLE)
+  }`
+    .execute(db);
+  const stranger = rows.find(({ name }) => !known.includes(name));
+  if (stranger === undefined) return;
+  throw new Error(
+    `a newer version has changed it (${stranger.name}), and this is ${VERSION}: start the newer version, or ` +
+      "restore a backup from before",
+  );
 }

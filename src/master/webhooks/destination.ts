@@ -7,6 +7,7 @@
 import { SallyportError } from "../../errors.ts";
 import { fetchOver } from "../../runtime/fetch_over.ts";
 import type { Runtime } from "../../runtime/port.ts";
+import { type Changeable, current } from "../changeable.ts";
 import { type NetworkSet, normalizeIp } from "../../wire/ip/networks.ts";
 import { isPublicAddress } from "../../wire/ip/public_networks.ts";
 
@@ -38,9 +39,10 @@ export function webhookUrlFault(text: string, own: NetworkSet | undefined): stri
  */
 export function webhookFetch(
   runtime: Pick<Runtime, "dial" | "clock" | "resolve">,
-  own: NetworkSet | undefined,
+  networks: Changeable<NetworkSet | undefined>,
 ): WebhookFetch {
   return async (request) => {
+    const own = current(networks);
     const url = new URL(request.url);
     const host = url.hostname.replace(/^\[|\]$/g, "");
     const addresses = await runtime.resolve(host);

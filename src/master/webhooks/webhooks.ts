@@ -7,6 +7,7 @@ import { randomBytes } from "node:crypto";
 import type { Clock } from "../../runtime/port.ts";
 import type { NetworkSet } from "../../wire/ip/networks.ts";
 import { type Actor, auditEntry, requireTenant, sees, shown } from "../actor.ts";
+import { type Changeable, current } from "../changeable.ts";
 import { EVENT_TYPES, type EventType, type Webhook, type WebhookDelivery } from "../model.ts";
 import { bodyFault, Problem, unprocessable } from "../problem.ts";
 import type { Page, PageQuery, Store } from "../store/store.ts";
@@ -24,7 +25,7 @@ interface WebhooksOptions {
   /** Absent if nothing is sent: webhooks can be configured, and their messages stay queued. */
   readonly sender?: WebhookSender;
   /** The operator's own networks that webhooks may reach. */
-  readonly networks?: NetworkSet;
+  readonly networks?: Changeable<NetworkSet | undefined>;
 }
 
 /** The settings of a new webhook. */
@@ -48,7 +49,7 @@ export class Webhooks {
   async add(actor: Actor, wanted: NewWebhook): Promise<Webhook> {
     const { store, clock, networks } = this.#options;
     requireTenant(actor, wanted.tenant);
-    const fault = webhookUrlFault(wanted.url, networks);
+    const fault = webhookUrlFault(wanted.url, current(networks));
     if (fault !== undefined) throw unprocessable("Cannot add webhook", [bodyFault(["url"], fault)]);
     const webhook: Webhook = {
       id: `hook_${randomBytes(8).toString("hex")}`,

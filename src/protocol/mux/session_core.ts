@@ -155,6 +155,11 @@ export abstract class SessionCore<Stream extends CoreStream>
     return this.idleFrames.tired;
   }
 
+  /** When they may be read again. */
+  get restEndsMs(): number {
+    return this.idleFrames.restEndsMs;
+  }
+
   /** The peer opens a stream: counts its cost. */
   protected spendOpen(): void {
     this.idleFrames.spend(this.role === "edge" ? AGENT_OPEN_COST : 1);

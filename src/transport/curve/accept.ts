@@ -151,7 +151,7 @@ class CurveServerSteps implements ServerSteps {
   }
 
   open(): OpenedSession {
-    const session = new CurveSession(this.#connection, this.#clock);
+    const session = new CurveSession("edge", this.#connection, this.#clock);
     return {
       session,
       begin: (handler) => {

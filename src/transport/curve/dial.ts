@@ -82,7 +82,7 @@ export async function dialCurve(options: DialCurveOptions): Promise<DialledCurve
     ...options.turn === undefined ? {} : { answered: () => handshake.turn(() => dialer.proceed()) },
     serverProved: options.edgeProved?.bind(options),
     admitted: (connection) => {
-      const session = made.session = new CurveSession(connection, runtime.clock);
+      const session = made.session = new CurveSession("agent", connection, runtime.clock);
       const begin = (handler: Parameters<CurveSession["start"]>[0]) => session.start(handler);
       handshake.attempt(() => handshake.welcomed({ session, begin }, new Uint8Array(0)));
       return session;

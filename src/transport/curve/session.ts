@@ -7,6 +7,8 @@ import { codeOfWire, wireCode } from "../../wire/curve/error_number.ts";
 import type { CurveConnection, CurveHandler } from "../../protocol/curve/connection.ts";
 import type { CurveGauges, CurveStats } from "../../protocol/curve/stats.ts";
 import { type InternalError, SallyportError } from "../../errors.ts";
+import type { Role } from "../../crypto/header_cipher.ts";
+import { AGENT_OPEN_COST, FrameBudget } from "../../protocol/mux/frame_budget.ts";
 import type { Caller } from "../../protocol/mux/host.ts";
 import type { Address, ByteStream, Clock, Timer } from "../../runtime/port.ts";
 import { type CurveHead, encodeCallerHead, encodeGoingAwayHead } from "../../wire/curve/stream_head.ts";
@@ -33,6 +35,9 @@ export class CurveSession implements Session, CurveStreamHost, CurveHandler {
   bytesSent = 0;
   bytesReceived = 0;
   readonly #connection: CurveConnection;
+  /** Limits the streams that the peer opens in a second. */
+  readonly #budget: FrameBudget;
+  readonly #openCost: number;
   /** Streams announced to the owner. */
   readonly #visitors = new Set<ByteStream>();
   /** Incoming streams still without a head, with their deadlines; in order of arrival. */
@@ -46,9 +51,11 @@ export class CurveSession implements Session, CurveStreamHost, CurveHandler {
   /** Whether the session has ended. */
   over = false;
 
-  constructor(connection: CurveConnection, clock: Clock) {
+  constructor(role: Role, connection: CurveConnection, clock: Clock) {
     this.#connection = connection;
     this.clock = clock;
+    this.#openCost = role === "edge" ? AGENT_OPEN_COST : 1;
+    this.#budget = new FrameBudget(() => clock.nowMs());
   }
 
   /** Sets the session's handler. */
@@ -150,6 +157,11 @@ export class CurveSession implements Session, CurveStreamHost, CurveHandler {
   introduced(): void {}
 
   stream(stream: ByteStream): void {
+    try {
+      this.#budget.spend(this.#openCost);
+    } catch (error) {
+      return this.close(error as SallyportError);
+    }
     const visitor = new CurveSessionStream(this, stream);
     this.#headless.set(visitor, this.clock.nowMs() + CURVE_HEAD_TIMEOUT_MS);
     this.#watchHeads();

@@ -41,18 +41,22 @@ interface QuicChannelOptions {
 /** The channel of one QUIC session. */
 export class QuicChannel implements FrameChannel<FramedQuicStream>, FramedStreamOwner {
   readonly #sink: CreditSink<FramedQuicStream>;
+  readonly #clock: MuxClock;
   readonly #control = new FramedQuicStream(this);
   readonly #deadlines: StreamDeadlines;
   readonly #supply: QuicSupply;
   readonly #ring = new Ring<QuicStream>();
   /** Streams whose CREDITs are sent at the next turn; undefined is the session. */
   #creditsDue: (QuicStream | undefined)[] = [];
+  /** Streams with frames that had to wait, the longest-waiting first. */
+  readonly #resting = new Set<FramedQuicStream>();
   /** The peer's remaining credit, over all streams. */
   #credit = CREDIT_SESSION_FIRST_BYTES;
 
   constructor(options: QuicChannelOptions, sink: CreditSink<FramedQuicStream>) {
     const { conn, clock, offerFrom, late } = options;
     this.#sink = sink;
+    this.#clock = clock;
     const deadlines = this.#deadlines = new StreamDeadlines(clock, (framed) => {
       this.#supply.ended(framed);
       if (!framed.over) late();
@@ -180,7 +184,17 @@ export class QuicChannel implements FrameChannel<FramedQuicStream>, FramedStream
   }
 
   tick(nowMs: number): number {
-    return this.#deadlines.tick(nowMs);
+    return Math.min(this.#readOn(nowMs), this.#deadlines.tick(nowMs));
+  }
+
+  /** Reads the frames that had to wait. Returns the time of the next call. */
+  #readOn(nowMs: number): number {
+    if (this.#resting.size === 0) return Infinity;
+    if (nowMs < this.#sink.restEndsMs) return this.#sink.restEndsMs;
+    const resting = [...this.#resting];
+    this.#resting.clear();
+    for (const framed of resting) framed.readOn();
+    return this.#resting.size > 0 ? this.#sink.restEndsMs : Infinity;
   }
 
   #sendCredits(): void {
@@ -249,5 +263,14 @@ export class QuicChannel implements FrameChannel<FramedQuicStream>, FramedStream
 
   unreadable(error: unknown): void {
     this.#sink.unreadable(error);
+  }
+
+  get tired(): boolean {
+    return this.#sink.tired;
+  }
+
+  rests(framed: FramedQuicStream): void {
+    this.#resting.add(framed);
+    this.#clock.arm(this.#sink.restEndsMs);
   }
 }

@@ -8,6 +8,7 @@ import type { Bytes } from "../../bytes/bytes.ts";
 import { CreditReceiver } from "../../protocol/mux/credit/receiver.ts";
 import type { CreditStream } from "../../protocol/mux/credit/stream.ts";
 import type { MuxClock } from "../../protocol/mux/host.ts";
+import { Intake } from "../../protocol/mux/intake.ts";
 import type { ByteStream, ByteStreamHandler } from "../../runtime/port.ts";
 import {
   CREDIT_HEADER_BYTES,
@@ -35,6 +36,10 @@ export interface FramedStreamOwner {
   ended(framed: FramedQuicStream, error: Error | undefined): void;
   /** The peer sent invalid data. */
   unreadable(error: unknown): void;
+  /** The session's budget for no-op frames is used up for now: further frames have to wait. */
+  readonly tired: boolean;
+  /** Frames wait on this stream, for a later {@link FramedQuicStream.readOn}. */
+  rests(framed: FramedQuicStream): void;
 }
 
 /** Frames on a QUIC stream; they are queued until the stream is open. */
@@ -46,7 +51,7 @@ export class FramedQuicStream implements ByteStreamHandler {
   /** Nothing more is sent on it. Incoming data is still read and counted, since the peer has spent credit on it. */
   over = false;
   readonly #owner: FramedStreamOwner;
-  readonly #receiver: CreditReceiver<QuicStream>;
+  readonly #intake: Intake;
   #inner: ByteStream | undefined;
   /** Frames queued until the QUIC stream is open. */
   #early: Bytes[] = [];
@@ -54,10 +59,18 @@ export class FramedQuicStream implements ByteStreamHandler {
 
   constructor(owner: FramedStreamOwner) {
     this.#owner = owner;
-    this.#receiver = new CreditReceiver({
+    const receiver = new CreditReceiver<QuicStream>({
       frame: (type, _stream, body) => owner.frame(this, type, body),
       dataFrame: (_stream, size) => owner.dataFrame(this, size),
       data: (stream, piece) => owner.data(stream, piece),
+      get tired() {
+        return owner.tired;
+      },
+    });
+    this.#intake = new Intake({
+      read: (chunk) => receiver.receive(chunk),
+      hold: (hold) => hold ? this.#inner?.pause() : this.#inner?.resume(),
+      rest: () => owner.rests(this),
     });
   }
 
@@ -129,9 +142,17 @@ export class FramedQuicStream implements ByteStreamHandler {
   // From the QUIC stream.
 
   data(chunk: Bytes): void {
-    if (this.#gone) return;
+    if (!this.#gone) this.#read(() => this.#intake.take(chunk));
+  }
+
+  /** Reads the frames that had to wait, as far as the budget goes. */
+  readOn(): void {
+    if (!this.#gone) this.#read(() => this.#intake.goOn());
+  }
+
+  #read(read: () => void): void {
     try {
-      this.#receiver.receive(chunk);
+      read();
     } catch (error) {
       this.#owner.unreadable(error);
     }

@@ -58,6 +58,8 @@ export interface MaliceRow {
   readonly failed: number;
   readonly startMib: number;
   readonly peakMib: number;
+  /** Processor seconds a second that the edge used before and during the attack: unlike times, no matter of load. */
+  readonly processor: { readonly before: number; readonly during: number };
   /** Sessions that the attacker opened: each came behind the end of another. */
   readonly sessions: number;
 }
@@ -108,7 +110,10 @@ async function suffer(
       endpointPort: port + 1,
     } as never);
     await visits(port, warmUpMs);
+    const used = processorUse(edge.pid);
+    await used();
     const before = await visits(port, beforeMs);
+    const usedBefore = await used();
     const startMib = await mebibytes(edge.pid);
     const order: AttackOrder = { attack, port, fernetKey: key, edgeKey: edgeKey?.[0] ?? "" };
     attacker = new Program([JSON.stringify(order)], {}, undefined, {
@@ -121,7 +126,9 @@ async function suffer(
       () => void mebibytes(edge.pid).then((now) => peakMib = Math.max(peakMib, now)),
       100,
     );
+    await used();
     const during = await visits(port, DURING_MS);
+    const usedDuring = await used();
     clearInterval(watch);
     attacker.signal("SIGTERM");
     const sessions = Number((await attacker.seen(/sessions (\d+)/))[1]);
@@ -133,6 +140,7 @@ async function suffer(
       failed: during.failed,
       startMib,
       peakMib,
+      processor: { before: usedBefore, during: usedDuring },
       sessions,
     };
   } finally {
@@ -188,6 +196,21 @@ function quantiles(values: number[]): { p50: number; p99: number } {
   const sorted = [...values].sort((a, b) => a - b);
   const at = (share: number) => sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? 0;
   return { p50: at(0.5), p99: at(0.99) };
+}
+
+const TICKS_PER_SECOND = 100;
+
+/** Each call gives the processor seconds a second since the one before. */
+function processorUse(pid: number): () => Promise<number> {
+  let [ticks, atMs] = [0, performance.now()];
+  return async () => {
+    const stat = await readFile(`/proc/${pid}/stat`, "utf8").catch(() => "");
+    const fields = stat.replace(/^.*\) /, "").split(" ");
+    const [nowTicks, nowMs] = [Number(fields[11] ?? 0) + Number(fields[12] ?? 0), performance.now()];
+    const share = (nowTicks - ticks) / TICKS_PER_SECOND / ((nowMs - atMs) / 1000);
+    [ticks, atMs] = [nowTicks, nowMs];
+    return share;
+  };
 }
 
 async function mebibytes(pid: number): Promise<number> {

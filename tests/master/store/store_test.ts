@@ -7,7 +7,9 @@ import process from "node:process";
 import { DatabaseSync } from "node:sqlite";
 import { after, describe, it } from "node:test";
 import { sql } from "kysely";
-import { openDatabase } from "../../../src/master/store/database.ts";
+import { Migrator } from "kysely/migration";
+import { connectDatabase, openDatabase } from "../../../src/master/store/database.ts";
+import { migrations } from "../../../src/master/store/migrations.ts";
 import { openStore } from "../../../src/master/store/sql_store.ts";
 import { entry, someAgent, storeSuite } from "../../conformance/store_suite.ts";
 import { storeWebhooksSuite } from "../../conformance/store_webhooks_suite.ts";
@@ -17,7 +19,81 @@ import { type PostgresServer, skipPostgres, startPostgres } from "../../support/
 const folder = await mkdtemp(join(tmpdir(), "sallyport-store-"));
 after(() => rm(folder, { recursive: true, force: true }));
 
+/** A database of the first version's tables, with what an operator had then. */
+async function makeFirst(place: string): Promise<void> {
+  const { db, kind } = await connectDatabase(place);
+  const { error } = await new Migrator({ db, provider: migrations(kind) }).migrateTo("0001_first");
+  assert.equal(error, undefined);
+  const statements = [
+    `insert into agents values ('agent_old', 'default', 'old', null, 'active', '[]', '{"streams":5}', '[]', '[]', null,
+      'kept', 'key', 3, 7, 1, 2)`,
+    "insert into hostnames values ('old.example.org', 'agent:agent_old', 'default')",
+    "insert into agent_hostnames values ('agent_old', 0, 'old.example.org')",
+    `insert into audit (at, actor, action, subject, tenant, request, detail)
+      values (1, 'admin', 'agent.added', 'agent_old', 'default', 'r', '{}')`,
+    "insert into usage values ('agent_old', '2026-01-02', 'default', 10, 20, 3, 4000)",
+    `insert into sessions values ('e/1', 'e', 'agent_old', 'default', 'old.example.org', '192.0.2.1', 'snitun', 2,
+      'aes-gcm', 1, 0, 0, 0)`,
+  ];
+  for (const statement of statements) await sql.raw(statement).execute(db);
+  await db.destroy();
+}
+
+/** What both kinds of database do with the tables of other versions. */
+function versionSuite(place: () => Promise<string>, skip: string | false = false): void {
+  it("a database of the first version is brought up to date, with all that was in it", {
+    skip,
+    timeout: 60_000,
+  }, async () => {
+    const at = await place();
+    await makeFirst(at);
+    const store = await openStore(at);
+    try {
+      const agent = await store.agent("agent_old");
+      assert.deepEqual([
+        agent?.name,
+        agent?.limits,
+        agent?.hostnames,
+        agent?.generation,
+        agent?.revision,
+        agent?.notes,
+      ], [
+        ...["old", { streams: 5 }, ["old.example.org"], 3, 7, "kept"],
+      ]);
+      const [used] = await store.usage({ from: "2026-01-01", to: "2026-01-31" });
+      assert.deepEqual([used?.bytesToAgent, used?.streams], [10, 3]);
+      assert.equal((await store.audit({ limit: 5 })).items[0]?.subject, "agent_old");
+      // What came later works on it: the session from before is known to be there, so its agent doesn't come online.
+      const hook = { id: "hook_1", url: "https://x.example.org/", secret: "s", createdAtMs: 1, dropped: 0 };
+      await store.addWebhook({ ...hook, tenant: "*", events: ["agent.online"] }, 5, entry("webhook.added"));
+      const report = { edge: "e", epoch: "1", seq: 1, fresh: false, closed: [], watched: [], usage: [] };
+      await store.applyReport({ ...report, sessions: [(await store.session("e/1"))!] }, 5);
+      assert.deepEqual((await store.deliveries({ webhooks: ["hook_1"], limit: 5 })).items, []);
+    } finally {
+      await store.close();
+    }
+    await (await openStore(at)).close();
+  });
+
+  it("a database of a newer version is refused, and left as it is", { skip, timeout: 60_000 }, async () => {
+    const at = await place();
+    await (await openStore(at)).close();
+    const { db } = await connectDatabase(at);
+    await sql`insert into kysely_migration values ('9999_later', '2030-01-01')`.execute(db);
+    await assert.rejects(openStore(at), {
+      code: "config_invalid",
+      message: /^Cannot open database .*: a newer version has changed it \(9999_later\), and this is \d/,
+    });
+    const { rows } = await sql`select name from kysely_migration`.execute(db);
+    assert.equal(rows.length, Object.keys(await migrations("sqlite").getMigrations()).length + 1);
+    await db.destroy();
+  });
+}
+
+let files = 0;
+
 describe("SQLite", () => {
+  versionSuite(() => Promise.resolve(join(folder, `version-${files++}.db`)));
   storeSuite(() => openStore(":memory:"));
   storeWebhooksSuite(() => openStore(":memory:"));
 
@@ -102,6 +178,7 @@ let started: Promise<PostgresServer> | undefined;
 const postgres = () => started ??= startPostgres();
 
 describe("PostgreSQL", () => {
+  versionSuite(async () => await (await postgres()).database(), skip);
   storeSuite(async () => await openStore(await (await postgres()).database()), skip);
   storeWebhooksSuite(async () => await openStore(await (await postgres()).database()), skip);
 

@@ -25,6 +25,7 @@ import {
   encodeCallerHead,
   encodeGoingAwayHead,
 } from "../../../src/wire/curve/stream_head.ts";
+import { AGENT_OPEN_COST, IDLE_FRAMES_BURST } from "../../../src/protocol/mux/frame_budget.ts";
 import { CurveSession } from "../../../src/transport/curve/session.ts";
 import type { Session } from "../../../src/transport/port.ts";
 import { Ear } from "../../conformance/transport_helpers.ts";
@@ -217,7 +218,7 @@ describe("heads of streams", () => {
     const ear = new Ear();
     const { link } = await connect(net, crypto, {
       admitted: (connection) => {
-        const session = new CurveSession(connection, net.clock);
+        const session = new CurveSession("agent", connection, net.clock);
         session.start(ear);
         return session;
       },
@@ -245,6 +246,27 @@ describe("heads of streams", () => {
     assert.deepEqual([whole, late].map(({ collector }) => collector.closed), [false, false]);
     assert.equal(ear.streams.length, 2);
     assert.equal(link.connection.streams, 2);
+  });
+
+  it("that keep coming faster than any agent opens streams end the session", async () => {
+    const net = world();
+    const server = await startServer(net, crypto);
+    let session!: CurveSession;
+    await connect(net, crypto, {
+      admitted: (connection) => {
+        session = new CurveSession("edge", connection, net.clock);
+        session.start(new Ear());
+        return session;
+      },
+    });
+    net.clock.run(100);
+    const there = server.connections[0]!;
+    let opened = 0;
+    for (; !session.over && opened < IDLE_FRAMES_BURST; opened++) {
+      there.open().abort();
+      if (opened % 100 === 0) net.clock.run(5);
+    }
+    assert.ok(opened >= IDLE_FRAMES_BURST / AGENT_OPEN_COST && opened < IDLE_FRAMES_BURST, `${opened}`);
   });
 
   const head = encodeCallerHead({ address: "2001:db8::7", port: 54_321, serverName: "a.test" });

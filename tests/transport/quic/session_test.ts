@@ -5,6 +5,7 @@ import { BlockPool } from "../../../src/bytes/block_pool.ts";
 import type { Bytes } from "../../../src/bytes/bytes.ts";
 import { type ErrorCode, SallyportError } from "../../../src/errors.ts";
 import type { Caller } from "../../../src/protocol/mux/host.ts";
+import { IDLE_FRAMES_PER_WINDOW, IDLE_WINDOW_MS } from "../../../src/protocol/mux/frame_budget.ts";
 import { SESSION_WRITE_STALL_MS } from "../../../src/protocol/mux/queue_limits.ts";
 import type { ByteStream, ByteStreamHandler, Clock, Timer } from "../../../src/runtime/port.ts";
 import type { QuicConn, QuicConnHandler } from "../../../src/runtime/quic_port.ts";
@@ -57,8 +58,13 @@ class FakeStream implements ByteStream {
     this.aborted = true;
   }
   release(): void {}
-  pause(): void {}
-  resume(): void {}
+  paused = false;
+  pause(): void {
+    this.paused = true;
+  }
+  resume(): void {
+    this.paused = false;
+  }
   comes(bytes: Bytes): void {
     if (this.handler === undefined) this.early.push(bytes);
     else this.handler.data(bytes);
@@ -147,7 +153,16 @@ class LoneQuic extends Lone implements SessionHandler {
     }
   }
   settle(): void {
-    for (let run = this.#soon.shift(); run !== undefined; run = this.#soon.shift()) run();
+    for (;;) {
+      for (let run = this.#soon.shift(); run !== undefined; run = this.#soon.shift()) run();
+      if (![...this.quic.values()].some(({ paused }) => paused)) return;
+      // Frames without work rest for a while.
+      this.#nowMs += IDLE_WINDOW_MS;
+      this.#timers.sort((a, b) => a.atMs - b.atMs);
+      while (this.#timers[0] !== undefined && this.#timers[0].atMs <= this.#nowMs) {
+        this.#timers.shift()!.run();
+      }
+    }
   }
   advance(ms: number): void {
     const untilMs = this.#nowMs + ms;
@@ -374,6 +389,24 @@ describe("credit session over QUIC: QUIC streams", () => {
     assert.equal(lone.endCode(), "session_stalled");
     const heard = lone.heard().filter(({ type }) => type === PONG).length;
     assert.ok(heard > 8_000 && heard < 12_000, `${heard}`);
+  });
+
+  it("a flood of frames that do no work is read so many at a time, over all streams, and not at all in between", () => {
+    const lone = new LoneQuic().started();
+    const { id } = lone.peerOpens();
+    const ping = encodeCreditFrame(PING, 0, pattern(16, 1));
+    const pings = Array.from({ length: IDLE_FRAMES_PER_WINDOW }, () => ping);
+    lone.control.comes(new Uint8Array(Buffer.concat([...pings, ...pings])));
+    assert.ok(lone.control.paused);
+    const stream = lone.quic.get(id)!;
+    stream.comes(encodeCreditFrame(DATA, 0, pattern(9, 1)));
+    assert.ok(stream.paused, "the others wait, too");
+    assert.equal(lone.session.bytesReceived, 0);
+    const answered = () => lone.heard().filter(({ type }) => type === PONG).length;
+    assert.ok(answered() <= IDLE_FRAMES_PER_WINDOW);
+    lone.settle();
+    assert.deepEqual([lone.control.paused, stream.paused, lone.session.bytesReceived], [false, false, 9]);
+    assert.equal(lone.endCode(), undefined);
   });
 
   it("CREDIT on the control stream is the session's, whatever number it says", () => {
