@@ -4,7 +4,7 @@
  *
  *     deno run -A bench/master/fleet.ts [AGENTS]        bun bench/master/fleet.ts [AGENTS]
  *
- * The fleet is one process and `serve` another, on one machine. Agents have a stock of grants as `agent` has; their
+ * The fleet is one process and `serve` another, on one machine, which must be quiet: a starved fleet times out. Agents have a stock of grants as `agent` has; their
  * requests to the master share connections, since all have the same address here.
  *
  * @module

@@ -4,7 +4,7 @@
  * @module
  */
 import { z } from "zod";
-import { concat } from "../bytes/bytes.ts";
+import { readAtMost } from "../bytes/read_at_most.ts";
 import { SallyportError } from "../errors.ts";
 import { tracedFetch } from "../telemetry/traced_fetch.ts";
 import type { Tracer } from "../telemetry/tracing.ts";
@@ -52,6 +52,9 @@ export interface MasterAnswer {
   /** Parsed JSON; undefined if it isn't JSON. */
   readonly body: unknown;
 }
+
+/** Statuses of requests that the session master understood, and didn't carry out. */
+const MISTAKES: readonly number[] = [403, 404, 409, 412, 422];
 
 const problemSchema = z.object({ title: z.string().optional(), detail: z.string().optional() });
 
@@ -132,6 +135,14 @@ export class MasterClient {
     }
   }
 
+  /** The error for a response that says in its own words what is wrong with the request; undefined for others. */
+  mistake({ status, body }: MasterAnswer): SallyportError | undefined {
+    const problem = problemSchema.safeParse(body);
+    if (!MISTAKES.includes(status) || !problem.success || problem.data.detail === undefined) return undefined;
+    const code = status === 403 ? "credential_refused" : "config_invalid";
+    return new SallyportError(code, printableWords(problem.data.detail), { side: "config" });
+  }
+
   /** The error for an unsuccessful response. */
   refusal({ status, headers, body }: MasterAnswer): SallyportError {
     const problem = problemSchema.safeParse(body);
@@ -171,19 +182,10 @@ export class MasterClient {
   async #read(response: Response): Promise<string> {
     const reader = response.body?.getReader();
     if (reader === undefined) return "";
-    const chunks: Uint8Array[] = [];
-    let size = 0;
-    for (;;) {
-      const { done, value } = await reader.read();
-      if (done) break;
-      size += value.length;
-      if (size > MASTER_ANSWER_MAX_BYTES) {
-        void reader.cancel().catch(() => {});
-        throw this.unreachable(`its answer has more than ${MASTER_ANSWER_MAX_BYTES} bytes`);
-      }
-      chunks.push(value);
-    }
-    return new TextDecoder().decode(concat(chunks));
+    const answer = await readAtMost(reader, MASTER_ANSWER_MAX_BYTES);
+    if (answer !== undefined) return new TextDecoder().decode(answer);
+    void reader.cancel().catch(() => {});
+    throw this.unreachable(`its answer has more than ${MASTER_ANSWER_MAX_BYTES} bytes`);
   }
 }
 

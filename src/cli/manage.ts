@@ -59,7 +59,7 @@ async function openMaster(config: Config, io: CliIo, json: boolean): Promise<Man
   });
   const call: ManagedMaster["call"] = async (method, path, body) => {
     const answer = await client.call(method, path, body);
-    if (answer.status >= 300) throw client.refusal(answer);
+    if (answer.status >= 300) throw inOwnWords(client.mistake(answer)) ?? client.refusal(answer);
     return answer.body;
   };
   return {
@@ -78,6 +78,13 @@ async function openMaster(config: Config, io: CliIo, json: boolean): Promise<Man
       return items.slice(0, max);
     },
   };
+}
+
+/** The same error with this program's command where the API names one of its paths. */
+function inOwnWords(error: SallyportError | undefined): SallyportError | undefined {
+  if (error === undefined) return undefined;
+  const text = error.message.replace(/GET \/v1\/([a-z-]+) lists them/, "`$1 list` shows them");
+  return new SallyportError(error.code, text, { side: error.side });
 }
 
 /** The admin key from the data folder, so that it needn't be typed on the session master's machine. */

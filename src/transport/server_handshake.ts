@@ -121,6 +121,10 @@ export class ServerHandshake implements ByteStreamHandler, ServerHandshakeHost {
   #wrong: SallyportError | undefined;
   #timer: Timer | undefined;
   #over = false;
+  /** Whether bytes of the agent await their turn. */
+  #queued = false;
+  /** A deadline that has passed while they did. */
+  #overdue: (() => void) | undefined;
 
   constructor(options: ServerHandshakeOptions) {
     this.#options = options;
@@ -159,10 +163,14 @@ export class ServerHandshake implements ByteStreamHandler, ServerHandshakeHost {
     if (slices.free || chunk.length > WAITING_MAX_BYTES) return slices.work(() => this.#take(chunk));
     io.hold(true);
     const kept = chunk.slice();
+    this.#queued = true;
     slices.later(() => {
       if (this.#over) return;
+      this.#queued = false;
       io.hold?.(false);
       this.#take(kept);
+      // Unless they were what it waited for.
+      this.#overdue?.();
     });
   }
 
@@ -279,11 +287,18 @@ export class ServerHandshake implements ByteStreamHandler, ServerHandshakeHost {
 
   #wait(atMs: number, due: () => void): void {
     this.#timer?.cancel();
-    this.#timer = this.#options.clock.after(Math.max(0, atMs - this.nowMs()), due);
+    this.#overdue = undefined;
+    this.#timer = this.#options.clock.after(Math.max(0, atMs - this.nowMs()), () => {
+      // Bytes that came in time count, however long this edge takes to get to them: a surge would otherwise time out
+      // as a whole, and come again.
+      if (this.#queued) this.#overdue = due;
+      else due();
+    });
   }
 
   #finish(): void {
     this.#over = true;
     this.#timer?.cancel();
+    this.#overdue = undefined;
   }
 }

@@ -39,6 +39,8 @@ try {
   await take(desktop, "overview");
   await desktop.goto(`${master.url}/page/agents`);
   await take(desktop, "agents");
+  await desktop.goto(`${master.url}/page/webhooks`);
+  await take(desktop, "webhooks");
   await desktop.goto(`${master.url}/page/agents/new`);
   await desktop.fill("[name=name]", "garden");
   await desktop.fill("[name=hostnames]", "garden.example.org");

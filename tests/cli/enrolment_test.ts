@@ -85,6 +85,29 @@ describe("agents by the program", () => {
     }
   });
 
+  it(
+    "what the session master refuses is said in its words, with this program's commands",
+    { timeout },
+    async () => {
+      const dataDir = join(folder, "words");
+      const master = start(["master", "--master-listen", "127.0.0.1:0", "--data-dir", dataDir]);
+      const [, url = ""] = await master.seen(/session master +(http:\/\/127\.0\.0\.1:\d+)/);
+      const refused = async (...args: string[]) => {
+        const { code, err } = await runHere([...args, "--master", url, "--data-dir", dataDir]);
+        assert.equal(code, 2);
+        return err.trim();
+      };
+      assert.equal(
+        await refused("agents", "show", "nobody"),
+        'error: Cannot find agent "nobody"; `agents list` shows them',
+      );
+      assert.match(
+        await refused("webhooks", "add", "http://10.0.0.1/"),
+        /^error: Cannot add webhook: url must begin/,
+      );
+    },
+  );
+
   it("a backup of a running master's database serves as one", { timeout }, async () => {
     const dataDir = join(folder, "backed");
     const flags = ["--listen", "127.0.0.1:0", "--master-listen", "127.0.0.1:0", "--data-dir", dataDir];

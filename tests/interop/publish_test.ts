@@ -7,6 +7,7 @@ import { tcpConnector } from "../../src/agent/connector.ts";
 import { FernetRing } from "../../src/crypto/fernet.ts";
 import { createToken } from "../../src/protocol/token/token.ts";
 import { currentRuntime } from "../../src/runtime/mod.ts";
+import { agentMembers, LIMIT_NAMES } from "../../src/wire/token/agent_claim.ts";
 import { PUBLISH_MEMBER } from "../../src/wire/token/claims.ts";
 import { hangUp, openStream, PlainEndpoint } from "../support/plain_peer.ts";
 import { fernetKey } from "../support/tokens.ts";
@@ -15,9 +16,19 @@ import { startReferenceServer } from "./reference.ts";
 import { skipInterop } from "./reference_env.ts";
 
 const timeout = 90_000;
+/** Everything that a session master says of an agent; it would keep every visitor out. */
+const POLICY = {
+  id: "agent_0",
+  tenant: "default",
+  generation: 1,
+  limits: Object.fromEntries(LIMIT_NAMES.map((name) => [name, 1])),
+  month: { month: "2026-11", bytes: 2 },
+  agentNetworks: ["192.0.2.0/24"],
+  visitorNetworks: ["192.0.2.0/24"],
+};
 
 it(
-  "the reference edge takes a token with public ports, and has none",
+  "the reference edge takes a token with public ports and an agent's limits, and knows nothing of either",
   { skip: await skipInterop(), timeout },
   async () => {
     const key = fernetKey();
@@ -34,7 +45,7 @@ it(
           hostname: "publish.test",
           ttlSeconds: 3600,
           nowMs: Date.now(),
-          extra: { [PUBLISH_MEMBER]: ["tcp"] },
+          extra: { [PUBLISH_MEMBER]: ["tcp"], ...agentMembers(POLICY) },
         });
         return Promise.resolve({ token, ...claims, edge: { host: "127.0.0.1", port: edge.agentPort } });
       },

@@ -170,6 +170,36 @@ describe("ServerHandshake", () => {
     turn();
     assert.deepEqual(leaving.news, ["held", "dropped", "refused connection_lost false"]);
     await leaving.assertSettled();
+
+    // What came before the deadline counts, though its turn comes later; what is wrong then is refused then.
+    for (const [word, outcome] of [["login", "begun with rest"], ["over", undefined]] as const) {
+      turn();
+      const late = new Accepting(undefined, slices);
+      useUp();
+      late.say(word);
+      await late.network.advance(2_000);
+      assert.deepEqual(late.news, ["held"]);
+      turn();
+      assert.deepEqual(late.news, ["resumed", `got ${word}`, ...outcome === undefined ? [] : [outcome]]);
+      await late.assertSettled();
+    }
+  });
+
+  it("a deadline that passed in the queue is dropped where the next one has begun", async () => {
+    let turn = (): void => {};
+    const clock = { nowMs: () => 0, wallMs: () => 0, after: () => ({ cancel() {} }) };
+    const slices = new Slices({ ...clock, soon: (run) => void (turn = run) });
+    const test = new Accepting(undefined, slices);
+    const decision = Promise.withResolvers<void>();
+    test.authorize = () => decision.promise;
+    slices.later(() => {});
+    test.say("login");
+    await test.network.advance(2_000);
+    turn();
+    assert.deepEqual(test.news, ["held", "resumed", "got login"], "the decision has a deadline of its own");
+    await test.network.advance(DECISION_DEADLINE_MS);
+    assert.deepEqual(test.news.at(-1), "refused deadline_exceeded with token true");
+    await test.assertSettled();
   });
 
   it("refuses a login without the key, says why, and counts it as an agent's", async () => {

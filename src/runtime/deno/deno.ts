@@ -38,6 +38,7 @@ import {
   Faults,
   isExhausted,
   listenError,
+  noPassedSockets,
   plainHost,
   removeStaleSocket,
   type Shared,
@@ -65,8 +66,8 @@ export function createDenoRuntime(): Runtime {
   return {
     name: "deno",
     version: Deno.version.deno,
-    // Deno.Conn has neither SO_LINGER nor a reset. Datagram sockets have SO_REUSEADDR, not SO_REUSEPORT.
-    capabilities: { reusePort: true, sharedDatagrams: "last", hardClose: false },
+    // Deno.Conn has neither SO_LINGER nor a reset; passed sockets: docs/runtimes.md. Datagram sockets have SO_REUSEADDR, not SO_REUSEPORT.
+    capabilities: { reusePort: true, sharedDatagrams: "last", hardClose: false, passedSockets: false },
     clock: shared.clock,
     descriptors: shared.descriptors,
     memory,
@@ -130,6 +131,7 @@ class Turn {
 
 // deno-lint-ignore require-await -- exceptions must become rejections
 async function listen(options: ListenOptions, shared: Shared): Promise<Listener> {
+  if (options.descriptor !== undefined) throw noPassedSockets("Deno");
   let listener: Deno.TcpListener;
   try {
     listener = Deno.listen({

@@ -319,7 +319,7 @@ function ReceiverLink(
   { id, webhooks }: { readonly id: string; readonly webhooks: readonly Webhook[] },
 ): Html {
   const webhook = webhooks.find((known) => known.id === id);
-  return <a href={webhookPath(id)}>{webhook === undefined ? id : hostOf(webhook)}</a>;
+  return <a class="whole" href={webhookPath(id)}>{webhook === undefined ? id : hostOf(webhook)}</a>;
 }
 
 function State({ state }: Pick<WebhookDelivery, "state">): Html {
