@@ -7,8 +7,8 @@
  * deno task build linux-arm64     # for one
  * ```
  *
- * Bun compiles them; other systems' runtimes come from the npm registry. `--deno` tries `deno compile` as well, which
- * needs a download from Deno's own site. Files go to build/, with their SHA-256 in build/SHA256SUMS.
+ * Bun compiles them; other systems' runtimes come from the npm registry. `--deno` runs `deno compile` as well, which
+ * downloads its runtime, denort, from dl.deno.land, or takes the one that DENORT_BIN names. Files go to build/, with their SHA-256 in build/SHA256SUMS.
  *
  * @module
  */
@@ -74,8 +74,14 @@ function buildWithDeno(folder: string): string | undefined {
   try {
     execFileSync("deno", ["compile", "-q", "-A", "--output", file, "main.ts"], { cwd: ROOT, stdio: "pipe" });
     return file;
-  } catch {
-    console.error("Without deno compile: it needs a download from Deno's own site, which failed");
+  } catch (error) {
+    const said = String((error as { stderr?: unknown }).stderr ?? error);
+    const why = /^ *\d+: (error sending request .*)$/m.exec(said)?.[1] ?? said.trim();
+    console.error(
+      `Cannot run deno compile: ${why}\nIt downloads its runtime, denort, from dl.deno.land; DENORT_BIN=FILE names ` +
+        "one that is here. No package registry has it",
+    );
+    process.exitCode = 1;
     return undefined;
   }
 }

@@ -6,6 +6,7 @@
  * deno task test -- --only static         # formatting, lint, types, lock files, without the suite
  * deno task test -- --only bun tests/mux  # the suite under one runtime, for some folders or files
  * deno task test -- --explore             # properties and simulations with fresh seeds, which they print
+ * deno task test -- --program FILE        # the tests of the whole program against a single file, on Bun
  * ```
  *
  * Ends with the line `N passed, N failed` and exit code 1 if anything failed. A static check counts as one.
@@ -14,7 +15,7 @@
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { access, mkdir, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
-import { dirname, join, relative } from "node:path";
+import { dirname, join, relative, resolve } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { countCases } from "./junit.ts";
@@ -22,7 +23,10 @@ import { countCases } from "./junit.ts";
 const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
 const CACHE = join(ROOT, ".cache");
 const NPX = "npx -y -p deno@2.9.6 -p bun@1.4.5 deno task test";
-const USAGE = `Usage: deno task test [-- [--explore] [--only static|deno|bun]... [FILE or FOLDER]...]`;
+/** What test files that start the whole program import. */
+const STARTS_PROGRAM = /(cli|\.)\/(program|terminal)\.ts"|snocat_programs\.ts"/;
+const USAGE =
+  `Usage: deno task test [-- [--explore] [--program FILE] [--only static|deno|bun]... [FILE or FOLDER]...]`;
 
 type Group = "static" | "deno" | "bun";
 interface Outcome {
@@ -206,7 +210,10 @@ async function testFiles(): Promise<string[]> {
       process.exit(1);
     });
   }
-  return [...found].sort();
+  const files = [...found].sort();
+  if (!process.env.SALLYPORT_PROGRAM) return files;
+  const texts = await Promise.all(files.map((file) => readFile(join(ROOT, file), "utf8")));
+  return files.filter((_, index) => STARTS_PROGRAM.test(texts[index]!));
 }
 
 async function existing(names: string[]): Promise<string[]> {
@@ -228,6 +235,17 @@ function readArguments(given: string[]): { only: Set<Group>; paths: string[] } {
       process.env.SALLYPORT_TEST_EXPLORE = "1";
       continue;
     }
+    if (word === "--program") {
+      const file = words[++index];
+      if (file === undefined) {
+        console.error(
+          `Cannot run the checks: --program takes a single file, as \`deno task build\` makes\n${USAGE}`,
+        );
+        process.exit(1);
+      }
+      process.env.SALLYPORT_PROGRAM = resolve(file);
+      continue;
+    }
     if (word === "--only") {
       const group = words[++index];
       if (group !== "static" && group !== "deno" && group !== "bun") {
@@ -243,5 +261,7 @@ function readArguments(given: string[]): { only: Set<Group>; paths: string[] } {
       process.exit(help ? 0 : 1);
     } else rest.push(word);
   }
+  // A single file has its runtime inside: one round shows all.
+  if (process.env.SALLYPORT_PROGRAM && groups.size === 0) groups.add("bun");
   return { only: groups, paths: rest };
 }

@@ -12,9 +12,10 @@ import {
   settingsOf,
 } from "../config/config.ts";
 import { didYouMean } from "../config/suggest.ts";
+import { passedSockets, withSockets } from "./activation.ts";
 import { type CliIo, commandLine } from "./io.ts";
 
-export { Command, CommanderError, Option };
+export { Command, CommanderError, Help, Option };
 
 /** What a command receives besides its settings. */
 export interface CliContext {
@@ -154,7 +155,8 @@ export function addExamples(command: Command, io: CliIo, examples: readonly Exam
 export function readSettings(command: Command, name: CommandName, io: CliIo): LoadedConfig {
   const loaded = loadConfig(name, { flags: command.opts(), env: io.env });
   for (const warning of loaded.warnings) io.err(`Warning: ${warning}`);
-  return loaded;
+  const sockets = passedSockets(io.env);
+  return sockets.length === 0 ? loaded : { ...loaded, config: withSockets(name, loaded.config, sockets) };
 }
 
 /** The message for an unknown command. */

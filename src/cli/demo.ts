@@ -71,7 +71,8 @@ export function addDemo(program: Command, context: CliContext): void {
       await agent.connected;
 
       printStartup(io, {
-        runtime,
+        // Without its limits, which a first look doesn't need.
+        runtime: { name: runtime.name, version: runtime.version },
         facts: [
           ["edge", addressList(visitors)],
           ["session master", masters.map(localUrl).join(", ")],

@@ -10,6 +10,7 @@ import {
   type CliContext,
   Command,
   CommanderError,
+  Help,
   HELP_ALL,
   helpConfiguration,
   Option,
@@ -125,6 +126,7 @@ const GROUPS: Readonly<Record<string, Readonly<Record<string, Listed>>>> = {
     },
     health: {
       summary: "check that a running program is ready",
+      rare: true,
       load: async () => (await import("./health.ts")).addHealth,
     },
     completion: {
@@ -135,9 +137,14 @@ const GROUPS: Readonly<Record<string, Readonly<Record<string, Listed>>>> = {
   "Keys and tokens:": {
     token: {
       summary: "make a token without a session master",
+      rare: true,
       load: async () => (await import("./token.ts")).addToken,
     },
-    keygen: { summary: "make a Fernet key", load: async () => (await import("./keygen.ts")).addKeygen },
+    keygen: {
+      summary: "make a Fernet key",
+      rare: true,
+      load: async () => (await import("./keygen.ts")).addKeygen,
+    },
     cert: {
       summary: "make a certificate for `snocat server`",
       rare: true,
@@ -168,15 +175,12 @@ async function createProgram(context: CliContext, chosen: string, all: boolean):
   const { io } = context;
   const loaded = [...COMMANDS].filter(([name]) => name === chosen || chosen === "completion");
   const program = new Command("sallyport");
-  program.description(
-    "A tunnel edge that speaks SniTun: visitors reach a server behind NAT by its " +
-      "name, over TLS that only that server decrypts. Without a command: serve.",
-  );
+  program.description("Visitors reach a server behind NAT by its name, over TLS that only it decrypts.");
   program.version(`sallyport ${VERSION}`, "--version", "print the version");
   program.helpOption("-h, --help", "print this help");
   program.helpCommand(false);
   program.addOption(new Option(HELP_ALL, "print help with rare commands and flags"));
-  program.configureHelp(helpConfiguration(all, RARE));
+  program.configureHelp({ ...helpConfiguration(all, RARE), ...all ? {} : { formatHelp: shortHelp } });
   program.exitOverride().configureOutput({
     writeOut: (text) => io.out(text.replace(/\n$/, "")),
     writeErr: (text) => io.err(text.replace(/\n$/, "")),
@@ -190,12 +194,33 @@ async function createProgram(context: CliContext, chosen: string, all: boolean):
       program.commands.find((command) => command.name() === name)!.helpGroup(group).summary(summary);
     }
   }
-  addExamples(program, io, [
-    { what: "an edge and its session master, on ports 8443 and 8080", args: "" },
-    { what: "all of it at once, with a small site behind it", args: "demo" },
-    { what: "flags of a command", args: "agent --help" },
-  ]);
+  if (all) {
+    addExamples(program, io, [
+      { what: "an edge and its session master, on ports 8443 and 8080", args: "" },
+      { what: "all of it at once, with a small site behind it", args: "demo" },
+      { what: "flags of a command", args: "agent --help" },
+    ]);
+  }
   return program;
+}
+
+/** Help of the program that fits 24 lines with a prompt: commands alone, without blank lines between their groups. */
+function shortHelp(program: Command, helper: Help): string {
+  if (program.parent !== null) return Help.prototype.formatHelp.call(helper, program, helper);
+  const groups = helper.groupItems(
+    [...program.commands],
+    helper.visibleCommands(program),
+    (each) => each.helpGroup(),
+  );
+  const width = helper.padWidth(program, helper);
+  const items = (commands: readonly Command[]) =>
+    commands.map((each) => helper.formatItem(helper.subcommandTerm(each), width, each.summary(), helper));
+  return [
+    `Usage: ${program.name()} [COMMAND] [FLAGS]    (without a command: serve)`,
+    ...["", program.description(), ""],
+    ...[...groups].flatMap(([group, commands]) => commands.length === 0 ? [] : [group, ...items(commands)]),
+    ...["", "COMMAND --help shows its flags and examples; --help-all lists the rare ones too."],
+  ].join("\n") + "\n";
 }
 
 /** Advice on a permission that Deno denies: its own error names the flag, but not a working command line. */

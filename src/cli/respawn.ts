@@ -32,8 +32,8 @@ function commandLine(folders: readonly string[]): [command: string, words: strin
   const script = process.argv[1];
   const own = ownPermissions();
   // Compiled into one file, or not on Deno: the runtime takes no flags.
-  if (own === undefined) return [process.execPath, isCompiled(script) ? args : [script!, ...args]];
-  if (isCompiled(script)) return [process.execPath, args];
+  if (own === undefined) return [process.execPath, isSingleFile() ? args : [script!, ...args]];
+  if (isSingleFile()) return [process.execPath, args];
   const command = [process.execPath, "deno"].find(mayRun);
   if (command === undefined) {
     throw new SallyportError(
@@ -64,8 +64,9 @@ function commandLine(folders: readonly string[]): [command: string, words: strin
   return [command, ["run", "-q", "--no-prompt", ...flags, script!, ...args]];
 }
 
-/** `bun build --compile` and `deno compile` embed the script in the executable. */
-function isCompiled(script: string | undefined): boolean {
+/** Whether this program is a single file: `bun build --compile` and `deno compile` embed the script in the executable. */
+export function isSingleFile(): boolean {
+  const script = process.argv[1];
   return script === undefined || script.startsWith("/$bunfs/") ||
     !/(^|[/\\])(deno|bun)(\.exe)?$/.test(process.execPath);
 }

@@ -10,6 +10,7 @@ import { errorMessage } from "../errors.ts";
 import { nativeCodePermitted } from "../runtime/deno/permissions.ts";
 import type { CliIo } from "./io.ts";
 import type { FoundKey, Keys } from "./keys.ts";
+import { isSingleFile } from "./respawn.ts";
 
 /** An edge's key for sealed agents. */
 export interface SealedPart {
@@ -42,11 +43,11 @@ export async function findSealed(
 
 /**
  * The build of libsodium to load: WebAssembly, without a permission prompt, if any is accepted and native code isn't
- * permitted.
+ * permitted, or isn't in the single file that the program is.
  */
 export function libsodiumBuild(set: Config["libsodium"] = "any"): "native" | "wasm" | undefined {
   if (set !== "any") return set;
-  return nativeCodePermitted() ? undefined : "wasm";
+  return nativeCodePermitted() && !isSingleFile() ? undefined : "wasm";
 }
 
 /** The edge's public key for a start message. */

@@ -19,6 +19,9 @@ import {
   servicePath,
   serviceText,
   settingsFile,
+  socketPaths,
+  type SocketUnit,
+  socketUnits,
   STATE_DIR,
 } from "./service_files.ts";
 
@@ -26,6 +29,7 @@ interface Flags {
   readonly manager?: string;
   readonly root?: string;
   readonly print?: boolean;
+  readonly socketActivation?: boolean;
 }
 
 /** Adds the command. */
@@ -42,27 +46,40 @@ export function addService(program: Command, { io }: CliContext): void {
       .option("--root <FOLDER>", "write below this folder and start nothing, for packages and images");
   const install = common(service.command("install")).argument("[args...]", "flags for the command, after --")
     .description("Write the service's file, and start it now and at each boot.")
-    .option("--print", "print the file instead of writing it");
+    .option("--print", "print the file instead of writing it")
+    .option(
+      "--socket-activation",
+      "let systemd open the TCP ports: connections wait while the program restarts, and it needs no privilege",
+    );
   addExamples(install, io, [
     {
       what: "an edge and its session master",
       args: "service install serve -- --public-address edge.example.org:8443",
+    },
+    {
+      what: "the same with ports that systemd opens",
+      args: "service install serve --socket-activation -- --listen [::]:443 --agent-listen [::]:8443",
     },
     { what: "an agent, with its settings in /etc/sallyport/agent.env", args: "service install agent" },
     { what: "only print it", args: "service install agent --print" },
   ]);
   install.action(async (name: string, args: string[], flags: Flags) => {
     const [command, manager] = [commandNamed(name), managerOf(flags)];
-    const text = serviceText(manager, { command, program: startWords(), args });
-    if (flags.print === true) return io.out(text.trimEnd());
-    const path = join(flags.root ?? "/", servicePath(manager, command));
-    await write(path, text, manager === "openrc" ? 0o755 : 0o644);
+    const sockets = flags.socketActivation === true ? socketsOf(manager, command, args) : [];
+    const text = serviceText(manager, { command, program: startWords(), args, sockets: sockets.length > 0 });
+    const files = [{ path: servicePath(manager, command), text }, ...sockets];
+    if (flags.print === true) return io.out(files.map(({ text }) => text).join("\n").trimEnd());
+    const paths = files.map(({ path }) => join(flags.root ?? "/", path));
+    for (const [index, { text }] of files.entries()) {
+      await write(paths[index]!, text, manager === "openrc" ? 0o755 : 0o644);
+    }
+    const settings = settingsFile(command);
     io.out(
-      `Wrote ${path}. Settings go to ${
-        settingsFile(command)
-      } as SALLYPORT_ variables; keys are in ${STATE_DIR}.`,
+      `Wrote ${
+        paths.join(", ")
+      }. Settings go to ${settings} as SALLYPORT_ variables; keys are in ${STATE_DIR}.`,
     );
-    if (flags.root === undefined) await tell(io, STARTS[manager](command, path));
+    if (flags.root === undefined) await tell(io, STARTS[manager](command, paths));
   });
   const uninstall = common(service.command("uninstall")).description(
     "Stop the service and remove its file; settings and keys stay.",
@@ -70,11 +87,16 @@ export function addService(program: Command, { io }: CliContext): void {
   addExamples(uninstall, io, [{ what: "the agent", args: "service uninstall agent" }]);
   uninstall.action(async (name: string, flags: Flags) => {
     const [command, manager] = [commandNamed(name), managerOf(flags)];
-    const path = join(flags.root ?? "/", servicePath(manager, command));
+    const here = (path: string) => join(flags.root ?? "/", path);
+    const path = here(servicePath(manager, command));
     if (!existsSync(path)) throw wrong(`Cannot uninstall: there is no ${path}`);
-    if (flags.root === undefined) await tell(io, STOPS[manager](command, path));
-    await rm(path);
-    io.out(`Removed ${path}. ${settingsFile(command)} and ${STATE_DIR} stay as they are.`);
+    const sockets = manager === "systemd"
+      ? socketPaths(command).map(here).filter((path) => existsSync(path))
+      : [];
+    const paths = [path, ...sockets];
+    if (flags.root === undefined) await tell(io, STOPS[manager](command, paths));
+    for (const path of paths) await rm(path);
+    io.out(`Removed ${paths.join(", ")}. ${settingsFile(command)} and ${STATE_DIR} stay as they are.`);
   });
   const status = common(service.command("status")).description("Show the service's state.");
   addExamples(status, io, [{ what: "the agent", args: "service status agent" }]);
@@ -89,23 +111,29 @@ export function addService(program: Command, { io }: CliContext): void {
 
 type Steps = readonly (readonly string[])[];
 
-const STARTS: Record<Manager, (command: ServiceCommand, path: string) => Steps> = {
-  systemd: (
-    command,
-  ) => [["systemctl", "daemon-reload"], ["systemctl", "enable", "--now", `sallyport-${command}`]],
+/** The steps for a command, given the files that are written: the service's, and its sockets'. */
+type FileSteps = Record<Manager, (command: ServiceCommand, paths: readonly string[]) => Steps>;
+
+const unitNames = (paths: readonly string[]) => paths.map((path) => basename(path));
+const STARTS: FileSteps = {
+  systemd: (_, paths) => [
+    ["systemctl", "daemon-reload"],
+    // Sockets first: they can't be opened for a service that runs already.
+    ["systemctl", "enable", "--now", ...unitNames(paths).reverse()],
+  ],
   openrc: (command) => [
     ["rc-update", "add", `sallyport-${command}`, "default"],
     ["rc-service", `sallyport-${command}`, "start"],
   ],
-  launchd: (_, path) => [["launchctl", "bootstrap", "system", path]],
+  launchd: (_, paths) => [["launchctl", "bootstrap", "system", ...paths]],
 };
-const STOPS: Record<Manager, (command: ServiceCommand, path: string) => Steps> = {
-  systemd: (command) => [["systemctl", "disable", "--now", `sallyport-${command}`]],
+const STOPS: FileSteps = {
+  systemd: (_, paths) => [["systemctl", "disable", "--now", ...unitNames(paths).reverse()]],
   openrc: (command) => [
     ["rc-service", `sallyport-${command}`, "stop"],
     ["rc-update", "del", `sallyport-${command}`, "default"],
   ],
-  launchd: (_, path) => [["launchctl", "bootout", "system", path]],
+  launchd: (_, paths) => [["launchctl", "bootout", "system", ...paths]],
 };
 const SHOWS: Record<Manager, (command: ServiceCommand) => Steps> = {
   systemd: (command) => [["systemctl", "--no-pager", "status", `sallyport-${command}`]],
@@ -159,6 +187,25 @@ function managerOf({ manager }: Flags): Manager {
     throw wrong(`Cannot use --manager: ${manager} is not one of ${MANAGERS.join(", ")}`);
   }
   return found;
+}
+
+/** The socket units of a service that systemd activates. */
+function socketsOf(
+  manager: Manager,
+  command: ServiceCommand,
+  args: readonly string[],
+): readonly SocketUnit[] {
+  const cannot = manager !== "systemd"
+    ? `${manager} can't pass sockets on; systemd can`
+    : command === "agent"
+    ? "an agent has no ports"
+    : process.versions.deno !== undefined
+    ? "Deno can't take sockets over without losing connections; Bun and the single file can"
+    : args.some((word) => /^--workers(=|$)/.test(word))
+    ? "with --workers each worker opens the ports itself"
+    : undefined;
+  if (cannot !== undefined) throw wrong(`Cannot use --socket-activation: ${cannot}`);
+  return socketUnits({ command, args });
 }
 
 function isOpenrc(): boolean {

@@ -4,6 +4,8 @@
  *
  * @module
  */
+import { basename } from "node:path/posix";
+import { passableFlags } from "./activation.ts";
 
 /** A long-running command. */
 export type ServiceCommand = "serve" | "edge" | "master" | "agent";
@@ -20,6 +22,14 @@ interface ServiceSpec {
   readonly program: readonly string[];
   /** Arguments after the command. */
   readonly args: readonly string[];
+  /** Whether systemd listens and passes the sockets on. */
+  readonly sockets?: boolean;
+}
+
+/** A socket unit of systemd. */
+export interface SocketUnit {
+  readonly path: string;
+  readonly text: string;
 }
 
 const ABOUT: Readonly<Record<ServiceCommand, string>> = {
@@ -43,15 +53,64 @@ export function servicePath(manager: Manager, command: ServiceCommand): string {
   }[manager];
 }
 
+/** The socket units of a service, by the listening addresses among its arguments: one for each flag. */
+export function socketUnits({ command, args }: Pick<ServiceSpec, "command" | "args">): readonly SocketUnit[] {
+  return passableFlags(command).flatMap(({ flag, standard }) => {
+    const given = args.flatMap((word, index) =>
+      word === `--${flag}`
+        ? args[index + 1] ?? ""
+        : word.startsWith(`--${flag}=`)
+        ? word.slice(flag.length + 3)
+        : []
+    );
+    const addresses = (given.length > 0 ? given : standard).flatMap((list) => list.split(","));
+    if (addresses.length === 0) return [];
+    return [{
+      path: socketPath(command, flag),
+      text: socketUnit(command, flag, addresses.map((address) => address.trim())),
+    }];
+  });
+}
+
+function socketPath(command: ServiceCommand, flag: string): string {
+  return `/etc/systemd/system/sallyport-${command}-${flag}.socket`;
+}
+
+/** The paths of all socket units that a service may have. */
+export function socketPaths(command: ServiceCommand): readonly string[] {
+  return passableFlags(command).map(({ flag }) => socketPath(command, flag));
+}
+
+function socketUnit(command: ServiceCommand, flag: string, addresses: readonly string[]): string {
+  return `[Unit]
+Description=${ABOUT[command]}: --${flag}
+
+[Socket]
+${addresses.map((address) => `ListenStream=${address}`).join("\n")}
+FileDescriptorName=${flag}
+Service=sallyport-${command}.service
+Backlog=4096
+NoDelay=yes
+
+[Install]
+WantedBy=sockets.target
+`;
+}
+
 /** The file's text. */
 export function serviceText(manager: Manager, spec: ServiceSpec): string {
   return { systemd: systemdUnit, openrc: openrcScript, launchd: launchdList }[manager](spec);
 }
 
 /** A hardened unit; the runtime's JIT compiler rules out MemoryDenyWriteExecute. */
-function systemdUnit({ command, program, args }: ServiceSpec): string {
-  // Only an agent dials out without listening.
-  const capability = command === "agent" ? "" : "CAP_NET_BIND_SERVICE";
+function systemdUnit({ command, program, args, sockets = false }: ServiceSpec): string {
+  // An agent only dials, and systemd opens the TCP ports that it passes on.
+  const listens = sockets
+    ? args.some((word) => /^--(curve-listen|quic-listen|publish-ports)\b/.test(word))
+    : true;
+  const capability = command !== "agent" && listens ? "CAP_NET_BIND_SERVICE" : "";
+  const units = sockets ? socketUnits({ command, args }) : [];
+  const passed = units.length === 0 ? "" : `Sockets=${units.map(({ path }) => basename(path)).join(" ")}\n`;
   return `[Unit]
 Description=${ABOUT[command]}
 Wants=network-online.target
@@ -63,7 +122,7 @@ NotifyAccess=all
 WatchdogSec=60
 ExecStart=${[...program, command, ...args].map(systemdWord).join(" ")}
 ExecReload=/bin/kill -HUP $MAINPID
-EnvironmentFile=-${settingsFile(command)}
+${passed}EnvironmentFile=-${settingsFile(command)}
 Environment=SALLYPORT_DATA_DIR=${STATE_DIR}
 Restart=always
 RestartSec=2

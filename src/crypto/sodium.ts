@@ -139,7 +139,8 @@ export async function loadSodium(kind?: "native" | "wasm", sources: SodiumSource
       reason += `${reason === "" ? "" : "; "}libsodium-wrappers: ${errorMessage(error)}`;
     }
   }
-  throw new SallyportError("not_supported", `Cannot load libsodium: ${reason}`, { side: "local" });
+  const next = kind === "native" ? "; without `--libsodium native` it runs as WebAssembly" : "";
+  throw new SallyportError("not_supported", `Cannot load libsodium: ${reason}${next}`, { side: "local" });
 }
 
 /**

@@ -92,6 +92,8 @@ export interface EdgeListenOptions {
   readonly accepts?: Accepts;
   /** Lets several processes share a TCP port (SO_REUSEPORT): the workers of one machine. */
   readonly reusePort?: boolean;
+  /** File descriptor of a TCP socket that already listens, to accept on instead; host and port are then ignored. */
+  readonly descriptor?: number;
 }
 
 /** A running edge. */
@@ -237,7 +239,8 @@ class EdgeNode implements Edge {
     return this.#agents.findTunnel(hostname);
   }
 
-  async listen({ host, port, accepts = "both", reusePort = false }: EdgeListenOptions): Promise<Listener> {
+  async listen(options: EdgeListenOptions): Promise<Listener> {
+    const { host, port, accepts = "both", reusePort = false, descriptor } = options;
     const alone = this.#transports.find(({ transport }) => transport.name === accepts);
     if (alone === undefined && !SHARED_PORTS.includes(accepts)) {
       const why = `the edge has no such transport, only ${this.#names.join(", ")}`;
@@ -251,6 +254,7 @@ class EdgeNode implements Edge {
       host,
       port,
       reusePort,
+      ...descriptor === undefined ? {} : { descriptor },
       accept: (conn) => this.#accept(conn, detector),
     }));
     if (this.#closed) {

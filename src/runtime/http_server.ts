@@ -39,9 +39,11 @@ export async function listenHttp(
     failed: (thrown) => void faults.report("http_request", thrown),
   });
   const open = new OpenConnections();
+  const { host, port, descriptor } = options;
   const listener = await listen({
-    host: options.host,
-    port: options.port,
+    host,
+    port,
+    ...descriptor === undefined ? {} : { descriptor },
     accept(conn) {
       const source = sourceOf(conn.remote.host);
       if (!open.roomFor(source)) return refuse(conn);

@@ -24,6 +24,8 @@ interface NodeStreamOptions {
   readonly carrier?: Duplex;
   /** Ends the underlying stream; `hard` sends a reset, where possible. Defaults to destroying it. */
   destroy?(hard: boolean): void;
+  /** Translates the underlying stream's error. Defaults to passing it on. */
+  failure?(error: Error): Error;
 }
 
 /** The adapted stream; takes ownership of the given one. */
@@ -64,7 +66,7 @@ export class NodeStream extends StreamBase {
         this.emitDrain();
       });
     }
-    duplex.on("error", (error: Error) => this.#error ??= error);
+    duplex.on("error", (error: Error) => this.#error ??= options.failure?.(error) ?? error);
     duplex.on("close", () => this.emitClose(this.#error));
   }
 

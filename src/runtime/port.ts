@@ -126,6 +126,8 @@ export interface ListenOptions {
   accept(conn: Conn): void;
   /** Lets several processes share the port (SO_REUSEPORT), where the runtime can. */
   readonly reusePort?: boolean;
+  /** File descriptor of a socket that already listens, to accept on instead; host and port are then ignored. */
+  readonly descriptor?: number;
 }
 
 /** Options of {@link Runtime.dial}. `host` may be a name. */
@@ -200,6 +202,8 @@ export interface HttpOptions {
   readonly host: string;
   /** 0–65535. */
   readonly port: number;
+  /** File descriptor of a socket that already listens, to accept on instead; host and port are then ignored. */
+  readonly descriptor?: number;
   /** Answers one request. */
   fetch(request: Request, remote: Address): Response | Promise<Response>;
 }
@@ -245,6 +249,8 @@ export interface Capabilities {
   readonly sharedDatagrams: "spread" | "last";
   /** `abort` sends RST, so the peer can tell it from an orderly end. */
   readonly hardClose: boolean;
+  /** It accepts on sockets that already listen. */
+  readonly passedSockets: boolean;
 }
 
 /** The process's file descriptor usage. */

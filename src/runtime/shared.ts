@@ -67,7 +67,9 @@ export function lostError(cause?: unknown): SallyportError {
 
 /** The dialled address, for messages. */
 export function dialledText(options: DialOptions | DialUnixOptions): string {
-  return "path" in options ? `unix:${options.path}` : formatHostPort(options);
+  if ("path" in options) return `unix:${options.path}`;
+  // Port 0 stands for no port, where only the name is resolved.
+  return options.port === 0 ? options.host : formatHostPort(options);
 }
 
 /** The error of a dial that timed out. */
@@ -120,6 +122,14 @@ export function dialError(options: DialOptions | DialUnixOptions, cause: unknown
     retryable: true,
     cause,
   });
+}
+
+/** The error of a runtime that can't accept on a socket that already listens. */
+export function noPassedSockets(runtime: string): SallyportError {
+  const why =
+    `Cannot listen on a socket of the service manager: ${runtime} can't take it over without losing ` +
+    "connections; use Bun or the single file, or install the service without --socket-activation";
+  return new SallyportError("not_supported", why, { side: "config" });
 }
 
 /** Translates a runtime's listen or bind error. */

@@ -17,6 +17,14 @@ const ROOT = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 /** How long anything that a test waits for may take. */
 const PATIENCE_MS = 30_000;
 
+/** The words that start the program under test, up to its arguments, which decide on Deno's permissions. */
+export function programWords(args: readonly string[]): readonly [command: string, ...words: string[]] {
+  const file = process.env.SALLYPORT_PROGRAM;
+  if (file) return [file];
+  const flags = process.versions.deno === undefined ? [] : denoFlags(args);
+  return [process.execPath, ...flags, join(ROOT, "mod.ts")];
+}
+
 /** A running program. */
 export class Program {
   readonly #child: ChildProcess;
@@ -37,18 +45,17 @@ export class Program {
     cwd: string = ROOT,
     on?: Pick<OtherRuntime, "command" | "args"> & { readonly foreign?: boolean },
   ) {
-    const own = process.versions.deno === undefined ? [] : denoFlags(args);
-    const binary = on === undefined ? process.env.SALLYPORT_PROGRAM : undefined;
     // The other runtime's flags are made before its arguments are known.
     const other = on?.args[0] === "run" && args.includes("--libsodium")
       ? { ...on, args: denoFlags(args) }
       : on;
-    const runtime = other ??
-      (binary ? { command: binary, args: [] } : { command: process.execPath, args: own });
-    const main = binary || on?.foreign === true ? [] : [join(ROOT, "mod.ts")];
+    const main = on?.foreign === true ? [] : [join(ROOT, "mod.ts")];
+    const [command, ...words] = other === undefined
+      ? programWords(args)
+      : [other.command, ...other.args, ...main];
     const outer = Object.entries(process.env).filter(([name]) => !name.startsWith("SALLYPORT_"));
     const inherited = { ...Object.fromEntries(outer), NO_COLOR: "1" };
-    this.#child = spawn(runtime.command, [...runtime.args, ...main, ...args], {
+    this.#child = spawn(command, [...words, ...args], {
       cwd,
       env: { ...inherited, ...env },
       stdio: [on?.foreign === true ? "pipe" : "ignore", "pipe", "pipe"],

@@ -9,7 +9,7 @@ import { after, before, describe, it } from "node:test";
 import type { CliIo } from "../../src/cli/io.ts";
 import { Lifecycle } from "../../src/cli/lifecycle.ts";
 import { runCli } from "../../src/cli/main.ts";
-import { MANAGERS, SERVICE_COMMANDS, serviceText } from "../../src/cli/service_files.ts";
+import { MANAGERS, SERVICE_COMMANDS, serviceText, socketUnits } from "../../src/cli/service_files.ts";
 import { ServiceManager } from "../../src/cli/systemd.ts";
 import { denoFlags } from "../support/deno_flags.ts";
 import { Program } from "./program.ts";
@@ -40,15 +40,17 @@ while True:
         print(line, flush=True)
 `;
 
-/** A program's outcome; undefined where the program isn't here. */
-function run(command: string, args: readonly string[]): Promise<{ code: number; text: string } | undefined> {
+/** A program's outcome; code NaN if it isn't installed. */
+function run(command: string, args: readonly string[]): Promise<{ code: number; text: string }> {
   return new Promise((resolve) => {
     execFile(command, args, { timeout: 20_000 }, (error, stdout, stderr) => {
-      if (error?.code === "ENOENT") return resolve(undefined);
       resolve({ code: error === null ? 0 : Number(error.code ?? 1), text: `${stdout}${stderr}` });
     });
   });
 }
+
+const noSystemd = Number.isNaN((await run("systemd-analyze", ["--version"])).code) &&
+  "systemd-analyze isn't installed";
 
 describe("service", { skip: process.platform === "win32" }, () => {
   let folder: string;
@@ -88,10 +90,10 @@ describe("service", { skip: process.platform === "win32" }, () => {
     assert.match(err.join(), /Cannot use keygen as a service: it takes serve, edge, master, agent/);
   });
 
-  it("has units that systemd takes and calls safe, and scripts that a shell takes", async () => {
+  const args = ["--hostname", "a b", "100%"];
+
+  it("has units with only the capabilities that a command needs, and scripts that a shell accepts", async () => {
     for (const command of SERVICE_COMMANDS) {
-      const args = ["--hostname", "a b", "100%"];
-      const path = join(folder, `sallyport-${command}.service`);
       const unit = serviceText("systemd", { command, program: ["/bin/true"], args });
       assert.match(unit, /^LimitCORE=0$/m);
       assert.match(unit, /^Type=notify$/m);
@@ -99,17 +101,98 @@ describe("service", { skip: process.platform === "win32" }, () => {
         unit,
         command === "agent" ? /^CapabilityBoundingSet=$/m : /^CapabilityBoundingSet=CAP_NET_BIND/m,
       );
-      await writeFile(path, unit);
-      const verified = await run("systemd-analyze", ["verify", path]);
-      if (verified !== undefined) assert.deepEqual([verified.code, verified.text], [0, ""]);
-      // 20 is 2.0 on systemd's scale from 0, safe, to 10.
-      const judged = await run("systemd-analyze", ["security", "--offline=true", "--threshold=20", path]);
-      if (judged !== undefined) assert.equal(judged.code, 0, judged.text);
       const script = join(folder, `sallyport-${command}`);
       await writeFile(script, serviceText("openrc", { command, program: ["/bin/true"], args }));
       assert.deepEqual(await run("sh", ["-n", script]), { code: 0, text: "" });
     }
   });
+
+  it("has units that systemd accepts and rates as safe", { skip: noSystemd }, async () => {
+    for (const command of SERVICE_COMMANDS) {
+      const path = join(folder, `sallyport-${command}.service`);
+      await writeFile(path, serviceText("systemd", { command, program: ["/bin/true"], args }));
+      assert.deepEqual(await run("systemd-analyze", ["verify", path]), { code: 0, text: "" });
+      // 20 is 2.0 on systemd's scale from 0, safe, to 10.
+      const rated = await run("systemd-analyze", ["security", "--offline=true", "--threshold=20", path]);
+      assert.equal(rated.code, 0, rated.text);
+    }
+  });
+});
+
+describe("service install --socket-activation", { skip: process.platform === "win32" }, () => {
+  const install = async (args: readonly string[]) => {
+    const { io, out, err } = testIo();
+    const code = await runCli(["service", "install", ...args], io);
+    return { code, text: out.join("\n"), error: err.join("\n") };
+  };
+
+  it("makes a socket unit for each listener, which systemd takes, and a service without privileges", async () => {
+    const folder = await mkdtemp(join(tmpdir(), "sallyport-sockets-"));
+    const args = ["--listen", "[::]:443,0.0.0.0:444", "--agent-listen=[::]:8443"];
+    const unit = serviceText("systemd", { command: "serve", program: ["/bin/true"], args, sockets: true });
+    const sockets = socketUnits({ command: "serve", args });
+    const names = sockets.map(({ path }) => path.slice("/etc/systemd/system/".length));
+    assert.deepEqual(names, [
+      "sallyport-serve-listen.socket",
+      "sallyport-serve-agent-listen.socket",
+      "sallyport-serve-master-listen.socket",
+    ]);
+    assert.match(unit, new RegExp(`^Sockets=${names.join(" ")}$`, "m"));
+    assert.match(unit, /^CapabilityBoundingSet=$/m);
+    assert.match(
+      sockets[0]!.text,
+      /ListenStream=\[::\]:443\nListenStream=0\.0\.0\.0:444\nFileDescriptorName=listen\n/,
+    );
+    assert.match(sockets[2]!.text, /ListenStream=127\.0\.0\.1:8080\n/);
+    const quic = serviceText("systemd", {
+      ...{ command: "serve", program: ["/bin/true"], sockets: true },
+      args: ["--quic-listen", "[::]:443"],
+    });
+    assert.match(quic, /^CapabilityBoundingSet=CAP_NET_BIND_SERVICE$/m);
+    try {
+      const written = [{ name: "sallyport-serve.service", text: unit }].concat(
+        sockets.map(({ text }, index) => ({ name: names[index]!, text })),
+      );
+      for (const { name, text } of written) await writeFile(join(folder, name), text);
+      const verified = await run("systemd-analyze", [
+        "verify",
+        ...written.map(({ name }) => join(folder, name)),
+      ]);
+      if (verified !== undefined) assert.deepEqual([verified.code, verified.text], [0, ""]);
+    } finally {
+      await rm(folder, { recursive: true, force: true });
+    }
+  });
+
+  it("is refused where no socket can be passed", async () => {
+    const wanted = ["--socket-activation", "--manager"];
+    const openrc = await install(["serve", ...wanted, "openrc", "--print"]);
+    assert.match(openrc.error, /Cannot use --socket-activation: openrc can't pass sockets on; systemd can/);
+    const agent = await install(["agent", ...wanted, "systemd", "--print"]);
+    assert.match(agent.error, /Cannot use --socket-activation: an agent has no ports/);
+    const serve = await install(["serve", ...wanted, "systemd", "--print", "--", "--listen", "127.0.0.1:1"]);
+    if (process.versions.deno !== undefined) {
+      assert.match(serve.error, /Deno can't take sockets over without losing connections/);
+    } else assert.match(serve.text, /^Sockets=.*\n[^]*^ListenStream=127\.0\.0\.1:1$/m);
+  });
+
+  it(
+    "writes the units, and removes them with the service",
+    { skip: process.versions.deno !== undefined },
+    async () => {
+      const folder = await mkdtemp(join(tmpdir(), "sallyport-sockets-"));
+      try {
+        const where = ["--manager", "systemd", "--root", folder];
+        await install(["edge", "--socket-activation", ...where, "--", "--listen", "127.0.0.1:1"]);
+        const socket = join(folder, "etc/systemd/system/sallyport-edge-listen.socket");
+        assert.ok(existsSync(socket));
+        assert.equal(await runCli(["service", "uninstall", "edge", ...where], testIo().io), 0);
+        assert.ok(!existsSync(socket));
+      } finally {
+        await rm(folder, { recursive: true, force: true });
+      }
+    },
+  );
 });
 
 describe("systemd", () => {

@@ -4,11 +4,10 @@
  * @module
  */
 import { spawnSync } from "node:child_process";
-import { dirname, join } from "node:path";
+import { dirname } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
-import { denoFlags } from "../support/deno_flags.ts";
-import { Program } from "./program.ts";
+import { Program, programWords } from "./program.ts";
 
 const ROOT = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 
@@ -30,11 +29,7 @@ export interface TerminalOptions {
 /** Starts the program on a terminal: what it writes to either output comes at `stdout`, its lines ended by CR LF. */
 export function onTerminal(args: readonly string[], options: TerminalOptions = {}): Program {
   const { columns = 80, term = "xterm", env = {} } = options;
-  const start = process.versions.deno === undefined
-    ? [process.execPath]
-    : [process.execPath, ...denoFlags(args)];
-  const binary = process.env.SALLYPORT_PROGRAM;
-  const words = [...binary ? [binary] : [...start, join(ROOT, "mod.ts")], ...args];
+  const words = [...programWords(args), ...args];
   const line = `stty cols ${columns}; exec ${words.map(quoted).join(" ")}`;
   const script = { command: "script", args: ["-qec", line, "/dev/null"], foreign: true };
   return new Program([], { TERM: term, COLUMNS: "", ...env }, ROOT, script);

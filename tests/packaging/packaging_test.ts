@@ -26,9 +26,14 @@ async function files(): Promise<{ name: string; text: string }[]> {
   );
 }
 
-function run(command: string, args: readonly string[]): Promise<{ code: number; text: string }> {
+function run(
+  command: string,
+  args: readonly string[],
+  more: Readonly<Record<string, string>> = {},
+): Promise<{ code: number; text: string }> {
+  const env = { ...process.env, ...more };
   return new Promise((resolve) => {
-    execFile(command, args, { timeout: 60_000, cwd: ROOT }, (error, stdout, stderr) => {
+    execFile(command, args, { timeout: 170_000, cwd: ROOT, env }, (error, stdout, stderr) => {
       resolve({ code: error === null ? 0 : Number(error.code ?? 1), text: `${stdout}${stderr}` });
     });
   });
@@ -83,6 +88,7 @@ const skip = process.platform === "win32" || process.versions.deno !== undefined
 
 describe("a single file", { skip }, () => {
   let folder: string;
+  let file: string;
   before(async () => {
     folder = await mkdtemp(join(tmpdir(), "sallyport-file-"));
   });
@@ -92,7 +98,7 @@ describe("a single file", { skip }, () => {
     "runs in an empty folder, and says that it is ready",
     { timeout },
     async () => {
-      const file = join(folder, "sallyport");
+      file = join(folder, "sallyport");
       await rename(buildFor(thisMachine(), folder), file);
       assert.ok(!(await readFile(file)).includes(ROOT), "the folder of the build stands in it");
       const foreign = { command: file, args: [], foreign: true };
@@ -125,4 +131,13 @@ describe("a single file", { skip }, () => {
       }
     },
   );
+
+  // `deno task test -- --program FILE` runs all tests that start the program.
+  it("passes the tests of the whole program", { timeout: 180_000 }, async () => {
+    const tests = ["curve", "certificates", "service"].map((name) => `./tests/cli/${name}_test.ts`);
+    const { code, text } = await run(process.execPath, ["test", "--only-failures", ...tests], {
+      SALLYPORT_PROGRAM: file,
+    });
+    assert.equal(code, 0, text);
+  });
 });

@@ -27,6 +27,7 @@ import { MemoryBudget } from "../../bytes/memory_budget.ts";
 import { DescriptorGuard } from "../descriptors.ts";
 import { dialByName, resolveHost } from "../dial_by_name.ts";
 import { listenHttp } from "../http_server.ts";
+import { listenOnDescriptor } from "./node_listener.ts";
 import { BufferPool } from "../out_queue.ts";
 import {
   createSystemClock,
@@ -59,7 +60,7 @@ export function createBunRuntime(): Runtime {
   return {
     name: "bun",
     version: Bun.version,
-    capabilities: { reusePort: true, sharedDatagrams: "spread", hardClose: true },
+    capabilities: { reusePort: true, sharedDatagrams: "spread", hardClose: true, passedSockets: true },
     clock: shared.clock,
     descriptors: shared.descriptors,
     memory,
@@ -101,6 +102,9 @@ async function hostAddress(host: string): Promise<string> {
 
 async function listen(options: ListenOptions, shared: Shared): Promise<Listener> {
   try {
+    if (options.descriptor !== undefined) {
+      return await listenOnDescriptor(options.descriptor, options, shared);
+    }
     const host = await hostAddress(options.host);
     const listener = Bun.listen<SocketOwner>({
       reusePort: options.reusePort ?? false,

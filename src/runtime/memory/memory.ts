@@ -102,7 +102,7 @@ export function createMemoryNetwork(options: MemoryNetworkOptions = {}): MemoryN
       return {
         name: "memory",
         version: VERSION,
-        capabilities: { reusePort: false, sharedDatagrams: "last", hardClose: true },
+        capabilities: { reusePort: false, sharedDatagrams: "last", hardClose: true, passedSockets: false },
         clock: time.clock,
         descriptors: {
           limit: undefined,

@@ -22,7 +22,7 @@ import type {
   Listener,
   ListenOptions,
 } from "../port.ts";
-import { dialError, dialTimeoutError, type Faults, listenError } from "../shared.ts";
+import { dialError, dialTimeoutError, type Faults, listenError, noPassedSockets } from "../shared.ts";
 import { formatHostPort } from "../../wire/ip/host_port.ts";
 
 /** First ephemeral port (RFC 6335). */
@@ -136,6 +136,7 @@ export class MemoryHost {
 
   // deno-lint-ignore require-await -- exceptions must become rejections
   async listen(options: ListenOptions): Promise<Listener> {
+    if (options.descriptor !== undefined) throw noPassedSockets("the network in memory");
     if (options.reusePort) {
       throw new SallyportError(
         "not_supported",

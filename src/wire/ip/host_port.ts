@@ -8,6 +8,8 @@
 export interface HostPort {
   readonly host: string;
   readonly port: number;
+  /** File descriptor of a socket that listens there already. */
+  readonly descriptor?: number;
 }
 
 /** Writes HOST:PORT, IPv6 in brackets. */

@@ -103,7 +103,7 @@ export class VirtualNetwork {
     return {
       name: "memory",
       version: "0",
-      capabilities: { reusePort: false, sharedDatagrams: "last", hardClose: false },
+      capabilities: { reusePort: false, sharedDatagrams: "last", hardClose: false, passedSockets: false },
       clock: this.clock,
       descriptors: {
         limit: undefined,

@@ -1,0 +1,130 @@
+/** Sockets from systemd: the settings that they replace, and a program that is restarted while a visitor waits. */
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { mkdtemp, rm } from "node:fs/promises";
+import { connect } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import process from "node:process";
+import { describe, it } from "node:test";
+import { passedSockets, withSockets } from "../../src/cli/activation.ts";
+import { loadConfig } from "../../src/config/config.ts";
+import { clientHello } from "../support/client_hello.ts";
+import { Program, programWords } from "./program.ts";
+
+const PASSED = { LISTEN_PID: "7", LISTEN_FDS: "3", LISTEN_FDNAMES: "listen:master-listen:listen" };
+
+describe("sockets from systemd", () => {
+  it("are those that were passed to this very process, with their names", () => {
+    const found = passedSockets(PASSED, 7).map(({ name, descriptor }) => [name, descriptor]);
+    assert.deepEqual(found, [["listen", 3], ["master-listen", 4], ["listen", 5]]);
+    assert.deepEqual(passedSockets(PASSED, 8), []);
+    assert.deepEqual(passedSockets({}), []);
+  });
+
+  it("replace the addresses that they are for", () => {
+    const { config } = loadConfig("serve", { flags: { listen: "127.0.0.1:1" }, env: {} });
+    const sockets = passedSockets(PASSED, 7);
+    const { listen, agentListen, masterListen } = withSockets("serve", config, sockets);
+    assert.deepEqual(listen, [
+      { host: "127.0.0.1", port: 1, descriptor: 3 },
+      { host: "::", port: 0, descriptor: 5 },
+    ]);
+    assert.deepEqual([agentListen, masterListen.map(({ descriptor }) => descriptor)], [[], [4]]);
+  });
+
+  it("are refused where the command has no such listener, or it isn't TCP's", () => {
+    const { config } = loadConfig("edge", { flags: {}, env: {}, partial: true });
+    for (const name of ["master-listen", "curve-listen", "sallyport.socket", ""]) {
+      assert.throws(
+        () => withSockets("edge", config, [{ name, descriptor: 3 }]),
+        /FileDescriptorName= of its unit must be one of listen, agent-listen, sealed-listen, metrics-listen/,
+      );
+    }
+    const { config: withWorkers } = loadConfig("edge", { flags: { workers: "2" }, env: {}, partial: true });
+    assert.throws(
+      () => withSockets("edge", withWorkers, [{ name: "listen", descriptor: 3 }]),
+      /with --workers each worker opens the ports itself/,
+    );
+  });
+});
+
+/** Listens as systemd does, prints the ports, and runs the command in its arguments, again for each line that it reads. */
+const SUPERVISOR = `
+import os, socket, sys
+sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
+print("ports", *[s.getsockname()[1] for s in sockets], flush=True)
+for _ in sys.stdin:
+    pid = os.fork()
+    if pid == 0:
+        copies = [os.dup(s.fileno()) for s in sockets]
+        for number, copy in enumerate(copies):
+            os.dup2(copy, 3 + number)
+            os.set_inheritable(3 + number, True)
+        os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="2", LISTEN_FDNAMES="listen:master-listen")
+        os.execvp(sys.argv[1], sys.argv[1:])
+    print("runs", pid, flush=True)
+    os.waitpid(pid, 0)
+    print("ended", flush=True)
+`;
+const skip = process.platform === "win32" || spawnSync("python3", ["--version"]).error !== undefined;
+const onDeno = process.versions.deno !== undefined && !process.env.SALLYPORT_PROGRAM;
+
+/** The first byte that comes back for a ClientHello: of a TLS alert, since no agent has the name. */
+function answerTo(port: number): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const visitor = connect(
+      { port, host: "127.0.0.1" },
+      () => void visitor.write(clientHello("nobody.test")),
+    );
+    visitor.on("data", (part: Uint8Array) => {
+      resolve(part[0]!);
+      visitor.destroy();
+    }).on("error", reject).on("close", () => reject(new Error("closed without an answer")));
+  });
+}
+
+describe("a program that systemd gives its sockets", { skip }, () => {
+  const name = onDeno
+    ? "says on Deno that it can't take them, and what can"
+    : "serves on them, and keeps visitors waiting while it restarts";
+  it(name, { timeout: 90_000 }, async () => {
+    const folder = await mkdtemp(join(tmpdir(), "sallyport-activation-"));
+    const args = ["serve", "--data-dir", folder];
+    const supervisor = new Program(["-c", SUPERVISOR, ...programWords(args), ...args], {}, undefined, {
+      ...{ command: "python3", args: [], foreign: true },
+    });
+    let running = 0;
+    try {
+      if (onDeno) {
+        supervisor.type("\n");
+        await supervisor.seen(
+          /Cannot listen on a socket of the service manager: Deno .*single file/,
+          "stderr",
+        );
+        return;
+      }
+      const [, visitors, master] = await supervisor.seen(/ports (\d+) (\d+)/);
+      // In line before the program has ever run.
+      const early = answerTo(Number(visitors));
+      supervisor.type("\n");
+      running = Number((await supervisor.seen(/runs (\d+)/))[1]);
+      assert.equal(await early, 0x15);
+      await supervisor.seen(new RegExp(`visitors and agents +127\\.0\\.0\\.1:${visitors}\n`));
+      assert.equal((await fetch(`http://127.0.0.1:${master}/healthz`)).status, 200);
+      process.kill(running, "SIGTERM");
+      await supervisor.seen(/ended/);
+      const between = answerTo(Number(visitors));
+      supervisor.type("\n");
+      assert.equal(await between, 0x15);
+      running = Number((await supervisor.seen(/ended[^]*runs (\d+)/))[1]);
+      process.kill(running, "SIGTERM");
+      await supervisor.seen(/ended[^]*ended/);
+      running = 0;
+    } finally {
+      if (running > 0) process.kill(running, "SIGKILL");
+      await supervisor.kill();
+      await rm(folder, { recursive: true, force: true });
+    }
+  });
+});
