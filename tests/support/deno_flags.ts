@@ -15,5 +15,6 @@ export function denoFlags(args: readonly string[] = []): string[] {
   const native = args.includes("--libsodium") && args[args.indexOf("--libsodium") + 1] === "native";
   const reading = native ? ["--allow-ffi", "--allow-read"] : [`--allow-read=${folders}`];
   const files = [...reading, `--allow-write=${folders}`];
-  return ["run", "-q", permissionFlag(commandOf(args)), ...files, "--no-prompt", "--no-check"];
+  const set = args.includes("--workers") ? "-P=workers" : permissionFlag(commandOf(args));
+  return ["run", "-q", set, ...files, "--no-prompt", "--no-check"];
 }
