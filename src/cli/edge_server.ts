@@ -12,14 +12,14 @@ import { createEdge, type Edge } from "../edge/edge.ts";
 import type { EdgeLedger } from "../edge/ledger/ledger.ts";
 import type { Accepts } from "../edge/protocol_detector.ts";
 import type { KeyUseStore } from "../edge/used_keys.ts";
-import { errorMessage, SallyportError } from "../errors.ts";
+import { errorCode, errorMessage, SallyportError } from "../errors.ts";
 import type { Address, Runtime } from "../runtime/port.ts";
 import { keyText } from "../transport/edge_key.ts";
 import type { EdgeTransport } from "../transport/edge_transport.ts";
 import { noTracer } from "../telemetry/tracing.ts";
 import type { PortGroup } from "../transport/port_group.ts";
 import { SHUTDOWN_GRACE_MS } from "../transport/port.ts";
-import type { HostPort } from "../wire/ip/host_port.ts";
+import { formatHostPort, type HostPort } from "../wire/ip/host_port.ts";
 import { snitunTransport } from "../transport/snitun/edge.ts";
 import { type Base, listenOnAll, networks } from "./parts.ts";
 import type { PipePart } from "./pipe_gate.ts";
@@ -54,6 +54,8 @@ export interface EdgePlace {
   offer: EdgeOffer | undefined;
   /** Whether it shares TCP ports with other processes. */
   readonly reusePort: boolean;
+  /** Whether a process that it replaces may still use its ports. */
+  readonly succeeds?: boolean;
   /** The processes that share its UDP ports, if any. */
   readonly portGroup?: PortGroup;
   /** How long streams may continue when it stops without a signal. */
@@ -65,6 +67,9 @@ export interface EdgePlace {
   /** Announces to the others that it is about to stop. */
   draining?(): Promise<void>;
 }
+
+/** How often a port that the process before this one still uses is tried again. */
+const PORT_RETRY_MS = 200;
 
 /** Starts an edge. */
 export async function startEdge(
@@ -118,7 +123,11 @@ export async function startEdge(
   const agents = await listenOnAll("agent-listen", config.agentListen, open("agents"));
   const sealed = await listenOnAll("sealed-listen", config.sealedListen, open("sealed"));
   const curve = await listenOnAll("curve-listen", config.curveListen, open("curve"));
-  const quic = await listenOnAll("quic-listen", config.quicListen, open("quic"));
+  const quic = await listenOnAll(
+    "quic-listen",
+    config.quicListen,
+    place?.succeeds === true ? (at) => openWhenFree(base, at, open("quic")) : open("quic"),
+  );
   const address = place?.offered?.(agents.length > 0 ? agents : visitors);
   if (place !== undefined && address !== undefined) {
     place.offer = {
@@ -131,6 +140,35 @@ export async function startEdge(
     await place.membership.node.announce();
   }
   return { ready: () => edge.addresses.length > 0, visitors, agents, sealed, curve, quic, pipes };
+}
+
+/**
+ * Opens a listener now, or when the process that this one replaces has left the address. Ports of QUIC can't be shared,
+ * and the sessions of the old process need its own until they end.
+ */
+async function openWhenFree(
+  { runtime: { clock }, log, life }: Base,
+  at: HostPort,
+  open: (at: HostPort) => Promise<Address>,
+): Promise<Address> {
+  const retry = async (): Promise<void> => {
+    if (life.stopped) return;
+    try {
+      await open(at);
+      log.info({ address: formatHostPort(at) }, "listening for QUIC, as the old worker has ended");
+    } catch (error) {
+      if (errorCode(error) === "address_in_use") clock.after(PORT_RETRY_MS, () => void retry());
+      else log.error({ reason: errorCode(error) }, errorMessage(error));
+    }
+  };
+  try {
+    return await open(at);
+  } catch (error) {
+    if (errorCode(error) !== "address_in_use") throw error;
+    log.info({ address: formatHostPort(at) }, "listening for QUIC when the old worker has ended");
+    clock.after(PORT_RETRY_MS, () => void retry());
+    return at;
+  }
 }
 
 function optional<Name extends string, Value>(

@@ -142,6 +142,7 @@ export class WorkerPlace {
   offer: EdgeOffer | undefined;
   readonly offered: EdgePlace["offered"];
   readonly reusePort = true;
+  readonly succeeds: boolean;
   portGroup!: PortGroup;
   membership!: WorkerMembership;
   keyUses!: KeyUseStore;
@@ -149,6 +150,7 @@ export class WorkerPlace {
 
   constructor(assignment: WorkerAssignment, offered: EdgePlace["offered"]) {
     this.assignment = assignment;
+    this.succeeds = assignment.listening !== undefined;
     this.offered = offered;
     this.stop = this.#stop.promise;
   }

@@ -189,13 +189,14 @@ export class AgentRegistry {
     const { clock } = this.#options;
     const pause = (ms: number) => new Promise<void>((resolve) => void clock.after(ms, resolve));
     const endMs = clock.nowMs() + graceMs;
-    const untilMs = clock.nowMs() + Math.min(graceMs, MOVE_PATIENCE_MS);
     let asked = 0;
     for (const agent of [...this.#sessions]) {
       agent.session.askToMove();
       void this.#leaveToOthers(agent);
       if (++asked % MOVES_AT_ONCE === 0) await pause(MOVE_PAUSE_MS);
     }
+    // Those asked last have as long as the others, however many they are.
+    const untilMs = Math.min(endMs, clock.nowMs() + MOVE_PATIENCE_MS);
     while (clock.nowMs() < untilMs && [...this.#sessions].some(({ retiring }) => !retiring)) {
       await pause(MOVE_PAUSE_MS);
     }

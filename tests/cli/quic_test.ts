@@ -8,6 +8,7 @@ import process from "node:process";
 import { after, before, describe, it } from "node:test";
 import { promisify } from "node:util";
 import { startTlsSite, type TlsSite } from "../support/tls_site.ts";
+import { until } from "../support/until.ts";
 import { programStarter } from "./program.ts";
 
 const timeout = 90_000;
@@ -40,7 +41,7 @@ interface Served {
   readonly fingerprint: string;
 }
 
-async function serve(name: string): Promise<Served> {
+async function serve(name: string, more: readonly string[] = []): Promise<Served> {
   const dataDir = join(folder, name);
   const edge = start([
     ...[
@@ -53,7 +54,7 @@ async function serve(name: string): Promise<Served> {
       "--quic-on-bun",
       "accept-risk",
     ],
-    ...["--data-dir", dataDir],
+    ...["--data-dir", dataDir, ...more],
   ]);
   const [, port = ""] = await edge.seen(/visitors and agents +127\.0\.0\.1:(\d+)/);
   await edge.seen(/QUIC agents \(UDP\) +127\.0\.0\.1:\d+/);
@@ -79,11 +80,20 @@ describe("the QUIC transport by the program", () => {
     assert.match(kept, /BEGIN CERTIFICATE[\s\S]+BEGIN PRIVATE KEY/);
   });
 
+  it("a worker that is replaced leaves its port to the new one", { timeout }, async () => {
+    const served = await serve("upgraded", ["--workers", "1"]);
+    const agent = start(agentArgs(served));
+    await agent.seen(/connected to the edge/, "stderr");
+    const upgrade = start(["upgrade", "--data-dir", served.dataDir, "--wait"]);
+    assert.equal(await upgrade.ended, 0, upgrade.stdout + upgrade.stderr);
+    await until(() => visit(served.port).then(() => true, () => false));
+  });
+
   it("an agent that insists on another certificate says so, and stays out", { timeout }, async () => {
     const served = await serve("second");
     const other = served.fingerprint.replace(/^../, (byte) => byte === "00" ? "11" : "00");
     const agent = start([...agentArgs(served), "--edge-certificate-fingerprint", other]);
-    await agent.seen(/the edge.s certificate is .* by --edge-certificate-fingerprint/, "stderr");
+    await agent.seen(/but it was given as .* by --edge-certificate-fingerprint/, "stderr");
     await assert.rejects(visit(served.port));
   });
 

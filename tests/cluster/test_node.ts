@@ -5,7 +5,7 @@ import { LinkScratch, openLink } from "../../src/cluster/link.ts";
 import { createMemoryDirectory, DirectoryStore } from "../../src/cluster/memory_directory.ts";
 import { ClusterNode, type SessionClaim } from "../../src/cluster/node.ts";
 import { createMemoryNetwork, type MemoryNetwork } from "../../src/runtime/memory/memory.ts";
-import type { ByteStream, Listener, Runtime } from "../../src/runtime/port.ts";
+import type { ByteStream, Clock, Listener, Runtime } from "../../src/runtime/port.ts";
 import { silentLogger } from "../../src/telemetry/log.ts";
 import type { Caller, Session, SessionHandler } from "../../src/transport/port.ts";
 
@@ -24,16 +24,19 @@ export class TestNode {
   #listener: Listener | undefined;
   readonly #runtime: Runtime;
   readonly #scratch = new LinkScratch();
+  readonly #clock: Clock;
   #claims = 0;
 
-  constructor(network: MemoryNetwork, directory: Directory, index: number) {
+  /** @param clock the node's own, where it differs from the network's */
+  constructor(network: MemoryNetwork, directory: Directory, index: number, clock: Clock = network.clock) {
     this.id = index.toString(16).padStart(32, "0");
     this.host = `10.0.0.${index}`;
     this.#runtime = network.runtime(this.host);
-    const shared = { clock: network.clock, node: this.id, secret: SECRET, scratch: this.#scratch };
+    this.#clock = clock;
+    const shared = { clock, node: this.id, secret: SECRET, scratch: this.#scratch };
     this.node = new ClusterNode({
       directory,
-      clock: network.clock,
+      clock,
       log: silentLogger,
       record: () => this.record,
       link: async (node: NodeRecord, handler: SessionHandler) => {
@@ -57,7 +60,7 @@ export class TestNode {
       port: PORT,
       accept: (conn) => {
         const shared = {
-          clock: this.#runtime.clock,
+          clock: this.#clock,
           node: this.id,
           secret: SECRET,
           scratch: this.#scratch,
@@ -77,9 +80,13 @@ export class TestNode {
   }
 
   /** An agent's session that echoes what its visitors send, in a connection of its own. */
-  serve(name: string, more: Partial<SessionClaim> = {}): { session: string; callers: Caller[] } {
+  serve(
+    name: string,
+    more: Partial<SessionClaim> = {},
+  ): { session: string; callers: Caller[]; open: ReadonlySet<Caller> } {
     const callers: Caller[] = [];
-    this.sessions.set(name, echoSession(callers));
+    const open = new Set<Caller>();
+    this.sessions.set(name, echoSession(callers, open));
     const session = more.session ?? `${this.id}-${++this.#claims}`;
     this.node.register({
       session,
@@ -90,18 +97,23 @@ export class TestNode {
       lost: (names, reason) => names.forEach((lost) => this.lost.push([lost, reason])),
       ...more,
     });
-    return { session, callers };
+    return { session, callers, open };
   }
 }
 
-/** A session whose streams send back what they get. */
-function echoSession(callers: Caller[]): Session {
+/** A session whose streams send back what they get; `open` has the callers of those that are open. */
+function echoSession(callers: Caller[], open: Set<Caller>): Session {
   const session: Partial<Session> = {
     transport: "test",
     halfClose: true,
     streams: 0,
     open(caller) {
       callers.push(caller);
+      open.add(caller);
+      const close = () => {
+        open.delete(caller);
+        queueMicrotask(() => handler.close());
+      };
       let handler: Parameters<ByteStream["attach"]>[0];
       const stream: ByteStream = {
         attach: (next) => void (handler = next),
@@ -110,9 +122,12 @@ function echoSession(callers: Caller[]): Session {
           queueMicrotask(() => handler.data(copy));
           return true;
         },
-        closeWrite: () => queueMicrotask(() => (handler.end(), handler.close())),
-        abort: () => queueMicrotask(() => handler.close()),
-        release: () => queueMicrotask(() => handler.close()),
+        closeWrite() {
+          queueMicrotask(() => handler.end());
+          close();
+        },
+        abort: close,
+        release: close,
         pause() {},
         resume() {},
         bufferedBytes: 0,

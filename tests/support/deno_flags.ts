@@ -17,5 +17,6 @@ export function denoFlags(args: readonly string[] = []): string[] {
   const files = [...reading, `--allow-write=${folders}`];
   const hook = args.indexOf("--acme-dns-hook");
   const running = hook < 0 ? [] : [`--allow-run=${args[hook + 1]}`];
-  return ["run", "-q", permissionFlag(commandOf(args)), ...files, ...running, "--no-prompt", "--no-check"];
+  const set = args.includes("--workers") ? "-P=workers" : permissionFlag(commandOf(args));
+  return ["run", "-q", set, ...files, ...running, "--no-prompt", "--no-check"];
 }

@@ -14,14 +14,19 @@ import {
 const prefix = () => new Uint8Array(16).fill(5) as Bytes;
 
 /** Drives a path of a fixed rate and delay as a greedy sender would; says the window and the standing queue. */
-function run(bytesPerMs: number, delayMs: number, seconds: number): { windowBytes: number; sent: number } {
+function run(
+  bytesPerMs: number,
+  delayMs: number,
+  seconds: number,
+  polite = true,
+): { windowBytes: number; sent: number } {
   const flight = new Flight();
   const pongs: { id: Bytes; atMs: number }[] = [];
   let freeAtMs = 0;
   let sent = 0;
   for (let nowMs = 0; nowMs < seconds * 1000; nowMs += 0.25) {
     while (pongs.length > 0 && pongs[0].atMs <= nowMs) flight.pong(pongs.shift()!.id, nowMs);
-    flight.staySmall();
+    if (polite) flight.staySmall();
     while (!flight.full) {
       freeAtMs = Math.max(freeAtMs, nowMs) + 16_384 / bytesPerMs;
       flight.sent(16_384);
@@ -51,6 +56,13 @@ describe("Flight", () => {
       );
       assert.ok(sent > 0.75 * bytesPerMs * 8000, `${sent} of ${bytesPerMs * 8000}`);
     }
+  });
+
+  it("holds some milliseconds of pure bulk on a fast path, and no more than a path takes on a slow one", () => {
+    const fast = run(1_000_000, 0.1, 3, false).windowBytes;
+    assert.ok(fast > 2_000_000 && fast < 8_000_000, `${fast}`);
+    const slow = run(5_000, 1, 20, false).windowBytes;
+    assert.ok(slow < 1_000_000, `${slow}`);
   });
 
   it("doesn't take its own queue for the path, over many probes", () => {
