@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
-import { canonicalHostname, hostnameFault, printableName } from "../../src/wire/hostname.ts";
+import { canonicalHostname, hostnameFault, isHostname, printableName } from "../../src/wire/hostname.ts";
 import { seedOf } from "../support/seeded.ts";
 
 /** The longest name: labels of 63, 63, 63 and 61 characters. */
@@ -77,4 +77,19 @@ describe("hostnames", () => {
       { seed: seedOf(19), numRuns: 200 },
     );
   });
+});
+
+describe("isHostname", () => {
+  const cases = {
+    "home.example.org": true,
+    "localhost": true,
+    "999.1.1.1": false,
+    "a.123": false,
+    "": false,
+    "a b": false,
+  };
+  for (const [host, expected] of Object.entries(cases)) {
+    it(`says that ${JSON.stringify(host)} ${expected ? "may" : "may not"} be dialled`, () =>
+      assert.equal(isHostname(host), expected));
+  }
 });
