@@ -4,7 +4,7 @@
  * @module
  */
 import { z } from "zod";
-import { concat } from "../bytes/bytes.ts";
+import { readAtMost } from "../bytes/read_at_most.ts";
 import { SallyportError } from "../errors.ts";
 import { tracedFetch } from "../telemetry/traced_fetch.ts";
 import type { Tracer } from "../telemetry/tracing.ts";
@@ -182,19 +182,10 @@ export class MasterClient {
   async #read(response: Response): Promise<string> {
     const reader = response.body?.getReader();
     if (reader === undefined) return "";
-    const chunks: Uint8Array[] = [];
-    let size = 0;
-    for (;;) {
-      const { done, value } = await reader.read();
-      if (done) break;
-      size += value.length;
-      if (size > MASTER_ANSWER_MAX_BYTES) {
-        void reader.cancel().catch(() => {});
-        throw this.unreachable(`its answer has more than ${MASTER_ANSWER_MAX_BYTES} bytes`);
-      }
-      chunks.push(value);
-    }
-    return new TextDecoder().decode(concat(chunks));
+    const answer = await readAtMost(reader, MASTER_ANSWER_MAX_BYTES);
+    if (answer !== undefined) return new TextDecoder().decode(answer);
+    void reader.cancel().catch(() => {});
+    throw this.unreachable(`its answer has more than ${MASTER_ANSWER_MAX_BYTES} bytes`);
   }
 }
 

@@ -74,6 +74,18 @@ export class ChunkQueue {
     }
   }
 
+  /** Moves the first `byteLength` bytes, which must be queued, to `target` from `at` on. */
+  moveTo(target: Bytes, at: number, byteLength: number): void {
+    let left = byteLength;
+    while (left > 0) {
+      const piece = this.peek();
+      const length = Math.min(piece.length, left);
+      target.set(length === piece.length ? piece : piece.subarray(0, length), at + byteLength - left);
+      this.drop(length);
+      left -= length;
+    }
+  }
+
   #makeBlock(wantedBytes: number): Bytes {
     return this.#pool?.take(wantedBytes) ?? new Uint8Array(Math.min(wantedBytes, BLOCK_BYTES));
   }

@@ -5,7 +5,7 @@
  */
 
 import type { Context, MiddlewareHandler } from "hono";
-import { concat } from "../bytes/bytes.ts";
+import { readAtMost } from "../bytes/read_at_most.ts";
 import type { NetworkSet } from "../wire/ip/networks.ts";
 import type { Clock } from "../runtime/port.ts";
 import type { Logger } from "../telemetry/log.ts";
@@ -193,27 +193,12 @@ async function readBounded(
   const reader = request.body.getReader();
   const late = Promise.withResolvers<BodyFailure>();
   const timer = clock.after(deadlineMs, () => late.resolve("late"));
-  const read = await Promise.race([late.promise, readAll(reader, maxBytes)]).catch(() => "broken" as const);
+  const whole = readAtMost(reader, maxBytes).then((body) => body ?? "large" as const);
+  const read = await Promise.race([late.promise, whole]).catch(() => "broken" as const);
   timer.cancel();
   // Not awaited: a client that sends too much or too slowly may also be slow to receive the cancellation.
   if (typeof read === "string") reader.cancel().catch(() => {});
   return read;
-}
-
-async function readAll(
-  reader: ReadableStreamDefaultReader<Uint8Array>,
-  maxBytes: number,
-): Promise<Uint8Array<ArrayBuffer> | BodyFailure> {
-  const chunks: Uint8Array[] = [];
-  let size = 0;
-  for (;;) {
-    const { done, value } = await reader.read();
-    if (done) break;
-    size += value.length;
-    if (size > maxBytes) return "large";
-    chunks.push(value);
-  }
-  return concat(chunks);
 }
 
 /** The problem of a body that wasn't read completely. */

@@ -7,7 +7,7 @@ import { ByteReader, OutOfBounds } from "../../src/bytes/reader.ts";
 import { seedOf } from "../support/seeded.ts";
 
 describe("ChunkQueue", () => {
-  it("behaves as one string of bytes, whatever is pushed and dropped", () => {
+  it("behaves as one string of bytes, whatever is pushed, moved and dropped", () => {
     const action = fc.oneof(
       fc.record({ push: fc.uint8Array({ maxLength: 300 }) }),
       fc.record({
@@ -15,6 +15,7 @@ describe("ChunkQueue", () => {
       }),
       fc.record({ push: fc.integer({ min: 0, max: 70_000 }).map((n) => new Uint8Array(n).fill(~n & 255)) }),
       fc.record({ drop: fc.integer({ min: 0, max: 150_000 }) }),
+      fc.record({ move: fc.integer({ min: 0, max: 150_000 }) }),
     );
     fc.assert(
       fc.property(fc.array(action, { maxLength: 60 }), (actions) => {
@@ -26,6 +27,13 @@ describe("ChunkQueue", () => {
             queue.push(chunk);
             model = Buffer.concat([model, chunk]);
             chunk.fill(0xaa); // the queue has copied it
+          } else if ("move" in step) {
+            const size = Math.min(step.move, model.length);
+            const target = new Uint8Array(size + 7);
+            queue.moveTo(target, 5, size);
+            assert.ok(model.subarray(0, size).equals(target.subarray(5, 5 + size)));
+            assert.deepEqual([...target.subarray(0, 5), ...target.subarray(5 + size)], [0, 0, 0, 0, 0, 0, 0]);
+            model = model.subarray(size);
           } else {
             queue.drop(step.drop);
             model = model.subarray(step.drop);

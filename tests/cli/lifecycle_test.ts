@@ -85,7 +85,7 @@ describe("the life of a command", () => {
     life.add("master", () => Promise.reject(new Error("stuck")));
     await life.stop();
     assert.ok(stopped);
-    assert.deepEqual(errors, ["Cannot stop master in order: stuck"]);
+    assert.deepEqual(errors, ["Cannot stop master cleanly: stuck"]);
   });
 });
 

@@ -1,16 +1,21 @@
 /** Handshakes in slices of the event loop's turns. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { HANDSHAKE_SLICE_MS, Slices } from "../../src/transport/slices.ts";
+import { HANDSHAKE_REST_MS, HANDSHAKE_SLICE_MS, Slices } from "../../src/transport/slices.ts";
 
 /** A clock that the work moves, and turns that are taken one by one. */
 function bench() {
   let nowMs = 0;
   let soon: (() => void)[] = [];
+  let later: (() => void)[] = [];
   const slices = new Slices({
     nowMs: () => nowMs,
     wallMs: () => nowMs,
-    after: () => ({ cancel() {} }),
+    after: (delayMs, run) => {
+      assert.equal(delayMs, HANDSHAKE_REST_MS);
+      later.push(run);
+      return { cancel() {} };
+    },
     soon: (run) => void soon.push(run),
   });
   const done: string[] = [];
@@ -24,7 +29,13 @@ function bench() {
     for (const run of runs) run();
     return runs.length > 0;
   };
-  return { slices, done, work, turn };
+  /** Lets the pause pass. */
+  const rest = (): void => {
+    const runs = later;
+    later = [];
+    for (const run of runs) run();
+  };
+  return { slices, done, work, turn, rest };
 }
 
 describe("Slices", () => {
@@ -40,15 +51,16 @@ describe("Slices", () => {
     assert.equal(turn(), false, "nothing is asked for where nothing waits");
   });
 
-  it("do what waits in its order, a slice a turn, and finish what has begun", () => {
-    const { slices, done, work, turn } = bench();
+  it("do what waits in its order, a slice at a time with pauses, and finish what has begun", () => {
+    const { slices, done, work, turn, rest } = bench();
     slices.work(work("first", 2 * HANDSHAKE_SLICE_MS));
     for (const name of ["a", "b", "c", "d", "e"]) slices.later(work(name, 0.4 * HANDSHAKE_SLICE_MS));
     assert.deepEqual(done, ["first"]);
     turn();
     assert.deepEqual(done, ["first", "a", "b", "c"]);
     assert.equal(slices.free, false, "others stand before");
-    turn();
+    assert.equal(turn(), false, "the network is asked before the next slice");
+    rest();
     assert.deepEqual(done, ["first", "a", "b", "c", "d", "e"]);
     turn();
     assert.equal(slices.free, true);

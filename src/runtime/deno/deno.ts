@@ -8,6 +8,7 @@ import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { setImmediate } from "node:timers";
 import type { Aead } from "../../crypto/aead.ts";
+import { AcceptPace } from "./accept_pace.ts";
 import { DenoConn } from "./deno_conn.ts";
 import { denoQuic } from "./deno_quic.ts";
 import { openOpensslAeads } from "./deno_openssl.ts";
@@ -178,6 +179,7 @@ async function acceptLoop(
   options: Pick<ListenOptions, "accept">,
   shared: Shared,
 ): Promise<void> {
+  const pace = new AcceptPace();
   while (!state.closed) {
     let native: Deno.TcpConn | Deno.UnixConn;
     try {
@@ -187,7 +189,7 @@ async function acceptLoop(
       // A connection reset by its peer while in the backlog fails with ENOTCONN: no reason to delay others.
       if (isExhausted(error)) {
         shared.descriptors.exhausted();
-        await pause();
+        await pause(ACCEPT_RETRY_MS);
       }
       continue;
     }
@@ -203,12 +205,14 @@ async function acceptLoop(
       conn.abort(shared.faults.report("accept", thrown));
     }
     // Later connections wait in the system's backlog.
-    while (!state.closed && !shared.descriptors.accepted()) await pause();
+    while (!state.closed && !shared.descriptors.accepted()) await pause(ACCEPT_RETRY_MS);
+    const pauseMs = pace.accepted(shared.clock.nowMs);
+    if (pauseMs > 0) await pause(pauseMs);
   }
 }
 
-function pause(): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ACCEPT_RETRY_MS));
+function pause(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
 /** Null if the peer has reset the connection meanwhile, which makes setting its options fail. */

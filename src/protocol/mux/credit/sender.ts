@@ -277,7 +277,8 @@ export class CreditSender implements FrameChannel<number> {
     const size = Math.min(stream.outgoing.byteLength, stream.sendCredit, this.#credit, maxBytes);
     if (stream.dead || size === 0) return;
     this.#header(CreditFrame.DATA, size, stream);
-    this.#takePayload(stream, size);
+    stream.outgoing.moveTo(this.#wire, this.#at, size);
+    this.#at += size;
     this.#count(stream, size);
     this.#sink.sent(stream, size);
     if (stream.finPending && stream.outgoing.byteLength === 0) {
@@ -306,18 +307,6 @@ export class CreditSender implements FrameChannel<number> {
     const mark = encodeCreditFrame(CreditFrame.PING, 0, id);
     this.#wire.set(mark, this.#at);
     this.#at += mark.length;
-  }
-
-  #takePayload(stream: NumberedStream, size: number): void {
-    let left = size;
-    while (left > 0) {
-      const piece = stream.outgoing.peek();
-      const length = Math.min(piece.length, left);
-      this.#wire.set(length === piece.length ? piece : piece.subarray(0, length), this.#at);
-      stream.outgoing.drop(length);
-      this.#at += length;
-      left -= length;
-    }
   }
 
   #write(): void {

@@ -267,7 +267,8 @@ export class FrameSender {
     if (stream.dead || (size > 0 && stream.peerPaused)) return;
     if (size > 0) {
       this.#header(stream.id, FrameType.DATA, size, undefined);
-      this.#takePayload(stream, size);
+      stream.outgoing.moveTo(this.#scratch.wire, this.#at, size);
+      this.#at += size;
       this.#events.sent(stream, size);
       this.#count(size);
     } else if (stream.closePending) {
@@ -289,18 +290,6 @@ export class FrameSender {
     if (!this.#roomFor(0)) this.#write();
     const id = this.flight.mark(this.#host.nowMs(), () => newChannelId(random));
     this.#header(id, FrameType.PING, 0, encodePing("ping", random));
-  }
-
-  #takePayload(stream: MuxStream, size: number): void {
-    let left = size;
-    while (left > 0) {
-      const piece = stream.outgoing.peek();
-      const length = Math.min(piece.length, left);
-      this.#scratch.wire.set(length === piece.length ? piece : piece.subarray(0, length), this.#at);
-      stream.outgoing.drop(length);
-      this.#at += length;
-      left -= length;
-    }
   }
 
   /** Whether a frame with `size` bytes of payload fits. */

@@ -65,6 +65,16 @@ function open(options: WorldOptions = {}) {
 }
 
 describe("streams", () => {
+  it("that wait for their session's turn aren't settled by another session's", () => {
+    const [one, two] = [open(), open()];
+    one.edge.abort();
+    two.edge.abort();
+    two.world.settle();
+    assert.equal(one.visitor.closes, 0);
+    one.world.settle();
+    assert.equal(one.visitor.closes, 1);
+  });
+
   it("carry the caller's address in every version", () => {
     for (
       const [version, address, seen] of [
