@@ -21,12 +21,8 @@ export const FLIGHT_PATIENCE_MS = 1_000;
 
 /** Marks per window: frequent enough that the sender never waits for the last byte. */
 const MARKS_PER_WINDOW = 4;
-/**
- * For pure bulk traffic, a larger window costs less and delays no small frame: this many times the small window, or what
- * the path carries in this time, since both ends pass on hundreds of KiB in a turn.
- */
+/** For pure bulk traffic, a larger window costs less and delays no small frame: this many times the small window. */
 const BULK_FACTOR = 4;
-const BULK_MS = 3;
 const BULK_MIN_BYTES = 768 * 1024;
 /** A new stream or a small frame keeps the window small for this many bytes. */
 const POLITE_BYTES = 64 * 1024 * 1024;
@@ -63,6 +59,8 @@ export class Flight {
   #bytesPerMs = 0;
   #leastRttMs = Infinity;
   #probeAtMs = 0;
+  /** While the round trip is probed: bytes sent before, whose marks waited behind our own queue. */
+  #probedFrom: number | undefined;
   /** The peer doesn't answer: TCP alone limits the bytes in flight. */
   #blind = false;
 
@@ -80,9 +78,10 @@ export class Flight {
 
   /** The window: bytes that may be in flight. */
   get windowBytes(): number {
+    if (this.#probedFrom !== undefined) return this.#minBytes;
     return this.#sentBytes < this.#politeUntil
       ? this.#windowBytes
-      : Math.max(BULK_FACTOR * this.#windowBytes, BULK_MIN_BYTES, BULK_MS * this.#bytesPerMs);
+      : Math.max(BULK_FACTOR * this.#windowBytes, BULK_MIN_BYTES);
   }
 
   /** Bytes that may still be sent; negative if small frames have exceeded the window. */
@@ -166,8 +165,12 @@ export class Flight {
       // Our own queue hides the path's round trip, so it is drained now and then to measure again.
       this.#leastRttMs = Infinity;
       this.#probeAtMs = nowMs + FLIGHT_PROBE_MS;
-      this.#windowBytes = Math.max(this.#minBytes, this.#windowBytes / 2);
+      this.#probedFrom = this.#sentBytes;
       return;
+    }
+    if (this.#probedFrom !== undefined) {
+      if (mark.bytes <= this.#probedFrom) return;
+      this.#probedFrom = undefined;
     }
     const rttMs = nowMs - mark.atMs;
     const sinceMs = Math.max(nowMs - this.#seenAtMs, rttMs / MARKS_PER_WINDOW, CLOCK_STEP_MS);
