@@ -7,8 +7,8 @@ import { addExamples, addSettings, type CliContext, type Command, readSettings }
 import { commandLine } from "./io.ts";
 import { keyOrigin, Keys } from "./keys.ts";
 import { joinMaster, makeLedger, masterLink } from "./ledger.ts";
-import { pipeFacts, publishFacts, startEdge } from "./edge_server.ts";
-import { addressList, createBase, startStatus, statusFacts } from "./parts.ts";
+import { listenerFacts, pipeFacts, startEdge } from "./edge_server.ts";
+import { createBase, startStatus, statusFacts } from "./parts.ts";
 import { findQuic, quicFacts, warnOfKeyLog } from "./quic.ts";
 import { findSealed, sealedFacts } from "./sealed.ts";
 import { reloadKeys } from "./key_reload.ts";
@@ -73,22 +73,17 @@ export function addEdge(program: Command, context: CliContext): void {
     context.exitCode = await base.life.run(async () => {
       if (quicPart !== undefined) await warnOfKeyLog(io, base.runtime);
       const place = await joinAsNode(base, config, cluster, offered);
-      const { name, ready, visitors, agents, sealed, curve, quic, pipes } = config.workers === undefined
+      const { name, ...part } = config.workers === undefined
         ? await startOwn(place)
         : { name: undefined, ...await startWorkers(base, config, config.workers) };
       const status = await startStatus(base, config.metricsListen, () => ({
-        edge: ready(),
+        edge: part.ready(),
         keys: fernet.value.size > 0,
       }));
       printStartup(io, {
         runtime: base.runtime,
         facts: [
-          [agents.length > 0 ? "visitors" : "visitors and agents", addressList(visitors)],
-          ...agents.length > 0 ? [["agents", addressList(agents)] as const] : [],
-          ...sealed.length > 0 ? [["sealed agents", addressList(sealed)] as const] : [],
-          ...curve.length > 0 ? [["curve agents (UDP)", addressList(curve)] as const] : [],
-          ...quic.length > 0 ? [["QUIC agents (UDP)", addressList(quic)] as const] : [],
-          ...publishFacts(config),
+          ...listenerFacts(part, config),
           ...statusFacts(status),
           ["Fernet keys", keyOrigin(fernet)],
           ...name === undefined
@@ -97,7 +92,7 @@ export function addEdge(program: Command, context: CliContext): void {
           ...clusterFacts(cluster, place?.membership),
           ...sealedFacts(sealedKey),
           ...quicFacts(quicPart),
-          ...pipeFacts(pipes),
+          ...pipeFacts(part.pipes),
         ],
         next: fernet.made
           ? {

@@ -21,7 +21,7 @@ import type { PortGroup } from "../transport/port_group.ts";
 import { SHUTDOWN_GRACE_MS } from "../transport/port.ts";
 import { formatHostPort, type HostPort } from "../wire/ip/host_port.ts";
 import { snitunTransport } from "../transport/snitun/edge.ts";
-import { type Base, listenOnAll, networks } from "./parts.ts";
+import { addressList, type Base, listenOnAll, networks } from "./parts.ts";
 import type { PipePart } from "./pipe_gate.ts";
 import { checkQuicConsent, type QuicPart } from "./quic.ts";
 import type { SealedPart } from "./sealed.ts";
@@ -224,8 +224,23 @@ async function hostThatListens(runtime: Runtime, host: string, replaceable: bool
   }
 }
 
-/** The start message's line with an edge's public ports, if any. */
-export function publishFacts({ publishPorts, publishListen }: Config): (readonly [string, string])[] {
-  if (publishPorts === undefined) return [];
-  return [["public ports", `${publishPorts.first}-${publishPorts.last} on ${publishListen}`]];
+/** The start message's lines with an edge's addresses. */
+export function listenerFacts(
+  { visitors, agents, sealed, curve, quic }: EdgePart,
+  { publishPorts, publishListen, workers }: Config,
+): (readonly [string, string])[] {
+  const facts: (readonly [string, string])[] = [
+    [agents.length > 0 ? "visitors" : "visitors and agents", addressList(visitors)],
+  ];
+  if (agents.length > 0) facts.push(["agents", addressList(agents)]);
+  if (sealed.length > 0) facts.push(["sealed agents", addressList(sealed)]);
+  if (curve.length > 0) facts.push(["curve agents (UDP)", addressList(curve)]);
+  if (quic.length > 0) {
+    const where = workers === undefined ? "" : ", all at the first worker";
+    facts.push(["QUIC agents (UDP)", `${addressList(quic)}${where}`]);
+  }
+  if (publishPorts !== undefined) {
+    facts.push(["public ports", `${publishPorts.first}-${publishPorts.last} on ${publishListen}`]);
+  }
+  return facts;
 }

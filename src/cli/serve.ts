@@ -5,9 +5,9 @@
  */
 import { addExamples, addSettings, type CliContext, type Command, readSettings } from "./command.ts";
 import { keyOrigin, Keys } from "./keys.ts";
-import { pipeFacts, publishFacts, startEdge } from "./edge_server.ts";
+import { listenerFacts, pipeFacts, startEdge } from "./edge_server.ts";
 import { agentCommand, pageStep, startMaster } from "./master_server.ts";
-import { addressList, createBase, localUrl, publicAddress, warnOfPublicAddress } from "./parts.ts";
+import { createBase, localUrl, publicAddress, warnOfPublicAddress } from "./parts.ts";
 import { findQuic, quicFacts, warnOfKeyLog } from "./quic.ts";
 import { findSealed, sealedFacts } from "./sealed.ts";
 import { hubLink, joinMaster, makeLedger } from "./ledger.ts";
@@ -73,9 +73,10 @@ export function addServe(program: Command, context: CliContext): void {
         await joinMaster(base, { ledger, config, link: () => hubLink(management.hub) });
         return await startEdge(base, fernet.value, loaded, sealedKey, quicPart, ledger, place);
       };
-      const { ready, visitors, agents, sealed, curve, quic, pipes } = config.workers === undefined
+      const part = config.workers === undefined
         ? await startOwn()
         : await startWorkers(base, config, config.workers, management.hub);
+      const { visitors, agents, curve, quic } = part;
       const edgeAddress = publicAddress(config, agents.length > 0 ? agents : visitors);
       const publicKey = sealedKey?.found.value.publicKey;
       const options = {
@@ -91,19 +92,14 @@ export function addServe(program: Command, context: CliContext): void {
           quicPort: config.quicPort ?? quic[0]?.port,
           certificateFingerprint: quicPart?.fingerprint,
         },
-        edgeReady: ready,
+        edgeReady: part.ready,
         nodes: place === undefined ? await clusterNodes(base, config.cluster) : () => place.nodes(),
       };
       const masters = await startMaster(base, { ...options, listen: config.masterListen });
       printStartup(io, {
         runtime: base.runtime,
         facts: [
-          [agents.length > 0 ? "visitors" : "visitors and agents", addressList(visitors)],
-          ...agents.length > 0 ? [["agents", addressList(agents)] as const] : [],
-          ...sealed.length > 0 ? [["sealed agents", addressList(sealed)] as const] : [],
-          ...curve.length > 0 ? [["curve agents (UDP)", addressList(curve)] as const] : [],
-          ...quic.length > 0 ? [["QUIC agents (UDP)", addressList(quic)] as const] : [],
-          ...publishFacts(config),
+          ...listenerFacts(part, config),
           ["session master", masters.map(localUrl).join(", ")],
           ["tokens name the edge", formatHostPort(edgeAddress)],
           ["Fernet keys", keyOrigin(fernet)],
@@ -112,7 +108,7 @@ export function addServe(program: Command, context: CliContext): void {
           ...clusterFacts(cluster, place?.membership),
           ...sealedFacts(sealedKey),
           ...quicFacts(quicPart),
-          ...pipeFacts(pipes),
+          ...pipeFacts(part.pipes),
         ],
         next: [
           {

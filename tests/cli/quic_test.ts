@@ -57,7 +57,12 @@ async function serve(name: string, more: readonly string[] = []): Promise<Served
     ...["--data-dir", dataDir, ...more],
   ]);
   const [, port = ""] = await edge.seen(/visitors and agents +127\.0\.0\.1:(\d+)/);
-  await edge.seen(/QUIC agents \(UDP\) +127\.0\.0\.1:\d+/);
+  // One process owns a QUIC port, which the start message tells.
+  await edge.seen(
+    more.includes("--workers")
+      ? /QUIC agents \(UDP\) +127\.0\.0\.1:\d+, all at the first worker/
+      : /QUIC agents \(UDP\) +127\.0\.0\.1:\d+\n/,
+  );
   const [, master = ""] = await edge.seen(/session master +(http:\/\/127\.0\.0\.1:\d+)/);
   const [, fingerprint = ""] = await edge.seen(/edge's certificate +([0-9A-F:]{95})/);
   return { dataDir, port, master, fingerprint };
