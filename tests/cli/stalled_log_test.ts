@@ -7,6 +7,7 @@ import { dirname, join } from "node:path";
 import process from "node:process";
 import { after, afterEach, before, describe, it } from "node:test";
 import { fileURLToPath } from "node:url";
+import { denoFlags } from "../support/deno_flags.ts";
 
 const timeout = 60_000;
 const ROOT = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
@@ -25,8 +26,8 @@ afterEach(() => {
 
 /** Starts a session master; its standard error goes where the shell's words say, or to a pipe that nobody reads. */
 async function start(redirection: string): Promise<{ child: ChildProcess; base: string }> {
-  const own = process.versions.deno === undefined ? [] : ["run", "-A", "--no-check"];
   const args = ["master", "--master-listen", "127.0.0.1:0", "--data-dir", folder, "--log-level", "debug"];
+  const own = process.versions.deno === undefined ? [] : denoFlags(args);
   const script = `exec "$0" "$@" ${redirection}`;
   const child = spawn("/bin/sh", ["-c", script, process.execPath, ...own, join(ROOT, "mod.ts"), ...args], {
     stdio: ["ignore", "pipe", "pipe"],
