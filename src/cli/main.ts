@@ -215,11 +215,12 @@ function shortHelp(program: Command, helper: Help): string {
   const width = helper.padWidth(program, helper);
   const items = (commands: readonly Command[]) =>
     commands.map((each) => helper.formatItem(helper.subcommandTerm(each), width, each.summary(), helper));
+  const wrap = (text: string) => helper.boxWrap(text, helper.helpWidth ?? 80);
   return [
-    `Usage: ${program.name()} [COMMAND] [FLAGS]    (without a command: serve)`,
-    ...["", program.description(), ""],
+    wrap(`Usage: ${program.name()} [COMMAND] [FLAGS]    (without a command: serve)`),
+    ...["", wrap(program.description()), ""],
     ...[...groups].flatMap(([group, commands]) => commands.length === 0 ? [] : [group, ...items(commands)]),
-    ...["", "COMMAND --help shows its flags and examples; --help-all lists the rare ones too."],
+    ...["", wrap("COMMAND --help shows its flags and examples; --help-all lists the rare ones too.")],
   ].join("\n") + "\n";
 }
 

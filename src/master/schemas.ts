@@ -16,7 +16,7 @@ import {
   TRANSPORTS_MAX,
 } from "../wire/token/claims.ts";
 import { TOKEN_TTL_DEFAULT_S, TOKEN_TTL_MAX_S, TOKEN_TTL_MIN_S } from "../protocol/token/token.ts";
-import { HOSTNAME_MAX_LENGTH } from "../wire/hostname.ts";
+import { canonicalHostname, HOSTNAME_MAX_LENGTH, hostnameFault } from "../wire/hostname.ts";
 import { EDGES_PER_AGENT_MAX, INSTANCE } from "../wire/token/route_group.ts";
 import { NAMES_PER_SESSION_MAX } from "../wire/token/token_payload.ts";
 
@@ -56,15 +56,24 @@ function required(otherwise: string) {
   return (issue: { readonly input?: unknown }) => issue.input === undefined ? "is required" : otherwise;
 }
 
+function nameSchema(faultOf: (text: string) => string | undefined, canonical: (text: string) => string) {
+  return z.string({ error: required("must be a string") })
+    // One more than the maximum length of a name: for its trailing dot.
+    .max(HOSTNAME_MAX_LENGTH + 1, {
+      error: `must have at most ${HOSTNAME_MAX_LENGTH} characters`,
+      abort: true,
+    })
+    .superRefine((text, context) => {
+      const fault = faultOf(text);
+      if (fault !== undefined) context.addIssue({ code: "custom", message: `isn't a hostname: ${fault}` });
+    })
+    .transform(canonical);
+}
+
 /** A hostname, or a wildcard of one label, as written by a client; output in canonical form. */
-const HostnameSchema = z.string({ error: required("must be a string") })
-  // One more than the maximum length of a name: for its trailing dot.
-  .max(HOSTNAME_MAX_LENGTH + 1, { error: `must have at most ${HOSTNAME_MAX_LENGTH} characters`, abort: true })
-  .superRefine((text, context) => {
-    const fault = servedNameFault(text);
-    if (fault !== undefined) context.addIssue({ code: "custom", message: `isn't a hostname: ${fault}` });
-  })
-  .transform((text) => canonicalServedName(text));
+const ServedNameSchema = nameSchema(servedNameFault, canonicalServedName);
+/** A hostname as written by a client; output in canonical form. */
+export const HostnameSchema = nameSchema(hostnameFault, canonicalHostname);
 
 /** A public port as written by a client; output in one form. */
 export const PublishSchema = z.string({ error: "must be a string" }).superRefine((text, context) => {
@@ -97,12 +106,12 @@ const EXAMPLE_ALIAS = "b.example.org";
 /** The body of POST /v1/tokens. */
 export function tokenRequestSchema(ttl: TokenTtl) {
   return z.strictObject({
-    hostname: HostnameSchema.openapi({
+    hostname: ServedNameSchema.openapi({
       ...HOSTNAME_OPENAPI,
       description: "The name that the agent serves; case and a dot at the end don't matter",
       example: EXAMPLE_NAME,
     }),
-    alias: z.array(HostnameSchema.openapi(HOSTNAME_OPENAPI), { error: "must be a list of names" })
+    alias: z.array(ServedNameSchema.openapi(HOSTNAME_OPENAPI), { error: "must be a list of names" })
       .max(NAMES_PER_SESSION_MAX - 1, {
         error: `must have at most ${NAMES_PER_SESSION_MAX - 1} names`,
         abort: true,

@@ -162,7 +162,7 @@ describe("pipe, as processes", () => {
     assert.match(sent.stderr, /: confirmed\n$/);
     const received = await receiver.ended;
     assert.equal(received.code, 0);
-    assert.match(received.stderr, /marks no end/);
+    assert.match(received.stderr, /doesn't mark the end/);
     assert.ok((await readFile(join(folder, "plain"))).equals(bytes(300_000)));
   });
 

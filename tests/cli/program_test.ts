@@ -211,7 +211,7 @@ describe("the sealed transport", () => {
     assert.equal(await other.ended, 1);
     assert.match(
       other.stderr,
-      /^error: Cannot open session: the edge's public key is .* by the session master/m,
+      /^error: Cannot open session: the session master gives .* as the edge's public key, but .* --edge-public-key/m,
     );
     site.close();
   });

@@ -116,7 +116,7 @@ export class Reader {
     for (const name of PROJECT) if (present.has(name)) await symlink(join(ROOT, name), join(folder, name));
     // Not links: the program reads files beside its modules, and Deno permits what lies below the folder.
     await cp(join(ROOT, "src"), join(folder, "src"), { recursive: true });
-    await cp(join(ROOT, "mod.ts"), join(folder, "mod.ts"));
+    for (const file of ["main.ts", "mod.ts"]) await cp(join(ROOT, file), join(folder, file));
     await writeFile(join(folder, "backup.tar"), "a file to send");
     await writeFile(join(folder, "pipe.login"), "name\na passphrase of some length\n", { mode: 0o600 });
     const reader = new Reader(folder);

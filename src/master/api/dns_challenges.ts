@@ -4,18 +4,16 @@
  * @module
  */
 import { createRoute, type OpenAPIHono, z } from "@hono/zod-openapi";
-import { canonicalHostname, hostnameFault } from "../../wire/hostname.ts";
 import type { DnsChallenges } from "../dns_challenges.ts";
 import type { MasterEnv } from "../env.ts";
 import { Problem } from "../problem.ts";
 import { problem, retryAfter } from "../routes.ts";
+import { HOSTNAME_OPENAPI, HostnameSchema } from "../schemas.ts";
 import { type ApiParts, denials, secured } from "./parts.ts";
 
 const params = z.object({
-  domain: z.string().superRefine((text, context) => {
-    const fault = hostnameFault(text);
-    if (fault !== undefined) context.addIssue({ code: "custom", message: `is no hostname: ${fault}` });
-  }).transform((text) => canonicalHostname(text)).openapi({
+  domain: HostnameSchema.openapi({
+    ...HOSTNAME_OPENAPI,
     description: "The name below which the wildcard is: the record is that of _acme-challenge and this name",
     example: "home.example.org",
   }),

@@ -4,12 +4,12 @@
  * @module
  */
 import { createRoute, type OpenAPIHono, z } from "@hono/zod-openapi";
-import { canonicalHostname, hostnameFault } from "../../wire/hostname.ts";
 import { wildcardOf } from "../../wire/wildcard.ts";
 import type { MasterEnv } from "../env.ts";
 import { type Agent, ALL_TENANTS } from "../model.ts";
 import { Problem } from "../problem.ts";
 import { problem } from "../routes.ts";
+import { HOSTNAME_OPENAPI, HostnameSchema } from "../schemas.ts";
 import { actorOf, type ApiParts, denials, json, reading, secured } from "./parts.ts";
 import { agentJson, AgentSchema, sessionJson, SessionSchema, timeText } from "./schemas.ts";
 
@@ -17,18 +17,15 @@ import { agentJson, AgentSchema, sessionJson, SessionSchema, timeText } from "./
 const SEARCHED_MAX = 100;
 
 const params = z.object({
-  hostname: z.string().superRefine((text, context) => {
-    const fault = hostnameFault(text);
-    if (fault !== undefined) context.addIssue({ code: "custom", message: `is no hostname: ${fault}` });
-  }).transform((text) => canonicalHostname(text)).openapi({ example: "home.example.org" }),
+  hostname: HostnameSchema.openapi({ ...HOSTNAME_OPENAPI, example: "home.example.org" }),
 });
 
 const NameSchema = z.object({
   hostname: z.string().openapi({ example: "home.example.org" }),
-  agent: AgentSchema.nullable().openapi({
+  agent: z.union([AgentSchema, z.null()]).openapi({
     description: "The agent that has the name or a wildcard that covers it; null if none does",
   }),
-  session: SessionSchema.nullable().openapi({ description: "Its live session, if it has one" }),
+  session: z.union([SessionSchema, z.null()]).openapi({ description: "Its live session, if it has one" }),
   last_seen_at: z.string().nullable().openapi({ description: "When its last session ended" }),
   last_refused_at: z.string().nullable().openapi({ description: "When it was last refused a token" }),
   last_refusal: z.string().nullable().openapi({ description: "Why" }),
