@@ -16,7 +16,7 @@ import {
   TRANSPORTS_MAX,
 } from "../wire/token/claims.ts";
 import { TOKEN_TTL_DEFAULT_S, TOKEN_TTL_MAX_S, TOKEN_TTL_MIN_S } from "../protocol/token/token.ts";
-import { canonicalHostname, HOSTNAME_MAX_LENGTH, hostnameFault } from "../wire/hostname.ts";
+import { canonicalHostname, HOSTNAME_MAX_LENGTH, hostnameFault, isHostname } from "../wire/hostname.ts";
 import { EDGES_PER_AGENT_MAX, INSTANCE } from "../wire/token/route_group.ts";
 import { NAMES_PER_SESSION_MAX } from "../wire/token/token_payload.ts";
 
@@ -72,8 +72,11 @@ function nameSchema(faultOf: (text: string) => string | undefined, canonical: (t
 
 /** A hostname, or a wildcard of one label, as written by a client; output in canonical form. */
 const ServedNameSchema = nameSchema(servedNameFault, canonicalServedName);
-/** A hostname as written by a client; output in canonical form. */
-export const HostnameSchema = nameSchema(hostnameFault, canonicalHostname);
+/** A public hostname as written by a client; output in canonical form. */
+export const HostnameSchema = nameSchema(
+  (text) => hostnameFault(text) ?? (isHostname(text) ? undefined : "no top-level domain is all digits"),
+  canonicalHostname,
+);
 
 /** A public port as written by a client; output in one form. */
 export const PublishSchema = z.string({ error: "must be a string" }).superRefine((text, context) => {
