@@ -4,8 +4,9 @@
  *
  *     deno run -A bench/master/fleet.ts [AGENTS]        bun bench/master/fleet.ts [AGENTS]
  *
- * The fleet is one process and `serve` another, on one machine, which must be quiet: a starved fleet times out. Agents have a stock of grants as `agent` has; their
- * requests to the master share connections, since all have the same address here.
+ * The fleet is one process and `serve` another, on one machine, which must be quiet: a starved fleet times out. Agents
+ * have a stock of grants as `agent` has; their requests to the master share connections, since all have the same
+ * address here.
  *
  * @module
  */

@@ -6,6 +6,7 @@
  */
 
 import assert from "node:assert/strict";
+import { concat as concatAll } from "../../src/bytes/bytes.ts";
 import { FernetRing } from "../../src/crypto/fernet.ts";
 import { createEdge, type Edge, type EdgeListenOptions, type EdgeOptions } from "../../src/edge/edge.ts";
 import type { ErrorCode, SallyportError } from "../../src/errors.ts";
@@ -260,16 +261,6 @@ export function helloFor(serverName: string): Bytes {
 
 export function concat(...parts: readonly Uint8Array[]): Bytes {
   return concatAll(parts);
-}
-
-function concatAll(parts: readonly Uint8Array[]): Bytes {
-  const all = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    all.set(part, at);
-    at += part.length;
-  }
-  return all;
 }
 
 /** All that came, in order. */
