@@ -5,7 +5,7 @@
  * @module
  */
 import { randomBytes } from "node:crypto";
-import { errorMessage, SallyportError } from "../errors.ts";
+import { errorCode, errorMessage, SallyportError } from "../errors.ts";
 import type { Address, Listener, Runtime, Timer } from "../runtime/port.ts";
 import type { Logger } from "../telemetry/log.ts";
 import { ControlConnection, type ControlMethods } from "./control.ts";
@@ -217,8 +217,14 @@ export class Supervisor {
 
   /** Calls a method of every running worker; those that do not answer are left out. */
   async ask<Result>(method: string): Promise<readonly Result[]> {
-    const asked = [...this.#workers].map(({ control }) =>
-      control?.call<Result>(method).catch(() => undefined) ?? undefined
+    const { log } = this.#options;
+    const asked = [...this.#workers].map((worker) =>
+      worker.control?.call<Result>(method).catch((error) => {
+        const { index, draining } = worker;
+        // A draining worker may end at any time; the others should have answered.
+        if (!draining) log.warn({ worker: index, method, reason: errorCode(error) }, errorMessage(error));
+        return undefined;
+      }) ?? undefined
     );
     return (await Promise.all(asked)).filter((answer) => answer !== undefined) as Result[];
   }

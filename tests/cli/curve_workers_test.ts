@@ -76,6 +76,14 @@ describe(
       return sampleValue(samples, `sallyport_${name}`, labels) ?? 0;
     }
 
+    /** The list of sessions as the session master knows it. */
+    async function sessions(): Promise<readonly Record<string, string>[]> {
+      const answer = await fetch(`${master}/v1/sessions`, {
+        headers: { authorization: `Bearer ${credential}` },
+      });
+      return (await answer.json() as { items: Record<string, string>[] }).items;
+    }
+
     /** Downloads through some of the agents, whose addresses change meanwhile. */
     async function downloadWhileMoving(): Promise<void> {
       await Promise.all(
@@ -97,11 +105,9 @@ describe(
           assert.equal((await visitSite(port, nameOf(index))).text, "sallyport");
         }
         assert.equal(await metric("sessions", { transport: "curve" }), AGENTS);
-        const answer = await fetch(`${master}/v1/sessions`, {
-          headers: { authorization: `Bearer ${credential}` },
-        });
-        const { items } = await answer.json() as { items: Record<string, string>[] };
-        assert.equal(items.length, AGENTS);
+        // The workers report their sessions to the master every few moments.
+        let items: readonly Record<string, string>[] = [];
+        await until(async () => (items = await sessions()).length === AGENTS);
         assert.equal(new Set(items.map(({ edge }) => edge)).size, 2, JSON.stringify(items[0]));
       },
     );
