@@ -34,7 +34,7 @@ let total = 0;
 let faults = 0;
 for (const target of targets) {
   try {
-    const report = fuzz(target, seed, each);
+    const report = await fuzz(target, seed, each);
     total += report.executions;
     if (values.grow) writeCorpus(target.name, report.corpus);
     const mebibytes = Math.round(report.grownBytes / 1024 / 1024);

@@ -28,6 +28,11 @@ export class CoalescingWriter {
     return this.#length + this.#stream.bufferedBytes;
   }
 
+  /** Whether the last write was accepted without a wait, or the stream has drained since. */
+  get taking(): boolean {
+    return this.#taking;
+  }
+
   /** Like {@link ByteStream.write}. */
   write(piece: Bytes): boolean {
     if (piece.length >= LARGE_BYTES) {

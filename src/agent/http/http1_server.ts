@@ -102,8 +102,8 @@ class Http1Connection implements ByteStreamHandler, HttpConnection {
     if (this.#exchange !== undefined) left = this.#exchange.push(chunk);
     if (left.length === 0 || this.#over) return;
     this.#rest = concat([this.#rest, left]);
-    // The next request waits for this one's response.
-    if (this.#exchange !== undefined) this.#stream.pause();
+    // The next request waits for this one's response, and for the visitor to read what it was sent.
+    if (this.#exchange !== undefined || !this.writer.taking) this.#stream.pause();
     else this.#next();
   }
 
@@ -115,7 +115,8 @@ class Http1Connection implements ByteStreamHandler, HttpConnection {
 
   drain(): void {
     this.writer.drained();
-    this.#exchange?.drained();
+    if (this.#exchange === undefined) this.#goOn();
+    else this.#exchange.drained();
   }
 
   close(error?: Error): void {
@@ -168,11 +169,14 @@ class Http1Connection implements ByteStreamHandler, HttpConnection {
     }
     this.#sinceMs = this.options.clock.nowMs();
     // Must not run inside a call by the exchange's owner.
-    queueMicrotask(() => {
-      if (this.#exchange !== undefined || this.#over) return;
-      this.#stream.resume();
-      if (this.#rest.length > 0) this.#next();
-    });
+    queueMicrotask(() => this.#goOn());
+  }
+
+  /** Reads the next request, unless one is in progress or the visitor doesn't read its responses. */
+  #goOn(): void {
+    if (this.#exchange !== undefined || this.#over || !this.writer.taking) return;
+    this.#stream.resume();
+    if (this.#rest.length > 0) this.#next();
   }
 
   #next(): void {

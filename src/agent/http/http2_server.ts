@@ -49,6 +49,8 @@ export const HTTP2_CONNECTION_WINDOW_BYTES = 1024 * 1024;
 export const HTTP2_CONTINUATIONS_MAX = 64;
 /** Answers to PING and SETTINGS that a visitor may leave unread. */
 export const HTTP2_UNREAD_REPLIES_MAX = 1_000;
+/** Bytes sent that the visitor hasn't read, above which its further requests are refused. */
+export const HTTP2_UNREAD_BYTES_MAX = 1024 * 1024;
 /** The cost of a request that the visitor takes back, in frames that do no work: it ends a connection to the target. */
 const RESET_COST = 20;
 /** A window that grows by fewer bytes counts as a frame that does no work. */
@@ -400,7 +402,8 @@ class Http2Connection implements ByteStreamHandler, HttpConnection, Http2Carrier
     }
     if (id <= this.#lastId) return this.#takeLateHead(id);
     this.#lastId = id;
-    if (this.#finishing || this.#streams.size >= HTTP2_STREAMS_MAX) {
+    const isUnread = !this.#taking && this.#writer.bufferedBytes > HTTP2_UNREAD_BYTES_MAX;
+    if (this.#finishing || isUnread || this.#streams.size >= HTTP2_STREAMS_MAX) {
       this.#budget.spend(RESET_COST);
       return this.#reset(id, Reason.REFUSED_STREAM);
     }
