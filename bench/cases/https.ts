@@ -1,6 +1,6 @@
 /**
  * HTTP requests of a real client through TLS that ends in the agent: h2load, over HTTP/1.1 and HTTP/2, on 1 and 64
- * connections with one request at a time on each.
+ * connections with one request at a time on each; first for a few bytes, then for 1 MiB.
  *
  * @module
  */
@@ -12,6 +12,10 @@ import { type Case, type Figures, metric } from "./case.ts";
 
 const PROTOCOLS = { h1: "HTTP/1.1", h2: "HTTP/2" } as const;
 const CONNECTIONS = [1, 64];
+/** What the endpoint answers to GET /large. */
+const LARGE_BYTES = 1024 * 1024;
+/** Large answers that are fetched, by the number of connections. */
+const LARGE_ANSWERS: Readonly<Record<number, number>> = { 1: 100, 64: 192 };
 const ATTEMPTS = 60;
 const ATTEMPT_MS = 250;
 
@@ -27,6 +31,7 @@ export const https: Case = {
         metric(`https.${name}.${connections}.rate`, what, "requests/s", "more"),
         metric(`https.${name}.${connections}.agentCpu`, `${what}: agent`, "CPU µs a request", "less"),
         metric(`https.${name}.${connections}.edgeCpu`, `${what}: edge`, "CPU µs a request", "less"),
+        metric(`https.${name}.${connections}.mbps`, `${what}: answers of 1 MiB`, "MB/s", "more"),
       ];
     })
   ),
@@ -43,12 +48,26 @@ export const https: Case = {
       for (const connections of CONNECTIONS) {
         const of = `https.${name}.${connections}`;
         try {
+          const options = { isHttp1: name === "h1", connections };
+          const small = (windowMs: number) =>
+            load(peer, {
+              ...options,
+              path: "/",
+              bound: ["--duration", String(Math.max(1, Math.round(windowMs / 1000)))],
+            });
+          // Compilers of the runtimes, and connections to the target, are warm as in the other cases.
+          await small(scale.warmupMs);
           const before = [cpuOf(peer.edgePids()), cpuOf(peer.agentPids())] as const;
-          const { rate, requests } = await load(peer, name === "h1", connections, scale);
+          const { rate, requests } = await small(scale.windowMs);
           const perRequest = (after: number, from: number): number => (after - from) * 1e6 / requests;
           figures[`${of}.rate`] = rate;
           figures[`${of}.edgeCpu`] = perRequest(cpuOf(peer.edgePids()), before[0]);
           figures[`${of}.agentCpu`] = perRequest(cpuOf(peer.agentPids()), before[1]);
+          // Bounded by a count: with --duration and one connection that always has bytes to read, h2load never gets
+          // to its timer.
+          const bound = ["--requests", String(LARGE_ANSWERS[connections])];
+          const large = await load(peer, { ...options, path: "/large", bound });
+          figures[`${of}.mbps`] = large.rate * LARGE_BYTES / 1e6;
         } catch (error) {
           miss(`${name}, ${connections}: ${error instanceof Error ? error.message : error}`);
         }
@@ -58,16 +77,22 @@ export const https: Case = {
   },
 };
 
+interface Load {
+  readonly isHttp1: boolean;
+  readonly connections: number;
+  readonly path: string;
+  /** The option of h2load that ends the run. */
+  readonly bound: readonly string[];
+}
+
 async function load(
   peer: RunningPeer,
-  isHttp1: boolean,
-  connections: number,
-  { windowMs }: { readonly windowMs: number },
+  { isHttp1, connections, path, bound }: Load,
 ): Promise<{ rate: number; requests: number }> {
   const output = await run("h2load", [
-    ...["--duration", String(Math.max(1, Math.round(windowMs / 1000))), "--clients", String(connections)],
+    ...[...bound, "--clients", String(connections)],
     ...isHttp1 ? ["--h1"] : [],
-    ...[`--connect-to=${peer.visitors}`, `https://${SERVER_NAME}/`],
+    ...[`--connect-to=${peer.visitors}`, `https://${SERVER_NAME}${path}`],
   ]).catch((error) => {
     throw new Unavailable(`it needs h2load (apt-get install nghttp2-client): ${(error as Error).message}`);
   });
