@@ -12,6 +12,8 @@ interface Cause {
   says(url: URL): string;
 }
 
+const NOT_YET_VALID = /NotValidYet|not valid yet|CERT_NOT_YET_VALID|not yet valid/i;
+
 const CAUSES: readonly Cause[] = [
   {
     looks: /ECONNREFUSED|Connection refused|ConnectionRefused/i,
@@ -32,8 +34,14 @@ const CAUSES: readonly Cause[] = [
     says: ({ hostname }) => `the server's certificate isn't for ${hostname}: use a name that it covers`,
   },
   {
-    looks: /Expired|CERT_HAS_EXPIRED|NotValidYet/,
-    says: () => "the server's certificate isn't valid now: renew it, or correct this machine's clock",
+    looks: NOT_YET_VALID,
+    says: () =>
+      "the server's certificate isn't valid yet: correct this machine's clock, which seems to be behind",
+  },
+  {
+    looks: /Expired|CERT_HAS_EXPIRED/i,
+    says: () =>
+      "the server's certificate has expired: renew it, or correct this machine's clock if it is ahead",
   },
   {
     looks:
@@ -70,11 +78,22 @@ const CAUSES: readonly Cause[] = [
 
 /** The reason in plain words with the next step; the runtime's message if it isn't recognised. */
 export function fetchFailure(error: unknown, url: URL): string {
+  const told = toldBy(error);
+  const text = told.join(" ");
+  return CAUSES.find(({ looks }) => looks.test(text))?.says(url) ?? told.at(-1) ?? errorMessage(error);
+}
+
+/** Whether a request failed because the server's certificate isn't valid yet. */
+export function isNotYetValid(error: unknown): boolean {
+  return NOT_YET_VALID.test(toldBy(error).join(" "));
+}
+
+/** The names, codes and messages of an error and its causes. */
+function toldBy(error: unknown): string[] {
   const told: string[] = [];
   for (let at = error; at instanceof Error && told.length < 16; at = at.cause) {
     const { code } = at as { readonly code?: unknown };
     told.push(at.name, typeof code === "string" ? code : "", errorMessage(at));
   }
-  const text = told.join(" ");
-  return CAUSES.find(({ looks }) => looks.test(text))?.says(url) ?? told.at(-1) ?? errorMessage(error);
+  return told;
 }

@@ -37,6 +37,7 @@ import { formatPublishClaim } from "../wire/token/claims.ts";
 import { isWildcard } from "../wire/wildcard.ts";
 import { AccessLogs } from "./access_log.ts";
 import { CertificateReports } from "../agent/certificate_reports.ts";
+import { systemLookup } from "../agent/edge_place.ts";
 import { agentNetwork } from "./agent_proxy.ts";
 import { askForMissing } from "./ask.ts";
 import { serviceConnectors } from "./certificates.ts";
@@ -134,7 +135,7 @@ async function runAgent(command: Command, { io }: CliContext): Promise<number> {
   const base = await createBase(config, io);
   const { runtime, log, metrics, life } = base;
   return await life.run(async () => {
-    const network = agentNetwork(config, io, runtime);
+    const network = agentNetwork(config, io, runtime, log);
     const access = await findAccess(loaded, network.fetch);
     const enrolled = new EnrolledNames(loaded, access);
     const services = agentServices(enrolled.loaded);
@@ -142,7 +143,8 @@ async function runAgent(command: Command, { io }: CliContext): Promise<number> {
     const accessLogs = new AccessLogs({ io, clock: runtime.clock, log });
     const master = {
       tracer: base.tracer,
-      ...network.fetch === undefined ? {} : { fetch: network.fetch },
+      fetch: network.fetch,
+      ...config.proxy === undefined ? { lookup: systemLookup } : {},
       master: access.master,
       credential: access.identity === undefined
         ? access.credential

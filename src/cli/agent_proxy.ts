@@ -5,19 +5,21 @@
  */
 import { fetchOver } from "../runtime/fetch_over.ts";
 import type { MasterGrantOptions } from "../agent/grant.ts";
+import { lateClockFetch } from "../agent/late_clock.ts";
 import type { Config } from "../config/config.ts";
 import { proxyUrl } from "../config/values.ts";
 import { SallyportError } from "../errors.ts";
 import type { Runtime } from "../runtime/port.ts";
 import { type Proxy, proxyText, throughProxy } from "../runtime/through_proxy.ts";
+import type { Logger } from "../telemetry/log.ts";
 import type { CliIo } from "./io.ts";
 
 /** An agent's network access. */
 interface AgentNetwork {
   /** For sessions. */
   readonly runtime: Runtime;
-  /** For the session master. Defaults to the runtime's fetch, which itself honours the environment's proxies. */
-  readonly fetch?: MasterGrantOptions["fetch"];
+  /** For the session master. */
+  readonly fetch: NonNullable<MasterGrantOptions["fetch"]>;
   /** For the start message. */
   readonly text?: string;
 }
@@ -27,11 +29,19 @@ export function agentNetwork(
   config: Pick<Config, "proxy">,
   { env }: Pick<CliIo, "env">,
   runtime: Runtime,
+  log: Logger,
 ): AgentNetwork {
   if (config.proxy !== undefined) {
     const proxied = throughProxy(runtime, config.proxy);
-    return { runtime: proxied, fetch: fetchOver(proxied), text: proxyText(config.proxy) };
+    const fetch = lateClockFetch({ runtime: proxied, fetch: fetchOver(proxied), log });
+    return { runtime: proxied, fetch, text: proxyText(config.proxy) };
   }
+  const network = environmentNetwork(env, runtime);
+  // The runtime's own fetch honours the environment's proxies too.
+  return { ...network, fetch: lateClockFetch({ runtime: network.runtime, log }) };
+}
+
+function environmentNetwork(env: CliIo["env"], runtime: Runtime): Omit<AgentNetwork, "fetch"> {
   const [name, given] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"]
     .map((name) => [name, env[name]] as const).find(([, value]) => value) ?? [];
   if (name === undefined || given === undefined) return { runtime };

@@ -15,13 +15,19 @@ import {
   type ResponseHead,
   writeRequestHead,
 } from "../wire/http1/head.ts";
-import { secureTarget } from "./tls_client.ts";
+import { type ChainJudge, secureTarget } from "./tls_client.ts";
 
 /** Largest response; a grant with hundreds of names is shorter. */
 export const FETCH_ANSWER_MAX_BYTES = 1024 * 1024;
 
-/** Sends requests over connections dialled by this runtime, one per request; redirects aren't followed. */
-export function fetchOver(runtime: Pick<Runtime, "dial" | "clock">): (request: Request) => Promise<Response> {
+/**
+ * Sends requests over connections dialled by this runtime, one per request; redirects aren't followed. `judge` takes the
+ * place of the runtime's verification of certificates.
+ */
+export function fetchOver(
+  runtime: Pick<Runtime, "dial" | "clock">,
+  judge?: ChainJudge,
+): (request: Request) => Promise<Response> {
   const faults = new Faults();
   return async (request) => {
     const url = new URL(request.url);
@@ -32,7 +38,7 @@ export function fetchOver(runtime: Pick<Runtime, "dial" | "clock">): (request: R
     const conn = await runtime.dial({ host, port, timeoutMs: DIAL_TIMEOUT_MS });
     const { clock } = runtime;
     const stream = secure
-      ? await secureTarget(conn, { clock, faults, host, verify: true, timeoutMs: DIAL_TIMEOUT_MS })
+      ? await secureTarget(conn, { clock, faults, host, verify: judge ?? true, timeoutMs: DIAL_TIMEOUT_MS })
       : conn;
     const head = writeRequestHead(request.method, url.pathname + url.search, [
       ["host", url.host],

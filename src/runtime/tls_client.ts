@@ -5,12 +5,16 @@
  */
 import { isIP } from "node:net";
 import type { Duplex } from "node:stream";
-import { connect } from "node:tls";
+import { connect, type DetailedPeerCertificate, type TLSSocket } from "node:tls";
+import type { Bytes } from "../bytes/bytes.ts";
 import { errorMessage, SallyportError } from "../errors.ts";
 import { toNodeDuplex } from "./node_duplex.ts";
 import type { ByteStream, Clock } from "./port.ts";
 import type { Faults } from "./shared.ts";
 import { NodeStream } from "./node_stream.ts";
+
+/** Rejects if a server isn't to be trusted; gets its certificates in DER, its own first. */
+export type ChainJudge = (chain: readonly Bytes[]) => Promise<void>;
 
 /** Options of {@link secureTarget}. */
 interface SecureTargetOptions {
@@ -18,8 +22,8 @@ interface SecureTargetOptions {
   readonly faults: Faults;
   /** The target's host. */
   readonly host: string;
-  /** Whether its certificate must be valid for that host; if not, any is accepted. */
-  readonly verify: boolean;
+  /** Whether its certificate must be valid for that host; if not, any is accepted, or those that the judge accepts. */
+  readonly verify: boolean | ChainJudge;
   readonly timeoutMs: number;
 }
 
@@ -30,7 +34,7 @@ export function secureTarget(stream: ByteStream, options: SecureTargetOptions): 
     const duplex = toNodeDuplex(stream);
     const tls = connect({
       socket: duplex as never,
-      rejectUnauthorized: verify,
+      rejectUnauthorized: verify === true,
       ALPNProtocols: ["http/1.1"],
       ...isIP(host) === 0 ? { servername: host } : { host },
     });
@@ -47,7 +51,7 @@ export function secureTarget(stream: ByteStream, options: SecureTargetOptions): 
     tls.on("error", failed);
     tls.once("close", closed);
     duplex.once("end", closed);
-    tls.once("secureConnect", () => {
+    const use = () => {
       timer.cancel();
       tls.off("error", failed);
       tls.off("close", closed);
@@ -62,6 +66,23 @@ export function secureTarget(stream: ByteStream, options: SecureTargetOptions): 
           },
         }),
       );
+    };
+    tls.once("secureConnect", () => {
+      if (typeof verify === "boolean") return use();
+      verify(chainOf(tls)).then(use, failed);
     });
   });
+}
+
+/** What the server presented; a root is its own issuer. */
+function chainOf(tls: TLSSocket): Bytes[] {
+  const chain: Bytes[] = [];
+  let at: DetailedPeerCertificate | undefined = tls.getPeerCertificate(true);
+  const seen = new Set<string>();
+  while (at?.raw !== undefined && !seen.has(at.fingerprint256)) {
+    seen.add(at.fingerprint256);
+    chain.push(new Uint8Array(at.raw));
+    at = at.issuerCertificate;
+  }
+  return chain;
 }

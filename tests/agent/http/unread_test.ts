@@ -66,7 +66,7 @@ async function visit(serve: typeof serveHttp1) {
   return { network, conn, served: () => served, received: () => concat(received) };
 }
 
-describe("a visitor that doesn't read", () => {
+describe("serveHttp1 and serveHttp2, for a visitor that doesn't read", () => {
   it(
     "gets no further response over HTTP/1.1, and all of them once it reads",
     { timeout: 20_000 },
@@ -85,7 +85,7 @@ describe("a visitor that doesn't read", () => {
     },
   );
 
-  it("has its further requests refused over HTTP/2", { timeout: 20_000 }, async () => {
+  it("refuse further requests over HTTP/2", { timeout: 20_000 }, async () => {
     const { network, conn, served, received } = await visit(serveHttp2);
     const block = encodeFields([[":method", "GET"], [":scheme", "https"], [":path", "/"], [
       ":authority",

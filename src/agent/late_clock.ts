@@ -1,0 +1,97 @@
+/**
+ * Reaches a session master from a machine whose clock is behind, such as a board without a battery after its start: the
+ * runtime refuses the master's certificate, because it isn't valid yet by that clock.
+ *
+ * @module
+ */
+import { getCACertificates } from "node:tls";
+import type { Bytes } from "../bytes/bytes.ts";
+import { chainFault } from "./certificate_chain.ts";
+import { SallyportError } from "../errors.ts";
+import { fetchOver } from "../runtime/fetch_over.ts";
+import type { Runtime } from "../runtime/port.ts";
+import { type Logger, silentLogger } from "../telemetry/log.ts";
+import { isNotYetValid } from "./fetch_failure.ts";
+
+type Fetch = (request: Request) => Promise<Response>;
+
+/** Options of {@link lateClockFetch}. */
+interface LateClockOptions {
+  readonly runtime: Pick<Runtime, "dial" | "clock">;
+  /** Tried first. Defaults to the platform's. */
+  readonly fetch?: Fetch;
+  /** Certificates of trusted authorities, in PEM. Defaults to the runtime's. */
+  readonly roots?: () => readonly string[];
+  readonly log?: Logger;
+}
+
+/**
+ * A fetch that goes on where a server's certificate isn't valid yet by this machine's clock: no authority dates a
+ * certificate ahead, so the clock is behind. The server's `Date` is taken for the time if its chain is in order at that
+ * date in every other respect, and the request is sent over a connection judged by it. Nothing of the request is sent
+ * before. A certificate that has expired is refused as ever: it can't be told from a clock that is ahead.
+ */
+export function lateClockFetch(options: LateClockOptions): Fetch {
+  const { runtime, fetch: first = (request) => fetch(request), log = silentLogger } = options;
+  const roots = options.roots ?? trustedRoots;
+  return async (request) => {
+    const again = request.clone();
+    try {
+      return await first(request);
+    } catch (error) {
+      const url = new URL(request.url);
+      if (url.protocol !== "https:" || !isNotYetValid(error)) throw error;
+      const wallMs = await serverTime(runtime, url, again.signal, roots());
+      log.warn(
+        { clock: new Date(runtime.clock.wallMs()).toISOString(), time: new Date(wallMs).toISOString() },
+        `This machine's clock is behind: the time is taken from ${url.origin}`,
+      );
+      const judge = (chain: readonly Bytes[]) => judgeAt(chain, url, roots(), wallMs);
+      return await fetchOver(runtime, judge)(again);
+    }
+  };
+}
+
+/** The server's `Date`, which its own chain must bear out. */
+async function serverTime(
+  runtime: Pick<Runtime, "dial" | "clock">,
+  url: URL,
+  signal: AbortSignal,
+  roots: readonly string[],
+): Promise<number> {
+  let shown: readonly Bytes[] = [];
+  const look = fetchOver(runtime, (chain) => {
+    shown = chain;
+    return Promise.resolve();
+  });
+  const answer = await look(new Request(url.origin, { method: "HEAD", redirect: "manual", signal }));
+  const wallMs = Date.parse(answer.headers.get("date") ?? "");
+  if (Number.isNaN(wallMs)) {
+    throw distrusted(url, "its answer has no Date, and this machine's clock is behind");
+  }
+  await judgeAt(shown, url, roots, wallMs);
+  return wallMs;
+}
+
+async function judgeAt(
+  chain: readonly Bytes[],
+  url: URL,
+  roots: readonly string[],
+  wallMs: number,
+): Promise<void> {
+  const host = url.hostname.replace(/^\[|\]$/g, "");
+  const why = await chainFault({ chain, host, roots, wallMs });
+  if (why !== undefined) throw distrusted(url, why);
+}
+
+function distrusted(url: URL, why: string): SallyportError {
+  return new SallyportError("master_unreachable", `Cannot trust ${url.origin}: ${why}`, {
+    side: "network",
+    retryable: true,
+  });
+}
+
+/** The authorities that the runtime trusts, with those of NODE_EXTRA_CA_CERTS. */
+function trustedRoots(): readonly string[] {
+  return [...new Set([...getCACertificates("default"), ...getCACertificates("extra")])];
+}
