@@ -24,6 +24,8 @@ const STEPS = 30;
 const SKEW_MS = 120_000;
 /** Nodes' clocks run this much too fast or too slow. */
 const DRIFT = 0.1;
+/** More than the rounding of a time in milliseconds, less than anything that the model measures. */
+const ROUNDING_MS = 1e-6;
 /** Longer than a node needs to notice that the peer of a link has gone. */
 const LINK_DEAD_MS = 60_000;
 
@@ -299,12 +301,15 @@ export async function runClusterModel(random: () => number): Promise<void> {
   }
 }
 
-/** A clock that is wrong by an offset, and runs at another rate. */
+/**
+ * A clock that is wrong by an offset, and runs at another rate. As with a real clock, no timer fires before its time: if
+ * rounding let one fire too early, it would be set again for the same moment without end.
+ */
 function wrongClock(clock: Clock, offsetMs: number, rate: number): Clock {
   return {
     nowMs: () => clock.nowMs() * rate,
     wallMs: () => clock.wallMs() + offsetMs,
-    after: (delayMs, run) => clock.after(delayMs / rate, run),
+    after: (delayMs, run) => clock.after(delayMs / rate + ROUNDING_MS, run),
     soon: (run) => clock.soon(run),
   };
 }
