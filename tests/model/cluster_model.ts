@@ -109,7 +109,8 @@ export async function runClusterModel(random: () => number): Promise<void> {
     else if (draw < 0.3) connect(node, pick(NAMES)!);
     else if (draw < 0.38) connectTwice(pick(NAMES)!);
     else if (draw < 0.42) connect(node, pick(NAMES)!, { owner: THIEF });
-    else if (draw < 0.54) await openStream(node, pick(NAMES)!);
+    else if (draw < 0.52) await openStream(node, pick(NAMES)!);
+    else if (draw < 0.55) leave(pick(sessions.filter(({ lost }) => !lost)));
     else if (draw < 0.6) await kill(node);
     else if (draw < 0.66) await (nodes.length < NODES + 2 ? start() : undefined);
     else if (draw < 0.73) cutOff.add(node.host);
@@ -193,11 +194,9 @@ export async function runClusterModel(random: () => number): Promise<void> {
       ...member === undefined ? {} : { member },
       madeAtMs,
       lost: (_names, reason) => {
-        held.lost = true;
+        forget(held);
         const holders = store.routes.get(name) ?? [];
         if (reason === "replaced" && holders.some((holder) => holder.owner !== owner)) stolen.push(session);
-        const newest = sessions.some((other) => other.node === node && other.name === name && !other.lost);
-        if (!newest) node.sessions.delete(name);
       },
     }).open;
   }
@@ -211,6 +210,21 @@ export async function runClusterModel(random: () => number): Promise<void> {
     connect(first, name, { group, member: `${group}.0`, madeAtMs });
     const second = pick(others);
     if (second !== undefined) connect(second, name, { group, member: `${group}.1`, madeAtMs });
+  }
+
+  /** An agent ends its session, and does not come back. */
+  function leave(held: Held | undefined): void {
+    if (held === undefined) return;
+    held.node.node.release(held.session);
+    forget(held);
+  }
+
+  /** A session no longer has its name; another one of its node may. */
+  function forget(held: Held): void {
+    held.lost = true;
+    const { node, name } = held;
+    const others = sessions.some((other) => other.node === node && other.name === name && !other.lost);
+    if (!others) node.sessions.delete(name);
   }
 
   /** A visitor at a node opens a stream to a name that another one has, and keeps it. */
