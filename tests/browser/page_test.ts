@@ -85,7 +85,7 @@ function judge(page: Page, rules: readonly string[] | undefined): Promise<string
 }
 
 describe("the page in Chromium", { skip }, () => {
-  it("axe finds nothing on any view, and none is too wide, in light and dark, on desktop and phone", {
+  it("axe finds nothing on any view, none is too wide and none hides a part of its menu, in light and dark, on desktop and phone", {
     timeout,
     skip: ONCE,
   }, async () => {
@@ -114,6 +114,11 @@ describe("the page in Chromium", { skip }, () => {
           assert.deepEqual(await judge(page, look.rules), [], `${view}, ${look.name}`);
           const wide = await page.evaluate(() => document.documentElement.scrollWidth);
           assert.ok(wide <= look.size.width, `${view}, ${look.name}, is ${wide} pixels wide`);
+          const hidden = await page.evaluate(() => {
+            const menu = document.querySelector("nav");
+            return menu === null ? 0 : menu.scrollWidth - menu.clientWidth;
+          });
+          assert.equal(hidden, 0, `pixels of the menu that ${view}, ${look.name}, hides`);
         }
       });
       faults.push(...opened.faults);
