@@ -58,7 +58,7 @@ async function stage(host: string) {
   return { listener, connections, ended, dial };
 }
 
-describe("on real sockets", () => {
+describe("connectCurve and bindCurve: on real sockets", () => {
   for (const host of ["127.0.0.1", "::1"]) {
     it(`a transfer that changes its port in the middle (${host})`, async () => {
       const { listener, connections, ended, dial } = await stage(host);
