@@ -3,14 +3,13 @@ import assert from "node:assert/strict";
 import process from "node:process";
 import { describe, it } from "node:test";
 import type { CurveConnection } from "../../../src/protocol/curve/connection.ts";
-import { keyPair } from "../../../src/crypto/sodium.ts";
 import { createMemoryNetwork } from "../../../src/runtime/memory/memory.ts";
 import { currentRuntime } from "../../../src/runtime/mod.ts";
 import type { Address, Runtime } from "../../../src/runtime/port.ts";
-import { connectCurve } from "../../../src/transport/curve/socket_dialer.ts";
 import { bindCurve, type CurveListener } from "../../../src/transport/curve/socket_listener.ts";
 import { GROUP_SECRET_BYTES, type PortGroup, type PortMember } from "../../../src/transport/port_group.ts";
 import { Collector, cryptoForTests, digest, pour, text } from "../../protocol/curve/support.ts";
+import { connectCollector, edgeKeys } from "../../support/curve_client.ts";
 import { pattern } from "../../support/seeded.ts";
 import { until } from "../../support/until.ts";
 
@@ -113,7 +112,7 @@ class Workers {
       host: this.#stage.host,
       port: this.#address?.port ?? 0,
       crypto,
-      keys: keyPair(crypto, pattern(32)),
+      keys: edgeKeys(crypto),
       group: this.parent.group(number),
       accept: (connection) => {
         connections.push(connection);
@@ -139,21 +138,7 @@ class Workers {
   }
 
   dial(collector: Collector) {
-    return this.#stage.settle(connectCurve({
-      runtime: this.#stage.client,
-      server: this.address,
-      crypto,
-      serverKey: keyPair(crypto, pattern(32)).publicKey,
-      credential: text("token"),
-      admitted: () => ({
-        stream: (stream) => {
-          stream.attach(collector);
-          stream.closeWrite();
-        },
-        streamClosed: () => {},
-        closed: () => {},
-      }),
-    }));
+    return this.#stage.settle(connectCollector(crypto, this.#stage.client, this.address, collector));
   }
 
   close(): void {
