@@ -25,7 +25,7 @@ const UNDERSTOOD: readonly string[] = [BASIC_CONSTRAINTS, KEY_USAGE, PURPOSES, N
 const WEAK_HASHES: readonly string[] = ["SHA-1", "MD5"];
 
 /** What is judged. */
-export interface ChainRequest {
+interface ChainRequest {
   /** What the server presented, in DER; its own certificate is first. */
   readonly chain: readonly Bytes[];
   /** The name or address that was dialled. */

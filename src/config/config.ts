@@ -185,7 +185,9 @@ function openFile(path: string, readFile: (path: string) => string): ConfigFile 
   try {
     text = readFile(path);
   } catch (error) {
-    throw invalid(`Cannot read configuration file ${path}: ${errorMessage(error)}`);
+    const isAbsent = (error as { readonly code?: unknown }).code === "ENOENT";
+    const why = isAbsent ? "there is no such file" : errorMessage(error);
+    throw invalid(`Cannot read configuration file ${path}: ${why}`);
   }
   return new ConfigFile(path, text);
 }

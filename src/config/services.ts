@@ -123,7 +123,7 @@ export const serviceSchema = z.strictObject({
     "Several targets: visitors get the first healthy one.",
   ),
   tls: tls.optional(),
-  proxy_protocol: z.union([z.literal(0), z.literal(1), z.literal(2)]).optional().describe(
+  proxy_protocol: z.literal([0, 1, 2]).optional().describe(
     "Version of the PROXY header in front of each connection to the target; 0 for none.",
   ),
   allow: z.array(value.network).optional().describe(
@@ -238,7 +238,7 @@ export function readServices(
 ): { readonly services: readonly Service[]; readonly faults: readonly FileFault[] } {
   const given = file.members.services;
   if (given === undefined) return { services: [], faults: [] };
-  const result = servicesSchema.safeParse(given);
+  const result = servicesSchema.safeParse(given, { reportInput: true });
   const faults: FileFault[] = [];
   if (!result.success) {
     for (const issue of result.error.issues) faults.push(...faultsOf(file, ["services"], issue));
@@ -274,13 +274,23 @@ function faultsOf(
     const known = Object.keys(serviceSchema.in.shape);
     return issue.keys.map((key) => ({
       ...file.position([...path, key], { key: true }),
-      message: `${labelOf([...path, key])}: there is no such member.${didYouMean(key, known)}`,
+      // The flag of this member is called --to.
+      message: `${labelOf([...path, key])}: there is no such member.${
+        key === "to" ? " Did you mean target?" : didYouMean(key, known)
+      }`,
     }));
   }
-  const message = issue.code === "invalid_type" && issue.message.includes("received undefined")
-    ? "it is missing"
-    : issue.message;
-  return [{ ...file.position(path), message: `${label}: ${message}` }];
+  return [{ ...file.position(path), message: `${label}: ${reasonOf(issue)}` }];
+}
+
+/** The library's message in our words. */
+function reasonOf(issue: z.core.$ZodIssue): string {
+  if (issue.code === "invalid_value") {
+    return `${JSON.stringify(issue.input)} is not one of ${issue.values.join(", ")}`;
+  }
+  if (issue.code !== "invalid_type") return issue.message;
+  const received = /received (\w+)/.exec(issue.message)?.[1];
+  return received === "undefined" ? "it is missing" : `it must be a ${issue.expected}, not a ${received}`;
 }
 
 /** `services[1].health_check.path`. */

@@ -118,6 +118,15 @@ describe("agentServices: services in a file", () => {
           '5:19 services[0].idle_timeout: "soon" is not a time from 30s to 7d, such as 90s, 10m or 1h30m',
         ],
       ],
+      [
+        "services:\n  - name: a.example.org\n    to: x\n    targets: [3000]\n    tls: selfsigned\n    proxy_protocol: 3\n",
+        [
+          "3:5 services[0].to: there is no such member. Did you mean target?",
+          "4:15 services[0].targets[0]: it must be a string, not a number",
+          '5:10 services[0].tls.mode: "selfsigned" is not one of passthrough, acme, self-signed',
+          "6:21 services[0].proxy_protocol: 3 is not one of 0, 1, 2",
+        ],
+      ],
       ["transport: pigeon\n", ['1:12 transport: "pigeon" is not one of sealed, snitun, curve, quic, auto']],
       [
         "services:\n  - name: a.example.org\n    target: http://127.0.0.1:1\n    tls: passthrough\n    headers:\n" +

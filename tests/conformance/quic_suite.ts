@@ -6,6 +6,7 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { describe, it } from "node:test";
+import { certificateFingerprint, makeCertificate } from "../../src/crypto/certificate.ts";
 import { SallyportError } from "../../src/errors.ts";
 import type { Quic } from "../../src/runtime/quic_port.ts";
 import {
@@ -224,6 +225,27 @@ export function quicSuite(runtimeName: string, open: () => Promise<Harness>): vo
       await assertRejects(pairs.dial({ trust: { fingerprint: new Uint8Array(32) } }), "certificate_refused");
       const { client, server } = await pairs.connect();
       await pairs.end(client, server);
+    });
+
+    test("a pinned certificate is not judged by dates, except by Deno", async (quic, host) => {
+      const isJudged = runtimeName === "native" && "Deno" in globalThis;
+      for (const ageDays of [100, -100]) {
+        const dated = await makeCertificate({
+          ...{ commonName: "edge", names: ["edge.test"], validDays: 10 },
+          wallMs: Date.now() - ageDays * 86_400_000,
+        });
+        const pairs = await QuicPairs.open(quic, host, dated);
+        const trust = { fingerprint: certificateFingerprint(dated.certificatePem) };
+        if (isJudged) {
+          // docs/runtimes.md; the certificate that an edge makes is good at any date.
+          await assertRejects(pairs.dial({ trust }), "certificate_refused");
+          continue;
+        }
+        const conn = await pairs.dial({ trust });
+        const ear = new QuicEar();
+        conn.attach(ear);
+        await pairs.end({ conn, ear });
+      }
     });
 
     test("an authority's certificate is believed, another's or another name's isn't", async (quic, host) => {
