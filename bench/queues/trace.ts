@@ -125,8 +125,8 @@ class TracedConn implements Conn {
     this.#conn.keepAlive?.();
   }
 
-  writeAhead(byteLength: number): void {
-    this.#conn.writeAhead?.(byteLength);
+  carrySession(writeAheadBytes: number): void {
+    this.#conn.carrySession?.(writeAheadBytes);
   }
 
   #look(chunk: Bytes, direction: "in" | "out"): void {
