@@ -6,6 +6,7 @@ import { CERTIFICATE_CHAIN_MAX, chainFault } from "../../src/agent/certificate_c
 import { authority, issue, type Issued, type Oddity, server } from "../support/certificate_chain.ts";
 
 const DAY_MS = 86_400_000;
+const timeout = 30_000;
 /** Years ahead: the machine's clock has no say. */
 const NOW_MS = Date.UTC(2040, 0, 1);
 const HOST = "master.example.org";
@@ -25,7 +26,7 @@ describe("chainFault", () => {
   const leaf = (oddity: Oddity, by: Issued = middle) =>
     issue(HOST, by, NOW_MS, { extensions: server(HOST), ...oddity });
 
-  it("accepts a chain in order, in any order and with the root, for its names", async () => {
+  it("accepts a chain in order, in any order and with the root, for its names", { timeout }, async () => {
     assert.equal(await fault([own, middle]), undefined);
     assert.equal(await fault([own, root, middle]), undefined);
     assert.equal(await fault([own, middle], "a.wild.example.org"), undefined);
@@ -35,7 +36,7 @@ describe("chainFault", () => {
     );
   });
 
-  it("accepts an address", async () => {
+  it("accepts an address", { timeout }, async () => {
     const names = [
       new x509.SubjectAlternativeNameExtension([{ type: "ip", value: "192.0.2.1" }, {
         type: "ip",
@@ -48,7 +49,7 @@ describe("chainFault", () => {
     }
   });
 
-  it("refuses what isn't for the host, or isn't for servers", async () => {
+  it("refuses what isn't for the host, or isn't for servers", { timeout }, async () => {
     assert.match(await fault([own, middle], "evil.example.org") ?? "", /isn't for evil\.example\.org/);
     assert.match(await fault([own, middle], "192.0.2.1") ?? "", /isn't for 192\.0\.2\.1/);
     const client = [new x509.ExtendedKeyUsageExtension([x509.ExtendedKeyUsage.clientAuth]), server(HOST)[2]!];
@@ -57,7 +58,7 @@ describe("chainFault", () => {
     assert.match(await fault([await leaf({ extensions: odd }), middle]) ?? "", /isn't for TLS servers/);
   });
 
-  it("refuses a certificate of the chain that isn't valid at the time", async () => {
+  it("refuses a certificate of the chain that isn't valid at the time", { timeout }, async () => {
     assert.match(await fault([own, middle], HOST, NOW_MS + 31 * DAY_MS) ?? "", /isn't valid on 2040-02-01/);
     assert.match(await fault([own, middle], HOST, NOW_MS - 2 * DAY_MS) ?? "", /isn't valid on 2039-12-30/);
     const late = await issue("Late", root, NOW_MS, { extensions: authority(), toMs: NOW_MS - 1 });
@@ -66,7 +67,7 @@ describe("chainFault", () => {
     assert.match(await fault([await leaf({}, old)], HOST, NOW_MS, [old]) ?? "", UNTRUSTED);
   });
 
-  it("refuses what no trusted authority vouches for", async () => {
+  it("refuses what no trusted authority vouches for", { timeout }, async () => {
     assert.match(await fault([own]) ?? "", UNTRUSTED);
     assert.match(await fault([own, middle], HOST, NOW_MS, []) ?? "", UNTRUSTED);
     // The right names, but another's signature.
@@ -90,7 +91,7 @@ describe("chainFault", () => {
     assert.match(await fault([await leaf({}, narrow), narrow]) ?? "", UNTRUSTED);
   });
 
-  it("bounds the chain", async () => {
+  it("bounds the chain", { timeout }, async () => {
     assert.match(await fault([]) ?? "", /shows no certificate/);
     assert.match(
       await fault(new Array(CERTIFICATE_CHAIN_MAX + 1).fill(own)) ?? "",

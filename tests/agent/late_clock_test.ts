@@ -12,6 +12,7 @@ import { authority, issue, type Issued, server } from "../support/certificate_ch
 import { portOf } from "../support/plain_peer.ts";
 
 const DAY_MS = 86_400_000;
+const timeout = 30_000;
 const YEAR_MS = 365 * DAY_MS;
 
 describe("lateClockFetch on a machine whose clock is a year behind", () => {
@@ -70,31 +71,37 @@ describe("lateClockFetch on a machine whose clock is a year behind", () => {
     return await (await lateClockFetch({ runtime, roots: () => pems })(request)).text();
   };
 
-  it("takes the master's Date, and sends its secret when the certificate is in order at that time", async () => {
+  it("takes the master's Date, and sends its secret when the certificate is in order at that time", {
+    timeout,
+  }, async () => {
     const { url, asked } = await start(await site(), [middle], nowMs);
     assert.equal(await ask(url), "granted");
     assert.deepEqual(asked, ["HEAD / anonymous ", "POST /v1/tokens Bearer secret {}"]);
   });
 
-  it("sends no secret to a master whose certificate isn't in order in another respect", async () => {
-    const other = await issue("other.example.org", middle, nowMs, {
-      extensions: server("other.example.org"),
-    });
-    const cases: [why: RegExp, site: Issued, dateMs: number | undefined, roots: readonly Issued[]][] = [
-      [/no authority that this machine trusts/, await site(), nowMs, []],
-      [/isn't for localhost/, other, nowMs, [root]],
-      [/isn't valid on/, await site(), nowMs + YEAR_MS, [root]],
-      [/isn't valid on/, await site(), Date.now(), [root]],
-      [/has no Date/, await site(), undefined, [root]],
-    ];
-    for (const [why, certificate, dateMs, roots] of cases) {
-      const { url, asked } = await start(certificate, [middle], dateMs);
-      await assert.rejects(ask(url, roots), { code: "master_unreachable", message: why });
-      assert.deepEqual(asked.filter((line) => line.includes("secret")), [], String(why));
-    }
-  });
+  it(
+    "sends no secret to a master whose certificate isn't in order in another respect",
+    { timeout },
+    async () => {
+      const other = await issue("other.example.org", middle, nowMs, {
+        extensions: server("other.example.org"),
+      });
+      const cases: [why: RegExp, site: Issued, dateMs: number | undefined, roots: readonly Issued[]][] = [
+        [/no authority that this machine trusts/, await site(), nowMs, []],
+        [/isn't for localhost/, other, nowMs, [root]],
+        [/isn't valid on/, await site(), nowMs + YEAR_MS, [root]],
+        [/isn't valid on/, await site(), Date.now(), [root]],
+        [/has no Date/, await site(), undefined, [root]],
+      ];
+      for (const [why, certificate, dateMs, roots] of cases) {
+        const { url, asked } = await start(certificate, [middle], dateMs);
+        await assert.rejects(ask(url, roots), { code: "master_unreachable", message: why });
+        assert.deepEqual(asked.filter((line) => line.includes("secret")), [], String(why));
+      }
+    },
+  );
 
-  it("refuses a certificate that has expired, as ever", async () => {
+  it("refuses a certificate that has expired, as ever", { timeout }, async () => {
     const expired = await issue("localhost", middle, nowMs, {
       ...{ extensions: server("localhost"), fromMs: 0, toMs: Date.now() - DAY_MS },
     });
@@ -103,7 +110,7 @@ describe("lateClockFetch on a machine whose clock is a year behind", () => {
     assert.deepEqual(asked, []);
   });
 
-  it("refuses a server that hasn't the certificate's key", async () => {
+  it("refuses a server that hasn't the certificate's key", { timeout }, async () => {
     const request = { commonName: "localhost", names: ["localhost"], validDays: 2 * 365, wallMs: nowMs };
     const [{ certificatePem }, { keyPem }] = await Promise.all([
       makeCertificate({ ...request, validFromMs: nowMs - DAY_MS }),
