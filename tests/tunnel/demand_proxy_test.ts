@@ -320,7 +320,7 @@ describe("DemandProxy: over a stream", () => {
     });
   });
 
-  it("gives a port back that was opened for somebody who has gone", async () => {
+  it("gives back a port that was opened for a client that has left", async () => {
     const world = new World();
     await world.run(async () => {
       const stream = await world.demand();

@@ -332,7 +332,7 @@ describe("dialSealed: an agent whose pings aren't answered", () => {
     return { test, agent, edge: edge! };
   }
 
-  it("leaves after SILENCE_MAX_MS, having pinged in vain", async () => {
+  it("leaves after SILENCE_MAX_MS without an answer to its pings", async () => {
     const { test, agent, edge } = await meet();
     await test.advance(SILENCE_MAX_MS - 100);
     assert.ok(agent.endedWith === undefined);
