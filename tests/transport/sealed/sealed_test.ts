@@ -276,7 +276,7 @@ describe("sealedTransport: strangers", () => {
     await test.advance(20);
     const answer = bytesFrom(conn);
     const opened = handshake.push(answer)!;
-    const cipher = { sodium, small: aeads.small, bulk: aeads.chacha, key: opened.keys.agent };
+    const cipher = { sodium, small: chacha, bulk: chacha, key: opened.keys.agent };
     const sealer = new RecordSealer(cipher, new RecordScratch(), systemRandom);
     const login = sealer.seal(loginOf(test.token(), {
       transport: "sealed",
