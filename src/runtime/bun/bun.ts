@@ -29,6 +29,7 @@ import { dialByName, resolveHost } from "../dial_by_name.ts";
 import { listenHttp } from "../http_server.ts";
 import { listenOnDescriptor } from "./node_listener.ts";
 import { BufferPool } from "../out_queue.ts";
+import { BulkPace, CROWDED_PACE_BYTES } from "../bulk_pace.ts";
 import {
   createSystemClock,
   dialError,
@@ -52,6 +53,7 @@ export function createBunRuntime(): Runtime {
   const memory = new MemoryBudget(soon);
   const shared: Shared = {
     pool: new BufferPool(memory),
+    pace: new BulkPace(setImmediate, CROWDED_PACE_BYTES),
     memory,
     clock: createSystemClock(soon),
     descriptors: new DescriptorGuard(),

@@ -17,6 +17,7 @@ import { DescriptorGuard } from "../descriptors.ts";
 import { dialByName, resolveHost } from "../dial_by_name.ts";
 import { listenHttp } from "../http_server.ts";
 import { BufferPool } from "../out_queue.ts";
+import { BulkPace } from "../bulk_pace.ts";
 import type {
   Address,
   Bytes,
@@ -58,6 +59,7 @@ export function createDenoRuntime(): Runtime {
   const memory = new MemoryBudget(turn.soon);
   const shared: Shared = {
     pool: new BufferPool(memory),
+    pace: new BulkPace(lookForEvents),
     memory,
     clock: createSystemClock(turn.soon),
     descriptors: new DescriptorGuard(),
@@ -102,6 +104,17 @@ function releaseMemory(): void {
   const collect = runInNewContext("gc") as (options: Readonly<Record<string, string>>) => void;
   setFlagsFromString("--no-expose-gc");
   collect({ type: "major", execution: "sync", flavor: "last-resort" });
+}
+
+const NOTHING = new Uint8Array(0);
+
+/**
+ * Deno looks for events of the network only when nothing is ready to run, or once in 61 turns. So this waits for another
+ * thread's answer, which takes microseconds, or for a timer, which takes a millisecond or two.
+ */
+function lookForEvents(done: () => void, crowded: boolean): void {
+  if (crowded) setTimeout(done, 1);
+  else void crypto.subtle.digest("SHA-1", NOTHING).then(done);
 }
 
 /**

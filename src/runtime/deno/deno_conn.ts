@@ -54,6 +54,7 @@ export class DenoConn extends PromiseStream<number | null> implements Conn {
   }
 
   writeAhead(byteLength: number): void {
+    this.isSession = true;
     this.marks = { highBytes: byteLength, lowBytes: byteLength / 2 };
   }
 
