@@ -29,7 +29,7 @@ function sealSome(cipher: CipherName, count: number): { plain: Bytes[]; wire: By
   return { plain, wire: plain.map((unit) => sealer.seal(unit, 32).slice()) };
 }
 
-describe("recorded sessions of the reference", () => {
+describe("createSealer and createOpener: recorded sessions of the reference", () => {
   for (const vector of CASES) {
     it(`${vector.cipher}, version ${vector.protocol_version}`, () => {
       const key = fromHex(vector.aes_key);
@@ -69,7 +69,7 @@ describe("recorded sessions of the reference", () => {
   }
 });
 
-describe("every cipher", () => {
+describe("createSealer and createOpener: every cipher", () => {
   for (const cipher of CIPHERS) {
     it(`${cipher}: units sealed together are those sealed one by one`, () => {
       fc.assert(
@@ -142,7 +142,7 @@ describe("every cipher", () => {
   }
 });
 
-describe("aes-cbc", () => {
+describe("createSealer and createOpener: aes-cbc", () => {
   it("is one chain of AES-256-CBC, wherever it is cut", () => {
     const plain = bytes(16 * 24);
     const reference = createCipheriv("aes-256-cbc", KEY, IV);
@@ -179,7 +179,7 @@ describe("aes-cbc", () => {
   });
 });
 
-describe("AEAD ciphers", () => {
+describe("createOpener: AEAD ciphers", () => {
   for (const cipher of AEADS) {
     it(`${cipher}: refuses a unit with any bit flipped, then takes the true one`, () => {
       const { plain, wire } = sealSome(cipher, 1);
@@ -222,7 +222,7 @@ describe("AEAD ciphers", () => {
   });
 });
 
-describe("aes-gcm nonces", () => {
+describe("createSealer: nonces of aes-gcm", () => {
   const nonceOf = (unit: Bytes) => toHex(unit.subarray(0, 12));
   const opened = (opener: Opener, unit: Bytes) => toHex(opener.open(unit));
 
