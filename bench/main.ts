@@ -30,6 +30,7 @@ import { haproxy } from "./peers/haproxy.ts";
 import { type Peer, type RunningPeer, startTunnel } from "./peers/peer.ts";
 import { rathole } from "./peers/rathole.ts";
 import { reference, stopReferences } from "./peers/reference.ts";
+import { relay } from "./peers/relay.ts";
 import { type OtherTransport, sallyport } from "./peers/sallyport.ts";
 import { writeReport } from "./report.ts";
 import { type PeerEntry, record, type Results } from "./results.ts";
@@ -49,6 +50,8 @@ const OTHERS: readonly [name: string, title: string, cases: readonly string[], O
 const PEERS: readonly Peer[] = [
   direct,
   haproxy,
+  relay("bun", "relay-bun", "two bare relays, Bun"),
+  relay("deno", "relay-deno", "two bare relays, Deno"),
   sallyport("bun", "sallyport-bun", "Sallyport, Bun", "aes-cbc"),
   sallyport("deno", "sallyport-deno", "Sallyport, Deno", "aes-cbc"),
   reference("reference", "reference", "aes-cbc"),

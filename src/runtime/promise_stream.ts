@@ -27,7 +27,7 @@ export abstract class PromiseStream<Read> extends StreamBase {
   protected readonly faults: Faults;
   protected readonly pool: BufferPool;
   readonly #pace: BulkPace;
-  /** Larger for a connection that carries many streams, see `Conn.writeAhead`. */
+  /** Larger for a connection that carries many streams, see `Conn.carrySession`. */
   protected marks: WriteMarks;
   /** Whether it carries a session's streams. */
   protected isSession = false;
@@ -146,9 +146,9 @@ export abstract class PromiseStream<Read> extends StreamBase {
   protected startFlow(): void {
     if (this.#readLooping) return;
     this.#readLooping = true;
-    // Pending bytes must not be delivered from within the owner's call.
-    if (this.#kept !== null || this.#endKept) queueMicrotask(() => void this.#readLoop());
-    else void this.#readLoop();
+    // Pending bytes must not be delivered from within the owner's call, and a connection that is about to carry a session
+    // reads with another buffer.
+    queueMicrotask(() => void this.#readLoop());
   }
 
   protected stopFlow(): void {
