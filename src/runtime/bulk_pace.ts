@@ -15,7 +15,7 @@ export const CROWD = 4;
 export const BULK_MIN_BYTES = 4 * 1024;
 
 /** Calls `done` once the process has looked for other events, after a longer rest if sessions crowd. */
-export type Rest = (done: () => void, crowded: boolean) => void;
+type Rest = (done: () => void, crowded: boolean) => void;
 
 interface Turn {
   readonly byteLength: number;
