@@ -22,6 +22,7 @@ import { drawChart } from "./chart.ts";
 import { buildLoad, carries, type Endpoint, startEndpoint } from "./load/load.ts";
 import { CACHE, describeMachine, stopChildren } from "./machine.ts";
 import { type BenchOptions, chosen, HELP, readOptions } from "./options.ts";
+import { bare } from "./peers/bare.ts";
 import { bore } from "./peers/bore.ts";
 import { chisel } from "./peers/chisel.ts";
 import { direct } from "./peers/direct.ts";
@@ -49,6 +50,8 @@ const OTHERS: readonly [name: string, title: string, cases: readonly string[], O
 const PEERS: readonly Peer[] = [
   direct,
   haproxy,
+  bare("bun", "bare, Bun"),
+  bare("deno", "bare, Deno"),
   sallyport("bun", "sallyport-bun", "Sallyport, Bun", "aes-cbc"),
   sallyport("deno", "sallyport-deno", "Sallyport, Deno", "aes-cbc"),
   reference("reference", "reference", "aes-cbc"),

@@ -47,7 +47,7 @@ async function findRuntime(runtime: RuntimeName): Promise<string> {
 }
 
 /** Arguments that run a program of this repository. */
-function runtimeArgs(runtime: RuntimeName, file: string): string[] {
+export function runtimeArgs(runtime: RuntimeName, file: string): string[] {
   return runtime === "bun" ? [file] : ["run", "-A", "--no-check", file];
 }
 

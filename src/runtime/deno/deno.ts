@@ -7,11 +7,11 @@
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { setImmediate } from "node:timers";
-import type { Aead } from "../../crypto/aead.ts";
+import type { SystemCiphers } from "../../crypto/system_ciphers.ts";
 import { AcceptPace } from "./accept_pace.ts";
 import { DenoConn } from "./deno_conn.ts";
 import { denoQuic } from "./deno_quic.ts";
-import { openOpensslAeads } from "./deno_openssl.ts";
+import { openOpenssl } from "./deno_openssl.ts";
 import { MemoryBudget } from "../../bytes/memory_budget.ts";
 import { DescriptorGuard } from "../descriptors.ts";
 import { dialByName, resolveHost } from "../dial_by_name.ts";
@@ -53,7 +53,7 @@ const DATAGRAMS_IN_FLIGHT_MAX = 256;
 
 /** Opens the port on this process's sockets; each call has its own buffers. */
 export function createDenoRuntime(): Runtime {
-  let aeads: readonly Aead[] | undefined;
+  let ciphers: SystemCiphers | undefined;
   const turn = new Turn();
   const memory = new MemoryBudget(turn.soon);
   const shared: Shared = {
@@ -88,7 +88,7 @@ export function createDenoRuntime(): Runtime {
     serveHttp: (options) => listenHttp(options, (at) => listen(at, shared), shared),
     // deno-lint-ignore require-await -- exceptions must become rejections
     quic: async () => denoQuic(shared),
-    systemAeads: () => aeads ??= openOpensslAeads(),
+    systemCiphers: () => ciphers ??= openOpenssl(),
     releaseMemory,
   };
 }
