@@ -166,6 +166,31 @@ test("no public member is only marked as internal: it is private, or belongs to 
   assert.deepEqual(marked.map(({ path }) => path), []);
 });
 
+/** Folders of tests that run whole programs or foreign peers: their names say the command or the peer. */
+const PROGRAM_TESTS = /^tests\/(bench|browser|chaos|cli|documents|fuzz|interop|mutation|packaging)\//;
+
+test("a unit test's describe names a symbol of src, or a request of the master's API", async () => {
+  const declared = new Set<string>();
+  const functions = new Set<string>();
+  for (const { text } of await sources("src")) {
+    for (const [, kind, name] of text.matchAll(/\b(function\*?|class|interface|type|const) (\w+)/g)) {
+      declared.add(name as string);
+      if (kind === "function") functions.add(name as string);
+    }
+  }
+  const namesSymbol = (name: string): boolean =>
+    /(^| )\/v1\/|^GET \//.test(name) || functions.has(/^\w+/.exec(name)?.[0] ?? "") ||
+    (name.match(/\w+/g) ?? []).some((word) => /[A-Z]/.test(word) && declared.has(word));
+  const files = (await sources("tests")).filter(({ path }) =>
+    path.includes("/", "tests/".length) && !PROGRAM_TESTS.test(path)
+  );
+  const nameless = files.flatMap(({ path, text }) =>
+    [...text.matchAll(/^ *describe\(\s*(["`])(.*?)\1,/gm)].map(([, , name]) => name as string)
+      .filter((name) => !namesSymbol(name)).map((name) => `${path}: ${name}`)
+  );
+  assert.deepEqual(nameless, []);
+});
+
 test("file and folder names are snake_case", async () => {
   const odd = [...await sources("src", "tests", "bench")].map(({ path }) => path)
     .filter((path) => !/^([a-z0-9]+(_[a-z0-9]+)*\/)*[a-z0-9]+(_[a-z0-9]+)*(\.d)?\.tsx?$/.test(path));

@@ -88,7 +88,7 @@ async function site(
   return { test, agent, finish };
 }
 
-describe("a fault of our own", () => {
+describe("reportFault: a fault of our own", () => {
   it("in the authorize hook refuses the agent", async () => {
     for (const authorize of [breaks, () => Promise.resolve().then(breaks)]) {
       const witness = new Witness();

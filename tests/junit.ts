@@ -1,5 +1,5 @@
 /**
- * Counts what a JUnit report of `deno test` or `bun test` says.
+ * Reads the JUnit reports of `deno test` and `bun test`.
  *
  * @module
  */
@@ -33,4 +33,16 @@ export function countCases(xml: string): CaseCounts {
   for (const { failed, skipped } of leaves) counts[failed ? "failed" : skipped ? "skipped" : "passed"]++;
   if (counts.failed === 0 && cases.some(({ failed }) => failed)) counts.failed = 1;
   return counts;
+}
+
+/** The test files of a report that have a failed case. */
+export function failedFiles(xml: string): string[] {
+  const files = new Set<string>();
+  for (const [, attributes = ""] of xml.matchAll(/<testsuite\s([^>]*)>/g)) {
+    const failures = Number(/\bfailures="(\d+)"/.exec(attributes)?.[1] ?? 0);
+    // Bun names the file of every suite; with Deno a file's own suite is named after it.
+    const file = /\b(?:file|name)="(?:\.\/)?([^"]+_test\.ts)"/.exec(attributes)?.[1];
+    if (failures > 0 && file !== undefined) files.add(file);
+  }
+  return [...files];
 }

@@ -9,6 +9,9 @@
  * deno task test -- --program FILE        # the tests of the whole program against a single file, on Bun
  * ```
  *
+ * Test files that fail are run a second time by themselves, if they are few. Those that then pass are listed as unstable,
+ * with their first output: a defect to mend, but not one of the change under test.
+ *
  * Ends with the line `N passed, N failed` and exit code 1 if anything failed. A static check counts as one.
  *
  * @module
@@ -18,11 +21,13 @@ import { access, mkdir, readdir, readFile, rm, stat, writeFile } from "node:fs/p
 import { dirname, join, relative, resolve } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
-import { countCases } from "./junit.ts";
+import { countCases, failedFiles } from "./junit.ts";
 
 const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
 const CACHE = join(ROOT, ".cache");
 const NPX = "npx -y -p deno@2.9.6 -p bun@1.4.5 deno task test";
+/** If more files fail, none is run again: the change is at fault, not the moment. */
+const SECOND_RUN_MAX_FILES = 3;
 /** What test files that start the whole program import. */
 const STARTS_PROGRAM = /(cli|\.)\/(program|terminal)\.ts"|snocat_programs\.ts"/;
 const USAGE =
@@ -34,6 +39,8 @@ interface Outcome {
   failed: number;
   skipped: number;
   output: string;
+  /** Test files that failed, and passed when they ran a second time by themselves. */
+  unstable?: readonly string[];
 }
 interface Step {
   readonly name: string;
@@ -75,10 +82,12 @@ async function main(): Promise<number> {
     const seconds = ((performance.now() - started) / 1000).toFixed(1);
     const skipped = outcome.skipped > 0 ? `, ${outcome.skipped} skipped` : "";
     const verdict = outcome.failed > 0 ? "FAILED" : "ok";
-    if (outcome.failed > 0) console.log(outcome.output.trimEnd());
+    const { unstable = [] } = outcome;
+    if (outcome.failed > 0 || unstable.length > 0) console.log(outcome.output.trimEnd());
     console.log(
       `      ${verdict}: ${outcome.passed} passed, ${outcome.failed} failed${skipped} (${seconds} s)`,
     );
+    for (const file of unstable) console.log(`      UNSTABLE: ${file} failed, and passed alone: mend it`);
   }
   // The line that `.ci/run` and readers of its log look for.
   console.log(`${passed} passed, ${failed} failed`);
@@ -125,24 +134,44 @@ async function testOnDeno(): Promise<Outcome> {
   const report = join(CACHE, "deno-tests.xml");
   // Types have their own step.
   const command = [deno, "test", "-A", "--no-check", "--frozen", `--junit-path=${report}`];
-  return await suite([...command, ...await testFiles()], report);
+  return await suite(command, await testFiles(), report);
 }
 
 async function testOnBun(): Promise<Outcome> {
   await needNodeModules();
   const report = join(CACHE, "bun-tests.xml");
   const command = [bun, "test", "--only-failures", "--reporter=junit", `--reporter-outfile=${report}`];
-  return await suite([...command, ...(await testFiles()).map((file) => `./${file}`)], report);
+  return await suite(command, await testFiles(), report);
 }
 
-async function suite(command: string[], report: string): Promise<Outcome> {
-  await rm(report, { force: true });
-  const { code, output } = await run(command);
-  const { passed, failed, skipped } = countCases(await readFile(report, "utf8").catch(() => ""));
+/** Runs test files, and a few that fail once more. */
+async function suite(command: string[], files: readonly string[], report: string): Promise<Outcome> {
+  const first = await suiteOnce(command, files, report);
+  const failing = failedFiles(first.report);
+  if (failing.length === 0 || failing.length > SECOND_RUN_MAX_FILES) return first;
+  const second = await suiteOnce(command, failing, report);
+  return {
+    passed: first.passed + first.failed - second.failed,
+    failed: second.failed,
+    skipped: first.skipped,
+    output: `${first.output.trimEnd()}\n\nThe second run of ${failing.join(", ")}:\n${second.output}`,
+    unstable: second.failed > 0 ? [] : failing,
+  };
+}
+
+async function suiteOnce(
+  command: string[],
+  files: readonly string[],
+  reportPath: string,
+): Promise<Outcome & { readonly report: string }> {
+  await rm(reportPath, { force: true });
+  const { code, output } = await run([...command, ...files.map((file) => `./${file}`)]);
+  const report = await readFile(reportPath, "utf8").catch(() => "");
+  const { passed, failed, skipped } = countCases(report);
   // A file that doesn't load, or an error between tests, fails the run without failing a case.
   // Deno lists every test, then what failed, behind this heading.
   const failures = output.slice(Math.max(0, output.search(/^ ?ERRORS ?$/m)));
-  return { passed, failed: code !== 0 && failed === 0 ? 1 : failed, skipped, output: failures };
+  return { passed, failed: code !== 0 && failed === 0 ? 1 : failed, skipped, output: failures, report };
 }
 
 async function check(command: string[]): Promise<Outcome> {

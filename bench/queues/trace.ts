@@ -6,7 +6,8 @@
  */
 import { Buffer } from "node:buffer";
 import type { Bytes } from "../../src/bytes/bytes.ts";
-import type { Address, ByteStreamHandler, Conn, Runtime } from "../../src/runtime/port.ts";
+import type { Address, Conn, Runtime } from "../../src/runtime/port.ts";
+import { WrappedStream } from "../../src/runtime/wrapped_stream.ts";
 
 /** A marked message: this text, its number as a double, and padding. */
 const MARKER = Buffer.from("sallyport trace ");
@@ -65,74 +66,46 @@ export function traced(
   };
 }
 
-class TracedConn implements Conn {
-  readonly remote: Address;
-  readonly local: Address;
-  readonly #conn: Conn;
+class TracedConn extends WrappedStream<Conn> implements Conn {
   readonly #passed: Passed[];
   readonly #name: string;
 
   constructor(conn: Conn, passed: Passed[], name: string) {
-    this.#conn = conn;
+    super(conn);
     this.#passed = passed;
     this.#name = name;
-    this.remote = conn.remote;
-    this.local = conn.local;
   }
 
-  get bufferedBytes(): number {
-    return this.#conn.bufferedBytes;
+  get remote(): Address {
+    return this.inner.remote;
   }
 
-  attach(handler: ByteStreamHandler): void {
-    this.#conn.attach({
-      data: (chunk) => {
-        this.#look(chunk, "in");
-        handler.data(chunk);
-      },
-      end: () => handler.end(),
-      drain: () => handler.drain(),
-      close: (error) => handler.close(error),
-    });
+  get local(): Address {
+    return this.inner.local;
   }
 
-  write(chunk: Bytes): boolean {
+  override data(chunk: Bytes): void {
+    this.#look(chunk, "in");
+    this.handler?.data(chunk);
+  }
+
+  override write(chunk: Bytes): boolean {
     this.#look(chunk, "out");
-    return this.#conn.write(chunk);
-  }
-
-  closeWrite(): void {
-    this.#conn.closeWrite();
-  }
-
-  abort(error?: Error): void {
-    this.#conn.abort(error);
-  }
-
-  release(): void {
-    this.#conn.release();
-  }
-
-  pause(): void {
-    this.#conn.pause();
-  }
-
-  resume(): void {
-    this.#conn.resume();
+    return this.inner.write(chunk);
   }
 
   keepAlive(): void {
-    this.#conn.keepAlive?.();
+    this.inner.keepAlive?.();
   }
 
   writeAhead(byteLength: number): void {
-    this.#conn.writeAhead?.(byteLength);
+    this.inner.writeAhead?.(byteLength);
   }
 
   #look(chunk: Bytes, direction: "in" | "out"): void {
     const number = markOf(chunk);
     if (number === undefined) return;
-    const queuedBytes = direction === "out" ? this.#conn.bufferedBytes : 0;
+    const queuedBytes = direction === "out" ? this.inner.bufferedBytes : 0;
     this.#passed.push({ number, point: `${this.#name} ${direction}`, atUs: nowUs(), queuedBytes });
   }
 }

@@ -5,7 +5,8 @@
  * @module
  */
 import { errorCode, errorMessage, SallyportError } from "../errors.ts";
-import type { ByteStream, Clock } from "../runtime/port.ts";
+import type { ByteStream, ByteStreamHandler, Clock } from "../runtime/port.ts";
+import { WrappedStream } from "../runtime/wrapped_stream.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Caller, SessionStream } from "../transport/port.ts";
 import { type PublicPort, requestPublicPort } from "../tunnel/ports/demand_proxy_client.ts";
@@ -59,7 +60,7 @@ export class Publisher {
         const found = this.#publications.find(({ path }) => address.join("/") === path);
         if (found === undefined) return options.router?.find(address);
         const service = ({ caller }: { readonly caller: Caller }) => (stream: ByteStream) =>
-          options.serve(found.port.connector, withCaller(stream, caller));
+          options.serve(found.port.connector, new CalledStream(stream, caller));
         return { service, rest: [] };
       },
     };
@@ -190,22 +191,20 @@ class Publication {
   }
 }
 
-/** Wraps a request's stream for connectors. */
-function withCaller(stream: ByteStream, caller: Caller): SessionStream {
-  return {
-    caller,
-    get peerPaused() {
-      return (stream as Partial<SessionStream>).peerPaused ?? false;
-    },
-    get bufferedBytes() {
-      return stream.bufferedBytes;
-    },
-    attach: (handler) => stream.attach(handler),
-    write: (bytes) => stream.write(bytes),
-    closeWrite: () => stream.closeWrite(),
-    abort: (error) => stream.abort(error),
-    release: () => stream.release(),
-    pause: () => stream.pause(),
-    resume: () => stream.resume(),
-  };
+/** A request's stream as connectors take it. */
+class CalledStream extends WrappedStream implements SessionStream {
+  readonly caller: Caller;
+
+  constructor(inner: ByteStream, caller: Caller) {
+    super(inner);
+    this.caller = caller;
+  }
+
+  get peerPaused(): boolean {
+    return (this.inner as Partial<SessionStream>).peerPaused ?? false;
+  }
+
+  override attach(handler: ByteStreamHandler): void {
+    this.inner.attach(handler);
+  }
 }

@@ -69,7 +69,7 @@ function digest(key: string): Uint8Array {
  * Whether `pattern` covers `hostname`. A pattern is a name, `*.` and a name for everything below it at any depth (not
  * the name itself), or `*`.
  */
-export function coversName(pattern: string, hostname: string): boolean {
+export function patternCovers(pattern: string, hostname: string): boolean {
   if (pattern === "*") return true;
   if (pattern.startsWith("*.")) {
     return hostname.length > pattern.length - 1 && hostname.endsWith(pattern.slice(1));
@@ -145,7 +145,7 @@ export function firstOf(...all: readonly Credentials[]): Credentials {
 
 /** Whether these patterns cover a hostname. */
 export function coversAny(patterns: readonly string[], hostname: string): boolean {
-  return patterns.some((pattern) => coversName(pattern, hostname));
+  return patterns.some((pattern) => patternCovers(pattern, hostname));
 }
 
 /** Whether these public ports, or `*` for all, include `port`. */

@@ -70,13 +70,15 @@ function nameSchema(faultOf: (text: string) => string | undefined, canonical: (t
     .transform(canonical);
 }
 
+/** Why `text` isn't the name of a host, whose last label isn't all digits as in an IP address. */
+function publicNameFault(text: string): string | undefined {
+  return hostnameFault(text) ?? (isHostname(text) ? undefined : "no top-level domain is all digits");
+}
+
 /** A hostname, or a wildcard of one label, as written by a client; output in canonical form. */
 const ServedNameSchema = nameSchema(servedNameFault, canonicalServedName);
 /** A public hostname as written by a client; output in canonical form. */
-export const HostnameSchema = nameSchema(
-  (text) => hostnameFault(text) ?? (isHostname(text) ? undefined : "no top-level domain is all digits"),
-  canonicalHostname,
-);
+export const HostnameSchema = nameSchema(publicNameFault, canonicalHostname);
 
 /** A public port as written by a client; output in one form. */
 export const PublishSchema = z.string({ error: "must be a string" }).superRefine((text, context) => {
@@ -96,12 +98,16 @@ export const PublishSchema = z.string({ error: "must be a string" }).superRefine
 const NAME_PATTERN = "([A-Za-z0-9_-]{1,63}\\.){0,3}[A-Za-z_-][A-Za-z0-9_-]{0,62}";
 /** A hostname in the OpenAPI document. */
 export const HOSTNAME_OPENAPI = { type: "string", maxLength: 253, pattern: `^${NAME_PATTERN}$` } as const;
-/** A hostname, or `*.` followed by one, in the OpenAPI document. */
-export const HOSTNAME_PATTERN_OPENAPI = {
-  type: "string",
-  maxLength: 253,
-  pattern: `^(\\*\\.)?${NAME_PATTERN}$`,
-} as const;
+
+const ANY_BELOW = "*.";
+/** A hostname, or `*.` followed by one for all names below it at any depth; output in canonical form. */
+export const HostnamePatternSchema = nameSchema(
+  (text) => publicNameFault(text.startsWith(ANY_BELOW) ? text.slice(ANY_BELOW.length) : text),
+  (text) =>
+    text.startsWith(ANY_BELOW)
+      ? ANY_BELOW + canonicalHostname(text.slice(ANY_BELOW.length))
+      : canonicalHostname(text),
+).openapi({ type: "string", maxLength: 253, pattern: `^(\\*\\.)?${NAME_PATTERN}$` });
 
 const EXAMPLE_NAME = "a.example.org";
 const EXAMPLE_ALIAS = "b.example.org";

@@ -8,10 +8,11 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { isIPv6 } from "node:net";
 import type { Duplex } from "node:stream";
 import { setImmediate } from "node:timers";
-import { concat } from "../bytes/bytes.ts";
+import { type Bytes, concat } from "../bytes/bytes.ts";
 import { writeResponseHead } from "../wire/http1/head.ts";
 import { toNodeDuplex } from "./node_duplex.ts";
 import type { ByteStream, Clock, Timer } from "./port.ts";
+import { WrappedStream } from "./wrapped_stream.ts";
 
 /** HTTP: deadline for a complete request head, from the earliest time it could arrive. */
 export const HTTP_HEAD_DEADLINE_MS = 10_000;
@@ -86,7 +87,7 @@ export class HttpEngine<Context> {
   }
 }
 
-class Connection<Context> implements HttpConnection {
+class Connection<Context> implements HttpConnection, StreamWatch {
   readonly duplex: Duplex;
   state: "head" | "idle" | "busy" = "head";
   readonly #options: HttpEngineOptions<Context>;
@@ -114,7 +115,7 @@ class Connection<Context> implements HttpConnection {
     this.#over = over;
     this.#stream = stream;
     this.#sinceMs = this.#movedMs = options.clock.nowMs();
-    this.duplex = toNodeDuplex(this.#watched(stream));
+    this.duplex = toNodeDuplex(new WatchedStream(stream, this));
     // Node's HTTP server asks a socket for these.
     Object.assign(this.duplex, {
       setTimeout: () => this.duplex,
@@ -233,46 +234,62 @@ class Connection<Context> implements HttpConnection {
     });
   }
 
-  /** The same stream, recording when bytes move. */
-  #watched(stream: ByteStream): ByteStream {
-    const { clock } = this.#options;
-    const moved = () => void (this.#movedMs = clock.nowMs());
-    return {
-      get bufferedBytes() {
-        return stream.bufferedBytes;
-      },
-      attach: (handler) =>
-        stream.attach({
-          data: (chunk) => {
-            // The first byte of a further request: starts the deadline for the rest of its head.
-            if (this.state === "idle") {
-              this.state = "head";
-              this.#sinceMs = clock.nowMs();
-            }
-            moved();
-            handler.data(chunk);
-          },
-          end: () => handler.end(),
-          drain: () => {
-            moved();
-            handler.drain();
-          },
-          close: (error) => {
-            this.#timer?.cancel();
-            handler.close(error);
-            this.#over();
-          },
-        }),
-      write: (chunk) => {
-        moved();
-        return stream.write(chunk);
-      },
-      closeWrite: () => stream.closeWrite(),
-      abort: (error) => stream.abort(error),
-      release: () => stream.release(),
-      pause: () => stream.pause(),
-      resume: () => stream.resume(),
-    };
+  // From the watched stream.
+
+  arrived(): void {
+    this.moved();
+    if (this.state !== "idle") return;
+    // The first byte of a further request: starts the deadline for the rest of its head.
+    this.state = "head";
+    this.#sinceMs = this.#movedMs;
+  }
+
+  moved(): void {
+    this.#movedMs = this.#options.clock.nowMs();
+  }
+
+  closed(): void {
+    this.#timer?.cancel();
+    this.#over();
+  }
+}
+
+/** Receives the movements of a {@link WatchedStream}. */
+interface StreamWatch {
+  /** Bytes arrived from the client. */
+  arrived(): void;
+  /** Bytes were written, or the client has read what was written. */
+  moved(): void;
+  /** The stream is over, and its user knows. */
+  closed(): void;
+}
+
+class WatchedStream extends WrappedStream {
+  readonly #watch: StreamWatch;
+
+  constructor(inner: ByteStream, watch: StreamWatch) {
+    super(inner);
+    this.#watch = watch;
+  }
+
+  override write(chunk: Bytes): boolean {
+    this.#watch.moved();
+    return this.inner.write(chunk);
+  }
+
+  override data(chunk: Bytes): void {
+    this.#watch.arrived();
+    this.handler?.data(chunk);
+  }
+
+  override drain(): void {
+    this.#watch.moved();
+    this.handler?.drain();
+  }
+
+  override close(error?: Error): void {
+    this.handler?.close(error);
+    this.#watch.closed();
   }
 }
 

@@ -108,7 +108,7 @@ function reasons(lines: readonly LogLine[]): unknown[] {
   return lines.filter(({ level }) => level === "warn").map(({ fields }) => fields.reason);
 }
 
-describe("agent: connecting", () => {
+describe("createAgent: connecting", () => {
   it("asks for a grant, serves visitors, and says so", async () => {
     const s = await site();
     assert.equal(s.agent.session, s.sessions[0]);
@@ -244,7 +244,7 @@ describe("agent: connecting", () => {
   });
 });
 
-describe("agent: what it says when it can't connect", () => {
+describe("createAgent: messages about failed connections", () => {
   const refused = new SallyportError("credential_refused", "Cannot get token: credential refused", {
     side: "config",
   });
@@ -325,7 +325,7 @@ describe("agent: what it says when it can't connect", () => {
   });
 });
 
-describe("agent: renewal", () => {
+describe("createAgent: renewal", () => {
   for (
     const [clock, wallOffMs] of [["right", 0], ["a year ahead", 3e10], ["a year behind", -3e10]] as const
   ) {
@@ -399,7 +399,7 @@ describe("agent: renewal", () => {
   });
 });
 
-describe("agent: close", () => {
+describe("Agent.close", () => {
   it("before run lets run resolve at once", async () => {
     const test = await TestEdge.start();
     const agent = createAgent({
@@ -508,7 +508,7 @@ describe("agent: close", () => {
   });
 });
 
-describe("agent: a connector that fails", () => {
+describe("createAgent: a connector that fails", () => {
   const cases: readonly [string, Connector][] = [
     ["throws", () => {
       throw new Error("no room");

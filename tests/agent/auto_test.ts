@@ -200,7 +200,7 @@ function memory(): TransportMemory & { readonly kept: Map<string, RememberedTran
 
 const PLACE = `${EDGE_HOST}:${EDGE_PORT}/192.0.2.0/24`;
 
-describe("an edge's name with several addresses", () => {
+describe("createAgent: an edge's name with several addresses", () => {
   it("is reached over UDP where the first address is dead, by each of the transports alone too", async () => {
     for (const transport of ["curve", "quic", "auto"] as const) {
       const site = await Site.start({
@@ -217,7 +217,7 @@ describe("an edge's name with several addresses", () => {
   });
 });
 
-describe("transport auto", () => {
+describe("createAgent: transport auto", () => {
   it("takes the first where it gets through in time, and asks for one token", async () => {
     const site = await Site.start();
     await site.test.advance(ATTEMPT_DELAY_MS - 1);

@@ -11,7 +11,7 @@ import { handClock } from "../master/helpers.ts";
 
 const T = Date.UTC(2030, 0, 1);
 
-describe("what an agent tells of its certificates", () => {
+describe("CertificateReports", () => {
   it("is told a while after the start and each hour when something has changed, until it is taken", async () => {
     const { clock, timers } = handClock();
     const lines: string[] = [];

@@ -18,7 +18,7 @@ const TOKEN = createToken(new FernetRing([generateFernetKey()]), {
 
 const YEAR_MS = 365 * 86_400_000;
 
-describe("an agent whose clock is wrong", () => {
+describe("createAgent: an agent whose clock is wrong", () => {
   it("gets in by the sealed transport with the master's time, a year behind or ahead", async () => {
     const sodium = await loadSodium("wasm");
     const keys = makeKeyPair(sodium);

@@ -135,7 +135,7 @@ describe("tcpConnector", () => {
   }
 });
 
-describe("access list", () => {
+describe("AccessList", () => {
   it("without entries lets everybody through, with a wrong one nobody is left in doubt", () => {
     assert.equal(new AccessList().permits("192.0.2.1"), true);
     assert.equal(new AccessList({ allow: [], block: [] }).permits("2001:db8::1"), true);
@@ -151,7 +151,7 @@ describe("access list", () => {
   });
 });
 
-describe("backoff", () => {
+describe("Backoff", () => {
   it("draws from zero to a ceiling that doubles up to a minute, and starts again", () => {
     let draw = 0.9999;
     const backoff = new Backoff(() => draw);

@@ -14,7 +14,7 @@ const listen = async (server: Server): Promise<number> => {
   return (server.address() as AddressInfo).port;
 };
 
-describe("a failed request", () => {
+describe("fetchFailure: the text of a failed request", () => {
   let http = 0;
   let https = 0;
   let closed = 0;

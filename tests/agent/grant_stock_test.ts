@@ -24,7 +24,7 @@ function stockWith() {
   return { network, state, stock };
 }
 
-describe("a stock of grants", () => {
+describe("GrantStock", () => {
   it("serves sessions while the master is away, each with a grant of its own, the oldest first", async () => {
     const { network, state, stock } = stockWith();
     assert.equal((await stock.take()).token, "token-1");

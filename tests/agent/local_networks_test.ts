@@ -15,7 +15,7 @@ const at = (cidr: string | null, internal = false) =>
     netmask: "",
   }) as NonNullable<Interfaces[string]>[number];
 
-describe("local networks", () => {
+describe("localNetworks", () => {
   it("are those of the addresses, in one spelling, without what is everywhere", () => {
     const interfaces = (): Interfaces => ({
       lo: [at("127.0.0.1/8", true)],

@@ -72,7 +72,7 @@ async function kill({ network, edges }: World, host: string): Promise<void> {
   await network.advance(1);
 }
 
-describe("agent: several edges", () => {
+describe("createAgent: several edges", () => {
   it("keeps as many sessions as it is told, each at another edge, with grants of its own", async () => {
     const w = await world(HOSTS, 2);
     assert.deepEqual(at(w.agent), HOSTS.slice(0, 2));

@@ -14,7 +14,7 @@ import { Program, programWords } from "./program.ts";
 
 const PASSED = { LISTEN_PID: "7", LISTEN_FDS: "3", LISTEN_FDNAMES: "listen:master-listen:listen" };
 
-describe("sockets from systemd", () => {
+describe("passedSockets and withSockets", () => {
   it("are those that were passed to this very process, with their names", () => {
     const found = passedSockets(PASSED, 7).map(({ name, descriptor }) => [name, descriptor]);
     assert.deepEqual(found, [["listen", 3], ["master-listen", 4], ["listen", 5]]);
@@ -84,7 +84,7 @@ function answerTo(port: number): Promise<number> {
   });
 }
 
-describe("a program that systemd gives its sockets", { skip }, () => {
+describe("edge with sockets from systemd", { skip }, () => {
   const name = onDeno
     ? "says on Deno that it can't take them, and what can"
     : "serves on them, and keeps visitors waiting while it restarts";

@@ -12,7 +12,7 @@ import type { CliIo } from "../../src/cli/io.ts";
 import { createMemoryNetwork } from "../../src/runtime/memory/memory.ts";
 import { type LogLine, recordingLogger } from "../support/tunnel.ts";
 
-describe("an agent's questions", () => {
+describe("askForMissing: the questions of `agent`", () => {
   let folder: string;
   before(async () => {
     folder = await mkdtemp(join(tmpdir(), "sallyport-test-"));
@@ -93,7 +93,7 @@ describe("an agent's questions", () => {
   });
 });
 
-describe("a first connection", () => {
+describe("Connecting: messages about the first connection", () => {
   it("is told step by step, and an edge that says nothing is called one", async () => {
     const network = createMemoryNetwork();
     const lines: LogLine[] = [];

@@ -42,7 +42,7 @@ async function connect(
   return { transport, remembered };
 }
 
-describe("transport auto by the program", () => {
+describe("agent --transport auto", () => {
   it("prefers UDP where the edge has it, and keeps what got through", { timeout }, async () => {
     const { transport, remembered } = await connect("udp", [
       ...["--curve-listen", "127.0.0.1:0", "--quic-listen", "127.0.0.1:0", "--quic-on-bun", "accept-risk"],

@@ -19,7 +19,7 @@ const skip = await skipPebble();
 /** From the agent's start to a visitor's page. */
 const FIRST_PAGE_MS = 30_000;
 
-describe("an agent with certificates", { skip }, () => {
+describe("agent with certificates from files", { skip }, () => {
   const start = programStarter();
   let folder: string;
   let edge: Program;

@@ -45,7 +45,7 @@ async function curveMetric(program: Program, name: string, labels = {}): Promise
   return sampleValue(parsePrometheus(text), `sallyport_${name}`, labels);
 }
 
-describe("the curve transport by the program", () => {
+describe("agent --transport curve", () => {
   it("serve tells agents all they need: key, port, transport", { timeout }, async () => {
     const dataDir = join(folder, "serve");
     const edge = start([

@@ -28,7 +28,7 @@ function refused(pattern: RegExp) {
   };
 }
 
-describe("the data folder", () => {
+describe("DataDir", () => {
   it("is made with its file, for the owner alone, and leaves nothing beside it", { skip }, async () => {
     const path = join(folder, "a", "data");
     const dir = new DataDir(path);
@@ -103,7 +103,7 @@ describe("the data folder", () => {
   });
 });
 
-describe("keys", () => {
+describe("Keys", () => {
   const config = () => ({ dataDir: folder, fernetKeys: undefined, adminKey: undefined });
 
   it("are made on the first start and found on the second", async () => {

@@ -22,7 +22,7 @@ before(async () => {
 });
 after(() => rm(folder, { recursive: true, force: true }));
 
-describe("an edge and its session master", () => {
+describe("edge with a session master", () => {
   it(
     "a suspended agent is gone within a second, and an edge without its master goes on",
     { timeout },

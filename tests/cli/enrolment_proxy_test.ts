@@ -43,7 +43,7 @@ async function startProxy() {
   };
 }
 
-describe("an agent behind a proxy", () => {
+describe("agent --join behind a proxy", () => {
   it("enrols, gets its tokens and serves through it", { timeout: 60_000 }, async () => {
     const proxy = await startProxy();
     const dataDir = join(folder, "serve");

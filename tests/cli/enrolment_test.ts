@@ -23,7 +23,7 @@ async function run(...args: string[]): Promise<string> {
   return out;
 }
 
-describe("agents by the program", () => {
+describe("agents add, and agent --join", () => {
   it("an agent is added, enrols, serves, comes back without the code, and ends when it is suspended", {
     timeout,
   }, async () => {

@@ -14,7 +14,7 @@ before(async () => {
 });
 after(() => rm(folder, { recursive: true, force: true }));
 
-describe("known transports", () => {
+describe("transportMemory", () => {
   it("are kept by place, the last word counting, in a file for the owner alone", async () => {
     const dir = join(folder, "kept");
     const memory = transportMemory(dir);

@@ -23,7 +23,7 @@ function fakeIo() {
   return { io, handlers, exits, errors, signal: () => handlers.forEach((handler) => handler("SIGINT")) };
 }
 
-describe("the life of a command", () => {
+describe("Lifecycle", () => {
   it("ends at a signal, stops its parts in reverse, and then listens to no signal", async () => {
     const { io, handlers, signal, exits } = fakeIo();
     const life = new Lifecycle(io);
@@ -89,7 +89,7 @@ describe("the life of a command", () => {
   });
 });
 
-describe("signals to stop", () => {
+describe("withoutEchoes", () => {
   it("count once when a runner passes them on, and twice when somebody means it", () => {
     const heard: string[] = [];
     let nowMs = 5;

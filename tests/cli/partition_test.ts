@@ -88,7 +88,7 @@ function visit(host: string, name: string): Promise<string | undefined> {
   });
 }
 
-describe("a partition between two nodes", { skip }, () => {
+describe("edge --cluster: a partition between two nodes", { skip }, () => {
   let folder: string;
   let redis: RedisServer;
   let master: string;

@@ -28,7 +28,7 @@ const dualStack = (_at: HostPort, open: readonly string[]): ErrorCode | undefine
 const noIpv6 = ({ host }: HostPort): ErrorCode | undefined =>
   host.includes(":") ? "connection_refused" : undefined;
 
-describe("listening on several addresses", () => {
+describe("listenOnAll", () => {
   it("lets [::] cover 0.0.0.0 with the same port where it does, in either order", async () => {
     for (const addresses of [[V6, V4], [V4, V6]]) {
       const { open, listen } = machine(dualStack);

@@ -59,7 +59,7 @@ function run(args: readonly string[]): Promise<{ code: number; out: string; err:
   });
 }
 
-describe("permission sets", () => {
+describe("permissionSetOf", () => {
   it("give each command what it asks for and no native code or subprocess", async () => {
     const sets = await permissionSets();
     for (const command of ["serve", "edge", "master", "agent", "token", "keygen", "demo", "pipe"]) {

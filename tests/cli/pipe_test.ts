@@ -115,7 +115,7 @@ beforeEach(() => {
   for (const child of running) child.kill("SIGKILL");
 });
 
-describe("pipe, as processes", () => {
+describe("pipe", () => {
   it("keygen writes a secret for its owner and prints the public half; it overwrites nothing", async () => {
     assert.match(publicKey, /^[0-9a-f]{64}$/);
     const secret = await readFile(join(folder, "pipe.key"), "utf8");

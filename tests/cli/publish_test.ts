@@ -113,7 +113,7 @@ async function talk(port: number, bytes: Uint8Array, halfClose: boolean): Promis
   return Buffer.concat(parts);
 }
 
-describe("public ports by the program", () => {
+describe("agent --publish", () => {
   for (const transport of ["snitun", "sealed", "curve", "quic"]) {
     it(`reach a server that speaks first, over ${transport}, with half-close`, { timeout }, async () => {
       const { edge, master, agent, first } = await startEdge(transport);

@@ -75,7 +75,7 @@ function agentArgs({ dataDir, master }: Served): string[] {
   ];
 }
 
-describe("the QUIC transport by the program", () => {
+describe("agent --transport quic", () => {
   it("serve tells agents all they need: certificate, port, transport", { timeout }, async () => {
     const served = await serve("first");
     const agent = start(agentArgs(served));

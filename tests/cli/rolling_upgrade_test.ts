@@ -92,7 +92,7 @@ class Visitor {
   }
 }
 
-describe("a rolling upgrade of three nodes", { skip }, () => {
+describe("edge --cluster: a rolling upgrade of three nodes", { skip }, () => {
   let folder: string;
   let redis: RedisServer;
   let echo: Server;

@@ -92,7 +92,7 @@ for (const { name, player } of players) {
   });
 }
 
-describe("snocat's commands", () => {
+describe("snocat", () => {
   it("IPv6 all the way, and public ports on the one address that was named", { timeout }, async (context) => {
     const echo = await startEcho("::1").catch(() => undefined);
     if (echo === undefined) return context.skip("this machine has no ::1");

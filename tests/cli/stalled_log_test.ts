@@ -72,7 +72,7 @@ function terminate(child: ChildProcess): Promise<number | null> {
   return over;
 }
 
-describe("a log", { skip: process.platform === "win32" }, () => {
+describe("edge whose log isn't read", { skip: process.platform === "win32" }, () => {
   it(
     "that nobody reads holds nothing up, and says what was lost when somebody does",
     { timeout },

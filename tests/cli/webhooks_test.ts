@@ -53,7 +53,7 @@ async function startReceiver() {
   };
 }
 
-describe("webhooks by the program", () => {
+describe("webhooks", () => {
   it("an agent's coming is told of though the master was killed meanwhile; the log has it", {
     timeout: 90_000,
   }, async () => {

@@ -45,7 +45,7 @@ function refuses(command: CommandName, sources: Parameters<typeof load>[1], mess
   });
 }
 
-describe("precedence", () => {
+describe("loadConfig: precedence", () => {
   const files = { "s.json": JSON.stringify({ log_level: "error", listen: ["192.0.2.1:1"], throttling: 7 }) };
 
   it("starts with the defaults", () => {
@@ -95,7 +95,7 @@ describe("precedence", () => {
   });
 });
 
-describe("lists", () => {
+describe("loadConfig: lists", () => {
   const expected = [{ host: "0.0.0.0", port: 8443 }, { host: "::1", port: 0 }];
   const cases: [string, Parameters<typeof load>[1]][] = [
     ["a repeated flag", { flags: { listen: ["0.0.0.0:8443", "[::1]:0"] } }],
@@ -109,7 +109,7 @@ describe("lists", () => {
   }
 });
 
-describe("--metrics-listen", () => {
+describe("loadConfig: --metrics-listen", () => {
   const expected = [{ host: "127.0.0.1", port: 9090 }, { host: "::1", port: 9090 }];
   const value = "127.0.0.1:9090,[::1]:9090";
 
@@ -134,7 +134,7 @@ describe("--metrics-listen", () => {
   });
 });
 
-describe("public ports", () => {
+describe("loadConfig: public ports", () => {
   it("are read with and without a port, and with and without a target", () => {
     const publish = ["tcp:2222=127.0.0.1:22", "tcp=[::1]:1883,tcp:0", "tcp:22"];
     assert.deepEqual(load("agent", { flags: { ...AGENT, publish } }).config.publish, [
@@ -150,7 +150,7 @@ describe("public ports", () => {
   });
 });
 
-describe("sizes", () => {
+describe("loadConfig: sizes", () => {
   it("are bytes, with a unit of 1000 or 1024 or without", () => {
     const sizes: [string, number][] = [
       ["1", 1],
@@ -176,7 +176,7 @@ describe("sizes", () => {
   }
 });
 
-describe("a wrong value names itself, its origin and what would be right", () => {
+describe("loadConfig: a wrong value names itself, its origin and what would be right", () => {
   it("in a flag", () => {
     refuses(
       "serve",
@@ -274,7 +274,7 @@ describe("a wrong value names itself, its origin and what would be right", () =>
   });
 });
 
-describe("secrets", () => {
+describe("loadConfig: secrets", () => {
   it("come from files, trimmed, keys one a line with comments", () => {
     const files = { keys: `# newest first\n${KEY_B}\r\n\n${KEY_A}\n`, admin: `${ADMIN}\n` };
     const { config, origins } = load("serve", {
@@ -318,7 +318,7 @@ describe("secrets", () => {
   });
 });
 
-describe("what nobody knows", () => {
+describe("loadConfig: unknown settings", () => {
   it("is refused in the file", () => {
     refuses(
       "edge",
@@ -341,7 +341,7 @@ describe("what nobody knows", () => {
   });
 });
 
-describe("the reference's queue variables", () => {
+describe("queueLimits: the reference's variables", () => {
   it("are taken", () => {
     const env = {
       MULTIPLEXER_INCOMING_QUEUE_MAX_BYTES_CHANNEL: "6",
@@ -381,7 +381,7 @@ describe("the reference's queue variables", () => {
   });
 });
 
-describe("the agent's settings", () => {
+describe("loadConfig: the agent's settings", () => {
   it("are read", () => {
     const { config } = load("agent", {
       flags: {

@@ -54,7 +54,7 @@ function faultsOf(text: string) {
   );
 }
 
-describe("services in a file", () => {
+describe("agentServices: services in a file", () => {
   it("are read with all that they may have", () => {
     const [home, nas, own] = agentServices(load(FULL));
     assert.deepEqual({ ...home, targets: home!.targets.map(({ text }) => text) }, {
@@ -187,7 +187,7 @@ describe("services in a file", () => {
   });
 });
 
-describe("docs/agent.md", () => {
+describe("loadConfig: the examples of docs/agent.md", () => {
   it("shows files that are in order, and names every member of a service", async () => {
     const text = await readFile(join(dirname(fileURLToPath(import.meta.url)), "../../docs/agent.md"), "utf8");
     const files = [...text.matchAll(/^```yaml\n([\s\S]*?)^```$/gm)].map(([, file]) => file!).filter((file) =>

@@ -184,7 +184,7 @@ export function framesIn(bytes: Bytes, stream?: number): Heard[] {
 export function creditSuite(what: string, make: (options?: LoneOptions) => Lone): void {
   const started = (options?: LoneOptions) => make(options).started();
 
-  describe(`credit session over ${what}: opening`, () => {
+  describe(`CreditEngine over ${what}: opening`, () => {
     it("open() sends one OPEN with the caller and the stream's first credit", () => {
       const lone = started();
       lone.open(CALLER);
@@ -247,7 +247,7 @@ export function creditSuite(what: string, make: (options?: LoneOptions) => Lone)
     });
   });
 
-  describe(`credit session over ${what}: credit that is given`, () => {
+  describe(`CreditEngine over ${what}: credit that is given`, () => {
     it("a stream sends no more than its credit, in frames of FRAME_MAX_SEND_BYTES at most, and goes on by CREDIT", () => {
       const lone = started();
       const { id, stream } = lone.opens();
@@ -356,7 +356,7 @@ export function creditSuite(what: string, make: (options?: LoneOptions) => Lone)
     });
   });
 
-  describe(`credit session over ${what}: credit that is asked for`, () => {
+  describe(`CreditEngine over ${what}: credit that is asked for`, () => {
     it("a session grants its budget at the start, beyond the dialect's first bytes", () => {
       const lone = make();
       lone.settle();
@@ -508,7 +508,7 @@ export function creditSuite(what: string, make: (options?: LoneOptions) => Lone)
     });
   });
 
-  describe(`credit session over ${what}: ends`, () => {
+  describe(`CreditEngine over ${what}: ends`, () => {
     it("closeWrite() sends FIN at once where nothing waits, and once", () => {
       const lone = started();
       const { id, stream } = lone.opens();
@@ -787,7 +787,7 @@ export function creditSuite(what: string, make: (options?: LoneOptions) => Lone)
     });
   });
 
-  describe(`credit session over ${what}: going away`, () => {
+  describe(`CreditEngine over ${what}: going away`, () => {
     it("goAway() sends GOAWAY once, and open() throws from then on", () => {
       const lone = started();
       lone.goAway("token_expired");
@@ -831,7 +831,7 @@ export function creditSuite(what: string, make: (options?: LoneOptions) => Lone)
     });
   });
 
-  describe(`credit session over ${what}: pings`, () => {
+  describe(`CreditEngine over ${what}: pings`, () => {
     it("PING is answered by PONG with its 16 bytes", () => {
       const lone = started();
       lone.tell(PING, 0, pattern(16, 9));
@@ -914,7 +914,7 @@ export function creditSuite(what: string, make: (options?: LoneOptions) => Lone)
     });
   });
 
-  describe(`credit session over ${what}: the end of the session`, () => {
+  describe(`CreditEngine over ${what}: the end of the session`, () => {
     it("end() tells the owner once and every stream, with the reason", () => {
       const lone = started();
       const a = lone.opens();
@@ -960,7 +960,7 @@ export function creditSuite(what: string, make: (options?: LoneOptions) => Lone)
     });
   });
 
-  describe(`credit session over ${what}: hostile peers`, () => {
+  describe(`CreditEngine over ${what}: hostile peers`, () => {
     const header = (type: number, size: number, stream = 0) => {
       const bytes = new Uint8Array([type, size >>> 16, size >>> 8, size, 0, 0, 0, 0]);
       new DataView(bytes.buffer).setUint32(4, stream);

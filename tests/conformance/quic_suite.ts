@@ -40,7 +40,7 @@ export function quicSuite(runtimeName: string, open: () => Promise<Harness>): vo
       await pairs.end(ends.client, ends.server);
     });
 
-  describe(`quic, runtime ${runtimeName}`, () => {
+  describe(`Quic, runtime ${runtimeName}`, () => {
     withPair("both ends know whom they have", async ({ client, server }) => {
       assert.deepEqual([client.conn.alpn, server.conn.alpn], [ALPN, ALPN]);
       assert.deepEqual(client.conn.peerFingerprint, (await identities()).fingerprint);

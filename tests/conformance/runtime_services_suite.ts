@@ -17,7 +17,7 @@ export function runtimeServicesSuite(name: string, open: () => Promise<Harness>)
       await harness.run(() => body(harness));
     });
 
-  describe(`runtime ${name}: clock`, () => {
+  describe(`Runtime ${name}: clock`, () => {
     test("after calls once, not early, in the order of the delays; cancel prevents it", async (h) => {
       const { clock } = h.runtime;
       const startMs = clock.nowMs();
@@ -66,7 +66,7 @@ export function runtimeServicesSuite(name: string, open: () => Promise<Harness>)
     });
   });
 
-  describe(`runtime ${name}: datagrams`, () => {
+  describe(`Runtime ${name}: datagrams`, () => {
     /** A socket and what it received, in order. */
     async function socketAt(h: Harness, host: string) {
       const received: { data: string; length: number; from: Address }[] = [];
@@ -251,7 +251,7 @@ export function runtimeServicesSuite(name: string, open: () => Promise<Harness>)
     });
   });
 
-  describe(`runtime ${name}: HTTP`, () => {
+  describe(`Runtime ${name}: HTTP`, () => {
     test("requests reach the handler with the peer's address; its exceptions are a 500", async (h) => {
       let remote: Address | undefined;
       const server = await h.runtime.serveHttp({

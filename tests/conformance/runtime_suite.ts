@@ -31,7 +31,7 @@ export function runtimeSuite(name: string, open: () => Promise<Harness>): void {
       await harness.run(() => body(harness));
     });
 
-  describe(`runtime ${name}: streams`, () => {
+  describe(`Runtime ${name}: streams`, () => {
     test("bytes go both ways in order, and both ends know both addresses", async (h) => {
       const pairs = await Pairs.open(h);
       const { client, server } = await pairs.connect();
@@ -330,7 +330,7 @@ export function runtimeSuite(name: string, open: () => Promise<Harness>): void {
     });
   });
 
-  describe(`runtime ${name}: hard ends`, () => {
+  describe(`Runtime ${name}: hard ends`, () => {
     test("abort drops what is queued, tells its reason to this side, and ends the peer", async (h) => {
       const pairs = await Pairs.open(h);
       const { client, server } = await pairs.connect({ keep: false });
@@ -497,7 +497,7 @@ export function runtimeSuite(name: string, open: () => Promise<Harness>): void {
     });
   });
 
-  describe(`runtime ${name}: dial and listen`, () => {
+  describe(`Runtime ${name}: dial and listen`, () => {
     test("200 connections at once keep their bytes apart", async (h) => {
       const pairs = await Pairs.open(h);
       const all = await Promise.all(Array.from({ length: 200 }, () => pairs.connect()));

@@ -32,7 +32,7 @@ export function transportSuite(runtimeName: string, kind: TransportKind, open: (
       });
     });
 
-  describe(`transport ${kind.name}, runtime ${runtimeName}`, () => {
+  describe(`Session over ${kind.name}, runtime ${runtimeName}`, () => {
     test("both ends say what they are", async ({ edge, agent }) => {
       await Promise.resolve();
       assert.equal(edge.transport, kind.name.split(/[ ,]/)[0]);

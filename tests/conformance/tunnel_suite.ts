@@ -106,7 +106,7 @@ export function tunnelSuite(runtimeName: string, kind: TransportKind, open: () =
       });
     });
 
-  describe(`tunnels over ${kind.name}, runtime ${runtimeName}`, () => {
+  describe(`Tunnel over ${kind.name}, runtime ${runtimeName}`, () => {
     test("either side asks, and both get what they ask for", { "/echo": echo }, async (tunnels) => {
       for (const side of ["edge", "agent"] as const) {
         const stream = watch(await tunnels[side].open("/echo"));

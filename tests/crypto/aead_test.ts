@@ -41,7 +41,7 @@ class Careless implements Aead {
   }
 }
 
-describe("ciphers of the system", () => {
+describe("NodeAead", () => {
   const found = runtime.systemCiphers().aeads;
 
   it("are opened once, and on Deno alone", () => {
@@ -106,7 +106,7 @@ describe("ciphers of the system", () => {
   });
 });
 
-describe("the choice of ciphers", () => {
+describe("chooseAeads", () => {
   it("leaves out what doesn't refuse altered boxes", () => {
     const names: AeadName[] = ["chacha20-poly1305", "aes-256-gcm"];
     const careless = names.map((name) => new Careless(name));

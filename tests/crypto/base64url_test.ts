@@ -15,7 +15,7 @@ function encode(bytes: Uint8Array): string {
   return Buffer.from(bytes).toString("base64").replaceAll("+", "-").replaceAll("/", "_");
 }
 
-describe("URL-safe base64", () => {
+describe("decodeBase64Url", () => {
   it("decodes what the runtime encodes, of every length", () => {
     const bytes = seededBytes(3);
     for (let length = 0; length <= 200; length++) {

@@ -65,7 +65,7 @@ function refused(ring: FernetRing, token: string | Bytes, fault: FernetFault): v
   });
 }
 
-describe("tokens of the reference", () => {
+describe("FernetRing: tokens of the reference", () => {
   const ring = new FernetRing(TOKEN_KEYS);
   for (const { name, token, payload } of TOKENS) {
     it(name, () => {
@@ -220,7 +220,7 @@ describe("FernetRing", () => {
   });
 });
 
-describe("Fernet keys", () => {
+describe("generateFernetKey and isFernetKey", () => {
   const good = generateFernetKey();
   const bad: Readonly<Record<string, string>> = {
     empty: "",

@@ -44,7 +44,7 @@ function sealSome(cipher: CipherName, count: number): { plain: Bytes[]; wire: By
 
 // On Deno with OpenSSL there are two implementations; both have to pass.
 for (const [by, library] of Object.entries(LIBRARIES)) {
-  describe(`recorded sessions of the reference, by ${by}`, () => {
+  describe(`createSealer and createOpener: recorded sessions of the reference, by ${by}`, () => {
     for (const vector of CASES) {
       it(`${vector.cipher}, version ${vector.protocol_version}`, () => {
         const key = fromHex(vector.aes_key);
@@ -84,7 +84,7 @@ for (const [by, library] of Object.entries(LIBRARIES)) {
     }
   });
 
-  describe(`every cipher, by ${by}`, () => {
+  describe(`createSealer and createOpener: every cipher, by ${by}`, () => {
     for (const cipher of CIPHERS) {
       it(`${cipher}: units sealed together are those sealed one by one`, () => {
         fc.assert(
@@ -161,7 +161,7 @@ for (const [by, library] of Object.entries(LIBRARIES)) {
     }
   });
 
-  describe(`aes-cbc, by ${by}`, () => {
+  describe(`createSealer and createOpener: aes-cbc, by ${by}`, () => {
     it("is one chain of AES-256-CBC, wherever it is cut", () => {
       const plain = bytes(16 * 24);
       const reference = createCipheriv("aes-256-cbc", KEY, IV);
@@ -199,7 +199,7 @@ for (const [by, library] of Object.entries(LIBRARIES)) {
   });
 }
 
-describe("a system's ciphers for headers", () => {
+describe("headerLibrary", () => {
   it("go on with any chain where it ended", () => {
     for (const library of Object.values(LIBRARIES)) {
       const chains = [1, 2, 3].map((n) => {
@@ -242,7 +242,7 @@ describe("a system's ciphers for headers", () => {
   });
 });
 
-describe("AEAD ciphers", () => {
+describe("createOpener: AEAD ciphers", () => {
   for (const cipher of AEADS) {
     it(`${cipher}: refuses a unit with any bit flipped, then takes the true one`, () => {
       const { plain, wire } = sealSome(cipher, 1);
@@ -285,7 +285,7 @@ describe("AEAD ciphers", () => {
   });
 });
 
-describe("aes-gcm nonces", () => {
+describe("createSealer: nonces of aes-gcm", () => {
   const nonceOf = (unit: Bytes) => toHex(unit.subarray(0, 12));
   const opened = (opener: Opener, unit: Bytes) => toHex(opener.open(unit));
 

@@ -13,7 +13,7 @@ describe("sha256()", () => {
   });
 });
 
-describe("HKDF", () => {
+describe("hkdfExtract and hkdfExpand", () => {
   it("agrees with RFC 5869, test case 1", () => {
     const prk = hkdfExtract(hex("000102030405060708090a0b0c"), hex("0b".repeat(22)));
     assert.equal(toHex(prk), "077709362c2e32df0ddc3f0dc47bba6390b6c73bb50f9c3122ec844ad7c2b3e5");

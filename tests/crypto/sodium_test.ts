@@ -29,7 +29,7 @@ const KINDS = ["native", "wasm"] as const;
 const loaded: Sodium[] = [];
 for (const kind of KINDS) loaded.push(await loadSodium(kind));
 
-describe("loading libsodium", () => {
+describe("loadSodium", () => {
   it("prefers native code", async () => {
     assert.equal((await loadSodium()).name, "native");
   });
@@ -71,7 +71,7 @@ describe("loading libsodium", () => {
 });
 
 for (const sodium of loaded) {
-  describe(`libsodium, ${sodium.name}`, () => {
+  describe(`Sodium, ${sodium.name}`, () => {
     it("makes the keys that were recorded with the C programs", () => {
       const session = vectors.sessions[0]!;
       const server = { secretKey: hex(vectors.server_secret), publicKey: hex(vectors.server_public) };
@@ -207,7 +207,7 @@ for (const sodium of loaded) {
   });
 }
 
-describe("libsodium, native and WASM", () => {
+describe("Sodium, native and WASM", () => {
   it("give the same bytes", () => {
     const [one, two] = loaded as [Sodium, Sodium];
     const client = makeKeyPair(one, (into) => into.set(count(32)));
@@ -229,7 +229,7 @@ describe("libsodium, native and WASM", () => {
   });
 });
 
-describe("X25519 of the runtime in place of WebAssembly's", () => {
+describe("nodeHasX25519: X25519 of the runtime in place of WebAssembly's", () => {
   it("is there on both, and gives what libsodium gives, for every kind of key", async () => {
     assert.equal(nodeHasX25519(), true);
     const [own, wasm] = [await loadWasmSodium(true), await loadWasmSodium(false)];
@@ -262,7 +262,7 @@ describe("X25519 of the runtime in place of WebAssembly's", () => {
 });
 
 for (const sodium of loaded) {
-  describe(`libsodium, ${sodium.name}: X25519 and ChaCha20-Poly1305`, () => {
+  describe(`Sodium, ${sodium.name}: X25519 and ChaCha20-Poly1305`, () => {
     it("agrees on one secret, on RFC 7748's too (section 5.2), and refuses keys of low order", () => {
       const bob = makeKeyPair(sodium, (into) => into.set(count(32)));
       const other = makeKeyPair(sodium, (into) => into.set(count(32).reverse()));
@@ -309,7 +309,7 @@ for (const sodium of loaded) {
 }
 
 for (const sodium of loaded) {
-  describe(`libsodium, ${sodium.name}: associated data`, () => {
+  describe(`Sodium, ${sodium.name}: associated data`, () => {
     const [key, nonce] = [
       hex("808182838485868788898a8b8c8d8e8f909192939495969798999a9b9c9d9e9f"),
       hex("070000004041424344454647"),
@@ -345,7 +345,7 @@ for (const sodium of loaded) {
   });
 }
 
-describe("AES-256-GCM of the runtime", () => {
+describe("NodeAead: AES-256-GCM of the runtime", () => {
   it("is NIST's (test case 14 of the GCM specification, and its tag)", () => {
     const aes = new NodeAead("aes-256-gcm");
     const sealed = new Uint8Array(32);

@@ -30,7 +30,7 @@ function tokenOf(members: Record<string, unknown>, json?: string): string {
   return fernetSeal(FERNET_KEY, json ?? JSON.stringify(payload));
 }
 
-describe("edge: an agent's token", () => {
+describe("createEdge: an agent's token", () => {
   it("is taken in several segments, and with more than 2048 bytes", async () => {
     const test = await TestEdge.start({ network: { link: { pieceMaxBytes: 100 } } });
     const aliases = Array.from({ length: 100 }, (_, i) => `alias-number-${i}.example.test`);
@@ -157,7 +157,7 @@ describe("edge: an agent's token", () => {
   });
 });
 
-describe("edge: the challenge", () => {
+describe("createEdge: the challenge", () => {
   for (const cipher of CIPHERS) {
     it(`answered wrongly under ${cipher} is refused`, async () => {
       const test = await TestEdge.start();
@@ -231,7 +231,7 @@ describe("edge: the challenge", () => {
   });
 });
 
-describe("edge: sessions", () => {
+describe("createEdge: sessions", () => {
   for (const protocolVersion of [0, 1, 2] as const) {
     for (const cipher of CIPHERS) {
       it(`of version ${protocolVersion} with ${cipher} are counted under their labels`, async () => {
@@ -300,7 +300,7 @@ describe("edge: sessions", () => {
   });
 });
 
-describe("edge: the operator's authorize hook", () => {
+describe("createEdge: the operator's authorize hook", () => {
   it("sees what the token says, the operator's own members too, and lets in what it doesn't refuse", async () => {
     const seen: AgentRequest[] = [];
     const test = await TestEdge.start({ authorize: (agent) => void seen.push(agent) });

@@ -61,7 +61,7 @@ async function start(find: EdgeCluster["find"]) {
   return { test, stale };
 }
 
-describe("edge: a visitor whom another node may serve", () => {
+describe("createEdge: a visitor whom another node may serve", () => {
   it("waits for the cluster's answer, and nothing that it says meanwhile is lost", async () => {
     const answer = Promise.withResolvers<Session | undefined>();
     const { test } = await start(() => answer.promise);
@@ -161,7 +161,7 @@ describe("edge: a visitor whom another node may serve", () => {
   });
 });
 
-describe("edge: connections that come to nothing", () => {
+describe("createEdge: connections that come to nothing", () => {
   it("are logged as debug where they left without a byte, as information where they said something", async () => {
     const test = await TestEdge.start();
     (await test.dial()).closeWrite();

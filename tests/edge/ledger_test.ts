@@ -21,7 +21,7 @@ const claim = (more: Partial<AgentClaim> = {}) =>
 
 const start = () => TestEdge.start();
 
-describe("limits at the edge", () => {
+describe("EdgeLedger: limits at the edge", () => {
   const cases: [string, Partial<AgentClaim>, number][] = [
     ["streams", { limits: { streams: 1 } }, AlertDescription.internal_error],
     ["visitors a second", { limits: { visitors_per_second: 1 } }, AlertDescription.internal_error],
@@ -138,7 +138,7 @@ describe("limits at the edge", () => {
   });
 });
 
-describe("a token bucket", () => {
+describe("TokenBucket", () => {
   it("lets through its rate over any time, whatever is asked for when", () => {
     fc.assert(
       fc.property(
@@ -197,7 +197,7 @@ function ledgerWith(clock = nearMidnight()) {
 const request = (extra: Record<string, unknown>, hostname = "a.test") =>
   ({ extra, hostname, remote: { host: "192.0.2.1", port: 1 } }) as const;
 
-describe("the session master's rulings", () => {
+describe("EdgeLedger: the session master's rulings", () => {
   it("end the sessions of a suspended agent at once, and refuse its tokens, until it is resumed", () => {
     const { ledger } = ledgerWith();
     const mine = session();
@@ -228,7 +228,7 @@ describe("the session master's rulings", () => {
   });
 });
 
-describe("reports", () => {
+describe("LedgerReporter", () => {
   it("have each byte, stream and second once, by day, whatever happens to master and edge in between", async () => {
     const clock = nearMidnight();
     let kept: string | undefined;

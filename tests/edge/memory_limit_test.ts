@@ -7,7 +7,7 @@ import { EDGE_HOST, TestEdge } from "../support/tunnel.ts";
 const MiB = 1024 * 1024;
 const LIMIT_BYTES = 6 * MiB;
 
-describe("an edge whose visitors don't read", () => {
+describe("createEdge: visitors that don't read", () => {
   it("10 names of 12 visitors each stay within the budget, a neighbour is served, and all of it is free again", async () => {
     const test = await TestEdge.start();
     const { memory } = test.runtime(EDGE_HOST);

@@ -12,7 +12,7 @@ import { REPLACED_GRACE_MS } from "../../src/edge/agents.ts";
 import { TAKEOVERS_PER_MINUTE_MAX } from "../../src/edge/routes.ts";
 import { USED_KEYS_MAX } from "../../src/edge/used_keys.ts";
 
-describe("edge: who owns a name", () => {
+describe("createEdge: the owner of a name", () => {
   it("an alias that is another agent's hostname stays there; the session serves its other names", async () => {
     const test = await TestEdge.start();
     const owner = await test.connect({ hostname: "owner.test" });
@@ -58,7 +58,7 @@ describe("edge: who owns a name", () => {
   });
 });
 
-describe("edge: wildcard names", () => {
+describe("createEdge: wildcard names", () => {
   it("cover one label, and an exact name comes before them", async () => {
     const test = await TestEdge.start();
     const wild = await test.connect({ hostname: "home.test", aliases: ["*.home.test", "*.deep.home.test"] });
@@ -84,7 +84,7 @@ describe("edge: wildcard names", () => {
   });
 });
 
-describe("edge: agents that share their names", () => {
+describe("createEdge: agents that share their names", () => {
   const shared = (instance: string) => ({ extra: { shared: instance } });
 
   it("get visitors in turn, and those that are left get all of them", async () => {
@@ -122,7 +122,7 @@ describe("edge: agents that share their names", () => {
   });
 });
 
-describe("edge: a newer session of the same owner", () => {
+describe("createEdge: a newer session of the same owner", () => {
   it("takes over; the older one ends at once where it has no streams", async () => {
     const test = await TestEdge.start();
     const older = await test.connect();
@@ -205,7 +205,7 @@ describe("edge: a newer session of the same owner", () => {
   });
 });
 
-describe("edge: key material", () => {
+describe("UsedKeys: key material", () => {
   it("opens one session under aes-gcm; a second is refused, even while the first is in its challenge", async () => {
     const test = await TestEdge.start();
     const token = test.token({ cipher: "aes-gcm" });
@@ -325,7 +325,7 @@ describe("edge: key material", () => {
 
 const AGE = { madeAtS: 0, validUntilS: 100 };
 
-describe("routes", () => {
+describe("Routes", () => {
   it("are given up by their holder alone, once", () => {
     const routes = new Routes<string>();
     routes.claim({ owner: "a", aliases: ["b"], age: AGE }, "one", 0);

@@ -91,7 +91,7 @@ function plainTransport(channel: Bytes): EdgeTransport {
 /** What the edge says first; a session's frames follow a welcome. */
 const verdictOf = (heard: Bytes) => decodeVerdict(heard.subarray(0, verdictLength(heard)));
 
-describe("edge: a transport of one's own", () => {
+describe("EdgeTransport: a transport outside src", () => {
   const channel = new Uint8Array(32).fill(9);
   const login = ({ token: text, claims }: CreatedToken, aesKey = claims.aesKey): Bytes => {
     const token: Bytes = new TextEncoder().encode(text);

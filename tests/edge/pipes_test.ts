@@ -158,7 +158,7 @@ async function assertSilent({ test }: World, conn: Watched): Promise<void> {
   assert.equal(concat(...conn.chunks).length, 0);
 }
 
-describe("edge: transfers of version 1 beside sealed agents", () => {
+describe("PipeGate: transfers of version 1 beside sealed agents", () => {
   for (const [index, session] of recorded.sessions.entries()) {
     for (const step of [1, 399, 1_000_000]) {
       it(`recorded session ${index} is answered byte for byte, in pieces of ${step}`, async () => {

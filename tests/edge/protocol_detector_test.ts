@@ -27,7 +27,7 @@ const PROXY = "10.9.0.1";
 const SOURCE = { host: "203.0.113.9", port: 5_555 };
 const TARGET = { host: "192.0.2.1", port: 443 };
 
-describe("edge: two ports", () => {
+describe("ProtocolDetector: two ports", () => {
   const start = () =>
     TestEdge.start({
       listen: [
@@ -68,7 +68,7 @@ describe("edge: two ports", () => {
   });
 });
 
-describe("edge: the first byte", () => {
+describe("ProtocolDetector: the first byte", () => {
   it("that is neither TLS's nor a token's is refused", async () => {
     const test = await TestEdge.start();
     const conn = await test.dial();
@@ -101,7 +101,7 @@ describe("edge: the first byte", () => {
   });
 });
 
-describe("edge: PROXY headers", () => {
+describe("ProtocolDetector: PROXY headers", () => {
   const start = (network = {}) =>
     TestEdge.start({ proxyProtocolFrom: new NetworkSet(["10.9.0.0/16", "fd00::/8"]), network });
 
@@ -236,7 +236,7 @@ describe("edge: PROXY headers", () => {
   });
 });
 
-describe("edge: connections that haven't shown what they are", () => {
+describe("ProtocolDetector: connections that haven't shown what they are", () => {
   /** Connections that say `bytes`, and no more. */
   const flood = (test: TestEdge, host: string, count: number, bytes = new Uint8Array(0)) =>
     test.network.settle(Promise.all(

@@ -170,7 +170,7 @@ async function refusedAt(test: TestEdge, port: number): Promise<boolean> {
 }
 
 for (const transport of TRANSPORTS) {
-  describe(`public ports over ${transport}`, () => {
+  describe(`publicPorts over ${transport}`, () => {
     it("carry what speaks first, both ways, to the end, with the caller's address", async () => {
       const test = await startEdge();
       const callers: string[] = [];
@@ -253,7 +253,7 @@ for (const transport of TRANSPORTS) {
   });
 }
 
-describe("public ports", () => {
+describe("publicPorts", () => {
   it("refuse what the token doesn't allow, and say so at both ends", async () => {
     const test = await startEdge();
     const device = await new Device(test, AGENT_HOST, {

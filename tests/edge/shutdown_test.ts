@@ -19,7 +19,7 @@ import {
 } from "../support/tunnel.ts";
 import { SHUTDOWN_GRACE_MS } from "../../src/transport/port.ts";
 
-describe("edge: close", () => {
+describe("Edge.close", () => {
   it("lets streams finish, and takes nobody new meanwhile", async () => {
     const test = await TestEdge.start();
     const agent = await test.connect();
@@ -137,7 +137,7 @@ describe("edge: close", () => {
 });
 
 /** What becomes of connections, by how often each was said to be settled. */
-describe("edge: a connection is settled once", () => {
+describe("ProtocolDetector: a connection is settled once", () => {
   const hello = helloFor("a.test");
   for (
     const [what, act] of [

@@ -73,7 +73,7 @@ async function site(transport: TransportName, grantsFail = () => false) {
 }
 
 for (const transport of ["snitun", "sealed", "curve", "quic"] as const) {
-  describe(`a vanished peer over ${transport}`, () => {
+  describe(`createEdge and createAgent: a vanished peer over ${transport}`, () => {
     it("is noticed at both ends in SILENCE_MAX_MS; the visitor gets its alert, the name is free", async () => {
       const { test, agent, finish } = await site(transport);
       const { conn } = await test.visit();

@@ -25,7 +25,7 @@ function inTwoRecords(hello: Uint8Array, at: number): Uint8Array<ArrayBuffer> {
   return concat(record(message.subarray(0, at)), record(message.subarray(at)));
 }
 
-describe("edge: a visitor's ClientHello", () => {
+describe("Visitors: a visitor's ClientHello", () => {
   it("is handed on to the byte with what follows it, in however many segments it comes", async () => {
     const test = await TestEdge.start({ network: { link: { pieceMaxBytes: 7 } } });
     const agent = await test.connect();
@@ -156,7 +156,7 @@ describe("edge: a visitor's ClientHello", () => {
   });
 });
 
-describe("edge: a visitor with a stream", () => {
+describe("Visitors: a visitor with a stream", () => {
   it("is counted, with its bytes each way", async () => {
     const test = await TestEdge.start();
     const agent = await test.connect();

@@ -17,7 +17,7 @@ function retryAfter(answer: Response): number {
   return Number(text);
 }
 
-describe("authentication", () => {
+describe("authenticate", () => {
   it("asks for a key with 401 when there is none", async () => {
     const { request } = testMaster();
     const answer = await request("/v1/tokens", { method: "POST", body: "{" });
@@ -70,7 +70,7 @@ describe("authentication", () => {
   });
 });
 
-describe("wrong keys too often", () => {
+describe("FailureLimit: too many wrong keys", () => {
   const wrong = { Authorization: "Bearer wrong" };
 
   it("are answered with 429 from the address that they come from, right keys included, and from no other", async () => {
@@ -138,7 +138,7 @@ describe("wrong keys too often", () => {
 /** Agents that come back after a restart. */
 const FLEET = 500;
 
-describe("tokens too often", () => {
+describe("IssueLimit: too many tokens", () => {
   it("are answered with 429 for the credential that has them, and for no other", async () => {
     const credentials = staticCredentials([
       { id: "one", key: "k1", names: ["*"] },
@@ -177,7 +177,7 @@ describe("tokens too often", () => {
   });
 });
 
-describe("limits", () => {
+describe("FailureLimit and IssueLimit", () => {
   it("start anew when a minute has passed", async (t) => {
     t.mock.timers.enable({ apis: ["Date"], now: 1_900_000_000_000 });
     try {
@@ -197,7 +197,7 @@ describe("limits", () => {
   });
 });
 
-describe("the client's address behind proxies", () => {
+describe("clientAddress", () => {
   const trusted = new NetworkSet(["10.0.0.0/8", "::1/128"]);
   for (
     const [peer, header, client] of [

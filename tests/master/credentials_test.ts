@@ -2,14 +2,14 @@ import { describe, it } from "node:test";
 import assert from "node:assert/strict";
 import {
   adminCredentials,
-  coversName,
+  patternCovers,
   type StaticCredential,
   staticCredentials,
 } from "../../src/master/credentials.ts";
 
 const USE = { method: "POST", path: "/v1/tokens" };
 
-describe("coversName", () => {
+describe("patternCovers", () => {
   const cases: [pattern: string, hostname: string, covers: boolean][] = [
     ["a.example.org", "a.example.org", true],
     ["a.example.org", "b.a.example.org", false],
@@ -25,7 +25,7 @@ describe("coversName", () => {
   ];
   for (const [pattern, hostname, covers] of cases) {
     it(`${pattern} ${covers ? "covers" : "doesn't cover"} ${hostname}`, () => {
-      assert.equal(coversName(pattern, hostname), covers);
+      assert.equal(patternCovers(pattern, hostname), covers);
     });
   }
 });

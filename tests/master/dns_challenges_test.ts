@@ -42,7 +42,7 @@ async function start(present: DnsHook["present"] = () => Promise.resolve(), with
   return { master, home, challenges, calls, clock, ask };
 }
 
-describe("DNS records of the session master", () => {
+describe("DnsChallenges", () => {
   it("are set for an agent's own wildcard, and removed", async () => {
     const { ask, calls, master } = await start();
     assert.equal((await ask("home.example.org")).status, 204);

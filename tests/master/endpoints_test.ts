@@ -6,7 +6,7 @@ import { ADMIN_KEY, problemOf, testMaster } from "./helpers.ts";
 const GETS = ["/", "/healthz", "/readyz", "/metrics", "/openapi.json"];
 const BODY = JSON.stringify({ hostname: "a.example.org" });
 
-describe("GET", () => {
+describe("createMasterApp: GET", () => {
   it("/healthz says ok", async () => {
     const answer = await testMaster().request("/healthz");
     assert.equal(answer.status, 200);
@@ -74,7 +74,7 @@ describe("GET", () => {
   });
 });
 
-describe("other methods", () => {
+describe("createMasterApp: other methods", () => {
   it("HEAD answers as GET does, without a body", async () => {
     const { request } = testMaster();
     for (const path of GETS) {
@@ -123,7 +123,7 @@ describe("other methods", () => {
   });
 });
 
-describe("a fault of the program", () => {
+describe("createMasterApp: a fault of the program", () => {
   const cause = "secret detail of the inside";
   const headers = { Authorization: `Bearer ${ADMIN_KEY}`, "Content-Type": "application/json" };
   const faults: [name: string, fail: () => never][] = [
@@ -163,7 +163,7 @@ describe("a fault of the program", () => {
   }
 });
 
-describe("the log of requests", () => {
+describe("createMasterApp: the log of requests", () => {
   it("has method, path, status and duration; probes only at debug", async () => {
     const { request, lines, post } = testMaster();
     await request("/healthz?token=abc");

@@ -5,7 +5,7 @@ import type { HttpServer } from "../../src/runtime/port.ts";
 import { currentRuntime } from "../../src/runtime/mod.ts";
 import { ADMIN_KEY, handClock, type HandTimer, problemOf, testMaster } from "./helpers.ts";
 
-describe("the master over HTTP", () => {
+describe("createMasterApp: over HTTP", () => {
   let server: HttpServer;
   let origin = "";
 
@@ -41,7 +41,7 @@ describe("the master over HTTP", () => {
   });
 });
 
-describe("a body that never comes to its end", () => {
+describe("createMasterApp: a body that never ends", () => {
   it("is answered with 408", async () => {
     const waiting = Promise.withResolvers<HandTimer>();
     const { app } = testMaster({ clock: handClock((timer) => waiting.resolve(timer)).clock });

@@ -13,7 +13,7 @@ function testStatus(options: Partial<StatusOptions> = {}) {
   return { metrics, request: async (path: string, init?: RequestInit) => await app.request(path, init) };
 }
 
-describe("the status of a process without a session master", () => {
+describe("createStatusApp", () => {
   it("is told by three paths", async () => {
     const { request, metrics } = testStatus();
     metrics.bytesToVisitor += 12;

@@ -39,7 +39,7 @@ async function call(url: string, method: string, path: string, body?: unknown) {
   return { status: answer.status, body: await answer.json() };
 }
 
-describe("two masters on one PostgreSQL", () => {
+describe("EdgeHub: two masters on one PostgreSQL", () => {
   it("one is killed in the middle of its writes: nothing that it answered is lost, and the other goes on", {
     skip,
     timeout: 180_000,

@@ -205,7 +205,7 @@ describe("/v1/webhooks", () => {
   });
 });
 
-describe("where webhooks may go", () => {
+describe("webhookUrlFault and webhookFetch", () => {
   it("public addresses are those of the internet, in every notation", () => {
     const inside = [
       ...[
@@ -282,7 +282,7 @@ describe("where webhooks may go", () => {
   });
 });
 
-describe("messages to webhooks", () => {
+describe("WebhookSender", () => {
   it("are signed as Standard Webhooks 1.0 says, and posted to a server that stands", async () => {
     // The specification's own example of a secret; the signature is worked out here by hand.
     const runtime = await currentRuntime();
@@ -521,7 +521,7 @@ describe("messages to webhooks", () => {
   });
 });
 
-describe("secrets of webhooks", () => {
+describe("webhookSecretFault", () => {
   it("hold 24 to 64 bytes", () => {
     const fault = (bytes: number) => webhookSecretFault(`whsec_${Buffer.alloc(bytes).toString("base64")}`);
     assert.deepEqual([24, 64].map(fault), [undefined, undefined]);

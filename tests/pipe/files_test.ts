@@ -60,7 +60,7 @@ function readAll(path: string, size = 1000): Promise<Bytes> {
   });
 }
 
-describe("a pipe's sink", () => {
+describe("fileSink", () => {
   it("keeps what came from others, whatever the umask", { skip: windows }, async () => {
     const before = process.umask(0);
     try {
@@ -164,7 +164,7 @@ describe("a pipe's sink", () => {
   });
 });
 
-describe("a pipe's source", () => {
+describe("openSource", () => {
   it("reads a file and knows its size", async () => {
     await writeFile(join(folder, "in"), body(10_000));
     const source = await openSource(join(folder, "in"), clock);

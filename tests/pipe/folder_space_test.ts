@@ -43,7 +43,7 @@ async function begin(space: FolderSpace, mark: string): Promise<Heard> {
 
 const full = { code: "limit_exceeded", side: "local" };
 
-describe("the room for transfers in a folder", () => {
+describe("FolderSpace", () => {
   it("is taken by what lies there, each file for its size and 4 KiB", async () => {
     await writeFile(join(folder, "old"), new Uint8Array(10_000));
     const room = 10_000 + FILE + FILE;

@@ -29,7 +29,7 @@ const aeads = (aes: boolean): AeadChoice => {
 };
 const plainV1 = { sender: { extended: false } } as const;
 
-describe("a pipe as the C programs speak it", () => {
+describe("PipeSender and PipeReceiver: as the C programs speak", () => {
   it("stops and waits, and is done when the last byte is confirmed", () => {
     const bench = new Bench(sodium, plainV1);
     bench.settle();
@@ -119,7 +119,7 @@ describe("a pipe as the C programs speak it", () => {
   });
 });
 
-describe("a pipe between two of ours", () => {
+describe("PipeSender and PipeReceiver: two of ours", () => {
   it("changes keys, keeps a window under way, and has the end confirmed", () => {
     const bench = new Bench(sodium, { sender: { totalBytes: 300_000 } });
     bench.settle();
@@ -312,7 +312,7 @@ describe("a pipe between two of ours", () => {
   });
 });
 
-describe("a pipe under attack", () => {
+describe("PipeReceiver: under attack", () => {
   const refused = (change: (first: Bytes) => void): [string[], number] => {
     const bench = new Bench(sodium);
     bench.receiver.machine.receive(new HandClient(sodium, bench.keys.publicKey).auth(change), 0);
@@ -520,7 +520,7 @@ describe("a pipe under attack", () => {
   });
 });
 
-describe("a pipe's time", () => {
+describe("PipeSender and PipeReceiver: time", () => {
   it("gives the client 10 s to authenticate, and the server 10 s to answer", () => {
     const bench = new Bench(sodium);
     assert.equal(bench.receiver.machine.deadlineMs, PIPE_AUTH_DEADLINE_MS);

@@ -3,7 +3,7 @@ import { describe, it } from "node:test";
 import { formatBytes } from "../../src/bytes/format_bytes.ts";
 import { estimateMs, formatDuration, formatProgress, ProgressMeter } from "../../src/pipe/progress.ts";
 
-describe("progress", () => {
+describe("formatProgress and ProgressMeter", () => {
   it("writes sizes in powers of 1000", () => {
     const sizes = [0, 999, 1000, 1_500_000, 999_949, 999_950, 4e12, 5e18];
     assert.deepEqual(sizes.map(formatBytes), [

@@ -35,7 +35,7 @@ for (const kind of ["native", "wasm"] as const) {
 
   for (const [index, session] of recorded.sessions.entries()) {
     const pong = session.pdus.find((pdu) => pdu.type === PduType.Pong)?.body;
-    describe(`recorded session ${index} (client: ${session.client}), ${kind}`, () => {
+    describe(`PipeReceiver: recorded session ${index} (client: ${session.client}), ${kind}`, () => {
       it("the receiver answers the recorded client byte for byte, and stores what the C server stored", () => {
         const end = receiverOf(sodium, session, pong);
         end.machine.receive(hex(session.auth.wire), 0);
@@ -71,7 +71,7 @@ for (const kind of ["native", "wasm"] as const) {
     });
   }
 
-  describe(`recorded session 0, sending, ${kind}`, () => {
+  describe(`PipeSender: recorded session 0, ${kind}`, () => {
     const session = recorded.sessions[0];
     const auth = parseClientAuth(hex(session.auth.plain));
     const ping = session.pdus.find((pdu) => pdu.type === PduType.Ping)!.body;
@@ -138,7 +138,7 @@ for (const kind of ["native", "wasm"] as const) {
   });
 }
 
-describe("recorded session, altered", () => {
+describe("PipeReceiver: recorded session, altered", () => {
   it("a flipped bit anywhere in the client's bytes is refused, and nothing behind it is stored", async () => {
     const sodium = await loadSodium();
     const session = recorded.sessions[0];

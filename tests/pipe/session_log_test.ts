@@ -12,7 +12,7 @@ import { SessionLog } from "../../src/pipe/session_log.ts";
 const random = (into: Bytes): void => systemRandom.fill(into);
 const id = (seed: number): Bytes => new Uint8Array(32).fill(seed);
 
-describe("the sessions that a key has seen", () => {
+describe("SessionLog", () => {
   let folder = "";
   let path = "";
   beforeEach(async () => {

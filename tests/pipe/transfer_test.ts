@@ -124,7 +124,7 @@ class World {
   }
 }
 
-describe("a transfer", () => {
+describe("sendPipe and receivePipe", () => {
   for (const extended of [true, false]) {
     for (const size of [0, 1, 131_070, 131_071, 2_500_000]) {
       it(`carries ${size} bytes${extended ? "" : ", as the C programs do"}`, async () => {

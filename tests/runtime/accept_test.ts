@@ -19,7 +19,7 @@ function resetConnections(port: number, count: number): void {
   assert.equal(child.status, 0, child.stderr);
 }
 
-describe("listen", () => {
+describe("Runtime.listen", () => {
   it("accepts at once behind connections that were reset before they were accepted", async () => {
     const runtime = await currentRuntime();
     let accepted = (_at: number) => {};

@@ -49,7 +49,7 @@ async function oneWay(port: number): Promise<{ port: number; close: () => void }
   return { port: socket.address().port, close: () => (server = false, socket.close()) };
 }
 
-describe("QUIC on Deno", { skip }, () => {
+describe("denoQuic", { skip }, () => {
   it(
     "one address's unfinished handshakes neither shut out another address nor fill the memory",
     { timeout },

@@ -56,7 +56,7 @@ async function settled(connect: () => Promise<Watched>): Promise<void> {
   other.abort();
 }
 
-describe("an HTTP server", () => {
+describe("listenHttp", () => {
   it(
     "answers requests one behind the other on one connection, each with its length",
     { timeout },

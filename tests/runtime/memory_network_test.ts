@@ -21,7 +21,7 @@ async function connected(network: MemoryNetwork): Promise<{ client: Watched; ser
   return { client, server: server! };
 }
 
-describe("memory network: time", () => {
+describe("createMemoryNetwork: time", () => {
   it("stands still except when it is let pass, and passes exactly", async () => {
     const network = createMemoryNetwork();
     const { clock } = network;
@@ -69,7 +69,7 @@ describe("memory network: time", () => {
   });
 });
 
-describe("memory network: links", () => {
+describe("createMemoryNetwork: links", () => {
   it("latency and bandwidth take the time they should", async () => {
     const network = createMemoryNetwork();
     const { client, server } = await connected(network);
@@ -165,7 +165,7 @@ describe("memory network: links", () => {
   });
 });
 
-describe("memory network: release", () => {
+describe("createMemoryNetwork: release", () => {
   it("closes LINGER_MS after the last byte when the peer doesn't end, in order", async () => {
     const network = createMemoryNetwork();
     const { client, server } = await connected(network);

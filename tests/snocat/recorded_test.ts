@@ -71,7 +71,7 @@ function taking(carrier: QuicCarrier): () => Promise<ByteStream> {
   };
 }
 
-describe("snocat-cli's bytes", () => {
+describe("QuicCarrier: the bytes of snocat-cli", () => {
   const ports = { first: recorded.public_port, last: recorded.public_port };
 
   it("our server gives a recorded client the recorded answers", async () => {

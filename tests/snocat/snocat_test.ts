@@ -68,7 +68,7 @@ async function listenRaw(world: SnocatWorld): Promise<() => Promise<Tunnel>> {
   };
 }
 
-describe("snocat, server and client", () => {
+describe("startSnocatServer and SnocatClient", () => {
   it("a client gets the lowest free port, and visitors reach its target with half-close", async () => {
     const world = new SnocatWorld();
     await world.run(async () => {

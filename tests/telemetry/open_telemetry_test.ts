@@ -36,7 +36,7 @@ async function withEnvironment<T>(env: Record<string, string>, work: () => Promi
   }
 }
 
-describe("OpenTelemetry", () => {
+describe("startOpenTelemetry", () => {
   it("is asked for by a collector's address, and by no other variable", () => {
     const wanted = (env: Record<string, string>) => wantsOpenTelemetry(env);
     assert.equal(wanted({}), false);

@@ -67,7 +67,7 @@ class Site {
   }
 }
 
-describe("a login over real sockets", () => {
+describe("loginProof: a login over real sockets", () => {
   const ring = new FernetRing([generateFernetKey()]);
   const sessions: Session[] = [];
   let runtime: Runtime;

@@ -92,7 +92,7 @@ async function fingerprint(): Promise<string> {
   return seen;
 }
 
-describe("authentication of tunnels", () => {
+describe("verifyPeer and proveSelf", () => {
   it("by a token gives its name, and what stands in it", async () => {
     const { peer, proved, sent } = await authenticate([tokenCredential(() => token)], [
       tokenAuthenticator({ ring }),

@@ -120,7 +120,7 @@ class World {
   }
 }
 
-describe("demand proxy over a stream", () => {
+describe("DemandProxy: over a stream", () => {
   it("gives the lowest free port, carries visitors with half-close, and takes it back", async () => {
     const world = new World();
     await world.run(async () => {
@@ -363,7 +363,7 @@ describe("demand proxy over a stream", () => {
   });
 });
 
-describe("demand proxy's client", () => {
+describe("requestPublicPort", () => {
   /** A server that says `bytes` and then does `then`. */
   async function against(
     bytes: readonly number[],

@@ -45,7 +45,7 @@ async function world(tunnels: EdgeTunnels | undefined, router: Router | undefine
   return { edge, agent, tunnel, visitors, settle, end };
 }
 
-describe("tunnels of an edge and its agents", () => {
+describe("Tunnel: between an edge and its agents", () => {
   it("carry requests both ways beside visitors", async () => {
     const opened: string[] = [];
     const { edge, agent, tunnel, visitors, settle, end } = await world({

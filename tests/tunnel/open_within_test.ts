@@ -36,7 +36,7 @@ class ShutCarrier implements Carrier {
 
 const { clock, settle } = createMemoryNetwork();
 
-describe("a stream that the other side doesn't allow", () => {
+describe("openWithin: a stream that the other side doesn't allow", () => {
   it("is waited for as long as for an answer, and is nobody's when it comes late", async () => {
     const carrier = new ShutCarrier();
     const tunnel = new Tunnel({ carrier, clock, name: "far", router });

@@ -7,7 +7,7 @@ import { seedOf } from "../support/seeded.ts";
 /** The longest name: labels of 63, 63, 63 and 61 characters. */
 const NAME_253 = [63, 63, 63, 61].map((length) => "a".repeat(length)).join(".");
 
-describe("hostnames", () => {
+describe("canonicalHostname and hostnameFault", () => {
   const good: [string, string][] = [
     ["myhome.example.org", "myhome.example.org"],
     ["MyHome.Example.ORG.", "myhome.example.org"],

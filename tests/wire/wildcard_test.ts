@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { canonicalServedName, coversName, servedNameFault, wildcardOf } from "../../src/wire/wildcard.ts";
 
-describe("served names", () => {
+describe("canonicalServedName and coversName", () => {
   it("are host names, or wildcards of one label, in one spelling", () => {
     assert.equal(canonicalServedName("Home.Example.ORG."), "home.example.org");
     assert.equal(canonicalServedName("*.Home.Example.ORG."), "*.home.example.org");

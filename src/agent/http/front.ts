@@ -4,7 +4,8 @@
  * @module
  */
 import { errorMessage } from "../../errors.ts";
-import type { ByteStream, ByteStreamHandler, Clock } from "../../runtime/port.ts";
+import type { Clock } from "../../runtime/port.ts";
+import { CountedStream } from "../../runtime/wrapped_stream.ts";
 import type { Field } from "../../wire/http1/fields.ts";
 import type { ResponseHead } from "../../wire/http1/head.ts";
 import { type Exchange, type HttpHandler, respondText } from "./exchange.ts";
@@ -97,58 +98,6 @@ export function derived(exchange: Exchange, changed: Partial<Exchange>): Exchang
     respond: (head) => exchange.respond(head),
     ...changed,
   };
-}
-
-class CountedStream implements ByteStream {
-  bytesIn = 0;
-  bytesOut = 0;
-  readonly #inner: ByteStream;
-  readonly #over: (error: Error | undefined) => void;
-
-  constructor(inner: ByteStream, over: (error: Error | undefined) => void) {
-    this.#inner = inner;
-    this.#over = over;
-  }
-
-  get bufferedBytes(): number {
-    return this.#inner.bufferedBytes;
-  }
-
-  attach(handler: ByteStreamHandler): void {
-    this.#inner.attach({
-      data: (chunk) => {
-        this.bytesIn += chunk.length;
-        handler.data(chunk);
-      },
-      end: () => handler.end(),
-      drain: () => handler.drain(),
-      close: (error) => {
-        this.#over(error);
-        handler.close(error);
-      },
-    });
-  }
-
-  write(chunk: Uint8Array<ArrayBuffer>): boolean {
-    this.bytesOut += chunk.length;
-    return this.#inner.write(chunk);
-  }
-
-  closeWrite(): void {
-    this.#inner.closeWrite();
-  }
-  abort(error?: Error): void {
-    this.#inner.abort(error);
-  }
-  release(): void {
-    this.#inner.release();
-  }
-  pause(): void {
-    this.#inner.pause();
-  }
-  resume(): void {
-    this.#inner.resume();
-  }
 }
 
 /** Wraps a handler in layers; the first layer sees a request first. */

@@ -4,8 +4,8 @@
  *
  * @module
  */
-import type { Bytes } from "../../bytes/bytes.ts";
 import type { ByteStreamHandler } from "../../runtime/port.ts";
+import { CountedStream } from "../../runtime/wrapped_stream.ts";
 import type { Caller, SessionStream } from "../../transport/port.ts";
 
 /** A visitor's stream that counts its bytes. */
@@ -25,85 +25,38 @@ export function meterVisitor(
   return new MeteredStream(stream, caller, over);
 }
 
-class MeteredStream implements VisitorStream, ByteStreamHandler {
+class MeteredStream extends CountedStream<SessionStream> implements VisitorStream {
   readonly caller: Caller;
-  bytesIn = 0;
-  bytesOut = 0;
-  readonly #inner: SessionStream;
-  readonly #over: (error: Error | undefined) => void;
-  #handler: ByteStreamHandler | undefined;
   #attached = false;
 
   constructor(inner: SessionStream, caller: Caller, over: (error: Error | undefined) => void) {
-    this.#inner = inner;
+    super(inner, over);
     this.caller = caller;
-    this.#over = over;
   }
 
   get peerPaused(): boolean {
-    return this.#inner.peerPaused;
+    return this.inner.peerPaused;
   }
 
-  get bufferedBytes(): number {
-    return this.#inner.bufferedBytes;
-  }
-
-  attach(handler: ByteStreamHandler): void {
-    this.#handler = handler;
+  override attach(handler: ByteStreamHandler): void {
+    this.handler = handler;
     this.#listen();
   }
 
-  write(chunk: Bytes): boolean {
-    this.bytesOut += chunk.length;
-    return this.#inner.write(chunk);
-  }
-
-  closeWrite(): void {
-    this.#inner.closeWrite();
-  }
-
-  abort(error?: Error): void {
+  override abort(error?: Error): void {
     this.#listen();
-    this.#inner.abort(error);
+    this.inner.abort(error);
   }
 
-  release(): void {
+  override release(): void {
     this.#listen();
-    this.#inner.release();
-  }
-
-  pause(): void {
-    this.#inner.pause();
-  }
-
-  resume(): void {
-    this.#inner.resume();
+    this.inner.release();
   }
 
   /** Attaches even if no handler listens yet, because the service must learn of the stream's end. */
   #listen(): void {
     if (this.#attached) return;
     this.#attached = true;
-    this.#inner.attach(this);
-  }
-
-  // From the inner stream.
-
-  data(chunk: Bytes): void {
-    this.bytesIn += chunk.length;
-    this.#handler?.data(chunk);
-  }
-
-  end(): void {
-    this.#handler?.end();
-  }
-
-  drain(): void {
-    this.#handler?.drain();
-  }
-
-  close(error?: Error): void {
-    this.#over(error);
-    this.#handler?.close(error);
+    this.inner.attach(this);
   }
 }

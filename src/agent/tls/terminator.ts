@@ -17,6 +17,7 @@ import { AlertDescription } from "../../wire/tls/tls_alert.ts";
 import { turnAway } from "../turn_away.ts";
 import { challengeFlight } from "./challenge_handshake.ts";
 import { NODE_STREAM_BUFFER_BYTES, NodeStream } from "../../runtime/node_stream.ts";
+import { WrappedStream } from "../../runtime/wrapped_stream.ts";
 
 /** A visitor's TLS handshake, including its ClientHello, must be complete within this time. */
 export const TLS_HANDSHAKE_DEADLINE_MS = 15_000;
@@ -199,7 +200,7 @@ class Handshake implements ByteStreamHandler {
       return this.#refuse({ alert: AlertDescription.no_application_protocol, error });
     }
     const { meter } = this.#accept;
-    const inner = meter === undefined ? this.#stream : metered(this.#stream, meter);
+    const inner = meter === undefined ? this.#stream : new MeteredStream(this.#stream, meter);
     // Deno's TLS keeps reading even if nobody reads from it, so backpressure is applied here; and its handshake must
     // begin in a later turn, or its failure can't be caught.
     let started = false;
@@ -292,30 +293,22 @@ class Handshake implements ByteStreamHandler {
   }
 }
 
-/** Wraps the stream to count its bytes. */
-function metered(stream: ByteStream, meter: ByteMeter): ByteStream {
-  return {
-    get bufferedBytes() {
-      return stream.bufferedBytes;
-    },
-    attach: (handler) =>
-      stream.attach({
-        data: (chunk) => {
-          meter.bytesToAgent += chunk.length;
-          handler.data(chunk);
-        },
-        end: () => handler.end(),
-        drain: () => handler.drain(),
-        close: (error) => handler.close(error),
-      }),
-    write: (chunk) => {
-      meter.bytesToVisitor += chunk.length;
-      return stream.write(chunk);
-    },
-    closeWrite: () => stream.closeWrite(),
-    abort: (error) => stream.abort(error),
-    release: () => stream.release(),
-    pause: () => stream.pause(),
-    resume: () => stream.resume(),
-  };
+/** Counts the bytes of a stream in a meter. */
+class MeteredStream extends WrappedStream {
+  readonly #meter: ByteMeter;
+
+  constructor(inner: ByteStream, meter: ByteMeter) {
+    super(inner);
+    this.#meter = meter;
+  }
+
+  override data(chunk: Bytes): void {
+    this.#meter.bytesToAgent += chunk.length;
+    this.handler?.data(chunk);
+  }
+
+  override write(chunk: Bytes): boolean {
+    this.#meter.bytesToVisitor += chunk.length;
+    return this.inner.write(chunk);
+  }
 }

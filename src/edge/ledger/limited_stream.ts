@@ -6,7 +6,8 @@
  */
 import type { Bytes } from "../../bytes/bytes.ts";
 import type { SallyportError } from "../../errors.ts";
-import type { ByteStreamHandler, Clock, Timer } from "../../runtime/port.ts";
+import type { Clock, Timer } from "../../runtime/port.ts";
+import { WrappedStream } from "../../runtime/wrapped_stream.ts";
 import type { Caller, SessionStream } from "../../transport/port.ts";
 import type { TokenBucket } from "./token_bucket.ts";
 
@@ -24,10 +25,8 @@ export function limitStream(stream: SessionStream, limits: StreamLimits): Sessio
   return new LimitedStream(stream, limits);
 }
 
-class LimitedStream implements SessionStream, ByteStreamHandler {
-  readonly #stream: SessionStream;
+class LimitedStream extends WrappedStream<SessionStream> implements SessionStream {
   readonly #limits: StreamLimits;
-  #handler: ByteStreamHandler | undefined;
   /** Set while writes wait for the bucket; the underlying stream may have drained meanwhile. */
   #writeTimer: Timer | undefined;
   #full = false;
@@ -36,32 +35,23 @@ class LimitedStream implements SessionStream, ByteStreamHandler {
   #paused = false;
 
   constructor(stream: SessionStream, limits: StreamLimits) {
-    this.#stream = stream;
+    super(stream);
     this.#limits = limits;
   }
 
   get caller(): Caller {
-    return this.#stream.caller;
+    return this.inner.caller;
   }
 
   /** Bytes that wait for a bucket count as in flight. */
   get peerPaused(): boolean {
-    return this.#stream.peerPaused || this.#writeTimer !== undefined || this.#readTimer !== undefined;
+    return this.inner.peerPaused || this.#writeTimer !== undefined || this.#readTimer !== undefined;
   }
 
-  get bufferedBytes(): number {
-    return this.#stream.bufferedBytes;
-  }
-
-  attach(handler: ByteStreamHandler): void {
-    this.#handler = handler;
-    this.#stream.attach(this);
-  }
-
-  write(chunk: Bytes): boolean {
+  override write(chunk: Bytes): boolean {
     const { toAgent, clock } = this.#limits;
     if (this.#spend(chunk.length)) return true;
-    this.#full = !this.#stream.write(chunk);
+    this.#full = !this.inner.write(chunk);
     const waitMs = toAgent?.take(chunk.length) ?? 0;
     if (waitMs > 0 && this.#writeTimer === undefined) {
       this.#writeTimer = clock.after(waitMs, () => this.#writeAgain());
@@ -69,63 +59,51 @@ class LimitedStream implements SessionStream, ByteStreamHandler {
     return !this.#full && this.#writeTimer === undefined;
   }
 
-  closeWrite(): void {
-    this.#stream.closeWrite();
-  }
-
-  abort(error?: Error): void {
-    this.#stream.abort(error);
-  }
-
-  release(): void {
+  override release(): void {
     // Later bytes are dropped, so reading needs no throttling.
     this.#readTimer?.cancel();
     this.#readTimer = undefined;
-    this.#stream.resume();
-    this.#stream.release();
+    this.inner.resume();
+    this.inner.release();
   }
 
-  pause(): void {
+  override pause(): void {
     this.#paused = true;
-    this.#stream.pause();
+    this.inner.pause();
   }
 
-  resume(): void {
+  override resume(): void {
     this.#paused = false;
-    if (this.#readTimer === undefined) this.#stream.resume();
+    if (this.#readTimer === undefined) this.inner.resume();
   }
 
   // From the inner stream.
 
-  data(chunk: Bytes): void {
+  override data(chunk: Bytes): void {
     const { toVisitor, clock } = this.#limits;
     if (this.#spend(chunk.length)) return;
-    this.#handler?.data(chunk);
+    this.handler?.data(chunk);
     const waitMs = toVisitor?.take(chunk.length) ?? 0;
     if (waitMs <= 0 || this.#readTimer !== undefined) return;
-    this.#stream.pause();
+    this.inner.pause();
     this.#readTimer = clock.after(waitMs, () => this.#readAgain());
   }
 
-  end(): void {
-    this.#handler?.end();
-  }
-
-  drain(): void {
+  override drain(): void {
     this.#full = false;
-    if (this.#writeTimer === undefined) this.#handler?.drain();
+    if (this.#writeTimer === undefined) this.handler?.drain();
   }
 
-  close(error?: Error): void {
+  override close(error?: Error): void {
     this.#writeTimer?.cancel();
     this.#readTimer?.cancel();
-    this.#handler?.close(error);
+    this.handler?.close(error);
   }
 
   /** Whether the monthly limit is used up, which ends the stream. */
   #spend(byteLength: number): boolean {
     const over = this.#limits.count(byteLength);
-    if (over !== undefined) this.#stream.abort(over);
+    if (over !== undefined) this.inner.abort(over);
     return over !== undefined;
   }
 
@@ -133,12 +111,12 @@ class LimitedStream implements SessionStream, ByteStreamHandler {
   #writeAgain(): void {
     const waitMs = this.#limits.toAgent?.waitMs ?? 0;
     this.#writeTimer = waitMs > 0 ? this.#limits.clock.after(waitMs, () => this.#writeAgain()) : undefined;
-    if (this.#writeTimer === undefined && !this.#full) this.#handler?.drain();
+    if (this.#writeTimer === undefined && !this.#full) this.handler?.drain();
   }
 
   #readAgain(): void {
     const waitMs = this.#limits.toVisitor?.waitMs ?? 0;
     this.#readTimer = waitMs > 0 ? this.#limits.clock.after(waitMs, () => this.#readAgain()) : undefined;
-    if (this.#readTimer === undefined && !this.#paused) this.#stream.resume();
+    if (this.#readTimer === undefined && !this.#paused) this.inner.resume();
   }
 }

@@ -6,7 +6,6 @@
 import { z } from "@hono/zod-openapi";
 import { errorMessage } from "../../errors.ts";
 import { isAgentPublicKey } from "../../protocol/token/agent_proof.ts";
-import { canonicalHostname, hostnameFault } from "../../wire/hostname.ts";
 import { NetworkSet } from "../../wire/ip/networks.ts";
 import { type AgentLimits, LIMIT_NAMES } from "../../wire/token/agent_claim.ts";
 import { PUBLISHED_PORTS_MAX } from "../../wire/token/claims.ts";
@@ -15,7 +14,7 @@ import type { FernetKeyInfo } from "../key_ring.ts";
 import { JOIN_TTL_DEFAULT_S, JOIN_TTL_MAX_S } from "../management.ts";
 import type { Agent, ApiKey, AuditRecord, LiveSession, UsageRow } from "../model.ts";
 import { isFernetKey } from "../../crypto/fernet.ts";
-import { HOSTNAME_PATTERN_OPENAPI, PublishSchema } from "../schemas.ts";
+import { HostnamePatternSchema, PublishSchema } from "../schemas.ts";
 import { isCursor } from "../store/cursor.ts";
 
 /** Longest notes of an agent, in characters. */
@@ -35,17 +34,6 @@ const name = z.string({ error: "must be a string" })
   });
 const word = z.string({ error: "must be a string" })
   .regex(WORD, { error: "must have 1 to 64 letters, digits, dots, - and _" });
-
-/** A hostname, or `*.` followed by one. */
-const HostnamePatternSchema = z.string({ error: "must be a string" })
-  .max(255, { error: "must have at most 253 characters", abort: true })
-  .superRefine((text, context) => {
-    const fault = hostnameFault(text.replace(/^\*\./, ""));
-    if (fault !== undefined) context.addIssue({ code: "custom", message: `isn't a hostname: ${fault}` });
-  })
-  .transform((text) =>
-    text.startsWith("*.") ? `*.${canonicalHostname(text.slice(2))}` : canonicalHostname(text)
-  ).openapi(HOSTNAME_PATTERN_OPENAPI);
 
 const NetworkSchema = z.string({ error: "must be a string" }).superRefine((text, context) => {
   try {

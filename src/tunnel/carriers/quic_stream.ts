@@ -8,6 +8,7 @@ import type { Bytes } from "../../bytes/bytes.ts";
 import { ChunkQueue } from "../../bytes/chunk_queue.ts";
 import { SallyportError } from "../../errors.ts";
 import type { ByteStream, ByteStreamHandler, Clock } from "../../runtime/port.ts";
+import { WrappedStream } from "../../runtime/wrapped_stream.ts";
 
 /**
  * QUIC without receive back-pressure (Bun): unread bytes of one stream; beyond it the stream is aborted. A reader that
@@ -65,11 +66,9 @@ export function carrierStream(inner: ByteStream, host: QuicStreamHost): ByteStre
   return new QuicCarrierStream(inner, host);
 }
 
-class QuicCarrierStream implements ByteStream, ByteStreamHandler {
-  readonly #inner: ByteStream;
+class QuicCarrierStream extends WrappedStream {
   readonly #host: QuicStreamHost;
   readonly #unread = new ChunkQueue();
-  #handler: ByteStreamHandler | undefined;
   #paused = false;
   /** Whether incoming bytes are dropped. */
   #dropped = false;
@@ -80,61 +79,49 @@ class QuicCarrierStream implements ByteStream, ByteStreamHandler {
   #goOnDue = false;
 
   constructor(inner: ByteStream, host: QuicStreamHost) {
-    this.#inner = inner;
+    super(inner);
     this.#host = host;
     if (host.backPressure) inner.pause();
     inner.attach(this);
   }
 
-  get bufferedBytes(): number {
-    return this.#inner.bufferedBytes;
-  }
-
-  attach(handler: ByteStreamHandler): void {
-    const first = this.#handler === undefined;
-    this.#handler = handler;
+  override attach(handler: ByteStreamHandler): void {
+    const first = this.handler === undefined;
+    this.handler = handler;
     if (first) this.#goOnSoon();
   }
 
-  write(chunk: Bytes): boolean {
-    return this.#inner.write(chunk);
-  }
-
-  closeWrite(): void {
-    this.#inner.closeWrite();
-  }
-
-  abort(error?: Error): void {
+  override abort(error?: Error): void {
     this.#dropped = true;
     this.#forget();
     // The underlying stream is over, this one isn't yet: the end needn't wait for kept bytes.
     if (this.#closed !== undefined) this.#closed = { error };
-    this.#inner.abort(error);
+    this.inner.abort(error);
     this.#goOnSoon();
   }
 
-  release(): void {
+  override release(): void {
     this.#dropped = true;
     this.#forget();
-    this.#inner.release();
+    this.inner.release();
     this.#goOnSoon();
   }
 
-  pause(): void {
+  override pause(): void {
     this.#paused = true;
-    if (this.#host.backPressure) this.#inner.pause();
+    if (this.#host.backPressure) this.inner.pause();
   }
 
-  resume(): void {
+  override resume(): void {
     this.#paused = false;
     this.#goOnSoon();
   }
 
   // From the underlying stream.
 
-  data(chunk: Bytes): void {
+  override data(chunk: Bytes): void {
     if (this.#dropped) return;
-    if (this.#flowing && this.#unread.byteLength === 0) return this.#handler!.data(chunk);
+    if (this.#flowing && this.#unread.byteLength === 0) return this.handler!.data(chunk);
     this.#unread.push(chunk);
     this.#host.unread.add(chunk.length);
     if (this.#unread.byteLength > QUIC_STREAM_UNREAD_MAX_BYTES || this.#host.unread.tooMany) {
@@ -144,16 +131,12 @@ class QuicCarrierStream implements ByteStream, ByteStreamHandler {
     }
   }
 
-  end(): void {
+  override end(): void {
     this.#ended = true;
     this.#goOn();
   }
 
-  drain(): void {
-    this.#handler?.drain();
-  }
-
-  close(error?: Error): void {
+  override close(error?: Error): void {
     this.#closed = { error };
     if (error !== undefined) this.#forget();
     this.#host.over(this);
@@ -161,7 +144,7 @@ class QuicCarrierStream implements ByteStream, ByteStreamHandler {
   }
 
   get #flowing(): boolean {
-    return this.#handler !== undefined && !this.#paused;
+    return this.handler !== undefined && !this.#paused;
   }
 
   #forget(): void {
@@ -184,7 +167,7 @@ class QuicCarrierStream implements ByteStream, ByteStreamHandler {
     while (this.#flowing && this.#unread.byteLength > 0) {
       const chunk = this.#unread.peek();
       try {
-        this.#handler!.data(chunk);
+        this.handler!.data(chunk);
       } catch (thrown) {
         this.abort(thrown instanceof Error ? thrown : new Error(String(thrown)));
       }
@@ -194,18 +177,18 @@ class QuicCarrierStream implements ByteStream, ByteStreamHandler {
     const empty = this.#unread.byteLength === 0;
     if (this.#ended && !this.#endDelivered && this.#flowing && empty && !this.#dropped) {
       this.#endDelivered = true;
-      this.#handler!.end();
+      this.handler!.end();
     }
     if (this.#closed !== undefined) this.#finish(this.#closed.error, empty);
-    else if (this.#flowing && empty && this.#host.backPressure) this.#inner.resume();
+    else if (this.#flowing && empty && this.#host.backPressure) this.inner.resume();
   }
 
   /** A clean end waits until everything before it has been consumed. */
   #finish(error: Error | undefined, empty: boolean): void {
-    if (this.#closeDelivered || this.#handler === undefined) return;
+    if (this.#closeDelivered || this.handler === undefined) return;
     const whole = empty && (!this.#ended || this.#endDelivered || this.#dropped);
     if (error === undefined && !whole) return;
     this.#closeDelivered = true;
-    this.#handler.close(error);
+    this.handler.close(error);
   }
 }

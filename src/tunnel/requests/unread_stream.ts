@@ -7,6 +7,7 @@ import { type Caller, UNKNOWN_CALLER } from "../../protocol/mux/host.ts";
 import { InternalError, internalError } from "../../errors.ts";
 import type { Bytes } from "../../bytes/bytes.ts";
 import type { ByteStream, ByteStreamHandler } from "../../runtime/port.ts";
+import { WrappedStream } from "../../runtime/wrapped_stream.ts";
 import type { SessionStream } from "../../transport/port.ts";
 
 const NOTHING: Bytes = new Uint8Array(0);
@@ -29,18 +30,16 @@ export function putBack(stream: ByteStream, options: UnreadOptions): SessionStre
   return new UnreadStream(stream, options);
 }
 
-class UnreadStream implements SessionStream, ByteStreamHandler {
-  readonly #stream: ByteStream & Partial<SessionStream>;
+class UnreadStream extends WrappedStream<ByteStream & Partial<SessionStream>> implements SessionStream {
   readonly #options: UnreadOptions;
   #rest: Bytes;
-  #handler: ByteStreamHandler | undefined;
   #paused = false;
   /** Whether the reader is attached to the inner stream. */
   #through = false;
   #closed: { readonly error: Error | undefined } | undefined;
 
   constructor(stream: ByteStream, options: UnreadOptions) {
-    this.#stream = stream;
+    super(stream);
     this.#options = options;
     this.#rest = options.rest;
     stream.pause();
@@ -48,57 +47,45 @@ class UnreadStream implements SessionStream, ByteStreamHandler {
   }
 
   get caller(): Caller {
-    return this.#stream.caller ?? UNKNOWN_CALLER;
+    return this.inner.caller ?? UNKNOWN_CALLER;
   }
   get peerPaused(): boolean {
-    return this.#stream.peerPaused ?? false;
-  }
-  get bufferedBytes(): number {
-    return this.#stream.bufferedBytes;
+    return this.inner.peerPaused ?? false;
   }
 
-  attach(handler: ByteStreamHandler): void {
-    this.#handler = handler;
-    if (this.#through) this.#stream.attach(handler);
+  override attach(handler: ByteStreamHandler): void {
+    this.handler = handler;
+    if (this.#through) this.inner.attach(handler);
     else this.#goOnSoon();
   }
 
-  write(chunk: Bytes): boolean {
-    return this.#stream.write(chunk);
-  }
-  closeWrite(): void {
-    this.#stream.closeWrite();
-  }
-  abort(error?: Error): void {
+  override abort(error?: Error): void {
     this.#rest = NOTHING;
-    this.#stream.abort(error);
+    this.inner.abort(error);
   }
-  release(): void {
+  override release(): void {
     this.#rest = NOTHING;
-    this.#stream.release();
+    this.inner.release();
   }
-  pause(): void {
+  override pause(): void {
     this.#paused = true;
-    if (this.#through) this.#stream.pause();
+    if (this.#through) this.inner.pause();
   }
-  resume(): void {
+  override resume(): void {
     this.#paused = false;
-    if (this.#through) this.#stream.resume();
+    if (this.#through) this.inner.resume();
     else this.#goOnSoon();
   }
 
   // From the inner stream, while it is paused.
 
   /** A released stream may still deliver bytes. */
-  data(): void {}
-  end(): void {}
-  drain(): void {
-    this.#handler?.drain();
-  }
-  close(error?: Error): void {
+  override data(): void {}
+  override end(): void {}
+  override close(error?: Error): void {
     this.#rest = NOTHING;
     this.#closed = { error };
-    if (this.#handler !== undefined) this.#goOn();
+    if (this.handler !== undefined) this.#goOn();
     else this.#options.lost?.(error);
   }
 
@@ -108,7 +95,7 @@ class UnreadStream implements SessionStream, ByteStreamHandler {
   }
 
   #goOn(): void {
-    const handler = this.#handler;
+    const handler = this.handler;
     if (this.#through || handler === undefined) return;
     if (this.#closed !== undefined) {
       this.#through = true;
@@ -124,12 +111,12 @@ class UnreadStream implements SessionStream, ByteStreamHandler {
       } catch (thrown) {
         const error = internalError("stream", thrown);
         if (error instanceof InternalError) this.#options.fault?.(error);
-        this.#stream.abort(error);
+        this.inner.abort(error);
       }
     }
     this.#through = true;
     // The reader may have handed the stream on, or have paused it.
-    this.#stream.attach(this.#handler ?? handler);
-    if (!this.#paused) this.#stream.resume();
+    this.inner.attach(this.handler ?? handler);
+    if (!this.#paused) this.inner.resume();
   }
 }

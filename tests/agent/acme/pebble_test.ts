@@ -70,7 +70,7 @@ class Site {
   }
 }
 
-describe("certificates from Pebble", { skip }, () => {
+describe("CertificateManager: certificates from Pebble", { skip }, () => {
   const site = new Site();
   let pebble: Pebble;
   let port = 0;

@@ -26,7 +26,7 @@ function storeSuite(
   name: string,
   make: () => Promise<{ store: CertificateStore; clean(): Promise<void> }>,
 ): void {
-  describe(`a certificate store in ${name}`, () => {
+  describe(name, () => {
     it("gives what was written last, and nothing for what wasn't", { timeout }, async () => {
       const { store, clean } = await make();
       assert.equal(await store.read("certificates/a.example.org.pem"), undefined);
@@ -45,8 +45,11 @@ function storeSuite(
   });
 }
 
-storeSuite("memory", () => Promise.resolve({ store: new MemoryCertificateStore(), clean: async () => {} }));
-storeSuite("files", async () => {
+storeSuite(
+  "MemoryCertificateStore",
+  () => Promise.resolve({ store: new MemoryCertificateStore(), clean: async () => {} }),
+);
+storeSuite("FileCertificateStore", async () => {
   const folder = await mkdtemp(join(tmpdir(), "sallyport-store-"));
   return {
     store: new FileCertificateStore(folder),
@@ -54,7 +57,7 @@ storeSuite("files", async () => {
   };
 });
 
-describe("a certificate store in files", () => {
+describe("FileCertificateStore: its folder", () => {
   it(
     "keeps others out, leaves nothing behind, and takes no path out of its folder",
     { timeout },
@@ -82,7 +85,7 @@ describe("a certificate store in files", () => {
   );
 });
 
-describe("a certificate from files", () => {
+describe("fileSource: a certificate from files", () => {
   it("is read again when it has changed; a wrong one leaves the old one", { timeout }, async () => {
     const network = createMemoryNetwork();
     const folder = await mkdtemp(join(tmpdir(), "sallyport-pair-"));
@@ -117,7 +120,7 @@ describe("a certificate from files", () => {
   });
 });
 
-describe("a certificate that signs itself", () => {
+describe("selfSignedSource: a certificate that signs itself", () => {
   it("is kept, and made anew for other names", { timeout }, async () => {
     const { clock } = createMemoryNetwork();
     const store = new MemoryCertificateStore();
@@ -132,7 +135,7 @@ describe("a certificate that signs itself", () => {
   });
 });
 
-describe("a certificate that can't be had", () => {
+describe("CertificateManager: a certificate that can't be had", () => {
   it("is asked for again, after twice as long each time", { timeout }, async () => {
     const delays: number[] = [];
     const waiting: (() => void)[] = [];

@@ -23,7 +23,7 @@ const basic = (user: string, password: string): Field => [
   `Basic ${Buffer.from(`${user}:${password}`).toString("base64")}`,
 ];
 
-describe("password hashes", () => {
+describe("hashPassword and isPassword", () => {
   it("are made, read and compared; a known one is computed alike", { timeout }, async () => {
     const text = await hashPassword("sécret");
     assert.match(text, /^\$scrypt\$ln=15,r=8,p=1\$/);
@@ -50,7 +50,7 @@ describe("password hashes", () => {
 
 const users = { alice: await hashPassword("right") };
 
-describe("a password in front of a service", () => {
+describe("basicAuth", () => {
   it("lets through who knows it, and tells the target who it is", { timeout }, async () => {
     const handler = behind(basicAuth({ users, realm: "Home" }, clock));
     const nobody = await ask(handler);
@@ -78,7 +78,7 @@ describe("a password in front of a service", () => {
   });
 });
 
-describe("signing in at a provider", () => {
+describe("oidcGate", () => {
   /** A provider of the smallest kind; what it says of the next visitor is set by the tests. */
   const provider = {
     issuer: "",

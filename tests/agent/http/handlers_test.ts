@@ -14,7 +14,7 @@ import { startTerminatedSite } from "../../support/terminated.ts";
 
 const timeout = 30_000;
 
-describe("files of a folder", () => {
+describe("staticFiles", () => {
   let folder: string;
   let site: HttpHandler;
   before(async () => {
@@ -95,7 +95,7 @@ describe("files of a folder", () => {
   });
 });
 
-describe("a fetch handler", () => {
+describe("fetchHandler", () => {
   it(
     "gets a visitor's request, streams both ways, and hears when the visitor has gone",
     { timeout },

@@ -171,7 +171,7 @@ function holding() {
   return { held, lost, handler, received: () => received };
 }
 
-describe("HTTP/2", () => {
+describe("serveHttp2", () => {
   it("answers requests on one connection, and ends it in order", async () => {
     const { visitor, connections, closed, network } = await visit(hello);
     await visitor.send(head(1), head(3));

@@ -153,7 +153,7 @@ const GET = (path: string, ...fields: string[]) =>
   ["GET " + path + " HTTP/1.1", "Host: site.localhost", ...fields, "", ""].join("\r\n");
 const jsonIn = (text: string) => JSON.parse(/\{.*\}/s.exec(text)?.[0] ?? "{}") as Record<string, string>;
 
-describe("HTTP/1.1 through the agent", () => {
+describe("httpProxy: HTTP/1.1", () => {
   it(
     "tells the server who the visitor is, and not what the visitor says of itself",
     { timeout },
@@ -384,7 +384,7 @@ function unchunked(answer: string): Buffer {
   }
 }
 
-describe("HTTP/2 through the agent", () => {
+describe("httpProxy: HTTP/2", () => {
   it("tells the server who the visitor is", { timeout }, async () => {
     const { headers, body } = await requestH2({ ":path": "/", cookie: "a=1", "x-forwarded-for": "6.6.6.6" });
     assert.equal(headers[":status"], 200);

@@ -156,7 +156,7 @@ async function upload(stream: Duplex, asked: () => boolean): Promise<number> {
   return sent;
 }
 
-describe("a service whose TLS ends in the agent", () => {
+describe("createServiceConnectors: a service whose TLS ends in the agent", () => {
   let folder: string;
   const servers: ReturnType<typeof createServer>[] = [];
   const targets: string[] = [];

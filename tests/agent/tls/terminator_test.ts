@@ -78,7 +78,7 @@ function visit(port: number, options: Record<string, unknown> = {}) {
   return socket;
 }
 
-describe("TLS that ends here", () => {
+describe("TlsTerminator", () => {
   it("takes the certificate and the protocol that the ClientHello asks for", { timeout }, async () => {
     const asked: HelloFacts[] = [];
     const meter = { bytesToAgent: 0, bytesToVisitor: 0 };

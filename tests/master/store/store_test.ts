@@ -92,7 +92,7 @@ function versionSuite(place: () => Promise<string>, skip: string | false = false
 
 let files = 0;
 
-describe("SQLite", () => {
+describe("openStore: SQLite", () => {
   versionSuite(() => Promise.resolve(join(folder, `version-${files++}.db`)));
   storeSuite(() => openStore(":memory:"));
   storeWebhooksSuite(() => openStore(":memory:"));
@@ -177,7 +177,7 @@ const skip = await skipPostgres();
 let started: Promise<PostgresServer> | undefined;
 const postgres = () => started ??= startPostgres();
 
-describe("PostgreSQL", () => {
+describe("openStore: PostgreSQL", () => {
   versionSuite(async () => await (await postgres()).database(), skip);
   storeSuite(async () => await openStore(await (await postgres()).database()), skip);
   storeWebhooksSuite(async () => await openStore(await (await postgres()).database()), skip);

@@ -47,7 +47,7 @@ async function record(): Promise<
   return { all, net, server, init: all.find(({ data }) => packetType(data) === PacketType.init)! };
 }
 
-describe("cookies before state", () => {
+describe("CurveServer: cookies before state", () => {
   it("1: 100,000 HELLOs leave nothing behind, and no answer is larger than its question", async () => {
     const { net, server } = await stage();
     const hello: Bytes = new Uint8Array(HELLO_BYTES);
@@ -384,7 +384,7 @@ describe("cookies before state", () => {
   });
 });
 
-describe("admission", () => {
+describe("CurveServer: admission", () => {
   it("carries a credential larger than a packet, and the welcome", async () => {
     const { net, server } = await stage();
     let welcome = "";
@@ -438,7 +438,7 @@ describe("admission", () => {
   });
 });
 
-describe("pinning", () => {
+describe("CurveClient: pinning", () => {
   it("6: the first key is learned, and a changed one is refused with a clear message", async () => {
     const { net, server } = await stage();
     const first = await connect(net, crypto);

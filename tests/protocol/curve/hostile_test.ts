@@ -97,7 +97,7 @@ const stream = (id: number, offset: number, length: number, fin = false) => (wri
 const control = (...args: [number, number?, number?, number?, number?]) => (writer: FrameWriter) =>
   writeControl(writer, ...args);
 
-describe("an authenticated peer that breaks the rules ends its connection", () => {
+describe("CurveConnection: an authenticated peer that breaks the rules ends its connection", () => {
   const cases: [name: string, steps: ((writer: FrameWriter) => void)[], message: RegExp][] = [
     ["beyond a stream's credit", [stream(2, 9_000, 1_001)], /exceeds its credit/],
     [
@@ -153,7 +153,7 @@ describe("an authenticated peer that breaks the rules ends its connection", () =
   });
 });
 
-describe("an authenticated peer that only annoys", () => {
+describe("CurveConnection: an authenticated peer that only annoys", () => {
   it("answers to challenges are few, and go where they came from", () => {
     const stage = victim();
     stage.sent.length = 0;

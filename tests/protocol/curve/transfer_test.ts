@@ -45,7 +45,7 @@ function download(stage: Awaited<ReturnType<typeof pair>>, data: Bytes): Collect
   return collector;
 }
 
-describe("what arrives", () => {
+describe("CurveConnection: delivery", () => {
   it("4: a replayed or altered DATA packet is never delivered", async () => {
     const stage = await pair();
     const random = seeded(seedOf(11));
@@ -146,7 +146,7 @@ describe("what arrives", () => {
   });
 });
 
-describe("streams", () => {
+describe("CurveConnection: streams", () => {
   it("half-close: one direction ends, the other goes on", async () => {
     const stage = await pair();
     const answer = new Collector();
@@ -291,7 +291,7 @@ describe("streams", () => {
   });
 });
 
-describe("paths", () => {
+describe("CurveConnection: paths", () => {
   it("5: the client's port changes in mid-transfer and the transfer completes", async () => {
     const stage = await pair({ delayMs: 20, rate: 1_250, bufferBytes: 200_000 });
     const data = pattern(3_000_000);
@@ -400,7 +400,7 @@ describe("paths", () => {
   });
 });
 
-describe("many, and the end", () => {
+describe("CurveConnection: many connections, and their end", () => {
   it("9: 300 connections on one socket, with counters", async () => {
     const net = world();
     const server = await startServer(net, crypto);

@@ -32,7 +32,7 @@ const hex = (text: string): Bytes => new Uint8Array(Buffer.from(text, "hex"));
 const toHex = (bytes: Uint8Array) => Buffer.from(bytes).toString("hex");
 
 for (const kind of ["native", "wasm"] as const) {
-  describe(`curve vectors, ${kind}`, () => {
+  describe(`PacketKey and the codecs of wire/curve: vectors, ${kind}`, () => {
     it("both sides derive the keys, open every packet and seal it again to the same bytes", async () => {
       const crypto = await loadSodium(kind);
       const own = keyPair(crypto, hex(vectors.secret.c));
@@ -76,7 +76,7 @@ for (const kind of ["native", "wasm"] as const) {
   });
 }
 
-describe("curve vectors, contents", () => {
+describe("PacketKey and the codecs of wire/curve: contents of the vectors", () => {
   it("INIT has the credential, the server's first DATA the welcome", () => {
     const texts: string[] = [];
     let params = 0;

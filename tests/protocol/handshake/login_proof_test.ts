@@ -28,7 +28,7 @@ const read = async (name: string) =>
   );
 const bytes = (hex: string): Bytes => new Uint8Array(Buffer.from(hex, "hex"));
 
-describe("a login's proof", () => {
+describe("loginProof and checkLoginProof", () => {
   it("follows from the page, in the vectors of every transport", async () => {
     const [curve, quic, sealed] = await Promise.all(
       ["curve.json", "quic_transport.json", "sealed.json"].map(read),

@@ -13,7 +13,7 @@ const SALT = 32;
 const HEAD = 32 + 32 + 15 + 16;
 
 for (const kind of ["native", "wasm"] as const) {
-  describe(`the sealed handshake, libsodium ${kind}`, () => {
+  describe(`SealedAgentHandshake and SealedEdgeHandshake, libsodium ${kind}`, () => {
     it("gives both ends the same two keys, and fresh ones each time", async () => {
       const edge = new TestEdgeSide(await loadSodium(kind));
       const seen = new Set<string>();
@@ -27,7 +27,7 @@ for (const kind of ["native", "wasm"] as const) {
   });
 }
 
-describe("the sealed handshake", () => {
+describe("SealedAgentHandshake and SealedEdgeHandshake", () => {
   it("works one byte at a time, and leaves what follows the answer", () => {
     const edge = new TestEdgeSide(sodium);
     const agent = edge.dial();

@@ -66,7 +66,7 @@ function aesBox(key: Uint8Array<ArrayBuffer>, count: number, sealed: Uint8Array<
   return new Uint8Array(plain);
 }
 
-describe("tests/vectors/sealed.json", () => {
+describe("SealedAgentHandshake and SealedEdgeHandshake: tests/vectors/sealed.json", () => {
   it("is what the code makes, with either libsodium", async () => {
     assert.equal(`${JSON.stringify(makeSealedVectors(sodium), null, 2)}\n`, written);
     assert.equal(`${JSON.stringify(makeSealedVectors(await loadSodium("wasm")), null, 2)}\n`, written);

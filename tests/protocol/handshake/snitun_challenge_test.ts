@@ -63,7 +63,7 @@ function assertInStep(ends: ReturnType<typeof pair>): void {
   }
 }
 
-describe("challenge", () => {
+describe("EdgeChallenge and AgentChallenge", () => {
   for (const cipher of CIPHERS) {
     it(`${cipher}: succeeds in every cut, and leaves what follows alone`, () => {
       const unitBytes = cipher === "aes-cbc" ? 32 : 60;

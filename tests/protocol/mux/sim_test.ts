@@ -27,7 +27,7 @@ function pump(writer: Writer, random: () => number): void {
   if (writer.left.length === 0) writer.stream.closeWrite();
 }
 
-describe("simulated sessions", () => {
+describe("MuxSession: simulated sessions", () => {
   for (const cipher of ["aes-cbc", "aes-gcm", "aes-gcm-siv"] as const) {
     for (const protocolVersion of [0, 1, 2] as const) {
       for (let run = 1; run <= 3; run++) {

@@ -35,7 +35,7 @@ function ends(sodium: Sodium, maxBytes = SEALED_RECORD_MAX_BYTES, bulk: Aead = n
 const sizes = [0, 1, 12, 4096, 65_536, SEALED_RECORD_MAX_BYTES];
 
 for (const kind of ["native", "wasm"] as const) {
-  describe(`sealed records, libsodium ${kind}`, () => {
+  describe(`RecordSealer and RecordOpener, libsodium ${kind}`, () => {
     it("hold 68 KiB at most", async () => {
       const { seal } = ends(await loadSodium(kind));
       assert.equal(SEALED_RECORD_MAX_BYTES, 69_632);
@@ -100,7 +100,7 @@ for (const kind of ["native", "wasm"] as const) {
 
 const sodium = await loadSodium("native");
 
-describe("sealed records", () => {
+describe("RecordSealer and RecordOpener", () => {
   it("end the session by one flipped bit, wherever it is", () => {
     for (let at = 0; at < HEAD + 100 + 16; at++) {
       const { seal, open, got } = ends(sodium);

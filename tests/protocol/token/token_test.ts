@@ -28,7 +28,7 @@ function throwsCode(code: string, run: () => unknown): void {
   });
 }
 
-describe("tokens of the reference", () => {
+describe("openToken: tokens of the reference", () => {
   const ring = new FernetRing(TOKEN_KEYS);
   for (const { name, token, payload, expected } of TOKENS) {
     it(`${name}: ${expected}`, () => {

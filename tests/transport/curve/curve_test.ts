@@ -75,7 +75,7 @@ async function dial(test: TestEdge, token: CreatedToken, publicKey?: Uint8Array<
 
 const codeOf = (code: string) => (error: unknown) => errorCode(error) === code;
 
-describe("agents by the curve transport", () => {
+describe("curveTransport and CurveDialer", () => {
   it("are let in by their token, serve visitors, and are counted", async () => {
     const metrics = new Metrics();
     const test = await startEdge();
@@ -210,7 +210,7 @@ interface Held {
   readonly collector: Collector;
 }
 
-describe("heads of streams", () => {
+describe("CurveSession: heads of streams", () => {
   it("are waited for, but not without end", async () => {
     const net = world();
     net.link(CLIENT_HOST, { delayMs: 20 });

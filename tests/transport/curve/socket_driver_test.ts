@@ -40,7 +40,7 @@ function stage(perTurn: number) {
   return { clock, io, turns, connections, state, sent: () => sent };
 }
 
-describe("turns on a socket", () => {
+describe("SocketIo: turns on a socket", () => {
   it("end after a measure of datagrams, so that others are heard in between", () => {
     const { clock, io, turns, connections, sent } = stage(8);
     for (const connection of connections) io.wake(connection);

@@ -1,17 +1,18 @@
 /** The drivers on this runtime's own UDP sockets. */
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { connectCurve } from "../../../src/transport/curve/socket_dialer.ts";
-import { keyPair } from "../../../src/crypto/sodium.ts";
 import { bindCurve } from "../../../src/transport/curve/socket_listener.ts";
 import type { CurveConnection } from "../../../src/protocol/curve/connection.ts";
 import { errorCode, SallyportError } from "../../../src/errors.ts";
 import { currentRuntime } from "../../../src/runtime/mod.ts";
 import { Collector, cryptoForTests, digest, pour, text } from "../../protocol/curve/support.ts";
+import { connectCollector, edgeKeys } from "../../support/curve_client.ts";
 import { pattern } from "../../support/seeded.ts";
 
 const crypto = await cryptoForTests();
 const CONNECTIONS = 300;
+/** A busy machine completes so many handshakes in time. */
+const DIALS_AT_ONCE = 25;
 
 async function stage(host: string) {
   const runtime = await currentRuntime();
@@ -22,7 +23,7 @@ async function stage(host: string) {
     host,
     port: 0,
     crypto,
-    keys: keyPair(crypto, pattern(32)),
+    keys: edgeKeys(crypto),
     accept: (connection) => {
       connections.push(connection);
       return {
@@ -39,26 +40,12 @@ async function stage(host: string) {
       finished();
       done();
     };
-    return await connectCurve({
-      runtime,
-      server: listener.address,
-      crypto,
-      serverKey: listener.publicKey,
-      credential: text("token"),
-      admitted: () => ({
-        stream: (stream) => {
-          stream.attach(collector);
-          stream.closeWrite();
-        },
-        streamClosed: () => {},
-        closed: () => {},
-      }),
-    });
+    return await connectCollector(crypto, runtime, listener.address, collector);
   };
   return { listener, connections, ended, dial };
 }
 
-describe("on real sockets", () => {
+describe("connectCurve and bindCurve: on real sockets", () => {
   for (const host of ["127.0.0.1", "::1"]) {
     it(`a transfer that changes its port in the middle (${host})`, async () => {
       const { listener, connections, ended, dial } = await stage(host);
@@ -93,17 +80,17 @@ describe("on real sockets", () => {
   it("9: 300 connections on one socket, which takes what they send", { timeout: 60_000 }, async () => {
     const { listener, connections, dial } = await stage("127.0.0.1");
     const data = pattern(50_000);
-    const links = [];
+    const opened = [];
     const done: Promise<void>[] = [];
-    const collectors: Collector[] = [];
-    for (let i = 0; i < CONNECTIONS; i++) {
-      const collector = new Collector();
-      collectors.push(collector);
-      let arrived!: () => void;
-      done.push(new Promise((resolve) => arrived = resolve));
-      links.push(dial(collector, arrived));
+    const collectors = Array.from({ length: CONNECTIONS }, () => new Collector());
+    const dialCounted = (collector: Collector) => {
+      const { promise, resolve } = Promise.withResolvers<void>();
+      done.push(promise);
+      return dial(collector, resolve);
+    };
+    for (let i = 0; i < CONNECTIONS; i += DIALS_AT_ONCE) {
+      opened.push(...await Promise.all(collectors.slice(i, i + DIALS_AT_ONCE).map(dialCounted)));
     }
-    const opened = await Promise.all(links);
     for (const connection of connections) pour(connection.open(), data);
     await Promise.all(done);
     assert.ok(collectors.every((one) => one.digest() === digest(data)));

@@ -3,14 +3,13 @@ import assert from "node:assert/strict";
 import process from "node:process";
 import { describe, it } from "node:test";
 import type { CurveConnection } from "../../../src/protocol/curve/connection.ts";
-import { keyPair } from "../../../src/crypto/sodium.ts";
 import { createMemoryNetwork } from "../../../src/runtime/memory/memory.ts";
 import { currentRuntime } from "../../../src/runtime/mod.ts";
 import type { Address, Runtime } from "../../../src/runtime/port.ts";
-import { connectCurve } from "../../../src/transport/curve/socket_dialer.ts";
 import { bindCurve, type CurveListener } from "../../../src/transport/curve/socket_listener.ts";
 import { GROUP_SECRET_BYTES, type PortGroup, type PortMember } from "../../../src/transport/port_group.ts";
 import { Collector, cryptoForTests, digest, pour, text } from "../../protocol/curve/support.ts";
+import { connectCollector, edgeKeys } from "../../support/curve_client.ts";
 import { pattern } from "../../support/seeded.ts";
 import { until } from "../../support/until.ts";
 
@@ -113,7 +112,7 @@ class Workers {
       host: this.#stage.host,
       port: this.#address?.port ?? 0,
       crypto,
-      keys: keyPair(crypto, pattern(32)),
+      keys: edgeKeys(crypto),
       group: this.parent.group(number),
       accept: (connection) => {
         connections.push(connection);
@@ -139,21 +138,7 @@ class Workers {
   }
 
   dial(collector: Collector) {
-    return this.#stage.settle(connectCurve({
-      runtime: this.#stage.client,
-      server: this.address,
-      crypto,
-      serverKey: keyPair(crypto, pattern(32)).publicKey,
-      credential: text("token"),
-      admitted: () => ({
-        stream: (stream) => {
-          stream.attach(collector);
-          stream.closeWrite();
-        },
-        streamClosed: () => {},
-        closed: () => {},
-      }),
-    }));
+    return this.#stage.settle(connectCollector(crypto, this.#stage.client, this.address, collector));
   }
 
   close(): void {
@@ -163,76 +148,80 @@ class Workers {
 
 const stages = [["memory", () => Promise.resolve(memoryStage())], ["native", nativeStage]] as const;
 for (const [kind, open] of stages) {
-  describe(`workers that share a curve port (${kind})`, { skip: kind === "native" && skipNative() }, () => {
-    it("have connections each, which keep their worker when a client's address changes", async () => {
-      const stage = await open();
-      const workers = new Workers(stage);
-      await workers.start(0);
-      await workers.start(1);
-      const data = pattern(200_000);
-      const collectors = Array.from({ length: CONNECTIONS }, () => new Collector());
-      const links = await Promise.all(collectors.map((collector) => workers.dial(collector)));
-      const [first, second] = [workers.connections.get(0)!, workers.connections.get(1)!];
-      assert.equal(first.length + second.length, CONNECTIONS);
-      assert.ok(first.length > 0 && second.length > 0, `${first.length} and ${second.length}`);
-      // Each moves in mid-transfer, to a port that the system may well give to the other worker.
-      for (const connection of [...first, ...second]) pour(connection.open(), data);
-      await Promise.all(links.map((link) => stage.settle(link.rebind())));
-      await stage.until(() => collectors.every(({ ended }) => ended));
-      for (const collector of collectors) assert.equal(collector.digest(), digest(data));
-      assert.ok(workers.passed > 0, "none was passed");
-      const moves = [...workers.listeners.values()].map((listener) => listener.totals().pathMoves);
-      assert.ok(moves[0]! + moves[1]! >= CONNECTIONS, `${moves} moves`);
-      for (const { stats } of workers.listeners.values()) assert.equal(stats.strays, 0);
-      workers.close();
-    });
+  describe(
+    `bindCurve: workers that share a port (${kind})`,
+    { skip: kind === "native" && skipNative() },
+    () => {
+      it("have connections each, which keep their worker when a client's address changes", async () => {
+        const stage = await open();
+        const workers = new Workers(stage);
+        await workers.start(0);
+        await workers.start(1);
+        const data = pattern(200_000);
+        const collectors = Array.from({ length: CONNECTIONS }, () => new Collector());
+        const links = await Promise.all(collectors.map((collector) => workers.dial(collector)));
+        const [first, second] = [workers.connections.get(0)!, workers.connections.get(1)!];
+        assert.equal(first.length + second.length, CONNECTIONS);
+        assert.ok(first.length > 0 && second.length > 0, `${first.length} and ${second.length}`);
+        // Each moves in mid-transfer, to a port that the system may well give to the other worker.
+        for (const connection of [...first, ...second]) pour(connection.open(), data);
+        await Promise.all(links.map((link) => stage.settle(link.rebind())));
+        await stage.until(() => collectors.every(({ ended }) => ended));
+        for (const collector of collectors) assert.equal(collector.digest(), digest(data));
+        assert.ok(workers.passed > 0, "none was passed");
+        const moves = [...workers.listeners.values()].map((listener) => listener.totals().pathMoves);
+        assert.ok(moves[0]! + moves[1]! >= CONNECTIONS, `${moves} moves`);
+        for (const { stats } of workers.listeners.values()) assert.equal(stats.strays, 0);
+        workers.close();
+      });
 
-    it("send new connections to those that accept, and let the others finish theirs", async () => {
-      const stage = await open();
-      const workers = new Workers(stage);
-      await workers.start(0);
-      const old = new Collector();
-      await workers.dial(old);
-      const data = pattern(200_000);
-      // The successor of a worker that drains.
-      await workers.start(1);
-      workers.parent.drain(0);
-      await Promise.all(Array.from({ length: 8 }, () => workers.dial(new Collector())));
-      assert.equal(workers.connections.get(0)!.length, 1);
-      assert.equal(workers.connections.get(1)!.length, 8);
-      pour(workers.connections.get(0)![0]!.open(), data);
-      await stage.until(() => old.ended);
-      assert.equal(old.digest(), digest(data));
-      workers.stop(0);
-      await workers.dial(new Collector());
-      assert.equal(workers.connections.get(1)!.length, 9);
-      workers.close();
-    });
+      it("send new connections to those that accept, and let the others finish theirs", async () => {
+        const stage = await open();
+        const workers = new Workers(stage);
+        await workers.start(0);
+        const old = new Collector();
+        await workers.dial(old);
+        const data = pattern(200_000);
+        // The successor of a worker that drains.
+        await workers.start(1);
+        workers.parent.drain(0);
+        await Promise.all(Array.from({ length: 8 }, () => workers.dial(new Collector())));
+        assert.equal(workers.connections.get(0)!.length, 1);
+        assert.equal(workers.connections.get(1)!.length, 8);
+        pour(workers.connections.get(0)![0]!.open(), data);
+        await stage.until(() => old.ended);
+        assert.equal(old.digest(), digest(data));
+        workers.stop(0);
+        await workers.dial(new Collector());
+        assert.equal(workers.connections.get(1)!.length, 9);
+        workers.close();
+      });
 
-    it("take no passed datagrams from other processes", async () => {
-      const stage = await open();
-      const workers = new Workers(stage);
-      await workers.start(0);
-      await workers.start(1);
-      const { stats } = workers.listeners.get(0)!;
-      const relay = { host: "127.0.0.1", port: workers.parent.relayPort(0) };
-      const stranger = await stage.settle(
-        stage.edge.bindDatagram({ host: "127.0.0.1", port: 0, receive() {} }),
-      );
-      const head = [...new Uint8Array(16), 0x12, 0x34, 7, ...text("1.2.3.4")];
-      for (
-        const datagram of [head, head.slice(0, 10), [...workers.parent.secret.subarray(0, 16), 1, 1, 99]]
-      ) {
-        stranger.send(Uint8Array.from(datagram), relay);
-      }
-      // A genuine one, of which the listener counts that it is no packet.
-      stranger.send(Uint8Array.from([...workers.parent.secret.subarray(0, 16), ...head.slice(16)]), relay);
-      await stage.until(() => stats.strays > 0);
-      assert.equal(stats.strays, 1);
-      stranger.close();
-      workers.close();
-    });
-  });
+      it("take no passed datagrams from other processes", async () => {
+        const stage = await open();
+        const workers = new Workers(stage);
+        await workers.start(0);
+        await workers.start(1);
+        const { stats } = workers.listeners.get(0)!;
+        const relay = { host: "127.0.0.1", port: workers.parent.relayPort(0) };
+        const stranger = await stage.settle(
+          stage.edge.bindDatagram({ host: "127.0.0.1", port: 0, receive() {} }),
+        );
+        const head = [...new Uint8Array(16), 0x12, 0x34, 7, ...text("1.2.3.4")];
+        for (
+          const datagram of [head, head.slice(0, 10), [...workers.parent.secret.subarray(0, 16), 1, 1, 99]]
+        ) {
+          stranger.send(Uint8Array.from(datagram), relay);
+        }
+        // A genuine one, of which the listener counts that it is no packet.
+        stranger.send(Uint8Array.from([...workers.parent.secret.subarray(0, 16), ...head.slice(16)]), relay);
+        await stage.until(() => stats.strays > 0);
+        assert.equal(stats.strays, 1);
+        stranger.close();
+        workers.close();
+      });
+    },
+  );
 }
 
 function skipNative(): string | false {

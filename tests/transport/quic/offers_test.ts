@@ -48,7 +48,7 @@ async function roundTrip(control: WatchedQuicStream): Promise<void> {
   await control.received(before + 24);
 }
 
-describe("an edge that is offered streams", () => {
+describe("listenQuic: an edge that is offered streams", () => {
   test("takes them first, in order, and opens its own behind them", async (site) => {
     const { conn, ear, control } = await site.login();
     const offers = [await offer(conn), await offer(conn)];
@@ -155,7 +155,7 @@ async function rawEdge(network = createMemoryNetwork({ seed: 5 })) {
   return { agent: await dialling, agentEar, ear, control, open };
 }
 
-describe("an agent", () => {
+describe("dialQuic: an agent that is offered streams", () => {
   const from = 100 * QUIC_OFFER_SHARE;
   const most = QUIC_OFFERS_MAX;
 

@@ -147,7 +147,7 @@ const FIN = encodeCreditFrame(CreditFrame.FIN, 0, NOTHING);
 const RESET = encodeReason(CreditFrame.RESET, 0, "aborted");
 const data = (size: number) => encodeCreditFrame(CreditFrame.DATA, 0, pattern(size));
 
-describe("a QUIC agent before the verdict", () => {
+describe("listenQuic: an agent before the verdict", () => {
   const cases:
     readonly (readonly [string, ErrorCode, (agent: RawAgent, token: CreatedToken) => Promise<unknown>])[] = [
       ["says nothing", "deadline_exceeded", () => Promise.resolve()],
@@ -211,7 +211,7 @@ describe("a QUIC agent before the verdict", () => {
     }));
 });
 
-describe("a QUIC agent that has been let in", () => {
+describe("listenQuic: an agent that has been let in", () => {
   it("has 5 s for a stream's OPEN; other streams don't notice", () =>
     World.run(async (world) => {
       const { agent, session, ear } = await world.admitted();

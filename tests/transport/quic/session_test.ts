@@ -228,7 +228,7 @@ class LoneQuic extends Lone implements SessionHandler {
 
 creditSuite("QUIC", (options) => new LoneQuic(options));
 
-describe("credit session over QUIC: QUIC streams", () => {
+describe("QuicSession: QUIC streams", () => {
   it("a stream's QUIC stream is ended on this side when both FINs have been said, and not before", () => {
     const lone = new LoneQuic().started();
     const { id, stream } = lone.peerOpens();

@@ -126,7 +126,7 @@ async function enter(
   return { end, write };
 }
 
-describe("a sealed session", () => {
+describe("sealedTransport: a session", () => {
   it("goes one byte at a time, from the first flight to the last byte of a stream", async () => {
     const test = await start({ network: { link: { pieceMaxBytes: 1 } } });
     const { end, write } = await enter(test, "a.test", 1);
@@ -171,7 +171,7 @@ describe("a sealed session", () => {
   });
 });
 
-describe("a sealed session ends at once, alone, and with a reason", () => {
+describe("sealedTransport: a session ends at once, alone, and with a reason", () => {
   const faults: [string, (end: RawEnd, stream: number) => Bytes][] = [
     ["a flipped bit in a record's head", (end, stream) => {
       return flipped(end.record(frame(Type.DATA, stream, bytesOf("altered"))), 3);
@@ -286,7 +286,7 @@ describe("a sealed session ends at once, alone, and with a reason", () => {
 
 const sessionLabels = { transport: "sealed", protocol_version: "", cipher: "chacha20-poly1305" };
 
-describe("a sealed agent whose pings aren't answered", () => {
+describe("dialSealed: an agent whose pings aren't answered", () => {
   /** An edge of the test's own, and an agent of ours at it. */
   async function meet(): Promise<{ test: TestEdge; agent: TestAgent; edge: RawEnd }> {
     const test = await TestEdge.start({ listen: [] });

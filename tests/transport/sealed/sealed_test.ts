@@ -98,7 +98,7 @@ async function assertDroppedSilently(test: TestEdge, conn: Watched): Promise<num
   return tookMs;
 }
 
-describe("edge: sealed agents", () => {
+describe("sealedTransport: agents", () => {
   for (const port of [EDGE_PORT, SEALED_PORT]) {
     it(`come in at ${port === EDGE_PORT ? "the port that all share" : "a port of their own"}, and serve visitors`, async () => {
       const test = await start();
@@ -228,7 +228,7 @@ describe("edge: sealed agents", () => {
   });
 });
 
-describe("edge: strangers at a sealed port", () => {
+describe("sealedTransport: strangers", () => {
   const strangers: [string, (test: TestEdge) => Bytes][] = [
     ["silence", () => new Uint8Array(0)],
     ["one byte", () => new Uint8Array([0x42])],
@@ -332,7 +332,7 @@ describe("edge: strangers at a sealed port", () => {
   });
 });
 
-describe("sealed agents pin the edge's key", () => {
+describe("dialSealed: the edge's pinned key", () => {
   it("as set, or as first heard of; another one is refused, and both are named", async () => {
     const test = await start();
     const runtime = test.runtime(AGENT_HOST);

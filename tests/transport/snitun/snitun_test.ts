@@ -22,7 +22,7 @@ import { DIAL_TIMEOUT_MS, LINGER_MS } from "../../../src/runtime/port.ts";
 const CIPHERS: readonly CipherName[] = ["aes-cbc", "aes-gcm", "aes-gcm-siv"];
 const VERSIONS = [0, 1, 2] as const;
 
-describe("snitun over TCP: a session", () => {
+describe("snitunTransport over TCP: a session", () => {
   for (const protocolVersion of VERSIONS) {
     for (const cipher of CIPHERS) {
       it(`carries bytes both ways: version ${protocolVersion}, ${cipher}, in pieces of any size`, async () => {
@@ -86,7 +86,7 @@ async function withEdge(accept: (conn: Watched) => void, cipher: CipherName = "a
   return { test, accepted, token: test.token({ cipher }) };
 }
 
-describe("snitun over TCP: an agent's dial", () => {
+describe("dialSnitun over TCP: an agent's dial", () => {
   it("that reaches nobody says so", async () => {
     const test = await TestEdge.start({ listen: [] });
     await assert.rejects(test.connect(), {
@@ -221,7 +221,7 @@ describe("snitun over TCP: an agent's dial", () => {
     await test.assertNothingLeft();
   });
 
-  describe("can be given up", () => {
+  describe("dialSnitun: can be given up", () => {
     const reason = new SallyportError("shutdown", "Cannot keep session: it's over", { side: "local" });
     for (
       const [when, delayMs] of [["before", 0], ["while it connects", 0.5], ["in the challenge", 20]] as const

@@ -76,7 +76,7 @@ async function withPair(
 const watch = (stream: ByteStream, attach = true): Watched => new Watched(stream as Conn, { attach });
 
 for (const backPressure of [true, false]) {
-  describe(`QUIC carrier, ${backPressure ? "with" : "without"} receive back-pressure`, () => {
+  describe(`QuicCarrier ${backPressure ? "with" : "without"} receive back-pressure`, () => {
     it("keeps what comes while a stream isn't read, in order, with its end and its close behind", () =>
       withPair(backPressure, async ({ near, next, wait, far }) => {
         const sender = watch(await near.open());
@@ -179,7 +179,7 @@ for (const backPressure of [true, false]) {
   });
 }
 
-describe("QUIC carrier, without receive back-pressure", () => {
+describe("QuicCarrier without receive back-pressure: unread bytes", () => {
   it("bounds what nobody reads: that stream ends, the others go on", () =>
     withPair(false, async ({ network, near, next, wait }) => {
       network.setLink("10.0.0.1", "10.0.0.2", { pieceMaxBytes: MiB, windowBytes: 8 * MiB });

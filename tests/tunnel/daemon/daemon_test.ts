@@ -85,7 +85,7 @@ function world() {
   return { network, daemon, source, registry, events, kinds, refusals, held, settle, connect, join, end };
 }
 
-describe("the daemon", () => {
+describe("createTunnelDaemon", () => {
   it("authenticates, registers, serves and deregisters, and tells in that order", async () => {
     const { network, daemon, source, registry, events, kinds, settle, join, end } = world();
     daemon.attach(source);

@@ -76,7 +76,7 @@ async function story(server: Runtime, client: Runtime, host: string): Promise<vo
   assert.deepEqual(refusals, ["unauthorized"]);
 }
 
-describe("tunnels over QUIC", () => {
+describe("listenQuicTunnels and dialQuicTunnel", () => {
   it("in memory", async () => {
     const network = createMemoryNetwork({ seed: 2 });
     await network.settle(story(network.runtime("10.0.0.1"), network.runtime("10.0.0.2"), "10.0.0.1"));

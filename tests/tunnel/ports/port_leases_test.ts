@@ -7,7 +7,7 @@ const opens = (port: number) => Promise.resolve(port);
 const fails = (code: "address_in_use" | "connection_refused") => () =>
   Promise.reject(new SallyportError(code, "no", { side: "peer" }));
 
-describe("port leases", () => {
+describe("PortLeases", () => {
   it("gives the lowest free port, and takes it back", async () => {
     const leases = new PortLeases({ first: 5000, last: 5002 });
     const [a, b, c] = [await leases.lease(opens), await leases.lease(opens), await leases.lease(opens)];

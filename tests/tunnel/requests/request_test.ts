@@ -31,7 +31,7 @@ async function ends() {
 const failed = (error: unknown) => error as SallyportError;
 const whole = concat(encodeGreeting(), encodeAddress("/a"));
 
-describe("a request that is sent", () => {
+describe("sendRequest", () => {
   const answers: [string, Bytes, string][] = [
     ["refused", bytesOf("NYAN\0\x01"), "request_refused"],
     ["refused with another byte", bytesOf("NYAN\0\xff"), "request_refused"],
@@ -73,7 +73,7 @@ describe("a request that is sent", () => {
   });
 });
 
-describe("a request that is received", () => {
+describe("receiveRequest", () => {
   it("is whole at its last byte, whatever the pieces, and what follows is the service's", async () => {
     for (let cut = 1; cut <= whole.length; cut++) {
       const { clock, network, near, far, settle } = await ends();
@@ -142,7 +142,7 @@ describe("a request that is received", () => {
   });
 });
 
-describe("a stream with bytes put back", () => {
+describe("putBack", () => {
   /** The far end with `rest` before what still comes. */
   async function unread(rest: Bytes) {
     const world = await ends();

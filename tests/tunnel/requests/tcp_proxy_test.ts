@@ -53,7 +53,7 @@ function proxy(options: Partial<TcpProxyOptions> & { readonly reachable?: readon
 
 const everything = new NetworkSet(["0.0.0.0/0", "::/0"]);
 
-describe("the TCP proxy", () => {
+describe("tcpProxy", () => {
   const loopback: [string, string[]][] = [
     ["/tcp/22", ["127.0.0.1 22"]],
     ["/ip4/127.0.0.1/tcp/22", ["127.0.0.1 22"]],

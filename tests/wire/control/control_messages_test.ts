@@ -23,7 +23,7 @@ const report = {
 };
 const takes = (value: unknown) => EdgeReportSchema.safeParse(value).success;
 
-describe("control messages", () => {
+describe("EdgeMessageSchema and EdgeReportSchema", () => {
   it("an edge's report is taken whole, and refused where a figure is none", () => {
     assert.deepEqual(EdgeReportSchema.parse(report), report);
     const versioned = { ...session, protocolVersion: 0 };

@@ -24,7 +24,7 @@ import { codeOf } from "../../support/code_of.ts";
 const hex = (text: string) => new Uint8Array(Buffer.from(text.replaceAll(" ", ""), "hex"));
 const toHex = (bytes: Uint8Array) => Buffer.from(bytes).toString("hex");
 
-describe("credit frames: headers", () => {
+describe("encodeCreditFrame and checkCreditHeader", () => {
   it("figures are the specification's", () => {
     assert.deepEqual([CREDIT_HEADER_BYTES, PING_BYTES, CREDIT_FRAME_MAX_BYTES, CONTROL_MAX_BYTES], [
       8,
@@ -90,7 +90,7 @@ describe("credit frames: headers", () => {
   }
 });
 
-describe("credit frames: OPEN", () => {
+describe("encodeOpen and decodeOpen", () => {
   const cases: [string, Parameters<typeof encodeOpen>[1], string][] = [
     [
       "IPv4 and a name",
@@ -153,7 +153,7 @@ describe("credit frames: OPEN", () => {
   });
 });
 
-describe("credit frames: reasons", () => {
+describe("encodeReason and decodeReason", () => {
   const reasons: ErrorCode[] = [
     "aborted",
     "stream_overflow",

@@ -105,7 +105,7 @@ const SAMPLES: [name: string, bytes: Bytes, heard: unknown[], eliciting: boolean
   ],
 ];
 
-describe("frames", () => {
+describe("readFrames and FrameWriter", () => {
   for (const [name, bytes, heard, eliciting] of SAMPLES) {
     it(`${name}: read as written, refused when cut at any byte`, () => {
       assert.deepEqual(read(bytes), { heard: [heard], eliciting });

@@ -34,7 +34,7 @@ const PREFIX = "535001";
 const NUMBER = 0x0102_0304_0506;
 const NUMBER_HEX = "010203040506";
 
-describe("curve packets", () => {
+describe("the packets of curve: headBytes, readHello, readCookie", () => {
   it("have the specification's sizes", () => {
     assert.deepEqual(
       [

@@ -10,7 +10,7 @@ import {
 const hex = (text: string) => new Uint8Array(Buffer.from(text.replaceAll(" ", ""), "hex"));
 const toHex = (bytes: Uint8Array) => Buffer.from(bytes).toString("hex");
 
-describe("stream heads", () => {
+describe("encodeCallerHead and decodeCurveHead", () => {
   const callers: [
     string,
     Parameters<typeof encodeCallerHead>[0],

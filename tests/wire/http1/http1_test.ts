@@ -22,7 +22,7 @@ const statusOf = (text: string) => {
   return outcome.kind === "invalid" ? outcome.status : outcome.kind;
 };
 
-describe("a request's head", () => {
+describe("readRequestHead and writeRequestHead", () => {
   it("is read whole", () => {
     const outcome = request("\nGET /a?b=1 HTTP/1.1\nHost: A.Example:8443\nX-Y:  z \n\nrest");
     assert.equal(outcome.kind, "head");
@@ -77,7 +77,7 @@ describe("a request's head", () => {
   });
 });
 
-describe("an answer's head", () => {
+describe("readResponseHead and writeResponseHead", () => {
   it("says how its body is framed", () => {
     const framing = (text: string, method = "GET") => {
       const outcome = readResponseHead(bytes(text.replaceAll("\n", "\r\n")), method);
@@ -93,7 +93,7 @@ describe("an answer's head", () => {
   });
 });
 
-describe("fields", () => {
+describe("endToEnd and upgradeOf", () => {
   it("that concern one connection aren't passed on", () => {
     const fields = [["connection", "close, X-One"], ["x-one", "1"], ["te", "trailers"], [
       "x-two",
@@ -128,7 +128,7 @@ describe("fields", () => {
   });
 });
 
-describe("a body", () => {
+describe("BodyReader", () => {
   it("comes out of its chunks the same wherever they are cut", () => {
     const property = fc.property(
       fc.array(fc.uint8Array({ minLength: 1, maxLength: 40 }), { maxLength: 8 }),

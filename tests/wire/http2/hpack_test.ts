@@ -10,7 +10,7 @@ import { areTrailers, readRequestFields } from "../../../src/wire/http2/request.
 const hex = (text: string) => Uint8Array.from(Buffer.from(text.replaceAll(" ", ""), "hex"));
 const LIST_BYTES = 65_536;
 
-describe("HPACK", () => {
+describe("encodeFields and HpackDecoder", () => {
   const EXAMPLE: readonly Field[] = [
     [":method", "GET"],
     [":scheme", "http"],
@@ -131,7 +131,7 @@ describe("HPACK", () => {
   });
 });
 
-describe("an HTTP/2 request's head", () => {
+describe("readRequestFields", () => {
   const GET: readonly Field[] = [
     [":method", "GET"],
     [":scheme", "https"],

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { FailureLimiter } from "../../../src/wire/ip/failure_limiter.ts";
 
-describe("failures by source", () => {
+describe("FailureLimiter", () => {
   it("are too many at the limit, for a minute", () => {
     const limiter = new FailureLimiter(3);
     assert.deepEqual([0, 1, 2].map((ms) => limiter.failed("192.0.2.1", ms)), [false, false, true]);

@@ -20,7 +20,7 @@ import { codeOf } from "../../support/code_of.ts";
 const text = (value: string) => new TextEncoder().encode(value);
 const proof = new Uint8Array(PROOF_BYTES).fill(9);
 
-describe("LOGIN", () => {
+describe("encodeLogin and decodeLogin", () => {
   it("is a length of two bytes, the token, and a proof of 32", () => {
     assert.deepEqual([PROOF_BYTES, LOGIN_CHALLENGE_BYTES, LOGIN_MAX_BYTES], [
       32,
@@ -57,7 +57,7 @@ describe("LOGIN", () => {
   });
 });
 
-describe("VERDICT", () => {
+describe("encodeVerdict and decodeVerdict", () => {
   it("is a length of one byte and a code, empty where the agent is let in", () => {
     assert.deepEqual([...encodeVerdict(undefined)], [0]);
     assert.deepEqual([...encodeVerdict("shutdown")], [8, ...text("shutdown")]);

@@ -33,7 +33,7 @@ function crcOf(bytes: Bytes): number {
   return Number(crc ^ 0xffffffffn);
 }
 
-describe("PROXY headers", () => {
+describe("encodeProxyHeader and parseProxyHeader", () => {
   for (const version of [1, 2] as const) {
     for (const [source, destination] of [v4, v6]) {
       it(`of version ${version} with ${source.host} come through, cut at every byte`, () => {

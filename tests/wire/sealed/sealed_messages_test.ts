@@ -18,14 +18,14 @@ import {
 const hex = (data: Uint8Array) => Buffer.from(data).toString("hex");
 const bytes = (text: string) => new Uint8Array(Buffer.from(text.replaceAll(" ", ""), "hex"));
 
-describe("sealed messages: sizes", () => {
+describe("HELLO_BYTES and ANSWER_BYTES", () => {
   it("are those of the specification", () => {
     assert.deepEqual([SEALED_VERSION, HELLO_BYTES, ANSWER_BYTES, RECORD_HEAD_BYTES], [2, 15, 35, 6]);
     assert.equal(SEALED_PADDING_MAX_BYTES, 1_023);
   });
 });
 
-describe("sealed messages: the hello", () => {
+describe("encodeHello and decodeHello", () => {
   const table = [
     ["00000002 0123 000000006553f100 00", {
       version: 2,
@@ -60,7 +60,7 @@ describe("sealed messages: the hello", () => {
   });
 });
 
-describe("sealed messages: the answer", () => {
+describe("encodeAnswer and decodeAnswer", () => {
   it("has a key, a padding and flags, and is a copy", () => {
     const publicKey = Uint8Array.from({ length: 32 }, (_, i) => i + 1);
     for (const aes of [true, false]) {
@@ -75,7 +75,7 @@ describe("sealed messages: the answer", () => {
   });
 });
 
-describe("sealed messages: how the first flight begins", () => {
+describe("mayComeFirst and paddingOf", () => {
   it("mayComeFirst() refuses the first bytes of TLS, tokens and PROXY headers, and no others", () => {
     const refused = Array.from({ length: 256 }, (_, byte) => byte).filter((byte) => !mayComeFirst(byte));
     assert.deepEqual(refused, [0x0d, 0x16, 0x50, 0x67]);

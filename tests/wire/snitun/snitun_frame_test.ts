@@ -25,7 +25,7 @@ const bytes = (hex: string): Bytes => new Uint8Array(Buffer.from(hex, "hex"));
 const hex = (data: Uint8Array) => Buffer.from(data).toString("hex");
 const zeros = { fill: (target: Bytes) => void target.fill(0) };
 
-describe("SniTun frames", () => {
+describe("readHeader and writeHeader", () => {
   for (const { cipher, protocol_version, frames } of cases) {
     it(`of the reference, ${cipher}, version ${protocol_version}, both ways`, () => {
       for (const vector of frames) {

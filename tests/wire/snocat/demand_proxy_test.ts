@@ -28,7 +28,7 @@ function collect(frame: DemandFrame, bytes: Bytes): { body: Bytes | undefined; l
   return { body: frame.body, left: bytes.length - taken };
 }
 
-describe("demand proxy", () => {
+describe("parseDemand and parseGrant", () => {
   it("speaks snocat-cli's bytes", () => {
     assert.equal(toHex(encodeDemand()), "000000022222");
     assert.equal(toHex(encodeGrant(undefined)), "000000046e756c6c");

@@ -3,7 +3,7 @@ import { describe, it } from "node:test";
 import { parseProxyTarget, proxySegments, type ProxyTarget } from "../../../src/wire/snocat/proxy_target.ts";
 import { parseTunnelAddress } from "../../../src/wire/snocat/tunnel_address.ts";
 
-describe("targets of the TCP proxy", () => {
+describe("parseProxyTarget", () => {
   const good: [string, ProxyTarget][] = [
     ["/tcp/80", { port: 80 }],
     ["/tcp/65535", { port: 65_535 }],

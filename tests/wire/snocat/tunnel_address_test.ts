@@ -5,7 +5,7 @@ import { formatTunnelAddress, parseTunnelAddress } from "../../../src/wire/snoca
 import { codeOf } from "../../support/code_of.ts";
 import { seedOf } from "../../support/seeded.ts";
 
-describe("addresses inside a tunnel", () => {
+describe("parseTunnelAddress", () => {
   const both: [string, string[]][] = [
     ["", []],
     ["/", [""]],

@@ -16,7 +16,7 @@ import { seedOf } from "../../support/seeded.ts";
 const hex = (data: Uint8Array) => Buffer.from(data).toString("hex");
 const bytes = (text: string): Bytes => new Uint8Array(Buffer.from(text.replaceAll(" ", ""), "hex"));
 
-describe("an offer of methods", () => {
+describe("encodeAuthOffer and decodeAuthOffer", () => {
   it("is as docs/protocols/tunnels.md says", () => {
     const offer = encodeAuthOffer(["secret", "simple-ack"]);
     assert.equal(hex(offer), "4e414d45" + "00" + "02" + "06736563726574" + "0a73696d706c652d61636b");
@@ -69,7 +69,7 @@ describe("an offer of methods", () => {
   });
 });
 
-describe("a message of an authentication", () => {
+describe("encodeAuthMessage and decodeAuthMessage", () => {
   it("has a type and a length", () => {
     assert.equal(hex(encodeAuthMessage(AuthMessage.STEP, bytes("aabb"))), "00" + "0002" + "aabb");
     assert.equal(hex(encodeAuthMessage(AuthMessage.REFUSED, bytes(""))), "02" + "0000");

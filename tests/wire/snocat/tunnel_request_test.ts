@@ -19,7 +19,7 @@ import { seedOf } from "../../support/seeded.ts";
 const bytes = (hex: string): Bytes => new Uint8Array(Buffer.from(hex.replaceAll(" ", ""), "hex"));
 const hex = (data: Uint8Array) => Buffer.from(data).toString("hex");
 
-describe("greetings", () => {
+describe("encodeGreeting and decodeGreeting", () => {
   it("are NYAN and a version", () => {
     assert.equal(hex(encodeGreeting()), "4e59414e00");
     assert.equal(decodeGreeting(bytes("4e 59 41 4e 00")), 0);
@@ -42,7 +42,7 @@ describe("greetings", () => {
   });
 });
 
-describe("addresses in a request", () => {
+describe("encodeAddress and decodeAddress", () => {
   it("stand behind a length of four bytes", () => {
     assert.equal(hex(encodeAddress("/a")), "00000002" + "2f61");
     assert.equal(hex(encodeAddress("")), "00000000");
@@ -107,7 +107,7 @@ describe("addresses in a request", () => {
   });
 });
 
-describe("simple-ack", () => {
+describe("encodeSimpleAck and checkSimpleAck", () => {
   it("is HELO and HELO/HELO, filled up to 64 bytes with zeros", () => {
     assert.equal(hex(encodeSimpleAck("hello")), "48454c4f" + "00".repeat(60));
     assert.equal(hex(encodeSimpleAck("answer")), "48454c4f2f48454c4f" + "00".repeat(55));

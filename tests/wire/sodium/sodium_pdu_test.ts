@@ -40,7 +40,7 @@ const header = (type: number, size: number, magic = 0xbaadc0de): Bytes => {
   return bytes;
 };
 
-describe("sodium-tcp PDUs", () => {
+describe("parseHeader and the codecs of PDUs", () => {
   for (const [index, session] of recorded.sessions.entries()) {
     it(`session ${index}: CLIENT_AUTH and SERVER_HELO come out as they were recorded`, () => {
       const auth = parseClientAuth(hex(session.auth.plain));

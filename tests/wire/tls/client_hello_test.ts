@@ -82,7 +82,7 @@ function* cutAt(bytes: Bytes, ...places: number[]): Generator<Bytes> {
   }
 }
 
-describe("ClientHello", () => {
+describe("ClientHelloReader", () => {
   for (const sample of samples) {
     const bytes = bytesOf(sample);
     it(`${sample.name}: ${sample.must}`, { timeout: 60_000 }, () => {

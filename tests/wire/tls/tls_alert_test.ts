@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { AlertDescription, decodeAlert, encodeAlert } from "../../../src/wire/tls/tls_alert.ts";
 
-describe("alerts", () => {
+describe("encodeAlert and decodeAlert", () => {
   it("have the numbers of RFC 8446, section 6", () => {
     assert.deepEqual({ ...AlertDescription }, {
       unexpected_message: 10,

@@ -8,7 +8,7 @@ import {
   PUBLISHED_PORTS_MAX,
 } from "../../../src/wire/token/claims.ts";
 
-describe("publish claims", () => {
+describe("parsePublishClaim and publishClaims", () => {
   it("are one port, or any one", () => {
     assert.deepEqual(parsePublishClaim("tcp"), {});
     assert.deepEqual(parsePublishClaim("tcp:0"), {});

@@ -37,7 +37,7 @@ function outcomeOf(bytes: Bytes): string {
   }
 }
 
-describe("token payloads", () => {
+describe("encodeTokenPayload and parseTokenPayload", () => {
   it("are read with canonical names, each once, and keep what SniTun doesn't know", () => {
     const claims = parseTokenPayload(utf8(JSON.stringify(good)));
     assert.deepEqual([claims.hostname, claims.aliases, claims.extra], [
@@ -199,7 +199,7 @@ describe("token payloads", () => {
   });
 });
 
-describe("TLS alerts", () => {
+describe("encodeAlert and decodeAlert", () => {
   it("are fatal and stand in a record of their own", () => {
     assert.deepEqual([...encodeAlert(112)], [21, 3, 3, 0, 2, 2, 112]);
     for (const description of Object.values(AlertDescription)) {

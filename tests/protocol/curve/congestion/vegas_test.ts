@@ -48,7 +48,7 @@ async function share(link: LinkOptions, flows: CurveOptions["congestion"][], byt
   return { net, down, got, connections: servers.map((server) => server.connections[0]!) };
 }
 
-describe("vegas", () => {
+describe("Vegas", () => {
   it("8: keeps the standing queue at a few packets and uses the link", async () => {
     const { net, down, got } = await share(DEEP, ["vegas"], 20_000_000);
     net.clock.run(3_000);

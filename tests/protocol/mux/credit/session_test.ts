@@ -143,7 +143,7 @@ function isMark(id: Bytes): boolean {
 
 creditSuite("a byte stream", (options) => new LoneBytes(options));
 
-describe("credit session over a byte stream: stream numbers", () => {
+describe("CreditSession over a byte stream: stream numbers", () => {
   const open = (id: number) => encodeOpen(id, { ...CALLER, creditBytes: 1000 });
 
   it("an edge counts from 1, an agent from 2^31 + 1, and no number is used again", () => {
@@ -198,7 +198,7 @@ describe("credit session over a byte stream: stream numbers", () => {
   }
 });
 
-describe("credit session over a byte stream: bytes in and out", () => {
+describe("CreditSession over a byte stream: bytes in and out", () => {
   it("receive() takes frames in any pieces", () => {
     const bytes = concat(
       encodeOpen(1, { ...CALLER, creditBytes: 1000 }),

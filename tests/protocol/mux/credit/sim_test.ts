@@ -124,7 +124,7 @@ function simulate(seed: number): void {
   assert.ok(maxHeld <= 2 * budget, `held ${maxHeld}`);
 }
 
-describe("the credit dialect", () => {
+describe("CreditSession: simulated sessions", () => {
   for (let run = 1; run <= 6; run++) {
     const seed = seedOf(run);
     it(`loses and reorders nothing, seed ${seed}`, () => simulate(seed));

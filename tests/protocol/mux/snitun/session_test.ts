@@ -64,7 +64,7 @@ function open(options: WorldOptions = {}) {
   return { world, visitor, endpoint, edge, agent };
 }
 
-describe("streams", () => {
+describe("MuxSession: streams", () => {
   it("that wait for their session's turn aren't settled by another session's", () => {
     const [one, two] = [open(), open()];
     one.edge.abort();
@@ -244,7 +244,7 @@ describe("streams", () => {
   });
 });
 
-describe("flow control", () => {
+describe("MuxSession: flow control", () => {
   it("says PAUSE at the high watermark and RESUME at the low one, each once", () => {
     const { world, visitor, edge, agent } = open({ pieceBytes: 10_000 });
     edge.pause();
@@ -500,7 +500,7 @@ describe("flow control", () => {
   });
 });
 
-describe("hostile peers", () => {
+describe("MuxSession: hostile peers", () => {
   const sizes: [string, number, number, 0 | 1 | 2][] = [
     ["DATA beyond 8 MiB", FrameType.DATA, 8 * 1024 * 1024 + 1, 2],
     ["4 GiB of DATA", FrameType.DATA, 0xffffffff, 2],
@@ -688,7 +688,7 @@ describe("hostile peers", () => {
   });
 });
 
-describe("a session's clocks", () => {
+describe("MuxSession: clocks", () => {
   it("keep a quiet session alive by pings, and measure the round trip", () => {
     const world = new World();
     world.advance(1_000_000);
