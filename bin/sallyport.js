@@ -55,7 +55,11 @@ function findRuntime() {
     process.exit(1);
   }
   console.error(`Neither Bun nor Deno is on PATH: fetching ${BUN} by npx, once`);
-  return [process.platform === "win32" ? "npx.cmd" : "npx", "--yes", "--package", BUN, "bun", MAIN];
+  const words = ["--yes", "--package", BUN, "bun", MAIN];
+  if (process.platform !== "win32") return ["npx", ...words];
+  // Node starts no .cmd file without a shell, whose quoting rules differ: npx's own script, which stands beside node.exe.
+  const npx = join(dirname(process.execPath), "node_modules", "npm", "bin", "npx-cli.js");
+  return [process.execPath, npx, ...words];
 }
 
 function isNewEnough(name) {

@@ -35,6 +35,7 @@ import { sha256Of, TARGETS } from "./build.ts";
 import { cutChangelog, releaseNotes } from "./release/changelog.ts";
 import { sign } from "./release/minisign.ts";
 import { makeSbom } from "./release/sbom.ts";
+import { packSource } from "./release/source.ts";
 import { isVersion, readVersion, VERSION_PLACES, versionsAt, writeVersion } from "./release/version.ts";
 
 const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
@@ -57,7 +58,21 @@ interface Release {
   readonly bunVersion: string;
 }
 
-await main();
+/** What HEAD has, in a folder of its own. */
+interface Source {
+  readonly folder: string;
+  /** Its files; what checks and builds add to the folder isn't among them. */
+  readonly files: readonly string[];
+}
+
+const startedMs = performance.now();
+try {
+  await main();
+} catch (error) {
+  // What ran has printed why it failed; a stack of this file says no more.
+  console.error(`error: ${error instanceof Error ? error.message : error}`);
+  process.exit(1);
+}
 
 async function main(): Promise<void> {
   const { values, positionals } = parseArgs({
@@ -91,34 +106,43 @@ async function main(): Promise<void> {
 
   const sources = [await exportSource(version)];
   try {
-    if (!values["no-checks"]) await check(sources[0]!, version);
+    if (!values["no-checks"]) await check(sources[0]!.folder, version);
     await build(sources[0]!, release, OUT);
     if (!values["no-checks"]) checkPackage(join(OUT, `sallyport-${version}.tgz`));
     if (values["verify-reproducible"]) {
       sources.push(await exportSource(version));
-      const second = join(sources[1]!, "second");
+      const second = join(sources[1]!.folder, "second");
       await build(sources[1]!, release, second);
       compare(OUT, second);
     }
     if (secret) {
       const sums = join(OUT, CHECKSUMS);
       writeFileSync(`${sums}.minisig`, sign(readFileSync(sums), secret, `sallyport ${version}`));
-      say(`signed: ${CHECKSUMS}.minisig`);
-    } else say("Not signed: --key FILE or MINISIGN_SECRET_KEY gives the key");
-    say(`Sallyport ${version} is in ${OUT}; nothing was published, and no file of the project changed`);
+    }
+    say(`Sallyport ${version} is in ${OUT}: ${readdirSync(OUT).length} files`);
+    say(
+      `  ${values["no-checks"] ? "not checked (--no-checks)" : "checked"}, ` +
+        `${values["verify-reproducible"] ? "built twice with equal hashes" : "built once"}, ` +
+        (secret
+          ? `signed (${CHECKSUMS}.minisig)`
+          : "not signed: --key FILE or MINISIGN_SECRET_KEY gives the key"),
+    );
+    say("  Nothing was published, and no file of the project changed");
   } finally {
-    for (const source of sources) rmSync(source, { recursive: true, force: true });
+    for (const { folder } of sources) rmSync(folder, { recursive: true, force: true });
   }
 }
 
-/** What HEAD has, and nothing else, in a folder of its own; with another version where that is asked for. */
-async function exportSource(version: string): Promise<string> {
+/** Exports what HEAD has, and nothing else; with another version where that is asked for. */
+async function exportSource(version: string): Promise<Source> {
   const folder = mkdtempSync(join(tmpdir(), "sallyport-release-"));
   const archive = execFileSync("git", ["archive", "--format=tar", "HEAD"], { cwd: ROOT, maxBuffer: 1 << 28 });
   execFileSync("tar", ["-x", "-C", folder], { input: archive });
+  const names = execFileSync("tar", ["-t", "--quoting-style=literal"], { input: archive, encoding: "utf8" });
+  const files = names.split("\n").filter((name) => name !== "" && !name.endsWith("/"));
   if (version !== await readVersion(folder)) await prepare(folder, version);
   run("bun", ["install", "--frozen-lockfile"], folder);
-  return folder;
+  return { folder, files };
 }
 
 /** Writes the version and the changelog's section. */
@@ -169,7 +193,7 @@ function checkPackage(tarball: string): void {
 
 /** Builds everything from `source` into `out`. */
 async function build(
-  source: string,
+  { folder: source, files }: Source,
   { version, targets, builtAt, bunVersion }: Release,
   out: string,
 ): Promise<void> {
@@ -185,12 +209,9 @@ async function build(
   }
   debianPackages(source, out, version, targets, env);
   say("source, bill of materials, notes, checksums");
-  run("tar", [
-    ...["--sort=name", "--owner=0", "--group=0", "--numeric-owner", `--mtime=@${env.SOURCE_DATE_EPOCH}`],
-    ...["--exclude=./node_modules", "--exclude=./dist", "--exclude=./build", "--exclude=./second"],
-    ...[`--transform=s|^\\.|sallyport-${version}|`, "--use-compress-program=gzip -n", "--create"],
-    ...["--file", join(out, `sallyport-${version}-source.tar.gz`), "."],
-  ], source);
+  const name = `sallyport-${version}`;
+  const builtAtSeconds = builtAt.getTime() / 1000;
+  packSource({ root: source, files, name, builtAtSeconds }, join(out, `${name}-source.tar.gz`));
   writeFileSync(join(out, "sbom.cdx.json"), await makeSbom(source, builtAt, bunVersion));
   const notes = releaseNotes(readFileSync(join(source, "CHANGELOG.md"), "utf8"), version) ?? "";
   const names = readdirSync(out).sort();
@@ -262,6 +283,8 @@ function show(command: string, args: readonly string[], cwd: string): void {
   execFileSync(command, args, { cwd, stdio: ["ignore", "inherit", "inherit"] });
 }
 
+/** Prints what is done, after the minutes and seconds so far. */
 function say(line: string): void {
-  console.log(line);
+  const seconds = Math.floor((performance.now() - startedMs) / 1000);
+  console.log(`[${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}] ${line}`);
 }

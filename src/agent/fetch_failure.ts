@@ -58,7 +58,11 @@ const CAUSES: readonly Cause[] = [
     says: () => "the server answers with a redirect: use the address to which it redirects",
   },
   {
-    looks: /ECONNRESET|closed unexpectedly|connection closed|IncompleteMessage|SendRequest/i,
+    looks: /Requests to port \d+ are blocked/i,
+    says: ({ port }) => `Deno's fetch never connects to port ${port}, as browsers don't: use another port`,
+  },
+  {
+    looks: /ECONNRESET|Connection reset|closed unexpectedly|connection closed|IncompleteMessage|SendRequest/i,
     says: (url) =>
       url.protocol === "http:"
         ? `the server closes the connection: if it speaks HTTPS there, use ${

@@ -148,7 +148,9 @@ export class MasterClient {
     const problem = problemSchema.safeParse(body);
     const why = problem.success ? problem.data.detail ?? problem.data.title : undefined;
     // The master's text is untrusted: nothing in it may control a terminal.
-    const said = `it answered ${status}${why === undefined ? "" : `: ${printableWords(why)}`}`;
+    const said = `it answered ${status}${
+      why === undefined ? ", not in a session master's words: check the address" : `: ${printableWords(why)}`
+    }`;
     const what = `${this.#options.what} from ${this.origin}`;
     if (status === 401 || status === 403) {
       return new SallyportError("credential_refused", `${what}: credential refused: ${said}`, {

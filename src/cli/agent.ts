@@ -373,7 +373,7 @@ async function openStatusSocket(
     }
     log.warn(
       { reason: errorCode(error) },
-      `\`${io.program} agent status\` won't work: ${errorMessage(error)}`,
+      `\`${commandLine(io, "agent status")}\` won't work: ${errorMessage(error)}`,
     );
   }
 }

@@ -161,8 +161,10 @@ export function readSettings(command: Command, name: CommandName, io: CliIo): Lo
 
 /** The message for an unknown command. */
 export function unknownCommand(word: string, names: readonly string[], io: CliIo): string {
-  return `error: unknown command ${JSON.stringify(word)}.${didYouMean(word, names)} ` +
-    `Commands: ${names.join(", ")}; \`${commandLine(io, "--help")}\` shows more.`;
+  const start = `error: unknown command ${JSON.stringify(word)}.`;
+  const more = `\`${commandLine(io, "--help")}\` shows more.`;
+  const near = didYouMean(word, names);
+  return near === "" ? `${start} Commands: ${names.join(", ")}; ${more}` : `${start}${near} ${more}`;
 }
 
 function helpOf(setting: Setting, name: CommandName, twin: string | undefined): string {

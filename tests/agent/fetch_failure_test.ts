@@ -53,6 +53,24 @@ describe("fetchFailure: the text of a failed request", () => {
     });
   }
 
+  // A server of TLS may end the connection in either way, and Deno words both on its own.
+  for (
+    const words of ["Connection reset by peer (os error 104)", "connection closed before message completed"]
+  ) {
+    it(`tells http to https by "${words}" too`, () => {
+      const error = new TypeError("fetch failed", { cause: new Error(words) });
+      assert.match(fetchFailure(error, new URL("http://a.test:8443/")), /use https:\/\/a\.test:8443$/);
+    });
+  }
+
+  it("tells of a port that fetch doesn't connect to", () => {
+    const error = new TypeError("Fetch failed: Requests to port 9 are blocked");
+    assert.match(
+      fetchFailure(error, new URL("http://a.test:9/")),
+      /never connects to port 9, .*another port$/,
+    );
+  });
+
   it("says what the runtime says where the cause is unknown", () => {
     const error = new TypeError("fetch failed", { cause: new Error("the moon is full") });
     assert.equal(fetchFailure(error, new URL("http://a.test/")), "the moon is full");

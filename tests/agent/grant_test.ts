@@ -201,8 +201,18 @@ describe("masterGrants with a master that is out of order", () => {
       /it answered 429: wait a minute$/,
       true,
     );
-    assertSaid(await answering(problem(401, "{}")), "credential_refused", /it answered 401$/, false);
-    assertSaid(await answering(problem(404, "no")), "config_invalid", /it answered 404$/, false);
+    assertSaid(
+      await answering(problem(401, "{}")),
+      "credential_refused",
+      /it answered 401, not in a session master's words: check the address$/,
+      false,
+    );
+    assertSaid(
+      await answering(problem(404, "no")),
+      "config_invalid",
+      /it answered 404, not in a session master's words/,
+      false,
+    );
   });
 
   it("doesn't take an answer that isn't a grant", async () => {

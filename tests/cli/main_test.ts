@@ -80,7 +80,7 @@ describe("help", () => {
 
 describe("wrong usage ends with 2 and a hint", () => {
   const cases: [string[], RegExp][] = [
-    [["agnet"], /^error: unknown command "agnet"\. Did you mean agent\? Commands: demo, serve, agent/],
+    [["agnet"], /^error: unknown command "agnet"\. Did you mean agent\? `sallyport --help` shows more\.$/],
     [["frobnicate"], /^error: unknown command "frobnicate"\. Commands:/],
     [["agent", "--hostnme", "a"], /unknown option '--hostnme'\n\(Did you mean --hostname\?\)/],
     [["--lsten", "a"], /unknown option '--lsten'/],

@@ -20,7 +20,7 @@ before(async () => {
   assert.ok(other !== undefined || !process.env.CI, "the other runtime isn't on PATH");
   programs = await SnocatPrograms.open();
 });
-after(() => programs.close());
+after(() => programs?.close());
 afterEach(() => programs.reset());
 
 for (const { name, player } of players) {
@@ -152,7 +152,7 @@ describe("snocat", () => {
     assert.match(client.stderr, /^error: Cannot connect to 127\.0\.0\.1:\d+: /m);
   });
 
-  it("cert writes a secret for its owner, and overwrites nothing", async () => {
+  it("cert writes a secret for its owner, and overwrites nothing", { timeout }, async () => {
     await programs.run(["cert", "fresh", "--san", "a.example.org", "--days", "7"]);
     const key = join(programs.folder, "fresh.priv.pem");
     if (process.platform !== "win32") assert.equal((await stat(key)).mode & 0o777, 0o600);
@@ -164,6 +164,7 @@ describe("snocat", () => {
   });
 
   it("wrong usage is named, with exit code 2", { timeout }, async () => {
+    await programs.certificates();
     const server = ["snocat", "server", "--cert", "self.pub.pem", "--key", "self.priv.pem"];
     const client = ["snocat", "client", "--server", "127.0.0.1:1", "--authority", "self.pub.pem"];
     const wrong: [readonly string[], RegExp][] = [

@@ -1,14 +1,16 @@
 /** The pieces of a release; `deno task release --verify-reproducible` puts them together, which takes minutes. */
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { cp, mkdir, mkdtemp, readFile, rm, utimes, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
+import process from "node:process";
 import { after, before, describe, it } from "node:test";
 import { fileURLToPath } from "node:url";
 import { cutChangelog, releaseNotes } from "../../packaging/release/changelog.ts";
 import { makeKeys, sign, verify } from "../../packaging/release/minisign.ts";
 import { makeSbom } from "../../packaging/release/sbom.ts";
+import { packSource } from "../../packaging/release/source.ts";
 import {
   isVersion,
   readVersion,
@@ -124,6 +126,28 @@ describe("a signature", () => {
       assert.equal(verify(bytes, sign(bytes, theirs, "x"), await readFile(`${key}2.pub`, "utf8")), true);
     },
   );
+});
+
+const linux = process.platform === "linux";
+describe("the source archive", { skip: !linux && "a release is made on Linux, with GNU tar" }, () => {
+  it("has the named files alone, and the same bytes in another folder, at another time, for another umask", async () => {
+    const made: Uint8Array[] = [];
+    for (const [index, mode] of [0o644, 0o600].entries()) {
+      const root = join(folder, `source${index}`);
+      await mkdir(join(root, "src"), { recursive: true });
+      for (const name of ["b.ts", "src/a.ts", "left by a check"]) {
+        await writeFile(join(root, name), name, { mode });
+      }
+      await utimes(join(root, "b.ts"), index + 1, index + 1);
+      const files = index === 0 ? ["src/a.ts", "b.ts"] : ["b.ts", "src/a.ts"];
+      const path = join(folder, `source${index}.tar.gz`);
+      packSource({ root, files, name: "sallyport-1.2.3", builtAtSeconds: 1_795_000_000 }, path);
+      made.push(await readFile(path));
+    }
+    assert.deepEqual(made[0], made[1]);
+    const listed = spawnSync("tar", ["-tzf", join(folder, "source0.tar.gz")], { encoding: "utf8" });
+    assert.equal(listed.stdout, "sallyport-1.2.3/b.ts\nsallyport-1.2.3/src/a.ts\n");
+  });
 });
 
 describe("the bill of materials", () => {

@@ -30,6 +30,7 @@ export class SnocatPrograms {
   readonly echo: Server;
   readonly echoPort: number;
   readonly #running: Program[] = [];
+  #certificates: Promise<void> | undefined;
 
   private constructor(folder: string, echo: Server, echoPort: number) {
     this.folder = folder;
@@ -37,16 +38,24 @@ export class SnocatPrograms {
     this.echoPort = echoPort;
   }
 
-  /** Makes `self` (signs itself), `ca` and `leaf` (signed by it), for localhost and 127.0.0.1, by the command. */
   static async open(): Promise<SnocatPrograms> {
     const folder = await mkdtemp(join(tmpdir(), "sallyport-snocat-"));
     const { server, port } = await startEcho();
-    const programs = new SnocatPrograms(folder, server, port);
-    const names = ["--san", "localhost", "--san", "127.0.0.1"];
-    await programs.run(["cert", "self", ...names]);
-    await programs.run(["cert", "ca", "--ca"]);
-    await programs.run(["cert", "leaf", ...names, "--authority", "ca"]);
-    return programs;
+    return new SnocatPrograms(folder, server, port);
+  }
+
+  /**
+   * Makes `self` (signs itself), `ca` and `leaf` (signed by it), for localhost and 127.0.0.1, by the command. At the
+   * first call only, in the time of the test that needs them: three programs take longer than a hook may on Bun.
+   */
+  certificates(): Promise<void> {
+    const make = async () => {
+      const names = ["--san", "localhost", "--san", "127.0.0.1"];
+      await this.run(["cert", "self", ...names]);
+      await this.run(["cert", "ca", "--ca"]);
+      await this.run(["cert", "leaf", ...names, "--authority", "ca"]);
+    };
+    return this.#certificates ??= make();
   }
 
   /** Ends what still runs. */
@@ -76,6 +85,7 @@ export class SnocatPrograms {
 
   /** A server's parts, on ports that are free; `count` of them are public. */
   async parts(count: number, certificate = "self"): Promise<ServerParts> {
+    await this.certificates();
     const quicPort = await freePorts(count + 1);
     return { quicPort, firstPort: quicPort + 1, lastPort: quicPort + count, certificate };
   }

@@ -4,6 +4,7 @@
  * @module
  */
 import { isIPv4, isIPv6 } from "node:net";
+import process from "node:process";
 import { SallyportError } from "../../errors.ts";
 import { isHostname } from "../../wire/hostname.ts";
 import { formatHostPort, splitHostPort } from "../../wire/ip/host_port.ts";
@@ -42,7 +43,7 @@ export const TARGET_FORMS = "127.0.0.1:443 or https://127.0.0.1:443 (a server th
  *
  * @throws SallyportError `config_invalid`; the message shows the right form.
  */
-export function parseTarget(text: string): Target {
+export function parseTarget(text: string, platform: string = process.platform): Target {
   const { scheme, rest } = split(text);
   switch (scheme) {
     case undefined:
@@ -59,7 +60,7 @@ export function parseTarget(text: string): Target {
     case "unix":
       return { protocol: "http", text, endpoint: { path: parsePath(text, rest) } };
     case "file":
-      return { protocol: "files", text, folder: parsePath(text, rest) };
+      return { protocol: "files", text, folder: folderPath(parsePath(text, rest), platform) };
     default: {
       const meant = MISTAKEN[scheme];
       throw invalid(text, meant === undefined ? `there is no target of the kind "${scheme}:"` : meant);
@@ -129,6 +130,11 @@ function parsePath(text: string, rest: string): string {
     throw invalid(text, "it needs a path from the root on, such as unix:/run/app.sock or file:///srv/www");
   }
   return path;
+}
+
+/** On Windows, `file:///C:/www` is the folder C:/www. */
+function folderPath(path: string, platform: string): string {
+  return platform === "win32" ? path.replace(/^\/(?=[a-z]:\/)/i, "") : path;
 }
 
 function invalid(text: string, why: string): SallyportError {

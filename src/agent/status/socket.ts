@@ -1,11 +1,14 @@
 /**
- * The local socket for querying a running agent: HTTP over a unix socket in the data folder, accessible only to its
- * owner.
+ * The local socket for querying a running agent: HTTP over a unix socket in the data folder, or over a named pipe on
+ * Windows; accessible only to its owner.
  *
  * @module
  */
+import { createHash } from "node:crypto";
 import { chmod, rm } from "node:fs/promises";
 import { createServer, request, type Server } from "node:http";
+import { win32 } from "node:path";
+import process from "node:process";
 import { concat } from "../../bytes/bytes.ts";
 import { errorMessage, SallyportError } from "../../errors.ts";
 import type { StatusReport } from "./report.ts";
@@ -23,6 +26,17 @@ interface StatusSocket {
 }
 
 /**
+ * The address of the socket at `path`. Node's sockets are named pipes on Windows, which aren't files: the name is
+ * derived from the path, so that each data folder has its own.
+ */
+export function socketAddress(path: string, platform: string = process.platform): string {
+  if (platform !== "win32") return path;
+  // Windows takes file names in either case.
+  const key = createHash("sha256").update(win32.resolve(path).toLowerCase()).digest("hex").slice(0, 32);
+  return `\\\\.\\pipe\\sallyport-${key}`;
+}
+
+/**
  * Answers queries at `path`. A stale socket is replaced; if another agent answers there, rejects with `address_in_use`.
  */
 export async function serveStatus(path: string, report: () => StatusReport): Promise<StatusSocket> {
@@ -32,7 +46,9 @@ export async function serveStatus(path: string, report: () => StatusReport): Pro
       side: "config",
     });
   }
-  await rm(path, { force: true });
+  const address = socketAddress(path);
+  const isFile = address === path;
+  if (isFile) await rm(path, { force: true });
   const server = createServer((asked, answer) => {
     if (asked.method !== "GET" || asked.url !== "/v1/status") {
       answer.statusCode = 404;
@@ -41,14 +57,15 @@ export async function serveStatus(path: string, report: () => StatusReport): Pro
     answer.setHeader("content-type", "application/json");
     answer.end(JSON.stringify(report()));
   });
-  await listening(server, path);
-  // Only the owner may query it: names and visitors are private.
-  await chmod(path, 0o600);
+  await listening(server, address);
+  // Only the owner may query it: names and visitors are private. Windows lets others only read from a pipe, so that they
+  // can't send a request.
+  if (isFile) await chmod(path, 0o600);
   return {
     async close(): Promise<void> {
       server.closeAllConnections?.();
       await new Promise<void>((resolve) => server.close(() => resolve()));
-      await rm(path, { force: true });
+      if (isFile) await rm(path, { force: true });
     },
   };
 }
@@ -75,7 +92,12 @@ export function readStatus(path: string): Promise<StatusReport> {
       reject(new SallyportError("connection_refused", message, { side: "local", retryable: true, cause }));
     };
     const asking = request(
-      { socketPath: path, path: "/v1/status", headers: { host: "agent", connection: "close" }, agent: false },
+      {
+        socketPath: socketAddress(path),
+        path: "/v1/status",
+        headers: { host: "agent", connection: "close" },
+        agent: false,
+      },
       (answer) => {
         const parts: Uint8Array[] = [];
         let byteLength = 0;

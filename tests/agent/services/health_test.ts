@@ -27,7 +27,7 @@ describe("HealthChecks", () => {
     const network = createMemoryNetwork({ seed: 1 });
     const runtime = network.runtime("10.0.0.2");
     const lines: LogLine[] = [];
-    const targets = ["10.0.9.9:1", "10.0.9.9:2"].map(parseTarget);
+    const targets = ["10.0.9.9:1", "10.0.9.9:2"].map((text) => parseTarget(text));
     const service = serviceOf(targets, TCP);
     const pool = new TargetPool({ targets, runtime, log: recordingLogger(lines) });
     const down = new Set<Target>();

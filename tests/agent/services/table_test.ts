@@ -23,7 +23,7 @@ const NAMES = ["a.test", "b.test", "deep.b.test", "x.w.test", "y.w.test"];
 const TLS_ANSWER = Uint8Array.of(22, 3, 3, 0, 1, 2);
 
 function service(names: string[], targets: string[], more: Partial<Service> = {}): Service {
-  return serviceDefaults({ names, targets: targets.map(parseTarget), ...more });
+  return serviceDefaults({ names, targets: targets.map((text) => parseTarget(text)), ...more });
 }
 
 /** An edge, a session that serves NAMES by a table, and endpoints at ports of one host. */

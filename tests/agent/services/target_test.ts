@@ -26,6 +26,16 @@ describe("parseTarget", () => {
     for (const [text, target] of forms) assert.deepEqual(parseTarget(text), { ...target, text }, text);
   });
 
+  it("reads a folder of any drive on Windows", () => {
+    const folder = (text: string, platform: string) => {
+      const target = parseTarget(text, platform);
+      return target.protocol === "files" ? target.folder : undefined;
+    };
+    assert.equal(folder("file:///C:/www", "win32"), "C:/www");
+    assert.equal(folder("file:///srv/www", "win32"), "/srv/www");
+    assert.equal(folder("file:///C:/www", "linux"), "/C:/www");
+  });
+
   it("refuses a scheme that is missing or odd, and shows the right form", () => {
     const wrong: readonly [string, RegExp][] = [
       ["3000", /a port alone isn't a target; use 127\.0\.0\.1:3000 or http:\/\/127\.0\.0\.1:3000/],
@@ -73,7 +83,7 @@ describe("defaultTls", () => {
       [["127.0.0.1:443", "http://127.0.0.1:80"], "acme"],
     ];
     for (const [targets, mode] of modes) {
-      assert.equal(defaultTls(targets.map(parseTarget), names), mode, targets.join());
+      assert.equal(defaultTls(targets.map((text) => parseTarget(text)), names), mode, targets.join());
     }
     const http = [parseTarget("http://127.0.0.1:3000")];
     for (const local of ["app.localhost", "*.app.localhost", "printer", "nas.home.arpa", "x.local"]) {
