@@ -114,17 +114,23 @@ export abstract class SessionCore<Stream extends CoreStream>
   #turn(): void {
     this.#woken = false;
     if (this.ended !== undefined) this.intake.clear();
+    this.#settleScheduled();
+    if (this.ended !== undefined) return;
+    this.sender.flush();
+    // Those whose CLOSE has just been sent: their connections end in this turn, not in one of their own.
+    this.#settleScheduled();
+    if (this.sending.tellDrained()) this.wake();
+    // Armed here, since nothing else wakes a session whose peer doesn't answer.
+    this.host.arm(this.sender.patienceEndsMs);
+  }
+
+  #settleScheduled(): void {
     const scheduled = this.#scheduled;
     this.#scheduled = NO_STREAMS;
     for (const stream of scheduled) {
       stream.scheduled = false;
       this.settle(stream as Stream);
     }
-    if (this.ended !== undefined) return;
-    this.sender.flush();
-    if (this.sending.tellDrained()) this.wake();
-    // Armed here, since nothing else wakes a session whose peer doesn't answer.
-    this.host.arm(this.sender.patienceEndsMs);
   }
 
   /** Resumes reading if it is time. Returns when the next call is due. */

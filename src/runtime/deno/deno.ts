@@ -29,7 +29,6 @@ import type {
   ListenOptions,
   ListenUnixOptions,
   Runtime,
-  Timer,
 } from "../port.ts";
 import {
   createSystemClock,
@@ -38,6 +37,7 @@ import {
   Faults,
   isExhausted,
   listenError,
+  lostError,
   noPassedSockets,
   plainHost,
   removeStaleSocket,
@@ -226,34 +226,33 @@ function newConn(native: Deno.TcpConn | Deno.UnixConn, shared: Shared): DenoConn
 }
 
 /** Deno itself tries all addresses of a name (RFC 8305). */
-async function dial(
+function dial(
   options: DialOptions | DialUnixOptions,
   shared: Shared,
   connect: (signal: AbortSignal) => Promise<Deno.TcpConn | Deno.UnixConn>,
 ): Promise<Conn> {
-  shared.descriptors.assertDialable(options);
-  const abort = new AbortController();
-  let late = false;
-  let timer: Timer | undefined;
-  const deadline = new Promise<never>((_resolve, reject) => {
-    timer = shared.clock.after(options.timeoutMs, () => {
+  return new Promise((resolve, reject) => {
+    shared.descriptors.assertDialable(options);
+    const abort = new AbortController();
+    let late = false;
+    const timer = shared.clock.after(options.timeoutMs, () => {
       late = true;
       reject(dialTimeoutError(options));
       abort.abort();
     });
+    connect(abort.signal).then((native) => {
+      timer.cancel();
+      if (late) return native.close();
+      const conn = newConn(native, shared);
+      if (conn === null) throw lostError({ code: "ECONNRESET" });
+      resolve(conn);
+    }).catch((error) => {
+      timer.cancel();
+      reject(
+        isExhausted(error) ? shared.descriptors.dialError(options, error) : dialError(options, error),
+      );
+    });
   });
-  const attempt = async () => {
-    const native = await connect(abort.signal);
-    if (late) native.close();
-    return native;
-  };
-  try {
-    return new DenoConn(await Promise.race([attempt(), deadline]), shared);
-  } catch (error) {
-    throw isExhausted(error) ? shared.descriptors.dialError(options, error) : dialError(options, error);
-  } finally {
-    timer?.cancel();
-  }
 }
 
 // deno-lint-ignore require-await -- exceptions must become rejections
