@@ -23,9 +23,12 @@ interface AgentAnswer {
 type JoiningAnswer = AgentAnswer & { readonly join_code: string; readonly join_expires_at: string };
 type Options = Readonly<Record<string, string | string[] | undefined>>;
 
-const COLUMNS: readonly Column<AgentAnswer>[] = [
+type ListedAnswer = AgentAnswer & { readonly sessions: number };
+
+const COLUMNS: readonly Column<ListedAnswer>[] = [
   ["NAME", ({ name }) => name],
   ["STATE", ({ state, enrolled }) => state === "active" && !enrolled ? "not enrolled" : state],
+  ["ONLINE", ({ sessions }) => sessions > 1 ? `${sessions} sessions` : sessions === 1 ? "yes" : "no"],
   ["HOSTNAMES", ({ hostnames }) => hostnames],
   ["ID", ({ id }) => id],
 ];
@@ -62,7 +65,7 @@ export function addAgents(program: Command, context: CliContext): void {
         "agents add home --hostname home.example.org --limit streams=200 --limit monthly_bytes=100000000000",
     },
   ]);
-  const list = agents.command("list").description("List agents.")
+  const list = agents.command("list").description("List agents, and whether they are online.")
     .option("--search <text>", "text in the name, a hostname or the notes")
     .option("--state <state>", "active or suspended")
     .option("--tenant <name>", "of one tenant");

@@ -30,6 +30,8 @@ export const LINK_RETRY_MS = 1_000;
 const LINKS_CHECK_MS = 100;
 /** Maximum number of concurrent claims and confirmations. */
 const CLAIMS_AT_ONCE = 32;
+/** Maximum number of given-up claims remembered while the directory is away; beyond it the oldest are forgotten. */
+const LEFTOVERS_MAX = 100_000;
 /** Every claim is confirmed at this interval, spread evenly, to repair what the directory has lost. */
 export const CONFIRM_MS = 600_000;
 
@@ -72,9 +74,6 @@ interface Registration {
   readonly claim: SessionClaim;
   /** Names the session should hold: all of the claim's, except those it lost. */
   readonly names: Set<string>;
-  /** Names that the directory has confirmed. */
-  readonly held: Set<string>;
-  released: boolean;
 }
 
 interface CachedRoute {
@@ -101,6 +100,8 @@ export class ClusterNode {
   readonly #links = new Map<string, LinkState>();
   /** Names yet to be claimed, by session and name. */
   readonly #waiting = new Map<string, { readonly registration: Registration; readonly name: string }>();
+  /** Claims to release in the directory, which did not answer when they were given up, by session and name. */
+  readonly #leftovers = new Map<string, { readonly name: string; readonly session: string }>();
   readonly #incoming = new Set<Session>();
   #nodes = new Map<string, NodeRecord>();
   #claiming = 0;
@@ -124,12 +125,7 @@ export class ClusterNode {
 
   /** Claims a session's names; names refused or lost later are reported to `claim.lost`. */
   register(claim: SessionClaim): void {
-    const registration: Registration = {
-      claim,
-      names: new Set(claim.names),
-      held: new Set(),
-      released: false,
-    };
+    const registration: Registration = { claim, names: new Set(claim.names) };
     this.#registrations.set(claim.session, registration);
     this.#claimAll(registration);
   }
@@ -139,8 +135,9 @@ export class ClusterNode {
     const registration = this.#registrations.get(session);
     if (registration === undefined) return;
     this.#registrations.delete(session);
-    registration.released = true;
-    for (const name of registration.held) this.#giveUp(name, session);
+    const names = [...registration.names];
+    registration.names.clear();
+    for (const name of names) void this.#giveUp(name, session);
   }
 
   /**
@@ -265,6 +262,7 @@ export class ClusterNode {
         for (const registration of this.#registrations.values()) this.#claimAll(registration);
       }
       this.#directoryAway = false;
+      void this.#giveUpLeftovers();
     } catch (error) {
       this.#away(error);
     }
@@ -297,7 +295,7 @@ export class ClusterNode {
       if (first === undefined) return;
       const [key, next] = first;
       this.#waiting.delete(key);
-      if (next.registration.released) continue;
+      if (!next.registration.names.has(next.name)) continue;
       this.#claiming++;
       void this.#claim(next.registration, next.name).finally(() => {
         this.#claiming--;
@@ -315,28 +313,39 @@ export class ClusterNode {
     };
     try {
       const outcome = await directory.claim(claim);
-      if (outcome.kind === "granted") {
-        if (registration.released) return this.#giveUp(name, session);
-        registration.held.add(name);
-        this.#routes.delete(name);
-      } else {
-        this.#lost(registration, name, outcome.reason);
-      }
+      if (outcome.kind === "refused") return this.#lost(registration, name, outcome.reason);
+      this.#routes.delete(name);
     } catch (error) {
-      // Retried when the lease is renewed again.
+      // Retried when the lease is renewed again. The directory may have granted it all the same.
+      this.#away(error);
+    }
+    // The session has ended, or lost the name, while the directory was asked.
+    if (!registration.names.has(name)) await this.#giveUp(name, session);
+  }
+
+  #lost(registration: Registration, name: string, reason: "name_taken" | "replaced"): void {
+    if (registration.names.delete(name)) registration.claim.lost([name], reason);
+  }
+
+  async #giveUp(name: string, session: string): Promise<void> {
+    this.#routes.delete(name);
+    try {
+      await this.#options.directory.release(name, session);
+    } catch (error) {
+      // This node's lease would keep the claim, and the name from other owners: released when the directory answers.
+      this.#leftovers.set(`${session} ${name}`, { name, session });
+      if (this.#leftovers.size > LEFTOVERS_MAX) this.#leftovers.delete(this.#leftovers.keys().next().value!);
       this.#away(error);
     }
   }
 
-  #lost(registration: Registration, name: string, reason: "name_taken" | "replaced"): void {
-    registration.held.delete(name);
-    if (registration.names.delete(name)) registration.claim.lost([name], reason);
-  }
-
-  #giveUp(name: string, session: string): void {
-    this.#routes.delete(name);
-    // If this fails, the claim lapses with the lease, or the node that it points to refuses it.
-    this.#options.directory.release(name, session).catch((error) => this.#away(error));
+  /** One after the other, until none is left or the directory is away again. */
+  async #giveUpLeftovers(): Promise<void> {
+    for (const [key, { name, session }] of this.#leftovers) {
+      this.#leftovers.delete(key);
+      await this.#giveUp(name, session);
+      if (this.#directoryAway) return;
+    }
   }
 
   #confirmLater(): void {

@@ -121,6 +121,11 @@ export class Management {
     return this.store.agents({ ...query, ...tenant === undefined ? {} : { tenant } });
   }
 
+  /** Number of live sessions by agent; agents without any are absent. */
+  sessionCounts(agents: readonly Agent[]): Promise<ReadonlyMap<string, number>> {
+    return this.store.sessionCounts(agents.map(({ id }) => id));
+  }
+
   /** Changes an agent; `revision` is the revision the change is based on, or absent for any. */
   async changeAgent(
     actor: Actor,

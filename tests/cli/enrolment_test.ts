@@ -67,17 +67,21 @@ describe("agents add, and agent --join", () => {
       "stderr",
     );
 
-    const list = await run("agents", "list", ...flags);
-    assert.match(list, /^NAME +STATE +HOSTNAMES +ID\nhome +active +home\.example\.org +agent_/);
     const hostnames = async () =>
       JSON.parse(await run("sessions", "list", ...flags, "--json")).map((
         { hostname }: { hostname: string },
       ) => hostname).join();
     // The edge reports sessions soon after they begin and end.
     await until(async () => await hostnames() === "home.example.org", 10_000);
+    const list = await run("agents", "list", ...flags);
+    assert.match(
+      list,
+      /^NAME +STATE +ONLINE +HOSTNAMES +ID\nhome +active +yes +home\.example\.org +agent_/,
+    );
     await run("agents", "suspend", "home", ...flags);
     await second.seen(/suspended/, "stderr");
     await until(async () => await hostnames() === "", 10_000);
+    assert.match(await run("agents", "list", ...flags), /\nhome +suspended +no /);
     await run("agents", "resume", "home", ...flags);
     const audit = await run("audit", ...flags);
     for (const action of ["agent.resumed", "agent.suspended", "agent.enrolled", "agent.added"]) {

@@ -92,6 +92,84 @@ describe("ClusterNode", () => {
     assert.equal(await network.settle(Promise.resolve(b!.node.find("home.example.org"))), undefined);
   });
 
+  it("gives up what it claimed for a session that ended while the directory did not answer", async () => {
+    const network = createMemoryNetwork({ link: { latencyMs: 1 } });
+    const store = new DirectoryStore();
+    const directory = createMemoryDirectory({ clock: network.clock, store });
+    let answers = true;
+    // What it is asked it does, but its answers get lost.
+    const deaf = new Proxy(directory, {
+      get: (target, key: keyof Directory) => {
+        const method = (target[key] as (...args: unknown[]) => unknown).bind(target);
+        if (key === "watch" || answers) return method;
+        return async (...args: unknown[]) => {
+          if (key === "claim") await method(...args);
+          throw new SallyportError("io_failed", "Cannot ask: no answer", { side: "network" });
+        };
+      },
+    });
+    const node = new TestNode(network, deaf, 1);
+    await network.settle(node.start());
+    const kept = node.serve("kept.example.org");
+    await network.advance(10);
+    answers = false;
+    const unheard = node.serve("home.example.org");
+    node.node.release(kept.session);
+    await network.advance(10);
+    node.node.release(unheard.session);
+    await network.advance(10);
+    assert.equal((await directory.lookup("home.example.org")).length, 1);
+    answers = true;
+    await network.advance(NODE_RENEW_MS + 10);
+    assert.deepEqual(await directory.lookup("home.example.org"), []);
+    assert.deepEqual(await directory.lookup("kept.example.org"), []);
+  });
+
+  it("gives up a name that it is granted after another answer has told that it is lost", async () => {
+    const network = createMemoryNetwork({ link: { latencyMs: 1 } });
+    const store = new DirectoryStore();
+    const directory = createMemoryDirectory({ clock: network.clock, store });
+    const answers: (() => void)[] = [];
+    const late = new Proxy(directory, {
+      get: (target, key: keyof Directory) => {
+        const method = (target[key] as (...args: unknown[]) => unknown).bind(target);
+        if (key !== "claim") return method;
+        return async (...args: unknown[]) => {
+          const outcome = await method(...args);
+          await new Promise<void>((resolve) => void answers.push(resolve));
+          return outcome;
+        };
+      },
+    });
+    const node = new TestNode(network, late, 1);
+    await network.settle(node.start());
+    node.serve("home.example.org");
+    await network.advance(10);
+    // A second claim of the same session is asked before the first is answered: the node's lease had run out.
+    const lease = store.nodes.get(node.id)!;
+    const rival = {
+      name: "home.example.org",
+      owner: "rival.example.org",
+      group: "r",
+      madeAtMs: 1,
+      session: "r",
+    };
+    await directory.enter({ ...node.record, id: "rival" });
+    lease.untilMs = network.clock.nowMs();
+    await network.advance(1);
+    await directory.claim({ ...rival, node: "rival" });
+    await network.advance(NODE_RENEW_MS + 10);
+    assert.equal(answers.length, 2);
+    await directory.leave("rival");
+    await directory.claim({ ...rival, owner: "home.example.org", session: `${node.id}-1`, node: node.id });
+    answers[1]!();
+    await network.advance(10);
+    assert.deepEqual(node.lost, [["home.example.org", "name_taken"]]);
+    answers[0]!();
+    await network.advance(10);
+    assert.deepEqual(await directory.lookup("home.example.org"), []);
+  });
+
   it("keeps known routes while the directory is away, and claims what came meanwhile when it is back", async () => {
     const network = createMemoryNetwork({ link: { latencyMs: 1 } });
     const store = new DirectoryStore();

@@ -361,6 +361,9 @@ test("sessions and usage are what edges report; CSV is a table", async (master) 
     "sealed",
     2,
   ]);
+  await enrolledAgent(master, "b");
+  const listed = (await must(200, "GET", "/v1/agents")).body.items as { name: string; sessions: number }[];
+  assert.deepEqual(listed.map(({ name, sessions }) => [name, sessions]), [["a", 1], ["b", 0]]);
   await must(204, "DELETE", "/v1/sessions/s1");
   assert.deepEqual((heard.at(-1) as { session: string }).session, "s1");
   await must(404, "DELETE", "/v1/sessions/s2");

@@ -24,6 +24,8 @@ const STEPS = 30;
 const SKEW_MS = 120_000;
 /** Nodes' clocks run this much too fast or too slow. */
 const DRIFT = 0.1;
+/** More than the rounding of a time in milliseconds, less than anything that the model measures. */
+const ROUNDING_MS = 1e-6;
 /** Longer than a node needs to notice that the peer of a link has gone. */
 const LINK_DEAD_MS = 60_000;
 
@@ -107,7 +109,8 @@ export async function runClusterModel(random: () => number): Promise<void> {
     else if (draw < 0.3) connect(node, pick(NAMES)!);
     else if (draw < 0.38) connectTwice(pick(NAMES)!);
     else if (draw < 0.42) connect(node, pick(NAMES)!, { owner: THIEF });
-    else if (draw < 0.54) await openStream(node, pick(NAMES)!);
+    else if (draw < 0.52) await openStream(node, pick(NAMES)!);
+    else if (draw < 0.55) leave(pick(sessions.filter(({ lost }) => !lost)));
     else if (draw < 0.6) await kill(node);
     else if (draw < 0.66) await (nodes.length < NODES + 2 ? start() : undefined);
     else if (draw < 0.73) cutOff.add(node.host);
@@ -191,11 +194,9 @@ export async function runClusterModel(random: () => number): Promise<void> {
       ...member === undefined ? {} : { member },
       madeAtMs,
       lost: (_names, reason) => {
-        held.lost = true;
+        forget(held);
         const holders = store.routes.get(name) ?? [];
         if (reason === "replaced" && holders.some((holder) => holder.owner !== owner)) stolen.push(session);
-        const newest = sessions.some((other) => other.node === node && other.name === name && !other.lost);
-        if (!newest) node.sessions.delete(name);
       },
     }).open;
   }
@@ -209,6 +210,21 @@ export async function runClusterModel(random: () => number): Promise<void> {
     connect(first, name, { group, member: `${group}.0`, madeAtMs });
     const second = pick(others);
     if (second !== undefined) connect(second, name, { group, member: `${group}.1`, madeAtMs });
+  }
+
+  /** An agent ends its session, and does not come back. */
+  function leave(held: Held | undefined): void {
+    if (held === undefined) return;
+    held.node.node.release(held.session);
+    forget(held);
+  }
+
+  /** A session no longer has its name; another one of its node may. */
+  function forget(held: Held): void {
+    held.lost = true;
+    const { node, name } = held;
+    const others = sessions.some((other) => other.node === node && other.name === name && !other.lost);
+    if (!others) node.sessions.delete(name);
   }
 
   /** A visitor at a node opens a stream to a name that another one has, and keeps it. */
@@ -299,12 +315,15 @@ export async function runClusterModel(random: () => number): Promise<void> {
   }
 }
 
-/** A clock that is wrong by an offset, and runs at another rate. */
+/**
+ * A clock that is wrong by an offset, and runs at another rate. As with a real clock, no timer fires before its time: if
+ * rounding let one fire too early, it would be set again for the same moment without end.
+ */
 function wrongClock(clock: Clock, offsetMs: number, rate: number): Clock {
   return {
     nowMs: () => clock.nowMs() * rate,
     wallMs: () => clock.wallMs() + offsetMs,
-    after: (delayMs, run) => clock.after(delayMs / rate, run),
+    after: (delayMs, run) => clock.after(delayMs / rate + ROUNDING_MS, run),
     soon: (run) => clock.soon(run),
   };
 }

@@ -5,6 +5,7 @@ import {
   type MemoryNetwork,
   type MemoryNetworkOptions,
 } from "../../src/runtime/memory/memory.ts";
+import { VirtualTime } from "../../src/runtime/memory/memory_time.ts";
 import type { Conn } from "../../src/runtime/port.ts";
 import { assertRejects, bytesOf, pattern, Watched } from "../conformance/runtime_helpers.ts";
 import { LINGER_MS } from "../../src/runtime/port.ts";
@@ -38,6 +39,15 @@ describe("createMemoryNetwork: time", () => {
     assert.deepEqual(calls, [20, 86_400_000]);
     await network.run(90_000_000);
     assert.equal(clock.nowMs(), 90_000_000);
+  });
+
+  it("ends where events set each other for the same moment without end", () => {
+    const time = new VirtualTime();
+    const again = () => time.soon(again);
+    again();
+    assert.throws(() => {
+      while (time.step(0));
+    }, /time stands still at 0 ms/);
   });
 
   it("settle names what can't happen within a limit", async () => {

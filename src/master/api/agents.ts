@@ -36,6 +36,7 @@ import {
   EnrolledSchema,
   EnrolmentSchema,
   JoiningAgentSchema,
+  ListedAgentSchema,
   pageQuery,
   pageSchema,
   RotateSchema,
@@ -44,7 +45,7 @@ import {
 const params = z.object({
   id: z.string().min(1).max(128).openapi({ description: "The agent's id, or its name", example: "home" }),
 });
-const AgentsSchema = pageSchema(AgentSchema, "Agents");
+const AgentsSchema = pageSchema(ListedAgentSchema, "Agents");
 
 function routes(parts: ApiParts) {
   const one = { 200: { description: "The agent", headers: etag, content: json(AgentSchema) } };
@@ -227,7 +228,9 @@ export function addAgentsApi(
   });
   app.openapi(own.list, async (c) => {
     const { items, next } = await management.agents(actorOf(c), c.req.valid("query"));
-    return c.json({ items: items.map(agentJson), next: next ?? null }, 200);
+    const counts = await management.sessionCounts(items);
+    const listed = items.map((agent) => ({ ...agentJson(agent), sessions: counts.get(agent.id) ?? 0 }));
+    return c.json({ items: listed, next: next ?? null }, 200);
   });
   app.openapi(own.show, async (c) => {
     return c.json(shown(c, await management.agent(actorOf(c), c.req.valid("param").id)), 200);

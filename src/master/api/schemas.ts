@@ -165,6 +165,11 @@ export const AgentSchema = z.object({
   revision: z.int(),
 }).openapi("Agent");
 
+/** An agent in a list. Its sessions aren't part of an agent alone, whose ETag names the revision of what is configured. */
+export const ListedAgentSchema = AgentSchema.extend({
+  sessions: z.int().openapi({ description: "Number of live sessions; 0 while it is offline" }),
+}).openapi("ListedAgent");
+
 /** An agent with its join code. */
 export const JoiningAgentSchema = AgentSchema.extend({
   join_code: z.string().openapi({

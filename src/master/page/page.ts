@@ -371,7 +371,7 @@ export function addPage(app: Hono<MasterEnv>, parts: PageParts): void {
     return AgentsView({
       viewer,
       agents,
-      sessions: await store.sessionCounts(agents.items.map(({ id }) => id)),
+      sessions: await management.sessionCounts(agents.items),
       query: { search, state: state ?? "", cursor: paged.cursor },
       done: c.req.query("done"),
     });

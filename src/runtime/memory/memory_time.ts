@@ -16,6 +16,8 @@ const START_WALL_MS = Date.UTC(2026, 0, 1);
 const STUCK_MS = 5_000;
 /** More events than any sensible test produces: it must be an endless loop. */
 const EVENTS_MAX = 20_000_000;
+/** More events at one time than any sensible test produces: they set each other for the same moment without end. */
+const EVENTS_AT_ONCE_MAX = 1_000_000;
 
 /** A seeded source of numbers in [0, 1), the same everywhere (mulberry32). */
 export function seededRandom(seed: number): () => number {
@@ -44,6 +46,8 @@ class Event implements Timer {
 /** The events of one network and the clock that its runtimes share. */
 export class VirtualTime {
   #nowMs = 0;
+  /** Events run since time last passed. */
+  #eventsNow = 0;
   #order = 0;
   /** A binary heap, the next event first. */
   #heap: Event[] = [];
@@ -125,13 +129,15 @@ export class VirtualTime {
     return promise;
   }
 
-  /** Runs the next event if it is due by `limitMs`; returns whether it was. */
+  /** Runs the next event if it is due by `limitMs`; returns whether it was. Throws if time stands still. */
   step(limitMs: number): boolean {
     for (;;) {
       const next = this.#heap[0];
       if (next === undefined || (!next.cancelled && next.atMs > limitMs)) return false;
       this.#removeFirst();
       if (next.cancelled) continue;
+      this.#eventsNow = next.atMs > this.#nowMs ? 0 : this.#eventsNow + 1;
+      if (this.#eventsNow >= EVENTS_AT_ONCE_MAX) throw stuck(`time stands still at ${this.#nowMs} ms`);
       this.#nowMs = next.atMs;
       next.run();
       return true;

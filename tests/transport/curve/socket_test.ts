@@ -47,7 +47,7 @@ async function stage(host: string) {
 
 describe("connectCurve and bindCurve: on real sockets", () => {
   for (const host of ["127.0.0.1", "::1"]) {
-    it(`a transfer that changes its port in the middle (${host})`, async () => {
+    it(`a transfer that changes its port in the middle (${host})`, { timeout: 30_000 }, async () => {
       const { listener, connections, ended, dial } = await stage(host);
       const got = new Collector();
       const data = pattern(3_000_000);
