@@ -31,6 +31,7 @@ import { haproxy } from "./peers/haproxy.ts";
 import { type Peer, type RunningPeer, startTunnel } from "./peers/peer.ts";
 import { rathole } from "./peers/rathole.ts";
 import { reference, stopReferences } from "./peers/reference.ts";
+import { relay } from "./peers/relay.ts";
 import { type OtherTransport, sallyport } from "./peers/sallyport.ts";
 import { writeReport } from "./report.ts";
 import { type PeerEntry, record, type Results } from "./results.ts";
@@ -52,6 +53,8 @@ const PEERS: readonly Peer[] = [
   haproxy,
   bare("bun", "bare, Bun"),
   bare("deno", "bare, Deno"),
+  relay("bun", "relay-bun", "two bare relays, Bun"),
+  relay("deno", "relay-deno", "two bare relays, Deno"),
   sallyport("bun", "sallyport-bun", "Sallyport, Bun", "aes-cbc"),
   sallyport("deno", "sallyport-deno", "Sallyport, Deno", "aes-cbc"),
   reference("reference", "reference", "aes-cbc"),

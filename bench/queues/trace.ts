@@ -98,8 +98,8 @@ class TracedConn extends WrappedStream<Conn> implements Conn {
     this.inner.keepAlive?.();
   }
 
-  writeAhead(byteLength: number): void {
-    this.inner.writeAhead?.(byteLength);
+  carrySession(writeAheadBytes: number): void {
+    this.inner.carrySession?.(writeAheadBytes);
   }
 
   #look(chunk: Bytes, direction: "in" | "out"): void {

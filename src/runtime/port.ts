@@ -102,10 +102,11 @@ export interface Conn extends ByteStream {
    */
   keepAlive?(): void;
   /**
-   * Sets how many bytes may be queued before `write` returns false. Present where the runtime writes asynchronously, so
+   * The connection carries a session from now on: idle most of the time, and shared by many streams when it isn't. Up to
+   * `writeAheadBytes` may then be queued before `write` returns false. Present where the runtime writes asynchronously, so
    * that each large write would otherwise have to wait for the one before it.
    */
-  writeAhead?(byteLength: number): void;
+  carrySession?(writeAheadBytes: number): void;
 }
 
 /** A listening socket. `close` stops accepting and leaves accepted connections alone. */

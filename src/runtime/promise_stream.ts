@@ -25,7 +25,7 @@ export abstract class PromiseStream<Read> extends StreamBase {
   protected readonly clock: Clock;
   protected readonly faults: Faults;
   protected readonly pool: BufferPool;
-  /** Larger for a connection that carries many streams, see `Conn.writeAhead`. */
+  /** Larger for a connection that carries many streams, see `Conn.carrySession`. */
   protected marks: WriteMarks;
   #out: OutQueue | null = null;
   #writing = false;
@@ -139,9 +139,9 @@ export abstract class PromiseStream<Read> extends StreamBase {
   protected startFlow(): void {
     if (this.#readLooping) return;
     this.#readLooping = true;
-    // Pending bytes must not be delivered from within the owner's call.
-    if (this.#kept !== null || this.#endKept) queueMicrotask(() => void this.#readLoop());
-    else void this.#readLoop();
+    // Pending bytes must not be delivered from within the owner's call, and a connection that is about to carry a session
+    // reads with another buffer.
+    queueMicrotask(() => void this.#readLoop());
   }
 
   protected stopFlow(): void {

@@ -55,7 +55,7 @@ export class ConnSession extends DrivenSession implements MuxHost<SessionStream>
   start(handler: SessionHandler, received: Bytes): void {
     this.handler = handler;
     const conn = new ConnHandler(this, this.machine, this.#codec);
-    this.#conn.writeAhead?.(WRITE_AHEAD_BYTES);
+    this.#conn.carrySession?.(WRITE_AHEAD_BYTES);
     this.#conn.attach(conn);
     this.machine.start();
     conn.data(received);

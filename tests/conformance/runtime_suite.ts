@@ -250,6 +250,26 @@ export function runtimeSuite(name: string, open: () => Promise<Harness>): void {
       pairs.listener.close();
     });
 
+    test("a connection that carries a session holds no read buffer while it is idle", async (h) => {
+      const pairs = await Pairs.open(h);
+      const { client, server } = await pairs.connect();
+      // As an edge does while the agent's token waits for its turn.
+      server.onData = () => server.pause();
+      client.write(bytesOf("token"));
+      await server.received(5);
+      server.conn.carrySession?.(MiB);
+      let heldBytes: number | undefined;
+      server.onData = () => heldBytes = server.conn.heldBytes ?? 0;
+      server.resume();
+      client.write(bytesOf("ping"));
+      await server.received(9);
+      assert.equal(heldBytes, 0);
+      client.closeWrite();
+      server.closeWrite();
+      await Promise.all([client.sawClose, server.sawClose]);
+      pairs.listener.close();
+    });
+
     test("8 MiB each way at once arrive intact with slow readers", async (h) => {
       const pairs = await Pairs.open(h);
       const { client, server } = await pairs.connect({ keep: false });

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { it } from "node:test";
 import { ALL_TENANTS } from "../../src/master/model.ts";
 import { ASSETS } from "../../src/master/page/assets.ts";
-import { PAGE_POLICY } from "../../src/master/page/page.ts";
+import { PAGE_POLICY } from "../../src/master/page/host.ts";
 import { PAGE_SESSION_MS, PAGE_SESSIONS_MAX } from "../../src/master/page/page_sessions.ts";
 import { ADMIN_KEY } from "./helpers.ts";
 import { type ManagedMaster, managedMaster } from "./managed.ts";

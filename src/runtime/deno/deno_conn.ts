@@ -48,8 +48,11 @@ export class DenoConn extends PromiseStream<number | null> implements Conn {
     return this.bufferedBytes + (this.#readSize === 0 ? 0 : this.#readBuffer?.length ?? 0);
   }
 
-  writeAhead(byteLength: number): void {
-    this.marks = { highBytes: byteLength, lowBytes: byteLength / 2 };
+  carrySession(writeAheadBytes: number): void {
+    this.marks = { highBytes: writeAheadBytes, lowBytes: writeAheadBytes / 2 };
+    // An agent is idle once admitted: the bytes of its handshake say nothing about what follows.
+    this.#hasRead = false;
+    if (this.#readBuffer === null) this.#readSize = 0;
   }
 
   protected readBelow(): Promise<number | null> {
@@ -99,7 +102,7 @@ export class DenoConn extends PromiseStream<number | null> implements Conn {
 
   /**
    * A full read switches to a much larger buffer, so that transfers speed up quickly; a small one to a smaller buffer.
-   * Sparse traffic ends with the idle buffer, which also follows the first read: an agent is idle once admitted.
+   * Sparse traffic ends with the idle buffer, which also follows the first read.
    */
   #fitReadBuffer(buffer: Bytes): void {
     const count = this.#count;

@@ -21,8 +21,12 @@ export const FLIGHT_PATIENCE_MS = 1_000;
 
 /** Marks per window: frequent enough that the sender never waits for the last byte. */
 const MARKS_PER_WINDOW = 4;
-/** For pure bulk traffic, a larger window costs less and delays no small frame: this many times the small window. */
+/**
+ * For pure bulk traffic, a larger window costs less and delays no small frame: this many times the small window, or what
+ * the path carries in this time, since both ends pass on hundreds of KiB in a turn.
+ */
 const BULK_FACTOR = 4;
+const BULK_MS = 3;
 const BULK_MIN_BYTES = 768 * 1024;
 /** A new stream or a small frame keeps the window small for this many bytes. */
 const POLITE_BYTES = 64 * 1024 * 1024;
@@ -81,7 +85,7 @@ export class Flight {
     if (this.#probedFrom !== undefined) return this.#minBytes;
     return this.#sentBytes < this.#politeUntil
       ? this.#windowBytes
-      : Math.max(BULK_FACTOR * this.#windowBytes, BULK_MIN_BYTES);
+      : Math.max(BULK_FACTOR * this.#windowBytes, BULK_MIN_BYTES, BULK_MS * this.#bytesPerMs);
   }
 
   /** Bytes that may still be sent; negative if small frames have exceeded the window. */

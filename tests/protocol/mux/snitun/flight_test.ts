@@ -58,6 +58,16 @@ describe("Flight", () => {
     }
   });
 
+  it("holds some milliseconds of pure bulk on a fast path, over many probes, and less than a second on a slow one", () => {
+    const seconds = 5 * FLIGHT_PROBE_MS / 1000;
+    const fast = run(1_000_000, 0.1, 3, false).windowBytes;
+    assert.ok(fast > 2_000_000 && fast < 8_000_000, `${fast}`);
+    const middling = run(100_000, 1, seconds, false).windowBytes;
+    assert.ok(middling < 2_000_000, `${middling}`);
+    const slow = run(5_000, 1, seconds, false).windowBytes;
+    assert.ok(slow < 1_000_000, `${slow}`);
+  });
+
   it("doesn't take its own queue for the path, over many probes", () => {
     const seconds = 5 * FLIGHT_PROBE_MS / 1000;
     const holds = 12_500 * 10;

@@ -1,0 +1,55 @@
+/**
+ * The page's views of sessions, usage and the audit log.
+ *
+ * @module
+ */
+import { dayOf } from "../../wire/control/control_messages.ts";
+import { ofTenant } from "../actor.ts";
+import { usageCsv, usageDays } from "../api/records.ts";
+import { type PageHost, pageOf, type Visit } from "./host.ts";
+import { AuditView } from "./views/audit.tsx";
+import { SessionsView } from "./views/sessions.tsx";
+import { UsageView } from "./views/usage.tsx";
+
+const USAGE_DAYS = 30;
+const DAY_MS = 24 * 3_600_000;
+
+/** Adds `/page/sessions`, `/page/usage` and `/page/audit`. */
+export function addRecordPages(host: PageHost): void {
+  const { management, clock } = host.parts;
+  const { store } = management;
+  host.shows("/page/sessions", async ({ c, actor, viewer }) => {
+    const paged = pageOf(c);
+    const live = await store.sessions({ ...paged, ...ofTenant(actor) });
+    const nowMs = clock.wallMs();
+    return SessionsView({ viewer, sessions: live, nowMs, cursor: paged.cursor, done: c.req.query("done") });
+  });
+  host.changes("/page/sessions/close", async ({ c, actor }, form) => {
+    await management.closeSession(actor, form.get("id") ?? "");
+    return c.redirect("/page/sessions?done=disconnected", 303);
+  });
+
+  const usageOf = async ({ c, actor }: Visit) => {
+    const id = c.req.query("agent");
+    const agent = id === undefined || id === "" ? undefined : await management.agent(actor, id);
+    const nowMs = clock.wallMs();
+    const day = (name: string, otherwise: number) => c.req.query(name) || dayOf(otherwise);
+    const days = usageDays(day("from", nowMs - (USAGE_DAYS - 1) * DAY_MS), day("to", nowMs));
+    const rows = await store.usage({ ...days, ...ofTenant(actor), ...agent && { agent: agent.id } });
+    return { ...days, rows, ...agent && { agent } };
+  };
+  host.shows("/page/usage", async (visit) => UsageView({ viewer: visit.viewer, ...await usageOf(visit) }));
+  host.answers("/page/usage.csv", async (visit) => {
+    const { rows, from, to } = await usageOf(visit);
+    return visit.c.body(usageCsv(rows), 200, {
+      "Content-Type": "text/csv; charset=utf-8",
+      "Content-Disposition": `attachment; filename="usage-${from}-${to}.csv"`,
+    });
+  });
+  host.shows("/page/audit", async ({ c, actor, viewer }) => {
+    const subject = c.req.query("subject")?.slice(0, 300) ?? "";
+    const paged = pageOf(c);
+    const query = { ...paged, ...ofTenant(actor), ...subject === "" ? {} : { subject } };
+    return AuditView({ viewer, records: await store.audit(query), subject, cursor: paged.cursor });
+  });
+}
