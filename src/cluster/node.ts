@@ -9,12 +9,13 @@ import type { MemoryBudget } from "../bytes/memory_budget.ts";
 import { errorCode, errorMessage, SallyportError } from "../errors.ts";
 import type { Clock, Timer } from "../runtime/port.ts";
 import type { Logger } from "../telemetry/log.ts";
-import type { Session, SessionHandler, SessionStream } from "../transport/port.ts";
+import type { Caller, Session, SessionHandler, SessionStream } from "../transport/port.ts";
 import { splice } from "../transport/splice.ts";
 import type { StreamShares } from "../transport/stream_shares.ts";
 import { wildcardOf } from "../wire/wildcard.ts";
 import type { Directory, DirectoryChange, NodeRecord, RouteClaim, RouteHolder } from "./directory.ts";
 import { NODE_RENEW_MS } from "./directory.ts";
+import { ForwardedStream, type Way } from "./forwarded_stream.ts";
 
 /** A known route is looked up again after this; change notifications arrive sooner. */
 export const ROUTE_FRESH_MS = 10_000;
@@ -83,9 +84,12 @@ interface CachedRoute {
   asking: Promise<readonly RouteHolder[]> | undefined;
 }
 
+/** A link to a node that holds a name; undefined if no node does, or none is reached. */
+type Reached = ForwardingSession | undefined | Promise<ForwardingSession | undefined>;
+
 interface LinkState {
-  session: Session | undefined;
-  opening: Promise<Session | undefined> | undefined;
+  session: ForwardingSession | undefined;
+  opening: Promise<ForwardingSession | undefined> | undefined;
   /** Earliest time of the next attempt. */
   retryAtMs: number;
 }
@@ -145,6 +149,10 @@ export class ClusterNode {
    * are; undefined if no other node holds the name.
    */
   find(name: string): Session | undefined | Promise<Session | undefined> {
+    return this.#find(name);
+  }
+
+  #find(name: string): Reached {
     const wildcard = wildcardOf(name);
     const exact = this.#known(name);
     if (exact instanceof Promise) {
@@ -159,9 +167,10 @@ export class ClusterNode {
 
   /** The node that a route points to refused a visitor: looks the name up again. */
   stale(name: string): void {
-    this.#routes.delete(name);
-    const wildcard = wildcardOf(name);
-    if (wildcard !== undefined) this.#routes.delete(wildcard);
+    for (const known of [name, wildcardOf(name)]) {
+      // One that is being looked up is soon fresh.
+      if (known !== undefined && this.#routes.get(known)?.asking === undefined) this.#routes.delete(known);
+    }
   }
 
   /** Whether a node that stays up also holds a session's name, so that visitors lose nothing when this session ends. */
@@ -398,7 +407,7 @@ export class ClusterNode {
 
   // Routes.
 
-  #findWildcard(wildcard: string): Session | undefined | Promise<Session | undefined> {
+  #findWildcard(wildcard: string): Reached {
     const known = this.#known(wildcard);
     return known instanceof Promise ? known.then((holders) => this.#reach(holders)) : this.#reach(known);
   }
@@ -447,8 +456,8 @@ export class ClusterNode {
   }
 
   /** A link to one of the holders: the newest that is already linked, otherwise the first one reached. */
-  #reach(holders: readonly RouteHolder[]): Session | undefined | Promise<Session | undefined> {
-    const openings: Promise<Session | undefined>[] = [];
+  #reach(holders: readonly RouteHolder[]): Reached {
+    const openings: Promise<ForwardingSession | undefined>[] = [];
     for (const { node } of holders) {
       const { session, opening } = this.#link(node);
       if (session !== undefined) return session;
@@ -472,7 +481,7 @@ export class ClusterNode {
     return state;
   }
 
-  async #openLink(node: string, state: LinkState): Promise<Session | undefined> {
+  async #openLink(node: string, state: LinkState): Promise<ForwardingSession | undefined> {
     const { clock, directory, log, link } = this.#options;
     try {
       let record = this.#nodes.get(node);
@@ -495,11 +504,7 @@ export class ClusterNode {
           if (this.#links.get(node) === state) this.#links.delete(node);
         },
       });
-      state.session = new ForwardingSession(
-        session,
-        (name) => this.#routes.delete(name),
-        this.#options.forwarded,
-      );
+      state.session = new ForwardingSession(session, (caller) => this.#forward(session, caller));
       return state.session;
     } catch (error) {
       state.retryAtMs = clock.nowMs() + LINK_RETRY_MS;
@@ -508,11 +513,53 @@ export class ClusterNode {
     }
   }
 
+  // Visitors for other nodes.
+
+  #forward(link: Session, caller: Caller): SessionStream {
+    const { clock, forwarded } = this.#options;
+    let first: SessionStream;
+    try {
+      first = link.open(caller);
+    } catch (error) {
+      // The next visitor triggers a new lookup.
+      if (caller.serverName !== undefined) this.stale(caller.serverName);
+      throw error;
+    }
+    forwarded?.("out");
+    return new ForwardedStream({ clock, caller, again: (cause) => this.#again(caller, cause) }, first);
+  }
+
+  /** Another way for a visitor: to a session that has come to this node meanwhile, or over a link. */
+  async #again(caller: Caller, cause: SallyportError): Promise<Way | undefined> {
+    const { serverName } = caller;
+    if (serverName === undefined || this.#closed) {
+      throw new SallyportError("connection_lost", "Cannot forward: this node is shutting down", {
+        side: "local",
+        retryable: true,
+        cause,
+      });
+    }
+    const here = this.#options.local(serverName);
+    if (here !== undefined) return this.#openHere(here, caller);
+    if (cause.code === "unrecognized_name") this.stale(serverName);
+    else this.#refresh(serverName);
+    const found = await this.#find(serverName);
+    return found && { stream: found.link.open(caller) };
+  }
+
+  /** Looks a known route up again at its next use, without forgetting it. */
+  #refresh(name: string): void {
+    for (const known of [name, wildcardOf(name)]) {
+      const route = known === undefined ? undefined : this.#routes.get(known);
+      if (route !== undefined) route.freshUntilMs = 0;
+    }
+  }
+
   // Visitors from other nodes.
 
   #serve(stream: SessionStream): void {
     const { clock, memory, local, forwarded } = this.#options;
-    const { serverName, address } = stream.caller;
+    const { serverName } = stream.caller;
     const session = serverName === undefined ? undefined : local(serverName);
     if (session === undefined) {
       // The forwarding node asks the directory again.
@@ -527,84 +574,71 @@ export class ClusterNode {
         ),
       );
     }
-    const shares = this.#options.shares?.();
-    let target: SessionStream;
+    let way: Way;
     try {
-      target = shares === undefined ? session.open(stream.caller) : shares.open(session, stream.caller);
+      way = this.#openHere(session, stream.caller);
     } catch (error) {
       return stream.abort(error as Error);
     }
     forwarded?.("in");
-    const done = () => shares?.leave(session, address);
-    splice({ visitorSide: stream, agentSide: target, stream: target, clock, memory, done });
+    splice({ visitorSide: stream, agentSide: way.stream, stream: way.stream, clock, memory, done: way.done });
+  }
+
+  /** Opens a stream of a session of this node. Throws as `StreamShares.open` does. */
+  #openHere(session: Session, caller: Caller): Way {
+    const shares = this.#options.shares?.();
+    if (shares === undefined) return { stream: session.open(caller) };
+    return { stream: shares.open(session, caller), done: () => shares.leave(session, caller.address) };
   }
 }
 
-/** A link as a visitor's splice sees it: an ordinary session whose streams are counted. */
+/** A link as a visitor's splice sees it: an ordinary session, whose streams find another way if theirs is lost. */
 class ForwardingSession implements Session {
-  readonly #link: Session;
-  readonly #stale: (name: string) => void;
-  readonly #forwarded: ((direction: "out") => void) | undefined;
+  readonly link: Session;
+  readonly open: (caller: Caller) => SessionStream;
 
-  constructor(
-    link: Session,
-    stale: (name: string) => void,
-    forwarded: ((direction: "out") => void) | undefined,
-  ) {
-    this.#link = link;
-    this.#stale = stale;
-    this.#forwarded = forwarded;
+  constructor(link: Session, open: (caller: Caller) => SessionStream) {
+    this.link = link;
+    this.open = open;
   }
 
   get transport(): string {
-    return this.#link.transport;
+    return this.link.transport;
   }
   get remote(): Session["remote"] {
-    return this.#link.remote;
+    return this.link.remote;
   }
   get protocolVersion(): number | undefined {
-    return this.#link.protocolVersion;
+    return this.link.protocolVersion;
   }
   get cipher(): string {
-    return this.#link.cipher;
+    return this.link.cipher;
   }
   get halfClose(): boolean {
-    return this.#link.halfClose;
+    return this.link.halfClose;
   }
   get streams(): number {
-    return this.#link.streams;
+    return this.link.streams;
   }
   get bytesSent(): number {
-    return this.#link.bytesSent;
+    return this.link.bytesSent;
   }
   get bytesReceived(): number {
-    return this.#link.bytesReceived;
+    return this.link.bytesReceived;
   }
   get rttMs(): number | undefined {
-    return this.#link.rttMs;
-  }
-
-  open(caller: Parameters<Session["open"]>[0]): SessionStream {
-    try {
-      const stream = this.#link.open(caller);
-      this.#forwarded?.("out");
-      return stream;
-    } catch (error) {
-      // The next visitor triggers a new lookup.
-      if (caller.serverName !== undefined) this.#stale(caller.serverName);
-      throw error;
-    }
+    return this.link.rttMs;
   }
 
   askToMove(): void {
-    this.#link.askToMove();
+    this.link.askToMove();
   }
 
   goAway(reason: SallyportError): void {
-    this.#link.goAway(reason);
+    this.link.goAway(reason);
   }
 
   close(reason: SallyportError): void {
-    this.#link.close(reason);
+    this.link.close(reason);
   }
 }

@@ -107,9 +107,18 @@ describe("serve and edge --cluster", { skip }, () => {
     return performance.now() - startedMs;
   }
 
-  async function metricOfB(name: string, labels: Readonly<Record<string, string>> = {}): Promise<number> {
-    const samples = parsePrometheus(await (await fetch(`${metricsB}`)).text());
+  async function metricAt(
+    url: string,
+    name: string,
+    labels: Readonly<Record<string, string>> = {},
+  ): Promise<number> {
+    const samples = parsePrometheus(await (await fetch(url)).text());
     return sampleValue(samples, name, labels) ?? 0;
+  }
+
+  /** Visitors that have come to node B from other nodes, or left it for them. */
+  function forwardedAtB(direction: "in" | "out"): Promise<number> {
+    return metricAt(metricsB, "sallyport_forwarded_visitors_total", { direction });
   }
 
   it("joins two nodes, of different runtimes where both are installed", { timeout }, async () => {
@@ -133,9 +142,9 @@ describe("serve and edge --cluster", { skip }, () => {
     await connect("at-b.localhost", portB);
     await answers(portB, "at-a.localhost");
     await answers(portA, "at-b.localhost");
-    assert.ok(await metricOfB("sallyport_forwarded_visitors_total", { direction: "in" }) > 0);
-    assert.ok(await metricOfB("sallyport_forwarded_visitors_total", { direction: "out" }) > 0);
-    assert.equal(await metricOfB("sallyport_cluster_links"), 2);
+    assert.ok(await forwardedAtB("in") > 0);
+    assert.ok(await forwardedAtB("out") > 0);
+    assert.equal(await metricAt(metricsB, "sallyport_cluster_links"), 2);
   });
 
   it("gives a name to the newer session, wherever it connects, and every visitor to that one", {
@@ -194,12 +203,19 @@ describe("serve and edge --cluster", { skip }, () => {
       await answers(left.port, "single.localhost");
       await answers(portA, "single.localhost");
       await answers(portA, "double.localhost");
+      await answers(portB, "single.localhost");
+      // A visitor whose bytes the node has taken, and not passed on, is caught by its death.
+      const forwarded = await forwardedAtB("out");
+      victim.program.signal("SIGSTOP");
+      const caught = visitSite(portB, "single.localhost");
+      await until(async () => await forwardedAtB("out") > forwarded);
       await victim.program.kill();
       const [doubleMs, doubleAtAMs, singleMs] = await Promise.all([
         answers(left.port, "double.localhost"),
         answers(portA, "double.localhost"),
         answers(left.port, "single.localhost"),
       ]);
+      assert.equal((await caught).text, "sallyport");
       assert.ok(singleMs < 2_000, `one edge: ${singleMs} ms`);
       assert.ok(doubleMs < 500, `two edges: ${doubleMs} ms at the one that is left`);
       assert.ok(doubleAtAMs < 500, `two edges: ${doubleAtAMs} ms at another node`);

@@ -110,7 +110,7 @@ export class Program {
   }
 
   /** Sends a signal. */
-  signal(name: "SIGINT" | "SIGTERM" | "SIGHUP" | "SIGUSR2"): void {
+  signal(name: "SIGINT" | "SIGTERM" | "SIGHUP" | "SIGSTOP" | "SIGUSR2"): void {
     // Not by `kill` of the child: Deno then reports this signal as its end, whatever it ended with.
     if (!this.#over && this.#child.pid !== undefined) process.kill(this.#child.pid, name);
   }

@@ -79,14 +79,17 @@ export class TestNode {
     await this.node.close();
   }
 
-  /** An agent's session that echoes what its visitors send, in a connection of its own. */
+  /**
+   * An agent's session that echoes what its visitors send, in a connection of its own. `answers` false: it takes what
+   * they send, and never says anything.
+   */
   serve(
     name: string,
-    more: Partial<SessionClaim> = {},
+    { answers = true, ...more }: Partial<SessionClaim> & { readonly answers?: boolean } = {},
   ): { session: string; callers: Caller[]; open: ReadonlySet<Caller> } {
     const callers: Caller[] = [];
     const open = new Set<Caller>();
-    this.sessions.set(name, echoSession(callers, open));
+    this.sessions.set(name, echoSession(callers, open, answers));
     const session = more.session ?? `${this.id}-${++this.#claims}`;
     this.node.register({
       session,
@@ -102,7 +105,7 @@ export class TestNode {
 }
 
 /** A session whose streams send back what they get; `open` has the callers of those that are open. */
-function echoSession(callers: Caller[], open: Set<Caller>): Session {
+function echoSession(callers: Caller[], open: Set<Caller>, answers: boolean): Session {
   const session: Partial<Session> = {
     transport: "test",
     halfClose: true,
@@ -119,10 +122,11 @@ function echoSession(callers: Caller[], open: Set<Caller>): Session {
         attach: (next) => void (handler = next),
         write: (chunk) => {
           const copy = chunk.slice();
-          queueMicrotask(() => handler.data(copy));
+          if (answers) queueMicrotask(() => handler.data(copy));
           return true;
         },
         closeWrite() {
+          if (!answers) return;
           queueMicrotask(() => handler.end());
           close();
         },

@@ -414,6 +414,45 @@ describe("AgentRegistry: in a cluster", () => {
     assert.equal(await isSettled(closing), true);
   });
 
+  it(
+    "leaves those asked last as much time as the first, of more than 5,000 agents",
+    { timeout: 60_000 },
+    async () => {
+      const { registry, admission, token, claims, clock } = bench({ cluster: { last: false } });
+      // One token with changed names: to make thousands takes seconds.
+      const made = token("any.test");
+      const sessions = Array.from({ length: 5_500 }, (_, i) => {
+        const session = new FakeSession();
+        const opened = { ...made, claims: { ...made.claims, hostname: `${i}.test` } };
+        session.handler = admission.admit(opened, session as unknown as Session, REMOTE);
+        return session;
+      });
+      const calls = (call: string) => sessions.filter((session) => session.calls.includes(call)).length;
+      const pass = async (durationMs: number) => {
+        for (let ms = 0; ms < durationMs; ms += 20) {
+          await turns();
+          clock.run(20);
+        }
+        await turns();
+      };
+      const closing = registry.close(600_000);
+      await pass(MOVE_PATIENCE_MS);
+      assert.equal(calls("askToMove"), 5_020);
+      assert.equal(calls("goAway shutdown"), 0, "the first are cut before the last are asked");
+      await pass(480);
+      assert.equal(calls("askToMove"), 5_500);
+      // All move but two of those asked last; they are cut when their time is over, and no sooner.
+      for (const claim of claims.slice(0, -2)) claim.lost([claim.owner], "replaced");
+      await pass(MOVE_PATIENCE_MS - 40);
+      assert.equal(calls("goAway shutdown"), 0);
+      await pass(80);
+      assert.equal(calls("goAway shutdown"), 2);
+      await pass(LEFT_MS + 40);
+      assert.equal(await isSettled(closing), true);
+      assert.equal(calls("close shutdown"), 5_500);
+    },
+  );
+
   it("waits for the other nodes no longer than the grace", async () => {
     const { registry, opens, claims, clock } = bench({ cluster: { last: false } });
     opens("a.test");

@@ -12,7 +12,7 @@ import { REDIS_TIMEOUT_MS } from "../../src/cluster/redis_client.ts";
 import { SallyportError } from "../../src/errors.ts";
 import { createMemoryNetwork, type MemoryNetwork } from "../../src/runtime/memory/memory.ts";
 import type { Clock } from "../../src/runtime/port.ts";
-import type { Caller } from "../../src/transport/port.ts";
+import type { Caller, Session } from "../../src/transport/port.ts";
 import { TestNode, visit } from "../cluster/test_node.ts";
 
 const NODES = 4;
@@ -271,10 +271,8 @@ export async function runClusterModel(random: () => number): Promise<void> {
         const local = node.sessions.has(name);
         const found = local ? undefined : await network.settle(Promise.resolve(node.node.find(name)));
         if (living.length === 0) {
-          assert.ok(
-            !local && found === undefined,
-            `${name} is found at node ${node.id}, and nobody holds it`,
-          );
+          assert.ok(!local, `${name} is found at node ${node.id}, and nobody holds it`);
+          if (found !== undefined) await assertForgotten(node, name, found);
         } else if (living.some((held) => held.node === node)) {
           assert.ok(local, `${name} has gone from the node that holds it`);
         } else {
@@ -284,6 +282,15 @@ export async function runClusterModel(random: () => number): Promise<void> {
         }
       }
     }
+  }
+
+  /** A node that still knows a route to a name that nobody holds forgets it with its next visitor, who is refused. */
+  async function assertForgotten(node: TestNode, name: string, found: Session): Promise<void> {
+    const visited = visit(found, { address: "203.0.113.1", port: ++visitors, serverName: name });
+    await assert.rejects(network.settle(visited), { code: "unrecognized_name" });
+    node.node.stale(name);
+    const again = await network.settle(Promise.resolve(node.node.find(name)));
+    assert.equal(again, undefined, `${name} is found at node ${node.id} again, and nobody holds it`);
   }
 
   /** A stream is open at both ends, and carries bytes, or at neither. */

@@ -23,10 +23,10 @@ export const FLIGHT_PATIENCE_MS = 1_000;
 const MARKS_PER_WINDOW = 4;
 /**
  * For pure bulk traffic, a larger window costs less and delays no small frame: this many times the small window, or what
- * the path carries in this time, since both ends pass on hundreds of KiB in a turn.
+ * the path carries in this time at its best, since both ends pass on hundreds of KiB in a turn.
  */
 const BULK_FACTOR = 4;
-const BULK_MS = 3;
+const BULK_MS = 1;
 const BULK_MIN_BYTES = 768 * 1024;
 /** A new stream or a small frame keeps the window small for this many bytes. */
 const POLITE_BYTES = 64 * 1024 * 1024;
