@@ -1,4 +1,4 @@
-// An edge that lets in the agents of paying customers alone: a token must be good, and then a hook has the last say.
+// An edge that admits only the agents of paying customers: a token must be valid, and then a hook decides.
 import {
   type AgentRequest,
   createAgent,
@@ -26,7 +26,7 @@ function authorize({ hostname, remote }: AgentRequest): void {
 const edge = createEdge({ runtime, ring, authorize });
 const { address } = await edge.listen({ host: "127.0.0.1", port: 0 });
 
-// Agents with good tokens. They make them themselves here; elsewhere masterGrants() asks a session master.
+// The agents make their own tokens here; normally masterGrants() requests them from a session master.
 for (const hostname of ["alice.example.org", "bob.example.org"]) {
   const agent = createAgent({
     runtime,

@@ -1,5 +1,5 @@
 // A fetch handler (Hono's app.fetch, or any function) on the internet in ten lines: TLS ends in this process. Edge and
-// session master run beside it here; with those of its own, it gets a certificate from an authority by itself.
+// session master run beside it here. With a public name, it gets a certificate from an authority by itself.
 import { request } from "node:https";
 import {
   createEdge,

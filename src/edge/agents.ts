@@ -68,26 +68,26 @@ interface AgentOptions {
 interface AgentEvents {
   readonly clock: Clock;
   /** The session is over. */
-  ended(agent: AgentSession, error: SallyportError): void;
+  ended(agent: AdmittedSession, error: SallyportError): void;
   /** The session refused or dropped a stream. */
   streamRefused(code: SallyportError["code"]): void;
   /** Our own code has thrown, in the session or in one of its streams. */
-  fault(agent: AgentSession, error: SallyportError): void;
+  fault(agent: AdmittedSession, error: SallyportError): void;
   /** The agent wants no new visitors. */
-  goingAway(agent: AgentSession): void;
+  goingAway(agent: AdmittedSession): void;
   /** The agent no longer receives visitors. */
-  left(agent: AgentSession, why: string): void;
+  left(agent: AdmittedSession, why: string): void;
 }
 
 /** The agents of one edge. */
 export class AgentRegistry {
   readonly #options: AgentOptions;
-  readonly #routes = new Routes<AgentSession>();
+  readonly #routes = new Routes<AdmittedSession>();
   readonly #usedKeys: UsedKeys;
   readonly #started: { readonly nowMs: number; readonly wallMs: number };
   /** Time slices shared by all transports' handshakes. */
   readonly #slices: Slices;
-  readonly #sessions = new Set<AgentSession>();
+  readonly #sessions = new Set<AdmittedSession>();
   readonly #events: AgentEvents;
   #draining = false;
 
@@ -211,7 +211,7 @@ export class AgentRegistry {
   }
 
   /** An agent that also has a session at another node needs no more visitors here. */
-  async #leaveToOthers(agent: AgentSession): Promise<void> {
+  async #leaveToOthers(agent: AdmittedSession): Promise<void> {
     const { cluster } = this.#options;
     if (await cluster?.heldElsewhere?.(agent.id) !== true) return;
     cluster?.release(agent.id);
@@ -220,7 +220,7 @@ export class AgentRegistry {
   }
 
   /** By then other nodes know that the names are held elsewhere, so no visitor is sent here in vain. */
-  #releaseSoon(agent: AgentSession): void {
+  #releaseSoon(agent: AdmittedSession): void {
     this.#options.clock.after(LEFT_MS, () => this.#routes.release(agent));
   }
 
@@ -267,14 +267,14 @@ export class AgentRegistry {
     const { claims } = token;
     const id = tokenId(token.token);
     const request = agentRequest(token, remote, session.transport);
-    const agent = new AgentSession(this.#events, session, {
+    const agent = new AdmittedSession(this.#events, session, {
       hostname: claims.hostname,
       expiresAtMs: clock.nowMs() + claims.valid * 1000 - clock.wallMs(),
       tokenId: id,
       remote: remote.host,
       visitors: this.#options.ledger.opened(session, request),
     });
-    let claimed: Claimed<AgentSession>;
+    let claimed: Claimed<AdmittedSession>;
     try {
       this.#openTunnel(agent, request);
       claimed = this.#routes.claim(claimOf(token), agent, clock.nowMs());
@@ -308,7 +308,7 @@ export class AgentRegistry {
   }
 
   /** The agent serves its names here at once; whether the cluster grants them is known a moment later. */
-  #claimInCluster(agent: AgentSession, token: OpenedToken, id: string, denied: readonly string[]): void {
+  #claimInCluster(agent: AdmittedSession, token: OpenedToken, id: string, denied: readonly string[]): void {
     const { hostname, aliases, extra } = token.claims;
     this.#options.cluster?.register({
       session: agent.id,
@@ -320,7 +320,7 @@ export class AgentRegistry {
     });
   }
 
-  #lostInCluster(agent: AgentSession, names: readonly string[], reason: "name_taken" | "replaced"): void {
+  #lostInCluster(agent: AdmittedSession, names: readonly string[], reason: "name_taken" | "replaced"): void {
     this.#options.log.info(
       { hostname: agent.hostname, names: names.join(","), reason },
       "names lost in the cluster",
@@ -342,7 +342,7 @@ export class AgentRegistry {
   }
 
   /** Runs before the routes are claimed: an exception from the operator's router refuses the agent. */
-  #openTunnel(agent: AgentSession, request: AgentRequest): void {
+  #openTunnel(agent: AdmittedSession, request: AgentRequest): void {
     const { tunnels, clock, log } = this.#options;
     if (tunnels === undefined) return;
     const carrier = new SessionCarrier(agent.visitors);
@@ -372,7 +372,7 @@ export class AgentRegistry {
     }
   }
 
-  #ended(agent: AgentSession, error: SallyportError): void {
+  #ended(agent: AdmittedSession, error: SallyportError): void {
     this.#sessions.delete(agent);
     this.#options.ledger.ended(agent.session);
     this.#routes.release(agent);
@@ -392,18 +392,18 @@ export class AgentRegistry {
     this.#options.metrics.refused("stream", code);
   }
 
-  #fault({ hostname, remote }: AgentSession, error: SallyportError): void {
+  #fault({ hostname, remote }: AdmittedSession, error: SallyportError): void {
     reportFault(error, this.#options, { hostname, agent: remote });
   }
 
   /** Frees its names for other agents. */
-  #goingAway(agent: AgentSession): void {
+  #goingAway(agent: AdmittedSession): void {
     this.#routes.release(agent);
     this.#options.cluster?.release(agent.id);
     this.#left(agent, "the agent is leaving");
   }
 
-  #left({ tunnel }: AgentSession, why: string): void {
+  #left({ tunnel }: AdmittedSession, why: string): void {
     if (tunnel !== undefined) this.#options.tunnels?.left?.(tunnel, why);
   }
 
@@ -441,7 +441,7 @@ interface AgentFacts {
 }
 
 /** One agent's session at the edge. */
-class AgentSession implements SessionHandler, AgentFacts {
+class AdmittedSession implements SessionHandler, AgentFacts {
   /** Unique in a cluster. */
   readonly id: string = randomUUID();
   readonly session: Session;

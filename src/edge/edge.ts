@@ -98,7 +98,7 @@ export interface EdgeListenOptions {
 
 /** A running edge. */
 export interface Edge {
-  /** Metrics registry. Defaults to a new one. */
+  /** Its metrics registry. */
   readonly metrics: Metrics;
   /** Number of agent sessions. */
   readonly sessions: number;

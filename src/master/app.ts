@@ -20,21 +20,22 @@ import { addKeysApi } from "./api/keys.ts";
 import type { ApiParts } from "./api/parts.ts";
 import { addNamesApi } from "./api/names.ts";
 import { addRecordsApi } from "./api/records.ts";
+import { addTokensApi, asksForToken } from "./api/tokens.ts";
 import { addWebhooksApi } from "./api/webhooks.ts";
 import type { Changeable } from "./changeable.ts";
-import { type Credential, type Credentials, firstOf } from "./credentials.ts";
+import { type Credentials, firstOf } from "./credentials.ts";
 import type { DnsChallenges } from "./dns_challenges.ts";
 import type { MasterEnv } from "./env.ts";
-import { authenticate, boundedJson, countRequests, FailureGuard } from "./guards.ts";
+import { authenticate, countRequests, FailureGuard } from "./guards.ts";
 import { API_REQUESTS_PER_MINUTE_MAX, TOKENS_PER_MINUTE_MAX } from "./limits.ts";
 import type { Management } from "./management.ts";
 import type { PageProvider } from "./page/host.ts";
 import { addPage, PAGE_ROUTES } from "./page/page.ts";
-import { Problem, schemaProblem } from "./problem.ts";
+import { schemaProblem } from "./problem.ts";
 import { FailureLimit, IssueLimit } from "./rate_limits.ts";
 import { REFERENCE_POLICY, type ReferenceDocument, renderReference } from "./reference.ts";
 import * as routes from "./routes.ts";
-import { DEFAULT_TOKEN_TTL, type TokenResponse, type TokenTtl } from "./schemas.ts";
+import { DEFAULT_TOKEN_TTL, type TokenTtl } from "./schemas.ts";
 import { addOtherMethods, addStatusRoutes, createBaseApp, type Readiness, STATUS_ROUTES } from "./status.ts";
 import { agentCredentials, apiKeyCredentials } from "./store_credentials.ts";
 import { CANNOT_ISSUE, TokenIssuer } from "./tokens.ts";
@@ -98,7 +99,19 @@ export interface MasterOptions {
   readonly pageProvider?: PageProvider | undefined;
 }
 
-const ENDPOINTS = [routes.indexRoute, ...STATUS_ROUTES, routes.openapiRoute, routes.referenceRoute];
+/** An endpoint in the index. */
+interface Endpoint {
+  readonly method: string;
+  readonly path: string;
+  readonly summary?: string;
+}
+
+const ENDPOINTS: readonly Endpoint[] = [
+  routes.indexRoute,
+  ...STATUS_ROUTES,
+  routes.openapiRoute,
+  routes.referenceRoute,
+];
 
 /**
  * Makes the session master. Serve `app.fetch(request, { remote })`, or call `app.request(path, init, { remote })`.
@@ -139,20 +152,11 @@ export function createMasterApp(options: MasterOptions): OpenAPIHono<MasterEnv> 
     forwardedFrom: options.forwardedFrom,
     metrics,
   });
-  const issues = new IssueLimit(options.tokensPerMinute ?? TOKENS_PER_MINUTE_MAX);
-  const calls = new IssueLimit(options.apiRequestsPerMinute ?? API_REQUESTS_PER_MINUTE_MAX);
   const store = management?.store;
   const credentials = store === undefined
     ? options.credentials
     : firstOf(agentCredentials(store, clock), apiKeyCredentials(store, clock), options.credentials);
   const authenticated = authenticate({ credentials, failures, log });
-  const ttl = options.ttl ?? DEFAULT_TOKEN_TTL;
-  const tokensRoute = routes.tokensRoute(ttl, [authenticated, boundedJson({ clock })]);
-  const ownTokensRoute = routes.ownTokensRoute(ttl, [authenticated, boundedJson({ clock, optional: true })]);
-  const issuer = new TokenIssuer({ ...options, ...store && { store } });
-  const managed: { readonly method: string; readonly path: string; readonly summary?: string }[] = [];
-  const own = management === undefined ? [tokensRoute] : [tokensRoute, ownTokensRoute];
-  const tokenPaths = [tokensRoute.path, ownTokensRoute.path];
   const app = createBaseApp({
     ...{ clock, log, metrics },
     elsewhere: "GET / names those that there are",
@@ -161,67 +165,19 @@ export function createMasterApp(options: MasterOptions): OpenAPIHono<MasterEnv> 
     ...options.tracer === undefined ? {} : { tracer: options.tracer },
     defaultHook: (result, c) => {
       if (result.success) return;
-      const issues = tokenPaths.some((path) => c.req.path.endsWith(path));
-      throw schemaProblem(issues ? CANNOT_ISSUE : "Cannot use request", result.error);
+      throw schemaProblem(asksForToken(c.req.path) ? CANNOT_ISSUE : "Cannot use request", result.error);
     },
   });
-
-  /** Counts a token before it is created. */
-  const count = async (credential: Credential, hostname: string) => {
-    const waitS = await issues.take(`${credential.id}/${hostname}`);
-    if (waitS === 0) return;
-    metrics.refused("agent", "limit_exceeded");
-    throw new Problem(429, `${CANNOT_ISSUE}: too many tokens for this name, wait ${waitS} s`, {
-      errors: [{ member: "Authorization", detail: "requested too many tokens for this name" }],
-      headers: { "Retry-After": String(waitS) },
-    });
-  };
-  const tell = (credential: Credential, issued: TokenResponse, requestId: string) => {
-    metrics.tokenIssued(issued.protocol_version, issued.cipher);
-    const { hostname, alias, cipher, protocol_version, publish, valid } = issued;
-    log.info({
-      client: credential.id,
-      hostname,
-      alias,
-      cipher,
-      protocol_version,
-      publish,
-      valid,
-      request_id: requestId,
-    }, "token issued");
-  };
-
-  /** Keeps the reason of an agent's refusal, for `doctor`. */
-  const noted = async (credential: Credential, issue: Promise<TokenResponse>) => {
-    try {
-      return await issue;
-    } catch (error) {
-      const { agent } = credential;
-      if (agent !== undefined && error instanceof Problem) {
-        await store?.noteRefusal(agent.id, clock.wallMs(), error.message);
-      }
-      throw error;
-    }
-  };
-
-  app.openapi(tokensRoute, async (c) => {
-    const credential = c.get("credential");
-    const request = c.req.valid("json");
-    await count(credential, request.hostname);
-    const issued = await noted(credential, issuer.issue(credential, request));
-    tell(credential, issued, c.get("requestId"));
-    return c.json(issued, 201);
+  const endpoints: Endpoint[] = addTokensApi(app, {
+    ...{ clock, log, metrics, store, authenticated },
+    issuer: new TokenIssuer({ ...options, ...store && { store } }),
+    limit: new IssueLimit(options.tokensPerMinute ?? TOKENS_PER_MINUTE_MAX),
+    ttl: options.ttl ?? DEFAULT_TOKEN_TTL,
   });
   if (management !== undefined) {
-    app.openapi(ownTokensRoute, async (c) => {
-      const credential = c.get("credential");
-      await count(credential, "");
-      const issued = await noted(credential, issuer.issueOwn(credential, c.req.valid("json")));
-      tell(credential, issued, c.get("requestId"));
-      return c.json(issued, 201);
-    });
+    const calls = new IssueLimit(options.apiRequestsPerMinute ?? API_REQUESTS_PER_MINUTE_MAX);
     const parts: ApiParts = { management, clock, authenticated: [authenticated, countRequests(calls)] };
-    managed.push(
+    endpoints.push(
       ...addAgentsApi(app, parts, failures),
       ...addNamesApi(app, parts),
       ...addRecordsApi(app, parts),
@@ -232,10 +188,26 @@ export function createMasterApp(options: MasterOptions): OpenAPIHono<MasterEnv> 
     );
     addPage(app, { management, clock, credentials, failures, calls, log, provider: options.pageProvider });
   }
-  const endpoints = [...own, ...managed, ...ENDPOINTS];
+  endpoints.push(...ENDPOINTS);
   const pages = management === undefined ? [] : PAGE_ROUTES;
   const label = labeller([...endpoints, ...pages].map(({ path }) => path));
 
+  addIndex(app, endpoints);
+  addStatusRoutes(app, { metrics, ready });
+  addDocuments(app);
+  addOtherMethods(app, [...endpoints, ...pages]);
+
+  app.openAPIRegistry.registerComponent("securitySchemes", routes.BEARER_SCHEME, {
+    type: "http",
+    scheme: "bearer",
+    description:
+      "The admin key, another key that the master knows, or a JWT that an enrolled agent has signed",
+  });
+  return app;
+}
+
+/** Adds the index of endpoints, for programs. */
+function addIndex(app: OpenAPIHono<MasterEnv>, endpoints: readonly Endpoint[]): void {
   app.openapi(routes.indexRoute, (c) => {
     const named = endpoints.map((route) => [`${route.method.toUpperCase()} ${route.path}`, route.summary]);
     return c.json({
@@ -244,7 +216,10 @@ export function createMasterApp(options: MasterOptions): OpenAPIHono<MasterEnv> 
       endpoints: Object.fromEntries(named) as Record<string, string>,
     }, 200);
   });
-  addStatusRoutes(app, { metrics, ready });
+}
+
+/** Adds the OpenAPI document, and the same as a page. Both are made at the first request. */
+function addDocuments(app: OpenAPIHono<MasterEnv>): void {
   let document: ReturnType<typeof openApiDocument> | undefined;
   app.openapi(routes.openapiRoute, (c) => c.json(document ??= openApiDocument(app), 200));
   let reference: Promise<string> | undefined;
@@ -256,16 +231,6 @@ export function createMasterApp(options: MasterOptions): OpenAPIHono<MasterEnv> 
     };
     return c.body(await reference, 200, headers) as never;
   });
-
-  addOtherMethods(app, [...endpoints, ...pages]);
-
-  app.openAPIRegistry.registerComponent("securitySchemes", routes.BEARER_SCHEME, {
-    type: "http",
-    scheme: "bearer",
-    description:
-      "The admin key, another key that the master knows, or a JWT that an enrolled agent has signed",
-  });
-  return app;
 }
 
 /** Maps a path to its endpoint, so that metrics have few labels: `/v1/agents/{id}`, "other". */

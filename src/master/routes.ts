@@ -52,11 +52,16 @@ export const wwwAuthenticate = {
 };
 const failed = problem(500, "Internal error; the log has details under the same instance");
 
+/** The path of {@link tokensRoute}. */
+export const TOKENS_PATH = "/v1/tokens";
+/** The path of {@link ownTokensRoute}. */
+export const OWN_TOKENS_PATH = "/v1/agent-tokens";
+
 /** POST /v1/tokens; `middleware` runs before the body is read. */
 export function tokensRoute(ttl: TokenTtl, middleware: MiddlewareHandler<MasterEnv>[]) {
   return createRoute({
     method: "post",
-    path: "/v1/tokens",
+    path: TOKENS_PATH,
     operationId: "issueToken",
     summary: "Issue a token",
     description: "Issues a token for an agent, with fresh key material each time.",
@@ -88,7 +93,7 @@ export function tokensRoute(ttl: TokenTtl, middleware: MiddlewareHandler<MasterE
 export function ownTokensRoute(ttl: TokenTtl, middleware: MiddlewareHandler<MasterEnv>[]) {
   return createRoute({
     method: "post",
-    path: "/v1/agent-tokens",
+    path: OWN_TOKENS_PATH,
     operationId: "issueOwnToken",
     summary: "Issue a token to an enrolled agent",
     description: "Issues a token for all exact names and public ports of the agent that signs the request.",

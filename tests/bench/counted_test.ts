@@ -7,13 +7,13 @@ import { fileURLToPath } from "node:url";
 import { type Counts, countTunnel, dearer } from "../../bench/counted/count.ts";
 
 describe("the counted benchmark", () => {
-  it("finds nothing dearer than what is kept", { timeout: 60_000 }, async () => {
+  it("finds no figure above the recorded ones", { timeout: 60_000 }, async () => {
     const folder = join(dirname(fileURLToPath(import.meta.url)), "..", "..", "bench", "counted");
     const kept = JSON.parse(await readFile(join(folder, "baseline.json"), "utf8")) as Counts;
     assert.deepEqual(dearer(await countTunnel(), kept), []);
   });
 
-  it("says what has become dearer by more than its margin, and forgives what is new", () => {
+  it("names what costs more than its margin allows, and accepts what is new", () => {
     assert.deepEqual(dearer({ a: 10.9, b: 11.2, c: 5, d: 0 }, { a: 10, b: 10, d: 0 }), [
       "b: 11.20, was 10.00. Make it cheaper, or keep it with bench:counted --write and say why",
     ]);

@@ -42,7 +42,7 @@ test("the fullest ends first, behind the event that overflows, until an eighth i
   assert.deepEqual([budget.evictions, budget.heldBytes], [1, 49]);
 });
 
-test("one who has left isn't ended", () => {
+test("a member that has left isn't ended", () => {
   const { budget, turn } = budgetOf(80);
   const gone = new Holder(budget, 60);
   budget.leave(gone);

@@ -66,7 +66,7 @@ describe("listenOnAll", () => {
     assert.deepEqual(open, []);
   });
 
-  it("names the flag that helps where an address can't be had", async () => {
+  it("names the flag that helps where an address can't be used", async () => {
     for (const code of ["address_in_use", "connection_refused"] as const) {
       await assert.rejects(listenOnAll("master-listen", [V4], machine(() => code).listen), {
         code,

@@ -146,7 +146,7 @@ describe("agent --publish", () => {
     });
   }
 
-  it("say which port can't be had, and why", { timeout }, async () => {
+  it("say which port isn't available, and why", { timeout }, async () => {
     const { agent, first } = await startEdge("refusals");
     const device = agent("--hostname", "a.example.org", "--publish", `tcp:${first + 30}=${target()}`);
     await device.seen(

@@ -178,6 +178,16 @@ export class Watched implements ByteStreamHandler {
     return this.#hash.digest("hex");
   }
 
+  /** Sends `bytes` and ends; fails unless the same bytes come back, and then the end. */
+  async assertEchoed(bytes: Bytes): Promise<void> {
+    this.write(bytes);
+    this.closeWrite();
+    await this.sawEnd;
+    assert.deepEqual(Buffer.concat(this.chunks), Buffer.from(bytes));
+    await this.sawClose;
+    this.assertOver();
+  }
+
   /** Fails if the stream did what the port rules out, or has not closed just once. */
   assertOver(error?: ErrorCode | Error): void {
     assert.deepEqual(this.wrong, []);

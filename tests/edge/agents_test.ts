@@ -121,7 +121,7 @@ describe("createEdge: an agent's token", () => {
     });
   }
 
-  it("may not be longer than a limit, which is judged as it comes", async () => {
+  it("may not be longer than a limit, which is checked as bytes arrive", async () => {
     const test = await TestEdge.start();
     const conn = await test.dial(AGENT_HOST);
     conn.write(bytesOf("gA" + "A".repeat(TOKEN_MAX_BYTES)));

@@ -373,7 +373,7 @@ describe("Routes", () => {
     });
   });
 
-  it("go to who has a newer token, however often they were taken over", () => {
+  it("go to the session with the newer token, however often they were taken over", () => {
     const routes = new Routes<number>();
     const aged = (madeAtS: number, validUntilS = 100) => ({ madeAtS, validUntilS });
     for (let i = 0; i <= TAKEOVERS_PER_MINUTE_MAX; i++) {

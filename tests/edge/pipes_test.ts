@@ -301,7 +301,7 @@ describe("PipeGate: transfers of version 1 beside sealed agents", () => {
     await world.test.assertNothingLeft();
   });
 
-  it("a sink that can't be had fails its transfer alone, and the sender hears of it", async () => {
+  it("a sink that can't be opened fails only its own transfer, and the sender is told", async () => {
     const world = await World.start();
     world.fails = true;
     const said: string[] = [];

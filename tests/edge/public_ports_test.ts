@@ -226,7 +226,7 @@ for (const transport of TRANSPORTS) {
       await test.assertNothingLeft(20_000);
     });
 
-    it("move to a renewed session, and who is connected stays", async () => {
+    it("move to a renewed session, and open connections stay", async () => {
       const test = await startEdge();
       const ttlSeconds = 60;
       // Without a pause the older session's end is asked for a port once more: it mustn't have one.
@@ -334,7 +334,7 @@ describe("publicPorts", () => {
     await test.assertNothingLeft(20_000);
   });
 
-  it("are kept for their agent's name as long as there are others", async () => {
+  it("are kept for their agent's name while other ports are free", async () => {
     const test = await startEdge();
     const device = await new Device(test, AGENT_HOST, {}).start();
     await device.stop();
@@ -396,7 +396,7 @@ describe("publicPorts", () => {
     await test.assertNothingLeft();
   });
 
-  it("aren't had of an edge without them, which is said once a session", async () => {
+  it("are refused by an edge without them, which is logged once per session", async () => {
     for (const transport of TRANSPORTS) {
       const test = await startEdge({ publish: undefined });
       const device = await new Device(test, AGENT_HOST, { transport }).start();

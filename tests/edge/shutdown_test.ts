@@ -20,7 +20,7 @@ import {
 import { SHUTDOWN_GRACE_MS } from "../../src/transport/port.ts";
 
 describe("Edge.close", () => {
-  it("lets streams finish, and takes nobody new meanwhile", async () => {
+  it("lets streams finish, and accepts no connection meanwhile", async () => {
     const test = await TestEdge.start();
     const agent = await test.connect();
     const idle = await test.connect({ hostname: "idle.test" }, { from: "10.0.0.3" });

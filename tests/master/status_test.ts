@@ -14,7 +14,7 @@ function testStatus(options: Partial<StatusOptions> = {}) {
 }
 
 describe("createStatusApp", () => {
-  it("is told by three paths", async () => {
+  it("has three paths", async () => {
     const { request, metrics } = testStatus();
     metrics.bytesToVisitor += 12;
     assert.deepEqual(await (await request("/healthz")).json(), { status: "ok" });

@@ -68,7 +68,7 @@ describe("FolderSpace", () => {
     assert.deepEqual(await readdir(folder), []);
   });
 
-  it("is shared by all that are under way, and given back by who fails", async () => {
+  it("is shared by all transfers under way, and given back by one that fails", async () => {
     const space = new FolderSpace(folder, 2 * FILE + 1000);
     const [one, two] = await Promise.all([begin(space, "a"), begin(space, "b")]);
     await assert.rejects(begin(space, "c"), full);
@@ -114,7 +114,7 @@ describe("FolderSpace", () => {
     assert.deepEqual(await readdir(folder), ["x-b"]);
   });
 
-  it("isn't taken by a sink that couldn't be had, nor is it had in a folder that is gone", async () => {
+  it("isn't taken by a sink that couldn't be opened, nor given in a folder that is gone", async () => {
     const space = new FolderSpace(folder, FILE);
     const host = { stored() {}, failed() {} };
     await assert.rejects(space.sink("a", host, () => Promise.reject(new Error("no"))), /^Error: no$/);

@@ -148,7 +148,7 @@ describe("sendPipe and receivePipe", () => {
     assert.deepEqual(await world.network.settle(world.result), { bytes: 10, certain: true });
   });
 
-  it("tells a wrong passphrase from nothing at all, and goes on listening", async () => {
+  it("refuses a wrong passphrase and a wrong key without an answer, and goes on listening", async () => {
     const world = new World();
     const wrong = await world.network.settle(world.send(world.source(body(10)), { passphrase: "guess" }));
     assert.match(wrong, /^failed credential_refused: The receiver closed without an answer/);
@@ -194,7 +194,7 @@ describe("sendPipe and receivePipe", () => {
     assert.equal(await world.network.settle(first), "sent 10 extended");
   });
 
-  it("closes who says nothing after 10 s, and has room for so many", async () => {
+  it("closes a silent connection after 10 s, and limits how many wait", async () => {
     const world = new World();
     const closed: boolean[] = [];
     for (let index = 0; index <= PIPE_PENDING_MAX; index++) {

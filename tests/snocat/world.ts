@@ -3,7 +3,6 @@
  *
  * @module
  */
-import assert from "node:assert/strict";
 import { type Identity, makeCertificate } from "../../src/crypto/certificate.ts";
 import { createMemoryNetwork, type MemoryNetwork } from "../../src/runtime/memory/memory.ts";
 import type { Runtime } from "../../src/runtime/port.ts";
@@ -128,13 +127,7 @@ export class SnocatWorld {
 
   /** A visitor ends its direction at once, and all of its bytes come back all the same. */
   async echoes(port: number, bytes = pattern(200_000)): Promise<void> {
-    const visitor = await this.visit(port);
-    visitor.write(bytes);
-    visitor.closeWrite();
-    await visitor.sawEnd;
-    assert.deepEqual(Buffer.concat(visitor.chunks), Buffer.from(bytes));
-    await visitor.sawClose;
-    visitor.assertOver();
+    await (await this.visit(port)).assertEchoed(bytes);
   }
 
   wait(durationMs: number): Promise<void> {

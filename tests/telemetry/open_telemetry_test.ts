@@ -52,7 +52,7 @@ describe("startOpenTelemetry", () => {
     assert.equal(wanted({ OTEL_EXPORTER_OTLP_ENDPOINT: "http://x", ...none }), false);
   });
 
-  it("what can't be had is refused with the variable's name", async () => {
+  it("what isn't supported is refused with the variable's name", async () => {
     const base = { OTEL_EXPORTER_OTLP_ENDPOINT: "http://127.0.0.1:1" };
     for (const wrong of [{ OTEL_EXPORTER_OTLP_PROTOCOL: "grpc" }, { OTEL_TRACES_SAMPLER: "jaeger_remote" }]) {
       const env = { ...base, OTEL_METRICS_EXPORTER: "none", ...wrong };

@@ -231,7 +231,7 @@ describe("ServerHandshake", () => {
     await undecided.assertSettled();
   });
 
-  it("admits nobody who has left while it was decided, and hears no decision after a refusal", async () => {
+  it("admits no agent that left during the decision, and ignores a decision after a refusal", async () => {
     for (const end of ["leave", "reject", "throw"] as const) {
       const test = new Accepting();
       const decision = Promise.withResolvers<void>();

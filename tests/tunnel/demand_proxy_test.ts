@@ -102,13 +102,7 @@ class World {
 
   /** A visitor's bytes come back, and then the end, though the visitor has ended before. */
   async echoes(port: number, bytes = pattern(100_000)): Promise<void> {
-    const visitor = await this.visit(port);
-    visitor.write(bytes);
-    visitor.closeWrite();
-    await visitor.sawEnd;
-    assert.deepEqual(Buffer.concat(visitor.chunks), Buffer.from(bytes));
-    await visitor.sawClose;
-    visitor.assertOver();
+    await (await this.visit(port)).assertEchoed(bytes);
   }
 
   closed(port: number): Promise<void> {
@@ -320,7 +314,7 @@ describe("DemandProxy: over a stream", () => {
     });
   });
 
-  it("gives a port back that was opened for somebody who has gone", async () => {
+  it("gives back a port that was opened for a client that has left", async () => {
     const world = new World();
     await world.run(async () => {
       const stream = await world.demand();

@@ -165,7 +165,7 @@ export const AgentSchema = z.object({
   revision: z.int(),
 }).openapi("Agent");
 
-/** An agent in a list. Its sessions aren't part of an agent alone, whose ETag names the revision of what is configured. */
+/** An agent in a list. A single agent has no count of sessions, since its ETag names the revision of its policy. */
 export const ListedAgentSchema = AgentSchema.extend({
   sessions: z.int().openapi({ description: "Number of live sessions; 0 while it is offline" }),
 }).openapi("ListedAgent");

@@ -135,7 +135,7 @@ describe("selfSignedSource: a certificate that signs itself", () => {
   });
 });
 
-describe("CertificateManager: a certificate that can't be had", () => {
+describe("CertificateManager: a certificate that can't be obtained", () => {
   it("is asked for again, after twice as long each time", { timeout }, async () => {
     const delays: number[] = [];
     const waiting: (() => void)[] = [];

@@ -73,7 +73,7 @@ describe("checkTarget", () => {
       response.end();
     });
 
-  it("asks by HTTP over TCP, over a unix socket and over TLS whoever's certificate it is", async () => {
+  it("asks by HTTP over TCP, over a unix socket, and over TLS with any certificate", async () => {
     const runtime = await currentRuntime();
     const folder = await mkdtemp(join(tmpdir(), "sallyport-"));
     const tcp = await listening(site(), 0);

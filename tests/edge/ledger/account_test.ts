@@ -66,7 +66,7 @@ describe("Account: admit()", () => {
 });
 
 describe("Account: the month's bytes", () => {
-  it("count() ends a stream at the limit, whoever knows of the bytes", () => {
+  it("count() ends a stream at the limit, whichever side counted the bytes", () => {
     const { clock, account } = bench({ limits: { monthly_bytes: 100 } });
     account.reported(monthOf(clock), 40);
     assert.equal(account.count(59), undefined);

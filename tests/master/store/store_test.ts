@@ -116,7 +116,7 @@ describe("openStore: SQLite", () => {
     }
   });
 
-  it("the audit log can't be rewritten by whoever has the file either", async () => {
+  it("the audit log can't be rewritten by another program that has the file either", async () => {
     const path = join(folder, "audit.db");
     const store = await openStore(path);
     await store.addAgent(someAgent("a"), undefined, entry("agent.created"));

@@ -147,7 +147,7 @@ describe("CurveServer: cookies before state", () => {
     assert.equal(keys.has(Buffer.from(zero).toString("hex")), false);
   });
 
-  it("1: a READY whose key is of low order is passed over, and the genuine one taken", async () => {
+  it("1: a READY whose key is of low order is ignored, and the genuine one accepted", async () => {
     const { net } = await stage();
     let forged = 0;
     net.watch = (datagram) => {

@@ -40,6 +40,12 @@ describe("MinuteKeys", () => {
     assert.equal(made.size, 20);
   });
 
+  it("seal() begins a cookie with the worker's number, and then counts", () => {
+    const minutes = new MinuteKeys(sodium, seededSource(1), START_MS, 0x1234);
+    const head = () => [...cookie(minutes).subarray(0, 8)];
+    assert.deepEqual([head(), head()], [[0x12, 0x34, 0, 0, 0, 0, 0, 0], [0x12, 0x34, 0, 0, 0, 0, 0, 1]]);
+  });
+
   it("open() refuses another connection key, host, port or server, any altered byte, and another length", () => {
     const minutes = keys();
     const good = cookie(minutes);

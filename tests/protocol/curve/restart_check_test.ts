@@ -15,7 +15,7 @@ function bench(rttSmoothedMs = 10) {
 }
 
 describe("RestartCheck", () => {
-  it("asks nothing before three probes in vain", () => {
+  it("asks nothing before three unanswered probes", () => {
     const { connection, check, tick } = bench();
     for (let probes = 0; probes < 3; probes++) {
       connection.probesInVain = probes;

@@ -100,12 +100,12 @@ describe("SealedAgentHandshake and SealedEdgeHandshake", () => {
     assert.throws(() => edge.dial().push(answer), { code: "challenge_failed" }, "another session's answer");
   });
 
-  it("answers nobody who has another key, and believes nobody who has", () => {
+  it("answers no agent that has another key, and accepts no edge that has another key", () => {
     const edge = new TestEdgeSide(sodium);
     const other = makeKeyPair(sodium);
     const wrong = new SealedAgentHandshake({ sodium, edgePublicKey: other.publicKey, unixSeconds: NOW_S });
     assert.throws(() => edge.accept().push(wrong.first), { code: "unknown_protocol" });
-    // Whoever knows the public key alone can't answer: what an edge without the secret says is opened by nobody.
+    // The public key isn't enough to answer: no agent opens the answer of an edge without the secret key.
     const agent = edge.dial();
     assert.throws(() => agent.push(new Uint8Array(2000).fill(7)), { code: "challenge_failed" });
     for (const key of [new Uint8Array(32), new Uint8Array(31), new Uint8Array([1, ...new Uint8Array(31)])]) {

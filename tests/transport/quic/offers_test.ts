@@ -74,7 +74,7 @@ describe("listenQuic: an edge that is offered streams", () => {
     assert.equal(ear.streams.length, 0);
   });
 
-  test("serves who waits already, and drops who has left meanwhile", async (site) => {
+  test("serves visitors that already wait, and drops those that have left", async (site) => {
     const { conn, ear } = await site.login();
     const accepted = 100;
     for (let i = 0; i < accepted; i++) site.session!.open(CALLER);

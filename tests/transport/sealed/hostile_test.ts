@@ -11,13 +11,12 @@ import { SealedAgentHandshake } from "../../../src/protocol/handshake/sealed_age
 import { AnsweredFlights, SealedEdgeHandshake } from "../../../src/protocol/handshake/sealed_edge.ts";
 import { RecordOpener, RecordScratch, RecordSealer } from "../../../src/protocol/records/sealed_records.ts";
 import type { Bytes, Conn } from "../../../src/runtime/port.ts";
-import { dialSealed } from "../../../src/transport/sealed/dial.ts";
-import { SealedScratch } from "../../../src/transport/sealed/session.ts";
 import { decodeVerdict, encodeVerdict, LOGIN_MAX_BYTES } from "../../../src/wire/login/login_messages.ts";
 import type { CreatedToken } from "../../../src/protocol/token/token.ts";
 import { loginOf } from "../../support/login.ts";
 import { bytesOf, Watched } from "../../conformance/runtime_helpers.ts";
 import { edgeKeys, flipped } from "../../support/sealed.ts";
+import { connectSealed } from "../../support/sealed_agent.ts";
 import {
   AGENT_HOST,
   assertAlert,
@@ -25,7 +24,7 @@ import {
   concat,
   EDGE_HOST,
   EDGE_PORT,
-  TestAgent,
+  type TestAgent,
   TestEdge,
   type TestEdgeOptions,
 } from "../../support/tunnel.ts";
@@ -37,7 +36,6 @@ import { SEALED_PADDING_MAX_BYTES } from "../../../src/wire/sealed/sealed_messag
 const sodium = await loadSodium();
 const keys = edgeKeys(sodium);
 const chacha = new SodiumAead(sodium);
-const aeads = { small: chacha, chacha, aes: undefined };
 const cipher = (key: Bytes) => ({ sodium, small: chacha, bulk: chacha, key });
 const Type = { OPEN: 1, DATA: 2, CREDIT: 3, FIN: 4, PING: 7, PONG: 8 };
 
@@ -309,30 +307,13 @@ describe("dialSealed: an agent whose pings aren't answered", () => {
         };
       },
     });
-    const token = test.token();
-    const agent = new TestAgent(token);
-    const runtime = test.runtime(AGENT_HOST);
-    await test.network.settle(dialSealed({
-      ...{ runtime, clock: runtime.clock, sodium, aeads, scratch: new SealedScratch() },
-      ...{
-        host: EDGE_HOST,
-        port: EDGE_PORT,
-        token: token.token,
-        aesKey: token.claims.aesKey,
-        edgePublicKey: keys.publicKey,
-      },
-      admitted: (session) => {
-        agent.session = session;
-        return agent;
-      },
-    }));
-    await test.advance(10);
+    const agent = await connectSealed(test, sodium, test.token());
     // The login.
     edge!.heard.splice(0);
     return { test, agent, edge: edge! };
   }
 
-  it("leaves after SILENCE_MAX_MS, having pinged in vain", async () => {
+  it("leaves after SILENCE_MAX_MS without an answer to its pings", async () => {
     const { test, agent, edge } = await meet();
     await test.advance(SILENCE_MAX_MS - 100);
     assert.ok(agent.endedWith === undefined);
@@ -362,23 +343,7 @@ describe("dialSealed: an agent whose pings aren't answered", () => {
 
   it("leaves a network that is cut, and the edge frees its name", async () => {
     const test = await start();
-    const token = test.token();
-    const agent = new TestAgent(token);
-    const runtime = test.runtime(AGENT_HOST);
-    await test.network.settle(dialSealed({
-      ...{ runtime, clock: runtime.clock, sodium, aeads, scratch: new SealedScratch() },
-      ...{
-        host: EDGE_HOST,
-        port: EDGE_PORT,
-        token: token.token,
-        aesKey: token.claims.aesKey,
-        edgePublicKey: keys.publicKey,
-      },
-      admitted: (session) => {
-        agent.session = session;
-        return agent;
-      },
-    }));
+    const agent = await connectSealed(test, sodium, test.token());
     const { conn } = await test.visit();
     test.network.cut(EDGE_HOST, AGENT_HOST);
     await test.advance(150_000);

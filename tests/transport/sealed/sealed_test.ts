@@ -12,13 +12,13 @@ import { SealedAgentHandshake } from "../../../src/protocol/handshake/sealed_age
 import { RecordScratch, RecordSealer } from "../../../src/protocol/records/sealed_records.ts";
 import type { CreatedToken, TokenRequest } from "../../../src/protocol/token/token.ts";
 import type { Bytes } from "../../../src/runtime/port.ts";
-import { dialSealed, type DialSealedOptions } from "../../../src/transport/sealed/dial.ts";
-import { SealedScratch } from "../../../src/transport/sealed/session.ts";
+import type { DialSealedOptions } from "../../../src/transport/sealed/dial.ts";
 import { loginOf } from "../../support/login.ts";
 import { bytesOf, type Watched } from "../../conformance/runtime_helpers.ts";
 import { systemRandom } from "../../../src/crypto/random.ts";
 import type { Session } from "../../../src/transport/port.ts";
 import { edgeKeys, flipped } from "../../support/sealed.ts";
+import { connectSealed } from "../../support/sealed_agent.ts";
 import {
   AGENT_HOST,
   assertSilentEnd,
@@ -38,7 +38,6 @@ const SEALED_PORT = 8445;
 const sodium = await loadSodium();
 const keys = edgeKeys(sodium);
 const chacha = new SodiumAead(sodium);
-const aeads = { small: chacha, chacha, aes: undefined };
 
 const start = (options: TestEdgeOptions = {}): Promise<TestEdge> =>
   TestEdge.start({
@@ -51,33 +50,12 @@ const start = (options: TestEdgeOptions = {}): Promise<TestEdge> =>
     ...options,
   });
 
-async function connect(
+function connect(
   test: TestEdge,
   token: CreatedToken | Partial<TokenRequest> = {},
   more: Partial<DialSealedOptions> = {},
 ): Promise<TestAgent> {
-  const created = "claims" in token ? token : test.token(token);
-  const agent = new TestAgent(created);
-  const runtime = test.runtime(AGENT_HOST);
-  await test.network.settle(dialSealed({
-    runtime,
-    clock: runtime.clock,
-    sodium,
-    aeads,
-    scratch: new SealedScratch(),
-    host: EDGE_HOST,
-    port: EDGE_PORT,
-    token: created.token,
-    aesKey: created.claims.aesKey,
-    edgePublicKey: keys.publicKey,
-    admitted: (session) => {
-      agent.session = session;
-      return agent;
-    },
-    ...more,
-  }));
-  await test.advance(10);
-  return agent;
+  return connectSealed(test, sodium, "claims" in token ? token : test.token(token), more);
 }
 
 /** The first flight of an agent of this edge. */
@@ -298,7 +276,7 @@ describe("sealedTransport: strangers", () => {
     await test.advance(20);
     const answer = bytesFrom(conn);
     const opened = handshake.push(answer)!;
-    const cipher = { sodium, small: aeads.small, bulk: aeads.chacha, key: opened.keys.agent };
+    const cipher = { sodium, small: chacha, bulk: chacha, key: opened.keys.agent };
     const sealer = new RecordSealer(cipher, new RecordScratch(), systemRandom);
     const login = sealer.seal(loginOf(test.token(), {
       transport: "sealed",

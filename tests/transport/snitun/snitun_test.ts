@@ -87,7 +87,7 @@ async function withEdge(accept: (conn: Watched) => void, cipher: CipherName = "a
 }
 
 describe("dialSnitun over TCP: an agent's dial", () => {
-  it("that reaches nobody says so", async () => {
+  it("that reaches no listener says so", async () => {
     const test = await TestEdge.start({ listen: [] });
     await assert.rejects(test.connect(), {
       code: "edge_unreachable",

@@ -94,7 +94,7 @@ describe("PortLeases", () => {
     assert.equal((await leases.lease(open, undefined, "c")).port, 5000);
   });
 
-  it("keeps a claimed port for those who have the claim, whoever had it last", async () => {
+  it("keeps a claimed port for its claimants, regardless of its last holder", async () => {
     const leases = new PortLeases({ first: 5000, last: 5001 }, () => 0);
     const open = (port: number) => Promise.resolve(port);
     leases.reserve(5000, "a");

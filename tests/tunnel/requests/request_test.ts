@@ -155,7 +155,7 @@ describe("putBack", () => {
     return { ...world, near, stream, lost: () => lost };
   }
 
-  it("gives them first, to whoever is attached, and nothing while it's paused", async () => {
+  it("delivers them first, to the attached handler, and nothing while it's paused", async () => {
     const { network, near, stream, settle } = await unread(bytesOf("first "));
     near.write(bytesOf("second"));
     near.closeWrite();
@@ -189,7 +189,7 @@ describe("putBack", () => {
     assert.deepEqual([first.byteLength, first.closes, second.wrong], [5, 0, []]);
   });
 
-  it("tells of its end whoever comes late, and its owner before that", async () => {
+  it("reports its end to a handler attached later, and to its owner before that", async () => {
     const { network, near, stream, lost } = await unread(bytesOf("first"));
     near.abort();
     await network.advance(100);

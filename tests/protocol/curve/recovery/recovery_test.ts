@@ -276,7 +276,7 @@ describe("Recovery: probe time-outs", () => {
     assert.equal(bench.recovery.deadlineMs, 30 + bench.rtt.ptoMs(0));
   });
 
-  it("each time-out in vain doubles the next; an acknowledgement begins anew (6.2.1)", () => {
+  it("each unanswered time-out doubles the next; an acknowledgement resets it (6.2.1)", () => {
     const bench = new Bench();
     bench.rtt.update(100, 0);
     bench.send(0);

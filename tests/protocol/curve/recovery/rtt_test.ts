@@ -54,7 +54,7 @@ describe("RttEstimate", () => {
     assert.deepEqual([rtt.adjustedMs, rtt.smoothedMs], [100, 100]);
   });
 
-  it("ptoMs() is smoothed + 4 × variation + the peer's delay (6.2.1), doubled each time in vain, 2 s at most", () => {
+  it("ptoMs() is smoothed + 4 × variation + the peer's delay (6.2.1), doubled after each unanswered probe, 2 s at most", () => {
     const rtt = new RttEstimate();
     rtt.update(100, 0);
     // 100 + 4 × 50 + 20

@@ -159,7 +159,7 @@ describe("StreamSet: opening", () => {
     assert.deepEqual([bench.closed, bench.set.open, bench.pack().frames], [[1], 0, []]);
   });
 
-  it("a frame for an own stream that was never opened ends the connection, for one that is over it is passed over", () => {
+  it("a frame for an own stream that was never opened ends the connection; for one that is over it is ignored", () => {
     const bench = new Bench();
     assert.throws(() => bench.peer(1, 0, 1), { code: "frame_invalid" });
     const { stream } = bench.own();

@@ -220,7 +220,7 @@ describe("CreditSession over a byte stream: bytes in and out", () => {
     }
   });
 
-  it("receive() behind the end is passed over", () => {
+  it("receive() after the end is ignored", () => {
     const lone = new LoneBytes();
     lone.end(new SallyportError("replaced", "Replaced", { side: "local" }));
     lone.say(new Uint8Array(100).fill(0xff));

@@ -138,7 +138,7 @@ describe("MuxSession: streams", () => {
     assert.deepEqual([visitor.ends, visitor.closes, endpoint.ends, endpoint.closes], [1, 1, 1, 1]);
   });
 
-  it("don't wait long behind the FIN of a visitor who has had an answer", () => {
+  it("don't wait long after the FIN of a visitor who has been answered", () => {
     const { world, visitor, endpoint, edge, agent } = open();
     edge.write(pattern(10, 1));
     world.settle();
@@ -530,7 +530,7 @@ describe("MuxSession: hostile peers", () => {
     assert.equal(world.agent.endedWith?.code, "cipher_failed");
   });
 
-  it("may name unknown channels: payload is passed over as it comes, nothing is held", () => {
+  it("may name unknown channels: their payload is dropped as it arrives, and nothing is held", () => {
     const world = new World();
     const peer = new Peer("agent");
     const id = newChannelId(zeros);
