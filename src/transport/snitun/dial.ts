@@ -28,7 +28,8 @@ export async function dialSnitun(options: DialSnitunOptions): Promise<Session> {
 }
 
 class SnitunClientSteps implements ClientSteps {
-  readonly missing = "without a challenge (expired token, wrong key, or a name of another agent)";
+  readonly missing =
+    "without a challenge (expired token, wrong key, a name of another agent, or no port for agents)";
   readonly #host: ClientHandshakeHost;
   readonly #challenge: AgentChallenge;
   readonly #session: ConnSession;
