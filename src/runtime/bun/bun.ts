@@ -24,6 +24,7 @@ import { SallyportError } from "../../errors.ts";
 import { type BunConn, socketHandlers, type SocketOwner } from "./bun_conn.ts";
 import { bunQuic } from "./bun_quic.ts";
 import { MemoryBudget } from "../../bytes/memory_budget.ts";
+import { NO_SYSTEM_CIPHERS } from "../../crypto/system_ciphers.ts";
 import { DescriptorGuard } from "../descriptors.ts";
 import { dialByName, resolveHost } from "../dial_by_name.ts";
 import { listenHttp } from "../http_server.ts";
@@ -80,7 +81,7 @@ export function createBunRuntime(): Runtime {
     bindDatagram: (options) => bindDatagram(options, shared),
     serveHttp: (options) => listenHttp(options, (at) => listen(at, shared), shared),
     quic: () => bunQuic(shared),
-    systemAeads: () => [],
+    systemCiphers: () => NO_SYSTEM_CIPHERS,
   };
 }
 
