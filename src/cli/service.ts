@@ -12,13 +12,14 @@ import { errorMessage, SallyportError } from "../errors.ts";
 import { addExamples, type CliContext, type Command } from "./command.ts";
 import type { CliIo } from "./io.ts";
 import {
+  hiddenFromUnits,
   type Manager,
   MANAGERS,
+  placesText,
   SERVICE_COMMANDS,
   type ServiceCommand,
   servicePath,
   serviceText,
-  settingsFile,
   socketPaths,
   type SocketUnit,
   socketUnits,
@@ -46,6 +47,7 @@ export function addService(program: Command, { io }: CliContext): void {
       .option("--root <FOLDER>", "write below this folder and start nothing, for packages and images");
   const install = common(service.command("install")).argument("[args...]", "flags for the command, after --")
     .description("Write the service's file, and start it now and at each boot.")
+    .showHelpAfterError("(flags of the command itself go behind --, as in the examples of --help)")
     .option("--print", "print the file instead of writing it")
     .option(
       "--socket-activation",
@@ -66,19 +68,21 @@ export function addService(program: Command, { io }: CliContext): void {
   install.action(async (name: string, args: string[], flags: Flags) => {
     const [command, manager] = [commandNamed(name), managerOf(flags)];
     const sockets = flags.socketActivation === true ? socketsOf(manager, command, args) : [];
-    const text = serviceText(manager, { command, program: startWords(), args, sockets: sockets.length > 0 });
+    const { program, onDeno } = startWords();
+    const text = serviceText(manager, { command, program, args, onDeno, sockets: sockets.length > 0 });
     const files = [{ path: servicePath(manager, command), text }, ...sockets];
     if (flags.print === true) return io.out(files.map(({ text }) => text).join("\n").trimEnd());
+    const hidden = manager === "systemd" && flags.root === undefined ? hiddenFromUnits(program) : undefined;
+    if (hidden !== undefined) {
+      const why = `${hidden} is in a folder that systemd hides from services; move it, for example to ` +
+        "/usr/local/bin or /opt, and run this command from there";
+      throw wrong(`Cannot install service: ${why}`);
+    }
     const paths = files.map(({ path }) => join(flags.root ?? "/", path));
     for (const [index, { text }] of files.entries()) {
       await write(paths[index]!, text, manager === "openrc" ? 0o755 : 0o644);
     }
-    const settings = settingsFile(command);
-    io.out(
-      `Wrote ${
-        paths.join(", ")
-      }. Settings go to ${settings} as SALLYPORT_ variables; keys are in ${STATE_DIR}.`,
-    );
+    io.out(`Wrote ${paths.join(", ")}. ${placesText(manager, command)}`);
     if (flags.root === undefined) await tell(io, STARTS[manager](command, paths));
   });
   const uninstall = common(service.command("uninstall")).description(
@@ -96,7 +100,7 @@ export function addService(program: Command, { io }: CliContext): void {
     const paths = [path, ...sockets];
     if (flags.root === undefined) await tell(io, STOPS[manager](command, paths));
     for (const path of paths) await rm(path);
-    io.out(`Removed ${paths.join(", ")}. ${settingsFile(command)} and ${STATE_DIR} stay as they are.`);
+    io.out(`Removed ${paths.join(", ")}; settings and keys stay. ${placesText(manager, command)}`);
   });
   const status = common(service.command("status")).description("Show the service's state.");
   addExamples(status, io, [{ what: "the agent", args: "service status agent" }]);
@@ -122,6 +126,7 @@ const STARTS: FileSteps = {
     ["systemctl", "enable", "--now", ...unitNames(paths).reverse()],
   ],
   openrc: (command) => [
+    ["sh", "-c", "id sallyport || { addgroup -S sallyport && adduser -S -D -H -G sallyport sallyport; }"],
     ["rc-update", "add", `sallyport-${command}`, "default"],
     ["rc-service", `sallyport-${command}`, "start"],
   ],
@@ -218,17 +223,15 @@ function isOpenrc(): boolean {
 }
 
 /** The command line that starts this program, on Deno with the flags that a service needs. */
-function startWords(): string[] {
+function startWords(): { readonly program: readonly string[]; readonly onDeno: boolean } {
   const { execPath, argv } = process;
   const runtime = basename(execPath).replace(/\.exe$/, "");
   const script = argv[1];
-  if (script === undefined || !/^(deno|bun)/.test(runtime)) return [execPath];
-  if (runtime.startsWith("bun")) return [execPath, resolve(script)];
+  if (script === undefined || !/^(deno|bun)/.test(runtime)) return { program: [execPath], onDeno: false };
+  if (runtime.startsWith("bun")) return { program: [execPath, resolve(script)], onDeno: false };
   const allowed = ["--allow-net", "--allow-env", "--allow-sys", "--allow-read", `--allow-write=${STATE_DIR}`];
-  return [
-    ...[execPath, "run", "--quiet", "--no-prompt", "--cached-only", "--unstable-net"],
-    ...[...allowed, "--allow-run=systemd-notify", resolve(script)],
-  ];
+  const flags = ["--quiet", "--no-prompt", "--unstable-net", ...allowed, "--allow-run=systemd-notify"];
+  return { program: [execPath, "run", ...flags, resolve(script)], onDeno: true };
 }
 
 function wrong(message: string): SallyportError {

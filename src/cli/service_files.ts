@@ -24,6 +24,8 @@ interface ServiceSpec {
   readonly args: readonly string[];
   /** Whether systemd listens and passes the sockets on. */
   readonly sockets?: boolean;
+  /** Whether the program is sources that Deno runs, which needs a cache that the service may write. */
+  readonly onDeno?: boolean;
 }
 
 /** A socket unit of systemd. */
@@ -41,6 +43,25 @@ const ABOUT: Readonly<Record<ServiceCommand, string>> = {
 
 /** A service's state folder: keys and learned data. */
 export const STATE_DIR = "/var/lib/sallyport";
+/** The same where launchd runs it. */
+const LAUNCHD_STATE_DIR = "/usr/local/var/sallyport";
+/** Deno's cache: a service's user has no home folder. */
+const DENO_CACHE = "/var/cache/sallyport";
+/** Folders that ProtectHome= and PrivateTmp= hide from a unit. */
+const HIDDEN_FROM_UNITS = /^\/(home|root|run\/user|tmp|var\/tmp)\//;
+
+/** The file among a unit's words that the unit couldn't reach. */
+export function hiddenFromUnits(program: readonly string[]): string | undefined {
+  return program.find((word) => HIDDEN_FROM_UNITS.test(word));
+}
+
+/** Where a service's settings and keys are, as a sentence. */
+export function placesText(manager: Manager, command: ServiceCommand): string {
+  return manager === "launchd"
+    ? `Settings are the flags behind \`--\`; keys are in ${LAUNCHD_STATE_DIR}.`
+    : `Settings go to ${settingsFile(command)} as SALLYPORT_ variables; keys are in ${STATE_DIR}.`;
+}
+
 /** The file with its settings, as SALLYPORT_ variables. */
 export const settingsFile = (command: ServiceCommand): string => `/etc/sallyport/${command}.env`;
 
@@ -103,7 +124,7 @@ export function serviceText(manager: Manager, spec: ServiceSpec): string {
 }
 
 /** A hardened unit; the runtime's JIT compiler rules out MemoryDenyWriteExecute. */
-function systemdUnit({ command, program, args, sockets = false }: ServiceSpec): string {
+function systemdUnit({ command, program, args, sockets = false, onDeno = false }: ServiceSpec): string {
   // An agent only dials, and systemd opens the TCP ports that it passes on.
   const listens = sockets
     ? args.some((word) => /^--(curve-listen|quic-listen|publish-ports)\b/.test(word))
@@ -124,7 +145,7 @@ ExecStart=${[...program, command, ...args].map(systemdWord).join(" ")}
 ExecReload=/bin/kill -HUP $MAINPID
 ${passed}EnvironmentFile=-${settingsFile(command)}
 Environment=SALLYPORT_DATA_DIR=${STATE_DIR}
-Restart=always
+${onDeno ? `Environment=DENO_DIR=${DENO_CACHE}\nCacheDirectory=sallyport\n` : ""}Restart=always
 RestartSec=2
 TimeoutStopSec=11min
 LimitNOFILE=262144
@@ -172,7 +193,7 @@ function systemdWord(word: string): string {
   return /^[\w@+=:,./[\]-]+$/.test(word) ? word : `"${escaped}"`;
 }
 
-function openrcScript({ command, program, args }: ServiceSpec): string {
+function openrcScript({ command, program, args, onDeno = false }: ServiceSpec): string {
   const [start = "sallyport", ...words] = [...program, command, ...args];
   return `#!/sbin/openrc-run
 # Settings: SALLYPORT_ variables in ${settingsFile(command)}
@@ -195,7 +216,11 @@ depend() {
 start_pre() {
   checkpath --directory --mode 0700 --owner sallyport:sallyport ${STATE_DIR}
   export SALLYPORT_DATA_DIR=${STATE_DIR}
-  if [ -r ${settingsFile(command)} ]; then
+${
+    onDeno
+      ? `  checkpath --directory --mode 0700 --owner sallyport:sallyport ${DENO_CACHE}\n  export DENO_DIR=${DENO_CACHE}\n`
+      : ""
+  }  if [ -r ${settingsFile(command)} ]; then
     set -a
     . ${settingsFile(command)}
     set +a
@@ -212,7 +237,6 @@ function launchdList({ command, program, args }: ServiceSpec): string {
   const words = [...program, command, ...args].map((word) => `    <string>${xmlText(word)}</string>`).join(
     "\n",
   );
-  const state = "/usr/local/var/sallyport";
   return `<?xml version="1.0" encoding="UTF-8"?>
 <!DOCTYPE plist PUBLIC "-//Apple//DTD PLIST 1.0//EN" "http://www.apple.com/DTDs/PropertyList-1.0.dtd">
 <plist version="1.0">
@@ -226,7 +250,7 @@ ${words}
   <key>EnvironmentVariables</key>
   <dict>
     <key>SALLYPORT_DATA_DIR</key>
-    <string>${state}</string>
+    <string>${LAUNCHD_STATE_DIR}</string>
   </dict>
   <key>RunAtLoad</key>
   <true/>
@@ -238,7 +262,7 @@ ${words}
     <integer>0</integer>
   </dict>
   <key>StandardErrorPath</key>
-  <string>/usr/local/var/log/sallyport-${command}.log</string>
+  <string>/Library/Logs/sallyport-${command}.log</string>
 </dict>
 </plist>
 `;

@@ -34,6 +34,7 @@ export class Program {
   stdout = "";
   stderr = "";
   #over = false;
+  #signalled = false;
 
   /**
    * Starts `mod.ts` with these arguments; of the environment's SALLYPORT_ variables only those of `env`. `on` is another
@@ -65,7 +66,8 @@ export class Program {
     this.ended = new Promise((resolve) => {
       this.#child.on("close", (code, signal) => {
         this.#take(() => this.#over = true);
-        resolve(code ?? signal ?? "?");
+        // Windows has no signals: the program is ended at once, and its exit code says nothing.
+        resolve(process.platform === "win32" && this.#signalled ? 0 : code ?? signal ?? "?");
       });
     });
   }
@@ -111,6 +113,7 @@ export class Program {
 
   /** Sends a signal. */
   signal(name: "SIGINT" | "SIGTERM" | "SIGHUP" | "SIGSTOP" | "SIGUSR2"): void {
+    this.#signalled = true;
     // Not by `kill` of the child: Deno then reports this signal as its end, whatever it ended with.
     if (!this.#over && this.#child.pid !== undefined) process.kill(this.#child.pid, name);
   }

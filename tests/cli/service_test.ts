@@ -9,7 +9,13 @@ import { after, before, describe, it } from "node:test";
 import type { CliIo } from "../../src/cli/io.ts";
 import { Lifecycle } from "../../src/cli/lifecycle.ts";
 import { runCli } from "../../src/cli/main.ts";
-import { MANAGERS, SERVICE_COMMANDS, serviceText, socketUnits } from "../../src/cli/service_files.ts";
+import {
+  hiddenFromUnits,
+  MANAGERS,
+  SERVICE_COMMANDS,
+  serviceText,
+  socketUnits,
+} from "../../src/cli/service_files.ts";
 import { ServiceManager } from "../../src/cli/systemd.ts";
 import { denoFlags } from "../support/deno_flags.ts";
 import { Program } from "./program.ts";
@@ -70,7 +76,12 @@ describe("service", { skip: process.platform === "win32" }, () => {
       const installed = testIo();
       const args = ["service", "install", "agent", ...where, "--", "--hostname", "a.test"];
       assert.equal(await runCli(args, installed.io), 0, installed.err.join());
-      assert.match(installed.out.join(), /Settings go to \/etc\/sallyport\/agent\.env/);
+      assert.match(
+        installed.out.join(),
+        manager === "launchd"
+          ? /Settings are the flags behind `--`; keys are in \/usr\/local\/var\/sallyport/
+          : /Settings go to \/etc\/sallyport\/agent\.env/,
+      );
       const text = await readFile(join(folder, files[manager]), "utf8");
       assert.match(text.replace(/<\/?string>|\s+/g, " "), /agent +--hostname +a\.test/);
       const status = testIo();
@@ -88,6 +99,46 @@ describe("service", { skip: process.platform === "win32" }, () => {
     const { io, err } = testIo();
     assert.equal(await runCli(["service", "install", "keygen", "--print"], io), 2);
     assert.match(err.join(), /Cannot use keygen as a service: it takes serve, edge, master, agent/);
+  });
+
+  it("says where a command's own flags go", async () => {
+    const { io, err } = testIo();
+    assert.equal(await runCli(["service", "install", "serve", "--listen", "[::]:443"], io), 2);
+    assert.match(err.join("\n"), /unknown option '--listen'\n\(flags of the command itself go behind --/);
+  });
+
+  it("isn't installed from a folder that systemd hides", async () => {
+    assert.equal(hiddenFromUnits(["/usr/local/bin/bun", "/opt/sallyport/main.ts"]), undefined);
+    assert.equal(hiddenFromUnits(["/home/u/.bun/bin/bun", "/opt/main.ts"]), "/home/u/.bun/bin/bun");
+    assert.equal(hiddenFromUnits(["/usr/bin/deno", "run", "/tmp/main.ts"]), "/tmp/main.ts");
+    if (hiddenFromUnits([process.execPath]) === undefined) return;
+    const { io, err } = testIo();
+    assert.equal(await runCli(["service", "install", "serve", "--manager", "systemd"], io), 2);
+    assert.match(
+      err.join(),
+      /Cannot install service: \S+ is in a folder that systemd hides .*\/usr\/local\/bin/,
+    );
+  });
+
+  it("has a cache that Deno may write, where Deno runs it", async () => {
+    const onDeno = {
+      command: "edge",
+      program: ["/usr/bin/deno", "run", "/opt/main.ts"],
+      args: [],
+      onDeno: true,
+    } as const;
+    assert.match(
+      serviceText("systemd", onDeno),
+      /^Environment=DENO_DIR=\/var\/cache\/sallyport\nCacheDirectory=sallyport$/m,
+    );
+    const script = join(folder, "sallyport-on-deno");
+    await writeFile(script, serviceText("openrc", onDeno));
+    assert.match(await readFile(script, "utf8"), /^ {2}export DENO_DIR=\/var\/cache\/sallyport$/m);
+    assert.deepEqual(await run("sh", ["-n", script]), { code: 0, text: "" });
+    if (noSystemd) return;
+    const unit = join(folder, "sallyport-on-deno.service");
+    await writeFile(unit, serviceText("systemd", { ...onDeno, program: ["/bin/true"] }));
+    assert.deepEqual(await run("systemd-analyze", ["verify", unit]), { code: 0, text: "" });
   });
 
   const args = ["--hostname", "a b", "100%"];

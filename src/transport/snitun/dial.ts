@@ -28,16 +28,17 @@ export async function dialSnitun(options: DialSnitunOptions): Promise<Session> {
 }
 
 class SnitunClientSteps implements ClientSteps {
-  readonly missing = "without a challenge (expired token, wrong key, or a name of another agent)";
+  readonly missing =
+    "without a challenge (expired token, wrong key, a name of another agent, or no port for agents)";
   readonly #host: ClientHandshakeHost;
   readonly #challenge: AgentChallenge;
   readonly #session: ConnSession;
 
   constructor(host: ClientHandshakeHost, options: DialSnitunOptions, conn: Conn) {
     this.#host = host;
-    const { cipher, aesKey, aesIv, protocolVersion } = options;
-    const sealer = createSealer(cipher, aesKey, aesIv, "agent");
-    const opener = createOpener(cipher, aesKey, aesIv, "edge");
+    const { cipher, aesKey, aesIv, protocolVersion, library } = options;
+    const sealer = createSealer(cipher, aesKey, aesIv, "agent", { library });
+    const opener = createOpener(cipher, aesKey, aesIv, "edge", library);
     this.#challenge = new AgentChallenge(sealer, opener);
     this.#session = snitunSession(options, conn, cipher, { role: "agent", protocolVersion, sealer, opener });
   }
