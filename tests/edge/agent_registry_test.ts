@@ -319,6 +319,25 @@ describe("AgentRegistry: close()", () => {
     assert.equal(await isSettled(closing), true);
   });
 
+  it("ends streams at once without a grace, and waits a century for the last one", async () => {
+    const { registry, opens, clock } = bench();
+    const session = opens("a.test");
+    session.streams = 1;
+    const closing = registry.close(36_500 * 86_400_000);
+    clock.run(30 * 86_400_000);
+    assert.equal(await isSettled(closing), false);
+    session.streamEnds();
+    assert.equal(await isSettled(closing), true);
+
+    const other = bench();
+    const cut = other.opens("a.test");
+    cut.streams = 1;
+    const atOnce = other.registry.close(0);
+    other.clock.run(0);
+    assert.equal(await isSettled(atOnce), true);
+    assert.deepEqual(cut.calls, ["goAway shutdown", "close shutdown"]);
+  });
+
   it("close() again shortens the grace for both callers", async () => {
     const { registry, opens, clock } = bench();
     opens("a.test").streams = 1;

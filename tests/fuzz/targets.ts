@@ -109,7 +109,8 @@ import { TestEdgeSide } from "../support/sealed.ts";
 import { seededSource } from "../support/seeded.ts";
 import { curveHandshake } from "./curve_handshake.ts";
 import { curveSession } from "./curve_session.ts";
-import { http2Server } from "./http2.ts";
+import { http2Fields } from "./http2.ts";
+import { http2Server } from "./http2_server.ts";
 import { joined } from "./mutate.ts";
 import { sessionTargets } from "./sessions.ts";
 import type { Target } from "./target.ts";
@@ -159,6 +160,7 @@ export async function makeTargets(): Promise<Target[]> {
     ...snocatTargets(),
     ...sodiumTargets(),
     ...httpTargets(),
+    http2Fields,
     http2Server(),
     ...textTargets(),
     ...curveTargets(),

@@ -7,6 +7,9 @@ import { EDGES_PER_AGENT_MAX } from "../../wire/token/route_group.ts";
 import { AGENT, EDGES, optional, setting } from "../setting.ts";
 import * as value from "../values.ts";
 
+/** 100 years: no limit, in a number that every timer and message takes. */
+const DRAIN_MAX_MS = 36_500 * 86_400_000;
+
 /** Processes and machines that together form one edge. */
 export const CLUSTER = {
   workers: optional({
@@ -24,9 +27,9 @@ export const CLUSTER = {
     default: "10m",
     description:
       "How long visitors' streams may continue when the edge stops or is replaced, such as 30s; 0s ends them at " +
-      "once.",
+      "once, 36500d lets the last one end by itself.",
     commands: EDGES,
-    schema: value.duration(0, 7 * 86_400_000),
+    schema: value.duration(0, DRAIN_MAX_MS),
   }),
   cluster: optional({
     flag: "cluster",
